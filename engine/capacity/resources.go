@@ -1,0 +1,206 @@
+// Package capacity keeps the promises: the amounts that clusters have and workloads ask for, and the ledger that
+// reserves the one against the other so that no cluster is ever oversubscribed.
+package capacity
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// Names of the resources that are always there.
+const (
+	CPU     = string(corev1.ResourceCPU)
+	Memory  = string(corev1.ResourceMemory)
+	Storage = string(corev1.ResourceStorage)
+)
+
+// Resources is an amount of each resource. The zero value is nothing. A Resources is not changed once it is made:
+// copies share Extended.
+type Resources struct {
+	// CPU in millicores.
+	CPU int64
+	// Memory in bytes.
+	Memory int64
+	// Storage in bytes.
+	Storage int64
+	// Extended holds every other resource by its Kubernetes name, for example "nvidia.com/gpu", in whole units
+	// (bytes for ephemeral-storage and hugepages).
+	Extended map[string]int64
+}
+
+// FromResourceList reads a Kubernetes resource list. It fails on a quantity that is negative or does not fit an
+// int64, naming the resource.
+func FromResourceList(list corev1.ResourceList) (Resources, error) {
+	var r Resources
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		quantity := list[name]
+		if quantity.Sign() < 0 {
+			return Resources{}, fmt.Errorf("%s: %s is negative", name, quantity.String())
+		}
+		var amount int64
+		if name == corev1.ResourceCPU {
+			amount = quantity.MilliValue()
+		} else {
+			amount = quantity.Value()
+		}
+		// Quantity saturates where an amount does not fit.
+		if amount == math.MaxInt64 || amount < 0 {
+			return Resources{}, fmt.Errorf("%s: %s is too large", name, quantity.String())
+		}
+		switch string(name) {
+		case CPU:
+			r.CPU = amount
+		case Memory:
+			r.Memory = amount
+		case Storage:
+			r.Storage = amount
+		default:
+			if r.Extended == nil {
+				r.Extended = make(map[string]int64, len(list))
+			}
+			r.Extended[string(name)] = amount
+		}
+	}
+	return r, nil
+}
+
+// ResourceList is the inverse of FromResourceList; resources of which there are none are left out.
+func (r Resources) ResourceList() corev1.ResourceList {
+	list := corev1.ResourceList{}
+	for name, amount := range r.Each {
+		if amount == 0 {
+			continue
+		}
+		switch name {
+		case CPU:
+			list[corev1.ResourceCPU] = *resource.NewMilliQuantity(amount, resource.DecimalSI)
+		case Memory, Storage, string(corev1.ResourceEphemeralStorage):
+			list[corev1.ResourceName(name)] = *resource.NewQuantity(amount, resource.BinarySI)
+		default:
+			list[corev1.ResourceName(name)] = *resource.NewQuantity(amount, resource.DecimalSI)
+		}
+	}
+	return list
+}
+
+// Get returns the amount of one resource, 0 where there is none.
+func (r Resources) Get(name string) int64 {
+	switch name {
+	case CPU:
+		return r.CPU
+	case Memory:
+		return r.Memory
+	case Storage:
+		return r.Storage
+	default:
+		return r.Extended[name]
+	}
+}
+
+// Each yields cpu, memory and storage, then the extended resources by name: an order that never changes.
+func (r Resources) Each(yield func(name string, amount int64) bool) {
+	if !yield(CPU, r.CPU) || !yield(Memory, r.Memory) || !yield(Storage, r.Storage) || len(r.Extended) == 0 {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Extended)) {
+		if !yield(name, r.Extended[name]) {
+			return
+		}
+	}
+}
+
+// IsZero tells whether there is nothing of any resource.
+func (r Resources) IsZero() bool {
+	for _, amount := range r.Extended {
+		if amount != 0 {
+			return false
+		}
+	}
+	return r.CPU == 0 && r.Memory == 0 && r.Storage == 0
+}
+
+// Equal tells whether the amounts are the same; an extended resource of which there is none counts as absent.
+func (r Resources) Equal(o Resources) bool { return r.Sub(o).IsZero() }
+
+// Add returns r + o, saturating at the bounds of int64.
+func (r Resources) Add(o Resources) Resources { return r.combine(o, add) }
+
+// Sub returns r - o, saturating at the bounds of int64; amounts may become negative.
+func (r Resources) Sub(o Resources) Resources { return r.combine(o, sub) }
+
+// Mul returns n times r, saturating at the bounds of int64. Neither may be negative.
+func (r Resources) Mul(n int64) Resources {
+	return r.combine(Resources{}, func(a, _ int64) int64 { return mul(a, n) })
+}
+
+// Lacking returns the first resource, in the order of Each, of which request asks for more than r has; ok is false
+// where there is none.
+func (r Resources) Lacking(request Resources) (name string, ok bool) {
+	switch {
+	case request.CPU > 0 && r.CPU < request.CPU:
+		return CPU, true
+	case request.Memory > 0 && r.Memory < request.Memory:
+		return Memory, true
+	case request.Storage > 0 && r.Storage < request.Storage:
+		return Storage, true
+	case len(request.Extended) == 0:
+		return "", false
+	}
+	for name, amount := range request.Each {
+		if amount > 0 && r.Get(name) < amount {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+func (r Resources) combine(o Resources, f func(a, b int64) int64) Resources {
+	result := Resources{CPU: f(r.CPU, o.CPU), Memory: f(r.Memory, o.Memory), Storage: f(r.Storage, o.Storage)}
+	if len(r.Extended)+len(o.Extended) == 0 {
+		return result
+	}
+	result.Extended = make(map[string]int64, max(len(r.Extended), len(o.Extended)))
+	for name, amount := range r.Extended {
+		result.Extended[name] = f(amount, o.Extended[name])
+	}
+	for name, amount := range o.Extended {
+		if _, done := r.Extended[name]; !done {
+			result.Extended[name] = f(0, amount)
+		}
+	}
+	return result
+}
+
+func add(a, b int64) int64 {
+	switch c := a + b; {
+	case a > 0 && b > 0 && c < 0:
+		return math.MaxInt64
+	case a < 0 && b < 0 && c >= 0:
+		return math.MinInt64
+	default:
+		return c
+	}
+}
+
+func sub(a, b int64) int64 {
+	switch c := a - b; {
+	case a >= 0 && b < 0 && c < 0:
+		return math.MaxInt64
+	case a < 0 && b > 0 && c >= 0:
+		return math.MinInt64
+	default:
+		return c
+	}
+}
+
+func mul(a, n int64) int64 {
+	if n != 0 && a > math.MaxInt64/n {
+		return math.MaxInt64
+	}
+	return a * n
+}

@@ -1,0 +1,120 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/scoring"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// Request asks where one workload may run.
+type Request struct {
+	// Workspace whose clusters and policies count.
+	Workspace logicalcluster.Name
+	// Placement that the workload belongs to, from CompilePlacement.
+	Placement *Placement
+	Workload  *workload.Workload
+}
+
+// Decision is the answer: where the workload runs, and why there.
+type Decision struct {
+	Workload workload.Reference
+	// Clusters that were chosen, best first; empty where no cluster is feasible.
+	Clusters []Choice
+	// Reserved on each of Clusters.
+	Reserved capacity.Resources
+	// Verdicts on every cluster of the workspace, by name.
+	Verdicts []Verdict
+	// PolicyDigest identifies the Rego policies that were in force.
+	PolicyDigest string
+	// InputsDigest identifies all that the decision rests on but the clusters.
+	InputsDigest string
+	// Generation of the snapshot that was decided on.
+	Generation int64
+	// Cached tells whether the ranking came from the cache, brought up to date.
+	Cached bool
+}
+
+// Choice is one chosen cluster.
+type Choice struct {
+	Name     string
+	Replicas int64
+	// Score is the total, 0..100.
+	Score int64
+	// Reason in a few words, for example "Good: 78".
+	Reason string
+}
+
+// Stage is a step of the filter.
+type Stage string
+
+// The stages, in the order in which clusters pass them.
+const (
+	StageRegistration Stage = "Registration"
+	StageReady        Stage = "Ready"
+	StageLocation     Stage = "Location"
+	StageCluster      Stage = "ClusterSelector"
+	StageTaint        Stage = "Taint"
+	StageCapability   Stage = "Capability"
+	StageConstraint   Stage = "Constraint"
+	StageCapacity     Stage = "Capacity"
+	StagePolicy       Stage = "Policy"
+)
+
+// Rejection tells why a cluster is not feasible.
+type Rejection struct {
+	Stage Stage
+	// Constraint is the name of the constraint that failed, where Stage is StageConstraint.
+	Constraint string
+	// Message tells people what was wanted and what was observed.
+	Message string
+}
+
+// Verdict is what was found of one cluster: a rejection, or a score.
+type Verdict struct {
+	Cluster string
+	// Rejection is nil where the cluster is feasible.
+	Rejection *Rejection
+	// Score of a feasible cluster.
+	Score scoring.Score
+	// Chosen tells whether the cluster is one of the decision's.
+	Chosen bool
+}
+
+// Summary says in one line how the clusters fared, for example
+// "0 of 3 clusters are feasible: 2 Capacity (lacking cpu), 1 Ready".
+func (d *Decision) Summary() string {
+	counts := map[Stage]int{}
+	feasible := 0
+	for _, v := range d.Verdicts {
+		if v.Rejection == nil {
+			feasible++
+		} else {
+			counts[v.Rejection.Stage]++
+		}
+	}
+	if len(d.Verdicts) == 0 {
+		return "no clusters are registered in this workspace"
+	}
+	line := fmt.Sprintf("%d of %d clusters feasible", feasible, len(d.Verdicts))
+	var parts []string
+	for _, stage := range stages {
+		if n := counts[stage]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d rejected by %s", n, stage))
+		}
+	}
+	if len(parts) > 0 {
+		line += ": " + strings.Join(slices.Clip(parts), ", ")
+	}
+	return line
+}
+
+var stages = []Stage{
+	StageRegistration, StageReady, StageLocation, StageCluster, StageTaint,
+	StageCapability, StageConstraint, StageCapacity, StagePolicy,
+}
