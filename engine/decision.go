@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
@@ -28,8 +27,9 @@ type Decision struct {
 	Clusters []Choice
 	// Reserved on each of Clusters.
 	Reserved capacity.Resources
-	// Verdicts on every cluster of the workspace, by name.
-	Verdicts []Verdict
+	// Weights and Terms are what the policies said.
+	Weights scoring.Weights
+	Terms   []scoring.Term
 	// PolicyDigest identifies the Rego policies that were in force.
 	PolicyDigest string
 	// InputsDigest identifies all that the decision rests on but the clusters.
@@ -38,6 +38,8 @@ type Decision struct {
 	Generation int64
 	// Cached tells whether the ranking came from the cache, brought up to date.
 	Cached bool
+
+	ranking *ranking
 }
 
 // Choice is one chosen cluster.
@@ -46,7 +48,7 @@ type Choice struct {
 	Replicas int64
 	// Score is the total, 0..100.
 	Score int64
-	// Reason in a few words, for example "Good: 78".
+	// Reason is the total in a word: Excellent, Good, Fair or Poor.
 	Reason string
 }
 
@@ -86,30 +88,40 @@ type Verdict struct {
 	Chosen bool
 }
 
-// Summary says in one line how the clusters fared, for example
-// "0 of 3 clusters are feasible: 2 Capacity (lacking cpu), 1 Ready".
-func (d *Decision) Summary() string {
-	counts := map[Stage]int{}
-	feasible := 0
-	for _, v := range d.Verdicts {
-		if v.Rejection == nil {
-			feasible++
-		} else {
-			counts[v.Rejection.Stage]++
+// Verdicts returns what was found of every cluster of the workspace, by name. It is worked out when it is asked for.
+func (d *Decision) Verdicts() []Verdict {
+	verdicts := make([]Verdict, len(d.ranking.outcomes))
+	for i, o := range d.ranking.outcomes {
+		v := Verdict{Cluster: o.row.Name, Score: o.candidate.Score}
+		if o.failure != nil {
+			v.Rejection = d.ranking.class.rejection(o.row, o.failure)
 		}
+		v.Chosen = slices.ContainsFunc(d.Clusters, func(c Choice) bool { return c.Name == v.Cluster })
+		verdicts[i] = v
 	}
-	if len(d.Verdicts) == 0 {
+	return verdicts
+}
+
+// Summary says in one line how the clusters fared, for example
+// "0 of 3 clusters are feasible: 1 rejected by Ready, 2 rejected by Capacity".
+func (d *Decision) Summary() string {
+	clusters := len(d.ranking.outcomes)
+	if clusters == 0 {
 		return "no clusters are registered in this workspace"
 	}
-	line := fmt.Sprintf("%d of %d clusters feasible", feasible, len(d.Verdicts))
-	var parts []string
-	for _, stage := range stages {
-		if n := counts[stage]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d rejected by %s", n, stage))
+	rejected := map[Stage]int{}
+	for _, o := range d.ranking.outcomes {
+		if o.failure != nil {
+			rejected[o.failure.stage]++
 		}
 	}
-	if len(parts) > 0 {
-		line += ": " + strings.Join(slices.Clip(parts), ", ")
+	line := fmt.Sprintf("%d of %d clusters are feasible", len(d.ranking.feasible), clusters)
+	separator := ": "
+	for _, stage := range stages {
+		if n := rejected[stage]; n > 0 {
+			line += fmt.Sprintf("%s%d rejected by %s", separator, n, stage)
+			separator = ", "
+		}
 	}
 	return line
 }

@@ -19,6 +19,10 @@ const (
 	Storage = string(corev1.ResourceStorage)
 )
 
+// MaxAmount is the most of one resource that is taken for real, an exbibyte of memory for example. It leaves room to
+// add up what many workloads ask for.
+const MaxAmount = int64(1) << 60
+
 // Resources is an amount of each resource. The zero value is nothing. A Resources is not changed once it is made:
 // copies share Extended.
 type Resources struct {
@@ -33,8 +37,8 @@ type Resources struct {
 	Extended map[string]int64
 }
 
-// FromResourceList reads a Kubernetes resource list. It fails on a quantity that is negative or does not fit an
-// int64, naming the resource.
+// FromResourceList reads a Kubernetes resource list. It fails on a quantity that is negative or above MaxAmount,
+// naming the resource.
 func FromResourceList(list corev1.ResourceList) (Resources, error) {
 	var r Resources
 	for _, name := range slices.Sorted(maps.Keys(list)) {
@@ -42,15 +46,12 @@ func FromResourceList(list corev1.ResourceList) (Resources, error) {
 		if quantity.Sign() < 0 {
 			return Resources{}, fmt.Errorf("%s: %s is negative", name, quantity.String())
 		}
-		var amount int64
+		if quantity.Cmp(*newQuantity(string(name), MaxAmount)) > 0 {
+			return Resources{}, fmt.Errorf("%s: %s is too large", name, quantity.String())
+		}
+		amount := quantity.Value()
 		if name == corev1.ResourceCPU {
 			amount = quantity.MilliValue()
-		} else {
-			amount = quantity.Value()
-		}
-		// Quantity saturates where an amount does not fit.
-		if amount == math.MaxInt64 || amount < 0 {
-			return Resources{}, fmt.Errorf("%s: %s is too large", name, quantity.String())
 		}
 		switch string(name) {
 		case CPU:
@@ -73,19 +74,25 @@ func FromResourceList(list corev1.ResourceList) (Resources, error) {
 func (r Resources) ResourceList() corev1.ResourceList {
 	list := corev1.ResourceList{}
 	for name, amount := range r.Each {
-		if amount == 0 {
-			continue
-		}
-		switch name {
-		case CPU:
-			list[corev1.ResourceCPU] = *resource.NewMilliQuantity(amount, resource.DecimalSI)
-		case Memory, Storage, string(corev1.ResourceEphemeralStorage):
-			list[corev1.ResourceName(name)] = *resource.NewQuantity(amount, resource.BinarySI)
-		default:
-			list[corev1.ResourceName(name)] = *resource.NewQuantity(amount, resource.DecimalSI)
+		if amount != 0 {
+			list[corev1.ResourceName(name)] = *newQuantity(name, amount)
 		}
 	}
 	return list
+}
+
+// Format writes an amount of one resource the way people write it, for example 1500 of cpu as "1500m".
+func Format(name string, amount int64) string { return newQuantity(name, amount).String() }
+
+func newQuantity(name string, amount int64) *resource.Quantity {
+	switch name {
+	case CPU:
+		return resource.NewMilliQuantity(amount, resource.DecimalSI)
+	case Memory, Storage, string(corev1.ResourceEphemeralStorage):
+		return resource.NewQuantity(amount, resource.BinarySI)
+	default:
+		return resource.NewQuantity(amount, resource.DecimalSI)
+	}
 }
 
 // Get returns the amount of one resource, 0 where there is none.
@@ -133,9 +140,14 @@ func (r Resources) Add(o Resources) Resources { return r.combine(o, add) }
 // Sub returns r - o, saturating at the bounds of int64; amounts may become negative.
 func (r Resources) Sub(o Resources) Resources { return r.combine(o, sub) }
 
-// Mul returns n times r, saturating at the bounds of int64. Neither may be negative.
-func (r Resources) Mul(n int64) Resources {
-	return r.combine(Resources{}, func(a, _ int64) int64 { return mul(a, n) })
+// Mul returns n times r. It fails, naming the resource, where that is above MaxAmount. Neither may be negative.
+func (r Resources) Mul(n int64) (Resources, error) {
+	for name, amount := range r.Each {
+		if n != 0 && amount > MaxAmount/n {
+			return Resources{}, fmt.Errorf("%s: %d times %d is too large", name, n, amount)
+		}
+	}
+	return r.combine(Resources{}, func(a, _ int64) int64 { return a * n }), nil
 }
 
 // Lacking returns the first resource, in the order of Each, of which request asks for more than r has; ok is false
@@ -196,11 +208,4 @@ func sub(a, b int64) int64 {
 	default:
 		return c
 	}
-}
-
-func mul(a, n int64) int64 {
-	if n != 0 && a > math.MaxInt64/n {
-		return math.MaxInt64
-	}
-	return a * n
 }

@@ -3,6 +3,11 @@
 package snapshot
 
 import (
+	"math"
+	"math/bits"
+	"slices"
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kcp-placement/placement/engine/capacity"
@@ -37,6 +42,9 @@ type Condition struct {
 	Reason, Message string
 }
 
+// Ready is the type of the condition that decides whether a cluster is given workloads.
+const Ready = "Ready"
+
 // Row is one cluster of a snapshot with all that is derived from it. It is not changed once it is made: while the
 // pointer is the same, so is everything that can be said of the cluster.
 type Row struct {
@@ -45,6 +53,92 @@ type Row struct {
 	Reserved capacity.Resources
 	// Free = Allocatable - Allocated - Reserved; negative where a cluster has shrunk below its promises.
 	Free capacity.Resources
-	// HealthScore and PerformanceScore are the factors of that name, 0..100.
-	HealthScore, PerformanceScore int64
+	// HealthScore is 100 where Ready is True, 50 where it is False, 0 where it is not known.
+	HealthScore int64
+	// PerformanceScore is by the mean utilization of CPU and memory: below 50 % 100, below 80 % 70, below 95 % 40,
+	// else 10.
+	PerformanceScore int64
+}
+
+// NewRow derives the row of a cluster on which so much is reserved.
+func NewRow(c *Cluster, reserved capacity.Resources) *Row {
+	r := &Row{Cluster: c, Reserved: reserved, Free: c.Allocatable.Sub(c.Allocated).Sub(reserved)}
+	switch c.Conditions[Ready].Status {
+	case "True":
+		r.HealthScore = 100
+	case "False":
+		r.HealthScore = 50
+	}
+	switch mean := (r.Utilization(capacity.CPU) + r.Utilization(capacity.Memory)) / 2; {
+	case mean < 50:
+		r.PerformanceScore = 100
+	case mean < 80:
+		r.PerformanceScore = 70
+	case mean < 95:
+		r.PerformanceScore = 40
+	default:
+		r.PerformanceScore = 10
+	}
+	return r
+}
+
+// Utilization is (Allocated + Reserved) / Allocatable of one resource in percent, truncated. Where nothing is
+// allocatable it is 0 if nothing is in use, otherwise 100.
+func (r *Row) Utilization(resource string) int64 {
+	allocatable := r.Allocatable.Get(resource)
+	used := allocatable - r.Free.Get(resource)
+	switch {
+	case used <= 0:
+		return 0
+	case allocatable == 0:
+		return 100
+	}
+	hi, lo := bits.Mul64(uint64(used), 100)
+	if hi >= uint64(allocatable) {
+		return math.MaxInt64
+	}
+	percent, _ := bits.Div64(hi, lo, uint64(allocatable))
+	return int64(min(percent, math.MaxInt64))
+}
+
+// Snapshot is a fleet at one generation. It is not changed once it is made: readers need no lock.
+type Snapshot struct {
+	// Generation grows with every change.
+	Generation int64
+	// Rows by name.
+	Rows []*Row
+}
+
+// Row returns the row of a cluster, nil where there is none.
+func (s *Snapshot) Row(name string) *Row {
+	if i, found := s.find(name); found {
+		return s.Rows[i]
+	}
+	return nil
+}
+
+// With returns the next snapshot, in which the rows replace those of the same names or join the fleet.
+func (s *Snapshot) With(rows ...*Row) *Snapshot {
+	next := &Snapshot{Generation: s.Generation + 1, Rows: slices.Clone(s.Rows)}
+	for _, row := range rows {
+		if i, found := next.find(row.Name); found {
+			next.Rows[i] = row
+		} else {
+			next.Rows = slices.Insert(next.Rows, i, row)
+		}
+	}
+	return next
+}
+
+// Without returns the next snapshot, in which a cluster is gone.
+func (s *Snapshot) Without(name string) *Snapshot {
+	i, found := s.find(name)
+	if !found {
+		return s
+	}
+	return &Snapshot{Generation: s.Generation + 1, Rows: slices.Delete(slices.Clone(s.Rows), i, i+1)}
+}
+
+func (s *Snapshot) find(name string) (int, bool) {
+	return slices.BinarySearchFunc(s.Rows, name, func(r *Row, name string) int { return strings.Compare(r.Name, name) })
 }

@@ -1,0 +1,212 @@
+// Package engine decides where workloads may run, and why there: hard constraints in CEL and judgement in Rego over
+// snapshots of capacity, with every promise kept in a ledger. It does no I/O, has no clock of its own and knows no
+// Kubernetes client.
+//
+// The data flows one way:
+//
+//	clusters -> snapshot -> filter (CEL) -> rank (Rego weights x factors) -> select -> reserve (ledger) -> decision
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/scoring"
+	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// Defaults of Options.
+const (
+	DefaultCacheTTL  = 5 * time.Minute
+	DefaultCacheSize = 128
+)
+
+// Options of an Engine; the zero value is good.
+type Options struct {
+	// CacheTTL is how long an unused ranking is kept. A ranking that is used is brought up to date first,
+	// whatever its age.
+	CacheTTL time.Duration
+	// CacheSize is how many rankings are kept for each workspace.
+	CacheSize int
+	// Now tells the time for CacheTTL; time.Now if nil.
+	Now func() time.Time
+	// Policies compiles Rego; one with default options if nil.
+	Policies *policy.Compiler
+	// Constraints compiles CEL; one with default options if nil.
+	Constraints *constraint.Compiler
+}
+
+// Engine decides for any number of workspaces, which share compiled text and nothing else. It is safe for concurrent
+// use; deciding in one workspace does not wait for another.
+type Engine struct {
+	options     Options
+	constraints *constraint.Compiler
+	policies    *policy.Compiler
+	workspaces  workspaces
+}
+
+// New makes an engine without workspaces.
+func New(options Options) (*Engine, error) {
+	if options.CacheTTL == 0 {
+		options.CacheTTL = DefaultCacheTTL
+	}
+	if options.CacheSize == 0 {
+		options.CacheSize = DefaultCacheSize
+	}
+	if options.Now == nil {
+		options.Now = time.Now
+	}
+	if options.CacheSize < 0 || options.CacheTTL < 0 {
+		return nil, fmt.Errorf("cache size %d and time to live %s must not be negative", options.CacheSize, options.CacheTTL)
+	}
+	e := &Engine{options: options, constraints: options.Constraints, policies: options.Policies}
+	var err error
+	if e.policies == nil {
+		if e.policies, err = policy.NewCompiler(policy.Options{}); err != nil {
+			return nil, err
+		}
+	}
+	if e.constraints == nil {
+		if e.constraints, err = constraint.NewCompiler(constraint.Options{}); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+// Decide chooses clusters for a workload and reserves its requests on each of them. What the workload held before is
+// released in the same step. Where no cluster is feasible the decision has no clusters and the workload holds
+// nothing. Decide fails where the policies fail or ctx ends; then nothing has changed.
+func (e *Engine) Decide(ctx context.Context, request Request) (*Decision, error) {
+	w := e.workspace(request.Workspace)
+	for {
+		// Most of the work is done without the lock, on a snapshot that is whole and may be a moment old.
+		plan, err := w.plan(ctx, request)
+		if err != nil {
+			return nil, err
+		}
+		if err := plan.rank(ctx, w.without(request.owner())); err != nil {
+			return nil, err
+		}
+		// What has changed since is looked at again under the lock, so that what is chosen is there to be reserved.
+		decision, done, err := w.commit(ctx, request, plan)
+		if done || err != nil {
+			return decision, err
+		}
+	}
+}
+
+// Explain gives the decision that Decide would give, and reserves nothing.
+func (e *Engine) Explain(ctx context.Context, request Request) (*Decision, error) {
+	w := e.workspace(request.Workspace)
+	plan, err := w.plan(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	if err := plan.rank(ctx, w.without(request.owner())); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return plan.decide(request.Workload.Reference, w.ledger.Count(request.group(), request.owner())), nil
+}
+
+// Inadmissible returns the verdict on the first of the clusters where the workload may not stay: one that is gone or
+// is rejected for what it is. How full a cluster is does not count. It returns nil where the workload may stay.
+func (e *Engine) Inadmissible(ctx context.Context, request Request, clusters []string) (*Verdict, error) {
+	w := e.workspace(request.Workspace)
+	plan, err := w.plan(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	s := w.snapshot.Load()
+	for _, name := range clusters {
+		row := s.Row(name)
+		if row == nil {
+			return &Verdict{Cluster: name, Rejection: &Rejection{
+				Stage: StageRegistration, Message: "the cluster is not registered any more",
+			}}, nil
+		}
+		if failure := plan.class.infeasible(row, true); failure != nil {
+			return &Verdict{Cluster: name, Rejection: plan.class.rejection(row, failure)}, nil
+		}
+	}
+	return nil, nil
+}
+
+// InputsDigest identifies all that a decision rests on but the clusters: while it is the same, there is no reason to
+// decide again unless a cluster has become inadmissible.
+func (e *Engine) InputsDigest(request Request) string {
+	return digest(request, e.workspace(request.Workspace).policies.Load())
+}
+
+// SetPolicies puts policies into force in a workspace.
+func (e *Engine) SetPolicies(workspace logicalcluster.Name, set *policy.Set) {
+	e.workspace(workspace).policies.Store(set)
+}
+
+// PolicyDigest identifies the policies in force in a workspace.
+func (e *Engine) PolicyDigest(workspace logicalcluster.Name) string {
+	return e.workspace(workspace).policies.Load().Digest()
+}
+
+// SetCluster adds a cluster to a workspace or replaces it.
+func (e *Engine) SetCluster(workspace logicalcluster.Name, c *snapshot.Cluster) (changed bool) {
+	return e.workspace(workspace).setCluster(c)
+}
+
+// RemoveCluster takes a cluster out of a workspace.
+func (e *Engine) RemoveCluster(workspace logicalcluster.Name, name string) {
+	e.workspace(workspace).removeCluster(name)
+}
+
+// Snapshot returns the fleet of a workspace as it stands now.
+func (e *Engine) Snapshot(workspace logicalcluster.Name) *snapshot.Snapshot {
+	return e.workspace(workspace).snapshot.Load()
+}
+
+// Restore puts a durable decision back into the ledger without asking whether it fits: it was granted before.
+func (e *Engine) Restore(workspace logicalcluster.Name, placement types.NamespacedName, ref workload.Reference,
+	clusters []string, reserved capacity.Resources,
+) {
+	e.workspace(workspace).restore(owner(ref), capacity.Claim{Group: placement.String(), Clusters: clusters, Amount: reserved})
+}
+
+// Release gives back what a workload holds, and tells whether that was anything.
+func (e *Engine) Release(workspace logicalcluster.Name, ref workload.Reference) (freed bool) {
+	return e.workspace(workspace).release(owner(ref))
+}
+
+// Forget drops all that is known of a workspace.
+func (e *Engine) Forget(workspace logicalcluster.Name) { e.workspaces.Delete(workspace) }
+
+// decide selects from the plan's ranking.
+func (p *plan) decide(ref workload.Reference, inUse map[string]int) *Decision {
+	c := p.class
+	d := &Decision{
+		Workload:     ref,
+		Reserved:     c.workload.Requests,
+		Weights:      c.judgement.Weights,
+		Terms:        c.judgement.Terms,
+		PolicyDigest: p.policies.Digest(),
+		InputsDigest: c.digest,
+		Generation:   p.ranking.snapshot.Generation,
+		Cached:       p.cached,
+		ranking:      p.ranking,
+	}
+	for _, chosen := range c.placement.strategy.Select(p.ranking.feasible, inUse) {
+		d.Clusters = append(d.Clusters, Choice{
+			Name: chosen.Name, Replicas: c.workload.Replicas, Score: chosen.Total, Reason: scoring.Reason(chosen.Total),
+		})
+	}
+	return d
+}

@@ -1,0 +1,149 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
+	"k8s.io/klog/v2"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// failure is why a cluster is not feasible, kept as what was found; people's words for it are made on demand.
+type failure struct {
+	stage Stage
+	// index of the constraint, capability requirement, taint or term that failed.
+	index int
+	// resource that is lacking.
+	resource string
+	// err of a constraint that could not be evaluated.
+	err error
+}
+
+// infeasible sends one cluster through the filter and returns the first stage that it fails, nil if it passes all.
+// With factsOnly, what depends on how full the cluster is does not count.
+func (c *class) infeasible(row *snapshot.Row, factsOnly bool) *failure {
+	p := c.placement
+	if row.Invalid != "" {
+		return &failure{stage: StageRegistration}
+	}
+	if row.Conditions[snapshot.Ready].Status != "True" {
+		return &failure{stage: StageReady}
+	}
+	if !p.locations.Matches(labels.Set{"location": row.Location}) {
+		return &failure{stage: StageLocation}
+	}
+	if len(p.clusterNames) > 0 && !slices.Contains(p.clusterNames, row.Name) || !p.clusters.Matches(labels.Set(row.Labels)) {
+		return &failure{stage: StageCluster}
+	}
+	if i := slices.IndexFunc(row.Taints, p.untolerated); i >= 0 {
+		return &failure{stage: StageTaint, index: i}
+	}
+	for i, requirement := range p.capabilities {
+		if capability, listed := row.Capabilities[requirement.Type]; listed && !capability.Available || !listed && requirement.Required {
+			return &failure{stage: StageCapability, index: i}
+		}
+	}
+	variables := c.variables(row)
+	for i := range p.constraints {
+		program := p.constraints[i].program
+		if factsOnly && program.Reads().Capacity {
+			continue
+		}
+		if holds, err := program.Eval(variables); err != nil || !holds {
+			return &failure{stage: StageConstraint, index: i, err: err}
+		}
+	}
+	if !factsOnly {
+		if resource, short := row.Free.Lacking(c.workload.Requests); short {
+			return &failure{stage: StageCapacity, resource: resource}
+		}
+	}
+	for i := range c.judgement.Terms {
+		if term := &c.judgement.Terms[i]; term.Required && !term.Match.Matches(row) {
+			return &failure{stage: StagePolicy, index: i}
+		}
+	}
+	return nil
+}
+
+func (c *class) variables(row *snapshot.Row) *constraint.Variables {
+	return &constraint.Variables{Row: row, Workload: c.workload, Placement: c.placement.Placement}
+}
+
+// untolerated tells whether a taint keeps the placement's workloads away. PreferNoSchedule never does.
+func (p *Placement) untolerated(taint corev1.Taint) bool {
+	if taint.Effect == corev1.TaintEffectPreferNoSchedule {
+		return false
+	}
+	return !corev1helpers.TolerationsTolerateTaint(klog.Logger{}, p.tolerations, &taint, false)
+}
+
+// rejection puts a failure into words.
+func (c *class) rejection(row *snapshot.Row, f *failure) *Rejection {
+	p := c.placement
+	r := &Rejection{Stage: f.stage}
+	switch f.stage {
+	case StageRegistration:
+		r.Message = "the registration is not usable: " + row.Invalid
+	case StageReady:
+		ready, known := row.Conditions[snapshot.Ready]
+		switch {
+		case !known:
+			r.Message = "the cluster has not reported a Ready condition"
+		case ready.Reason != "" || ready.Message != "":
+			r.Message = fmt.Sprintf("Ready is %s: %s", ready.Status, strings.Trim(ready.Reason+": "+ready.Message, ": "))
+		default:
+			r.Message = "Ready is " + ready.Status
+		}
+	case StageLocation:
+		r.Message = fmt.Sprintf("location %q is not selected by locationSelector %q", row.Location, p.locations)
+	case StageCluster:
+		if len(p.clusterNames) > 0 && !slices.Contains(p.clusterNames, row.Name) {
+			r.Message = "not among clusterSelector.clusterNames"
+		} else {
+			r.Message = fmt.Sprintf("labels are not selected by clusterSelector %q", p.clusters)
+		}
+	case StageTaint:
+		r.Message = fmt.Sprintf("taint %s is not tolerated", row.Taints[f.index].ToString())
+	case StageCapability:
+		kind := p.capabilities[f.index].Type
+		if _, listed := row.Capabilities[kind]; listed {
+			r.Message = fmt.Sprintf("capability %q is not available", kind)
+		} else {
+			r.Message = fmt.Sprintf("capability %q is required and not listed", kind)
+		}
+	case StageConstraint:
+		failed := &p.constraints[f.index]
+		r.Constraint = failed.Name
+		r.Message = failed.Message
+		if r.Message == "" {
+			r.Message = "not true: " + failed.Expression
+		}
+		if f.err != nil {
+			r.Message = fmt.Sprintf("cannot be evaluated: %v", f.err)
+		}
+		var observed []string
+		for _, o := range failed.program.Observed(c.variables(row)) {
+			observed = append(observed, o.Path+" = "+o.Value)
+		}
+		if len(observed) > 0 {
+			r.Message += " (" + strings.Join(observed, ", ") + ")"
+		}
+	case StageCapacity:
+		r.Message = fmt.Sprintf("asks for %s %s, %s free", capacity.Format(f.resource, c.workload.Requests.Get(f.resource)),
+			f.resource, capacity.Format(f.resource, row.Free.Get(f.resource)))
+	case StagePolicy:
+		r.Message = "excluded by a required term"
+		if reason := c.judgement.Terms[f.index].Reason; reason != "" {
+			r.Message += ": " + reason
+		}
+	}
+	return r
+}

@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/selection"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// Placement is a WorkloadPlacement made ready for deciding. It is not changed once it is made.
+type Placement struct {
+	workload.Placement
+
+	types     []v1alpha1.WorkloadType
+	workloads labels.Selector
+
+	locations    labels.Selector
+	clusters     labels.Selector
+	clusterNames []string
+	tolerations  []corev1.Toleration
+	capabilities []v1alpha1.CapabilityRequirement
+	constraints  []compiledConstraint
+	strategy     selection.Strategy
+
+	// digest identifies the spec and what else policies can read.
+	digest string
+}
+
+type compiledConstraint struct {
+	v1alpha1.Constraint
+	program *constraint.Program
+}
+
+// NamespacedName returns the placement's name.
+func (p *Placement) NamespacedName() types.NamespacedName {
+	return types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
+}
+
+// Selects tells whether the placement's selector covers the workload. A workload that several placements select
+// belongs to one of them; that is for the caller to say.
+func (p *Placement) Selects(w *workload.Workload) bool {
+	return p.Namespace == w.Namespace &&
+		(len(p.types) == 0 || slices.Contains(p.types, v1alpha1.WorkloadType{APIVersion: w.APIVersion, Kind: w.Kind})) &&
+		p.workloads.Matches(labels.Set(w.Labels))
+}
+
+// CompilePlacement validates and compiles a placement. The error is a field.ErrorList as an aggregate and names
+// every field that is wrong.
+func (e *Engine) CompilePlacement(placement *v1alpha1.WorkloadPlacement) (*Placement, error) {
+	spec := &placement.Spec
+	path := field.NewPath("spec")
+	var errs field.ErrorList
+	p := &Placement{
+		Placement:    workload.Placement{Name: placement.Name, Namespace: placement.Namespace, Labels: placement.Labels},
+		types:        spec.WorkloadSelector.WorkloadTypes,
+		tolerations:  spec.Tolerations,
+		capabilities: spec.CapabilityRequirements,
+	}
+
+	selector := func(path *field.Path, s *metav1.LabelSelector) labels.Selector {
+		if s == nil {
+			return labels.Everything()
+		}
+		compiled, err := metav1.LabelSelectorAsSelector(s)
+		if err != nil {
+			errs = append(errs, field.Invalid(path, metav1.FormatLabelSelector(s), err.Error()))
+		}
+		return compiled
+	}
+	p.workloads = selector(path.Child("workloadSelector", "labelSelector"), spec.WorkloadSelector.LabelSelector)
+	p.locations = selector(path.Child("locationSelector"), spec.LocationSelector)
+	p.clusters = labels.Everything()
+	if spec.ClusterSelector != nil {
+		p.clusters = selector(path.Child("clusterSelector", "labelSelector"), spec.ClusterSelector.LabelSelector)
+		p.clusterNames = spec.ClusterSelector.ClusterNames
+	}
+
+	for i, c := range spec.Constraints {
+		program, err := e.constraints.Compile(c.Expression)
+		if err != nil {
+			at := path.Child("constraints").Index(i).Child("expression")
+			errs = append(errs, field.Invalid(at, c.Expression, fmt.Sprintf("constraint %q: %v", c.Name, err)))
+			continue
+		}
+		p.constraints = append(p.constraints, compiledConstraint{c, program})
+	}
+	errs = append(errs, validateTolerations(path.Child("tolerations"), spec.Tolerations)...)
+
+	number := v1alpha1.DefaultNumberOfClusters
+	if spec.NumberOfClusters != nil {
+		number = int(*spec.NumberOfClusters)
+	}
+	if number < 1 {
+		errs = append(errs, field.Invalid(path.Child("numberOfClusters"), number, "must be at least 1"))
+	}
+	strategy := spec.Strategy
+	if strategy == "" {
+		strategy = v1alpha1.StrategySpread
+	}
+	var err error
+	if p.strategy, err = selection.For(strategy, number); err != nil {
+		errs = append(errs, field.NotSupported(path.Child("strategy"), strategy, []v1alpha1.Strategy{
+			v1alpha1.StrategyRoundRobin, v1alpha1.StrategySpread, v1alpha1.StrategyAffinity,
+		}))
+	}
+
+	if len(errs) > 0 {
+		return nil, errs.ToAggregate()
+	}
+	content, err := json.Marshal(struct {
+		Name, Namespace string
+		Labels          map[string]string
+		Spec            *v1alpha1.WorkloadPlacementSpec
+	}{p.Name, p.Namespace, p.Labels, spec})
+	if err != nil {
+		return nil, fmt.Errorf("placement %s/%s: %w", p.Namespace, p.Name, err)
+	}
+	sum := sha256.Sum256(content)
+	p.digest = hex.EncodeToString(sum[:])
+	return p, nil
+}
+
+func validateTolerations(path *field.Path, tolerations []corev1.Toleration) (errs field.ErrorList) {
+	for i, t := range tolerations {
+		switch t.Operator {
+		case "", corev1.TolerationOpEqual:
+			if t.Key == "" {
+				errs = append(errs, field.Invalid(path.Index(i).Child("operator"), t.Operator, "must be Exists where key is empty"))
+			}
+		case corev1.TolerationOpExists:
+			if t.Value != "" {
+				errs = append(errs, field.Invalid(path.Index(i).Child("value"), t.Value, "must be empty where operator is Exists"))
+			}
+		default:
+			errs = append(errs, field.NotSupported(path.Index(i).Child("operator"), t.Operator,
+				[]corev1.TolerationOperator{corev1.TolerationOpEqual, corev1.TolerationOpExists}))
+		}
+		switch t.Effect {
+		case "", corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute:
+		default:
+			errs = append(errs, field.NotSupported(path.Index(i).Child("effect"), t.Effect, []corev1.TaintEffect{
+				corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute,
+			}))
+		}
+	}
+	return errs
+}

@@ -1,0 +1,36 @@
+package snapshot
+
+import (
+	"fmt"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/capacity"
+)
+
+// FromRegistration reads a ClusterRegistration. Quantities that cannot be used make the cluster Invalid, with the
+// field and the reason.
+func FromRegistration(r *v1alpha1.ClusterRegistration) *Cluster {
+	c := &Cluster{
+		Name:         r.Name,
+		Location:     r.Spec.Location,
+		Labels:       r.Labels,
+		Capabilities: make(map[string]Capability, len(r.Spec.Capabilities)),
+		Taints:       r.Spec.Taints,
+		Conditions:   make(map[string]Condition, len(r.Status.Conditions)),
+	}
+	for _, capability := range r.Spec.Capabilities {
+		c.Capabilities[capability.Type] = Capability{Available: capability.Available, Attributes: capability.Attributes}
+	}
+	for _, condition := range r.Status.Conditions {
+		c.Conditions[string(condition.Type)] = Condition{
+			Status: string(condition.Status), Reason: condition.Reason, Message: condition.Message,
+		}
+	}
+	var err error
+	if c.Allocatable, err = capacity.FromResourceList(r.Status.Allocatable); err != nil {
+		c.Invalid = fmt.Sprintf("status.allocatable.%v", err)
+	} else if c.Allocated, err = capacity.FromResourceList(r.Status.Allocated); err != nil {
+		c.Invalid = fmt.Sprintf("status.allocated.%v", err)
+	}
+	return c
+}

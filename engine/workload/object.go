@@ -1,0 +1,103 @@
+package workload
+
+import (
+	"fmt"
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	podresource "k8s.io/component-helpers/resource"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+)
+
+// bookkeeping are annotations that tools write on every change of a workload; no policy sees them, so that a new
+// image does not ask for a new decision.
+var bookkeeping = []string{
+	corev1.LastAppliedConfigAnnotation,
+	"deployment.kubernetes.io/revision",
+}
+
+// FromObject reads any object with a pod template at spec.template: Deployments, StatefulSets, Jobs and their like.
+// Replicas are spec.replicas, or spec.parallelism of a Job, 1 where neither is set. An error names the field.
+func FromObject(object *unstructured.Unstructured) (*Workload, error) {
+	w := &Workload{
+		Reference: Reference{
+			APIVersion: object.GetAPIVersion(),
+			Kind:       object.GetKind(),
+			Namespace:  object.GetNamespace(),
+			Name:       object.GetName(),
+			UID:        string(object.GetUID()),
+		},
+		Labels:      object.GetLabels(),
+		Annotations: object.GetAnnotations(),
+		Replicas:    1,
+	}
+	for _, key := range bookkeeping {
+		if _, found := w.Annotations[key]; found {
+			w.Annotations = maps.Clone(w.Annotations)
+			delete(w.Annotations, key)
+		}
+	}
+	for _, field := range []string{"replicas", "parallelism"} {
+		value, found, err := unstructured.NestedFieldNoCopy(object.Object, "spec", field)
+		if err != nil {
+			return nil, fmt.Errorf("spec.%s: %w", field, err)
+		}
+		if !found || value == nil {
+			continue
+		}
+		replicas, ok := value.(int64)
+		if !ok || replicas < 0 {
+			return nil, fmt.Errorf("spec.%s: %v is not a count", field, value)
+		}
+		w.Replicas = replicas
+	}
+	template, found, err := unstructured.NestedMap(object.Object, "spec", "template")
+	if err != nil {
+		return nil, fmt.Errorf("spec.template: %w", err)
+	}
+	if !found {
+		return nil, fmt.Errorf("spec.template: there is no pod template in this %s", object.GetKind())
+	}
+	var pod corev1.Pod
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(template, &pod); err != nil {
+		return nil, fmt.Errorf("spec.template: %w", err)
+	}
+	if err := validateRequests(&pod.Spec); err != nil {
+		return nil, err
+	}
+	requests, err := capacity.FromResourceList(podresource.PodRequests(&pod, podresource.PodResourcesOptions{}))
+	if err != nil {
+		return nil, fmt.Errorf("spec.template: requests: %w", err)
+	}
+	if w.Requests, err = requests.Mul(w.Replicas); err != nil {
+		return nil, fmt.Errorf("spec.template: requests of %d replicas: %w", w.Replicas, err)
+	}
+	return w, nil
+}
+
+// validateRequests looks at each container by itself, since a negative request could hide in the sum of a pod.
+func validateRequests(pod *corev1.PodSpec) error {
+	check := func(field, name string, list corev1.ResourceList) error {
+		if _, err := capacity.FromResourceList(list); err != nil {
+			return fmt.Errorf("spec.template.spec.%s[%s].resources.requests.%w", field, name, err)
+		}
+		return nil
+	}
+	for _, c := range pod.InitContainers {
+		if err := check("initContainers", c.Name, c.Resources.Requests); err != nil {
+			return err
+		}
+	}
+	for _, c := range pod.Containers {
+		if err := check("containers", c.Name, c.Resources.Requests); err != nil {
+			return err
+		}
+	}
+	if _, err := capacity.FromResourceList(pod.Overhead); err != nil {
+		return fmt.Errorf("spec.template.spec.overhead.%w", err)
+	}
+	return nil
+}
