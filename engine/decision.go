@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -99,6 +100,17 @@ func (d *Decision) Verdicts() []Verdict {
 		v.Chosen = slices.ContainsFunc(d.Clusters, func(c Choice) bool { return c.Name == v.Cluster })
 		verdicts[i] = v
 	}
+	return verdicts
+}
+
+// Ranked returns the verdicts in the order of the ranking, best first; the rejected clusters follow by name.
+func (d *Decision) Ranked() []Verdict {
+	rank := make(map[string]int, len(d.ranking.feasible))
+	for i, c := range d.ranking.feasible {
+		rank[c.Name] = i - len(d.ranking.feasible)
+	}
+	verdicts := d.Verdicts()
+	slices.SortStableFunc(verdicts, func(a, b Verdict) int { return cmp.Compare(rank[a.Cluster], rank[b.Cluster]) })
 	return verdicts
 }
 

@@ -33,7 +33,7 @@ func (c *class) infeasible(row *snapshot.Row, factsOnly bool) *failure {
 	if row.Invalid != "" {
 		return &failure{stage: StageRegistration}
 	}
-	if row.Conditions[snapshot.Ready].Status != "True" {
+	if !row.Ready() {
 		return &failure{stage: StageReady}
 	}
 	if !p.locations.Matches(labels.Set{"location": row.Location}) {
@@ -46,7 +46,7 @@ func (c *class) infeasible(row *snapshot.Row, factsOnly bool) *failure {
 		return &failure{stage: StageTaint, index: i}
 	}
 	for i, requirement := range p.capabilities {
-		if capability, listed := row.Capabilities[requirement.Type]; listed && !capability.Available || !listed && requirement.Required {
+		if capability, listed := row.Capability(requirement.Type); listed && !capability.Available || !listed && requirement.Required {
 			return &failure{stage: StageCapability, index: i}
 		}
 	}
@@ -93,7 +93,7 @@ func (c *class) rejection(row *snapshot.Row, f *failure) *Rejection {
 	case StageRegistration:
 		r.Message = "the registration is not usable: " + row.Invalid
 	case StageReady:
-		ready, known := row.Conditions[snapshot.Ready]
+		ready, known := row.Condition(snapshot.ReadyCondition)
 		switch {
 		case !known:
 			r.Message = "the cluster has not reported a Ready condition"
@@ -114,7 +114,7 @@ func (c *class) rejection(row *snapshot.Row, f *failure) *Rejection {
 		r.Message = fmt.Sprintf("taint %s is not tolerated", row.Taints[f.index].ToString())
 	case StageCapability:
 		kind := p.capabilities[f.index].Type
-		if _, listed := row.Capabilities[kind]; listed {
+		if _, listed := row.Capability(kind); listed {
 			r.Message = fmt.Sprintf("capability %q is not available", kind)
 		} else {
 			r.Message = fmt.Sprintf("capability %q is required and not listed", kind)

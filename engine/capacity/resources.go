@@ -135,10 +135,10 @@ func (r Resources) IsZero() bool {
 func (r Resources) Equal(o Resources) bool { return r.Sub(o).IsZero() }
 
 // Add returns r + o, saturating at the bounds of int64.
-func (r Resources) Add(o Resources) Resources { return r.combine(o, add) }
+func (r Resources) Add(o Resources) Resources { return r.Combine(o, add) }
 
 // Sub returns r - o, saturating at the bounds of int64; amounts may become negative.
-func (r Resources) Sub(o Resources) Resources { return r.combine(o, sub) }
+func (r Resources) Sub(o Resources) Resources { return r.Combine(o, sub) }
 
 // Mul returns n times r. It fails, naming the resource, where that is above MaxAmount. Neither may be negative.
 func (r Resources) Mul(n int64) (Resources, error) {
@@ -147,7 +147,7 @@ func (r Resources) Mul(n int64) (Resources, error) {
 			return Resources{}, fmt.Errorf("%s: %d times %d is too large", name, n, amount)
 		}
 	}
-	return r.combine(Resources{}, func(a, _ int64) int64 { return a * n }), nil
+	return r.Combine(Resources{}, func(a, _ int64) int64 { return a * n }), nil
 }
 
 // Lacking returns the first resource, in the order of Each, of which request asks for more than r has; ok is false
@@ -171,7 +171,8 @@ func (r Resources) Lacking(request Resources) (name string, ok bool) {
 	return "", false
 }
 
-func (r Resources) combine(o Resources, f func(a, b int64) int64) Resources {
+// Combine applies f to the amounts of each resource in r and o.
+func (r Resources) Combine(o Resources, f func(a, b int64) int64) Resources {
 	result := Resources{CPU: f(r.CPU, o.CPU), Memory: f(r.Memory, o.Memory), Storage: f(r.Storage, o.Storage)}
 	if len(r.Extended)+len(o.Extended) == 0 {
 		return result

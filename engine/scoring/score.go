@@ -79,10 +79,14 @@ func (t *Term) Delta(row *snapshot.Row) int64 {
 
 // Matches tells whether a cluster is one that the term is about.
 func (m *Match) Matches(row *snapshot.Row) bool {
+	if m.Capability != "" {
+		if capability, _ := row.Capability(m.Capability); !capability.Available {
+			return false
+		}
+	}
 	return (len(m.ClusterNames) == 0 || slices.Contains(m.ClusterNames, row.Name)) &&
 		(m.Location == "" || m.Location == row.Location) &&
-		(m.Labels == nil || m.Labels.Matches(labels.Set(row.Labels))) &&
-		(m.Capability == "" || row.Capabilities[m.Capability].Available)
+		(m.Labels == nil || m.Labels.Matches(labels.Set(row.Labels)))
 }
 
 // coverage scores how many times over the free amount covers what is required.

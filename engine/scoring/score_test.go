@@ -14,8 +14,8 @@ import (
 func cluster(free int64, change ...func(*snapshot.Cluster)) *snapshot.Row {
 	c := &snapshot.Cluster{
 		Name: "c", Location: "eu", Labels: map[string]string{"tier": "gold"},
-		Capabilities: map[string]snapshot.Capability{"gpu": {Available: true}, "fpga": {}},
-		Conditions:   map[string]snapshot.Condition{snapshot.Ready: {Status: "True"}},
+		Capabilities: []snapshot.Capability{{Type: "gpu", Available: true}, {Type: "fpga"}},
+		Conditions:   []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: "True"}},
 		Allocatable:  capacity.Resources{CPU: 1000, Memory: 1000},
 		Allocated:    capacity.Resources{CPU: 1000 - free, Memory: 1000 - free},
 	}
@@ -57,9 +57,9 @@ func TestCapacityFactor(t *testing.T) {
 func TestHealthFactor(t *testing.T) {
 	for status, want := range map[string]int64{"True": 100, "False": 50, "Unknown": 0, "": 0} {
 		row := cluster(1000, func(c *snapshot.Cluster) {
-			c.Conditions = map[string]snapshot.Condition{}
+			c.Conditions = nil
 			if status != "" {
-				c.Conditions[snapshot.Ready] = snapshot.Condition{Status: status}
+				c.Conditions = []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: status}}
 			}
 		})
 		if got := scoring.Of(row, capacity.Resources{}, scoring.Weights{}, nil).Factors[scoring.Health]; got != want {
@@ -85,11 +85,11 @@ func TestPerformanceFactor(t *testing.T) {
 	})
 	t.Run("nothing allocatable", func(t *testing.T) {
 		row := snapshot.NewRow(&snapshot.Cluster{}, capacity.Resources{})
-		if got := row.Utilization(capacity.CPU); got != 0 {
+		if got := row.Utilization.CPU; got != 0 {
 			t.Errorf("nothing in use: %d %%", got)
 		}
 		row = snapshot.NewRow(&snapshot.Cluster{Allocated: both(1)}, capacity.Resources{})
-		if got := row.Utilization(capacity.CPU); got != 100 {
+		if got := row.Utilization.CPU; got != 100 {
 			t.Errorf("something in use: %d %%", got)
 		}
 	})

@@ -14,17 +14,19 @@ func FromRegistration(r *v1alpha1.ClusterRegistration) *Cluster {
 		Name:         r.Name,
 		Location:     r.Spec.Location,
 		Labels:       r.Labels,
-		Capabilities: make(map[string]Capability, len(r.Spec.Capabilities)),
+		Capabilities: make([]Capability, 0, len(r.Spec.Capabilities)),
 		Taints:       r.Spec.Taints,
-		Conditions:   make(map[string]Condition, len(r.Status.Conditions)),
+		Conditions:   make([]Condition, 0, len(r.Status.Conditions)),
 	}
 	for _, capability := range r.Spec.Capabilities {
-		c.Capabilities[capability.Type] = Capability{Available: capability.Available, Attributes: capability.Attributes}
+		c.Capabilities = append(c.Capabilities, Capability{
+			Type: capability.Type, Available: capability.Available, Attributes: capability.Attributes,
+		})
 	}
 	for _, condition := range r.Status.Conditions {
-		c.Conditions[string(condition.Type)] = Condition{
-			Status: string(condition.Status), Reason: condition.Reason, Message: condition.Message,
-		}
+		c.Conditions = append(c.Conditions, Condition{
+			Type: string(condition.Type), Status: string(condition.Status), Reason: condition.Reason, Message: condition.Message,
+		})
 	}
 	var err error
 	if c.Allocatable, err = capacity.FromResourceList(r.Status.Allocatable); err != nil {

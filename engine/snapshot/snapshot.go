@@ -18,11 +18,11 @@ type Cluster struct {
 	Name     string
 	Location string
 	Labels   map[string]string
-	// Capabilities by type.
-	Capabilities map[string]Capability
+	// Capabilities, one of a type.
+	Capabilities []Capability
 	Taints       []corev1.Taint
-	// Conditions by type; Ready decides whether the cluster is given workloads.
-	Conditions map[string]Condition
+	// Conditions, one of a type; Ready decides whether the cluster is given workloads.
+	Conditions []Condition
 	// Allocatable is what the cluster has in all, Allocated what it reports as requested.
 	Allocatable, Allocated capacity.Resources
 	// Invalid tells, where it is not empty, why the registration cannot be used; such a cluster is never chosen.
@@ -31,19 +31,47 @@ type Cluster struct {
 
 // Capability is one thing that a cluster can do.
 type Capability struct {
+	Type       string
 	Available  bool
 	Attributes map[string]string
 }
 
 // Condition is one condition of a cluster.
 type Condition struct {
+	Type string
 	// Status is "True", "False" or "Unknown".
 	Status          string
 	Reason, Message string
 }
 
-// Ready is the type of the condition that decides whether a cluster is given workloads.
-const Ready = "Ready"
+// Capability returns the capability of a type; listed is false where the cluster does not list it.
+func (c *Cluster) Capability(kind string) (capability Capability, listed bool) {
+	for i := range c.Capabilities {
+		if c.Capabilities[i].Type == kind {
+			return c.Capabilities[i], true
+		}
+	}
+	return Capability{}, false
+}
+
+// Condition returns the condition of a type; known is false where the cluster has none.
+func (c *Cluster) Condition(kind string) (condition Condition, known bool) {
+	for i := range c.Conditions {
+		if c.Conditions[i].Type == kind {
+			return c.Conditions[i], true
+		}
+	}
+	return Condition{}, false
+}
+
+// Ready tells whether the cluster's Ready condition is True.
+func (c *Cluster) Ready() bool {
+	ready, _ := c.Condition(ReadyCondition)
+	return ready.Status == "True"
+}
+
+// ReadyCondition is the type of the condition that decides whether a cluster is given workloads.
+const ReadyCondition = "Ready"
 
 // Row is one cluster of a snapshot with all that is derived from it. It is not changed once it is made: while the
 // pointer is the same, so is everything that can be said of the cluster.
@@ -53,6 +81,9 @@ type Row struct {
 	Reserved capacity.Resources
 	// Free = Allocatable - Allocated - Reserved; negative where a cluster has shrunk below its promises.
 	Free capacity.Resources
+	// Utilization = (Allocated + Reserved) / Allocatable in percent, truncated. Where nothing is allocatable it is 0
+	// if nothing is in use, otherwise 100.
+	Utilization capacity.Resources
 	// HealthScore is 100 where Ready is True, 50 where it is False, 0 where it is not known.
 	HealthScore int64
 	// PerformanceScore is by the mean utilization of CPU and memory: below 50 % 100, below 80 % 70, below 95 % 40,
@@ -62,14 +93,20 @@ type Row struct {
 
 // NewRow derives the row of a cluster on which so much is reserved.
 func NewRow(c *Cluster, reserved capacity.Resources) *Row {
-	r := &Row{Cluster: c, Reserved: reserved, Free: c.Allocatable.Sub(c.Allocated).Sub(reserved)}
-	switch c.Conditions[Ready].Status {
+	used := c.Allocated.Add(reserved)
+	r := &Row{
+		Cluster:     c,
+		Reserved:    reserved,
+		Free:        c.Allocatable.Sub(used),
+		Utilization: used.Combine(c.Allocatable, percent),
+	}
+	switch ready, _ := c.Condition(ReadyCondition); ready.Status {
 	case "True":
 		r.HealthScore = 100
 	case "False":
 		r.HealthScore = 50
 	}
-	switch mean := (r.Utilization(capacity.CPU) + r.Utilization(capacity.Memory)) / 2; {
+	switch mean := (r.Utilization.CPU + r.Utilization.Memory) / 2; {
 	case mean < 50:
 		r.PerformanceScore = 100
 	case mean < 80:
@@ -82,23 +119,20 @@ func NewRow(c *Cluster, reserved capacity.Resources) *Row {
 	return r
 }
 
-// Utilization is (Allocated + Reserved) / Allocatable of one resource in percent, truncated. Where nothing is
-// allocatable it is 0 if nothing is in use, otherwise 100.
-func (r *Row) Utilization(resource string) int64 {
-	allocatable := r.Allocatable.Get(resource)
-	used := allocatable - r.Free.Get(resource)
+// percent is used / allocatable, truncated; where nothing is allocatable it is 0 if nothing is in use, otherwise 100.
+func percent(used, allocatable int64) int64 {
 	switch {
 	case used <= 0:
 		return 0
-	case allocatable == 0:
+	case allocatable <= 0:
 		return 100
 	}
 	hi, lo := bits.Mul64(uint64(used), 100)
 	if hi >= uint64(allocatable) {
 		return math.MaxInt64
 	}
-	percent, _ := bits.Div64(hi, lo, uint64(allocatable))
-	return int64(min(percent, math.MaxInt64))
+	quotient, _ := bits.Div64(hi, lo, uint64(allocatable))
+	return int64(min(quotient, math.MaxInt64))
 }
 
 // Snapshot is a fleet at one generation. It is not changed once it is made: readers need no lock.

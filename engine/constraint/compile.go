@@ -1,0 +1,226 @@
+// Package constraint holds clusters to what placements demand: it compiles their CEL expressions, refuses those that
+// could become too dear, and evaluates them for one cluster at a time.
+package constraint
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/checker"
+	"github.com/google/cel-go/common"
+	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/ext"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// Defaults of Options.
+const (
+	DefaultCacheSize = 4096
+	DefaultCostLimit = 100_000
+)
+
+// MaxExpressionLength is how many characters an expression may have.
+const MaxExpressionLength = 4096
+
+// Bounds up to which an expression is costed. Where an object that it reads is larger, it is not evaluated.
+const (
+	maxEntries = 256 // of a map
+	maxItems   = 64  // of a list
+	maxKey     = 317 // characters of a label's or annotation's key
+	maxLabel   = 63  // characters of a label's value
+	maxText    = 4096
+)
+
+// Options of a Compiler; the zero value is good.
+type Options struct {
+	// CacheSize is how many expressions are kept, with their errors.
+	CacheSize int
+	// CostLimit is the most that one evaluation may cost in CEL's own units, estimated before it is ever run.
+	CostLimit uint64
+}
+
+// Compiler compiles expressions and keeps them by their text. It is safe for concurrent use.
+type Compiler struct {
+	env       *cel.Env
+	costLimit uint64
+	cache     *lru.Cache[string, compiled]
+}
+
+type compiled struct {
+	program *Program
+	err     error
+}
+
+// Error tells what is wrong with an expression, and where.
+type Error struct {
+	// Line and Column are counted from 1; both are 0 where the error is about the whole expression.
+	Line, Column int
+	Message      string
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	if e.Line == 0 {
+		return e.Message
+	}
+	return fmt.Sprintf("%d:%d: %s", e.Line, e.Column, e.Message)
+}
+
+// NewCompiler makes a compiler.
+func NewCompiler(options Options) (*Compiler, error) {
+	if options.CacheSize == 0 {
+		options.CacheSize = DefaultCacheSize
+	}
+	if options.CostLimit == 0 {
+		options.CostLimit = DefaultCostLimit
+	}
+	provider, err := newProvider()
+	if err != nil {
+		return nil, err
+	}
+	env, err := cel.NewEnv(
+		cel.CustomTypeProvider(provider),
+		cel.CustomTypeAdapter(provider),
+		cel.Variable("cluster", clusterType.typ),
+		cel.Variable("capacity", capacityType.typ),
+		cel.Variable("workload", workloadType.typ),
+		cel.Variable("placement", placementType.typ),
+		cel.OptionalTypes(),
+		ext.Strings(ext.StringsVersion(0)),
+		ext.Sets(),
+		cel.Macros(cel.GlobalMacro("quantity", 1, quantity)),
+		cel.ParserExpressionSizeLimit(MaxExpressionLength),
+		cel.ASTValidators(
+			cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateRegexLiterals(),
+		),
+	)
+	if err != nil {
+		return nil, err
+	}
+	cache, err := lru.New[string, compiled](options.CacheSize)
+	if err != nil {
+		return nil, err
+	}
+	return &Compiler{env: env, costLimit: options.CostLimit, cache: cache}, nil
+}
+
+// Compile parses, checks and costs an expression. The error is an *Error, or several that errors.As finds the first
+// of. Compiling the same text again costs a look-up.
+func (c *Compiler) Compile(expression string) (*Program, error) {
+	if known, found := c.cache.Get(expression); found {
+		return known.program, known.err
+	}
+	program, err := c.compile(expression)
+	c.cache.Add(strings.Clone(expression), compiled{program, err})
+	return program, err
+}
+
+func (c *Compiler) compile(expression string) (program *Program, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			program, err = nil, &Error{Message: fmt.Sprintf("the expression cannot be compiled: %v", p)}
+		}
+	}()
+	if length := utf8.RuneCountInString(expression); length > MaxExpressionLength {
+		return nil, &Error{Message: fmt.Sprintf("the expression has %d characters, more than %d", length, MaxExpressionLength)}
+	}
+	checked, issues := c.env.Compile(expression)
+	if issues.Err() != nil {
+		return nil, joined(issues.Errors())
+	}
+	if checked.OutputType() != cel.BoolType {
+		return nil, &Error{Line: 1, Column: 1, Message: fmt.Sprintf("gives %s, must give bool", checked.OutputType())}
+	}
+	cost, err := c.env.EstimateCost(checked, bounds{})
+	if err != nil {
+		return nil, &Error{Message: err.Error()}
+	}
+	if cost.Max > c.costLimit {
+		return nil, &Error{Message: fmt.Sprintf("may cost %d, more than the limit of %d: look at fewer labels, or nest less", cost.Max, c.costLimit)}
+	}
+	evaluator, err := c.env.Program(checked, cel.EvalOptions(cel.OptOptimize))
+	if err != nil {
+		return nil, &Error{Message: err.Error()}
+	}
+	return newProgram(expression, checked.NativeRep(), evaluator, cost.Max), nil
+}
+
+// joined turns CEL's issues into one error.
+func joined(issues []*common.Error) error {
+	errs := make([]error, len(issues))
+	for i, issue := range issues {
+		errs[i] = &Error{Line: issue.Location.Line(), Column: issue.Location.Column() + 1, Message: issue.Message}
+	}
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	return several(errs)
+}
+
+// several errors on one line.
+type several []error
+
+func (s several) Error() string {
+	texts := make([]string, len(s))
+	for i, err := range s {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (s several) Unwrap() []error { return s }
+
+// quantity folds quantity("4Gi") into a number of bytes or units when it is parsed.
+func quantity(factory cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
+	arg := args[0]
+	text, ok := "", arg.Kind() == ast.LiteralKind
+	if ok {
+		text, ok = arg.AsLiteral().Value().(string)
+	}
+	if !ok {
+		return nil, factory.NewError(arg.ID(), `quantity takes a literal, for example quantity("4Gi")`)
+	}
+	q, err := resource.ParseQuantity(text)
+	if err != nil {
+		return nil, factory.NewError(arg.ID(), fmt.Sprintf("%q is not a quantity", text))
+	}
+	value, exact := q.AsInt64()
+	if !exact {
+		return nil, factory.NewError(arg.ID(), fmt.Sprintf("%q is not a whole number of units; cpu is in millicores, so 500m of it is 500", text))
+	}
+	return factory.NewLiteral(types.Int(value)), nil
+}
+
+// bounds tells the cost estimator how large what an expression reads can be.
+type bounds struct{}
+
+func (bounds) EstimateSize(node checker.AstNode) *checker.SizeEstimate {
+	path := node.Path()
+	if len(path) == 0 {
+		return nil
+	}
+	most := uint64(maxText)
+	switch node.Type().Kind() {
+	case types.MapKind:
+		most = maxEntries
+	case types.ListKind:
+		most = maxItems
+	case types.StringKind, types.BytesKind:
+		switch {
+		case path[len(path)-1] == "@keys":
+			most = maxKey
+		case slices.Contains(path, "labels") || slices.Contains(path, "attributes"):
+			most = maxLabel
+		}
+	}
+	return &checker.SizeEstimate{Min: 0, Max: most}
+}
+
+func (bounds) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
+	return nil
+}

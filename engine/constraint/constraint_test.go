@@ -1,0 +1,260 @@
+package constraint_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// variables are what the rows of the tables below are evaluated over.
+func variables() *constraint.Variables {
+	return &constraint.Variables{
+		Row: snapshot.NewRow(&snapshot.Cluster{
+			Name: "alpha", Location: "eu-west",
+			Labels: map[string]string{"tier": "gold", "rack.example.com/row": "7"},
+			Capabilities: []snapshot.Capability{
+				{Type: "gpu", Available: true, Attributes: map[string]string{"model": "a100"}},
+				{Type: "fpga"},
+			},
+			Taints:      []corev1.Taint{{Key: "dedicated", Value: "ml", Effect: "NoSchedule"}},
+			Conditions:  []snapshot.Condition{{Type: "Ready", Status: "True", Reason: "AgentReporting"}},
+			Allocatable: capacity.Resources{CPU: 8000, Memory: 32 << 30, Extended: map[string]int64{"nvidia.com/gpu": 4}},
+			Allocated:   capacity.Resources{CPU: 1000, Memory: 8 << 30},
+		}, capacity.Resources{CPU: 1000, Extended: map[string]int64{"nvidia.com/gpu": 1}}),
+		Workload: &workload.Workload{
+			Reference: workload.Reference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "shop", Name: "web"},
+			Labels:    map[string]string{"app": "web", "tier": "gold"}, Annotations: map[string]string{"note": "x"},
+			Replicas: 3, Requests: capacity.Resources{CPU: 1500, Memory: 3 << 30},
+		},
+		Placement: workload.Placement{Name: "p", Namespace: "shop", Labels: map[string]string{"team": "shop"}},
+	}
+}
+
+func compiler(t testing.TB) *constraint.Compiler {
+	t.Helper()
+	c, err := constraint.NewCompiler(constraint.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestEval(t *testing.T) {
+	type reads = constraint.Reads
+	cluster, room, work := reads{Cluster: true}, reads{Capacity: true}, reads{Workload: true}
+	for _, test := range []struct {
+		expression string
+		want       bool
+		err        string
+		reads      reads
+	}{
+		{expression: `true`, want: true},
+		{expression: `cluster.name == "alpha" && cluster.location == "eu-west"`, want: true, reads: cluster},
+		{expression: `cluster.labels["tier"] == "gold"`, want: true, reads: cluster},
+		{expression: `cluster.labels.tier == "gold"`, want: true, reads: cluster},
+		{expression: `cluster.labels["rack.example.com/row"] == "7"`, want: true, reads: cluster},
+		{expression: `cluster.labels["zone"] == "a"`, err: "no such key: zone", reads: cluster},
+		{expression: `cluster.labels.?zone.orValue("a") == "a"`, want: true, reads: cluster},
+		{expression: `"zone" in cluster.labels`, reads: cluster},
+		{expression: `has(cluster.labels.tier)`, want: true, reads: cluster},
+		{expression: `cluster.labels.exists(k, k.startsWith("rack."))`, want: true, reads: cluster},
+		{expression: `cluster.labels == {"tier": "gold", "rack.example.com/row": "7"}`, want: true, reads: cluster},
+		{expression: `cluster.capabilities.exists(c, c.type == "gpu" && c.available)`, want: true, reads: cluster},
+		{expression: `cluster.capabilities.exists(c, c.type == "fpga" && c.available)`, reads: cluster},
+		{expression: `cluster.capabilities.exists(c, c.attributes.?model.orValue("") == "a100")`, want: true, reads: cluster},
+		{expression: `cluster.capabilities[0].type == "gpu"`, want: true, reads: cluster},
+		{expression: `cluster.capabilities.filter(c, c.available).size() == 1`, want: true, reads: cluster},
+		{expression: `cluster.taints.all(t, t.key == "dedicated" && t.value == "ml" && t.effect == "NoSchedule")`, want: true, reads: cluster},
+		{expression: `cluster.conditions.exists(c, c.type == "Ready" && c.status == "True" && c.reason != c.message)`, want: true, reads: cluster},
+		{expression: `cluster == cluster`, want: true, reads: cluster},
+		{expression: `dyn(cluster).name == "alpha"`, want: true, reads: cluster},
+		{expression: `capacity.free.cpu == 6000 && capacity.allocatable.cpu == 8000 && capacity.allocated.cpu == 1000 && capacity.reserved.cpu == 1000`, want: true, reads: room},
+		{expression: `capacity.free.memory >= quantity("24Gi")`, want: true, reads: room},
+		{expression: `capacity.free.storage == 0`, want: true, reads: room},
+		{expression: `capacity.free["nvidia.com/gpu"] == 3`, want: true, reads: room},
+		{expression: `capacity.free["amd.com/gpu"] > 0`, err: "no such key: amd.com/gpu", reads: room},
+		{expression: `"amd.com/gpu" in capacity.free`, reads: room},
+		{expression: `capacity.free.exists(r, r == "nvidia.com/gpu" && capacity.free[r] > 2)`, want: true, reads: room},
+		{expression: `capacity.free == {"cpu": 6000, "memory": 25769803776, "storage": 0, "nvidia.com/gpu": 3}`, want: true, reads: room},
+		{expression: `size(capacity.free) == 4`, want: true, reads: room},
+		{expression: `capacity.utilization.cpu == 25 && capacity.utilization.memory == 25`, want: true, reads: room},
+		{expression: `capacity.healthScore == 100 && capacity.performanceScore == 100`, want: true, reads: room},
+		{expression: `capacity.free.cpu >= 2 * workload.requests.cpu`, want: true, reads: reads{Capacity: true, Workload: true}},
+		{expression: `workload.requests.cpu == 1500 && workload.requests.storage == 0 && workload.replicas == 3`, want: true, reads: work},
+		{expression: `workload.apiVersion + "/" + workload.kind == "apps/v1/Deployment"`, want: true, reads: work},
+		{expression: `workload.namespace + "/" + workload.name == "shop/web" && workload.annotations["note"] == "x"`, want: true, reads: work},
+		{expression: `cluster.labels[workload.labels.app] == "x"`, err: "no such key: web", reads: reads{Cluster: true, Workload: true}},
+		{expression: `cluster.labels["tier"] == workload.labels["tier"]`, want: true, reads: reads{Cluster: true, Workload: true}},
+		{expression: `placement.labels["team"] == placement.namespace && placement.name == "p"`, want: true, reads: reads{Placement: true}},
+		{expression: `sets.intersects(["eu-west", "eu-north"], [cluster.location])`, want: true, reads: cluster},
+		{expression: `cluster.location.split("-")[0] == "eu"`, want: true, reads: cluster},
+		{expression: `cluster.location.matches("^eu-")`, want: true, reads: cluster},
+		{expression: `capacity.free.cpu / capacity.free.storage > 1`, err: "division by zero", reads: room},
+		{expression: `capacity.free.memory * 9223372036854775807 > 0`, err: "integer overflow", reads: room},
+		// As in CEL, an error does not count where the answer does not depend on it.
+		{expression: `cluster.labels["zone"] == "a" || true`, want: true, reads: cluster},
+	} {
+		t.Run(test.expression, func(t *testing.T) {
+			program, err := compiler(t).Compile(test.expression)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := program.Reads(); got != test.reads {
+				t.Errorf("reads %+v, want %+v", got, test.reads)
+			}
+			got, err := program.Eval(variables())
+			if fmt.Sprint(err) != orNil(test.err) || got != test.want {
+				t.Errorf("got %v, %v; want %v, %v", got, err, test.want, orNil(test.err))
+			}
+		})
+	}
+}
+
+func TestCompileRefuses(t *testing.T) {
+	for _, test := range []struct{ name, expression, err string }{
+		{"syntax", `cluster.name ==`, "1:16: Syntax error: mismatched input '<EOF>'"},
+		{"unknown variable", `clusters.name == "a"`, "1:1: undeclared reference to 'clusters'"},
+		{"unknown field", `true &&` + "\n" + `  cluster.nmae == "a"`, "2:10: undefined field 'nmae'"},
+		{"not a bool", `cluster.name`, "1:1: gives string, must give bool"},
+		{"types that do not compare", `capacity.free.cpu == "1"`, "1:19: found no matching overload for '_==_'"},
+		{"several", `a && b`, "1:1: undeclared reference to 'a' (in container ''); 1:6: undeclared reference to 'b'"},
+		{"empty", ``, "Syntax error"},
+		{"not a quantity", `capacity.free.memory > quantity("4Gig")`, `1:33: "4Gig" is not a quantity`},
+		{"quantity of no literal", `capacity.free.memory > quantity(cluster.name)`, `1:40: quantity takes a literal, for example quantity("4Gi")`},
+		{"fractional quantity", `capacity.free.cpu > quantity("500m")`, `1:30: "500m" is not a whole number of units; cpu is in millicores, so 500m of it is 500`},
+		{"bad regular expression", `cluster.name.matches("(")`, "1:22: invalid matches argument"},
+		{"too long", strings.Repeat(" ", 5000) + "true", "the expression has 5004 characters, more than 4096"},
+		{"too deep", strings.Repeat("(", 1000) + "true" + strings.Repeat(")", 1000), "recursion limit"},
+		{"a macro in a macro in a macro", `cluster.labels.all(a, cluster.labels.all(b, cluster.labels.all(c, a != b + c)))`, "more than the limit of 100000: look at fewer labels, or nest less"},
+		{"doubling strings", `[1,2,3,4,5,6,7,8].map(x, workload.annotations["a"]).map(x, x+x+x+x).map(x, x+x+x+x+x+x+x+x).map(x,x+x+x+x+x+x+x+x).exists(x, x == "")`, "more than the limit of 100000"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := compiler(t).Compile(test.expression)
+			if err == nil || !strings.Contains(err.Error(), test.err) {
+				t.Fatalf("error %v, want %q", err, test.err)
+			}
+			if first := new(constraint.Error); !errors.As(err, &first) {
+				t.Errorf("%T is not a *constraint.Error", err)
+			}
+		})
+	}
+}
+
+// TestTooManyEntries: an object may have more labels than an expression was costed for; that is an error, and costs
+// no more than to count them.
+func TestTooManyEntries(t *testing.T) {
+	many := map[string]string{}
+	for i := range 10_000 {
+		many[fmt.Sprint(i)] = "x"
+	}
+	v := variables()
+	v.Row = snapshot.NewRow(&snapshot.Cluster{Name: "alpha", Labels: many}, capacity.Resources{})
+	program, err := compiler(t).Compile(`cluster.labels.exists(k, k == "nowhere")`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = program.Eval(v)
+	if want := "cluster.labels has 10000 entries, constraints are evaluated over at most 256"; fmt.Sprint(err) != want {
+		t.Errorf("error %v, want %v", err, want)
+	}
+	program, err = compiler(t).Compile(`workload.name == "web"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if holds, err := program.Eval(v); !holds || err != nil {
+		t.Errorf("an expression that does not look at them is not concerned: %v, %v", holds, err)
+	}
+}
+
+func TestObserved(t *testing.T) {
+	program, err := compiler(t).Compile(`cluster.labels["tier"] == "silver" && capacity.free.cpu > 2 * workload.requests["cpu"]
+		|| cluster.labels.?zone.orValue("a") == "a" && cluster.capabilities.exists(c, c.type == cluster.name) && !("x" in workload.labels)
+		|| cluster.labels["zone"] == cluster.labels["tier"]`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, o := range program.Observed(variables()) {
+		got = append(got, o.Path+" = "+o.Value)
+	}
+	want := []string{
+		`cluster.labels["tier"] = "gold"`,
+		`capacity.free.cpu = 6000`,
+		`workload.requests["cpu"] = 1500`,
+		`cluster.labels = 2 entries`,
+		`cluster.capabilities = 2 entries`,
+		`workload.labels = 2 entries`,
+		`cluster.labels["zone"] = absent`,
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestCompileKeepsWhatItKnows(t *testing.T) {
+	c := compiler(t)
+	first, _ := c.Compile(`cluster.name == "a"`)
+	if again, _ := c.Compile(`cluster.name == "a"`); again != first {
+		t.Error("compiled twice")
+	}
+	_, first1 := c.Compile(`nonsense`)
+	if _, again := c.Compile(`nonsense`); !errors.Is(again, first1) {
+		t.Error("refused twice")
+	}
+}
+
+func FuzzCompile(f *testing.F) {
+	for _, seed := range []string{
+		`cluster.labels["tier"] == "gold"`, `capacity.free.cpu >= 2 * workload.requests.cpu`, `quantity("4Gi") > 1`,
+		`cluster.capabilities.exists(c, c.type == "gpu" && c.available)`, `dyn(capacity.free)[1] == {}.x`, `tmc.Cluster{name: "a"}.name == ""`,
+	} {
+		f.Add(seed)
+	}
+	c := compiler(f)
+	f.Fuzz(func(t *testing.T, expression string) {
+		program, err := c.Compile(expression)
+		if err != nil {
+			return
+		}
+		_, _ = program.Eval(variables())
+		program.Observed(variables())
+	})
+}
+
+func BenchmarkEval(b *testing.B) {
+	for name, expression := range map[string]string{
+		"label":      `cluster.labels["tier"] in ["gold", "silver"]`,
+		"capability": `cluster.capabilities.exists(c, c.type == "gpu" && c.available)`,
+		"capacity":   `capacity.free.cpu >= 2 * workload.requests.cpu`,
+		"macro":      `cluster.labels.exists(k, k == "tier" && capacity.free.cpu > 1000)`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			program, err := compiler(b).Compile(expression)
+			if err != nil {
+				b.Fatal(err)
+			}
+			v := variables()
+			b.ReportAllocs()
+			for b.Loop() {
+				if holds, err := program.Eval(v); !holds || err != nil {
+					b.Fatal(holds, err)
+				}
+			}
+		})
+	}
+}
+
+func orNil(message string) string {
+	if message == "" {
+		return "<nil>"
+	}
+	return message
+}

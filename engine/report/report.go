@@ -1,0 +1,125 @@
+// Package report puts decisions into words and tables for people at a terminal.
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/scoring"
+)
+
+// Placed is one workload and the clusters it has.
+type Placed struct {
+	// Workload as "Kind namespace/name".
+	Workload  string
+	Placement string
+	Clusters  []engine.Choice
+	// Waiting tells why there are no clusters.
+	Waiting string
+}
+
+// Decisions prints one line for each cluster of each workload.
+func Decisions(w io.Writer, workloads []Placed) {
+	t := newTable(w)
+	t.AppendHeader(table.Row{"WORKLOAD", "PLACEMENT", "CLUSTER", "REPLICAS", "SCORE", "REASON"})
+	for _, p := range workloads {
+		if len(p.Clusters) == 0 {
+			t.AppendRow(table.Row{p.Workload, p.Placement, "-", "", "", p.Waiting})
+		}
+		for i, c := range p.Clusters {
+			name, placement := p.Workload, p.Placement
+			if i > 0 {
+				name, placement = "", ""
+			}
+			t.AppendRow(table.Row{name, placement, c.Name, c.Replicas, c.Score, c.Reason})
+		}
+	}
+	t.Render()
+}
+
+// Explanation prints what was found of every cluster: its factors, each under its weight, or the stage that
+// rejected it.
+func Explanation(w io.Writer, d *engine.Decision) {
+	chosen := "nowhere"
+	if len(d.Clusters) > 0 {
+		names := make([]string, len(d.Clusters))
+		for i, c := range d.Clusters {
+			names[i] = c.Name
+		}
+		chosen = strings.Join(names, ", ")
+	}
+	fmt.Fprintf(w, "%s -> %s\n%s\n", d.Workload, chosen, d.Summary())
+
+	var rejected []engine.Verdict
+	t := newTable(w)
+	header := table.Row{"CLUSTER", "VERDICT", "TOTAL"}
+	for f, name := range scoring.FactorNames {
+		header = append(header, fmt.Sprintf("%s x%d", strings.ToUpper(name), d.Weights[f]))
+	}
+	t.AppendHeader(header)
+	for _, v := range d.Ranked() {
+		if v.Rejection != nil {
+			rejected = append(rejected, v)
+			continue
+		}
+		verdict := "feasible"
+		if v.Chosen {
+			verdict = "chosen"
+		}
+		row := table.Row{v.Cluster, verdict, fmt.Sprintf("%d %s", v.Score.Total, scoring.Reason(v.Score.Total))}
+		for _, factor := range v.Score.Factors {
+			row = append(row, factor)
+		}
+		t.AppendRow(row)
+	}
+	if t.Length() > 0 {
+		t.Render()
+	}
+	if len(rejected) > 0 {
+		t := newTable(w)
+		t.AppendHeader(table.Row{"CLUSTER", "REJECTED BY", "BECAUSE"})
+		for _, v := range rejected {
+			stage := string(v.Rejection.Stage)
+			if v.Rejection.Constraint != "" {
+				stage += " " + v.Rejection.Constraint
+			}
+			t.AppendRow(table.Row{v.Cluster, stage, v.Rejection.Message})
+		}
+		t.Render()
+	}
+	for _, term := range d.Terms {
+		fmt.Fprintf(w, "term: %s %+d on match, %+d otherwise: %s\n", term.Factor, term.OnMatch, term.Otherwise, term.Reason)
+	}
+}
+
+// newTable is laid out as kubectl lays out its own.
+func newTable(w io.Writer) table.Writer {
+	t := table.NewWriter()
+	t.SetOutputMirror(trimmer{w})
+	style := table.StyleDefault
+	style.Name = "kubectl"
+	style.Options = table.OptionsNoBordersAndSeparators
+	style.Box.PaddingLeft, style.Box.PaddingRight = "", "   "
+	style.Format.Header = text.FormatDefault
+	t.SetStyle(style)
+	return t
+}
+
+// trimmer cuts the padding behind the last column.
+type trimmer struct{ io.Writer }
+
+func (t trimmer) Write(p []byte) (int, error) {
+	lines := strings.Split(string(p), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
+	}
+	if _, err := io.WriteString(t.Writer, strings.Join(lines, "\n")); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}

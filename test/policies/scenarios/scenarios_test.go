@@ -1,0 +1,229 @@
+// Package scenarios runs decision scenarios: a fleet, policies, a request, and the explained decision in plain text.
+// Each file in testdata reads as a story; `go test ./test/policies/scenarios -rewrite` writes the answers anew.
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/report"
+	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+func TestScenarios(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		s := newScenario(t)
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			answer, err := s.run(d)
+			if err != nil {
+				return answer + "error: " + strings.TrimRight(err.Error(), "\n") + "\n"
+			}
+			return answer
+		})
+	})
+}
+
+const workspace = "root:scenario"
+
+// scenario is the state that the commands of one file work on.
+type scenario struct {
+	engine     *engine.Engine
+	policies   *policy.Compiler
+	placements []*engine.Placement
+	workloads  map[string]*workload.Workload
+}
+
+func newScenario(t *testing.T) *scenario {
+	policies, err := policy.NewCompiler(policy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := engine.New(engine.Options{Policies: policies})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &scenario{engine: e, policies: policies, workloads: map[string]*workload.Workload{}}
+}
+
+// run carries out one command:
+//
+//	clusters                 YAML: a map from name to {location, labels, allocatable, ...}; null removes a cluster
+//	placement NAME           YAML: the spec of a WorkloadPlacement, which replaces one of that name
+//	policies                 YAML: a map from file to Rego, in place of those before
+//	workload KIND NAME       YAML: {cpu, memory, ..., replicas, labels, annotations}
+//	decide NAME...           decides for workloads and prints where they go
+//	explain NAME             prints the whole decision without making it
+//	stays NAME               tells whether a workload may stay where decide put it
+//	release NAME...          gives back what workloads hold
+//	free                     prints what every cluster has free
+func (s *scenario) run(d *datadriven.TestData) (string, error) {
+	var out strings.Builder
+	switch d.Cmd {
+	case "clusters":
+		return s.clusters(d.Input)
+	case "placement":
+		p := &v1alpha1.WorkloadPlacement{}
+		p.Name, p.Namespace = d.CmdArgs[0].Key, "default"
+		if err := yaml.UnmarshalStrict([]byte(d.Input), &p.Spec); err != nil {
+			return "", err
+		}
+		compiled, err := s.engine.CompilePlacement(p)
+		if err != nil {
+			return "", err
+		}
+		s.placements = append([]*engine.Placement{compiled}, s.placements...)
+		return "", nil
+	case "policies":
+		modules := map[string]string{}
+		if err := yaml.UnmarshalStrict([]byte(d.Input), &modules); err != nil {
+			return "", err
+		}
+		set, err := s.policies.Compile(modules)
+		if err != nil {
+			return "", err
+		}
+		s.engine.SetPolicies(workspace, set)
+		return "", nil
+	case "workload":
+		return "", s.workload(d.CmdArgs[0].Key, d.CmdArgs[1].Key, d.Input)
+	case "decide":
+		for _, arg := range d.CmdArgs {
+			request, err := s.request(arg.Key)
+			if err != nil {
+				return out.String(), err
+			}
+			decision, err := s.engine.Decide(context.Background(), request)
+			if err != nil {
+				return out.String(), err
+			}
+			fmt.Fprintf(&out, "%s:", arg.Key)
+			for _, c := range decision.Clusters {
+				fmt.Fprintf(&out, " %s (%d %s)", c.Name, c.Score, c.Reason)
+			}
+			if len(decision.Clusters) == 0 {
+				out.WriteString(" waits, " + decision.Summary())
+			}
+			out.WriteString("\n")
+		}
+	case "explain":
+		request, err := s.request(d.CmdArgs[0].Key)
+		if err != nil {
+			return "", err
+		}
+		decision, err := s.engine.Explain(context.Background(), request)
+		if err != nil {
+			return "", err
+		}
+		report.Explanation(&out, decision)
+	case "stays":
+		request, err := s.request(d.CmdArgs[0].Key)
+		if err != nil {
+			return "", err
+		}
+		var on []string
+		for _, arg := range d.CmdArgs[1:] {
+			on = append(on, arg.Key)
+		}
+		verdict, err := s.engine.Inadmissible(context.Background(), request, on)
+		if err != nil || verdict == nil {
+			return "yes\n", err
+		}
+		return fmt.Sprintf("not on %s: %s\n", verdict.Cluster, verdict.Rejection.Message), nil
+	case "release":
+		for _, arg := range d.CmdArgs {
+			fmt.Fprintf(&out, "%s held something: %v\n", arg.Key, s.engine.Release(workspace, s.workloads[arg.Key].Reference))
+		}
+	case "free":
+		for _, row := range s.engine.Snapshot(workspace).Rows {
+			free, err := yaml.Marshal(row.Free.ResourceList())
+			if err != nil {
+				return "", err
+			}
+			fmt.Fprintf(&out, "%s: %s\n", row.Name, strings.Join(strings.Split(strings.TrimSpace(string(free)), "\n"), ", "))
+		}
+	default:
+		return "", fmt.Errorf("there is no command %q", d.Cmd)
+	}
+	return out.String(), nil
+}
+
+func (s *scenario) request(name string) (engine.Request, error) {
+	w, found := s.workloads[name]
+	if !found {
+		return engine.Request{}, fmt.Errorf("there is no workload %q", name)
+	}
+	for _, p := range s.placements {
+		if p.Selects(w) {
+			return engine.Request{Workspace: workspace, Placement: p, Workload: w}, nil
+		}
+	}
+	return engine.Request{}, fmt.Errorf("no placement selects %s", w)
+}
+
+// clusters takes the spec and the status of registrations in one map; unless it says otherwise, a cluster is Ready.
+func (s *scenario) clusters(input string) (string, error) {
+	type registration struct {
+		Labels map[string]string `json:"labels"`
+		v1alpha1.ClusterRegistrationSpec
+		v1alpha1.ClusterRegistrationStatus
+	}
+	clusters := map[string]*registration{}
+	if err := yaml.UnmarshalStrict([]byte(input), &clusters); err != nil {
+		return "", err
+	}
+	for name, c := range clusters {
+		if c == nil {
+			s.engine.RemoveCluster(workspace, name)
+			continue
+		}
+		r := &v1alpha1.ClusterRegistration{Spec: c.ClusterRegistrationSpec, Status: c.ClusterRegistrationStatus}
+		r.Name, r.Labels = name, c.Labels
+		cluster := snapshot.FromRegistration(r)
+		if c.Conditions == nil {
+			cluster.Conditions = []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: "True"}}
+		}
+		s.engine.SetCluster(workspace, cluster)
+	}
+	return "", nil
+}
+
+func (s *scenario) workload(kind, name, input string) error {
+	var spec struct {
+		Replicas            *int64            `json:"replicas,omitempty"`
+		Labels, Annotations map[string]string `json:",omitempty"`
+		Requests            map[string]any    `json:"requests,omitempty"`
+	}
+	if err := yaml.UnmarshalStrict([]byte(input), &spec); err != nil {
+		return err
+	}
+	object := &unstructured.Unstructured{Object: map[string]any{}}
+	object.SetAPIVersion("apps/v1")
+	object.SetKind(kind)
+	object.SetNamespace("default")
+	object.SetName(name)
+	object.SetUID("uid-of-" + "workload")
+	object.SetLabels(spec.Labels)
+	object.SetAnnotations(spec.Annotations)
+	container := map[string]any{"name": "main", "resources": map[string]any{"requests": spec.Requests}}
+	fields := map[string]any{"template": map[string]any{"spec": map[string]any{"containers": []any{container}}}}
+	if spec.Replicas != nil {
+		fields["replicas"] = *spec.Replicas
+	}
+	object.Object["spec"] = fields
+	w, err := workload.FromObject(object)
+	if err != nil {
+		return err
+	}
+	s.workloads[name] = w
+	return nil
+}
