@@ -1,0 +1,235 @@
+// Package policy turns a workspace's Rego into judgement: it compiles tenants' modules together with the built-in
+// ones, inside a sandbox, and evaluates them once for each class of workloads to weights and terms.
+package policy
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/policies"
+)
+
+// Defaults of Options.
+const (
+	DefaultTimeout   = 100 * time.Millisecond
+	DefaultCacheSize = 256
+)
+
+// Limits on the modules of one workspace.
+const (
+	MaxModules     = 64
+	MaxModuleBytes = 256 << 10
+	MaxTotalBytes  = 1 << 20
+	MaxNodes       = 50_000
+	MaxNesting     = 100
+	MaxDigits      = 32
+)
+
+// trialFactor is how many deadlines the trial evaluation of new modules may take: compiling is rare, and a busy
+// moment must not refuse a sound policy.
+const trialFactor = 10
+
+// Options of a Compiler; the zero value is good.
+type Options struct {
+	// Timeout is the deadline of one evaluation.
+	Timeout time.Duration
+	// CacheSize is how many sets of modules are kept, with their errors.
+	CacheSize int
+}
+
+// Compiler compiles sets of modules and keeps them by their content, so that workspaces with the same text share one
+// Set. It is safe for concurrent use.
+type Compiler struct {
+	options      Options
+	capabilities *ast.Capabilities
+	builtin      map[string]*ast.Module
+	builtinSet   *Set
+	cache        *lru.Cache[string, compiled]
+}
+
+type compiled struct {
+	set *Set
+	err error
+}
+
+// NewCompiler makes a compiler.
+func NewCompiler(options Options) (*Compiler, error) {
+	if options.Timeout == 0 {
+		options.Timeout = DefaultTimeout
+	}
+	if options.CacheSize == 0 {
+		options.CacheSize = DefaultCacheSize
+	}
+	capabilities, err := ast.LoadCapabilitiesJSON(bytes.NewReader(policies.Capabilities))
+	if err != nil {
+		return nil, err
+	}
+	cache, err := lru.New[string, compiled](options.CacheSize)
+	if err != nil {
+		return nil, err
+	}
+	c := &Compiler{options: options, capabilities: capabilities, builtin: map[string]*ast.Module{}, cache: cache}
+	files, err := fs.Glob(policies.Modules, "*.rego")
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		text, err := fs.ReadFile(policies.Modules, file)
+		if err != nil {
+			return nil, err
+		}
+		if c.builtin[file], err = c.parse(file, string(text)); err != nil {
+			return nil, err
+		}
+	}
+	c.builtinSet, err = c.Compile(nil)
+	return c, err
+}
+
+// Builtin returns the set of the built-in modules alone.
+func (c *Compiler) Builtin() *Set { return c.builtinSet }
+
+// Compile compiles modules, from file name to text, all together or not at all. Files that end in _test.rego are
+// left out. The error is an Errors. Compiling the same modules again costs a look-up.
+func (c *Compiler) Compile(modules map[string]string) (*Set, error) {
+	if err := withinLimits(modules); err != nil {
+		return nil, err
+	}
+	h := sha256.New()
+	for _, file := range slices.Sorted(maps.Keys(c.builtin)) {
+		text, err := fs.ReadFile(policies.Modules, file)
+		if err != nil {
+			return nil, Errors{at(nil, "internal_error", "%v", err)}
+		}
+		fmt.Fprintf(h, "%d %s %d %s", len(file), file, len(text), text)
+	}
+	for _, file := range slices.Sorted(maps.Keys(modules)) {
+		fmt.Fprintf(h, "%d %s %d %s", len(file), file, len(modules[file]), modules[file])
+	}
+	digest := hex.EncodeToString(h.Sum(nil))
+	if known, found := c.cache.Get(digest); found {
+		return known.set, known.err
+	}
+	set, errs := c.compile(digest, modules)
+	var err error
+	if len(errs) > 0 {
+		set, err = nil, errs.sorted()
+	}
+	c.cache.Add(digest, compiled{set, err})
+	return set, err
+}
+
+func withinLimits(modules map[string]string) error {
+	var errs Errors
+	total := 0
+	for file, text := range modules {
+		total += len(text)
+		if len(text) > MaxModuleBytes {
+			errs = append(errs, Error{file, 1, 1, codeLimit, fmt.Sprintf("the module has %d bytes, more than %d", len(text), MaxModuleBytes)})
+		}
+	}
+	if len(modules) > MaxModules {
+		errs = append(errs, at(nil, codeLimit, "the workspace has %d modules, more than %d", len(modules), MaxModules))
+	}
+	if total > MaxTotalBytes {
+		errs = append(errs, at(nil, codeLimit, "the modules of the workspace have %d bytes together, more than %d", total, MaxTotalBytes))
+	}
+	if len(errs) > 0 {
+		return errs.sorted()
+	}
+	return nil
+}
+
+func (c *Compiler) compile(digest string, texts map[string]string) (set *Set, errs Errors) {
+	defer func() {
+		if p := recover(); p != nil {
+			set, errs = nil, Errors{at(nil, "internal_error", "the modules cannot be compiled: %v", p)}
+		}
+	}()
+	modules := make(map[string]*ast.Module, len(c.builtin)+len(texts))
+	nodes := 0
+	for file, text := range texts {
+		if strings.HasSuffix(file, "_test.rego") {
+			continue
+		}
+		module, err := c.parse(file, text)
+		if err != nil {
+			errs = append(errs, fromOPA(err)...)
+			continue
+		}
+		errs = append(errs, examine(file, module, &nodes)...)
+		modules[file] = module
+	}
+	if nodes > MaxNodes {
+		errs = append(errs, at(nil, codeLimit, "the modules of the workspace have %d syntax nodes together, more than %d", nodes, MaxNodes))
+	}
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	for file, module := range c.builtin {
+		modules["builtin/"+file] = module.Copy()
+	}
+	compiler := ast.NewCompiler().WithCapabilities(c.capabilities).WithDefaultRegoVersion(ast.RegoV1)
+	compiler.Compile(modules)
+	if compiler.Failed() {
+		return nil, fromOPA(compiler.Errors)
+	}
+	set, err := newSet(digest, compiler, c.options.Timeout)
+	if err != nil {
+		return nil, fromOPA(err)
+	}
+	return set, set.trial()
+}
+
+func (c *Compiler) parse(file, text string) (*ast.Module, error) {
+	// Only a bare Parser takes a depth, without which hostile nesting costs hundreds of megabytes of stack.
+	_, _, errs := ast.NewParser().WithFilename(file).WithReader(strings.NewReader(text)).
+		WithRegoVersion(ast.RegoV1).WithCapabilities(c.capabilities).WithMaxRecursionDepth(MaxNesting).Parse()
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	return ast.ParseModuleWithOpts(file, text, ast.ParserOptions{RegoVersion: ast.RegoV1, Capabilities: c.capabilities})
+}
+
+var sample = Input{
+	Workspace: "sample",
+	Placement: workload.Placement{Name: "sample", Namespace: "default"},
+	Workload: &workload.Workload{
+		Reference: workload.Reference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "default", Name: "sample"},
+		Replicas:  1,
+	},
+}
+
+// trial evaluates the set for a workload without labels, so that what is wrong for every workload is refused before
+// it is in force. What is only undefined for this workload is not wrong.
+func (s *Set) trial() Errors {
+	patient := *s
+	patient.timeout *= trialFactor
+	_, err := patient.Judge(context.Background(), sample)
+	var undefined *undefinedError
+	var timeout *TimeoutError
+	var errs Errors
+	switch {
+	case err == nil, errors.As(err, &undefined):
+		return nil
+	case errors.As(err, &timeout):
+		return Errors{at(nil, codeLimit, "for a workload without labels, %v", err)}
+	case errors.As(err, &errs):
+		return errs
+	default:
+		return fromOPA(err)
+	}
+}

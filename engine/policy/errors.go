@@ -1,0 +1,108 @@
+package policy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// Error is one thing that is wrong with a workspace's Rego.
+type Error struct {
+	// File is the module, Row and Col are counted from 1; all are zero where no place can be named.
+	File     string
+	Row, Col int
+	// Code is OPA's, for example rego_parse_error, or limit_error, scope_error or shape_error.
+	Code    string
+	Message string
+}
+
+// Error implements error.
+func (e Error) Error() string {
+	if e.File == "" {
+		return e.Code + ": " + e.Message
+	}
+	return fmt.Sprintf("%s:%d:%d: %s: %s", e.File, e.Row, e.Col, e.Code, e.Message)
+}
+
+// Errors are all that is wrong, by file and place.
+type Errors []Error
+
+// Error implements error, with one line for each.
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i := range e {
+		lines[i] = e[i].Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// TimeoutError tells that an evaluation was stopped at its deadline.
+type TimeoutError struct{ After time.Duration }
+
+// Error implements error.
+func (e *TimeoutError) Error() string {
+	return fmt.Sprintf("the policies took longer than %s and were stopped", e.After)
+}
+
+// Codes of this package's own.
+const (
+	codeLimit = "limit_error"
+	codeScope = "scope_error"
+	codeShape = "shape_error"
+)
+
+// Bounds of what is told: how many errors, and how many bytes of each.
+const (
+	maxErrors  = 20
+	maxMessage = 500
+)
+
+func at(location *ast.Location, code, format string, args ...any) Error {
+	e := Error{Code: code, Message: fmt.Sprintf(format, args...)}
+	if len(e.Message) > maxMessage {
+		e.Message = strings.ToValidUTF8(e.Message[:maxMessage], "") + "..."
+	}
+	if location != nil {
+		e.File, e.Row, e.Col = location.File, location.Row, location.Col
+	}
+	return e
+}
+
+// fromOPA turns OPA's errors into ours.
+func fromOPA(err error) Errors {
+	var parsed ast.Errors
+	var single *ast.Error
+	var evaluated *topdown.Error
+	switch {
+	case errors.As(err, &single):
+		return fromOPA(ast.Errors{single})
+	case errors.As(err, &parsed):
+		errs := make(Errors, len(parsed))
+		for i, e := range parsed {
+			message := e.Message
+			if e.Details != nil {
+				message += ": " + strings.TrimSpace(strings.Join(e.Details.Lines(), " "))
+			}
+			errs[i] = at(e.Location, e.Code, "%s", message)
+		}
+		return errs
+	case errors.As(err, &evaluated):
+		return Errors{at(evaluated.Location, evaluated.Code, "%s", evaluated.Message)}
+	default:
+		return Errors{at(nil, "rego_error", "%v", err)}
+	}
+}
+
+func (e Errors) sorted() Errors {
+	slices.SortFunc(e, func(a, b Error) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Row, b.Row), cmp.Compare(a.Col, b.Col), cmp.Compare(a.Message, b.Message))
+	})
+	e = slices.Compact(e)
+	return e[:min(len(e), maxErrors)]
+}

@@ -1,0 +1,343 @@
+package policy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/scoring"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+func compiler(t testing.TB) *policy.Compiler {
+	t.Helper()
+	c, err := policy.NewCompiler(policy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func input(change ...func(*workload.Workload)) policy.Input {
+	w := &workload.Workload{
+		Reference: workload.Reference{APIVersion: "batch/v1", Kind: "Job", Namespace: "shop", Name: "report"},
+		Labels:    map[string]string{"team": "a"}, Replicas: 2,
+		Requests: capacity.Resources{CPU: 500, Memory: 1 << 30, Extended: map[string]int64{"nvidia.com/gpu": 1}},
+	}
+	for _, f := range change {
+		f(w)
+	}
+	return policy.Input{
+		Workspace: "root:shop", Workload: w,
+		Placement: workload.Placement{Name: "jobs", Namespace: "shop", Labels: map[string]string{"p": "q"}},
+	}
+}
+
+var defaults = scoring.Weights{30, 30, 20, 10, 10}
+
+func TestJudge(t *testing.T) {
+	for _, test := range []struct {
+		name, rego string
+		weights    scoring.Weights
+		terms      []string
+	}{
+		{name: "nothing of its own", weights: defaults},
+		{
+			name: "weights replace the built-in ones whole",
+			rego: `package placement.scoring
+				weights := {"capacity": 100, "location": 1}`,
+			weights: scoring.Weights{100, 0, 0, 0, 1},
+		},
+		{
+			name: "weights built upon the built-in ones",
+			rego: `package placement.scoring
+				weights["affinity"] := 90
+				weights[f] := w if { some f, w in data.placement.builtin.scoring.weights; f != "affinity" }`,
+			weights: scoring.Weights{30, 30, 20, 90, 10},
+		},
+		{
+			name: "the whole input can be read",
+			rego: `package placement
+				scoring.weights := {"capacity": 7} if {
+					input.workspace == "root:shop"
+					input.placement == {"name": "jobs", "namespace": "shop", "labels": {"p": "q"}}
+					input.workload == {"apiVersion": "batch/v1", "kind": "Job", "namespace": "shop", "name": "report",
+						"labels": {"team": "a"}, "annotations": {}, "replicas": 2,
+						"requests": {"cpu": 500, "memory": 1073741824, "storage": 0, "nvidia.com/gpu": 1}}
+				}`,
+			weights: scoring.Weights{7},
+		},
+		{
+			name: "terms of every kind",
+			rego: `package placement.affinity
+				terms contains {"factor": "location", "match": {"location": "eu"}, "onMatch": 10, "otherwise": -10, "reason": "near"}
+				terms contains {"factor": "affinity", "match": {"capability": "ssd"}, "onMatch": 5, "required": true}
+				terms contains {"factor": "affinity", "match": {"clusterNames": ["a", "b"], "labelSelector": {"matchLabels": {"x": "y"}}}, "otherwise": -1}`,
+			weights: defaults,
+			terms: []string{
+				"affinity +5 -0 required=true {[]  <nil> ssd} ",
+				"affinity +0 -1 required=false {[a b]  x=y } ",
+				"location +10 -10 required=false {[] eu <nil> } near",
+			},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			modules := map[string]string{}
+			if test.rego != "" {
+				modules["ns/cm/a.rego"] = test.rego
+			}
+			set, err := compiler(t).Compile(modules)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := set.Judge(context.Background(), input())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Weights != test.weights {
+				t.Errorf("weights %v, want %v", got.Weights, test.weights)
+			}
+			var terms []string
+			for _, term := range got.Terms {
+				terms = append(terms, fmt.Sprintf("%s +%d -%d required=%v %v %s", term.Factor, term.OnMatch, max(-term.Otherwise, 0), term.Required, term.Match, term.Reason))
+			}
+			if diff := cmp.Diff(test.terms, terms); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestBuiltinTerms(t *testing.T) {
+	wishes := func(w *workload.Workload) {
+		w.Annotations = map[string]string{
+			"tmc.kcp.io/preferred-cluster": "a", "tmc.kcp.io/avoid-cluster": "b", "tmc.kcp.io/preferred-location": "eu",
+		}
+	}
+	terms := func(rego string) int {
+		t.Helper()
+		set, err := compiler(t).Compile(map[string]string{"a.rego": "package placement.affinity\n" + rego})
+		if err != nil {
+			t.Fatal(err)
+		}
+		judgement, err := set.Judge(context.Background(), input(wishes))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(judgement.Terms)
+	}
+	if got := terms(``); got != 3 {
+		t.Errorf("%d built-in terms, want 3", got)
+	}
+	if got := terms(`use_builtin := false`); got != 0 {
+		t.Errorf("%d terms with the built-in ones turned off", got)
+	}
+	if got := terms(`terms contains {"factor": "affinity", "match": {"location": "x"}, "onMatch": 1}`); got != 4 {
+		t.Errorf("%d terms with one of its own, want 4", got)
+	}
+}
+
+func TestCompileRefuses(t *testing.T) {
+	for _, test := range []struct{ name, rego, err string }{
+		{"syntax", "package placement.scoring\n\nweights := {", `f.rego:3:12: rego_parse_error: unexpected eof token`},
+		{"empty", "", "f.rego:0:0: rego_parse_error: empty module"},
+		{"old syntax", "package placement.x\np { true }", "f.rego:2:1: rego_parse_error: `if` keyword is required before rule body"},
+		{"outside placement", "package kubernetes.admission\nx := 1", "f.rego:1:1: scope_error: package kubernetes.admission is outside placement"},
+		{"inside the built-in", "package placement.builtin.scoring\nweights := {}", "f.rego:2:1: scope_error: data.placement.builtin.scoring.weights belongs to the built-in policies and cannot be defined"},
+		{"inside the built-in by a long head", "package placement\nbuiltin.affinity.terms contains 1", "scope_error: data.placement.builtin.affinity.terms belongs"},
+		{"reads outside", "package placement.x\np := data.secrets.token", "f.rego:2:6: scope_error: data.secrets.token is outside data.placement"},
+		{"reads outside by an import", "package placement.x\nimport data.secrets\np := secrets", "scope_error: data.secrets is outside data.placement"},
+		{"reads everything", "package placement.x\np := data", "scope_error"},
+		{"reads what is computed", "package placement.x\np := data[input.x]", "scope_error"},
+		{"reaches outside", "package placement.x\np := http.send({})", "f.rego:2:6: rego_type_error: undefined function http.send"},
+		{"tells the time", "package placement.x\np := time.now_ns()", "undefined function time.now_ns"},
+		{"makes much of little", "package placement.x\np := bits.lsh(1, 50000000)", "undefined function bits.lsh"},
+		{"prints big numbers", "package placement.x\np := sprintf(\"%d\", [1])", "undefined function sprintf"},
+		{"walks graphs", "package placement.x\np := graph.reachable_paths({}, [])", "undefined function graph.reachable_paths"},
+		{"renders templates", "package placement.x\np := strings.render_template(\"\", {})", "undefined function strings.render_template"},
+		{"interpolates strings", "package placement.x\np := $\"{input.x}\"", "rego_parse_error"},
+		{"recursion", "package placement.x\np := q\nq := p", "rego_recursion_error: rule data.placement.x.p is recursive: data.placement.x.p -> data.placement.x.q -> data.placement.x.p"},
+		{"two values of one rule", "package placement.scoring\nweights := {\"health\": 1}\nweights := {\"health\": 2}", "f.rego:3:1: eval_conflict_error: rule data.placement.scoring.weights produced conflicting values:\n  {\"health\": 1} at f.rego:2\n  {\"health\": 2} at f.rego:3"},
+		{"weights of the wrong type", "package placement.scoring\n\nweights := 3", "f.rego:3:1: shape_error: data.placement.scoring.weights must be an object from factor to weight, is 3"},
+		{"unknown factor", "package placement.scoring\nweights := {\"cost\": 3}", `f.rego:2:1: shape_error: data.placement.scoring.weights has an unknown factor "cost": the factors are capacity, health, performance, affinity, location`},
+		{"weight out of range", "package placement.scoring\nweights := {\"health\": 101}", `gives "health" the weight 101: it must be a whole number from 0 to 100`},
+		{"weight not whole", "package placement.scoring\nweights := {\"health\": 1.5}", `gives "health" the weight 1.5`},
+		{"weight not a number", "package placement.scoring\nweights := {\"health\": \"1\"}", `gives "health" the weight "1"`},
+		{"no weight at all", "package placement.scoring\nweights := {\"health\": 0}", "gives no factor any weight"},
+		{"terms of the wrong type", "package placement.affinity\nterms := []", "data.placement.affinity.terms must be a set of terms, is []"},
+		{"unknown field of a term", "package placement.affinity\nterms contains {\"factor\": \"affinity\", \"match\": {\"location\": \"x\"}, \"bonus\": 1}", `unknown field "bonus"`},
+		{"factor that terms cannot move", "package placement.affinity\nterms contains {\"factor\": \"health\", \"match\": {\"location\": \"x\"}}", `factor is "health", it must be affinity or location`},
+		{"match of nothing", "package placement.affinity\nterms contains {\"factor\": \"affinity\", \"match\": {}}", "match says nothing: it needs clusterNames, location, labelSelector or capability"},
+		{"bad selector", "package placement.affinity\nterms contains {\"factor\": \"affinity\", \"match\": {\"labelSelector\": {\"matchExpressions\": [{\"key\": \"a\", \"operator\": \"Like\"}]}}}", `match.labelSelector: "Like" is not a valid label selector operator`},
+		{"too much", "package placement.affinity\nterms contains {\"factor\": \"affinity\", \"match\": {\"location\": \"x\"}, \"onMatch\": 101}", "onMatch is 101 and otherwise 0, both must be from -100 to 100"},
+		{"delta of the wrong type", "package placement.affinity\nterms contains {\"factor\": \"affinity\", \"match\": {\"location\": \"x\"}, \"onMatch\": \"5\"}", "onMatch cannot be a string"},
+		{"use_builtin of the wrong type", "package placement.affinity\nuse_builtin := 1", "data.placement.affinity.use_builtin must be true or false, is 1"},
+		{"a megabyte", "package placement.x\n#" + strings.Repeat("x", 1<<20), "f.rego:1:1: limit_error: the module has 1048597 bytes, more than 262144"},
+		{"deep nesting", "package placement.x\np := " + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000), "max parsing recursion depth exceeded"},
+		{"many nodes", "package placement.x\np := [" + strings.Repeat("1,", 60_000) + "1]", "limit_error: the modules of the workspace have"},
+		{"a huge number", "package placement.x\np := " + strings.Repeat("9", 1000), "limit_error: the number has 1000 digits, more than 32"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := compiler(t).Compile(map[string]string{"f.rego": test.rego})
+			if err == nil || !strings.Contains(err.Error(), test.err) {
+				t.Fatalf("error %v\nwant %s", err, test.err)
+			}
+			if errs := (policy.Errors)(nil); !errors.As(err, &errs) || len(errs) == 0 {
+				t.Errorf("%T is not an Errors", err)
+			}
+			if len(err.Error()) > 10_000 {
+				t.Errorf("the message has %d bytes", len(err.Error()))
+			}
+		})
+	}
+}
+
+func TestCompileAllOrNothing(t *testing.T) {
+	c := compiler(t)
+	_, err := c.Compile(map[string]string{
+		"a.rego": "package placement.scoring\nweights := {\"health\": 1}",
+		"b.rego": "package placement.x\np := nonsense(1)",
+		"c.rego": "package placement.x\nq := nonsense(2)",
+	})
+	want := "b.rego:2:6: rego_type_error: undefined function nonsense\nc.rego:2:6: rego_type_error: undefined function nonsense"
+	if fmt.Sprint(err) != want {
+		t.Errorf("got %v\nwant %v", err, want)
+	}
+	_, again := c.Compile(map[string]string{"b.rego": "package placement.x\np := nonsense(1)"})
+	if again == nil {
+		t.Error("the error must stay")
+	}
+	many := map[string]string{}
+	for i := range policy.MaxModules + 1 {
+		many[fmt.Sprint(i)] = "package placement.x"
+	}
+	if _, err := c.Compile(many); !strings.Contains(fmt.Sprint(err), "the workspace has 65 modules, more than 64") {
+		t.Error(err)
+	}
+}
+
+func TestSuitesAreNotLoaded(t *testing.T) {
+	set, err := compiler(t).Compile(map[string]string{"x_test.rego": "package kubernetes\nnonsense("})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := set.Judge(context.Background(), input()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSetsAreSharedByContent(t *testing.T) {
+	c := compiler(t)
+	modules := func(weight int) map[string]string {
+		return map[string]string{"a.rego": fmt.Sprintf("package placement.scoring\nweights := {\"health\": %d}", weight)}
+	}
+	first, _ := c.Compile(modules(1))
+	again, _ := c.Compile(modules(1))
+	other, _ := c.Compile(modules(2))
+	if first != again || first == other || first.Digest() == other.Digest() || first.Digest() == c.Builtin().Digest() {
+		t.Error("one content, one set")
+	}
+}
+
+func TestUndefinedWeights(t *testing.T) {
+	set, err := compiler(t).Compile(map[string]string{"a.rego": "package placement.scoring\nweights := {\"health\": 1} if input.workload.labels.team == \"b\""})
+	if err != nil {
+		t.Fatal("that it is undefined for a sample must not refuse a policy:", err)
+	}
+	_, err = set.Judge(context.Background(), input())
+	want := "a.rego:2:1: shape_error: data.placement.scoring.weights is undefined for this workload: give it a default"
+	if fmt.Sprint(err) != want {
+		t.Errorf("got %v\nwant %v", err, want)
+	}
+	if errs := (policy.Errors)(nil); !errors.As(err, &errs) {
+		t.Errorf("%T is not an Errors", err)
+	}
+}
+
+// slow takes ages, for workloads of team a only, so that it compiles.
+const slow = `package placement.scoring
+default weights := {"health": 1}
+ten := [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+weights := {"health": 2} if {
+	input.workload.labels.team == "a"
+	count([1 | some a in ten; some b in ten; some c in ten; some d in ten; some e in ten; some f in ten; some g in ten; some h in ten; a + b + c + d + e + f + g + h < 0]) == 1
+}`
+
+func TestDeadline(t *testing.T) {
+	set, err := compiler(t).Compile(map[string]string{"a.rego": slow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	_, err = set.Judge(context.Background(), input())
+	if timeout := new(policy.TimeoutError); !errors.As(err, &timeout) || timeout.After != policy.DefaultTimeout {
+		t.Errorf("error %v, want a time-out", err)
+	}
+	if elapsed := time.Since(start); elapsed > 5*time.Second {
+		t.Errorf("stopped after %s", elapsed)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := set.Judge(ctx, input()); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want that the caller has gone", err)
+	}
+	if _, err := set.Judge(context.Background(), input(func(w *workload.Workload) { w.Labels = nil })); err != nil {
+		t.Errorf("a workload that it is quick for: %v", err)
+	}
+}
+
+func TestSlowForEveryone(t *testing.T) {
+	_, err := compiler(t).Compile(map[string]string{"a.rego": strings.ReplaceAll(slow, `input.workload.labels.team == "a"`, "true")})
+	if !strings.Contains(fmt.Sprint(err), "limit_error: for a workload without labels, the policies took longer than 1s and were stopped") {
+		t.Error(err)
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	c := compiler(t)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 20 {
+				set, err := c.Compile(map[string]string{"a.rego": fmt.Sprintf("package placement.scoring\nweights := {\"health\": %d}", 1+j%3)})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got, err := set.Judge(context.Background(), input())
+				if err != nil || got.Weights[scoring.Health] != int64(1+j%3) {
+					t.Errorf("%d: %v, %v", i, got, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func BenchmarkCompile(b *testing.B) {
+	c := compiler(b)
+	for i := 0; b.Loop(); i++ {
+		if _, err := c.Compile(map[string]string{"a.rego": fmt.Sprintf("package placement.x\np := %d", i)}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkJudge(b *testing.B) {
+	set := compiler(b).Builtin()
+	in := input(func(w *workload.Workload) { w.Annotations = map[string]string{"tmc.kcp.io/preferred-cluster": "a"} })
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := set.Judge(context.Background(), in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,60 @@
+package policy
+
+import (
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// Where modules of workspaces live, and where the built-in ones do.
+var (
+	prefix        = ast.MustParseRef("data.placement")
+	builtinPrefix = ast.MustParseRef("data.placement.builtin")
+)
+
+// examine holds a tenant's module to its place and its size, and adds its nodes to the count.
+func examine(file string, module *ast.Module, nodes *int) (errs Errors) {
+	if path := module.Package.Path; !path.HasPrefix(prefix) {
+		errs = append(errs, at(module.Package.Location, codeScope, "package %s is outside placement", module.Package.Path[1:]))
+	}
+	for _, rule := range module.Rules {
+		if path := module.Package.Path.Extend(rule.Head.Ref().GroundPrefix()); path.HasPrefix(builtinPrefix) {
+			errs = append(errs, at(rule.Location, codeScope, "%s belongs to the built-in policies and cannot be defined", path))
+		}
+	}
+	ast.WalkNodes(module, func(ast.Node) bool {
+		*nodes++
+		return false
+	})
+	for _, x := range module.Imports {
+		errs = append(errs, outOfScope(x.Path)...)
+	}
+	for _, x := range module.Rules {
+		errs = append(errs, outOfScope(x)...)
+	}
+	return errs
+}
+
+// outOfScope finds what reads data of others, and numbers that are out of proportion.
+func outOfScope(x any) (errs Errors) {
+	ast.WalkTerms(x, func(t *ast.Term) bool {
+		switch v := t.Value.(type) {
+		case ast.Ref:
+			if v[0].Equal(ast.DefaultRootDocument) && !v.HasPrefix(prefix) {
+				errs = append(errs, at(t.Location, codeScope, "%s is outside data.placement", v))
+			}
+			for _, element := range v[1:] {
+				errs = append(errs, outOfScope(element)...)
+			}
+			return true
+		case ast.Var:
+			if v.Equal(ast.DefaultRootDocument.Value) {
+				errs = append(errs, at(t.Location, codeScope, "data as a whole cannot be read, only what is in data.placement"))
+			}
+		case ast.Number:
+			if len(v) > MaxDigits {
+				errs = append(errs, at(t.Location, codeLimit, "the number has %d digits, more than %d", len(v), MaxDigits))
+			}
+		}
+		return false
+	})
+	return errs
+}
