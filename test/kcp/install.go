@@ -1,0 +1,298 @@
+package kcp
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/restmapper"
+
+	"github.com/kcp-placement/placement/crds"
+)
+
+// Provider is the workspace that exports the placement API and the workload kinds.
+const Provider = "root:placement"
+
+// Export is the name of the placement API's export, and of its APIExportEndpointSlice.
+const Export = "tmc.kcp.io"
+
+// workloadExports serve the workload kinds, group by group.
+var workloadExports = []string{"apps", "batch"}
+
+//go:embed workloads/kcp/*.yaml
+var workloads embed.FS
+
+var (
+	workspaces = schema.GroupVersionResource{Group: "tenancy.kcp.io", Version: "v1alpha1", Resource: "workspaces"}
+	exports    = schema.GroupVersionResource{Group: "apis.kcp.io", Version: "v1alpha2", Resource: "apiexports"}
+	bindings   = schema.GroupVersionResource{Group: "apis.kcp.io", Version: "v1alpha2", Resource: "apibindings"}
+	slices     = schema.GroupVersionResource{Group: "apis.kcp.io", Version: "v1alpha1", Resource: "apiexportendpointslices"}
+)
+
+// Install makes the workspace Provider with its exports. It may be called again.
+func (s *Server) Install(ctx context.Context) error {
+	if err := s.createWorkspace(ctx, "root", "placement"); err != nil {
+		return err
+	}
+	if err := s.applyFiles(ctx, workloads); err != nil {
+		return fmt.Errorf("installing the workload kinds: %w", err)
+	}
+	client, err := s.dynamic(Provider)
+	if err != nil {
+		return err
+	}
+	identities := map[string]string{}
+	for _, name := range workloadExports {
+		err := poll(ctx, "the identity of export "+name, func(ctx context.Context) (bool, error) {
+			export, err := client.Resource(exports).Get(ctx, name, metav1.GetOptions{})
+			if err != nil {
+				return false, err
+			}
+			identities[name], _, err = unstructured.NestedString(export.Object, "status", "identityHash")
+			return identities[name] != "", err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := s.applyFiles(ctx, crds.KCP, withIdentities(identities)); err != nil {
+		return fmt.Errorf("installing the placement API: %w", err)
+	}
+	return poll(ctx, "the APIExportEndpointSlice "+Export, func(ctx context.Context) (bool, error) {
+		_, err := client.Resource(slices).Get(ctx, Export, metav1.GetOptions{})
+		return err == nil, ignoreNotFound(err)
+	})
+}
+
+// withIdentities fills in, for the claims on workload kinds, which export serves them here.
+func withIdentities(identities map[string]string) func(*unstructured.Unstructured) error {
+	return func(object *unstructured.Unstructured) error {
+		if object.GetKind() != "APIExport" {
+			return nil
+		}
+		claims, _, err := unstructured.NestedSlice(object.Object, "spec", "permissionClaims")
+		if err != nil {
+			return err
+		}
+		for _, claim := range claims {
+			c := claim.(map[string]any)
+			if group, _ := c["group"].(string); identities[group] != "" {
+				c["identityHash"] = identities[group]
+			}
+		}
+		return unstructured.SetNestedSlice(object.Object, claims, "spec", "permissionClaims")
+	}
+}
+
+// CreateTeam makes the workspace root:NAME and binds the exports there, all claims accepted. It may be called again.
+func (s *Server) CreateTeam(ctx context.Context, name string) error {
+	if err := s.createWorkspace(ctx, "root", name); err != nil {
+		return err
+	}
+	provider, err := s.dynamic(Provider)
+	if err != nil {
+		return err
+	}
+	team, err := s.dynamic("root:" + name)
+	if err != nil {
+		return err
+	}
+	for _, export := range append([]string{Export}, workloadExports...) {
+		exported, err := provider.Resource(exports).Get(ctx, export, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		claims, _, err := unstructured.NestedSlice(exported.Object, "spec", "permissionClaims")
+		if err != nil {
+			return err
+		}
+		for _, claim := range claims {
+			c := claim.(map[string]any)
+			c["state"] = "Accepted"
+			c["selector"] = map[string]any{"matchAll": true}
+		}
+		binding := &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "apis.kcp.io/v1alpha2", "kind": "APIBinding",
+			"metadata": map[string]any{"name": export},
+			"spec": map[string]any{
+				"reference":        map[string]any{"export": map[string]any{"path": Provider, "name": export}},
+				"permissionClaims": claims,
+			},
+		}}
+		if err := apply(ctx, team.Resource(bindings), binding); err != nil {
+			return fmt.Errorf("binding %s in root:%s: %w", export, name, err)
+		}
+	}
+	for _, export := range append([]string{Export}, workloadExports...) {
+		err := poll(ctx, fmt.Sprintf("root:%s to be bound to %s", name, export), func(ctx context.Context) (bool, error) {
+			binding, err := team.Resource(bindings).Get(ctx, export, metav1.GetOptions{})
+			if err != nil {
+				return false, err
+			}
+			phase, _, err := unstructured.NestedString(binding.Object, "status", "phase")
+			return phase == "Bound", err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) createWorkspace(ctx context.Context, parent, name string) error {
+	client, err := s.dynamic(parent)
+	if err != nil {
+		return err
+	}
+	workspace := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "tenancy.kcp.io/v1alpha1", "kind": "Workspace", "metadata": map[string]any{"name": name},
+		"spec": map[string]any{"type": map[string]any{"name": "universal", "path": "root"}},
+	}}
+	return poll(ctx, "workspace "+parent+":"+name, func(ctx context.Context) (bool, error) {
+		_, err := client.Resource(workspaces).Create(ctx, workspace, metav1.CreateOptions{})
+		switch {
+		case apierrors.IsForbidden(err) || apierrors.IsNotFound(err):
+			return false, nil // the server has only just started
+		case err != nil && !apierrors.IsAlreadyExists(err):
+			return false, err
+		}
+		made, err := client.Resource(workspaces).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		phase, _, err := unstructured.NestedString(made.Object, "status", "phase")
+		return phase == "Ready", err
+	})
+}
+
+// Apply applies a stream of YAML documents to a workspace, status included where the API has a status of its own.
+func (s *Server) Apply(ctx context.Context, workspace string, documents []byte) error {
+	return s.apply(ctx, workspace, bytes.NewReader(documents))
+}
+
+func (s *Server) applyFiles(ctx context.Context, files fs.FS, change ...func(*unstructured.Unstructured) error) error {
+	return fs.WalkDir(files, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		file, err := files.Open(path)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		return s.apply(ctx, Provider, file, change...)
+	})
+}
+
+func (s *Server) apply(ctx context.Context, workspace string, documents io.Reader, change ...func(*unstructured.Unstructured) error) error {
+	client, err := s.dynamic(workspace)
+	if err != nil {
+		return err
+	}
+	decoder := yaml.NewYAMLOrJSONDecoder(documents, 4096)
+	for {
+		object := &unstructured.Unstructured{}
+		if err := decoder.Decode(&object.Object); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if object.Object == nil {
+			continue
+		}
+		for _, f := range change {
+			if err := f(object); err != nil {
+				return err
+			}
+		}
+		resource, err := s.resourceOf(ctx, workspace, client, object)
+		if err != nil {
+			return err
+		}
+		if err := apply(ctx, resource, object); err != nil {
+			return fmt.Errorf("%s %s: %w", object.GetKind(), object.GetName(), err)
+		}
+	}
+}
+
+// resourceOf finds the resource of an object, and waits while its kind has only just been bound.
+func (s *Server) resourceOf(ctx context.Context, workspace string, client dynamic.Interface, object *unstructured.Unstructured) (dynamic.ResourceInterface, error) {
+	kind := object.GroupVersionKind()
+	var mapping *meta.RESTMapping
+	err := poll(ctx, fmt.Sprintf("%s in %s", kind, workspace), func(context.Context) (bool, error) {
+		client, err := discovery.NewDiscoveryClientForConfig(s.Config(workspace))
+		if err != nil {
+			return false, err
+		}
+		groups, err := restmapper.GetAPIGroupResources(client)
+		if err != nil {
+			return false, nil
+		}
+		mapping, err = restmapper.NewDiscoveryRESTMapper(groups).RESTMapping(kind.GroupKind(), kind.Version)
+		return err == nil, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if mapping.Scope.Name() == meta.RESTScopeNameRoot {
+		return client.Resource(mapping.Resource), nil
+	}
+	return client.Resource(mapping.Resource).Namespace(object.GetNamespace()), nil
+}
+
+func apply(ctx context.Context, resource dynamic.ResourceInterface, object *unstructured.Unstructured) error {
+	options := metav1.ApplyOptions{FieldManager: "placement-test", Force: true}
+	status, hasStatus := object.Object["status"]
+	if _, err := resource.Apply(ctx, object.GetName(), object, options); err != nil {
+		return err
+	}
+	if !hasStatus || len(status.(map[string]any)) == 0 {
+		return nil
+	}
+	only := &unstructured.Unstructured{Object: map[string]any{"status": status}}
+	only.SetGroupVersionKind(object.GroupVersionKind())
+	only.SetName(object.GetName())
+	only.SetNamespace(object.GetNamespace())
+	_, err := resource.ApplyStatus(ctx, object.GetName(), only, options)
+	return err
+}
+
+func (s *Server) dynamic(workspace string) (dynamic.Interface, error) {
+	return dynamic.NewForConfig(s.Config(workspace))
+}
+
+// poll waits for a condition and says in its error for what.
+func poll(ctx context.Context, what string, condition wait.ConditionWithContextFunc) error {
+	var last error
+	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
+		var done bool
+		done, last = condition(ctx)
+		// A server that is starting refuses for a while; what it refuses for good is still refused at the end.
+		return done && last == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for %s: %w", what, errors.Join(err, last))
+	}
+	return nil
+}
+
+func ignoreNotFound(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
