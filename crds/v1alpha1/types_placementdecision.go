@@ -16,9 +16,7 @@ const MaxDecisionsPerSlice = 100
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:categories=placement,shortName=pd;pldec
 // +kubebuilder:printcolumn:name="Placement",type=string,JSONPath=`.placementName`
-// +kubebuilder:printcolumn:name="Workloads",type=string,JSONPath=`.decisions[*].workload.name`
-// +kubebuilder:printcolumn:name="Clusters",type=string,JSONPath=`.decisions[*].clusters[*].name`
-// +kubebuilder:printcolumn:name="Scores",type=string,JSONPath=`.decisions[*].clusters[*].score`,priority=1
+// +kubebuilder:printcolumn:name="Workloads",type=integer,JSONPath=`.count`,description="Workloads whose decisions are in this slice"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type PlacementDecision struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -29,6 +27,11 @@ type PlacementDecision struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	PlacementName string `json:"placementName"`
+
+	// count of decisions.
+	//
+	// +optional
+	Count int32 `json:"count"`
 
 	// decisions, one for each workload, by the workload's kind and name.
 	//

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/component-base/logs"
+	logsapi "k8s.io/component-base/logs/api/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/controller"
+	"github.com/kcp-placement/placement/engine/policy"
+)
+
+// options are the flags.
+type options struct {
+	kubeconfig, context string
+	endpointSlice       string
+	kinds               []string
+	workers             int
+	qps                 float32
+	cacheTTL            time.Duration
+	policyTimeout       time.Duration
+	bindAddress         string
+	leaderElect         bool
+	leaseNamespace      string
+	leaseName           string
+	logs                *logsapi.LoggingConfiguration
+}
+
+func newOptions() *options {
+	return &options{
+		endpointSlice:  "tmc.kcp.io",
+		kinds:          []string{"deployments.v1.apps", "statefulsets.v1.apps", "jobs.v1.batch"},
+		workers:        4,
+		qps:            100,
+		cacheTTL:       engine.DefaultCacheTTL,
+		policyTimeout:  policy.DefaultTimeout,
+		bindAddress:    "127.0.0.1:8080",
+		leaseNamespace: "default",
+		leaseName:      "placement-controller",
+		logs:           logs.NewOptions(),
+	}
+}
+
+func (o *options) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.kubeconfig, "kubeconfig", o.kubeconfig, "Path of a kubeconfig that points at the workspace with the APIExport. $KUBECONFIG or the in-cluster configuration if empty.")
+	flags.StringVar(&o.context, "context", o.context, "Context of the kubeconfig to use. The current one if empty.")
+	flags.StringVar(&o.endpointSlice, "api-export-endpoint-slice", o.endpointSlice, "Name of the APIExportEndpointSlice to follow.")
+	flags.StringSliceVar(&o.kinds, "workload-kinds", o.kinds, "Kinds of workload to place, as resource.version.group. Each must have a pod template at spec.template and a permission claim in the APIExport.")
+	flags.IntVar(&o.workers, "workers", o.workers, "How many workspaces are reconciled at once.")
+	flags.Float32Var(&o.qps, "kube-api-qps", o.qps, "Requests a second to the API server, in bursts of twice as many.")
+	flags.DurationVar(&o.cacheTTL, "decision-cache-ttl", o.cacheTTL, "How long an unused ranking of clusters is kept.")
+	flags.DurationVar(&o.policyTimeout, "policy-timeout", o.policyTimeout, "Deadline of one evaluation of a workspace's Rego.")
+	flags.StringVar(&o.bindAddress, "metrics-bind-address", o.bindAddress, "Address to serve /metrics, /healthz and /readyz on. Empty turns it off.")
+	flags.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "Let one of several controllers work, by a Lease in the workspace with the APIExport.")
+	flags.StringVar(&o.leaseNamespace, "leader-elect-namespace", o.leaseNamespace, "Namespace of the Lease.")
+	flags.StringVar(&o.leaseName, "leader-elect-name", o.leaseName, "Name of the Lease.")
+	logsapi.AddFlags(o.logs, flags)
+}
+
+func (o *options) validate() error {
+	var errs []error
+	if o.endpointSlice == "" {
+		errs = append(errs, errors.New("--api-export-endpoint-slice must not be empty"))
+	}
+	if o.workers < 1 {
+		errs = append(errs, fmt.Errorf("--workers must be at least 1, is %d", o.workers))
+	}
+	if o.qps <= 0 {
+		errs = append(errs, fmt.Errorf("--kube-api-qps must be more than 0, is %v", o.qps))
+	}
+	if o.cacheTTL <= 0 {
+		errs = append(errs, fmt.Errorf("--decision-cache-ttl must be more than 0, is %s", o.cacheTTL))
+	}
+	if o.policyTimeout <= 0 {
+		errs = append(errs, fmt.Errorf("--policy-timeout must be more than 0, is %s", o.policyTimeout))
+	}
+	if len(o.kinds) == 0 {
+		errs = append(errs, errors.New("--workload-kinds must name at least one kind"))
+	}
+	for _, kind := range o.kinds {
+		if gvr, _ := schema.ParseResourceArg(kind); gvr == nil {
+			errs = append(errs, fmt.Errorf("--workload-kinds: %q is not resource.version.group, for example deployments.v1.apps", kind))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// completed is what the flags come to.
+type completed struct {
+	*options
+	config     *rest.Config
+	registry   *prometheus.Registry
+	controller *controller.Controller
+	// standby tells whether another controller leads.
+	standby atomic.Bool
+}
+
+func (o *options) complete() (*completed, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = o.kubeconfig
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.context}).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("--kubeconfig: %w", err)
+	}
+	config.QPS, config.Burst = o.qps, int(2*o.qps)
+	config.UserAgent = "placement-controller"
+
+	policies, err := policy.NewCompiler(policy.Options{Timeout: o.policyTimeout})
+	if err != nil {
+		return nil, err
+	}
+	e, err := engine.New(engine.Options{CacheTTL: o.cacheTTL, Policies: policies})
+	if err != nil {
+		return nil, err
+	}
+	c := &completed{options: o, config: config, registry: prometheus.NewRegistry()}
+	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	kinds := make([]schema.GroupVersionResource, len(o.kinds))
+	for i, kind := range o.kinds {
+		gvr, _ := schema.ParseResourceArg(kind)
+		kinds[i] = *gvr
+	}
+	c.controller, err = controller.New(controller.Config{
+		Provider: config, EndpointSlice: o.endpointSlice, Kinds: kinds, Workers: o.workers,
+		Engine: e, Policies: policies, Registry: c.registry,
+	})
+	return c, err
+}
+
+func (c *completed) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if c.bindAddress != "" {
+		stop, err := c.serve(cancel)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	if !c.leaderElect {
+		return errors.Join(c.controller.Run(ctx), failure(ctx))
+	}
+	return errors.Join(c.lead(ctx, cancel), failure(ctx))
+}
+
+// failure is why the context ended, unless it was asked to.
+func failure(ctx context.Context) error {
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// lead runs the controller while it holds the lease. A leader that loses the lease stops: what it has not written is
+// decided anew by the next.
+func (c *completed) lead(ctx context.Context, cancel context.CancelCauseFunc) error {
+	client, err := kubernetes.NewForConfig(c.config)
+	if err != nil {
+		return err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	lock, err := resourcelock.New(resourcelock.LeasesResourceLock, c.leaseNamespace, c.leaseName, client.CoreV1(), client.CoordinationV1(),
+		resourcelock.ResourceLockConfig{Identity: fmt.Sprintf("%s-%d", host, os.Getpid())})
+	if err != nil {
+		return err
+	}
+	var ran error
+	var running sync.WaitGroup
+	electing, release := context.WithCancel(context.WithoutCancel(ctx))
+	defer release()
+	// The lease is given back only once the controller has stopped.
+	defer context.AfterFunc(ctx, func() {
+		running.Wait()
+		release()
+	})()
+	c.standby.Store(true)
+	leaderelection.RunOrDie(electing, leaderelection.LeaderElectionConfig{
+		Lock:            lock,
+		LeaseDuration:   15 * time.Second,
+		RenewDeadline:   10 * time.Second,
+		RetryPeriod:     2 * time.Second,
+		ReleaseOnCancel: true,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(context.Context) {
+				running.Add(1)
+				defer running.Done()
+				c.standby.Store(false)
+				ran = c.controller.Run(ctx)
+				cancel(nil)
+			},
+			OnStoppedLeading: func() {
+				if ctx.Err() == nil {
+					cancel(errors.New("the lease was lost"))
+				}
+			},
+			OnNewLeader: func(identity string) { klog.FromContext(ctx).V(2).Info("Leader", "identity", identity) },
+		},
+	})
+	running.Wait()
+	return ran
+}
+
+// serve serves metrics and health.
+func (c *completed) serve(cancel context.CancelCauseFunc) (stop func(), err error) {
+	listener, err := net.Listen("tcp", c.bindAddress)
+	if err != nil {
+		return nil, fmt.Errorf("--metrics-bind-address: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(c.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := c.controller.Ready(); err != nil && !c.standby.Load() {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			cancel(fmt.Errorf("serving metrics: %w", err))
+		}
+	}()
+	return func() {
+		ctx, done := context.WithTimeout(context.Background(), time.Second)
+		defer done()
+		_ = server.Shutdown(ctx)
+	}, nil
+}

@@ -1,0 +1,55 @@
+package controller
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of the controller. None bears a name that tenants choose.
+type metrics struct {
+	decisions  *prometheus.CounterVec
+	duration   prometheus.Histogram
+	cached     prometheus.Counter
+	writes     *prometheus.CounterVec
+	passes     prometheus.Histogram
+	workspaces prometheus.Gauge
+	waiting    prometheus.Gauge
+	policyErrs prometheus.Gauge
+}
+
+func newMetrics(registry prometheus.Registerer) (*metrics, error) {
+	const namespace = "placement"
+	m := &metrics{
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "decisions_total", Help: "Decisions by outcome: placed, waiting or failed.",
+		}, []string{"outcome"}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "decision_duration_seconds", Help: "Time of one decision in the engine.",
+			Buckets: prometheus.ExponentialBuckets(1e-6, 4, 12),
+		}),
+		cached: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "decision_cache_hits_total", Help: "Decisions whose ranking was in the cache.",
+		}),
+		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "writes_total", Help: "Writes to the API by kind of object and result: ok, conflict or error.",
+		}, []string{"kind", "result"}),
+		passes: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "reconcile_duration_seconds", Help: "Time of one pass over a workspace, writes included.",
+			Buckets: prometheus.ExponentialBuckets(1e-4, 4, 10),
+		}),
+		workspaces: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "workspaces", Help: "Workspaces that are bound to the API.",
+		}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "waiting_workloads", Help: "Workloads that no cluster is feasible for now.",
+		}),
+		policyErrs: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "workspaces_with_policy_errors", Help: "Workspaces whose Rego does not come into force.",
+		}),
+	}
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.cached, m.writes, m.passes, m.workspaces, m.waiting, m.policyErrs} {
+		if err := registry.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}

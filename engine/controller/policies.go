@@ -1,0 +1,101 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/policy"
+)
+
+// updatePolicies puts the Rego of the workspace's ConfigMaps into force, all together or not at all, and tells each
+// ConfigMap how it went. Where it does not compile, the last good policies stay. Where there are none, as after a
+// restart, nothing is decided: to judge by other policies than the workspace's own would be worse than to wait.
+func (w *workspace) updatePolicies(ctx context.Context, configMaps []*corev1.ConfigMap) error {
+	modules := map[string]string{}
+	for _, configMap := range configMaps {
+		for key, text := range configMap.Data {
+			if strings.HasSuffix(key, ".rego") {
+				modules[moduleName(configMap, key)] = text
+			}
+		}
+	}
+	set, err := w.policies.Compile(modules)
+	if (err == nil) != (w.policyErr == nil) {
+		w.metrics.policyErrs.Add(map[bool]float64{true: -1, false: 1}[err == nil])
+	}
+	w.policyErr = err
+	if err == nil {
+		w.engine.SetPolicies(w.name, set)
+		w.inForce = true
+	}
+
+	var errs []error
+	for _, configMap := range configMaps {
+		status := policyStatus(configMap, err)
+		if configMap.Annotations[v1alpha1.AnnotationPolicyStatus] != status {
+			errs = append(errs, w.annotate(ctx, configMap, v1alpha1.AnnotationPolicyStatus, status))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// moduleName is the file of a module in what people are told.
+func moduleName(configMap *corev1.ConfigMap, key string) string {
+	return configMap.Namespace + "/" + configMap.Name + "/" + key
+}
+
+// policyStatus is what a ConfigMap is told, in the shape that kube-mgmt uses: ok, or the errors in its own modules
+// and those that have no place.
+func policyStatus(configMap *corev1.ConfigMap, err error) string {
+	type location struct {
+		File string `json:"file"`
+		Row  int    `json:"row"`
+		Col  int    `json:"col"`
+	}
+	type detail struct {
+		Code     string    `json:"code"`
+		Message  string    `json:"message"`
+		Location *location `json:"location,omitempty"`
+	}
+	type failure struct {
+		Code    string   `json:"code"`
+		Message string   `json:"message"`
+		Errors  []detail `json:"errors"`
+	}
+	var status struct {
+		Status string   `json:"status"`
+		Error  *failure `json:"error,omitempty"`
+	}
+	status.Status = "ok"
+	if err != nil {
+		var all policy.Errors
+		if !errors.As(err, &all) {
+			all = policy.Errors{{Code: "internal_error", Message: err.Error()}}
+		}
+		own := slices.DeleteFunc(slices.Clone(all), func(e policy.Error) bool {
+			return e.File != "" && !strings.HasPrefix(e.File, moduleName(configMap, ""))
+		})
+		if len(own) > 0 {
+			status.Status = "error"
+			status.Error = &failure{Code: "invalid_parameter", Message: "the policies do not come into force; the last good ones stay"}
+			for _, e := range own {
+				d := detail{Code: e.Code, Message: e.Message}
+				if e.File != "" {
+					d.Location = &location{e.File, e.Row, e.Col}
+				}
+				status.Error.Errors = append(status.Error.Errors, d)
+			}
+		}
+	}
+	text, err := json.Marshal(status)
+	if err != nil {
+		panic(err) // strings and numbers always encode
+	}
+	return string(text)
+}

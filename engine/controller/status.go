@@ -1,0 +1,132 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+)
+
+// maxMessage bounds a condition's message in bytes, maxExamples how many workloads or clusters it names.
+const (
+	maxMessage  = 2000
+	maxExamples = 3
+)
+
+// writtenStatus is what we last made of a placement, which the informer may not show yet.
+type writtenStatus struct {
+	// basedOn is the resource version that the informer showed when it was written.
+	basedOn string
+	object  *v1alpha1.WorkloadPlacement
+}
+
+// updateStatus writes the status of every placement that has changed.
+func (w *workspace) updateStatus(ctx context.Context, placements []*owned) error {
+	var errs []error
+	statuses := make(map[types.UID]writtenStatus, len(placements))
+	for _, p := range placements {
+		current := p.object
+		if last, found := w.statuses[current.UID]; found && last.basedOn == current.ResourceVersion {
+			statuses[current.UID] = last
+			current = last.object
+		}
+		updated := current.DeepCopy()
+		w.fill(updated, p)
+		if equality.Semantic.DeepEqual(current.Status, updated.Status) {
+			continue
+		}
+		written, err := w.writeStatus(ctx, updated)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("status of WorkloadPlacement %s: %w", namespacedName(p.object), err))
+			continue
+		}
+		statuses[written.UID] = writtenStatus{basedOn: p.object.ResourceVersion, object: written}
+	}
+	w.statuses = statuses
+	return errors.Join(errs...)
+}
+
+func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *owned) {
+	status := &placement.Status
+	status.ObservedGeneration = p.object.Generation
+	status.Workloads, status.Placed = int32(p.workloads), int32(p.placed)
+	status.SelectedClusters = slices.Sorted(maps.Keys(p.clusters))
+
+	conditions.Set(placement, condition(v1alpha1.ConstraintsValidCondition, p.err, "InvalidSpec"))
+	policyErr := errors.Join(w.policyErr, p.policyErr)
+	switch {
+	case w.policyErr != nil && w.inForce:
+		policyErr = fmt.Errorf("the last good policies stay in force: %w", policyErr)
+	case w.policyErr != nil:
+		policyErr = fmt.Errorf("nothing is decided until the policies are sound: %w", policyErr)
+	}
+	conditions.Set(placement, condition(v1alpha1.PoliciesReadyCondition, policyErr, "PolicyError"))
+
+	scheduled := condition(v1alpha1.ScheduledCondition, nil, "")
+	if len(p.waiting) > 0 {
+		scheduled.Status, scheduled.Reason, scheduled.Severity = corev1.ConditionFalse, "WorkloadsWaiting", conditionsv1alpha1.ConditionSeverityWarning
+		scheduled.Message = fmt.Sprintf("%d of %d workloads wait. %s", len(p.waiting), p.workloads, examples(p.waiting))
+	}
+	if len(p.elsewhere) > 0 {
+		scheduled.Message = strings.TrimSpace(fmt.Sprintf("%s Selected, but of other placements: %s", scheduled.Message, examples(p.elsewhere)))
+	}
+	scheduled.Message = shorten(scheduled.Message)
+	conditions.Set(placement, scheduled)
+
+	conditions.SetSummary(placement, conditions.WithConditions(
+		v1alpha1.ConstraintsValidCondition, v1alpha1.PoliciesReadyCondition, v1alpha1.ScheduledCondition))
+}
+
+func condition(kind conditionsv1alpha1.ConditionType, err error, reason string) *conditionsv1alpha1.Condition {
+	if err == nil {
+		return conditions.TrueCondition(kind)
+	}
+	return conditions.FalseCondition(kind, reason, conditionsv1alpha1.ConditionSeverityError, "%s", shorten(err.Error()))
+}
+
+// waitingFor says why a workload found no cluster, with examples of what rejected them.
+func waitingFor(d *engine.Decision) string {
+	var told []string
+	for _, v := range d.Verdicts() {
+		if v.Rejection != nil && len(told) < maxExamples {
+			stage := string(v.Rejection.Stage)
+			if v.Rejection.Constraint != "" {
+				stage += " " + v.Rejection.Constraint
+			}
+			told = append(told, fmt.Sprintf("%s: %s: %s", v.Cluster, stage, v.Rejection.Message))
+		}
+	}
+	message := d.Summary()
+	if len(told) > 0 {
+		message += " (" + strings.Join(told, "; ") + ")"
+	}
+	return shorten(message)
+}
+
+func examples(all []string) string {
+	text := strings.Join(all[:min(len(all), maxExamples)], "; ")
+	if more := len(all) - maxExamples; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return text
+}
+
+func shorten(message string) string { return shortenTo(message, maxMessage) }
+
+func shortenTo(message string, most int) string {
+	if len(message) <= most {
+		return message
+	}
+	return strings.ToValidUTF8(message[:most], "") + "..."
+}
