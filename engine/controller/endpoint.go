@@ -73,7 +73,12 @@ func startEndpoint(ctx context.Context, base *rest.Config, url string, kinds []s
 			return nil, err
 		}
 		if err := informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
-			if ctx.Err() == nil && !apierrors.IsResourceExpired(err) {
+			switch {
+			case ctx.Err() != nil || apierrors.IsResourceExpired(err):
+			case apierrors.IsNotFound(err):
+				// The first consumer has only just bound, or has not accepted the claim.
+				logger.V(2).Info("Not served yet", "endpoint", url, "resource", resource)
+			default:
 				logger.Error(err, "Watching failed and is tried again", "endpoint", url, "resource", resource)
 			}
 		}); err != nil {

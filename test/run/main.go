@@ -1,0 +1,332 @@
+// Command run shows the main job on a real, local kcp: it starts the server and the controller, lets two teams bring
+// the fleets, policies and workloads of examples/, waits until everything is placed, and prints where and why.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/klog/v2"
+	"k8s.io/klog/v2/textlogger"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/controller"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/report"
+	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/test/kcp"
+)
+
+// teams of examples/, each with the workload whose decision is explained.
+var teams = []struct{ name, explain string }{
+	{"team-shop", "Deployment default/web"},
+	{"team-ml", "Job default/train-vision"},
+}
+
+// files of a team, in the order in which they are applied.
+var files = []string{"fleet.yaml", "policies.yaml", "placements.yaml", "workloads.yaml"}
+
+// placeWithin is how long placing all examples may take.
+const placeWithin = time.Minute
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var d demo
+	c := &cobra.Command{
+		Use:           "run",
+		Short:         "Place the examples on a real, local kcp",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return d.run(cmd.Context()) },
+	}
+	c.Flags().BoolVar(&d.once, "once", os.Getenv("ONCE") != "", "Exit after printing; fail if anything is not placed as the examples promise. On where $ONCE is set.")
+	c.Flags().StringVar(&d.dir, "dir", ".kcp", "Folder of the server's data and the kubeconfigs.")
+	c.Flags().StringVar(&d.examples, "examples", "examples", "Folder of the teams' files.")
+	if err := c.ExecuteContext(ctx); err != nil {
+		if ctx.Err() != nil {
+			fmt.Fprintln(os.Stderr, "interrupted")
+			os.Exit(130)
+		}
+		fmt.Fprintln(os.Stderr, "run:", err)
+		os.Exit(1)
+	}
+}
+
+type demo struct {
+	once          bool
+	dir, examples string
+
+	server *kcp.Server
+	engine *engine.Engine
+	kinds  map[string]schema.GroupVersionResource
+}
+
+func (d *demo) run(ctx context.Context) error {
+	start := time.Now()
+	say := func(format string, args ...any) {
+		fmt.Printf("%5.1fs  %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
+	}
+	binary, err := kcp.Binary(ctx, os.Stderr)
+	if err != nil {
+		return err
+	}
+	say("starting kcp in %s, which takes about half a minute", d.dir)
+	if d.server, err = kcp.Start(ctx, kcp.Options{Binary: binary, Dir: d.dir}); err != nil {
+		return err
+	}
+	defer d.server.Stop()
+	say("installing the exports in %s", kcp.Provider)
+	if err := d.server.Install(ctx); err != nil {
+		return err
+	}
+	stop, err := d.startController(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	say("the controller is running, its log is %s", filepath.Join(d.dir, "controller.log"))
+	for _, team := range teams {
+		say("workspace root:%s", team.name)
+		if err := d.bring(ctx, team.name); err != nil {
+			return err
+		}
+	}
+	broken := d.await(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if broken == nil {
+		say("everything is placed as the examples promise")
+	}
+	for _, team := range teams {
+		if err := d.show(ctx, team.name, team.explain); err != nil {
+			return err
+		}
+	}
+	if d.once || broken != nil {
+		return broken
+	}
+	d.hints()
+	<-ctx.Done()
+	fmt.Println("\nstopping")
+	return nil
+}
+
+// startController runs the controller in this process, so that what it knows can be explained.
+func (d *demo) startController(ctx context.Context) (stop func(), err error) {
+	log, err := os.Create(filepath.Join(d.dir, "controller.log"))
+	if err != nil {
+		return nil, err
+	}
+	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(log), textlogger.Verbosity(2)))
+
+	policies, err := policy.NewCompiler(policy.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if d.engine, err = engine.New(engine.Options{Policies: policies}); err != nil {
+		return nil, err
+	}
+	d.kinds = map[string]schema.GroupVersionResource{
+		"Deployment":  {Group: "apps", Version: "v1", Resource: "deployments"},
+		"StatefulSet": {Group: "apps", Version: "v1", Resource: "statefulsets"},
+		"Job":         {Group: "batch", Version: "v1", Resource: "jobs"},
+	}
+	c, err := controller.New(controller.Config{
+		Provider: d.server.Config(kcp.Provider), EndpointSlice: kcp.Export,
+		Kinds: slices.Collect(maps.Values(d.kinds)), Workers: 4,
+		Engine: d.engine, Policies: policies, Registry: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(klog.NewContext(ctx, logger))
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			fmt.Fprintln(os.Stderr, "controller:", err)
+		}
+		_ = log.Close()
+	}, nil
+}
+
+func (d *demo) bring(ctx context.Context, team string) error {
+	if err := d.server.CreateTeam(ctx, team); err != nil {
+		return err
+	}
+	for _, file := range files {
+		documents, err := os.ReadFile(filepath.Join(d.examples, team, file))
+		if err != nil {
+			return err
+		}
+		if err := d.server.Apply(ctx, "root:"+team, documents); err != nil {
+			return fmt.Errorf("%s/%s: %w", team, file, err)
+		}
+	}
+	return d.server.WriteKubeconfig("root:"+team, filepath.Join(d.dir, team+".kubeconfig"))
+}
+
+// await waits until all is placed as promised, and returns what is not when time is up.
+func (d *demo) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, placeWithin)
+	defer cancel()
+	for {
+		var broken []error
+		for _, team := range teams {
+			broken = append(broken, d.check(ctx, team.name))
+		}
+		err := errors.Join(broken...)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func (d *demo) check(ctx context.Context, team string) error {
+	text, err := os.ReadFile(filepath.Join(d.examples, team, "expected.yaml"))
+	if err != nil {
+		return err
+	}
+	var expected map[string][]string
+	if err := yaml.UnmarshalStrict(text, &expected); err != nil {
+		return err
+	}
+	placed, err := d.placed(ctx, team)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(expected)) {
+		var clusters []string
+		for _, p := range placed {
+			if p.Workload == name {
+				for _, c := range p.Clusters {
+					clusters = append(clusters, c.Name)
+				}
+			}
+		}
+		if !slices.Equal(clusters, expected[name]) {
+			errs = append(errs, fmt.Errorf("%s: %s is on %v, the examples promise %v", team, name, clusters, expected[name]))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// placed reads the decisions of a team from its PlacementDecisions.
+func (d *demo) placed(ctx context.Context, team string) ([]report.Placed, error) {
+	client, err := dynamic.NewForConfig(d.server.Config("root:" + team))
+	if err != nil {
+		return nil, err
+	}
+	list, err := client.Resource(v1alpha1.SchemeGroupVersion.WithResource("placementdecisions")).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var placed []report.Placed
+	for i := range list.Items {
+		var object v1alpha1.PlacementDecision
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(list.Items[i].Object, &object); err != nil {
+			return nil, err
+		}
+		placed = append(placed, report.FromAPI(&object)...)
+	}
+	slices.SortFunc(placed, func(a, b report.Placed) int { return strings.Compare(a.Workload, b.Workload) })
+	return placed, nil
+}
+
+func (d *demo) show(ctx context.Context, team, explain string) error {
+	placed, err := d.placed(ctx, team)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\nworkspace root:%s\n\n", team)
+	report.Decisions(os.Stdout, placed)
+	for _, p := range placed {
+		if p.Workload == explain {
+			fmt.Printf("\nwhy %s runs there:\n\n", explain)
+			return d.explain(ctx, os.Stdout, team, p)
+		}
+	}
+	return nil
+}
+
+func (d *demo) explain(ctx context.Context, out io.Writer, team string, placed report.Placed) error {
+	client, err := dynamic.NewForConfig(d.server.Config("root:" + team))
+	if err != nil {
+		return err
+	}
+	kind, name, _ := strings.Cut(placed.Workload, " ")
+	namespace, name, _ := strings.Cut(name, "/")
+	object, err := client.Resource(d.kinds[kind]).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	w, err := workload.FromObject(object)
+	if err != nil {
+		return err
+	}
+	u, err := client.Resource(v1alpha1.SchemeGroupVersion.WithResource("workloadplacements")).Namespace(namespace).Get(ctx, placed.Placement, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	var spec v1alpha1.WorkloadPlacement
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &spec); err != nil {
+		return err
+	}
+	placement, err := d.engine.CompilePlacement(&spec)
+	if err != nil {
+		return err
+	}
+	decision, err := d.engine.Explain(ctx, engine.Request{Workspace: logicalcluster.From(u), Placement: placement, Workload: w})
+	if err != nil {
+		return err
+	}
+	report.Explanation(out, decision)
+	return nil
+}
+
+func (d *demo) hints() {
+	fmt.Printf(`
+Look around, in another terminal:
+
+  export KUBECONFIG=%[1]s/team-shop.kubeconfig
+  kubectl get workloadplacements,clusterregistrations,placementdecisions
+  kubectl describe workloadplacement web
+  kubectl get events --sort-by=.lastTimestamp
+  kubectl edit configmap placement-policies        # change a weight, and see decisions change
+  kubectl edit clusterregistration dublin --subresource=status   # make it not Ready
+
+The other team, whose frankfurt is another cluster: KUBECONFIG=%[1]s/team-ml.kubeconfig
+
+Ctrl-C stops everything; the next run finds what you leave.
+`, d.dir)
+}
