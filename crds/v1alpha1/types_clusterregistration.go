@@ -140,4 +140,3 @@ type ClusterRegistrationList struct {
 
 	Items []ClusterRegistration `json:"items"`
 }
-

@@ -219,7 +219,7 @@ func FuzzCompile(f *testing.F) {
 		f.Add(seed)
 	}
 	c := compiler(f)
-	f.Fuzz(func(t *testing.T, expression string) {
+	f.Fuzz(func(_ *testing.T, expression string) {
 		program, err := c.Compile(expression)
 		if err != nil {
 			return

@@ -170,7 +170,7 @@ func (c *Compiler) compile(digest string, texts map[string]string) (set *Set, er
 			errs = append(errs, fromOPA(err)...)
 			continue
 		}
-		errs = append(errs, examine(file, module, &nodes)...)
+		errs = append(errs, examine(module, &nodes)...)
 		modules[file] = module
 	}
 	if nodes > MaxNodes {

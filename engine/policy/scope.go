@@ -11,7 +11,7 @@ var (
 )
 
 // examine holds a tenant's module to its place and its size, and adds its nodes to the count.
-func examine(file string, module *ast.Module, nodes *int) (errs Errors) {
+func examine(module *ast.Module, nodes *int) (errs Errors) {
 	if path := module.Package.Path; !path.HasPrefix(prefix) {
 		errs = append(errs, at(module.Package.Location, codeScope, "package %s is outside placement", module.Package.Path[1:]))
 	}

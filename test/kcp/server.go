@@ -4,7 +4,6 @@ package kcp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -96,7 +95,9 @@ type Server struct {
 
 	admin   *rest.Config
 	command *exec.Cmd
-	exited  chan struct{}
+	port    int
+	exited  chan struct{} // closed once exit is set
+	exit    error
 	logPath string
 }
 
@@ -115,12 +116,9 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	}
 	s := &Server{
 		AdminKubeconfig: filepath.Join(dir, "admin.kubeconfig"),
+		port:            ports[0],
 		exited:          make(chan struct{}),
 		logPath:         filepath.Join(dir, "kcp.log"),
-	}
-	// The file of an earlier run names an earlier port.
-	if err := os.Remove(s.AdminKubeconfig); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
 	}
 	log, err := os.Create(s.logPath)
 	if err != nil {
@@ -139,7 +137,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 		return nil, fmt.Errorf("starting kcp: %w", err)
 	}
 	go func() {
-		_ = s.command.Wait()
+		s.exit = s.command.Wait()
 		close(s.exited)
 	}()
 	if err := s.ready(ctx); err != nil {
@@ -155,14 +153,15 @@ func (s *Server) ready(ctx context.Context) error {
 	go func() {
 		select {
 		case <-s.exited:
-			cancel(errors.New("it has exited"))
+			cancel(fmt.Errorf("it has exited: %w", s.exit))
 		case <-ctx.Done():
 		}
 	}()
 	err := wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
 		var err error
-		if s.admin, err = clientcmd.BuildConfigFromFlags("", s.AdminKubeconfig); err != nil {
-			return false, nil
+		s.admin, err = clientcmd.BuildConfigFromFlags("", s.AdminKubeconfig)
+		if err != nil || !strings.Contains(s.admin.Host, fmt.Sprintf("127.0.0.1:%d/", s.port)) {
+			return false, nil // not written yet, or by an earlier run
 		}
 		client, err := discovery.NewDiscoveryClientForConfig(s.Config("root"))
 		if err != nil {

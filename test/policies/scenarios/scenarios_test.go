@@ -23,7 +23,7 @@ import (
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		s := newScenario(t)
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+		datadriven.RunTest(t, path, func(_ *testing.T, d *datadriven.TestData) string {
 			answer, err := s.run(d)
 			if err != nil {
 				return answer + "error: " + strings.TrimRight(err.Error(), "\n") + "\n"

@@ -1,0 +1,61 @@
+# The commands of this project; `make` alone lists them.
+
+SHELL := /bin/bash -euo pipefail
+export CGO_ENABLED ?= 1
+
+GOLANGCI_LINT_VERSION := v2.15.0
+KCP := $(if $(KCP_BIN),,bin/kcp)
+
+.PHONY: help
+help: ## List the commands.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Place the examples on a real, local kcp. ONCE=1 exits after printing, KCP_BIN=path uses your kcp.
+	@go run ./test/run
+
+.PHONY: test
+test: $(KCP) ## Run all tests: unit tests with -race, opa suites, end to end on a real kcp.
+	go run github.com/open-policy-agent/opa test --capabilities policies/capabilities.json policies test/policies
+	go test -race -timeout 30m ./...
+
+.PHONY: build
+build: ## Build the programs into bin/.
+	go build -trimpath -o bin/ ./cmd/...
+
+.PHONY: generate
+generate: ## Generate deep copies, CRDs, APIResourceSchemas and the allow-list of Rego's functions.
+	go tool controller-gen object crd paths=./crds/v1alpha1 output:crd:dir=crds/manifests
+	go tool apigen --input-dir crds/manifests --output-dir crds/kcp 2>/dev/null
+	go tool apigen --input-dir test/kcp/workloads/crds --output-dir test/kcp/workloads/kcp 2>/dev/null
+	UPDATE_CAPABILITIES=1 go test -count=1 ./policies
+	go run github.com/open-policy-agent/opa fmt --write policies test/policies
+
+.PHONY: verify
+verify: generate ## Fail where what is generated is not what is committed.
+	@git diff --exit-code --stat -- crds test/kcp policies test/policies || \
+		{ echo "generated files are stale: commit what 'make generate' changed" >&2; exit 1; }
+	@test -z "$$(git status --porcelain -- crds test/kcp policies)" || \
+		{ git status --short -- crds test/kcp policies; echo "generated files are not committed" >&2; exit 1; }
+
+.PHONY: lint
+lint: bin/golangci-lint-$(GOLANGCI_LINT_VERSION) ## Run the formatter, go vet and the linters.
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run gofmt -w on these" >&2; exit 1; }
+	go vet ./...
+	bin/golangci-lint-$(GOLANGCI_LINT_VERSION) run
+
+.PHONY: bench
+bench: ## Measure the engine: ns/op, allocations, decisions a second.
+	go test -run '^$$' -bench . -benchmem ./engine/...
+
+.PHONY: clean
+clean: ## Remove what was built and the local kcp's data.
+	rm -rf bin .kcp
+
+# The server of the tests and of `make run`, from the Go modules that test/kcp/server pins.
+bin/kcp:
+	go run ./test/kcp/build
+
+bin/golangci-lint-$(GOLANGCI_LINT_VERSION):
+	GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv bin/golangci-lint $@
