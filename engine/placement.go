@@ -33,6 +33,7 @@ type Placement struct {
 	capabilities []v1alpha1.CapabilityRequirement
 	constraints  []compiledConstraint
 	strategy     selection.Strategy
+	number       int
 
 	// digest identifies the spec and what else policies can read.
 	digest string
@@ -47,6 +48,9 @@ type compiledConstraint struct {
 func (p *Placement) NamespacedName() types.NamespacedName {
 	return types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
 }
+
+// NumberOfClusters is how many clusters each workload is to have.
+func (p *Placement) NumberOfClusters() int { return p.number }
 
 // Selects tells whether the placement's selector covers the workload. A workload that several placements select
 // belongs to one of them; that is for the caller to say.
@@ -108,6 +112,10 @@ func (e *Engine) CompilePlacement(placement *v1alpha1.WorkloadPlacement) (*Place
 	strategy := spec.Strategy
 	if strategy == "" {
 		strategy = v1alpha1.StrategySpread
+	}
+	p.number = 1
+	if strategy == v1alpha1.StrategySpread {
+		p.number = number
 	}
 	var err error
 	if p.strategy, err = selection.For(strategy, number); err != nil {

@@ -78,6 +78,9 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *owned) {
 		scheduled.Status, scheduled.Reason, scheduled.Severity = corev1.ConditionFalse, "WorkloadsWaiting", conditionsv1alpha1.ConditionSeverityWarning
 		scheduled.Message = fmt.Sprintf("%d of %d workloads wait. %s", len(p.waiting), p.workloads, examples(p.waiting))
 	}
+	if len(p.fewer) > 0 {
+		scheduled.Message = strings.TrimSpace(fmt.Sprintf("%s On fewer clusters than asked for: %s", scheduled.Message, examples(p.fewer)))
+	}
 	if len(p.elsewhere) > 0 {
 		scheduled.Message = strings.TrimSpace(fmt.Sprintf("%s Selected, but of other placements: %s", scheduled.Message, examples(p.elsewhere)))
 	}

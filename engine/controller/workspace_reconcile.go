@@ -58,8 +58,10 @@ type workspace struct {
 	// freed tells whether capacity was freed after a workload that may want it had its turn.
 	freed bool
 	// waiting are the workloads that found no cluster, unread what has been told of those that cannot be read.
-	waiting  map[workloadKey]attempt
-	unread   map[types.UID]string
+	waiting map[workloadKey]attempt
+	unread  map[types.UID]string
+	// fewer are the workloads on fewer clusters than asked for, with the generation at which more were looked for.
+	fewer    map[workloadKey]int64
 	statuses map[types.UID]writtenStatus
 }
 
@@ -93,8 +95,8 @@ type owned struct {
 	workloads int
 	placed    int
 	clusters  map[string]bool
-	// waiting and elsewhere tell, workload by workload, what waits and what belongs to another placement.
-	waiting, elsewhere []string
+	// workload by workload: what waits, has fewer clusters than asked for, or belongs to another placement.
+	waiting, fewer, elsewhere []string
 }
 
 // reconcile makes one pass: it brings the engine up to date, decides what is to be decided, publishes. Another pass is
@@ -135,6 +137,9 @@ func (w *workspace) load(ctx context.Context, seen []*v1alpha1.PlacementDecision
 		return err
 	}
 	previous := w.store
+	if w.fewer == nil {
+		w.fewer = map[workloadKey]int64{}
+	}
 	w.store, w.stale, w.deleted = newStore(written), false, map[types.UID]bool{}
 	for key, sl := range w.store.where {
 		d := sl.decisions[key]
@@ -219,7 +224,7 @@ func (w *workspace) place(ctx context.Context, placements []*owned, workloads []
 	slices.SortFunc(workloads, func(a, b *workloadObject) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.workload.String(), b.workload.String()))
 	})
-	waiting := map[workloadKey]attempt{}
+	waiting, fewer := map[workloadKey]attempt{}, map[workloadKey]int64{}
 	unread := map[types.UID]string{}
 	// What is gone comes first: others may wait for what it held.
 	present := make(map[workloadKey]bool, len(workloads))
@@ -252,6 +257,10 @@ func (w *workspace) place(ctx context.Context, placements []*owned, workloads []
 			for _, c := range decision.Clusters {
 				owner.clusters[c.Name] = true
 			}
+			if has := len(decision.Clusters); owner.compiled != nil && has < owner.compiled.NumberOfClusters() {
+				fewer[key] = w.fewer[key]
+				owner.fewer = append(owner.fewer, fmt.Sprintf("%s has %d of %d", object.workload, has, owner.compiled.NumberOfClusters()))
+			}
 			continue
 		}
 		if a, tried := w.waiting[key]; tried {
@@ -260,7 +269,7 @@ func (w *workspace) place(ctx context.Context, placements []*owned, workloads []
 		owner.waiting = append(owner.waiting, fmt.Sprintf("%s: %s", object.workload, reason))
 	}
 	w.metrics.waiting.Add(float64(len(waiting) - len(w.waiting)))
-	w.waiting, w.unread = waiting, unread
+	w.waiting, w.fewer, w.unread = waiting, fewer, unread
 }
 
 // release takes back what a workload was given.
@@ -327,15 +336,15 @@ func (w *workspace) placeOne(ctx context.Context, owner *owned, object *workload
 	inputs := w.engine.InputsDigest(request)
 	because := "its inputs have changed"
 	if found && stored.InputsDigest == inputs {
-		verdict, err := w.engine.Inadmissible(ctx, request, clusterNames(stored.Clusters))
+		var err error
+		because, err = w.reasonToMove(ctx, request, key, clusterNames(stored.Clusters))
 		if err != nil {
 			owner.policyErr = err
 			return err.Error()
 		}
-		if verdict == nil {
+		if because == "" {
 			return ""
 		}
-		because = fmt.Sprintf("%s: %s", verdict.Cluster, verdict.Rejection.Message)
 	}
 	if a, tried := w.waiting[key]; tried && !found && a.inputs == inputs && a.generation == w.engine.Snapshot(w.name).Generation {
 		return a.message
@@ -343,26 +352,19 @@ func (w *workspace) placeOne(ctx context.Context, owner *owned, object *workload
 	if object.DeletionTimestamp != nil {
 		return "it is being deleted"
 	}
-
-	start := w.now()
-	decision, err := w.engine.Decide(ctx, request)
-	w.metrics.duration.Observe(w.now().Sub(start).Seconds())
+	decision, err := w.decide(ctx, request)
 	if err != nil {
-		w.metrics.decisions.WithLabelValues("failed").Inc()
 		owner.policyErr = err
 		return err.Error()
-	}
-	if decision.Cached {
-		w.metrics.cached.Inc()
 	}
 	if len(decision.Clusters) == 0 {
 		return w.wait(object, key, decision, found)
 	}
-	w.metrics.decisions.WithLabelValues("placed").Inc()
 	delete(w.waiting, key)
 	result := toAPI(decision, object, w.now())
 	w.store.put(key, namespacedName(owner.object), result)
 	before, after := clusterNames(stored.Clusters), clusterNames(result.Clusters)
+	klog.FromContext(ctx).V(2).Info("Placed", "workload", object.workload, "placement", owner.object.Name, "clusters", after)
 	switch {
 	case !found:
 		w.event(object, corev1.EventTypeNormal, "Placed", fmt.Sprintf("placed on %s by placement %s", describe(result.Clusters), owner.object.Name))
@@ -372,9 +374,57 @@ func (w *workspace) placeOne(ctx context.Context, owner *owned, object *workload
 	return ""
 }
 
+// decide asks the engine, and counts.
+func (w *workspace) decide(ctx context.Context, request engine.Request) (*engine.Decision, error) {
+	start := w.now()
+	decision, err := w.engine.Decide(ctx, request)
+	w.metrics.duration.Observe(w.now().Sub(start).Seconds())
+	switch {
+	case err != nil:
+		w.metrics.decisions.WithLabelValues("failed").Inc()
+		return nil, err
+	case len(decision.Clusters) == 0:
+		w.metrics.decisions.WithLabelValues("waiting").Inc()
+	default:
+		w.metrics.decisions.WithLabelValues("placed").Inc()
+	}
+	if decision.Cached {
+		w.metrics.cached.Inc()
+	}
+	return decision, nil
+}
+
+// reasonToMove tells why a workload whose inputs are unchanged is to be decided anew; empty if it may stay.
+func (w *workspace) reasonToMove(ctx context.Context, request engine.Request, key workloadKey, clusters []string) (string, error) {
+	verdict, err := w.engine.Inadmissible(ctx, request, clusters)
+	switch {
+	case err != nil:
+		return "", err
+	case verdict != nil:
+		return fmt.Sprintf("%s: %s", verdict.Cluster, verdict.Rejection.Message), nil
+	case w.canHaveMore(ctx, request, key, len(clusters)):
+		return "more clusters have become feasible", nil
+	default:
+		return "", nil
+	}
+}
+
+// canHaveMore tells whether a workload on fewer clusters than its placement asks for could have more of them now.
+func (w *workspace) canHaveMore(ctx context.Context, request engine.Request, key workloadKey, has int) bool {
+	if has >= request.Placement.NumberOfClusters() {
+		return false
+	}
+	generation := w.engine.Snapshot(w.name).Generation
+	if w.fewer[key] == generation {
+		return false
+	}
+	w.fewer[key] = generation
+	decision, err := w.engine.Explain(ctx, request)
+	return err == nil && len(decision.Clusters) > has
+}
+
 // wait notes that a workload found no cluster.
 func (w *workspace) wait(object *workloadObject, key workloadKey, decision *engine.Decision, hadOne bool) string {
-	w.metrics.decisions.WithLabelValues("waiting").Inc()
 	message := waitingFor(decision)
 	if last, tried := w.waiting[key]; !tried || last.message != message {
 		w.event(object, corev1.EventTypeWarning, "NotPlaced", message)
