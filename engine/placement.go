@@ -79,7 +79,7 @@ func (e *Engine) CompilePlacement(placement *v1alpha1.WorkloadPlacement) (*Place
 		}
 		compiled, err := metav1.LabelSelectorAsSelector(s)
 		if err != nil {
-			errs = append(errs, field.Invalid(path, metav1.FormatLabelSelector(s), err.Error()))
+			errs = append(errs, field.Invalid(path, field.OmitValueType{}, err.Error()))
 		}
 		return compiled
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -180,9 +181,7 @@ func (c *Controller) follow(ctx context.Context, object any) {
 func (c *Controller) changed(e *endpoint, name logicalcluster.Name) {
 	c.mu.Lock()
 	if s := c.workspaces[name]; s == nil || s.endpoint != e {
-		c.workspaces[name] = &seen{e, &workspace{
-			name: name, engine: c.config.Engine, policies: c.config.Policies, metrics: c.metrics, now: time.Now, actions: e.actions(name),
-		}}
+		c.workspaces[name] = &seen{e, newWorkspace(name, c.config.Engine, c.config.Policies, c.metrics, e.actions(name))}
 		if s == nil {
 			c.metrics.workspaces.Inc()
 		}
@@ -219,6 +218,12 @@ func (c *Controller) next(ctx context.Context) bool {
 }
 
 func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (again bool, err error) {
+	defer func() {
+		// What one workspace brings about must not end the work for all others.
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
 	c.mu.Lock()
 	s := c.workspaces[name]
 	c.mu.Unlock()

@@ -65,6 +65,13 @@ type workspace struct {
 	statuses map[types.UID]writtenStatus
 }
 
+func newWorkspace(name logicalcluster.Name, e *engine.Engine, policies *policy.Compiler, m *metrics, a actions) *workspace {
+	return &workspace{
+		name: name, engine: e, policies: policies, metrics: m, now: time.Now, actions: a,
+		waiting: map[workloadKey]attempt{}, fewer: map[workloadKey]int64{},
+	}
+}
+
 // actions are what reconciling does to the world, as functions so that it is tested without an API server.
 type actions struct {
 	listDecisions func(context.Context) ([]*v1alpha1.PlacementDecision, error)
@@ -137,9 +144,6 @@ func (w *workspace) load(ctx context.Context, seen []*v1alpha1.PlacementDecision
 		return err
 	}
 	previous := w.store
-	if w.fewer == nil {
-		w.fewer = map[workloadKey]int64{}
-	}
 	w.store, w.stale, w.deleted = newStore(written), false, map[types.UID]bool{}
 	for key, sl := range w.store.where {
 		d := sl.decisions[key]

@@ -140,6 +140,9 @@ func (s *Set) Judge(ctx context.Context, in Input) (judgement *Judgement, err er
 
 // evaluate runs the query under the deadline.
 func (s *Set) evaluate(ctx context.Context, input *ast.Term) (map[ast.Var][]*ast.Term, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	bounded, stop := context.WithTimeoutCause(ctx, s.timeout, &TimeoutError{s.timeout})
 	defer stop()
 	cancel := topdown.NewCancel()

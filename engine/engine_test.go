@@ -1,0 +1,379 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"pgregory.net/rapid"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+const ws = "root:test"
+
+func newEngine(t testing.TB, options engine.Options) *engine.Engine {
+	t.Helper()
+	e, err := engine.New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func cluster(name string, cpu int64, change ...func(*snapshot.Cluster)) *snapshot.Cluster {
+	c := &snapshot.Cluster{
+		Name: name, Location: "eu",
+		Conditions:  []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: "True"}},
+		Allocatable: capacity.Resources{CPU: cpu, Memory: cpu},
+	}
+	for _, f := range change {
+		f(c)
+	}
+	return c
+}
+
+func compile(t testing.TB, e *engine.Engine, name string, spec v1alpha1.WorkloadPlacementSpec) *engine.Placement {
+	t.Helper()
+	p := &v1alpha1.WorkloadPlacement{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"}, Spec: spec}
+	compiled, err := e.CompilePlacement(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compiled
+}
+
+func workloadOf(name string, cpu int64) *workload.Workload {
+	return &workload.Workload{
+		Reference: workload.Reference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "default", Name: name},
+		Replicas:  1, Requests: capacity.Resources{CPU: cpu},
+	}
+}
+
+func names(d *engine.Decision) string {
+	var all []string
+	for _, c := range d.Clusters {
+		all = append(all, c.Name)
+	}
+	return strings.Join(all, ",")
+}
+
+func TestCompilePlacementNamesEveryField(t *testing.T) {
+	e := newEngine(t, engine.Options{})
+	_, err := e.CompilePlacement(&v1alpha1.WorkloadPlacement{Spec: v1alpha1.WorkloadPlacementSpec{
+		WorkloadSelector: v1alpha1.WorkloadSelector{LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"a b": "c"}}},
+		Constraints: []v1alpha1.Constraint{
+			{Name: "fine", Expression: "true"},
+			{Name: "typo", Expression: "cluster.nam == 'a'"},
+		},
+		Tolerations:      []corev1.Toleration{{Operator: "Like"}, {Operator: "Exists", Value: "v"}, {Effect: "Never", Key: "k"}, {}},
+		Strategy:         "Best",
+		NumberOfClusters: ptr.To[int32](0),
+	}})
+	for _, want := range []string{
+		`spec.workloadSelector.labelSelector: Invalid value: key: Invalid value: "a b": name part must consist of`,
+		`spec.constraints[1].expression: Invalid value: "cluster.nam == 'a'": constraint "typo": 1:8: undefined field 'nam'`,
+		`spec.tolerations[0].operator: Unsupported value: "Like": supported values: "Equal", "Exists"`,
+		`spec.tolerations[1].value: Invalid value: "v": must be empty where operator is Exists`,
+		`spec.tolerations[2].effect: Unsupported value: "Never"`,
+		`spec.tolerations[3].operator: Invalid value: "": must be Exists where key is empty`,
+		`spec.strategy: Unsupported value: "Best": supported values: "RoundRobin", "Spread", "Affinity"`,
+		`spec.numberOfClusters: Invalid value: 0: must be at least 1`,
+	} {
+		if !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("no %s\nin %v", want, err)
+		}
+	}
+}
+
+// TestNeverOversubscribed: a burst of concurrent requests for a nearly full fleet admits exactly what fits.
+func TestNeverOversubscribed(t *testing.T) {
+	e := newEngine(t, engine.Options{})
+	for i := range 4 {
+		e.SetCluster(ws, cluster(fmt.Sprintf("c%d", i), 10))
+	}
+	p := compile(t, e, "p", v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](1)})
+	var mu sync.Mutex
+	placed := map[string]int{}
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() {
+			d, err := e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: workloadOf(fmt.Sprint(i), 3)})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			placed[names(d)]++
+		})
+	}
+	wg.Wait()
+	if want := map[string]int{"": 88, "c0": 3, "c1": 3, "c2": 3, "c3": 3}; !reflect.DeepEqual(placed, want) {
+		t.Errorf("placed %v, want %v", placed, want)
+	}
+	for _, row := range e.Snapshot(ws).Rows {
+		if row.Free.CPU != 1 || row.Reserved.CPU != 9 {
+			t.Errorf("%s: %d reserved, %d free", row.Name, row.Reserved.CPU, row.Free.CPU)
+		}
+	}
+}
+
+func TestRoundRobinConcurrently(t *testing.T) {
+	e := newEngine(t, engine.Options{})
+	for _, name := range []string{"a", "b", "c"} {
+		e.SetCluster(ws, cluster(name, 1000))
+	}
+	p := compile(t, e, "p", v1alpha1.WorkloadPlacementSpec{Strategy: v1alpha1.StrategyRoundRobin})
+	var mu sync.Mutex
+	placed := map[string]int{}
+	var wg sync.WaitGroup
+	for i := range 30 {
+		wg.Go(func() {
+			d, err := e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: workloadOf(fmt.Sprint(i), 1)})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			placed[names(d)]++
+		})
+	}
+	wg.Wait()
+	if want := map[string]int{"a": 10, "b": 10, "c": 10}; !reflect.DeepEqual(placed, want) {
+		t.Errorf("not in turns: %v", placed)
+	}
+}
+
+// TestDecideAgain: a decision that is made again does not count what the workload itself holds.
+func TestDecideAgain(t *testing.T) {
+	e := newEngine(t, engine.Options{})
+	e.SetCluster(ws, cluster("a", 10))
+	p := compile(t, e, "p", v1alpha1.WorkloadPlacementSpec{})
+	request := engine.Request{Workspace: ws, Placement: p, Workload: workloadOf("w", 8)}
+	first, err := e.Decide(context.Background(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := e.Decide(context.Background(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names(first) != "a" || names(again) != "a" || first.Clusters[0].Score != again.Clusters[0].Score {
+		t.Errorf("%v, then %v", first.Clusters, again.Clusters)
+	}
+	if !e.Release(ws, request.Workload.Reference) || e.Release(ws, request.Workload.Reference) {
+		t.Error("held once, released once")
+	}
+	if free := e.Snapshot(ws).Row("a").Free.CPU; free != 10 {
+		t.Errorf("%d free at the end", free)
+	}
+}
+
+func TestPoliciesThatFailChangeNothing(t *testing.T) {
+	policies, err := policy.NewCompiler(policy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEngine(t, engine.Options{Policies: policies})
+	e.SetCluster(ws, cluster("a", 10))
+	p := compile(t, e, "p", v1alpha1.WorkloadPlacementSpec{})
+	request := engine.Request{Workspace: ws, Placement: p, Workload: workloadOf("w", 8)}
+	if _, err := e.Decide(context.Background(), request); err != nil {
+		t.Fatal(err)
+	}
+	set, err := policies.Compile(map[string]string{"a.rego": "package placement.scoring\nweights := {\"health\": 1} if input.workload.name == \"other\""})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.SetPolicies(ws, set)
+	if _, err := e.Decide(context.Background(), request); !strings.Contains(fmt.Sprint(err), "a.rego:2:1: shape_error: data.placement.scoring.weights is undefined") {
+		t.Errorf("error %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := e.Decide(ctx, request); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if free := e.Snapshot(ws).Row("a").Free.CPU; free != 2 {
+		t.Errorf("%d free: the earlier decision must still hold", free)
+	}
+}
+
+func TestWorkspacesAreIsolated(t *testing.T) {
+	e := newEngine(t, engine.Options{})
+	e.SetCluster("one", cluster("a", 10))
+	e.SetCluster("two", cluster("a", 10))
+	p := compile(t, e, "p", v1alpha1.WorkloadPlacementSpec{})
+	if _, err := e.Decide(context.Background(), engine.Request{Workspace: "one", Placement: p, Workload: workloadOf("w", 8)}); err != nil {
+		t.Fatal(err)
+	}
+	if free := e.Snapshot("two").Row("a").Free.CPU; free != 10 {
+		t.Errorf("%d free in the other workspace", free)
+	}
+	if e.Release("two", workloadOf("w", 8).Reference) {
+		t.Error("released in the other workspace")
+	}
+	e.Forget("one")
+	if got := len(e.Snapshot("one").Rows); got != 0 {
+		t.Errorf("%d clusters of a workspace that is gone", got)
+	}
+}
+
+func TestCacheTTL(t *testing.T) {
+	now := time.Unix(0, 0)
+	e := newEngine(t, engine.Options{Now: func() time.Time { return now }})
+	e.SetCluster(ws, cluster("a", 10))
+	p := compile(t, e, "p", v1alpha1.WorkloadPlacementSpec{})
+	decide := func() bool {
+		d, err := e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: workloadOf("w", 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Cached
+	}
+	if decide() || !decide() {
+		t.Error("the second decision must come from the cache, the first cannot")
+	}
+	now = now.Add(engine.DefaultCacheTTL)
+	if decide() {
+		t.Error("kept beyond its time")
+	}
+}
+
+// TestCachedIsExact drives random histories through an engine with a cache, and asks an engine that has seen nothing
+// but the present state for each answer too. They must agree in everything.
+func TestCachedIsExact(t *testing.T) {
+	policies, err := policy.NewCompiler(policy.Options{Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sets := []*policy.Set{policies.Builtin()}
+	for _, rego := range []string{
+		"package placement.scoring\nweights := {\"capacity\": 1, \"performance\": 2}",
+		"package placement.affinity\nterms contains {\"factor\": \"affinity\", \"match\": {\"location\": \"eu\"}, \"onMatch\": 20, \"otherwise\": -20}",
+	} {
+		set, err := policies.Compile(map[string]string{"a.rego": rego})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sets = append(sets, set)
+	}
+	specs := []v1alpha1.WorkloadPlacementSpec{
+		{NumberOfClusters: ptr.To[int32](2)},
+		{Strategy: v1alpha1.StrategyRoundRobin},
+		{Strategy: v1alpha1.StrategyAffinity, Constraints: []v1alpha1.Constraint{
+			{Name: "c", Expression: `capacity.free.cpu > 2 * workload.requests.cpu && cluster.labels["tier"] == "gold"`},
+		}},
+	}
+	clusterNames := []string{"a", "b", "c", "d", "e", "f"}
+	rapid.Check(t, func(t *rapid.T) {
+		type claim struct {
+			placement *engine.Placement
+			clusters  []string
+			reserved  capacity.Resources
+		}
+		cached, err := engine.New(engine.Options{Policies: policies, CacheSize: 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fleet, held, set := map[string]*snapshot.Cluster{}, map[workload.Reference]claim{}, sets[0]
+		drawWorkload := func(t *rapid.T) *workload.Workload {
+			w := workloadOf(rapid.SampledFrom([]string{"u", "v", "w", "x"}).Draw(t, "workload"), rapid.Int64Range(0, 3).Draw(t, "cpu"))
+			if rapid.Bool().Draw(t, "has a wish") {
+				w.Annotations = map[string]string{v1alpha1.AnnotationPreferredCluster: rapid.SampledFrom(clusterNames).Draw(t, "wish")}
+			}
+			return w
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"set a cluster": func(t *rapid.T) {
+				c := cluster(rapid.SampledFrom(clusterNames).Draw(t, "cluster"), rapid.Int64Range(0, 12).Draw(t, "allocatable"), func(c *snapshot.Cluster) {
+					c.Allocated.CPU = rapid.Int64Range(0, 4).Draw(t, "allocated")
+					c.Location = rapid.SampledFrom([]string{"eu", "us"}).Draw(t, "location")
+					if rapid.Bool().Draw(t, "has a tier") {
+						c.Labels = map[string]string{"tier": rapid.SampledFrom([]string{"gold", "silver"}).Draw(t, "tier")}
+					}
+					c.Conditions[0].Status = rapid.SampledFrom([]string{"True", "True", "False"}).Draw(t, "ready")
+				})
+				fleet[c.Name] = c
+				cached.SetCluster(ws, c)
+			},
+			"remove a cluster": func(t *rapid.T) {
+				name := rapid.SampledFrom(clusterNames).Draw(t, "cluster")
+				delete(fleet, name)
+				cached.RemoveCluster(ws, name)
+			},
+			"change the policies": func(t *rapid.T) {
+				set = rapid.SampledFrom(sets).Draw(t, "policies")
+				cached.SetPolicies(ws, set)
+			},
+			"release": func(t *rapid.T) {
+				ref := drawWorkload(t).Reference
+				delete(held, ref)
+				cached.Release(ws, ref)
+			},
+			"decide": func(t *rapid.T) {
+				w, spec := drawWorkload(t), rapid.IntRange(0, len(specs)-1).Draw(t, "placement")
+				fresh, err := engine.New(engine.Options{Policies: policies})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, c := range fleet {
+					fresh.SetCluster(ws, c)
+				}
+				fresh.SetPolicies(ws, set)
+				for ref, c := range held {
+					fresh.Restore(ws, c.placement.NamespacedName(), ref, c.clusters, c.reserved)
+				}
+				var answers [2]*engine.Decision
+				var placement *engine.Placement
+				for i, e := range []*engine.Engine{cached, fresh} {
+					object := &v1alpha1.WorkloadPlacement{Spec: specs[spec]}
+					object.Name, object.Namespace = fmt.Sprint("p", spec), "default"
+					if placement, err = e.CompilePlacement(object); err != nil {
+						t.Fatal(err)
+					}
+					if answers[i], err = e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: placement, Workload: w}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if answers[1].Cached {
+					t.Fatal("the fresh engine cannot have it in its cache")
+				}
+				for _, differ := range []string{
+					cmp.Diff(answers[1].Clusters, answers[0].Clusters),
+					cmp.Diff(answers[1].Verdicts(), answers[0].Verdicts()),
+					cmp.Diff(answers[1].Ranked(), answers[0].Ranked()),
+					cmp.Diff(answers[1].Summary(), answers[0].Summary()),
+				} {
+					if differ != "" {
+						t.Fatalf("fresh - cached +\n%s", differ)
+					}
+				}
+				delete(held, w.Reference)
+				if len(answers[0].Clusters) > 0 {
+					c := claim{placement: placement, reserved: answers[0].Reserved}
+					for _, choice := range answers[0].Clusters {
+						c.clusters = append(c.clusters, choice.Name)
+					}
+					held[w.Reference] = c
+				}
+			},
+		})
+	})
+}

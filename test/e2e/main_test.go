@@ -1,0 +1,321 @@
+// Package e2e tests the controller against a real kcp. Each test works in a workspace of its own.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/controller"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/test/kcp"
+)
+
+var (
+	server  *kcp.Server
+	current *running
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	ctx := context.Background()
+	fail := func(err error) int {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	binary, err := kcp.Binary(ctx, os.Stderr)
+	if err != nil {
+		return fail(err)
+	}
+	dir, err := os.MkdirTemp("", "placement-e2e-")
+	if err != nil {
+		return fail(err)
+	}
+	defer os.RemoveAll(dir)
+	if server, err = kcp.Start(ctx, kcp.Options{Binary: binary, Dir: dir}); err != nil {
+		return fail(err)
+	}
+	defer server.Stop()
+	if err := server.Install(ctx); err != nil {
+		return fail(err)
+	}
+	if current, err = startController(ctx); err != nil {
+		return fail(err)
+	}
+	defer func() { current.stop() }()
+	return m.Run()
+}
+
+// The workload kinds of the tests.
+var (
+	deployments  = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
+	statefulSets = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "statefulsets"}
+	jobs         = schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}
+
+	clusters   = v1alpha1.SchemeGroupVersion.WithResource("clusterregistrations")
+	placements = v1alpha1.SchemeGroupVersion.WithResource("workloadplacements")
+	decisions  = v1alpha1.SchemeGroupVersion.WithResource("placementdecisions")
+	configMaps = corev1.SchemeGroupVersion.WithResource("configmaps")
+	events     = corev1.SchemeGroupVersion.WithResource("events")
+)
+
+// running is a controller in this process.
+type running struct {
+	*controller.Controller
+	registry *prometheus.Registry
+	stop     func()
+}
+
+func startController(ctx context.Context) (*running, error) {
+	policies, err := policy.NewCompiler(policy.Options{Timeout: time.Second}) // -race is slow
+	if err != nil {
+		return nil, err
+	}
+	e, err := engine.New(engine.Options{Policies: policies})
+	if err != nil {
+		return nil, err
+	}
+	registry := prometheus.NewRegistry()
+	c, err := controller.New(controller.Config{
+		Provider: server.Config(kcp.Provider), EndpointSlice: kcp.Export, Workers: 2,
+		Kinds: []schema.GroupVersionResource{deployments, statefulSets, jobs}, Engine: e, Policies: policies, Registry: registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	return &running{c, registry, sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			fmt.Fprintln(os.Stderr, "controller:", err)
+		}
+	})}, nil
+}
+
+// count sums a metric over its labels, of which those given must have the values given.
+func (r *running) count(t *testing.T, name string, labels ...string) float64 {
+	t.Helper()
+	families, err := r.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sum float64
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, metric := range family.GetMetric() {
+			if has(metric, labels) {
+				sum += metric.GetCounter().GetValue() + metric.GetGauge().GetValue() + float64(metric.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	return sum
+}
+
+func has(metric *dto.Metric, labels []string) bool {
+	for i := 0; i < len(labels); i += 2 {
+		found := false
+		for _, pair := range metric.GetLabel() {
+			found = found || pair.GetName() == labels[i] && pair.GetValue() == labels[i+1]
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// team is a workspace of one test.
+type team struct {
+	*testing.T
+	workspace string
+	client    dynamic.Interface
+}
+
+func newTeam(t *testing.T) *team {
+	t.Helper()
+	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
+	if err := server.CreateTeam(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	client, err := dynamic.NewForConfig(server.Config("root:" + name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &team{t, "root:" + name, client}
+}
+
+func (t *team) apply(documents ...string) {
+	t.Helper()
+	for _, d := range documents {
+		if err := server.Apply(t.Context(), t.workspace, []byte(d)); err != nil {
+			t.Fatalf("%v\n%s", err, d)
+		}
+	}
+}
+
+func (t *team) delete(resource schema.GroupVersionResource, namespace, name string) {
+	t.Helper()
+	if err := t.client.Resource(resource).Namespace(namespace).Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// within is how long the controller may take for anything, on a busy machine.
+const within = 30 * time.Second
+
+// eventually waits until what is observed is as wanted.
+func (t *team) eventually(what, want string, observe func() string) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	var got string
+	for time.Now().Before(deadline) {
+		if got = observe(); got == want {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("%s\ngot  %s\nwant %s", what, got, want)
+}
+
+// expect waits until a workload, "Deployment web", is on the clusters, "a,b"; "" if it is nowhere.
+func (t *team) expect(workload, on string) {
+	t.Helper()
+	t.eventually(workload+" is on", on, func() string { return t.placed()[workload] })
+}
+
+// placed reads where every workload is. While one moves between placements it can have two decisions for a moment,
+// but never none: those stand side by side, as "a b".
+func (t *team) placed() map[string]string {
+	t.Helper()
+	list, err := t.client.Resource(decisions).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	placed := map[string]string{}
+	for i := range list.Items {
+		slice := as[v1alpha1.PlacementDecision](t, &list.Items[i])
+		for _, d := range slice.Decisions {
+			name := d.Workload.Kind + " " + d.Workload.Name
+			var names []string
+			for _, c := range d.Clusters {
+				names = append(names, c.Name)
+			}
+			placed[name] = strings.TrimSpace(placed[name] + " " + strings.Join(names, ","))
+		}
+	}
+	return placed
+}
+
+// condition reads a placement's condition as "Status Reason: message".
+func (t *team) condition(placement, kind string) string {
+	t.Helper()
+	object, err := t.client.Resource(placements).Namespace("default").Get(t.Context(), placement, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := conditions.Get(as[v1alpha1.WorkloadPlacement](t, object), kindOf(kind))
+	if c == nil {
+		return "none"
+	}
+	text := string(c.Status)
+	if c.Reason != "" {
+		text += " " + c.Reason
+	}
+	if c.Message != "" {
+		text += ": " + c.Message
+	}
+	return text
+}
+
+func as[T any](t *team, u *unstructured.Unstructured) *T {
+	t.Helper()
+	object := new(T)
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, object); err != nil {
+		t.Fatal(err)
+	}
+	return object
+}
+
+// cluster is a registration: cpu and memory are allocatable, more is YAML for its spec.
+func cluster(name, cpu string, more ...string) string {
+	return clusterWith(name, "True", cpu, "{}", more...)
+}
+
+func clusterWith(name, ready, cpu, labels string, more ...string) string {
+	return fmt.Sprintf(`
+apiVersion: tmc.kcp.io/v1alpha1
+kind: ClusterRegistration
+metadata: {name: %s, labels: %s}
+spec:
+  location: here
+%s
+status:
+  allocatable: {cpu: "%s", memory: 64Gi}
+  conditions: [{type: Ready, status: "%s", reason: Test, lastTransitionTime: "2026-01-01T00:00:00Z"}]
+`, name, labels, indent(more), cpu, ready)
+}
+
+// placement selects workloads labelled app: NAME; spec is more YAML for it.
+func placement(name string, spec ...string) string {
+	return fmt.Sprintf(`
+apiVersion: tmc.kcp.io/v1alpha1
+kind: WorkloadPlacement
+metadata: {name: %[1]s, namespace: default}
+spec:
+  workloadSelector: {labelSelector: {matchLabels: {app: %[1]s}}}
+%[2]s
+`, name, indent(spec))
+}
+
+// deployment has one replica and is labelled app: APP.
+func deployment(name, app, cpu string, annotations ...string) string {
+	return fmt.Sprintf(`
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: %s, namespace: default, labels: {app: %s}, annotations: {%s}}
+spec:
+  template:
+    spec:
+      containers: [{name: main, image: none, resources: {requests: {cpu: "%s"}}}]
+`, name, app, strings.Join(annotations, ", "), cpu)
+}
+
+// policies is a ConfigMap with one module.
+func policies(name, rego string) string {
+	return fmt.Sprintf(`
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: %s, namespace: default, labels: {openpolicyagent.org/policy: rego}}
+data:
+  policy.rego: |
+%s
+`, name, indent([]string{"  " + strings.ReplaceAll(rego, "\n", "\n  ")}))
+}
+
+func indent(lines []string) string {
+	return "  " + strings.ReplaceAll(strings.Join(lines, "\n"), "\n", "\n  ")
+}
