@@ -199,7 +199,7 @@ func (c *Controller) next(ctx context.Context) bool {
 	defer c.queue.Done(name)
 	logger := klog.FromContext(ctx).WithValues("workspace", name)
 	start := time.Now()
-	again, err := c.reconcile(klog.NewContext(ctx, logger), name)
+	r, err := c.reconcile(klog.NewContext(ctx, logger), name)
 	c.metrics.passes.Observe(time.Since(start).Seconds())
 	switch {
 	case err != nil:
@@ -209,15 +209,18 @@ func (c *Controller) next(ctx context.Context) bool {
 			logger.Error(err, "A pass has failed and is tried again")
 		}
 		c.queue.AddRateLimited(name)
-	case again:
+	case r.again:
 		c.queue.Add(name)
 	default:
 		c.queue.Forget(name)
+		if r.after > 0 {
+			c.queue.AddAfter(name, r.after)
+		}
 	}
 	return true
 }
 
-func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (again bool, err error) {
+func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (r result, err error) {
 	defer func() {
 		// What one workspace brings about must not end the work for all others.
 		if p := recover(); p != nil {
@@ -228,20 +231,19 @@ func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (a
 	s := c.workspaces[name]
 	c.mu.Unlock()
 	if s == nil {
-		return false, nil
+		return r, nil
 	}
 	if _, ok := s.endpoint.synced(); !ok {
 		// A pass over half a workspace would take back what it does not see.
-		time.AfterFunc(100*time.Millisecond, func() { c.queue.Add(name) })
-		return false, nil
+		return result{after: 100 * time.Millisecond}, nil
 	}
 	o, err := s.endpoint.observe(name, c.config.Kinds)
 	if err != nil {
-		return false, err
+		return r, err
 	}
 	if len(o.clusters)+len(o.placements)+len(o.decisions)+len(o.configMaps)+len(o.workloads) == 0 {
 		c.forget(name, s)
-		return false, nil
+		return r, nil
 	}
 	return s.reconcile(ctx, o)
 }

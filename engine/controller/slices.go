@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -27,7 +28,8 @@ type store struct {
 type slice struct {
 	// written is the object as the API server last answered; nil before it is created.
 	written *v1alpha1.PlacementDecision
-	// shown tells whether the informer has shown what was written.
+	// since is when that was, and shown tells whether the informer has shown it.
+	since           time.Time
 	shown           bool
 	placement, name types.NamespacedName
 	decisions       map[workloadKey]v1alpha1.WorkloadDecision
@@ -51,11 +53,12 @@ func (k workloadKey) reference() workload.Reference {
 
 // newStore reads the slices that the API server has. Where a workload stands in two of them, as it can after a
 // crash, the later decision counts and the other is taken out.
-func newStore(written []*v1alpha1.PlacementDecision) *store {
+func newStore(written []*v1alpha1.PlacementDecision, now time.Time) *store {
 	s := &store{slices: map[types.NamespacedName]*slice{}, where: map[workloadKey]*slice{}}
 	for _, object := range written {
 		sl := &slice{
 			written:   object,
+			since:     now,
 			placement: types.NamespacedName{Namespace: object.Namespace, Name: object.PlacementName},
 			name:      types.NamespacedName{Namespace: object.Namespace, Name: object.Name},
 			decisions: make(map[workloadKey]v1alpha1.WorkloadDecision, len(object.Decisions)),
@@ -135,6 +138,16 @@ func sliceName(placement string, index int) string {
 		placement = placement[:most-9] + "-" + hex.EncodeToString(sum[:4])
 	}
 	return fmt.Sprintf("%s-%d", placement, index)
+}
+
+// unconfirmed tells whether there are slices that the informer has not shown as they were written.
+func (s *store) unconfirmed() bool {
+	for _, sl := range s.slices {
+		if !sl.shown {
+			return true
+		}
+	}
+	return false
 }
 
 // pending returns the slices that differ from what is written, those with new decisions first.

@@ -106,11 +106,21 @@ type owned struct {
 	waiting, fewer, elsewhere []string
 }
 
-// reconcile makes one pass: it brings the engine up to date, decides what is to be decided, publishes. Another pass is
-// due where capacity was freed that a workload may have been waiting for.
-func (w *workspace) reconcile(ctx context.Context, o observed) (again bool, err error) {
+// result of a pass that went well.
+type result struct {
+	// again asks for another pass at once: capacity was freed that a workload may have been waiting for.
+	again bool
+	// after asks for another pass in a while, unless it is 0: the informers are to have shown by then what was written.
+	after time.Duration
+}
+
+// confirmWithin is how long an informer may take to show what was written before it is looked up.
+const confirmWithin = 5 * time.Second
+
+// reconcile makes one pass: it brings the engine up to date, decides what is to be decided, publishes.
+func (w *workspace) reconcile(ctx context.Context, o observed) (r result, err error) {
 	if err := w.load(ctx, o.decisions); err != nil {
-		return false, fmt.Errorf("reading the decisions: %w", err)
+		return result{}, fmt.Errorf("reading the decisions: %w", err)
 	}
 	w.updateClusters(o.clusters)
 	policyErr := w.updatePolicies(ctx, o.configMaps)
@@ -118,9 +128,13 @@ func (w *workspace) reconcile(ctx context.Context, o observed) (again bool, err 
 	w.place(ctx, placements, o.workloads)
 	if err := w.publish(ctx, placements); err != nil {
 		w.stale = true
-		return false, err
+		return result{}, err
 	}
-	return w.freed && len(w.waiting) > 0, errors.Join(policyErr, w.updateStatus(ctx, placements))
+	r.again = w.freed && len(w.waiting) > 0
+	if w.store.unconfirmed() {
+		r.after = confirmWithin
+	}
+	return r, errors.Join(policyErr, w.updateStatus(ctx, placements))
 }
 
 // retire takes a workspace that is gone out of the metrics.
@@ -144,7 +158,7 @@ func (w *workspace) load(ctx context.Context, seen []*v1alpha1.PlacementDecision
 		return err
 	}
 	previous := w.store
-	w.store, w.stale, w.deleted = newStore(written), false, map[types.UID]bool{}
+	w.store, w.stale, w.deleted = newStore(written, w.now()), false, map[types.UID]bool{}
 	for key, sl := range w.store.where {
 		d := sl.decisions[key]
 		reserved, err := capacity.FromResourceList(d.Reserved)
@@ -186,7 +200,7 @@ func (w *workspace) changedByOthers(seen []*v1alpha1.PlacementDecision) bool {
 		case sl.written == nil:
 		case object != nil && object.ResourceVersion == sl.written.ResourceVersion:
 			sl.shown = true
-		case sl.shown:
+		case sl.shown || w.now().Sub(sl.since) >= confirmWithin:
 			return true
 		}
 	}
@@ -463,7 +477,7 @@ func (w *workspace) publish(ctx context.Context, placements []*owned) error {
 		if err != nil {
 			return fmt.Errorf("writing PlacementDecision %s: %w", sl.name, err)
 		}
-		sl.written, sl.shown, sl.dirty, sl.gains = written, false, false, false
+		sl.written, sl.since, sl.shown, sl.dirty, sl.gains = written, w.now(), false, false, false
 	}
 	return nil
 }

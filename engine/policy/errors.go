@@ -86,7 +86,8 @@ func fromOPA(err error) Errors {
 		errs := make(Errors, len(parsed))
 		for i, e := range parsed {
 			message := e.Message
-			if e.Details != nil {
+			// What a parse error adds is the line with a caret, which does not survive on one line.
+			if e.Details != nil && e.Code != ast.ParseErr {
 				message += ": " + strings.TrimSpace(strings.Join(e.Details.Lines(), " "))
 			}
 			errs[i] = at(e.Location, e.Code, "%s", message)

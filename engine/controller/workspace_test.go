@@ -1,0 +1,411 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// world is an API server as far as reconciling one workspace needs it: what is written is shown by the informers
+// only when it says so.
+type world struct {
+	*testing.T
+	observed
+	workspace *workspace
+	stored    map[types.NamespacedName]*v1alpha1.PlacementDecision
+	version   int
+	writes    []string
+	events    []string
+	failNext  error
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{T: t, stored: map[types.NamespacedName]*v1alpha1.PlacementDecision{}}
+	w.restart()
+	return w
+}
+
+// restart starts a controller anew on what is stored.
+func (w *world) restart() {
+	policies, err := policy.NewCompiler(policy.Options{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	e, err := engine.New(engine.Options{Policies: policies})
+	if err != nil {
+		w.Fatal(err)
+	}
+	m, err := newMetrics(prometheus.NewRegistry())
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.workspace = newWorkspace("ws", e, policies, m, actions{
+		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
+			return slices.Collect(maps.Values(w.stored)), nil
+		},
+		writeDecision:  w.write,
+		deleteDecision: w.remove,
+		writeStatus: func(_ context.Context, p *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error) {
+			w.writes = append(w.writes, "status of "+p.Name)
+			written := p.DeepCopy()
+			written.ResourceVersion = w.next()
+			w.placements = replace(w.placements, written)
+			return written, nil
+		},
+		annotate: func(_ context.Context, c *corev1.ConfigMap, key, value string) error {
+			w.writes = append(w.writes, "annotation of "+c.Name)
+			written := c.DeepCopy()
+			metav1.SetMetaDataAnnotation(&written.ObjectMeta, key, value)
+			w.configMaps = replace(w.configMaps, written)
+			return nil
+		},
+		event: func(about runtime.Object, _, reason, message string) {
+			w.events = append(w.events, fmt.Sprintf("%s: %s: %s", about.(metav1.Object).GetName(), reason, message))
+		},
+	})
+}
+
+func replace[T metav1.Object](objects []T, written T) []T {
+	replaced := slices.Clone(objects)
+	for i, o := range replaced {
+		if o.GetName() == written.GetName() {
+			replaced[i] = written
+		}
+	}
+	return replaced
+}
+
+func (w *world) next() string {
+	w.version++
+	return fmt.Sprint(w.version)
+}
+
+func (w *world) write(_ context.Context, d *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
+	if err := w.failNext; err != nil {
+		w.failNext = nil
+		return nil, err
+	}
+	name := types.NamespacedName{Namespace: d.Namespace, Name: d.Name}
+	current := w.stored[name]
+	switch {
+	case d.ResourceVersion == "" && current != nil:
+		return nil, apierrors.NewAlreadyExists(schema.GroupResource{}, d.Name)
+	case d.ResourceVersion != "" && (current == nil || current.ResourceVersion != d.ResourceVersion):
+		return nil, apierrors.NewConflict(schema.GroupResource{}, d.Name, errors.New("changed"))
+	}
+	w.writes = append(w.writes, fmt.Sprintf("%s with %d", d.Name, len(d.Decisions)))
+	written := d.DeepCopy()
+	written.ResourceVersion = w.next()
+	if written.UID == "" {
+		written.UID = types.UID("uid-" + written.ResourceVersion)
+	}
+	w.stored[name] = written
+	return written, nil
+}
+
+func (w *world) remove(_ context.Context, d *v1alpha1.PlacementDecision) error {
+	w.writes = append(w.writes, "delete "+d.Name)
+	delete(w.stored, types.NamespacedName{Namespace: d.Namespace, Name: d.Name})
+	return nil
+}
+
+// show lets the informers catch up with what is stored.
+func (w *world) show() { w.decisions = slices.Collect(maps.Values(w.stored)) }
+
+// pass reconciles until there is nothing more to do for now.
+func (w *world) pass() result {
+	w.Helper()
+	for {
+		r, err := w.workspace.reconcile(context.Background(), w.observed)
+		if err != nil {
+			w.Fatal(err)
+		}
+		if !r.again {
+			return r
+		}
+	}
+}
+
+func (w *world) where() map[string]string {
+	where := map[string]string{}
+	for _, slice := range w.stored {
+		for _, d := range slice.Decisions {
+			if _, twice := where[d.Workload.Name]; twice {
+				w.Fatalf("%s is in two slices", d.Workload.Name)
+			}
+			where[d.Workload.Name] = strings.Join(clusterNames(d.Clusters), ",")
+		}
+	}
+	return where
+}
+
+func (w *world) expect(want map[string]string) {
+	w.Helper()
+	if got := w.where(); !maps.Equal(got, want) {
+		w.Errorf("placed %v, want %v", got, want)
+	}
+}
+
+func (w *world) condition(placement, kind string) string {
+	for _, p := range w.placements {
+		if p.Name == placement {
+			if c := conditions.Get(p, conditionsv1alpha1.ConditionType(kind)); c != nil {
+				return strings.Trim(fmt.Sprintf("%s %s: %s", c.Status, c.Reason, c.Message), " :")
+			}
+		}
+	}
+	return "none"
+}
+
+func testCluster(name, cpu string) *v1alpha1.ClusterRegistration {
+	return &v1alpha1.ClusterRegistration{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Status: v1alpha1.ClusterRegistrationStatus{
+			Allocatable: corev1.ResourceList{"cpu": resource.MustParse(cpu)},
+			Conditions:  conditionsv1alpha1.Conditions{{Type: v1alpha1.ReadyCondition, Status: corev1.ConditionTrue}},
+		},
+	}
+}
+
+func testPlacement(name string, spec v1alpha1.WorkloadPlacementSpec) *v1alpha1.WorkloadPlacement {
+	return &v1alpha1.WorkloadPlacement{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default", UID: types.UID(name), ResourceVersion: "0", Generation: 1}, Spec: spec,
+	}
+}
+
+func testWorkload(name string, cpu int64) *workloadObject {
+	w := &workloadObject{TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"}}
+	w.Name, w.Namespace, w.UID = name, "default", types.UID(name)
+	w.workload = &workload.Workload{
+		Reference: workload.Reference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "default", Name: name, UID: name},
+		Replicas:  1, Requests: capacity.Resources{CPU: cpu},
+	}
+	return w
+}
+
+var one = v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](1)}
+
+func TestUnchangedWorldIsNotWritten(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement("p", one)}
+	w.workloads = []*workloadObject{testWorkload("fits", 1000), testWorkload("huge", 9000)}
+	w.configMaps = []*corev1.ConfigMap{{ObjectMeta: metav1.ObjectMeta{Name: "cm", Namespace: "default"}, Data: map[string]string{
+		"a.rego": "package placement.x", "README.md": "not a module", "a_test.rego": "nor this",
+	}}}
+	w.pass()
+	w.expect(map[string]string{"fits": "a"})
+	if got := strings.Join(w.writes, "; "); got != "annotation of cm; p-0 with 1; status of p" {
+		t.Errorf("writes: %s", got)
+	}
+	if got := w.condition("p", v1alpha1.ScheduledCondition); got != "False WorkloadsWaiting: 1 of 2 workloads wait. Deployment default/huge: 0 of 1 clusters are feasible: 1 rejected by Capacity (a: Capacity: asks for 9 cpu, 3 free)" {
+		t.Error(got)
+	}
+	w.writes, w.events = nil, nil
+	w.pass() // the informer does not show the slice yet
+	w.show()
+	w.pass()
+	w.restart()
+	w.pass()
+	w.pass()
+	if len(w.writes) > 0 {
+		t.Errorf("an unchanged world was written: %v", w.writes)
+	}
+	if len(w.events) != 1 { // the new controller says once what waits
+		t.Errorf("events: %v", w.events)
+	}
+}
+
+func TestAFailedWriteIsMadeGood(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4"), testCluster("b", "2")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement("p", one)}
+	w.workloads = []*workloadObject{testWorkload("w", 2000)}
+	w.failNext = apierrors.NewTimeoutError("try later", 1)
+	if _, err := w.workspace.reconcile(context.Background(), w.observed); err == nil {
+		t.Fatal("the failure must be told")
+	}
+	w.pass()
+	w.expect(map[string]string{"w": "a"})
+	if free := w.workspace.engine.Snapshot("ws").Row("a").Free.CPU; free != 2000 {
+		t.Errorf("%d free: what was reserved for the failed write must not stay", free)
+	}
+}
+
+// TestAnotherHand: what others do to the slices is taken for what it is, the durable truth.
+func TestAnotherHand(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4"), testCluster("b", "2")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement("p", one)}
+	w.workloads = []*workloadObject{testWorkload("w", 2000)}
+	w.pass()
+	w.show()
+	w.pass()
+
+	// An old leader has moved the workload, and this one has not heard of it.
+	name := types.NamespacedName{Namespace: "default", Name: "p-0"}
+	moved := w.stored[name].DeepCopy()
+	moved.Decisions[0].Clusters[0].Name = "b"
+	moved.ResourceVersion = w.next()
+	w.stored[name] = moved
+	w.show()
+	w.pass()
+	w.expect(map[string]string{"w": "b"})
+	snapshot := w.workspace.engine.Snapshot("ws")
+	if a, b := snapshot.Row("a").Free.CPU, snapshot.Row("b").Free.CPU; a != 4000 || b != 0 {
+		t.Errorf("free: a %d, b %d", a, b)
+	}
+
+	// Somebody deletes the slice: the workload is placed anew.
+	w.pass()
+	delete(w.stored, name)
+	w.show()
+	w.pass()
+	w.expect(map[string]string{"w": "a"})
+
+	// Again, and the informer never shows what was deleted: that is found out a little later.
+	delete(w.stored, name)
+	w.show()
+	if result := w.pass(); result.after != confirmWithin {
+		t.Errorf("looks again after %s", result.after)
+	}
+	w.expect(map[string]string{})
+	w.workspace.now = func() time.Time { return time.Now().Add(confirmWithin) }
+	w.pass()
+	w.expect(map[string]string{"w": "a"})
+}
+
+func TestABurstIsWrittenTogether(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "1000"), testCluster("b", "1000")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement("p", v1alpha1.WorkloadPlacementSpec{Strategy: v1alpha1.StrategyRoundRobin})}
+	for i := range 1000 {
+		w.workloads = append(w.workloads, testWorkload(fmt.Sprintf("w%04d", i), 10))
+	}
+	w.pass()
+	if len(w.writes) != 11 || len(w.stored) != 10 {
+		t.Errorf("%d slices in %d writes: %v", len(w.stored), len(w.writes), w.writes)
+	}
+	// One more goes into a slice of its own, one less leaves the others alone.
+	w.show()
+	w.writes = nil
+	w.workloads = append(w.workloads, testWorkload("x", 10))
+	w.pass()
+	w.workloads = slices.DeleteFunc(w.workloads, func(o *workloadObject) bool { return o.Name == "w0005" })
+	w.pass()
+	if got := strings.Join(w.writes, "; "); got != "p-10 with 1; status of p; p-0 with 99; status of p" {
+		t.Errorf("writes: %s", got)
+	}
+}
+
+func TestReplacedWorkload(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement("p", one)}
+	w.workloads = []*workloadObject{testWorkload("w", 1000)}
+	w.pass()
+	again := testWorkload("w", 3000)
+	again.UID = "another"
+	w.workloads = []*workloadObject{again}
+	w.pass()
+	for _, slice := range w.stored {
+		if d := slice.Decisions[0]; d.Workload.UID != "another" || !d.Reserved.Cpu().Equal(resource.MustParse("3")) {
+			t.Errorf("decision %+v", d)
+		}
+	}
+}
+
+// TestBrokenPoliciesAfterARestart: without a good set in memory nothing is decided, and nothing is undone.
+func TestBrokenPoliciesAfterARestart(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement("p", one)}
+	w.workloads = []*workloadObject{testWorkload("old", 1000)}
+	w.pass()
+	w.configMaps = []*corev1.ConfigMap{{ObjectMeta: metav1.ObjectMeta{Name: "cm", Namespace: "default"}, Data: map[string]string{"a.rego": "package placement.x\np := {"}}}
+	w.restart()
+	w.workloads = append(w.workloads, testWorkload("new", 1000))
+	w.pass()
+	w.expect(map[string]string{"old": "a"})
+	if got := w.condition("p", v1alpha1.PoliciesReadyCondition); !strings.HasPrefix(got, "False PolicyError: nothing is decided until the policies are sound: default/cm/a.rego:2:6: rego_parse_error") {
+		t.Error(got)
+	}
+	if got := w.configMaps[0].Annotations[v1alpha1.AnnotationPolicyStatus]; !strings.Contains(got, `"location":{"file":"default/cm/a.rego","row":2,"col":6}`) {
+		t.Error(got)
+	}
+	w.configMaps = nil
+	w.pass()
+	w.expect(map[string]string{"old": "a", "new": "a"})
+}
+
+func TestMoreClustersWhenThereAreMore(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement("p", v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](2)})}
+	w.workloads = []*workloadObject{testWorkload("w", 1000)}
+	w.pass()
+	w.expect(map[string]string{"w": "a"})
+	if got := w.condition("p", v1alpha1.ScheduledCondition); got != "True : On fewer clusters than asked for: Deployment default/w has 1 of 2" {
+		t.Error(got)
+	}
+	w.clusters = append(w.clusters, testCluster("b", "2"))
+	w.pass()
+	w.expect(map[string]string{"w": "a,b"})
+}
+
+func TestSliceName(t *testing.T) {
+	long := strings.Repeat("x", 253)
+	if got := sliceName("web", 12); got != "web-12" {
+		t.Error(got)
+	}
+	if got := sliceName(long, 1); len(got) > 253 || got == sliceName(long[:250]+"yyy", 1) {
+		t.Error(got)
+	}
+}
+
+// TestTwoSlicesHoldOneWorkload: after a crash between two writes the later decision counts.
+func TestTwoSlicesHoldOneWorkload(t *testing.T) {
+	slice := func(name, cluster string, at int64) *v1alpha1.PlacementDecision {
+		return &v1alpha1.PlacementDecision{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, PlacementName: name,
+			Decisions: []v1alpha1.WorkloadDecision{{
+				Workload: v1alpha1.WorkloadReference{Kind: "Deployment", Name: "w"}, DecidedAt: metav1.NewTime(time.Unix(at, 0)),
+				Clusters: []v1alpha1.ClusterDecision{{Name: cluster}},
+			}},
+		}
+	}
+	older, newer := slice("p", "a", 1), slice("q", "b", 2)
+	for _, order := range [][]*v1alpha1.PlacementDecision{{older, newer}, {newer, older}} {
+		s := newStore(order, time.Now())
+		d, placement, found := s.get(workloadKey{kind: "Deployment", namespace: "default", name: "w"})
+		if !found || d.Clusters[0].Name != "b" || placement.Name != "q" {
+			t.Errorf("%v of %s", d.Clusters, placement)
+		}
+		if pending := s.pending(); len(pending) != 1 || pending[0].name.Name != "p" {
+			t.Errorf("to be written: %v", pending)
+		}
+	}
+}
