@@ -12,6 +12,7 @@ import (
 	"github.com/google/cel-go/checker"
 	"github.com/google/cel-go/common"
 	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/ext"
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -202,6 +203,9 @@ type bounds struct{}
 func (bounds) EstimateSize(node checker.AstNode) *checker.SizeEstimate {
 	path := node.Path()
 	if len(path) == 0 {
+		if withDefault(node.Expr()) {
+			return &checker.SizeEstimate{Min: 0, Max: maxText}
+		}
 		return nil
 	}
 	most := uint64(maxText)
@@ -219,6 +223,24 @@ func (bounds) EstimateSize(node checker.AstNode) *checker.SizeEstimate {
 		}
 	}
 	return &checker.SizeEstimate{Min: 0, Max: most}
+}
+
+// withDefault recognises cluster.labels.?tier.orValue("none") and its like, whose size CEL does not know although it
+// knows that of both halves. What is computed in any other way stays without a bound.
+func withDefault(e ast.Expr) bool {
+	if e.Kind() != ast.CallKind || e.AsCall().FunctionName() != "orValue" {
+		return false
+	}
+	target, fallback := e.AsCall().Target(), e.AsCall().Args()[0]
+	if target.Kind() != ast.CallKind || fallback.Kind() != ast.LiteralKind {
+		return false
+	}
+	switch target.AsCall().FunctionName() {
+	case operators.OptSelect, operators.OptIndex:
+		_, ok := chainOf(target.AsCall().Args()[0])
+		return ok
+	}
+	return false
 }
 
 func (bounds) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
