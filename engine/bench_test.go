@@ -23,7 +23,7 @@ func benchmark(b *testing.B, decide func(b *testing.B, e *engine.Engine, p *engi
 			for i := range size {
 				e.SetCluster(ws, fleetCluster(i, 0))
 			}
-			p := compile(b, e, "p", v1alpha1.WorkloadPlacementSpec{Constraints: []v1alpha1.Constraint{
+			p := compile(b, e, v1alpha1.WorkloadPlacementSpec{Constraints: []v1alpha1.Constraint{
 				{Name: "tier", Expression: `cluster.labels["tier"] in ["gold", "silver"]`},
 				{Name: "ssd", Expression: `cluster.capabilities.exists(c, c.type == "ssd" && c.available)`},
 				{Name: "room", Expression: `capacity.free.cpu >= 2 * workload.requests.cpu`},

@@ -47,9 +47,9 @@ func cluster(name string, cpu int64, change ...func(*snapshot.Cluster)) *snapsho
 	return c
 }
 
-func compile(t testing.TB, e *engine.Engine, name string, spec v1alpha1.WorkloadPlacementSpec) *engine.Placement {
+func compile(t testing.TB, e *engine.Engine, spec v1alpha1.WorkloadPlacementSpec) *engine.Placement {
 	t.Helper()
-	p := &v1alpha1.WorkloadPlacement{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"}, Spec: spec}
+	p := &v1alpha1.WorkloadPlacement{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default"}, Spec: spec}
 	compiled, err := e.CompilePlacement(p)
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +106,7 @@ func TestNeverOversubscribed(t *testing.T) {
 	for i := range 4 {
 		e.SetCluster(ws, cluster(fmt.Sprintf("c%d", i), 10))
 	}
-	p := compile(t, e, "p", v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](1)})
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](1)})
 	var mu sync.Mutex
 	placed := map[string]int{}
 	var wg sync.WaitGroup
@@ -138,7 +138,7 @@ func TestRoundRobinConcurrently(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		e.SetCluster(ws, cluster(name, 1000))
 	}
-	p := compile(t, e, "p", v1alpha1.WorkloadPlacementSpec{Strategy: v1alpha1.StrategyRoundRobin})
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{Strategy: v1alpha1.StrategyRoundRobin})
 	var mu sync.Mutex
 	placed := map[string]int{}
 	var wg sync.WaitGroup
@@ -164,7 +164,7 @@ func TestRoundRobinConcurrently(t *testing.T) {
 func TestDecideAgain(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	e.SetCluster(ws, cluster("a", 10))
-	p := compile(t, e, "p", v1alpha1.WorkloadPlacementSpec{})
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{})
 	request := engine.Request{Workspace: ws, Placement: p, Workload: workloadOf("w", 8)}
 	first, err := e.Decide(context.Background(), request)
 	if err != nil {
@@ -192,7 +192,7 @@ func TestPoliciesThatFailChangeNothing(t *testing.T) {
 	}
 	e := newEngine(t, engine.Options{Policies: policies})
 	e.SetCluster(ws, cluster("a", 10))
-	p := compile(t, e, "p", v1alpha1.WorkloadPlacementSpec{})
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{})
 	request := engine.Request{Workspace: ws, Placement: p, Workload: workloadOf("w", 8)}
 	if _, err := e.Decide(context.Background(), request); err != nil {
 		t.Fatal(err)
@@ -219,7 +219,7 @@ func TestWorkspacesAreIsolated(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	e.SetCluster("one", cluster("a", 10))
 	e.SetCluster("two", cluster("a", 10))
-	p := compile(t, e, "p", v1alpha1.WorkloadPlacementSpec{})
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{})
 	if _, err := e.Decide(context.Background(), engine.Request{Workspace: "one", Placement: p, Workload: workloadOf("w", 8)}); err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func TestCacheTTL(t *testing.T) {
 	now := time.Unix(0, 0)
 	e := newEngine(t, engine.Options{Now: func() time.Time { return now }})
 	e.SetCluster(ws, cluster("a", 10))
-	p := compile(t, e, "p", v1alpha1.WorkloadPlacementSpec{})
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{})
 	decide := func() bool {
 		d, err := e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: workloadOf("w", 1)})
 		if err != nil {

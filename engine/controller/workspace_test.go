@@ -190,9 +190,9 @@ func testCluster(name, cpu string) *v1alpha1.ClusterRegistration {
 	}
 }
 
-func testPlacement(name string, spec v1alpha1.WorkloadPlacementSpec) *v1alpha1.WorkloadPlacement {
+func testPlacement(spec v1alpha1.WorkloadPlacementSpec) *v1alpha1.WorkloadPlacement {
 	return &v1alpha1.WorkloadPlacement{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default", UID: types.UID(name), ResourceVersion: "0", Generation: 1}, Spec: spec,
+		ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default", UID: "p", ResourceVersion: "0", Generation: 1}, Spec: spec,
 	}
 }
 
@@ -211,7 +211,7 @@ var one = v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](1)}
 func TestUnchangedWorldIsNotWritten(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
-	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement("p", one)}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
 	w.workloads = []*workloadObject{testWorkload("fits", 1000), testWorkload("huge", 9000)}
 	w.configMaps = []*corev1.ConfigMap{{ObjectMeta: metav1.ObjectMeta{Name: "cm", Namespace: "default"}, Data: map[string]string{
 		"a.rego": "package placement.x", "README.md": "not a module", "a_test.rego": "nor this",
@@ -242,7 +242,7 @@ func TestUnchangedWorldIsNotWritten(t *testing.T) {
 func TestAFailedWriteIsMadeGood(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4"), testCluster("b", "2")}
-	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement("p", one)}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
 	w.workloads = []*workloadObject{testWorkload("w", 2000)}
 	w.failNext = apierrors.NewTimeoutError("try later", 1)
 	if _, err := w.workspace.reconcile(context.Background(), w.observed); err == nil {
@@ -259,7 +259,7 @@ func TestAFailedWriteIsMadeGood(t *testing.T) {
 func TestAnotherHand(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4"), testCluster("b", "2")}
-	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement("p", one)}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
 	w.workloads = []*workloadObject{testWorkload("w", 2000)}
 	w.pass()
 	w.show()
@@ -301,7 +301,7 @@ func TestAnotherHand(t *testing.T) {
 func TestABurstIsWrittenTogether(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "1000"), testCluster("b", "1000")}
-	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement("p", v1alpha1.WorkloadPlacementSpec{Strategy: v1alpha1.StrategyRoundRobin})}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(v1alpha1.WorkloadPlacementSpec{Strategy: v1alpha1.StrategyRoundRobin})}
 	for i := range 1000 {
 		w.workloads = append(w.workloads, testWorkload(fmt.Sprintf("w%04d", i), 10))
 	}
@@ -324,7 +324,7 @@ func TestABurstIsWrittenTogether(t *testing.T) {
 func TestReplacedWorkload(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
-	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement("p", one)}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
 	w.workloads = []*workloadObject{testWorkload("w", 1000)}
 	w.pass()
 	again := testWorkload("w", 3000)
@@ -342,7 +342,7 @@ func TestReplacedWorkload(t *testing.T) {
 func TestBrokenPoliciesAfterARestart(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
-	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement("p", one)}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
 	w.workloads = []*workloadObject{testWorkload("old", 1000)}
 	w.pass()
 	w.configMaps = []*corev1.ConfigMap{{ObjectMeta: metav1.ObjectMeta{Name: "cm", Namespace: "default"}, Data: map[string]string{"a.rego": "package placement.x\np := {"}}}
@@ -364,7 +364,7 @@ func TestBrokenPoliciesAfterARestart(t *testing.T) {
 func TestMoreClustersWhenThereAreMore(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
-	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement("p", v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](2)})}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](2)})}
 	w.workloads = []*workloadObject{testWorkload("w", 1000)}
 	w.pass()
 	w.expect(map[string]string{"w": "a"})
