@@ -16,7 +16,7 @@ run: ## Place the examples on a real, local kcp. ONCE=1 exits after printing, KC
 
 .PHONY: test
 test: $(KCP) ## Run all tests: unit tests with -race, opa suites, end to end on a real kcp.
-	go run github.com/open-policy-agent/opa test --capabilities policies/capabilities.json policies test/policies
+	go tool opa test --capabilities policies/capabilities.json policies test/policies
 	go test -race -timeout 30m ./...
 
 .PHONY: build
@@ -29,7 +29,7 @@ generate: ## Generate deep copies, CRDs, APIResourceSchemas and the allow-list o
 	go tool apigen --input-dir crds/manifests --output-dir crds/kcp 2>/dev/null
 	go tool apigen --input-dir test/kcp/workloads/crds --output-dir test/kcp/workloads/kcp 2>/dev/null
 	UPDATE_CAPABILITIES=1 go test -count=1 ./policies
-	go run github.com/open-policy-agent/opa fmt --write policies test/policies
+	go tool opa fmt --write policies test/policies
 
 .PHONY: verify
 verify: generate ## Fail where what is generated is not what is committed.
