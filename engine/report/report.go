@@ -93,7 +93,11 @@ func Explanation(w io.Writer, d *engine.Decision) {
 		t.Render()
 	}
 	for _, term := range d.Terms {
-		fmt.Fprintf(w, "term: %s %+d on match, %+d otherwise: %s\n", term.Factor, term.OnMatch, term.Otherwise, term.Reason)
+		required := ""
+		if term.Required {
+			required = ", required"
+		}
+		fmt.Fprintf(w, "term: %s %+d on match, %+d otherwise%s: %s\n", term.Factor, term.OnMatch, term.Otherwise, required, term.Reason)
 	}
 }
 

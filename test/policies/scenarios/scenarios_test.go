@@ -211,7 +211,7 @@ func (s *scenario) workload(kind, name, input string) error {
 	object.SetKind(kind)
 	object.SetNamespace("default")
 	object.SetName(name)
-	object.SetUID("uid-of-" + "workload")
+	object.SetUID("uid")
 	object.SetLabels(spec.Labels)
 	object.SetAnnotations(spec.Annotations)
 	container := map[string]any{"name": "main", "resources": map[string]any{"requests": spec.Requests}}
