@@ -13,6 +13,7 @@ import (
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -224,6 +225,10 @@ func TestUnchangedWorldIsNotWritten(t *testing.T) {
 	if got := w.condition("p", v1alpha1.ScheduledCondition); got != "False WorkloadsWaiting: 1 of 2 workloads wait. Deployment default/huge: 0 of 1 clusters are feasible: 1 rejected by Capacity (a: Capacity: asks for 9 cpu, 3 free)" {
 		t.Error(got)
 	}
+	var waiting dto.Metric
+	if err := w.workspace.metrics.waiting.Write(&waiting); err != nil || waiting.GetGauge().GetValue() != 1 {
+		t.Errorf("the metric of what waits: %v, %v", waiting.GetGauge(), err)
+	}
 	w.writes, w.events = nil, nil
 	w.pass() // the informer does not show the slice yet
 	w.show()
@@ -252,6 +257,38 @@ func TestAFailedWriteIsMadeGood(t *testing.T) {
 	w.expect(map[string]string{"w": "a"})
 	if free := w.workspace.engine.Snapshot("ws").Row("a").Free.CPU; free != 2000 {
 		t.Errorf("%d free: what was reserved for the failed write must not stay", free)
+	}
+}
+
+// TestKilledBetweenTwoWrites: what one workload leaves is given to another only once that is written, so that the
+// durable decisions never promise anything twice, wherever a pass is cut short.
+func TestKilledBetweenTwoWrites(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "2"), testCluster("b", "3")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("leaves", 2000), testWorkload("wants", 2000)}
+	w.workloads[0].workload.Annotations = map[string]string{v1alpha1.AnnotationPreferredCluster: "a"}
+	w.workloads[1].workload.Requests.CPU = 9000
+	w.workloads[1].CreationTimestamp = metav1.NewTime(time.Unix(1, 0))
+	w.pass()
+	w.expect(map[string]string{"leaves": "a"})
+
+	// In one pass the first moves to b, and the second shrinks to what fits on a alone.
+	moving, wanting := testWorkload("leaves", 2000), testWorkload("wants", 2000)
+	moving.workload.Annotations = map[string]string{v1alpha1.AnnotationPreferredCluster: "b"}
+	wanting.CreationTimestamp = metav1.NewTime(time.Unix(1, 0))
+	w.workloads = []*workloadObject{moving, wanting}
+	r, err := w.workspace.reconcile(context.Background(), w.observed)
+	if err != nil || !r.again {
+		t.Fatalf("another pass is due: %+v, %v", r, err)
+	}
+	w.expect(map[string]string{"leaves": "b"})
+	w.pass()
+	w.expect(map[string]string{"leaves": "b", "wants": "a"})
+	for _, row := range w.workspace.engine.Snapshot("ws").Rows {
+		if row.Reserved.CPU != 2000 {
+			t.Errorf("%s: %d reserved", row.Name, row.Reserved.CPU)
+		}
 	}
 }
 

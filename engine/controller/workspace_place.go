@@ -1,0 +1,331 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// owned is a placement with what becomes of its workloads in this pass.
+type owned struct {
+	object   *v1alpha1.WorkloadPlacement
+	compiled *engine.Placement
+	// err is why the placement cannot be used.
+	err error
+	// policyErr is why the policies gave no judgement for one of its workloads.
+	policyErr error
+	workloads int
+	placed    int
+	clusters  map[string]bool
+	// workload by workload: what waits, has fewer clusters than asked for, or belongs to another placement.
+	waiting, fewer, elsewhere []string
+}
+
+// attempt is a decision that found no cluster: there is no point in another while the inputs and the fleet are the
+// same.
+type attempt struct {
+	inputs     string
+	generation int64
+	message    string
+}
+
+func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement) []*owned {
+	placements := make([]*owned, len(objects))
+	for i, object := range objects {
+		placements[i] = &owned{object: object, clusters: map[string]bool{}}
+		placements[i].compiled, placements[i].err = w.engine.CompilePlacement(object)
+	}
+	// The oldest comes first: a workload that several select belongs to it.
+	slices.SortFunc(placements, func(a, b *owned) int {
+		return cmp.Or(a.object.CreationTimestamp.Compare(b.object.CreationTimestamp.Time),
+			strings.Compare(a.object.Namespace, b.object.Namespace), strings.Compare(a.object.Name, b.object.Name))
+	})
+	return placements
+}
+
+// place goes through the workloads in order of age and makes the decisions that are due.
+func (w *workspace) place(ctx context.Context, placements []*owned, workloads []*workloadObject) {
+	slices.SortFunc(workloads, func(a, b *workloadObject) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.workload.String(), b.workload.String()))
+	})
+	waitedBefore := len(w.waiting)
+	waiting, fewer := map[workloadKey]attempt{}, map[workloadKey]int64{}
+	unread := map[types.UID]string{}
+	present := make(map[workloadKey]bool, len(workloads))
+	for _, object := range workloads {
+		present[keyOf(object.workload.Reference)] = true
+	}
+	for key := range w.store.where {
+		if !present[key] {
+			w.release(key)
+		}
+	}
+	for _, object := range workloads {
+		key := keyOf(object.workload.Reference)
+		owner := ownerOf(placements, object)
+		if owner == nil {
+			w.release(key)
+			continue
+		}
+		owner.workloads++
+		if object.err != nil {
+			unread[object.UID] = object.err.Error()
+			if w.unread[object.UID] != object.err.Error() {
+				w.event(object, corev1.EventTypeWarning, "InvalidWorkload", object.err.Error())
+			}
+		}
+		reason := w.placeOne(ctx, owner, object, key)
+		if decision, placement, found := w.store.get(key); found && placement == namespacedName(owner.object) {
+			owner.placed++
+			for _, c := range decision.Clusters {
+				owner.clusters[c.Name] = true
+			}
+			if has := len(decision.Clusters); owner.compiled != nil && has < owner.compiled.NumberOfClusters() {
+				fewer[key] = w.fewer[key]
+				owner.fewer = append(owner.fewer, fmt.Sprintf("%s has %d of %d", object.workload, has, owner.compiled.NumberOfClusters()))
+			}
+			continue
+		}
+		if a, tried := w.waiting[key]; tried {
+			waiting[key] = a
+		}
+		owner.waiting = append(owner.waiting, fmt.Sprintf("%s: %s", object.workload, reason))
+	}
+	w.metrics.waiting.Add(float64(len(waiting) - waitedBefore))
+	w.waiting, w.fewer, w.unread = waiting, fewer, unread
+}
+
+// release takes back what a workload was given.
+func (w *workspace) release(key workloadKey) {
+	stored, _, found := w.store.get(key)
+	if !found {
+		return
+	}
+	w.store.remove(key)
+	w.engine.Release(w.name, key.reference())
+	w.hold(key, stored, nil)
+}
+
+// hold keeps what a workload had on clusters that it leaves reserved until that has been written: were it given to
+// another at once and this process killed between two writes, both would stand in the durable decisions.
+func (w *workspace) hold(key workloadKey, stored v1alpha1.WorkloadDecision, now []string) {
+	left := slices.DeleteFunc(clusterNames(stored.Clusters), func(name string) bool { return slices.Contains(now, name) })
+	reserved, err := capacity.FromResourceList(stored.Reserved)
+	if err != nil || len(left) == 0 {
+		return // what cannot be read was never restored
+	}
+	held := key.reference()
+	held.APIVersion = "held until written/" + held.APIVersion
+	w.engine.Restore(w.name, types.NamespacedName{}, held, left, reserved)
+	w.held = append(w.held, held)
+}
+
+// letGo frees what was held, once all is written or known not to be.
+func (w *workspace) letGo() (freed bool) {
+	for _, held := range w.held {
+		freed = w.engine.Release(w.name, held) || freed
+	}
+	w.held = nil
+	return freed
+}
+
+// ownerOf finds the placement that a workload belongs to: the one that its annotation names, otherwise the oldest of
+// those that select it. The others are told.
+func ownerOf(placements []*owned, object *workloadObject) *owned {
+	var owner *owned
+	wish := object.Annotations[v1alpha1.AnnotationPlacement]
+	var selecting []*owned
+	for _, p := range placements {
+		// The selector of a placement that does not compile may be sound all the same; its workloads stay with it.
+		if p.compiled == nil && !selects(p.object, object.workload) || p.compiled != nil && !p.compiled.Selects(object.workload) {
+			continue
+		}
+		selecting = append(selecting, p)
+		if owner == nil || wish != "" && p.object.Name == wish && owner.object.Name != wish {
+			owner = p
+		}
+	}
+	for _, p := range selecting {
+		if p != owner {
+			p.elsewhere = append(p.elsewhere, fmt.Sprintf("%s belongs to %s", object.workload, owner.object.Name))
+		}
+	}
+	return owner
+}
+
+func selects(placement *v1alpha1.WorkloadPlacement, w *workload.Workload) bool {
+	selector := placement.Spec.WorkloadSelector
+	labelsMatch := true
+	if selector.LabelSelector != nil {
+		compiled, err := metav1.LabelSelectorAsSelector(selector.LabelSelector)
+		labelsMatch = err == nil && compiled.Matches(labels.Set(w.Labels))
+	}
+	return placement.Namespace == w.Namespace && labelsMatch && (len(selector.WorkloadTypes) == 0 ||
+		slices.Contains(selector.WorkloadTypes, v1alpha1.WorkloadType{APIVersion: w.APIVersion, Kind: w.Kind}))
+}
+
+// placeOne decides for one workload if that is due, and says why it waits if it does.
+func (w *workspace) placeOne(ctx context.Context, owner *owned, object *workloadObject, key workloadKey) (reason string) {
+	stored, placement, found := w.store.get(key)
+	if found && (placement != namespacedName(owner.object) || stored.Workload.UID != object.UID) {
+		w.release(key)
+		stored, found = v1alpha1.WorkloadDecision{}, false
+	}
+	switch {
+	case object.err != nil:
+		return object.err.Error()
+	case owner.err != nil:
+		return "the placement is not valid"
+	case !w.inForce:
+		return "the policies of the workspace are not in force"
+	}
+	request := engine.Request{Workspace: w.name, Placement: owner.compiled, Workload: object.workload}
+	inputs := w.engine.InputsDigest(request)
+	because := "its inputs have changed"
+	if found && stored.InputsDigest == inputs {
+		var err error
+		because, err = w.reasonToMove(ctx, request, key, clusterNames(stored.Clusters))
+		if err != nil {
+			owner.policyErr = err
+			return err.Error()
+		}
+		if because == "" {
+			return ""
+		}
+	}
+	if a, tried := w.waiting[key]; tried && !found && a.inputs == inputs && a.generation == w.engine.Snapshot(w.name).Generation {
+		return a.message
+	}
+	if object.DeletionTimestamp != nil {
+		return "it is being deleted"
+	}
+	decision, err := w.decide(ctx, request)
+	if err != nil {
+		owner.policyErr = err
+		return err.Error()
+	}
+	if len(decision.Clusters) == 0 {
+		w.release(key)
+		return w.wait(object, key, decision)
+	}
+	delete(w.waiting, key)
+	result := toAPI(decision, object, w.now())
+	w.store.put(key, namespacedName(owner.object), result)
+	before, after := clusterNames(stored.Clusters), clusterNames(result.Clusters)
+	w.hold(key, stored, after)
+	klog.FromContext(ctx).V(2).Info("Placed", "workload", object.workload, "placement", owner.object.Name, "clusters", after)
+	switch {
+	case !found:
+		w.event(object, corev1.EventTypeNormal, "Placed", fmt.Sprintf("placed on %s by placement %s", describe(result.Clusters), owner.object.Name))
+	case !slices.Equal(before, after):
+		w.event(object, corev1.EventTypeNormal, "Moved", fmt.Sprintf("moved from %s to %s: %s", strings.Join(before, ", "), describe(result.Clusters), because))
+	}
+	return ""
+}
+
+// decide asks the engine, and counts.
+func (w *workspace) decide(ctx context.Context, request engine.Request) (*engine.Decision, error) {
+	start := w.now()
+	decision, err := w.engine.Decide(ctx, request)
+	w.metrics.duration.Observe(w.now().Sub(start).Seconds())
+	switch {
+	case err != nil:
+		w.metrics.decisions.WithLabelValues("failed").Inc()
+		return nil, err
+	case len(decision.Clusters) == 0:
+		w.metrics.decisions.WithLabelValues("waiting").Inc()
+	default:
+		w.metrics.decisions.WithLabelValues("placed").Inc()
+	}
+	if decision.Cached {
+		w.metrics.cached.Inc()
+	}
+	return decision, nil
+}
+
+// reasonToMove tells why a workload whose inputs are unchanged is to be decided anew; empty if it may stay.
+func (w *workspace) reasonToMove(ctx context.Context, request engine.Request, key workloadKey, clusters []string) (string, error) {
+	verdict, err := w.engine.Inadmissible(ctx, request, clusters)
+	switch {
+	case err != nil:
+		return "", err
+	case verdict != nil:
+		return fmt.Sprintf("%s: %s", verdict.Cluster, verdict.Rejection.Message), nil
+	case w.canHaveMore(ctx, request, key, len(clusters)):
+		return "more clusters have become feasible", nil
+	default:
+		return "", nil
+	}
+}
+
+// canHaveMore tells whether a workload on fewer clusters than its placement asks for could have more of them now.
+func (w *workspace) canHaveMore(ctx context.Context, request engine.Request, key workloadKey, has int) bool {
+	if has >= request.Placement.NumberOfClusters() {
+		return false
+	}
+	generation := w.engine.Snapshot(w.name).Generation
+	if w.fewer[key] == generation {
+		return false
+	}
+	w.fewer[key] = generation
+	decision, err := w.engine.Explain(ctx, request)
+	return err == nil && len(decision.Clusters) > has
+}
+
+// wait notes that a workload found no cluster.
+func (w *workspace) wait(object *workloadObject, key workloadKey, decision *engine.Decision) string {
+	message := waitingFor(decision)
+	if last, tried := w.waiting[key]; !tried || last.message != message {
+		w.event(object, corev1.EventTypeWarning, "NotPlaced", message)
+	}
+	w.waiting[key] = attempt{inputs: decision.InputsDigest, generation: w.engine.Snapshot(w.name).Generation, message: message}
+	return message
+}
+
+// toAPI is a decision as it is published.
+func toAPI(d *engine.Decision, object *workloadObject, now time.Time) v1alpha1.WorkloadDecision {
+	result := v1alpha1.WorkloadDecision{
+		Workload:           v1alpha1.WorkloadReference{APIVersion: object.APIVersion, Kind: object.Kind, Name: object.Name, UID: object.UID},
+		Reserved:           d.Reserved.ResourceList(),
+		PolicyDigest:       d.PolicyDigest,
+		InputsDigest:       d.InputsDigest,
+		SnapshotGeneration: d.Generation,
+		DecidedAt:          metav1.NewTime(now),
+	}
+	for _, c := range d.Clusters {
+		result.Clusters = append(result.Clusters, v1alpha1.ClusterDecision{
+			Name: c.Name, Replicas: int32(c.Replicas), Score: int32(c.Score), Reason: c.Reason,
+		})
+	}
+	return result
+}
+
+func clusterNames(clusters []v1alpha1.ClusterDecision) []string {
+	names := make([]string, len(clusters))
+	for i, c := range clusters {
+		names[i] = c.Name
+	}
+	return names
+}
+
+func describe(clusters []v1alpha1.ClusterDecision) string {
+	parts := make([]string, len(clusters))
+	for i, c := range clusters {
+		parts[i] = fmt.Sprintf("%s (%s, %d)", c.Name, c.Reason, c.Score)
+	}
+	return strings.Join(parts, ", ")
+}
