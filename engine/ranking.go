@@ -68,7 +68,7 @@ func (c *class) rank(ctx context.Context, s *snapshot.Snapshot, previous *rankin
 			r.outcomes[i], known = known[0], known[1:]
 			continue
 		}
-		if i%64 == 0 && ctx.Err() != nil {
+		if i%16 == 0 && ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		r.outcomes[i] = c.evaluate(row)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -31,6 +32,9 @@ func (w *workspace) updatePolicies(ctx context.Context, configMaps []*corev1.Con
 	}
 	w.policyErr = err
 	if err == nil {
+		if set.Digest() != w.engine.PolicyDigest(w.name) {
+			w.restUntil = time.Time{} // new policies get a new chance
+		}
 		w.engine.SetPolicies(w.name, set)
 		w.inForce = true
 	}

@@ -3,6 +3,7 @@ package controller
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,7 +18,14 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// decideWithin bounds one decision; a workspace that exceeds it, or the deadline of its policies, rests for restFor.
+const (
+	decideWithin = 2 * time.Second
+	restFor      = 5 * time.Second
 )
 
 // owned is a placement with what becomes of its workloads in this pass.
@@ -192,7 +200,12 @@ func (w *workspace) placeOne(ctx context.Context, owner *owned, object *workload
 		return "the placement is not valid"
 	case !w.inForce:
 		return "the policies of the workspace are not in force"
+	case w.now().Before(w.restUntil):
+		owner.policyErr = w.tooSlow
+		return w.tooSlow.Error()
 	}
+	ctx, done := context.WithTimeoutCause(ctx, decideWithin, fmt.Errorf("deciding took longer than %s and was stopped", decideWithin))
+	defer done()
 	request := engine.Request{Workspace: w.name, Placement: owner.compiled, Workload: object.workload}
 	inputs := w.engine.InputsDigest(request)
 	because := "its inputs have changed"
@@ -200,8 +213,7 @@ func (w *workspace) placeOne(ctx context.Context, owner *owned, object *workload
 		var err error
 		because, err = w.reasonToMove(ctx, request, key, clusterNames(stored.Clusters))
 		if err != nil {
-			owner.policyErr = err
-			return err.Error()
+			return w.failed(ctx, owner, err)
 		}
 		if because == "" {
 			return ""
@@ -215,8 +227,7 @@ func (w *workspace) placeOne(ctx context.Context, owner *owned, object *workload
 	}
 	decision, err := w.decide(ctx, request)
 	if err != nil {
-		owner.policyErr = err
-		return err.Error()
+		return w.failed(ctx, owner, err)
 	}
 	if len(decision.Clusters) == 0 {
 		w.release(key)
@@ -235,6 +246,17 @@ func (w *workspace) placeOne(ctx context.Context, owner *owned, object *workload
 		w.event(object, corev1.EventTypeNormal, "Moved", fmt.Sprintf("moved from %s to %s: %s", strings.Join(before, ", "), describe(result.Clusters), because))
 	}
 	return ""
+}
+
+// failed notes that the policies gave no judgement. A workspace that is too slow rests before it is tried again, so
+// that its slowness costs it and not the others.
+func (w *workspace) failed(ctx context.Context, owner *owned, err error) string {
+	var timeout *policy.TimeoutError
+	if errors.As(err, &timeout) || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		w.tooSlow, w.restUntil = err, w.now().Add(restFor)
+	}
+	owner.policyErr = err
+	return err.Error()
 }
 
 // decide asks the engine, and counts.

@@ -50,6 +50,9 @@ type workspace struct {
 	// policyErr is why the policies as written are not in force; inForce tells whether any are.
 	policyErr error
 	inForce   bool
+	// restUntil is when a workspace that was too slow is tried again, tooSlow how it was.
+	restUntil time.Time
+	tooSlow   error
 	// held is what workloads have left in this pass, reserved until that is written.
 	held []workload.Reference
 	// waiting are the workloads that found no cluster, unread what has been told of those that cannot be read.
@@ -82,7 +85,8 @@ type actions struct {
 type result struct {
 	// again asks for another pass at once: capacity was freed that a workload may have been waiting for.
 	again bool
-	// after asks for another pass in a while, unless it is 0: the informers are to have shown by then what was written.
+	// after asks for another pass in a while, unless it is 0: by then the informers are to have shown what was written,
+	// or the workspace has rested.
 	after time.Duration
 }
 
@@ -105,6 +109,9 @@ func (w *workspace) reconcile(ctx context.Context, o observed) (r result, err er
 	r.again = w.letGo() && len(w.waiting) > 0
 	if w.store.unconfirmed() {
 		r.after = confirmWithin
+	}
+	if rest := w.restUntil.Sub(w.now()); rest > 0 {
+		r.after = rest
 	}
 	return r, errors.Join(policyErr, w.updateStatus(ctx, placements))
 }

@@ -398,6 +398,39 @@ func TestBrokenPoliciesAfterARestart(t *testing.T) {
 	w.expect(map[string]string{"old": "a", "new": "a"})
 }
 
+// TestASlowWorkspaceRests: policies that run into their deadline are not run for every workload.
+func TestASlowWorkspaceRests(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "100")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.configMaps = []*corev1.ConfigMap{{ObjectMeta: metav1.ObjectMeta{Name: "cm", Namespace: "default"}, Data: map[string]string{"a.rego": `package placement.scoring
+default weights := {"health": 1}
+ten := [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+weights := {"health": 2} if {
+	input.workload.name != "sample"
+	count([1 | some a in ten; some b in ten; some c in ten; some d in ten; some e in ten; some f in ten; some g in ten; some h in ten; a + b + c + d + e + f + g + h < 0]) == 1
+}`}}}
+	for i := range 200 {
+		w.workloads = append(w.workloads, testWorkload(fmt.Sprint(i), 10))
+	}
+	start := time.Now()
+	r := w.pass()
+	if took := time.Since(start); took > 10*time.Second { // 200 deadlines would be 20 seconds
+		t.Errorf("took %s", took)
+	}
+	if r.after <= 0 || r.after > restFor {
+		t.Errorf("tried again after %s", r.after)
+	}
+	if got := w.condition("p", v1alpha1.PoliciesReadyCondition); got != "False PolicyError: the policies took longer than 100ms and were stopped" {
+		t.Error(got)
+	}
+	w.configMaps = nil
+	w.pass()
+	if got := len(w.where()); got != 200 {
+		t.Errorf("%d placed once the policies are sound", got)
+	}
+}
+
 func TestMoreClustersWhenThereAreMore(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
