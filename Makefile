@@ -12,7 +12,8 @@ help: ## List the commands.
 
 .PHONY: run
 run: ## Place the examples on a real, local kcp. ONCE=1 exits after printing, KCP_BIN=path uses your kcp.
-	@go run ./test/run
+	@go build -o bin/run ./test/run
+	@exec bin/run
 
 .PHONY: test
 test: $(KCP) ## Run all tests: unit tests with -race, opa suites, end to end on a real kcp.
