@@ -64,6 +64,16 @@ func BenchmarkDecideUncached(b *testing.B) {
 	})
 }
 
+// BenchmarkDecideBurst: workloads of other names and one class, one after the other, each with its reservation.
+func BenchmarkDecideBurst(b *testing.B) {
+	benchmark(b, func(b *testing.B, e *engine.Engine, p *engine.Placement) {
+		decideOne(b, e, p, benchWorkload("first", 1), false)
+		for i := 0; b.Loop(); i++ {
+			decideOne(b, e, p, benchWorkload(fmt.Sprint(i), 1), true)
+		}
+	})
+}
+
 // BenchmarkDecideCached: a class that was seen before; only what it held itself has changed since.
 func BenchmarkDecideCached(b *testing.B) {
 	benchmark(b, func(b *testing.B, e *engine.Engine, p *engine.Placement) {

@@ -117,7 +117,7 @@ func (e *Engine) Explain(ctx context.Context, request Request) (*Decision, error
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return plan.decide(request.Workload.Reference, w.ledger.Count(request.group(), request.owner())), nil
+	return plan.decide(request.Workload, w.ledger.Count(request.group(), request.owner())), nil
 }
 
 // Inadmissible returns the verdict on the first of the clusters where the workload may not stay: one that is gone or
@@ -146,7 +146,8 @@ func (e *Engine) Inadmissible(ctx context.Context, request Request, clusters []s
 // InputsDigest identifies all that a decision rests on but the clusters: while it is the same, there is no reason to
 // decide again unless a cluster has become inadmissible.
 func (e *Engine) InputsDigest(request Request) string {
-	return digest(request, e.workspace(request.Workspace).policies.Load())
+	policies := e.workspace(request.Workspace).policies.Load()
+	return digest(request.Placement, policies, request.seenBy(policies))
 }
 
 // SetPolicies puts policies into force in a workspace.
@@ -190,10 +191,10 @@ func (e *Engine) Release(workspace logicalcluster.Name, ref workload.Reference) 
 func (e *Engine) Forget(workspace logicalcluster.Name) { e.workspaces.Delete(workspace) }
 
 // decide selects from the plan's ranking.
-func (p *plan) decide(ref workload.Reference, inUse map[string]int) *Decision {
+func (p *plan) decide(w *workload.Workload, inUse map[string]int) *Decision {
 	c := p.class
 	d := &Decision{
-		Workload:     ref,
+		Workload:     w.Reference,
 		Reserved:     c.workload.Requests,
 		Weights:      c.judgement.Weights,
 		Terms:        c.judgement.Terms,

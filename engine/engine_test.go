@@ -267,6 +267,7 @@ func TestCachedIsExact(t *testing.T) {
 	for _, rego := range []string{
 		"package placement.scoring\nweights := {\"capacity\": 1, \"performance\": 2}",
 		"package placement.affinity\nterms contains {\"factor\": \"affinity\", \"match\": {\"location\": \"eu\"}, \"onMatch\": 20, \"otherwise\": -20}",
+		"package placement.affinity\nterms contains {\"factor\": \"affinity\", \"match\": {\"clusterNames\": [\"b\"]}, \"onMatch\": 20} if input.workload.name == \"w\"",
 	} {
 		set, err := policies.Compile(map[string]string{"a.rego": rego})
 		if err != nil {
@@ -280,6 +281,7 @@ func TestCachedIsExact(t *testing.T) {
 		{Strategy: v1alpha1.StrategyAffinity, Constraints: []v1alpha1.Constraint{
 			{Name: "c", Expression: `capacity.free.cpu > 2 * workload.requests.cpu && cluster.labels["tier"] == "gold"`},
 		}},
+		{Constraints: []v1alpha1.Constraint{{Name: "n", Expression: `workload.name != "u" || cluster.name < "d"`}}},
 	}
 	clusterNames := []string{"a", "b", "c", "d", "e", "f"}
 	rapid.Check(t, func(t *rapid.T) {
@@ -354,6 +356,9 @@ func TestCachedIsExact(t *testing.T) {
 				}
 				if answers[1].Cached {
 					t.Fatal("the fresh engine cannot have it in its cache")
+				}
+				if answers[0].Workload != w.Reference {
+					t.Fatalf("decided for %s instead of %s", answers[0].Workload, w.Reference)
 				}
 				for _, differ := range []string{
 					cmp.Diff(answers[1].Clusters, answers[0].Clusters),

@@ -35,6 +35,8 @@ type Placement struct {
 	strategy     selection.Strategy
 	number       int
 
+	// reads are the fields of workloads that the constraints look at.
+	reads workload.Fields
 	// digest identifies the spec and what else policies can read.
 	digest string
 }
@@ -99,6 +101,7 @@ func (e *Engine) CompilePlacement(placement *v1alpha1.WorkloadPlacement) (*Place
 			continue
 		}
 		p.constraints = append(p.constraints, compiledConstraint{c, program})
+		p.reads |= program.Reads().WorkloadFields
 	}
 	errs = append(errs, validateTolerations(path.Child("tolerations"), spec.Tolerations)...)
 

@@ -61,20 +61,21 @@ type plan struct {
 // plan returns the plan of the request's class, from the cache where it is there.
 func (w *workspace) plan(ctx context.Context, request Request) (*plan, error) {
 	policies := w.policies.Load()
-	key := digest(request, policies)
+	seen := request.seenBy(policies)
+	key := digest(request.Placement, policies, seen)
 	if p, found := w.plans.Get(key); found && w.options.Now().Sub(p.made) < w.options.CacheTTL {
 		again := *p
 		again.cached = true
 		return &again, nil
 	}
 	judgement, err := policies.Judge(ctx, policy.Input{
-		Workspace: request.Workspace.String(), Placement: request.Placement.Placement, Workload: request.Workload,
+		Workspace: request.Workspace.String(), Placement: request.Placement.Placement, Workload: seen,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &plan{
-		class:    &class{digest: key, placement: request.Placement, workload: request.Workload, judgement: judgement},
+		class:    &class{digest: key, placement: request.Placement, workload: seen, judgement: judgement},
 		policies: policies,
 	}, nil
 }
@@ -118,7 +119,7 @@ func (w *workspace) commit(ctx context.Context, request Request, p *plan) (decis
 	if err := p.rank(ctx, w.withoutLocked(owner)); err != nil {
 		return nil, false, err
 	}
-	decision = p.decide(request.Workload.Reference, w.ledger.Count(request.group(), owner))
+	decision = p.decide(request.Workload, w.ledger.Count(request.group(), owner))
 	previous, _ := w.ledger.Claim(owner)
 	claim := capacity.Claim{Group: request.group(), Amount: decision.Reserved}
 	for _, c := range decision.Clusters {
@@ -197,12 +198,16 @@ func (r Request) owner() string { return owner(r.Workload.Reference) }
 // group is the key in the ledger of the placement's claims together.
 func (r Request) group() string { return r.Placement.NamespacedName().String() }
 
-// digest identifies the class of a request under given policies.
-func digest(r Request, policies *policy.Set) string {
+// seenBy is the workload with nothing but what the placement and the policies can read of it. Deciding sees no more
+// than this, so that all workloads of a class have the same answer.
+func (r Request) seenBy(policies *policy.Set) *workload.Workload {
+	return r.Workload.Only(r.Placement.reads | policies.Reads())
+}
+
+// digest identifies a class.
+func digest(placement *Placement, policies *policy.Set, seen *workload.Workload) string {
 	h := sha256.New()
-	w := *r.Workload
-	w.UID = ""
 	// A workload is strings and numbers: it always encodes.
-	_ = json.NewEncoder(h).Encode([]any{r.Placement.digest, policies.Digest(), w})
+	_ = json.NewEncoder(h).Encode([]any{placement.digest, policies.Digest(), seen})
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }

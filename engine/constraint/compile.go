@@ -32,7 +32,7 @@ const MaxExpressionLength = 4096
 const (
 	maxEntries = 256 // of a map
 	maxItems   = 64  // of a list
-	maxKey     = 317 // characters of a label's or annotation's key
+	maxKey     = 317 // characters of a name, or of a label's or annotation's key
 	maxLabel   = 63  // characters of a label's value
 	maxText    = 4096
 )
@@ -216,7 +216,7 @@ func (bounds) EstimateSize(node checker.AstNode) *checker.SizeEstimate {
 		most = maxItems
 	case types.StringKind, types.BytesKind:
 		switch {
-		case path[len(path)-1] == "@keys":
+		case path[len(path)-1] == "@keys" || len(path) == 2: // names, kinds and their like
 			most = maxKey
 		case slices.Contains(path, "labels") || slices.Contains(path, "attributes"):
 			most = maxLabel

@@ -108,14 +108,41 @@ func TestEval(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := program.Reads(); got != test.reads {
+			got := program.Reads()
+			if (got.WorkloadFields != 0) != (got.Workload && !strings.Contains(test.expression, "workload.requests")) {
+				t.Errorf("reads fields %b", got.WorkloadFields)
+			}
+			if got.WorkloadFields = 0; got != test.reads {
 				t.Errorf("reads %+v, want %+v", got, test.reads)
 			}
-			got, err := program.Eval(variables())
-			if fmt.Sprint(err) != orNil(test.err) || got != test.want {
-				t.Errorf("got %v, %v; want %v, %v", got, err, test.want, orNil(test.err))
+			holds, err := program.Eval(variables())
+			if fmt.Sprint(err) != orNil(test.err) || holds != test.want {
+				t.Errorf("got %v, %v; want %v, %v", holds, err, test.want, orNil(test.err))
 			}
 		})
+	}
+}
+
+func TestWorkloadFields(t *testing.T) {
+	for expression, want := range map[string]workload.Fields{
+		`cluster.name == "a"`: 0,
+		`capacity.free.cpu > workload.requests.cpu * workload.replicas`:                      0,
+		`workload.labels["a"] == workload.name`:                                              workload.Labels | workload.Name,
+		`has(workload.annotations.x)`:                                                        workload.Annotations,
+		`cluster.labels.exists(k, k == workload.namespace + workload.kind)`:                  workload.Namespace | workload.Kind,
+		`workload.labels.exists(workload, workload == "x")`:                                  workload.AllFields,
+		`[workload].all(w, w.name == "x")`:                                                   workload.AllFields,
+		`dyn(workload).name == workload.apiVersion`:                                          workload.AllFields,
+		`workload.?labels.hasValue() && workload.labels.?a.orValue("") != workload.labels.b`: workload.AllFields,
+	} {
+		program, err := compiler(t).Compile(expression)
+		if err != nil {
+			t.Errorf("%s: %v", expression, err)
+			continue
+		}
+		if got := program.Reads().WorkloadFields; got != want {
+			t.Errorf("%s: got %b, want %b", expression, got, want)
+		}
 	}
 }
 

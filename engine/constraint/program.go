@@ -26,7 +26,11 @@ type Program struct {
 }
 
 // Reads says which variables an expression looks at.
-type Reads struct{ Cluster, Capacity, Workload, Placement bool }
+type Reads struct {
+	Cluster, Capacity, Workload, Placement bool
+	// WorkloadFields are those of the workload's fields that it looks at.
+	WorkloadFields workload.Fields
+}
 
 // Variables are what an expression is evaluated over.
 type Variables struct {
@@ -46,7 +50,14 @@ type Observation struct {
 func newProgram(expression string, checked *ast.AST, evaluator cel.Program, cost uint64) *Program {
 	p := &Program{expression: expression, evaluator: evaluator, cost: cost}
 	p.paths = pathsOf(checked.Expr(), nil)
+	whole := 0 // how often the workload is named without one of its fields
 	ast.PreOrderVisit(checked.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		if e.Kind() == ast.SelectKind {
+			if of := e.AsSelect().Operand(); of.Kind() == ast.IdentKind && of.AsIdent() == "workload" {
+				p.reads.WorkloadFields |= workload.FieldNamed(e.AsSelect().FieldName())
+				whole--
+			}
+		}
 		if e.Kind() != ast.IdentKind {
 			return
 		}
@@ -57,10 +68,14 @@ func newProgram(expression string, checked *ast.AST, evaluator cel.Program, cost
 			p.reads.Capacity = true
 		case "workload":
 			p.reads.Workload = true
+			whole++
 		case "placement":
 			p.reads.Placement = true
 		}
 	}))
+	if whole > 0 {
+		p.reads.WorkloadFields = workload.AllFields
+	}
 	return p
 }
 

@@ -48,7 +48,12 @@ type Set struct {
 	compiler *ast.Compiler
 	query    ast.Body
 	timeout  time.Duration
+	reads    workload.Fields
 }
+
+// Reads says which fields of a workload the policies can read: of two workloads that agree in these, and in replicas
+// and requests, they say the same.
+func (s *Set) Reads() workload.Fields { return s.reads }
 
 // Digest identifies the text of the policies, the built-in ones included.
 func (s *Set) Digest() string { return s.digest }
@@ -84,7 +89,7 @@ func newSet(digest string, compiler *ast.Compiler, timeout time.Duration) (*Set,
 	if err != nil {
 		return nil, err
 	}
-	return &Set{digest: digest, compiler: compiler, query: body, timeout: timeout}, nil
+	return &Set{digest: digest, compiler: compiler, query: body, timeout: timeout, reads: readsOf(compiler.Modules)}, nil
 }
 
 // defined tells whether any rule makes the document.
