@@ -170,9 +170,9 @@ func (w *world) expect(want map[string]string) {
 	}
 }
 
-func (w *world) condition(placement, kind string) string {
+func (w *world) condition(kind string) string {
 	for _, p := range w.placements {
-		if p.Name == placement {
+		if p.Name == "p" {
 			if c := conditions.Get(p, conditionsv1alpha1.ConditionType(kind)); c != nil {
 				return strings.Trim(fmt.Sprintf("%s %s: %s", c.Status, c.Reason, c.Message), " :")
 			}
@@ -222,7 +222,7 @@ func TestUnchangedWorldIsNotWritten(t *testing.T) {
 	if got := strings.Join(w.writes, "; "); got != "annotation of cm; p-0 with 1; status of p" {
 		t.Errorf("writes: %s", got)
 	}
-	if got := w.condition("p", v1alpha1.ScheduledCondition); got != "False WorkloadsWaiting: 1 of 2 workloads wait. Deployment default/huge: 0 of 1 clusters are feasible: 1 rejected by Capacity (a: Capacity: asks for 9 cpu, 3 free)" {
+	if got := w.condition(v1alpha1.ScheduledCondition); got != "False WorkloadsWaiting: 1 of 2 workloads wait. Deployment default/huge: 0 of 1 clusters are feasible: 1 rejected by Capacity (a: Capacity: asks for 9 cpu, 3 free)" {
 		t.Error(got)
 	}
 	var waiting dto.Metric
@@ -387,7 +387,7 @@ func TestBrokenPoliciesAfterARestart(t *testing.T) {
 	w.workloads = append(w.workloads, testWorkload("new", 1000))
 	w.pass()
 	w.expect(map[string]string{"old": "a"})
-	if got := w.condition("p", v1alpha1.PoliciesReadyCondition); !strings.HasPrefix(got, "False PolicyError: nothing is decided until the policies are sound: default/cm/a.rego:2:6: rego_parse_error") {
+	if got := w.condition(v1alpha1.PoliciesReadyCondition); !strings.HasPrefix(got, "False PolicyError: nothing is decided until the policies are sound: default/cm/a.rego:2:6: rego_parse_error") {
 		t.Error(got)
 	}
 	if got := w.configMaps[0].Annotations[v1alpha1.AnnotationPolicyStatus]; !strings.Contains(got, `"location":{"file":"default/cm/a.rego","row":2,"col":6}`) {
@@ -421,7 +421,7 @@ weights := {"health": 2} if {
 	if r.after <= 0 || r.after > restFor {
 		t.Errorf("tried again after %s", r.after)
 	}
-	if got := w.condition("p", v1alpha1.PoliciesReadyCondition); got != "False PolicyError: the policies took longer than 100ms and were stopped" {
+	if got := w.condition(v1alpha1.PoliciesReadyCondition); got != "False PolicyError: the policies took longer than 100ms and were stopped" {
 		t.Error(got)
 	}
 	w.configMaps = nil
@@ -438,7 +438,7 @@ func TestMoreClustersWhenThereAreMore(t *testing.T) {
 	w.workloads = []*workloadObject{testWorkload("w", 1000)}
 	w.pass()
 	w.expect(map[string]string{"w": "a"})
-	if got := w.condition("p", v1alpha1.ScheduledCondition); got != "True : On fewer clusters than asked for: Deployment default/w has 1 of 2" {
+	if got := w.condition(v1alpha1.ScheduledCondition); got != "True : On fewer clusters than asked for: Deployment default/w has 1 of 2" {
 		t.Error(got)
 	}
 	w.clusters = append(w.clusters, testCluster("b", "2"))
