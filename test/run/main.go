@@ -18,9 +18,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/klog/v2"
 	"k8s.io/klog/v2/textlogger"
@@ -178,6 +181,9 @@ func (d *demo) bring(ctx context.Context, team string) error {
 	if err := d.server.CreateTeam(ctx, team); err != nil {
 		return err
 	}
+	if err := d.clear(ctx, team); err != nil {
+		return fmt.Errorf("clearing root:%s: %w", team, err)
+	}
 	for _, file := range files {
 		documents, err := os.ReadFile(filepath.Join(d.examples, team, file))
 		if err != nil {
@@ -188,6 +194,38 @@ func (d *demo) bring(ctx context.Context, team string) error {
 		}
 	}
 	return d.server.WriteKubeconfig("root:"+team, filepath.Join(d.dir, team+".kubeconfig"))
+}
+
+// clear removes what an earlier run, and whoever looked around in it, left in a team's workspace.
+func (d *demo) clear(ctx context.Context, team string) error {
+	client, err := dynamic.NewForConfig(d.server.Config("root:" + team))
+	if err != nil {
+		return err
+	}
+	group := v1alpha1.SchemeGroupVersion
+	resources := slices.Concat(slices.Collect(maps.Values(d.kinds)), []schema.GroupVersionResource{
+		group.WithResource("workloadplacements"), group.WithResource("clusterregistrations"), corev1.SchemeGroupVersion.WithResource("configmaps"),
+	})
+	for _, resource := range resources {
+		options := metav1.ListOptions{}
+		if resource.Resource == "configmaps" {
+			options.LabelSelector = v1alpha1.LabelPolicy + "=" + v1alpha1.PolicyRego
+		}
+		list, err := client.Resource(resource).List(ctx, options)
+		if err != nil {
+			return err
+		}
+		for _, object := range list.Items {
+			err := client.Resource(resource).Namespace(object.GetNamespace()).Delete(ctx, object.GetName(), metav1.DeleteOptions{})
+			if err != nil && !apierrors.IsNotFound(err) {
+				return err
+			}
+		}
+	}
+	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, placeWithin, true, func(ctx context.Context) (bool, error) {
+		placed, err := d.placed(ctx, team)
+		return len(placed) == 0, err
+	})
 }
 
 // await waits until all is placed as promised, and returns what is not when time is up.
@@ -327,6 +365,6 @@ Look around, in another terminal:
 
 The other team, whose frankfurt is another cluster: KUBECONFIG=%[1]s/team-ml.kubeconfig
 
-Ctrl-C stops everything; the next run finds what you leave.
+Ctrl-C stops everything; the next run brings the examples anew.
 `, d.dir)
 }
