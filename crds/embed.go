@@ -1,13 +1,8 @@
-// Package crds carries the API as manifests, so that tools can install it: CustomResourceDefinitions for any
-// Kubernetes API server, and APIResourceSchemas with an APIExport for kcp.
+// Package crds carries the API as manifests for kcp, so that tools can install it. Beside them, manifests/ has the
+// CustomResourceDefinitions that they are generated from.
 package crds
 
 import "embed"
-
-// Manifests holds the CustomResourceDefinitions, manifests/*.yaml.
-//
-//go:embed manifests/*.yaml
-var Manifests embed.FS
 
 // KCP holds the APIResourceSchemas and the APIExport, kcp/*.yaml. The claims on workload kinds lack the identity
 // of the export that serves them, which only a running kcp can tell.

@@ -67,6 +67,9 @@ type seen struct {
 	*workspace
 }
 
+// finishWithin is how long writes under way may take when the controller is asked to stop.
+const finishWithin = 10 * time.Second
+
 // New makes a controller; Run runs it.
 func New(config Config) (*Controller, error) {
 	client, err := kcpclient.NewForConfig(config.Provider)
@@ -108,6 +111,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	defer func() {
 		c.queue.ShutDown()
+		defer time.AfterFunc(finishWithin, stop).Stop()
 		workers.Wait()
 		c.follow(working, nil)
 		logger.V(2).Info("Stopped")
