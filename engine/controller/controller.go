@@ -97,7 +97,7 @@ func New(config Config) (*Controller, error) {
 func (c *Controller) Run(ctx context.Context) error {
 	logger := klog.FromContext(ctx)
 	api := c.kcp.ApisV1alpha1().APIExportEndpointSlices()
-	if _, err := api.Get(ctx, c.config.EndpointSlice, metav1.GetOptions{}); err != nil {
+	if _, err := api.Get(ctx, c.config.EndpointSlice, metav1.GetOptions{}); err != nil && ctx.Err() == nil {
 		if apierrors.IsNotFound(err) {
 			return fmt.Errorf("there is no APIExportEndpointSlice %q in the workspace that the kubeconfig points at, %s: is the APIExport installed there?", c.config.EndpointSlice, c.config.Provider.Host)
 		}
