@@ -19,12 +19,47 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
+// Selector is which workloads a placement covers. The zero value covers none.
+type Selector struct {
+	namespace string
+	types     []v1alpha1.WorkloadType
+	labels    labels.Selector
+}
+
+// CompileSelector compiles the workload selector of a placement, whatever else may be wrong with the placement.
+func CompileSelector(placement *v1alpha1.WorkloadPlacement) (Selector, *field.Error) {
+	s := placement.Spec.WorkloadSelector
+	compiled, err := selectorOf(field.NewPath("spec", "workloadSelector", "labelSelector"), s.LabelSelector)
+	if err != nil {
+		return Selector{}, err
+	}
+	return Selector{namespace: placement.Namespace, types: s.WorkloadTypes, labels: compiled}, nil
+}
+
+// Selects tells whether the selector covers the workload. A workload that several placements select belongs to one
+// of them; that is for the caller to say.
+func (s Selector) Selects(w *workload.Workload) bool {
+	return s.labels != nil && s.namespace == w.Namespace &&
+		(len(s.types) == 0 || slices.Contains(s.types, v1alpha1.WorkloadType{APIVersion: w.APIVersion, Kind: w.Kind})) &&
+		s.labels.Matches(labels.Set(w.Labels))
+}
+
+// selectorOf compiles a label selector; one that is left out selects all.
+func selectorOf(path *field.Path, s *metav1.LabelSelector) (labels.Selector, *field.Error) {
+	if s == nil {
+		return labels.Everything(), nil
+	}
+	compiled, err := metav1.LabelSelectorAsSelector(s)
+	if err != nil {
+		return nil, field.Invalid(path, field.OmitValueType{}, err.Error())
+	}
+	return compiled, nil
+}
+
 // Placement is a WorkloadPlacement made ready for deciding. It is not changed once it is made.
 type Placement struct {
 	workload.Placement
-
-	types     []v1alpha1.WorkloadType
-	workloads labels.Selector
+	Selector
 
 	locations    labels.Selector
 	clusters     labels.Selector
@@ -54,14 +89,6 @@ func (p *Placement) NamespacedName() types.NamespacedName {
 // NumberOfClusters is how many clusters each workload is to have.
 func (p *Placement) NumberOfClusters() int { return p.number }
 
-// Selects tells whether the placement's selector covers the workload. A workload that several placements select
-// belongs to one of them; that is for the caller to say.
-func (p *Placement) Selects(w *workload.Workload) bool {
-	return p.Namespace == w.Namespace &&
-		(len(p.types) == 0 || slices.Contains(p.types, v1alpha1.WorkloadType{APIVersion: w.APIVersion, Kind: w.Kind})) &&
-		p.workloads.Matches(labels.Set(w.Labels))
-}
-
 // CompilePlacement validates and compiles a placement. The error is a field.ErrorList as an aggregate and names
 // every field that is wrong.
 func (e *Engine) CompilePlacement(placement *v1alpha1.WorkloadPlacement) (*Placement, error) {
@@ -70,22 +97,21 @@ func (e *Engine) CompilePlacement(placement *v1alpha1.WorkloadPlacement) (*Place
 	var errs field.ErrorList
 	p := &Placement{
 		Placement:    workload.Placement{Name: placement.Name, Namespace: placement.Namespace, Labels: placement.Labels},
-		types:        spec.WorkloadSelector.WorkloadTypes,
 		tolerations:  spec.Tolerations,
 		capabilities: spec.CapabilityRequirements,
 	}
 
 	selector := func(path *field.Path, s *metav1.LabelSelector) labels.Selector {
-		if s == nil {
-			return labels.Everything()
-		}
-		compiled, err := metav1.LabelSelectorAsSelector(s)
+		compiled, err := selectorOf(path, s)
 		if err != nil {
-			errs = append(errs, field.Invalid(path, field.OmitValueType{}, err.Error()))
+			errs = append(errs, err)
 		}
 		return compiled
 	}
-	p.workloads = selector(path.Child("workloadSelector", "labelSelector"), spec.WorkloadSelector.LabelSelector)
+	var wrong *field.Error
+	if p.Selector, wrong = CompileSelector(placement); wrong != nil {
+		errs = append(errs, wrong)
+	}
 	p.locations = selector(path.Child("locationSelector"), spec.LocationSelector)
 	p.clusters = labels.Everything()
 	if spec.ClusterSelector != nil {

@@ -11,7 +11,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
@@ -19,7 +18,6 @@ import (
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/policy"
-	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // decideWithin bounds one decision; a workspace that exceeds it, or the deadline of its policies, rests for restFor.
@@ -30,7 +28,9 @@ const (
 
 // owned is a placement with what becomes of its workloads in this pass.
 type owned struct {
-	object   *v1alpha1.WorkloadPlacement
+	object *v1alpha1.WorkloadPlacement
+	// selector is there where the placement does not compile, too, if it is sound itself: its workloads stay with it.
+	selector engine.Selector
 	compiled *engine.Placement
 	// err is why the placement cannot be used.
 	err error
@@ -55,6 +55,7 @@ func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement) []*owned {
 	placements := make([]*owned, len(objects))
 	for i, object := range objects {
 		placements[i] = &owned{object: object, clusters: map[string]bool{}}
+		placements[i].selector, _ = engine.CompileSelector(object) // what is wrong with it is in err
 		placements[i].compiled, placements[i].err = w.engine.CompilePlacement(object)
 	}
 	// The oldest comes first: a workload that several select belongs to it.
@@ -158,8 +159,7 @@ func ownerOf(placements []*owned, object *workloadObject) *owned {
 	wish := object.Annotations[v1alpha1.AnnotationPlacement]
 	var selecting []*owned
 	for _, p := range placements {
-		// The selector of a placement that does not compile may be sound all the same; its workloads stay with it.
-		if p.compiled == nil && !selects(p.object, object.workload) || p.compiled != nil && !p.compiled.Selects(object.workload) {
+		if !p.selector.Selects(object.workload) {
 			continue
 		}
 		selecting = append(selecting, p)
@@ -173,17 +173,6 @@ func ownerOf(placements []*owned, object *workloadObject) *owned {
 		}
 	}
 	return owner
-}
-
-func selects(placement *v1alpha1.WorkloadPlacement, w *workload.Workload) bool {
-	selector := placement.Spec.WorkloadSelector
-	labelsMatch := true
-	if selector.LabelSelector != nil {
-		compiled, err := metav1.LabelSelectorAsSelector(selector.LabelSelector)
-		labelsMatch = err == nil && compiled.Matches(labels.Set(w.Labels))
-	}
-	return placement.Namespace == w.Namespace && labelsMatch && (len(selector.WorkloadTypes) == 0 ||
-		slices.Contains(selector.WorkloadTypes, v1alpha1.WorkloadType{APIVersion: w.APIVersion, Kind: w.Kind}))
 }
 
 // placeOne decides for one workload if that is due, and says why it waits if it does.

@@ -147,11 +147,7 @@ func (w *workspace) load(ctx context.Context, seen []*v1alpha1.PlacementDecision
 			w.store.remove(key)
 			continue
 		}
-		clusters := make([]string, len(d.Clusters))
-		for i, c := range d.Clusters {
-			clusters[i] = c.Name
-		}
-		w.engine.Restore(w.name, sl.placement, key.reference(), clusters, reserved)
+		w.engine.Restore(w.name, sl.placement, key.reference(), clusterNames(d.Clusters), reserved)
 	}
 	if previous != nil {
 		for key := range previous.where {
