@@ -56,8 +56,10 @@ type Compiler struct {
 	options      Options
 	capabilities *ast.Capabilities
 	builtin      map[string]*ast.Module
-	builtinSet   *Set
-	cache        *lru.Cache[string, compiled]
+	// prefix is what the built-in modules give to every digest.
+	prefix     []byte
+	builtinSet *Set
+	cache      *lru.Cache[string, compiled]
 }
 
 type compiled struct {
@@ -86,11 +88,12 @@ func NewCompiler(options Options) (*Compiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, file := range files {
+	for _, file := range files { // in order of their names
 		text, err := fs.ReadFile(policies.Modules, file)
 		if err != nil {
 			return nil, err
 		}
+		c.prefix = fmt.Appendf(c.prefix, "%d %s %d %s", len(file), file, len(text), text)
 		if c.builtin[file], err = c.parse(file, string(text)); err != nil {
 			return nil, err
 		}
@@ -109,13 +112,7 @@ func (c *Compiler) Compile(modules map[string]string) (*Set, error) {
 		return nil, err
 	}
 	h := sha256.New()
-	for _, file := range slices.Sorted(maps.Keys(c.builtin)) {
-		text, err := fs.ReadFile(policies.Modules, file)
-		if err != nil {
-			return nil, Errors{at(nil, "internal_error", "%v", err)}
-		}
-		fmt.Fprintf(h, "%d %s %d %s", len(file), file, len(text), text)
-	}
+	h.Write(c.prefix)
 	for _, file := range slices.Sorted(maps.Keys(modules)) {
 		fmt.Fprintf(h, "%d %s %d %s", len(file), file, len(modules[file]), modules[file])
 	}
