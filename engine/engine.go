@@ -90,11 +90,8 @@ func (e *Engine) Decide(ctx context.Context, request Request) (*Decision, error)
 	w := e.workspace(request.Workspace)
 	for {
 		// Most of the work is done without the lock, on a snapshot that is whole and may be a moment old.
-		plan, err := w.plan(ctx, request)
+		plan, err := w.ranked(ctx, request)
 		if err != nil {
-			return nil, err
-		}
-		if err := plan.rank(ctx, w.without(request.owner())); err != nil {
 			return nil, err
 		}
 		// What has changed since is looked at again under the lock, so that what is chosen is there to be reserved.
@@ -108,11 +105,8 @@ func (e *Engine) Decide(ctx context.Context, request Request) (*Decision, error)
 // Explain gives the decision that Decide would give, and reserves nothing.
 func (e *Engine) Explain(ctx context.Context, request Request) (*Decision, error) {
 	w := e.workspace(request.Workspace)
-	plan, err := w.plan(ctx, request)
+	plan, err := w.ranked(ctx, request)
 	if err != nil {
-		return nil, err
-	}
-	if err := plan.rank(ctx, w.without(request.owner())); err != nil {
 		return nil, err
 	}
 	w.mu.Lock()

@@ -100,19 +100,15 @@ func TestCompilePlacementNamesEveryField(t *testing.T) {
 	}
 }
 
-// TestNeverOversubscribed: a burst of concurrent requests for a nearly full fleet admits exactly what fits.
-func TestNeverOversubscribed(t *testing.T) {
-	e := newEngine(t, engine.Options{})
-	for i := range 4 {
-		e.SetCluster(ws, cluster(fmt.Sprintf("c%d", i), 10))
-	}
-	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](1)})
+// decideAtOnce decides concurrently for n workloads of so much CPU each, and counts on which clusters they are.
+func decideAtOnce(t *testing.T, e *engine.Engine, p *engine.Placement, n int, cpu int64) map[string]int {
+	t.Helper()
 	var mu sync.Mutex
 	placed := map[string]int{}
 	var wg sync.WaitGroup
-	for i := range 100 {
+	for i := range n {
 		wg.Go(func() {
-			d, err := e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: workloadOf(fmt.Sprint(i), 3)})
+			d, err := e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: workloadOf(fmt.Sprint(i), cpu)})
 			if err != nil {
 				t.Error(err)
 				return
@@ -123,6 +119,17 @@ func TestNeverOversubscribed(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	return placed
+}
+
+// TestNeverOversubscribed: a burst of concurrent requests for a nearly full fleet admits exactly what fits.
+func TestNeverOversubscribed(t *testing.T) {
+	e := newEngine(t, engine.Options{})
+	for i := range 4 {
+		e.SetCluster(ws, cluster(fmt.Sprintf("c%d", i), 10))
+	}
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](1)})
+	placed := decideAtOnce(t, e, p, 100, 3)
 	if want := map[string]int{"": 88, "c0": 3, "c1": 3, "c2": 3, "c3": 3}; !reflect.DeepEqual(placed, want) {
 		t.Errorf("placed %v, want %v", placed, want)
 	}
@@ -139,22 +146,7 @@ func TestRoundRobinConcurrently(t *testing.T) {
 		e.SetCluster(ws, cluster(name, 1000))
 	}
 	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{Strategy: v1alpha1.StrategyRoundRobin})
-	var mu sync.Mutex
-	placed := map[string]int{}
-	var wg sync.WaitGroup
-	for i := range 30 {
-		wg.Go(func() {
-			d, err := e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: workloadOf(fmt.Sprint(i), 1)})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			placed[names(d)]++
-		})
-	}
-	wg.Wait()
+	placed := decideAtOnce(t, e, p, 30, 1)
 	if want := map[string]int{"a": 10, "b": 10, "c": 10}; !reflect.DeepEqual(placed, want) {
 		t.Errorf("not in turns: %v", placed)
 	}

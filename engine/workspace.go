@@ -85,6 +85,15 @@ func (p *plan) rank(ctx context.Context, s *snapshot.Snapshot) (err error) {
 	return err
 }
 
+// ranked returns the request's plan with a ranking of the fleet as it stands, what the workload itself holds left out.
+func (w *workspace) ranked(ctx context.Context, request Request) (*plan, error) {
+	p, err := w.plan(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.rank(ctx, w.without(request.owner()))
+}
+
 // without returns the snapshot in which owner holds nothing.
 func (w *workspace) without(owner string) *snapshot.Snapshot {
 	w.mu.Lock()

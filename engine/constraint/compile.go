@@ -148,7 +148,7 @@ func (c *Compiler) compile(expression string) (program *Program, err error) {
 	if err != nil {
 		return nil, &Error{Message: err.Error()}
 	}
-	return newProgram(expression, checked.NativeRep(), evaluator, cost.Max), nil
+	return newProgram(checked.NativeRep(), evaluator), nil
 }
 
 // joined turns CEL's issues into one error.

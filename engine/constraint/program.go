@@ -1,6 +1,7 @@
 package constraint
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -18,11 +19,9 @@ import (
 
 // Program is a compiled expression. It is safe for concurrent use.
 type Program struct {
-	expression string
-	evaluator  cel.Program
-	cost       uint64
-	reads      Reads
-	paths      []path
+	evaluator cel.Program
+	reads     Reads
+	paths     []path
 }
 
 // Reads says which variables an expression looks at.
@@ -47,9 +46,8 @@ type Observation struct {
 	Value string
 }
 
-func newProgram(expression string, checked *ast.AST, evaluator cel.Program, cost uint64) *Program {
-	p := &Program{expression: expression, evaluator: evaluator, cost: cost}
-	p.paths = pathsOf(checked.Expr(), nil)
+func newProgram(checked *ast.AST, evaluator cel.Program) *Program {
+	p := &Program{evaluator: evaluator, paths: pathsOf(checked.Expr(), nil)}
 	whole := 0 // how often the workload is named without one of its fields
 	ast.PreOrderVisit(checked.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() == ast.SelectKind {
@@ -78,12 +76,6 @@ func newProgram(expression string, checked *ast.AST, evaluator cel.Program, cost
 	}
 	return p
 }
-
-// Expression is the text that was compiled.
-func (p *Program) Expression() string { return p.expression }
-
-// Cost is the most that an evaluation costs, in CEL's own units.
-func (p *Program) Cost() uint64 { return p.cost }
 
 // Reads says which variables the expression looks at.
 func (p *Program) Reads() Reads { return p.reads }
@@ -147,12 +139,7 @@ func (v *Variables) within(reads Reads) error {
 	if reads.Placement {
 		errs[7] = check("placement.labels", len(v.Placement.Labels), maxEntries)
 	}
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return cmp.Or(errs[:]...)
 }
 
 // path is a chain of fields and literal keys that starts at a variable.
