@@ -149,6 +149,15 @@ func (e *Engine) SetPolicies(workspace logicalcluster.Name, set *policy.Set) {
 	e.workspace(workspace).policies.Store(set)
 }
 
+// Quarantine returns a *policy.QuarantineError where the policies in force in a workspace were stopped so often that
+// they are not evaluated any more; new policies end that.
+func (e *Engine) Quarantine(workspace logicalcluster.Name) error {
+	w := e.workspace(workspace)
+	w.judging <- struct{}{}
+	defer func() { <-w.judging }()
+	return w.stopped.quarantine(w.policies.Load())
+}
+
 // PolicyDigest identifies the policies in force in a workspace.
 func (e *Engine) PolicyDigest(workspace logicalcluster.Name) string {
 	return e.workspace(workspace).policies.Load().Digest()

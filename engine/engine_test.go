@@ -16,6 +16,8 @@ import (
 	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 
+	"github.com/kcp-dev/logicalcluster/v3"
+
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
@@ -373,4 +375,77 @@ func TestCachedIsExact(t *testing.T) {
 			},
 		})
 	})
+}
+
+// TestHostileNeighbour: a workspace whose policies are stopped every time is told so, then left alone, and others go on
+// deciding meanwhile.
+func TestHostileNeighbour(t *testing.T) {
+	policies, err := policy.NewCompiler(policy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEngine(t, engine.Options{Policies: policies})
+	endless, err := policies.Compile(map[string]string{"a.rego": `package placement.scoring
+default weights := {"health": 1}
+ten := [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+weights := {"health": 2} if {
+	input.workload.name != "sample"
+	every a in ten { every b in ten { every c in ten { every d in ten { every e in ten { every f in ten { a + b + c + d + e + f >= 0 } } } } } }
+}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sound, err := policies.Compile(map[string]string{"a.rego": "package placement.scoring\nweights := {\"health\": 1} if input.workload.name"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	placement := compile(t, e, v1alpha1.WorkloadPlacementSpec{})
+	e.SetPolicies("hostile", endless)
+	e.SetPolicies("peaceful", sound)
+	for _, workspace := range []logicalcluster.Name{"hostile", "peaceful"} {
+		e.SetCluster(workspace, cluster("a", 1000))
+	}
+	decide := func(workspace logicalcluster.Name, i int) error {
+		_, err := e.Decide(context.Background(), engine.Request{Workspace: workspace, Placement: placement, Workload: workloadOf(fmt.Sprint(i), 1)})
+		return err
+	}
+
+	var wg sync.WaitGroup
+	stopped := make(chan struct{})
+	wg.Go(func() {
+		defer close(stopped)
+		var quarantine *policy.QuarantineError
+		for i := range 3 {
+			if err := decide("hostile", i); !policy.Stopped(err) || errors.As(err, &quarantine) {
+				t.Errorf("error %v, want that it was stopped", err)
+			}
+		}
+		for i := range 1000 {
+			if err := decide("hostile", i); !errors.As(err, &quarantine) || quarantine.Times != 3 {
+				t.Fatalf("error %v, want the quarantine", err)
+			}
+		}
+	})
+	decided := 0
+	for done := false; !done; decided++ {
+		select {
+		case <-stopped:
+			done = true
+		default:
+		}
+		if err := decide("peaceful", decided); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wg.Wait()
+	if decided < 10 {
+		t.Errorf("%d decisions meanwhile", decided)
+	}
+	if e.Quarantine("hostile") == nil || e.Quarantine("peaceful") != nil {
+		t.Error("the one is in quarantine, the other is not")
+	}
+	e.SetPolicies("hostile", sound)
+	if err := decide("hostile", 0); err != nil || e.Quarantine("hostile") != nil {
+		t.Errorf("new policies end it: %v", err)
+	}
 }

@@ -20,6 +20,9 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
+// quarantineAfter is how many times in a row policies are stopped before they are not evaluated any more.
+const quarantineAfter = 3
+
 // workspace is all that the engine knows of one logical cluster.
 type workspace struct {
 	options  Options
@@ -28,6 +31,9 @@ type workspace struct {
 	snapshot atomic.Pointer[snapshot.Snapshot]
 	// plans by class digest.
 	plans *lru.Cache[string, *plan]
+	// judging is held while the policies are evaluated, by one at a time; it guards stopped.
+	judging chan struct{}
+	stopped stopped
 
 	// mu makes ledger and snapshot change together.
 	mu     sync.Mutex
@@ -41,7 +47,7 @@ func (e *Engine) workspace(name logicalcluster.Name) *workspace {
 		return w.(*workspace)
 	}
 	plans, _ := lru.New[string, *plan](e.options.CacheSize) // fails only for a size that New refuses
-	w := &workspace{options: e.options, plans: plans, ledger: capacity.NewLedger()}
+	w := &workspace{options: e.options, plans: plans, judging: make(chan struct{}, 1), ledger: capacity.NewLedger()}
 	w.policies.Store(e.policies.Builtin())
 	w.snapshot.Store(&snapshot.Snapshot{})
 	actual, _ := e.workspaces.LoadOrStore(name, w)
@@ -68,7 +74,7 @@ func (w *workspace) plan(ctx context.Context, request Request) (*plan, error) {
 		again.cached = true
 		return &again, nil
 	}
-	judgement, err := policies.Judge(ctx, policy.Input{
+	judgement, err := w.judge(ctx, policies, policy.Input{
 		Workspace: request.Workspace.String(), Placement: request.Placement.Placement, Workload: seen,
 	})
 	if err != nil {
@@ -78,6 +84,45 @@ func (w *workspace) plan(ctx context.Context, request Request) (*plan, error) {
 		class:    &class{digest: key, placement: request.Placement, workload: seen, judgement: judgement},
 		policies: policies,
 	}, nil
+}
+
+// stopped counts how many times in a row a set of policies was stopped for what it cost.
+type stopped struct {
+	policies *policy.Set
+	times    int
+	last     error
+}
+
+// judge evaluates the policies: for one workload of the workspace at a time, so that no workspace takes more than one
+// processor for its policies, and not at all once they were stopped quarantineAfter times in a row.
+func (w *workspace) judge(ctx context.Context, policies *policy.Set, in policy.Input) (*policy.Judgement, error) {
+	select {
+	case w.judging <- struct{}{}:
+		defer func() { <-w.judging }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if err := w.stopped.quarantine(policies); err != nil {
+		return nil, err
+	}
+	judgement, err := policies.Judge(ctx, in)
+	if !policy.Stopped(err) {
+		w.stopped = stopped{}
+		return judgement, err
+	}
+	if w.stopped.policies != policies {
+		w.stopped = stopped{policies: policies}
+	}
+	w.stopped.times++
+	w.stopped.last = err
+	return nil, err
+}
+
+func (s *stopped) quarantine(policies *policy.Set) error {
+	if s.policies != policies || s.times < quarantineAfter {
+		return nil
+	}
+	return &policy.QuarantineError{Times: s.times, Last: s.last}
 }
 
 func (p *plan) rank(ctx context.Context, s *snapshot.Snapshot) (err error) {

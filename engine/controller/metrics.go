@@ -6,14 +6,15 @@ import (
 
 // metrics of the controller. None bears a name that tenants choose.
 type metrics struct {
-	decisions  *prometheus.CounterVec
-	duration   prometheus.Histogram
-	cached     prometheus.Counter
-	writes     *prometheus.CounterVec
-	passes     prometheus.Histogram
-	workspaces prometheus.Gauge
-	waiting    prometheus.Gauge
-	policyErrs prometheus.Gauge
+	decisions   *prometheus.CounterVec
+	duration    prometheus.Histogram
+	cached      prometheus.Counter
+	writes      *prometheus.CounterVec
+	passes      prometheus.Histogram
+	workspaces  prometheus.Gauge
+	waiting     prometheus.Gauge
+	policyErrs  prometheus.Gauge
+	quarantined prometheus.Gauge
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -45,8 +46,11 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		policyErrs: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "workspaces_with_policy_errors", Help: "Workspaces whose Rego does not come into force.",
 		}),
+		quarantined: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "workspaces_in_quarantine", Help: "Workspaces whose Rego was stopped so often that it is not evaluated any more.",
+		}),
 	}
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.cached, m.writes, m.passes, m.workspaces, m.waiting, m.policyErrs} {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.cached, m.writes, m.passes, m.workspaces, m.waiting, m.policyErrs, m.quarantined} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

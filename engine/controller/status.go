@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/policy"
 )
 
 // maxMessage bounds a condition's message in bytes, maxExamples how many workloads or clusters it names.
@@ -64,14 +66,18 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *owned) {
 	status.SelectedClusters = slices.Sorted(maps.Keys(p.clusters))
 
 	conditions.Set(placement, condition(v1alpha1.ConstraintsValidCondition, p.err, "InvalidSpec"))
-	policyErr := errors.Join(w.policyErr, p.policyErr)
+	policyErr := errors.Join(w.policyErr, cmp.Or(w.quarantine, p.policyErr))
 	switch {
 	case w.policyErr != nil && w.inForce:
 		policyErr = fmt.Errorf("the last good policies stay in force: %w", policyErr)
 	case w.policyErr != nil:
 		policyErr = fmt.Errorf("nothing is decided until the policies are sound: %w", policyErr)
 	}
-	conditions.Set(placement, condition(v1alpha1.PoliciesReadyCondition, policyErr, "PolicyError"))
+	reason := "PolicyError"
+	if quarantine := new(policy.QuarantineError); errors.As(policyErr, &quarantine) {
+		reason = "PolicyQuarantined"
+	}
+	conditions.Set(placement, condition(v1alpha1.PoliciesReadyCondition, policyErr, reason))
 
 	scheduled := condition(v1alpha1.ScheduledCondition, nil, "")
 	if len(p.waiting) > 0 {

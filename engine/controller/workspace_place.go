@@ -240,8 +240,10 @@ func (w *workspace) placeOne(ctx context.Context, owner *owned, object *workload
 // failed notes that the policies gave no judgement. A workspace that is too slow rests before it is tried again, so
 // that its slowness costs it and not the others.
 func (w *workspace) failed(ctx context.Context, owner *owned, err error) string {
-	var timeout *policy.TimeoutError
-	if errors.As(err, &timeout) || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	var quarantine *policy.QuarantineError
+	switch {
+	case errors.As(err, &quarantine): // trying again costs nothing
+	case policy.Stopped(err), errors.Is(ctx.Err(), context.DeadlineExceeded):
 		w.tooSlow, w.restUntil = err, w.now().Add(restFor)
 	}
 	owner.policyErr = err

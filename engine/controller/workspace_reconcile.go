@@ -53,6 +53,8 @@ type workspace struct {
 	// restUntil is when a workspace that was too slow is tried again, tooSlow how it was.
 	restUntil time.Time
 	tooSlow   error
+	// quarantine is why the policies are not evaluated any more.
+	quarantine error
 	// held is what workloads have left in this pass, reserved until that is written.
 	held []workload.Reference
 	// waiting are the workloads that found no cluster, unread what has been told of those that cannot be read.
@@ -102,6 +104,7 @@ func (w *workspace) reconcile(ctx context.Context, o observed) (r result, err er
 	policyErr := w.updatePolicies(ctx, o.configMaps)
 	placements := w.compile(o.placements)
 	w.place(ctx, placements, o.workloads)
+	w.setQuarantine(w.engine.Quarantine(w.name))
 	if err := w.publish(ctx, placements); err != nil {
 		w.stale = true
 		return result{}, err
@@ -123,6 +126,14 @@ func (w *workspace) retire() {
 	if w.policyErr != nil {
 		w.metrics.policyErrs.Dec()
 	}
+	w.setQuarantine(nil)
+}
+
+func (w *workspace) setQuarantine(err error) {
+	if (err == nil) != (w.quarantine == nil) {
+		w.metrics.quarantined.Add(map[bool]float64{true: -1, false: 1}[err == nil])
+	}
+	w.quarantine = err
 }
 
 // load rebuilds the ledger from the durable decisions, on the first pass and whenever they have been changed by

@@ -13,6 +13,7 @@ import (
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -51,7 +52,7 @@ func newWorld(t *testing.T) *world {
 
 // restart starts a controller anew on what is stored.
 func (w *world) restart() {
-	policies, err := policy.NewCompiler(policy.Options{})
+	policies, err := policy.NewCompiler(policy.Options{Timeout: time.Minute}) // the budget ends first, however slow this is
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -398,8 +399,9 @@ func TestBrokenPoliciesAfterARestart(t *testing.T) {
 	w.expect(map[string]string{"old": "a", "new": "a"})
 }
 
-// TestASlowWorkspaceRests: policies that run into their deadline are not run for every workload.
-func TestASlowWorkspaceRests(t *testing.T) {
+// TestCostlyPolicies: policies that are stopped for what they cost are not run for every workload, and after the third
+// time not at all until they are changed.
+func TestCostlyPolicies(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "100")}
 	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
@@ -421,11 +423,29 @@ weights := {"health": 2} if {
 	if r.after <= 0 || r.after > restFor {
 		t.Errorf("tried again after %s", r.after)
 	}
-	if got := w.condition(v1alpha1.PoliciesReadyCondition); got != "False PolicyError: the policies took longer than 100ms and were stopped" {
+	const stopped = "the policies cost more than one evaluation may and were stopped: they take more than 100000 steps"
+	if got := w.condition(v1alpha1.PoliciesReadyCondition); got != "False PolicyError: "+stopped {
 		t.Error(got)
+	}
+	for range 2 {
+		w.workspace.restUntil = time.Time{} // it has rested
+		r = w.pass()
+	}
+	if got := w.condition(v1alpha1.PoliciesReadyCondition); got != "False PolicyQuarantined: the policies are in quarantine until they are changed, having been stopped 3 times in a row: "+stopped {
+		t.Error(got)
+	}
+	w.workspace.restUntil = time.Time{}
+	if r = w.pass(); r.after != 0 {
+		t.Errorf("what is in quarantine is tried again after %s", r.after)
+	}
+	if got := testutil.ToFloat64(w.workspace.metrics.quarantined); got != 1 {
+		t.Errorf("%v workspaces in quarantine, want 1", got)
 	}
 	w.configMaps = nil
 	w.pass()
+	if got := testutil.ToFloat64(w.workspace.metrics.quarantined); got != 0 {
+		t.Errorf("%v workspaces in quarantine once the policies are sound", got)
+	}
 	if got := len(w.where()); got != 200 {
 		t.Errorf("%d placed once the policies are sound", got)
 	}

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/kcp-placement/placement/engine/workload"
@@ -24,30 +23,28 @@ import (
 
 // Defaults of Options.
 const (
-	DefaultTimeout   = 100 * time.Millisecond
-	DefaultCacheSize = 256
+	DefaultTimeout    = 100 * time.Millisecond
+	DefaultCacheBytes = 256 << 20
 )
 
-// Limits on the modules of one workspace.
+// Limits on the modules of one workspace. They keep compiling, which cannot be stopped, within a fifth of a second.
 const (
 	MaxModules     = 64
+	MaxRules       = 1000
 	MaxModuleBytes = 256 << 10
 	MaxTotalBytes  = 1 << 20
-	MaxNodes       = 50_000
+	MaxNodes       = 10_000
 	MaxNesting     = 100
 	MaxDigits      = 32
 )
-
-// trialFactor is how many deadlines the trial evaluation of new modules may take: compiling is rare, and a busy
-// moment must not refuse a sound policy.
-const trialFactor = 10
 
 // Options of a Compiler; the zero value is good.
 type Options struct {
 	// Timeout is the deadline of one evaluation.
 	Timeout time.Duration
-	// CacheSize is how many sets of modules are kept, with their errors.
-	CacheSize int
+	// CacheBytes is how much memory the sets of modules that are kept may take, with their errors, as estimated from
+	// their text.
+	CacheBytes int
 }
 
 // Compiler compiles sets of modules and keeps them by their content, so that workspaces with the same text share one
@@ -59,12 +56,7 @@ type Compiler struct {
 	// prefix is what the built-in modules give to every digest.
 	prefix     []byte
 	builtinSet *Set
-	cache      *lru.Cache[string, compiled]
-}
-
-type compiled struct {
-	set *Set
-	err error
+	cache      *cache
 }
 
 // NewCompiler makes a compiler.
@@ -72,14 +64,14 @@ func NewCompiler(options Options) (*Compiler, error) {
 	if options.Timeout == 0 {
 		options.Timeout = DefaultTimeout
 	}
-	if options.CacheSize == 0 {
-		options.CacheSize = DefaultCacheSize
+	if options.CacheBytes == 0 {
+		options.CacheBytes = DefaultCacheBytes
 	}
 	capabilities, err := ast.LoadCapabilitiesJSON(bytes.NewReader(policies.Capabilities))
 	if err != nil {
 		return nil, err
 	}
-	cache, err := lru.New[string, compiled](options.CacheSize)
+	cache, err := newCache(options.CacheBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +109,7 @@ func (c *Compiler) Compile(modules map[string]string) (*Set, error) {
 		fmt.Fprintf(h, "%d %s %d %s", len(file), file, len(modules[file]), modules[file])
 	}
 	digest := hex.EncodeToString(h.Sum(nil))
-	if known, found := c.cache.Get(digest); found {
+	if known, found := c.cache.get(digest); found {
 		return known.set, known.err
 	}
 	set, errs := c.compile(digest, modules)
@@ -125,7 +117,7 @@ func (c *Compiler) Compile(modules map[string]string) (*Set, error) {
 	if len(errs) > 0 {
 		set, err = nil, errs.sorted()
 	}
-	c.cache.Add(digest, compiled{set, err})
+	c.cache.add(digest, compiled{set: set, err: err}, modules)
 	return set, err
 }
 
@@ -157,7 +149,7 @@ func (c *Compiler) compile(digest string, texts map[string]string) (set *Set, er
 		}
 	}()
 	modules := make(map[string]*ast.Module, len(c.builtin)+len(texts))
-	nodes := 0
+	var nodes, rules int
 	for file, text := range texts {
 		if strings.HasSuffix(file, "_test.rego") {
 			continue
@@ -168,10 +160,14 @@ func (c *Compiler) compile(digest string, texts map[string]string) (set *Set, er
 			continue
 		}
 		errs = append(errs, examine(module, &nodes)...)
+		rules += len(module.Rules)
 		modules[file] = module
 	}
 	if nodes > MaxNodes {
 		errs = append(errs, at(nil, codeLimit, "the modules of the workspace have %d syntax nodes together, more than %d", nodes, MaxNodes))
+	}
+	if rules > MaxRules {
+		errs = append(errs, at(nil, codeLimit, "the modules of the workspace have %d rules together, more than %d", rules, MaxRules))
 	}
 	if len(errs) > 0 {
 		return nil, errs
@@ -179,7 +175,8 @@ func (c *Compiler) compile(digest string, texts map[string]string) (set *Set, er
 	for file, module := range c.builtin {
 		modules["builtin/"+file] = module.Copy()
 	}
-	compiler := ast.NewCompiler().WithCapabilities(c.capabilities).WithDefaultRegoVersion(ast.RegoV1)
+	compiler := ast.NewCompiler().WithCapabilities(c.capabilities).WithDefaultRegoVersion(ast.RegoV1).
+		WithStageAfterID(ast.StageCheckRecursion, ast.CompilerStageDefinition{Name: "CheckExtent", Stage: checkExtent})
 	compiler.Compile(modules)
 	if compiler.Failed() {
 		return nil, fromOPA(compiler.Errors)
@@ -211,18 +208,19 @@ var sample = Input{
 }
 
 // trial evaluates the set for a workload without labels, so that what is wrong for every workload is refused before
-// it is in force. What is only undefined for this workload is not wrong.
+// it is in force. What is only undefined for this workload is not wrong, nor is what takes long for once.
 func (s *Set) trial() Errors {
-	patient := *s
-	patient.timeout *= trialFactor
-	_, err := patient.Judge(context.Background(), sample)
-	var undefined *undefinedError
-	var timeout *TimeoutError
-	var errs Errors
+	_, err := s.Judge(context.Background(), sample)
+	var (
+		undefined *undefinedError
+		timeout   *TimeoutError
+		budget    *BudgetError
+		errs      Errors
+	)
 	switch {
-	case err == nil, errors.As(err, &undefined):
+	case err == nil, errors.As(err, &undefined), errors.As(err, &timeout):
 		return nil
-	case errors.As(err, &timeout):
+	case errors.As(err, &budget):
 		return Errors{at(nil, codeLimit, "for a workload without labels, %v", err)}
 	case errors.As(err, &errs):
 		return errs

@@ -50,6 +50,36 @@ func (e *TimeoutError) Error() string {
 	return fmt.Sprintf("the policies took longer than %s and were stopped", e.After)
 }
 
+// BudgetError tells that an evaluation was stopped because it cost more than Budget.
+type BudgetError struct{ what string }
+
+// Error implements error.
+func (e *BudgetError) Error() string {
+	return fmt.Sprintf("the policies cost more than one evaluation may and were stopped: %s", e.what)
+}
+
+// QuarantineError tells that policies are not evaluated any more because they were stopped again and again.
+type QuarantineError struct {
+	Times int
+	// Last is why they were stopped the last time.
+	Last error
+}
+
+// Error implements error.
+func (e *QuarantineError) Error() string {
+	return fmt.Sprintf("the policies are in quarantine until they are changed, having been stopped %d times in a row: %v", e.Times, e.Last)
+}
+
+// Unwrap returns Last.
+func (e *QuarantineError) Unwrap() error { return e.Last }
+
+// Stopped tells whether an evaluation was stopped for what it cost.
+func Stopped(err error) bool {
+	var timeout *TimeoutError
+	var budget *BudgetError
+	return errors.As(err, &timeout) || errors.As(err, &budget)
+}
+
 // Codes of this package's own.
 const (
 	codeLimit = "limit_error"

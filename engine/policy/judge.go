@@ -89,7 +89,9 @@ func newSet(digest string, compiler *ast.Compiler, timeout time.Duration) (*Set,
 	if err != nil {
 		return nil, err
 	}
-	return &Set{digest: digest, compiler: compiler, query: body, timeout: timeout, reads: readsOf(compiler.Modules)}, nil
+	s := &Set{digest: digest, compiler: compiler, query: body, timeout: timeout, reads: readsOf(compiler.Modules)}
+	metered(compiler)
+	return s, nil
 }
 
 // defined tells whether any rule makes the document.
@@ -105,8 +107,8 @@ type undefinedError struct{ Errors }
 
 func (e *undefinedError) Unwrap() error { return e.Errors }
 
-// Judge evaluates the policies for a workload. It fails with Errors that name the file and the row, or with a
-// *TimeoutError, or as ctx ends.
+// Judge evaluates the policies for a workload. It fails with Errors that name the file and the row, with a
+// *BudgetError or a *TimeoutError, or as ctx ends.
 func (s *Set) Judge(ctx context.Context, in Input) (judgement *Judgement, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -150,8 +152,8 @@ func (s *Set) evaluate(ctx context.Context, input *ast.Term) (map[ast.Var][]*ast
 	}
 	bounded, stop := context.WithTimeoutCause(ctx, s.timeout, &TimeoutError{s.timeout})
 	defer stop()
-	cancel := topdown.NewCancel()
-	defer context.AfterFunc(bounded, cancel.Cancel)()
+	m := &meter{left: Budget}
+	defer context.AfterFunc(bounded, m.Cancel)()
 
 	store := inmem.New()
 	txn, err := store.NewTransaction(bounded)
@@ -160,8 +162,10 @@ func (s *Set) evaluate(ctx context.Context, input *ast.Term) (map[ast.Var][]*ast
 	}
 	defer store.Abort(bounded, txn)
 	results, err := topdown.NewQuery(s.query).WithCompiler(s.compiler).WithStore(store).WithTransaction(txn).
-		WithCancel(cancel).WithInput(input).WithStrictBuiltinErrors(true).Run(bounded)
+		WithCancel(m).WithBuiltins(meterFunctions).WithInput(input).WithStrictBuiltinErrors(true).Run(bounded)
 	switch {
+	case m.left < 0:
+		return nil, m.err()
 	case topdown.IsCancel(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
 		if cause := context.Cause(bounded); cause != nil {
 			return nil, cause

@@ -30,7 +30,29 @@ func examine(module *ast.Module, nodes *int) (errs Errors) {
 	for _, x := range module.Rules {
 		errs = append(errs, outOfScope(x)...)
 	}
+	ast.WalkExprs(module, func(expr *ast.Expr) bool {
+		if (expr.IsEquality() || expr.IsAssignment()) && isLarge(expr.Operand(0)) && isLarge(expr.Operand(1)) {
+			errs = append(errs, at(expr.Location, codeLimit, "two collections of more than %d elements each are unified: compare them by ==", maxUnified))
+		}
+		return false
+	})
 	return errs
+}
+
+// maxUnified bounds the elements of collections that are unified with each other as they are written: they would be
+// compared part by part before anything is charged for them.
+const maxUnified = 16
+
+func isLarge(t *ast.Term) bool {
+	switch v := t.Value.(type) {
+	case *ast.Array:
+		return v.Len() > maxUnified
+	case ast.Object:
+		return v.Len() > maxUnified
+	case ast.Set:
+		return v.Len() > maxUnified
+	}
+	return false
 }
 
 // outOfScope finds what reads data of others, and numbers that are out of proportion.

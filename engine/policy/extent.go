@@ -1,0 +1,129 @@
+package policy
+
+import (
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// MaxExtent bounds the extent of a workspace's rules together.
+const MaxExtent = 200_000
+
+// extents bounds the extent of rules: how many parts the type of what they make has, written out. The type checker
+// compares types in full and cannot be stopped; where every rule nests the one before it twice, that is without end.
+// Rules that nest so are refused before their types are checked.
+type extents struct {
+	compiler *ast.Compiler
+	known    map[*ast.Rule]int
+	total    int
+}
+
+// checkExtent is a stage of the compiler, to be run once it is known that no rule is recursive.
+func checkExtent(compiler *ast.Compiler) *ast.Error {
+	e := &extents{compiler: compiler, known: map[*ast.Rule]int{}}
+	for _, module := range compiler.Modules {
+		for _, rule := range module.Rules {
+			e.rule(rule)
+			if e.total > MaxExtent {
+				return ast.NewError(codeLimit, rule.Location, "the rules nest what other rules make to more than %d parts in all", MaxExtent)
+			}
+		}
+	}
+	return nil
+}
+
+func (e *extents) rule(rule *ast.Rule) int {
+	if extent, found := e.known[rule]; found {
+		return extent
+	}
+	extent := 0
+	for r := rule; r != nil && e.total <= MaxExtent; r = r.Else {
+		vars := map[ast.Var]int{}
+		e.total += e.body(r.Body, vars)
+		for _, t := range []*ast.Term{r.Head.Key, r.Head.Value} {
+			if t != nil {
+				extent += e.term(t, vars)
+			}
+		}
+	}
+	e.known[rule] = extent
+	e.total += extent
+	return extent
+}
+
+// body returns the extent of all that a body looks at, and notes that of its variables.
+func (e *extents) body(body ast.Body, vars map[ast.Var]int) (sum int) {
+	for _, expr := range body {
+		switch terms := expr.Terms.(type) {
+		case *ast.Term:
+			sum += e.term(terms, vars)
+		case *ast.Every:
+			domain := e.term(terms.Domain, vars)
+			e.bind(terms.Value, domain, vars)
+			sum += domain + e.body(terms.Body, vars)
+		case *ast.Not:
+			sum += e.body(terms.Body, vars)
+		case []*ast.Term:
+			for _, t := range terms[1:] {
+				sum += e.term(t, vars)
+			}
+			if expr.IsEquality() {
+				e.bind(terms[1], e.term(terms[2], vars), vars)
+				e.bind(terms[2], e.term(terms[1], vars), vars)
+			} else {
+				e.bind(terms[len(terms)-1], e.term(terms[0], vars), vars) // what the function makes
+			}
+		}
+		sum = min(sum, MaxExtent+1)
+	}
+	return sum
+}
+
+// bind notes that the variables in a term can be as large as something else.
+func (e *extents) bind(t *ast.Term, extent int, vars map[ast.Var]int) {
+	switch v := t.Value.(type) {
+	case ast.Var:
+		vars[v] = max(vars[v], extent)
+	case *ast.Array:
+		v.Foreach(func(t *ast.Term) { e.bind(t, extent, vars) })
+	case ast.Object:
+		v.Foreach(func(_, t *ast.Term) { e.bind(t, extent, vars) })
+	case ast.Ref:
+		for _, t := range v[1:] {
+			e.bind(t, extent, vars)
+		}
+	}
+}
+
+func (e *extents) term(t *ast.Term, vars map[ast.Var]int) int {
+	sum := 1
+	add := func(extent int) { sum = min(sum+extent, MaxExtent+1) }
+	switch v := t.Value.(type) {
+	case ast.Var:
+		sum = max(sum, vars[v])
+	case ast.Ref:
+		if !v[0].Equal(ast.DefaultRootDocument) {
+			return e.term(v[0], vars)
+		}
+		sum = 0
+		for _, rule := range e.compiler.GetRulesDynamic(v) {
+			add(e.rule(rule))
+		}
+		sum = max(sum, 1)
+	case *ast.Array:
+		v.Foreach(func(t *ast.Term) { add(e.term(t, vars)) })
+	case ast.Set:
+		v.Foreach(func(t *ast.Term) { add(e.term(t, vars)) })
+	case ast.Object:
+		v.Foreach(func(key, value *ast.Term) { add(e.term(key, vars)); add(e.term(value, vars)) })
+	case *ast.ArrayComprehension:
+		add(e.body(v.Body, vars))
+		add(e.term(v.Term, vars))
+	case *ast.SetComprehension:
+		add(e.body(v.Body, vars))
+		add(e.term(v.Term, vars))
+	case *ast.ObjectComprehension:
+		add(e.body(v.Body, vars))
+		add(e.term(v.Key, vars))
+		add(e.term(v.Value, vars))
+	}
+	return sum
+}

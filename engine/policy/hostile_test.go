@@ -1,0 +1,147 @@
+package policy_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/metrics"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kcp-placement/placement/engine/policy"
+)
+
+// What no policy may exceed, whatever it does.
+const (
+	mostTime   = policy.DefaultTimeout + 100*time.Millisecond
+	mostMemory = 64 << 20
+)
+
+// hostile are modules of placement.scoring that define p. Every one of them is dear or endless for an evaluator that
+// can be stopped between two steps only, or for a compiler that cannot be stopped at all.
+var hostile = map[string]string{
+	"exponential reachability": `
+		edges := {n: {n + 1, n + 101} | some n in ` + numbers(300) + `}
+		paths0 contains [0]
+		` + repeat(25, `paths$i contains [p, next] if { some p in paths$h; some n in `+numbers(200)+`; some next in edges[n] }
+		`) + `
+		p := count(paths25)`,
+	"graph builtins":               `p := graph.reachable_paths({"a": ["b"]}, ["a"])`,
+	"doubling strings":             `p := concat("", ["a", "a"])`,
+	"doubling arrays":              "a0 := [1]\n" + repeat(40, "a$i := [a$h, a$h]\n") + "p := [x | some x in a40]",
+	"doubling arrays, compared":    twins("a$i := [a$h, a$h]") + "p := a30 == b30",
+	"doubling arrays, in a set":    twins("a$i := [a$h, a$h]") + "p := count({a30, b30})",
+	"doubling objects":             twins(`a$i := {"l": a$h, "r": a$h}`) + "p := a30 == b30",
+	"doubling within one rule":     "p if {\n" + twins("a$i := [a$h, a$h]") + "count({a30, b30}) > 0\n}",
+	"doubling out of a builtin":    twins("a$i := object.get({1: [a$h, a$h]}, 1, 0)") + "p := a30 == b30",
+	"doubling through functions":   "f0(x) := [x, x]\n" + repeat(30, "f$i(x) := [f$h(x), f$h(x)]\n") + "p := f30(1) == f30(1)",
+	"doubling through iteration":   repeat(1, "a0 := "+numbers(100)+"\nb0 := "+numbers(100)+"\n") + repeat(8, "a$i := [a$h | some x in a0]\nb$i := [b$h | some x in b0]\n") + "p := a8 == b8",
+	"doubling, as the answer":      "a0 := [1]\n" + repeat(40, "a$i := object.get({1: [a$h, a$h]}, 1, 0)\n") + "p := 1\nweights := a40",
+	"big integers":                 "a0 := 99999999999999999999999999999999\n" + repeat(24, "a$i := a$h * a$h\n") + "p := a24 > 0",
+	"big exponents":                `p := floor(to_number("1e999999999"))`,
+	"big units":                    `p := units.parse("1e99999999")`,
+	"deep comprehensions":          `p := count([1 | ` + repeat(20, "some x$i in "+numbers(10)+"; ") + `x1 > 10])`,
+	"deep every":                   "big := " + numbers(1000) + "\np if { every x in big { every y in big { every z in big { x + y + z >= 0 } } } }",
+	"wide unions":                  "big := " + numbers(1000) + "\ns := {x | some x in big}\np := count([t | some x in big; t := s | {x, [x]}])",
+	"wide products":                "big := " + numbers(1000) + "\np := count({z | some x in big; some y in big; z := [x, y]})",
+	"colliding hashes":             "big := " + numbers(1000) + "\np := count({[x, y, z] | some x in big; some y in big; some z in big})",
+	"wide literals":                "p := count([[x," + strings.Repeat("x,", 2000) + "x] | some x in " + numbers(1000) + "])",
+	"sorting":                      "big := [z | some x in " + numbers(1000) + "; some y in [1, 2, 3, 4]; z := x * y]\np := count([sort(big) | some x in big])",
+	"template rendering":           `p := strings.render_template("{{.x}}", {"x": 1})`,
+	"huge literals":                "p := " + strings.Repeat("9", 100_000),
+	"huge strings":                 `p := count([upper(s) | some x in ` + numbers(1000) + `; s := concat("", ["` + strings.Repeat("a", 200_000) + `"])])`,
+	"huge copies of a string":      `p := count([s | some x in ` + numbers(1000) + `; s := upper("` + strings.Repeat("a", 200_000) + `")])`,
+	"recursion through with":       "q0 := input.x\n" + repeat(30, "q$i if { q$h with input.x as $i; q$h with input.x as 0 }\n") + "p if not q30",
+	"plain recursion through with": "p if { p with input.x as 1 }",
+	"globs":                        `p := glob.match("` + strings.Repeat("{a*,b*}", 36) + `c", [], "` + strings.Repeat("ab", 2000) + `")`,
+	"long globs":                   `p := glob.match("` + strings.Repeat("{a,", 90) + strings.Repeat("}", 90) + `", [], "a")`,
+	"a long chain of rules":        "q0 := 1\n" + repeat(990, "q$i := q$h\n") + "p := q990",
+	"a long chain of elses":        "p := 0 if { input.x } " + strings.Repeat("else := 1 if { input.x }\n", 1000),
+	"a wide union of types":        "t := {" + repeat(1600, `"e$i": {"k$i": 1},`) + "}\np := count([1 | some k; t[k]])",
+	"many wide unions of types":    "t := {" + repeat(1600, `"e$i": {"k$i": 1},`) + "}\n" + repeat(100, "u$i := t[input.workload.name]\n") + "p := u1",
+	"rules of many types":          repeat(900, `q contains {"k$i": $i}`+"\n") + "p := count(q)",
+	"deep nesting":                 "p := " + strings.Repeat("[", 100_000),
+}
+
+// TestHostilePolicies: whatever tenants write, compiling it and evaluating it once end within the deadline and 100 ms
+// more of one processor, and take no more than 64 MiB while they go on.
+func TestHostilePolicies(t *testing.T) {
+	for name, rego := range hostile {
+		t.Run(name, func(t *testing.T) {
+			c := compiler(t)
+			modules := map[string]string{"a.rego": "package placement.scoring\n\ndefault weights := {\"health\": 1}\n\n" +
+				rego + "\n\nweights := {\"health\": 2} if p != \"nonsense\"\n"}
+			if strings.Contains(rego, "weights") {
+				modules["a.rego"] = "package placement.scoring\n" + rego
+			}
+			var set *policy.Set
+			var err error
+			within(t, "compiling", func() { set, err = c.Compile(modules) })
+			if err == nil {
+				within(t, "evaluating", func() { _, err = set.Judge(context.Background(), input()) })
+			}
+			if message := fmt.Sprint(err); len(message) > 2000 {
+				t.Errorf("the error has %d bytes", len(message))
+			}
+			t.Log(err)
+		})
+	}
+}
+
+// within holds what f does to the limits: the processor's time, since the machine may be busy with something else.
+func within(t *testing.T, what string, f func()) {
+	t.Helper()
+	runtime.GC()
+	before, most := heap(), uint64(0)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for ticker := time.Tick(time.Millisecond); ; {
+			select {
+			case <-stop:
+				return
+			case <-ticker:
+				most = max(most, heap())
+			}
+		}
+	}()
+	runtime.LockOSThread()
+	start := processorTime()
+	f()
+	took := processorTime() - start
+	runtime.UnlockOSThread()
+	close(stop)
+	<-stopped
+	if took > mostTime*raceFactor {
+		t.Errorf("%s took %s of a processor", what, took)
+	}
+	if most > before+mostMemory {
+		t.Errorf("%s took %d MiB", what, (most-before)>>20)
+	}
+	t.Logf("%s: %s, %d MiB", what, took.Round(100*time.Microsecond), (max(most, before)-before)>>20)
+}
+
+func heap() uint64 {
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
+}
+
+// repeat writes a text n times, with $i for the number from 1 and $h for the one before.
+func repeat(n int, text string) string {
+	var b strings.Builder
+	for i := 1; i <= n; i++ {
+		b.WriteString(strings.NewReplacer("$i", fmt.Sprint(i), "$h", fmt.Sprint(i-1)).Replace(text))
+	}
+	return b.String()
+}
+
+// twins makes two chains of thirty rules that end in equal values, which are not the same in memory.
+func twins(text string) string {
+	return "a0 := [1]\nb0 := [1]\n" + repeat(30, text+"\n"+strings.ReplaceAll(text, "a$", "b$")+"\n")
+}
+
+func numbers(n int) string {
+	return "[" + strings.TrimSuffix(repeat(n, "$h, "), ", ") + "]"
+}

@@ -1,0 +1,213 @@
+package policy
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/types"
+)
+
+// Budget is what one evaluation may cost: a step of the evaluator is one, and so is each value that is made, counted
+// as often as it appears in what it is part of. It bounds time, by about a microsecond each, and memory, by a few
+// hundred bytes each, and it is exceeded by the same policies on the same input every time, however busy the machine.
+const Budget = 100_000
+
+const (
+	// maxNumber bounds the digits of a number that is computed: products grow faster than anything that is counted.
+	maxNumber = 256
+	// maxPattern bounds the characters of a glob, which OPA compiles when it is used.
+	maxPattern = 256
+	// charactersPerValue is how much of a string costs as much as a value.
+	charactersPerValue = 64
+)
+
+// meter stops an evaluation when its budget is spent or its caller gives up. OPA asks it before every step, which is
+// the only moment at which OPA can be stopped; what could be large between two steps charges for itself, see metered.
+type meter struct {
+	left int
+	// exceeded is why the budget is spent where it was not by counting.
+	exceeded string
+	canceled atomic.Bool
+}
+
+// Cancel implements topdown.Cancel.
+func (m *meter) Cancel() { m.canceled.Store(true) }
+
+// Cancelled implements topdown.Cancel.
+func (m *meter) Cancelled() bool {
+	m.left--
+	return m.left < 0 || m.canceled.Load()
+}
+
+func (m *meter) err() error {
+	if m.exceeded != "" {
+		return &BudgetError{m.exceeded}
+	}
+	return &BudgetError{fmt.Sprintf("they take more than %d steps", Budget)}
+}
+
+func (m *meter) exceed(format string, args ...any) {
+	m.left, m.exceeded = -1, fmt.Sprintf(format, args...)
+}
+
+// charge counts a value and all that is in it.
+func (m *meter) charge(t *ast.Term) {
+	if m.left--; m.left < 0 {
+		return
+	}
+	switch v := t.Value.(type) {
+	case ast.String:
+		m.left -= len(v) / charactersPerValue
+	case ast.Number:
+		if len(v) > maxNumber {
+			m.exceed("they compute a number of more than %d digits", maxNumber)
+		}
+	case *ast.Array:
+		_ = v.Iter(m.chargePart)
+	case ast.Set:
+		_ = v.Iter(m.chargePart)
+	case ast.Object:
+		_ = v.Iter(func(key, value *ast.Term) error {
+			m.charge(key)
+			return m.chargePart(value)
+		})
+	}
+}
+
+func (m *meter) chargePart(t *ast.Term) error {
+	if m.charge(t); m.left < 0 {
+		return errSpent
+	}
+	return nil
+}
+
+var errSpent = fmt.Errorf("the budget is spent")
+
+// The functions that metered puts into policies. Tenants cannot call them: they are not in the capabilities.
+var (
+	chargeName  = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("charge")}
+	patternName = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("pattern")}
+
+	meterFunctions = map[string]*topdown.Builtin{
+		chargeName.String(): meterFunction(chargeName, func(m *meter, t *ast.Term) { m.charge(t) }),
+		patternName.String(): meterFunction(patternName, func(m *meter, t *ast.Term) {
+			if s, ok := t.Value.(ast.String); ok && len(s) > maxPattern {
+				m.exceed("they match by a glob of more than %d characters", maxPattern)
+			}
+		}),
+	}
+)
+
+func meterFunction(name ast.Ref, f func(*meter, *ast.Term)) *topdown.Builtin {
+	return &topdown.Builtin{
+		Decl: &ast.Builtin{Name: name.String(), Decl: types.NewFunction(types.Args(types.A), types.B)},
+		Func: func(ctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
+			if m, ok := ctx.Cancel.(*meter); ok {
+				f(m, operands[0])
+			}
+			return iter(ast.InternedTerm(true))
+		},
+	}
+}
+
+// metered rewrites compiled rules so that they charge for what they make: collections, results of rules and of
+// built-in functions. A step can make a large value, or one small in memory that is endless to walk through, as when
+// every array holds the one before it twice; OPA cannot be stopped while it copies, sorts or compares such values.
+// Since each is charged for when it is made, none can be larger than the budget.
+func metered(compiler *ast.Compiler) {
+	for _, module := range compiler.Modules {
+		for _, rule := range module.Rules {
+			for ; rule != nil; rule = rule.Else {
+				rule.Body = meteredBody(compiler, rule.Body, rule.Head.Key, rule.Head.Value)
+				ast.NewGenericVisitor(func(x any) bool {
+					meterNested(compiler, x)
+					return false
+				}).Walk(rule.Body)
+			}
+		}
+	}
+}
+
+// meterNested does the same to the bodies within expressions.
+func meterNested(compiler *ast.Compiler, x any) {
+	switch x := x.(type) {
+	case *ast.ArrayComprehension:
+		x.Body = meteredBody(compiler, x.Body, x.Term)
+	case *ast.SetComprehension:
+		x.Body = meteredBody(compiler, x.Body, x.Term)
+	case *ast.ObjectComprehension:
+		x.Body = meteredBody(compiler, x.Body, x.Key, x.Value)
+	case *ast.Every:
+		x.Body = meteredBody(compiler, x.Body)
+	case *ast.Not:
+		x.Body = meteredBody(compiler, x.Body)
+	}
+}
+
+// meteredBody charges for what the expressions of a body make, and for its results.
+func meteredBody(compiler *ast.Compiler, body ast.Body, results ...*ast.Term) ast.Body {
+	var rewritten ast.Body
+	charge := func(name ast.Ref, t *ast.Term) {
+		rewritten.Append(&ast.Expr{Terms: []*ast.Term{ast.NewTerm(name), t}, Location: t.Location})
+	}
+	for _, expr := range body {
+		terms, isCall := expr.Terms.([]*ast.Term)
+		if !isCall || expr.IsEquality() {
+			rewritten.Append(expr)
+			if isCall && !expr.Negated {
+				if t := madeBy(terms[1], terms[2]); t != nil {
+					charge(chargeName, t)
+				}
+			}
+			continue
+		}
+		arity := compiler.GetArity(expr.Operator())
+		operands, outputs := terms[1:min(1+arity, len(terms))], terms[min(1+arity, len(terms)):]
+		for _, operand := range operands {
+			if isCollection(operand) {
+				charge(chargeName, operand)
+			}
+		}
+		if expr.Operator().Equal(ast.GlobMatch.Ref()) {
+			charge(patternName, operands[0])
+		}
+		rewritten.Append(expr)
+		for _, output := range outputs {
+			if !expr.Negated {
+				charge(chargeName, output)
+			}
+		}
+	}
+	for _, result := range results {
+		if result != nil && !result.IsGround() {
+			charge(chargeName, result)
+		}
+	}
+	return rewritten
+}
+
+// madeBy returns the one of two terms that are the same once they are unified by which to charge for what was made;
+// nil where nothing was.
+func madeBy(a, b *ast.Term) *ast.Term {
+	for _, pair := range [][2]*ast.Term{{a, b}, {b, a}} {
+		made, other := pair[0], pair[1]
+		if ast.IsComprehension(made.Value) {
+			return other
+		}
+		if isCollection(made) && !ast.IsComprehension(other.Value) {
+			return made
+		}
+	}
+	return nil
+}
+
+// isCollection tells whether a term is a collection that is made anew whenever it is met.
+func isCollection(t *ast.Term) bool {
+	switch t.Value.(type) {
+	case *ast.Array, ast.Set, ast.Object:
+		return !t.IsGround()
+	}
+	return false
+}
