@@ -28,26 +28,38 @@ type failure struct {
 
 // infeasible sends one cluster through the filter and returns the first stage that it fails, nil if it passes all.
 // With factsOnly, what depends on how full the cluster is does not count.
-func (c *class) infeasible(row *snapshot.Row, factsOnly bool) *failure {
+func (c *class) infeasible(row *snapshot.Row, factsOnly bool) (first *failure) {
+	c.filter(row, factsOnly, func(f failure) bool {
+		first = &f
+		return false
+	})
+	return first
+}
+
+// filter sends one cluster through the filter and hands over all that it fails, as long as more is asked for.
+func (c *class) filter(row *snapshot.Row, factsOnly bool, more func(failure) bool) {
 	p := c.placement
-	if row.Invalid != "" {
-		return &failure{stage: StageRegistration}
+	if row.Invalid != "" && !more(failure{stage: StageRegistration}) {
+		return
 	}
-	if !row.Ready() {
-		return &failure{stage: StageReady}
+	if !row.Ready() && !more(failure{stage: StageReady}) {
+		return
 	}
-	if !p.locations.Matches(labels.Set{"location": row.Location}) {
-		return &failure{stage: StageLocation}
+	if !p.locations.Matches(labels.Set{"location": row.Location}) && !more(failure{stage: StageLocation}) {
+		return
 	}
-	if len(p.clusterNames) > 0 && !slices.Contains(p.clusterNames, row.Name) || !p.clusters.Matches(labels.Set(row.Labels)) {
-		return &failure{stage: StageCluster}
+	if (p.excludes(row.Name) || !p.clusters.Matches(labels.Set(row.Labels))) && !more(failure{stage: StageCluster}) {
+		return
 	}
-	if i := slices.IndexFunc(row.Taints, p.untolerated); i >= 0 {
-		return &failure{stage: StageTaint, index: i}
+	for i, taint := range row.Taints {
+		if p.untolerated(taint) && !more(failure{stage: StageTaint, index: i}) {
+			return
+		}
 	}
 	for i, requirement := range p.capabilities {
-		if capability, listed := row.Capability(requirement.Type); listed && !capability.Available || !listed && requirement.Required {
-			return &failure{stage: StageCapability, index: i}
+		capability, listed := row.Capability(requirement.Type)
+		if (listed && !capability.Available || !listed && requirement.Required) && !more(failure{stage: StageCapability, index: i}) {
+			return
 		}
 	}
 	variables := c.variables(row)
@@ -56,25 +68,29 @@ func (c *class) infeasible(row *snapshot.Row, factsOnly bool) *failure {
 		if factsOnly && program.Reads().Capacity {
 			continue
 		}
-		if holds, err := program.Eval(variables); err != nil || !holds {
-			return &failure{stage: StageConstraint, index: i, err: err}
+		if holds, err := program.Eval(variables); (err != nil || !holds) && !more(failure{stage: StageConstraint, index: i, err: err}) {
+			return
 		}
 	}
 	if !factsOnly {
-		if resource, short := row.Free.Lacking(c.workload.Requests); short {
-			return &failure{stage: StageCapacity, resource: resource}
+		if resource, short := row.Free.Lacking(c.workload.Requests); short && !more(failure{stage: StageCapacity, resource: resource}) {
+			return
 		}
 	}
 	for i := range c.judgement.Terms {
-		if term := &c.judgement.Terms[i]; term.Required && !term.Match.Matches(row) {
-			return &failure{stage: StagePolicy, index: i}
+		if term := &c.judgement.Terms[i]; term.Required && !term.Match.Matches(row) && !more(failure{stage: StagePolicy, index: i}) {
+			return
 		}
 	}
-	return nil
 }
 
 func (c *class) variables(row *snapshot.Row) *constraint.Variables {
 	return &constraint.Variables{Row: row, Workload: c.workload, Placement: c.placement.Placement}
+}
+
+// excludes tells whether the placement names clusters and this is none of them.
+func (p *Placement) excludes(cluster string) bool {
+	return len(p.clusterNames) > 0 && !slices.Contains(p.clusterNames, cluster)
 }
 
 // untolerated tells whether a taint keeps the placement's workloads away. PreferNoSchedule never does.
@@ -105,7 +121,7 @@ func (c *class) rejection(row *snapshot.Row, f *failure) *Rejection {
 	case StageLocation:
 		r.Message = fmt.Sprintf("location %q is not selected by locationSelector %q", row.Location, p.locations)
 	case StageCluster:
-		if len(p.clusterNames) > 0 && !slices.Contains(p.clusterNames, row.Name) {
+		if p.excludes(row.Name) {
 			r.Message = "not among clusterSelector.clusterNames"
 		} else {
 			r.Message = fmt.Sprintf("labels are not selected by clusterSelector %q", p.clusters)
@@ -130,8 +146,12 @@ func (c *class) rejection(row *snapshot.Row, f *failure) *Rejection {
 			r.Message = fmt.Sprintf("cannot be evaluated: %v", f.err)
 		}
 		var observed []string
-		for _, o := range failed.program.Observed(c.variables(row)) {
-			observed = append(observed, o.Path+" = "+o.Value)
+		for _, cause := range failed.program.Why(c.variables(row)) {
+			for _, o := range cause.Observed {
+				if told := o.Path + " = " + o.Value; !slices.Contains(observed, told) {
+					observed = append(observed, told)
+				}
+			}
 		}
 		if len(observed) > 0 {
 			r.Message += " (" + strings.Join(observed, ", ") + ")"

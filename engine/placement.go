@@ -72,7 +72,7 @@ type Placement struct {
 
 	// reads are the fields of workloads that the constraints look at.
 	reads workload.Fields
-	// digest identifies the spec and what else policies can read.
+	// digest identifies the spec, what else policies can read, and the version of CEL's environment.
 	digest string
 }
 
@@ -157,10 +157,11 @@ func (e *Engine) CompilePlacement(placement *v1alpha1.WorkloadPlacement) (*Place
 		return nil, errs.ToAggregate()
 	}
 	content, err := json.Marshal(struct {
+		Environment     int
 		Name, Namespace string
 		Labels          map[string]string
 		Spec            *v1alpha1.WorkloadPlacementSpec
-	}{p.Name, p.Namespace, p.Labels, spec})
+	}{constraint.Version, p.Name, p.Namespace, p.Labels, spec})
 	if err != nil {
 		return nil, fmt.Errorf("placement %s/%s: %w", p.Namespace, p.Name, err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/google/cel-go/ext"
 	lru "github.com/hashicorp/golang-lru/v2"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apiserver/pkg/cel/library"
 )
 
 // Defaults of Options.
@@ -24,6 +25,9 @@ const (
 	DefaultCacheSize = 4096
 	DefaultCostLimit = 100_000
 )
+
+// Version of the environment: it grows when what an expression means changes, or which expressions compile.
+const Version = 1
 
 // MaxExpressionLength is how many characters an expression may have.
 const MaxExpressionLength = 4096
@@ -92,12 +96,18 @@ func NewCompiler(options Options) (*Compiler, error) {
 		cel.Variable("workload", workloadType.typ),
 		cel.Variable("placement", placementType.typ),
 		cel.OptionalTypes(),
+		cel.EnableMacroCallTracking(),
+		// Not format, quote and reverse of later versions: nothing bounds the size of what they make.
 		ext.Strings(ext.StringsVersion(0)),
 		ext.Sets(),
+		ext.TwoVarComprehensions(ext.TwoVarComprehensionsVersion(0)),
+		library.Lists(),
+		library.Regex(),
+		library.SemverLib(library.SemverVersion(1)),
 		cel.Macros(cel.GlobalMacro("quantity", 1, quantity)),
 		cel.ParserExpressionSizeLimit(MaxExpressionLength),
 		cel.ASTValidators(
-			cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateRegexLiterals(),
+			cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), patterns{},
 		),
 	)
 	if err != nil {
@@ -148,7 +158,12 @@ func (c *Compiler) compile(expression string) (program *Program, err error) {
 	if err != nil {
 		return nil, &Error{Message: err.Error()}
 	}
-	return newProgram(checked.NativeRep(), evaluator), nil
+	// The parts of the expression that Why asks for are those of an evaluation that leaves nothing out.
+	explainer, err := c.env.Program(checked, cel.EvalOptions(cel.OptExhaustiveEval))
+	if err != nil {
+		return nil, &Error{Message: err.Error()}
+	}
+	return newProgram(checked, evaluator, explainer), nil
 }
 
 // joined turns CEL's issues into one error.
@@ -243,6 +258,10 @@ func withDefault(e ast.Expr) bool {
 	return false
 }
 
-func (bounds) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
-	return nil
+// EstimateCallCost knows what the functions of Kubernetes' own libraries cost, and regular expressions.
+func (b bounds) EstimateCallCost(function, overload string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
+	if estimate := matchingCost(b, function, target, args); estimate != nil {
+		return estimate
+	}
+	return (&library.CostEstimator{SizeEstimator: b}).EstimateCallCost(function, overload, target, args)
 }

@@ -158,7 +158,12 @@ func TestCompileRefuses(t *testing.T) {
 		{"not a quantity", `capacity.free.memory > quantity("4Gig")`, `1:33: "4Gig" is not a quantity`},
 		{"quantity of no literal", `capacity.free.memory > quantity(cluster.name)`, `1:40: quantity takes a literal, for example quantity("4Gi")`},
 		{"fractional quantity", `capacity.free.cpu > quantity("500m")`, `1:30: "500m" is not a whole number of units; cpu is in millicores, so 500m of it is 500`},
-		{"bad regular expression", `cluster.name.matches("(")`, "1:22: invalid matches argument"},
+		{"bad regular expression", `cluster.name.matches("(")`, "1:22: invalid regular expression: error parsing regexp: missing closing ): `(`"},
+		{"computed regular expression", `cluster.name.matches(workload.name)`, "1:30: a regular expression must be a literal"},
+		{"computed pattern to find", `cluster.name.find(workload.name + "$") == ""`, "1:33: a regular expression must be a literal"},
+		{"large regular expression", `cluster.name.matches("(x{100}){10}y{1000}")`, "1:22: invalid regular expression: it has 2000 steps with all repetitions written out, more than 1000"},
+		{"dear regular expression", `workload.annotations.a.matches("(x{100}){9}")`, "more than the limit of 100000"},
+		{"functions whose result has no bound", `"%s".format([cluster.name]) == ""`, "undeclared reference to 'format'"},
 		{"too long", strings.Repeat(" ", 5000) + "true", "the expression has 5004 characters, more than 4096"},
 		{"too deep", strings.Repeat("(", 1000) + "true" + strings.Repeat(")", 1000), "recursion limit"},
 		{"a macro in a macro in a macro", `cluster.labels.all(a, cluster.labels.all(b, cluster.labels.all(c, a != b + c)))`, "more than the limit of 100000: look at fewer labels, or nest less"},
@@ -202,28 +207,71 @@ func TestTooManyEntries(t *testing.T) {
 	}
 }
 
-func TestObserved(t *testing.T) {
-	program, err := compiler(t).Compile(`cluster.labels["tier"] == "silver" && capacity.free.cpu > 2 * workload.requests["cpu"]
-		|| cluster.labels.?zone.orValue("a") == "a" && cluster.capabilities.exists(c, c.type == cluster.name) && !("x" in workload.labels)
-		|| cluster.labels["zone"] == cluster.labels["tier"]`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, o := range program.Observed(variables()) {
-		got = append(got, o.Path+" = "+o.Value)
-	}
-	want := []string{
-		`cluster.labels["tier"] = "gold"`,
-		`capacity.free.cpu = 6000`,
-		`workload.requests["cpu"] = 1500`,
-		`cluster.labels = 2 entries`,
-		`cluster.capabilities = 2 entries`,
-		`workload.labels = 2 entries`,
-		`cluster.labels["zone"] = absent`,
-	}
-	if strings.Join(got, "\n") != strings.Join(want, "\n") {
-		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+// TestWhy: for a cluster that does not pass, the part that fails, what it looked at, and the smallest change to the
+// cluster that would make it hold.
+func TestWhy(t *testing.T) {
+	for _, test := range []struct{ expression, want string }{
+		{`true`, ``},
+		{`cluster.name == "alpha" && cluster.labels["tier"] == "silver"`,
+			`cluster.labels["tier"] == "silver" | cluster.labels["tier"] = "gold" | label tier=silver`},
+		{`cluster.labels.?tier.orValue("") == "silver"`, `cluster.labels.?tier.orValue("") == "silver" | cluster.labels = 2 entries | label tier=silver`},
+		{`"silver" == cluster.labels.tier`, `"silver" == cluster.labels.tier | cluster.labels.tier = "gold" | label tier=silver`},
+		{`workload.labels.app == cluster.labels.tier`,
+			`workload.labels.app == cluster.labels.tier | workload.labels.app = "web", cluster.labels.tier = "gold" | label tier=web`},
+		{`cluster.labels.zone == "a"`, `cluster.labels.zone == "a" | cluster.labels.zone = absent | label zone=a | no such key: zone`},
+		{`cluster.labels.tier != "gold"`, `cluster.labels.tier != "gold" | cluster.labels.tier = "gold" | label tier other than gold`},
+		{`!(cluster.labels.tier == "gold")`, `!(cluster.labels.tier == "gold") | cluster.labels.tier = "gold" | label tier other than gold`},
+		{`"zone" in cluster.labels`, `"zone" in cluster.labels | cluster.labels = 2 entries | label zone`},
+		{`!("tier" in cluster.labels)`, `!("tier" in cluster.labels) | cluster.labels = 2 entries | no label tier`},
+		{`has(cluster.labels.zone)`, `has(cluster.labels.zone) | cluster.labels.zone = absent | label zone`},
+		{`cluster.labels.tier in ["silver", "bronze"]`, `cluster.labels.tier in ["silver", "bronze"] | cluster.labels.tier = "gold" | label tier one of silver, bronze`},
+		{`cluster.location == "us-east"`, `cluster.location == "us-east" | cluster.location = "eu-west" | location us-east`},
+		{`!(cluster.location in ["eu-west"])`, `!(cluster.location in ["eu-west"]) | cluster.location = "eu-west" | location none of eu-west`},
+		{`capacity.free.cpu >= 2 * workload.requests.cpu + 5000`,
+			`capacity.free.cpu >= 2 * workload.requests.cpu + 5000 | capacity.free.cpu = 6000, workload.requests.cpu = 1500 | 2 more cpu free`},
+		{`capacity.free.cpu > 6000`, `capacity.free.cpu > 6000 | capacity.free.cpu = 6000 | 1m more cpu free`},
+		{`quantity("32Gi") <= capacity.free.memory`, `quantity("32Gi") <= capacity.free.memory | capacity.free.memory = 25769803776 | 8Gi more memory free`},
+		{`capacity.allocated.cpu < 1000`, `capacity.allocated.cpu < 1000 | capacity.allocated.cpu = 1000 | 1m less cpu allocated`},
+		{`capacity.free["amd.com/gpu"] >= 2`, `capacity.free["amd.com/gpu"] >= 2 | capacity.free["amd.com/gpu"] = absent | 2 more amd.com/gpu free | no such key: amd.com/gpu`},
+		{`capacity.utilization.cpu < 20`, `capacity.utilization.cpu < 20 | capacity.utilization.cpu = 25 | cpu utilization below 20%`},
+		{`capacity.healthScore > 100`, `capacity.healthScore > 100 | capacity.healthScore = 100 | healthScore above 100`},
+		{`cluster.capabilities.exists(c, c.type == "tpu" && c.available)`,
+			`cluster.capabilities.exists(c, c.type == "tpu" && c.available) | cluster.capabilities = 2 entries | a capability where c.type == "tpu" && c.available`},
+		{`!cluster.taints.exists(t, t.key == "dedicated")`,
+			`!cluster.taints.exists(t, t.key == "dedicated") | cluster.taints = 1 entries | no taint where t.key == "dedicated"`},
+		{`cluster.labels.tier == "silver" || cluster.location == "us"`,
+			`cluster.labels.tier == "silver" || cluster.location == "us" | cluster.labels.tier = "gold", cluster.location = "eu-west" | label tier=silver or location us`},
+		{`!(cluster.labels.tier == "gold" || cluster.location == "eu-west")`,
+			`!(cluster.labels.tier == "gold" || cluster.location == "eu-west") | cluster.labels.tier = "gold", cluster.location = "eu-west" | label tier other than gold and location other than eu-west`},
+		{`cluster.name.startsWith("b")`, `cluster.name.startsWith("b") | cluster.name = "alpha" | cluster.name.startsWith("b")`},
+		{`!cluster.name.startsWith("a")`, `!cluster.name.startsWith("a") | cluster.name = "alpha" | not cluster.name.startsWith("a")`},
+		{`cluster.labels.tier == "gold" ? cluster.location == "us" : true`,
+			`(cluster.labels.tier == "gold") ? (cluster.location == "us") : true | cluster.labels.tier = "gold", cluster.location = "eu-west" | (cluster.labels.tier == "gold") ? (cluster.location == "us") : true`},
+		{`cluster.labels.tier == "silver" && capacity.free.cpu >= 7000`,
+			`cluster.labels.tier == "silver" | cluster.labels.tier = "gold" | label tier=silver` + "\n" +
+				`capacity.free.cpu >= 7000 | capacity.free.cpu = 6000 | 1 more cpu free`},
+	} {
+		t.Run(test.expression, func(t *testing.T) {
+			program, err := compiler(t).Compile(test.expression)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, cause := range program.Why(variables()) {
+				var observed []string
+				for _, o := range cause.Observed {
+					observed = append(observed, o.Path+" = "+o.Value)
+				}
+				line := cause.Expression + " | " + strings.Join(observed, ", ") + " | " + cause.Remedy
+				if cause.Err != nil {
+					line += " | " + cause.Err.Error()
+				}
+				got = append(got, line)
+			}
+			if joined := strings.Join(got, "\n"); joined != test.want {
+				t.Errorf("got\n%s\nwant\n%s", joined, test.want)
+			}
+		})
 	}
 }
 
@@ -276,7 +324,7 @@ func FuzzCompile(f *testing.F) {
 			return
 		}
 		_, _ = program.Eval(variables())
-		program.Observed(variables())
+		program.Why(variables())
 	})
 }
 

@@ -21,7 +21,9 @@ import (
 type Program struct {
 	evaluator cel.Program
 	reads     Reads
-	paths     []path
+	// explainer evaluates every part of ast, which Why takes apart.
+	explainer cel.Program
+	ast       *ast.AST
 }
 
 // Reads says which variables an expression looks at.
@@ -46,10 +48,10 @@ type Observation struct {
 	Value string
 }
 
-func newProgram(checked *ast.AST, evaluator cel.Program) *Program {
-	p := &Program{evaluator: evaluator, paths: pathsOf(checked.Expr(), nil)}
+func newProgram(checked *cel.Ast, evaluator, explainer cel.Program) *Program {
+	p := &Program{evaluator: evaluator, explainer: explainer, ast: checked.NativeRep()}
 	whole := 0 // how often the workload is named without one of its fields
-	ast.PreOrderVisit(checked.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+	ast.PreOrderVisit(p.ast.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() == ast.SelectKind {
 			if of := e.AsSelect().Operand(); of.Kind() == ast.IdentKind && of.AsIdent() == "workload" {
 				p.reads.WorkloadFields |= workload.FieldNamed(e.AsSelect().FieldName())
@@ -160,10 +162,10 @@ const (
 	maxValue        = 64
 )
 
-// Observed tells what the expression looked at outside its macros, in the order in which it is written.
-func (p *Program) Observed(v *Variables) []Observation {
-	observed := make([]Observation, len(p.paths))
-	for i, path := range p.paths {
+// observe tells what an expression looks at outside its macros, in the order in which it is written.
+func observe(paths []path, v *Variables) []Observation {
+	observed := make([]Observation, len(paths))
+	for i, path := range paths {
 		observed[i] = Observation{Path: path.text, Value: path.read(v)}
 	}
 	return observed

@@ -1,0 +1,81 @@
+package constraint
+
+import (
+	"strings"
+
+	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/operators"
+	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/interpreter"
+)
+
+// Cause is a part of an expression that has to hold and does not.
+type Cause struct {
+	// Expression is the part, as CEL.
+	Expression string
+	// Err is why there is no answer, where the part cannot be evaluated.
+	Err error
+	// Observed is what the part looked at.
+	Observed []Observation
+	// Remedy is what would make the part hold, in words: the smallest change to the cluster where there is one.
+	Remedy string
+}
+
+// Why returns the parts, joined by &&, that keep the expression from holding; none where it holds. It is worked out
+// when it is asked for and costs much more than Eval.
+func (p *Program) Why(v *Variables) []Cause {
+	if err := v.within(p.reads); err != nil {
+		return []Cause{{Expression: p.text(p.ast.Expr()), Err: err, Remedy: "fewer entries"}}
+	}
+	_, details, _ := p.explainer.Eval(v) // an error is the value of the part that it is in
+	if details == nil || details.State() == nil {
+		return nil
+	}
+	w := &why{Program: p, state: details.State(), variables: v}
+	return w.causes(p.ast.Expr())
+}
+
+// why is one evaluation of every part of an expression.
+type why struct {
+	*Program
+	state     interpreter.EvalState
+	variables *Variables
+}
+
+func (w *why) causes(e ast.Expr) (causes []Cause) {
+	if isCall(e, operators.LogicalAnd) {
+		for _, arg := range e.AsCall().Args() {
+			causes = append(causes, w.causes(arg)...)
+		}
+		return causes
+	}
+	value := w.value(e)
+	if value == types.True {
+		return nil
+	}
+	cause := Cause{Expression: w.text(e), Observed: observe(pathsOf(e, nil), w.variables), Remedy: w.remedy(e, true)}
+	if err, failed := value.(*types.Err); failed {
+		cause.Err = err
+	}
+	return []Cause{cause}
+}
+
+// value of a part of the expression; nil where it was not evaluated.
+func (w *why) value(e ast.Expr) ref.Val {
+	if e.Kind() == ast.LiteralKind {
+		return e.AsLiteral()
+	}
+	value, _ := w.state.Value(e.ID())
+	return value
+}
+
+// text is a part of the expression as CEL writes it, on one line.
+func (p *Program) text(e ast.Expr) string {
+	text, err := cel.ExprToString(e, p.ast.SourceInfo())
+	if err != nil {
+		return "the expression"
+	}
+	return strings.Join(strings.Fields(text), " ")
+}
