@@ -1,5 +1,5 @@
-// Package policies carries the built-in Rego modules and the list of what Rego may call, so that the binaries need
-// no files beside them.
+// Package policies carries the built-in Rego modules, the library of ready policies, the schemas of what policies see
+// and say, and the list of what Rego may call, so that the binaries need no files beside them.
 package policies
 
 import "embed"
@@ -8,6 +8,22 @@ import "embed"
 //
 //go:embed *.rego
 var Modules embed.FS
+
+// Library holds ready policies to start from, library/NAME/NAME.rego, each in a package of its own.
+//
+//go:embed library
+var Library embed.FS
+
+// Schemas holds JSON schemas: schemas/input.json of what policies see, and schemas/scoring/weights.json and
+// schemas/affinity/terms.json of what they say.
+//
+//go:embed schemas
+var Schemas embed.FS
+
+// InputSchema is schemas/input.json.
+//
+//go:embed schemas/input.json
+var InputSchema []byte
 
 // Capabilities is the allow-list of built-in functions in OPA's own format, for `opa --capabilities` and the engine.
 //

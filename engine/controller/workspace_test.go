@@ -429,7 +429,7 @@ weights := {"health": 2} if {
 	}
 	for range 2 {
 		w.workspace.restUntil = time.Time{} // it has rested
-		r = w.pass()
+		w.pass()
 	}
 	if got := w.condition(v1alpha1.PoliciesReadyCondition); got != "False PolicyQuarantined: the policies are in quarantine until they are changed, having been stopped 3 times in a row: "+stopped {
 		t.Error(got)

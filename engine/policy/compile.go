@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,7 +31,7 @@ const (
 // Limits on the modules of one workspace. They keep compiling, which cannot be stopped, within a fifth of a second.
 const (
 	MaxModules     = 64
-	MaxRules       = 1000
+	MaxRules       = 500
 	MaxModuleBytes = 256 << 10
 	MaxTotalBytes  = 1 << 20
 	MaxNodes       = 10_000
@@ -52,6 +53,7 @@ type Options struct {
 type Compiler struct {
 	options      Options
 	capabilities *ast.Capabilities
+	schemas      *ast.SchemaSet
 	builtin      map[string]*ast.Module
 	// prefix is what the built-in modules give to every digest.
 	prefix     []byte
@@ -71,11 +73,15 @@ func NewCompiler(options Options) (*Compiler, error) {
 	if err != nil {
 		return nil, err
 	}
+	schemas, err := inputSchema()
+	if err != nil {
+		return nil, err
+	}
 	cache, err := newCache(options.CacheBytes)
 	if err != nil {
 		return nil, err
 	}
-	c := &Compiler{options: options, capabilities: capabilities, builtin: map[string]*ast.Module{}, cache: cache}
+	c := &Compiler{options: options, capabilities: capabilities, schemas: schemas, builtin: map[string]*ast.Module{}, cache: cache}
 	files, err := fs.Glob(policies.Modules, "*.rego")
 	if err != nil {
 		return nil, err
@@ -92,6 +98,17 @@ func NewCompiler(options Options) (*Compiler, error) {
 	}
 	c.builtinSet, err = c.Compile(nil)
 	return c, err
+}
+
+// inputSchema makes the type checker know what policies see, so that a misspelt field is an error and not undefined.
+func inputSchema() (*ast.SchemaSet, error) {
+	var schema any
+	if err := json.Unmarshal(policies.InputSchema, &schema); err != nil {
+		return nil, fmt.Errorf("schema of the input: %w", err)
+	}
+	schemas := ast.NewSchemaSet()
+	schemas.Put(ast.SchemaRootRef, schema)
+	return schemas, nil
 }
 
 // Builtin returns the set of the built-in modules alone.
@@ -175,7 +192,7 @@ func (c *Compiler) compile(digest string, texts map[string]string) (set *Set, er
 	for file, module := range c.builtin {
 		modules["builtin/"+file] = module.Copy()
 	}
-	compiler := ast.NewCompiler().WithCapabilities(c.capabilities).WithDefaultRegoVersion(ast.RegoV1).
+	compiler := ast.NewCompiler().WithCapabilities(c.capabilities).WithSchemas(c.schemas).WithDefaultRegoVersion(ast.RegoV1).
 		WithStageAfterID(ast.StageCheckRecursion, ast.CompilerStageDefinition{Name: "CheckExtent", Stage: checkExtent})
 	compiler.Compile(modules)
 	if compiler.Failed() {

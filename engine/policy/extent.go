@@ -104,7 +104,7 @@ func (e *extents) term(t *ast.Term, vars map[ast.Var]int) int {
 			return e.term(v[0], vars)
 		}
 		sum = 0
-		for _, rule := range e.compiler.GetRulesDynamic(v) {
+		for _, rule := range e.compiler.GetRulesDynamicWithOpts(v, ast.RulesOptions{}) {
 			add(e.rule(rule))
 		}
 		sum = max(sum, 1)

@@ -179,10 +179,11 @@ func TestCompileRefuses(t *testing.T) {
 		{"bad selector", "package placement.affinity\nterms contains {\"factor\": \"affinity\", \"match\": {\"labelSelector\": {\"matchExpressions\": [{\"key\": \"a\", \"operator\": \"Like\"}]}}}", `match.labelSelector: "Like" is not a valid label selector operator`},
 		{"too much", "package placement.affinity\nterms contains {\"factor\": \"affinity\", \"match\": {\"location\": \"x\"}, \"onMatch\": 101}", "onMatch is 101 and otherwise 0, both must be from -100 to 100"},
 		{"delta of the wrong type", "package placement.affinity\nterms contains {\"factor\": \"affinity\", \"match\": {\"location\": \"x\"}, \"onMatch\": \"5\"}", "onMatch cannot be a string"},
+		{"a misspelt field", "package placement.x\np if input.workload.lables.team", `f.rego:2:6: rego_type_error: undefined ref: input.workload.lables.team: input.workload.lables.team`},
 		{"use_builtin of the wrong type", "package placement.affinity\nuse_builtin := 1", "data.placement.affinity.use_builtin must be true or false, is 1"},
 		{"a megabyte", "package placement.x\n#" + strings.Repeat("x", 1<<20), "f.rego:1:1: limit_error: the module has 1048597 bytes, more than 262144"},
 		{"deep nesting", "package placement.x\np := " + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000), "max parsing recursion depth exceeded"},
-		{"many rules", "package placement.x\n" + strings.Repeat("p if input.x\n", 1001), "limit_error: the modules of the workspace have 1001 rules together, more than 1000"},
+		{"many rules", "package placement.x\n" + strings.Repeat("p if input.workspace\n", 501), "limit_error: the modules of the workspace have 501 rules together, more than 500"},
 		{"many nodes", "package placement.x\np := [" + strings.Repeat("1,", 60_000) + "1]", "limit_error: the modules of the workspace have"},
 		{"a huge number", "package placement.x\np := " + strings.Repeat("9", 1000), "limit_error: the number has 1000 digits, more than 32"},
 	} {

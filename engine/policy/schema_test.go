@@ -1,0 +1,87 @@
+package policy_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/open-policy-agent/opa/v1/rego"
+
+	"github.com/kcp-placement/placement/policies"
+)
+
+// TestSchemas: the schemas that editors and `opa check` use say the same as the engine.
+func TestSchemas(t *testing.T) {
+	const weights, terms = "schemas/scoring/weights.json", "schemas/affinity/terms.json"
+	term := func(rest string) string { return `[{"factor": "affinity", ` + rest + `}]` }
+	for _, test := range []struct {
+		schema, document string
+		valid            bool
+	}{
+		{weights, `{"capacity": 100, "health": 0}`, true},
+		{weights, `{"location": 1}`, true},
+		{weights, `{}`, false},
+		{weights, `{"health": 0, "capacity": 0}`, false},
+		{weights, `{"health": 101}`, false},
+		{weights, `{"health": -1}`, false},
+		{weights, `{"health": 1.5}`, false},
+		{weights, `{"health": "1"}`, false},
+		{weights, `{"health": 1, "cost": 1}`, false},
+		{weights, `[]`, false},
+		{terms, `[]`, true},
+		{terms, term(`"match": {"location": "eu"}`), true},
+		{terms, term(`"match": {"capability": "gpu"}, "onMatch": 100, "otherwise": -100, "required": true, "reason": "because"`), true},
+		{terms, term(`"match": {"clusterNames": ["a"]}`), true},
+		{terms, term(`"match": {"labelSelector": {}}`), true},
+		{terms, term(`"match": {"labelSelector": {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}}`), true},
+		{terms, term(`"match": {"labelSelector": {"matchExpressions": [{"key": "a", "operator": "Like"}]}}`), false},
+		{terms, term(`"match": {"labelSelector": {"matchLabel": {"a": "b"}}}`), false},
+		{terms, term(`"match": {}`), false},
+		{terms, term(`"match": {"clusterNames": []}`), false},
+		{terms, term(`"match": {"location": ""}`), false},
+		{terms, term(`"match": {"cluster": "a"}`), false},
+		{terms, term(`"match": {"location": "eu"}, "onMatch": 101`), false},
+		{terms, term(`"match": {"location": "eu"}, "otherwise": -101`), false},
+		{terms, term(`"match": {"location": "eu"}, "onMatch": "5"`), false},
+		{terms, term(`"match": {"location": "eu"}, "bonus": 1`), false},
+		{terms, term(`"match": {"location": "eu"}, "reason": "` + strings.Repeat("x", 257) + `"`), false},
+		{terms, `[{"factor": "health", "match": {"location": "eu"}}]`, false},
+		{terms, `[{"match": {"location": "eu"}}]`, false},
+		{terms, `[{"factor": "affinity"}]`, false},
+		{terms, `{}`, false},
+	} {
+		t.Run(test.document, func(t *testing.T) {
+			if got := matchesSchema(t, test.schema, test.document); got != test.valid {
+				t.Errorf("the schema says %v", got)
+			}
+			text := "package placement.scoring\nweights := " + test.document
+			switch {
+			case test.schema == terms && test.document[0] == '[':
+				text = "package placement.affinity\nterms contains t if some t in " + test.document
+			case test.schema == terms:
+				text = "package placement.affinity\nterms := " + test.document
+			}
+			if _, err := compiler(t).Compile(map[string]string{"a.rego": text}); (err == nil) != test.valid {
+				t.Errorf("the engine says %v", err)
+			}
+		})
+	}
+}
+
+func matchesSchema(t *testing.T, file, document string) bool {
+	t.Helper()
+	schema, err := policies.Schemas.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var input any
+	if err := json.Unmarshal(fmt.Appendf(nil, `{"document": %s, "schema": %s}`, document, schema), &input); err != nil {
+		t.Fatal(err)
+	}
+	results, err := rego.New(rego.Query(`json.match_schema(input.document, input.schema)[0]`), rego.Input(input)).Eval(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return results.Allowed()
+}
