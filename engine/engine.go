@@ -137,6 +137,32 @@ func (e *Engine) Inadmissible(ctx context.Context, request Request, clusters []s
 	return nil, nil
 }
 
+// ReasonToMove tells why a workload that runs on clusters, decided for inputs of that digest, is to be decided anew;
+// empty where it may stay. How full a cluster is, is no reason; that it could have more of the clusters that its
+// placement asks for is one, where forMore asks to look for them.
+func (e *Engine) ReasonToMove(ctx context.Context, request Request, clusters []string, inputsDigest string, forMore bool) (string, error) {
+	if e.InputsDigest(request) != inputsDigest {
+		return "its inputs have changed", nil
+	}
+	verdict, err := e.Inadmissible(ctx, request, clusters)
+	if err != nil {
+		return "", err
+	}
+	if verdict != nil {
+		return fmt.Sprintf("%s: %s", verdict.Cluster, verdict.Rejection.Message), nil
+	}
+	if forMore && len(clusters) < request.Placement.NumberOfClusters() {
+		decision, err := e.Explain(ctx, request)
+		if err != nil {
+			return "", err
+		}
+		if len(decision.Clusters) > len(clusters) {
+			return "more clusters have become feasible", nil
+		}
+	}
+	return "", nil
+}
+
 // InputsDigest identifies all that a decision rests on but the clusters: while it is the same, there is no reason to
 // decide again unless a cluster has become inadmissible.
 func (e *Engine) InputsDigest(request Request) string {

@@ -1,11 +1,13 @@
 package engine
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,7 +23,7 @@ import (
 
 // Selector is which workloads a placement covers. The zero value covers none.
 type Selector struct {
-	namespace string
+	placement types.NamespacedName
 	types     []v1alpha1.WorkloadType
 	labels    labels.Selector
 }
@@ -33,15 +35,43 @@ func CompileSelector(placement *v1alpha1.WorkloadPlacement) (Selector, *field.Er
 	if err != nil {
 		return Selector{}, err
 	}
-	return Selector{namespace: placement.Namespace, types: s.WorkloadTypes, labels: compiled}, nil
+	name := types.NamespacedName{Namespace: placement.Namespace, Name: placement.Name}
+	return Selector{placement: name, types: s.WorkloadTypes, labels: compiled}, nil
 }
 
 // Selects tells whether the selector covers the workload. A workload that several placements select belongs to one
-// of them; that is for the caller to say.
+// of them, see Owner.
 func (s Selector) Selects(w *workload.Workload) bool {
-	return s.labels != nil && s.namespace == w.Namespace &&
+	return s.labels != nil && s.placement.Namespace == w.Namespace &&
 		(len(s.types) == 0 || slices.Contains(s.types, v1alpha1.WorkloadType{APIVersion: w.APIVersion, Kind: w.Kind})) &&
 		s.labels.Matches(labels.Set(w.Labels))
+}
+
+// Owner finds the placement that a workload belongs to among selectors in the order of their placements' age: the one
+// that the workload's annotation tmc.kcp.io/placement names, otherwise the oldest of those that select it. It returns
+// their indices: owner is -1 where none selects it, others are those that select it in vain.
+func Owner(selectors []Selector, w *workload.Workload) (owner int, others []int) {
+	owner = -1
+	wish := w.Annotations[v1alpha1.AnnotationPlacement]
+	for i := range selectors {
+		switch {
+		case !selectors[i].Selects(w):
+		case owner < 0:
+			owner = i
+		case wish != "" && selectors[i].placement.Name == wish && selectors[owner].placement.Name != wish:
+			owner, others = i, append(others, owner)
+		default:
+			others = append(others, i)
+		}
+	}
+	return owner, others
+}
+
+// ByAge orders objects by creation time, then by namespace and name: the order in which placements own workloads and
+// workloads are placed.
+func ByAge(a, b metav1.Object) int {
+	return cmp.Or(a.GetCreationTimestamp().Compare(b.GetCreationTimestamp().Time),
+		strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
 }
 
 // selectorOf compiles a label selector; one that is left out selects all.

@@ -18,15 +18,7 @@ import (
 // ConfigMap how it went. Where it does not compile, the last good policies stay. Where there are none, as after a
 // restart, nothing is decided: to judge by other policies than the workspace's own would be worse than to wait.
 func (w *workspace) updatePolicies(ctx context.Context, configMaps []*corev1.ConfigMap) error {
-	modules := map[string]string{}
-	for _, configMap := range configMaps {
-		for key, text := range configMap.Data {
-			if strings.HasSuffix(key, ".rego") {
-				modules[moduleName(configMap, key)] = text
-			}
-		}
-	}
-	set, err := w.policies.Compile(modules)
+	set, err := w.policies.Compile(policy.Modules(configMaps))
 	if (err == nil) != (w.policyErr == nil) {
 		w.metrics.policyErrs.Add(map[bool]float64{true: -1, false: 1}[err == nil])
 	}
@@ -47,11 +39,6 @@ func (w *workspace) updatePolicies(ctx context.Context, configMaps []*corev1.Con
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// moduleName is the file of a module in what people are told.
-func moduleName(configMap *corev1.ConfigMap, key string) string {
-	return configMap.Namespace + "/" + configMap.Name + "/" + key
 }
 
 // policyStatus is what a ConfigMap is told, in the shape that kube-mgmt uses: ok, or the errors in its own modules
@@ -83,7 +70,7 @@ func policyStatus(configMap *corev1.ConfigMap, err error) string {
 			all = policy.Errors{{Code: "internal_error", Message: err.Error()}}
 		}
 		own := slices.DeleteFunc(slices.Clone(all), func(e policy.Error) bool {
-			return e.File != "" && !strings.HasPrefix(e.File, moduleName(configMap, ""))
+			return e.File != "" && !strings.HasPrefix(e.File, policy.ModuleName(configMap, ""))
 		})
 		if len(own) > 0 {
 			status.Status = "error"

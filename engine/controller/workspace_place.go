@@ -58,19 +58,19 @@ func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement) []*owned {
 		placements[i].selector, _ = engine.CompileSelector(object) // what is wrong with it is in err
 		placements[i].compiled, placements[i].err = w.engine.CompilePlacement(object)
 	}
-	// The oldest comes first: a workload that several select belongs to it.
-	slices.SortFunc(placements, func(a, b *owned) int {
-		return cmp.Or(a.object.CreationTimestamp.Compare(b.object.CreationTimestamp.Time),
-			strings.Compare(a.object.Namespace, b.object.Namespace), strings.Compare(a.object.Name, b.object.Name))
-	})
+	slices.SortFunc(placements, func(a, b *owned) int { return engine.ByAge(a.object, b.object) })
 	return placements
 }
 
 // place goes through the workloads in order of age and makes the decisions that are due.
 func (w *workspace) place(ctx context.Context, placements []*owned, workloads []*workloadObject) {
 	slices.SortFunc(workloads, func(a, b *workloadObject) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.workload.String(), b.workload.String()))
+		return cmp.Or(engine.ByAge(a, b), strings.Compare(a.Kind, b.Kind))
 	})
+	selectors := make([]engine.Selector, len(placements))
+	for i, p := range placements {
+		selectors[i] = p.selector
+	}
 	waitedBefore := len(w.waiting)
 	waiting, fewer := map[workloadKey]attempt{}, map[workloadKey]int64{}
 	unread := map[types.UID]string{}
@@ -85,7 +85,7 @@ func (w *workspace) place(ctx context.Context, placements []*owned, workloads []
 	}
 	for _, object := range workloads {
 		key := keyOf(object.workload.Reference)
-		owner := ownerOf(placements, object)
+		owner := ownerOf(placements, selectors, object)
 		if owner == nil {
 			w.release(key)
 			continue
@@ -152,25 +152,16 @@ func (w *workspace) letGo() (freed bool) {
 	return freed
 }
 
-// ownerOf finds the placement that a workload belongs to: the one that its annotation names, otherwise the oldest of
-// those that select it. The others are told.
-func ownerOf(placements []*owned, object *workloadObject) *owned {
-	var owner *owned
-	wish := object.Annotations[v1alpha1.AnnotationPlacement]
-	var selecting []*owned
-	for _, p := range placements {
-		if !p.selector.Selects(object.workload) {
-			continue
-		}
-		selecting = append(selecting, p)
-		if owner == nil || wish != "" && p.object.Name == wish && owner.object.Name != wish {
-			owner = p
-		}
+// ownerOf finds the placement that a workload belongs to, and tells the others that select it.
+func ownerOf(placements []*owned, selectors []engine.Selector, object *workloadObject) *owned {
+	i, others := engine.Owner(selectors, object.workload)
+	if i < 0 {
+		return nil
 	}
-	for _, p := range selecting {
-		if p != owner {
-			p.elsewhere = append(p.elsewhere, fmt.Sprintf("%s belongs to %s", object.workload, owner.object.Name))
-		}
+	owner := placements[i]
+	for _, other := range others {
+		p := placements[other]
+		p.elsewhere = append(p.elsewhere, fmt.Sprintf("%s belongs to %s", object.workload, owner.object.Name))
 	}
 	return owner
 }
@@ -196,18 +187,20 @@ func (w *workspace) placeOne(ctx context.Context, owner *owned, object *workload
 	ctx, done := context.WithTimeoutCause(ctx, decideWithin, fmt.Errorf("deciding took longer than %s and was stopped", decideWithin))
 	defer done()
 	request := engine.Request{Workspace: w.name, Placement: owner.compiled, Workload: object.workload}
-	inputs := w.engine.InputsDigest(request)
-	because := "its inputs have changed"
-	if found && stored.InputsDigest == inputs {
+	because := ""
+	if found {
+		generation := w.engine.Snapshot(w.name).Generation
+		forMore := w.fewer[key] != generation
+		w.fewer[key] = generation
 		var err error
-		because, err = w.reasonToMove(ctx, request, key, clusterNames(stored.Clusters))
-		if err != nil {
+		if because, err = w.engine.ReasonToMove(ctx, request, clusterNames(stored.Clusters), stored.InputsDigest, forMore); err != nil {
 			return w.failed(ctx, owner, err)
 		}
 		if because == "" {
 			return ""
 		}
 	}
+	inputs := w.engine.InputsDigest(request)
 	if a, tried := w.waiting[key]; tried && !found && a.inputs == inputs && a.generation == w.engine.Snapshot(w.name).Generation {
 		return a.message
 	}
@@ -268,35 +261,6 @@ func (w *workspace) decide(ctx context.Context, request engine.Request) (*engine
 		w.metrics.cached.Inc()
 	}
 	return decision, nil
-}
-
-// reasonToMove tells why a workload whose inputs are unchanged is to be decided anew; empty if it may stay.
-func (w *workspace) reasonToMove(ctx context.Context, request engine.Request, key workloadKey, clusters []string) (string, error) {
-	verdict, err := w.engine.Inadmissible(ctx, request, clusters)
-	switch {
-	case err != nil:
-		return "", err
-	case verdict != nil:
-		return fmt.Sprintf("%s: %s", verdict.Cluster, verdict.Rejection.Message), nil
-	case w.canHaveMore(ctx, request, key, len(clusters)):
-		return "more clusters have become feasible", nil
-	default:
-		return "", nil
-	}
-}
-
-// canHaveMore tells whether a workload on fewer clusters than its placement asks for could have more of them now.
-func (w *workspace) canHaveMore(ctx context.Context, request engine.Request, key workloadKey, has int) bool {
-	if has >= request.Placement.NumberOfClusters() {
-		return false
-	}
-	generation := w.engine.Snapshot(w.name).Generation
-	if w.fewer[key] == generation {
-		return false
-	}
-	w.fewer[key] = generation
-	decision, err := w.engine.Explain(ctx, request)
-	return err == nil && len(decision.Clusters) > has
 }
 
 // wait notes that a workload found no cluster.

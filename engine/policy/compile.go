@@ -168,7 +168,7 @@ func (c *Compiler) compile(digest string, texts map[string]string) (set *Set, er
 	modules := make(map[string]*ast.Module, len(c.builtin)+len(texts))
 	var nodes, rules int
 	for file, text := range texts {
-		if strings.HasSuffix(file, "_test.rego") {
+		if IsSuite(file) {
 			continue
 		}
 		module, err := c.parse(file, text)
