@@ -1,5 +1,4 @@
-// Package crds carries the API as manifests for kcp, so that tools can install it. Beside them, manifests/ has the
-// CustomResourceDefinitions that they are generated from.
+// Package crds carries the API as manifests, so that tools can install it and hold objects to it.
 package crds
 
 import "embed"
@@ -9,3 +8,8 @@ import "embed"
 //
 //go:embed kcp/*.yaml
 var KCP embed.FS
+
+// Manifests holds the CustomResourceDefinitions that they are generated from, manifests/*.yaml.
+//
+//go:embed manifests/*.yaml
+var Manifests embed.FS

@@ -28,7 +28,7 @@ type workloadObject struct {
 	metav1.TypeMeta
 	metav1.ObjectMeta
 	workload *workload.Workload
-	// err tells why the object cannot be read; workload then has its reference and labels.
+	// err tells why the object cannot be read.
 	err error
 }
 
@@ -87,14 +87,7 @@ func toWorkload(object any) (any, error) {
 			Labels: u.GetLabels(), Annotations: u.GetAnnotations(),
 		},
 	}
-	if w.workload, w.err = workload.FromObject(u); w.err != nil {
-		w.workload = &workload.Workload{
-			Reference: workload.Reference{
-				APIVersion: w.APIVersion, Kind: w.Kind, Namespace: w.Namespace, Name: w.Name, UID: string(w.UID),
-			},
-			Labels: w.Labels,
-		}
-	}
+	w.workload, w.err = workload.FromObject(u)
 	return w, nil
 }
 

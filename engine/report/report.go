@@ -4,6 +4,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -42,9 +43,9 @@ func Decisions(w io.Writer, workloads []Placed) {
 	t.Render()
 }
 
-// Explanation prints what was found of every cluster: its factors, each under its weight, or the stage that
-// rejected it.
-func Explanation(w io.Writer, d *engine.Decision) {
+// Explanation prints a decision with a verdict for every cluster, and how the scores of those that were chosen, and of
+// the clusters named, came about.
+func Explanation(w io.Writer, d *engine.Decision, clusters ...string) {
 	chosen := "nowhere"
 	if len(d.Clusters) > 0 {
 		names := make([]string, len(d.Clusters))
@@ -82,15 +83,26 @@ func Explanation(w io.Writer, d *engine.Decision) {
 	}
 	if len(rejected) > 0 {
 		t := newTable(w)
-		t.AppendHeader(table.Row{"CLUSTER", "REJECTED BY", "BECAUSE"})
+		t.AppendHeader(table.Row{"CLUSTER", "REJECTED BY", "BECAUSE", "NEEDS"})
 		for _, v := range rejected {
-			stage := string(v.Rejection.Stage)
-			if v.Rejection.Constraint != "" {
-				stage += " " + v.Rejection.Constraint
+			var needs []string
+			for _, o := range d.Obstacles(v.Cluster) {
+				if !slices.Contains(needs, o.Remedy) {
+					needs = append(needs, o.Remedy)
+				}
 			}
-			t.AppendRow(table.Row{v.Cluster, stage, v.Rejection.Message})
+			t.AppendRow(table.Row{v.Cluster, stage(string(v.Rejection.Stage), v.Rejection.Constraint), v.Rejection.Message, strings.Join(needs, "; ")})
 		}
 		t.Render()
+	}
+	for _, v := range d.Ranked() {
+		if v.Rejection != nil || !v.Chosen && !slices.Contains(clusters, v.Cluster) {
+			continue
+		}
+		fmt.Fprintf(w, "%s: %d %s\n", v.Cluster, v.Score.Total, scoring.Reason(v.Score.Total))
+		for _, f := range d.Factors(v.Cluster) {
+			fmt.Fprintf(w, "  %-11s %3d x%-3d %s\n", f.Factor, f.Score, f.Weight, f.Because)
+		}
 	}
 	for _, term := range d.Terms {
 		required := ""
@@ -127,3 +139,6 @@ func (t trimmer) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// stage names a stage of the filter, with the constraint where it is one.
+func stage(name, constraint string) string { return strings.TrimSpace(name + " " + constraint) }

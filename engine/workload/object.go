@@ -20,7 +20,8 @@ var bookkeeping = []string{
 }
 
 // FromObject reads any object with a pod template at spec.template: Deployments, StatefulSets, Jobs and their like.
-// Replicas are spec.replicas, or spec.parallelism of a Job, 1 where neither is set. An error names the field.
+// Replicas are spec.replicas, or spec.parallelism of a Job, 1 where neither is set. An error names the field; the
+// workload then has its reference, labels and annotations alone.
 func FromObject(object *unstructured.Unstructured) (*Workload, error) {
 	w := &Workload{
 		Reference: Reference{
@@ -40,42 +41,46 @@ func FromObject(object *unstructured.Unstructured) (*Workload, error) {
 			delete(w.Annotations, key)
 		}
 	}
+	return w, w.readSpec(object)
+}
+
+func (w *Workload) readSpec(object *unstructured.Unstructured) error {
 	for _, field := range []string{"replicas", "parallelism"} {
 		value, found, err := unstructured.NestedFieldNoCopy(object.Object, "spec", field)
 		if err != nil {
-			return nil, fmt.Errorf("spec.%s: %w", field, err)
+			return fmt.Errorf("spec.%s: %w", field, err)
 		}
 		if !found || value == nil {
 			continue
 		}
 		replicas, ok := value.(int64)
 		if !ok || replicas < 0 {
-			return nil, fmt.Errorf("spec.%s: %v is not a count", field, value)
+			return fmt.Errorf("spec.%s: %v is not a count", field, value)
 		}
 		w.Replicas = replicas
 	}
 	template, found, err := unstructured.NestedMap(object.Object, "spec", "template")
 	if err != nil {
-		return nil, fmt.Errorf("spec.template: %w", err)
+		return fmt.Errorf("spec.template: %w", err)
 	}
 	if !found {
-		return nil, fmt.Errorf("spec.template: there is no pod template in this %s", object.GetKind())
+		return fmt.Errorf("spec.template: there is no pod template in this %s", object.GetKind())
 	}
 	var pod corev1.Pod
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(template, &pod); err != nil {
-		return nil, fmt.Errorf("spec.template: %w", err)
+		return fmt.Errorf("spec.template: %w", err)
 	}
 	if err := validateRequests(&pod.Spec); err != nil {
-		return nil, err
+		return err
 	}
 	requests, err := capacity.FromResourceList(podresource.PodRequests(&pod, podresource.PodResourcesOptions{}))
 	if err != nil {
-		return nil, fmt.Errorf("spec.template: requests: %w", err)
+		return fmt.Errorf("spec.template: requests: %w", err)
 	}
 	if w.Requests, err = requests.Mul(w.Replicas); err != nil {
-		return nil, fmt.Errorf("spec.template: requests of %d replicas: %w", w.Replicas, err)
+		return fmt.Errorf("spec.template: requests of %d replicas: %w", w.Replicas, err)
 	}
-	return w, nil
+	return nil
 }
 
 // validateRequests looks at each container by itself, since a negative request could hide in the sum of a pod.

@@ -1,0 +1,161 @@
+package manifest
+
+import (
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// Object is an object with the places of its fields. One that was not read from a file has no places.
+type Object struct {
+	*unstructured.Unstructured
+	file *File
+	// above is how many lines of the file stand before the document that node is of.
+	above int
+	node  *yaml.Node
+}
+
+// String names the object, as "WorkloadPlacement default/web".
+func (o *Object) String() string {
+	name := o.GetName()
+	if namespace := o.GetNamespace(); namespace != "" {
+		name = namespace + "/" + name
+	}
+	return o.GetKind() + " " + name
+}
+
+// Position returns the place of a field by its path, as spec.constraints[0].expression: the place of its value, or
+// where there is no such field that of the nearest one around it.
+func (o *Object) Position(path string) Position {
+	return o.position(o.find(path))
+}
+
+// PositionOfKey is Position, for the field's name in place of its value.
+func (o *Object) PositionOfKey(path string) Position {
+	elements := split(path)
+	if len(elements) == 0 {
+		return o.Position(path)
+	}
+	parent, last := o.descend(elements[:len(elements)-1]), elements[len(elements)-1]
+	if parent != nil && parent.Kind == yaml.MappingNode {
+		for i := 0; i+1 < len(parent.Content); i += 2 {
+			if parent.Content[i].Value == last {
+				return o.position(parent.Content[i])
+			}
+		}
+	}
+	return o.Position(path)
+}
+
+func (o *Object) position(n *yaml.Node) Position {
+	if n == nil {
+		return Position{File: o.file}
+	}
+	return Position{File: o.file, Line: o.above + n.Line, Column: n.Column}
+}
+
+// Within returns the place of a line and a column of the text that a field holds. Where the text is written so that
+// its lines are not lines of the file, that is the place of the field.
+func (o *Object) Within(path string, line, column int) Position {
+	n := o.find(path)
+	if n == nil || n.Kind != yaml.ScalarNode || line < 1 {
+		return o.position(n)
+	}
+	start := o.position(n)
+	switch {
+	case n.Style&yaml.LiteralStyle != 0:
+		// The text begins on the line after the indicator, as far to the right as its first line that is not blank.
+		for i := start.Line + 1; i <= start.Line+strings.Count(n.Value, "\n")+1; i++ {
+			if text := o.file.Line(i); strings.TrimSpace(text) != "" {
+				indent := len(text) - len(strings.TrimLeft(text, " "))
+				return Position{File: o.file, Line: start.Line + line, Column: indent + column}
+			}
+		}
+	case n.Style&yaml.FoldedStyle == 0 && line == 1:
+		if raw, ok := skip(o.file.Line(start.Line), start.Column, n.Style, column-1); ok {
+			return Position{File: o.file, Line: start.Line, Column: raw}
+		}
+	}
+	return start
+}
+
+// skip returns the column at which a scalar that begins at a column has gone on for a number of characters.
+func skip(line string, column int, style yaml.Style, characters int) (int, bool) {
+	rest := []rune(line)
+	at := column - 1
+	quote := style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0
+	if quote {
+		at++
+	}
+	for range characters {
+		switch {
+		case at >= len(rest):
+			return 0, false // it goes on in another line
+		case style&yaml.DoubleQuotedStyle != 0 && rest[at] == '\\', style&yaml.SingleQuotedStyle != 0 && rest[at] == '\'':
+			at += 2
+		default:
+			at++
+		}
+	}
+	return at + 1, at <= utf8.RuneCountInString(line)
+}
+
+// find returns the node of a path, or the nearest one around it.
+func (o *Object) find(path string) *yaml.Node { return o.descend(split(path)) }
+
+func (o *Object) descend(elements []string) *yaml.Node {
+	n := o.node
+	for _, element := range elements {
+		next := child(n, element)
+		if next == nil {
+			break
+		}
+		n = next
+	}
+	return n
+}
+
+func child(n *yaml.Node, element string) *yaml.Node {
+	if n != nil && n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if n == nil {
+		return nil
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == element {
+				return n.Content[i+1]
+			}
+		}
+	case yaml.SequenceNode:
+		if i, err := strconv.Atoi(element); err == nil && i >= 0 && i < len(n.Content) {
+			return n.Content[i]
+		}
+	}
+	return nil
+}
+
+// split takes a path apart: a.b[0].c[x.y/z] has the elements a, b, 0, c and x.y/z.
+func split(path string) (elements []string) {
+	for path != "" {
+		switch path[0] {
+		case '.':
+			path = path[1:]
+		case '[':
+			element, rest, _ := strings.Cut(path[1:], "]")
+			elements, path = append(elements, strings.Trim(element, `"`)), rest
+		default:
+			end := strings.IndexAny(path, ".[")
+			if end < 0 {
+				end = len(path)
+			}
+			elements, path = append(elements, path[:end]), path[end:]
+		}
+	}
+	return elements
+}

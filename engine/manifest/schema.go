@@ -1,0 +1,132 @@
+package manifest
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/agnivade/levenshtein"
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kcp-placement/placement/crds"
+)
+
+// kind is how the API server judges objects of one of our kinds.
+type kind struct {
+	structural *schema.Structural
+	validator  validation.SchemaValidator
+	rules      *cel.Validator
+}
+
+// kinds are ours, by name. They are made of the manifests that are installed in a server.
+var kinds = sync.OnceValues(func() (map[string]*kind, error) {
+	kinds := map[string]*kind{}
+	files, err := fs.Glob(crds.Manifests, "manifests/*.yaml")
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		text, err := fs.ReadFile(crds.Manifests, file)
+		if err != nil {
+			return nil, err
+		}
+		var definition apiextensionsv1.CustomResourceDefinition
+		if err := yaml.UnmarshalStrict(text, &definition); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		if kinds[definition.Spec.Names.Kind], err = newKind(&definition); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return kinds, nil
+})
+
+func newKind(definition *apiextensionsv1.CustomResourceDefinition) (*kind, error) {
+	var props apiextensions.JSONSchemaProps
+	version := definition.Spec.Versions[0].Schema.OpenAPIV3Schema
+	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(version, &props, nil); err != nil {
+		return nil, err
+	}
+	structural, err := schema.NewStructural(&props)
+	if err != nil {
+		return nil, err
+	}
+	validator, _, err := validation.NewSchemaValidator(&props)
+	if err != nil {
+		return nil, err
+	}
+	return &kind{structural, validator, cel.NewValidator(structural, true, celconfig.PerCallLimit)}, nil
+}
+
+// validate holds an object to its schema as the API server does, and fills in defaults.
+func (k *kind) validate(o *Object) (errs []*Error) {
+	unknown := pruning.PruneWithOptions(o.Object, k.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
+	for _, path := range unknown {
+		message := "unknown field"
+		if near := nearest(lastOf(path), k.siblings(path)); near != "" {
+			message += fmt.Sprintf(", did you mean %s?", near)
+		}
+		errs = append(errs, &Error{Position: o.PositionOfKey(path), Object: o.String(), Field: path, Message: message})
+	}
+	defaulting.Default(o.Object, k.structural)
+	wrong := validation.ValidateCustomResource(nil, o.Object, k.validator)
+	if len(wrong) == 0 {
+		wrong, _ = k.rules.Validate(context.Background(), nil, k.structural, o.Object, nil, celconfig.RuntimeCELCostBudget)
+	}
+	for _, e := range wrong {
+		errs = append(errs, &Error{Position: o.Position(e.Field), Object: o.String(), Field: strings.TrimPrefix(e.Field, "<nil>"), Message: e.ErrorBody()})
+	}
+	return errs
+}
+
+// siblings are the fields that are known beside the one at a path.
+func (k *kind) siblings(path string) (names []string) {
+	s := k.structural
+	elements := split(path)
+	for _, element := range elements[:len(elements)-1] {
+		next, found := s.Properties[element]
+		switch {
+		case found:
+			s = &next
+		case s.Items != nil:
+			s = s.Items
+		default:
+			return nil
+		}
+	}
+	if s.Items != nil {
+		s = s.Items
+	}
+	for name := range s.Properties {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func lastOf(path string) string {
+	elements := split(path)
+	return elements[len(elements)-1]
+}
+
+// nearest returns the one of the names that a misspelt one may stand for; "" where none is near.
+func nearest(misspelt string, names []string) (near string) {
+	least := max(2, len(misspelt)/3) + 1
+	for _, name := range names {
+		if d := levenshtein.ComputeDistance(strings.ToLower(misspelt), strings.ToLower(name)); d < least {
+			near, least = name, d
+		}
+	}
+	return near
+}

@@ -1,0 +1,186 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/simulation"
+)
+
+// Simulation prints where workloads run, how full the fleet is, and what runs nowhere and why.
+func Simulation(w io.Writer, r *simulation.Result) {
+	workspaces := workspacesOf(r)
+	for _, workspace := range workspaces {
+		if len(workspaces) > 1 {
+			fmt.Fprintf(w, "workspace %s\n\n", workspace)
+		}
+		decisions(w, r, workspace)
+		fleet(w, r, workspace)
+		unplaced(w, r, workspace)
+	}
+	fmt.Fprintf(w, "%d workloads: %d placed, %d unplaced, in %d ms\n",
+		r.Summary.Workloads, r.Summary.Placed, r.Summary.Unplaced, r.Summary.ElapsedMs)
+}
+
+func workspacesOf(r *simulation.Result) []string {
+	names := map[string]bool{}
+	for _, d := range r.Decisions {
+		names[d.Workspace] = true
+	}
+	for _, c := range r.Clusters {
+		names[c.Workspace] = true
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+func decisions(w io.Writer, r *simulation.Result, workspace string) {
+	t := newTable(w)
+	t.AppendHeader(table.Row{"WORKLOAD", "PLACEMENT", "CLUSTER", "REPLICAS", "SCORE", "REASON"})
+	for _, d := range r.Decisions {
+		if d.Workspace != workspace {
+			continue
+		}
+		name, placement := d.Workload.String(), d.Placement
+		if len(d.Clusters) == 0 {
+			t.AppendRow(table.Row{name, placement, "-"})
+		}
+		for _, c := range d.Clusters {
+			reason := c.Reason
+			if d.Kept {
+				reason += ", stays"
+			}
+			t.AppendRow(table.Row{name, placement, c.Name, c.Replicas, c.Score, reason})
+			name, placement = "", ""
+		}
+	}
+	render(w, t)
+}
+
+// fleet prints for every cluster, resource by resource, what is in use of what there is.
+func fleet(w io.Writer, r *simulation.Result, workspace string) {
+	var resources []string
+	for _, c := range r.Clusters {
+		for name := range c.Allocatable {
+			always := name == capacity.CPU || name == capacity.Memory
+			if c.Workspace == workspace && (always || c.Allocatable[name] > 0) && !slices.Contains(resources, name) {
+				resources = append(resources, name)
+			}
+		}
+	}
+	slices.Sort(resources)
+	t := newTable(w)
+	header := table.Row{"CLUSTER"}
+	for _, name := range resources {
+		header = append(header, strings.ToUpper(name), "RESERVED", "IN USE")
+	}
+	t.AppendHeader(header)
+	for _, c := range r.Clusters {
+		if c.Workspace != workspace {
+			continue
+		}
+		row := table.Row{c.Name}
+		for _, name := range resources {
+			row = append(row, capacity.Format(name, c.Allocatable[name]), capacity.Format(name, c.Reserved[name]), fmt.Sprintf("%d%%", c.Utilization[name]))
+		}
+		t.AppendRow(row)
+	}
+	render(w, t)
+}
+
+func unplaced(w io.Writer, r *simulation.Result, workspace string) {
+	for _, d := range r.Decisions {
+		if d.Workspace != workspace || d.Error == "" {
+			continue
+		}
+		fmt.Fprintf(w, "%s: %s\n", d.Workload, d.Error)
+		if len(d.Clusters) > 0 || len(d.Rejected) == 0 {
+			continue
+		}
+		t := newTable(w)
+		t.AppendHeader(table.Row{"  CLUSTER", "REJECTED BY", "BECAUSE"})
+		for _, rejection := range d.Rejected {
+			t.AppendRow(table.Row{"  " + rejection.Cluster, stage(rejection.Stage, rejection.Constraint), rejection.Message})
+		}
+		render(w, t)
+	}
+}
+
+// Diff prints which decisions would move, how scores would change, and how full the fleet would be.
+func Diff(w io.Writer, d *simulation.Diff) {
+	if len(d.Moves) > 0 {
+		t := newTable(w)
+		t.AppendHeader(table.Row{"MOVES", "PLACEMENT", "FROM", "TO"})
+		for _, c := range d.Moves {
+			to := scored(c.After)
+			if len(c.After) == 0 {
+				to = "nowhere: " + c.Error
+			}
+			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before), to})
+		}
+		render(w, t)
+	}
+	if len(d.Rescored) > 0 {
+		t := newTable(w)
+		t.AppendHeader(table.Row{"STAYS", "PLACEMENT", "SCORES BEFORE", "SCORES AFTER"})
+		for _, c := range d.Rescored {
+			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before), scored(c.After)})
+		}
+		render(w, t)
+	}
+	if len(d.Clusters) > 0 {
+		t := newTable(w)
+		t.AppendHeader(table.Row{"CLUSTER", "RESOURCE", "IN USE BEFORE", "IN USE AFTER", "CHANGE"})
+		for _, c := range d.Clusters {
+			name := in(c.Workspace, c.Name)
+			for _, resource := range slices.Sorted(maps.Keys(c.After)) {
+				before, after := c.Before[resource], c.After[resource]
+				if before == after {
+					continue
+				}
+				t.AppendRow(table.Row{name, resource, fmt.Sprintf("%d%%", before), fmt.Sprintf("%d%%", after), fmt.Sprintf("%+d", after-before)})
+				name = ""
+			}
+		}
+		render(w, t)
+	}
+	s := d.Summary
+	fmt.Fprintf(w, "%d workloads: %d would move", s.Workloads, s.Moved)
+	if s.Placed+s.Unplaced > 0 {
+		fmt.Fprintf(w, " (%d from nowhere, %d to nowhere)", s.Placed, s.Unplaced)
+	}
+	fmt.Fprintf(w, ", %d would stay with other scores, %d would not change\n", s.Rescored, s.Workloads-s.Moved-s.Rescored)
+}
+
+// in names something with its workspace, where that is not the default one.
+func in(workspace, name string) string {
+	if workspace == "default" {
+		return name
+	}
+	return workspace + " " + name
+}
+
+func scored(clusters []simulation.Choice) string {
+	if len(clusters) == 0 {
+		return "nowhere"
+	}
+	parts := make([]string, len(clusters))
+	for i, c := range clusters {
+		parts[i] = fmt.Sprintf("%s (%d)", c.Name, c.Score)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// render prints a table that has rows, and a blank line.
+func render(w io.Writer, t table.Writer) {
+	if t.Length() == 0 {
+		return
+	}
+	t.Render()
+	fmt.Fprintln(w)
+}

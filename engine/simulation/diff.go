@@ -1,0 +1,95 @@
+package simulation
+
+import (
+	"maps"
+	"slices"
+)
+
+// Diff is what differs between two results. Its JSON is a contract like that of Result.
+type Diff struct {
+	// Moves are the workloads that run on other clusters than before, in the order of the later result.
+	Moves []Change `json:"moves"`
+	// Rescored are the workloads that stay where they are with other scores.
+	Rescored []Change `json:"rescored"`
+	// Clusters whose utilization differs, by workspace and name.
+	Clusters []ClusterChange `json:"clusters"`
+	Summary  DiffSummary     `json:"summary"`
+}
+
+// Change is one workload before and after.
+type Change struct {
+	Workspace string   `json:"workspace"`
+	Workload  Workload `json:"workload"`
+	Placement string   `json:"placement"`
+	Before    []Choice `json:"before"`
+	After     []Choice `json:"after"`
+	// Error is why the workload runs nowhere after; empty where it runs.
+	Error string `json:"error"`
+}
+
+// ClusterChange is how full one cluster is before and after, in percent of what is allocatable.
+type ClusterChange struct {
+	Workspace string           `json:"workspace"`
+	Name      string           `json:"name"`
+	Before    map[string]int64 `json:"before"`
+	After     map[string]int64 `json:"after"`
+}
+
+// DiffSummary counts.
+type DiffSummary struct {
+	Workloads int `json:"workloads"`
+	Moved     int `json:"moved"`
+	Rescored  int `json:"rescored"`
+	// Placed and Unplaced are the workloads that run nowhere before and somewhere after, and the other way round.
+	Placed   int `json:"placed"`
+	Unplaced int `json:"unplaced"`
+}
+
+// Compare tells what differs between two results over the same workloads.
+func Compare(before, after *Result) *Diff {
+	type name struct {
+		workspace string
+		workload  Workload
+	}
+	known := map[name]*Decision{}
+	for i := range before.Decisions {
+		d := &before.Decisions[i]
+		known[name{d.Workspace, d.Workload}] = d
+	}
+	diff := &Diff{Moves: []Change{}, Rescored: []Change{}, Clusters: []ClusterChange{}}
+	diff.Summary.Workloads = len(after.Decisions)
+	for _, d := range after.Decisions {
+		change := Change{Workspace: d.Workspace, Workload: d.Workload, Placement: d.Placement, Before: []Choice{}, After: d.Clusters, Error: d.Error}
+		if was := known[name{d.Workspace, d.Workload}]; was != nil {
+			change.Before = was.Clusters
+		}
+		from, to := names(change.Before), names(change.After)
+		slices.Sort(from)
+		slices.Sort(to)
+		switch {
+		case !slices.Equal(from, to):
+			diff.Moves = append(diff.Moves, change)
+			if len(from) == 0 {
+				diff.Summary.Placed++
+			}
+			if len(to) == 0 {
+				diff.Summary.Unplaced++
+			}
+		case !slices.Equal(change.Before, change.After):
+			diff.Rescored = append(diff.Rescored, change)
+		}
+	}
+	diff.Summary.Moved, diff.Summary.Rescored = len(diff.Moves), len(diff.Rescored)
+
+	type place struct{ workspace, name string }
+	was := map[place]map[string]int64{}
+	for _, c := range before.Clusters {
+		was[place{c.Workspace, c.Name}] = c.Utilization
+	}
+	for _, c := range after.Clusters {
+		if at := was[place{c.Workspace, c.Name}]; !maps.Equal(at, c.Utilization) {
+			diff.Clusters = append(diff.Clusters, ClusterChange{Workspace: c.Workspace, Name: c.Name, Before: at, After: c.Utilization})
+		}
+	}
+	return diff
+}

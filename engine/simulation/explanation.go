@@ -1,0 +1,83 @@
+package simulation
+
+import (
+	"github.com/kcp-placement/placement/engine/scoring"
+)
+
+// Explanation is a decision with what was found of every cluster. Its JSON is a contract like that of Result.
+type Explanation struct {
+	Decision
+	// Summary says in one line how the clusters fared.
+	Summary string `json:"summary"`
+	// Verdicts on the clusters, in the order of the ranking, best first; the rejected ones follow by name.
+	Verdicts []Verdict `json:"verdicts"`
+}
+
+// Verdict is what was found of one cluster.
+type Verdict struct {
+	Cluster  string `json:"cluster"`
+	Feasible bool   `json:"feasible"`
+	Chosen   bool   `json:"chosen"`
+	// Score and Factors are those of a feasible cluster.
+	Score   int64    `json:"score"`
+	Reason  string   `json:"reason"`
+	Factors []Factor `json:"factors"`
+	// Obstacles are all that keeps a cluster from being feasible, in the order of the stages.
+	Obstacles []Obstacle `json:"obstacles"`
+}
+
+// Factor is one factor of a score: the total is the sum of score times weight over the sum of weights.
+type Factor struct {
+	Name   string `json:"name"`
+	Score  int64  `json:"score"`
+	Weight int64  `json:"weight"`
+	// Because is the formula or the terms behind the score.
+	Because string `json:"because"`
+}
+
+// Obstacle is one reason for which a cluster is not feasible.
+type Obstacle struct {
+	Stage      string `json:"stage"`
+	Constraint string `json:"constraint"`
+	// Expression is the part of the constraint that fails, Observed what it looked at.
+	Expression string     `json:"expression"`
+	Observed   []Observed `json:"observed"`
+	Message    string     `json:"message"`
+	// Needs is the smallest change that would remove the obstacle.
+	Needs string `json:"needs"`
+}
+
+// Observed is something that a constraint looked at.
+type Observed struct {
+	Path  string `json:"path"`
+	Value string `json:"value"`
+}
+
+// Explain tells all that was found for a decision; no verdicts where the engine was not asked, as Error then says why.
+func Explain(d *Decision) *Explanation {
+	e := &Explanation{Decision: *d, Verdicts: []Verdict{}}
+	if d.Explained == nil {
+		return e
+	}
+	e.Summary = d.Explained.Summary()
+	for _, v := range d.Explained.Ranked() {
+		verdict := Verdict{Cluster: v.Cluster, Feasible: v.Rejection == nil, Chosen: v.Chosen, Factors: []Factor{}, Obstacles: []Obstacle{}}
+		if verdict.Feasible {
+			verdict.Score, verdict.Reason = v.Score.Total, scoring.Reason(v.Score.Total)
+			for _, f := range d.Explained.Factors(v.Cluster) {
+				verdict.Factors = append(verdict.Factors, Factor{f.Factor.String(), f.Score, f.Weight, f.Because})
+			}
+		}
+		for _, o := range d.Explained.Obstacles(v.Cluster) {
+			obstacle := Obstacle{
+				Stage: string(o.Stage), Constraint: o.Constraint, Expression: o.Expression, Observed: []Observed{}, Message: o.Message, Needs: o.Remedy,
+			}
+			for _, at := range o.Observed {
+				obstacle.Observed = append(obstacle.Observed, Observed{at.Path, at.Value})
+			}
+			verdict.Obstacles = append(verdict.Obstacles, obstacle)
+		}
+		e.Verdicts = append(e.Verdicts, verdict)
+	}
+	return e
+}

@@ -1,0 +1,139 @@
+package simulation
+
+import (
+	"time"
+
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// Result of a simulation. Its JSON is a contract: fields may be added, none changes its meaning. CPU is in millicores,
+// memory and storage in bytes, other resources in whole units.
+type Result struct {
+	// Decisions in the order in which the workloads were placed: by creation time, then name.
+	Decisions []Decision `json:"decisions"`
+	// Clusters as they stand after the last decision, by workspace and name.
+	Clusters []Cluster `json:"clusters"`
+	Summary  Summary   `json:"summary"`
+}
+
+// Decision is where one workload runs.
+type Decision struct {
+	Workspace string   `json:"workspace"`
+	Workload  Workload `json:"workload"`
+	// Placement that the workload belongs to; empty where there is none.
+	Placement string `json:"placement"`
+	// Clusters that were chosen, best first; empty where there are none.
+	Clusters []Choice `json:"clusters"`
+	// Rejected clusters, by name; nil where they were not asked for.
+	Rejected []Rejection `json:"rejected,omitzero"`
+	// Error is why the workload runs nowhere; empty where it runs.
+	Error string `json:"error"`
+	// Kept tells that the workload stays where a PlacementDecision put it before.
+	Kept bool `json:"kept,omitempty"`
+
+	// Explained is the engine's own decision; nil where it was not asked.
+	Explained *engine.Decision `json:"-"`
+	// failed tells that Error is of something that is wrong, and not of a lack of clusters.
+	failed bool
+}
+
+// Failed tells that the workload could not be decided, because an object or a policy is wrong. That no cluster is
+// feasible, or that no placement selects it, is no failure.
+func (d *Decision) Failed() bool { return d.failed }
+
+// Workload names a workload.
+type Workload struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Namespace  string `json:"namespace"`
+	Name       string `json:"name"`
+}
+
+// String names the workload, as "Deployment default/web".
+func (w Workload) String() string { return w.Kind + " " + w.Namespace + "/" + w.Name }
+
+// Choice is one chosen cluster.
+type Choice struct {
+	Name     string `json:"name"`
+	Replicas int64  `json:"replicas"`
+	// Score is the total, 0..100.
+	Score int64 `json:"score"`
+	// Reason is the total in a word: Excellent, Good, Fair or Poor.
+	Reason string `json:"reason"`
+}
+
+// Rejection is why one cluster is not feasible.
+type Rejection struct {
+	Cluster string `json:"cluster"`
+	// Stage of the filter, see engine.Stage.
+	Stage string `json:"stage"`
+	// Constraint that failed, where the stage is Constraint.
+	Constraint string `json:"constraint"`
+	Message    string `json:"message"`
+}
+
+// Cluster is how full a cluster is.
+type Cluster struct {
+	Workspace   string           `json:"workspace"`
+	Name        string           `json:"name"`
+	Allocatable map[string]int64 `json:"allocatable"`
+	// Reserved is what the decisions promise.
+	Reserved map[string]int64 `json:"reserved"`
+	// Utilization is what is reserved and what the cluster itself reports as requested, in percent of Allocatable.
+	Utilization map[string]int64 `json:"utilization"`
+}
+
+// Summary counts.
+type Summary struct {
+	Workloads int `json:"workloads"`
+	Placed    int `json:"placed"`
+	Unplaced  int `json:"unplaced"`
+	// ElapsedMs is how long deciding took, in milliseconds.
+	ElapsedMs int64 `json:"elapsedMs"`
+}
+
+func summarize(decisions []Decision, elapsed time.Duration) Summary {
+	s := Summary{Workloads: len(decisions), ElapsedMs: elapsed.Milliseconds()}
+	for i := range decisions {
+		if len(decisions[i].Clusters) > 0 {
+			s.Placed++
+		}
+	}
+	s.Unplaced = s.Workloads - s.Placed
+	return s
+}
+
+func newCluster(workspace string, row *snapshot.Row) Cluster {
+	return Cluster{
+		Workspace: workspace, Name: row.Name,
+		Allocatable: amounts(row.Allocatable), Reserved: amounts(row.Reserved), Utilization: amounts(row.Utilization),
+	}
+}
+
+func amounts(r capacity.Resources) map[string]int64 {
+	all := map[string]int64{}
+	for name, amount := range r.Each {
+		all[name] = amount
+	}
+	return all
+}
+
+func choices(of []engine.Choice) []Choice {
+	all := make([]Choice, len(of))
+	for i, c := range of {
+		all[i] = Choice{c.Name, c.Replicas, c.Score, c.Reason}
+	}
+	return all
+}
+
+func rejections(d *engine.Decision) []Rejection {
+	rejected := []Rejection{}
+	for _, v := range d.Verdicts() {
+		if v.Rejection != nil {
+			rejected = append(rejected, Rejection{v.Cluster, string(v.Rejection.Stage), v.Rejection.Constraint, v.Rejection.Message})
+		}
+	}
+	return rejected
+}

@@ -1,0 +1,303 @@
+// Package simulation places the workloads of whole workspaces as the controller would, with nothing but their objects:
+// the same engine, the same order, the same reasons to stay or to move.
+package simulation
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/manifest"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// policyTimeout is the deadline of one evaluation of Rego. It is longer than the controller's, so that what is told of
+// a policy depends on its budget and not on how busy the machine is.
+const policyTimeout = 2 * time.Second
+
+// Options of a Simulation; the zero value is good.
+type Options struct {
+	// Fresh leaves PlacementDecisions out of account, as if nothing had been placed yet.
+	Fresh bool
+	// Rejected asks for the clusters that were rejected, with the reasons.
+	Rejected bool
+	// Progress is told how many of the workloads have been placed.
+	Progress func(done, total int)
+}
+
+// Simulation is what stands in the simulated workspaces. It is not safe for concurrent use.
+type Simulation struct {
+	options    Options
+	engine     *engine.Engine
+	policies   *policy.Compiler
+	workspaces []*workspace
+	// stands is where workloads run, by workspace and name.
+	stands map[key]stand
+}
+
+type workspace struct {
+	*manifest.Workspace
+	placements []*placement
+	selectors  []engine.Selector
+	// policyErr is why the policies are not in force.
+	policyErr error
+}
+
+type placement struct {
+	name     string
+	compiled *engine.Placement
+	err      error
+}
+
+type key struct {
+	workspace logicalcluster.Name
+	workload.Reference
+}
+
+func keyOf(workspace logicalcluster.Name, ref workload.Reference) key {
+	ref.UID = ""
+	return key{workspace, ref}
+}
+
+// stand is where a workload runs, and for which inputs that was decided.
+type stand struct {
+	uid          string
+	placement    types.NamespacedName
+	clusters     []Choice
+	inputsDigest string
+}
+
+// New makes a simulation without workspaces.
+func New(options Options) (*Simulation, error) {
+	policies, err := policy.NewCompiler(policy.Options{Timeout: policyTimeout})
+	if err != nil {
+		return nil, err
+	}
+	e, err := engine.New(engine.Options{Policies: policies})
+	if err != nil {
+		return nil, err
+	}
+	return &Simulation{options: options, engine: e, policies: policies, stands: map[key]stand{}}, nil
+}
+
+// Load puts workspaces in the place of those that were loaded before; workloads stay where they stand. It returns
+// what is wrong with placements and policies: their workloads are not decided.
+func (s *Simulation) Load(workspaces []*manifest.Workspace) error {
+	first := len(s.workspaces) == 0
+	s.workspaces = nil
+	var errs []error
+	for _, m := range workspaces {
+		w := &workspace{Workspace: m}
+		s.workspaces = append(s.workspaces, w)
+		gone := map[string]bool{}
+		for _, row := range s.engine.Snapshot(m.Name).Rows {
+			gone[row.Name] = true
+		}
+		for _, c := range m.Clusters {
+			s.engine.SetCluster(m.Name, snapshot.FromRegistration(c.Typed))
+			delete(gone, c.Typed.Name)
+		}
+		for name := range gone {
+			s.engine.RemoveCluster(m.Name, name)
+		}
+		modules := map[string]string{}
+		for name, module := range m.Modules {
+			modules[name] = module.Text
+		}
+		var set *policy.Set
+		if set, w.policyErr = s.policies.Compile(modules); w.policyErr == nil {
+			s.engine.SetPolicies(m.Name, set)
+		} else {
+			errs = append(errs, fmt.Errorf("policies of workspace %s: %w", m.Name, w.policyErr))
+		}
+		errs = append(errs, w.compile(s.engine))
+		if first && !s.options.Fresh {
+			errs = append(errs, s.restore(m))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (w *workspace) compile(e *engine.Engine) error {
+	var errs []error
+	objects := slices.Clone(w.Placements)
+	slices.SortFunc(objects, func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return engine.ByAge(a.Typed, b.Typed) })
+	for _, o := range objects {
+		p := &placement{name: o.Typed.Name}
+		selector, _ := engine.CompileSelector(o.Typed) // what is wrong with it is in err
+		if p.compiled, p.err = e.CompilePlacement(o.Typed); p.err != nil {
+			p.err = &manifest.Error{Position: o.Position("spec"), Object: o.String(), Message: p.err.Error()}
+			errs = append(errs, p.err)
+		}
+		w.placements, w.selectors = append(w.placements, p), append(w.selectors, selector)
+	}
+	return errors.Join(errs...)
+}
+
+// restore puts workloads where PlacementDecisions say that they run. What these promise to workloads that are not
+// there stays reserved.
+func (s *Simulation) restore(m *manifest.Workspace) error {
+	var errs []error
+	for _, slice := range m.Decisions {
+		name := types.NamespacedName{Namespace: slice.Typed.Namespace, Name: slice.Typed.PlacementName}
+		for _, d := range slice.Typed.Decisions {
+			ref := workload.Reference{
+				APIVersion: d.Workload.APIVersion, Kind: d.Workload.Kind, Namespace: name.Namespace, Name: d.Workload.Name,
+			}
+			reserved, err := capacity.FromResourceList(d.Reserved)
+			if err != nil {
+				errs = append(errs, &manifest.Error{
+					Position: slice.Position("decisions"), Object: slice.String(), Message: fmt.Sprintf("reserved for %s: %v", ref, err),
+				})
+				continue
+			}
+			st := stand{uid: string(d.Workload.UID), placement: name, inputsDigest: d.InputsDigest}
+			var clusters []string
+			for _, c := range d.Clusters {
+				clusters = append(clusters, c.Name)
+				st.clusters = append(st.clusters, Choice{c.Name, int64(c.Replicas), int64(c.Score), c.Reason})
+			}
+			s.engine.Restore(m.Name, name, ref, clusters, reserved)
+			s.stands[keyOf(m.Name, ref)] = st
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// item is a workload that is to be placed.
+type item struct {
+	workspace *workspace
+	manifest.Workload
+}
+
+// Run places all workloads, in order of creation time, then name. It fails only as ctx ends: what goes wrong with a
+// workload is told in its decision.
+func (s *Simulation) Run(ctx context.Context) (*Result, error) {
+	return s.RunUntil(ctx, nil)
+}
+
+// RunUntil is Run, up to and including the first workload for which last is true; last may be nil.
+func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*Result, error) {
+	var items []item
+	for _, w := range s.workspaces {
+		for _, o := range w.Workloads {
+			items = append(items, item{w, o})
+		}
+	}
+	slices.SortFunc(items, func(a, b item) int {
+		return cmp.Or(engine.ByAge(a.Object, b.Object), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.workspace.Name, b.workspace.Name))
+	})
+	start := time.Now()
+	result := &Result{Decisions: make([]Decision, 0, len(items)), Clusters: []Cluster{}}
+	for i, item := range items {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if s.options.Progress != nil {
+			s.options.Progress(i, len(items))
+		}
+		d := s.place(ctx, item)
+		result.Decisions = append(result.Decisions, d)
+		if last != nil && last(&d) {
+			break
+		}
+	}
+	result.Summary = summarize(result.Decisions, time.Since(start))
+	for _, w := range s.workspaces {
+		for _, row := range s.engine.Snapshot(w.Name).Rows {
+			result.Clusters = append(result.Clusters, newCluster(w.Name.String(), row))
+		}
+	}
+	return result, nil
+}
+
+// place decides for one workload, unless it may stay where it stands.
+func (s *Simulation) place(ctx context.Context, item item) Decision {
+	w, ref := item.workspace, item.Workload.Reference
+	d := Decision{
+		Workspace: w.Name.String(),
+		Workload:  Workload{ref.APIVersion, ref.Kind, ref.Namespace, ref.Name},
+		Clusters:  []Choice{},
+	}
+	if s.options.Rejected {
+		d.Rejected = []Rejection{}
+	}
+	k := keyOf(w.Name, ref)
+	at, stands := s.stands[k]
+	leave := func(format string, args ...any) Decision {
+		s.engine.Release(w.Name, ref)
+		delete(s.stands, k)
+		d.Error = fmt.Sprintf(format, args...)
+		return d
+	}
+	owner, _ := engine.Owner(w.selectors, item.Workload.Workload)
+	if owner < 0 {
+		return leave("no WorkloadPlacement of namespace %s selects this workload", ref.Namespace)
+	}
+	p := w.placements[owner]
+	d.Placement = p.name
+	if stands && (ref.UID != "" && at.uid != "" && at.uid != ref.UID || at.placement.Name != p.name) {
+		s.engine.Release(w.Name, ref)
+		stands = false
+	}
+	if err := cmp.Or(item.Err, p.err, w.policyErr); err != nil {
+		// As in the controller: nothing new is decided, and nothing undone.
+		d.failed, d.Error = true, err.Error()
+		if stands {
+			d.Clusters, d.Kept = at.clusters, true
+		}
+		return d
+	}
+	request := engine.Request{Workspace: w.Name, Placement: p.compiled, Workload: item.Workload.Workload}
+	decide := s.engine.Decide
+	if stands {
+		reason, err := s.engine.ReasonToMove(ctx, request, names(at.clusters), at.inputsDigest, true)
+		if err == nil && reason == "" {
+			decide, d.Kept = s.engine.Explain, true
+		}
+	}
+	decision, err := decide(ctx, request)
+	if err != nil {
+		d.failed, d.Error, d.Kept = true, err.Error(), stands
+		if stands {
+			d.Clusters = at.clusters
+		}
+		return d
+	}
+	d.Explained = decision
+	if s.options.Rejected {
+		d.Rejected = rejections(decision)
+	}
+	if d.Kept {
+		d.Clusters = at.clusters
+		return d
+	}
+	if len(decision.Clusters) == 0 {
+		return leave("%s", decision.Summary())
+	}
+	d.Clusters = choices(decision.Clusters)
+	s.stands[k] = stand{
+		uid: ref.UID, placement: p.compiled.NamespacedName(), clusters: d.Clusters, inputsDigest: decision.InputsDigest,
+	}
+	return d
+}
+
+func names(clusters []Choice) []string {
+	all := make([]string, len(clusters))
+	for i, c := range clusters {
+		all[i] = c.Name
+	}
+	return all
+}
