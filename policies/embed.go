@@ -20,11 +20,6 @@ var Library embed.FS
 //go:embed schemas
 var Schemas embed.FS
 
-// InputSchema is schemas/input.json.
-//
-//go:embed schemas/input.json
-var InputSchema []byte
-
 // Capabilities is the allow-list of built-in functions in OPA's own format, for `opa --capabilities` and the engine.
 //
 //go:embed capabilities.json

@@ -120,8 +120,11 @@ func NewCompiler(options Options) (*Compiler, error) {
 	return &Compiler{env: env, costLimit: options.CostLimit, cache: cache}, nil
 }
 
-// Compile parses, checks and costs an expression. The error is an *Error, or several that errors.As finds the first
-// of. Compiling the same text again costs a look-up.
+// CostLimit is the most that an expression may cost.
+func (c *Compiler) CostLimit() uint64 { return c.costLimit }
+
+// Compile parses, checks and costs an expression. The error is an *Error, or several that it unwraps
+// to. Compiling the same text again costs a look-up.
 func (c *Compiler) Compile(expression string) (*Program, error) {
 	if known, found := c.cache.Get(expression); found {
 		return known.program, known.err
@@ -163,7 +166,7 @@ func (c *Compiler) compile(expression string) (program *Program, err error) {
 	if err != nil {
 		return nil, &Error{Message: err.Error()}
 	}
-	return newProgram(checked, evaluator, explainer), nil
+	return newProgram(checked, cost.Max, evaluator, explainer), nil
 }
 
 // joined turns CEL's issues into one error.

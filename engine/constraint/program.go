@@ -21,6 +21,7 @@ import (
 type Program struct {
 	evaluator cel.Program
 	reads     Reads
+	cost      uint64
 	// explainer evaluates every part of ast, which Why takes apart.
 	explainer cel.Program
 	ast       *ast.AST
@@ -48,8 +49,8 @@ type Observation struct {
 	Value string
 }
 
-func newProgram(checked *cel.Ast, evaluator, explainer cel.Program) *Program {
-	p := &Program{evaluator: evaluator, explainer: explainer, ast: checked.NativeRep()}
+func newProgram(checked *cel.Ast, cost uint64, evaluator, explainer cel.Program) *Program {
+	p := &Program{evaluator: evaluator, cost: cost, explainer: explainer, ast: checked.NativeRep()}
 	whole := 0 // how often the workload is named without one of its fields
 	ast.PreOrderVisit(p.ast.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() == ast.SelectKind {
@@ -78,6 +79,9 @@ func newProgram(checked *cel.Ast, evaluator, explainer cel.Program) *Program {
 	}
 	return p
 }
+
+// Cost is the most that one evaluation may cost in CEL's own units, estimated when the expression was compiled.
+func (p *Program) Cost() uint64 { return p.cost }
 
 // Reads says which variables the expression looks at.
 func (p *Program) Reads() Reads { return p.reads }

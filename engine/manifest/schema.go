@@ -74,7 +74,7 @@ func (k *kind) validate(o *Object) (errs []*Error) {
 	unknown := pruning.PruneWithOptions(o.Object, k.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
 	for _, path := range unknown {
 		message := "unknown field"
-		if near := nearest(lastOf(path), k.siblings(path)); near != "" {
+		if near := Nearest(lastOf(path), k.siblings(path)); near != "" {
 			message += fmt.Sprintf(", did you mean %s?", near)
 		}
 		errs = append(errs, &Error{Position: o.PositionOfKey(path), Object: o.String(), Field: path, Message: message})
@@ -120,8 +120,8 @@ func lastOf(path string) string {
 	return elements[len(elements)-1]
 }
 
-// nearest returns the one of the names that a misspelt one may stand for; "" where none is near.
-func nearest(misspelt string, names []string) (near string) {
+// Nearest returns the one of the names that a misspelt one may stand for; "" where none is near.
+func Nearest(misspelt string, names []string) (near string) {
 	least := max(2, len(misspelt)/3) + 1
 	for _, name := range names {
 		if d := levenshtein.ComputeDistance(strings.ToLower(misspelt), strings.ToLower(name)); d < least {

@@ -243,8 +243,12 @@ func (r *reader) add(w *Workspace, o *Object) {
 	case o.GroupVersionKind().Group == v1alpha1.SchemeGroupVersion.Group:
 		r.addOurs(w, o)
 	case o.GetAPIVersion() == "v1" && o.GetKind() == "ConfigMap":
-		configMap, ok := read[corev1.ConfigMap](r, o)
-		if !ok || !policy.HasModules(configMap) {
+		configMap := new(corev1.ConfigMap)
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, configMap); err != nil {
+			r.errs = append(r.errs, &Error{Position: o.Position(""), Object: o.String(), Message: err.Error()})
+			return
+		}
+		if !policy.HasModules(configMap) {
 			return
 		}
 		w.configMaps = append(w.configMaps, policy.ModuleName(configMap, ""))
@@ -272,39 +276,33 @@ func (r *reader) addOurs(w *Workspace, o *Object) {
 			names = append(names, name)
 		}
 		slices.Sort(names)
-		if near := nearest(o.GetKind(), names); near != "" {
-			message += fmt.Sprintf(", did you mean %s in %s?", near, v1alpha1.SchemeGroupVersion)
+		if near := Nearest(o.GetKind(), names); near != "" {
+			message += fmt.Sprintf(", did you mean %s of %s?", near, v1alpha1.SchemeGroupVersion)
 		}
 		r.fail(o.Position("kind"), "%s", message)
 		return
 	}
-	if errs := k.validate(o); len(errs) > 0 {
-		r.errs = append(r.errs, errs...)
-		return
-	}
+	wrong := k.validate(o)
 	switch o.GetKind() {
 	case "ClusterRegistration":
-		if c, ok := read[v1alpha1.ClusterRegistration](r, o); ok {
-			w.Clusters = append(w.Clusters, Typed[v1alpha1.ClusterRegistration]{o, c})
-		}
+		take(r, &w.Clusters, o, wrong)
 	case "WorkloadPlacement":
-		if p, ok := read[v1alpha1.WorkloadPlacement](r, o); ok {
-			w.Placements = append(w.Placements, Typed[v1alpha1.WorkloadPlacement]{o, p})
-		}
+		take(r, &w.Placements, o, wrong)
 	case "PlacementDecision":
-		if d, ok := read[v1alpha1.PlacementDecision](r, o); ok {
-			w.Decisions = append(w.Decisions, Typed[v1alpha1.PlacementDecision]{o, d})
-		}
+		take(r, &w.Decisions, o, wrong)
 	}
 }
 
-func read[T any](r *reader, o *Object) (*T, bool) {
+// take takes in an object, also one with which something is wrong where it can be read all the same, so that all that
+// is wrong with it can be told at once.
+func take[T any](r *reader, into *[]Typed[T], o *Object, wrong []*Error) {
 	typed := new(T)
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, typed); err != nil {
-		r.errs = append(r.errs, &Error{Position: o.Position(""), Object: o.String(), Message: err.Error()})
-		return nil, false
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, typed); err == nil {
+		*into = append(*into, Typed[T]{o, typed})
+	} else if len(wrong) == 0 {
+		wrong = append(wrong, &Error{Position: o.Position(""), Object: o.String(), Message: err.Error()})
 	}
-	return typed, true
+	r.errs = append(r.errs, wrong...)
 }
 
 // isWorkload tells whether an object is to be placed: it has a pod template, or its kind should have one. What another

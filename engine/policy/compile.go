@@ -73,7 +73,7 @@ func NewCompiler(options Options) (*Compiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	schemas, err := inputSchema()
+	schemas, err := Schemas()
 	if err != nil {
 		return nil, err
 	}
@@ -100,15 +100,32 @@ func NewCompiler(options Options) (*Compiler, error) {
 	return c, err
 }
 
-// inputSchema makes the type checker know what policies see, so that a misspelt field is an error and not undefined.
-func inputSchema() (*ast.SchemaSet, error) {
-	var schema any
-	if err := json.Unmarshal(policies.InputSchema, &schema); err != nil {
-		return nil, fmt.Errorf("schema of the input: %w", err)
-	}
+// Schemas make OPA's type checker know what policies see, so that a misspelt field is an error and not undefined. Beside
+// that of the input for all modules they are those of policies/schemas, for annotations.
+func Schemas() (*ast.SchemaSet, error) {
 	schemas := ast.NewSchemaSet()
-	schemas.Put(ast.SchemaRootRef, schema)
-	return schemas, nil
+	return schemas, fs.WalkDir(policies.Schemas, "schemas", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := fs.ReadFile(policies.Schemas, path)
+		if err != nil {
+			return err
+		}
+		var schema any
+		if err := json.Unmarshal(text, &schema); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		ref := ast.SchemaRootRef
+		for element := range strings.SplitSeq(strings.TrimSuffix(strings.TrimPrefix(path, "schemas/"), ".json"), "/") {
+			ref = ref.Append(ast.StringTerm(element))
+		}
+		schemas.Put(ref, schema)
+		if path == "schemas/input.json" {
+			schemas.Put(ast.SchemaRootRef, schema)
+		}
+		return nil
+	})
 }
 
 // Builtin returns the set of the built-in modules alone.

@@ -116,6 +116,10 @@ func fromOPA(err error) Errors {
 		errs := make(Errors, len(parsed))
 		for i, e := range parsed {
 			message := e.Message
+			// The type checker knows nothing of functions that are not in the capabilities.
+			if name, found := strings.CutPrefix(message, "undefined function "); found && ast.BuiltinMap[name] != nil {
+				message = fmt.Sprintf("%s is none of the functions that policies may call", name)
+			}
 			// What a parse error adds is the line with a caret, which does not survive on one line.
 			if e.Details != nil && e.Code != ast.ParseErr {
 				message += ": " + strings.TrimSpace(strings.Join(e.Details.Lines(), " "))

@@ -26,7 +26,7 @@ type Placed struct {
 
 // Decisions prints one line for each cluster of each workload.
 func Decisions(w io.Writer, workloads []Placed) {
-	t := newTable(w)
+	t := NewTable(w)
 	t.AppendHeader(table.Row{"WORKLOAD", "PLACEMENT", "CLUSTER", "REPLICAS", "SCORE", "REASON"})
 	for _, p := range workloads {
 		if len(p.Clusters) == 0 {
@@ -57,7 +57,7 @@ func Explanation(w io.Writer, d *engine.Decision, clusters ...string) {
 	fmt.Fprintf(w, "%s -> %s\n%s\n", d.Workload, chosen, d.Summary())
 
 	var rejected []engine.Verdict
-	t := newTable(w)
+	t := NewTable(w)
 	header := table.Row{"CLUSTER", "VERDICT", "TOTAL"}
 	for f, name := range scoring.FactorNames {
 		header = append(header, fmt.Sprintf("%s x%d", strings.ToUpper(name), d.Weights[f]))
@@ -82,7 +82,7 @@ func Explanation(w io.Writer, d *engine.Decision, clusters ...string) {
 		t.Render()
 	}
 	if len(rejected) > 0 {
-		t := newTable(w)
+		t := NewTable(w)
 		t.AppendHeader(table.Row{"CLUSTER", "REJECTED BY", "BECAUSE", "NEEDS"})
 		for _, v := range rejected {
 			var needs []string
@@ -113,8 +113,8 @@ func Explanation(w io.Writer, d *engine.Decision, clusters ...string) {
 	}
 }
 
-// newTable is laid out as kubectl lays out its own.
-func newTable(w io.Writer) table.Writer {
+// NewTable is laid out as kubectl lays out its own.
+func NewTable(w io.Writer) table.Writer {
 	t := table.NewWriter()
 	t.SetOutputMirror(trimmer{w})
 	style := table.StyleDefault

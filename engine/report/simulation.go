@@ -40,7 +40,7 @@ func workspacesOf(r *simulation.Result) []string {
 }
 
 func decisions(w io.Writer, r *simulation.Result, workspace string) {
-	t := newTable(w)
+	t := NewTable(w)
 	t.AppendHeader(table.Row{"WORKLOAD", "PLACEMENT", "CLUSTER", "REPLICAS", "SCORE", "REASON"})
 	for _, d := range r.Decisions {
 		if d.Workspace != workspace {
@@ -74,7 +74,7 @@ func fleet(w io.Writer, r *simulation.Result, workspace string) {
 		}
 	}
 	slices.Sort(resources)
-	t := newTable(w)
+	t := NewTable(w)
 	header := table.Row{"CLUSTER"}
 	for _, name := range resources {
 		header = append(header, strings.ToUpper(name), "RESERVED", "IN USE")
@@ -102,7 +102,7 @@ func unplaced(w io.Writer, r *simulation.Result, workspace string) {
 		if len(d.Clusters) > 0 || len(d.Rejected) == 0 {
 			continue
 		}
-		t := newTable(w)
+		t := NewTable(w)
 		t.AppendHeader(table.Row{"  CLUSTER", "REJECTED BY", "BECAUSE"})
 		for _, rejection := range d.Rejected {
 			t.AppendRow(table.Row{"  " + rejection.Cluster, stage(rejection.Stage, rejection.Constraint), rejection.Message})
@@ -114,7 +114,7 @@ func unplaced(w io.Writer, r *simulation.Result, workspace string) {
 // Diff prints which decisions would move, how scores would change, and how full the fleet would be.
 func Diff(w io.Writer, d *simulation.Diff) {
 	if len(d.Moves) > 0 {
-		t := newTable(w)
+		t := NewTable(w)
 		t.AppendHeader(table.Row{"MOVES", "PLACEMENT", "FROM", "TO"})
 		for _, c := range d.Moves {
 			to := scored(c.After)
@@ -126,7 +126,7 @@ func Diff(w io.Writer, d *simulation.Diff) {
 		render(w, t)
 	}
 	if len(d.Rescored) > 0 {
-		t := newTable(w)
+		t := NewTable(w)
 		t.AppendHeader(table.Row{"STAYS", "PLACEMENT", "SCORES BEFORE", "SCORES AFTER"})
 		for _, c := range d.Rescored {
 			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before), scored(c.After)})
@@ -134,7 +134,7 @@ func Diff(w io.Writer, d *simulation.Diff) {
 		render(w, t)
 	}
 	if len(d.Clusters) > 0 {
-		t := newTable(w)
+		t := NewTable(w)
 		t.AppendHeader(table.Row{"CLUSTER", "RESOURCE", "IN USE BEFORE", "IN USE AFTER", "CHANGE"})
 		for _, c := range d.Clusters {
 			name := in(c.Workspace, c.Name)

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/kcp-placement/placement/engine/manifest"
+)
+
+// maxFileBytes bounds a file: no object is larger than a few megabytes.
+const maxFileBytes = 64 << 20
+
+// readFiles reads files, and folders with all that is below them, of the endings given. "-" is standard input. The
+// same file is read once.
+func readFiles(paths []string, stdin io.Reader, endings ...string) ([]*manifest.File, error) {
+	var files []*manifest.File
+	seen := map[string]bool{}
+	add := func(path string, found bool) error {
+		if seen[filepath.Clean(path)] {
+			return nil
+		}
+		seen[filepath.Clean(path)] = true
+		text, err := readFile(path)
+		if err != nil {
+			return err
+		}
+		files = append(files, &manifest.File{Name: path, Text: text, Found: found})
+		return nil
+	}
+	for _, path := range paths {
+		if path == "-" {
+			text, err := readAll("standard input", stdin)
+			if err != nil {
+				return nil, err
+			}
+			files = append(files, &manifest.File{Name: "-", Text: text})
+			continue
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		if !info.IsDir() {
+			if err := add(path, false); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		err = filepath.WalkDir(path, func(file string, entry fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && file != path:
+				return fs.SkipDir
+			case entry.IsDir() || !slices.Contains(endings, filepath.Ext(file)):
+				return nil
+			}
+			return add(file, true)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+func readFile(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	return readAll(path, file)
+}
+
+func readAll(name string, r io.Reader) (string, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxFileBytes+1))
+	switch {
+	case err != nil:
+		return "", err
+	case len(text) > maxFileBytes:
+		return "", fmt.Errorf("%s has more than %d bytes", name, maxFileBytes)
+	}
+	return string(text), nil
+}
+
+// The endings of files that hold objects and policies.
+var manifestEndings = []string{".yaml", ".yml", ".json", ".rego"}

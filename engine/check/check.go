@@ -1,0 +1,300 @@
+// Package check finds what is wrong with placements and policies before they are live, each finding in its place.
+package check
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/manifest"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// Severity of a finding.
+type Severity string
+
+// The severities.
+const (
+	// Error is what would not come into force, or would keep workloads from being placed.
+	Error Severity = "error"
+	// Warning is what is likely to be a mistake.
+	Warning Severity = "warning"
+)
+
+// Codes of findings; those of Rego have OPA's own codes, as rego_type_error.
+const (
+	CodeManifest  = "manifest"
+	CodeCEL       = "cel"
+	CodePlacement = "placement"
+	CodeCluster   = "cluster"
+	CodeWorkload  = "workload"
+	CodeLint      = "rego_lint"
+	// CodeJudgement is of policies that fail for a workload that was given.
+	CodeJudgement = "judgement"
+)
+
+// Finding is one thing that is wrong.
+type Finding struct {
+	Severity Severity
+	Code     string
+	manifest.Position
+	// Object that is concerned, as "WorkloadPlacement default/web"; empty where it is a module of Rego.
+	Object string
+	// Field of the object; empty where it is the whole.
+	Field   string
+	Message string
+}
+
+// Cost is what a constraint may cost at most.
+type Cost struct {
+	manifest.Position
+	Placement, Constraint string
+	Cost, Limit           uint64
+}
+
+// Report is all that was found.
+type Report struct {
+	// Findings by place.
+	Findings []Finding
+	// Costs of the constraints that compile, the dearest first.
+	Costs []Cost
+	// Placements and Modules are how many there are.
+	Placements, Modules int
+}
+
+// Count returns how many findings have a severity.
+func (r *Report) Count(severity Severity) (n int) {
+	for _, f := range r.Findings {
+		if f.Severity == severity {
+			n++
+		}
+	}
+	return n
+}
+
+// timeout is the deadline of one evaluation of Rego: it is the budget that decides, and not how busy the machine is.
+const timeout = 2 * time.Second
+
+// Run checks files. It fails only as ctx ends.
+func Run(ctx context.Context, files []*manifest.File) (*Report, error) {
+	constraints, err := constraint.NewCompiler(constraint.Options{})
+	if err != nil {
+		return nil, err
+	}
+	policies, err := policy.NewCompiler(policy.Options{Timeout: timeout})
+	if err != nil {
+		return nil, err
+	}
+	e, err := engine.New(engine.Options{Constraints: constraints, Policies: policies})
+	if err != nil {
+		return nil, err
+	}
+	c := checker{constraints: constraints, policies: policies, engine: e, report: &Report{}}
+	workspaces, wrong := manifest.Read(files)
+	for _, e := range wrong {
+		c.find(Finding{Error, CodeManifest, e.Position, e.Object, e.Field, e.Message})
+	}
+	for _, w := range workspaces {
+		if err := c.workspace(ctx, w); err != nil {
+			return nil, err
+		}
+	}
+	r := c.report
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(name(a.File), name(b.File)), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Message, b.Message))
+	})
+	r.Findings = slices.CompactFunc(r.Findings, func(a, b Finding) bool { return a == b })
+	slices.SortStableFunc(r.Costs, func(a, b Cost) int { return cmp.Compare(b.Cost, a.Cost) })
+	return r, nil
+}
+
+func name(f *manifest.File) string {
+	if f == nil {
+		return ""
+	}
+	return f.Name
+}
+
+type checker struct {
+	constraints *constraint.Compiler
+	policies    *policy.Compiler
+	engine      *engine.Engine
+	report      *Report
+}
+
+func (c *checker) find(f Finding) { c.report.Findings = append(c.report.Findings, f) }
+
+func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
+	for _, o := range w.Clusters {
+		if s := snapshot.FromRegistration(o.Typed); s.Invalid != "" {
+			field, message, _ := strings.Cut(s.Invalid, ": ")
+			c.find(Finding{Error, CodeCluster, o.Position(field), o.String(), field, message})
+		}
+	}
+	placements := make([]*engine.Placement, len(w.Placements))
+	selectors := make([]engine.Selector, len(w.Placements))
+	slices.SortFunc(w.Placements, func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return engine.ByAge(a.Typed, b.Typed) })
+	for i, o := range w.Placements {
+		placements[i] = c.placement(w, o)
+		selectors[i], _ = engine.CompileSelector(o.Typed)
+	}
+	sound := c.modules(w)
+	for _, o := range w.Workloads {
+		if o.Err != nil {
+			field, message, _ := strings.Cut(o.Err.Error(), ": ")
+			c.find(Finding{Error, CodeWorkload, o.Position(field), o.String(), field, message})
+			continue
+		}
+		owner, _ := engine.Owner(selectors, o.Workload)
+		if !sound || owner < 0 || placements[owner] == nil {
+			continue
+		}
+		_, err := c.engine.Explain(ctx, engine.Request{Workspace: w.Name, Placement: placements[owner], Workload: o.Workload})
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			c.judgement(w, o, err)
+		}
+	}
+	return nil
+}
+
+// placement checks a placement, and returns nil where it is wrong.
+func (c *checker) placement(w *manifest.Workspace, o manifest.Typed[v1alpha1.WorkloadPlacement]) *engine.Placement {
+	c.report.Placements++
+	constraints := field.NewPath("spec", "constraints")
+	for i, constraint := range o.Typed.Spec.Constraints {
+		at := constraints.Index(i).Child("expression").String()
+		program, err := c.constraints.Compile(constraint.Expression)
+		for _, e := range celErrors(err) {
+			message := fmt.Sprintf("constraint %s: %s", constraint.Name, e.Message)
+			c.find(Finding{Error, CodeCEL, o.Within(at, e.Line, e.Column), o.String(), at, message})
+		}
+		if err == nil {
+			c.report.Costs = append(c.report.Costs, Cost{o.Position(at), o.String(), constraint.Name, program.Cost(), c.constraints.CostLimit()})
+		}
+	}
+	compiled, err := c.engine.CompilePlacement(o.Typed)
+	var all utilerrors.Aggregate
+	if errors.As(err, &all) {
+		for _, err := range all.Errors() {
+			var wrong *field.Error
+			if !errors.As(err, &wrong) {
+				continue
+			}
+			told := strings.HasPrefix(wrong.Field, constraints.String()) || slices.ContainsFunc(c.report.Findings, func(f Finding) bool {
+				return f.Position == o.Position(wrong.Field)
+			})
+			if !told {
+				c.find(Finding{Error, CodePlacement, o.Position(wrong.Field), o.String(), wrong.Field, wrong.ErrorBody()})
+			}
+		}
+	}
+	c.clusterNames(w, o)
+	return compiled
+}
+
+// clusterNames warns of clusters that are named and not there, where a fleet is given.
+func (c *checker) clusterNames(w *manifest.Workspace, o manifest.Typed[v1alpha1.WorkloadPlacement]) {
+	if o.Typed.Spec.ClusterSelector == nil || len(w.Clusters) == 0 {
+		return
+	}
+	var known []string
+	for _, cluster := range w.Clusters {
+		known = append(known, cluster.Typed.Name)
+	}
+	for i, wanted := range o.Typed.Spec.ClusterSelector.ClusterNames {
+		if slices.Contains(known, wanted) {
+			continue
+		}
+		at := field.NewPath("spec", "clusterSelector", "clusterNames").Index(i).String()
+		message := fmt.Sprintf("there is no cluster %s in the fleet", wanted)
+		if near := manifest.Nearest(wanted, known); near != "" {
+			message += fmt.Sprintf(", did you mean %s?", near)
+		}
+		c.find(Finding{Warning, CodePlacement, o.Position(at), o.String(), at, message})
+	}
+}
+
+// celErrors takes apart what is wrong with an expression.
+func celErrors(err error) (errs []*constraint.Error) {
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range several.Unwrap() {
+			errs = append(errs, celErrors(e)...)
+		}
+		return errs
+	}
+	var one *constraint.Error
+	if errors.As(err, &one) {
+		errs = append(errs, one)
+	}
+	return errs
+}
+
+// modules checks the Rego of a workspace, and tells whether it comes into force.
+func (c *checker) modules(w *manifest.Workspace) bool {
+	texts := make(map[string]string, len(w.Modules))
+	for file, module := range w.Modules {
+		texts[file] = module.Text
+	}
+	c.report.Modules += len(texts)
+	set, err := c.policies.Compile(texts)
+	if err != nil {
+		c.rego(w, Error, "", err)
+		return false
+	}
+	c.engine.SetPolicies(w.Name, set)
+	errs, warnings := c.policies.Lint(texts)
+	c.rego(w, Error, "", errs)
+	c.rego(w, Warning, CodeLint, warnings)
+	return true
+}
+
+// rego reports errors of policies in their places, with a code of theirs or the one given.
+func (c *checker) rego(w *manifest.Workspace, severity Severity, code string, err error) {
+	var errs policy.Errors
+	if !errors.As(err, &errs) {
+		errs = policy.Errors{{Code: CodeJudgement, Message: err.Error()}}
+	}
+	for _, e := range errs {
+		f := Finding{Severity: severity, Code: cmp.Or(code, e.Code), Message: e.Message}
+		if module, found := w.Modules[e.File]; found {
+			f.Position = module.Position(e.Row, e.Col)
+		} else {
+			f.Object = "policies of workspace " + w.Name.String()
+		}
+		c.find(f)
+	}
+}
+
+// judgement reports that the policies fail for a workload. What fails for many is told once.
+func (c *checker) judgement(w *manifest.Workspace, o manifest.Workload, err error) {
+	known := len(c.report.Findings)
+	c.rego(w, Error, "", err)
+	found := slices.Clone(c.report.Findings[known:])
+	c.report.Findings = c.report.Findings[:known]
+	for _, f := range found {
+		if f.File == nil { // as where the policies cost too much
+			f.Code, f.Position, f.Object = CodeJudgement, o.Position(""), o.String()
+		}
+		told := slices.ContainsFunc(c.report.Findings, func(k Finding) bool {
+			return k.Position == f.Position && k.Code == f.Code && strings.HasPrefix(k.Message, f.Message)
+		})
+		if !told {
+			f.Message += fmt.Sprintf(" (for %s)", o)
+			c.find(f)
+		}
+	}
+}

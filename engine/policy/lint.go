@@ -1,0 +1,42 @@
+package policy
+
+import (
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// Lint tells what Compile lets pass: what is wrong with suites, and as warnings what OPA's strict mode refuses, such as
+// variables and imports that are not used. Modules that do not compile are for Compile to tell of first.
+func (c *Compiler) Lint(modules map[string]string) (errs, warnings Errors) {
+	if errs = c.lint(modules, false); len(errs) > 0 {
+		return errs.sorted(), nil
+	}
+	return nil, c.lint(modules, true).sorted()
+}
+
+func (c *Compiler) lint(texts map[string]string, strict bool) (errs Errors) {
+	defer func() {
+		if p := recover(); p != nil {
+			errs = Errors{at(nil, "internal_error", "the modules cannot be compiled: %v", p)}
+		}
+	}()
+	modules := make(map[string]*ast.Module, len(c.builtin)+len(texts))
+	for file, text := range texts {
+		module, err := c.parse(file, text)
+		if err != nil {
+			errs = append(errs, fromOPA(err)...)
+			continue
+		}
+		modules[file] = module
+	}
+	if len(errs) > 0 {
+		return errs
+	}
+	for file, module := range c.builtin {
+		modules["builtin/"+file] = module.Copy()
+	}
+	compiler := ast.NewCompiler().WithCapabilities(c.capabilities).WithSchemas(c.schemas).WithDefaultRegoVersion(ast.RegoV1).WithStrict(strict)
+	if compiler.Compile(modules); compiler.Failed() {
+		return fromOPA(compiler.Errors)
+	}
+	return nil
+}

@@ -1,0 +1,285 @@
+// Package scenario holds whole decisions to what their authors expect: a scenario is a text file that tells a fleet,
+// policies and workloads, and where these are to run.
+package scenario
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+
+	yamlv3 "go.yaml.in/yaml/v3"
+	"golang.org/x/tools/txtar"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kcp-placement/placement/engine/manifest"
+	"github.com/kcp-placement/placement/engine/simulation"
+)
+
+// Ending of the files of scenarios.
+const Ending = ".txtar"
+
+// The files of a scenario with a meaning of their own.
+const (
+	useFile    = "use"
+	expectFile = "expect.yaml"
+)
+
+// Scenario is a txtar archive: a comment that tells the story, then files of objects and of Rego, and
+//
+//	use           paths of more files and folders to read, one a line, relative to the scenario
+//	expect.yaml   what is expected of each workload, see Expectation
+type Scenario struct {
+	// File it was read from.
+	File string
+	// Title is the first line of the story.
+	Title string
+
+	archive *txtar.Archive
+	files   []*manifest.File
+	expect  map[string]Expectation
+}
+
+// Expectation is what is expected of one workload. What is left out is not looked at.
+type Expectation struct {
+	// Clusters that are chosen, best first; an empty list where the workload is to run nowhere.
+	Clusters *[]string `json:"clusters,omitempty"`
+	// Scores of chosen clusters.
+	Scores map[string]int64 `json:"scores,omitempty"`
+	// Rejected clusters, each with the stage that rejects it, as Taint, or Constraint and its name, as "Constraint gold".
+	Rejected map[string]string `json:"rejected,omitempty"`
+	// Error is part of why the workload runs nowhere.
+	Error string `json:"error,omitempty"`
+}
+
+// Parse reads a scenario; read reads the files and folders that it uses.
+func Parse(file *manifest.File, read func(path string) ([]*manifest.File, error)) (*Scenario, error) {
+	s := &Scenario{File: file.Name, archive: txtar.Parse([]byte(file.Text))}
+	s.Title, _, _ = strings.Cut(strings.TrimSpace(string(s.archive.Comment)), "\n")
+	expects := false
+	for _, f := range s.archive.Files {
+		text := string(f.Data)
+		switch f.Name {
+		case useFile:
+			for line := range strings.Lines(text) {
+				name := strings.TrimSpace(line)
+				if name == "" {
+					continue
+				}
+				files, err := read(path.Join(path.Dir(file.Name), name))
+				if err != nil {
+					return nil, fmt.Errorf("%s: use: %w", file.Name, err)
+				}
+				s.files = append(s.files, files...)
+			}
+		case expectFile:
+			expects = true
+			if err := yaml.UnmarshalStrict(f.Data, &s.expect); err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", file.Name, expectFile, err)
+			}
+		default:
+			s.files = append(s.files, &manifest.File{Name: path.Join(file.Name, f.Name), Text: text})
+		}
+	}
+	if !expects {
+		return nil, fmt.Errorf("%s: there is no file %s in the scenario, which says where the workloads are to run", file.Name, expectFile)
+	}
+	return s, nil
+}
+
+// Expects tells whether anything is expected of any workload yet.
+func (s *Scenario) Expects() bool { return len(s.expect) > 0 }
+
+// Failure is one expectation that was not met.
+type Failure struct {
+	// Workload as expect.yaml names it.
+	Workload string `json:"workload"`
+	// What was expected: clusters, scores, rejected or error.
+	What     string `json:"what"`
+	Expected string `json:"expected"`
+	Actual   string `json:"actual"`
+
+	// Decision that was made; nil where there is no such workload.
+	Decision *simulation.Decision `json:"-"`
+}
+
+// Run places the workloads of the scenario and returns the expectations that are not met. It fails where the scenario
+// itself is wrong, or ctx ends.
+func (s *Scenario) Run(ctx context.Context) ([]Failure, error) {
+	decisions, err := s.decide(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var failures []Failure
+	for _, name := range slices.Sorted(maps.Keys(s.expect)) {
+		d, found := decisions[name]
+		if !found {
+			failures = append(failures, Failure{
+				Workload: name, What: "workload", Expected: name, Actual: "there are " + strings.Join(slices.Sorted(maps.Keys(decisions)), ", "),
+			})
+			continue
+		}
+		failures = append(failures, s.expect[name].compare(name, d)...)
+	}
+	return failures, nil
+}
+
+// decide returns the decisions by the names that expect.yaml has for workloads.
+func (s *Scenario) decide(ctx context.Context) (map[string]*simulation.Decision, error) {
+	workspaces, wrong := manifest.Read(s.files)
+	if len(wrong) > 0 {
+		return nil, manifest.Join(wrong)
+	}
+	sim, err := simulation.New(simulation.Options{Rejected: true})
+	if err != nil {
+		return nil, err
+	}
+	if err := sim.Load(workspaces); err != nil {
+		return nil, err
+	}
+	result, err := sim.Run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	decisions := map[string]*simulation.Decision{}
+	for i := range result.Decisions {
+		d := &result.Decisions[i]
+		name := d.Workload.String()
+		if d.Workspace != manifest.DefaultWorkspace.String() {
+			name = d.Workspace + " " + name
+		}
+		decisions[name] = d
+	}
+	return decisions, nil
+}
+
+func (e Expectation) compare(name string, d *simulation.Decision) (failures []Failure) {
+	actual := e.observe(d)
+	differ := func(what string, expected, actual any) {
+		if !reflect.DeepEqual(expected, actual) {
+			failures = append(failures, Failure{name, what, inline(expected), inline(actual), d})
+		}
+	}
+	if e.Clusters != nil {
+		differ("clusters", *e.Clusters, *actual.Clusters)
+	}
+	if len(e.Scores) > 0 {
+		differ("scores", e.Scores, actual.Scores)
+	}
+	if len(e.Rejected) > 0 {
+		differ("rejected", e.Rejected, actual.Rejected)
+	}
+	if !strings.Contains(d.Error, e.Error) {
+		failures = append(failures, Failure{name, "error", e.Error, d.Error, d})
+	}
+	return failures
+}
+
+// observe is the expectation that would have been met, of what the expectation is about.
+func (e Expectation) observe(d *simulation.Decision) Expectation {
+	observed := Expectation{Clusters: &[]string{}, Scores: map[string]int64{}, Rejected: map[string]string{}, Error: d.Error}
+	for _, c := range d.Clusters {
+		*observed.Clusters = append(*observed.Clusters, c.Name)
+		if _, asked := e.Scores[c.Name]; asked {
+			observed.Scores[c.Name] = c.Score
+		}
+	}
+	for _, r := range d.Rejected {
+		if _, asked := e.Rejected[r.Cluster]; asked {
+			observed.Rejected[r.Cluster] = r.Stage
+			// The name of the constraint is looked at where it is expected.
+			if r.Constraint != "" && e.Rejected[r.Cluster] != r.Stage {
+				observed.Rejected[r.Cluster] += " " + r.Constraint
+			}
+		}
+	}
+	return observed
+}
+
+// inline writes a value on one line, as expect.yaml has it.
+func inline(value any) string {
+	var node yamlv3.Node
+	if err := node.Encode(value); err != nil {
+		return fmt.Sprint(value)
+	}
+	node.Style = yamlv3.FlowStyle
+	text, err := yamlv3.Marshal(&node)
+	if err != nil {
+		return fmt.Sprint(value)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// Update returns the text of the scenario with the expectations as they would be met. Where expect.yaml says nothing
+// yet, that is the clusters and the scores of every workload. Comments stay.
+func (s *Scenario) Update(ctx context.Context) (string, error) {
+	decisions, err := s.decide(ctx)
+	if err != nil {
+		return "", err
+	}
+	updated := &txtar.Archive{Comment: s.archive.Comment, Files: slices.Clone(s.archive.Files)}
+	for i := range updated.Files {
+		if updated.Files[i].Name != expectFile {
+			continue
+		}
+		text, err := s.expectations(updated.Files[i].Data, decisions)
+		if err != nil {
+			return "", fmt.Errorf("%s: %s: %w", s.File, expectFile, err)
+		}
+		updated.Files[i].Data = text
+	}
+	return string(txtar.Format(updated)), nil
+}
+
+func (s *Scenario) expectations(text []byte, decisions map[string]*simulation.Decision) ([]byte, error) {
+	if len(s.expect) == 0 {
+		var all strings.Builder
+		for _, name := range slices.Sorted(maps.Keys(decisions)) {
+			d, asked := decisions[name], Expectation{Scores: map[string]int64{}}
+			for _, c := range d.Clusters {
+				asked.Scores[c.Name] = c.Score
+			}
+			fmt.Fprintf(&all, "%s:\n  clusters: %s\n", name, inline(*asked.observe(d).Clusters))
+			if len(d.Clusters) > 0 {
+				fmt.Fprintf(&all, "  scores: %s\n", inline(asked.Scores))
+			}
+		}
+		return []byte(all.String()), nil
+	}
+	var document yamlv3.Node
+	if err := yamlv3.Unmarshal(text, &document); err != nil {
+		return nil, err
+	}
+	root := document.Content[0]
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		name, fields := root.Content[i].Value, root.Content[i+1]
+		d, found := decisions[name]
+		if !found {
+			continue // stays, and fails: a misspelt name is for people to mend
+		}
+		actual := s.expect[name].observe(d)
+		for j := 0; j+1 < len(fields.Content); j += 2 {
+			value := map[string]any{
+				"clusters": *actual.Clusters, "scores": actual.Scores, "rejected": actual.Rejected, "error": actual.Error,
+			}[fields.Content[j].Value]
+			if inline(value) == inline(fields.Content[j+1]) || fields.Content[j].Value == "error" && strings.Contains(actual.Error, s.expect[name].Error) {
+				continue
+			}
+			if err := fields.Content[j+1].Encode(value); err != nil {
+				return nil, err
+			}
+			fields.Content[j+1].Style = yamlv3.FlowStyle
+		}
+	}
+	var out bytes.Buffer
+	encoder := yamlv3.NewEncoder(&out)
+	encoder.SetIndent(2)
+	if err := encoder.Encode(&document); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
