@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -19,6 +20,8 @@ const (
 	maxNumber = 256
 	// maxPattern bounds the characters of a glob, which OPA compiles when it is used.
 	maxPattern = 256
+	// maxNumeral bounds the characters of what is read as a number.
+	maxNumeral = 256
 	// charactersPerValue is how much of a string costs as much as a value.
 	charactersPerValue = 64
 )
@@ -85,19 +88,69 @@ func (m *meter) chargePart(t *ast.Term) error {
 
 var errSpent = fmt.Errorf("the budget is spent")
 
+// matching counts what matching a text by a glob costs: gobwas/glob, which OPA uses, tries every way to share out the
+// text among the wildcards, and every alternative in braces.
+func (m *meter) matching(pattern, text ast.String) {
+	if len(pattern) > maxPattern {
+		m.exceed("they match by a glob of more than %d characters", maxPattern)
+		return
+	}
+	const endless = 1 << 40 // so far above the budget that no division below brings it back
+	ways := 1 + len(text)/charactersPerValue
+	multiply := func(by int) { ways = min(ways*by, endless) }
+	stars, alternatives := 0, 0
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '*':
+			if i+1 < len(pattern) && pattern[i+1] == '*' {
+				i++
+			}
+			stars++
+			multiply(len(text) + stars) // in all binomial(len(text)+stars, stars)
+			ways = (ways + stars - 1) / stars
+		case c == '{' && alternatives > 0:
+			m.exceed("they match by a glob with braces in braces")
+			return
+		case c == '{', c == ',' && alternatives > 0:
+			alternatives++
+		case c == '}':
+			multiply(max(1, alternatives))
+			alternatives = 0
+		}
+	}
+	if m.left -= ways; m.left < 0 {
+		m.exceeded = fmt.Sprintf("they match %d characters by the glob %s", len(text), pattern)
+	}
+}
+
 // The functions that metered puts into policies. Tenants cannot call them: they are not in the capabilities.
 var (
-	chargeName  = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("charge")}
-	patternName = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("pattern")}
+	chargeName   = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("charge")}
+	matchingName = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("matching")}
+	numeralName  = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("numeral")}
 
 	meterFunctions = map[string]*topdown.Builtin{
 		chargeName.String(): meterFunction(chargeName, func(m *meter, t *ast.Term) { m.charge(t) }),
-		patternName.String(): meterFunction(patternName, func(m *meter, t *ast.Term) {
-			if s, ok := t.Value.(ast.String); ok && len(s) > maxPattern {
-				m.exceed("they match by a glob of more than %d characters", maxPattern)
+		matchingName.String(): meterFunction(matchingName, func(m *meter, t *ast.Term) {
+			operands, ok := t.Value.(*ast.Array)
+			if !ok || operands.Len() != 2 {
+				return
+			}
+			pattern, isPattern := operands.Elem(0).Value.(ast.String)
+			text, isText := operands.Elem(1).Value.(ast.String)
+			if isPattern && isText {
+				m.matching(pattern, text)
+			}
+		}),
+		numeralName.String(): meterFunction(numeralName, func(m *meter, t *ast.Term) {
+			if s, ok := t.Value.(ast.String); ok && len(s) > maxNumeral {
+				m.exceed("they read a number of more than %d characters", maxNumeral)
 			}
 		}),
 	}
+
+	// numerals are the functions that read a number.
+	numerals = []ast.Ref{ast.ToNumber.Ref(), ast.UnitsParse.Ref(), ast.UnitsParseBytes.Ref()}
 )
 
 func meterFunction(name ast.Ref, f func(*meter, *ast.Term)) *topdown.Builtin {
@@ -170,8 +223,11 @@ func meteredBody(compiler *ast.Compiler, body ast.Body, results ...*ast.Term) as
 				charge(chargeName, operand)
 			}
 		}
-		if expr.Operator().Equal(ast.GlobMatch.Ref()) {
-			charge(patternName, operands[0])
+		switch operator := expr.Operator(); {
+		case operator.Equal(ast.GlobMatch.Ref()):
+			charge(matchingName, ast.ArrayTerm(operands[0], operands[2]).SetLocation(expr.Location))
+		case slices.ContainsFunc(numerals, func(numeral ast.Ref) bool { return operator.Equal(numeral) }):
+			charge(numeralName, operands[0])
 		}
 		rewritten.Append(expr)
 		for _, output := range outputs {
