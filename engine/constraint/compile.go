@@ -4,15 +4,12 @@ package constraint
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/google/cel-go/cel"
-	"github.com/google/cel-go/checker"
 	"github.com/google/cel-go/common"
 	"github.com/google/cel-go/common/ast"
-	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/ext"
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -31,15 +28,6 @@ const Version = 1
 
 // MaxExpressionLength is how many characters an expression may have.
 const MaxExpressionLength = 4096
-
-// Bounds up to which an expression is costed. Where an object that it reads is larger, it is not evaluated.
-const (
-	maxEntries = 256 // of a map
-	maxItems   = 64  // of a list
-	maxKey     = 317 // characters of a name, or of a label's or annotation's key
-	maxLabel   = 63  // characters of a label's value
-	maxText    = 4096
-)
 
 // Options of a Compiler; the zero value is good.
 type Options struct {
@@ -213,58 +201,4 @@ func quantity(factory cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Ex
 		return nil, factory.NewError(arg.ID(), fmt.Sprintf("%q is not a whole number of units; cpu is in millicores, so 500m of it is 500", text))
 	}
 	return factory.NewLiteral(types.Int(value)), nil
-}
-
-// bounds tells the cost estimator how large what an expression reads can be.
-type bounds struct{}
-
-func (bounds) EstimateSize(node checker.AstNode) *checker.SizeEstimate {
-	path := node.Path()
-	if len(path) == 0 {
-		if withDefault(node.Expr()) {
-			return &checker.SizeEstimate{Min: 0, Max: maxText}
-		}
-		return nil
-	}
-	most := uint64(maxText)
-	switch node.Type().Kind() {
-	case types.MapKind:
-		most = maxEntries
-	case types.ListKind:
-		most = maxItems
-	case types.StringKind, types.BytesKind:
-		switch {
-		case path[len(path)-1] == "@keys" || len(path) == 2: // names, kinds and their like
-			most = maxKey
-		case slices.Contains(path, "labels") || slices.Contains(path, "attributes"):
-			most = maxLabel
-		}
-	}
-	return &checker.SizeEstimate{Min: 0, Max: most}
-}
-
-// withDefault recognises cluster.labels.?tier.orValue("none") and its like, whose size CEL does not know although it
-// knows that of both halves. What is computed in any other way stays without a bound.
-func withDefault(e ast.Expr) bool {
-	if e.Kind() != ast.CallKind || e.AsCall().FunctionName() != "orValue" {
-		return false
-	}
-	target, fallback := e.AsCall().Target(), e.AsCall().Args()[0]
-	if target.Kind() != ast.CallKind || fallback.Kind() != ast.LiteralKind {
-		return false
-	}
-	switch target.AsCall().FunctionName() {
-	case operators.OptSelect, operators.OptIndex:
-		_, ok := chainOf(target.AsCall().Args()[0])
-		return ok
-	}
-	return false
-}
-
-// EstimateCallCost knows what the functions of Kubernetes' own libraries cost, and regular expressions.
-func (b bounds) EstimateCallCost(function, overload string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
-	if estimate := matchingCost(b, function, target, args); estimate != nil {
-		return estimate
-	}
-	return (&library.CostEstimator{SizeEstimator: b}).EstimateCallCost(function, overload, target, args)
 }

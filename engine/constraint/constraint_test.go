@@ -206,6 +206,42 @@ func TestTooManyEntries(t *testing.T) {
 	}
 }
 
+// TestTooLongTexts: nor do texts have to be as short as the API server would have them.
+func TestTooLongTexts(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	v := variables()
+	v.Row.Location, v.Row.Labels["long"] = long, long
+	v.Row.Capabilities[0].Attributes["long"] = long
+	v.Row.Taints[0].Value, v.Row.Conditions[0].Message = long, long
+	v.Workload.Name, v.Workload.Annotations = long, map[string]string{"a": long}
+	v.Placement.Labels[long] = "x"
+	for expression, want := range map[string]string{
+		`cluster.name == "alpha"`:                                            "",
+		`capacity.free.cpu > 0`:                                              "",
+		`workload.labels["app"] == "web"`:                                    "",
+		`cluster.location.matches("x*y") || true`:                            "cluster.location has a text of 1048576 characters, constraints are evaluated over at most 317",
+		`has(cluster.labels.a) || true`:                                      "cluster.labels has a text of 1048576 characters, constraints are evaluated over at most 63",
+		`cluster.capabilities[0].attributes.model.matches("(x{0,30}){30}y")`: "cluster.capabilities attributes has a text of 1048576 characters, constraints are evaluated over at most 256",
+		`cluster.taints.all(t, t.value == "")`:                               "cluster.taints has a text of 1048576 characters, constraints are evaluated over at most 4096",
+		`cluster.conditions.all(t, t.message == "")`:                         "cluster.conditions has a text of 1048576 characters, constraints are evaluated over at most 4096",
+		`dyn(cluster).name == "alpha"`:                                       "cluster.location has a text of 1048576 characters, constraints are evaluated over at most 317",
+		`workload.name == "x"`:                                               "workload.name has a text of 1048576 characters, constraints are evaluated over at most 317",
+		`workload.annotations.a == "x"`:                                      "workload.annotations has a text of 1048576 characters, constraints are evaluated over at most 4096",
+		`placement.labels.team == "shop"`:                                    "placement.labels has a text of 1048576 characters, constraints are evaluated over at most 317",
+	} {
+		program, err := compiler(t).Compile(expression)
+		if err != nil {
+			t.Fatal(expression, err)
+		}
+		if _, err = program.Eval(v); want == "" && err != nil || want != "" && fmt.Sprint(err) != want {
+			t.Errorf("%s: error %v, want %v", expression, err, want)
+		}
+		if want != "" && len(program.Why(v)) != 1 {
+			t.Errorf("%s: no reason", expression)
+		}
+	}
+}
+
 // TestWhy: for a cluster that does not pass, the part that fails, what it looked at, and the smallest change to the
 // cluster that would make it hold.
 func TestWhy(t *testing.T) {

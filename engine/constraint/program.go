@@ -1,10 +1,10 @@
 package constraint
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/ast"
@@ -21,6 +21,7 @@ import (
 type Program struct {
 	evaluator cel.Program
 	reads     Reads
+	bounds    []bound
 	cost      uint64
 	// explainer evaluates every part of ast, which Why takes apart.
 	explainer cel.Program
@@ -51,31 +52,31 @@ type Observation struct {
 
 func newProgram(checked *cel.Ast, cost uint64, evaluator, explainer cel.Program) *Program {
 	p := &Program{evaluator: evaluator, cost: cost, explainer: explainer, ast: checked.NativeRep()}
-	whole := 0 // how often the workload is named without one of its fields
+	named, selected := map[string]int{}, map[string]int{} // how often a variable is named, and a field of it selected
+	fields := map[string]bool{}
 	ast.PreOrderVisit(p.ast.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
-		if e.Kind() == ast.SelectKind {
-			if of := e.AsSelect().Operand(); of.Kind() == ast.IdentKind && of.AsIdent() == "workload" {
+		switch {
+		case e.Kind() == ast.IdentKind:
+			named[e.AsIdent()]++
+		case e.Kind() == ast.SelectKind && e.AsSelect().Operand().Kind() == ast.IdentKind:
+			variable := e.AsSelect().Operand().AsIdent()
+			selected[variable]++
+			fields[variable+"."+e.AsSelect().FieldName()] = true
+			if variable == "workload" {
 				p.reads.WorkloadFields |= workload.FieldNamed(e.AsSelect().FieldName())
-				whole--
 			}
 		}
-		if e.Kind() != ast.IdentKind {
-			return
-		}
-		switch e.AsIdent() {
-		case "cluster":
-			p.reads.Cluster = true
-		case "capacity":
-			p.reads.Capacity = true
-		case "workload":
-			p.reads.Workload = true
-			whole++
-		case "placement":
-			p.reads.Placement = true
-		}
 	}))
-	if whole > 0 {
+	p.reads.Cluster, p.reads.Capacity = named["cluster"] > 0, named["capacity"] > 0
+	p.reads.Workload, p.reads.Placement = named["workload"] > 0, named["placement"] > 0
+	if named["workload"] > selected["workload"] {
 		p.reads.WorkloadFields = workload.AllFields
+	}
+	for _, b := range boundsOf {
+		variable, _, _ := strings.Cut(b.field, ".")
+		if fields[b.field] || named[variable] > selected[variable] {
+			p.bounds = append(p.bounds, b)
+		}
 	}
 	return p
 }
@@ -88,7 +89,7 @@ func (p *Program) Reads() Reads { return p.reads }
 
 // Eval evaluates the expression. An error says why there is no answer: it is not an answer of false.
 func (p *Program) Eval(v *Variables) (holds bool, err error) {
-	if err := v.within(p.reads); err != nil {
+	if err := p.within(v); err != nil {
 		return false, err
 	}
 	value, _, err := p.evaluator.Eval(v)
@@ -119,34 +120,6 @@ func (v *Variables) ResolveName(name string) (any, bool) {
 
 // Parent implements interpreter.Activation.
 func (v *Variables) Parent() interpreter.Activation { return nil }
-
-// within holds what is read to the bounds that the expression was costed for.
-func (v *Variables) within(reads Reads) error {
-	check := func(what string, entries, most int) error {
-		if entries > most {
-			return fmt.Errorf("%s has %d entries, constraints are evaluated over at most %d", what, entries, most)
-		}
-		return nil
-	}
-	var errs [8]error
-	if reads.Cluster {
-		errs[0] = check("cluster.labels", len(v.Row.Labels), maxEntries)
-		errs[1] = check("cluster.capabilities", len(v.Row.Capabilities), maxItems)
-		errs[2] = check("cluster.taints", len(v.Row.Taints), maxItems)
-		errs[3] = check("cluster.conditions", len(v.Row.Conditions), maxItems)
-	}
-	if reads.Capacity {
-		errs[4] = check("capacity", len(v.Row.Free.Extended), maxEntries)
-	}
-	if reads.Workload {
-		errs[5] = check("workload.labels", len(v.Workload.Labels), maxEntries)
-		errs[6] = check("workload.annotations", len(v.Workload.Annotations), maxEntries)
-	}
-	if reads.Placement {
-		errs[7] = check("placement.labels", len(v.Placement.Labels), maxEntries)
-	}
-	return cmp.Or(errs[:]...)
-}
 
 // path is a chain of fields and literal keys that starts at a variable.
 type path struct {

@@ -27,27 +27,42 @@ func (o *Object) String() string {
 	return o.GetKind() + " " + name
 }
 
-// Position returns the place of a field by its path, as spec.constraints[0].expression: the place of its value, or
-// where there is no such field that of the nearest one around it.
+// Position returns the place of a field by its path, as spec.constraints[0].expression: that of its value, or of its
+// name where the value has lines of its own. Where there is no such field it is the nearest one around it.
 func (o *Object) Position(path string) Position {
-	return o.position(o.find(path))
-}
-
-// PositionOfKey is Position, for the field's name in place of its value.
-func (o *Object) PositionOfKey(path string) Position {
-	elements := split(path)
-	if len(elements) == 0 {
-		return o.Position(path)
-	}
-	parent, last := o.descend(elements[:len(elements)-1]), elements[len(elements)-1]
-	if parent != nil && parent.Kind == yaml.MappingNode {
-		for i := 0; i+1 < len(parent.Content); i += 2 {
-			if parent.Content[i].Value == last {
-				return o.position(parent.Content[i])
-			}
+	n := o.find(path)
+	if n != nil && n.Style&yaml.FlowStyle == 0 && (n.Kind == yaml.MappingNode || n.Kind == yaml.SequenceNode) {
+		if key := o.key(path); key != nil {
+			n = key
 		}
 	}
+	return o.position(n)
+}
+
+// PositionOfKey is Position, for the name of the field in any case.
+func (o *Object) PositionOfKey(path string) Position {
+	if key := o.key(path); key != nil {
+		return o.position(key)
+	}
 	return o.Position(path)
+}
+
+// key returns the node of a field's name; nil where there is no such field.
+func (o *Object) key(path string) *yaml.Node {
+	elements := split(path)
+	if len(elements) == 0 {
+		return nil
+	}
+	parent, last := o.descend(elements[:len(elements)-1]), elements[len(elements)-1]
+	if parent == nil || parent.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(parent.Content); i += 2 {
+		if parent.Content[i].Value == last {
+			return parent.Content[i]
+		}
+	}
+	return nil
 }
 
 func (o *Object) position(n *yaml.Node) Position {

@@ -152,17 +152,20 @@ func (r *reader) read(f *File) {
 }
 
 // line finds the line that an error of the YAML library is about.
-var line = regexp.MustCompile(`(?:yaml: )?line (\d+): ?`)
+var line = regexp.MustCompile(`line (\d+): ?`)
 
 func (r *reader) document(f *File, text string, above int) {
 	var node yaml.Node
 	wrong := func(err error) {
-		message, p := strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "), Position{File: f, Line: above + 1, Column: 1}
+		message, p := err.Error(), Position{File: f, Line: above + 1, Column: 1}
+		for _, prefix := range []string{"error converting YAML to JSON: ", "yaml: ", "unmarshal errors:\n  "} {
+			message = strings.TrimPrefix(message, prefix)
+		}
 		if found := line.FindStringSubmatchIndex(message); found != nil {
 			n, _ := strconv.Atoi(message[found[2]:found[3]])
 			p.Line, message = above+n, message[:found[0]]+message[found[1]:]
 		}
-		r.fail(p, "%s", strings.TrimPrefix(message, "yaml: "))
+		r.fail(p, "%s", message)
 	}
 	if err := yaml.Unmarshal([]byte(text), &node); err != nil {
 		wrong(err)

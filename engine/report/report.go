@@ -109,7 +109,11 @@ func Explanation(w io.Writer, d *engine.Decision, clusters ...string) {
 		if term.Required {
 			required = ", required"
 		}
-		fmt.Fprintf(w, "term: %s %+d on match, %+d otherwise%s: %s\n", term.Factor, term.OnMatch, term.Otherwise, required, term.Reason)
+		because := ""
+		if term.Reason != "" {
+			because = ": " + term.Reason
+		}
+		fmt.Fprintf(w, "term: %s %+d on match, %+d otherwise%s%s\n", term.Factor, term.OnMatch, term.Otherwise, required, because)
 	}
 }
 

@@ -2,10 +2,14 @@ package snapshot
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
 )
+
+// maxMessage is how many bytes of a condition's message are kept: it is for people, and ends up in reasons.
+const maxMessage = 2000
 
 // FromRegistration reads a ClusterRegistration. Quantities that cannot be used make the cluster Invalid, with the
 // field and the reason.
@@ -24,8 +28,12 @@ func FromRegistration(r *v1alpha1.ClusterRegistration) *Cluster {
 		})
 	}
 	for _, condition := range r.Status.Conditions {
+		message := condition.Message
+		if len(message) > maxMessage {
+			message = strings.ToValidUTF8(message[:maxMessage], "") + "..."
+		}
 		c.Conditions = append(c.Conditions, Condition{
-			Type: string(condition.Type), Status: string(condition.Status), Reason: condition.Reason, Message: condition.Message,
+			Type: string(condition.Type), Status: string(condition.Status), Reason: condition.Reason, Message: message,
 		})
 	}
 	var err error

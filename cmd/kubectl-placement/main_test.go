@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+var update = flag.Bool("update", false, "write what the commands print into the scripts")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"kubectl-placement": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+	})
+}
+
+// changing is what differs from run to run.
+var changing = regexp.MustCompile(`\b\d+ ms\b|("(?:elapsedMs|ms)": )\d+`)
+
+// TestScripts runs the scripts of testdata: what people type, and what they see. Beside testscript's own commands they
+// have
+//
+//	placement CODE ARGS...   runs kubectl placement, which must exit with the code, and puts what it prints into the
+//	                         files out and err, with 0 for times
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata",
+		UpdateScripts: *update,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("KUBECONFIG", env.WorkDir+"/no-kubeconfig")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"placement": func(ts *testscript.TestScript, _ bool, args []string) {
+				want, err := strconv.Atoi(args[0])
+				ts.Check(err)
+				err = ts.Exec("kubectl-placement", args[1:]...)
+				code := 0
+				var exit *exec.ExitError
+				switch {
+				case errors.As(err, &exit):
+					code = exit.ExitCode()
+				case err != nil:
+					ts.Fatalf("%v", err)
+				}
+				for _, name := range []string{"stdout", "stderr"} {
+					text := changing.ReplaceAllStringFunc(ts.ReadFile(name), func(s string) string {
+						if s[0] == '"' {
+							return regexp.MustCompile(`\d+$`).ReplaceAllString(s, "0")
+						}
+						return "0 ms"
+					})
+					ts.Check(os.WriteFile(ts.MkAbs(name[3:]), []byte(text), 0o644))
+				}
+				if code != want {
+					ts.Fatalf("exit code %d, want %d", code, want)
+				}
+			},
+		},
+	})
+}

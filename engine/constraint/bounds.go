@@ -1,0 +1,184 @@
+package constraint
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/google/cel-go/checker"
+	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/operators"
+	"github.com/google/cel-go/common/types"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apiserver/pkg/cel/library"
+
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// Bounds up to which an expression is costed. Where an object that it reads is larger, it is not evaluated.
+const (
+	maxEntries   = 256 // of a map
+	maxItems     = 64  // of a list
+	maxKey       = 317 // characters of a name, or of a label's or annotation's key
+	maxLabel     = 63  // characters of a label's value
+	maxAttribute = 256 // characters of an attribute of a capability
+	maxText      = 4096
+)
+
+// bound holds one field to what expressions that read it are costed for.
+type bound struct {
+	field string
+	check func(field string, v *Variables) error
+}
+
+// boundsOf are the fields that can be too large. That the API server would not let some of them be is not relied on.
+var boundsOf = []bound{
+	{"cluster.name", func(f string, v *Variables) error { return short(f, v.Row.Name, maxKey) }},
+	{"cluster.location", func(f string, v *Variables) error { return short(f, v.Row.Location, maxKey) }},
+	{"cluster.labels", func(f string, v *Variables) error { return small(f, v.Row.Labels, maxLabel) }},
+	{"cluster.capabilities", func(f string, v *Variables) error {
+		return each(f, v.Row.Capabilities, func(c *snapshot.Capability) error {
+			if err := small(f+" attributes", c.Attributes, maxAttribute); err != nil {
+				return err
+			}
+			return short(f+" type", c.Type, maxText)
+		})
+	}},
+	{"cluster.taints", func(f string, v *Variables) error {
+		return each(f, v.Row.Taints, func(t *corev1.Taint) error { return short(f, longest(t.Key, t.Value, string(t.Effect)), maxText) })
+	}},
+	{"cluster.conditions", func(f string, v *Variables) error {
+		return each(f, v.Row.Conditions, func(c *snapshot.Condition) error {
+			return short(f, longest(c.Type, c.Status, c.Reason, c.Message), maxText)
+		})
+	}},
+	{"capacity.allocatable", resources}, {"capacity.allocated", resources}, {"capacity.reserved", resources},
+	{"capacity.free", resources}, {"capacity.utilization", resources},
+	{"workload.apiVersion", func(f string, v *Variables) error { return short(f, v.Workload.APIVersion, maxKey) }},
+	{"workload.kind", func(f string, v *Variables) error { return short(f, v.Workload.Kind, maxKey) }},
+	{"workload.namespace", func(f string, v *Variables) error { return short(f, v.Workload.Namespace, maxKey) }},
+	{"workload.name", func(f string, v *Variables) error { return short(f, v.Workload.Name, maxKey) }},
+	{"workload.labels", func(f string, v *Variables) error { return small(f, v.Workload.Labels, maxLabel) }},
+	{"workload.annotations", func(f string, v *Variables) error { return small(f, v.Workload.Annotations, maxText) }},
+	{"workload.requests", func(f string, v *Variables) error { return entries(f, len(v.Workload.Requests.Extended), maxEntries) }},
+	{"placement.name", func(f string, v *Variables) error { return short(f, v.Placement.Name, maxKey) }},
+	{"placement.namespace", func(f string, v *Variables) error { return short(f, v.Placement.Namespace, maxKey) }},
+	{"placement.labels", func(f string, v *Variables) error { return small(f, v.Placement.Labels, maxLabel) }},
+}
+
+// within holds all that the expression reads to its bounds.
+func (p *Program) within(v *Variables) error {
+	for i := range p.bounds {
+		if err := p.bounds[i].check(p.bounds[i].field, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func resources(field string, v *Variables) error {
+	return entries(field, max(len(v.Row.Free.Extended), len(v.Row.Utilization.Extended)), maxEntries)
+}
+
+func entries(field string, n, most int) error {
+	if n > most {
+		return fmt.Errorf("%s has %d entries, constraints are evaluated over at most %d", field, n, most)
+	}
+	return nil
+}
+
+func short(field, text string, most int) error {
+	if len(text) > most && utf8.RuneCountInString(text) > most {
+		return fmt.Errorf("%s has a text of %d characters, constraints are evaluated over at most %d", field, utf8.RuneCountInString(text), most)
+	}
+	return nil
+}
+
+func small(field string, m map[string]string, most int) error {
+	if err := entries(field, len(m), maxEntries); err != nil {
+		return err
+	}
+	var key, value string // the longest: which is told does not depend on the order of the map
+	for k, v := range m {
+		if len(k) > len(key) {
+			key = k
+		}
+		if len(v) > len(value) {
+			value = v
+		}
+	}
+	return cmp.Or(short(field, key, maxKey), short(field, value, most))
+}
+
+func each[T any](field string, items []T, check func(*T) error) error {
+	if err := entries(field, len(items), maxItems); err != nil {
+		return err
+	}
+	for i := range items {
+		if err := check(&items[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func longest(texts ...string) string {
+	return slices.MaxFunc(texts, func(a, b string) int { return cmp.Compare(len(a), len(b)) })
+}
+
+// bounds tells the cost estimator how large what an expression reads can be.
+type bounds struct{}
+
+func (bounds) EstimateSize(node checker.AstNode) *checker.SizeEstimate {
+	path := node.Path()
+	if len(path) == 0 {
+		if node.Expr() != nil && withDefault(node.Expr()) { // an element of a list that is computed has no expression
+			return &checker.SizeEstimate{Min: 0, Max: maxText}
+		}
+		return nil
+	}
+	most := uint64(maxText)
+	switch node.Type().Kind() {
+	case types.MapKind:
+		most = maxEntries
+	case types.ListKind:
+		most = maxItems
+	case types.StringKind, types.BytesKind:
+		switch {
+		case path[len(path)-1] == "@keys" || len(path) == 2: // names, kinds and their like
+			most = maxKey
+		case slices.Contains(path, "labels"):
+			most = maxLabel
+		case slices.Contains(path, "attributes"):
+			most = maxAttribute
+		}
+	}
+	return &checker.SizeEstimate{Min: 0, Max: most}
+}
+
+// withDefault recognises cluster.labels.?tier.orValue("none") and its like, whose size CEL does not know although it
+// knows that of both halves. What is computed in any other way stays without a bound.
+func withDefault(e ast.Expr) bool {
+	if e.Kind() != ast.CallKind || e.AsCall().FunctionName() != "orValue" {
+		return false
+	}
+	target, fallback := e.AsCall().Target(), e.AsCall().Args()[0]
+	if target.Kind() != ast.CallKind || fallback.Kind() != ast.LiteralKind {
+		return false
+	}
+	switch target.AsCall().FunctionName() {
+	case operators.OptSelect, operators.OptIndex:
+		_, ok := chainOf(target.AsCall().Args()[0])
+		return ok
+	}
+	return false
+}
+
+// EstimateCallCost knows what the functions of Kubernetes' own libraries cost, and regular expressions.
+func (b bounds) EstimateCallCost(function, overload string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
+	if estimate := matchingCost(b, function, target, args); estimate != nil {
+		return estimate
+	}
+	return (&library.CostEstimator{SizeEstimator: b}).EstimateCallCost(function, overload, target, args)
+}
