@@ -138,24 +138,7 @@ func (c *class) rejection(row *snapshot.Row, f *failure) *Rejection {
 	case StageConstraint:
 		failed := &p.constraints[f.index]
 		r.Constraint = failed.Name
-		r.Message = failed.Message
-		if r.Message == "" {
-			r.Message = "not true: " + failed.Expression
-		}
-		if f.err != nil {
-			r.Message = fmt.Sprintf("cannot be evaluated: %v", f.err)
-		}
-		var observed []string
-		for _, cause := range failed.program.Why(c.variables(row)) {
-			for _, o := range cause.Observed {
-				if told := o.Path + " = " + o.Value; !slices.Contains(observed, told) {
-					observed = append(observed, told)
-				}
-			}
-		}
-		if len(observed) > 0 {
-			r.Message += " (" + strings.Join(observed, ", ") + ")"
-		}
+		r.Message = failed.told(failed.program.Why(c.variables(row)), f.err)
 	case StageCapacity:
 		r.Message = fmt.Sprintf("asks for %s %s, %s free", capacity.Format(f.resource, c.workload.Requests.Get(f.resource)),
 			f.resource, capacity.Format(f.resource, row.Free.Get(f.resource)))
@@ -166,4 +149,28 @@ func (c *class) rejection(row *snapshot.Row, f *failure) *Rejection {
 		}
 	}
 	return r
+}
+
+// told puts into words why a constraint does not hold: the author's message, the parts that fail, what they looked at.
+func (c *compiledConstraint) told(causes []constraint.Cause, err error) string {
+	var parts, observed []string
+	for _, cause := range causes {
+		parts = append(parts, cause.Expression)
+		for _, o := range cause.Observed {
+			if told := o.Path + " = " + o.Value; !slices.Contains(observed, told) {
+				observed = append(observed, told)
+			}
+		}
+	}
+	message := "not true: " + strings.Join(parts, " && ")
+	switch {
+	case err != nil:
+		message = fmt.Sprintf("cannot be evaluated: %v", err)
+	case c.Message != "":
+		message = c.Message + ": " + message
+	}
+	if len(observed) > 0 {
+		message += " (" + strings.Join(observed, ", ") + ")"
+	}
+	return message
 }

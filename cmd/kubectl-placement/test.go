@@ -248,7 +248,7 @@ func (t *scenarioTest) print(w io.Writer, verbose bool) {
 	if t.passed() {
 		return
 	}
-	fmt.Fprintf(w, "%s %s: %s\n", mark(false), t.File, t.Title)
+	fmt.Fprintln(w, mark(false), strings.TrimSuffix(t.File+": "+t.Title, ": "))
 	if t.Error != "" {
 		fmt.Fprintln(w, indent(t.Error))
 	}

@@ -36,6 +36,8 @@ type regoTest struct {
 	Ms      int64  `json:"ms"`
 
 	row int
+	// trace of what failed on the way, for -v.
+	trace string
 }
 
 func (t *regoTest) passed() bool { return t.Outcome == "pass" || t.Outcome == "skip" }
@@ -82,7 +84,7 @@ func (o *testOptions) runRego(ctx context.Context, paths []string, t *tests) err
 		return err
 	}
 	compiler := ast.NewCompiler().WithCapabilities(capabilities).WithSchemas(schemas).WithUseTypeCheckAnnotations(true).WithEnablePrintStatements(true)
-	runner := tester.NewRunner().SetCompiler(compiler).SetStore(store).CapturePrintOutput(true).EnableTracing(o.verbose).
+	runner := tester.NewRunner().SetCompiler(compiler).SetStore(store).CapturePrintOutput(true).EnableTracing(true).
 		SetModules(modules).SetTimeout(o.timeout).Filter(o.run).SetParallel(o.parallel)
 	var cov *cover.Cover
 	if o.coverage {
@@ -148,21 +150,25 @@ func (t *tests) add(r *tester.Result) {
 		t.Summary.Failed++
 	case r.Fail:
 		test.Outcome = "fail"
-		if r.FailedAt != nil && r.FailedAt.Location != nil {
-			test.Message = fmt.Sprintf("%s:%d: %s", r.FailedAt.Location.File, r.FailedAt.Location.Row, r.FailedAt.Location.Text)
-		}
-		if len(r.Trace) > 0 {
-			var trace strings.Builder
-			topdown.PrettyTraceWithLocation(&trace, lineage.Filter(r.Trace, func(e *topdown.Event) bool {
-				return e.Op == topdown.NoteOp || e.Op == topdown.FailOp
-			}))
-			test.Message = strings.TrimSpace(test.Message + "\n" + trace.String())
-		}
+		test.Message, test.trace = failedAt(r.Trace)
 		t.Summary.Failed++
 	default:
 		t.Summary.Passed++
 	}
 	t.Rego = append(t.Rego, test)
+}
+
+// failedAt tells from a trace which expression failed in the end, and what did on the way.
+func failedAt(events []*topdown.Event) (last, trace string) {
+	fails := lineage.Filter(events, func(e *topdown.Event) bool { return e.Op == topdown.NoteOp || e.Op == topdown.FailOp })
+	for _, e := range fails {
+		if e.Op == topdown.FailOp && e.Location != nil && e.Location.File != "" { // else it is the query for the test
+			last = fmt.Sprintf("%s:%d: %s is not true", e.Location.File, e.Location.Row, strings.TrimSpace(string(e.Location.Text)))
+		}
+	}
+	var pretty strings.Builder
+	topdown.PrettyTraceWithLocation(&pretty, fails)
+	return last, pretty.String()
 }
 
 func (t *regoTest) print(w io.Writer, verbose bool) {
@@ -174,7 +180,11 @@ func (t *regoTest) print(w io.Writer, verbose bool) {
 		fmt.Fprint(w, " (skipped)")
 	}
 	fmt.Fprintf(w, " (%d ms)\n", t.Ms)
-	for _, told := range []string{t.Message, t.Output} {
+	told := []string{t.Message, t.Output}
+	if verbose {
+		told = append(told, t.trace)
+	}
+	for _, told := range told {
 		if told = strings.TrimRight(told, "\n"); told != "" {
 			fmt.Fprintln(w, indent(told))
 		}

@@ -79,7 +79,8 @@ func Parse(file *manifest.File, read func(path string) ([]*manifest.File, error)
 		case expectFile:
 			expects = true
 			if err := yaml.UnmarshalStrict(f.Data, &s.expect); err != nil {
-				return nil, fmt.Errorf("%s: %s: %w", file.Name, expectFile, err)
+				message := strings.TrimPrefix(err.Error(), "error unmarshaling JSON: while decoding JSON: json: ")
+				return nil, fmt.Errorf("%s: %s: %s", file.Name, expectFile, message)
 			}
 		default:
 			s.files = append(s.files, &manifest.File{Name: path.Join(file.Name, f.Name), Text: text})
@@ -269,10 +270,11 @@ func (s *Scenario) expectations(text []byte, decisions map[string]*simulation.De
 			if inline(value) == inline(fields.Content[j+1]) || fields.Content[j].Value == "error" && strings.Contains(actual.Error, s.expect[name].Error) {
 				continue
 			}
+			comment := fields.Content[j+1].LineComment
 			if err := fields.Content[j+1].Encode(value); err != nil {
 				return nil, err
 			}
-			fields.Content[j+1].Style = yamlv3.FlowStyle
+			fields.Content[j+1].Style, fields.Content[j+1].LineComment = yamlv3.FlowStyle, comment
 		}
 	}
 	var out bytes.Buffer
