@@ -16,8 +16,13 @@ run: ## Place the examples on a real, local kcp. ONCE=1 exits after printing, KC
 	@exec bin/run
 
 .PHONY: test
-test: $(KCP) ## Run all tests: unit tests with -race, opa suites, end to end on a real kcp.
+test: $(KCP) ## Run all tests: policy suites and scenarios, unit tests with -race, end to end on a real kcp.
+	go tool opa check --strict --schema policies/schemas/input.json --capabilities policies/capabilities.json policies test/policies
+	go tool opa fmt --fail policies test/policies
 	go tool opa test --capabilities policies/capabilities.json policies test/policies
+	go run ./cmd/kubectl-placement test policies test/policies cmd/kubectl-placement/suite --threshold 95
+	for suite in policies/library cmd/kubectl-placement/suite examples/team-shop examples/team-ml; do \
+		go run ./cmd/kubectl-placement check --strict $$suite; done
 	go test -race -timeout 30m ./...
 
 .PHONY: build

@@ -155,7 +155,7 @@ func printFinding(w io.Writer, f check.Finding) {
 	if f.Severity == check.Warning {
 		severity = text.FgYellow.Sprint(string(f.Severity))
 	}
-	if place := f.Position.String(); place != "" {
+	if place := f.String(); place != "" {
 		severity = place + ": " + severity
 	}
 	fmt.Fprintf(w, "%s: %s [%s]\n", severity, described(f), f.Code)

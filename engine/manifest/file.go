@@ -59,7 +59,7 @@ type Error struct {
 // Error implements error.
 func (e *Error) Error() string {
 	var parts []string
-	for _, part := range []string{e.Position.String(), e.Object, e.Field, e.Message} {
+	for _, part := range []string{e.String(), e.Object, e.Field, e.Message} {
 		if part != "" {
 			parts = append(parts, part)
 		}

@@ -113,6 +113,19 @@ func unplaced(w io.Writer, r *simulation.Result, workspace string) {
 
 // Diff prints which decisions would move, how scores would change, and how full the fleet would be.
 func Diff(w io.Writer, d *simulation.Diff) {
+	workspaces := map[string]bool{}
+	for _, c := range slices.Concat(d.Moves, d.Rescored) {
+		workspaces[c.Workspace] = true
+	}
+	for _, c := range d.Clusters {
+		workspaces[c.Workspace] = true
+	}
+	in := func(workspace, name string) string {
+		if len(workspaces) == 1 {
+			return name
+		}
+		return workspace + " " + name
+	}
 	if len(d.Moves) > 0 {
 		t := NewTable(w)
 		t.AppendHeader(table.Row{"MOVES", "PLACEMENT", "FROM", "TO"})
@@ -155,14 +168,6 @@ func Diff(w io.Writer, d *simulation.Diff) {
 		fmt.Fprintf(w, " (%d from nowhere, %d to nowhere)", s.Placed, s.Unplaced)
 	}
 	fmt.Fprintf(w, ", %d would stay with other scores, %d would not change\n", s.Rescored, s.Workloads-s.Moved-s.Rescored)
-}
-
-// in names something with its workspace, where that is not the default one.
-func in(workspace, name string) string {
-	if workspace == "default" {
-		return name
-	}
-	return workspace + " " + name
 }
 
 func scored(clusters []simulation.Choice) string {

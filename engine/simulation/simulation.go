@@ -225,7 +225,7 @@ func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*
 
 // place decides for one workload, unless it may stay where it stands.
 func (s *Simulation) place(ctx context.Context, item item) Decision {
-	w, ref := item.workspace, item.Workload.Reference
+	w, ref := item.workspace, item.Reference
 	d := Decision{
 		Workspace: w.Name.String(),
 		Workload:  Workload{ref.APIVersion, ref.Kind, ref.Namespace, ref.Name},

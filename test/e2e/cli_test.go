@@ -1,0 +1,127 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/kcp-placement/placement/engine/simulation"
+)
+
+// TestCLI: kubectl placement says of a live workspace what the controller has done and will do, and writes nothing.
+func TestCLI(t *testing.T) {
+	t.Parallel()
+	team := newTeam(t)
+	team.apply(cluster("a", "4"), clusterWith("b", "True", "8", "{tier: gold}"), placement("app", "numberOfClusters: 1"), placement("big"),
+		policies("p", "package placement.scoring\n\nweights := {\"capacity\": 50, \"affinity\": 50}"),
+		deployment("one", "app", "1"), deployment("two", "app", "500m"), deployment("huge", "big", "100"), deployment("stray", "none", "1"))
+	team.expect("Deployment one", "b")
+	team.expect("Deployment two", "b")
+
+	dir := t.TempDir()
+	binary, kubeconfig := filepath.Join(dir, "kubectl-placement"), filepath.Join(dir, "kubeconfig")
+	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/kubectl-placement").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := server.WriteKubeconfig(team.workspace, kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	run := func(want int, args ...string) (stdout, stderr string) {
+		t.Helper()
+		command := exec.Command(binary, append(args, "--kubeconfig", kubeconfig)...)
+		var out, errOut strings.Builder
+		command.Stdout, command.Stderr = &out, &errOut
+		code := 0
+		var exit *exec.ExitError
+		if err := command.Run(); errors.As(err, &exit) {
+			code = exit.ExitCode()
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if code != want {
+			t.Fatalf("%v: exit code %d, want %d\n%s%s", args, code, want, &out, &errOut)
+		}
+		return out.String(), errOut.String()
+	}
+	contains := func(text string, parts ...string) {
+		t.Helper()
+		for _, part := range parts {
+			if !strings.Contains(text, part) {
+				t.Errorf("no %q in\n%s", part, text)
+			}
+		}
+	}
+	versions := func() (all []string) {
+		for _, resource := range []schema.GroupVersionResource{clusters, placements, decisions, configMaps, deployments} {
+			list, err := team.client.Resource(resource).List(t.Context(), metav1.ListOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, item := range list.Items {
+				all = append(all, item.GetKind()+"/"+item.GetName()+"="+item.GetResourceVersion())
+			}
+		}
+		return all
+	}
+	team.eventually("a status", "True", func() string { return team.condition("app", "Ready") })
+	before := versions()
+
+	// What runs stays; what waits waits for the same reason.
+	out, _ := run(0, "simulate", "-o", "json")
+	var result simulation.Result
+	if err := json.Unmarshal([]byte(out), &result); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	got := map[string]string{}
+	for _, d := range result.Decisions {
+		var on []string
+		for _, c := range d.Clusters {
+			on = append(on, c.Name)
+		}
+		got[d.Workload.Name] = strings.Join(on, ",") + d.Error
+		if d.Kept != (len(on) > 0) {
+			t.Errorf("%s stays: %v", d.Workload, d.Kept)
+		}
+	}
+	for name, want := range map[string]string{
+		"one": "b", "two": "b", "huge": "0 of 2 clusters are feasible: 2 rejected by Capacity",
+		"stray": "no WorkloadPlacement of namespace default selects this workload",
+	} {
+		if got[name] != want {
+			t.Errorf("%s: %q, want %q", name, got[name], want)
+		}
+	}
+	out, _ = run(0, "explain", "one")
+	contains(out, "Deployment default/one stays on b, where its PlacementDecision puts it.", "50, no term")
+	out, _ = run(0, "explain", "deployment/huge")
+	contains(out, "asks for 100 cpu, 4 free", "96 more cpu free")
+
+	// What a candidate would move is what the controller moves once it is applied.
+	candidate := filepath.Join(dir, "silver.rego")
+	rego := "package placement.affinity\n\nterms contains {\"match\": {\"labelSelector\": {\"matchLabels\": {\"tier\": \"gold\"}}}, \"factor\": \"affinity\", \"onMatch\": -50} if input.workload.name == \"one\"\n"
+	if err := os.WriteFile(candidate, []byte(rego), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, _ = run(1, "diff", "-c", candidate, "--exit-code")
+	contains(out, "Deployment default/one", "Deployment default/one   app         b (70)   a (65)", "4 workloads: 1 would move")
+	if after := versions(); strings.Join(after, " ") != strings.Join(before, " ") {
+		t.Errorf("the workspace was written to:\nbefore %s\nafter  %s", before, after)
+	}
+	team.apply(policies("silver", rego))
+	team.expect("Deployment one", "a")
+	team.expect("Deployment two", "b")
+
+	_, stderr := run(2, "simulate", "--workspace", "root")
+	contains(stderr, "workspace root does not serve clusterregistrations.tmc.kcp.io: bind the APIExport tmc.kcp.io in it")
+	_, stderr = run(2, "simulate", "--workspace", "root:nowhere")
+	contains(stderr, "reading clusterregistrations.tmc.kcp.io of workspace root:nowhere: ")
+	_, stderr = run(0, "simulate", "--workload-kinds", "deployments.v1.apps,cronjobs.v1.batch")
+	contains(stderr, "does not serve cronjobs.batch: there are none")
+}
