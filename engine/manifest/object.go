@@ -82,19 +82,23 @@ func (o *Object) Within(path string, line, column int) Position {
 	start := o.position(n)
 	switch {
 	case n.Style&yaml.LiteralStyle != 0:
-		// The text begins on the line after the indicator, as far to the right as its first line that is not blank.
-		for i := start.Line + 1; i <= start.Line+strings.Count(n.Value, "\n")+1; i++ {
-			if text := o.file.Line(i); strings.TrimSpace(text) != "" {
-				indent := len(text) - len(strings.TrimLeft(text, " "))
-				return Position{File: o.file, Line: start.Line + line, Column: indent + column}
-			}
-		}
+		return Position{File: o.file, Line: start.Line + line, Column: o.indent(n) + column}
 	case n.Style&yaml.FoldedStyle == 0 && line == 1:
 		if raw, ok := skip(o.file.Line(start.Line), start.Column, n.Style, column-1); ok {
 			return Position{File: o.file, Line: start.Line, Column: raw}
 		}
 	}
 	return start
+}
+
+// indent is how far to the right the lines of a literal block begin, which follow the line of its indicator.
+func (o *Object) indent(n *yaml.Node) int {
+	for i, text := range strings.Split(n.Value, "\n") {
+		if strings.TrimSpace(text) != "" {
+			return max(0, len(o.file.Line(o.above+n.Line+1+i))-len(text))
+		}
+	}
+	return 0
 }
 
 // skip returns the column at which a scalar that begins at a column has gone on for a number of characters.

@@ -42,13 +42,7 @@ func Rewrite(f *File, rewrite func(name, module string) (string, error)) (string
 func (o *Object) replaceBlock(n *yaml.Node, lines []string, text string) {
 	first := o.above + n.Line // the line after the indicator, counted from 0
 	last := first + strings.Count(strings.TrimRight(n.Value, "\n"), "\n")
-	indent := ""
-	for _, line := range lines[first : last+1] {
-		if strings.TrimSpace(line) != "" {
-			indent = line[:len(line)-len(strings.TrimLeft(line, " "))]
-			break
-		}
-	}
+	indent := strings.Repeat(" ", o.indent(n))
 	var block strings.Builder
 	for line := range strings.Lines(strings.TrimRight(text, "\n") + "\n") {
 		if strings.TrimSpace(line) != "" {

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -87,6 +88,9 @@ func (k *kind) validate(o *Object) (errs []*Error) {
 	for _, e := range wrong {
 		errs = append(errs, &Error{Position: o.Position(e.Field), Object: o.String(), Field: strings.TrimPrefix(e.Field, "<nil>"), Message: e.ErrorBody()})
 	}
+	slices.SortFunc(errs, func(a, b *Error) int { // the server's order is that of a map
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
+	})
 	return errs
 }
 

@@ -6,10 +6,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
@@ -219,6 +221,10 @@ func (r *reader) place(o *Object) {
 		}
 		return
 	}
+	if wrong := metadata(o); wrong != nil {
+		r.errs = append(r.errs, wrong)
+		return
+	}
 	name := logicalcluster.From(o)
 	if name == "" {
 		name = DefaultWorkspace
@@ -238,6 +244,53 @@ func (r *reader) place(o *Object) {
 	}
 	r.seen[key] = o.Position("")
 	r.add(w, o)
+}
+
+// metadata finds names, labels and annotations that are no strings, which the accessors would pass over in silence.
+func metadata(o *Object) *Error {
+	fields, _, err := unstructured.NestedMap(o.Object, "metadata")
+	if err != nil {
+		return &Error{Position: o.Position("metadata"), Object: o.GetKind(), Field: "metadata", Message: "must be an object"}
+	}
+	check := func(path string, value any) *Error {
+		kind := ""
+		switch value.(type) {
+		case nil, string:
+			return nil
+		case bool:
+			kind = "a boolean: put it in quotes"
+		case int64, float64:
+			kind = "a number: put it in quotes"
+		default:
+			kind = "a list or an object"
+		}
+		return &Error{Position: o.Position(path), Object: o.GetKind(), Field: path, Message: "must be a string, is " + kind}
+	}
+	for _, field := range []string{"name", "namespace", "uid", "creationTimestamp"} {
+		if wrong := check("metadata."+field, fields[field]); wrong != nil {
+			return wrong
+		}
+	}
+	for _, field := range []string{"labels", "annotations"} {
+		if fields[field] == nil {
+			continue
+		}
+		entries, ok := fields[field].(map[string]any)
+		if !ok {
+			return &Error{Position: o.Position("metadata." + field), Object: o.GetKind(), Field: "metadata." + field, Message: "must be an object"}
+		}
+		for _, key := range slices.Sorted(maps.Keys(entries)) {
+			if wrong := check("metadata."+field+"["+key+"]", entries[key]); wrong != nil {
+				return wrong
+			}
+		}
+	}
+	if text, ok := fields["creationTimestamp"].(string); ok {
+		if _, err := time.Parse(time.RFC3339, text); err != nil {
+			return &Error{Position: o.Position("metadata.creationTimestamp"), Object: o.GetKind(), Field: "metadata.creationTimestamp", Message: "is no time as in 2026-01-01T00:00:00Z"}
+		}
+	}
+	return nil
 }
 
 // add takes an object in: one of ours, a ConfigMap with policies, or a workload. Others are passed over.

@@ -1,0 +1,233 @@
+package manifest_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kcp-placement/placement/engine/manifest"
+)
+
+func read(files ...*manifest.File) (told []string, workspaces []*manifest.Workspace) {
+	workspaces, errs := manifest.Read(files)
+	for _, e := range errs {
+		told = append(told, e.Error())
+	}
+	return told, workspaces
+}
+
+// TestRead: objects go into their workspaces; what is none of ours is passed over, and what is wrong is told in place.
+func TestRead(t *testing.T) {
+	for _, test := range []struct {
+		name, text string
+		found      bool
+		// objects as "workspace: N clusters, N placements, N workloads, modules", one workspace a line.
+		objects string
+		errs    []string
+	}{
+		{name: "nothing", text: "", objects: "default: 0 clusters, 0 placements, 0 workloads, []"},
+		{name: "comments alone", text: "# a\n---\n# b\n---\n", objects: "default: 0 clusters, 0 placements, 0 workloads, []"},
+		{
+			name: "workspaces, a list, windows line ends and a byte order mark",
+			text: "\ufeffapiVersion: v1\r\nkind: List\r\nitems:\r\n- apiVersion: apps/v1\r\n  kind: Deployment\r\n  metadata: {name: a, annotations: {kcp.io/cluster: shop}}\r\n" +
+				"- apiVersion: apps/v1\r\n  kind: Deployment\r\n  metadata: {name: a}\r\n--- # next\r\napiVersion: tmc.kcp.io/v1alpha1\r\nkind: ClusterRegistration\r\nmetadata: {name: a}\r\nspec: {location: x}\r\n",
+			objects: "default: 1 clusters, 0 placements, 1 workloads, []\nshop: 0 clusters, 0 placements, 1 workloads, []",
+		},
+		{
+			name: "JSON", text: `{"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "a"}}`,
+			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
+		},
+		{
+			name: "any kind with a pod template, and nothing that another object controls",
+			text: `{apiVersion: x.example.com/v1, kind: Fleet, metadata: {name: a}, spec: {template: {spec: {containers: []}}}}
+---
+{apiVersion: apps/v1, kind: ReplicaSet, metadata: {name: b, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: a, uid: u, controller: true}]}, spec: {template: {spec: {}}}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: c}}`,
+			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
+		},
+		{
+			name: "policies, by the label alone",
+			text: `{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: shop, labels: {openpolicyagent.org/policy: rego}}, data: {x.rego: "", x_test.rego: "", note: ""}}
+---
+{apiVersion: v1, kind: ConfigMap, metadata: {name: b}, data: {y.rego: ""}}`,
+			objects: "default: 0 clusters, 0 placements, 0 workloads, [shop/a/x.rego shop/a/x_test.rego]",
+		},
+		{name: "other YAML in a folder", text: "a: b\n---\n[1]\n---\nx", found: true, objects: "default: 0 clusters, 0 placements, 0 workloads, []"},
+		{
+			name: "other YAML that was named", text: "a: b\n---\n[1]\n---\nkind: X", objects: "default: 0 clusters, 0 placements, 0 workloads, []",
+			errs: []string{
+				"f.yaml:1:1: this is no Kubernetes object: it needs an apiVersion and a kind",
+				"f.yaml:3:1: this is no Kubernetes object",
+				"f.yaml:5:1: this is no Kubernetes object: it needs an apiVersion and a kind",
+			},
+		},
+		{
+			name: "what does not parse, and goes on after it", text: "a: [\n---\na: 1\na: 2\n---\n{apiVersion: apps/v1, kind: Job, metadata: {name: a}}",
+			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
+			errs:    []string{"f.yaml:1:1: did not find expected node content", `f.yaml:4:1: key "a" already set in map`},
+		},
+		{
+			name: "twice", text: "{apiVersion: apps/v1, kind: Job, metadata: {name: a}}\n---\n{apiVersion: apps/v1, kind: Job, metadata: {name: a, namespace: default}}",
+			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
+			errs:    []string{"f.yaml:3:1: Job default/a is there twice, first at f.yaml:1:1"},
+		},
+		{
+			name: "wrong types", text: "apiVersion: tmc.kcp.io/v1alpha1\nkind: WorkloadPlacement\nmetadata: {name: a}\nspec:\n  workloadSelector: []\n  numberOfClusters: three\n",
+			objects: "default: 0 clusters, 0 placements, 0 workloads, []",
+			errs: []string{
+				`f.yaml:5:21: WorkloadPlacement default/a: spec.workloadSelector: Invalid value: "array": spec.workloadSelector in body must be of type object: "array"`,
+				`f.yaml:6:21: WorkloadPlacement default/a: spec.numberOfClusters: Invalid value: "string": spec.numberOfClusters in body must be of type integer: "string"`,
+			},
+		},
+		{
+			name: "a field that is missing", text: "apiVersion: tmc.kcp.io/v1alpha1\nkind: ClusterRegistration\nmetadata: {name: a}\n",
+			objects: "default: 1 clusters, 0 placements, 0 workloads, []",
+			errs:    []string{"f.yaml:1:1: ClusterRegistration a: spec: Required value"},
+		},
+		{
+			name: "no name", text: "{apiVersion: apps/v1, kind: Job, metadata: {generateName: a}}", objects: "default: 0 clusters, 0 placements, 0 workloads, []",
+			errs: []string{"f.yaml:1:44: Job: metadata.name is missing"},
+		},
+		{
+			name: "metadata of the wrong type", text: "apiVersion: apps/v1\nkind: Job\nmetadata:\n  name: a\n  namespace: n\n---\n{apiVersion: apps/v1, kind: Job, metadata: {name: b, labels: {a: 1}}}",
+			objects: "default: 0 clusters, 0 placements, 0 workloads, []",
+			errs: []string{
+				"f.yaml:5:14: Job: metadata.namespace: must be a string, is a boolean: put it in quotes",
+				"f.yaml:7:66: Job: metadata.labels[a]: must be a string, is a number: put it in quotes",
+			},
+		},
+		{
+			name: "a billion laughs", objects: "default: 0 clusters, 0 placements, 0 workloads, []",
+			text: "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\n" +
+				"e: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f]\nh: [*g,*g,*g,*g,*g,*g,*g,*g,*g]\n",
+			errs: []string{"f.yaml:1:1: document contains excessive aliasing"},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			errs, workspaces := read(&manifest.File{Name: "f.yaml", Text: test.text, Found: test.found})
+			if strings.Join(errs, "\n") != strings.Join(test.errs, "\n") {
+				t.Errorf("errors\n%s\nwant\n%s", strings.Join(errs, "\n"), strings.Join(test.errs, "\n"))
+			}
+			var objects []string
+			for _, w := range workspaces {
+				modules := []string{}
+				for name := range w.Modules {
+					modules = append(modules, name)
+				}
+				slices.Sort(modules)
+				objects = append(objects, fmt.Sprintf("%s: %d clusters, %d placements, %d workloads, %v", w.Name, len(w.Clusters), len(w.Placements), len(w.Workloads), modules))
+			}
+			if got := strings.Join(objects, "\n"); got != test.objects {
+				t.Errorf("objects\n%s\nwant\n%s", got, test.objects)
+			}
+		})
+	}
+}
+
+// TestModulePositions: a place in a module is a place in the file, however the module is written in YAML.
+func TestModulePositions(t *testing.T) {
+	head := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: shop, labels: {openpolicyagent.org/policy: rego}}\ndata:\n"
+	for text, want := range map[string]string{
+		"  x.rego: |\n    package a\n    é := X\n":                "7:10",
+		"  x.rego: |-\n    package a\n    é := X":                 "7:10",
+		"  x.rego: |\n\n\n    é := X\n":                           "8:10", // of row 3
+		"  x.rego: |2\n     package a\n    é := X\n":              "7:10",
+		"  x.rego: \"package a\\né := X\"\n":                      "5:11",
+		"  x.rego: >\n    package a\n\n    é := X\n":              "5:11",
+		"  # a comment\n  x.rego: |\n    package a\n    é := X\n": "8:10",
+	} {
+		_, workspaces := read(&manifest.File{Name: "f.yaml", Text: head + text})
+		m := workspaces[0].Modules["shop/a/x.rego"]
+		row, col := 0, 0
+		for i, line := range strings.Split(m.Text, "\n") {
+			if before, _, found := strings.Cut(line, "X"); found {
+				row, col = i+1, len([]rune(before))+1
+			}
+		}
+		p := m.Position(row, col)
+		if got := fmt.Sprintf("%d:%d", p.Line, p.Column); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+}
+
+// TestOverlay: candidates take the place of what has their names.
+func TestOverlay(t *testing.T) {
+	configMap := func(name, data string) string {
+		return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + ", namespace: shop, labels: {openpolicyagent.org/policy: rego}}\ndata: " + data + "\n---\n"
+	}
+	_, base := read(
+		&manifest.File{Name: "f.yaml", Text: configMap("one", `{a.rego: "1", b.rego: "1"}`) + configMap("two", `{c.rego: "1"}`) +
+			"{apiVersion: apps/v1, kind: Job, metadata: {name: a}}"},
+		&manifest.File{Name: "dir/d.rego", Text: "1"},
+	)
+	for _, test := range []struct {
+		name  string
+		files []*manifest.File
+		prune bool
+		want  string
+	}{
+		{"nothing", nil, false, "default: dir/d.rego=1 shop/one/a.rego=1 shop/one/b.rego=1 shop/two/c.rego=1"},
+		{"a ConfigMap replaces all its modules", []*manifest.File{{Name: "c.yaml", Text: configMap("one", `{a.rego: "2"}`)}}, false,
+			"default: dir/d.rego=1 shop/one/a.rego=2 shop/two/c.rego=1"},
+		{"an empty ConfigMap removes them", []*manifest.File{{Name: "c.yaml", Text: configMap("one", `{}`)}}, false,
+			"default: dir/d.rego=1 shop/two/c.rego=1"},
+		{"a file replaces the module of its name, wherever it is", []*manifest.File{{Name: "new/c.rego", Text: "2"}, {Name: "new/d.rego", Text: "2"}}, false,
+			"default: new/c.rego=2 new/d.rego=2 shop/one/a.rego=1 shop/one/b.rego=1"},
+		{"a file that is new is added", []*manifest.File{{Name: "e.rego", Text: "2"}}, false,
+			"default: dir/d.rego=1 e.rego=2 shop/one/a.rego=1 shop/one/b.rego=1 shop/two/c.rego=1"},
+		{"pruned", []*manifest.File{{Name: "e.rego", Text: "2"}}, true, "default: e.rego=2"},
+		{"another workspace", []*manifest.File{{Name: "w.yaml", Text: "{apiVersion: apps/v1, kind: Job, metadata: {name: a, annotations: {kcp.io/cluster: other}}}"}}, false,
+			"default: dir/d.rego=1 shop/one/a.rego=1 shop/one/b.rego=1 shop/two/c.rego=1\nother:"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, candidates := read(test.files...)
+			var lines []string
+			for _, w := range manifest.Overlay(base, candidates, test.prune) {
+				var modules []string
+				for name, m := range w.Modules {
+					modules = append(modules, name+"="+m.Text)
+				}
+				slices.Sort(modules)
+				lines = append(lines, strings.TrimSpace(w.Name.String()+": "+strings.Join(modules, " ")))
+			}
+			if got := strings.Join(lines, "\n"); got != test.want {
+				t.Errorf("got\n%s\nwant\n%s", got, test.want)
+			}
+		})
+	}
+	if len(base[0].Modules) != 4 {
+		t.Error("the workspaces themselves must stay as they were")
+	}
+}
+
+// FuzzRead: whatever a file holds, reading it ends, and every place that is told is in the file.
+func FuzzRead(f *testing.F) {
+	for _, seed := range []string{
+		"apiVersion: tmc.kcp.io/v1alpha1\nkind: WorkloadPlacement\nmetadata: {name: a}\nspec: {workloadSelector: {}, x: 1}\n",
+		"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, labels: {openpolicyagent.org/policy: rego}}\ndata:\n  a.rego: |\n    package x\n",
+		"apiVersion: v1\nkind: List\nitems: [{apiVersion: apps/v1, kind: Job, metadata: {name: a}}]\n---\na: &a [*a]\n",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		file := &manifest.File{Name: "f.yaml", Text: text}
+		workspaces, errs := manifest.Read([]*manifest.File{file})
+		for _, e := range errs {
+			if e.Line > strings.Count(text, "\n")+1 {
+				t.Errorf("%v is beyond the end", e)
+			}
+		}
+		for _, w := range workspaces {
+			for _, m := range w.Modules {
+				m.Position(1, 1)
+				m.Position(1000, 1000)
+			}
+		}
+		if _, err := manifest.Rewrite(file, func(_, module string) (string, error) { return module, nil }); err != nil && len(errs) == 0 {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,276 @@
+package simulation_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/kcp-placement/placement/engine/manifest"
+	"github.com/kcp-placement/placement/engine/simulation"
+)
+
+func read(t testing.TB, texts ...string) []*manifest.Workspace {
+	t.Helper()
+	var files []*manifest.File
+	for i, text := range texts {
+		files = append(files, &manifest.File{Name: fmt.Sprintf("%d.yaml", i), Text: text})
+	}
+	workspaces, errs := manifest.Read(files)
+	if err := manifest.Join(errs); err != nil {
+		t.Fatal(err)
+	}
+	return workspaces
+}
+
+func load(t testing.TB, options simulation.Options, texts ...string) *simulation.Simulation {
+	t.Helper()
+	s, err := simulation.New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Load(read(t, texts...)); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func run(t testing.TB, s *simulation.Simulation) *simulation.Result {
+	t.Helper()
+	r, err := s.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// where tells where everything runs, in order.
+func where(r *simulation.Result) string {
+	var lines []string
+	for _, d := range r.Decisions {
+		line := d.Workload.Name + ":"
+		for _, c := range d.Clusters {
+			line += " " + c.Name
+		}
+		if d.Kept {
+			line += ", stays"
+		}
+		if d.Error != "" {
+			line += " " + d.Error
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func cluster(name, cpu string, more ...string) string {
+	return fmt.Sprintf(`
+apiVersion: tmc.kcp.io/v1alpha1
+kind: ClusterRegistration
+metadata: {name: %s}
+spec: {location: eu%s}
+status:
+  allocatable: {cpu: "%s", memory: 64Gi}
+  conditions: [{type: Ready, status: "True", lastTransitionTime: "2026-01-01T00:00:00Z"}]
+---`, name, strings.Join(more, ""), cpu)
+}
+
+func placement(name, spec string) string {
+	return fmt.Sprintf("\n{apiVersion: tmc.kcp.io/v1alpha1, kind: WorkloadPlacement, metadata: {name: %s}, spec: {%s}}\n---", name, spec)
+}
+
+func deployment(name string, second int, cpu string, metadata ...string) string {
+	return fmt.Sprintf("\n{apiVersion: apps/v1, kind: Deployment, metadata: {name: %s, creationTimestamp: \"2026-01-01T00:00:%02dZ\"%s}, "+
+		"spec: {template: {spec: {containers: [{name: main, resources: {requests: {cpu: \"%s\"}}}]}}}}\n---", name, second, strings.Join(metadata, ""), cpu)
+}
+
+const one = "workloadSelector: {}, numberOfClusters: 1"
+
+// TestOrder: the oldest is served first, then by name; the oldest placement owns, unless an annotation names another.
+func TestOrder(t *testing.T) {
+	s := load(t, simulation.Options{}, cluster("a", "2"), placement("p", one), placement("q", one),
+		deployment("late", 3, "1"), deployment("b", 2, "1"), deployment("a", 2, "1", ", annotations: {tmc.kcp.io/placement: q}"))
+	r := run(t, s)
+	want := "a: a\nb: a\nlate: 0 of 1 clusters are feasible: 1 rejected by Capacity"
+	if got := where(r); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if r.Decisions[0].Placement != "q" || r.Decisions[1].Placement != "p" {
+		t.Errorf("owners %s, %s", r.Decisions[0].Placement, r.Decisions[1].Placement)
+	}
+	if got := fmt.Sprint(r.Clusters[0].Reserved["cpu"], r.Clusters[0].Utilization["cpu"], r.Summary.Placed, r.Summary.Unplaced); got != "2000 100 2 1" {
+		t.Error(got)
+	}
+}
+
+// TestAgain: what runs stays in the next run, and moves for the reasons for which the controller would move it.
+func TestAgain(t *testing.T) {
+	a, b := cluster("a", "4"), cluster("b", "2")
+	web := deployment("web", 1, "1")
+	s := load(t, simulation.Options{}, a, b, placement("p", one), web)
+	expect := func(want string, texts ...string) {
+		t.Helper()
+		if err := s.Load(read(t, texts...)); err != nil {
+			t.Fatal(err)
+		}
+		if got := where(run(t, s)); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+	expect("web: a", a, b, placement("p", one), web)
+	expect("web: a, stays", a, b, placement("p", one), web)
+	expect("web: a, stays", cluster("a", "1"), b, placement("p", one), web)                                      // how full it is, is no reason
+	expect("web: b", cluster("a", "4", ", taints: [{key: x, effect: NoSchedule}]"), b, placement("p", one), web) // what it is, is one
+	expect("web: a", a, placement("p", one), web)                                                                // b is gone
+	expect("web: a", a, b, placement("p", one+`, constraints: [{name: c, expression: "true"}]`), web)            // the placement has changed
+	expect("web: a b", a, b, placement("p", "workloadSelector: {}, numberOfClusters: 2"), web)
+	expect("web: no WorkloadPlacement of namespace default selects this workload", a, b, web)
+	expect("web: a", a, b, placement("p", one), web)
+}
+
+// TestDecisions: PlacementDecisions say where workloads run, those of others hold what they hold, and all of them are
+// left out of account where that is asked for.
+func TestDecisions(t *testing.T) {
+	fleet := cluster("a", "4") + cluster("b", "4") + placement("p", one)
+	web := deployment("web", 1, "1")
+	decision := func(uid, cluster string) string {
+		return fmt.Sprintf(`
+apiVersion: tmc.kcp.io/v1alpha1
+kind: PlacementDecision
+metadata: {name: p-1}
+placementName: p
+decisions:
+  - {workload: {apiVersion: apps/v1, kind: Deployment, name: web, uid: "%s"}, clusters: [{name: %s, replicas: 1, score: 7, reason: Poor}], reserved: {cpu: "1"}, policyDigest: x, inputsDigest: x, snapshotGeneration: 1, decidedAt: "2026-01-01T00:00:00Z"}
+  - {workload: {apiVersion: apps/v1, kind: Deployment, name: other, uid: u}, clusters: [{name: a, replicas: 1, score: 7, reason: Poor}], reserved: {cpu: "4"}, policyDigest: x, inputsDigest: x, snapshotGeneration: 1, decidedAt: "2026-01-01T00:00:00Z"}
+`, uid, cluster)
+	}
+	for _, test := range []struct {
+		name    string
+		options simulation.Options
+		texts   []string
+		want    string
+	}{
+		{"a stale one is made anew, beside what others hold", simulation.Options{}, []string{fleet, web, decision("u1", "a")}, "web: b"},
+		{"left out of account", simulation.Options{Fresh: true}, []string{fleet, web, decision("u1", "a")}, "web: a"},
+		{"of a policy that is wrong, it stands", simulation.Options{}, []string{
+			fleet, web, decision("u1", "b"),
+			"{apiVersion: v1, kind: ConfigMap, metadata: {name: c, labels: {openpolicyagent.org/policy: rego}}, data: {a.rego: nonsense}}",
+		}, "web: b, stays default/c/a.rego:1:1: rego_parse_error: package expected"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s, err := simulation.New(test.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = s.Load(read(t, test.texts...)) // what is wrong is told in the decision, too
+			if got := where(run(t, s)); got != test.want {
+				t.Errorf("got\n%s\nwant\n%s", got, test.want)
+			}
+		})
+	}
+}
+
+// TestCompare: workloads that run elsewhere, that stay with other scores, that are placed and that lose their place.
+func TestCompare(t *testing.T) {
+	fleet := cluster("a", "8") + cluster("b", "2")
+	base := fleet + placement("p", one) + deployment("moves", 1, "1", ", labels: {x: moves}") + deployment("stays", 2, "1") +
+		placement("big", "workloadSelector: {labelSelector: {matchLabels: {x: big}}}")
+	s := load(t, simulation.Options{}, base)
+	before := run(t, s)
+	rego := &manifest.File{Name: "a.rego", Text: `package placement.affinity
+
+terms contains {"match": {"clusterNames": ["b"]}, "factor": "affinity", "onMatch": 50, "otherwise": -50, "required": true} if {
+	input.workload.labels.x == "moves"
+}
+
+terms contains {"match": {"clusterNames": ["a"]}, "factor": "affinity", "onMatch": 50} if not input.workload.labels.x`}
+	candidates, _ := manifest.Read([]*manifest.File{rego})
+	if err := s.Load(manifest.Overlay(read(t, base), candidates, false)); err != nil {
+		t.Fatal(err)
+	}
+	diff := simulation.Compare(before, run(t, s))
+	text, err := json.Marshal(diff.Summary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"workloads":2,"moved":1,"rescored":1,"placed":0,"unplaced":0}`; string(text) != want {
+		t.Errorf("got %s, want %s", text, want)
+	}
+	if len(diff.Moves) != 1 || diff.Moves[0].Before[0].Name != "a" || diff.Moves[0].After[0].Name != "b" {
+		t.Errorf("moves %+v", diff.Moves)
+	}
+	if len(diff.Rescored) != 1 || diff.Rescored[0].Workload.Name != "stays" {
+		t.Errorf("rescored %+v", diff.Rescored)
+	}
+	if len(diff.Clusters) != 2 {
+		t.Errorf("clusters %+v", diff.Clusters)
+	}
+	if same := simulation.Compare(before, before); same.Summary.Moved+same.Summary.Rescored+len(same.Clusters) != 0 {
+		t.Errorf("a result differs from itself: %+v", same)
+	}
+}
+
+func TestInterrupted(t *testing.T) {
+	s := load(t, simulation.Options{}, cluster("a", "2"), placement("p", one), deployment("web", 1, "1"))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(context.Canceled)
+	if _, err := s.Run(ctx); err == nil {
+		t.Error("it went on")
+	}
+}
+
+// TestNeverOversubscribed: whatever is simulated, in whichever order the objects are given, no cluster promises more than
+// it has, every workload has a decision, and the same objects give the same result.
+func TestNeverOversubscribed(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		var objects []string
+		for i := range rapid.IntRange(0, 4).Draw(r, "clusters") {
+			objects = append(objects, cluster(fmt.Sprintf("c%d", i), fmt.Sprint(rapid.IntRange(0, 8).Draw(r, "cpu"))))
+		}
+		strategy := rapid.SampledFrom([]string{"strategy: Spread, numberOfClusters: 2", "strategy: RoundRobin", "strategy: Affinity"}).Draw(r, "strategy")
+		objects = append(objects, placement("p", "workloadSelector: {}, "+strategy))
+		workloads := rapid.IntRange(0, 12).Draw(r, "workloads")
+		for i := range workloads {
+			objects = append(objects, deployment(fmt.Sprintf("w%d", i), rapid.IntRange(0, 3).Draw(r, "second"), fmt.Sprintf("%dm", rapid.IntRange(0, 4000).Draw(r, "request"))))
+		}
+		result := func(objects []string) *simulation.Result {
+			workspaces := read(t, strings.Join(objects, ""))
+			s, err := simulation.New(simulation.Options{Rejected: true})
+			if err != nil {
+				r.Fatal(err)
+			}
+			if err := s.Load(workspaces); err != nil {
+				r.Fatal(err)
+			}
+			result, err := s.Run(context.Background())
+			if err != nil {
+				r.Fatal(err)
+			}
+			result.Summary.ElapsedMs = 0
+			for i := range result.Decisions {
+				result.Decisions[i].Explained = nil
+			}
+			return result
+		}
+		first := result(objects)
+		for _, c := range first.Clusters {
+			if c.Reserved["cpu"] > c.Allocatable["cpu"] {
+				r.Errorf("%s promises %d of %d", c.Name, c.Reserved["cpu"], c.Allocatable["cpu"])
+			}
+		}
+		if len(first.Decisions) != workloads {
+			r.Errorf("%d decisions for %d workloads", len(first.Decisions), workloads)
+		}
+		slices.Reverse(objects)
+		again := result(objects)
+		a, _ := json.Marshal(first)
+		b, _ := json.Marshal(again)
+		if string(a) != string(b) {
+			r.Errorf("the order of the objects counts:\n%s\n%s", a, b)
+		}
+	})
+}
