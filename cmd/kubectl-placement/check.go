@@ -16,7 +16,7 @@ import (
 
 func checkCommand() *cobra.Command {
 	var paths []string
-	var strict, verbose bool
+	var strict, verbose, regal bool
 	c := &cobra.Command{
 		Use:   "check [PATH...]",
 		Short: "Find what is wrong with placements and policies",
@@ -26,7 +26,7 @@ func checkCommand() *cobra.Command {
   constraints  CEL: syntax, types, and what an expression may cost against the limit
   policies     Rego: syntax, types, functions that policies may not call, limits, conflicts between modules, and what
                policies say of the workloads that are given
-  warnings     OPA's strict mode, and clusters that are named and not in the fleet
+  warnings     OPA's strict mode, clusters that are named and not in the fleet, and with --regal the rules of Regal
 
 What passes here comes into force when it is applied.`,
 		Example: `  kubectl placement check my-policies
@@ -37,6 +37,7 @@ What passes here comes into force when it is applied.`,
 	c.Flags().StringArrayVarP(&paths, "filename", "f", nil, "File or folder to check, like an argument; - for standard input. Repeatable.")
 	c.Flags().BoolVar(&strict, "strict", false, "Fail on warnings, too.")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "Show what each constraint may cost.")
+	c.Flags().BoolVar(&regal, "regal", false, "Add the findings of the linter Regal, which must be on the path, as warnings.")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := out.validate(); err != nil {
 			return err
@@ -51,6 +52,11 @@ What passes here comes into force when it is applied.`,
 		r, err := check.Run(c.Context(), files)
 		if err != nil {
 			return err
+		}
+		if regal {
+			if err := regalCheck(c.Context(), files, r); err != nil {
+				return err
+			}
 		}
 		w := c.OutOrStdout()
 		switch out.format {

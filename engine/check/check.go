@@ -111,12 +111,17 @@ func Run(ctx context.Context, files []*manifest.File) (*Report, error) {
 		}
 	}
 	r := c.report
+	r.Sort()
+	slices.SortStableFunc(r.Costs, func(a, b Cost) int { return cmp.Compare(b.Cost, a.Cost) })
+	return r, nil
+}
+
+// Sort puts the findings into the order of their places, each once.
+func (r *Report) Sort() {
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(name(a.File), name(b.File)), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Message, b.Message))
 	})
-	r.Findings = slices.CompactFunc(r.Findings, func(a, b Finding) bool { return a == b })
-	slices.SortStableFunc(r.Costs, func(a, b Cost) int { return cmp.Compare(b.Cost, a.Cost) })
-	return r, nil
+	r.Findings = slices.Compact(r.Findings)
 }
 
 func name(f *manifest.File) string {
