@@ -188,8 +188,10 @@ func (s *Set) evaluate(ctx context.Context, input *ast.Term) (map[ast.Var][]*ast
 // shape makes an error about what a document gives, placed at the first rule that makes it.
 func (s *Set) shape(path, format string, args ...any) Error {
 	var location *ast.Location
-	if found := rules(s.compiler, path); len(found) > 0 {
-		location = found[0].Location
+	for _, rule := range rules(s.compiler, path) { // in no order
+		if location == nil || rule.Location.Compare(location) < 0 {
+			location = rule.Location
+		}
 	}
 	return at(location, codeShape, path+" "+format, args...)
 }
