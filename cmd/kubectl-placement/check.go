@@ -15,7 +15,6 @@ import (
 )
 
 func checkCommand() *cobra.Command {
-	var paths []string
 	var strict, verbose, regal bool
 	c := &cobra.Command{
 		Use:   "check [PATH...]",
@@ -33,8 +32,7 @@ What passes here comes into force when it is applied.`,
   kubectl placement check -f placements.yaml -f policies/ --verbose    # what each constraint may cost
   kubectl placement check . -o sarif > findings.sarif`,
 	}
-	out := newOutput(c, "sarif", "junit")
-	c.Flags().StringArrayVarP(&paths, "filename", "f", nil, "File or folder to check, like an argument; - for standard input. Repeatable.")
+	paths, out := newPaths(c), newOutput(c, "sarif", "junit")
 	c.Flags().BoolVar(&strict, "strict", false, "Fail on warnings, too.")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "Show what each constraint may cost.")
 	c.Flags().BoolVar(&regal, "regal", false, "Add the findings of the linter Regal, which must be on the path, as warnings.")
@@ -42,10 +40,7 @@ What passes here comes into force when it is applied.`,
 		if err := out.validate(); err != nil {
 			return err
 		}
-		if paths = append(args, paths...); len(paths) == 0 {
-			paths = []string{"."}
-		}
-		files, err := readFiles(paths, c.InOrStdin(), manifestEndings...)
+		files, err := readFiles(paths.of(args), c.InOrStdin(), manifestEndings...)
 		if err != nil {
 			return err
 		}

@@ -9,11 +9,30 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/kcp-placement/placement/engine/manifest"
 )
 
 // maxFileBytes bounds a file: no object is larger than a few megabytes.
 const maxFileBytes = 64 << 20
+
+// paths are the files and folders that a command works on, as arguments or by -f.
+type paths struct{ named []string }
+
+func newPaths(c *cobra.Command) *paths {
+	p := &paths{}
+	c.Flags().StringArrayVarP(&p.named, "filename", "f", nil, "File or folder, like an argument; - for standard input. Repeatable.")
+	return p
+}
+
+// of returns the paths with arguments, the working folder where there are none.
+func (p *paths) of(args []string) []string {
+	if all := slices.Concat(args, p.named); len(all) > 0 {
+		return all
+	}
+	return []string{"."}
+}
 
 // readFiles reads files, and folders with all that is below them, of the endings given. "-" is standard input. The
 // same file is read once.

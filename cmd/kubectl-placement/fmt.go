@@ -14,7 +14,6 @@ import (
 )
 
 func fmtCommand() *cobra.Command {
-	var paths []string
 	var check, diff bool
 	c := &cobra.Command{
 		Use:   "fmt [PATH...]",
@@ -25,18 +24,14 @@ else in the file stays as it is.`,
 		Example: `  kubectl placement fmt my-policies
   kubectl placement fmt --check --diff my-policies    # in CI: change nothing, fail if anything would change`,
 	}
-	out := newOutput(c)
-	c.Flags().StringArrayVarP(&paths, "filename", "f", nil, "File or folder to format, like an argument. Repeatable.")
+	paths, out := newPaths(c), newOutput(c)
 	c.Flags().BoolVar(&check, "check", false, "Change nothing, and fail if a file is not formatted.")
 	c.Flags().BoolVar(&diff, "diff", false, "Show what changes.")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := out.validate(); err != nil {
 			return err
 		}
-		if paths = append(args, paths...); len(paths) == 0 {
-			paths = []string{"."}
-		}
-		files, err := readFiles(paths, c.InOrStdin(), manifestEndings...)
+		files, err := readFiles(paths.of(args), c.InOrStdin(), manifestEndings...)
 		if err != nil {
 			return err
 		}

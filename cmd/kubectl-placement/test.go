@@ -30,7 +30,6 @@ type testOptions struct {
 
 func testCommand() *cobra.Command {
 	o := testOptions{timeout: 5 * time.Second, parallel: runtime.GOMAXPROCS(0)}
-	var paths []string
 	c := &cobra.Command{
 		Use:   "test [PATH...]",
 		Short: "Run Rego tests and placement scenarios",
@@ -46,8 +45,7 @@ the clusters that are chosen, their scores, and what rejects others. --update wr
   kubectl placement test my-policies --coverage --threshold 95
   kubectl placement test my-policies --update      # then read what has changed`,
 	}
-	out := newOutput(c, "junit")
-	c.Flags().StringArrayVarP(&paths, "filename", "f", nil, "File or folder to test, like an argument. Repeatable.")
+	paths, out := newPaths(c), newOutput(c, "junit")
 	c.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "Show tests that pass, too, and traces of those that fail.")
 	c.Flags().BoolVar(&o.coverage, "coverage", false, "Show which lines of Rego the suites do not reach.")
 	c.Flags().Float64Var(&o.threshold, "threshold", 0, "Fail if the suites reach fewer lines of Rego than this, in percent. Implies --coverage.")
@@ -59,11 +57,8 @@ the clusters that are chosen, their scores, and what rejects others. --update wr
 		if err := first(out.validate, o.validate); err != nil {
 			return err
 		}
-		if paths = append(args, paths...); len(paths) == 0 {
-			paths = []string{"."}
-		}
 		start := time.Now()
-		tests, err := o.runAll(c, paths)
+		tests, err := o.runAll(c, paths.of(args))
 		if err != nil {
 			return err
 		}
