@@ -253,7 +253,7 @@ func metadata(o *Object) *Error {
 		return &Error{Position: o.Position("metadata"), Object: o.GetKind(), Field: "metadata", Message: "must be an object"}
 	}
 	check := func(path string, value any) *Error {
-		kind := ""
+		var kind string
 		switch value.(type) {
 		case nil, string:
 			return nil

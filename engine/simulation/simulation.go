@@ -120,6 +120,7 @@ func (s *Simulation) Load(workspaces []*manifest.Workspace) error {
 		if set, w.policyErr = s.policies.Compile(modules); w.policyErr == nil {
 			s.engine.SetPolicies(m.Name, set)
 		} else {
+			w.policyErr = inFiles(m, w.policyErr)
 			errs = append(errs, fmt.Errorf("policies of workspace %s: %w", m.Name, w.policyErr))
 		}
 		errs = append(errs, w.compile(s.engine))
@@ -128,6 +129,23 @@ func (s *Simulation) Load(workspaces []*manifest.Workspace) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// inFiles tells errors of policies by their places in the files that they were read from.
+func inFiles(m *manifest.Workspace, err error) error {
+	var errs policy.Errors
+	if !errors.As(err, &errs) {
+		return err
+	}
+	errs = slices.Clone(errs)
+	for i := range errs {
+		if module, found := m.Modules[errs[i].File]; found {
+			if p := module.Position(errs[i].Row, errs[i].Col); p.File != nil {
+				errs[i].File, errs[i].Row, errs[i].Col = p.File.Name, p.Line, p.Column
+			}
+		}
+	}
+	return errs
 }
 
 func (w *workspace) compile(e *engine.Engine) error {
@@ -270,6 +288,7 @@ func (s *Simulation) place(ctx context.Context, item item) Decision {
 	}
 	decision, err := decide(ctx, request)
 	if err != nil {
+		err = inFiles(w.Workspace, err)
 		d.failed, d.Error, d.Kept = true, err.Error(), stands
 		if stands {
 			d.Clusters = at.clusters

@@ -27,9 +27,9 @@ func read(t testing.TB, texts ...string) []*manifest.Workspace {
 	return workspaces
 }
 
-func load(t testing.TB, options simulation.Options, texts ...string) *simulation.Simulation {
+func load(t testing.TB, texts ...string) *simulation.Simulation {
 	t.Helper()
-	s, err := simulation.New(options)
+	s, err := simulation.New(simulation.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ const one = "workloadSelector: {}, numberOfClusters: 1"
 
 // TestOrder: the oldest is served first, then by name; the oldest placement owns, unless an annotation names another.
 func TestOrder(t *testing.T) {
-	s := load(t, simulation.Options{}, cluster("a", "2"), placement("p", one), placement("q", one),
+	s := load(t, cluster("a", "2"), placement("p", one), placement("q", one),
 		deployment("late", 3, "1"), deployment("b", 2, "1"), deployment("a", 2, "1", ", annotations: {tmc.kcp.io/placement: q}"))
 	r := run(t, s)
 	want := "a: a\nb: a\nlate: 0 of 1 clusters are feasible: 1 rejected by Capacity"
@@ -111,7 +111,7 @@ func TestOrder(t *testing.T) {
 func TestAgain(t *testing.T) {
 	a, b := cluster("a", "4"), cluster("b", "2")
 	web := deployment("web", 1, "1")
-	s := load(t, simulation.Options{}, a, b, placement("p", one), web)
+	s := load(t, a, b, placement("p", one), web)
 	expect := func(want string, texts ...string) {
 		t.Helper()
 		if err := s.Load(read(t, texts...)); err != nil {
@@ -159,7 +159,7 @@ decisions:
 		{"of a policy that is wrong, it stands", simulation.Options{}, []string{
 			fleet, web, decision("u1", "b"),
 			"{apiVersion: v1, kind: ConfigMap, metadata: {name: c, labels: {openpolicyagent.org/policy: rego}}, data: {a.rego: nonsense}}",
-		}, "web: b, stays default/c/a.rego:1:1: rego_parse_error: package expected"},
+		}, "web: b, stays 3.yaml:1:115: rego_parse_error: package expected"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, err := simulation.New(test.options)
@@ -179,7 +179,7 @@ func TestCompare(t *testing.T) {
 	fleet := cluster("a", "8") + cluster("b", "2")
 	base := fleet + placement("p", one) + deployment("moves", 1, "1", ", labels: {x: moves}") + deployment("stays", 2, "1") +
 		placement("big", "workloadSelector: {labelSelector: {matchLabels: {x: big}}}")
-	s := load(t, simulation.Options{}, base)
+	s := load(t, base)
 	before := run(t, s)
 	rego := &manifest.File{Name: "a.rego", Text: `package placement.affinity
 
@@ -215,7 +215,7 @@ terms contains {"match": {"clusterNames": ["a"]}, "factor": "affinity", "onMatch
 }
 
 func TestInterrupted(t *testing.T) {
-	s := load(t, simulation.Options{}, cluster("a", "2"), placement("p", one), deployment("web", 1, "1"))
+	s := load(t, cluster("a", "2"), placement("p", one), deployment("web", 1, "1"))
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(context.Canceled)
 	if _, err := s.Run(ctx); err == nil {
