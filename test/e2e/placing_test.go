@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
@@ -133,17 +134,33 @@ func TestPolicyChangesDecision(t *testing.T) {
 		clusterWith("roomy", "True", "64", "{}"), clusterWith("liked", "True", "4", "{liked: 'yes'}"),
 		placement("app", "strategy: Spread\nnumberOfClusters: 1"), deployment("web", "app", "1"))
 	team.expect("Deployment web", "roomy")
-	team.apply(policies("taste", `package placement
+	taste := policies("taste", `package placement
 
 scoring.weights := {"affinity": 100}
 
 affinity.terms contains {
 	"match": {"labelSelector": {"matchLabels": {"liked": "yes"}}},
 	"factor": "affinity", "onMatch": 40, "reason": "we like it",
-}`))
-	team.expect("Deployment web", "liked")
-	team.delete(configMaps, "default", "taste")
-	team.expect("Deployment web", "roomy")
+}`)
+	// Without the ConfigMap, its label or the key, the policy is not in force any more.
+	patch := func(patch string) {
+		t.Helper()
+		_, err := team.client.Resource(configMaps).Namespace("default").Patch(t.Context(), "taste", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, unload := range []func(){
+		func() { patch(`{"metadata": {"labels": {"openpolicyagent.org/policy": null}}}`) },
+		func() { patch(`{"data": {"policy.rego": null}}`) },
+		func() { patch(`{"data": {"policy.rego": null, "policy_test.rego": "nonsense"}}`) },
+		func() { team.delete(configMaps, "default", "taste") },
+	} {
+		team.apply(taste)
+		team.expect("Deployment web", "liked")
+		unload()
+		team.expect("Deployment web", "roomy")
+	}
 }
 
 func TestBrokenPolicy(t *testing.T) {
