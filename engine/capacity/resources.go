@@ -43,6 +43,9 @@ func FromResourceList(list corev1.ResourceList) (Resources, error) {
 	var r Resources
 	for _, name := range slices.Sorted(maps.Keys(list)) {
 		quantity := list[name]
+		if outOfProportion(quantity) {
+			return Resources{}, fmt.Errorf("%s: the quantity is out of proportion", name)
+		}
 		if quantity.Sign() < 0 {
 			return Resources{}, fmt.Errorf("%s: %s is negative", name, quantity.String())
 		}

@@ -13,8 +13,9 @@ import (
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/ext"
 	lru "github.com/hashicorp/golang-lru/v2"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apiserver/pkg/cel/library"
+
+	"github.com/kcp-placement/placement/engine/capacity"
 )
 
 // Defaults of Options.
@@ -192,7 +193,7 @@ func quantity(factory cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Ex
 	if !ok {
 		return nil, factory.NewError(arg.ID(), `quantity takes a literal, for example quantity("4Gi")`)
 	}
-	q, err := resource.ParseQuantity(text)
+	q, err := capacity.ParseQuantity(text)
 	if err != nil {
 		return nil, factory.NewError(arg.ID(), fmt.Sprintf("%q is not a quantity", text))
 	}

@@ -157,6 +157,7 @@ func TestCompileRefuses(t *testing.T) {
 		{"not a quantity", `capacity.free.memory > quantity("4Gig")`, `1:33: "4Gig" is not a quantity`},
 		{"quantity of no literal", `capacity.free.memory > quantity(cluster.name)`, `1:40: quantity takes a literal, for example quantity("4Gi")`},
 		{"fractional quantity", `capacity.free.cpu > quantity("500m")`, `1:30: "500m" is not a whole number of units; cpu is in millicores, so 500m of it is 500`},
+		{"quantity out of proportion", `capacity.free.memory > quantity("1e-99999999")`, `1:33: "1e-99999999" is not a quantity`},
 		{"bad regular expression", `cluster.name.matches("(")`, "1:22: invalid regular expression: error parsing regexp: missing closing ): `(`"},
 		{"computed regular expression", `cluster.name.matches(workload.name)`, "1:30: a regular expression must be a literal"},
 		{"computed pattern to find", `cluster.name.find(workload.name + "$") == ""`, "1:33: a regular expression must be a literal"},

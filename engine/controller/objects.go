@@ -9,8 +9,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
@@ -63,10 +65,21 @@ func typed[T any](object any) (any, error) {
 		return object, nil
 	}
 	u.SetManagedFields(nil)
-	return read[T](u)
+	result, err := read[T](u)
+	if err == nil {
+		return result, nil
+	}
+	// An error from here would keep the informer from ever listing: one workspace's object would stop all of them.
+	klog.Background().Error(err, "An object cannot be read and is taken as empty")
+	return read[T](&unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": u.GetAPIVersion(), "kind": u.GetKind(), "metadata": u.Object["metadata"],
+	}})
 }
 
 func read[T any](u *unstructured.Unstructured) (*T, error) {
+	if err := capacity.CheckQuantities(u.Object); err != nil {
+		return nil, fmt.Errorf("%s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
+	}
 	result := new(T)
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, result); err != nil {
 		return nil, fmt.Errorf("%s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)

@@ -3,6 +3,7 @@ package workload
 import (
 	"fmt"
 	"maps"
+	"math"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -54,7 +55,7 @@ func (w *Workload) readSpec(object *unstructured.Unstructured) error {
 			continue
 		}
 		replicas, ok := value.(int64)
-		if !ok || replicas < 0 {
+		if !ok || replicas < 0 || replicas > math.MaxInt32 {
 			return fmt.Errorf("spec.%s: %v is not a count", field, value)
 		}
 		w.Replicas = replicas
@@ -65,6 +66,9 @@ func (w *Workload) readSpec(object *unstructured.Unstructured) error {
 	}
 	if !found {
 		return fmt.Errorf("spec.template: there is no pod template in this %s", object.GetKind())
+	}
+	if err := capacity.CheckQuantities(template); err != nil {
+		return fmt.Errorf("spec.template.%w", err)
 	}
 	var pod corev1.Pod
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(template, &pod); err != nil {

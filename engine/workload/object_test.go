@@ -59,6 +59,17 @@ func TestFromObject(t *testing.T) {
 			err:    "spec.template: requests of 1000000000 replicas: memory: 1000000000 times 107374182400 is too large",
 		},
 		{
+			name:   "a quantity that would take minutes to parse",
+			object: `{kind: Deployment, spec: {template: {spec: {containers: [{name: a, resources: {limits: {memory: "1e-99999999"}}}]}}}}`,
+			err:    "spec.template.spec.containers[0].resources.limits.memory: 1e-99999999 is out of proportion",
+		},
+		{
+			name:   "a quantity that would take minutes to compare",
+			object: `{kind: Deployment, spec: {template: {spec: {overhead: {memory: "1E+0099999999"}, containers: [{name: a}]}}}}`,
+			err:    "spec.template.spec.overhead.memory: 1E+0099999999 is out of proportion",
+		},
+		{name: "more replicas than there can be", object: `{kind: Deployment, spec: {replicas: 99999999999, template: {spec: {}}}}`, err: "spec.replicas: 99999999999 is not a count"},
+		{
 			name:   "a quantity that is none",
 			object: `{kind: Deployment, spec: {template: {spec: {containers: [{name: a, resources: {requests: {cpu: lots}}}]}}}}`,
 			err:    "spec.template: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
