@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -42,11 +44,21 @@ at again under the candidates, in the same order, as the controller would: it ke
 		if len(candidates) == 0 {
 			return errors.New("there is nothing to compare with: give candidates by -c")
 		}
+		if slices.Contains(candidates, "-") && slices.Contains(from.files, "-") {
+			return errors.New("-f - and -c - cannot both be standard input")
+		}
 		workspaces, err := from.load(c)
 		if err != nil {
 			return err
 		}
 		wanted, err := readWorkspaces(c, candidates)
+		if err != nil {
+			return err
+		}
+		if len(wanted) == 1 && wanted[0].Empty() && !prune {
+			return fmt.Errorf("there is no candidate in %s", strings.Join(candidates, ", "))
+		}
+		overlaid, err := manifest.Overlay(workspaces, wanted, prune)
 		if err != nil {
 			return err
 		}
@@ -63,7 +75,7 @@ at again under the candidates, in the same order, as the controller would: it ke
 		if err != nil {
 			return err
 		}
-		if err := s.Load(manifest.Overlay(workspaces, wanted, prune)); err != nil {
+		if err := s.Load(overlaid); err != nil {
 			return failed{fmt.Errorf("the candidates would not come into force:\n%w", err)}
 		}
 		after, err := s.Run(c.Context())

@@ -43,6 +43,9 @@ else in the file stays as it is.`,
 				wrong = append(wrong, err)
 				continue
 			}
+			if f.Name == "-" && !check {
+				fmt.Fprint(c.OutOrStdout(), text) // changed or not: whoever pipes wants it back
+			}
 			if text == f.Text {
 				continue
 			}
@@ -54,11 +57,7 @@ else in the file stays as it is.`,
 					return err
 				}
 			}
-			if check {
-				continue
-			}
-			if f.Name == "-" {
-				fmt.Fprint(c.OutOrStdout(), text)
+			if check || f.Name == "-" {
 				continue
 			}
 			if err := os.WriteFile(f.Name, []byte(text), 0o644); err != nil {

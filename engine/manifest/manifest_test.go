@@ -88,15 +88,54 @@ func TestRead(t *testing.T) {
 		},
 		{
 			name: "no name", text: "{apiVersion: apps/v1, kind: Job, metadata: {generateName: a}}", objects: "default: 0 clusters, 0 placements, 0 workloads, []",
-			errs: []string{"f.yaml:1:44: Job: metadata.name is missing"},
+			errs: []string{"f.yaml:1:44: Job: metadata.name: is missing"},
 		},
 		{
 			name: "metadata of the wrong type", text: "apiVersion: apps/v1\nkind: Job\nmetadata:\n  name: a\n  namespace: n\n---\n{apiVersion: apps/v1, kind: Job, metadata: {name: b, labels: {a: 1}}}",
 			objects: "default: 0 clusters, 0 placements, 0 workloads, []",
 			errs: []string{
-				"f.yaml:5:14: Job: metadata.namespace: must be a string, is a boolean: put it in quotes",
-				"f.yaml:7:66: Job: metadata.labels[a]: must be a string, is a number: put it in quotes",
+				"f.yaml:5:14: Job a: metadata.namespace: must be a string, is a boolean: put it in quotes",
+				"f.yaml:7:66: Job b: metadata.labels[a]: must be a string, is a number: put it in quotes",
 			},
+		},
+		{
+			name: "metadata that the server would refuse", text: "apiVersion: apps/v1\nkind: Job\nmetadata:\n  name: A job\n  nam: a\n---\napiVersion: apps/v1\nkind: Job\nmetadata:\n  name: A\n  labels: {a b: c}\n---\n" +
+				"{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterRegistration, metadata: {name: a, namespace: shop}, spec: {location: eu}}",
+			objects: "default: 0 clusters, 0 placements, 0 workloads, []",
+			errs: []string{
+				`f.yaml:3:1: Job A job: metadata: strict decoding error: unknown field "nam"`,
+				"f.yaml:10:9: Job A: metadata.name: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+				"f.yaml:11:11: Job A: metadata.labels: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
+				"f.yaml:13:93: ClusterRegistration shop/a: metadata.namespace: a ClusterRegistration is in no namespace",
+			},
+		},
+		{
+			name: "a second document that would be lost", objects: "default: 0 clusters, 0 placements, 1 workloads, []",
+			text: "{apiVersion: apps/v1, kind: Job, metadata: {name: a}}\n...\n--- # next\n{apiVersion: apps/v1, kind: Job, metadata: {name: b}}\n...\n{apiVersion: apps/v1, kind: Job, metadata: {name: c}}\n" +
+				"---\nkind: X\n--- {apiVersion: apps/v1, kind: Job}\n---\n{}\n{}\n",
+			errs: []string{
+				"f.yaml:5:1: did not find expected <document start>: put --- on a line of its own between two documents",
+				"f.yaml:9:1: a second document begins here: put --- on a line of its own before it",
+				"f.yaml:11:1: did not find expected <document start>: put --- on a line of its own between two documents",
+			},
+		},
+		{
+			name: "quantities that would take minutes to parse", text: "apiVersion: tmc.kcp.io/v1alpha1\nkind: ClusterRegistration\nmetadata: {name: a}\nspec: {location: eu}\nstatus: {allocatable: {cpu: \"1e99999999\"}}\n",
+			objects: "default: 0 clusters, 0 placements, 0 workloads, []",
+			errs:    []string{"f.yaml:5:29: ClusterRegistration a: status.allocatable.cpu: 1e99999999 is out of proportion"},
+		},
+		{
+			name: "items without a kind", text: "apiVersion: v1\nkind: List\nitems:\n- {metadata: {name: a}}\n- {kind: Service}\n- {kind: Job, apiVersion: null}\n",
+			objects: "default: 0 clusters, 0 placements, 0 workloads, []",
+			errs: []string{
+				"f.yaml:4:3: this is no Kubernetes object: it needs an apiVersion and a kind",
+				"f.yaml:5:3: this is no Kubernetes object: it needs an apiVersion and a kind",
+				"f.yaml:6:3: this is no Kubernetes object: it needs an apiVersion and a kind",
+			},
+		},
+		{
+			name: "what is not ours may be nameless", text: "{apiVersion: kustomize.config.k8s.io/v1beta1, kind: Kustomization}",
+			objects: "default: 0 clusters, 0 placements, 0 workloads, []",
 		},
 		{
 			name: "a billion laughs", objects: "default: 0 clusters, 0 placements, 0 workloads, []",
@@ -134,6 +173,8 @@ func TestModulePositions(t *testing.T) {
 		"  x.rego: |-\n    package a\n    é := X":                 "7:10",
 		"  x.rego: |\n\n\n    é := X\n":                           "8:10", // of row 3
 		"  x.rego: |2\n     package a\n    é := X\n":              "7:10",
+		"  x.rego: \"package a; \\u00e9 \\x41 X\"\n":              "5:35",
+		"  x.rego: 'package a; ''é'' X'\n":                        "5:29",
 		"  x.rego: \"package a\\né := X\"\n":                      "5:11",
 		"  x.rego: >\n    package a\n\n    é := X\n":              "5:11",
 		"  # a comment\n  x.rego: |\n    package a\n    é := X\n": "8:10",
@@ -178,14 +219,27 @@ func TestOverlay(t *testing.T) {
 			"default: new/c.rego=2 new/d.rego=2 shop/one/a.rego=1 shop/one/b.rego=1"},
 		{"a file that is new is added", []*manifest.File{{Name: "e.rego", Text: "2"}}, false,
 			"default: dir/d.rego=1 e.rego=2 shop/one/a.rego=1 shop/one/b.rego=1 shop/two/c.rego=1"},
+		{"a ConfigMap that loses its label loses its policies", []*manifest.File{{Name: "c.yaml", Text: "{apiVersion: v1, kind: ConfigMap, metadata: {name: two, namespace: shop}, data: {c.rego: \"1\"}}"}}, false,
+			"default: dir/d.rego=1 shop/one/a.rego=1 shop/one/b.rego=1"},
+		{"two files of one name are both new", []*manifest.File{{Name: "x/c.rego", Text: "2"}, {Name: "y/c.rego", Text: "3"}}, false,
+			"default: dir/d.rego=1 shop/one/a.rego=1 shop/one/b.rego=1 x/c.rego=2 y/c.rego=3"},
+		{"a decision is no candidate", []*manifest.File{{Name: "c.yaml", Text: "{apiVersion: tmc.kcp.io/v1alpha1, kind: PlacementDecision, metadata: {name: d}, placementName: p}"}}, false,
+			"c.yaml:1:1: PlacementDecision default/d: a PlacementDecision is no candidate: the controller writes it"},
 		{"pruned", []*manifest.File{{Name: "e.rego", Text: "2"}}, true, "default: e.rego=2"},
 		{"another workspace", []*manifest.File{{Name: "w.yaml", Text: "{apiVersion: apps/v1, kind: Job, metadata: {name: a, annotations: {kcp.io/cluster: other}}}"}}, false,
-			"default: dir/d.rego=1 shop/one/a.rego=1 shop/one/b.rego=1 shop/two/c.rego=1\nother:"},
+			"default: dir/d.rego=1 shop/one/a.rego=1 shop/one/b.rego=1 shop/two/c.rego=1\nother: dir/d.rego=1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, candidates := read(test.files...)
 			var lines []string
-			for _, w := range manifest.Overlay(base, candidates, test.prune) {
+			overlaid, err := manifest.Overlay(base, candidates, test.prune)
+			if err != nil {
+				lines = append(lines, err.Error())
+			}
+			for _, w := range overlaid {
+				if err != nil {
+					break
+				}
 				var modules []string
 				for name, m := range w.Modules {
 					modules = append(modules, name+"="+m.Text)
@@ -197,6 +251,21 @@ func TestOverlay(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", got, test.want)
 			}
 		})
+	}
+	_, other := read(&manifest.File{Name: "o.yaml", Text: strings.ReplaceAll(configMap("one", `{a.rego: "1", b.rego: "1"}`), "namespace: shop", "namespace: shop, annotations: {kcp.io/cluster: other}")})
+	_, candidates := read(&manifest.File{Name: "c.yaml", Text: configMap("one", `{a.rego: "2"}`)})
+	overlaid, err := manifest.Overlay(other, candidates, false)
+	if err != nil || len(overlaid) != 1 || overlaid[0].Modules["shop/one/a.rego"].Text != "2" {
+		t.Errorf("candidates without a workspace are of the only one: %v, %+v", err, overlaid)
+	}
+	two := append(slices.Clone(other), &manifest.Workspace{Name: "third"})
+	if _, err := manifest.Overlay(two, candidates, false); err == nil || err.Error() != "candidates do not say which workspace they are of: give them the annotation kcp.io/cluster with one of other, third" {
+		t.Errorf("candidates that could be of two workspaces: %v", err)
+	}
+	_, twice := read(&manifest.File{Name: "f.yaml", Text: configMap("one", `{a.rego: "1"}`) + configMap("two", `{a.rego: "1"}`)})
+	_, file := read(&manifest.File{Name: "a.rego", Text: "2"})
+	if _, err := manifest.Overlay(twice, file, false); err == nil || err.Error() != "a.rego could stand for any of shop/one/a.rego, shop/two/a.rego: give the ConfigMap as a candidate" {
+		t.Errorf("a file that could stand for two: %v", err)
 	}
 	if len(base[0].Modules) != 4 {
 		t.Error("the workspaces themselves must stay as they were")
@@ -230,4 +299,38 @@ func FuzzRead(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestRewrite: modules are replaced where they stand, again and again to the same effect, and nothing else is changed.
+// Where that cannot be, nothing is changed at all.
+func TestRewrite(t *testing.T) {
+	head := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, labels: {openpolicyagent.org/policy: rego}}\ndata:\n"
+	upper := func(_, module string) (string, error) { return strings.ToUpper(module) + "\n", nil }
+	for _, test := range []struct{ name, text, want string }{
+		{"a block", "  x.rego: |\n    package a\n\n    a\n  note: |\n    b\n", "  x.rego: |\n    PACKAGE A\n\n    A\n  note: |\n    b\n"},
+		{"without a line end", "  x.rego: |-\n    a", "  x.rego: |-\n    A"},
+		{"Windows line ends", "  x.rego: |\r\n    a\r\n    b\r\n  note: c\r\n", "  x.rego: |\r\n    A\r\n    B\r\n  note: c\r\n"},
+		{"an indicator", "  x.rego: |2\n      # odd\n    a\n", "  x.rego: |2\n      # ODD\n    A\n"},
+		{"blank lines before", "  x.rego: |\n\n    a\n", "  x.rego: |\n\n    A\n"},
+		{"two, and the last at the end", "  x.rego: |\n    a\n  y.rego: |+\n    b\n\n", "  x.rego: |\n    A\n  y.rego: |+\n    B\n\n"},
+		{"not a block", "  x.rego: \"a\\nb\"\n", "  x.rego: \"a\\nb\"\n"},
+		{"lines of blanks in a raw string", "  x.rego: |\n    a := `\n    \t\n    `\n", "  x.rego: |\n    A := `\n    \t\n    `\n"},
+		{"the indicator on a line of its own", "  x.rego: !!str\n    |\n    a\n", "error"},
+		{"a line end that only YAML knows", "  # \u2028# x\n  x.rego: |\n    a\n    b\n  note: c\n", "error"},
+		{"the same block twice", "  x.rego: &x |\n    a\n    b\n  y.rego: *x\n", "  x.rego: &x |\n    A\n    B\n  y.rego: *x\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			text := head + test.text
+			for range 3 {
+				var err error
+				if text, err = manifest.Rewrite(&manifest.File{Name: "f.yaml", Text: text}, upper); err != nil {
+					text = "error"
+					break
+				}
+			}
+			if want := head + test.want; text != want && text != test.want {
+				t.Errorf("got\n%q\nwant\n%q", text, want)
+			}
+		})
+	}
 }

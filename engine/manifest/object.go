@@ -24,7 +24,7 @@ func (o *Object) String() string {
 	if namespace := o.GetNamespace(); namespace != "" {
 		name = namespace + "/" + name
 	}
-	return o.GetKind() + " " + name
+	return strings.TrimSpace(o.GetKind() + " " + name)
 }
 
 // Position returns the place of a field by its path, as spec.constraints[0].expression: that of its value, or of its
@@ -113,13 +113,29 @@ func skip(line string, column int, style yaml.Style, characters int) (int, bool)
 		switch {
 		case at >= len(rest):
 			return 0, false // it goes on in another line
-		case style&yaml.DoubleQuotedStyle != 0 && rest[at] == '\\', style&yaml.SingleQuotedStyle != 0 && rest[at] == '\'':
+		case style&yaml.DoubleQuotedStyle != 0 && rest[at] == '\\' && at+1 < len(rest):
+			at += escape(rest[at+1])
+		case style&yaml.SingleQuotedStyle != 0 && rest[at] == '\'':
 			at += 2
 		default:
 			at++
 		}
 	}
 	return at + 1, at <= utf8.RuneCountInString(line)
+}
+
+// escape is how many characters an escape in a double-quoted scalar has.
+func escape(kind rune) int {
+	switch kind {
+	case 'x':
+		return len(`\x00`)
+	case 'u':
+		return len(`\u0000`)
+	case 'U':
+		return len(`\U00000000`)
+	default:
+		return 2
+	}
 }
 
 // find returns the node of a path, or the nearest one around it.

@@ -1,14 +1,20 @@
 package manifest
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	kyaml "sigs.k8s.io/yaml"
 )
 
 // Rewrite returns the text of a file with every module of Rego in it replaced by what rewrite makes of it: the file as
-// a whole, or in objects the modules of ConfigMaps that are written as literal blocks. All else stays as it is.
+// a whole, or in objects the modules of ConfigMaps that are written as literal blocks. All else stays as it is. Where
+// that cannot be done, as where two objects share a module by an alias, it fails.
 func Rewrite(f *File, rewrite func(name, module string) (string, error)) (string, error) {
 	if strings.HasSuffix(f.Name, ".rego") {
 		return rewrite(f.Name, f.Text)
@@ -16,44 +22,106 @@ func Rewrite(f *File, rewrite func(name, module string) (string, error)) (string
 	if f.Name == "-" && !strings.Contains(f.Text, "apiVersion") {
 		return rewrite("standard input", f.Text)
 	}
-	workspaces, errs := Read([]*File{f})
-	if len(errs) > 0 {
-		return "", Join(errs)
+	workspaces, wrong := Read([]*File{f})
+	if len(wrong) > 0 {
+		return "", Join(wrong)
 	}
 	lines := strings.SplitAfter(f.Text, "\n")
+	var errs []error
+	changed := map[string]string{} // modules before and after
 	for _, w := range workspaces {
-		for name, m := range w.Modules {
+		for _, name := range slices.Sorted(maps.Keys(w.Modules)) {
+			m := w.Modules[name]
 			n := m.object.find(m.path)
 			if n.Style&yaml.LiteralStyle == 0 {
 				continue
 			}
 			text, err := rewrite(name, m.Text)
 			if err != nil {
-				return "", fmt.Errorf("%s: %w", m.object.position(n), err)
+				errs = append(errs, fmt.Errorf("%s: %w", m.object.position(n), err))
+				continue
 			}
-			m.object.replaceBlock(n, lines, text)
+			if text = strings.TrimRight(text, "\n"); text != strings.TrimRight(m.Text, "\n") {
+				changed[m.Text] = text
+				m.object.replaceBlock(n, lines, text)
+			}
 		}
 	}
-	return strings.Join(lines, ""), nil
+	if err := errors.Join(errs...); err != nil {
+		return "", err
+	}
+	text := strings.Join(lines, "")
+	if !differOnlyIn(changed, f.Text, text) {
+		return "", fmt.Errorf("%s: the modules cannot be replaced without changing what stands beside them, so nothing is", f.Name)
+	}
+	return text, nil
 }
 
 // replaceBlock puts a text in the place of a literal block. The lines of the file keep their number, so that other
 // blocks are found by theirs: the first line of the block holds all of its text, the others nothing.
 func (o *Object) replaceBlock(n *yaml.Node, lines []string, text string) {
 	first := o.above + n.Line // the line after the indicator, counted from 0
-	last := first + strings.Count(strings.TrimRight(n.Value, "\n"), "\n")
+	last := min(first+strings.Count(strings.TrimRight(n.Value, "\n"), "\n"), len(lines)-1)
+	if first > last {
+		return
+	}
+	ending := "\n"
+	if strings.HasSuffix(lines[first], "\r\n") {
+		ending = "\r\n"
+	}
 	indent := strings.Repeat(" ", o.indent(n))
 	var block strings.Builder
-	for line := range strings.Lines(strings.TrimRight(text, "\n") + "\n") {
-		if strings.TrimSpace(line) != "" {
+	for line := range strings.SplitSeq(text, "\n") {
+		if line != "" {
 			block.WriteString(indent)
 		}
-		block.WriteString(line)
+		block.WriteString(line + ending)
 	}
-	if !strings.HasSuffix(lines[last], "\n") {
-		lines[first] = strings.TrimSuffix(block.String(), "\n")
-	} else {
-		lines[first] = block.String()
+	lines[first] = block.String()
+	if !strings.HasSuffix(lines[last], "\n") && last > first || last == len(lines)-1 && !strings.HasSuffix(o.file.Text, "\n") {
+		lines[first] = strings.TrimSuffix(lines[first], ending)
 	}
 	clear(lines[first+1 : last+1])
+}
+
+// differOnlyIn tells whether two texts of YAML are the same but for some texts in them.
+func differOnlyIn(changed map[string]string, before, after string) bool {
+	if before == after {
+		return true
+	}
+	documents := func(text string) (all []any, ok bool) {
+		for _, document := range separator.Split(text, -1) {
+			var value any
+			if err := kyaml.Unmarshal([]byte(document), &value); err != nil {
+				return nil, false
+			}
+			all = append(all, value)
+		}
+		return all, true
+	}
+	was, ok := documents(before)
+	is, fine := documents(after)
+	return ok && fine && reflect.DeepEqual(replaced(was, changed), replaced(is, nil))
+}
+
+// replaced is a value with the texts of modules replaced, and without the line ends after them.
+func replaced(value any, by map[string]string) any {
+	switch value := value.(type) {
+	case map[string]any:
+		for key, entry := range value {
+			if text, ok := entry.(string); ok && strings.HasSuffix(key, ".rego") {
+				if other, found := by[text]; found {
+					text = other
+				}
+				value[key] = strings.TrimRight(text, "\n")
+			} else {
+				value[key] = replaced(entry, by)
+			}
+		}
+	case []any:
+		for i := range value {
+			value[i] = replaced(value[i], by)
+		}
+	}
+	return value
 }

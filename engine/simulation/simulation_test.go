@@ -189,7 +189,11 @@ terms contains {"match": {"clusterNames": ["b"]}, "factor": "affinity", "onMatch
 
 terms contains {"match": {"clusterNames": ["a"]}, "factor": "affinity", "onMatch": 50} if not input.workload.labels.x`}
 	candidates, _ := manifest.Read([]*manifest.File{rego})
-	if err := s.Load(manifest.Overlay(read(t, base), candidates, false)); err != nil {
+	overlaid, err := manifest.Overlay(read(t, base), candidates, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Load(overlaid); err != nil {
 		t.Fatal(err)
 	}
 	diff := simulation.Compare(before, run(t, s))
