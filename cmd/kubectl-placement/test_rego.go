@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -58,11 +57,12 @@ type fileCoverage struct {
 
 // runRego runs Rego suites as opa test does, with the built-in policies beside them.
 func (o *testOptions) runRego(ctx context.Context, paths []string, t *tests) error {
-	capabilities, err := ast.LoadCapabilitiesJSON(bytes.NewReader(policies.Capabilities))
+	policies, err := policy.NewCompiler(policy.Options{})
 	if err != nil {
 		return err
 	}
-	options := ast.ParserOptions{RegoVersion: ast.RegoV1, Capabilities: capabilities, ProcessAnnotation: true}
+	options := policies.ParserOptions()
+	options.ProcessAnnotation = true
 	modules, store, err := tester.LoadWithParserOptions(paths, func(path string, info fs.FileInfo, _ int) bool {
 		return !info.IsDir() && filepath.Ext(path) != ".rego" || info.IsDir() && len(info.Name()) > 1 && strings.HasPrefix(info.Name(), ".") && info.Name() != ".."
 	}, options)
@@ -79,11 +79,7 @@ func (o *testOptions) runRego(ctx context.Context, paths []string, t *tests) err
 	if err := addBuiltin(modules, options); err != nil {
 		return err
 	}
-	schemas, err := policy.Schemas()
-	if err != nil {
-		return err
-	}
-	compiler := ast.NewCompiler().WithCapabilities(capabilities).WithSchemas(schemas).WithUseTypeCheckAnnotations(true).WithEnablePrintStatements(true)
+	compiler := policies.OPA().WithUseTypeCheckAnnotations(true).WithEnablePrintStatements(true)
 	runner := tester.NewRunner().SetCompiler(compiler).SetStore(store).CapturePrintOutput(true).EnableTracing(true).
 		SetModules(modules).SetTimeout(o.timeout).Filter(o.run).SetParallel(o.parallel)
 	var cov *cover.Cover

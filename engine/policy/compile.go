@@ -73,7 +73,7 @@ func NewCompiler(options Options) (*Compiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	schemas, err := Schemas()
+	schemas, err := schemaSet()
 	if err != nil {
 		return nil, err
 	}
@@ -100,9 +100,9 @@ func NewCompiler(options Options) (*Compiler, error) {
 	return c, err
 }
 
-// Schemas make OPA's type checker know what policies see, so that a misspelt field is an error and not undefined. Beside
+// schemaSet makes OPA's type checker know what policies see, so that a misspelt field is an error and not undefined. Beside
 // that of the input for all modules they are those of policies/schemas, for annotations.
-func Schemas() (*ast.SchemaSet, error) {
+func schemaSet() (*ast.SchemaSet, error) {
 	schemas := ast.NewSchemaSet()
 	return schemas, fs.WalkDir(policies.Schemas, "schemas", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -134,6 +134,8 @@ func (c *Compiler) Builtin() *Set { return c.builtinSet }
 // Compile compiles modules, from file name to text, all together or not at all. Files that end in _test.rego are
 // left out. The error is an Errors. Compiling the same modules again costs a look-up.
 func (c *Compiler) Compile(modules map[string]string) (*Set, error) {
+	modules = maps.Clone(modules)
+	maps.DeleteFunc(modules, func(file, _ string) bool { return IsSuite(file) })
 	if err := withinLimits(modules); err != nil {
 		return nil, err
 	}
@@ -185,9 +187,7 @@ func (c *Compiler) compile(digest string, texts map[string]string) (set *Set, er
 	modules := make(map[string]*ast.Module, len(c.builtin)+len(texts))
 	var nodes, rules int
 	for file, text := range texts {
-		if IsSuite(file) {
-			continue
-		}
+
 		module, err := c.parse(file, text)
 		if err != nil {
 			errs = append(errs, fromOPA(err)...)
@@ -209,8 +209,7 @@ func (c *Compiler) compile(digest string, texts map[string]string) (set *Set, er
 	for file, module := range c.builtin {
 		modules["builtin/"+file] = module.Copy()
 	}
-	compiler := ast.NewCompiler().WithCapabilities(c.capabilities).WithSchemas(c.schemas).WithDefaultRegoVersion(ast.RegoV1).
-		WithStageAfterID(ast.StageCheckRecursion, ast.CompilerStageDefinition{Name: "CheckExtent", Stage: checkExtent})
+	compiler := c.OPA()
 	compiler.Compile(modules)
 	if compiler.Failed() {
 		return nil, fromOPA(compiler.Errors)
@@ -222,6 +221,18 @@ func (c *Compiler) compile(digest string, texts map[string]string) (set *Set, er
 	return set, set.trial()
 }
 
+// OPA returns a compiler of OPA's own that knows the functions that policies may call and the schema of their input,
+// and refuses what would be endless to type-check.
+func (c *Compiler) OPA() *ast.Compiler {
+	return ast.NewCompiler().WithCapabilities(c.capabilities).WithSchemas(c.schemas).WithDefaultRegoVersion(ast.RegoV1).
+		WithStageAfterID(ast.StageCheckRecursion, ast.CompilerStageDefinition{Name: "CheckExtent", Stage: checkExtent})
+}
+
+// ParserOptions are those that modules are parsed with.
+func (c *Compiler) ParserOptions() ast.ParserOptions {
+	return ast.ParserOptions{RegoVersion: ast.RegoV1, Capabilities: c.capabilities}
+}
+
 func (c *Compiler) parse(file, text string) (*ast.Module, error) {
 	// Only a bare Parser takes a depth, without which hostile nesting costs hundreds of megabytes of stack.
 	_, _, errs := ast.NewParser().WithFilename(file).WithReader(strings.NewReader(text)).
@@ -229,7 +240,7 @@ func (c *Compiler) parse(file, text string) (*ast.Module, error) {
 	if len(errs) > 0 {
 		return nil, errs
 	}
-	return ast.ParseModuleWithOpts(file, text, ast.ParserOptions{RegoVersion: ast.RegoV1, Capabilities: c.capabilities})
+	return ast.ParseModuleWithOpts(file, text, c.ParserOptions())
 }
 
 var sample = Input{

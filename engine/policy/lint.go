@@ -34,7 +34,7 @@ func (c *Compiler) lint(texts map[string]string, strict bool) (errs Errors) {
 	for file, module := range c.builtin {
 		modules["builtin/"+file] = module.Copy()
 	}
-	compiler := ast.NewCompiler().WithCapabilities(c.capabilities).WithSchemas(c.schemas).WithDefaultRegoVersion(ast.RegoV1).WithStrict(strict)
+	compiler := c.OPA().WithStrict(strict)
 	if compiler.Compile(modules); compiler.Failed() {
 		return fromOPA(compiler.Errors)
 	}
