@@ -40,7 +40,7 @@ What passes here comes into force when it is applied.`,
 		if err := out.validate(); err != nil {
 			return err
 		}
-		files, err := readFiles(paths.of(args), c.InOrStdin(), manifestEndings...)
+		files, err := readFiles(c.Context(), paths.of(args), c.InOrStdin(), manifestEndings...)
 		if err != nil {
 			return err
 		}

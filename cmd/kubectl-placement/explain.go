@@ -16,7 +16,7 @@ func explainCommand() *cobra.Command {
 	var namespace string
 	var clusters []string
 	c := &cobra.Command{
-		Use:   "explain [KIND] [NAMESPACE/]WORKLOAD",
+		Use:   "explain [KIND] [NAMESPACE/]NAME",
 		Short: "Show every cluster's verdict on a workload",
 		Long: `explain shows why a workload runs where it does, or why it runs nowhere: for every feasible cluster its factors, score
 times weight, with the formula or the terms behind them; for every rejected one the stage or the constraint that failed,
@@ -35,7 +35,7 @@ The workloads that are placed before this one have their reservations, as in sim
 		if err := first(out.validate, from.validate); err != nil {
 			return err
 		}
-		name, err := parseName(args, namespace)
+		names, err := parseName(args, namespace)
 		if err != nil {
 			return err
 		}
@@ -43,7 +43,7 @@ The workloads that are placed before this one have their reservations, as in sim
 		if err != nil {
 			return err
 		}
-		wanted, err := findWorkload(workspaces, name)
+		wanted, err := findWorkload(workspaces, names, strings.Join(args, " "))
 		if err != nil {
 			return err
 		}
@@ -61,10 +61,15 @@ The workloads that are placed before this one have their reservations, as in sim
 		}
 		d := &result.Decisions[len(result.Decisions)-1]
 		explanation := simulation.Explain(d)
+		for _, cluster := range clusters {
+			if !slices.ContainsFunc(explanation.Verdicts, func(v simulation.Verdict) bool { return v.Cluster == cluster }) {
+				return fmt.Errorf("--cluster %s: there is no such cluster in workspace %s", cluster, d.Workspace)
+			}
+		}
 		if err := out.print(c.OutOrStdout(), explanation, func() { printExplanation(c, d, clusters) }); err != nil {
 			return err
 		}
-		if d.Failed() {
+		if wrong != nil || d.Failed() {
 			return failed{wrong}
 		}
 		return nil
@@ -92,27 +97,29 @@ func printExplanation(c *cobra.Command, d *simulation.Decision, clusters []strin
 }
 
 // findWorkload finds the one workload that is named, and returns what tells its decision from others.
-func findWorkload(workspaces []*manifest.Workspace, name named) (func(*simulation.Decision) bool, error) {
-	var found []string
-	var wanted func(*simulation.Decision) bool
-	for _, w := range workspaces {
-		for _, o := range w.Workloads {
-			if !name.matches(o.GetKind(), o.GetNamespace(), o.GetName()) {
-				continue
+func findWorkload(workspaces []*manifest.Workspace, names []named, text string) (func(*simulation.Decision) bool, error) {
+	for _, name := range names {
+		var found []string
+		var wanted func(*simulation.Decision) bool
+		for _, w := range workspaces {
+			for _, o := range w.Workloads {
+				if !name.matches(o) {
+					continue
+				}
+				found = append(found, fmt.Sprintf("%s (%s) of workspace %s", o, o.GetAPIVersion(), w.Name))
+				workload := simulation.Workload{APIVersion: o.GetAPIVersion(), Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName()}
+				workspace := w.Name.String()
+				wanted = func(d *simulation.Decision) bool { return d.Workspace == workspace && d.Workload == workload }
 			}
-			found = append(found, fmt.Sprintf("%s of workspace %s", o, w.Name))
-			workload := simulation.Workload{APIVersion: o.GetAPIVersion(), Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName()}
-			workspace := w.Name.String()
-			wanted = func(d *simulation.Decision) bool { return d.Workspace == workspace && d.Workload == workload }
+		}
+		switch len(found) {
+		case 0:
+		case 1:
+			return wanted, nil
+		default:
+			slices.Sort(found)
+			return nil, fmt.Errorf("%s is not one workload but %d: %s: give kind, namespace, -n or --workspace, too", text, len(found), strings.Join(found, ", "))
 		}
 	}
-	switch len(found) {
-	case 1:
-		return wanted, nil
-	case 0:
-		return nil, fmt.Errorf("there is no workload %s", name)
-	default:
-		slices.Sort(found)
-		return nil, fmt.Errorf("%s is not one workload but %d: %s", name, len(found), strings.Join(found, ", "))
-	}
+	return nil, fmt.Errorf("there is no workload %s", text)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -36,7 +37,7 @@ func (p *paths) of(args []string) []string {
 
 // readFiles reads files, and folders with all that is below them, of the endings given. "-" is standard input. The
 // same file is read once.
-func readFiles(paths []string, stdin io.Reader, endings ...string) ([]*manifest.File, error) {
+func readFiles(ctx context.Context, paths []string, stdin io.Reader, endings ...string) ([]*manifest.File, error) {
 	var files []*manifest.File
 	seen := map[string]bool{}
 	add := func(path string, found bool) error {
@@ -44,7 +45,7 @@ func readFiles(paths []string, stdin io.Reader, endings ...string) ([]*manifest.
 			return nil
 		}
 		seen[filepath.Clean(path)] = true
-		text, err := readFile(path)
+		text, err := readFile(ctx, path)
 		if err != nil {
 			return err
 		}
@@ -53,7 +54,7 @@ func readFiles(paths []string, stdin io.Reader, endings ...string) ([]*manifest.
 	}
 	for _, path := range paths {
 		if path == "-" {
-			text, err := readAll("standard input", stdin)
+			text, err := readAll(ctx, "standard input", stdin)
 			if err != nil {
 				return nil, err
 			}
@@ -70,14 +71,18 @@ func readFiles(paths []string, stdin io.Reader, endings ...string) ([]*manifest.
 			}
 			continue
 		}
-		err = filepath.WalkDir(path, func(file string, entry fs.DirEntry, err error) error {
+		// With the separator a link to a folder is followed.
+		err = filepath.WalkDir(path+string(filepath.Separator), func(file string, entry fs.DirEntry, err error) error {
 			switch {
 			case err != nil:
 				return err
-			case entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && file != path:
+			case entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && filepath.Clean(file) != filepath.Clean(path):
 				return fs.SkipDir
-			case entry.IsDir() || !slices.Contains(endings, filepath.Ext(file)):
+			case entry.IsDir() || strings.HasPrefix(entry.Name(), ".") || !slices.Contains(endings, filepath.Ext(file)):
 				return nil
+			}
+			if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
+				return err
 			}
 			return add(file, true)
 		})
@@ -88,24 +93,35 @@ func readFiles(paths []string, stdin io.Reader, endings ...string) ([]*manifest.
 	return files, nil
 }
 
-func readFile(path string) (string, error) {
+func readFile(ctx context.Context, path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer file.Close()
-	return readAll(path, file)
+	return readAll(ctx, path, file)
 }
 
-func readAll(name string, r io.Reader) (string, error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxFileBytes+1))
-	switch {
-	case err != nil:
-		return "", err
-	case len(text) > maxFileBytes:
-		return "", fmt.Errorf("%s has more than %d bytes", name, maxFileBytes)
+// readAll reads to the end, or until ctx ends: a terminal or a pipe may have no end.
+func readAll(ctx context.Context, name string, r io.Reader) (string, error) {
+	type read struct {
+		text []byte
+		err  error
 	}
-	return string(text), nil
+	done := make(chan read, 1)
+	go func() {
+		text, err := io.ReadAll(io.LimitReader(r, maxFileBytes+1))
+		done <- read{text, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	case all := <-done:
+		if all.err == nil && len(all.text) > maxFileBytes {
+			all.err = fmt.Errorf("%s has more than %d bytes", name, maxFileBytes)
+		}
+		return string(all.text), all.err
+	}
 }
 
 // The endings of files that hold objects and policies.

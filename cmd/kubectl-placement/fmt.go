@@ -31,7 +31,7 @@ else in the file stays as it is.`,
 		if err := out.validate(); err != nil {
 			return err
 		}
-		files, err := readFiles(paths.of(args), c.InOrStdin(), manifestEndings...)
+		files, err := readFiles(c.Context(), paths.of(args), c.InOrStdin(), manifestEndings...)
 		if err != nil {
 			return err
 		}

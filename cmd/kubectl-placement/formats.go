@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/url"
 	"path/filepath"
 	"time"
 
@@ -23,7 +24,7 @@ func sarifReport(w io.Writer, r *check.Report) error {
 		if f.File == nil {
 			continue
 		}
-		place := sarif.NewPhysicalLocation().WithArtifactLocation(sarif.NewSimpleArtifactLocation(filepath.ToSlash(f.File.Name)))
+		place := sarif.NewPhysicalLocation().WithArtifactLocation(sarif.NewSimpleArtifactLocation((&url.URL{Path: filepath.ToSlash(f.File.Name)}).EscapedPath()))
 		if f.Line > 0 {
 			place.WithRegion(sarif.NewRegion().WithStartLine(f.Line).WithStartColumn(f.Column))
 		}

@@ -179,8 +179,11 @@ func writeFiles(folder string, files map[string][]byte) (written []string, err e
 	for _, name := range names {
 		target := filepath.Join(folder, filepath.FromSlash(name))
 		written = append(written, target)
-		if _, err := os.Lstat(target); err == nil {
+		switch _, err := os.Lstat(target); {
+		case err == nil:
 			there = append(there, fmt.Errorf("%s is there already", target))
+		case !errors.Is(err, fs.ErrNotExist):
+			there = append(there, err)
 		}
 	}
 	if len(there) > 0 {

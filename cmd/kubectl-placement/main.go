@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"syscall"
 
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -37,7 +38,7 @@ func (f failed) Unwrap() error { return f.cause }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
@@ -45,14 +46,19 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if !colourful(out) {
 		text.DisableColors()
 	}
+	told, toldErr := &printable{w: out}, &printable{w: errOut}
 	c := command()
 	c.SetArgs(args)
 	c.SetIn(in)
-	c.SetOut(out)
-	c.SetErr(errOut)
+	c.SetOut(told)
+	c.SetErr(toldErr)
 	err := c.ExecuteContext(ctx)
+	out, errOut = told, toldErr
 	var f failed
 	switch {
+	case err == nil && told.err != nil:
+		fmt.Fprintf(errOut, "kubectl placement: %v\n", told.err)
+		return exitWrongCall
 	case err == nil:
 		return 0
 	case ctx.Err() != nil:
@@ -71,8 +77,37 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 
 // colourful tells whether to write in colours: to a terminal, unless $NO_COLOR is set.
 func colourful(out io.Writer) bool {
+	if p, ok := out.(*printable); ok {
+		out = p.w
+	}
 	file, ok := out.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd())) && os.Getenv("NO_COLOR") == ""
+}
+
+// printable writes text without what would control a terminal: names, messages and lines of files are written by
+// tenants. Colours stay. It keeps the first error, which printing tables passes over.
+type printable struct {
+	w   io.Writer
+	err error
+}
+
+var unprintable = regexp.MustCompile(`\x1b\[[0-9;]*m|[\x00-\x08\x0b-\x1f\x7f\x{80}-\x{9f}\x{2028}\x{2029}\x{202a}-\x{202e}\x{2066}-\x{2069}]`)
+
+// Write implements io.Writer.
+func (p *printable) Write(text []byte) (int, error) {
+	clean := unprintable.ReplaceAllFunc(text, func(match []byte) []byte {
+		if len(match) > 3 && match[0] == 0x1b {
+			return match
+		}
+		return []byte("?")
+	})
+	if _, err := p.w.Write(clean); err != nil {
+		if p.err == nil {
+			p.err = err
+		}
+		return 0, err
+	}
+	return len(text), nil
 }
 
 func command() *cobra.Command {

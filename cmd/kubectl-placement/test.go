@@ -135,7 +135,7 @@ func (o *testOptions) runAll(c *cobra.Command, paths []string) (*tests, error) {
 	if err := o.runRego(c.Context(), paths, t); err != nil {
 		return nil, err
 	}
-	files, err := readFiles(paths, c.InOrStdin(), scenario.Ending)
+	files, err := readFiles(c.Context(), paths, c.InOrStdin(), scenario.Ending)
 	if err != nil {
 		return nil, err
 	}
@@ -179,9 +179,10 @@ func (o *testOptions) runScenarios(ctx context.Context, files []*manifest.File, 
 
 func (o *testOptions) runScenario(ctx context.Context, f *manifest.File) scenarioTest {
 	test := scenarioTest{File: f.Name, Failures: []scenario.Failure{}}
-	s, err := scenario.Parse(f, func(path string) ([]*manifest.File, error) {
-		return readFiles([]string{path}, nil, manifestEndings...)
-	})
+	read := func(path string) ([]*manifest.File, error) {
+		return readFiles(ctx, []string{path}, nil, manifestEndings...)
+	}
+	s, err := scenario.Parse(f, read)
 	if err != nil {
 		test.Error = err.Error()
 		return test
@@ -193,24 +194,30 @@ func (o *testOptions) runScenario(ctx context.Context, f *manifest.File) scenari
 		return test
 	}
 	test.Failures = append(test.Failures, failures...)
-	if !o.update || len(failures) == 0 && s.Expects() {
+	switch {
+	case !o.update && !s.Expects():
+		test.Error = "nothing is expected yet: --update writes what is decided"
+		return test
+	case !o.update || len(failures) == 0 && s.Expects():
 		return test
 	}
 	text, err := s.Update(ctx)
-	if err == nil {
-		err = os.WriteFile(f.Name, []byte(text), 0o644)
-	}
 	if err != nil {
 		test.Error = err.Error()
 		return test
 	}
-	test.Updated = true
-	test.Failures = []scenario.Failure{}
-	for _, failure := range failures {
-		if failure.Decision == nil {
-			test.Failures = append(test.Failures, failure)
-		}
+	// What was written is held to what it says: aliases and misspelt names are for people to mend.
+	if s, err = scenario.Parse(&manifest.File{Name: f.Name, Text: text}, read); err == nil {
+		failures, err = s.Run(ctx)
 	}
+	if err == nil {
+		err = os.WriteFile(f.Name, []byte(text), 0o644)
+	}
+	if err != nil {
+		test.Error = "the expectations cannot be updated: " + err.Error()
+		return test
+	}
+	test.Updated, test.Failures = true, append([]scenario.Failure{}, failures...)
 	return test
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/manifest"
 	"github.com/kcp-placement/placement/engine/policy"
@@ -39,6 +40,7 @@ const (
 	CodePlacement = "placement"
 	CodeCluster   = "cluster"
 	CodeWorkload  = "workload"
+	CodeDecision  = "decision"
 	CodeLint      = "rego_lint"
 	// CodeJudgement is of policies that fail for a workload that was given.
 	CodeJudgement = "judgement"
@@ -145,6 +147,14 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		if s := snapshot.FromRegistration(o.Typed); s.Invalid != "" {
 			field, message, _ := strings.Cut(s.Invalid, ": ")
 			c.find(Finding{Error, CodeCluster, o.Position(field), o.String(), field, message})
+		}
+	}
+	for _, o := range w.Decisions {
+		for i, d := range o.Typed.Decisions {
+			if _, err := capacity.FromResourceList(d.Reserved); err != nil {
+				field := fmt.Sprintf("decisions[%d].reserved", i)
+				c.find(Finding{Error, CodeDecision, o.Position(field), o.String(), field, err.Error()})
+			}
 		}
 	}
 	placements := make([]*engine.Placement, len(w.Placements))

@@ -5,7 +5,9 @@ package scenario
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path"
 	"reflect"
@@ -78,9 +80,8 @@ func Parse(file *manifest.File, read func(path string) ([]*manifest.File, error)
 			}
 		case expectFile:
 			expects = true
-			if err := yaml.UnmarshalStrict(f.Data, &s.expect); err != nil {
-				message := strings.TrimPrefix(err.Error(), "error unmarshaling JSON: while decoding JSON: json: ")
-				return nil, fmt.Errorf("%s: %s: %s", file.Name, expectFile, message)
+			if err := s.parseExpectations(f.Data); err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", file.Name, expectFile, err)
 			}
 		default:
 			s.files = append(s.files, &manifest.File{Name: path.Join(file.Name, f.Name), Text: text})
@@ -90,6 +91,31 @@ func Parse(file *manifest.File, read func(path string) ([]*manifest.File, error)
 		return nil, fmt.Errorf("%s: there is no file %s in the scenario, which says where the workloads are to run", file.Name, expectFile)
 	}
 	return s, nil
+}
+
+func (s *Scenario) parseExpectations(text []byte) error {
+	documents := yamlv3.NewDecoder(bytes.NewReader(text))
+	var document yamlv3.Node
+	for range 2 {
+		if err := documents.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
+			return errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+		} else if err != nil {
+			break
+		}
+		if s.expect != nil {
+			return fmt.Errorf("line %d: a second document begins here: one says it all", document.Line)
+		}
+		s.expect = map[string]Expectation{}
+	}
+	if err := yaml.UnmarshalStrict(text, &s.expect); err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), "error unmarshaling JSON: while decoding JSON: json: "))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.expect)) {
+		if e := s.expect[name]; e.Clusters == nil && len(e.Scores)+len(e.Rejected) == 0 && e.Error == "" {
+			return fmt.Errorf("%s: nothing is expected: give clusters, scores, rejected or error", name)
+		}
+	}
+	return nil
 }
 
 // Expects tells whether anything is expected of any workload yet.
@@ -249,7 +275,11 @@ func (s *Scenario) expectations(text []byte, decisions map[string]*simulation.De
 				fmt.Fprintf(&all, "  scores: %s\n", inline(asked.Scores))
 			}
 		}
-		return []byte(all.String()), nil
+		comments := strings.TrimRight(string(text), "\n")
+		if comments != "" {
+			comments += "\n"
+		}
+		return []byte(comments + all.String()), nil
 	}
 	var document yamlv3.Node
 	if err := yamlv3.Unmarshal(text, &document); err != nil {

@@ -106,7 +106,11 @@ func (s *Simulation) Load(workspaces []*manifest.Workspace) error {
 			gone[row.Name] = true
 		}
 		for _, c := range m.Clusters {
-			s.engine.SetCluster(m.Name, snapshot.FromRegistration(c.Typed))
+			cluster := snapshot.FromRegistration(c.Typed)
+			if cluster.Invalid != "" {
+				errs = append(errs, &manifest.Error{Position: c.Position("status"), Object: c.String(), Message: cluster.Invalid})
+			}
+			s.engine.SetCluster(m.Name, cluster)
 			delete(gone, c.Typed.Name)
 		}
 		for name := range gone {
@@ -178,6 +182,12 @@ func (s *Simulation) restore(m *manifest.Workspace) error {
 			if err != nil {
 				errs = append(errs, &manifest.Error{
 					Position: slice.Position("decisions"), Object: slice.String(), Message: fmt.Sprintf("reserved for %s: %v", ref, err),
+				})
+				continue
+			}
+			if _, twice := s.stands[keyOf(m.Name, ref)]; twice {
+				errs = append(errs, &manifest.Error{
+					Position: slice.Position("decisions"), Object: slice.String(), Message: fmt.Sprintf("%s has another decision already", ref),
 				})
 				continue
 			}
@@ -266,6 +276,10 @@ func (s *Simulation) place(ctx context.Context, item item) Decision {
 	}
 	p := w.placements[owner]
 	d.Placement = p.name
+	if item.Object.GetDeletionTimestamp() != nil && !stands {
+		d.Error = "it is being deleted"
+		return d
+	}
 	if stands && (ref.UID != "" && at.uid != "" && at.uid != ref.UID || at.placement.Name != p.name) {
 		s.engine.Release(w.Name, ref)
 		stands = false

@@ -28,7 +28,7 @@ func FromRegistration(r *v1alpha1.ClusterRegistration) *Cluster {
 		})
 	}
 	for _, condition := range r.Status.Conditions {
-		message := condition.Message
+		message := strings.Join(strings.Fields(condition.Message), " ") // of one line, since reasons are
 		if len(message) > maxMessage {
 			message = strings.ToValidUTF8(message[:maxMessage], "") + "..."
 		}
