@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	c.SetOut(told)
 	c.SetErr(toldErr)
 	err := c.ExecuteContext(ctx)
-	out, errOut = told, toldErr
+	errOut = toldErr
 	var f failed
 	switch {
 	case err == nil && told.err != nil:

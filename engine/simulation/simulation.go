@@ -276,7 +276,7 @@ func (s *Simulation) place(ctx context.Context, item item) Decision {
 	}
 	p := w.placements[owner]
 	d.Placement = p.name
-	if item.Object.GetDeletionTimestamp() != nil && !stands {
+	if item.GetDeletionTimestamp() != nil && !stands {
 		d.Error = "it is being deleted"
 		return d
 	}
