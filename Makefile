@@ -18,7 +18,7 @@ run: ## Place the examples on a real, local kcp. ONCE=1 exits after printing, KC
 .PHONY: test
 test: $(KCP) ## Run all tests: policy suites and scenarios, unit tests with -race, end to end on a real kcp.
 	go tool opa check --strict --schema policies/schemas/input.json --capabilities policies/capabilities.json policies test/policies
-	go tool opa fmt --fail policies test/policies
+	go tool opa fmt --fail --list policies test/policies
 	go tool opa test --capabilities policies/capabilities.json policies test/policies
 	go run ./cmd/kubectl-placement test policies test/policies cmd/kubectl-placement/suite --threshold 95
 	for suite in policies/library cmd/kubectl-placement/suite examples/team-shop examples/team-ml; do \

@@ -37,7 +37,7 @@ func (e *extents) rule(rule *ast.Rule) int {
 	extent := 0
 	for r := rule; r != nil && e.total <= MaxExtent; r = r.Else {
 		vars := map[ast.Var]int{}
-		e.total += e.body(r.Body, vars)
+		e.body(r.Body, vars)
 		for _, t := range []*ast.Term{r.Head.Key, r.Head.Value} {
 			if t != nil {
 				extent += e.term(t, vars)
@@ -49,32 +49,36 @@ func (e *extents) rule(rule *ast.Rule) int {
 	return extent
 }
 
-// body returns the extent of all that a body looks at, and notes that of its variables.
-func (e *extents) body(body ast.Body, vars map[ast.Var]int) (sum int) {
+// body adds up the extent of all that a body looks at, and notes that of its variables.
+func (e *extents) body(body ast.Body, vars map[ast.Var]int) {
 	for _, expr := range body {
+		if e.total > MaxExtent {
+			return
+		}
 		switch terms := expr.Terms.(type) {
 		case *ast.Term:
-			sum += e.term(terms, vars)
+			e.total += e.term(terms, vars)
 		case *ast.Every:
 			domain := e.term(terms.Domain, vars)
+			e.total += domain
 			e.bind(terms.Value, domain, vars)
-			sum += domain + e.body(terms.Body, vars)
+			e.body(terms.Body, vars)
 		case *ast.Not:
-			sum += e.body(terms.Body, vars)
+			e.body(terms.Body, vars)
 		case []*ast.Term:
-			for _, t := range terms[1:] {
-				sum += e.term(t, vars)
+			extents := make([]int, len(terms))
+			for i, t := range terms {
+				extents[i] = e.term(t, vars)
+				e.total += extents[i]
 			}
 			if expr.IsEquality() {
-				e.bind(terms[1], e.term(terms[2], vars), vars)
-				e.bind(terms[2], e.term(terms[1], vars), vars)
+				e.bind(terms[1], extents[2], vars)
+				e.bind(terms[2], extents[1], vars)
 			} else {
-				e.bind(terms[len(terms)-1], e.term(terms[0], vars), vars) // what the function makes
+				e.bind(terms[len(terms)-1], extents[0], vars) // what the function makes
 			}
 		}
-		sum = min(sum, MaxExtent+1)
 	}
-	return sum
 }
 
 // bind notes that the variables in a term can be as large as something else.
@@ -93,9 +97,10 @@ func (e *extents) bind(t *ast.Term, extent int, vars map[ast.Var]int) {
 	}
 }
 
+// term returns the extent of a term's type.
 func (e *extents) term(t *ast.Term, vars map[ast.Var]int) int {
 	sum := 1
-	add := func(extent int) { sum = min(sum+extent, MaxExtent+1) }
+	add := func(t *ast.Term) { sum = min(sum+e.term(t, vars), MaxExtent+1) }
 	switch v := t.Value.(type) {
 	case ast.Var:
 		sum = max(sum, vars[v])
@@ -105,25 +110,25 @@ func (e *extents) term(t *ast.Term, vars map[ast.Var]int) int {
 		}
 		sum = 0
 		for _, rule := range e.compiler.GetRulesDynamicWithOpts(v, ast.RulesOptions{}) {
-			add(e.rule(rule))
+			sum = min(sum+e.rule(rule), MaxExtent+1)
 		}
 		sum = max(sum, 1)
 	case *ast.Array:
-		v.Foreach(func(t *ast.Term) { add(e.term(t, vars)) })
+		v.Foreach(add)
 	case ast.Set:
-		v.Foreach(func(t *ast.Term) { add(e.term(t, vars)) })
+		v.Foreach(add)
 	case ast.Object:
-		v.Foreach(func(key, value *ast.Term) { add(e.term(key, vars)); add(e.term(value, vars)) })
+		v.Foreach(func(key, value *ast.Term) { add(key); add(value) })
 	case *ast.ArrayComprehension:
-		add(e.body(v.Body, vars))
-		add(e.term(v.Term, vars))
+		e.body(v.Body, vars)
+		add(v.Term)
 	case *ast.SetComprehension:
-		add(e.body(v.Body, vars))
-		add(e.term(v.Term, vars))
+		e.body(v.Body, vars)
+		add(v.Term)
 	case *ast.ObjectComprehension:
-		add(e.body(v.Body, vars))
-		add(e.term(v.Key, vars))
-		add(e.term(v.Value, vars))
+		e.body(v.Body, vars)
+		add(v.Key)
+		add(v.Value)
 	}
 	return sum
 }
