@@ -40,6 +40,8 @@ What passes here comes into force when it is applied.`,
 		if err := out.validate(); err != nil {
 			return err
 		}
+		_, done := newProgress(c.ErrOrStderr(), "checking")
+		defer done()
 		files, err := readFiles(c.Context(), paths.of(args), c.InOrStdin(), manifestEndings...)
 		if err != nil {
 			return err
@@ -53,6 +55,7 @@ What passes here comes into force when it is applied.`,
 				return err
 			}
 		}
+		done()
 		w := c.OutOrStdout()
 		switch out.format {
 		case "sarif":

@@ -47,6 +47,8 @@ at again under the candidates, in the same order, as the controller would: it ke
 		if slices.Contains(candidates, "-") && slices.Contains(from.files, "-") {
 			return errors.New("-f - and -c - cannot both be standard input")
 		}
+		tell, done := newProgress(c.ErrOrStderr(), "placing workloads")
+		defer done()
 		workspaces, err := from.load(c)
 		if err != nil {
 			return err
@@ -62,8 +64,6 @@ at again under the candidates, in the same order, as the controller would: it ke
 		if err != nil {
 			return err
 		}
-		tell, done := newProgress(c.ErrOrStderr(), "placing workloads")
-		defer done()
 		s, err := simulation.New(simulation.Options{Progress: tell})
 		if err != nil {
 			return err

@@ -39,6 +39,8 @@ The workloads that are placed before this one have their reservations, as in sim
 		if err != nil {
 			return err
 		}
+		tell, done := newProgress(c.ErrOrStderr(), "placing workloads")
+		defer done()
 		workspaces, err := from.load(c)
 		if err != nil {
 			return err
@@ -47,8 +49,6 @@ The workloads that are placed before this one have their reservations, as in sim
 		if err != nil {
 			return err
 		}
-		tell, done := newProgress(c.ErrOrStderr(), "placing workloads")
-		defer done()
 		s, err := simulation.New(simulation.Options{Rejected: true, Progress: tell})
 		if err != nil {
 			return err

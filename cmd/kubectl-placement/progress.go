@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"sync"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/progress"
@@ -10,37 +11,32 @@ import (
 // showAfter is how long something may take before its progress is shown.
 const showAfter = 2 * time.Second
 
-// newProgress returns a function that is told how far something is, and shows it on a terminal once it takes long;
-// done ends it.
+// newProgress shows on a terminal what is being done once that takes long; tell says how far it is, done ends it and
+// can be called again.
 func newProgress(w io.Writer, what string) (tell func(done, total int), done func()) {
 	if !colourful(w) {
 		return nil, func() {}
 	}
-	start := time.Now()
-	var writer progress.Writer
+	if p, ok := w.(*printable); ok {
+		w = p.w // the cursor is moved
+	}
 	tracker := &progress.Tracker{Message: what}
+	writer := progress.NewWriter()
+	writer.SetOutputWriter(w)
+	writer.AppendTracker(tracker)
+	timer := time.AfterFunc(showAfter, writer.Render)
 	tell = func(done, total int) {
-		if writer == nil {
-			if time.Since(start) < showAfter {
-				return
-			}
-			writer = progress.NewWriter()
-			writer.SetOutputWriter(w)
-			writer.SetAutoStop(false)
-			writer.Style().Visibility.Value = true
-			writer.AppendTracker(tracker)
-			go writer.Render()
-		}
 		tracker.UpdateTotal(int64(total))
 		tracker.SetValue(int64(done))
 	}
-	return tell, func() {
-		if writer != nil {
-			tracker.MarkAsDone()
-			writer.Stop()
-			for writer.IsRenderInProgress() {
-				time.Sleep(10 * time.Millisecond)
-			}
+	return tell, sync.OnceFunc(func() {
+		if timer.Stop() {
+			return
 		}
-	}
+		tracker.MarkAsDone()
+		writer.Stop()
+		for writer.IsRenderInProgress() {
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
 }

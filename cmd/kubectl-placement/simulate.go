@@ -33,12 +33,12 @@ where a workload runs nowhere for lack of a cluster, and 1 where an object or a 
 		if err := first(out.validate, from.validate); err != nil {
 			return err
 		}
+		tell, done := newProgress(c.ErrOrStderr(), "placing workloads")
+		defer done()
 		workspaces, err := from.load(c)
 		if err != nil {
 			return err
 		}
-		tell, done := newProgress(c.ErrOrStderr(), "placing workloads")
-		defer done()
 		s, err := simulation.New(simulation.Options{Fresh: fresh, Rejected: !noRejected, Progress: tell})
 		if err != nil {
 			return err

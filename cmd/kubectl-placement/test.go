@@ -57,11 +57,14 @@ the clusters that are chosen, their scores, and what rejects others. --update wr
 		if err := first(out.validate, o.validate); err != nil {
 			return err
 		}
+		_, done := newProgress(c.ErrOrStderr(), "testing")
+		defer done()
 		start := time.Now()
 		tests, err := o.runAll(c, paths.of(args))
 		if err != nil {
 			return err
 		}
+		done()
 		tests.Summary.ElapsedMs = time.Since(start).Milliseconds()
 		if out.format == "junit" {
 			err = writeJUnit(c.OutOrStdout(), tests.results())
