@@ -269,6 +269,8 @@ func TestWhy(t *testing.T) {
 		{`quantity("32Gi") <= capacity.free.memory`, `quantity("32Gi") <= capacity.free.memory | capacity.free.memory = 25769803776 | 8Gi more memory free`},
 		{`capacity.allocated.cpu < 1000`, `capacity.allocated.cpu < 1000 | capacity.allocated.cpu = 1000 | 1m less cpu allocated`},
 		{`capacity.free["amd.com/gpu"] >= 2`, `capacity.free["amd.com/gpu"] >= 2 | capacity.free["amd.com/gpu"] = absent | 2 more amd.com/gpu free | no such key: amd.com/gpu`},
+		{`capacity.free["amd.com/gpu"] >= workload.requests["memory"]`,
+			`capacity.free["amd.com/gpu"] >= workload.requests["memory"] | capacity.free["amd.com/gpu"] = absent, workload.requests["memory"] = 3221225472 | 3221225472 more amd.com/gpu free | no such key: amd.com/gpu`},
 		{`capacity.utilization.cpu < 20`, `capacity.utilization.cpu < 20 | capacity.utilization.cpu = 25 | cpu utilization below 20%`},
 		{`capacity.healthScore > 100`, `capacity.healthScore > 100 | capacity.healthScore = 100 | healthScore above 100`},
 		{`cluster.capabilities.exists(c, c.type == "tpu" && c.available)`,

@@ -149,17 +149,26 @@ func observe(paths []path, v *Variables) []Observation {
 }
 
 func (p *path) read(v *Variables) string {
-	current, _ := v.ResolveName(p.root)
+	value, found := p.value(v)
+	if !found {
+		return "absent"
+	}
+	return shorten(value)
+}
+
+// value is what stands at the path; found is false where there is nothing.
+func (p *path) value(v *Variables) (current any, found bool) {
+	current, _ = v.ResolveName(p.root)
 	for _, s := range p.steps {
 		if s.object != nil {
 			field, err := s.object.fields[s.key].GetFrom(current)
 			if err != nil {
-				return "absent"
+				return nil, false
 			}
 			current = field
 			continue
 		}
-		var found bool
+		found := false
 		switch m := current.(type) {
 		case map[string]string:
 			current, found = m[s.key]
@@ -167,10 +176,10 @@ func (p *path) read(v *Variables) string {
 			current, found = m.Find(types.String(s.key))
 		}
 		if !found {
-			return "absent"
+			return nil, false
 		}
 	}
-	return shorten(current)
+	return current, true
 }
 
 func shorten(value any) string {

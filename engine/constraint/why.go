@@ -62,13 +62,21 @@ func (w *why) causes(e ast.Expr) (causes []Cause) {
 	return []Cause{cause}
 }
 
-// value of a part of the expression; nil where it was not evaluated.
+// value of a part of the expression; nil where there is none.
 func (w *why) value(e ast.Expr) ref.Val {
 	if e.Kind() == ast.LiteralKind {
 		return e.AsLiteral()
 	}
-	value, _ := w.state.Value(e.ID())
-	return value
+	if value, found := w.state.Value(e.ID()); found {
+		return value
+	}
+	// What stands beside something that fails is not evaluated; where it is only looked up, it can be.
+	if chain, ok := chainOf(e); ok {
+		if value, found := chain.value(w.variables); found {
+			return types.DefaultTypeAdapter.NativeToValue(value)
+		}
+	}
+	return nil
 }
 
 // text is a part of the expression as CEL writes it, on one line.
