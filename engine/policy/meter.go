@@ -1,8 +1,11 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -64,7 +67,7 @@ func (m *meter) charge(t *ast.Term) {
 	case ast.String:
 		m.left -= len(v) / charactersPerValue
 	case ast.Number:
-		if len(v) > maxNumber {
+		if isLong(string(v)) {
 			m.exceed("they compute a number of more than %d digits", maxNumber)
 		}
 	case *ast.Array:
@@ -88,11 +91,26 @@ func (m *meter) chargePart(t *ast.Term) error {
 
 var errSpent = fmt.Errorf("the budget is spent")
 
+// isLong tells whether a number has more than maxNumber digits written out: its text may be short.
+func isLong(number string) bool {
+	_, exponent, found := strings.Cut(strings.ToLower(number), "e")
+	if !found {
+		return len(number) > maxNumber
+	}
+	n, err := strconv.Atoi(strings.TrimRight(exponent, "bikmgtp")) // of a number with a unit
+	return len(number) > maxNumber || n > maxNumber || n < -maxNumber || errors.Is(err, strconv.ErrRange)
+}
+
 // matching counts what matching a text by a glob costs: gobwas/glob, which OPA uses, tries every way to share out the
 // text among the wildcards, and every alternative in braces.
-func (m *meter) matching(pattern, text ast.String) {
+func (m *meter) matching(pattern, text ast.String, delimiters ast.Value) {
 	if len(pattern) > maxPattern {
 		m.exceed("they match by a glob of more than %d characters", maxPattern)
+		return
+	}
+	// OPA keeps compiled globs for all workspaces by pattern-delimiters: with this one two of them could be mistaken.
+	if list, ok := delimiters.(*ast.Array); ok && list.Until(func(t *ast.Term) bool { return t.Value.Compare(ast.String("-")) == 0 }) {
+		m.exceed(`they match by a glob with the delimiter "-"`)
 		return
 	}
 	const endless = 1 << 40 // so far above the budget that no division below brings it back
@@ -108,8 +126,8 @@ func (m *meter) matching(pattern, text ast.String) {
 			stars++
 			multiply(len(text) + stars) // in all binomial(len(text)+stars, stars)
 			ways = (ways + stars - 1) / stars
-		case c == '{' && alternatives > 0:
-			m.exceed("they match by a glob with braces in braces")
+		case (c == '{' || c == '[' || c == '\\') && alternatives > 0:
+			m.exceed("they match by a glob with braces, brackets or escapes in braces")
 			return
 		case c == '{', c == ',' && alternatives > 0:
 			alternatives++
@@ -125,25 +143,37 @@ func (m *meter) matching(pattern, text ast.String) {
 
 // The functions that metered puts into policies. Tenants cannot call them: they are not in the capabilities.
 var (
-	chargeName   = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("charge")}
-	matchingName = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("matching")}
-	numeralName  = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("numeral")}
+	chargeName    = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("charge")}
+	matchingName  = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("matching")}
+	searchingName = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("searching")}
+	numeralName   = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("numeral")}
 
 	meterFunctions = map[string]*topdown.Builtin{
 		chargeName.String(): meterFunction(chargeName, func(m *meter, t *ast.Term) { m.charge(t) }),
 		matchingName.String(): meterFunction(matchingName, func(m *meter, t *ast.Term) {
 			operands, ok := t.Value.(*ast.Array)
-			if !ok || operands.Len() != 2 {
+			if !ok || operands.Len() != 3 {
 				return
 			}
 			pattern, isPattern := operands.Elem(0).Value.(ast.String)
-			text, isText := operands.Elem(1).Value.(ast.String)
+			text, isText := operands.Elem(2).Value.(ast.String)
 			if isPattern && isText {
-				m.matching(pattern, text)
+				m.matching(pattern, text, operands.Elem(1).Value)
+			}
+		}),
+		searchingName.String(): meterFunction(searchingName, func(m *meter, t *ast.Term) {
+			operands, ok := t.Value.(*ast.Array)
+			if !ok || operands.Len() != 2 {
+				return
+			}
+			text, isText := operands.Elem(0).Value.(ast.String)
+			part, isPart := operands.Elem(1).Value.(ast.String)
+			if isText && isPart { // OPA looks for it rune by rune, at every place
+				m.left -= len(text) * len(part) / charactersPerValue
 			}
 		}),
 		numeralName.String(): meterFunction(numeralName, func(m *meter, t *ast.Term) {
-			if s, ok := t.Value.(ast.String); ok && len(s) > maxNumeral {
+			if s, ok := t.Value.(ast.String); ok && (len(s) > maxNumeral || isLong(string(s))) {
 				m.exceed("they read a number of more than %d characters", maxNumeral)
 			}
 		}),
@@ -225,7 +255,9 @@ func meteredBody(compiler *ast.Compiler, body ast.Body, results ...*ast.Term) as
 		}
 		switch operator := expr.Operator(); {
 		case operator.Equal(ast.GlobMatch.Ref()):
-			charge(matchingName, ast.ArrayTerm(operands[0], operands[2]).SetLocation(expr.Location))
+			charge(matchingName, ast.ArrayTerm(operands...).SetLocation(expr.Location))
+		case operator.Equal(ast.IndexOf.Ref()):
+			charge(searchingName, ast.ArrayTerm(operands...).SetLocation(expr.Location))
 		case slices.ContainsFunc(numerals, func(numeral ast.Ref) bool { return operator.Equal(numeral) }):
 			charge(numeralName, operands[0])
 		}

@@ -30,6 +30,13 @@ func examine(module *ast.Module, nodes *int) (errs Errors) {
 	for _, x := range module.Rules {
 		errs = append(errs, outOfScope(x)...)
 	}
+	ast.WalkWiths(module, func(with *ast.With) bool {
+		// Only of the input: a function in the place of another would not be charged for.
+		if ref, ok := with.Target.Value.(ast.Ref); !ok || !ref[0].Equal(ast.InputRootDocument) {
+			errs = append(errs, at(with.Location, codeScope, "with replaces %s, policies may only replace input", with.Target))
+		}
+		return false
+	})
 	ast.WalkExprs(module, func(expr *ast.Expr) bool {
 		if (expr.IsEquality() || expr.IsAssignment()) && isLarge(expr.Operand(0)) && isLarge(expr.Operand(1)) {
 			errs = append(errs, at(expr.Location, codeLimit, "two collections of more than %d elements each are unified: compare them by ==", maxUnified))
@@ -74,6 +81,8 @@ func outOfScope(x any) (errs Errors) {
 		case ast.Number:
 			if len(v) > MaxDigits {
 				errs = append(errs, at(t.Location, codeLimit, "the number has %d digits, more than %d", len(v), MaxDigits))
+			} else if isLong(string(v)) {
+				errs = append(errs, at(t.Location, codeLimit, "the number %s has more than %d digits", v, maxNumber))
 			}
 		}
 		return false
