@@ -3,10 +3,12 @@ package constraint
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"unicode/utf8"
 
 	"github.com/google/cel-go/checker"
+	"github.com/google/cel-go/common"
 	"github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/types"
@@ -61,7 +63,7 @@ var boundsOf = []bound{
 	{"workload.name", func(f string, v *Variables) error { return short(f, v.Workload.Name, maxKey) }},
 	{"workload.labels", func(f string, v *Variables) error { return small(f, v.Workload.Labels, maxLabel) }},
 	{"workload.annotations", func(f string, v *Variables) error { return small(f, v.Workload.Annotations, maxText) }},
-	{"workload.requests", func(f string, v *Variables) error { return entries(f, len(v.Workload.Requests.Extended), maxEntries) }},
+	{"workload.requests", func(f string, v *Variables) error { return names(f, v.Workload.Requests.Extended) }},
 	{"placement.name", func(f string, v *Variables) error { return short(f, v.Placement.Name, maxKey) }},
 	{"placement.namespace", func(f string, v *Variables) error { return short(f, v.Placement.Namespace, maxKey) }},
 	{"placement.labels", func(f string, v *Variables) error { return small(f, v.Placement.Labels, maxLabel) }},
@@ -78,7 +80,21 @@ func (p *Program) within(v *Variables) error {
 }
 
 func resources(field string, v *Variables) error {
-	return entries(field, max(len(v.Row.Free.Extended), len(v.Row.Utilization.Extended)), maxEntries)
+	// What is allocatable, allocated or reserved is in what is free, if only as less than nothing.
+	return names(field, v.Row.Free.Extended)
+}
+
+func names(field string, amounts map[string]int64) error {
+	if err := entries(field, len(amounts), maxEntries); err != nil {
+		return err
+	}
+	var longest string
+	for name := range amounts {
+		if len(name) > len(longest) {
+			longest = name
+		}
+	}
+	return short(field, longest, maxKey)
 }
 
 func entries(field string, n, most int) error {
@@ -175,10 +191,60 @@ func withDefault(e ast.Expr) bool {
 	return false
 }
 
-// EstimateCallCost knows what the functions of Kubernetes' own libraries cost, and regular expressions.
+// sizeOf is how large the value of a node can be.
+func (b bounds) sizeOf(node *checker.AstNode) checker.SizeEstimate {
+	if computed := (*node).ComputedSize(); computed != nil {
+		return *computed
+	}
+	if known := b.EstimateSize(*node); known != nil {
+		return *known
+	}
+	return checker.SizeEstimate{Max: math.MaxUint64}
+}
+
+// EstimateCallCost knows what the functions of Kubernetes' own libraries cost, and better than they do what regular
+// expressions and functions of strings can come to.
 func (b bounds) EstimateCallCost(function, overload string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
 	if estimate := matchingCost(b, function, target, args); estimate != nil {
 		return estimate
 	}
+	if estimate := b.stringCost(function, target, args); estimate != nil {
+		return estimate
+	}
 	return (&library.CostEstimator{SizeEstimator: b}).EstimateCallCost(function, overload, target, args)
 }
+
+// stringCost is what a function of a string costs that is dearer than it is usually taken for; nil for any other.
+func (b bounds) stringCost(function string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
+	text := target
+	if text == nil && len(args) > 0 {
+		text = &args[0]
+	}
+	if text == nil || (*text).Type().Kind() != types.StringKind {
+		return nil
+	}
+	size := b.sizeOf(text)
+	estimate := func(size checker.SizeEstimate) *checker.CallEstimate {
+		return &checker.CallEstimate{CostEstimate: checker.CostEstimate{Min: 1, Max: 1}.Add(size.MultiplyByCostFactor(common.StringTraversalCostFactor))}
+	}
+	switch {
+	case function == "charAt": // it makes runes of all of the text
+		cost := estimate(size)
+		cost.ResultSize = &checker.SizeEstimate{Max: 1}
+		return cost
+	case (function == "indexOf" || function == "lastIndexOf") && target != nil && len(args) > 0: // it tries every place
+		return estimate(size.Multiply(checker.SizeEstimate{Min: 1, Max: add1(b.sizeOf(&args[0]).Max)}))
+	case function == "replace" && target != nil && len(args) > 1: // it may put the new text before every character
+		result := checker.SizeEstimate{Max: size.Max}.Add(
+			checker.SizeEstimate{Max: add1(size.Max)}.Multiply(checker.SizeEstimate{Max: b.sizeOf(&args[1]).Max}))
+		cost := estimate(result)
+		cost.ResultSize = &checker.SizeEstimate{Max: result.Max}
+		return cost
+	case slices.Contains([]string{"double", "int", "uint", "timestamp", "duration"}, function):
+		return estimate(checker.SizeEstimate{Max: min(size.Max, maxText)}) // nothing that is read is longer
+	}
+	return nil
+}
+
+// add1 is n + 1, and no less where that has no room.
+func add1(n uint64) uint64 { return max(n, n+1) }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common"
 	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/ext"
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -96,7 +97,7 @@ func NewCompiler(options Options) (*Compiler, error) {
 		cel.Macros(cel.GlobalMacro("quantity", 1, quantity)),
 		cel.ParserExpressionSizeLimit(MaxExpressionLength),
 		cel.ASTValidators(
-			cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), patterns{},
+			cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), patterns{}, zones{},
 		),
 	)
 	if err != nil {
@@ -150,12 +151,27 @@ func (c *Compiler) compile(expression string) (program *Program, err error) {
 	if err != nil {
 		return nil, &Error{Message: err.Error()}
 	}
-	// The parts of the expression that Why asks for are those of an evaluation that leaves nothing out.
-	explainer, err := c.env.Program(checked, cel.EvalOptions(cel.OptExhaustiveEval))
+	// What Why asks for is an evaluation that leaves nothing out. The cost is that of the dearer branch of every
+	// conditional: where both together could be too much, Why does with what an ordinary evaluation sees.
+	option := cel.OptExhaustiveEval
+	if all := cost.Max * (1 + conditionals(checked.NativeRep().Expr())); all > c.costLimit {
+		option = cel.OptTrackState
+	}
+	explainer, err := c.env.Program(checked, cel.EvalOptions(option))
 	if err != nil {
 		return nil, &Error{Message: err.Error()}
 	}
 	return newProgram(checked, cost.Max, evaluator, explainer), nil
+}
+
+// conditionals counts c ? a : b.
+func conditionals(e ast.Expr) (n uint64) {
+	ast.PreOrderVisit(e, ast.NewExprVisitor(func(e ast.Expr) {
+		if e.Kind() == ast.CallKind && e.AsCall().FunctionName() == operators.Conditional {
+			n++
+		}
+	}))
+	return n
 }
 
 // joined turns CEL's issues into one error.

@@ -163,6 +163,11 @@ func TestCompileRefuses(t *testing.T) {
 		{"computed pattern to find", `cluster.name.find(workload.name + "$") == ""`, "1:33: a regular expression must be a literal"},
 		{"large regular expression", `cluster.name.matches("(x{100}){10}y{1000}")`, "1:22: invalid regular expression: it has 2000 steps with all repetitions written out, more than 1000"},
 		{"dear regular expression", `workload.annotations.a.matches("(x{100}){9}")`, "more than the limit of 100000"},
+		{"a zone by name", `timestamp("2026-01-01T00:00:00Z").getHours("Europe/Berlin") == 1`, `1:44: a time zone must be "UTC" or an offset`},
+		{"replacing before every character", `workload.annotations.a.replace("", workload.annotations.b) == ""`, "more than the limit of 100000"},
+		{"searching at every place", `workload.annotations.a.indexOf(workload.annotations.b) > 0`, "more than the limit of 100000"},
+		{"finding all, again and again", `workload.annotations.a.findAll("[^x]*x|.").size() > 1`, "more than the limit of 100000"},
+		{"characters of long texts", `workload.annotations.all(k, v, workload.annotations.all(l, w, v.charAt(1) == w.charAt(1)))`, "more than the limit of 100000"},
 		{"functions whose result has no bound", `"%s".format([cluster.name]) == ""`, "undeclared reference to 'format'"},
 		{"too long", strings.Repeat(" ", 5000) + "true", "the expression has 5004 characters, more than 4096"},
 		{"too deep", strings.Repeat("(", 1000) + "true" + strings.Repeat(")", 1000), "recursion limit"},
@@ -310,6 +315,22 @@ func TestWhy(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", joined, test.want)
 			}
 		})
+	}
+}
+
+// TestWhyIsBounded: what Why costs is bounded like an evaluation, which takes one branch of every conditional.
+func TestWhyIsBounded(t *testing.T) {
+	dear := `workload.labels.all(a, a.startsWith("x"))`
+	expression := "false"
+	for range 30 {
+		expression = `(cluster.name == "b" ? ` + dear + ` : ` + expression + `)`
+	}
+	program, err := compiler(t).Compile(expression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if causes := program.Why(variables()); len(causes) != 1 || causes[0].Err != nil {
+		t.Errorf("%+v", causes)
 	}
 }
 

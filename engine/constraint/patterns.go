@@ -118,14 +118,13 @@ func matchingCost(b bounds, function string, target *checker.AstNode, args []che
 	if err != nil {
 		return nil
 	}
-	size := checker.SizeEstimate{Max: maxText}
-	if computed := (*text).ComputedSize(); computed != nil {
-		size = *computed
-	} else if known := b.EstimateSize(*text); known != nil {
-		size = *known
+	size := b.sizeOf(text)
+	looks := size
+	if function == "findAll" { // for every match it may look through all that is left
+		looks = size.Multiply(size)
 	}
 	estimate := &checker.CallEstimate{CostEstimate: checker.CostEstimate{Min: 1, Max: 1}.Add(
-		size.MultiplyByCostFactor(float64(steps) / stepsPerCost))}
+		looks.MultiplyByCostFactor(float64(steps) / stepsPerCost))}
 	if function != "matches" { // what is found is part of the text
 		estimate.ResultSize = &checker.SizeEstimate{Max: size.Max}
 	}

@@ -52,7 +52,7 @@ func (w *why) causes(e ast.Expr) (causes []Cause) {
 		return causes
 	}
 	value := w.value(e)
-	if value == types.True {
+	if value == types.True || value == nil { // it holds, or nothing is known of it
 		return nil
 	}
 	cause := Cause{Expression: w.text(e), Observed: observe(pathsOf(e, nil), w.variables), Remedy: w.remedy(e, true)}

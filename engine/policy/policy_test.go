@@ -179,7 +179,7 @@ func TestCompileRefuses(t *testing.T) {
 		{"bad selector", "package placement.affinity\nterms contains {\"factor\": \"affinity\", \"match\": {\"labelSelector\": {\"matchExpressions\": [{\"key\": \"a\", \"operator\": \"Like\"}]}}}", `match.labelSelector: "Like" is not a valid label selector operator`},
 		{"too much", "package placement.affinity\nterms contains {\"factor\": \"affinity\", \"match\": {\"location\": \"x\"}, \"onMatch\": 101}", "onMatch is 101 and otherwise 0, both must be from -100 to 100"},
 		{"delta of the wrong type", "package placement.affinity\nterms contains {\"factor\": \"affinity\", \"match\": {\"location\": \"x\"}, \"onMatch\": \"5\"}", "onMatch cannot be a string"},
-		{"replaces a function", "package placement.x\np if count([]) with count as sum", "f.rego:2:13: scope_error: with replaces count, policies may only replace input"},
+		{"replaces a function", "package placement.x\np if count([]) with count as sum", "f.rego:2:16: scope_error: with replaces count, policies may only replace input"},
 		{"replaces data", "package placement.x\nq := 1\np if q with data.placement.x.q as 2", "scope_error: with replaces data.placement.x.q"},
 		{"a misspelt field", "package placement.x\np if input.workload.lables.team", `f.rego:2:6: rego_type_error: undefined ref: input.workload.lables.team: input.workload.lables.team`},
 		{"use_builtin of the wrong type", "package placement.affinity\nuse_builtin := 1", "data.placement.affinity.use_builtin must be true or false, is 1"},

@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -60,24 +61,21 @@ func (w *Workload) readSpec(object *unstructured.Unstructured) error {
 		}
 		w.Replicas = replicas
 	}
-	template, found, err := unstructured.NestedMap(object.Object, "spec", "template")
+	template, found, err := unstructured.NestedFieldNoCopy(object.Object, "spec", "template")
 	if err != nil {
 		return fmt.Errorf("spec.template: %w", err)
 	}
 	if !found {
 		return fmt.Errorf("spec.template: there is no pod template in this %s", object.GetKind())
 	}
-	if err := capacity.CheckQuantities(template); err != nil {
-		return fmt.Errorf("spec.template.%w", err)
-	}
-	var pod corev1.Pod
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(template, &pod); err != nil {
-		return fmt.Errorf("spec.template: %w", err)
+	pod, err := podOf(template)
+	if err != nil {
+		return err
 	}
 	if err := validateRequests(&pod.Spec); err != nil {
 		return err
 	}
-	requests, err := capacity.FromResourceList(podresource.PodRequests(&pod, podresource.PodResourcesOptions{}))
+	requests, err := capacity.FromResourceList(podresource.PodRequests(pod, podresource.PodResourcesOptions{}))
 	if err != nil {
 		return fmt.Errorf("spec.template: requests: %w", err)
 	}
@@ -85,6 +83,54 @@ func (w *Workload) readSpec(object *unstructured.Unstructured) error {
 		return fmt.Errorf("spec.template: requests of %d replicas: %w", w.Replicas, err)
 	}
 	return nil
+}
+
+// podOf reads of a pod template what requests are computed from, and nothing else: whatever else it holds may be dear to
+// read, as a quantity can be.
+func podOf(template any) (*corev1.Pod, error) {
+	if err := capacity.CheckQuantities(map[string]any{"template": template}); err != nil {
+		return nil, fmt.Errorf("spec.%w", err)
+	}
+	fields, ok := template.(map[string]any)
+	if !ok {
+		return nil, errors.New("spec.template: must be an object")
+	}
+	spec, ok := fields["spec"].(map[string]any)
+	if !ok && fields["spec"] != nil {
+		return nil, errors.New("spec.template.spec: must be an object")
+	}
+	read := pick(spec, "overhead", "resources", "containers", "initContainers")
+	for _, list := range []string{"containers", "initContainers"} {
+		containers, ok := read[list].([]any)
+		if !ok && read[list] != nil {
+			return nil, fmt.Errorf("spec.template.spec.%s: must be a list", list)
+		}
+		picked := make([]any, len(containers))
+		for i := range containers {
+			container, ok := containers[i].(map[string]any)
+			if !ok {
+				return nil, fmt.Errorf("spec.template.spec.%s[%d]: must be an object", list, i)
+			}
+			picked[i] = pick(container, "name", "restartPolicy", "resources")
+		}
+		read[list] = picked
+	}
+	pod := &corev1.Pod{}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(map[string]any{"spec": read}, pod); err != nil {
+		return nil, fmt.Errorf("spec.template: %w", err)
+	}
+	return pod, nil
+}
+
+// pick returns an object with some of its fields.
+func pick(object map[string]any, fields ...string) map[string]any {
+	picked := make(map[string]any, len(fields))
+	for _, field := range fields {
+		if value, found := object[field]; found {
+			picked[field] = value
+		}
+	}
+	return picked
 }
 
 // validateRequests looks at each container by itself, since a negative request could hide in the sum of a pod.

@@ -68,6 +68,18 @@ func TestFromObject(t *testing.T) {
 			object: `{kind: Deployment, spec: {template: {spec: {overhead: {memory: "1E+0099999999"}, containers: [{name: a}]}}}}`,
 			err:    "spec.template.spec.overhead.memory: 1E+0099999999 is out of proportion",
 		},
+		{
+			name:     "quantities that nobody asks for",
+			object:   `{kind: Deployment, spec: {template: {status: {containerStatuses: [{allocatedResources: {cpu: "1e-99999999"}}]}, spec: {volumes: [{emptyDir: {sizeLimit: "1e-99999999"}}], containers: [{name: a, env: [{valueFrom: {resourceFieldRef: {divisor: "1e-99999999"}}}], resources: {requests: {cpu: 1}}}]}}}}`,
+			replicas: 1, requests: capacity.Resources{CPU: 1000},
+		},
+		{
+			name:     "requests of the pod as a whole",
+			object:   `{kind: Deployment, spec: {template: {spec: {resources: {requests: {cpu: 3}}, containers: [{name: a, resources: {requests: {cpu: 1}}}]}}}}`,
+			replicas: 1, requests: capacity.Resources{CPU: 3000},
+		},
+		{name: "a template of the wrong type", object: `{kind: Deployment, spec: {template: []}}`, err: "spec.template: must be an object"},
+		{name: "containers of the wrong type", object: `{kind: Deployment, spec: {template: {spec: {containers: [a]}}}}`, err: "spec.template.spec.containers[0]: must be an object"},
 		{name: "more replicas than there can be", object: `{kind: Deployment, spec: {replicas: 99999999999, template: {spec: {}}}}`, err: "spec.replicas: 99999999999 is not a count"},
 		{
 			name:   "a quantity that is none",
