@@ -90,17 +90,21 @@ type Verdict struct {
 }
 
 // Verdicts returns what was found of every cluster of the workspace, by name. It is worked out when it is asked for.
-func (d *Decision) Verdicts() []Verdict {
-	verdicts := make([]Verdict, len(d.ranking.outcomes))
-	for i, o := range d.ranking.outcomes {
+func (d *Decision) Verdicts() []Verdict { return slices.Collect(d.EachVerdict) }
+
+// EachVerdict yields what was found of every cluster, by name, as long as it is asked for: to say why a cluster is
+// rejected can cost as much as to evaluate its constraints.
+func (d *Decision) EachVerdict(yield func(Verdict) bool) {
+	for _, o := range d.ranking.outcomes {
 		v := Verdict{Cluster: o.row.Name, Score: o.candidate.Score}
 		if o.failure != nil {
 			v.Rejection = d.ranking.class.rejection(o.row, o.failure)
 		}
 		v.Chosen = slices.ContainsFunc(d.Clusters, func(c Choice) bool { return c.Name == v.Cluster })
-		verdicts[i] = v
+		if !yield(v) {
+			return
+		}
 	}
-	return verdicts
 }
 
 // Ranked returns the verdicts in the order of the ranking, best first; the rejected clusters follow by name.

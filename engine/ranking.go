@@ -60,6 +60,9 @@ func (c *class) rank(ctx context.Context, s *snapshot.Snapshot, previous *rankin
 	stale := map[*selection.Candidate]bool{}
 	var fresh []*selection.Candidate
 	for i, row := range s.Rows {
+		if i%16 == 0 && ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		// Both sides are ordered by name: pass over clusters that are gone.
 		for len(known) > 0 && known[0].row.Name < row.Name {
 			stale[&known[0].candidate], known = true, known[1:]
@@ -67,9 +70,6 @@ func (c *class) rank(ctx context.Context, s *snapshot.Snapshot, previous *rankin
 		if len(known) > 0 && known[0].row == row {
 			r.outcomes[i], known = known[0], known[1:]
 			continue
-		}
-		if i%16 == 0 && ctx.Err() != nil {
-			return nil, context.Cause(ctx)
 		}
 		r.outcomes[i] = c.evaluate(row)
 		if r.outcomes[i].failure == nil {

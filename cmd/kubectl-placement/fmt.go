@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -44,7 +45,10 @@ else in the file stays as it is.`,
 				continue
 			}
 			if f.Name == "-" && !check {
-				fmt.Fprint(c.OutOrStdout(), text) // changed or not: whoever pipes wants it back
+				// Changed or not, and as it is: whoever pipes it wants it back.
+				if _, err := io.WriteString(raw(c.OutOrStdout()), text); err != nil {
+					return err
+				}
 			}
 			if text == f.Text {
 				continue

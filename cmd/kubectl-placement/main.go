@@ -75,12 +75,17 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	}
 }
 
+// raw is what a printable writes to.
+func raw(w io.Writer) io.Writer {
+	if p, ok := w.(*printable); ok {
+		return p.w
+	}
+	return w
+}
+
 // colourful tells whether to write in colours: to a terminal, unless $NO_COLOR is set.
 func colourful(out io.Writer) bool {
-	if p, ok := out.(*printable); ok {
-		out = p.w
-	}
-	file, ok := out.(*os.File)
+	file, ok := raw(out).(*os.File)
 	return ok && term.IsTerminal(int(file.Fd())) && os.Getenv("NO_COLOR") == ""
 }
 
@@ -120,7 +125,8 @@ weighs and prefers clusters.
 All commands work on files and folders, without a server. simulate, explain and diff read a live workspace where no
 files are given; they never write to it.
 
-Exit codes: 0 if all is fine, 1 if a check failed, 2 if the call was wrong.`,
+Exit codes: 0 if all is fine, 1 if a check failed, 2 if the call was wrong or could not be carried out, 130 if it was
+interrupted.`,
 		Example: `  kubectl placement init my-policies            # a suite that passes
   kubectl placement check my-policies           # what is wrong, and where
   kubectl placement test my-policies            # Rego tests and placement scenarios

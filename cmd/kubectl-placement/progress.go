@@ -17,12 +17,9 @@ func newProgress(w io.Writer, what string) (tell func(done, total int), done fun
 	if !colourful(w) {
 		return nil, func() {}
 	}
-	if p, ok := w.(*printable); ok {
-		w = p.w // the cursor is moved
-	}
 	tracker := &progress.Tracker{Message: what}
 	writer := progress.NewWriter()
-	writer.SetOutputWriter(w)
+	writer.SetOutputWriter(raw(w)) // it moves the cursor
 	writer.AppendTracker(tracker)
 	timer := time.AfterFunc(showAfter, writer.Render)
 	tell = func(done, total int) {

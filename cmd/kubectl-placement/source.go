@@ -102,21 +102,20 @@ func parseName(args []string, namespace string) ([]named, error) {
 		all = append(all, named{kind, group, cmp.Or(in, namespace), name})
 		return nil
 	}
+	var err error
 	switch {
 	case len(parts) == 1:
-		return all, add(kind, "", parts[0])
+		err = add(kind, "", parts[0])
 	case len(parts) == 3:
-		return all, add(parts[0], parts[1], parts[2])
+		err = add(parts[0], parts[1], parts[2])
 	case kind != "":
-		return all, add(kind, parts[0], parts[1])
+		err = add(kind, parts[0], parts[1])
+	default: // KIND/NAME, or else NAMESPACE/NAME
+		if err = add(parts[0], "", parts[1]); err == nil && (namespace == "" || namespace == parts[0]) {
+			err = add("", parts[0], parts[1])
+		}
 	}
-	if err := add(parts[0], "", parts[1]); err != nil {
-		return nil, err
-	}
-	if err := add("", parts[0], parts[1]); err != nil && namespace == "" {
-		return nil, err
-	}
-	return all, nil
+	return all, err
 }
 
 // matches tells whether a workload is the one named. Kinds are compared as kubectl does, plural or not.

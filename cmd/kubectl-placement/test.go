@@ -131,6 +131,9 @@ func (t *scenarioTest) passed() bool { return t.Error == "" && len(t.Failures) =
 func (o *testOptions) runAll(c *cobra.Command, paths []string) (*tests, error) {
 	t := &tests{Rego: []regoTest{}, Scenarios: []scenarioTest{}}
 	for _, path := range paths {
+		if path == "-" {
+			return nil, errors.New("-f -: test reads no standard input, since suites are found by the names of files")
+		}
 		if _, err := os.Stat(path); err != nil {
 			return nil, err
 		}

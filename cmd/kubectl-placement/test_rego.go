@@ -57,11 +57,11 @@ type fileCoverage struct {
 
 // runRego runs Rego suites as opa test does, with the built-in policies beside them.
 func (o *testOptions) runRego(ctx context.Context, paths []string, t *tests) error {
-	policies, err := policy.NewCompiler(policy.Options{})
+	policyCompiler, err := policy.NewCompiler(policy.Options{})
 	if err != nil {
 		return err
 	}
-	options := policies.ParserOptions()
+	options := policyCompiler.ParserOptions()
 	options.ProcessAnnotation = true
 	modules, store, err := tester.LoadWithParserOptions(paths, func(path string, info fs.FileInfo, _ int) bool {
 		return !info.IsDir() && filepath.Ext(path) != ".rego" || info.IsDir() && len(info.Name()) > 1 && strings.HasPrefix(info.Name(), ".") && info.Name() != ".."
@@ -79,7 +79,7 @@ func (o *testOptions) runRego(ctx context.Context, paths []string, t *tests) err
 	if err := addBuiltin(modules, options); err != nil {
 		return err
 	}
-	compiler := policies.OPA().WithUseTypeCheckAnnotations(true).WithEnablePrintStatements(true)
+	compiler := policyCompiler.OPA().WithUseTypeCheckAnnotations(true).WithEnablePrintStatements(true)
 	runner := tester.NewRunner().SetCompiler(compiler).SetStore(store).CapturePrintOutput(true).EnableTracing(true).
 		SetModules(modules).SetTimeout(o.timeout).Filter(o.run).SetParallel(o.parallel)
 	var cov *cover.Cover

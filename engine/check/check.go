@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -85,16 +84,13 @@ func (r *Report) Count(severity Severity) (n int) {
 	return n
 }
 
-// timeout is the deadline of one evaluation of Rego: it is the budget that decides, and not how busy the machine is.
-const timeout = 2 * time.Second
-
 // Run checks files. It fails only as ctx ends.
 func Run(ctx context.Context, files []*manifest.File) (*Report, error) {
 	constraints, err := constraint.NewCompiler(constraint.Options{})
 	if err != nil {
 		return nil, err
 	}
-	policies, err := policy.NewCompiler(policy.Options{Timeout: timeout})
+	policies, err := policy.NewCompiler(policy.Options{Timeout: policy.PatientTimeout})
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +206,7 @@ func (c *checker) placement(w *manifest.Workspace, o manifest.Typed[v1alpha1.Wor
 				continue
 			}
 			told := strings.HasPrefix(wrong.Field, constraints.String()) || slices.ContainsFunc(c.report.Findings, func(f Finding) bool {
-				return f.Position == o.Position(wrong.Field)
+				return f.Object == o.String() && f.Field == wrong.Field
 			})
 			if !told {
 				c.find(Finding{Error, CodePlacement, o.Position(wrong.Field), o.String(), wrong.Field, wrong.ErrorBody()})

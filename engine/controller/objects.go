@@ -69,11 +69,24 @@ func typed[T any](object any) (any, error) {
 	if err == nil {
 		return result, nil
 	}
-	// An error from here would keep the informer from ever listing: one workspace's object would stop all of them.
-	klog.Background().Error(err, "An object cannot be read and is taken as empty")
-	return read[T](&unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": u.GetAPIVersion(), "kind": u.GetKind(), "metadata": u.Object["metadata"],
-	}})
+	// An error from here would keep the informer from ever listing: one workspace's object would stop all of them. What
+	// quantities are read from is there without them: no workloads are placed on such a cluster, and such a decision
+	// is listed from the server before anything else is decided in its workspace. A server lets pass nothing of the
+	// other kinds that cannot be read.
+	bare := map[string]any{"apiVersion": u.GetAPIVersion(), "kind": u.GetKind(), "metadata": u.Object["metadata"]}
+	switch u.GetKind() {
+	case "ClusterRegistration":
+		bare["spec"] = u.Object["spec"]
+		bare["status"] = map[string]any{"conditions": []any{map[string]any{
+			"type": v1alpha1.ReadyCondition, "status": "False", "reason": "Unreadable", "message": err.Error(), "lastTransitionTime": nil,
+		}}}
+	case "PlacementDecision":
+		bare["placementName"] = u.Object["placementName"]
+	default:
+		return nil, err
+	}
+	klog.Background().Error(err, "An object is taken without what cannot be read")
+	return read[T](&unstructured.Unstructured{Object: bare})
 }
 
 func read[T any](u *unstructured.Unstructured) (*T, error) {

@@ -26,7 +26,7 @@ func TestTransformNeverFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		r, ok := object.(*v1alpha1.ClusterRegistration)
-		if !ok || r.Name != "a" || len(r.Status.Allocatable) > 0 {
+		if !ok || r.Name != "a" || r.Spec.Location != "eu" || len(r.Status.Allocatable) > 0 || r.Status.Conditions[0].Reason != "Unreadable" {
 			t.Errorf("%v: %+v", status, object)
 		}
 	}

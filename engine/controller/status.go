@@ -107,8 +107,11 @@ func condition(kind conditionsv1alpha1.ConditionType, err error, reason string) 
 // waitingFor says why a workload found no cluster, with examples of what rejected them.
 func waitingFor(d *engine.Decision) string {
 	var told []string
-	for _, v := range d.Verdicts() {
-		if v.Rejection != nil && len(told) < maxExamples {
+	for v := range d.EachVerdict {
+		if len(told) == maxExamples {
+			break
+		}
+		if v.Rejection != nil {
 			stage := string(v.Rejection.Stage)
 			if v.Rejection.Constraint != "" {
 				stage += " " + v.Rejection.Constraint

@@ -65,7 +65,7 @@ func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement) []*owned {
 // place goes through the workloads in order of age and makes the decisions that are due.
 func (w *workspace) place(ctx context.Context, placements []*owned, workloads []*workloadObject) {
 	slices.SortFunc(workloads, func(a, b *workloadObject) int {
-		return cmp.Or(engine.ByAge(a, b), strings.Compare(a.Kind, b.Kind))
+		return cmp.Or(engine.ByAge(a, b), strings.Compare(a.Kind, b.Kind), strings.Compare(a.APIVersion, b.APIVersion))
 	})
 	selectors := make([]engine.Selector, len(placements))
 	for i, p := range placements {

@@ -98,7 +98,7 @@ func (w *Workspace) replaceFiles(files map[string]Module) error {
 	for _, file := range slices.Sorted(maps.Keys(files)) {
 		var replaced []string
 		for _, known := range slices.Sorted(maps.Keys(w.Modules)) {
-			if _, new := files[known]; Name(known) == Name(file) && !new {
+			if _, isCandidate := files[known]; Name(known) == Name(file) && !isCandidate {
 				replaced = append(replaced, known)
 			}
 		}

@@ -24,7 +24,9 @@ import (
 
 // Defaults of Options.
 const (
-	DefaultTimeout    = 100 * time.Millisecond
+	DefaultTimeout = 100 * time.Millisecond
+	// PatientTimeout is for tools: what they tell of a policy is to depend on its budget, not on how busy the machine is.
+	PatientTimeout    = 2 * time.Second
 	DefaultCacheBytes = 256 << 20
 )
 
@@ -187,7 +189,6 @@ func (c *Compiler) compile(digest string, texts map[string]string) (set *Set, er
 	modules := make(map[string]*ast.Module, len(c.builtin)+len(texts))
 	var nodes, rules int
 	for file, text := range texts {
-
 		module, err := c.parse(file, text)
 		if err != nil {
 			errs = append(errs, fromOPA(err)...)

@@ -24,7 +24,8 @@ func ModuleName(configMap *corev1.ConfigMap, key string) string {
 	return configMap.Namespace + "/" + configMap.Name + "/" + key
 }
 
-// Modules returns the text of all modules in ConfigMaps that have modules, by their ModuleName.
+// Modules returns the text of all modules in ConfigMaps by their ModuleName. That they have policies, see HasModules, is
+// for the caller to see to: an informer that selects by the label has no others.
 func Modules(configMaps []*corev1.ConfigMap) map[string]string {
 	modules := map[string]string{}
 	for _, configMap := range configMaps {

@@ -87,7 +87,11 @@ func Compare(before, after *Result) *Diff {
 		was[place{c.Workspace, c.Name}] = c.Utilization
 	}
 	for _, c := range after.Clusters {
-		if at := was[place{c.Workspace, c.Name}]; !maps.Equal(at, c.Utilization) {
+		at, known := was[place{c.Workspace, c.Name}]
+		if !known {
+			at = map[string]int64{}
+		}
+		if !maps.Equal(at, c.Utilization) {
 			diff.Clusters = append(diff.Clusters, ClusterChange{Workspace: c.Workspace, Name: c.Name, Before: at, After: c.Utilization})
 		}
 	}

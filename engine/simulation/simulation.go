@@ -23,10 +23,6 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// policyTimeout is the deadline of one evaluation of Rego. It is longer than the controller's, so that what is told of
-// a policy depends on its budget and not on how busy the machine is.
-const policyTimeout = 2 * time.Second
-
 // Options of a Simulation; the zero value is good.
 type Options struct {
 	// Fresh leaves PlacementDecisions out of account, as if nothing had been placed yet.
@@ -81,7 +77,7 @@ type stand struct {
 
 // New makes a simulation without workspaces.
 func New(options Options) (*Simulation, error) {
-	policies, err := policy.NewCompiler(policy.Options{Timeout: policyTimeout})
+	policies, err := policy.NewCompiler(policy.Options{Timeout: policy.PatientTimeout})
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +221,8 @@ func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*
 		}
 	}
 	slices.SortFunc(items, func(a, b item) int {
-		return cmp.Or(engine.ByAge(a.Object, b.Object), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.workspace.Name, b.workspace.Name))
+		return cmp.Or(engine.ByAge(a.Object, b.Object), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.APIVersion, b.APIVersion),
+			cmp.Compare(a.workspace.Name, b.workspace.Name))
 	})
 	start := time.Now()
 	result := &Result{Decisions: make([]Decision, 0, len(items)), Clusters: []Cluster{}}
@@ -282,32 +279,34 @@ func (s *Simulation) place(ctx context.Context, item item) Decision {
 	}
 	if stands && (ref.UID != "" && at.uid != "" && at.uid != ref.UID || at.placement.Name != p.name) {
 		s.engine.Release(w.Name, ref)
+		delete(s.stands, k)
 		stands = false
 	}
-	if err := cmp.Or(item.Err, p.err, w.policyErr); err != nil {
+	fail := func(err error) Decision {
 		// As in the controller: nothing new is decided, and nothing undone.
-		d.failed, d.Error = true, err.Error()
-		if stands {
-			d.Clusters, d.Kept = at.clusters, true
+		d.failed, d.Error = true, inFiles(w.Workspace, err).Error()
+		if d.Kept = stands; stands {
+			d.Clusters = at.clusters
 		}
 		return d
+	}
+	if err := cmp.Or(item.Err, p.err, w.policyErr); err != nil {
+		return fail(err)
 	}
 	request := engine.Request{Workspace: w.Name, Placement: p.compiled, Workload: item.Workload.Workload}
 	decide := s.engine.Decide
 	if stands {
 		reason, err := s.engine.ReasonToMove(ctx, request, names(at.clusters), at.inputsDigest, true)
-		if err == nil && reason == "" {
+		if err != nil {
+			return fail(err)
+		}
+		if reason == "" {
 			decide, d.Kept = s.engine.Explain, true
 		}
 	}
 	decision, err := decide(ctx, request)
 	if err != nil {
-		err = inFiles(w.Workspace, err)
-		d.failed, d.Error, d.Kept = true, err.Error(), stands
-		if stands {
-			d.Clusters = at.clusters
-		}
-		return d
+		return fail(err)
 	}
 	d.Explained = decision
 	if s.options.Rejected {
