@@ -41,10 +41,10 @@ var boundsOf = []bound{
 	{"cluster.labels", func(f string, v *Variables) error { return small(f, v.Row.Labels, maxLabel) }},
 	{"cluster.capabilities", func(f string, v *Variables) error {
 		return each(f, v.Row.Capabilities, func(c *snapshot.Capability) error {
-			if err := small(f+" attributes", c.Attributes, maxAttribute); err != nil {
+			if err := small("cluster.capabilities attributes", c.Attributes, maxAttribute); err != nil {
 				return err
 			}
-			return short(f+" type", c.Type, maxText)
+			return short("cluster.capabilities type", c.Type, maxText)
 		})
 	}},
 	{"cluster.taints", func(f string, v *Variables) error {
@@ -124,7 +124,10 @@ func small(field string, m map[string]string, most int) error {
 			value = v
 		}
 	}
-	return cmp.Or(short(field, key, maxKey), short(field, value, most))
+	if err := short(field, key, maxKey); err != nil {
+		return err
+	}
+	return short(field, value, most)
 }
 
 func each[T any](field string, items []T, check func(*T) error) error {
