@@ -36,7 +36,7 @@ func testCommand() *cobra.Command {
 		Long: `test runs what it finds in files and folders, the working folder if none are named:
 
 Rego suites (*_test.rego), as opa test does: rules whose names begin with test_, with the built-in policies loaded beside
-them and the functions that policies may call.
+them. Suites may call whatever OPA has that does not reach outside, policies what they may call in force.
 
 Placement scenarios (*.txtar): a fleet, policies and workloads in one file, and expect.yaml, which says of each workload
 the clusters that are chosen, their scores, and what rejects others. --update writes what the engine decides into it.`,

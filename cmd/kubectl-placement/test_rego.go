@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -72,14 +73,14 @@ func (o *testOptions) runRego(ctx context.Context, paths []string, t *tests) err
 	if len(modules) == 0 {
 		return nil
 	}
-	own := make(map[string]*ast.Module, len(modules))
-	for name, module := range modules {
-		own[name] = module
-	}
+	own := maps.Clone(modules)
 	if err := addBuiltin(modules, options); err != nil {
 		return err
 	}
-	compiler := policyCompiler.OPA().WithUseTypeCheckAnnotations(true).WithEnablePrintStatements(true)
+	if err := withoutSuites(policyCompiler.OPA(), modules); err != nil {
+		return failed{err}
+	}
+	compiler := policyCompiler.Suites().WithUseTypeCheckAnnotations(true).WithEnablePrintStatements(true)
 	runner := tester.NewRunner().SetCompiler(compiler).SetStore(store).CapturePrintOutput(true).EnableTracing(true).
 		SetModules(modules).SetTimeout(o.timeout).Filter(o.run).SetParallel(o.parallel)
 	var cov *cover.Cover
@@ -101,6 +102,20 @@ func (o *testOptions) runRego(ctx context.Context, paths []string, t *tests) err
 		}
 		return context.Cause(ctx)
 	})
+}
+
+// withoutSuites compiles the policies alone: they may call less than suites may.
+func withoutSuites(compiler *ast.Compiler, modules map[string]*ast.Module) error {
+	alone := map[string]*ast.Module{}
+	for name, module := range modules {
+		if !policy.IsSuite(name) {
+			alone[name] = module.Copy()
+		}
+	}
+	if compiler.Compile(alone); compiler.Failed() {
+		return compiler.Errors
+	}
+	return nil
 }
 
 // addBuiltin adds the built-in policies, but for those that are among the modules already.

@@ -229,6 +229,16 @@ func (c *Compiler) OPA() *ast.Compiler {
 		WithStageAfterID(ast.StageCheckRecursion, ast.CompilerStageDefinition{Name: "CheckExtent", Stage: checkExtent})
 }
 
+// Suites returns a compiler like that of OPA for suites, which may call whatever does not reach outside.
+func (c *Compiler) Suites() *ast.Compiler {
+	all := ast.CapabilitiesForThisVersion()
+	all.Builtins = slices.DeleteFunc(all.Builtins, func(b *ast.Builtin) bool {
+		return slices.Contains([]string{ast.HTTPSend.Name, ast.NetLookupIPAddr.Name, ast.OPARuntime.Name}, b.Name)
+	})
+	all.AllowNet = []string{}
+	return c.OPA().WithCapabilities(all)
+}
+
 // ParserOptions are those that modules are parsed with.
 func (c *Compiler) ParserOptions() ast.ParserOptions {
 	return ast.ParserOptions{RegoVersion: ast.RegoV1, Capabilities: c.capabilities}

@@ -34,7 +34,7 @@ func (c *Compiler) lint(texts map[string]string, strict bool) (errs Errors) {
 	for file, module := range c.builtin {
 		modules["builtin/"+file] = module.Copy()
 	}
-	compiler := c.OPA().WithStrict(strict)
+	compiler := c.Suites().WithStrict(strict)
 	if compiler.Compile(modules); compiler.Failed() {
 		return fromOPA(compiler.Errors)
 	}
