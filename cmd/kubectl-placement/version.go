@@ -6,8 +6,8 @@ import (
 
 	opa "github.com/open-policy-agent/opa/v1/version"
 	"github.com/spf13/cobra"
-	"k8s.io/component-base/version"
 
+	"github.com/kcp-placement/placement/cmd/internal/build"
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/constraint"
 )
@@ -29,7 +29,7 @@ func versionCommand() *cobra.Command {
 			OPA            string `json:"opa"`
 			CELEnvironment int    `json:"celEnvironment"`
 			Go             string `json:"go"`
-		}{version.Get().GitVersion, v1alpha1.SchemeGroupVersion.String(), opa.Version, constraint.Version, runtime.Version()}
+		}{build.Version(), v1alpha1.SchemeGroupVersion.String(), opa.Version, constraint.Version, runtime.Version()}
 		return out.print(c.OutOrStdout(), v, func() {
 			fmt.Fprintf(c.OutOrStdout(), "kubectl-placement %s\nAPI %s\nOPA %s\nCEL environment %d\n%s\n", v.Version, v.API, v.OPA, v.CELEnvironment, v.Go)
 		})

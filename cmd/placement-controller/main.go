@@ -12,7 +12,8 @@ import (
 	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
-	"k8s.io/component-base/version"
+
+	"github.com/kcp-placement/placement/cmd/internal/build"
 )
 
 func main() {
@@ -40,7 +41,7 @@ The kubeconfig must point at the workspace that holds the APIExport.`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       version.Get().GitVersion,
+		Version:       build.Version(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := logsapi.ValidateAndApply(o.logs, nil); err != nil {
 				return err
