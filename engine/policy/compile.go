@@ -174,7 +174,7 @@ func withinLimits(modules map[string]string) error {
 	if total > MaxTotalBytes {
 		errs = append(errs, at(nil, codeLimit, "the modules of the workspace have %d bytes together, more than %d", total, MaxTotalBytes))
 	}
-	if len(errs) > 0 {
+	if errs = append(errs, withinTokens(modules)...); len(errs) > 0 {
 		return errs.sorted()
 	}
 	return nil

@@ -5,7 +5,7 @@ import (
 )
 
 // MaxExtent bounds the extent of a workspace's rules together.
-const MaxExtent = 200_000
+const MaxExtent = 100_000
 
 // extents bounds the extent of rules: how many parts the type of what they make has, written out. The type checker
 // compares types in full and cannot be stopped; where every rule nests the one before it twice, that is without end.

@@ -26,6 +26,8 @@ const (
 	MaxDelta  = 100
 	MaxTerms  = 256
 	MaxReason = 256
+	// MaxSelector is how many labels, expressions and values a label selector may have together.
+	MaxSelector = 256
 )
 
 // Input is what policies see, as the document `input`.
@@ -296,6 +298,9 @@ func decodeTerm(t *ast.Term) (decoded scoring.Term, err error) {
 	if len(m.ClusterNames) == 0 && m.Location == "" && m.LabelSelector == nil && m.Capability == "" {
 		return decoded, errors.New("match says nothing: it needs clusterNames, location, labelSelector or capability")
 	}
+	if err := boundSelector(m.LabelSelector); err != nil {
+		return decoded, err
+	}
 	decoded.Match = scoring.Match{ClusterNames: m.ClusterNames, Location: m.Location, Capability: m.Capability}
 	if m.LabelSelector != nil {
 		if decoded.Match.Labels, err = metav1.LabelSelectorAsSelector(m.LabelSelector); err != nil {
@@ -304,6 +309,21 @@ func decodeTerm(t *ast.Term) (decoded scoring.Term, err error) {
 	}
 	decoded.OnMatch, decoded.Otherwise, decoded.Required, decoded.Reason = raw.OnMatch, raw.Otherwise, raw.Required, raw.Reason
 	return decoded, nil
+}
+
+// boundSelector holds a label selector to a size: Kubernetes takes seconds to say what is wrong with thousands of values.
+func boundSelector(s *metav1.LabelSelector) error {
+	if s == nil {
+		return nil
+	}
+	size := len(s.MatchLabels) + len(s.MatchExpressions)
+	for i := range s.MatchExpressions {
+		size += len(s.MatchExpressions[i].Values)
+	}
+	if size > MaxSelector {
+		return fmt.Errorf("match.labelSelector has %d labels, expressions and values, more than %d", size, MaxSelector)
+	}
+	return nil
 }
 
 // short is a value as Rego writes it, cut where it is long.

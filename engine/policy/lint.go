@@ -1,12 +1,19 @@
 package policy
 
 import (
+	"maps"
+
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
 // Lint tells what Compile lets pass: what is wrong with suites, and as warnings what OPA's strict mode refuses, such as
 // variables and imports that are not used. Modules that do not compile are for Compile to tell of first.
 func (c *Compiler) Lint(modules map[string]string) (errs, warnings Errors) {
+	suites := maps.Clone(modules)
+	maps.DeleteFunc(suites, func(file, _ string) bool { return !IsSuite(file) })
+	if errs = withinTokens(suites); len(errs) > 0 {
+		return errs.sorted(), nil
+	}
 	if errs = c.lint(modules, false); len(errs) > 0 {
 		return errs.sorted(), nil
 	}

@@ -27,6 +27,8 @@ const (
 	maxNumeral = 256
 	// charactersPerValue is how much of a string costs as much as a value.
 	charactersPerValue = 64
+	// digitsPerValue is how much of a number does.
+	digitsPerValue = 8
 )
 
 // meter stops an evaluation when its budget is spent or its caller gives up. OPA asks it before every step, which is
@@ -67,6 +69,7 @@ func (m *meter) charge(t *ast.Term) {
 	case ast.String:
 		m.left -= len(v) / charactersPerValue
 	case ast.Number:
+		m.left -= len(v) / digitsPerValue
 		if isLong(string(v)) {
 			m.exceed("they compute a number of more than %d digits", maxNumber)
 		}
@@ -141,11 +144,35 @@ func (m *meter) matching(pattern, text ast.String, delimiters ast.Value) {
 	}
 }
 
+// uniting counts what it costs to put the elements of sets into one set: those whose hashes are the same, as they can be
+// chosen to be, are compared each with all others, in one step.
+func (m *meter) uniting(operands *ast.Array) {
+	same := map[int]int{}
+	count := func(t *ast.Term) {
+		hash := t.Hash()
+		m.left -= same[hash]
+		same[hash]++
+	}
+	operands.Foreach(func(t *ast.Term) {
+		set, ok := t.Value.(ast.Set)
+		if !ok {
+			return
+		}
+		set.Foreach(func(t *ast.Term) {
+			count(t)
+			if inner, ok := t.Value.(ast.Set); ok { // as in union({{1}, {2}})
+				inner.Foreach(count)
+			}
+		})
+	})
+}
+
 // The functions that metered puts into policies. Tenants cannot call them: they are not in the capabilities.
 var (
 	chargeName    = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("charge")}
 	matchingName  = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("matching")}
 	searchingName = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("searching")}
+	uniting       = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("uniting")}
 	numeralName   = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("numeral")}
 
 	meterFunctions = map[string]*topdown.Builtin{
@@ -172,12 +199,20 @@ var (
 				m.left -= len(text) * len(part) / charactersPerValue
 			}
 		}),
+		uniting.String(): meterFunction(uniting, func(m *meter, t *ast.Term) {
+			if operands, ok := t.Value.(*ast.Array); ok {
+				m.uniting(operands)
+			}
+		}),
 		numeralName.String(): meterFunction(numeralName, func(m *meter, t *ast.Term) {
 			if s, ok := t.Value.(ast.String); ok && (len(s) > maxNumeral || isLong(string(s))) {
 				m.exceed("they read a number of more than %d characters", maxNumeral)
 			}
 		}),
 	}
+
+	// unions are the functions that put the elements of sets into one.
+	unions = []ast.Ref{ast.Or.Ref(), ast.And.Ref(), ast.Minus.Ref(), ast.Union.Ref(), ast.Intersection.Ref()}
 
 	// numerals are the functions that read a number.
 	numerals = []ast.Ref{ast.ToNumber.Ref(), ast.UnitsParse.Ref(), ast.UnitsParseBytes.Ref()}
@@ -236,6 +271,9 @@ func meteredBody(compiler *ast.Compiler, body ast.Body, results ...*ast.Term) as
 		rewritten.Append(&ast.Expr{Terms: []*ast.Term{ast.NewTerm(name), t}, Location: t.Location})
 	}
 	for _, expr := range body {
+		if len(expr.With) > 0 { // the input is copied
+			charge(chargeName, ast.NewTerm(ast.InputRootRef).SetLocation(expr.Location))
+		}
 		terms, isCall := expr.Terms.([]*ast.Term)
 		if !isCall || expr.IsEquality() {
 			rewritten.Append(expr)
@@ -258,6 +296,8 @@ func meteredBody(compiler *ast.Compiler, body ast.Body, results ...*ast.Term) as
 			charge(matchingName, ast.ArrayTerm(operands...).SetLocation(expr.Location))
 		case operator.Equal(ast.IndexOf.Ref()):
 			charge(searchingName, ast.ArrayTerm(operands...).SetLocation(expr.Location))
+		case slices.ContainsFunc(unions, func(union ast.Ref) bool { return operator.Equal(union) }):
+			charge(uniting, ast.ArrayTerm(operands...).SetLocation(expr.Location))
 		case slices.ContainsFunc(numerals, func(numeral ast.Ref) bool { return operator.Equal(numeral) }):
 			charge(numeralName, operands[0])
 		}
