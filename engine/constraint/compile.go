@@ -147,6 +147,9 @@ func (c *Compiler) compile(expression string) (program *Program, err error) {
 	if cost.Max > c.costLimit {
 		return nil, &Error{Message: fmt.Sprintf("may cost %d, more than the limit of %d: look at fewer labels, or nest less", cost.Max, c.costLimit)}
 	}
+	if tooMuch(checked.NativeRep()) {
+		return nil, &Error{Message: "may make lists, maps or texts without bound: use what is iterated over once, or nest less"}
+	}
 	evaluator, err := c.env.Program(checked, cel.EvalOptions(cel.OptOptimize))
 	if err != nil {
 		return nil, &Error{Message: err.Error()}

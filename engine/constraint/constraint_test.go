@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -183,6 +184,52 @@ func TestCompileRefuses(t *testing.T) {
 				t.Errorf("%T is not a *constraint.Error", err)
 			}
 		})
+	}
+}
+
+// TestGrowth: what CEL takes for small because it is in a list or a map, is refused where it doubles.
+func TestGrowth(t *testing.T) {
+	nested := func(n int, start, around string) string {
+		for range n {
+			start = strings.ReplaceAll(around, "$", start)
+		}
+		return start
+	}
+	doubled := nested(20, "[1]", "[$].map(x,x+x)[0]")
+	for name, expression := range map[string]string{
+		"texts in a list":    nested(20, "cluster.name", "[$].map(x,x+x)[0]") + " != ''",
+		"literals in a list": nested(30, "'x'", "[$].map(x,x+x)[0]") + " != ''",
+		"dyn":                nested(20, "dyn(cluster.name)", "[$].map(x,x+x)[0]") + " != ''",
+		"texts in a map":     nested(24, "{'a':'x'}", "{'a':[$.a].map(y,y+y)[0]}") + ".a != ''",
+		"chained":            "['xx']" + strings.Repeat(".map(v,v+v)", 24) + ".size()>0",
+		"entries of a map":   "{'a':'xx'}" + strings.Repeat(".transformMap(k,v,v+v)", 24) + ".size()>0",
+		"replacing":          "['xx']" + strings.Repeat(".map(v,v.replace('x','xx'))", 24) + ".size()>0",
+		"lists compared":     doubled + " == " + doubled,
+		"lists gone through": doubled + ".all(a,a==1)",
+		"lists sorted":       doubled + ".isSorted()",
+		"in lists":           "2 in " + nested(24, "[1]", "[$].map(x,x+x)[0]"),
+		"sets":               "sets.contains(" + nested(24, "[1]", "[$].map(x,x+x)[0]") + ",[2])",
+		"nested lists":       nested(24, "[1]", "[$].map(x,[x,x])") + " == []",
+		"nested objects":     nested(24, "cluster", "[$].map(x,[x,x])[0]") + " == dyn([])",
+		"maps in a loop":     strings.TrimSuffix(strings.Repeat("capacity.free.all(k,capacity.free==capacity.free) && ", 12), " && "),
+		"lists in lists":     nested(24, "'a'", "[[$]].map(x,x[0]+x[0])[0]") + " == ''",
+	} {
+		start := time.Now()
+		if _, err := compiler(t).Compile(expression); err == nil {
+			t.Errorf("%s: accepted, %d characters", name, len(expression))
+		}
+		t.Logf("%s: %s", name, time.Since(start))
+	}
+	for _, expression := range []string{
+		`cluster.labels.map(k, k + "=" + cluster.labels[k]).exists(l, l == "tier=gold")`,
+		`cluster.capabilities.filter(c, c.available).map(c, c.type).exists(c, c.startsWith("g"))`,
+		`workload.labels.transformMap(k, v, v + "x").size() == 2`,
+		`["a", "b"].map(x, ["c", "d"].map(y, x + y)).size() == 2`,
+		`cluster.name.replace("a", "bb").replace("b", "c") != ""`,
+	} {
+		if _, err := compiler(t).Compile(expression); err != nil {
+			t.Errorf("%s: %v", expression, err)
+		}
 	}
 }
 

@@ -1,0 +1,207 @@
+package constraint
+
+import (
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/operators"
+	"github.com/google/cel-go/common/types"
+)
+
+// What an expression may make, and go through, in units of a part of a collection or unitText characters. CEL's own
+// estimate loses the size of the elements of lists and maps that are computed: by it, [s].map(x, x + x)[0] is as large as
+// s, and twenty of these in each other make a gigabyte.
+const (
+	maxGrowth = 20_000
+	maxWork   = 2_000_000
+	maxVisits = 100_000
+	unitText  = 64
+)
+
+// growth bounds the size of all values that an expression makes, and the work on them. It is an upper bound, by the
+// shape of the expression alone.
+type growth struct {
+	tree *ast.AST
+	// vars are the sizes of what variables of comprehensions hold.
+	vars                  map[string]float64
+	largest, work, visits float64
+}
+
+// tooMuch tells whether an expression could make too much, or take too long.
+func tooMuch(tree *ast.AST) bool {
+	g := &growth{tree: tree, vars: map[string]float64{}}
+	g.size(tree.Expr(), 1)
+	return g.exceeded()
+}
+
+func (g *growth) exceeded() bool {
+	return g.largest > maxGrowth || g.work > maxWork || g.visits > maxVisits
+}
+
+// size returns the size of what a part of the expression makes, evaluated a number of times, and adds up the work.
+func (g *growth) size(e ast.Expr, times float64) (size float64) {
+	if g.visits++; g.exceeded() {
+		return 1
+	}
+	g.work += times
+	switch e.Kind() {
+	case ast.LiteralKind:
+		if text, ok := literal(e); ok {
+			size = float64(len(text)) / unitText
+		}
+	case ast.IdentKind:
+		size = g.vars[e.AsIdent()]
+	case ast.SelectKind:
+		size = g.size(e.AsSelect().Operand(), times)
+		if chain, ok := chainOf(e); ok {
+			size = g.read(e, chain.text)
+		}
+	case ast.CallKind:
+		size = g.call(e, times)
+	case ast.ListKind:
+		for _, element := range e.AsList().Elements() {
+			size += g.size(element, times)
+		}
+	case ast.MapKind:
+		for _, entry := range e.AsMap().Entries() {
+			size += g.size(entry.AsMapEntry().Key(), times) + g.size(entry.AsMapEntry().Value(), times)
+		}
+	case ast.ComprehensionKind:
+		size = g.comprehension(e.AsComprehension(), times)
+	}
+	size = max(1, size)
+	if g.isScalar(e) {
+		size = 1
+	}
+	g.largest = max(g.largest, size)
+	return size
+}
+
+func (g *growth) isScalar(e ast.Expr) bool {
+	switch g.tree.GetType(e.ID()).Kind() {
+	case types.BoolKind, types.IntKind, types.UintKind, types.DoubleKind, types.NullTypeKind, types.TimestampKind, types.DurationKind:
+		return true
+	}
+	return false
+}
+
+// read is the size of what is read at a path: collections are not copied, texts can be.
+func (g *growth) read(e ast.Expr, path string) float64 {
+	if g.tree.GetType(e.ID()).Kind() != types.StringKind {
+		return 1
+	}
+	return textAt(path)
+}
+
+// textAt is the size of a text at a path, or in the collection there.
+func textAt(path string) float64 {
+	most := maxText
+	switch {
+	case strings.Contains(path, ".labels"):
+		most = maxLabel
+	case strings.Contains(path, ".attributes"):
+		most = maxAttribute
+	case strings.Count(path, ".") == 1 && !strings.Contains(path, ".annotations"):
+		most = maxKey
+	}
+	return 1 + float64(most)/unitText
+}
+
+func (g *growth) call(e ast.Expr, times float64) float64 {
+	call := e.AsCall()
+	operands := slices.Clone(call.Args())
+	if call.IsMemberFunction() {
+		operands = append([]ast.Expr{call.Target()}, operands...)
+	}
+	sizes := make([]float64, len(operands))
+	sum := 0.0
+	compares := comparing(call.FunctionName())
+	for i, operand := range operands {
+		sizes[i] = g.size(operand, times)
+		sum += sizes[i]
+		if _, ok := chainOf(operand); ok && compares && !g.isScalar(operand) && g.tree.GetType(operand.ID()).Kind() != types.StringKind {
+			g.work += times * maxEntries // it goes through all of the collection
+		}
+	}
+	g.work += times * sum
+	switch call.FunctionName() {
+	case operators.Conditional:
+		return max(sizes[1], sizes[2])
+	case operators.Index, operators.OptIndex, operators.OptSelect:
+		if chain, ok := chainOf(operands[0]); ok {
+			return g.readFrom(e, chain.text)
+		}
+		return sizes[0]
+	case "replace":
+		if len(operands) > 2 {
+			grows := unitText * sizes[2]
+			if text, ok := literal(operands[2]); ok {
+				grows = float64(len(text))
+			}
+			return sizes[0] * (1 + grows)
+		}
+	case "split":
+		return unitText * sizes[0]
+	case "join":
+		return 2 * sizes[0] * max(1, sum-sizes[0])
+	}
+	return sum
+}
+
+// readFrom is the size of an entry of a collection that is read.
+func (g *growth) readFrom(e ast.Expr, path string) float64 {
+	switch g.tree.GetType(e.ID()).Kind() {
+	case types.StringKind, types.OpaqueKind: // of optional texts
+		return textAt(path)
+	}
+	return 1
+}
+
+// comparing tells whether a function goes through all of its operands.
+func comparing(function string) bool {
+	return function == operators.Equals || function == operators.NotEquals || function == operators.In || strings.HasPrefix(function, "sets.")
+}
+
+func (g *growth) comprehension(c ast.ComprehensionExpr, times float64) float64 {
+	source := g.size(c.IterRange(), times)
+	chain, isRead := chainOf(c.IterRange())
+	switch {
+	case isRead:
+		rounds, key, value := float64(maxItems), 1.0, textAt(chain.text)
+		if g.tree.GetType(c.IterRange().ID()).Kind() == types.MapKind {
+			rounds, key = maxEntries, 1+float64(maxKey)/unitText
+		}
+		return g.rounds(c, times, rounds, key, value)
+	case c.IterRange().Kind() == ast.ListKind:
+		return g.rounds(c, times, float64(len(c.IterRange().AsList().Elements())), source, source)
+	case c.IterRange().Kind() == ast.MapKind:
+		return g.rounds(c, times, float64(len(c.IterRange().AsMap().Entries())), source, source)
+	default:
+		// The elements are as large as the range together: the most is made of as many as can be, or of one.
+		return g.rounds(c, times, source, 1, 1) + g.rounds(c, times, 1, source, source)
+	}
+}
+
+// rounds is the size of what a comprehension makes in a number of rounds, with elements of a size.
+func (g *growth) rounds(c ast.ComprehensionExpr, times, rounds, first, second float64) float64 {
+	outer := map[string]float64{}
+	for _, name := range []string{c.IterVar(), c.IterVar2(), c.AccuVar()} {
+		outer[name] = g.vars[name]
+	}
+	g.vars[c.IterVar()], g.vars[c.IterVar2()], g.vars[c.AccuVar()] = first, second, 0
+	rounds = max(1, rounds)
+	total := g.size(c.AccuInit(), times)
+	g.size(c.LoopCondition(), times*rounds)
+	total = math.Min(total+rounds*g.size(c.LoopStep(), times*rounds), math.MaxFloat64)
+	if g.isScalar(c.AccuInit()) {
+		total = 1
+	}
+	g.vars[c.AccuVar()] = total
+	result := g.size(c.Result(), times)
+	for name, size := range outer {
+		g.vars[name] = size
+	}
+	return result
+}
