@@ -211,7 +211,7 @@ func TestGrowth(t *testing.T) {
 		"sets":               "sets.contains(" + nested(24, "[1]", "[$].map(x,x+x)[0]") + ",[2])",
 		"nested lists":       nested(24, "[1]", "[$].map(x,[x,x])") + " == []",
 		"nested objects":     nested(24, "cluster", "[$].map(x,[x,x])[0]") + " == dyn([])",
-		"maps in a loop":     strings.TrimSuffix(strings.Repeat("capacity.free.all(k,capacity.free==capacity.free) && ", 12), " && "),
+		"maps in a loop":     strings.TrimSuffix(strings.Repeat("capacity.free.all(k,capacity.free==capacity.free) && ", 8), " && "),
 		"lists in lists":     nested(24, "'a'", "[[$]].map(x,x[0]+x[0])[0]") + " == ''",
 	} {
 		start := time.Now()

@@ -15,7 +15,7 @@ import (
 // s, and twenty of these in each other make a gigabyte.
 const (
 	maxGrowth = 20_000
-	maxWork   = 2_000_000
+	maxWork   = 1_000_000
 	maxVisits = 100_000
 	unitText  = 64
 )
