@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 )
@@ -53,4 +54,41 @@ func (o *output) print(w io.Writer, value any, table func()) error {
 		table()
 		return nil
 	}
+}
+
+// first returns the first error of several checks.
+func first(checks ...func() error) error {
+	for _, check := range checks {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mark is PASS or FAIL, in colour on a terminal.
+func mark(passed bool) string {
+	if passed {
+		return text.FgGreen.Sprint("PASS")
+	}
+	return text.FgRed.Sprint("FAIL")
+}
+
+func indent(s string) string {
+	return "  " + strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n  ")
+}
+
+// indenter indents what is written, line by line.
+type indenter struct{ io.Writer }
+
+func (i indenter) Write(p []byte) (int, error) {
+	for line := range strings.Lines(string(p)) {
+		if strings.TrimSpace(line) != "" {
+			line = "    " + line
+		}
+		if _, err := io.WriteString(i.Writer, line); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
 }

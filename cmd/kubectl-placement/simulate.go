@@ -69,13 +69,3 @@ func verdict(result *simulation.Result, wrong error) error {
 	}
 	return nil
 }
-
-// first returns the first error of several checks.
-func first(checks ...func() error) error {
-	for _, check := range checks {
-		if err := check(); err != nil {
-			return err
-		}
-	}
-	return nil
-}

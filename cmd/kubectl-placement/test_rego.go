@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/cover"
 	"github.com/open-policy-agent/opa/v1/storage"
@@ -231,31 +230,4 @@ func (c *coverage) print(w io.Writer) {
 		fmt.Fprintln(w)
 	}
 	fmt.Fprintf(w, "%5.1f%%  of all lines of Rego\n", c.Percent)
-}
-
-// mark is PASS or FAIL, in colour on a terminal.
-func mark(passed bool) string {
-	if passed {
-		return text.FgGreen.Sprint("PASS")
-	}
-	return text.FgRed.Sprint("FAIL")
-}
-
-func indent(s string) string {
-	return "  " + strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n  ")
-}
-
-// indenter indents what is written, line by line.
-type indenter struct{ io.Writer }
-
-func (i indenter) Write(p []byte) (int, error) {
-	for line := range strings.Lines(string(p)) {
-		if strings.TrimSpace(line) != "" {
-			line = "    " + line
-		}
-		if _, err := io.WriteString(i.Writer, line); err != nil {
-			return 0, err
-		}
-	}
-	return len(p), nil
 }

@@ -256,10 +256,7 @@ func celErrors(err error) (errs []*constraint.Error) {
 
 // modules checks the Rego of a workspace, and tells whether it comes into force.
 func (c *checker) modules(w *manifest.Workspace) bool {
-	texts := make(map[string]string, len(w.Modules))
-	for file, module := range w.Modules {
-		texts[file] = module.Text
-	}
+	texts := w.Texts()
 	c.report.Modules += len(texts)
 	set, err := c.policies.Compile(texts)
 	if err != nil {
@@ -281,9 +278,8 @@ func (c *checker) rego(w *manifest.Workspace, severity Severity, code string, er
 	}
 	for _, e := range errs {
 		f := Finding{Severity: severity, Code: cmp.Or(code, e.Code), Message: e.Message}
-		if module, found := w.Modules[e.File]; found {
-			f.Position = module.Position(e.Row, e.Col)
-		} else {
+		var found bool
+		if f.Position, found = w.ModulePosition(e.File, e.Row, e.Col); !found {
 			f.Object = "policies of workspace " + w.Name.String()
 		}
 		c.find(f)

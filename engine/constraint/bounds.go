@@ -164,16 +164,29 @@ func (bounds) EstimateSize(node checker.AstNode) *checker.SizeEstimate {
 	case types.ListKind:
 		most = maxItems
 	case types.StringKind, types.BytesKind:
-		switch {
-		case path[len(path)-1] == "@keys" || len(path) == 2: // names, kinds and their like
-			most = maxKey
-		case slices.Contains(path, "labels"):
-			most = maxLabel
-		case slices.Contains(path, "attributes"):
-			most = maxAttribute
-		}
+		most = uint64(textBound(path))
 	}
 	return &checker.SizeEstimate{Min: 0, Max: most}
+}
+
+// The last elements of paths to what is in a collection, as CEL has them.
+const (
+	keysOf   = "@keys"
+	valuesOf = "@values"
+	itemsOf  = "@items"
+)
+
+// textBound is how many characters the text at a path can have.
+func textBound(path []string) int {
+	switch {
+	case path[len(path)-1] == keysOf || len(path) == 2: // names, kinds and their like
+		return maxKey
+	case slices.Contains(path, "labels"):
+		return maxLabel
+	case slices.Contains(path, "attributes"):
+		return maxAttribute
+	}
+	return maxText
 }
 
 // withDefault recognises cluster.labels.?tier.orValue("none") and its like, whose size CEL does not know although it

@@ -56,7 +56,7 @@ func (g *growth) size(e ast.Expr, times float64) (size float64) {
 	case ast.SelectKind:
 		size = g.size(e.AsSelect().Operand(), times)
 		if chain, ok := chainOf(e); ok {
-			size = g.read(e, chain.text)
+			size = g.read(e, chain.elements())
 		}
 	case ast.CallKind:
 		size = g.call(e, times)
@@ -87,26 +87,25 @@ func (g *growth) isScalar(e ast.Expr) bool {
 	return false
 }
 
-// read is the size of what is read at a path: collections are not copied, texts can be.
-func (g *growth) read(e ast.Expr, path string) float64 {
-	if g.tree.GetType(e.ID()).Kind() != types.StringKind {
-		return 1
+// read is the size of what is read at a path: collections are not copied, texts, and optional ones, can be.
+func (g *growth) read(e ast.Expr, path []string) float64 {
+	switch g.tree.GetType(e.ID()).Kind() {
+	case types.StringKind, types.OpaqueKind:
+		return textAt(path)
 	}
-	return textAt(path)
+	return 1
 }
 
-// textAt is the size of a text at a path, or in the collection there.
-func textAt(path string) float64 {
-	most := maxText
-	switch {
-	case strings.Contains(path, ".labels"):
-		most = maxLabel
-	case strings.Contains(path, ".attributes"):
-		most = maxAttribute
-	case strings.Count(path, ".") == 1 && !strings.Contains(path, ".annotations"):
-		most = maxKey
+// textAt is the size of a text at a path.
+func textAt(path []string) float64 { return 1 + float64(textBound(path))/unitText }
+
+// elements is the path of a chain, with more after it.
+func (p *path) elements(more ...string) []string {
+	elements := []string{p.root}
+	for _, s := range p.steps {
+		elements = append(elements, s.key)
 	}
-	return 1 + float64(most)/unitText
+	return append(elements, more...)
 }
 
 func (g *growth) call(e ast.Expr, times float64) float64 {
@@ -131,7 +130,7 @@ func (g *growth) call(e ast.Expr, times float64) float64 {
 		return max(sizes[1], sizes[2])
 	case operators.Index, operators.OptIndex, operators.OptSelect:
 		if chain, ok := chainOf(operands[0]); ok {
-			return g.readFrom(e, chain.text)
+			return g.read(e, chain.elements(valuesOf))
 		}
 		return sizes[0]
 	case "replace":
@@ -150,15 +149,6 @@ func (g *growth) call(e ast.Expr, times float64) float64 {
 	return sum
 }
 
-// readFrom is the size of an entry of a collection that is read.
-func (g *growth) readFrom(e ast.Expr, path string) float64 {
-	switch g.tree.GetType(e.ID()).Kind() {
-	case types.StringKind, types.OpaqueKind: // of optional texts
-		return textAt(path)
-	}
-	return 1
-}
-
 // comparing tells whether a function goes through all of its operands.
 func comparing(function string) bool {
 	return function == operators.Equals || function == operators.NotEquals || function == operators.In || strings.HasPrefix(function, "sets.")
@@ -169,11 +159,11 @@ func (g *growth) comprehension(c ast.ComprehensionExpr, times float64) float64 {
 	chain, isRead := chainOf(c.IterRange())
 	switch {
 	case isRead:
-		rounds, key, value := float64(maxItems), 1.0, textAt(chain.text)
 		if g.tree.GetType(c.IterRange().ID()).Kind() == types.MapKind {
-			rounds, key = maxEntries, 1+float64(maxKey)/unitText
+			return g.rounds(c, times, maxEntries, textAt(chain.elements(keysOf)), textAt(chain.elements(valuesOf)))
 		}
-		return g.rounds(c, times, rounds, key, value)
+		item := textAt(chain.elements(itemsOf))
+		return g.rounds(c, times, maxItems, item, item)
 	case c.IterRange().Kind() == ast.ListKind:
 		return g.rounds(c, times, float64(len(c.IterRange().AsList().Elements())), source, source)
 	case c.IterRange().Kind() == ast.MapKind:

@@ -65,6 +65,7 @@ func (o *Object) replaceBlock(n *yaml.Node, lines []string, text string) {
 	if first > last {
 		return
 	}
+	ends := strings.HasSuffix(lines[last], "\n")
 	ending := "\n"
 	if strings.HasSuffix(lines[first], "\r\n") {
 		ending = "\r\n"
@@ -77,10 +78,11 @@ func (o *Object) replaceBlock(n *yaml.Node, lines []string, text string) {
 		}
 		block.WriteString(line + ending)
 	}
-	lines[first] = block.String()
-	if !strings.HasSuffix(lines[last], "\n") && last > first || last == len(lines)-1 && !strings.HasSuffix(o.file.Text, "\n") {
-		lines[first] = strings.TrimSuffix(lines[first], ending)
+	written := block.String()
+	if !ends {
+		written = strings.TrimSuffix(written, ending)
 	}
+	lines[first] = written
 	clear(lines[first+1 : last+1])
 }
 

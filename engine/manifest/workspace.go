@@ -67,6 +67,25 @@ func (m Module) Position(row, column int) Position {
 	return Position{File: m.file, Line: row, Column: column}
 }
 
+// Texts are the modules' texts, by their names.
+func (w *Workspace) Texts() map[string]string {
+	texts := make(map[string]string, len(w.Modules))
+	for name, m := range w.Modules {
+		texts[name] = m.Text
+	}
+	return texts
+}
+
+// ModulePosition returns the place of a row and a column of a module by its name; found is false where the workspace
+// has none of that name.
+func (w *Workspace) ModulePosition(name string, row, column int) (p Position, found bool) {
+	m, found := w.Modules[name]
+	if !found {
+		return Position{}, false
+	}
+	return m.Position(row, column), true
+}
+
 // Name of the file that the module is: that of the file, or the key of the ConfigMap.
 func Name(module string) string { return module[strings.LastIndexByte(module, '/')+1:] }
 

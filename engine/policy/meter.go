@@ -3,7 +3,6 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -146,17 +145,17 @@ func (m *meter) matching(pattern, text ast.String, delimiters ast.Value) {
 
 // uniting counts what it costs to put the elements of sets into one set: those whose hashes are the same, as they can be
 // chosen to be, are compared each with all others, in one step.
-func (m *meter) uniting(operands *ast.Array) {
+func (m *meter) uniting(operands []*ast.Term) {
 	same := map[int]int{}
 	count := func(t *ast.Term) {
 		hash := t.Hash()
 		m.left -= same[hash]
 		same[hash]++
 	}
-	operands.Foreach(func(t *ast.Term) {
-		set, ok := t.Value.(ast.Set)
+	for _, operand := range operands {
+		set, ok := operand.Value.(ast.Set)
 		if !ok {
-			return
+			continue
 		}
 		set.Foreach(func(t *ast.Term) {
 			count(t)
@@ -164,66 +163,68 @@ func (m *meter) uniting(operands *ast.Array) {
 				inner.Foreach(count)
 			}
 		})
-	})
+	}
 }
 
-// The functions that metered puts into policies. Tenants cannot call them: they are not in the capabilities.
+// charging is a function that metered puts into policies. Tenants cannot call it: it is not in the capabilities.
+type charging struct {
+	name ast.Ref
+	do   func(*meter, []*ast.Term)
+}
+
 var (
-	chargeName    = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("charge")}
-	matchingName  = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("matching")}
-	searchingName = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("searching")}
-	uniting       = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("uniting")}
-	numeralName   = ast.Ref{ast.VarTerm("meter"), ast.StringTerm("numeral")}
-
-	meterFunctions = map[string]*topdown.Builtin{
-		chargeName.String(): meterFunction(chargeName, func(m *meter, t *ast.Term) { m.charge(t) }),
-		matchingName.String(): meterFunction(matchingName, func(m *meter, t *ast.Term) {
-			operands, ok := t.Value.(*ast.Array)
-			if !ok || operands.Len() != 3 {
-				return
-			}
-			pattern, isPattern := operands.Elem(0).Value.(ast.String)
-			text, isText := operands.Elem(2).Value.(ast.String)
-			if isPattern && isText {
-				m.matching(pattern, text, operands.Elem(1).Value)
-			}
-		}),
-		searchingName.String(): meterFunction(searchingName, func(m *meter, t *ast.Term) {
-			operands, ok := t.Value.(*ast.Array)
-			if !ok || operands.Len() != 2 {
-				return
-			}
-			text, isText := operands.Elem(0).Value.(ast.String)
-			part, isPart := operands.Elem(1).Value.(ast.String)
-			if isText && isPart { // OPA looks for it rune by rune, at every place
-				m.left -= len(text) * len(part) / charactersPerValue
-			}
-		}),
-		uniting.String(): meterFunction(uniting, func(m *meter, t *ast.Term) {
-			if operands, ok := t.Value.(*ast.Array); ok {
-				m.uniting(operands)
-			}
-		}),
-		numeralName.String(): meterFunction(numeralName, func(m *meter, t *ast.Term) {
-			if s, ok := t.Value.(ast.String); ok && (len(s) > maxNumeral || isLong(string(s))) {
-				m.exceed("they read a number of more than %d characters", maxNumeral)
-			}
-		}),
-	}
-
-	// unions are the functions that put the elements of sets into one.
-	unions = []ast.Ref{ast.Or.Ref(), ast.And.Ref(), ast.Minus.Ref(), ast.Union.Ref(), ast.Intersection.Ref()}
-
-	// numerals are the functions that read a number.
-	numerals = []ast.Ref{ast.ToNumber.Ref(), ast.UnitsParse.Ref(), ast.UnitsParseBytes.Ref()}
+	chargeMade = newCharging("charge", func(m *meter, operands []*ast.Term) { m.charge(operands[0]) })
+	// beforeCalls charge for calls that cannot be stopped, by the functions that are called and with their operands.
+	beforeCalls, meterFunctions = chargings()
 )
 
-func meterFunction(name ast.Ref, f func(*meter, *ast.Term)) *topdown.Builtin {
+func chargings() (beforeCalls map[string]charging, functions map[string]*topdown.Builtin) {
+	beforeCalls = map[string]charging{}
+	functions = map[string]*topdown.Builtin{chargeMade.name.String(): chargeMade.builtin()}
+	before := func(c charging, calls ...*ast.Builtin) {
+		functions[c.name.String()] = c.builtin()
+		for _, call := range calls {
+			beforeCalls[call.Name] = c
+		}
+	}
+	before(newCharging("matching", func(m *meter, operands []*ast.Term) {
+		pattern, isPattern := operands[0].Value.(ast.String)
+		text, isText := operands[2].Value.(ast.String)
+		if isPattern && isText {
+			m.matching(pattern, text, operands[1].Value)
+		}
+	}), ast.GlobMatch)
+	before(newCharging("searching", func(m *meter, operands []*ast.Term) {
+		text, isText := operands[0].Value.(ast.String)
+		part, isPart := operands[1].Value.(ast.String)
+		if isText && isPart { // OPA looks for it rune by rune, at every place
+			m.left -= len(text) * len(part) / charactersPerValue
+		}
+	}), ast.IndexOf)
+	before(newCharging("uniting", (*meter).uniting), ast.Or, ast.And, ast.Minus, ast.Union, ast.Intersection)
+	before(newCharging("numeral", func(m *meter, operands []*ast.Term) {
+		if s, ok := operands[0].Value.(ast.String); ok && (len(s) > maxNumeral || isLong(string(s))) {
+			m.exceed("they read a number of more than %d characters", maxNumeral)
+		}
+	}), ast.ToNumber, ast.UnitsParse, ast.UnitsParseBytes)
+	return beforeCalls, functions
+}
+
+func newCharging(name string, do func(*meter, []*ast.Term)) charging {
+	return charging{ast.Ref{ast.VarTerm("meter"), ast.StringTerm(name)}, do}
+}
+
+// builtin is the function as OPA calls it: with an array of operands.
+func (c charging) builtin() *topdown.Builtin {
 	return &topdown.Builtin{
-		Decl: &ast.Builtin{Name: name.String(), Decl: types.NewFunction(types.Args(types.A), types.B)},
+		Decl: &ast.Builtin{Name: c.name.String(), Decl: types.NewFunction(types.Args(types.A), types.B)},
 		Func: func(ctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
 			if m, ok := ctx.Cancel.(*meter); ok {
-				f(m, operands[0])
+				if array, ok := operands[0].Value.(*ast.Array); ok {
+					all := make([]*ast.Term, 0, array.Len())
+					array.Foreach(func(t *ast.Term) { all = append(all, t) })
+					c.do(m, all)
+				}
 			}
 			return iter(ast.InternedTerm(true))
 		},
@@ -267,19 +268,20 @@ func meterNested(compiler *ast.Compiler, x any) {
 // meteredBody charges for what the expressions of a body make, and for its results.
 func meteredBody(compiler *ast.Compiler, body ast.Body, results ...*ast.Term) ast.Body {
 	var rewritten ast.Body
-	charge := func(name ast.Ref, t *ast.Term) {
-		rewritten.Append(&ast.Expr{Terms: []*ast.Term{ast.NewTerm(name), t}, Location: t.Location})
+	charge := func(c charging, location *ast.Location, operands ...*ast.Term) {
+		rewritten.Append(&ast.Expr{Terms: []*ast.Term{ast.NewTerm(c.name), ast.ArrayTerm(operands...)}, Location: location})
 	}
+	chargeFor := func(t *ast.Term) { charge(chargeMade, t.Location, t) }
 	for _, expr := range body {
 		if len(expr.With) > 0 { // the input is copied
-			charge(chargeName, ast.NewTerm(ast.InputRootRef).SetLocation(expr.Location))
+			charge(chargeMade, expr.Location, ast.NewTerm(ast.InputRootRef))
 		}
 		terms, isCall := expr.Terms.([]*ast.Term)
 		if !isCall || expr.IsEquality() {
 			rewritten.Append(expr)
 			if isCall && !expr.Negated {
 				if t := madeBy(terms[1], terms[2]); t != nil {
-					charge(chargeName, t)
+					chargeFor(t)
 				}
 			}
 			continue
@@ -288,29 +290,22 @@ func meteredBody(compiler *ast.Compiler, body ast.Body, results ...*ast.Term) as
 		operands, outputs := terms[1:min(1+arity, len(terms))], terms[min(1+arity, len(terms)):]
 		for _, operand := range operands {
 			if isCollection(operand) {
-				charge(chargeName, operand)
+				chargeFor(operand)
 			}
 		}
-		switch operator := expr.Operator(); {
-		case operator.Equal(ast.GlobMatch.Ref()):
-			charge(matchingName, ast.ArrayTerm(operands...).SetLocation(expr.Location))
-		case operator.Equal(ast.IndexOf.Ref()):
-			charge(searchingName, ast.ArrayTerm(operands...).SetLocation(expr.Location))
-		case slices.ContainsFunc(unions, func(union ast.Ref) bool { return operator.Equal(union) }):
-			charge(uniting, ast.ArrayTerm(operands...).SetLocation(expr.Location))
-		case slices.ContainsFunc(numerals, func(numeral ast.Ref) bool { return operator.Equal(numeral) }):
-			charge(numeralName, operands[0])
+		if before, found := beforeCalls[expr.Operator().String()]; found {
+			charge(before, expr.Location, operands...)
 		}
 		rewritten.Append(expr)
 		for _, output := range outputs {
 			if !expr.Negated {
-				charge(chargeName, output)
+				chargeFor(output)
 			}
 		}
 	}
 	for _, result := range results {
 		if result != nil && !result.IsGround() {
-			charge(chargeName, result)
+			chargeFor(result)
 		}
 	}
 	return rewritten

@@ -20,17 +20,17 @@ type Placed struct {
 	Workload  string
 	Placement string
 	Clusters  []engine.Choice
-	// Waiting tells why there are no clusters.
-	Waiting string
 }
 
 // Decisions prints one line for each cluster of each workload.
-func Decisions(w io.Writer, workloads []Placed) {
+func Decisions(w io.Writer, workloads []Placed) { decisionTable(w, workloads).Render() }
+
+func decisionTable(w io.Writer, workloads []Placed) table.Writer {
 	t := NewTable(w)
 	t.AppendHeader(table.Row{"WORKLOAD", "PLACEMENT", "CLUSTER", "REPLICAS", "SCORE", "REASON"})
 	for _, p := range workloads {
 		if len(p.Clusters) == 0 {
-			t.AppendRow(table.Row{p.Workload, p.Placement, "-", "", "", p.Waiting})
+			t.AppendRow(table.Row{p.Workload, p.Placement, "-"})
 		}
 		for i, c := range p.Clusters {
 			name, placement := p.Workload, p.Placement
@@ -40,7 +40,7 @@ func Decisions(w io.Writer, workloads []Placed) {
 			t.AppendRow(table.Row{name, placement, c.Name, c.Replicas, c.Score, c.Reason})
 		}
 	}
-	t.Render()
+	return t
 }
 
 // Explanation prints a decision with a verdict for every cluster, and how the scores of those that were chosen, and of

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 
+	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/simulation"
 )
@@ -40,26 +41,22 @@ func workspacesOf(r *simulation.Result) []string {
 }
 
 func decisions(w io.Writer, r *simulation.Result, workspace string) {
-	t := NewTable(w)
-	t.AppendHeader(table.Row{"WORKLOAD", "PLACEMENT", "CLUSTER", "REPLICAS", "SCORE", "REASON"})
+	var workloads []Placed
 	for _, d := range r.Decisions {
 		if d.Workspace != workspace {
 			continue
 		}
-		name, placement := d.Workload.String(), d.Placement
-		if len(d.Clusters) == 0 {
-			t.AppendRow(table.Row{name, placement, "-"})
-		}
+		p := Placed{Workload: d.Workload.String(), Placement: d.Placement}
 		for _, c := range d.Clusters {
 			reason := c.Reason
 			if d.Kept {
 				reason += ", stays"
 			}
-			t.AppendRow(table.Row{name, placement, c.Name, c.Replicas, c.Score, reason})
-			name, placement = "", ""
+			p.Clusters = append(p.Clusters, engine.Choice{Name: c.Name, Replicas: c.Replicas, Score: c.Score, Reason: reason})
 		}
+		workloads = append(workloads, p)
 	}
-	render(w, t)
+	render(w, decisionTable(w, workloads))
 }
 
 // fleet prints for every cluster, resource by resource, what is in use of what there is.

@@ -112,12 +112,8 @@ func (s *Simulation) Load(workspaces []*manifest.Workspace) error {
 		for name := range gone {
 			s.engine.RemoveCluster(m.Name, name)
 		}
-		modules := map[string]string{}
-		for name, module := range m.Modules {
-			modules[name] = module.Text
-		}
 		var set *policy.Set
-		if set, w.policyErr = s.policies.Compile(modules); w.policyErr == nil {
+		if set, w.policyErr = s.policies.Compile(m.Texts()); w.policyErr == nil {
 			s.engine.SetPolicies(m.Name, set)
 		} else {
 			w.policyErr = inFiles(m, w.policyErr)
@@ -139,10 +135,8 @@ func inFiles(m *manifest.Workspace, err error) error {
 	}
 	errs = slices.Clone(errs)
 	for i := range errs {
-		if module, found := m.Modules[errs[i].File]; found {
-			if p := module.Position(errs[i].Row, errs[i].Col); p.File != nil {
-				errs[i].File, errs[i].Row, errs[i].Col = p.File.Name, p.Line, p.Column
-			}
+		if p, found := m.ModulePosition(errs[i].File, errs[i].Row, errs[i].Col); found && p.File != nil {
+			errs[i].File, errs[i].Row, errs[i].Col = p.File.Name, p.Line, p.Column
 		}
 	}
 	return errs
