@@ -97,7 +97,7 @@ func (o *testOptions) runRego(ctx context.Context, paths []string, t *tests) err
 		}
 		slices.SortFunc(t.Rego, func(a, b regoTest) int { return cmp.Or(cmp.Compare(a.Package, b.Package), cmp.Compare(a.row, b.row)) })
 		if cov != nil {
-			t.Coverage = newCoverage(cov.Report(own))
+			t.Coverage = newCoverage(cov.Report(own), own)
 		}
 		return context.Cause(ctx)
 	})
@@ -201,10 +201,11 @@ func (t *regoTest) print(w io.Writer, verbose bool) {
 	}
 }
 
-func newCoverage(report cover.Report) *coverage {
+// newCoverage tells of the modules that were given; the built-in ones beside them are not theirs to cover.
+func newCoverage(report cover.Report, own map[string]*ast.Module) *coverage {
 	c := &coverage{Percent: report.Coverage, Files: []fileCoverage{}}
 	for file, f := range report.Files {
-		if policy.IsSuite(file) {
+		if own[file] == nil || policy.IsSuite(file) {
 			continue
 		}
 		lines := fileCoverage{File: file, Percent: f.Coverage, NotCovered: []string{}}
@@ -215,6 +216,7 @@ func newCoverage(report cover.Report) *coverage {
 				lines.NotCovered = append(lines.NotCovered, fmt.Sprintf("%d-%d", r.Start.Row, r.End.Row))
 			}
 		}
+		lines.NotCovered = slices.Compact(lines.NotCovered) // two expressions of a line are one line
 		c.Files = append(c.Files, lines)
 	}
 	slices.SortFunc(c.Files, func(a, b fileCoverage) int { return strings.Compare(a.File, b.File) })
