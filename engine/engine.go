@@ -102,6 +102,23 @@ func (e *Engine) Decide(ctx context.Context, request Request) (*Decision, error)
 	}
 }
 
+// Result is the answer to one request of a batch.
+type Result struct {
+	// Decision is nil where Err is not.
+	Decision *Decision
+	Err      error
+}
+
+// DecideBatch decides for several workloads, and answers as Decide would if it were asked one after the other in this
+// order.
+func (e *Engine) DecideBatch(ctx context.Context, requests []Request) []Result {
+	results := make([]Result, len(requests))
+	for i, request := range requests {
+		results[i].Decision, results[i].Err = e.Decide(ctx, request)
+	}
+	return results
+}
+
 // Explain gives the decision that Decide would give, and reserves nothing.
 func (e *Engine) Explain(ctx context.Context, request Request) (*Decision, error) {
 	w := e.workspace(request.Workspace)
