@@ -3,103 +3,340 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"strconv"
+	"sync/atomic"
 	"testing"
+
+	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // The benchmarks decide with four constraints (a label, a capability, free capacity against the request, and a macro
-// over labels and capacity), the built-in policies, Spread over 3, and reservations.
+// over labels and capacity), the built-in policies, Spread over 3, and reservations. `make bench` runs them and makes
+// docs/performance.svg and the table of docs/performance.md from what they print.
 var sizes = []int{100, 1000, 5000, 10000}
 
-func benchmark(b *testing.B, decide func(b *testing.B, e *engine.Engine, p *engine.Placement)) {
+var benchSpec = v1alpha1.WorkloadPlacementSpec{Constraints: []v1alpha1.Constraint{
+	{Name: "tier", Expression: `cluster.labels["tier"] in ["gold", "silver"]`},
+	{Name: "ssd", Expression: `cluster.capabilities.exists(c, c.type == "ssd" && c.available)`},
+	{Name: "room", Expression: `capacity.free.cpu >= 2 * workload.requests.cpu`},
+	{Name: "zone", Expression: `cluster.labels.exists(k, k == "zone" && capacity.free.memory > 0)`},
+}}
+
+// scene is an engine with a fleet in workspace ws, and the placement to decide for.
+type scene struct {
+	engine    *engine.Engine
+	policies  *policy.Compiler
+	placement *engine.Placement
+	size      int
+}
+
+func newScene(b *testing.B, size int) *scene {
+	b.Helper()
+	policies, err := policy.NewCompiler(policy.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := &scene{engine: newEngine(b, engine.Options{Policies: policies}), policies: policies, size: size}
+	s.placement = compile(b, s.engine, benchSpec)
+	s.fill(ws)
+	return s
+}
+
+func (s *scene) fill(workspace logicalcluster.Name) {
+	for i := range s.size {
+		s.engine.SetCluster(workspace, fleetCluster(i, 0))
+	}
+}
+
+func (s *scene) request(w *workload.Workload) engine.Request {
+	return engine.Request{Workspace: ws, Placement: s.placement, Workload: w}
+}
+
+// decide decides in ws and insists on three clusters.
+func (s *scene) decide(b *testing.B, w *workload.Workload) *engine.Decision {
+	d, err := s.engine.Decide(context.Background(), s.request(w))
+	if err != nil || len(d.Clusters) != 3 {
+		b.Fatal(d, err)
+	}
+	return d
+}
+
+// overSizes runs a benchmark over fleets of all sizes, each in a scene of its own that has seen one workload.
+func overSizes(b *testing.B, run func(b *testing.B, s *scene)) {
 	for _, size := range sizes {
 		b.Run(fmt.Sprintf("clusters=%d", size), func(b *testing.B) {
-			e := newEngine(b, engine.Options{})
-			for i := range size {
-				e.SetCluster(ws, fleetCluster(i, 0))
-			}
-			p := compile(b, e, v1alpha1.WorkloadPlacementSpec{Constraints: []v1alpha1.Constraint{
-				{Name: "tier", Expression: `cluster.labels["tier"] in ["gold", "silver"]`},
-				{Name: "ssd", Expression: `cluster.capabilities.exists(c, c.type == "ssd" && c.available)`},
-				{Name: "room", Expression: `capacity.free.cpu >= 2 * workload.requests.cpu`},
-				{Name: "zone", Expression: `cluster.labels.exists(k, k == "zone" && capacity.free.memory > 0)`},
-			}})
+			s := newScene(b, size)
+			s.decide(b, benchWorkload("w", 1, 1))
 			b.ReportAllocs()
 			b.ResetTimer()
-			decide(b, e, p)
+			run(b, s)
+		})
+	}
+}
+
+// fleetCluster is the cluster of an index, between a thousand and eight thousand CPUs, up to nine tenths of them in
+// use, and so many millicores more. Four in five pass the constraints.
+func fleetCluster(i int, more int64) *snapshot.Cluster {
+	cpu := int64(1+i%8)*1_000_000 + int64(i)
+	memory := cpu << 22
+	return &snapshot.Cluster{
+		Name: fleetName(i), Location: []string{"eu", "us", "ap"}[i%3],
+		Labels:       map[string]string{"tier": []string{"gold", "silver", "gold", "silver", "bronze"}[i%5], "zone": strconv.Itoa(i % 7)},
+		Capabilities: []snapshot.Capability{{Type: "gpu"}, {Type: "ssd", Available: true}},
+		Conditions:   []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: "True"}},
+		Allocatable:  capacity.Resources{CPU: cpu, Memory: memory},
+		Allocated:    capacity.Resources{CPU: cpu/100*int64(i*37%90) + more, Memory: memory / 100 * int64(i*53%90)},
+	}
+}
+
+func fleetName(i int) string { return fmt.Sprintf("cluster-%05d", i) }
+
+// changes are reports to come: every cluster in turn, far from the one before, and each differs from the last of the
+// same cluster. They are made beforehand, so that reading them is not measured.
+type changes struct {
+	clusters [2][]*snapshot.Cluster
+	next     int
+}
+
+func newChanges(size int) *changes {
+	c := &changes{}
+	for round := range c.clusters {
+		for i := range size {
+			c.clusters[round] = append(c.clusters[round], fleetCluster(i, int64(1000*(1-round))))
+		}
+	}
+	return c
+}
+
+func (c *changes) take() *snapshot.Cluster {
+	const stride = 7919 // a prime: all clusters come before any comes again
+	size := len(c.clusters[0])
+	next := c.clusters[c.next/size%2][c.next*stride%size]
+	c.next++
+	return next
+}
+
+func benchWorkload(name string, cpu, memory int64) *workload.Workload {
+	w := workloadOf(name, cpu)
+	w.Requests.Memory = memory
+	return w
+}
+
+// newClass is a workload whose requests no other index has.
+func newClass(i int) *workload.Workload {
+	return benchWorkload("w", 1000+int64(i%100_000), 1<<30+int64(i))
+}
+
+// BenchmarkDecideUncached: a class of workloads that was never seen before; what Rego can read of it was.
+func BenchmarkDecideUncached(b *testing.B) {
+	overSizes(b, func(b *testing.B, s *scene) {
+		for i := 0; b.Loop(); i++ {
+			s.decide(b, newClass(i))
+		}
+	})
+}
+
+// BenchmarkDecideFirstSight: a class that was never seen before, and Rego has to be asked for it: each wishes for
+// another cluster, those of the fleet first and then others.
+func BenchmarkDecideFirstSight(b *testing.B) {
+	overSizes(b, func(b *testing.B, s *scene) {
+		for i := 0; b.Loop(); i++ {
+			w := newClass(i)
+			w.Annotations = map[string]string{v1alpha1.AnnotationPreferredCluster: fleetName(i)}
+			s.decide(b, w)
+		}
+	})
+}
+
+// BenchmarkDecideCached: a class that was seen before; only what the workload held itself has changed since.
+func BenchmarkDecideCached(b *testing.B) {
+	overSizes(b, func(b *testing.B, s *scene) {
+		w := newClass(0)
+		for s.decide(b, w); b.Loop(); {
+			s.decide(b, w)
+		}
+	})
+}
+
+// BenchmarkDecideAfterChange: a class that was seen before, and one cluster has reported since, which counts too.
+func BenchmarkDecideAfterChange(b *testing.B) {
+	overSizes(b, func(b *testing.B, s *scene) {
+		w, reports := newClass(0), newChanges(s.size)
+		for s.decide(b, w); b.Loop(); {
+			s.engine.SetCluster(ws, reports.take())
+			s.decide(b, w)
+		}
+	})
+}
+
+// BenchmarkClusterUpdate: one cluster has reported, and nobody asks.
+func BenchmarkClusterUpdate(b *testing.B) {
+	overSizes(b, func(b *testing.B, s *scene) {
+		reports := newChanges(s.size)
+		for b.Loop() {
+			s.engine.SetCluster(ws, reports.take())
+		}
+	})
+}
+
+// BenchmarkPolicyChange: from the text of new policies to the first decision under them.
+func BenchmarkPolicyChange(b *testing.B) {
+	overSizes(b, func(b *testing.B, s *scene) {
+		w := newClass(0)
+		for i := 0; b.Loop(); i++ {
+			set, err := s.policies.Compile(map[string]string{"a.rego": fmt.Sprintf(`package placement.scoring
+default weights := {"capacity": 30, "health": 40, "performance": 20, "affinity": 10}
+weights := {"capacity": 100} if input.workload.kind == "Job-%d"
+`, i)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			s.engine.SetPolicies(ws, set)
+			s.decide(b, w)
+		}
+	})
+}
+
+// classWorkloads are n workloads of other names, of 20 classes in turn.
+func classWorkloads(prefix string, n int) []*workload.Workload {
+	all := make([]*workload.Workload, n)
+	for i := range all {
+		class := int64(1 + i%20)
+		all[i] = benchWorkload(prefix+strconv.Itoa(i), 100*class, class<<27)
+	}
+	return all
+}
+
+// BenchmarkDecideBatch: a thousand workloads of 20 classes in one call, each with its reservation, on one core. An
+// operation is one workload. What they hold is given back between two calls, off the clock; that the fleet has changed
+// by it counts.
+func BenchmarkDecideBatch(b *testing.B) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for _, size := range sizes {
+		var s *scene
+		var requests []engine.Request
+		b.Run(fmt.Sprintf("clusters=%d", size), func(b *testing.B) {
+			decide := func(requests []engine.Request) {
+				results := s.engine.DecideBatch(context.Background(), requests)
+				b.StopTimer()
+				for i, r := range results {
+					if r.Err != nil || len(r.Decision.Clusters) != 3 {
+						b.Fatal(r)
+					}
+					s.engine.Release(ws, requests[i].Workload.Reference)
+				}
+				b.StartTimer()
+			}
+			if s == nil {
+				s = newScene(b, size)
+				for _, w := range classWorkloads("w", 1000) {
+					requests = append(requests, s.request(w))
+				}
+				decide(requests)
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for left := b.N; left > 0; left -= len(requests) {
+				decide(requests[:min(left, len(requests))])
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "workloads/s")
+		})
+	}
+}
+
+// BenchmarkDecideParallel: 32 goroutines for every processor decide again and again, each for 20 workloads of as many
+// classes, in 16 workspaces.
+func BenchmarkDecideParallel(b *testing.B) {
+	const workspaces, goroutines, classes = 16, 32, 20
+	for _, size := range sizes {
+		var s *scene
+		var requests [][]engine.Request // of each goroutine
+		b.Run(fmt.Sprintf("clusters=%d", size), func(b *testing.B) {
+			if s == nil {
+				s = newScene(b, size)
+				requests = make([][]engine.Request, goroutines*runtime.GOMAXPROCS(0))
+				for i := range requests {
+					workspace := logicalcluster.Name(fmt.Sprintf("root:team-%d", i%workspaces))
+					if i < workspaces {
+						s.fill(workspace)
+					}
+					for _, w := range classWorkloads(fmt.Sprintf("w%d-", i), classes) {
+						request := engine.Request{Workspace: workspace, Placement: s.placement, Workload: w}
+						if _, err := s.engine.Decide(context.Background(), request); err != nil {
+							b.Fatal(err)
+						}
+						requests[i] = append(requests[i], request)
+					}
+				}
+			}
+			var next atomic.Int64
+			b.ReportAllocs()
+			b.SetParallelism(goroutines)
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				mine := requests[int(next.Add(1)-1)%len(requests)]
+				for i := 0; pb.Next(); i++ {
+					d, err := s.engine.Decide(context.Background(), mine[i%classes])
+					if err != nil || len(d.Clusters) != 3 {
+						b.Error(d, err)
+						return
+					}
+				}
+			})
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decisions/s")
 		})
 	}
 }
 
-// fleetCluster is the cluster of an index: four in five pass the constraints.
-func fleetCluster(i int, allocated int64) *snapshot.Cluster {
-	return &snapshot.Cluster{
-		Name: fmt.Sprintf("cluster-%05d", i), Location: []string{"eu", "us", "ap"}[i%3],
-		Labels:       map[string]string{"tier": []string{"gold", "silver", "gold", "silver", "bronze"}[i%5], "zone": fmt.Sprint(i % 7)},
-		Capabilities: []snapshot.Capability{{Type: "gpu"}, {Type: "ssd", Available: true}},
-		Conditions:   []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: "True"}},
-		Allocatable:  capacity.Resources{CPU: 1_000_000_000 + int64(i), Memory: 1 << 50},
-		Allocated:    capacity.Resources{CPU: allocated},
+// BenchmarkMemory: what a cluster takes of the heap in each workspace that has it, with the ranking of one class. An
+// operation fills four workspaces and decides once in each.
+func BenchmarkMemory(b *testing.B) {
+	for _, size := range sizes {
+		b.Run(fmt.Sprintf("clusters=%d", size), func(b *testing.B) {
+			const workspaces = 4
+			s := newScene(b, size)
+			s.decide(b, newClass(0))
+			b.ReportAllocs()
+			var grown float64
+			rounds := 0
+			for ; b.Loop(); rounds++ {
+				b.StopTimer()
+				before := heap()
+				b.StartTimer()
+				for i := range workspaces {
+					request := s.request(newClass(0))
+					request.Workspace = logicalcluster.Name(fmt.Sprintf("root:team-%d", i))
+					s.fill(request.Workspace)
+					if d, err := s.engine.Decide(context.Background(), request); err != nil || len(d.Clusters) != 3 {
+						b.Fatal(d, err)
+					}
+				}
+				b.StopTimer()
+				grown += float64(heap()) - float64(before)
+				for i := range workspaces {
+					s.engine.Forget(logicalcluster.Name(fmt.Sprintf("root:team-%d", i)))
+				}
+				b.StartTimer()
+			}
+			runtime.KeepAlive(s)
+			b.ReportMetric(grown/float64(rounds*workspaces*size), "B/cluster")
+		})
 	}
 }
 
-func benchWorkload(name string, cpu int64) *workload.Workload {
-	w := workloadOf(name, cpu)
-	w.Requests.Memory = 1 << 20
-	return w
-}
-
-// BenchmarkDecideUncached: a class of workloads that was never seen before.
-func BenchmarkDecideUncached(b *testing.B) {
-	benchmark(b, func(b *testing.B, e *engine.Engine, p *engine.Placement) {
-		for i := 0; b.Loop(); i++ {
-			decideOne(b, e, p, benchWorkload("w", int64(i%100_000)), false)
-		}
-	})
-}
-
-// BenchmarkDecideBurst: workloads of other names and one class, one after the other, each with its reservation.
-func BenchmarkDecideBurst(b *testing.B) {
-	benchmark(b, func(b *testing.B, e *engine.Engine, p *engine.Placement) {
-		decideOne(b, e, p, benchWorkload("first", 1), false)
-		for i := 0; b.Loop(); i++ {
-			decideOne(b, e, p, benchWorkload(fmt.Sprint(i), 1), true)
-		}
-	})
-}
-
-// BenchmarkDecideCached: a class that was seen before; only what it held itself has changed since.
-func BenchmarkDecideCached(b *testing.B) {
-	benchmark(b, func(b *testing.B, e *engine.Engine, p *engine.Placement) {
-		w := benchWorkload("w", 1)
-		decideOne(b, e, p, w, false)
-		for b.Loop() {
-			decideOne(b, e, p, w, true)
-		}
-	})
-}
-
-// BenchmarkDecideAfterChange: a class that was seen before, and one cluster has reported since.
-func BenchmarkDecideAfterChange(b *testing.B) {
-	benchmark(b, func(b *testing.B, e *engine.Engine, p *engine.Placement) {
-		w := benchWorkload("w", 1)
-		decideOne(b, e, p, w, false)
-		for i := 0; b.Loop(); i++ {
-			e.SetCluster(ws, fleetCluster(i%100, int64(i)))
-			decideOne(b, e, p, w, true)
-		}
-	})
-}
-
-func decideOne(b *testing.B, e *engine.Engine, p *engine.Placement, w *workload.Workload, cached bool) {
-	d, err := e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: w})
-	if err != nil || len(d.Clusters) != 3 || cached && !d.Cached {
-		b.Fatal(d, err)
-	}
+// heap is how much of it is in use.
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC() // what the first one leaves to pools
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

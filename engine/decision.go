@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/scoring"
+	"github.com/kcp-placement/placement/engine/selection"
+	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
@@ -20,6 +24,16 @@ type Request struct {
 	Placement *Placement
 	Workload  *workload.Workload
 }
+
+func (r *Request) owner() capacity.Owner { return ownerOf(r.Workload.Reference) }
+
+// ownerOf is the key of a workload in the ledger. It leaves out the UID: of two workloads of one name only one exists.
+func ownerOf(ref workload.Reference) capacity.Owner {
+	return capacity.Owner{APIVersion: ref.APIVersion, Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}
+}
+
+// group is the key in the ledger of the placement's claims together.
+func (r *Request) group() types.NamespacedName { return r.Placement.NamespacedName() }
 
 // Decision is the answer: where the workload runs, and why there.
 type Decision struct {
@@ -40,7 +54,10 @@ type Decision struct {
 	// Cached tells whether the ranking came from the cache, brought up to date.
 	Cached bool
 
-	ranking *ranking
+	class *class
+	// snapshot that was decided on, and what the workload itself held then, which does not count.
+	snapshot snapshot.Snapshot
+	held     *capacity.Claim
 }
 
 // Choice is one chosen cluster.
@@ -95,10 +112,12 @@ func (d *Decision) Verdicts() []Verdict { return slices.Collect(d.EachVerdict) }
 // EachVerdict yields what was found of every cluster, by name, as long as it is asked for: to say why a cluster is
 // rejected can cost as much as to evaluate its constraints.
 func (d *Decision) EachVerdict(yield func(Verdict) bool) {
-	for _, o := range d.ranking.outcomes {
-		v := Verdict{Cluster: o.row.Name, Score: o.candidate.Score}
-		if o.failure != nil {
-			v.Rejection = d.ranking.class.rejection(o.row, o.failure)
+	for _, row := range d.rows() {
+		v := Verdict{Cluster: row.Name}
+		if failure := d.class.infeasible(row, false); failure != nil {
+			v.Rejection = d.class.rejection(row, failure)
+		} else {
+			v.Score = scoring.Of(row, d.class.workload.Requests, d.Weights, d.Terms)
 		}
 		v.Chosen = slices.ContainsFunc(d.Clusters, func(c Choice) bool { return c.Name == v.Cluster })
 		if !yield(v) {
@@ -109,29 +128,34 @@ func (d *Decision) EachVerdict(yield func(Verdict) bool) {
 
 // Ranked returns the verdicts in the order of the ranking, best first; the rejected clusters follow by name.
 func (d *Decision) Ranked() []Verdict {
-	rank := make(map[string]int, len(d.ranking.feasible))
-	for i, c := range d.ranking.feasible {
-		rank[c.Name] = i - len(d.ranking.feasible)
-	}
 	verdicts := d.Verdicts()
-	slices.SortStableFunc(verdicts, func(a, b Verdict) int { return cmp.Compare(rank[a.Cluster], rank[b.Cluster]) })
+	keys := make(map[string]selection.Key, len(verdicts))
+	for place, v := range verdicts {
+		if v.Rejection == nil {
+			near := v.Score.Factors[scoring.Affinity] + v.Score.Factors[scoring.Location]
+			keys[v.Cluster] = d.class.family.placement.strategy.Key(place, v.Score.Total, v.Score.Headroom, near)
+		}
+	}
+	slices.SortStableFunc(verdicts, func(a, b Verdict) int { return cmp.Compare(keys[b.Cluster], keys[a.Cluster]) })
 	return verdicts
 }
 
 // Summary says in one line how the clusters fared, for example
 // "0 of 3 clusters are feasible: 1 rejected by Ready, 2 rejected by Capacity".
 func (d *Decision) Summary() string {
-	clusters := len(d.ranking.outcomes)
-	if clusters == 0 {
+	rows := d.rows()
+	if len(rows) == 0 {
 		return "no clusters are registered in this workspace"
 	}
 	rejected := map[Stage]int{}
-	for _, o := range d.ranking.outcomes {
-		if o.failure != nil {
-			rejected[o.failure.stage]++
+	feasible := len(rows)
+	for _, row := range rows {
+		if failure := d.class.infeasible(row, false); failure != nil {
+			rejected[failure.stage]++
+			feasible--
 		}
 	}
-	line := fmt.Sprintf("%d of %d clusters are feasible", len(d.ranking.feasible), clusters)
+	line := fmt.Sprintf("%d of %d clusters are feasible", feasible, len(rows))
 	separator := ": "
 	for _, stage := range stages {
 		if n := rejected[stage]; n > 0 {
@@ -140,6 +164,32 @@ func (d *Decision) Summary() string {
 		}
 	}
 	return line
+}
+
+// rows are the clusters as they were decided on.
+func (d *Decision) rows() []*snapshot.Row {
+	rows := d.snapshot.Rows()
+	for i, row := range rows {
+		rows[i] = d.withoutHeld(row)
+	}
+	return rows
+}
+
+// row is one of them, nil where there is none of that name.
+func (d *Decision) row(cluster string) *snapshot.Row {
+	if row := d.snapshot.Row(cluster); row != nil {
+		return d.withoutHeld(row)
+	}
+	return nil
+}
+
+func (d *Decision) withoutHeld(row *snapshot.Row) *snapshot.Row {
+	if !slices.Contains(d.held.Clusters, row.Name) {
+		return row
+	}
+	less := &snapshot.Row{}
+	row.Less(d.held.Amount, less)
+	return less
 }
 
 var stages = []Stage{

@@ -10,6 +10,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -19,15 +20,14 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/policy"
-	"github.com/kcp-placement/placement/engine/scoring"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // Defaults of Options.
 const (
-	DefaultCacheTTL  = 5 * time.Minute
-	DefaultCacheSize = 128
+	DefaultCacheTTL   = 5 * time.Minute
+	DefaultCacheBytes = 64 << 20
 )
 
 // Options of an Engine; the zero value is good.
@@ -35,10 +35,13 @@ type Options struct {
 	// CacheTTL is how long an unused ranking is kept. A ranking that is used is brought up to date first,
 	// whatever its age.
 	CacheTTL time.Duration
-	// CacheSize is how many rankings are kept for each workspace.
-	CacheSize int
-	// Now tells the time for CacheTTL; time.Now if nil.
+	// CacheBytes is how much memory rankings, and what they rest on, may take in each workspace. The one that was
+	// used last is kept even if it is larger.
+	CacheBytes int
+	// Now tells the time for CacheTTL and Metrics; time.Now if nil.
 	Now func() time.Time
+	// Metrics counts what the engine does, unless it is nil.
+	Metrics *Metrics
 	// Policies compiles Rego; one with default options if nil.
 	Policies *policy.Compiler
 	// Constraints compiles CEL; one with default options if nil.
@@ -51,7 +54,8 @@ type Engine struct {
 	options     Options
 	constraints *constraint.Compiler
 	policies    *policy.Compiler
-	workspaces  workspaces
+	// workspaces by name: *workspace by logicalcluster.Name.
+	workspaces sync.Map
 }
 
 // New makes an engine without workspaces.
@@ -59,14 +63,14 @@ func New(options Options) (*Engine, error) {
 	if options.CacheTTL == 0 {
 		options.CacheTTL = DefaultCacheTTL
 	}
-	if options.CacheSize == 0 {
-		options.CacheSize = DefaultCacheSize
+	if options.CacheBytes == 0 {
+		options.CacheBytes = DefaultCacheBytes
 	}
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	if options.CacheSize < 0 || options.CacheTTL < 0 {
-		return nil, fmt.Errorf("cache size %d and time to live %s must not be negative", options.CacheSize, options.CacheTTL)
+	if options.CacheBytes < 0 || options.CacheTTL < 0 {
+		return nil, fmt.Errorf("cache bytes %d and time to live %s must not be negative", options.CacheBytes, options.CacheTTL)
 	}
 	e := &Engine{options: options, constraints: options.Constraints, policies: options.Policies}
 	var err error
@@ -87,18 +91,35 @@ func New(options Options) (*Engine, error) {
 // released in the same step. Where no cluster is feasible the decision has no clusters and the workload holds
 // nothing. Decide fails where the policies fail or ctx ends; then nothing has changed.
 func (e *Engine) Decide(ctx context.Context, request Request) (*Decision, error) {
-	w := e.workspace(request.Workspace)
+	defer e.options.Metrics.time(stageDecide, e.options.Now)()
+	return e.decide(ctx, &request, true)
+}
+
+func (e *Engine) decide(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
+	w := e.workspace(r.Workspace)
 	for {
-		// Most of the work is done without the lock, on a snapshot that is whole and may be a moment old.
-		plan, err := w.ranked(ctx, request)
+		// What the policies say of workloads like this one.
+		c, cached, err := w.class(ctx, r)
 		if err != nil {
 			return nil, err
 		}
-		// What has changed since is looked at again under the lock, so that what is chosen is there to be reserved.
-		decision, done, err := w.commit(ctx, request, plan)
-		if done || err != nil {
-			return decision, err
+		// How the clusters rank for them: locked, and true for the fleet as it stands, so that what is chosen is there
+		// to be reserved.
+		s, err := w.ranked(ctx, c)
+		if err != nil {
+			return nil, err
 		}
+		if w.policies.Load() != c.family.policies {
+			w.mu.Unlock()
+			continue
+		}
+		d := w.choose(c, r, &s, cached)
+		if reserve {
+			err = w.reserve(r, d)
+		}
+		w.mu.Unlock()
+		w.metrics.request(cached)
+		return d, err
 	}
 }
 
@@ -109,37 +130,53 @@ type Result struct {
 	Err      error
 }
 
-// DecideBatch decides for several workloads, and answers as Decide would if it were asked one after the other in this
-// order.
+// DecideBatch decides for several workloads, and answers as Decide would if it were asked for one after the other in
+// this order. Each class of workloads is ranked once for all of its workloads.
 func (e *Engine) DecideBatch(ctx context.Context, requests []Request) []Result {
+	defer e.options.Metrics.time(stageDecide, e.options.Now)()
 	results := make([]Result, len(requests))
-	for i, request := range requests {
-		results[i].Decision, results[i].Err = e.Decide(ctx, request)
+	for i := range requests {
+		results[i].Decision, results[i].Err = e.decide(ctx, &requests[i], true)
 	}
 	return results
 }
 
 // Explain gives the decision that Decide would give, and reserves nothing.
 func (e *Engine) Explain(ctx context.Context, request Request) (*Decision, error) {
-	w := e.workspace(request.Workspace)
-	plan, err := w.ranked(ctx, request)
-	if err != nil {
-		return nil, err
+	return e.decide(ctx, &request, false)
+}
+
+// Prefetch brings the rankings that are in use in a workspace up to date with its clusters and policies, so that the
+// next requests find them so. It fails where the policies fail or ctx ends.
+func (e *Engine) Prefetch(ctx context.Context, workspace logicalcluster.Name) error {
+	w := e.workspace(workspace)
+	for _, c := range w.cache.classes(w.options.Now()) {
+		if c.family.policies != w.policies.Load() {
+			var err error
+			if c, err = w.underNewPolicies(ctx, workspace, c); err != nil {
+				return err
+			}
+			if c == nil {
+				continue
+			}
+		}
+		if _, err := w.ranked(ctx, c); err != nil {
+			return err
+		}
+		w.mu.Unlock()
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return plan.decide(request.Workload, w.ledger.Count(request.group(), request.owner())), nil
+	return nil
 }
 
 // Inadmissible returns the verdict on the first of the clusters where the workload may not stay: one that is gone or
 // is rejected for what it is. How full a cluster is does not count. It returns nil where the workload may stay.
 func (e *Engine) Inadmissible(ctx context.Context, request Request, clusters []string) (*Verdict, error) {
 	w := e.workspace(request.Workspace)
-	plan, err := w.plan(ctx, request)
+	c, _, err := w.class(ctx, &request)
 	if err != nil {
 		return nil, err
 	}
-	s := w.snapshot.Load()
+	s := w.snapshot()
 	for _, name := range clusters {
 		row := s.Row(name)
 		if row == nil {
@@ -147,8 +184,8 @@ func (e *Engine) Inadmissible(ctx context.Context, request Request, clusters []s
 				Stage: StageRegistration, Message: "the cluster is not registered any more",
 			}}, nil
 		}
-		if failure := plan.class.infeasible(row, true); failure != nil {
-			return &Verdict{Cluster: name, Rejection: plan.class.rejection(row, failure)}, nil
+		if failure := c.infeasible(row, true); failure != nil {
+			return &Verdict{Cluster: name, Rejection: c.rejection(row, failure)}, nil
 		}
 	}
 	return nil, nil
@@ -183,8 +220,12 @@ func (e *Engine) ReasonToMove(ctx context.Context, request Request, clusters []s
 // InputsDigest identifies all that a decision rests on but the clusters: while it is the same, there is no reason to
 // decide again unless a cluster has become inadmissible.
 func (e *Engine) InputsDigest(request Request) string {
-	policies := e.workspace(request.Workspace).policies.Load()
-	return digest(request.Placement, policies, request.seenBy(policies))
+	w := e.workspace(request.Workspace)
+	v := w.view(request.Placement)
+	if c, found := w.lookUp(v, &request); found {
+		return c.digest
+	}
+	return digest(request.Placement, v.policies, v.class.Only(request.Workload))
 }
 
 // SetPolicies puts policies into force in a workspace.
@@ -218,42 +259,25 @@ func (e *Engine) RemoveCluster(workspace logicalcluster.Name, name string) {
 
 // Snapshot returns the fleet of a workspace as it stands now.
 func (e *Engine) Snapshot(workspace logicalcluster.Name) *snapshot.Snapshot {
-	return e.workspace(workspace).snapshot.Load()
+	s := e.workspace(workspace).snapshot()
+	return &s
 }
 
 // Restore puts a durable decision back into the ledger without asking whether it fits: it was granted before.
 func (e *Engine) Restore(workspace logicalcluster.Name, placement types.NamespacedName, ref workload.Reference,
 	clusters []string, reserved capacity.Resources,
 ) {
-	e.workspace(workspace).restore(owner(ref), capacity.Claim{Group: placement.String(), Clusters: clusters, Amount: reserved})
+	e.workspace(workspace).restore(ownerOf(ref), &capacity.Claim{Group: placement, Clusters: clusters, Amount: reserved})
 }
 
 // Release gives back what a workload holds, and tells whether that was anything.
 func (e *Engine) Release(workspace logicalcluster.Name, ref workload.Reference) (freed bool) {
-	return e.workspace(workspace).release(owner(ref))
+	return e.workspace(workspace).release(ownerOf(ref))
 }
 
 // Forget drops all that is known of a workspace.
-func (e *Engine) Forget(workspace logicalcluster.Name) { e.workspaces.Delete(workspace) }
-
-// decide selects from the plan's ranking.
-func (p *plan) decide(w *workload.Workload, inUse map[string]int) *Decision {
-	c := p.class
-	d := &Decision{
-		Workload:     w.Reference,
-		Reserved:     c.workload.Requests,
-		Weights:      c.judgement.Weights,
-		Terms:        c.judgement.Terms,
-		PolicyDigest: p.policies.Digest(),
-		InputsDigest: c.digest,
-		Generation:   p.ranking.snapshot.Generation,
-		Cached:       p.cached,
-		ranking:      p.ranking,
+func (e *Engine) Forget(name logicalcluster.Name) {
+	if w, found := e.workspaces.LoadAndDelete(name); found {
+		w.(*workspace).cache.clear()
 	}
-	for _, chosen := range c.placement.strategy.Select(p.ranking.feasible, inUse) {
-		d.Clusters = append(d.Clusters, Choice{
-			Name: chosen.Name, Replicas: c.workload.Replicas, Score: chosen.Total, Reason: scoring.Reason(chosen.Total),
-		})
-	}
-	return d
 }

@@ -10,11 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
-	"pgregory.net/rapid"
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
@@ -135,7 +133,7 @@ func TestNeverOversubscribed(t *testing.T) {
 	if want := map[string]int{"": 88, "c0": 3, "c1": 3, "c2": 3, "c3": 3}; !reflect.DeepEqual(placed, want) {
 		t.Errorf("placed %v, want %v", placed, want)
 	}
-	for _, row := range e.Snapshot(ws).Rows {
+	for _, row := range e.Snapshot(ws).Rows() {
 		if row.Free.CPU != 1 || row.Reserved.CPU != 9 {
 			t.Errorf("%s: %d reserved, %d free", row.Name, row.Reserved.CPU, row.Free.CPU)
 		}
@@ -224,7 +222,7 @@ func TestWorkspacesAreIsolated(t *testing.T) {
 		t.Error("released in the other workspace")
 	}
 	e.Forget("one")
-	if got := len(e.Snapshot("one").Rows); got != 0 {
+	if got := len(e.Snapshot("one").Rows()); got != 0 {
 		t.Errorf("%d clusters of a workspace that is gone", got)
 	}
 }
@@ -248,133 +246,6 @@ func TestCacheTTL(t *testing.T) {
 	if decide() {
 		t.Error("kept beyond its time")
 	}
-}
-
-// TestCachedIsExact drives random histories through an engine with a cache, and asks an engine that has seen nothing
-// but the present state for each answer too. They must agree in everything.
-func TestCachedIsExact(t *testing.T) {
-	policies, err := policy.NewCompiler(policy.Options{Timeout: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
-	sets := []*policy.Set{policies.Builtin()}
-	for _, rego := range []string{
-		"package placement.scoring\nweights := {\"capacity\": 1, \"performance\": 2}",
-		"package placement.affinity\nterms contains {\"factor\": \"affinity\", \"match\": {\"location\": \"eu\"}, \"onMatch\": 20, \"otherwise\": -20}",
-		"package placement.affinity\nterms contains {\"factor\": \"affinity\", \"match\": {\"clusterNames\": [\"b\"]}, \"onMatch\": 20} if input.workload.name == \"w\"",
-	} {
-		set, err := policies.Compile(map[string]string{"a.rego": rego})
-		if err != nil {
-			t.Fatal(err)
-		}
-		sets = append(sets, set)
-	}
-	specs := []v1alpha1.WorkloadPlacementSpec{
-		{NumberOfClusters: ptr.To[int32](2)},
-		{Strategy: v1alpha1.StrategyRoundRobin},
-		{Strategy: v1alpha1.StrategyAffinity, Constraints: []v1alpha1.Constraint{
-			{Name: "c", Expression: `capacity.free.cpu > 2 * workload.requests.cpu && cluster.labels["tier"] == "gold"`},
-		}},
-		{Constraints: []v1alpha1.Constraint{{Name: "n", Expression: `workload.name != "u" || cluster.name < "d"`}}},
-	}
-	clusterNames := []string{"a", "b", "c", "d", "e", "f"}
-	rapid.Check(t, func(t *rapid.T) {
-		type claim struct {
-			placement *engine.Placement
-			clusters  []string
-			reserved  capacity.Resources
-		}
-		cached, err := engine.New(engine.Options{Policies: policies, CacheSize: 4})
-		if err != nil {
-			t.Fatal(err)
-		}
-		fleet, held, set := map[string]*snapshot.Cluster{}, map[workload.Reference]claim{}, sets[0]
-		drawWorkload := func(t *rapid.T) *workload.Workload {
-			w := workloadOf(rapid.SampledFrom([]string{"u", "v", "w", "x"}).Draw(t, "workload"), rapid.Int64Range(0, 3).Draw(t, "cpu"))
-			if rapid.Bool().Draw(t, "has a wish") {
-				w.Annotations = map[string]string{v1alpha1.AnnotationPreferredCluster: rapid.SampledFrom(clusterNames).Draw(t, "wish")}
-			}
-			return w
-		}
-		t.Repeat(map[string]func(*rapid.T){
-			"set a cluster": func(t *rapid.T) {
-				c := cluster(rapid.SampledFrom(clusterNames).Draw(t, "cluster"), rapid.Int64Range(0, 12).Draw(t, "allocatable"), func(c *snapshot.Cluster) {
-					c.Allocated.CPU = rapid.Int64Range(0, 4).Draw(t, "allocated")
-					c.Location = rapid.SampledFrom([]string{"eu", "us"}).Draw(t, "location")
-					if rapid.Bool().Draw(t, "has a tier") {
-						c.Labels = map[string]string{"tier": rapid.SampledFrom([]string{"gold", "silver"}).Draw(t, "tier")}
-					}
-					c.Conditions[0].Status = rapid.SampledFrom([]string{"True", "True", "False"}).Draw(t, "ready")
-				})
-				fleet[c.Name] = c
-				cached.SetCluster(ws, c)
-			},
-			"remove a cluster": func(t *rapid.T) {
-				name := rapid.SampledFrom(clusterNames).Draw(t, "cluster")
-				delete(fleet, name)
-				cached.RemoveCluster(ws, name)
-			},
-			"change the policies": func(t *rapid.T) {
-				set = rapid.SampledFrom(sets).Draw(t, "policies")
-				cached.SetPolicies(ws, set)
-			},
-			"release": func(t *rapid.T) {
-				ref := drawWorkload(t).Reference
-				delete(held, ref)
-				cached.Release(ws, ref)
-			},
-			"decide": func(t *rapid.T) {
-				w, spec := drawWorkload(t), rapid.IntRange(0, len(specs)-1).Draw(t, "placement")
-				fresh, err := engine.New(engine.Options{Policies: policies})
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, c := range fleet {
-					fresh.SetCluster(ws, c)
-				}
-				fresh.SetPolicies(ws, set)
-				for ref, c := range held {
-					fresh.Restore(ws, c.placement.NamespacedName(), ref, c.clusters, c.reserved)
-				}
-				var answers [2]*engine.Decision
-				var placement *engine.Placement
-				for i, e := range []*engine.Engine{cached, fresh} {
-					object := &v1alpha1.WorkloadPlacement{Spec: specs[spec]}
-					object.Name, object.Namespace = fmt.Sprint("p", spec), "default"
-					if placement, err = e.CompilePlacement(object); err != nil {
-						t.Fatal(err)
-					}
-					if answers[i], err = e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: placement, Workload: w}); err != nil {
-						t.Fatal(err)
-					}
-				}
-				if answers[1].Cached {
-					t.Fatal("the fresh engine cannot have it in its cache")
-				}
-				if answers[0].Workload != w.Reference {
-					t.Fatalf("decided for %s instead of %s", answers[0].Workload, w.Reference)
-				}
-				for _, differ := range []string{
-					cmp.Diff(answers[1].Clusters, answers[0].Clusters),
-					cmp.Diff(answers[1].Verdicts(), answers[0].Verdicts()),
-					cmp.Diff(answers[1].Ranked(), answers[0].Ranked()),
-					cmp.Diff(answers[1].Summary(), answers[0].Summary()),
-				} {
-					if differ != "" {
-						t.Fatalf("fresh - cached +\n%s", differ)
-					}
-				}
-				delete(held, w.Reference)
-				if len(answers[0].Clusters) > 0 {
-					c := claim{placement: placement, reserved: answers[0].Reserved}
-					for _, choice := range answers[0].Clusters {
-						c.clusters = append(c.clusters, choice.Name)
-					}
-					held[w.Reference] = c
-				}
-			},
-		})
-	})
 }
 
 // TestHostileNeighbour: a workspace whose policies are stopped every time is told so, then left alone, and others go on

@@ -28,7 +28,7 @@ type Obstacle struct {
 // Obstacles returns all that keeps a cluster from being feasible, where a verdict tells the first: nothing where the
 // cluster is feasible or not known. It is worked out when it is asked for.
 func (d *Decision) Obstacles(cluster string) (obstacles []Obstacle) {
-	row, c := d.ranking.snapshot.Row(cluster), d.ranking.class
+	row, c := d.row(cluster), d.class
 	if row == nil {
 		return nil
 	}
@@ -41,16 +41,16 @@ func (d *Decision) Obstacles(cluster string) (obstacles []Obstacle) {
 
 // Factors tells how each factor of a cluster's score came about; nothing where the cluster is not known.
 func (d *Decision) Factors(cluster string) []scoring.Explanation {
-	row := d.ranking.snapshot.Row(cluster)
+	row := d.row(cluster)
 	if row == nil {
 		return nil
 	}
-	return scoring.Explain(row, d.ranking.class.workload.Requests, d.Weights, d.Terms)
+	return scoring.Explain(row, d.class.workload.Requests, d.Weights, d.Terms)
 }
 
 // obstacles puts a failure into words, with what would remove it.
 func (c *class) obstacles(row *snapshot.Row, f *failure) (obstacles []Obstacle) {
-	p := c.placement
+	p := c.family.placement
 	add := func(remedies ...string) {
 		obstacles = append(obstacles, Obstacle{Rejection: *c.rejection(row, f), Remedy: strings.Join(remedies, " and ")})
 	}
@@ -86,7 +86,7 @@ func (c *class) obstacles(row *snapshot.Row, f *failure) (obstacles []Obstacle) 
 		}
 		add(remedies...)
 	case StagePolicy:
-		add(matching(&c.judgement.Terms[f.index].Match, row)...)
+		add(matching(&c.family.judgement.Terms[f.index].Match, row)...)
 	}
 	return obstacles
 }

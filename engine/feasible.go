@@ -38,29 +38,9 @@ func (c *class) infeasible(row *snapshot.Row, factsOnly bool) (first *failure) {
 
 // filter sends one cluster through the filter and hands over all that it fails, as long as more is asked for.
 func (c *class) filter(row *snapshot.Row, factsOnly bool, more func(failure) bool) {
-	p := c.placement
-	if row.Invalid != "" && !more(failure{stage: StageRegistration}) {
+	p := c.family.placement
+	if !p.filter(row, more) {
 		return
-	}
-	if !row.Ready() && !more(failure{stage: StageReady}) {
-		return
-	}
-	if !p.locations.Matches(labels.Set{"location": row.Location}) && !more(failure{stage: StageLocation}) {
-		return
-	}
-	if (p.excludes(row.Name) || !p.clusters.Matches(labels.Set(row.Labels))) && !more(failure{stage: StageCluster}) {
-		return
-	}
-	for i, taint := range row.Taints {
-		if p.untolerated(taint) && !more(failure{stage: StageTaint, index: i}) {
-			return
-		}
-	}
-	for i, requirement := range p.capabilities {
-		capability, listed := row.Capability(requirement.Type)
-		if (listed && !capability.Available || !listed && requirement.Required) && !more(failure{stage: StageCapability, index: i}) {
-			return
-		}
 	}
 	variables := c.variables(row)
 	for i := range p.constraints {
@@ -77,15 +57,53 @@ func (c *class) filter(row *snapshot.Row, factsOnly bool, more func(failure) boo
 			return
 		}
 	}
-	for i := range c.judgement.Terms {
-		if term := &c.judgement.Terms[i]; term.Required && !term.Match.Matches(row) && !more(failure{stage: StagePolicy, index: i}) {
+	for i := range c.family.judgement.Terms {
+		if term := &c.family.judgement.Terms[i]; term.Required && !term.Match.Matches(row) && !more(failure{stage: StagePolicy, index: i}) {
 			return
 		}
 	}
 }
 
+// filter hands over what keeps a cluster from being one that the placement selects, and tells whether to go on.
+func (p *Placement) filter(row *snapshot.Row, more func(failure) bool) bool {
+	if row.Invalid != "" && !more(failure{stage: StageRegistration}) {
+		return false
+	}
+	if !row.Ready() && !more(failure{stage: StageReady}) {
+		return false
+	}
+	if !p.locations.Matches(labels.Set{"location": row.Location}) && !more(failure{stage: StageLocation}) {
+		return false
+	}
+	if (p.excludes(row.Name) || !p.clusters.Matches(labels.Set(row.Labels))) && !more(failure{stage: StageCluster}) {
+		return false
+	}
+	for i, taint := range row.Taints {
+		if p.untolerated(taint) && !more(failure{stage: StageTaint, index: i}) {
+			return false
+		}
+	}
+	for i, requirement := range p.capabilities {
+		capability, listed := row.Capability(requirement.Type)
+		if (listed && !capability.Available || !listed && requirement.Required) && !more(failure{stage: StageCapability, index: i}) {
+			return false
+		}
+	}
+	return true
+}
+
+// admits tells whether the placement selects a cluster.
+func (p *Placement) admits(row *snapshot.Row) bool {
+	admitted := true
+	p.filter(row, func(failure) bool {
+		admitted = false
+		return false
+	})
+	return admitted
+}
+
 func (c *class) variables(row *snapshot.Row) *constraint.Variables {
-	return &constraint.Variables{Row: row, Workload: c.workload, Placement: c.placement.Placement}
+	return &constraint.Variables{Row: row, Workload: c.workload, Placement: c.family.placement.Placement}
 }
 
 // excludes tells whether the placement names clusters and this is none of them.
@@ -103,7 +121,7 @@ func (p *Placement) untolerated(taint corev1.Taint) bool {
 
 // rejection puts a failure into words.
 func (c *class) rejection(row *snapshot.Row, f *failure) *Rejection {
-	p := c.placement
+	p := c.family.placement
 	r := &Rejection{Stage: f.stage}
 	switch f.stage {
 	case StageRegistration:
@@ -144,7 +162,7 @@ func (c *class) rejection(row *snapshot.Row, f *failure) *Rejection {
 			f.resource, capacity.Format(f.resource, row.Free.Get(f.resource)))
 	case StagePolicy:
 		r.Message = "excluded by a required term"
-		if reason := c.judgement.Terms[f.index].Reason; reason != "" {
+		if reason := c.family.judgement.Terms[f.index].Reason; reason != "" {
 			r.Message += ": " + reason
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -98,10 +99,13 @@ type Placement struct {
 	capabilities []v1alpha1.CapabilityRequirement
 	constraints  []compiledConstraint
 	strategy     selection.Strategy
-	number       int
 
-	// reads are the fields of workloads that the constraints look at.
-	reads workload.Fields
+	// facts are the parts of the constraints that do not look at capacity, conditions those that do.
+	facts, conditions []*constraint.Conjunct
+	// reads is what the constraints look at of workloads, factsRead what facts do.
+	reads, factsRead workload.Reads
+	// view is how workloads were last looked at.
+	view atomic.Pointer[view]
 	// digest identifies the spec, what else policies can read, and the version of CEL's environment.
 	digest string
 }
@@ -117,7 +121,7 @@ func (p *Placement) NamespacedName() types.NamespacedName {
 }
 
 // NumberOfClusters is how many clusters each workload is to have.
-func (p *Placement) NumberOfClusters() int { return p.number }
+func (p *Placement) NumberOfClusters() int { return p.strategy.Number }
 
 // CompilePlacement validates and compiles a placement. The error is a field.ErrorList as an aggregate and names
 // every field that is wrong.
@@ -157,7 +161,15 @@ func (e *Engine) CompilePlacement(placement *v1alpha1.WorkloadPlacement) (*Place
 			continue
 		}
 		p.constraints = append(p.constraints, compiledConstraint{c, program})
-		p.reads |= program.Reads().WorkloadFields
+		p.reads = p.reads.Union(program.Reads().Workload)
+		for _, conjunct := range program.Conjuncts() {
+			if len(conjunct.Comparisons()) == 0 && !conjunct.Reads().Capacity {
+				p.facts = append(p.facts, conjunct)
+				p.factsRead = p.factsRead.Union(conjunct.Reads().Workload)
+			} else {
+				p.conditions = append(p.conditions, conjunct)
+			}
+		}
 	}
 	errs = append(errs, validateTolerations(path.Child("tolerations"), spec.Tolerations)...)
 
@@ -171,10 +183,6 @@ func (e *Engine) CompilePlacement(placement *v1alpha1.WorkloadPlacement) (*Place
 	strategy := spec.Strategy
 	if strategy == "" {
 		strategy = v1alpha1.StrategySpread
-	}
-	p.number = 1
-	if strategy == v1alpha1.StrategySpread {
-		p.number = number
 	}
 	var err error
 	if p.strategy, err = selection.For(strategy, number); err != nil {

@@ -2,13 +2,17 @@ package capacity
 
 import (
 	"fmt"
-	"maps"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
-// Claim is what one workload holds: the same amount on each of its clusters.
+// Owner is who holds a claim.
+type Owner struct{ APIVersion, Kind, Namespace, Name string }
+
+// Claim is what one owner holds: the same amount on each of its clusters. It is not changed once it is granted.
 type Claim struct {
 	// Group counts claims that belong together; strategies rotate over the clusters of a group.
-	Group    string
+	Group    types.NamespacedName
 	Clusters []string
 	Amount   Resources
 }
@@ -16,19 +20,25 @@ type Claim struct {
 // Ledger keeps what has been promised on the clusters of one workspace. For every cluster and resource, the sum of
 // what Reserve has granted stays within what the cluster has. A Ledger is guarded by its owner: it has no lock.
 type Ledger struct {
-	available map[string]Resources
-	reserved  map[string]Resources
-	claims    map[string]Claim
-	counts    map[string]map[string]int
+	accounts map[string]*account
+	claims   map[Owner]*Claim
+	groups   map[types.NamespacedName]map[string]int
+}
+
+// account is one cluster in the ledger. It is there while the cluster is, or anything is held on it.
+type account struct {
+	// open tells whether the cluster is there.
+	open                bool
+	available, reserved Resources
+	claims              int
 }
 
 // NewLedger returns an empty ledger.
 func NewLedger() *Ledger {
 	return &Ledger{
-		available: map[string]Resources{},
-		reserved:  map[string]Resources{},
-		claims:    map[string]Claim{},
-		counts:    map[string]map[string]int{},
+		accounts: map[string]*account{},
+		claims:   map[Owner]*Claim{},
+		groups:   map[types.NamespacedName]map[string]int{},
 	}
 }
 
@@ -45,20 +55,46 @@ func (e *ShortageError) Error() string {
 }
 
 // SetAvailable says what a cluster has for claims. Claims that are held already stay, even where they no longer fit.
-func (l *Ledger) SetAvailable(cluster string, available Resources) { l.available[cluster] = available }
+func (l *Ledger) SetAvailable(cluster string, available Resources) {
+	a := l.account(cluster)
+	a.open, a.available = true, available
+}
 
 // RemoveCluster takes a cluster out: nothing can be reserved there. What is held there stays held, since the cluster
 // may return.
-func (l *Ledger) RemoveCluster(cluster string) { delete(l.available, cluster) }
+func (l *Ledger) RemoveCluster(cluster string) {
+	if a := l.accounts[cluster]; a != nil {
+		a.open, a.available = false, Resources{}
+		l.close(cluster, a)
+	}
+}
+
+func (l *Ledger) account(cluster string) *account {
+	a := l.accounts[cluster]
+	if a == nil {
+		a = &account{}
+		l.accounts[cluster] = a
+	}
+	return a
+}
+
+func (l *Ledger) close(cluster string, a *account) {
+	if !a.open && a.claims == 0 {
+		delete(l.accounts, cluster)
+	}
+}
 
 // Reserve grants the claim to owner in place of what owner held before, or returns a *ShortageError and leaves all
 // as it was.
-func (l *Ledger) Reserve(owner string, claim Claim) error {
-	previous, held := l.Release(owner)
+func (l *Ledger) Reserve(owner Owner, claim *Claim) error {
+	previous := l.Release(owner)
 	for _, cluster := range claim.Clusters {
-		free := l.available[cluster].Sub(l.reserved[cluster])
+		var free Resources
+		if a := l.accounts[cluster]; a != nil {
+			free = a.available.Sub(a.reserved)
+		}
 		if name, short := free.Lacking(claim.Amount); short {
-			if held {
+			if previous != nil {
 				l.Restore(owner, previous)
 			}
 			return &ShortageError{Cluster: cluster, Resource: name, Asked: claim.Amount.Get(name), Free: free.Get(name)}
@@ -69,60 +105,55 @@ func (l *Ledger) Reserve(owner string, claim Claim) error {
 }
 
 // Restore records a claim without asking whether it fits: it has been granted before.
-func (l *Ledger) Restore(owner string, claim Claim) {
+func (l *Ledger) Restore(owner Owner, claim *Claim) {
 	l.Release(owner)
 	l.claims[owner] = claim
-	counts := l.counts[claim.Group]
-	if counts == nil {
-		counts = map[string]int{}
-		l.counts[claim.Group] = counts
+	group := l.groups[claim.Group]
+	if group == nil {
+		group = map[string]int{}
+		l.groups[claim.Group] = group
 	}
 	for _, cluster := range claim.Clusters {
-		l.reserved[cluster] = l.reserved[cluster].Add(claim.Amount)
-		counts[cluster]++
+		a := l.account(cluster)
+		a.reserved = a.reserved.Add(claim.Amount).WithoutNone()
+		a.claims++
+		group[cluster]++
 	}
 }
 
-// Release gives back what owner holds, and returns it.
-func (l *Ledger) Release(owner string) (Claim, bool) {
-	claim, held := l.claims[owner]
-	if !held {
-		return Claim{}, false
+// Release gives back what owner holds, and returns it; nil where that is nothing.
+func (l *Ledger) Release(owner Owner) *Claim {
+	claim := l.claims[owner]
+	if claim == nil {
+		return nil
 	}
 	delete(l.claims, owner)
-	counts := l.counts[claim.Group]
+	group := l.groups[claim.Group]
 	for _, cluster := range claim.Clusters {
-		if left := l.reserved[cluster].Sub(claim.Amount); left.IsZero() {
-			delete(l.reserved, cluster)
-		} else {
-			l.reserved[cluster] = left
-		}
-		if counts[cluster]--; counts[cluster] == 0 {
-			delete(counts, cluster)
+		a := l.accounts[cluster]
+		a.reserved = a.reserved.Sub(claim.Amount).WithoutNone()
+		a.claims--
+		l.close(cluster, a)
+		if group[cluster]--; group[cluster] == 0 {
+			delete(group, cluster)
 		}
 	}
-	if len(counts) == 0 {
-		delete(l.counts, claim.Group)
+	if len(group) == 0 {
+		delete(l.groups, claim.Group)
 	}
-	return claim, true
+	return claim
 }
 
-// Claim returns what owner holds.
-func (l *Ledger) Claim(owner string) (Claim, bool) {
-	claim, held := l.claims[owner]
-	return claim, held
-}
+// Claim returns what owner holds; nil where that is nothing.
+func (l *Ledger) Claim(owner Owner) *Claim { return l.claims[owner] }
 
 // Reserved returns what is promised on a cluster.
-func (l *Ledger) Reserved(cluster string) Resources { return l.reserved[cluster] }
-
-// Count returns how many claims of a group each cluster holds, owner's own left out.
-func (l *Ledger) Count(group, owner string) map[string]int {
-	counts := maps.Clone(l.counts[group])
-	if own, held := l.claims[owner]; held && own.Group == group {
-		for _, cluster := range own.Clusters {
-			counts[cluster]--
-		}
+func (l *Ledger) Reserved(cluster string) Resources {
+	if a := l.accounts[cluster]; a != nil {
+		return a.reserved
 	}
-	return counts
+	return Resources{}
 }
+
+// Group returns how many claims of a group each cluster holds. It is the ledger's own, and good until the ledger changes.
+func (l *Ledger) Group(group types.NamespacedName) map[string]int { return l.groups[group] }

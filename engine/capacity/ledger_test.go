@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
 	"github.com/kcp-placement/placement/engine/capacity"
@@ -77,17 +78,17 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ledger := capacity.NewLedger()
 		available := map[string]capacity.Resources{}
-		held := map[string]capacity.Claim{}
+		held := map[capacity.Owner]*capacity.Claim{}
 		for _, name := range names {
 			available[name] = amounts(20).Draw(t, name)
 			ledger.SetAvailable(name, available[name])
 		}
-		owner := rapid.SampledFrom([]string{"u", "v", "w", "x", "y", "z"})
+		owner := rapid.Map(rapid.SampledFrom([]string{"u", "v", "w", "x", "y", "z"}), func(name string) capacity.Owner { return capacity.Owner{Name: name} })
 		t.Repeat(map[string]func(*rapid.T){
 			"reserve": func(t *rapid.T) {
 				who := owner.Draw(t, "owner")
-				claim := capacity.Claim{
-					Group:    rapid.SampledFrom([]string{"g", "h"}).Draw(t, "group"),
+				claim := &capacity.Claim{
+					Group:    types.NamespacedName{Name: rapid.SampledFrom([]string{"g", "h"}).Draw(t, "group")},
 					Clusters: rapid.SliceOfNDistinct(rapid.SampledFrom(names), 1, 3, rapid.ID).Draw(t, "clusters"),
 					Amount:   amounts(8).Draw(t, "amount"),
 				}
@@ -97,8 +98,8 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 			},
 			"release": func(t *rapid.T) {
 				who := owner.Draw(t, "owner")
-				if _, ok := ledger.Release(who); ok != (held[who].Clusters != nil) {
-					t.Fatalf("release of %s: %v", who, ok)
+				if claim := ledger.Release(who); claim != held[who] {
+					t.Fatalf("release of %s: %v", who, claim)
 				}
 				delete(held, who)
 			},
@@ -110,7 +111,7 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 						for _, cluster := range claim.Clusters {
 							if cluster == name {
 								sum = sum.Add(claim.Amount)
-								if claim.Group == "g" {
+								if claim.Group.Name == "g" {
 									counts[name]++
 								}
 							}
@@ -122,7 +123,7 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 					if short, ok := available[name].Lacking(sum); ok {
 						t.Fatalf("%s is oversubscribed in %s: %v of %v", name, short, sum, available[name])
 					}
-					if got := ledger.Count("g", "")[name]; got != counts[name] {
+					if got := ledger.Group(types.NamespacedName{Name: "g"})[name]; got != counts[name] {
 						t.Fatalf("%s: count %d, want %d", name, got, counts[name])
 					}
 				}
@@ -135,18 +136,19 @@ func TestReserveRefused(t *testing.T) {
 	ledger := capacity.NewLedger()
 	ledger.SetAvailable("a", capacity.Resources{CPU: 1000, Memory: 100})
 	ledger.SetAvailable("b", capacity.Resources{CPU: 500, Memory: 100})
-	first := capacity.Claim{Clusters: []string{"a"}, Amount: capacity.Resources{CPU: 600}}
-	if err := ledger.Reserve("w", first); err != nil {
+	w := capacity.Owner{Name: "w"}
+	first := &capacity.Claim{Clusters: []string{"a"}, Amount: capacity.Resources{CPU: 600}}
+	if err := ledger.Reserve(w, first); err != nil {
 		t.Fatal(err)
 	}
-	err := ledger.Reserve("w", capacity.Claim{Clusters: []string{"a", "b"}, Amount: capacity.Resources{CPU: 700}})
+	err := ledger.Reserve(w, &capacity.Claim{Clusters: []string{"a", "b"}, Amount: capacity.Resources{CPU: 700}})
 	if got, want := fmt.Sprint(err), "cluster b: cpu asked 700, free 500"; got != want {
 		t.Errorf("error %q, want %q", got, want)
 	}
-	if claim, _ := ledger.Claim("w"); !cmp.Equal(claim, first) {
+	if claim := ledger.Claim(w); claim != first {
 		t.Errorf("a refused claim must leave the one before it: %v", claim)
 	}
-	if err := ledger.Reserve("w", capacity.Claim{Clusters: []string{"gone"}, Amount: capacity.Resources{CPU: 1}}); err == nil {
+	if err := ledger.Reserve(w, &capacity.Claim{Clusters: []string{"gone"}, Amount: capacity.Resources{CPU: 1}}); err == nil {
 		t.Error("a cluster that is not there must have nothing to give")
 	}
 }

@@ -137,6 +137,27 @@ func (r Resources) IsZero() bool {
 // Equal tells whether the amounts are the same; an extended resource of which there is none counts as absent.
 func (r Resources) Equal(o Resources) bool { return r.Sub(o).IsZero() }
 
+// Same tells whether the amounts are the same and of the same resources.
+func (r Resources) Same(o Resources) bool {
+	return r.CPU == o.CPU && r.Memory == o.Memory && r.Storage == o.Storage &&
+		len(r.Extended) == len(o.Extended) && (len(r.Extended) == 0 || maps.Equal(r.Extended, o.Extended))
+}
+
+// WithoutNone returns r without the extended resources of which there are none.
+func (r Resources) WithoutNone() Resources {
+	for _, amount := range r.Extended {
+		if amount == 0 {
+			r.Extended = maps.Clone(r.Extended)
+			maps.DeleteFunc(r.Extended, func(_ string, amount int64) bool { return amount == 0 })
+			break
+		}
+	}
+	if len(r.Extended) == 0 {
+		r.Extended = nil
+	}
+	return r
+}
+
 // Add returns r + o, saturating at the bounds of int64.
 func (r Resources) Add(o Resources) Resources { return r.Combine(o, add) }
 

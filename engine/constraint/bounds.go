@@ -69,10 +69,10 @@ var boundsOf = []bound{
 	{"placement.labels", func(f string, v *Variables) error { return small(f, v.Placement.Labels, maxLabel) }},
 }
 
-// within holds all that the expression reads to its bounds.
-func (p *Program) within(v *Variables) error {
-	for i := range p.bounds {
-		if err := p.bounds[i].check(p.bounds[i].field, v); err != nil {
+// within holds what an expression reads to its bounds.
+func within(bounds []bound, v *Variables) error {
+	for i := range bounds {
+		if err := bounds[i].check(bounds[i].field, v); err != nil {
 			return err
 		}
 	}

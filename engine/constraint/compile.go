@@ -44,6 +44,8 @@ type Compiler struct {
 	env       *cel.Env
 	costLimit uint64
 	cache     *lru.Cache[string, compiled]
+	// conjuncts are kept by their keys, whichever program they are from, so that none is planned twice.
+	conjuncts *lru.Cache[string, *Conjunct]
 }
 
 type compiled struct {
@@ -107,7 +109,11 @@ func NewCompiler(options Options) (*Compiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Compiler{env: env, costLimit: options.CostLimit, cache: cache}, nil
+	conjuncts, err := lru.New[string, *Conjunct](options.CacheSize)
+	if err != nil {
+		return nil, err
+	}
+	return &Compiler{env: env, costLimit: options.CostLimit, cache: cache, conjuncts: conjuncts}, nil
 }
 
 // CostLimit is the most that an expression may cost.
@@ -164,7 +170,9 @@ func (c *Compiler) compile(expression string) (program *Program, err error) {
 	if err != nil {
 		return nil, &Error{Message: err.Error()}
 	}
-	return newProgram(checked, cost.Max, evaluator, explainer), nil
+	program = newProgram(checked, cost.Max, evaluator, explainer)
+	program.conjuncts = c.split(program)
+	return program, nil
 }
 
 // conditionals counts c ? a : b.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kcp-placement/placement/engine/capacity"
@@ -50,7 +51,14 @@ func compiler(t testing.TB) *constraint.Compiler {
 
 func TestEval(t *testing.T) {
 	type reads = constraint.Reads
-	cluster, room, work := reads{Cluster: true}, reads{Capacity: true}, reads{Workload: true}
+	cluster, room := reads{Cluster: true}, reads{Capacity: true}
+	work := func(fields workload.Fields, labels ...string) reads {
+		return reads{Workload: workload.Reads{Fields: fields, Labels: labels}}
+	}
+	both := func(r reads) reads {
+		r.Cluster = true
+		return r
+	}
 	for _, test := range []struct {
 		expression string
 		want       bool
@@ -88,12 +96,13 @@ func TestEval(t *testing.T) {
 		{expression: `size(capacity.free) == 4`, want: true, reads: room},
 		{expression: `capacity.utilization.cpu == 25 && capacity.utilization.memory == 25`, want: true, reads: room},
 		{expression: `capacity.healthScore == 100 && capacity.performanceScore == 100`, want: true, reads: room},
-		{expression: `capacity.free.cpu >= 2 * workload.requests.cpu`, want: true, reads: reads{Capacity: true, Workload: true}},
-		{expression: `workload.requests.cpu == 1500 && workload.requests.storage == 0 && workload.replicas == 3`, want: true, reads: work},
-		{expression: `workload.apiVersion + "/" + workload.kind == "apps/v1/Deployment"`, want: true, reads: work},
-		{expression: `workload.namespace + "/" + workload.name == "shop/web" && workload.annotations["note"] == "x"`, want: true, reads: work},
-		{expression: `cluster.labels[workload.labels.app] == "x"`, err: "no such key: web", reads: reads{Cluster: true, Workload: true}},
-		{expression: `cluster.labels["tier"] == workload.labels["tier"]`, want: true, reads: reads{Cluster: true, Workload: true}},
+		{expression: `capacity.free.cpu >= 2 * workload.requests.cpu`, want: true, reads: reads{Capacity: true, Workload: workload.Reads{Fields: workload.Requests}}},
+		{expression: `workload.requests.cpu == 1500 && workload.requests.storage == 0 && workload.replicas == 3`, want: true, reads: work(workload.Requests | workload.Replicas)},
+		{expression: `workload.apiVersion + "/" + workload.kind == "apps/v1/Deployment"`, want: true, reads: work(workload.APIVersion | workload.Kind)},
+		{expression: `workload.namespace + "/" + workload.name == "shop/web" && workload.annotations["note"] == "x"`, want: true,
+			reads: reads{Workload: workload.Reads{Fields: workload.Namespace | workload.Name, Annotations: []string{"note"}}}},
+		{expression: `cluster.labels[workload.labels.app] == "x"`, err: "no such key: web", reads: both(work(0, "app"))},
+		{expression: `cluster.labels["tier"] == workload.labels["tier"]`, want: true, reads: both(work(0, "tier"))},
 		{expression: `placement.labels["team"] == placement.namespace && placement.name == "p"`, want: true, reads: reads{Placement: true}},
 		{expression: `sets.intersects(["eu-west", "eu-north"], [cluster.location])`, want: true, reads: cluster},
 		{expression: `cluster.location.split("-")[0] == "eu"`, want: true, reads: cluster},
@@ -108,41 +117,86 @@ func TestEval(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := program.Reads()
-			if (got.WorkloadFields != 0) != (got.Workload && !strings.Contains(test.expression, "workload.requests")) {
-				t.Errorf("reads fields %b", got.WorkloadFields)
-			}
-			if got.WorkloadFields = 0; got != test.reads {
-				t.Errorf("reads %+v, want %+v", got, test.reads)
+			if diff := cmp.Diff(test.reads, program.Reads()); diff != "" {
+				t.Errorf("reads %s", diff)
 			}
 			holds, err := program.Eval(variables())
 			if fmt.Sprint(err) != orNil(test.err) || holds != test.want {
 				t.Errorf("got %v, %v; want %v, %v", holds, err, test.want, orNil(test.err))
 			}
+			only := variables()
+			only.Workload = program.Reads().Workload.Only(only.Workload)
+			if again, errAgain := program.Eval(only); again != holds || fmt.Sprint(errAgain) != fmt.Sprint(err) {
+				t.Errorf("got %v, %v of what is read of the workload", again, errAgain)
+			}
 		})
 	}
 }
 
-func TestWorkloadFields(t *testing.T) {
-	for expression, want := range map[string]workload.Fields{
-		`cluster.name == "a"`: 0,
-		`capacity.free.cpu > workload.requests.cpu * workload.replicas`:                      0,
-		`workload.labels["a"] == workload.name`:                                              workload.Labels | workload.Name,
-		`has(workload.annotations.x)`:                                                        workload.Annotations,
-		`cluster.labels.exists(k, k == workload.namespace + workload.kind)`:                  workload.Namespace | workload.Kind,
-		`workload.labels.exists(workload, workload == "x")`:                                  workload.AllFields,
-		`[workload].all(w, w.name == "x")`:                                                   workload.AllFields,
-		`dyn(workload).name == workload.apiVersion`:                                          workload.AllFields,
-		`workload.?labels.hasValue() && workload.labels.?a.orValue("") != workload.labels.b`: workload.AllFields,
+func TestReadsOfWorkload(t *testing.T) {
+	fields := func(f workload.Fields) workload.Reads { return workload.Reads{Fields: f} }
+	labels := func(keys ...string) workload.Reads { return workload.Reads{Labels: keys} }
+	for expression, want := range map[string]workload.Reads{
+		`cluster.name == "a"`: {},
+		`capacity.free.cpu > workload.requests.cpu * workload.replicas`: fields(workload.Requests | workload.Replicas),
+		`"nvidia.com/gpu" in workload.requests`:                         fields(workload.Requests),
+		// One key.
+		`workload.labels["a"] == workload.name`:                  {Fields: workload.Name, Labels: []string{"a"}},
+		`has(workload.annotations.x)`:                            {Annotations: []string{"x"}},
+		`"b" in workload.labels && workload.labels.a == "x"`:     labels("a", "b"),
+		`workload.labels.?a.orValue("") != ""`:                   labels("a"),
+		`workload.labels[?"a/b"].orValue("") != ""`:              labels("a/b"),
+		`workload.?labels.?a.hasValue()`:                         labels("a"),
+		`workload.?labels.a.hasValue()`:                          labels("a"),
+		`workload.labels.a.split(",").exists(x, x == "b")`:       labels("a"),
+		`workload.labels[""] == ""`:                              labels(""),
+		`["a"].exists(k, workload.labels["k"] == k)`:             labels("k"),
+		`{"a": workload.labels.b}[workload.labels.c] == "d"`:     labels("b", "c"),
+		`[workload.labels.a, workload.labels.b].size() == 2`:     labels("a", "b"),
+		`cluster.labels.all(k, v, v == workload.labels.a)`:       labels("a"),
+		`optional.of(workload.labels.a).hasValue()`:              labels("a"),
+		`workload.labels.a == "b" ? workload.kind == "c" : true`: {Fields: workload.Kind, Labels: []string{"a"}},
+		// A field as a whole.
+		`cluster.labels.exists(k, k == workload.namespace + workload.kind)`: fields(workload.Namespace | workload.Kind),
+		`workload.labels.a == "b" && workload.labels.size() > 1`:            fields(workload.Labels),
+		`workload.labels[cluster.name] == ""`:                               fields(workload.Labels),
+		`workload.labels[?cluster.name].hasValue()`:                         fields(workload.Labels),
+		`cluster.name in workload.labels`:                                   fields(workload.Labels),
+		`workload.labels == {"a": "b"}`:                                     fields(workload.Labels),
+		`workload.labels in [{"a": "b"}]`:                                   fields(workload.Labels),
+		`dyn(workload.labels).a == "b"`:                                     fields(workload.Labels),
+		`[workload.labels][0].a == "b"`:                                     fields(workload.Labels),
+		`workload.labels.exists(k, k == "a")`:                               fields(workload.Labels),
+		`workload.labels.all(k, v, k == v)`:                                 fields(workload.Labels),
+		`[workload.labels].exists(l, l.a == "b")`:                           fields(workload.Labels),
+		`workload.?labels.hasValue()`:                                       fields(workload.Labels),
+		`optional.of(workload.labels).a.hasValue()`:                         fields(workload.Labels),
+		`has(workload.annotations)`:                                         fields(workload.Annotations),
+		// All.
+		`[workload].all(w, w.name == "x")`:                  fields(workload.AllFields),
+		`dyn(workload).name == workload.apiVersion`:         fields(workload.AllFields),
+		`workload == workload`:                              fields(workload.AllFields),
+		`workload.labels.exists(workload, workload == "x")`: fields(workload.AllFields),
+		// A macro can hide the variable, a dot finds it again.
+		`["x"].exists(workload, .workload.labels.a == "x")`:         labels("a"),
+		`["x"].exists(workload, .workload.name == "x")`:             fields(workload.Name),
+		`["x"].exists(workload, [.workload].all(w, w.name == "x"))`: fields(workload.AllFields),
 	} {
 		program, err := compiler(t).Compile(expression)
 		if err != nil {
 			t.Errorf("%s: %v", expression, err)
 			continue
 		}
-		if got := program.Reads().WorkloadFields; got != want {
-			t.Errorf("%s: got %b, want %b", expression, got, want)
+		if diff := cmp.Diff(want, program.Reads().Workload); diff != "" {
+			t.Errorf("%s: %s", expression, diff)
 		}
+	}
+	program, err := compiler(t).Compile(`["x"].exists(cluster, .cluster.name == .placement.name && .capacity.free.cpu > 0)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := program.Reads(); !got.Cluster || !got.Placement || !got.Capacity {
+		t.Errorf("variables that are hidden are not read: %+v", got)
 	}
 }
 
@@ -302,15 +356,15 @@ func TestWhy(t *testing.T) {
 		{`true`, ``},
 		{`cluster.name == "alpha" && cluster.labels["tier"] == "silver"`,
 			`cluster.labels["tier"] == "silver" | cluster.labels["tier"] = "gold" | label tier=silver`},
-		{`cluster.labels.?tier.orValue("") == "silver"`, `cluster.labels.?tier.orValue("") == "silver" | cluster.labels = 2 entries | label tier=silver`},
+		{`cluster.labels.?tier.orValue("") == "silver"`, `cluster.labels.?tier.orValue("") == "silver" | cluster.labels["tier"] = "gold" | label tier=silver`},
 		{`"silver" == cluster.labels.tier`, `"silver" == cluster.labels.tier | cluster.labels.tier = "gold" | label tier=silver`},
 		{`workload.labels.app == cluster.labels.tier`,
 			`workload.labels.app == cluster.labels.tier | workload.labels.app = "web", cluster.labels.tier = "gold" | label tier=web`},
 		{`cluster.labels.zone == "a"`, `cluster.labels.zone == "a" | cluster.labels.zone = absent | label zone=a | no such key: zone`},
 		{`cluster.labels.tier != "gold"`, `cluster.labels.tier != "gold" | cluster.labels.tier = "gold" | label tier other than gold`},
 		{`!(cluster.labels.tier == "gold")`, `!(cluster.labels.tier == "gold") | cluster.labels.tier = "gold" | label tier other than gold`},
-		{`"zone" in cluster.labels`, `"zone" in cluster.labels | cluster.labels = 2 entries | label zone`},
-		{`!("tier" in cluster.labels)`, `!("tier" in cluster.labels) | cluster.labels = 2 entries | no label tier`},
+		{`"zone" in cluster.labels`, `"zone" in cluster.labels | cluster.labels["zone"] = absent | label zone`},
+		{`!("tier" in cluster.labels)`, `!("tier" in cluster.labels) | cluster.labels["tier"] = "gold" | no label tier`},
 		{`has(cluster.labels.zone)`, `has(cluster.labels.zone) | cluster.labels.zone = absent | label zone`},
 		{`cluster.labels.tier in ["silver", "bronze"]`, `cluster.labels.tier in ["silver", "bronze"] | cluster.labels.tier = "gold" | label tier one of silver, bronze`},
 		{`cluster.location == "us-east"`, `cluster.location == "us-east" | cluster.location = "eu-west" | location us-east`},

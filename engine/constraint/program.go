@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/ast"
@@ -26,13 +25,7 @@ type Program struct {
 	// explainer evaluates every part of ast, which Why takes apart.
 	explainer cel.Program
 	ast       *ast.AST
-}
-
-// Reads says which variables an expression looks at.
-type Reads struct {
-	Cluster, Capacity, Workload, Placement bool
-	// WorkloadFields are those of the workload's fields that it looks at.
-	WorkloadFields workload.Fields
+	conjuncts []*Conjunct
 }
 
 // Variables are what an expression is evaluated over.
@@ -52,32 +45,8 @@ type Observation struct {
 
 func newProgram(checked *cel.Ast, cost uint64, evaluator, explainer cel.Program) *Program {
 	p := &Program{evaluator: evaluator, cost: cost, explainer: explainer, ast: checked.NativeRep()}
-	named, selected := map[string]int{}, map[string]int{} // how often a variable is named, and a field of it selected
-	fields := map[string]bool{}
-	ast.PreOrderVisit(p.ast.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
-		switch {
-		case e.Kind() == ast.IdentKind:
-			named[e.AsIdent()]++
-		case e.Kind() == ast.SelectKind && e.AsSelect().Operand().Kind() == ast.IdentKind:
-			variable := e.AsSelect().Operand().AsIdent()
-			selected[variable]++
-			fields[variable+"."+e.AsSelect().FieldName()] = true
-			if variable == "workload" {
-				p.reads.WorkloadFields |= workload.FieldNamed(e.AsSelect().FieldName())
-			}
-		}
-	}))
-	p.reads.Cluster, p.reads.Capacity = named["cluster"] > 0, named["capacity"] > 0
-	p.reads.Workload, p.reads.Placement = named["workload"] > 0, named["placement"] > 0
-	if named["workload"] > selected["workload"] {
-		p.reads.WorkloadFields = workload.AllFields
-	}
-	for _, b := range boundsOf {
-		variable, _, _ := strings.Cut(b.field, ".")
-		if fields[b.field] || named[variable] > selected[variable] {
-			p.bounds = append(p.bounds, b)
-		}
-	}
+	p.reads = readsOf(p.ast.Expr())
+	p.bounds = boundsFor(p.ast.Expr())
 	return p
 }
 
@@ -87,9 +56,12 @@ func (p *Program) Cost() uint64 { return p.cost }
 // Reads says which variables the expression looks at.
 func (p *Program) Reads() Reads { return p.reads }
 
+// Conjuncts are the parts that && joins: the expression holds if and only if all of them do.
+func (p *Program) Conjuncts() []*Conjunct { return p.conjuncts }
+
 // Eval evaluates the expression. An error says why there is no answer: it is not an answer of false.
 func (p *Program) Eval(v *Variables) (holds bool, err error) {
-	if err := p.within(v); err != nil {
+	if err := within(p.bounds, v); err != nil {
 		return false, err
 	}
 	value, _, err := p.evaluator.Eval(v)
@@ -187,6 +159,8 @@ func shorten(value any) string {
 	switch v := value.(type) {
 	case string:
 		text = strconv.Quote(v)
+	case types.String:
+		text = strconv.Quote(string(v))
 	case map[string]string:
 		text = fmt.Sprintf("%d entries", len(v))
 	case *resourceMap:
@@ -208,7 +182,11 @@ func shorten(value any) string {
 
 // pathsOf collects the longest chains of an expression.
 func pathsOf(e ast.Expr, paths []path) []path {
-	if chain, ok := chainOf(e); ok {
+	chain, ok := chainOf(e)
+	if !ok {
+		chain, ok = keyOf(e)
+	}
+	if ok {
 		known := slices.ContainsFunc(paths, func(p path) bool { return p.text == chain.text })
 		if len(chain.steps) > 0 && !known && len(paths) < maxObservations {
 			paths = append(paths, chain)
@@ -238,6 +216,20 @@ func pathsOf(e ast.Expr, paths []path) []path {
 
 var variables = map[string]*object{
 	"cluster": clusterType, "capacity": capacityType, "workload": workloadType, "placement": placementType,
+}
+
+// keyOf reads "b" in a, a.?b and a[?"b"] as the chain a["b"]: of a workload no more may be there than this key.
+func keyOf(e ast.Expr) (chain path, ok bool) {
+	operand, key, ok := lookupAt(e)
+	if !ok {
+		return path{}, false
+	}
+	if chain, ok = chainOf(operand); !ok || len(chain.steps) == 0 {
+		return path{}, false
+	}
+	chain.steps = append(slices.Clone(chain.steps), step{key: key})
+	chain.text += "[" + strconv.Quote(key) + "]"
+	return chain, true
 }
 
 // chainOf reads an expression as a chain; ok is false where it is anything else.

@@ -13,32 +13,32 @@ import (
 )
 
 // The object types of CEL are the engine's own Go types: a field is read from a pointer, and nothing is copied into
-// maps. Each field gives a Go value that CEL's interpreter knows by itself, or one of the values at the end of this
-// file.
+// maps. Each field gives a value of CEL, which is one allocation less than a Go value that becomes one; only maps of
+// strings stay Go's, since CEL looks up a key in these without making anything of them.
 var (
 	clusterType = objectType("tmc.Cluster", map[string]getter{
-		"name":         of(types.StringType, func(r *snapshot.Row) any { return r.Name }),
-		"location":     of(types.StringType, func(r *snapshot.Row) any { return r.Location }),
+		"name":         of(types.StringType, func(r *snapshot.Row) any { return types.String(r.Name) }),
+		"location":     of(types.StringType, func(r *snapshot.Row) any { return types.String(r.Location) }),
 		"labels":       of(stringMap, func(r *snapshot.Row) any { return r.Labels }),
 		"capabilities": of(types.NewListType(capabilityType.typ), func(r *snapshot.Row) any { return list(capabilityType, r.Capabilities) }),
 		"taints":       of(types.NewListType(taintType.typ), func(r *snapshot.Row) any { return list(taintType, r.Taints) }),
 		"conditions":   of(types.NewListType(conditionType.typ), func(r *snapshot.Row) any { return list(conditionType, r.Conditions) }),
 	})
 	capabilityType = objectType("tmc.Capability", map[string]getter{
-		"type":       of(types.StringType, func(c *snapshot.Capability) any { return c.Type }),
-		"available":  of(types.BoolType, func(c *snapshot.Capability) any { return c.Available }),
+		"type":       of(types.StringType, func(c *snapshot.Capability) any { return types.String(c.Type) }),
+		"available":  of(types.BoolType, func(c *snapshot.Capability) any { return types.Bool(c.Available) }),
 		"attributes": of(stringMap, func(c *snapshot.Capability) any { return c.Attributes }),
 	})
 	taintType = objectType("tmc.Taint", map[string]getter{
-		"key":    of(types.StringType, func(t *corev1.Taint) any { return t.Key }),
-		"value":  of(types.StringType, func(t *corev1.Taint) any { return t.Value }),
-		"effect": of(types.StringType, func(t *corev1.Taint) any { return string(t.Effect) }),
+		"key":    of(types.StringType, func(t *corev1.Taint) any { return types.String(t.Key) }),
+		"value":  of(types.StringType, func(t *corev1.Taint) any { return types.String(t.Value) }),
+		"effect": of(types.StringType, func(t *corev1.Taint) any { return types.String(t.Effect) }),
 	})
 	conditionType = objectType("tmc.Condition", map[string]getter{
-		"type":    of(types.StringType, func(c *snapshot.Condition) any { return c.Type }),
-		"status":  of(types.StringType, func(c *snapshot.Condition) any { return c.Status }),
-		"reason":  of(types.StringType, func(c *snapshot.Condition) any { return c.Reason }),
-		"message": of(types.StringType, func(c *snapshot.Condition) any { return c.Message }),
+		"type":    of(types.StringType, func(c *snapshot.Condition) any { return types.String(c.Type) }),
+		"status":  of(types.StringType, func(c *snapshot.Condition) any { return types.String(c.Status) }),
+		"reason":  of(types.StringType, func(c *snapshot.Condition) any { return types.String(c.Reason) }),
+		"message": of(types.StringType, func(c *snapshot.Condition) any { return types.String(c.Message) }),
 	})
 	capacityType = objectType("tmc.Capacity", map[string]getter{
 		"allocatable":      of(intMap, func(r *capacityRow) any { return (*resourceMap)(&r.Allocatable) }),
@@ -46,22 +46,22 @@ var (
 		"reserved":         of(intMap, func(r *capacityRow) any { return (*resourceMap)(&r.Reserved) }),
 		"free":             of(intMap, func(r *capacityRow) any { return (*resourceMap)(&r.Free) }),
 		"utilization":      of(intMap, func(r *capacityRow) any { return (*resourceMap)(&r.Utilization) }),
-		"healthScore":      of(types.IntType, func(r *capacityRow) any { return r.HealthScore }),
-		"performanceScore": of(types.IntType, func(r *capacityRow) any { return r.PerformanceScore }),
+		"healthScore":      of(types.IntType, func(r *capacityRow) any { return types.Int(r.HealthScore) }),
+		"performanceScore": of(types.IntType, func(r *capacityRow) any { return types.Int(r.PerformanceScore) }),
 	})
 	workloadType = objectType("tmc.Workload", map[string]getter{
-		"apiVersion":  of(types.StringType, func(w *workload.Workload) any { return w.APIVersion }),
-		"kind":        of(types.StringType, func(w *workload.Workload) any { return w.Kind }),
-		"name":        of(types.StringType, func(w *workload.Workload) any { return w.Name }),
-		"namespace":   of(types.StringType, func(w *workload.Workload) any { return w.Namespace }),
+		"apiVersion":  of(types.StringType, func(w *workload.Workload) any { return types.String(w.APIVersion) }),
+		"kind":        of(types.StringType, func(w *workload.Workload) any { return types.String(w.Kind) }),
+		"name":        of(types.StringType, func(w *workload.Workload) any { return types.String(w.Name) }),
+		"namespace":   of(types.StringType, func(w *workload.Workload) any { return types.String(w.Namespace) }),
 		"labels":      of(stringMap, func(w *workload.Workload) any { return w.Labels }),
 		"annotations": of(stringMap, func(w *workload.Workload) any { return w.Annotations }),
-		"replicas":    of(types.IntType, func(w *workload.Workload) any { return w.Replicas }),
+		"replicas":    of(types.IntType, func(w *workload.Workload) any { return types.Int(w.Replicas) }),
 		"requests":    of(intMap, func(w *workload.Workload) any { return (*resourceMap)(&w.Requests) }),
 	})
 	placementType = objectType("tmc.Placement", map[string]getter{
-		"name":      of(types.StringType, func(p *workload.Placement) any { return p.Name }),
-		"namespace": of(types.StringType, func(p *workload.Placement) any { return p.Namespace }),
+		"name":      of(types.StringType, func(p *workload.Placement) any { return types.String(p.Name) }),
+		"namespace": of(types.StringType, func(p *workload.Placement) any { return types.String(p.Namespace) }),
 		"labels":    of(stringMap, func(p *workload.Placement) any { return p.Labels }),
 	})
 
@@ -151,6 +151,8 @@ func (p *provider) NewValue(name string, fields map[string]ref.Val) ref.Val {
 
 func (p *provider) NativeToValue(value any) ref.Val {
 	switch v := value.(type) {
+	case ref.Val:
+		return v
 	case *snapshot.Row:
 		return &instance{clusterType, v}
 	case *capacityRow:

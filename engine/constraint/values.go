@@ -79,16 +79,22 @@ func (m *resourceMap) Find(key ref.Val) (ref.Val, bool) {
 	if !ok {
 		return types.MaybeNoSuchOverloadErr(key), false
 	}
-	switch string(name) {
-	case capacity.CPU:
-		return types.Int(m.CPU), true
-	case capacity.Memory:
-		return types.Int(m.Memory), true
-	case capacity.Storage:
-		return types.Int(m.Storage), true
-	}
-	amount, found := m.Extended[string(name)]
+	amount, found := m.amount(string(name))
 	return types.Int(amount), found
+}
+
+// amount of a resource, as Find gives it.
+func (m *resourceMap) amount(name string) (amount int64, found bool) {
+	switch name {
+	case capacity.CPU:
+		return m.CPU, true
+	case capacity.Memory:
+		return m.Memory, true
+	case capacity.Storage:
+		return m.Storage, true
+	}
+	amount, found = m.Extended[name]
+	return amount, found
 }
 
 func (m *resourceMap) Get(key ref.Val) ref.Val {

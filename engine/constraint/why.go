@@ -26,7 +26,7 @@ type Cause struct {
 // Why returns the parts, joined by &&, that keep the expression from holding; none where it holds. It is worked out
 // when it is asked for and costs much more than Eval.
 func (p *Program) Why(v *Variables) []Cause {
-	if err := p.within(v); err != nil {
+	if err := within(p.bounds, v); err != nil {
 		return []Cause{{Expression: p.text(p.ast.Expr()), Err: err, Remedy: "less of what the constraint reads"}}
 	}
 	_, details, _ := p.explainer.Eval(v) // an error is the value of the part that it is in

@@ -26,6 +26,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/batch"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -64,7 +65,11 @@ func (w *world) restart() {
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.workspace = newWorkspace("ws", e, policies, m, actions{
+	b, err := batch.New(decider(e, m), batch.Options{Timeout: time.Hour}) // in order, however slow this is
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.workspace = newWorkspace("ws", e, b, policies, m, actions{
 		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
 			return slices.Collect(maps.Values(w.stored)), nil
 		},
@@ -286,7 +291,7 @@ func TestKilledBetweenTwoWrites(t *testing.T) {
 	w.expect(map[string]string{"leaves": "b"})
 	w.pass()
 	w.expect(map[string]string{"leaves": "b", "wants": "a"})
-	for _, row := range w.workspace.engine.Snapshot("ws").Rows {
+	for _, row := range w.workspace.engine.Snapshot("ws").Rows() {
 		if row.Reserved.CPU != 2000 {
 			t.Errorf("%s: %d reserved", row.Name, row.Reserved.CPU)
 		}

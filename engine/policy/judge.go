@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,9 +11,10 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
+	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kcp-placement/placement/engine/scoring"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -50,12 +50,13 @@ type Set struct {
 	compiler *ast.Compiler
 	query    ast.Body
 	timeout  time.Duration
-	reads    workload.Fields
+	reads    workload.Reads
+	// constants are answers that need no evaluation.
+	constants map[ast.Var]*ast.Term
 }
 
-// Reads says which fields of a workload the policies can read: of two workloads that agree in these, and in replicas
-// and requests, they say the same.
-func (s *Set) Reads() workload.Fields { return s.reads }
+// Reads says what of a workload the policies can read: of two workloads that are the same in this they say the same.
+func (s *Set) Reads() workload.Reads { return s.reads }
 
 // Digest identifies the text of the policies, the built-in ones included.
 func (s *Set) Digest() string { return s.digest }
@@ -69,31 +70,57 @@ const (
 	useBuiltinPath     = "data.placement.affinity.use_builtin"
 )
 
+// Variables of the query, one for each answer.
+const (
+	weightsVar ast.Var = "weights"
+	builtinVar ast.Var = "builtin"
+	termsVar   ast.Var = "terms"
+	useVar     ast.Var = "use"
+)
+
 func newSet(digest string, compiler *ast.Compiler, timeout time.Duration) (*Set, error) {
+	s := &Set{digest: digest, compiler: compiler, timeout: timeout, reads: readsOf(compiler.Modules), constants: map[ast.Var]*ast.Term{}}
 	weights := weightsPath
 	if !defined(compiler, weightsPath) {
 		weights = builtinWeightsPath
 	}
-	// Each answer stands in a list of its own, which is empty where the document is undefined.
-	query := fmt.Sprintf("weights = [x | x := %s]; builtin = [x | x := %s]", weights, builtinTermsPath)
-	for name, path := range map[string]string{"terms": termsPath, "use": useBuiltinPath} {
-		if defined(compiler, path) {
-			query += fmt.Sprintf("; %s = [x | x := %s]", name, path)
-		} else {
-			query += fmt.Sprintf("; %s = []", name)
+	var query []string
+	for _, document := range []struct {
+		name ast.Var
+		path string
+	}{{weightsVar, weights}, {builtinVar, builtinTermsPath}, {termsVar, termsPath}, {useVar, useBuiltinPath}} {
+		if constant := constantAt(compiler, document.path); constant != nil {
+			s.constants[document.name] = constant
+		} else if defined(compiler, document.path) {
+			// Each answer stands in a list of its own, which is empty where the document is undefined.
+			query = append(query, fmt.Sprintf("%s = [x | x := %s]", document.name, document.path))
 		}
 	}
-	body, err := ast.ParseBody(query)
+	body, err := ast.ParseBody(strings.Join(query, "; "))
 	if err != nil {
 		return nil, err
 	}
-	body, err = compiler.QueryCompiler().Compile(body)
-	if err != nil {
+	if s.query, err = compiler.QueryCompiler().Compile(body); err != nil {
 		return nil, err
 	}
-	s := &Set{digest: digest, compiler: compiler, query: body, timeout: timeout, reads: readsOf(compiler.Modules)}
 	metered(compiler)
 	return s, nil
+}
+
+// constantAt returns the value of a document that is the same for every input, as the built-in weights are; nil where it
+// has to be evaluated.
+func constantAt(compiler *ast.Compiler, path string) *ast.Term {
+	all := rules(compiler, path)
+	exact := compiler.GetRulesExact(ast.MustParseRef(path))
+	if len(exact) != 1 || slices.ContainsFunc(all, func(r *ast.Rule) bool { return r != exact[0] }) {
+		return nil
+	}
+	rule := exact[0]
+	always := len(rule.Body) == 1 && rule.Body[0].Equal(ast.NewExpr(ast.InternedTerm(true)))
+	if !always || rule.Else != nil || len(rule.Head.Args) > 0 || rule.Head.RuleKind() != ast.SingleValue || !ast.IsConstant(rule.Head.Value.Value) {
+		return nil
+	}
+	return rule.Head.Value
 }
 
 // defined tells whether any rule makes the document.
@@ -117,38 +144,56 @@ func (s *Set) Judge(ctx context.Context, in Input) (judgement *Judgement, err er
 			judgement, err = nil, Errors{at(nil, "internal_error", "the policies cannot be evaluated: %v", p)}
 		}
 	}()
-	answers, err := s.evaluate(ctx, in.term())
+	results, err := s.evaluate(ctx, in.term())
 	if err != nil {
 		return nil, err
 	}
-	if len(answers["weights"]) == 0 {
+	weights := s.answer(results, weightsVar)
+	if weights == nil {
 		return nil, &undefinedError{Errors{s.shape(weightsPath, "is undefined for this workload: give it a default")}}
 	}
 	judgement = &Judgement{}
-	if judgement.Weights, err = decodeWeights(answers["weights"][0]); err != nil {
+	if judgement.Weights, err = decodeWeights(weights); err != nil {
 		return nil, Errors{s.shape(weightsPath, "%v", err)}
 	}
 	useBuiltin := true
-	if use := answers["use"]; len(use) > 0 {
-		b, ok := use[0].Value.(ast.Boolean)
+	if use := s.answer(results, useVar); use != nil {
+		b, ok := use.Value.(ast.Boolean)
 		if !ok {
-			return nil, Errors{s.shape(useBuiltinPath, "must be true or false, is %s", short(use[0]))}
+			return nil, Errors{s.shape(useBuiltinPath, "must be true or false, is %s", short(use))}
 		}
 		useBuiltin = bool(b)
 	}
 	if useBuiltin {
-		if judgement.Terms, err = decodeTerms(answers["builtin"], nil); err != nil {
+		if judgement.Terms, err = decodeTerms(s.answer(results, builtinVar), nil); err != nil {
 			return nil, Errors{s.shape(builtinTermsPath, "%v", err)}
 		}
 	}
-	if judgement.Terms, err = decodeTerms(answers["terms"], judgement.Terms); err != nil {
+	if judgement.Terms, err = decodeTerms(s.answer(results, termsVar), judgement.Terms); err != nil {
 		return nil, Errors{s.shape(termsPath, "%v", err)}
 	}
 	return judgement, nil
 }
 
+// answer is what the policies say by one variable of the query; nil where that is undefined.
+func (s *Set) answer(results topdown.QueryResult, name ast.Var) *ast.Term {
+	if result, found := results[name]; found {
+		if list, ok := result.Value.(*ast.Array); ok && list.Len() > 0 {
+			return list.Elem(0)
+		}
+		return nil
+	}
+	return s.constants[name]
+}
+
+// noData is all that policies see as data beside their own rules: nothing. Nobody writes to it.
+var (
+	noData            = inmem.New()
+	noDataTransaction = storage.NewTransactionOrDie(context.Background(), noData)
+)
+
 // evaluate runs the query under the deadline.
-func (s *Set) evaluate(ctx context.Context, input *ast.Term) (map[ast.Var][]*ast.Term, error) {
+func (s *Set) evaluate(ctx context.Context, input *ast.Term) (topdown.QueryResult, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -157,14 +202,9 @@ func (s *Set) evaluate(ctx context.Context, input *ast.Term) (map[ast.Var][]*ast
 	m := &meter{left: Budget}
 	defer context.AfterFunc(bounded, m.Cancel)()
 
-	store := inmem.New()
-	txn, err := store.NewTransaction(bounded)
-	if err != nil {
-		return nil, Errors{at(nil, "internal_error", "%v", err)}
-	}
-	defer store.Abort(bounded, txn)
-	results, err := topdown.NewQuery(s.query).WithCompiler(s.compiler).WithStore(store).WithTransaction(txn).
-		WithCancel(m).WithBuiltins(meterFunctions).WithInput(input).WithStrictBuiltinErrors(true).Run(bounded)
+	results, err := topdown.NewQuery(s.query).WithCompiler(s.compiler).WithStore(noData).WithTransaction(noDataTransaction).
+		WithCancel(m).WithBuiltins(meterFunctions).WithInput(input).WithStrictBuiltinErrors(true).
+		WithMetrics(metrics.NoOp()).Run(bounded)
 	switch {
 	case m.left < 0:
 		return nil, m.err()
@@ -178,13 +218,7 @@ func (s *Set) evaluate(ctx context.Context, input *ast.Term) (map[ast.Var][]*ast
 	case len(results) != 1:
 		return nil, Errors{at(nil, "internal_error", "the policies gave %d answers", len(results))}
 	}
-	answers := map[ast.Var][]*ast.Term{}
-	for name, value := range results[0] {
-		if list, ok := value.Value.(*ast.Array); ok {
-			list.Foreach(func(t *ast.Term) { answers[name] = append(answers[name], t) })
-		}
-	}
-	return answers, nil
+	return results[0], nil
 }
 
 // shape makes an error about what a document gives, placed at the first rule that makes it.
@@ -196,134 +230,6 @@ func (s *Set) shape(path, format string, args ...any) Error {
 		}
 	}
 	return at(location, codeShape, path+" "+format, args...)
-}
-
-func decodeWeights(t *ast.Term) (weights scoring.Weights, err error) {
-	object, ok := t.Value.(ast.Object)
-	if !ok {
-		return weights, fmt.Errorf("must be an object from factor to weight, is %s", short(t))
-	}
-	var total int64
-	err = object.Iter(func(key, value *ast.Term) error {
-		name, _ := key.Value.(ast.String)
-		factor := slices.Index(scoring.FactorNames[:], string(name))
-		if factor < 0 {
-			return fmt.Errorf("has an unknown factor %s: the factors are %s", short(key), strings.Join(scoring.FactorNames[:], ", "))
-		}
-		number, _ := value.Value.(ast.Number)
-		weight, ok := number.Int64()
-		if !ok || weight < 0 || weight > MaxWeight {
-			return fmt.Errorf("gives %s the weight %s: it must be a whole number from 0 to %d", name, short(value), MaxWeight)
-		}
-		weights[factor] = weight
-		total += weight
-		return nil
-	})
-	if err == nil && total == 0 {
-		err = errors.New("gives no factor any weight: at least one must weigh more than 0")
-	}
-	return weights, err
-}
-
-// term is a term as policies write it.
-type term struct {
-	Match struct {
-		ClusterNames  []string              `json:"clusterNames"`
-		Location      string                `json:"location"`
-		LabelSelector *metav1.LabelSelector `json:"labelSelector"`
-		Capability    string                `json:"capability"`
-	} `json:"match"`
-	Factor    string `json:"factor"`
-	OnMatch   int64  `json:"onMatch"`
-	Otherwise int64  `json:"otherwise"`
-	Required  bool   `json:"required"`
-	Reason    string `json:"reason"`
-}
-
-func decodeTerms(answers []*ast.Term, terms []scoring.Term) ([]scoring.Term, error) {
-	if len(answers) == 0 {
-		return terms, nil
-	}
-	set, ok := answers[0].Value.(ast.Set)
-	if !ok {
-		return nil, fmt.Errorf("must be a set of terms, is %s", short(answers[0]))
-	}
-	if set.Len() > MaxTerms {
-		return nil, fmt.Errorf("has %d terms, more than %d", set.Len(), MaxTerms)
-	}
-	for _, element := range set.Slice() {
-		decoded, err := decodeTerm(element)
-		if err != nil {
-			return nil, fmt.Errorf("has a term that cannot be used, %s: %w", short(element), err)
-		}
-		terms = append(terms, decoded)
-	}
-	return terms, nil
-}
-
-func decodeTerm(t *ast.Term) (decoded scoring.Term, err error) {
-	value, err := ast.JSON(t.Value)
-	if err != nil {
-		return decoded, err
-	}
-	text, err := json.Marshal(value)
-	if err != nil {
-		return decoded, err
-	}
-	var raw term
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&raw); err != nil {
-		var mismatch *json.UnmarshalTypeError
-		if errors.As(err, &mismatch) {
-			return decoded, fmt.Errorf("%s cannot be a %s", mismatch.Field, mismatch.Value)
-		}
-		return decoded, errors.New(strings.TrimPrefix(err.Error(), "json: "))
-	}
-	switch raw.Factor {
-	case scoring.Affinity.String():
-		decoded.Factor = scoring.Affinity
-	case scoring.Location.String():
-		decoded.Factor = scoring.Location
-	default:
-		return decoded, fmt.Errorf("factor is %q, it must be affinity or location", raw.Factor)
-	}
-	if most := max(raw.OnMatch, -raw.OnMatch, raw.Otherwise, -raw.Otherwise); most > MaxDelta {
-		return decoded, fmt.Errorf("onMatch is %d and otherwise %d, both must be from -%d to %d", raw.OnMatch, raw.Otherwise, MaxDelta, MaxDelta)
-	}
-	if len(raw.Reason) > MaxReason {
-		return decoded, fmt.Errorf("reason has %d bytes, more than %d", len(raw.Reason), MaxReason)
-	}
-	m := raw.Match
-	if len(m.ClusterNames) == 0 && m.Location == "" && m.LabelSelector == nil && m.Capability == "" {
-		return decoded, errors.New("match says nothing: it needs clusterNames, location, labelSelector or capability")
-	}
-	if err := boundSelector(m.LabelSelector); err != nil {
-		return decoded, err
-	}
-	decoded.Match = scoring.Match{ClusterNames: m.ClusterNames, Location: m.Location, Capability: m.Capability}
-	if m.LabelSelector != nil {
-		if decoded.Match.Labels, err = metav1.LabelSelectorAsSelector(m.LabelSelector); err != nil {
-			return decoded, fmt.Errorf("match.labelSelector: %w", err)
-		}
-	}
-	decoded.OnMatch, decoded.Otherwise, decoded.Required, decoded.Reason = raw.OnMatch, raw.Otherwise, raw.Required, raw.Reason
-	return decoded, nil
-}
-
-// boundSelector holds a label selector to a size: Kubernetes takes seconds to say what is wrong with thousands of values.
-func boundSelector(s *metav1.LabelSelector) error {
-	if s == nil {
-		return nil
-	}
-	size := len(s.MatchLabels) + len(s.MatchExpressions)
-	for i := range s.MatchExpressions {
-		size += len(s.MatchExpressions[i].Values)
-	}
-	if size > MaxSelector {
-		return fmt.Errorf("match.labelSelector has %d labels, expressions and values, more than %d", size, MaxSelector)
-	}
-	return nil
 }
 
 // short is a value as Rego writes it, cut where it is long.

@@ -276,35 +276,6 @@ weights := {"health": 2} if {
 	count([1 | some a in ten; some b in ten; some c in ten; some d in ten; some e in ten; some f in ten; some g in ten; some h in ten; a + b + c + d + e + f + g + h < 0]) == 1
 }`
 
-// TestReads: the built-in policies read annotations; what else is read follows from the modules.
-func TestReads(t *testing.T) {
-	for rego, want := range map[string]workload.Fields{
-		`p := 1`:                       0,
-		`p := input.workload.labels.a`: workload.Labels,
-		`p if input.workload["kind"] == input.workload.name`:                        workload.Kind | workload.Name,
-		`p := input.workload.requests.cpu + input.workload.replicas`:                0,
-		`p := input.placement.labels`:                                               0,
-		`p := input.workspace`:                                                      0,
-		`p := input.workload`:                                                       workload.AllFields,
-		`p := input`:                                                                workload.AllFields,
-		`p if some x in input; q := 1`:                                              workload.AllFields,
-		`p := x if { x := input.workload[input.placement.name] }`:                   workload.AllFields,
-		`f(w) := w.name` + "\n" + `p := f(input.workload)`:                          workload.AllFields,
-		`p := {"labels": input.workload.labels[input.workload.namespace]}`:          workload.Labels | workload.Namespace,
-		`p := [l | some l in input.workload.labels]`:                                workload.Labels,
-		`p := x if { x := data.placement.builtin.affinity.terms with input as {} }`: workload.AllFields,
-	} {
-		set, err := compiler(t).Compile(map[string]string{"a.rego": "package placement.x\n" + strings.ReplaceAll(rego, "; q", "\nq")})
-		if err != nil {
-			t.Errorf("%s: %v", rego, err)
-			continue
-		}
-		if got := set.Reads(); got != want|workload.Annotations {
-			t.Errorf("%s: got %b, want %b", rego, got, want|workload.Annotations)
-		}
-	}
-}
-
 func TestBudget(t *testing.T) {
 	c, err := policy.NewCompiler(policy.Options{Timeout: time.Minute})
 	if err != nil {

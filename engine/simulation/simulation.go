@@ -98,7 +98,7 @@ func (s *Simulation) Load(workspaces []*manifest.Workspace) error {
 		w := &workspace{Workspace: m}
 		s.workspaces = append(s.workspaces, w)
 		gone := map[string]bool{}
-		for _, row := range s.engine.Snapshot(m.Name).Rows {
+		for _, row := range s.engine.Snapshot(m.Name).Rows() {
 			gone[row.Name] = true
 		}
 		for _, c := range m.Clusters {
@@ -235,7 +235,7 @@ func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*
 	}
 	result.Summary = summarize(result.Decisions, time.Since(start))
 	for _, w := range s.workspaces {
-		for _, row := range s.engine.Snapshot(w.Name).Rows {
+		for _, row := range s.engine.Snapshot(w.Name).Rows() {
 			result.Clusters = append(result.Clusters, newCluster(w.Name.String(), row))
 		}
 	}

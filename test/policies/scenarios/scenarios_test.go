@@ -144,7 +144,7 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 			fmt.Fprintf(&out, "%s held something: %v\n", arg.Key, s.engine.Release(workspace, s.workloads[arg.Key].Reference))
 		}
 	case "free":
-		for _, row := range s.engine.Snapshot(workspace).Rows {
+		for _, row := range s.engine.Snapshot(workspace).Rows() {
 			free, err := yaml.Marshal(row.Free.ResourceList())
 			if err != nil {
 				return "", err

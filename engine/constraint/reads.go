@@ -1,0 +1,143 @@
+package constraint
+
+import (
+	"strings"
+
+	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/operators"
+
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// Reads says what an expression looks at.
+type Reads struct {
+	Cluster, Capacity, Placement bool
+	// Workload is what it looks at of the workload.
+	Workload workload.Reads
+}
+
+// readsOf derives what an expression, or a part of one, looks at. What a macro names like a variable counts as that
+// variable.
+func readsOf(e ast.Expr) (reads Reads) {
+	walkUses(e, func(u use) {
+		switch u.variable {
+		case "cluster":
+			reads.Cluster = true
+		case "capacity":
+			reads.Capacity = true
+		case "placement":
+			reads.Placement = true
+		case "workload":
+			reads.Workload = reads.Workload.Union(u.workload())
+		}
+	})
+	return reads
+}
+
+// boundsFor are the bounds of all that an expression looks at.
+func boundsFor(e ast.Expr) (needed []bound) {
+	used := map[string]bool{}
+	walkUses(e, func(u use) { used[u.variable+"."+u.field] = true })
+	for _, b := range boundsOf {
+		variable, _, _ := strings.Cut(b.field, ".")
+		if used[b.field] || used[variable+"."] {
+			needed = append(needed, b)
+		}
+	}
+	return needed
+}
+
+// use is one place where an expression names a variable.
+type use struct {
+	variable string
+	// field that is read of it; empty where it is used as a whole.
+	field string
+	// key that is read of the field, where isKey.
+	key   string
+	isKey bool
+}
+
+// workload is what a use of the variable workload reads.
+func (u use) workload() workload.Reads {
+	if u.isKey {
+		return workload.ReadsOfKey(u.field, u.key)
+	}
+	return workload.ReadsOf(u.field)
+}
+
+// walkUses hands over all uses of variables, those of macros included.
+func walkUses(e ast.Expr, visit func(use)) {
+	if u, ok := useAt(e); ok {
+		visit(u)
+		return
+	}
+	walk := func(parts ...ast.Expr) {
+		for _, part := range parts {
+			walkUses(part, visit)
+		}
+	}
+	switch e.Kind() {
+	case ast.SelectKind:
+		walk(e.AsSelect().Operand())
+	case ast.CallKind:
+		if call := e.AsCall(); call.IsMemberFunction() {
+			walk(call.Target())
+		}
+		walk(e.AsCall().Args()...)
+	case ast.ListKind:
+		walk(e.AsList().Elements()...)
+	case ast.MapKind:
+		for _, entry := range e.AsMap().Entries() {
+			walk(entry.AsMapEntry().Key(), entry.AsMapEntry().Value())
+		}
+	case ast.StructKind:
+		for _, field := range e.AsStruct().Fields() {
+			walk(field.AsStructField().Value())
+		}
+	case ast.ComprehensionKind:
+		c := e.AsComprehension()
+		walk(c.IterRange(), c.AccuInit(), c.LoopCondition(), c.LoopStep(), c.Result())
+	}
+}
+
+// useAt recognises a variable, a field of it and a key of that.
+func useAt(e ast.Expr) (u use, ok bool) {
+	if e.Kind() == ast.IdentKind {
+		// With a dot before it, it is the variable even where a macro gives its name to something else.
+		return use{variable: strings.TrimPrefix(e.AsIdent(), ".")}, true
+	}
+	operand, key, ok := lookupAt(e)
+	if !ok {
+		return use{}, false
+	}
+	u, ok = useAt(operand)
+	switch {
+	case !ok || u.isKey:
+		return use{}, false
+	case u.field == "":
+		u.field = key
+	default:
+		u.key, u.isKey = key, true
+	}
+	return u, true
+}
+
+// lookupAt recognises the ways to look up something by a name that is written: in a.b, has(a.b), a["b"], "b" in a, a.?b
+// and a[?"b"] alike a is the operand and b the key.
+func lookupAt(e ast.Expr) (operand ast.Expr, key string, ok bool) {
+	switch e.Kind() {
+	case ast.SelectKind:
+		return e.AsSelect().Operand(), e.AsSelect().FieldName(), true
+	case ast.CallKind:
+		args := e.AsCall().Args()
+		switch e.AsCall().FunctionName() {
+		case operators.Index, operators.OptIndex, operators.OptSelect:
+			key, ok = literal(args[1])
+			return args[0], key, ok
+		case operators.In:
+			key, ok = literal(args[0])
+			return args[1], key, ok
+		}
+	}
+	return nil, "", false
+}

@@ -1,0 +1,973 @@
+package engine_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"pgregory.net/rapid"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/scoring"
+	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// TestDifferential drives random histories through one engine. Every answer is held against two others, bit for bit: that
+// of an engine that was made for this one question and has seen nothing but the present state, and that of the
+// reference below, which asks the constraints, the policies and the scores of every cluster one by one and shares no
+// code with the engine but these. After every step the books are checked.
+//
+// -rapid.checks and -rapid.steps say how many histories, and how long; PLACEMENT_DIFFERENTIAL=10m goes on for so long.
+func TestDifferential(t *testing.T) {
+	var long time.Duration
+	if text := os.Getenv("PLACEMENT_DIFFERENTIAL"); text != "" {
+		var err error
+		if long, err = time.ParseDuration(text); err != nil {
+			t.Fatal("PLACEMENT_DIFFERENTIAL: ", err)
+		}
+	}
+	used, fresh := compilePolicies(t), compilePolicies(t)
+	for start := time.Now(); ; {
+		rapid.Check(t, func(t *rapid.T) { newHistory(t, used, fresh).run(t) })
+		if t.Failed() || time.Since(start) >= long {
+			return
+		}
+	}
+}
+
+// tenantPolicies are modules of workspaces, of all kinds of what they read and say.
+var tenantPolicies = []string{
+	"",
+	`package placement.scoring
+weights := {"capacity": 1, "performance": 2}`,
+	`package placement.affinity
+use_builtin := false
+terms contains {"factor": "location", "match": {"location": "eu"}, "onMatch": 20, "otherwise": -20}`,
+	`package placement.affinity
+terms contains {"factor": "affinity", "match": {"clusterNames": ["b", "e"]}, "onMatch": 20} if input.workload.name == "w"`,
+	// Everything of the workload is read.
+	`package placement.scoring
+weights := {"capacity": 1 + (10 * count(texts)), "location": 10}
+texts contains text if {
+	some text in input.workload
+	is_string(text)
+}
+texts contains key if some key, _ in input.workload.labels
+texts contains value if some _, value in input.workload.annotations`,
+	`package placement
+scoring.weights := {"capacity": 100} if {
+	input.workload.requests.cpu > 2
+} else := {"capacity": 20, "health": 40, "affinity": 40}
+affinity.terms contains {"factor": "affinity", "match": {"capability": "gpu"}, "onMatch": 50, "otherwise": -50, "required": true} if {
+	input.workload.requests["nvidia.com/gpu"] > 0
+}`,
+	`package placement.affinity
+terms contains {
+	"match": {"labelSelector": {"matchExpressions": [{"key": "tier", "operator": "In", "values": ["gold", "silver"]}]}},
+	"factor": "location", "required": true, "reason": "good ones only",
+}
+terms contains {
+	"match": {"labelSelector": {"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["a"]}]}, "location": "eu"},
+	"factor": "location", "onMatch": 7,
+}`,
+	// There is no answer for some.
+	`package placement.scoring
+weights := {"health": 1} if input.workload.name != "x"`,
+	`package placement.scoring
+weights.capacity := 30 + min([input.workload.replicas * 5, 50])
+weights.location := 20 if input.workload.labels.tier == "gold"
+weights.affinity := 30 if input.placement.labels.team == "shop"
+weights.performance := 10 if input.workspace == "root:one"`,
+	// One key of the labels that another field names.
+	`package placement.affinity
+terms contains {"factor": "affinity", "match": {"clusterNames": [input.workload.labels[input.workload.namespace]]}, "onMatch": 40}
+terms contains {"factor": "affinity", "match": {"location": input.workload.annotations.near}, "onMatch": 100}
+terms contains {"factor": "affinity", "match": {"capability": "ssd"}, "onMatch": 100, "otherwise": -100}`,
+	// Next to everything is a tie.
+	`package placement.scoring
+weights := {"location": 1}`,
+}
+
+func compilePolicies(t *testing.T) (c compiledPolicies) {
+	t.Helper()
+	var err error
+	if c.compiler, err = policy.NewCompiler(policy.Options{Timeout: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range tenantPolicies {
+		modules := map[string]string{"a.rego": text}
+		if text == "" {
+			modules = nil
+		}
+		set, err := c.compiler.Compile(modules)
+		if err != nil {
+			t.Fatal(text, err)
+		}
+		c.sets = append(c.sets, set)
+	}
+	return c
+}
+
+type compiledPolicies struct {
+	compiler *policy.Compiler
+	sets     []*policy.Set // of tenantPolicies
+}
+
+const gpu = "nvidia.com/gpu"
+
+// zeroesVanish says that a cluster lists a resource where it says so itself or where something is reserved of it. An
+// engine that goes on listing what was reserved once gives answers that depend on the past, since constraints can tell a
+// resource of which there is nothing from one that is not listed. While it is false, histories keep clear of that: some
+// clusters always list GPUs and others never, and GPUs are asked for, and restored, where they are listed.
+const zeroesVanish = false
+
+// listsGPUs tells whether a cluster lists GPUs where zeroesVanish is false.
+func listsGPUs(cluster string) bool { return cluster <= "e" }
+
+// tenantConstraints are of all kinds: that read the cluster's facts, capacity, the workload, the placement and any of
+// them together; that can be taken apart and that cannot; that fail for some.
+var tenantConstraints = []string{
+	`cluster.labels["tier"] in ["gold", "silver"]`,
+	`cluster.labels.?tier.orValue("none") == "gold"`,
+	`cluster.capabilities.exists(c, c.type == "ssd" && c.available)`,
+	`cluster.capabilities.exists(c, c.type == "gpu" && c.available && c.attributes.?model.orValue("") == "a100")`,
+	`!cluster.taints.exists(t, t.key == "maintenance") && !cluster.conditions.exists(c, c.type == "Pressure" && c.status == "True")`,
+	`cluster.name < "e" && cluster.location != "ap"`,
+	`int(cluster.labels["rank"]) >= 1`,
+	`cluster.labels.rank.matches("^[0-9]$") || cluster.labels.tier == "gold"`,
+
+	`capacity.free.cpu >= 2 * workload.requests.cpu`,
+	`3 * workload.requests.cpu < capacity.free.cpu && workload.requests.memory * 2 <= capacity.free.memory`,
+	`capacity.free.cpu > 2 * workload.requests.cpu && cluster.labels["tier"] == "gold"`,
+	`capacity.free.cpu - workload.requests.cpu >= capacity.allocatable.cpu / 4`,
+	`capacity.free.cpu != workload.requests.cpu`,
+	`workload.requests.cpu == 0 || capacity.free.cpu / workload.requests.cpu >= 2`,
+	`capacity.free.memory >= quantity("4")`,
+	`capacity.free.memory * 8 >= 0`,
+	`capacity.utilization.cpu < 80 && capacity.performanceScore >= 70`,
+	`capacity.healthScore == 100 && capacity.reserved.cpu <= 4`,
+	`double(capacity.free.cpu) / double(capacity.allocatable.cpu) >= 0.25`,
+	`10 / (capacity.free.cpu - workload.requests.cpu) >= 0`,
+	`dyn(capacity.free.cpu) > 1.5`,
+	`capacity.allocatable.all(r, amount, 5 * capacity.free[r] >= amount)`,
+	`workload.requests.all(r, amount, capacity.free[?r].orValue(0) >= 2 * amount)`,
+	`capacity.free["nvidia.com/gpu"] >= workload.requests["nvidia.com/gpu"]`,
+	`capacity.free["nvidia.com/gpu"] > 0`,
+	`capacity.free[?"nvidia.com/gpu"].orValue(0) > 0 || !("nvidia.com/gpu" in workload.requests)`,
+
+	`cluster.labels.exists(k, k == "zone" && capacity.free.memory > 0)`,
+	`cluster.labels.zone == "a" || capacity.free.cpu > 3`,
+	`capacity.free.cpu > 3 && cluster.labels.zone == "a"`,
+	`capacity.free.cpu > 3 ? cluster.labels.zone == "a" : workload.kind == "Job"`,
+	`!(capacity.free.cpu < 3 && cluster.labels.zone == "a") && (workload.name == "u" || cluster.location == "eu")`,
+
+	`workload.name != "u" || cluster.name < "d"`,
+	`workload.kind == "Job" ? capacity.utilization.cpu < 90 : capacity.utilization.cpu < 60`,
+	`cluster.labels.?tier.orValue("") == workload.labels.?tier.orValue("")`,
+	`workload.labels.all(k, v, cluster.labels[?k].orValue(v) == v)`,
+	`cluster.location in workload.labels.?regions.orValue("eu_us").split("_")`,
+	`{"gold": 3, "silver": 2}[?cluster.labels.?tier.orValue("")].orValue(1) >= {"gold": 3, "silver": 2}[?workload.labels.?tier.orValue("")].orValue(1)`,
+	`workload.replicas < 3 || capacity.allocatable.cpu > 8`,
+	`workload.labels.tier == "gold"`,
+	`"near" in workload.annotations || size(workload.labels) < 2`,
+	`cluster == cluster && workload == workload`,
+	`placement.labels.?team.orValue("") == "shop" || cluster.location == "eu"`,
+	`placement.name == "p0" && placement.namespace == workload.namespace`,
+}
+
+// history is what has happened so far.
+type history struct {
+	fresh  compiledPolicies
+	used   compiledPolicies
+	engine *engine.Engine
+	worlds []*world
+	// placements are shared by all worlds.
+	placements []*placed
+	now        time.Time
+	last       *question
+	kept       []keptAnswer
+}
+
+// world is what is true in one workspace.
+type world struct {
+	name   logicalcluster.Name
+	fleet  map[string]*snapshot.Cluster
+	gone   *snapshot.Cluster // that left last
+	held   map[workload.Reference]claim
+	policy int
+}
+
+type claim struct {
+	placement *v1alpha1.WorkloadPlacement
+	clusters  []string
+	amount    capacity.Resources
+}
+
+// placed is a placement as the engine under test has compiled it.
+type placed struct {
+	object   *v1alpha1.WorkloadPlacement
+	compiled *engine.Placement
+}
+
+// question is one request.
+type question struct {
+	world     *world
+	placement *placed
+	workload  *workload.Workload
+}
+
+func (q *question) request() engine.Request {
+	return engine.Request{Workspace: q.world.name, Placement: q.placement.compiled, Workload: q.workload}
+}
+
+// keptAnswer is a decision with what it told when it was made.
+type keptAnswer struct {
+	decision *engine.Decision
+	told     string
+}
+
+var (
+	differentialClusters  = []string{"a", "b", "c", "d", "e", "f", "g", "h"}
+	differentialWorkloads = []string{"u", "v", "w", "x"}
+)
+
+func newHistory(t *rapid.T, used, fresh compiledPolicies) *history {
+	h := &history{used: used, fresh: fresh, now: time.Unix(0, 0)}
+	var err error
+	h.engine, err = engine.New(engine.Options{
+		Policies: used.compiler, CacheBytes: draw(t, "cache bytes", 0, 2048, 1<<14), Now: func() time.Time { return h.now },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []logicalcluster.Name{"root:one", "root:two"} {
+		h.worlds = append(h.worlds, &world{name: name, fleet: map[string]*snapshot.Cluster{}, held: map[workload.Reference]claim{}})
+	}
+	for i := range 3 {
+		h.placements = append(h.placements, h.drawPlacement(t, i))
+	}
+	for range below(t, "clusters at first", 4*len(differentialClusters)) {
+		h.set(h.drawWorld(t), drawCluster(t))
+	}
+	return h
+}
+
+// run takes step after step.
+func (h *history) run(t *rapid.T) {
+	steps := map[string]func(*rapid.T){
+		"set a cluster":        func(t *rapid.T) { h.set(h.drawWorld(t), drawCluster(t)) },
+		"change facts":         func(t *rapid.T) { h.change(t, drawFacts) },
+		"change capacity":      func(t *rapid.T) { h.change(t, drawCapacity) },
+		"change what is used":  func(t *rapid.T) { h.change(t, drawAllocated) },
+		"say the same":         func(t *rapid.T) { h.change(t, func(*rapid.T, *snapshot.Cluster) {}) },
+		"remove a cluster":     h.remove,
+		"let one return":       h.comeBack,
+		"change the policies":  h.changePolicies,
+		"change a placement":   h.changePlacement,
+		"release":              h.release,
+		"restore":              h.restore,
+		"let time pass":        func(t *rapid.T) { h.now = h.now.Add(time.Duration(1+below(t, "minutes", 6)) * time.Minute) },
+		"decide":               func(t *rapid.T) { h.decide(t, h.drawQuestion(t)) },
+		"decide the same":      h.decideTheSame,
+		"decide several":       h.decideBatch,
+		"ask without deciding": h.explain,
+	}
+	names := append(slices.Sorted(maps.Keys(steps)), "decide", "decide", "decide", "change what is used")
+	t.Repeat(map[string]func(*rapid.T){
+		"step": func(t *rapid.T) {
+			name := draw(t, "step", names...)
+			t.Log(name)
+			steps[name](t)
+		},
+		"": h.checkBooks,
+	})
+}
+
+// uniform draws from 0 to 1023, all as likely. The numbers that rapid draws by itself prefer the ends of their range.
+var uniform = rapid.Custom(func(t *rapid.T) (n int) {
+	for range 10 {
+		n *= 2
+		if rapid.Bool().Draw(t, "bit") {
+			n++
+		}
+	}
+	return n
+})
+
+func below(t *rapid.T, what string, n int) int { return uniform.Draw(t, what) % n }
+
+func draw[T any](t *rapid.T, what string, from ...T) T { return from[below(t, what, len(from))] }
+
+// some draws from least to most different ones.
+func some[T any](t *rapid.T, what string, least, most int, from []T) []T {
+	from = slices.Clone(from)
+	drawn := make([]T, least+below(t, what, 1+most-least))
+	for i := range drawn {
+		at := below(t, what, len(from))
+		drawn[i] = from[at]
+		from = slices.Delete(from, at, at+1)
+	}
+	return drawn
+}
+
+// oneIn is true once in n times.
+func oneIn(t *rapid.T, what string, n int) bool { return below(t, what, n) == n-1 }
+
+func (h *history) drawWorld(t *rapid.T) *world {
+	return h.worlds[below(t, "workspace", 4)/3]
+}
+
+func (h *history) drawQuestion(t *rapid.T) *question {
+	return &question{
+		world:     h.drawWorld(t),
+		placement: draw(t, "placement", h.placements...),
+		workload:  drawWorkload(t),
+	}
+}
+
+func (h *history) set(w *world, c *snapshot.Cluster) {
+	w.fleet[c.Name] = c
+	h.engine.SetCluster(w.name, copyOf(c)) // what the engine was given is its own
+}
+
+// change changes a part of a cluster that is there.
+func (h *history) change(t *rapid.T, change func(*rapid.T, *snapshot.Cluster)) {
+	w := h.drawWorld(t)
+	if len(w.fleet) == 0 {
+		t.Skip()
+	}
+	c := copyOf(w.fleet[draw(t, "cluster", slices.Sorted(maps.Keys(w.fleet))...)])
+	change(t, c)
+	h.set(w, c)
+}
+
+func (h *history) remove(t *rapid.T) {
+	w := h.drawWorld(t)
+	name := draw(t, "cluster", differentialClusters...)
+	if c := w.fleet[name]; c != nil {
+		w.gone = c
+	}
+	delete(w.fleet, name)
+	h.engine.RemoveCluster(w.name, name)
+}
+
+func (h *history) comeBack(t *rapid.T) {
+	w := h.drawWorld(t)
+	if w.gone == nil || w.fleet[w.gone.Name] != nil {
+		t.Skip()
+	}
+	h.set(w, w.gone)
+}
+
+func (h *history) changePolicies(t *rapid.T) {
+	w := h.drawWorld(t)
+	w.policy = below(t, "policies", len(tenantPolicies))
+	h.engine.SetPolicies(w.name, h.used.sets[w.policy])
+}
+
+func (h *history) changePlacement(t *rapid.T) {
+	i := below(t, "placement", len(h.placements))
+	h.placements[i] = h.drawPlacement(t, i)
+}
+
+func (h *history) release(t *rapid.T) {
+	w, ref := h.drawWorld(t), drawWorkload(t).Reference
+	_, held := w.held[ref]
+	delete(w.held, ref)
+	if freed := h.engine.Release(w.name, ref); freed != held {
+		t.Fatalf("released %t, held %t", freed, held)
+	}
+}
+
+func (h *history) restore(t *rapid.T) {
+	w, of := h.drawWorld(t), drawWorkload(t)
+	c := claim{
+		placement: draw(t, "placement", h.placements...).object,
+		clusters:  some(t, "clusters", 1, 3, differentialClusters),
+		amount:    of.Requests,
+	}
+	if !zeroesVanish && slices.ContainsFunc(c.clusters, func(name string) bool { return !listsGPUs(name) }) {
+		c.amount.Extended = nil
+	}
+	w.held[of.Reference] = c
+	c.restoreTo(h.engine, w.name, of.Reference)
+}
+
+func (c *claim) restoreTo(e *engine.Engine, workspace logicalcluster.Name, ref workload.Reference) {
+	name := types.NamespacedName{Namespace: c.placement.Namespace, Name: c.placement.Name}
+	e.Restore(workspace, name, ref, slices.Clone(c.clusters), c.amount)
+}
+
+// decide asks one question and takes its answer for true.
+func (h *history) decide(t *rapid.T, q *question) {
+	short := h.shortages(q.world)
+	d, err := h.engine.Decide(context.Background(), q.request())
+	h.check(t, q, d, err, (*engine.Engine).Decide)
+	h.take(q, d)
+	h.checkShortages(t, q.world, short)
+	h.last = q
+}
+
+func (h *history) decideTheSame(t *rapid.T) {
+	if h.last == nil {
+		t.Skip()
+	}
+	h.decide(t, h.last)
+}
+
+// decideBatch asks several questions at once. The answers are to be those that they have one after the other.
+func (h *history) decideBatch(t *rapid.T) {
+	few := make([]*question, 1+below(t, "kinds", 3))
+	for i := range few {
+		few[i] = h.drawQuestion(t)
+	}
+	questions := make([]*question, below(t, "questions", 11))
+	requests := make([]engine.Request, len(questions))
+	for i := range questions {
+		again := *draw(t, "kind", few...)
+		named := *again.workload
+		named.Name = draw(t, "workload", differentialWorkloads...)
+		again.workload = &named
+		questions[i], requests[i] = &again, again.request()
+	}
+	short := map[*world]map[string]int64{}
+	for _, w := range h.worlds {
+		short[w] = h.shortages(w)
+	}
+	results := h.engine.DecideBatch(context.Background(), requests)
+	if len(results) != len(questions) {
+		t.Fatalf("%d answers to %d questions", len(results), len(questions))
+	}
+	for i, q := range questions {
+		h.check(t, q, results[i].Decision, results[i].Err, (*engine.Engine).Decide)
+		h.take(q, results[i].Decision)
+	}
+	for _, w := range h.worlds {
+		h.checkShortages(t, w, short[w])
+	}
+}
+
+// explain asks what is asked without deciding.
+func (h *history) explain(t *rapid.T) {
+	q := h.drawQuestion(t)
+	d, err := h.engine.Explain(context.Background(), q.request())
+	h.check(t, q, d, err, (*engine.Engine).Explain)
+
+	digest := draw(t, "inputs digest", "", h.engine.InputsDigest(q.request()))
+	clusters := some(t, "clusters", 1, 3, differentialClusters)
+	e, request := h.anew(t, q)
+	var told [2]string
+	for i, ask := range []func() (string, error){
+		func() (string, error) {
+			return h.engine.ReasonToMove(context.Background(), q.request(), clusters, digest, true)
+		},
+		func() (string, error) { return e.ReasonToMove(context.Background(), request, clusters, digest, true) },
+	} {
+		reason, err := ask()
+		told[i] = fmt.Sprintf("%s %v", reason, err)
+	}
+	if told[0] != told[1] {
+		t.Fatalf("to move: %s, but for an engine made anew: %s", told[0], told[1])
+	}
+}
+
+// take notes what a decision holds.
+func (h *history) take(q *question, d *engine.Decision) {
+	if d == nil {
+		return // what was held is held
+	}
+	delete(q.world.held, q.workload.Reference)
+	if len(d.Clusters) > 0 {
+		q.world.held[q.workload.Reference] = claim{placement: q.placement.object, clusters: strings.Split(names(d), ","), amount: d.Reserved}
+	}
+}
+
+// anew makes an engine that knows the present state of the question's workspace, and the question for it.
+func (h *history) anew(t *rapid.T, q *question) (*engine.Engine, engine.Request) {
+	e, err := engine.New(engine.Options{Policies: h.fresh.compiler})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := q.world
+	for _, c := range w.fleet {
+		e.SetCluster(w.name, copyOf(c))
+	}
+	e.SetPolicies(w.name, h.fresh.sets[w.policy])
+	for ref, c := range w.held {
+		c.restoreTo(e, w.name, ref)
+	}
+	request := q.request()
+	if request.Placement, err = e.CompilePlacement(q.placement.object); err != nil {
+		t.Fatal(err)
+	}
+	return e, request
+}
+
+// check holds an answer against that of an engine made anew and that of the reference.
+func (h *history) check(t *rapid.T, q *question, d *engine.Decision, err error,
+	ask func(*engine.Engine, context.Context, engine.Request) (*engine.Decision, error),
+) {
+	e, request := h.anew(t, q)
+	want, wantErr := ask(e, context.Background(), request)
+	if fmt.Sprint(err) != fmt.Sprint(wantErr) {
+		t.Fatalf("error %v, but of an engine made anew %v", err, wantErr)
+	}
+	if err != nil {
+		if d != nil {
+			t.Fatalf("a decision beside error %v", err)
+		}
+		if _, judged := h.reference(t, q); judged == nil {
+			t.Fatalf("error %v where the policies have an answer", err)
+		}
+		return
+	}
+	if want.Cached {
+		t.Fatal("an engine made anew cannot have anything in its cache")
+	}
+	told := tellAll(d)
+	if diff := differ(tellAll(want), told); diff != "" {
+		t.Fatalf("made anew - as it is +\n%s", diff)
+	}
+	answer, judged := h.reference(t, q)
+	if judged != nil {
+		t.Fatalf("decided where the policies fail: %v", judged)
+	}
+	if diff := differ(answer, tell(d)); diff != "" {
+		t.Fatalf("reference - as it is +\n%s", diff)
+	}
+	// A decision says the same however much happens after it.
+	h.kept = append(h.kept, keptAnswer{d, told})
+	if len(h.kept) > 4 {
+		if diff := differ(h.kept[0].told, tellAll(h.kept[0].decision)); diff != "" {
+			t.Fatalf("when it was made - later +\n%s", diff)
+		}
+		h.kept = h.kept[1:]
+	}
+}
+
+// differ compares what two tell, line by line.
+func differ(want, got string) string {
+	return gocmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n"))
+}
+
+// tell is what the reference knows of a decision.
+func tell(d *engine.Decision) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\nholds %v\n", d.Summary(), d.Reserved)
+	for _, c := range d.Clusters {
+		fmt.Fprintf(&b, "chosen %+v\n", c)
+	}
+	for _, v := range d.Ranked() {
+		fmt.Fprintf(&b, "%s %t ", v.Cluster, v.Chosen)
+		if v.Rejection != nil {
+			fmt.Fprintf(&b, "%s %s\n", v.Rejection.Stage, v.Rejection.Constraint)
+		} else {
+			fmt.Fprintf(&b, "%+v\n", v.Score)
+		}
+	}
+	return b.String()
+}
+
+// tellAll is all that a decision says.
+func tellAll(d *engine.Decision) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%+v weighs %v by %v\npolicies %s\ninputs %s\n%s", d.Workload, d.Weights, d.Terms, d.PolicyDigest, d.InputsDigest, tell(d))
+	for _, v := range d.Verdicts() {
+		fmt.Fprintf(&b, "%s %+v %t %+v\n", v.Cluster, v.Score, v.Chosen, ptr.Deref(v.Rejection, engine.Rejection{}))
+	}
+	for _, name := range differentialClusters {
+		for _, o := range d.Obstacles(name) {
+			fmt.Fprintf(&b, "%s: %+v\n", name, o)
+		}
+		fmt.Fprintf(&b, "%s: %+v\n", name, d.Factors(name))
+	}
+	return b.String()
+}
+
+// reference answers as the documents say: it looks at every cluster by itself and remembers nothing. The error is that of
+// the policies.
+func (h *history) reference(t *rapid.T, q *question) (told string, err error) {
+	p, w := q.placement.object, q.workload
+	seen := workload.Placement{Name: p.Name, Namespace: p.Namespace, Labels: p.Labels}
+	judgement, err := h.fresh.sets[q.world.policy].Judge(context.Background(), policy.Input{
+		Workspace: q.world.name.String(), Placement: seen, Workload: w,
+	})
+	if err != nil {
+		return "", err
+	}
+	compiler, err := constraint.NewCompiler(constraint.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	programs := make([]*constraint.Program, len(p.Spec.Constraints))
+	for i, c := range p.Spec.Constraints {
+		if programs[i], err = compiler.Compile(c.Expression); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var feasible []referenceCandidate
+	var rejected []string
+	stages := map[engine.Stage]int{}
+	for _, name := range slices.Sorted(maps.Keys(q.world.fleet)) {
+		row := snapshot.NewRow(q.world.fleet[name], q.world.reserved(name, &w.Reference))
+		variables := &constraint.Variables{Row: row, Workload: w, Placement: seen}
+		stage, failed := referenceFilter(&p.Spec, row, w, judgement, func() string {
+			for i, program := range programs {
+				if holds, err := program.Eval(variables); err != nil || !holds {
+					return p.Spec.Constraints[i].Name
+				}
+			}
+			return ""
+		})
+		if stage != "" {
+			stages[stage]++
+			rejected = append(rejected, fmt.Sprintf("%s false %s %s\n", name, stage, failed))
+			continue
+		}
+		feasible = append(feasible, referenceCandidate{name, scoring.Of(row, w.Requests, judgement.Weights, judgement.Terms)})
+	}
+	slices.SortFunc(feasible, func(a, b referenceCandidate) int {
+		near := 0
+		if p.Spec.Strategy == v1alpha1.StrategyAffinity {
+			near = cmp.Compare(b.Factors[scoring.Affinity]+b.Factors[scoring.Location], a.Factors[scoring.Affinity]+a.Factors[scoring.Location])
+		}
+		return cmp.Or(near, cmp.Compare(b.Total, a.Total), cmp.Compare(b.Headroom, a.Headroom), strings.Compare(a.name, b.name))
+	})
+	chosen := q.referenceSelect(feasible)
+
+	var b strings.Builder
+	if len(q.world.fleet) == 0 {
+		b.WriteString("no clusters are registered in this workspace")
+	} else {
+		fmt.Fprintf(&b, "%d of %d clusters are feasible", len(feasible), len(q.world.fleet))
+	}
+	separator := ": "
+	for _, stage := range []engine.Stage{
+		engine.StageRegistration, engine.StageReady, engine.StageLocation, engine.StageCluster, engine.StageTaint,
+		engine.StageCapability, engine.StageConstraint, engine.StageCapacity, engine.StagePolicy,
+	} {
+		if stages[stage] > 0 {
+			fmt.Fprintf(&b, "%s%d rejected by %s", separator, stages[stage], stage)
+			separator = ", "
+		}
+	}
+	fmt.Fprintf(&b, "\nholds %v\n", w.Requests)
+	for _, c := range chosen {
+		fmt.Fprintf(&b, "chosen %+v\n", engine.Choice{Name: c.name, Replicas: w.Replicas, Score: c.Total, Reason: scoring.Reason(c.Total)})
+	}
+	for _, c := range feasible {
+		fmt.Fprintf(&b, "%s %t %+v\n", c.name, slices.Contains(chosen, c), c.Score)
+	}
+	return b.String() + strings.Join(rejected, ""), nil
+}
+
+type referenceCandidate struct {
+	name string
+	scoring.Score
+}
+
+// referenceFilter returns the first stage that a cluster fails, with the constraint where it is that; constraints
+// returns the first that does not hold.
+func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w *workload.Workload, judgement *policy.Judgement,
+	constraints func() string,
+) (engine.Stage, string) {
+	selects := func(selector *metav1.LabelSelector, set map[string]string) bool {
+		compiled, err := metav1.LabelSelectorAsSelector(selector)
+		return selector == nil || err == nil && compiled.Matches(labels.Set(set))
+	}
+	tolerated := func(taint corev1.Taint) bool {
+		return taint.Effect == corev1.TaintEffectPreferNoSchedule || slices.ContainsFunc(spec.Tolerations, func(t corev1.Toleration) bool {
+			return (t.Effect == "" || t.Effect == taint.Effect) && (t.Key == "" || t.Key == taint.Key) &&
+				(t.Operator == corev1.TolerationOpExists || t.Value == taint.Value)
+		})
+	}
+	switch {
+	case row.Invalid != "":
+		return engine.StageRegistration, ""
+	case !slices.ContainsFunc(row.Conditions, func(c snapshot.Condition) bool { return c.Type == "Ready" && c.Status == "True" }):
+		return engine.StageReady, ""
+	case !selects(spec.LocationSelector, map[string]string{"location": row.Location}):
+		return engine.StageLocation, ""
+	case spec.ClusterSelector != nil && (!selects(spec.ClusterSelector.LabelSelector, row.Labels) ||
+		len(spec.ClusterSelector.ClusterNames) > 0 && !slices.Contains(spec.ClusterSelector.ClusterNames, row.Name)):
+		return engine.StageCluster, ""
+	}
+	for _, taint := range row.Taints {
+		if !tolerated(taint) {
+			return engine.StageTaint, ""
+		}
+	}
+	for _, requirement := range spec.CapabilityRequirements {
+		at := slices.IndexFunc(row.Capabilities, func(c snapshot.Capability) bool { return c.Type == requirement.Type })
+		if at < 0 && requirement.Required || at >= 0 && !row.Capabilities[at].Available {
+			return engine.StageCapability, ""
+		}
+	}
+	if failed := constraints(); failed != "" {
+		return engine.StageConstraint, failed
+	}
+	for name, amount := range w.Requests.Each {
+		if amount > 0 && row.Free.Get(name) < amount {
+			return engine.StageCapacity, ""
+		}
+	}
+	for _, term := range judgement.Terms {
+		if term.Required && !term.Match.Matches(row) {
+			return engine.StagePolicy, ""
+		}
+	}
+	return "", ""
+}
+
+// referenceSelect takes from the feasible clusters, best first.
+func (q *question) referenceSelect(feasible []referenceCandidate) []referenceCandidate {
+	number := 1
+	switch spec := &q.placement.object.Spec; spec.Strategy {
+	case v1alpha1.StrategySpread, "":
+		number = int(ptr.Deref(spec.NumberOfClusters, 3))
+	case v1alpha1.StrategyRoundRobin:
+		used := map[string]int{}
+		for ref, c := range q.world.held {
+			if ref != q.workload.Reference && c.placement.Name == q.placement.object.Name {
+				for _, name := range c.clusters {
+					used[name]++
+				}
+			}
+		}
+		if len(feasible) > 0 {
+			return []referenceCandidate{slices.MinFunc(feasible, func(a, b referenceCandidate) int { return cmp.Compare(used[a.name], used[b.name]) })}
+		}
+	}
+	return feasible[:min(number, len(feasible))]
+}
+
+// reserved is what is held on a cluster, but by one workload.
+func (w *world) reserved(cluster string, but *workload.Reference) (sum capacity.Resources) {
+	for ref, c := range w.held {
+		if slices.Contains(c.clusters, cluster) && (but == nil || ref != *but) {
+			sum = sum.Add(c.amount)
+		}
+	}
+	return sum
+}
+
+// checkBooks holds what the engine says of every cluster against what is held there.
+func (h *history) checkBooks(t *rapid.T) {
+	for _, w := range h.worlds {
+		rows := h.engine.Snapshot(w.name).Rows()
+		if len(rows) != len(w.fleet) {
+			t.Fatalf("%d clusters in %s, want %d", len(rows), w.name, len(w.fleet))
+		}
+		for i, name := range slices.Sorted(maps.Keys(w.fleet)) {
+			want := snapshot.NewRow(w.fleet[name], w.reserved(name, nil))
+			got := rows[i]
+			if got.Name != name || !got.Reserved.Equal(want.Reserved) || !got.Free.Equal(want.Free) || !got.Utilization.Equal(want.Utilization) ||
+				got.HealthScore != want.HealthScore || got.PerformanceScore != want.PerformanceScore {
+				t.Fatalf("%s in %s is\n%+v, want\n%+v", name, w.name, got, want)
+			}
+		}
+	}
+}
+
+// shortages is by how much each cluster falls short of what is held there: where it has shrunk, or claims were restored.
+func (h *history) shortages(w *world) map[string]int64 {
+	short := map[string]int64{}
+	for _, row := range h.engine.Snapshot(w.name).Rows() {
+		for name, free := range row.Free.Each {
+			if free < 0 {
+				short[row.Name+" "+name] = -free
+			}
+		}
+	}
+	return short
+}
+
+// checkShortages insists that deciding has not made any shortage, nor one larger.
+func (h *history) checkShortages(t *rapid.T, w *world, before map[string]int64) {
+	for what, short := range h.shortages(w) {
+		if short > before[what] {
+			t.Fatalf("%s in %s is short of %d, was of %d: more was promised than there is", what, w.name, short, before[what])
+		}
+	}
+}
+
+func copyOf(c *snapshot.Cluster) *snapshot.Cluster {
+	again := *c
+	again.Labels = maps.Clone(c.Labels)
+	again.Capabilities, again.Taints, again.Conditions = slices.Clone(c.Capabilities), slices.Clone(c.Taints), slices.Clone(c.Conditions)
+	again.Allocatable.Extended, again.Allocated.Extended = maps.Clone(c.Allocatable.Extended), maps.Clone(c.Allocated.Extended)
+	return &again
+}
+
+func drawCluster(t *rapid.T) *snapshot.Cluster {
+	c := &snapshot.Cluster{Name: draw(t, "cluster", differentialClusters...)}
+	drawFacts(t, c)
+	drawCapacity(t, c)
+	drawAllocated(t, c)
+	return c
+}
+
+func drawFacts(t *rapid.T, c *snapshot.Cluster) {
+	c.Location = draw(t, "location", "eu", "us", "ap", "")
+	c.Labels = drawMap(t, "label", map[string][]string{"tier": {"gold", "silver", "bronze"}, "zone": {"a", "b"}, "rank": {"0", "1", "x"}})
+	c.Capabilities, c.Taints = nil, nil
+	for _, kind := range []string{"gpu", "ssd"} {
+		if !oneIn(t, "has no "+kind, 3) {
+			c.Capabilities = append(c.Capabilities, snapshot.Capability{
+				Type: kind, Available: draw(t, "available", true, true, false),
+				Attributes: drawMap(t, "attribute", map[string][]string{"model": {"a100", "t4"}}),
+			})
+		}
+	}
+	if oneIn(t, "tainted", 6) {
+		c.Taints = []corev1.Taint{{
+			Key:    draw(t, "taint", "dedicated", "maintenance"),
+			Value:  draw(t, "value", "", "ml"),
+			Effect: draw(t, "effect", corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute),
+		}}
+	}
+	c.Conditions = nil
+	if status := draw(t, "ready", "True", "True", "True", "True", "True", "True", "True", "True", "True", "False", "Unknown", ""); status != "" {
+		c.Conditions = []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: status}}
+	}
+	if oneIn(t, "under pressure", 8) {
+		c.Conditions = append(c.Conditions, snapshot.Condition{Type: "Pressure", Status: "True"})
+	}
+	c.Invalid = ""
+	if oneIn(t, "invalid", 20) {
+		c.Invalid = "status.allocatable.cpu: -1 is negative"
+	}
+}
+
+func drawCapacity(t *rapid.T, c *snapshot.Cluster) {
+	c.Allocatable = drawAmounts(t, "allocatable", 24)
+	if !zeroesVanish {
+		c.Allocatable.Extended, c.Allocated.Extended = nil, nil
+		if listsGPUs(c.Name) {
+			c.Allocatable.Extended = map[string]int64{gpu: int64(below(t, "gpus", 6))}
+		}
+	}
+}
+
+func drawAllocated(t *rapid.T, c *snapshot.Cluster) {
+	c.Allocated = drawAmounts(t, "allocated", 6)
+	if !zeroesVanish && !listsGPUs(c.Name) {
+		c.Allocated.Extended = nil
+	}
+}
+
+// drawAmounts draws amounts below most, and now and then one near the limits of what is taken for real.
+func drawAmounts(t *rapid.T, what string, most int) (r capacity.Resources) {
+	amount := func(name string) int64 {
+		if oneIn(t, "huge "+what+" "+name, 50) {
+			return draw(t, what+" "+name, 1<<32, 1<<50, capacity.MaxAmount/3, capacity.MaxAmount)
+		}
+		return int64(below(t, what+" "+name, most))
+	}
+	r.CPU, r.Memory = amount(capacity.CPU), amount(capacity.Memory)
+	if what == "allocatable" || oneIn(t, what+" has storage", 3) {
+		r.Storage = amount(capacity.Storage)
+	}
+	if oneIn(t, what+" has gpus", 3) {
+		r.Extended = map[string]int64{gpu: amount(gpu)}
+	}
+	return r
+}
+
+func drawWorkload(t *rapid.T) *workload.Workload {
+	w := &workload.Workload{
+		Reference: workload.Reference{
+			APIVersion: "apps/v1", Kind: draw(t, "kind", "Deployment", "Job"),
+			Namespace: "default", Name: draw(t, "workload", differentialWorkloads...),
+		},
+		Labels: drawMap(t, "label", map[string][]string{"tier": {"gold", "silver"}, "regions": {"eu", "eu_ap"}, "default": {"a", "b"}}),
+		Annotations: drawMap(t, "annotation", map[string][]string{
+			v1alpha1.AnnotationPreferredCluster:  {"a", "d", "elsewhere", ""},
+			v1alpha1.AnnotationAvoidCluster:      {"b", "d"},
+			v1alpha1.AnnotationPreferredLocation: {"eu", "mars"},
+			"near":                               {"us"},
+		}),
+		Replicas: int64(1 + below(t, "replicas", 3)),
+		Requests: drawAmounts(t, "requests", 4),
+	}
+	if !zeroesVanish && w.Requests.Extended[gpu] == 0 {
+		w.Requests.Extended = nil
+	}
+	return w
+}
+
+// drawMap draws some of the keys, each with one of its values.
+func drawMap(t *rapid.T, what string, values map[string][]string) map[string]string {
+	if oneIn(t, "no "+what, 4) {
+		return nil
+	}
+	drawn := map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if !oneIn(t, "has no "+key, 3) {
+			drawn[key] = draw(t, key, values[key]...)
+		}
+	}
+	return drawn
+}
+
+func (h *history) drawPlacement(t *rapid.T, index int) *placed {
+	object := &v1alpha1.WorkloadPlacement{}
+	object.Name, object.Namespace = fmt.Sprintf("p%d", index), "default"
+	object.Labels = drawMap(t, "label", map[string][]string{"team": {"shop", "ml"}})
+	spec := &object.Spec
+	spec.Strategy = draw(t, "strategy",
+		"", v1alpha1.StrategySpread, v1alpha1.StrategyRoundRobin, v1alpha1.StrategyAffinity,
+	)
+	if number := int32(below(t, "number of clusters", 5)); number > 0 {
+		spec.NumberOfClusters = &number
+	}
+	expressions := some(t, "constraints", 0, 2, tenantConstraints)
+	for i, expression := range expressions {
+		spec.Constraints = append(spec.Constraints, v1alpha1.Constraint{Name: fmt.Sprintf("c%d", i), Expression: expression})
+	}
+	if oneIn(t, "selects locations", 4) {
+		spec.LocationSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
+			{Key: "location", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"us"}},
+		}}
+	}
+	if oneIn(t, "selects clusters", 4) {
+		spec.ClusterSelector = &v1alpha1.ClusterSelector{
+			LabelSelector: &metav1.LabelSelector{MatchLabels: drawMap(t, "label", map[string][]string{"zone": {"a"}})},
+			ClusterNames:  some(t, "names", 0, 6, differentialClusters),
+		}
+	}
+	if oneIn(t, "requires a capability", 4) {
+		spec.CapabilityRequirements = []v1alpha1.CapabilityRequirement{{Type: "gpu", Required: rapid.Bool().Draw(t, "required")}}
+	}
+	if oneIn(t, "tolerates", 4) {
+		spec.Tolerations = draw(t, "tolerations", [][]corev1.Toleration{
+			{{Operator: corev1.TolerationOpExists}},
+			{{Key: "dedicated", Value: "ml"}},
+			{{Key: "maintenance", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}},
+		}...)
+	}
+	compiled, err := h.engine.CompilePlacement(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &placed{object, compiled}
+}

@@ -1,0 +1,310 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kcp-placement/placement/engine/scoring"
+)
+
+func decodeWeights(t *ast.Term) (weights scoring.Weights, err error) {
+	object, ok := t.Value.(ast.Object)
+	if !ok {
+		return weights, fmt.Errorf("must be an object from factor to weight, is %s", short(t))
+	}
+	var total int64
+	err = object.Iter(func(key, value *ast.Term) error {
+		name, _ := key.Value.(ast.String)
+		factor := slices.Index(scoring.FactorNames[:], string(name))
+		if factor < 0 {
+			return fmt.Errorf("has an unknown factor %s: the factors are %s", short(key), strings.Join(scoring.FactorNames[:], ", "))
+		}
+		number, _ := value.Value.(ast.Number)
+		weight, ok := number.Int64()
+		if !ok || weight < 0 || weight > MaxWeight {
+			return fmt.Errorf("gives %s the weight %s: it must be a whole number from 0 to %d", name, short(value), MaxWeight)
+		}
+		weights[factor] = weight
+		total += weight
+		return nil
+	})
+	if err == nil && total == 0 {
+		err = errors.New("gives no factor any weight: at least one must weigh more than 0")
+	}
+	return weights, err
+}
+
+func decodeTerms(t *ast.Term, terms []scoring.Term) ([]scoring.Term, error) {
+	if t == nil {
+		return terms, nil
+	}
+	set, ok := t.Value.(ast.Set)
+	if !ok {
+		return nil, fmt.Errorf("must be a set of terms, is %s", short(t))
+	}
+	if set.Len() > MaxTerms {
+		return nil, fmt.Errorf("has %d terms, more than %d", set.Len(), MaxTerms)
+	}
+	for _, element := range set.Slice() {
+		decoded, err := decodeTerm(element)
+		if err != nil {
+			return nil, fmt.Errorf("has a term that cannot be used, %s: %w", short(element), err)
+		}
+		terms = append(terms, decoded)
+	}
+	return terms, nil
+}
+
+func decodeTerm(t *ast.Term) (decoded scoring.Term, err error) {
+	var raw term
+	if err := raw.decode(t.Value); err != nil {
+		return decoded, err
+	}
+	switch raw.factor {
+	case scoring.Affinity.String():
+		decoded.Factor = scoring.Affinity
+	case scoring.Location.String():
+		decoded.Factor = scoring.Location
+	default:
+		return decoded, fmt.Errorf("factor is %q, it must be affinity or location", raw.factor)
+	}
+	if most := max(raw.onMatch, -raw.onMatch, raw.otherwise, -raw.otherwise); most > MaxDelta {
+		return decoded, fmt.Errorf("onMatch is %d and otherwise %d, both must be from -%d to %d", raw.onMatch, raw.otherwise, MaxDelta, MaxDelta)
+	}
+	if len(raw.reason) > MaxReason {
+		return decoded, fmt.Errorf("reason has %d bytes, more than %d", len(raw.reason), MaxReason)
+	}
+	m := raw.match
+	if len(m.clusterNames) == 0 && m.location == "" && m.labelSelector == nil && m.capability == "" {
+		return decoded, errors.New("match says nothing: it needs clusterNames, location, labelSelector or capability")
+	}
+	if err := boundSelector(m.labelSelector); err != nil {
+		return decoded, err
+	}
+	decoded.Match = scoring.Match{ClusterNames: m.clusterNames, Location: m.location, Capability: m.capability}
+	if m.labelSelector != nil {
+		if decoded.Match.Labels, err = metav1.LabelSelectorAsSelector(m.labelSelector); err != nil {
+			return decoded, fmt.Errorf("match.labelSelector: %w", err)
+		}
+	}
+	decoded.OnMatch, decoded.Otherwise, decoded.Required, decoded.Reason = raw.onMatch, raw.otherwise, raw.required, raw.reason
+	return decoded, nil
+}
+
+// boundSelector holds a label selector to a size: Kubernetes takes seconds to say what is wrong with thousands of values.
+func boundSelector(s *metav1.LabelSelector) error {
+	if s == nil {
+		return nil
+	}
+	size := len(s.MatchLabels) + len(s.MatchExpressions)
+	for i := range s.MatchExpressions {
+		size += len(s.MatchExpressions[i].Values)
+	}
+	if size > MaxSelector {
+		return fmt.Errorf("match.labelSelector has %d labels, expressions and values, more than %d", size, MaxSelector)
+	}
+	return nil
+}
+
+// term is a term as policies write it.
+type term struct {
+	match              match
+	factor             string
+	onMatch, otherwise int64
+	required           bool
+	reason             string
+}
+
+type match struct {
+	clusterNames         []string
+	location, capability string
+	labelSelector        *metav1.LabelSelector
+}
+
+func (t *term) decode(v ast.Value) error {
+	return decodeObject(v, func(name string, v ast.Value) error {
+		switch name {
+		case "match":
+			return t.match.decode(v)
+		case "factor":
+			return decodeText(v, &t.factor)
+		case "onMatch":
+			return decodeInteger(v, &t.onMatch)
+		case "otherwise":
+			return decodeInteger(v, &t.otherwise)
+		case "required":
+			return decodeFlag(v, &t.required)
+		case "reason":
+			return decodeText(v, &t.reason)
+		}
+		return unknownField(name)
+	})
+}
+
+func (m *match) decode(v ast.Value) error {
+	return decodeObject(v, func(name string, v ast.Value) error {
+		switch name {
+		case "clusterNames":
+			return decodeTexts(v, &m.clusterNames)
+		case "location":
+			return decodeText(v, &m.location)
+		case "capability":
+			return decodeText(v, &m.capability)
+		case "labelSelector":
+			if _, isNull := v.(ast.Null); isNull {
+				return nil
+			}
+			m.labelSelector = &metav1.LabelSelector{}
+			return decodeSelector(v, m.labelSelector)
+		}
+		return unknownField(name)
+	})
+}
+
+func decodeSelector(v ast.Value, s *metav1.LabelSelector) error {
+	return decodeObject(v, func(name string, v ast.Value) error {
+		switch name {
+		case "matchLabels":
+			return decodeObject(v, func(key string, v ast.Value) error {
+				var value string
+				if err := decodeText(v, &value); err != nil {
+					return err
+				}
+				if s.MatchLabels == nil {
+					s.MatchLabels = map[string]string{}
+				}
+				s.MatchLabels[key] = value
+				return nil
+			})
+		case "matchExpressions":
+			return decodeList(v, func(v ast.Value) error {
+				var r metav1.LabelSelectorRequirement
+				if err := decodeRequirement(v, &r); err != nil {
+					return err
+				}
+				s.MatchExpressions = append(s.MatchExpressions, r)
+				return nil
+			})
+		}
+		return unknownField(name)
+	})
+}
+
+func decodeRequirement(v ast.Value, r *metav1.LabelSelectorRequirement) error {
+	return decodeObject(v, func(name string, v ast.Value) error {
+		switch name {
+		case "key":
+			return decodeText(v, &r.Key)
+		case "operator":
+			return decodeText(v, (*string)(&r.Operator))
+		case "values":
+			return decodeTexts(v, &r.Values)
+		}
+		return unknownField(name)
+	})
+}
+
+func unknownField(name string) error { return fmt.Errorf("unknown field %q", name) }
+
+// mismatch tells that a field has a value of the wrong type.
+type mismatch struct{ field, value string }
+
+func (m *mismatch) Error() string { return m.field + " cannot be a " + m.value }
+
+// mismatched names a value's type as JSON has it.
+func mismatched(v ast.Value) error {
+	switch v.(type) {
+	case ast.Boolean:
+		return &mismatch{value: "bool"}
+	case *ast.Array, ast.Set:
+		return &mismatch{value: "array"}
+	default:
+		return &mismatch{value: ast.ValueName(v)}
+	}
+}
+
+// decodeObject hands over the fields of an object in the order of their names. Here as below null is as good as nothing.
+func decodeObject(v ast.Value, decode func(name string, v ast.Value) error) error {
+	switch v := v.(type) {
+	case ast.Null:
+		return nil
+	case ast.Object:
+		return v.Iter(func(key, value *ast.Term) error {
+			name, ok := key.Value.(ast.String)
+			if !ok {
+				name = ast.String(key.String())
+			}
+			err := decode(string(name), value.Value)
+			if wrong, ok := err.(*mismatch); ok {
+				wrong.field = strings.TrimSuffix(string(name)+"."+wrong.field, ".")
+			}
+			return err
+		})
+	}
+	return mismatched(v)
+}
+
+// decodeList hands over the elements of an array, or of a set.
+func decodeList(v ast.Value, decode func(v ast.Value) error) error {
+	each := func(t *ast.Term) error { return decode(t.Value) }
+	switch v := v.(type) {
+	case ast.Null:
+		return nil
+	case *ast.Array:
+		return v.Iter(each)
+	case ast.Set:
+		return v.Iter(each)
+	}
+	return mismatched(v)
+}
+
+func decodeTexts(v ast.Value, into *[]string) error {
+	return decodeList(v, func(v ast.Value) error {
+		var text string
+		err := decodeText(v, &text)
+		*into = append(*into, text)
+		return err
+	})
+}
+
+func decodeText(v ast.Value, into *string) error {
+	switch v := v.(type) {
+	case ast.Null:
+		return nil
+	case ast.String:
+		*into = string(v)
+		return nil
+	}
+	return mismatched(v)
+}
+
+func decodeInteger(v ast.Value, into *int64) error {
+	switch v := v.(type) {
+	case ast.Null:
+		return nil
+	case ast.Number:
+		n, ok := v.Int64()
+		if !ok {
+			return &mismatch{value: "number " + string(v)}
+		}
+		*into = n
+		return nil
+	}
+	return mismatched(v)
+}
+
+func decodeFlag(v ast.Value, into *bool) error {
+	switch v := v.(type) {
+	case ast.Null:
+		return nil
+	case ast.Boolean:
+		*into = bool(v)
+		return nil
+	}
+	return mismatched(v)
+}

@@ -1,0 +1,60 @@
+package scoring_test
+
+import (
+	"math"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/scoring"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// TestScorerAgreesWithOf: the fast way and the plain one give the same for every cluster that has room.
+func TestScorerAgreesWithOf(t *testing.T) {
+	// Amounts around the steps, of few and of many digits, and beyond all that is real.
+	amount := rapid.OneOf(
+		rapid.Int64Range(0, 12), rapid.Int64Range(0, 1<<20), rapid.Int64Range(0, capacity.MaxAmount),
+		rapid.SampledFrom([]int64{0, 1, 1_000_000, 999_999, 1_000_001, 3_000_000, math.MaxInt64 / 10, math.MaxInt64}),
+	)
+	resources := rapid.Custom(func(t *rapid.T) capacity.Resources {
+		r := capacity.Resources{CPU: amount.Draw(t, "cpu"), Memory: amount.Draw(t, "memory")}
+		if rapid.IntRange(0, 3).Draw(t, "more") == 0 {
+			r.Storage = amount.Draw(t, "storage")
+			r.Extended = map[string]int64{"gpu": amount.Draw(t, "gpu")}
+		}
+		return r
+	})
+	delta := rapid.Int64Range(-100, 100)
+	rapid.Check(t, func(t *rapid.T) {
+		row := snapshot.NewRow(&snapshot.Cluster{
+			Name: "a", Location: rapid.SampledFrom([]string{"eu", "us"}).Draw(t, "location"),
+			Conditions:  []snapshot.Condition{{Type: "Ready", Status: rapid.SampledFrom([]string{"True", "False", "Unknown"}).Draw(t, "ready")}},
+			Allocatable: resources.Draw(t, "allocatable"), Allocated: resources.Draw(t, "allocated"),
+		}, resources.Draw(t, "reserved"))
+		requests := resources.Draw(t, "requests")
+		if _, short := row.Free.Lacking(requests); short {
+			requests = row.Free.Combine(capacity.Resources{}, func(free, _ int64) int64 {
+				return max(free, 0) / rapid.Int64Range(1, 11).Draw(t, "part")
+			})
+		}
+		var weights scoring.Weights
+		for f := range weights {
+			weights[f] = rapid.Int64Range(0, 100).Draw(t, "weight")
+		}
+		var terms []scoring.Term
+		for range rapid.IntRange(0, 3).Draw(t, "terms") {
+			terms = append(terms, scoring.Term{
+				Match: scoring.Match{Location: "eu"}, OnMatch: delta.Draw(t, "on match"), Otherwise: delta.Draw(t, "otherwise"),
+				Factor: rapid.SampledFrom([]scoring.Factor{scoring.Affinity, scoring.Location}).Draw(t, "factor"),
+			})
+		}
+		want := scoring.Of(row, requests, weights, terms)
+		scorer, standing := scoring.NewScorer(requests, weights), scoring.StandingOf(row, weights, terms)
+		total, headroom := scorer.Score(&row.Figures, row, standing)
+		if near := want.Factors[scoring.Affinity] + want.Factors[scoring.Location]; total != want.Total || headroom != want.Headroom || standing.Near != near {
+			t.Fatalf("total %d, headroom %d, near %d; want %+v", total, headroom, standing.Near, want)
+		}
+	})
+}

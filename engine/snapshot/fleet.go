@@ -1,0 +1,143 @@
+package snapshot
+
+import (
+	"slices"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+)
+
+// A fleet remembers so many changes at least, and as many as half its clusters: to go through more takes about as long
+// as to look at every cluster. The base is put together anew for evaluations of the whole fleet once a sixteenth has
+// changed since. Both bound what a change costs to a constant, over many.
+const (
+	minLog     = 256
+	minUnbased = 64
+)
+
+// Fleet is the clusters of a workspace as they change. A Fleet is guarded by its owner: it has no lock.
+type Fleet struct {
+	generation int64
+	// facts counts how often the facts of a cluster have changed.
+	facts int64
+	// rows by name, as they stand.
+	rows []*Row
+	// index of rows by name; nil where clusters have joined or left since it was made.
+	index map[string]int
+	base  *base
+	log   []Change
+}
+
+// Set adds a cluster, on which so much is reserved, or replaces it. It tells whether anything is other than it was.
+func (f *Fleet) Set(c *Cluster, reserved capacity.Resources) (changed bool) {
+	i, known := f.Position(c.Name)
+	if !known {
+		row := NewRow(c, reserved)
+		f.generation++
+		f.facts++
+		row.Version, row.Facts = f.generation, f.facts
+		f.rows = slices.Insert(f.rows, i, row)
+		f.moved()
+		return true
+	}
+	before := f.rows[i]
+	same := sameFacts(before.Cluster, c)
+	if same && before.Allocatable.Same(c.Allocatable) && before.Allocated.Same(c.Allocated) && before.Reserved.Same(reserved) {
+		return false
+	}
+	row := NewRow(c, reserved)
+	row.Facts = before.Facts
+	if !same {
+		f.facts++
+		row.Facts = f.facts
+	}
+	f.replace(i, row)
+	return true
+}
+
+// Remove takes a cluster out.
+func (f *Fleet) Remove(name string) {
+	if i, known := f.Position(name); known {
+		f.generation++
+		f.rows = slices.Delete(f.rows, i, i+1)
+		f.moved()
+	}
+}
+
+// Reserve says how much is reserved on a cluster, if it is there.
+func (f *Fleet) Reserve(name string, reserved capacity.Resources) {
+	i, known := f.Position(name)
+	if !known || f.rows[i].Reserved.Same(reserved) {
+		return
+	}
+	row := NewRow(f.rows[i].Cluster, reserved)
+	row.Facts = f.rows[i].Facts
+	f.replace(i, row)
+}
+
+func (f *Fleet) replace(i int, row *Row) {
+	f.generation++
+	row.Version = f.generation
+	f.rows[i] = row
+	if f.base == nil {
+		return // there is no snapshot that this would have to be told to
+	}
+	f.log = append(f.log, Change{i, row})
+	if most := max(minLog, len(f.rows)/2); len(f.log) >= 2*most {
+		f.rebase()
+		f.log = slices.Clone(f.log[len(f.log)-most:])
+	}
+}
+
+// moved forgets what is told by position.
+func (f *Fleet) moved() { f.index, f.base, f.log = nil, nil, nil }
+
+// Position returns where a cluster stands among all, or would stand.
+func (f *Fleet) Position(name string) (i int, known bool) {
+	if f.index == nil {
+		return find(f.rows, name)
+	}
+	if i, known = f.index[name]; known {
+		return i, true
+	}
+	return find(f.rows, name)
+}
+
+// Row returns the row at a position, as it stands.
+func (f *Fleet) Row(position int) *Row { return f.rows[position] }
+
+// Len is the number of clusters.
+func (f *Fleet) Len() int { return len(f.rows) }
+
+// Snapshot returns the fleet as it stands. Only the first one after a cluster has joined or left takes longer the more
+// clusters there are.
+func (f *Fleet) Snapshot() Snapshot {
+	if f.base == nil {
+		f.index = make(map[string]int, len(f.rows))
+		figures := make([]Figures, len(f.rows))
+		for i, row := range f.rows {
+			f.index[row.Name] = i
+			figures[i] = row.Figures
+		}
+		f.base = &base{generation: f.generation, layout: f.generation, rows: slices.Clone(f.rows), figures: figures}
+	}
+	return Snapshot{Generation: f.generation, base: f.base, log: f.log}
+}
+
+// Whole returns the fleet as it stands for one who will look at all of it: the base is not far behind.
+func (f *Fleet) Whole() Snapshot {
+	if s := f.Snapshot(); s.Generation-s.BaseGeneration() <= int64(max(minUnbased, len(f.rows)/16)) {
+		return s
+	}
+	f.rebase()
+	return f.Snapshot()
+}
+
+func (f *Fleet) rebase() {
+	figures := slices.Clone(f.base.figures)
+	s := f.Snapshot()
+	changes, _ := s.Since(f.base.generation)
+	for _, c := range changes {
+		figures[c.Position] = c.Row.Figures
+	}
+	f.base = &base{generation: f.generation, layout: f.base.layout, rows: slices.Clone(f.rows), figures: figures}
+}

@@ -1,0 +1,100 @@
+package snapshot
+
+import (
+	"math"
+	"math/bits"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+)
+
+// Row is one cluster of a fleet with all that is derived from it. It is not changed once it is made: what can be said
+// of the cluster is a function of the row.
+type Row struct {
+	*Cluster
+	Figures
+	// Version tells rows of a fleet apart; 0 is a row that no fleet has.
+	Version int64
+	// Reserved is what has been promised to workloads.
+	Reserved capacity.Resources
+	// Free = Allocatable - Allocated - Reserved; negative where a cluster has shrunk below its promises.
+	Free capacity.Resources
+	// Utilization = (Allocated + Reserved) / Allocatable in percent, truncated. Where nothing is allocatable it is 0
+	// if nothing is in use, otherwise 100.
+	Utilization capacity.Resources
+	// HealthScore is 100 where Ready is True, 50 where it is False, 0 where it is not known.
+	HealthScore int64
+}
+
+// Figures are the numbers of a row that ranking reads for every cluster: one line of a processor's cache.
+type Figures struct {
+	// Facts tells apart what the clusters of one name have been, their capacity left out: while it is the same, so
+	// are location, labels, capabilities, taints and conditions.
+	Facts int64
+	// Free and allocatable amounts, in millicores and bytes.
+	FreeCPU, FreeMemory               int64
+	AllocatableCPU, AllocatableMemory int64
+	// PerMillionCPU and PerMillionMemory are 1,000,000 / allocatable.
+	PerMillionCPU, PerMillionMemory float64
+	// PerformanceScore is by the mean utilization of CPU and memory: below 50 % 100, below 80 % 70, below 95 % 40,
+	// else 10.
+	PerformanceScore int64
+}
+
+// NewRow derives the row of a cluster on which so much is reserved.
+func NewRow(c *Cluster, reserved capacity.Resources) *Row {
+	r := &Row{}
+	r.derive(c, reserved)
+	return r
+}
+
+// Less makes into the row that r would be if so much less were reserved. The facts are the same.
+func (r *Row) Less(amount capacity.Resources, into *Row) {
+	into.derive(r.Cluster, r.Reserved.Sub(amount).WithoutNone())
+	into.Facts = r.Facts
+}
+
+func (r *Row) derive(c *Cluster, reserved capacity.Resources) {
+	used := c.Allocated.Add(reserved)
+	*r = Row{Cluster: c, Reserved: reserved, Free: c.Allocatable.Sub(used), Utilization: used.Combine(c.Allocatable, percent)}
+	switch ready, _ := c.Condition(ReadyCondition); ready.Status {
+	case "True":
+		r.HealthScore = 100
+	case "False":
+		r.HealthScore = 50
+	}
+	r.Figures = Figures{
+		FreeCPU: r.Free.CPU, FreeMemory: r.Free.Memory,
+		AllocatableCPU: c.Allocatable.CPU, AllocatableMemory: c.Allocatable.Memory,
+		PerMillionCPU: 1_000_000 / float64(c.Allocatable.CPU), PerMillionMemory: 1_000_000 / float64(c.Allocatable.Memory),
+		PerformanceScore: performance(r.Utilization),
+	}
+}
+
+func performance(utilization capacity.Resources) int64 {
+	switch mean := (utilization.CPU + utilization.Memory) / 2; {
+	case mean < 50:
+		return 100
+	case mean < 80:
+		return 70
+	case mean < 95:
+		return 40
+	default:
+		return 10
+	}
+}
+
+// percent is used / allocatable, truncated; where nothing is allocatable it is 0 if nothing is in use, otherwise 100.
+func percent(used, allocatable int64) int64 {
+	switch {
+	case used <= 0:
+		return 0
+	case allocatable <= 0:
+		return 100
+	}
+	hi, lo := bits.Mul64(uint64(used), 100)
+	if hi >= uint64(allocatable) {
+		return math.MaxInt64
+	}
+	quotient, _ := bits.Div64(hi, lo, uint64(allocatable))
+	return int64(min(quotient, math.MaxInt64))
+}
