@@ -126,6 +126,7 @@ func (p *Placement) NumberOfClusters() int { return p.strategy.Number }
 // CompilePlacement validates and compiles a placement. The error is a field.ErrorList as an aggregate and names
 // every field that is wrong.
 func (e *Engine) CompilePlacement(placement *v1alpha1.WorkloadPlacement) (*Placement, error) {
+	defer e.options.Metrics.time(stageCompile, e.options.Now)()
 	spec := &placement.Spec
 	path := field.NewPath("spec")
 	var errs field.ErrorList

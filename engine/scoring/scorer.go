@@ -101,10 +101,14 @@ func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, standing Standing
 func (s *Scorer) headroom(f *snapshot.Figures) int64 {
 	least := float64(maxHeadroom)
 	if s.requests.CPU > 0 {
-		least = min(least, float64(f.FreeCPU-s.requests.CPU)*f.PerMillionCPU)
+		if product := float64(f.FreeCPU-s.requests.CPU) * f.PerMillionCPU; !(product >= least) { // not a number counts as less
+			least = product
+		}
 	}
 	if s.requests.Memory > 0 {
-		least = min(least, float64(f.FreeMemory-s.requests.Memory)*f.PerMillionMemory)
+		if product := float64(f.FreeMemory-s.requests.Memory) * f.PerMillionMemory; !(product >= least) {
+			least = product
+		}
 	}
 	const near = 1e-6
 	floor := int64(least)
