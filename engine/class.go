@@ -149,8 +149,14 @@ func (c *class) rank(ctx context.Context, w *workspace, s *snapshot.Snapshot) (*
 	return r, r.refresh(ctx, s)
 }
 
-// behind is how many changes the ranking has to take up to be true for a snapshot; known is false where it has to be
-// made anew.
+// clone copies the ranking.
+func (r *ranking) clone() *ranking {
+	c := *r
+	c.Ranking = r.Ranking.Clone()
+	return &c
+}
+
+// behind is what the ranking has to take up to be true for a snapshot; known is false where it has to be made anew.
 func (r *ranking) behind(s *snapshot.Snapshot) (changes []snapshot.Change, known bool) {
 	if r == nil || r.layout != s.Layout() {
 		return nil, false

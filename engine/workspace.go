@@ -21,8 +21,7 @@ import (
 // quarantineAfter is how many times in a row policies are stopped before they are not evaluated any more.
 const quarantineAfter = 3
 
-// few changes of clusters are taken up under the workspace's lock; where there are more, all clusters are ranked anew on
-// a snapshot without it.
+// few changes of clusters are taken up under the workspace's lock, more of them on a snapshot without it.
 const few = 256
 
 // workspace is all that the engine knows of one logical cluster.
@@ -211,23 +210,33 @@ func (w *workspace) ranked(ctx context.Context, c *class) (s snapshot.Snapshot, 
 	return s, err
 }
 
-// rank makes a new ranking for a class, unless another has done so meanwhile.
+// rank brings the ranking of a class up to date, unless another has done so meanwhile.
 func (w *workspace) rank(ctx context.Context, c *class) error {
 	c.evaluating.Lock()
 	defer c.evaluating.Unlock()
 	w.mu.Lock()
 	s := w.fleet.Whole()
 	changes, known := c.ranking.behind(&s)
+	var r *ranking
+	if known && len(changes) > few {
+		r = c.ranking.clone()
+	}
 	w.mu.Unlock()
-	if known && len(changes) <= few {
+	if known && r == nil {
 		return nil
 	}
 	defer w.metrics.time(stageRank, w.options.Now)()
-	r, err := c.rank(ctx, w, &s)
-	if err != nil {
-		return err
+	if known {
+		if err := r.refresh(ctx, &s); err != nil {
+			return err
+		}
+	} else {
+		var err error
+		if r, err = c.rank(ctx, w, &s); err != nil {
+			return err
+		}
+		w.cache.keep(c.key, c, r.bytes(), w.options.Now())
 	}
-	w.cache.keep(c.key, c, r.bytes(), w.options.Now())
 	w.mu.Lock()
 	c.ranking = r
 	w.mu.Unlock()

@@ -184,15 +184,13 @@ func (r Resources) Lacking(request Resources) (name string, ok bool) {
 		return Memory, true
 	case request.Storage > 0 && r.Storage < request.Storage:
 		return Storage, true
-	case len(request.Extended) == 0:
-		return "", false
 	}
-	for name, amount := range request.Each {
-		if amount > 0 && r.Get(name) < amount {
-			return name, true
+	for short, amount := range request.Extended {
+		if amount > 0 && r.Extended[short] < amount && (!ok || short < name) {
+			name, ok = short, true
 		}
 	}
-	return "", false
+	return name, ok
 }
 
 // Combine applies f to the amounts of each resource in r and o.

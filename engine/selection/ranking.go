@@ -25,6 +25,15 @@ func NewRanking(clusters int) *Ranking {
 	}
 }
 
+// Clone copies the ranking.
+func (r *Ranking) Clone() *Ranking {
+	c := &Ranking{clusters: r.clusters, levels: make([][]Key, len(r.levels))}
+	for i, level := range r.levels {
+		c.levels[i] = slices.Clone(level)
+	}
+	return c
+}
+
 // Len is the number of clusters.
 func (r *Ranking) Len() int { return r.clusters }
 
