@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -214,7 +215,18 @@ func unknownField(name string) error { return fmt.Errorf("unknown field %q", nam
 // mismatch tells that a field has a value of the wrong type.
 type mismatch struct{ field, value string }
 
-func (m *mismatch) Error() string { return m.field + " cannot be a " + m.value }
+func (m *mismatch) Error() string { return cmp.Or(m.field, "a term") + " cannot be a " + m.value }
+
+// within puts a field before what is wrong with a part of it.
+func within(field string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if wrong := (*mismatch)(nil); errors.As(err, &wrong) {
+		wrong.field = strings.TrimSuffix(field+"."+wrong.field, ".")
+	}
+	return err
+}
 
 // mismatched names a value's type as JSON has it.
 func mismatched(v ast.Value) error {
@@ -239,11 +251,7 @@ func decodeObject(v ast.Value, decode func(name string, v ast.Value) error) erro
 			if !ok {
 				name = ast.String(key.String())
 			}
-			err := decode(string(name), value.Value)
-			if wrong, ok := err.(*mismatch); ok {
-				wrong.field = strings.TrimSuffix(string(name)+"."+wrong.field, ".")
-			}
-			return err
+			return within(string(name), decode(string(name), value.Value))
 		})
 	}
 	return mismatched(v)

@@ -242,6 +242,21 @@ func short(t *ast.Term) string {
 	return text
 }
 
+// Keys of the input. The terms of all inputs share them.
+var (
+	workspaceKey   = ast.StringTerm("workspace")
+	placementKey   = ast.StringTerm("placement")
+	workloadKey    = ast.StringTerm("workload")
+	apiVersionKey  = ast.StringTerm("apiVersion")
+	kindKey        = ast.StringTerm("kind")
+	namespaceKey   = ast.StringTerm("namespace")
+	nameKey        = ast.StringTerm("name")
+	labelsKey      = ast.StringTerm("labels")
+	annotationsKey = ast.StringTerm("annotations")
+	replicasKey    = ast.StringTerm("replicas")
+	requestsKey    = ast.StringTerm("requests")
+)
+
 // term is the input as a Rego value: the names and units are those of CEL.
 func (in Input) term() *ast.Term {
 	requests := ast.NewObject()
@@ -250,30 +265,31 @@ func (in Input) term() *ast.Term {
 	}
 	w := in.Workload
 	return ast.ObjectTerm(
-		item("workspace", ast.StringTerm(in.Workspace)),
-		item("placement", ast.ObjectTerm(
-			item("name", ast.StringTerm(in.Placement.Name)),
-			item("namespace", ast.StringTerm(in.Placement.Namespace)),
-			item("labels", stringMap(in.Placement.Labels)),
+		ast.Item(workspaceKey, ast.StringTerm(in.Workspace)),
+		ast.Item(placementKey, ast.ObjectTerm(
+			ast.Item(nameKey, ast.StringTerm(in.Placement.Name)),
+			ast.Item(namespaceKey, ast.StringTerm(in.Placement.Namespace)),
+			ast.Item(labelsKey, stringMap(in.Placement.Labels)),
 		)),
-		item("workload", ast.ObjectTerm(
-			item("apiVersion", ast.StringTerm(w.APIVersion)),
-			item("kind", ast.StringTerm(w.Kind)),
-			item("namespace", ast.StringTerm(w.Namespace)),
-			item("name", ast.StringTerm(w.Name)),
-			item("labels", stringMap(w.Labels)),
-			item("annotations", stringMap(w.Annotations)),
-			item("replicas", integer(w.Replicas)),
-			item("requests", ast.NewTerm(requests)),
+		ast.Item(workloadKey, ast.ObjectTerm(
+			ast.Item(apiVersionKey, ast.StringTerm(w.APIVersion)),
+			ast.Item(kindKey, ast.StringTerm(w.Kind)),
+			ast.Item(namespaceKey, ast.StringTerm(w.Namespace)),
+			ast.Item(nameKey, ast.StringTerm(w.Name)),
+			ast.Item(labelsKey, stringMap(w.Labels)),
+			ast.Item(annotationsKey, stringMap(w.Annotations)),
+			ast.Item(replicasKey, integer(w.Replicas)),
+			ast.Item(requestsKey, ast.NewTerm(requests)),
 		)),
 	)
 }
 
-func item(key string, value *ast.Term) [2]*ast.Term { return ast.Item(ast.StringTerm(key), value) }
-
 func integer(n int64) *ast.Term { return ast.NumberTerm(json.Number(strconv.FormatInt(n, 10))) }
 
 func stringMap(m map[string]string) *ast.Term {
+	if len(m) == 0 {
+		return ast.InternedEmptyObject
+	}
 	o := ast.NewObject()
 	for key, value := range m {
 		o.Insert(ast.StringTerm(key), ast.StringTerm(value))
