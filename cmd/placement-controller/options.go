@@ -26,6 +26,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/batch"
 	"github.com/kcp-placement/placement/engine/controller"
 	"github.com/kcp-placement/placement/engine/policy"
 )
@@ -39,6 +40,7 @@ type options struct {
 	qps                 float32
 	cacheTTL            time.Duration
 	policyTimeout       time.Duration
+	batch               batch.Options
 	bindAddress         string
 	leaderElect         bool
 	leaseNamespace      string
@@ -54,6 +56,7 @@ func newOptions() *options {
 		qps:            100,
 		cacheTTL:       engine.DefaultCacheTTL,
 		policyTimeout:  policy.DefaultTimeout,
+		batch:          batch.Options{Size: batch.DefaultSize, Timeout: batch.DefaultTimeout, Concurrent: batch.DefaultConcurrent},
 		bindAddress:    "127.0.0.1:8080",
 		leaseNamespace: "default",
 		leaseName:      "placement-controller",
@@ -70,6 +73,9 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.Float32Var(&o.qps, "kube-api-qps", o.qps, "Requests a second to the API server, in bursts of twice as many.")
 	flags.DurationVar(&o.cacheTTL, "decision-cache-ttl", o.cacheTTL, "How long an unused ranking of clusters is kept.")
 	flags.DurationVar(&o.policyTimeout, "policy-timeout", o.policyTimeout, "Deadline of one evaluation of a workspace's Rego.")
+	flags.IntVar(&o.batch.Size, "batch-size", o.batch.Size, "How many workloads of a workspace are decided together at most.")
+	flags.DurationVar(&o.batch.Timeout, "batch-timeout", o.batch.Timeout, "How long workloads gather at most behind a batch of their workspace that is being decided. Then the next batch is decided beside it, and may be given room before it.")
+	flags.IntVar(&o.batch.Concurrent, "max-concurrent-decisions", o.batch.Concurrent, "How many batches are decided at once at most, over all workspaces, which take turns.")
 	flags.StringVar(&o.bindAddress, "metrics-bind-address", o.bindAddress, "Address to serve /metrics, /healthz and /readyz on. Empty turns it off.")
 	flags.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "Let one of several controllers work, by a Lease in the workspace with the APIExport.")
 	flags.StringVar(&o.leaseNamespace, "leader-elect-namespace", o.leaseNamespace, "Namespace of the Lease.")
@@ -93,6 +99,15 @@ func (o *options) validate() error {
 	}
 	if o.policyTimeout <= 0 {
 		errs = append(errs, fmt.Errorf("--policy-timeout must be more than 0, is %s", o.policyTimeout))
+	}
+	if o.batch.Size < 1 {
+		errs = append(errs, fmt.Errorf("--batch-size must be at least 1, is %d", o.batch.Size))
+	}
+	if o.batch.Timeout <= 0 {
+		errs = append(errs, fmt.Errorf("--batch-timeout must be more than 0, is %s", o.batch.Timeout))
+	}
+	if o.batch.Concurrent < 1 {
+		errs = append(errs, fmt.Errorf("--max-concurrent-decisions must be at least 1, is %d", o.batch.Concurrent))
 	}
 	if len(o.kinds) == 0 {
 		errs = append(errs, errors.New("--workload-kinds must name at least one kind"))
@@ -142,7 +157,7 @@ func (o *options) complete() (*completed, error) {
 	}
 	c.controller, err = controller.New(controller.Config{
 		Provider: config, EndpointSlice: o.endpointSlice, Kinds: kinds, Workers: o.workers,
-		Engine: e, Policies: policies, Registry: c.registry,
+		Engine: e, Policies: policies, Batch: o.batch, Registry: c.registry,
 	})
 	return c, err
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/batch"
 	"github.com/kcp-placement/placement/engine/policy"
 )
 
@@ -43,6 +44,8 @@ type Config struct {
 	// Engine and Policies decide; the engine uses these policies.
 	Engine   *engine.Engine
 	Policies *policy.Compiler
+	// Batch is how decisions are made together.
+	Batch batch.Options
 	// Registry takes the metrics.
 	Registry prometheus.Registerer
 }
@@ -52,6 +55,7 @@ type Controller struct {
 	config  Config
 	kcp     kcpclient.Interface
 	metrics *metrics
+	batcher *batch.Batcher
 	queue   workqueue.TypedRateLimitingInterface[logicalcluster.Name]
 
 	mu         sync.Mutex
@@ -80,10 +84,18 @@ func New(config Config) (*Controller, error) {
 	if err != nil {
 		return nil, err
 	}
+	b, err := batch.New(decider(config.Engine, m), config.Batch)
+	if err != nil {
+		return nil, err
+	}
+	if err := config.Registry.Register(b); err != nil {
+		return nil, err
+	}
 	return &Controller{
 		config:  config,
 		kcp:     client,
 		metrics: m,
+		batcher: b,
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[logicalcluster.Name](20*time.Millisecond, 30*time.Second),
 			workqueue.TypedRateLimitingQueueConfig[logicalcluster.Name]{Name: "workspaces"}),
@@ -185,7 +197,7 @@ func (c *Controller) follow(ctx context.Context, object any) {
 func (c *Controller) changed(e *endpoint, name logicalcluster.Name) {
 	c.mu.Lock()
 	if s := c.workspaces[name]; s == nil || s.endpoint != e {
-		c.workspaces[name] = &seen{e, newWorkspace(name, c.config.Engine, c.config.Policies, c.metrics, e.actions(name))}
+		c.workspaces[name] = &seen{e, newWorkspace(name, c.config.Engine, c.batcher, c.config.Policies, c.metrics, e.actions(name))}
 		if s == nil {
 			c.metrics.workspaces.Inc()
 		}

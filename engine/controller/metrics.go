@@ -2,6 +2,8 @@ package controller
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kcp-placement/placement/engine"
 )
 
 // metrics of the controller. None bears a name that tenants choose.
@@ -24,7 +26,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Namespace: namespace, Name: "decisions_total", Help: "Decisions by outcome: placed, waiting or failed.",
 		}, []string{"outcome"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "decision_duration_seconds", Help: "Time of one decision in the engine.",
+			Namespace: namespace, Name: "decision_duration_seconds", Help: "Time of one decision in the engine: its share of the time of its batch.",
 			Buckets: prometheus.ExponentialBuckets(1e-6, 4, 12),
 		}),
 		cached: prometheus.NewCounter(prometheus.CounterOpts{
@@ -56,4 +58,20 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		}
 	}
 	return m, nil
+}
+
+// decided counts an answer of the engine.
+func (m *metrics) decided(decision *engine.Decision, err error) {
+	switch {
+	case err != nil:
+		m.decisions.WithLabelValues("failed").Inc()
+		return
+	case len(decision.Clusters) == 0:
+		m.decisions.WithLabelValues("waiting").Inc()
+	default:
+		m.decisions.WithLabelValues("placed").Inc()
+	}
+	if decision.Cached {
+		m.cached.Inc()
+	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/batch"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/policy"
 )
@@ -26,14 +27,37 @@ const (
 	restFor      = 5 * time.Second
 )
 
+var errTooLong = fmt.Errorf("deciding took longer than %s and was stopped", decideWithin)
+
+// decider is what decides batches: the engine, in bounded time, measured. A batch has the time that its decisions would
+// have one by one. What can take long, the first of a class or a move, is a batch of one, see placing.
+func decider(e *engine.Engine, m *metrics) func(context.Context, []engine.Request) []engine.Result {
+	return func(ctx context.Context, requests []engine.Request) []engine.Result {
+		ctx, done := context.WithTimeoutCause(ctx, decideWithin*time.Duration(len(requests)), errTooLong)
+		defer done()
+		start := time.Now()
+		results := e.DecideBatch(ctx, requests)
+		each := time.Since(start).Seconds() / float64(len(requests))
+		for range requests {
+			m.duration.Observe(each)
+		}
+		return results
+	}
+}
+
+// compiled is what becomes of a placement, whichever pass looks at it.
+type compiled struct {
+	// selector is there where the placement does not compile, too, if it is sound itself: its workloads stay with it.
+	selector  engine.Selector
+	placement *engine.Placement
+	// err is why the placement cannot be used.
+	err error
+}
+
 // owned is a placement with what becomes of its workloads in this pass.
 type owned struct {
 	object *v1alpha1.WorkloadPlacement
-	// selector is there where the placement does not compile, too, if it is sound itself: its workloads stay with it.
-	selector engine.Selector
-	compiled *engine.Placement
-	// err is why the placement cannot be used.
-	err error
+	compiled
 	// policyErr is why the policies gave no judgement for one of its workloads.
 	policyErr error
 	workloads int
@@ -51,29 +75,87 @@ type attempt struct {
 	message    string
 }
 
+// compile makes the placements ready for deciding, oldest first. One that is the object that the pass before saw is not
+// compiled again: an informer never changes an object, it shows another.
 func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement) []*owned {
 	placements := make([]*owned, len(objects))
+	last := w.compiled
+	w.compiled = make(map[*v1alpha1.WorkloadPlacement]compiled, len(objects))
 	for i, object := range objects {
-		placements[i] = &owned{object: object, clusters: map[string]bool{}}
-		placements[i].selector, _ = engine.CompileSelector(object) // what is wrong with it is in err
-		placements[i].compiled, placements[i].err = w.engine.CompilePlacement(object)
+		c, found := last[object]
+		if !found {
+			c.selector, _ = engine.CompileSelector(object) // what is wrong with it is in err
+			c.placement, c.err = w.engine.CompilePlacement(object)
+		}
+		w.compiled[object] = c
+		placements[i] = &owned{object: object, compiled: c, clusters: map[string]bool{}}
 	}
 	slices.SortFunc(placements, func(a, b *owned) int { return engine.ByAge(a.object, b.object) })
 	return placements
 }
 
-// place goes through the workloads in order of age and makes the decisions that are due.
-func (w *workspace) place(ctx context.Context, placements []*owned, workloads []*workloadObject) {
+// placing is a pass on its way through the workloads.
+type placing struct {
+	*workspace
+	placements []*owned
+	selectors  []engine.Selector
+	// steps are those that are not settled yet, in order; asked counts those of them that wait for an answer.
+	steps []*step
+	asked int
+	// judged are the classes, by the digest of their inputs, for which the policies have given a judgement in this pass.
+	judged map[string]bool
+	// next is what the next pass is to know.
+	next known
+	// err is what went wrong with the engine itself.
+	err error
+}
+
+// known is what a pass tells the next of workloads.
+type known struct {
+	// waiting are the workloads that found no cluster, unread what has been told of those that cannot be read.
+	waiting map[workloadKey]attempt
+	unread  map[types.UID]string
+	// fewer are the workloads on fewer clusters than asked for, with the generation at which more were looked for.
+	fewer map[workloadKey]int64
+}
+
+func newKnown() known {
+	return known{waiting: map[workloadKey]attempt{}, unread: map[types.UID]string{}, fewer: map[workloadKey]int64{}}
+}
+
+// step is what a pass does for one workload.
+type step struct {
+	owner  *owned
+	object *workloadObject
+	key    workloadKey
+	// stored is the decision that the workload has, where found, and because why it moves.
+	stored  v1alpha1.WorkloadDecision
+	found   bool
+	because string
+	// answer to what the engine was asked, at that generation or a later one; nil where nothing is to be decided.
+	answer     *batch.Pending
+	generation int64
+	// alone tells that nothing else is to be decided before the step is settled.
+	alone bool
+	// reason says why the workload waits, err why the policies gave no judgement on it.
+	reason string
+	err    error
+}
+
+// place goes through the workloads in order of age and makes the decisions that are due. What is due is found for one
+// workload after the other, and what is to be decided goes to the engine in that order; settling the answers, again in
+// that order, comes behind, so that decisions gather meanwhile and are made together.
+func (w *workspace) place(ctx context.Context, placements []*owned, workloads []*workloadObject) error {
 	slices.SortFunc(workloads, func(a, b *workloadObject) int {
 		return cmp.Or(engine.ByAge(a, b), strings.Compare(a.Kind, b.Kind), strings.Compare(a.APIVersion, b.APIVersion))
 	})
-	selectors := make([]engine.Selector, len(placements))
-	for i, p := range placements {
-		selectors[i] = p.selector
+	p := &placing{
+		workspace: w, placements: placements, selectors: make([]engine.Selector, len(placements)),
+		judged: map[string]bool{}, next: newKnown(),
 	}
-	waitedBefore := len(w.waiting)
-	waiting, fewer := map[workloadKey]attempt{}, map[workloadKey]int64{}
-	unread := map[types.UID]string{}
+	for i, owner := range placements {
+		p.selectors[i] = owner.selector
+	}
 	present := make(map[workloadKey]bool, len(workloads))
 	for _, object := range workloads {
 		present[keyOf(object.workload.Reference)] = true
@@ -83,39 +165,185 @@ func (w *workspace) place(ctx context.Context, placements []*owned, workloads []
 			w.release(key)
 		}
 	}
+	waitedBefore := len(w.waiting)
 	for _, object := range workloads {
-		key := keyOf(object.workload.Reference)
-		owner := ownerOf(placements, selectors, object)
-		if owner == nil {
-			w.release(key)
+		s := p.due(ctx, object)
+		if s == nil {
 			continue
 		}
-		owner.workloads++
-		if object.err != nil {
-			unread[object.UID] = object.err.Error()
-			if w.unread[object.UID] != object.err.Error() {
-				w.event(object, corev1.EventTypeWarning, "InvalidWorkload", object.err.Error())
-			}
+		p.steps = append(p.steps, s)
+		if s.alone || p.asked == 0 {
+			p.settle(ctx)
 		}
-		reason := w.placeOne(ctx, owner, object, key)
-		if decision, placement, found := w.store.get(key); found && placement == namespacedName(owner.object) {
-			owner.placed++
-			for _, c := range decision.Clusters {
-				owner.clusters[c.Name] = true
-			}
-			if has := len(decision.Clusters); owner.compiled != nil && has < owner.compiled.NumberOfClusters() {
-				fewer[key] = w.fewer[key]
-				owner.fewer = append(owner.fewer, fmt.Sprintf("%s has %d of %d", object.workload, has, owner.compiled.NumberOfClusters()))
-			}
-			continue
-		}
-		if a, tried := w.waiting[key]; tried {
-			waiting[key] = a
-		}
-		owner.waiting = append(owner.waiting, fmt.Sprintf("%s: %s", object.workload, reason))
 	}
-	w.metrics.waiting.Add(float64(len(waiting) - waitedBefore))
-	w.waiting, w.fewer, w.unread = waiting, fewer, unread
+	p.settle(ctx)
+	w.metrics.waiting.Add(float64(len(p.next.waiting) - waitedBefore))
+	w.known = p.next
+	return p.err
+}
+
+// due finds what is to be done for a workload, and asks the engine if that is to decide. It returns nil for a workload
+// that no placement selects.
+func (p *placing) due(ctx context.Context, object *workloadObject) *step {
+	s := &step{owner: ownerOf(p.placements, p.selectors, object), object: object, key: keyOf(object.workload.Reference)}
+	var placement types.NamespacedName
+	s.stored, placement, s.found = p.store.get(s.key)
+	if s.found && (s.owner == nil || placement != namespacedName(s.owner.object) || s.stored.Workload.UID != object.UID) {
+		p.settle(ctx) // what is given up is not there for those before it
+		p.release(s.key)
+		s.stored, s.found = v1alpha1.WorkloadDecision{}, false
+	}
+	switch {
+	case s.owner == nil:
+		return nil
+	case object.err != nil:
+		s.reason = object.err.Error()
+	case s.owner.err != nil:
+		s.reason = "the placement is not valid"
+	case !p.inForce:
+		s.reason = "the policies of the workspace are not in force"
+	case p.now().Before(p.restUntil):
+		s.err = p.tooSlow
+	case s.found:
+		p.dueToMove(ctx, s)
+	default:
+		p.dueToPlace(ctx, s)
+	}
+	return s
+}
+
+// dueToMove has a workload decided anew that has a reason to move: by itself and after all that comes before it, since
+// what it leaves has to be held before anything else is decided.
+func (p *placing) dueToMove(ctx context.Context, s *step) {
+	clusters := clusterNames(s.stored.Clusters)
+	if len(clusters) < s.owner.placement.NumberOfClusters() {
+		p.settle(ctx) // whether there is room for more depends on those before it
+	}
+	generation := p.engine.Snapshot(p.name).Generation
+	forMore := p.fewer[s.key] != generation
+	p.fewer[s.key] = generation
+	bounded, done := context.WithTimeoutCause(ctx, decideWithin, errTooLong)
+	defer done()
+	s.because, s.err = p.engine.ReasonToMove(bounded, p.request(s), clusters, s.stored.InputsDigest, forMore)
+	switch {
+	case s.err != nil:
+		p.failed(s.err)
+	case s.because == "":
+	case s.object.DeletionTimestamp != nil:
+		s.reason = "it is being deleted"
+	default:
+		p.settle(ctx)
+		s.alone = true
+		p.ask(ctx, s)
+	}
+}
+
+// dueToPlace has a workload decided that has no decision yet, unless it was tried in vain and nothing has changed.
+func (p *placing) dueToPlace(ctx context.Context, s *step) {
+	inputs := p.engine.InputsDigest(p.request(s))
+	// The first of a class is decided by itself. For it the policies are evaluated and all clusters looked at: if that
+	// takes too long, the workspace is to rest before anything else is tried.
+	if !p.judged[inputs] {
+		p.settle(ctx)
+		s.alone = true
+	}
+	last, tried := p.waiting[s.key]
+	switch {
+	case tried && p.asked == 0 && last.inputs == inputs && last.generation == p.engine.Snapshot(p.name).Generation:
+		s.reason = last.message
+	case s.object.DeletionTimestamp != nil:
+		s.reason = "it is being deleted"
+	default:
+		p.ask(ctx, s)
+	}
+}
+
+func (p *placing) request(s *step) engine.Request {
+	return engine.Request{Workspace: p.name, Placement: s.owner.placement, Workload: s.object.workload}
+}
+
+func (p *placing) ask(ctx context.Context, s *step) {
+	s.generation = p.engine.Snapshot(p.name).Generation
+	s.answer = p.batcher.Submit(ctx, p.request(s))
+	p.asked++
+}
+
+// settle deals with all steps so far, in their order.
+func (p *placing) settle(ctx context.Context) {
+	for _, s := range p.steps {
+		if s.answer != nil {
+			p.settleAnswer(ctx, s)
+		}
+		p.tell(s)
+	}
+	clear(p.steps)
+	p.steps, p.asked = p.steps[:0], 0
+}
+
+// settleAnswer waits for what the engine has decided, and records it.
+func (p *placing) settleAnswer(ctx context.Context, s *step) {
+	decision, err := s.answer.Wait()
+	p.metrics.decided(decision, err)
+	var panicked *batch.PanicError
+	switch {
+	case errors.As(err, &panicked):
+		s.reason = "deciding failed and is tried again"
+		p.err = fmt.Errorf("%w\n%s", panicked, panicked.Stack)
+		return
+	case err != nil:
+		s.err = err
+		p.failed(err)
+		return
+	}
+	p.judged[decision.InputsDigest] = true
+	if len(decision.Clusters) == 0 {
+		p.release(s.key)
+		s.reason = p.wait(s, decision)
+		return
+	}
+	delete(p.waiting, s.key)
+	result := toAPI(decision, s.object, p.now())
+	p.store.put(s.key, namespacedName(s.owner.object), result)
+	before, after := clusterNames(s.stored.Clusters), clusterNames(result.Clusters)
+	p.hold(s.key, s.stored, after)
+	klog.FromContext(ctx).V(2).Info("Placed", "workload", s.object.workload, "placement", s.owner.object.Name, "clusters", after)
+	switch {
+	case !s.found:
+		p.event(s.object, corev1.EventTypeNormal, "Placed", fmt.Sprintf("placed on %s by placement %s", describe(result.Clusters), s.owner.object.Name))
+	case !slices.Equal(before, after):
+		p.event(s.object, corev1.EventTypeNormal, "Moved", fmt.Sprintf("moved from %s to %s: %s", strings.Join(before, ", "), describe(result.Clusters), s.because))
+	}
+}
+
+// tell notes how a workload stands, for its placement's status and for the next pass.
+func (p *placing) tell(s *step) {
+	owner, object := s.owner, s.object
+	owner.workloads++
+	if object.err != nil {
+		p.next.unread[object.UID] = object.err.Error()
+		if p.unread[object.UID] != object.err.Error() {
+			p.event(object, corev1.EventTypeWarning, "InvalidWorkload", object.err.Error())
+		}
+	}
+	if s.err != nil {
+		owner.policyErr = s.err
+		s.reason = s.err.Error()
+	}
+	if decision, placement, found := p.store.get(s.key); found && placement == namespacedName(owner.object) {
+		owner.placed++
+		for _, c := range decision.Clusters {
+			owner.clusters[c.Name] = true
+		}
+		if has := len(decision.Clusters); owner.placement != nil && has < owner.placement.NumberOfClusters() {
+			p.next.fewer[s.key] = p.fewer[s.key]
+			owner.fewer = append(owner.fewer, fmt.Sprintf("%s has %d of %d", object.workload, has, owner.placement.NumberOfClusters()))
+		}
+		return
+	}
+	if a, tried := p.waiting[s.key]; tried {
+		p.next.waiting[s.key] = a
+	}
+	owner.waiting = append(owner.waiting, fmt.Sprintf("%s: %s", object.workload, s.reason))
 }
 
 // release takes back what a workload was given.
@@ -166,110 +394,24 @@ func ownerOf(placements []*owned, selectors []engine.Selector, object *workloadO
 	return owner
 }
 
-// placeOne decides for one workload if that is due, and says why it waits if it does.
-func (w *workspace) placeOne(ctx context.Context, owner *owned, object *workloadObject, key workloadKey) (reason string) {
-	stored, placement, found := w.store.get(key)
-	if found && (placement != namespacedName(owner.object) || stored.Workload.UID != object.UID) {
-		w.release(key)
-		stored, found = v1alpha1.WorkloadDecision{}, false
-	}
-	switch {
-	case object.err != nil:
-		return object.err.Error()
-	case owner.err != nil:
-		return "the placement is not valid"
-	case !w.inForce:
-		return "the policies of the workspace are not in force"
-	case w.now().Before(w.restUntil):
-		owner.policyErr = w.tooSlow
-		return w.tooSlow.Error()
-	}
-	ctx, done := context.WithTimeoutCause(ctx, decideWithin, fmt.Errorf("deciding took longer than %s and was stopped", decideWithin))
-	defer done()
-	request := engine.Request{Workspace: w.name, Placement: owner.compiled, Workload: object.workload}
-	because := ""
-	if found {
-		generation := w.engine.Snapshot(w.name).Generation
-		forMore := w.fewer[key] != generation
-		w.fewer[key] = generation
-		var err error
-		if because, err = w.engine.ReasonToMove(ctx, request, clusterNames(stored.Clusters), stored.InputsDigest, forMore); err != nil {
-			return w.failed(ctx, owner, err)
-		}
-		if because == "" {
-			return ""
-		}
-	}
-	inputs := w.engine.InputsDigest(request)
-	if a, tried := w.waiting[key]; tried && !found && a.inputs == inputs && a.generation == w.engine.Snapshot(w.name).Generation {
-		return a.message
-	}
-	if object.DeletionTimestamp != nil {
-		return "it is being deleted"
-	}
-	decision, err := w.decide(ctx, request)
-	if err != nil {
-		return w.failed(ctx, owner, err)
-	}
-	if len(decision.Clusters) == 0 {
-		w.release(key)
-		return w.wait(object, key, decision)
-	}
-	delete(w.waiting, key)
-	result := toAPI(decision, object, w.now())
-	w.store.put(key, namespacedName(owner.object), result)
-	before, after := clusterNames(stored.Clusters), clusterNames(result.Clusters)
-	w.hold(key, stored, after)
-	klog.FromContext(ctx).V(2).Info("Placed", "workload", object.workload, "placement", owner.object.Name, "clusters", after)
-	switch {
-	case !found:
-		w.event(object, corev1.EventTypeNormal, "Placed", fmt.Sprintf("placed on %s by placement %s", describe(result.Clusters), owner.object.Name))
-	case !slices.Equal(before, after):
-		w.event(object, corev1.EventTypeNormal, "Moved", fmt.Sprintf("moved from %s to %s: %s", strings.Join(before, ", "), describe(result.Clusters), because))
-	}
-	return ""
-}
-
 // failed notes that the policies gave no judgement. A workspace that is too slow rests before it is tried again, so
 // that its slowness costs it and not the others.
-func (w *workspace) failed(ctx context.Context, owner *owned, err error) string {
+func (w *workspace) failed(err error) {
 	var quarantine *policy.QuarantineError
 	switch {
 	case errors.As(err, &quarantine): // trying again costs nothing
-	case policy.Stopped(err), errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case policy.Stopped(err), errors.Is(err, errTooLong):
 		w.tooSlow, w.restUntil = err, w.now().Add(restFor)
 	}
-	owner.policyErr = err
-	return err.Error()
 }
 
-// decide asks the engine, and counts.
-func (w *workspace) decide(ctx context.Context, request engine.Request) (*engine.Decision, error) {
-	start := w.now()
-	decision, err := w.engine.Decide(ctx, request)
-	w.metrics.duration.Observe(w.now().Sub(start).Seconds())
-	switch {
-	case err != nil:
-		w.metrics.decisions.WithLabelValues("failed").Inc()
-		return nil, err
-	case len(decision.Clusters) == 0:
-		w.metrics.decisions.WithLabelValues("waiting").Inc()
-	default:
-		w.metrics.decisions.WithLabelValues("placed").Inc()
-	}
-	if decision.Cached {
-		w.metrics.cached.Inc()
-	}
-	return decision, nil
-}
-
-// wait notes that a workload found no cluster.
-func (w *workspace) wait(object *workloadObject, key workloadKey, decision *engine.Decision) string {
+// wait notes that a workload found no cluster, and says why.
+func (w *workspace) wait(s *step, decision *engine.Decision) string {
 	message := waitingFor(decision)
-	if last, tried := w.waiting[key]; !tried || last.message != message {
-		w.event(object, corev1.EventTypeWarning, "NotPlaced", message)
+	if last, tried := w.waiting[s.key]; !tried || last.message != message {
+		w.event(s.object, corev1.EventTypeWarning, "NotPlaced", message)
 	}
-	w.waiting[key] = attempt{inputs: decision.InputsDigest, generation: w.engine.Snapshot(w.name).Generation, message: message}
+	w.waiting[s.key] = attempt{inputs: decision.InputsDigest, generation: s.generation, message: message}
 	return message
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/batch"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
@@ -35,6 +36,7 @@ type observed struct {
 type workspace struct {
 	name     logicalcluster.Name
 	engine   *engine.Engine
+	batcher  *batch.Batcher
 	policies *policy.Compiler
 	metrics  *metrics
 	now      func() time.Time
@@ -45,8 +47,11 @@ type workspace struct {
 	store *store
 	stale bool
 	// deleted are slices that the informer may go on showing for a moment.
-	deleted  map[types.UID]bool
-	clusters map[string]bool
+	deleted map[types.UID]bool
+	// clusters by name and compiled placements are of the objects that the last pass saw: those that are the same
+	// objects now are not read again.
+	clusters map[string]*v1alpha1.ClusterRegistration
+	compiled map[*v1alpha1.WorkloadPlacement]compiled
 	// policyErr is why the policies as written are not in force; inForce tells whether any are.
 	policyErr error
 	inForce   bool
@@ -57,18 +62,13 @@ type workspace struct {
 	quarantine error
 	// held is what workloads have left in this pass, reserved until that is written.
 	held []workload.Reference
-	// waiting are the workloads that found no cluster, unread what has been told of those that cannot be read.
-	waiting map[workloadKey]attempt
-	unread  map[types.UID]string
-	// fewer are the workloads on fewer clusters than asked for, with the generation at which more were looked for.
-	fewer    map[workloadKey]int64
+	known
 	statuses map[types.UID]writtenStatus
 }
 
-func newWorkspace(name logicalcluster.Name, e *engine.Engine, policies *policy.Compiler, m *metrics, a actions) *workspace {
+func newWorkspace(name logicalcluster.Name, e *engine.Engine, b *batch.Batcher, policies *policy.Compiler, m *metrics, a actions) *workspace {
 	return &workspace{
-		name: name, engine: e, policies: policies, metrics: m, now: time.Now, actions: a,
-		waiting: map[workloadKey]attempt{}, fewer: map[workloadKey]int64{},
+		name: name, engine: e, batcher: b, policies: policies, metrics: m, now: time.Now, actions: a, known: newKnown(),
 	}
 }
 
@@ -103,7 +103,7 @@ func (w *workspace) reconcile(ctx context.Context, o observed) (r result, err er
 	w.updateClusters(o.clusters)
 	policyErr := w.updatePolicies(ctx, o.configMaps)
 	placements := w.compile(o.placements)
-	w.place(ctx, placements, o.workloads)
+	placeErr := w.place(ctx, placements, o.workloads)
 	w.setQuarantine(w.engine.Quarantine(w.name))
 	if err := w.publish(ctx, placements); err != nil {
 		w.stale = true
@@ -116,7 +116,7 @@ func (w *workspace) reconcile(ctx context.Context, o observed) (r result, err er
 	if rest := w.restUntil.Sub(w.now()); rest > 0 {
 		r.after = rest
 	}
-	return r, errors.Join(policyErr, w.updateStatus(ctx, placements))
+	return r, errors.Join(policyErr, placeErr, w.updateStatus(ctx, placements))
 }
 
 // retire takes a workspace that is gone out of the metrics.
@@ -194,15 +194,19 @@ func (w *workspace) changedByOthers(seen []*v1alpha1.PlacementDecision) bool {
 	return false
 }
 
+// updateClusters brings the fleet up to date. A registration that is the object that the pass before saw is not read
+// again: an informer never changes an object, it shows another.
 func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration) {
 	gone := w.clusters
-	w.clusters = make(map[string]bool, len(registrations))
+	w.clusters = make(map[string]*v1alpha1.ClusterRegistration, len(registrations))
 	for _, r := range registrations {
-		c := snapshot.FromRegistration(r)
-		if w.engine.SetCluster(w.name, c) && c.Invalid != "" {
-			w.event(r, corev1.EventTypeWarning, "InvalidRegistration", "no workloads are placed here: "+c.Invalid)
+		if gone[r.Name] != r {
+			c := snapshot.FromRegistration(r)
+			if w.engine.SetCluster(w.name, c) && c.Invalid != "" {
+				w.event(r, corev1.EventTypeWarning, "InvalidRegistration", "no workloads are placed here: "+c.Invalid)
+			}
 		}
-		w.clusters[r.Name] = true
+		w.clusters[r.Name] = r
 		delete(gone, r.Name)
 	}
 	for name := range gone {

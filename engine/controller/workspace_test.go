@@ -35,7 +35,7 @@ import (
 // world is an API server as far as reconciling one workspace needs it: what is written is shown by the informers
 // only when it says so.
 type world struct {
-	*testing.T
+	testing.TB
 	observed
 	workspace *workspace
 	stored    map[types.NamespacedName]*v1alpha1.PlacementDecision
@@ -45,8 +45,8 @@ type world struct {
 	failNext  error
 }
 
-func newWorld(t *testing.T) *world {
-	w := &world{T: t, stored: map[types.NamespacedName]*v1alpha1.PlacementDecision{}}
+func newWorld(t testing.TB) *world {
+	w := &world{TB: t, stored: map[types.NamespacedName]*v1alpha1.PlacementDecision{}}
 	w.restart()
 	return w
 }
@@ -361,6 +361,163 @@ func TestABurstIsWrittenTogether(t *testing.T) {
 	w.pass()
 	if got := strings.Join(w.writes, "; "); got != "p-10 with 1; status of p; p-0 with 99; status of p" {
 		t.Errorf("writes: %s", got)
+	}
+}
+
+// TestABurstIsDecidedTogether: the first of a class by itself, the others in batches, and in order of age all the same.
+func TestABurstIsDecidedTogether(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "30")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	want := map[string]string{}
+	for i := range 100 {
+		name := fmt.Sprintf("w%02d", i)
+		w.workloads = append(w.workloads, testWorkload(name, 1000))
+		if i < 30 { // there is room for so many
+			want[name] = "a"
+		}
+	}
+	w.pass()
+	w.expect(want)
+	for i, e := range w.events {
+		if !strings.HasPrefix(e, fmt.Sprintf("w%02d: ", i)) {
+			t.Errorf("event %d: %s", i, e)
+		}
+	}
+	var batches dto.Metric
+	for m := range collected(w.workspace.batcher) {
+		if strings.Contains(m.Desc().String(), `"placement_batch_requests"`) {
+			if err := m.Write(&batches); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// The first and at least ten batches: how many gather depends on how fast the engine is.
+	if h := batches.GetHistogram(); h.GetSampleSum() != 100 || h.GetSampleCount() < 11 {
+		t.Errorf("%v requests in %d batches", h.GetSampleSum(), h.GetSampleCount())
+	}
+}
+
+func collected(c prometheus.Collector) <-chan prometheus.Metric {
+	metrics := make(chan prometheus.Metric, 100)
+	c.Collect(metrics)
+	close(metrics)
+	return metrics
+}
+
+// TestAMoveComesAfterWhatIsBeforeIt: new workloads of one class that are older and younger than one that moves are
+// decided before and after it, and what it leaves is given to none of them in this pass.
+func TestAMoveComesAfterWhatIsBeforeIt(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "2"), testCluster("b", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	aged := func(name, wish string, age int64) *workloadObject {
+		o := testWorkload(name, 1000)
+		o.CreationTimestamp = metav1.NewTime(time.Unix(age, 0))
+		o.workload.Annotations = map[string]string{v1alpha1.AnnotationPreferredCluster: wish}
+		return o
+	}
+	mover := aged("moves", "a", 2)
+	mover.workload.Requests.CPU = 2000
+	w.workloads = []*workloadObject{mover}
+	w.pass()
+	w.expect(map[string]string{"moves": "a"})
+
+	moved := aged("moves", "b", 2)
+	moved.workload.Requests.CPU = 2000
+	w.workloads, w.events = []*workloadObject{moved}, nil
+	for _, age := range []int64{0, 1, 3, 4, 5} {
+		w.workloads = append(w.workloads, aged(fmt.Sprintf("w%d", age), "a", age))
+	}
+	if r, err := w.workspace.reconcile(context.Background(), w.observed); err != nil || !r.again {
+		t.Fatalf("another pass is due: %+v, %v", r, err)
+	}
+	w.expect(map[string]string{"w0": "b", "w1": "b", "moves": "b"}) // all of b
+	var told []string
+	for _, e := range w.events {
+		told = append(told, strings.Join(strings.SplitN(e, ": ", 3)[:2], " "))
+	}
+	if got := strings.Join(told, ", "); got != "w0 Placed, w1 Placed, moves Moved, w3 NotPlaced, w4 NotPlaced, w5 NotPlaced" {
+		t.Error(got)
+	}
+	w.pass()
+	w.expect(map[string]string{"w0": "b", "w1": "b", "moves": "b", "w3": "a", "w4": "a"})
+}
+
+// TestWhatIsUnchangedIsNotReadAgain: neither a registration nor a placement that is the object of the pass before.
+func TestWhatIsUnchangedIsNotReadAgain(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.pass()
+	w.pass() // the status that the first has written makes it another object
+	first := w.workspace.compiled[w.placements[0]].placement
+	if w.pass(); first == nil || w.workspace.compiled[w.placements[0]].placement != first {
+		t.Error("compiled again")
+	}
+	labelled := w.placements[0].DeepCopy() // policies can read labels: they count, and no generation tells of them
+	labelled.Labels = map[string]string{"team": "shop"}
+	w.placements, w.clusters = []*v1alpha1.WorkloadPlacement{labelled}, []*v1alpha1.ClusterRegistration{testCluster("a", "8")}
+	w.pass()
+	if again := w.workspace.compiled[w.placements[0]].placement; again == first || again.Labels["team"] != "shop" || len(w.workspace.compiled) != 1 {
+		t.Errorf("%+v", again)
+	}
+	if free := w.workspace.engine.Snapshot("ws").Row("a").Free.CPU; free != 8000 {
+		t.Errorf("%d free", free)
+	}
+}
+
+// TestAPanicOfTheEngine fails the pass, which is tried again, and keeps nothing from being written that was decided.
+func TestAPanicOfTheEngine(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("bad", 1000), testWorkload("good", 500)}
+	decide := decider(w.workspace.engine, w.workspace.metrics)
+	var err error
+	if w.workspace.batcher, err = batch.New(func(ctx context.Context, requests []engine.Request) []engine.Result {
+		if requests[0].Workload.Name == "bad" {
+			panic("out of cheese")
+		}
+		return decide(ctx, requests)
+	}, batch.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.workspace.reconcile(context.Background(), w.observed); err == nil || !strings.Contains(err.Error(), "out of cheese\ngoroutine") {
+		t.Errorf("the pass must fail and tell where: %v", err)
+	}
+	w.expect(map[string]string{"good": "a"})
+	if got := w.condition(v1alpha1.ScheduledCondition); got != "False WorkloadsWaiting: 1 of 2 workloads wait. Deployment default/bad: deciding failed and is tried again" {
+		t.Error(got)
+	}
+}
+
+// BenchmarkUnchanged is one pass over a workspace of 1000 clusters, 10 placements and 10000 workloads where nothing is
+// to be done.
+func BenchmarkUnchanged(b *testing.B) {
+	w := newWorld(b)
+	for i := range 1000 {
+		w.clusters = append(w.clusters, testCluster(fmt.Sprintf("c%03d", i), "1000"))
+	}
+	for i := range 10 {
+		p := testPlacement(v1alpha1.WorkloadPlacementSpec{
+			WorkloadSelector: v1alpha1.WorkloadSelector{LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": fmt.Sprint(i)}}},
+			Constraints:      []v1alpha1.Constraint{{Name: "room", Expression: "capacity.free.cpu >= 2 * workload.requests.cpu"}},
+		})
+		p.Name, p.UID = fmt.Sprintf("p%d", i), types.UID(fmt.Sprint(i))
+		w.placements = append(w.placements, p)
+	}
+	for i := range 10000 {
+		o := testWorkload(fmt.Sprintf("w%05d", i), 10)
+		o.workload.Labels = map[string]string{"app": fmt.Sprint(i % 10)}
+		w.workloads = append(w.workloads, o)
+	}
+	w.pass()
+	w.show()
+	w.pass()
+	b.ReportAllocs()
+	for b.Loop() {
+		w.pass()
 	}
 }
 
