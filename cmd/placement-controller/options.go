@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -39,6 +40,7 @@ type options struct {
 	workers             int
 	qps                 float32
 	cacheTTL            time.Duration
+	cacheBytes          resource.QuantityValue
 	policyTimeout       time.Duration
 	batch               batch.Options
 	bindAddress         string
@@ -55,6 +57,7 @@ func newOptions() *options {
 		workers:        4,
 		qps:            100,
 		cacheTTL:       engine.DefaultCacheTTL,
+		cacheBytes:     resource.QuantityValue{Quantity: *resource.NewQuantity(engine.DefaultCacheBytes, resource.BinarySI)},
 		policyTimeout:  policy.DefaultTimeout,
 		batch:          batch.Options{Size: batch.DefaultSize, Timeout: batch.DefaultTimeout, Concurrent: batch.DefaultConcurrent},
 		bindAddress:    "127.0.0.1:8080",
@@ -72,6 +75,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.IntVar(&o.workers, "workers", o.workers, "How many workspaces are reconciled at once.")
 	flags.Float32Var(&o.qps, "kube-api-qps", o.qps, "Requests a second to the API server, in bursts of twice as many.")
 	flags.DurationVar(&o.cacheTTL, "decision-cache-ttl", o.cacheTTL, "How long an unused ranking of clusters is kept.")
+	flags.Var(&o.cacheBytes, "decision-cache-bytes", "How much memory rankings of clusters, and what they rest on, may take in each workspace, for example 64Mi.")
 	flags.DurationVar(&o.policyTimeout, "policy-timeout", o.policyTimeout, "Deadline of one evaluation of a workspace's Rego.")
 	flags.IntVar(&o.batch.Size, "batch-size", o.batch.Size, "How many workloads of a workspace are decided together at most.")
 	flags.DurationVar(&o.batch.Timeout, "batch-timeout", o.batch.Timeout, "How long workloads gather at most behind a batch of their workspace that is being decided. Then the next batch is decided beside it, and may be given room before it.")
@@ -99,6 +103,9 @@ func (o *options) validate() error {
 	}
 	if o.policyTimeout <= 0 {
 		errs = append(errs, fmt.Errorf("--policy-timeout must be more than 0, is %s", o.policyTimeout))
+	}
+	if o.cacheBytes.Value() < 1 {
+		errs = append(errs, fmt.Errorf("--decision-cache-bytes must be at least 1, is %s", o.cacheBytes.String()))
 	}
 	if o.batch.Size < 1 {
 		errs = append(errs, fmt.Errorf("--batch-size must be at least 1, is %d", o.batch.Size))
@@ -144,12 +151,15 @@ func (o *options) complete() (*completed, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := engine.New(engine.Options{CacheTTL: o.cacheTTL, Policies: policies})
+	metrics := engine.NewMetrics()
+	e, err := engine.New(engine.Options{
+		CacheTTL: o.cacheTTL, CacheBytes: int(o.cacheBytes.Value()), Policies: policies, Metrics: metrics,
+	})
 	if err != nil {
 		return nil, err
 	}
 	c := &completed{options: o, config: config, registry: prometheus.NewRegistry()}
-	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	c.registry.MustRegister(metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	kinds := make([]schema.GroupVersionResource, len(o.kinds))
 	for i, kind := range o.kinds {
 		gvr, _ := schema.ParseResourceArg(kind)

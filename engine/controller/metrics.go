@@ -10,13 +10,13 @@ import (
 type metrics struct {
 	decisions   *prometheus.CounterVec
 	duration    prometheus.Histogram
-	cached      prometheus.Counter
 	writes      *prometheus.CounterVec
 	passes      prometheus.Histogram
 	workspaces  prometheus.Gauge
 	waiting     prometheus.Gauge
 	policyErrs  prometheus.Gauge
 	quarantined prometheus.Gauge
+	compile     prometheus.Histogram
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -28,9 +28,6 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "decision_duration_seconds", Help: "Time of one decision in the engine: its share of the time of its batch.",
 			Buckets: prometheus.ExponentialBuckets(1e-6, 4, 12),
-		}),
-		cached: prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: namespace, Name: "decision_cache_hits_total", Help: "Decisions whose ranking was in the cache.",
 		}),
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "writes_total", Help: "Writes to the API by kind of object and result: ok, conflict or error.",
@@ -51,8 +48,12 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		quarantined: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "workspaces_in_quarantine", Help: "Workspaces whose Rego was stopped so often that it is not evaluated any more.",
 		}),
+		compile: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "policy_compile_duration_seconds", Help: "Time to compile the Rego of a workspace, or to find that it is compiled.",
+			Buckets: prometheus.ExponentialBuckets(1e-5, 4, 10),
+		}),
 	}
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.cached, m.writes, m.passes, m.workspaces, m.waiting, m.policyErrs, m.quarantined} {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.waiting, m.policyErrs, m.quarantined, m.compile} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}
@@ -65,13 +66,9 @@ func (m *metrics) decided(decision *engine.Decision, err error) {
 	switch {
 	case err != nil:
 		m.decisions.WithLabelValues("failed").Inc()
-		return
 	case len(decision.Clusters) == 0:
 		m.decisions.WithLabelValues("waiting").Inc()
 	default:
 		m.decisions.WithLabelValues("placed").Inc()
-	}
-	if decision.Cached {
-		m.cached.Inc()
 	}
 }

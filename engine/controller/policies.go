@@ -18,7 +18,9 @@ import (
 // ConfigMap how it went. Where it does not compile, the last good policies stay. Where there are none, as after a
 // restart, nothing is decided: to judge by other policies than the workspace's own would be worse than to wait.
 func (w *workspace) updatePolicies(ctx context.Context, configMaps []*corev1.ConfigMap) error {
+	start := time.Now()
 	set, err := w.policies.Compile(policy.Modules(configMaps))
+	w.metrics.compile.Observe(time.Since(start).Seconds())
 	if (err == nil) != (w.policyErr == nil) {
 		w.metrics.policyErrs.Add(map[bool]float64{true: -1, false: 1}[err == nil])
 	}

@@ -116,7 +116,22 @@ func (w *workspace) reconcile(ctx context.Context, o observed) (r result, err er
 	if rest := w.restUntil.Sub(w.now()); rest > 0 {
 		r.after = rest
 	}
-	return r, errors.Join(policyErr, placeErr, w.updateStatus(ctx, placements))
+	err = errors.Join(policyErr, placeErr, w.updateStatus(ctx, placements))
+	w.prefetch(ctx)
+	return r, err
+}
+
+// prefetch makes the rankings in use ready for whatever has changed, while nobody waits for them.
+func (w *workspace) prefetch(ctx context.Context) {
+	if !w.inForce || w.now().Before(w.restUntil) {
+		return
+	}
+	ctx, done := context.WithTimeoutCause(ctx, decideWithin, errTooLong)
+	defer done()
+	if err := w.engine.Prefetch(ctx, w.name); err != nil {
+		klog.FromContext(ctx).V(2).Info("Rankings are not ready yet: whoever asks for them waits", "reason", err.Error())
+		w.failed(err)
+	}
 }
 
 // retire takes a workspace that is gone out of the metrics.
