@@ -23,8 +23,8 @@ type class struct {
 	key      cacheKey
 
 	scorer scoring.Scorer
-	// cpu and memory are what has to be free, from the requests and from comparisons of a cluster's free amount.
-	cpu, memory span
+	// free is how much CPU and memory have to be free, from the requests and from comparisons with that.
+	free [2]span
 	// comparisons are those that are no more than that; conditions are parts of constraints that compare with capacity
 	// within other questions.
 	comparisons []*constraint.Bound
@@ -55,42 +55,45 @@ var anything = span{math.MinInt64, math.MaxInt64}
 
 func (s span) has(amount int64) bool { return s.low <= amount && amount <= s.high }
 
-func (s *span) narrow(low, high int64) { s.low, s.high = max(s.low, low), min(s.high, high) }
+func (s *span) narrow(to span) { s.low, s.high = max(s.low, to.low), min(s.high, to.high) }
 
 // condition is a part of a constraint that asks about facts and compares with capacity, as in
 // cluster.labels.exists(k, k == "zone" && capacity.free.memory > 0). What is asked about facts is asked once for every
 // combination of outcomes; after that, only numbers are compared.
 type condition struct {
 	conjunct *constraint.Conjunct
-	bounds   []bound
-	// volatile tells that the answers depend on more of capacity than the bounds.
+	// spans are the comparisons with what is free of CPU or memory, bounds all others.
+	spans  []spanned
+	bounds []bound
+	// volatile tells that the answers depend on more of capacity than the comparisons.
 	volatile bool
 }
 
-// bound is a comparison with capacity, as a span of free CPU or memory where it is one.
+// spanned is a comparison that holds where so much of a resource is free; bit is its outcome.
+type spanned struct {
+	span
+	of  int
+	bit uint
+}
+
+// bound is any other comparison; bit is its outcome.
 type bound struct {
 	*constraint.Bound
-	of constraint.Leaf
-	span
-	spanned bool
+	bit uint
 }
 
-func (b *bound) outcome(f *snapshot.Figures, row *snapshot.Row) (holds, known bool) {
-	if !b.spanned {
-		return b.Outcome(row)
+func (c *condition) bind(comparisons []*constraint.Comparison, w *workload.Workload) {
+	for i, comparison := range comparisons {
+		b := comparison.Bind(w)
+		switch leaf, low, high, ok := b.Range(); {
+		case ok && leaf == constraint.FreeCPU:
+			c.spans = append(c.spans, spanned{span{low, high}, snapshot.CPU, 1 << i})
+		case ok && leaf == constraint.FreeMemory:
+			c.spans = append(c.spans, spanned{span{low, high}, snapshot.Memory, 1 << i})
+		default:
+			c.bounds = append(c.bounds, bound{b, 1 << i})
+		}
 	}
-	if b.of == constraint.FreeCPU {
-		return b.has(f.FreeCPU), true
-	}
-	return b.has(f.FreeMemory), true
-}
-
-func bind(c *constraint.Comparison, w *workload.Workload) bound {
-	b := bound{Bound: c.Bind(w)}
-	if leaf, low, high, ok := b.Range(); ok && (leaf == constraint.FreeCPU || leaf == constraint.FreeMemory) {
-		b.of, b.span, b.spanned = leaf, span{low, high}, true
-	}
-	return b
 }
 
 // newClass plans how a class is ranked.
@@ -99,29 +102,26 @@ func newClass(f *family, seen *workload.Workload, key cacheKey) *class {
 	c := &class{
 		family: f, workload: seen, digest: digest(p, f.policies, seen), key: key,
 		scorer: scoring.NewScorer(seen.Requests, f.judgement.Weights),
-		cpu:    anything, memory: anything,
+		free:   [2]span{anything, anything},
 		others: seen.Requests.Storage > 0 || len(seen.Requests.Extended) > 0,
 	}
-	if seen.Requests.CPU > 0 {
-		c.cpu.low = seen.Requests.CPU
-	}
-	if seen.Requests.Memory > 0 {
-		c.memory.low = seen.Requests.Memory
+	for i, amount := range [2]int64{seen.Requests.CPU, seen.Requests.Memory} {
+		if amount > 0 {
+			c.free[i].low = amount
+		}
 	}
 	for _, conjunct := range p.conditions {
-		bounds := make([]bound, len(conjunct.Comparisons()))
-		for i, comparison := range conjunct.Comparisons() {
-			bounds[i] = bind(comparison, seen)
+		k := condition{conjunct: conjunct, volatile: conjunct.Reads().Capacity}
+		k.bind(conjunct.Comparisons(), seen)
+		if !conjunct.Bare() {
+			c.conditions = append(c.conditions, k)
+			continue
 		}
-		switch {
-		case !conjunct.Bare():
-			c.conditions = append(c.conditions, condition{conjunct: conjunct, bounds: bounds, volatile: conjunct.Reads().Capacity})
-		case bounds[0].spanned && bounds[0].of == constraint.FreeCPU:
-			c.cpu.narrow(bounds[0].low, bounds[0].high)
-		case bounds[0].spanned:
-			c.memory.narrow(bounds[0].low, bounds[0].high)
-		default:
-			c.comparisons = append(c.comparisons, bounds[0].Bound)
+		for _, s := range k.spans {
+			c.free[s.of].narrow(s.span)
+		}
+		for _, b := range k.bounds {
+			c.comparisons = append(c.comparisons, b.Bound)
 		}
 	}
 	return c
@@ -144,7 +144,10 @@ func (c *class) rank(ctx context.Context, w *workspace, s *snapshot.Snapshot) (*
 	}
 	l := &r.look
 	l.ctx = ctx
-	r.Fill(func(place int) selection.Key { return l.key(place, &figures[place], rows[place]) })
+	for place, keys := 0, r.Keys(); place < len(keys); place++ {
+		keys[place] = l.key(place, &figures[place], rows[place])
+	}
+	r.Order()
 	w.metrics.refreshedRows(len(rows))
 	return r, r.refresh(ctx, s)
 }
@@ -246,7 +249,7 @@ func (l *look) key(place int, f *snapshot.Figures, row *snapshot.Row) selection.
 	if !known {
 		standing, feasible = l.stand(place, row)
 	}
-	if !feasible || !c.cpu.has(f.FreeCPU) || !c.memory.has(f.FreeMemory) {
+	if !feasible || !c.free[snapshot.CPU].has(f.Free[snapshot.CPU]) || !c.free[snapshot.Memory].has(f.Free[snapshot.Memory]) {
 		return 0
 	}
 	for i := range c.conditions {
@@ -271,13 +274,17 @@ func (l *look) key(place int, f *snapshot.Figures, row *snapshot.Row) selection.
 // meets tells whether a cluster meets a condition.
 func (l *look) meets(c *condition, answers *column, place int, f *snapshot.Figures, row *snapshot.Row) bool {
 	var outcomes uint
-	for i := range c.bounds {
-		holds, known := c.bounds[i].outcome(f, row)
-		switch {
+	for i := range c.spans {
+		if s := &c.spans[i]; s.has(f.Free[s.of]) {
+			outcomes |= s.bit
+		}
+	}
+	for _, b := range c.bounds {
+		switch holds, known := b.Outcome(row); {
 		case !known:
 			return l.alive() && c.conjunct.HoldsWhole(l.over(row))
 		case holds:
-			outcomes |= 1 << i
+			outcomes |= b.bit
 		}
 	}
 	stamp := f.Facts
@@ -308,7 +315,7 @@ func (l *look) stand(place int, row *snapshot.Row) (standing scoring.Standing, f
 		standing = scoring.StandingOf(row, f.judgement.Weights, f.judgement.Terms)
 	}
 	if l.err == nil {
-		l.standings.put(place, row.Facts, standing, feasible)
+		l.standings.put(place, row.Figures.Facts, standing, feasible)
 	}
 	return standing, feasible
 }
@@ -321,15 +328,15 @@ func (l *look) factsHold(place int, row *snapshot.Row) bool {
 			l.facts = append(l.facts, l.column(question{conjunct: conjunct, workload: l.class.family.workload}))
 		}
 	}
-	holds, known := l.admitted.get(place, row.Facts, 0)
+	holds, known := l.admitted.get(place, row.Figures.Facts, 0)
 	if !known {
 		holds = p.admits(row)
-		l.admitted.put(place, row.Facts, 0, holds)
+		l.admitted.put(place, row.Figures.Facts, 0, holds)
 	}
 	for i := 0; holds && i < len(l.facts); i++ {
-		if holds, known = l.facts[i].get(place, row.Facts, 0); !known && l.alive() {
+		if holds, known = l.facts[i].get(place, row.Figures.Facts, 0); !known && l.alive() {
 			holds = p.facts[i].Holds(l.over(row), 0)
-			l.facts[i].put(place, row.Facts, 0, holds)
+			l.facts[i].put(place, row.Figures.Facts, 0, holds)
 		}
 	}
 	return holds

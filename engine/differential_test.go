@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -134,15 +135,6 @@ type compiledPolicies struct {
 
 const gpu = "nvidia.com/gpu"
 
-// zeroesVanish says that a cluster lists a resource where it says so itself or where something is reserved of it. An
-// engine that goes on listing what was reserved once gives answers that depend on the past, since constraints can tell a
-// resource of which there is nothing from one that is not listed. While it is false, histories keep clear of that: some
-// clusters always list GPUs and others never, and GPUs are asked for, and restored, where they are listed.
-const zeroesVanish = false
-
-// listsGPUs tells whether a cluster lists GPUs where zeroesVanish is false.
-func listsGPUs(cluster string) bool { return cluster <= "e" }
-
 // tenantConstraints are of all kinds: that read the cluster's facts, capacity, the workload, the placement and any of
 // them together; that can be taken apart and that cannot; that fail for some.
 var tenantConstraints = []string{
@@ -200,6 +192,8 @@ type history struct {
 	used   compiledPolicies
 	engine *engine.Engine
 	worlds []*world
+	// names that clusters can have.
+	names []string
 	// placements are shared by all worlds.
 	placements []*placed
 	now        time.Time
@@ -239,6 +233,10 @@ func (q *question) request() engine.Request {
 	return engine.Request{Workspace: q.world.name, Placement: q.placement.compiled, Workload: q.workload}
 }
 
+func (q *question) String() string {
+	return fmt.Sprintf("%+v in %s with %v and policies\n%s", q.workload, q.world.name, q.placement.object.Spec.Constraints, tenantPolicies[q.world.policy])
+}
+
 // keptAnswer is a decision with what it told when it was made.
 type keptAnswer struct {
 	decision *engine.Decision
@@ -265,8 +263,26 @@ func newHistory(t *rapid.T, used, fresh compiledPolicies) *history {
 	for i := range 3 {
 		h.placements = append(h.placements, h.drawPlacement(t, i))
 	}
+	// Most fleets are small, since that is where everything happens to every cluster. Some are large enough for all that
+	// an engine may keep of a fleet to have several parts.
+	h.names = slices.Clone(differentialClusters)
+	for i := range draw(t, "more clusters", 0, 0, 0, 0, 0, 0, 20, 60, 300) {
+		h.names = append(h.names, fmt.Sprintf("n%03d", i))
+	}
 	for range below(t, "clusters at first", 4*len(differentialClusters)) {
-		h.set(h.drawWorld(t), drawCluster(t))
+		h.set(h.drawWorld(t), h.drawCluster(t))
+	}
+	if len(h.names) > len(differentialClusters) {
+		few := make([]*snapshot.Cluster, 6)
+		for i := range few {
+			few[i] = h.drawCluster(t)
+		}
+		for i, name := range h.names {
+			c := copyOf(few[i%len(few)])
+			c.Name = name
+			c.Allocatable.CPU += int64(i * 7 % 11)
+			h.set(h.worlds[0], c)
+		}
 	}
 	return h
 }
@@ -274,11 +290,12 @@ func newHistory(t *rapid.T, used, fresh compiledPolicies) *history {
 // run takes step after step.
 func (h *history) run(t *rapid.T) {
 	steps := map[string]func(*rapid.T){
-		"set a cluster":        func(t *rapid.T) { h.set(h.drawWorld(t), drawCluster(t)) },
+		"set a cluster":        func(t *rapid.T) { h.set(h.drawWorld(t), h.drawCluster(t)) },
 		"change facts":         func(t *rapid.T) { h.change(t, drawFacts) },
 		"change capacity":      func(t *rapid.T) { h.change(t, drawCapacity) },
 		"change what is used":  func(t *rapid.T) { h.change(t, drawAllocated) },
 		"say the same":         func(t *rapid.T) { h.change(t, func(*rapid.T, *snapshot.Cluster) {}) },
+		"change many":          h.storm,
 		"remove a cluster":     h.remove,
 		"let one return":       h.comeBack,
 		"change the policies":  h.changePolicies,
@@ -360,9 +377,24 @@ func (h *history) change(t *rapid.T, change func(*rapid.T, *snapshot.Cluster)) {
 	h.set(w, c)
 }
 
+// storm changes clusters again and again, more often than an engine would want to remember.
+func (h *history) storm(t *rapid.T) {
+	w := h.drawWorld(t)
+	if len(w.fleet) == 0 {
+		t.Skip()
+	}
+	random := rand.New(rand.NewPCG(0, uint64(uniform.Draw(t, "seed"))))
+	fleet := slices.Sorted(maps.Keys(w.fleet))
+	for range draw(t, "changes", 5, 50, 700) {
+		c := copyOf(w.fleet[fleet[random.IntN(len(fleet))]])
+		c.Allocated.CPU, c.Allocated.Memory = random.Int64N(6), random.Int64N(6)
+		h.set(w, c)
+	}
+}
+
 func (h *history) remove(t *rapid.T) {
 	w := h.drawWorld(t)
-	name := draw(t, "cluster", differentialClusters...)
+	name := draw(t, "cluster", h.names...)
 	if c := w.fleet[name]; c != nil {
 		w.gone = c
 	}
@@ -402,11 +434,8 @@ func (h *history) restore(t *rapid.T) {
 	w, of := h.drawWorld(t), drawWorkload(t)
 	c := claim{
 		placement: draw(t, "placement", h.placements...).object,
-		clusters:  some(t, "clusters", 1, 3, differentialClusters),
+		clusters:  some(t, "clusters", 1, 3, h.names),
 		amount:    of.Requests,
-	}
-	if !zeroesVanish && slices.ContainsFunc(c.clusters, func(name string) bool { return !listsGPUs(name) }) {
-		c.amount.Extended = nil
 	}
 	w.held[of.Reference] = c
 	c.restoreTo(h.engine, w.name, of.Reference)
@@ -473,7 +502,7 @@ func (h *history) explain(t *rapid.T) {
 	h.check(t, q, d, err, (*engine.Engine).Explain)
 
 	digest := draw(t, "inputs digest", "", h.engine.InputsDigest(q.request()))
-	clusters := some(t, "clusters", 1, 3, differentialClusters)
+	clusters := some(t, "clusters", 1, 3, h.names)
 	e, request := h.anew(t, q)
 	var told [2]string
 	for i, ask := range []func() (string, error){
@@ -545,14 +574,14 @@ func (h *history) check(t *rapid.T, q *question, d *engine.Decision, err error,
 	}
 	told := tellAll(d)
 	if diff := differ(tellAll(want), told); diff != "" {
-		t.Fatalf("made anew - as it is +\n%s", diff)
+		t.Fatalf("%s: made anew - as it is +\n%s", q, diff)
 	}
 	answer, judged := h.reference(t, q)
 	if judged != nil {
 		t.Fatalf("decided where the policies fail: %v", judged)
 	}
 	if diff := differ(answer, tell(d)); diff != "" {
-		t.Fatalf("reference - as it is +\n%s", diff)
+		t.Fatalf("%s: reference - as it is +\n%s", q, diff)
 	}
 	// A decision says the same however much happens after it.
 	h.kept = append(h.kept, keptAnswer{d, told})
@@ -767,6 +796,9 @@ func (w *world) reserved(cluster string, but *workload.Reference) (sum capacity.
 			sum = sum.Add(c.amount)
 		}
 	}
+	// A claim of nothing leaves no trace: constraints can tell a resource of which there is nothing from one that is not
+	// listed, and the answer must not depend on who asked for none of it.
+	maps.DeleteFunc(sum.Extended, func(_ string, amount int64) bool { return amount == 0 })
 	return sum
 }
 
@@ -818,8 +850,8 @@ func copyOf(c *snapshot.Cluster) *snapshot.Cluster {
 	return &again
 }
 
-func drawCluster(t *rapid.T) *snapshot.Cluster {
-	c := &snapshot.Cluster{Name: draw(t, "cluster", differentialClusters...)}
+func (h *history) drawCluster(t *rapid.T) *snapshot.Cluster {
+	c := &snapshot.Cluster{Name: draw(t, "cluster", h.names...)}
 	drawFacts(t, c)
 	drawCapacity(t, c)
 	drawAllocated(t, c)
@@ -860,19 +892,10 @@ func drawFacts(t *rapid.T, c *snapshot.Cluster) {
 
 func drawCapacity(t *rapid.T, c *snapshot.Cluster) {
 	c.Allocatable = drawAmounts(t, "allocatable", 24)
-	if !zeroesVanish {
-		c.Allocatable.Extended, c.Allocated.Extended = nil, nil
-		if listsGPUs(c.Name) {
-			c.Allocatable.Extended = map[string]int64{gpu: int64(below(t, "gpus", 6))}
-		}
-	}
 }
 
 func drawAllocated(t *rapid.T, c *snapshot.Cluster) {
 	c.Allocated = drawAmounts(t, "allocated", 6)
-	if !zeroesVanish && !listsGPUs(c.Name) {
-		c.Allocated.Extended = nil
-	}
 }
 
 // drawAmounts draws amounts below most, and now and then one near the limits of what is taken for real.
@@ -894,7 +917,7 @@ func drawAmounts(t *rapid.T, what string, most int) (r capacity.Resources) {
 }
 
 func drawWorkload(t *rapid.T) *workload.Workload {
-	w := &workload.Workload{
+	return &workload.Workload{
 		Reference: workload.Reference{
 			APIVersion: "apps/v1", Kind: draw(t, "kind", "Deployment", "Job"),
 			Namespace: "default", Name: draw(t, "workload", differentialWorkloads...),
@@ -909,10 +932,6 @@ func drawWorkload(t *rapid.T) *workload.Workload {
 		Replicas: int64(1 + below(t, "replicas", 3)),
 		Requests: drawAmounts(t, "requests", 4),
 	}
-	if !zeroesVanish && w.Requests.Extended[gpu] == 0 {
-		w.Requests.Extended = nil
-	}
-	return w
 }
 
 // drawMap draws some of the keys, each with one of its values.

@@ -13,15 +13,15 @@ import (
 
 // digest identifies a class, in this process and in others: it is published with decisions.
 func digest(placement *Placement, policies *policy.Set, seen *workload.Workload) string {
-	d := make(digester, 0, 512)
-	d.text(placement.digest, policies.Digest(), seen.APIVersion, seen.Kind, seen.Namespace, seen.Name)
-	d.texts(seen.Labels)
-	d.texts(seen.Annotations)
-	d.number(seen.Replicas)
-	d.number(int64(3 + len(seen.Requests.Extended)))
-	for name, amount := range seen.Requests.Each {
-		d.text(name)
-		d.number(amount)
+	var buffer [512]byte
+	d := digester(buffer[:0])
+	d = d.text(placement.digest).text(policies.Digest())
+	d = d.text(seen.APIVersion).text(seen.Kind).text(seen.Namespace).text(seen.Name)
+	d = d.texts(seen.Labels).texts(seen.Annotations).number(seen.Replicas)
+	d = d.number(seen.Requests.CPU).number(seen.Requests.Memory).number(seen.Requests.Storage)
+	d = d.number(int64(len(seen.Requests.Extended)))
+	for _, name := range sorted(seen.Requests.Extended) {
+		d = d.text(name).number(seen.Requests.Extended[name])
 	}
 	sum := sha256.Sum256(d)
 	return hex.EncodeToString(sum[:16])
@@ -30,18 +30,21 @@ func digest(placement *Placement, policies *policy.Set, seen *workload.Workload)
 // digester writes what is to be digested so that no two contents look the same: each text after its length.
 type digester []byte
 
-func (d *digester) number(n int64) { *d = binary.BigEndian.AppendUint64(*d, uint64(n)) }
+func (d digester) number(n int64) digester { return binary.BigEndian.AppendUint64(d, uint64(n)) }
 
-func (d *digester) text(texts ...string) {
-	for _, text := range texts {
-		d.number(int64(len(text)))
-		*d = append(*d, text...)
+func (d digester) text(text string) digester { return append(d.number(int64(len(text))), text...) }
+
+func (d digester) texts(m map[string]string) digester {
+	d = d.number(int64(len(m)))
+	for _, key := range sorted(m) {
+		d = d.text(key).text(m[key])
 	}
+	return d
 }
 
-func (d *digester) texts(m map[string]string) {
-	d.number(int64(len(m)))
-	for _, key := range slices.Sorted(maps.Keys(m)) {
-		d.text(key, m[key])
+func sorted[V any](m map[string]V) []string {
+	if len(m) == 0 {
+		return nil
 	}
+	return slices.Sorted(maps.Keys(m))
 }

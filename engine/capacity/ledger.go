@@ -2,6 +2,7 @@ package capacity
 
 import (
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -87,16 +88,16 @@ func (l *Ledger) close(cluster string, a *account) {
 // Reserve grants the claim to owner in place of what owner held before, or returns a *ShortageError and leaves all
 // as it was.
 func (l *Ledger) Reserve(owner Owner, claim *Claim) error {
-	previous := l.Release(owner)
+	previous := l.claims[owner]
 	for _, cluster := range claim.Clusters {
 		var free Resources
 		if a := l.accounts[cluster]; a != nil {
 			free = a.available.Sub(a.reserved)
 		}
+		if previous != nil && slices.Contains(previous.Clusters, cluster) {
+			free = free.Add(previous.Amount)
+		}
 		if name, short := free.Lacking(claim.Amount); short {
-			if previous != nil {
-				l.Restore(owner, previous)
-			}
 			return &ShortageError{Cluster: cluster, Resource: name, Asked: claim.Amount.Get(name), Free: free.Get(name)}
 		}
 	}
@@ -106,7 +107,7 @@ func (l *Ledger) Reserve(owner Owner, claim *Claim) error {
 
 // Restore records a claim without asking whether it fits: it has been granted before.
 func (l *Ledger) Restore(owner Owner, claim *Claim) {
-	l.Release(owner)
+	previous := l.claims[owner]
 	l.claims[owner] = claim
 	group := l.groups[claim.Group]
 	if group == nil {
@@ -119,15 +120,23 @@ func (l *Ledger) Restore(owner Owner, claim *Claim) {
 		a.claims++
 		group[cluster]++
 	}
+	if previous != nil {
+		l.strike(previous)
+	}
 }
 
 // Release gives back what owner holds, and returns it; nil where that is nothing.
 func (l *Ledger) Release(owner Owner) *Claim {
 	claim := l.claims[owner]
-	if claim == nil {
-		return nil
+	if claim != nil {
+		delete(l.claims, owner)
+		l.strike(claim)
 	}
-	delete(l.claims, owner)
+	return claim
+}
+
+// strike takes a claim off the accounts.
+func (l *Ledger) strike(claim *Claim) {
 	group := l.groups[claim.Group]
 	for _, cluster := range claim.Clusters {
 		a := l.accounts[cluster]
@@ -141,7 +150,6 @@ func (l *Ledger) Release(owner Owner) *Claim {
 	if len(group) == 0 {
 		delete(l.groups, claim.Group)
 	}
-	return claim
 }
 
 // Claim returns what owner holds; nil where that is nothing.

@@ -38,7 +38,9 @@ type Scorer struct {
 	requests              capacity.Resources
 	capacity, performance int64 // weights
 	sum                   uint32
-	cpu, memory           steps
+	// amounts of CPU and memory, and the steps of how often what is free covers them.
+	amounts [2]int64
+	steps   [2]steps
 	// others tells that more than CPU and memory is asked for, or so much that steps cannot be multiplied.
 	others bool
 }
@@ -52,7 +54,8 @@ func NewScorer(requests capacity.Resources, weights Weights) Scorer {
 	for _, weight := range weights {
 		s.sum += uint32(weight)
 	}
-	s.cpu, s.memory = stepsOf(requests.CPU), stepsOf(requests.Memory)
+	s.amounts = [2]int64{requests.CPU, requests.Memory}
+	s.steps = [2]steps{stepsOf(requests.CPU), stepsOf(requests.Memory)}
 	s.others = requests.Storage > 0 || len(requests.Extended) > 0 || max(requests.CPU, requests.Memory) > math.MaxInt64/10
 	return s
 }
@@ -83,14 +86,14 @@ func (s *steps) coverage(free int64) int64 {
 func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, standing Standing) (total, least int64) {
 	var covered int64
 	if s.others {
-		covered = coverage(f.FreeCPU, s.requests.CPU) + coverage(f.FreeMemory, s.requests.Memory)
+		covered = coverage(f.Free[snapshot.CPU], s.requests.CPU) + coverage(f.Free[snapshot.Memory], s.requests.Memory)
 		least = headroom(row, s.requests)
 	} else {
-		covered = s.cpu.coverage(f.FreeCPU) + s.memory.coverage(f.FreeMemory)
+		covered = s.steps[snapshot.CPU].coverage(f.Free[snapshot.CPU]) + s.steps[snapshot.Memory].coverage(f.Free[snapshot.Memory])
 		least = s.headroom(f)
 	}
 	if s.sum > 0 {
-		total = int64(uint32(standing.Weighted+s.capacity*(covered/2)+s.performance*f.PerformanceScore) / s.sum)
+		total = int64(uint32(standing.Weighted+s.capacity*(covered/2)+s.performance*f.Performance) / s.sum)
 	}
 	return total, least
 }
@@ -100,27 +103,20 @@ func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, standing Standing
 // on. What is there of a resource is at least what is asked for.
 func (s *Scorer) headroom(f *snapshot.Figures) int64 {
 	least := float64(maxHeadroom)
-	if s.requests.CPU > 0 {
-		if product := float64(f.FreeCPU-s.requests.CPU) * f.PerMillionCPU; !(product >= least) { // not a number counts as less
-			least = product
-		}
-	}
-	if s.requests.Memory > 0 {
-		if product := float64(f.FreeMemory-s.requests.Memory) * f.PerMillionMemory; !(product >= least) {
-			least = product
+	for i, amount := range s.amounts {
+		if amount > 0 {
+			least = min(least, float64(f.Free[i]-amount)*f.PerMillion[i])
 		}
 	}
 	const near = 1e-6
-	floor := int64(least)
-	if fraction := least - float64(floor); fraction > near && fraction < 1-near {
+	if floor := int64(least - near); floor == int64(least+near) {
 		return floor
 	}
 	exact := int64(maxHeadroom)
-	if s.requests.CPU > 0 {
-		exact = min(exact, permillion(f.FreeCPU-s.requests.CPU, f.AllocatableCPU))
-	}
-	if s.requests.Memory > 0 {
-		exact = min(exact, permillion(f.FreeMemory-s.requests.Memory, f.AllocatableMemory))
+	for i, amount := range s.amounts {
+		if amount > 0 {
+			exact = min(exact, permillion(f.Free[i]-amount, f.Allocatable[i]))
+		}
 	}
 	return exact
 }

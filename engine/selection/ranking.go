@@ -15,21 +15,24 @@ const group = 16
 
 // NewRanking makes a ranking of that many clusters, none of them a candidate.
 func NewRanking(clusters int) *Ranking {
-	r := &Ranking{clusters: clusters}
-	for n := clusters; ; n /= group {
+	sizes, all := make([]int, 0, 8), 0 // 8 levels are more than MaxClusters need
+	for n := clusters; len(sizes) == 0 || sizes[len(sizes)-1] > group; n /= group {
 		n = (max(n, 1) + group - 1) / group * group
-		r.levels = append(r.levels, make([]Key, n))
-		if n <= group {
-			return r
-		}
+		sizes, all = append(sizes, n), all+n
 	}
+	r := &Ranking{clusters: clusters, levels: make([][]Key, len(sizes))}
+	keys := make([]Key, all)
+	for i, n := range sizes {
+		r.levels[i], keys = keys[:n:n], keys[n:]
+	}
+	return r
 }
 
 // Clone copies the ranking.
 func (r *Ranking) Clone() *Ranking {
-	c := &Ranking{clusters: r.clusters, levels: make([][]Key, len(r.levels))}
+	c := NewRanking(r.clusters)
 	for i, level := range r.levels {
-		c.levels[i] = slices.Clone(level)
+		copy(c.levels[i], level)
 	}
 	return c
 }
@@ -46,11 +49,11 @@ func (r *Ranking) Bytes() int {
 	return n
 }
 
-// Fill sets all keys anew, by place.
-func (r *Ranking) Fill(key func(place int) Key) {
-	for place := range r.keys() {
-		r.levels[0][place] = key(place)
-	}
+// Keys are those of all clusters, by place. Whoever changes them calls Order before anything else.
+func (r *Ranking) Keys() []Key { return r.levels[0][:r.clusters] }
+
+// Order makes the ranking true for Keys.
+func (r *Ranking) Order() {
 	for i, level := range r.levels[1:] {
 		for g := range len(r.levels[i]) / group {
 			level[g] = largest(r.levels[i], g)
@@ -100,13 +103,11 @@ func (r *Ranking) Best(n int, to []Key) []Key {
 
 // all sorts the candidates.
 func (r *Ranking) all(n int) []Key {
-	sorted := slices.DeleteFunc(slices.Clone(r.keys()), func(k Key) bool { return k == 0 })
+	sorted := slices.DeleteFunc(slices.Clone(r.Keys()), func(k Key) bool { return k == 0 })
 	slices.Sort(sorted)
 	slices.Reverse(sorted)
 	return sorted[:min(n, len(sorted))]
 }
-
-func (r *Ranking) keys() []Key { return r.levels[0][:r.clusters] }
 
 // largest of a group.
 func largest(level []Key, g int) Key {

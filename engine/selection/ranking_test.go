@@ -27,10 +27,11 @@ func TestRanking(t *testing.T) {
 			return strategy.Key(place, rapid.Int64Range(0, 2).Draw(t, "total"), rapid.Int64Range(0, 3).Draw(t, "headroom"), rapid.Int64Range(0, 2).Draw(t, "near"))
 		}
 		ranking, model := selection.NewRanking(clusters), make([]selection.Key, clusters)
-		ranking.Fill(func(place int) selection.Key {
+		for place := range model {
 			model[place] = key(place)
-			return model[place]
-		})
+		}
+		copy(ranking.Keys(), model)
+		ranking.Order()
 		for range rapid.IntRange(0, 20).Draw(t, "changes") {
 			if clusters > 0 {
 				place := rapid.IntRange(0, clusters-1).Draw(t, "place")
@@ -93,12 +94,11 @@ func TestRoundRobin(t *testing.T) {
 	}
 	totals := []int64{50, 70, 0, 60} // the third is no candidate
 	ranking := selection.NewRanking(len(totals))
-	ranking.Fill(func(place int) selection.Key {
-		if totals[place] == 0 {
-			return 0
+	for place, total := range totals {
+		if total > 0 {
+			ranking.Set(place, strategy.Key(place, total, 0, 0))
 		}
-		return strategy.Key(place, totals[place], 0, 0)
-	})
+	}
 	uses := map[int]int{}
 	var order []int
 	for range 7 {
@@ -119,7 +119,9 @@ func BenchmarkRanking(b *testing.B) {
 	for _, clusters := range []int{100, 1000, 10000} {
 		b.Run(fmt.Sprintf("clusters=%d", clusters), func(b *testing.B) {
 			ranking := selection.NewRanking(clusters)
-			ranking.Fill(func(place int) selection.Key { return strategy.Key(place, int64(place%100), 0, 0) })
+			for place := range clusters {
+				ranking.Set(place, strategy.Key(place, int64(place%100), 0, 0))
+			}
 			var best []selection.Key
 			for i := 0; b.Loop(); i++ {
 				place := i % clusters

@@ -80,7 +80,7 @@ func (s *Strategy) Select(r *Ranking, inUse func(place int) int, chosen []Key) [
 func leastUsed(r *Ranking, inUse func(place int) int, chosen []Key) []Key {
 	var least Key
 	var uses int
-	for place, key := range r.keys() {
+	for place, key := range r.Keys() {
 		if key == 0 {
 			continue
 		}

@@ -34,7 +34,7 @@ func (f *Fleet) Set(c *Cluster, reserved capacity.Resources) (changed bool) {
 		row := NewRow(c, reserved)
 		f.generation++
 		f.facts++
-		row.Version, row.Facts = f.generation, f.facts
+		row.Version, row.Figures.Facts = f.generation, f.facts
 		f.rows = slices.Insert(f.rows, i, row)
 		f.moved()
 		return true
@@ -45,10 +45,10 @@ func (f *Fleet) Set(c *Cluster, reserved capacity.Resources) (changed bool) {
 		return false
 	}
 	row := NewRow(c, reserved)
-	row.Facts = before.Facts
+	row.Figures.Facts = before.Figures.Facts
 	if !same {
 		f.facts++
-		row.Facts = f.facts
+		row.Figures.Facts = f.facts
 	}
 	f.replace(i, row)
 	return true
@@ -70,7 +70,7 @@ func (f *Fleet) Reserve(name string, reserved capacity.Resources) {
 		return
 	}
 	row := NewRow(f.rows[i].Cluster, reserved)
-	row.Facts = f.rows[i].Facts
+	row.Figures.Facts = f.rows[i].Figures.Facts
 	f.replace(i, row)
 }
 

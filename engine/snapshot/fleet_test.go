@@ -73,7 +73,7 @@ func TestFleet(t *testing.T) {
 				for i, name := range slices.Sorted(maps.Keys(model)) {
 					row := rows[i]
 					want := snapshot.NewRow(model[name], reserved[name])
-					if diff := cmp.Diff(want, row, cmpopts.IgnoreFields(snapshot.Row{}, "Version", "Figures.Facts", "Figures.PerMillionCPU", "Figures.PerMillionMemory")); diff != "" {
+					if diff := cmp.Diff(want, row, cmpopts.IgnoreFields(snapshot.Row{}, "Version", "Figures.Facts", "Figures.PerMillion")); diff != "" {
 						t.Fatal(diff)
 					}
 					if at, known := fleet.Position(name); !known || at != i || fleet.Row(i) != row || s.Row(name) != row {
@@ -91,7 +91,7 @@ func TestFleet(t *testing.T) {
 				}
 				patched := slices.Clone(before.rows)
 				for _, c := range changes {
-					if same := patched[c.Position].Facts == c.Row.Facts; same != (patched[c.Position].Location == c.Row.Location) && same {
+					if same := patched[c.Position].Figures.Facts == c.Row.Figures.Facts; same != (patched[c.Position].Location == c.Row.Location) && same {
 						t.Fatal("other facts must be told apart")
 					}
 					patched[c.Position] = c.Row

@@ -11,7 +11,7 @@ import (
 // of the cluster is a function of the row.
 type Row struct {
 	*Cluster
-	Figures
+	Figures Figures
 	// Version tells rows of a fleet apart; 0 is a row that no fleet has.
 	Version int64
 	// Reserved is what has been promised to workloads.
@@ -23,21 +23,28 @@ type Row struct {
 	Utilization capacity.Resources
 	// HealthScore is 100 where Ready is True, 50 where it is False, 0 where it is not known.
 	HealthScore int64
+	// PerformanceScore is by the mean utilization of CPU and memory: below 50 % 100, below 80 % 70, below 95 % 40,
+	// else 10.
+	PerformanceScore int64
 }
+
+// Places of resources in Figures.
+const (
+	CPU = iota
+	Memory
+)
 
 // Figures are the numbers of a row that ranking reads for every cluster: one line of a processor's cache.
 type Figures struct {
 	// Facts tells apart what the clusters of one name have been, their capacity left out: while it is the same, so
 	// are location, labels, capabilities, taints and conditions.
 	Facts int64
-	// Free and allocatable amounts, in millicores and bytes.
-	FreeCPU, FreeMemory               int64
-	AllocatableCPU, AllocatableMemory int64
-	// PerMillionCPU and PerMillionMemory are 1,000,000 / allocatable.
-	PerMillionCPU, PerMillionMemory float64
-	// PerformanceScore is by the mean utilization of CPU and memory: below 50 % 100, below 80 % 70, below 95 % 40,
-	// else 10.
-	PerformanceScore int64
+	// Free and Allocatable are amounts of CPU in millicores and of Memory in bytes.
+	Free, Allocatable [2]int64
+	// PerMillion is 1,000,000 / Allocatable.
+	PerMillion [2]float64
+	// Performance is the row's PerformanceScore.
+	Performance int64
 }
 
 // NewRow derives the row of a cluster on which so much is reserved.
@@ -50,7 +57,7 @@ func NewRow(c *Cluster, reserved capacity.Resources) *Row {
 // Less makes into the row that r would be if so much less were reserved. The facts are the same.
 func (r *Row) Less(amount capacity.Resources, into *Row) {
 	into.derive(r.Cluster, r.Reserved.Sub(amount).WithoutNone())
-	into.Facts = r.Facts
+	into.Figures.Facts = r.Figures.Facts
 }
 
 func (r *Row) derive(c *Cluster, reserved capacity.Resources) {
@@ -62,11 +69,12 @@ func (r *Row) derive(c *Cluster, reserved capacity.Resources) {
 	case "False":
 		r.HealthScore = 50
 	}
+	r.PerformanceScore = performance(r.Utilization)
 	r.Figures = Figures{
-		FreeCPU: r.Free.CPU, FreeMemory: r.Free.Memory,
-		AllocatableCPU: c.Allocatable.CPU, AllocatableMemory: c.Allocatable.Memory,
-		PerMillionCPU: 1_000_000 / float64(c.Allocatable.CPU), PerMillionMemory: 1_000_000 / float64(c.Allocatable.Memory),
-		PerformanceScore: performance(r.Utilization),
+		Free:        [2]int64{r.Free.CPU, r.Free.Memory},
+		Allocatable: [2]int64{c.Allocatable.CPU, c.Allocatable.Memory},
+		PerMillion:  [2]float64{1_000_000 / float64(c.Allocatable.CPU), 1_000_000 / float64(c.Allocatable.Memory)},
+		Performance: r.PerformanceScore,
 	}
 }
 
