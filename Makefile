@@ -8,7 +8,7 @@ KCP := $(if $(KCP_BIN),,bin/kcp)
 
 .PHONY: help
 help: ## List the commands.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## Place the examples on a real, local kcp. ONCE=1 exits after printing, KCP_BIN=path uses your kcp.
@@ -51,8 +51,16 @@ lint: bin/golangci-lint-$(GOLANGCI_LINT_VERSION) ## Run the formatter, go vet an
 	bin/golangci-lint-$(GOLANGCI_LINT_VERSION) run
 
 .PHONY: bench
-bench: ## Measure the engine: ns/op, allocations, decisions a second.
-	go test -run '^$$' -bench . -benchmem ./engine/...
+bench: ## Measure the engine against its limits and draw docs/performance.svg; takes some minutes.
+	@mkdir -p bin
+	go test -run '^$$' -bench . -benchmem -benchtime 200ms -count 5 -timeout 30m ./engine | tee bin/bench.txt
+	go run ./test/bench -plot docs/performance.svg bin/bench.txt
+
+.PHONY: bench-e2e
+bench-e2e: $(KCP) ## Measure the controller on a real kcp: a burst, a steady stream, a restart. ARGS=-h lists the flags.
+	@go build -trimpath -o bin/ ./cmd/placement-controller
+	@go build -o bin/bench-e2e ./test/benche2e
+	@exec bin/bench-e2e $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what was built and the local kcp's data.

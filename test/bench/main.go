@@ -1,0 +1,255 @@
+// Command bench reads what `go test -bench` printed of the engine, and makes the table and the plot of
+// docs/performance.md from it: medians, what they are of each other, and whether they are what they are to be.
+//
+//	bench [-plot file.svg] [file ...]
+package main
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"golang.org/x/perf/benchfmt"
+)
+
+func main() {
+	plot := flag.String("plot", "", "Write a plot of the decisions' times to this `file`, as SVG.")
+	flag.Parse()
+	if err := run(os.Stdout, *plot, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(w io.Writer, plot string, files []string) error {
+	m, err := measured(files)
+	if err != nil {
+		return err
+	}
+	m.print(w)
+	if plot == "" {
+		return nil
+	}
+	svg, err := m.plot()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(plot, svg, 0o644)
+}
+
+// measurements are what benchmarks over fleets of several sizes gave.
+type measurements struct {
+	values  map[key][]float64
+	sizes   []int
+	machine string
+}
+
+// key is one quantity of one benchmark. Times are in seconds.
+type key struct {
+	benchmark string
+	size      int
+	unit      string
+}
+
+// measured reads files, or the standard input where there are none.
+func measured(files []string) (*measurements, error) {
+	m := &measurements{values: map[key][]float64{}}
+	sizes := map[int]bool{}
+	in := benchfmt.Files{Paths: files, AllowStdin: true}
+	for in.Scan() {
+		switch record := in.Result().(type) {
+		case *benchfmt.SyntaxError:
+			return nil, record
+		case *benchfmt.Result:
+			base, parts := record.Name.Parts()
+			for _, part := range parts {
+				number, found := strings.CutPrefix(string(part), "/clusters=")
+				size, err := strconv.Atoi(number)
+				if !found || err != nil {
+					continue
+				}
+				sizes[size] = true
+				for _, value := range record.Values {
+					k := key{string(base), size, value.Unit}
+					m.values[k] = append(m.values[k], value.Value)
+				}
+			}
+			m.machine = fmt.Sprintf("%s, %s/%s, %s", record.GetConfig("cpu"), record.GetConfig("goos"), record.GetConfig("goarch"), runtime.Version())
+		}
+	}
+	if len(sizes) == 0 && in.Err() == nil {
+		return nil, fmt.Errorf("no benchmark over clusters=N in %s", cmp.Or(strings.Join(files, ", "), "the input"))
+	}
+	m.sizes = slices.Sorted(maps.Keys(sizes))
+	return m, in.Err()
+}
+
+// median of what a benchmark gave for one size; NaN where it was not run.
+func (m *measurements) median(benchmark, unit string, size int) float64 {
+	values := slices.Sorted(slices.Values(m.values[key{benchmark, size, unit}]))
+	if len(values) == 0 {
+		return math.NaN()
+	}
+	middle := len(values) / 2
+	if len(values)%2 == 0 {
+		return (values[middle-1] + values[middle]) / 2
+	}
+	return values[middle]
+}
+
+// line is one row of the table.
+type line struct {
+	name string
+	// value for a size, NaN where there is none, and how it is written.
+	value func(size int) float64
+	write func(float64) string
+	// goal is what the value is to be, where there is one.
+	goal *goal
+}
+
+type goal struct {
+	size  int
+	least bool // not at most
+	bound float64
+}
+
+func (m *measurements) lines() []line {
+	of := func(benchmark, unit string) func(int) float64 {
+		return func(size int) float64 { return m.median(benchmark, unit, size) }
+	}
+	time := func(name, benchmark string, g *goal) line { return line{name, of(benchmark, "sec/op"), duration, g} }
+	uncached, naive, native := of("DecideUncached", "sec/op"), of("BaselineNaive", "sec/op"), of("BaselineNative", "sec/op")
+	return []line{
+		time("naive: cel-go and OPA as documented", "BaselineNaive", nil),
+		time("native: one policy by hand in Go", "BaselineNative", nil),
+		time("decide, class never seen", "DecideUncached", &goal{size: 10000, bound: 300e-6}),
+		{"... of native", func(n int) float64 { return uncached(n) / native(n) }, times, &goal{size: 1000, bound: 5}},
+		{"... faster than naive", func(n int) float64 { return naive(n) / uncached(n) }, times, &goal{size: 1000, least: true, bound: 1000}},
+		time("decide, Rego to be asked too", "DecideFirstSight", nil),
+		{"... more than without", func(n int) float64 { return of("DecideFirstSight", "sec/op")(n) - uncached(n) }, duration, &goal{size: 1000, bound: 60e-6}},
+		time("decide, class seen, no change", "DecideCached", &goal{size: 1000, bound: 1e-6}),
+		{"... allocations", of("DecideCached", "allocs/op"), count, nil},
+		time("decide, class seen, one cluster changed", "DecideAfterChange", &goal{size: 1000, bound: 2e-6}),
+		{"... allocations", of("DecideAfterChange", "allocs/op"), count, nil},
+		{"batch of 1,000, one core, workloads/s", of("DecideBatch", "workloads/s"), count, &goal{size: 1000, least: true, bound: 300_000}},
+		{"16 workspaces at once, decisions/s", of("DecideParallel", "decisions/s"), count, nil},
+		time("new policies, to the first decision", "PolicyChange", nil),
+		time("one cluster's report", "ClusterUpdate", nil),
+		{"memory of a cluster in a workspace", of("Memory", "B/cluster"), byteCount, &goal{size: 1000, bound: 2048}},
+	}
+}
+
+// print writes the table in Markdown, and how many goals are met.
+func (m *measurements) print(w io.Writer) {
+	fmt.Fprintf(w, "\nMedians on %s:\n\n", m.machine)
+	t := table.NewWriter()
+	t.SetOutputMirror(w)
+	header := table.Row{"clusters"}
+	columns := []table.ColumnConfig{{Number: 1, Align: text.AlignLeft}}
+	for i, size := range m.sizes {
+		header = append(header, count(float64(size)))
+		columns = append(columns, table.ColumnConfig{Number: i + 2, Align: text.AlignRight})
+	}
+	t.SetColumnConfigs(columns)
+	t.AppendHeader(append(header, "goal", ""))
+	met, goals := 0, 0
+	for _, l := range m.lines() {
+		row := table.Row{l.name}
+		for _, size := range m.sizes {
+			row = append(row, written(l, l.value(size)))
+		}
+		told, verdict := "", ""
+		if l.goal != nil {
+			told = l.goal.tell(l.write)
+			if value := l.value(l.goal.size); !math.IsNaN(value) {
+				goals++
+				verdict = "missed"
+				if l.goal.met(value) {
+					met++
+					verdict = "met"
+				}
+			}
+		}
+		t.AppendRow(append(row, told, verdict))
+	}
+	t.RenderMarkdown()
+	fmt.Fprintf(w, "\n%d of %d goals are met.\n", met, goals)
+}
+
+func (g *goal) met(value float64) bool {
+	if g.least {
+		return value >= g.bound
+	}
+	return value <= g.bound
+}
+
+func (g *goal) tell(write func(float64) string) string {
+	word := "at most"
+	if g.least {
+		word = "at least"
+	}
+	return fmt.Sprintf("%s %s at %s", word, write(g.bound), count(float64(g.size)))
+}
+
+func written(l line, value float64) string {
+	if math.IsNaN(value) {
+		return "-"
+	}
+	return l.write(value)
+}
+
+// duration writes seconds with three digits.
+func duration(seconds float64) string {
+	for _, unit := range []struct {
+		name string
+		size float64
+	}{{"s", 1}, {"ms", 1e-3}, {"µs", 1e-6}} {
+		if math.Abs(seconds) >= unit.size {
+			return digits(seconds/unit.size) + " " + unit.name
+		}
+	}
+	return digits(seconds*1e9) + " ns"
+}
+
+func times(ratio float64) string { return digits(ratio) + "×" }
+
+func byteCount(n float64) string { return count(n) + " B" }
+
+// digits writes three of them, and no decimals of what is 100 or more.
+func digits(x float64) string {
+	switch size := math.Abs(x); {
+	case size >= 99.95:
+		return count(x)
+	case size >= 9.995:
+		return trimmed(x, 1)
+	default:
+		return trimmed(x, 2)
+	}
+}
+
+func trimmed(x float64, decimals int) string {
+	s := strconv.FormatFloat(x, 'f', decimals, 64)
+	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
+}
+
+// count writes a whole number with commas.
+func count(x float64) string {
+	s := strconv.FormatFloat(math.Abs(x), 'f', 0, 64)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	if x <= -0.5 {
+		s = "-" + s
+	}
+	return s
+}
