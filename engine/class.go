@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/scoring"
@@ -133,6 +134,14 @@ type ranking struct {
 	*selection.Ranking
 	layout, generation int64
 	look               look
+	last               answer
+}
+
+// answer is what was last selected from a ranking: true for that generation, for a workload that held that claim.
+type answer struct {
+	generation int64
+	held       *capacity.Claim
+	chosen     []selection.Key
 }
 
 // rank ranks all clusters of a snapshot. It fails only where ctx ends.
@@ -149,13 +158,13 @@ func (c *class) rank(ctx context.Context, w *workspace, s *snapshot.Snapshot) (*
 	}
 	r.Order()
 	w.metrics.refreshedRows(len(rows))
-	return r, r.refresh(ctx, s)
+	return r, r.refresh(ctx, s, nil)
 }
 
 // clone copies the ranking.
 func (r *ranking) clone() *ranking {
 	c := *r
-	c.Ranking = r.Ranking.Clone()
+	c.Ranking, c.last = r.Ranking.Clone(), answer{}
 	return &c
 }
 
@@ -167,12 +176,16 @@ func (r *ranking) behind(s *snapshot.Snapshot) (changes []snapshot.Change, known
 	return s.Since(r.generation)
 }
 
-// refresh takes up what has changed. It fails only where ctx ends; the ranking is good for nothing then.
-func (r *ranking) refresh(ctx context.Context, s *snapshot.Snapshot) error {
+// refresh takes up what has changed. Where the fleet is given, of which s is how it stands now, a cluster that has
+// changed several times is looked at once. It fails only where ctx ends; the ranking is good for nothing then.
+func (r *ranking) refresh(ctx context.Context, s *snapshot.Snapshot, fleet *snapshot.Fleet) error {
 	changes, _ := r.behind(s)
 	l := &r.look
 	l.ctx = ctx
 	for _, change := range changes {
+		if fleet != nil && fleet.Row(change.Position) != change.Row {
+			continue // a later change is of the same cluster
+		}
 		r.Set(change.Position, l.key(change.Position, &change.Row.Figures, change.Row))
 	}
 	r.generation = s.Generation

@@ -187,9 +187,8 @@ func (d *Decision) withoutHeld(row *snapshot.Row) *snapshot.Row {
 	if !slices.Contains(d.held.Clusters, row.Name) {
 		return row
 	}
-	less := &snapshot.Row{}
-	row.Less(d.held.Amount, less)
-	return less
+	less := row.With(row.Reserved.Sub(d.held.Amount).WithoutNone())
+	return &less
 }
 
 var stages = []Stage{

@@ -39,8 +39,7 @@ type workspace struct {
 	mu     sync.Mutex
 	fleet  snapshot.Fleet
 	ledger *capacity.Ledger
-	// chosen, before and less are used again and again by choose.
-	chosen []selection.Key
+	// before and less are used again and again by selected.
 	before []stood
 	less   snapshot.Row
 }
@@ -203,7 +202,7 @@ func (w *workspace) ranked(ctx context.Context, c *class) (s snapshot.Snapshot, 
 		w.mu.Lock()
 		s = w.fleet.Snapshot()
 	}
-	if err = c.ranking.refresh(ctx, &s); err != nil {
+	if err = c.ranking.refresh(ctx, &s, &w.fleet); err != nil {
 		c.ranking = nil
 		w.mu.Unlock()
 	}
@@ -227,7 +226,7 @@ func (w *workspace) rank(ctx context.Context, c *class) error {
 	}
 	defer w.metrics.time(stageRank, w.options.Now)()
 	if known {
-		if err := r.refresh(ctx, &s); err != nil {
+		if err := r.refresh(ctx, &s, nil); err != nil {
 			return err
 		}
 	} else {
@@ -243,24 +242,11 @@ func (w *workspace) rank(ctx context.Context, c *class) error {
 	return nil
 }
 
-// choose selects from the class's ranking, from which what the workload itself holds is left out. Class and workspace
-// are locked, and the ranking is true for the snapshot.
+// choose selects from the class's ranking, from which what the workload itself holds is left out. The workspace is
+// locked, and the ranking is true for the snapshot.
 func (w *workspace) choose(c *class, r *Request, s *snapshot.Snapshot, cached bool) *Decision {
-	p, held := c.family.placement, w.held(r)
-	look := &c.ranking.look
-	look.ctx = context.Background() // a decision is not given up half-way
-	w.before = w.before[:0]
-	for _, name := range held.Clusters {
-		if place, there := w.fleet.Position(name); there {
-			w.before = append(w.before, stood{place, c.ranking.At(place)})
-			w.fleet.Row(place).Less(held.Amount, &w.less)
-			c.ranking.Set(place, look.key(place, &w.less.Figures, &w.less))
-		}
-	}
-	w.chosen = p.strategy.Select(c.ranking.Ranking, func(place int) int { return w.inUse(r, held, place) }, w.chosen[:0])
-	for _, b := range w.before {
-		c.ranking.Set(b.place, b.key)
-	}
+	held := w.held(r)
+	chosen := w.selected(c, r, held)
 	d := &Decision{
 		Workload:     r.Workload.Reference,
 		Reserved:     c.workload.Requests,
@@ -274,16 +260,40 @@ func (w *workspace) choose(c *class, r *Request, s *snapshot.Snapshot, cached bo
 		snapshot:     *s,
 		held:         held,
 	}
-	if len(w.chosen) > 0 {
-		d.Clusters = make([]Choice, len(w.chosen))
+	if len(chosen) > 0 {
+		d.Clusters = make([]Choice, len(chosen))
 	}
-	for i, key := range w.chosen {
+	for i, key := range chosen {
 		total := key.Total()
 		d.Clusters[i] = Choice{
 			Name: w.fleet.Row(key.Place()).Name, Replicas: c.workload.Replicas, Score: total, Reason: scoring.Reason(total),
 		}
 	}
 	return d
+}
+
+// selected takes clusters from the ranking for a workload that holds a claim.
+func (w *workspace) selected(c *class, r *Request, held *capacity.Claim) []selection.Key {
+	ranking, strategy := c.ranking, &c.family.placement.strategy
+	if last := &ranking.last; last.held == held && last.generation == ranking.generation && !strategy.Rotates {
+		return last.chosen
+	}
+	ranking.look.ctx = context.Background() // a decision is not given up half-way
+	w.before = w.before[:0]
+	for _, name := range held.Clusters {
+		if place, there := w.fleet.Position(name); there {
+			w.before = append(w.before, stood{place, ranking.At(place)})
+			row := w.fleet.Row(place)
+			w.less = row.With(row.Reserved.Sub(held.Amount).WithoutNone())
+			ranking.Set(place, ranking.look.key(place, &w.less.Figures, &w.less))
+		}
+	}
+	chosen := strategy.Select(ranking.Ranking, func(place int) int { return w.inUse(r, held, place) }, ranking.last.chosen[:0])
+	for _, b := range w.before {
+		ranking.Set(b.place, b.key)
+	}
+	ranking.last = answer{generation: ranking.generation, held: held, chosen: chosen}
+	return chosen
 }
 
 // nothing is what a workload holds that holds nothing.
@@ -348,8 +358,7 @@ func (w *workspace) snapshot() snapshot.Snapshot {
 func (w *workspace) setCluster(c *snapshot.Cluster) (changed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ledger.SetAvailable(c.Name, c.Allocatable.Sub(c.Allocated))
-	return w.fleet.Set(c, w.ledger.Reserved(c.Name))
+	return w.fleet.Set(c, w.ledger.SetAvailable(c.Name, c.Allocatable.Sub(c.Allocated)))
 }
 
 func (w *workspace) removeCluster(name string) {

@@ -55,10 +55,12 @@ func (e *ShortageError) Error() string {
 	return fmt.Sprintf("cluster %s: %s asked %d, free %d", e.Cluster, e.Resource, e.Asked, e.Free)
 }
 
-// SetAvailable says what a cluster has for claims. Claims that are held already stay, even where they no longer fit.
-func (l *Ledger) SetAvailable(cluster string, available Resources) {
+// SetAvailable says what a cluster has for claims, and returns what is promised there. Claims that are held already
+// stay, even where they no longer fit.
+func (l *Ledger) SetAvailable(cluster string, available Resources) (reserved Resources) {
 	a := l.account(cluster)
 	a.open, a.available = true, available
+	return a.reserved
 }
 
 // RemoveCluster takes a cluster out: nothing can be reserved there. What is held there stays held, since the cluster

@@ -159,10 +159,20 @@ func (r Resources) WithoutNone() Resources {
 }
 
 // Add returns r + o, saturating at the bounds of int64.
-func (r Resources) Add(o Resources) Resources { return r.Combine(o, add) }
+func (r Resources) Add(o Resources) Resources {
+	if len(r.Extended)+len(o.Extended) == 0 {
+		return Resources{CPU: add(r.CPU, o.CPU), Memory: add(r.Memory, o.Memory), Storage: add(r.Storage, o.Storage)}
+	}
+	return r.Combine(o, add)
+}
 
 // Sub returns r - o, saturating at the bounds of int64; amounts may become negative.
-func (r Resources) Sub(o Resources) Resources { return r.Combine(o, sub) }
+func (r Resources) Sub(o Resources) Resources {
+	if len(r.Extended)+len(o.Extended) == 0 {
+		return Resources{CPU: sub(r.CPU, o.CPU), Memory: sub(r.Memory, o.Memory), Storage: sub(r.Storage, o.Storage)}
+	}
+	return r.Combine(o, sub)
+}
 
 // Mul returns n times r. It fails, naming the resource, where that is above MaxAmount. Neither may be negative.
 func (r Resources) Mul(n int64) (Resources, error) {

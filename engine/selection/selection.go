@@ -12,8 +12,8 @@ import (
 type Strategy struct {
 	// near tells that clusters whose affinity and location factors are larger come first.
 	near bool
-	// rotate tells that clusters with fewer workloads of the placement come first.
-	rotate bool
+	// Rotates tells that clusters with fewer workloads of the placement come first.
+	Rotates bool
 	// Number of clusters that one workload gets at most.
 	Number int
 }
@@ -22,7 +22,7 @@ type Strategy struct {
 func For(strategy v1alpha1.Strategy, numberOfClusters int) (Strategy, error) {
 	switch strategy {
 	case v1alpha1.StrategyRoundRobin:
-		return Strategy{rotate: true, Number: 1}, nil
+		return Strategy{Rotates: true, Number: 1}, nil
 	case v1alpha1.StrategySpread:
 		return Strategy{Number: numberOfClusters}, nil
 	case v1alpha1.StrategyAffinity:
@@ -69,7 +69,7 @@ func (k Key) Total() int64 { return int64(k >> totalShift & (1<<totalBits - 1)) 
 // Select takes the clusters of one workload, best first, and appends them to chosen. inUse counts the workloads of the
 // same placement on the cluster of a place; it is asked only where the strategy rotates.
 func (s *Strategy) Select(r *Ranking, inUse func(place int) int, chosen []Key) []Key {
-	if s.rotate {
+	if s.Rotates {
 		return leastUsed(r, inUse, chosen)
 	}
 	return r.Best(s.Number, chosen)

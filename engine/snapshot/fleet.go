@@ -69,9 +69,8 @@ func (f *Fleet) Reserve(name string, reserved capacity.Resources) {
 	if !known || f.rows[i].Reserved.Same(reserved) {
 		return
 	}
-	row := NewRow(f.rows[i].Cluster, reserved)
-	row.Figures.Facts = f.rows[i].Figures.Facts
-	f.replace(i, row)
+	row := f.rows[i].With(reserved)
+	f.replace(i, &row)
 }
 
 func (f *Fleet) replace(i int, row *Row) {

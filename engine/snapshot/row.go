@@ -49,33 +49,37 @@ type Figures struct {
 
 // NewRow derives the row of a cluster on which so much is reserved.
 func NewRow(c *Cluster, reserved capacity.Resources) *Row {
-	r := &Row{}
-	r.derive(c, reserved)
-	return r
-}
-
-// Less makes into the row that r would be if so much less were reserved. The facts are the same.
-func (r *Row) Less(amount capacity.Resources, into *Row) {
-	into.derive(r.Cluster, r.Reserved.Sub(amount).WithoutNone())
-	into.Figures.Facts = r.Figures.Facts
-}
-
-func (r *Row) derive(c *Cluster, reserved capacity.Resources) {
-	used := c.Allocated.Add(reserved)
-	*r = Row{Cluster: c, Reserved: reserved, Free: c.Allocatable.Sub(used), Utilization: used.Combine(c.Allocatable, percent)}
+	r := &Row{Cluster: c}
 	switch ready, _ := c.Condition(ReadyCondition); ready.Status {
 	case "True":
 		r.HealthScore = 100
 	case "False":
 		r.HealthScore = 50
 	}
-	r.PerformanceScore = performance(r.Utilization)
-	r.Figures = Figures{
-		Free:        [2]int64{r.Free.CPU, r.Free.Memory},
-		Allocatable: [2]int64{c.Allocatable.CPU, c.Allocatable.Memory},
-		PerMillion:  [2]float64{1_000_000 / float64(c.Allocatable.CPU), 1_000_000 / float64(c.Allocatable.Memory)},
-		Performance: r.PerformanceScore,
+	r.Figures.Allocatable = [2]int64{c.Allocatable.CPU, c.Allocatable.Memory}
+	for i, allocatable := range r.Figures.Allocatable {
+		r.Figures.PerMillion[i] = 1_000_000 / float64(allocatable)
 	}
+	r.reserve(reserved)
+	return r
+}
+
+// With returns the row that r would be if so much were reserved.
+func (r *Row) With(reserved capacity.Resources) Row {
+	next := *r
+	next.Version = 0
+	next.reserve(reserved)
+	return next
+}
+
+// reserve derives all that depends on what is reserved.
+func (r *Row) reserve(reserved capacity.Resources) {
+	used := r.Allocated.Add(reserved)
+	r.Reserved, r.Free = reserved, r.Allocatable.Sub(used)
+	r.Utilization = used.Combine(r.Allocatable, percent)
+	r.PerformanceScore = performance(r.Utilization)
+	r.Figures.Free = [2]int64{r.Free.CPU, r.Free.Memory}
+	r.Figures.Performance = r.PerformanceScore
 }
 
 func performance(utilization capacity.Resources) int64 {
