@@ -151,11 +151,8 @@ func (c *class) rank(ctx context.Context, w *workspace, s *snapshot.Snapshot) (*
 		Ranking: selection.NewRanking(len(rows)), layout: s.Layout(), generation: s.BaseGeneration(),
 		look: newLook(w, c, s.Layout(), rows),
 	}
-	l := &r.look
-	l.ctx = ctx
-	for place, keys := 0, r.Keys(); place < len(keys); place++ {
-		keys[place] = l.key(place, &figures[place], rows[place])
-	}
+	r.look.ctx = ctx
+	r.look.keys(r.Keys(), 0, figures, rows)
 	r.Order()
 	w.metrics.refreshedRows(len(rows))
 	return r, r.refresh(ctx, s, nil)
@@ -186,7 +183,7 @@ func (r *ranking) refresh(ctx context.Context, s *snapshot.Snapshot, fleet *snap
 		if fleet != nil && fleet.Row(change.Position) != change.Row {
 			continue // a later change is of the same cluster
 		}
-		r.Set(change.Position, l.key(change.Position, &change.Row.Figures, change.Row))
+		r.Set(change.Position, l.key(change.Position, change.Row))
 	}
 	r.generation = s.Generation
 	l.workspace.metrics.refreshedRows(len(changes))
@@ -196,175 +193,4 @@ func (r *ranking) refresh(ctx context.Context, s *snapshot.Snapshot, fleet *snap
 // bytes is what the class keeps from being freed, what it shares with others included.
 func (r *ranking) bytes() int {
 	return r.Bytes() + 8*r.Len()*(1+len(r.look.columns)) + entryBytes
-}
-
-// look looks at clusters for a class.
-type look struct {
-	ctx       context.Context
-	workspace *workspace
-	class     *class
-	layout    int64
-	rows      []*snapshot.Row
-	standings *standings
-	// columns of the class's conditions.
-	columns []*column
-	// admitted and facts answer what the family's standings rest on; they are there once they have been asked.
-	admitted  *column
-	facts     []*column
-	variables constraint.Variables
-	// err is why the look was ended early; what it has found since is worth nothing.
-	err error
-}
-
-// newLook prepares for the clusters of a layout.
-func newLook(w *workspace, c *class, layout int64, rows []*snapshot.Row) look {
-	f := c.family
-	l := look{
-		workspace: w, class: c, layout: layout, rows: rows, standings: f.standings.Load(),
-		variables: constraint.Variables{Workload: c.workload, Placement: f.placement.Placement},
-	}
-	if l.standings == nil || l.standings.layout != layout {
-		l.standings = &standings{layout: layout, entries: make([]atomic.Uint64, len(rows))}
-		f.standings.Store(l.standings)
-	}
-	for i := range c.conditions {
-		l.columns = append(l.columns, l.column(question{conjunct: c.conditions[i].conjunct, workload: c.workload}))
-	}
-	return l
-}
-
-// column finds the column of a question in this layout.
-func (l *look) column(q question) *column {
-	if q.conjunct == nil || q.conjunct.Reads().Placement {
-		q.placement = l.class.family.placement
-	}
-	w := l.workspace
-	key, now := q.key(w.seed), w.options.Now()
-	known, found := lookUp[*column](w.cache, key, now)
-	switch {
-	case !found || !known.same(&q):
-		known = newColumn(q, l.layout, l.rows)
-	case known.layout < l.layout:
-		known = known.moved(l.layout, l.rows)
-	case known.layout > l.layout:
-		return newColumn(q, l.layout, l.rows) // this look is late: it does not disturb the others
-	default:
-		return known
-	}
-	w.cache.keep(key, known, known.bytes(), now)
-	return known
-}
-
-// key is where a cluster stands in the class's ranking. The row is that of the figures.
-func (l *look) key(place int, f *snapshot.Figures, row *snapshot.Row) selection.Key {
-	c := l.class
-	standing, feasible, known := l.standings.get(place, f.Facts)
-	if !known {
-		standing, feasible = l.stand(place, row)
-	}
-	if !feasible || !c.free[snapshot.CPU].has(f.Free[snapshot.CPU]) || !c.free[snapshot.Memory].has(f.Free[snapshot.Memory]) {
-		return 0
-	}
-	for i := range c.conditions {
-		if !l.meets(&c.conditions[i], l.columns[i], place, f, row) {
-			return 0
-		}
-	}
-	for _, comparison := range c.comparisons {
-		if holds, known := comparison.Outcome(row); !known || !holds {
-			return 0
-		}
-	}
-	if c.others {
-		if _, short := row.Free.Lacking(c.workload.Requests); short {
-			return 0
-		}
-	}
-	total, headroom := c.scorer.Score(f, row, standing)
-	return c.family.placement.strategy.Key(place, total, headroom, standing.Near)
-}
-
-// meets tells whether a cluster meets a condition.
-func (l *look) meets(c *condition, answers *column, place int, f *snapshot.Figures, row *snapshot.Row) bool {
-	var outcomes uint
-	for i := range c.spans {
-		if s := &c.spans[i]; s.has(f.Free[s.of]) {
-			outcomes |= s.bit
-		}
-	}
-	for _, b := range c.bounds {
-		switch holds, known := b.Outcome(row); {
-		case !known:
-			return l.alive() && c.conjunct.HoldsWhole(l.over(row))
-		case holds:
-			outcomes |= b.bit
-		}
-	}
-	stamp := f.Facts
-	if c.volatile {
-		stamp = row.Version
-	}
-	holds, known := answers.get(place, stamp, outcomes)
-	if known || !l.alive() {
-		return holds
-	}
-	holds = c.conjunct.Holds(l.over(row), outcomes)
-	answers.put(place, stamp, outcomes, holds)
-	return holds
-}
-
-// stand works out how the facts of a cluster let it stand with the family.
-func (l *look) stand(place int, row *snapshot.Row) (standing scoring.Standing, feasible bool) {
-	if !l.alive() {
-		return standing, false
-	}
-	f := l.class.family
-	if feasible = l.factsHold(place, row); feasible {
-		for i := range f.judgement.Terms {
-			if term := &f.judgement.Terms[i]; term.Required && !term.Match.Matches(row) {
-				feasible = false
-			}
-		}
-		standing = scoring.StandingOf(row, f.judgement.Weights, f.judgement.Terms)
-	}
-	if l.err == nil {
-		l.standings.put(place, row.Figures.Facts, standing, feasible)
-	}
-	return standing, feasible
-}
-
-func (l *look) factsHold(place int, row *snapshot.Row) bool {
-	p := l.class.family.placement
-	if l.admitted == nil {
-		l.admitted = l.column(question{})
-		for _, conjunct := range p.facts {
-			l.facts = append(l.facts, l.column(question{conjunct: conjunct, workload: l.class.family.workload}))
-		}
-	}
-	holds, known := l.admitted.get(place, row.Figures.Facts, 0)
-	if !known {
-		holds = p.admits(row)
-		l.admitted.put(place, row.Figures.Facts, 0, holds)
-	}
-	for i := 0; holds && i < len(l.facts); i++ {
-		if holds, known = l.facts[i].get(place, row.Figures.Facts, 0); !known && l.alive() {
-			holds = p.facts[i].Holds(l.over(row), 0)
-			l.facts[i].put(place, row.Figures.Facts, 0, holds)
-		}
-	}
-	return holds
-}
-
-// over are the variables of a cluster's row.
-func (l *look) over(row *snapshot.Row) *constraint.Variables {
-	l.variables.Row = row
-	return &l.variables
-}
-
-// alive tells whether the look may go on: it is asked before whatever takes long.
-func (l *look) alive() bool {
-	if l.err == nil && l.ctx.Err() != nil {
-		l.err = context.Cause(l.ctx)
-	}
-	return l.err == nil
 }

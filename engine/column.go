@@ -100,13 +100,15 @@ func (c *column) put(place int, stamp int64, variant uint, holds bool) {
 	c.entries[place].Store(e)
 }
 
-// standings remembers how each cluster of a layout stands with a family: whether its facts let it be chosen, and what
-// they do to its score.
+// standings remembers how each cluster of a layout stands with a family. An entry is a standing, 0 before it is known.
 type standings struct {
-	layout int64
-	// entries by place: 38 bits of facts, 8 bits of Near, 16 bits of Weighted, 1 bit whether feasible.
+	layout  int64
 	entries []atomic.Uint64
 }
+
+// standing is whether the facts of a cluster let it be chosen, and what they do to its score. From the top: 38 bits tell
+// the facts that it is of, 8 bits are Near, 16 bits Weighted, 1 bit says whether the cluster is feasible.
+type standing uint64
 
 const (
 	weightedShift = 1
@@ -114,16 +116,15 @@ const (
 	factsShift    = nearShift + 8
 )
 
-func (s *standings) get(place int, facts int64) (standing scoring.Standing, feasible, known bool) {
-	e := s.entries[place].Load()
-	return scoring.Standing{Weighted: int64(e >> weightedShift & (1<<16 - 1)), Near: int64(e >> nearShift & (1<<8 - 1))},
-		e&1 != 0, e>>factsShift == uint64(facts)
+func newStanding(facts int64, feasible bool, s scoring.Standing) standing {
+	packed := standing(facts)<<factsShift | standing(s.Near)<<nearShift | standing(s.Weighted)<<weightedShift
+	if feasible {
+		packed |= 1
+	}
+	return packed
 }
 
-func (s *standings) put(place int, facts int64, standing scoring.Standing, feasible bool) {
-	e := uint64(facts)<<factsShift | uint64(standing.Near)<<nearShift | uint64(standing.Weighted)<<weightedShift
-	if feasible {
-		e |= 1
-	}
-	s.entries[place].Store(e)
-}
+func (s standing) of(facts int64) bool { return s>>factsShift == standing(facts) }
+func (s standing) near() int64         { return int64(s >> nearShift & (1<<8 - 1)) }
+func (s standing) weighted() int64     { return int64(s >> weightedShift & (1<<16 - 1)) }
+func (s standing) feasible() bool      { return s&1 != 0 }

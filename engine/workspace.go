@@ -285,7 +285,7 @@ func (w *workspace) selected(c *class, r *Request, held *capacity.Claim) []selec
 			w.before = append(w.before, stood{place, ranking.At(place)})
 			row := w.fleet.Row(place)
 			w.less = row.With(row.Reserved.Sub(held.Amount).WithoutNone())
-			ranking.Set(place, ranking.look.key(place, &w.less.Figures, &w.less))
+			ranking.Set(place, ranking.look.key(place, &w.less))
 		}
 	}
 	chosen := strategy.Select(ranking.Ranking, func(place int) int { return w.inUse(r, held, place) }, ranking.last.chosen[:0])

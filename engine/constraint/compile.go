@@ -5,6 +5,7 @@ package constraint
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/google/cel-go/cel"
@@ -26,7 +27,7 @@ const (
 )
 
 // Version of the environment: it grows when what an expression means changes, or which expressions compile.
-const Version = 1
+const Version = 2
 
 // MaxExpressionLength is how many characters an expression may have.
 const MaxExpressionLength = 4096
@@ -156,7 +157,7 @@ func (c *Compiler) compile(expression string) (program *Program, err error) {
 	if tooMuch(checked.NativeRep()) {
 		return nil, &Error{Message: "may make lists, maps or texts without bound: use what is iterated over once, or nest less"}
 	}
-	evaluator, err := c.env.Program(checked, cel.EvalOptions(cel.OptOptimize))
+	evaluator, err := c.plan(checked.NativeRep(), cel.OptOptimize)
 	if err != nil {
 		return nil, &Error{Message: err.Error()}
 	}
@@ -166,13 +167,20 @@ func (c *Compiler) compile(expression string) (program *Program, err error) {
 	if all := cost.Max * (1 + conditionals(checked.NativeRep().Expr())); all > c.costLimit {
 		option = cel.OptTrackState
 	}
-	explainer, err := c.env.Program(checked, cel.EvalOptions(option))
-	if err != nil {
-		return nil, &Error{Message: err.Error()}
-	}
+	explainer := sync.OnceValues(func() (cel.Program, error) { return c.plan(checked.NativeRep(), option) })
 	program = newProgram(checked, cost.Max, evaluator, explainer)
 	program.conjuncts = c.split(program)
 	return program, nil
+}
+
+// plan makes of an expression what can be evaluated. It does not panic, whatever CEL does.
+func (c *Compiler) plan(checked *ast.AST, option cel.EvalOption) (program cel.Program, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			program, err = nil, fmt.Errorf("the expression cannot be planned: %v", p)
+		}
+	}()
+	return c.env.PlanProgram(checked, cel.EvalOptions(option))
 }
 
 // conditionals counts c ? a : b.

@@ -349,6 +349,37 @@ func TestTooLongTexts(t *testing.T) {
 	}
 }
 
+// TestBoundsOfWhatIsRead: what an expression does not read of a workload can be of any size.
+func TestBoundsOfWhatIsRead(t *testing.T) {
+	v := variables()
+	v.Workload.Annotations = map[string]string{"note": "x", "long": strings.Repeat("x", 5000)}
+	v.Workload.Labels = map[string]string{"app": "web", "long": strings.Repeat("x", 64)}
+	for i := range 300 {
+		v.Workload.Labels[fmt.Sprint(i)] = ""
+	}
+	for expression, want := range map[string]string{
+		`workload.annotations["note"] == "x" && "app" in workload.labels`: "<nil>",
+		`workload.annotations.long != ""`:                                 "workload.annotations has a text of 5000 characters, constraints are evaluated over at most 4096",
+		`workload.labels.?long.hasValue()`:                                "workload.labels has a text of 64 characters, constraints are evaluated over at most 63",
+		`workload.annotations.all(k, k != "")`:                            "workload.annotations has a text of 5000 characters, constraints are evaluated over at most 4096",
+		`workload.labels.app == "web" && size(workload.labels) > 0`:       "workload.labels has 302 entries, constraints are evaluated over at most 256",
+		`[workload].all(w, w.labels.app == "web")`:                        "workload.labels has 302 entries, constraints are evaluated over at most 256",
+	} {
+		program, err := compiler(t).Compile(expression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := program.Eval(v); fmt.Sprint(err) != want {
+			t.Errorf("%s: error %v, want %v", expression, err, want)
+		}
+		only := *v
+		only.Workload = program.Reads().Workload.Only(v.Workload)
+		if _, err := program.Eval(&only); fmt.Sprint(err) != want {
+			t.Errorf("%s: error %v of what is read, want %v", expression, err, want)
+		}
+	}
+}
+
 // TestWhy: for a cluster that does not pass, the part that fails, what it looked at, and the smallest change to the
 // cluster that would make it hold.
 func TestWhy(t *testing.T) {
@@ -465,13 +496,16 @@ func FuzzCompile(f *testing.F) {
 	})
 }
 
+// evaluated are what benchmarks evaluate.
+var evaluated = map[string]string{
+	"label":      `cluster.labels["tier"] in ["gold", "silver"]`,
+	"capability": `cluster.capabilities.exists(c, c.type == "gpu" && c.available)`,
+	"capacity":   `capacity.free.cpu >= 2 * workload.requests.cpu`,
+	"macro":      `cluster.labels.exists(k, k == "tier" && capacity.free.cpu > 1000)`,
+}
+
 func BenchmarkEval(b *testing.B) {
-	for name, expression := range map[string]string{
-		"label":      `cluster.labels["tier"] in ["gold", "silver"]`,
-		"capability": `cluster.capabilities.exists(c, c.type == "gpu" && c.available)`,
-		"capacity":   `capacity.free.cpu >= 2 * workload.requests.cpu`,
-		"macro":      `cluster.labels.exists(k, k == "tier" && capacity.free.cpu > 1000)`,
-	} {
+	for name, expression := range evaluated {
 		b.Run(name, func(b *testing.B) {
 			program, err := compiler(b).Compile(expression)
 			if err != nil {

@@ -4,9 +4,12 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
+	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common"
 	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/parser"
 )
 
@@ -74,4 +77,41 @@ func (c *Compiler) Uses(expression string) (names []string) {
 		}
 	}))
 	return names
+}
+
+// Rests are what is left of the conjuncts of an expression for CEL, as CEL writes it.
+func (c *Compiler) Rests(expression string) (rests []string, err error) {
+	program, err := c.Compile(expression)
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range joinedBy(operators.LogicalAnd, program.ast.Expr()) {
+		a := newAbstraction(program, part)
+		outcomes := map[int64]ast.Expr{}
+		visit := func(e ast.Expr, f func(ast.Expr)) { ast.PreOrderVisit(e, ast.NewExprVisitor(f)) }
+		visit(a.rest, func(e ast.Expr) {
+			if isOutcome(e) {
+				outcomes[e.ID()] = e
+			}
+		})
+		// Macros are written as they were called: there, too, the names have to take the place of comparisons.
+		info := ast.CopySourceInfo(program.ast.SourceInfo())
+		for id, call := range info.MacroCalls() {
+			if outcomes[id] != nil { // has(capacity.free.cpu)
+				info.ClearMacroCall(id)
+				continue
+			}
+			visit(call, func(e ast.Expr) {
+				if outcome := outcomes[e.ID()]; outcome != nil {
+					e.SetKindCase(outcome)
+				}
+			})
+		}
+		rest, err := cel.ExprToString(a.rest, info)
+		if err != nil {
+			return nil, err
+		}
+		rests = append(rests, strings.Join(strings.Fields(rest), " "))
+	}
+	return rests, nil
 }

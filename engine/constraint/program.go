@@ -22,8 +22,9 @@ type Program struct {
 	reads     Reads
 	bounds    []bound
 	cost      uint64
-	// explainer evaluates every part of ast, which Why takes apart.
-	explainer cel.Program
+	// explainer gives the program that evaluates every part of ast, which Why takes apart. It is planned when it is first
+	// asked for: most expressions never have to be explained.
+	explainer func() (cel.Program, error)
 	ast       *ast.AST
 	conjuncts []*Conjunct
 }
@@ -43,7 +44,7 @@ type Observation struct {
 	Value string
 }
 
-func newProgram(checked *cel.Ast, cost uint64, evaluator, explainer cel.Program) *Program {
+func newProgram(checked *cel.Ast, cost uint64, evaluator cel.Program, explainer func() (cel.Program, error)) *Program {
 	p := &Program{evaluator: evaluator, cost: cost, explainer: explainer, ast: checked.NativeRep()}
 	p.reads = readsOf(p.ast.Expr())
 	p.bounds = boundsFor(p.ast.Expr())

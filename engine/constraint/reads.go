@@ -34,17 +34,37 @@ func readsOf(e ast.Expr) (reads Reads) {
 	return reads
 }
 
-// boundsFor are the bounds of all that an expression looks at.
+// boundsFor are the bounds of all that an expression looks at, and of nothing else: whether it is evaluated for a workload
+// must not depend on what it does not read.
 func boundsFor(e ast.Expr) (needed []bound) {
 	used := map[string]bool{}
 	walkUses(e, func(u use) { used[u.variable+"."+u.field] = true })
+	keys := readsOf(e).Workload
 	for _, b := range boundsOf {
 		variable, _, _ := strings.Cut(b.field, ".")
-		if used[b.field] || used[variable+"."] {
-			needed = append(needed, b)
+		switch {
+		case !used[b.field] && !used[variable+"."]:
+			continue
+		case b.field == "workload.labels" && len(keys.Labels) > 0:
+			b.check = func(f string, v *Variables) error { return shortAt(f, v.Workload.Labels, keys.Labels, maxLabel) }
+		case b.field == "workload.annotations" && len(keys.Annotations) > 0:
+			b.check = func(f string, v *Variables) error {
+				return shortAt(f, v.Workload.Annotations, keys.Annotations, maxText)
+			}
 		}
+		needed = append(needed, b)
 	}
 	return needed
+}
+
+// shortAt holds what a map has of keys to a number of characters.
+func shortAt(field string, m map[string]string, keys []string, most int) error {
+	for _, key := range keys {
+		if err := short(field, m[key], most); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // use is one place where an expression names a variable.
@@ -71,33 +91,36 @@ func walkUses(e ast.Expr, visit func(use)) {
 		visit(u)
 		return
 	}
-	walk := func(parts ...ast.Expr) {
-		for _, part := range parts {
-			walkUses(part, visit)
-		}
+	for _, part := range partsOf(e) {
+		walkUses(part, visit)
 	}
+}
+
+// partsOf are the expressions that an expression is made of.
+func partsOf(e ast.Expr) (parts []ast.Expr) {
 	switch e.Kind() {
 	case ast.SelectKind:
-		walk(e.AsSelect().Operand())
+		parts = append(parts, e.AsSelect().Operand())
 	case ast.CallKind:
 		if call := e.AsCall(); call.IsMemberFunction() {
-			walk(call.Target())
+			parts = append(parts, call.Target())
 		}
-		walk(e.AsCall().Args()...)
+		parts = append(parts, e.AsCall().Args()...)
 	case ast.ListKind:
-		walk(e.AsList().Elements()...)
+		parts = e.AsList().Elements()
 	case ast.MapKind:
 		for _, entry := range e.AsMap().Entries() {
-			walk(entry.AsMapEntry().Key(), entry.AsMapEntry().Value())
+			parts = append(parts, entry.AsMapEntry().Key(), entry.AsMapEntry().Value())
 		}
 	case ast.StructKind:
 		for _, field := range e.AsStruct().Fields() {
-			walk(field.AsStructField().Value())
+			parts = append(parts, field.AsStructField().Value())
 		}
 	case ast.ComprehensionKind:
 		c := e.AsComprehension()
-		walk(c.IterRange(), c.AccuInit(), c.LoopCondition(), c.LoopStep(), c.Result())
+		parts = append(parts, c.IterRange(), c.AccuInit(), c.LoopCondition(), c.LoopStep(), c.Result())
 	}
+	return parts
 }
 
 // useAt recognises a variable, a field of it and a key of that.

@@ -14,20 +14,20 @@ import (
 	"github.com/google/cel-go/interpreter"
 )
 
-// MaxComparisons is how many comparisons are taken out of a conjunct. Those beyond stay for CEL.
+// MaxComparisons is how many comparisons are taken out of a conjunct. What there are more of stays in the rest.
 const MaxComparisons = 3
 
 // Conjunct is one of the parts that && joins at the top of an expression, which holds if and only if all of them do. It
-// is split into the comparisons of numbers in it and the rest, which is left to CEL: of what changes often the rest sees
-// no more than which of the comparisons hold. It is safe for concurrent use.
+// is split into the comparisons of numbers in it, and the rest, which is left to CEL: of the numbers, which change
+// often, the rest sees no more than which of the comparisons hold. It is safe for concurrent use.
 type Conjunct struct {
 	text, key   string
 	comparisons []*Comparison
+	// rest gives the program of the rest, planned when it is first asked for; it is nil where there is no rest.
+	rest  func() cel.Program
+	reads Reads
 	// bounds are those of the whole conjunct, restBounds those of the rest.
 	bounds, restBounds []bound
-	reads              Reads
-	// rest gives the program that evaluates the rest; it is nil where there is no rest.
-	rest func() cel.Program
 }
 
 // String is the conjunct as CEL.
@@ -36,7 +36,7 @@ func (c *Conjunct) String() string { return c.text }
 // Key is the same for conjuncts that mean the same, and for no others.
 func (c *Conjunct) Key() string { return c.key }
 
-// Comparisons of the conjunct, in the order of the bits that Holds takes: at most MaxComparisons, all different.
+// Comparisons of the conjunct, in the order of the bits that Holds takes: at most MaxComparisons, each once.
 func (c *Conjunct) Comparisons() []*Comparison { return c.comparisons }
 
 // Bare tells that the conjunct is its one comparison and nothing else.
@@ -45,8 +45,8 @@ func (c *Conjunct) Bare() bool { return c.rest == nil }
 // Reads says what the rest looks at.
 func (c *Conjunct) Reads() Reads { return c.reads }
 
-// Holds evaluates the rest, given which of the comparisons hold: bit i stands for Comparisons()[i]. All must have an
-// outcome for the row and the workload. An error counts as not holding.
+// Holds evaluates the rest, given which of the comparisons hold: bit i stands for Comparisons()[i]. All of them must
+// have an outcome. An error counts as not holding.
 func (c *Conjunct) Holds(v *Variables, comparisons uint) bool {
 	if c.Bare() {
 		return comparisons&1 != 0
@@ -54,8 +54,8 @@ func (c *Conjunct) Holds(v *Variables, comparisons uint) bool {
 	return within(c.restBounds, v) == nil && c.evaluate(v, outcomes{holding: comparisons})
 }
 
-// HoldsWhole evaluates all of the conjunct. It is for where a comparison has no outcome: an error may not count, where
-// it stands beside something that decides.
+// HoldsWhole evaluates all of the conjunct. It is for where a comparison has no outcome: it is an error that may not
+// count, beside something that decides.
 func (c *Conjunct) HoldsWhole(v *Variables) bool {
 	if within(c.bounds, v) != nil {
 		return false
@@ -81,27 +81,25 @@ func (c *Conjunct) evaluate(v *Variables, o outcomes) bool {
 	if program == nil {
 		return false
 	}
-	if len(c.comparisons) == 0 {
-		value, _, _ := program.Eval(v)
-		return value == types.True
+	var activation interpreter.Activation = v
+	if len(c.comparisons) > 0 {
+		activation = &assignment{v, o}
 	}
-	value, _, _ := program.Eval(&assignment{v, o})
+	value, _, _ := program.Eval(activation) // an error is a value other than true
 	return value == types.True
 }
 
-// outcomes of comparisons, in bits: which hold, and which have no outcome because they are an error.
+// outcomes of comparisons, in bits: of those that hold, and of those that are an error.
 type outcomes struct{ holding, failing uint }
 
-// assignment is what a rest is evaluated over: the variables, and the outcomes under names that no author can write.
+// outcomeNames are what a rest knows outcomes by: names that no author can write.
+var outcomeNames = [MaxComparisons]string{"@0", "@1", "@2"}
+
+// assignment is what a rest is evaluated over.
 type assignment struct {
 	*Variables
-	outcomes outcomes
+	outcomes
 }
-
-var _ interpreter.Activation = (*assignment)(nil)
-
-// outcomeNames are the names of the outcomes.
-var outcomeNames = [MaxComparisons]string{"@0", "@1", "@2"}
 
 // ResolveName implements interpreter.Activation.
 func (a *assignment) ResolveName(name string) (any, bool) {
@@ -109,16 +107,15 @@ func (a *assignment) ResolveName(name string) (any, bool) {
 	switch {
 	case i < 0:
 		return a.Variables.ResolveName(name)
-	case a.outcomes.failing&(1<<i) != 0:
-		return types.NewErr("%s has no outcome", name), true
+	case a.failing&(1<<i) != 0:
+		return types.NewErr("the comparison is an error"), true // each its own, since CEL writes into it
 	default:
-		return types.Bool(a.outcomes.holding&(1<<i) != 0), true
+		return types.Bool(a.holding&(1<<i) != 0), true
 	}
 }
 
 // split makes the conjuncts of a program.
-func (c *Compiler) split(p *Program) []*Conjunct {
-	var conjuncts []*Conjunct
+func (c *Compiler) split(p *Program) (conjuncts []*Conjunct) {
 	for _, part := range joinedBy(operators.LogicalAnd, p.ast.Expr()) {
 		conjuncts = append(conjuncts, c.conjunct(p, part))
 	}
@@ -136,108 +133,106 @@ func joinedBy(function string, e ast.Expr) (parts []ast.Expr) {
 	return parts
 }
 
-// conjunct makes a conjunct of a part of a program, or finds the one that is the same in another program.
+// conjunct makes a conjunct of a part of a program, or finds the same one of another program.
 func (c *Compiler) conjunct(p *Program, e ast.Expr) *Conjunct {
-	key := keyOfExpr(e)
+	key := fingerprint(e)
 	if known, found := c.conjuncts.Get(key); found {
 		return known
 	}
-	a := &abstraction{program: p, rest: ast.NewExprFactory().CopyExpr(e)}
-	a.abstract(a.rest, nil)
+	a := newAbstraction(p, e)
 	conjunct := &Conjunct{text: p.text(e), key: key, comparisons: a.comparisons, bounds: boundsFor(e)}
-	if a.rest.Kind() != ast.IdentKind || a.rest.AsIdent() != outcomeNames[0] {
+	if !isOutcome(a.rest) {
+		conjunct.rest = sync.OnceValue(func() cel.Program { return c.planRest(a) })
 		conjunct.reads, conjunct.restBounds = readsOf(a.rest), boundsFor(a.rest)
-		conjunct.rest = sync.OnceValue(func() cel.Program { return c.plan(a) })
 	}
 	c.conjuncts.Add(key, conjunct)
 	return conjunct
 }
 
-// abstraction takes the comparisons out of a conjunct.
+// abstraction takes the comparisons out of a part of a program.
 type abstraction struct {
-	program     *Program
+	program *Program
+	// rest is a copy of the part, with names of outcomes in the place of comparisons.
 	rest        ast.Expr
 	comparisons []*Comparison
-	keys        []string
+	// keys of the comparisons, by which one that stands twice is found again.
+	keys []string
 }
 
-// abstract puts names of outcomes in the place of comparisons. Names in hidden are those of variables of macros.
+func newAbstraction(p *Program, e ast.Expr) *abstraction {
+	a := &abstraction{program: p, rest: ast.NewExprFactory().CopyExpr(e)}
+	a.abstract(a.rest, nil)
+	return a
+}
+
+// abstract takes the comparisons out of a part of the rest. The names in hidden are those of variables of macros around.
 func (a *abstraction) abstract(e ast.Expr, hidden []string) {
 	if comparison, ok := comparisonAt(e, a.program.ast, hidden); ok {
-		if name, ok := a.named(e, comparison); ok {
-			e.SetKindCase(ast.NewExprFactory().NewIdent(e.ID(), name))
-		}
+		a.replace(e, comparison)
 		return
 	}
-	each := func(parts ...ast.Expr) {
-		for _, part := range parts {
-			a.abstract(part, hidden)
-		}
+	if e.Kind() != ast.ComprehensionKind {
+		a.abstractAll(partsOf(e), hidden)
+		return
 	}
-	switch e.Kind() {
-	case ast.SelectKind:
-		each(e.AsSelect().Operand())
-	case ast.CallKind:
-		if e.AsCall().IsMemberFunction() {
-			each(e.AsCall().Target())
-		}
-		each(e.AsCall().Args()...)
-	case ast.ListKind:
-		each(e.AsList().Elements()...)
-	case ast.MapKind:
-		for _, entry := range e.AsMap().Entries() {
-			each(entry.AsMapEntry().Key(), entry.AsMapEntry().Value())
-		}
-	case ast.StructKind:
-		for _, field := range e.AsStruct().Fields() {
-			each(field.AsStructField().Value())
-		}
-	case ast.ComprehensionKind:
-		c := e.AsComprehension()
-		each(c.IterRange(), c.AccuInit())
-		hidden = append(slices.Clip(hidden), c.IterVar(), c.IterVar2(), c.AccuVar())
-		each(c.LoopCondition(), c.LoopStep(), c.Result())
+	c := e.AsComprehension()
+	a.abstractAll([]ast.Expr{c.IterRange(), c.AccuInit()}, hidden)
+	hidden = append(slices.Clip(hidden), c.IterVar(), c.IterVar2(), c.AccuVar())
+	a.abstractAll([]ast.Expr{c.LoopCondition(), c.LoopStep(), c.Result()}, hidden)
+}
+
+func (a *abstraction) abstractAll(parts []ast.Expr, hidden []string) {
+	for _, part := range parts {
+		a.abstract(part, hidden)
 	}
 }
 
-// named gives the name of a comparison's outcome; ok is false where there are too many.
-func (a *abstraction) named(e ast.Expr, comparison *Comparison) (name string, ok bool) {
-	key := keyOfExpr(e)
+// replace puts the name of its outcome in the place of a comparison, unless there are too many already.
+func (a *abstraction) replace(e ast.Expr, comparison *Comparison) {
+	key := fingerprint(e)
 	i := slices.Index(a.keys, key)
 	if i < 0 {
 		if i = len(a.keys); i == MaxComparisons {
-			return "", false
+			return
 		}
 		comparison.text = a.program.text(e)
 		a.keys, a.comparisons = append(a.keys, key), append(a.comparisons, comparison)
 	}
-	return outcomeNames[i], true
+	e.SetKindCase(ast.NewExprFactory().NewIdent(e.ID(), outcomeNames[i]))
 }
 
-// plan makes the program that evaluates what is left; nil where that fails, which it does not where the whole could be
-// planned.
-func (c *Compiler) plan(a *abstraction) cel.Program {
+func isOutcome(e ast.Expr) bool {
+	return e.Kind() == ast.IdentKind && slices.Contains(outcomeNames[:], e.AsIdent())
+}
+
+// planRest makes the program of a rest; nil where that fails, which it does not where the whole could be planned.
+func (c *Compiler) planRest(a *abstraction) cel.Program {
 	whole := a.program.ast
+	if a.rest.ID() == whole.Expr().ID() && len(a.comparisons) == 0 {
+		return a.program.evaluator
+	}
 	references := map[int64]*ast.ReferenceInfo{}
 	ast.PreOrderVisit(a.rest, ast.NewExprVisitor(func(e ast.Expr) {
-		if e.Kind() == ast.IdentKind && slices.Contains(outcomeNames[:], e.AsIdent()) {
-			references[e.ID()] = ast.NewIdentReference(e.AsIdent(), nil)
-		} else if reference, found := whole.ReferenceMap()[e.ID()]; found {
+		reference, found := whole.ReferenceMap()[e.ID()]
+		if isOutcome(e) {
+			reference, found = ast.NewIdentReference(e.AsIdent(), nil), true
+		}
+		if found {
 			references[e.ID()] = reference
 		}
 	}))
-	program, err := c.env.PlanProgram(
-		ast.NewCheckedAST(ast.NewAST(a.rest, whole.SourceInfo()), whole.TypeMap(), references), cel.EvalOptions(cel.OptOptimize))
+	rest := ast.NewCheckedAST(ast.NewAST(a.rest, whole.SourceInfo()), whole.TypeMap(), references)
+	program, err := c.plan(rest, cel.OptOptimize)
 	if err != nil {
 		return nil
 	}
 	return program
 }
 
-// keyOfExpr is the same for expressions that mean the same. It is made of all their nodes in order, each with how many
-// there are below it, and not of their text: what a formatter leaves out would let one author's expression stand for
-// another's.
-func keyOfExpr(e ast.Expr) string {
+// fingerprint is the same for expressions that mean the same, and for no others. It is of all the nodes of an expression
+// in order, each with how many there are below it, and not of its text: two that CEL writes alike, as (-a).b and -a.b,
+// must not stand for one another, since they can be of different authors.
+func fingerprint(e ast.Expr) string {
 	var b strings.Builder
 	ast.PreOrderVisit(e, ast.NewExprVisitor(func(e ast.Expr) {
 		switch e.Kind() {
@@ -248,12 +243,11 @@ func keyOfExpr(e ast.Expr) string {
 		case ast.SelectKind:
 			fmt.Fprintf(&b, "select %q %t\n", e.AsSelect().FieldName(), e.AsSelect().IsTestOnly())
 		case ast.CallKind:
-			call := e.AsCall()
-			fmt.Fprintf(&b, "call %q %t %d\n", call.FunctionName(), call.IsMemberFunction(), len(call.Args()))
+			fmt.Fprintf(&b, "call %q %t %d\n", e.AsCall().FunctionName(), e.AsCall().IsMemberFunction(), len(e.AsCall().Args()))
 		case ast.ListKind:
 			fmt.Fprintf(&b, "list %d %v\n", e.AsList().Size(), e.AsList().OptionalIndices())
 		case ast.MapKind:
-			fmt.Fprintf(&b, "map %d", e.AsMap().Size())
+			fmt.Fprint(&b, "map")
 			for _, entry := range e.AsMap().Entries() {
 				fmt.Fprintf(&b, " %t", entry.AsMapEntry().IsOptional())
 			}

@@ -29,7 +29,11 @@ func (p *Program) Why(v *Variables) []Cause {
 	if err := within(p.bounds, v); err != nil {
 		return []Cause{{Expression: p.text(p.ast.Expr()), Err: err, Remedy: "less of what the constraint reads"}}
 	}
-	_, details, _ := p.explainer.Eval(v) // an error is the value of the part that it is in
+	explainer, err := p.explainer()
+	if err != nil {
+		return []Cause{{Expression: p.text(p.ast.Expr()), Err: err}}
+	}
+	_, details, _ := explainer.Eval(v) // an error is the value of the part that it is in
 	if details == nil || details.State() == nil {
 		return nil
 	}

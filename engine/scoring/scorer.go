@@ -82,8 +82,9 @@ func (s *steps) coverage(free int64) int64 {
 	}
 }
 
-// Score returns the total and the headroom of a cluster. The row is that of the figures.
-func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, standing Standing) (total, least int64) {
+// Score returns the total and the headroom of a cluster, given the Weighted of its standing. The row is that of the
+// figures.
+func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (total, least int64) {
 	var covered int64
 	if s.others {
 		covered = coverage(f.Free[snapshot.CPU], s.requests.CPU) + coverage(f.Free[snapshot.Memory], s.requests.Memory)
@@ -93,7 +94,7 @@ func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, standing Standing
 		least = s.headroom(f)
 	}
 	if s.sum > 0 {
-		total = int64(uint32(standing.Weighted+s.capacity*(covered/2)+s.performance*f.Performance) / s.sum)
+		total = int64(uint32(weighted+s.capacity*(covered/2)+s.performance*f.Performance) / s.sum)
 	}
 	return total, least
 }

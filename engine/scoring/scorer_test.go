@@ -52,7 +52,7 @@ func TestScorerAgreesWithOf(t *testing.T) {
 		}
 		want := scoring.Of(row, requests, weights, terms)
 		scorer, standing := scoring.NewScorer(requests, weights), scoring.StandingOf(row, weights, terms)
-		total, headroom := scorer.Score(&row.Figures, row, standing)
+		total, headroom := scorer.Score(&row.Figures, row, standing.Weighted)
 		if near := want.Factors[scoring.Affinity] + want.Factors[scoring.Location]; total != want.Total || headroom != want.Headroom || standing.Near != near {
 			t.Fatalf("total %d, headroom %d, near %d; want %+v", total, headroom, standing.Near, want)
 		}

@@ -1,0 +1,235 @@
+package engine
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/scoring"
+	"github.com/kcp-placement/placement/engine/selection"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// look looks at clusters for a class.
+type look struct {
+	ctx       context.Context
+	workspace *workspace
+	class     *class
+	layout    int64
+	rows      []*snapshot.Row
+	standings *standings
+	// columns of the class's conditions.
+	columns []*column
+	// admitted and facts answer what the family's standings rest on; they are there once they have been asked.
+	admitted  *column
+	facts     []*column
+	variables constraint.Variables
+	// err is why the look was ended early; what it has found since is worth nothing.
+	err error
+}
+
+// newLook prepares for the clusters of a layout.
+func newLook(w *workspace, c *class, layout int64, rows []*snapshot.Row) look {
+	f := c.family
+	l := look{
+		workspace: w, class: c, layout: layout, rows: rows, standings: f.standings.Load(),
+		variables: constraint.Variables{Workload: c.workload, Placement: f.placement.Placement},
+	}
+	if l.standings == nil || l.standings.layout != layout {
+		l.standings = &standings{layout: layout, entries: make([]atomic.Uint64, len(rows))}
+		f.standings.Store(l.standings)
+	}
+	for i := range c.conditions {
+		l.columns = append(l.columns, l.column(question{conjunct: c.conditions[i].conjunct, workload: c.workload}))
+	}
+	return l
+}
+
+// column finds the column of a question in this layout.
+func (l *look) column(q question) *column {
+	if q.conjunct == nil || q.conjunct.Reads().Placement {
+		q.placement = l.class.family.placement
+	}
+	w := l.workspace
+	key, now := q.key(w.seed), w.options.Now()
+	known, found := lookUp[*column](w.cache, key, now)
+	switch {
+	case !found || !known.same(&q):
+		known = newColumn(q, l.layout, l.rows)
+	case known.layout < l.layout:
+		known = known.moved(l.layout, l.rows)
+	case known.layout > l.layout:
+		return newColumn(q, l.layout, l.rows) // this look is late: it does not disturb the others
+	default:
+		return known
+	}
+	w.cache.keep(key, known, known.bytes(), now)
+	return known
+}
+
+// together is how many clusters are looked at side by side: their keys fit into the nearest cache.
+const together = 64
+
+// keys finds where clusters stand in the class's ranking, beginning with that of a place: figures and rows are theirs.
+// It goes over a few of them for one question after the other, not over the questions for one after the other, since
+// what the questions need is then at hand. Until the end, a key is a standing, and 0 that of a cluster that is out.
+func (l *look) keys(keys []selection.Key, place int, figures []snapshot.Figures, rows []*snapshot.Row) {
+	c := l.class
+	for len(keys) > together {
+		l.keys(keys[:together], place, figures, rows)
+		keys, place, figures, rows = keys[together:], place+together, figures[together:], rows[together:]
+	}
+	figures, rows = figures[:len(keys)], rows[:len(keys)]
+	l.stand(keys, place, figures, rows)
+	for i := range c.conditions {
+		l.meet(&c.conditions[i], l.columns[i], keys, place, figures, rows)
+	}
+	if c.others || len(c.comparisons) > 0 {
+		l.compare(keys, rows)
+	}
+	strategy := &c.family.placement.strategy
+	for i, key := range keys {
+		if key != 0 {
+			s := standing(key)
+			total, headroom := c.scorer.Score(&figures[i], rows[i], s.weighted())
+			keys[i] = strategy.Key(place+i, total, headroom, s.near())
+		}
+	}
+}
+
+// key finds it for one cluster.
+func (l *look) key(place int, row *snapshot.Row) selection.Key {
+	figures, rows := [1]snapshot.Figures{row.Figures}, [1]*snapshot.Row{row}
+	var keys [1]selection.Key
+	l.keys(keys[:], place, figures[:], rows[:])
+	return keys[0]
+}
+
+// stand finds how the facts of clusters let them stand, and whether as much CPU and memory is free as has to be.
+func (l *look) stand(keys []selection.Key, place int, figures []snapshot.Figures, rows []*snapshot.Row) {
+	cpu, memory := l.class.free[snapshot.CPU], l.class.free[snapshot.Memory]
+	entries := l.standings.entries[place : place+len(keys)]
+	for i := range keys {
+		f := &figures[i]
+		s := standing(entries[i].Load())
+		if !s.of(f.Facts) {
+			s = l.standing(place+i, rows[i])
+			if l.err == nil {
+				entries[i].Store(uint64(s))
+			}
+		}
+		if !s.feasible() || !cpu.has(f.Free[snapshot.CPU]) || !memory.has(f.Free[snapshot.Memory]) {
+			s = 0
+		}
+		keys[i] = selection.Key(s)
+	}
+}
+
+// meet puts those out that do not meet a condition.
+func (l *look) meet(c *condition, answers *column, keys []selection.Key, place int, figures []snapshot.Figures, rows []*snapshot.Row) {
+	for i, key := range keys {
+		if key == 0 {
+			continue
+		}
+		var outcomes uint
+		for j := range c.spans {
+			if s := &c.spans[j]; s.has(figures[i].Free[s.of]) {
+				outcomes |= s.bit
+			}
+		}
+		known := true
+		for _, b := range c.bounds {
+			holds, has := b.Outcome(rows[i])
+			if known = known && has; holds {
+				outcomes |= b.bit
+			}
+		}
+		if !known {
+			if !l.alive() || !c.conjunct.HoldsWhole(l.over(rows[i])) {
+				keys[i] = 0
+			}
+			continue
+		}
+		stamp := figures[i].Facts
+		if c.volatile {
+			stamp = rows[i].Version
+		}
+		holds, known := answers.get(place+i, stamp, outcomes)
+		if !known && l.alive() {
+			holds = c.conjunct.Holds(l.over(rows[i]), outcomes)
+			answers.put(place+i, stamp, outcomes, holds)
+		}
+		if !holds {
+			keys[i] = 0
+		}
+	}
+}
+
+// compare puts those out for which other comparisons do not hold, or that lack other resources than CPU and memory.
+func (l *look) compare(keys []selection.Key, rows []*snapshot.Row) {
+	c := l.class
+	for i, row := range rows {
+		if keys[i] == 0 {
+			continue
+		}
+		for _, comparison := range c.comparisons {
+			if holds, known := comparison.Outcome(row); !known || !holds {
+				keys[i] = 0
+			}
+		}
+		if _, short := row.Free.Lacking(c.workload.Requests); short {
+			keys[i] = 0
+		}
+	}
+}
+
+// standing works out how the facts of a cluster let it stand with the family.
+func (l *look) standing(place int, row *snapshot.Row) standing {
+	if !l.alive() {
+		return 0
+	}
+	f := l.class.family
+	feasible := l.factsHold(place, row)
+	for i := range f.judgement.Terms {
+		if term := &f.judgement.Terms[i]; term.Required && !term.Match.Matches(row) {
+			feasible = false
+		}
+	}
+	return newStanding(row.Figures.Facts, feasible, scoring.StandingOf(row, f.judgement.Weights, f.judgement.Terms))
+}
+
+func (l *look) factsHold(place int, row *snapshot.Row) bool {
+	p := l.class.family.placement
+	if l.admitted == nil {
+		l.admitted = l.column(question{})
+		for _, conjunct := range p.facts {
+			l.facts = append(l.facts, l.column(question{conjunct: conjunct, workload: l.class.family.workload}))
+		}
+	}
+	holds, known := l.admitted.get(place, row.Figures.Facts, 0)
+	if !known {
+		holds = p.admits(row)
+		l.admitted.put(place, row.Figures.Facts, 0, holds)
+	}
+	for i := 0; holds && i < len(l.facts); i++ {
+		if holds, known = l.facts[i].get(place, row.Figures.Facts, 0); !known && l.alive() {
+			holds = p.facts[i].Holds(l.over(row), 0)
+			l.facts[i].put(place, row.Figures.Facts, 0, holds)
+		}
+	}
+	return holds
+}
+
+// over are the variables of a cluster's row.
+func (l *look) over(row *snapshot.Row) *constraint.Variables {
+	l.variables.Row = row
+	return &l.variables
+}
+
+// alive tells whether the look may go on: it is asked before whatever takes long.
+func (l *look) alive() bool {
+	if l.err == nil && l.ctx.Err() != nil {
+		l.err = context.Cause(l.ctx)
+	}
+	return l.err == nil
+}
