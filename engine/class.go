@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -135,6 +136,8 @@ type ranking struct {
 	layout, generation int64
 	look               look
 	last               answer
+	// changed has a bit for each cluster, all 0 between one refresh and the next.
+	changed []uint64
 }
 
 // answer is what was last selected from a ranking: true for that generation, for a workload that held that claim.
@@ -149,19 +152,19 @@ func (c *class) rank(ctx context.Context, w *workspace, s *snapshot.Snapshot) (*
 	rows, figures := s.Base()
 	r := &ranking{
 		Ranking: selection.NewRanking(len(rows)), layout: s.Layout(), generation: s.BaseGeneration(),
-		look: newLook(w, c, s.Layout(), rows),
+		look: newLook(w, c, s.Layout(), rows), changed: make([]uint64, (len(rows)+63)/64),
 	}
 	r.look.ctx = ctx
 	r.look.keys(r.Keys(), 0, figures, rows)
 	r.Order()
 	w.metrics.refreshedRows(len(rows))
-	return r, r.refresh(ctx, s, nil)
+	return r, r.refresh(ctx, s)
 }
 
 // clone copies the ranking.
 func (r *ranking) clone() *ranking {
 	c := *r
-	c.Ranking, c.last = r.Ranking.Clone(), answer{}
+	c.Ranking, c.last, c.changed = r.Ranking.Clone(), answer{}, make([]uint64, len(r.changed))
 	return &c
 }
 
@@ -173,17 +176,20 @@ func (r *ranking) behind(s *snapshot.Snapshot) (changes []snapshot.Change, known
 	return s.Since(r.generation)
 }
 
-// refresh takes up what has changed. Where the fleet is given, of which s is how it stands now, a cluster that has
-// changed several times is looked at once. It fails only where ctx ends; the ranking is good for nothing then.
-func (r *ranking) refresh(ctx context.Context, s *snapshot.Snapshot, fleet *snapshot.Fleet) error {
+// refresh takes up what has changed. A cluster that has changed several times is looked at once: the latest change comes
+// first. It fails only where ctx ends; the ranking is good for nothing then.
+func (r *ranking) refresh(ctx context.Context, s *snapshot.Snapshot) error {
 	changes, _ := r.behind(s)
 	l := &r.look
 	l.ctx = ctx
-	for _, change := range changes {
-		if fleet != nil && fleet.Row(change.Position) != change.Row {
-			continue // a later change is of the same cluster
+	for _, c := range slices.Backward(changes) {
+		if word, bit := &r.changed[c.Position/64], uint64(1)<<(c.Position%64); *word&bit == 0 {
+			*word |= bit
+			r.Set(c.Position, l.key(c.Position, c.Row))
 		}
-		r.Set(change.Position, l.key(change.Position, change.Row))
+	}
+	for _, c := range changes {
+		r.changed[c.Position/64] = 0
 	}
 	r.generation = s.Generation
 	l.workspace.metrics.refreshedRows(len(changes))

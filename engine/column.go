@@ -81,7 +81,8 @@ const (
 // get returns the answer to a variant of the question, if it is known for the stamp.
 func (c *column) get(place int, stamp int64, variant uint) (holds, known bool) {
 	e := c.entries[place].Load()
-	return e>>variant&1 != 0, e>>stampShift == uint64(stamp) && e>>(knownShift+variant)&1 != 0
+	variant &= 7
+	return e>>variant&1 != 0, e>>stampShift == uint64(stamp) && e>>knownShift>>variant&1 != 0
 }
 
 // put remembers an answer. Of answers for the same cluster that are put at the same moment one may get lost.

@@ -127,18 +127,19 @@ func (l *look) stand(keys []selection.Key, place int, figures []snapshot.Figures
 
 // meet puts those out that do not meet a condition.
 func (l *look) meet(c *condition, answers *column, keys []selection.Key, place int, figures []snapshot.Figures, rows []*snapshot.Row) {
+	spans, bounds := c.spans, c.bounds
 	for i, key := range keys {
 		if key == 0 {
 			continue
 		}
 		var outcomes uint
-		for j := range c.spans {
-			if s := &c.spans[j]; s.has(figures[i].Free[s.of]) {
+		for j := range spans {
+			if s := &spans[j]; s.has(figures[i].Free[s.of]) {
 				outcomes |= s.bit
 			}
 		}
 		known := true
-		for _, b := range c.bounds {
+		for _, b := range bounds {
 			holds, has := b.Outcome(rows[i])
 			if known = known && has; holds {
 				outcomes |= b.bit

@@ -102,7 +102,6 @@ func (w *workspace) class(ctx context.Context, r *Request) (c *class, cached boo
 		return nil, false, err
 	}
 	c = newClass(f, v.class.Only(r.Workload), cacheKey{ofClass, v.salt ^ v.class.Hash(w.seed, r.Workload)})
-	w.cache.keep(c.key, c, entryBytes, w.options.Now())
 	return c, false, nil
 }
 
@@ -129,9 +128,22 @@ func (w *workspace) lookUp(v *view, r *Request) (*class, bool) {
 
 func (w *workspace) family(ctx context.Context, v *view, r *Request) (*family, error) {
 	key := cacheKey{ofFamily, v.salt ^ v.family.Hash(w.seed, r.Workload)}
-	now := w.options.Now()
-	if f, found := lookUp[*family](w.cache, key, now); found &&
-		f.policies == v.policies && f.placement.digest == r.Placement.digest && v.family.Same(f.workload, r.Workload) {
+	known := func() (*family, bool) {
+		f, found := lookUp[*family](w.cache, key, w.options.Now())
+		return f, found && f.policies == v.policies && f.placement.digest == r.Placement.digest && v.family.Same(f.workload, r.Workload)
+	}
+	if f, found := known(); found {
+		return f, nil
+	}
+	// The policies are evaluated for one workload of the workspace at a time, so that no workspace takes more than one
+	// processor for them.
+	select {
+	case w.judging <- struct{}{}:
+		defer func() { <-w.judging }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if f, found := known(); found { // who had to wait finds it done
 		return f, nil
 	}
 	f := &family{placement: r.Placement, policies: v.policies, workload: v.family.Only(r.Workload)}
@@ -145,7 +157,7 @@ func (w *workspace) family(ctx context.Context, v *view, r *Request) (*family, e
 	w.mu.Lock()
 	clusters := w.fleet.Len()
 	w.mu.Unlock()
-	w.cache.keep(key, f, 8*clusters+entryBytes, now)
+	w.cache.keep(key, f, 8*clusters+entryBytes, w.options.Now())
 	return f, nil
 }
 
@@ -156,15 +168,8 @@ type stopped struct {
 	last     error
 }
 
-// judge evaluates the policies: for one workload of the workspace at a time, so that no workspace takes more than one
-// processor for its policies, and not at all once they were stopped quarantineAfter times in a row.
+// judge evaluates the policies, and not at all once they were stopped quarantineAfter times in a row.
 func (w *workspace) judge(ctx context.Context, policies *policy.Set, in policy.Input) (*policy.Judgement, error) {
-	select {
-	case w.judging <- struct{}{}:
-		defer func() { <-w.judging }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
 	if err := w.stopped.quarantine(policies); err != nil {
 		return nil, err
 	}
@@ -202,7 +207,7 @@ func (w *workspace) ranked(ctx context.Context, c *class) (s snapshot.Snapshot, 
 		w.mu.Lock()
 		s = w.fleet.Snapshot()
 	}
-	if err = c.ranking.refresh(ctx, &s, &w.fleet); err != nil {
+	if err = c.ranking.refresh(ctx, &s); err != nil {
 		c.ranking = nil
 		w.mu.Unlock()
 	}
@@ -226,7 +231,7 @@ func (w *workspace) rank(ctx context.Context, c *class) error {
 	}
 	defer w.metrics.time(stageRank, w.options.Now)()
 	if known {
-		if err := r.refresh(ctx, &s, nil); err != nil {
+		if err := r.refresh(ctx, &s); err != nil {
 			return err
 		}
 	} else {

@@ -16,6 +16,8 @@ type Claim struct {
 	Group    types.NamespacedName
 	Clusters []string
 	Amount   Resources
+	// accounts are those of Clusters while the claim is granted.
+	accounts []*account
 }
 
 // Ledger keeps what has been promised on the clusters of one workspace. For every cluster and resource, the sum of
@@ -28,6 +30,7 @@ type Ledger struct {
 
 // account is one cluster in the ledger. It is there while the cluster is, or anything is held on it.
 type account struct {
+	cluster string
 	// open tells whether the cluster is there.
 	open                bool
 	available, reserved Resources
@@ -68,22 +71,22 @@ func (l *Ledger) SetAvailable(cluster string, available Resources) (reserved Res
 func (l *Ledger) RemoveCluster(cluster string) {
 	if a := l.accounts[cluster]; a != nil {
 		a.open, a.available = false, Resources{}
-		l.close(cluster, a)
+		l.close(a)
 	}
 }
 
 func (l *Ledger) account(cluster string) *account {
 	a := l.accounts[cluster]
 	if a == nil {
-		a = &account{}
+		a = &account{cluster: cluster}
 		l.accounts[cluster] = a
 	}
 	return a
 }
 
-func (l *Ledger) close(cluster string, a *account) {
+func (l *Ledger) close(a *account) {
 	if !a.open && a.claims == 0 {
-		delete(l.accounts, cluster)
+		delete(l.accounts, a.cluster)
 	}
 }
 
@@ -116,8 +119,10 @@ func (l *Ledger) Restore(owner Owner, claim *Claim) {
 		group = map[string]int{}
 		l.groups[claim.Group] = group
 	}
-	for _, cluster := range claim.Clusters {
+	claim.accounts = make([]*account, len(claim.Clusters))
+	for i, cluster := range claim.Clusters {
 		a := l.account(cluster)
+		claim.accounts[i] = a
 		a.reserved = a.reserved.Add(claim.Amount).WithoutNone()
 		a.claims++
 		group[cluster]++
@@ -140,13 +145,12 @@ func (l *Ledger) Release(owner Owner) *Claim {
 // strike takes a claim off the accounts.
 func (l *Ledger) strike(claim *Claim) {
 	group := l.groups[claim.Group]
-	for _, cluster := range claim.Clusters {
-		a := l.accounts[cluster]
+	for _, a := range claim.accounts {
 		a.reserved = a.reserved.Sub(claim.Amount).WithoutNone()
 		a.claims--
-		l.close(cluster, a)
-		if group[cluster]--; group[cluster] == 0 {
-			delete(group, cluster)
+		l.close(a)
+		if group[a.cluster]--; group[a.cluster] == 0 {
+			delete(group, a.cluster)
 		}
 	}
 	if len(group) == 0 {

@@ -104,9 +104,14 @@ func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (
 // on. What is there of a resource is at least what is asked for.
 func (s *Scorer) headroom(f *snapshot.Figures) int64 {
 	least := float64(maxHeadroom)
-	for i, amount := range s.amounts {
-		if amount > 0 {
-			least = min(least, float64(f.Free[i]-amount)*f.PerMillion[i])
+	if s.amounts[snapshot.CPU] > 0 {
+		if part := float64(f.Free[snapshot.CPU]-s.amounts[snapshot.CPU]) * f.PerMillion[snapshot.CPU]; part < least {
+			least = part
+		}
+	}
+	if s.amounts[snapshot.Memory] > 0 {
+		if part := float64(f.Free[snapshot.Memory]-s.amounts[snapshot.Memory]) * f.PerMillion[snapshot.Memory]; part < least {
+			least = part
 		}
 	}
 	const near = 1e-6

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/kcp-placement/placement/engine/report"
+)
+
+// timesBareTarget is how many decisions are to be published in the time of one bare write.
+const timesBareTarget = 10
+
+// result is what was measured.
+type result struct {
+	Bare      bareResult    `json:"bare"`
+	BareWrite streamResult  `json:"bareWrite"`
+	Burst     burstResult   `json:"burst"`
+	Steady    streamResult  `json:"steady"`
+	Restart   restartResult `json:"restart"`
+}
+
+// bareResult is how fast small objects are created without an engine.
+type bareResult struct {
+	Writers   int     `json:"writers"`
+	Objects   int     `json:"objects"`
+	PerSecond float64 `json:"perSecond"`
+}
+
+// burstResult is how fast many workloads are placed, and what that took.
+type burstResult struct {
+	Decisions         int     `json:"decisions"`
+	PlacementsSeconds float64 `json:"placementsSeconds"`
+	Seconds           float64 `json:"seconds"`
+	PerSecond         float64 `json:"perSecond"`
+	TimesBare         float64 `json:"timesBare"`
+	DecisionWrites    float64 `json:"decisionWrites"`
+	StatusWrites      float64 `json:"statusWrites"`
+	FailedWrites      float64 `json:"failedWrites"`
+	Events            int     `json:"events"`
+	Passes            float64 `json:"passes"`
+	ControllerCPU     float64 `json:"controllerCPUSeconds"`
+}
+
+// streamResult is how long single objects take: the create call, and until the decision is seen from when create was
+// called and from when it returned.
+type streamResult struct {
+	Objects        int       `json:"objects"`
+	Created        quantiles `json:"created"`
+	SeenFromCall   quantiles `json:"seenFromCall"`
+	SeenFromReturn quantiles `json:"seenFromReturn"`
+}
+
+// restartResult is how a controller starts where everything is placed.
+type restartResult struct {
+	Workloads    int     `json:"workloads"`
+	ReadySeconds float64 `json:"readySeconds"`
+	RestSeconds  float64 `json:"restSeconds"`
+	Writes       float64 `json:"writes"`
+	Changed      int     `json:"changedObjects"`
+}
+
+// quantiles in milliseconds.
+type quantiles struct {
+	P50 float64 `json:"p50ms"`
+	P99 float64 `json:"p99ms"`
+}
+
+func quantilesOf(all []time.Duration) quantiles {
+	slices.Sort(all)
+	at := func(percent int) float64 {
+		// The least that percent of all do not exceed.
+		return all[max(0, (len(all)*percent+99)/100-1)].Seconds() * 1000
+	}
+	return quantiles{at(50), at(99)}
+}
+
+func (q quantiles) String() string { return fmt.Sprintf("%.1f / %.1f ms", q.P50, q.P99) }
+
+func (r *result) print(w io.Writer, format string) error {
+	if format == "json" {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(r)
+	}
+	t := report.NewTable(w)
+	t.AppendHeader(table.Row{"STEP", "MEASURED", "VALUE", "TARGET", ""})
+	verdict := func(met bool) string {
+		if met {
+			return "met"
+		}
+		return "missed"
+	}
+	for _, row := range []table.Row{
+		{"bare", fmt.Sprintf("writes a second, %d at once", r.Bare.Writers), fmt.Sprintf("%.0f", r.Bare.PerSecond)},
+		{"", "create returned, p50 / p99", r.BareWrite.Created},
+		{"", "create to seen, p50 / p99", r.BareWrite.SeenFromCall},
+		{"burst", fmt.Sprintf("%d decisions", r.Burst.Decisions), fmt.Sprintf("%.2f s", r.Burst.Seconds)},
+		{"", "decisions a second", fmt.Sprintf("%.0f", r.Burst.PerSecond)},
+		{"", "for each bare write", fmt.Sprintf("%.1f", r.Burst.TimesBare), fmt.Sprintf(">= %d", timesBareTarget), verdict(r.Burst.TimesBare >= timesBareTarget)},
+		{"", "writes: decisions, statuses, events; failed", fmt.Sprintf("%.0f, %.0f, %d; %.0f", r.Burst.DecisionWrites, r.Burst.StatusWrites, r.Burst.Events, r.Burst.FailedWrites)},
+		{"", "passes, the controller's CPU", fmt.Sprintf("%.0f, %.1f s", r.Burst.Passes, r.Burst.ControllerCPU)},
+		{"steady", fmt.Sprintf("%d Deployments: create returned, p50 / p99", r.Steady.Objects), r.Steady.Created},
+		{"", "create to decision seen, p50 / p99", r.Steady.SeenFromCall},
+		{"", "create returned to decision seen, p50 / p99", r.Steady.SeenFromReturn},
+		{"restart", fmt.Sprintf("%d workloads: ready", r.Restart.Workloads), fmt.Sprintf("%.2f s", r.Restart.ReadySeconds)},
+		{"", "all first passes made", fmt.Sprintf("%.2f s", r.Restart.RestSeconds)},
+		{"", "writes", fmt.Sprintf("%.0f", r.Restart.Writes), "0", verdict(r.Restart.Writes == 0)},
+		{"", "objects changed", r.Restart.Changed, "0", verdict(r.Restart.Changed == 0)},
+	} {
+		t.AppendRow(row)
+	}
+	t.Render()
+	return nil
+}
