@@ -16,6 +16,8 @@ type cache struct {
 	bytes, most int
 	ttl         time.Duration
 	metrics     *Metrics
+	// dropped is the class that was dropped last, until it is taken.
+	dropped *class
 }
 
 // cacheKey is a hash of what an entry is of. Whoever finds an entry has to see that it is of what was looked for.
@@ -44,8 +46,15 @@ const entryBytes = 1 << 10
 
 func newCache(most int, ttl time.Duration, metrics *Metrics) *cache {
 	c := &cache{most: most, ttl: ttl, metrics: metrics}
-	c.entries, _ = simplelru.NewLRU(math.MaxInt, func(_ cacheKey, gone *entry) { c.charge(-gone.bytes) }) // fails for sizes below 1 alone
+	c.entries, _ = simplelru.NewLRU(math.MaxInt, c.gone) // fails for sizes below 1 alone
 	return c
+}
+
+func (c *cache) gone(_ cacheKey, e *entry) {
+	c.charge(-e.bytes)
+	if class, ok := e.value.(*class); ok {
+		c.dropped = class
+	}
 }
 
 func (c *cache) charge(bytes int) {
@@ -85,6 +94,15 @@ func (c *cache) keep(key cacheKey, value any, bytes int, now time.Time) {
 	}
 }
 
+// takeDropped returns a class that was dropped since it was last asked, if there is one.
+func (c *cache) takeDropped() *class {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	dropped := c.dropped
+	c.dropped = nil
+	return dropped
+}
+
 // classes are those that were used within their time to live, the latest first.
 func (c *cache) classes(now time.Time) (classes []*class) {
 	c.mu.Lock()
@@ -103,4 +121,5 @@ func (c *cache) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.entries.Purge()
+	c.dropped = nil
 }

@@ -147,11 +147,15 @@ type answer struct {
 	chosen     []selection.Key
 }
 
-// rank ranks all clusters of a snapshot. It fails only where ctx ends.
-func (c *class) rank(ctx context.Context, w *workspace, s *snapshot.Snapshot) (*ranking, error) {
+// rank ranks all clusters of a snapshot, in the memory of a ranking that nobody needs any more where one is to spare. It
+// fails only where ctx ends.
+func (c *class) rank(ctx context.Context, w *workspace, s *snapshot.Snapshot, spare *selection.Ranking) (*ranking, error) {
 	rows, figures := s.Base()
+	if spare == nil || spare.Len() != len(rows) {
+		spare = selection.NewRanking(len(rows))
+	}
 	r := &ranking{
-		Ranking: selection.NewRanking(len(rows)), layout: s.Layout(), generation: s.BaseGeneration(),
+		Ranking: spare, layout: s.Layout(), generation: s.BaseGeneration(),
 		look: newLook(w, c, s.Layout(), rows), changed: make([]uint64, (len(rows)+63)/64),
 	}
 	r.look.ctx = ctx

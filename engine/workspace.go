@@ -222,8 +222,11 @@ func (w *workspace) rank(ctx context.Context, c *class) error {
 	s := w.fleet.Whole()
 	changes, known := c.ranking.behind(&s)
 	var r *ranking
+	var spare *selection.Ranking
 	if known && len(changes) > few {
 		r = c.ranking.clone()
+	} else if dropped := w.cache.takeDropped(); !known && dropped != nil && dropped.ranking != nil {
+		spare, dropped.ranking = dropped.ranking.Ranking, nil
 	}
 	w.mu.Unlock()
 	if known && r == nil {
@@ -236,7 +239,7 @@ func (w *workspace) rank(ctx context.Context, c *class) error {
 		}
 	} else {
 		var err error
-		if r, err = c.rank(ctx, w, &s); err != nil {
+		if r, err = c.rank(ctx, w, &s, spare); err != nil {
 			return err
 		}
 		w.cache.keep(c.key, c, r.bytes(), w.options.Now())

@@ -7,7 +7,7 @@ import (
 )
 
 // A fleet remembers so many changes at least, and as many as half its clusters: to go through more takes about as long
-// as to look at every cluster. The base is put together anew for evaluations of the whole fleet once a sixteenth has
+// as to look at every cluster. The base is put together anew for evaluations of the whole fleet once an eighth has
 // changed since. Both bound what a change costs to a constant, over many.
 const (
 	minLog     = 256
@@ -124,7 +124,7 @@ func (f *Fleet) Snapshot() Snapshot {
 
 // Whole returns the fleet as it stands for one who will look at all of it: the base is not far behind.
 func (f *Fleet) Whole() Snapshot {
-	if s := f.Snapshot(); s.Generation-s.BaseGeneration() <= int64(max(minUnbased, len(f.rows)/16)) {
+	if s := f.Snapshot(); s.Generation-s.BaseGeneration() <= int64(max(minUnbased, len(f.rows)/8)) {
 		return s
 	}
 	f.rebase()
