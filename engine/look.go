@@ -108,7 +108,7 @@ func (l *look) key(place int, row *snapshot.Row) selection.Key {
 // stand finds how the facts of clusters let them stand, and whether as much CPU and memory is free as has to be.
 func (l *look) stand(keys []selection.Key, place int, figures []snapshot.Figures, rows []*snapshot.Row) {
 	cpu, memory := l.class.free[snapshot.CPU], l.class.free[snapshot.Memory]
-	entries := l.standings.entries[place : place+len(keys)]
+	entries, figures, rows := l.standings.entries[place:place+len(keys)], figures[:len(keys)], rows[:len(keys)]
 	for i := range keys {
 		f := &figures[i]
 		s := standing(entries[i].Load())
@@ -128,6 +128,7 @@ func (l *look) stand(keys []selection.Key, place int, figures []snapshot.Figures
 // meet puts those out that do not meet a condition.
 func (l *look) meet(c *condition, answers *column, keys []selection.Key, place int, figures []snapshot.Figures, rows []*snapshot.Row) {
 	spans, bounds := c.spans, c.bounds
+	figures, rows = figures[:len(keys)], rows[:len(keys)]
 	for i, key := range keys {
 		if key == 0 {
 			continue

@@ -85,44 +85,45 @@ func (s *steps) coverage(free int64) int64 {
 // Score returns the total and the headroom of a cluster, given the Weighted of its standing. The row is that of the
 // figures.
 func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (total, least int64) {
-	var covered int64
 	if s.others {
-		covered = coverage(f.Free[snapshot.CPU], s.requests.CPU) + coverage(f.Free[snapshot.Memory], s.requests.Memory)
-		least = headroom(row, s.requests)
-	} else {
-		covered = s.steps[snapshot.CPU].coverage(f.Free[snapshot.CPU]) + s.steps[snapshot.Memory].coverage(f.Free[snapshot.Memory])
+		covered := coverage(f.Free[snapshot.CPU], s.requests.CPU) + coverage(f.Free[snapshot.Memory], s.requests.Memory)
+		return s.total(covered, weighted, f), headroom(row, s.requests)
+	}
+	covered := s.steps[snapshot.CPU].coverage(f.Free[snapshot.CPU]) + s.steps[snapshot.Memory].coverage(f.Free[snapshot.Memory])
+	share := float64(maxHeadroom)
+	if amount := s.amounts[snapshot.CPU]; amount > 0 {
+		if part := float64(f.Free[snapshot.CPU]-amount) * f.PerMillion[snapshot.CPU]; part < share {
+			share = part
+		}
+	}
+	if amount := s.amounts[snapshot.Memory]; amount > 0 {
+		if part := float64(f.Free[snapshot.Memory]-amount) * f.PerMillion[snapshot.Memory]; part < share {
+			share = part
+		}
+	}
+	// The products are off by less than a billionth: only where the lesser is that near to a whole number does it not
+	// say which side of it the exact one is on.
+	const near = 1e-6
+	if least = int64(share - near); least != int64(share+near) {
 		least = s.headroom(f)
 	}
-	if s.sum > 0 {
-		total = int64(uint32(weighted+s.capacity*(covered/2)+s.performance*f.Performance) / s.sum)
-	}
-	return total, least
+	return s.total(covered, weighted, f), least
 }
 
-// headroom is the same as the function of this name, for requests of CPU and memory. The products are off by less than
-// a billionth: only where the lesser is that near to a whole number does it not say which side of it the exact one is
-// on. What is there of a resource is at least what is asked for.
+func (s *Scorer) total(covered, weighted int64, f *snapshot.Figures) int64 {
+	if s.sum == 0 {
+		return 0
+	}
+	return int64(uint32(weighted+s.capacity*(covered/2)+s.performance*f.Performance) / s.sum)
+}
+
+// headroom is the same as the function of this name, for requests of CPU and memory.
 func (s *Scorer) headroom(f *snapshot.Figures) int64 {
-	least := float64(maxHeadroom)
-	if s.amounts[snapshot.CPU] > 0 {
-		if part := float64(f.Free[snapshot.CPU]-s.amounts[snapshot.CPU]) * f.PerMillion[snapshot.CPU]; part < least {
-			least = part
-		}
-	}
-	if s.amounts[snapshot.Memory] > 0 {
-		if part := float64(f.Free[snapshot.Memory]-s.amounts[snapshot.Memory]) * f.PerMillion[snapshot.Memory]; part < least {
-			least = part
-		}
-	}
-	const near = 1e-6
-	if floor := int64(least - near); floor == int64(least+near) {
-		return floor
-	}
-	exact := int64(maxHeadroom)
+	least := int64(maxHeadroom)
 	for i, amount := range s.amounts {
 		if amount > 0 {
-			exact = min(exact, permillion(f.Free[i]-amount, f.Allocatable[i]))
+			least = min(least, permillion(f.Free[i]-amount, f.Allocatable[i]))
 		}
 	}
-	return exact
+	return least
 }
