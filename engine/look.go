@@ -113,7 +113,7 @@ func (l *look) stand(keys []selection.Key, place int, figures []snapshot.Figures
 		f := &figures[i]
 		s := standing(entries[i].Load())
 		if !s.of(f.Facts) {
-			s = l.standing(place+i, rows[i])
+			s = l.standing(place+i, f.Facts, rows[i])
 			if l.err == nil {
 				entries[i].Store(uint64(s))
 			}
@@ -139,15 +139,18 @@ func (l *look) meet(c *condition, answers *column, keys []selection.Key, place i
 				outcomes |= s.bit
 			}
 		}
-		known := true
+		var failing uint
 		for _, b := range bounds {
 			holds, has := b.Outcome(rows[i])
-			if known = known && has; holds {
+			if holds {
 				outcomes |= b.bit
 			}
+			if !has {
+				failing |= b.bit
+			}
 		}
-		if !known {
-			if !l.alive() || !c.conjunct.HoldsWhole(l.over(rows[i])) {
+		if failing != 0 {
+			if !l.alive() || !c.conjunct.Holds(l.over(rows[i]), outcomes, failing) {
 				keys[i] = 0
 			}
 			continue
@@ -158,7 +161,7 @@ func (l *look) meet(c *condition, answers *column, keys []selection.Key, place i
 		}
 		holds, known := answers.get(place+i, stamp, outcomes)
 		if !known && l.alive() {
-			holds = c.conjunct.Holds(l.over(rows[i]), outcomes)
+			holds = c.conjunct.Holds(l.over(rows[i]), outcomes, 0)
 			answers.put(place+i, stamp, outcomes, holds)
 		}
 		if !holds {
@@ -186,21 +189,20 @@ func (l *look) compare(keys []selection.Key, rows []*snapshot.Row) {
 }
 
 // standing works out how the facts of a cluster let it stand with the family.
-func (l *look) standing(place int, row *snapshot.Row) standing {
-	if !l.alive() {
-		return 0
+func (l *look) standing(place int, facts int64, row *snapshot.Row) standing {
+	j := l.class.family.judgement
+	if !l.alive() || !l.factsHold(place, facts, row) {
+		return newStanding(facts, false, scoring.Standing{})
 	}
-	f := l.class.family
-	feasible := l.factsHold(place, row)
-	for i := range f.judgement.Terms {
-		if term := &f.judgement.Terms[i]; term.Required && !term.Match.Matches(row) {
-			feasible = false
+	for i := range j.Terms {
+		if term := &j.Terms[i]; term.Required && !term.Match.Matches(row) {
+			return newStanding(facts, false, scoring.Standing{})
 		}
 	}
-	return newStanding(row.Figures.Facts, feasible, scoring.StandingOf(row, f.judgement.Weights, f.judgement.Terms))
+	return newStanding(facts, true, scoring.StandingOf(row, j.Weights, j.Terms))
 }
 
-func (l *look) factsHold(place int, row *snapshot.Row) bool {
+func (l *look) factsHold(place int, facts int64, row *snapshot.Row) bool {
 	p := l.class.family.placement
 	if l.admitted == nil {
 		l.admitted = l.column(question{})
@@ -208,15 +210,15 @@ func (l *look) factsHold(place int, row *snapshot.Row) bool {
 			l.facts = append(l.facts, l.column(question{conjunct: conjunct, workload: l.class.family.workload}))
 		}
 	}
-	holds, known := l.admitted.get(place, row.Figures.Facts, 0)
+	holds, known := l.admitted.get(place, facts, 0)
 	if !known {
 		holds = p.admits(row)
-		l.admitted.put(place, row.Figures.Facts, 0, holds)
+		l.admitted.put(place, facts, 0, holds)
 	}
 	for i := 0; holds && i < len(l.facts); i++ {
-		if holds, known = l.facts[i].get(place, row.Figures.Facts, 0); !known && l.alive() {
-			holds = p.facts[i].Holds(l.over(row), 0)
-			l.facts[i].put(place, row.Figures.Facts, 0, holds)
+		if holds, known = l.facts[i].get(place, facts, 0); !known && l.alive() {
+			holds = p.facts[i].Holds(l.over(row), 0, 0)
+			l.facts[i].put(place, facts, 0, holds)
 		}
 	}
 	return holds
