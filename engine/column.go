@@ -22,10 +22,12 @@ type column struct {
 }
 
 // question is one that classes have in common: a part of a constraint for workloads that are the same by what it reads
-// of them, or, without a conjunct, whether a placement admits a cluster by its selectors, taints and capabilities.
+// of them, while the same comparisons in it fail; or, without a conjunct, whether a placement admits a cluster by its
+// selectors, taints and capabilities.
 type question struct {
 	placement *Placement // nil where the conjunct does not read it
 	conjunct  *constraint.Conjunct
+	failing   uint
 	workload  *workload.Workload
 }
 
@@ -39,6 +41,7 @@ func (q *question) key(seed maphash.Seed) cacheKey {
 		return cacheKey{kind: admitted, hash: h.Sum64()}
 	}
 	h.WriteString(q.conjunct.Key())
+	h.WriteByte(byte(q.failing))
 	return cacheKey{kind: answered, hash: h.Sum64() ^ q.conjunct.Reads().Workload.Hash(seed, q.workload)}
 }
 
@@ -49,7 +52,7 @@ func (q *question) same(o *question) bool {
 	case q.conjunct == nil || o.conjunct == nil:
 		return q.conjunct == o.conjunct
 	}
-	return q.conjunct.Key() == o.conjunct.Key() && q.conjunct.Reads().Workload.Same(q.workload, o.workload)
+	return q.conjunct.Key() == o.conjunct.Key() && q.failing == o.failing && q.conjunct.Reads().Workload.Same(q.workload, o.workload)
 }
 
 func newColumn(q question, layout int64, rows []*snapshot.Row) *column {

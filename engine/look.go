@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/kcp-placement/placement/engine/constraint"
@@ -18,11 +20,14 @@ type look struct {
 	layout    int64
 	rows      []*snapshot.Row
 	standings *standings
-	// columns of the class's conditions.
-	columns []*column
-	// admitted and facts answer what the family's standings rest on; they are there once they have been asked.
+	// columns of the class's conditions, by which of their comparisons fail; there once they have been asked.
+	columns [][1 << constraint.MaxComparisons]*column
+	// admitted, facts and named answer what the family's standings rest on; they are there once they have been asked.
+	// named are the places of clusters, for terms that are about clusters by name; matches is used again and again.
 	admitted  *column
 	facts     []*column
+	named     [][]int
+	matches   []bool
 	variables constraint.Variables
 	// err is why the look was ended early; what it has found since is worth nothing.
 	err error
@@ -39,10 +44,25 @@ func newLook(w *workspace, c *class, layout int64, rows []*snapshot.Row) look {
 		l.standings = &standings{layout: layout, entries: make([]atomic.Uint64, len(rows))}
 		f.standings.Store(l.standings)
 	}
-	for i := range c.conditions {
-		l.columns = append(l.columns, l.column(question{conjunct: c.conditions[i].conjunct, workload: c.workload}))
-	}
+	l.columns = make([][1 << constraint.MaxComparisons]*column, len(c.conditions))
 	return l
+}
+
+// clone is a look that can go on beside this one.
+func (l *look) clone() look {
+	c := *l
+	c.columns, c.admitted, c.facts = slices.Clone(l.columns), nil, nil
+	return c
+}
+
+// answers is the column of a condition, where so many of its comparisons fail.
+func (l *look) answers(condition int, failing uint) *column {
+	known := &l.columns[condition][failing]
+	if *known == nil {
+		c := l.class
+		*known = l.column(question{conjunct: c.conditions[condition].conjunct, failing: failing, workload: c.workload})
+	}
+	return *known
 }
 
 // column finds the column of a question in this layout.
@@ -82,7 +102,7 @@ func (l *look) keys(keys []selection.Key, place int, figures []snapshot.Figures,
 	figures, rows = figures[:len(keys)], rows[:len(keys)]
 	l.stand(keys, place, figures, rows)
 	for i := range c.conditions {
-		l.meet(&c.conditions[i], l.columns[i], keys, place, figures, rows)
+		l.meet(i, keys, place, figures, rows)
 	}
 	if c.others || len(c.comparisons) > 0 {
 		l.compare(keys, rows)
@@ -126,43 +146,39 @@ func (l *look) stand(keys []selection.Key, place int, figures []snapshot.Figures
 }
 
 // meet puts those out that do not meet a condition.
-func (l *look) meet(c *condition, answers *column, keys []selection.Key, place int, figures []snapshot.Figures, rows []*snapshot.Row) {
+func (l *look) meet(condition int, keys []selection.Key, place int, figures []snapshot.Figures, rows []*snapshot.Row) {
+	c, answers := &l.class.conditions[condition], l.answers(condition, 0)
 	spans, bounds := c.spans, c.bounds
 	figures, rows = figures[:len(keys)], rows[:len(keys)]
 	for i, key := range keys {
 		if key == 0 {
 			continue
 		}
-		var outcomes uint
+		var holding, failing uint
 		for j := range spans {
 			if s := &spans[j]; s.has(figures[i].Free[s.of]) {
-				outcomes |= s.bit
+				holding |= s.bit
 			}
 		}
-		var failing uint
 		for _, b := range bounds {
-			holds, has := b.Outcome(rows[i])
-			if holds {
-				outcomes |= b.bit
-			}
-			if !has {
+			switch holds, known := b.Outcome(rows[i]); {
+			case !known:
 				failing |= b.bit
+			case holds:
+				holding |= b.bit
 			}
 		}
-		if failing != 0 {
-			if !l.alive() || !c.conjunct.Holds(l.over(rows[i]), outcomes, failing) {
-				keys[i] = 0
-			}
-			continue
-		}
-		stamp := figures[i].Facts
+		stamp, answers := figures[i].Facts, answers
 		if c.volatile {
 			stamp = rows[i].Version
 		}
-		holds, known := answers.get(place+i, stamp, outcomes)
+		if failing != 0 {
+			answers = l.answers(condition, failing)
+		}
+		holds, known := answers.get(place+i, stamp, holding)
 		if !known && l.alive() {
-			holds = c.conjunct.Holds(l.over(rows[i]), outcomes, 0)
-			answers.put(place+i, stamp, outcomes, holds)
+			holds = c.conjunct.Holds(l.over(rows[i]), holding, failing)
+			answers.put(place+i, stamp, holding, holds)
 		}
 		if !holds {
 			keys[i] = 0
@@ -195,20 +211,40 @@ func (l *look) standing(place int, facts int64, row *snapshot.Row) standing {
 		return newStanding(facts, false, scoring.Standing{})
 	}
 	for i := range j.Terms {
-		if term := &j.Terms[i]; term.Required && !term.Match.Matches(row) {
+		if l.matches[i] = l.match(i, place, row); !l.matches[i] && j.Terms[i].Required {
 			return newStanding(facts, false, scoring.Standing{})
 		}
 	}
-	return newStanding(facts, true, scoring.StandingOf(row, j.Weights, j.Terms))
+	return newStanding(facts, true, scoring.StandingOf(snapshot.Healthy, j.Weights, j.Terms, l.matches))
+}
+
+// match tells whether a term matches a cluster.
+func (l *look) match(term, place int, row *snapshot.Row) bool {
+	if places := l.named[term]; places != nil {
+		_, found := slices.BinarySearch(places, place)
+		return found
+	}
+	return l.class.family.judgement.Terms[term].Match.Matches(row)
+}
+
+// placesOf finds clusters by name.
+func (l *look) placesOf(names []string) []int {
+	places := []int{}
+	for _, name := range names {
+		if place, found := slices.BinarySearchFunc(l.rows, name, func(r *snapshot.Row, name string) int {
+			return strings.Compare(r.Name, name)
+		}); found {
+			places = append(places, place)
+		}
+	}
+	slices.Sort(places)
+	return places
 }
 
 func (l *look) factsHold(place int, facts int64, row *snapshot.Row) bool {
 	p := l.class.family.placement
 	if l.admitted == nil {
-		l.admitted = l.column(question{})
-		for _, conjunct := range p.facts {
-			l.facts = append(l.facts, l.column(question{conjunct: conjunct, workload: l.class.family.workload}))
-		}
+		l.prepare()
 	}
 	holds, known := l.admitted.get(place, facts, 0)
 	if !known {
@@ -222,6 +258,21 @@ func (l *look) factsHold(place int, facts int64, row *snapshot.Row) bool {
 		}
 	}
 	return holds
+}
+
+// prepare finds what standings are worked out from.
+func (l *look) prepare() {
+	f := l.class.family
+	l.admitted = l.column(question{})
+	for _, conjunct := range f.placement.facts {
+		l.facts = append(l.facts, l.column(question{conjunct: conjunct, workload: f.workload}))
+	}
+	l.matches, l.named = make([]bool, len(f.judgement.Terms)), make([][]int, len(f.judgement.Terms))
+	for i := range f.judgement.Terms {
+		if m := &f.judgement.Terms[i].Match; m.OnlyNames() {
+			l.named[i] = l.placesOf(m.ClusterNames)
+		}
+	}
 }
 
 // over are the variables of a cluster's row.

@@ -2,7 +2,6 @@ package constraint
 
 import (
 	"math"
-	"strings"
 
 	"github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/operators"
@@ -18,15 +17,12 @@ type Comparison struct {
 	text        string
 	relation    relation
 	left, right term
-	// ofResources and ofRequests tell that it is bounded by what resources the cluster has, and the workload asks for.
-	ofResources, ofRequests bool
 }
 
 // Bound is a comparison into which the numbers of one workload are put. It is safe for concurrent use.
 type Bound struct {
 	relation    relation
 	left, right term
-	ofResources bool
 }
 
 // String is the comparison as CEL.
@@ -34,29 +30,17 @@ func (c *Comparison) String() string { return c.text }
 
 // Bind puts the numbers of a workload into the comparison, so that the cluster alone is left to look at.
 func (c *Comparison) Bind(w *workload.Workload) *Bound {
-	if c.ofRequests && names("workload.requests", w.Requests.Extended) != nil {
-		return &Bound{left: failure{}, right: failure{}}
-	}
-	return &Bound{relation: c.relation, left: c.left.bind(w), right: c.right.bind(w), ofResources: c.ofResources}
+	return &Bound{relation: c.relation, left: c.left.bind(w), right: c.right.bind(w)}
 }
 
 // Outcome compares for one cluster. It is not known where CEL gives an error.
 func (b *Bound) Outcome(row *snapshot.Row) (holds, known bool) {
-	if b.ofResources && !Comparable(row) {
-		return false, false
-	}
 	left, known := b.left.value(row)
 	if !known {
 		return false, false
 	}
 	right, known := b.right.value(row)
 	return known && b.relation.holds(left, right), known
-}
-
-// Comparable tells whether the resources of a cluster are within the bounds of what constraints are evaluated over.
-// Where they are not, no comparison with them has an outcome.
-func Comparable(row *snapshot.Row) bool {
-	return len(row.Free.Extended) == 0 || names("capacity", row.Free.Extended) == nil
 }
 
 // Leaf is a number of a cluster by which clusters can be kept in order.
@@ -76,8 +60,8 @@ func (l Leaf) Of(row *snapshot.Row) int64 {
 	return row.Free.Memory
 }
 
-// Range tells the numbers for which the comparison holds, where it is of one leaf: for all clusters that are Comparable
-// its outcome is known, and it is whether lo <= leaf <= hi. Where no number would do, lo is above hi.
+// Range tells the numbers for which the comparison holds, where it is of one leaf: for all clusters its outcome is known,
+// and it is whether lo <= leaf <= hi. Where no number would do, lo is above hi.
 func (b *Bound) Range() (leaf Leaf, lo, hi int64, ok bool) {
 	r, left, right := b.relation, b.left, b.right
 	if _, isConstant := left.(constant); isConstant {
@@ -156,12 +140,7 @@ func comparisonAt(e ast.Expr, typed *ast.AST, hidden []string) (c *Comparison, o
 	if !ok || !r.readsSomething {
 		return nil, false
 	}
-	c = &r.comparison
-	for _, b := range boundsFor(e) {
-		c.ofRequests = c.ofRequests || b.field == "workload.requests"
-		c.ofResources = c.ofResources || strings.HasPrefix(b.field, "capacity.")
-	}
-	return c, true
+	return &r.comparison, true
 }
 
 // isPresence recognises "b" in a and has(a.b).

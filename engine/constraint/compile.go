@@ -98,6 +98,7 @@ func NewCompiler(options Options) (*Compiler, error) {
 		library.Regex(),
 		library.SemverLib(library.SemverVersion(1)),
 		cel.Macros(cel.GlobalMacro("quantity", 1, quantity)),
+		inOrderFunction,
 		cel.ParserExpressionSizeLimit(MaxExpressionLength),
 		cel.ASTValidators(
 			cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), patterns{}, zones{},
@@ -180,7 +181,7 @@ func (c *Compiler) plan(checked *ast.AST, option cel.EvalOption) (program cel.Pr
 			program, err = nil, fmt.Errorf("the expression cannot be planned: %v", p)
 		}
 	}()
-	return c.env.PlanProgram(checked, cel.EvalOptions(option))
+	return c.env.PlanProgram(ordered(checked), cel.EvalOptions(option))
 }
 
 // conditionals counts c ? a : b.

@@ -76,6 +76,20 @@ func TestEval(t *testing.T) {
 		{expression: `has(cluster.labels.tier)`, want: true, reads: cluster},
 		{expression: `cluster.labels.exists(k, k.startsWith("rack."))`, want: true, reads: cluster},
 		{expression: `cluster.labels == {"tier": "gold", "rack.example.com/row": "7"}`, want: true, reads: cluster},
+		{expression: `{"rack.example.com/row": "7", "tier": "gold"} == cluster.labels`, want: true, reads: cluster},
+		{expression: `{"rack.example.com/row": "7", "tier": "silver"} == cluster.labels`, reads: cluster},
+		{expression: `cluster.labels == dyn({"tier": 1, "rack.example.com/row": "7"}) || {"tier": "gold"} == cluster.labels`, reads: cluster},
+		{expression: `cluster.labels in [{"tier": "gold", "rack.example.com/row": "7"}]`, want: true, reads: cluster},
+		{expression: `cluster.labels == workload.labels`, reads: both(work(workload.Labels))},
+		{expression: `cluster.labels == dyn(capacity.free)`, reads: reads{Cluster: true, Capacity: true}},
+		{expression: `size(cluster.labels) == 2 && cluster.labels.size() == 2 && type(cluster.labels) == map`, want: true, reads: cluster},
+		{expression: `[cluster.labels].exists(l, l.tier == "gold" && l["tier"] == "gold" && has(l.tier) && !("zone" in l) && !l.?zone.hasValue())`, want: true, reads: cluster},
+		{expression: `[cluster.labels].all(l, l.zone == "a")`, err: "no such key: zone", reads: cluster},
+		{expression: `dyn(cluster.labels)[1] == "a"`, err: "no such key: 1", reads: cluster},
+		{expression: `dyn(cluster).labels.tier == "gold" && dyn(cluster).labels.map(k, k)[1] == "tier"`, want: true, reads: cluster},
+		{expression: `optional.ofNonZeroValue(cluster.labels).hasValue() && optional.ofNonZeroValue(placement.labels).value().team == "shop"`, want: true,
+			reads: reads{Cluster: true, Placement: true}},
+		{expression: `cluster.labels.transformMap(k, v, v) == cluster.labels && cluster.labels == cluster.labels.transformMap(k, v, v)`, want: true, reads: cluster},
 		{expression: `cluster.capabilities.exists(c, c.type == "gpu" && c.available)`, want: true, reads: cluster},
 		{expression: `cluster.capabilities.exists(c, c.type == "fpga" && c.available)`, reads: cluster},
 		{expression: `cluster.capabilities.exists(c, c.attributes.?model.orValue("") == "a100")`, want: true, reads: cluster},
@@ -130,6 +144,75 @@ func TestEval(t *testing.T) {
 				t.Errorf("got %v, %v of what is read of the workload", again, errAgain)
 			}
 		})
+	}
+}
+
+// TestOrder: maps are gone through in the order of their keys, whoever made them: the same is decided every time.
+func TestOrder(t *testing.T) {
+	v := variables()
+	labels := map[string]string{}
+	for _, key := range strings.Split("hgfedcba", "") {
+		labels[key] = strings.ToUpper(key)
+	}
+	v.Row.Labels, v.Row.Capabilities[0].Attributes, v.Workload.Labels, v.Placement.Labels = labels, labels, labels, labels
+	v.Workload.Annotations = labels
+	v.Row.Free.Extended = map[string]int64{"amd.com/gpu": 1, "b": 1, "c": 1, "d": 1, "e": 1, "f": 1}
+	written := `{"h": 8, "g": 7, "f": 6, "e": 5, "d": 4, "c": 3, "b": 2, "a": 1}`
+	for _, expression := range []string{
+		`cluster.labels.map(k, k) == ["a", "b", "c", "d", "e", "f", "g", "h"]`,
+		`cluster.labels.filter(k, k > "c")[0] == "d"`,
+		`cluster.labels.transformList(k, v, v) == ["A", "B", "C", "D", "E", "F", "G", "H"]`,
+		`cluster.labels.map(k, cluster.labels[k])[7] == "H"`,
+		`cluster.capabilities[0].attributes.map(k, k)[0] == "a"`,
+		`cluster.capabilities.map(c, c.attributes).all(m, m.size() == 0 || m.map(k, k)[0] == "a")`,
+		`workload.labels.map(k, k)[0] == "a" && workload.annotations.map(k, k)[7] == "h" && placement.labels.map(k, k)[0] == "a"`,
+		`cluster.?labels.value().map(k, k)[0] == "a"`,
+		`dyn(cluster).labels.map(k, k)[0] == "a"`,
+		`[cluster.labels, placement.labels].all(m, m.map(k, k)[0] == "a")`,
+		`capacity.free.map(k, k) == ["cpu", "memory", "storage", "amd.com/gpu", "b", "c", "d", "e", "f"]`,
+		`dyn(capacity).free.map(k, k)[3] == "amd.com/gpu"`,
+		written + `.map(k, k)[0] == "a"`,
+		written + `.transformList(k, v, v) == [1, 2, 3, 4, 5, 6, 7, 8]`,
+		`dyn(` + written + `).map(k, k)[0] == "a"`,
+		`[` + written + `].all(m, m.map(k, k)[0] == "a")`,
+		`{"x": ` + written + `}.x.map(k, k)[7] == "h"`,
+		`optional.of(` + written + `).orValue({}).map(k, k)[7] == "h"`,
+		`(cluster.name == "alpha" ? ` + written + ` : {"x": 1}).map(k, k)[7] == "h"`,
+		`{10: 1, 9: 1, -1: 1, 100: 1}.map(k, k) == [-1, 9, 10, 100]`,
+		`{2u: 1, dyn("x"): 1, true: 1, false: 1, 10: 1, 9: 1}.map(k, k) == [false, true, 9, 10, "x", 2u]`,
+		`cluster.labels.transformMap(k, v, v + "x").map(k, k) == ["a", "b", "c", "d", "e", "f", "g", "h"]`,
+		`cluster.labels.transformMapEntry(k, v, {v: k}).transformList(k, v, k + v)[0] == "Aa"`,
+		`[1, 2, 3, 4, 5, 6, 7, 8].transformMap(i, n, n).map(i, i) == [0, 1, 2, 3, 4, 5, 6, 7]`,
+		`cluster.labels.map(k, [k, k].transformMap(i, l, l).map(i, i)[1] == 1 ? k : "") [0] == "a"`,
+	} {
+		program, err := generous(t).Compile(expression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 200 {
+			if holds, err := program.Eval(v); !holds || err != nil {
+				t.Errorf("%s: %v, %v", expression, holds, err)
+				break
+			}
+		}
+		for _, conjunct := range program.Conjuncts() {
+			if !conjunct.Holds(v, 0, 0) {
+				t.Errorf("%s does not hold", conjunct)
+			}
+		}
+		if causes := program.Why(v); len(causes) > 0 {
+			t.Errorf("%s: %+v", expression, causes)
+		}
+	}
+	for _, expression := range []string{`{dyn(1.5): 1}.all(k, k > 0)`, `{[1]: 1, [2]: 2}.exists(k, k == [1])`} {
+		program, err := compiler(t).Compile(expression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = program.Eval(v)
+		if want := "a map can be gone through only if its keys are strings, bools, ints or uints"; fmt.Sprint(err) != want {
+			t.Errorf("%s: error %v, want %v", expression, err, want)
+		}
 	}
 }
 

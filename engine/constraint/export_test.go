@@ -20,8 +20,8 @@ const (
 	MaxPatternSteps = maxPatternSteps
 )
 
-// unwritten are functions that macros and older versions of CEL use: nobody writes them.
-var unwritten = []string{"@not_strictly_false", "__not_strictly_false__", "cel.@mapInsert", "_in_", "in"}
+// unwritten are functions that macros, planning and older versions of CEL use: nobody writes them.
+var unwritten = []string{"@not_strictly_false", "__not_strictly_false__", "cel.@mapInsert", "_in_", "in", inOrderName}
 
 // Vocabulary lists what an expression can name: fields as tmc.Cluster.name, functions and operators, and macros with
 // the number of their arguments, as exists/2.

@@ -32,7 +32,7 @@ func (c *choices) below(n int) int {
 func pick[T any](c *choices, from ...T) T { return from[c.below(len(from))] }
 
 // author writes expressions that compile, most of them: with errors of every kind when they are evaluated, and with
-// variables of macros that hide those of the environment. Nothing that it writes depends on the order of a map.
+// variables of macros that hide those of the environment. Some of it depends on the order in which maps are gone through.
 type author struct {
 	choices
 	// ints and texts are the variables of the macros around.
@@ -133,7 +133,7 @@ func (a *author) condition() string {
 func (a *author) large() string {
 	return a.nested(func() string {
 		a.withinLarge = true
-		switch a.below(4) {
+		switch a.below(5) {
 		case 0:
 			key := pick(&a.choices, "k", "capacity", "workload")
 			return fmt.Sprintf("cluster.labels.%s(%s, %s)", pick(&a.choices, "exists", "all", "exists_one"), key,
@@ -144,6 +144,10 @@ func (a *author) large() string {
 		case 2:
 			return fmt.Sprintf("cluster.capabilities.%s(c, %s && c.available)", pick(&a.choices, "exists", "all", "exists_one"),
 				a.with(nil, nil, a.condition))
+		case 3:
+			return fmt.Sprintf("%s.%s == %s", pick(&a.choices, "cluster.labels", "cluster.capabilities[0].attributes", a.labels()),
+				pick(&a.choices, "map(k, k)[0]", "transformList(k, v, v)[1]", "filter(k, k > 'a')[0]", "transformMap(k, v, v).map(k, k)[0]"),
+				a.key())
 		default:
 			return fmt.Sprintf("%s.%s(r, amount, %s)", a.resources(), pick(&a.choices, "all", "exists", "existsOne"),
 				a.with([]string{"amount"}, []string{"r"}, a.condition))
@@ -153,7 +157,7 @@ func (a *author) large() string {
 
 // small writes a macro over what it makes itself.
 func (a *author) small() string {
-	switch a.below(4) {
+	switch a.below(5) {
 	case 0:
 		n := pick(&a.choices, "n", "capacity", "workload")
 		return fmt.Sprintf("[%s, %s].%s(%s, %s)", a.number(), a.number(), pick(&a.choices, "exists", "all"), n,
@@ -164,6 +168,8 @@ func (a *author) small() string {
 			a.nested(a.condition))
 	case 2:
 		return fmt.Sprintf("{'a': %s}.exists(k, v, v == %s || %s)", a.text(), a.text(), a.with(nil, []string{"k", "v"}, a.condition))
+	case 3:
+		return fmt.Sprintf("{'b': %s, 'a': %s}.transformList(k, v, v)[0] == %s", a.text(), a.text(), a.text())
 	default:
 		return a.hiding()
 	}

@@ -35,10 +35,14 @@ func readsOf(e ast.Expr) (reads Reads) {
 }
 
 // boundsFor are the bounds of all that an expression looks at, and of nothing else: whether it is evaluated for a workload
-// must not depend on what it does not read.
+// must not depend on what it does not read. An amount that is looked up by its name has no size, so it needs none.
 func boundsFor(e ast.Expr) (needed []bound) {
 	used := map[string]bool{}
-	walkUses(e, func(u use) { used[u.variable+"."+u.field] = true })
+	walkUses(e, func(u use) {
+		if !u.isAmount() {
+			used[u.variable+"."+u.field] = true
+		}
+	})
 	keys := readsOf(e).Workload
 	for _, b := range boundsOf {
 		variable, _, _ := strings.Cut(b.field, ".")
@@ -75,6 +79,16 @@ type use struct {
 	// key that is read of the field, where isKey.
 	key   string
 	isKey bool
+}
+
+// isAmount tells that it is one amount of resources, as capacity.free.cpu is.
+func (u use) isAmount() bool {
+	o := variables[u.variable]
+	if o == nil || !u.isKey {
+		return false
+	}
+	field := o.fields[u.field]
+	return field != nil && field.Type == intMap
 }
 
 // workload is what a use of the variable workload reads.

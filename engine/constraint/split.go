@@ -24,10 +24,9 @@ type Conjunct struct {
 	text, key   string
 	comparisons []*Comparison
 	// rest gives the program of the rest, planned when it is first asked for; it is nil where there is no rest.
-	rest  func() cel.Program
-	reads Reads
-	// bounds are those of the whole conjunct, restBounds those of the rest.
-	bounds, restBounds []bound
+	rest   func() cel.Program
+	reads  Reads
+	bounds []bound
 }
 
 // String is the conjunct as CEL.
@@ -45,52 +44,27 @@ func (c *Conjunct) Bare() bool { return c.rest == nil }
 // Reads says what the rest looks at.
 func (c *Conjunct) Reads() Reads { return c.reads }
 
-// Holds evaluates the rest, given which of the comparisons hold: bit i stands for Comparisons()[i]. All of them must
-// have an outcome. An error counts as not holding.
-func (c *Conjunct) Holds(v *Variables, comparisons uint) bool {
+// Holds evaluates the rest, given the outcomes of the comparisons: bit i of holding tells that Comparisons()[i] holds, bit i
+// of failing that it has no outcome. That is an error, which may not count beside something that decides. An error of the
+// rest counts as not holding.
+func (c *Conjunct) Holds(v *Variables, holding, failing uint) bool {
 	if c.Bare() {
-		return comparisons&1 != 0
+		return holding&1 != 0
 	}
-	return within(c.restBounds, v) == nil && c.evaluate(v, outcomes{holding: comparisons})
-}
-
-// HoldsWhole evaluates all of the conjunct. It is for where a comparison has no outcome: it is an error that may not
-// count, beside something that decides.
-func (c *Conjunct) HoldsWhole(v *Variables) bool {
 	if within(c.bounds, v) != nil {
 		return false
 	}
-	var o outcomes
-	for i, comparison := range c.comparisons {
-		holds, known := comparison.Bind(v.Workload).Outcome(v.Row)
-		if holds {
-			o.holding |= 1 << i
-		}
-		if !known {
-			o.failing |= 1 << i
-		}
-	}
-	if c.Bare() {
-		return o.holding != 0
-	}
-	return c.evaluate(v, o)
-}
-
-func (c *Conjunct) evaluate(v *Variables, o outcomes) bool {
 	program := c.rest()
 	if program == nil {
 		return false
 	}
 	var activation interpreter.Activation = v
 	if len(c.comparisons) > 0 {
-		activation = &assignment{v, o}
+		activation = &assignment{v, holding, failing}
 	}
 	value, _, _ := program.Eval(activation) // an error is a value other than true
 	return value == types.True
 }
-
-// outcomes of comparisons, in bits: of those that hold, and of those that are an error.
-type outcomes struct{ holding, failing uint }
 
 // outcomeNames are what a rest knows outcomes by: names that no author can write.
 var outcomeNames = [MaxComparisons]string{"@0", "@1", "@2"}
@@ -98,7 +72,7 @@ var outcomeNames = [MaxComparisons]string{"@0", "@1", "@2"}
 // assignment is what a rest is evaluated over.
 type assignment struct {
 	*Variables
-	outcomes
+	holding, failing uint // in bits
 }
 
 // ResolveName implements interpreter.Activation.
@@ -140,10 +114,10 @@ func (c *Compiler) conjunct(p *Program, e ast.Expr) *Conjunct {
 		return known
 	}
 	a := newAbstraction(p, e)
-	conjunct := &Conjunct{text: p.text(e), key: key, comparisons: a.comparisons, bounds: boundsFor(e)}
+	conjunct := &Conjunct{text: p.text(e), key: key, comparisons: a.comparisons}
 	if !isOutcome(a.rest) {
 		conjunct.rest = sync.OnceValue(func() cel.Program { return c.planRest(a) })
-		conjunct.reads, conjunct.restBounds = readsOf(a.rest), boundsFor(a.rest)
+		conjunct.reads, conjunct.bounds = readsOf(a.rest), boundsFor(a.rest)
 	}
 	c.conjuncts.Add(key, conjunct)
 	return conjunct

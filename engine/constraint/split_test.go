@@ -176,42 +176,43 @@ func checkSplit(t testing.TB, c *constraint.Compiler, writing, making []byte) (c
 	return true
 }
 
-// holds tells whether a conjunct holds, in the way that is meant for it, and that the other ways agree. The variables of
-// others differ from v in amounts alone.
+// holds tells whether a conjunct holds, and that it does so whatever is not read. The variables of others differ from v in
+// amounts alone.
 func holds(t testing.TB, c *constraint.Conjunct, v, others *constraint.Variables) bool {
 	t.Helper()
-	var bits uint
-	allKnown := true
-	for i, comparison := range c.Comparisons() {
+	for _, comparison := range c.Comparisons() {
 		bound := comparison.Bind(v.Workload)
 		is, known := bound.Outcome(v.Row)
-		if is {
-			bits |= 1 << i
-		}
-		allKnown = allKnown && known
 		leaf, lo, hi, ranged := bound.Range()
-		if !ranged || !constraint.Comparable(v.Row) {
+		if !ranged {
 			continue
 		}
 		if n := leaf.Of(v.Row); !known || is != (lo <= n && n <= hi) {
 			t.Errorf("%s is %v, %v for %d, but ranges from %d to %d", comparison, is, known, n, lo, hi)
 		}
 	}
-	whole := c.HoldsWhole(v)
-	if !allKnown {
-		return whole
-	}
-	split := c.Holds(v, bits)
-	if split != whole {
-		t.Errorf("%s holds: %v, as a whole: %v", c, split, whole)
-	}
-	reads := c.Reads()
+	holding, failing := outcomes(c, v)
+	holds, reads := c.Holds(v, holding, failing), c.Reads()
 	if !reads.Capacity && reads.Workload.Fields&(workload.Requests|workload.Replicas) == 0 {
-		if again := c.Holds(others, bits); again != split {
-			t.Errorf("%s holds: %v, with other amounts: %v", c, split, again)
+		if again := c.Holds(others, holding, failing); again != holds {
+			t.Errorf("%s holds: %v, with other amounts: %v", c, holds, again)
 		}
 	}
-	return split
+	return holds
+}
+
+// outcomes of the comparisons of a conjunct, in bits.
+func outcomes(c *constraint.Conjunct, v *constraint.Variables) (holding, failing uint) {
+	for i, comparison := range c.Comparisons() {
+		holds, known := comparison.Bind(v.Workload).Outcome(v.Row)
+		if holds {
+			holding |= 1 << i
+		}
+		if !known {
+			failing |= 1 << i
+		}
+	}
+	return holding, failing
 }
 
 // TestSplitAgrees: whatever the expression, its conjuncts hold if and only if it does.
@@ -356,7 +357,7 @@ func TestConjunctsAtOnce(t *testing.T) {
 		all.Go(func() {
 			for range 100 {
 				conjunct := program.Conjuncts()[0]
-				if !conjunct.Holds(v, 1) || conjunct.Holds(v, 0) || !conjunct.HoldsWhole(v) || program.Conjuncts()[1].HoldsWhole(v) {
+				if !conjunct.Holds(v, 1, 0) || conjunct.Holds(v, 0, 0) || conjunct.Holds(v, 0, 1) {
 					t.Error("evaluated differently beside others")
 				}
 			}
@@ -365,23 +366,39 @@ func TestConjunctsAtOnce(t *testing.T) {
 	all.Wait()
 }
 
-// TestComparable: a cluster with too many resources has no outcome, so that no conjunct that reads them holds.
-func TestComparable(t *testing.T) {
-	program, err := compiler(t).Compile(`capacity.free.cpu > 1 || cluster.name == "alpha"`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conjunct, v := program.Conjuncts()[0], variables()
-	bound := conjunct.Comparisons()[0].Bind(v.Workload)
-	if _, known := bound.Outcome(v.Row); !known || !constraint.Comparable(v.Row) || !conjunct.HoldsWhole(v) {
-		t.Error("no outcome with a few resources")
-	}
-	v.Row.Free.Extended = map[string]int64{}
-	for i := range constraint.MaxEntries + 1 {
+// TestBoundsOfComparisons: to look up an amount by its name takes no longer where there are many. Where amounts are gone
+// through, it does.
+func TestBoundsOfComparisons(t *testing.T) {
+	v := variables()
+	v.Row.Free.Extended = map[string]int64{"gpu": 1}
+	for i := range constraint.MaxEntries {
 		v.Row.Free.Extended[strconv.Itoa(i)] = 1
 	}
-	if _, known := bound.Outcome(v.Row); known || constraint.Comparable(v.Row) || conjunct.HoldsWhole(v) {
-		t.Error("an outcome with too many resources")
+	v.Workload.Requests.Extended = v.Row.Free.Extended
+	for expression, want := range map[string]bool{
+		`capacity.free.cpu > 1`:                                           true,
+		`capacity.free["gpu"] >= workload.requests.gpu`:                   true,
+		`has(capacity.free.gpu) && "gpu" in workload.requests`:            true,
+		`capacity.free.cpu > int(cluster.labels["rack.example.com/row"])`: true,
+		`capacity.free.all(r, amount, amount > 0)`:                        false,
+		`workload.requests.exists(r, r == "gpu")`:                         false,
+		`capacity.free.cpu > 1 && size(capacity.free) > 1`:                false,
+		`[capacity].exists(c, c.free.cpu > 1)`:                            false,
+		`capacity.free[cluster.name == "alpha" ? "cpu" : "memory"] > 1`:   false,
+		`capacity.free.cpu > 1 || dyn(capacity).free.cpu > 1`:             false,
+	} {
+		program, err := compiler(t).Compile(expression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := true
+		for _, conjunct := range program.Conjuncts() {
+			holding, failing := outcomes(conjunct, v)
+			got = conjunct.Holds(v, holding, failing) && got
+		}
+		if whole, _ := program.Eval(v); got != want || whole != want {
+			t.Errorf("%s holds: %v, as a whole: %v, want %v", expression, got, whole, want)
+		}
 	}
 }
 
@@ -392,7 +409,7 @@ func BenchmarkHolds(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if !conjunct.Holds(v, 1) {
+				if !conjunct.Holds(v, 1, 0) {
 					b.Fatal("does not hold")
 				}
 			}

@@ -14,7 +14,7 @@ import (
 
 // The object types of CEL are the engine's own Go types: a field is read from a pointer, and nothing is copied into
 // maps. Each field gives a value of CEL, which is one allocation less than a Go value that becomes one; only maps of
-// strings stay Go's, since CEL looks up a key in these without making anything of them.
+// strings stay Go's until they are used as a whole, since CEL looks up a key in these without making anything of them.
 var (
 	clusterType = objectType("tmc.Cluster", map[string]getter{
 		"name":         of(types.StringType, func(r *snapshot.Row) any { return types.String(r.Name) }),
@@ -153,6 +153,8 @@ func (p *provider) NativeToValue(value any) ref.Val {
 	switch v := value.(type) {
 	case ref.Val:
 		return v
+	case map[string]string:
+		return texts(v)
 	case *snapshot.Row:
 		return &instance{clusterType, v}
 	case *capacityRow:

@@ -49,7 +49,7 @@ func (i *instance) Get(field ref.Val) ref.Val {
 	if err != nil {
 		return types.WrapErr(err)
 	}
-	return types.DefaultTypeAdapter.NativeToValue(value)
+	return valueOf(value)
 }
 
 func (i *instance) IsSet(field ref.Val) ref.Val {
@@ -67,6 +67,93 @@ func list[T any](o *object, elements []T) ref.Val {
 		values[i] = &instances[i]
 	}
 	return types.NewRefValList(types.DefaultTypeAdapter, values)
+}
+
+// valueOf makes a CEL value of what stands in a field.
+func valueOf(value any) ref.Val {
+	if m, ok := value.(map[string]string); ok {
+		return texts(m)
+	}
+	return types.DefaultTypeAdapter.NativeToValue(value)
+}
+
+// texts is a map(string, string) that is gone through in the order of its keys: what depends on the order, as
+// cluster.labels.map(k, k)[0] does, must be the same every time.
+type texts map[string]string
+
+func (t texts) Find(key ref.Val) (ref.Val, bool) {
+	name, ok := key.(types.String)
+	if !ok {
+		return nil, false
+	}
+	text, found := t[string(name)]
+	if !found {
+		return nil, false
+	}
+	return types.String(text), true
+}
+
+func (t texts) Get(key ref.Val) ref.Val {
+	value, found := t.Find(key)
+	if !found {
+		return types.ValOrErr(value, "no such key: %v", key)
+	}
+	return value
+}
+
+func (t texts) Contains(key ref.Val) ref.Val {
+	_, found := t.Find(key)
+	return types.Bool(found)
+}
+
+func (t texts) keys() []string {
+	keys := make([]string, 0, len(t))
+	for key := range t {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func (t texts) Iterator() traits.Iterator { return &iterator{left: t.keys()} }
+
+// Fold serves macros with two variables.
+func (t texts) Fold(folder traits.Folder) {
+	for _, key := range t.keys() {
+		if !folder.FoldEntry(key, t[key]) {
+			return
+		}
+	}
+}
+
+func (t texts) Size() ref.Val     { return types.Int(len(t)) }
+func (t texts) IsZeroValue() bool { return len(t) == 0 }
+func (t texts) Type() ref.Type    { return types.MapType }
+func (t texts) Value() any        { return map[string]string(t) }
+
+// plain is the same as CEL has it.
+func (t texts) plain() ref.Val { return types.NewStringStringMap(types.DefaultTypeAdapter, t) }
+
+func (t texts) Equal(other ref.Val) ref.Val { return t.plain().Equal(other) }
+
+func (t texts) ConvertToNative(native reflect.Type) (any, error) {
+	return t.plain().ConvertToNative(native)
+}
+
+func (t texts) ConvertToType(typ ref.Type) ref.Val { return t.plain().ConvertToType(typ) }
+
+// iterator goes through keys. CEL has iterators be values, but uses none as one: as such it is nil.
+type iterator struct {
+	ref.Val
+	left []string
+}
+
+func (i *iterator) HasNext() ref.Val { return types.Bool(len(i.left) > 0) }
+
+func (i *iterator) Next() ref.Val {
+	key := i.left[0]
+	i.left = i.left[1:]
+	return types.String(key)
 }
 
 // resourceMap is an amount of resources seen as a map(string, int) in which cpu, memory and storage always are.
@@ -114,9 +201,7 @@ func (m *resourceMap) names() []string {
 	return append([]string{capacity.CPU, capacity.Memory, capacity.Storage}, slices.Sorted(maps.Keys(m.Extended))...)
 }
 
-func (m *resourceMap) Iterator() traits.Iterator {
-	return types.NewStringList(types.DefaultTypeAdapter, m.names()).Iterator()
-}
+func (m *resourceMap) Iterator() traits.Iterator { return &iterator{left: m.names()} }
 
 func (m *resourceMap) Size() ref.Val  { return types.Int(3 + len(m.Extended)) }
 func (m *resourceMap) Type() ref.Type { return types.MapType }

@@ -77,7 +77,7 @@ func (w *why) value(e ast.Expr) ref.Val {
 	// What stands beside something that fails is not evaluated; where it is only looked up, it can be.
 	if chain, ok := chainOf(e); ok {
 		if value, found := chain.value(w.variables); found {
-			return types.DefaultTypeAdapter.NativeToValue(value)
+			return valueOf(value)
 		}
 	}
 	return nil

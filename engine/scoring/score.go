@@ -77,6 +77,11 @@ func (t *Term) Delta(row *snapshot.Row) int64 {
 	return t.Otherwise
 }
 
+// OnlyNames tells whether the clusters that the term is about are told by nothing but their names.
+func (m *Match) OnlyNames() bool {
+	return len(m.ClusterNames) > 0 && m.Location == "" && m.Labels == nil && m.Capability == ""
+}
+
 // Matches tells whether a cluster is one that the term is about.
 func (m *Match) Matches(row *snapshot.Row) bool {
 	if m.Capability != "" {

@@ -15,11 +15,15 @@ type Standing struct {
 	Near int64
 }
 
-// StandingOf is the standing of a cluster.
-func StandingOf(row *snapshot.Row, weights Weights, terms []Term) Standing {
+// StandingOf is the standing of a cluster of that health, given for each of the terms whether it matches the cluster.
+func StandingOf(health int64, weights Weights, terms []Term, matches []bool) Standing {
 	affinity, location := int64(neutral), int64(neutral)
 	for i := range terms {
-		if delta := terms[i].Delta(row); terms[i].Factor == Affinity {
+		delta := terms[i].Otherwise
+		if matches[i] {
+			delta = terms[i].OnMatch
+		}
+		if terms[i].Factor == Affinity {
 			affinity += delta
 		} else {
 			location += delta
@@ -27,7 +31,7 @@ func StandingOf(row *snapshot.Row, weights Weights, terms []Term) Standing {
 	}
 	affinity, location = min(max(affinity, 0), 100), min(max(location, 0), 100)
 	return Standing{
-		Weighted: weights[Health]*row.HealthScore + weights[Affinity]*affinity + weights[Location]*location,
+		Weighted: weights[Health]*health + weights[Affinity]*affinity + weights[Location]*location,
 		Near:     affinity + location,
 	}
 }

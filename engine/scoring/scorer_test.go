@@ -44,14 +44,16 @@ func TestScorerAgreesWithOf(t *testing.T) {
 			weights[f] = rapid.Int64Range(0, 100).Draw(t, "weight")
 		}
 		var terms []scoring.Term
+		var matches []bool
 		for range rapid.IntRange(0, 3).Draw(t, "terms") {
 			terms = append(terms, scoring.Term{
 				Match: scoring.Match{Location: "eu"}, OnMatch: delta.Draw(t, "on match"), Otherwise: delta.Draw(t, "otherwise"),
 				Factor: rapid.SampledFrom([]scoring.Factor{scoring.Affinity, scoring.Location}).Draw(t, "factor"),
 			})
+			matches = append(matches, row.Location == "eu")
 		}
 		want := scoring.Of(row, requests, weights, terms)
-		scorer, standing := scoring.NewScorer(requests, weights), scoring.StandingOf(row, weights, terms)
+		scorer, standing := scoring.NewScorer(requests, weights), scoring.StandingOf(row.HealthScore, weights, terms, matches)
 		total, headroom := scorer.Score(&row.Figures, row, standing.Weighted)
 		if near := want.Factors[scoring.Affinity] + want.Factors[scoring.Location]; total != want.Total || headroom != want.Headroom || standing.Near != near {
 			t.Fatalf("total %d, headroom %d, near %d; want %+v", total, headroom, standing.Near, want)

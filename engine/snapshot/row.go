@@ -47,12 +47,15 @@ type Figures struct {
 	Performance int64
 }
 
+// Healthy is the HealthScore of a cluster that is Ready.
+const Healthy = 100
+
 // NewRow derives the row of a cluster on which so much is reserved.
 func NewRow(c *Cluster, reserved capacity.Resources) *Row {
 	r := &Row{Cluster: c}
 	switch ready, _ := c.Condition(ReadyCondition); ready.Status {
 	case "True":
-		r.HealthScore = 100
+		r.HealthScore = Healthy
 	case "False":
 		r.HealthScore = 50
 	}
