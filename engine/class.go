@@ -168,7 +168,7 @@ func (c *class) rank(ctx context.Context, w *workspace, s *snapshot.Snapshot, sp
 // clone copies the ranking.
 func (r *ranking) clone() *ranking {
 	c := *r
-	c.Ranking, c.last, c.changed, c.look = r.Ranking.Clone(), answer{}, make([]uint64, len(r.changed)), r.look.clone()
+	c.Ranking, c.last, c.changed, c.look = r.Clone(), answer{}, make([]uint64, len(r.changed)), r.look.clone()
 	return &c
 }
 

@@ -69,6 +69,8 @@ type Controller struct {
 type seen struct {
 	endpoint *endpoint
 	*workspace
+	// replaces is the workspace as another endpoint has shown it, until the next pass: one over it may be under way.
+	replaces *seen
 }
 
 // finishWithin is how long writes under way may take when the controller is asked to stop.
@@ -197,10 +199,9 @@ func (c *Controller) follow(ctx context.Context, object any) {
 func (c *Controller) changed(e *endpoint, name logicalcluster.Name) {
 	c.mu.Lock()
 	if s := c.workspaces[name]; s == nil || s.endpoint != e {
-		c.workspaces[name] = &seen{e, newWorkspace(name, c.config.Engine, c.batcher, c.config.Policies, c.metrics, e.actions(name))}
-		if s == nil {
-			c.metrics.workspaces.Inc()
-		}
+		w := newWorkspace(name, c.config.Engine, c.batcher, c.config.Policies, c.metrics, e.actions(name))
+		c.workspaces[name] = &seen{endpoint: e, workspace: w, replaces: s}
+		c.metrics.workspaces.Inc()
 	}
 	c.mu.Unlock()
 	c.queue.Add(name)
@@ -248,6 +249,9 @@ func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (r
 	c.mu.Unlock()
 	if s == nil {
 		return r, nil
+	}
+	for ; s.replaces != nil; s.replaces = s.replaces.replaces {
+		s.replaces.retire()
 	}
 	if _, ok := s.endpoint.synced(); !ok {
 		// A pass over half a workspace would take back what it does not see.

@@ -10,12 +10,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/record"
 	"k8s.io/klog/v2"
 
 	kcpcache "github.com/kcp-dev/apimachinery/v2/pkg/cache"
@@ -30,7 +28,7 @@ import (
 type endpoint struct {
 	url       string
 	client    kcpdynamic.ClusterInterface
-	recorder  record.EventRecorder
+	recorder  *recorder
 	informers map[schema.GroupVersionResource]kcpcache.ScopeableSharedIndexInformer
 	metrics   *metrics
 	stop      context.CancelFunc
@@ -52,10 +50,11 @@ func startEndpoint(ctx context.Context, base *rest.Config, url string, kinds []s
 		url: url, client: client, metrics: metrics, stop: stop,
 		informers: map[schema.GroupVersionResource]kcpcache.ScopeableSharedIndexInformer{},
 	}
-	if e.recorder, err = newRecorder(ctx, config); err != nil {
+	if e.recorder, err = newRecorder(config, metrics); err != nil {
 		stop()
 		return nil, fmt.Errorf("endpoint %s: %w", url, err)
 	}
+	e.done.Go(func() { e.recorder.run(ctx) })
 	logger := klog.FromContext(ctx)
 	for _, resource := range append([]schema.GroupVersionResource{clusterResource, placementResource, decisionResource, configMapResource}, kinds...) {
 		tweak := func(*metav1.ListOptions) {}
@@ -230,8 +229,6 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 			}
 			return counted("ConfigMap", err)
 		},
-		event: func(about runtime.Object, kind, reason, message string) {
-			e.recorder.AnnotatedEventf(about, map[string]string{logicalcluster.AnnotationKey: name.String()}, kind, reason, "%s", shortenTo(message, maxEvent))
-		},
+		event: e.recorder.in(name),
 	}
 }

@@ -2,63 +2,166 @@ package controller
 
 import (
 	"context"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/tools/record/util"
+	"k8s.io/client-go/tools/reference"
+	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/klog/v2"
 
 	kcpkubernetes "github.com/kcp-dev/client-go/kubernetes"
 	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// Events are for people: they wait behind what is decided, and some may be lost in a flood.
+// Events are for people: they wait behind what is decided, and are dropped in a flood. An event costs the server as much
+// as a slice of a hundred decisions. A flood in one workspace is cut off before it reaches the queue that all share, so
+// that it takes nothing from the others.
 const (
-	eventsPerSecond = 20
-	eventsBurst     = 100
-	maxEvent        = 1000 // bytes of a message; the API server takes 1024
+	eventsPerSecond     = 10 // written, of all workspaces
+	eventsBurst         = 20
+	eventsQueued        = 1000
+	workspaceEvents     = 1 // a second in the long run, about all objects of a workspace but its placements
+	workspaceEventBurst = 25
+	maxEvent            = 1000 // bytes of a message; the API server takes 1024
 )
 
-// newRecorder returns a recorder of events for the workspaces of one endpoint.
-func newRecorder(ctx context.Context, config *rest.Config) (record.EventRecorder, error) {
+// recorder writes the events of one endpoint, one after the other. An event that cannot be written is not tried again.
+type recorder struct {
+	metrics *metrics
+	queue   chan queuedEvent
+	// create and patch write to a workspace.
+	create func(context.Context, logicalcluster.Name, *corev1.Event) (*corev1.Event, error)
+	patch  func(context.Context, logicalcluster.Name, *corev1.Event, []byte) (*corev1.Event, error)
+}
+
+// queuedEvent is an event with the workspace to write it to.
+type queuedEvent struct {
+	workspace logicalcluster.Name
+	event     *corev1.Event
+}
+
+// newRecorder returns a recorder of events for the workspaces of one endpoint; run has it write.
+func newRecorder(config *rest.Config, m *metrics) (*recorder, error) {
 	slow := rest.CopyConfig(config)
 	slow.QPS, slow.Burst = eventsPerSecond, eventsBurst
 	client, err := kcpkubernetes.NewForConfig(slow)
 	if err != nil {
 		return nil, err
 	}
-	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
-	broadcaster.StartRecordingToSink(&eventSink{ctx, client})
-	return broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "placement-controller"}), nil
+	return &recorder{
+		metrics: m, queue: make(chan queuedEvent, eventsQueued),
+		create: func(ctx context.Context, in logicalcluster.Name, e *corev1.Event) (*corev1.Event, error) {
+			return client.Cluster(in.Path()).CoreV1().Events(e.Namespace).Create(ctx, e, metav1.CreateOptions{})
+		},
+		patch: func(ctx context.Context, in logicalcluster.Name, e *corev1.Event, patch []byte) (*corev1.Event, error) {
+			return client.Cluster(in.Path()).CoreV1().Events(e.Namespace).Patch(ctx, e.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+		},
+	}, nil
 }
 
-// eventSink writes each event to the workspace that its annotation names.
-type eventSink struct {
-	ctx    context.Context
-	client kcpkubernetes.ClusterInterface
+// in returns what tells of events in one workspace.
+func (r *recorder) in(workspace logicalcluster.Name) func(about runtime.Object, kind, reason, message string) {
+	limit := flowcontrol.NewTokenBucketPassiveRateLimiter(workspaceEvents, workspaceEventBurst)
+	return func(about runtime.Object, kind, reason, message string) {
+		// What placements tell is gathered already: half of the queue is for that alone.
+		if _, gathered := about.(*v1alpha1.WorkloadPlacement); !gathered && (len(r.queue) >= eventsQueued/2 || !limit.TryAccept()) {
+			r.count("dropped")
+			return
+		}
+		event, err := newEvent(about, kind, reason, message)
+		if err != nil {
+			klog.Background().Error(err, "An object cannot be told about", "workspace", workspace, "reason", reason)
+			return
+		}
+		select {
+		case r.queue <- queuedEvent{workspace, event}:
+		default:
+			r.count("dropped")
+		}
+	}
 }
 
-func (s *eventSink) in(event *corev1.Event) logicalcluster.Path {
-	return logicalcluster.From(event).Path()
+func newEvent(about runtime.Object, kind, reason, message string) (*corev1.Event, error) {
+	object, err := reference.GetReference(scheme.Scheme, about)
+	if err != nil {
+		return nil, err
+	}
+	now := metav1.Now()
+	event := &corev1.Event{
+		ObjectMeta:          metav1.ObjectMeta{Namespace: object.Namespace, Name: util.GenerateEventName(object.Name, now.UnixNano())},
+		InvolvedObject:      *object,
+		Type:                kind,
+		Reason:              reason,
+		Message:             shortenTo(message, maxEvent),
+		Source:              corev1.EventSource{Component: component},
+		ReportingController: component,
+		FirstTimestamp:      now,
+		LastTimestamp:       now,
+		Count:               1,
+	}
+	if event.Namespace == "" {
+		event.Namespace = metav1.NamespaceDefault
+	}
+	return event, nil
 }
 
-// Create implements record.EventSink.
-func (s *eventSink) Create(event *corev1.Event) (*corev1.Event, error) {
-	workspace := s.in(event)
-	bare := event.DeepCopy()
-	delete(bare.Annotations, logicalcluster.AnnotationKey)
-	return s.client.Cluster(workspace).CoreV1().Events(event.Namespace).Create(s.ctx, bare, metav1.CreateOptions{})
+// component is who events are from.
+const component = "placement-controller"
+
+// run writes what is queued until ctx ends. Events that are alike are counted in one, as those of other controllers are.
+func (r *recorder) run(ctx context.Context) {
+	correlator := record.NewEventCorrelatorWithOptions(record.CorrelatorOptions{
+		// Flooding is for the limits above: the default would silence a busy placement after four minutes.
+		BurstSize: workspaceEventBurst, QPS: float32(time.Second) / float32(placedEvery),
+	})
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case queued := <-r.queue:
+			if err := r.write(ctx, correlator, queued); err != nil && ctx.Err() == nil {
+				klog.FromContext(ctx).Error(err, "An event is lost", "workspace", queued.workspace, "event", klog.KObj(queued.event))
+			}
+		}
+	}
 }
 
-// Update implements record.EventSink.
-func (s *eventSink) Update(event *corev1.Event) (*corev1.Event, error) {
-	return s.client.Cluster(s.in(event)).CoreV1().Events(event.Namespace).Update(s.ctx, event, metav1.UpdateOptions{})
+func (r *recorder) write(ctx context.Context, correlator *record.EventCorrelator, queued queuedEvent) error {
+	correlated, err := correlator.EventCorrelate(queued.event)
+	if err != nil {
+		return err
+	}
+	if correlated.Skip {
+		r.count("dropped")
+		return nil
+	}
+	event := correlated.Event
+	known := event.Count > 1
+	if known {
+		event, err = r.patch(ctx, queued.workspace, event, correlated.Patch)
+	}
+	if !known || apierrors.IsNotFound(err) { // events are gone after an hour
+		event = correlated.Event
+		event.ResourceVersion = ""
+		event, err = r.create(ctx, queued.workspace, event)
+	}
+	if err != nil {
+		r.count("error")
+		return err
+	}
+	r.count("ok")
+	correlator.UpdateState(event)
+	return nil
 }
 
-// Patch implements record.EventSink.
-func (s *eventSink) Patch(event *corev1.Event, patch []byte) (*corev1.Event, error) {
-	return s.client.Cluster(s.in(event)).CoreV1().Events(event.Namespace).
-		Patch(s.ctx, event.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
-}
+func (r *recorder) count(result string) { r.metrics.writes.WithLabelValues("Event", result).Inc() }

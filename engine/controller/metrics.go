@@ -13,6 +13,7 @@ type metrics struct {
 	writes      *prometheus.CounterVec
 	passes      prometheus.Histogram
 	workspaces  prometheus.Gauge
+	loaded      prometheus.Gauge
 	waiting     prometheus.Gauge
 	policyErrs  prometheus.Gauge
 	quarantined prometheus.Gauge
@@ -30,7 +31,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(1e-6, 4, 12),
 		}),
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: namespace, Name: "writes_total", Help: "Writes to the API by kind of object and result: ok, conflict or error.",
+			Namespace: namespace, Name: "writes_total", Help: "Writes to the API by kind of object and result: ok, conflict or error; events can be dropped, too.",
 		}, []string{"kind", "result"}),
 		passes: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "reconcile_duration_seconds", Help: "Time of one pass over a workspace, writes included.",
@@ -38,6 +39,9 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		}),
 		workspaces: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "workspaces", Help: "Workspaces that are bound to the API.",
+		}),
+		loaded: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "workspaces_loaded", Help: "Workspaces whose decisions have been read and that have been looked through once.",
 		}),
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "waiting_workloads", Help: "Workloads that no cluster is feasible for now.",
@@ -53,7 +57,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(1e-5, 4, 10),
 		}),
 	}
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.waiting, m.policyErrs, m.quarantined, m.compile} {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.policyErrs, m.quarantined, m.compile} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

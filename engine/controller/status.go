@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
@@ -26,26 +27,40 @@ const (
 	maxExamples = 3
 )
 
+// countsEvery is how often a status is written of which nothing but counts, clusters and messages have changed. In a
+// steady stream of workloads they change with each, and a status costs the server as much as a slice: at one workload a
+// second for each placement, to write every second saves nothing.
+const countsEvery = 5 * time.Second
+
 // writtenStatus is what we last made of a placement, which the informer may not show yet.
 type writtenStatus struct {
-	// basedOn is the resource version that the informer showed when it was written.
+	// at is when it was written, basedOn the resource version that the informer showed then.
+	at      time.Time
 	basedOn string
 	object  *v1alpha1.WorkloadPlacement
 }
 
-// updateStatus writes the status of every placement that has changed.
-func (w *workspace) updateStatus(ctx context.Context, placements []*owned) error {
+// updateStatus writes the status of every placement that has changed: at once where a condition has turned, otherwise
+// when the time has come, for which r then asks.
+func (w *workspace) updateStatus(ctx context.Context, placements []*owned, r *result) error {
 	var errs []error
 	statuses := make(map[types.UID]writtenStatus, len(placements))
 	for _, p := range placements {
 		current := p.object
-		if last, found := w.statuses[current.UID]; found && last.basedOn == current.ResourceVersion {
+		last, found := w.statuses[current.UID]
+		if found {
 			statuses[current.UID] = last
-			current = last.object
+			if last.basedOn == current.ResourceVersion {
+				current = last.object
+			}
 		}
 		updated := current.DeepCopy()
 		w.fill(updated, p)
 		if equality.Semantic.DeepEqual(current.Status, updated.Status) {
+			continue
+		}
+		if wait := last.at.Add(countsEvery).Sub(w.now()); wait > 0 && !turned(current.Status, updated.Status) {
+			r.within(wait)
 			continue
 		}
 		written, err := w.writeStatus(ctx, updated)
@@ -53,10 +68,18 @@ func (w *workspace) updateStatus(ctx context.Context, placements []*owned) error
 			errs = append(errs, fmt.Errorf("status of WorkloadPlacement %s: %w", namespacedName(p.object), err))
 			continue
 		}
-		statuses[written.UID] = writtenStatus{basedOn: p.object.ResourceVersion, object: written}
+		statuses[written.UID] = writtenStatus{at: w.now(), basedOn: p.object.ResourceVersion, object: written}
 	}
 	w.statuses = statuses
 	return errors.Join(errs...)
+}
+
+// turned tells whether a status says of another spec, or has a condition with another status or reason.
+func turned(before, after v1alpha1.WorkloadPlacementStatus) bool {
+	return before.ObservedGeneration != after.ObservedGeneration ||
+		!slices.EqualFunc(before.Conditions, after.Conditions, func(a, b conditionsv1alpha1.Condition) bool {
+			return a.Type == b.Type && a.Status == b.Status && a.Reason == b.Reason
+		})
 }
 
 func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *owned) {
@@ -126,9 +149,12 @@ func waitingFor(d *engine.Decision) string {
 	return shorten(message)
 }
 
-func examples(all []string) string {
-	text := strings.Join(all[:min(len(all), maxExamples)], "; ")
-	if more := len(all) - maxExamples; more > 0 {
+func examples(all []string) string { return andMore(all[:min(len(all), maxExamples)], len(all)) }
+
+// andMore lists the first of n.
+func andMore(first []string, n int) string {
+	text := strings.Join(first, "; ")
+	if more := n - len(first); more > 0 {
 		text += fmt.Sprintf("; and %d more", more)
 	}
 	return text

@@ -309,7 +309,7 @@ func (p *placing) settleAnswer(ctx context.Context, s *step) {
 	klog.FromContext(ctx).V(2).Info("Placed", "workload", s.object.workload, "placement", s.owner.object.Name, "clusters", after)
 	switch {
 	case !s.found:
-		p.event(s.object, corev1.EventTypeNormal, "Placed", fmt.Sprintf("placed on %s by placement %s", describe(result.Clusters), s.owner.object.Name))
+		p.note(s.owner.object, s.key)
 	case !slices.Equal(before, after):
 		p.event(s.object, corev1.EventTypeNormal, "Moved", fmt.Sprintf("moved from %s to %s: %s", strings.Join(before, ", "), describe(result.Clusters), s.because))
 	}

@@ -63,12 +63,17 @@ type workspace struct {
 	// held is what workloads have left in this pass, reserved until that is written.
 	held []workload.Reference
 	known
+	// statuses and news of placements, by their UID.
 	statuses map[types.UID]writtenStatus
+	news     map[types.UID]*news
+	// loaded is set once a first pass has been made.
+	loaded bool
 }
 
 func newWorkspace(name logicalcluster.Name, e *engine.Engine, b *batch.Batcher, policies *policy.Compiler, m *metrics, a actions) *workspace {
 	return &workspace{
 		name: name, engine: e, batcher: b, policies: policies, metrics: m, now: time.Now, actions: a, known: newKnown(),
+		news: map[types.UID]*news{},
 	}
 }
 
@@ -88,8 +93,15 @@ type result struct {
 	// again asks for another pass at once: capacity was freed that a workload may have been waiting for.
 	again bool
 	// after asks for another pass in a while, unless it is 0: by then the informers are to have shown what was written,
-	// or the workspace has rested.
+	// the workspace has rested, or what has gathered is due to be told.
 	after time.Duration
+}
+
+// within asks for another pass in a while; where several reasons do, the earliest counts.
+func (r *result) within(d time.Duration) {
+	if r.after == 0 || d < r.after {
+		r.after = d
+	}
 }
 
 // confirmWithin is how long an informer may take to show what was written before it is looked up.
@@ -111,12 +123,17 @@ func (w *workspace) reconcile(ctx context.Context, o observed) (r result, err er
 	}
 	r.again = w.letGo() && len(w.waiting) > 0
 	if w.store.unconfirmed() {
-		r.after = confirmWithin
+		r.within(confirmWithin)
 	}
 	if rest := w.restUntil.Sub(w.now()); rest > 0 {
-		r.after = rest
+		r.within(rest)
 	}
-	err = errors.Join(policyErr, placeErr, w.updateStatus(ctx, placements))
+	w.tellNews(placements, &r)
+	err = errors.Join(policyErr, placeErr, w.updateStatus(ctx, placements, &r))
+	if !w.loaded {
+		w.loaded = true
+		w.metrics.loaded.Inc()
+	}
 	w.prefetch(ctx)
 	return r, err
 }
@@ -137,6 +154,9 @@ func (w *workspace) prefetch(ctx context.Context) {
 // retire takes a workspace that is gone out of the metrics.
 func (w *workspace) retire() {
 	w.metrics.workspaces.Dec()
+	if w.loaded {
+		w.metrics.loaded.Dec()
+	}
 	w.metrics.waiting.Sub(float64(len(w.waiting)))
 	if w.policyErr != nil {
 		w.metrics.policyErrs.Dec()

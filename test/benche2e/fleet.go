@@ -29,7 +29,6 @@ var (
 	clusters    = v1alpha1.SchemeGroupVersion.WithResource("clusterregistrations")
 	placements  = v1alpha1.SchemeGroupVersion.WithResource("workloadplacements")
 	decisions   = v1alpha1.SchemeGroupVersion.WithResource("placementdecisions")
-	events      = corev1.SchemeGroupVersion.WithResource("events")
 )
 
 // writers is how many write side by side where the order does not matter.

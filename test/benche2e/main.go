@@ -168,7 +168,7 @@ func (b *bench) placing(ctx context.Context) error {
 			p.stop()
 		}
 	}()
-	if _, err := p.settled(ctx); err != nil {
+	if err := p.settled(ctx); err != nil {
 		return err
 	}
 	if err := b.burst(ctx, p); err != nil {

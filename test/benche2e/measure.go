@@ -71,11 +71,7 @@ func (b *bench) burst(ctx context.Context, p *program) error {
 		return err
 	}
 	took := b.seen.last().Sub(start)
-	told, err := b.events(ctx)
-	if err != nil {
-		return err
-	}
-	if _, err := p.settled(ctx); err != nil {
+	if err := p.settled(ctx); err != nil {
 		return err
 	}
 	after, err := p.metrics()
@@ -89,10 +85,7 @@ func (b *bench) burst(ctx context.Context, p *program) error {
 		Seconds:           took.Seconds(),
 		PerSecond:         float64(n) / took.Seconds(),
 		TimesBare:         float64(n) / took.Seconds() / b.result.Bare.PerSecond,
-		DecisionWrites:    grown.sum("placement_writes_total", `kind="PlacementDecision"`),
-		StatusWrites:      grown.sum("placement_writes_total", `kind="WorkloadPlacement"`),
-		FailedWrites:      grown.sum("placement_writes_total") - grown.sum("placement_writes_total", `result="ok"`),
-		Events:            told,
+		writes:            writesOf(grown),
 		Passes:            grown.sum("placement_reconcile_duration_seconds_count"),
 		ControllerCPU:     grown.sum("process_cpu_seconds_total"),
 	}
@@ -100,30 +93,38 @@ func (b *bench) burst(ctx context.Context, p *program) error {
 	return nil
 }
 
-// events counts the events in all workspaces: the controller's metrics do not tell of them.
-func (b *bench) events(ctx context.Context) (n int, err error) {
-	for _, t := range b.teams {
-		list, err := t.client.Resource(events).Namespace(namespace).List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return 0, err
-		}
-		n += len(list.Items)
+// writesOf reads the controller's writes from its metrics.
+func writesOf(m metrics) writes {
+	return writes{
+		Decisions: m.sum("placement_writes_total", `kind="PlacementDecision"`),
+		Statuses:  m.sum("placement_writes_total", `kind="WorkloadPlacement"`),
+		Events:    m.sum("placement_writes_total", `kind="Event"`),
+		NotOK:     m.sum("placement_writes_total") - m.sum("placement_writes_total", `result="ok"`),
 	}
-	return n, nil
 }
 
 // steady measures how long single workloads take to be placed.
 func (b *bench) steady(ctx context.Context, p *program) error {
 	b.say("steady: %g Deployments a second for %s", b.rate, b.duration)
-	var err error
-	b.result.Steady, err = b.stream(ctx, b.duration, func(ctx context.Context, t *team, name string, i int) error {
+	before, err := p.metrics()
+	if err != nil {
+		return err
+	}
+	b.result.Steady.streamResult, err = b.stream(ctx, b.duration, func(ctx context.Context, t *team, name string, i int) error {
 		return t.create(ctx, deployments, deployment(name, i))
 	})
 	if err != nil {
 		return err
 	}
-	_, err = p.settled(ctx)
-	return err
+	if err = p.settled(ctx); err != nil {
+		return err
+	}
+	after, err := p.metrics()
+	if err != nil {
+		return err
+	}
+	b.result.Steady.writes = writesOf(after.since(before))
+	return nil
 }
 
 // stream creates objects at the rate, workspace by workspace, and measures until the decision that each leads to is
@@ -184,16 +185,9 @@ func (b *bench) restart(ctx context.Context, p *program) (*program, error) {
 	if err != nil {
 		return p, err
 	}
-	rested, err := p.settled(ctx)
+	loaded, err := p.loaded(ctx, b.workspaces)
 	if err != nil {
 		return p, err
-	}
-	m, err := p.metrics()
-	if err != nil {
-		return p, err
-	}
-	if seen := m.sum("placement_workspaces"); int(seen) != b.workspaces {
-		return p, fmt.Errorf("the controller knows %g of %d workspaces", seen, b.workspaces)
 	}
 	b.say("restart: ready after %.2fs; looking for writes for %s", ready.Seconds(), settle)
 	select {
@@ -201,7 +195,8 @@ func (b *bench) restart(ctx context.Context, p *program) (*program, error) {
 		return p, ctx.Err()
 	case <-time.After(settle):
 	}
-	if m, err = p.metrics(); err != nil {
+	m, err := p.metrics()
+	if err != nil {
 		return p, err
 	}
 	after, err := b.versions(ctx)
@@ -209,7 +204,7 @@ func (b *bench) restart(ctx context.Context, p *program) (*program, error) {
 		return p, err
 	}
 	*r = restartResult{
-		Workloads: b.seen.count(), ReadySeconds: ready.Seconds(), RestSeconds: rested.Seconds(),
+		Workloads: b.seen.count(), ReadySeconds: ready.Seconds(), LoadedSeconds: loaded.Seconds(),
 		Writes: m.sum("placement_writes_total"), Changed: changed(before, after),
 	}
 	return p, nil

@@ -21,8 +21,8 @@ import (
 const (
 	// readyWithin is how long the controller may take until it is ready.
 	readyWithin = 2 * time.Minute
-	// quiet is how long the controller makes no pass once it has nothing to do.
-	quiet = 2 * time.Second
+	// quiet is how long the controller makes no pass once it has nothing to do; longer than it gathers counts.
+	quiet = 6 * time.Second
 )
 
 // program is the controller as a process of its own, with an administrator's kubeconfig and the flags that it has by
@@ -100,11 +100,26 @@ func (p *program) ready(ctx context.Context) (time.Duration, error) {
 	return time.Since(p.started), nil
 }
 
-// settled waits until the controller is ready and rests, and tells how long after the start of the process the last
-// pass ended.
-func (p *program) settled(ctx context.Context) (time.Duration, error) {
+// loaded waits until the first pass over so many workspaces has been made, and tells how long that took from the start
+// of the process.
+func (p *program) loaded(ctx context.Context, workspaces int) (time.Duration, error) {
+	last := 0.0
+	err := p.poll(ctx, readyWithin, func() bool {
+		if m, err := p.metrics(); err == nil {
+			last = m.sum("placement_workspaces_loaded")
+		}
+		return int(last) == workspaces
+	})
+	if err != nil {
+		return 0, fmt.Errorf("%g of %d workspaces are loaded: %w", last, workspaces, err)
+	}
+	return time.Since(p.started), nil
+}
+
+// settled waits until the controller is ready and rests.
+func (p *program) settled(ctx context.Context) error {
 	if _, err := p.ready(ctx); err != nil {
-		return 0, err
+		return err
 	}
 	passes, last := -1.0, time.Now()
 	err := p.poll(ctx, readyWithin, func() bool {
@@ -118,9 +133,9 @@ func (p *program) settled(ctx context.Context) (time.Duration, error) {
 		return time.Since(last) >= quiet
 	})
 	if err != nil {
-		return 0, fmt.Errorf("waiting for the controller to rest: %w", err)
+		return fmt.Errorf("waiting for the controller to rest: %w", err)
 	}
-	return last.Sub(p.started), nil
+	return nil
 }
 
 func (p *program) poll(ctx context.Context, within time.Duration, done func() bool) error {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/simulation"
 )
 
@@ -70,7 +72,15 @@ func TestCLI(t *testing.T) {
 		}
 		return all
 	}
-	team.eventually("a status", "True", func() string { return team.condition("app", "Ready") })
+	// Counts are gathered for a while before they are written.
+	team.eventually("the counts", "2 of 2", func() string {
+		object, err := team.client.Resource(placements).Namespace("default").Get(t.Context(), "app", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		status := as[v1alpha1.WorkloadPlacement](team, object).Status
+		return fmt.Sprintf("%d of %d", status.Placed, status.Workloads)
+	})
 	before := versions()
 
 	// What runs stays; what waits waits for the same reason.

@@ -71,7 +71,7 @@ func TestDeployed(t *testing.T) {
 	team.apply(cluster("a", "4"), placement("app"), policies("p", "package placement.scoring\nweights := {\"capacity\": 1}"), deployment("web", "app", "1"))
 	team.expect("Deployment web", "a")
 	team.eventually("Ready", "True", func() string { return team.condition("app", "Ready") })
-	team.eventually("the event", "Placed", func() string { return team.events("web") })
+	team.eventually("the event", "Placed", func() string { return team.events("app") })
 	team.eventually("the ConfigMap", `{"status":"ok"}`, func() string {
 		object, err := team.client.Resource(configMaps).Namespace("default").Get(t.Context(), "p", metav1.GetOptions{})
 		if err != nil {
