@@ -222,7 +222,7 @@ func (e *Engine) ReasonToMove(ctx context.Context, request Request, clusters []s
 func (e *Engine) InputsDigest(request Request) string {
 	w := e.workspace(request.Workspace)
 	v := w.view(request.Placement)
-	if c, found := w.lookUp(v, &request); found {
+	if c, _, found := w.lookUp(v, &request); found {
 		return c.digest
 	}
 	return digest(request.Placement, v.policies, v.class.Only(request.Workload))

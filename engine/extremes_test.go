@@ -92,10 +92,7 @@ func TestEveryConjunctFails(t *testing.T) {
 // asked once.
 func TestManyClasses(t *testing.T) {
 	const clusters, classes, most = 500, 3000, 1 << 20
-	metrics := engine.NewMetrics()
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics)
-	e := newEngine(t, engine.Options{CacheBytes: most, Metrics: metrics})
+	e, registry := newMeasured(t, engine.Options{CacheBytes: most})
 	for i := range clusters {
 		e.SetCluster(ws, fleetCluster(i, 0))
 	}
@@ -113,7 +110,7 @@ func TestManyClasses(t *testing.T) {
 	if d := decide(t, e, p, "last", classes); !d.Cached {
 		t.Error("the last class must still be there")
 	}
-	if judged := testutil.CollectAndCount(metrics); judged == 0 {
+	if counted, err := testutil.GatherAndCount(registry); err != nil || counted == 0 {
 		t.Error("nothing was counted")
 	}
 	e.Forget(ws)
@@ -136,10 +133,7 @@ terms contains {"factor": "affinity", "match": {"clusterNames": ["b"]}, "onMatch
 	if err != nil {
 		t.Fatal(err)
 	}
-	metrics := engine.NewMetrics()
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics)
-	e := newEngine(t, engine.Options{Policies: policies, Metrics: metrics})
+	e, registry := newMeasured(t, engine.Options{Policies: policies})
 	e.SetPolicies(ws, set)
 	e.SetCluster(ws, cluster("a", 1000))
 	e.SetCluster(ws, cluster("b", 1000))
@@ -154,6 +148,15 @@ terms contains {"factor": "affinity", "match": {"clusterNames": ["b"]}, "onMatch
 	if misses, hits := gather(t, registry, "placement_engine_cache_misses_total"), gather(t, registry, "placement_engine_cache_hits_total"); misses != 5 || hits != 0 {
 		t.Errorf("%v misses, %v hits", misses, hits)
 	}
+}
+
+// newMeasured makes an engine, and what its metrics are read from.
+func newMeasured(t *testing.T, options engine.Options) (*engine.Engine, *prometheus.Registry) {
+	t.Helper()
+	options.Metrics = engine.NewMetrics()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(options.Metrics)
+	return newEngine(t, options), registry
 }
 
 // gather reads one counter or gauge.

@@ -41,17 +41,17 @@ func (w *workspace) view(p *Placement) *view {
 
 // class returns the class of a workload, from the cache where it is there. Otherwise the policies are asked, unless
 // they have been for a workload that is the same to them.
-func (w *workspace) class(ctx context.Context, r *Request) (c *class, cached bool, err error) {
+func (w *workspace) class(ctx context.Context, r *Request) (_ *class, cached bool, err error) {
 	v := w.view(r.Placement)
-	if c, found := w.lookUp(v, r); found {
+	c, key, found := w.lookUp(v, r)
+	if found {
 		return c, true, nil
 	}
 	f, err := w.family(ctx, v, r)
 	if err != nil {
 		return nil, false, err
 	}
-	c = newClass(f, v.class.Only(r.Workload), cacheKey{ofClass, v.salt ^ v.class.Hash(w.seed, r.Workload)})
-	return c, false, nil
+	return newClass(f, v.class.Only(r.Workload), key), false, nil
 }
 
 // underNewPolicies is the class of the same workloads under the policies as they are now, nil where these read more of
@@ -66,13 +66,12 @@ func (w *workspace) underNewPolicies(ctx context.Context, name logicalcluster.Na
 	return c, err
 }
 
-func (w *workspace) lookUp(v *view, r *Request) (*class, bool) {
-	key := cacheKey{ofClass, v.salt ^ v.class.Hash(w.seed, r.Workload)}
-	c, found := lookUp[*class](w.cache, key, w.options.Now())
-	if !found || c.family.policies != v.policies || c.family.placement.digest != r.Placement.digest || !v.class.Same(c.workload, r.Workload) {
-		return nil, false
-	}
-	return c, true
+// lookUp finds the class of a workload in the cache, and tells under which key it is kept.
+func (w *workspace) lookUp(v *view, r *Request) (c *class, key cacheKey, found bool) {
+	key = cacheKey{ofClass, v.salt ^ v.class.Hash(w.seed, r.Workload)}
+	c, found = lookUp[*class](w.cache, key, w.options.Now())
+	found = found && c.family.policies == v.policies && c.family.placement.digest == r.Placement.digest && v.class.Same(c.workload, r.Workload)
+	return c, key, found
 }
 
 func (w *workspace) family(ctx context.Context, v *view, r *Request) (*family, error) {

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/policy"
@@ -20,10 +18,7 @@ func TestPrefetch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	metrics := engine.NewMetrics()
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics)
-	e := newEngine(t, engine.Options{Policies: policies, Metrics: metrics})
+	e, registry := newMeasured(t, engine.Options{Policies: policies})
 	for _, name := range []string{"a", "b", "c"} {
 		e.SetCluster(ws, cluster(name, 1000))
 	}

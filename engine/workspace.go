@@ -245,7 +245,7 @@ func (w *workspace) removeCluster(name string) {
 func (w *workspace) restore(owner capacity.Owner, claim *capacity.Claim) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	before := w.ledger.Release(owner)
+	before := w.ledger.Claim(owner)
 	w.ledger.Restore(owner, claim)
 	if before != nil {
 		w.refresh(before.Clusters)

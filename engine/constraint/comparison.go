@@ -52,14 +52,6 @@ const (
 	FreeMemory
 )
 
-// Of returns the number of a cluster.
-func (l Leaf) Of(row *snapshot.Row) int64 {
-	if l == FreeCPU {
-		return row.Free.CPU
-	}
-	return row.Free.Memory
-}
-
 // Range tells the numbers for which the comparison holds, where it is of one leaf: for all clusters its outcome is known,
 // and it is whether lo <= leaf <= hi. Where no number would do, lo is above hi.
 func (b *Bound) Range() (leaf Leaf, lo, hi int64, ok bool) {

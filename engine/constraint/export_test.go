@@ -11,6 +11,8 @@ import (
 	"github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/parser"
+
+	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
 // Limits that docs/cel.md states.
@@ -114,4 +116,12 @@ func (c *Compiler) Rests(expression string) (rests []string, err error) {
 		rests = append(rests, strings.Join(strings.Fields(rest), " "))
 	}
 	return rests, nil
+}
+
+// Of returns the number of a cluster.
+func (l Leaf) Of(row *snapshot.Row) int64 {
+	if l == FreeCPU {
+		return row.Free.CPU
+	}
+	return row.Free.Memory
 }
