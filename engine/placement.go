@@ -195,12 +195,14 @@ func (e *Engine) CompilePlacement(placement *v1alpha1.WorkloadPlacement) (*Place
 	if len(errs) > 0 {
 		return nil, errs.ToAggregate()
 	}
+	judged := *spec
+	judged.Priority = 0 // says when its workloads are decided, not how
 	content, err := json.Marshal(struct {
 		Environment     int
 		Name, Namespace string
 		Labels          map[string]string
 		Spec            *v1alpha1.WorkloadPlacementSpec
-	}{constraint.Version, p.Name, p.Namespace, p.Labels, spec})
+	}{constraint.Version, p.Name, p.Namespace, p.Labels, &judged})
 	if err != nil {
 		return nil, fmt.Errorf("placement %s/%s: %w", p.Namespace, p.Name, err)
 	}

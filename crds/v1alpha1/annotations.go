@@ -11,6 +11,11 @@ const (
 	// AnnotationPlacement on a workload names, of several placements that select it, the one it belongs to.
 	AnnotationPlacement = "tmc.kcp.io/placement"
 
+	// LabelWorkloadUID on the pods of a workload, in its physical cluster, is the UID of the workload in its workspace:
+	// by it the cluster's report tells which pods are whose. Whatever brings workloads to clusters has to set it in the
+	// pod template.
+	LabelWorkloadUID = "tmc.kcp.io/workload-uid"
+
 	// LabelPlacement on a PlacementDecision names the placement whose decisions it holds.
 	LabelPlacement = "tmc.kcp.io/placement"
 
@@ -34,4 +39,19 @@ const (
 	PoliciesReadyCondition = "PoliciesReady"
 	// ScheduledCondition on a WorkloadPlacement: every workload that belongs to it has its clusters.
 	ScheduledCondition = "Scheduled"
+	// ReservationsHeldCondition on a WorkloadPlacement: nothing that was reserved for its workloads has been given up,
+	// since all have shown up on their clusters or still have time to.
+	ReservationsHeldCondition = "ReservationsHeld"
+	// WithinCapacityCondition on a ClusterRegistration: what its pods request and what is promised is no more than the
+	// cluster has.
+	WithinCapacityCondition = "WithinCapacity"
+	// WorkloadsCountedCondition on a ClusterRegistration: the report says of every pod that has the label
+	// tmc.kcp.io/workload-uid which workload it counts for.
+	WorkloadsCountedCondition = "WorkloadsCounted"
+)
+
+// Reasons of conditions that are looked at.
+const (
+	// HeartbeatMissedReason on Ready Unknown: the cluster has not reported for longer than the grace period.
+	HeartbeatMissedReason = "HeartbeatMissed"
 )

@@ -4,6 +4,7 @@ import (
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // ClusterRegistration registers a physical cluster as a place for the workloads of its workspace.
@@ -15,6 +16,7 @@ import (
 // +kubebuilder:resource:scope=Cluster,categories=placement,shortName=cr;clreg
 // +kubebuilder:printcolumn:name="Location",type=string,JSONPath=`.spec.location`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Nodes",type=integer,JSONPath=`.status.nodes.usable`,description="Nodes that can take pods"
 // +kubebuilder:printcolumn:name="CPU",type=string,JSONPath=`.status.allocatable.cpu`,description="Allocatable CPU"
 // +kubebuilder:printcolumn:name="Memory",type=string,JSONPath=`.status.allocatable.memory`,description="Allocatable memory"
 // +kubebuilder:printcolumn:name="Used-CPU",type=string,JSONPath=`.status.allocated.cpu`,description="CPU that the cluster itself reports as requested"
@@ -110,15 +112,62 @@ type ClusterRegistrationStatus struct {
 	// +optional
 	Allocatable corev1.ResourceList `json:"allocatable,omitempty"`
 
-	// allocated is what the cluster itself reports as requested by its pods.
+	// allocated is what the cluster itself reports as requested by its pods, those of workloads included.
 	//
 	// +optional
 	Allocated corev1.ResourceList `json:"allocated,omitempty"`
 
-	// lastHeartbeatTime is when the cluster last reported.
+	// largestFree is, for each resource, the most of it that is free on any one node. A workload one of whose pods asks
+	// for more is not placed here, whatever is free in all. Where it is left out, nodes are not looked at.
+	//
+	// +optional
+	LargestFree corev1.ResourceList `json:"largestFree,omitempty"`
+
+	// nodes counts the nodes of the cluster.
+	//
+	// +optional
+	Nodes *NodeCounts `json:"nodes,omitempty"`
+
+	// workloads are those of which the cluster has pods, with what these request: a part of allocated. Pods tell whose
+	// they are by the label tmc.kcp.io/workload-uid. What is counted here of a workload is not reserved a second time.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=10000
+	Workloads []WorkloadUsage `json:"workloads,omitempty"`
+
+	// clusterUID identifies the physical cluster that reports: it is the UID of its namespace kube-system.
+	//
+	// +optional
+	ClusterUID types.UID `json:"clusterUID,omitempty"`
+
+	// lastHeartbeatTime is when the cluster last reported, by its own clock.
 	//
 	// +optional
 	LastHeartbeatTime *metav1.Time `json:"lastHeartbeatTime,omitempty"`
+}
+
+// NodeCounts counts the nodes of a cluster.
+type NodeCounts struct {
+	// total is all nodes.
+	Total int32 `json:"total"`
+	// ready is those whose Ready condition is True.
+	Ready int32 `json:"ready"`
+	// usable is those that allocatable is the sum of: ready, schedulable, and without a taint that keeps pods away.
+	Usable int32 `json:"usable"`
+}
+
+// WorkloadUsage is what the pods of one workload request.
+type WorkloadUsage struct {
+	// uid of the workload, in its workspace.
+	//
+	// +required
+	UID types.UID `json:"uid"`
+
+	// requests of its pods in all.
+	//
+	// +optional
+	Requests corev1.ResourceList `json:"requests,omitempty"`
 }
 
 // GetConditions returns the conditions; with SetConditions it serves kcp's condition helpers.

@@ -115,6 +115,11 @@ type ClusterDecision struct {
 	//
 	// +optional
 	Reason string `json:"reason,omitempty"`
+	// reservationExpiredAt is when what was reserved here was given up, since the cluster had not reported the workload
+	// in time. The decision stands, and the mark goes once the cluster reports the workload in full.
+	//
+	// +optional
+	ReservationExpiredAt *metav1.Time `json:"reservationExpiredAt,omitempty"`
 }
 
 // PlacementDecisionList is a list of PlacementDecisions.

@@ -82,6 +82,12 @@ type WorkloadPlacementSpec struct {
 	// +kubebuilder:default=Spread
 	Strategy Strategy `json:"strategy,omitempty"`
 
+	// priority orders workloads that wait for room: those of a placement with a higher priority are placed first, and
+	// among equals the older. Nothing that is placed makes room for another.
+	//
+	// +optional
+	Priority int32 `json:"priority,omitempty"`
+
 	// numberOfClusters is how many distinct clusters Spread gives each workload; 3 if left out.
 	//
 	// +optional
