@@ -27,6 +27,8 @@ type class struct {
 	scorer scoring.Scorer
 	// free is how much CPU and memory have to be free, from the requests and from comparisons with that.
 	free [2]span
+	// replica is what one node must have free.
+	replica capacity.Resources
 	// comparisons are those that are no more than that; conditions are parts of constraints that compare with capacity
 	// within other questions.
 	comparisons []*constraint.Bound
@@ -103,9 +105,10 @@ func newClass(f *family, seen *workload.Workload, key cacheKey) *class {
 	p := f.placement
 	c := &class{
 		family: f, workload: seen, digest: digest(p, f.policies, seen), key: key,
-		scorer: scoring.NewScorer(seen.Requests, f.judgement.Weights),
-		free:   [2]span{anything, anything},
-		others: seen.Requests.Storage > 0 || len(seen.Requests.Extended) > 0,
+		scorer:  scoring.NewScorer(seen.Requests, f.judgement.Weights),
+		free:    [2]span{anything, anything},
+		replica: seen.Replica(),
+		others:  seen.Requests.Storage > 0 || len(seen.Requests.Extended) > 0,
 	}
 	for i, amount := range [2]int64{seen.Requests.CPU, seen.Requests.Memory} {
 		if amount > 0 {
@@ -140,10 +143,10 @@ type ranking struct {
 	changed []uint64
 }
 
-// answer is what was last selected from a ranking: true for that generation, for a workload that held that claim.
+// answer is what was last selected from a ranking: true for that generation, for a workload that held that.
 type answer struct {
 	generation int64
-	held       *capacity.Claim
+	held       *holding
 	chosen     []selection.Key
 }
 

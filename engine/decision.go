@@ -57,7 +57,7 @@ type Decision struct {
 	class *class
 	// snapshot that was decided on, and what the workload itself held then, which does not count.
 	snapshot snapshot.Snapshot
-	held     *capacity.Claim
+	held     *holding
 }
 
 // Choice is one chosen cluster.
@@ -184,10 +184,11 @@ func (d *Decision) row(cluster string) *snapshot.Row {
 }
 
 func (d *Decision) withoutHeld(row *snapshot.Row) *snapshot.Row {
-	if !slices.Contains(d.held.Clusters, row.Name) {
+	i := slices.Index(d.held.Clusters, row.Name)
+	if i < 0 {
 		return row
 	}
-	less := row.With(row.Reserved.Sub(d.held.Amount).WithoutNone())
+	less := d.held.without(i, row)
 	return &less
 }
 

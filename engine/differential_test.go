@@ -443,7 +443,7 @@ func (h *history) restore(t *rapid.T) {
 
 func (c *claim) restoreTo(e *engine.Engine, workspace logicalcluster.Name, ref workload.Reference) {
 	name := types.NamespacedName{Namespace: c.placement.Namespace, Name: c.placement.Name}
-	e.Restore(workspace, name, ref, slices.Clone(c.clusters), c.amount)
+	e.Restore(workspace, engine.Reservation{Placement: name, Workload: ref, Clusters: slices.Clone(c.clusters), Amount: c.amount})
 }
 
 // decide asks one question and takes its answer for true.

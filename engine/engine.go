@@ -263,11 +263,40 @@ func (e *Engine) Snapshot(workspace logicalcluster.Name) *snapshot.Snapshot {
 	return &s
 }
 
-// Restore puts a durable decision back into the ledger without asking whether it fits: it was granted before.
-func (e *Engine) Restore(workspace logicalcluster.Name, placement types.NamespacedName, ref workload.Reference,
-	clusters []string, reserved capacity.Resources,
-) {
-	e.workspace(workspace).restore(ownerOf(ref), &capacity.Claim{Group: placement, Clusters: clusters, Amount: reserved})
+// Reservation is what is set aside for a workload on clusters.
+type Reservation struct {
+	Workload  workload.Reference
+	Placement types.NamespacedName
+	Clusters  []string
+	// Amount on each of Clusters.
+	Amount capacity.Resources
+	// Expired are those of Clusters where it was given up.
+	Expired []string
+}
+
+func (r *Reservation) claim() *capacity.Claim {
+	return &capacity.Claim{UID: r.Workload.UID, Group: r.Placement, Clusters: r.Clusters, Amount: r.Amount, Expired: r.Expired}
+}
+
+// Restore puts a durable reservation back, without asking whether it fits: it was granted before.
+func (e *Engine) Restore(workspace logicalcluster.Name, r Reservation) {
+	_ = e.workspace(workspace).grant(ownerOf(r.Workload), r.claim(), false) // cannot fail
+}
+
+// Reserve makes a reservation that was decided on elsewhere, if it fits; otherwise it returns a *capacity.ShortageError.
+func (e *Engine) Reserve(workspace logicalcluster.Name, r Reservation) error {
+	return e.workspace(workspace).grant(ownerOf(r.Workload), r.claim(), true)
+}
+
+// Expire gives up what is reserved for a workload on a cluster that does not count it, and tells whether that was
+// anything. The workload's decision stands.
+func (e *Engine) Expire(workspace logicalcluster.Name, ref workload.Reference, cluster string) (freed bool) {
+	return e.workspace(workspace).expire(ownerOf(ref), cluster)
+}
+
+// Uncounted returns those of a workload's clusters whose reports do not count all that it asks for.
+func (e *Engine) Uncounted(workspace logicalcluster.Name, ref workload.Reference) []string {
+	return e.workspace(workspace).ledger.Uncounted(ownerOf(ref))
 }
 
 // Release gives back what a workload holds, and tells whether that was anything.

@@ -20,8 +20,9 @@ type failure struct {
 	stage Stage
 	// index of the constraint, capability requirement, taint or term that failed.
 	index int
-	// resource that is lacking.
+	// resource that is lacking, in all or on any one node.
 	resource string
+	onNode   bool
 	// err of a constraint that could not be evaluated.
 	err error
 }
@@ -53,7 +54,8 @@ func (c *class) filter(row *snapshot.Row, factsOnly bool, more func(failure) boo
 		}
 	}
 	if !factsOnly {
-		if resource, short := row.Free.Lacking(c.workload.Requests); short && !more(failure{stage: StageCapacity, resource: resource}) {
+		resource, onNode := row.Lacking(c.workload.Requests, c.replica)
+		if resource != "" && !more(failure{stage: StageCapacity, resource: resource, onNode: onNode}) {
 			return
 		}
 	}
@@ -160,6 +162,10 @@ func (c *class) rejection(row *snapshot.Row, f *failure) *Rejection {
 	case StageCapacity:
 		r.Message = fmt.Sprintf("asks for %s %s, %s free", capacity.Format(f.resource, c.workload.Requests.Get(f.resource)),
 			f.resource, capacity.Format(f.resource, row.Free.Get(f.resource)))
+		if f.onNode {
+			r.Message = fmt.Sprintf("each replica asks for %s %s, %s free on any one node", capacity.Format(f.resource, c.replica.Get(f.resource)),
+				f.resource, capacity.Format(f.resource, row.LargestFree.Get(f.resource)))
+		}
 	case StagePolicy:
 		r.Message = "excluded by a required term"
 		if reason := c.family.judgement.Terms[f.index].Reason; reason != "" {

@@ -127,7 +127,7 @@ func (l *look) key(place int, row *snapshot.Row) selection.Key {
 
 // stand finds how the facts of clusters let them stand, and whether as much CPU and memory is free as has to be.
 func (l *look) stand(keys []selection.Key, place int, figures []snapshot.Figures, rows []*snapshot.Row) {
-	cpu, memory := l.class.free[snapshot.CPU], l.class.free[snapshot.Memory]
+	cpu, memory, replica := l.class.free[snapshot.CPU], l.class.free[snapshot.Memory], &l.class.replica
 	entries, figures, rows := l.standings.entries[place:place+len(keys)], figures[:len(keys)], rows[:len(keys)]
 	for i := range keys {
 		f := &figures[i]
@@ -138,7 +138,8 @@ func (l *look) stand(keys []selection.Key, place int, figures []snapshot.Figures
 				entries[i].Store(uint64(s))
 			}
 		}
-		if !s.feasible() || !cpu.has(f.Free[snapshot.CPU]) || !memory.has(f.Free[snapshot.Memory]) {
+		if !s.feasible() || !cpu.has(f.Free[snapshot.CPU]) || !memory.has(f.Free[snapshot.Memory]) ||
+			replica.CPU > f.LargestFree[snapshot.CPU] || replica.Memory > f.LargestFree[snapshot.Memory] {
 			s = 0
 		}
 		keys[i] = selection.Key(s)
@@ -198,7 +199,7 @@ func (l *look) compare(keys []selection.Key, rows []*snapshot.Row) {
 				keys[i] = 0
 			}
 		}
-		if _, short := row.Free.Lacking(c.workload.Requests); short {
+		if lacking, _ := row.Lacking(c.workload.Requests, c.replica); lacking != "" {
 			keys[i] = 0
 		}
 	}

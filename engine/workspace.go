@@ -35,6 +35,8 @@ type workspace struct {
 	mu     sync.Mutex
 	fleet  snapshot.Fleet
 	ledger *capacity.Ledger
+	// reports counts what clusters have reported.
+	reports int64
 	// before and less are used again and again by selected.
 	before []stood
 	less   snapshot.Row
@@ -119,7 +121,7 @@ func (w *workspace) rank(ctx context.Context, c *class) error {
 // choose selects from the class's ranking, from which what the workload itself holds is left out. The workspace is
 // locked, and the ranking is true for the snapshot.
 func (w *workspace) choose(c *class, r *Request, s *snapshot.Snapshot, cached bool) *Decision {
-	held := w.held(r)
+	held := w.held(c, r)
 	chosen := w.selected(c, r, held)
 	d := &Decision{
 		Workload:     r.Workload.Reference,
@@ -146,19 +148,18 @@ func (w *workspace) choose(c *class, r *Request, s *snapshot.Snapshot, cached bo
 	return d
 }
 
-// selected takes clusters from the ranking for a workload that holds a claim.
-func (w *workspace) selected(c *class, r *Request, held *capacity.Claim) []selection.Key {
+// selected takes clusters from the ranking for a workload that holds so much.
+func (w *workspace) selected(c *class, r *Request, held *holding) []selection.Key {
 	ranking, strategy := c.ranking, &c.family.placement.strategy
 	if last := &ranking.last; last.held == held && last.generation == ranking.generation && !strategy.Rotates {
 		return last.chosen
 	}
 	ranking.look.ctx = context.Background() // a decision is not given up half-way
 	w.before = w.before[:0]
-	for _, name := range held.Clusters {
+	for i, name := range held.Clusters {
 		if place, there := w.fleet.Position(name); there {
 			w.before = append(w.before, stood{place, ranking.At(place)})
-			row := w.fleet.Row(place)
-			w.less = row.With(row.Reserved.Sub(held.Amount).WithoutNone())
+			w.less = held.without(i, w.fleet.Row(place))
 			ranking.Set(place, ranking.look.key(place, &w.less))
 		}
 	}
@@ -170,18 +171,42 @@ func (w *workspace) selected(c *class, r *Request, held *capacity.Claim) []selec
 	return chosen
 }
 
-// nothing is what a workload holds that holds nothing.
-var nothing = &capacity.Claim{}
+// holding is what a workload holds: it does not count when the workload itself is decided on.
+type holding struct {
+	*capacity.Claim
+	// shares of the workload in each of its clusters, as they were at that number of reports.
+	shares  []share
+	reports int64
+}
 
-func (w *workspace) held(r *Request) *capacity.Claim {
-	if claim := w.ledger.Claim(r.owner()); claim != nil {
-		return claim
+// share is what is reserved for a workload on a cluster, and what the cluster counts for it.
+type share struct{ reserved, counted capacity.Resources }
+
+// nothing is what a workload holds that holds nothing.
+var nothing = &holding{Claim: &capacity.Claim{}}
+
+func (w *workspace) held(c *class, r *Request) *holding {
+	claim := w.ledger.Claim(r.owner())
+	if claim == nil {
+		return nothing
 	}
-	return nothing
+	if last := c.ranking.last.held; last != nil && last.Claim == claim && last.reports == w.reports {
+		return last
+	}
+	h := &holding{Claim: claim, shares: make([]share, len(claim.Clusters)), reports: w.reports}
+	for i, cluster := range claim.Clusters {
+		h.shares[i].reserved, h.shares[i].counted = w.ledger.Share(r.owner(), r.Workload.UID, cluster)
+	}
+	return h
+}
+
+// without returns the row of one of the clusters as it would be if the workload were not there.
+func (h *holding) without(i int, row *snapshot.Row) snapshot.Row {
+	return row.Without(h.shares[i].reserved, h.shares[i].counted)
 }
 
 // inUse counts the workloads of the request's placement on the cluster of a place, the request's own left out.
-func (w *workspace) inUse(r *Request, held *capacity.Claim, place int) int {
+func (w *workspace) inUse(r *Request, held *holding, place int) int {
 	name, group := w.fleet.Row(place).Name, r.group()
 	n := w.ledger.Group(group)[name]
 	if held.Group == group && slices.Contains(held.Clusters, name) {
@@ -193,7 +218,7 @@ func (w *workspace) inUse(r *Request, held *capacity.Claim, place int) int {
 // reserve puts what was decided into the ledger, in place of what the workload held before.
 func (w *workspace) reserve(r *Request, d *Decision) error {
 	group, before := r.group(), d.held.Clusters
-	if d.held.Group == group && d.held.Amount.Same(d.Reserved) &&
+	if d.held.Group == group && d.held.Amount.Same(d.Reserved) && d.held.UID == r.Workload.UID && len(d.held.Expired) == 0 &&
 		slices.EqualFunc(before, d.Clusters, func(name string, c Choice) bool { return name == c.Name }) {
 		return nil
 	}
@@ -202,7 +227,7 @@ func (w *workspace) reserve(r *Request, d *Decision) error {
 		w.refresh(before)
 		return nil
 	}
-	claim := &capacity.Claim{Group: group, Amount: d.Reserved, Clusters: make([]string, len(d.Clusters))}
+	claim := &capacity.Claim{UID: r.Workload.UID, Group: group, Amount: d.Reserved, Clusters: make([]string, len(d.Clusters))}
 	for i := range d.Clusters {
 		claim.Clusters[i] = d.Clusters[i].Name
 	}
@@ -232,25 +257,33 @@ func (w *workspace) snapshot() snapshot.Snapshot {
 func (w *workspace) setCluster(c *snapshot.Cluster) (changed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.fleet.Set(c, w.ledger.SetAvailable(c.Name, c.Allocatable.Sub(c.Allocated)))
+	w.reports++
+	return w.fleet.Set(c, w.ledger.SetCluster(c.Name, c.Allocatable.Sub(c.Allocated), c.Counted))
 }
 
 func (w *workspace) removeCluster(name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.reports++
 	w.ledger.RemoveCluster(name)
 	w.fleet.Remove(name)
 }
 
-func (w *workspace) restore(owner capacity.Owner, claim *capacity.Claim) {
+// grant records a claim that is there already, if it fits or without asking.
+func (w *workspace) grant(owner capacity.Owner, claim *capacity.Claim, verify bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	before := w.ledger.Claim(owner)
-	w.ledger.Restore(owner, claim)
+	if !verify {
+		w.ledger.Restore(owner, claim)
+	} else if err := w.ledger.Reserve(owner, claim); err != nil {
+		return err
+	}
 	if before != nil {
 		w.refresh(before.Clusters)
 	}
 	w.refresh(claim.Clusters)
+	return nil
 }
 
 func (w *workspace) release(owner capacity.Owner) bool {
@@ -262,4 +295,12 @@ func (w *workspace) release(owner capacity.Owner) bool {
 	}
 	w.refresh(claim.Clusters)
 	return true
+}
+
+func (w *workspace) expire(owner capacity.Owner, cluster string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	freed := w.ledger.Expire(owner, cluster)
+	w.refresh([]string{cluster})
+	return freed
 }

@@ -81,7 +81,7 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 		held := map[capacity.Owner]*capacity.Claim{}
 		for _, name := range names {
 			available[name] = amounts(20).Draw(t, name)
-			ledger.SetAvailable(name, available[name])
+			ledger.SetCluster(name, available[name], nil)
 		}
 		owner := rapid.Map(rapid.SampledFrom([]string{"u", "v", "w", "x", "y", "z"}), func(name string) capacity.Owner { return capacity.Owner{Name: name} })
 		t.Repeat(map[string]func(*rapid.T){
@@ -134,8 +134,8 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 
 func TestReserveRefused(t *testing.T) {
 	ledger := capacity.NewLedger()
-	ledger.SetAvailable("a", capacity.Resources{CPU: 1000, Memory: 100})
-	ledger.SetAvailable("b", capacity.Resources{CPU: 500, Memory: 100})
+	ledger.SetCluster("a", capacity.Resources{CPU: 1000, Memory: 100}, nil)
+	ledger.SetCluster("b", capacity.Resources{CPU: 500, Memory: 100}, nil)
 	w := capacity.Owner{Name: "w"}
 	first := &capacity.Claim{Clusters: []string{"a"}, Amount: capacity.Resources{CPU: 600}}
 	if err := ledger.Reserve(w, first); err != nil {

@@ -174,6 +174,17 @@ func (r Resources) Sub(o Resources) Resources {
 	return r.Combine(o, sub)
 }
 
+// Without returns what of r is not covered by o: r - o, at least 0 each.
+func (r Resources) Without(o Resources) Resources {
+	if o.IsZero() {
+		return r
+	}
+	if len(r.Extended) == 0 {
+		o.Extended = nil
+	}
+	return r.Combine(o, func(a, b int64) int64 { return max(0, sub(a, b)) }).WithoutNone()
+}
+
 // Mul returns n times r. It fails, naming the resource, where that is above MaxAmount. Neither may be negative.
 func (r Resources) Mul(n int64) (Resources, error) {
 	for name, amount := range r.Each {

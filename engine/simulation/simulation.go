@@ -166,7 +166,7 @@ func (s *Simulation) restore(m *manifest.Workspace) error {
 		name := types.NamespacedName{Namespace: slice.Typed.Namespace, Name: slice.Typed.PlacementName}
 		for _, d := range slice.Typed.Decisions {
 			ref := workload.Reference{
-				APIVersion: d.Workload.APIVersion, Kind: d.Workload.Kind, Namespace: name.Namespace, Name: d.Workload.Name,
+				APIVersion: d.Workload.APIVersion, Kind: d.Workload.Kind, Namespace: name.Namespace, Name: d.Workload.Name, UID: string(d.Workload.UID),
 			}
 			reserved, err := capacity.FromResourceList(d.Reserved)
 			if err != nil {
@@ -182,12 +182,15 @@ func (s *Simulation) restore(m *manifest.Workspace) error {
 				continue
 			}
 			st := stand{uid: string(d.Workload.UID), placement: name, inputsDigest: d.InputsDigest}
-			var clusters []string
+			reservation := engine.Reservation{Workload: ref, Placement: name, Amount: reserved}
 			for _, c := range d.Clusters {
-				clusters = append(clusters, c.Name)
+				reservation.Clusters = append(reservation.Clusters, c.Name)
+				if c.ReservationExpiredAt != nil {
+					reservation.Expired = append(reservation.Expired, c.Name)
+				}
 				st.clusters = append(st.clusters, Choice{c.Name, int64(c.Replicas), int64(c.Score), c.Reason})
 			}
-			s.engine.Restore(m.Name, name, ref, clusters, reserved)
+			s.engine.Restore(m.Name, reservation)
 			s.stands[keyOf(m.Name, ref)] = st
 		}
 	}

@@ -21,6 +21,10 @@ type Cluster struct {
 	Conditions []Condition
 	// Allocatable is what the cluster has in all, Allocated what it reports as requested.
 	Allocatable, Allocated capacity.Resources
+	// Counted is what of Allocated is requested by the pods of workloads, by their UIDs.
+	Counted map[string]capacity.Resources
+	// LargestFree is the most of each resource that is free on any one node; nil where that is not known.
+	LargestFree *capacity.Resources
 	// Invalid tells, where it is not empty, why the registration cannot be used; such a cluster is never chosen.
 	Invalid string
 }
@@ -64,6 +68,12 @@ func (c *Cluster) Condition(kind string) (condition Condition, known bool) {
 func (c *Cluster) Ready() bool {
 	ready, _ := c.Condition(ReadyCondition)
 	return ready.Status == "True"
+}
+
+// sameCapacity tells whether two clusters have the same, and report the same as used.
+func sameCapacity(a, b *Cluster) bool {
+	return a.Allocatable.Same(b.Allocatable) && a.Allocated.Same(b.Allocated) &&
+		(a.LargestFree == b.LargestFree || a.LargestFree != nil && b.LargestFree != nil && a.LargestFree.Same(*b.LargestFree))
 }
 
 // ReadyCondition is the type of the condition that decides whether a cluster is given workloads.

@@ -41,7 +41,7 @@ func (f *Fleet) Set(c *Cluster, reserved capacity.Resources) (changed bool) {
 	}
 	before := f.rows[i]
 	same := sameFacts(before.Cluster, c)
-	if same && before.Allocatable.Same(c.Allocatable) && before.Allocated.Same(c.Allocated) && before.Reserved.Same(reserved) {
+	if same && sameCapacity(before.Cluster, c) && before.Reserved.Same(reserved) {
 		return false
 	}
 	row := NewRow(c, reserved)

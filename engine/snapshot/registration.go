@@ -36,11 +36,37 @@ func FromRegistration(r *v1alpha1.ClusterRegistration) *Cluster {
 			Type: string(condition.Type), Status: string(condition.Status), Reason: condition.Reason, Message: message,
 		})
 	}
-	var err error
-	if c.Allocatable, err = capacity.FromResourceList(r.Status.Allocatable); err != nil {
-		c.Invalid = fmt.Sprintf("status.allocatable.%v", err)
-	} else if c.Allocated, err = capacity.FromResourceList(r.Status.Allocated); err != nil {
-		c.Invalid = fmt.Sprintf("status.allocated.%v", err)
+	if err := c.readCapacity(&r.Status); err != nil {
+		c.Invalid = "status." + err.Error()
 	}
 	return c
+}
+
+func (c *Cluster) readCapacity(s *v1alpha1.ClusterRegistrationStatus) (err error) {
+	if c.Allocatable, err = capacity.FromResourceList(s.Allocatable); err != nil {
+		return fmt.Errorf("allocatable.%w", err)
+	}
+	if c.Allocated, err = capacity.FromResourceList(s.Allocated); err != nil {
+		return fmt.Errorf("allocated.%w", err)
+	}
+	if s.LargestFree != nil {
+		largest, err := capacity.FromResourceList(s.LargestFree)
+		if err != nil {
+			return fmt.Errorf("largestFree.%w", err)
+		}
+		c.LargestFree = &largest
+	}
+	if len(s.Workloads) == 0 {
+		return nil
+	}
+	c.Counted = make(map[string]capacity.Resources, len(s.Workloads))
+	for i, w := range s.Workloads {
+		requests, err := capacity.FromResourceList(w.Requests)
+		if err != nil {
+			return fmt.Errorf("workloads[%d].requests.%w", i, err)
+		}
+		uid := string(w.UID)
+		c.Counted[uid] = c.Counted[uid].Add(requests)
+	}
+	return nil
 }

@@ -34,7 +34,7 @@ const (
 	Memory
 )
 
-// Figures are the numbers of a row that ranking reads for every cluster: one line of a processor's cache.
+// Figures are the numbers of a row that ranking reads for every cluster, side by side in memory.
 type Figures struct {
 	// Facts tells apart what the clusters of one name have been, their capacity left out: while it is the same, so
 	// are location, labels, capabilities, taints and conditions.
@@ -45,7 +45,12 @@ type Figures struct {
 	PerMillion [2]float64
 	// Performance is the row's PerformanceScore.
 	Performance int64
+	// LargestFree is the most that one node has free; Unbounded where that is not known.
+	LargestFree [2]int64
 }
+
+// Unbounded is more than any amount.
+const Unbounded = math.MaxInt64
 
 // Healthy is the HealthScore of a cluster that is Ready.
 const Healthy = 100
@@ -63,8 +68,44 @@ func NewRow(c *Cluster, reserved capacity.Resources) *Row {
 	for i, allocatable := range r.Figures.Allocatable {
 		r.Figures.PerMillion[i] = 1_000_000 / float64(allocatable)
 	}
+	r.Figures.LargestFree = [2]int64{Unbounded, Unbounded}
+	if largest := c.LargestFree; largest != nil {
+		r.Figures.LargestFree = [2]int64{largest.CPU, largest.Memory}
+	}
 	r.reserve(reserved)
 	return r
+}
+
+// Without returns the row that r would be without a workload for which so much is reserved there, and so much counted. On
+// which nodes its pods are is not known: at most all are where most is free.
+func (r *Row) Without(reserved, counted capacity.Resources) Row {
+	rest := r.Reserved.Sub(reserved).WithoutNone()
+	if counted.IsZero() {
+		return r.With(rest)
+	}
+	c := *r.Cluster
+	c.Allocated = c.Allocated.Sub(counted)
+	if c.LargestFree != nil {
+		largest := c.LargestFree.Add(counted)
+		c.LargestFree = &largest
+	}
+	next := NewRow(&c, rest)
+	next.Figures.Facts = r.Figures.Facts
+	return *next
+}
+
+// Lacking returns the first resource of which the cluster lacks what is asked for: in all, or by one replica on any one
+// node, and then onNode is true. It is empty where nothing is lacking.
+func (r *Row) Lacking(requests, replica capacity.Resources) (name string, onNode bool) {
+	if name, short := r.Free.Lacking(requests); short {
+		return name, false
+	}
+	if r.LargestFree != nil {
+		if name, short := r.LargestFree.Lacking(replica); short {
+			return name, true
+		}
+	}
+	return "", false
 }
 
 // With returns the row that r would be if so much were reserved.

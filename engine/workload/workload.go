@@ -26,6 +26,15 @@ type Workload struct {
 	Requests capacity.Resources
 }
 
+// Replica is what one of the replicas asks for, and one node must have free; rounded up.
+func (w *Workload) Replica() capacity.Resources {
+	n := w.Replicas
+	if n <= 1 {
+		return w.Requests
+	}
+	return w.Requests.Combine(capacity.Resources{}, func(all, _ int64) int64 { return all/n + min(1, all%n) })
+}
+
 // Placement is what policies see of the WorkloadPlacement that a workload belongs to.
 type Placement struct {
 	Name, Namespace string
