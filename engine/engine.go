@@ -20,6 +20,7 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/selection"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 )
@@ -144,6 +145,22 @@ func (e *Engine) DecideBatch(ctx context.Context, requests []Request) []Result {
 // Explain gives the decision that Decide would give, and reserves nothing.
 func (e *Engine) Explain(ctx context.Context, request Request) (*Decision, error) {
 	return e.decide(ctx, &request, false)
+}
+
+// Feasible tells whether any cluster is feasible now for a workload that holds nothing. It costs next to nothing where
+// others of its class have been asked about before: only clusters that have changed since are looked at.
+func (e *Engine) Feasible(ctx context.Context, request Request) (bool, error) {
+	w := e.workspace(request.Workspace)
+	c, _, err := w.class(ctx, &request)
+	if err != nil {
+		return false, err
+	}
+	if _, err := w.ranked(ctx, c); err != nil {
+		return false, err
+	}
+	defer w.mu.Unlock()
+	var best [1]selection.Key
+	return len(c.ranking.Best(1, best[:0])) > 0, nil
 }
 
 // Prefetch brings the rankings that are in use in a workspace up to date with its clusters and policies, so that the

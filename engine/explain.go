@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -37,6 +38,46 @@ func (d *Decision) Obstacles(cluster string) (obstacles []Obstacle) {
 		return true
 	})
 	return obstacles
+}
+
+// Nearest returns the cluster that comes nearest to being feasible, and what keeps it from that: what a workload waits for
+// that found no cluster. It is the one with the fewest obstacles, then the one that lacks the least of what it has in all,
+// then the first by name. There is none where a cluster is feasible or none is registered.
+func (d *Decision) Nearest() (cluster string, obstacles []Obstacle) {
+	fewest, least := math.MaxInt, 0.0
+	for _, row := range d.rows() {
+		n := 0
+		d.class.filter(row, false, func(failure) bool {
+			n++
+			return n <= fewest
+		})
+		if n == 0 {
+			return "", nil
+		}
+		share := 0.0
+		for name, lacking := range d.class.lacking(row).Each {
+			share = max(share, float64(lacking)/float64(max(1, row.Allocatable.Get(name))))
+		}
+		if n < fewest || n == fewest && share < least {
+			cluster, fewest, least = row.Name, n, share
+		}
+	}
+	return cluster, d.Obstacles(cluster)
+}
+
+// lacking is how much more would have to be free, in all or, where that is enough, on the largest node.
+func (c *class) lacking(row *snapshot.Row) capacity.Resources {
+	more := func(asked, free int64) int64 {
+		if asked <= 0 {
+			return 0
+		}
+		return max(0, asked-free)
+	}
+	lacking := c.workload.Requests.Combine(row.Free, more)
+	if lacking.IsZero() && row.LargestFree != nil {
+		lacking = c.replica.Combine(*row.LargestFree, more)
+	}
+	return lacking
 }
 
 // Factors tells how each factor of a cluster's score came about; nothing where the cluster is not known.
@@ -79,8 +120,11 @@ func (c *class) obstacles(row *snapshot.Row, f *failure) (obstacles []Obstacle) 
 		}
 	case StageCapacity:
 		var remedies []string
-		for name, amount := range c.workload.Requests.Each {
-			if lacking := amount - row.Free.Get(name); amount > 0 && lacking > 0 {
+		for name, lacking := range c.lacking(row).Each {
+			switch {
+			case lacking > 0 && f.onNode:
+				remedies = append(remedies, fmt.Sprintf("%s more %s free on one node", capacity.Format(name, lacking), name))
+			case lacking > 0:
 				remedies = append(remedies, fmt.Sprintf("%s more %s free", capacity.Format(name, lacking), name))
 			}
 		}

@@ -68,11 +68,24 @@ func Owner(selectors []Selector, w *workload.Workload) (owner int, others []int)
 	return owner, others
 }
 
-// ByAge orders objects by creation time, then by namespace and name: the order in which placements own workloads and
-// workloads are placed.
+// ByAge orders objects by creation time, then by namespace and name: the order in which placements own workloads.
 func ByAge(a, b metav1.Object) int {
 	return cmp.Or(a.GetCreationTimestamp().Compare(b.GetCreationTimestamp().Time),
 		strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
+}
+
+// Turn says when a workload is decided on, among those of its workspace.
+type Turn struct {
+	// Priority of the placement that the workload belongs to.
+	Priority         int32
+	Workload         metav1.Object
+	Kind, APIVersion string
+}
+
+// Compare orders turns: a higher priority first, then the older workload, then by namespace, name, kind and version.
+func (t Turn) Compare(o Turn) int {
+	return cmp.Or(cmp.Compare(o.Priority, t.Priority), ByAge(t.Workload, o.Workload),
+		strings.Compare(t.Kind, o.Kind), strings.Compare(t.APIVersion, o.APIVersion))
 }
 
 // selectorOf compiles a label selector; one that is left out selects all.
