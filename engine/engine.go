@@ -287,7 +287,8 @@ type Reservation struct {
 	Clusters  []string
 	// Amount on each of Clusters.
 	Amount capacity.Resources
-	// Expired are those of Clusters where it was given up.
+	// Expired are those of Clusters where it was given up: the decision stands, with nothing behind it there but what the
+	// cluster's report counts.
 	Expired []string
 }
 
@@ -303,12 +304,6 @@ func (e *Engine) Restore(workspace logicalcluster.Name, r Reservation) {
 // Reserve makes a reservation that was decided on elsewhere, if it fits; otherwise it returns a *capacity.ShortageError.
 func (e *Engine) Reserve(workspace logicalcluster.Name, r Reservation) error {
 	return e.workspace(workspace).grant(ownerOf(r.Workload), r.claim(), true)
-}
-
-// Expire gives up what is reserved for a workload on a cluster that does not count it, and tells whether that was
-// anything. The workload's decision stands.
-func (e *Engine) Expire(workspace logicalcluster.Name, ref workload.Reference, cluster string) (freed bool) {
-	return e.workspace(workspace).expire(ownerOf(ref), cluster)
 }
 
 // Uncounted returns those of a workload's clusters whose reports do not count all that it asks for.

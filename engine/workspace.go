@@ -296,11 +296,3 @@ func (w *workspace) release(owner capacity.Owner) bool {
 	w.refresh(claim.Clusters)
 	return true
 }
-
-func (w *workspace) expire(owner capacity.Owner, cluster string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	freed := w.ledger.Expire(owner, cluster)
-	w.refresh([]string{cluster})
-	return freed
-}

@@ -43,6 +43,8 @@ type options struct {
 	cacheBytes          resource.QuantityValue
 	policyTimeout       time.Duration
 	batch               batch.Options
+	heartbeatGrace      time.Duration
+	reservationTimeout  time.Duration
 	bindAddress         string
 	leaderElect         bool
 	leaseNamespace      string
@@ -60,6 +62,7 @@ func newOptions() *options {
 		cacheBytes:     resource.QuantityValue{Quantity: *resource.NewQuantity(engine.DefaultCacheBytes, resource.BinarySI)},
 		policyTimeout:  policy.DefaultTimeout,
 		batch:          batch.Options{Size: batch.DefaultSize, Timeout: batch.DefaultTimeout, Concurrent: batch.DefaultConcurrent},
+		heartbeatGrace: 90 * time.Second, reservationTimeout: 30 * time.Minute,
 		bindAddress:    "127.0.0.1:8080",
 		leaseNamespace: "default",
 		leaseName:      "placement-controller",
@@ -80,6 +83,8 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.IntVar(&o.batch.Size, "batch-size", o.batch.Size, "How many workloads of a workspace are decided together at most.")
 	flags.DurationVar(&o.batch.Timeout, "batch-timeout", o.batch.Timeout, "How long workloads gather at most behind a batch of their workspace that is being decided. Then the next batch is decided beside it, and may be given room before it.")
 	flags.IntVar(&o.batch.Concurrent, "max-concurrent-decisions", o.batch.Concurrent, "How many batches are decided at once at most, over all workspaces, which take turns.")
+	flags.DurationVar(&o.heartbeatGrace, "heartbeat-grace-period", o.heartbeatGrace, "How long a cluster that reports may be silent before its Ready condition becomes Unknown: workloads are not placed there then, and those that are there are placed anew. 0 is for ever.")
+	flags.DurationVar(&o.reservationTimeout, "reservation-timeout", o.reservationTimeout, "How long a cluster that says which workloads it counts has to count one that was placed there, before what is reserved for it is given up. 0 is for ever.")
 	flags.StringVar(&o.bindAddress, "metrics-bind-address", o.bindAddress, "Address to serve /metrics, /healthz and /readyz on. Empty turns it off.")
 	flags.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "Let one of several controllers work, by a Lease in the workspace with the APIExport.")
 	flags.StringVar(&o.leaseNamespace, "leader-elect-namespace", o.leaseNamespace, "Namespace of the Lease.")
@@ -116,6 +121,12 @@ func (o *options) validate() error {
 	if o.batch.Concurrent < 1 {
 		errs = append(errs, fmt.Errorf("--max-concurrent-decisions must be at least 1, is %d", o.batch.Concurrent))
 	}
+	if o.heartbeatGrace < 0 {
+		errs = append(errs, fmt.Errorf("--heartbeat-grace-period must not be negative, is %s", o.heartbeatGrace))
+	}
+	if o.reservationTimeout < 0 {
+		errs = append(errs, fmt.Errorf("--reservation-timeout must not be negative, is %s", o.reservationTimeout))
+	}
 	if len(o.kinds) == 0 {
 		errs = append(errs, errors.New("--workload-kinds must name at least one kind"))
 	}
@@ -135,6 +146,26 @@ type completed struct {
 	controller *controller.Controller
 	// standby tells whether another controller leads.
 	standby atomic.Bool
+	// elector says whether this one still does; nil without election.
+	elector *leaderelection.LeaderElector
+}
+
+// A leader that has not renewed its lease for renewWithin writes no more, and what it has begun ends before the lease does.
+const (
+	renewWithin   = 15 * time.Second
+	leaseDuration = renewWithin + controller.WriteWithin
+)
+
+// fence is an error once this controller may not be the one that leads.
+func (c *completed) fence() error {
+	switch {
+	case !c.leaderElect:
+		return nil
+	case !c.elector.IsLeader() || c.elector.Check(renewWithin-leaseDuration) != nil:
+		return errors.New("the lease has not been renewed in time: another controller may lead by now")
+	default:
+		return nil
+	}
 }
 
 func (o *options) complete() (*completed, error) {
@@ -167,7 +198,8 @@ func (o *options) complete() (*completed, error) {
 	}
 	c.controller, err = controller.New(controller.Config{
 		Provider: config, EndpointSlice: o.endpointSlice, Kinds: kinds, Workers: o.workers,
-		Engine: e, Policies: policies, Batch: o.batch, Registry: c.registry,
+		Engine: e, Policies: policies, Batch: o.batch, Registry: c.registry, Fence: c.fence,
+		HeartbeatGracePeriod: o.heartbeatGrace, ReservationTimeout: o.reservationTimeout,
 	})
 	return c, err
 }
@@ -222,10 +254,10 @@ func (c *completed) lead(ctx context.Context, cancel context.CancelCauseFunc) er
 		release()
 	})()
 	c.standby.Store(true)
-	leaderelection.RunOrDie(electing, leaderelection.LeaderElectionConfig{
+	c.elector, err = leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock:            lock,
-		LeaseDuration:   15 * time.Second,
-		RenewDeadline:   10 * time.Second,
+		LeaseDuration:   leaseDuration,
+		RenewDeadline:   renewWithin,
 		RetryPeriod:     2 * time.Second,
 		ReleaseOnCancel: true,
 		Callbacks: leaderelection.LeaderCallbacks{
@@ -244,6 +276,10 @@ func (c *completed) lead(ctx context.Context, cancel context.CancelCauseFunc) er
 			OnNewLeader: func(identity string) { klog.FromContext(ctx).V(2).Info("Leader", "identity", identity) },
 		},
 	})
+	if err != nil {
+		return err
+	}
+	c.elector.Run(electing)
 	running.Wait()
 	return ran
 }

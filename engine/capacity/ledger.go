@@ -19,7 +19,7 @@ type Claim struct {
 	Group    types.NamespacedName
 	Clusters []string
 	Amount   Resources
-	// Expired are those of Clusters where nothing is reserved any more.
+	// Expired are those of Clusters where nothing is reserved any more: what was has been given up.
 	Expired []string
 	// stakes are those on Clusters while the claim is granted.
 	stakes []stake
@@ -238,24 +238,6 @@ func (l *Ledger) strike(claim *Claim) {
 	if len(group) == 0 {
 		delete(l.groups, claim.Group)
 	}
-}
-
-// Expire gives up what is reserved for owner on a cluster: the claim stands, with nothing behind it there but what the
-// cluster counts. It tells whether anything was given up.
-func (l *Ledger) Expire(owner Owner, cluster string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	before := l.claims[owner]
-	s := before.stake(cluster)
-	if s == nil || s.expired {
-		return false
-	}
-	freed := !s.reserved.IsZero()
-	l.grant(owner, &Claim{
-		UID: before.UID, Group: before.Group, Clusters: before.Clusters, Amount: before.Amount,
-		Expired: append(slices.Clone(before.Expired), cluster),
-	})
-	return freed
 }
 
 func (c *Claim) stake(cluster string) *stake {

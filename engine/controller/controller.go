@@ -46,6 +46,15 @@ type Config struct {
 	Policies *policy.Compiler
 	// Batch is how decisions are made together.
 	Batch batch.Options
+	// HeartbeatGracePeriod is how long a cluster that reports may be silent before its Ready condition becomes Unknown; 0
+	// is for ever.
+	HeartbeatGracePeriod time.Duration
+	// ReservationTimeout is how long a cluster that says which workloads it counts has to count one that was placed there,
+	// before what is reserved for it is given up; 0 is for ever.
+	ReservationTimeout time.Duration
+	// Fence, where it is not nil, is asked before decisions are written: an error says that another may lead by now, and
+	// they are not. What it lets pass is done within WriteWithin.
+	Fence func() error
 	// Registry takes the metrics.
 	Registry prometheus.Registerer
 }
@@ -72,6 +81,9 @@ type seen struct {
 	// replaces is the workspace as another endpoint has shown it, until the next pass: one over it may be under way.
 	replaces *seen
 }
+
+// WriteWithin bounds the writing of decisions, so that none is under way any more when the next leader begins.
+const WriteWithin = 10 * time.Second
 
 // finishWithin is how long writes under way may take when the controller is asked to stop.
 const finishWithin = 10 * time.Second
@@ -199,7 +211,9 @@ func (c *Controller) follow(ctx context.Context, object any) {
 func (c *Controller) changed(e *endpoint, name logicalcluster.Name) {
 	c.mu.Lock()
 	if s := c.workspaces[name]; s == nil || s.endpoint != e {
-		w := newWorkspace(name, c.config.Engine, c.batcher, c.config.Policies, c.metrics, e.actions(name))
+		w := newWorkspace(name, c.config.Engine, c.batcher, c.config.Policies, c.metrics,
+			limits{grace: c.config.HeartbeatGracePeriod, reservationTimeout: c.config.ReservationTimeout},
+			e.actions(name).fenced(c.config.Fence))
 		c.workspaces[name] = &seen{endpoint: e, workspace: w, replaces: s}
 		c.metrics.workspaces.Inc()
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,6 +32,7 @@ type endpoint struct {
 	recorder  *recorder
 	informers map[schema.GroupVersionResource]kcpcache.ScopeableSharedIndexInformer
 	metrics   *metrics
+	beats     heartbeats
 	stop      context.CancelFunc
 	done      sync.WaitGroup
 }
@@ -47,7 +49,7 @@ func startEndpoint(ctx context.Context, base *rest.Config, url string, kinds []s
 	}
 	ctx, stop := context.WithCancel(ctx)
 	e := &endpoint{
-		url: url, client: client, metrics: metrics, stop: stop,
+		url: url, client: client, metrics: metrics, stop: stop, beats: heartbeats{heard: map[types.UID]heartbeat{}},
 		informers: map[schema.GroupVersionResource]kcpcache.ScopeableSharedIndexInformer{},
 	}
 	if e.recorder, err = newRecorder(config, metrics); err != nil {
@@ -92,11 +94,15 @@ func startEndpoint(ctx context.Context, base *rest.Config, url string, kinds []s
 				changed(e, logicalcluster.From(o))
 			}
 		}
-		if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		handler := cache.ResourceEventHandlerFuncs{
 			AddFunc:    notify,
 			UpdateFunc: func(_, object any) { notify(object) },
 			DeleteFunc: notify,
-		}); err != nil {
+		}
+		if resource == clusterResource {
+			handler = e.listening(handler)
+		}
+		if _, err := informer.AddEventHandler(handler); err != nil {
 			stop()
 			return nil, err
 		}
@@ -104,6 +110,39 @@ func startEndpoint(ctx context.Context, base *rest.Config, url string, kinds []s
 		e.done.Go(func() { informer.RunWithContext(ctx) })
 	}
 	return e, nil
+}
+
+// listening takes note of heartbeats before anybody is told of a registration. One that has changed in nothing else is
+// kept quiet: a thousand clusters must not wake their workspace twice a minute each.
+func (e *endpoint) listening(to cache.ResourceEventHandlerFuncs) cache.ResourceEventHandlerFuncs {
+	hear := func(object any) *v1alpha1.ClusterRegistration {
+		r, ok := object.(*v1alpha1.ClusterRegistration)
+		if ok {
+			e.beats.hear(r, time.Now())
+		}
+		return r
+	}
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc: func(object any) {
+			hear(object)
+			to.AddFunc(object)
+		},
+		UpdateFunc: func(before, after any) {
+			b, known := before.(*v1alpha1.ClusterRegistration)
+			if a := hear(after); !known || a == nil || !onlyHeartbeat(b, a) {
+				to.UpdateFunc(before, after)
+			}
+		},
+		DeleteFunc: func(object any) {
+			if gone, ok := object.(cache.DeletedFinalStateUnknown); ok {
+				object = gone.Obj
+			}
+			if r, ok := object.(*v1alpha1.ClusterRegistration); ok {
+				e.beats.forget(r)
+			}
+			to.DeleteFunc(object)
+		},
+	}
 }
 
 // synced tells which resource has not been listed yet; ok is true where all have.
@@ -132,6 +171,7 @@ func (e *endpoint) observe(name logicalcluster.Name, kinds []schema.GroupVersion
 		return objects
 	}
 	o.clusters = as[*v1alpha1.ClusterRegistration](list(clusterResource))
+	o.heard = e.beats.of(o.clusters)
 	o.placements = as[*v1alpha1.WorkloadPlacement](list(placementResource))
 	o.decisions = as[*v1alpha1.PlacementDecision](list(decisionResource))
 	o.configMaps = as[*corev1.ConfigMap](list(configMapResource))
@@ -214,6 +254,20 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 				return nil, err
 			}
 			return read[v1alpha1.WorkloadPlacement](u)
+		},
+		writeConditions: func(ctx context.Context, r *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
+			// Nothing but the conditions: what the cluster reports beside them can be a megabyte.
+			patch, err := json.Marshal(map[string]any{
+				"metadata": map[string]any{"resourceVersion": r.ResourceVersion}, "status": map[string]any{"conditions": r.Status.Conditions},
+			})
+			if err != nil {
+				return nil, err
+			}
+			u, err := in.Resource(clusterResource).Patch(ctx, r.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+			if counted("ClusterRegistration", err) != nil {
+				return nil, err
+			}
+			return read[v1alpha1.ClusterRegistration](u)
 		},
 		annotate: func(ctx context.Context, configMap *corev1.ConfigMap, key, value string) error {
 			patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{key: value}}})

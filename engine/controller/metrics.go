@@ -8,16 +8,18 @@ import (
 
 // metrics of the controller. None bears a name that tenants choose.
 type metrics struct {
-	decisions   *prometheus.CounterVec
-	duration    prometheus.Histogram
-	writes      *prometheus.CounterVec
-	passes      prometheus.Histogram
-	workspaces  prometheus.Gauge
-	loaded      prometheus.Gauge
-	waiting     prometheus.Gauge
-	policyErrs  prometheus.Gauge
-	quarantined prometheus.Gauge
-	compile     prometheus.Histogram
+	decisions     *prometheus.CounterVec
+	duration      prometheus.Histogram
+	writes        *prometheus.CounterVec
+	passes        prometheus.Histogram
+	workspaces    prometheus.Gauge
+	loaded        prometheus.Gauge
+	waiting       prometheus.Gauge
+	expired       prometheus.Counter
+	overcommitted prometheus.Gauge
+	policyErrs    prometheus.Gauge
+	quarantined   prometheus.Gauge
+	compile       prometheus.Histogram
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -46,6 +48,12 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "waiting_workloads", Help: "Workloads that no cluster is feasible for now.",
 		}),
+		expired: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "reservations_expired_total", Help: "Reservations given up since a cluster did not count the workload in time.",
+		}),
+		overcommitted: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "overcommitted_clusters", Help: "Clusters that have less than is in use and promised there.",
+		}),
 		policyErrs: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "workspaces_with_policy_errors", Help: "Workspaces whose Rego does not come into force.",
 		}),
@@ -57,7 +65,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(1e-5, 4, 10),
 		}),
 	}
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.policyErrs, m.quarantined, m.compile} {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.compile} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

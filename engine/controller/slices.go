@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -88,6 +89,23 @@ func (s *store) get(key workloadKey) (decision v1alpha1.WorkloadDecision, placem
 		return v1alpha1.WorkloadDecision{}, types.NamespacedName{}, false
 	}
 	return sl.decisions[key], sl.placement, true
+}
+
+// knows tells whether a decision is one that the store means to write, or has written.
+func (s *store) knows(key workloadKey, d v1alpha1.WorkloadDecision) bool {
+	same := func(known v1alpha1.WorkloadDecision) bool {
+		return known.Workload == d.Workload && equality.Semantic.DeepEqual(known.Clusters, d.Clusters) &&
+			equality.Semantic.DeepEqual(known.Reserved, d.Reserved)
+	}
+	if sl := s.where[key]; sl != nil && same(sl.decisions[key]) {
+		return true
+	}
+	for _, sl := range s.slices {
+		if sl.written != nil && sl.name.Namespace == key.namespace && slices.ContainsFunc(sl.written.Decisions, same) {
+			return true
+		}
+	}
+	return false
 }
 
 // put records the decision on a workload: in its slice if that is the placement's, otherwise in one with room.

@@ -116,6 +116,13 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *owned) {
 	scheduled.Message = shorten(scheduled.Message)
 	conditions.Set(placement, scheduled)
 
+	held := conditions.TrueCondition(v1alpha1.ReservationsHeldCondition)
+	if len(p.expired) > 0 {
+		held = conditions.FalseCondition(v1alpha1.ReservationsHeldCondition, "ReservationExpired", conditionsv1alpha1.ConditionSeverityWarning, "%s",
+			shorten("Nothing is reserved any more for "+examples(p.expired)))
+	}
+	conditions.Set(placement, held)
+
 	conditions.SetSummary(placement, conditions.WithConditions(
 		v1alpha1.ConstraintsValidCondition, v1alpha1.PoliciesReadyCondition, v1alpha1.ScheduledCondition))
 }

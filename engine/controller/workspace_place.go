@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +16,6 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/batch"
-	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/policy"
 )
 
@@ -65,14 +63,17 @@ type owned struct {
 	clusters  map[string]bool
 	// workload by workload: what waits, has fewer clusters than asked for, or belongs to another placement.
 	waiting, fewer, elsewhere []string
+	// expired are the workloads for which nothing is reserved any more on some cluster.
+	expired []string
 }
 
-// attempt is a decision that found no cluster: there is no point in another while the inputs and the fleet are the
-// same.
+// attempt is a decision that found no cluster: there is no point in another for the same inputs until one is feasible.
 type attempt struct {
-	inputs     string
+	inputs  string
+	message string
+	// generation of the fleet that the message is about, and when it was told.
 	generation int64
-	message    string
+	told       time.Time
 }
 
 // compile makes the placements ready for deciding, oldest first. One that is the object that the pass before saw is not
@@ -104,8 +105,9 @@ type placing struct {
 	asked int
 	// judged are the classes, by the digest of their inputs, for which the policies have given a judgement in this pass.
 	judged map[string]bool
-	// next is what the next pass is to know.
-	next known
+	// next is what the next pass is to know, result what this one comes to.
+	next   known
+	result *result
 	// err is what went wrong with the engine itself.
 	err error
 }
@@ -128,6 +130,7 @@ type step struct {
 	owner  *owned
 	object *workloadObject
 	key    workloadKey
+	turn   engine.Turn
 	// stored is the decision that the workload has, where found, and because why it moves.
 	stored  v1alpha1.WorkloadDecision
 	found   bool
@@ -142,16 +145,13 @@ type step struct {
 	err    error
 }
 
-// place goes through the workloads in order of age and makes the decisions that are due. What is due is found for one
+// place goes through the workloads in turn and makes the decisions that are due. What is due is found for one
 // workload after the other, and what is to be decided goes to the engine in that order; settling the answers, again in
 // that order, comes behind, so that decisions gather meanwhile and are made together.
-func (w *workspace) place(ctx context.Context, placements []*owned, workloads []*workloadObject) error {
-	slices.SortFunc(workloads, func(a, b *workloadObject) int {
-		return cmp.Or(engine.ByAge(a, b), strings.Compare(a.Kind, b.Kind), strings.Compare(a.APIVersion, b.APIVersion))
-	})
+func (w *workspace) place(ctx context.Context, placements []*owned, workloads []*workloadObject, r *result) error {
 	p := &placing{
 		workspace: w, placements: placements, selectors: make([]engine.Selector, len(placements)),
-		judged: map[string]bool{}, next: newKnown(),
+		judged: map[string]bool{}, next: newKnown(), result: r,
 	}
 	for i, owner := range placements {
 		p.selectors[i] = owner.selector
@@ -166,9 +166,8 @@ func (w *workspace) place(ctx context.Context, placements []*owned, workloads []
 		}
 	}
 	waitedBefore := len(w.waiting)
-	for _, object := range workloads {
-		s := p.due(ctx, object)
-		if s == nil {
+	for _, s := range p.inTurn(workloads) {
+		if !p.due(ctx, s) {
 			continue
 		}
 		p.steps = append(p.steps, s)
@@ -182,22 +181,36 @@ func (w *workspace) place(ctx context.Context, placements []*owned, workloads []
 	return p.err
 }
 
-// due finds what is to be done for a workload, and asks the engine if that is to decide. It returns nil for a workload
-// that no placement selects.
-func (p *placing) due(ctx context.Context, object *workloadObject) *step {
-	s := &step{owner: ownerOf(p.placements, p.selectors, object), object: object, key: keyOf(object.workload.Reference)}
+// inTurn puts the workloads into the order in which they are decided on.
+func (p *placing) inTurn(workloads []*workloadObject) []*step {
+	steps := make([]*step, len(workloads))
+	for i, object := range workloads {
+		s := &step{owner: ownerOf(p.placements, p.selectors, object), object: object, key: keyOf(object.workload.Reference)}
+		s.turn = engine.Turn{Workload: object, Kind: object.Kind, APIVersion: object.APIVersion}
+		if s.owner != nil {
+			s.turn.Priority = s.owner.object.Spec.Priority
+		}
+		steps[i] = s
+	}
+	slices.SortFunc(steps, func(a, b *step) int { return a.turn.Compare(b.turn) })
+	return steps
+}
+
+// due finds what is to be done for a workload, and asks the engine if that is to decide. It is false for a workload that
+// no placement selects.
+func (p *placing) due(ctx context.Context, s *step) bool {
 	var placement types.NamespacedName
 	s.stored, placement, s.found = p.store.get(s.key)
-	if s.found && (s.owner == nil || placement != namespacedName(s.owner.object) || s.stored.Workload.UID != object.UID) {
+	if s.found && (s.owner == nil || placement != namespacedName(s.owner.object) || s.stored.Workload.UID != s.object.UID) {
 		p.settle(ctx) // what is given up is not there for those before it
 		p.release(s.key)
 		s.stored, s.found = v1alpha1.WorkloadDecision{}, false
 	}
 	switch {
 	case s.owner == nil:
-		return nil
-	case object.err != nil:
-		s.reason = object.err.Error()
+		return false
+	case s.object.err != nil:
+		s.reason = s.object.err.Error()
 	case s.owner.err != nil:
 		s.reason = "the placement is not valid"
 	case !p.inForce:
@@ -209,7 +222,7 @@ func (p *placing) due(ctx context.Context, object *workloadObject) *step {
 	default:
 		p.dueToPlace(ctx, s)
 	}
-	return s
+	return true
 }
 
 // dueToMove has a workload decided anew that has a reason to move: by itself and after all that comes before it, since
@@ -238,7 +251,8 @@ func (p *placing) dueToMove(ctx context.Context, s *step) {
 	}
 }
 
-// dueToPlace has a workload decided that has no decision yet, unless it was tried in vain and nothing has changed.
+// dueToPlace has a workload decided that has no decision yet. One that was tried in vain waits until a cluster is
+// feasible: not what has changed is asked, but whether that is enough, so nothing is tried that still has to wait.
 func (p *placing) dueToPlace(ctx context.Context, s *step) {
 	inputs := p.engine.InputsDigest(p.request(s))
 	// The first of a class is decided by itself. For it the policies are evaluated and all clusters looked at: if that
@@ -247,15 +261,48 @@ func (p *placing) dueToPlace(ctx context.Context, s *step) {
 		p.settle(ctx)
 		s.alone = true
 	}
-	last, tried := p.waiting[s.key]
-	switch {
-	case tried && p.asked == 0 && last.inputs == inputs && last.generation == p.engine.Snapshot(p.name).Generation:
-		s.reason = last.message
-	case s.object.DeletionTimestamp != nil:
-		s.reason = "it is being deleted"
-	default:
-		p.ask(ctx, s)
+	if last, tried := p.waiting[s.key]; tried && last.inputs == inputs {
+		p.settle(ctx) // those before it may take what has become free
+		if feasible, err := p.feasible(ctx, s); err != nil || !feasible {
+			s.err, s.reason = err, p.waiting[s.key].message
+			return
+		}
 	}
+	if s.object.DeletionTimestamp != nil {
+		s.reason = "it is being deleted"
+		return
+	}
+	p.ask(ctx, s)
+}
+
+// feasible tells whether a cluster is feasible for a workload that waits, and now and then tells anew what it waits for.
+func (p *placing) feasible(ctx context.Context, s *step) (bool, error) {
+	a := p.waiting[s.key]
+	generation := p.engine.Snapshot(p.name).Generation
+	if a.generation == generation {
+		return false, nil
+	}
+	bounded, done := context.WithTimeoutCause(ctx, decideWithin, errTooLong)
+	defer done()
+	feasible, err := p.engine.Feasible(bounded, p.request(s))
+	if err != nil {
+		p.failed(err)
+	}
+	if err != nil || feasible || len(s.owner.waiting) >= maxExamples {
+		return feasible, err
+	}
+	// People read of the first few why they wait.
+	if wait := a.told.Add(countsEvery).Sub(p.now()); wait > 0 {
+		p.result.within(wait)
+		return false, nil
+	}
+	decision, err := p.engine.Explain(bounded, p.request(s))
+	if err != nil {
+		p.failed(err)
+		return false, err
+	}
+	p.waiting[s.key] = attempt{inputs: a.inputs, message: waitingFor(decision), generation: generation, told: p.now()}
+	return false, nil
 }
 
 func (p *placing) request(s *step) engine.Request {
@@ -331,6 +378,10 @@ func (p *placing) tell(s *step) {
 	}
 	if decision, placement, found := p.store.get(s.key); found && placement == namespacedName(owner.object) {
 		owner.placed++
+		decision = p.reviewReservation(s, placement, decision)
+		for _, told := range expiredSince(decision) {
+			owner.expired = append(owner.expired, fmt.Sprintf("%s %s", object.workload, told))
+		}
 		for _, c := range decision.Clusters {
 			owner.clusters[c.Name] = true
 		}
@@ -360,15 +411,14 @@ func (w *workspace) release(key workloadKey) {
 // hold keeps what a workload had on clusters that it leaves reserved until that has been written: were it given to
 // another at once and this process killed between two writes, both would stand in the durable decisions.
 func (w *workspace) hold(key workloadKey, stored v1alpha1.WorkloadDecision, now []string) {
-	left := slices.DeleteFunc(clusterNames(stored.Clusters), func(name string) bool { return slices.Contains(now, name) })
-	reserved, err := capacity.FromResourceList(stored.Reserved)
-	if err != nil || len(left) == 0 {
+	r, err := reservationOf(key, types.NamespacedName{}, stored)
+	r.Clusters = slices.DeleteFunc(r.Clusters, func(name string) bool { return slices.Contains(now, name) })
+	if err != nil || len(r.Clusters) == 0 {
 		return // what cannot be read was never restored
 	}
-	held := key.reference()
-	held.APIVersion = "held until written/" + held.APIVersion
-	w.engine.Restore(w.name, types.NamespacedName{}, held, left, reserved)
-	w.held = append(w.held, held)
+	r.Workload.APIVersion = "held until written/" + r.Workload.APIVersion
+	w.engine.Restore(w.name, r)
+	w.held = append(w.held, r.Workload)
 }
 
 // letGo frees what was held, once all is written or known not to be.
@@ -411,7 +461,7 @@ func (w *workspace) wait(s *step, decision *engine.Decision) string {
 	if last, tried := w.waiting[s.key]; !tried || last.message != message {
 		w.event(s.object, corev1.EventTypeWarning, "NotPlaced", message)
 	}
-	w.waiting[s.key] = attempt{inputs: decision.InputsDigest, generation: s.generation, message: message}
+	w.waiting[s.key] = attempt{inputs: decision.InputsDigest, message: message, generation: s.generation, told: w.now()}
 	return message
 }
 

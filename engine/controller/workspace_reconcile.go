@@ -1,9 +1,12 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,7 +19,6 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/batch"
-	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -24,7 +26,9 @@ import (
 
 // observed is a workspace as the informers see it. Nothing in it may be changed.
 type observed struct {
-	clusters   []*v1alpha1.ClusterRegistration
+	clusters []*v1alpha1.ClusterRegistration
+	// heard is when clusters that have a heartbeat were last heard of.
+	heard      map[types.UID]time.Time
 	placements []*v1alpha1.WorkloadPlacement
 	decisions  []*v1alpha1.PlacementDecision
 	configMaps []*corev1.ConfigMap
@@ -41,6 +45,7 @@ type workspace struct {
 	metrics  *metrics
 	now      func() time.Time
 	actions
+	limits
 
 	// store is nil until the durable decisions have been read, and stale after a write has failed: then they are read
 	// anew, so that memory and what is durable cannot stay apart.
@@ -60,8 +65,15 @@ type workspace struct {
 	tooSlow   error
 	// quarantine is why the policies are not evaluated any more.
 	quarantine error
-	// held is what workloads have left in this pass, reserved until that is written.
-	held []workload.Reference
+	// held is what workloads have left in this pass, reserved until that is written; reviewed are those whose reservations
+	// are to be in line with what is written.
+	held     []workload.Reference
+	reviewed []workloadKey
+	// reports are the registrations that we have written, counting are the clusters that say which workloads they count,
+	// with when they were last heard of.
+	reports       map[types.UID]reported
+	counting      map[string]time.Time
+	overcommitted int
 	known
 	// statuses and news of placements, by their UID.
 	statuses map[types.UID]writtenStatus
@@ -70,11 +82,19 @@ type workspace struct {
 	loaded bool
 }
 
-func newWorkspace(name logicalcluster.Name, e *engine.Engine, b *batch.Batcher, policies *policy.Compiler, m *metrics, a actions) *workspace {
+func newWorkspace(name logicalcluster.Name, e *engine.Engine, b *batch.Batcher, policies *policy.Compiler, m *metrics, l limits, a actions) *workspace {
 	return &workspace{
-		name: name, engine: e, batcher: b, policies: policies, metrics: m, now: time.Now, actions: a, known: newKnown(),
-		news: map[types.UID]*news{},
+		name: name, engine: e, batcher: b, policies: policies, metrics: m, now: time.Now, limits: l, actions: a, known: newKnown(),
+		news: map[types.UID]*news{}, reports: map[types.UID]reported{},
 	}
+}
+
+// limits are how long to wait for clusters.
+type limits struct {
+	// grace is how long a cluster may be silent before its Ready condition becomes Unknown; 0 is for ever.
+	grace time.Duration
+	// reservationTimeout is how long a cluster has to count a workload that was placed there; 0 is for ever.
+	reservationTimeout time.Duration
 }
 
 // actions are what reconciling does to the world, as functions so that it is tested without an API server.
@@ -84,8 +104,35 @@ type actions struct {
 	writeDecision  func(context.Context, *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error)
 	deleteDecision func(context.Context, *v1alpha1.PlacementDecision) error
 	writeStatus    func(context.Context, *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error)
-	annotate       func(ctx context.Context, configMap *corev1.ConfigMap, key, value string) error
-	event          func(about runtime.Object, kind, reason, message string)
+	// writeConditions fails with a conflict where the registration has changed.
+	writeConditions func(context.Context, *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error)
+	annotate        func(ctx context.Context, configMap *corev1.ConfigMap, key, value string) error
+	event           func(about runtime.Object, kind, reason, message string)
+}
+
+// fenced returns actions that write decisions only while a fence lets them, and not for long.
+func (a actions) fenced(fence func() error) actions {
+	if fence == nil {
+		return a
+	}
+	f := a
+	f.writeDecision = func(ctx context.Context, d *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
+		if err := fence(); err != nil {
+			return nil, err
+		}
+		ctx, done := context.WithTimeout(ctx, WriteWithin)
+		defer done()
+		return a.writeDecision(ctx, d)
+	}
+	f.deleteDecision = func(ctx context.Context, d *v1alpha1.PlacementDecision) error {
+		if err := fence(); err != nil {
+			return err
+		}
+		ctx, done := context.WithTimeout(ctx, WriteWithin)
+		defer done()
+		return a.deleteDecision(ctx, d)
+	}
+	return f
 }
 
 // result of a pass that went well.
@@ -112,16 +159,18 @@ func (w *workspace) reconcile(ctx context.Context, o observed) (r result, err er
 	if err := w.load(ctx, o.decisions); err != nil {
 		return result{}, fmt.Errorf("reading the decisions: %w", err)
 	}
-	w.updateClusters(o.clusters)
+	registrations, healthErr := w.watchHealth(ctx, &o, &r)
+	w.updateClusters(registrations)
 	policyErr := w.updatePolicies(ctx, o.configMaps)
 	placements := w.compile(o.placements)
-	placeErr := w.place(ctx, placements, o.workloads)
+	placeErr := w.place(ctx, placements, o.workloads, &r)
 	w.setQuarantine(w.engine.Quarantine(w.name))
 	if err := w.publish(ctx, placements); err != nil {
 		w.stale = true
 		return result{}, err
 	}
-	r.again = w.letGo() && len(w.waiting) > 0
+	freed := w.letGo()
+	r.again = (w.takeUpReviews() || freed) && len(w.waiting) > 0
 	if w.store.unconfirmed() {
 		r.within(confirmWithin)
 	}
@@ -129,7 +178,7 @@ func (w *workspace) reconcile(ctx context.Context, o observed) (r result, err er
 		r.within(rest)
 	}
 	w.tellNews(placements, &r)
-	err = errors.Join(policyErr, placeErr, w.updateStatus(ctx, placements, &r))
+	err = errors.Join(policyErr, healthErr, placeErr, w.updateStatus(ctx, placements, &r), w.watchCapacity(ctx, o.clusters, &r))
 	if !w.loaded {
 		w.loaded = true
 		w.metrics.loaded.Inc()
@@ -158,6 +207,7 @@ func (w *workspace) retire() {
 		w.metrics.loaded.Dec()
 	}
 	w.metrics.waiting.Sub(float64(len(w.waiting)))
+	w.metrics.overcommitted.Sub(float64(w.overcommitted))
 	if w.policyErr != nil {
 		w.metrics.policyErrs.Dec()
 	}
@@ -183,18 +233,9 @@ func (w *workspace) load(ctx context.Context, seen []*v1alpha1.PlacementDecision
 		return err
 	}
 	w.letGo()
+	w.reviewed = nil
 	previous := w.store
 	w.store, w.stale, w.deleted = newStore(written, w.now()), false, map[types.UID]bool{}
-	for key, sl := range w.store.where {
-		d := sl.decisions[key]
-		reserved, err := capacity.FromResourceList(d.Reserved)
-		if err != nil {
-			klog.FromContext(ctx).Error(err, "A stored decision cannot be read and is made anew", "slice", sl.name, "workload", d.Workload.Name)
-			w.store.remove(key)
-			continue
-		}
-		w.engine.Restore(w.name, sl.placement, key.reference(), clusterNames(d.Clusters), reserved)
-	}
 	if previous != nil {
 		for key := range previous.where {
 			if w.store.where[key] == nil {
@@ -202,7 +243,41 @@ func (w *workspace) load(ctx context.Context, seen []*v1alpha1.PlacementDecision
 			}
 		}
 	}
+	w.restore(ctx, previous)
 	return nil
+}
+
+// restore reserves what the durable decisions promise. What we have known before was granted before. What another has
+// written while we were at work, as a leader can that does not know yet that it leads no more, has to fit beside that: what
+// does not is promised twice, and is taken back.
+func (w *workspace) restore(ctx context.Context, previous *store) {
+	logger := klog.FromContext(ctx)
+	var foreign []workloadKey
+	for key, sl := range w.store.where {
+		d := sl.decisions[key]
+		r, err := reservationOf(key, sl.placement, d)
+		switch {
+		case err != nil:
+			logger.Error(err, "A stored decision cannot be read and is made anew", "slice", sl.name, "workload", d.Workload.Name)
+			w.store.remove(key)
+		case previous == nil || previous.knows(key, d):
+			w.engine.Restore(w.name, r)
+		default:
+			foreign = append(foreign, key)
+		}
+	}
+	slices.SortFunc(foreign, func(a, b workloadKey) int {
+		of := func(key workloadKey) time.Time { return w.store.where[key].decisions[key].DecidedAt.Time }
+		return cmp.Or(of(a).Compare(of(b)), strings.Compare(a.namespace+"/"+a.name, b.namespace+"/"+b.name), strings.Compare(a.kind, b.kind))
+	})
+	for _, key := range foreign {
+		d, placement, _ := w.store.get(key)
+		r, _ := reservationOf(key, placement, d)
+		if err := w.engine.Reserve(w.name, r); err != nil {
+			logger.Error(err, "A decision of another controller does not fit beside what is promised, and is made anew", "workload", key.reference().String())
+			w.release(key)
+		}
+	}
 }
 
 // changedByOthers tells whether the slices that the informer shows are other than those we wrote, and not merely

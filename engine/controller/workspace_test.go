@@ -70,7 +70,7 @@ func (w *world) restart() {
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.workspace = newWorkspace("ws", e, b, policies, m, actions{
+	w.workspace = newWorkspace("ws", e, b, policies, m, limits{grace: time.Minute, reservationTimeout: time.Hour}, actions{
 		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
 			return slices.Collect(maps.Values(w.stored)), nil
 		},
@@ -83,6 +83,7 @@ func (w *world) restart() {
 			w.placements = replace(w.placements, written)
 			return written, nil
 		},
+		writeConditions: w.writeConditions,
 		annotate: func(_ context.Context, c *corev1.ConfigMap, key, value string) error {
 			w.writes = append(w.writes, "annotation of "+c.Name)
 			written := c.DeepCopy()
@@ -95,6 +96,19 @@ func (w *world) restart() {
 		},
 	})
 	w.workspace.now = func() time.Time { return w.clock }
+}
+
+func (w *world) writeConditions(_ context.Context, r *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
+	for _, current := range w.clusters {
+		if current.Name == r.Name && current.ResourceVersion != r.ResourceVersion {
+			return nil, apierrors.NewConflict(schema.GroupResource{}, r.Name, errors.New("changed"))
+		}
+	}
+	w.writes = append(w.writes, "conditions of "+r.Name)
+	written := r.DeepCopy()
+	written.ResourceVersion = w.next()
+	w.clusters = replace(w.clusters, written)
+	return written, nil
 }
 
 func replace[T metav1.Object](objects []T, written T) []T {

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/scoring"
 )
 
@@ -61,23 +62,27 @@ func Explain(d *Decision) *Explanation {
 	}
 	e.Summary = d.Explained.Summary()
 	for _, v := range d.Explained.Ranked() {
-		verdict := Verdict{Cluster: v.Cluster, Feasible: v.Rejection == nil, Chosen: v.Chosen, Factors: []Factor{}, Obstacles: []Obstacle{}}
+		verdict := Verdict{Cluster: v.Cluster, Feasible: v.Rejection == nil, Chosen: v.Chosen, Factors: []Factor{}, Obstacles: obstacles(d.Explained.Obstacles(v.Cluster))}
 		if verdict.Feasible {
 			verdict.Score, verdict.Reason = v.Score.Total, scoring.Reason(v.Score.Total)
 			for _, f := range d.Explained.Factors(v.Cluster) {
 				verdict.Factors = append(verdict.Factors, Factor{f.Factor.String(), f.Score, f.Weight, f.Because})
 			}
 		}
-		for _, o := range d.Explained.Obstacles(v.Cluster) {
-			obstacle := Obstacle{
-				Stage: string(o.Stage), Constraint: o.Constraint, Expression: o.Expression, Observed: []Observed{}, Message: o.Message, Needs: o.Remedy,
-			}
-			for _, at := range o.Observed {
-				obstacle.Observed = append(obstacle.Observed, Observed{at.Path, at.Value})
-			}
-			verdict.Obstacles = append(verdict.Obstacles, obstacle)
-		}
 		e.Verdicts = append(e.Verdicts, verdict)
 	}
 	return e
+}
+
+func obstacles(of []engine.Obstacle) []Obstacle {
+	all := make([]Obstacle, len(of))
+	for i, o := range of {
+		all[i] = Obstacle{
+			Stage: string(o.Stage), Constraint: o.Constraint, Expression: o.Expression, Observed: []Observed{}, Message: o.Message, Needs: o.Remedy,
+		}
+		for _, at := range o.Observed {
+			all[i].Observed = append(all[i].Observed, Observed{at.Path, at.Value})
+		}
+	}
+	return all
 }

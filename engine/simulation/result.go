@@ -11,7 +11,7 @@ import (
 // Result of a simulation. Its JSON is a contract: fields may be added, none changes its meaning. CPU is in millicores,
 // memory and storage in bytes, other resources in whole units.
 type Result struct {
-	// Decisions in the order in which the workloads were placed: by creation time, then name.
+	// Decisions in the order in which the workloads were placed: by priority, creation time, then name.
 	Decisions []Decision `json:"decisions"`
 	// Clusters as they stand after the last decision, by workspace and name.
 	Clusters []Cluster `json:"clusters"`
@@ -79,7 +79,7 @@ type Cluster struct {
 	Workspace   string           `json:"workspace"`
 	Name        string           `json:"name"`
 	Allocatable map[string]int64 `json:"allocatable"`
-	// Reserved is what the decisions promise.
+	// Reserved is what the decisions promise and the cluster does not report as requested yet.
 	Reserved map[string]int64 `json:"reserved"`
 	// Utilization is what is reserved and what the cluster itself reports as requested, in percent of Allocatable.
 	Utilization map[string]int64 `json:"utilization"`

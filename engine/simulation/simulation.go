@@ -29,7 +29,9 @@ type Options struct {
 	Fresh bool
 	// Rejected asks for the clusters that were rejected, with the reasons.
 	Rejected bool
-	// Progress is told how many of the workloads have been placed.
+	// Queue asks Top for the workloads that wait, and for what.
+	Queue bool
+	// Progress is told how many of the workloads have been placed, or looked at by Top.
 	Progress func(done, total int)
 }
 
@@ -53,6 +55,7 @@ type workspace struct {
 
 type placement struct {
 	name     string
+	priority int32
 	compiled *engine.Placement
 	err      error
 }
@@ -147,7 +150,7 @@ func (w *workspace) compile(e *engine.Engine) error {
 	objects := slices.Clone(w.Placements)
 	slices.SortFunc(objects, func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return engine.ByAge(a.Typed, b.Typed) })
 	for _, o := range objects {
-		p := &placement{name: o.Typed.Name}
+		p := &placement{name: o.Typed.Name, priority: o.Typed.Spec.Priority}
 		selector, _ := engine.CompileSelector(o.Typed) // what is wrong with it is in err
 		if p.compiled, p.err = e.CompilePlacement(o.Typed); p.err != nil {
 			p.err = &manifest.Error{Position: o.Position("spec"), Object: o.String(), Message: p.err.Error()}
@@ -201,26 +204,61 @@ func (s *Simulation) restore(m *manifest.Workspace) error {
 type item struct {
 	workspace *workspace
 	manifest.Workload
+	// placement that the workload belongs to; nil where there is none.
+	placement *placement
 }
 
-// Run places all workloads, in order of creation time, then name. It fails only as ctx ends: what goes wrong with a
-// workload is told in its decision.
+func (i item) turn() engine.Turn {
+	t := engine.Turn{Workload: i.Object, Kind: i.Kind, APIVersion: i.APIVersion}
+	if i.placement != nil {
+		t.Priority = i.placement.priority
+	}
+	return t
+}
+
+// name of the workload.
+func (i item) name() Workload { return Workload{i.APIVersion, i.Kind, i.Namespace, i.Name} }
+
+// items are all workloads in order of their turns, then of their workspaces.
+func (s *Simulation) items() []item {
+	var items []item
+	for _, w := range s.workspaces {
+		for _, o := range w.Workloads {
+			i := item{workspace: w, Workload: o}
+			if owner, _ := engine.Owner(w.selectors, o.Workload); owner >= 0 {
+				i.placement = w.placements[owner]
+			}
+			items = append(items, i)
+		}
+	}
+	slices.SortFunc(items, func(a, b item) int {
+		return cmp.Or(a.turn().Compare(b.turn()), cmp.Compare(a.workspace.Name, b.workspace.Name))
+	})
+	return items
+}
+
+// stand is where a workload stands; found is false where that is for another workload of its name, or for another
+// placement.
+func (s *Simulation) stand(i item) (at stand, found bool) {
+	at, found = s.stands[keyOf(i.workspace.Name, i.Reference)]
+	if found && (i.placement == nil || i.placement.name != at.placement.Name || i.UID != "" && at.uid != "" && at.uid != i.UID) {
+		return stand{}, false
+	}
+	return at, found
+}
+
+// wrong is why a workload that belongs to a placement cannot be decided.
+func (i item) wrong() error { return cmp.Or(i.Err, i.placement.err, i.workspace.policyErr) }
+
+// Run places all workloads, by their placements' priority, creation time, then name. It fails only as ctx ends: what goes
+// wrong with a workload is told in its decision.
 func (s *Simulation) Run(ctx context.Context) (*Result, error) {
 	return s.RunUntil(ctx, nil)
 }
 
 // RunUntil is Run, up to and including the first workload for which last is true; last may be nil.
 func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*Result, error) {
-	var items []item
-	for _, w := range s.workspaces {
-		for _, o := range w.Workloads {
-			items = append(items, item{w, o})
-		}
-	}
-	slices.SortFunc(items, func(a, b item) int {
-		return cmp.Or(engine.ByAge(a.Object, b.Object), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.APIVersion, b.APIVersion),
-			cmp.Compare(a.workspace.Name, b.workspace.Name))
-	})
+	items := s.items()
 	start := time.Now()
 	result := &Result{Decisions: make([]Decision, 0, len(items)), Clusters: []Cluster{}}
 	for i, item := range items {
@@ -250,34 +288,31 @@ func (s *Simulation) place(ctx context.Context, item item) Decision {
 	w, ref := item.workspace, item.Reference
 	d := Decision{
 		Workspace: w.Name.String(),
-		Workload:  Workload{ref.APIVersion, ref.Kind, ref.Namespace, ref.Name},
+		Workload:  item.name(),
 		Clusters:  []Choice{},
 	}
 	if s.options.Rejected {
 		d.Rejected = []Rejection{}
 	}
 	k := keyOf(w.Name, ref)
-	at, stands := s.stands[k]
 	leave := func(format string, args ...any) Decision {
 		s.engine.Release(w.Name, ref)
 		delete(s.stands, k)
 		d.Error = fmt.Sprintf(format, args...)
 		return d
 	}
-	owner, _ := engine.Owner(w.selectors, item.Workload.Workload)
-	if owner < 0 {
+	p := item.placement
+	if p == nil {
 		return leave("no WorkloadPlacement of namespace %s selects this workload", ref.Namespace)
 	}
-	p := w.placements[owner]
 	d.Placement = p.name
-	if item.GetDeletionTimestamp() != nil && !stands {
-		d.Error = "it is being deleted"
-		return d
-	}
-	if stands && (ref.UID != "" && at.uid != "" && at.uid != ref.UID || at.placement.Name != p.name) {
+	at, stands := s.stand(item)
+	if !stands {
+		if item.GetDeletionTimestamp() != nil {
+			return leave("it is being deleted")
+		}
 		s.engine.Release(w.Name, ref)
 		delete(s.stands, k)
-		stands = false
 	}
 	fail := func(err error) Decision {
 		// As in the controller: nothing new is decided, and nothing undone.
@@ -287,7 +322,7 @@ func (s *Simulation) place(ctx context.Context, item item) Decision {
 		}
 		return d
 	}
-	if err := cmp.Or(item.Err, p.err, w.policyErr); err != nil {
+	if err := item.wrong(); err != nil {
 		return fail(err)
 	}
 	request := engine.Request{Workspace: w.Name, Placement: p.compiled, Workload: item.Workload.Workload}

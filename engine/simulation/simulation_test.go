@@ -107,6 +107,18 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// TestPriority: workloads of a placement with a higher priority are placed first, whatever their age; what belongs to
+// none has priority 0.
+func TestPriority(t *testing.T) {
+	s := load(t, cluster("a", "2"), placement("low", one+", priority: -1"), placement("high", one+", priority: 1"),
+		deployment("old", 1, "1", ", annotations: {tmc.kcp.io/placement: low}"), deployment("b", 3, "1", ", annotations: {tmc.kcp.io/placement: high}"),
+		deployment("a", 3, "1", ", annotations: {tmc.kcp.io/placement: high}"), deployment("alien", 9, "1", ", namespace: elsewhere"))
+	want := "a: a\nb: a\nalien: no WorkloadPlacement of namespace elsewhere selects this workload\nold: 0 of 1 clusters are feasible: 1 rejected by Capacity"
+	if got := where(run(t, s)); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 // TestAgain: what runs stays in the next run, and moves for the reasons for which the controller would move it.
 func TestAgain(t *testing.T) {
 	a, b := cluster("a", "4"), cluster("b", "2")

@@ -1,0 +1,172 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/simulation"
+)
+
+// Cells of a bar.
+const (
+	barWidth      = 20
+	cellAllocated = "█"
+	cellReserved  = "▒"
+	cellFree      = "·"
+	cellOver      = "!"
+)
+
+// Top prints how full each cluster is, in the order in which they come, and what waits for what.
+func Top(w io.Writer, top *simulation.Top, now time.Time) {
+	names := map[string]bool{}
+	for i := range top.Clusters {
+		names[top.Clusters[i].Workspace] = true
+	}
+	for i := range top.Queue {
+		names[top.Queue[i].Workspace] = true
+	}
+	for _, workspace := range slices.Sorted(maps.Keys(names)) {
+		if len(names) > 1 {
+			fmt.Fprintf(w, "workspace %s\n\n", workspace)
+		}
+		loads(w, top, workspace)
+		queue(w, top, workspace, now)
+	}
+	if len(top.Clusters) > 0 {
+		fmt.Fprintf(w, "%s allocated   %s reserved   %s free   %s overcommitted\n", cellAllocated, cellReserved, cellFree, text.FgRed.Sprint(cellOver))
+	}
+	s := top.Summary
+	fmt.Fprintf(w, "%d clusters, %d overcommitted; %d workloads wait\n", s.Clusters, s.Overcommitted, s.Waiting)
+}
+
+// loads prints a line for each resource of each cluster: cpu and memory, and what else the cluster has or is to have.
+func loads(w io.Writer, top *simulation.Top, workspace string) {
+	t := NewTable(w)
+	t.AppendHeader(table.Row{"CLUSTER", "READY", "RESOURCE", "ALLOCATABLE", "ALLOCATED", "RESERVED", "FREE", "LARGEST-NODE", "USE"})
+	for i := range top.Clusters {
+		c := &top.Clusters[i]
+		if c.Workspace != workspace {
+			continue
+		}
+		name, ready := c.Name, c.Ready
+		for _, resource := range resourcesOf(c) {
+			largest := "-"
+			if c.LargestFree != nil {
+				largest = amount(resource, c.LargestFree[resource])
+			}
+			t.AppendRow(table.Row{
+				name, ready, resource, amount(resource, c.Allocatable[resource]), amount(resource, c.Allocated[resource]),
+				amount(resource, c.Reserved[resource]), amount(resource, c.Free[resource]), largest, use(c, resource),
+			})
+			name, ready = "", ""
+		}
+	}
+	render(w, t)
+}
+
+func resourcesOf(c *simulation.ClusterLoad) []string {
+	resources := []string{capacity.CPU, capacity.Memory}
+	for _, name := range slices.Sorted(maps.Keys(c.Free)) {
+		if !slices.Contains(resources, name) && max(c.Allocatable[name], c.Allocated[name], c.Reserved[name]) > 0 {
+			resources = append(resources, name)
+		}
+	}
+	return resources
+}
+
+func queue(w io.Writer, top *simulation.Top, workspace string, now time.Time) {
+	t := NewTable(w)
+	t.AppendHeader(table.Row{"PRIORITY", "WORKLOAD", "PLACEMENT", "AGE", "WAITS FOR"})
+	for i := range top.Queue {
+		q := &top.Queue[i]
+		if q.Workspace != workspace {
+			continue
+		}
+		age := "-"
+		if q.CreationTimestamp != nil {
+			age = duration.HumanDuration(now.Sub(q.CreationTimestamp.Time))
+		}
+		t.AppendRow(table.Row{q.Priority, q.Workload.String(), q.Placement, age, q.WaitsFor})
+	}
+	render(w, t)
+}
+
+// use is a bar and the share in use, in percent.
+func use(c *simulation.ClusterLoad, resource string) string {
+	allocatable, allocated, reserved := c.Allocatable[resource], c.Allocated[resource], c.Reserved[resource]
+	percent := fmt.Sprintf("%d%%", c.Utilization[resource])
+	switch none := allocatable <= 0; {
+	case none && allocated <= 0 && reserved <= 0:
+		return "-"
+	case none || c.Utilization[resource] > 999:
+		percent = ">999%"
+	}
+	line := bar(allocatable, allocated, reserved)
+	if at := strings.Index(line, cellOver); at >= 0 {
+		line = line[:at] + text.FgRed.Sprint(line[at:])
+	}
+	return line + " " + percent
+}
+
+// bar shows the parts of what there is. Where more than that is in use, it shows the parts of what is in use, and how
+// much of it is too much. Of every part that is more than nothing something is seen. What is negative counts as nothing.
+func bar(allocatable, allocated, reserved int64) string {
+	whole, inUse := uint64(max(0, allocatable)), uint64(max(0, allocated))
+	both := inUse + uint64(max(0, reserved)) // at most 2^64 - 2
+	if max(whole, both) == 0 {
+		return strings.Repeat(" ", barWidth)
+	}
+	fits := min(inUse, whole)
+	parts := []struct {
+		cell   string
+		amount uint64
+	}{
+		{cellAllocated, fits}, {cellReserved, min(both, whole) - fits}, {cellOver, both - min(both, whole)}, {cellFree, whole - min(both, whole)},
+	}
+	cells, rest, largest := make([]int, len(parts)), barWidth, 0
+	for i, part := range parts {
+		if part.amount > 0 {
+			cells[i] = max(1, int(math.Round(float64(part.amount)/float64(max(whole, both))*barWidth)))
+			rest -= cells[i]
+		}
+		if cells[i] > cells[largest] {
+			largest = i
+		}
+	}
+	cells[largest] += rest // rounding
+	var b strings.Builder
+	for i, part := range parts {
+		b.WriteString(strings.Repeat(part.cell, cells[i]))
+	}
+	return b.String()
+}
+
+// amount writes an amount as people write it: of bytes one decimal will do where all of them would be long.
+func amount(resource string, of int64) string {
+	exact := capacity.Format(resource, of)
+	switch resource {
+	case capacity.Memory, capacity.Storage, string(corev1.ResourceEphemeralStorage):
+	default:
+		return exact
+	}
+	if len(exact) <= 6 {
+		return exact
+	}
+	const units = "KMGTPE"
+	value, unit := float64(of)/1024, 0
+	for math.Abs(value) >= 1024 && unit < len(units)-1 {
+		value, unit = value/1024, unit+1
+	}
+	return fmt.Sprintf("%.1f%ci", value, units[unit])
+}

@@ -1,0 +1,140 @@
+package report
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"pgregory.net/rapid"
+
+	"github.com/kcp-placement/placement/engine/simulation"
+)
+
+func TestBar(t *testing.T) {
+	for _, test := range []struct {
+		allocatable, allocated, reserved int64
+		want                             string
+	}{
+		{100, 0, 0, "····················"},
+		{100, 50, 25, "██████████▒▒▒▒▒·····"},
+		{100, 60, 40, "████████████▒▒▒▒▒▒▒▒"},
+		{100, 1, 0, "█···················"},
+		{100, 0, 99, "▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒·"},
+		{100, 1, 1, "█▒··················"},
+		{100, 100, 100, "██████████!!!!!!!!!!"},
+		{100, 0, 200, "▒▒▒▒▒▒▒▒▒▒!!!!!!!!!!"},
+		{100, 50, 51, "█████████▒▒▒▒▒▒▒▒▒▒!"},
+		{0, 0, 0, "                    "},
+		{0, 1, 0, "!!!!!!!!!!!!!!!!!!!!"},
+		{-5, -1, -1, "                    "},
+		{1, math.MaxInt64, math.MaxInt64, "█!!!!!!!!!!!!!!!!!!!"},
+		{math.MaxInt64, math.MaxInt64, 0, "████████████████████"},
+		{math.MaxInt64, math.MaxInt64, 1, "███████████████████!"},
+		{math.MaxInt64, math.MaxInt64 - 1, 0, "███████████████████·"},
+	} {
+		if got := bar(test.allocatable, test.allocated, test.reserved); got != test.want {
+			t.Errorf("%d, %d, %d: got %s, want %s", test.allocatable, test.allocated, test.reserved, got, test.want)
+		}
+	}
+}
+
+// TestBarIsTrue: whatever the amounts, a bar has its width, shows each part that there is and no other, in order, and is
+// at most a cell or two off.
+func TestBarIsTrue(t *testing.T) {
+	amounts := rapid.OneOf(rapid.Int64Range(0, 50), rapid.Int64Min(0))
+	rapid.Check(t, func(r *rapid.T) {
+		allocatable, allocated, reserved := amounts.Draw(r, "allocatable"), amounts.Draw(r, "allocated"), amounts.Draw(r, "reserved")
+		got := bar(allocatable, allocated, reserved)
+		if utf8.RuneCountInString(got) != barWidth {
+			r.Fatalf("%q is not of %d cells", got, barWidth)
+		}
+		rest := got
+		for _, cell := range []string{cellAllocated, cellReserved, cellOver, cellFree, " "} {
+			rest = strings.TrimLeft(rest, cell)
+		}
+		if rest != "" {
+			r.Fatalf("%q is out of order", got)
+		}
+		inUse := uint64(allocated) + uint64(reserved)
+		whole := float64(max(inUse, uint64(allocatable)))
+		over, free := uint64(0), uint64(0)
+		if inUse > uint64(allocatable) {
+			over = inUse - uint64(allocatable)
+		} else {
+			free = uint64(allocatable) - inUse
+		}
+		for cell, amount := range map[string]uint64{cellOver: over, cellFree: free} {
+			cells := strings.Count(got, cell)
+			if (cells > 0) != (amount > 0) {
+				r.Errorf("%q has %d of %s for %d", got, cells, cell, amount)
+			}
+			if amount > 0 && math.Abs(float64(cells)-float64(amount)/whole*barWidth) > 2.5 {
+				r.Errorf("%q has %d of %s for %d of %g", got, cells, cell, amount, whole)
+			}
+		}
+	})
+}
+
+func TestAmount(t *testing.T) {
+	for _, test := range []struct {
+		resource string
+		of       int64
+		want     string
+	}{
+		{"cpu", 1500, "1500m"},
+		{"cpu", -500, "-500m"},
+		{"memory", 64 << 30, "64Gi"},
+		{"memory", 32780548 << 10, "31.3Gi"},
+		{"memory", 33567281153, "31.3Gi"},
+		{"memory", -33567281153, "-31.3Gi"},
+		{"memory", 1234, "1234"},
+		{"memory", math.MaxInt64, "8.0Ei"},
+		{"memory", math.MinInt64, "-8.0Ei"},
+		{"ephemeral-storage", 101430960 << 10, "96.7Gi"},
+		{"nvidia.com/gpu", 8, "8"},
+	} {
+		if got := amount(test.resource, test.of); got != test.want {
+			t.Errorf("%d of %s: got %s, want %s", test.of, test.resource, got, test.want)
+		}
+	}
+}
+
+// TestTop: a workload waits as long as it exists, and shares beyond all measure stay in their column.
+func TestTop(t *testing.T) {
+	text.DisableColors()
+	defer text.EnableColors()
+	now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	created := metav1.NewTime(now.Add(-3*time.Hour - 7*time.Minute))
+	top := &simulation.Top{
+		Clusters: []simulation.ClusterLoad{{
+			Cluster: simulation.Cluster{
+				Workspace: "default", Name: "a", Allocatable: map[string]int64{"cpu": 1}, Reserved: map[string]int64{"cpu": math.MaxInt64},
+				Utilization: map[string]int64{"cpu": math.MaxInt64},
+			},
+			Ready: "True", Free: map[string]int64{"cpu": math.MinInt64},
+		}},
+		Queue: []simulation.Waiting{
+			{Workspace: "default", Workload: simulation.Workload{Kind: "Job", Namespace: "default", Name: "x"}, Placement: "p", CreationTimestamp: &created, WaitsFor: "its turn"},
+		},
+		Summary: simulation.TopSummary{Clusters: 1, Overcommitted: 1, Waiting: 1},
+	}
+	var b strings.Builder
+	Top(&b, top, now)
+	want := `CLUSTER   READY   RESOURCE   ALLOCATABLE   ALLOCATED   RESERVED               FREE                    LARGEST-NODE   USE
+a         True    cpu        1m            0           9223372036854775807m   -9223372036854775808m   -              ▒!!!!!!!!!!!!!!!!!!! >999%
+                  memory     0             0           0                      0                       -              -
+
+PRIORITY   WORKLOAD        PLACEMENT   AGE    WAITS FOR
+       0   Job default/x   p           3h7m   its turn
+
+█ allocated   ▒ reserved   · free   ! overcommitted
+1 clusters, 1 overcommitted; 1 workloads wait
+`
+	if got := b.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

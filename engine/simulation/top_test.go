@@ -1,0 +1,133 @@
+package simulation_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/kcp-placement/placement/engine/simulation"
+)
+
+// queue is what waits, in order.
+func queue(top *simulation.Top) string {
+	var lines []string
+	for i := range top.Queue {
+		lines = append(lines, top.Queue[i].Workload.Name+" "+top.Queue[i].WaitsFor)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// TestTop: what has its decision does not wait; what waits says what for, all that is alike the same.
+func TestTop(t *testing.T) {
+	s, err := simulation.New(simulation.Options{Queue: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := s.Load(read(t, cluster("a", "2"), placement("p", one),
+		placement("wrong", one+", priority: 1, constraints: [{name: c, expression: nonsense}]"),
+		deployment("placed", 1, "1"), deployment("gone", 1, "1", ", deletionTimestamp: \"2026-01-01T00:00:00Z\""),
+		deployment("small", 2, "1"), deployment("large", 3, "3"), deployment("larger", 4, "3"),
+		deployment("held", 5, "1", ", annotations: {tmc.kcp.io/placement: wrong}"), `
+apiVersion: tmc.kcp.io/v1alpha1
+kind: PlacementDecision
+metadata: {name: p-1}
+placementName: p
+decisions:
+  - {workload: {apiVersion: apps/v1, kind: Deployment, name: placed, uid: u}, clusters: [{name: a, replicas: 1, score: 7, reason: Poor}], reserved: {cpu: "1"}, decidedAt: "2026-01-01T00:00:00Z"}
+  - {workload: {apiVersion: apps/v1, kind: Deployment, name: small, uid: u2}, reserved: {cpu: "1"}, decidedAt: "2026-01-01T00:00:00Z"}
+`))
+	if wrong == nil {
+		t.Error("nothing is wrong")
+	}
+	top, err := s.Top(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `held 2.yaml:2:78: WorkloadPlacement default/wrong: spec.constraints[0].expression: Invalid value: "nonsense": constraint "c": 1:1: undeclared reference to 'nonsense' (in container '')
+small its turn: 1 of 1 clusters are feasible
+large a: 2 more cpu free
+larger a: 2 more cpu free`
+	if got := queue(top); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if first := top.Queue[0]; first.Error == "" || first.Priority != 1 || first.CreationTimestamp.Second() != 5 {
+		t.Errorf("%+v", first)
+	}
+	if got := fmt.Sprint(top.Summary, top.Clusters[0].Reserved["cpu"], top.Clusters[0].Free["cpu"]); got != "{1 0 4} 1000 1000" {
+		t.Error(got)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Top(ctx); err == nil {
+		t.Error("it went on")
+	}
+}
+
+// TestTopChangesNothing: looking at the fleet, at any time, says the same twice and places nothing. What a run leaves
+// unplaced waits for what some cluster lacks, in the order of the run.
+func TestTopChangesNothing(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		var objects []string
+		for i := range rapid.IntRange(0, 3).Draw(r, "clusters") {
+			objects = append(objects, cluster(fmt.Sprintf("c%d", i), fmt.Sprint(rapid.IntRange(0, 8).Draw(r, "cpu"))))
+		}
+		for i := range 2 {
+			objects = append(objects, placement(fmt.Sprintf("p%d", i), fmt.Sprintf("%s, priority: %d", one, rapid.IntRange(-1, 1).Draw(r, "priority"))))
+		}
+		workloads := rapid.IntRange(0, 10).Draw(r, "workloads")
+		for i := range workloads {
+			owner := fmt.Sprintf(", annotations: {tmc.kcp.io/placement: p%d}", rapid.IntRange(0, 1).Draw(r, "owner"))
+			objects = append(objects, deployment(fmt.Sprintf("w%d", i), rapid.IntRange(0, 3).Draw(r, "second"), fmt.Sprintf("%dm", rapid.IntRange(0, 4000).Draw(r, "request")), owner))
+		}
+		s, err := simulation.New(simulation.Options{Queue: true})
+		if err != nil {
+			r.Fatal(err)
+		}
+		if err := s.Load(read(t, strings.Join(objects, ""))); err != nil {
+			r.Fatal(err)
+		}
+		look := func() (*simulation.Top, string) {
+			top, err := s.Top(t.Context())
+			if err != nil {
+				r.Fatal(err)
+			}
+			text, err := json.Marshal(top)
+			if err != nil {
+				r.Fatal(err)
+			}
+			return top, string(text)
+		}
+		top, first := look()
+		if _, second := look(); first != second || len(top.Queue) != workloads {
+			r.Errorf("%d wait\n%s\n%s", len(top.Queue), first, second)
+		}
+		result, err := s.Run(t.Context())
+		if err != nil {
+			r.Fatal(err)
+		}
+		var unplaced []string
+		for i, d := range result.Decisions {
+			if d.Workload != top.Queue[i].Workload {
+				r.Errorf("%s is placed before %s", d.Workload, top.Queue[i].Workload)
+			}
+			if len(d.Clusters) == 0 {
+				unplaced = append(unplaced, d.Workload.Name)
+			}
+		}
+		top, _ = look()
+		var waiting []string
+		for i := range top.Queue {
+			waiting = append(waiting, top.Queue[i].Workload.Name)
+			if strings.HasPrefix(top.Queue[i].WaitsFor, "its turn") {
+				r.Errorf("%s waits for %s", top.Queue[i].Workload, top.Queue[i].WaitsFor)
+			}
+		}
+		if fmt.Sprint(waiting) != fmt.Sprint(unplaced) {
+			r.Errorf("%s wait, and not %s", waiting, unplaced)
+		}
+	})
+}
