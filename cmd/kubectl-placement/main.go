@@ -118,11 +118,11 @@ func (p *printable) Write(text []byte) (int, error) {
 func command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "kubectl-placement",
-		Short: "Write, check, test, simulate and explain placement policies",
+		Short: "Write, check, test, simulate and explain placement policies, and look at the fleet",
 		Long: `kubectl placement is for those who write placement policies: CEL constraints in WorkloadPlacements, and Rego that
-weighs and prefers clusters.
+weighs and prefers clusters; and for those who look after the fleet.
 
-All commands work on files and folders, without a server. simulate, explain and diff read a live workspace where no
+All commands work on files and folders, without a server. simulate, explain, diff and top read a live workspace where no
 files are given; they never write to it.
 
 Exit codes: 0 if all is fine, 1 if a check failed, 2 if the call was wrong or could not be carried out, 130 if it was
@@ -132,7 +132,8 @@ interrupted.`,
   kubectl placement test my-policies            # Rego tests and placement scenarios
   kubectl placement simulate -f fleet/          # where everything would run
   kubectl placement explain web -f fleet/       # why there
-  kubectl placement diff -f fleet/ -c my-policies/policies   # what the policies would change`,
+  kubectl placement diff -f fleet/ -c my-policies/policies   # what the policies would change
+  kubectl placement top -f fleet/               # how full it is, and what waits for what`,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl placement"},
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -140,7 +141,7 @@ interrupted.`,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(
-		checkCommand(), testCommand(), simulateCommand(), explainCommand(), diffCommand(), fmtCommand(), initCommand(), versionCommand(),
+		checkCommand(), testCommand(), simulateCommand(), explainCommand(), diffCommand(), topCommand(), fmtCommand(), initCommand(), versionCommand(),
 	)
 	return c
 }

@@ -12,7 +12,7 @@ func simulateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "simulate",
 		Short: "Place all workloads and show where they would run",
-		Long: `simulate places all workloads with the real engine, reservations included, in order of creation time, then name: each
+		Long: `simulate places all workloads with the real engine, reservations included, by priority, creation time, then name: each
 decision, how full the fleet is at the end, and what runs nowhere and why.
 
 Files are ordinary Kubernetes YAML: ClusterRegistrations, WorkloadPlacements, ConfigMaps with policies, PlacementDecisions,

@@ -47,7 +47,7 @@ decisions:
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `held 2.yaml:2:78: WorkloadPlacement default/wrong: spec.constraints[0].expression: Invalid value: "nonsense": constraint "c": 1:1: undeclared reference to 'nonsense' (in container '')
+	want := `held 2.yaml:2:91: WorkloadPlacement default/wrong: spec.constraints[0].expression: Invalid value: "nonsense": constraint "c": 1:1: undeclared reference to 'nonsense' (in container '')
 small its turn: 1 of 1 clusters are feasible
 large a: 2 more cpu free
 larger a: 2 more cpu free`
