@@ -24,6 +24,13 @@ type store struct {
 	slices map[types.NamespacedName]*slice
 	// where each workload's decision is.
 	where map[workloadKey]*slice
+	// second are decisions on workloads that stood in another slice, too: they are there until that is written.
+	second []second
+}
+
+type second struct {
+	key      workloadKey
+	decision v1alpha1.WorkloadDecision
 }
 
 type slice struct {
@@ -68,12 +75,15 @@ func newStore(written []*v1alpha1.PlacementDecision, now time.Time) *store {
 		for _, d := range object.Decisions {
 			key := workloadKey{d.Workload.APIVersion, d.Workload.Kind, object.Namespace, d.Workload.Name}
 			if other := s.where[key]; other != nil {
-				if earlier := other.decisions[key]; !earlier.DecidedAt.Before(&d.DecidedAt) {
+				earlier := other.decisions[key]
+				if !earlier.DecidedAt.Before(&d.DecidedAt) {
 					sl.dirty = true
+					s.second = append(s.second, second{key, d})
 					continue
 				}
 				delete(other.decisions, key)
 				other.dirty = true
+				s.second = append(s.second, second{key, earlier})
 			}
 			sl.decisions[key] = d
 			s.where[key] = sl

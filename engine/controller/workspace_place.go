@@ -16,6 +16,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/batch"
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/policy"
 )
 
@@ -352,7 +353,7 @@ func (p *placing) settleAnswer(ctx context.Context, s *step) {
 	result := toAPI(decision, s.object, p.now())
 	p.store.put(s.key, namespacedName(s.owner.object), result)
 	before, after := clusterNames(s.stored.Clusters), clusterNames(result.Clusters)
-	p.hold(s.key, s.stored, after)
+	p.hold(s.key, s.stored, after, decision.Reserved)
 	klog.FromContext(ctx).V(2).Info("Placed", "workload", s.object.workload, "placement", s.owner.object.Name, "clusters", after)
 	switch {
 	case !s.found:
@@ -405,20 +406,35 @@ func (w *workspace) release(key workloadKey) {
 	}
 	w.store.remove(key)
 	w.engine.Release(w.name, key.reference())
-	w.hold(key, stored, nil)
+	w.hold(key, stored, nil, capacity.Resources{})
 }
 
-// hold keeps what a workload had on clusters that it leaves reserved until that has been written: were it given to
-// another at once and this process killed between two writes, both would stand in the durable decisions.
-func (w *workspace) hold(key workloadKey, stored v1alpha1.WorkloadDecision, now []string) {
+// hold keeps reserved, until that has been written, what a workload had and has no more: all on clusters that it leaves, and
+// on others what it had beyond the amount that it has now. Were it given to another at once and this process killed between
+// two writes, both would stand in the durable decisions.
+func (w *workspace) hold(key workloadKey, stored v1alpha1.WorkloadDecision, now []string, amount capacity.Resources) {
 	r, err := reservationOf(key, types.NamespacedName{}, stored)
-	r.Clusters = slices.DeleteFunc(r.Clusters, func(name string) bool { return slices.Contains(now, name) })
-	if err != nil || len(r.Clusters) == 0 {
+	if err != nil {
 		return // what cannot be read was never restored
 	}
-	r.Workload.APIVersion = "held until written/" + r.Workload.APIVersion
-	w.engine.Restore(w.name, r)
-	w.held = append(w.held, r.Workload)
+	left, kept := r, r
+	left.Clusters, kept.Clusters = nil, nil
+	for _, name := range r.Clusters {
+		if slices.Contains(now, name) {
+			kept.Clusters = append(kept.Clusters, name)
+		} else {
+			left.Clusters = append(left.Clusters, name)
+		}
+	}
+	// What is counted of the workload there is taken off what it has now.
+	kept.Amount, kept.Workload.UID = r.Amount.Without(amount), ""
+	for _, h := range []engine.Reservation{left, kept} {
+		if len(h.Clusters) > 0 && !h.Amount.IsZero() {
+			h.Workload.APIVersion = fmt.Sprintf("held until written, %d/%s", len(w.held), h.Workload.APIVersion)
+			w.engine.Restore(w.name, h)
+			w.held = append(w.held, h.Workload)
+		}
+	}
 }
 
 // letGo frees what was held, once all is written or known not to be.

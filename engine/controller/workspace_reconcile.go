@@ -19,6 +19,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/batch"
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -270,6 +271,9 @@ func (w *workspace) restore(ctx context.Context, previous *store) {
 		of := func(key workloadKey) time.Time { return w.store.where[key].decisions[key].DecidedAt.Time }
 		return cmp.Or(of(a).Compare(of(b)), strings.Compare(a.namespace+"/"+a.name, b.namespace+"/"+b.name), strings.Compare(a.kind, b.kind))
 	})
+	for _, s := range w.store.second {
+		w.hold(s.key, s.decision, nil, capacity.Resources{})
+	}
 	for _, key := range foreign {
 		d, placement, _ := w.store.get(key)
 		r, _ := reservationOf(key, placement, d)

@@ -1,0 +1,562 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+	"pgregory.net/rapid"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/batch"
+	"github.com/kcp-placement/placement/engine/policy"
+)
+
+// TestNothingIsPromisedTwice drives random histories of a workspace with two clusters or three: workloads come, change and
+// go, their pods start late, in part or never, clusters report late, again or out of order, shrink, vanish and return,
+// controllers are killed between any two writes and another leads while the one before goes on deciding. Whenever decisions
+// are written, no cluster is promised more than it has for all that its last report says; after every pass the ledger holds
+// what the decisions promise, no more and no less; and once all is quiet, nothing waits that has room, and when all
+// workloads have gone all capacity is back.
+//
+// -rapid.checks and -rapid.steps say how many histories, and how long; PLACEMENT_MODEL=10m goes on for so long and tells how
+// many steps that were.
+func TestNothingIsPromisedTwice(t *testing.T) {
+	var long time.Duration
+	if text := os.Getenv("PLACEMENT_MODEL"); text != "" {
+		var err error
+		if long, err = time.ParseDuration(text); err != nil {
+			t.Fatal("PLACEMENT_MODEL: ", err)
+		}
+	}
+	policies, err := policy.NewCompiler(policy.Options{Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, writes, histories := 0, 0, 0
+	for start := time.Now(); ; {
+		rapid.Check(t, func(t *rapid.T) {
+			m := newModel(t, policies)
+			m.run()
+			steps, writes, histories = steps+m.steps, writes+m.written, histories+1
+		})
+		if t.Failed() || time.Since(start) >= long {
+			t.Logf("%d histories, %d steps, %d writes of decisions", histories, steps, writes)
+			return
+		}
+	}
+}
+
+// model is a workspace with its clusters, as the API server and the world have them.
+type model struct {
+	*rapid.T
+	policies *policy.Compiler
+	clock    time.Time
+	version  int
+	uids     int
+
+	// What the API server stores.
+	decisions     map[types.NamespacedName]*v1alpha1.PlacementDecision
+	registrations map[string]*v1alpha1.ClusterRegistration
+	placements    []*v1alpha1.WorkloadPlacement
+	workloads     map[string]*workloadObject
+
+	// sites are the clusters themselves.
+	sites map[string]*site
+	// leader is the controller that leads, before are those that do not know yet that they lead no more.
+	leader *leader
+	before []*leader
+
+	steps, written int
+}
+
+// site is a cluster as it is: what it has, what the pods of workloads ask for there, and all that it has ever reported.
+type site struct {
+	allocatable int64
+	pods        map[types.UID]int64
+	reports     []v1alpha1.ClusterRegistrationStatus
+}
+
+// leader is a controller, with what its informers show it.
+type leader struct {
+	*model
+	workspace *workspace
+	view      observed
+	said      map[types.UID]time.Time
+	// fenced tells that its lease has run out.
+	fenced bool
+	// killAfter is how many writes it makes before it is killed, dead that it was.
+	killAfter int
+	dead      bool
+	// meddle is what others do before a write of this one.
+	meddle func()
+}
+
+var errKilled = errors.New("killed")
+
+func newModel(t *rapid.T, policies *policy.Compiler) *model {
+	m := &model{
+		T: t, policies: policies, clock: time.Unix(1_000_000, 0),
+		decisions: map[types.NamespacedName]*v1alpha1.PlacementDecision{}, registrations: map[string]*v1alpha1.ClusterRegistration{},
+		workloads: map[string]*workloadObject{}, sites: map[string]*site{},
+	}
+	for _, name := range []string{"a", "b", "c"}[:rapid.IntRange(2, 3).Draw(t, "clusters")] {
+		m.sites[name] = &site{allocatable: rapid.Int64Range(4, 12).Draw(t, name), pods: map[types.UID]int64{}}
+		m.register(name)
+	}
+	for i, spec := range []v1alpha1.WorkloadPlacementSpec{
+		{NumberOfClusters: ptr.To[int32](1), Priority: 1},
+		{NumberOfClusters: ptr.To[int32](2), Strategy: v1alpha1.StrategySpread},
+		{Strategy: v1alpha1.StrategyRoundRobin, NumberOfClusters: ptr.To[int32](1)},
+	} {
+		spec.WorkloadSelector.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"of": fmt.Sprint(i)}}
+		p := testPlacement(spec)
+		p.Name, p.UID, p.ResourceVersion = fmt.Sprintf("p%d", i), types.UID(fmt.Sprintf("p%d", i)), m.next()
+		m.placements = append(m.placements, p)
+	}
+	m.elect()
+	return m
+}
+
+func (m *model) next() string {
+	m.version++
+	return fmt.Sprint(m.version)
+}
+
+// run goes through a random history, and then to its end.
+func (m *model) run() {
+	name := rapid.SampledFrom([]string{"t", "u", "v", "w", "x", "y", "z"})
+	at := rapid.SampledFrom(slices.Sorted(maps.Keys(m.sites)))
+	step := func(do func()) func(*rapid.T) {
+		return func(*rapid.T) {
+			m.steps++
+			do()
+		}
+	}
+	m.Repeat(map[string]func(*rapid.T){
+		"a workload comes or changes": step(func() { m.ask(name.Draw(m.T, "workload")) }),
+		"a workload goes":             step(func() { delete(m.workloads, name.Draw(m.T, "workload")) }),
+		"pods start":                  step(m.startPods),
+		"pods vanish": step(func() {
+			s := m.sites[at.Draw(m.T, "cluster")]
+			if len(s.pods) > 0 {
+				delete(s.pods, rapid.SampledFrom(slices.Sorted(maps.Keys(s.pods))).Draw(m.T, "of"))
+			}
+		}),
+		"a cluster reports": step(func() { m.report(at.Draw(m.T, "cluster"), -1) }),
+		"a report comes again or out of order": step(func() {
+			name := at.Draw(m.T, "cluster")
+			if n := len(m.sites[name].reports); n > 0 {
+				m.report(name, rapid.IntRange(max(0, n-4), n-1).Draw(m.T, "report"))
+			}
+		}),
+		"a cluster shrinks or grows": step(func() {
+			m.sites[at.Draw(m.T, "cluster")].allocatable = rapid.Int64Range(0, 14).Draw(m.T, "allocatable")
+		}),
+		"a cluster vanishes or returns": step(func() {
+			name := at.Draw(m.T, "cluster")
+			if m.registrations[name] != nil && rapid.Bool().Draw(m.T, "vanishes") {
+				delete(m.registrations, name)
+			} else if m.registrations[name] == nil {
+				m.register(name)
+			}
+		}),
+		"time goes by": step(func() {
+			m.clock = m.clock.Add(rapid.SampledFrom([]time.Duration{time.Second, 6 * time.Second, time.Minute, time.Hour}).Draw(m.T, "time"))
+		}),
+		"informers show": step(func() { m.leader.show(rapid.IntRange(0, 15).Draw(m.T, "kinds")) }),
+		"a pass":         step(func() { m.leader.pass() }),
+		"a full pass": step(func() {
+			m.leader.show(15)
+			m.leader.pass()
+		}),
+		"a pass is cut short": step(func() {
+			m.leader.killAfter = rapid.IntRange(0, 3).Draw(m.T, "writes")
+			m.leader.pass()
+			if m.leader.dead {
+				m.elect()
+			}
+			m.leader.killAfter = -1
+		}),
+		"another leads": step(func() {
+			m.before = append(m.before, m.leader)
+			m.leader.fenced = true
+			m.elect()
+		}),
+		"another leads in the middle of a pass": step(func() {
+			l := m.leader
+			left := rapid.IntRange(0, 2).Draw(m.T, "after writes")
+			l.meddle = func() {
+				if left--; left == -1 {
+					l.fenced = true
+					m.before = append(m.before, l)
+					m.elect()
+					m.leader.pass()
+				}
+			}
+			l.pass()
+			l.meddle = nil
+		}),
+		"a former leader goes on deciding": step(func() {
+			if len(m.before) > 0 {
+				l := m.before[rapid.IntRange(0, len(m.before)-1).Draw(m.T, "who")]
+				l.show(rapid.IntRange(0, 15).Draw(m.T, "kinds"))
+				l.pass()
+			}
+		}),
+	})
+	m.settle()
+	m.expectNothingWaitsInVain()
+	clear(m.workloads)
+	for _, name := range slices.Sorted(maps.Keys(m.sites)) {
+		clear(m.sites[name].pods)
+	}
+	m.settle()
+	if len(m.decisions) > 0 {
+		m.Fatalf("decisions without workloads: %v", slices.Collect(maps.Keys(m.decisions)))
+	}
+	for _, row := range m.leader.workspace.engine.Snapshot("ws").Rows() {
+		if row.Free.CPU != row.Allocatable.CPU {
+			m.Fatalf("%s: %d of %d free at the end", row.Name, row.Free.CPU, row.Allocatable.CPU)
+		}
+	}
+}
+
+// ask creates a workload, or changes what it asks for. One that has gone comes back as another.
+func (m *model) ask(name string) {
+	w := testWorkload(name, rapid.Int64Range(1, 6).Draw(m.T, "cpu"))
+	if before := m.workloads[name]; before != nil {
+		w.UID = before.UID
+	} else {
+		m.uids++
+		w.UID = types.UID(fmt.Sprintf("%s-%d", name, m.uids))
+	}
+	w.workload.UID = string(w.UID)
+	w.workload.Labels = map[string]string{"of": fmt.Sprint(rapid.IntRange(0, 2).Draw(m.T, "placement"))}
+	w.Labels = w.workload.Labels
+	m.workloads[name] = w
+}
+
+// startPods starts pods of a workload where a decision puts it: all, some, or more for a moment.
+func (m *model) startPods() {
+	durable := m.durable()
+	if len(durable) == 0 {
+		return
+	}
+	d := durable[rapid.SampledFrom(slices.Sorted(maps.Keys(durable))).Draw(m.T, "of")]
+	cluster := rapid.SampledFrom(d.Clusters).Draw(m.T, "on").Name
+	if s := m.sites[cluster]; s != nil {
+		amount := amountOf(d)
+		s.pods[d.Workload.UID] = rapid.SampledFrom([]int64{amount, amount, 1, amount + 1}).Draw(m.T, "pods")
+	}
+}
+
+func amountOf(d v1alpha1.WorkloadDecision) int64 {
+	cpu := d.Reserved["cpu"]
+	return cpu.MilliValue()
+}
+
+// durable is the decisions that are stored, by workload.
+func (m *model) durable() map[string]v1alpha1.WorkloadDecision {
+	all := map[string]v1alpha1.WorkloadDecision{}
+	for _, slice := range sorted(m.decisions) {
+		for _, d := range slice.Decisions {
+			all[d.Workload.Name] = d
+		}
+	}
+	return all
+}
+
+// sorted are slices by name, as a server lists them.
+func sorted(all map[types.NamespacedName]*v1alpha1.PlacementDecision) []*v1alpha1.PlacementDecision {
+	return slices.SortedFunc(maps.Values(all), func(a, b *v1alpha1.PlacementDecision) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func (m *model) register(name string) {
+	m.uids++
+	m.registrations[name] = &v1alpha1.ClusterRegistration{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(fmt.Sprintf("%s-%d", name, m.uids))}}
+	m.report(name, -1)
+}
+
+// report writes what a cluster says now, or has said before.
+func (m *model) report(name string, again int) {
+	s, current := m.sites[name], m.registrations[name]
+	if again < 0 {
+		cpu := func(milli int64) corev1.ResourceList {
+			return corev1.ResourceList{"cpu": *resource.NewMilliQuantity(milli, resource.DecimalSI)}
+		}
+		var report v1alpha1.ClusterRegistrationStatus
+		var allocated int64
+		for _, uid := range slices.Sorted(maps.Keys(s.pods)) {
+			allocated += s.pods[uid]
+			report.Workloads = append(report.Workloads, v1alpha1.WorkloadUsage{UID: uid, Requests: cpu(s.pods[uid])})
+		}
+		report.Allocatable, report.Allocated = cpu(s.allocatable), cpu(allocated)
+		s.reports = append(s.reports, report)
+		again = len(s.reports) - 1
+	}
+	if current == nil {
+		return
+	}
+	reported := current.DeepCopy()
+	had := reported.Status.Conditions
+	reported.Status = *s.reports[again].DeepCopy()
+	reported.Status.Conditions = had
+	conditions.Set(reported, conditions.TrueCondition(v1alpha1.ReadyCondition))
+	conditions.Set(reported, conditions.TrueCondition(v1alpha1.WorkloadsCountedCondition))
+	reported.Status.LastHeartbeatTime = &metav1.Time{Time: m.clock}
+	reported.ResourceVersion = m.next()
+	m.registrations[name] = reported
+}
+
+// elect starts a controller. The one before is not heard of again unless it is among those before.
+func (m *model) elect() {
+	e, err := engine.New(engine.Options{Policies: m.policies})
+	if err != nil {
+		m.Fatal(err)
+	}
+	metrics, err := newMetrics(prometheus.NewRegistry())
+	if err != nil {
+		m.Fatal(err)
+	}
+	b, err := batch.New(decider(e, metrics), batch.Options{Timeout: time.Hour})
+	if err != nil {
+		m.Fatal(err)
+	}
+	l := &leader{model: m, killAfter: -1, said: map[types.UID]time.Time{}}
+	l.view.heard = map[types.UID]time.Time{}
+	l.workspace = newWorkspace("ws", e, b, m.policies, metrics, limits{grace: 10 * time.Minute, reservationTimeout: 30 * time.Minute}, actions{
+		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
+			return sorted(m.decisions), nil
+		},
+		writeDecision: func(_ context.Context, d *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
+			return l.write(types.NamespacedName{Namespace: d.Namespace, Name: d.Name}, d.ResourceVersion, d)
+		},
+		deleteDecision: func(_ context.Context, d *v1alpha1.PlacementDecision) error {
+			_, err := l.write(types.NamespacedName{Namespace: d.Namespace, Name: d.Name}, d.ResourceVersion, nil)
+			return err
+		},
+		writeStatus: func(_ context.Context, p *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error) {
+			return p, l.alive()
+		},
+		writeConditions: func(_ context.Context, r *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
+			current := m.registrations[r.Name]
+			if err := l.alive(); err != nil {
+				return nil, err
+			}
+			if current == nil || current.ResourceVersion != r.ResourceVersion {
+				return nil, apierrors.NewConflict(schema.GroupResource{}, r.Name, errors.New("changed"))
+			}
+			written := r.DeepCopy()
+			written.ResourceVersion = m.next()
+			m.registrations[r.Name] = written
+			return written, nil
+		},
+		event: func(runtime.Object, string, string, string) {},
+	})
+	l.workspace.now = func() time.Time { return m.clock }
+	l.show(15)
+	m.leader = l
+}
+
+func (l *leader) alive() error {
+	if l.dead || l.fenced {
+		return errKilled
+	}
+	return nil
+}
+
+// write stores a slice, or deletes it, as an API server does, and checks what is promised then.
+func (l *leader) write(name types.NamespacedName, version string, d *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
+	if l.meddle != nil {
+		l.meddle()
+	}
+	if l.killAfter == 0 {
+		l.dead = true
+	}
+	l.killAfter--
+	if err := l.alive(); err != nil {
+		return nil, err
+	}
+	current := l.decisions[name]
+	switch {
+	case version == "" && current != nil:
+		return nil, apierrors.NewAlreadyExists(schema.GroupResource{}, name.Name)
+	case version != "" && (current == nil || current.ResourceVersion != version):
+		return nil, apierrors.NewConflict(schema.GroupResource{}, name.Name, errors.New("changed"))
+	}
+	before := l.load()
+	if d == nil {
+		delete(l.decisions, name)
+	} else {
+		d = d.DeepCopy()
+		d.ResourceVersion = l.next()
+		if d.UID == "" {
+			d.UID = types.UID("uid-" + d.ResourceVersion)
+		}
+		l.decisions[name] = d
+	}
+	l.written++
+	after := l.load()
+	for _, c := range l.view.clusters {
+		if has := millis(c.Status.Allocatable); after[c.Name] > has && after[c.Name] > before[c.Name] {
+			l.Fatalf("%s: %d promised and in use of %d, was %d", c.Name, after[c.Name], has, before[c.Name])
+		}
+	}
+	return d, nil
+}
+
+func millis(list corev1.ResourceList) int64 {
+	cpu := list["cpu"]
+	return cpu.MilliValue()
+}
+
+// load is what each cluster has in use, as its report says that this controller knows, and what the stored decisions promise
+// beside what that counts. A workload that goes from one slice to another is in both for a moment, and both count.
+func (l *leader) load() map[string]int64 {
+	load, counted := map[string]int64{}, map[string]map[types.UID]int64{}
+	for _, c := range l.view.clusters {
+		load[c.Name], counted[c.Name] = millis(c.Status.Allocated), map[types.UID]int64{}
+		for _, w := range c.Status.Workloads {
+			counted[c.Name][w.UID] = millis(w.Requests)
+		}
+	}
+	type promise struct {
+		uid     types.UID
+		cluster string
+	}
+	promised := map[promise]int64{}
+	for _, slice := range l.decisions {
+		for _, d := range slice.Decisions {
+			for _, c := range d.Clusters {
+				if p := (promise{d.Workload.UID, c.Name}); c.ReservationExpiredAt == nil {
+					promised[p] = max(promised[p], amountOf(d)-counted[c.Name][d.Workload.UID])
+				}
+			}
+		}
+	}
+	for p, amount := range promised {
+		load[p.cluster] += amount
+	}
+	return load
+}
+
+// show lets informers catch up; each bit of kinds is one kind of object.
+func (l *leader) show(kinds int) {
+	if kinds&1 != 0 {
+		l.view.clusters = nil
+		for _, name := range slices.Sorted(maps.Keys(l.registrations)) {
+			r := l.registrations[name]
+			l.view.clusters = append(l.view.clusters, r)
+			if said := r.Status.LastHeartbeatTime.Time; !said.Equal(l.said[r.UID]) {
+				l.said[r.UID], l.view.heard[r.UID] = said, l.clock
+			}
+		}
+	}
+	if kinds&2 != 0 {
+		l.view.placements = slices.Clone(l.placements)
+	}
+	if kinds&4 != 0 {
+		l.view.decisions = sorted(l.decisions)
+	}
+	if kinds&8 != 0 {
+		l.view.workloads = nil
+		for _, name := range slices.Sorted(maps.Keys(l.workloads)) {
+			l.view.workloads = append(l.view.workloads, l.workloads[name])
+		}
+	}
+}
+
+// pass makes passes until there is nothing to do at once, and holds the ledger to the decisions.
+func (l *leader) pass() {
+	for {
+		r, err := l.workspace.reconcile(klog.NewContext(context.Background(), klog.Logger{}), l.view)
+		if err != nil {
+			return // killed, fenced or refused
+		}
+		if !l.fenced {
+			l.expectTheLedgerToBeTrue()
+		}
+		if !r.again {
+			return
+		}
+	}
+}
+
+func (l *leader) expectTheLedgerToBeTrue() {
+	load := l.load()
+	for _, row := range l.workspace.engine.Snapshot("ws").Rows() {
+		if held := row.Allocated.CPU + row.Reserved.CPU; held != load[row.Name] {
+			l.Fatalf("%s: %d in use and reserved in the ledger, %d by the decisions", row.Name, held, load[row.Name])
+		}
+	}
+}
+
+// settle lets everything come to rest: all clusters are there and report, all is shown, and passes are made until they change
+// nothing any more.
+func (m *model) settle() {
+	for _, name := range slices.Sorted(maps.Keys(m.sites)) {
+		if m.registrations[name] == nil {
+			m.register(name)
+		}
+		m.report(name, -1)
+	}
+	for before := -1; before != m.version; {
+		before = m.version
+		m.clock = m.clock.Add(confirmWithin)
+		m.leader.show(15)
+		m.leader.pass()
+	}
+	m.leader.show(15)
+	m.leader.pass()
+}
+
+// expectNothingWaitsInVain: every workload has one decision, unless it fits on no cluster.
+func (m *model) expectNothingWaitsInVain() {
+	durable, entries := m.durable(), 0
+	for _, slice := range m.decisions {
+		entries += len(slice.Decisions)
+	}
+	if entries != len(durable) {
+		m.Fatalf("%d decisions on %d workloads", entries, len(durable))
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.workloads)) {
+		w := m.workloads[name]
+		d, placed := durable[name]
+		if placed && d.Workload.UID != w.UID {
+			m.Fatalf("%s: the decision is on %s", w.UID, d.Workload.UID)
+		}
+		if placed {
+			continue
+		}
+		for _, row := range m.leader.workspace.engine.Snapshot("ws").Rows() {
+			if ready, _ := row.Condition(string(conditionsv1alpha1.ReadyCondition)); ready.Status == "True" && row.Free.CPU >= w.workload.Requests.CPU {
+				m.Fatalf("%s waits for %d, %d are free on %s: %v", name, w.workload.Requests.CPU, row.Free.CPU, row.Name, m.leader.workspace.waiting)
+			}
+		}
+	}
+	for name := range durable {
+		if m.workloads[name] == nil {
+			m.Fatalf("%s has a decision and is gone", name)
+		}
+	}
+}
