@@ -214,6 +214,8 @@ type claim struct {
 	placement *v1alpha1.WorkloadPlacement
 	clusters  []string
 	amount    capacity.Resources
+	// expired are those of clusters where nothing is reserved any more.
+	expired []string
 }
 
 // placed is a placement as the engine under test has compiled it.
@@ -437,13 +439,16 @@ func (h *history) restore(t *rapid.T) {
 		clusters:  some(t, "clusters", 1, 3, h.names),
 		amount:    of.Requests,
 	}
+	if oneIn(t, "expires", 3) {
+		c.expired = c.clusters[:1]
+	}
 	w.held[of.Reference] = c
 	c.restoreTo(h.engine, w.name, of.Reference)
 }
 
 func (c *claim) restoreTo(e *engine.Engine, workspace logicalcluster.Name, ref workload.Reference) {
 	name := types.NamespacedName{Namespace: c.placement.Namespace, Name: c.placement.Name}
-	e.Restore(workspace, engine.Reservation{Placement: name, Workload: ref, Clusters: slices.Clone(c.clusters), Amount: c.amount})
+	e.Restore(workspace, engine.Reservation{Placement: name, Workload: ref, Clusters: slices.Clone(c.clusters), Amount: c.amount, Expired: slices.Clone(c.expired)})
 }
 
 // decide asks one question and takes its answer for true.
@@ -475,6 +480,7 @@ func (h *history) decideBatch(t *rapid.T) {
 		again := *draw(t, "kind", few...)
 		named := *again.workload
 		named.Name = draw(t, "workload", differentialWorkloads...)
+		named.UID = uidOf(named.Kind, named.Name)
 		again.workload = &named
 		questions[i], requests[i] = &again, again.request()
 	}
@@ -657,7 +663,7 @@ func (h *history) reference(t *rapid.T, q *question) (told string, err error) {
 	var rejected []string
 	stages := map[engine.Stage]int{}
 	for _, name := range slices.Sorted(maps.Keys(q.world.fleet)) {
-		row := snapshot.NewRow(q.world.fleet[name], q.world.reserved(name, &w.Reference))
+		row := q.world.row(name, w.Reference)
 		variables := &constraint.Variables{Row: row, Workload: w, Placement: seen}
 		stage, failed := referenceFilter(&p.Spec, row, w, judgement, func() string {
 			for i, program := range programs {
@@ -758,6 +764,9 @@ func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w 
 		if amount > 0 && row.Free.Get(name) < amount {
 			return engine.StageCapacity, ""
 		}
+		if row.LargestFree != nil && amount > row.LargestFree.Get(name)*w.Replicas {
+			return engine.StageCapacity, ""
+		}
 	}
 	for _, term := range judgement.Terms {
 		if term.Required && !term.Match.Matches(row) {
@@ -792,14 +801,36 @@ func (q *question) referenceSelect(feasible []referenceCandidate) []referenceCan
 // reserved is what is held on a cluster, but by one workload.
 func (w *world) reserved(cluster string, but *workload.Reference) (sum capacity.Resources) {
 	for ref, c := range w.held {
-		if slices.Contains(c.clusters, cluster) && (but == nil || ref != *but) {
-			sum = sum.Add(c.amount)
+		if slices.Contains(c.clusters, cluster) && !slices.Contains(c.expired, cluster) && (but == nil || ref != *but) {
+			sum = sum.Add(c.amount.Combine(w.counted(cluster, ref), func(a, b int64) int64 { return max(0, a-b) }))
 		}
 	}
 	// A claim of nothing leaves no trace: constraints can tell a resource of which there is nothing from one that is not
 	// listed, and the answer must not depend on who asked for none of it.
 	maps.DeleteFunc(sum.Extended, func(_ string, amount int64) bool { return amount == 0 })
 	return sum
+}
+
+// counted is what a cluster reports of a workload's pods.
+func (w *world) counted(cluster string, ref workload.Reference) capacity.Resources {
+	if c := w.fleet[cluster]; c != nil && ref.UID != "" {
+		return c.Counted[ref.UID]
+	}
+	return capacity.Resources{}
+}
+
+// row is a cluster as it is for a workload: what that has there does not count.
+func (w *world) row(cluster string, ref workload.Reference) *snapshot.Row {
+	c := *w.fleet[cluster]
+	if held, found := w.held[ref]; found && slices.Contains(held.clusters, cluster) {
+		mine := w.counted(cluster, ref)
+		c.Allocated = c.Allocated.Sub(mine)
+		if c.LargestFree != nil {
+			largest := c.LargestFree.Add(mine)
+			c.LargestFree = &largest
+		}
+	}
+	return snapshot.NewRow(&c, w.reserved(cluster, &ref))
 }
 
 // checkBooks holds what the engine says of every cluster against what is held there.
@@ -847,6 +878,7 @@ func copyOf(c *snapshot.Cluster) *snapshot.Cluster {
 	again.Labels = maps.Clone(c.Labels)
 	again.Capabilities, again.Taints, again.Conditions = slices.Clone(c.Capabilities), slices.Clone(c.Taints), slices.Clone(c.Conditions)
 	again.Allocatable.Extended, again.Allocated.Extended = maps.Clone(c.Allocatable.Extended), maps.Clone(c.Allocated.Extended)
+	again.Counted = maps.Clone(c.Counted)
 	return &again
 }
 
@@ -895,7 +927,26 @@ func drawCapacity(t *rapid.T, c *snapshot.Cluster) {
 }
 
 func drawAllocated(t *rapid.T, c *snapshot.Cluster) {
-	c.Allocated = drawAmounts(t, "allocated", 6)
+	c.Allocated, c.Counted, c.LargestFree = drawAmounts(t, "allocated", 6), nil, nil
+	for _, name := range some(t, "counted", 0, 3, differentialWorkloads) {
+		if c.Counted == nil {
+			c.Counted = map[string]capacity.Resources{}
+		}
+		amount := drawAmounts(t, "counted", 3)
+		c.Allocated, c.Counted[uidOf("Deployment", name)] = c.Allocated.Add(amount), amount
+	}
+	if oneIn(t, "nodes are known", 3) {
+		largest := drawAmounts(t, "largest free", 6)
+		c.LargestFree = &largest
+	}
+}
+
+// uidOf is the UID of a workload; some have none.
+func uidOf(kind, name string) string {
+	if kind == "Job" {
+		return ""
+	}
+	return "uid of " + name
 }
 
 // drawAmounts draws amounts below most, and now and then one near the limits of what is taken for real.
@@ -917,7 +968,7 @@ func drawAmounts(t *rapid.T, what string, most int) (r capacity.Resources) {
 }
 
 func drawWorkload(t *rapid.T) *workload.Workload {
-	return &workload.Workload{
+	w := &workload.Workload{
 		Reference: workload.Reference{
 			APIVersion: "apps/v1", Kind: draw(t, "kind", "Deployment", "Job"),
 			Namespace: "default", Name: draw(t, "workload", differentialWorkloads...),
@@ -932,6 +983,8 @@ func drawWorkload(t *rapid.T) *workload.Workload {
 		Replicas: int64(1 + below(t, "replicas", 3)),
 		Requests: drawAmounts(t, "requests", 4),
 	}
+	w.UID = uidOf(w.Kind, w.Name)
+	return w
 }
 
 // drawMap draws some of the keys, each with one of its values.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -122,7 +123,27 @@ func decideAtOnce(t *testing.T, e *engine.Engine, p *engine.Placement, n int, cp
 	return placed
 }
 
-// TestNeverOversubscribed: a burst of concurrent requests for a nearly full fleet admits exactly what fits.
+// TestBurstIntoANearlyFullCluster is karmada#1385, where concurrent creates were given the same room: a burst into one
+// nearly full cluster admits exactly what fits, over and over.
+func TestBurstIntoANearlyFullCluster(t *testing.T) {
+	e := newEngine(t, engine.Options{})
+	e.SetCluster(ws, cluster("full", 100, func(c *snapshot.Cluster) { c.Allocated.CPU = 63 }))
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](1)})
+	for range 20 {
+		placed := decideAtOnce(t, e, p, 200, 1)
+		if want := map[string]int{"": 163, "full": 37}; !reflect.DeepEqual(placed, want) {
+			t.Fatalf("placed %v, want %v", placed, want)
+		}
+		if free := e.Snapshot(ws).Row("full").Free.CPU; free != 0 {
+			t.Fatalf("%d free", free)
+		}
+		for i := range 200 {
+			e.Release(ws, workloadOf(fmt.Sprint(i), 1).Reference)
+		}
+	}
+}
+
+// TestNeverOversubscribed: the same for a fleet.
 func TestNeverOversubscribed(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	for i := range 4 {
@@ -137,6 +158,165 @@ func TestNeverOversubscribed(t *testing.T) {
 		if row.Free.CPU != 1 || row.Reserved.CPU != 9 {
 			t.Errorf("%s: %d reserved, %d free", row.Name, row.Reserved.CPU, row.Free.CPU)
 		}
+	}
+}
+
+// TestReportCountsOnce: what a cluster's report counts for a workload is not reserved a second time, and is reserved again
+// when its pods vanish. What the workload itself uses does not keep it from staying.
+func TestReportCountsOnce(t *testing.T) {
+	e := newEngine(t, engine.Options{})
+	report := func(allocated, counted int64) {
+		e.SetCluster(ws, cluster("a", 10, func(c *snapshot.Cluster) {
+			c.Allocated.CPU = allocated
+			c.Counted = map[string]capacity.Resources{"u": {CPU: counted}}
+		}))
+	}
+	report(0, 0)
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{})
+	w := workloadOf("w", 6)
+	w.UID = "u"
+	request := engine.Request{Workspace: ws, Placement: p, Workload: w}
+	decide := func(want string) {
+		t.Helper()
+		if d, err := e.Decide(context.Background(), request); err != nil || names(d) != want {
+			t.Errorf("decided %v, %v, want %q", d, err, want)
+		}
+	}
+	expect := func(reserved, free int64, uncounted ...string) {
+		t.Helper()
+		row := e.Snapshot(ws).Row("a")
+		if got := e.Uncounted(ws, w.Reference); row.Reserved.CPU != reserved || row.Free.CPU != free || !slices.Equal(got, uncounted) {
+			t.Errorf("%d reserved, %d free, uncounted on %v; want %d, %d, %v", row.Reserved.CPU, row.Free.CPU, got, reserved, free, uncounted)
+		}
+	}
+	decide("a")
+	expect(6, 4, "a")
+	report(2+2, 2) // some of its pods are there, and somebody else's
+	expect(4, 2, "a")
+	report(2+6, 6)
+	expect(0, 2)
+	report(2+7, 7) // one more for a moment, as an update makes it
+	expect(0, 1)
+	decide("a")
+	expect(0, 1)
+	request.Workload = workloadOf("w", 8)
+	request.Workload.UID = "u"
+	decide("a") // 2 are of others: 8 are free for it
+	expect(1, 0, "a")
+	report(2, 0) // its node is gone
+	expect(8, 0, "a")
+	request.Workload = workloadOf("w", 9)
+	request.Workload.UID = "u"
+	decide("")
+	expect(0, 8)
+}
+
+// TestExpiredReservationsHoldNothing, whatever the report counts.
+func TestExpiredReservationsHoldNothing(t *testing.T) {
+	e := newEngine(t, engine.Options{})
+	e.SetCluster(ws, cluster("a", 10))
+	w := workloadOf("w", 6)
+	w.UID = "u"
+	r := engine.Reservation{Workload: w.Reference, Clusters: []string{"a"}, Amount: w.Requests, Expired: []string{"a"}}
+	e.Restore(ws, r)
+	if free := e.Snapshot(ws).Row("a").Free.CPU; free != 10 {
+		t.Errorf("%d free", free)
+	}
+	// What was decided elsewhere has to fit.
+	other := engine.Reservation{Workload: workloadOf("other", 7).Reference, Clusters: []string{"a"}, Amount: capacity.Resources{CPU: 7}}
+	if err := e.Reserve(ws, other); err != nil {
+		t.Error(err)
+	}
+	r.Expired = nil
+	if got := fmt.Sprint(e.Reserve(ws, r)); got != "cluster a: cpu asked 6, free 3" {
+		t.Error(got)
+	}
+	if free := e.Snapshot(ws).Row("a").Free.CPU; free != 3 {
+		t.Errorf("%d free", free)
+	}
+}
+
+// TestLargestNode: a cluster of crumbs is not promised one large pod, whatever it has free in all.
+func TestLargestNode(t *testing.T) {
+	e := newEngine(t, engine.Options{})
+	report := func(allocated, counted int64, largest capacity.Resources) {
+		e.SetCluster(ws, cluster("crumbs", 100, func(c *snapshot.Cluster) {
+			c.Allocated.CPU, c.LargestFree = allocated, &largest
+			c.Allocatable.Extended = map[string]int64{gpu: 8}
+			c.Counted = map[string]capacity.Resources{"u": {CPU: counted}}
+		}))
+	}
+	report(0, 0, capacity.Resources{CPU: 4, Memory: 100, Extended: map[string]int64{gpu: 1}})
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{})
+	for _, test := range []struct {
+		replicas, cpu, gpus int64
+		rejection           string
+		needs               string
+	}{
+		{replicas: 1, cpu: 4},
+		{replicas: 1, cpu: 5, rejection: "each replica asks for 5m cpu, 4m free on any one node", needs: "1m more cpu free on one node"},
+		{replicas: 25, cpu: 100},
+		{replicas: 2, cpu: 9, rejection: "each replica asks for 5m cpu, 4m free on any one node", needs: "1m more cpu free on one node"},
+		{replicas: 8, cpu: 8, gpus: 8},
+		{replicas: 4, cpu: 8, gpus: 8, rejection: "each replica asks for 2 nvidia.com/gpu, 1 free on any one node", needs: "1 more nvidia.com/gpu free on one node"},
+		{replicas: 1, cpu: 101, rejection: "asks for 101m cpu, 100m free", needs: "1m more cpu free"},
+	} {
+		w := workloadOf("w", test.cpu)
+		w.Replicas = test.replicas
+		if test.gpus > 0 {
+			w.Requests.Extended = map[string]int64{gpu: test.gpus}
+		}
+		d, err := e.Explain(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: w})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var rejection, needs string
+		if r := d.Verdicts()[0].Rejection; r != nil {
+			rejection = r.Message
+		}
+		nearest, obstacles := d.Nearest()
+		for _, o := range obstacles {
+			needs += o.Remedy
+		}
+		if rejection != test.rejection || needs != test.needs || (rejection == "") != (names(d) == "crumbs") || (rejection == "") != (nearest == "") {
+			t.Errorf("%+v: %q, %q, on %q, nearest %q", test, rejection, needs, names(d), nearest)
+		}
+	}
+
+	// A workload that is there already does not stand in its own way, wherever its pods are.
+	w := workloadOf("w", 6)
+	w.UID = "u"
+	report(6, 6, capacity.Resources{CPU: 1, Memory: 100})
+	e.Restore(ws, engine.Reservation{Workload: w.Reference, Clusters: []string{"crumbs"}, Amount: w.Requests})
+	w = workloadOf("w", 7)
+	w.UID = "u"
+	if d, err := e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: w}); err != nil || names(d) != "crumbs" {
+		t.Errorf("%v, %v", d, err)
+	}
+}
+
+// TestFeasible is asked of what waits, and says so exactly when there is room.
+func TestFeasible(t *testing.T) {
+	e := newEngine(t, engine.Options{})
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{})
+	request := engine.Request{Workspace: ws, Placement: p, Workload: workloadOf("w", 6)}
+	expect := func(want bool) {
+		t.Helper()
+		if got, err := e.Feasible(context.Background(), request); err != nil || got != want {
+			t.Errorf("feasible %v, %v, want %v", got, err, want)
+		}
+	}
+	expect(false)
+	e.SetCluster(ws, cluster("a", 5))
+	expect(false)
+	e.SetCluster(ws, cluster("a", 6))
+	expect(true)
+	e.Restore(ws, engine.Reservation{Workload: workloadOf("other", 1).Reference, Clusters: []string{"a"}, Amount: capacity.Resources{CPU: 1}})
+	expect(false)
+	e.Release(ws, workloadOf("other", 1).Reference)
+	expect(true)
+	if free := e.Snapshot(ws).Row("a").Free.CPU; free != 6 {
+		t.Errorf("%d free: to ask must not take", free)
 	}
 }
 

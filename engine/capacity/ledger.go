@@ -46,6 +46,8 @@ type Ledger struct {
 	accounts map[string]*account
 	claims   map[Owner]*Claim
 	groups   map[types.NamespacedName]map[string]int
+	// spare is the map of a group that has gone, for the next.
+	spare map[string]int
 }
 
 // account is one cluster in the ledger. It is there while the cluster is, or anybody has a stake in it.
@@ -187,8 +189,10 @@ func (l *Ledger) grant(owner Owner, claim *Claim) {
 	l.claims[owner] = claim
 	group := l.groups[claim.Group]
 	if group == nil {
-		group = map[string]int{}
-		l.groups[claim.Group] = group
+		if group = l.spare; group == nil {
+			group = map[string]int{}
+		}
+		l.groups[claim.Group], l.spare = group, nil
 	}
 	claim.stakes = slices.Grow(claim.stakes[:0], len(claim.Clusters))[:len(claim.Clusters)]
 	for i, cluster := range claim.Clusters {
@@ -237,6 +241,7 @@ func (l *Ledger) strike(claim *Claim) {
 	}
 	if len(group) == 0 {
 		delete(l.groups, claim.Group)
+		l.spare = group
 	}
 }
 

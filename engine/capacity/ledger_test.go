@@ -2,6 +2,8 @@ package capacity_test
 
 import (
 	"fmt"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -63,9 +65,11 @@ func orNil(message string) string {
 	return message
 }
 
-// TestLedgerNeverOversubscribes drives random histories against a plain model of them.
+// TestLedgerNeverOversubscribes drives random histories against a plain model of them: what is reserved on a cluster is what
+// is promised there and not counted in its report, whatever comes first, and reserving never goes beyond what there is.
 func TestLedgerNeverOversubscribes(t *testing.T) {
 	names := []string{"a", "b", "c"}
+	owners := []string{"u", "v", "w", "x", "y", "z"}
 	amounts := func(most int64) *rapid.Generator[capacity.Resources] {
 		return rapid.Custom(func(t *rapid.T) capacity.Resources {
 			r := capacity.Resources{CPU: rapid.Int64Range(0, most).Draw(t, "cpu"), Memory: rapid.Int64Range(0, most).Draw(t, "memory")}
@@ -78,23 +82,61 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ledger := capacity.NewLedger()
 		available := map[string]capacity.Resources{}
+		counted := map[string]map[string]capacity.Resources{}
 		held := map[capacity.Owner]*capacity.Claim{}
 		for _, name := range names {
 			available[name] = amounts(20).Draw(t, name)
 			ledger.SetCluster(name, available[name], nil)
 		}
-		owner := rapid.Map(rapid.SampledFrom([]string{"u", "v", "w", "x", "y", "z"}), func(name string) capacity.Owner { return capacity.Owner{Name: name} })
+		owner := rapid.Map(rapid.SampledFrom(owners), func(name string) capacity.Owner { return capacity.Owner{Name: name} })
+		cluster := rapid.SampledFrom(names)
+		// reserved is what the claims promise on a cluster beside what is counted there, without one of them.
+		reserved := func(name string, without capacity.Owner) (sum capacity.Resources) {
+			for who, claim := range held {
+				if who != without && slices.Contains(claim.Clusters, name) && !slices.Contains(claim.Expired, name) {
+					var mine capacity.Resources
+					if claim.UID != "" {
+						mine = counted[name][claim.UID]
+					}
+					sum = sum.Add(claim.Amount.Combine(mine, func(a, b int64) int64 { return max(0, a-b) }))
+				}
+			}
+			return sum
+		}
+		claim := func(t *rapid.T, who capacity.Owner) *capacity.Claim {
+			return &capacity.Claim{
+				UID:      rapid.SampledFrom([]string{who.Name, who.Name, "", who.Name + "2"}).Draw(t, "uid"),
+				Group:    types.NamespacedName{Name: rapid.SampledFrom([]string{"g", "h"}).Draw(t, "group")},
+				Clusters: rapid.SliceOfNDistinct(rapid.SampledFrom(names), 1, 3, rapid.ID).Draw(t, "clusters"),
+				Amount:   amounts(8).Draw(t, "amount"),
+			}
+		}
 		t.Repeat(map[string]func(*rapid.T){
 			"reserve": func(t *rapid.T) {
 				who := owner.Draw(t, "owner")
-				claim := &capacity.Claim{
-					Group:    types.NamespacedName{Name: rapid.SampledFrom([]string{"g", "h"}).Draw(t, "group")},
-					Clusters: rapid.SliceOfNDistinct(rapid.SampledFrom(names), 1, 3, rapid.ID).Draw(t, "clusters"),
-					Amount:   amounts(8).Draw(t, "amount"),
+				c := claim(t, who)
+				fits := true
+				for _, name := range c.Clusters {
+					free := available[name].Sub(reserved(name, who))
+					if c.UID != "" {
+						free = free.Add(counted[name][c.UID])
+					}
+					_, short := free.Lacking(c.Amount)
+					fits = fits && !short
 				}
-				if err := ledger.Reserve(who, claim); err == nil {
-					held[who] = claim
+				if err := ledger.Reserve(who, c); (err == nil) != fits {
+					t.Fatalf("reserve %v: %v, want it to fit: %v", c, err, fits)
 				}
+				if fits {
+					held[who] = c
+				}
+			},
+			"restore": func(t *rapid.T) {
+				who := owner.Draw(t, "owner")
+				c := claim(t, who)
+				c.Expired = slices.DeleteFunc(slices.Clone(c.Clusters), func(string) bool { return rapid.Bool().Draw(t, "stands") })
+				ledger.Restore(who, c)
+				held[who] = c
 			},
 			"release": func(t *rapid.T) {
 				who := owner.Draw(t, "owner")
@@ -103,33 +145,99 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 				}
 				delete(held, who)
 			},
+			"report": func(t *rapid.T) {
+				name := cluster.Draw(t, "cluster")
+				available[name], counted[name] = amounts(20).Draw(t, "available"), map[string]capacity.Resources{}
+				for _, uid := range rapid.SliceOfDistinct(rapid.SampledFrom(append([]string{""}, owners...)), rapid.ID).Draw(t, "counts") {
+					counted[name][uid] = amounts(10).Draw(t, "counted")
+				}
+				if got, want := ledger.SetCluster(name, available[name], counted[name]), reserved(name, capacity.Owner{}); !got.Equal(want) {
+					t.Fatalf("%s: reserved %v, want %v", name, got, want)
+				}
+			},
+			"vanish": func(t *rapid.T) {
+				name := cluster.Draw(t, "cluster")
+				ledger.RemoveCluster(name)
+				available[name], counted[name] = capacity.Resources{}, nil
+			},
 			"": func(t *rapid.T) {
-				counts := map[string]int{}
 				for _, name := range names {
-					var sum capacity.Resources
+					if got, want := ledger.Reserved(name), reserved(name, capacity.Owner{}); !got.Equal(want) {
+						t.Fatalf("%s: reserved %v, promised %v", name, got, want)
+					}
+					count := 0
 					for _, claim := range held {
-						for _, cluster := range claim.Clusters {
-							if cluster == name {
-								sum = sum.Add(claim.Amount)
-								if claim.Group.Name == "g" {
-									counts[name]++
-								}
-							}
+						if claim.Group.Name == "g" && slices.Contains(claim.Clusters, name) {
+							count++
 						}
 					}
-					if got := ledger.Reserved(name); !got.Equal(sum) {
-						t.Fatalf("%s: reserved %v, promised %v", name, got, sum)
+					if got := ledger.Group(types.NamespacedName{Name: "g"})[name]; got != count {
+						t.Fatalf("%s: count %d, want %d", name, got, count)
 					}
-					if short, ok := available[name].Lacking(sum); ok {
-						t.Fatalf("%s is oversubscribed in %s: %v of %v", name, short, sum, available[name])
+				}
+				for who, claim := range held {
+					var want []string
+					for _, name := range claim.Clusters {
+						var mine capacity.Resources
+						if claim.UID != "" {
+							mine = counted[name][claim.UID]
+						}
+						if _, short := mine.Lacking(claim.Amount); short {
+							want = append(want, name)
+						}
 					}
-					if got := ledger.Group(types.NamespacedName{Name: "g"})[name]; got != counts[name] {
-						t.Fatalf("%s: count %d, want %d", name, got, counts[name])
+					if got := ledger.Uncounted(who); !slices.Equal(got, want) {
+						t.Fatalf("%s: uncounted on %v, want %v", who.Name, got, want)
 					}
 				}
 			},
 		})
 	})
+}
+
+// BenchmarkLedger reserves and releases over 10,000 clusters, each goroutine for workloads of its own.
+func BenchmarkLedger(b *testing.B) {
+	const clusters = 10_000
+	for _, goroutines := range []int{1, 4, 16} {
+		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
+			ledger := capacity.NewLedger()
+			names := make([]string, clusters)
+			for i := range names {
+				names[i] = fmt.Sprintf("cluster-%05d", i)
+				ledger.SetCluster(names[i], capacity.Resources{CPU: 1 << 40, Memory: 1 << 50}, map[string]capacity.Resources{"other": {CPU: 1}})
+			}
+			claims := make([][]*capacity.Claim, goroutines)
+			for g := range claims {
+				for i := range 1024 {
+					claims[g] = append(claims[g], &capacity.Claim{
+						UID: fmt.Sprint(g, "-", i), Clusters: []string{names[(g*7919+i*31)%clusters]}, Amount: capacity.Resources{CPU: 100, Memory: 1 << 20},
+					})
+				}
+			}
+			run := func(g, n int) {
+				for i := range n {
+					claim := claims[g][i%1024]
+					owner := capacity.Owner{Kind: "Deployment", Namespace: "default", Name: claim.UID}
+					if err := ledger.Reserve(owner, claim); err != nil {
+						b.Error(err)
+						return
+					}
+					ledger.Release(owner)
+				}
+			}
+			for g := range claims {
+				run(g, 1024) // what is made once is made
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			var all sync.WaitGroup
+			for g := range goroutines {
+				all.Go(func() { run(g, b.N/goroutines+1) })
+			}
+			all.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "pairs/s")
+		})
+	}
 }
 
 func TestReserveRefused(t *testing.T) {

@@ -143,7 +143,8 @@ func (w *workspace) watchCapacity(ctx context.Context, registrations []*v1alpha1
 	var errs []error
 	over := map[string]string{}
 	for _, row := range w.engine.Snapshot(w.name).Rows() {
-		if message := overcommitted(row); message != "" {
+		ready, _ := row.Condition(snapshot.ReadyCondition)
+		if message := overcommitted(row); message != "" && ready.Reason != unreadable { // of what cannot be read nothing is written
 			over[row.Name] = message
 		}
 	}

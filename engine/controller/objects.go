@@ -78,7 +78,7 @@ func typed[T any](object any) (any, error) {
 	case "ClusterRegistration":
 		bare["spec"] = u.Object["spec"]
 		bare["status"] = map[string]any{"conditions": []any{map[string]any{
-			"type": v1alpha1.ReadyCondition, "status": "False", "reason": "Unreadable", "message": err.Error(), "lastTransitionTime": nil,
+			"type": v1alpha1.ReadyCondition, "status": "False", "reason": unreadable, "message": err.Error(), "lastTransitionTime": nil,
 		}}}
 	case "PlacementDecision":
 		bare["placementName"] = u.Object["placementName"]
@@ -88,6 +88,9 @@ func typed[T any](object any) (any, error) {
 	klog.Background().Error(err, "An object is taken without what cannot be read")
 	return read[T](&unstructured.Unstructured{Object: bare})
 }
+
+// unreadable is the reason of Ready of a registration that is taken without its status.
+const unreadable = "Unreadable"
 
 func read[T any](u *unstructured.Unstructured) (*T, error) {
 	if err := capacity.CheckQuantities(u.Object); err != nil {

@@ -27,42 +27,46 @@ func reservationOf(key workloadKey, placement types.NamespacedName, d v1alpha1.W
 	return r, err
 }
 
-// reviewReservation gives up what is reserved for a workload on a cluster that says which workloads it counts, and has not
-// counted this one in time. Once it does, the mark is taken off. The decision stands: something may run there, or be on
-// its way, and nothing is evicted without being asked.
+// place is a workload on one of its clusters.
+type place struct {
+	workload workloadKey
+	cluster  string
+}
+
+// reviewReservation gives up what is reserved for a workload on a cluster that says which workloads it counts, and has gone
+// without this one for too long. Once it counts it in full, the mark is taken off. The decision stands: something may run
+// there, or be on its way, and nothing is evicted without being asked.
 func (p *placing) reviewReservation(s *step, placement types.NamespacedName, d v1alpha1.WorkloadDecision) v1alpha1.WorkloadDecision {
-	deadline := d.DecidedAt.Add(p.reservationTimeout)
-	due, marked, counting := false, false, false
-	for _, c := range d.Clusters {
-		_, counts := p.counting[c.Name]
-		counting = counting || counts
-		marked = marked || c.ReservationExpiredAt != nil
-	}
-	if p.reservationTimeout > 0 && counting {
-		if left := deadline.Sub(p.now()); left > 0 {
-			p.result.within(max(left, countsEvery)) // some at a time
-		} else {
-			due = true
-		}
-	}
-	if !due && !marked {
-		return d
-	}
 	uncounted, changed := p.engine.Uncounted(p.name, s.key.reference()), false
-	d.Clusters = slices.Clone(d.Clusters)
-	for i := range d.Clusters {
-		c := &d.Clusters[i]
-		short := slices.Contains(uncounted, c.Name)
-		switch heard, counting := p.counting[c.Name]; {
-		case !short && c.ReservationExpiredAt != nil:
-			c.ReservationExpiredAt, changed = nil, true
-		case short && c.ReservationExpiredAt == nil && due && counting && heard.After(deadline):
-			c.ReservationExpiredAt, changed = &metav1.Time{Time: p.now()}, true
+	for i, c := range d.Clusters {
+		heard, counting := p.counting[c.Name]
+		short, marked := slices.Contains(uncounted, c.Name), c.ReservationExpiredAt != nil
+		switch {
+		case !short && marked:
+			c.ReservationExpiredAt = nil
+		case !short || marked || !counting || p.reservationTimeout == 0:
+			continue
+		default:
+			at := place{s.key, c.Name}
+			since, known := p.short[at]
+			if !known {
+				since = p.now()
+			}
+			p.next.short[at] = since
+			if heard.Sub(since) < p.reservationTimeout {
+				p.result.within(max(since.Add(p.reservationTimeout).Sub(p.now()), countsEvery)) // some at a time
+				continue
+			}
+			c.ReservationExpiredAt = &metav1.Time{Time: p.now()}
 			p.metrics.expired.Inc()
 			p.event(s.object, corev1.EventTypeWarning, "ReservationExpired", fmt.Sprintf(
-				"%s has not counted all pods of this workload within %s: what was reserved there is given up. Do its pods bear the label %s=%s?",
+				"%s has not counted all pods of this workload for %s: what was reserved there is given up. Do its pods bear the label %s=%s?",
 				c.Name, p.reservationTimeout, v1alpha1.LabelWorkloadUID, s.object.UID))
 		}
+		if !changed {
+			d.Clusters, changed = slices.Clone(d.Clusters), true
+		}
+		d.Clusters[i] = c
 	}
 	if changed {
 		p.store.put(s.key, placement, d)

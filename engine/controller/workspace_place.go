@@ -120,10 +120,14 @@ type known struct {
 	unread  map[types.UID]string
 	// fewer are the workloads on fewer clusters than asked for, with the generation at which more were looked for.
 	fewer map[workloadKey]int64
+	// short is since when clusters that count have not counted all of a workload that is placed there.
+	short map[place]time.Time
 }
 
 func newKnown() known {
-	return known{waiting: map[workloadKey]attempt{}, unread: map[types.UID]string{}, fewer: map[workloadKey]int64{}}
+	return known{
+		waiting: map[workloadKey]attempt{}, unread: map[types.UID]string{}, fewer: map[workloadKey]int64{}, short: map[place]time.Time{},
+	}
 }
 
 // step is what a pass does for one workload.

@@ -94,7 +94,7 @@ func newWorkspace(name logicalcluster.Name, e *engine.Engine, b *batch.Batcher, 
 type limits struct {
 	// grace is how long a cluster may be silent before its Ready condition becomes Unknown; 0 is for ever.
 	grace time.Duration
-	// reservationTimeout is how long a cluster has to count a workload that was placed there; 0 is for ever.
+	// reservationTimeout is how long a cluster may go without counting a workload that is placed there; 0 is for ever.
 	reservationTimeout time.Duration
 }
 

@@ -60,6 +60,7 @@ func (c *Cluster) readCapacity(s *v1alpha1.ClusterRegistrationStatus) (err error
 		return nil
 	}
 	c.Counted = make(map[string]capacity.Resources, len(s.Workloads))
+	var sum capacity.Resources
 	for i, w := range s.Workloads {
 		requests, err := capacity.FromResourceList(w.Requests)
 		if err != nil {
@@ -67,6 +68,13 @@ func (c *Cluster) readCapacity(s *v1alpha1.ClusterRegistrationStatus) (err error
 		}
 		uid := string(w.UID)
 		c.Counted[uid] = c.Counted[uid].Add(requests)
+		sum = sum.Add(requests)
+	}
+	// Each amount is rounded up by itself, so the sum may be a little more.
+	rounded := func(allocated, _ int64) int64 { return allocated + int64(len(s.Workloads)) }
+	if name, more := c.Allocated.Combine(sum, rounded).Lacking(sum); more {
+		return fmt.Errorf("workloads: request %s %s in all, more than status.allocated, %s",
+			capacity.Format(name, sum.Get(name)), name, capacity.Format(name, c.Allocated.Get(name)))
 	}
 	return nil
 }

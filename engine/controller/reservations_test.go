@@ -1,0 +1,289 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+func (w *world) free(cluster string) int64 {
+	return w.workspace.engine.Snapshot("ws").Row(cluster).Free.CPU
+}
+
+// TestReservationExpires: a workload that does not show up in time loses what is reserved for it, loudly, and not its
+// decision. When it shows up after all, that is taken note of.
+func TestReservationExpires(t *testing.T) {
+	w := newWorld(t)
+	w.reports("a", "4", nil)
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("shows up", 1000), testWorkload("does not", 2000)}
+	w.pass()
+	w.show()
+	w.reports("a", "4", map[string]string{"shows up": "1"})
+	w.workloads = append(w.workloads, testWorkload("waits", 2000))
+	w.workloads[2].CreationTimestamp = metav1.NewTime(w.clock)
+	w.pass()
+	w.expect(map[string]string{"shows up": "a", "does not": "a"})
+	if got := w.condition(v1alpha1.ReservationsHeldCondition); got != "True" {
+		t.Error(got)
+	}
+
+	// The time is over, and the cluster has reported since.
+	w.sleep(time.Hour + time.Second)
+	w.reports("a", "4", map[string]string{"shows up": "1"})
+	w.events = nil
+	w.pass()
+	w.expect(map[string]string{"shows up": "a", "does not": "a", "waits": "a"})
+	if free := w.free("a"); free != 1000 {
+		t.Errorf("%d free", free)
+	}
+	const told = "Nothing is reserved any more for Deployment default/does not on a since 1970-01-12T14:46:41Z"
+	if got := w.condition(v1alpha1.ReservationsHeldCondition); got != "False ReservationExpired: "+told {
+		t.Error(got)
+	}
+	const event = "does not: ReservationExpired: a has not counted all pods of this workload for 1h0m0s: what was reserved there is given up. Do its pods bear the label tmc.kcp.io/workload-uid=does not?"
+	if got := w.told(); !strings.Contains(got, event) {
+		t.Error(got)
+	}
+	if n := testutil.ToFloat64(w.workspace.metrics.expired); n != 1 {
+		t.Errorf("%v expired", n)
+	}
+
+	// The next controller knows, too.
+	w.restart()
+	w.show()
+	w.pass()
+	if free := w.free("a"); free != 1000 {
+		t.Errorf("%d free after a restart", free)
+	}
+
+	// It shows up, first in part.
+	w.reports("a", "4", map[string]string{"shows up": "1", "does not": "500m"})
+	w.pass()
+	if got := w.condition(v1alpha1.ReservationsHeldCondition); got != "False ReservationExpired: "+told {
+		t.Error(got)
+	}
+	w.reports("a", "6", map[string]string{"shows up": "1", "does not": "2"})
+	w.pass()
+	if got := w.condition(v1alpha1.ReservationsHeldCondition); got != "True" {
+		t.Error(got)
+	}
+	if free := w.free("a"); free != 1000 {
+		t.Errorf("%d free", free)
+	}
+	w.reports("a", "6", map[string]string{"shows up": "1"})
+	w.pass()
+	if free := w.free("a"); free != 1000 {
+		t.Errorf("%d free: it is promised again what it had", free)
+	}
+}
+
+// TestReservationsOutlastSilence: a cluster that does not report, or does not say whose pods it counts, has not refused
+// anything.
+func TestReservationsOutlastSilence(t *testing.T) {
+	for name, change := range map[string]func(*world){
+		"it has never reported": func(w *world) { w.clusters[0].Status.LastHeartbeatTime, w.heard = nil, nil },
+		"it does not tell whose pods it counts": func(w *world) {
+			conditions.Delete(w.clusters[0], v1alpha1.WorkloadsCountedCondition)
+		},
+		"it has not reported since": func(w *world) { w.heard["a"] = w.clock.Add(-time.Second) },
+		"its pods were there meanwhile": func(w *world) {
+			w.reports("a", "4", map[string]string{"w": "2"})
+			w.pass()
+			w.reports("a", "4", nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.workspace.reservationTimeout = 30 * time.Second
+			w.reports("a", "4", nil)
+			w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+			w.workloads = []*workloadObject{testWorkload("w", 2000)}
+			w.pass()
+			w.sleep(30 * time.Second)
+			w.reports("a", "4", nil)
+			change(w)
+			w.pass()
+			if free := w.free("a"); free != 2000 {
+				t.Errorf("%d free", free)
+			}
+		})
+	}
+}
+
+// TestFailoverUsesAllThatIsFree is karmada#6518, where applications were failed over to one cluster by estimates that were
+// stale while another stood free: fifteen workloads whose cluster goes find the 10 and 5 free slots of two others.
+func TestFailoverUsesAllThatIsFree(t *testing.T) {
+	w := newWorld(t)
+	w.reports("a", "15", nil)
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	want := map[string]int{}
+	for i := range 15 {
+		w.workloads = append(w.workloads, testWorkload(fmt.Sprintf("w%02d", i), 1000))
+	}
+	w.pass()
+	w.reports("b", "10", nil)
+	w.reports("c", "5", nil)
+	w.pass()
+	for _, cluster := range w.where() {
+		want[cluster]++
+	}
+	if want["a"] != 15 {
+		t.Fatalf("before: %v", want)
+	}
+	conditions.MarkFalse(w.clusters[0], v1alpha1.ReadyCondition, "Gone", "", "")
+	w.clusters[0] = w.clusters[0].DeepCopy()
+	w.pass()
+	after := map[string]int{}
+	for _, cluster := range w.where() {
+		after[cluster]++
+	}
+	if len(after) != 2 || after["b"] != 10 || after["c"] != 5 {
+		t.Errorf("after: %v", after)
+	}
+}
+
+// TestOnlyWhatCanBePlacedIsWoken: of all that waits, a change wakes what it lets in and nothing else.
+func TestOnlyWhatCanBePlacedIsWoken(t *testing.T) {
+	w := newWorld(t)
+	w.reports("a", "2", nil)
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	for i := range 50 {
+		w.workloads = append(w.workloads, testWorkload(fmt.Sprintf("large-%02d", i), 4000))
+		gpu := testWorkload(fmt.Sprintf("gpu-%02d", i), 1)
+		gpu.workload.Requests.Extended = map[string]int64{"nvidia.com/gpu": 1}
+		w.workloads = append(w.workloads, gpu)
+	}
+	w.workloads = append(w.workloads, testWorkload("fits", 2000), testWorkload("small", 1000))
+	tried := func() int {
+		n := 0
+		for _, outcome := range []string{"placed", "waiting", "failed"} {
+			n += int(testutil.ToFloat64(w.workspace.metrics.decisions.WithLabelValues(outcome)))
+		}
+		return n
+	}
+	w.pass()
+	w.expect(map[string]string{"fits": "a"})
+	before := tried()
+	w.reports("a", "3", nil) // the small one, and no other
+	w.pass()
+	w.expect(map[string]string{"fits": "a", "small": "a"})
+	if n := tried() - before; n != 1 {
+		t.Errorf("%d workloads were tried, one could be placed", n)
+	}
+	before = tried()
+	w.reports("a", "8", nil) // one of the large ones
+	w.pass()
+	if n := tried() - before; n != 1 || len(w.where()) != 3 {
+		t.Errorf("%d workloads were tried, one could be placed: %v", n, w.where())
+	}
+	before = tried()
+	w.workloads = w.workloads[1:] // the large one goes, and another has its place
+	w.pass()
+	if n := tried() - before; n != 1 || w.where()["large-01"] != "a" {
+		t.Errorf("%d workloads were tried, one could be placed: %v", n, w.where())
+	}
+}
+
+// TestPriority orders what waits, not what is placed.
+func TestPriority(t *testing.T) {
+	w := newWorld(t)
+	w.reports("a", "2", nil)
+	ordinary, urgent := testPlacement(one), testPlacement(one)
+	urgent.Name, urgent.UID, urgent.Spec.Priority = "urgent", "urgent", 10
+	ordinary.Spec.WorkloadSelector.LabelSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "urgent", Operator: metav1.LabelSelectorOpDoesNotExist}}}
+	urgent.Spec.WorkloadSelector.LabelSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "urgent", Operator: metav1.LabelSelectorOpExists}}}
+	w.placements = []*v1alpha1.WorkloadPlacement{ordinary, urgent}
+	for i, name := range []string{"first", "second", "third", "hurries"} {
+		o := testWorkload(name, 2000)
+		o.CreationTimestamp = metav1.NewTime(time.Unix(int64(i), 0))
+		w.workloads = append(w.workloads, o)
+	}
+	w.workloads = w.workloads[:3]
+	w.pass()
+	w.expect(map[string]string{"first": "a"})
+	hurries := testWorkload("hurries", 2000)
+	hurries.CreationTimestamp = metav1.NewTime(time.Unix(100, 0))
+	hurries.workload.Labels = map[string]string{"urgent": ""}
+	w.workloads = append(w.workloads, hurries)
+	w.pass()
+	w.expect(map[string]string{"first": "a"})
+	w.reports("a", "4", nil)
+	w.pass()
+	w.expect(map[string]string{"first": "a", "hurries": "a"})
+	w.reports("a", "6", nil)
+	w.pass()
+	w.expect(map[string]string{"first": "a", "hurries": "a", "second": "a"})
+}
+
+// TestAnotherLeaderPromisedTheSame: what a leader that did not know that it was none any more has written after we read
+// has to fit beside what we have promised since.
+func TestAnotherLeaderPromisedTheSame(t *testing.T) {
+	w := newWorld(t)
+	w.reports("a", "3", nil)
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("ours", 2000)}
+	w.pass()
+	w.show()
+	theirs := v1alpha1.PlacementDecision{ObjectMeta: metav1.ObjectMeta{Name: "q-0", Namespace: "default"}, PlacementName: "q"}
+	for name, cpu := range map[string]string{"theirs": "2", "too": "1"} {
+		theirs.Decisions = append(theirs.Decisions, v1alpha1.WorkloadDecision{
+			Workload:  v1alpha1.WorkloadReference{APIVersion: "apps/v1", Kind: "Deployment", Name: name, UID: types.UID(name)},
+			Clusters:  []v1alpha1.ClusterDecision{{Name: "a"}},
+			Reserved:  corev1.ResourceList{"cpu": resource.MustParse(cpu)},
+			DecidedAt: metav1.NewTime(w.clock),
+		})
+	}
+	if _, err := w.write(context.Background(), &theirs); err != nil {
+		t.Fatal(err)
+	}
+	q := testPlacement(one)
+	q.Name, q.UID = "q", "q"
+	q.Spec.WorkloadSelector.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"q": ""}}
+	w.placements = append(w.placements, q)
+	for name, cpu := range map[string]int64{"theirs": 2000, "too": 1000} {
+		o := testWorkload(name, cpu)
+		o.workload.Labels, o.workload.Annotations = map[string]string{"q": ""}, map[string]string{v1alpha1.AnnotationPlacement: "q"}
+		w.workloads = append(w.workloads, o)
+	}
+	w.show()
+	w.pass()
+	w.expect(map[string]string{"ours": "a", "too": "a"})
+	if free := w.free("a"); free != 0 {
+		t.Errorf("%d free", free)
+	}
+}
+
+// TestFence: a leader whose lease has run out writes no decisions.
+func TestFence(t *testing.T) {
+	w := newWorld(t)
+	w.reports("a", "3", nil)
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("w", 2000)}
+	lease := fmt.Errorf("the lease has run out")
+	w.workspace.actions = w.workspace.fenced(func() error { return lease })
+	if _, err := w.workspace.reconcile(context.Background(), w.observed); err == nil || !strings.Contains(err.Error(), lease.Error()) {
+		t.Error(err)
+	}
+	w.expect(map[string]string{})
+	lease = nil
+	w.pass()
+	w.expect(map[string]string{"w": "a"})
+	w.workloads = nil
+	lease = fmt.Errorf("the lease has run out")
+	if _, err := w.workspace.reconcile(context.Background(), w.observed); err == nil || !strings.Contains(err.Error(), lease.Error()) {
+		t.Error(err)
+	}
+	w.expect(map[string]string{"w": "a"})
+}
