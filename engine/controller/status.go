@@ -134,7 +134,7 @@ func condition(kind conditionsv1alpha1.ConditionType, err error, reason string) 
 	return conditions.FalseCondition(kind, reason, conditionsv1alpha1.ConditionSeverityError, "%s", shorten(err.Error()))
 }
 
-// waitingFor says why a workload found no cluster, with examples of what rejected them.
+// waitingFor says what a workload waits for that found no cluster: what the nearest lacks, and what rejected others.
 func waitingFor(d *engine.Decision) string {
 	var told []string
 	for v := range d.EachVerdict {
@@ -152,6 +152,15 @@ func waitingFor(d *engine.Decision) string {
 	message := d.Summary()
 	if len(told) > 0 {
 		message += " (" + strings.Join(told, "; ") + ")"
+	}
+	if nearest, obstacles := d.Nearest(); nearest != "" {
+		var needs []string
+		for _, o := range obstacles {
+			if !slices.Contains(needs, o.Remedy) {
+				needs = append(needs, o.Remedy)
+			}
+		}
+		message = fmt.Sprintf("waits for %s on %s: %s", strings.Join(needs, " and "), nearest, message)
 	}
 	return shorten(message)
 }

@@ -106,6 +106,8 @@ type placing struct {
 	asked int
 	// judged are the classes, by the digest of their inputs, for which the policies have given a judgement in this pass.
 	judged map[string]bool
+	// told is what the last of a class was told that waits, and about which generation of the fleet.
+	told map[string]attempt
 	// next is what the next pass is to know, result what this one comes to.
 	next   known
 	result *result
@@ -140,9 +142,8 @@ type step struct {
 	stored  v1alpha1.WorkloadDecision
 	found   bool
 	because string
-	// answer to what the engine was asked, at that generation or a later one; nil where nothing is to be decided.
-	answer     *batch.Pending
-	generation int64
+	// answer to what the engine was asked; nil where nothing is to be decided.
+	answer *batch.Pending
 	// alone tells that nothing else is to be decided before the step is settled.
 	alone bool
 	// reason says why the workload waits, err why the policies gave no judgement on it.
@@ -156,7 +157,7 @@ type step struct {
 func (w *workspace) place(ctx context.Context, placements []*owned, workloads []*workloadObject, r *result) error {
 	p := &placing{
 		workspace: w, placements: placements, selectors: make([]engine.Selector, len(placements)),
-		judged: map[string]bool{}, next: newKnown(), result: r,
+		judged: map[string]bool{}, told: map[string]attempt{}, next: newKnown(), result: r,
 	}
 	for i, owner := range placements {
 		p.selectors[i] = owner.selector
@@ -306,7 +307,7 @@ func (p *placing) feasible(ctx context.Context, s *step) (bool, error) {
 		p.failed(err)
 		return false, err
 	}
-	p.waiting[s.key] = attempt{inputs: a.inputs, message: waitingFor(decision), generation: generation, told: p.now()}
+	p.wait(s, decision)
 	return false, nil
 }
 
@@ -315,7 +316,6 @@ func (p *placing) request(s *step) engine.Request {
 }
 
 func (p *placing) ask(ctx context.Context, s *step) {
-	s.generation = p.engine.Snapshot(p.name).Generation
 	s.answer = p.batcher.Submit(ctx, p.request(s))
 	p.asked++
 }
@@ -476,13 +476,18 @@ func (w *workspace) failed(err error) {
 }
 
 // wait notes that a workload found no cluster, and says why.
-func (w *workspace) wait(s *step, decision *engine.Decision) string {
-	message := waitingFor(decision)
-	if last, tried := w.waiting[s.key]; !tried || last.message != message {
-		w.event(s.object, corev1.EventTypeWarning, "NotPlaced", message)
+func (p *placing) wait(s *step, decision *engine.Decision) string {
+	a := p.told[decision.InputsDigest]
+	if a.message == "" || a.generation != decision.Generation {
+		// To say why costs as much as to look at every cluster: it is said once for all that are alike.
+		a = attempt{inputs: decision.InputsDigest, message: waitingFor(decision), generation: decision.Generation, told: p.now()}
+		p.told[decision.InputsDigest] = a
 	}
-	w.waiting[s.key] = attempt{inputs: decision.InputsDigest, message: message, generation: s.generation, told: w.now()}
-	return message
+	if last, tried := p.waiting[s.key]; !tried || last.message != a.message {
+		p.event(s.object, corev1.EventTypeWarning, "NotPlaced", a.message)
+	}
+	p.waiting[s.key] = a
+	return a.message
 }
 
 // toAPI is a decision as it is published.

@@ -247,7 +247,7 @@ func TestUnchangedWorldIsNotWritten(t *testing.T) {
 	if got := strings.Join(w.writes, "; "); got != "annotation of cm; p-0 with 1; status of p" {
 		t.Errorf("writes: %s", got)
 	}
-	if got := w.condition(v1alpha1.ScheduledCondition); got != "False WorkloadsWaiting: 1 of 2 workloads wait. Deployment default/huge: 0 of 1 clusters are feasible: 1 rejected by Capacity (a: Capacity: asks for 9 cpu, 3 free)" {
+	if got := w.condition(v1alpha1.ScheduledCondition); got != "False WorkloadsWaiting: 1 of 2 workloads wait. Deployment default/huge: waits for 6 more cpu free on a: 0 of 1 clusters are feasible: 1 rejected by Capacity (a: Capacity: asks for 9 cpu, 3 free)" {
 		t.Error(got)
 	}
 	var waiting dto.Metric
