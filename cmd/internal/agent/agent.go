@@ -1,0 +1,188 @@
+// Package agent reports one physical cluster to its ClusterRegistration in a kcp workspace: what its nodes have, what its
+// pods request, and whether it can take more.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// DefaultInterval is how often an agent reports where nothing changes.
+const DefaultInterval = 30 * time.Second
+
+// Config is what an agent needs.
+type Config struct {
+	// Cluster is the physical cluster, KCP the workspace with the registration.
+	Cluster, KCP *rest.Config
+	// Registration is what the agent reports to, by its name. Where it does not exist it is created with these labels and
+	// this spec; one that exists keeps its own.
+	Registration *v1alpha1.ClusterRegistration
+	// Register allows the agent to create the registration.
+	Register bool
+	// TakeOver allows it to take the registration from another cluster's agent, once.
+	TakeOver bool
+	// Interval is how often it reports where nothing changes, DefaultInterval if 0.
+	Interval time.Duration
+	// MaterialChange is by how many percent of what is allocatable of a resource the amounts that are allocated, or free on
+	// one node, have to move to be reported at once. With 0 every change is.
+	MaterialChange float64
+	// Tolerations are of taints that do not make a node unusable.
+	Tolerations []corev1.Toleration
+	// Registry is given the agent's metrics. Optional.
+	Registry prometheus.Registerer
+	// Clock is the system's if nil.
+	Clock clock.Clock
+}
+
+// Agent reports one cluster.
+type Agent struct {
+	cluster      *cluster
+	registration *registration
+	schedule     schedule
+	material     float64
+	clock        clock.Clock
+	metrics      *metrics
+	// last is the report that was written last.
+	last *report
+
+	mu sync.Mutex
+	// notReady is why the last report was not written.
+	notReady error
+}
+
+// New returns an agent; Run has it report.
+func New(c Config) (*Agent, error) {
+	if c.Cluster == nil || c.KCP == nil {
+		return nil, errors.New("agent: both a cluster and a kcp workspace are needed")
+	}
+	if c.Registration == nil || c.Registration.Name == "" {
+		return nil, errors.New("agent: the registration needs a name")
+	}
+	if c.Interval < 0 || c.MaterialChange < 0 {
+		return nil, errors.New("agent: neither the interval nor what is material may be negative")
+	}
+	if c.Interval == 0 {
+		c.Interval = DefaultInterval
+	}
+	if c.Clock == nil {
+		c.Clock = clock.RealClock{}
+	}
+	cluster, err := newCluster(c.Cluster, c.Interval, c.Tolerations, c.Clock)
+	if err != nil {
+		return nil, fmt.Errorf("the physical cluster: %w", err)
+	}
+	registration, err := newRegistration(c.KCP, c.Registration, c.Register, c.TakeOver)
+	if err != nil {
+		return nil, fmt.Errorf("the kcp workspace: %w", err)
+	}
+	a := newAgent(cluster, registration, c.Interval, c.MaterialChange, c.Clock)
+	if c.Registry != nil {
+		if err := c.Registry.Register(a.metrics); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+func newAgent(cluster *cluster, registration *registration, interval time.Duration, material float64, clock clock.Clock) *Agent {
+	return &Agent{
+		cluster: cluster, registration: registration, material: material, clock: clock, metrics: newMetrics(clock),
+		schedule: schedule{interval: interval, report: clock.Now().Add(interval)},
+		notReady: errNotRead,
+	}
+}
+
+// Run reports until ctx ends.
+func (a *Agent) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	running.Go(func() { a.cluster.run(ctx) })
+	running.Go(func() { a.registration.run(ctx) })
+	for {
+		timer := a.clock.NewTimer(a.schedule.next().Sub(a.clock.Now()))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-a.cluster.changed:
+			a.schedule.changed(a.clock.Now())
+		case <-a.registration.changed:
+			a.schedule.hurry(a.clock.Now())
+		case <-timer.C():
+		}
+		timer.Stop()
+		a.step(ctx)
+	}
+}
+
+// step does what is due: it looks at the cluster, and reports if it is time to or if a change is material.
+func (a *Agent) step(ctx context.Context) {
+	now := a.clock.Now()
+	look, due := a.schedule.due(now)
+	if !look {
+		return
+	}
+	a.schedule.looked()
+	r, err := a.cluster.report()
+	if err == nil {
+		a.metrics.figures(r.figures)
+		if !due && !r.material(a.last, a.material) {
+			return
+		}
+		err = a.registration.write(ctx, r, now)
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	log := klog.FromContext(ctx)
+	now = a.clock.Now()
+	helpless := &held{}
+	switch {
+	case err == nil:
+		log.V(2).Info("Reported", "ready", r.conditions[0].Status, "material", !due)
+		a.last = r
+		a.schedule.written(now)
+		a.metrics.result("ok", now)
+	case errors.As(err, &helpless):
+		log.Error(err, "Not reported; to be tried again", "in", a.schedule.interval)
+		a.schedule.wait(now)
+		a.metrics.result(helpless.result, now)
+	case r == nil: // the cluster says when it can be read
+		if due {
+			log.Error(err, "Nothing to report")
+			a.schedule.skipped(now)
+		}
+	case apierrors.IsConflict(err):
+		a.schedule.retry(now)
+		log.V(2).Info("Somebody else has changed the registration; to be tried again", "err", err)
+		a.metrics.result("error", now)
+	default:
+		a.schedule.retry(now)
+		log.Error(err, "Not reported; to be tried again", "in", a.schedule.next().Sub(now))
+		a.metrics.result("error", now)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.notReady = err
+}
+
+// Ready is nil if the last report was written; otherwise it says why not.
+func (a *Agent) Ready() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.notReady
+}

@@ -1,0 +1,477 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/fake"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/utils/clock"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// world is an agent whose clock stands still until a test moves it, with a workspace in memory.
+type world struct {
+	t     *testing.T
+	clock *clocktesting.FakeClock
+	agent *Agent
+	// client is the physical cluster, as far as it is asked for by the agent itself.
+	client *fake.Clientset
+
+	// object is the registration, nil where there is none; failing is what kcp answers to all requests, creating to create.
+	object            *v1alpha1.ClusterRegistration
+	failing, creating error
+	// probing is what the physical cluster answers when it is asked who it is.
+	probing        error
+	uid            types.UID
+	created        int
+	writes, events []string
+}
+
+var registrations = v1alpha1.SchemeGroupVersion.WithResource("clusterregistrations").GroupResource()
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, clock: clocktesting.NewFakeClock(time.Unix(1_700_000_000, 0)), uid: "cluster-1"}
+	client := fake.NewClientset()
+	w.client = client
+	client.PrependReactor("get", "namespaces", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceSystem, UID: w.uid}}, w.probing
+	})
+	c := newClusterFor(client.CoreV1(), DefaultInterval, nil, w.clock)
+	r := &registration{
+		template: &v1alpha1.ClusterRegistration{
+			ObjectMeta: metav1.ObjectMeta{Name: "frankfurt", Labels: map[string]string{"tier": "gold"}},
+			Spec:       v1alpha1.ClusterRegistrationSpec{Location: "eu-central"},
+		},
+		register: true,
+		changed:  make(chan struct{}, 1),
+		cached:   func() *v1alpha1.ClusterRegistration { return nil },
+	}
+	r.get = func(context.Context) (*v1alpha1.ClusterRegistration, error) {
+		switch {
+		case w.failing != nil:
+			return nil, w.failing
+		case w.object == nil:
+			return nil, apierrors.NewNotFound(registrations, "frankfurt")
+		}
+		return w.object.DeepCopy(), nil
+	}
+	r.create = func(_ context.Context, object *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
+		if w.creating != nil {
+			return nil, w.creating
+		}
+		w.created++
+		object.UID, object.ResourceVersion = types.UID(fmt.Sprintf("registration-%d", w.created)), "1"
+		w.object = object.DeepCopy()
+		return object, nil
+	}
+	r.updateStatus = func(_ context.Context, object *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
+		switch {
+		case w.failing != nil:
+			return nil, w.failing
+		case w.object == nil:
+			return nil, apierrors.NewNotFound(registrations, object.Name)
+		case object.ResourceVersion != w.object.ResourceVersion:
+			return nil, apierrors.NewConflict(registrations, object.Name, errors.New("it has changed"))
+		}
+		w.object = object.DeepCopy()
+		w.object.ResourceVersion += "1"
+		ready := conditions.Get(object, v1alpha1.ReadyCondition)
+		w.writes = append(w.writes, strings.TrimSpace(fmt.Sprintf("Ready %s %s", ready.Status, ready.Reason)))
+		return w.object.DeepCopy(), nil
+	}
+	r.event = func(_ runtime.Object, kind, reason, _ string, _ ...any) { w.events = append(w.events, kind+" "+reason) }
+	w.agent = newAgent(c, r, DefaultInterval, 1, w.clock)
+	return w
+}
+
+// after lets time pass, and lets the agent do what it does then.
+func (w *world) after(d time.Duration) {
+	w.clock.Step(d)
+	for {
+		select {
+		case <-w.agent.cluster.changed:
+			w.agent.schedule.changed(w.clock.Now())
+		case <-w.agent.registration.changed:
+			w.agent.schedule.hurry(w.clock.Now())
+		default:
+			w.agent.step(w.t.Context())
+			return
+		}
+	}
+}
+
+// settle lets the agent notice what has changed, and a second pass in which nothing else does.
+func (w *world) settle() {
+	w.after(0)
+	w.after(time.Second)
+}
+
+func (w *world) probe() { w.agent.cluster.probe(w.t.Context(), time.Hour) }
+
+// synced gives the cluster a node and a pod that asks for a quarter of it.
+func (w *world) synced() *world {
+	w.probe()
+	must(w.t, w.agent.cluster.nodeStore().Replace([]any{testNode("a", having("cpu", "4", "pods", "10"))}, "1"))
+	must(w.t, w.agent.cluster.podStore().Replace([]any{testPod("p", "a", requesting("cpu", "1"), of("w"))}, "1"))
+	return w
+}
+
+// expect looks at what has been written and told since it was last called.
+func (w *world) expect(what string, writes, events []string) {
+	w.t.Helper()
+	if fmt.Sprint(w.writes) != fmt.Sprint(writes) {
+		w.t.Errorf("%s: written %q, want %q", what, w.writes, writes)
+	}
+	if fmt.Sprint(w.events) != fmt.Sprint(events) {
+		w.t.Errorf("%s: events %q, want %q", what, w.events, events)
+	}
+	w.writes, w.events = nil, nil
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReporting(t *testing.T) {
+	w := newWorld(t)
+	w.after(time.Second)
+	w.expect("before anything is known", nil, nil)
+	if w.agent.Ready() == nil {
+		t.Error("it is ready before it has reported")
+	}
+
+	w.synced().settle()
+	w.expect("the first report", []string{"Ready True"}, []string{"Normal Registered", "Normal Ready"})
+	if err := w.agent.Ready(); err != nil {
+		t.Error(err)
+	}
+	if w.object.Spec.Location != "eu-central" || w.object.Labels["tier"] != "gold" || w.object.Status.ClusterUID != "cluster-1" {
+		t.Errorf("registered as %+v", w.object)
+	}
+
+	must(t, w.agent.cluster.podStore().Add(testPod("q", "a", requesting("cpu", "10m"))))
+	w.settle()
+	w.expect("an immaterial change", nil, nil)
+	w.after(30 * time.Second)
+	w.expect("the next interval", []string{"Ready True"}, nil)
+	if cpu := w.object.Status.Allocated[corev1.ResourceCPU]; cpu.String() != "1010m" {
+		t.Errorf("allocated: %s", cpu.String())
+	}
+	if got := w.object.Status.LastHeartbeatTime; !got.Time.Equal(w.clock.Now()) {
+		t.Errorf("heartbeat %s, want %s", got, w.clock.Now())
+	}
+
+	w.after(time.Second)
+	must(t, w.agent.cluster.podStore().Add(testPod("r", "a", requesting("cpu", "1"))))
+	w.after(0)
+	w.after(249 * time.Millisecond)
+	w.expect("a material change, too soon", nil, nil)
+	w.after(time.Millisecond)
+	w.expect("a material change", []string{"Ready True"}, nil)
+
+	must(t, w.agent.cluster.nodeStore().Update(testNode("a", having("cpu", "4", "pods", "10"), cordoned)))
+	w.settle()
+	w.expect("the last node is cordoned", []string{"Ready False NoUsableNodes"}, []string{"Warning NoUsableNodes"})
+	must(t, w.agent.cluster.nodeStore().Delete(testNode("a")))
+	w.settle()
+	w.expect("the last node has gone", []string{"Ready False NoNodes"}, []string{"Warning NoNodes"})
+	if got := testutil.ToFloat64(w.agent.metrics.reports.WithLabelValues("ok")); got != 5 {
+		t.Errorf("%v reports are counted", got)
+	}
+}
+
+// A list that comes after a pause in watching stands for all that was missed.
+func TestRelist(t *testing.T) {
+	w := newWorld(t).synced()
+	w.settle()
+	must(t, w.agent.cluster.nodeStore().Replace([]any{testNode("b", having("cpu", "8", "pods", "10"))}, "2"))
+	must(t, w.agent.cluster.podStore().Replace([]any{testPod("q", "b", requesting("cpu", "2"))}, "2"))
+	w.settle()
+	allocatable, allocated := w.object.Status.Allocatable[corev1.ResourceCPU], w.object.Status.Allocated[corev1.ResourceCPU]
+	if allocatable.String() != "8" || allocated.String() != "2" || len(w.object.Status.Workloads) != 0 {
+		t.Errorf("%s of %s are allocated, to %v", allocated.String(), allocatable.String(), w.object.Status.Workloads)
+	}
+}
+
+func TestKCPUnreachable(t *testing.T) {
+	w := newWorld(t).synced()
+	w.settle()
+	w.expect("the first report", []string{"Ready True"}, []string{"Normal Registered", "Normal Ready"})
+
+	w.failing = errors.New("connection refused")
+	w.after(30 * time.Second)
+	must(t, w.agent.cluster.nodeStore().Add(testNode("b", having("cpu", "4", "pods", "10"))))
+	for range 10 {
+		w.after(12 * time.Second)
+	}
+	w.expect("nothing can be written", nil, nil)
+	if err := w.agent.Ready(); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("ready: %v", err)
+	}
+	w.failing = nil
+	w.probe()
+	w.after(12 * time.Second)
+	w.expect("kcp is back", []string{"Ready True"}, nil)
+	if w.object.Status.Nodes.Total != 2 {
+		t.Error("the figures are those from before")
+	}
+}
+
+func TestClusterUnreachable(t *testing.T) {
+	w := newWorld(t).synced()
+	w.settle()
+	w.expect("the first report", []string{"Ready True"}, []string{"Normal Registered", "Normal Ready"})
+
+	w.probing = errors.New("connection refused")
+	w.probe()
+	w.settle()
+	w.expect("one probe without answer", nil, nil)
+	w.clock.Step(30 * time.Second)
+	w.probe()
+	w.settle()
+	w.expect("none for an interval", []string{"Ready False ClusterUnreachable"}, []string{"Warning ClusterUnreachable"})
+	if w.object.Status.Nodes.Usable != 1 {
+		t.Error("the last known figures are lost")
+	}
+	w.probing = nil
+	w.probe()
+	w.settle()
+	w.expect("it answers again", []string{"Ready True"}, []string{"Normal Ready"})
+}
+
+// The cluster answers, but the rights to watch have gone: what the watches showed last grows old.
+func TestWatchesBroken(t *testing.T) {
+	w := newWorld(t).synced()
+	w.settle()
+	w.expect("the first report", []string{"Ready True"}, []string{"Normal Registered", "Normal Ready"})
+	c := w.agent.cluster
+	_ = c.heard(c.pods, errors.New("pods is forbidden"))
+	w.after(time.Second)
+	w.expect("at first", nil, nil)
+	w.clock.Step(30 * time.Second)
+	w.probe()
+	w.settle()
+	w.expect("after an interval", []string{"Ready False ClusterUnreachable"}, []string{"Warning ClusterUnreachable"})
+	if got := conditions.GetMessage(w.object, v1alpha1.ReadyCondition); !strings.Contains(got, "pods cannot be listed and watched since 2023-11-14T22:13:21Z: pods is forbidden") {
+		t.Error(got)
+	}
+	_ = c.heard(c.pods, nil)
+	w.after(30 * time.Second)
+	w.probe()
+	w.settle()
+	w.expect("the rights are back", []string{"Ready True"}, []string{"Normal Ready"})
+}
+
+func TestRegistering(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		set  func(*world)
+		want string // of the error
+	}{
+		{"not allowed by the flag", func(w *world) { w.agent.registration.register = false }, `there is no ClusterRegistration frankfurt, and --register=false forbids to create it. ` +
+			`The agent goes on once it exists: apply {"apiVersion":"tmc.kcp.io/v1alpha1","kind":"ClusterRegistration","metadata":{"name":"frankfurt"},"spec":{"location":"eu-central"}}`},
+		{"no location", func(w *world) { w.agent.registration.template.Spec.Location = "" }, "it cannot be created without --location"},
+		{"forbidden", func(w *world) {
+			w.creating = apierrors.NewForbidden(registrations, "frankfurt", errors.New("no rights"))
+		}, "creating it is forbidden"},
+		{"invalid", func(w *world) {
+			w.creating = apierrors.NewInvalid(v1alpha1.SchemeGroupVersion.WithKind("ClusterRegistration").GroupKind(), "frankfurt", nil)
+		}, "what the flags say is invalid"},
+		{"the API is not bound", func(w *world) {
+			w.creating = apierrors.NewGenericServerResponse(http.StatusNotFound, "create", registrations, "", "", 0, false)
+		}, "bind the APIExport"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t).synced()
+			test.set(w)
+			w.settle()
+			w.expect("it does not exist", nil, nil)
+			if err := w.agent.Ready(); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+			// The operator applies it.
+			w.object = &v1alpha1.ClusterRegistration{ObjectMeta: metav1.ObjectMeta{Name: "frankfurt", UID: "theirs", ResourceVersion: "1"}}
+			w.object.Spec.Location = "elsewhere"
+			w.agent.registration.showed(w.object)
+			w.settle()
+			w.expect("it exists", []string{"Ready True"}, []string{"Normal Ready"})
+			if w.object.Spec.Location != "elsewhere" {
+				t.Error("the agent has changed the spec")
+			}
+			if err := w.agent.Ready(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestRegistrationDeleted(t *testing.T) {
+	w := newWorld(t).synced()
+	w.settle()
+	w.expect("the first report", []string{"Ready True"}, []string{"Normal Registered", "Normal Ready"})
+	w.object = nil
+	w.agent.registration.deleted(nil)
+	w.after(0)
+	w.expect("it is registered anew at once", []string{"Ready True"}, []string{"Normal Registered", "Normal Ready"})
+	if w.object.UID != "registration-2" {
+		t.Errorf("got %s", w.object.UID)
+	}
+	// The watch of its own writes and of those of the controller does not wake it.
+	w.agent.registration.showed(w.object)
+	w.after(time.Second)
+	w.expect("nothing has happened", nil, nil)
+}
+
+func TestOthersConditionsStay(t *testing.T) {
+	w := newWorld(t).synced()
+	w.settle()
+	// The controller writes between the watch's last event and the agent's write.
+	lagging := w.object.DeepCopy()
+	w.agent.registration.cached = func() *v1alpha1.ClusterRegistration { return lagging }
+	conditions.MarkFalse(w.object, v1alpha1.WithinCapacityCondition, "Overcommitted", conditionsv1alpha1.ConditionSeverityWarning, "too much")
+	w.object.ResourceVersion = "2"
+	w.writes, w.events = nil, nil
+	w.after(30 * time.Second)
+	w.expect("a conflict", nil, nil)
+	w.after(time.Second)
+	w.expect("the next attempt", []string{"Ready True"}, nil)
+	if !conditions.IsFalse(w.object, v1alpha1.WithinCapacityCondition) {
+		t.Errorf("the condition of the controller is lost: %v", w.object.Status.Conditions)
+	}
+}
+
+func TestTwoClustersWithOneName(t *testing.T) {
+	w := newWorld(t).synced()
+	w.object = &v1alpha1.ClusterRegistration{ObjectMeta: metav1.ObjectMeta{Name: "frankfurt", UID: "theirs", ResourceVersion: "1"}}
+	w.object.Status.ClusterUID = "cluster-2"
+	w.settle()
+	w.expect("another cluster reports here", nil, []string{"Warning AgentConflict"})
+	err := w.agent.Ready()
+	for _, part := range []string{"frankfurt", "cluster-1", "cluster-2", "--registration-name", "--take-over"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("%v does not name %s", err, part)
+		}
+	}
+	must(t, w.agent.cluster.nodeStore().Add(testNode("b", having("cpu", "4", "pods", "10"))))
+	w.agent.registration.showed(w.object) // its heartbeat
+	w.settle()
+	w.expect("changes do not ask again", nil, nil)
+	w.after(30 * time.Second)
+	w.expect("the next interval does", nil, []string{"Warning AgentConflict"})
+	w.object = nil
+	w.agent.registration.deleted(nil)
+	w.after(0)
+	w.expect("the name is free", []string{"Ready True"}, []string{"Normal Registered", "Normal Ready"})
+
+	// Somebody starts the other agent with --take-over.
+	w.object.Status.ClusterUID, w.object.ResourceVersion = "cluster-2", "7"
+	w.agent.registration.showed(w.object)
+	w.after(0)
+	w.expect("the other has taken it", nil, []string{"Warning AgentConflict"})
+}
+
+func TestTakeOverOnce(t *testing.T) {
+	w := newWorld(t).synced()
+	w.agent.registration.takeOver = true
+	w.object = &v1alpha1.ClusterRegistration{ObjectMeta: metav1.ObjectMeta{Name: "frankfurt", UID: "theirs", ResourceVersion: "1"}}
+	w.object.Status.ClusterUID = "cluster-2"
+	w.settle()
+	w.expect("taken over", []string{"Ready True"}, []string{"Normal TookOver", "Normal Ready"})
+	w.object.Status.ClusterUID, w.object.ResourceVersion = "cluster-2", "7"
+	w.after(30 * time.Second)
+	w.expect("taken back", nil, []string{"Warning AgentConflict"})
+}
+
+// An API server at the address that is another cluster's now must not be reported as this one.
+func TestAnotherClusterAnswers(t *testing.T) {
+	w := newWorld(t).synced()
+	w.settle()
+	w.expect("the first report", []string{"Ready True"}, []string{"Normal Registered", "Normal Ready"})
+	w.uid = "cluster-3"
+	w.probe()
+	w.settle()
+	w.expect("another cluster", nil, []string{"Warning AgentConflict"})
+}
+
+func TestUnidentified(t *testing.T) {
+	w := newWorld(t)
+	w.probing = errors.New("connection refused")
+	w.probe()
+	w.after(30 * time.Second)
+	w.expect("nothing is known", nil, nil)
+	if err := w.agent.Ready(); err == nil || !strings.Contains(err.Error(), "kube-system: connection refused") {
+		t.Errorf("ready: %v", err)
+	}
+	w.probing = nil
+	w.probe()
+	w.settle()
+	w.expect("known, but its nodes never came", []string{"Ready False ClusterUnreachable"}, []string{"Normal Registered", "Warning ClusterUnreachable"})
+	w.synced().settle()
+	w.expect("they came", []string{"Ready True"}, []string{"Normal Ready"})
+}
+
+// lister is a client whose server lists before it watches, as the fake one does.
+type lister struct{ corev1client.CoreV1Interface }
+
+func (lister) IsWatchListSemanticsUnSupported() bool { return true }
+
+// Everything at once, with a clock that runs: nodes and pods come from a server, and changes arrive at the registration.
+func TestRun(t *testing.T) {
+	w := newWorld(t)
+	w.agent = newAgent(newClusterFor(lister{w.client.CoreV1()}, DefaultInterval, nil, clock.RealClock{}), w.agent.registration, DefaultInterval, 1, clock.RealClock{})
+	w.agent.registration.run = func(ctx context.Context) { <-ctx.Done() }
+	written := make(chan string)
+	update := w.agent.registration.updateStatus
+	w.agent.registration.updateStatus = func(ctx context.Context, object *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
+		cpu := object.Status.Allocated[corev1.ResourceCPU]
+		select {
+		case written <- cpu.String():
+		case <-ctx.Done():
+		}
+		return update(ctx, object)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	must(t, w.client.Tracker().Add(testNode("a", having("cpu", "4", "pods", "10"))))
+	go func() { ended <- w.agent.Run(ctx) }()
+	for _, step := range []struct {
+		name string
+		do   func() error
+		want string
+	}{
+		{"a node", func() error { return nil }, "0"},
+		{"a pod", func() error { return w.client.Tracker().Add(testPod("p", "a", requesting("cpu", "1"))) }, "1"},
+		{"it has ended", func() error {
+			p := testPod("p", "a", requesting("cpu", "1"))
+			p.Status.Phase = corev1.PodFailed
+			return w.client.Tracker().Update(corev1.SchemeGroupVersion.WithResource("pods"), p, p.Namespace)
+		}, "0"},
+	} {
+		must(t, step.do())
+		if got := <-written; got != step.want {
+			t.Errorf("%s: %s are allocated, want %s", step.name, got, step.want)
+		}
+	}
+	stop()
+	must(t, <-ended)
+}

@@ -1,0 +1,91 @@
+package agent
+
+import (
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/utils/clock"
+)
+
+// metrics are what the agent tells of itself.
+type metrics struct {
+	reports          *prometheus.CounterVec
+	nodes            *prometheus.GaugeVec
+	pods, workloads  prometheus.Gauge
+	invalid          prometheus.Gauge
+	sinceLastSuccess prometheus.GaugeFunc
+
+	mu          sync.Mutex
+	lastSuccess time.Time
+}
+
+func newMetrics(clock clock.Clock) *metrics {
+	m := &metrics{
+		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "placement_agent_reports_total",
+			Help: "Attempts to report, by result: ok, error, conflict (another cluster's agent has the name) or unregistered.",
+		}, []string{"result"}),
+		nodes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "placement_agent_nodes",
+			Help: "Nodes, by whether they are usable.",
+		}, []string{"usable"}),
+		pods: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "placement_agent_pods",
+			Help: "Pods that are counted.",
+		}),
+		workloads: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "placement_agent_workloads",
+			Help: "Workloads that have pods here.",
+		}),
+		invalid: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "placement_agent_invalid_quantities",
+			Help: "Quantities of nodes and pods that could not be used.",
+		}),
+		lastSuccess: clock.Now(),
+	}
+	m.sinceLastSuccess = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "placement_agent_seconds_since_last_report",
+		Help: "Seconds since the last report was written, or since the start.",
+	}, func() float64 {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return clock.Since(m.lastSuccess).Seconds()
+	})
+	for _, result := range []string{"ok", "error", "conflict", "unregistered"} {
+		m.reports.WithLabelValues(result)
+	}
+	return m
+}
+
+// Describe is for Prometheus.
+func (m *metrics) Describe(descriptions chan<- *prometheus.Desc) {
+	prometheus.DescribeByCollect(m, descriptions)
+}
+
+// Collect is for Prometheus.
+func (m *metrics) Collect(values chan<- prometheus.Metric) {
+	for _, c := range []prometheus.Collector{m.reports, m.nodes, m.pods, m.workloads, m.invalid, m.sinceLastSuccess} {
+		c.Collect(values)
+	}
+}
+
+func (m *metrics) figures(f *figures) {
+	if f == nil {
+		return
+	}
+	m.nodes.WithLabelValues("true").Set(float64(f.nodes.Usable))
+	m.nodes.WithLabelValues("false").Set(float64(f.nodes.Total - f.nodes.Usable))
+	m.pods.Set(float64(f.pods))
+	m.workloads.Set(float64(f.allWorkloads))
+	m.invalid.Set(float64(f.problems))
+}
+
+func (m *metrics) result(result string, now time.Time) {
+	m.reports.WithLabelValues(result).Inc()
+	if result == "ok" {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.lastSuccess = now
+	}
+}

@@ -1,0 +1,176 @@
+package agent
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// QuantitiesValidCondition on a ClusterRegistration: all quantities of the cluster's nodes and pods could be used.
+const QuantitiesValidCondition = "QuantitiesValid"
+
+// Reasons of conditions.
+const (
+	// NoNodesReason on Ready False: the cluster has no nodes.
+	NoNodesReason = "NoNodes"
+	// NoUsableNodesReason on Ready False: it has some, but none that can take pods.
+	NoUsableNodesReason = "NoUsableNodes"
+	// ClusterUnreachableReason on Ready False: its API server does not answer, so that nothing is known.
+	ClusterUnreachableReason = "ClusterUnreachable"
+	// TooManyWorkloadsReason on WorkloadsCounted False: not all have room in the report.
+	TooManyWorkloadsReason = "TooManyWorkloads"
+	// InvalidQuantitiesReason on QuantitiesValid False: some could not be used.
+	InvalidQuantitiesReason = "InvalidQuantities"
+)
+
+// report is what the agent says of its cluster.
+type report struct {
+	clusterUID types.UID
+	// figures are nil where nothing is known: then those of the report before stay.
+	figures    *figures
+	conditions []*conditionsv1alpha1.Condition
+}
+
+// newReport tells the figures.
+func newReport(clusterUID types.UID, f *figures) *report {
+	return &report{clusterUID: clusterUID, figures: f, conditions: []*conditionsv1alpha1.Condition{f.ready(), f.workloadsCounted(), f.quantitiesValid()}}
+}
+
+// unreachable tells that nothing is known, and why.
+func unreachable(clusterUID types.UID, why string) *report {
+	return &report{clusterUID: clusterUID, conditions: []*conditionsv1alpha1.Condition{
+		conditions.FalseCondition(v1alpha1.ReadyCondition, ClusterUnreachableReason, conditionsv1alpha1.ConditionSeverityError, "%s", why),
+	}}
+}
+
+// writeTo writes the report into a registration. Conditions of others stay.
+func (r *report) writeTo(registration *v1alpha1.ClusterRegistration, now time.Time) {
+	status := &registration.Status
+	status.ClusterUID = r.clusterUID
+	heartbeat := metav1.NewTime(now)
+	status.LastHeartbeatTime = &heartbeat
+	if f := r.figures; f != nil {
+		nodes := f.nodes
+		status.Nodes = &nodes
+		status.Allocatable, status.Allocated, status.LargestFree = f.allocatable, f.allocated, f.largestFree
+		status.Workloads = f.workloads
+	}
+	for _, c := range r.conditions {
+		condition := *c
+		conditions.Set(registration, &condition)
+	}
+}
+
+// material tells whether the difference to the report before is worth to be written at once. Percent, of what is
+// allocatable, is how far a resource has to move for that.
+func (r *report) material(before *report, percent float64) bool {
+	if before == nil || r.clusterUID != before.clusterUID || !slices.EqualFunc(r.conditions, before.conditions, alike) {
+		return true
+	}
+	f, g := r.figures, before.figures
+	if f == nil || g == nil {
+		return f != g
+	}
+	return f.nodes != g.nodes || !equal(f.allocatable, g.allocatable) ||
+		!slices.EqualFunc(f.workloads, g.workloads, func(a, b v1alpha1.WorkloadUsage) bool {
+			return a.UID == b.UID && equal(a.Requests, b.Requests)
+		}) ||
+		moved(f.allocated, g.allocated, f.allocatable, percent) || moved(f.largestFree, g.largestFree, f.allocatable, percent)
+}
+
+// alike tells whether two conditions differ in nothing but their message.
+func alike(a, b *conditionsv1alpha1.Condition) bool {
+	return a.Type == b.Type && a.Status == b.Status && a.Reason == b.Reason
+}
+
+func equal(a, b corev1.ResourceList) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for name, q := range a {
+		if o, found := b[name]; !found || q.Cmp(o) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// moved tells whether an amount of a has moved from what it is in b by percent of the whole.
+func moved(a, b, whole corev1.ResourceList, percent float64) bool {
+	if len(a) != len(b) {
+		return true
+	}
+	for name, q := range a {
+		o, found := b[name]
+		if !found {
+			return true
+		}
+		if q.Cmp(o) == 0 {
+			continue
+		}
+		all := whole[name]
+		if 100*math.Abs(q.AsApproximateFloat64()-o.AsApproximateFloat64()) >= percent*all.AsApproximateFloat64() {
+			return true
+		}
+	}
+	return false
+}
+
+func (f *figures) ready() *conditionsv1alpha1.Condition {
+	switch {
+	case f.nodes.Usable > 0:
+		return conditions.TrueCondition(v1alpha1.ReadyCondition)
+	case f.nodes.Total == 0:
+		return conditions.FalseCondition(v1alpha1.ReadyCondition, NoNodesReason, conditionsv1alpha1.ConditionSeverityError, "the cluster has no nodes")
+	}
+	var why []string
+	for _, because := range []struct {
+		state state
+		text  string
+	}{
+		{notReady, "not ready"}, {unschedulable, "unschedulable"}, {tainted, "tainted"}, {invalid, "with quantities that cannot be used"},
+	} {
+		if n := f.because[because.state]; n > 0 {
+			why = append(why, fmt.Sprintf("%d %s", n, because.text))
+		}
+	}
+	return conditions.FalseCondition(v1alpha1.ReadyCondition, NoUsableNodesReason, conditionsv1alpha1.ConditionSeverityError,
+		"no node can take pods: of %d, %s", f.nodes.Total, strings.Join(why, ", "))
+}
+
+func (f *figures) workloadsCounted() *conditionsv1alpha1.Condition {
+	if len(f.workloads) == f.allWorkloads {
+		return conditions.TrueCondition(v1alpha1.WorkloadsCountedCondition)
+	}
+	return conditions.FalseCondition(v1alpha1.WorkloadsCountedCondition, TooManyWorkloadsReason, conditionsv1alpha1.ConditionSeverityWarning,
+		"%d workloads have pods here, of which %d have room in the report", f.allWorkloads, len(f.workloads))
+}
+
+func (f *figures) quantitiesValid() *conditionsv1alpha1.Condition {
+	var told []string
+	if f.problems > 0 {
+		text := fmt.Sprintf("%d could not be used: %s", f.problems, strings.Join(f.firstProblems, "; "))
+		if more := f.problems - len(f.firstProblems); more > 0 {
+			text += fmt.Sprintf("; and %d more", more)
+		}
+		told = append(told, text)
+	}
+	if f.unlisted > 0 {
+		told = append(told, fmt.Sprintf("%d resources have no room in the report, which lists %d", f.unlisted, maxResources))
+	}
+	if len(told) == 0 {
+		return conditions.TrueCondition(QuantitiesValidCondition)
+	}
+	return conditions.FalseCondition(QuantitiesValidCondition, InvalidQuantitiesReason, conditionsv1alpha1.ConditionSeverityWarning,
+		"%s", strings.Join(told, ". "))
+}

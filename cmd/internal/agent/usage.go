@@ -1,0 +1,390 @@
+package agent
+
+import (
+	"cmp"
+	"maps"
+	"math/bits"
+	"slices"
+	"unique"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/capacity"
+)
+
+// Bounds of what is reported, so that a report always fits into an object of the API server.
+const (
+	maxWorkloads     = 10_000
+	maxWorkloadBytes = 5 << 18 // of all workloads as JSON; etcd takes 1.5 MiB for the whole object
+	maxResources     = 256
+	maxExamples      = 3
+)
+
+// usage is what the nodes of a cluster have and what its pods request. It is kept up to date by one node or pod at a
+// time, in any order: a pod costs its resources, a node its pods.
+type usage struct {
+	pods  map[string]*pod
+	nodes map[unique.Handle[string]]*bucket
+	// workloads sums the pods that count, those of allocated.
+	workloads map[unique.Handle[types.UID]]*demand
+	// problems are the quantities that cannot be used, by node or pod.
+	problems map[string][]string
+}
+
+// bucket is a node and the pods that are bound to it. Either may be known first.
+type bucket struct {
+	node      *node // nil while it is not known
+	pods      []*pod
+	requested sums
+}
+
+// demand is what the pods of one workload request.
+type demand struct {
+	pods      int
+	requested sums
+}
+
+// unbound is where pods are that have no node yet. There is no node of that name.
+var unbound = unique.Make("")
+
+func newUsage() *usage {
+	return &usage{
+		pods:      map[string]*pod{},
+		nodes:     map[unique.Handle[string]]*bucket{},
+		workloads: map[unique.Handle[types.UID]]*demand{},
+		problems:  map[string][]string{},
+	}
+}
+
+// setPod takes up a pod that is new or has changed. It tells whether that makes a difference.
+func (u *usage) setPod(p *pod) bool {
+	if p.over {
+		return u.deletePod(p.key)
+	}
+	if last, found := u.pods[p.key]; found {
+		if last.same(p) {
+			return false
+		}
+		u.deletePod(p.key)
+	}
+	u.pods[p.key] = p
+	b := u.bucket(p.node)
+	p.at = len(b.pods)
+	b.pods = append(b.pods, p)
+	u.count(p.node, b, p, 1)
+	u.tell("pod "+p.key, p.problems)
+	return true
+}
+
+func (u *usage) deletePod(key string) bool {
+	p, found := u.pods[key]
+	if !found {
+		return false
+	}
+	delete(u.pods, key)
+	b := u.nodes[p.node]
+	u.count(p.node, b, p, -1)
+	last := len(b.pods) - 1
+	b.pods[p.at] = b.pods[last]
+	b.pods[p.at].at = p.at
+	b.pods[last] = nil
+	b.pods = b.pods[:last]
+	u.drop(p.node, b)
+	u.tell("pod "+key, nil)
+	return true
+}
+
+// setNode takes up a node that is new or has changed. It tells whether that makes a difference.
+func (u *usage) setNode(n *node) bool {
+	name := unique.Make(n.name)
+	b := u.bucket(name)
+	if b.node != nil && b.node.same(n) {
+		return false
+	}
+	u.exchange(name, b, n)
+	return true
+}
+
+func (u *usage) deleteNode(key string) bool {
+	name := unique.Make(key)
+	b, found := u.nodes[name]
+	if !found || b.node == nil {
+		return false
+	}
+	u.exchange(name, b, nil)
+	u.drop(name, b)
+	return true
+}
+
+// exchange counts the pods of a node anew, since what they count for depends on it.
+func (u *usage) exchange(name unique.Handle[string], b *bucket, n *node) {
+	for _, p := range b.pods {
+		u.count(name, b, p, -1)
+	}
+	b.node = n
+	for _, p := range b.pods {
+		u.count(name, b, p, 1)
+	}
+	var problems []string
+	if n != nil {
+		problems = n.problems
+	}
+	u.tell("node "+name.Value(), problems)
+}
+
+// count adds a pod to the sums, or takes it off them: sign is 1 or -1.
+func (u *usage) count(name unique.Handle[string], b *bucket, p *pod, sign int64) {
+	counted := b.node.usable()
+	if name == unbound {
+		counted = !p.absurd // such a pod is never bound
+	}
+	var d *demand
+	if counted && p.workload != noWorkload {
+		if d = u.workloads[p.workload]; d == nil {
+			d = &demand{}
+			u.workloads[p.workload] = d
+		}
+		if d.pods += int(sign); d.pods == 0 {
+			delete(u.workloads, p.workload)
+		}
+	}
+	if name == unbound && !counted {
+		return
+	}
+	for _, a := range p.requests {
+		if a.n == absurd {
+			a.n = b.node.has(a.name) // the node is full
+		}
+		b.requested.add(a.name, sign*a.n)
+		if d != nil {
+			d.requested.add(a.name, sign*a.n)
+		}
+	}
+}
+
+func (u *usage) bucket(name unique.Handle[string]) *bucket {
+	b, found := u.nodes[name]
+	if !found {
+		b = &bucket{}
+		u.nodes[name] = b
+	}
+	return b
+}
+
+func (u *usage) drop(name unique.Handle[string], b *bucket) {
+	if b.node == nil && len(b.pods) == 0 {
+		delete(u.nodes, name)
+	}
+}
+
+func (u *usage) tell(about string, problems []string) {
+	if len(problems) == 0 {
+		delete(u.problems, about)
+		return
+	}
+	u.problems[about] = problems
+}
+
+// figures are what a cluster comes to at one moment.
+type figures struct {
+	allocatable, allocated, largestFree corev1.ResourceList
+
+	nodes v1alpha1.NodeCounts
+	// because counts the nodes that are not usable by why.
+	because map[state]int
+
+	// pods are those that count, of which workloads have some.
+	pods      int
+	workloads []v1alpha1.WorkloadUsage
+	// allWorkloads counts them where not all are listed too.
+	allWorkloads int
+
+	// problems counts the quantities that cannot be used, of which the first are told.
+	problems      int
+	firstProblems []string
+	// unlisted counts the resources that are asked for but are too many to list.
+	unlisted int
+}
+
+// figures sums up the nodes.
+func (u *usage) figures() *figures {
+	f := &figures{because: map[state]int{}, allWorkloads: len(u.workloads)}
+	var have, asked sums
+	free := map[corev1.ResourceName]int64{}
+	offered := map[corev1.ResourceName]bool{}
+	for name, b := range u.nodes {
+		if name == unbound {
+			for _, s := range b.requested {
+				asked.addTotal(s.name, s.total)
+			}
+			for _, p := range b.pods {
+				if !p.absurd {
+					f.pods++
+				}
+			}
+			continue
+		}
+		if b.node == nil {
+			continue
+		}
+		f.nodes.Total++
+		if b.node.ready {
+			f.nodes.Ready++
+		}
+		for _, a := range b.node.allocatable {
+			offered[a.name.Value()] = true
+		}
+		if !b.node.usable() {
+			f.because[b.node.state]++
+			continue
+		}
+		f.nodes.Usable++
+		f.pods += len(b.pods)
+		for _, s := range b.requested {
+			asked.addTotal(s.name, s.total)
+		}
+		for _, a := range b.node.allocatable {
+			have.add(a.name, a.n)
+			if room := a.n - b.requested.get(a.name); room > 0 && int64(len(b.pods)) < b.node.slots {
+				free[a.name.Value()] = max(free[a.name.Value()], room)
+			}
+		}
+	}
+	f.resources(have, asked, offered, free)
+	f.listWorkloads(u.workloads)
+	for _, about := range slices.Sorted(maps.Keys(u.problems)) {
+		for _, problem := range u.problems[about] {
+			if f.problems++; f.problems <= maxExamples {
+				f.firstProblems = append(f.firstProblems, about+": "+problem)
+			}
+		}
+	}
+	return f
+}
+
+// resources fills the three lists with the same resources: those that a node has and those that pods ask for.
+func (f *figures) resources(have, asked sums, offered map[corev1.ResourceName]bool, free map[corev1.ResourceName]int64) {
+	names := maps.Clone(offered)
+	for _, s := range asked {
+		names[s.name.Value()] = true
+	}
+	sorted := slices.SortedFunc(maps.Keys(names), func(a, b corev1.ResourceName) int {
+		if offered[a] != offered[b] { // what nodes have goes first
+			if offered[a] {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a, b)
+	})
+	if len(sorted) > maxResources {
+		f.unlisted = len(sorted) - maxResources
+		sorted = sorted[:maxResources]
+	}
+	f.allocatable, f.allocated, f.largestFree = corev1.ResourceList{}, corev1.ResourceList{}, corev1.ResourceList{}
+	for _, name := range sorted {
+		f.allocatable[name] = quantity(name, have.get(unique.Make(name)))
+		f.allocated[name] = quantity(name, asked.get(unique.Make(name)))
+		f.largestFree[name] = quantity(name, free[name])
+	}
+}
+
+// listWorkloads lists workloads by UID, as many as an object has room for.
+func (f *figures) listWorkloads(workloads map[unique.Handle[types.UID]]*demand) {
+	type entry struct {
+		uid    types.UID
+		demand *demand
+	}
+	all := make([]entry, 0, len(workloads))
+	for uid, d := range workloads {
+		all = append(all, entry{uid.Value(), d})
+	}
+	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(a.uid, b.uid) })
+	room := maxWorkloadBytes
+	for _, e := range all[:min(len(all), maxWorkloads)] {
+		room -= len(`{"uid":"","requests":{}},`) + len(e.uid)
+		requests := make(corev1.ResourceList, len(e.demand.requested))
+		for _, s := range e.demand.requested {
+			name, q := s.name.Value(), quantity(s.name.Value(), s.total.amount())
+			requests[name] = q
+			room -= len(`"":"",`) + len(name) + len(q.String())
+		}
+		if room < 0 {
+			break
+		}
+		f.workloads = append(f.workloads, v1alpha1.WorkloadUsage{UID: e.uid, Requests: requests})
+	}
+}
+
+// quantity writes an amount as engine/capacity reads it.
+func quantity(name corev1.ResourceName, n int64) resource.Quantity {
+	switch name {
+	case corev1.ResourceCPU:
+		return *resource.NewMilliQuantity(n, resource.DecimalSI)
+	case corev1.ResourceMemory, corev1.ResourceStorage, corev1.ResourceEphemeralStorage:
+		return *resource.NewQuantity(n, resource.BinarySI)
+	default:
+		return *resource.NewQuantity(n, resource.DecimalSI)
+	}
+}
+
+// amount is so much of one resource, in the units of engine/capacity.
+type amount struct {
+	name unique.Handle[corev1.ResourceName]
+	n    int64
+}
+
+// absurd as an amount that a pod requests is more than there can be: all that its node has.
+const absurd = int64(-1)
+
+// sums add up amounts of resources. Those that come to 0 are not kept.
+type sums []sum
+
+type sum struct {
+	name  unique.Handle[corev1.ResourceName]
+	total total
+}
+
+func (s *sums) add(name unique.Handle[corev1.ResourceName], n int64) {
+	s.addTotal(name, total{hi: uint64(n >> 63), lo: uint64(n)})
+}
+
+func (s *sums) addTotal(name unique.Handle[corev1.ResourceName], t total) {
+	i := slices.IndexFunc(*s, func(s sum) bool { return s.name == name })
+	if i < 0 {
+		*s = append(*s, sum{name: name})
+		i = len(*s) - 1
+	}
+	if (*s)[i].total.add(t); (*s)[i].total == (total{}) {
+		*s = slices.Delete(*s, i, i+1)
+	}
+}
+
+func (s sums) get(name unique.Handle[corev1.ResourceName]) int64 {
+	for i := range s {
+		if s[i].name == name {
+			return s[i].total.amount()
+		}
+	}
+	return 0
+}
+
+// total is a number of 128 bits, so that what was added can be taken off again whatever it came to in between.
+type total struct{ hi, lo uint64 }
+
+func (t *total) add(o total) {
+	var carry uint64
+	t.lo, carry = bits.Add64(t.lo, o.lo, 0)
+	t.hi, _ = bits.Add64(t.hi, o.hi, carry)
+}
+
+// amount is the total, at most capacity.MaxAmount.
+func (t total) amount() int64 {
+	if t.hi != 0 || t.lo > uint64(capacity.MaxAmount) {
+		return capacity.MaxAmount
+	}
+	return int64(t.lo)
+}

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/component-base/logs"
+	logsapi "k8s.io/component-base/logs/api/v1"
+
+	"github.com/kcp-placement/placement/cmd/internal/agent"
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// options are the flags.
+type options struct {
+	kubeconfig, context       string
+	kcpKubeconfig, kcpContext string
+	name                      string
+	register, takeOver        bool
+	location                  string
+	labels                    map[string]string
+	capabilities              []string
+	interval                  time.Duration
+	material                  float64
+	tolerate                  []string
+	bindAddress               string
+	logs                      *logsapi.LoggingConfiguration
+}
+
+func newOptions() *options {
+	return &options{
+		register:    true,
+		interval:    agent.DefaultInterval,
+		material:    1,
+		bindAddress: "127.0.0.1:8080",
+		logs:        logs.NewOptions(),
+	}
+}
+
+func (o *options) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.kubeconfig, "kubeconfig", o.kubeconfig, "Path of a kubeconfig for the physical cluster. $KUBECONFIG or the in-cluster configuration if empty.")
+	flags.StringVar(&o.context, "context", o.context, "Context of that kubeconfig to use. The current one if empty.")
+	flags.StringVar(&o.kcpKubeconfig, "kcp-kubeconfig", o.kcpKubeconfig, "Path of a kubeconfig that points at the kcp workspace with the registration. Required.")
+	flags.StringVar(&o.kcpContext, "kcp-context", o.kcpContext, "Context of that kubeconfig to use. The current one if empty.")
+	flags.StringVar(&o.name, "registration-name", o.name, "Name of the ClusterRegistration to report to. Required.")
+	flags.BoolVar(&o.register, "register", o.register, "Create the registration where it does not exist, from the next three flags. They never change one that exists.")
+	flags.StringVar(&o.location, "location", o.location, "Where the cluster stands, for example eu-west-1. Required to create the registration.")
+	flags.StringToStringVar(&o.labels, "labels", o.labels, "Labels of the registration, as key=value,...")
+	flags.StringArrayVar(&o.capabilities, "capability", o.capabilities, "What the cluster can do, as type[:attribute=value,...], for example gpu:model=a100. May be repeated.")
+	flags.BoolVar(&o.takeOver, "take-over", o.takeOver, "Take the registration from another cluster that reports to it, once: for a cluster that was built anew.")
+	flags.DurationVar(&o.interval, "report-interval", o.interval, "How often to report where nothing changes.")
+	flags.Float64Var(&o.material, "material-change", o.material, "By how many percent of what is allocatable of a resource the amounts that are allocated, or free on one node, have to move to be reported at once. With 0 every change is.")
+	flags.StringArrayVar(&o.tolerate, "tolerate", o.tolerate, "Taint of nodes that count nevertheless, as key[=value][:effect], for example nvidia.com/gpu. May be repeated.")
+	flags.StringVar(&o.bindAddress, "metrics-bind-address", o.bindAddress, "Address to serve /metrics, /healthz and /readyz on. Empty turns it off.")
+	logsapi.AddFlags(o.logs, flags)
+}
+
+func (o *options) validate() error {
+	var errs []error
+	if o.kcpKubeconfig == "" {
+		errs = append(errs, errors.New("--kcp-kubeconfig must be given: the credentials for kcp are not those for the cluster"))
+	}
+	if o.name == "" {
+		errs = append(errs, errors.New("--registration-name must be given"))
+	} else if problems := validation.IsDNS1123Subdomain(o.name); len(problems) > 0 {
+		errs = append(errs, fmt.Errorf("--registration-name: %q: %s", o.name, strings.Join(problems, "; ")))
+	}
+	if problems := validation.IsValidLabelValue(o.location); len(problems) > 0 {
+		errs = append(errs, fmt.Errorf("--location: %q: %s", o.location, strings.Join(problems, "; ")))
+	}
+	if err := metav1validation.ValidateLabels(o.labels, field.NewPath("--labels")).ToAggregate(); err != nil {
+		errs = append(errs, err)
+	}
+	if o.interval < time.Second {
+		errs = append(errs, fmt.Errorf("--report-interval must be at least 1s, is %s", o.interval))
+	}
+	if o.material < 0 || o.material > 100 {
+		errs = append(errs, fmt.Errorf("--material-change must be 0 to 100, is %v", o.material))
+	}
+	for _, text := range o.capabilities {
+		if _, err := parseCapability(text); err != nil {
+			errs = append(errs, fmt.Errorf("--capability: %w", err))
+		}
+	}
+	for _, text := range o.tolerate {
+		if _, err := parseToleration(text); err != nil {
+			errs = append(errs, fmt.Errorf("--tolerate: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// parseCapability reads type[:attribute=value,...].
+func parseCapability(text string) (v1alpha1.Capability, error) {
+	kind, attributes, given := strings.Cut(text, ":")
+	capability := v1alpha1.Capability{Type: kind, Available: true}
+	if kind == "" {
+		return capability, fmt.Errorf("%q has no type", text)
+	}
+	if !given {
+		return capability, nil
+	}
+	capability.Attributes = map[string]string{}
+	for attribute := range strings.SplitSeq(attributes, ",") {
+		key, value, found := strings.Cut(attribute, "=")
+		if !found || key == "" {
+			return capability, fmt.Errorf("%q: %q is not attribute=value", text, attribute)
+		}
+		capability.Attributes[key] = value
+	}
+	return capability, nil
+}
+
+// parseToleration reads key[=value][:effect].
+func parseToleration(text string) (corev1.Toleration, error) {
+	taint, effect, given := strings.Cut(text, ":")
+	toleration := corev1.Toleration{Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffect(effect)}
+	var equal bool
+	if toleration.Key, toleration.Value, equal = strings.Cut(taint, "="); equal {
+		toleration.Operator = corev1.TolerationOpEqual
+	}
+	if problems := validation.IsQualifiedName(toleration.Key); len(problems) > 0 {
+		return toleration, fmt.Errorf("%q: the key: %s", text, strings.Join(problems, "; "))
+	}
+	effects := []corev1.TaintEffect{corev1.TaintEffectNoSchedule, corev1.TaintEffectNoExecute}
+	if given && !slices.Contains(effects, toleration.Effect) {
+		return toleration, fmt.Errorf("%q: the effect must be one of %v", text, effects)
+	}
+	return toleration, nil
+}
+
+// completed is what the flags come to.
+type completed struct {
+	*options
+	registry *prometheus.Registry
+	agent    *agent.Agent
+}
+
+func (o *options) complete() (*completed, error) {
+	cluster, err := load(o.kubeconfig, o.context)
+	if err != nil {
+		return nil, fmt.Errorf("--kubeconfig: %w", err)
+	}
+	kcp, err := load(o.kcpKubeconfig, o.kcpContext)
+	if err != nil {
+		return nil, fmt.Errorf("--kcp-kubeconfig: %w", err)
+	}
+	registration := &v1alpha1.ClusterRegistration{
+		ObjectMeta: metav1.ObjectMeta{Name: o.name, Labels: o.labels},
+		Spec:       v1alpha1.ClusterRegistrationSpec{Location: o.location},
+	}
+	for _, text := range o.capabilities {
+		capability, err := parseCapability(text)
+		if err != nil {
+			return nil, err
+		}
+		registration.Spec.Capabilities = append(registration.Spec.Capabilities, capability)
+	}
+	var tolerations []corev1.Toleration
+	for _, text := range o.tolerate {
+		toleration, err := parseToleration(text)
+		if err != nil {
+			return nil, err
+		}
+		tolerations = append(tolerations, toleration)
+	}
+	c := &completed{options: o, registry: prometheus.NewRegistry()}
+	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	c.agent, err = agent.New(agent.Config{
+		Cluster: cluster, KCP: kcp, Registration: registration, Register: o.register, TakeOver: o.takeOver,
+		Interval: o.interval, MaterialChange: o.material, Tolerations: tolerations, Registry: c.registry,
+	})
+	return c, err
+}
+
+func load(path, context string) (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = path
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: context}).ClientConfig()
+}
+
+func (c *completed) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if c.bindAddress != "" {
+		stop, err := c.serve(cancel)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	err := c.agent.Run(ctx)
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return errors.Join(err, cause)
+	}
+	return err
+}
+
+// serve serves metrics and health.
+func (c *completed) serve(cancel context.CancelCauseFunc) (stop func(), err error) {
+	listener, err := net.Listen("tcp", c.bindAddress)
+	if err != nil {
+		return nil, fmt.Errorf("--metrics-bind-address: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(c.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := c.agent.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			cancel(fmt.Errorf("serving metrics: %w", err))
+		}
+	}()
+	return func() {
+		ctx, done := context.WithTimeout(context.Background(), time.Second)
+		defer done()
+		_ = server.Shutdown(ctx)
+	}, nil
+}
