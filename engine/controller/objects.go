@@ -30,6 +30,7 @@ type workloadObject struct {
 	metav1.TypeMeta
 	metav1.ObjectMeta
 	workload *workload.Workload
+	end      workload.End
 	// err tells why the object cannot be read.
 	err error
 }
@@ -117,6 +118,7 @@ func toWorkload(object any) (any, error) {
 		},
 	}
 	w.workload, w.err = workload.FromObject(u)
+	w.end = workload.EndOf(u)
 	return w, nil
 }
 

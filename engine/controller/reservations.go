@@ -12,6 +12,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // reservationOf is what a durable decision reserves.
@@ -35,8 +36,16 @@ type place struct {
 
 // reviewReservation gives up what is reserved for a workload on a cluster that says which workloads it counts, and has gone
 // without this one for too long. Once it counts it in full, the mark is taken off. The decision stands: something may run
-// there, or be on its way, and nothing is evicted without being asked.
+// there, or be on its way, and nothing is evicted without being asked. A workload that has finished needs nothing more.
 func (p *placing) reviewReservation(s *step, placement types.NamespacedName, d v1alpha1.WorkloadDecision) v1alpha1.WorkloadDecision {
+	if s.object.end == workload.HasFinished {
+		if len(d.Reserved) > 0 {
+			d.Reserved = nil
+			p.store.put(s.key, placement, d)
+			p.reviewed = append(p.reviewed, s.key)
+		}
+		return d
+	}
 	uncounted, changed := p.engine.Uncounted(p.name, s.key.reference()), false
 	for i, c := range d.Clusters {
 		heard, counting := p.counting[c.Name]

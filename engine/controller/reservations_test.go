@@ -15,10 +15,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
-func (w *world) free(cluster string) int64 {
-	return w.workspace.engine.Snapshot("ws").Row(cluster).Free.CPU
+func (w *world) freeOnA() int64 {
+	return w.workspace.engine.Snapshot("ws").Row("a").Free.CPU
 }
 
 // TestReservationExpires: a workload that does not show up in time loses what is reserved for it, loudly, and not its
@@ -45,7 +46,7 @@ func TestReservationExpires(t *testing.T) {
 	w.events = nil
 	w.pass()
 	w.expect(map[string]string{"shows up": "a", "does not": "a", "waits": "a"})
-	if free := w.free("a"); free != 1000 {
+	if free := w.freeOnA(); free != 1000 {
 		t.Errorf("%d free", free)
 	}
 	const told = "Nothing is reserved any more for Deployment default/does not on a since 1970-01-12T14:46:41Z"
@@ -64,7 +65,7 @@ func TestReservationExpires(t *testing.T) {
 	w.restart()
 	w.show()
 	w.pass()
-	if free := w.free("a"); free != 1000 {
+	if free := w.freeOnA(); free != 1000 {
 		t.Errorf("%d free after a restart", free)
 	}
 
@@ -79,12 +80,12 @@ func TestReservationExpires(t *testing.T) {
 	if got := w.condition(v1alpha1.ReservationsHeldCondition); got != "True" {
 		t.Error(got)
 	}
-	if free := w.free("a"); free != 1000 {
+	if free := w.freeOnA(); free != 1000 {
 		t.Errorf("%d free", free)
 	}
 	w.reports("a", "6", map[string]string{"shows up": "1"})
 	w.pass()
-	if free := w.free("a"); free != 1000 {
+	if free := w.freeOnA(); free != 1000 {
 		t.Errorf("%d free: it is promised again what it had", free)
 	}
 }
@@ -115,7 +116,7 @@ func TestReservationsOutlastSilence(t *testing.T) {
 			w.reports("a", "4", nil)
 			change(w)
 			w.pass()
-			if free := w.free("a"); free != 2000 {
+			if free := w.freeOnA(); free != 2000 {
 				t.Errorf("%d free", free)
 			}
 		})
@@ -151,6 +152,35 @@ func TestFailoverUsesAllThatIsFree(t *testing.T) {
 	}
 	if len(after) != 2 || after["b"] != 10 || after["c"] != 5 {
 		t.Errorf("after: %v", after)
+	}
+}
+
+// TestFinishedWorkloads keep their clusters, hold nothing there, and go nowhere if they are nowhere.
+func TestFinishedWorkloads(t *testing.T) {
+	w := newWorld(t)
+	w.reports("a", "4", nil)
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("job", 3000), testWorkload("next", 2000)}
+	w.pass()
+	w.expect(map[string]string{"job": "a"})
+	finished := testWorkload("job", 1) // changed besides
+	finished.end = workload.HasFinished
+	late := testWorkload("late", 1)
+	late.end = workload.HasFinished
+	w.workloads = []*workloadObject{finished, w.workloads[1], late}
+	w.show()
+	w.pass()
+	w.expect(map[string]string{"job": "a", "next": "a"})
+	if free := w.freeOnA(); free != 2000 {
+		t.Errorf("%d free", free)
+	}
+	w.restart()
+	w.sleep(2 * time.Hour)
+	w.reports("a", "4", map[string]string{"next": "2"})
+	w.writes = nil
+	w.pass()
+	if free := w.freeOnA(); free != 2000 || w.condition(v1alpha1.ReservationsHeldCondition) != "True" || w.condition(v1alpha1.ScheduledCondition) != "True" {
+		t.Errorf("%d free, %s, %s", free, w.condition(v1alpha1.ReservationsHeldCondition), w.condition(v1alpha1.ScheduledCondition))
 	}
 }
 
@@ -260,7 +290,7 @@ func TestAnotherLeaderPromisedTheSame(t *testing.T) {
 	w.show()
 	w.pass()
 	w.expect(map[string]string{"ours": "a", "too": "a"})
-	if free := w.free("a"); free != 0 {
+	if free := w.freeOnA(); free != 0 {
 		t.Errorf("%d free", free)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/kcp-placement/placement/engine/batch"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // decideWithin bounds one decision; a workspace that exceeds it, or the deadline of its policies, rests for restFor.
@@ -203,7 +204,7 @@ func (p *placing) inTurn(workloads []*workloadObject) []*step {
 }
 
 // due finds what is to be done for a workload, and asks the engine if that is to decide. It is false for a workload that
-// no placement selects.
+// no placement selects, or that is nowhere and has finished.
 func (p *placing) due(ctx context.Context, s *step) bool {
 	var placement types.NamespacedName
 	s.stored, placement, s.found = p.store.get(s.key)
@@ -213,7 +214,7 @@ func (p *placing) due(ctx context.Context, s *step) bool {
 		s.stored, s.found = v1alpha1.WorkloadDecision{}, false
 	}
 	switch {
-	case s.owner == nil:
+	case s.owner == nil, s.object.end == workload.HasFinished && !s.found:
 		return false
 	case s.object.err != nil:
 		s.reason = s.object.err.Error()
@@ -247,9 +248,7 @@ func (p *placing) dueToMove(ctx context.Context, s *step) {
 	switch {
 	case s.err != nil:
 		p.failed(s.err)
-	case s.because == "":
-	case s.object.DeletionTimestamp != nil:
-		s.reason = "it is being deleted"
+	case s.because == "" || s.object.end != "":
 	default:
 		p.settle(ctx)
 		s.alone = true
@@ -274,8 +273,8 @@ func (p *placing) dueToPlace(ctx context.Context, s *step) {
 			return
 		}
 	}
-	if s.object.DeletionTimestamp != nil {
-		s.reason = "it is being deleted"
+	if s.object.end != "" {
+		s.reason = string(s.object.end)
 		return
 	}
 	p.ask(ctx, s)

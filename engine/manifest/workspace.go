@@ -50,6 +50,9 @@ type Workload struct {
 // String names the workload.
 func (w Workload) String() string { return w.Object.String() }
 
+// End tells whether the workload has come to its end.
+func (w Workload) End() workload.End { return workload.EndOf(w.Unstructured) }
+
 // Module is a Rego module.
 type Module struct {
 	Text string

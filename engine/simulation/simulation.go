@@ -308,8 +308,8 @@ func (s *Simulation) place(ctx context.Context, item item) Decision {
 	d.Placement = p.name
 	at, stands := s.stand(item)
 	if !stands {
-		if item.GetDeletionTimestamp() != nil {
-			return leave("it is being deleted")
+		if end := item.End(); end != "" {
+			return leave("%s", end)
 		}
 		s.engine.Release(w.Name, ref)
 		delete(s.stands, k)
@@ -327,7 +327,13 @@ func (s *Simulation) place(ctx context.Context, item item) Decision {
 	}
 	request := engine.Request{Workspace: w.Name, Placement: p.compiled, Workload: item.Workload.Workload}
 	decide := s.engine.Decide
-	if stands {
+	switch end := item.End(); {
+	case end == workload.HasFinished:
+		s.engine.Restore(w.Name, engine.Reservation{Workload: ref, Placement: at.placement, Clusters: names(at.clusters)})
+		fallthrough
+	case end != "":
+		decide, d.Kept = s.engine.Explain, true
+	case stands:
 		reason, err := s.engine.ReasonToMove(ctx, request, names(at.clusters), at.inputsDigest, true)
 		if err != nil {
 			return fail(err)

@@ -92,7 +92,7 @@ func (s *Simulation) Top(ctx context.Context) (*Top, error) {
 	}
 	items := slices.DeleteFunc(s.items(), func(i item) bool {
 		at, stands := s.stand(i)
-		return i.placement == nil || stands && len(at.clusters) > 0 || i.GetDeletionTimestamp() != nil
+		return i.placement == nil || stands && len(at.clusters) > 0 || i.End() != ""
 	})
 	top.Summary.Clusters, top.Summary.Waiting = len(top.Clusters), len(items)
 	if !s.options.Queue {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -44,6 +45,37 @@ func FromObject(object *unstructured.Unstructured) (*Workload, error) {
 		}
 	}
 	return w, w.readSpec(object)
+}
+
+// End is why a workload stays where it is, and goes nowhere if it is nowhere, in words; empty if it is neither.
+type End string
+
+// The ends of workloads.
+const (
+	BeingDeleted End = "it is being deleted"
+	// HasFinished is the end of a Job: it needs nothing any more.
+	HasFinished End = "it has finished"
+)
+
+// EndOf tells whether a workload has come to its end.
+func EndOf(object *unstructured.Unstructured) End {
+	if object.GetDeletionTimestamp() != nil {
+		return BeingDeleted
+	}
+	if object.GroupVersionKind().Group != batchv1.GroupName {
+		return ""
+	}
+	value, _, _ := unstructured.NestedFieldNoCopy(object.Object, "status", "conditions")
+	conditions, _ := value.([]any) // none where it is nonsense
+	for _, c := range conditions {
+		if c, ok := c.(map[string]any); ok && c["status"] == string(corev1.ConditionTrue) {
+			switch batchv1.JobConditionType(fmt.Sprint(c["type"])) {
+			case batchv1.JobComplete, batchv1.JobFailed:
+				return HasFinished
+			}
+		}
+	}
+	return ""
 }
 
 func (w *Workload) readSpec(object *unstructured.Unstructured) error {

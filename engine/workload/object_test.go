@@ -138,3 +138,24 @@ func parse(t *testing.T, text string) *unstructured.Unstructured {
 	}
 	return object
 }
+
+func TestEndOf(t *testing.T) {
+	for text, want := range map[string]workload.End{
+		`{"apiVersion":"batch/v1","kind":"Job"}`:                                                                         "",
+		`{"apiVersion":"batch/v1","kind":"Job","metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}}`:                 workload.BeingDeleted,
+		`{"apiVersion":"batch/v1","kind":"Job","status":{"conditions":[{"type":"Complete","status":"True"}]}}`:           workload.HasFinished,
+		`{"apiVersion":"batch/v1","kind":"Job","status":{"conditions":[{"type":"Failed","status":"True"}]}}`:             workload.HasFinished,
+		`{"apiVersion":"batch/v1","kind":"Job","status":{"conditions":[{"type":"Failed","status":"False"}]}}`:            "",
+		`{"apiVersion":"batch/v1","kind":"Job","status":{"conditions":[{"type":"Suspended","status":"True"}, 3, null]}}`: "",
+		`{"apiVersion":"batch/v1","kind":"Job","status":{"conditions":"Complete"}}`:                                      "",
+		`{"apiVersion":"apps/v1","kind":"Deployment","status":{"conditions":[{"type":"Complete","status":"True"}]}}`:     "",
+	} {
+		object := &unstructured.Unstructured{}
+		if err := object.UnmarshalJSON([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if got := workload.EndOf(object); got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}
