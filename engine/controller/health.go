@@ -8,13 +8,12 @@ import (
 	"sync"
 	"time"
 
+	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
-
-	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
@@ -157,17 +156,16 @@ func (w *workspace) watchCapacity(ctx context.Context, registrations []*v1alpha1
 			after = conditions.FalseCondition(v1alpha1.WithinCapacityCondition, "Overcommitted", conditionsv1alpha1.ConditionSeverityWarning, "%s", message)
 		}
 		turned := before == nil && message != "" || before != nil && before.Status != after.Status
-		if turned || before != nil && before.Message != after.Message {
-			wait := w.reports[shown.UID].at.Add(countsEvery).Sub(w.now())
-			switch {
-			case !turned && wait > 0:
-				r.within(wait)
-			default:
-				written, err := w.setCondition(ctx, shown, after)
-				errs = append(errs, err)
-				if turned && message != "" && written != nil {
-					w.event(shown, corev1.EventTypeWarning, "Overcommitted", message+": nothing more is placed there, nothing is taken away")
-				}
+		wait := w.reports[shown.UID].at.Add(countsEvery).Sub(w.now())
+		switch {
+		case !turned && (before == nil || before.Message == after.Message):
+		case !turned && wait > 0:
+			r.within(wait)
+		default:
+			written, err := w.setCondition(ctx, shown, after)
+			errs = append(errs, err)
+			if turned && message != "" && written != nil {
+				w.event(shown, corev1.EventTypeWarning, "Overcommitted", message+": nothing more is placed there, nothing is taken away")
 			}
 		}
 		if last, found := w.reports[shown.UID]; found {

@@ -28,8 +28,8 @@ func reservationOf(key workloadKey, placement types.NamespacedName, d v1alpha1.W
 	return r, err
 }
 
-// place is a workload on one of its clusters.
-type place struct {
+// located is a workload on one of its clusters.
+type located struct {
 	workload workloadKey
 	cluster  string
 }
@@ -56,7 +56,7 @@ func (p *placing) reviewReservation(s *step, placement types.NamespacedName, d v
 		case !short || marked || !counting || p.reservationTimeout == 0:
 			continue
 		default:
-			at := place{s.key, c.Name}
+			at := located{s.key, c.Name}
 			since, known := p.short[at]
 			if !known {
 				since = p.now()

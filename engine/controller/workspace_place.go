@@ -124,12 +124,12 @@ type known struct {
 	// fewer are the workloads on fewer clusters than asked for, with the generation at which more were looked for.
 	fewer map[workloadKey]int64
 	// short is since when clusters that count have not counted all of a workload that is placed there.
-	short map[place]time.Time
+	short map[located]time.Time
 }
 
 func newKnown() known {
 	return known{
-		waiting: map[workloadKey]attempt{}, unread: map[types.UID]string{}, fewer: map[workloadKey]int64{}, short: map[place]time.Time{},
+		waiting: map[workloadKey]attempt{}, unread: map[types.UID]string{}, fewer: map[workloadKey]int64{}, short: map[located]time.Time{},
 	}
 }
 
