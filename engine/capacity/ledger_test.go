@@ -2,6 +2,7 @@ package capacity_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -193,6 +194,50 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 			},
 		})
 	})
+}
+
+// TestLedgerConcurrently: whoever comes at the same time, no cluster is promised more than it has, and in the end all is back.
+func TestLedgerConcurrently(t *testing.T) {
+	ledger := capacity.NewLedger()
+	names, available := []string{"a", "b", "c"}, capacity.Resources{CPU: 10, Memory: 10}
+	for _, name := range names {
+		ledger.SetCluster(name, available, nil)
+	}
+	var all sync.WaitGroup
+	for g := range 8 {
+		all.Go(func() {
+			random := rand.New(rand.NewPCG(1, uint64(g)))
+			for range 2000 {
+				owner := capacity.Owner{Name: fmt.Sprint(g, " ", random.IntN(3))}
+				switch random.IntN(4) {
+				case 0:
+					ledger.Release(owner)
+				case 1:
+					ledger.SetCluster(names[random.IntN(len(names))], available, nil)
+				default:
+					_ = ledger.Reserve(owner, &capacity.Claim{
+						UID: owner.Name, Clusters: names[:1+random.IntN(len(names))],
+						Amount: capacity.Resources{CPU: random.Int64N(5), Memory: random.Int64N(5)},
+					})
+				}
+				for _, name := range names {
+					if short, ok := available.Lacking(ledger.Reserved(name)); ok {
+						t.Errorf("%s is oversubscribed in %s", name, short)
+						return
+					}
+				}
+			}
+			for i := range 3 {
+				ledger.Release(capacity.Owner{Name: fmt.Sprint(g, " ", i)})
+			}
+		})
+	}
+	all.Wait()
+	for _, name := range names {
+		if reserved := ledger.Reserved(name); !reserved.IsZero() {
+			t.Errorf("%s: %v reserved at the end", name, reserved)
+		}
+	}
 }
 
 // BenchmarkLedger reserves and releases over 10,000 clusters, each goroutine for workloads of its own.

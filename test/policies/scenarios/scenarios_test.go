@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -211,7 +212,7 @@ func (s *scenario) workload(kind, name, input string) error {
 	object.SetKind(kind)
 	object.SetNamespace("default")
 	object.SetName(name)
-	object.SetUID("uid")
+	object.SetUID(types.UID("uid-" + name))
 	object.SetLabels(spec.Labels)
 	object.SetAnnotations(spec.Annotations)
 	container := map[string]any{"name": "main", "resources": map[string]any{"requests": spec.Requests}}
