@@ -72,7 +72,7 @@ func NewRow(c *Cluster, reserved capacity.Resources) *Row {
 	if largest := c.LargestFree; largest != nil {
 		r.Figures.LargestFree = [2]int64{largest.CPU, largest.Memory}
 	}
-	r.reserve(reserved)
+	r.reserve(c.Allocatable, c.Allocated, reserved)
 	return r
 }
 
@@ -112,15 +112,23 @@ func (r *Row) Lacking(requests, replica capacity.Resources) (name string, onNode
 func (r *Row) With(reserved capacity.Resources) Row {
 	next := *r
 	next.Version = 0
-	next.reserve(reserved)
+	if len(r.Reserved.Extended)+len(reserved.Extended) > 0 {
+		next.reserve(r.Allocatable, r.Allocated, reserved)
+		return next
+	}
+	// Most often only CPU and memory are reserved: then of all others the two rows say the same.
+	allocatable, allocated := r.Allocatable, r.Allocated
+	allocatable.Extended, allocated.Extended = nil, nil
+	next.reserve(allocatable, allocated, reserved)
+	next.Free.Extended, next.Utilization.Extended = r.Free.Extended, r.Utilization.Extended
 	return next
 }
 
 // reserve derives all that depends on what is reserved.
-func (r *Row) reserve(reserved capacity.Resources) {
-	used := r.Allocated.Add(reserved)
-	r.Reserved, r.Free = reserved, r.Allocatable.Sub(used)
-	r.Utilization = used.Combine(r.Allocatable, percent)
+func (r *Row) reserve(allocatable, allocated, reserved capacity.Resources) {
+	used := allocated.Add(reserved)
+	r.Reserved, r.Free = reserved, allocatable.Sub(used)
+	r.Utilization = used.Combine(allocatable, percent)
 	r.PerformanceScore = performance(r.Utilization)
 	r.Figures.Free = [2]int64{r.Free.CPU, r.Free.Memory}
 	r.Figures.Performance = r.PerformanceScore
