@@ -5,6 +5,7 @@ export CGO_ENABLED ?= 1
 
 GOLANGCI_LINT_VERSION := v2.15.0
 KCP := $(if $(KCP_BIN),,bin/kcp)
+KUBERNETES := $(if $(ETCD_BIN),,bin/etcd) $(if $(KUBE_APISERVER_BIN),,bin/kube-apiserver)
 
 .PHONY: help
 help: ## List the commands.
@@ -16,7 +17,7 @@ run: ## Place the examples on a real, local kcp. ONCE=1 exits after printing, KC
 	@exec bin/run
 
 .PHONY: test
-test: $(KCP) ## Run all tests: policy suites and scenarios, unit tests with -race, end to end on a real kcp.
+test: $(KCP) $(KUBERNETES) ## Run all tests: policy suites and scenarios, unit tests with -race, end to end on a real kcp and kube-apiserver.
 	go tool opa check --strict --schema policies/schemas/input.json --capabilities policies/capabilities.json policies test/policies
 	go tool opa fmt --fail --list policies test/policies
 	go tool opa test --capabilities policies/capabilities.json policies test/policies
@@ -69,6 +70,11 @@ clean: ## Remove what was built and the local kcp's data.
 # The server of the tests and of `make run`, from the Go modules that test/kcp/server pins.
 bin/kcp:
 	go run ./test/kcp/build
+
+# The physical cluster of the tests, from the Go modules that test/kubernetes/server pins. Both are built at once.
+bin/kube-apiserver: | $(filter bin/etcd,$(KUBERNETES))
+bin/etcd bin/kube-apiserver:
+	go run ./test/kubernetes/build
 
 bin/golangci-lint-$(GOLANGCI_LINT_VERSION):
 	GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)

@@ -28,10 +28,7 @@ func TestCLI(t *testing.T) {
 	team.expect("Deployment two", "b")
 
 	dir := t.TempDir()
-	binary, kubeconfig := filepath.Join(dir, "kubectl-placement"), filepath.Join(dir, "kubeconfig")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/kubectl-placement").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	binary, kubeconfig := cliProgram.build(t), filepath.Join(dir, "kubeconfig")
 	if err := server.WriteKubeconfig(team.workspace, kubeconfig); err != nil {
 		t.Fatal(err)
 	}

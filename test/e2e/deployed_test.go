@@ -12,13 +12,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/kcp-placement/placement/test/kcp"
 )
@@ -32,11 +28,7 @@ func TestDeployed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}()
-	dir := t.TempDir()
-	binary := filepath.Join(dir, "placement-controller")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/placement-controller").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	binary, dir := controllerProgram.build(t), t.TempDir()
 	rbac, err := os.ReadFile("../../docs/deploy/rbac.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +37,7 @@ func TestDeployed(t *testing.T) {
 		t.Fatal(err)
 	}
 	kubeconfig := filepath.Join(dir, "kubeconfig")
-	writeTokenKubeconfig(t, kubeconfig)
+	writeKubeconfig(t, withToken(t, server.Config(kcp.Provider), "default", "placement-controller"), kubeconfig)
 
 	address := freeAddress(t)
 	log, err := os.Create(filepath.Join(dir, "log"))
@@ -105,10 +97,7 @@ func TestDeployed(t *testing.T) {
 // TestUsage: what is wrong with a call is said in a line.
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	binary := filepath.Join(t.TempDir(), "placement-controller")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/placement-controller").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	binary := controllerProgram.build(t)
 	for _, test := range []struct {
 		args []string
 		want string
@@ -123,36 +112,6 @@ func TestUsage(t *testing.T) {
 		if err == nil || !strings.Contains(string(out), test.want) {
 			t.Errorf("%v: %v\n%s", test.args, err, out)
 		}
-	}
-}
-
-func writeTokenKubeconfig(t *testing.T, path string) {
-	t.Helper()
-	admin := server.Config(kcp.Provider)
-	client, err := kubernetes.NewForConfig(admin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var token *authenticationv1.TokenRequest
-	deadline := time.Now().Add(within)
-	for {
-		token, err = client.CoreV1().ServiceAccounts("default").CreateToken(t.Context(), "placement-controller", &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
-		if err == nil || time.Now().After(deadline) {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = clientcmd.WriteToFile(clientcmdapi.Config{
-		Clusters:       map[string]*clientcmdapi.Cluster{"c": {Server: admin.Host, CertificateAuthorityData: admin.CAData}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"u": {Token: token.Status.Token}},
-		Contexts:       map[string]*clientcmdapi.Context{"x": {Cluster: "c", AuthInfo: "u"}},
-		CurrentContext: "x",
-	}, path)
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 

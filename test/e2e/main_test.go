@@ -1,10 +1,13 @@
-// Package e2e tests the controller against a real kcp. Each test works in a workspace of its own.
+// Package e2e tests the programs against a real kcp and the API of a real physical cluster. Each test works in a workspace
+// of its own.
 package e2e
 
 import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -26,11 +29,15 @@ import (
 	"github.com/kcp-placement/placement/engine/controller"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/test/kcp"
+	"github.com/kcp-placement/placement/test/kubernetes"
 )
 
 var (
-	server  *kcp.Server
-	current *running
+	server   *kcp.Server
+	physical *kubernetes.Server
+	current  *running
+	// scratch is a folder for what all tests share.
+	scratch string
 )
 
 func TestMain(m *testing.M) {
@@ -47,15 +54,22 @@ func run(m *testing.M) int {
 	if err != nil {
 		return fail(err)
 	}
-	dir, err := os.MkdirTemp("", "placement-e2e-")
+	programs, err := kubernetes.Binaries(ctx, os.Stderr)
 	if err != nil {
 		return fail(err)
 	}
-	defer os.RemoveAll(dir)
-	if server, err = kcp.Start(ctx, kcp.Options{Binary: binary, Dir: dir}); err != nil {
+	if scratch, err = os.MkdirTemp("", "placement-e2e-"); err != nil {
+		return fail(err)
+	}
+	defer os.RemoveAll(scratch)
+	if server, err = kcp.Start(ctx, kcp.Options{Binary: binary, Dir: filepath.Join(scratch, "kcp")}); err != nil {
 		return fail(err)
 	}
 	defer server.Stop()
+	if physical, err = kubernetes.Start(ctx, kubernetes.Options{Programs: programs, Dir: filepath.Join(scratch, "physical")}); err != nil {
+		return fail(err)
+	}
+	defer physical.Stop()
 	if err := server.Install(ctx); err != nil {
 		return fail(err)
 	}
@@ -64,6 +78,34 @@ func run(m *testing.M) int {
 	}
 	defer func() { current.stop() }()
 	return m.Run()
+}
+
+// program is one of ours, built once.
+type program struct {
+	name string
+	once sync.Once
+	path string
+	err  error
+}
+
+var (
+	controllerProgram = &program{name: "placement-controller"}
+	agentProgram      = &program{name: "placement-agent"}
+	cliProgram        = &program{name: "kubectl-placement"}
+)
+
+func (p *program) build(t *testing.T) string {
+	t.Helper()
+	p.once.Do(func() {
+		p.path = filepath.Join(scratch, p.name)
+		if out, err := exec.Command("go", "build", "-o", p.path, "../../cmd/"+p.name).CombinedOutput(); err != nil {
+			p.err = fmt.Errorf("%w\n%s", err, out)
+		}
+	})
+	if p.err != nil {
+		t.Fatal(p.err)
+	}
+	return p.path
 }
 
 // The workload kinds of the tests.
@@ -86,7 +128,7 @@ type running struct {
 	stop     func()
 }
 
-func startController(ctx context.Context) (*running, error) {
+func startController(ctx context.Context, change ...func(*controller.Config)) (*running, error) {
 	policies, err := policy.NewCompiler(policy.Options{Timeout: time.Second}) // -race is slow
 	if err != nil {
 		return nil, err
@@ -96,10 +138,14 @@ func startController(ctx context.Context) (*running, error) {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
-	c, err := controller.New(controller.Config{
+	config := controller.Config{
 		Provider: server.Config(kcp.Provider), EndpointSlice: kcp.Export, Workers: 2,
 		Kinds: []schema.GroupVersionResource{deployments, statefulSets, jobs}, Engine: e, Policies: policies, Registry: registry,
-	})
+	}
+	for _, f := range change {
+		f(&config)
+	}
+	c, err := controller.New(config)
 	if err != nil {
 		return nil, err
 	}

@@ -69,7 +69,7 @@ func TestRestart(t *testing.T) {
 	}
 	// It is not dead either: what it restored still counts.
 	team.apply(deployment("three", "app", "4"))
-	team.eventually("three waits", "Deployment default/three: 0 of 2 clusters are feasible: 2 rejected by Capacity", func() string {
+	team.eventually("three waits", "Deployment default/three: waits for 1 more cpu free on a: 0 of 2 clusters are feasible: 2 rejected by Capacity", func() string {
 		_, message, _ := strings.Cut(team.condition("app", v1alpha1.ScheduledCondition), "wait. ")
 		message, _, _ = strings.Cut(message, " (")
 		return message
@@ -275,7 +275,7 @@ func TestDeletionFreesCapacity(t *testing.T) {
 	team.apply(cluster("a", "4"), placement("app", "numberOfClusters: 1"), deployment("first", "app", "3"))
 	team.expect("Deployment first", "a")
 	team.apply(deployment("second", "app", "3"))
-	team.eventually("second waits", "False WorkloadsWaiting: 1 of 2 workloads wait. Deployment default/second: 0 of 1 clusters are feasible: 1 rejected by Capacity (a: Capacity: asks for 3 cpu, 1 free)",
+	team.eventually("second waits", "False WorkloadsWaiting: 1 of 2 workloads wait. Deployment default/second: waits for 2 more cpu free on a: 0 of 1 clusters are feasible: 1 rejected by Capacity (a: Capacity: asks for 3 cpu, 1 free)",
 		func() string { return team.condition("app", v1alpha1.ScheduledCondition) })
 	team.delete(deployments, "default", "first")
 	team.expect("Deployment second", "a")

@@ -4,24 +4,17 @@ import (
 	"bytes"
 	"context"
 	"embed"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/restmapper"
 
 	"github.com/kcp-placement/placement/crds"
+	"github.com/kcp-placement/placement/test/internal/objects"
 )
 
 // Provider is the workspace that exports the placement API and the workload kinds.
@@ -57,7 +50,7 @@ func (s *Server) Install(ctx context.Context) error {
 	}
 	identities := map[string]string{}
 	for _, name := range workloadExports {
-		err := poll(ctx, "the identity of export "+name, func(ctx context.Context) (bool, error) {
+		err := objects.Poll(ctx, "the identity of export "+name, func(ctx context.Context) (bool, error) {
 			export, err := client.Resource(exports).Get(ctx, name, metav1.GetOptions{})
 			if err != nil {
 				return false, err
@@ -72,7 +65,7 @@ func (s *Server) Install(ctx context.Context) error {
 	if err := s.applyFiles(ctx, crds.KCP, withIdentities(identities)); err != nil {
 		return fmt.Errorf("installing the placement API: %w", err)
 	}
-	return poll(ctx, "the APIExportEndpointSlice "+Export, func(ctx context.Context) (bool, error) {
+	return objects.Poll(ctx, "the APIExportEndpointSlice "+Export, func(ctx context.Context) (bool, error) {
 		_, err := client.Resource(slices).Get(ctx, Export, metav1.GetOptions{})
 		return err == nil, ignoreNotFound(err)
 	})
@@ -133,12 +126,12 @@ func (s *Server) CreateTeam(ctx context.Context, name string) error {
 				"permissionClaims": claims,
 			},
 		}}
-		if err := apply(ctx, team.Resource(bindings), binding); err != nil {
+		if err := objects.Apply(ctx, team.Resource(bindings), binding); err != nil {
 			return fmt.Errorf("binding %s in root:%s: %w", export, name, err)
 		}
 	}
 	for _, export := range append([]string{Export}, workloadExports...) {
-		err := poll(ctx, fmt.Sprintf("root:%s to be bound to %s", name, export), func(ctx context.Context) (bool, error) {
+		err := objects.Poll(ctx, fmt.Sprintf("root:%s to be bound to %s", name, export), func(ctx context.Context) (bool, error) {
 			binding, err := team.Resource(bindings).Get(ctx, export, metav1.GetOptions{})
 			if err != nil {
 				return false, err
@@ -162,7 +155,7 @@ func (s *Server) createWorkspace(ctx context.Context, parent, name string) error
 		"apiVersion": "tenancy.kcp.io/v1alpha1", "kind": "Workspace", "metadata": map[string]any{"name": name},
 		"spec": map[string]any{"type": map[string]any{"name": "universal", "path": "root"}},
 	}}
-	return poll(ctx, "workspace "+parent+":"+name, func(ctx context.Context) (bool, error) {
+	return objects.Poll(ctx, "workspace "+parent+":"+name, func(ctx context.Context) (bool, error) {
 		_, err := client.Resource(workspaces).Create(ctx, workspace, metav1.CreateOptions{})
 		switch {
 		case apierrors.IsForbidden(err) || apierrors.IsNotFound(err):
@@ -181,7 +174,7 @@ func (s *Server) createWorkspace(ctx context.Context, parent, name string) error
 
 // Apply applies a stream of YAML documents to a workspace, status included where the API has a status of its own.
 func (s *Server) Apply(ctx context.Context, workspace string, documents []byte) error {
-	return s.apply(ctx, workspace, bytes.NewReader(documents))
+	return objects.ApplyAll(ctx, s.Config(workspace), bytes.NewReader(documents))
 }
 
 func (s *Server) applyFiles(ctx context.Context, files fs.FS, change ...func(*unstructured.Unstructured) error) error {
@@ -194,100 +187,12 @@ func (s *Server) applyFiles(ctx context.Context, files fs.FS, change ...func(*un
 			return err
 		}
 		defer file.Close()
-		return s.apply(ctx, Provider, file, change...)
+		return objects.ApplyAll(ctx, s.Config(Provider), file, change...)
 	})
-}
-
-func (s *Server) apply(ctx context.Context, workspace string, documents io.Reader, change ...func(*unstructured.Unstructured) error) error {
-	client, err := s.dynamic(workspace)
-	if err != nil {
-		return err
-	}
-	decoder := yaml.NewYAMLOrJSONDecoder(documents, 4096)
-	for {
-		object := &unstructured.Unstructured{}
-		if err := decoder.Decode(&object.Object); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		if object.Object == nil {
-			continue
-		}
-		for _, f := range change {
-			if err := f(object); err != nil {
-				return err
-			}
-		}
-		resource, err := s.resourceOf(ctx, workspace, client, object)
-		if err != nil {
-			return err
-		}
-		if err := apply(ctx, resource, object); err != nil {
-			return fmt.Errorf("%s %s: %w", object.GetKind(), object.GetName(), err)
-		}
-	}
-}
-
-// resourceOf finds the resource of an object, and waits while its kind has only just been bound.
-func (s *Server) resourceOf(ctx context.Context, workspace string, client dynamic.Interface, object *unstructured.Unstructured) (dynamic.ResourceInterface, error) {
-	kind := object.GroupVersionKind()
-	var mapping *meta.RESTMapping
-	err := poll(ctx, fmt.Sprintf("%s in %s", kind, workspace), func(context.Context) (bool, error) {
-		client, err := discovery.NewDiscoveryClientForConfig(s.Config(workspace))
-		if err != nil {
-			return false, err
-		}
-		groups, err := restmapper.GetAPIGroupResources(client)
-		if err != nil {
-			return false, nil
-		}
-		mapping, err = restmapper.NewDiscoveryRESTMapper(groups).RESTMapping(kind.GroupKind(), kind.Version)
-		return err == nil, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if mapping.Scope.Name() == meta.RESTScopeNameRoot {
-		return client.Resource(mapping.Resource), nil
-	}
-	return client.Resource(mapping.Resource).Namespace(object.GetNamespace()), nil
-}
-
-func apply(ctx context.Context, resource dynamic.ResourceInterface, object *unstructured.Unstructured) error {
-	options := metav1.ApplyOptions{FieldManager: "placement-test", Force: true}
-	status, hasStatus := object.Object["status"]
-	if _, err := resource.Apply(ctx, object.GetName(), object, options); err != nil {
-		return err
-	}
-	if !hasStatus || len(status.(map[string]any)) == 0 {
-		return nil
-	}
-	only := &unstructured.Unstructured{Object: map[string]any{"status": status}}
-	only.SetGroupVersionKind(object.GroupVersionKind())
-	only.SetName(object.GetName())
-	only.SetNamespace(object.GetNamespace())
-	_, err := resource.ApplyStatus(ctx, object.GetName(), only, options)
-	return err
 }
 
 func (s *Server) dynamic(workspace string) (dynamic.Interface, error) {
 	return dynamic.NewForConfig(s.Config(workspace))
-}
-
-// poll waits for a condition and says in its error for what.
-func poll(ctx context.Context, what string, condition wait.ConditionWithContextFunc) error {
-	var last error
-	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
-		var done bool
-		done, last = condition(ctx)
-		// A server that is starting refuses for a while; what it refuses for good is still refused at the end.
-		return done && last == nil, nil
-	})
-	if err != nil {
-		return fmt.Errorf("waiting for %s: %w", what, errors.Join(err, last))
-	}
-	return nil
 }
 
 func ignoreNotFound(err error) error {

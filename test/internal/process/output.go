@@ -1,4 +1,4 @@
-package kcp
+package process
 
 import (
 	"bytes"

@@ -1,6 +1,6 @@
-package kcp
+package process
 
 import "syscall"
 
-// dieWithParent ends the server when the process that started it is killed and cannot stop it.
+// dieWithParent ends a process when the one that started it is killed and cannot stop it.
 func dieWithParent(attributes *syscall.SysProcAttr) { attributes.Pdeathsig = syscall.SIGKILL }

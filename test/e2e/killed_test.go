@@ -1,0 +1,145 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/test/kcp"
+)
+
+// TestKilledTenTimes kills the controller in the middle of placing a thousand workloads, ten times over, as a crash does. No
+// cluster is ever promised more than it has, and in the end every workload has exactly one decision: they fill the fleet to
+// the last millicore, so nothing that was promised can have got lost either.
+func TestKilledTenTimes(t *testing.T) {
+	const clusters, each, kills = 10, 100, 10
+	current.stop()
+	defer func() {
+		var err error
+		if current, err = startController(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	team, binary, dir := newTeam(t), controllerProgram.build(t), t.TempDir()
+	kubeconfig := filepath.Join(dir, "kubeconfig")
+	if err := server.WriteKubeconfig(kcp.Provider, kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	team.apply(placement("app", "numberOfClusters: 1"))
+	for i := range clusters {
+		team.apply(cluster(fmt.Sprintf("c%d", i), "10"))
+	}
+
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	start := func() *exec.Cmd {
+		program := exec.Command(binary, "--kubeconfig", kubeconfig, "--metrics-bind-address", "")
+		program.Stdout, program.Stderr = log, log
+		if err := program.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return program
+	}
+	program := start()
+	defer func() {
+		_ = program.Process.Kill()
+		_ = program.Wait()
+		if t.Failed() {
+			text, _ := os.ReadFile(log.Name())
+			t.Logf("%s", text[max(0, len(text)-8000):])
+		}
+	}()
+
+	// The workloads come while the controller places those before them.
+	creating, next := sync.WaitGroup{}, atomic.Int64{}
+	for range 4 {
+		creating.Go(func() {
+			for i := next.Add(1); i <= clusters*each; i = next.Add(1) {
+				if err := team.create(deployment(fmt.Sprintf("w-%d", i), "app", "100m")); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	killed := 0
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		placed := team.promised(10_000)
+		if placed == clusters*each {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d placed", placed, clusters*each)
+		}
+		if killed < kills && placed >= killed*clusters*each/(kills+1) && placed > 0 {
+			if err := program.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = program.Wait()
+			killed++
+			team.promised(10_000)
+			program = start()
+		}
+	}
+	creating.Wait()
+	if killed != kills {
+		t.Errorf("killed %d times", killed)
+	}
+	time.Sleep(time.Second) // nothing moves any more
+	if placed := team.promised(10_000); placed != clusters*each {
+		t.Errorf("%d of %d placed", placed, clusters*each)
+	}
+}
+
+// promised counts the workloads that have a decision, and insists that each has one and that no cluster is promised more
+// millicores than that.
+func (t *team) promised(most int64) int {
+	t.Helper()
+	list, err := t.client.Resource(decisions).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	placed, promised := map[string]bool{}, map[string]resource.Quantity{}
+	for i := range list.Items {
+		for _, d := range as[v1alpha1.PlacementDecision](t, &list.Items[i]).Decisions {
+			if placed[d.Workload.Name] || len(d.Clusters) != 1 {
+				t.Fatalf("%s has a second decision, or more than a cluster: %v", d.Workload.Name, d.Clusters)
+			}
+			placed[d.Workload.Name] = true
+			sum := promised[d.Clusters[0].Name]
+			sum.Add(d.Reserved["cpu"])
+			promised[d.Clusters[0].Name] = sum
+		}
+	}
+	for name, sum := range promised {
+		if sum.MilliValue() > most {
+			t.Fatalf("%s is promised %s", name, sum.String())
+		}
+	}
+	return len(placed)
+}
+
+// create is for what is not there yet, and many of it.
+func (t *team) create(document string) error {
+	object := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(document), object); err != nil {
+		return err
+	}
+	_, err := t.client.Resource(deployments).Namespace("default").Create(t.Context(), object, metav1.CreateOptions{})
+	return err
+}

@@ -1,0 +1,86 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"time"
+)
+
+// Program is a server of the tests that is built from pinned Go modules.
+type Program struct {
+	// Name of the program: it is built into bin/NAME.
+	Name string
+	// Variable of the environment with the path of a program to use instead of building one.
+	Variable string
+	// Module is the folder, from the project's, with the go.mod that pins the program and all it is built from.
+	Module string
+	// Package is the program's import path.
+	Package string
+	// Takes tells people how long it takes to build.
+	Takes string
+}
+
+// Root is the project's folder: whatever uses the servers starts below it.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..", "..")
+}
+
+// Binary returns the program's path: what the variable says, or bin/NAME, which is built where it is not there yet.
+// That takes minutes, so progress is told how it goes.
+func (p Program) Binary(ctx context.Context, progress io.Writer) (string, error) {
+	if path := os.Getenv(p.Variable); path != "" {
+		if _, err := exec.LookPath(path); err != nil {
+			return "", fmt.Errorf("%s: %w", p.Variable, err)
+		}
+		return filepath.Abs(path)
+	}
+	path, err := filepath.Abs(filepath.Join(Root(), "bin", p.Name))
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	return path, p.build(ctx, path, progress)
+}
+
+func (p Program) build(ctx context.Context, path string, progress io.Writer) error {
+	start := time.Now()
+	fmt.Fprintf(progress, "building %s from its Go modules into %s, once; %s\n", p.Name, path, p.Takes)
+	// Whoever looks for the program while it is written must not find a part of it.
+	unfinished := fmt.Sprintf("%s.%d", path, os.Getpid())
+	defer os.RemoveAll(unfinished)
+	command := exec.CommandContext(ctx, "go", "build", "-mod=readonly", "-trimpath", "-v", "-o", unfinished, p.Package)
+	command.Dir = filepath.Join(Root(), filepath.FromSlash(p.Module))
+	command.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false", "GOWORK=off")
+	output := &lastLine{}
+	command.Stdout, command.Stderr = output, output
+	if err := command.Start(); err != nil {
+		return fmt.Errorf("building %s: %w", p.Name, err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- command.Wait() }()
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				return fmt.Errorf("building %s: %w\n%s", p.Name, err, output.tail())
+			}
+			if err := os.Rename(unfinished, path); err != nil {
+				return err
+			}
+			fmt.Fprintf(progress, "built %s in %s\n", p.Name, time.Since(start).Round(time.Second))
+			return nil
+		case <-tick.C:
+			fmt.Fprintf(progress, "  %s  %d steps, now %s\n", time.Since(start).Round(time.Second), output.lines(), output.last())
+		}
+	}
+}

@@ -1,0 +1,23 @@
+// Command build builds the programs of the tests' physical cluster, telling how it goes, and prints their paths.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"github.com/kcp-placement/placement/test/kubernetes"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	programs, err := kubernetes.Binaries(ctx, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "build:", err)
+		os.Exit(1)
+	}
+	fmt.Println(programs.Etcd)
+	fmt.Println(programs.APIServer)
+}

@@ -1,0 +1,80 @@
+package kubernetes_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	client "k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/kcp-placement/placement/test/kubernetes"
+)
+
+// TestServer: the kubeconfig opens it to an administrator and to nobody without its token, nodes stay as they are
+// created, it can be held and goes on, and what it was told is there after a restart.
+func TestServer(t *testing.T) {
+	programs, err := kubernetes.Binaries(t.Context(), os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := kubernetes.Options{Programs: programs, Dir: t.TempDir()}
+	server, err := kubernetes.Start(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { server.Stop() }()
+
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := server.WriteKubeconfig(path); err != nil {
+		t.Fatal(err)
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, anonymous := client.NewForConfigOrDie(config), client.NewForConfigOrDie(rest.AnonymousClientConfig(config))
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}
+	if node, err = admin.CoreV1().Nodes().Create(t.Context(), node, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if len(node.Spec.Taints) > 0 {
+		t.Errorf("the node has taints: %v", node.Spec.Taints)
+	}
+	if _, err := anonymous.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("without a token: %v", err)
+	}
+
+	get := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		_, err := admin.CoreV1().Nodes().Get(ctx, "n", metav1.GetOptions{})
+		return err
+	}
+	server.Pause()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := admin.CoreV1().Nodes().Get(ctx, "n", metav1.GetOptions{}); err == nil {
+		t.Error("a server that is held answers")
+	}
+	server.Resume()
+	if err := get(); err != nil {
+		t.Errorf("resumed: %v", err)
+	}
+
+	server.Pause()
+	server.Stop()
+	if server, err = kubernetes.Start(t.Context(), options); err != nil {
+		t.Fatal(err)
+	}
+	admin = client.NewForConfigOrDie(server.Config())
+	if err := get(); err != nil {
+		t.Errorf("restarted: %v", err)
+	}
+}
