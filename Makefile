@@ -54,7 +54,7 @@ lint: bin/golangci-lint-$(GOLANGCI_LINT_VERSION) ## Run the formatter, go vet an
 .PHONY: bench
 bench: ## Measure the engine against its limits and draw docs/performance.svg; takes some minutes.
 	@mkdir -p bin
-	go test -run '^$$' -bench . -benchmem -benchtime 500ms -count 3 -timeout 30m ./engine | tee bin/bench.txt
+	go test -run '^$$' -bench . -benchmem -benchtime 500ms -count 3 -timeout 30m ./engine ./engine/capacity | tee bin/bench.txt
 	go run ./test/bench -plot docs/performance.svg bin/bench.txt
 
 .PHONY: bench-e2e

@@ -146,7 +146,7 @@ type ranking struct {
 // answer is what was last selected from a ranking: true for that generation, for a workload that held that.
 type answer struct {
 	generation int64
-	held       *holding
+	held       holding
 	chosen     []selection.Key
 }
 

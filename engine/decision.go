@@ -57,7 +57,7 @@ type Decision struct {
 	class *class
 	// snapshot that was decided on, and what the workload itself held then, which does not count.
 	snapshot snapshot.Snapshot
-	held     *holding
+	held     holding
 }
 
 // Choice is one chosen cluster.

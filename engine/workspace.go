@@ -122,7 +122,7 @@ func (w *workspace) rank(ctx context.Context, c *class) error {
 // locked, and the ranking is true for the snapshot.
 func (w *workspace) choose(c *class, r *Request, s *snapshot.Snapshot, cached bool) *Decision {
 	held := w.held(c, r)
-	chosen := w.selected(c, r, held)
+	chosen := w.selected(c, r, &held)
 	d := &Decision{
 		Workload:     r.Workload.Reference,
 		Reserved:     c.workload.Requests,
@@ -151,7 +151,7 @@ func (w *workspace) choose(c *class, r *Request, s *snapshot.Snapshot, cached bo
 // selected takes clusters from the ranking for a workload that holds so much.
 func (w *workspace) selected(c *class, r *Request, held *holding) []selection.Key {
 	ranking, strategy := c.ranking, &c.family.placement.strategy
-	if last := &ranking.last; last.held == held && last.generation == ranking.generation && !strategy.Rotates {
+	if last := &ranking.last; last.held.Claim == held.Claim && last.held.reports == held.reports && last.generation == ranking.generation && !strategy.Rotates {
 		return last.chosen
 	}
 	ranking.look.ctx = context.Background() // a decision is not given up half-way
@@ -167,42 +167,39 @@ func (w *workspace) selected(c *class, r *Request, held *holding) []selection.Ke
 	for _, b := range w.before {
 		ranking.Set(b.place, b.key)
 	}
-	ranking.last = answer{generation: ranking.generation, held: held, chosen: chosen}
+	ranking.last = answer{generation: ranking.generation, held: *held, chosen: chosen}
 	return chosen
 }
 
 // holding is what a workload holds: it does not count when the workload itself is decided on.
 type holding struct {
 	*capacity.Claim
-	// shares of the workload in each of its clusters, as they were at that number of reports.
-	shares  []share
+	// counted is what its clusters counted of the workload at that number of reports; nil where none does.
+	counted []capacity.Resources
 	reports int64
 }
 
-// share is what is reserved for a workload on a cluster, and what the cluster counts for it.
-type share struct{ reserved, counted capacity.Resources }
-
 // nothing is what a workload holds that holds nothing.
-var nothing = &holding{Claim: &capacity.Claim{}}
+var nothing = holding{Claim: &capacity.Claim{}}
 
-func (w *workspace) held(c *class, r *Request) *holding {
+func (w *workspace) held(c *class, r *Request) holding {
 	claim := w.ledger.Claim(r.owner())
 	if claim == nil {
 		return nothing
 	}
-	if last := c.ranking.last.held; last != nil && last.Claim == claim && last.reports == w.reports {
+	if last := c.ranking.last.held; last.Claim == claim && last.reports == w.reports {
 		return last
 	}
-	h := &holding{Claim: claim, shares: make([]share, len(claim.Clusters)), reports: w.reports}
-	for i, cluster := range claim.Clusters {
-		h.shares[i].reserved, h.shares[i].counted = w.ledger.Share(r.owner(), r.Workload.UID, cluster)
-	}
-	return h
+	return holding{Claim: claim, counted: w.ledger.Counted(claim), reports: w.reports}
 }
 
 // without returns the row of one of the clusters as it would be if the workload were not there.
 func (h *holding) without(i int, row *snapshot.Row) snapshot.Row {
-	return row.Without(h.shares[i].reserved, h.shares[i].counted)
+	var counted capacity.Resources
+	if h.counted != nil {
+		counted = h.counted[i]
+	}
+	return row.Without(h.Reserved(row.Name, counted), counted)
 }
 
 // inUse counts the workloads of the request's placement on the cluster of a place, the request's own left out.

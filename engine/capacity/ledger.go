@@ -29,8 +29,6 @@ type Claim struct {
 type stake struct {
 	claim      *Claim
 	account    *account
-	reserved   Resources
-	expired    bool
 	prev, next *stake
 }
 
@@ -126,10 +124,12 @@ func (a *account) count(counted map[string]Resources) {
 	if len(a.counted)+len(counted) == 0 {
 		return
 	}
-	a.counted = counted
 	for s := a.first; s != nil; s = s.next {
-		s.reserve()
+		if before, after := a.reservedFor(s.claim, a.counted), a.reservedFor(s.claim, counted); !before.Same(after) {
+			a.reserved = a.reserved.Sub(before).Add(after).WithoutNone()
+		}
 	}
+	a.counted = counted
 }
 
 // countedFor is what the report counts for an owner.
@@ -140,16 +140,12 @@ func (a *account) countedFor(uid string) Resources {
 	return a.counted[uid]
 }
 
-// reserve sets aside what of the claim the cluster does not count, in place of what was set aside before.
-func (s *stake) reserve() {
-	a, amount := s.account, Resources{}
-	if !s.expired {
-		amount = s.claim.Amount.Without(a.countedFor(s.claim.UID))
+// reservedFor is what a claim sets aside on a cluster that counts so much for whom.
+func (a *account) reservedFor(c *Claim, counted map[string]Resources) Resources {
+	if c.UID == "" || len(counted) == 0 {
+		return c.Reserved(a.cluster, Resources{})
 	}
-	if !amount.Same(s.reserved) {
-		a.reserved = a.reserved.Sub(s.reserved).Add(amount).WithoutNone()
-		s.reserved = amount
-	}
+	return c.Reserved(a.cluster, counted[c.UID])
 }
 
 // Reserve grants the claim to owner in place of what owner held before, or returns a *ShortageError and leaves all
@@ -163,8 +159,8 @@ func (l *Ledger) Reserve(owner Owner, claim *Claim) error {
 		if a := l.accounts[cluster]; a != nil {
 			// What the owner has there already goes to it again, whether that is reserved or in use.
 			free = a.available.Sub(a.reserved).Add(a.countedFor(claim.UID))
-			if s := previous.stake(cluster); s != nil {
-				free = free.Add(s.reserved)
+			if previous != nil && slices.Contains(previous.Clusters, cluster) {
+				free = free.Add(a.reservedFor(previous, a.counted))
 			}
 		}
 		if name, short := free.Lacking(claim.Amount); short {
@@ -197,12 +193,12 @@ func (l *Ledger) grant(owner Owner, claim *Claim) {
 	claim.stakes = slices.Grow(claim.stakes[:0], len(claim.Clusters))[:len(claim.Clusters)]
 	for i, cluster := range claim.Clusters {
 		a, s := l.account(cluster), &claim.stakes[i]
-		*s = stake{claim: claim, account: a, expired: slices.Contains(claim.Expired, cluster), next: a.first}
+		*s = stake{claim: claim, account: a, next: a.first}
 		if a.first != nil {
 			a.first.prev = s
 		}
 		a.first = s
-		s.reserve()
+		a.reserved = a.reserved.Add(a.reservedFor(claim, a.counted)).WithoutNone()
 		group[cluster]++
 	}
 }
@@ -225,7 +221,7 @@ func (l *Ledger) strike(claim *Claim) {
 	for i := range claim.stakes {
 		s := &claim.stakes[i]
 		a := s.account
-		a.reserved = a.reserved.Sub(s.reserved).WithoutNone()
+		a.reserved = a.reserved.Sub(a.reservedFor(claim, a.counted)).WithoutNone()
 		if s.next != nil {
 			s.next.prev = s.prev
 		}
@@ -243,17 +239,6 @@ func (l *Ledger) strike(claim *Claim) {
 		delete(l.groups, claim.Group)
 		l.spare = group
 	}
-}
-
-func (c *Claim) stake(cluster string) *stake {
-	if c != nil {
-		for i := range c.stakes {
-			if c.stakes[i].account.cluster == cluster {
-				return &c.stakes[i]
-			}
-		}
-	}
-	return nil
 }
 
 // Claim returns what owner holds; nil where that is nothing.
@@ -290,18 +275,28 @@ func (l *Ledger) Reserved(cluster string) Resources {
 	return Resources{}
 }
 
-// Share returns what of a cluster goes to an owner of that UID: what is reserved for it there, and what the cluster counts
-// for it.
-func (l *Ledger) Share(owner Owner, uid, cluster string) (reserved, counted Resources) {
+// Counted returns what the clusters of a claim that is granted count for its owner, in their order; nil where none counts
+// anything.
+func (l *Ledger) Counted(claim *Claim) (counted []Resources) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.claims[owner].stake(cluster); s != nil {
-		reserved = s.reserved
+	for i := range claim.stakes {
+		if amount := claim.stakes[i].account.countedFor(claim.UID); !amount.IsZero() {
+			if counted == nil {
+				counted = make([]Resources, len(claim.stakes))
+			}
+			counted[i] = amount
+		}
 	}
-	if a := l.accounts[cluster]; a != nil {
-		counted = a.countedFor(uid)
+	return counted
+}
+
+// Reserved returns what is set aside on one of a claim's clusters that counts so much for its owner.
+func (c *Claim) Reserved(cluster string, counted Resources) Resources {
+	if len(c.Expired) > 0 && slices.Contains(c.Expired, cluster) {
+		return Resources{}
 	}
-	return reserved, counted
+	return c.Amount.Without(counted)
 }
 
 // Group returns how many claims of a group each cluster holds. It is the ledger's own, and good until the ledger changes.

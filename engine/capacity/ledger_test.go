@@ -244,7 +244,7 @@ func TestLedgerConcurrently(t *testing.T) {
 func BenchmarkLedger(b *testing.B) {
 	const clusters = 10_000
 	for _, goroutines := range []int{1, 4, 16} {
-		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
+		b.Run(fmt.Sprintf("goroutines=%d/clusters=%d", goroutines, clusters), func(b *testing.B) {
 			ledger := capacity.NewLedger()
 			names := make([]string, clusters)
 			for i := range names {

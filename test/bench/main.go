@@ -72,17 +72,21 @@ func measured(files []string) (*measurements, error) {
 			return nil, record
 		case *benchfmt.Result:
 			base, parts := record.Name.Parts()
+			name, size := string(base), 0
 			for _, part := range parts {
-				number, found := strings.CutPrefix(string(part), "/clusters=")
-				size, err := strconv.Atoi(number)
-				if !found || err != nil {
-					continue
+				if number, found := strings.CutPrefix(string(part), "/clusters="); found {
+					size, _ = strconv.Atoi(number) // 0 is none
+				} else if strings.HasPrefix(string(part), "/") {
+					name += string(part)
 				}
-				sizes[size] = true
-				for _, value := range record.Values {
-					k := key{string(base), size, value.Unit}
-					m.values[k] = append(m.values[k], value.Value)
-				}
+			}
+			if size == 0 {
+				continue
+			}
+			sizes[size] = true
+			for _, value := range record.Values {
+				k := key{name, size, value.Unit}
+				m.values[k] = append(m.values[k], value.Value)
 			}
 			m.machine = fmt.Sprintf("%s, %s/%s, %s", record.GetConfig("cpu"), record.GetConfig("goos"), record.GetConfig("goarch"), runtime.Version())
 		}
@@ -145,6 +149,10 @@ func (m *measurements) lines() []line {
 		{"16 workspaces at once, decisions/s", of("DecideParallel", "decisions/s"), count, nil},
 		time("new policies, to the first decision", "PolicyChange", nil),
 		time("one cluster's report", "ClusterUpdate", nil),
+		{"ledger: reserved and released a second, 1 goroutine", of("Ledger/goroutines=1", "pairs/s"), count, &goal{size: 10000, least: true, bound: 1e6}},
+		{"... 4 goroutines", of("Ledger/goroutines=4", "pairs/s"), count, &goal{size: 10000, least: true, bound: 1e6}},
+		{"... 16 goroutines", of("Ledger/goroutines=16", "pairs/s"), count, &goal{size: 10000, least: true, bound: 1e6}},
+		{"... allocations", of("Ledger/goroutines=16", "allocs/op"), count, &goal{size: 10000, bound: 0}},
 		{"memory of a cluster in a workspace", of("Memory", "B/cluster"), byteCount, &goal{size: 1000, bound: 2048}},
 	}
 }
