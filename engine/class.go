@@ -153,7 +153,8 @@ type answer struct {
 // rank ranks all clusters of a snapshot, in the memory of a ranking that nobody needs any more where one is to spare. It
 // fails only where ctx ends.
 func (c *class) rank(ctx context.Context, w *workspace, s *snapshot.Snapshot, spare *selection.Ranking) (*ranking, error) {
-	rows, figures := s.Base()
+	base := s.Base()
+	rows := base.Rows
 	if spare == nil || spare.Len() != len(rows) {
 		spare = selection.NewRanking(len(rows))
 	}
@@ -162,7 +163,7 @@ func (c *class) rank(ctx context.Context, w *workspace, s *snapshot.Snapshot, sp
 		look: newLook(w, c, s.Layout(), rows), changed: make([]uint64, (len(rows)+63)/64),
 	}
 	r.look.ctx = ctx
-	r.look.keys(r.Keys(), 0, figures, rows)
+	r.look.keys(r.Keys(), base)
 	r.Order()
 	w.metrics.refreshedRows(len(rows))
 	return r, r.refresh(ctx, s)

@@ -90,17 +90,19 @@ func (l *look) column(q question) *column {
 // together is how many clusters are looked at side by side: their keys fit into the nearest cache.
 const together = 64
 
-// keys finds where clusters stand in the class's ranking, beginning with that of a place: figures and rows are theirs.
+// keys finds where the clusters of a block stand in the class's ranking.
 // It goes over a few of them for one question after the other, not over the questions for one after the other, since
 // what the questions need is then at hand. Until the end, a key is a standing, and 0 that of a cluster that is out.
-func (l *look) keys(keys []selection.Key, place int, figures []snapshot.Figures, rows []*snapshot.Row) {
+func (l *look) keys(keys []selection.Key, clusters snapshot.Block) {
 	c := l.class
 	for len(keys) > together {
-		l.keys(keys[:together], place, figures, rows)
-		keys, place, figures, rows = keys[together:], place+together, figures[together:], rows[together:]
+		first, rest := clusters.Cut(together)
+		l.keys(keys[:together], first)
+		keys, clusters = keys[together:], rest
 	}
-	figures, rows = figures[:len(keys)], rows[:len(keys)]
+	place, figures, rows := clusters.Place, clusters.Figures[:len(keys)], clusters.Rows[:len(keys)]
 	l.stand(keys, place, figures, rows)
+	l.fit(keys, clusters.Nodes)
 	for i := range c.conditions {
 		l.meet(i, keys, place, figures, rows)
 	}
@@ -119,15 +121,17 @@ func (l *look) keys(keys []selection.Key, place int, figures []snapshot.Figures,
 
 // key finds it for one cluster.
 func (l *look) key(place int, row *snapshot.Row) selection.Key {
-	figures, rows := [1]snapshot.Figures{row.Figures}, [1]*snapshot.Row{row}
+	var rows [1]*snapshot.Row
+	var figures [1]snapshot.Figures
+	var nodes [1]snapshot.Node
 	var keys [1]selection.Key
-	l.keys(keys[:], place, figures[:], rows[:])
+	l.keys(keys[:], snapshot.One(place, row, &rows, &figures, &nodes))
 	return keys[0]
 }
 
 // stand finds how the facts of clusters let them stand, and whether as much CPU and memory is free as has to be.
 func (l *look) stand(keys []selection.Key, place int, figures []snapshot.Figures, rows []*snapshot.Row) {
-	cpu, memory, replica := l.class.free[snapshot.CPU], l.class.free[snapshot.Memory], &l.class.replica
+	cpu, memory := l.class.free[snapshot.CPU], l.class.free[snapshot.Memory]
 	entries, figures, rows := l.standings.entries[place:place+len(keys)], figures[:len(keys)], rows[:len(keys)]
 	for i := range keys {
 		f := &figures[i]
@@ -138,11 +142,20 @@ func (l *look) stand(keys []selection.Key, place int, figures []snapshot.Figures
 				entries[i].Store(uint64(s))
 			}
 		}
-		if !s.feasible() || !cpu.has(f.Free[snapshot.CPU]) || !memory.has(f.Free[snapshot.Memory]) ||
-			replica.CPU > f.LargestFree[snapshot.CPU] || replica.Memory > f.LargestFree[snapshot.Memory] {
+		if !s.feasible() || !cpu.has(f.Free[snapshot.CPU]) || !memory.has(f.Free[snapshot.Memory]) {
 			s = 0
 		}
 		keys[i] = selection.Key(s)
+	}
+}
+
+// fit puts those out that have no node which is large enough for one replica.
+func (l *look) fit(keys []selection.Key, nodes []snapshot.Node) {
+	cpu, memory := l.class.replica.CPU, l.class.replica.Memory
+	for i, node := range nodes {
+		if cpu > node[snapshot.CPU] || memory > node[snapshot.Memory] {
+			keys[i] = 0
+		}
 	}
 }
 

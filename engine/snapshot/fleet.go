@@ -112,12 +112,10 @@ func (f *Fleet) Len() int { return len(f.rows) }
 func (f *Fleet) Snapshot() Snapshot {
 	if f.base == nil {
 		f.index = make(map[string]int, len(f.rows))
-		figures := make([]Figures, len(f.rows))
 		for i, row := range f.rows {
 			f.index[row.Name] = i
-			figures[i] = row.Figures
 		}
-		f.base = &base{generation: f.generation, layout: f.generation, rows: slices.Clone(f.rows), figures: figures}
+		f.base = &base{generation: f.generation, layout: f.generation, block: newBlock(f.rows)}
 	}
 	return Snapshot{Generation: f.generation, base: f.base, log: f.log}
 }
@@ -132,11 +130,5 @@ func (f *Fleet) Whole() Snapshot {
 }
 
 func (f *Fleet) rebase() {
-	figures := slices.Clone(f.base.figures)
-	s := f.Snapshot()
-	changes, _ := s.Since(f.base.generation)
-	for _, c := range changes {
-		figures[c.Position] = c.Row.Figures
-	}
-	f.base = &base{generation: f.generation, layout: f.base.layout, rows: slices.Clone(f.rows), figures: figures}
+	f.base = &base{generation: f.generation, layout: f.base.layout, block: newBlock(f.rows)}
 }

@@ -34,7 +34,7 @@ const (
 	Memory
 )
 
-// Figures are the numbers of a row that ranking reads for every cluster, side by side in memory.
+// Figures are the numbers of a row that ranking reads for every cluster: one line of a processor's cache.
 type Figures struct {
 	// Facts tells apart what the clusters of one name have been, their capacity left out: while it is the same, so
 	// are location, labels, capabilities, taints and conditions.
@@ -45,12 +45,18 @@ type Figures struct {
 	PerMillion [2]float64
 	// Performance is the row's PerformanceScore.
 	Performance int64
-	// LargestFree is the most that one node has free; Unbounded where that is not known.
-	LargestFree [2]int64
 }
 
-// Unbounded is more than any amount.
-const Unbounded = math.MaxInt64
+// Node is how much of CPU, in millicores, and of Memory, in bytes, is free on the node that has most of each.
+type Node [2]int64
+
+// node returns the largest one of a cluster; it is without bounds where that is not known.
+func (c *Cluster) node() Node {
+	if c.LargestFree == nil {
+		return Node{math.MaxInt64, math.MaxInt64}
+	}
+	return Node{c.LargestFree.CPU, c.LargestFree.Memory}
+}
 
 // Healthy is the HealthScore of a cluster that is Ready.
 const Healthy = 100
@@ -67,10 +73,6 @@ func NewRow(c *Cluster, reserved capacity.Resources) *Row {
 	r.Figures.Allocatable = [2]int64{c.Allocatable.CPU, c.Allocatable.Memory}
 	for i, allocatable := range r.Figures.Allocatable {
 		r.Figures.PerMillion[i] = 1_000_000 / float64(allocatable)
-	}
-	r.Figures.LargestFree = [2]int64{Unbounded, Unbounded}
-	if largest := c.LargestFree; largest != nil {
-		r.Figures.LargestFree = [2]int64{largest.CPU, largest.Memory}
 	}
 	r.reserve(c.Allocatable, c.Allocated, reserved)
 	return r

@@ -29,9 +29,57 @@ type base struct {
 	generation int64
 	// layout is the generation at which a cluster last joined or left: positions mean the same while it does.
 	layout int64
-	// rows by name, and their figures side by side.
-	rows    []*Row
-	figures []Figures
+	// block is all clusters by name.
+	block Block
+}
+
+// Block is clusters of a fleet with their numbers side by side, so that to look at all of them is to run over arrays.
+type Block struct {
+	// Place of the first one.
+	Place   int
+	Rows    []*Row
+	Figures []Figures
+	// Nodes are the largest ones; nil where no cluster's is known.
+	Nodes []Node
+}
+
+// One is the block of one cluster, in the memory of what is given.
+func One(place int, row *Row, rows *[1]*Row, figures *[1]Figures, nodes *[1]Node) Block {
+	rows[0], figures[0] = row, row.Figures
+	b := Block{Place: place, Rows: rows[:], Figures: figures[:]}
+	if row.LargestFree != nil {
+		nodes[0] = row.node()
+		b.Nodes = nodes[:]
+	}
+	return b
+}
+
+// Cut parts the first n clusters from the others.
+func (b *Block) Cut(n int) (first, rest Block) {
+	first = Block{b.Place, b.Rows[:n], b.Figures[:n], nil}
+	rest = Block{b.Place + n, b.Rows[n:], b.Figures[n:], nil}
+	if b.Nodes != nil {
+		first.Nodes, rest.Nodes = b.Nodes[:n], b.Nodes[n:]
+	}
+	return first, rest
+}
+
+// newBlock puts the numbers of rows side by side.
+func newBlock(rows []*Row) Block {
+	b := Block{Rows: slices.Clone(rows), Figures: make([]Figures, len(rows))}
+	for i, row := range rows {
+		b.Figures[i] = row.Figures
+		if row.LargestFree != nil && b.Nodes == nil {
+			b.Nodes = make([]Node, len(rows))
+			for j := range i {
+				b.Nodes[j] = rows[j].node()
+			}
+		}
+		if b.Nodes != nil {
+			b.Nodes[i] = row.node()
+		}
+	}
+	return b
 }
 
 var none = &base{}
@@ -44,13 +92,13 @@ func (s *Snapshot) origin() *base {
 }
 
 // Len is the number of clusters.
-func (s *Snapshot) Len() int { return len(s.origin().rows) }
+func (s *Snapshot) Len() int { return len(s.origin().block.Rows) }
 
 // Layout is the same for snapshots in which every cluster has the same position.
 func (s *Snapshot) Layout() int64 { return s.origin().layout }
 
-// Base returns the rows and figures by position as they were not long ago; Since(BaseGeneration()) is what has changed.
-func (s *Snapshot) Base() ([]*Row, []Figures) { return s.origin().rows, s.origin().figures }
+// Base returns the clusters by position as they were not long ago; Since(BaseGeneration()) is what has changed.
+func (s *Snapshot) Base() Block { return s.origin().block }
 
 // BaseGeneration is the generation of Base.
 func (s *Snapshot) BaseGeneration() int64 { return s.origin().generation }
@@ -67,7 +115,7 @@ func (s *Snapshot) Since(generation int64) (changes []Change, known bool) {
 
 // Rows returns the rows by name.
 func (s *Snapshot) Rows() []*Row {
-	rows := slices.Clone(s.origin().rows)
+	rows := slices.Clone(s.origin().block.Rows)
 	changes, _ := s.Since(s.BaseGeneration())
 	for _, c := range changes {
 		rows[c.Position] = c.Row
@@ -77,7 +125,7 @@ func (s *Snapshot) Rows() []*Row {
 
 // Row returns the row of a cluster, nil where there is none.
 func (s *Snapshot) Row(name string) *Row {
-	i, found := find(s.origin().rows, name)
+	i, found := find(s.origin().block.Rows, name)
 	if !found {
 		return nil
 	}
@@ -87,7 +135,7 @@ func (s *Snapshot) Row(name string) *Row {
 			return c.Row
 		}
 	}
-	return s.base.rows[i]
+	return s.base.block.Rows[i]
 }
 
 func find(rows []*Row, name string) (int, bool) {
