@@ -78,6 +78,9 @@ func TestCLI(t *testing.T) {
 		status := as[v1alpha1.WorkloadPlacement](team, object).Status
 		return fmt.Sprintf("%d of %d", status.Placed, status.Workloads)
 	})
+	team.eventually("what huge waits for", "true", func() string {
+		return fmt.Sprint(strings.Contains(team.condition("big", v1alpha1.ScheduledCondition), "waits for 93500m more cpu free on b"))
+	})
 	before := versions()
 
 	// What runs stays; what waits waits for the same reason.
@@ -109,6 +112,9 @@ func TestCLI(t *testing.T) {
 	contains(out, "Deployment default/one stays on b, where its PlacementDecision puts it.", "50, no term")
 	out, _ = run(0, "explain", "deployment/huge")
 	contains(out, "asks for 100 cpu, 4 free", "96 more cpu free")
+
+	out, _ = run(0, "top")
+	contains(out, "1500m      6500m", "Deployment default/huge", "b: 93500m more cpu free", "1 workloads wait")
 
 	// What a candidate would move is what the controller moves once it is applied.
 	candidate := filepath.Join(dir, "silver.rego")
