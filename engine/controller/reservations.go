@@ -46,6 +46,12 @@ func (p *placing) reviewReservation(s *step, placement types.NamespacedName, d v
 		}
 		return d
 	}
+	if !slices.ContainsFunc(d.Clusters, func(c v1alpha1.ClusterDecision) bool {
+		_, counting := p.counting[c.Name]
+		return counting || c.ReservationExpiredAt != nil
+	}) {
+		return d
+	}
 	uncounted, changed := p.engine.Uncounted(p.name, s.key.reference()), false
 	for i, c := range d.Clusters {
 		heard, counting := p.counting[c.Name]

@@ -349,7 +349,10 @@ func (p *placing) settleAnswer(ctx context.Context, s *step) {
 	p.judged[decision.InputsDigest] = true
 	if len(decision.Clusters) == 0 {
 		p.release(s.key)
-		s.reason = p.wait(s, decision)
+		before := p.waiting[s.key].message
+		if s.reason = p.wait(s, decision); s.reason != before {
+			p.event(s.object, corev1.EventTypeWarning, "NotPlaced", s.reason)
+		}
 		return
 	}
 	delete(p.waiting, s.key)
@@ -481,9 +484,6 @@ func (p *placing) wait(s *step, decision *engine.Decision) string {
 		// To say why costs as much as to look at every cluster: it is said once for all that are alike.
 		a = attempt{inputs: decision.InputsDigest, message: waitingFor(decision), generation: decision.Generation, told: p.now()}
 		p.told[decision.InputsDigest] = a
-	}
-	if last, tried := p.waiting[s.key]; !tried || last.message != a.message {
-		p.event(s.object, corev1.EventTypeWarning, "NotPlaced", a.message)
 	}
 	p.waiting[s.key] = a
 	return a.message
