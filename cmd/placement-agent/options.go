@@ -4,27 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
 
 	"github.com/kcp-placement/placement/cmd/internal/agent"
+	"github.com/kcp-placement/placement/cmd/internal/program"
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
@@ -154,11 +150,11 @@ type completed struct {
 }
 
 func (o *options) complete() (*completed, error) {
-	cluster, err := load(o.kubeconfig, o.context)
+	cluster, err := program.Kubeconfig(o.kubeconfig, o.context)
 	if err != nil {
 		return nil, fmt.Errorf("--kubeconfig: %w", err)
 	}
-	kcp, err := load(o.kcpKubeconfig, o.kcpContext)
+	kcp, err := program.Kubeconfig(o.kcpKubeconfig, o.kcpContext)
 	if err != nil {
 		return nil, fmt.Errorf("--kcp-kubeconfig: %w", err)
 	}
@@ -190,54 +186,13 @@ func (o *options) complete() (*completed, error) {
 	return c, err
 }
 
-func load(path, context string) (*rest.Config, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = path
-	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: context}).ClientConfig()
-}
-
 func (c *completed) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if c.bindAddress != "" {
-		stop, err := c.serve(cancel)
-		if err != nil {
-			return err
-		}
-		defer stop()
-	}
-	err := c.agent.Run(ctx)
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return errors.Join(err, cause)
-	}
-	return err
-}
-
-// serve serves metrics and health.
-func (c *completed) serve(cancel context.CancelCauseFunc) (stop func(), err error) {
-	listener, err := net.Listen("tcp", c.bindAddress)
+	stop, err := program.Serve(c.bindAddress, c.registry, c.agent.Ready, cancel)
 	if err != nil {
-		return nil, fmt.Errorf("--metrics-bind-address: %w", err)
+		return err
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(c.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := c.agent.Ready(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	go func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			cancel(fmt.Errorf("serving metrics: %w", err))
-		}
-	}()
-	return func() {
-		ctx, done := context.WithTimeout(context.Background(), time.Second)
-		defer done()
-		_ = server.Shutdown(ctx)
-	}, nil
+	defer stop()
+	return errors.Join(c.agent.Run(ctx), program.Failure(ctx))
 }

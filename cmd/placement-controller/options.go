@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -13,19 +11,18 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/kcp-placement/placement/cmd/internal/program"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/batch"
 	"github.com/kcp-placement/placement/engine/controller"
@@ -169,9 +166,7 @@ func (c *completed) fence() error {
 }
 
 func (o *options) complete() (*completed, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = o.kubeconfig
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.context}).ClientConfig()
+	config, err := program.Kubeconfig(o.kubeconfig, o.context)
 	if err != nil {
 		return nil, fmt.Errorf("--kubeconfig: %w", err)
 	}
@@ -207,25 +202,15 @@ func (o *options) complete() (*completed, error) {
 func (c *completed) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if c.bindAddress != "" {
-		stop, err := c.serve(cancel)
-		if err != nil {
-			return err
-		}
-		defer stop()
+	stop, err := program.Serve(c.bindAddress, c.registry, c.ready, cancel)
+	if err != nil {
+		return err
 	}
+	defer stop()
 	if !c.leaderElect {
-		return errors.Join(c.controller.Run(ctx), failure(ctx))
+		return errors.Join(c.controller.Run(ctx), program.Failure(ctx))
 	}
-	return errors.Join(c.lead(ctx, cancel), failure(ctx))
-}
-
-// failure is why the context ended, unless it was asked to.
-func failure(ctx context.Context) error {
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return nil
+	return errors.Join(c.lead(ctx, cancel), program.Failure(ctx))
 }
 
 // lead runs the controller while it holds the lease. A leader that loses the lease stops: what it has not written is
@@ -284,31 +269,10 @@ func (c *completed) lead(ctx context.Context, cancel context.CancelCauseFunc) er
 	return ran
 }
 
-// serve serves metrics and health.
-func (c *completed) serve(cancel context.CancelCauseFunc) (stop func(), err error) {
-	listener, err := net.Listen("tcp", c.bindAddress)
-	if err != nil {
-		return nil, fmt.Errorf("--metrics-bind-address: %w", err)
+// ready tells what the controller still waits for; one that stands by waits for nothing.
+func (c *completed) ready() error {
+	if c.standby.Load() {
+		return nil
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(c.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := c.controller.Ready(); err != nil && !c.standby.Load() {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	go func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			cancel(fmt.Errorf("serving metrics: %w", err))
-		}
-	}()
-	return func() {
-		ctx, done := context.WithTimeout(context.Background(), time.Second)
-		defer done()
-		_ = server.Shutdown(ctx)
-	}, nil
+	return c.controller.Ready()
 }
