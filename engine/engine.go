@@ -186,7 +186,8 @@ func (e *Engine) Prefetch(ctx context.Context, workspace logicalcluster.Name) er
 }
 
 // Inadmissible returns the verdict on the first of the clusters where the workload may not stay: one that is gone or
-// is rejected for what it is. How full a cluster is does not count. It returns nil where the workload may stay.
+// is rejected for what it is. How full a cluster is does not count, nor that it is not known whether it is Ready: what runs
+// there may well go on. It returns nil where the workload may stay.
 func (e *Engine) Inadmissible(ctx context.Context, request Request, clusters []string) (*Verdict, error) {
 	w := e.workspace(request.Workspace)
 	c, _, err := w.class(ctx, &request)

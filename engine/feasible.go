@@ -28,9 +28,10 @@ type failure struct {
 }
 
 // infeasible sends one cluster through the filter and returns the first stage that it fails, nil if it passes all.
-// With factsOnly, what depends on how full the cluster is does not count.
-func (c *class) infeasible(row *snapshot.Row, factsOnly bool) (first *failure) {
-	c.filter(row, factsOnly, func(f failure) bool {
+// For a workload that is there already, and is to stay, how full the cluster is does not count, nor that it is not known
+// whether the cluster is Ready.
+func (c *class) infeasible(row *snapshot.Row, staying bool) (first *failure) {
+	c.filter(row, staying, func(f failure) bool {
 		first = &f
 		return false
 	})
@@ -38,22 +39,22 @@ func (c *class) infeasible(row *snapshot.Row, factsOnly bool) (first *failure) {
 }
 
 // filter sends one cluster through the filter and hands over all that it fails, as long as more is asked for.
-func (c *class) filter(row *snapshot.Row, factsOnly bool, more func(failure) bool) {
+func (c *class) filter(row *snapshot.Row, staying bool, more func(failure) bool) {
 	p := c.family.placement
-	if !p.filter(row, more) {
+	if !p.filter(row, staying, more) {
 		return
 	}
 	variables := c.variables(row)
 	for i := range p.constraints {
 		program := p.constraints[i].program
-		if factsOnly && program.Reads().Capacity {
+		if staying && program.Reads().Capacity {
 			continue
 		}
 		if holds, err := program.Eval(variables); (err != nil || !holds) && !more(failure{stage: StageConstraint, index: i, err: err}) {
 			return
 		}
 	}
-	if !factsOnly {
+	if !staying {
 		resource, onNode := row.Lacking(c.workload.Requests, c.replica)
 		if resource != "" && !more(failure{stage: StageCapacity, resource: resource, onNode: onNode}) {
 			return
@@ -67,11 +68,11 @@ func (c *class) filter(row *snapshot.Row, factsOnly bool, more func(failure) boo
 }
 
 // filter hands over what keeps a cluster from being one that the placement selects, and tells whether to go on.
-func (p *Placement) filter(row *snapshot.Row, more func(failure) bool) bool {
+func (p *Placement) filter(row *snapshot.Row, staying bool, more func(failure) bool) bool {
 	if row.Invalid != "" && !more(failure{stage: StageRegistration}) {
 		return false
 	}
-	if !row.Ready() && !more(failure{stage: StageReady}) {
+	if !row.Ready() && (row.NotReady() || !staying) && !more(failure{stage: StageReady}) {
 		return false
 	}
 	if !p.locations.Matches(labels.Set{"location": row.Location}) && !more(failure{stage: StageLocation}) {
@@ -97,7 +98,7 @@ func (p *Placement) filter(row *snapshot.Row, more func(failure) bool) bool {
 // admits tells whether the placement selects a cluster.
 func (p *Placement) admits(row *snapshot.Row) bool {
 	admitted := true
-	p.filter(row, func(failure) bool {
+	p.filter(row, false, func(failure) bool {
 		admitted = false
 		return false
 	})

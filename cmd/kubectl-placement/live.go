@@ -20,6 +20,7 @@ import (
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
+	"github.com/kcp-placement/placement/cmd/internal/program"
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/manifest"
 )
@@ -84,9 +85,7 @@ func (s *source) live(ctx context.Context, errOut io.Writer) ([]*manifest.Worksp
 
 // config returns the configuration of a client for the workspace, and the workspace's path.
 func (s *source) config() (*rest.Config, string, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = s.kubeconfig
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: s.context}).ClientConfig()
+	config, err := program.Kubeconfig(s.kubeconfig, s.context)
 	if err != nil {
 		if clientcmd.IsEmptyConfig(err) {
 			return nil, "", fmt.Errorf("there is no kubeconfig to read a live workspace with: give files by -f, or --kubeconfig")

@@ -41,6 +41,7 @@ type options struct {
 	policyTimeout       time.Duration
 	batch               batch.Options
 	heartbeatGrace      time.Duration
+	failoverAfter       time.Duration
 	reservationTimeout  time.Duration
 	bindAddress         string
 	leaderElect         bool
@@ -59,7 +60,7 @@ func newOptions() *options {
 		cacheBytes:     resource.QuantityValue{Quantity: *resource.NewQuantity(engine.DefaultCacheBytes, resource.BinarySI)},
 		policyTimeout:  policy.DefaultTimeout,
 		batch:          batch.Options{Size: batch.DefaultSize, Timeout: batch.DefaultTimeout, Concurrent: batch.DefaultConcurrent},
-		heartbeatGrace: 90 * time.Second, reservationTimeout: 30 * time.Minute,
+		heartbeatGrace: 90 * time.Second, failoverAfter: 5 * time.Minute, reservationTimeout: 30 * time.Minute,
 		bindAddress:    "127.0.0.1:8080",
 		leaseNamespace: "default",
 		leaseName:      "placement-controller",
@@ -80,7 +81,8 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.IntVar(&o.batch.Size, "batch-size", o.batch.Size, "How many workloads of a workspace are decided together at most.")
 	flags.DurationVar(&o.batch.Timeout, "batch-timeout", o.batch.Timeout, "How long workloads gather at most behind a batch of their workspace that is being decided. Then the next batch is decided beside it, and may be given room before it.")
 	flags.IntVar(&o.batch.Concurrent, "max-concurrent-decisions", o.batch.Concurrent, "How many batches are decided at once at most, over all workspaces, which take turns.")
-	flags.DurationVar(&o.heartbeatGrace, "heartbeat-grace-period", o.heartbeatGrace, "How long a cluster that reports may be silent before its Ready condition becomes Unknown: workloads are not placed there then, and those that are there are placed anew. 0 is for ever.")
+	flags.DurationVar(&o.heartbeatGrace, "heartbeat-grace-period", o.heartbeatGrace, "How long a cluster that reports may be silent before its Ready condition becomes Unknown: no workloads are placed there then, and those that are there stay. 0 is for ever.")
+	flags.DurationVar(&o.failoverAfter, "failover-after", o.failoverAfter, "How long a cluster that reports may be silent before it is taken for lost: its Ready condition becomes False, and its workloads are placed anew. 0 is for ever.")
 	flags.DurationVar(&o.reservationTimeout, "reservation-timeout", o.reservationTimeout, "How long a cluster that says which workloads it counts has to count one that was placed there, before what is reserved for it is given up. 0 is for ever.")
 	flags.StringVar(&o.bindAddress, "metrics-bind-address", o.bindAddress, "Address to serve /metrics, /healthz and /readyz on. Empty turns it off.")
 	flags.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "Let one of several controllers work, by a Lease in the workspace with the APIExport.")
@@ -120,6 +122,9 @@ func (o *options) validate() error {
 	}
 	if o.heartbeatGrace < 0 {
 		errs = append(errs, fmt.Errorf("--heartbeat-grace-period must not be negative, is %s", o.heartbeatGrace))
+	}
+	if o.failoverAfter != 0 && o.failoverAfter < o.heartbeatGrace {
+		errs = append(errs, fmt.Errorf("--failover-after must be 0 or at least --heartbeat-grace-period, %s, is %s", o.heartbeatGrace, o.failoverAfter))
 	}
 	if o.reservationTimeout < 0 {
 		errs = append(errs, fmt.Errorf("--reservation-timeout must not be negative, is %s", o.reservationTimeout))
@@ -194,7 +199,7 @@ func (o *options) complete() (*completed, error) {
 	c.controller, err = controller.New(controller.Config{
 		Provider: config, EndpointSlice: o.endpointSlice, Kinds: kinds, Workers: o.workers,
 		Engine: e, Policies: policies, Batch: o.batch, Registry: c.registry, Fence: c.fence,
-		HeartbeatGracePeriod: o.heartbeatGrace, ReservationTimeout: o.reservationTimeout,
+		HeartbeatGracePeriod: o.heartbeatGrace, FailoverAfter: o.failoverAfter, ReservationTimeout: o.reservationTimeout,
 	})
 	return c, err
 }

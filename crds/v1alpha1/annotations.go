@@ -54,4 +54,6 @@ const (
 const (
 	// HeartbeatMissedReason on Ready Unknown: the cluster has not reported for longer than the grace period.
 	HeartbeatMissedReason = "HeartbeatMissed"
+	// ClusterLostReason on Ready False: it has not reported for so long that it is taken for lost.
+	ClusterLostReason = "ClusterLost"
 )

@@ -49,6 +49,9 @@ type Config struct {
 	// HeartbeatGracePeriod is how long a cluster that reports may be silent before its Ready condition becomes Unknown; 0
 	// is for ever.
 	HeartbeatGracePeriod time.Duration
+	// FailoverAfter is how long it may be silent before it is taken for lost: its Ready condition becomes False, and its
+	// workloads are placed anew; 0 is for ever. It is no less than HeartbeatGracePeriod.
+	FailoverAfter time.Duration
 	// ReservationTimeout is how long a cluster that says which workloads it counts has to count one that was placed there,
 	// before what is reserved for it is given up; 0 is for ever.
 	ReservationTimeout time.Duration
@@ -212,7 +215,7 @@ func (c *Controller) changed(e *endpoint, name logicalcluster.Name) {
 	c.mu.Lock()
 	if s := c.workspaces[name]; s == nil || s.endpoint != e {
 		w := newWorkspace(name, c.config.Engine, c.batcher, c.config.Policies, c.metrics,
-			limits{grace: c.config.HeartbeatGracePeriod, reservationTimeout: c.config.ReservationTimeout},
+			limits{grace: c.config.HeartbeatGracePeriod, failoverAfter: c.config.FailoverAfter, reservationTimeout: c.config.ReservationTimeout},
 			e.actions(name).fenced(c.config.Fence))
 		c.workspaces[name] = &seen{endpoint: e, workspace: w, replaces: s}
 		c.metrics.workspaces.Inc()

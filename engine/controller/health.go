@@ -87,38 +87,60 @@ func (w *workspace) latest(r *v1alpha1.ClusterRegistration) *v1alpha1.ClusterReg
 	return r
 }
 
-// watchHealth makes the Ready condition of a cluster Unknown that has not been heard of for too long, and returns the
-// registrations as they are then. The condition is the truth: where it cannot be written, the cluster is as it was, and
-// where the cluster has reported meanwhile, which the server knows better than our informer, all is well.
+// watchHealth makes the Ready condition of a cluster Unknown that has not been heard of for too long, False if it is taken for
+// lost, and returns the registrations as they are then. The condition is the truth: where it cannot be written, the cluster is
+// as it was, and where the cluster has reported meanwhile, which the server knows better than our informer, all is well.
 func (w *workspace) watchHealth(ctx context.Context, o *observed, r *result) ([]*v1alpha1.ClusterRegistration, error) {
 	var errs []error
 	registrations := make([]*v1alpha1.ClusterRegistration, len(o.clusters))
 	w.counting = map[string]time.Time{}
 	for i, shown := range o.clusters {
 		c := w.latest(shown)
+		registrations[i] = c
 		heard, reports := o.heard[shown.UID]
-		switch silent := w.now().Sub(heard); {
-		case !reports:
-		case w.grace == 0 || silent < w.grace:
-			if w.grace > 0 {
-				r.within(w.grace - silent)
-			}
+		if !reports {
+			continue
+		}
+		said := conditions.GetReason(c, v1alpha1.ReadyCondition)
+		condition, consequence := w.silence(w.now().Sub(heard), r)
+		switch {
+		case condition == nil:
 			if conditions.IsTrue(c, v1alpha1.ReadyCondition) && conditions.IsTrue(c, v1alpha1.WorkloadsCountedCondition) {
 				w.counting[c.Name] = heard
 			}
-		case conditions.GetReason(c, v1alpha1.ReadyCondition) != v1alpha1.HeartbeatMissedReason:
-			message := fmt.Sprintf("the cluster has not reported for %s", w.grace)
-			written, err := w.setCondition(ctx, shown, conditions.UnknownCondition(v1alpha1.ReadyCondition, v1alpha1.HeartbeatMissedReason, "%s", message))
+		case said == condition.Reason || said == v1alpha1.ClusterLostReason: // after a restart the silence seems shorter than it is
+		default:
+			written, err := w.setCondition(ctx, shown, condition)
 			if err != nil {
 				errs = append(errs, err)
 			} else if written != nil {
-				w.event(c, corev1.EventTypeWarning, v1alpha1.HeartbeatMissedReason, message+": no workloads are placed there until it does")
-				c = written
+				w.event(c, corev1.EventTypeWarning, condition.Reason, condition.Message+": "+consequence)
+				registrations[i] = written
 			}
 		}
-		registrations[i] = c
 	}
 	return registrations, errors.Join(errs...)
+}
+
+// silence is what becomes of a cluster that has been silent for so long, and what that means for workloads; nil if nothing. It
+// asks for another pass when it may be something else.
+func (w *workspace) silence(silent time.Duration, r *result) (condition *conditionsv1alpha1.Condition, consequence string) {
+	switch {
+	case w.grace == 0:
+		return nil, ""
+	case silent < w.grace:
+		r.within(w.grace - silent)
+		return nil, ""
+	case w.failoverAfter == 0 || silent < w.failoverAfter:
+		if w.failoverAfter > 0 {
+			r.within(w.failoverAfter - silent)
+		}
+		return conditions.UnknownCondition(v1alpha1.ReadyCondition, v1alpha1.HeartbeatMissedReason, "the cluster has not reported for %s", w.grace),
+			"no workloads are placed there until it does"
+	default:
+		return conditions.FalseCondition(v1alpha1.ReadyCondition, v1alpha1.ClusterLostReason, conditionsv1alpha1.ConditionSeverityError,
+			"the cluster has not reported for %s", w.failoverAfter), "its workloads are placed anew"
+	}
 }
 
 // setCondition writes a condition of a registration. It returns nil where another has written meanwhile.

@@ -60,46 +60,73 @@ func (w *world) clusterCondition(name, kind string) string {
 	return "no cluster"
 }
 
-// TestSilentClusters: one that has not been heard of for too long is Unknown and given nothing; it comes back on its own.
+// TestSilentClusters: one that has not been heard of for too long is Unknown and given nothing, and later taken for lost. It
+// comes back on its own.
 func TestSilentClusters(t *testing.T) {
 	w := newWorld(t)
 	w.reports("a", "4", nil)
-	w.reports("b", "2", nil)
-	w.clusters = append(w.clusters, testCluster("by hand", "1")) // never reports: nothing is expected of it
+	w.reports("b", "3", nil)
+	w.clusters = append(w.clusters, testCluster("by hand", "100m")) // never reports: nothing is expected of it
 	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
 	if r := w.pass(); r.after != time.Minute {
 		t.Errorf("looked at again after %s", r.after)
 	}
+	w.workloads = []*workloadObject{testWorkload("there", 500)}
+	w.pass()
+	w.expect(map[string]string{"there": "a"})
+	w.show()
 	w.sleep(40 * time.Second)
-	w.reports("b", "2", nil)
+	w.reports("b", "3", nil)
 	if r := w.pass(); r.after != 20*time.Second {
 		t.Errorf("looked at again after %s", r.after)
 	}
+
 	w.sleep(20 * time.Second)
-	w.workloads = []*workloadObject{testWorkload("w", 2000), testWorkload("too large for b", 3000)}
+	w.workloads = append(w.workloads, testWorkload("new", 2000), testWorkload("too large for b", 3500))
 	w.pass()
-	w.expect(map[string]string{"w": "b"})
+	w.show()
+	w.expect(map[string]string{"there": "a", "new": "b"})
 	if got := w.clusterCondition("a", "Ready"); got != "Unknown HeartbeatMissed: the cluster has not reported for 1m0s" {
 		t.Error(got)
 	}
 	if got := w.clusterCondition("by hand", "Ready"); got != "True" {
 		t.Error(got)
 	}
-	if got := w.events; !slices.Contains(got, "a: HeartbeatMissed: the cluster has not reported for 1m0s: no workloads are placed there until it does") {
+	if got := w.told(); !strings.Contains(got, "a: HeartbeatMissed: the cluster has not reported for 1m0s: no workloads are placed there until it does") {
 		t.Error(got)
 	}
-	w.restart() // and the next controller has not heard of it either, and has nothing to write
-	w.heard["a"], w.writes = w.clock, nil
+
+	// The next controller has not heard of it either, and has nothing to write about it until it is lost.
+	w.restart()
+	w.heard["a"] = w.clock
 	w.pass()
-	w.sleep(10 * time.Minute)
-	w.reports("b", "2", nil)
-	w.pass()
-	if len(w.writes) > 1 { // one status of the placement
-		t.Error(w.writes)
+	w.sleep(time.Minute)
+	w.reports("b", "3", nil)
+	w.writes = nil
+	if w.pass(); len(w.writes) > 0 {
+		t.Errorf("written %v", w.writes)
 	}
+	w.sleep(4 * time.Minute)
+	w.reports("b", "3", nil)
+	w.pass()
+	w.show()
+	w.expect(map[string]string{"there": "b", "new": "b"})
+	if got := w.clusterCondition("a", "Ready"); got != "False ClusterLost: the cluster has not reported for 5m0s" {
+		t.Error(got)
+	}
+	if got := w.told(); !strings.Contains(got, "a: ClusterLost: the cluster has not reported for 5m0s: its workloads are placed anew") {
+		t.Error(got)
+	}
+	w.restart()
+	w.heard["a"] = w.clock.Add(-2 * time.Minute)
+	w.pass()
+	if got := w.clusterCondition("a", "Ready"); got != "False ClusterLost: the cluster has not reported for 5m0s" {
+		t.Errorf("lost is lost until it reports: %s", got)
+	}
+
 	w.reports("a", "4", nil)
 	w.pass()
-	w.expect(map[string]string{"w": "b", "too large for b": "a"})
+	w.expect(map[string]string{"there": "b", "new": "b", "too large for b": "a"})
 	if got := w.clusterCondition("a", "Ready"); got != "True" {
 		t.Error(got)
 	}

@@ -344,7 +344,7 @@ func (m *model) elect() {
 	}
 	l := &leader{model: m, killAfter: -1, said: map[types.UID]time.Time{}}
 	l.view.heard = map[types.UID]time.Time{}
-	l.workspace = newWorkspace("ws", e, b, m.policies, metrics, limits{grace: 10 * time.Minute, reservationTimeout: 30 * time.Minute}, actions{
+	l.workspace = newWorkspace("ws", e, b, m.policies, metrics, limits{grace: 10 * time.Minute, failoverAfter: 40 * time.Minute, reservationTimeout: 30 * time.Minute}, actions{
 		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
 			return sorted(m.decisions), nil
 		},

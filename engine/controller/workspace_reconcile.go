@@ -94,6 +94,8 @@ func newWorkspace(name logicalcluster.Name, e *engine.Engine, b *batch.Batcher, 
 type limits struct {
 	// grace is how long a cluster may be silent before its Ready condition becomes Unknown; 0 is for ever.
 	grace time.Duration
+	// failoverAfter is how long it may be silent before it is taken for lost; 0 is for ever.
+	failoverAfter time.Duration
 	// reservationTimeout is how long a cluster may go without counting a workload that is placed there; 0 is for ever.
 	reservationTimeout time.Duration
 }

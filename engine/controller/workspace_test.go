@@ -70,7 +70,7 @@ func (w *world) restart() {
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.workspace = newWorkspace("ws", e, b, policies, m, limits{grace: time.Minute, reservationTimeout: time.Hour}, actions{
+	w.workspace = newWorkspace("ws", e, b, policies, m, limits{grace: time.Minute, failoverAfter: 5 * time.Minute, reservationTimeout: time.Hour}, actions{
 		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
 			return slices.Collect(maps.Values(w.stored)), nil
 		},

@@ -70,6 +70,12 @@ func (c *Cluster) Ready() bool {
 	return ready.Status == "True"
 }
 
+// NotReady tells whether it is known that the cluster is not Ready.
+func (c *Cluster) NotReady() bool {
+	ready, _ := c.Condition(ReadyCondition)
+	return ready.Status == "False"
+}
+
 // sameCapacity tells whether two clusters have the same, and report the same as used.
 func sameCapacity(a, b *Cluster) bool {
 	return a.Allocatable.Same(b.Allocatable) && a.Allocated.Same(b.Allocated) &&

@@ -265,6 +265,9 @@ func TestAgentCutOff(t *testing.T) {
 	if got := team.placed()["Deployment meanwhile"]; got != "" {
 		t.Errorf("placed on %s, which is not heard of", got)
 	}
+	if got := team.placed()["Deployment before"]; got != edge {
+		t.Errorf("what runs there was moved to %q, though it may well go on", got)
+	}
 	agent.Resume()
 	team.eventually("the agent is back", "True", func() string { return team.ready() })
 	team.expect("Deployment meanwhile", edge)

@@ -1,4 +1,4 @@
-// Package program is what our long-running programs share: how they find their servers, are watched, and end.
+// Package program is what our programs share: how they find their servers, and how those that go on are watched and end.
 package program
 
 import (
