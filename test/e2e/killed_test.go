@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,9 +15,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	clientset "k8s.io/client-go/kubernetes"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/test/internal/process"
 	"github.com/kcp-placement/placement/test/kcp"
 )
 
@@ -103,6 +107,77 @@ func TestKilledTenTimes(t *testing.T) {
 	time.Sleep(time.Second) // nothing moves any more
 	if placed := team.promised(10_000); placed != clusters*each {
 		t.Errorf("%d of %d placed", placed, clusters*each)
+	}
+}
+
+// TestPausedLeader stops a leader dead for longer than its lease lasts, and lets it go on when another leads and has filled the
+// fleet: it writes nothing any more, and ends.
+func TestPausedLeader(t *testing.T) {
+	current.stop()
+	defer func() {
+		var err error
+		if current, err = startController(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	team, binary, dir := newTeam(t), controllerProgram.build(t), t.TempDir()
+	kubeconfig := filepath.Join(dir, "kubeconfig")
+	if err := server.WriteKubeconfig(kcp.Provider, kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	client, err := clientset.NewForConfig(server.Config(kcp.Provider))
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func(name string) *process.Process {
+		p, err := process.Start(name, dir, binary, "--kubeconfig", kubeconfig, "--metrics-bind-address", "", "--leader-elect", "--leader-elect-name", "paused")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			p.Kill()
+			if t.Failed() {
+				t.Logf("%s:\n%s", name, p.Tail(30))
+			}
+		})
+		return p
+	}
+	holder := func() string {
+		lease, err := client.CoordinationV1().Leases("default").Get(t.Context(), "paused", metav1.GetOptions{})
+		if err != nil {
+			return ""
+		}
+		return ptr.Deref(lease.Spec.HolderIdentity, "")
+	}
+
+	team.apply(cluster("a", "4"), placement("app", "numberOfClusters: 1"), placement("other", "numberOfClusters: 1"))
+	first := start("first")
+	team.apply(deployment("before", "app", "1"))
+	team.expect("Deployment before", "a")
+	was := holder()
+	first.Pause()
+	start("second")
+	for deadline := time.Now().Add(2 * time.Minute); holder() == was; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody else leads") // a lease lasts 25 s
+		}
+	}
+	team.apply(deployment("meanwhile", "other", "3"))
+	team.expect("Deployment meanwhile", "a")
+	// For what comes now there is no room. The first, which does not know of what has happened, would find some.
+	team.apply(deployment("late", "app", "2"))
+	first.Resume()
+	select {
+	case <-first.Exited():
+	case <-time.After(within):
+		t.Error("it goes on without its lease")
+	}
+	if log := first.Tail(10); !strings.Contains(log, "the lease was lost") {
+		t.Errorf("it does not say why it has ended:\n%s", log)
+	}
+	team.waits("late", "1 rejected by Capacity")
+	if placed := team.promised(4000); placed != 2 {
+		t.Errorf("%d are placed", placed)
 	}
 }
 
