@@ -211,6 +211,27 @@ func TestReportCountsOnce(t *testing.T) {
 	expect(0, 8)
 }
 
+// TestAnotherWorkloadOfTheName: one that takes the place of another has its reservation, and not the room of its pods.
+func TestAnotherWorkloadOfTheName(t *testing.T) {
+	e := newEngine(t, engine.Options{})
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{})
+	e.SetCluster(ws, cluster("a", 10, func(c *snapshot.Cluster) {
+		c.Allocated.CPU = 6
+		c.Counted = map[string]capacity.Resources{"former": {CPU: 6}}
+	}))
+	for _, cpu := range []int64{2, 3} {
+		former := workloadOf("w", 8)
+		former.UID = "former"
+		e.Restore(ws, engine.Reservation{Workload: former.Reference, Clusters: []string{"a"}, Amount: former.Requests})
+		w := workloadOf("w", 2+cpu)
+		w.UID = "w"
+		d, err := e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: w})
+		if err != nil || (names(d) == "a") != (cpu == 2) {
+			t.Errorf("%d: %v, %v", cpu, d, err)
+		}
+	}
+}
+
 // TestExpiredReservationsHoldNothing, whatever the report counts.
 func TestExpiredReservationsHoldNothing(t *testing.T) {
 	e := newEngine(t, engine.Options{})

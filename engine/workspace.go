@@ -151,7 +151,7 @@ func (w *workspace) choose(c *class, r *Request, s *snapshot.Snapshot, cached bo
 // selected takes clusters from the ranking for a workload that holds so much.
 func (w *workspace) selected(c *class, r *Request, held *holding) []selection.Key {
 	ranking, strategy := c.ranking, &c.family.placement.strategy
-	if last := &ranking.last; last.held.Claim == held.Claim && last.held.reports == held.reports && last.generation == ranking.generation && !strategy.Rotates {
+	if last := &ranking.last; last.held.same(held) && last.generation == ranking.generation && !strategy.Rotates {
 		return last.chosen
 	}
 	ranking.look.ctx = context.Background() // a decision is not given up half-way
@@ -177,6 +177,12 @@ type holding struct {
 	// counted is what its clusters counted of the workload at that number of reports; nil where none does.
 	counted []capacity.Resources
 	reports int64
+	// former tells that this is what an earlier workload of the name holds: its pods are not those of the one that is decided on.
+	former bool
+}
+
+func (h *holding) same(o *holding) bool {
+	return h.Claim == o.Claim && h.reports == o.reports && h.former == o.former
 }
 
 // nothing is what a workload holds that holds nothing.
@@ -187,10 +193,12 @@ func (w *workspace) held(c *class, r *Request) holding {
 	if claim == nil {
 		return nothing
 	}
-	if last := c.ranking.last.held; last.Claim == claim && last.reports == w.reports {
-		return last
+	h := holding{Claim: claim, reports: w.reports, former: claim.UID != r.Workload.UID}
+	if last := &c.ranking.last.held; last.same(&h) {
+		return *last
 	}
-	return holding{Claim: claim, counted: w.ledger.Counted(claim), reports: w.reports}
+	h.counted = w.ledger.Counted(claim)
+	return h
 }
 
 // without returns the row of one of the clusters as it would be if the workload were not there.
@@ -199,7 +207,11 @@ func (h *holding) without(i int, row *snapshot.Row) snapshot.Row {
 	if h.counted != nil {
 		counted = h.counted[i]
 	}
-	return row.Without(h.Reserved(row.Name, counted), counted)
+	reserved := h.Reserved(row.Name, counted)
+	if h.former {
+		counted = capacity.Resources{}
+	}
+	return row.Without(reserved, counted)
 }
 
 // inUse counts the workloads of the request's placement on the cluster of a place, the request's own left out.
