@@ -134,6 +134,16 @@ func (r Resources) IsZero() bool {
 	return r.CPU == 0 && r.Memory == 0 && r.Storage == 0
 }
 
+// Negative tells whether there is less than nothing of any resource.
+func (r Resources) Negative() bool {
+	for _, amount := range r.Extended {
+		if amount < 0 {
+			return true
+		}
+	}
+	return r.CPU < 0 || r.Memory < 0 || r.Storage < 0
+}
+
 // Equal tells whether the amounts are the same; an extended resource of which there is none counts as absent.
 func (r Resources) Equal(o Resources) bool { return r.Sub(o).IsZero() }
 

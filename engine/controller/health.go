@@ -201,7 +201,7 @@ func (w *workspace) watchCapacity(ctx context.Context, registrations []*v1alpha1
 
 // overcommitted says of what more is in use and promised on a cluster than there is; nothing where all is well.
 func overcommitted(row *snapshot.Row) string {
-	if row.Invalid != "" {
+	if row.Invalid != "" || !row.Free.Negative() {
 		return ""
 	}
 	var short []string

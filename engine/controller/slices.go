@@ -55,6 +55,10 @@ func keyOf(ref workload.Reference) workloadKey {
 	return workloadKey{ref.APIVersion, ref.Kind, ref.Namespace, ref.Name}
 }
 
+func keyIn(namespace string, w v1alpha1.WorkloadReference) workloadKey {
+	return workloadKey{w.APIVersion, w.Kind, namespace, w.Name}
+}
+
 func (k workloadKey) reference() workload.Reference {
 	return workload.Reference{APIVersion: k.apiVersion, Kind: k.kind, Namespace: k.namespace, Name: k.name}
 }
@@ -73,7 +77,7 @@ func newStore(written []*v1alpha1.PlacementDecision, now time.Time) *store {
 		}
 		s.slices[sl.name] = sl
 		for _, d := range object.Decisions {
-			key := workloadKey{d.Workload.APIVersion, d.Workload.Kind, object.Namespace, d.Workload.Name}
+			key := keyIn(object.Namespace, d.Workload)
 			if other := s.where[key]; other != nil {
 				earlier := other.decisions[key]
 				if !earlier.DecidedAt.Before(&d.DecidedAt) {
@@ -101,21 +105,29 @@ func (s *store) get(key workloadKey) (decision v1alpha1.WorkloadDecision, placem
 	return sl.decisions[key], sl.placement, true
 }
 
-// knows tells whether a decision is one that the store means to write, or has written.
-func (s *store) knows(key workloadKey, d v1alpha1.WorkloadDecision) bool {
-	same := func(known v1alpha1.WorkloadDecision) bool {
-		return known.Workload == d.Workload && equality.Semantic.DeepEqual(known.Clusters, d.Clusters) &&
-			equality.Semantic.DeepEqual(known.Reserved, d.Reserved)
+// known returns the decisions that the store means to write, and those that it has written. A store that is nil has none.
+func (s *store) known() map[workloadKey][]v1alpha1.WorkloadDecision {
+	known := map[workloadKey][]v1alpha1.WorkloadDecision{}
+	if s == nil {
+		return known
 	}
-	if sl := s.where[key]; sl != nil && same(sl.decisions[key]) {
-		return true
+	for key, sl := range s.where {
+		known[key] = append(known[key], sl.decisions[key])
 	}
 	for _, sl := range s.slices {
-		if sl.written != nil && sl.name.Namespace == key.namespace && slices.ContainsFunc(sl.written.Decisions, same) {
-			return true
+		if sl.written != nil {
+			for _, d := range sl.written.Decisions {
+				key := keyIn(sl.name.Namespace, d.Workload)
+				known[key] = append(known[key], d)
+			}
 		}
 	}
-	return false
+	return known
+}
+
+// reservesTheSame tells whether two decisions on one workload promise the same.
+func reservesTheSame(a, b v1alpha1.WorkloadDecision) bool {
+	return a.Workload == b.Workload && equality.Semantic.DeepEqual(a.Clusters, b.Clusters) && equality.Semantic.DeepEqual(a.Reserved, b.Reserved)
 }
 
 // put records the decision on a workload: in its slice if that is the placement's, otherwise in one with room.

@@ -255,6 +255,7 @@ func (w *workspace) load(ctx context.Context, seen []*v1alpha1.PlacementDecision
 // does not is promised twice, and is taken back.
 func (w *workspace) restore(ctx context.Context, previous *store) {
 	logger := klog.FromContext(ctx)
+	known := previous.known()
 	var foreign []workloadKey
 	for key, sl := range w.store.where {
 		d := sl.decisions[key]
@@ -263,7 +264,7 @@ func (w *workspace) restore(ctx context.Context, previous *store) {
 		case err != nil:
 			logger.Error(err, "A stored decision cannot be read and is made anew", "slice", sl.name, "workload", d.Workload.Name)
 			w.store.remove(key)
-		case previous == nil || previous.knows(key, d):
+		case previous == nil || slices.ContainsFunc(known[key], func(k v1alpha1.WorkloadDecision) bool { return reservesTheSame(k, d) }):
 			w.engine.Restore(w.name, r)
 		default:
 			foreign = append(foreign, key)
