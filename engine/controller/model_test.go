@@ -36,7 +36,8 @@ import (
 // controllers are killed between any two writes and another leads while the one before goes on deciding. Whenever decisions
 // are written, no cluster is promised more than it has for all that its last report says; after every pass the ledger holds
 // what the decisions promise, no more and no less; and once all is quiet, nothing waits that has room, and when all
-// workloads have gone all capacity is back.
+// workloads have gone all capacity is back. In some histories, in which clusters do nothing that is more than was promised, a
+// former leader writes once more against all rules: then, once all is quiet, no cluster is promised more than it has either.
 //
 // -rapid.checks and -rapid.steps say how many histories, and how long; PLACEMENT_MODEL=10m goes on for so long and tells how
 // many steps that were.
@@ -86,6 +87,9 @@ type model struct {
 	leader *leader
 	before []*leader
 
+	// rogue tells that former leaders may break their fence, for which clusters are well-behaved.
+	rogue bool
+
 	steps, written int
 }
 
@@ -102,8 +106,8 @@ type leader struct {
 	workspace *workspace
 	view      observed
 	said      map[types.UID]time.Time
-	// fenced tells that its lease has run out.
-	fenced bool
+	// fenced tells that its lease has run out; once, it may write all the same.
+	fenced, breaks bool
 	// killAfter is how many writes it makes before it is killed, dead that it was.
 	killAfter int
 	dead      bool
@@ -119,6 +123,7 @@ func newModel(t *rapid.T, policies *policy.Compiler) *model {
 		decisions: map[types.NamespacedName]*v1alpha1.PlacementDecision{}, registrations: map[string]*v1alpha1.ClusterRegistration{},
 		workloads: map[string]*workloadObject{}, sites: map[string]*site{},
 	}
+	m.rogue = rapid.IntRange(0, 3).Draw(t, "rogue") == 0
 	for _, name := range []string{"a", "b", "c"}[:rapid.IntRange(2, 3).Draw(t, "clusters")] {
 		m.sites[name] = &site{allocatable: rapid.Int64Range(4, 12).Draw(t, name), pods: map[types.UID]int64{}}
 		m.register(name)
@@ -165,12 +170,15 @@ func (m *model) run() {
 		"a cluster reports": step(func() { m.report(at.Draw(m.T, "cluster"), -1) }),
 		"a report comes again or out of order": step(func() {
 			name := at.Draw(m.T, "cluster")
-			if n := len(m.sites[name].reports); n > 0 {
+			if n := len(m.sites[name].reports); n > 0 && !m.rogue {
 				m.report(name, rapid.IntRange(max(0, n-4), n-1).Draw(m.T, "report"))
 			}
 		}),
 		"a cluster shrinks or grows": step(func() {
-			m.sites[at.Draw(m.T, "cluster")].allocatable = rapid.Int64Range(0, 14).Draw(m.T, "allocatable")
+			s := m.sites[at.Draw(m.T, "cluster")]
+			if allocatable := rapid.Int64Range(0, 14).Draw(m.T, "allocatable"); !m.rogue || allocatable > s.allocatable {
+				s.allocatable = allocatable
+			}
 		}),
 		"a cluster vanishes or returns": step(func() {
 			name := at.Draw(m.T, "cluster")
@@ -181,7 +189,11 @@ func (m *model) run() {
 			}
 		}),
 		"time goes by": step(func() {
-			m.clock = m.clock.Add(rapid.SampledFrom([]time.Duration{time.Second, 6 * time.Second, time.Minute, time.Hour}).Draw(m.T, "time"))
+			steps := []time.Duration{time.Second, 6 * time.Second, time.Minute, time.Hour}
+			if m.rogue {
+				steps = steps[:2] // nothing expires
+			}
+			m.clock = m.clock.Add(rapid.SampledFrom(steps).Draw(m.T, "time"))
 		}),
 		"informers show": step(func() { m.leader.show(rapid.IntRange(0, 15).Draw(m.T, "kinds")) }),
 		"a pass":         step(func() { m.leader.pass() }),
@@ -220,12 +232,33 @@ func (m *model) run() {
 			if len(m.before) > 0 {
 				l := m.before[rapid.IntRange(0, len(m.before)-1).Draw(m.T, "who")]
 				l.show(rapid.IntRange(0, 15).Draw(m.T, "kinds"))
+				l.breaks = m.rogue && rapid.Bool().Draw(m.T, "breaks its fence")
 				l.pass()
+				if m.rogue {
+					l.breaks = false
+					// The leader sees it before another leads, who could not tell which of the two came first.
+					m.leader.show(15)
+					m.leader.pass()
+				}
 			}
 		}),
 	})
 	m.settle()
 	m.expectNothingWaitsInVain()
+	m.leader.expectTheLedgerToBeTrue()
+	if m.rogue {
+		promised := map[string]int64{}
+		for _, d := range m.durable() {
+			for _, c := range d.Clusters {
+				promised[c.Name] += amountOf(d)
+			}
+		}
+		for name, amount := range promised {
+			if has := m.sites[name].allocatable; amount > has {
+				m.Fatalf("%s: %d promised of %d", name, amount, has)
+			}
+		}
+	}
 	clear(m.workloads)
 	for _, name := range slices.Sorted(maps.Keys(m.sites)) {
 		clear(m.sites[name].pods)
@@ -267,6 +300,9 @@ func (m *model) startPods() {
 	if s := m.sites[cluster]; s != nil {
 		amount := amountOf(d)
 		s.pods[d.Workload.UID] = rapid.SampledFrom([]int64{amount, amount, 1, amount + 1}).Draw(m.T, "pods")
+		if m.rogue {
+			s.pods[d.Workload.UID] = min(amount, s.pods[d.Workload.UID])
+		}
 	}
 }
 
@@ -379,7 +415,7 @@ func (m *model) elect() {
 }
 
 func (l *leader) alive() error {
-	if l.dead || l.fenced {
+	if l.dead || l.fenced && !l.breaks {
 		return errKilled
 	}
 	return nil
@@ -397,6 +433,7 @@ func (l *leader) write(name types.NamespacedName, version string, d *v1alpha1.Pl
 	if err := l.alive(); err != nil {
 		return nil, err
 	}
+	l.breaks = false
 	current := l.decisions[name]
 	switch {
 	case version == "" && current != nil:
@@ -416,6 +453,9 @@ func (l *leader) write(name types.NamespacedName, version string, d *v1alpha1.Pl
 		l.decisions[name] = d
 	}
 	l.written++
+	if l.rogue {
+		return d, nil // what another has written may not be known yet
+	}
 	after := l.load()
 	for _, c := range l.view.clusters {
 		if has := millis(c.Status.Allocatable); after[c.Name] > has && after[c.Name] > before[c.Name] {
@@ -493,7 +533,7 @@ func (l *leader) pass() {
 		if err != nil {
 			return // killed, fenced or refused
 		}
-		if !l.fenced {
+		if !l.fenced && !l.rogue {
 			l.expectTheLedgerToBeTrue()
 		}
 		if !r.again {
