@@ -158,7 +158,7 @@ func (m *model) run() {
 		}
 	}
 	m.Repeat(map[string]func(*rapid.T){
-		"a workload comes or changes": step(func() { m.ask(name.Draw(m.T, "workload")) }),
+		"a workload comes or changes": step(func() { m.ask(name.Draw(m.T, "workload"), rapid.IntRange(0, 2).Draw(m.T, "placement")) }),
 		"a workload goes":             step(func() { delete(m.workloads, name.Draw(m.T, "workload")) }),
 		"pods start":                  step(m.startPods),
 		"pods vanish": step(func() {
@@ -221,12 +221,17 @@ func (m *model) run() {
 				if left--; left == -1 {
 					l.fenced = true
 					m.before = append(m.before, l)
+					if m.rogue {
+						m.ask("s", 0) // before all that the other has in hand
+					}
 					m.elect()
 					m.leader.pass()
+					l.breaks = m.rogue // it was held up between the fence and the write
 				}
 			}
 			l.pass()
 			l.meddle = nil
+			m.repair(l)
 		}),
 		"a former leader goes on deciding": step(func() {
 			if len(m.before) > 0 {
@@ -234,12 +239,7 @@ func (m *model) run() {
 				l.show(rapid.IntRange(0, 15).Draw(m.T, "kinds"))
 				l.breaks = m.rogue && rapid.Bool().Draw(m.T, "breaks its fence")
 				l.pass()
-				if m.rogue {
-					l.breaks = false
-					// The leader sees it before another leads, who could not tell which of the two came first.
-					m.leader.show(15)
-					m.leader.pass()
-				}
+				m.repair(l)
 			}
 		}),
 	})
@@ -274,8 +274,17 @@ func (m *model) run() {
 	}
 }
 
-// ask creates a workload, or changes what it asks for. One that has gone comes back as another.
-func (m *model) ask(name string) {
+// repair has the leader see what a former one has broken before another leads, who could not tell which of the two came first.
+func (m *model) repair(l *leader) {
+	if m.rogue {
+		l.breaks = false
+		m.leader.show(15)
+		m.leader.pass()
+	}
+}
+
+// ask creates a workload of a placement, or changes what it asks for. One that has gone comes back as another.
+func (m *model) ask(name string, placement int) {
 	w := testWorkload(name, rapid.Int64Range(1, 6).Draw(m.T, "cpu"))
 	if before := m.workloads[name]; before != nil {
 		w.UID = before.UID
@@ -284,7 +293,7 @@ func (m *model) ask(name string) {
 		w.UID = types.UID(fmt.Sprintf("%s-%d", name, m.uids))
 	}
 	w.workload.UID = string(w.UID)
-	w.workload.Labels = map[string]string{"of": fmt.Sprint(rapid.IntRange(0, 2).Draw(m.T, "placement"))}
+	w.workload.Labels = map[string]string{"of": fmt.Sprint(placement)}
 	w.Labels = w.workload.Labels
 	m.workloads[name] = w
 }

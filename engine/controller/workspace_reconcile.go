@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/klog/v2"
 
 	"github.com/kcp-dev/logicalcluster/v3"
@@ -304,11 +305,19 @@ func (w *workspace) changedByOthers(seen []*v1alpha1.PlacementDecision) bool {
 		case sl.written == nil:
 		case object != nil && object.ResourceVersion == sl.written.ResourceVersion:
 			sl.shown = true
+		case object != nil && newer(object.ResourceVersion, sl.written.ResourceVersion):
+			return true
 		case sl.shown || w.now().Sub(sl.since) >= confirmWithin:
 			return true
 		}
 	}
 	return false
+}
+
+// newer tells whether one resource version is known to come after another.
+func newer(version, than string) bool {
+	order, err := resourceversion.CompareResourceVersion(version, than)
+	return err == nil && order > 0
 }
 
 // updateClusters brings the fleet up to date. A registration that is the object that the pass before saw is not read
