@@ -123,9 +123,9 @@ func (c *class) obstacles(row *snapshot.Row, f *failure) (obstacles []Obstacle) 
 		for name, lacking := range c.lacking(row).Each {
 			switch {
 			case lacking > 0 && f.onNode:
-				remedies = append(remedies, fmt.Sprintf("%s more %s free on one node", capacity.Format(name, lacking), name))
+				remedies = append(remedies, fmt.Sprintf("%s more %s free on one node", capacity.Rounded(name, lacking, true), name))
 			case lacking > 0:
-				remedies = append(remedies, fmt.Sprintf("%s more %s free", capacity.Format(name, lacking), name))
+				remedies = append(remedies, fmt.Sprintf("%s more %s free", capacity.Rounded(name, lacking, true), name))
 			}
 		}
 		add(remedies...)

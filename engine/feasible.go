@@ -162,10 +162,10 @@ func (c *class) rejection(row *snapshot.Row, f *failure) *Rejection {
 		r.Message = failed.told(failed.program.Why(c.variables(row)), f.err)
 	case StageCapacity:
 		r.Message = fmt.Sprintf("asks for %s %s, %s free", capacity.Format(f.resource, c.workload.Requests.Get(f.resource)),
-			f.resource, capacity.Format(f.resource, row.Free.Get(f.resource)))
+			f.resource, capacity.Rounded(f.resource, row.Free.Get(f.resource), false))
 		if f.onNode {
 			r.Message = fmt.Sprintf("each replica asks for %s %s, %s free on any one node", capacity.Format(f.resource, c.replica.Get(f.resource)),
-				f.resource, capacity.Format(f.resource, row.LargestFree.Get(f.resource)))
+				f.resource, capacity.Rounded(f.resource, row.LargestFree.Get(f.resource), false))
 		}
 	case StagePolicy:
 		r.Message = "excluded by a required term"

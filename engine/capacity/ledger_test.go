@@ -2,6 +2,7 @@ package capacity_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -56,6 +57,33 @@ func TestFromResourceList(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestRounded(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		amount   int64
+		down, up string
+	}{
+		{"cpu", 123_456_789, "123456789m", "123456789m"},
+		{"x/y", 123_456_789, "123456789", "123456789"},
+		{"memory", 0, "0", "0"},
+		{"memory", 64 << 30, "64Gi", "64Gi"},
+		{"memory", 1023 << 30, "1023Gi", "1023Gi"},
+		{"memory", 16_502_524 << 10, "15.7Gi", "15.8Gi"},
+		{"memory", 16<<30 - 1, "15.9Gi", "16.0Gi"},
+		{"memory", -(16<<30 - 1), "-16.0Gi", "-15.9Gi"},
+		{"memory", -(512<<20 + 1), "-512.1Mi", "-512.0Mi"},
+		{"ephemeral-storage", 1_000_001, "976.5Ki", "976.6Ki"},
+		{"storage", math.MaxInt64, "7.9Ei", "8.0Ei"},
+		{"storage", math.MinInt64 + 1, "-8.0Ei", "-7.9Ei"},
+		{"storage", math.MinInt64, "-8.0Ei", "-8.0Ei"},
+		{"memory", 999_999, "999999", "999999"},
+	} {
+		if down, up := capacity.Rounded(test.name, test.amount, false), capacity.Rounded(test.name, test.amount, true); down != test.down || up != test.up {
+			t.Errorf("%d %s: %s and %s, want %s and %s", test.amount, test.name, down, up, test.down, test.up)
+		}
 	}
 }
 

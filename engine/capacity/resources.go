@@ -263,3 +263,35 @@ func sub(a, b int64) int64 {
 		return c
 	}
 }
+
+// Rounded writes an amount for people as Format does, but bytes that are written at length with one decimal of the largest
+// unit: rounded up or else down. So what is lacking is never too little, and what is free never too much.
+func Rounded(name string, amount int64, up bool) string {
+	exact := Format(name, amount)
+	switch name {
+	case Memory, Storage, string(corev1.ResourceEphemeralStorage):
+	default:
+		return exact
+	}
+	if len(exact) <= len("1023Gi") {
+		return exact
+	}
+	const units = "KMGTPE"
+	size, shift := amount, 10
+	if size < 0 {
+		size = -(amount + 1)
+	}
+	for size>>shift >= 1024 && shift < 10*len(units) {
+		shift += 10
+	}
+	rest := uint64(amount) & (1<<shift - 1) * 10
+	tenths := amount>>shift*10 + int64(rest>>shift)
+	if up && rest&(1<<shift-1) != 0 {
+		tenths++
+	}
+	sign := ""
+	if tenths < 0 {
+		sign, tenths = "-", -tenths
+	}
+	return fmt.Sprintf("%s%d.%d%ci", sign, tenths/10, tenths%10, units[shift/10-1])
+}

@@ -179,7 +179,7 @@ func (w *why) amount(subject path, operator string, left ast.Expr, value ref.Val
 	if difference < 0 {
 		difference, more = -difference, "less"
 	}
-	return fmt.Sprintf("%s %s %s %s", capacity.Format(resource, difference), more, resource, field)
+	return fmt.Sprintf("%s %s %s %s", capacity.Rounded(resource, difference, true), more, resource, field)
 }
 
 // subjectOf reads what about a cluster a comparison is of: a chain, or a chain with a default.

@@ -11,7 +11,6 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/kcp-placement/placement/engine/capacity"
@@ -152,21 +151,5 @@ func bar(allocatable, allocated, reserved int64) string {
 	return b.String()
 }
 
-// amount writes an amount as people write it: of bytes one decimal will do where all of them would be long.
-func amount(resource string, of int64) string {
-	exact := capacity.Format(resource, of)
-	switch resource {
-	case capacity.Memory, capacity.Storage, string(corev1.ResourceEphemeralStorage):
-	default:
-		return exact
-	}
-	if len(exact) <= 6 {
-		return exact
-	}
-	const units = "KMGTPE"
-	value, unit := float64(of)/1024, 0
-	for math.Abs(value) >= 1024 && unit < len(units)-1 {
-		value, unit = value/1024, unit+1
-	}
-	return fmt.Sprintf("%.1f%ci", value, units[unit])
-}
+// amount writes an amount as people write it.
+func amount(resource string, of int64) string { return capacity.Rounded(resource, of, false) }

@@ -79,30 +79,6 @@ func TestBarIsTrue(t *testing.T) {
 	})
 }
 
-func TestAmount(t *testing.T) {
-	for _, test := range []struct {
-		resource string
-		of       int64
-		want     string
-	}{
-		{"cpu", 1500, "1500m"},
-		{"cpu", -500, "-500m"},
-		{"memory", 64 << 30, "64Gi"},
-		{"memory", 32780548 << 10, "31.3Gi"},
-		{"memory", 33567281153, "31.3Gi"},
-		{"memory", -33567281153, "-31.3Gi"},
-		{"memory", 1234, "1234"},
-		{"memory", math.MaxInt64, "8.0Ei"},
-		{"memory", math.MinInt64, "-8.0Ei"},
-		{"ephemeral-storage", 101430960 << 10, "96.7Gi"},
-		{"nvidia.com/gpu", 8, "8"},
-	} {
-		if got := amount(test.resource, test.of); got != test.want {
-			t.Errorf("%d of %s: got %s, want %s", test.of, test.resource, got, test.want)
-		}
-	}
-}
-
 // TestTop: a workload waits as long as it exists, and shares beyond all measure stay in their column.
 func TestTop(t *testing.T) {
 	text.DisableColors()

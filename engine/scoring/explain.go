@@ -43,7 +43,7 @@ func covered(name string, free, required int64) string {
 	if required <= 0 {
 		return "100 (not asked for)"
 	}
-	return fmt.Sprintf("%d (%s free for %s)", coverage(free, required), capacity.Format(name, free), capacity.Format(name, required))
+	return fmt.Sprintf("%d (%s free for %s)", coverage(free, required), capacity.Rounded(name, free, false), capacity.Format(name, required))
 }
 
 // moved adds up what the terms do to a factor.
