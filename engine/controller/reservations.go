@@ -113,3 +113,51 @@ func expiredSince(d v1alpha1.WorkloadDecision) (told []string) {
 	}
 	return told
 }
+
+// release takes back what a workload was given.
+func (w *workspace) release(key workloadKey) {
+	stored, _, found := w.store.get(key)
+	if !found {
+		return
+	}
+	w.store.remove(key)
+	w.engine.Release(w.name, key.reference())
+	w.hold(key, stored, nil, capacity.Resources{})
+}
+
+// hold keeps reserved, until that has been written, what a workload had and has no more: all on clusters that it leaves, and
+// on others what it had beyond the amount that it has now. Were it given to another at once and this process killed between
+// two writes, both would stand in the durable decisions.
+func (w *workspace) hold(key workloadKey, stored v1alpha1.WorkloadDecision, now []string, amount capacity.Resources) {
+	r, err := reservationOf(key, types.NamespacedName{}, stored)
+	if err != nil {
+		return // what cannot be read was never restored
+	}
+	left, kept := r, r
+	left.Clusters, kept.Clusters = nil, nil
+	for _, name := range r.Clusters {
+		if slices.Contains(now, name) {
+			kept.Clusters = append(kept.Clusters, name)
+		} else {
+			left.Clusters = append(left.Clusters, name)
+		}
+	}
+	// What is counted of the workload there is taken off what it has now.
+	kept.Amount, kept.Workload.UID = r.Amount.Without(amount), ""
+	for _, h := range []engine.Reservation{left, kept} {
+		if len(h.Clusters) > 0 && !h.Amount.IsZero() {
+			h.Workload.APIVersion = fmt.Sprintf("held until written, %d/%s", len(w.held), h.Workload.APIVersion)
+			w.engine.Restore(w.name, h)
+			w.held = append(w.held, h.Workload)
+		}
+	}
+}
+
+// letGo frees what was held, once all is written or known not to be.
+func (w *workspace) letGo() (freed bool) {
+	for _, held := range w.held {
+		freed = w.engine.Release(w.name, held) || freed
+	}
+	w.held = nil
+	return freed
+}

@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
-	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/policy"
 )
 
@@ -132,37 +131,6 @@ func condition(kind conditionsv1alpha1.ConditionType, err error, reason string) 
 		return conditions.TrueCondition(kind)
 	}
 	return conditions.FalseCondition(kind, reason, conditionsv1alpha1.ConditionSeverityError, "%s", shorten(err.Error()))
-}
-
-// waitingFor says what a workload waits for that found no cluster: what the nearest lacks, and what rejected others.
-func waitingFor(d *engine.Decision) string {
-	var told []string
-	for v := range d.EachVerdict {
-		if len(told) == maxExamples {
-			break
-		}
-		if v.Rejection != nil {
-			stage := string(v.Rejection.Stage)
-			if v.Rejection.Constraint != "" {
-				stage += " " + v.Rejection.Constraint
-			}
-			told = append(told, fmt.Sprintf("%s: %s: %s", v.Cluster, stage, v.Rejection.Message))
-		}
-	}
-	message := d.Summary()
-	if len(told) > 0 {
-		message += " (" + strings.Join(told, "; ") + ")"
-	}
-	if nearest, obstacles := d.Nearest(); nearest != "" {
-		var needs []string
-		for _, o := range obstacles {
-			if !slices.Contains(needs, o.Remedy) {
-				needs = append(needs, o.Remedy)
-			}
-		}
-		message = fmt.Sprintf("waits for %s on %s: %s", strings.Join(needs, " and "), nearest, message)
-	}
-	return shorten(message)
 }
 
 func examples(all []string) string { return andMore(all[:min(len(all), maxExamples)], len(all)) }

@@ -16,7 +16,6 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/batch"
-	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
 )
@@ -67,15 +66,6 @@ type owned struct {
 	waiting, fewer, elsewhere []string
 	// expired are the workloads for which nothing is reserved any more on some cluster.
 	expired []string
-}
-
-// attempt is a decision that found no cluster: there is no point in another for the same inputs until one is feasible.
-type attempt struct {
-	inputs  string
-	message string
-	// generation of the fleet that the message is about, and when it was told.
-	generation int64
-	told       time.Time
 }
 
 // compile makes the placements ready for deciding, oldest first. One that is the object that the pass before saw is not
@@ -280,36 +270,6 @@ func (p *placing) dueToPlace(ctx context.Context, s *step) {
 	p.ask(ctx, s)
 }
 
-// feasible tells whether a cluster is feasible for a workload that waits, and now and then tells anew what it waits for.
-func (p *placing) feasible(ctx context.Context, s *step) (bool, error) {
-	a := p.waiting[s.key]
-	generation := p.engine.Snapshot(p.name).Generation
-	if a.generation == generation {
-		return false, nil
-	}
-	bounded, done := context.WithTimeoutCause(ctx, decideWithin, errTooLong)
-	defer done()
-	feasible, err := p.engine.Feasible(bounded, p.request(s))
-	if err != nil {
-		p.failed(err)
-	}
-	if err != nil || feasible || len(s.owner.waiting) >= maxExamples {
-		return feasible, err
-	}
-	// People read of the first few why they wait.
-	if wait := a.told.Add(countsEvery).Sub(p.now()); wait > 0 {
-		p.result.within(wait)
-		return false, nil
-	}
-	decision, err := p.engine.Explain(bounded, p.request(s))
-	if err != nil {
-		p.failed(err)
-		return false, err
-	}
-	p.wait(s, decision)
-	return false, nil
-}
-
 func (p *placing) request(s *step) engine.Request {
 	return engine.Request{Workspace: p.name, Placement: s.owner.placement, Workload: s.object.workload}
 }
@@ -404,54 +364,6 @@ func (p *placing) tell(s *step) {
 	owner.waiting = append(owner.waiting, fmt.Sprintf("%s: %s", object.workload, s.reason))
 }
 
-// release takes back what a workload was given.
-func (w *workspace) release(key workloadKey) {
-	stored, _, found := w.store.get(key)
-	if !found {
-		return
-	}
-	w.store.remove(key)
-	w.engine.Release(w.name, key.reference())
-	w.hold(key, stored, nil, capacity.Resources{})
-}
-
-// hold keeps reserved, until that has been written, what a workload had and has no more: all on clusters that it leaves, and
-// on others what it had beyond the amount that it has now. Were it given to another at once and this process killed between
-// two writes, both would stand in the durable decisions.
-func (w *workspace) hold(key workloadKey, stored v1alpha1.WorkloadDecision, now []string, amount capacity.Resources) {
-	r, err := reservationOf(key, types.NamespacedName{}, stored)
-	if err != nil {
-		return // what cannot be read was never restored
-	}
-	left, kept := r, r
-	left.Clusters, kept.Clusters = nil, nil
-	for _, name := range r.Clusters {
-		if slices.Contains(now, name) {
-			kept.Clusters = append(kept.Clusters, name)
-		} else {
-			left.Clusters = append(left.Clusters, name)
-		}
-	}
-	// What is counted of the workload there is taken off what it has now.
-	kept.Amount, kept.Workload.UID = r.Amount.Without(amount), ""
-	for _, h := range []engine.Reservation{left, kept} {
-		if len(h.Clusters) > 0 && !h.Amount.IsZero() {
-			h.Workload.APIVersion = fmt.Sprintf("held until written, %d/%s", len(w.held), h.Workload.APIVersion)
-			w.engine.Restore(w.name, h)
-			w.held = append(w.held, h.Workload)
-		}
-	}
-}
-
-// letGo frees what was held, once all is written or known not to be.
-func (w *workspace) letGo() (freed bool) {
-	for _, held := range w.held {
-		freed = w.engine.Release(w.name, held) || freed
-	}
-	w.held = nil
-	return freed
-}
-
 // ownerOf finds the placement that a workload belongs to, and tells the others that select it.
 func ownerOf(placements []*owned, selectors []engine.Selector, object *workloadObject) *owned {
 	i, others := engine.Owner(selectors, object.workload)
@@ -475,18 +387,6 @@ func (w *workspace) failed(err error) {
 	case policy.Stopped(err), errors.Is(err, errTooLong):
 		w.tooSlow, w.restUntil = err, w.now().Add(restFor)
 	}
-}
-
-// wait notes that a workload found no cluster, and says why.
-func (p *placing) wait(s *step, decision *engine.Decision) string {
-	a := p.told[decision.InputsDigest]
-	if a.message == "" || a.generation != decision.Generation {
-		// To say why costs as much as to look at every cluster: it is said once for all that are alike.
-		a = attempt{inputs: decision.InputsDigest, message: waitingFor(decision), generation: decision.Generation, told: p.now()}
-		p.told[decision.InputsDigest] = a
-	}
-	p.waiting[s.key] = a
-	return a.message
 }
 
 // toAPI is a decision as it is published.

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -21,13 +20,7 @@ import (
 
 // TestDeployed runs the program as it is deployed: with the rights of docs/deploy/rbac.yaml and no more.
 func TestDeployed(t *testing.T) {
-	current.stop()
-	defer func() {
-		var err error
-		if current, err = startController(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-	}()
+	alone(t)
 	binary, dir := controllerProgram.build(t), t.TempDir()
 	rbac, err := os.ReadFile("../../docs/deploy/rbac.yaml")
 	if err != nil {

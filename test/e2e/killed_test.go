@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -29,13 +28,7 @@ import (
 // the last millicore, so nothing that was promised can have got lost either.
 func TestKilledTenTimes(t *testing.T) {
 	const clusters, each, kills = 10, 100, 10
-	current.stop()
-	defer func() {
-		var err error
-		if current, err = startController(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-	}()
+	alone(t)
 	team, binary, dir := newTeam(t), controllerProgram.build(t), t.TempDir()
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	if err := server.WriteKubeconfig(kcp.Provider, kubeconfig); err != nil {
@@ -113,13 +106,7 @@ func TestKilledTenTimes(t *testing.T) {
 // TestPausedLeader stops a leader dead for longer than its lease lasts, and lets it go on when another leads and has filled the
 // fleet: it writes nothing any more, and ends.
 func TestPausedLeader(t *testing.T) {
-	current.stop()
-	defer func() {
-		var err error
-		if current, err = startController(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-	}()
+	alone(t)
 	team, binary, dir := newTeam(t), controllerProgram.build(t), t.TempDir()
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	if err := server.WriteKubeconfig(kcp.Provider, kubeconfig); err != nil {

@@ -160,6 +160,17 @@ func startController(ctx context.Context, change ...func(*controller.Config)) (*
 	})}, nil
 }
 
+// alone stops the controller that the tests share until this one is over, which has one of its own.
+func alone(t *testing.T) {
+	current.stop()
+	t.Cleanup(func() {
+		var err error
+		if current, err = startController(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // count sums a metric over its labels, of which those given must have the values given.
 func (r *running) count(t *testing.T, name string, labels ...string) float64 {
 	t.Helper()
