@@ -26,6 +26,16 @@ type Obstacle struct {
 	Remedy string
 }
 
+// Remedies are what would remove obstacles, each named once.
+func Remedies(obstacles []Obstacle) (remedies []string) {
+	for _, o := range obstacles {
+		if !slices.Contains(remedies, o.Remedy) {
+			remedies = append(remedies, o.Remedy)
+		}
+	}
+	return remedies
+}
+
 // Obstacles returns all that keeps a cluster from being feasible, where a verdict tells the first: nothing where the
 // cluster is feasible or not known. It is worked out when it is asked for.
 func (d *Decision) Obstacles(cluster string) (obstacles []Obstacle) {

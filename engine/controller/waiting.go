@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -81,13 +80,7 @@ func waitingFor(d *engine.Decision) string {
 		message += " (" + strings.Join(told, "; ") + ")"
 	}
 	if nearest, obstacles := d.Nearest(); nearest != "" {
-		var needs []string
-		for _, o := range obstacles {
-			if !slices.Contains(needs, o.Remedy) {
-				needs = append(needs, o.Remedy)
-			}
-		}
-		message = fmt.Sprintf("waits for %s on %s: %s", strings.Join(needs, " and "), nearest, message)
+		message = fmt.Sprintf("waits for %s on %s: %s", strings.Join(engine.Remedies(obstacles), " and "), nearest, message)
 	}
 	return shorten(message)
 }

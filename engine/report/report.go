@@ -85,12 +85,7 @@ func Explanation(w io.Writer, d *engine.Decision, clusters ...string) {
 		t := NewTable(w)
 		t.AppendHeader(table.Row{"CLUSTER", "REJECTED BY", "BECAUSE", "NEEDS"})
 		for _, v := range rejected {
-			var needs []string
-			for _, o := range d.Obstacles(v.Cluster) {
-				if !slices.Contains(needs, o.Remedy) {
-					needs = append(needs, o.Remedy)
-				}
-			}
+			needs := engine.Remedies(d.Obstacles(v.Cluster))
 			t.AppendRow(table.Row{v.Cluster, stage(string(v.Rejection.Stage), v.Rejection.Constraint), v.Rejection.Message, strings.Join(needs, "; ")})
 		}
 		t.Render()

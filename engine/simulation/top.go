@@ -172,13 +172,7 @@ func (s *Simulation) waits(ctx context.Context, item item, waiting *Waiting, kno
 	waiting.Nearest, waiting.Obstacles = cluster, obstacles(lacks)
 	switch {
 	case cluster != "":
-		var needs []string
-		for _, o := range lacks {
-			if !slices.Contains(needs, o.Remedy) {
-				needs = append(needs, o.Remedy)
-			}
-		}
-		waiting.WaitsFor = cluster + ": " + strings.Join(needs, "; ")
+		waiting.WaitsFor = cluster + ": " + strings.Join(engine.Remedies(lacks), "; ")
 	case len(decision.Clusters) > 0:
 		feasible, _, _ := strings.Cut(decision.Summary(), ":")
 		waiting.WaitsFor = "its turn: " + feasible
