@@ -17,6 +17,7 @@ import (
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/policy"
@@ -291,6 +292,22 @@ type Reservation struct {
 	// Expired are those of Clusters where it was given up: the decision stands, with nothing behind it there but what the
 	// cluster's report counts.
 	Expired []string
+}
+
+// ReservationOf is what a durable decision for a placement reserves. It fails, naming the resource, where the amounts cannot
+// be read.
+func ReservationOf(placement types.NamespacedName, d *v1alpha1.WorkloadDecision) (r Reservation, err error) {
+	r = Reservation{Placement: placement, Workload: workload.Reference{
+		APIVersion: d.Workload.APIVersion, Kind: d.Workload.Kind, Namespace: placement.Namespace, Name: d.Workload.Name, UID: string(d.Workload.UID),
+	}}
+	for _, c := range d.Clusters {
+		r.Clusters = append(r.Clusters, c.Name)
+		if c.ReservationExpiredAt != nil {
+			r.Expired = append(r.Expired, c.Name)
+		}
+	}
+	r.Amount, err = capacity.FromResourceList(d.Reserved)
+	return r, err
 }
 
 func (r *Reservation) claim() *capacity.Claim {

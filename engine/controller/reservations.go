@@ -15,19 +15,6 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// reservationOf is what a durable decision reserves.
-func reservationOf(key workloadKey, placement types.NamespacedName, d v1alpha1.WorkloadDecision) (engine.Reservation, error) {
-	amount, err := capacity.FromResourceList(d.Reserved)
-	r := engine.Reservation{Workload: key.reference(), Placement: placement, Clusters: clusterNames(d.Clusters), Amount: amount}
-	r.Workload.UID = string(d.Workload.UID)
-	for _, c := range d.Clusters {
-		if c.ReservationExpiredAt != nil {
-			r.Expired = append(r.Expired, c.Name)
-		}
-	}
-	return r, err
-}
-
 // located is a workload on one of its clusters.
 type located struct {
 	workload workloadKey
@@ -94,7 +81,7 @@ func (p *placing) reviewReservation(s *step, placement types.NamespacedName, d v
 func (w *workspace) takeUpReviews() (freed bool) {
 	for _, key := range w.reviewed {
 		if d, placement, found := w.store.get(key); found {
-			if r, err := reservationOf(key, placement, d); err == nil { // otherwise it was never restored
+			if r, err := engine.ReservationOf(placement, &d); err == nil { // otherwise it was never restored
 				w.engine.Restore(w.name, r)
 				freed = true
 			}
@@ -129,10 +116,11 @@ func (w *workspace) release(key workloadKey) {
 // on others what it had beyond the amount that it has now. Were it given to another at once and this process killed between
 // two writes, both would stand in the durable decisions.
 func (w *workspace) hold(key workloadKey, stored v1alpha1.WorkloadDecision, now []string, amount capacity.Resources) {
-	r, err := reservationOf(key, types.NamespacedName{}, stored)
+	r, err := engine.ReservationOf(types.NamespacedName{Namespace: key.namespace}, &stored)
 	if err != nil {
 		return // what cannot be read was never restored
 	}
+	r.Placement = types.NamespacedName{} // it is none of the placement's any more
 	left, kept := r, r
 	left.Clusters, kept.Clusters = nil, nil
 	for _, name := range r.Clusters {

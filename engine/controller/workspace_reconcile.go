@@ -260,7 +260,7 @@ func (w *workspace) restore(ctx context.Context, previous *store) {
 	var foreign []workloadKey
 	for key, sl := range w.store.where {
 		d := sl.decisions[key]
-		r, err := reservationOf(key, sl.placement, d)
+		r, err := engine.ReservationOf(sl.placement, &d)
 		switch {
 		case err != nil:
 			logger.Error(err, "A stored decision cannot be read and is made anew", "slice", sl.name, "workload", d.Workload.Name)
@@ -280,7 +280,7 @@ func (w *workspace) restore(ctx context.Context, previous *store) {
 	}
 	for _, key := range foreign {
 		d, placement, _ := w.store.get(key)
-		r, _ := reservationOf(key, placement, d)
+		r, _ := engine.ReservationOf(placement, &d)
 		if err := w.engine.Reserve(w.name, r); err != nil {
 			logger.Error(err, "A decision of another controller does not fit beside what is promised, and is made anew", "workload", key.reference().String())
 			w.release(key)

@@ -16,7 +16,6 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
-	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/manifest"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
@@ -168,10 +167,8 @@ func (s *Simulation) restore(m *manifest.Workspace) error {
 	for _, slice := range m.Decisions {
 		name := types.NamespacedName{Namespace: slice.Typed.Namespace, Name: slice.Typed.PlacementName}
 		for _, d := range slice.Typed.Decisions {
-			ref := workload.Reference{
-				APIVersion: d.Workload.APIVersion, Kind: d.Workload.Kind, Namespace: name.Namespace, Name: d.Workload.Name, UID: string(d.Workload.UID),
-			}
-			reserved, err := capacity.FromResourceList(d.Reserved)
+			r, err := engine.ReservationOf(name, &d)
+			ref := r.Workload
 			if err != nil {
 				errs = append(errs, &manifest.Error{
 					Position: slice.Position("decisions"), Object: slice.String(), Message: fmt.Sprintf("reserved for %s: %v", ref, err),
@@ -185,15 +182,10 @@ func (s *Simulation) restore(m *manifest.Workspace) error {
 				continue
 			}
 			st := stand{uid: string(d.Workload.UID), placement: name, inputsDigest: d.InputsDigest}
-			reservation := engine.Reservation{Workload: ref, Placement: name, Amount: reserved}
 			for _, c := range d.Clusters {
-				reservation.Clusters = append(reservation.Clusters, c.Name)
-				if c.ReservationExpiredAt != nil {
-					reservation.Expired = append(reservation.Expired, c.Name)
-				}
 				st.clusters = append(st.clusters, Choice{c.Name, int64(c.Replicas), int64(c.Score), c.Reason})
 			}
-			s.engine.Restore(m.Name, reservation)
+			s.engine.Restore(m.Name, r)
 			s.stands[keyOf(m.Name, ref)] = st
 		}
 	}
