@@ -27,7 +27,10 @@ type located struct {
 func (p *placing) reviewReservation(s *step, placement types.NamespacedName, d v1alpha1.WorkloadDecision) v1alpha1.WorkloadDecision {
 	if s.object.end == workload.HasFinished {
 		if len(d.Reserved) > 0 {
-			d.Reserved = nil
+			d.Reserved, d.Clusters = nil, slices.Clone(d.Clusters)
+			for i := range d.Clusters {
+				d.Clusters[i].ReservationExpiredAt = nil // there is nothing left that could be missed
+			}
 			p.store.put(s.key, placement, d)
 			p.reviewed = append(p.reviewed, s.key)
 		}

@@ -184,6 +184,31 @@ func TestFinishedWorkloads(t *testing.T) {
 	}
 }
 
+// TestFinishedAfterItExpired: what is missed of a workload is not missed any more when it has finished.
+func TestFinishedAfterItExpired(t *testing.T) {
+	w := newWorld(t)
+	w.reports("a", "4", nil)
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("job", 3000)}
+	w.pass()
+	w.show()
+	w.sleep(time.Hour + time.Second)
+	w.reports("a", "4", nil)
+	w.pass()
+	w.show()
+	if got := w.condition(v1alpha1.ReservationsHeldCondition); !strings.HasPrefix(got, "False ReservationExpired") {
+		t.Error(got)
+	}
+	finished := testWorkload("job", 3000)
+	finished.end = workload.HasFinished
+	w.workloads = []*workloadObject{finished}
+	w.pass()
+	w.expect(map[string]string{"job": "a"})
+	if got := w.condition(v1alpha1.ReservationsHeldCondition); got != "True" || w.freeOnA() != 4000 {
+		t.Errorf("%s, %d free", got, w.freeOnA())
+	}
+}
+
 // TestOnlyWhatCanBePlacedIsWoken: of all that waits, a change wakes what it lets in and nothing else.
 func TestOnlyWhatCanBePlacedIsWoken(t *testing.T) {
 	w := newWorld(t)
