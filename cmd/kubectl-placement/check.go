@@ -10,8 +10,8 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
-	"github.com/kcp-placement/placement/engine/check"
-	"github.com/kcp-placement/placement/engine/report"
+	"github.com/kcp-placement/placement/offline/check"
+	"github.com/kcp-placement/placement/offline/report"
 )
 
 func checkCommand() *cobra.Command {

@@ -7,9 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kcp-placement/placement/engine/manifest"
-	"github.com/kcp-placement/placement/engine/report"
-	"github.com/kcp-placement/placement/engine/simulation"
+	"github.com/kcp-placement/placement/offline/manifest"
+	"github.com/kcp-placement/placement/offline/report"
+	"github.com/kcp-placement/placement/offline/simulation"
 )
 
 func explainCommand() *cobra.Command {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kcp-placement/placement/engine/manifest"
+	"github.com/kcp-placement/placement/offline/manifest"
 )
 
 // maxFileBytes bounds a file: no object is larger than a few megabytes.

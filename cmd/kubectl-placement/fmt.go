@@ -11,7 +11,7 @@ import (
 	"github.com/pmezard/go-difflib/difflib"
 	"github.com/spf13/cobra"
 
-	"github.com/kcp-placement/placement/engine/manifest"
+	"github.com/kcp-placement/placement/offline/manifest"
 )
 
 func fmtCommand() *cobra.Command {

@@ -11,8 +11,8 @@ import (
 	sarifreport "github.com/owenrumney/go-sarif/v3/pkg/report"
 	"github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
 
-	"github.com/kcp-placement/placement/engine/check"
-	"github.com/kcp-placement/placement/engine/manifest"
+	"github.com/kcp-placement/placement/offline/check"
+	"github.com/kcp-placement/placement/offline/manifest"
 )
 
 // sarifReport writes findings as SARIF 2.1.0, the format that code hosts show in changes.

@@ -17,8 +17,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/tools/txtar"
 
-	"github.com/kcp-placement/placement/engine/report"
-	"github.com/kcp-placement/placement/engine/scenario"
+	"github.com/kcp-placement/placement/offline/report"
+	"github.com/kcp-placement/placement/offline/scenario"
 	"github.com/kcp-placement/placement/policies"
 	suites "github.com/kcp-placement/placement/test/policies"
 )

@@ -20,9 +20,9 @@ import (
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
-	"github.com/kcp-placement/placement/cmd/internal/program"
 	"github.com/kcp-placement/placement/crds/v1alpha1"
-	"github.com/kcp-placement/placement/engine/manifest"
+	"github.com/kcp-placement/placement/internal/program"
+	"github.com/kcp-placement/placement/offline/manifest"
 )
 
 // live reads a workspace from a server, and never writes to it.

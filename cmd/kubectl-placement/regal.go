@@ -14,8 +14,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kcp-placement/placement/engine/check"
-	"github.com/kcp-placement/placement/engine/manifest"
+	"github.com/kcp-placement/placement/offline/check"
+	"github.com/kcp-placement/placement/offline/manifest"
 	"github.com/kcp-placement/placement/policies"
 )
 

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"github.com/kcp-placement/placement/engine/manifest"
+	"github.com/kcp-placement/placement/offline/manifest"
 )
 
 // source is where a command reads workspaces from: files, or a live workspace where none are given.

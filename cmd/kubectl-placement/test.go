@@ -14,9 +14,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/kcp-placement/placement/engine/manifest"
-	"github.com/kcp-placement/placement/engine/report"
-	"github.com/kcp-placement/placement/engine/scenario"
+	"github.com/kcp-placement/placement/offline/manifest"
+	"github.com/kcp-placement/placement/offline/report"
+	"github.com/kcp-placement/placement/offline/scenario"
 )
 
 // testOptions are the flags of test.

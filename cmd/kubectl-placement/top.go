@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kcp-placement/placement/engine/capacity"
-	"github.com/kcp-placement/placement/engine/report"
-	"github.com/kcp-placement/placement/engine/simulation"
+	"github.com/kcp-placement/placement/offline/report"
+	"github.com/kcp-placement/placement/offline/simulation"
 )
 
 // byName is the order of top that is no resource.

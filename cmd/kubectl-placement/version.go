@@ -7,9 +7,9 @@ import (
 	opa "github.com/open-policy-agent/opa/v1/version"
 	"github.com/spf13/cobra"
 
-	"github.com/kcp-placement/placement/cmd/internal/build"
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/internal/build"
 )
 
 func versionCommand() *cobra.Command {

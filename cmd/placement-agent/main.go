@@ -13,7 +13,7 @@ import (
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
 
-	"github.com/kcp-placement/placement/cmd/internal/build"
+	"github.com/kcp-placement/placement/internal/build"
 )
 
 func main() {

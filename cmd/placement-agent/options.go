@@ -19,9 +19,9 @@ import (
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
 
-	"github.com/kcp-placement/placement/cmd/internal/agent"
-	"github.com/kcp-placement/placement/cmd/internal/program"
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/agent"
+	"github.com/kcp-placement/placement/internal/program"
 )
 
 // options are the flags.

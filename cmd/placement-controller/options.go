@@ -22,11 +22,11 @@ import (
 	logsapi "k8s.io/component-base/logs/api/v1"
 	"k8s.io/klog/v2"
 
-	"github.com/kcp-placement/placement/cmd/internal/program"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/batch"
-	"github.com/kcp-placement/placement/engine/controller"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/internal/controller"
+	"github.com/kcp-placement/placement/internal/program"
 )
 
 // options are the flags.

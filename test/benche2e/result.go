@@ -9,7 +9,7 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 
-	"github.com/kcp-placement/placement/engine/report"
+	"github.com/kcp-placement/placement/offline/report"
 )
 
 // timesBareTarget is how many decisions are to be published in the time of one bare write.

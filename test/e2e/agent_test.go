@@ -16,7 +16,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	clientset "k8s.io/client-go/kubernetes"
 
-	"github.com/kcp-placement/placement/engine/controller"
+	"github.com/kcp-placement/placement/internal/controller"
 	"github.com/kcp-placement/placement/test/kcp"
 )
 

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
-	"github.com/kcp-placement/placement/engine/simulation"
+	"github.com/kcp-placement/placement/offline/simulation"
 )
 
 // TestCLI: kubectl placement says of a live workspace what the controller has done and will do, and writes nothing.

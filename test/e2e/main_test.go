@@ -26,8 +26,8 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
-	"github.com/kcp-placement/placement/engine/controller"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/internal/controller"
 	"github.com/kcp-placement/placement/test/kcp"
 	"github.com/kcp-placement/placement/test/kubernetes"
 )

@@ -9,7 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/kcp-placement/placement/engine/simulation"
+	"github.com/kcp-placement/placement/offline/simulation"
 )
 
 // queue is what waits, in order.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
-	"github.com/kcp-placement/placement/engine/simulation"
+	"github.com/kcp-placement/placement/offline/simulation"
 )
 
 // Simulation prints where workloads run, how full the fleet is, and what runs nowhere and why.

@@ -10,8 +10,8 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/kcp-placement/placement/engine/manifest"
-	"github.com/kcp-placement/placement/engine/simulation"
+	"github.com/kcp-placement/placement/offline/manifest"
+	"github.com/kcp-placement/placement/offline/simulation"
 )
 
 func read(t testing.TB, texts ...string) []*manifest.Workspace {

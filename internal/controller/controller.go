@@ -1,4 +1,4 @@
-// Package controller wires the engine to kcp: informers in, decisions out. It is the one package here that does I/O.
+// Package controller wires the engine to kcp: informers in, decisions out.
 package controller
 
 import (

@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
-	"github.com/kcp-placement/placement/engine/simulation"
+	"github.com/kcp-placement/placement/offline/simulation"
 )
 
 func TestBar(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kcp-placement/placement/engine/manifest"
+	"github.com/kcp-placement/placement/offline/manifest"
 )
 
 func read(files ...*manifest.File) (told []string, workspaces []*manifest.Workspace) {
