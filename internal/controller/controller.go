@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -233,54 +232,49 @@ func (c *Controller) next(ctx context.Context) bool {
 	defer c.queue.Done(name)
 	logger := klog.FromContext(ctx).WithValues("workspace", name)
 	start := time.Now()
-	r, err := c.reconcile(klog.NewContext(ctx, logger), name)
+	ctx = klog.NewContext(ctx, logger)
+	r := c.reconcile(ctx, name)
 	c.metrics.passes.Observe(time.Since(start).Seconds())
-	switch {
-	case err != nil:
-		if apierrors.IsConflict(err) {
-			logger.V(4).Info("Another has written meanwhile: trying again", "reason", err.Error())
-		} else {
-			logger.Error(err, "A pass has failed and is tried again")
-		}
+	r.report(ctx)
+	if len(r.errs) > 0 {
 		c.queue.AddRateLimited(name)
+	} else {
+		c.queue.Forget(name)
+	}
+	switch {
 	case r.again:
 		c.queue.Add(name)
-	default:
-		c.queue.Forget(name)
-		if r.after > 0 {
-			c.queue.AddAfter(name, r.after)
-		}
+	case r.after > 0:
+		c.queue.AddAfter(name, r.after)
 	}
 	return true
 }
 
-func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (r result, err error) {
-	defer func() {
-		// What one workspace brings about must not end the work for all others.
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
+func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (r result) {
+	var panicked error
+	defer func() { r.fail(panicked) }()
+	defer recoverTo(&panicked)
 	c.mu.Lock()
 	s := c.workspaces[name]
 	c.mu.Unlock()
 	if s == nil {
-		return r, nil
+		return r
 	}
 	for ; s.replaces != nil; s.replaces = s.replaces.replaces {
 		s.replaces.retire()
 	}
 	if _, ok := s.endpoint.synced(); !ok {
 		// A pass over half a workspace would take back what it does not see.
-		return result{after: 100 * time.Millisecond}, nil
+		return result{after: 100 * time.Millisecond}
 	}
 	o, err := s.endpoint.observe(name, c.config.Kinds)
 	if err != nil {
-		return r, err
+		r.fail(err)
+		return r
 	}
 	if len(o.clusters)+len(o.placements)+len(o.decisions)+len(o.configMaps)+len(o.workloads) == 0 {
 		c.forget(name, s)
-		return r, nil
+		return r
 	}
 	return s.reconcile(ctx, o)
 }

@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -90,8 +89,7 @@ func (w *workspace) latest(r *v1alpha1.ClusterRegistration) *v1alpha1.ClusterReg
 // watchHealth makes the Ready condition of a cluster Unknown that has not been heard of for too long, False if it is taken for
 // lost, and returns the registrations as they are then. The condition is the truth: where it cannot be written, the cluster is
 // as it was, and where the cluster has reported meanwhile, which the server knows better than our informer, all is well.
-func (w *workspace) watchHealth(ctx context.Context, o *observed, r *result) ([]*v1alpha1.ClusterRegistration, error) {
-	var errs []error
+func (w *workspace) watchHealth(ctx context.Context, o *observed, r *result) []*v1alpha1.ClusterRegistration {
 	registrations := make([]*v1alpha1.ClusterRegistration, len(o.clusters))
 	w.counting = map[string]time.Time{}
 	for i, shown := range o.clusters {
@@ -112,14 +110,14 @@ func (w *workspace) watchHealth(ctx context.Context, o *observed, r *result) ([]
 		default:
 			written, err := w.setCondition(ctx, shown, condition)
 			if err != nil {
-				errs = append(errs, err)
+				r.fail(err)
 			} else if written != nil {
 				w.event(c, corev1.EventTypeWarning, condition.Reason, condition.Message+": "+consequence)
 				registrations[i] = written
 			}
 		}
 	}
-	return registrations, errors.Join(errs...)
+	return registrations
 }
 
 // silence is what becomes of a cluster that has been silent for so long, and what that means for workloads; nil if nothing. It
@@ -160,8 +158,7 @@ func (w *workspace) setCondition(ctx context.Context, shown *v1alpha1.ClusterReg
 
 // watchCapacity tells of clusters that have less than is in use and promised there: at once where that begins or ends,
 // otherwise when the time has come. There is nothing to tell of a cluster that always had enough.
-func (w *workspace) watchCapacity(ctx context.Context, registrations []*v1alpha1.ClusterRegistration, r *result) error {
-	var errs []error
+func (w *workspace) watchCapacity(ctx context.Context, registrations []*v1alpha1.ClusterRegistration, r *result) {
 	over := map[string]string{}
 	for _, row := range w.engine.Snapshot(w.name).Rows() {
 		ready, _ := row.Condition(snapshot.ReadyCondition)
@@ -185,7 +182,7 @@ func (w *workspace) watchCapacity(ctx context.Context, registrations []*v1alpha1
 			r.within(wait)
 		default:
 			written, err := w.setCondition(ctx, shown, after)
-			errs = append(errs, err)
+			r.fail(err)
 			if turned && message != "" && written != nil {
 				w.event(shown, corev1.EventTypeWarning, "Overcommitted", message+": nothing more is placed there, nothing is taken away")
 			}
@@ -196,7 +193,6 @@ func (w *workspace) watchCapacity(ctx context.Context, registrations []*v1alpha1
 	}
 	w.metrics.overcommitted.Add(float64(len(over) - w.overcommitted))
 	w.reports, w.overcommitted = reports, len(over)
-	return errors.Join(errs...)
 }
 
 // overcommitted says of what more is in use and promised on a cluster than there is; nothing where all is well.

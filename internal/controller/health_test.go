@@ -143,7 +143,7 @@ func TestOldNewsOfSilence(t *testing.T) {
 	stale := w.observed
 	w.reports("a", "4", nil)
 	stale.heard = map[types.UID]time.Time{"a": w.clock.Add(-time.Hour)}
-	if _, err := w.workspace.reconcile(context.Background(), stale); err != nil {
+	if err := w.workspace.reconcile(context.Background(), stale).err(); err != nil {
 		t.Fatal(err)
 	}
 	w.pass()

@@ -541,8 +541,8 @@ func (l *leader) show(kinds int) {
 // pass makes passes until there is nothing to do at once, and holds the ledger to the decisions.
 func (l *leader) pass() {
 	for {
-		r, err := l.workspace.reconcile(klog.NewContext(context.Background(), klog.Logger{}), l.view)
-		if err != nil {
+		r := l.workspace.reconcile(klog.NewContext(context.Background(), klog.Logger{}), l.view)
+		if r.err() != nil {
 			return // killed, fenced or refused
 		}
 		if !l.fenced && !l.rogue {

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -78,7 +77,7 @@ func TestWhatIsNotWrittenIsNotTold(t *testing.T) {
 	w := quietWorld(t)
 	w.failNext = apierrors.NewTimeoutError("try later", 1)
 	w.workloads = []*workloadObject{testWorkload("w", 10)}
-	if _, err := w.workspace.reconcile(context.Background(), w.observed); err == nil {
+	if err := w.reconcile(); err == nil {
 		t.Fatal("the failure must be told")
 	}
 	if got := w.told(); got != "" {

@@ -17,7 +17,7 @@ import (
 // updatePolicies puts the Rego of the workspace's ConfigMaps into force, all together or not at all, and tells each
 // ConfigMap how it went. Where it does not compile, the last good policies stay. Where there are none, as after a
 // restart, nothing is decided: to judge by other policies than the workspace's own would be worse than to wait.
-func (w *workspace) updatePolicies(ctx context.Context, configMaps []*corev1.ConfigMap) error {
+func (w *workspace) updatePolicies(ctx context.Context, configMaps []*corev1.ConfigMap, r *result) {
 	start := time.Now()
 	set, err := w.policies.Compile(policy.Modules(configMaps))
 	w.metrics.compile.Observe(time.Since(start).Seconds())
@@ -33,14 +33,12 @@ func (w *workspace) updatePolicies(ctx context.Context, configMaps []*corev1.Con
 		w.inForce = true
 	}
 
-	var errs []error
 	for _, configMap := range configMaps {
 		status := policyStatus(configMap, err)
 		if configMap.Annotations[v1alpha1.AnnotationPolicyStatus] != status {
-			errs = append(errs, w.annotate(ctx, configMap, v1alpha1.AnnotationPolicyStatus, status))
+			r.fail(w.annotate(ctx, configMap, v1alpha1.AnnotationPolicyStatus, status))
 		}
 	}
-	return errors.Join(errs...)
 }
 
 // policyStatus is what a ConfigMap is told, in the shape that kube-mgmt uses: ok, or the errors in its own modules

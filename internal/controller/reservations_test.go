@@ -328,7 +328,7 @@ func TestFence(t *testing.T) {
 	w.workloads = []*workloadObject{testWorkload("w", 2000)}
 	lease := fmt.Errorf("the lease has run out")
 	w.workspace.actions = w.workspace.fenced(func() error { return lease })
-	if _, err := w.workspace.reconcile(context.Background(), w.observed); err == nil || !strings.Contains(err.Error(), lease.Error()) {
+	if err := w.reconcile(); err == nil || !strings.Contains(err.Error(), lease.Error()) {
 		t.Error(err)
 	}
 	w.expect(map[string]string{})
@@ -337,7 +337,7 @@ func TestFence(t *testing.T) {
 	w.expect(map[string]string{"w": "a"})
 	w.workloads = nil
 	lease = fmt.Errorf("the lease has run out")
-	if _, err := w.workspace.reconcile(context.Background(), w.observed); err == nil || !strings.Contains(err.Error(), lease.Error()) {
+	if err := w.reconcile(); err == nil || !strings.Contains(err.Error(), lease.Error()) {
 		t.Error(err)
 	}
 	w.expect(map[string]string{"w": "a"})

@@ -41,8 +41,7 @@ type writtenStatus struct {
 
 // updateStatus writes the status of every placement that has changed: at once where a condition has turned, otherwise
 // when the time has come, for which r then asks.
-func (w *workspace) updateStatus(ctx context.Context, placements []*owned, r *result) error {
-	var errs []error
+func (w *workspace) updateStatus(ctx context.Context, placements []*owned, r *result) {
 	statuses := make(map[types.UID]writtenStatus, len(placements))
 	for _, p := range placements {
 		current := p.object
@@ -64,13 +63,12 @@ func (w *workspace) updateStatus(ctx context.Context, placements []*owned, r *re
 		}
 		written, err := w.writeStatus(ctx, updated)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("status of WorkloadPlacement %s: %w", namespacedName(p.object), err))
+			r.fail(fmt.Errorf("status of WorkloadPlacement %s: %w", namespacedName(p.object), err))
 			continue
 		}
 		statuses[written.UID] = writtenStatus{at: w.now(), basedOn: p.object.ResourceVersion, object: written}
 	}
 	w.statuses = statuses
-	return errors.Join(errs...)
 }
 
 // turned tells whether a status says of another spec, or has a condition with another status or reason.

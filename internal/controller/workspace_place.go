@@ -102,8 +102,6 @@ type placing struct {
 	// next is what the next pass is to know, result what this one comes to.
 	next   known
 	result *result
-	// err is what went wrong with the engine itself.
-	err error
 }
 
 // known is what a pass tells the next of workloads.
@@ -145,7 +143,7 @@ type step struct {
 // place goes through the workloads in turn and makes the decisions that are due. What is due is found for one
 // workload after the other, and what is to be decided goes to the engine in that order; settling the answers, again in
 // that order, comes behind, so that decisions gather meanwhile and are made together.
-func (w *workspace) place(ctx context.Context, placements []*owned, workloads []*workloadObject, r *result) error {
+func (w *workspace) place(ctx context.Context, placements []*owned, workloads []*workloadObject, r *result) {
 	p := &placing{
 		workspace: w, placements: placements, selectors: make([]engine.Selector, len(placements)),
 		judged: map[string]bool{}, told: map[string]attempt{}, next: newKnown(), result: r,
@@ -175,7 +173,6 @@ func (w *workspace) place(ctx context.Context, placements []*owned, workloads []
 	p.settle(ctx)
 	w.metrics.waiting.Add(float64(len(p.next.waiting) - waitedBefore))
 	w.known = p.next
-	return p.err
 }
 
 // inTurn puts the workloads into the order in which they are decided on.
@@ -299,7 +296,7 @@ func (p *placing) settleAnswer(ctx context.Context, s *step) {
 	switch {
 	case errors.As(err, &panicked):
 		s.reason = "deciding failed and is tried again"
-		p.err = fmt.Errorf("%w\n%s", panicked, panicked.Stack)
+		p.result.fail(fmt.Errorf("deciding on %s: %w", s.object.workload, &panicError{panicked.Value, panicked.Stack}))
 		return
 	case err != nil:
 		s.err = err

@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -134,39 +133,25 @@ func (a actions) fenced(fence func() error) actions {
 	return f
 }
 
-// result of a pass that went well.
-type result struct {
-	// again asks for another pass at once: capacity was freed that a workload may have been waiting for.
-	again bool
-	// after asks for another pass in a while, unless it is 0: by then the informers are to have shown what was written,
-	// the workspace has rested, or what has gathered is due to be told.
-	after time.Duration
-}
-
-// within asks for another pass in a while; where several reasons do, the earliest counts.
-func (r *result) within(d time.Duration) {
-	if r.after == 0 || d < r.after {
-		r.after = d
-	}
-}
-
 // confirmWithin is how long an informer may take to show what was written before it is looked up.
 const confirmWithin = 5 * time.Second
 
 // reconcile makes one pass: it brings the engine up to date, decides what is to be decided, publishes.
-func (w *workspace) reconcile(ctx context.Context, o observed) (r result, err error) {
+func (w *workspace) reconcile(ctx context.Context, o observed) (r result) {
 	if err := w.load(ctx, o.decisions); err != nil {
-		return result{}, fmt.Errorf("reading the decisions: %w", err)
+		r.fail(fmt.Errorf("reading the decisions: %w", err))
+		return r
 	}
-	registrations, healthErr := w.watchHealth(ctx, &o, &r)
+	registrations := w.watchHealth(ctx, &o, &r)
 	w.updateClusters(registrations)
-	policyErr := w.updatePolicies(ctx, o.configMaps)
+	w.updatePolicies(ctx, o.configMaps, &r)
 	placements := w.compile(o.placements)
-	placeErr := w.place(ctx, placements, o.workloads, &r)
+	w.place(ctx, placements, o.workloads, &r)
 	w.setQuarantine(w.engine.Quarantine(w.name))
 	if err := w.publish(ctx, placements); err != nil {
 		w.stale = true
-		return result{}, err
+		r.fail(err)
+		return r
 	}
 	freed := w.letGo()
 	r.again = (w.takeUpReviews() || freed) && len(w.waiting) > 0
@@ -177,13 +162,14 @@ func (w *workspace) reconcile(ctx context.Context, o observed) (r result, err er
 		r.within(rest)
 	}
 	w.tellNews(placements, &r)
-	err = errors.Join(policyErr, healthErr, placeErr, w.updateStatus(ctx, placements, &r), w.watchCapacity(ctx, o.clusters, &r))
+	w.updateStatus(ctx, placements, &r)
+	w.watchCapacity(ctx, o.clusters, &r)
 	if !w.loaded {
 		w.loaded = true
 		w.metrics.loaded.Inc()
 	}
 	w.prefetch(ctx)
-	return r, err
+	return r
 }
 
 // prefetch makes the rankings in use ready for whatever has changed, while nobody waits for them.
