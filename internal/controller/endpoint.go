@@ -162,7 +162,7 @@ func (e *endpoint) close() {
 }
 
 // observe reads a workspace from the informers.
-func (e *endpoint) observe(name logicalcluster.Name, kinds []schema.GroupVersionResource) (o observed, err error) {
+func (e *endpoint) observe(name logicalcluster.Name, kinds []schema.GroupVersionResource) (o cacheView, err error) {
 	list := func(resource schema.GroupVersionResource) []any {
 		objects, indexErr := e.informers[resource].GetIndexer().ByIndex(kcpcache.ClusterIndexName, kcpcache.ClusterIndexKey(name))
 		if indexErr != nil {

@@ -89,7 +89,7 @@ func (w *workspace) latest(r *v1alpha1.ClusterRegistration) *v1alpha1.ClusterReg
 // watchHealth makes the Ready condition of a cluster Unknown that has not been heard of for too long, False if it is taken for
 // lost, and returns the registrations as they are then. The condition is the truth: where it cannot be written, the cluster is
 // as it was, and where the cluster has reported meanwhile, which the server knows better than our informer, all is well.
-func (w *workspace) watchHealth(ctx context.Context, o *observed, r *result) []*v1alpha1.ClusterRegistration {
+func (w *workspace) watchHealth(ctx context.Context, o *cacheView, r *result) []*v1alpha1.ClusterRegistration {
 	registrations := make([]*v1alpha1.ClusterRegistration, len(o.clusters))
 	w.counting = map[string]time.Time{}
 	for i, shown := range o.clusters {

@@ -140,7 +140,7 @@ func TestOldNewsOfSilence(t *testing.T) {
 	w.workloads = []*workloadObject{testWorkload("w", 2000)}
 	w.pass()
 	w.sleep(time.Hour)
-	stale := w.observed
+	stale := w.cacheView
 	w.reports("a", "4", nil)
 	stale.heard = map[types.UID]time.Time{"a": w.clock.Add(-time.Hour)}
 	if err := w.workspace.reconcile(context.Background(), stale).err(); err != nil {

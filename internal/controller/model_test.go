@@ -104,7 +104,7 @@ type site struct {
 type leader struct {
 	*model
 	workspace *workspace
-	view      observed
+	view      cacheView
 	said      map[types.UID]time.Time
 	// fenced tells that its lease has run out; once, it may write all the same.
 	fenced, breaks bool

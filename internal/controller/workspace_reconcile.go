@@ -20,8 +20,8 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// observed is a workspace as the informers see it. Nothing in it may be changed.
-type observed struct {
+// cacheView is a workspace as the informers see it. Nothing in it may be changed.
+type cacheView struct {
 	clusters []*v1alpha1.ClusterRegistration
 	// heard is when clusters that have a heartbeat were last heard of.
 	heard      map[types.UID]time.Time
@@ -137,7 +137,7 @@ func (a actions) fenced(fence func() error) actions {
 const confirmWithin = 5 * time.Second
 
 // reconcile makes one pass: it brings the engine up to date, decides what is to be decided, publishes.
-func (w *workspace) reconcile(ctx context.Context, o observed) (r result) {
+func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	if err := w.load(ctx, o.decisions); err != nil {
 		r.fail(fmt.Errorf("reading the decisions: %w", err))
 		return r

@@ -36,7 +36,7 @@ import (
 // only when it says so.
 type world struct {
 	testing.TB
-	observed
+	cacheView
 	workspace *workspace
 	stored    map[types.NamespacedName]*v1alpha1.PlacementDecision
 	version   int
@@ -163,7 +163,7 @@ func (w *world) show() { w.decisions = slices.Collect(maps.Values(w.stored)) }
 
 // reconcile makes one pass and returns what failed in it.
 func (w *world) reconcile() error {
-	return w.workspace.reconcile(context.Background(), w.observed).err()
+	return w.workspace.reconcile(context.Background(), w.cacheView).err()
 }
 
 func (r result) err() error { return errors.Join(r.errs...) }
@@ -172,7 +172,7 @@ func (r result) err() error { return errors.Join(r.errs...) }
 func (w *world) pass() result {
 	w.Helper()
 	for {
-		r := w.workspace.reconcile(context.Background(), w.observed)
+		r := w.workspace.reconcile(context.Background(), w.cacheView)
 		if err := r.err(); err != nil {
 			w.Fatal(err)
 		}
@@ -310,7 +310,7 @@ func TestKilledBetweenTwoWrites(t *testing.T) {
 	moving.workload.Annotations = map[string]string{v1alpha1.AnnotationPreferredCluster: "b"}
 	wanting.CreationTimestamp = metav1.NewTime(time.Unix(1, 0))
 	w.workloads = []*workloadObject{moving, wanting}
-	if r := w.workspace.reconcile(context.Background(), w.observed); r.err() != nil || !r.again {
+	if r := w.workspace.reconcile(context.Background(), w.cacheView); r.err() != nil || !r.again {
 		t.Fatalf("another pass is due: %+v", r)
 	}
 	w.expect(map[string]string{"leaves": "b"})
@@ -456,7 +456,7 @@ func TestAMoveComesAfterWhatIsBeforeIt(t *testing.T) {
 	for _, age := range []int64{0, 1, 3, 4, 5} {
 		w.workloads = append(w.workloads, aged(fmt.Sprintf("w%d", age), "a", age))
 	}
-	if r := w.workspace.reconcile(context.Background(), w.observed); r.err() != nil || !r.again {
+	if r := w.workspace.reconcile(context.Background(), w.cacheView); r.err() != nil || !r.again {
 		t.Fatalf("another pass is due: %+v", r)
 	}
 	w.expect(map[string]string{"w0": "b", "w1": "b", "moves": "b"}) // all of b
