@@ -31,7 +31,7 @@ type class struct {
 	replica capacity.Resources
 	// comparisons are those that are no more than that; conditions are parts of constraints that compare with capacity
 	// within other questions.
-	comparisons []*constraint.Bound
+	comparisons []*constraint.BoundComparison
 	conditions  []condition
 	// others tells whether the requests are of more than CPU and memory.
 	others bool
@@ -82,7 +82,7 @@ type spanned struct {
 
 // bound is any other comparison; bit is its outcome.
 type bound struct {
-	*constraint.Bound
+	*constraint.BoundComparison
 	bit uint
 }
 
@@ -126,7 +126,7 @@ func newClass(f *family, seen *workload.Workload, key cacheKey) *class {
 			c.free[s.of].narrow(s.span)
 		}
 		for _, b := range k.bounds {
-			c.comparisons = append(c.comparisons, b.Bound)
+			c.comparisons = append(c.comparisons, b.BoundComparison)
 		}
 	}
 	return c

@@ -123,7 +123,7 @@ func (c *class) obstacles(row *snapshot.Row, f *failure) (obstacles []Obstacle) 
 	case StageCapability:
 		add(fmt.Sprintf("capability %s available", p.capabilities[f.index].Type))
 	case StageConstraint:
-		for _, cause := range p.constraints[f.index].program.Why(c.variables(row)) {
+		for _, cause := range p.constraints[f.index].program.Explain(c.variables(row)) {
 			add(cause.Remedy)
 			last := &obstacles[len(obstacles)-1]
 			last.Expression, last.Observed = cause.Expression, cause.Observed

@@ -159,7 +159,7 @@ func (c *class) rejection(row *snapshot.Row, f *failure) *Rejection {
 	case StageConstraint:
 		failed := &p.constraints[f.index]
 		r.Constraint = failed.Name
-		r.Message = failed.told(failed.program.Why(c.variables(row)), f.err)
+		r.Message = failed.told(failed.program.Explain(c.variables(row)), f.err)
 	case StageCapacity:
 		r.Message = fmt.Sprintf("asks for %s %s, %s free", capacity.Format(f.resource, c.workload.Requests.Get(f.resource)),
 			f.resource, capacity.Rounded(f.resource, row.Free.Get(f.resource), false))

@@ -19,8 +19,8 @@ type Comparison struct {
 	left, right term
 }
 
-// Bound is a comparison into which the numbers of one workload are put. It is safe for concurrent use.
-type Bound struct {
+// BoundComparison is a comparison into which the numbers of one workload are put. It is safe for concurrent use.
+type BoundComparison struct {
 	relation    relation
 	left, right term
 }
@@ -29,12 +29,12 @@ type Bound struct {
 func (c *Comparison) String() string { return c.text }
 
 // Bind puts the numbers of a workload into the comparison, so that the cluster alone is left to look at.
-func (c *Comparison) Bind(w *workload.Workload) *Bound {
-	return &Bound{relation: c.relation, left: c.left.bind(w), right: c.right.bind(w)}
+func (c *Comparison) Bind(w *workload.Workload) *BoundComparison {
+	return &BoundComparison{relation: c.relation, left: c.left.bind(w), right: c.right.bind(w)}
 }
 
 // Outcome compares for one cluster. It is not known where CEL gives an error.
-func (b *Bound) Outcome(row *snapshot.Row) (holds, known bool) {
+func (b *BoundComparison) Outcome(row *snapshot.Row) (holds, known bool) {
 	left, known := b.left.value(row)
 	if !known {
 		return false, false
@@ -43,18 +43,18 @@ func (b *Bound) Outcome(row *snapshot.Row) (holds, known bool) {
 	return known && b.relation.holds(left, right), known
 }
 
-// Leaf is a number of a cluster by which clusters can be kept in order.
-type Leaf uint8
+// Resource is a number of a cluster by which clusters can be kept in order.
+type Resource uint8
 
 // The leaves.
 const (
-	FreeCPU Leaf = iota + 1
+	FreeCPU Resource = iota + 1
 	FreeMemory
 )
 
 // Range tells the numbers for which the comparison holds, where it is of one leaf: for all clusters its outcome is known,
 // and it is whether lo <= leaf <= hi. Where no number would do, lo is above hi.
-func (b *Bound) Range() (leaf Leaf, lo, hi int64, ok bool) {
+func (b *BoundComparison) Range() (leaf Resource, lo, hi int64, ok bool) {
 	r, left, right := b.relation, b.left, b.right
 	if _, isConstant := left.(constant); isConstant {
 		r, left, right = r.mirrored(), right, left

@@ -200,7 +200,7 @@ func TestOrder(t *testing.T) {
 				t.Errorf("%s does not hold", conjunct)
 			}
 		}
-		if causes := program.Why(v); len(causes) > 0 {
+		if causes := program.Explain(v); len(causes) > 0 {
 			t.Errorf("%s: %+v", expression, causes)
 		}
 	}
@@ -426,7 +426,7 @@ func TestTooLongTexts(t *testing.T) {
 		if _, err = program.Eval(v); want == "" && err != nil || want != "" && fmt.Sprint(err) != want {
 			t.Errorf("%s: error %v, want %v", expression, err, want)
 		}
-		if want != "" && len(program.Why(v)) != 1 {
+		if want != "" && len(program.Explain(v)) != 1 {
 			t.Errorf("%s: no reason", expression)
 		}
 	}
@@ -515,7 +515,7 @@ func TestWhy(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got []string
-			for _, cause := range program.Why(variables()) {
+			for _, cause := range program.Explain(variables()) {
 				var observed []string
 				for _, o := range cause.Observed {
 					observed = append(observed, o.Path+" = "+o.Value)
@@ -544,7 +544,7 @@ func TestWhyIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if causes := program.Why(variables()); len(causes) != 1 || causes[0].Err != nil {
+	if causes := program.Explain(variables()); len(causes) != 1 || causes[0].Err != nil {
 		t.Errorf("%+v", causes)
 	}
 }
@@ -575,7 +575,7 @@ func FuzzCompile(f *testing.F) {
 			return
 		}
 		_, _ = program.Eval(variables())
-		program.Why(variables())
+		program.Explain(variables())
 	})
 }
 

@@ -119,7 +119,7 @@ func (c *Compiler) Rests(expression string) (rests []string, err error) {
 }
 
 // Of returns the number of a cluster.
-func (l Leaf) Of(row *snapshot.Row) int64 {
+func (l Resource) Of(row *snapshot.Row) int64 {
 	if l == FreeCPU {
 		return row.Free.CPU
 	}

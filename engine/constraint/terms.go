@@ -30,7 +30,7 @@ type (
 	// supply is a number of a cluster.
 	supply struct {
 		read func(*snapshot.Row) (n int64, known bool)
-		leaf Leaf
+		leaf Resource
 	}
 	// demand is a number of a workload.
 	demand func(*workload.Workload) (n int64, known bool)
@@ -214,7 +214,7 @@ var (
 )
 
 // leafAt is the leaf that an amount is, 0 where it is none.
-func leafAt(e ast.Expr) Leaf {
+func leafAt(e ast.Expr) Resource {
 	switch u, _ := useAt(e); u {
 	case use{"capacity", "free", capacity.CPU, true}:
 		return FreeCPU

@@ -23,9 +23,9 @@ type Cause struct {
 	Remedy string
 }
 
-// Why returns the parts, joined by &&, that keep the expression from holding; none where it holds. It is worked out
+// Explain returns the parts, joined by &&, that keep the expression from holding; none where it holds. It is worked out
 // when it is asked for and costs much more than Eval.
-func (p *Program) Why(v *Variables) []Cause {
+func (p *Program) Explain(v *Variables) []Cause {
 	if err := within(p.bounds, v); err != nil {
 		return []Cause{{Expression: p.text(p.ast.Expr()), Err: err, Remedy: "less of what the constraint reads"}}
 	}

@@ -205,7 +205,7 @@ func TestDocumentationIsComplete(t *testing.T) {
 		"modules": policy.MaxModules, "bytes of a module": policy.MaxModuleBytes, "bytes of all modules": policy.MaxTotalBytes,
 		"rules": policy.MaxRules, "nodes of the syntax trees": policy.MaxNodes, "depth of nesting": policy.MaxNesting,
 		"digits of a number that is written":                             policy.MaxDigits,
-		"parts of what rules make of what other rules make, written out": policy.MaxExtent,
+		"parts of what rules make of what other rules make, written out": policy.MaxTypeSize,
 		"every 64 characters of a string":                                policy.Budget,
 	} {
 		want(fmt.Sprintf("%s | %s |", what, grouped(limit)))

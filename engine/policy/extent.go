@@ -4,8 +4,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// MaxExtent bounds the extent of a workspace's rules together.
-const MaxExtent = 100_000
+// MaxTypeSize bounds the extent of a workspace's rules together.
+const MaxTypeSize = 100_000
 
 // extents bounds the extent of rules: how many parts the type of what they make has, written out. The type checker
 // compares types in full and cannot be stopped; where every rule nests the one before it twice, that is without end.
@@ -22,8 +22,8 @@ func checkExtent(compiler *ast.Compiler) *ast.Error {
 	for _, module := range compiler.Modules {
 		for _, rule := range module.Rules {
 			e.rule(rule)
-			if e.total > MaxExtent {
-				return ast.NewError(codeLimit, rule.Location, "the rules nest what other rules make to more than %d parts in all", MaxExtent)
+			if e.total > MaxTypeSize {
+				return ast.NewError(codeLimit, rule.Location, "the rules nest what other rules make to more than %d parts in all", MaxTypeSize)
 			}
 		}
 	}
@@ -35,7 +35,7 @@ func (e *extents) rule(rule *ast.Rule) int {
 		return extent
 	}
 	extent := 0
-	for r := rule; r != nil && e.total <= MaxExtent; r = r.Else {
+	for r := rule; r != nil && e.total <= MaxTypeSize; r = r.Else {
 		vars := map[ast.Var]int{}
 		e.body(r.Body, vars)
 		for _, t := range []*ast.Term{r.Head.Key, r.Head.Value} {
@@ -52,7 +52,7 @@ func (e *extents) rule(rule *ast.Rule) int {
 // body adds up the extent of all that a body looks at, and notes that of its variables.
 func (e *extents) body(body ast.Body, vars map[ast.Var]int) {
 	for _, expr := range body {
-		if e.total > MaxExtent {
+		if e.total > MaxTypeSize {
 			return
 		}
 		switch terms := expr.Terms.(type) {
@@ -100,7 +100,7 @@ func (e *extents) bind(t *ast.Term, extent int, vars map[ast.Var]int) {
 // term returns the extent of a term's type.
 func (e *extents) term(t *ast.Term, vars map[ast.Var]int) int {
 	sum := 1
-	add := func(t *ast.Term) { sum = min(sum+e.term(t, vars), MaxExtent+1) }
+	add := func(t *ast.Term) { sum = min(sum+e.term(t, vars), MaxTypeSize+1) }
 	switch v := t.Value.(type) {
 	case ast.Var:
 		sum = max(sum, vars[v])
@@ -110,7 +110,7 @@ func (e *extents) term(t *ast.Term, vars map[ast.Var]int) int {
 		}
 		sum = 0
 		for _, rule := range e.compiler.GetRulesDynamicWithOpts(v, ast.RulesOptions{}) {
-			sum = min(sum+e.rule(rule), MaxExtent+1)
+			sum = min(sum+e.rule(rule), MaxTypeSize+1)
 		}
 		sum = max(sum, 1)
 	case *ast.Array:
