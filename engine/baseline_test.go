@@ -17,6 +17,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 )
@@ -517,7 +518,7 @@ func (n *native) reserve(clusters [3]int32, number int, asked amounts) {
 }
 
 // agree insists that a baseline answers as the engine does.
-func agree(t testing.TB, e *engine.Engine, p *engine.Placement, b baseline, w *workload.Workload) (chosen int) {
+func agree(t testing.TB, e *engine.Engine, p *placement.Placement, b baseline, w *workload.Workload) (chosen int) {
 	t.Helper()
 	d, err := e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: w})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -34,7 +35,7 @@ var benchSpec = v1alpha1.WorkloadPlacementSpec{Constraints: []v1alpha1.Constrain
 type scene struct {
 	engine    *engine.Engine
 	policies  *policy.Compiler
-	placement *engine.Placement
+	placement *placement.Placement
 	size      int
 }
 

@@ -26,6 +26,8 @@ import (
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/filter"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/scoring"
 	"github.com/kcp-placement/placement/engine/snapshot"
@@ -221,7 +223,7 @@ type claim struct {
 // placed is a placement as the engine under test has compiled it.
 type placed struct {
 	object   *v1alpha1.WorkloadPlacement
-	compiled *engine.Placement
+	compiled *placement.Placement
 }
 
 // question is one request.
@@ -627,7 +629,7 @@ func tellAll(d *engine.Decision) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%+v weighs %v by %v\npolicies %s\ninputs %s\n%s", d.Workload, d.Weights, d.Terms, d.PolicyDigest, d.InputsDigest, tell(d))
 	for _, v := range d.Verdicts() {
-		fmt.Fprintf(&b, "%s %+v %t %+v\n", v.Cluster, v.Score, v.Chosen, ptr.Deref(v.Rejection, engine.Rejection{}))
+		fmt.Fprintf(&b, "%s %+v %t %+v\n", v.Cluster, v.Score, v.Chosen, ptr.Deref(v.Rejection, filter.Rejection{}))
 	}
 	for _, name := range differentialClusters {
 		for _, o := range d.Obstacles(name) {
@@ -661,7 +663,7 @@ func (h *history) reference(t *rapid.T, q *question) (told string, err error) {
 	}
 	var feasible []referenceCandidate
 	var rejected []string
-	stages := map[engine.Stage]int{}
+	stages := map[filter.Stage]int{}
 	for _, name := range slices.Sorted(maps.Keys(q.world.fleet)) {
 		row := q.world.row(name, w.Reference)
 		variables := &constraint.Variables{Row: row, Workload: w, Placement: seen}
@@ -696,9 +698,9 @@ func (h *history) reference(t *rapid.T, q *question) (told string, err error) {
 		fmt.Fprintf(&b, "%d of %d clusters are feasible", len(feasible), len(q.world.fleet))
 	}
 	separator := ": "
-	for _, stage := range []engine.Stage{
-		engine.StageRegistration, engine.StageReady, engine.StageLocation, engine.StageCluster, engine.StageTaint,
-		engine.StageCapability, engine.StageConstraint, engine.StageCapacity, engine.StagePolicy,
+	for _, stage := range []filter.Stage{
+		filter.Registration, filter.Ready, filter.Location, filter.ClusterSelector, filter.Taint,
+		filter.Capability, filter.Constraint, filter.Capacity, filter.Policy,
 	} {
 		if stages[stage] > 0 {
 			fmt.Fprintf(&b, "%s%d rejected by %s", separator, stages[stage], stage)
@@ -724,7 +726,7 @@ type referenceCandidate struct {
 // returns the first that does not hold.
 func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w *workload.Workload, judgement *policy.Judgement,
 	constraints func() string,
-) (engine.Stage, string) {
+) (filter.Stage, string) {
 	selects := func(selector *metav1.LabelSelector, set map[string]string) bool {
 		compiled, err := metav1.LabelSelectorAsSelector(selector)
 		return selector == nil || err == nil && compiled.Matches(labels.Set(set))
@@ -737,40 +739,40 @@ func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w 
 	}
 	switch {
 	case row.Invalid != "":
-		return engine.StageRegistration, ""
+		return filter.Registration, ""
 	case !slices.ContainsFunc(row.Conditions, func(c snapshot.Condition) bool { return c.Type == "Ready" && c.Status == "True" }):
-		return engine.StageReady, ""
+		return filter.Ready, ""
 	case !selects(spec.LocationSelector, map[string]string{"location": row.Location}):
-		return engine.StageLocation, ""
+		return filter.Location, ""
 	case spec.ClusterSelector != nil && (!selects(spec.ClusterSelector.LabelSelector, row.Labels) ||
 		len(spec.ClusterSelector.ClusterNames) > 0 && !slices.Contains(spec.ClusterSelector.ClusterNames, row.Name)):
-		return engine.StageCluster, ""
+		return filter.ClusterSelector, ""
 	}
 	for _, taint := range row.Taints {
 		if !tolerated(taint) {
-			return engine.StageTaint, ""
+			return filter.Taint, ""
 		}
 	}
 	for _, requirement := range spec.CapabilityRequirements {
 		at := slices.IndexFunc(row.Capabilities, func(c snapshot.Capability) bool { return c.Type == requirement.Type })
 		if at < 0 && requirement.Required || at >= 0 && !row.Capabilities[at].Available {
-			return engine.StageCapability, ""
+			return filter.Capability, ""
 		}
 	}
 	if failed := constraints(); failed != "" {
-		return engine.StageConstraint, failed
+		return filter.Constraint, failed
 	}
 	for name, amount := range w.Requests.Each {
 		if amount > 0 && row.Free.Get(name) < amount {
-			return engine.StageCapacity, ""
+			return filter.Capacity, ""
 		}
 		if row.LargestFree != nil && amount > row.LargestFree.Get(name)*w.Replicas {
-			return engine.StageCapacity, ""
+			return filter.Capacity, ""
 		}
 	}
 	for _, term := range judgement.Terms {
 		if term.Required && !term.Match.Matches(row) {
-			return engine.StagePolicy, ""
+			return filter.Policy, ""
 		}
 	}
 	return "", ""

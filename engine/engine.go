@@ -1,4 +1,4 @@
-// Package engine decides where workloads may run, and why there: hard constraints in CEL and judgement in Rego over
+// Package engine decides where workloads may run, and why there: hard constraints in CEL and scoring in Rego over
 // snapshots of capacity, with every promise kept in a ledger. It does no I/O, has no clock of its own and knows no
 // Kubernetes client.
 //
@@ -15,9 +15,11 @@ import (
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/internal/ranking"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
-	"github.com/kcp-placement/placement/engine/selection"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
@@ -29,11 +31,11 @@ const (
 
 // Options of an Engine; the zero value is good.
 type Options struct {
-	// CacheTTL is how long an unused ranking is kept. A ranking that is used is brought up to date first,
-	// whatever its age.
+	// CacheTTL is how long an unused ranking is kept. It says nothing about staleness: a ranking is brought up to date
+	// whenever it is used.
 	CacheTTL time.Duration
-	// CacheBytes is how much memory rankings, and what they rest on, may take in each workspace. The one that was
-	// used last is kept even if it is larger.
+	// CacheBytes is how much memory rankings, and what they rest on, may take in each workspace. The most recently used
+	// one is kept even if it is larger.
 	CacheBytes int
 	// Now tells the time for CacheTTL and Metrics; time.Now if nil.
 	Now func() time.Time
@@ -45,13 +47,13 @@ type Options struct {
 	Constraints *constraint.Compiler
 }
 
-// Engine decides for any number of workspaces, which share compiled text and nothing else. It is safe for concurrent
-// use; deciding in one workspace does not wait for another.
+// Engine decides for any number of workspaces, which share compiled policies and nothing else. It is safe for
+// concurrent use, and deciding in one workspace does not wait for another.
 type Engine struct {
 	options     Options
 	constraints *constraint.Compiler
 	policies    *policy.Compiler
-	// workspaces by name: *workspace by logicalcluster.Name.
+	// workspaces: *workspace by logicalcluster.Name.
 	workspaces sync.Map
 }
 
@@ -84,142 +86,121 @@ func New(options Options) (*Engine, error) {
 	return e, nil
 }
 
-// Decide chooses clusters for a workload and reserves its requests on each of them. What the workload held before is
-// released in the same step. Where no cluster is feasible the decision has no clusters and the workload holds
-// nothing. Decide fails where the policies fail or ctx ends; then nothing has changed.
-func (e *Engine) Decide(ctx context.Context, request Request) (*Decision, error) {
-	defer e.options.Metrics.time(stageDecide, e.options.Now)()
-	return e.decide(ctx, &request, true)
+// CompilePlacement validates and compiles a placement. The error is an aggregate of a field.ErrorList that names every
+// invalid field.
+func (e *Engine) CompilePlacement(object *v1alpha1.WorkloadPlacement) (*placement.Placement, error) {
+	defer e.options.Metrics.time(stageCompile, e.options.Now)()
+	return placement.Compile(object, e.constraints, ranking.ClustersOf)
 }
 
-func (e *Engine) decide(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
-	w := e.workspace(r.Workspace)
+// Decide chooses clusters for a workload and reserves its requests on each of them, in place of what the workload held
+// before. Where no cluster is feasible the decision has no clusters and the workload holds nothing. Decide fails where
+// the policies fail or ctx ends; then there is no decision and nothing has changed.
+func (e *Engine) Decide(ctx context.Context, request Request) (*Decision, error) {
+	defer e.options.Metrics.time(stageDecide, e.options.Now)()
+	return e.lookUp(request.Workspace).decide(ctx, &request, true)
+}
+
+// Explain returns the decision that Decide would return, and reserves nothing.
+func (e *Engine) Explain(ctx context.Context, request Request) (*Decision, error) {
+	return e.lookUp(request.Workspace).decide(ctx, &request, false)
+}
+
+// decide is the whole path of a decision.
+func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
 	for {
-		// What the policies say of workloads like this one.
-		c, cached, err := w.class(ctx, r)
+		// Which class the workload is of, and what the policies say of it.
+		c, cached, err := w.classOf(ctx, r)
 		if err != nil {
 			return nil, err
 		}
-		// How the clusters rank for them: locked, and true for the fleet as it stands, so that what is chosen is there
-		// to be reserved.
-		s, err := w.ranked(ctx, c)
+		// How the clusters rank for the class: locked and current, so that what is selected is there to be reserved.
+		s, err := w.lockRanked(ctx, c)
 		if err != nil {
 			return nil, err
 		}
-		if w.policies.Load() != c.family.policies {
+		if w.policies.Load() != c.Policy.Policies {
 			w.mu.Unlock()
 			continue
 		}
-		d := w.choose(c, r, &s, cached)
+		d := w.selectFor(c, r, &s, cached)
 		if reserve {
 			err = w.reserve(r, d)
 		}
 		w.mu.Unlock()
 		w.metrics.request(cached)
-		return d, err
+		if err != nil {
+			return nil, err
+		}
+		return d, nil
 	}
 }
 
-// Result is the answer to one request of a batch.
+// Result is the answer to one request of a batch: a decision or an error.
 type Result struct {
-	// Decision is nil where Err is not.
 	Decision *Decision
 	Err      error
 }
 
-// DecideBatch decides for several workloads, and answers as Decide would if it were asked for one after the other in
-// this order. Each class of workloads is ranked once for all of its workloads.
+// DecideBatch decides for several workloads, and answers as Decide does if it is called for one after the other in this
+// order. Each class is looked up once, and the workspace is locked once for all requests in a row that are of it.
 func (e *Engine) DecideBatch(ctx context.Context, requests []Request) []Result {
 	defer e.options.Metrics.time(stageDecide, e.options.Now)()
 	results := make([]Result, len(requests))
-	for i := range requests {
-		results[i].Decision, results[i].Err = e.decide(ctx, &requests[i], true)
+	for first := 0; first < len(requests); {
+		next := first + 1
+		for next < len(requests) && requests[next].Workspace == requests[first].Workspace {
+			next++
+		}
+		e.lookUp(requests[first].Workspace).decideBatch(ctx, requests[first:next], results[first:next])
+		first = next
 	}
 	return results
 }
 
-// Explain gives the decision that Decide would give, and reserves nothing.
-func (e *Engine) Explain(ctx context.Context, request Request) (*Decision, error) {
-	return e.decide(ctx, &request, false)
-}
-
-// Feasible tells whether any cluster is feasible now for a workload that holds nothing. It costs next to nothing where
-// others of its class have been asked about before: only clusters that have changed since are looked at.
+// Feasible reports whether any cluster is feasible now for a workload that holds nothing. For a class that is known it
+// costs next to nothing: only clusters that have changed since are evaluated.
 func (e *Engine) Feasible(ctx context.Context, request Request) (bool, error) {
-	w := e.workspace(request.Workspace)
-	c, _, err := w.class(ctx, &request)
+	w := e.lookUp(request.Workspace)
+	c, _, err := w.classOf(ctx, &request)
 	if err != nil {
 		return false, err
 	}
-	if _, err := w.ranked(ctx, c); err != nil {
+	if _, err := w.lockRanked(ctx, c); err != nil {
 		return false, err
 	}
 	defer w.mu.Unlock()
-	var best [1]selection.Key
-	return len(c.ranking.Best(1, best[:0])) > 0, nil
+	return c.ranking.Feasible(), nil
 }
 
-// Prefetch brings the rankings that are in use in a workspace up to date with its clusters and policies, so that the
-// next requests find them so. It fails where the policies fail or ctx ends.
+// Prefetch brings the rankings in use of a workspace up to date with its clusters and policies, so that the next
+// requests find them current. It fails where the policies fail or ctx ends.
 func (e *Engine) Prefetch(ctx context.Context, workspace logicalcluster.Name) error {
-	w := e.workspace(workspace)
-	for _, c := range w.cache.classes(w.options.Now()) {
-		if c.family.policies != w.policies.Load() {
-			var err error
-			if c, err = w.underNewPolicies(ctx, workspace, c); err != nil {
-				return err
-			}
-			if c == nil {
-				continue
-			}
-		}
-		if _, err := w.ranked(ctx, c); err != nil {
-			return err
-		}
-		w.mu.Unlock()
-	}
-	return nil
+	return e.lookUp(workspace).prefetch(ctx)
 }
 
-// Inadmissible returns the verdict on the first of the clusters where the workload may not stay: one that is gone or
-// is rejected for what it is. How full a cluster is does not count, nor that it is not known whether it is Ready: what runs
-// there may well go on. It returns nil where the workload may stay.
-func (e *Engine) Inadmissible(ctx context.Context, request Request, clusters []string) (*Verdict, error) {
-	w := e.workspace(request.Workspace)
-	c, _, err := w.class(ctx, &request)
-	if err != nil {
-		return nil, err
-	}
-	s := w.snapshot()
-	for _, name := range clusters {
-		row := s.Row(name)
-		if row == nil {
-			return &Verdict{Cluster: name, Rejection: &Rejection{
-				Stage: StageRegistration, Message: "the cluster is not registered any more",
-			}}, nil
-		}
-		if failure := c.infeasible(row, true); failure != nil {
-			return &Verdict{Cluster: name, Rejection: c.rejection(row, failure)}, nil
-		}
-	}
-	return nil, nil
+// FirstViolation returns the verdict on the first of the clusters where a workload that runs there may not stay: one
+// that is gone, or is rejected for what it is. How full a cluster is does not count, nor that its Ready condition is not
+// known: what runs there may well go on. It returns nil where the workload may stay on all of them.
+func (e *Engine) FirstViolation(ctx context.Context, request Request, clusters []string) (*Verdict, error) {
+	return e.lookUp(request.Workspace).firstViolation(ctx, &request, clusters)
 }
 
-// ReasonToMove tells why a workload that runs on clusters, decided for inputs of that digest, is to be decided anew;
-// empty where it may stay. How full a cluster is, is no reason; that it could have more of the clusters that its
-// placement asks for is one, where forMore asks to look for them.
+// ReasonToMove returns why a workload that runs on clusters, decided for inputs of that digest, is to be decided anew;
+// empty where it may stay. How full a cluster is is no reason. That it could have more of the clusters that its placement
+// asks for is one, if forMore asks for it.
 func (e *Engine) ReasonToMove(ctx context.Context, request Request, clusters []string, inputsDigest string, forMore bool) (string, error) {
 	if e.InputsDigest(request) != inputsDigest {
 		return "its inputs have changed", nil
 	}
-	verdict, err := e.Inadmissible(ctx, request, clusters)
+	verdict, err := e.FirstViolation(ctx, request, clusters)
 	if err != nil {
 		return "", err
 	}
 	if verdict != nil {
 		return fmt.Sprintf("%s: %s", verdict.Cluster, verdict.Rejection.Message), nil
 	}
-	if forMore && len(clusters) < request.Placement.NumberOfClusters() {
+	if forMore && len(clusters) < request.Placement.NumberOfClusters {
 		decision, err := e.Explain(ctx, request)
 		if err != nil {
 			return "", err
@@ -231,55 +212,64 @@ func (e *Engine) ReasonToMove(ctx context.Context, request Request, clusters []s
 	return "", nil
 }
 
-// InputsDigest identifies all that a decision rests on but the clusters: while it is the same, there is no reason to
-// decide again unless a cluster has become inadmissible.
+// InputsDigest identifies all that a decision depends on but the clusters: while it is the same, a workload is decided
+// again only if one of its clusters may not have it any more.
 func (e *Engine) InputsDigest(request Request) string {
-	w := e.workspace(request.Workspace)
-	v := w.view(request.Placement)
-	if c, _, found := w.lookUp(v, &request); found {
-		return c.digest
-	}
-	return digest(request.Placement, v.policies, v.class.Only(request.Workload))
+	return e.lookUp(request.Workspace).inputsDigest(&request)
 }
 
 // SetPolicies puts policies into force in a workspace.
 func (e *Engine) SetPolicies(workspace logicalcluster.Name, set *policy.Set) {
-	e.workspace(workspace).policies.Store(set)
+	e.workspace(workspace).setPolicies(set)
 }
 
-// Quarantine returns a *policy.QuarantineError where the policies in force in a workspace were stopped so often that
-// they are not evaluated any more; new policies end that.
+// Quarantine returns a *policy.QuarantineError where the policies in force in a workspace exceeded their budget so often
+// that they are not evaluated any more; new policies end that.
 func (e *Engine) Quarantine(workspace logicalcluster.Name) error {
-	w := e.workspace(workspace)
-	w.judging <- struct{}{}
-	defer func() { <-w.judging }()
-	return w.stopped.quarantine(w.policies.Load())
+	return e.lookUp(workspace).quarantine()
 }
 
 // PolicyDigest identifies the policies in force in a workspace.
 func (e *Engine) PolicyDigest(workspace logicalcluster.Name) string {
-	return e.workspace(workspace).policies.Load().Digest()
+	return e.lookUp(workspace).policies.Load().Digest()
 }
 
-// SetCluster adds a cluster to a workspace or replaces it.
+// SetCluster adds a cluster to a workspace or replaces it, and reports whether anything has changed by that.
 func (e *Engine) SetCluster(workspace logicalcluster.Name, c *snapshot.Cluster) (changed bool) {
 	return e.workspace(workspace).setCluster(c)
 }
 
 // RemoveCluster takes a cluster out of a workspace.
 func (e *Engine) RemoveCluster(workspace logicalcluster.Name, name string) {
-	e.workspace(workspace).removeCluster(name)
+	e.lookUp(workspace).removeCluster(name)
 }
 
-// Snapshot returns the fleet of a workspace as it stands now.
+// Snapshot returns the fleet of a workspace as it is now.
 func (e *Engine) Snapshot(workspace logicalcluster.Name) *snapshot.Snapshot {
-	s := e.workspace(workspace).snapshot()
+	s := e.lookUp(workspace).snapshot()
 	return &s
 }
 
 // Forget drops all that is known of a workspace.
 func (e *Engine) Forget(name logicalcluster.Name) {
 	if w, found := e.workspaces.LoadAndDelete(name); found {
-		w.(*workspace).cache.clear()
+		w.(*workspace).cache.Clear()
 	}
+}
+
+// workspace returns a workspace for one who changes it: one that is not known is made.
+func (e *Engine) workspace(name logicalcluster.Name) *workspace {
+	if w, found := e.workspaces.Load(name); found {
+		return w.(*workspace)
+	}
+	w, _ := e.workspaces.LoadOrStore(name, e.newWorkspace(name))
+	return w.(*workspace)
+}
+
+// lookUp returns a workspace for one who reads it or decides in it: one that is not known is empty, and is not kept.
+func (e *Engine) lookUp(name logicalcluster.Name) *workspace {
+	if w, found := e.workspaces.Load(name); found {
+		return w.(*workspace)
+	}
+	return e.newWorkspace(name)
 }

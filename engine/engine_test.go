@@ -20,6 +20,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -48,7 +49,7 @@ func cluster(name string, cpu int64, change ...func(*snapshot.Cluster)) *snapsho
 	return c
 }
 
-func compile(t testing.TB, e *engine.Engine, spec v1alpha1.WorkloadPlacementSpec) *engine.Placement {
+func compile(t testing.TB, e *engine.Engine, spec v1alpha1.WorkloadPlacementSpec) *placement.Placement {
 	t.Helper()
 	p := &v1alpha1.WorkloadPlacement{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default"}, Spec: spec}
 	compiled, err := e.CompilePlacement(p)
@@ -92,7 +93,7 @@ func TestCompilePlacementNamesEveryField(t *testing.T) {
 		`spec.tolerations[1].value: Invalid value: "v": must be empty where operator is Exists`,
 		`spec.tolerations[2].effect: Unsupported value: "Never"`,
 		`spec.tolerations[3].operator: Invalid value: "": must be Exists where key is empty`,
-		`spec.strategy: Unsupported value: "Best": supported values: "RoundRobin", "Spread", "Affinity"`,
+		`spec.strategy: Unsupported value: "Best": supported values: "Affinity", "RoundRobin", "Spread"`,
 		`spec.numberOfClusters: Invalid value: 0: must be at least 1`,
 	} {
 		if !strings.Contains(fmt.Sprint(err), want) {
@@ -102,7 +103,7 @@ func TestCompilePlacementNamesEveryField(t *testing.T) {
 }
 
 // decideAtOnce decides concurrently for n workloads of so much CPU each, and counts on which clusters they are.
-func decideAtOnce(t *testing.T, e *engine.Engine, p *engine.Placement, n int, cpu int64) map[string]int {
+func decideAtOnce(t *testing.T, e *engine.Engine, p *placement.Placement, n int, cpu int64) map[string]int {
 	t.Helper()
 	var mu sync.Mutex
 	placed := map[string]int{}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
@@ -49,7 +50,7 @@ func TestFleetSizes(t *testing.T) {
 	}
 }
 
-func decide(t testing.TB, e *engine.Engine, p *engine.Placement, name string, cpu int64) *engine.Decision {
+func decide(t testing.TB, e *engine.Engine, p *placement.Placement, name string, cpu int64) *engine.Decision {
 	t.Helper()
 	d, err := e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: workloadOf(name, cpu)})
 	if err != nil {

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,128 +10,378 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/filter"
+	"github.com/kcp-placement/placement/engine/internal/lru"
+	"github.com/kcp-placement/placement/engine/internal/ranking"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/scoring"
-	"github.com/kcp-placement/placement/engine/selection"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// few changes of clusters are taken up under the workspace's lock, more of them on a snapshot without it.
-const few = 256
-
 // workspace is all that the engine knows of one logical cluster.
 type workspace struct {
+	name     logicalcluster.Name
 	options  *Options
 	metrics  *Metrics
-	seed     maphash.Seed
 	policies atomic.Pointer[policy.Set]
-	cache    *cache
-	// judging is held while the policies are evaluated, by one at a time; it guards stopped.
-	judging chan struct{}
-	stopped stopped
+	// views by placement, bounded by maxViews.
+	views    sync.Map
+	numViews atomic.Int64
+	// cache holds *class, *ranking.PolicyClass and *ranking.Answers.
+	cache *lru.Cache[cacheKey, any]
+	// evicted is a class that the cache has dropped: the next one is ranked in its memory.
+	evicted atomic.Pointer[class]
+	judge   judge
 
 	// mu makes ledger and fleet change together.
+	// Invariant: what the fleet's rows say is reserved is what the ledger holds.
 	mu     sync.Mutex
 	fleet  snapshot.Fleet
 	ledger *capacity.Ledger
 	// reports counts what clusters have reported.
 	reports int64
-	// before and less are used again and again by selected.
-	before []stood
-	less   snapshot.Row
+	// current and row are scratch space of selectFrom.
+	current []positionedKey
+	row     snapshot.Row
 }
 
-// stood is where a cluster stood in a ranking.
-type stood struct {
-	place int
-	key   selection.Key
+type positionedKey struct {
+	position int
+	key      ranking.Key
 }
 
-func (e *Engine) workspace(name logicalcluster.Name) *workspace {
-	if w, found := e.workspaces.Load(name); found {
-		return w.(*workspace)
-	}
+// class is an equivalence class with its ranking.
+type class struct {
+	*ranking.Class
+	hash uint64
+	// evaluating is held while all clusters are ranked: who waits for it finds that done.
+	evaluating sync.Mutex
+	// ranking and last are guarded by the workspace's mu; ranking is nil until clusters are ranked.
+	ranking *ranking.Ranking
+	last    selection
+}
+
+// selection is what was last selected for a class. It is valid for one generation, for a workload that holds the same.
+type selection struct {
+	generation int64
+	held       holding
+	chosen     []ranking.Key
+}
+
+type cacheKey struct {
+	kind kind
+	hash uint64
+}
+
+type kind uint8
+
+const (
+	classes kind = iota
+	policyClasses
+	answers
+)
+
+const (
+	// entryBytes is about what an entry of the cache takes beside what grows with the fleet.
+	entryBytes = 1 << 10
+	// maxViews bounds how many placements a workspace keeps views of.
+	maxViews = 4096
+	// maxLockedChanges is how many changes of clusters a ranking takes up under the workspace's lock; more are taken up
+	// on a copy, without it.
+	maxLockedChanges = 256
+)
+
+func (e *Engine) newWorkspace(name logicalcluster.Name) *workspace {
 	w := &workspace{
-		options: &e.options, metrics: e.options.Metrics, seed: maphash.MakeSeed(),
-		cache:   newCache(e.options.CacheBytes, e.options.CacheTTL, e.options.Metrics),
-		judging: make(chan struct{}, 1), ledger: capacity.NewLedger(),
+		name: name, options: &e.options, metrics: e.options.Metrics, ledger: capacity.NewLedger(), judge: newJudge(),
+		cache: lru.New[cacheKey, any](lru.Options{
+			MaxBytes: e.options.CacheBytes, TTL: e.options.CacheTTL, OnBytes: e.options.Metrics.cacheBytes,
+		}),
 	}
 	w.policies.Store(e.policies.Builtin())
-	actual, _ := e.workspaces.LoadOrStore(name, w)
-	return actual.(*workspace)
+	return w
 }
 
-// ranked locks the workspace with the class's ranking true for the fleet as it stands. What takes long is done before
-// that, on a snapshot: nobody else waits for it.
-func (w *workspace) ranked(ctx context.Context, c *class) (s snapshot.Snapshot, err error) {
+// view returns what is read of the workloads of a placement under the policies in force.
+func (w *workspace) view(p *placement.Placement) *ranking.View {
+	policies := w.policies.Load()
+	if v, found := w.views.Load(p); found && v.(*ranking.View).Policies == policies {
+		return v.(*ranking.View)
+	}
+	v := ranking.NewView(p, policies)
+	if w.numViews.Add(1) > maxViews {
+		w.views.Clear()
+		w.numViews.Store(1)
+	}
+	w.views.Store(p, v)
+	return v
+}
+
+func (w *workspace) setPolicies(set *policy.Set) {
+	if w.policies.Swap(set) != set {
+		w.views.Clear()
+		w.numViews.Store(0)
+	}
+}
+
+// classOf returns the class of a workload, from the cache where it is there. Otherwise the policies are evaluated, unless
+// they have been for a workload that is the same to them.
+func (w *workspace) classOf(ctx context.Context, r *Request) (_ *class, cached bool, err error) {
+	v := w.view(r.Placement)
+	hash := v.ClassHash(r.Workload)
+	if c, found := w.cachedClass(v, hash, r); found {
+		return c, true, nil
+	}
+	p, err := w.policyClassOf(ctx, v, r)
+	if err != nil {
+		return nil, false, err
+	}
+	return &class{Class: ranking.NewClass(p, v.Class.Only(r.Workload)), hash: hash}, false, nil
+}
+
+func (w *workspace) cachedClass(v *ranking.View, hash uint64, r *Request) (*class, bool) {
+	if kept, found := w.cache.Get(cacheKey{classes, hash}, w.options.Now()); found {
+		if c := kept.(*class); v.InClass(r.Workload, c.Class) {
+			return c, true
+		}
+	}
+	return nil, false
+}
+
+func (w *workspace) inputsDigest(r *Request) string {
+	v := w.view(r.Placement)
+	if c, found := w.cachedClass(v, v.ClassHash(r.Workload), r); found {
+		return c.Digest
+	}
+	return ranking.Digest(r.Placement, v.Policies, v.Class.Only(r.Workload))
+}
+
+// keep puts a value into the cache.
+func (w *workspace) keep(k kind, hash uint64, value any, bytes int) {
+	for _, gone := range w.cache.Put(cacheKey{k, hash}, value, bytes+entryBytes, w.options.Now()) {
+		if c, ok := gone.(*class); ok {
+			w.evicted.Store(c)
+		}
+	}
+}
+
+// Answers and Keep implement ranking.Store.
+func (w *workspace) Answers(hash uint64) (*ranking.Answers, bool) {
+	a, found := w.cache.Get(cacheKey{answers, hash}, w.options.Now())
+	if !found {
+		return nil, false
+	}
+	return a.(*ranking.Answers), true
+}
+
+// Keep keeps answers for later evaluations.
+func (w *workspace) Keep(hash uint64, a *ranking.Answers) { w.keep(answers, hash, a, a.Bytes()) }
+
+// lockRanked locks the workspace with the ranking of a class current for the fleet. What takes long is done before that,
+// on a snapshot: nobody else waits for it.
+func (w *workspace) lockRanked(ctx context.Context, c *class) (s snapshot.Snapshot, err error) {
 	w.mu.Lock()
-	s = w.fleet.Snapshot()
-	for changes, known := c.ranking.behind(&s); !known || len(changes) > few; changes, known = c.ranking.behind(&s) {
+	for {
+		s = w.fleet.Snapshot()
+		changes, known := c.ranking.Behind(&s)
+		if known && len(changes) <= maxLockedChanges {
+			break
+		}
 		w.mu.Unlock()
 		if err := w.rank(ctx, c); err != nil {
 			return s, err
 		}
 		w.mu.Lock()
-		s = w.fleet.Snapshot()
 	}
-	if err = c.ranking.refresh(ctx, &s); err != nil {
-		c.ranking = nil
+	if err = w.refresh(ctx, c, &s); err != nil {
 		w.mu.Unlock()
 	}
 	return s, err
 }
 
-// rank brings the ranking of a class up to date, unless another has done so meanwhile.
+// refresh makes a ranking current that is not far behind. The workspace is locked.
+func (w *workspace) refresh(ctx context.Context, c *class, s *snapshot.Snapshot) error {
+	if c.ranking.Generation() == s.Generation {
+		return nil
+	}
+	changes, _ := c.ranking.Behind(s)
+	if err := c.ranking.Refresh(ctx, s); err != nil {
+		c.ranking = nil
+		return err
+	}
+	w.metrics.refreshedRows(len(changes))
+	return nil
+}
+
+// rank brings the ranking of a class up to date outside of the lock, unless another has done so meanwhile.
 func (w *workspace) rank(ctx context.Context, c *class) error {
 	c.evaluating.Lock()
 	defer c.evaluating.Unlock()
 	w.mu.Lock()
 	s := w.fleet.Whole()
-	changes, known := c.ranking.behind(&s)
-	var r *ranking
-	var spare *selection.Ranking
-	if known && len(changes) > few {
-		r = c.ranking.clone()
-	} else if dropped := w.cache.takeDropped(); !known && dropped != nil && dropped.ranking != nil {
-		spare, dropped.ranking = dropped.ranking.Ranking, nil
+	changes, known := c.ranking.Behind(&s)
+	var r *ranking.Ranking
+	var memory *ranking.Tournament
+	switch {
+	case known && len(changes) <= maxLockedChanges:
+		w.mu.Unlock()
+		return nil
+	case known:
+		r = c.ranking.Clone()
+	default:
+		if gone := w.evicted.Swap(nil); gone != nil && gone.ranking != nil {
+			memory, gone.ranking = gone.ranking.Tournament, nil
+		}
 	}
 	w.mu.Unlock()
-	if known && r == nil {
-		return nil
-	}
+
 	defer w.metrics.time(stageRank, w.options.Now)()
+	evaluated := len(changes)
 	if known {
-		if err := r.refresh(ctx, &s); err != nil {
+		if err := r.Refresh(ctx, &s); err != nil {
 			return err
 		}
 	} else {
 		var err error
-		if r, err = c.rank(ctx, w, &s, spare); err != nil {
+		if r, err = ranking.New(ctx, c.Class, w, &s, memory); err != nil {
 			return err
 		}
-		w.cache.keep(c.key, c, r.bytes(), w.options.Now())
+		evaluated = r.Len()
+		w.keep(classes, c.hash, c, r.Bytes())
 	}
+	w.metrics.refreshedRows(evaluated)
 	w.mu.Lock()
-	c.ranking = r
+	c.ranking, c.last = r, selection{}
 	w.mu.Unlock()
 	return nil
 }
 
-// choose selects from the class's ranking, from which what the workload itself holds is left out. The workspace is
-// locked, and the ranking is true for the snapshot.
-func (w *workspace) choose(c *class, r *Request, s *snapshot.Snapshot, cached bool) *Decision {
+// decideBatch decides for requests of this workspace, one after the other in their order. A class of the batch is looked
+// up once, and the lock is kept from one request to the next unless clusters have to be ranked.
+func (w *workspace) decideBatch(ctx context.Context, requests []Request, results []Result) {
+	found := make(map[uint64]*class, 16)
+	locked := false
+	unlock := func() {
+		if locked {
+			w.mu.Unlock()
+			locked = false
+		}
+	}
+	defer unlock()
+	for i := range requests {
+		r := &requests[i]
+		v := w.view(r.Placement)
+		hash := v.ClassHash(r.Workload)
+		c := found[hash]
+		cached := c != nil && v.InClass(r.Workload, c.Class)
+		if !cached {
+			unlock()
+			var err error
+			if c, cached, err = w.classOf(ctx, r); err != nil {
+				results[i].Err = err
+				continue
+			}
+			found[hash] = c
+		}
+		var s snapshot.Snapshot
+		var err error
+		if !locked {
+			s, err = w.lockRanked(ctx, c)
+		} else if s = w.fleet.Snapshot(); w.isNear(c, &s) {
+			err = w.refresh(ctx, c, &s)
+			if err != nil {
+				unlock()
+			}
+		} else {
+			unlock()
+			s, err = w.lockRanked(ctx, c)
+		}
+		if err != nil {
+			results[i].Err = err
+			continue
+		}
+		locked = true
+		if w.policies.Load() != c.Policy.Policies { // they have changed since the class was looked up
+			unlock()
+			results[i].Decision, results[i].Err = w.decide(ctx, r, true)
+			continue
+		}
+		d := w.selectFor(c, r, &s, cached)
+		if err := w.reserve(r, d); err != nil {
+			results[i].Err = err
+		} else {
+			results[i].Decision = d
+		}
+		w.metrics.request(cached)
+	}
+}
+
+// isNear reports whether the ranking of a class can be made current under the lock.
+func (w *workspace) isNear(c *class, s *snapshot.Snapshot) bool {
+	changes, known := c.ranking.Behind(s)
+	return known && len(changes) <= maxLockedChanges
+}
+
+func (w *workspace) prefetch(ctx context.Context) error {
+	for _, value := range w.cache.Values(w.options.Now()) {
+		c, ok := value.(*class)
+		if !ok {
+			continue
+		}
+		if p := c.Policy; p.Policies != w.policies.Load() {
+			// The same workloads under the new policies, unless these read more of a workload than is known of it.
+			if !p.Policies.Reads().Union(p.Placement.Reads).Covers(w.policies.Load().Reads()) {
+				continue
+			}
+			var err error
+			if c, _, err = w.classOf(ctx, &Request{Workspace: w.name, Placement: p.Placement, Workload: c.Workload}); err != nil {
+				return err
+			}
+		}
+		if _, err := w.lockRanked(ctx, c); err != nil {
+			return err
+		}
+		w.mu.Unlock()
+	}
+	return nil
+}
+
+func (w *workspace) firstViolation(ctx context.Context, r *Request, clusters []string) (*Verdict, error) {
+	c, _, err := w.classOf(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	s := w.snapshot()
+	for _, name := range clusters {
+		row := s.Row(name)
+		if row == nil {
+			return &Verdict{Cluster: name, Rejection: &filter.Rejection{
+				Stage: filter.Registration, Message: "the cluster is not registered any more",
+			}}, nil
+		}
+		if violation := c.First(row, true); violation != nil {
+			return &Verdict{Cluster: name, Rejection: c.Reject(row, violation)}, nil
+		}
+	}
+	return nil, nil
+}
+
+// selectFor selects clusters for a workload from the ranking of its class. What the workload itself holds does not count.
+// The workspace is locked, and the ranking is current for the snapshot.
+func (w *workspace) selectFor(c *class, r *Request, s *snapshot.Snapshot, cached bool) *Decision {
 	held := w.held(c, r)
-	chosen := w.selected(c, r, &held)
+	chosen := w.selectFrom(c, r, &held)
 	d := &Decision{
 		Workload:     r.Workload.Reference,
-		Reserved:     c.workload.Requests,
-		Weights:      c.family.judgement.Weights,
-		Terms:        c.family.judgement.Terms,
-		PolicyDigest: c.family.policies.Digest(),
-		InputsDigest: c.digest,
+		Reserved:     c.Workload.Requests,
+		Weights:      c.Judgement.Weights,
+		Terms:        c.Judgement.Terms,
+		PolicyDigest: c.Policy.Policies.Digest(),
+		InputsDigest: c.Digest,
 		Generation:   s.Generation,
 		Cached:       cached,
-		class:        c,
+		class:        c.Class,
 		snapshot:     *s,
 		held:         held,
 	}
@@ -142,42 +391,43 @@ func (w *workspace) choose(c *class, r *Request, s *snapshot.Snapshot, cached bo
 	for i, key := range chosen {
 		total := key.Total()
 		d.Clusters[i] = Choice{
-			Name: w.fleet.Row(key.Place()).Name, Replicas: c.workload.Replicas, Score: total, Reason: scoring.Reason(total),
+			Name: w.fleet.Row(key.Position()).Name, Replicas: c.Workload.Replicas, Score: total, Reason: scoring.Reason(total),
 		}
 	}
 	return d
 }
 
-// selected takes clusters from the ranking for a workload that holds so much.
-func (w *workspace) selected(c *class, r *Request, held *holding) []selection.Key {
-	ranking, strategy := c.ranking, &c.family.placement.strategy
-	if last := &ranking.last; last.held.same(held) && last.generation == ranking.generation && !strategy.Rotates {
-		return last.chosen
+// selectFrom takes clusters from the ranking for a workload that holds something already: its clusters get the keys that
+// they have without it, until the clusters are selected.
+func (w *workspace) selectFrom(c *class, r *Request, held *holding) []ranking.Key {
+	generation := c.ranking.Generation()
+	// A strategy of its own may look at more than the ranking.
+	if c.last.generation == generation && c.last.held.same(held) && c.Strategy.Select == nil {
+		return c.last.chosen
 	}
-	ranking.look.ctx = context.Background() // a decision is not given up half-way
-	w.before = w.before[:0]
+	w.current = w.current[:0]
 	for i, name := range held.Clusters {
-		if place, there := w.fleet.Position(name); there {
-			w.before = append(w.before, stood{place, ranking.At(place)})
-			w.less = held.without(i, w.fleet.Row(place))
-			ranking.Set(place, ranking.look.key(place, &w.less))
+		if position, there := w.fleet.Position(name); there {
+			w.current = append(w.current, positionedKey{position, c.ranking.At(position)})
+			w.row = held.without(i, w.fleet.Row(position))
+			c.ranking.Set(position, c.ranking.KeyOf(position, &w.row))
 		}
 	}
-	chosen := strategy.Select(ranking.Ranking, func(place int) int { return w.inUse(r, held, place) }, ranking.last.chosen[:0])
-	for _, b := range w.before {
-		ranking.Set(b.place, b.key)
+	chosen := c.ranking.Select(func(position int) int { return w.inUse(r, held, position) }, c.last.chosen[:0])
+	for _, k := range w.current {
+		c.ranking.Set(k.position, k.key)
 	}
-	ranking.last = answer{generation: ranking.generation, held: *held, chosen: chosen}
+	c.last = selection{generation: generation, held: *held, chosen: chosen}
 	return chosen
 }
 
-// holding is what a workload holds: it does not count when the workload itself is decided on.
+// holding is what a workload holds. It does not count when the workload itself is decided.
 type holding struct {
 	*capacity.Claim
 	// counted is what its clusters counted of the workload at that number of reports; nil where none does.
 	counted []capacity.Resources
 	reports int64
-	// former tells that this is what an earlier workload of the name holds: its pods are not those of the one that is decided on.
+	// former: an earlier workload of the name holds it, whose pods are not those of the one that is decided.
 	former bool
 }
 
@@ -185,7 +435,6 @@ func (h *holding) same(o *holding) bool {
 	return h.Claim == o.Claim && h.reports == o.reports && h.former == o.former
 }
 
-// nothing is what a workload holds that holds nothing.
 var nothing = holding{Claim: &capacity.Claim{}}
 
 func (w *workspace) held(c *class, r *Request) holding {
@@ -194,7 +443,7 @@ func (w *workspace) held(c *class, r *Request) holding {
 		return nothing
 	}
 	h := holding{Claim: claim, reports: w.reports, former: claim.UID != r.Workload.UID}
-	if last := &c.ranking.last.held; last.same(&h) {
+	if last := &c.last.held; last.same(&h) {
 		return *last
 	}
 	h.counted = w.ledger.Counted(claim)
@@ -214,9 +463,9 @@ func (h *holding) without(i int, row *snapshot.Row) snapshot.Row {
 	return row.Without(reserved, counted)
 }
 
-// inUse counts the workloads of the request's placement on the cluster of a place, the request's own left out.
-func (w *workspace) inUse(r *Request, held *holding, place int) int {
-	name, group := w.fleet.Row(place).Name, r.group()
+// inUse counts the workloads of the request's placement on the cluster of a position, without the request's own.
+func (w *workspace) inUse(r *Request, held *holding, position int) int {
+	name, group := w.fleet.Row(position).Name, r.group()
 	n := w.ledger.Group(group)[name]
 	if held.Group == group && slices.Contains(held.Clusters, name) {
 		n--
@@ -224,7 +473,7 @@ func (w *workspace) inUse(r *Request, held *holding, place int) int {
 	return n
 }
 
-// reserve puts what was decided into the ledger, in place of what the workload held before.
+// reserve puts a decision into the ledger, in place of what the workload held before.
 func (w *workspace) reserve(r *Request, d *Decision) error {
 	group, before := r.group(), d.held.Clusters
 	if d.held.Group == group && d.held.Amount.Same(d.Reserved) && d.held.UID == r.Workload.UID && len(d.held.Expired) == 0 &&
@@ -233,7 +482,7 @@ func (w *workspace) reserve(r *Request, d *Decision) error {
 	}
 	if len(d.Clusters) == 0 {
 		w.ledger.Release(r.owner())
-		w.refresh(before)
+		w.updateReserved(before)
 		return nil
 	}
 	claim := &capacity.Claim{UID: r.Workload.UID, Group: group, Amount: d.Reserved, Clusters: make([]string, len(d.Clusters))}
@@ -241,22 +490,21 @@ func (w *workspace) reserve(r *Request, d *Decision) error {
 		claim.Clusters[i] = d.Clusters[i].Name
 	}
 	if err := w.ledger.Reserve(r.owner(), claim); err != nil {
-		// The ranking is true for what the ledger holds, under the same lock: the two cannot differ.
+		// The ranking is current for what the ledger holds, under the same lock: the two cannot differ.
 		return fmt.Errorf("the ledger refuses what was decided: %w", err)
 	}
-	w.refresh(before)
-	w.refresh(claim.Clusters)
+	w.updateReserved(before)
+	w.updateReserved(claim.Clusters)
 	return nil
 }
 
-// refresh makes new rows for clusters on which what is reserved has changed.
-func (w *workspace) refresh(clusters []string) {
+// updateReserved makes new rows for clusters on which the ledger holds another amount.
+func (w *workspace) updateReserved(clusters []string) {
 	for _, name := range clusters {
 		w.fleet.Reserve(name, w.ledger.Reserved(name))
 	}
 }
 
-// snapshot returns the fleet as it stands.
 func (w *workspace) snapshot() snapshot.Snapshot {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -278,7 +526,7 @@ func (w *workspace) removeCluster(name string) {
 	w.fleet.Remove(name)
 }
 
-// grant records a claim that is there already, if it fits or without asking.
+// grant records a claim that exists already, if it fits or without asking.
 func (w *workspace) grant(owner capacity.Owner, claim *capacity.Claim, verify bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -289,9 +537,9 @@ func (w *workspace) grant(owner capacity.Owner, claim *capacity.Claim, verify bo
 		return err
 	}
 	if before != nil {
-		w.refresh(before.Clusters)
+		w.updateReserved(before.Clusters)
 	}
-	w.refresh(claim.Clusters)
+	w.updateReserved(claim.Clusters)
 	return nil
 }
 
@@ -302,6 +550,6 @@ func (w *workspace) release(owner capacity.Owner) bool {
 	if claim == nil {
 		return false
 	}
-	w.refresh(claim.Clusters)
+	w.updateReserved(claim.Clusters)
 	return true
 }

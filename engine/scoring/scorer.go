@@ -7,16 +7,16 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Standing is what a score owes to the facts of a cluster: it is the same however full the cluster is.
-type Standing struct {
+// FactScore is the part of a score that follows from the facts of a cluster, however full it is.
+type FactScore struct {
 	// Weighted is the sum of weight x factor over health, affinity and location.
 	Weighted int64
-	// Near is the sum of the affinity and location factors, 0..200.
-	Near int64
+	// Proximity is the sum of the affinity and location factors, 0..200.
+	Proximity int64
 }
 
-// StandingOf is the standing of a cluster of that health, given for each of the terms whether it matches the cluster.
-func StandingOf(health int64, weights Weights, terms []Term, matches []bool) Standing {
+// FactScoreOf returns the fact score of a cluster of that health, given for each of the terms whether it matches.
+func FactScoreOf(health int64, weights Weights, terms []Term, matches []bool) FactScore {
 	affinity, location := int64(neutral), int64(neutral)
 	for i := range terms {
 		delta := terms[i].Otherwise
@@ -30,14 +30,14 @@ func StandingOf(health int64, weights Weights, terms []Term, matches []bool) Sta
 		}
 	}
 	affinity, location = min(max(affinity, 0), 100), min(max(location, 0), 100)
-	return Standing{
-		Weighted: weights[Health]*health + weights[Affinity]*affinity + weights[Location]*location,
-		Near:     affinity + location,
+	return FactScore{
+		Weighted:  weights[Health]*health + weights[Affinity]*affinity + weights[Location]*location,
+		Proximity: affinity + location,
 	}
 }
 
 // Scorer gives for feasible clusters the same as Of, in a few nanoseconds: what depends on the request alone is worked
-// out once, what depends on the facts of a cluster is its Standing, and no number is divided where it can be multiplied.
+// out once, what depends on the facts of a cluster is its FactScore, and no number is divided where it can be multiplied.
 type Scorer struct {
 	requests              capacity.Resources
 	capacity, performance int64 // weights
@@ -86,7 +86,7 @@ func (s *steps) coverage(free int64) int64 {
 	}
 }
 
-// Score returns the total and the headroom of a cluster, given the Weighted of its standing. The row is that of the
+// Score returns the total and the headroom of a cluster, given the Weighted of its FactScore. The row is that of the
 // figures.
 func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (total, least int64) {
 	if s.others {

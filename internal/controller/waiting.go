@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/filter"
 )
 
 // attempt is a decision that found no cluster: there is no point in another for the same inputs until one is feasible.
@@ -80,7 +81,7 @@ func waitingFor(d *engine.Decision) string {
 		message += " (" + strings.Join(told, "; ") + ")"
 	}
 	if nearest, obstacles := d.Nearest(); nearest != "" {
-		message = fmt.Sprintf("waits for %s on %s: %s", strings.Join(engine.Remedies(obstacles), " and "), nearest, message)
+		message = fmt.Sprintf("waits for %s on %s: %s", strings.Join(filter.Remedies(obstacles), " and "), nearest, message)
 	}
 	return shorten(message)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/batch"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
 )
@@ -47,8 +48,8 @@ func decider(e *engine.Engine, m *metrics) func(context.Context, []engine.Reques
 // compiled is what becomes of a placement, whichever pass looks at it.
 type compiled struct {
 	// selector is there where the placement does not compile, too, if it is sound itself: its workloads stay with it.
-	selector  engine.Selector
-	placement *engine.Placement
+	selector  placement.Selector
+	placement *placement.Placement
 	// err is why the placement cannot be used.
 	err error
 }
@@ -77,13 +78,13 @@ func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement) []*owned {
 	for i, object := range objects {
 		c, found := last[object]
 		if !found {
-			c.selector, _ = engine.CompileSelector(object) // what is wrong with it is in err
+			c.selector, _ = placement.CompileSelector(object) // what is wrong with it is in err
 			c.placement, c.err = w.engine.CompilePlacement(object)
 		}
 		w.compiled[object] = c
 		placements[i] = &owned{object: object, compiled: c, clusters: map[string]bool{}}
 	}
-	slices.SortFunc(placements, func(a, b *owned) int { return engine.ByAge(a.object, b.object) })
+	slices.SortFunc(placements, func(a, b *owned) int { return placement.ByAge(a.object, b.object) })
 	return placements
 }
 
@@ -91,7 +92,7 @@ func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement) []*owned {
 type placing struct {
 	*workspace
 	placements []*owned
-	selectors  []engine.Selector
+	selectors  []placement.Selector
 	// steps are those that are not settled yet, in order; asked counts those of them that wait for an answer.
 	steps []*step
 	asked int
@@ -126,7 +127,7 @@ type step struct {
 	owner  *owned
 	object *workloadObject
 	key    workloadKey
-	turn   engine.Turn
+	turn   placement.Turn
 	// stored is the decision that the workload has, where found, and because why it moves.
 	stored  v1alpha1.WorkloadDecision
 	found   bool
@@ -145,7 +146,7 @@ type step struct {
 // that order, comes behind, so that decisions gather meanwhile and are made together.
 func (w *workspace) place(ctx context.Context, placements []*owned, workloads []*workloadObject, r *result) {
 	p := &placing{
-		workspace: w, placements: placements, selectors: make([]engine.Selector, len(placements)),
+		workspace: w, placements: placements, selectors: make([]placement.Selector, len(placements)),
 		judged: map[string]bool{}, told: map[string]attempt{}, next: newKnown(), result: r,
 	}
 	for i, owner := range placements {
@@ -180,7 +181,7 @@ func (p *placing) inTurn(workloads []*workloadObject) []*step {
 	steps := make([]*step, len(workloads))
 	for i, object := range workloads {
 		s := &step{owner: ownerOf(p.placements, p.selectors, object), object: object, key: keyOf(object.workload.Reference)}
-		s.turn = engine.Turn{Workload: object, Kind: object.Kind, APIVersion: object.APIVersion}
+		s.turn = placement.Turn{Workload: object, Kind: object.Kind, APIVersion: object.APIVersion}
 		if s.owner != nil {
 			s.turn.Priority = s.owner.object.Spec.Priority
 		}
@@ -223,7 +224,7 @@ func (p *placing) due(ctx context.Context, s *step) bool {
 // what it leaves has to be held before anything else is decided.
 func (p *placing) dueToMove(ctx context.Context, s *step) {
 	clusters := clusterNames(s.stored.Clusters)
-	if len(clusters) < s.owner.placement.NumberOfClusters() {
+	if len(clusters) < s.owner.placement.NumberOfClusters {
 		p.settle(ctx) // whether there is room for more depends on those before it
 	}
 	generation := p.engine.Snapshot(p.name).Generation
@@ -349,9 +350,9 @@ func (p *placing) tell(s *step) {
 		for _, c := range decision.Clusters {
 			owner.clusters[c.Name] = true
 		}
-		if has := len(decision.Clusters); owner.placement != nil && has < owner.placement.NumberOfClusters() {
+		if has := len(decision.Clusters); owner.placement != nil && has < owner.placement.NumberOfClusters {
 			p.next.fewer[s.key] = p.fewer[s.key]
-			owner.fewer = append(owner.fewer, fmt.Sprintf("%s has %d of %d", object.workload, has, owner.placement.NumberOfClusters()))
+			owner.fewer = append(owner.fewer, fmt.Sprintf("%s has %d of %d", object.workload, has, owner.placement.NumberOfClusters))
 		}
 		return
 	}
@@ -362,8 +363,8 @@ func (p *placing) tell(s *step) {
 }
 
 // ownerOf finds the placement that a workload belongs to, and tells the others that select it.
-func ownerOf(placements []*owned, selectors []engine.Selector, object *workloadObject) *owned {
-	i, others := engine.Owner(selectors, object.workload)
+func ownerOf(placements []*owned, selectors []placement.Selector, object *workloadObject) *owned {
+	i, others := placement.Owner(selectors, object.workload)
 	if i < 0 {
 		return nil
 	}

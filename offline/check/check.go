@@ -16,6 +16,7 @@ import (
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/offline/manifest"
@@ -153,12 +154,12 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 			}
 		}
 	}
-	placements := make([]*engine.Placement, len(w.Placements))
-	selectors := make([]engine.Selector, len(w.Placements))
-	slices.SortFunc(w.Placements, func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return engine.ByAge(a.Typed, b.Typed) })
+	placements := make([]*placement.Placement, len(w.Placements))
+	selectors := make([]placement.Selector, len(w.Placements))
+	slices.SortFunc(w.Placements, func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return placement.ByAge(a.Typed, b.Typed) })
 	for i, o := range w.Placements {
 		placements[i] = c.placement(w, o)
-		selectors[i], _ = engine.CompileSelector(o.Typed)
+		selectors[i], _ = placement.CompileSelector(o.Typed)
 	}
 	sound := c.modules(w)
 	for _, o := range w.Workloads {
@@ -167,7 +168,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 			c.find(Finding{Error, CodeWorkload, o.Position(field), o.String(), field, message})
 			continue
 		}
-		owner, _ := engine.Owner(selectors, o.Workload)
+		owner, _ := placement.Owner(selectors, o.Workload)
 		if !sound || owner < 0 || placements[owner] == nil {
 			continue
 		}
@@ -183,7 +184,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 }
 
 // placement checks a placement, and returns nil where it is wrong.
-func (c *checker) placement(w *manifest.Workspace, o manifest.Typed[v1alpha1.WorkloadPlacement]) *engine.Placement {
+func (c *checker) placement(w *manifest.Workspace, o manifest.Typed[v1alpha1.WorkloadPlacement]) *placement.Placement {
 	c.report.Placements++
 	constraints := field.NewPath("spec", "constraints")
 	for i, constraint := range o.Typed.Spec.Constraints {

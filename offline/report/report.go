@@ -11,6 +11,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/scoring"
 )
 
@@ -85,7 +86,7 @@ func Explanation(w io.Writer, d *engine.Decision, clusters ...string) {
 		t := NewTable(w)
 		t.AppendHeader(table.Row{"CLUSTER", "REJECTED BY", "BECAUSE", "NEEDS"})
 		for _, v := range rejected {
-			needs := engine.Remedies(d.Obstacles(v.Cluster))
+			needs := filter.Remedies(d.Obstacles(v.Cluster))
 			t.AppendRow(table.Row{v.Cluster, stage(string(v.Rejection.Stage), v.Rejection.Constraint), v.Rejection.Message, strings.Join(needs, "; ")})
 		}
 		t.Render()

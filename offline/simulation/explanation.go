@@ -1,7 +1,7 @@
 package simulation
 
 import (
-	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/scoring"
 )
 
@@ -74,7 +74,7 @@ func Explain(d *Decision) *Explanation {
 	return e
 }
 
-func obstacles(of []engine.Obstacle) []Obstacle {
+func obstacles(of []filter.Obstacle) []Obstacle {
 	all := make([]Obstacle, len(of))
 	for i, o := range of {
 		all[i] = Obstacle{

@@ -67,7 +67,7 @@ type Choice struct {
 // Rejection is why one cluster is not feasible.
 type Rejection struct {
 	Cluster string `json:"cluster"`
-	// Stage of the filter, see engine.Stage.
+	// Stage of the filter, see filter.Stage.
 	Stage string `json:"stage"`
 	// Constraint that failed, where the stage is Constraint.
 	Constraint string `json:"constraint"`

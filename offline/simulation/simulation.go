@@ -16,6 +16,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -46,16 +47,16 @@ type Simulation struct {
 
 type workspace struct {
 	*manifest.Workspace
-	placements []*placement
-	selectors  []engine.Selector
+	placements []*placementState
+	selectors  []placement.Selector
 	// policyErr is why the policies are not in force.
 	policyErr error
 }
 
-type placement struct {
+type placementState struct {
 	name     string
 	priority int32
-	compiled *engine.Placement
+	compiled *placement.Placement
 	err      error
 }
 
@@ -147,10 +148,10 @@ func inFiles(m *manifest.Workspace, err error) error {
 func (w *workspace) compile(e *engine.Engine) error {
 	var errs []error
 	objects := slices.Clone(w.Placements)
-	slices.SortFunc(objects, func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return engine.ByAge(a.Typed, b.Typed) })
+	slices.SortFunc(objects, func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return placement.ByAge(a.Typed, b.Typed) })
 	for _, o := range objects {
-		p := &placement{name: o.Typed.Name, priority: o.Typed.Spec.Priority}
-		selector, _ := engine.CompileSelector(o.Typed) // what is wrong with it is in err
+		p := &placementState{name: o.Typed.Name, priority: o.Typed.Spec.Priority}
+		selector, _ := placement.CompileSelector(o.Typed) // what is wrong with it is in err
 		if p.compiled, p.err = e.CompilePlacement(o.Typed); p.err != nil {
 			p.err = &manifest.Error{Position: o.Position("spec"), Object: o.String(), Message: p.err.Error()}
 			errs = append(errs, p.err)
@@ -197,11 +198,11 @@ type item struct {
 	workspace *workspace
 	manifest.Workload
 	// placement that the workload belongs to; nil where there is none.
-	placement *placement
+	placement *placementState
 }
 
-func (i item) turn() engine.Turn {
-	t := engine.Turn{Workload: i.Object, Kind: i.Kind, APIVersion: i.APIVersion}
+func (i item) turn() placement.Turn {
+	t := placement.Turn{Workload: i.Object, Kind: i.Kind, APIVersion: i.APIVersion}
 	if i.placement != nil {
 		t.Priority = i.placement.priority
 	}
@@ -217,7 +218,7 @@ func (s *Simulation) items() []item {
 	for _, w := range s.workspaces {
 		for _, o := range w.Workloads {
 			i := item{workspace: w, Workload: o}
-			if owner, _ := engine.Owner(w.selectors, o.Workload); owner >= 0 {
+			if owner, _ := placement.Owner(w.selectors, o.Workload); owner >= 0 {
 				i.placement = w.placements[owner]
 			}
 			items = append(items, i)

@@ -10,6 +10,7 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
@@ -172,7 +173,7 @@ func (s *Simulation) waits(ctx context.Context, item item, waiting *Waiting, kno
 	waiting.Nearest, waiting.Obstacles = cluster, obstacles(lacks)
 	switch {
 	case cluster != "":
-		waiting.WaitsFor = cluster + ": " + strings.Join(engine.Remedies(lacks), "; ")
+		waiting.WaitsFor = cluster + ": " + strings.Join(filter.Remedies(lacks), "; ")
 	case len(decision.Clusters) > 0:
 		feasible, _, _ := strings.Cut(decision.Summary(), ":")
 		waiting.WaitsFor = "its turn: " + feasible

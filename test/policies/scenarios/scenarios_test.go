@@ -15,6 +15,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -40,7 +41,7 @@ const workspace = "root:scenario"
 type scenario struct {
 	engine     *engine.Engine
 	policies   *policy.Compiler
-	placements []*engine.Placement
+	placements []*placement.Placement
 	workloads  map[string]*workload.Workload
 }
 
@@ -82,7 +83,7 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		s.placements = append([]*engine.Placement{compiled}, s.placements...)
+		s.placements = append([]*placement.Placement{compiled}, s.placements...)
 		return "", nil
 	case "policies":
 		modules := map[string]string{}
@@ -135,7 +136,7 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 		for _, arg := range d.CmdArgs[1:] {
 			on = append(on, arg.Key)
 		}
-		verdict, err := s.engine.Inadmissible(context.Background(), request, on)
+		verdict, err := s.engine.FirstViolation(context.Background(), request, on)
 		if err != nil || verdict == nil {
 			return "yes\n", err
 		}

@@ -1,4 +1,4 @@
-package engine
+package ranking
 
 import (
 	"crypto/sha256"
@@ -7,15 +7,17 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// digest identifies a class, in this process and in others: it is published with decisions.
-func digest(placement *Placement, policies *policy.Set, seen *workload.Workload) string {
+// Digest identifies all that a decision depends on but the clusters, given of the workload what is read of it. It is
+// published with decisions: the same inputs have the same digest in every process.
+func Digest(p *placement.Placement, policies *policy.Set, seen *workload.Workload) string {
 	var buffer [512]byte
 	d := digester(buffer[:0])
-	d = d.text(placement.digest).text(policies.Digest())
+	d = d.text(p.Digest).text(policies.Digest())
 	d = d.text(seen.APIVersion).text(seen.Kind).text(seen.Namespace).text(seen.Name)
 	d = d.texts(seen.Labels).texts(seen.Annotations).number(seen.Replicas)
 	d = d.number(seen.Requests.CPU).number(seen.Requests.Memory).number(seen.Requests.Storage)
@@ -27,7 +29,7 @@ func digest(placement *Placement, policies *policy.Set, seen *workload.Workload)
 	return hex.EncodeToString(sum[:16])
 }
 
-// digester writes what is to be digested so that no two contents look the same: each text after its length.
+// digester encodes what is digested so that no two contents look the same: each text after its length.
 type digester []byte
 
 func (d digester) number(n int64) digester { return binary.BigEndian.AppendUint64(d, uint64(n)) }

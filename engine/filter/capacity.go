@@ -1,0 +1,60 @@
+package filter
+
+import (
+	"fmt"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// Capacity rejects clusters that lack what the workload requests: in the whole cluster, or for one replica on every
+// node.
+const Capacity Stage = "Capacity"
+
+type room struct{}
+
+func (room) violations(q *query, report func(Violation) bool) bool {
+	if q.running {
+		return true
+	}
+	resource, onNode := q.row.Lacking(q.Workload.Requests, q.Replica)
+	return resource == "" || report(Violation{resource: resource, onNode: onNode})
+}
+
+func (room) message(q *query, v Violation) string {
+	if v.onNode {
+		return fmt.Sprintf("each replica asks for %s %s, %s free on any one node", capacity.Format(v.resource, q.Replica.Get(v.resource)),
+			v.resource, capacity.Rounded(v.resource, q.row.LargestFree.Get(v.resource), false))
+	}
+	return fmt.Sprintf("asks for %s %s, %s free", capacity.Format(v.resource, q.Workload.Requests.Get(v.resource)),
+		v.resource, capacity.Rounded(v.resource, q.row.Free.Get(v.resource), false))
+}
+
+func (room) obstacles(q *query, v Violation) []Obstacle {
+	var more []string
+	for name, lacking := range q.Lacking(q.row).Each {
+		switch {
+		case lacking > 0 && v.onNode:
+			more = append(more, fmt.Sprintf("%s more %s free on one node", capacity.Rounded(name, lacking, true), name))
+		case lacking > 0:
+			more = append(more, fmt.Sprintf("%s more %s free", capacity.Rounded(name, lacking, true), name))
+		}
+	}
+	return needs(more...)
+}
+
+// Lacking returns how much more would have to be free: in the whole cluster or, where that is enough, on its largest
+// node.
+func (c *Class) Lacking(row *snapshot.Row) capacity.Resources {
+	more := func(asked, free int64) int64 {
+		if asked <= 0 {
+			return 0
+		}
+		return max(0, asked-free)
+	}
+	lacking := c.Workload.Requests.Combine(row.Free, more)
+	if lacking.IsZero() && row.LargestFree != nil {
+		lacking = c.Replica.Combine(*row.LargestFree, more)
+	}
+	return lacking
+}

@@ -1,0 +1,78 @@
+package filter
+
+import (
+	"math"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// Class is what the chain needs to know of the workloads of one equivalence class, with the stages that read capacity
+// in the form in which a ranking evaluates them. It is immutable.
+type Class struct {
+	Placement *placement.Placement
+	// Workload has only the fields that the placement and the policies read.
+	Workload  *workload.Workload
+	Judgement *policy.Judgement
+	// Replica is what one node must have free.
+	Replica capacity.Resources
+
+	// Free is how much CPU and memory must be free: by the requests, and by constraints that are a single comparison.
+	Free [2]Interval
+	// Comparisons are the constraints that are any other single comparison.
+	Comparisons []*constraint.BoundComparison
+	// Mixed are the conditions that combine facts with capacity.
+	Mixed []Condition
+	// MoreResources reports whether the requests are of more than CPU and memory.
+	MoreResources bool
+
+	// conditions are all conjuncts, by constraint.
+	conditions [][]Condition
+}
+
+// Interval is the amounts from Low to High, both included.
+type Interval struct{ Low, High int64 }
+
+// Contains reports whether an amount is within the interval.
+func (i Interval) Contains(amount int64) bool { return i.Low <= amount && amount <= i.High }
+
+func (i *Interval) intersect(o Interval) { i.Low, i.High = max(i.Low, o.Low), min(i.High, o.High) }
+
+// NewClass plans how clusters are filtered for workloads that are the same in all that is read of them.
+func NewClass(p *placement.Placement, judgement *policy.Judgement, w *workload.Workload) *Class {
+	everything := Interval{math.MinInt64, math.MaxInt64}
+	c := &Class{
+		Placement: p, Workload: w, Judgement: judgement, Replica: w.Replica(),
+		Free:          [2]Interval{everything, everything},
+		MoreResources: w.Requests.Storage > 0 || len(w.Requests.Extended) > 0,
+		conditions:    make([][]Condition, len(p.Constraints)),
+	}
+	for i, amount := range [2]int64{snapshot.CPU: w.Requests.CPU, snapshot.Memory: w.Requests.Memory} {
+		if amount > 0 {
+			c.Free[i].Low = amount
+		}
+	}
+	for i := range p.Constraints {
+		for _, conjunct := range p.Constraints[i].Program.Conjuncts() {
+			condition := newCondition(conjunct, w)
+			c.conditions[i] = append(c.conditions[i], condition)
+			switch {
+			case placement.ReadsFacts(conjunct): // answered once for all that read the same of workloads
+			case !conjunct.Bare():
+				c.Mixed = append(c.Mixed, condition)
+			default:
+				for _, s := range condition.intervals {
+					c.Free[s.resource].intersect(s.Interval)
+				}
+				for _, k := range condition.checks {
+					c.Comparisons = append(c.Comparisons, k.BoundComparison)
+				}
+			}
+		}
+	}
+	return c
+}

@@ -1,0 +1,136 @@
+package filter
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// Constraint rejects clusters for which a CEL constraint of the placement is not true.
+const Constraint Stage = "Constraint"
+
+type constraints struct{}
+
+// violations evaluates the conjuncts, as a ranking does. What keeps a workload from staying where it runs is facts: a
+// constraint that reads capacity is not asked for it.
+func (constraints) violations(q *query, report func(Violation) bool) bool {
+	var variables *constraint.Variables
+	for i := range q.conditions {
+		if q.running && q.Placement.Constraints[i].Program.Reads().Capacity {
+			continue
+		}
+		if variables == nil {
+			variables = q.variables()
+		}
+		if !holdAll(q.conditions[i], variables) && !report(Violation{index: i}) {
+			return false
+		}
+	}
+	return true
+}
+
+func holdAll(conditions []Condition, v *constraint.Variables) bool {
+	for i := range conditions {
+		if !conditions[i].Holds(v) {
+			return false
+		}
+	}
+	return true
+}
+
+// message evaluates the whole expression, whose errors are the author's own.
+func (constraints) message(q *query, v Violation) string {
+	c, variables := &q.Placement.Constraints[v.index], q.variables()
+	var parts, observed []string
+	for _, cause := range c.Program.Explain(variables) {
+		parts = append(parts, cause.Expression)
+		for _, o := range cause.Observed {
+			if value := o.Path + " = " + o.Value; !slices.Contains(observed, value) {
+				observed = append(observed, value)
+			}
+		}
+	}
+	message := "not true: " + strings.Join(parts, " && ")
+	if _, err := c.Program.Eval(variables); err != nil {
+		message = fmt.Sprintf("cannot be evaluated: %v", err)
+	} else if c.Message != "" {
+		message = c.Message + ": " + message
+	}
+	if len(observed) > 0 {
+		message += " (" + strings.Join(observed, ", ") + ")"
+	}
+	return message
+}
+
+func (constraints) obstacles(q *query, v Violation) (obstacles []Obstacle) {
+	for _, cause := range q.Placement.Constraints[v.index].Program.Explain(q.variables()) {
+		obstacles = append(obstacles, Obstacle{Expression: cause.Expression, Observed: cause.Observed, Remedy: cause.Remedy})
+	}
+	return obstacles
+}
+
+// Condition is a conjunct of a constraint for the workloads of one class. Its comparisons with capacity are numbers,
+// compared in Go; the rest is CEL, which sees of the numbers no more than which comparisons hold.
+type Condition struct {
+	Conjunct *constraint.Conjunct
+	// intervals are the comparisons with what is free of CPU or memory, checks the others.
+	intervals []resourceInterval
+	checks    []check
+}
+
+// resourceInterval is a comparison that holds while the amount free of a resource is within the interval.
+type resourceInterval struct {
+	Interval
+	resource int // snapshot.CPU or snapshot.Memory
+	bit      uint
+}
+
+type check struct {
+	*constraint.BoundComparison
+	bit uint
+}
+
+func newCondition(conjunct *constraint.Conjunct, w *workload.Workload) Condition {
+	c := Condition{Conjunct: conjunct}
+	for i, comparison := range conjunct.Comparisons() {
+		b := comparison.Bind(w)
+		switch leaf, low, high, ok := b.Range(); {
+		case ok && leaf == constraint.FreeCPU:
+			c.intervals = append(c.intervals, resourceInterval{Interval{low, high}, snapshot.CPU, 1 << i})
+		case ok && leaf == constraint.FreeMemory:
+			c.intervals = append(c.intervals, resourceInterval{Interval{low, high}, snapshot.Memory, 1 << i})
+		default:
+			c.checks = append(c.checks, check{b, 1 << i})
+		}
+	}
+	return c
+}
+
+// Outcomes compares for one cluster: a bit of holding is set for each comparison that holds, a bit of failing for each
+// that has no outcome, which in CEL is an error.
+func (c *Condition) Outcomes(figures *snapshot.Figures, row *snapshot.Row) (holding, failing uint) {
+	for i := range c.intervals {
+		if s := &c.intervals[i]; s.Contains(figures.Free[s.resource]) {
+			holding |= s.bit
+		}
+	}
+	for _, k := range c.checks {
+		switch holds, known := k.Outcome(row); {
+		case !known:
+			failing |= k.bit
+		case holds:
+			holding |= k.bit
+		}
+	}
+	return holding, failing
+}
+
+// Holds evaluates the condition for one cluster. An error counts as not holding.
+func (c *Condition) Holds(v *constraint.Variables) bool {
+	holding, failing := c.Outcomes(&v.Row.Figures, v.Row)
+	return c.Conjunct.Holds(v, holding, failing)
+}

@@ -1,0 +1,141 @@
+// Package filter finds the feasible clusters. A cluster passes a chain of stages, each a file named after it; what a
+// stage rejects it explains, with the change that would admit the cluster.
+package filter
+
+import (
+	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// Stage names a step of the filter.
+type Stage string
+
+// chain is the stages in the order in which clusters pass them. A new stage is a file and a line here.
+var chain = []struct {
+	stage
+	name  Stage
+	reads reads
+}{
+	{registration{}, Registration, facts},
+	{ready{}, Ready, facts},
+	{location{}, Location, facts},
+	{clusterSelector{}, ClusterSelector, facts},
+	{taint{}, Taint, facts},
+	{capability{}, Capability, facts},
+	{constraints{}, Constraint, planned},
+	{room{}, Capacity, planned},
+	{terms{}, Policy, planned},
+}
+
+// reads says what the answers of a stage depend on, and so when a ranking asks it.
+type reads int
+
+const (
+	// everything: asked for every change of a cluster.
+	everything reads = iota
+	// facts of the cluster and the placement alone: asked when these change.
+	facts
+	// planned: a ranking evaluates the Class itself, which has the same answers in a faster form.
+	planned
+)
+
+// stage is one step of the filter. It has no state: all that it needs is in the query.
+type stage interface {
+	// violations reports all that a cluster violates, as long as report returns true, and returns whether it always did.
+	violations(q *query, report func(Violation) bool) bool
+	// message says what was wanted and what was observed.
+	message(q *query, v Violation) string
+	// obstacles returns a violation part by part, each with the smallest change that would remove it.
+	obstacles(q *query, v Violation) []Obstacle
+}
+
+// query asks the stages about one cluster.
+type query struct {
+	*Class
+	row *snapshot.Row
+	// running: the workload runs there already. How full the cluster is does not count then, nor that its Ready condition
+	// is not known: what runs there may well go on.
+	running bool
+}
+
+// Violation is why a cluster is not feasible, put into words only when someone asks.
+type Violation struct {
+	Stage Stage
+	// index of what is violated, among the placement's constraints or capability requirements, the cluster's taints or
+	// the policies' terms.
+	index int
+	// resource of which there is too little: in the whole cluster, or on any one node.
+	resource string
+	onNode   bool
+	// err is why a constraint could not be evaluated.
+	err error
+}
+
+// Violations reports what of the chain a cluster violates, in order, as long as report returns true.
+func (c *Class) Violations(row *snapshot.Row, running bool, report func(Violation) bool) {
+	q := query{c, row, running}
+	for i := range chain {
+		s := &chain[i]
+		if !s.violations(&q, func(v Violation) bool { v.Stage = s.name; return report(v) }) {
+			return
+		}
+	}
+}
+
+// First returns the first violation of a cluster, nil where it is feasible.
+func (c *Class) First(row *snapshot.Row, running bool) (first *Violation) {
+	c.Violations(row, running, func(v Violation) bool {
+		first = &v
+		return false
+	})
+	return first
+}
+
+// Admits reports whether a cluster passes all stages that read nothing but its facts and the placement.
+func (c *Class) Admits(row *snapshot.Row) bool { return passes(c, row, facts) }
+
+// PassesOthers reports whether a cluster passes the stages that are neither asked by Admits nor planned in the Class.
+func (c *Class) PassesOthers(row *snapshot.Row) bool { return passes(c, row, everything) }
+
+// HasOthers reports whether there are such stages.
+var HasOthers = func() bool {
+	for i := range chain {
+		if chain[i].reads == everything {
+			return true
+		}
+	}
+	return false
+}()
+
+func passes(c *Class, row *snapshot.Row, r reads) bool {
+	q := query{Class: c, row: row}
+	for i := range chain {
+		if chain[i].reads == r && !chain[i].violations(&q, func(Violation) bool { return false }) {
+			return false
+		}
+	}
+	return true
+}
+
+// Stages returns the names of the stages in the order in which clusters pass them.
+func Stages() []Stage {
+	names := make([]Stage, len(chain))
+	for i := range chain {
+		names[i] = chain[i].name
+	}
+	return names
+}
+
+func stageOf(name Stage) stage {
+	for i := range chain {
+		if chain[i].name == name {
+			return chain[i].stage
+		}
+	}
+	return nil
+}
+
+// variables are what CEL sees of the class and a cluster.
+func (q *query) variables() *constraint.Variables {
+	return &constraint.Variables{Row: q.row, Workload: q.Workload, Placement: q.Placement.Placement}
+}

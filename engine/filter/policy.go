@@ -1,0 +1,48 @@
+package filter
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// Policy rejects clusters that do not match a required term of the policies.
+const Policy Stage = "Policy"
+
+type terms struct{}
+
+func (terms) violations(q *query, report func(Violation) bool) bool {
+	for i := range q.Judgement.Terms {
+		if term := &q.Judgement.Terms[i]; term.Required && !term.Match.Matches(q.row) && !report(Violation{index: i}) {
+			return false
+		}
+	}
+	return true
+}
+
+func (terms) message(q *query, v Violation) string {
+	if reason := q.Judgement.Terms[v.index].Reason; reason != "" {
+		return "excluded by a required term: " + reason
+	}
+	return "excluded by a required term"
+}
+
+func (terms) obstacles(q *query, v Violation) []Obstacle {
+	m := &q.Judgement.Terms[v.index].Match
+	var lacking []string
+	if len(m.ClusterNames) > 0 && !slices.Contains(m.ClusterNames, q.row.Name) {
+		lacking = append(lacking, "another policy: only "+strings.Join(m.ClusterNames, ", ")+" will do")
+	}
+	if m.Location != "" && m.Location != q.row.Location {
+		lacking = append(lacking, "location="+m.Location)
+	}
+	if m.Labels != nil {
+		lacking = append(lacking, unmet(m.Labels, labels.Set(q.row.Labels), "label ")...)
+	}
+	if c, _ := q.row.Capability(m.Capability); m.Capability != "" && !c.Available {
+		lacking = append(lacking, fmt.Sprintf("capability %s available", m.Capability))
+	}
+	return needs(lacking...)
+}

@@ -1,0 +1,18 @@
+package filter
+
+// Registration rejects clusters whose registration cannot be used.
+const Registration Stage = "Registration"
+
+type registration struct{}
+
+func (registration) violations(q *query, report func(Violation) bool) bool {
+	return q.row.Invalid == "" || report(Violation{})
+}
+
+func (registration) message(q *query, _ Violation) string {
+	return "the registration is not usable: " + q.row.Invalid
+}
+
+func (registration) obstacles(*query, Violation) []Obstacle {
+	return needs("a registration without this error")
+}

@@ -1,0 +1,112 @@
+package ranking
+
+import (
+	"hash/maphash"
+	"sync/atomic"
+
+	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// Store keeps what evaluations find out beyond one of them, within bounds of its own. It is safe for concurrent use.
+type Store interface {
+	// Answers returns what is kept under a hash; the caller checks that it is of the right predicate.
+	Answers(hash uint64) (*Answers, bool)
+	Keep(hash uint64, a *Answers)
+}
+
+// Answers are those to one predicate for every cluster of a layout, each with the stamp of the state that it is about:
+// an answer cannot be mistaken for that of a later state. Any number of evaluations may read and write them at once.
+type Answers struct {
+	predicate
+	layout int64
+	rows   []*snapshot.Row // of the layout, to find the clusters again in the next one
+	// entries by position: 48 bits of stamp, 8 bits that say which variants are answered, 8 bits of answers.
+	entries []atomic.Uint64
+}
+
+// predicate is a question that classes have in common: a conjunct of a constraint for workloads that are the same in
+// what it reads of them, while the same of its comparisons fail; or, without a conjunct, whether the placement admits a
+// cluster by its facts.
+type predicate struct {
+	placement *placement.Placement // nil where the conjunct does not read it
+	conjunct  *constraint.Conjunct
+	failing   uint
+	workload  *workload.Workload
+}
+
+func (p *predicate) hash() uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	if p.placement != nil {
+		h.WriteString(p.placement.Digest)
+	}
+	if p.conjunct == nil {
+		return h.Sum64()
+	}
+	h.WriteString(p.conjunct.Key())
+	h.WriteByte(byte(p.failing))
+	return h.Sum64() ^ p.conjunct.Reads().Workload.Hash(seed, p.workload)
+}
+
+func (p *predicate) same(o *predicate) bool {
+	switch {
+	case (p.placement == nil) != (o.placement == nil) || p.placement != nil && p.placement.Digest != o.placement.Digest:
+		return false
+	case p.conjunct == nil || o.conjunct == nil:
+		return p.conjunct == o.conjunct
+	}
+	return p.conjunct.Key() == o.conjunct.Key() && p.failing == o.failing && p.conjunct.Reads().Workload.Same(p.workload, o.workload)
+}
+
+func newAnswers(p predicate, layout int64, rows []*snapshot.Row) *Answers {
+	return &Answers{predicate: p, layout: layout, rows: rows, entries: make([]atomic.Uint64, len(rows))}
+}
+
+// moved is the answers in another layout. Both layouts are ordered by name.
+func (a *Answers) moved(layout int64, rows []*snapshot.Row) *Answers {
+	next := newAnswers(a.predicate, layout, rows)
+	before := 0
+	for position, row := range rows {
+		for before < len(a.rows) && a.rows[before].Name < row.Name {
+			before++
+		}
+		if before < len(a.rows) && a.rows[before].Name == row.Name {
+			next.entries[position].Store(a.entries[before].Load())
+		}
+	}
+	return next
+}
+
+// Bytes returns about how much memory the answers take.
+func (a *Answers) Bytes() int { return 8 * len(a.entries) }
+
+const (
+	stampShift = 16
+	knownShift = 8
+)
+
+// get returns the answer to a variant of the predicate, if it is known for the stamp.
+func (a *Answers) get(position int, stamp int64, variant uint) (holds, known bool) {
+	e := a.entries[position].Load()
+	variant &= 7
+	return e>>variant&1 != 0, e>>stampShift == uint64(stamp) && e>>knownShift>>variant&1 != 0
+}
+
+// put keeps an answer. Of answers for one cluster that are put at the same moment one may get lost.
+func (a *Answers) put(position int, stamp int64, variant uint, holds bool) {
+	if stamp == 0 {
+		return // a row that is in no fleet
+	}
+	e := a.entries[position].Load()
+	if e>>stampShift != uint64(stamp) {
+		e = uint64(stamp) << stampShift
+	}
+	e |= 1 << (knownShift + variant)
+	if holds {
+		e |= 1 << variant
+	}
+	a.entries[position].Store(e)
+}

@@ -1,0 +1,93 @@
+// Package ranking orders the feasible clusters for a class of workloads, and keeps the order current as clusters change.
+package ranking
+
+import (
+	"hash/maphash"
+	"sync/atomic"
+
+	"github.com/kcp-placement/placement/engine/filter"
+	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/scoring"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// seed of all hashes of this process.
+var seed = maphash.MakeSeed()
+
+// PolicyClass is the workloads of a placement that the policies and the facts of clusters cannot tell apart: they differ
+// at most in requests, replicas and what only comparisons with capacity read. The policies are evaluated once for it.
+type PolicyClass struct {
+	Placement *placement.Placement
+	Policies  *policy.Set
+	// Workload has only the fields that policies and facts read.
+	Workload  *workload.Workload
+	Judgement *policy.Judgement
+
+	scores atomic.Pointer[scores]
+}
+
+// Class is an equivalence class: workloads that the placement and the policies cannot tell apart, requests included. It
+// is immutable.
+type Class struct {
+	*filter.Class
+	Policy *PolicyClass
+	// Digest identifies all that a decision depends on but the clusters, in this process and others.
+	Digest   string
+	Strategy Strategy
+
+	scorer scoring.Scorer
+}
+
+// NewClass plans how clusters are ranked for a workload, of which only the fields that View.Class reads are kept.
+func NewClass(p *PolicyClass, w *workload.Workload) *Class {
+	return &Class{
+		Class:    filter.NewClass(p.Placement, p.Judgement, w),
+		Policy:   p,
+		Digest:   Digest(p.Placement, p.Policies, w),
+		Strategy: StrategyFor(p.Placement.Strategy, p.Placement.NumberOfClusters),
+		scorer:   scoring.NewScorer(w.Requests, p.Judgement.Weights),
+	}
+}
+
+// View is what of the workloads of a placement is read under some policies.
+type View struct {
+	Placement *placement.Placement
+	Policies  *policy.Set
+	// Class is what is read of a workload at all, PolicyClass what policies and facts read.
+	Class, PolicyClass workload.Reads
+	// salt tells apart the hashes of other placements and policies.
+	salt uint64
+}
+
+// NewView returns what is read of the workloads of a placement.
+func NewView(p *placement.Placement, policies *policy.Set) *View {
+	read := p.FactReads.Union(policies.Reads())
+	return &View{
+		Placement: p, Policies: policies, PolicyClass: read,
+		Class: read.Union(p.Reads).Union(workload.Reads{Fields: workload.Requests | workload.Replicas}),
+		salt:  maphash.String(seed, p.Digest) ^ maphash.Comparable(seed, policies),
+	}
+}
+
+// ClassHash is the same for workloads of the same class.
+func (v *View) ClassHash(w *workload.Workload) uint64 { return v.salt ^ v.Class.Hash(seed, w) }
+
+// PolicyClassHash is the same for workloads of the same policy class.
+func (v *View) PolicyClassHash(w *workload.Workload) uint64 {
+	return v.salt ^ v.PolicyClass.Hash(seed, w)
+}
+
+// InClass reports whether a workload is of a class.
+func (v *View) InClass(w *workload.Workload, c *Class) bool {
+	return v.matches(c.Policy) && v.Class.Same(c.Workload, w)
+}
+
+// InPolicyClass reports whether a workload is of a policy class.
+func (v *View) InPolicyClass(w *workload.Workload, p *PolicyClass) bool {
+	return v.matches(p) && v.PolicyClass.Same(p.Workload, w)
+}
+
+func (v *View) matches(p *PolicyClass) bool {
+	return p.Policies == v.Policies && p.Placement.Digest == v.Placement.Digest
+}

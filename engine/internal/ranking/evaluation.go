@@ -1,0 +1,295 @@
+package ranking
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/filter"
+	"github.com/kcp-placement/placement/engine/scoring"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// evaluation filters and scores clusters for a class. What depends on facts alone it finds in the answers and scores
+// that are kept, and evaluates again only where facts have changed.
+type evaluation struct {
+	ctx    context.Context
+	store  Store
+	class  *Class
+	layout int64
+	rows   []*snapshot.Row
+	scores *scores
+	// mixed are the answers to the class's mixed conditions, by which of their comparisons fail; nil until asked for.
+	mixed [][1 << constraint.MaxComparisons]*Answers
+	// admitted, facts and named are what fact scores are made of; nil until asked for. named are the positions of the
+	// clusters of terms that match by name alone, matches is scratch space.
+	admitted  *Answers
+	facts     []factAnswers
+	named     [][]int
+	matches   []bool
+	variables constraint.Variables
+	// err is why the evaluation ended early; what it has found since is void.
+	err error
+}
+
+// factAnswers are those to a conjunct that reads facts alone.
+type factAnswers struct {
+	conjunct *constraint.Conjunct
+	*Answers
+}
+
+func newEvaluation(store Store, c *Class, layout int64, rows []*snapshot.Row) evaluation {
+	e := evaluation{
+		store: store, class: c, layout: layout, rows: rows, scores: c.Policy.scores.Load(),
+		variables: constraint.Variables{Workload: c.Workload, Placement: c.Placement.Placement},
+		mixed:     make([][1 << constraint.MaxComparisons]*Answers, len(c.Mixed)),
+	}
+	if e.scores == nil || e.scores.layout != layout {
+		e.scores = &scores{layout: layout, entries: make([]atomic.Uint64, len(rows))}
+		c.Policy.scores.Store(e.scores)
+	}
+	return e
+}
+
+// clone is an evaluation that can run beside this one.
+func (e *evaluation) clone() evaluation {
+	c := *e
+	c.mixed, c.admitted, c.facts = slices.Clone(e.mixed), nil, nil
+	return c
+}
+
+// blockSize is how many clusters are evaluated side by side: their keys fit into the nearest cache.
+const blockSize = 64
+
+// keys sets the keys of the clusters of a block. It asks one question of a block of clusters after the other, so that
+// what the question needs is at hand. Until the end a key holds a factScore, and 0 for a cluster that is not feasible.
+func (e *evaluation) keys(keys []Key, clusters snapshot.Block) {
+	c := e.class
+	for len(keys) > blockSize {
+		first, rest := clusters.Cut(blockSize)
+		e.keys(keys[:blockSize], first)
+		keys, clusters = keys[blockSize:], rest
+	}
+	first, figures, rows := clusters.Place, clusters.Figures[:len(keys)], clusters.Rows[:len(keys)]
+	e.scoreFacts(keys, first, figures, rows)
+	e.checkNodes(keys, clusters.Nodes)
+	for i := range c.Mixed {
+		e.checkMixed(i, keys, first, figures, rows)
+	}
+	if c.MoreResources || len(c.Comparisons) > 0 || filter.HasOthers {
+		e.checkRows(keys, rows)
+	}
+	for i, key := range keys {
+		if key != 0 {
+			s := factScore(key)
+			total, headroom := c.scorer.Score(&figures[i], rows[i], s.weighted())
+			keys[i] = c.Strategy.Key(first+i, total, headroom, s.proximity())
+		}
+	}
+}
+
+// key returns the key of one cluster.
+func (e *evaluation) key(position int, row *snapshot.Row) Key {
+	var rows [1]*snapshot.Row
+	var figures [1]snapshot.Figures
+	var nodes [1]snapshot.Node
+	var keys [1]Key
+	e.keys(keys[:], snapshot.One(position, row, &rows, &figures, &nodes))
+	return keys[0]
+}
+
+// scoreFacts finds what the facts of clusters come to, and whether enough CPU and memory is free.
+func (e *evaluation) scoreFacts(keys []Key, first int, figures []snapshot.Figures, rows []*snapshot.Row) {
+	cpu, memory := e.class.Free[snapshot.CPU], e.class.Free[snapshot.Memory]
+	entries, figures, rows := e.scores.entries[first:first+len(keys)], figures[:len(keys)], rows[:len(keys)]
+	for i := range keys {
+		f := &figures[i]
+		s := factScore(entries[i].Load())
+		if !s.of(f.Facts) {
+			s = e.factScore(first+i, f.Facts, rows[i])
+			if e.err == nil {
+				entries[i].Store(uint64(s))
+			}
+		}
+		if !s.feasible() || !cpu.Contains(f.Free[snapshot.CPU]) || !memory.Contains(f.Free[snapshot.Memory]) {
+			s = 0
+		}
+		keys[i] = Key(s)
+	}
+}
+
+// checkNodes rejects clusters none of whose nodes is large enough for one replica.
+func (e *evaluation) checkNodes(keys []Key, nodes []snapshot.Node) {
+	cpu, memory := e.class.Replica.CPU, e.class.Replica.Memory
+	for i, node := range nodes {
+		if cpu > node[snapshot.CPU] || memory > node[snapshot.Memory] {
+			keys[i] = 0
+		}
+	}
+}
+
+// checkMixed rejects clusters for which a mixed condition does not hold.
+func (e *evaluation) checkMixed(index int, keys []Key, first int, figures []snapshot.Figures, rows []*snapshot.Row) {
+	c, answers := &e.class.Mixed[index], e.mixedAnswers(index, 0)
+	readsCapacity := c.Conjunct.Reads().Capacity
+	figures, rows = figures[:len(keys)], rows[:len(keys)]
+	for i, key := range keys {
+		if key == 0 {
+			continue
+		}
+		holding, failing := c.Outcomes(&figures[i], rows[i])
+		stamp, answers := figures[i].Facts, answers
+		if readsCapacity {
+			stamp = rows[i].Version
+		}
+		if failing != 0 {
+			answers = e.mixedAnswers(index, failing)
+		}
+		holds, known := answers.get(first+i, stamp, holding)
+		if !known && e.alive() {
+			holds = c.Conjunct.Holds(e.over(rows[i]), holding, failing)
+			answers.put(first+i, stamp, holding, holds)
+		}
+		if !holds {
+			keys[i] = 0
+		}
+	}
+}
+
+// checkRows rejects clusters by what has no faster form: other comparisons, other resources, other stages.
+func (e *evaluation) checkRows(keys []Key, rows []*snapshot.Row) {
+	c := e.class
+	for i, row := range rows {
+		if keys[i] == 0 {
+			continue
+		}
+		for _, comparison := range c.Comparisons {
+			if holds, known := comparison.Outcome(row); !known || !holds {
+				keys[i] = 0
+			}
+		}
+		if lacking, _ := row.Lacking(c.Workload.Requests, c.Replica); lacking != "" {
+			keys[i] = 0
+		}
+		if filter.HasOthers && !c.PassesOthers(row) {
+			keys[i] = 0
+		}
+	}
+}
+
+// factScore evaluates the facts of a cluster.
+func (e *evaluation) factScore(position int, facts int64, row *snapshot.Row) factScore {
+	j := e.class.Judgement
+	if !e.alive() || !e.factsHold(position, facts, row) {
+		return newFactScore(facts, false, scoring.FactScore{})
+	}
+	for i := range j.Terms {
+		if e.matches[i] = e.match(i, position, row); !e.matches[i] && j.Terms[i].Required {
+			return newFactScore(facts, false, scoring.FactScore{})
+		}
+	}
+	return newFactScore(facts, true, scoring.FactScoreOf(snapshot.Healthy, j.Weights, j.Terms, e.matches))
+}
+
+// match reports whether a term matches a cluster.
+func (e *evaluation) match(term, position int, row *snapshot.Row) bool {
+	if positions := e.named[term]; positions != nil {
+		_, found := slices.BinarySearch(positions, position)
+		return found
+	}
+	return e.class.Judgement.Terms[term].Match.Matches(row)
+}
+
+func (e *evaluation) factsHold(position int, facts int64, row *snapshot.Row) bool {
+	if e.admitted == nil {
+		e.prepareFacts()
+	}
+	holds, known := e.admitted.get(position, facts, 0)
+	if !known {
+		holds = e.class.Admits(row)
+		e.admitted.put(position, facts, 0, holds)
+	}
+	for i := 0; holds && i < len(e.facts); i++ {
+		f := &e.facts[i]
+		if holds, known = f.get(position, facts, 0); !known && e.alive() {
+			holds = f.conjunct.Holds(e.over(row), 0, 0)
+			f.put(position, facts, 0, holds)
+		}
+	}
+	return holds
+}
+
+// prepareFacts finds what fact scores are made of.
+func (e *evaluation) prepareFacts() {
+	p := e.class.Policy
+	e.admitted = e.answers(predicate{})
+	for conjunct := range p.Placement.FactConjuncts {
+		e.facts = append(e.facts, factAnswers{conjunct, e.answers(predicate{conjunct: conjunct, workload: p.Workload})})
+	}
+	e.matches, e.named = make([]bool, len(p.Judgement.Terms)), make([][]int, len(p.Judgement.Terms))
+	for i := range p.Judgement.Terms {
+		if m := &p.Judgement.Terms[i].Match; m.OnlyNames() {
+			e.named[i] = e.positionsOf(m.ClusterNames)
+		}
+	}
+}
+
+// positionsOf finds clusters by name.
+func (e *evaluation) positionsOf(names []string) []int {
+	positions := []int{}
+	for _, name := range names {
+		if position, found := slices.BinarySearchFunc(e.rows, name, func(r *snapshot.Row, name string) int {
+			return strings.Compare(r.Name, name)
+		}); found {
+			positions = append(positions, position)
+		}
+	}
+	slices.Sort(positions)
+	return positions
+}
+
+// mixedAnswers returns the answers to a mixed condition of which these comparisons fail.
+func (e *evaluation) mixedAnswers(index int, failing uint) *Answers {
+	a := &e.mixed[index][failing]
+	if *a == nil {
+		*a = e.answers(predicate{conjunct: e.class.Mixed[index].Conjunct, failing: failing, workload: e.class.Workload})
+	}
+	return *a
+}
+
+// answers returns the answers to a predicate in this layout.
+func (e *evaluation) answers(p predicate) *Answers {
+	if p.conjunct == nil || p.conjunct.Reads().Placement {
+		p.placement = e.class.Placement
+	}
+	hash := p.hash()
+	a, found := e.store.Answers(hash)
+	switch {
+	case !found || !a.same(&p):
+		a = newAnswers(p, e.layout, e.rows)
+	case a.layout < e.layout:
+		a = a.moved(e.layout, e.rows)
+	case a.layout > e.layout:
+		return newAnswers(p, e.layout, e.rows) // this evaluation is late: it does not disturb the others
+	default:
+		return a
+	}
+	e.store.Keep(hash, a)
+	return a
+}
+
+// over returns the variables of a cluster.
+func (e *evaluation) over(row *snapshot.Row) *constraint.Variables {
+	e.variables.Row = row
+	return &e.variables
+}
+
+// alive reports whether the evaluation may go on. It is asked before whatever takes long.
+func (e *evaluation) alive() bool {
+	if e.err == nil && e.ctx.Err() != nil {
+		e.err = context.Cause(e.ctx)
+	}
+	return e.err == nil
+}

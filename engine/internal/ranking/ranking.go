@@ -1,0 +1,95 @@
+package ranking
+
+import (
+	"context"
+	"slices"
+
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// Ranking is the feasible clusters of a class in order. A key is a function of the class and the cluster's row.
+//
+// Invariant: the generation of a ranking <= the generation of its fleet, and every key is that of the cluster's row at
+// the ranking's generation. So bringing a ranking up to date is exact: there is nothing to invalidate.
+type Ranking struct {
+	*Tournament
+	layout, generation int64
+	evaluation         evaluation
+	// changed has a bit for each cluster. Invariant: all bits are 0 between refreshes.
+	changed []uint64
+}
+
+// New ranks all clusters of a snapshot, in the memory of another tournament where one is given. It fails only where ctx
+// ends.
+func New(ctx context.Context, c *Class, store Store, s *snapshot.Snapshot, memory *Tournament) (*Ranking, error) {
+	base := s.Base()
+	rows := base.Rows
+	if memory == nil || memory.Len() != len(rows) {
+		memory = NewTournament(len(rows))
+	}
+	r := &Ranking{
+		Tournament: memory, layout: s.Layout(), generation: s.BaseGeneration(),
+		evaluation: newEvaluation(store, c, s.Layout(), rows), changed: make([]uint64, (len(rows)+63)/64),
+	}
+	r.evaluation.ctx = ctx
+	r.evaluation.keys(r.Keys(), base)
+	r.Order()
+	return r, r.Refresh(ctx, s)
+}
+
+// Clone copies the ranking.
+func (r *Ranking) Clone() *Ranking {
+	c := *r
+	c.Tournament, c.changed, c.evaluation = r.Tournament.Clone(), make([]uint64, len(r.changed)), r.evaluation.clone()
+	return &c
+}
+
+// Generation of the fleet that the ranking is current for.
+func (r *Ranking) Generation() int64 { return r.generation }
+
+// Behind returns the changes that the ranking lacks to be current for a snapshot. It is not known where the ranking has
+// to be made anew.
+func (r *Ranking) Behind(s *snapshot.Snapshot) (changes []snapshot.Change, known bool) {
+	if r == nil || r.layout != s.Layout() {
+		return nil, false
+	}
+	return s.Since(r.generation)
+}
+
+// Refresh applies the changes that the ranking is Behind. A cluster that has changed several times is evaluated once: the
+// latest change goes first. It fails only where ctx ends; the ranking is void then.
+func (r *Ranking) Refresh(ctx context.Context, s *snapshot.Snapshot) error {
+	changes, _ := r.Behind(s)
+	e := &r.evaluation
+	e.ctx = ctx
+	for _, c := range slices.Backward(changes) {
+		if word, bit := &r.changed[c.Position/64], uint64(1)<<(c.Position%64); *word&bit == 0 {
+			*word |= bit
+			r.Set(c.Position, e.key(c.Position, c.Row))
+		}
+	}
+	for _, c := range changes {
+		r.changed[c.Position/64] = 0
+	}
+	r.generation = s.Generation
+	return e.err
+}
+
+// KeyOf returns the key of a cluster as if it had another row. It changes nothing and takes no notice of any deadline.
+func (r *Ranking) KeyOf(position int, row *snapshot.Row) Key {
+	r.evaluation.ctx = context.Background()
+	return r.evaluation.key(position, row)
+}
+
+// Select takes the clusters of one workload, best first, and appends them to chosen; inUse counts the workloads of the
+// same placement on the cluster of a position.
+func (r *Ranking) Select(inUse func(position int) int, chosen []Key) []Key {
+	s := &r.evaluation.class.Strategy
+	if s.Select != nil {
+		return s.Select(r.Tournament, inUse, chosen)
+	}
+	return r.Best(s.Number, chosen)
+}
+
+// Bytes returns about how much memory the ranking keeps in use, what it shares with others included.
+func (r *Ranking) Bytes() int { return r.Tournament.Bytes() + 8*r.Len()*(1+len(r.evaluation.mixed)) }

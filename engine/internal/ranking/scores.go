@@ -1,0 +1,39 @@
+package ranking
+
+import (
+	"sync/atomic"
+
+	"github.com/kcp-placement/placement/engine/scoring"
+)
+
+// scores keeps for a policy class what the facts of each cluster of a layout come to. An entry is a factScore, 0 before
+// it is known.
+type scores struct {
+	layout  int64
+	entries []atomic.Uint64
+}
+
+// factScore says whether the facts of a cluster make it feasible, and what they contribute to its score. From the top:
+// 38 bits identify the facts, 8 bits are Proximity, 16 bits Weighted, 1 bit says whether the cluster is feasible.
+type factScore uint64
+
+const (
+	weightedShift      = 1
+	factProximityShift = weightedShift + 16
+	factsShift         = factProximityShift + 8
+	weightedMask       = 1<<16 - 1
+	factProximityMask  = 1<<8 - 1
+)
+
+func newFactScore(facts int64, feasible bool, s scoring.FactScore) factScore {
+	packed := factScore(facts)<<factsShift | factScore(s.Proximity)<<factProximityShift | factScore(s.Weighted)<<weightedShift
+	if feasible {
+		packed |= 1
+	}
+	return packed
+}
+
+func (s factScore) of(facts int64) bool { return s>>factsShift == factScore(facts) }
+func (s factScore) proximity() int64    { return int64(s >> factProximityShift & factProximityMask) }
+func (s factScore) weighted() int64     { return int64(s >> weightedShift & weightedMask) }
+func (s factScore) feasible() bool      { return s&1 != 0 }

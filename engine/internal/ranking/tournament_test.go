@@ -1,0 +1,123 @@
+package ranking
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// TestTournament drives random changes of a tournament, and compares it with a list that is sorted each time.
+func TestTournament(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		clusters := rapid.IntRange(0, 600).Draw(t, "clusters")
+		strategy := StrategyFor(rapid.SampledFrom([]v1alpha1.Strategy{v1alpha1.StrategySpread, v1alpha1.StrategyAffinity}).Draw(t, "strategy"), 3)
+		key := func(place int) Key {
+			if rapid.IntRange(0, 3).Draw(t, "is feasible") == 0 {
+				return 0
+			}
+			return strategy.Key(place, rapid.Int64Range(0, 2).Draw(t, "total"), rapid.Int64Range(0, 3).Draw(t, "headroom"), rapid.Int64Range(0, 2).Draw(t, "near"))
+		}
+		ranking, model := NewTournament(clusters), make([]Key, clusters)
+		for place := range model {
+			model[place] = key(place)
+		}
+		copy(ranking.Keys(), model)
+		ranking.Order()
+		for range rapid.IntRange(0, 20).Draw(t, "changes") {
+			if clusters > 0 {
+				place := rapid.IntRange(0, clusters-1).Draw(t, "place")
+				model[place] = key(place)
+				ranking.Set(place, model[place])
+			}
+			n := rapid.IntRange(0, 60).Draw(t, "n")
+			want := slices.DeleteFunc(slices.Clone(model), func(k Key) bool { return k == 0 })
+			slices.Sort(want)
+			slices.Reverse(want)
+			if diff := cmp.Diff(want[:min(n, len(want))], ranking.Best(n, []Key{})); diff != "" {
+				t.Fatal(diff)
+			}
+		}
+	})
+}
+
+// TestKey: the order of each strategy, and that a key tells what it was made of.
+func TestKey(t *testing.T) {
+	type candidate struct {
+		position                   int
+		total, headroom, proximity int64
+	}
+	for name, test := range map[string]struct {
+		strategy      v1alpha1.Strategy
+		better, worse candidate
+	}{
+		"the larger total":                        {v1alpha1.StrategySpread, candidate{9, 71, 0, 0}, candidate{0, 70, 1_000_000, 200}},
+		"then the larger headroom":                {v1alpha1.StrategySpread, candidate{9, 70, 501, 0}, candidate{0, 70, 500, 200}},
+		"then the name":                           {v1alpha1.StrategySpread, candidate{8, 70, 500, 0}, candidate{9, 70, 500, 200}},
+		"what is nearest, whatever else":          {v1alpha1.StrategyAffinity, candidate{9, 0, 0, 101}, candidate{0, 100, 1_000_000, 100}},
+		"then as without":                         {v1alpha1.StrategyAffinity, candidate{9, 71, 0, 100}, candidate{0, 70, 1_000_000, 100}},
+		"the worst, and one that is not feasible": {v1alpha1.StrategySpread, candidate{MaxClusters - 1, 0, 0, 0}, candidate{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			strategy := StrategyFor(test.strategy, 1)
+			key := func(c candidate) Key { return strategy.Key(c.position, c.total, c.headroom, c.proximity) }
+			better, worse := key(test.better), key(test.worse)
+			if test.worse == (candidate{}) {
+				worse = 0
+			}
+			if better <= worse {
+				t.Errorf("%b is not above %b", better, worse)
+			}
+			if better.Position() != test.better.position || better.Total() != test.better.total {
+				t.Errorf("position %d, total %d", better.Position(), better.Total())
+			}
+		})
+	}
+}
+
+// TestRoundRobin: the clusters that hold the fewest workloads come first, the best of them before the others.
+func TestRoundRobin(t *testing.T) {
+	strategy := StrategyFor(v1alpha1.StrategyRoundRobin, 1)
+	totals := []int64{50, 70, 0, 60} // the third is not feasible
+	ranking := NewTournament(len(totals))
+	for place, total := range totals {
+		if total > 0 {
+			ranking.Set(place, strategy.Key(place, total, 0, 0))
+		}
+	}
+	uses := map[int]int{}
+	var order []int
+	for range 7 {
+		chosen := strategy.Select(ranking, func(place int) int { return uses[place] }, nil)
+		order = append(order, chosen[0].Position())
+		uses[chosen[0].Position()]++
+	}
+	if want := []int{1, 3, 0, 1, 3, 0, 1}; !slices.Equal(order, want) {
+		t.Errorf("%v, want %v", order, want)
+	}
+	if chosen := strategy.Select(NewTournament(3), func(int) int { return 0 }, nil); len(chosen) != 0 {
+		t.Errorf("%v of no feasible clusters", chosen)
+	}
+}
+
+func BenchmarkTournament(b *testing.B) {
+	strategy := StrategyFor(v1alpha1.StrategySpread, 3)
+	for _, clusters := range []int{100, 1000, 10000} {
+		b.Run(fmt.Sprintf("clusters=%d", clusters), func(b *testing.B) {
+			ranking := NewTournament(clusters)
+			for place := range clusters {
+				ranking.Set(place, strategy.Key(place, int64(place%100), 0, 0))
+			}
+			var best []Key
+			for i := 0; b.Loop(); i++ {
+				place := i % clusters
+				ranking.Set(place, strategy.Key(place, int64(i%100), 0, 0))
+				best = ranking.Best(3, best[:0])
+			}
+		})
+	}
+}

@@ -1,0 +1,96 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/kcp-placement/placement/engine/internal/ranking"
+	"github.com/kcp-placement/placement/engine/policy"
+)
+
+// quarantineAfter is how many times in a row policies exceed their budget before they are not evaluated any more.
+const quarantineAfter = 3
+
+// judge evaluates the policies of a workspace, for one workload at a time: no workspace takes more than one processor
+// for them.
+type judge struct {
+	// turn is held by who evaluates. It guards all else.
+	turn chan struct{}
+	// policies that were stopped so many times in a row, and why the last time.
+	policies *policy.Set
+	times    int
+	last     error
+}
+
+func newJudge() judge { return judge{turn: make(chan struct{}, 1)} }
+
+// policyClassOf returns the policy class of a workload, from the cache where it is there. Otherwise the policies are
+// evaluated.
+func (w *workspace) policyClassOf(ctx context.Context, v *ranking.View, r *Request) (*ranking.PolicyClass, error) {
+	hash := v.PolicyClassHash(r.Workload)
+	cached := func() (*ranking.PolicyClass, bool) {
+		if kept, found := w.cache.Get(cacheKey{policyClasses, hash}, w.options.Now()); found {
+			if p := kept.(*ranking.PolicyClass); v.InPolicyClass(r.Workload, p) {
+				return p, true
+			}
+		}
+		return nil, false
+	}
+	if p, found := cached(); found {
+		return p, nil
+	}
+	select {
+	case w.judge.turn <- struct{}{}:
+		defer func() { <-w.judge.turn }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if p, found := cached(); found { // another has evaluated them meanwhile
+		return p, nil
+	}
+	p := &ranking.PolicyClass{Placement: r.Placement, Policies: v.Policies, Workload: v.PolicyClass.Only(r.Workload)}
+	var err error
+	p.Judgement, err = w.evaluate(ctx, v.Policies, policy.Input{
+		Workspace: w.name.String(), Placement: r.Placement.Placement, Workload: p.Workload,
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	clusters := w.fleet.Len()
+	w.mu.Unlock()
+	w.keep(policyClasses, hash, p, 8*clusters)
+	return p, nil
+}
+
+// evaluate evaluates the policies, unless they are in quarantine. The caller has the turn.
+func (w *workspace) evaluate(ctx context.Context, policies *policy.Set, in policy.Input) (*policy.Judgement, error) {
+	j := &w.judge
+	if err := j.quarantine(policies); err != nil {
+		return nil, err
+	}
+	defer w.metrics.time(stageJudge, w.options.Now)()
+	judgement, err := policies.Judge(ctx, in)
+	if !policy.Stopped(err) {
+		j.policies, j.times, j.last = nil, 0, nil
+		return judgement, err
+	}
+	if j.policies != policies {
+		j.policies, j.times = policies, 0
+	}
+	j.times++
+	j.last = err
+	return nil, err
+}
+
+func (w *workspace) quarantine() error {
+	w.judge.turn <- struct{}{}
+	defer func() { <-w.judge.turn }()
+	return w.judge.quarantine(w.policies.Load())
+}
+
+func (j *judge) quarantine(policies *policy.Set) error {
+	if j.policies != policies || j.times < quarantineAfter {
+		return nil
+	}
+	return &policy.QuarantineError{Times: j.times, Last: j.last}
+}

@@ -1,0 +1,188 @@
+// Package placement compiles WorkloadPlacements: selectors, tolerations and CEL constraints are validated and made ready
+// for deciding once, when the object changes.
+package placement
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// Placement is a compiled WorkloadPlacement. It is immutable.
+type Placement struct {
+	workload.Placement
+	Selector
+
+	// Locations selects by {"location": <the cluster's>}, Clusters by the cluster's labels.
+	Locations, Clusters labels.Selector
+	// ClusterNames are the only clusters allowed; all if empty.
+	ClusterNames []string
+	Tolerations  []corev1.Toleration
+	Capabilities []v1alpha1.CapabilityRequirement
+	Constraints  []Constraint
+	Strategy     v1alpha1.Strategy
+	// NumberOfClusters is how many clusters each workload gets at most.
+	NumberOfClusters int
+
+	// Reads is what the constraints read of workloads, FactReads what those of their conjuncts read that read no capacity.
+	Reads, FactReads workload.Reads
+	// Digest identifies the spec, all else of the object that policies can read, and the version of the CEL environment.
+	Digest string
+}
+
+// Constraint is a compiled CEL constraint.
+type Constraint struct {
+	v1alpha1.Constraint
+	Program *constraint.Program
+}
+
+// NamespacedName returns the placement's name.
+func (p *Placement) NamespacedName() types.NamespacedName {
+	return types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
+}
+
+// ReadsFacts reports whether a conjunct reads nothing of a cluster but its facts: no capacity.
+func ReadsFacts(c *constraint.Conjunct) bool { return len(c.Comparisons()) == 0 && !c.Reads().Capacity }
+
+// FactConjuncts yields the conjuncts of the constraints that read no capacity.
+func (p *Placement) FactConjuncts(yield func(*constraint.Conjunct) bool) {
+	for i := range p.Constraints {
+		for _, conjunct := range p.Constraints[i].Program.Conjuncts() {
+			if ReadsFacts(conjunct) && !yield(conjunct) {
+				return
+			}
+		}
+	}
+}
+
+// Strategies returns how many clusters a strategy gives a workload at most where numberOfClusters is asked for, and
+// which strategies there are; clusters is 0 for one that there is not.
+type Strategies func(strategy v1alpha1.Strategy, numberOfClusters int) (clusters int, all []v1alpha1.Strategy)
+
+// Compile validates and compiles a placement. The error is an aggregate of a field.ErrorList that names every invalid
+// field.
+func Compile(object *v1alpha1.WorkloadPlacement, constraints *constraint.Compiler, strategies Strategies) (*Placement, error) {
+	spec, path := &object.Spec, field.NewPath("spec")
+	p := &Placement{
+		Placement:    workload.Placement{Name: object.Name, Namespace: object.Namespace, Labels: object.Labels},
+		Clusters:     labels.Everything(),
+		Tolerations:  spec.Tolerations,
+		Capabilities: spec.CapabilityRequirements,
+	}
+	var errs field.ErrorList
+	check := func(err *field.Error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	var err *field.Error
+	p.Selector, err = CompileSelector(object)
+	check(err)
+	p.Locations, err = compileLabels(path.Child("locationSelector"), spec.LocationSelector)
+	check(err)
+	if spec.ClusterSelector != nil {
+		p.Clusters, err = compileLabels(path.Child("clusterSelector", "labelSelector"), spec.ClusterSelector.LabelSelector)
+		check(err)
+		p.ClusterNames = spec.ClusterSelector.ClusterNames
+	}
+	errs = append(errs, p.compileConstraints(path.Child("constraints"), spec.Constraints, constraints)...)
+	errs = append(errs, validateTolerations(path.Child("tolerations"), spec.Tolerations)...)
+	errs = append(errs, p.setStrategy(path, spec, strategies)...)
+	if len(errs) > 0 {
+		return nil, errs.ToAggregate()
+	}
+	digest, failed := digest(object)
+	if failed != nil {
+		return nil, fmt.Errorf("placement %s/%s: %w", p.Namespace, p.Name, failed)
+	}
+	p.Digest = digest
+	return p, nil
+}
+
+func (p *Placement) compileConstraints(path *field.Path, constraints []v1alpha1.Constraint, compiler *constraint.Compiler) (errs field.ErrorList) {
+	for i, c := range constraints {
+		program, err := compiler.Compile(c.Expression)
+		if err != nil {
+			errs = append(errs, field.Invalid(path.Index(i).Child("expression"), c.Expression, fmt.Sprintf("constraint %q: %v", c.Name, err)))
+			continue
+		}
+		p.Constraints = append(p.Constraints, Constraint{c, program})
+		p.Reads = p.Reads.Union(program.Reads().Workload)
+		for _, conjunct := range program.Conjuncts() {
+			if ReadsFacts(conjunct) {
+				p.FactReads = p.FactReads.Union(conjunct.Reads().Workload)
+			}
+		}
+	}
+	return errs
+}
+
+func (p *Placement) setStrategy(path *field.Path, spec *v1alpha1.WorkloadPlacementSpec, strategies Strategies) (errs field.ErrorList) {
+	number := v1alpha1.DefaultNumberOfClusters
+	if spec.NumberOfClusters != nil {
+		number = int(*spec.NumberOfClusters)
+	}
+	if number < 1 {
+		errs = append(errs, field.Invalid(path.Child("numberOfClusters"), number, "must be at least 1"))
+	}
+	p.Strategy = cmp.Or(spec.Strategy, v1alpha1.StrategySpread)
+	var all []v1alpha1.Strategy
+	if p.NumberOfClusters, all = strategies(p.Strategy, max(number, 1)); p.NumberOfClusters == 0 {
+		errs = append(errs, field.NotSupported(path.Child("strategy"), p.Strategy, all))
+	}
+	return errs
+}
+
+func validateTolerations(path *field.Path, tolerations []corev1.Toleration) (errs field.ErrorList) {
+	for i, t := range tolerations {
+		switch t.Operator {
+		case "", corev1.TolerationOpEqual:
+			if t.Key == "" {
+				errs = append(errs, field.Invalid(path.Index(i).Child("operator"), t.Operator, "must be Exists where key is empty"))
+			}
+		case corev1.TolerationOpExists:
+			if t.Value != "" {
+				errs = append(errs, field.Invalid(path.Index(i).Child("value"), t.Value, "must be empty where operator is Exists"))
+			}
+		default:
+			errs = append(errs, field.NotSupported(path.Index(i).Child("operator"), t.Operator,
+				[]corev1.TolerationOperator{corev1.TolerationOpEqual, corev1.TolerationOpExists}))
+		}
+		switch t.Effect {
+		case "", corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute:
+		default:
+			errs = append(errs, field.NotSupported(path.Index(i).Child("effect"), t.Effect, []corev1.TaintEffect{
+				corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute,
+			}))
+		}
+	}
+	return errs
+}
+
+// digest leaves out the priority, which orders decisions and does not change them.
+func digest(object *v1alpha1.WorkloadPlacement) (string, error) {
+	spec := object.Spec
+	spec.Priority = 0
+	content, err := json.Marshal(struct {
+		Environment     int
+		Name, Namespace string
+		Labels          map[string]string
+		Spec            *v1alpha1.WorkloadPlacementSpec
+	}{constraint.Version, object.Name, object.Namespace, object.Labels, &spec})
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:]), nil
+}
