@@ -98,10 +98,10 @@ func newCondition(conjunct *constraint.Conjunct, w *workload.Workload) Condition
 	c := Condition{Conjunct: conjunct}
 	for i, comparison := range conjunct.Comparisons() {
 		b := comparison.Bind(w)
-		switch leaf, low, high, ok := b.Range(); {
-		case ok && leaf == constraint.FreeCPU:
+		switch resource, low, high, ok := b.Range(); {
+		case ok && resource == constraint.FreeCPU:
 			c.intervals = append(c.intervals, resourceInterval{Interval{low, high}, snapshot.CPU, 1 << i})
-		case ok && leaf == constraint.FreeMemory:
+		case ok && resource == constraint.FreeMemory:
 			c.intervals = append(c.intervals, resourceInterval{Interval{low, high}, snapshot.Memory, 1 << i})
 		default:
 			c.checks = append(c.checks, check{b, 1 << i})
