@@ -41,7 +41,7 @@ func (r *Reservation) claim() *capacity.Claim {
 	return &capacity.Claim{UID: r.Workload.UID, Group: r.Placement, Clusters: r.Clusters, Amount: r.Amount, Expired: r.Expired}
 }
 
-// Restore puts a durable reservation back, without asking whether it fits: it was granted before.
+// Restore records a reservation without asking whether it fits: it was granted before.
 func (e *Engine) Restore(workspace logicalcluster.Name, r Reservation) {
 	_ = e.workspace(workspace).grant(ownerOf(r.Workload), r.claim(), false) // cannot fail
 }
@@ -51,12 +51,64 @@ func (e *Engine) Reserve(workspace logicalcluster.Name, r Reservation) error {
 	return e.workspace(workspace).grant(ownerOf(r.Workload), r.claim(), true)
 }
 
+// Hold records a reservation beside the one that its workload has, without asking whether it fits, until ReleaseHeld: what a
+// workload gives up stays reserved until a record that no longer promises it is durable.
+func (e *Engine) Hold(workspace logicalcluster.Name, r Reservation) Held {
+	w := e.workspace(workspace)
+	h := w.nextHeld(r.Workload)
+	_ = w.grant(h.owner, r.claim(), false) // cannot fail
+	return h
+}
+
+// Held identifies a reservation that is held beside the one of its workload.
+type Held struct{ owner capacity.Owner }
+
+// ReleaseHeld gives back what is held, and returns whether that was anything.
+func (e *Engine) ReleaseHeld(workspace logicalcluster.Name, h Held) (freed bool) {
+	return e.workspace(workspace).release(h.owner)
+}
+
+// Replace replaces everything that is reserved in a workspace, in one step: no decision sees a part of it. What is restored
+// and held was granted before and is recorded without asking. Foreign reservations, which another has granted, are verified
+// after that, in their order; refused has an error for each, which is nil where it fits.
+func (e *Engine) Replace(workspace logicalcluster.Name, restored, held, foreign []Reservation) (holds []Held, refused []error) {
+	w := e.workspace(workspace)
+	granted := make([]capacity.Grant, 0, len(restored)+len(held))
+	for i := range restored {
+		granted = append(granted, capacity.Grant{Owner: ownerOf(restored[i].Workload), Claim: restored[i].claim()})
+	}
+	for i := range held {
+		h := w.nextHeld(held[i].Workload)
+		holds = append(holds, h)
+		granted = append(granted, capacity.Grant{Owner: h.owner, Claim: held[i].claim()})
+	}
+	verified := make([]capacity.Grant, len(foreign))
+	for i := range foreign {
+		verified[i] = capacity.Grant{Owner: ownerOf(foreign[i].Workload), Claim: foreign[i].claim()}
+	}
+	return holds, w.replace(granted, verified)
+}
+
 // Uncounted returns those of a workload's clusters whose reports do not count all that it asks for.
 func (e *Engine) Uncounted(workspace logicalcluster.Name, ref workload.Reference) []string {
 	return e.workspace(workspace).ledger.Uncounted(ownerOf(ref))
 }
 
-// Release gives back what a workload holds, and tells whether that was anything.
+// Release gives back what a workload has reserved, and returns whether that was anything.
 func (e *Engine) Release(workspace logicalcluster.Name, ref workload.Reference) (freed bool) {
 	return e.workspace(workspace).release(ownerOf(ref))
+}
+
+func (w *workspace) nextHeld(ref workload.Reference) Held {
+	owner := ownerOf(ref)
+	owner.Held = w.holds.Add(1)
+	return Held{owner}
+}
+
+func (w *workspace) replace(granted, verified []capacity.Grant) []error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	refused, clusters := w.ledger.Replace(granted, verified)
+	w.updateReserved(clusters)
+	return refused
 }

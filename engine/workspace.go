@@ -44,6 +44,8 @@ type workspace struct {
 	// current and row are scratch space of selectFrom.
 	current []positionedKey
 	row     snapshot.Row
+	// holds counts the reservations that have been held.
+	holds atomic.Int64
 }
 
 type positionedKey struct {

@@ -2,6 +2,7 @@ package capacity
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -9,7 +10,11 @@ import (
 )
 
 // Owner is who holds a claim.
-type Owner struct{ APIVersion, Kind, Namespace, Name string }
+type Owner struct {
+	APIVersion, Kind, Namespace, Name string
+	// Held tells apart the claims that are held for an owner beside its own, which is 0.
+	Held int64
+}
 
 // Claim is what one owner holds: the same amount on each of its clusters. It is not changed once it is granted.
 type Claim struct {
@@ -153,6 +158,10 @@ func (a *account) reservedFor(c *Claim, counted map[string]Resources) Resources 
 func (l *Ledger) Reserve(owner Owner, claim *Claim) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.reserve(owner, claim)
+}
+
+func (l *Ledger) reserve(owner Owner, claim *Claim) error {
 	previous := l.claims[owner]
 	for _, cluster := range claim.Clusters {
 		var free Resources
@@ -169,6 +178,40 @@ func (l *Ledger) Reserve(owner Owner, claim *Claim) error {
 	}
 	l.grant(owner, claim)
 	return nil
+}
+
+// Grant is a claim with its owner.
+type Grant struct {
+	Owner Owner
+	Claim *Claim
+}
+
+// Replace replaces all claims: restored ones are granted without asking whether they fit, then foreign ones are reserved in
+// their order. It returns an error for each foreign claim, nil where it fits, and the clusters of all claims before and after.
+func (l *Ledger) Replace(restored, foreign []Grant) (refused []error, clusters []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	touched := map[string]bool{}
+	for owner, claim := range l.claims {
+		for _, cluster := range claim.Clusters {
+			touched[cluster] = true
+		}
+		delete(l.claims, owner)
+		l.strike(claim)
+	}
+	for _, g := range restored {
+		l.grant(g.Owner, g.Claim)
+	}
+	refused = make([]error, len(foreign))
+	for i, g := range foreign {
+		refused[i] = l.reserve(g.Owner, g.Claim)
+	}
+	for _, claim := range l.claims {
+		for _, cluster := range claim.Clusters {
+			touched[cluster] = true
+		}
+	}
+	return refused, slices.Sorted(maps.Keys(touched))
 }
 
 // Restore records a claim without asking whether it fits: it has been granted before.

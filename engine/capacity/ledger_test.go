@@ -170,7 +170,7 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 			"release": func(t *rapid.T) {
 				who := owner.Draw(t, "owner")
 				if claim := ledger.Release(who); claim != held[who] {
-					t.Fatalf("release of %s: %v", who, claim)
+					t.Fatalf("release of %v: %v", who, claim)
 				}
 				delete(held, who)
 			},

@@ -1,0 +1,63 @@
+package engine_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
+)
+
+// TestReplace: what is rebuilt from durable decisions replaces everything that was reserved before. What was granted before
+// is restored even where it does not fit; what another has granted has to fit beside that, and the first of two wins.
+func TestReplace(t *testing.T) {
+	e := newEngine(t, engine.Options{})
+	e.SetCluster(ws, cluster("a", 10))
+	e.SetCluster(ws, cluster("b", 10))
+	on := func(name, cluster string, cpu int64) engine.Reservation {
+		return engine.Reservation{Workload: workloadOf(name, cpu).Reference, Clusters: []string{cluster}, Amount: capacity.Resources{CPU: cpu}}
+	}
+	expect := func(a, b int64) {
+		t.Helper()
+		s := e.Snapshot(ws)
+		if gotA, gotB := s.Row("a").Reserved.CPU, s.Row("b").Reserved.CPU; gotA != a || gotB != b {
+			t.Errorf("reserved: a %d, b %d, want %d and %d", gotA, gotB, a, b)
+		}
+	}
+	e.Restore(ws, on("never written", "b", 9))
+	e.Hold(ws, on("never written", "b", 1))
+	expect(0, 10)
+
+	held, refused := e.Replace(ws, []engine.Reservation{on("old", "a", 3)}, []engine.Reservation{on("old", "b", 12)},
+		[]engine.Reservation{on("first", "a", 5), on("second", "a", 3), on("third", "a", 2)})
+	expect(10, 12)
+	var shortage *capacity.ShortageError
+	if len(refused) != 3 || refused[0] != nil || !errors.As(refused[1], &shortage) || refused[2] != nil {
+		t.Errorf("refused: %v", refused)
+	}
+	if !e.ReleaseHeld(ws, held[0]) || e.ReleaseHeld(ws, held[0]) {
+		t.Error("what is held is released once")
+	}
+	expect(10, 0)
+	e.Replace(ws, nil, nil, nil)
+	expect(0, 0)
+}
+
+// TestHold: what is held for a workload is beside its own reservation, however often, and each is released by itself.
+func TestHold(t *testing.T) {
+	e := newEngine(t, engine.Options{})
+	e.SetCluster(ws, cluster("a", 10))
+	r := engine.Reservation{Workload: workloadOf("w", 2).Reference, Clusters: []string{"a"}, Amount: capacity.Resources{CPU: 2}}
+	e.Restore(ws, r)
+	first := e.Hold(ws, r)
+	e.Hold(ws, r)
+	reserved := func() int64 { return e.Snapshot(ws).Row("a").Reserved.CPU }
+	if got := reserved(); got != 6 {
+		t.Errorf("%d reserved", got)
+	}
+	e.ReleaseHeld(ws, first)
+	e.Release(ws, r.Workload)
+	if got := reserved(); got != 2 {
+		t.Errorf("%d reserved once one of two is released, and the workload's own", got)
+	}
+}
