@@ -220,13 +220,28 @@ func classWorkloads(prefix string, n int) []*workload.Workload {
 // operation is one workload. What they hold is given back between two calls, off the clock; that the fleet has changed
 // by it counts.
 func BenchmarkDecideBatch(b *testing.B) {
+	benchmarkThousand(b, (*engine.Engine).DecideBatch)
+}
+
+// BenchmarkDecideLoop: the same thousand workloads, by one call of Decide each.
+func BenchmarkDecideLoop(b *testing.B) {
+	results := make([]engine.Result, 1000)
+	benchmarkThousand(b, func(e *engine.Engine, ctx context.Context, requests []engine.Request) []engine.Result {
+		for i := range requests {
+			results[i].Decision, results[i].Err = e.Decide(ctx, requests[i])
+		}
+		return results[:len(requests)]
+	})
+}
+
+func benchmarkThousand(b *testing.B, decideAll func(*engine.Engine, context.Context, []engine.Request) []engine.Result) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for _, size := range sizes {
 		var s *scene
 		var requests []engine.Request
 		b.Run(fmt.Sprintf("clusters=%d", size), func(b *testing.B) {
 			decide := func(requests []engine.Request) {
-				results := s.engine.DecideBatch(context.Background(), requests)
+				results := decideAll(s.engine, context.Background(), requests)
 				b.StopTimer()
 				for i, r := range results {
 					if r.Err != nil || len(r.Decision.Clusters) != 3 {

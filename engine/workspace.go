@@ -415,12 +415,22 @@ func (w *workspace) selectFrom(c *class, r *Request, held *holding) []ranking.Ke
 			c.ranking.Set(position, c.ranking.KeyOf(position, &w.row))
 		}
 	}
-	chosen := c.ranking.Select(func(position int) int { return w.inUse(r, held, position) }, c.last.chosen[:0])
+	chosen := c.last.chosen[:0]
+	if c.Strategy.Select == nil {
+		chosen = c.ranking.Best(c.Strategy.Number, chosen)
+	} else {
+		chosen = w.selectByUse(c, r, *held, chosen)
+	}
 	for _, k := range w.current {
 		c.ranking.Set(k.position, k.key)
 	}
 	c.last = selection{generation: generation, held: *held, chosen: chosen}
 	return chosen
+}
+
+// selectByUse selects by a strategy of its own. It takes held by value, which would be moved to the heap otherwise.
+func (w *workspace) selectByUse(c *class, r *Request, held holding, chosen []ranking.Key) []ranking.Key {
+	return c.Strategy.Select(c.ranking.Tournament, func(position int) int { return w.inUse(r, &held, position) }, chosen)
 }
 
 // holding is what a workload holds. It does not count when the workload itself is decided.

@@ -13,6 +13,8 @@ import (
 	"github.com/kcp-placement/placement/engine/scoring"
 )
 
+var factorNames = scoring.FactorNames()
+
 func decodeWeights(t *ast.Term) (weights scoring.Weights, err error) {
 	object, ok := t.Value.(ast.Object)
 	if !ok {
@@ -21,9 +23,9 @@ func decodeWeights(t *ast.Term) (weights scoring.Weights, err error) {
 	var total int64
 	err = object.Iter(func(key, value *ast.Term) error {
 		name, _ := key.Value.(ast.String)
-		factor := slices.Index(scoring.FactorNames[:], string(name))
+		factor := slices.Index(factorNames[:], string(name))
 		if factor < 0 {
-			return fmt.Errorf("has an unknown factor %s: the factors are %s", short(key), strings.Join(scoring.FactorNames[:], ", "))
+			return fmt.Errorf("has an unknown factor %s: the factors are %s", short(key), strings.Join(factorNames[:], ", "))
 		}
 		number, _ := value.Value.(ast.Number)
 		weight, ok := number.Int64()

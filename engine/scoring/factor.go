@@ -1,49 +1,58 @@
-// Package scoring ranks: it gives every feasible cluster its five factor scores and weighs them into one total.
+// Package scoring ranks: it gives every feasible cluster a score for each factor, each a file named after it, and weighs
+// them into one total.
 package scoring
 
-import "k8s.io/apimachinery/pkg/labels"
+import (
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
 
-// Factor is one point of view on a cluster, scored 0..100.
+// Factor is one aspect by which clusters are scored, 0..100.
 type Factor int
 
-// The factors.
+// The factors that the Scorer has a faster form of. A new factor needs no constant.
 const (
 	Capacity Factor = iota
 	Health
 	Performance
 	Affinity
 	Location
-	NumFactors int = iota
+	numPlanned
 )
 
-// FactorNames are the names that policies use, indexed by Factor.
-var FactorNames = [NumFactors]string{"capacity", "health", "performance", "affinity", "location"}
+// factors by their number. A new factor is a file and a line at the end; it weighs nothing until policies give it a
+// weight.
+var factors = [...]factor{
+	Capacity:    capacityFactor,
+	Health:      healthFactor,
+	Performance: performanceFactor,
+	Affinity:    affinityFactor,
+	Location:    locationFactor,
+}
 
-// String gives the factor's name in policies.
-func (f Factor) String() string { return FactorNames[f] }
+// NumFactors is how many factors there are.
+const NumFactors = len(factors)
+
+// factor is how clusters are scored by one aspect.
+type factor struct {
+	// name in policies.
+	name string
+	// score of a cluster, 0..100, for a workload that has these requests.
+	score func(row *snapshot.Row, requests capacity.Resources, terms []Term) int64
+	// because says in words how the score comes about.
+	because func(row *snapshot.Row, requests capacity.Resources, terms []Term) string
+}
+
+// String returns the factor's name in policies.
+func (f Factor) String() string { return factors[f].name }
+
+// FactorNames returns the names of all factors, by number.
+func FactorNames() (names [NumFactors]string) {
+	for f := range factors {
+		names[f] = factors[f].name
+	}
+	return names
+}
 
 // Weights says how much each factor counts, 0..100, indexed by Factor.
 type Weights [NumFactors]int64
-
-// Term moves the affinity or location factor of the clusters that match, and of those that do not.
-type Term struct {
-	Match Match
-	// Factor is Affinity or Location.
-	Factor Factor
-	// OnMatch is added to the factor of a cluster that matches, Otherwise to that of one that does not.
-	OnMatch, Otherwise int64
-	// Required excludes clusters that do not match.
-	Required bool
-	// Reason is the policy's own words for the term.
-	Reason string
-}
-
-// Match says which clusters a term is about: those for which every part that is set holds.
-type Match struct {
-	ClusterNames []string
-	Location     string
-	// Labels selects by the cluster's labels; nil selects all.
-	Labels labels.Selector
-	// Capability that must be available.
-	Capability string
-}

@@ -29,38 +29,50 @@ func FactScoreOf(health int64, weights Weights, terms []Term, matches []bool) Fa
 			location += delta
 		}
 	}
-	affinity, location = min(max(affinity, 0), 100), min(max(location, 0), 100)
+	affinity, location = clamp(affinity), clamp(location)
 	return FactScore{
 		Weighted:  weights[Health]*health + weights[Affinity]*affinity + weights[Location]*location,
 		Proximity: affinity + location,
 	}
 }
 
-// Scorer gives for feasible clusters the same as Of, in a few nanoseconds: what depends on the request alone is worked
-// out once, what depends on the facts of a cluster is its FactScore, and no number is divided where it can be multiplied.
+// Scorer scores feasible clusters as Of does, in a few nanoseconds: what depends on the requests alone is worked out
+// once, what depends on the facts of a cluster is its FactScore, and multiplication stands in for division. Factors that
+// it has no faster form of are scored for every row, if they weigh anything.
 type Scorer struct {
 	requests              capacity.Resources
+	terms                 []Term
 	capacity, performance int64 // weights
 	sum                   uint32
+	// others are the factors without a faster form that weigh anything.
+	others []weightedFactor
 	// amounts of CPU and memory, and the steps of how often what is free covers them.
 	amounts [2]int64
 	steps   [2]steps
-	// others tells that more than CPU and memory is asked for, or so much that steps cannot be multiplied.
-	others bool
+	// exact: more than CPU and memory is requested, or so much that steps cannot be multiplied.
+	exact bool
+}
+
+type weightedFactor struct {
+	Factor
+	weight int64
 }
 
 // steps are the amounts free from which on coverage is higher.
 type steps struct{ one, two, five, ten int64 }
 
 // NewScorer makes the scorer of workloads that ask for requests.
-func NewScorer(requests capacity.Resources, weights Weights) Scorer {
-	s := Scorer{requests: requests, capacity: weights[Capacity], performance: weights[Performance]}
-	for _, weight := range weights {
+func NewScorer(requests capacity.Resources, weights Weights, terms []Term) Scorer {
+	s := Scorer{requests: requests, terms: terms, capacity: weights[Capacity], performance: weights[Performance]}
+	for f, weight := range weights {
 		s.sum += uint32(weight)
+		if Factor(f) >= numPlanned && weight > 0 {
+			s.others = append(s.others, weightedFactor{Factor(f), weight})
+		}
 	}
 	s.amounts = [2]int64{requests.CPU, requests.Memory}
 	s.steps = [2]steps{stepsOf(requests.CPU), stepsOf(requests.Memory)}
-	s.others = requests.Storage > 0 || len(requests.Extended) > 0 || max(requests.CPU, requests.Memory) > math.MaxInt64/10
+	s.exact = requests.Storage > 0 || len(requests.Extended) > 0 || max(requests.CPU, requests.Memory) > math.MaxInt64/10
 	return s
 }
 
@@ -89,7 +101,10 @@ func (s *steps) coverage(free int64) int64 {
 // Score returns the total and the headroom of a cluster, given the Weighted of its FactScore. The row is that of the
 // figures.
 func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (total, least int64) {
-	if s.others {
+	for _, o := range s.others {
+		weighted += o.weight * factors[o.Factor].score(row, s.requests, s.terms)
+	}
+	if s.exact {
 		covered := coverage(f.Free[snapshot.CPU], s.requests.CPU) + coverage(f.Free[snapshot.Memory], s.requests.Memory)
 		return s.total(covered, weighted, f), headroom(row, s.requests)
 	}
@@ -105,8 +120,8 @@ func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (
 			share = part
 		}
 	}
-	// The products are off by less than a billionth: only where the lesser is that near to a whole number does it not
-	// say which side of it the exact one is on.
+	// The products are off by less than a billionth. So the lesser tells on which side of a whole number the exact one
+	// is, unless it is that near to one.
 	const near = 1e-6
 	if least = int64(share - near); least != int64(share+near) {
 		least = s.headroom(f)
@@ -121,7 +136,7 @@ func (s *Scorer) total(covered, weighted int64, f *snapshot.Figures) int64 {
 	return int64(uint32(weighted+s.capacity*(covered/2)+s.performance*f.Performance) / s.sum)
 }
 
-// headroom is the same as the function of this name, for requests of CPU and memory.
+// headroom is the function of this name, for requests of CPU and memory.
 func (s *Scorer) headroom(f *snapshot.Figures) int64 {
 	least := int64(maxHeadroom)
 	for i, amount := range s.amounts {

@@ -53,7 +53,7 @@ func TestScorerAgreesWithOf(t *testing.T) {
 			matches = append(matches, row.Location == "eu")
 		}
 		want := scoring.Of(row, requests, weights, terms)
-		scorer, facts := scoring.NewScorer(requests, weights), scoring.FactScoreOf(row.HealthScore, weights, terms, matches)
+		scorer, facts := scoring.NewScorer(requests, weights, terms), scoring.FactScoreOf(row.HealthScore, weights, terms, matches)
 		total, headroom := scorer.Score(&row.Figures, row, facts.Weighted)
 		if proximity := want.Factors[scoring.Affinity] + want.Factors[scoring.Location]; total != want.Total || headroom != want.Headroom || facts.Proximity != proximity {
 			t.Fatalf("total %d, headroom %d, proximity %d; want %+v", total, headroom, facts.Proximity, want)

@@ -60,7 +60,7 @@ func Explanation(w io.Writer, d *engine.Decision, clusters ...string) {
 	var rejected []engine.Verdict
 	t := NewTable(w)
 	header := table.Row{"CLUSTER", "VERDICT", "TOTAL"}
-	for f, name := range scoring.FactorNames {
+	for f, name := range scoring.FactorNames() {
 		header = append(header, fmt.Sprintf("%s x%d", strings.ToUpper(name), d.Weights[f]))
 	}
 	t.AppendHeader(header)

@@ -46,7 +46,7 @@ func NewClass(p *PolicyClass, w *workload.Workload) *Class {
 		Policy:   p,
 		Digest:   Digest(p.Placement, p.Policies, w),
 		Strategy: StrategyFor(p.Placement.Strategy, p.Placement.NumberOfClusters),
-		scorer:   scoring.NewScorer(w.Requests, p.Judgement.Weights),
+		scorer:   scoring.NewScorer(w.Requests, p.Judgement.Weights, p.Judgement.Terms),
 	}
 }
 

@@ -81,15 +81,5 @@ func (r *Ranking) KeyOf(position int, row *snapshot.Row) Key {
 	return r.evaluation.key(position, row)
 }
 
-// Select takes the clusters of one workload, best first, and appends them to chosen; inUse counts the workloads of the
-// same placement on the cluster of a position.
-func (r *Ranking) Select(inUse func(position int) int, chosen []Key) []Key {
-	s := &r.evaluation.class.Strategy
-	if s.Select != nil {
-		return s.Select(r.Tournament, inUse, chosen)
-	}
-	return r.Best(s.Number, chosen)
-}
-
 // Bytes returns about how much memory the ranking keeps in use, what it shares with others included.
 func (r *Ranking) Bytes() int { return r.Tournament.Bytes() + 8*r.Len()*(1+len(r.evaluation.mixed)) }

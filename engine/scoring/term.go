@@ -1,0 +1,99 @@
+package scoring
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// neutral is the affinity and location factor of a cluster that no term changes.
+const neutral = 50
+
+// Term changes the affinity or location factor of the clusters that match, and of those that do not.
+type Term struct {
+	Match Match
+	// Factor is Affinity or Location.
+	Factor Factor
+	// OnMatch is added to the factor of a cluster that matches, Otherwise to that of one that does not.
+	OnMatch, Otherwise int64
+	// Required excludes clusters that do not match.
+	Required bool
+	// Reason is the policy's own words for the term.
+	Reason string
+}
+
+// Match selects clusters: those for which every part that is set holds.
+type Match struct {
+	ClusterNames []string
+	Location     string
+	// Labels selects by the cluster's labels; nil selects all.
+	Labels labels.Selector
+	// Capability that must be available.
+	Capability string
+}
+
+// Delta returns what the term adds to its factor for a cluster.
+func (t *Term) Delta(row *snapshot.Row) int64 {
+	if t.Match.Matches(row) {
+		return t.OnMatch
+	}
+	return t.Otherwise
+}
+
+// OnlyNames reports whether the match selects clusters by nothing but their names.
+func (m *Match) OnlyNames() bool {
+	return len(m.ClusterNames) > 0 && m.Location == "" && m.Labels == nil && m.Capability == ""
+}
+
+// Matches reports whether a cluster is selected.
+func (m *Match) Matches(row *snapshot.Row) bool {
+	if m.Capability != "" {
+		if capability, _ := row.Capability(m.Capability); !capability.Available {
+			return false
+		}
+	}
+	return (len(m.ClusterNames) == 0 || slices.Contains(m.ClusterNames, row.Name)) &&
+		(m.Location == "" || m.Location == row.Location) &&
+		(m.Labels == nil || m.Labels.Matches(labels.Set(row.Labels)))
+}
+
+// scoreTerms is neutral plus what the terms of a factor add for a cluster, clamped to 0..100.
+func scoreTerms(f Factor, row *snapshot.Row, terms []Term) int64 {
+	score := int64(neutral)
+	for i := range terms {
+		if terms[i].Factor == f {
+			score += terms[i].Delta(row)
+		}
+	}
+	return clamp(score)
+}
+
+func clamp(score int64) int64 { return min(max(score, 0), 100) }
+
+// describeTerms lists what the terms of a factor add for a cluster.
+func describeTerms(f Factor, row *snapshot.Row, terms []Term) string {
+	parts := []string{fmt.Sprint(neutral)}
+	for i := range terms {
+		term := &terms[i]
+		delta := term.Delta(row)
+		if term.Factor != f || delta == 0 {
+			continue
+		}
+		how := "no match"
+		if term.Match.Matches(row) {
+			how = "match"
+		}
+		if term.Reason != "" {
+			how += ": " + term.Reason
+		}
+		parts = append(parts, fmt.Sprintf("%+d (%s)", delta, how))
+	}
+	if len(parts) == 1 {
+		return parts[0] + ", no term"
+	}
+	return strings.Join(parts, " ")
+}
