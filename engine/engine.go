@@ -39,8 +39,8 @@ type Options struct {
 	CacheBytes int
 	// Now tells the time for CacheTTL and Metrics; time.Now if nil.
 	Now func() time.Time
-	// Metrics counts what the engine does, unless it is nil.
-	Metrics *Metrics
+	// Metrics observes what the engine does, unless it is nil.
+	Metrics Metrics
 	// Policies compiles Rego; one with default options if nil.
 	Policies *policy.Compiler
 	// Constraints compiles CEL; one with default options if nil.
@@ -68,6 +68,9 @@ func New(options Options) (*Engine, error) {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
+	if options.Metrics == nil {
+		options.Metrics = noMetrics{}
+	}
 	if options.CacheBytes < 0 || options.CacheTTL < 0 {
 		return nil, fmt.Errorf("cache bytes %d and time to live %s must not be negative", options.CacheBytes, options.CacheTTL)
 	}
@@ -89,7 +92,7 @@ func New(options Options) (*Engine, error) {
 // CompilePlacement validates and compiles a placement. The error is an aggregate of a field.ErrorList that names every
 // invalid field.
 func (e *Engine) CompilePlacement(object *v1alpha1.WorkloadPlacement) (*placement.Placement, error) {
-	defer e.options.Metrics.time(stageCompile, e.options.Now)()
+	defer e.options.time(StepCompile)()
 	return placement.Compile(object, e.constraints, ranking.ClustersOf)
 }
 
@@ -97,7 +100,7 @@ func (e *Engine) CompilePlacement(object *v1alpha1.WorkloadPlacement) (*placemen
 // before. Where no cluster is feasible the decision has no clusters and the workload holds nothing. Decide fails where
 // the policies fail or ctx ends; then there is no decision and nothing has changed.
 func (e *Engine) Decide(ctx context.Context, request Request) (*Decision, error) {
-	defer e.options.Metrics.time(stageDecide, e.options.Now)()
+	defer e.options.time(StepDecide)()
 	return e.lookUp(request.Workspace).decide(ctx, &request, true)
 }
 
@@ -128,7 +131,7 @@ func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Deci
 			err = w.reserve(r, d)
 		}
 		w.mu.Unlock()
-		w.metrics.request(cached)
+		w.options.Metrics.Request(cached)
 		if err != nil {
 			return nil, err
 		}
@@ -145,7 +148,7 @@ type Result struct {
 // DecideBatch decides for several workloads, and answers as Decide does if it is called for one after the other in this
 // order. Each class is looked up once, and the workspace is locked once for all requests in a row that are of it.
 func (e *Engine) DecideBatch(ctx context.Context, requests []Request) []Result {
-	defer e.options.Metrics.time(stageDecide, e.options.Now)()
+	defer e.options.time(StepDecide)()
 	results := make([]Result, len(requests))
 	for first := 0; first < len(requests); {
 		next := first + 1

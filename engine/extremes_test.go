@@ -11,6 +11,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/metrics"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
@@ -154,9 +155,9 @@ terms contains {"factor": "affinity", "match": {"clusterNames": ["b"]}, "onMatch
 // newMeasured makes an engine, and what its metrics are read from.
 func newMeasured(t *testing.T, options engine.Options) (*engine.Engine, *prometheus.Registry) {
 	t.Helper()
-	options.Metrics = engine.NewMetrics()
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(options.Metrics)
+	collector, registry := metrics.New(), prometheus.NewRegistry()
+	registry.MustRegister(collector)
+	options.Metrics = collector
 	return newEngine(t, options), registry
 }
 

@@ -68,7 +68,7 @@ func (w *workspace) evaluate(ctx context.Context, policies *policy.Set, in polic
 	if err := j.quarantine(policies); err != nil {
 		return nil, err
 	}
-	defer w.metrics.time(stageJudge, w.options.Now)()
+	defer w.options.time(StepJudge)()
 	judgement, err := policies.Judge(ctx, in)
 	if !policy.Stopped(err) {
 		j.policies, j.times, j.last = nil, 0, nil

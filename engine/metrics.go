@@ -1,100 +1,54 @@
 package engine
 
-import (
-	"time"
+import "time"
 
-	"github.com/prometheus/client_golang/prometheus"
-)
-
-// Metrics counts what engines do; one may serve several of them. It is a prometheus.Collector. None of its labels is
-// a name that tenants choose. A nil *Metrics counts nothing.
-type Metrics struct {
-	requests, hits, misses, refreshed prometheus.Counter
-	bytes                             prometheus.Gauge
-	stages                            [numStages]prometheus.Observer
-	stage                             *prometheus.HistogramVec
+// Metrics observes what an engine does. It is called often, and from many goroutines at once. Package engine/metrics has
+// one for Prometheus.
+type Metrics interface {
+	// Request counts a request to decide. It is cached where the ranking of its class was kept, and was brought up to date.
+	Request(cached bool)
+	// Evaluated counts clusters that were filtered and scored, again or for the first time.
+	Evaluated(clusters int)
+	// CacheBytes says by how many bytes the caches of all workspaces have grown or shrunk.
+	CacheBytes(delta int)
+	// Took says how long a step has taken.
+	Took(step Step, d time.Duration)
 }
 
-// stage is a part of deciding whose time is measured.
-type stage int
+// Step is a part of deciding whose time is measured.
+type Step int
 
+// The steps.
 const (
-	// stageDecide is a decision in all, or a batch of them.
-	stageDecide stage = iota
-	// stageJudge is the policies' part.
-	stageJudge
-	// stageRank is looking at more than a few clusters.
-	stageRank
-	// stageCompile is compiling a placement.
-	stageCompile
-	numStages
+	// StepDecide is a whole decision, or a batch of them.
+	StepDecide Step = iota
+	// StepJudge is the evaluation of policies.
+	StepJudge
+	// StepRank is the evaluation of more than a few clusters.
+	StepRank
+	// StepCompile is the compilation of a placement.
+	StepCompile
 )
 
-// NewMetrics makes the metrics of an engine; they still have to be registered.
-func NewMetrics() *Metrics {
-	const namespace, subsystem = "placement", "engine"
-	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help})
-	}
-	m := &Metrics{
-		requests:  counter("requests_total", "Requests to decide."),
-		hits:      counter("cache_hits_total", "Requests whose class of workloads had a ranking already, which was brought up to date."),
-		misses:    counter("cache_misses_total", "Requests of a class of workloads that was not known: classes are narrow where policies read much of a workload."),
-		refreshed: counter("refreshed_rows_total", "Clusters that were looked at, again or for the first time, to bring a ranking up to date."),
-		bytes: prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "cache_bytes", Help: "Memory that rankings, and what they rest on, take.",
-		}),
-		stage: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "stage_duration_seconds",
-			Help:    "Time by stage: decide (a decision in all, or a batch), judge (policies), rank (more than a few clusters), compile (a placement).",
-			Buckets: prometheus.ExponentialBuckets(5e-7, 4, 12),
-		}, []string{"stage"}),
-	}
-	for s, name := range [numStages]string{"decide", "judge", "rank", "compile"} {
-		m.stages[s] = m.stage.WithLabelValues(name)
-	}
-	return m
-}
+// Steps are all steps, by number.
+var Steps = [...]Step{StepDecide, StepJudge, StepRank, StepCompile}
 
-// Describe implements prometheus.Collector.
-func (m *Metrics) Describe(to chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, to) }
+// String returns the step's name in metrics.
+func (s Step) String() string { return [...]string{"decide", "judge", "rank", "compile"}[s] }
 
-// Collect implements prometheus.Collector.
-func (m *Metrics) Collect(to chan<- prometheus.Metric) {
-	for _, c := range []prometheus.Collector{m.requests, m.hits, m.misses, m.refreshed, m.bytes, m.stage} {
-		c.Collect(to)
-	}
-}
+// noMetrics observes nothing.
+type noMetrics struct{}
 
-func (m *Metrics) request(cached bool) {
-	if m == nil {
-		return
-	}
-	m.requests.Inc()
-	if cached {
-		m.hits.Inc()
-	} else {
-		m.misses.Inc()
-	}
-}
+func (noMetrics) Request(bool)             {}
+func (noMetrics) Evaluated(int)            {}
+func (noMetrics) CacheBytes(int)           {}
+func (noMetrics) Took(Step, time.Duration) {}
 
-func (m *Metrics) refreshedRows(n int) {
-	if m != nil {
-		m.refreshed.Add(float64(n))
-	}
-}
-
-func (m *Metrics) cacheBytes(n int) {
-	if m != nil {
-		m.bytes.Add(float64(n))
-	}
-}
-
-// time starts to measure a stage; what it returns ends it.
-func (m *Metrics) time(s stage, now func() time.Time) (done func()) {
-	if m == nil {
+// time starts to measure a step; what it returns ends it.
+func (o *Options) time(s Step) (done func()) {
+	if o.Metrics == (noMetrics{}) {
 		return func() {}
 	}
-	start := now()
-	return func() { m.stages[s].Observe(now().Sub(start).Seconds()) }
+	start := o.Now()
+	return func() { o.Metrics.Took(s, o.Now().Sub(start)) }
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/kcp-dev/logicalcluster/v3"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/filter"
@@ -23,7 +24,6 @@ import (
 type workspace struct {
 	name     logicalcluster.Name
 	options  *Options
-	metrics  *Metrics
 	policies atomic.Pointer[policy.Set]
 	// views by placement, bounded by maxViews.
 	views    sync.Map
@@ -96,9 +96,9 @@ const (
 
 func (e *Engine) newWorkspace(name logicalcluster.Name) *workspace {
 	w := &workspace{
-		name: name, options: &e.options, metrics: e.options.Metrics, ledger: capacity.NewLedger(), judge: newJudge(),
+		name: name, options: &e.options, ledger: capacity.NewLedger(), judge: newJudge(),
 		cache: lru.New[cacheKey, any](lru.Options{
-			MaxBytes: e.options.CacheBytes, TTL: e.options.CacheTTL, OnBytes: e.options.Metrics.cacheBytes,
+			MaxBytes: e.options.CacheBytes, TTL: e.options.CacheTTL, OnBytes: e.options.Metrics.CacheBytes,
 		}),
 	}
 	w.policies.Store(e.policies.Builtin())
@@ -212,7 +212,7 @@ func (w *workspace) refresh(ctx context.Context, c *class, s *snapshot.Snapshot)
 		c.ranking = nil
 		return err
 	}
-	w.metrics.refreshedRows(len(changes))
+	w.options.Metrics.Evaluated(len(changes))
 	return nil
 }
 
@@ -238,7 +238,7 @@ func (w *workspace) rank(ctx context.Context, c *class) error {
 	}
 	w.mu.Unlock()
 
-	defer w.metrics.time(stageRank, w.options.Now)()
+	defer w.options.time(StepRank)()
 	evaluated := len(changes)
 	if known {
 		if err := r.Refresh(ctx, &s); err != nil {
@@ -252,7 +252,7 @@ func (w *workspace) rank(ctx context.Context, c *class) error {
 		evaluated = r.Len()
 		w.keep(classes, c.hash, c, r.Bytes())
 	}
-	w.metrics.refreshedRows(evaluated)
+	w.options.Metrics.Evaluated(evaluated)
 	w.mu.Lock()
 	c.ranking, c.last = r, selection{}
 	w.mu.Unlock()
@@ -315,7 +315,7 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 		} else {
 			results[i].Decision = d
 		}
-		w.metrics.request(cached)
+		w.options.Metrics.Request(cached)
 	}
 }
 
@@ -419,7 +419,7 @@ func (w *workspace) selectFrom(c *class, r *Request, held *holding) []ranking.Ke
 	if c.Strategy.Select == nil {
 		chosen = c.ranking.Best(c.Strategy.Number, chosen)
 	} else {
-		chosen = w.selectByUse(c, r, *held, chosen)
+		chosen = w.selectByUse(c, r.group(), *held, chosen)
 	}
 	for _, k := range w.current {
 		c.ranking.Set(k.position, k.key)
@@ -429,8 +429,16 @@ func (w *workspace) selectFrom(c *class, r *Request, held *holding) []ranking.Ke
 }
 
 // selectByUse selects by a strategy of its own. It takes held by value, which would be moved to the heap otherwise.
-func (w *workspace) selectByUse(c *class, r *Request, held holding, chosen []ranking.Key) []ranking.Key {
-	return c.Strategy.Select(c.ranking.Tournament, func(position int) int { return w.inUse(r, &held, position) }, chosen)
+func (w *workspace) selectByUse(c *class, group types.NamespacedName, held holding, chosen []ranking.Key) []ranking.Key {
+	inUse := func(position int) int {
+		name := w.fleet.Row(position).Name
+		n := w.ledger.Group(group)[name]
+		if held.Group == group && slices.Contains(held.Clusters, name) {
+			n-- // the workload's own
+		}
+		return n
+	}
+	return c.Strategy.Select(c.ranking.Tournament, inUse, chosen)
 }
 
 // holding is what a workload holds. It does not count when the workload itself is decided.
@@ -473,16 +481,6 @@ func (h *holding) without(i int, row *snapshot.Row) snapshot.Row {
 		counted = capacity.Resources{}
 	}
 	return row.Without(reserved, counted)
-}
-
-// inUse counts the workloads of the request's placement on the cluster of a position, without the request's own.
-func (w *workspace) inUse(r *Request, held *holding, position int) int {
-	name, group := w.fleet.Row(position).Name, r.group()
-	n := w.ledger.Group(group)[name]
-	if held.Group == group && slices.Contains(held.Clusters, name) {
-		n--
-	}
-	return n
 }
 
 // reserve puts a decision into the ledger, in place of what the workload held before.

@@ -24,6 +24,7 @@ import (
 
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/batch"
+	"github.com/kcp-placement/placement/engine/metrics"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/internal/controller"
 	"github.com/kcp-placement/placement/internal/program"
@@ -182,15 +183,15 @@ func (o *options) complete() (*completed, error) {
 	if err != nil {
 		return nil, err
 	}
-	metrics := engine.NewMetrics()
+	collector := metrics.New()
 	e, err := engine.New(engine.Options{
-		CacheTTL: o.cacheTTL, CacheBytes: int(o.cacheBytes.Value()), Policies: policies, Metrics: metrics,
+		CacheTTL: o.cacheTTL, CacheBytes: int(o.cacheBytes.Value()), Policies: policies, Metrics: collector,
 	})
 	if err != nil {
 		return nil, err
 	}
 	c := &completed{options: o, config: config, registry: prometheus.NewRegistry()}
-	c.registry.MustRegister(metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	c.registry.MustRegister(collector, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	kinds := make([]schema.GroupVersionResource, len(o.kinds))
 	for i, kind := range o.kinds {
 		gvr, _ := schema.ParseResourceArg(kind)
