@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -72,34 +71,6 @@ func names(d *engine.Decision) string {
 		all = append(all, c.Name)
 	}
 	return strings.Join(all, ",")
-}
-
-func TestCompilePlacementNamesEveryField(t *testing.T) {
-	e := newEngine(t, engine.Options{})
-	_, err := e.CompilePlacement(&v1alpha1.WorkloadPlacement{Spec: v1alpha1.WorkloadPlacementSpec{
-		WorkloadSelector: v1alpha1.WorkloadSelector{LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"a b": "c"}}},
-		Constraints: []v1alpha1.Constraint{
-			{Name: "fine", Expression: "true"},
-			{Name: "typo", Expression: "cluster.nam == 'a'"},
-		},
-		Tolerations:      []corev1.Toleration{{Operator: "Like"}, {Operator: "Exists", Value: "v"}, {Effect: "Never", Key: "k"}, {}},
-		Strategy:         "Best",
-		NumberOfClusters: ptr.To[int32](0),
-	}})
-	for _, want := range []string{
-		`spec.workloadSelector.labelSelector: Invalid value: key: Invalid value: "a b": name part must consist of`,
-		`spec.constraints[1].expression: Invalid value: "cluster.nam == 'a'": constraint "typo": 1:8: undefined field 'nam'`,
-		`spec.tolerations[0].operator: Unsupported value: "Like": supported values: "Equal", "Exists"`,
-		`spec.tolerations[1].value: Invalid value: "v": must be empty where operator is Exists`,
-		`spec.tolerations[2].effect: Unsupported value: "Never"`,
-		`spec.tolerations[3].operator: Invalid value: "": must be Exists where key is empty`,
-		`spec.strategy: Unsupported value: "Best": supported values: "Affinity", "RoundRobin", "Spread"`,
-		`spec.numberOfClusters: Invalid value: 0: must be at least 1`,
-	} {
-		if !strings.Contains(fmt.Sprint(err), want) {
-			t.Errorf("no %s\nin %v", want, err)
-		}
-	}
 }
 
 // decideAtOnce decides concurrently for n workloads of so much CPU each, and counts on which clusters they are.

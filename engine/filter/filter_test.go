@@ -1,0 +1,137 @@
+package filter_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/filter"
+	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/scoring"
+	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// TestStages sends clusters through the chain that differ in one thing from a cluster that passes, and expects the
+// violation, its words and its remedy. What is violated by a cluster where the workload runs already has a plus.
+func TestStages(t *testing.T) {
+	spec := v1alpha1.WorkloadPlacementSpec{
+		LocationSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{"location": "eu"}},
+		ClusterSelector:        &v1alpha1.ClusterSelector{ClusterNames: []string{"a"}, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"tier": "gold"}}},
+		CapabilityRequirements: []v1alpha1.CapabilityRequirement{{Type: "ssd", Required: true}, {Type: "gpu"}},
+		Tolerations:            []corev1.Toleration{{Key: "tolerated", Operator: corev1.TolerationOpExists}},
+		Constraints: []v1alpha1.Constraint{
+			{Name: "zoned", Expression: `"zone" in cluster.labels`, Message: "zones only"},
+			{Name: "roomy", Expression: `capacity.free.cpu >= 2 * workload.requests.cpu && capacity.utilization.memory < 90`},
+		},
+	}
+	compiler, err := constraint.NewCompiler(constraint.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := placement.Compile(&v1alpha1.WorkloadPlacement{Spec: spec}, compiler, anyStrategy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	class := filter.NewClass(p, &policy.Judgement{Terms: []scoring.Term{
+		{Required: true, Reason: "residency", Match: scoring.Match{Capability: "ssd"}},
+	}}, &workload.Workload{Replicas: 2, Requests: capacity.Resources{CPU: 2000, Extended: map[string]int64{"nvidia.com/gpu": 2}}})
+
+	for name, test := range map[string]struct {
+		change func(c *snapshot.Cluster)
+		want   []string
+	}{
+		"it passes": {func(*snapshot.Cluster) {}, nil},
+		"the registration cannot be used": {func(c *snapshot.Cluster) { c.Invalid = "a typo" }, []string{
+			"+Registration: the registration is not usable: a typo -> a registration without this error",
+		}},
+		"it is not ready": {func(c *snapshot.Cluster) { c.Conditions[0].Status, c.Conditions[0].Message = "False", "gone" }, []string{
+			"+Ready: Ready is False: gone -> Ready to be True",
+		}},
+		"it is silent": {func(c *snapshot.Cluster) { c.Conditions[0].Status = "Unknown" }, []string{
+			"Ready: Ready is Unknown -> Ready to be True",
+		}},
+		"it has no condition": {func(c *snapshot.Cluster) { c.Conditions = nil }, []string{
+			"Ready: the cluster has not reported a Ready condition -> Ready to be True",
+		}},
+		"it is elsewhere": {func(c *snapshot.Cluster) { c.Location = "us" }, []string{
+			`+Location: location "us" is not selected by locationSelector "location=eu" -> location=eu`,
+		}},
+		"it has another name and label": {func(c *snapshot.Cluster) { c.Name = "b"; c.Labels["tier"] = "silver" }, []string{
+			"+ClusterSelector: not among clusterSelector.clusterNames -> label tier=gold and its name in the placement's clusterSelector.clusterNames",
+		}},
+		"it has taints": {func(c *snapshot.Cluster) {
+			c.Taints = []corev1.Taint{
+				{Key: "tolerated", Effect: "NoSchedule"}, {Key: "soft", Effect: "PreferNoSchedule"},
+				{Key: "x", Effect: "NoSchedule"}, {Key: "y", Value: "z", Effect: "NoExecute"},
+			}
+		}, []string{
+			"+Taint: taint x:NoSchedule is not tolerated -> a toleration of taint x:NoSchedule in the placement",
+			"+Taint: taint y=z:NoExecute is not tolerated -> a toleration of taint y=z:NoExecute in the placement",
+		}},
+		"a capability is not available, one is not listed": {func(c *snapshot.Cluster) {
+			c.Capabilities = []snapshot.Capability{{Type: "gpu"}}
+		}, []string{
+			`+Capability: capability "ssd" is required and not listed -> capability ssd available`,
+			`+Capability: capability "gpu" is not available -> capability gpu available`,
+			"+Policy: excluded by a required term: residency -> capability ssd available",
+		}},
+		"a constraint on facts does not hold": {func(c *snapshot.Cluster) { delete(c.Labels, "zone") }, []string{
+			`+Constraint zoned: zones only: not true: "zone" in cluster.labels (cluster.labels["zone"] = absent) -> label zone`,
+		}},
+		"a constraint on capacity does not hold": {func(c *snapshot.Cluster) { c.Allocated.CPU = 7000 }, []string{
+			"Constraint roomy: not true: capacity.free.cpu >= 2 * workload.requests.cpu (capacity.free.cpu = 3000, workload.requests.cpu = 2000) -> 1 more cpu free",
+		}},
+		"an extended resource is missing": {func(c *snapshot.Cluster) { c.Allocatable.Extended = nil }, []string{
+			"Capacity: asks for 2 nvidia.com/gpu, 0 free -> 2 more nvidia.com/gpu free",
+		}},
+		"no node is large enough": {func(c *snapshot.Cluster) {
+			c.LargestFree = &capacity.Resources{CPU: 999, Extended: map[string]int64{"nvidia.com/gpu": 1}}
+		}, []string{
+			"Capacity: each replica asks for 1 cpu, 999m free on any one node -> 1m more cpu free on one node",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &snapshot.Cluster{
+				Name: "a", Location: "eu", Labels: map[string]string{"tier": "gold", "zone": "1"},
+				Capabilities: []snapshot.Capability{{Type: "ssd", Available: true}},
+				Conditions:   []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: "True"}},
+				Allocatable:  capacity.Resources{CPU: 10_000, Memory: 1 << 30, Extended: map[string]int64{"nvidia.com/gpu": 4}},
+			}
+			test.change(c)
+			row := snapshot.NewRow(c, capacity.Resources{})
+			running := map[filter.Stage]bool{}
+			class.Violations(row, true, func(v filter.Violation) bool {
+				running[v.Stage] = true
+				return true
+			})
+			var got []string
+			for _, o := range class.Obstacles(row) {
+				stage := strings.TrimSpace(fmt.Sprintf("%s %s", o.Stage, o.Constraint))
+				if running[o.Stage] {
+					stage = "+" + stage
+				}
+				got = append(got, fmt.Sprintf("%s: %s -> %s", stage, o.Message, o.Remedy))
+			}
+			if got, want := strings.Join(got, "\n"), strings.Join(test.want, "\n"); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+			first := class.First(row, false)
+			switch {
+			case (first == nil) != (len(test.want) == 0):
+				t.Errorf("first violation: %v", first)
+			case first != nil && !strings.Contains(test.want[0], class.Reject(row, first).Message):
+				t.Errorf("first violation: %s", class.Reject(row, first).Message)
+			}
+		})
+	}
+}
+
+func anyStrategy(v1alpha1.Strategy, int) (int, []v1alpha1.Strategy) { return 1, nil }
