@@ -18,6 +18,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/kcp-placement/placement/engine/internal/lru"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/policies"
 )
@@ -60,7 +61,7 @@ type Compiler struct {
 	// prefix is what the built-in modules give to every digest.
 	prefix     []byte
 	builtinSet *Set
-	cache      *cache
+	cache      *lru.Cache[string, compiled]
 }
 
 // NewCompiler makes a compiler.
@@ -79,11 +80,10 @@ func NewCompiler(options Options) (*Compiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	cache, err := newCache(options.CacheBytes)
-	if err != nil {
-		return nil, err
+	c := &Compiler{
+		options: options, capabilities: capabilities, schemas: schemas, builtin: map[string]*ast.Module{},
+		cache: lru.New[string, compiled](lru.Options{MaxBytes: options.CacheBytes}),
 	}
-	c := &Compiler{options: options, capabilities: capabilities, schemas: schemas, builtin: map[string]*ast.Module{}, cache: cache}
 	files, err := fs.Glob(policies.Modules, "*.rego")
 	if err != nil {
 		return nil, err
@@ -147,7 +147,7 @@ func (c *Compiler) Compile(modules map[string]string) (*Set, error) {
 		fmt.Fprintf(h, "%d %s %d %s", len(file), file, len(modules[file]), modules[file])
 	}
 	digest := hex.EncodeToString(h.Sum(nil))
-	if known, found := c.cache.get(digest); found {
+	if known, found := c.cache.Get(digest, time.Time{}); found {
 		return known.set, known.err
 	}
 	set, errs := c.compile(digest, modules)
@@ -155,7 +155,7 @@ func (c *Compiler) Compile(modules map[string]string) (*Set, error) {
 	if len(errs) > 0 {
 		set, err = nil, errs.sorted()
 	}
-	c.cache.add(digest, compiled{set: set, err: err}, modules)
+	c.cache.Put(digest, compiled{set, err}, bytesOf(set, modules), time.Time{})
 	return set, err
 }
 
