@@ -126,7 +126,8 @@ func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Deci
 			w.mu.Unlock()
 			continue
 		}
-		d := w.selectFor(c, r, &s, cached)
+		d := new(Decision)
+		w.selectFor(d, &choices{}, c, r, &s, cached)
 		if reserve {
 			err = w.reserve(r, d)
 		}

@@ -89,6 +89,8 @@ const (
 	entryBytes = 1 << 10
 	// maxViews bounds how many placements a workspace keeps views of.
 	maxViews = 4096
+	// maxTogether is how many decisions of a batch are allocated together at most: one that is kept keeps the others.
+	maxTogether = 64
 	// maxLockedChanges is how many changes of clusters a ranking takes up under the workspace's lock; more are taken up
 	// on a copy, without it.
 	maxLockedChanges = 256
@@ -263,6 +265,8 @@ func (w *workspace) rank(ctx context.Context, c *class) error {
 // up once, and the lock is kept from one request to the next unless clusters have to be ranked.
 func (w *workspace) decideBatch(ctx context.Context, requests []Request, results []Result) {
 	found := make(map[uint64]*class, 16)
+	var decisions []Decision
+	var choices choices
 	locked := false
 	unlock := func() {
 		if locked {
@@ -309,7 +313,13 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 			results[i].Decision, results[i].Err = w.decide(ctx, r, true)
 			continue
 		}
-		d := w.selectFor(c, r, &s, cached)
+		if len(decisions) == 0 {
+			decisions = make([]Decision, min(len(requests)-i, maxTogether))
+		}
+		d := &decisions[0]
+		decisions = decisions[1:]
+		choices.left = len(requests) - i
+		w.selectFor(d, &choices, c, r, &s, cached)
 		if err := w.reserve(r, d); err != nil {
 			results[i].Err = err
 		} else {
@@ -369,12 +379,12 @@ func (w *workspace) firstViolation(ctx context.Context, r *Request, clusters []s
 	return nil, nil
 }
 
-// selectFor selects clusters for a workload from the ranking of its class. What the workload itself holds does not count.
-// The workspace is locked, and the ranking is current for the snapshot.
-func (w *workspace) selectFor(c *class, r *Request, s *snapshot.Snapshot, cached bool) *Decision {
+// selectFor selects clusters for a workload from the ranking of its class, and makes the decision in d. What the workload
+// itself holds does not count. The workspace is locked, and the ranking is current for the snapshot.
+func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Request, s *snapshot.Snapshot, cached bool) {
 	held := w.held(c, r)
 	chosen := w.selectFrom(c, r, &held)
-	d := &Decision{
+	*d = Decision{
 		Workload:     r.Workload.Reference,
 		Reserved:     c.Workload.Requests,
 		Weights:      c.Judgement.Weights,
@@ -387,16 +397,33 @@ func (w *workspace) selectFor(c *class, r *Request, s *snapshot.Snapshot, cached
 		snapshot:     *s,
 		held:         held,
 	}
-	if len(chosen) > 0 {
-		d.Clusters = make([]Choice, len(chosen))
+	if len(chosen) == 0 {
+		return
 	}
+	d.Clusters = choices.take(len(chosen))
 	for i, key := range chosen {
 		total := key.Total()
 		d.Clusters[i] = Choice{
 			Name: w.fleet.Row(key.Position()).Name, Replicas: c.Workload.Replicas, Score: total, Reason: scoring.Reason(total),
 		}
 	}
-	return d
+}
+
+// choices allocates what the decisions of a batch choose together. The zero value allocates each by itself.
+type choices struct {
+	free []Choice
+	// left is for how many decisions more.
+	left int
+}
+
+func (c *choices) take(n int) []Choice {
+	if len(c.free) < n {
+		c.free = make([]Choice, n*max(1, min(c.left, maxTogether)))
+	}
+	c.left--
+	taken := c.free[:n:n]
+	c.free = c.free[n:]
+	return taken
 }
 
 // selectFrom takes clusters from the ranking for a workload that holds something already: its clusters get the keys that
