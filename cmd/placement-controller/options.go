@@ -23,7 +23,6 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/kcp-placement/placement/engine"
-	"github.com/kcp-placement/placement/engine/batch"
 	"github.com/kcp-placement/placement/engine/metrics"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/internal/controller"
@@ -35,12 +34,13 @@ type options struct {
 	kubeconfig, context string
 	endpointSlice       string
 	kinds               []string
-	workers             int
 	qps                 float32
 	cacheTTL            time.Duration
 	cacheBytes          resource.QuantityValue
 	policyTimeout       time.Duration
-	batch               batch.Options
+	batchSize           int
+	batchTimeout        time.Duration
+	concurrent          int
 	heartbeatGrace      time.Duration
 	failoverAfter       time.Duration
 	reservationTimeout  time.Duration
@@ -55,12 +55,13 @@ func newOptions() *options {
 	return &options{
 		endpointSlice:  "tmc.kcp.io",
 		kinds:          []string{"deployments.v1.apps", "statefulsets.v1.apps", "jobs.v1.batch"},
-		workers:        4,
 		qps:            100,
 		cacheTTL:       engine.DefaultCacheTTL,
 		cacheBytes:     resource.QuantityValue{Quantity: *resource.NewQuantity(engine.DefaultCacheBytes, resource.BinarySI)},
 		policyTimeout:  policy.DefaultTimeout,
-		batch:          batch.Options{Size: batch.DefaultSize, Timeout: batch.DefaultTimeout, Concurrent: batch.DefaultConcurrent},
+		batchSize:      controller.DefaultBatchSize,
+		batchTimeout:   controller.DefaultBatchTimeout,
+		concurrent:     controller.DefaultMaxConcurrentDecisions,
 		heartbeatGrace: 90 * time.Second, failoverAfter: 5 * time.Minute, reservationTimeout: 30 * time.Minute,
 		bindAddress:    "127.0.0.1:8080",
 		leaseNamespace: "default",
@@ -74,14 +75,13 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.context, "context", o.context, "Context of the kubeconfig to use. The current one if empty.")
 	flags.StringVar(&o.endpointSlice, "api-export-endpoint-slice", o.endpointSlice, "Name of the APIExportEndpointSlice to follow.")
 	flags.StringSliceVar(&o.kinds, "workload-kinds", o.kinds, "Kinds of workload to place, as resource.version.group. Each must have a pod template at spec.template and a permission claim in the APIExport.")
-	flags.IntVar(&o.workers, "workers", o.workers, "How many workspaces are reconciled at once.")
 	flags.Float32Var(&o.qps, "kube-api-qps", o.qps, "Requests a second to the API server, in bursts of twice as many.")
 	flags.DurationVar(&o.cacheTTL, "decision-cache-ttl", o.cacheTTL, "How long an unused ranking of clusters is kept.")
 	flags.Var(&o.cacheBytes, "decision-cache-bytes", "How much memory rankings of clusters, and what they rest on, may take in each workspace, for example 64Mi.")
 	flags.DurationVar(&o.policyTimeout, "policy-timeout", o.policyTimeout, "Deadline of one evaluation of a workspace's Rego.")
-	flags.IntVar(&o.batch.Size, "batch-size", o.batch.Size, "How many workloads of a workspace are decided together at most.")
-	flags.DurationVar(&o.batch.Timeout, "batch-timeout", o.batch.Timeout, "How long workloads gather at most behind a batch of their workspace that is being decided. Then the next batch is decided beside it, and may be given room before it.")
-	flags.IntVar(&o.batch.Concurrent, "max-concurrent-decisions", o.batch.Concurrent, "How many batches are decided at once at most, over all workspaces, which take turns.")
+	flags.IntVar(&o.batchSize, "batch-size", o.batchSize, "How many decisions of a workspace are made at most before they are published. The rest follows at once, after other workspaces that wait have had their turn.")
+	flags.DurationVar(&o.batchTimeout, "batch-timeout", o.batchTimeout, "How long decisions of a workspace are made at most before they are published, even if they are fewer than --batch-size.")
+	flags.IntVar(&o.concurrent, "max-concurrent-decisions", o.concurrent, "How many workspaces are decided on and published at once at most. Workspaces take turns.")
 	flags.DurationVar(&o.heartbeatGrace, "heartbeat-grace-period", o.heartbeatGrace, "How long a cluster that reports may be silent before its Ready condition becomes Unknown: no workloads are placed there then, and those that are there stay. 0 is for ever.")
 	flags.DurationVar(&o.failoverAfter, "failover-after", o.failoverAfter, "How long a cluster that reports may be silent before it is taken for lost: its Ready condition becomes False, and its workloads are placed anew. 0 is for ever.")
 	flags.DurationVar(&o.reservationTimeout, "reservation-timeout", o.reservationTimeout, "How long a cluster that says which workloads it counts has to count one that was placed there, before what is reserved for it is given up. 0 is for ever.")
@@ -97,9 +97,6 @@ func (o *options) validate() error {
 	if o.endpointSlice == "" {
 		errs = append(errs, errors.New("--api-export-endpoint-slice must not be empty"))
 	}
-	if o.workers < 1 {
-		errs = append(errs, fmt.Errorf("--workers must be at least 1, is %d", o.workers))
-	}
 	if o.qps <= 0 {
 		errs = append(errs, fmt.Errorf("--kube-api-qps must be more than 0, is %v", o.qps))
 	}
@@ -112,14 +109,14 @@ func (o *options) validate() error {
 	if o.cacheBytes.Value() < 1 {
 		errs = append(errs, fmt.Errorf("--decision-cache-bytes must be at least 1, is %s", o.cacheBytes.String()))
 	}
-	if o.batch.Size < 1 {
-		errs = append(errs, fmt.Errorf("--batch-size must be at least 1, is %d", o.batch.Size))
+	if o.batchSize < 1 {
+		errs = append(errs, fmt.Errorf("--batch-size must be at least 1, is %d", o.batchSize))
 	}
-	if o.batch.Timeout <= 0 {
-		errs = append(errs, fmt.Errorf("--batch-timeout must be more than 0, is %s", o.batch.Timeout))
+	if o.batchTimeout <= 0 {
+		errs = append(errs, fmt.Errorf("--batch-timeout must be more than 0, is %s", o.batchTimeout))
 	}
-	if o.batch.Concurrent < 1 {
-		errs = append(errs, fmt.Errorf("--max-concurrent-decisions must be at least 1, is %d", o.batch.Concurrent))
+	if o.concurrent < 1 {
+		errs = append(errs, fmt.Errorf("--max-concurrent-decisions must be at least 1, is %d", o.concurrent))
 	}
 	if o.heartbeatGrace < 0 {
 		errs = append(errs, fmt.Errorf("--heartbeat-grace-period must not be negative, is %s", o.heartbeatGrace))
@@ -198,8 +195,9 @@ func (o *options) complete() (*completed, error) {
 		kinds[i] = *gvr
 	}
 	c.controller, err = controller.New(controller.Config{
-		Provider: config, EndpointSlice: o.endpointSlice, Kinds: kinds, Workers: o.workers,
-		Engine: e, Policies: policies, Batch: o.batch, Registry: c.registry, Fence: c.fence,
+		Provider: config, EndpointSlice: o.endpointSlice, Kinds: kinds,
+		Engine: e, Policies: policies, Registry: c.registry, Fence: c.fence,
+		BatchSize: o.batchSize, BatchTimeout: o.batchTimeout, MaxConcurrentDecisions: o.concurrent,
 		HeartbeatGracePeriod: o.heartbeatGrace, FailoverAfter: o.failoverAfter, ReservationTimeout: o.reservationTimeout,
 	})
 	return c, err

@@ -2,6 +2,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -26,8 +27,14 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/engine"
-	"github.com/kcp-placement/placement/engine/batch"
 	"github.com/kcp-placement/placement/engine/policy"
+)
+
+// Defaults of Config.
+const (
+	DefaultMaxConcurrentDecisions = 16
+	DefaultBatchSize              = 1000
+	DefaultBatchTimeout           = 100 * time.Millisecond
 )
 
 // Config of a Controller.
@@ -38,13 +45,15 @@ type Config struct {
 	EndpointSlice string
 	// Kinds are the workload kinds to place; each has a pod template at spec.template.
 	Kinds []schema.GroupVersionResource
-	// Workers is how many workspaces are reconciled at once.
-	Workers int
+	// MaxConcurrentDecisions is how many workspaces are decided on and published at once; DefaultMaxConcurrentDecisions if 0.
+	MaxConcurrentDecisions int
+	// BatchSize is how many decisions a pass over a workspace makes before it publishes them, BatchTimeout how long it may
+	// take for that; the defaults if 0.
+	BatchSize    int
+	BatchTimeout time.Duration
 	// Engine and Policies decide; the engine uses these policies.
 	Engine   *engine.Engine
 	Policies *policy.Compiler
-	// Batch is how decisions are made together.
-	Batch batch.Options
 	// HeartbeatGracePeriod is how long a cluster that reports may be silent before its Ready condition becomes Unknown; 0
 	// is for ever.
 	HeartbeatGracePeriod time.Duration
@@ -66,7 +75,6 @@ type Controller struct {
 	config  Config
 	kcp     kcpclient.Interface
 	metrics *metrics
-	batcher *batch.Batcher
 	queue   workqueue.TypedRateLimitingInterface[logicalcluster.Name]
 
 	mu         sync.Mutex
@@ -100,18 +108,13 @@ func New(config Config) (*Controller, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := batch.New(decider(config.Engine, m), config.Batch)
-	if err != nil {
-		return nil, err
-	}
-	if err := config.Registry.Register(b); err != nil {
-		return nil, err
-	}
+	config.MaxConcurrentDecisions = cmp.Or(config.MaxConcurrentDecisions, DefaultMaxConcurrentDecisions)
+	config.BatchSize = cmp.Or(config.BatchSize, DefaultBatchSize)
+	config.BatchTimeout = cmp.Or(config.BatchTimeout, DefaultBatchTimeout)
 	return &Controller{
 		config:  config,
 		kcp:     client,
 		metrics: m,
-		batcher: b,
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[logicalcluster.Name](20*time.Millisecond, 30*time.Second),
 			workqueue.TypedRateLimitingQueueConfig[logicalcluster.Name]{Name: "workspaces"}),
@@ -131,7 +134,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("reading APIExportEndpointSlice %q at %s: %w", c.config.EndpointSlice, c.config.Provider.Host, err)
 	}
-	logger.V(2).Info("Starting", "endpointSlice", c.config.EndpointSlice, "workers", c.config.Workers, "kinds", c.config.Kinds)
+	logger.V(2).Info("Starting", "endpointSlice", c.config.EndpointSlice, "maxConcurrentDecisions", c.config.MaxConcurrentDecisions, "kinds", c.config.Kinds)
 
 	// Writes that are under way are finished after ctx has ended.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -144,7 +147,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		c.follow(working, nil)
 		logger.V(2).Info("Stopped")
 	}()
-	for range c.config.Workers {
+	for range c.config.MaxConcurrentDecisions {
 		workers.Go(func() {
 			for c.next(working) {
 			}
@@ -213,8 +216,8 @@ func (c *Controller) follow(ctx context.Context, object any) {
 func (c *Controller) changed(e *endpoint, name logicalcluster.Name) {
 	c.mu.Lock()
 	if s := c.workspaces[name]; s == nil || s.endpoint != e {
-		w := newWorkspace(name, c.config.Engine, c.batcher, c.config.Policies, c.metrics,
-			limits{grace: c.config.HeartbeatGracePeriod, failoverAfter: c.config.FailoverAfter, reservationTimeout: c.config.ReservationTimeout},
+		w := newWorkspace(name, c.config.Engine, c.config.Policies, c.metrics,
+			limits{batchSize: c.config.BatchSize, batchTimeout: c.config.BatchTimeout, grace: c.config.HeartbeatGracePeriod, failoverAfter: c.config.FailoverAfter, reservationTimeout: c.config.ReservationTimeout},
 			e.actions(name).fenced(c.config.Fence))
 		c.workspaces[name] = &seen{endpoint: e, workspace: w, replaces: s}
 		c.metrics.workspaces.Inc()

@@ -29,7 +29,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Namespace: namespace, Name: "decisions_total", Help: "Decisions by outcome: placed, waiting or failed.",
 		}, []string{"outcome"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "decision_duration_seconds", Help: "Time of one decision in the engine: its share of the time of its batch.",
+			Namespace: namespace, Name: "decision_duration_seconds", Help: "Time of one decision in the engine.",
 			Buckets: prometheus.ExponentialBuckets(1e-6, 4, 12),
 		}),
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -27,7 +27,6 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
-	"github.com/kcp-placement/placement/engine/batch"
 	"github.com/kcp-placement/placement/engine/policy"
 )
 
@@ -383,13 +382,9 @@ func (m *model) elect() {
 	if err != nil {
 		m.Fatal(err)
 	}
-	b, err := batch.New(decider(e, metrics), batch.Options{Timeout: time.Hour})
-	if err != nil {
-		m.Fatal(err)
-	}
 	l := &leader{model: m, killAfter: -1, said: map[types.UID]time.Time{}}
 	l.view.heard = map[types.UID]time.Time{}
-	l.workspace = newWorkspace("ws", e, b, m.policies, metrics, limits{grace: 10 * time.Minute, failoverAfter: 40 * time.Minute, reservationTimeout: 30 * time.Minute}, actions{
+	l.workspace = newWorkspace("ws", e, m.policies, metrics, limits{batchSize: 1000, batchTimeout: time.Hour, grace: 10 * time.Minute, failoverAfter: 40 * time.Minute, reservationTimeout: 30 * time.Minute}, actions{
 		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
 			return sorted(m.decisions), nil
 		},

@@ -19,7 +19,11 @@ import (
 // restart, nothing is decided: to judge by other policies than the workspace's own would be worse than to wait.
 func (w *workspace) updatePolicies(ctx context.Context, configMaps []*corev1.ConfigMap, r *result) {
 	start := time.Now()
-	set, err := w.policies.Compile(policy.Modules(configMaps))
+	var set *policy.Set
+	var err error
+	if panicked := recovered(func() { set, err = w.policies.Compile(policy.Modules(configMaps)) }); panicked != nil {
+		err = panicked
+	}
 	w.metrics.compile.Observe(time.Since(start).Seconds())
 	if (err == nil) != (w.policyErr == nil) {
 		w.metrics.policyErrs.Add(map[bool]float64{true: -1, false: 1}[err == nil])

@@ -18,7 +18,7 @@ import (
 )
 
 // publish writes the slices that have changed.
-func (w *workspace) publish(ctx context.Context, placements []*owned) error {
+func (w *workspace) publish(ctx context.Context, placements []*placementState) error {
 	owners := make(map[types.NamespacedName]*v1alpha1.WorkloadPlacement, len(placements))
 	for _, p := range placements {
 		owners[namespacedName(p.object)] = p.object
@@ -59,7 +59,7 @@ func (w *workspace) load(ctx context.Context, seen []*v1alpha1.PlacementDecision
 	if err != nil {
 		return err
 	}
-	w.letGo()
+	w.releaseHeld()
 	w.reviewed = nil
 	previous := w.store
 	w.store, w.stale, w.deleted = newStore(written, w.now()), false, map[types.UID]bool{}

@@ -21,70 +21,87 @@ type located struct {
 	cluster  string
 }
 
-// reviewReservation gives up what is reserved for a workload on a cluster that says which workloads it counts, and has gone
-// without this one for too long. Once it counts it in full, the mark is taken off. The decision stands: something may run
-// there, or be on its way, and nothing is evicted without being asked. A workload that has finished needs nothing more.
-func (p *placing) reviewReservation(s *step, placement types.NamespacedName, d v1alpha1.WorkloadDecision) v1alpha1.WorkloadDecision {
-	if s.object.end == workload.HasFinished {
-		if len(d.Reserved) > 0 {
-			d.Reserved, d.Clusters = nil, slices.Clone(d.Clusters)
-			for i := range d.Clusters {
-				d.Clusters[i].ReservationExpiredAt = nil // there is nothing left that could be missed
-			}
-			p.store.put(s.key, placement, d)
-			p.reviewed = append(p.reviewed, s.key)
+// reviewReservation updates what a placed workload reserves: nothing once it has finished, and nothing more on a cluster
+// that has not counted it in time. The decision itself stays: its pods may run there or be on their way, and nothing is
+// evicted without being asked. The ledger follows when the change is written, see applyReviews.
+func (p *pass) reviewReservation(item *workItem) {
+	if !item.found || item.stale {
+		return
+	}
+	clusters, reserved := p.expire(item), item.stored.Reserved
+	if item.object.end == workload.HasFinished && len(reserved) > 0 {
+		clusters, reserved = slices.Clone(item.stored.Clusters), nil
+		for i := range clusters {
+			clusters[i].ReservationExpiredAt = nil // nothing is reserved that a cluster could fail to count
 		}
-		return d
 	}
-	if !slices.ContainsFunc(d.Clusters, func(c v1alpha1.ClusterDecision) bool {
-		_, counting := p.counting[c.Name]
-		return counting || c.ReservationExpiredAt != nil
-	}) {
-		return d
+	if clusters == nil {
+		return
 	}
-	uncounted, changed := p.engine.Uncounted(p.name, s.key.reference()), false
-	for i, c := range d.Clusters {
-		heard, counting := p.counting[c.Name]
-		short, marked := slices.Contains(uncounted, c.Name), c.ReservationExpiredAt != nil
-		switch {
-		case !short && marked:
-			c.ReservationExpiredAt = nil
-		case !short || marked || !counting || p.reservationTimeout == 0:
-			continue
-		default:
-			at := located{s.key, c.Name}
-			since, known := p.short[at]
-			if !known {
-				since = p.now()
-			}
-			p.next.short[at] = since
-			if heard.Sub(since) < p.reservationTimeout {
-				p.result.within(max(since.Add(p.reservationTimeout).Sub(p.now()), countsEvery)) // some at a time
-				continue
-			}
-			c.ReservationExpiredAt = &metav1.Time{Time: p.now()}
-			p.metrics.expired.Inc()
-			p.event(s.object, corev1.EventTypeWarning, "ReservationExpired", fmt.Sprintf(
-				"%s has not counted all pods of this workload for %s: what was reserved there is given up. Do its pods bear the label %s=%s?",
-				c.Name, p.reservationTimeout, v1alpha1.LabelWorkloadUID, s.object.UID))
-		}
-		if !changed {
-			d.Clusters, changed = slices.Clone(d.Clusters), true
-		}
-		d.Clusters[i] = c
-	}
-	if changed {
-		p.store.put(s.key, placement, d)
-		p.reviewed = append(p.reviewed, s.key)
-	}
-	return d
+	item.stored.Clusters, item.stored.Reserved = clusters, reserved
+	p.store.put(item.key, namespacedName(item.owner.object), item.stored)
+	p.reviewed = append(p.reviewed, item.key)
 }
 
-// takeUpReviews brings reservations in line with what is written of them, and tells whether there were any.
-func (w *workspace) takeUpReviews() (freed bool) {
+// expire marks the clusters of a workload that have not counted it in time, and takes the mark off those that count it in
+// full. It returns the clusters as they are then, nil where nothing changes.
+func (p *pass) expire(item *workItem) (changed []v1alpha1.ClusterDecision) {
+	if item.object.end == workload.HasFinished || !slices.ContainsFunc(item.stored.Clusters, p.countsOrExpired) {
+		return nil
+	}
+	uncounted := p.engine.Uncounted(p.name, item.key.reference())
+	for i, c := range item.stored.Clusters {
+		expired := c.ReservationExpiredAt
+		switch missing := slices.Contains(uncounted, c.Name); {
+		case !missing:
+			expired = nil
+		case expired == nil && p.missedFor(item, c.Name):
+			expired = &metav1.Time{Time: p.now()}
+			p.metrics.expired.Inc()
+			p.event(item.object, corev1.EventTypeWarning, "ReservationExpired", fmt.Sprintf(
+				"%s has not counted all pods of this workload for %s: what was reserved there is given up. Do its pods bear the label %s=%s?",
+				c.Name, p.reservationTimeout, v1alpha1.LabelWorkloadUID, item.object.UID))
+		}
+		if expired == c.ReservationExpiredAt {
+			continue
+		}
+		if changed == nil {
+			changed = slices.Clone(item.stored.Clusters)
+		}
+		changed[i].ReservationExpiredAt = expired
+	}
+	return changed
+}
+
+func (p *pass) countsOrExpired(c v1alpha1.ClusterDecision) bool {
+	_, counting := p.counting[c.Name]
+	return counting || c.ReservationExpiredAt != nil
+}
+
+// missedFor says whether a cluster that counts workloads has reported without this one for the reservation timeout.
+func (p *pass) missedFor(item *workItem, cluster string) bool {
+	heard, counting := p.counting[cluster]
+	if !counting || p.reservationTimeout == 0 {
+		return false
+	}
+	at := located{item.key, cluster}
+	since, known := p.missing[at]
+	if !known {
+		since = p.now()
+	}
+	p.next.missing[at] = since
+	if heard.Sub(since) >= p.reservationTimeout {
+		return true
+	}
+	p.result.within(max(since.Add(p.reservationTimeout).Sub(p.now()), countsEvery)) // not a pass for each workload
+	return false
+}
+
+// applyReviews makes the ledger reserve what the reviewed decisions say, and returns whether there were any.
+func (w *workspace) applyReviews() (freed bool) {
 	for _, key := range w.reviewed {
 		if d, placement, found := w.store.get(key); found {
-			if r, err := engine.ReservationOf(placement, &d); err == nil { // otherwise it was never restored
+			if r, err := engine.ReservationOf(placement, &d); err == nil { // one that cannot be read was never restored
 				w.engine.Restore(w.name, r)
 				freed = true
 			}
@@ -94,17 +111,17 @@ func (w *workspace) takeUpReviews() (freed bool) {
 	return freed
 }
 
-// expiredSince says where a decision's reservations were given up.
-func expiredSince(d v1alpha1.WorkloadDecision) (told []string) {
+// expiredSince lists the clusters of a decision on which nothing is reserved any more.
+func expiredSince(d v1alpha1.WorkloadDecision) (expired []string) {
 	for _, c := range d.Clusters {
 		if c.ReservationExpiredAt != nil {
-			told = append(told, fmt.Sprintf("on %s since %s", c.Name, c.ReservationExpiredAt.UTC().Format(time.RFC3339)))
+			expired = append(expired, fmt.Sprintf("on %s since %s", c.Name, c.ReservationExpiredAt.UTC().Format(time.RFC3339)))
 		}
 	}
-	return told
+	return expired
 }
 
-// release takes back what a workload was given.
+// release removes the decision on a workload.
 func (w *workspace) release(key workloadKey) {
 	stored, _, found := w.store.get(key)
 	if !found {
@@ -115,15 +132,17 @@ func (w *workspace) release(key workloadKey) {
 	w.hold(key, stored, nil, capacity.Resources{})
 }
 
-// hold keeps reserved, until that has been written, what a workload had and has no more: all on clusters that it leaves, and
-// on others what it had beyond the amount that it has now. Were it given to another at once and this process killed between
-// two writes, both would stand in the durable decisions.
+// hold keeps reserved what a workload gives up until that is written: all of it on the clusters that it leaves, and on
+// others what exceeds its new amount.
+//
+// Invariant: the durable decisions promise nothing twice, wherever a pass is killed. Were the room given to another workload
+// at once, both would stand in the durable decisions between two writes.
 func (w *workspace) hold(key workloadKey, stored v1alpha1.WorkloadDecision, now []string, amount capacity.Resources) {
 	r, err := engine.ReservationOf(types.NamespacedName{Namespace: key.namespace}, &stored)
 	if err != nil {
-		return // what cannot be read was never restored
+		return // it was never restored
 	}
-	r.Placement = types.NamespacedName{} // it is none of the placement's any more
+	r.Placement = types.NamespacedName{} // does not count for the placement's strategy
 	left, kept := r, r
 	left.Clusters, kept.Clusters = nil, nil
 	for _, name := range r.Clusters {
@@ -133,7 +152,7 @@ func (w *workspace) hold(key workloadKey, stored v1alpha1.WorkloadDecision, now 
 			left.Clusters = append(left.Clusters, name)
 		}
 	}
-	// What is counted of the workload there is taken off what it has now.
+	// What the cluster counts for the workload is subtracted from its new reservation.
 	kept.Amount, kept.Workload.UID = r.Amount.Without(amount), ""
 	for _, h := range []engine.Reservation{left, kept} {
 		if len(h.Clusters) > 0 && !h.Amount.IsZero() {
@@ -144,8 +163,8 @@ func (w *workspace) hold(key workloadKey, stored v1alpha1.WorkloadDecision, now 
 	}
 }
 
-// letGo frees what was held, once all is written or known not to be.
-func (w *workspace) letGo() (freed bool) {
+// releaseHeld releases what hold kept, and returns whether that was anything.
+func (w *workspace) releaseHeld() (freed bool) {
 	for _, held := range w.held {
 		freed = w.engine.Release(w.name, held) || freed
 	}

@@ -67,3 +67,10 @@ func recoverTo(err *error) {
 		*err = &panicError{value: value, stack: debug.Stack()}
 	}
 }
+
+// recovered runs f and returns its panic, if any.
+func recovered(f func()) (err error) {
+	defer recoverTo(&err)
+	f()
+	return nil
+}

@@ -12,7 +12,6 @@ import (
 
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -41,7 +40,7 @@ type writtenStatus struct {
 
 // updateStatus writes the status of every placement that has changed: at once where a condition has turned, otherwise
 // when the time has come, for which r then asks.
-func (w *workspace) updateStatus(ctx context.Context, placements []*owned, r *result) {
+func (w *workspace) updateStatus(ctx context.Context, placements []*placementState, r *result) {
 	statuses := make(map[types.UID]writtenStatus, len(placements))
 	for _, p := range placements {
 		current := p.object
@@ -79,7 +78,7 @@ func turned(before, after v1alpha1.WorkloadPlacementStatus) bool {
 		})
 }
 
-func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *owned) {
+func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementState) {
 	status := &placement.Status
 	status.ObservedGeneration = p.object.Generation
 	status.Workloads, status.Placed = int32(p.workloads), int32(p.placed)
@@ -99,19 +98,7 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *owned) {
 	}
 	conditions.Set(placement, condition(v1alpha1.PoliciesReadyCondition, policyErr, reason))
 
-	scheduled := condition(v1alpha1.ScheduledCondition, nil, "")
-	if len(p.waiting) > 0 {
-		scheduled.Status, scheduled.Reason, scheduled.Severity = corev1.ConditionFalse, "WorkloadsWaiting", conditionsv1alpha1.ConditionSeverityWarning
-		scheduled.Message = fmt.Sprintf("%d of %d workloads wait. %s", len(p.waiting), p.workloads, examples(p.waiting))
-	}
-	if len(p.fewer) > 0 {
-		scheduled.Message = strings.TrimSpace(fmt.Sprintf("%s On fewer clusters than asked for: %s", scheduled.Message, examples(p.fewer)))
-	}
-	if len(p.elsewhere) > 0 {
-		scheduled.Message = strings.TrimSpace(fmt.Sprintf("%s Selected, but of other placements: %s", scheduled.Message, examples(p.elsewhere)))
-	}
-	scheduled.Message = shorten(scheduled.Message)
-	conditions.Set(placement, scheduled)
+	conditions.Set(placement, scheduled(conditions.Get(placement, v1alpha1.ScheduledCondition), p))
 
 	held := conditions.TrueCondition(v1alpha1.ReservationsHeldCondition)
 	if len(p.expired) > 0 {
@@ -122,6 +109,30 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *owned) {
 
 	conditions.SetSummary(placement, conditions.WithConditions(
 		v1alpha1.ConstraintsValidCondition, v1alpha1.PoliciesReadyCondition, v1alpha1.ScheduledCondition))
+}
+
+// scheduled is the condition of that name. While some workloads are not decided on yet, it turns only for those that wait.
+func scheduled(current *conditionsv1alpha1.Condition, p *placementState) *conditionsv1alpha1.Condition {
+	const deciding = "Deciding"
+	next := conditions.TrueCondition(v1alpha1.ScheduledCondition)
+	switch {
+	case len(p.waiting) > 0:
+		next = conditions.FalseCondition(v1alpha1.ScheduledCondition, "WorkloadsWaiting", conditionsv1alpha1.ConditionSeverityWarning,
+			"%d of %d workloads wait. %s", len(p.waiting), p.workloads, examples(p.waiting))
+	case p.undecided > 0 && current != nil && current.Reason != deciding:
+		return current
+	case p.undecided > 0:
+		next = conditions.FalseCondition(v1alpha1.ScheduledCondition, deciding, conditionsv1alpha1.ConditionSeverityInfo,
+			"%d of %d workloads are not decided on yet", p.undecided, p.workloads)
+	}
+	if len(p.fewer) > 0 {
+		next.Message = strings.TrimSpace(fmt.Sprintf("%s On fewer clusters than asked for: %s", next.Message, examples(p.fewer)))
+	}
+	if len(p.elsewhere) > 0 {
+		next.Message = strings.TrimSpace(fmt.Sprintf("%s Selected, but of other placements: %s", next.Message, examples(p.elsewhere)))
+	}
+	next.Message = shorten(next.Message)
+	return next
 }
 
 func condition(kind conditionsv1alpha1.ConditionType, err error, reason string) *conditionsv1alpha1.Condition {

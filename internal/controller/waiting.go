@@ -10,62 +10,66 @@ import (
 	"github.com/kcp-placement/placement/engine/filter"
 )
 
-// attempt is a decision that found no cluster: there is no point in another for the same inputs until one is feasible.
+// attempt is a decision that found no cluster. It is repeated for the same inputs only once a cluster is feasible.
 type attempt struct {
+	// inputs is the digest of what was decided on.
 	inputs  string
 	message string
-	// generation of the fleet that the message is about, and when it was told.
+	// generation of the fleet that the message is about, and when it was made.
 	generation int64
-	told       time.Time
+	at         time.Time
 }
 
-// feasible tells whether a cluster is feasible for a workload that waits, and now and then tells anew what it waits for.
-func (p *placing) feasible(ctx context.Context, s *step) (bool, error) {
-	a := p.waiting[s.key]
-	generation := p.engine.Snapshot(p.name).Generation
-	if a.generation == generation {
+// mayFindCluster says whether it is worth deciding on a workload that has no decision: it is new, its inputs have changed,
+// or a cluster has become feasible for it.
+func (p *pass) mayFindCluster(ctx context.Context, item *workItem) (bool, error) {
+	if !item.tried || item.attempt.inputs != p.engine.InputsDigest(p.request(item)) {
+		return true, nil
+	}
+	item.reason = item.attempt.message
+	if item.attempt.generation == p.engine.Snapshot(p.name).Generation {
 		return false, nil
 	}
-	bounded, done := context.WithTimeoutCause(ctx, decideWithin, errTooLong)
-	defer done()
-	feasible, err := p.engine.Feasible(bounded, p.request(s))
-	if err != nil {
-		p.failed(err)
-	}
-	if err != nil || feasible || len(s.owner.waiting) >= maxExamples {
+	feasible, err := p.engine.Feasible(ctx, p.request(item))
+	if err != nil || feasible {
 		return feasible, err
 	}
-	// People read of the first few why they wait.
-	if wait := a.told.Add(countsEvery).Sub(p.now()); wait > 0 {
+	return false, p.explainAgain(ctx, item)
+}
+
+// explainAgain updates the message of a workload that goes on waiting, if it is one of the few that the status names and
+// the message is old enough.
+func (p *pass) explainAgain(ctx context.Context, item *workItem) error {
+	if len(item.owner.waiting) >= maxExamples {
+		return nil
+	}
+	if wait := item.attempt.at.Add(countsEvery).Sub(p.now()); wait > 0 {
 		p.result.within(wait)
-		return false, nil
+		return nil
 	}
-	decision, err := p.engine.Explain(bounded, p.request(s))
-	if err != nil {
-		p.failed(err)
-		return false, err
+	decision, err := p.engine.Explain(ctx, p.request(item))
+	if err == nil {
+		p.wait(item, decision)
 	}
-	p.wait(s, decision)
-	return false, nil
+	return err
 }
 
-// wait notes that a workload found no cluster, and says why.
-func (p *placing) wait(s *step, decision *engine.Decision) string {
-	a := p.told[decision.InputsDigest]
+// wait records that a workload found no cluster, and why. The message costs a look at every cluster, so it is made once
+// for each equivalence class.
+func (p *pass) wait(item *workItem, decision *engine.Decision) {
+	a := p.explained[decision.InputsDigest]
 	if a.message == "" || a.generation != decision.Generation {
-		// To say why costs as much as to look at every cluster: it is said once for all that are alike.
-		a = attempt{inputs: decision.InputsDigest, message: waitingFor(decision), generation: decision.Generation, told: p.now()}
-		p.told[decision.InputsDigest] = a
+		a = attempt{inputs: decision.InputsDigest, message: waitingFor(decision), generation: decision.Generation, at: p.now()}
+		p.explained[decision.InputsDigest] = a
 	}
-	p.waiting[s.key] = a
-	return a.message
+	item.attempt, item.tried, item.reason = a, true, a.message
 }
 
-// waitingFor says what a workload waits for that found no cluster: what the nearest lacks, and what rejected others.
+// waitingFor says what a workload waits for: what the nearest cluster lacks, and what rejected others.
 func waitingFor(d *engine.Decision) string {
-	var told []string
+	var rejections []string
 	for v := range d.EachVerdict {
-		if len(told) == maxExamples {
+		if len(rejections) == maxExamples {
 			break
 		}
 		if v.Rejection != nil {
@@ -73,12 +77,12 @@ func waitingFor(d *engine.Decision) string {
 			if v.Rejection.Constraint != "" {
 				stage += " " + v.Rejection.Constraint
 			}
-			told = append(told, fmt.Sprintf("%s: %s: %s", v.Cluster, stage, v.Rejection.Message))
+			rejections = append(rejections, fmt.Sprintf("%s: %s: %s", v.Cluster, stage, v.Rejection.Message))
 		}
 	}
 	message := d.Summary()
-	if len(told) > 0 {
-		message += " (" + strings.Join(told, "; ") + ")"
+	if len(rejections) > 0 {
+		message += " (" + strings.Join(rejections, "; ") + ")"
 	}
 	if nearest, obstacles := d.Nearest(); nearest != "" {
 		message = fmt.Sprintf("waits for %s on %s: %s", strings.Join(filter.Remedies(obstacles), " and "), nearest, message)

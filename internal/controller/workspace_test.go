@@ -26,7 +26,6 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
-	"github.com/kcp-placement/placement/engine/batch"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -66,11 +65,7 @@ func (w *world) restart() {
 	if err != nil {
 		w.Fatal(err)
 	}
-	b, err := batch.New(decider(e, m), batch.Options{Timeout: time.Hour}) // in order, however slow this is
-	if err != nil {
-		w.Fatal(err)
-	}
-	w.workspace = newWorkspace("ws", e, b, policies, m, limits{grace: time.Minute, failoverAfter: 5 * time.Minute, reservationTimeout: time.Hour}, actions{
+	w.workspace = newWorkspace("ws", e, policies, m, limits{batchSize: 1000, batchTimeout: time.Hour, grace: time.Minute, failoverAfter: 5 * time.Minute, reservationTimeout: time.Hour}, actions{
 		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
 			return slices.Collect(maps.Values(w.stored)), nil
 		},
@@ -391,8 +386,8 @@ func TestABurstIsWrittenTogether(t *testing.T) {
 	}
 }
 
-// TestABurstIsDecidedTogether: the first of a class by itself, the others in batches, and in order of age all the same.
-func TestABurstIsDecidedTogether(t *testing.T) {
+// TestOrder: the oldest are decided on first, and what there is no room for waits in the order of age, too.
+func TestOrder(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "30")}
 	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
@@ -411,25 +406,6 @@ func TestABurstIsDecidedTogether(t *testing.T) {
 			t.Errorf("event %d: %s", i, e)
 		}
 	}
-	var batches dto.Metric
-	for m := range collected(w.workspace.batcher) {
-		if strings.Contains(m.Desc().String(), `"placement_batch_requests"`) {
-			if err := m.Write(&batches); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	// The first and at least ten batches: how many gather depends on how fast the engine is.
-	if h := batches.GetHistogram(); h.GetSampleSum() != 100 || h.GetSampleCount() < 11 {
-		t.Errorf("%v requests in %d batches", h.GetSampleSum(), h.GetSampleCount())
-	}
-}
-
-func collected(c prometheus.Collector) <-chan prometheus.Metric {
-	metrics := make(chan prometheus.Metric, 100)
-	c.Collect(metrics)
-	close(metrics)
-	return metrics
 }
 
 // TestAMoveComesAfterWhatIsBeforeIt: new workloads of one class that are older and younger than one that moves are
@@ -494,27 +470,39 @@ func TestWhatIsUnchangedIsNotReadAgain(t *testing.T) {
 	}
 }
 
-// TestAPanicOfTheEngine fails the pass, which is tried again, and keeps nothing from being written that was decided.
+// TestAPanicOfTheEngine fails the one workload for which it panics, which is tried again, and keeps nothing else from being
+// decided and written.
 func TestAPanicOfTheEngine(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
 	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
 	w.workloads = []*workloadObject{testWorkload("bad", 1000), testWorkload("good", 500)}
-	decide := decider(w.workspace.engine, w.workspace.metrics)
-	var err error
-	if w.workspace.batcher, err = batch.New(func(ctx context.Context, requests []engine.Request) []engine.Result {
-		if requests[0].Workload.Name == "bad" {
+	ask := w.workspace.ask
+	w.workspace.ask = func(ctx context.Context, request engine.Request) (*engine.Decision, error) {
+		if request.Workload.Name == "bad" {
 			panic("out of cheese")
 		}
-		return decide(ctx, requests)
-	}, batch.Options{}); err != nil {
-		t.Fatal(err)
+		return ask(ctx, request)
 	}
-	if err := w.reconcile(); !strings.Contains(fmt.Sprint(err), "out of cheese") {
-		t.Errorf("the pass must report the panic: %v", err)
+	for range 2 {
+		if err := w.reconcile(); !strings.Contains(fmt.Sprint(err), "Deployment default/bad: panic: out of cheese") {
+			t.Errorf("the pass must report the panic: %v", err)
+		}
+		w.expect(map[string]string{"good": "a"})
+		if got := w.condition(v1alpha1.ScheduledCondition); got != "False WorkloadsWaiting: 1 of 2 workloads wait. Deployment default/bad: deciding failed and is tried again" {
+			t.Error(got)
+		}
+		if got := w.condition(v1alpha1.PoliciesReadyCondition); got != "True" {
+			t.Error("the policies are not to blame: ", got)
+		}
 	}
-	w.expect(map[string]string{"good": "a"})
-	if got := w.condition(v1alpha1.ScheduledCondition); got != "False WorkloadsWaiting: 1 of 2 workloads wait. Deployment default/bad: deciding failed and is tried again" {
+	if got := w.told(); got != "bad: DecidingFailed: deciding failed and is tried again\np: Placed: placed Deployment good on a (Excellent, 87)" {
+		t.Error(got)
+	}
+	w.workspace.ask = ask
+	w.pass()
+	w.expect(map[string]string{"bad": "a", "good": "a"})
+	if got := w.condition(v1alpha1.ScheduledCondition); got != "True" {
 		t.Error(got)
 	}
 }

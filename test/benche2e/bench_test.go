@@ -59,8 +59,8 @@ func TestChanged(t *testing.T) {
 }
 
 func TestFlags(t *testing.T) {
-	o, err := parse([]string{"-workspaces", "2", "--", "--workers", "8"})
-	if err != nil || o.workspaces != 2 || strings.Join(o.arguments, " ") != "--workers 8" {
+	o, err := parse([]string{"-workspaces", "2", "--", "--batch-size", "8"})
+	if err != nil || o.workspaces != 2 || strings.Join(o.arguments, " ") != "--batch-size 8" {
 		t.Errorf("%+v, %v", o, err)
 	}
 	for _, args := range []string{"-rate 0", "-o xml", "-workspaces 0"} {

@@ -95,7 +95,7 @@ func TestUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"--workers", "0"}, "--workers must be at least 1, is 0"},
+		{[]string{"--max-concurrent-decisions", "0"}, "--max-concurrent-decisions must be at least 1, is 0"},
 		{[]string{"--workload-kinds", "deployments"}, `--workload-kinds: "deployments" is not resource.version.group, for example deployments.v1.apps`},
 		{[]string{"--kubeconfig", "/nowhere"}, "--kubeconfig: stat /nowhere: no such file or directory"},
 		{[]string{"--api-export-endpoint-slice", "other", "--metrics-bind-address", "", "--kubeconfig", server.AdminKubeconfig}, `there is no APIExportEndpointSlice "other" in the workspace that the kubeconfig points at`},

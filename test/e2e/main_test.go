@@ -139,7 +139,7 @@ func startController(ctx context.Context, change ...func(*controller.Config)) (*
 	}
 	registry := prometheus.NewRegistry()
 	config := controller.Config{
-		Provider: server.Config(kcp.Provider), EndpointSlice: kcp.Export, Workers: 2,
+		Provider: server.Config(kcp.Provider), EndpointSlice: kcp.Export, MaxConcurrentDecisions: 2,
 		Kinds: []schema.GroupVersionResource{deployments, statefulSets, jobs}, Engine: e, Policies: policies, Registry: registry,
 	}
 	for _, f := range change {

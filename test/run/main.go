@@ -159,7 +159,7 @@ func (d *demo) startController(ctx context.Context) (stop func(), err error) {
 	}
 	c, err := controller.New(controller.Config{
 		Provider: d.server.Config(kcp.Provider), EndpointSlice: kcp.Export,
-		Kinds: slices.Collect(maps.Values(d.kinds)), Workers: 4,
+		Kinds:  slices.Collect(maps.Values(d.kinds)),
 		Engine: d.engine, Policies: policies, Registry: prometheus.NewRegistry(),
 	})
 	if err != nil {

@@ -63,8 +63,8 @@ func TestPlacementsTellWhatTheyPlace(t *testing.T) {
 	}
 	// After silence the next is told at once again, and nothing is kept of a placement that has nothing to tell.
 	w.sleep(placedEvery)
-	if w.pass(); len(w.workspace.news) != 0 {
-		t.Errorf("kept %v", w.workspace.news)
+	if w.pass(); len(w.workspace.placed) != 0 {
+		t.Errorf("kept %v", w.workspace.placed)
 	}
 	w.arrives("last")
 	if got := w.told(); got != "p: Placed: placed Deployment last on a (Excellent, 90)" {

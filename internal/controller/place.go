@@ -1,0 +1,371 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// decideWithin bounds the time in the engine for one workload; a workspace that exceeds it, or the budget of its policies,
+// rests for restFor.
+const (
+	decideWithin = 2 * time.Second
+	restFor      = 5 * time.Second
+)
+
+var (
+	errTooLong  = fmt.Errorf("deciding took longer than %s and was stopped", decideWithin)
+	errPanicked = errors.New("deciding failed and is tried again")
+)
+
+// carryOver is what one pass knows about workloads that the next one needs.
+type carryOver struct {
+	// waiting are the workloads that no cluster is feasible for.
+	waiting map[workloadKey]attempt
+	// unreadable are the reported errors of workloads that cannot be decoded.
+	unreadable map[types.UID]string
+	// fewer are the workloads on fewer clusters than asked for, with the fleet generation at which more were looked for.
+	fewer map[workloadKey]int64
+	// missing is since when a cluster that counts workloads has not counted all of a workload placed there.
+	missing map[located]time.Time
+	// failures are why workloads could not be decided on.
+	failures map[workloadKey]error
+}
+
+func newCarryOver() carryOver {
+	return carryOver{
+		waiting: map[workloadKey]attempt{}, unreadable: map[types.UID]string{}, fewer: map[workloadKey]int64{},
+		missing: map[located]time.Time{}, failures: map[workloadKey]error{},
+	}
+}
+
+// workItem is a workload on its way through a pass.
+type workItem struct {
+	owner  *placementState
+	object *workloadObject
+	key    workloadKey
+	turn   placement.Turn
+	// stored is the decision that the workload has, where found. It is stale where it was made for another placement, or
+	// for an earlier workload of the same name.
+	stored       v1alpha1.WorkloadDecision
+	found, stale bool
+	// attempt is the latest one in vain, where tried.
+	attempt attempt
+	tried   bool
+	// lookedForMore is the fleet generation at which more clusters were looked for, because why a placed workload is
+	// decided on again.
+	lookedForMore int64
+	because       string
+	// reason is why the workload waits, err why it could not be decided on.
+	reason string
+	err    error
+	// deferred says that the pass was cut short before this workload.
+	deferred bool
+}
+
+// place decides on the workloads in turn. For each it asks the engine, if a decision is due, and records the answer.
+//
+// A pass that is full leaves the remaining workloads as they are, and the next one goes on at once. It starts from the
+// top, where nothing is due any more unless something has changed, so the order is that of one long pass.
+func (p *pass) place(ctx context.Context, workloads []*workloadObject) (cut bool) {
+	p.releaseGone(workloads)
+	for _, item := range p.inTurn(workloads) {
+		err := recovered(func() {
+			if decision := p.decide(ctx, item); decision != nil {
+				p.record(ctx, item, decision)
+			}
+			p.reviewReservation(item)
+		})
+		if err != nil {
+			p.failed(item, err)
+		}
+		p.report(item)
+	}
+	p.metrics.waiting.Add(float64(len(p.next.waiting) - len(p.carryOver.waiting)))
+	p.workspace.carryOver = p.next
+	return p.cut
+}
+
+// releaseGone releases what workloads hold that do not exist any more.
+func (p *pass) releaseGone(workloads []*workloadObject) {
+	present := make(map[workloadKey]bool, len(workloads))
+	for _, object := range workloads {
+		present[keyOf(object.workload.Reference)] = true
+	}
+	for key := range p.store.where {
+		if !present[key] {
+			p.release(key)
+		}
+	}
+}
+
+// inTurn returns the workloads that belong to a placement, in the order in which they are decided on. What others hold is
+// released.
+func (p *pass) inTurn(workloads []*workloadObject) []*workItem {
+	items := make([]*workItem, 0, len(workloads))
+	for _, object := range workloads {
+		item := &workItem{owner: p.ownerOf(object), object: object, key: keyOf(object.workload.Reference)}
+		if item.owner == nil {
+			p.release(item.key)
+			continue
+		}
+		var by types.NamespacedName
+		item.stored, by, item.found = p.store.get(item.key)
+		item.stale = item.found && (by != namespacedName(item.owner.object) || item.stored.Workload.UID != object.UID)
+		if !item.found && object.end == workload.HasFinished {
+			continue
+		}
+		item.attempt, item.tried = p.waiting[item.key]
+		item.lookedForMore = p.fewer[item.key]
+		item.turn = placement.Turn{Priority: item.owner.object.Spec.Priority, Workload: object, Kind: object.Kind, APIVersion: object.APIVersion}
+		items = append(items, item)
+	}
+	slices.SortFunc(items, func(a, b *workItem) int { return a.turn.Compare(b.turn) })
+	return items
+}
+
+// ownerOf returns the placement that a workload belongs to, and says so in the state of others that select it.
+func (p *pass) ownerOf(object *workloadObject) *placementState {
+	i, others := placement.Owner(p.selectors, object.workload)
+	if i < 0 {
+		return nil
+	}
+	owner := p.placements[i]
+	for _, other := range others {
+		p.placements[other].elsewhere = append(p.placements[other].elsewhere, fmt.Sprintf("%s belongs to %s", object.workload, owner.object.Name))
+	}
+	return owner
+}
+
+// decide asks the engine for a decision on a workload, if one is due; otherwise it returns nil.
+func (p *pass) decide(ctx context.Context, item *workItem) *engine.Decision {
+	undecidable := p.undecidable(item)
+	if !undecidable && p.full() {
+		item.deferred, p.cut = true, true
+		return nil
+	}
+	if item.stale {
+		p.releaseItem(item)
+	}
+	if undecidable {
+		return nil
+	}
+	ctx, done := context.WithTimeoutCause(ctx, decideWithin, errTooLong)
+	defer done()
+	due, err := p.isDue(ctx, item)
+	if err == nil && due {
+		var decision *engine.Decision
+		if decision, err = p.askEngine(ctx, item); err == nil {
+			return decision
+		}
+	}
+	if err != nil {
+		item.err = err
+		p.restIfSlow(err)
+	}
+	return nil
+}
+
+// undecidable says whether the engine is not asked about a workload at all, and why in its reason or err.
+func (p *pass) undecidable(item *workItem) bool {
+	switch {
+	case item.object.err != nil:
+		item.reason = item.object.err.Error()
+	case item.object.end != "":
+		item.reason = string(item.object.end)
+	case item.owner.err != nil:
+		item.reason = "the placement is not valid"
+	case !p.inForce:
+		item.reason = "the policies of the workspace are not in force"
+	case p.now().Before(p.restUntil):
+		item.err = p.tooSlow
+	default:
+		return false
+	}
+	return true
+}
+
+// full says whether the pass has to publish what it has decided before it decides more. Each pass decides at least once.
+func (p *pass) full() bool {
+	return p.decided >= p.batchSize || p.decided > 0 && p.now().Sub(p.firstAt) >= p.batchTimeout
+}
+
+// isDue says whether a workload is to be decided on: it has no decision and may find a cluster, or has a reason to move.
+func (p *pass) isDue(ctx context.Context, item *workItem) (bool, error) {
+	if !item.found {
+		return p.mayFindCluster(ctx, item)
+	}
+	generation := p.engine.Snapshot(p.name).Generation
+	forMore := item.lookedForMore != generation
+	item.lookedForMore = generation
+	var err error
+	item.because, err = p.engine.ReasonToMove(ctx, p.request(item), clusterNames(item.stored.Clusters), item.stored.InputsDigest, forMore)
+	return item.because != "", err
+}
+
+func (p *pass) request(item *workItem) engine.Request {
+	return engine.Request{Workspace: p.name, Placement: item.owner.placement, Workload: item.object.workload}
+}
+
+func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision, error) {
+	start, began := time.Now(), p.now()
+	decision, err := p.ask(ctx, p.request(item))
+	p.metrics.duration.Observe(time.Since(start).Seconds())
+	p.metrics.decided(decision, err)
+	if err != nil {
+		return nil, err // does not count: it is tried again in the next pass, which has to come further than this one
+	}
+	if p.decided == 0 {
+		p.firstAt = began
+	}
+	p.decided++
+	return decision, nil
+}
+
+// record takes a decision over into the store.
+func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Decision) {
+	if len(decision.Clusters) == 0 {
+		p.releaseItem(item)
+		before := item.attempt.message
+		if p.wait(item, decision); item.reason != before {
+			p.event(item.object, corev1.EventTypeWarning, "NotPlaced", item.reason)
+		}
+		return
+	}
+	wasFound, before := item.found, clusterNames(item.stored.Clusters)
+	result := toAPI(decision, item.object, p.now())
+	after := clusterNames(result.Clusters)
+	p.store.put(item.key, namespacedName(item.owner.object), result)
+	p.hold(item.key, item.stored, after, decision.Reserved)
+	item.stored, item.found, item.tried = result, true, false
+	klog.FromContext(ctx).V(2).Info("Placed", "workload", item.object.workload, "placement", item.owner.object.Name, "clusters", after)
+	switch {
+	case !wasFound:
+		p.placedEvent(item.owner.object, item.key)
+	case !slices.Equal(before, after):
+		p.event(item.object, corev1.EventTypeNormal, "Moved", fmt.Sprintf("moved from %s to %s: %s", strings.Join(before, ", "), describe(result.Clusters), item.because))
+	}
+}
+
+// releaseItem releases what a workload has.
+func (p *pass) releaseItem(item *workItem) {
+	p.release(item.key)
+	item.stored, item.found, item.stale = v1alpha1.WorkloadDecision{}, false, false
+}
+
+// failed records that the engine panicked for a workload. The ledger follows the store again, whatever the engine did.
+func (p *pass) failed(item *workItem, err error) {
+	p.result.fail(fmt.Errorf("deciding on %s: %w", item.object.workload, err))
+	p.metrics.decisions.WithLabelValues("failed").Inc()
+	item.err = errPanicked
+	if !errors.Is(p.failures[item.key], errPanicked) {
+		p.event(item.object, corev1.EventTypeWarning, "DecidingFailed", item.err.Error())
+	}
+	p.stale = true
+}
+
+// report adds a workload to the state of its placement and to the carry-over.
+func (p *pass) report(item *workItem) {
+	owner, object := item.owner, item.object
+	owner.workloads++
+	if object.err != nil {
+		p.next.unreadable[object.UID] = object.err.Error()
+		if p.unreadable[object.UID] != object.err.Error() {
+			p.event(object, corev1.EventTypeWarning, "InvalidWorkload", object.err.Error())
+		}
+	}
+	if item.deferred {
+		item.reason, item.err = item.attempt.message, p.failures[item.key]
+	}
+	if item.err != nil {
+		item.reason = item.err.Error()
+		p.next.failures[item.key] = item.err
+		if !errors.Is(item.err, errPanicked) {
+			owner.policyErr = item.err
+		}
+	}
+	if item.tried {
+		p.next.waiting[item.key] = item.attempt
+	}
+	switch {
+	case item.found && !item.stale:
+		p.reportPlaced(item)
+	case item.deferred && item.reason == "":
+		owner.undecided++
+	default:
+		owner.waiting = append(owner.waiting, fmt.Sprintf("%s: %s", object.workload, item.reason))
+	}
+}
+
+func (p *pass) reportPlaced(item *workItem) {
+	owner, has := item.owner, len(item.stored.Clusters)
+	owner.placed++
+	for _, c := range item.stored.Clusters {
+		owner.clusters[c.Name] = true
+	}
+	for _, expired := range expiredSince(item.stored) {
+		owner.expired = append(owner.expired, fmt.Sprintf("%s %s", item.object.workload, expired))
+	}
+	if owner.placement != nil && has < owner.placement.NumberOfClusters {
+		p.next.fewer[item.key] = item.lookedForMore
+		owner.fewer = append(owner.fewer, fmt.Sprintf("%s has %d of %d", item.object.workload, has, owner.placement.NumberOfClusters))
+	}
+}
+
+// restIfSlow has a workspace rest that was too slow, so that its slowness costs itself and not the others.
+func (w *workspace) restIfSlow(err error) {
+	var quarantine *policy.QuarantineError
+	switch {
+	case errors.As(err, &quarantine): // trying again costs nothing
+	case policy.Stopped(err), errors.Is(err, errTooLong):
+		w.tooSlow, w.restUntil = err, w.now().Add(restFor)
+	}
+}
+
+// toAPI is a decision as it is published.
+func toAPI(d *engine.Decision, object *workloadObject, now time.Time) v1alpha1.WorkloadDecision {
+	result := v1alpha1.WorkloadDecision{
+		Workload:           v1alpha1.WorkloadReference{APIVersion: object.APIVersion, Kind: object.Kind, Name: object.Name, UID: object.UID},
+		Reserved:           d.Reserved.ResourceList(),
+		PolicyDigest:       d.PolicyDigest,
+		InputsDigest:       d.InputsDigest,
+		SnapshotGeneration: d.Generation,
+		DecidedAt:          metav1.NewTime(now),
+	}
+	for _, c := range d.Clusters {
+		result.Clusters = append(result.Clusters, v1alpha1.ClusterDecision{
+			Name: c.Name, Replicas: int32(c.Replicas), Score: int32(c.Score), Reason: c.Reason,
+		})
+	}
+	return result
+}
+
+func clusterNames(clusters []v1alpha1.ClusterDecision) []string {
+	names := make([]string, len(clusters))
+	for i, c := range clusters {
+		names[i] = c.Name
+	}
+	return names
+}
+
+func describe(clusters []v1alpha1.ClusterDecision) string {
+	parts := make([]string, len(clusters))
+	for i, c := range clusters {
+		parts[i] = fmt.Sprintf("%s (%s, %d)", c.Name, c.Reason, c.Score)
+	}
+	return strings.Join(parts, ", ")
+}
