@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,9 +52,14 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
+// testPolicies is shared, as compiled text is. Its budget ends before its time does, however slow this is.
+var testPolicies = sync.OnceValues(func() (*policy.Compiler, error) {
+	return policy.NewCompiler(policy.Options{Timeout: time.Minute})
+})
+
 // restart starts a controller anew on what is stored.
 func (w *world) restart() {
-	policies, err := policy.NewCompiler(policy.Options{Timeout: time.Minute}) // the budget ends first, however slow this is
+	policies, err := testPolicies()
 	if err != nil {
 		w.Fatal(err)
 	}
