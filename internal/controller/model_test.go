@@ -31,8 +31,9 @@ import (
 )
 
 // TestNothingIsPromisedTwice drives random histories of a workspace with two clusters or three: workloads come, change and
-// go, their pods start late, in part or never, clusters report late, again or out of order, shrink, vanish and return,
-// controllers are killed between any two writes and another leads while the one before goes on deciding. Whenever decisions
+// go, their pods start late, in part or never, clusters report late, again or out of order, shrink, vanish and return, passes
+// are cut short, the engine panics, writes fail, controllers are killed between any two writes, and another leads while the one
+// before goes on deciding. Whenever decisions
 // are written, no cluster is promised more than it has for all that its last report says; after every pass the ledger holds
 // what the decisions promise, no more and no less; and once all is quiet, nothing waits that has room, and when all
 // workloads have gone all capacity is back. In some histories, in which clusters do nothing that is more than was promised, a
@@ -110,6 +111,11 @@ type leader struct {
 	// killAfter is how many writes it makes before it is killed, dead that it was.
 	killAfter int
 	dead      bool
+	// panicAt is before how many decisions the engine panics, panicsLate that it has reserved by then. failAt is before how
+	// many writes one fails.
+	panicAt    int
+	panicsLate bool
+	failAt     int
 	// meddle is what others do before a write of this one.
 	meddle func()
 }
@@ -207,6 +213,17 @@ func (m *model) run() {
 				m.elect()
 			}
 			m.leader.killAfter = -1
+		}),
+		"the engine panics": step(func() {
+			m.leader.panicAt = rapid.IntRange(0, 3).Draw(m.T, "decisions")
+			m.leader.panicsLate = rapid.Bool().Draw(m.T, "late")
+			m.leader.pass()
+			m.leader.panicAt = -1
+		}),
+		"a write fails": step(func() {
+			m.leader.failAt = rapid.IntRange(0, 3).Draw(m.T, "writes")
+			m.leader.pass()
+			m.leader.failAt = -1
 		}),
 		"another leads": step(func() {
 			m.before = append(m.before, m.leader)
@@ -382,9 +399,10 @@ func (m *model) elect() {
 	if err != nil {
 		m.Fatal(err)
 	}
-	l := &leader{model: m, killAfter: -1, said: map[types.UID]time.Time{}}
+	batchSize := rapid.SampledFrom([]int{1, 2, 3, 1000}).Draw(m.T, "batch size")
+	l := &leader{model: m, killAfter: -1, panicAt: -1, failAt: -1, said: map[types.UID]time.Time{}}
 	l.view.heard = map[types.UID]time.Time{}
-	l.workspace = newWorkspace("ws", e, m.policies, metrics, limits{batchSize: 1000, batchTimeout: time.Hour, grace: 10 * time.Minute, failoverAfter: 40 * time.Minute, reservationTimeout: 30 * time.Minute}, actions{
+	l.workspace = newWorkspace("ws", e, m.policies, metrics, limits{batchSize: batchSize, batchTimeout: time.Hour, grace: 10 * time.Minute, failoverAfter: 40 * time.Minute, reservationTimeout: 30 * time.Minute}, actions{
 		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
 			return sorted(m.decisions), nil
 		},
@@ -414,6 +432,18 @@ func (m *model) elect() {
 		event: func(runtime.Object, string, string, string) {},
 	})
 	l.workspace.now = func() time.Time { return m.clock }
+	ask := l.workspace.ask
+	l.workspace.ask = func(ctx context.Context, request engine.Request) (*engine.Decision, error) {
+		l.panicAt--
+		if l.panicAt == -1 && !l.panicsLate {
+			panic("before the decision")
+		}
+		decision, err := ask(ctx, request)
+		if l.panicAt == -1 {
+			panic("after the decision")
+		}
+		return decision, err
+	}
 	l.show(15)
 	m.leader = l
 	if m.rogue {
@@ -439,6 +469,9 @@ func (l *leader) write(name types.NamespacedName, version string, d *v1alpha1.Pl
 	l.killAfter--
 	if err := l.alive(); err != nil {
 		return nil, err
+	}
+	if l.failAt--; l.failAt == -1 {
+		return nil, apierrors.NewInternalError(errors.New("out of cheese"))
 	}
 	l.breaks = false
 	current := l.decisions[name]

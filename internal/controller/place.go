@@ -249,8 +249,8 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 	wasFound, before := item.found, clusterNames(item.stored.Clusters)
 	result := toAPI(decision, item.object, p.now())
 	after := clusterNames(result.Clusters)
-	p.store.put(item.key, namespacedName(item.owner.object), result)
 	p.hold(item.key, item.stored, after, decision.Reserved)
+	p.store.put(item.key, namespacedName(item.owner.object), result)
 	item.stored, item.found, item.tried = result, true, false
 	klog.FromContext(ctx).V(2).Info("Placed", "workload", item.object.workload, "placement", item.owner.object.Name, "clusters", after)
 	switch {
@@ -267,15 +267,17 @@ func (p *pass) releaseItem(item *workItem) {
 	item.stored, item.found, item.stale = v1alpha1.WorkloadDecision{}, false, false
 }
 
-// failed records that the engine panicked for a workload. The ledger follows the store again, whatever the engine did.
+// failed records that the engine panicked for a workload. What it has done before is undone: the ledger holds again what the
+// store says, and both are read again before the next pass.
 func (p *pass) failed(item *workItem, err error) {
 	p.result.fail(fmt.Errorf("deciding on %s: %w", item.object.workload, err))
 	p.metrics.decisions.WithLabelValues("failed").Inc()
+	p.stale = true
+	p.result.fail(recovered(func() { p.restoreReservation(item.key) }))
 	item.err = errPanicked
 	if !errors.Is(p.failures[item.key], errPanicked) {
 		p.event(item.object, corev1.EventTypeWarning, "DecidingFailed", item.err.Error())
 	}
-	p.stale = true
 }
 
 // report adds a workload to the state of its placement and to the carry-over.

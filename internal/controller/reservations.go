@@ -100,13 +100,9 @@ func (p *pass) missedFor(item *workItem, cluster string) bool {
 // applyReviews makes the ledger reserve what the reviewed decisions say, and returns whether there were any.
 func (w *workspace) applyReviews() (freed bool) {
 	for _, key := range w.reviewed {
-		if d, placement, found := w.store.get(key); found {
-			if r, err := engine.ReservationOf(placement, &d); err == nil { // one that cannot be read was never restored
-				w.engine.Restore(w.name, r)
-				freed = true
-			}
-		}
+		w.restoreReservation(key)
 	}
+	freed = len(w.reviewed) > 0
 	w.reviewed = nil
 	return freed
 }
@@ -119,6 +115,17 @@ func expiredSince(d v1alpha1.WorkloadDecision) (expired []string) {
 		}
 	}
 	return expired
+}
+
+// restoreReservation makes the ledger hold for a workload what the store says.
+func (w *workspace) restoreReservation(key workloadKey) {
+	if d, placement, found := w.store.get(key); found {
+		if r, err := engine.ReservationOf(placement, &d); err == nil { // one that cannot be read was never restored
+			w.engine.Restore(w.name, r)
+		}
+	} else {
+		w.engine.Release(w.name, key.reference())
+	}
 }
 
 // release removes the decision on a workload.
