@@ -59,10 +59,10 @@ type Decision struct {
 
 // Choice is one chosen cluster.
 type Choice struct {
-	Name     string `json:"name"`
-	Replicas int64  `json:"replicas"`
+	Name     string
+	Replicas int64
 	// Score is the total, 0..100.
-	Score int64 `json:"score"`
+	Score int64
 	// Reason is the total in a word: Excellent, Good, Fair or Poor.
-	Reason string `json:"reason"`
+	Reason string
 }

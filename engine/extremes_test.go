@@ -139,7 +139,7 @@ terms contains {"factor": "affinity", "match": {"clusterNames": ["b"]}, "onMatch
 	e.SetPolicies(ws, set)
 	e.SetCluster(ws, cluster("a", 1000))
 	e.SetCluster(ws, cluster("b", 1000))
-	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{Strategy: v1alpha1.StrategyAffinity})
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{Strategy: v1alpha1.Strategy{Type: v1alpha1.StrategyAffinity}})
 	for i := range 5 {
 		name := fmt.Sprintf("w%d", i)
 		want := map[bool]string{true: "b", false: "a"}[name == "w3"]

@@ -7,13 +7,12 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// ClusterRegistration registers a physical cluster as a place for the workloads of its workspace.
+// ClusterRegistration registers a physical cluster, so that workloads of its workspace can be placed there. An operator or
+// the cluster's agent creates it and says in spec what the cluster is; the agent reports in status what it has.
 //
-// +genclient
-// +genclient:nonNamespaced
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:scope=Cluster,categories=placement,shortName=cr;clreg
+// +kubebuilder:resource:scope=Cluster,categories=placement,shortName=clreg
 // +kubebuilder:printcolumn:name="Location",type=string,JSONPath=`.spec.location`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Nodes",type=integer,JSONPath=`.status.nodes.usable`,description="Nodes that can take pods"
@@ -26,15 +25,21 @@ type ClusterRegistration struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
+	// spec says what the cluster is. Together with the labels of the registration it is what placements select by.
+	//
 	// +required
 	Spec ClusterRegistrationSpec `json:"spec"`
+
+	// status says what the cluster has and whether it can be used. Its agent writes it.
+	//
 	// +optional
 	Status ClusterRegistrationStatus `json:"status,omitempty"`
 }
 
-// ClusterRegistrationSpec describes a physical cluster.
+// ClusterRegistrationSpec says what a physical cluster is.
 type ClusterRegistrationSpec struct {
-	// location is where the cluster stands, for example "eu-west-1". Placements select it as the label "location".
+	// location is where the cluster is, for example "eu-west-1". It must be a valid label value, since placements select it
+	// as the label "location".
 	//
 	// +required
 	// +kubebuilder:validation:MinLength=1
@@ -42,7 +47,8 @@ type ClusterRegistrationSpec struct {
 	// +kubebuilder:validation:Pattern=`^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$`
 	Location string `json:"location"`
 
-	// capabilities are what the cluster can do beyond running pods, for example "gpu".
+	// capabilities lists what the cluster offers beyond running pods, for example "gpu". Placements, constraints and policies
+	// can ask for them.
 	//
 	// +optional
 	// +listType=map
@@ -50,13 +56,14 @@ type ClusterRegistrationSpec struct {
 	// +kubebuilder:validation:MaxItems=64
 	Capabilities []Capability `json:"capabilities,omitempty"`
 
-	// clusterEndpoint is how the cluster's own API is reached.
+	// clusterEndpoint is how to reach the API of the cluster. It is for those who bring workloads there; placing does not use
+	// it.
 	//
 	// +optional
 	ClusterEndpoint *ClusterEndpoint `json:"clusterEndpoint,omitempty"`
 
-	// taints keep away workloads whose placement does not tolerate them. NoSchedule and NoExecute exclude the
-	// cluster; PreferNoSchedule is for policies to weigh.
+	// taints keep out workloads whose placement does not tolerate them. Effects NoSchedule and NoExecute exclude the cluster;
+	// PreferNoSchedule is left to policies.
 	//
 	// +optional
 	// +listType=atomic
@@ -64,7 +71,7 @@ type ClusterRegistrationSpec struct {
 	Taints []corev1.Taint `json:"taints,omitempty"`
 }
 
-// Capability is one thing that a cluster can do.
+// Capability is something that a cluster offers.
 type Capability struct {
 	// type names the capability, for example "gpu" or "storage".
 	//
@@ -73,57 +80,74 @@ type Capability struct {
 	// +kubebuilder:validation:MaxLength=63
 	Type string `json:"type"`
 
-	// available tells whether it can be used now.
+	// available says whether the capability can be used now. While it is false, the cluster is excluded for every placement
+	// that lists the capability.
 	//
 	// +optional
+	// +kubebuilder:default=false
 	Available bool `json:"available"`
 
-	// attributes describe it further, for example {"model": "a100"}.
+	// attributes describe the capability for constraints and policies, for example {"model": "a100"}. Keys have at most 63
+	// characters, values at most 256.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(key, size(key) <= 63 && size(self[key]) <= 256)",message="keys may have at most 63 characters, values at most 256"
 	Attributes map[string]string `json:"attributes,omitempty"`
 }
 
-// ClusterEndpoint is how a physical cluster's API is reached.
+// ClusterEndpoint is how to reach the API of a physical cluster.
 type ClusterEndpoint struct {
-	// serverURL is the https URL of the cluster's API server.
+	// serverURL is the https URL of the API server.
 	//
 	// +required
 	// +kubebuilder:validation:Pattern=`^https://[^\s]+$`
 	// +kubebuilder:validation:MaxLength=2048
 	ServerURL string `json:"serverURL"`
 
-	// caBundle is the PEM bundle that the server's certificate is checked against.
+	// caBundle holds the PEM certificates that the API server's certificate is verified against. Left out, the system's are
+	// used.
 	//
 	// +optional
+	// +kubebuilder:validation:MaxLength=524288
 	CABundle []byte `json:"caBundle,omitempty"`
 }
 
-// ClusterRegistrationStatus is what is known of a cluster now.
+// ClusterRegistrationStatus says what a cluster has and whether it can be used.
 type ClusterRegistrationStatus struct {
-	// conditions of the cluster. Only a cluster whose Ready condition is True is given workloads.
+	// conditions by type. Workloads are placed only on a cluster whose Ready is True: its agent sets it, and the controller
+	// makes it Unknown, and later False, while the agent is silent. The agent also writes WorkloadsCounted and QuantitiesValid,
+	// the controller WithinCapacity.
 	//
 	// +optional
-	Conditions conditionsv1alpha1.Conditions `json:"conditions,omitempty"`
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=64
+	Conditions []conditionsv1alpha1.Condition `json:"conditions,omitempty"`
 
-	// allocatable is what the cluster has for workloads in all.
+	// allocatable is what the usable nodes of the cluster have for pods in all.
 	//
 	// +optional
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:validation:MaxProperties=256
 	Allocatable corev1.ResourceList `json:"allocatable,omitempty"`
 
-	// allocated is what the cluster itself reports as requested by its pods, those of workloads included.
+	// allocated is what the pods of the cluster request in all, those of placed workloads included.
 	//
 	// +optional
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:validation:MaxProperties=256
 	Allocated corev1.ResourceList `json:"allocated,omitempty"`
 
-	// largestFree is, for each resource, the most of it that is free on any one node. A workload one of whose pods asks
-	// for more is not placed here, whatever is free in all. Where it is left out, nodes are not looked at.
+	// largestFree is, for each resource, the most that is free on any one node. A workload with a pod that asks for more is
+	// not placed here, however much is free in all. Left out, only the sums count.
 	//
 	// +optional
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:validation:MaxProperties=256
 	LargestFree corev1.ResourceList `json:"largestFree,omitempty"`
 
-	// nodes counts the nodes of the cluster.
+	// nodes says how many nodes the cluster has.
 	//
 	// +optional
 	Nodes *NodeCounts `json:"nodes,omitempty"`
@@ -136,9 +160,12 @@ type ClusterRegistrationStatus struct {
 	// +kubebuilder:validation:MaxItems=10000
 	Workloads []WorkloadUsage `json:"workloads,omitempty"`
 
-	// clusterUID identifies the physical cluster that reports: it is the UID of its namespace kube-system.
+	// clusterUID identifies the physical cluster that reports: the UID of its namespace kube-system. An agent does not write
+	// to a registration that another cluster reports to.
 	//
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=128
 	ClusterUID types.UID `json:"clusterUID,omitempty"`
 
 	// lastHeartbeatTime is when the cluster last reported, by its own clock.
@@ -147,13 +174,15 @@ type ClusterRegistrationStatus struct {
 	LastHeartbeatTime *metav1.Time `json:"lastHeartbeatTime,omitempty"`
 }
 
-// NodeCounts counts the nodes of a cluster.
+// NodeCounts says how many nodes a cluster has.
 type NodeCounts struct {
-	// total is all nodes.
+	// total is the number of all nodes.
 	Total int32 `json:"total"`
-	// ready is those whose Ready condition is True.
+
+	// ready is the number of nodes whose Ready condition is True.
 	Ready int32 `json:"ready"`
-	// usable is those that allocatable is the sum of: ready, schedulable, and without a taint that keeps pods away.
+
+	// usable is the number of nodes that can take pods: ready, schedulable, and without a taint that keeps pods away.
 	Usable int32 `json:"usable"`
 }
 
@@ -162,20 +191,24 @@ type WorkloadUsage struct {
 	// uid of the workload, in its workspace.
 	//
 	// +required
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=128
 	UID types.UID `json:"uid"`
 
 	// requests of its pods in all.
 	//
 	// +optional
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:validation:MaxProperties=256
 	Requests corev1.ResourceList `json:"requests,omitempty"`
 }
 
-// GetConditions returns the conditions; with SetConditions it serves kcp's condition helpers.
+// GetConditions implements the Getter of kcp's condition helpers.
 func (c *ClusterRegistration) GetConditions() conditionsv1alpha1.Conditions {
 	return c.Status.Conditions
 }
 
-// SetConditions replaces the conditions.
+// SetConditions implements the Setter of kcp's condition helpers.
 func (c *ClusterRegistration) SetConditions(conditions conditionsv1alpha1.Conditions) {
 	c.Status.Conditions = conditions
 }

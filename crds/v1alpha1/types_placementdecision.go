@@ -9,12 +9,12 @@ import (
 // MaxDecisionsPerSlice is how many workloads one PlacementDecision holds at most.
 const MaxDecisionsPerSlice = 100
 
-// PlacementDecision is a slice of the decisions of one placement, the way EndpointSlices are slices of a
-// Service's endpoints. The controller writes it; together the slices are the durable record of what is reserved.
+// PlacementDecision is a slice of the decisions of one placement, as an EndpointSlice is a slice of a Service's endpoints.
+// The slices of a placement, which the label tmc.kcp.io/placement selects, are the durable record of where its workloads run
+// and of what is reserved for them. The controller alone writes them.
 //
-// +genclient
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:categories=placement,shortName=pd;pldec
+// +kubebuilder:resource:categories=placement,shortName=placedec
 // +kubebuilder:printcolumn:name="Placement",type=string,JSONPath=`.placementName`
 // +kubebuilder:printcolumn:name="Workloads",type=integer,JSONPath=`.count`,description="Workloads whose decisions are in this slice"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -22,18 +22,19 @@ type PlacementDecision struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// placementName is the WorkloadPlacement, in the same namespace, whose decisions these are.
+	// placementName is the name of the WorkloadPlacement, in the same namespace, that the workloads belong to.
 	//
 	// +required
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
 	PlacementName string `json:"placementName"`
 
-	// count of decisions.
+	// count is how many decisions the slice holds.
 	//
 	// +optional
 	Count int32 `json:"count"`
 
-	// decisions, one for each workload, by the workload's kind and name.
+	// decisions of the slice, one for each workload, ordered by the workload's kind and name.
 	//
 	// +optional
 	// +listType=atomic
@@ -41,82 +42,107 @@ type PlacementDecision struct {
 	Decisions []WorkloadDecision `json:"decisions,omitempty"`
 }
 
-// WorkloadDecision is where one workload runs.
+// WorkloadDecision says where one workload runs.
 type WorkloadDecision struct {
-	// workload is what was placed.
+	// workload that was placed.
 	//
 	// +required
 	Workload WorkloadReference `json:"workload"`
 
-	// clusters is where, best first.
+	// clusters that the workload runs on, best first.
 	//
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=100
 	Clusters []ClusterDecision `json:"clusters,omitempty"`
 
-	// reserved is what is set aside for the workload on each of its clusters.
+	// reserved is what is set aside for the workload on each of its clusters, until the cluster itself counts its pods.
 	//
 	// +optional
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:validation:MaxProperties=256
 	Reserved corev1.ResourceList `json:"reserved,omitempty"`
 
-	// policyDigest identifies the Rego policies in force when this was decided.
+	// policyDigest identifies the Rego policies that were in force.
 	//
 	// +optional
+	// +kubebuilder:validation:MaxLength=128
 	PolicyDigest string `json:"policyDigest,omitempty"`
 
-	// inputsDigest identifies what of the workload and its placement the decision rests on; as long as it
-	// is the same, so is the decision.
+	// inputsDigest identifies what the decision read of the workload and of its placement. While it stays the same, the
+	// workload is not placed anew.
 	//
 	// +optional
+	// +kubebuilder:validation:MaxLength=128
 	InputsDigest string `json:"inputsDigest,omitempty"`
 
-	// snapshotGeneration is the generation of the capacity snapshot that this was decided on.
+	// snapshotGeneration is the generation of the capacity snapshot that the decision was made on.
 	//
 	// +optional
 	SnapshotGeneration int64 `json:"snapshotGeneration,omitempty"`
 
-	// decidedAt is when.
+	// decidedAt is when the decision was made.
 	//
 	// +required
 	DecidedAt metav1.Time `json:"decidedAt"`
 }
 
-// WorkloadReference identifies one workload in the namespace of the PlacementDecision.
+// WorkloadReference identifies a workload in the namespace of the PlacementDecision.
 type WorkloadReference struct {
-	// +required
-	APIVersion string `json:"apiVersion"`
-	// +required
-	Kind string `json:"kind"`
-	// +required
-	Name string `json:"name"`
-	// uid tells a workload from a later one of the same name.
+	// apiVersion of the workload, for example "apps/v1".
 	//
 	// +required
+	// +kubebuilder:validation:MaxLength=317
+	APIVersion string `json:"apiVersion"`
+
+	// kind of the workload, for example "Deployment".
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=63
+	Kind string `json:"kind"`
+
+	// name of the workload.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+
+	// uid of the workload. It tells the workload from a later one of the same name.
+	//
+	// +required
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=128
 	UID types.UID `json:"uid"`
 }
 
-// ClusterDecision is one cluster of a workload.
+// ClusterDecision is one cluster that a workload runs on.
 type ClusterDecision struct {
 	// name of the ClusterRegistration.
 	//
 	// +required
+	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
+
 	// replicas of the workload on this cluster.
 	//
 	// +optional
 	Replicas int32 `json:"replicas"`
-	// score of the cluster when it was chosen, 0 to 100.
+
+	// score of the cluster when it was chosen, from 0 to 100.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	Score int32 `json:"score"`
-	// reason in a few words.
+
+	// reason is the score in a word: Excellent, Good, Fair or Poor.
 	//
 	// +optional
+	// +kubebuilder:validation:MaxLength=256
 	Reason string `json:"reason,omitempty"`
-	// reservationExpiredAt is when what was reserved here was given up, since the cluster had not reported the workload
-	// in time. The decision stands, and the mark goes once the cluster reports the workload in full.
+
+	// reservationExpiredAt is set when the reservation on this cluster is given up, because the cluster has not counted the
+	// workload in time. The workload keeps the cluster; the field is cleared once the cluster counts all of it.
 	//
 	// +optional
 	ReservationExpiredAt *metav1.Time `json:"reservationExpiredAt,omitempty"`

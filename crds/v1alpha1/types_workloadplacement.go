@@ -6,13 +6,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// WorkloadPlacement says where the workloads of its namespace that it selects may run.
+// WorkloadPlacement says which clusters the workloads of its namespace may run on, and how many of them each workload gets.
+// The controller records where they run in PlacementDecisions.
 //
-// +genclient
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:categories=placement,shortName=wp;wlp
-// +kubebuilder:printcolumn:name="Strategy",type=string,JSONPath=`.spec.strategy`
+// +kubebuilder:resource:categories=placement,shortName=wplace
+// +kubebuilder:printcolumn:name="Strategy",type=string,JSONPath=`.spec.strategy.type`
 // +kubebuilder:printcolumn:name="Workloads",type=integer,JSONPath=`.status.workloads`,description="Workloads that belong to the placement"
 // +kubebuilder:printcolumn:name="Placed",type=integer,JSONPath=`.status.placed`,description="Workloads that have their clusters"
 // +kubebuilder:printcolumn:name="Clusters",type=string,JSONPath=`.status.selectedClusters`,description="Clusters in use"
@@ -24,33 +24,41 @@ type WorkloadPlacement struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
+	// spec says which workloads are placed, and where they may run.
+	//
 	// +required
 	Spec WorkloadPlacementSpec `json:"spec"`
+
+	// status says how many workloads are placed and what stands in the way. The controller writes it.
+	//
 	// +optional
 	Status WorkloadPlacementStatus `json:"status,omitempty"`
 }
 
-// WorkloadPlacementSpec says which workloads, and where they may run.
+// WorkloadPlacementSpec says which workloads are placed, and where they may run. A cluster must pass every selector,
+// requirement and constraint here.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.numberOfClusters) || self.strategy == 'Spread' || self.numberOfClusters == 1",message="numberOfClusters above 1 needs strategy Spread"
+// +kubebuilder:validation:XValidation:rule="!has(self.numberOfClusters) || self.numberOfClusters == 1 || self.strategy.type == 'Spread'",message="numberOfClusters above 1 needs strategy Spread"
 type WorkloadPlacementSpec struct {
-	// workloadSelector selects workloads of the placement's namespace.
+	// workloadSelector selects workloads in the namespace of the placement. Write {} to select all of them. A workload that
+	// several placements select belongs to the oldest, unless its annotation tmc.kcp.io/placement names another.
 	//
 	// +required
 	WorkloadSelector WorkloadSelector `json:"workloadSelector"`
 
-	// locationSelector selects clusters by their location, given to it as the one label "location".
+	// locationSelector selects clusters by spec.location of their registration, as the value of the label "location". For
+	// example {matchExpressions: [{key: location, operator: In, values: [eu-west, eu-central]}]}. Left out, every location
+	// passes.
 	//
 	// +optional
 	LocationSelector *metav1.LabelSelector `json:"locationSelector,omitempty"`
 
-	// clusterSelector selects clusters by label and by name.
+	// clusterSelector selects clusters by the labels and the names of their registrations. Left out, every cluster passes.
 	//
 	// +optional
 	ClusterSelector *ClusterSelector `json:"clusterSelector,omitempty"`
 
-	// capabilityRequirements are capabilities that a cluster must have available. Where one is not required, a
-	// cluster that does not list it passes, while one that lists it as unavailable does not.
+	// capabilityRequirements lists capabilities that a cluster must offer.
 	//
 	// +optional
 	// +listType=map
@@ -58,8 +66,8 @@ type WorkloadPlacementSpec struct {
 	// +kubebuilder:validation:MaxItems=64
 	CapabilityRequirements []CapabilityRequirement `json:"capabilityRequirements,omitempty"`
 
-	// constraints are CEL expressions over cluster, capacity, workload and placement; a cluster where one is
-	// not true is excluded.
+	// constraints are CEL expressions that must hold for a cluster and a workload. An expression that does not compile makes
+	// condition ConstraintsValid False, and nothing new is placed; one that fails to evaluate excludes that cluster.
 	//
 	// +optional
 	// +listType=map
@@ -67,28 +75,28 @@ type WorkloadPlacementSpec struct {
 	// +kubebuilder:validation:MaxItems=32
 	Constraints []Constraint `json:"constraints,omitempty"`
 
-	// tolerations let workloads onto clusters with matching taints.
+	// tolerations let workloads onto clusters with matching taints, as those of pods do for nodes.
 	//
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
 
-	// strategy goes from the ranking of the feasible clusters to the clusters of one workload:
-	// RoundRobin gives successive workloads successive clusters, best first; Spread gives each workload the best
-	// numberOfClusters; Affinity gives each the best one by affinity and location.
+	// strategy says how clusters are chosen from those that pass.
 	//
 	// +optional
-	// +kubebuilder:default=Spread
-	Strategy Strategy `json:"strategy,omitempty"`
+	// +kubebuilder:default={type: "Spread"}
+	Strategy Strategy `json:"strategy,omitzero"`
 
-	// priority orders workloads that wait for room: those of a placement with a higher priority are placed first, and
-	// among equals the older. Nothing that is placed makes room for another.
+	// priority orders workloads that wait for room: those of the placement with the highest priority are placed first, and
+	// among equals the oldest. Nothing is evicted to make room.
 	//
 	// +optional
+	// +kubebuilder:default=0
 	Priority int32 `json:"priority,omitempty"`
 
-	// numberOfClusters is how many distinct clusters Spread gives each workload; 3 if left out.
+	// numberOfClusters is how many clusters each workload gets with strategy Spread: 3 if left out, fewer where fewer pass.
+	// The other strategies give each workload one cluster.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=1
@@ -96,34 +104,50 @@ type WorkloadPlacementSpec struct {
 	NumberOfClusters *int32 `json:"numberOfClusters,omitempty"`
 }
 
-// Strategy goes from a ranking of clusters to the clusters of one workload.
+// Strategy says how the clusters of a workload are chosen from those that pass. It is a union: type says which member
+// applies, and strategies with parameters add members of their own.
 //
-// +kubebuilder:validation:Enum=RoundRobin;Spread;Affinity
-type Strategy string
+// +union
+type Strategy struct {
+	// type is the strategy.
+	// Spread gives each workload the best clusters, as many as numberOfClusters.
+	// RoundRobin gives each workload one cluster, the best of those that hold the fewest workloads of the placement.
+	// Affinity gives each workload the one cluster with the highest scores for affinity and location.
+	//
+	// +unionDiscriminator
+	// +required
+	Type StrategyType `json:"type"`
+}
+
+// StrategyType names a strategy.
+//
+// +kubebuilder:validation:Enum=Affinity;RoundRobin;Spread
+type StrategyType string
 
 // The strategies.
 const (
-	// StrategyRoundRobin rotates the successive workloads of a placement over the feasible clusters, best first.
-	StrategyRoundRobin Strategy = "RoundRobin"
+	// StrategyRoundRobin gives successive workloads of a placement successive clusters, best first.
+	StrategyRoundRobin StrategyType = "RoundRobin"
 	// StrategySpread gives a workload the best numberOfClusters clusters.
-	StrategySpread Strategy = "Spread"
+	StrategySpread StrategyType = "Spread"
 	// StrategyAffinity gives a workload the best cluster by the affinity and location factors.
-	StrategyAffinity Strategy = "Affinity"
+	StrategyAffinity StrategyType = "Affinity"
 )
 
-// DefaultNumberOfClusters is what Spread uses where numberOfClusters is left out.
+// DefaultNumberOfClusters is what Spread uses where numberOfClusters is left out. The schema cannot say so, since other
+// strategies use 1.
 const DefaultNumberOfClusters = 3
 
-// WorkloadSelector selects workloads; both parts must match.
+// WorkloadSelector selects workloads. A workload must match both parts; {} selects every workload.
 type WorkloadSelector struct {
-	// workloadTypes are the kinds of workload; all kinds that the controller watches if left out.
+	// workloadTypes are the kinds of workload to select. Left out, all kinds that the controller watches are selected.
 	//
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	WorkloadTypes []WorkloadType `json:"workloadTypes,omitempty"`
 
-	// labelSelector selects workloads by label; all if left out.
+	// labelSelector selects workloads by their labels. Left out, all labels match.
 	//
 	// +optional
 	LabelSelector *metav1.LabelSelector `json:"labelSelector,omitempty"`
@@ -131,83 +155,99 @@ type WorkloadSelector struct {
 
 // WorkloadType is a kind of workload.
 type WorkloadType struct {
-	// apiVersion, for example "apps/v1".
+	// apiVersion of the kind, for example "apps/v1".
 	//
 	// +required
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=317
 	APIVersion string `json:"apiVersion"`
 
-	// kind, for example "Deployment".
+	// kind as objects spell it, for example "Deployment".
 	//
 	// +required
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
 	Kind string `json:"kind"`
 }
 
-// ClusterSelector selects clusters; both parts must match.
+// ClusterSelector selects clusters. A cluster must match both parts.
 type ClusterSelector struct {
-	// labelSelector selects clusters by the labels of their registrations; all if left out.
+	// labelSelector selects clusters by the labels of their ClusterRegistrations. Left out, all labels match.
 	//
 	// +optional
 	LabelSelector *metav1.LabelSelector `json:"labelSelector,omitempty"`
 
-	// clusterNames selects clusters by name; all if empty.
+	// clusterNames are names of ClusterRegistrations. Where any are given, no other cluster is used.
 	//
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=1000
+	// +kubebuilder:validation:items:MaxLength=253
 	ClusterNames []string `json:"clusterNames,omitempty"`
 }
 
-// CapabilityRequirement asks for a capability.
+// CapabilityRequirement asks for a capability of clusters.
 type CapabilityRequirement struct {
-	// type names the capability.
+	// type of the capability, as registrations list it, for example "gpu".
 	//
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	Type string `json:"type"`
 
-	// required excludes clusters that do not list the capability.
+	// required excludes clusters that do not list the capability. Whether or not it is set, a cluster that lists the
+	// capability as unavailable is excluded.
 	//
 	// +optional
+	// +kubebuilder:default=false
 	Required bool `json:"required,omitempty"`
 }
 
-// Constraint is a condition that a cluster must meet.
+// Constraint is a CEL expression that must hold for a cluster and a workload.
 type Constraint struct {
-	// name identifies the constraint in reasons.
+	// name identifies the constraint wherever a rejection is explained.
 	//
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	Name string `json:"name"`
 
-	// expression is CEL and gives a bool.
+	// expression is a CEL expression of type bool over the variables cluster, capacity, workload and placement, for example
+	// "capacity.free.memory > 2 * workload.requests.memory". A cluster for which it is false is excluded.
 	//
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=4096
 	Expression string `json:"expression"`
 
-	// message tells people why a cluster that fails was excluded.
+	// message replaces the expression wherever people are told why a cluster is excluded.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
 }
 
-// WorkloadPlacementStatus is how placing goes.
+// MaxSelectedClusters is how many clusters the status of a placement lists at most.
+const MaxSelectedClusters = 1000
+
+// WorkloadPlacementStatus says how many workloads are placed, and what stands in the way.
 type WorkloadPlacementStatus struct {
-	// conditions: ConstraintsValid, PoliciesReady, Scheduled, and Ready, which sums them up.
+	// conditions by type: ConstraintsValid (selectors and constraints compile), PoliciesReady (the policies of the workspace
+	// are in force), Scheduled (every workload has its clusters), ReservationsHeld (no reservation has expired), and Ready,
+	// which sums up the first three.
 	//
 	// +optional
-	Conditions conditionsv1alpha1.Conditions `json:"conditions,omitempty"`
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=64
+	Conditions []conditionsv1alpha1.Condition `json:"conditions,omitempty"`
 
-	// selectedClusters are the clusters in use, by name.
+	// selectedClusters are the clusters that workloads of the placement are on, by name; the first 1000 of more.
 	//
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1000
+	// +kubebuilder:validation:items:MaxLength=253
 	SelectedClusters []string `json:"selectedClusters,omitempty"`
 
 	// workloads is how many workloads belong to the placement.
@@ -220,16 +260,16 @@ type WorkloadPlacementStatus struct {
 	// +optional
 	Placed int32 `json:"placed"`
 
-	// observedGeneration is the generation of the spec that this status is about.
+	// observedGeneration is the metadata.generation that this status describes.
 	//
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 }
 
-// GetConditions returns the conditions; with SetConditions it serves kcp's condition helpers.
+// GetConditions implements the Getter of kcp's condition helpers.
 func (p *WorkloadPlacement) GetConditions() conditionsv1alpha1.Conditions { return p.Status.Conditions }
 
-// SetConditions replaces the conditions.
+// SetConditions implements the Setter of kcp's condition helpers.
 func (p *WorkloadPlacement) SetConditions(conditions conditionsv1alpha1.Conditions) {
 	p.Status.Conditions = conditions
 }

@@ -134,4 +134,4 @@ func TestStages(t *testing.T) {
 	}
 }
 
-func anyStrategy(v1alpha1.Strategy, int) (int, []v1alpha1.Strategy) { return 1, nil }
+func anyStrategy(v1alpha1.StrategyType, int) (int, []v1alpha1.StrategyType) { return 1, nil }

@@ -31,7 +31,7 @@ type Placement struct {
 	Tolerations  []corev1.Toleration
 	Capabilities []v1alpha1.CapabilityRequirement
 	Constraints  []Constraint
-	Strategy     v1alpha1.Strategy
+	Strategy     v1alpha1.StrategyType
 	// NumberOfClusters is how many clusters each workload gets at most.
 	NumberOfClusters int
 
@@ -68,7 +68,7 @@ func (p *Placement) FactConjuncts(yield func(*constraint.Conjunct) bool) {
 
 // Strategies returns how many clusters a strategy gives a workload at most where numberOfClusters is asked for, and
 // which strategies there are; clusters is 0 for one that there is not.
-type Strategies func(strategy v1alpha1.Strategy, numberOfClusters int) (clusters int, all []v1alpha1.Strategy)
+type Strategies func(strategy v1alpha1.StrategyType, numberOfClusters int) (clusters int, all []v1alpha1.StrategyType)
 
 // Compile validates and compiles a placement. The error is an aggregate of a field.ErrorList that names every invalid
 // field.
@@ -136,10 +136,10 @@ func (p *Placement) setStrategy(path *field.Path, spec *v1alpha1.WorkloadPlaceme
 	if number < 1 {
 		errs = append(errs, field.Invalid(path.Child("numberOfClusters"), number, "must be at least 1"))
 	}
-	p.Strategy = cmp.Or(spec.Strategy, v1alpha1.StrategySpread)
-	var all []v1alpha1.Strategy
+	p.Strategy = cmp.Or(spec.Strategy.Type, v1alpha1.StrategySpread)
+	var all []v1alpha1.StrategyType
 	if p.NumberOfClusters, all = strategies(p.Strategy, max(number, 1)); p.NumberOfClusters == 0 {
-		errs = append(errs, field.NotSupported(path.Child("strategy"), p.Strategy, all))
+		errs = append(errs, field.NotSupported(path.Child("strategy", "type"), p.Strategy, all))
 	}
 	return errs
 }

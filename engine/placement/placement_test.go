@@ -30,7 +30,7 @@ func TestCompileNamesEveryField(t *testing.T) {
 			{Name: "typo", Expression: "cluster.nam == 'a'"},
 		},
 		Tolerations:      []corev1.Toleration{{Operator: "Like"}, {Operator: "Exists", Value: "v"}, {Effect: "Never", Key: "k"}, {}},
-		Strategy:         "Best",
+		Strategy:         v1alpha1.Strategy{Type: "Best"},
 		NumberOfClusters: ptr.To[int32](0),
 	}}, compiler, ranking.ClustersOf)
 	for _, want := range []string{
@@ -40,7 +40,7 @@ func TestCompileNamesEveryField(t *testing.T) {
 		`spec.tolerations[1].value: Invalid value: "v": must be empty where operator is Exists`,
 		`spec.tolerations[2].effect: Unsupported value: "Never"`,
 		`spec.tolerations[3].operator: Invalid value: "": must be Exists where key is empty`,
-		`spec.strategy: Unsupported value: "Best": supported values: "Affinity", "RoundRobin", "Spread"`,
+		`spec.strategy.type: Unsupported value: "Best": supported values: "Affinity", "RoundRobin", "Spread"`,
 		`spec.numberOfClusters: Invalid value: 0: must be at least 1`,
 	} {
 		if !strings.Contains(fmt.Sprint(err), want) {

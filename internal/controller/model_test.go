@@ -135,8 +135,8 @@ func newModel(t *rapid.T, policies *policy.Compiler) *model {
 	}
 	for i, spec := range []v1alpha1.WorkloadPlacementSpec{
 		{NumberOfClusters: ptr.To[int32](1), Priority: 1},
-		{NumberOfClusters: ptr.To[int32](2), Strategy: v1alpha1.StrategySpread},
-		{Strategy: v1alpha1.StrategyRoundRobin, NumberOfClusters: ptr.To[int32](1)},
+		{NumberOfClusters: ptr.To[int32](2), Strategy: v1alpha1.Strategy{Type: v1alpha1.StrategySpread}},
+		{Strategy: v1alpha1.Strategy{Type: v1alpha1.StrategyRoundRobin}, NumberOfClusters: ptr.To[int32](1)},
 	} {
 		spec.WorkloadSelector.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"of": fmt.Sprint(i)}}
 		p := testPlacement(spec)

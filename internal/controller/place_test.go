@@ -37,7 +37,7 @@ func TestCutPassesDecideTheSame(t *testing.T) {
 			spec := v1alpha1.WorkloadPlacementSpec{
 				Priority:         rapid.Int32Range(0, 2).Draw(r, "priority"),
 				NumberOfClusters: ptr.To(rapid.Int32Range(1, 2).Draw(r, "number of clusters")),
-				Strategy:         rapid.SampledFrom([]v1alpha1.Strategy{"", v1alpha1.StrategyRoundRobin, v1alpha1.StrategySpread}).Draw(r, "strategy"),
+				Strategy:         v1alpha1.Strategy{Type: rapid.SampledFrom([]v1alpha1.StrategyType{"", v1alpha1.StrategyRoundRobin, v1alpha1.StrategySpread}).Draw(r, "strategy")},
 				WorkloadSelector: v1alpha1.WorkloadSelector{LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"of": fmt.Sprint(i)}}},
 			}
 			for _, w := range []*world{whole, cut} {

@@ -82,7 +82,8 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 	status := &placement.Status
 	status.ObservedGeneration = p.object.Generation
 	status.Workloads, status.Placed = int32(p.workloads), int32(p.placed)
-	status.SelectedClusters = slices.Sorted(maps.Keys(p.clusters))
+	clusters := slices.Sorted(maps.Keys(p.clusters))
+	status.SelectedClusters = clusters[:min(len(clusters), v1alpha1.MaxSelectedClusters)]
 
 	conditions.Set(placement, condition(v1alpha1.ConstraintsValidCondition, p.err, "InvalidSpec"))
 	policyErr := errors.Join(w.policyErr, cmp.Or(w.quarantine, p.policyErr))

@@ -370,7 +370,7 @@ func TestAnotherHand(t *testing.T) {
 func TestABurstIsWrittenTogether(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "1000"), testCluster("b", "1000")}
-	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(v1alpha1.WorkloadPlacementSpec{Strategy: v1alpha1.StrategyRoundRobin})}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(v1alpha1.WorkloadPlacementSpec{Strategy: v1alpha1.Strategy{Type: v1alpha1.StrategyRoundRobin}})}
 	for i := range 1000 {
 		w.workloads = append(w.workloads, testWorkload(fmt.Sprintf("w%04d", i), 10))
 	}

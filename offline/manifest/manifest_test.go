@@ -65,6 +65,11 @@ func TestRead(t *testing.T) {
 			},
 		},
 		{
+			name: "a strategy without its braces", text: "{apiVersion: tmc.kcp.io/v1alpha1, kind: WorkloadPlacement, metadata: {name: p}, spec: {workloadSelector: {}, strategy: Spread}}",
+			objects: "default: 0 clusters, 0 placements, 0 workloads, []",
+			errs:    []string{`f.yaml:1:120: WorkloadPlacement default/p: spec.strategy: Invalid value: "string": spec.strategy in body must be of type object: "string", did you mean {type: Spread}?`},
+		},
+		{
 			name: "what does not parse, and goes on after it", text: "a: [\n---\na: 1\na: 2\n---\n{apiVersion: apps/v1, kind: Job, metadata: {name: a}}",
 			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
 			errs:    []string{"f.yaml:1:1: did not find expected node content", `f.yaml:4:1: key "a" already set in map`},

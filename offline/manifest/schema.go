@@ -17,6 +17,8 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"sigs.k8s.io/yaml"
 
@@ -86,7 +88,11 @@ func (k *kind) validate(o *Object) (errs []*Error) {
 		wrong, _ = k.rules.Validate(context.Background(), nil, k.structural, o.Object, nil, celconfig.RuntimeCELCostBudget)
 	}
 	for _, e := range wrong {
-		errs = append(errs, &Error{Position: o.Position(e.Field), Object: o.String(), Field: strings.TrimPrefix(e.Field, "<nil>"), Message: e.ErrorBody()})
+		message := e.ErrorBody()
+		if e.Type == field.ErrorTypeTypeInvalid {
+			message += k.asMember(o, e.Field)
+		}
+		errs = append(errs, &Error{Position: o.Position(e.Field), Object: o.String(), Field: strings.TrimPrefix(e.Field, "<nil>"), Message: message})
 	}
 	slices.SortFunc(errs, func(a, b *Error) int { // the server's order is that of a map
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
@@ -94,11 +100,21 @@ func (k *kind) validate(o *Object) (errs []*Error) {
 	return errs
 }
 
-// siblings are the fields that are known beside the one at a path.
-func (k *kind) siblings(path string) (names []string) {
-	s := k.structural
+// asMember suggests an object with one required field where a value of that field is written in its place.
+func (k *kind) asMember(o *Object, path string) string {
 	elements := split(path)
-	for _, element := range elements[:len(elements)-1] {
+	s := k.at(elements)
+	value, found, err := unstructured.NestedString(o.Object, elements...)
+	if s == nil || s.ValueValidation == nil || len(s.ValueValidation.Required) != 1 || !found || err != nil {
+		return ""
+	}
+	return fmt.Sprintf(", did you mean {%s: %s}?", s.ValueValidation.Required[0], value)
+}
+
+// at returns the schema of a field; nil where there is none.
+func (k *kind) at(elements []string) *schema.Structural {
+	s := k.structural
+	for _, element := range elements {
 		next, found := s.Properties[element]
 		switch {
 		case found:
@@ -108,6 +124,16 @@ func (k *kind) siblings(path string) (names []string) {
 		default:
 			return nil
 		}
+	}
+	return s
+}
+
+// siblings are the fields that are known beside the one at a path.
+func (k *kind) siblings(path string) (names []string) {
+	elements := split(path)
+	s := k.at(elements[:len(elements)-1])
+	if s == nil {
+		return nil
 	}
 	if s.Items != nil {
 		s = s.Items

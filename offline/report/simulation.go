@@ -48,10 +48,11 @@ func decisions(w io.Writer, r *simulation.Result, workspace string) {
 		}
 		p := Placed{Workload: d.Workload.String(), Placement: d.Placement}
 		for _, c := range d.Clusters {
+			reason := c.Reason
 			if d.Kept {
-				c.Reason += ", stays"
+				reason += ", stays"
 			}
-			p.Clusters = append(p.Clusters, c)
+			p.Clusters = append(p.Clusters, engine.Choice{Name: c.Name, Replicas: c.Replicas, Score: c.Score, Reason: reason})
 		}
 		workloads = append(workloads, p)
 	}
@@ -166,7 +167,7 @@ func Diff(w io.Writer, d *simulation.Diff) {
 	fmt.Fprintf(w, ", %d would stay with other scores, %d would not change\n", s.Rescored, s.Workloads-s.Moved-s.Rescored)
 }
 
-func scored(clusters []engine.Choice) string {
+func scored(clusters []simulation.Choice) string {
 	if len(clusters) == 0 {
 		return "nowhere"
 	}

@@ -247,7 +247,7 @@ func TestNeverOversubscribed(t *testing.T) {
 		for i := range rapid.IntRange(0, 4).Draw(r, "clusters") {
 			objects = append(objects, cluster(fmt.Sprintf("c%d", i), fmt.Sprint(rapid.IntRange(0, 8).Draw(r, "cpu"))))
 		}
-		strategy := rapid.SampledFrom([]string{"strategy: Spread, numberOfClusters: 2", "strategy: RoundRobin", "strategy: Affinity"}).Draw(r, "strategy")
+		strategy := rapid.SampledFrom([]string{"strategy: {type: Spread}, numberOfClusters: 2", "strategy: {type: RoundRobin}", "strategy: {type: Affinity}"}).Draw(r, "strategy")
 		objects = append(objects, placement("p", "workloadSelector: {}, "+strategy))
 		workloads := rapid.IntRange(0, 12).Draw(r, "workloads")
 		for i := range workloads {

@@ -191,7 +191,7 @@ func placement() *v1alpha1.WorkloadPlacement {
 				{Name: "tier", Expression: `cluster.labels["tier"] in ["gold", "silver"]`},
 				{Name: "roomy", Expression: "capacity.free.cpu >= 2 * workload.requests.cpu"},
 			},
-			Strategy:         v1alpha1.StrategySpread,
+			Strategy:         v1alpha1.Strategy{Type: v1alpha1.StrategySpread},
 			NumberOfClusters: ptr.To[int32](2),
 		},
 	}

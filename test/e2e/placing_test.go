@@ -25,7 +25,7 @@ func kindOf(kind string) conditionsv1alpha1.ConditionType {
 func TestRestart(t *testing.T) {
 	team := newTeam(t)
 	team.apply(cluster("a", "4"), cluster("b", "4"), policies("p", "package placement.scoring\nweights := {\"capacity\": 1}"),
-		placement("app", "strategy: RoundRobin"), placement("big"),
+		placement("app", "strategy: {type: RoundRobin}"), placement("big"),
 		deployment("one", "app", "1"), deployment("two", "app", "1"), deployment("huge", "big", "100"))
 	team.expect("Deployment one", "a")
 	team.expect("Deployment two", "b")
@@ -99,8 +99,8 @@ func TestStages(t *testing.T) {
 		"workload":    {"constraints: [{name: c, expression: 'cluster.name == workload.name'}]", "1", ""},
 		"free":        {"tolerations: [{key: dedicated, operator: Exists}]\nconstraints: [{name: c, expression: 'capacity.free.cpu > 10 * workload.requests.cpu'}]", "1", "large"},
 		"tolerations": {"tolerations: [{key: dedicated, value: big}]", "32", "large"},
-		"taint":       {"strategy: Spread", "32", ""},
-		"capacity":    {"strategy: Spread", "500", ""},
+		"taint":       {"strategy: {type: Spread}", "32", ""},
+		"capacity":    {"strategy: {type: Spread}", "500", ""},
 	} {
 		team.apply(placement(name, test.spec), deployment(name, name, test.cpu))
 		team.expect("Deployment "+name, test.want)
@@ -114,7 +114,7 @@ func TestStrategies(t *testing.T) {
 	t.Parallel()
 	team := newTeam(t)
 	team.apply(cluster("a", "64"), cluster("b", "64"), cluster("c", "64"), cluster("d", "64"),
-		placement("spread", "strategy: Spread"), placement("round", "strategy: RoundRobin"), placement("near", "strategy: Affinity"))
+		placement("spread", "strategy: {type: Spread}"), placement("round", "strategy: {type: RoundRobin}"), placement("near", "strategy: {type: Affinity}"))
 	team.apply(deployment("wide", "spread", "0"))
 	team.expect("Deployment wide", "a,b,c")
 	for i, want := range []string{"a", "b", "c", "d", "a"} {
@@ -133,7 +133,7 @@ func TestPolicyChangesDecision(t *testing.T) {
 	team := newTeam(t)
 	team.apply(
 		clusterWith("roomy", "True", "64", "{}"), clusterWith("liked", "True", "4", "{liked: 'yes'}"),
-		placement("app", "strategy: Spread\nnumberOfClusters: 1"), deployment("web", "app", "1"))
+		placement("app", "strategy: {type: Spread}\nnumberOfClusters: 1"), deployment("web", "app", "1"))
 	team.expect("Deployment web", "roomy")
 	taste := policies("taste", `package placement
 
@@ -304,7 +304,7 @@ func TestBurst(t *testing.T) {
 	}
 	team.apply(cluster("a", "64"), cluster("b", "64"))
 	team.apply(strings.Join(all, "---"))
-	team.apply(placement("app", "strategy: RoundRobin"))
+	team.apply(placement("app", "strategy: {type: RoundRobin}"))
 	team.eventually("placed", fmt.Sprint(workloads), func() string { return fmt.Sprint(len(team.placed())) })
 	list, err := team.client.Resource(decisions).List(t.Context(), metav1.ListOptions{})
 	if err != nil {

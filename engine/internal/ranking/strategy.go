@@ -20,19 +20,19 @@ type Strategy struct {
 }
 
 // strategies by name, each given numberOfClusters. A new strategy is a file and a line here; the API lists the names.
-var strategies = map[v1alpha1.Strategy]func(number int) Strategy{
+var strategies = map[v1alpha1.StrategyType]func(number int) Strategy{
 	v1alpha1.StrategySpread:     spread,
 	v1alpha1.StrategyRoundRobin: roundRobin,
 	v1alpha1.StrategyAffinity:   affinity,
 }
 
 // StrategyFor returns a strategy by its name, which is one that ClustersOf knows.
-func StrategyFor(name v1alpha1.Strategy, numberOfClusters int) Strategy {
+func StrategyFor(name v1alpha1.StrategyType, numberOfClusters int) Strategy {
 	return strategies[name](numberOfClusters)
 }
 
 // ClustersOf implements placement.Strategies.
-func ClustersOf(name v1alpha1.Strategy, numberOfClusters int) (clusters int, all []v1alpha1.Strategy) {
+func ClustersOf(name v1alpha1.StrategyType, numberOfClusters int) (clusters int, all []v1alpha1.StrategyType) {
 	if strategy, known := strategies[name]; known {
 		clusters = strategy(numberOfClusters).Number
 	}

@@ -15,7 +15,7 @@ import (
 func TestTournament(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		clusters := rapid.IntRange(0, 600).Draw(t, "clusters")
-		strategy := StrategyFor(rapid.SampledFrom([]v1alpha1.Strategy{v1alpha1.StrategySpread, v1alpha1.StrategyAffinity}).Draw(t, "strategy"), 3)
+		strategy := StrategyFor(rapid.SampledFrom([]v1alpha1.StrategyType{v1alpha1.StrategySpread, v1alpha1.StrategyAffinity}).Draw(t, "strategy"), 3)
 		key := func(place int) Key {
 			if rapid.IntRange(0, 3).Draw(t, "is feasible") == 0 {
 				return 0
@@ -52,7 +52,7 @@ func TestKey(t *testing.T) {
 		total, headroom, proximity int64
 	}
 	for name, test := range map[string]struct {
-		strategy      v1alpha1.Strategy
+		strategy      v1alpha1.StrategyType
 		better, worse candidate
 	}{
 		"the larger total":                        {v1alpha1.StrategySpread, candidate{9, 71, 0, 0}, candidate{0, 70, 1_000_000, 200}},

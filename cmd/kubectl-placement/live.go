@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/pager"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/program"
+	"github.com/kcp-placement/placement/offline/manifest"
+)
+
+// live reads a workspace from a server, and never writes to it.
+func (s *source) live(ctx context.Context, errOut io.Writer) ([]*manifest.Workspace, error) {
+	config, path, err := s.config()
+	if err != nil {
+		return nil, err
+	}
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	var objects []*unstructured.Unstructured
+	list := func(resource schema.GroupVersionResource, selector string) error {
+		pages := pager.New(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			return client.Resource(resource).List(ctx, options)
+		})
+		return pages.EachListItem(ctx, metav1.ListOptions{LabelSelector: selector}, func(o runtime.Object) error {
+			if u, ok := o.(*unstructured.Unstructured); ok {
+				objects = append(objects, u)
+			}
+			return nil
+		})
+	}
+	for _, name := range []string{"clusterregistrations", "workloadplacements", "placementdecisions"} {
+		resource := v1alpha1.SchemeGroupVersion.WithResource(name)
+		if err := list(resource, ""); err != nil {
+			if apierrors.IsNotFound(err) {
+				return nil, fmt.Errorf("workspace %s does not serve %s: bind the APIExport tmc.kcp.io in it", path, resource.GroupResource())
+			}
+			return nil, fmt.Errorf("reading %s of workspace %s: %w", resource.GroupResource(), path, err)
+		}
+	}
+	configMaps := corev1.SchemeGroupVersion.WithResource("configmaps")
+	if err := list(configMaps, v1alpha1.LabelPolicy+"="+v1alpha1.PolicyRego); err != nil {
+		return nil, fmt.Errorf("reading configmaps of workspace %s: %w", path, err)
+	}
+	for _, kind := range s.kinds {
+		resource, _ := schema.ParseResourceArg(kind)
+		switch err := list(*resource, ""); {
+		case apierrors.IsNotFound(err):
+			fmt.Fprintf(errOut, "workspace %s does not serve %s: there are none\n", path, resource.GroupResource())
+		case err != nil:
+			return nil, fmt.Errorf("reading %s of workspace %s: %w", resource.GroupResource(), path, err)
+		}
+	}
+	name := logicalcluster.Name(path)
+	for _, o := range objects {
+		if from := logicalcluster.From(o); from != "" {
+			name = from
+			break
+		}
+	}
+	workspace, errs := manifest.FromObjects(name, objects)
+	if len(errs) > 0 {
+		return nil, failed{manifest.Join(errs)}
+	}
+	return []*manifest.Workspace{workspace}, nil
+}
+
+// config returns the configuration of a client for the workspace, and the workspace's path.
+func (s *source) config() (*rest.Config, string, error) {
+	config, err := program.Kubeconfig(s.kubeconfig, s.context)
+	if err != nil {
+		if clientcmd.IsEmptyConfig(err) {
+			return nil, "", fmt.Errorf("there is no kubeconfig to read a live workspace with: give files by -f, or --kubeconfig")
+		}
+		return nil, "", err
+	}
+	config.QPS, config.Burst = 50, 100
+	host, err := url.Parse(config.Host)
+	if err != nil {
+		return nil, "", fmt.Errorf("server %s: %w", config.Host, err)
+	}
+	before, path, found := strings.Cut(host.Path, "/clusters/")
+	if s.workspace != "" {
+		path = s.workspace
+		host.Path = strings.TrimSuffix(before, "/") + "/clusters/" + path
+		config.Host = host.String()
+	} else if !found {
+		return nil, "", fmt.Errorf("server %s is no kcp workspace: name one by --workspace", config.Host)
+	}
+	return config, strings.Trim(path, "/"), nil
+}

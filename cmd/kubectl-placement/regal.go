@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kcp-placement/placement/offline/check"
+	"github.com/kcp-placement/placement/offline/manifest"
+	"github.com/kcp-placement/placement/policies"
+)
+
+// regalCheck adds what the linter Regal finds in the modules of files, in ConfigMaps as well, as warnings. It is a
+// program of its own, since as a library it does not build with the OPA that the engine is built with.
+func regalCheck(ctx context.Context, files []*manifest.File, r *check.Report) error {
+	binary, err := exec.LookPath("regal")
+	if err != nil {
+		return fmt.Errorf("--regal: %w: see https://www.openpolicyagent.org/projects/regal", err)
+	}
+	dir, err := os.MkdirTemp("", "kubectl-placement-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	var modules []manifest.Module
+	seen := map[manifest.Position]bool{} // a file of Rego is a module of every workspace
+	workspaces, _ := manifest.Read(files)
+	for _, w := range workspaces {
+		for _, name := range slices.Sorted(maps.Keys(w.Modules)) {
+			m := w.Modules[name]
+			if seen[m.Position(1, 1)] {
+				continue
+			}
+			seen[m.Position(1, 1)] = true
+			// A folder of its own for each, so that the file keeps its name, which some rules look at.
+			target := filepath.Join(dir, strconv.Itoa(len(modules)), manifest.Name(name))
+			if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+				return err
+			}
+			if err := os.WriteFile(target, []byte(m.Text), 0o600); err != nil {
+				return err
+			}
+			modules = append(modules, m)
+		}
+	}
+	if len(modules) == 0 {
+		return nil
+	}
+	// The built-in policies are there to be found by imports; what is found in them does not concern anybody here.
+	if err := os.CopyFS(filepath.Join(dir, "builtin"), policies.Modules); err != nil {
+		return err
+	}
+	command := exec.CommandContext(ctx, binary, "lint", "--format", "json", "--disable", "directory-package-mismatch", ".")
+	command.Dir = dir
+	var out, errOut bytes.Buffer
+	command.Stdout, command.Stderr = &out, &errOut
+	err = command.Run() // it fails where it finds something, too
+	var found struct {
+		Violations []struct {
+			Title, Description, Category string
+			Location                     struct {
+				File     string
+				Row, Col int
+			}
+		}
+	}
+	if wrong := json.Unmarshal(out.Bytes(), &found); wrong != nil {
+		return fmt.Errorf("--regal: %w", errors.Join(err, errors.New(strings.TrimSpace(errOut.String()))))
+	}
+	for _, v := range found.Violations {
+		number, _, _ := strings.Cut(filepath.ToSlash(strings.TrimPrefix(v.Location.File, "./")), "/")
+		if number == "builtin" {
+			continue
+		}
+		i, err := strconv.Atoi(number)
+		if err != nil || i < 0 || i >= len(modules) {
+			return fmt.Errorf("--regal: it tells of a file %q that it was not given", v.Location.File)
+		}
+		r.Findings = append(r.Findings, check.Finding{
+			Severity: check.Warning, Code: "regal/" + v.Category + "/" + v.Title,
+			Position: modules[i].Position(v.Location.Row, v.Location.Col), Message: v.Description,
+		})
+	}
+	r.Sort()
+	return nil
+}
