@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,6 +64,9 @@ type Config struct {
 	// ReservationTimeout is how long a cluster that says which workloads it counts has to count one that was placed there,
 	// before what is reserved for it is given up; 0 is for ever.
 	ReservationTimeout time.Duration
+	// WatchCheckInterval is how often each watch is compared with a list, so that one that is open and deaf is found; 0 is
+	// never.
+	WatchCheckInterval time.Duration
 	// Fence, where it is not nil, is asked before decisions are written: an error says that another may lead by now, and
 	// they are not. What it lets pass is done within WriteWithin.
 	Fence func() error
@@ -71,6 +75,10 @@ type Config struct {
 }
 
 // Controller places the workloads of all workspaces that are bound to the APIExport.
+//
+// It follows endpoints, and workspaces through them. Invariant: what is known of a workspace is touched only by the worker
+// that has taken its key from the queue. So a workspace is forgotten, or taken over from another endpoint, between two passes
+// over it and never during one.
 type Controller struct {
 	config  Config
 	kcp     kcpclient.Interface
@@ -79,17 +87,15 @@ type Controller struct {
 
 	mu         sync.Mutex
 	endpoints  map[string]*endpoint
-	workspaces map[logicalcluster.Name]*seen
-	// followed is set once the endpoint slice has been read.
-	followed bool
+	workspaces map[logicalcluster.Name]*followed
+	// read is set once the endpoint slice has been read.
+	read bool
 }
 
-// seen is a workspace with the endpoint that shows it.
-type seen struct {
+// followed is a workspace with the endpoint through which it is read and written.
+type followed struct {
 	endpoint *endpoint
 	*workspace
-	// replaces is the workspace as another endpoint has shown it, until the next pass: one over it may be under way.
-	replaces *seen
 }
 
 // WriteWithin bounds the writing of decisions, so that none is under way any more when the next leader begins.
@@ -119,7 +125,7 @@ func New(config Config) (*Controller, error) {
 			workqueue.NewTypedItemExponentialFailureRateLimiter[logicalcluster.Name](20*time.Millisecond, 30*time.Second),
 			workqueue.TypedRateLimitingQueueConfig[logicalcluster.Name]{Name: "workspaces"}),
 		endpoints:  map[string]*endpoint{},
-		workspaces: map[logicalcluster.Name]*seen{},
+		workspaces: map[logicalcluster.Name]*followed{},
 	}, nil
 }
 
@@ -144,7 +150,12 @@ func (c *Controller) Run(ctx context.Context) error {
 		c.queue.ShutDown()
 		defer time.AfterFunc(finishWithin, stop).Stop()
 		workers.Wait()
-		c.follow(working, nil)
+		for _, e := range c.currentEndpoints() {
+			c.drop(e)
+		}
+		for name, f := range c.workspaces { // no worker is left to touch it
+			c.forget(name, f)
+		}
 		logger.V(2).Info("Stopped")
 	}()
 	for range c.config.MaxConcurrentDecisions {
@@ -168,8 +179,8 @@ func (c *Controller) Run(ctx context.Context) error {
 		},
 		ObjectType: &apisv1alpha1.APIExportEndpointSlice{},
 		Handler: cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(object any) { c.follow(ctx, object) },
-			UpdateFunc: func(_, object any) { c.follow(ctx, object) },
+			AddFunc:    func(object any) { c.follow(ctx, object.(*apisv1alpha1.APIExportEndpointSlice)) },
+			UpdateFunc: func(_, object any) { c.follow(ctx, object.(*apisv1alpha1.APIExportEndpointSlice)) },
 			DeleteFunc: func(any) { c.follow(ctx, &apisv1alpha1.APIExportEndpointSlice{}) },
 		},
 	})
@@ -177,53 +188,57 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
-// follow starts what is new among the endpoints and stops what is gone. Without a slice it stops all.
-func (c *Controller) follow(ctx context.Context, object any) {
+// follow starts the endpoints of a slice that are new and closes those that are gone from it.
+func (c *Controller) follow(ctx context.Context, slice *apisv1alpha1.APIExportEndpointSlice) {
 	logger := klog.FromContext(ctx)
-	urls := map[string]bool{}
-	if slice, ok := object.(*apisv1alpha1.APIExportEndpointSlice); ok {
-		for _, e := range slice.Status.APIExportEndpoints {
-			urls[e.URL] = true
+	var urls []string
+	for _, e := range slice.Status.APIExportEndpoints {
+		urls = append(urls, e.URL)
+	}
+	for _, e := range c.currentEndpoints() {
+		if !slices.Contains(urls, e.url) {
+			logger.V(2).Info("An endpoint is gone", "url", e.url)
+			c.drop(e)
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.followed = true
-	for url, e := range c.endpoints {
-		if !urls[url] {
-			logger.V(2).Info("An endpoint is gone", "url", url)
-			delete(c.endpoints, url)
-			c.mu.Unlock()
-			e.close()
-			c.mu.Lock()
-		}
-	}
-	for url := range urls {
+	c.read = true
+	for _, url := range urls {
 		if c.endpoints[url] != nil {
 			continue
 		}
 		logger.V(2).Info("Following an endpoint", "url", url)
-		e, err := startEndpoint(context.WithoutCancel(ctx), c.config.Provider, url, c.config.Kinds, c.metrics, c.changed)
+		e, err := newEndpoint(c.config, url, c.metrics, c.queue.Add)
 		if err != nil {
 			logger.Error(err, "An endpoint cannot be followed", "url", url)
 			continue
 		}
 		c.endpoints[url] = e
+		e.start(context.WithoutCancel(ctx))
 	}
 }
 
-// changed notes that something in a workspace has changed.
-func (c *Controller) changed(e *endpoint, name logicalcluster.Name) {
+// drop closes an endpoint and has its workspaces looked for at the others.
+func (c *Controller) drop(e *endpoint) {
 	c.mu.Lock()
-	if s := c.workspaces[name]; s == nil || s.endpoint != e {
-		w := newWorkspace(name, c.config.Engine, c.config.Policies, c.metrics,
-			limits{batchSize: c.config.BatchSize, batchTimeout: c.config.BatchTimeout, grace: c.config.HeartbeatGracePeriod, failoverAfter: c.config.FailoverAfter, reservationTimeout: c.config.ReservationTimeout},
-			e.actions(name).fenced(c.config.Fence))
-		c.workspaces[name] = &seen{endpoint: e, workspace: w, replaces: s}
-		c.metrics.workspaces.Inc()
-	}
+	delete(c.endpoints, e.url)
 	c.mu.Unlock()
-	c.queue.Add(name)
+	e.close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, f := range c.workspaces {
+		if f.endpoint == e {
+			c.queue.Add(name)
+		}
+	}
+}
+
+// currentEndpoints returns the endpoints that are open, in a fixed order.
+func (c *Controller) currentEndpoints() []*endpoint {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.SortedFunc(maps.Values(c.endpoints), func(a, b *endpoint) int { return strings.Compare(a.url, b.url) })
 }
 
 // next makes one pass over one workspace; it is false when the queue has been shut down.
@@ -234,10 +249,8 @@ func (c *Controller) next(ctx context.Context) bool {
 	}
 	defer c.queue.Done(name)
 	logger := klog.FromContext(ctx).WithValues("workspace", name)
-	start := time.Now()
 	ctx = klog.NewContext(ctx, logger)
 	r := c.reconcile(ctx, name)
-	c.metrics.passes.Observe(time.Since(start).Seconds())
 	r.report(ctx)
 	if len(r.errs) > 0 {
 		c.queue.AddRateLimited(name)
@@ -253,59 +266,84 @@ func (c *Controller) next(ctx context.Context) bool {
 	return true
 }
 
+// reconcile makes one pass over a workspace, or forgets it if no endpoint shows it any more.
 func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (r result) {
 	var panicked error
 	defer func() { r.fail(panicked) }()
 	defer recoverTo(&panicked)
 	c.mu.Lock()
-	s := c.workspaces[name]
+	f := c.workspaces[name]
 	c.mu.Unlock()
-	if s == nil {
+	e, view := c.locate(name, f)
+	if f != nil && f.endpoint != e {
+		c.forget(name, f)
+		f = nil
+	}
+	if e == nil {
 		return r
 	}
-	for ; s.replaces != nil; s.replaces = s.replaces.replaces {
-		s.replaces.retire()
+	if f == nil {
+		f = c.begin(name, e)
 	}
-	if _, ok := s.endpoint.synced(); !ok {
-		// A pass over half a workspace would take back what it does not see.
-		return result{after: 100 * time.Millisecond}
-	}
-	o, err := s.endpoint.observe(name, c.config.Kinds)
-	if err != nil {
-		r.fail(err)
-		return r
-	}
-	if len(o.clusters)+len(o.placements)+len(o.decisions)+len(o.configMaps)+len(o.workloads) == 0 {
-		c.forget(name, s)
-		return r
-	}
-	return s.reconcile(ctx, o)
+	start := time.Now()
+	defer func() { c.metrics.passes.Observe(time.Since(start).Seconds()) }()
+	return f.reconcile(ctx, view)
 }
 
-// forget drops a workspace of which nothing is left.
-func (c *Controller) forget(name logicalcluster.Name, s *seen) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.workspaces[name] == s {
-		delete(c.workspaces, name)
-		s.retire()
-		c.config.Engine.Forget(name)
-	}
-}
-
-// Ready tells, as an error, what the controller still waits for. No endpoint at all is ready: before the first
-// workspace binds there is none.
-func (c *Controller) Ready() error {
-	c.mu.Lock()
-	endpoints := slices.Collect(maps.Values(c.endpoints))
-	followed := c.followed
-	c.mu.Unlock()
-	if !followed {
-		return fmt.Errorf("APIExportEndpointSlice %s has not been read yet", c.config.EndpointSlice)
+// locate finds the endpoint that shows a workspace. While it moves between shards two may show it: the one that it was
+// followed through is kept for as long as it does. An endpoint that is not fully listed shows nothing, since a pass over half
+// a workspace would release what it does not see; once it is, all its workspaces are enqueued.
+func (c *Controller) locate(name logicalcluster.Name, f *followed) (*endpoint, cacheView) {
+	endpoints := c.currentEndpoints()
+	if f != nil {
+		if i := slices.Index(endpoints, f.endpoint); i > 0 {
+			endpoints[0], endpoints[i] = endpoints[i], endpoints[0]
+		}
 	}
 	for _, e := range endpoints {
-		if resource, ok := e.synced(); !ok {
-			return fmt.Errorf("%s have not been listed yet at %s: are they bound and their permission claims accepted?", resource.GroupResource(), e.url)
+		if !e.hasSynced() {
+			continue
+		}
+		if view := e.view(name); !view.empty() {
+			return e, view
+		}
+	}
+	return nil, cacheView{}
+}
+
+// begin follows a workspace through an endpoint.
+func (c *Controller) begin(name logicalcluster.Name, e *endpoint) *followed {
+	f := &followed{endpoint: e, workspace: newWorkspace(name, c.config.Engine, c.config.Policies, c.metrics,
+		limits{batchSize: c.config.BatchSize, batchTimeout: c.config.BatchTimeout, grace: c.config.HeartbeatGracePeriod, failoverAfter: c.config.FailoverAfter, reservationTimeout: c.config.ReservationTimeout},
+		e.actions(name).fenced(c.config.Fence))}
+	c.metrics.workspaces.Inc()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.workspaces[name] = f
+	return f
+}
+
+// forget drops all that is known of a workspace.
+func (c *Controller) forget(name logicalcluster.Name, f *followed) {
+	c.mu.Lock()
+	delete(c.workspaces, name)
+	c.mu.Unlock()
+	f.retire()
+	c.config.Engine.Forget(name)
+}
+
+// Ready returns an error that names what the controller still waits for. No endpoint at all is ready: there is none before
+// the first workspace binds the export.
+func (c *Controller) Ready() error {
+	c.mu.Lock()
+	read := c.read
+	c.mu.Unlock()
+	if !read {
+		return fmt.Errorf("APIExportEndpointSlice %s has not been read yet", c.config.EndpointSlice)
+	}
+	for _, e := range c.currentEndpoints() {
+		if err := e.ready(); err != nil {
+			return err
 		}
 	}
 	return nil

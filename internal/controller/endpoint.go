@@ -5,180 +5,161 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
 	kcpcache "github.com/kcp-dev/apimachinery/v2/pkg/cache"
 	kcpdynamic "github.com/kcp-dev/client-go/dynamic"
-	"github.com/kcp-dev/client-go/dynamic/dynamicinformer"
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// endpoint is one virtual workspace of the APIExport, through which all consumers on one shard are seen.
+// endpoint is one virtual workspace of the APIExport: it shows all consumers on one shard.
 type endpoint struct {
-	url       string
-	client    kcpdynamic.ClusterInterface
-	recorder  *recorder
-	informers map[schema.GroupVersionResource]kcpcache.ScopeableSharedIndexInformer
-	metrics   *metrics
-	beats     heartbeats
-	stop      context.CancelFunc
-	done      sync.WaitGroup
+	url      string
+	client   kcpdynamic.ClusterInterface
+	recorder *recorder
+	watches  []*resourceWatch
+	checker  *watchChecker
+	metrics  *metrics
+	beats    heartbeats
+	// changed is called with the workspace of every object that changes, and with all of them once everything is listed.
+	changed func(logicalcluster.Name)
+	// synced is closed once everything is listed.
+	synced chan struct{}
+	// close stops what run started, and returns when it has ended.
+	close func()
 }
 
-// startEndpoint starts informers on the endpoint; changed is called with the workspace of every object that changes.
-func startEndpoint(ctx context.Context, base *rest.Config, url string, kinds []schema.GroupVersionResource, metrics *metrics,
-	changed func(*endpoint, logicalcluster.Name),
-) (*endpoint, error) {
-	config := rest.CopyConfig(base)
-	config.Host = url
-	client, err := kcpdynamic.NewForConfig(config)
+// newEndpoint prepares an endpoint; run runs it.
+func newEndpoint(config Config, url string, metrics *metrics, changed func(logicalcluster.Name)) (*endpoint, error) {
+	at := rest.CopyConfig(config.Provider)
+	at.Host = url
+	client, err := kcpdynamic.NewForConfig(at)
 	if err != nil {
-		return nil, fmt.Errorf("endpoint %s: %w", url, err)
+		return nil, err
 	}
-	ctx, stop := context.WithCancel(ctx)
 	e := &endpoint{
-		url: url, client: client, metrics: metrics, stop: stop, beats: heartbeats{heard: map[types.UID]heartbeat{}},
-		informers: map[schema.GroupVersionResource]kcpcache.ScopeableSharedIndexInformer{},
+		url: url, client: client, metrics: metrics, changed: changed,
+		beats: heartbeats{heard: map[types.UID]heartbeat{}}, synced: make(chan struct{}),
 	}
-	if e.recorder, err = newRecorder(config, metrics); err != nil {
-		stop()
-		return nil, fmt.Errorf("endpoint %s: %w", url, err)
+	if e.recorder, err = newRecorder(at, metrics); err != nil {
+		return nil, err
 	}
-	e.done.Go(func() { e.recorder.run(ctx) })
-	logger := klog.FromContext(ctx)
-	for _, resource := range append([]schema.GroupVersionResource{clusterResource, placementResource, decisionResource, configMapResource}, kinds...) {
-		tweak := func(*metav1.ListOptions) {}
-		if resource == configMapResource {
-			// Otherwise every kube-root-ca.crt would come along.
-			tweak = func(o *metav1.ListOptions) {
-				o.LabelSelector = labels.Set{v1alpha1.LabelPolicy: v1alpha1.PolicyRego}.String()
-			}
-		}
-		informer := dynamicinformer.NewFilteredDynamicInformer(client, resource, 0, cache.Indexers{
-			kcpcache.ClusterIndexName: kcpcache.ClusterIndexFunc,
-		}, tweak).Informer()
-		if err := informer.SetTransform(transform(resource)); err != nil {
-			stop()
-			return nil, err
-		}
-		if err := informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
-			switch {
-			case ctx.Err() != nil || apierrors.IsResourceExpired(err):
-			case apierrors.IsNotFound(err):
-				// The first consumer has only just bound, or has not accepted the claim.
-				logger.V(2).Info("Not served yet", "endpoint", url, "resource", resource)
-			default:
-				logger.Error(err, "Watching failed and is tried again", "endpoint", url, "resource", resource)
-			}
-		}); err != nil {
-			stop()
-			return nil, err
-		}
-		notify := func(object any) {
-			if gone, ok := object.(cache.DeletedFinalStateUnknown); ok {
-				object = gone.Obj
-			}
-			if o, ok := object.(metav1.Object); ok {
-				changed(e, logicalcluster.From(o))
-			}
-		}
-		handler := cache.ResourceEventHandlerFuncs{
-			AddFunc:    notify,
-			UpdateFunc: func(_, object any) { notify(object) },
-			DeleteFunc: notify,
-		}
-		if resource == clusterResource {
-			handler = e.listening(handler)
-		}
-		if _, err := informer.AddEventHandler(handler); err != nil {
-			stop()
-			return nil, err
-		}
-		e.informers[resource] = informer
-		e.done.Go(func() { informer.RunWithContext(ctx) })
+	if e.checker, err = newWatchChecker(at, config.WatchCheckInterval, metrics); err != nil {
+		return nil, err
+	}
+	for _, resource := range append([]schema.GroupVersionResource{clusterResource, placementResource, decisionResource, configMapResource}, config.Kinds...) {
+		e.watches = append(e.watches, newResourceWatch(e, resource))
 	}
 	return e, nil
 }
 
-// listening takes note of heartbeats before anybody is told of a registration. One that has changed in nothing else is
-// kept quiet: a thousand clusters must not wake their workspace twice a minute each.
-func (e *endpoint) listening(to cache.ResourceEventHandlerFuncs) cache.ResourceEventHandlerFuncs {
-	hear := func(object any) *v1alpha1.ClusterRegistration {
-		r, ok := object.(*v1alpha1.ClusterRegistration)
-		if ok {
-			e.beats.hear(r, time.Now())
-		}
-		return r
+// start runs the endpoint until it is closed.
+func (e *endpoint) start(ctx context.Context) {
+	ctx, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	e.close = func() {
+		stop()
+		<-done
 	}
-	return cache.ResourceEventHandlerFuncs{
-		AddFunc: func(object any) {
-			hear(object)
-			to.AddFunc(object)
-		},
-		UpdateFunc: func(before, after any) {
-			b, known := before.(*v1alpha1.ClusterRegistration)
-			if a := hear(after); !known || a == nil || !onlyHeartbeat(b, a) {
-				to.UpdateFunc(before, after)
-			}
-		},
-		DeleteFunc: func(object any) {
-			if gone, ok := object.(cache.DeletedFinalStateUnknown); ok {
-				object = gone.Obj
-			}
-			if r, ok := object.(*v1alpha1.ClusterRegistration); ok {
-				e.beats.forget(r)
-			}
-			to.DeleteFunc(object)
-		},
+	go func() {
+		defer close(done)
+		e.run(ctx)
+	}()
+}
+
+func (e *endpoint) run(ctx context.Context) {
+	var running sync.WaitGroup
+	running.Go(func() { e.recorder.run(ctx) })
+	for _, watch := range e.watches {
+		running.Go(func() { watch.reflector.RunWithContext(ctx) })
+	}
+	running.Go(func() {
+		if e.waitForSync(ctx) {
+			e.checker.run(ctx, e.watches)
+		}
+	})
+	running.Wait()
+}
+
+// waitForSync waits until all resources are listed and then reports every workspace as changed: what changed before was not
+// acted on. It returns false when the endpoint is closed first.
+func (e *endpoint) waitForSync(ctx context.Context) bool {
+	for _, watch := range e.watches {
+		select {
+		case <-watch.listed():
+		case <-ctx.Done():
+			return false
+		}
+	}
+	close(e.synced)
+	for _, watch := range e.watches {
+		for _, name := range watch.objects.ListIndexFuncValues(kcpcache.ClusterIndexName) {
+			e.changed(logicalcluster.Name(name))
+		}
+	}
+	return true
+}
+
+func (e *endpoint) hasSynced() bool {
+	select {
+	case <-e.synced:
+		return true
+	default:
+		return false
 	}
 }
 
-// synced tells which resource has not been listed yet; ok is true where all have.
-func (e *endpoint) synced() (missing schema.GroupVersionResource, ok bool) {
-	for resource, informer := range e.informers {
-		if !informer.HasSynced() {
-			return resource, false
+// ready returns an error that names a resource that is not listed yet, or whose watch is deaf.
+func (e *endpoint) ready() error {
+	for _, watch := range e.watches {
+		select {
+		case <-watch.listed():
+		default:
+			return fmt.Errorf("%s have not been listed yet at %s: are they bound and their permission claims accepted?", watch.resource.GroupResource(), e.url)
+		}
+		if watch.deaf.Load() {
+			return fmt.Errorf("the watch for %s at %s is open and does not deliver what a list shows; it has been reopened", watch.resource.GroupResource(), e.url)
 		}
 	}
-	return schema.GroupVersionResource{}, true
+	return nil
 }
 
-// close stops the informers and waits until they have stopped.
-func (e *endpoint) close() {
-	e.stop()
-	e.done.Wait()
-}
-
-// observe reads a workspace from the informers.
-func (e *endpoint) observe(name logicalcluster.Name, kinds []schema.GroupVersionResource) (o cacheView, err error) {
-	list := func(resource schema.GroupVersionResource) []any {
-		objects, indexErr := e.informers[resource].GetIndexer().ByIndex(kcpcache.ClusterIndexName, kcpcache.ClusterIndexKey(name))
-		if indexErr != nil {
-			err = indexErr
+// view reads a workspace from what is watched.
+func (e *endpoint) view(name logicalcluster.Name) cacheView {
+	var view cacheView
+	for _, watch := range e.watches {
+		objects, err := watch.objects.ByIndex(kcpcache.ClusterIndexName, kcpcache.ClusterIndexKey(name))
+		if err != nil {
+			panic(err) // no such index, but newResourceWatch makes it
 		}
-		return objects
+		switch watch.resource {
+		case clusterResource:
+			view.clusters = as[*v1alpha1.ClusterRegistration](objects)
+			view.heard = e.beats.of(view.clusters)
+		case placementResource:
+			view.placements = as[*v1alpha1.WorkloadPlacement](objects)
+		case decisionResource:
+			view.decisions = as[*v1alpha1.PlacementDecision](objects)
+		case configMapResource:
+			view.configMaps = as[*corev1.ConfigMap](objects)
+		default:
+			view.workloads = append(view.workloads, as[*workloadObject](objects)...)
+		}
 	}
-	o.clusters = as[*v1alpha1.ClusterRegistration](list(clusterResource))
-	o.heard = e.beats.of(o.clusters)
-	o.placements = as[*v1alpha1.WorkloadPlacement](list(placementResource))
-	o.decisions = as[*v1alpha1.PlacementDecision](list(decisionResource))
-	o.configMaps = as[*corev1.ConfigMap](list(configMapResource))
-	for _, kind := range kinds {
-		o.workloads = append(o.workloads, as[*workloadObject](list(kind))...)
-	}
-	return o, err
+	return view
+}
+
+func (v cacheView) empty() bool {
+	return len(v.clusters)+len(v.placements)+len(v.decisions)+len(v.configMaps)+len(v.workloads) == 0
 }
 
 func as[T any](objects []any) []T {

@@ -20,6 +20,7 @@ type metrics struct {
 	policyErrs    prometheus.Gauge
 	quarantined   prometheus.Gauge
 	compile       prometheus.Histogram
+	reopened      *prometheus.CounterVec
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -64,8 +65,11 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Namespace: namespace, Name: "policy_compile_duration_seconds", Help: "Time to compile the Rego of a workspace, or to find that it is compiled.",
 			Buckets: prometheus.ExponentialBuckets(1e-5, 4, 10),
 		}),
+		reopened: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "watches_reopened_total", Help: "Watches reopened because they were open but did not deliver what a list shows, by resource.",
+		}, []string{"resource"}),
 	}
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.compile} {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.compile, m.reopened} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

@@ -1,0 +1,188 @@
+package controller
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	kcpcache "github.com/kcp-dev/apimachinery/v2/pkg/cache"
+	kcpreflector "github.com/kcp-dev/apimachinery/v2/third_party/reflector"
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// resourceWatch follows one resource in all workspaces of an endpoint, as an informer does.
+//
+// It is made of kcp's reflector and client-go's queue and store, and is not kcp's shared informer, because that one (v2.32.3)
+// cannot delete from its store what a relist shows to be gone: its store has no key for a cache.DeletedFinalStateUnknown. An
+// object that is deleted while a watch is down would stay for good.
+type resourceWatch struct {
+	resource schema.GroupVersionResource
+	// selector limits it to objects with these labels.
+	selector string
+	objects  cache.Indexer
+	// reflector lists and watches.
+	reflector relister
+	// deaf is set while the objects lack what a list shows.
+	deaf atomic.Bool
+}
+
+// relister is kcp's reflector with its queue.
+type relister interface {
+	cache.Controller
+	// ForceRelist ends the watch, lists anew and opens another watch.
+	ForceRelist()
+}
+
+// listThenWatch keeps the reflector from WatchList, which is the default of client-go: there the first objects come through
+// the watch as well, so that a resource whose watch is deaf is never listed, and ForceRelist does not reach it. A list that
+// stands on its own shows what is there even then.
+type listThenWatch struct{ *cache.ListWatch }
+
+// IsWatchListSemanticsUnSupported implements the interface that reflectors look for.
+func (listThenWatch) IsWatchListSemanticsUnSupported() bool { return true }
+
+func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resourceWatch {
+	w := &resourceWatch{
+		resource: resource,
+		objects: cache.NewIndexer(kcpcache.DeletionHandlingMetaClusterNamespaceKeyFunc, cache.Indexers{
+			kcpcache.ClusterIndexName: kcpcache.ClusterIndexFunc,
+		}),
+	}
+	if resource == configMapResource {
+		// Otherwise every kube-root-ca.crt would come along.
+		w.selector = labels.Set{v1alpha1.LabelPolicy: v1alpha1.PolicyRego}.String()
+	}
+	handler := e.enqueue()
+	if resource == clusterResource {
+		handler = e.withHeartbeats(handler)
+	}
+	client := e.client.Resource(resource)
+	w.reflector = kcpreflector.New(&kcpreflector.Config{
+		ListerWatcher: listThenWatch{&cache.ListWatch{
+			ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+				o.LabelSelector = w.selector
+				return client.List(ctx, o)
+			},
+			WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+				o.LabelSelector = w.selector
+				return client.Watch(ctx, o)
+			},
+		}},
+		ObjectType: &unstructured.Unstructured{},
+		Queue: cache.NewRealFIFOWithOptions(cache.RealFIFOOptions{
+			KeyFunction: kcpcache.MetaClusterNamespaceKeyFunc, KnownObjects: w.objects, Transformer: transform(resource),
+		}),
+		KeyFunction: kcpcache.DeletionHandlingMetaClusterNamespaceKeyFunc,
+		Process: func(deltas any, isInInitialList bool) error {
+			for _, d := range deltas.(cache.Deltas) {
+				if err := w.apply(d, handler, isInInitialList); err != nil {
+					klog.FromContext(context.Background()).Error(err, "An object is not taken up", "endpoint", e.url, "resource", resource)
+				}
+			}
+			return nil
+		},
+		WatchErrorHandlerWithContext: func(ctx context.Context, _ *cache.Reflector, err error) {
+			logger := klog.FromContext(ctx).WithValues("endpoint", e.url, "resource", resource)
+			switch {
+			case ctx.Err() != nil || apierrors.IsResourceExpired(err):
+			case apierrors.IsNotFound(err):
+				// The first consumer has only just bound, or has not accepted the claim.
+				logger.V(2).Info("Not served yet")
+			default:
+				logger.Error(err, "A watch failed and is retried")
+			}
+		},
+	}).(relister)
+	return w
+}
+
+// apply takes one change into the store and passes it on.
+func (w *resourceWatch) apply(d cache.Delta, handler cache.ResourceEventHandler, isInInitialList bool) error {
+	if d.Type == cache.Deleted {
+		if err := w.objects.Delete(d.Object); err != nil {
+			return err
+		}
+		handler.OnDelete(d.Object)
+		return nil
+	}
+	before, found, err := w.objects.Get(d.Object)
+	if err != nil {
+		return err
+	}
+	if err := w.objects.Update(d.Object); err != nil {
+		return err
+	}
+	if found {
+		handler.OnUpdate(before, d.Object)
+	} else {
+		handler.OnAdd(d.Object, isInInitialList)
+	}
+	return nil
+}
+
+// listed is done once the handler has seen all objects of the first list.
+func (w *resourceWatch) listed() <-chan struct{} { return w.reflector.HasSyncedChecker().Done() }
+
+// enqueue reports the workspace of each object that changes.
+func (e *endpoint) enqueue() cache.ResourceEventHandlerFuncs {
+	notify := func(object any) {
+		if o, ok := latestState(object).(metav1.Object); ok {
+			e.changed(logicalcluster.From(o))
+		}
+	}
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc:    notify,
+		UpdateFunc: func(_, object any) { notify(object) },
+		DeleteFunc: notify,
+	}
+}
+
+// withHeartbeats records heartbeats before a registration is passed on to a handler. One that has changed in nothing else is
+// not passed on: a thousand clusters must not wake their workspace twice a minute each.
+func (e *endpoint) withHeartbeats(next cache.ResourceEventHandlerFuncs) cache.ResourceEventHandlerFuncs {
+	hear := func(object any) *v1alpha1.ClusterRegistration {
+		r, ok := object.(*v1alpha1.ClusterRegistration)
+		if ok {
+			e.beats.hear(r, time.Now())
+		}
+		return r
+	}
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc: func(object any) {
+			hear(object)
+			next.AddFunc(object)
+		},
+		UpdateFunc: func(before, after any) {
+			b, known := before.(*v1alpha1.ClusterRegistration)
+			if a := hear(after); !known || a == nil || !onlyHeartbeat(b, a) {
+				next.UpdateFunc(before, after)
+			}
+		},
+		DeleteFunc: func(object any) {
+			if r, ok := latestState(object).(*v1alpha1.ClusterRegistration); ok {
+				e.beats.forget(r)
+			}
+			next.DeleteFunc(object)
+		},
+	}
+}
+
+// latestState is the object of a deletion that the watch may have missed.
+func latestState(object any) any {
+	if missed, ok := object.(cache.DeletedFinalStateUnknown); ok {
+		return missed.Obj
+	}
+	return object
+}
