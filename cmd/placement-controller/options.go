@@ -44,6 +44,7 @@ type options struct {
 	heartbeatGrace      time.Duration
 	failoverAfter       time.Duration
 	reservationTimeout  time.Duration
+	watchCheck          time.Duration
 	bindAddress         string
 	leaderElect         bool
 	leaseNamespace      string
@@ -63,6 +64,7 @@ func newOptions() *options {
 		batchTimeout:   controller.DefaultBatchTimeout,
 		concurrent:     controller.DefaultMaxConcurrentDecisions,
 		heartbeatGrace: 90 * time.Second, failoverAfter: 5 * time.Minute, reservationTimeout: 30 * time.Minute,
+		watchCheck:     time.Minute,
 		bindAddress:    "127.0.0.1:8080",
 		leaseNamespace: "default",
 		leaseName:      "placement-controller",
@@ -85,6 +87,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.heartbeatGrace, "heartbeat-grace-period", o.heartbeatGrace, "How long a cluster that reports may be silent before its Ready condition becomes Unknown: no workloads are placed there then, and those that are there stay. 0 is for ever.")
 	flags.DurationVar(&o.failoverAfter, "failover-after", o.failoverAfter, "How long a cluster that reports may be silent before it is taken for lost: its Ready condition becomes False, and its workloads are placed anew. 0 is for ever.")
 	flags.DurationVar(&o.reservationTimeout, "reservation-timeout", o.reservationTimeout, "How long a cluster that says which workloads it counts has to count one that was placed there, before what is reserved for it is given up. 0 is for ever.")
+	flags.DurationVar(&o.watchCheck, "watch-check-interval", o.watchCheck, "How often each watch is compared with a list of metadata, and reopened if it does not deliver what the list shows. 0 is never.")
 	flags.StringVar(&o.bindAddress, "metrics-bind-address", o.bindAddress, "Address to serve /metrics, /healthz and /readyz on. Empty turns it off.")
 	flags.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "Let one of several controllers work, by a Lease in the workspace with the APIExport.")
 	flags.StringVar(&o.leaseNamespace, "leader-elect-namespace", o.leaseNamespace, "Namespace of the Lease.")
@@ -126,6 +129,9 @@ func (o *options) validate() error {
 	}
 	if o.reservationTimeout < 0 {
 		errs = append(errs, fmt.Errorf("--reservation-timeout must not be negative, is %s", o.reservationTimeout))
+	}
+	if o.watchCheck < 0 {
+		errs = append(errs, fmt.Errorf("--watch-check-interval must not be negative, is %s", o.watchCheck))
 	}
 	if len(o.kinds) == 0 {
 		errs = append(errs, errors.New("--workload-kinds must name at least one kind"))
@@ -199,6 +205,7 @@ func (o *options) complete() (*completed, error) {
 		Engine: e, Policies: policies, Registry: c.registry, Fence: c.fence,
 		BatchSize: o.batchSize, BatchTimeout: o.batchTimeout, MaxConcurrentDecisions: o.concurrent,
 		HeartbeatGracePeriod: o.heartbeatGrace, FailoverAfter: o.failoverAfter, ReservationTimeout: o.reservationTimeout,
+		WatchCheckInterval: o.watchCheck,
 	})
 	return c, err
 }

@@ -254,6 +254,9 @@ func (s *apiServer) list(r *http.Request, t target) any {
 		shown[i] = metadataOnly(r, u)
 	}
 	list := map[string]any{"apiVersion": "v1", "kind": "List", "metadata": meta, "items": shown}
+	if len(items) > 0 {
+		list["apiVersion"], list["kind"] = items[0].GetAPIVersion(), items[0].GetKind()+"List"
+	}
 	if strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadataList") {
 		list["apiVersion"], list["kind"] = "meta.k8s.io/v1", "PartialObjectMetadataList"
 	}

@@ -1,0 +1,217 @@
+package controller
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/utils/ptr"
+
+	apisv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha1"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/policy"
+)
+
+// installation is a controller that runs against servers of its own: one that has the export, and one for each shard.
+type installation struct {
+	*Controller
+	t        *testing.T
+	provider *apiServer
+}
+
+func newInstallation(t *testing.T) *installation {
+	policies, err := policy.NewCompiler(policy.Options{Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := engine.New(engine.Options{Policies: policies})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := &installation{t: t, provider: newAPIServer(t)}
+	i.shows()
+	i.Controller, err = New(Config{
+		Provider: i.provider.config(), EndpointSlice: "tmc.kcp.io", Kinds: []schema.GroupVersionResource{deployments},
+		Engine: e, Policies: policies, Registry: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- i.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		i.expectNothingIsKept()
+	})
+	return i
+}
+
+// shows makes the endpoint slice name these shards.
+func (i *installation) shows(shards ...*apiServer) {
+	slice := &apisv1alpha1.APIExportEndpointSlice{
+		TypeMeta:   metav1.TypeMeta{APIVersion: apisv1alpha1.SchemeGroupVersion.String(), Kind: "APIExportEndpointSlice"},
+		ObjectMeta: metav1.ObjectMeta{Name: "tmc.kcp.io"},
+	}
+	for _, s := range shards {
+		slice.Status.APIExportEndpoints = append(slice.Status.APIExportEndpoints, apisv1alpha1.APIExportEndpoint{URL: s.URL})
+	}
+	i.provider.put("apiexportendpointslices", "", slice)
+}
+
+func (i *installation) following() int {
+	return int(testutil.ToFloat64(i.metrics.workspaces))
+}
+
+// reserved is what the ledger has for the one cluster of a workspace.
+func (i *installation) reserved() int64 {
+	for _, row := range i.config.Engine.Snapshot("shop").Rows() {
+		return row.Reserved.CPU
+	}
+	return 0
+}
+
+func (i *installation) expectNothingIsKept() {
+	i.t.Helper()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if n := len(i.workspaces); n != 0 || i.following() != 0 || len(i.config.Engine.Snapshot("shop").Rows()) != 0 {
+		i.t.Errorf("kept: %d workspaces, %d in the metric, %d clusters", n, i.following(), len(i.config.Engine.Snapshot("shop").Rows()))
+	}
+}
+
+// newShop is a shard with the workspace "shop": a cluster, a placement and workloads of one CPU each.
+func newShop(t *testing.T, workloads ...string) *apiServer {
+	s := newAPIServer(t)
+	cluster := testCluster("a", "4")
+	cluster.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "ClusterRegistration"}
+	s.put("clusterregistrations", "shop", cluster)
+	placement := testPlacement(one)
+	placement.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "WorkloadPlacement"}
+	s.put("workloadplacements", "shop", placement)
+	for _, name := range workloads {
+		s.put("deployments", "shop", oneCPU(name))
+	}
+	return s
+}
+
+func oneCPU(name string) *appsv1.Deployment {
+	d := testDeployment(name)
+	d.Spec.Replicas = ptr.To[int32](1)
+	d.Spec.Template.Spec.Containers = []corev1.Container{{Name: "c", Resources: corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{"cpu": resource.MustParse("1")},
+	}}}
+	return d
+}
+
+// noDecisions refuses to write decisions.
+func noDecisions(r *http.Request) *apierrors.StatusError {
+	if r.Method != http.MethodGet && strings.Contains(r.URL.Path, "placementdecisions") {
+		return apierrors.NewTimeoutError("try later", 1)
+	}
+	return nil
+}
+
+// TestAnEndpointThatGoesTakesItsWorkspaces: nothing is reconciled any more from what its informers showed last.
+func TestAnEndpointThatGoesTakesItsWorkspaces(t *testing.T) {
+	i := newInstallation(t)
+	shard := newShop(t, "w")
+	i.shows(shard)
+	eventually(t, "w is placed", func() bool { return len(shard.stored("placementdecisions")) == 1 })
+	i.shows()
+	eventually(t, "the workspace is forgotten", func() bool { return i.following() == 0 })
+	i.expectNothingIsKept()
+	shard.put("deployments", "shop", oneCPU("later"))
+	i.queue.Add("shop") // by a timer of the last pass, for example
+	eventually(t, "the queue is empty", func() bool { return i.queue.Len() == 0 })
+	i.expectNothingIsKept()
+}
+
+// TestAnEndpointIsReplaced by another that shows the same workspace, as when a shard gets another address. What was reserved
+// through the first and never written is given up, and what was written is not lost.
+func TestAnEndpointIsReplaced(t *testing.T) {
+	i := newInstallation(t)
+	before := newShop(t, "w")
+	before.refuse = noDecisions
+	i.shows(before)
+	eventually(t, "w is decided", func() bool { return i.reserved() == 1000 })
+	after := newShop(t)
+	i.shows(after)
+	eventually(t, "the other shows the workspace", func() bool {
+		return after.requested("GET placementdecisions") > 1 && len(i.config.Engine.Snapshot("shop").Rows()) == 1
+	})
+	eventually(t, "nothing is reserved for w, which is not there", func() bool { return i.reserved() == 0 })
+	after.put("deployments", "shop", oneCPU("x"))
+	eventually(t, "x is placed", func() bool { return len(after.stored("placementdecisions")) == 1 && i.reserved() == 1000 })
+	if i.following() != 1 {
+		t.Errorf("%d workspaces", i.following())
+	}
+}
+
+// TestAWorkspaceMoves from one shard to another, while both are followed. The one that it is followed through is kept while
+// it shows anything, and its last deletions do not take the workspace back from the other.
+func TestAWorkspaceMoves(t *testing.T) {
+	i := newInstallation(t)
+	from, to := newShop(t, "w"), newAPIServer(t)
+	i.shows(from, to)
+	eventually(t, "w is placed", func() bool { return len(from.stored("placementdecisions")) == 1 })
+	for _, resource := range []string{"clusterregistrations", "workloadplacements", "deployments", "placementdecisions"} {
+		for _, object := range from.stored(resource) {
+			to.put(resource, "shop", object)
+		}
+	}
+	eventually(t, "the queue is empty", func() bool { return i.queue.Len() == 0 })
+	for _, resource := range []string{"deployments", "placementdecisions", "workloadplacements", "clusterregistrations"} {
+		for _, object := range from.stored(resource) {
+			from.remove(resource, "shop", object.GetNamespace(), object.GetName())
+		}
+	}
+	to.put("deployments", "shop", oneCPU("x"))
+	eventually(t, "x is placed as well", func() bool { return i.reserved() == 2000 })
+	if i.following() != 1 {
+		t.Errorf("%d workspaces", i.following())
+	}
+}
+
+// TestNothingIsDecidedOnHalfAWorkspace: a pass before everything is listed would release what it does not see yet. Once it is,
+// no other event is needed.
+func TestNothingIsDecidedOnHalfAWorkspace(t *testing.T) {
+	i := newInstallation(t)
+	shard := newShop(t, "w")
+	shard.refuse = func(r *http.Request) *apierrors.StatusError {
+		if strings.Contains(r.URL.Path, "configmaps") {
+			return apierrors.NewNotFound(schema.GroupResource{}, "configmaps") // the claim is not accepted yet
+		}
+		return nil
+	}
+	i.shows(shard)
+	eventually(t, "all else is listed", func() bool { return shard.requested("WATCH deployments") > 0 })
+	if err := i.Ready(); err == nil || !strings.Contains(err.Error(), "configmaps have not been listed yet") {
+		t.Error(err)
+	}
+	i.queue.Add("shop")
+	eventually(t, "the queue is empty", func() bool { return i.queue.Len() == 0 })
+	if i.following() != 0 || len(shard.stored("placementdecisions")) != 0 {
+		t.Error("something was decided")
+	}
+	shard.set(func(s *apiServer) { s.refuse = nil })
+	eventually(t, "w is placed", func() bool { return len(shard.stored("placementdecisions")) == 1 })
+	if err := i.Ready(); err != nil {
+		t.Error(err)
+	}
+}
