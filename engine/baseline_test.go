@@ -22,8 +22,8 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// baseline decides as the engine does with the constraints of benchSpec and the built-in policies, and holds what it
-// decided for one workload until it decides again. It knows nothing else: it is what the engine is measured against.
+// baseline decides as the engine does for the constraints of benchSpec and the built-in policies, and for nothing else. It
+// holds what it decided for one workload until it decides again. The engine is measured against it.
 type baseline interface {
 	decide(w *workload.Workload) []pick
 }
@@ -34,9 +34,8 @@ type pick struct {
 	total int64
 }
 
-// naive is what a capable engineer writes with cel-go and OPA as they are documented: expressions and policy are
-// compiled once, evaluated for each cluster over maps, and the costs of expressions are tracked, as Kubernetes does.
-// The maps of a cluster are made when it changes, not when it is asked for.
+// naive uses cel-go and OPA as their documentation says: expressions and policy are compiled once and evaluated per
+// cluster over maps, with cost tracking as in Kubernetes. The maps of a cluster are made when it changes.
 type naive struct {
 	clusters []naiveCluster
 	programs []cel.Program
@@ -246,7 +245,7 @@ func (n *naive) decide(w *workload.Workload) []pick {
 	return picks
 }
 
-// holds tells whether all constraints hold; one that fails does not.
+// holds reports whether all constraints hold; one that errs does not.
 func (n *naive) holds(variables map[string]any) bool {
 	for _, program := range n.programs {
 		value, _, err := program.ContextEval(context.Background(), variables)
@@ -257,7 +256,7 @@ func (n *naive) holds(variables map[string]any) bool {
 	return true
 }
 
-// reserve holds an amount on clusters in place of what was held before.
+// reserve reserves an amount on clusters in place of what was reserved before.
 func (n *naive) reserve(clusters []int, asked amounts) {
 	for _, i := range n.held {
 		c := &n.clusters[i]
@@ -284,17 +283,17 @@ func permillion(free, asked, allocatable int64) int64 {
 	return int64(quotient)
 }
 
-// short tells whether permillion of the same is below least.
+// short reports whether permillion of the same is below least.
 func short(free, asked, allocatable int64, least uint64) bool {
 	hi, lo := bits.Mul64(uint64(free-asked), 1_000_000)
 	leastHi, leastLo := bits.Mul64(uint64(allocatable), least)
 	return asked > 0 && (hi < leastHi || hi == leastHi && lo < leastLo)
 }
 
-// native is the same by hand: one loop over an array that knows these constraints, these weights and nothing else. What
-// the constraints ask of labels and capabilities are bits, what the policy says of a cluster alone is added up when the
-// cluster changes, thresholds are multiplied once instead of dividing for every cluster, and no more than three
-// candidates are kept, so that headroom, which is dear, is worked out only for those that could be among them.
+// native is the same by hand: one loop over an array, for these constraints and weights alone. Labels and capabilities are
+// bits, the part of the score that depends on the cluster alone is added up when it changes, thresholds are multiplied
+// once instead of dividing per cluster, and headroom, which is expensive, is computed only for clusters that could be
+// among the best three.
 type native struct {
 	clusters []nativeCluster // by name
 	indices  map[string]int32
@@ -308,10 +307,10 @@ type native struct {
 
 type nativeCluster struct {
 	free, allocatable amounts
-	// standing is the part of the weighted sum that rests on the cluster alone.
-	standing int32
-	location uint8
-	facts    uint8
+	// factScore is the part of the weighted sum that depends on the cluster alone.
+	factScore int32
+	location  uint8
+	facts     uint8
 }
 
 const (
@@ -354,7 +353,7 @@ func newNative(fleet []*snapshot.Cluster) *native {
 	return n
 }
 
-// refresh works out how the cluster stands. Health is 100 for all that are Ready, and others are never chosen.
+// refresh computes what depends on the cluster alone. Health is 100 for all that are Ready; others are never chosen.
 func (c *nativeCluster) refresh() {
 	cpu := percentOf(c.allocatable.cpu-c.free.cpu, c.allocatable.cpu)
 	memory := percentOf(c.allocatable.memory-c.free.memory, c.allocatable.memory)
@@ -367,7 +366,7 @@ func (c *nativeCluster) refresh() {
 	case mean < 95:
 		performance = 40
 	}
-	c.standing = 30*100 + 20*performance
+	c.factScore = 30*100 + 20*performance
 }
 
 // thresholds are what must be free to cover a request so many times.
@@ -395,7 +394,7 @@ func (t *thresholds) score(free int64) int32 {
 	}
 }
 
-// wishes are what a workload's annotations say, -1 and 0 where nothing.
+// wishes are what a workload's annotations ask for; -1 and 0 where they ask for nothing.
 type wishes struct {
 	preferred, avoided int32
 	any                bool
@@ -449,10 +448,10 @@ func (n *native) decide(w *workload.Workload) []pick {
 	n.reserve([3]int32{}, 0, amounts{})
 	asked := amounts{w.Requests.CPU, w.Requests.Memory}
 	cpu, memory, wish := newThresholds(asked.cpu), newThresholds(asked.memory), n.wishes(w)
-	// What must be free: twice the CPU that is asked for, and memory both for the request and to be there at all.
+	// What must be free: twice the requested CPU, the requested memory, and some memory at all.
 	leastCPU, leastMemory := 2*asked.cpu, max(asked.memory, 1)
-	// A key is a total and the headroom below it; what comes later has a later name and must be better. Headroom is
-	// a share of what is allocatable, 1,000,000 at most.
+	// A key is a total with the headroom below it. Later clusters have later names, so they must be better. Headroom is a
+	// share of what is allocatable, 1,000,000 at most.
 	const headroomBits = 20
 	var keys [3]uint64
 	var best [3]int32
@@ -465,14 +464,14 @@ func (n *native) decide(w *workload.Workload) []pick {
 		if wish.any {
 			moved = wish.moved(int32(i), c.location)
 		}
-		total := uint64(c.standing+30*((cpu.score(c.free.cpu)+memory.score(c.free.memory))/2)+10*moved) / 100
-		// Totals are counted from 1 here, so that no key is that of an empty place.
+		total := uint64(c.factScore+30*((cpu.score(c.free.cpu)+memory.score(c.free.memory))/2)+10*moved) / 100
+		// Totals count from 1 here, so that no key is that of an empty place.
 		key := (total + 1) << headroomBits
 		if key+1_000_000 <= keys[2] {
 			continue
 		}
 		if key <= keys[2] {
-			// Most fall short of the headroom that it takes, which needs no division to see.
+			// Most have too little headroom, which shows without division.
 			least := keys[2] - key + 1
 			if short(c.free.cpu, asked.cpu, c.allocatable.cpu, least) || short(c.free.memory, asked.memory, c.allocatable.memory, least) {
 				continue
@@ -500,7 +499,7 @@ func (n *native) decide(w *workload.Workload) []pick {
 	return picks
 }
 
-// reserve holds an amount on the first so many of the clusters in place of what was held before.
+// reserve reserves an amount on the first number of clusters in place of what was reserved before.
 func (n *native) reserve(clusters [3]int32, number int, asked amounts) {
 	for _, i := range n.held[:n.holds] {
 		c := &n.clusters[i]
@@ -517,7 +516,7 @@ func (n *native) reserve(clusters [3]int32, number int, asked amounts) {
 	n.held, n.holds, n.amounts = clusters, number, asked
 }
 
-// agree insists that a baseline answers as the engine does.
+// agree checks that a baseline answers as the engine does.
 func agree(t testing.TB, e *engine.Engine, p *placement.Placement, b baseline, w *workload.Workload) (chosen int) {
 	t.Helper()
 	d, err := e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: w})
@@ -534,8 +533,7 @@ func agree(t testing.TB, e *engine.Engine, p *placement.Placement, b baseline, w
 	return len(want)
 }
 
-// TestBaselinesAgree: what the engine is measured against gives the same answers, for fleets and workloads of all kinds
-// that the baselines know.
+// TestBaselinesAgree: the baselines give the engine's answers, for all fleets and workloads that they know.
 func TestBaselinesAgree(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, size := range []int{1, 2, 5, 60} {
@@ -543,7 +541,7 @@ func TestBaselinesAgree(t *testing.T) {
 		e := newEngine(t, engine.Options{})
 		for i := range size {
 			c := fleetCluster(i, 0)
-			// Few amounts make ties.
+			// A few amounts, for ties.
 			c.Allocatable.CPU, c.Allocatable.Memory = 1000*(1+random.Int64N(4)), 1<<30*(1+random.Int64N(4))
 			c.Allocated.CPU = c.Allocatable.CPU / 4 * random.Int64N(5)
 			c.Allocated.Memory = c.Allocatable.Memory / 4 * random.Int64N(5)
@@ -579,7 +577,7 @@ func TestBaselinesAgree(t *testing.T) {
 	}
 }
 
-// benchmarkBaseline decides for classes that were never seen before, as BenchmarkDecideUncached does.
+// benchmarkBaseline decides for classes never seen before, as BenchmarkDecideUncached does.
 func benchmarkBaseline(b *testing.B, checks int, make func([]*snapshot.Cluster) baseline) {
 	overSizes(b, func(b *testing.B, s *scene) {
 		b.StopTimer()
@@ -601,7 +599,7 @@ func benchmarkBaseline(b *testing.B, checks int, make func([]*snapshot.Cluster) 
 	})
 }
 
-// BenchmarkBaselineNaive: the two libraries as they are documented.
+// BenchmarkBaselineNaive: the two libraries as their documentation says.
 func BenchmarkBaselineNaive(b *testing.B) {
 	benchmarkBaseline(b, 1, func(fleet []*snapshot.Cluster) baseline { return newNaive(b, fleet) })
 }

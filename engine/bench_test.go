@@ -31,7 +31,7 @@ var benchSpec = v1alpha1.WorkloadPlacementSpec{Constraints: []v1alpha1.Constrain
 	{Name: "zone", Expression: `cluster.labels.exists(k, k == "zone" && capacity.free.memory > 0)`},
 }}
 
-// scene is an engine with a fleet in workspace ws, and the placement to decide for.
+// scene is an engine with a fleet in workspace ws, and a placement.
 type scene struct {
 	engine    *engine.Engine
 	policies  *policy.Compiler
@@ -61,7 +61,7 @@ func (s *scene) request(w *workload.Workload) engine.Request {
 	return engine.Request{Workspace: ws, Placement: s.placement, Workload: w}
 }
 
-// decide decides in ws and insists on three clusters.
+// decide decides in ws and expects three clusters.
 func (s *scene) decide(b *testing.B, w *workload.Workload) *engine.Decision {
 	d, err := s.engine.Decide(context.Background(), s.request(w))
 	if err != nil || len(d.Clusters) != 3 {
@@ -70,7 +70,7 @@ func (s *scene) decide(b *testing.B, w *workload.Workload) *engine.Decision {
 	return d
 }
 
-// overSizes runs a benchmark over fleets of all sizes, each in a scene of its own that has seen one workload.
+// overSizes runs a benchmark for each fleet size, in a scene of its own that has decided once.
 func overSizes(b *testing.B, run func(b *testing.B, s *scene)) {
 	for _, size := range sizes {
 		b.Run(fmt.Sprintf("clusters=%d", size), func(b *testing.B) {
@@ -83,8 +83,8 @@ func overSizes(b *testing.B, run func(b *testing.B, s *scene)) {
 	}
 }
 
-// fleetCluster is the cluster of an index, between a thousand and eight thousand CPUs, up to nine tenths of them in
-// use, and so many millicores more. Four in five pass the constraints.
+// fleetCluster is the cluster of an index: a thousand to eight thousand CPUs, up to nine tenths of them in use, and some
+// millicores more. Four in five pass the constraints.
 func fleetCluster(i int, more int64) *snapshot.Cluster {
 	cpu := int64(1+i%8)*1_000_000 + int64(i)
 	memory := cpu << 22
@@ -100,8 +100,8 @@ func fleetCluster(i int, more int64) *snapshot.Cluster {
 
 func fleetName(i int) string { return fmt.Sprintf("cluster-%05d", i) }
 
-// changes are reports to come: every cluster in turn, far from the one before, and each differs from the last of the
-// same cluster. They are made beforehand, so that reading them is not measured.
+// changes are reports to come, of every cluster in turn, each different from the last of the same cluster. They are made
+// beforehand, so that making them is not measured.
 type changes struct {
 	clusters [2][]*snapshot.Cluster
 	next     int
@@ -118,7 +118,7 @@ func newChanges(size int) *changes {
 }
 
 func (c *changes) take() *snapshot.Cluster {
-	const stride = 7919 // a prime: all clusters come before any comes again
+	const stride = 7919 // a prime: every cluster comes before any comes again
 	size := len(c.clusters[0])
 	next := c.clusters[c.next/size%2][c.next*stride%size]
 	c.next++
@@ -136,7 +136,7 @@ func newClass(i int) *workload.Workload {
 	return benchWorkload("w", 1000+int64(i%100_000), 1<<30+int64(i))
 }
 
-// BenchmarkDecideUncached: a class of workloads that was never seen before; what Rego can read of it was.
+// BenchmarkDecideUncached: a class never seen before, of a policy class that was.
 func BenchmarkDecideUncached(b *testing.B) {
 	overSizes(b, func(b *testing.B, s *scene) {
 		for i := 0; b.Loop(); i++ {
@@ -145,8 +145,8 @@ func BenchmarkDecideUncached(b *testing.B) {
 	})
 }
 
-// BenchmarkDecideFirstSight: a class that was never seen before, and Rego has to be asked for it: each wishes for
-// another cluster, those of the fleet first and then others.
+// BenchmarkDecideFirstSight: a policy class never seen before: Rego is evaluated, since each workload prefers another
+// cluster, those of the fleet first and then others.
 func BenchmarkDecideFirstSight(b *testing.B) {
 	overSizes(b, func(b *testing.B, s *scene) {
 		for i := 0; b.Loop(); i++ {
@@ -157,7 +157,7 @@ func BenchmarkDecideFirstSight(b *testing.B) {
 	})
 }
 
-// BenchmarkDecideCached: a class that was seen before; only what the workload held itself has changed since.
+// BenchmarkDecideCached: a class seen before; only what the workload itself held has changed since.
 func BenchmarkDecideCached(b *testing.B) {
 	overSizes(b, func(b *testing.B, s *scene) {
 		w := newClass(0)
@@ -167,7 +167,7 @@ func BenchmarkDecideCached(b *testing.B) {
 	})
 }
 
-// BenchmarkDecideAfterChange: a class that was seen before, and one cluster has reported since, which counts too.
+// BenchmarkDecideAfterChange: a class seen before, and one cluster has reported since; taking the report is included.
 func BenchmarkDecideAfterChange(b *testing.B) {
 	overSizes(b, func(b *testing.B, s *scene) {
 		w, reports := newClass(0), newChanges(s.size)
@@ -178,7 +178,7 @@ func BenchmarkDecideAfterChange(b *testing.B) {
 	})
 }
 
-// BenchmarkClusterUpdate: one cluster has reported, and nobody asks.
+// BenchmarkClusterUpdate: one cluster reports, and nothing is decided.
 func BenchmarkClusterUpdate(b *testing.B) {
 	overSizes(b, func(b *testing.B, s *scene) {
 		reports := newChanges(s.size)
@@ -206,7 +206,7 @@ weights := {"capacity": 100} if input.workload.kind == "Job-%d"
 	})
 }
 
-// classWorkloads are n workloads of other names, of 20 classes in turn.
+// classWorkloads are n workloads, of 20 classes in turn.
 func classWorkloads(prefix string, n int) []*workload.Workload {
 	all := make([]*workload.Workload, n)
 	for i := range all {
@@ -217,8 +217,8 @@ func classWorkloads(prefix string, n int) []*workload.Workload {
 }
 
 // BenchmarkDecideBatch: a thousand workloads of 20 classes in one call, each with its reservation, on one core. An
-// operation is one workload. What they hold is given back between two calls, off the clock; that the fleet has changed
-// by it counts.
+// operation is one workload. Reservations are released between two calls, which is not timed; that the fleet has changed
+// by it is.
 func BenchmarkDecideBatch(b *testing.B) {
 	benchmarkThousand(b, (*engine.Engine).DecideBatch)
 }
@@ -348,7 +348,7 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// heap is how much of it is in use.
+// heap is how much of the heap is in use.
 func heap() uint64 {
 	runtime.GC()
 	runtime.GC() // what the first one leaves to pools

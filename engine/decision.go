@@ -59,10 +59,10 @@ type Decision struct {
 
 // Choice is one chosen cluster.
 type Choice struct {
-	Name     string
-	Replicas int64
+	Name     string `json:"name"`
+	Replicas int64  `json:"replicas"`
 	// Score is the total, 0..100.
-	Score int64
+	Score int64 `json:"score"`
 	// Reason is the total in a word: Excellent, Good, Fair or Poor.
-	Reason string
+	Reason string `json:"reason"`
 }

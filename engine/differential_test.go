@@ -34,12 +34,12 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// TestDifferential drives random histories through one engine. Every answer is held against two others, bit for bit: that
-// of an engine that was made for this one question and has seen nothing but the present state, and that of the
-// reference below, which asks the constraints, the policies and the scores of every cluster one by one and shares no
-// code with the engine but these. After every step the books are checked.
+// TestDifferential drives random histories through one engine. Every answer is compared with two others, byte for byte:
+// that of a fresh engine, which has seen nothing but the present state, and that of the reference below, which evaluates
+// constraints, policies and scores cluster by cluster and shares no other code with the engine. After every step the
+// reservations are checked.
 //
-// -rapid.checks and -rapid.steps say how many histories, and how long; PLACEMENT_DIFFERENTIAL=10m goes on for so long.
+// -rapid.checks and -rapid.steps set the number and length of histories; PLACEMENT_DIFFERENTIAL=10m sets a duration.
 func TestDifferential(t *testing.T) {
 	var long time.Duration
 	if text := os.Getenv("PLACEMENT_DIFFERENTIAL"); text != "" {
@@ -57,7 +57,7 @@ func TestDifferential(t *testing.T) {
 	}
 }
 
-// tenantPolicies are modules of workspaces, of all kinds of what they read and say.
+// tenantPolicies are modules of workspaces that differ in what they read and in what they say.
 var tenantPolicies = []string{
 	"",
 	`package placement.scoring
@@ -92,7 +92,7 @@ terms contains {
 	"match": {"labelSelector": {"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["a"]}]}, "location": "eu"},
 	"factor": "location", "onMatch": 7,
 }`,
-	// There is no answer for some.
+	// Undefined for some workloads.
 	`package placement.scoring
 weights := {"health": 1} if input.workload.name != "x"`,
 	`package placement.scoring
@@ -100,12 +100,12 @@ weights.capacity := 30 + min([input.workload.replicas * 5, 50])
 weights.location := 20 if input.workload.labels.tier == "gold"
 weights.affinity := 30 if input.placement.labels.team == "shop"
 weights.performance := 10 if input.workspace == "root:one"`,
-	// One key of the labels that another field names.
+	// A key of the labels that another field names.
 	`package placement.affinity
 terms contains {"factor": "affinity", "match": {"clusterNames": [input.workload.labels[input.workload.namespace]]}, "onMatch": 40}
 terms contains {"factor": "affinity", "match": {"location": input.workload.annotations.near}, "onMatch": 100}
 terms contains {"factor": "affinity", "match": {"capability": "ssd"}, "onMatch": 100, "otherwise": -100}`,
-	// Next to everything is a tie.
+	// Nearly all clusters tie.
 	`package placement.scoring
 weights := {"location": 1}`,
 }
@@ -137,8 +137,8 @@ type compiledPolicies struct {
 
 const gpu = "nvidia.com/gpu"
 
-// tenantConstraints are of all kinds: that read the cluster's facts, capacity, the workload, the placement and any of
-// them together; that can be taken apart and that cannot; that fail for some.
+// tenantConstraints read facts, capacity, the workload, the placement and any of them together; some can be split and some
+// cannot; some fail for some clusters.
 var tenantConstraints = []string{
 	`cluster.labels["tier"] in ["gold", "silver"]`,
 	`cluster.labels.?tier.orValue("none") == "gold"`,
@@ -188,7 +188,7 @@ var tenantConstraints = []string{
 	`placement.name == "p0" && placement.namespace == workload.namespace`,
 }
 
-// history is what has happened so far.
+// history is a random history, and the state that it has led to.
 type history struct {
 	fresh  compiledPolicies
 	used   compiledPolicies
@@ -203,7 +203,7 @@ type history struct {
 	kept       []keptAnswer
 }
 
-// world is what is true in one workspace.
+// world is the state of one workspace.
 type world struct {
 	name   logicalcluster.Name
 	fleet  map[string]*snapshot.Cluster
@@ -216,7 +216,7 @@ type claim struct {
 	placement *v1alpha1.WorkloadPlacement
 	clusters  []string
 	amount    capacity.Resources
-	// expired are those of clusters where nothing is reserved any more.
+	// expired are those of clusters where the reservation has expired.
 	expired []string
 }
 
@@ -241,10 +241,10 @@ func (q *question) String() string {
 	return fmt.Sprintf("%+v in %s with %v and policies\n%s", q.workload, q.world.name, q.placement.object.Spec.Constraints, tenantPolicies[q.world.policy])
 }
 
-// keptAnswer is a decision with what it told when it was made.
+// keptAnswer is a decision with its description of when it was made.
 type keptAnswer struct {
-	decision *engine.Decision
-	told     string
+	decision  *engine.Decision
+	described string
 }
 
 var (
@@ -267,8 +267,7 @@ func newHistory(t *rapid.T, used, fresh compiledPolicies) *history {
 	for i := range 3 {
 		h.placements = append(h.placements, h.drawPlacement(t, i))
 	}
-	// Most fleets are small, since that is where everything happens to every cluster. Some are large enough for all that
-	// an engine may keep of a fleet to have several parts.
+	// Most fleets are small: there, everything happens to every cluster. Some are large enough to span several blocks.
 	h.names = slices.Clone(differentialClusters)
 	for i := range draw(t, "more clusters", 0, 0, 0, 0, 0, 0, 20, 60, 300) {
 		h.names = append(h.names, fmt.Sprintf("n%03d", i))
@@ -291,7 +290,7 @@ func newHistory(t *rapid.T, used, fresh compiledPolicies) *history {
 	return h
 }
 
-// run takes step after step.
+// run takes random steps.
 func (h *history) run(t *rapid.T) {
 	steps := map[string]func(*rapid.T){
 		"set a cluster":        func(t *rapid.T) { h.set(h.drawWorld(t), h.drawCluster(t)) },
@@ -319,11 +318,11 @@ func (h *history) run(t *rapid.T) {
 			t.Log(name)
 			steps[name](t)
 		},
-		"": h.checkBooks,
+		"": h.checkReservations,
 	})
 }
 
-// uniform draws from 0 to 1023, all as likely. The numbers that rapid draws by itself prefer the ends of their range.
+// uniform draws from 0 to 1023 with equal chances; rapid's own numbers prefer the ends of their range.
 var uniform = rapid.Custom(func(t *rapid.T) (n int) {
 	for range 10 {
 		n *= 2
@@ -367,10 +366,10 @@ func (h *history) drawQuestion(t *rapid.T) *question {
 
 func (h *history) set(w *world, c *snapshot.Cluster) {
 	w.fleet[c.Name] = c
-	h.engine.SetCluster(w.name, copyOf(c)) // what the engine was given is its own
+	h.engine.SetCluster(w.name, copyOf(c)) // the engine keeps what it is given
 }
 
-// change changes a part of a cluster that is there.
+// change changes a part of a registered cluster.
 func (h *history) change(t *rapid.T, change func(*rapid.T, *snapshot.Cluster)) {
 	w := h.drawWorld(t)
 	if len(w.fleet) == 0 {
@@ -381,7 +380,7 @@ func (h *history) change(t *rapid.T, change func(*rapid.T, *snapshot.Cluster)) {
 	h.set(w, c)
 }
 
-// storm changes clusters again and again, more often than an engine would want to remember.
+// storm makes more changes than the log of a fleet keeps.
 func (h *history) storm(t *rapid.T) {
 	w := h.drawWorld(t)
 	if len(w.fleet) == 0 {
@@ -453,7 +452,7 @@ func (c *claim) restoreTo(e *engine.Engine, workspace logicalcluster.Name, ref w
 	e.Restore(workspace, engine.Reservation{Placement: name, Workload: ref, Clusters: slices.Clone(c.clusters), Amount: c.amount, Expired: slices.Clone(c.expired)})
 }
 
-// decide asks one question and takes its answer for true.
+// decide makes one decision and checks it.
 func (h *history) decide(t *rapid.T, q *question) {
 	short := h.shortages(q.world)
 	d, err := h.engine.Decide(context.Background(), q.request())
@@ -470,7 +469,7 @@ func (h *history) decideTheSame(t *rapid.T) {
 	h.decide(t, h.last)
 }
 
-// decideBatch asks several questions at once. The answers are to be those that they have one after the other.
+// decideBatch decides for several workloads in one call: the answers are those of one call each, in that order.
 func (h *history) decideBatch(t *rapid.T) {
 	few := make([]*question, 1+below(t, "kinds", 3))
 	for i := range few {
@@ -503,7 +502,7 @@ func (h *history) decideBatch(t *rapid.T) {
 	}
 }
 
-// explain asks what is asked without deciding.
+// explain asks the questions that reserve nothing.
 func (h *history) explain(t *rapid.T) {
 	q := h.drawQuestion(t)
 	d, err := h.engine.Explain(context.Background(), q.request())
@@ -512,7 +511,7 @@ func (h *history) explain(t *rapid.T) {
 	digest := draw(t, "inputs digest", "", h.engine.InputsDigest(q.request()))
 	clusters := some(t, "clusters", 1, 3, h.names)
 	e, request := h.anew(t, q)
-	var told [2]string
+	var reasons [2]string
 	for i, ask := range []func() (string, error){
 		func() (string, error) {
 			return h.engine.ReasonToMove(context.Background(), q.request(), clusters, digest, true)
@@ -520,17 +519,17 @@ func (h *history) explain(t *rapid.T) {
 		func() (string, error) { return e.ReasonToMove(context.Background(), request, clusters, digest, true) },
 	} {
 		reason, err := ask()
-		told[i] = fmt.Sprintf("%s %v", reason, err)
+		reasons[i] = fmt.Sprintf("%s %v", reason, err)
 	}
-	if told[0] != told[1] {
-		t.Fatalf("to move: %s, but for an engine made anew: %s", told[0], told[1])
+	if reasons[0] != reasons[1] {
+		t.Fatalf("reason to move: %s, of a fresh engine: %s", reasons[0], reasons[1])
 	}
 }
 
-// take notes what a decision holds.
+// take records what a decision reserves.
 func (h *history) take(q *question, d *engine.Decision) {
 	if d == nil {
-		return // what was held is held
+		return // the workload holds what it held
 	}
 	delete(q.world.held, q.workload.Reference)
 	if len(d.Clusters) > 0 {
@@ -538,7 +537,7 @@ func (h *history) take(q *question, d *engine.Decision) {
 	}
 }
 
-// anew makes an engine that knows the present state of the question's workspace, and the question for it.
+// anew makes a fresh engine with the present state of the question's workspace, and the question for it.
 func (h *history) anew(t *rapid.T, q *question) (*engine.Engine, engine.Request) {
 	e, err := engine.New(engine.Options{Policies: h.fresh.compiler})
 	if err != nil {
@@ -559,7 +558,7 @@ func (h *history) anew(t *rapid.T, q *question) (*engine.Engine, engine.Request)
 	return e, request
 }
 
-// check holds an answer against that of an engine made anew and that of the reference.
+// check compares an answer with that of a fresh engine and that of the reference.
 func (h *history) check(t *rapid.T, q *question, d *engine.Decision, err error,
 	ask func(*engine.Engine, context.Context, engine.Request) (*engine.Decision, error),
 ) {
@@ -580,34 +579,34 @@ func (h *history) check(t *rapid.T, q *question, d *engine.Decision, err error,
 	if want.Cached {
 		t.Fatal("an engine made anew cannot have anything in its cache")
 	}
-	told := tellAll(d)
-	if diff := differ(tellAll(want), told); diff != "" {
+	described := describeAll(d)
+	if diff := differ(describeAll(want), described); diff != "" {
 		t.Fatalf("%s: made anew - as it is +\n%s", q, diff)
 	}
 	answer, judged := h.reference(t, q)
 	if judged != nil {
 		t.Fatalf("decided where the policies fail: %v", judged)
 	}
-	if diff := differ(answer, tell(d)); diff != "" {
+	if diff := differ(answer, describe(d)); diff != "" {
 		t.Fatalf("%s: reference - as it is +\n%s", q, diff)
 	}
-	// A decision says the same however much happens after it.
-	h.kept = append(h.kept, keptAnswer{d, told})
+	// A decision explains itself the same whatever happens after it.
+	h.kept = append(h.kept, keptAnswer{d, described})
 	if len(h.kept) > 4 {
-		if diff := differ(h.kept[0].told, tellAll(h.kept[0].decision)); diff != "" {
+		if diff := differ(h.kept[0].described, describeAll(h.kept[0].decision)); diff != "" {
 			t.Fatalf("when it was made - later +\n%s", diff)
 		}
 		h.kept = h.kept[1:]
 	}
 }
 
-// differ compares what two tell, line by line.
+// differ compares two descriptions line by line.
 func differ(want, got string) string {
 	return gocmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n"))
 }
 
-// tell is what the reference knows of a decision.
-func tell(d *engine.Decision) string {
+// describe is the part of a decision that the reference knows.
+func describe(d *engine.Decision) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\nholds %v\n", d.Summary(), d.Reserved)
 	for _, c := range d.Clusters {
@@ -624,10 +623,10 @@ func tell(d *engine.Decision) string {
 	return b.String()
 }
 
-// tellAll is all that a decision says.
-func tellAll(d *engine.Decision) string {
+// describeAll is all that a decision says.
+func describeAll(d *engine.Decision) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%+v weighs %v by %v\npolicies %s\ninputs %s\n%s", d.Workload, d.Weights, d.Terms, d.PolicyDigest, d.InputsDigest, tell(d))
+	fmt.Fprintf(&b, "%+v weighs %v by %v\npolicies %s\ninputs %s\n%s", d.Workload, d.Weights, d.Terms, d.PolicyDigest, d.InputsDigest, describe(d))
 	for _, v := range d.Verdicts() {
 		fmt.Fprintf(&b, "%s %+v %t %+v\n", v.Cluster, v.Score, v.Chosen, ptr.Deref(v.Rejection, filter.Rejection{}))
 	}
@@ -640,9 +639,9 @@ func tellAll(d *engine.Decision) string {
 	return b.String()
 }
 
-// reference answers as the documents say: it looks at every cluster by itself and remembers nothing. The error is that of
-// the policies.
-func (h *history) reference(t *rapid.T, q *question) (told string, err error) {
+// reference decides as the documentation says, cluster by cluster, and remembers nothing. The error is that of the
+// policies.
+func (h *history) reference(t *rapid.T, q *question) (answer string, err error) {
 	p, w := q.placement.object, q.workload
 	seen := workload.Placement{Name: p.Name, Namespace: p.Namespace, Labels: p.Labels}
 	judgement, err := h.fresh.sets[q.world.policy].Judge(context.Background(), policy.Input{
@@ -722,8 +721,8 @@ type referenceCandidate struct {
 	scoring.Score
 }
 
-// referenceFilter returns the first stage that a cluster fails, with the constraint where it is that; constraints
-// returns the first that does not hold.
+// referenceFilter returns the first stage that rejects a cluster, with the constraint where it is one; constraints returns
+// the first that does not hold.
 func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w *workload.Workload, judgement *policy.Judgement,
 	constraints func() string,
 ) (filter.Stage, string) {
@@ -778,7 +777,7 @@ func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w 
 	return "", ""
 }
 
-// referenceSelect takes from the feasible clusters, best first.
+// referenceSelect selects from the feasible clusters, best first.
 func (q *question) referenceSelect(feasible []referenceCandidate) []referenceCandidate {
 	number := 1
 	switch spec := &q.placement.object.Spec; spec.Strategy.Type {
@@ -800,15 +799,15 @@ func (q *question) referenceSelect(feasible []referenceCandidate) []referenceCan
 	return feasible[:min(number, len(feasible))]
 }
 
-// reserved is what is held on a cluster, but by one workload.
+// reserved is what is reserved on a cluster for all workloads but one.
 func (w *world) reserved(cluster string, but *workload.Reference) (sum capacity.Resources) {
 	for ref, c := range w.held {
 		if slices.Contains(c.clusters, cluster) && !slices.Contains(c.expired, cluster) && (but == nil || ref != *but) {
 			sum = sum.Add(c.amount.Combine(w.counted(cluster, ref), func(a, b int64) int64 { return max(0, a-b) }))
 		}
 	}
-	// A claim of nothing leaves no trace: constraints can tell a resource of which there is nothing from one that is not
-	// listed, and the answer must not depend on who asked for none of it.
+	// A claim of nothing leaves no trace: constraints can distinguish a resource of which there is none from one that is not
+	// listed, and the answer must not depend on who has asked for none of it.
 	maps.DeleteFunc(sum.Extended, func(_ string, amount int64) bool { return amount == 0 })
 	return sum
 }
@@ -821,7 +820,7 @@ func (w *world) counted(cluster string, ref workload.Reference) capacity.Resourc
 	return capacity.Resources{}
 }
 
-// row is a cluster as it is for a workload: what that has there does not count.
+// row is a cluster as a workload sees it: what it holds there itself does not count.
 func (w *world) row(cluster string, ref workload.Reference) *snapshot.Row {
 	c := *w.fleet[cluster]
 	if held, found := w.held[ref]; found && slices.Contains(held.clusters, cluster) {
@@ -835,8 +834,8 @@ func (w *world) row(cluster string, ref workload.Reference) *snapshot.Row {
 	return snapshot.NewRow(&c, w.reserved(cluster, &ref))
 }
 
-// checkBooks holds what the engine says of every cluster against what is held there.
-func (h *history) checkBooks(t *rapid.T) {
+// checkReservations compares what the engine says is reserved on every cluster with what is.
+func (h *history) checkReservations(t *rapid.T) {
 	for _, w := range h.worlds {
 		rows := h.engine.Snapshot(w.name).Rows()
 		if len(rows) != len(w.fleet) {
@@ -853,7 +852,7 @@ func (h *history) checkBooks(t *rapid.T) {
 	}
 }
 
-// shortages is by how much each cluster falls short of what is held there: where it has shrunk, or claims were restored.
+// shortages is by how much each cluster is overcommitted: because it has shrunk, or claims were restored.
 func (h *history) shortages(w *world) map[string]int64 {
 	short := map[string]int64{}
 	for _, row := range h.engine.Snapshot(w.name).Rows() {
@@ -866,7 +865,7 @@ func (h *history) shortages(w *world) map[string]int64 {
 	return short
 }
 
-// checkShortages insists that deciding has not made any shortage, nor one larger.
+// checkShortages checks that deciding has neither made a shortage nor made one larger.
 func (h *history) checkShortages(t *rapid.T, w *world, before map[string]int64) {
 	for what, short := range h.shortages(w) {
 		if short > before[what] {
@@ -951,7 +950,7 @@ func uidOf(kind, name string) string {
 	return "uid of " + name
 }
 
-// drawAmounts draws amounts below most, and now and then one near the limits of what is taken for real.
+// drawAmounts draws amounts below most, and now and then one near MaxAmount.
 func drawAmounts(t *rapid.T, what string, most int) (r capacity.Resources) {
 	amount := func(name string) int64 {
 		if oneIn(t, "huge "+what+" "+name, 50) {

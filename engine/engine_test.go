@@ -73,7 +73,7 @@ func names(d *engine.Decision) string {
 	return strings.Join(all, ",")
 }
 
-// decideAtOnce decides concurrently for n workloads of so much CPU each, and counts on which clusters they are.
+// decideAtOnce decides concurrently for n workloads of that much CPU each, and counts them by cluster.
 func decideAtOnce(t *testing.T, e *engine.Engine, p *placement.Placement, n int, cpu int64) map[string]int {
 	t.Helper()
 	var mu sync.Mutex
@@ -95,8 +95,8 @@ func decideAtOnce(t *testing.T, e *engine.Engine, p *placement.Placement, n int,
 	return placed
 }
 
-// TestBurstIntoANearlyFullCluster is karmada#1385, where concurrent creates were given the same room: a burst into one
-// nearly full cluster admits exactly what fits, over and over.
+// TestBurstIntoANearlyFullCluster: a burst into a nearly full cluster admits exactly what fits, every time. It is
+// karmada#1385, where concurrent creates were given the same capacity.
 func TestBurstIntoANearlyFullCluster(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	e.SetCluster(ws, cluster("full", 100, func(c *snapshot.Cluster) { c.Allocated.CPU = 63 }))
@@ -134,7 +134,7 @@ func TestNeverOversubscribed(t *testing.T) {
 }
 
 // TestReportCountsOnce: what a cluster's report counts for a workload is not reserved a second time, and is reserved again
-// when its pods vanish. What the workload itself uses does not keep it from staying.
+// when its pods vanish. What a workload uses itself does not keep it from staying.
 func TestReportCountsOnce(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	report := func(allocated, counted int64) {
@@ -163,17 +163,17 @@ func TestReportCountsOnce(t *testing.T) {
 	}
 	decide("a")
 	expect(6, 4, "a")
-	report(2+2, 2) // some of its pods are there, and somebody else's
+	report(2+2, 2) // some of its pods run, and somebody else's
 	expect(4, 2, "a")
 	report(2+6, 6)
 	expect(0, 2)
-	report(2+7, 7) // one more for a moment, as an update makes it
+	report(2+7, 7) // one more for a moment, as during an update
 	expect(0, 1)
 	decide("a")
 	expect(0, 1)
 	request.Workload = workloadOf("w", 8)
 	request.Workload.UID = "u"
-	decide("a") // 2 are of others: 8 are free for it
+	decide("a") // 2 are in use by others: 8 are free for it
 	expect(1, 0, "a")
 	report(2, 0) // its node is gone
 	expect(8, 0, "a")
@@ -183,7 +183,8 @@ func TestReportCountsOnce(t *testing.T) {
 	expect(0, 8)
 }
 
-// TestAnotherWorkloadOfTheName: one that takes the place of another has its reservation, and not the room of its pods.
+// TestAnotherWorkloadOfTheName: a workload that replaces another of its name takes over the reservation, and not the
+// capacity that the other's pods use.
 func TestAnotherWorkloadOfTheName(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{})
@@ -204,7 +205,7 @@ func TestAnotherWorkloadOfTheName(t *testing.T) {
 	}
 }
 
-// TestExpiredReservationsHoldNothing, whatever the report counts.
+// TestExpiredReservationsHoldNothing: whatever the report counts.
 func TestExpiredReservationsHoldNothing(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	e.SetCluster(ws, cluster("a", 10))
@@ -229,7 +230,7 @@ func TestExpiredReservationsHoldNothing(t *testing.T) {
 	}
 }
 
-// TestLargestNode: a cluster of crumbs is not promised one large pod, whatever it has free in all.
+// TestLargestNode: a large pod is not placed on a cluster of small nodes, whatever is free in all.
 func TestLargestNode(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	report := func(allocated, counted int64, largest capacity.Resources) {
@@ -276,7 +277,7 @@ func TestLargestNode(t *testing.T) {
 		}
 	}
 
-	// A workload that is there already does not stand in its own way, wherever its pods are.
+	// A workload that runs there already does not block itself, wherever its pods are.
 	w := workloadOf("w", 6)
 	w.UID = "u"
 	report(6, 6, capacity.Resources{CPU: 1, Memory: 100})
@@ -288,7 +289,7 @@ func TestLargestNode(t *testing.T) {
 	}
 }
 
-// TestFeasible is asked of what waits, and says so exactly when there is room.
+// TestFeasible: a waiting workload is feasible exactly when there is capacity for it.
 func TestFeasible(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{})
@@ -421,8 +422,8 @@ func TestCacheTTL(t *testing.T) {
 	}
 }
 
-// TestHostileNeighbour: a workspace whose policies are stopped every time is told so, then left alone, and others go on
-// deciding meanwhile.
+// TestHostileNeighbour: a workspace whose policies exceed their budget every time gets an error, then quarantine, and other
+// workspaces decide meanwhile.
 func TestHostileNeighbour(t *testing.T) {
 	policies, err := policy.NewCompiler(policy.Options{})
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 )
 
 // BenchmarkOpenB replays a trace of Alibaba's openb (clusterdata, cluster-trace-gpu-v2023), which is not part of this
-// project: OPENB names the folder of openb_node_list_all_node.csv and openb_pod_list_default.csv. Every node is a
+// project: OPENB is the folder of openb_node_list_all_node.csv and openb_pod_list_default.csv. Every node is a
 // cluster and every pod a workload, by creation, each on one cluster with its reservation, none released. Pods that
 // share a GPU ask for a whole one. An operation is the whole trace.
 func BenchmarkOpenB(b *testing.B) {

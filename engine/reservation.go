@@ -65,7 +65,7 @@ type Held struct{ owner capacity.Owner }
 
 // ReleaseHeld gives back what is held, and returns whether that was anything.
 func (e *Engine) ReleaseHeld(workspace logicalcluster.Name, h Held) (freed bool) {
-	return e.workspace(workspace).release(h.owner)
+	return e.lookUp(workspace).release(h.owner)
 }
 
 // Replace replaces everything that is reserved in a workspace, in one step: no decision sees a part of it. What is restored
@@ -91,12 +91,12 @@ func (e *Engine) Replace(workspace logicalcluster.Name, restored, held, foreign 
 
 // Uncounted returns those of a workload's clusters whose reports do not count all that it asks for.
 func (e *Engine) Uncounted(workspace logicalcluster.Name, ref workload.Reference) []string {
-	return e.workspace(workspace).ledger.Uncounted(ownerOf(ref))
+	return e.lookUp(workspace).ledger.Uncounted(ownerOf(ref))
 }
 
 // Release gives back what a workload has reserved, and returns whether that was anything.
 func (e *Engine) Release(workspace logicalcluster.Name, ref workload.Reference) (freed bool) {
-	return e.workspace(workspace).release(ownerOf(ref))
+	return e.lookUp(workspace).release(ownerOf(ref))
 }
 
 func (w *workspace) nextHeld(ref workload.Reference) Held {

@@ -11,24 +11,26 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/command"
 )
 
-var update = flag.Bool("update", false, "write what the commands print into the scripts")
+var update = flag.Bool("update", false, "write the output of the commands into the scripts")
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"kubectl-placement": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+		"kubectl-placement": func() { os.Exit(command.Run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 	})
 }
 
-// changing is what differs from run to run: times, as 12 ms, "ms": 12 and elapsedMs: 12.
+// changing matches what differs from run to run: times, as 12 ms, "ms": 12 and elapsedMs: 12.
 var changing = regexp.MustCompile(`\b\d+( ms\b)|((?:elapsedMs|\bms)"?: )\d+`)
 
-// TestScripts runs the scripts of testdata: what people type, and what they see. Beside testscript's own commands they
+// TestScripts runs the scripts of testdata, which show what users type and see. In addition to testscript's commands they
 // have
 //
-//	placement CODE ARGS...   runs kubectl placement, which must exit with the code, and puts what it prints into the
-//	                         files out and err, with 0 for times
+//	placement CODE ARGS...   runs kubectl placement, expects the exit code, and writes its output to the files out and
+//	                         err, with 0 for times
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata",

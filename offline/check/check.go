@@ -58,6 +58,12 @@ type Finding struct {
 	Message string
 }
 
+// Description is the message with the object and the field before it.
+func (f Finding) Description() string {
+	parts := []string{f.Object, f.Field, f.Message}
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), ": ")
+}
+
 // Cost is what a constraint may cost at most.
 type Cost struct {
 	manifest.Position

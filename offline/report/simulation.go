@@ -48,11 +48,10 @@ func decisions(w io.Writer, r *simulation.Result, workspace string) {
 		}
 		p := Placed{Workload: d.Workload.String(), Placement: d.Placement}
 		for _, c := range d.Clusters {
-			reason := c.Reason
 			if d.Kept {
-				reason += ", stays"
+				c.Reason += ", stays"
 			}
-			p.Clusters = append(p.Clusters, engine.Choice{Name: c.Name, Replicas: c.Replicas, Score: c.Score, Reason: reason})
+			p.Clusters = append(p.Clusters, c)
 		}
 		workloads = append(workloads, p)
 	}
@@ -167,7 +166,7 @@ func Diff(w io.Writer, d *simulation.Diff) {
 	fmt.Fprintf(w, ", %d would stay with other scores, %d would not change\n", s.Rescored, s.Workloads-s.Moved-s.Rescored)
 }
 
-func scored(clusters []simulation.Choice) string {
+func scored(clusters []engine.Choice) string {
 	if len(clusters) == 0 {
 		return "nowhere"
 	}

@@ -3,6 +3,8 @@ package simulation
 import (
 	"maps"
 	"slices"
+
+	"github.com/kcp-placement/placement/engine"
 )
 
 // Diff is what differs between two results. Its JSON is a contract like that of Result.
@@ -18,11 +20,11 @@ type Diff struct {
 
 // Change is one workload before and after.
 type Change struct {
-	Workspace string   `json:"workspace"`
-	Workload  Workload `json:"workload"`
-	Placement string   `json:"placement"`
-	Before    []Choice `json:"before"`
-	After     []Choice `json:"after"`
+	Workspace string          `json:"workspace"`
+	Workload  Workload        `json:"workload"`
+	Placement string          `json:"placement"`
+	Before    []engine.Choice `json:"before"`
+	After     []engine.Choice `json:"after"`
 	// Error is why the workload runs nowhere after; empty where it runs.
 	Error string `json:"error"`
 }
@@ -59,7 +61,7 @@ func Compare(before, after *Result) *Diff {
 	diff := &Diff{Moves: []Change{}, Rescored: []Change{}, Clusters: []ClusterChange{}}
 	diff.Summary.Workloads = len(after.Decisions)
 	for _, d := range after.Decisions {
-		change := Change{Workspace: d.Workspace, Workload: d.Workload, Placement: d.Placement, Before: []Choice{}, After: d.Clusters, Error: d.Error}
+		change := Change{Workspace: d.Workspace, Workload: d.Workload, Placement: d.Placement, Before: []engine.Choice{}, After: d.Clusters, Error: d.Error}
 		if was := known[name{d.Workspace, d.Workload}]; was != nil {
 			change.Before = was.Clusters
 		}

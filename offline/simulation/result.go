@@ -25,7 +25,7 @@ type Decision struct {
 	// Placement that the workload belongs to; empty where there is none.
 	Placement string `json:"placement"`
 	// Clusters that were chosen, best first; empty where there are none.
-	Clusters []Choice `json:"clusters"`
+	Clusters []engine.Choice `json:"clusters"`
 	// Rejected clusters, by name; nil where they were not asked for.
 	Rejected []Rejection `json:"rejected,omitzero"`
 	// Error is why the workload runs nowhere; empty where it runs.
@@ -53,16 +53,6 @@ type Workload struct {
 
 // String names the workload, as "Deployment default/web".
 func (w Workload) String() string { return w.Kind + " " + w.Namespace + "/" + w.Name }
-
-// Choice is one chosen cluster.
-type Choice struct {
-	Name     string `json:"name"`
-	Replicas int64  `json:"replicas"`
-	// Score is the total, 0..100.
-	Score int64 `json:"score"`
-	// Reason is the total in a word: Excellent, Good, Fair or Poor.
-	Reason string `json:"reason"`
-}
 
 // Rejection is why one cluster is not feasible.
 type Rejection struct {
@@ -116,14 +106,6 @@ func amounts(r capacity.Resources) map[string]int64 {
 	all := map[string]int64{}
 	for name, amount := range r.Each {
 		all[name] = amount
-	}
-	return all
-}
-
-func choices(of []engine.Choice) []Choice {
-	all := make([]Choice, len(of))
-	for i, c := range of {
-		all[i] = Choice{c.Name, c.Replicas, c.Score, c.Reason}
 	}
 	return all
 }

@@ -74,7 +74,7 @@ func keyOf(workspace logicalcluster.Name, ref workload.Reference) key {
 type stand struct {
 	uid          string
 	placement    types.NamespacedName
-	clusters     []Choice
+	clusters     []engine.Choice
 	inputsDigest string
 }
 
@@ -184,7 +184,7 @@ func (s *Simulation) restore(m *manifest.Workspace) error {
 			}
 			st := stand{uid: string(d.Workload.UID), placement: name, inputsDigest: d.InputsDigest}
 			for _, c := range d.Clusters {
-				st.clusters = append(st.clusters, Choice{c.Name, int64(c.Replicas), int64(c.Score), c.Reason})
+				st.clusters = append(st.clusters, engine.Choice{Name: c.Name, Replicas: int64(c.Replicas), Score: int64(c.Score), Reason: c.Reason})
 			}
 			s.engine.Restore(m.Name, r)
 			s.stands[keyOf(m.Name, ref)] = st
@@ -282,7 +282,7 @@ func (s *Simulation) place(ctx context.Context, item item) Decision {
 	d := Decision{
 		Workspace: w.Name.String(),
 		Workload:  item.name(),
-		Clusters:  []Choice{},
+		Clusters:  []engine.Choice{},
 	}
 	if s.options.Rejected {
 		d.Rejected = []Rejection{}
@@ -350,14 +350,14 @@ func (s *Simulation) place(ctx context.Context, item item) Decision {
 	if len(decision.Clusters) == 0 {
 		return leave("%s", decision.Summary())
 	}
-	d.Clusters = choices(decision.Clusters)
+	d.Clusters = decision.Clusters
 	s.stands[k] = stand{
 		uid: ref.UID, placement: p.compiled.NamespacedName(), clusters: d.Clusters, inputsDigest: decision.InputsDigest,
 	}
 	return d
 }
 
-func names(clusters []Choice) []string {
+func names(clusters []engine.Choice) []string {
 	all := make([]string, len(clusters))
 	for i, c := range clusters {
 		all[i] = c.Name

@@ -1,4 +1,4 @@
-package main
+package input
 
 import (
 	"context"
@@ -20,13 +20,14 @@ import (
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/internal/program"
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
 // live reads a workspace from a server, and never writes to it.
-func (s *source) live(ctx context.Context, errOut io.Writer) ([]*manifest.Workspace, error) {
+func (s *Source) live(ctx context.Context, errOut io.Writer) ([]*manifest.Workspace, error) {
 	config, path, err := s.config()
 	if err != nil {
 		return nil, err
@@ -78,13 +79,13 @@ func (s *source) live(ctx context.Context, errOut io.Writer) ([]*manifest.Worksp
 	}
 	workspace, errs := manifest.FromObjects(name, objects)
 	if len(errs) > 0 {
-		return nil, failed{manifest.Join(errs)}
+		return nil, exit.Failure{Cause: manifest.Join(errs)}
 	}
 	return []*manifest.Workspace{workspace}, nil
 }
 
 // config returns the configuration of a client for the workspace, and the workspace's path.
-func (s *source) config() (*rest.Config, string, error) {
+func (s *Source) config() (*rest.Config, string, error) {
 	config, err := program.Kubeconfig(s.kubeconfig, s.context)
 	if err != nil {
 		if clientcmd.IsEmptyConfig(err) {

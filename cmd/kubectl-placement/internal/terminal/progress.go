@@ -1,4 +1,4 @@
-package main
+package terminal
 
 import (
 	"io"
@@ -11,22 +11,22 @@ import (
 // showAfter is how long something may take before its progress is shown.
 const showAfter = 2 * time.Second
 
-// newProgress shows on a terminal what is being done once that takes long; tell says how far it is, done ends it and
-// can be called again.
-func newProgress(w io.Writer, what string) (tell func(done, total int), done func()) {
-	if !colourful(w) {
+// Progress shows a bar on a terminal for what takes long. Update sets how much is done; stop removes the bar and may be
+// called again. Update is nil where w is no terminal.
+func Progress(w io.Writer, what string) (update func(done, total int), stop func()) {
+	if !Interactive(w) {
 		return nil, func() {}
 	}
 	tracker := &progress.Tracker{Message: what}
 	writer := progress.NewWriter()
-	writer.SetOutputWriter(raw(w)) // it moves the cursor
+	writer.SetOutputWriter(Raw(w)) // it moves the cursor
 	writer.AppendTracker(tracker)
 	timer := time.AfterFunc(showAfter, writer.Render)
-	tell = func(done, total int) {
+	update = func(done, total int) {
 		tracker.UpdateTotal(int64(total))
 		tracker.SetValue(int64(done))
 	}
-	return tell, sync.OnceFunc(func() {
+	return update, sync.OnceFunc(func() {
 		if timer.Stop() {
 			return
 		}

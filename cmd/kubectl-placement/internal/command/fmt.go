@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"errors"
@@ -11,6 +11,10 @@ import (
 	"github.com/pmezard/go-difflib/difflib"
 	"github.com/spf13/cobra"
 
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/input"
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/output"
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/terminal"
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
@@ -19,24 +23,22 @@ func fmtCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "fmt [PATH...]",
 		Short: "Format Rego as opa fmt does, in files and in ConfigMaps",
-		Long: `fmt rewrites files of Rego, and the Rego in ConfigMaps with policies, in OPA's format. It reads files and folders, the
-working folder if none are named. In a ConfigMap only modules that are written as blocks (a.rego: |) are formatted; all
-else in the file stays as it is.`,
+		Long: `fmt formats Rego files, and the Rego in ConfigMaps with policies, as opa fmt does. It reads files and folders, by default
+the working folder. In a ConfigMap it formats modules that are written as blocks (a.rego: |), and leaves the rest of the
+file as it is.`,
 		Example: `  kubectl placement fmt my-policies
   kubectl placement fmt --check --diff my-policies    # in CI: change nothing, fail if anything would change`,
 	}
-	paths, out := newPaths(c), newOutput(c)
+	paths, out := input.NewPaths(c), output.NewFlag(c, changed{})
 	c.Flags().BoolVar(&check, "check", false, "Change nothing, and fail if a file is not formatted.")
 	c.Flags().BoolVar(&diff, "diff", false, "Show what changes.")
+	c.PreRunE = validate(out)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if err := out.validate(); err != nil {
-			return err
-		}
-		files, err := readFiles(c.Context(), paths.of(args), c.InOrStdin(), manifestEndings...)
+		files, err := input.Files(c.Context(), paths.Of(args), c.InOrStdin(), input.ManifestEndings...)
 		if err != nil {
 			return err
 		}
-		changed := []string{}
+		answer := changed{Changed: []string{}}
 		var wrong []error
 		for _, f := range files {
 			text, err := manifest.Rewrite(f, formatted)
@@ -45,15 +47,15 @@ else in the file stays as it is.`,
 				continue
 			}
 			if f.Name == "-" && !check {
-				// Changed or not, and as it is: whoever pipes it wants it back.
-				if _, err := io.WriteString(raw(c.OutOrStdout()), text); err != nil {
+				// Written even if unchanged, and unfiltered, as a filter in a pipe does.
+				if _, err := io.WriteString(terminal.Raw(c.OutOrStdout()), text); err != nil {
 					return err
 				}
 			}
 			if text == f.Text {
 				continue
 			}
-			changed = append(changed, f.Name)
+			answer.Changed = append(answer.Changed, f.Name)
 			if diff {
 				if err := difflib.WriteUnifiedDiff(c.ErrOrStderr(), difflib.UnifiedDiff{
 					A: difflib.SplitLines(f.Text), FromFile: f.Name, B: difflib.SplitLines(text), ToFile: f.Name + " (formatted)", Context: 3,
@@ -69,20 +71,28 @@ else in the file stays as it is.`,
 			}
 		}
 		if len(files) != 1 || files[0].Name != "-" {
-			if err := out.print(c.OutOrStdout(), map[string]any{"changed": changed}, func() {
-				for _, name := range changed {
-					fmt.Fprintln(c.OutOrStdout(), name)
-				}
-			}); err != nil {
+			if err := out.Write(c.OutOrStdout(), answer); err != nil {
 				return err
 			}
 		}
-		if err := errors.Join(wrong...); err != nil || check && len(changed) > 0 {
-			return failed{err}
+		if err := errors.Join(wrong...); err != nil || check && len(answer.Changed) > 0 {
+			return exit.Failure{Cause: err}
 		}
 		return nil
 	}
 	return c
+}
+
+// changed is the answer of fmt.
+type changed struct {
+	Changed []string `json:"changed"`
+}
+
+// Table implements output.Tabular.
+func (c changed) Table(w io.Writer) {
+	for _, name := range c.Changed {
+		fmt.Fprintln(w, name)
+	}
 }
 
 // formatted is a module in OPA's format.

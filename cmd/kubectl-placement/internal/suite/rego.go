@@ -1,10 +1,9 @@
-package main
+package suite
 
 import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"path/filepath"
@@ -18,12 +17,13 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/topdown/lineage"
 
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/policies"
 )
 
-// regoTest is a Rego test that was run.
-type regoTest struct {
+// RegoTest is the result of one Rego test.
+type RegoTest struct {
 	Package string `json:"package"`
 	Name    string `json:"name"`
 	// Location as file:row.
@@ -35,28 +35,29 @@ type regoTest struct {
 	Ms      int64  `json:"ms"`
 
 	row int
-	// trace of what failed on the way, for -v.
+	// trace of the expressions that failed.
 	trace string
 }
 
-func (t *regoTest) passed() bool { return t.Outcome == "pass" || t.Outcome == "skip" }
+// Passed reports whether the test did not fail.
+func (t *RegoTest) Passed() bool { return t.Outcome == "pass" || t.Outcome == "skip" }
 
-// coverage is which lines of Rego the suites reach.
-type coverage struct {
-	// Percent of the lines that are reached.
+// Coverage is the share of the lines of Rego that the suites reach.
+type Coverage struct {
 	Percent float64        `json:"percent"`
-	Files   []fileCoverage `json:"files"`
+	Files   []FileCoverage `json:"files"`
 }
 
-type fileCoverage struct {
+// FileCoverage is the coverage of one file.
+type FileCoverage struct {
 	File    string  `json:"file"`
 	Percent float64 `json:"percent"`
 	// NotCovered are the lines that are not reached, as 4 or 7-9.
 	NotCovered []string `json:"notCovered"`
 }
 
-// runRego runs Rego suites as opa test does, with the built-in policies beside them.
-func (o *testOptions) runRego(ctx context.Context, paths []string, t *tests) error {
+// runRego runs Rego suites as opa test does, with the built-in policies loaded.
+func (r *Report) runRego(ctx context.Context, paths []string, o Options) error {
 	policyCompiler, err := policy.NewCompiler(policy.Options{})
 	if err != nil {
 		return err
@@ -67,7 +68,7 @@ func (o *testOptions) runRego(ctx context.Context, paths []string, t *tests) err
 		return !info.IsDir() && filepath.Ext(path) != ".rego" || info.IsDir() && len(info.Name()) > 1 && strings.HasPrefix(info.Name(), ".") && info.Name() != ".."
 	}, options)
 	if err != nil {
-		return failed{err}
+		return exit.Failure{Cause: err}
 	}
 	if len(modules) == 0 {
 		return nil
@@ -76,35 +77,35 @@ func (o *testOptions) runRego(ctx context.Context, paths []string, t *tests) err
 	if err := addBuiltin(modules, options); err != nil {
 		return err
 	}
-	if err := withoutSuites(policyCompiler.OPA(), modules); err != nil {
-		return failed{err}
+	if err := compilePolicies(policyCompiler.OPA(), modules); err != nil {
+		return exit.Failure{Cause: err}
 	}
 	compiler := policyCompiler.Suites().WithUseTypeCheckAnnotations(true).WithEnablePrintStatements(true)
 	runner := tester.NewRunner().SetCompiler(compiler).SetStore(store).CapturePrintOutput(true).EnableTracing(true).
-		SetModules(modules).SetTimeout(o.timeout).Filter(o.run).SetParallel(o.parallel)
+		SetModules(modules).SetTimeout(o.Timeout).Filter(o.Run).SetParallel(o.Parallel)
 	var cov *cover.Cover
-	if o.coverage {
+	if o.Coverage {
 		cov = cover.New()
 		runner = runner.SetCoverageQueryTracer(cov)
 	}
 	return storage.Txn(ctx, store, storage.TransactionParams{}, func(txn storage.Transaction) error {
 		results, err := runner.RunTests(ctx, txn)
 		if err != nil {
-			return failed{err}
+			return exit.Failure{Cause: err}
 		}
-		for r := range results {
-			t.add(r)
+		for result := range results {
+			r.add(result)
 		}
-		slices.SortFunc(t.Rego, func(a, b regoTest) int { return cmp.Or(cmp.Compare(a.Package, b.Package), cmp.Compare(a.row, b.row)) })
+		slices.SortFunc(r.Rego, func(a, b RegoTest) int { return cmp.Or(cmp.Compare(a.Package, b.Package), cmp.Compare(a.row, b.row)) })
 		if cov != nil {
-			t.Coverage = newCoverage(cov.Report(own), own)
+			r.Coverage = newCoverage(cov.Report(own), own)
 		}
 		return context.Cause(ctx)
 	})
 }
 
-// withoutSuites compiles the policies alone: they may call less than suites may.
-func withoutSuites(compiler *ast.Compiler, modules map[string]*ast.Module) error {
+// compilePolicies compiles the policies without the suites, which may call more functions.
+func compilePolicies(compiler *ast.Compiler, modules map[string]*ast.Module) error {
 	alone := map[string]*ast.Module{}
 	for name, module := range modules {
 		if !policy.IsSuite(name) {
@@ -117,7 +118,7 @@ func withoutSuites(compiler *ast.Compiler, modules map[string]*ast.Module) error
 	return nil
 }
 
-// addBuiltin adds the built-in policies, but for those that are among the modules already.
+// addBuiltin adds the built-in policies whose packages the modules do not have.
 func addBuiltin(modules map[string]*ast.Module, options ast.ParserOptions) error {
 	files, err := fs.Glob(policies.Modules, "*.rego")
 	if err != nil {
@@ -132,47 +133,47 @@ func addBuiltin(modules map[string]*ast.Module, options ast.ParserOptions) error
 		if err != nil {
 			return err
 		}
-		known := false
+		given := false
 		for _, m := range modules {
-			known = known || m.Package.Equal(module.Package)
+			given = given || m.Package.Equal(module.Package)
 		}
-		if !known {
+		if !given {
 			modules["builtin/"+file] = module
 		}
 	}
 	return nil
 }
 
-func (t *tests) add(r *tester.Result) {
-	test := regoTest{
-		Package: strings.TrimPrefix(r.Package, "data."), Name: r.Name, Output: string(r.Output), Outcome: "pass", Ms: r.Duration.Milliseconds(),
+func (r *Report) add(result *tester.Result) {
+	test := RegoTest{
+		Package: strings.TrimPrefix(result.Package, "data."), Name: result.Name, Output: string(result.Output), Outcome: "pass",
+		Ms: result.Duration.Milliseconds(),
 	}
-	if r.Location != nil {
-		test.row = r.Location.Row
-		test.Location = fmt.Sprintf("%s:%d", r.Location.File, r.Location.Row)
+	if at := result.Location; at != nil {
+		test.row, test.Location = at.Row, fmt.Sprintf("%s:%d", at.File, at.Row)
 	}
 	switch {
-	case r.Skip:
+	case result.Skip:
 		test.Outcome = "skip"
-		t.Summary.Skipped++
-	case r.Error != nil:
-		test.Outcome, test.Message = "error", r.Error.Error()
-		t.Summary.Failed++
-	case r.Fail:
+		r.Summary.Skipped++
+	case result.Error != nil:
+		test.Outcome, test.Message = "error", result.Error.Error()
+		r.Summary.Failed++
+	case result.Fail:
 		test.Outcome = "fail"
-		test.Message, test.trace = failedAt(r.Trace)
-		t.Summary.Failed++
+		test.Message, test.trace = failedAt(result.Trace)
+		r.Summary.Failed++
 	default:
-		t.Summary.Passed++
+		r.Summary.Passed++
 	}
-	t.Rego = append(t.Rego, test)
+	r.Rego = append(r.Rego, test)
 }
 
-// failedAt tells from a trace which expression failed in the end, and what did on the way.
+// failedAt returns the last expression of a trace that failed, and all that did.
 func failedAt(events []*topdown.Event) (last, trace string) {
 	fails := lineage.Filter(events, func(e *topdown.Event) bool { return e.Op == topdown.NoteOp || e.Op == topdown.FailOp })
 	for _, e := range fails {
-		if e.Op == topdown.FailOp && e.Location != nil && e.Location.File != "" { // else it is the query for the test
+		if e.Op == topdown.FailOp && e.Location != nil && e.Location.File != "" { // else it is the query of the runner
 			last = fmt.Sprintf("%s:%d: %s is not true", e.Location.File, e.Location.Row, strings.TrimSpace(string(e.Location.Text)))
 		}
 	}
@@ -181,34 +182,14 @@ func failedAt(events []*topdown.Event) (last, trace string) {
 	return last, pretty.String()
 }
 
-func (t *regoTest) print(w io.Writer, verbose bool) {
-	if t.passed() && !verbose {
-		return
-	}
-	fmt.Fprintf(w, "%s %s: %s.%s", mark(t.passed()), t.Location, t.Package, t.Name)
-	if t.Outcome == "skip" {
-		fmt.Fprint(w, " (skipped)")
-	}
-	fmt.Fprintf(w, " (%d ms)\n", t.Ms)
-	told := []string{t.Message, t.Output}
-	if verbose {
-		told = append(told, t.trace)
-	}
-	for _, told := range told {
-		if told = strings.TrimRight(told, "\n"); told != "" {
-			fmt.Fprintln(w, indent(told))
-		}
-	}
-}
-
-// newCoverage tells of the modules that were given; the built-in ones beside them are not theirs to cover.
-func newCoverage(report cover.Report, own map[string]*ast.Module) *coverage {
-	c := &coverage{Percent: report.Coverage, Files: []fileCoverage{}}
+// newCoverage reports the coverage of the modules that were given, without the built-in ones and the suites.
+func newCoverage(report cover.Report, own map[string]*ast.Module) *Coverage {
+	c := &Coverage{Percent: report.Coverage, Files: []FileCoverage{}}
 	for file, f := range report.Files {
 		if own[file] == nil || policy.IsSuite(file) {
 			continue
 		}
-		lines := fileCoverage{File: file, Percent: f.Coverage, NotCovered: []string{}}
+		lines := FileCoverage{File: file, Percent: f.Coverage, NotCovered: []string{}}
 		for _, r := range f.NotCovered {
 			if r.Start.Row == r.End.Row {
 				lines.NotCovered = append(lines.NotCovered, fmt.Sprint(r.Start.Row))
@@ -216,20 +197,9 @@ func newCoverage(report cover.Report, own map[string]*ast.Module) *coverage {
 				lines.NotCovered = append(lines.NotCovered, fmt.Sprintf("%d-%d", r.Start.Row, r.End.Row))
 			}
 		}
-		lines.NotCovered = slices.Compact(lines.NotCovered) // two expressions of a line are one line
+		lines.NotCovered = slices.Compact(lines.NotCovered) // a line with two expressions comes twice
 		c.Files = append(c.Files, lines)
 	}
-	slices.SortFunc(c.Files, func(a, b fileCoverage) int { return strings.Compare(a.File, b.File) })
+	slices.SortFunc(c.Files, func(a, b FileCoverage) int { return strings.Compare(a.File, b.File) })
 	return c
-}
-
-func (c *coverage) print(w io.Writer) {
-	for _, f := range c.Files {
-		fmt.Fprintf(w, "%5.1f%%  %s", f.Percent, f.File)
-		if len(f.NotCovered) > 0 {
-			fmt.Fprintf(w, "  not reached: %s", strings.Join(f.NotCovered, ", "))
-		}
-		fmt.Fprintln(w)
-	}
-	fmt.Fprintf(w, "%5.1f%%  of all lines of Rego\n", c.Percent)
 }

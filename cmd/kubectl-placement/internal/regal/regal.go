@@ -1,4 +1,5 @@
-package main
+// Package regal runs the linter Regal. Regal is run as a program, since its library does not build with the OPA of the engine.
+package regal
 
 import (
 	"bytes"
@@ -19,9 +20,8 @@ import (
 	"github.com/kcp-placement/placement/policies"
 )
 
-// regalCheck adds what the linter Regal finds in the modules of files, in ConfigMaps as well, as warnings. It is a
-// program of its own, since as a library it does not build with the OPA that the engine is built with.
-func regalCheck(ctx context.Context, files []*manifest.File, r *check.Report) error {
+// Check adds what Regal finds in the modules of files, those in ConfigMaps included, to a report as warnings.
+func Check(ctx context.Context, files []*manifest.File, r *check.Report) error {
 	binary, err := exec.LookPath("regal")
 	if err != nil {
 		return fmt.Errorf("--regal: %w: see https://www.openpolicyagent.org/projects/regal", err)
@@ -32,7 +32,7 @@ func regalCheck(ctx context.Context, files []*manifest.File, r *check.Report) er
 	}
 	defer os.RemoveAll(dir)
 	var modules []manifest.Module
-	seen := map[manifest.Position]bool{} // a file of Rego is a module of every workspace
+	seen := map[manifest.Position]bool{} // a Rego file is a module of every workspace
 	workspaces, _ := manifest.Read(files)
 	for _, w := range workspaces {
 		for _, name := range slices.Sorted(maps.Keys(w.Modules)) {
@@ -41,7 +41,7 @@ func regalCheck(ctx context.Context, files []*manifest.File, r *check.Report) er
 				continue
 			}
 			seen[m.Position(1, 1)] = true
-			// A folder of its own for each, so that the file keeps its name, which some rules look at.
+			// Each module gets its own folder, so that the file keeps its name: some rules look at it.
 			target := filepath.Join(dir, strconv.Itoa(len(modules)), manifest.Name(name))
 			if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 				return err
@@ -55,7 +55,7 @@ func regalCheck(ctx context.Context, files []*manifest.File, r *check.Report) er
 	if len(modules) == 0 {
 		return nil
 	}
-	// The built-in policies are there to be found by imports; what is found in them does not concern anybody here.
+	// The built-in policies are there to resolve imports; findings in them are dropped below.
 	if err := os.CopyFS(filepath.Join(dir, "builtin"), policies.Modules); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func regalCheck(ctx context.Context, files []*manifest.File, r *check.Report) er
 	command.Dir = dir
 	var out, errOut bytes.Buffer
 	command.Stdout, command.Stderr = &out, &errOut
-	err = command.Run() // it fails where it finds something, too
+	err = command.Run() // also fails where it finds something
 	var found struct {
 		Violations []struct {
 			Title, Description, Category string
@@ -83,7 +83,7 @@ func regalCheck(ctx context.Context, files []*manifest.File, r *check.Report) er
 		}
 		i, err := strconv.Atoi(number)
 		if err != nil || i < 0 || i >= len(modules) {
-			return fmt.Errorf("--regal: it tells of a file %q that it was not given", v.Location.File)
+			return fmt.Errorf("--regal: a finding in file %q, which it was not given", v.Location.File)
 		}
 		r.Findings = append(r.Findings, check.Finding{
 			Severity: check.Warning, Code: "regal/" + v.Category + "/" + v.Title,

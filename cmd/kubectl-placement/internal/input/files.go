@@ -1,4 +1,5 @@
-package main
+// Package input reads what commands work on: files and folders, standard input, or a live workspace.
+package input
 
 import (
 	"context"
@@ -15,29 +16,33 @@ import (
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
-// maxFileBytes bounds a file: no object is larger than a few megabytes.
+// maxFileBytes bounds a file. Objects have a few megabytes at most.
 const maxFileBytes = 64 << 20
 
-// paths are the files and folders that a command works on, as arguments or by -f.
-type paths struct{ named []string }
+// ManifestEndings are the endings of files with objects and policies.
+var ManifestEndings = []string{".yaml", ".yml", ".json", ".rego"}
 
-func newPaths(c *cobra.Command) *paths {
-	p := &paths{}
-	c.Flags().StringArrayVarP(&p.named, "filename", "f", nil, "File or folder, like an argument; - for standard input. Repeatable.")
+// Paths are the files and folders that a command works on, given as arguments or by -f.
+type Paths struct{ named []string }
+
+// NewPaths adds -f to a command.
+func NewPaths(c *cobra.Command) *Paths {
+	p := &Paths{}
+	c.Flags().StringArrayVarP(&p.named, "filename", "f", nil, "File or folder, like an argument; - is standard input. Repeatable.")
 	return p
 }
 
-// of returns the paths with arguments, the working folder where there are none.
-func (p *paths) of(args []string) []string {
+// Of returns the paths, arguments first; the working folder where there are none.
+func (p *Paths) Of(args []string) []string {
 	if all := slices.Concat(args, p.named); len(all) > 0 {
 		return all
 	}
 	return []string{"."}
 }
 
-// readFiles reads files, and folders with all that is below them, of the endings given. "-" is standard input. The
-// same file is read once.
-func readFiles(ctx context.Context, paths []string, stdin io.Reader, endings ...string) ([]*manifest.File, error) {
+// Files reads the files at paths, and the files with one of the endings in folders and below. "-" is standard input. A
+// file that is reached twice is read once.
+func Files(ctx context.Context, paths []string, stdin io.Reader, endings ...string) ([]*manifest.File, error) {
 	var files []*manifest.File
 	seen := map[string]bool{}
 	add := func(path string, found bool) error {
@@ -71,7 +76,7 @@ func readFiles(ctx context.Context, paths []string, stdin io.Reader, endings ...
 			}
 			continue
 		}
-		// With the separator a link to a folder is followed.
+		// The separator makes WalkDir follow a link to a folder.
 		err = filepath.WalkDir(path+string(filepath.Separator), func(file string, entry fs.DirEntry, err error) error {
 			switch {
 			case err != nil:
@@ -102,7 +107,7 @@ func readFile(ctx context.Context, path string) (string, error) {
 	return readAll(ctx, path, file)
 }
 
-// readAll reads to the end, or until ctx ends: a terminal or a pipe may have no end.
+// readAll reads to the end, or until ctx ends, since a terminal or a pipe may have no end.
 func readAll(ctx context.Context, name string, r io.Reader) (string, error) {
 	type read struct {
 		text []byte
@@ -123,6 +128,3 @@ func readAll(ctx context.Context, name string, r io.Reader) (string, error) {
 		return string(all.text), all.err
 	}
 }
-
-// The endings of files that hold objects and policies.
-var manifestEndings = []string{".yaml", ".yml", ".json", ".rego"}

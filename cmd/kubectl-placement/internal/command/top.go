@@ -1,20 +1,24 @@
-package main
+package command
 
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/input"
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/output"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/offline/report"
 	"github.com/kcp-placement/placement/offline/simulation"
 )
 
-// byName is the order of top that is no resource.
+// byName is the order of top that is not a resource.
 const byName = "name"
 
 func topCommand() *cobra.Command {
@@ -23,15 +27,15 @@ func topCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "top",
 		Short: "Show how full the fleet is, and what waits for what",
-		Long: `top shows for every cluster and resource what is allocatable, what the cluster itself reports as allocated, what is
-reserved, and what is free: in all, and on the node where most is. Reserved is what decisions promise and the cluster does
-not count yet. Where more is in use than there is, free is negative, and the bar ends in exclamation marks.
+		Long: `top shows for each cluster and resource what is allocatable, what the cluster reports as allocated, what is reserved, and
+what is free in total and on the node with the most of it. Reserved is what decisions promise and the cluster does not
+report yet. If more is in use than there is, free is negative and the bar ends in exclamation marks.
 
-Below stands the queue: the workloads that belong to a placement and have no decision, in the order in which they are
-placed, by priority, creation time, then name. Each says what it waits for: what the cluster lacks that comes nearest, or
-nothing but its turn, where a cluster is feasible.
+Below that is the queue: the workloads that belong to a placement and have no decision, in the order in which they are
+placed: by priority, creation time and name. Each one shows what it waits for: what the nearest cluster lacks, or its turn
+if a cluster is feasible.
 
-Nothing is placed: the fleet is shown as PlacementDecisions leave it. The exit code is 1 where an object or a policy is
+top places nothing: it shows the fleet as PlacementDecisions leave it. The exit code is 1 if an object or a policy is
 wrong.`,
 		Example: `  kubectl placement top --workspace root:team-shop      # live, read only
   kubectl placement top -f all/ --sort-by memory        # the fullest first
@@ -39,50 +43,45 @@ wrong.`,
   watch kubectl placement top --no-queue`,
 		Args: cobra.NoArgs,
 	}
-	from, out := newSource(c), newOutput(c)
-	c.Flags().StringVar(&sortBy, "sort-by", byName, "Order of the clusters of a workspace: name, or a resource, such as cpu or memory, for the fullest first.")
-	c.Flags().BoolVar(&noQueue, "no-queue", false, "Leave out the workloads that wait.")
+	from, out := input.NewSource(c), output.NewFlag(c, fleetLoad{})
+	c.Flags().StringVar(&sortBy, "sort-by", byName, "Order of the clusters of a workspace: name, or a resource such as cpu or memory, fullest first.")
+	c.Flags().BoolVar(&noQueue, "no-queue", false, "Leave out waiting workloads.")
 	_ = c.RegisterFlagCompletionFunc("sort-by", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return []string{byName, capacity.CPU, capacity.Memory}, cobra.ShellCompDirectiveNoFileComp
 	})
+	c.PreRunE = validate(out, from)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := first(out.validate, from.validate); err != nil {
-			return err
-		}
-		tell, done := newProgress(c.ErrOrStderr(), "looking at the queue")
-		defer done()
-		workspaces, err := from.load(c)
+		s, err := open(c, from, "evaluating the queue", simulation.Options{Queue: !noQueue})
 		if err != nil {
 			return err
 		}
-		s, err := simulation.New(simulation.Options{Queue: !noQueue, Progress: tell})
-		if err != nil {
-			return err
-		}
-		wrong := s.Load(workspaces)
+		defer s.done()
 		top, err := s.Top(c.Context())
-		done()
 		if err != nil {
 			return err
 		}
+		s.done()
 		if err := sortClusters(top, sortBy); err != nil {
 			return err
 		}
-		if err := out.print(c.OutOrStdout(), top, func() { report.Top(c.OutOrStdout(), top, time.Now()) }); err != nil {
+		if err := out.Write(c.OutOrStdout(), fleetLoad{top}); err != nil {
 			return err
 		}
-		switch {
-		case wrong != nil:
-			return failed{wrong}
-		case slices.ContainsFunc(top.Queue, func(w simulation.Waiting) bool { return w.Error != "" }):
-			return failed{} // told in the queue
+		if s.invalid != nil || slices.ContainsFunc(top.Queue, func(w simulation.Waiting) bool { return w.Error != "" }) {
+			return exit.Failure{Cause: s.invalid}
 		}
 		return nil
 	}
 	return c
 }
 
-// sortClusters orders the clusters of each workspace by the share of a resource that is in use, fullest first, then by
+// fleetLoad is the answer of top.
+type fleetLoad struct{ *simulation.Top }
+
+// Table implements output.Tabular.
+func (l fleetLoad) Table(w io.Writer) { report.Top(w, l.Top, time.Now()) }
+
+// sortClusters sorts the clusters of each workspace by the share of a resource that is in use, fullest first, then by
 // name.
 func sortClusters(top *simulation.Top, by string) error {
 	has := func(c simulation.ClusterLoad) bool { _, found := c.Free[by]; return found }

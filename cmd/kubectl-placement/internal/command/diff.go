@@ -1,0 +1,104 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/input"
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/output"
+	"github.com/kcp-placement/placement/offline/manifest"
+	"github.com/kcp-placement/placement/offline/report"
+	"github.com/kcp-placement/placement/offline/simulation"
+)
+
+func diffCommand() *cobra.Command {
+	var candidates []string
+	var prune, exitCode bool
+	c := &cobra.Command{
+		Use:   "diff -c CANDIDATES",
+		Short: "Show which decisions candidate policies would move",
+		Long: `diff previews a rollout: it replaces what is in force with candidates, and shows which decisions would move and where to,
+how scores would change, and how full the fleet would be.
+
+Candidates are files and folders like those of -f. An object replaces the one of its kind and name, and a ConfigMap replaces
+all policies of the ConfigMap of its name. A Rego file replaces the policy of its file name in any ConfigMap, or is added.
+
+First the workloads are placed under what is in force, unless PlacementDecisions say where they are. Then each one is
+evaluated again under the candidates, in the same order, as the controller would, while the others hold their
+reservations.`,
+		Example: `  kubectl placement diff -f all/ -c new-weights.rego
+  kubectl placement diff -c policies/ --workspace root:team-shop     # a live workspace, read only
+  kubectl placement diff -f all/ -c policies/ --prune --exit-code    # in CI: 1 if anything would move`,
+		Args: cobra.NoArgs,
+	}
+	from, out := input.NewSource(c), output.NewFlag(c, compared{})
+	c.Flags().StringArrayVarP(&candidates, "candidate", "c", nil, "File or folder of candidates with everything below it; - is standard input. Repeatable.")
+	c.Flags().BoolVar(&prune, "prune", false, "Remove policies that are not among the candidates.")
+	c.Flags().BoolVar(&exitCode, "exit-code", false, "Exit with 1 if a decision would move.")
+	c.PreRunE = validate(out, from)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if len(candidates) == 0 {
+			return errors.New("there is nothing to compare with: give candidates by -c")
+		}
+		if slices.Contains(candidates, "-") && from.ReadsStdin() {
+			return errors.New("-f - and -c - cannot both be standard input")
+		}
+		s, err := open(c, from, "placing workloads", simulation.Options{})
+		if err != nil {
+			return err
+		}
+		defer s.done()
+		overlaid, err := overlay(c, s.workspaces, candidates, prune)
+		if err != nil {
+			return err
+		}
+		if s.invalid != nil {
+			return exit.Failure{Cause: fmt.Errorf("what is in force is wrong:\n%w", s.invalid)}
+		}
+		before, err := s.Run(c.Context())
+		if err != nil {
+			return err
+		}
+		if s.invalid = s.Load(overlaid); s.invalid != nil {
+			return exit.Failure{Cause: fmt.Errorf("the candidates would not come into force:\n%w", s.invalid)}
+		}
+		after, err := s.Run(c.Context())
+		if err != nil {
+			return err
+		}
+		s.done()
+		diff := simulation.Compare(before, after)
+		if err := out.Write(c.OutOrStdout(), compared{diff}); err != nil {
+			return err
+		}
+		if exitCode && diff.Summary.Moved > 0 {
+			return exit.Failure{}
+		}
+		return s.verdict(after)
+	}
+	return c
+}
+
+// overlay returns workspaces with candidates in the place of what they replace.
+func overlay(c *cobra.Command, workspaces []*manifest.Workspace, candidates []string, prune bool) ([]*manifest.Workspace, error) {
+	replacing, err := input.Workspaces(c, candidates)
+	if err != nil {
+		return nil, err
+	}
+	if len(replacing) == 1 && replacing[0].Empty() && !prune {
+		return nil, fmt.Errorf("there is no candidate in %s", strings.Join(candidates, ", "))
+	}
+	return manifest.Overlay(workspaces, replacing, prune)
+}
+
+// compared is the answer of diff.
+type compared struct{ *simulation.Diff }
+
+// Table implements output.Tabular.
+func (d compared) Table(w io.Writer) { report.Diff(w, d.Diff) }

@@ -1,0 +1,80 @@
+// Package command holds the commands of kubectl placement, a file for each.
+package command
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/spf13/cobra"
+
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/terminal"
+)
+
+// Run runs the program and returns its exit code.
+func Run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
+	if !terminal.Interactive(out) {
+		text.DisableColors()
+	}
+	cleanOut, cleanErr := terminal.NewWriter(out), terminal.NewWriter(errOut)
+	c := root()
+	c.SetArgs(args)
+	c.SetIn(in)
+	c.SetOut(cleanOut)
+	c.SetErr(cleanErr)
+	err := c.ExecuteContext(ctx)
+	code, message := exit.Code(ctx, cmp.Or(err, cleanOut.Err()))
+	if message != "" {
+		fmt.Fprintln(cleanErr, message)
+	}
+	return code
+}
+
+func root() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "kubectl-placement",
+		Short: "Write, check, test, simulate and explain placement policies, and show the fleet's capacity",
+		Long: `kubectl placement helps authors of placement policies, which are CEL constraints in WorkloadPlacements and Rego that
+weighs and prefers clusters, and operators of a fleet.
+
+Every command works on files and folders, without a server. Without files, simulate, explain, diff and top read a live
+workspace; they never write to it.
+
+Exit codes: 0 if all is fine, 1 if a check failed, 2 if the call was wrong or could not be carried out, 130 if it was
+interrupted.`,
+		Example: `  kubectl placement init my-policies            # create a policy suite that passes
+  kubectl placement check my-policies           # find errors, each with its position
+  kubectl placement test my-policies            # run Rego tests and placement scenarios
+  kubectl placement simulate -f fleet/          # show where everything would run
+  kubectl placement explain web -f fleet/       # show why
+  kubectl placement diff -f fleet/ -c my-policies/policies   # show what new policies would move
+  kubectl placement top -f fleet/               # show how full the fleet is, and what waits for what`,
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl placement"},
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(
+		checkCommand(), testCommand(), simulateCommand(), explainCommand(), diffCommand(), topCommand(), fmtCommand(), initCommand(), versionCommand(),
+	)
+	return c
+}
+
+// validated is a group of flags.
+type validated interface{ Validate() error }
+
+// validate returns a check of groups of flags, to run before the command.
+func validate(flags ...validated) func(*cobra.Command, []string) error {
+	return func(*cobra.Command, []string) error {
+		for _, f := range flags {
+			if err := f.Validate(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,59 @@
+package command
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/input"
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/terminal"
+	"github.com/kcp-placement/placement/offline/manifest"
+	"github.com/kcp-placement/placement/offline/simulation"
+)
+
+// session is a simulation of the workspaces that a command reads.
+type session struct {
+	*simulation.Simulation
+	workspaces []*manifest.Workspace
+	// invalid reports placements and policies that are wrong, whose workloads are not decided.
+	invalid error
+	// done ends the progress bar; it may be called again.
+	done func()
+}
+
+// open reads workspaces from a source into a simulation, with a progress bar.
+func open(c *cobra.Command, from *input.Source, what string, options simulation.Options) (*session, error) {
+	update, done := terminal.Progress(c.ErrOrStderr(), what)
+	s, err := load(c, from, update, options)
+	if err != nil {
+		done()
+		return nil, err
+	}
+	s.done = done
+	return s, nil
+}
+
+func load(c *cobra.Command, from *input.Source, update func(done, total int), options simulation.Options) (*session, error) {
+	workspaces, err := from.Load(c)
+	if err != nil {
+		return nil, err
+	}
+	options.Progress = update
+	s, err := simulation.New(options)
+	if err != nil {
+		return nil, err
+	}
+	return &session{Simulation: s, workspaces: workspaces, invalid: s.Load(workspaces)}, nil
+}
+
+// verdict returns a failed check where a placement, a policy or a workload is wrong.
+func (s *session) verdict(result *simulation.Result) error {
+	if s.invalid != nil {
+		return exit.Failure{Cause: s.invalid}
+	}
+	for i := range result.Decisions {
+		if result.Decisions[i].Failed() {
+			return exit.Failure{} // the decision says why
+		}
+	}
+	return nil
+}

@@ -1,0 +1,60 @@
+package command
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/input"
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/output"
+	"github.com/kcp-placement/placement/offline/report"
+	"github.com/kcp-placement/placement/offline/simulation"
+)
+
+func simulateCommand() *cobra.Command {
+	var noRejected, fresh bool
+	c := &cobra.Command{
+		Use:   "simulate",
+		Short: "Place all workloads and show where they would run",
+		Long: `simulate places all workloads with the engine itself, in order of priority, creation time and name, and reserves what
+each one takes. It shows every decision, how full the fleet is at the end, and why a workload runs nowhere.
+
+Files are Kubernetes YAML: ClusterRegistrations, WorkloadPlacements, ConfigMaps with policies, PlacementDecisions, and
+workloads of any kind with a pod template. Rego files are policies of every workspace. The annotation kcp.io/cluster names
+the workspace of an object.
+
+A workload with a PlacementDecision stays where it is unless the controller would move it, too. The exit code is 0 if a
+workload finds no cluster, and 1 if an object or a policy is wrong.`,
+		Example: `  kubectl placement simulate -f fleet.yaml -f placements.yaml -f workloads.yaml -f policies/
+  kubectl placement simulate -f all/ -o json --no-rejected
+  kubectl placement simulate --workspace root:team-shop      # live, read only`,
+		Args: cobra.NoArgs,
+	}
+	from, out := input.NewSource(c), output.NewFlag(c, simulated{})
+	c.Flags().BoolVar(&noRejected, "no-rejected", false, "Leave out rejected clusters.")
+	c.Flags().BoolVar(&fresh, "fresh", false, "Ignore PlacementDecisions, as if nothing had been placed yet.")
+	c.PreRunE = validate(out, from)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		s, err := open(c, from, "placing workloads", simulation.Options{Fresh: fresh, Rejected: !noRejected})
+		if err != nil {
+			return err
+		}
+		defer s.done()
+		result, err := s.Run(c.Context())
+		if err != nil {
+			return err
+		}
+		s.done()
+		if err := out.Write(c.OutOrStdout(), simulated{result}); err != nil {
+			return err
+		}
+		return s.verdict(result)
+	}
+	return c
+}
+
+// simulated is the answer of simulate.
+type simulated struct{ *simulation.Result }
+
+// Table implements output.Tabular.
+func (s simulated) Table(w io.Writer) { report.Simulation(w, s.Result) }

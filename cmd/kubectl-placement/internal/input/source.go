@@ -1,0 +1,78 @@
+package input
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
+	"github.com/kcp-placement/placement/offline/manifest"
+)
+
+// Source is where a command reads workspaces from: files, or a live workspace where no files are given.
+type Source struct {
+	files []string
+
+	kubeconfig, context, workspace string
+	kinds                          []string
+}
+
+// NewSource adds the flags of a source to a command.
+func NewSource(c *cobra.Command) *Source {
+	s := &Source{kinds: []string{"deployments.v1.apps", "statefulsets.v1.apps", "jobs.v1.batch"}}
+	c.Flags().StringArrayVarP(&s.files, "filename", "f", nil, "File or folder with everything below it; - is standard input. Repeatable. Without it a live workspace is read.")
+	c.Flags().StringVar(&s.kubeconfig, "kubeconfig", "", "Kubeconfig of the live workspace. Default: $KUBECONFIG or ~/.kube/config.")
+	c.Flags().StringVar(&s.context, "context", "", "Context of the kubeconfig. Default: the current one.")
+	c.Flags().StringVar(&s.workspace, "workspace", "", "Path of the live workspace, for example root:team-shop. Default: the one that the kubeconfig points at. With -f: the only workspace of the files to use.")
+	c.Flags().StringSliceVar(&s.kinds, "workload-kinds", s.kinds, "Workload kinds to read from a live workspace, as resource.version.group.")
+	return s
+}
+
+// Validate fails where the flags contradict each other.
+func (s *Source) Validate() error {
+	for _, kind := range s.kinds {
+		if gvr, _ := schema.ParseResourceArg(kind); gvr == nil {
+			return fmt.Errorf("--workload-kinds: %q is not resource.version.group, for example deployments.v1.apps", kind)
+		}
+	}
+	if len(s.files) > 0 && s.kubeconfig+s.context != "" {
+		return errors.New("-f reads files, --kubeconfig and --context a live workspace: give one of them")
+	}
+	return nil
+}
+
+// ReadsStdin reports whether standard input is one of the files.
+func (s *Source) ReadsStdin() bool { return slices.Contains(s.files, "-") }
+
+// Load reads the workspaces. Errors in objects are an exit.Failure.
+func (s *Source) Load(c *cobra.Command) ([]*manifest.Workspace, error) {
+	if len(s.files) == 0 {
+		return s.live(c.Context(), c.ErrOrStderr())
+	}
+	workspaces, err := Workspaces(c, s.files)
+	if err != nil || s.workspace == "" {
+		return workspaces, err
+	}
+	for _, w := range workspaces {
+		if w.Name.String() == s.workspace {
+			return []*manifest.Workspace{w}, nil
+		}
+	}
+	return nil, fmt.Errorf("--workspace %s: the files have nothing of it", s.workspace)
+}
+
+// Workspaces reads the workspaces of files and folders. Errors in objects are an exit.Failure.
+func Workspaces(c *cobra.Command, paths []string) ([]*manifest.Workspace, error) {
+	files, err := Files(c.Context(), paths, c.InOrStdin(), ManifestEndings...)
+	if err != nil {
+		return nil, err
+	}
+	workspaces, errs := manifest.Read(files)
+	if len(errs) > 0 {
+		return nil, exit.Failure{Cause: manifest.Join(errs)}
+	}
+	return workspaces, nil
+}
