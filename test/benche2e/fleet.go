@@ -31,12 +31,12 @@ var (
 	decisions   = v1alpha1.SchemeGroupVersion.WithResource("placementdecisions")
 )
 
-// writers is how many write side by side where the order does not matter.
+// writers is how many requests are made at once where the order does not matter.
 const writers = 8
 
 const namespace = "default"
 
-// team is one workspace, with a client that does not hold itself back.
+// team is one workspace, with a client without a rate limit.
 type team struct {
 	name   string
 	client dynamic.Interface
@@ -76,26 +76,26 @@ func (b *bench) prepare(ctx context.Context) error {
 	return b.watch(ctx)
 }
 
-// each calls do for 0 to n-1, many at a time, and tells how far it is.
+// each calls do for 0 to n-1, several at a time, and reports progress.
 func (b *bench) each(ctx context.Context, what string, atOnce, n int, do func(ctx context.Context, i int) error) error {
 	var done atomic.Int64
 	start := time.Now()
 	tick := time.NewTicker(5 * time.Second)
 	over := make(chan struct{})
-	var telling sync.WaitGroup
+	var reporting sync.WaitGroup
 	defer func() {
 		tick.Stop()
 		close(over)
-		telling.Wait()
+		reporting.Wait()
 	}()
-	tell := func() {
+	report := func() {
 		b.say("%s: %d of %d, %.1f/s", what, done.Load(), n, float64(done.Load())/time.Since(start).Seconds())
 	}
-	telling.Go(func() {
+	reporting.Go(func() {
 		for {
 			select {
 			case <-tick.C:
-				tell()
+				report()
 			case <-over:
 				return
 			}
@@ -116,7 +116,7 @@ func (b *bench) each(ctx context.Context, what string, atOnce, n int, do func(ct
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	tell()
+	report()
 	return nil
 }
 
@@ -158,7 +158,7 @@ func (t *team) createCluster(ctx context.Context, i int) error {
 	return err
 }
 
-// deployment is one of five sizes: five classes of workloads.
+// deployment has one of five sizes, so there are five equivalence classes.
 func deployment(name string, size int) *appsv1.Deployment {
 	requests := corev1.ResourceList{
 		corev1.ResourceCPU:    *resource.NewMilliQuantity(int64(100*(1+size%5)), resource.DecimalSI),

@@ -30,7 +30,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench-e2e:", err)
 		os.Exit(2)
 	}
-	// What client-go has to say of watches that end with the server is of no use here.
+	// client-go logs watches that end with the server.
 	klog.SetOutput(io.Discard)
 	klog.LogToStderr(false)
 	if err := run(ctx, o); err != nil {
@@ -87,19 +87,19 @@ type bench struct {
 	start  time.Time
 	server *kcp.Server
 	teams  []*team
-	seen   *sightings
+	seen   *firstSeen
 	result result
 }
 
-// say tells on stderr how it goes.
+// say reports progress on stderr.
 func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(b.start).Seconds(), fmt.Sprintf(format, args...))
 }
 
 func run(ctx context.Context, o options) error {
-	b := &bench{options: o, start: time.Now(), seen: newSightings()}
+	b := &bench{options: o, start: time.Now(), seen: newFirstSeen()}
 	if load := loadAverage(); load > 0.5 {
-		b.say("other programs keep this machine busy (load %.1f): what is measured is less than it can do", load)
+		b.say("the machine is busy (load %.1f): the results are worse than it can do", load)
 	}
 	binary, err := kcp.Binary(ctx, os.Stderr)
 	if err != nil {
@@ -127,7 +127,7 @@ func run(ctx context.Context, o options) error {
 	return b.result.print(os.Stdout, o.output)
 }
 
-// loadAverage is how many programs wanted a processor in the last minute; 0 where the system does not tell.
+// loadAverage is the load of the last minute; 0 where it is not known.
 func loadAverage() (load float64) {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
@@ -137,7 +137,7 @@ func loadAverage() (load float64) {
 	return load
 }
 
-// measure takes all measurements in order.
+// measure makes all measurements in order.
 func (b *bench) measure(ctx context.Context) error {
 	// Watches end before the server does.
 	ctx, stop := context.WithCancel(ctx)

@@ -12,14 +12,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// settle is how long after a restart nothing may have been written; longer than the controller waits before it looks
-// up what its informers do not show.
+// settle is how long writes are looked for after a restart. It is longer than the controller waits before it lists what its
+// informers do not show.
 const settle = 10 * time.Second
 
-// bare measures writing without an engine: one small object for each decision.
+// bare measures writes without an engine: one small object for each decision.
 func (b *bench) bare(ctx context.Context) error {
 	for _, atOnce := range []int{1, writers} {
-		b.seen.forget()
+		b.seen.reset()
 		start := time.Now()
 		err := b.each(ctx, fmt.Sprintf("bare writes, %d at once", atOnce), atOnce, b.writes, func(ctx context.Context, i int) error {
 			return b.teams[i%len(b.teams)].create(ctx, decisions, decision(fmt.Sprintf("bare-%d-%05d", atOnce, i)))
@@ -45,11 +45,11 @@ func (b *bench) bare(ctx context.Context) error {
 	if err := b.deleteAll(ctx, decisions); err != nil {
 		return err
 	}
-	b.seen.forget()
+	b.seen.reset()
 	return nil
 }
 
-// burst measures how fast everything that is there is placed once placements select it.
+// burst measures how fast all workloads are placed once placements select them.
 func (b *bench) burst(ctx context.Context, p *program) error {
 	n := b.workspaces * b.deployments
 	b.say("burst: %d placements for %d Deployments", b.workspaces, n)
@@ -70,7 +70,7 @@ func (b *bench) burst(ctx context.Context, p *program) error {
 	if err := b.seen.await(ctx, n, func(seen int) { b.say("burst: %d of %d are published", seen, n) }); err != nil {
 		return err
 	}
-	took := b.seen.last().Sub(start)
+	took := b.seen.latest().Sub(start)
 	if err := p.settled(ctx); err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (b *bench) burst(ctx context.Context, p *program) error {
 	return nil
 }
 
-// writesOf reads the controller's writes from its metrics.
+// writesOf returns the writes of the controller from its metrics.
 func writesOf(m metrics) writes {
 	return writes{
 		Decisions: m.sum("placement_writes_total", `kind="PlacementDecision"`),
@@ -103,7 +103,7 @@ func writesOf(m metrics) writes {
 	}
 }
 
-// steady measures how long single workloads take to be placed.
+// steady measures how long it takes to place single workloads.
 func (b *bench) steady(ctx context.Context, p *program) error {
 	b.say("steady: %g Deployments a second for %s", b.rate, b.duration)
 	before, err := p.metrics()
@@ -127,12 +127,12 @@ func (b *bench) steady(ctx context.Context, p *program) error {
 	return nil
 }
 
-// stream creates objects at the rate, workspace by workspace, and measures until the decision that each leads to is
-// seen. Each create call has a goroutine of its own: a slow one does not hold back the next.
+// stream creates objects at the rate, in turn in all workspaces, and measures until the decision on each is seen. Each create
+// call has its own goroutine, so that a slow one does not delay the next.
 func (b *bench) stream(ctx context.Context, duration time.Duration, create func(ctx context.Context, t *team, name string, i int) error) (streamResult, error) {
 	n := max(1, int(b.rate*duration.Seconds()))
 	type call struct {
-		sighted
+		seenKey
 		called, returned time.Time
 	}
 	calls := make([]call, n)
@@ -148,7 +148,7 @@ func (b *bench) stream(ctx context.Context, duration time.Duration, create func(
 		group.Go(func() error {
 			t := b.teams[i%len(b.teams)]
 			c := &calls[i]
-			c.sighted = sighted{t.name, fmt.Sprintf("stream-%05d", i)}
+			c.seenKey = seenKey{t.name, fmt.Sprintf("stream-%05d", i)}
 			c.called = time.Now()
 			err := create(creating, t, c.workload, i)
 			c.returned = time.Now()
@@ -163,13 +163,13 @@ func (b *bench) stream(ctx context.Context, duration time.Duration, create func(
 	}
 	created, fromCall, fromReturn := make([]time.Duration, n), make([]time.Duration, n), make([]time.Duration, n)
 	for i, c := range calls {
-		at, _ := b.seen.of(c.sighted)
+		at, _ := b.seen.of(c.seenKey)
 		created[i], fromCall[i], fromReturn[i] = c.returned.Sub(c.called), at.Sub(c.called), at.Sub(c.returned)
 	}
 	return streamResult{Objects: n, Created: quantilesOf(created), SeenFromCall: quantilesOf(fromCall), SeenFromReturn: quantilesOf(fromReturn)}, nil
 }
 
-// restart measures a start with everything placed, and what it writes.
+// restart measures how long a start takes with everything placed, and what it writes.
 func (b *bench) restart(ctx context.Context, p *program) (*program, error) {
 	b.say("restart with %d workloads placed", b.seen.count())
 	before, err := b.versions(ctx)
@@ -210,7 +210,7 @@ func (b *bench) restart(ctx context.Context, p *program) (*program, error) {
 	return p, nil
 }
 
-// versions are the resource versions of all that the controller writes.
+// versions are the resource versions of all PlacementDecisions and WorkloadPlacements.
 func (b *bench) versions(ctx context.Context) (map[string]string, error) {
 	versions := map[string]string{}
 	for _, t := range b.teams {
@@ -231,7 +231,7 @@ func key(t *team, resource schema.GroupVersionResource, u *unstructured.Unstruct
 	return t.name + "/" + resource.Resource + "/" + u.GetNamespace() + "/" + u.GetName()
 }
 
-// changed counts the objects that are others than before, new or gone.
+// changed counts the objects that were changed, created or deleted.
 func changed(before, after map[string]string) (n int) {
 	all := maps.Clone(before)
 	maps.Copy(all, after)

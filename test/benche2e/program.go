@@ -21,12 +21,11 @@ import (
 const (
 	// readyWithin is how long the controller may take until it is ready.
 	readyWithin = 2 * time.Minute
-	// quiet is how long the controller makes no pass once it has nothing to do; longer than it gathers counts.
+	// quiet is how long the controller makes no pass once it is idle; longer than it gathers counts.
 	quiet = 6 * time.Second
 )
 
-// program is the controller as a process of its own, with an administrator's kubeconfig and the flags that it has by
-// default.
+// program is the controller as its own process, with the kubeconfig of an administrator and the default flags.
 type program struct {
 	command *exec.Cmd
 	address string
@@ -72,7 +71,7 @@ func (p *program) kill() {
 	<-p.exited
 }
 
-// stop ends the controller, gently first.
+// stop asks the controller to end, and kills it if it does not.
 func (p *program) stop() {
 	_ = p.command.Process.Signal(syscall.SIGTERM)
 	select {
@@ -82,7 +81,7 @@ func (p *program) stop() {
 	}
 }
 
-// ready waits for /readyz and tells how long that took from the start of the process.
+// ready waits for /readyz and returns the time since the start of the process.
 func (p *program) ready(ctx context.Context) (time.Duration, error) {
 	last := "no answer"
 	err := p.poll(ctx, readyWithin, func() bool {
@@ -100,8 +99,8 @@ func (p *program) ready(ctx context.Context) (time.Duration, error) {
 	return time.Since(p.started), nil
 }
 
-// loaded waits until the first pass over so many workspaces has been made, and tells how long that took from the start
-// of the process.
+// loaded waits until the first pass over so many workspaces has been made, and returns the time since the start of the
+// process.
 func (p *program) loaded(ctx context.Context, workspaces int) (time.Duration, error) {
 	last := 0.0
 	err := p.poll(ctx, readyWithin, func() bool {
@@ -116,7 +115,7 @@ func (p *program) loaded(ctx context.Context, workspaces int) (time.Duration, er
 	return time.Since(p.started), nil
 }
 
-// settled waits until the controller is ready and rests.
+// settled waits until the controller is ready and idle.
 func (p *program) settled(ctx context.Context) error {
 	if _, err := p.ready(ctx); err != nil {
 		return err
@@ -186,7 +185,7 @@ func readMetrics(text io.Reader) (metrics, error) {
 	return m, scanner.Err()
 }
 
-// sum adds up a metric over its labels, of which those given, as name="value", must be there.
+// sum adds up the series of a metric that have the given labels, each as name="value".
 func (m metrics) sum(name string, labels ...string) (sum float64) {
 	for line, value := range m {
 		if line != name && !strings.HasPrefix(line, name+"{") {

@@ -12,7 +12,7 @@ import (
 	"github.com/kcp-placement/placement/offline/report"
 )
 
-// timesBareTarget is how many decisions are to be published in the time of one bare write.
+// timesBareTarget is how many decisions are to be published in the time that one bare write takes.
 const timesBareTarget = 10
 
 // result is what was measured.
@@ -31,7 +31,7 @@ type bareResult struct {
 	PerSecond float64 `json:"perSecond"`
 }
 
-// burstResult is how fast many workloads are placed, and what that took.
+// burstResult is how fast a burst of workloads is placed, and at what cost.
 type burstResult struct {
 	Decisions         int     `json:"decisions"`
 	PlacementsSeconds float64 `json:"placementsSeconds"`
@@ -43,7 +43,7 @@ type burstResult struct {
 	ControllerCPU float64 `json:"controllerCPUSeconds"`
 }
 
-// writes are what the controller has written, by kind of object. Not all right are conflicts, errors and dropped events.
+// writes of the controller, by kind of object. NotOK are conflicts, errors and dropped events.
 type writes struct {
 	Decisions float64 `json:"decisionWrites"`
 	Statuses  float64 `json:"statusWrites"`
@@ -55,14 +55,13 @@ func (w writes) String() string {
 	return fmt.Sprintf("%.0f, %.0f, %.0f; %.0f", w.Decisions, w.Statuses, w.Events, w.NotOK)
 }
 
-// steadyResult is how long single workloads take to be placed in a stream, and what the controller wrote for it.
+// steadyResult is how long it takes to place single workloads in a stream, and what the controller writes for it.
 type steadyResult struct {
 	streamResult
 	writes
 }
 
-// streamResult is how long single objects take: the create call, and until the decision is seen from when create was
-// called and from when it returned.
+// streamResult is how long single objects take: the create call, and from its call and its return until the decision is seen.
 type streamResult struct {
 	Objects        int       `json:"objects"`
 	Created        quantiles `json:"created"`
@@ -88,7 +87,7 @@ type quantiles struct {
 func quantilesOf(all []time.Duration) quantiles {
 	slices.Sort(all)
 	at := func(percent int) float64 {
-		// The least that percent of all do not exceed.
+		// The least value that percent of all do not exceed.
 		return all[max(0, (len(all)*percent+99)/100-1)].Seconds() * 1000
 	}
 	return quantiles{at(50), at(99)}

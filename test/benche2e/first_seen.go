@@ -15,84 +15,83 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// patience is how long nothing new may be seen before waiting is given up.
+// patience is how long await goes on while no new decision is seen.
 const patience = 2 * time.Minute
 
-// sightings are when the published decision on each workload was first seen by a watch.
-type sightings struct {
-	mu    sync.Mutex
-	first map[sighted]time.Time
+// firstSeen is when a watch first delivered the published decision on each workload.
+type firstSeen struct {
+	mu sync.Mutex
+	at map[seenKey]time.Time
 }
 
-type sighted struct{ workspace, workload string }
+type seenKey struct{ workspace, workload string }
 
-func newSightings() *sightings { return &sightings{first: map[sighted]time.Time{}} }
+func newFirstSeen() *firstSeen { return &firstSeen{at: map[seenKey]time.Time{}} }
 
-// note takes up what a PlacementDecision publishes.
-func (s *sightings) note(workspace string, object *v1alpha1.PlacementDecision) {
+// record takes the decisions of a PlacementDecision that a watch has delivered.
+func (s *firstSeen) record(workspace string, object *v1alpha1.PlacementDecision) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range object.Decisions {
-		key := sighted{workspace, object.Decisions[i].Workload.Name}
-		if _, found := s.first[key]; !found {
-			s.first[key] = now
+		key := seenKey{workspace, object.Decisions[i].Workload.Name}
+		if _, found := s.at[key]; !found {
+			s.at[key] = now
 		}
 	}
 }
 
-// of tells when a workload was first seen.
-func (s *sightings) of(key sighted) (time.Time, bool) {
+// of returns when the decision on a workload was first seen.
+func (s *firstSeen) of(key seenKey) (time.Time, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at, found := s.first[key]
+	at, found := s.at[key]
 	return at, found
 }
 
-func (s *sightings) count() int {
+func (s *firstSeen) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.first)
+	return len(s.at)
 }
 
-// forget starts anew.
-func (s *sightings) forget() {
+func (s *firstSeen) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	clear(s.first)
+	clear(s.at)
 }
 
-// last is when the last of all was seen.
-func (s *sightings) last() (last time.Time) {
+// latest returns when the last of all workloads was first seen.
+func (s *firstSeen) latest() (latest time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, at := range s.first {
-		if at.After(last) {
-			last = at
+	for _, at := range s.at {
+		if at.After(latest) {
+			latest = at
 		}
 	}
-	return last
+	return latest
 }
 
-// await waits until n workloads have been seen, as long as more and more are, and tells how many there are.
-func (s *sightings) await(ctx context.Context, n int, tell func(seen int)) error {
+// await waits until n workloads have been seen and reports progress. It fails once no new one is seen for patience.
+func (s *firstSeen) await(ctx context.Context, n int, progress func(seen int)) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	before, since, told := -1, time.Now(), time.Now()
+	last, since, reported := -1, time.Now(), time.Now()
 	for {
 		seen := s.count()
 		if seen >= n {
 			return nil
 		}
-		if seen != before {
-			before, since = seen, time.Now()
+		if seen != last {
+			last, since = seen, time.Now()
 		}
 		if time.Since(since) > patience {
 			return fmt.Errorf("%d of %d decisions were published, and none in the last %s", seen, n, patience)
 		}
-		if time.Since(told) >= 2*time.Second {
-			told = time.Now()
-			tell(seen)
+		if time.Since(reported) >= 2*time.Second {
+			reported = time.Now()
+			progress(seen)
 		}
 		select {
 		case <-ctx.Done():
@@ -102,7 +101,7 @@ func (s *sightings) await(ctx context.Context, n int, tell func(seen int)) error
 	}
 }
 
-// watch notes the decisions of all workspaces, each seen by a watch of its own, until ctx ends.
+// watch records the decisions of all workspaces, by one watch each, until ctx ends.
 func (b *bench) watch(ctx context.Context) error {
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
@@ -117,17 +116,17 @@ func (b *bench) watch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		note := func(object any) {
+		record := func(object any) {
 			if d, ok := object.(*v1alpha1.PlacementDecision); ok {
-				b.seen.note(t.name, d)
+				b.seen.record(t.name, d)
 			}
 		}
 		_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
 			ListerWatcher: cache.NewListWatchFromClient(client, decisions.Resource, "", fields.Everything()),
 			ObjectType:    &v1alpha1.PlacementDecision{},
 			Handler: cache.ResourceEventHandlerFuncs{
-				AddFunc:    note,
-				UpdateFunc: func(_, object any) { note(object) },
+				AddFunc:    record,
+				UpdateFunc: func(_, object any) { record(object) },
 			},
 		})
 		go informer.RunWithContext(ctx)
