@@ -6,7 +6,7 @@ import (
 	"github.com/kcp-placement/placement/engine"
 )
 
-// metrics of the controller. None bears a name that tenants choose.
+// metrics of the controller. No label has a value that tenants choose.
 type metrics struct {
 	decisions     *prometheus.CounterVec
 	duration      prometheus.Histogram
@@ -27,14 +27,14 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 	const namespace = "placement"
 	m := &metrics{
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: namespace, Name: "decisions_total", Help: "Decisions by outcome: placed, waiting or failed.",
+			Namespace: namespace, Name: "decisions_total", Help: "Decisions of the engine by outcome: placed, waiting or failed.",
 		}, []string{"outcome"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "decision_duration_seconds", Help: "Time of one decision in the engine.",
 			Buckets: prometheus.ExponentialBuckets(1e-6, 4, 12),
 		}),
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: namespace, Name: "writes_total", Help: "Writes to the API by kind of object and result: ok, conflict or error; events can be dropped, too.",
+			Namespace: namespace, Name: "writes_total", Help: "Writes to the API by kind of object and result: ok, conflict, error, and for events dropped.",
 		}, []string{"kind", "result"}),
 		passes: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "reconcile_duration_seconds", Help: "Time of one pass over a workspace, writes included.",
@@ -44,25 +44,25 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Namespace: namespace, Name: "workspaces", Help: "Workspaces that are bound to the API.",
 		}),
 		loaded: prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: namespace, Name: "workspaces_loaded", Help: "Workspaces whose decisions have been read and that have been looked through once.",
+			Namespace: namespace, Name: "workspaces_loaded", Help: "Workspaces in which every workload has been considered since the start.",
 		}),
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: namespace, Name: "waiting_workloads", Help: "Workloads that no cluster is feasible for now.",
+			Namespace: namespace, Name: "waiting_workloads", Help: "Workloads that no cluster is feasible for.",
 		}),
 		expired: prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: namespace, Name: "reservations_expired_total", Help: "Reservations given up since a cluster did not count the workload in time.",
+			Namespace: namespace, Name: "reservations_expired_total", Help: "Reservations given up because a cluster did not count the workload in time.",
 		}),
 		overcommitted: prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: namespace, Name: "overcommitted_clusters", Help: "Clusters that have less than is in use and promised there.",
+			Namespace: namespace, Name: "overcommitted_clusters", Help: "Clusters with more in use and promised than allocatable.",
 		}),
 		policyErrs: prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: namespace, Name: "workspaces_with_policy_errors", Help: "Workspaces whose Rego does not come into force.",
+			Namespace: namespace, Name: "workspaces_with_policy_errors", Help: "Workspaces whose Rego does not compile.",
 		}),
 		quarantined: prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: namespace, Name: "workspaces_in_quarantine", Help: "Workspaces whose Rego was stopped so often that it is not evaluated any more.",
+			Namespace: namespace, Name: "workspaces_in_quarantine", Help: "Workspaces whose Rego is not evaluated any more because it exceeded its budget repeatedly.",
 		}),
 		compile: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "policy_compile_duration_seconds", Help: "Time to compile the Rego of a workspace, or to find that it is compiled.",
+			Namespace: namespace, Name: "policy_compile_duration_seconds", Help: "Time to compile the Rego of a workspace, or to find it compiled.",
 			Buckets: prometheus.ExponentialBuckets(1e-5, 4, 10),
 		}),
 		reopened: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -77,7 +77,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-// decided counts an answer of the engine.
+// decided counts a decision, or its error.
 func (m *metrics) decided(decision *engine.Decision, err error) {
 	switch {
 	case err != nil:

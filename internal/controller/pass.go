@@ -77,12 +77,15 @@ func (w *workspace) newPass(placements []*placementState, r *result) *pass {
 	return p
 }
 
+// prefetchWithin is how long a pass may go on for the sake of the next.
+const prefetchWithin = 2 * time.Second
+
 // prefetch brings the rankings in use up to date while nobody waits for them.
 func (w *workspace) prefetch(ctx context.Context) {
 	if !w.inForce || w.now().Before(w.restUntil) {
 		return
 	}
-	ctx, done := context.WithTimeoutCause(ctx, decideWithin, errTooLong)
+	ctx, done := context.WithTimeout(ctx, prefetchWithin)
 	defer done()
 	if err := w.engine.Prefetch(ctx, w.name); err != nil {
 		klog.FromContext(ctx).V(2).Info("Rankings are not ready yet: the next request waits for them", "reason", err.Error())

@@ -20,10 +20,11 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// decideWithin bounds the time in the engine for one workload; a workspace that exceeds it, or the budget of its policies,
-// rests for restFor.
+// decideWithin is how long the engine may take for one workload by the clock. It is the last line behind the budgets of Rego
+// and the cost limits of CEL, which stop at the same step on every machine, so it is longer than honest policies take on a
+// large fleet in a container that is throttled. A workspace that exceeds it or a budget rests for restFor.
 const (
-	decideWithin = 2 * time.Second
+	decideWithin = 10 * time.Second
 	restFor      = 5 * time.Second
 )
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
@@ -214,4 +215,46 @@ func TestALoneWorkloadWaitsForNothing(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	w.expect(map[string]string{"w": "a"})
+}
+
+// TestSlowDecisions: a machine may be slow, as a container that is throttled is, and decides all the same. Only a workspace
+// that exceeds the last limit rests, with all that it has still to decide, and is tried again after a while.
+func TestSlowDecisions(t *testing.T) {
+	if _, err := testPolicies(); err != nil { // outside of the bubble, which waits for what is started in it
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "40")}
+		w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+		w.workloads = []*workloadObject{testWorkload("honest", 10), testWorkload("later", 10), testWorkload("stuck", 10)}
+		for i, o := range w.workloads {
+			o.CreationTimestamp = metav1.NewTime(time.Unix(int64(i), 0))
+		}
+		ask, asked := w.workspace.ask, ""
+		w.workspace.ask = func(ctx context.Context, request engine.Request) (*engine.Decision, error) {
+			asked += request.Workload.Name + " "
+			if request.Workload.Name == "stuck" {
+				<-ctx.Done()
+				return nil, context.Cause(ctx)
+			}
+			time.Sleep(5 * time.Second)
+			return ask(ctx, request)
+		}
+		w.pass()
+		w.expect(map[string]string{"honest": "a", "later": "a"})
+		if got := w.condition(v1alpha1.PoliciesReadyCondition); got != "False PolicyError: deciding took longer than 10s and was stopped" {
+			t.Error(got)
+		}
+		w.workloads = append(w.workloads, testWorkload("behind", 10))
+		w.sleep(restFor / 2)
+		asked = ""
+		if r := w.pass(); r.after != restFor/2 || asked != "" {
+			t.Errorf("tried again after %s, asked about %q", r.after, asked)
+		}
+		w.workspace.ask = ask
+		w.sleep(restFor / 2)
+		w.pass()
+		w.expect(map[string]string{"honest": "a", "later": "a", "stuck": "a", "behind": "a"})
+	})
 }

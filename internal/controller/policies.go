@@ -14,9 +14,9 @@ import (
 	"github.com/kcp-placement/placement/engine/policy"
 )
 
-// updatePolicies puts the Rego of the workspace's ConfigMaps into force, all together or not at all, and tells each
-// ConfigMap how it went. Where it does not compile, the last good policies stay. Where there are none, as after a
-// restart, nothing is decided: to judge by other policies than the workspace's own would be worse than to wait.
+// updatePolicies puts the Rego of the workspace's ConfigMaps into force, all together or not at all, and annotates each
+// ConfigMap with the outcome. If it does not compile, the last good policies stay in force. If there are none, as after a
+// restart, nothing is decided: waiting is better than deciding by policies that are not the workspace's own.
 func (w *workspace) updatePolicies(ctx context.Context, configMaps []*corev1.ConfigMap, r *result) {
 	start := time.Now()
 	var set *policy.Set
@@ -31,7 +31,7 @@ func (w *workspace) updatePolicies(ctx context.Context, configMaps []*corev1.Con
 	w.policyErr = err
 	if err == nil {
 		if set.Digest() != w.engine.PolicyDigest(w.name) {
-			w.restUntil = time.Time{} // new policies get a new chance
+			w.restUntil = time.Time{} // a new digest ends the rest
 		}
 		w.engine.SetPolicies(w.name, set)
 		w.inForce = true
@@ -45,8 +45,8 @@ func (w *workspace) updatePolicies(ctx context.Context, configMaps []*corev1.Con
 	}
 }
 
-// policyStatus is what a ConfigMap is told, in the shape that kube-mgmt uses: ok, or the errors in its own modules
-// and those that have no place.
+// policyStatus is the annotation of a ConfigMap in the shape that kube-mgmt uses: ok, or the errors in its own modules and
+// those without a location.
 func policyStatus(configMap *corev1.ConfigMap, err error) string {
 	type location struct {
 		File string `json:"file"`
