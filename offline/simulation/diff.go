@@ -7,13 +7,13 @@ import (
 	"github.com/kcp-placement/placement/engine"
 )
 
-// Diff is what differs between two results. Its JSON is a contract like that of Result.
+// Diff is the difference between two results. Its JSON is a contract like that of Result.
 type Diff struct {
-	// Moves are the workloads that run on other clusters than before, in the order of the later result.
+	// Moves are the workloads that run on other clusters, in the order of the later result.
 	Moves []Change `json:"moves"`
-	// Rescored are the workloads that stay where they are with other scores.
+	// Rescored are the workloads that stay with other scores.
 	Rescored []Change `json:"rescored"`
-	// Clusters whose utilization differs, by workspace and name.
+	// Clusters are those with another utilization, by workspace and name.
 	Clusters []ClusterChange `json:"clusters"`
 	Summary  DiffSummary     `json:"summary"`
 }
@@ -25,7 +25,7 @@ type Change struct {
 	Placement string          `json:"placement"`
 	Before    []engine.Choice `json:"before"`
 	After     []engine.Choice `json:"after"`
-	// Error is why the workload runs nowhere after; empty where it runs.
+	// Error is why the workload runs nowhere in the later result; empty where it runs.
 	Error string `json:"error"`
 }
 
@@ -42,28 +42,28 @@ type DiffSummary struct {
 	Workloads int `json:"workloads"`
 	Moved     int `json:"moved"`
 	Rescored  int `json:"rescored"`
-	// Placed and Unplaced are the workloads that run nowhere before and somewhere after, and the other way round.
+	// Placed workloads run nowhere before and somewhere after; Unplaced ones the other way round.
 	Placed   int `json:"placed"`
 	Unplaced int `json:"unplaced"`
 }
 
-// Compare tells what differs between two results over the same workloads.
+// Compare returns the difference between two results over the same workloads.
 func Compare(before, after *Result) *Diff {
-	type name struct {
+	type workloadKey struct {
 		workspace string
 		workload  Workload
 	}
-	known := map[name]*Decision{}
+	earlier := map[workloadKey]*Decision{}
 	for i := range before.Decisions {
 		d := &before.Decisions[i]
-		known[name{d.Workspace, d.Workload}] = d
+		earlier[workloadKey{d.Workspace, d.Workload}] = d
 	}
 	diff := &Diff{Moves: []Change{}, Rescored: []Change{}, Clusters: []ClusterChange{}}
 	diff.Summary.Workloads = len(after.Decisions)
 	for _, d := range after.Decisions {
 		change := Change{Workspace: d.Workspace, Workload: d.Workload, Placement: d.Placement, Before: []engine.Choice{}, After: d.Clusters, Error: d.Error}
-		if was := known[name{d.Workspace, d.Workload}]; was != nil {
-			change.Before = was.Clusters
+		if e := earlier[workloadKey{d.Workspace, d.Workload}]; e != nil {
+			change.Before = e.Clusters
 		}
 		from, to := names(change.Before), names(change.After)
 		slices.Sort(from)
@@ -83,18 +83,18 @@ func Compare(before, after *Result) *Diff {
 	}
 	diff.Summary.Moved, diff.Summary.Rescored = len(diff.Moves), len(diff.Rescored)
 
-	type place struct{ workspace, name string }
-	was := map[place]map[string]int64{}
+	type clusterKey struct{ workspace, name string }
+	utilization := map[clusterKey]map[string]int64{}
 	for _, c := range before.Clusters {
-		was[place{c.Workspace, c.Name}] = c.Utilization
+		utilization[clusterKey{c.Workspace, c.Name}] = c.Utilization
 	}
 	for _, c := range after.Clusters {
-		at, known := was[place{c.Workspace, c.Name}]
-		if !known {
-			at = map[string]int64{}
+		u, found := utilization[clusterKey{c.Workspace, c.Name}]
+		if !found {
+			u = map[string]int64{}
 		}
-		if !maps.Equal(at, c.Utilization) {
-			diff.Clusters = append(diff.Clusters, ClusterChange{Workspace: c.Workspace, Name: c.Name, Before: at, After: c.Utilization})
+		if !maps.Equal(u, c.Utilization) {
+			diff.Clusters = append(diff.Clusters, ClusterChange{Workspace: c.Workspace, Name: c.Name, Before: u, After: c.Utilization})
 		}
 	}
 	return diff

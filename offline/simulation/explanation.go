@@ -5,16 +5,16 @@ import (
 	"github.com/kcp-placement/placement/engine/scoring"
 )
 
-// Explanation is a decision with what was found of every cluster. Its JSON is a contract like that of Result.
+// Explanation is a decision with a verdict on every cluster. Its JSON is a contract like that of Result.
 type Explanation struct {
 	Decision
-	// Summary says in one line how the clusters fared.
+	// Summary counts in one line the feasible clusters, and the rejected ones by stage.
 	Summary string `json:"summary"`
-	// Verdicts on the clusters, in the order of the ranking, best first; the rejected ones follow by name.
+	// Verdicts in the order of the ranking, best first; rejected clusters follow by name.
 	Verdicts []Verdict `json:"verdicts"`
 }
 
-// Verdict is what was found of one cluster.
+// Verdict is the result of one cluster: a score or obstacles.
 type Verdict struct {
 	Cluster  string `json:"cluster"`
 	Feasible bool   `json:"feasible"`
@@ -23,7 +23,7 @@ type Verdict struct {
 	Score   int64    `json:"score"`
 	Reason  string   `json:"reason"`
 	Factors []Factor `json:"factors"`
-	// Obstacles are all that keeps a cluster from being feasible, in the order of the stages.
+	// Obstacles are all reasons for which the cluster is not feasible, in the order of the stages.
 	Obstacles []Obstacle `json:"obstacles"`
 }
 
@@ -40,7 +40,7 @@ type Factor struct {
 type Obstacle struct {
 	Stage      string `json:"stage"`
 	Constraint string `json:"constraint"`
-	// Expression is the part of the constraint that fails, Observed what it looked at.
+	// Expression is the part of the constraint that fails, Observed the values that it reads.
 	Expression string     `json:"expression"`
 	Observed   []Observed `json:"observed"`
 	Message    string     `json:"message"`
@@ -48,13 +48,13 @@ type Obstacle struct {
 	Needs string `json:"needs"`
 }
 
-// Observed is something that a constraint looked at.
+// Observed is a value that a constraint reads.
 type Observed struct {
 	Path  string `json:"path"`
 	Value string `json:"value"`
 }
 
-// Explain tells all that was found for a decision; no verdicts where the engine was not asked, as Error then says why.
+// Explain returns the explanation of a decision. It has no verdicts where the engine was not asked; Error says why.
 func Explain(d *Decision) *Explanation {
 	e := &Explanation{Decision: *d, Verdicts: []Verdict{}}
 	if d.Explained == nil {

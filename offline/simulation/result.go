@@ -11,9 +11,9 @@ import (
 // Result of a simulation. Its JSON is a contract: fields may be added, none changes its meaning. CPU is in millicores,
 // memory and storage in bytes, other resources in whole units.
 type Result struct {
-	// Decisions in the order in which the workloads were placed: by priority, creation time, then name.
+	// Decisions in the order in which the workloads were placed: by priority, creation time and name.
 	Decisions []Decision `json:"decisions"`
-	// Clusters as they stand after the last decision, by workspace and name.
+	// Clusters after the last decision, by workspace and name.
 	Clusters []Cluster `json:"clusters"`
 	Summary  Summary   `json:"summary"`
 }
@@ -22,28 +22,28 @@ type Result struct {
 type Decision struct {
 	Workspace string   `json:"workspace"`
 	Workload  Workload `json:"workload"`
-	// Placement that the workload belongs to; empty where there is none.
+	// Placement that the workload belongs to; empty without one.
 	Placement string `json:"placement"`
-	// Clusters that were chosen, best first; empty where there are none.
+	// Clusters that were chosen, best first.
 	Clusters []engine.Choice `json:"clusters"`
-	// Rejected clusters, by name; nil where they were not asked for.
+	// Rejected clusters by name; nil without Options.Rejected.
 	Rejected []Rejection `json:"rejected,omitzero"`
 	// Error is why the workload runs nowhere; empty where it runs.
 	Error string `json:"error"`
-	// Kept tells that the workload stays where a PlacementDecision put it before.
+	// Kept reports that the workload stays where an earlier decision put it.
 	Kept bool `json:"kept,omitempty"`
 
-	// Explained is the engine's own decision; nil where it was not asked.
+	// Explained is the engine's decision; nil where the engine was not asked.
 	Explained *engine.Decision `json:"-"`
-	// failed tells that Error is of something that is wrong, and not of a lack of clusters.
+	// failed is true where an object or a policy is wrong, rather than no cluster feasible.
 	failed bool
 }
 
-// Failed tells that the workload could not be decided, because an object or a policy is wrong. That no cluster is
-// feasible, or that no placement selects it, is no failure.
+// Failed reports that the workload could not be decided, because an object or a policy is wrong. A workload that no
+// placement selects, or that no cluster is feasible for, has not failed.
 func (d *Decision) Failed() bool { return d.failed }
 
-// Workload names a workload.
+// Workload identifies a workload.
 type Workload struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
@@ -51,7 +51,7 @@ type Workload struct {
 	Name       string `json:"name"`
 }
 
-// String names the workload, as "Deployment default/web".
+// String is for example "Deployment default/web".
 func (w Workload) String() string { return w.Kind + " " + w.Namespace + "/" + w.Name }
 
 // Rejection is why one cluster is not feasible.
@@ -69,9 +69,9 @@ type Cluster struct {
 	Workspace   string           `json:"workspace"`
 	Name        string           `json:"name"`
 	Allocatable map[string]int64 `json:"allocatable"`
-	// Reserved is what the decisions promise and the cluster does not report as requested yet.
+	// Reserved is what decisions promise and the cluster does not report as requested yet.
 	Reserved map[string]int64 `json:"reserved"`
-	// Utilization is what is reserved and what the cluster itself reports as requested, in percent of Allocatable.
+	// Utilization is Reserved and what the cluster reports as requested, in percent of Allocatable.
 	Utilization map[string]int64 `json:"utilization"`
 }
 
@@ -80,7 +80,7 @@ type Summary struct {
 	Workloads int `json:"workloads"`
 	Placed    int `json:"placed"`
 	Unplaced  int `json:"unplaced"`
-	// ElapsedMs is how long deciding took, in milliseconds.
+	// ElapsedMs is the time that the decisions took, in milliseconds.
 	ElapsedMs int64 `json:"elapsedMs"`
 }
 

@@ -1,5 +1,5 @@
-// Package simulation places the workloads of whole workspaces as the controller would, with nothing but their objects:
-// the same engine, the same order, the same reasons to stay or to move.
+// Package simulation places the workloads of whole workspaces offline as the controller does: with the same engine, in the
+// same order, and for the same reasons to stay or to move.
 package simulation
 
 import (
@@ -23,33 +23,33 @@ import (
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
-// Options of a Simulation; the zero value is good.
+// Options of a Simulation. The zero value is ready to use.
 type Options struct {
-	// Fresh leaves PlacementDecisions out of account, as if nothing had been placed yet.
+	// Fresh ignores PlacementDecisions, as if nothing had been placed yet.
 	Fresh bool
-	// Rejected asks for the clusters that were rejected, with the reasons.
+	// Rejected adds the rejected clusters, with the reasons, to decisions.
 	Rejected bool
-	// Queue asks Top for the workloads that wait, and for what.
+	// Queue adds the waiting workloads, and what they wait for, to Top.
 	Queue bool
-	// Progress is told how many of the workloads have been placed, or looked at by Top.
+	// Progress is called with the number of workloads that have been placed, or evaluated by Top. It may be nil.
 	Progress func(done, total int)
 }
 
-// Simulation is what stands in the simulated workspaces. It is not safe for concurrent use.
+// Simulation is the state of the simulated workspaces. It is not safe for concurrent use.
 type Simulation struct {
 	options    Options
 	engine     *engine.Engine
 	policies   *policy.Compiler
 	workspaces []*workspace
-	// stands is where workloads run, by workspace and name.
-	stands map[key]stand
+	// assignments of workloads by workspace and name. Invariant: the engine holds a reservation for each.
+	assignments map[key]assignment
 }
 
 type workspace struct {
 	*manifest.Workspace
 	placements []*placementState
 	selectors  []placement.Selector
-	// policyErr is why the policies are not in force.
+	// policyErr is set where the policies are not in force.
 	policyErr error
 }
 
@@ -70,15 +70,15 @@ func keyOf(workspace logicalcluster.Name, ref workload.Reference) key {
 	return key{workspace, ref}
 }
 
-// stand is where a workload runs, and for which inputs that was decided.
-type stand struct {
+// assignment is where a workload runs, and the digest of the inputs of that decision.
+type assignment struct {
 	uid          string
 	placement    types.NamespacedName
 	clusters     []engine.Choice
 	inputsDigest string
 }
 
-// New makes a simulation without workspaces.
+// New returns a simulation without workspaces.
 func New(options Options) (*Simulation, error) {
 	policies, err := policy.NewCompiler(policy.Options{Timeout: policy.PatientTimeout})
 	if err != nil {
@@ -88,11 +88,11 @@ func New(options Options) (*Simulation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Simulation{options: options, engine: e, policies: policies, stands: map[key]stand{}}, nil
+	return &Simulation{options: options, engine: e, policies: policies, assignments: map[key]assignment{}}, nil
 }
 
-// Load puts workspaces in the place of those that were loaded before; workloads stay where they stand. It returns
-// what is wrong with placements and policies: their workloads are not decided.
+// Load replaces the loaded workspaces; workloads keep their assignments. It returns the errors in clusters, placements,
+// policies and PlacementDecisions. Workloads of a placement or of policies with an error are not decided.
 func (s *Simulation) Load(workspaces []*manifest.Workspace) error {
 	first := len(s.workspaces) == 0
 	s.workspaces = nil
@@ -130,7 +130,7 @@ func (s *Simulation) Load(workspaces []*manifest.Workspace) error {
 	return errors.Join(errs...)
 }
 
-// inFiles tells errors of policies by their places in the files that they were read from.
+// inFiles gives errors of policies their positions in the files that the policies were read from.
 func inFiles(m *manifest.Workspace, err error) error {
 	var errs policy.Errors
 	if !errors.As(err, &errs) {
@@ -151,7 +151,7 @@ func (w *workspace) compile(e *engine.Engine) error {
 	slices.SortFunc(objects, func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return placement.ByAge(a.Typed, b.Typed) })
 	for _, o := range objects {
 		p := &placementState{name: o.Typed.Name, priority: o.Typed.Spec.Priority}
-		selector, _ := placement.CompileSelector(o.Typed) // what is wrong with it is in err
+		selector, _ := placement.CompileSelector(o.Typed) // Compile returns its error, too
 		if p.compiled, p.err = e.CompilePlacement(o.Typed); p.err != nil {
 			p.err = &manifest.Error{Position: o.Position("spec"), Object: o.String(), Message: p.err.Error()}
 			errs = append(errs, p.err)
@@ -161,8 +161,8 @@ func (w *workspace) compile(e *engine.Engine) error {
 	return errors.Join(errs...)
 }
 
-// restore puts workloads where PlacementDecisions say that they run. What these promise to workloads that are not
-// there stays reserved.
+// restore assigns workloads to the clusters of their PlacementDecisions. What is reserved for a workload that is not
+// given stays reserved.
 func (s *Simulation) restore(m *manifest.Workspace) error {
 	var errs []error
 	for _, slice := range m.Decisions {
@@ -176,24 +176,24 @@ func (s *Simulation) restore(m *manifest.Workspace) error {
 				})
 				continue
 			}
-			if _, twice := s.stands[keyOf(m.Name, ref)]; twice {
+			if _, twice := s.assignments[keyOf(m.Name, ref)]; twice {
 				errs = append(errs, &manifest.Error{
 					Position: slice.Position("decisions"), Object: slice.String(), Message: fmt.Sprintf("%s has another decision already", ref),
 				})
 				continue
 			}
-			st := stand{uid: string(d.Workload.UID), placement: name, inputsDigest: d.InputsDigest}
+			a := assignment{uid: string(d.Workload.UID), placement: name, inputsDigest: d.InputsDigest}
 			for _, c := range d.Clusters {
-				st.clusters = append(st.clusters, engine.Choice{Name: c.Name, Replicas: int64(c.Replicas), Score: int64(c.Score), Reason: c.Reason})
+				a.clusters = append(a.clusters, engine.Choice{Name: c.Name, Replicas: int64(c.Replicas), Score: int64(c.Score), Reason: c.Reason})
 			}
 			s.engine.Restore(m.Name, r)
-			s.stands[keyOf(m.Name, ref)] = st
+			s.assignments[keyOf(m.Name, ref)] = a
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// item is a workload that is to be placed.
+// item is a workload to place.
 type item struct {
 	workspace *workspace
 	manifest.Workload
@@ -212,7 +212,7 @@ func (i item) turn() placement.Turn {
 // name of the workload.
 func (i item) name() Workload { return Workload{i.APIVersion, i.Kind, i.Namespace, i.Name} }
 
-// items are all workloads in order of their turns, then of their workspaces.
+// items returns all workloads in the order in which they are placed.
 func (s *Simulation) items() []item {
 	var items []item
 	for _, w := range s.workspaces {
@@ -230,26 +230,37 @@ func (s *Simulation) items() []item {
 	return items
 }
 
-// stand is where a workload stands; found is false where that is for another workload of its name, or for another
-// placement.
-func (s *Simulation) stand(i item) (at stand, found bool) {
-	at, found = s.stands[keyOf(i.workspace.Name, i.Reference)]
-	if found && (i.placement == nil || i.placement.name != at.placement.Name || i.UID != "" && at.uid != "" && at.uid != i.UID) {
-		return stand{}, false
-	}
-	return at, found
+// request is what the engine is asked for a workload that belongs to a valid placement.
+func (i item) request() engine.Request {
+	return engine.Request{Workspace: i.workspace.Name, Placement: i.placement.compiled, Workload: i.Workload.Workload}
 }
 
-// wrong is why a workload that belongs to a placement cannot be decided.
-func (i item) wrong() error { return cmp.Or(i.Err, i.placement.err, i.workspace.policyErr) }
+// err is why a workload that belongs to a placement cannot be decided.
+func (i item) err() error { return cmp.Or(i.Err, i.placement.err, i.workspace.policyErr) }
 
-// Run places all workloads, by their placements' priority, creation time, then name. It fails only as ctx ends: what goes
-// wrong with a workload is told in its decision.
+// current returns the assignment of a workload. One of another workload of that name, or by another placement, is stale
+// and not found.
+func (s *Simulation) current(i item) (a assignment, found bool) {
+	a, found = s.assignments[keyOf(i.workspace.Name, i.Reference)]
+	if found && (i.placement == nil || i.placement.name != a.placement.Name || i.UID != "" && a.uid != "" && a.uid != i.UID) {
+		return assignment{}, false
+	}
+	return a, found
+}
+
+// release gives up the assignment of a workload, stale or not.
+func (s *Simulation) release(i item) {
+	s.engine.Release(i.workspace.Name, i.Reference)
+	delete(s.assignments, keyOf(i.workspace.Name, i.Reference))
+}
+
+// Run places all workloads in order of their placements' priority, creation time and name. It fails only where ctx ends:
+// errors of a workload are in its decision.
 func (s *Simulation) Run(ctx context.Context) (*Result, error) {
 	return s.RunUntil(ctx, nil)
 }
 
-// RunUntil is Run, up to and including the first workload for which last is true; last may be nil.
+// RunUntil is Run up to and including the first workload for which last is true. last may be nil.
 func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*Result, error) {
 	items := s.items()
 	start := time.Now()
@@ -276,85 +287,83 @@ func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*
 	return result, nil
 }
 
-// place decides for one workload, unless it may stay where it stands.
+// place decides for one workload, unless it stays where it is.
 func (s *Simulation) place(ctx context.Context, item item) Decision {
-	w, ref := item.workspace, item.Reference
-	d := Decision{
-		Workspace: w.Name.String(),
-		Workload:  item.name(),
-		Clusters:  []engine.Choice{},
-	}
+	d := Decision{Workspace: item.workspace.Name.String(), Workload: item.name(), Clusters: []engine.Choice{}}
 	if s.options.Rejected {
 		d.Rejected = []Rejection{}
 	}
-	k := keyOf(w.Name, ref)
-	leave := func(format string, args ...any) Decision {
-		s.engine.Release(w.Name, ref)
-		delete(s.stands, k)
-		d.Error = fmt.Sprintf(format, args...)
+	unplaced := func(reason string) Decision {
+		s.release(item)
+		d.Error = reason
 		return d
 	}
-	p := item.placement
-	if p == nil {
-		return leave("no WorkloadPlacement of namespace %s selects this workload", ref.Namespace)
+	if item.placement == nil {
+		return unplaced(fmt.Sprintf("no WorkloadPlacement of namespace %s selects this workload", item.Namespace))
 	}
-	d.Placement = p.name
-	at, stands := s.stand(item)
-	if !stands {
+	d.Placement = item.placement.name
+	current, assigned := s.current(item)
+	if !assigned {
 		if end := item.End(); end != "" {
-			return leave("%s", end)
+			return unplaced(string(end))
 		}
-		s.engine.Release(w.Name, ref)
-		delete(s.stands, k)
+		s.release(item)
 	}
-	fail := func(err error) Decision {
-		// As in the controller: nothing new is decided, and nothing undone.
-		d.failed, d.Error = true, inFiles(w.Workspace, err).Error()
-		if d.Kept = stands; stands {
-			d.Clusters = at.clusters
+	failed := func(err error) Decision {
+		// As in the controller: the workload keeps what it has and gets nothing new.
+		d.failed, d.Error = true, inFiles(item.workspace.Workspace, err).Error()
+		if d.Kept = assigned; assigned {
+			d.Clusters = current.clusters
 		}
 		return d
 	}
-	if err := item.wrong(); err != nil {
-		return fail(err)
+	if err := item.err(); err != nil {
+		return failed(err)
 	}
-	request := engine.Request{Workspace: w.Name, Placement: p.compiled, Workload: item.Workload.Workload}
 	decide := s.engine.Decide
-	switch end := item.End(); {
-	case end == workload.HasFinished:
-		s.engine.Restore(w.Name, engine.Reservation{Workload: ref, Placement: at.placement, Clusters: names(at.clusters)})
-		fallthrough
-	case end != "":
-		decide, d.Kept = s.engine.Explain, true
-	case stands:
-		reason, err := s.engine.ReasonToMove(ctx, request, names(at.clusters), at.inputsDigest, true)
+	if assigned {
+		stays, err := s.stays(ctx, item, current)
 		if err != nil {
-			return fail(err)
+			return failed(err)
 		}
-		if reason == "" {
-			decide, d.Kept = s.engine.Explain, true
+		if d.Kept = stays; stays {
+			decide = s.engine.Explain
 		}
 	}
-	decision, err := decide(ctx, request)
+	decision, err := decide(ctx, item.request())
 	if err != nil {
-		return fail(err)
+		return failed(err)
 	}
 	d.Explained = decision
 	if s.options.Rejected {
 		d.Rejected = rejections(decision)
 	}
-	if d.Kept {
-		d.Clusters = at.clusters
+	switch {
+	case d.Kept:
+		d.Clusters = current.clusters
 		return d
-	}
-	if len(decision.Clusters) == 0 {
-		return leave("%s", decision.Summary())
+	case len(decision.Clusters) == 0:
+		return unplaced(decision.Summary())
 	}
 	d.Clusters = decision.Clusters
-	s.stands[k] = stand{
-		uid: ref.UID, placement: p.compiled.NamespacedName(), clusters: d.Clusters, inputsDigest: decision.InputsDigest,
+	s.assignments[keyOf(item.workspace.Name, item.Reference)] = assignment{
+		uid: item.UID, placement: item.placement.compiled.NamespacedName(), clusters: d.Clusters, inputsDigest: decision.InputsDigest,
 	}
 	return d
+}
+
+// stays reports whether a workload stays where it is: it has ended, or has no reason to move.
+func (s *Simulation) stays(ctx context.Context, item item, current assignment) (bool, error) {
+	switch item.End() {
+	case "":
+		reason, err := s.engine.ReasonToMove(ctx, item.request(), names(current.clusters), current.inputsDigest, true)
+		return reason == "", err
+	case workload.HasFinished: // it reserves nothing any more
+		s.engine.Restore(item.workspace.Name, engine.Reservation{
+			Workload: item.Reference, Placement: current.placement, Clusters: names(current.clusters),
+		})
+	}
+	return true, nil
 }
 
 func names(clusters []engine.Choice) []string {

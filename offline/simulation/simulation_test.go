@@ -48,7 +48,7 @@ func run(t testing.TB, s *simulation.Simulation) *simulation.Result {
 	return r
 }
 
-// where tells where everything runs, in order.
+// where lists where the workloads run, in order.
 func where(r *simulation.Result) string {
 	var lines []string
 	for _, d := range r.Decisions {
@@ -90,7 +90,8 @@ func deployment(name string, second int, cpu string, metadata ...string) string 
 
 const one = "workloadSelector: {}, numberOfClusters: 1"
 
-// TestOrder: the oldest is served first, then by name; the oldest placement owns, unless an annotation names another.
+// TestOrder: the oldest workload is placed first, then by name. It belongs to the oldest placement, unless an annotation
+// names another.
 func TestOrder(t *testing.T) {
 	s := load(t, cluster("a", "2"), placement("p", one), placement("q", one),
 		deployment("late", 3, "1"), deployment("b", 2, "1"), deployment("a", 2, "1", ", annotations: {tmc.kcp.io/placement: q}"))
@@ -107,8 +108,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestPriority: workloads of a placement with a higher priority are placed first, whatever their age; what belongs to
-// none has priority 0.
+// TestPriority: workloads of a placement with a higher priority are placed first, whatever their age. A workload of no
+// placement has priority 0.
 func TestPriority(t *testing.T) {
 	s := load(t, cluster("a", "2"), placement("low", one+", priority: -1"), placement("high", one+", priority: 1"),
 		deployment("old", 1, "1", ", annotations: {tmc.kcp.io/placement: low}"), deployment("b", 3, "1", ", annotations: {tmc.kcp.io/placement: high}"),
@@ -119,7 +120,7 @@ func TestPriority(t *testing.T) {
 	}
 }
 
-// TestAgain: what runs stays in the next run, and moves for the reasons for which the controller would move it.
+// TestAgain: a workload stays in the next run, and moves for the reasons for which the controller would move it.
 func TestAgain(t *testing.T) {
 	a, b := cluster("a", "4"), cluster("b", "2")
 	web := deployment("web", 1, "1")
@@ -135,8 +136,8 @@ func TestAgain(t *testing.T) {
 	}
 	expect("web: a", a, b, placement("p", one), web)
 	expect("web: a, stays", a, b, placement("p", one), web)
-	expect("web: a, stays", cluster("a", "1"), b, placement("p", one), web)                                      // how full it is, is no reason
-	expect("web: b", cluster("a", "4", ", taints: [{key: x, effect: NoSchedule}]"), b, placement("p", one), web) // what it is, is one
+	expect("web: a, stays", cluster("a", "1"), b, placement("p", one), web)                                      // a full cluster is no reason to move
+	expect("web: b", cluster("a", "4", ", taints: [{key: x, effect: NoSchedule}]"), b, placement("p", one), web) // a taint is one
 	expect("web: a", a, placement("p", one), web)                                                                // b is gone
 	expect("web: a", a, b, placement("p", one+`, constraints: [{name: c, expression: "true"}]`), web)            // the placement has changed
 	expect("web: a b", a, b, placement("p", "workloadSelector: {}, numberOfClusters: 2"), web)
@@ -144,8 +145,8 @@ func TestAgain(t *testing.T) {
 	expect("web: a", a, b, placement("p", one), web)
 }
 
-// TestDecisions: PlacementDecisions say where workloads run, those of others hold what they hold, and all of them are
-// left out of account where that is asked for.
+// TestDecisions: PlacementDecisions say where workloads run. They hold reservations of workloads that are not given, too,
+// and Fresh ignores them all.
 func TestDecisions(t *testing.T) {
 	fleet := cluster("a", "4") + cluster("b", "4") + placement("p", one)
 	web := deployment("web", 1, "1")
@@ -166,9 +167,9 @@ decisions:
 		texts   []string
 		want    string
 	}{
-		{"a stale one is made anew, beside what others hold", simulation.Options{}, []string{fleet, web, decision("u1", "a")}, "web: b"},
-		{"left out of account", simulation.Options{Fresh: true}, []string{fleet, web, decision("u1", "a")}, "web: a"},
-		{"of a policy that is wrong, it stands", simulation.Options{}, []string{
+		{"a stale decision is made again, beside the reservations of others", simulation.Options{}, []string{fleet, web, decision("u1", "a")}, "web: b"},
+		{"Fresh ignores decisions", simulation.Options{Fresh: true}, []string{fleet, web, decision("u1", "a")}, "web: a"},
+		{"a decision stays in force where a policy is wrong", simulation.Options{}, []string{
 			fleet, web, decision("u1", "b"),
 			"{apiVersion: v1, kind: ConfigMap, metadata: {name: c, labels: {openpolicyagent.org/policy: rego}}, data: {a.rego: nonsense}}",
 		}, "web: b, stays 3.yaml:1:115: rego_parse_error: package expected"},
@@ -178,7 +179,7 @@ decisions:
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = s.Load(read(t, test.texts...)) // what is wrong is told in the decision, too
+			_ = s.Load(read(t, test.texts...)) // the decision has the error, too
 			if got := where(run(t, s)); got != test.want {
 				t.Errorf("got\n%s\nwant\n%s", got, test.want)
 			}
@@ -186,7 +187,7 @@ decisions:
 	}
 }
 
-// TestCompare: workloads that run elsewhere, that stay with other scores, that are placed and that lose their place.
+// TestCompare: some workloads move, some stay with other scores, some are placed, and some lose their place.
 func TestCompare(t *testing.T) {
 	fleet := cluster("a", "8") + cluster("b", "2")
 	base := fleet + placement("p", one) + deployment("moves", 1, "1", ", labels: {x: moves}") + deployment("stays", 2, "1") +
@@ -239,8 +240,8 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// TestNeverOversubscribed: whatever is simulated, in whichever order the objects are given, no cluster promises more than
-// it has, every workload has a decision, and the same objects give the same result.
+// TestNeverOversubscribed: whatever is simulated, no cluster promises more than it has, every workload has a decision, and
+// the order of the objects does not change the result.
 func TestNeverOversubscribed(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		var objects []string

@@ -9,22 +9,21 @@ import (
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
-	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Top is how full the fleet is, and what waits for room. Its JSON is a contract like that of Result.
+// Top is how full the fleet is, and which workloads wait. Its JSON is a contract like that of Result.
 type Top struct {
 	// Clusters by workspace and name.
 	Clusters []ClusterLoad `json:"clusters"`
-	// Queue of the workloads that belong to a placement and have no decision, in the order of their turns; nil where it
-	// was not asked for.
+	// Queue holds the workloads that belong to a placement and have no decision, in the order in which they are placed; nil
+	// without Options.Queue.
 	Queue   []Waiting  `json:"queue,omitzero"`
 	Summary TopSummary `json:"summary"`
 }
 
-// ClusterLoad is how full one cluster is, resource by resource. A resource that is left out is 0.
+// ClusterLoad is how full one cluster is, by resource. A resource that is left out is 0.
 type ClusterLoad struct {
 	Cluster
 	Location string `json:"location"`
@@ -32,13 +31,13 @@ type ClusterLoad struct {
 	Ready string `json:"ready"`
 	// Allocated is what the cluster itself reports as requested.
 	Allocated map[string]int64 `json:"allocated"`
-	// Free is Allocatable without Allocated and Reserved; negative where the cluster is overcommitted.
+	// Free is Allocatable less Allocated and Reserved; negative where the cluster is overcommitted.
 	Free map[string]int64 `json:"free"`
-	// LargestFree is the most that is free on any one node; nil where the cluster does not report it.
+	// LargestFree is the most that is free on one node; nil where the cluster does not report it.
 	LargestFree map[string]int64 `json:"largestFree,omitzero"`
 }
 
-// Overcommitted tells whether more is in use or promised of any resource than there is.
+// Overcommitted reports whether more is allocated and reserved of a resource than is allocatable.
 func (l *ClusterLoad) Overcommitted() bool {
 	for _, free := range l.Free {
 		if free < 0 {
@@ -53,33 +52,31 @@ type Waiting struct {
 	Workspace string   `json:"workspace"`
 	Workload  Workload `json:"workload"`
 	Placement string   `json:"placement"`
-	// Priority of the placement: what has more of it is placed first.
+	// Priority of the placement: higher ones are placed first.
 	Priority int32 `json:"priority"`
-	// CreationTimestamp of the workload, since when it waits; nil where that is not known.
+	// CreationTimestamp of the workload; nil where it is not known.
 	CreationTimestamp *metav1.Time `json:"creationTimestamp,omitzero"`
 	// WaitsFor says in one line what the workload waits for.
 	WaitsFor string `json:"waitsFor"`
-	// Nearest is the cluster that comes nearest to being feasible; empty where one is, none is registered, or Error says
-	// more.
+	// Nearest is the cluster that is nearest to being feasible; empty where one is feasible, none is registered, or Error is
+	// set.
 	Nearest string `json:"nearest"`
-	// Obstacles are all that keeps Nearest from being feasible, in the order of the stages.
+	// Obstacles are all reasons for which Nearest is not feasible, in the order of the stages.
 	Obstacles []Obstacle `json:"obstacles"`
-	// Error is what is wrong with the workload, its placement or the policies, so that it cannot be decided; empty where it
-	// can.
+	// Error is why the workload cannot be decided: the workload, its placement or a policy is wrong; empty where it can.
 	Error string `json:"error"`
 }
 
 // TopSummary counts.
 type TopSummary struct {
 	Clusters int `json:"clusters"`
-	// Overcommitted clusters, of any resource.
+	// Overcommitted clusters have an overcommitted resource.
 	Overcommitted int `json:"overcommitted"`
-	// Waiting workloads, whether Queue was asked for or not.
+	// Waiting workloads are counted with or without Options.Queue.
 	Waiting int `json:"waiting"`
 }
 
-// Top tells how full the clusters are, and what waits, as the loaded PlacementDecisions leave them: nothing is placed. It
-// fails only as ctx ends.
+// Top returns how full the clusters are, and which workloads wait. It places nothing. It fails only where ctx ends.
 func (s *Simulation) Top(ctx context.Context) (*Top, error) {
 	top := &Top{Clusters: []ClusterLoad{}}
 	for _, w := range s.workspaces {
@@ -92,15 +89,15 @@ func (s *Simulation) Top(ctx context.Context) (*Top, error) {
 		}
 	}
 	items := slices.DeleteFunc(s.items(), func(i item) bool {
-		at, stands := s.stand(i)
-		return i.placement == nil || stands && len(at.clusters) > 0 || i.End() != ""
+		current, assigned := s.current(i)
+		return i.placement == nil || assigned && len(current.clusters) > 0 || i.End() != ""
 	})
 	top.Summary.Clusters, top.Summary.Waiting = len(top.Clusters), len(items)
 	if !s.options.Queue {
 		return top, nil
 	}
 	top.Queue = make([]Waiting, 0, len(items))
-	known := map[wait]*Waiting{}
+	evaluated := map[class]*Waiting{}
 	for i, item := range items {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -115,10 +112,10 @@ func (s *Simulation) Top(ctx context.Context) (*Top, error) {
 		if at := item.GetCreationTimestamp(); !at.IsZero() {
 			waiting.CreationTimestamp = &at
 		}
-		s.waits(ctx, item, &waiting, known)
+		s.evaluate(ctx, item, &waiting, evaluated)
 		top.Queue = append(top.Queue, waiting)
 	}
-	if ctx.Err() != nil { // then what the last waits for is not known
+	if ctx.Err() != nil { // the last evaluation may be cut off
 		return nil, context.Cause(ctx)
 	}
 	return top, nil
@@ -138,31 +135,31 @@ func newLoad(workspace string, row *snapshot.Row) ClusterLoad {
 	return load
 }
 
-// wait is what workloads have in common that hold nothing and wait for the same.
-type wait struct {
+// class is an equivalence class of waiting workloads: they wait for the same.
+type class struct {
 	workspace    logicalcluster.Name
 	inputsDigest string
 }
 
-// waits finds out what a workload waits for, unless that is known of another like it.
-func (s *Simulation) waits(ctx context.Context, item item, waiting *Waiting, known map[wait]*Waiting) {
+// evaluate finds out what a workload waits for, once for each class. A workload with a reservation is in none, since an
+// evaluation leaves its own reservation out.
+func (s *Simulation) evaluate(ctx context.Context, item item, waiting *Waiting, evaluated map[class]*Waiting) {
 	fail := func(err error) {
 		waiting.Error = inFiles(item.workspace.Workspace, err).Error()
 		waiting.WaitsFor = strings.ReplaceAll(waiting.Error, "\n", "; ")
 	}
-	if err := item.wrong(); err != nil {
+	if err := item.err(); err != nil {
 		fail(err)
 		return
 	}
-	request := engine.Request{Workspace: item.workspace.Name, Placement: item.placement.compiled, Workload: item.Workload.Workload}
-	key := wait{item.workspace.Name, s.engine.InputsDigest(request)}
-	_, holds := s.stands[keyOf(item.workspace.Name, item.Reference)]
-	if like := known[key]; like != nil && !holds {
-		waiting.WaitsFor, waiting.Nearest, waiting.Obstacles, waiting.Error = like.WaitsFor, like.Nearest, like.Obstacles, like.Error
-		return
-	}
-	if !holds {
-		known[key] = waiting
+	request := item.request()
+	if _, reserved := s.assignments[keyOf(item.workspace.Name, item.Reference)]; !reserved {
+		key := class{item.workspace.Name, s.engine.InputsDigest(request)}
+		if same := evaluated[key]; same != nil {
+			waiting.WaitsFor, waiting.Nearest, waiting.Obstacles, waiting.Error = same.WaitsFor, same.Nearest, same.Obstacles, same.Error
+			return
+		}
+		evaluated[key] = waiting
 	}
 	decision, err := s.engine.Explain(ctx, request)
 	if err != nil {

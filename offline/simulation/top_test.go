@@ -12,7 +12,7 @@ import (
 	"github.com/kcp-placement/placement/offline/simulation"
 )
 
-// queue is what waits, in order.
+// queue lists the waiting workloads, in order.
 func queue(top *simulation.Top) string {
 	var lines []string
 	for i := range top.Queue {
@@ -21,7 +21,7 @@ func queue(top *simulation.Top) string {
 	return strings.Join(lines, "\n")
 }
 
-// TestTop: what has its decision does not wait; what waits says what for, all that is alike the same.
+// TestTop: a workload with a decision does not wait; one that waits says what for, the same for each of a class.
 func TestTop(t *testing.T) {
 	s, err := simulation.New(simulation.Options{Queue: true})
 	if err != nil {
@@ -67,8 +67,8 @@ larger a: 2 more cpu free`
 	}
 }
 
-// TestTopChangesNothing: looking at the fleet, at any time, says the same twice and places nothing. What a run leaves
-// unplaced waits for what some cluster lacks, in the order of the run.
+// TestTopChangesNothing: Top places nothing and returns the same twice. What a run leaves unplaced waits for what a cluster
+// lacks, in the order of the run.
 func TestTopChangesNothing(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		var objects []string
@@ -90,7 +90,7 @@ func TestTopChangesNothing(t *testing.T) {
 		if err := s.Load(read(t, strings.Join(objects, ""))); err != nil {
 			r.Fatal(err)
 		}
-		look := func() (*simulation.Top, string) {
+		observe := func() (*simulation.Top, string) {
 			top, err := s.Top(t.Context())
 			if err != nil {
 				r.Fatal(err)
@@ -101,8 +101,8 @@ func TestTopChangesNothing(t *testing.T) {
 			}
 			return top, string(text)
 		}
-		top, first := look()
-		if _, second := look(); first != second || len(top.Queue) != workloads {
+		top, first := observe()
+		if _, second := observe(); first != second || len(top.Queue) != workloads {
 			r.Errorf("%d wait\n%s\n%s", len(top.Queue), first, second)
 		}
 		result, err := s.Run(t.Context())
@@ -118,7 +118,7 @@ func TestTopChangesNothing(t *testing.T) {
 				unplaced = append(unplaced, d.Workload.Name)
 			}
 		}
-		top, _ = look()
+		top, _ = observe()
 		var waiting []string
 		for i := range top.Queue {
 			waiting = append(waiting, top.Queue[i].Workload.Name)
