@@ -240,16 +240,15 @@ func (c *completed) lead(ctx context.Context, cancel context.CancelCauseFunc) er
 	if err != nil {
 		return err
 	}
-	var ran error
-	var running sync.WaitGroup
+	return c.whileLeading(ctx, cancel, lock, c.controller.Run)
+}
+
+// whileLeading runs while the lock is held, and gives it back only once that has ended.
+func (c *completed) whileLeading(ctx context.Context, cancel context.CancelCauseFunc, lock resourcelock.Interface, run func(context.Context) error) error {
 	electing, release := context.WithCancel(context.WithoutCancel(ctx))
-	defer release()
-	// The lease is given back only once the controller has stopped.
-	defer context.AfterFunc(ctx, func() {
-		running.Wait()
-		release()
-	})()
+	elected := make(chan struct{})
 	c.standby.Store(true)
+	var err error
 	c.elector, err = leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock:            lock,
 		LeaseDuration:   leaseDuration,
@@ -257,15 +256,9 @@ func (c *completed) lead(ctx context.Context, cancel context.CancelCauseFunc) er
 		RetryPeriod:     2 * time.Second,
 		ReleaseOnCancel: true,
 		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(context.Context) {
-				running.Add(1)
-				defer running.Done()
-				c.standby.Store(false)
-				ran = c.controller.Run(ctx)
-				cancel(nil)
-			},
+			OnStartedLeading: func(context.Context) { close(elected) },
 			OnStoppedLeading: func() {
-				if ctx.Err() == nil {
+				if electing.Err() == nil {
 					cancel(errors.New("the lease was lost"))
 				}
 			},
@@ -273,11 +266,20 @@ func (c *completed) lead(ctx context.Context, cancel context.CancelCauseFunc) er
 		},
 	})
 	if err != nil {
+		release()
 		return err
 	}
-	c.elector.Run(electing)
-	running.Wait()
-	return ran
+	var election sync.WaitGroup
+	election.Go(func() { c.elector.Run(electing) })
+	defer election.Wait()
+	defer release()
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-elected:
+		c.standby.Store(false)
+		return run(ctx)
+	}
 }
 
 // ready tells what the controller still waits for; one that stands by waits for nothing.
