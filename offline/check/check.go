@@ -1,4 +1,4 @@
-// Package check finds what is wrong with placements and policies before they are live, each finding in its place.
+// Package check finds errors in placements, policies and workloads before they are applied, each with its position.
 package check
 
 import (
@@ -27,13 +27,13 @@ type Severity string
 
 // The severities.
 const (
-	// Error is what would not come into force, or would keep workloads from being placed.
+	// Error is a finding that does not come into force, or keeps workloads from being placed.
 	Error Severity = "error"
-	// Warning is what is likely to be a mistake.
+	// Warning is likely a mistake.
 	Warning Severity = "warning"
 )
 
-// Codes of findings; those of Rego have OPA's own codes, as rego_type_error.
+// Codes of findings. Findings in Rego have OPA's codes, such as rego_type_error.
 const (
 	CodeManifest  = "manifest"
 	CodeCEL       = "cel"
@@ -42,18 +42,18 @@ const (
 	CodeWorkload  = "workload"
 	CodeDecision  = "decision"
 	CodeLint      = "rego_lint"
-	// CodeJudgement is of policies that fail for a workload that was given.
+	// CodeJudgement marks policies that fail for one of the workloads.
 	CodeJudgement = "judgement"
 )
 
-// Finding is one thing that is wrong.
+// Finding is one error or warning.
 type Finding struct {
 	Severity Severity
 	Code     string
 	manifest.Position
-	// Object that is concerned, as "WorkloadPlacement default/web"; empty where it is a module of Rego.
+	// Object is for example "WorkloadPlacement default/web"; empty for a Rego module.
 	Object string
-	// Field of the object; empty where it is the whole.
+	// Field of the object; empty for the object as a whole.
 	Field   string
 	Message string
 }
@@ -64,24 +64,24 @@ func (f Finding) Description() string {
 	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), ": ")
 }
 
-// Cost is what a constraint may cost at most.
+// Cost is the highest cost of one evaluation of a constraint.
 type Cost struct {
 	manifest.Position
 	Placement, Constraint string
 	Cost, Limit           uint64
 }
 
-// Report is all that was found.
+// Report is the result of a check.
 type Report struct {
-	// Findings by place.
+	// Findings by position.
 	Findings []Finding
-	// Costs of the constraints that compile, the dearest first.
+	// Costs of the constraints that compile, highest first.
 	Costs []Cost
-	// Placements and Modules are how many there are.
+	// Placements and Modules are numbers of objects checked.
 	Placements, Modules int
 }
 
-// Count returns how many findings have a severity.
+// Count returns the number of findings of a severity.
 func (r *Report) Count(severity Severity) (n int) {
 	for _, f := range r.Findings {
 		if f.Severity == severity {
@@ -91,7 +91,7 @@ func (r *Report) Count(severity Severity) (n int) {
 	return n
 }
 
-// Run checks files. It fails only as ctx ends.
+// Run checks files. It fails only where ctx ends.
 func Run(ctx context.Context, files []*manifest.File) (*Report, error) {
 	constraints, err := constraint.NewCompiler(constraint.Options{})
 	if err != nil {
@@ -121,7 +121,7 @@ func Run(ctx context.Context, files []*manifest.File) (*Report, error) {
 	return r, nil
 }
 
-// Sort puts the findings into the order of their places, each once.
+// Sort sorts the findings by position, and removes duplicates.
 func (r *Report) Sort() {
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(name(a.File), name(b.File)), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Message, b.Message))
@@ -189,7 +189,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	return nil
 }
 
-// placement checks a placement, and returns nil where it is wrong.
+// placement checks a placement, and returns it compiled; nil where it is wrong.
 func (c *checker) placement(w *manifest.Workspace, o manifest.Typed[v1alpha1.WorkloadPlacement]) *placement.Placement {
 	c.report.Placements++
 	constraints := field.NewPath("spec", "constraints")
@@ -212,10 +212,10 @@ func (c *checker) placement(w *manifest.Workspace, o manifest.Typed[v1alpha1.Wor
 			if !errors.As(err, &wrong) {
 				continue
 			}
-			told := strings.HasPrefix(wrong.Field, constraints.String()) || slices.ContainsFunc(c.report.Findings, func(f Finding) bool {
+			reported := strings.HasPrefix(wrong.Field, constraints.String()) || slices.ContainsFunc(c.report.Findings, func(f Finding) bool {
 				return f.Object == o.String() && f.Field == wrong.Field
 			})
-			if !told {
+			if !reported {
 				c.find(Finding{Error, CodePlacement, o.Position(wrong.Field), o.String(), wrong.Field, wrong.ErrorBody()})
 			}
 		}
@@ -224,29 +224,29 @@ func (c *checker) placement(w *manifest.Workspace, o manifest.Typed[v1alpha1.Wor
 	return compiled
 }
 
-// clusterNames warns of clusters that are named and not there, where a fleet is given.
+// clusterNames warns of names of clusters that are not in the fleet, if one is given.
 func (c *checker) clusterNames(w *manifest.Workspace, o manifest.Typed[v1alpha1.WorkloadPlacement]) {
 	if o.Typed.Spec.ClusterSelector == nil || len(w.Clusters) == 0 {
 		return
 	}
-	var known []string
+	var fleet []string
 	for _, cluster := range w.Clusters {
-		known = append(known, cluster.Typed.Name)
+		fleet = append(fleet, cluster.Typed.Name)
 	}
 	for i, wanted := range o.Typed.Spec.ClusterSelector.ClusterNames {
-		if slices.Contains(known, wanted) {
+		if slices.Contains(fleet, wanted) {
 			continue
 		}
 		at := field.NewPath("spec", "clusterSelector", "clusterNames").Index(i).String()
 		message := fmt.Sprintf("there is no cluster %s in the fleet", wanted)
-		if near := manifest.Nearest(wanted, known); near != "" {
+		if near := manifest.Nearest(wanted, fleet); near != "" {
 			message += fmt.Sprintf(", did you mean %s?", near)
 		}
 		c.find(Finding{Warning, CodePlacement, o.Position(at), o.String(), at, message})
 	}
 }
 
-// celErrors takes apart what is wrong with an expression.
+// celErrors returns the single errors of an expression.
 func celErrors(err error) (errs []*constraint.Error) {
 	if several, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range several.Unwrap() {
@@ -261,7 +261,7 @@ func celErrors(err error) (errs []*constraint.Error) {
 	return errs
 }
 
-// modules checks the Rego of a workspace, and tells whether it comes into force.
+// modules checks the Rego of a workspace, and reports whether it comes into force.
 func (c *checker) modules(w *manifest.Workspace) bool {
 	texts := w.Texts()
 	c.report.Modules += len(texts)
@@ -277,7 +277,7 @@ func (c *checker) modules(w *manifest.Workspace) bool {
 	return true
 }
 
-// rego reports errors of policies in their places, with a code of theirs or the one given.
+// rego adds errors of policies at their positions, with the code given or their own.
 func (c *checker) rego(w *manifest.Workspace, severity Severity, code string, err error) {
 	var errs policy.Errors
 	if !errors.As(err, &errs) {
@@ -293,20 +293,20 @@ func (c *checker) rego(w *manifest.Workspace, severity Severity, code string, er
 	}
 }
 
-// judgement reports that the policies fail for a workload. What fails for many is told once.
+// judgement adds the error of evaluating the policies for a workload, once where it is that of many workloads.
 func (c *checker) judgement(w *manifest.Workspace, o manifest.Workload, err error) {
-	known := len(c.report.Findings)
+	before := len(c.report.Findings)
 	c.rego(w, Error, "", err)
-	found := slices.Clone(c.report.Findings[known:])
-	c.report.Findings = c.report.Findings[:known]
+	found := slices.Clone(c.report.Findings[before:])
+	c.report.Findings = c.report.Findings[:before]
 	for _, f := range found {
-		if f.File == nil { // as where the policies cost too much
+		if f.File == nil { // for example where the policies exceed their budget
 			f.Code, f.Position, f.Object = CodeJudgement, o.Position(""), o.String()
 		}
-		told := slices.ContainsFunc(c.report.Findings, func(k Finding) bool {
+		reported := slices.ContainsFunc(c.report.Findings, func(k Finding) bool {
 			return k.Position == f.Position && k.Code == f.Code && strings.HasPrefix(k.Message, f.Message)
 		})
-		if !told {
+		if !reported {
 			f.Message += fmt.Sprintf(" (for %s)", o)
 			c.find(f)
 		}

@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// File is a file as it was read.
+// File is a file that was read.
 type File struct {
-	// Name as people gave it, "-" for standard input.
+	// Name as given by the user, "-" for standard input.
 	Name string
 	Text string
-	// Found tells that the file was found in a folder rather than named: then it may hold something else than objects.
+	// Found reports that the file was found in a folder, and not named: it may hold other YAML than objects.
 	Found bool
 
 	lines []string
 }
 
-// Line returns a line of the file, from 1; "" where there is none.
+// Line returns line n of the file, counting from 1; "" where there is no such line.
 func (f *File) Line(n int) string {
 	if f.lines == nil {
 		f.lines = strings.Split(f.Text, "\n")
@@ -27,14 +27,14 @@ func (f *File) Line(n int) string {
 	return strings.TrimSuffix(f.lines[n-1], "\r")
 }
 
-// Position is a place in a file. Line and Column are counted from 1, columns in characters; both are 0 where it is
-// the file as a whole, and File is nil for what was not read from a file.
+// Position is a position in a file. Line and Column count from 1, columns in characters; both are 0 for the file as a
+// whole. File is nil for what was not read from a file.
 type Position struct {
 	File         *File
 	Line, Column int
 }
 
-// String writes the position as file:line:column.
+// String is file:line:column.
 func (p Position) String() string {
 	switch {
 	case p.File == nil:
@@ -46,12 +46,12 @@ func (p Position) String() string {
 	}
 }
 
-// Error is something that is wrong with an object, or with a file as a whole.
+// Error is an error in an object or in a file.
 type Error struct {
 	Position
-	// Object that is concerned, as "WorkloadPlacement default/web"; empty where it could not be read so far.
+	// Object is for example "WorkloadPlacement default/web"; empty where the object could not be read.
 	Object string
-	// Field that is concerned, as spec.constraints[0].name; empty where it is the whole object.
+	// Field is for example spec.constraints[0].name; empty for the object as a whole.
 	Field   string
 	Message string
 }

@@ -10,15 +10,15 @@ import (
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
-func read(files ...*manifest.File) (told []string, workspaces []*manifest.Workspace) {
+func read(files ...*manifest.File) (messages []string, workspaces []*manifest.Workspace) {
 	workspaces, errs := manifest.Read(files)
 	for _, e := range errs {
-		told = append(told, e.Error())
+		messages = append(messages, e.Error())
 	}
-	return told, workspaces
+	return messages, workspaces
 }
 
-// TestRead: objects go into their workspaces; what is none of ours is passed over, and what is wrong is told in place.
+// TestRead: objects go into their workspaces, other objects are skipped, and errors have their positions.
 func TestRead(t *testing.T) {
 	for _, test := range []struct {
 		name, text string
@@ -126,7 +126,7 @@ func TestRead(t *testing.T) {
 			},
 		},
 		{
-			name: "quantities that would take minutes to parse", text: "apiVersion: tmc.kcp.io/v1alpha1\nkind: ClusterRegistration\nmetadata: {name: a}\nspec: {location: eu}\nstatus: {allocatable: {cpu: \"1e99999999\"}}\n",
+			name: "a quantity that would take minutes to parse", text: "apiVersion: tmc.kcp.io/v1alpha1\nkind: ClusterRegistration\nmetadata: {name: a}\nspec: {location: eu}\nstatus: {allocatable: {cpu: \"1e99999999\"}}\n",
 			objects: "default: 0 clusters, 0 placements, 0 workloads, []",
 			errs:    []string{"f.yaml:5:29: ClusterRegistration a: status.allocatable.cpu: 1e99999999 is out of proportion"},
 		},
@@ -171,7 +171,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// TestModulePositions: a place in a module is a place in the file, however the module is written in YAML.
+// TestModulePositions: a position in a module is one in the file, however the module is written in YAML.
 func TestModulePositions(t *testing.T) {
 	head := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: shop, labels: {openpolicyagent.org/policy: rego}}\ndata:\n"
 	for text, want := range map[string]string{
@@ -200,7 +200,7 @@ func TestModulePositions(t *testing.T) {
 	}
 }
 
-// TestOverlay: candidates take the place of what has their names.
+// TestOverlay: candidates replace what has their names.
 func TestOverlay(t *testing.T) {
 	configMap := func(name, data string) string {
 		return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + ", namespace: shop, labels: {openpolicyagent.org/policy: rego}}\ndata: " + data + "\n---\n"
@@ -270,15 +270,15 @@ func TestOverlay(t *testing.T) {
 	}
 	_, twice := read(&manifest.File{Name: "f.yaml", Text: configMap("one", `{a.rego: "1"}`) + configMap("two", `{a.rego: "1"}`)})
 	_, file := read(&manifest.File{Name: "a.rego", Text: "2"})
-	if _, err := manifest.Overlay(twice, file, false); err == nil || err.Error() != "a.rego could stand for any of shop/one/a.rego, shop/two/a.rego: give the ConfigMap as a candidate" {
-		t.Errorf("a file that could stand for two: %v", err)
+	if _, err := manifest.Overlay(twice, file, false); err == nil || err.Error() != "a.rego could replace any of shop/one/a.rego, shop/two/a.rego: give the ConfigMap as a candidate" {
+		t.Errorf("a file that could replace two: %v", err)
 	}
 	if len(base[0].Modules) != 4 {
 		t.Error("the workspaces themselves must stay as they were")
 	}
 }
 
-// FuzzRead: whatever a file holds, reading it ends, and every place that is told is in the file.
+// FuzzRead: reading any file ends, and every position that it reports is in the file.
 func FuzzRead(f *testing.F) {
 	for _, seed := range []string{
 		"apiVersion: tmc.kcp.io/v1alpha1\nkind: WorkloadPlacement\nmetadata: {name: a}\nspec: {workloadSelector: {}, x: 1}\n",
@@ -308,7 +308,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// TestRewrite: modules are replaced where they stand, again and again to the same effect, and nothing else is changed.
+// TestRewrite: modules are replaced in place, repeatedly with the same result, and nothing else changes.
 // Where that cannot be, nothing is changed at all.
 func TestRewrite(t *testing.T) {
 	head := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, labels: {openpolicyagent.org/policy: rego}}\ndata:\n"

@@ -13,8 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// metadata holds an object's metadata to what the API server lets pass. What is of the wrong type the accessors of
-// unstructured objects would pass over in silence: workloads would lose all their labels.
+// metadata validates an object's metadata as the API server does. Without it, the accessors of unstructured objects
+// silently drop what is of the wrong type: a workload would lose all its labels.
 func metadata(o *Object) (errs []*Error) {
 	fail := func(path, format string, args ...any) {
 		errs = append(errs, &Error{Position: o.Position(path), Object: o.String(), Field: path, Message: fmt.Sprintf(format, args...)})

@@ -9,16 +9,16 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// Object is an object with the places of its fields. One that was not read from a file has no places.
+// Object is an object with the positions of its fields. Without a file the positions are empty.
 type Object struct {
 	*unstructured.Unstructured
 	file *File
-	// above is how many lines of the file stand before the document that node is of.
+	// above is the number of lines before the document of node.
 	above int
 	node  *yaml.Node
 }
 
-// String names the object, as "WorkloadPlacement default/web".
+// String is for example "WorkloadPlacement default/web".
 func (o *Object) String() string {
 	name := o.GetName()
 	if namespace := o.GetNamespace(); namespace != "" {
@@ -27,8 +27,8 @@ func (o *Object) String() string {
 	return strings.TrimSpace(o.GetKind() + " " + name)
 }
 
-// Position returns the place of a field by its path, as spec.constraints[0].expression: that of its value, or of its
-// name where the value has lines of its own. Where there is no such field it is the nearest one around it.
+// Position returns the position of the field at a path such as spec.constraints[0].expression: of its value, or of its
+// name where the value is a block on the next lines. Where the field is missing it is that of the innermost parent.
 func (o *Object) Position(path string) Position {
 	n := o.find(path)
 	if n != nil && n.Style&yaml.FlowStyle == 0 && (n.Kind == yaml.MappingNode || n.Kind == yaml.SequenceNode) {
@@ -39,7 +39,7 @@ func (o *Object) Position(path string) Position {
 	return o.position(n)
 }
 
-// PositionOfKey is Position, for the name of the field in any case.
+// PositionOfKey returns the position of the name of a field.
 func (o *Object) PositionOfKey(path string) Position {
 	if key := o.key(path); key != nil {
 		return o.position(key)
@@ -47,7 +47,7 @@ func (o *Object) PositionOfKey(path string) Position {
 	return o.Position(path)
 }
 
-// key returns the node of a field's name; nil where there is no such field.
+// key returns the node of the name of a field; nil where the field is missing.
 func (o *Object) key(path string) *yaml.Node {
 	elements := split(path)
 	if len(elements) == 0 {
@@ -72,8 +72,8 @@ func (o *Object) position(n *yaml.Node) Position {
 	return Position{File: o.file, Line: o.above + n.Line, Column: n.Column}
 }
 
-// Within returns the place of a line and a column of the text that a field holds. Where the text is written so that
-// its lines are not lines of the file, that is the place of the field.
+// Within returns the position of a line and a column of the text of a field. Where the lines of the text are not lines of
+// the file, as in a folded block, it is the position of the field.
 func (o *Object) Within(path string, line, column int) Position {
 	n := o.find(path)
 	if n == nil || n.Kind != yaml.ScalarNode || line < 1 {
@@ -91,7 +91,7 @@ func (o *Object) Within(path string, line, column int) Position {
 	return start
 }
 
-// indent is how far to the right the lines of a literal block begin, which follow the line of its indicator.
+// indent is the indentation of the lines of a literal block, which follow the line of its indicator.
 func (o *Object) indent(n *yaml.Node) int {
 	for i, text := range strings.Split(n.Value, "\n") {
 		if strings.TrimSpace(text) != "" {
@@ -101,7 +101,7 @@ func (o *Object) indent(n *yaml.Node) int {
 	return 0
 }
 
-// skip returns the column at which a scalar that begins at a column has gone on for a number of characters.
+// skip returns the column after a number of characters of the scalar that begins at a column.
 func skip(line string, column int, style yaml.Style, characters int) (int, bool) {
 	rest := []rune(line)
 	at := column - 1
@@ -112,7 +112,7 @@ func skip(line string, column int, style yaml.Style, characters int) (int, bool)
 	for range characters {
 		switch {
 		case at >= len(rest):
-			return 0, false // it goes on in another line
+			return 0, false // the scalar continues on another line
 		case style&yaml.DoubleQuotedStyle != 0 && rest[at] == '\\' && at+1 < len(rest):
 			at += escape(rest[at+1])
 		case style&yaml.SingleQuotedStyle != 0 && rest[at] == '\'':
@@ -124,7 +124,7 @@ func skip(line string, column int, style yaml.Style, characters int) (int, bool)
 	return at + 1, at <= utf8.RuneCountInString(line)
 }
 
-// escape is how many characters an escape in a double-quoted scalar has.
+// escape is the length of an escape sequence in a double-quoted scalar.
 func escape(kind rune) int {
 	switch kind {
 	case 'x':
@@ -138,7 +138,7 @@ func escape(kind rune) int {
 	}
 }
 
-// find returns the node of a path, or the nearest one around it.
+// find returns the node of a path, or its innermost parent where it is missing.
 func (o *Object) find(path string) *yaml.Node { return o.descend(split(path)) }
 
 func (o *Object) descend(elements []string) *yaml.Node {
@@ -175,7 +175,7 @@ func child(n *yaml.Node, element string) *yaml.Node {
 	return nil
 }
 
-// split takes a path apart: a.b[0].c[x.y/z] has the elements a, b, 0, c and x.y/z.
+// split splits a path: a.b[0].c[x.y/z] has the elements a, b, 0, c and x.y/z.
 func split(path string) (elements []string) {
 	for path != "" {
 		switch path[0] {

@@ -10,11 +10,10 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 )
 
-// Overlay returns workspaces as they would be once candidates were applied to them: an object takes the place of the
-// one of its kind and name, a ConfigMap all its modules, and a file of Rego the module of its file name, in every
-// workspace. With prune, policies that the candidates do not have are removed. Candidates that do not say which
-// workspace they are of are of the only one that there is. Neither side is changed. It fails where it is not clear
-// what a candidate stands for.
+// Overlay returns workspaces as they would be with candidates applied: an object replaces the one of its kind and name, a
+// ConfigMap replaces all its modules, and a Rego file replaces the module of its file name in every workspace. With prune,
+// policies that are not candidates are removed. Candidates without a workspace belong to the only one, if there is only
+// one. The arguments are not changed. Overlay fails where what a candidate replaces is ambiguous.
 func Overlay(workspaces, candidates []*Workspace, prune bool) ([]*Workspace, error) {
 	candidates, err := assigned(workspaces, candidates)
 	if err != nil {
@@ -27,7 +26,7 @@ func Overlay(workspaces, candidates []*Workspace, prune bool) ([]*Workspace, err
 			return nil, &Error{Position: c.Decisions[0].Position(""), Object: c.Decisions[0].String(), Message: "a PlacementDecision is no candidate: the controller writes it"}
 		}
 		if !slices.ContainsFunc(workspaces, func(w *Workspace) bool { return w.Name == c.Name }) && !c.onlyFiles() {
-			// A workspace that is new has the files of Rego that the others have.
+			// A new workspace has the Rego files of the others.
 			result = append(result, &Workspace{Name: c.Name, Modules: filesOf(workspaces)})
 		}
 	}
@@ -50,7 +49,7 @@ func Overlay(workspaces, candidates []*Workspace, prune bool) ([]*Workspace, err
 	return result, errors.Join(errs...)
 }
 
-// assigned puts candidates of the default workspace into the only one that there is, where that has another name.
+// assigned moves candidates of the default workspace into the only workspace, where that has another name.
 func assigned(workspaces, candidates []*Workspace) ([]*Workspace, error) {
 	var names []string
 	for _, w := range workspaces {
@@ -72,15 +71,15 @@ func assigned(workspaces, candidates []*Workspace) ([]*Workspace, error) {
 	return result, nil
 }
 
-// onlyFiles tells whether a workspace has nothing but files of Rego, which are of no workspace in particular.
+// onlyFiles reports whether a workspace holds only Rego files, which belong to every workspace.
 func (w *Workspace) onlyFiles() bool {
 	return len(w.Clusters)+len(w.Placements)+len(w.Decisions)+len(w.Workloads)+len(w.configMaps) == 0
 }
 
-// Empty tells whether there is nothing in the workspace at all.
+// Empty reports whether the workspace holds nothing.
 func (w *Workspace) Empty() bool { return w.onlyFiles() && len(w.Modules) == 0 }
 
-// filesOf returns the modules that are files of Rego.
+// filesOf returns the modules that are Rego files.
 func filesOf(workspaces []*Workspace) map[string]Module {
 	files := map[string]Module{}
 	for _, w := range workspaces {
@@ -93,30 +92,30 @@ func filesOf(workspaces []*Workspace) map[string]Module {
 	return files
 }
 
-// replaceFiles puts files of Rego in the place of the modules of their file names.
+// replaceFiles replaces the modules that have the file names of Rego files.
 func (w *Workspace) replaceFiles(files map[string]Module) error {
 	for _, file := range slices.Sorted(maps.Keys(files)) {
 		var replaced []string
-		for _, known := range slices.Sorted(maps.Keys(w.Modules)) {
-			if _, isCandidate := files[known]; Name(known) == Name(file) && !isCandidate {
-				replaced = append(replaced, known)
+		for _, module := range slices.Sorted(maps.Keys(w.Modules)) {
+			if _, isCandidate := files[module]; Name(module) == Name(file) && !isCandidate {
+				replaced = append(replaced, module)
 			}
 		}
 		if len(replaced) > 1 {
-			return fmt.Errorf("%s could stand for any of %s: give the ConfigMap as a candidate", file, strings.Join(replaced, ", "))
+			return fmt.Errorf("%s could replace any of %s: give the ConfigMap as a candidate", file, strings.Join(replaced, ", "))
 		}
-		for _, known := range replaced {
-			delete(w.Modules, known)
+		for _, module := range replaced {
+			delete(w.Modules, module)
 		}
 	}
 	maps.Copy(w.Modules, files)
 	return nil
 }
 
-// replaceObjects puts the objects of a candidate in the place of those of their names.
+// replaceObjects replaces objects with those of a candidate that have their kinds and names, and adds the others.
 func (w *Workspace) replaceObjects(c *Workspace) {
 	for _, configMap := range c.configMaps {
-		maps.DeleteFunc(w.Modules, func(known string, m Module) bool { return m.object != nil && strings.HasPrefix(known, configMap) })
+		maps.DeleteFunc(w.Modules, func(name string, m Module) bool { return m.object != nil && strings.HasPrefix(name, configMap) })
 	}
 	maps.Copy(w.Modules, c.Modules)
 	w.Clusters = replace(w.Clusters, c.Clusters)
@@ -124,11 +123,11 @@ func (w *Workspace) replaceObjects(c *Workspace) {
 	w.Workloads = replace(w.Workloads, c.Workloads)
 }
 
-// replace puts objects in the place of those of their names, and adds the others.
-func replace[T interface{ String() string }](known, by []T) []T {
-	result := slices.Clone(known)
+// replace returns objects with those in by in the place of those with their names, and the others of by added.
+func replace[T interface{ String() string }](objects, by []T) []T {
+	result := slices.Clone(objects)
 	for _, o := range by {
-		if i := slices.IndexFunc(result, func(k T) bool { return k.String() == o.String() }); i >= 0 {
+		if i := slices.IndexFunc(result, func(r T) bool { return r.String() == o.String() }); i >= 0 {
 			result[i] = o
 		} else {
 			result = append(result, o)

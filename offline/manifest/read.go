@@ -24,7 +24,7 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// maxObjects bounds the objects of one file: a short text can make many, by aliases.
+// maxObjects bounds the objects of one file. Aliases can make many from a short text.
 const maxObjects = 100_000
 
 type reader struct {
@@ -32,7 +32,7 @@ type reader struct {
 	byName     map[logicalcluster.Name]*Workspace
 	errs       []*Error
 	objects    int
-	// seen are the places of objects by workspace, kind and name.
+	// seen holds the positions of objects by workspace, kind and name.
 	seen map[string]Position
 }
 
@@ -67,7 +67,7 @@ func (r *reader) read(f *File) {
 	}
 }
 
-// line finds the line that an error of the YAML library is about.
+// line matches the line number in errors of the YAML library.
 var line = regexp.MustCompile(`line (\d+): ?`)
 
 func (r *reader) document(f *File, text string, above int) {
@@ -89,7 +89,7 @@ func (r *reader) document(f *File, text string, above int) {
 	documents := yaml.NewDecoder(strings.NewReader(text))
 	switch err := documents.Decode(&node); {
 	case errors.Is(err, io.EOF) || err == nil && len(node.Content) == 0:
-		return // empty, or comments alone
+		return // empty, or only comments
 	case err != nil:
 		wrong(err)
 		return
@@ -141,7 +141,7 @@ func (r *reader) document(f *File, text string, above int) {
 
 const noObject = "this is no Kubernetes object: it needs an apiVersion and a kind"
 
-// place puts an object of a file where it belongs.
+// place adds an object of a file to its workspace.
 func (r *reader) place(o *Object) {
 	if r.objects++; r.objects > maxObjects {
 		if r.objects == maxObjects+1 {
@@ -177,7 +177,7 @@ func (r *reader) place(o *Object) {
 	r.add(w, o)
 }
 
-// add takes an object in: one of ours, a ConfigMap with policies, or a workload. Others are passed over.
+// add adds an object of our API, a ConfigMap with policies, or a workload to a workspace, and skips others.
 func (r *reader) add(w *Workspace, o *Object) {
 	switch {
 	case isOurs(o):
@@ -238,8 +238,7 @@ func (r *reader) addOurs(w *Workspace, o *Object) {
 	}
 }
 
-// take takes in an object, also one with which something is wrong where it can be read all the same, so that all that
-// is wrong with it can be told at once.
+// take adds an object, even with errors if it can be decoded, so that later checks find its other errors, too.
 func take[T any](r *reader, into *[]Typed[T], o *Object, wrong []*Error) {
 	typed := new(T)
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, typed); err == nil {
@@ -254,8 +253,8 @@ func isOurs(o *Object) bool { return o.GroupVersionKind().Group == v1alpha1.Sche
 
 func isConfigMap(o *Object) bool { return o.GetAPIVersion() == "v1" && o.GetKind() == "ConfigMap" }
 
-// isWorkload tells whether an object is to be placed: it has a pod template, or its kind should have one. What another
-// object controls, as a Deployment its ReplicaSets, is placed with that.
+// isWorkload reports whether an object is placed: it has a pod template, or its kind requires one. An object with a
+// controller, such as a ReplicaSet of a Deployment, is placed with that.
 func isWorkload(o *Object) bool {
 	if metav1.GetControllerOfNoCopy(o) != nil {
 		return false

@@ -12,9 +12,9 @@ import (
 	kyaml "sigs.k8s.io/yaml"
 )
 
-// Rewrite returns the text of a file with every module of Rego in it replaced by what rewrite makes of it: the file as
-// a whole, or in objects the modules of ConfigMaps that are written as literal blocks. All else stays as it is. Where
-// that cannot be done, as where two objects share a module by an alias, it fails.
+// Rewrite returns the text of a file with rewrite applied to its Rego: to a Rego file as a whole, or to the modules of
+// ConfigMaps that are written as literal blocks. Everything else stays as it is. Rewrite fails where that is impossible,
+// for example where two objects share a module by an alias.
 func Rewrite(f *File, rewrite func(name, module string) (string, error)) (string, error) {
 	if strings.HasSuffix(f.Name, ".rego") {
 		return rewrite(f.Name, f.Text)
@@ -28,7 +28,7 @@ func Rewrite(f *File, rewrite func(name, module string) (string, error)) (string
 	}
 	lines := strings.SplitAfter(f.Text, "\n")
 	var errs []error
-	changed := map[string]string{} // modules before and after
+	changed := map[string]string{} // texts of modules after, by text before
 	for _, w := range workspaces {
 		for _, name := range slices.Sorted(maps.Keys(w.Modules)) {
 			m := w.Modules[name]
@@ -52,13 +52,13 @@ func Rewrite(f *File, rewrite func(name, module string) (string, error)) (string
 	}
 	text := strings.Join(lines, "")
 	if !differOnlyIn(changed, f.Text, text) {
-		return "", fmt.Errorf("%s: the modules cannot be replaced without changing what stands beside them, so nothing is", f.Name)
+		return "", fmt.Errorf("%s: the modules cannot be replaced without changing other parts of the file, so nothing is changed", f.Name)
 	}
 	return text, nil
 }
 
-// replaceBlock puts a text in the place of a literal block. The lines of the file keep their number, so that other
-// blocks are found by theirs: the first line of the block holds all of its text, the others nothing.
+// replaceBlock replaces a literal block with a text. Lines keep their numbers, by which other blocks are found: the first
+// line of the block gets the whole text, the others become empty.
 func (o *Object) replaceBlock(n *yaml.Node, lines []string, text string) {
 	first := o.above + n.Line // the line after the indicator, counted from 0
 	last := min(first+strings.Count(strings.TrimRight(n.Value, "\n"), "\n"), len(lines)-1)
@@ -86,7 +86,7 @@ func (o *Object) replaceBlock(n *yaml.Node, lines []string, text string) {
 	clear(lines[first+1 : last+1])
 }
 
-// differOnlyIn tells whether two texts of YAML are the same but for some texts in them.
+// differOnlyIn reports whether two YAML files are equal except for the changed modules.
 func differOnlyIn(changed map[string]string, before, after string) bool {
 	if before == after {
 		return true
@@ -106,7 +106,7 @@ func differOnlyIn(changed map[string]string, before, after string) bool {
 	return ok && fine && reflect.DeepEqual(replaced(was, changed), replaced(is, nil))
 }
 
-// replaced is a value with the texts of modules replaced, and without the line ends after them.
+// replaced returns a value with the texts of modules replaced and without their trailing newlines.
 func replaced(value any, by map[string]string) any {
 	switch value := value.(type) {
 	case map[string]any:

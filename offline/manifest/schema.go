@@ -25,14 +25,14 @@ import (
 	"github.com/kcp-placement/placement/crds"
 )
 
-// kind is how the API server judges objects of one of our kinds.
+// kind validates objects of one of our kinds as the API server does.
 type kind struct {
 	structural *schema.Structural
 	validator  validation.SchemaValidator
 	rules      *cel.Validator
 }
 
-// kinds are ours, by name. They are made of the manifests that are installed in a server.
+// kinds are the kinds of our API by name, from the manifests that are installed in a server.
 var kinds = sync.OnceValues(func() (map[string]*kind, error) {
 	kinds := map[string]*kind{}
 	files, err := fs.Glob(crds.Manifests, "manifests/*.yaml")
@@ -72,7 +72,7 @@ func newKind(definition *apiextensionsv1.CustomResourceDefinition) (*kind, error
 	return &kind{structural, validator, cel.NewValidator(structural, true, celconfig.PerCallLimit)}, nil
 }
 
-// validate holds an object to its schema as the API server does, and fills in defaults.
+// validate validates an object against its schema as the API server does, and sets defaults.
 func (k *kind) validate(o *Object) (errs []*Error) {
 	unknown := pruning.PruneWithOptions(o.Object, k.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
 	for _, path := range unknown {
@@ -94,7 +94,7 @@ func (k *kind) validate(o *Object) (errs []*Error) {
 		}
 		errs = append(errs, &Error{Position: o.Position(e.Field), Object: o.String(), Field: strings.TrimPrefix(e.Field, "<nil>"), Message: message})
 	}
-	slices.SortFunc(errs, func(a, b *Error) int { // the server's order is that of a map
+	slices.SortFunc(errs, func(a, b *Error) int { // the validators return the order of a map
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
 	})
 	return errs
@@ -128,7 +128,7 @@ func (k *kind) at(elements []string) *schema.Structural {
 	return s
 }
 
-// siblings are the fields that are known beside the one at a path.
+// siblings are the names of the fields that the schema has beside the one at a path.
 func (k *kind) siblings(path string) (names []string) {
 	elements := split(path)
 	s := k.at(elements[:len(elements)-1])
@@ -150,7 +150,7 @@ func lastOf(path string) string {
 	return elements[len(elements)-1]
 }
 
-// Nearest returns the one of the names that a misspelt one may stand for; "" where none is near.
+// Nearest returns the name that a misspelt one is likely to mean; "" where none is near.
 func Nearest(misspelt string, names []string) (near string) {
 	least := max(2, len(misspelt)/3) + 1
 	for _, name := range names {

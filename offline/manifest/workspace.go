@@ -1,5 +1,5 @@
-// Package manifest reads the objects of workspaces from ordinary Kubernetes YAML and Rego, without a server, and
-// remembers where each of their fields stands, so that what is wrong can be shown in its place.
+// Package manifest reads the objects of workspaces from Kubernetes YAML and Rego files, without a server, and keeps the
+// position of every field, for errors.
 package manifest
 
 import (
@@ -19,21 +19,21 @@ import (
 // DefaultWorkspace is the workspace of objects that do not carry the annotation kcp.io/cluster.
 const DefaultWorkspace logicalcluster.Name = "default"
 
-// Workspace is what one logical cluster holds.
+// Workspace holds the objects of one logical cluster.
 type Workspace struct {
 	Name       logicalcluster.Name
 	Clusters   []Typed[v1alpha1.ClusterRegistration]
 	Placements []Typed[v1alpha1.WorkloadPlacement]
 	Decisions  []Typed[v1alpha1.PlacementDecision]
 	Workloads  []Workload
-	// Modules are the Rego modules by name, of ConfigMaps and of files; suites are among them.
+	// Modules are the Rego modules of ConfigMaps and files by name, suites included.
 	Modules map[string]Module
 
-	// configMaps, with policies or without, by the prefix that their modules' names have.
+	// configMaps, with or without policies, as the prefixes of the names of their modules.
 	configMaps []string
 }
 
-// Typed is an object with the places of its fields.
+// Typed is an object of our API with the positions of its fields.
 type Typed[T any] struct {
 	*Object
 	Typed *T
@@ -43,26 +43,26 @@ type Typed[T any] struct {
 type Workload struct {
 	*Object
 	*workload.Workload
-	// Err tells why the object cannot be read.
+	// Err is set where the object cannot be read as a workload.
 	Err error
 }
 
 // String names the workload.
 func (w Workload) String() string { return w.Object.String() }
 
-// End tells whether the workload has come to its end.
+// End reports whether the workload has ended, and how.
 func (w Workload) End() workload.End { return workload.EndOf(w.Unstructured) }
 
 // Module is a Rego module.
 type Module struct {
 	Text string
-	// object and path are where the module stands in a ConfigMap, file where it is a file of its own.
+	// object and path locate the module in a ConfigMap; file is set for a file of its own.
 	object *Object
 	path   string
 	file   *File
 }
 
-// Position returns the place of a row and a column of the module.
+// Position returns the position of a row and a column of the module in its file.
 func (m Module) Position(row, column int) Position {
 	if m.object != nil {
 		return m.object.Within(m.path, row, column)
@@ -70,7 +70,7 @@ func (m Module) Position(row, column int) Position {
 	return Position{File: m.file, Line: row, Column: column}
 }
 
-// Texts are the modules' texts, by their names.
+// Texts returns the texts of the modules by name.
 func (w *Workspace) Texts() map[string]string {
 	texts := make(map[string]string, len(w.Modules))
 	for name, m := range w.Modules {
@@ -79,8 +79,7 @@ func (w *Workspace) Texts() map[string]string {
 	return texts
 }
 
-// ModulePosition returns the place of a row and a column of a module by its name; found is false where the workspace
-// has none of that name.
+// ModulePosition is Module.Position for a module by name; found is false where the workspace has none of that name.
 func (w *Workspace) ModulePosition(name string, row, column int) (p Position, found bool) {
 	m, found := w.Modules[name]
 	if !found {
@@ -89,11 +88,11 @@ func (w *Workspace) ModulePosition(name string, row, column int) (p Position, fo
 	return m.Position(row, column), true
 }
 
-// Name of the file that the module is: that of the file, or the key of the ConfigMap.
+// Name returns the file name of a module: the base name of its file, or its key in a ConfigMap.
 func Name(module string) string { return module[strings.LastIndexByte(module, '/')+1:] }
 
-// Read reads files of objects, and of Rego, into workspaces by name. A file of Rego is a module of every workspace.
-// What is wrong is left out, and told in the order of the files.
+// Read reads files of objects and of Rego into workspaces, sorted by name. A Rego file is a module of every workspace.
+// Objects with errors may be left out. Errors come in the order of the files.
 func Read(files []*File) ([]*Workspace, []*Error) {
 	r := newReader()
 	for _, f := range files {
@@ -119,7 +118,7 @@ func Read(files []*File) ([]*Workspace, []*Error) {
 	return r.workspaces, r.errs
 }
 
-// FromObjects makes a workspace of objects that were not read from files, as those of a server.
+// FromObjects returns a workspace of objects that have no file, such as those of a server.
 func FromObjects(name logicalcluster.Name, objects []*unstructured.Unstructured) (*Workspace, []*Error) {
 	r := newReader()
 	w := r.workspace(name)
@@ -129,7 +128,7 @@ func FromObjects(name logicalcluster.Name, objects []*unstructured.Unstructured)
 	return w, r.errs
 }
 
-// Join makes one error of several; nil of none.
+// Join joins errors; nil if there are none.
 func Join(errs []*Error) error {
 	joined := make([]error, len(errs))
 	for i, e := range errs {

@@ -6,7 +6,7 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// FromAPI reads the decisions of a slice.
+// FromAPI converts the decisions of a PlacementDecision.
 func FromAPI(slice *v1alpha1.PlacementDecision) []Placed {
 	placed := make([]Placed, len(slice.Decisions))
 	for i, d := range slice.Decisions {

@@ -1,4 +1,4 @@
-// Package report puts decisions into words and tables for people at a terminal.
+// Package report prints decisions, explanations and findings as text and tables for a terminal.
 package report
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/kcp-placement/placement/engine/scoring"
 )
 
-// Placed is one workload and the clusters it has.
+// Placed is a workload with its clusters.
 type Placed struct {
 	// Workload as "Kind namespace/name".
 	Workload  string
@@ -23,7 +23,7 @@ type Placed struct {
 	Clusters  []engine.Choice
 }
 
-// Decisions prints one line for each cluster of each workload.
+// Decisions prints a row for each cluster of each workload.
 func Decisions(w io.Writer, workloads []Placed) { decisionTable(w, workloads).Render() }
 
 func decisionTable(w io.Writer, workloads []Placed) table.Writer {
@@ -44,8 +44,8 @@ func decisionTable(w io.Writer, workloads []Placed) table.Writer {
 	return t
 }
 
-// Explanation prints a decision with a verdict for every cluster, and how the scores of those that were chosen, and of
-// the clusters named, came about.
+// Explanation prints a decision with a verdict on every cluster, and how the scores of the chosen clusters, and of the
+// clusters named, are made up.
 func Explanation(w io.Writer, d *engine.Decision, clusters ...string) {
 	chosen := "nowhere"
 	if len(d.Clusters) > 0 {
@@ -113,7 +113,7 @@ func Explanation(w io.Writer, d *engine.Decision, clusters ...string) {
 	}
 }
 
-// NewTable is laid out as kubectl lays out its own.
+// NewTable returns a table in kubectl's layout.
 func NewTable(w io.Writer) table.Writer {
 	t := table.NewWriter()
 	t.SetOutputMirror(trimmer{w})
@@ -126,7 +126,7 @@ func NewTable(w io.Writer) table.Writer {
 	return t
 }
 
-// trimmer cuts the padding behind the last column.
+// trimmer removes the padding after the last column.
 type trimmer struct{ io.Writer }
 
 func (t trimmer) Write(p []byte) (int, error) {
@@ -140,5 +140,5 @@ func (t trimmer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// stage names a stage of the filter, with the constraint where it is one.
+// stage is the name of a stage, with the constraint if there is one.
 func stage(name, constraint string) string { return strings.TrimSpace(name + " " + constraint) }

@@ -14,7 +14,7 @@ import (
 	"github.com/kcp-placement/placement/offline/simulation"
 )
 
-// Simulation prints where workloads run, how full the fleet is, and what runs nowhere and why.
+// Simulation prints where workloads run, how full the fleet is, and why workloads run nowhere.
 func Simulation(w io.Writer, r *simulation.Result) {
 	workspaces := workspacesOf(r)
 	for _, workspace := range workspaces {
@@ -58,7 +58,7 @@ func decisions(w io.Writer, r *simulation.Result, workspace string) {
 	render(w, decisionTable(w, workloads))
 }
 
-// fleet prints for every cluster, resource by resource, what is in use of what there is.
+// fleet prints what is in use of each resource of each cluster.
 func fleet(w io.Writer, r *simulation.Result, workspace string) {
 	var resources []string
 	for _, c := range r.Clusters {
@@ -177,7 +177,7 @@ func scored(clusters []engine.Choice) string {
 	return strings.Join(parts, ", ")
 }
 
-// render prints a table that has rows, and a blank line.
+// render prints a table and a blank line, unless the table is empty.
 func render(w io.Writer, t table.Writer) {
 	if t.Length() == 0 {
 		return

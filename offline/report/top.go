@@ -17,7 +17,7 @@ import (
 	"github.com/kcp-placement/placement/offline/simulation"
 )
 
-// Cells of a bar.
+// Bars and their cells.
 const (
 	barWidth      = 20
 	cellAllocated = "█"
@@ -26,7 +26,7 @@ const (
 	cellOver      = "!"
 )
 
-// Top prints how full each cluster is, in the order in which they come, and what waits for what.
+// Top prints how full each cluster is, in the order given, and what each waiting workload waits for.
 func Top(w io.Writer, top *simulation.Top, now time.Time) {
 	names := map[string]bool{}
 	for i := range top.Clusters {
@@ -49,7 +49,7 @@ func Top(w io.Writer, top *simulation.Top, now time.Time) {
 	fmt.Fprintf(w, "%d clusters, %d overcommitted; %d workloads wait\n", s.Clusters, s.Overcommitted, s.Waiting)
 }
 
-// loads prints a line for each resource of each cluster: cpu and memory, and what else the cluster has or is to have.
+// loads prints a row for each resource of each cluster: cpu, memory, and others that the cluster has or that are reserved.
 func loads(w io.Writer, top *simulation.Top, workspace string) {
 	t := NewTable(w)
 	t.AppendHeader(table.Row{"CLUSTER", "READY", "RESOURCE", "ALLOCATABLE", "ALLOCATED", "RESERVED", "FREE", "LARGEST-NODE", "USE"})
@@ -101,14 +101,14 @@ func queue(w io.Writer, top *simulation.Top, workspace string, now time.Time) {
 	render(w, t)
 }
 
-// use is a bar and the share in use, in percent.
+// use is a bar, and the share in use in percent.
 func use(c *simulation.ClusterLoad, resource string) string {
 	allocatable, allocated, reserved := c.Allocatable[resource], c.Allocated[resource], c.Reserved[resource]
 	percent := fmt.Sprintf("%d%%", c.Utilization[resource])
-	switch none := allocatable <= 0; {
-	case none && allocated <= 0 && reserved <= 0:
+	switch {
+	case allocatable <= 0 && allocated <= 0 && reserved <= 0:
 		return "-"
-	case none || c.Utilization[resource] > 999:
+	case allocatable <= 0 || c.Utilization[resource] > 999:
 		percent = ">999%"
 	}
 	line := bar(allocatable, allocated, reserved)
@@ -118,8 +118,8 @@ func use(c *simulation.ClusterLoad, resource string) string {
 	return line + " " + percent
 }
 
-// bar shows the parts of what there is. Where more than that is in use, it shows the parts of what is in use, and how
-// much of it is too much. Of every part that is more than nothing something is seen. What is negative counts as nothing.
+// bar shows the shares of what is allocatable; where more is in use, the shares of what is in use, with the excess. Every
+// part above 0 has at least one cell. Negative amounts count as 0.
 func bar(allocatable, allocated, reserved int64) string {
 	whole, inUse := uint64(max(0, allocatable)), uint64(max(0, allocated))
 	both := inUse + uint64(max(0, reserved)) // at most 2^64 - 2
@@ -143,7 +143,7 @@ func bar(allocatable, allocated, reserved int64) string {
 			largest = i
 		}
 	}
-	cells[largest] += rest // rounding
+	cells[largest] += rest // correct rounding
 	var b strings.Builder
 	for i, part := range parts {
 		b.WriteString(strings.Repeat(part.cell, cells[i]))
@@ -151,5 +151,5 @@ func bar(allocatable, allocated, reserved int64) string {
 	return b.String()
 }
 
-// amount writes an amount as people write it.
+// amount formats an amount of a resource.
 func amount(resource string, of int64) string { return capacity.Rounded(resource, of, false) }

@@ -42,8 +42,7 @@ func TestBar(t *testing.T) {
 	}
 }
 
-// TestBarIsTrue: whatever the amounts, a bar has its width, shows each part that there is and no other, in order, and is
-// at most a cell or two off.
+// TestBarIsTrue: a bar has its width, shows exactly the parts above 0, in order, and each is right within two cells.
 func TestBarIsTrue(t *testing.T) {
 	amounts := rapid.OneOf(rapid.Int64Range(0, 50), rapid.Int64Min(0))
 	rapid.Check(t, func(r *rapid.T) {
@@ -79,7 +78,7 @@ func TestBarIsTrue(t *testing.T) {
 	})
 }
 
-// TestTop: a workload waits as long as it exists, and shares beyond all measure stay in their column.
+// TestTop: a workload waits as long as it exists, and extreme shares stay in their column.
 func TestTop(t *testing.T) {
 	text.DisableColors()
 	defer text.EnableColors()

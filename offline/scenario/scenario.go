@@ -1,5 +1,5 @@
-// Package scenario holds whole decisions to what their authors expect: a scenario is a text file that tells a fleet,
-// policies and workloads, and where these are to run.
+// Package scenario tests whole decisions: a scenario is a text file with a fleet, policies, workloads, and the expected
+// decisions.
 package scenario
 
 import (
@@ -22,21 +22,21 @@ import (
 	"github.com/kcp-placement/placement/offline/simulation"
 )
 
-// Ending of the files of scenarios.
+// Ending of the names of scenario files.
 const Ending = ".txtar"
 
-// The files of a scenario with a meaning of their own.
+// Files of a scenario with a special meaning.
 const (
 	useFile    = "use"
 	expectFile = "expect.yaml"
 )
 
-// Scenario is a txtar archive: a comment that tells the story, then files of objects and of Rego, and
+// Scenario is a txtar archive: a comment that tells the story, then files of objects and Rego, and
 //
-//	use           paths of more files and folders to read, one a line, relative to the scenario
-//	expect.yaml   what is expected of each workload, see Expectation
+//	use           paths of more files and folders to read, one per line, relative to the scenario
+//	expect.yaml   the expectation of each workload, see Expectation
 type Scenario struct {
-	// File it was read from.
+	// File that it was read from.
 	File string
 	// Title is the first line of the story.
 	Title string
@@ -46,19 +46,19 @@ type Scenario struct {
 	expect  map[string]Expectation
 }
 
-// Expectation is what is expected of one workload. What is left out is not looked at.
+// Expectation is the expected decision of one workload. Fields that are left out are not compared.
 type Expectation struct {
-	// Clusters that are chosen, best first; an empty list where the workload is to run nowhere.
+	// Clusters that are chosen, best first; an empty list if the workload runs nowhere.
 	Clusters *[]string `json:"clusters,omitempty"`
 	// Scores of chosen clusters.
 	Scores map[string]int64 `json:"scores,omitempty"`
-	// Rejected clusters, each with the stage that rejects it, as Taint, or Constraint and its name, as "Constraint gold".
+	// Rejected clusters by name, each with the stage that rejects it: "Taint", or with the constraint: "Constraint gold".
 	Rejected map[string]string `json:"rejected,omitempty"`
-	// Error is part of why the workload runs nowhere.
+	// Error is a part of the reason why the workload runs nowhere.
 	Error string `json:"error,omitempty"`
 }
 
-// Parse reads a scenario; read reads the files and folders that it uses.
+// Parse parses a scenario. It calls read for the files and folders that the scenario uses.
 func Parse(file *manifest.File, read func(path string) ([]*manifest.File, error)) (*Scenario, error) {
 	s := &Scenario{File: file.Name, archive: txtar.Parse([]byte(file.Text))}
 	s.Title, _, _ = strings.Cut(strings.TrimSpace(string(s.archive.Comment)), "\n")
@@ -118,7 +118,7 @@ func (s *Scenario) parseExpectations(text []byte) error {
 	return nil
 }
 
-// Expects tells whether anything is expected of any workload yet.
+// Expects reports whether the scenario has an expectation yet.
 func (s *Scenario) Expects() bool { return len(s.expect) > 0 }
 
 // Failure is one expectation that was not met.
@@ -206,7 +206,7 @@ func (e Expectation) compare(name string, d *simulation.Decision) (failures []Fa
 	return failures
 }
 
-// observe is the expectation that would have been met, of what the expectation is about.
+// observe returns the actual values of the fields that the expectation has.
 func (e Expectation) observe(d *simulation.Decision) Expectation {
 	observed := Expectation{Clusters: &[]string{}, Scores: map[string]int64{}, Rejected: map[string]string{}, Error: d.Error}
 	for _, c := range d.Clusters {
@@ -218,7 +218,7 @@ func (e Expectation) observe(d *simulation.Decision) Expectation {
 	for _, r := range d.Rejected {
 		if _, asked := e.Rejected[r.Cluster]; asked {
 			observed.Rejected[r.Cluster] = r.Stage
-			// The name of the constraint is looked at where it is expected.
+			// The name of the constraint is compared only if the expectation has it.
 			if r.Constraint != "" && e.Rejected[r.Cluster] != r.Stage {
 				observed.Rejected[r.Cluster] += " " + r.Constraint
 			}
@@ -227,7 +227,7 @@ func (e Expectation) observe(d *simulation.Decision) Expectation {
 	return observed
 }
 
-// inline writes a value on one line, as expect.yaml has it.
+// inline formats a value as YAML on one line.
 func inline(value any) string {
 	var node yamlv3.Node
 	if err := node.Encode(value); err != nil {
@@ -241,8 +241,8 @@ func inline(value any) string {
 	return strings.TrimSpace(string(text))
 }
 
-// Update returns the text of the scenario with the expectations as they would be met. Where expect.yaml says nothing
-// yet, that is the clusters and the scores of every workload. Comments stay.
+// Update returns the text of the scenario with the actual decisions as expectations. An empty expect.yaml gets the
+// clusters and the scores of every workload. Comments stay.
 func (s *Scenario) Update(ctx context.Context) (string, error) {
 	decisions, err := s.decide(ctx)
 	if err != nil {
@@ -290,7 +290,7 @@ func (s *Scenario) expectations(text []byte, decisions map[string]*simulation.De
 		name, fields := root.Content[i].Value, root.Content[i+1]
 		d, found := decisions[name]
 		if !found {
-			continue // stays, and fails: a misspelt name is for people to mend
+			continue // stays and fails: only the author can resolve a misspelt name
 		}
 		actual := s.expect[name].observe(d)
 		for j := 0; j+1 < len(fields.Content); j += 2 {
