@@ -30,17 +30,22 @@ import (
 	"github.com/kcp-placement/placement/engine/policy"
 )
 
-// TestNothingIsPromisedTwice drives random histories of a workspace with two clusters or three: workloads come, change and
-// go, their pods start late, in part or never, clusters report late, again or out of order, shrink, vanish and return, passes
-// are cut short, the engine panics, writes fail, controllers are killed between any two writes, and another leads while the one
-// before goes on deciding. Whenever decisions
-// are written, no cluster is promised more than it has for all that its last report says; after every pass the ledger holds
-// what the decisions promise, no more and no less; and once all is quiet, nothing waits that has room, and when all
-// workloads have gone all capacity is back. In some histories, in which clusters do nothing that is more than was promised, a
-// former leader writes once more against all rules: then, once all is quiet, no cluster is promised more than it has either.
+// TestNothingIsPromisedTwice drives random histories of a workspace with two or three clusters. Workloads are created,
+// changed and deleted; their pods start late, in part or never; clusters report late, again or out of order, shrink, vanish
+// and return; passes are cut short, the engine panics, writes fail, controllers are killed between any two writes, and a new
+// one leads while the former goes on deciding.
 //
-// -rapid.checks and -rapid.steps say how many histories, and how long; PLACEMENT_MODEL=10m goes on for so long and tells how
-// many steps that were.
+// Invariants:
+//   - no write promises more on a cluster than it has, by the last report that the controller knows,
+//   - after each pass the ledger holds exactly what the decisions promise,
+//   - at rest, no workload waits that fits on a cluster,
+//   - when all workloads are gone, all capacity is free.
+//
+// In some histories a former leader writes once more, past its fence, while clusters run no more than was promised. There,
+// at rest, no cluster is promised more than it has.
+//
+// -rapid.checks and -rapid.steps set the number of histories and their length. PLACEMENT_MODEL=10m makes new histories for ten
+// minutes.
 func TestNothingIsPromisedTwice(t *testing.T) {
 	var long time.Duration
 	if text := os.Getenv("PLACEMENT_MODEL"); text != "" {
@@ -67,7 +72,7 @@ func TestNothingIsPromisedTwice(t *testing.T) {
 	}
 }
 
-// model is a workspace with its clusters, as the API server and the world have them.
+// model is the true state of a workspace: what the API server stores and what runs on its clusters.
 type model struct {
 	*rapid.T
 	policies *policy.Compiler
@@ -81,42 +86,42 @@ type model struct {
 	placements    []*v1alpha1.WorkloadPlacement
 	workloads     map[string]*workloadObject
 
-	// sites are the clusters themselves.
+	// sites are the physical clusters.
 	sites map[string]*site
-	// leader is the controller that leads, before are those that do not know yet that they lead no more.
+	// leader is the controller that holds the lease, before are former ones that go on.
 	leader *leader
 	before []*leader
 
-	// rogue tells that former leaders may break their fence, for which clusters are well-behaved.
+	// rogue says that former leaders may write past their fence. Clusters are well-behaved then.
 	rogue bool
 
 	steps, written int
 }
 
-// site is a cluster as it is: what it has, what the pods of workloads ask for there, and all that it has ever reported.
+// site is a physical cluster: what it has, what the pods of each workload request there, and all of its reports.
 type site struct {
 	allocatable int64
 	pods        map[types.UID]int64
 	reports     []v1alpha1.ClusterRegistrationStatus
 }
 
-// leader is a controller, with what its informers show it.
+// leader is a controller with the view of its informers.
 type leader struct {
 	*model
 	workspace *workspace
 	view      cacheView
 	said      map[types.UID]time.Time
-	// fenced tells that its lease has run out; once, it may write all the same.
+	// fenced says that its lease has expired, breaks that it writes once all the same.
 	fenced, breaks bool
-	// killAfter is how many writes it makes before it is killed, dead that it was.
+	// killAfter is the number of writes before it is killed, dead says that it was.
 	killAfter int
 	dead      bool
-	// panicAt is before how many decisions the engine panics, panicsLate that it has reserved by then. failAt is before how
-	// many writes one fails.
+	// panicAt is the number of decisions before the engine panics, panicsLate says that it has reserved by then. failAt is
+	// the number of writes before one fails.
 	panicAt    int
 	panicsLate bool
 	failAt     int
-	// meddle is what others do before a write of this one.
+	// meddle is what others do just before each of its writes.
 	meddle func()
 }
 
@@ -152,7 +157,7 @@ func (m *model) next() string {
 	return fmt.Sprint(m.version)
 }
 
-// run goes through a random history, and then to its end.
+// run makes a random history, brings it to rest, and checks the invariants of rest.
 func (m *model) run() {
 	name := rapid.SampledFrom([]string{"t", "u", "v", "w", "x", "y", "z"})
 	at := rapid.SampledFrom(slices.Sorted(maps.Keys(m.sites)))
@@ -238,11 +243,11 @@ func (m *model) run() {
 					l.fenced = true
 					m.before = append(m.before, l)
 					if m.rogue {
-						m.ask("s", 0) // before all that the other has in hand
+						m.ask("s", 0) // comes first in order
 					}
 					m.elect()
 					m.leader.pass()
-					l.breaks = m.rogue // it was held up between the fence and the write
+					l.breaks = m.rogue // it was delayed between the fence and the write
 				}
 			}
 			l.pass()
@@ -290,7 +295,7 @@ func (m *model) run() {
 	}
 }
 
-// repair has the leader see what a former one has broken before another leads, who could not tell which of the two came first.
+// repair shows the leader what a former one has written. The next leader could not know which of the two came first.
 func (m *model) repair(l *leader) {
 	if m.rogue {
 		l.breaks = false
@@ -299,7 +304,7 @@ func (m *model) repair(l *leader) {
 	}
 }
 
-// ask creates a workload of a placement, or changes what it asks for. One that has gone comes back as another.
+// ask creates a workload of a placement, or changes its requests. One that was deleted gets a new UID.
 func (m *model) ask(name string, placement int) {
 	w := testWorkload(name, rapid.Int64Range(1, 6).Draw(m.T, "cpu"))
 	if before := m.workloads[name]; before != nil {
@@ -314,7 +319,7 @@ func (m *model) ask(name string, placement int) {
 	m.workloads[name] = w
 }
 
-// startPods starts pods of a workload where a decision puts it: all, some, or more for a moment.
+// startPods starts pods of a placed workload: all, some, or one too many.
 func (m *model) startPods() {
 	durable := m.durable()
 	if len(durable) == 0 {
@@ -336,7 +341,7 @@ func amountOf(d v1alpha1.WorkloadDecision) int64 {
 	return cpu.MilliValue()
 }
 
-// durable is the decisions that are stored, by workload.
+// durable returns the stored decisions by workload.
 func (m *model) durable() map[string]v1alpha1.WorkloadDecision {
 	all := map[string]v1alpha1.WorkloadDecision{}
 	for _, slice := range sorted(m.decisions) {
@@ -347,7 +352,7 @@ func (m *model) durable() map[string]v1alpha1.WorkloadDecision {
 	return all
 }
 
-// sorted are slices by name, as a server lists them.
+// sorted returns slices by name, as a server lists them.
 func sorted(all map[types.NamespacedName]*v1alpha1.PlacementDecision) []*v1alpha1.PlacementDecision {
 	return slices.SortedFunc(maps.Values(all), func(a, b *v1alpha1.PlacementDecision) int { return strings.Compare(a.Name, b.Name) })
 }
@@ -358,7 +363,7 @@ func (m *model) register(name string) {
 	m.report(name, -1)
 }
 
-// report writes what a cluster says now, or has said before.
+// report writes a report of a cluster: a new one, or an earlier one again.
 func (m *model) report(name string, again int) {
 	s, current := m.sites[name], m.registrations[name]
 	if again < 0 {
@@ -389,7 +394,7 @@ func (m *model) report(name string, again int) {
 	m.registrations[name] = reported
 }
 
-// elect starts a controller. The one before is not heard of again unless it is among those before.
+// elect starts a new leader.
 func (m *model) elect() {
 	e, err := engine.New(engine.Options{Policies: m.policies})
 	if err != nil {
@@ -447,7 +452,7 @@ func (m *model) elect() {
 	l.show(15)
 	m.leader = l
 	if m.rogue {
-		l.pass() // what is broken before that it would take for the truth
+		l.pass() // reads the durable decisions before a former leader writes
 	}
 }
 
@@ -458,7 +463,7 @@ func (l *leader) alive() error {
 	return nil
 }
 
-// write stores a slice, or deletes it, as an API server does, and checks what is promised then.
+// write stores or deletes a slice as an API server does, and checks that nothing is promised twice.
 func (l *leader) write(name types.NamespacedName, version string, d *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
 	if l.meddle != nil {
 		l.meddle()
@@ -494,7 +499,7 @@ func (l *leader) write(name types.NamespacedName, version string, d *v1alpha1.Pl
 	}
 	l.written++
 	if l.rogue {
-		return d, nil // what another has written may not be known yet
+		return d, nil // this controller may not know yet what another has written
 	}
 	after := l.load()
 	for _, c := range l.view.clusters {
@@ -510,8 +515,8 @@ func millis(list corev1.ResourceList) int64 {
 	return cpu.MilliValue()
 }
 
-// load is what each cluster has in use, as its report says that this controller knows, and what the stored decisions promise
-// beside what that counts. A workload that goes from one slice to another is in both for a moment, and both count.
+// load is the capacity in use on each cluster, by the report that this controller knows, and what stored decisions promise
+// and that report does not count. A workload that moves between slices is in both for a moment, and the larger counts.
 func (l *leader) load() map[string]int64 {
 	load, counted := map[string]int64{}, map[string]map[types.UID]int64{}
 	for _, c := range l.view.clusters {
@@ -540,7 +545,7 @@ func (l *leader) load() map[string]int64 {
 	return load
 }
 
-// show lets informers catch up; each bit of kinds is one kind of object.
+// show brings informers up to date; each bit of kinds is one kind of object.
 func (l *leader) show(kinds int) {
 	if kinds&1 != 0 {
 		l.view.clusters = nil
@@ -566,12 +571,12 @@ func (l *leader) show(kinds int) {
 	}
 }
 
-// pass makes passes until there is nothing to do at once, and holds the ledger to the decisions.
+// pass makes passes until no other is due at once, and compares the ledger with the decisions.
 func (l *leader) pass() {
 	for {
 		r := l.workspace.reconcile(klog.NewContext(context.Background(), klog.Logger{}), l.view)
 		if r.err() != nil {
-			return // killed, fenced or refused
+			return // killed, fenced, failed or panicked
 		}
 		if !l.fenced && !l.rogue {
 			l.expectTheLedgerToBeTrue()
@@ -591,8 +596,8 @@ func (l *leader) expectTheLedgerToBeTrue() {
 	}
 }
 
-// settle lets everything come to rest: all clusters are there and report, all is shown, and passes are made until they change
-// nothing any more.
+// settle brings everything to rest: all clusters report, all informers are up to date, and passes are made until they write
+// nothing.
 func (m *model) settle() {
 	for _, name := range slices.Sorted(maps.Keys(m.sites)) {
 		if m.registrations[name] == nil {
@@ -610,7 +615,7 @@ func (m *model) settle() {
 	m.leader.pass()
 }
 
-// expectNothingWaitsInVain: every workload has one decision, unless it fits on no cluster.
+// expectNothingWaitsInVain checks that every workload has exactly one decision, unless it fits on no cluster.
 func (m *model) expectNothingWaitsInVain() {
 	durable, entries := m.durable(), 0
 	for _, slice := range m.decisions {
