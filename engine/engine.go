@@ -122,21 +122,12 @@ func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Deci
 		if err != nil {
 			return nil, err
 		}
-		if w.policies.Load() != c.Policy.Policies {
-			w.mu.Unlock()
-			continue
+		d, err := w.selectAndReserve(c, r, &s, cached, reserve)
+		if d != nil || err != nil {
+			w.options.Metrics.Request(cached)
+			return d, err
 		}
-		d := new(Decision)
-		w.selectFor(d, &choices{}, c, r, &s, cached)
-		if reserve {
-			err = w.reserve(r, d)
-		}
-		w.mu.Unlock()
-		w.options.Metrics.Request(cached)
-		if err != nil {
-			return nil, err
-		}
-		return d, nil
+		// The policies have changed meanwhile.
 	}
 }
 

@@ -198,10 +198,43 @@ func (w *workspace) lockRanked(ctx context.Context, c *class) (s snapshot.Snapsh
 		}
 		w.mu.Lock()
 	}
-	if err = w.refresh(ctx, c, &s); err != nil {
-		w.mu.Unlock()
-	}
+	current := false
+	defer func() {
+		if !current { // it failed or panicked
+			c.ranking = nil
+			w.mu.Unlock()
+		}
+	}()
+	err = w.refresh(ctx, c, &s)
+	current = err == nil
 	return s, err
+}
+
+// selectAndReserve decides with a ranking that lockRanked has made current, and unlocks the workspace. It returns nil if the
+// policies of the class are not in force any more.
+//
+// Invariant: a panic leaves no lock behind, and no ranking in which a workload's own clusters have the keys that they have
+// without it.
+func (w *workspace) selectAndReserve(c *class, r *Request, s *snapshot.Snapshot, cached, reserve bool) (d *Decision, err error) {
+	done := false
+	defer func() {
+		if !done {
+			c.ranking = nil
+		}
+		w.mu.Unlock()
+	}()
+	if w.policies.Load() == c.Policy.Policies {
+		d = new(Decision)
+		w.selectFor(d, &choices{}, c, r, s, cached)
+		if reserve {
+			err = w.reserve(r, d)
+		}
+	}
+	done = true
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // refresh makes a ranking current that is not far behind. The workspace is locked.
@@ -274,7 +307,13 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 			locked = false
 		}
 	}
-	defer unlock()
+	var selecting *class
+	defer func() {
+		if selecting != nil { // it panicked
+			selecting.ranking = nil
+		}
+		unlock()
+	}()
 	for i := range requests {
 		r := &requests[i]
 		v := w.view(r.Placement)
@@ -295,7 +334,9 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 		if !locked {
 			s, err = w.lockRanked(ctx, c)
 		} else if s = w.fleet.Snapshot(); w.isNear(c, &s) {
+			selecting = c
 			err = w.refresh(ctx, c, &s)
+			selecting = nil
 			if err != nil {
 				unlock()
 			}
@@ -319,8 +360,11 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 		d := &decisions[0]
 		decisions = decisions[1:]
 		choices.left = len(requests) - i
+		selecting = c
 		w.selectFor(d, &choices, c, r, &s, cached)
-		if err := w.reserve(r, d); err != nil {
+		err = w.reserve(r, d)
+		selecting = nil
+		if err != nil {
 			results[i].Err = err
 		} else {
 			results[i].Decision = d
