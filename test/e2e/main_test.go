@@ -141,6 +141,7 @@ func startController(ctx context.Context, change ...func(*controller.Config)) (*
 	config := controller.Config{
 		Provider: server.Config(kcp.Provider), EndpointSlice: kcp.Export, MaxConcurrentDecisions: 2,
 		Kinds: []schema.GroupVersionResource{deployments, statefulSets, jobs}, Engine: e, Policies: policies, Registry: registry,
+		WatchCheckInterval: 5 * time.Second, // no test waits long for a watch that is deaf
 	}
 	for _, f := range change {
 		f(&config)
