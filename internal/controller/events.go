@@ -23,19 +23,22 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// Events are for people: they wait behind what is decided, and are dropped in a flood. An event costs the server as much
-// as a slice of a hundred decisions. A flood in one workspace is cut off before it reaches the queue that all share, so
-// that it takes nothing from the others.
+// Events are for people and may be dropped: one costs the server as much as a slice of a hundred decisions. A flood in one
+// workspace is cut off before it reaches the queue that all workspaces share.
 const (
-	eventsPerSecond     = 10 // written, of all workspaces
+	eventsPerSecond     = 10 // written for all workspaces
 	eventsBurst         = 20
 	eventsQueued        = 1000
-	workspaceEvents     = 1 // a second in the long run, about all objects of a workspace but its placements
+	workspaceEvents     = 1 // a second in the long run for each workspace, without those of placements
 	workspaceEventBurst = 25
 	maxEvent            = 1000 // bytes of a message; the API server takes 1024
 )
 
-// recorder writes the events of one endpoint, one after the other. An event that cannot be written is not tried again.
+// recorder writes the events of one endpoint, one after the other. An event that cannot be written is not retried.
+//
+// It takes the place of client-go's event broadcaster, which drops events without a count, both when its queue is full and
+// when its spam filter skips them. One broadcaster for all workspaces would also share a single queue, so that a flood in one
+// crowds out the rest, while one for each would have no common rate and keep a queue and goroutines for every workspace.
 type recorder struct {
 	metrics *metrics
 	queue   chan queuedEvent
@@ -50,7 +53,7 @@ type queuedEvent struct {
 	event     *corev1.Event
 }
 
-// newRecorder returns a recorder of events for the workspaces of one endpoint; run has it write.
+// newRecorder returns a recorder for the workspaces of one endpoint; run writes what it has queued.
 func newRecorder(config *rest.Config, m *metrics) (*recorder, error) {
 	slow := rest.CopyConfig(config)
 	slow.QPS, slow.Burst = eventsPerSecond, eventsBurst
@@ -69,18 +72,18 @@ func newRecorder(config *rest.Config, m *metrics) (*recorder, error) {
 	}, nil
 }
 
-// in returns what tells of events in one workspace.
+// in returns a function that records events in one workspace.
 func (r *recorder) in(workspace logicalcluster.Name) func(about runtime.Object, kind, reason, message string) {
 	limit := flowcontrol.NewTokenBucketPassiveRateLimiter(workspaceEvents, workspaceEventBurst)
 	return func(about runtime.Object, kind, reason, message string) {
-		// What placements tell is gathered already: half of the queue is for that alone.
-		if _, gathered := about.(*v1alpha1.WorkloadPlacement); !gathered && (len(r.queue) >= eventsQueued/2 || !limit.TryAccept()) {
+		// Events of placements are summaries already: half of the queue is reserved for them.
+		if _, summary := about.(*v1alpha1.WorkloadPlacement); !summary && (len(r.queue) >= eventsQueued/2 || !limit.TryAccept()) {
 			r.count("dropped")
 			return
 		}
 		event, err := newEvent(about, kind, reason, message)
 		if err != nil {
-			klog.Background().Error(err, "An object cannot be told about", "workspace", workspace, "reason", reason)
+			klog.Background().Error(err, "An event cannot refer to its object", "workspace", workspace, "reason", reason)
 			return
 		}
 		select {
@@ -115,13 +118,13 @@ func newEvent(about runtime.Object, kind, reason, message string) (*corev1.Event
 	return event, nil
 }
 
-// component is who events are from.
+// component is the source of events.
 const component = "placement-controller"
 
-// run writes what is queued until ctx ends. Events that are alike are counted in one, as those of other controllers are.
+// run writes what is queued until ctx ends. Repetitions are counted in one event, as client-go's broadcaster does.
 func (r *recorder) run(ctx context.Context) {
 	correlator := record.NewEventCorrelatorWithOptions(record.CorrelatorOptions{
-		// Flooding is for the limits above: the default would silence a busy placement after four minutes.
+		// The limits above deal with floods: the correlator's default would silence a busy placement after four minutes.
 		BurstSize: workspaceEventBurst, QPS: float32(time.Second) / float32(placedEvery),
 	})
 	for {
@@ -146,11 +149,11 @@ func (r *recorder) write(ctx context.Context, correlator *record.EventCorrelator
 		return nil
 	}
 	event := correlated.Event
-	known := event.Count > 1
-	if known {
+	repeated := event.Count > 1
+	if repeated {
 		event, err = r.patch(ctx, queued.workspace, event, correlated.Patch)
 	}
-	if !known || apierrors.IsNotFound(err) { // events are gone after an hour
+	if !repeated || apierrors.IsNotFound(err) { // events expire after an hour
 		event = correlated.Event
 		event.ResourceVersion = ""
 		event, err = r.create(ctx, queued.workspace, event)

@@ -19,19 +19,19 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// newsroom is a recorder whose events are kept.
-type newsroom struct {
+// fakeRecorder keeps the events that are written.
+type fakeRecorder struct {
 	*recorder
 	created []string
 	fail    error
 }
 
-func newNewsroom(t *testing.T) *newsroom {
+func newFakeRecorder(t *testing.T) *fakeRecorder {
 	m, err := newMetrics(prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &newsroom{}
+	n := &fakeRecorder{}
 	n.recorder = &recorder{
 		metrics: m, queue: make(chan queuedEvent, eventsQueued),
 		create: func(_ context.Context, in logicalcluster.Name, e *corev1.Event) (*corev1.Event, error) {
@@ -47,14 +47,14 @@ func newNewsroom(t *testing.T) *newsroom {
 }
 
 // writeAll writes what is queued.
-func (n *newsroom) writeAll() {
+func (n *fakeRecorder) writeAll() {
 	correlator := record.NewEventCorrelatorWithOptions(record.CorrelatorOptions{})
 	for len(n.queue) > 0 {
 		_ = n.write(context.Background(), correlator, <-n.queue)
 	}
 }
 
-func (n *newsroom) expect(t *testing.T, result string, want float64) {
+func (n *fakeRecorder) expect(t *testing.T, result string, want float64) {
 	t.Helper()
 	if got := testutil.ToFloat64(n.metrics.writes.WithLabelValues("Event", result)); got != want {
 		t.Errorf("%v events are %s, want %v", got, result, want)
@@ -62,7 +62,7 @@ func (n *newsroom) expect(t *testing.T, result string, want float64) {
 }
 
 func TestEventsAreWrittenToTheirWorkspace(t *testing.T) {
-	n := newNewsroom(t)
+	n := newFakeRecorder(t)
 	here, there := n.in("here"), n.in("there")
 	cluster := testCluster("a", "1")
 	cluster.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "ClusterRegistration"}
@@ -85,9 +85,9 @@ func TestEventsAreWrittenToTheirWorkspace(t *testing.T) {
 	n.expect(t, "error", 1)
 }
 
-// TestAFloodOfEvents is cut off in its workspace: others, and what placements sum up, get through.
+// TestAFloodOfEvents is cut off in its workspace: those of other workspaces, and the summaries of placements, get through.
 func TestAFloodOfEvents(t *testing.T) {
-	n := newNewsroom(t)
+	n := newFakeRecorder(t)
 	flooded, calm := n.in("flooded"), n.in("calm")
 	for i := range 5000 {
 		flooded(testWorkload(fmt.Sprint("w", i), 1), corev1.EventTypeWarning, "NotPlaced", "full")
@@ -97,15 +97,15 @@ func TestAFloodOfEvents(t *testing.T) {
 	flooded(placement, corev1.EventTypeNormal, "Placed", "placed 7 workloads")
 	calm(testWorkload("web", 1), corev1.EventTypeWarning, "NotPlaced", "full")
 	n.writeAll()
-	told := len(n.created)
-	if told < workspaceEventBurst+2 || told > workspaceEventBurst+10 { // a few more where this test is slow
-		t.Errorf("%d events", told)
+	written := len(n.created)
+	if written < workspaceEventBurst+2 || written > workspaceEventBurst+10 { // a few more where this test is slow
+		t.Errorf("%d events", written)
 	}
-	if got := strings.Join(n.created[told-2:], "; "); got != "flooded default/p: placed 7 workloads; calm default/web: full" {
+	if got := strings.Join(n.created[written-2:], "; "); got != "flooded default/p: placed 7 workloads; calm default/web: full" {
 		t.Error(got)
 	}
-	n.expect(t, "ok", float64(told))
-	n.expect(t, "dropped", float64(5002-told))
+	n.expect(t, "ok", float64(written))
+	n.expect(t, "dropped", float64(5002-written))
 
 	// Where the server is slow and many workspaces are flooded, nothing waits for it, and there is room for placements.
 	for i := range eventsQueued {
@@ -115,5 +115,5 @@ func TestAFloodOfEvents(t *testing.T) {
 	if got := len(n.queue); got != eventsQueued/2+1 {
 		t.Errorf("%d are queued", got)
 	}
-	n.expect(t, "dropped", float64(5002-told+eventsQueued/2))
+	n.expect(t, "dropped", float64(5002-written+eventsQueued/2))
 }
