@@ -2,8 +2,6 @@ package capacity
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -35,41 +33,6 @@ func CheckQuantity(text string) error {
 	}
 	if len(exponent) > 2 || exponent > fmt.Sprint(maxExponent) {
 		return fmt.Errorf("%s is out of proportion", text)
-	}
-	return nil
-}
-
-// quantities are the fields that hold resource lists in the objects that we read.
-var quantities = []string{"requests", "limits", "overhead", "allocatable", "allocated", "reserved", "capacity"}
-
-// CheckQuantities looks at all quantities in an object before anything parses them, and names the field of the first
-// that would be too dear.
-func CheckQuantities(object map[string]any) error { return checkQuantities("", object) }
-
-func checkQuantities(path string, value any) error {
-	switch value := value.(type) {
-	case map[string]any:
-		for _, key := range slices.Sorted(maps.Keys(value)) {
-			field := strings.TrimPrefix(path+"."+key, ".")
-			if list, ok := value[key].(map[string]any); ok && slices.Contains(quantities, key) {
-				for _, name := range slices.Sorted(maps.Keys(list)) {
-					if text, ok := list[name].(string); ok {
-						if err := CheckQuantity(text); err != nil {
-							return fmt.Errorf("%s.%s: %w", field, name, err)
-						}
-					}
-				}
-			}
-			if err := checkQuantities(field, value[key]); err != nil {
-				return err
-			}
-		}
-	case []any:
-		for i, element := range value {
-			if err := checkQuantities(fmt.Sprintf("%s[%d]", path, i), element); err != nil {
-				return err
-			}
-		}
 	}
 	return nil
 }

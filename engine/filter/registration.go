@@ -1,12 +1,12 @@
 package filter
 
-// Registration rejects clusters whose registration cannot be used.
+// Registration rejects clusters whose registration cannot be used. What runs there is not moved for that: it may well be fine.
 const Registration Stage = "Registration"
 
 type registration struct{}
 
 func (registration) violations(q *query, report func(Violation) bool) bool {
-	return q.row.Invalid == "" || report(Violation{})
+	return q.row.Invalid == "" || q.running || report(Violation{})
 }
 
 func (registration) message(q *query, _ Violation) string {

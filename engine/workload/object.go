@@ -1,7 +1,6 @@
 package workload
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -9,10 +8,10 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	podresource "k8s.io/component-helpers/resource"
 
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/internal/decode"
 )
 
 // bookkeeping are annotations that tools write on every change of a workload; no policy sees them, so that a new
@@ -93,17 +92,18 @@ func (w *Workload) readSpec(object *unstructured.Unstructured) error {
 		}
 		w.Replicas = replicas
 	}
-	template, found, err := unstructured.NestedFieldNoCopy(object.Object, "spec", "template")
+	content, found, err := unstructured.NestedFieldNoCopy(object.Object, "spec", "template")
 	if err != nil {
 		return fmt.Errorf("spec.template: %w", err)
 	}
 	if !found {
 		return fmt.Errorf("spec.template: there is no pod template in this %s", object.GetKind())
 	}
-	pod, err := podOf(template)
-	if err != nil {
+	template, problems := decode.At[podTemplate]("spec.template", content)
+	if err := problems.Err(); err != nil {
 		return err
 	}
+	pod := template.pod()
 	if err := validateRequests(&pod.Spec); err != nil {
 		return err
 	}
@@ -117,52 +117,35 @@ func (w *Workload) readSpec(object *unstructured.Unstructured) error {
 	return nil
 }
 
-// podOf reads of a pod template what requests are computed from, and nothing else: whatever else it holds may be dear to
-// read, as a quantity can be.
-func podOf(template any) (*corev1.Pod, error) {
-	if err := capacity.CheckQuantities(map[string]any{"template": template}); err != nil {
-		return nil, fmt.Errorf("spec.%w", err)
-	}
-	fields, ok := template.(map[string]any)
-	if !ok {
-		return nil, errors.New("spec.template: must be an object")
-	}
-	spec, ok := fields["spec"].(map[string]any)
-	if !ok && fields["spec"] != nil {
-		return nil, errors.New("spec.template.spec: must be an object")
-	}
-	read := pick(spec, "overhead", "resources", "containers", "initContainers")
-	for _, list := range []string{"containers", "initContainers"} {
-		containers, ok := read[list].([]any)
-		if !ok && read[list] != nil {
-			return nil, fmt.Errorf("spec.template.spec.%s: must be a list", list)
-		}
-		picked := make([]any, len(containers))
-		for i := range containers {
-			container, ok := containers[i].(map[string]any)
-			if !ok {
-				return nil, fmt.Errorf("spec.template.spec.%s[%d]: must be an object", list, i)
-			}
-			picked[i] = pick(container, "name", "restartPolicy", "resources")
-		}
-		read[list] = picked
-	}
-	pod := &corev1.Pod{}
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(map[string]any{"spec": read}, pod); err != nil {
-		return nil, fmt.Errorf("spec.template: %w", err)
-	}
-	return pod, nil
+// podTemplate is what requests are computed from in a pod template. Nothing else of it is read, so that nothing else can be
+// wrong with it.
+type podTemplate struct {
+	Spec struct {
+		Overhead       corev1.ResourceList          `json:"overhead"`
+		Resources      *corev1.ResourceRequirements `json:"resources"`
+		InitContainers []container                  `json:"initContainers"`
+		Containers     []container                  `json:"containers"`
+	} `json:"spec"`
 }
 
-// pick returns an object with some of its fields.
-func pick(object map[string]any, fields ...string) map[string]any {
-	picked := make(map[string]any, len(fields))
-	for _, field := range fields {
-		if value, found := object[field]; found {
-			picked[field] = value
+type container struct {
+	Name          string                         `json:"name"`
+	RestartPolicy *corev1.ContainerRestartPolicy `json:"restartPolicy"`
+	Resources     corev1.ResourceRequirements    `json:"resources"`
+}
+
+func (t *podTemplate) pod() *corev1.Pod {
+	containers := func(read []container) []corev1.Container {
+		all := make([]corev1.Container, len(read))
+		for i, c := range read {
+			all[i] = corev1.Container{Name: c.Name, RestartPolicy: c.RestartPolicy, Resources: c.Resources}
 		}
+		return all
 	}
-	return picked
+	return &corev1.Pod{Spec: corev1.PodSpec{
+		Overhead: t.Spec.Overhead, Resources: t.Spec.Resources,
+		InitContainers: containers(t.Spec.InitContainers), Containers: containers(t.Spec.Containers),
+	}}
 }
 
 // validateRequests looks at each container by itself, since a negative request could hide in the sum of a pod.

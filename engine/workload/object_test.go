@@ -78,13 +78,13 @@ func TestFromObject(t *testing.T) {
 			object:   `{kind: Deployment, spec: {template: {spec: {resources: {requests: {cpu: 3}}, containers: [{name: a, resources: {requests: {cpu: 1}}}]}}}}`,
 			replicas: 1, requests: capacity.Resources{CPU: 3000},
 		},
-		{name: "a template of the wrong type", object: `{kind: Deployment, spec: {template: []}}`, err: "spec.template: must be an object"},
-		{name: "containers of the wrong type", object: `{kind: Deployment, spec: {template: {spec: {containers: [a]}}}}`, err: "spec.template.spec.containers[0]: must be an object"},
+		{name: "a template of the wrong type", object: `{kind: Deployment, spec: {template: []}}`, err: "spec.template: must be an object, is a list"},
+		{name: "containers of the wrong type", object: `{kind: Deployment, spec: {template: {spec: {containers: [a]}}}}`, err: "spec.template.spec.containers[0]: must be an object, is a string"},
 		{name: "more replicas than there can be", object: `{kind: Deployment, spec: {replicas: 99999999999, template: {spec: {}}}}`, err: "spec.replicas: 99999999999 is not a count"},
 		{
 			name:   "a quantity that is none",
 			object: `{kind: Deployment, spec: {template: {spec: {containers: [{name: a, resources: {requests: {cpu: lots}}}]}}}}`,
-			err:    "spec.template: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+			err:    "spec.template.spec.containers[0].resources.requests.cpu: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/decode"
 )
 
 // endpoint is one virtual workspace of the APIExport: it shows all consumers on one shard.
@@ -135,7 +136,7 @@ func (e *endpoint) ready() error {
 
 // view reads a workspace from what is watched.
 func (e *endpoint) view(name logicalcluster.Name) cacheView {
-	var view cacheView
+	view := cacheView{unreadable: map[types.UID]decode.Problems{}}
 	for _, watch := range e.watches {
 		objects, err := watch.objects.ByIndex(kcpcache.ClusterIndexName, kcpcache.ClusterIndexKey(name))
 		if err != nil {
@@ -143,16 +144,16 @@ func (e *endpoint) view(name logicalcluster.Name) cacheView {
 		}
 		switch watch.resource {
 		case clusterResource:
-			view.clusters = as[*v1alpha1.ClusterRegistration](objects)
+			view.clusters = as[*v1alpha1.ClusterRegistration](objects, view.unreadable)
 			view.heard = e.beats.of(view.clusters)
 		case placementResource:
-			view.placements = as[*v1alpha1.WorkloadPlacement](objects)
+			view.placements = as[*v1alpha1.WorkloadPlacement](objects, view.unreadable)
 		case decisionResource:
-			view.decisions = as[*v1alpha1.PlacementDecision](objects)
+			view.decisions = as[*v1alpha1.PlacementDecision](objects, view.unreadable)
 		case configMapResource:
-			view.configMaps = as[*corev1.ConfigMap](objects)
+			view.configMaps = as[*corev1.ConfigMap](objects, view.unreadable)
 		default:
-			view.workloads = append(view.workloads, as[*workloadObject](objects)...)
+			view.workloads = append(view.workloads, as[*workloadObject](objects, view.unreadable)...)
 		}
 	}
 	return view
@@ -160,16 +161,6 @@ func (e *endpoint) view(name logicalcluster.Name) cacheView {
 
 func (v cacheView) empty() bool {
 	return len(v.clusters)+len(v.placements)+len(v.decisions)+len(v.configMaps)+len(v.workloads) == 0
-}
-
-func as[T any](objects []any) []T {
-	typed := make([]T, 0, len(objects))
-	for _, object := range objects {
-		if t, ok := object.(T); ok {
-			typed = append(typed, t)
-		}
-	}
-	return typed
 }
 
 // actions writes to one workspace through the endpoint.
@@ -194,9 +185,7 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 			}
 			decisions := make([]*v1alpha1.PlacementDecision, len(list.Items))
 			for i := range list.Items {
-				if decisions[i], err = read[v1alpha1.PlacementDecision](&list.Items[i]); err != nil {
-					return nil, err
-				}
+				decisions[i] = storedDecisions(ctx, &list.Items[i])
 			}
 			return decisions, nil
 		},
@@ -214,7 +203,7 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 			if counted("PlacementDecision", err) != nil {
 				return nil, err
 			}
-			return read[v1alpha1.PlacementDecision](u)
+			return written[v1alpha1.PlacementDecision](u), nil
 		},
 		deleteDecision: func(ctx context.Context, d *v1alpha1.PlacementDecision) error {
 			err := in.Resource(decisionResource).Namespace(d.Namespace).Delete(ctx, d.Name, metav1.DeleteOptions{
@@ -234,7 +223,7 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 			if counted("WorkloadPlacement", err) != nil {
 				return nil, err
 			}
-			return read[v1alpha1.WorkloadPlacement](u)
+			return written[v1alpha1.WorkloadPlacement](u), nil
 		},
 		writeConditions: func(ctx context.Context, r *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
 			// Nothing but the conditions: what the cluster reports beside them can be a megabyte.
@@ -248,7 +237,7 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 			if counted("ClusterRegistration", err) != nil {
 				return nil, err
 			}
-			return read[v1alpha1.ClusterRegistration](u)
+			return written[v1alpha1.ClusterRegistration](u), nil
 		},
 		annotate: func(ctx context.Context, configMap *corev1.ConfigMap, key, value string) error {
 			patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{key: value}}})

@@ -106,6 +106,7 @@ func (w *workspace) watchHealth(ctx context.Context, o *cacheView, r *result) []
 			if conditions.IsTrue(c, v1alpha1.ReadyCondition) && conditions.IsTrue(c, v1alpha1.WorkloadsCountedCondition) {
 				w.counting[c.Name] = heard
 			}
+		case len(o.unreadable[shown.UID].In("status.conditions")) > 0: // to write one of them would lose others
 		case said == condition.Reason || said == v1alpha1.ClusterLostReason: // after a restart the silence seems shorter than it is
 		default:
 			written, err := w.setCondition(ctx, shown, condition)
@@ -158,16 +159,21 @@ func (w *workspace) setCondition(ctx context.Context, shown *v1alpha1.ClusterReg
 
 // watchCapacity tells of clusters that have less than is in use and promised there: at once where that begins or ends,
 // otherwise when the time has come. There is nothing to tell of a cluster that always had enough.
-func (w *workspace) watchCapacity(ctx context.Context, registrations []*v1alpha1.ClusterRegistration, r *result) {
+func (w *workspace) watchCapacity(ctx context.Context, o *cacheView, r *result) {
 	over := map[string]string{}
 	for _, row := range w.engine.Snapshot(w.name).Rows() {
-		ready, _ := row.Condition(snapshot.ReadyCondition)
-		if message := overcommitted(row); message != "" && ready.Reason != unreadable { // of what cannot be read nothing is written
+		if message := overcommitted(row); message != "" {
 			over[row.Name] = message
 		}
 	}
 	reports := make(map[types.UID]reported, len(w.reports))
-	for _, shown := range registrations {
+	for _, shown := range o.clusters {
+		if last, found := w.reports[shown.UID]; found {
+			reports[shown.UID] = last
+		}
+		if len(o.unreadable[shown.UID]) > 0 {
+			continue // what it has is not known
+		}
 		c := w.latest(shown)
 		before, message := conditions.Get(c, v1alpha1.WithinCapacityCondition), over[shown.Name]
 		after := conditions.TrueCondition(v1alpha1.WithinCapacityCondition)
@@ -183,12 +189,12 @@ func (w *workspace) watchCapacity(ctx context.Context, registrations []*v1alpha1
 		default:
 			written, err := w.setCondition(ctx, shown, after)
 			r.fail(err)
+			if written != nil {
+				reports[shown.UID] = w.reports[shown.UID]
+			}
 			if turned && message != "" && written != nil {
 				w.event(shown, corev1.EventTypeWarning, "Overcommitted", message+": nothing more is placed there, nothing is taken away")
 			}
-		}
-		if last, found := w.reports[shown.UID]; found {
-			reports[shown.UID] = last
 		}
 	}
 	w.metrics.overcommitted.Add(float64(len(over) - w.overcommitted))

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/decode"
 )
 
 // reports has a cluster report now: what it has, and what it counts for workloads, by UID.
@@ -236,7 +237,7 @@ func TestUnreadableClusterIsNotWritten(t *testing.T) {
 	w.pass()
 	w.clusters[0] = w.clusters[0].DeepCopy()
 	w.clusters[0].Status = v1alpha1.ClusterRegistrationStatus{}
-	conditions.Set(w.clusters[0], conditions.FalseCondition(v1alpha1.ReadyCondition, unreadable, "", "nonsense"))
+	w.unreadable = map[types.UID]decode.Problems{w.clusters[0].UID: {{Field: "status", Message: "must be an object, is a string"}}}
 	w.workspace.writeConditions = func(context.Context, *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
 		return nil, errors.New("must not be")
 	}

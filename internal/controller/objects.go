@@ -1,19 +1,22 @@
 package controller
 
 import (
+	"context"
 	"fmt"
+	"maps"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
-	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/decode"
 )
 
 // The resources that the controller watches in every workspace, beside the workload kinds.
@@ -44,7 +47,8 @@ func (w *workloadObject) DeepCopyObject() runtime.Object {
 // GetObjectKind implements runtime.Object.
 func (w *workloadObject) GetObjectKind() schema.ObjectKind { return &w.TypeMeta }
 
-// transform returns the informer's transformation from what the API delivers to what is kept.
+// transform returns the informer's transformation from what the API delivers to what is kept. Invariant: it never fails,
+// whatever an object contains, since an error keeps the informer of all tenants from ever syncing.
 func transform(resource schema.GroupVersionResource) cache.TransformFunc {
 	switch resource {
 	case clusterResource:
@@ -60,54 +64,85 @@ func transform(resource schema.GroupVersionResource) cache.TransformFunc {
 	}
 }
 
-func typed[T any](object any) (any, error) {
-	u, ok := object.(*unstructured.Unstructured)
+// object is a pointer to an API type.
+type object[T any] interface {
+	*T
+	metav1.Object
+}
+
+// partial is kept in place of an object that cannot be read in full: what can be read, and the fields that cannot.
+type partial struct {
+	metav1.Object
+	unreadable decode.Problems
+}
+
+// typed decodes an object. What is not one passes, as the mark of a missed deletion does.
+func typed[T any, P object[T]](content any) (any, error) {
+	u, ok := content.(*unstructured.Unstructured)
 	if !ok {
-		return object, nil
+		return content, nil
 	}
 	u.SetManagedFields(nil)
-	result, err := read[T](u)
-	if err == nil {
-		return result, nil
+	result, problems := decode.To[T](u.Object)
+	if len(problems) == 0 {
+		return P(&result), nil
 	}
-	// An error from here would keep the informer from ever listing: one workspace's object would stop all of them. What
-	// quantities are read from is there without them: no workloads are placed on such a cluster, and such a decision
-	// is listed from the server before anything else is decided in its workspace. A server lets pass nothing of the
-	// other kinds that cannot be read.
-	bare := map[string]any{"apiVersion": u.GetAPIVersion(), "kind": u.GetKind(), "metadata": u.Object["metadata"]}
-	switch u.GetKind() {
-	case "ClusterRegistration":
-		bare["spec"] = u.Object["spec"]
-		bare["status"] = map[string]any{"conditions": []any{map[string]any{
-			"type": v1alpha1.ReadyCondition, "status": "False", "reason": unreadable, "message": err.Error(), "lastTransitionTime": nil,
-		}}}
-	case "PlacementDecision":
-		bare["placementName"] = u.Object["placementName"]
-	default:
-		return nil, err
-	}
-	klog.Background().Error(err, "An object is taken without what cannot be read")
-	return read[T](&unstructured.Unstructured{Object: bare})
+	return &partial{P(&result), problems}, nil
 }
 
-// unreadable is the reason of Ready of a registration that is taken without its status.
-const unreadable = "Unreadable"
-
-func read[T any](u *unstructured.Unstructured) (*T, error) {
-	if err := capacity.CheckQuantities(u.Object); err != nil {
-		return nil, fmt.Errorf("%s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
+// unwrap returns an object as far as it can be read.
+func unwrap(kept any) any {
+	if p, ok := kept.(*partial); ok {
+		return p.Object
 	}
-	result := new(T)
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, result); err != nil {
-		return nil, fmt.Errorf("%s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
-	}
-	return result, nil
+	return kept
 }
 
-func toWorkload(object any) (any, error) {
-	u, ok := object.(*unstructured.Unstructured)
+// as returns objects by their type, and records those that cannot be read in full by their UIDs.
+func as[T metav1.Object](kept []any, unreadable map[types.UID]decode.Problems) []T {
+	typed := make([]T, 0, len(kept))
+	for _, k := range kept {
+		object, ok := unwrap(k).(T)
+		if !ok {
+			continue
+		}
+		if p, ok := k.(*partial); ok {
+			unreadable[object.GetUID()] = p.unreadable
+		}
+		typed = append(typed, object)
+	}
+	return typed
+}
+
+// written decodes what the API server answers to a write. What cannot be read of it is reported when the informer shows it.
+func written[T any](u *unstructured.Unstructured) *T {
+	result, _ := decode.To[T](u.Object)
+	return &result
+}
+
+// storedDecisions decodes a slice decision by decision: one that cannot be read is left out, and so made anew, while the
+// others stand. Count then still says how many there are.
+func storedDecisions(ctx context.Context, u *unstructured.Unstructured) *v1alpha1.PlacementDecision {
+	rest := maps.Clone(u.Object)
+	delete(rest, "decisions")
+	result, problems := decode.To[v1alpha1.PlacementDecision](rest)
+	decisions, _ := u.Object["decisions"].([]any)
+	for i, value := range decisions {
+		decision, more := decode.At[v1alpha1.WorkloadDecision](fmt.Sprintf("decisions[%d]", i), value)
+		if problems = append(problems, more...); len(more) == 0 {
+			result.Decisions = append(result.Decisions, decision)
+		}
+	}
+	if len(problems) > 0 {
+		klog.FromContext(ctx).Error(problems, "A stored decision cannot be read and is made anew", "slice", klog.KRef(u.GetNamespace(), u.GetName()))
+	}
+	return &result
+}
+
+func toWorkload(content any) (any, error) {
+	u, ok := content.(*unstructured.Unstructured)
 	if !ok {
-		return object, nil
+		return content, nil
 	}
 	w := &workloadObject{
 		TypeMeta: metav1.TypeMeta{APIVersion: u.GetAPIVersion(), Kind: u.GetKind()},

@@ -1,33 +1,377 @@
 package controller
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/yaml"
+
+	kcpcache "github.com/kcp-dev/apimachinery/v2/pkg/cache"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// TestTransformNeverFails: an object that cannot be read, or would take minutes to, is there by its name alone: an error
-// would stop the informer, and with it all workspaces.
+// watched are all resources that informers are made for, with a kind of each and an example that has all that can hurt.
+var watched = []struct {
+	resource schema.GroupVersionResource
+	example  string
+}{
+	{clusterResource, `
+apiVersion: tmc.kcp.io/v1alpha1
+kind: ClusterRegistration
+metadata: {name: a, uid: u, labels: {l: v}, annotations: {kcp.io/cluster: w}, creationTimestamp: "2026-01-01T00:00:00Z", managedFields: [{manager: m, time: "2026-01-01T00:00:00Z"}]}
+spec: {location: eu, capabilities: [{type: gpu, available: true, attributes: {model: a100}}], clusterEndpoint: {serverURL: "https://a", caBundle: YWJj}, taints: [{key: k, effect: NoSchedule, timeAdded: "2026-01-01T00:00:00Z"}]}
+status:
+  conditions: [{type: Ready, status: "True", lastTransitionTime: "2026-01-01T00:00:00Z"}]
+  allocatable: {cpu: "4", memory: 4Gi}
+  allocated: {cpu: "1"}
+  largestFree: {cpu: "1"}
+  nodes: {total: 3, ready: 3, usable: 3}
+  workloads: [{uid: u, requests: {cpu: "1"}}]
+  lastHeartbeatTime: "2026-01-01T00:00:00Z"
+`},
+	{placementResource, `
+apiVersion: tmc.kcp.io/v1alpha1
+kind: WorkloadPlacement
+metadata: {name: a, namespace: ns, uid: u, annotations: {kcp.io/cluster: w}}
+spec: {workloadSelector: {workloadTypes: [{apiVersion: apps/v1, kind: Deployment}], labelSelector: {matchLabels: {a: b}, matchExpressions: [{key: a, operator: In, values: [b]}]}}, constraints: [{name: c, expression: "true"}], tolerations: [{key: k, tolerationSeconds: 3}], priority: 1, numberOfClusters: 1}
+status: {conditions: [{type: Ready, status: "True", lastTransitionTime: "2026-01-01T00:00:00Z"}], selectedClusters: [a], workloads: 1}
+`},
+	{decisionResource, `
+apiVersion: tmc.kcp.io/v1alpha1
+kind: PlacementDecision
+metadata: {name: a, namespace: ns, uid: u, annotations: {kcp.io/cluster: w}, ownerReferences: [{name: p, uid: u, controller: true}]}
+placementName: p
+count: 1
+decisions: [{workload: {apiVersion: apps/v1, kind: Deployment, name: d, uid: u}, clusters: [{name: a, replicas: 1, reservationExpiredAt: "2026-01-01T00:00:00Z"}], reserved: {cpu: "1"}, decidedAt: "2026-01-01T00:00:00Z"}]
+`},
+	{configMapResource, `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: a, namespace: ns, uid: u, annotations: {kcp.io/cluster: w}}
+data: {a.rego: package placement}
+binaryData: {a: YWJj}
+immutable: false
+`},
+	{schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}, `
+apiVersion: batch/v1
+kind: Job
+metadata: {name: a, namespace: ns, uid: u, annotations: {kcp.io/cluster: w}, deletionTimestamp: "2026-01-01T00:00:00Z"}
+spec:
+  parallelism: 2
+  template:
+    spec:
+      overhead: {cpu: "1"}
+      resources: {requests: {cpu: "1"}}
+      initContainers: [{name: i, restartPolicy: Always, resources: {requests: {cpu: "1"}, limits: {cpu: "1"}}}]
+      containers: [{name: c, resources: {requests: {cpu: "1"}, limits: {cpu: "1"}}}]
+      volumes: [{emptyDir: {sizeLimit: 1Gi}}]
+status: {conditions: [{type: Complete, status: "True", lastTransitionTime: "2026-01-01T00:00:00Z"}]}
+`},
+}
+
+func parse(t testing.TB, text string) *unstructured.Unstructured {
+	t.Helper()
+	asJSON, err := yaml.YAMLToJSON([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &unstructured.Unstructured{}
+	if err := u.UnmarshalJSON(asJSON); err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// transformed is what an informer keeps of an object. It fails where an informer would, or would be held up.
+func transformed(t testing.TB, resource schema.GroupVersionResource, u *unstructured.Unstructured) any {
+	t.Helper()
+	name := u.GetName()
+	start := time.Now()
+	kept, err := transform(resource)(u)
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("takes %s", took)
+	}
+	if err != nil {
+		t.Fatalf("an error keeps the informer from syncing: %v", err)
+	}
+	if _, err := kcpcache.MetaClusterNamespaceKeyFunc(kept); err != nil {
+		t.Fatalf("the informer cannot index %T: %v", kept, err)
+	}
+	if _, err := kcpcache.ClusterIndexFunc(kept); err != nil {
+		t.Fatalf("the informer cannot index %T: %v", kept, err)
+	}
+	if got := kept.(interface{ GetName() string }).GetName(); got != name {
+		t.Fatalf("the object is called %q, want %q", got, name)
+	}
+	return kept
+}
+
+// mutate puts every value into every place of a JSON object, one at a time.
+func mutate(content any, values []any, try func(path string)) {
+	var walk func(path string, content any)
+	walk = func(path string, content any) {
+		set := func(path string, before any, put func(any)) {
+			for _, value := range values {
+				put(value)
+				try(path)
+			}
+			put(before)
+			walk(path, before)
+		}
+		switch content := content.(type) {
+		case map[string]any:
+			for key, before := range content {
+				set(path+"."+key, before, func(value any) { content[key] = value })
+			}
+		case []any:
+			for i, before := range content {
+				set(fmt.Sprintf("%s[%d]", path, i), before, func(value any) { content[i] = value })
+			}
+		}
+	}
+	walk("", content)
+}
+
+// TestTransformNeverFails puts the worst values into every place of every object that is watched. Whatever an object
+// contains, an informer that fails over it, or takes a minute, stops all tenants.
 func TestTransformNeverFails(t *testing.T) {
-	for _, status := range []any{
-		map[string]any{"allocatable": map[string]any{"cpu": "1e99999999"}},
-		map[string]any{"allocatable": map[string]any{"cpu": "nonsense"}},
-		"nonsense",
-	} {
-		u := &unstructured.Unstructured{Object: map[string]any{
-			"apiVersion": "tmc.kcp.io/v1alpha1", "kind": "ClusterRegistration",
-			"metadata": map[string]any{"name": "a", "annotations": map[string]any{"kcp.io/cluster": "w"}},
-			"spec":     map[string]any{"location": "eu"}, "status": status,
-		}}
-		object, err := transform(clusterResource)(u)
+	var nested any = "deep"
+	for range 1000 {
+		nested = map[string]any{"a": []any{nested}}
+	}
+	worst := []any{
+		"1e-99999999", "1E+0099999999", strings.Repeat("9", 1<<16), "2026-01-01t00:00:00z", "2026-01-01T00:00:00ZTx", "", "x",
+		nil, true, int64(1) << 62, 1e300, -0.5, map[string]any{}, map[string]any{"a": "b"}, map[string]any{"": nil}, []any{}, []any{nil, "a", map[string]any{}}, nested,
+	}
+	for _, w := range watched {
+		t.Run(w.resource.Resource, func(t *testing.T) {
+			u := parse(t, w.example)
+			kept := transformed(t, w.resource, u.DeepCopy())
+			if p, unreadable := kept.(*partial); unreadable {
+				t.Fatal("the example must be sound: ", p.unreadable)
+			}
+			n := 0
+			mutate(u.Object, worst, func(path string) {
+				n++
+				// A list that an informer gets holds objects that have a name.
+				transformed(t, w.resource, u.DeepCopy())
+			})
+			t.Logf("%d objects", n)
+		})
+	}
+	for _, w := range watched { // what informers pass on beside objects
+		if kept, err := transform(w.resource)(cache.DeletedFinalStateUnknown{Key: "a"}); err != nil || kept != (cache.DeletedFinalStateUnknown{Key: "a"}) {
+			t.Errorf("%v, %v", kept, err)
+		}
+		transformed(t, w.resource, &unstructured.Unstructured{})
+		transformed(t, w.resource, &unstructured.Unstructured{Object: map[string]any{"metadata": nil}})
+	}
+}
+
+// FuzzTransform: any JSON object, as any of the resources.
+func FuzzTransform(f *testing.F) {
+	for i, w := range watched {
+		text, err := parse(f, w.example).MarshalJSON()
 		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(byte(i), string(text))
+	}
+	f.Add(byte(0), `{"metadata":{"name":"a"},"status":{"largestFree":{"cpu":"1e-99999999"},"conditions":[{"lastTransitionTime":"2026-01-01t00:00:00z"}]}}`)
+	f.Fuzz(func(t *testing.T, which byte, text string) {
+		var content map[string]any
+		u := &unstructured.Unstructured{}
+		if err := json.Unmarshal([]byte(`{"apiVersion":"v1","kind":"K"}`), &content); err != nil {
 			t.Fatal(err)
 		}
-		r, ok := object.(*v1alpha1.ClusterRegistration)
-		if !ok || r.Name != "a" || r.Spec.Location != "eu" || len(r.Status.Allocatable) > 0 || r.Status.Conditions[0].Reason != "Unreadable" {
-			t.Errorf("%v: %+v", status, object)
+		if json.Unmarshal([]byte(text), &content) != nil {
+			return
 		}
+		again, err := json.Marshal(content)
+		if err != nil || u.UnmarshalJSON(again) != nil {
+			return // no informer gets it
+		}
+		transformed(t, watched[int(which)%len(watched)].resource, u)
+	})
+}
+
+// TestReadAsFarAsPossible: a bad status does not lose the spec, a bad time not the taint that it is on.
+func TestReadAsFarAsPossible(t *testing.T) {
+	u := parse(t, watched[0].example)
+	for _, change := range []struct {
+		value any
+		path  []string
+	}{{"1e-99999999", []string{"status", "allocatable", "cpu"}}, {"yesterday", []string{"status", "lastHeartbeatTime"}}} {
+		if err := unstructured.SetNestedField(u.Object, change.value, change.path...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	taints, _, _ := unstructured.NestedFieldNoCopy(u.Object, "spec", "taints")
+	taints.([]any)[0].(map[string]any)["timeAdded"] = "yesterday"
+	kept := transformed(t, clusterResource, u).(*partial)
+	want := `spec.taints[0].timeAdded: "yesterday" is not a time as in RFC 3339; status.allocatable.cpu: 1e-99999999 is out of proportion; ` +
+		`status.lastHeartbeatTime: "yesterday" is not a time as in RFC 3339`
+	if got := kept.unreadable.Error(); got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	r := kept.Object.(*v1alpha1.ClusterRegistration)
+	if r.Spec.Location != "eu" || r.Spec.Taints[0].Key != "k" || r.Status.Allocatable.Memory().String() != "4Gi" || len(r.Status.Conditions) != 1 {
+		t.Errorf("%+v", r)
+	}
+	unreadable := map[types.UID]decode.Problems{}
+	if got := as[*v1alpha1.ClusterRegistration]([]any{kept, r, 3}, unreadable); len(got) != 2 || got[0] != r || len(unreadable["u"]) != 3 {
+		t.Errorf("%v, %v", got, unreadable)
+	}
+}
+
+// TestLowerCaseTimes: what the API server takes for a time costs nothing.
+func TestLowerCaseTimes(t *testing.T) {
+	text := strings.NewReplacer("01T00", "01t00", "00Z", "00z").Replace(watched[0].example)
+	r, whole := transformed(t, clusterResource, parse(t, text)).(*v1alpha1.ClusterRegistration)
+	if !whole || r.Status.LastHeartbeatTime.Year() != 2026 || r.Spec.Taints[0].TimeAdded.Year() != 2026 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestStoredDecisions: of a slice with a decision that cannot be read, the others are.
+func TestStoredDecisions(t *testing.T) {
+	u := parse(t, `
+apiVersion: tmc.kcp.io/v1alpha1
+kind: PlacementDecision
+metadata: {name: p-0, namespace: ns}
+placementName: p
+count: 5
+decisions:
+- {workload: {name: good}, reserved: {cpu: "1"}, decidedAt: "2026-01-01T00:00:00Z"}
+- {workload: {name: dear}, reserved: {cpu: "1e-99999999"}, decidedAt: "2026-01-01T00:00:00Z"}
+- {workload: {name: late}, decidedAt: "soon"}
+- nonsense
+- {workload: {name: fine}, decidedAt: "2026-01-01t00:00:00z"}
+`)
+	d := storedDecisions(context.Background(), u)
+	var names []string
+	for _, decision := range d.Decisions {
+		names = append(names, decision.Workload.Name)
+	}
+	if diff := cmp.Diff([]string{"good", "fine"}, names); diff != "" || d.PlacementName != "p" || d.Name != "p-0" {
+		t.Errorf("%s%+v", diff, d)
+	}
+	if len(u.Object["decisions"].([]any)) != 5 {
+		t.Error("the object itself must stay as it was")
+	}
+}
+
+// TestUnreadableDecisionIsMadeAnew: it delays nobody else, and what is stored is put right.
+func TestUnreadableDecisionIsMadeAnew(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "8")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("w", 1000), testWorkload("x", 1000)}
+	w.pass()
+	w.show()
+	for name, stored := range w.stored { // w cannot be read, so it is not listed
+		cut := stored.DeepCopy()
+		cut.Decisions = slices.DeleteFunc(cut.Decisions, func(d v1alpha1.WorkloadDecision) bool { return d.Workload.Name == "w" })
+		w.stored[name] = cut
+	}
+	w.restart()
+	w.workloads = w.workloads[1:] // and nobody needs it any more
+	w.pass()
+	w.expect(map[string]string{"x": "a"})
+	for _, stored := range w.stored {
+		if int(stored.Count) != len(stored.Decisions) {
+			t.Errorf("the decision that cannot be read is still stored: %d of %d", len(stored.Decisions), stored.Count)
+		}
+	}
+}
+
+// TestUnreadableRegistration: what runs on the cluster stays, nothing is placed there, and its owner reads why.
+func TestUnreadableRegistration(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "8"), testCluster("b", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("w", 1000)}
+	w.pass()
+	w.show()
+	w.expect(map[string]string{"w": "a"})
+	broken := w.clusters[0].DeepCopy()
+	broken.Status.Allocatable, broken.ResourceVersion, broken.UID = nil, "9", "a"
+	w.clusters[0] = broken
+	w.unreadable = map[types.UID]decode.Problems{broken.UID: {{Field: "status.allocatable", Message: "must be an object, is a string"}}}
+	w.workloads = append(w.workloads, testWorkload("x", 1000))
+	w.pass()
+	w.show()
+	w.pass()
+	w.expect(map[string]string{"w": "a", "x": "b"})
+	if want := "a: InvalidRegistration: no workloads are placed here: status.allocatable: must be an object, is a string"; !slices.Contains(w.events, want) {
+		t.Errorf("%q, want %q among them", w.events, want)
+	}
+}
+
+// TestUnreadablePlacement: its workloads keep what they have, even where it is not known what it selects, and its condition
+// says why.
+func TestUnreadablePlacement(t *testing.T) {
+	for _, problem := range []decode.Problem{
+		{Field: "spec.priority", Message: "must be an integer of 32 bits, is the number 4294967296"},
+		{Field: "spec.workloadSelector.labelSelector", Message: "must be an object, is a list"},
+		{Field: "spec", Message: "must be an object, is a list"},
+	} {
+		t.Run(problem.Field, func(t *testing.T) {
+			w := newWorld(t)
+			w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "8")}
+			w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+			w.workloads = []*workloadObject{testWorkload("w", 1000)}
+			w.pass()
+			w.show()
+			broken := w.placements[0].DeepCopy()
+			broken.ResourceVersion, broken.Spec.WorkloadSelector = "9", v1alpha1.WorkloadSelector{WorkloadTypes: []v1alpha1.WorkloadType{{Kind: "None"}}}
+			if problem.Field == "spec.priority" {
+				broken.Spec.WorkloadSelector = w.placements[0].Spec.WorkloadSelector
+			}
+			w.placements[0] = broken
+			w.unreadable = map[types.UID]decode.Problems{broken.UID: {problem, {Field: "status.conditions[0]", Message: "which is ours to write"}}}
+			w.workloads = append(w.workloads, testWorkload("x", 1000))
+			w.pass()
+			w.expect(map[string]string{"w": "a"})
+			if got, want := w.condition(v1alpha1.ConstraintsValidCondition), "False InvalidSpec: "+problem.Error(); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// TestUnreadableConfigMap: the policies in force stay, and the placements' conditions say why.
+func TestUnreadableConfigMap(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "8")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("w", 1000)}
+	w.pass()
+	w.show()
+	configMap := &corev1.ConfigMap{}
+	configMap.Namespace, configMap.Name, configMap.UID = "default", "broken", "broken"
+	w.configMaps = []*corev1.ConfigMap{configMap}
+	w.unreadable = map[types.UID]decode.Problems{"broken": {{Field: "data", Message: "must be an object, is a list"}}}
+	w.workloads = append(w.workloads, testWorkload("x", 1000))
+	if err := w.reconcile(); err != nil {
+		t.Fatal(err)
+	}
+	w.expect(map[string]string{"w": "a", "x": "a"})
+	want := "False PolicyError: the last good policies stay in force: default/broken/:1:1: unreadable: data: must be an object, is a list"
+	if got := w.condition(v1alpha1.PoliciesReadyCondition); got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -15,6 +15,8 @@ type pass struct {
 	*workspace
 	placements []*placementState
 	selectors  []placement.Selector
+	// unselective are the placements of which it is not known what they select.
+	unselective []*placementState
 	// explained is the latest attempt of each equivalence class in this pass, by the digest of its inputs.
 	explained map[string]attempt
 	// decided counts the decisions of this pass, the first of which began at firstAt. cut is set once it has left a workload
@@ -37,9 +39,9 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 		return r
 	}
 	registrations := w.watchHealth(ctx, &o, &r)
-	w.updateClusters(registrations, &r)
-	w.updatePolicies(ctx, o.configMaps, &r)
-	placements := w.compile(o.placements)
+	w.updateClusters(registrations, o.unreadable, &r)
+	w.updatePolicies(ctx, o, &r)
+	placements := w.compile(o.placements, o.unreadable)
 	cut := w.newPass(placements, &r).place(ctx, o.workloads)
 	w.setQuarantine(w.engine.Quarantine(w.name))
 	if err := w.publish(ctx, placements); err != nil {
@@ -58,7 +60,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	}
 	w.sendPlacedEvents(placements, &r)
 	w.updateStatus(ctx, placements, &r)
-	w.watchCapacity(ctx, o.clusters, &r)
+	w.watchCapacity(ctx, &o, &r)
 	if !cut {
 		w.setLoaded()
 		w.prefetch(ctx)
@@ -73,6 +75,9 @@ func (w *workspace) newPass(placements []*placementState, r *result) *pass {
 	}
 	for i, state := range placements {
 		p.selectors[i] = state.selector
+		if state.selectorErr != nil {
+			p.unselective = append(p.unselective, state)
+		}
 	}
 	return p
 }

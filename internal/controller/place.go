@@ -139,8 +139,14 @@ func (p *pass) inTurn(workloads []*workloadObject) []*workItem {
 	return items
 }
 
-// ownerOf returns the placement that a workload belongs to, and says so in the state of others that select it.
+// ownerOf returns the placement that a workload belongs to, and says so in the state of others that select it. While it is not
+// known what a placement selects, it keeps the workloads that are placed by it.
 func (p *pass) ownerOf(object *workloadObject) *placementState {
+	for _, owner := range p.unselective {
+		if _, by, placed := p.store.get(keyOf(object.workload.Reference)); placed && by == namespacedName(owner.object) {
+			return owner
+		}
+	}
 	i, others := placement.Owner(p.selectors, object.workload)
 	if i < 0 {
 		return nil

@@ -3,15 +3,20 @@ package controller
 import (
 	"slices"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/internal/decode"
 )
 
 // compiledPlacement is a placement ready for deciding.
 type compiledPlacement struct {
-	// selector works even where the rest of the placement does not compile: its workloads stay with it.
-	selector  placement.Selector
-	placement *placement.Placement
+	// selector works even where the rest of the placement does not compile: its workloads stay with it. Where selectorErr is
+	// why even the selector does not, those that are placed stay with it.
+	selector    placement.Selector
+	selectorErr error
+	placement   *placement.Placement
 	// err is why the placement cannot be used.
 	err error
 }
@@ -35,18 +40,15 @@ type placementState struct {
 
 // compile compiles the placements, oldest first. An informer never changes an object but replaces it, so one that is still
 // the same pointer is not compiled again.
-func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement) []*placementState {
+func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement, unreadable map[types.UID]decode.Problems) []*placementState {
 	placements := make([]*placementState, len(objects))
 	last := w.compiled
 	w.compiled = make(map[*v1alpha1.WorkloadPlacement]compiledPlacement, len(objects))
 	for i, object := range objects {
 		c, found := last[object]
 		if !found {
-			if err := recovered(func() {
-				c.selector, _ = placement.CompileSelector(object) // its error is in err, too
-				c.placement, c.err = w.engine.CompilePlacement(object)
-			}); err != nil {
-				c.err = err
+			if err := recovered(func() { c = w.compileOne(object, unreadable[object.UID]) }); err != nil {
+				c.selectorErr, c.err = err, err
 			}
 		}
 		w.compiled[object] = c
@@ -54,4 +56,19 @@ func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement) []*placementS
 	}
 	slices.SortFunc(placements, func(a, b *placementState) int { return placement.ByAge(a.object, b.object) })
 	return placements
+}
+
+func (w *workspace) compileOne(object *v1alpha1.WorkloadPlacement, unreadable decode.Problems) (c compiledPlacement) {
+	unreadable = unreadable.Outside("status") // which is ours to write
+	if selector := unreadable.In("spec.workloadSelector"); len(selector) > 0 {
+		c.selectorErr = selector
+	} else if selector, err := placement.CompileSelector(object); err != nil {
+		c.selectorErr = err
+	} else {
+		c.selector = selector
+	}
+	if c.err = unreadable.Err(); c.err == nil {
+		c.placement, c.err = w.engine.CompilePlacement(object)
+	}
+	return c
 }

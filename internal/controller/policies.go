@@ -17,11 +17,11 @@ import (
 // updatePolicies puts the Rego of the workspace's ConfigMaps into force, all together or not at all, and annotates each
 // ConfigMap with the outcome. If it does not compile, the last good policies stay in force. If there are none, as after a
 // restart, nothing is decided: waiting is better than deciding by policies that are not the workspace's own.
-func (w *workspace) updatePolicies(ctx context.Context, configMaps []*corev1.ConfigMap, r *result) {
+func (w *workspace) updatePolicies(ctx context.Context, o cacheView, r *result) {
 	start := time.Now()
 	var set *policy.Set
 	var err error
-	if panicked := recovered(func() { set, err = w.policies.Compile(policy.Modules(configMaps)) }); panicked != nil {
+	if panicked := recovered(func() { set, err = w.compilePolicies(o) }); panicked != nil {
 		err = panicked
 	}
 	w.metrics.compile.Observe(time.Since(start).Seconds())
@@ -37,12 +37,26 @@ func (w *workspace) updatePolicies(ctx context.Context, configMaps []*corev1.Con
 		w.inForce = true
 	}
 
-	for _, configMap := range configMaps {
+	for _, configMap := range o.configMaps {
 		status := policyStatus(configMap, err)
 		if configMap.Annotations[v1alpha1.AnnotationPolicyStatus] != status {
 			r.fail(w.annotate(ctx, configMap, v1alpha1.AnnotationPolicyStatus, status))
 		}
 	}
+}
+
+// compilePolicies fails where a ConfigMap cannot be read in full, since a policy could be missing.
+func (w *workspace) compilePolicies(o cacheView) (*policy.Set, error) {
+	var unreadable policy.Errors
+	for _, configMap := range o.configMaps {
+		if problems := o.unreadable[configMap.UID]; len(problems) > 0 {
+			unreadable = append(unreadable, policy.Error{Code: "unreadable", File: policy.ModuleName(configMap, ""), Row: 1, Col: 1, Message: problems.Error()})
+		}
+	}
+	if len(unreadable) > 0 {
+		return nil, unreadable
+	}
+	return w.policies.Compile(policy.Modules(o.configMaps))
 }
 
 // policyStatus is the annotation of a ConfigMap in the shape that kube-mgmt uses: ok, or the errors in its own modules and

@@ -74,6 +74,7 @@ func newStore(written []*v1alpha1.PlacementDecision, now time.Time) *store {
 			placement: types.NamespacedName{Namespace: object.Namespace, Name: object.PlacementName},
 			name:      types.NamespacedName{Namespace: object.Namespace, Name: object.Name},
 			decisions: make(map[workloadKey]v1alpha1.WorkloadDecision, len(object.Decisions)),
+			dirty:     int(object.Count) > len(object.Decisions), // some could not be read
 		}
 		s.slices[sl.name] = sl
 		for _, d := range object.Decisions {

@@ -153,11 +153,11 @@ func (e *endpoint) enqueue() cache.ResourceEventHandlerFuncs {
 // not passed on: a thousand clusters must not wake their workspace twice a minute each.
 func (e *endpoint) withHeartbeats(next cache.ResourceEventHandlerFuncs) cache.ResourceEventHandlerFuncs {
 	hear := func(object any) *v1alpha1.ClusterRegistration {
-		r, ok := object.(*v1alpha1.ClusterRegistration)
-		if ok {
+		if r, ok := unwrap(object).(*v1alpha1.ClusterRegistration); ok {
 			e.beats.hear(r, time.Now())
 		}
-		return r
+		whole, _ := object.(*v1alpha1.ClusterRegistration)
+		return whole
 	}
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc: func(object any) {
@@ -171,7 +171,7 @@ func (e *endpoint) withHeartbeats(next cache.ResourceEventHandlerFuncs) cache.Re
 			}
 		},
 		DeleteFunc: func(object any) {
-			if r, ok := latestState(object).(*v1alpha1.ClusterRegistration); ok {
+			if r, ok := unwrap(latestState(object)).(*v1alpha1.ClusterRegistration); ok {
 				e.beats.forget(r)
 			}
 			next.DeleteFunc(object)

@@ -14,6 +14,7 @@ import (
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/decode"
 )
 
 // cacheView is a workspace as the informers show it. Nothing in it may be changed.
@@ -25,6 +26,8 @@ type cacheView struct {
 	decisions  []*v1alpha1.PlacementDecision
 	configMaps []*corev1.ConfigMap
 	workloads  []*workloadObject
+	// unreadable are the fields that cannot be read, of objects by their UIDs. What can be read is in the lists above.
+	unreadable map[types.UID]decode.Problems
 }
 
 // workspace reconciles one logical cluster. Passes over it do not overlap: what changes during one is left to the next, so

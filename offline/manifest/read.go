@@ -13,15 +13,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	kyaml "sigs.k8s.io/yaml"
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
-	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/decode"
 )
 
 // maxObjects bounds the objects of one file. Aliases can make many from a short text.
@@ -183,18 +182,18 @@ func (r *reader) add(w *Workspace, o *Object) {
 	case isOurs(o):
 		r.addOurs(w, o)
 	case isConfigMap(o):
-		configMap := new(corev1.ConfigMap)
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, configMap); err != nil {
-			r.errs = append(r.errs, &Error{Position: o.Position(""), Object: o.String(), Message: err.Error()})
+		configMap, problems := decode.To[corev1.ConfigMap](o.Object)
+		if len(problems) > 0 {
+			r.errs = append(r.errs, unreadable(o, problems)...)
 			return
 		}
-		w.configMaps = append(w.configMaps, policy.ModuleName(configMap, ""))
-		if !policy.HasModules(configMap) {
+		w.configMaps = append(w.configMaps, policy.ModuleName(&configMap, ""))
+		if !policy.HasModules(&configMap) {
 			return
 		}
 		for key, text := range configMap.Data {
 			if strings.HasSuffix(key, ".rego") {
-				w.Modules[policy.ModuleName(configMap, key)] = Module{Text: text, object: o, path: "data[" + key + "]"}
+				w.Modules[policy.ModuleName(&configMap, key)] = Module{Text: text, object: o, path: "data[" + key + "]"}
 			}
 		}
 	case isWorkload(o):
@@ -222,11 +221,6 @@ func (r *reader) addOurs(w *Workspace, o *Object) {
 		r.fail(o.Position("kind"), "%s", message)
 		return
 	}
-	if err := capacity.CheckQuantities(o.Object); err != nil {
-		path, message, _ := strings.Cut(err.Error(), ": ")
-		r.errs = append(r.errs, &Error{Position: o.Position(path), Object: o.String(), Field: path, Message: message})
-		return
-	}
 	wrong := k.validate(o)
 	switch o.GetKind() {
 	case "ClusterRegistration":
@@ -240,13 +234,23 @@ func (r *reader) addOurs(w *Workspace, o *Object) {
 
 // take adds an object, even with errors if it can be decoded, so that later checks find its other errors, too.
 func take[T any](r *reader, into *[]Typed[T], o *Object, wrong []*Error) {
-	typed := new(T)
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, typed); err == nil {
-		*into = append(*into, Typed[T]{o, typed})
-	} else if len(wrong) == 0 {
-		wrong = append(wrong, &Error{Position: o.Position(""), Object: o.String(), Message: err.Error()})
+	typed, problems := decode.To[T](o.Object)
+	if len(problems) == 0 {
+		*into = append(*into, Typed[T]{o, &typed})
+	}
+	for _, e := range unreadable(o, problems) {
+		if !slices.ContainsFunc(wrong, func(w *Error) bool { return w.Field == e.Field }) {
+			wrong = append(wrong, e)
+		}
 	}
 	r.errs = append(r.errs, wrong...)
+}
+
+func unreadable(o *Object, problems decode.Problems) (errs []*Error) {
+	for _, p := range problems {
+		errs = append(errs, &Error{Position: o.Position(p.Field), Object: o.String(), Field: p.Field, Message: p.Message})
+	}
+	return errs
 }
 
 func isOurs(o *Object) bool { return o.GroupVersionKind().Group == v1alpha1.SchemeGroupVersion.Group }

@@ -1,0 +1,74 @@
+package decode
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Problem is a field that cannot be read.
+type Problem struct {
+	// Field is its path, as spec.taints[0].timeAdded; empty for the whole.
+	Field   string
+	Message string
+}
+
+// Error implements error.
+func (p Problem) Error() string {
+	if p.Field == "" {
+		return p.Message
+	}
+	return p.Field + ": " + p.Message
+}
+
+// maxProblems bounds how many problems of one object are kept, maxTold how many are put into words.
+const (
+	maxProblems = 100
+	maxTold     = 3
+)
+
+// Problems are the fields of one object that cannot be read, in a fixed order and at most a hundred of them.
+type Problems []Problem
+
+// Error implements error.
+func (p Problems) Error() string {
+	var text strings.Builder
+	for i, problem := range p[:min(len(p), maxTold)] {
+		if i > 0 {
+			text.WriteString("; ")
+		}
+		text.WriteString(problem.Error())
+	}
+	if more := len(p) - maxTold; more > 0 {
+		fmt.Fprintf(&text, "; and %d more", more)
+	}
+	return text.String()
+}
+
+// Err returns the problems as an error, nil where there are none.
+func (p Problems) Err() error {
+	if len(p) == 0 {
+		return nil
+	}
+	return p
+}
+
+// In returns the problems at a path, below it, or above it: those for which not all of the field can be read.
+func (p Problems) In(field string) Problems { return p.filter(field, true) }
+
+// Outside returns the other problems.
+func (p Problems) Outside(field string) Problems { return p.filter(field, false) }
+
+func (p Problems) filter(field string, in bool) (some Problems) {
+	for _, problem := range p {
+		if (leadsTo(problem.Field, field) || leadsTo(field, problem.Field)) == in {
+			some = append(some, problem)
+		}
+	}
+	return some
+}
+
+// leadsTo tells whether a path is another, or the beginning of it.
+func leadsTo(path, other string) bool {
+	rest, found := strings.CutPrefix(other, path)
+	return found && (rest == "" || path == "" || rest[0] == '.' || rest[0] == '[')
+}
