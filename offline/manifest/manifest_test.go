@@ -59,9 +59,9 @@ func TestRead(t *testing.T) {
 		{
 			name: "other YAML that was named", text: "a: b\n---\n[1]\n---\nkind: X", objects: "default: 0 clusters, 0 placements, 0 workloads, []",
 			errs: []string{
-				"f.yaml:1:1: this is no Kubernetes object: it needs an apiVersion and a kind",
-				"f.yaml:3:1: this is no Kubernetes object",
-				"f.yaml:5:1: this is no Kubernetes object: it needs an apiVersion and a kind",
+				"f.yaml:1:1: this is not a Kubernetes object: it needs an apiVersion and a kind",
+				"f.yaml:3:1: this is not a Kubernetes object",
+				"f.yaml:5:1: this is not a Kubernetes object: it needs an apiVersion and a kind",
 			},
 		},
 		{
@@ -77,7 +77,7 @@ func TestRead(t *testing.T) {
 		{
 			name: "twice", text: "{apiVersion: apps/v1, kind: Job, metadata: {name: a}}\n---\n{apiVersion: apps/v1, kind: Job, metadata: {name: a, namespace: default}}",
 			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
-			errs:    []string{"f.yaml:3:1: Job default/a is there twice, first at f.yaml:1:1"},
+			errs:    []string{"f.yaml:3:1: Job default/a is defined twice, first at f.yaml:1:1"},
 		},
 		{
 			name: "wrong types", text: "apiVersion: tmc.kcp.io/v1alpha1\nkind: WorkloadPlacement\nmetadata: {name: a}\nspec:\n  workloadSelector: []\n  numberOfClusters: three\n",
@@ -112,7 +112,7 @@ func TestRead(t *testing.T) {
 				`f.yaml:3:1: Job A job: metadata: strict decoding error: unknown field "nam"`,
 				"f.yaml:10:9: Job A: metadata.name: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
 				"f.yaml:11:11: Job A: metadata.labels: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
-				"f.yaml:13:93: ClusterRegistration shop/a: metadata.namespace: a ClusterRegistration is in no namespace",
+				"f.yaml:13:93: ClusterRegistration shop/a: metadata.namespace: a ClusterRegistration has no namespace",
 			},
 		},
 		{
@@ -134,9 +134,9 @@ func TestRead(t *testing.T) {
 			name: "items without a kind", text: "apiVersion: v1\nkind: List\nitems:\n- {metadata: {name: a}}\n- {kind: Service}\n- {kind: Job, apiVersion: null}\n",
 			objects: "default: 0 clusters, 0 placements, 0 workloads, []",
 			errs: []string{
-				"f.yaml:4:3: this is no Kubernetes object: it needs an apiVersion and a kind",
-				"f.yaml:5:3: this is no Kubernetes object: it needs an apiVersion and a kind",
-				"f.yaml:6:3: this is no Kubernetes object: it needs an apiVersion and a kind",
+				"f.yaml:4:3: this is not a Kubernetes object: it needs an apiVersion and a kind",
+				"f.yaml:5:3: this is not a Kubernetes object: it needs an apiVersion and a kind",
+				"f.yaml:6:3: this is not a Kubernetes object: it needs an apiVersion and a kind",
 			},
 		},
 		{
@@ -230,7 +230,7 @@ func TestOverlay(t *testing.T) {
 		{"two files of one name are both new", []*manifest.File{{Name: "x/c.rego", Text: "2"}, {Name: "y/c.rego", Text: "3"}}, false,
 			"default: dir/d.rego=1 shop/one/a.rego=1 shop/one/b.rego=1 x/c.rego=2 y/c.rego=3"},
 		{"a decision is no candidate", []*manifest.File{{Name: "c.yaml", Text: "{apiVersion: tmc.kcp.io/v1alpha1, kind: PlacementDecision, metadata: {name: d}, placementName: p}"}}, false,
-			"c.yaml:1:1: PlacementDecision default/d: a PlacementDecision is no candidate: the controller writes it"},
+			"c.yaml:1:1: PlacementDecision default/d: a PlacementDecision cannot be a candidate: the controller writes it"},
 		{"pruned", []*manifest.File{{Name: "e.rego", Text: "2"}}, true, "default: e.rego=2"},
 		{"another workspace", []*manifest.File{{Name: "w.yaml", Text: "{apiVersion: apps/v1, kind: Job, metadata: {name: a, annotations: {kcp.io/cluster: other}}}"}}, false,
 			"default: dir/d.rego=1 shop/one/a.rego=1 shop/one/b.rego=1 shop/two/c.rego=1\nother: dir/d.rego=1"},

@@ -68,7 +68,7 @@ func metadata(o *Object) (errs []*Error) {
 			fail("metadata.namespace", "%s", message)
 		}
 		if o.GetKind() == "ClusterRegistration" {
-			fail("metadata.namespace", "a ClusterRegistration is in no namespace")
+			fail("metadata.namespace", "a ClusterRegistration has no namespace")
 		}
 	}
 	for _, wrong := range metav1validation.ValidateLabels(meta.Labels, field.NewPath("metadata", "labels")) {

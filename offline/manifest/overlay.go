@@ -23,7 +23,7 @@ func Overlay(workspaces, candidates []*Workspace, prune bool) ([]*Workspace, err
 	var result []*Workspace
 	for _, c := range candidates {
 		if len(c.Decisions) > 0 {
-			return nil, &Error{Position: c.Decisions[0].Position(""), Object: c.Decisions[0].String(), Message: "a PlacementDecision is no candidate: the controller writes it"}
+			return nil, &Error{Position: c.Decisions[0].Position(""), Object: c.Decisions[0].String(), Message: "a PlacementDecision cannot be a candidate: the controller writes it"}
 		}
 		if !slices.ContainsFunc(workspaces, func(w *Workspace) bool { return w.Name == c.Name }) && !c.onlyFiles() {
 			// A new workspace has the Rego files of the others.

@@ -109,7 +109,7 @@ func (r *reader) document(f *File, text string, above int) {
 	o := &Object{Unstructured: &unstructured.Unstructured{}, file: f, above: above, node: node.Content[0]}
 	if o.node.Kind != yaml.MappingNode {
 		if !f.Found {
-			r.fail(o.Position(""), "this is no Kubernetes object")
+			r.fail(o.Position(""), "this is not a Kubernetes object")
 		}
 		return
 	}
@@ -138,7 +138,7 @@ func (r *reader) document(f *File, text string, above int) {
 	}
 }
 
-const noObject = "this is no Kubernetes object: it needs an apiVersion and a kind"
+const noObject = "this is not a Kubernetes object: it needs an apiVersion and a kind"
 
 // place adds an object of a file to its workspace.
 func (r *reader) place(o *Object) {
@@ -169,7 +169,7 @@ func (r *reader) place(o *Object) {
 	}
 	key := fmt.Sprintf("%s %s %s", name, o.GroupVersionKind().GroupKind(), o)
 	if first, twice := r.seen[key]; twice {
-		r.fail(o.Position(""), "%s is there twice, first at %s", o, first)
+		r.fail(o.Position(""), "%s is defined twice, first at %s", o, first)
 		return
 	}
 	r.seen[key] = o.Position("")

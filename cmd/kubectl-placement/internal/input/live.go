@@ -104,7 +104,7 @@ func (s *Source) config() (*rest.Config, string, error) {
 		host.Path = strings.TrimSuffix(before, "/") + "/clusters/" + path
 		config.Host = host.String()
 	} else if !found {
-		return nil, "", fmt.Errorf("server %s is no kcp workspace: name one by --workspace", config.Host)
+		return nil, "", fmt.Errorf("server %s is not a kcp workspace: name one by --workspace", config.Host)
 	}
 	return config, strings.Trim(path, "/"), nil
 }

@@ -23,7 +23,7 @@ func ParseWorkloadName(args []string, namespace string) ([]WorkloadName, error) 
 		kind = args[0]
 	}
 	parts := strings.Split(args[len(args)-1], "/")
-	wrong := fmt.Errorf("%q names no workload: give NAME, KIND/NAME or KIND NAMESPACE/NAME", strings.Join(args, " "))
+	wrong := fmt.Errorf("%q is not the name of a workload: give NAME, KIND/NAME or KIND NAMESPACE/NAME", strings.Join(args, " "))
 	if slices.Contains(parts, "") || len(parts) > 3 || len(parts) == 3 && kind != "" {
 		return nil, wrong
 	}

@@ -61,7 +61,7 @@ func (s *Source) Load(c *cobra.Command) ([]*manifest.Workspace, error) {
 			return []*manifest.Workspace{w}, nil
 		}
 	}
-	return nil, fmt.Errorf("--workspace %s: the files have nothing of it", s.workspace)
+	return nil, fmt.Errorf("--workspace %s: the files have no objects of it", s.workspace)
 }
 
 // Workspaces reads the workspaces of files and folders. Errors in objects are an exit.Failure.

@@ -108,7 +108,7 @@ func Write(folder string, files map[string][]byte) (written []string, err error)
 		written = append(written, target)
 		switch _, err := os.Lstat(target); {
 		case err == nil:
-			there = append(there, fmt.Errorf("%s is there already", target))
+			there = append(there, fmt.Errorf("%s exists already", target))
 		case !errors.Is(err, fs.ErrNotExist):
 			there = append(there, err)
 		}
