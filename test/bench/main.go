@@ -1,5 +1,5 @@
-// Command bench reads what `go test -bench` printed of the engine, and makes the table and the plot of
-// docs/performance.md from it: medians, what they are of each other, and whether they are what they are to be.
+// Command bench turns the output of the engine's `go test -bench` into the table and the plot of docs/performance.md: medians,
+// their ratios, and whether they meet their targets.
 //
 //	bench [-plot file.svg] [file ...]
 package main
@@ -23,7 +23,7 @@ import (
 )
 
 func main() {
-	plot := flag.String("plot", "", "Write a plot of the decisions' times to this `file`, as SVG.")
+	plot := flag.String("plot", "", "Write a plot of the times of decisions to this `file`, as SVG.")
 	flag.Parse()
 	if err := run(os.Stdout, *plot, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -47,21 +47,21 @@ func run(w io.Writer, plot string, files []string) error {
 	return os.WriteFile(plot, svg, 0o644)
 }
 
-// measurements are what benchmarks over fleets of several sizes gave.
+// measurements are the results of benchmarks over fleets of several sizes.
 type measurements struct {
 	values  map[key][]float64
 	sizes   []int
 	machine string
 }
 
-// key is one quantity of one benchmark. Times are in seconds.
+// key identifies one quantity of one benchmark. Times are in seconds.
 type key struct {
 	benchmark string
 	size      int
 	unit      string
 }
 
-// measured reads files, or the standard input where there are none.
+// measured reads files, or standard input without files.
 func measured(files []string) (*measurements, error) {
 	m := &measurements{values: map[key][]float64{}}
 	sizes := map[int]bool{}
@@ -75,7 +75,7 @@ func measured(files []string) (*measurements, error) {
 			name, size := string(base), 0
 			for _, part := range parts {
 				if number, found := strings.CutPrefix(string(part), "/clusters="); found {
-					size, _ = strconv.Atoi(number) // 0 is none
+					size, _ = strconv.Atoi(number) // 0 is skipped below
 				} else if strings.HasPrefix(string(part), "/") {
 					name += string(part)
 				}
@@ -98,7 +98,7 @@ func measured(files []string) (*measurements, error) {
 	return m, in.Err()
 }
 
-// median of what a benchmark gave for one size; NaN where it was not run.
+// median of the results of a benchmark for one size; NaN where it was not run.
 func (m *measurements) median(benchmark, unit string, size int) float64 {
 	values := slices.Sorted(slices.Values(m.values[key{benchmark, size, unit}]))
 	if len(values) == 0 {
@@ -114,16 +114,17 @@ func (m *measurements) median(benchmark, unit string, size int) float64 {
 // line is one row of the table.
 type line struct {
 	name string
-	// value for a size, NaN where there is none, and how it is written.
-	value func(size int) float64
-	write func(float64) string
-	// goal is what the value is to be, where there is one.
-	goal *goal
+	// value for a size, NaN where it was not measured.
+	value  func(size int) float64
+	format func(float64) string
+	// target of the value; may be nil.
+	target *target
 }
 
-type goal struct {
+// target is a bound on the value for one size: a minimum if least is set, otherwise a maximum.
+type target struct {
 	size  int
-	least bool // not at most
+	least bool
 	bound float64
 }
 
@@ -131,33 +132,35 @@ func (m *measurements) lines() []line {
 	of := func(benchmark, unit string) func(int) float64 {
 		return func(size int) float64 { return m.median(benchmark, unit, size) }
 	}
-	time := func(name, benchmark string, g *goal) line { return line{name, of(benchmark, "sec/op"), duration, g} }
+	time := func(name, benchmark string, t *target) line { return line{name, of(benchmark, "sec/op"), duration, t} }
 	uncached, naive, native := of("DecideUncached", "sec/op"), of("BaselineNaive", "sec/op"), of("BaselineNative", "sec/op")
+	batch, loop := of("DecideBatch", "workloads/s"), of("DecideLoop", "workloads/s")
 	return []line{
 		time("naive: cel-go and OPA as documented", "BaselineNaive", nil),
 		time("native: one policy by hand in Go", "BaselineNative", nil),
-		time("decide, class never seen", "DecideUncached", &goal{size: 10000, bound: 300e-6}),
-		{"... of native", func(n int) float64 { return uncached(n) / native(n) }, times, &goal{size: 1000, bound: 5}},
-		{"... faster than naive", func(n int) float64 { return naive(n) / uncached(n) }, times, &goal{size: 1000, least: true, bound: 1000}},
-		time("decide, Rego to be asked too", "DecideFirstSight", nil),
-		{"... more than without", func(n int) float64 { return of("DecideFirstSight", "sec/op")(n) - uncached(n) }, duration, &goal{size: 1000, bound: 60e-6}},
-		time("decide, class seen, no change", "DecideCached", &goal{size: 1000, bound: 1e-6}),
+		time("decide, class never seen", "DecideUncached", &target{size: 10000, bound: 300e-6}),
+		{"... of native", func(n int) float64 { return uncached(n) / native(n) }, times, &target{size: 1000, bound: 5}},
+		{"... faster than naive", func(n int) float64 { return naive(n) / uncached(n) }, times, &target{size: 1000, least: true, bound: 1000}},
+		time("decide, class never seen, Rego evaluated", "DecideFirstSight", nil),
+		{"... more than without Rego", func(n int) float64 { return of("DecideFirstSight", "sec/op")(n) - uncached(n) }, duration, &target{size: 1000, bound: 60e-6}},
+		time("decide, class seen, no change", "DecideCached", &target{size: 1000, bound: 1e-6}),
 		{"... allocations", of("DecideCached", "allocs/op"), count, nil},
-		time("decide, class seen, one cluster changed", "DecideAfterChange", &goal{size: 1000, bound: 2e-6}),
+		time("decide, class seen, one cluster changed", "DecideAfterChange", &target{size: 1000, bound: 2e-6}),
 		{"... allocations", of("DecideAfterChange", "allocs/op"), count, nil},
-		{"batch of 1,000, one core, workloads/s", of("DecideBatch", "workloads/s"), count, &goal{size: 1000, least: true, bound: 300_000}},
+		{"batch of 1,000, one core, workloads/s", batch, count, &target{size: 1000, least: true, bound: 300_000}},
+		{"... faster than a loop of Decide", func(n int) float64 { return batch(n) / loop(n) }, times, &target{size: 1000, least: true, bound: 1.5}},
 		{"16 workspaces at once, decisions/s", of("DecideParallel", "decisions/s"), count, nil},
 		time("new policies, to the first decision", "PolicyChange", nil),
 		time("one cluster's report", "ClusterUpdate", nil),
-		{"ledger: reserved and released a second, 1 goroutine", of("Ledger/goroutines=1", "pairs/s"), count, &goal{size: 10000, least: true, bound: 1e6}},
-		{"... 4 goroutines", of("Ledger/goroutines=4", "pairs/s"), count, &goal{size: 10000, least: true, bound: 1e6}},
-		{"... 16 goroutines", of("Ledger/goroutines=16", "pairs/s"), count, &goal{size: 10000, least: true, bound: 1e6}},
-		{"... allocations", of("Ledger/goroutines=16", "allocs/op"), count, &goal{size: 10000, bound: 0}},
-		{"memory of a cluster in a workspace", of("Memory", "B/cluster"), byteCount, &goal{size: 1000, bound: 2048}},
+		{"ledger: reserved and released a second, 1 goroutine", of("Ledger/goroutines=1", "pairs/s"), count, &target{size: 10000, least: true, bound: 1e6}},
+		{"... 4 goroutines", of("Ledger/goroutines=4", "pairs/s"), count, &target{size: 10000, least: true, bound: 1e6}},
+		{"... 16 goroutines", of("Ledger/goroutines=16", "pairs/s"), count, &target{size: 10000, least: true, bound: 1e6}},
+		{"... allocations", of("Ledger/goroutines=16", "allocs/op"), count, &target{size: 10000, bound: 0}},
+		{"memory of a cluster in a workspace", of("Memory", "B/cluster"), byteCount, &target{size: 1000, bound: 2048}},
 	}
 }
 
-// print writes the table in Markdown, and how many goals are met.
+// print writes the table in Markdown, and the number of targets that are met.
 func (m *measurements) print(w io.Writer) {
 	fmt.Fprintf(w, "\nMedians on %s:\n\n", m.machine)
 	t := table.NewWriter()
@@ -169,54 +172,56 @@ func (m *measurements) print(w io.Writer) {
 		columns = append(columns, table.ColumnConfig{Number: i + 2, Align: text.AlignRight})
 	}
 	t.SetColumnConfigs(columns)
-	t.AppendHeader(append(header, "goal", ""))
-	met, goals := 0, 0
+	t.AppendHeader(append(header, "target", ""))
+	met, targets := 0, 0
 	for _, l := range m.lines() {
 		row := table.Row{l.name}
 		for _, size := range m.sizes {
-			row = append(row, written(l, l.value(size)))
+			row = append(row, l.cell(size))
 		}
-		told, verdict := "", ""
-		if l.goal != nil {
-			told = l.goal.tell(l.write)
-			if value := l.value(l.goal.size); !math.IsNaN(value) {
-				goals++
+		wanted, verdict := "", ""
+		if l.target != nil {
+			wanted = l.target.describe(l.format)
+			if value := l.value(l.target.size); !math.IsNaN(value) {
+				targets++
 				verdict = "missed"
-				if l.goal.met(value) {
+				if l.target.met(value) {
 					met++
 					verdict = "met"
 				}
 			}
 		}
-		t.AppendRow(append(row, told, verdict))
+		t.AppendRow(append(row, wanted, verdict))
 	}
 	t.RenderMarkdown()
-	fmt.Fprintf(w, "\n%d of %d goals are met.\n", met, goals)
+	fmt.Fprintf(w, "\n%d of %d targets are met.\n", met, targets)
 }
 
-func (g *goal) met(value float64) bool {
-	if g.least {
-		return value >= g.bound
+func (t *target) met(value float64) bool {
+	if t.least {
+		return value >= t.bound
 	}
-	return value <= g.bound
+	return value <= t.bound
 }
 
-func (g *goal) tell(write func(float64) string) string {
+func (t *target) describe(format func(float64) string) string {
 	word := "at most"
-	if g.least {
+	if t.least {
 		word = "at least"
 	}
-	return fmt.Sprintf("%s %s at %s", word, write(g.bound), count(float64(g.size)))
+	return fmt.Sprintf("%s %s at %s", word, format(t.bound), count(float64(t.size)))
 }
 
-func written(l line, value float64) string {
+// cell is the formatted value for a size.
+func (l line) cell(size int) string {
+	value := l.value(size)
 	if math.IsNaN(value) {
 		return "-"
 	}
-	return l.write(value)
+	return l.format(value)
 }
 
-// duration writes seconds with three digits.
+// duration formats seconds with three digits.
 func duration(seconds float64) string {
 	for _, unit := range []struct {
 		name string
@@ -233,7 +238,7 @@ func times(ratio float64) string { return digits(ratio) + "×" }
 
 func byteCount(n float64) string { return count(n) + " B" }
 
-// digits writes three of them, and no decimals of what is 100 or more.
+// digits formats three digits, and all digits of 100 and more.
 func digits(x float64) string {
 	switch size := math.Abs(x); {
 	case size >= 99.95:
@@ -250,7 +255,7 @@ func trimmed(x float64, decimals int) string {
 	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
 }
 
-// count writes a whole number with commas.
+// count formats a whole number with commas.
 func count(x float64) string {
 	s := strconv.FormatFloat(math.Abs(x), 'f', 0, 64)
 	for i := len(s) - 3; i > 0; i -= 3 {

@@ -9,7 +9,7 @@ import (
 	"text/template"
 )
 
-// No library for plots draws logarithmic axes, bands and colours for light and dark together: a template does.
+// A template draws what no plotting library draws together: logarithmic axes, bands, and colours for light and dark.
 //
 //go:embed plot.svg.tmpl
 var plotTemplate string
@@ -17,20 +17,20 @@ var plotTemplate string
 // curve is a benchmark in the plot.
 type curve struct {
 	Name, Colour string
-	// Dashed where it is a limit and not the engine.
+	// Dashed marks limits; the engine is solid.
 	Dashed    bool
 	benchmark string
 	Points    []point
 }
 
-// band is what a peer takes, from the least to the most that was seen.
+// band is the range of times measured of a peer.
 type band struct {
 	Name, Colour string
 	ranges       map[int][2]float64 // in seconds, by clusters
 	Outline      []point
 }
 
-// point is a place on the page.
+// point is a point on the page.
 type point struct{ X, Y float64 }
 
 type tick struct {
@@ -40,14 +40,14 @@ type tick struct {
 
 var curves = []curve{
 	{Name: "naive: cel-go and OPA", Colour: "#d1602a", Dashed: true, benchmark: "BaselineNaive"},
-	{Name: "Rego to be asked too", Colour: "#9a63e8", benchmark: "DecideFirstSight"},
+	{Name: "Rego evaluated", Colour: "#9a63e8", benchmark: "DecideFirstSight"},
 	{Name: "class never seen", Colour: "#1f83d6", benchmark: "DecideUncached"},
 	{Name: "native: by hand in Go", Colour: "#768390", Dashed: true, benchmark: "BaselineNative"},
 	{Name: "one cluster changed", Colour: "#bf8700", benchmark: "DecideAfterChange"},
 	{Name: "class seen, no change", Colour: "#2da44e", benchmark: "DecideCached"},
 }
 
-// peers as they were measured: in process, without an API server, on two cores.
+// peers were measured in process, without an API server, on two cores.
 var peers = []band{
 	{Name: "OCM, CEL", Colour: "#cf5c9c", ranges: map[int][2]float64{100: {2.5e-3, 4.5e-3}, 1000: {18e-3, 23e-3}, 5000: {82e-3, 104e-3}}},
 	{Name: "OCM, labels", Colour: "#2fa3b5", ranges: map[int][2]float64{100: {1.1e-3, 2.1e-3}, 1000: {10e-3, 11e-3}, 5000: {50e-3, 56e-3}}},
@@ -60,7 +60,7 @@ const (
 	plotTop, plotBottom = 44.0, 440.0
 )
 
-// axis maps what it shows onto the page, logarithmically.
+// axis maps values to the page on a logarithmic scale.
 type axis struct{ from, to, start, end float64 }
 
 func (a axis) at(value float64) float64 {
@@ -68,7 +68,7 @@ func (a axis) at(value float64) float64 {
 	return math.Round(10*(a.start+share*(a.end-a.start))) / 10
 }
 
-// plot draws the time of one decision over the number of clusters.
+// plot draws the time of a decision over the number of clusters.
 func (m *measurements) plot() ([]byte, error) {
 	least, most := 1e-3, 100e-3 // the peers
 	for _, c := range curves {
@@ -106,7 +106,7 @@ func (m *measurements) plot() ([]byte, error) {
 		var back []point
 		for _, size := range m.sizes {
 			if seen, found := b.ranges[size]; found {
-				// A band is to be seen where there is no more than one number, too.
+				// A band of a single number is visible, too.
 				b.Outline = append(b.Outline, point{x.at(float64(size)), y.at(seen[1]) - 1})
 				back = append([]point{{x.at(float64(size)), y.at(seen[0]) + 1}}, back...)
 			}
@@ -133,5 +133,5 @@ func path(points []point) string {
 	return strings.Join(texts, " ")
 }
 
-// add adds up what a template multiplies: start + step times index.
+// add is start + step*index, for the template.
 func add(start, step float64, index int) float64 { return start + step*float64(index) }
