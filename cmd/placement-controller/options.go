@@ -63,12 +63,15 @@ func newOptions() *options {
 		batchSize:      controller.DefaultBatchSize,
 		batchTimeout:   controller.DefaultBatchTimeout,
 		concurrent:     controller.DefaultMaxConcurrentDecisions,
-		heartbeatGrace: 90 * time.Second, failoverAfter: 5 * time.Minute, reservationTimeout: 30 * time.Minute,
-		watchCheck:     time.Minute,
-		bindAddress:    "127.0.0.1:8080",
-		leaseNamespace: "default",
-		leaseName:      "placement-controller",
-		logs:           logs.NewOptions(),
+		heartbeatGrace: 90 * time.Second,
+		failoverAfter:  5 * time.Minute,
+
+		reservationTimeout: 30 * time.Minute,
+		watchCheck:         time.Minute,
+		bindAddress:        "127.0.0.1:8080",
+		leaseNamespace:     "default",
+		leaseName:          "placement-controller",
+		logs:               logs.NewOptions(),
 	}
 }
 
