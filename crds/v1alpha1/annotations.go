@@ -39,6 +39,8 @@ const (
 	PoliciesReadyCondition = "PoliciesReady"
 	// ScheduledCondition on a WorkloadPlacement: every workload that belongs to it has its clusters.
 	ScheduledCondition = "Scheduled"
+	// PublishedCondition on a WorkloadPlacement: its decisions are durable, in its PlacementDecisions.
+	PublishedCondition = "Published"
 	// ReservationsHeldCondition on a WorkloadPlacement: nothing that was reserved for its workloads has been given up,
 	// since all have shown up on their clusters or still have time to.
 	ReservationsHeldCondition = "ReservationsHeld"

@@ -32,8 +32,8 @@ import (
 
 // TestNothingIsPromisedTwice drives random histories of a workspace with two or three clusters. Workloads are created,
 // changed and deleted; their pods start late, in part or never; clusters report late, again or out of order, shrink, vanish
-// and return; passes are cut short, the engine panics, writes fail, controllers are killed between any two writes, and a new
-// one leads while the former goes on deciding.
+// and return; passes are cut short, the engine panics, writes fail, once or for a while, refused or with an unknown
+// outcome, controllers are killed between any two writes, and a new one leads while the former goes on deciding.
 //
 // Invariants:
 //   - no write promises more on a cluster than it has, by the last report that the controller knows,
@@ -86,6 +86,9 @@ type model struct {
 	placements    []*v1alpha1.WorkloadPlacement
 	workloads     map[string]*workloadObject
 
+	// broken are slices that cannot be written for now, by how a write of them ends.
+	broken map[string]brokenWrite
+
 	// sites are the physical clusters.
 	sites map[string]*site
 	// leader is the controller that holds the lease, before are former ones that go on.
@@ -94,6 +97,9 @@ type model struct {
 
 	// rogue says that former leaders may write past their fence. Clusters are well-behaved then.
 	rogue bool
+
+	// slicing bounds slices, so that a few decisions fill several.
+	slicing sliceLimits
 
 	steps, written int
 }
@@ -127,12 +133,25 @@ type leader struct {
 
 var errKilled = errors.New("killed")
 
+// brokenWrite is how a write fails.
+type brokenWrite int
+
+const (
+	// refusedWrite is answered by the server: nothing is written.
+	refusedWrite brokenWrite = iota
+	// lostWrite and lostAnswer look the same to the controller: a write that did not reach the server, and one that did.
+	lostWrite
+	lostAnswer
+)
+
 func newModel(t *rapid.T, policies *policy.Compiler) *model {
 	m := &model{
 		T: t, policies: policies, clock: time.Unix(1_000_000, 0),
 		decisions: map[types.NamespacedName]*v1alpha1.PlacementDecision{}, registrations: map[string]*v1alpha1.ClusterRegistration{},
-		workloads: map[string]*workloadObject{}, sites: map[string]*site{},
+		workloads: map[string]*workloadObject{}, sites: map[string]*site{}, broken: map[string]brokenWrite{},
+		slicing: sliceLimits{decisions: rapid.IntRange(1, 4).Draw(t, "decisions"), bytes: 1 << 20, youngBytes: 1 << 20},
 	}
+	m.slicing.youngDecisions = rapid.IntRange(1, m.slicing.decisions).Draw(t, "young")
 	m.rogue = rapid.IntRange(0, 3).Draw(t, "rogue") == 0
 	for _, name := range []string{"a", "b", "c"}[:rapid.IntRange(2, 3).Draw(t, "clusters")] {
 		m.sites[name] = &site{allocatable: rapid.Int64Range(4, 12).Draw(t, name), pods: map[types.UID]int64{}}
@@ -230,6 +249,11 @@ func (m *model) run() {
 			m.leader.pass()
 			m.leader.failAt = -1
 		}),
+		"a slice cannot be written": step(func() {
+			name := fmt.Sprintf("p%d-%d", rapid.IntRange(0, 2).Draw(m.T, "placement"), rapid.IntRange(0, 1).Draw(m.T, "slice"))
+			m.broken[name] = rapid.SampledFrom([]brokenWrite{refusedWrite, lostWrite, lostAnswer}).Draw(m.T, "outcome")
+		}),
+		"slices can be written again": step(func() { clear(m.broken) }),
 		"another leads": step(func() {
 			m.before = append(m.before, m.leader)
 			m.leader.fenced = true
@@ -266,7 +290,7 @@ func (m *model) run() {
 	})
 	m.settle()
 	m.expectNothingWaitsInVain()
-	m.leader.expectTheLedgerToBeTrue()
+	m.leader.expectTheLedgerToBeTrue(true)
 	if m.rogue {
 		promised := map[string]int64{}
 		for _, d := range m.durable() {
@@ -436,7 +460,7 @@ func (m *model) elect() {
 		},
 		event: func(runtime.Object, string, string, string) {},
 	})
-	l.workspace.now = func() time.Time { return m.clock }
+	l.workspace.now, l.workspace.slicing = func() time.Time { return m.clock }, m.slicing
 	ask := l.workspace.ask
 	l.workspace.ask = func(ctx context.Context, request engine.Request) (*engine.Decision, error) {
 		l.panicAt--
@@ -479,6 +503,13 @@ func (l *leader) write(name types.NamespacedName, version string, d *v1alpha1.Pl
 		return nil, apierrors.NewInternalError(errors.New("out of cheese"))
 	}
 	l.breaks = false
+	outcome, broken := l.broken[name.Name]
+	switch {
+	case broken && outcome == refusedWrite:
+		return nil, apierrors.NewForbidden(schema.GroupResource{}, name.Name, errors.New("not now"))
+	case broken && outcome == lostWrite:
+		return nil, apierrors.NewTimeoutError("try later", 1)
+	}
 	current := l.decisions[name]
 	switch {
 	case version == "" && current != nil:
@@ -498,14 +529,14 @@ func (l *leader) write(name types.NamespacedName, version string, d *v1alpha1.Pl
 		l.decisions[name] = d
 	}
 	l.written++
-	if l.rogue {
-		return d, nil // this controller may not know yet what another has written
-	}
 	after := l.load()
 	for _, c := range l.view.clusters {
-		if has := millis(c.Status.Allocatable); after[c.Name] > has && after[c.Name] > before[c.Name] {
+		if has := millis(c.Status.Allocatable); !l.rogue && after[c.Name] > has && after[c.Name] > before[c.Name] { // a rogue's writes may not be known yet
 			l.Fatalf("%s: %d promised and in use of %d, was %d", c.Name, after[c.Name], has, before[c.Name])
 		}
+	}
+	if broken {
+		return nil, apierrors.NewTimeoutError("try later", 1)
 	}
 	return d, nil
 }
@@ -575,22 +606,21 @@ func (l *leader) show(kinds int) {
 func (l *leader) pass() {
 	for {
 		r := l.workspace.reconcile(klog.NewContext(context.Background(), klog.Logger{}), l.view)
-		if r.err() != nil {
-			return // killed, fenced, failed or panicked
+		if !l.fenced && !l.rogue && !l.dead {
+			l.expectTheLedgerToBeTrue(r.err() == nil && len(l.workspace.writeFailures) == 0)
 		}
-		if !l.fenced && !l.rogue {
-			l.expectTheLedgerToBeTrue()
-		}
-		if !r.again {
+		if r.err() != nil || !r.again {
 			return
 		}
 	}
 }
 
-func (l *leader) expectTheLedgerToBeTrue() {
+// expectTheLedgerToBeTrue holds the ledger to the decisions. While some could not be written, it may hold more, for what was
+// decided and what it replaces, but never less.
+func (l *leader) expectTheLedgerToBeTrue(written bool) {
 	load := l.load()
 	for _, row := range l.workspace.engine.Snapshot("ws").Rows() {
-		if held := row.Allocated.CPU + row.Reserved.CPU; held != load[row.Name] {
+		if held := row.Allocated.CPU + row.Reserved.CPU; held < load[row.Name] || written && held != load[row.Name] {
 			l.Fatalf("%s: %d in use and reserved in the ledger, %d by the decisions", row.Name, held, load[row.Name])
 		}
 	}
@@ -605,6 +635,8 @@ func (m *model) settle() {
 		}
 		m.report(name, -1)
 	}
+	clear(m.broken)
+	m.clock = m.clock.Add(retryLast)
 	for before := -1; before != m.version; {
 		before = m.version
 		m.clock = m.clock.Add(confirmWithin)

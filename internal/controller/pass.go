@@ -34,24 +34,25 @@ const confirmWithin = 5 * time.Second
 
 // reconcile makes one pass: it brings the engine up to date, decides what is due, publishes.
 func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
-	if err := w.load(ctx, o.decisions); err != nil {
-		r.fail(fmt.Errorf("reading the decisions: %w", err))
-		return r
-	}
 	registrations := w.watchHealth(ctx, &o, &r)
 	w.updateClusters(registrations, o.unreadable, &r)
 	w.updatePolicies(ctx, o, &r)
 	placements := w.compile(o.placements, o.unreadable)
-	cut := w.newPass(placements, &r).place(ctx, o.workloads)
-	w.setQuarantine(w.engine.Quarantine(w.name))
-	if err := w.publish(ctx, placements); err != nil {
-		w.stale = true
+	if err := w.load(ctx, o.decisions); err != nil {
+		err = fmt.Errorf("reading the decisions: %w", err)
 		r.fail(err)
+		for _, p := range placements {
+			p.unread = err
+		}
+		w.updateStatus(ctx, placements, &r)
 		return r
 	}
+	cut := w.newPass(placements, &r).place(ctx, o.workloads)
+	w.setQuarantine(w.engine.Quarantine(w.name))
+	w.publish(ctx, placements, &r)
 	freed := w.releaseHeld()
 	freed = w.applyReviews() || freed
-	r.again = cut || freed && len(w.waiting) > 0
+	r.again = r.again || cut || freed && len(w.waiting) > 0
 	if w.store.unconfirmed() {
 		r.within(confirmWithin)
 	}

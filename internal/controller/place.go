@@ -107,7 +107,7 @@ func (p *pass) releaseGone(workloads []*workloadObject) {
 	for _, object := range workloads {
 		present[keyOf(object.workload.Reference)] = true
 	}
-	for key := range p.store.where {
+	for _, key := range p.store.byDecision() {
 		if !present[key] {
 			p.release(key)
 		}
@@ -256,8 +256,8 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 	wasFound, before := item.found, clusterNames(item.stored.Clusters)
 	result := toAPI(decision, item.object, p.now())
 	after := clusterNames(result.Clusters)
-	p.hold(item.key, item.stored, after, decision.Reserved)
 	p.store.put(item.key, namespacedName(item.owner.object), result)
+	p.hold(item.key)
 	item.stored, item.found, item.tried = result, true, false
 	klog.FromContext(ctx).V(2).Info("Placed", "workload", item.object.workload, "placement", item.owner.object.Name, "clusters", after)
 	switch {

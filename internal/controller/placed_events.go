@@ -46,12 +46,30 @@ func (w *workspace) sendPlacedEvents(placements []*placementState, r *result) {
 			}
 			continue
 		}
-		if message := w.describePlaced(namespacedName(p.object), e.workloads); message != "" {
+		published, later := w.splitPublished(e.workloads)
+		message := w.describePlaced(namespacedName(p.object), published)
+		if message != "" {
 			w.event(p.object, corev1.EventTypeNormal, "Placed", message)
-			kept[p.object.UID] = &placedEvents{last: w.now()}
+			e.last = w.now()
+		}
+		if e.workloads = later; message != "" || len(later) > 0 {
+			kept[p.object.UID] = e
 		}
 	}
 	w.placed = kept
+}
+
+// splitPublished separates the workloads whose decisions are durable from the others, each of which it returns once.
+func (w *workspace) splitPublished(keys []workloadKey) (published, others []workloadKey) {
+	seen := map[workloadKey]bool{}
+	for _, key := range keys {
+		if w.store.published(key) {
+			published = append(published, key)
+		} else if !seen[key] {
+			others, seen[key] = append(others, key), true
+		}
+	}
+	return published, others
 }
 
 // describePlaced is the message of a Placed event. A workload that has gone or moved to another placement since is left

@@ -83,6 +83,7 @@ func TestWhatIsNotWrittenIsNotTold(t *testing.T) {
 	if got := w.told(); got != "" {
 		t.Error(got)
 	}
+	w.sleep(retryFirst)
 	w.pass()
 	if got := w.told(); got != "p: Placed: placed Deployment w on a (Excellent, 90)" {
 		t.Error(got)

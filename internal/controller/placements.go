@@ -36,6 +36,10 @@ type placementState struct {
 	waiting, fewer, elsewhere []string
 	// expired are the workloads that have no reservation any more on some cluster.
 	expired []string
+	// unread is why the decisions could not be read: nothing is known of the workloads then. unpublished are the slices that
+	// could not be written, with the reason.
+	unread      error
+	unpublished []string
 }
 
 // compile compiles the placements, oldest first. An informer never changes an object but replaces it, so one that is still

@@ -3,125 +3,239 @@ package controller
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"net/http"
 	"slices"
-	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/klog/v2"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
-	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// publish writes the slices that have changed.
-func (w *workspace) publish(ctx context.Context, placements []*placementState) error {
-	owners := make(map[types.NamespacedName]*v1alpha1.WorkloadPlacement, len(placements))
+// A slice that could not be written is tried again after retryFirst, then after twice that, up to retryLast.
+const (
+	retryFirst = 200 * time.Millisecond
+	retryLast  = time.Minute
+)
+
+// writeFailure is why a slice could not be written when it was last tried.
+type writeFailure struct {
+	err     error
+	retryAt time.Time
+	backOff time.Duration
+}
+
+// publish writes the slices that have changed. One that cannot be written holds up no other: it is tried again later, its
+// placement says why, and only what must not be lost before it is written waits for it.
+func (w *workspace) publish(ctx context.Context, placements []*placementState, r *result) {
+	states := make(map[types.NamespacedName]*placementState, len(placements))
 	for _, p := range placements {
-		owners[namespacedName(p.object)] = p.object
+		states[namespacedName(p.object)] = p
 	}
-	for _, sl := range w.store.pending() {
-		owner := owners[sl.placement]
-		if len(sl.decisions) == 0 {
-			if sl.written != nil {
-				if err := w.deleteDecision(ctx, sl.written); err != nil {
-					return fmt.Errorf("deleting PlacementDecision %s: %w", sl.name, err)
-				}
-				w.deleted[sl.written.UID] = true
-			}
-			delete(w.store.slices, sl.name)
+	w.verifyRefused(r)
+	w.store.assign()
+	w.writeSlices(ctx, states, r)
+	for _, sl := range w.store.sorted() {
+		if f, p := w.writeFailures[sl.name], states[sl.placement]; f != nil && p != nil {
+			p.unpublished = append(p.unpublished, fmt.Sprintf("PlacementDecision %s: %v", sl.name.Name, f.err))
+		}
+	}
+}
+
+// verifyRefused takes back decisions that could not be written and do not fit any more where they are to be tried again: their
+// clusters have shrunk since. What is durable of those workloads is current again.
+func (w *workspace) verifyRefused(r *result) {
+	for name, f := range w.writeFailures {
+		sl := w.store.slices[name]
+		if sl == nil || w.now().Before(f.retryAt) {
 			continue
 		}
-		written, err := w.writeDecision(ctx, sl.object(owner))
-		if err != nil {
-			return fmt.Errorf("writing PlacementDecision %s: %w", sl.name, err)
+		for key, e := range maps.Clone(sl.current) {
+			reservation, err := engine.ReservationOf(e.placement, &e.decision)
+			if e.durable(key) || err != nil || reservation.Amount.IsZero() {
+				continue
+			}
+			reservation.Expired = nil // as long as that is not durable
+			if w.engine.Reserve(w.name, reservation) != nil {
+				w.revert(key)
+				r.again = true
+			}
 		}
-		sl.written, sl.since, sl.shown, sl.dirty, sl.gains = written, w.now(), false, false, false
 	}
+}
+
+// revert makes the durable decision on a workload current again; without one it has none.
+func (w *workspace) revert(key workloadKey) {
+	durable := w.store.records[key].superseded(key)
+	if len(durable) == 0 {
+		w.release(key)
+		return
+	}
+	w.store.put(key, durable[0].placement, durable[0].decision)
+	w.restoreReservation(key)
+}
+
+func (w *workspace) writeSlices(ctx context.Context, states map[types.NamespacedName]*placementState, r *result) {
+	for _, sl := range w.store.slices {
+		sl.owner = nil
+		if p := states[sl.placement]; p != nil {
+			sl.owner = p.object
+		}
+	}
+	before, failures := w.writeFailures, map[types.NamespacedName]*writeFailure{}
+	w.writeFailures = failures
+	pending := w.store.pending()
+	for _, sl := range pending {
+		if f := before[sl.name]; f != nil && w.now().Before(f.retryAt) {
+			failures[sl.name] = f
+			r.within(f.retryAt.Sub(w.now()))
+		}
+	}
+	// The slices that failed come last, since they may take long to fail again.
+	slices.SortStableFunc(pending, func(a, b *slice) int { return cmp.Compare(before[a.name].delay(), before[b.name].delay()) })
+	w.store.flush(pending, func(sl *slice, content map[workloadKey]*entry) bool {
+		if failures[sl.name] != nil {
+			return true
+		}
+		err := w.write(ctx, sl, content)
+		if err == nil {
+			return true
+		}
+		r.fail(fmt.Errorf("PlacementDecision %s: %w", sl.name, err))
+		if !refused(err) {
+			w.stale = true // it may have been written all the same
+		}
+		if changedMeanwhile(err) {
+			return false // what is decided here rests on what is not true any more
+		}
+		failures[sl.name] = before[sl.name].again(err, w.now())
+		r.within(failures[sl.name].backOff)
+		return true
+	})
+}
+
+// write writes a slice with content, or deletes it where that is nothing.
+func (w *workspace) write(ctx context.Context, sl *slice, content map[workloadKey]*entry) (err error) {
+	var written *v1alpha1.PlacementDecision
+	if len(content) > 0 {
+		if written, err = w.writeDecision(ctx, sl.object(content)); err != nil {
+			return fmt.Errorf("writing: %w", err)
+		}
+	} else {
+		if err := w.deleteDecision(ctx, sl.written); err != nil {
+			return fmt.Errorf("deleting: %w", err)
+		}
+		w.deleted[sl.written.UID] = true
+	}
+	w.store.wrote(sl, written, content, w.now())
 	return nil
+}
+
+func (f *writeFailure) delay() time.Duration {
+	if f == nil {
+		return 0
+	}
+	return f.backOff
+}
+
+// again is the failure after another attempt.
+func (f *writeFailure) again(err error, now time.Time) *writeFailure {
+	backOff := min(max(2*f.delay(), retryFirst), retryLast)
+	return &writeFailure{err: err, backOff: backOff, retryAt: now.Add(backOff)}
+}
+
+// changedMeanwhile says whether a write failed because the object is not as it was read.
+func changedMeanwhile(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || errors.Is(err, errFenced)
+}
+
+// refused says whether a server has answered that it did not write. After any other error it may have, or may still do so.
+func refused(err error) bool {
+	status := apierrors.APIStatus(nil)
+	return errors.As(err, &status) && status.Status().Code >= http.StatusBadRequest && status.Status().Code < http.StatusInternalServerError &&
+		status.Status().Code != http.StatusRequestTimeout && !changedMeanwhile(err)
 }
 
 func namespacedName(p *v1alpha1.WorkloadPlacement) types.NamespacedName {
 	return types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
 }
 
-// load rebuilds the ledger from the durable decisions, on the first pass and whenever they have been changed by
-// another hand.
-func (w *workspace) load(ctx context.Context, seen []*v1alpha1.PlacementDecision) error {
-	if w.store != nil && !w.stale && !w.changedByOthers(seen) {
+// load reads the durable decisions on the first pass, after a write whose outcome is not known, and whenever another client
+// has changed them. What they promise replaces everything that is reserved.
+func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecision) error {
+	if w.store != nil && !w.stale && !w.changedByOthers(shown) {
 		return nil
 	}
 	// Not from the informer: a leader before us may have written what it does not show yet.
-	written, err := w.listDecisions(ctx)
+	listed, err := w.listDecisions(ctx)
 	if err != nil {
+		w.stale = true
 		return err
 	}
-	w.releaseHeld()
-	w.reviewed = nil
 	previous := w.store
-	w.store, w.stale, w.deleted = newStore(written, w.now()), false, map[types.UID]bool{}
-	if previous != nil {
-		for key := range previous.where {
-			if w.store.where[key] == nil {
-				w.engine.Release(w.name, key.reference())
-			}
-		}
-	}
+	w.store, w.stale, w.deleted, w.reviewed = newStore(listed, w.now(), w.slicing), false, map[types.UID]bool{}, nil
 	w.restore(ctx, previous)
 	return nil
 }
 
-// restore reserves what the durable decisions promise. What we have known before was granted before. What another has
-// written while we were at work, as a leader can that does not know yet that it leads no more, has to fit beside that: what
-// does not is promised twice, and is taken back.
+// restore reserves what the durable decisions promise. What we knew before was granted before. What another client has
+// written since, as a leader can that does not know yet that it leads no more, has to fit beside that: what does not is
+// promised twice, and is decided anew.
 func (w *workspace) restore(ctx context.Context, previous *store) {
 	logger := klog.FromContext(ctx)
-	known := previous.known()
-	var foreign []workloadKey
-	for key, sl := range w.store.where {
-		d := sl.decisions[key]
-		r, err := engine.ReservationOf(sl.placement, &d)
+	var restored, held, foreign []engine.Reservation
+	var heldKeys, foreignKeys []workloadKey
+	for _, key := range w.store.byDecision() {
+		current := w.store.records[key].current
+		r, err := engine.ReservationOf(current.placement, &current.decision)
 		switch {
 		case err != nil:
-			logger.Error(err, "A stored decision cannot be read and is made anew", "slice", sl.name, "workload", d.Workload.Name)
+			logger.Error(err, "A stored decision cannot be read and is made anew", "slice", current.slice.name, "workload", key.reference().String())
 			w.store.remove(key)
-		case previous == nil || slices.ContainsFunc(known[key], func(k v1alpha1.WorkloadDecision) bool { return reservesTheSame(k, d) }):
-			w.engine.Restore(w.name, r)
+		case previous == nil || previous.knows(key, current.decision):
+			restored = append(restored, r)
 		default:
-			foreign = append(foreign, key)
+			foreign, foreignKeys = append(foreign, r), append(foreignKeys, key)
+		}
+		for _, r := range w.store.givenUp(key) {
+			held, heldKeys = append(held, r), append(heldKeys, key)
 		}
 	}
-	slices.SortFunc(foreign, func(a, b workloadKey) int {
-		of := func(key workloadKey) time.Time { return w.store.where[key].decisions[key].DecidedAt.Time }
-		return cmp.Or(of(a).Compare(of(b)), strings.Compare(a.namespace+"/"+a.name, b.namespace+"/"+b.name), strings.Compare(a.kind, b.kind))
-	})
-	for _, s := range w.store.second {
-		w.hold(s.key, s.decision, nil, capacity.Resources{})
+	holds, refusals := w.engine.Replace(w.name, restored, held, foreign)
+	w.held = map[workloadKey][]engine.Held{}
+	for i, h := range holds {
+		w.held[heldKeys[i]] = append(w.held[heldKeys[i]], h)
 	}
-	for _, key := range foreign {
-		d, placement, _ := w.store.get(key)
-		r, _ := engine.ReservationOf(placement, &d)
-		if err := w.engine.Reserve(w.name, r); err != nil {
-			logger.Error(err, "A decision of another controller does not fit beside what is promised, and is made anew", "workload", key.reference().String())
-			w.release(key)
+	for i, err := range refusals {
+		if err != nil {
+			logger.Error(err, "A decision of another controller does not fit beside what is promised, and is made anew", "workload", foreignKeys[i].reference().String())
+			w.release(foreignKeys[i])
 		}
 	}
 }
 
-// changedByOthers tells whether the slices that the informer shows are other than those we wrote, and not merely
-// older: once it has shown what we wrote, anything else is another's doing.
+// changedByOthers says whether the slices that the informer shows are other than those that we wrote, and not merely
+// older: once it has shown what we wrote, anything else is written by another client.
 func (w *workspace) changedByOthers(seen []*v1alpha1.PlacementDecision) bool {
-	shown := make(map[types.NamespacedName]*v1alpha1.PlacementDecision, len(seen))
+	shown, deleted := make(map[types.NamespacedName]*v1alpha1.PlacementDecision, len(seen)), map[types.UID]bool{}
 	for _, object := range seen {
 		name := types.NamespacedName{Namespace: object.Namespace, Name: object.Name}
 		shown[name] = object
-		if w.store.slices[name] == nil && !w.deleted[object.UID] {
+		switch {
+		case w.deleted[object.UID]:
+			deleted[object.UID] = true
+		case w.store.slices[name] == nil:
 			return true
 		}
 	}
+	w.deleted = deleted // what is not shown any more will not be shown again
 	for name, sl := range w.store.slices {
 		object := shown[name]
 		switch {
@@ -137,7 +251,7 @@ func (w *workspace) changedByOthers(seen []*v1alpha1.PlacementDecision) bool {
 	return false
 }
 
-// newer tells whether one resource version is known to come after another.
+// newer says whether one resource version is known to come after another.
 func newer(version, than string) bool {
 	order, err := resourceversion.CompareResourceVersion(version, than)
 	return err == nil && order > 0

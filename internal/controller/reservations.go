@@ -11,7 +11,6 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
-	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
@@ -97,13 +96,17 @@ func (p *pass) missedFor(item *workItem, cluster string) bool {
 	return false
 }
 
-// applyReviews makes the ledger reserve what the reviewed decisions say, and returns whether there were any.
+// applyReviews makes the ledger reserve what the reviewed decisions say once they are durable, and returns whether there were
+// any.
 func (w *workspace) applyReviews() (freed bool) {
-	for _, key := range w.reviewed {
-		w.restoreReservation(key)
-	}
-	freed = len(w.reviewed) > 0
-	w.reviewed = nil
+	w.reviewed = slices.DeleteFunc(w.reviewed, func(key workloadKey) bool {
+		durable := w.store.published(key)
+		if durable {
+			w.restoreReservation(key)
+			freed = true
+		}
+		return durable
+	})
 	return freed
 }
 
@@ -117,7 +120,7 @@ func expiredSince(d v1alpha1.WorkloadDecision) (expired []string) {
 	return expired
 }
 
-// restoreReservation makes the ledger hold for a workload what the store says.
+// restoreReservation makes the ledger reserve for a workload what the store says.
 func (w *workspace) restoreReservation(key workloadKey) {
 	if d, placement, found := w.store.get(key); found {
 		if r, err := engine.ReservationOf(placement, &d); err == nil { // one that cannot be read was never restored
@@ -126,55 +129,79 @@ func (w *workspace) restoreReservation(key workloadKey) {
 	} else {
 		w.engine.Release(w.name, key.reference())
 	}
+	w.hold(key)
 }
 
 // release removes the decision on a workload.
 func (w *workspace) release(key workloadKey) {
-	stored, _, found := w.store.get(key)
-	if !found {
-		return
+	if _, _, found := w.store.get(key); found {
+		w.store.remove(key)
+		w.restoreReservation(key)
 	}
-	w.store.remove(key)
-	w.engine.Release(w.name, key.reference())
-	w.hold(key, stored, nil, capacity.Resources{})
 }
 
-// hold keeps reserved what a workload gives up until that is written: all of it on the clusters that it leaves, and on
-// others what exceeds its new amount.
+// hold keeps reserved what a workload has given up until that is durable.
 //
 // Invariant: the durable decisions promise nothing twice, wherever a pass is killed. Were the room given to another workload
 // at once, both would stand in the durable decisions between two writes.
-func (w *workspace) hold(key workloadKey, stored v1alpha1.WorkloadDecision, now []string, amount capacity.Resources) {
-	r, err := engine.ReservationOf(types.NamespacedName{Namespace: key.namespace}, &stored)
-	if err != nil {
-		return // it was never restored
+func (w *workspace) hold(key workloadKey) {
+	before := w.held[key]
+	delete(w.held, key)
+	for _, r := range w.store.givenUp(key) {
+		w.held[key] = append(w.held[key], w.engine.Hold(w.name, r))
 	}
-	r.Placement = types.NamespacedName{} // does not count for the placement's strategy
-	left, kept := r, r
-	left.Clusters, kept.Clusters = nil, nil
-	for _, name := range r.Clusters {
-		if slices.Contains(now, name) {
-			kept.Clusters = append(kept.Clusters, name)
-		} else {
-			left.Clusters = append(left.Clusters, name)
-		}
-	}
-	// What the cluster counts for the workload is subtracted from its new reservation.
-	kept.Amount, kept.Workload.UID = r.Amount.Without(amount), ""
-	for _, h := range []engine.Reservation{left, kept} {
-		if len(h.Clusters) > 0 && !h.Amount.IsZero() {
-			h.Workload.APIVersion = fmt.Sprintf("held until written, %d/%s", len(w.held), h.Workload.APIVersion)
-			w.engine.Restore(w.name, h)
-			w.held = append(w.held, h.Workload)
-		}
+	for _, h := range before {
+		w.engine.ReleaseHeld(w.name, h)
 	}
 }
 
-// releaseHeld releases what hold kept, and returns whether that was anything.
+// releaseHeld releases what hold kept and is durably given up, and returns whether that was anything.
 func (w *workspace) releaseHeld() (freed bool) {
-	for _, held := range w.held {
-		freed = w.engine.Release(w.name, held) || freed
+	for key, held := range w.held {
+		if w.store.published(key) {
+			for _, h := range held {
+				freed = w.engine.ReleaseHeld(w.name, h) || freed
+			}
+			delete(w.held, key)
+		}
 	}
-	w.held = nil
 	return freed
+}
+
+// givenUp is what the durable decisions on a workload reserve and the current one does not: everything on clusters that it
+// leaves, and on others what exceeds its new amount. A workload that was made again has all to give up that the one before had.
+func (s *store) givenUp(key workloadKey) (all []engine.Reservation) {
+	r := s.records[key]
+	if r == nil {
+		return nil
+	}
+	var now engine.Reservation
+	if r.current != nil {
+		now, _ = engine.ReservationOf(r.current.placement, &r.current.decision) // what cannot be read is not current
+	}
+	for _, e := range r.superseded(key) {
+		before, err := engine.ReservationOf(e.placement, &e.decision)
+		if err != nil {
+			continue // it was never restored
+		}
+		before.Placement = types.NamespacedName{} // does not count for the placement's strategy
+		sameWorkload := before.Workload.UID == now.Workload.UID
+		left, kept := before, before
+		left.Clusters, kept.Clusters = nil, nil
+		for _, name := range before.Clusters {
+			if sameWorkload && slices.Contains(now.Clusters, name) && !slices.Contains(now.Expired, name) {
+				kept.Clusters = append(kept.Clusters, name)
+			} else {
+				left.Clusters = append(left.Clusters, name)
+			}
+		}
+		// What the cluster counts for the workload is subtracted from its current reservation.
+		kept.Amount, kept.Workload.UID = before.Amount.Without(now.Amount), ""
+		for _, h := range []engine.Reservation{left, kept} {
+			if len(h.Clusters) > 0 && !h.Amount.IsZero() {
+				all = append(all, h)
+			}
+		}
+	}
+	return all
 }

@@ -1,9 +1,12 @@
 package controller
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,35 +20,63 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// store is a workspace's PlacementDecisions as the controller knows them to be written, and what it means to write.
-// A workload stays in its slice until it goes.
+// store holds the decisions of a workspace: the current ones, and those that its PlacementDecisions durably hold.
+//
+// Slices are levels, as in a log-structured store. A few new decisions go to the young slice of their placement, the smallest
+// one, so that to publish one costs a few kilobytes. When it is full, what is in it moves to a large slice with room, and it
+// begins anew with the next decisions: about one write in ten is large. Many new decisions at once fill slices directly. A
+// decision that changes does so in place.
+//
+// Invariant: a decision that moves between slices never vanishes. The slice that it moves to gains it before the other loses
+// it. In between, and after a crash there, both hold it, and the later one is current; alike, they reserve once.
 type store struct {
-	// slices by namespace and name.
-	slices map[types.NamespacedName]*slice
-	// where each workload's decision is.
-	where map[workloadKey]*slice
-	// second are decisions on workloads that stood in another slice, too: they are there until that is written.
-	second []second
+	limits  sliceLimits
+	slices  map[types.NamespacedName]*slice
+	records map[workloadKey]*workloadRecord
+	// unassigned are the workloads whose current decisions have no slice yet.
+	unassigned []workloadKey
 }
 
-type second struct {
-	key      workloadKey
-	decision v1alpha1.WorkloadDecision
+// sliceLimits bound a slice, and what counts as a young one.
+type sliceLimits struct{ decisions, bytes, youngDecisions, youngBytes int }
+
+// defaultLimits keep a slice well below what etcd takes, which is 1.5 MiB.
+var defaultLimits = sliceLimits{decisions: v1alpha1.MaxDecisionsPerSlice, bytes: 512 << 10, youngDecisions: 10, youngBytes: 64 << 10}
+
+// workloadRecord is all that is known of one workload.
+type workloadRecord struct {
+	// current is nil for a workload that is to have no decision.
+	current *entry
+	// durable are the slices that durably hold a decision on the workload.
+	durable []*slice
+}
+
+// entry is one decision. It is never changed: another decision is another entry.
+type entry struct {
+	decision  v1alpha1.WorkloadDecision
+	placement types.NamespacedName
+	// bytes of the decision when it is encoded.
+	bytes int
+	// slice is nil until one is assigned.
+	slice *slice
 }
 
 type slice struct {
+	placement, name types.NamespacedName
+	// owner is the placement as it is now; nil where it is gone.
+	owner *v1alpha1.WorkloadPlacement
 	// written is the object as the API server last answered; nil before it is created.
 	written *v1alpha1.PlacementDecision
-	// since is when that was, and shown tells whether the informer has shown it.
-	since           time.Time
-	shown           bool
-	placement, name types.NamespacedName
-	decisions       map[workloadKey]v1alpha1.WorkloadDecision
-	// dirty tells whether the decisions differ from what is written.
-	dirty bool
-	// gains tells whether decisions were added since the last write: what a workload gains is written before what
-	// another slice loses, so that a decision never vanishes in between.
-	gains bool
+	// since is when that was, and shown whether the informer has shown it.
+	since time.Time
+	shown bool
+	// current are the decisions to be published here, durable those in written.
+	current, durable map[workloadKey]*entry
+	// changed is set while they may differ, unfit while written has two decisions on a workload, or some that cannot be read.
+	changed, unfit bool
+	// decisions and bytes count the workloads with a decision that is current or durable, and the larger one of both: what is
+	// durable may have to stay until another slice is written.
+	decisions, bytes int
 }
 
 // workloadKey identifies a workload by its name within a workspace.
@@ -63,109 +94,311 @@ func (k workloadKey) reference() workload.Reference {
 	return workload.Reference{APIVersion: k.apiVersion, Kind: k.kind, Namespace: k.namespace, Name: k.name}
 }
 
-// newStore reads the slices that the API server has. Where a workload stands in two of them, as it can after a
-// crash, the later decision counts and the other is taken out.
-func newStore(written []*v1alpha1.PlacementDecision, now time.Time) *store {
-	s := &store{slices: map[types.NamespacedName]*slice{}, where: map[workloadKey]*slice{}}
+func (k workloadKey) compare(o workloadKey) int {
+	return cmp.Or(strings.Compare(k.apiVersion, o.apiVersion), strings.Compare(k.kind, o.kind),
+		strings.Compare(k.namespace, o.namespace), strings.Compare(k.name, o.name))
+}
+
+// newStore reads the slices that the API server has. Of several decisions on one workload the later one is current.
+func newStore(written []*v1alpha1.PlacementDecision, now time.Time, limits sliceLimits) *store {
+	s := &store{limits: limits, slices: map[types.NamespacedName]*slice{}, records: map[workloadKey]*workloadRecord{}}
 	for _, object := range written {
-		sl := &slice{
-			written:   object,
-			since:     now,
-			placement: types.NamespacedName{Namespace: object.Namespace, Name: object.PlacementName},
-			name:      types.NamespacedName{Namespace: object.Namespace, Name: object.Name},
-			decisions: make(map[workloadKey]v1alpha1.WorkloadDecision, len(object.Decisions)),
-			dirty:     int(object.Count) > len(object.Decisions), // some could not be read
-		}
+		sl := newSlice(types.NamespacedName{Namespace: object.Namespace, Name: object.PlacementName}, object.Name)
 		s.slices[sl.name] = sl
+		content := make(map[workloadKey]*entry, len(object.Decisions))
 		for _, d := range object.Decisions {
 			key := keyIn(object.Namespace, d.Workload)
-			if other := s.where[key]; other != nil {
-				earlier := other.decisions[key]
-				if !earlier.DecidedAt.Before(&d.DecidedAt) {
-					sl.dirty = true
-					s.second = append(s.second, second{key, d})
-					continue
-				}
-				delete(other.decisions, key)
-				other.dirty = true
-				s.second = append(s.second, second{key, earlier})
+			e := newEntry(sl.placement, d)
+			e.slice, content[key] = sl, e
+			r := s.record(key)
+			if r.current == nil || later(object, d, r.current) {
+				r.current = e
 			}
-			sl.decisions[key] = d
-			s.where[key] = sl
 		}
+		s.wrote(sl, object, content, now)
+		sl.unfit = len(content) == 0 || len(content) != int(object.Count)
+	}
+	for key, r := range s.records {
+		r.current.slice.set(key, r.current)
+	}
+	for _, sl := range s.slices {
+		sl.changed = !maps.Equal(sl.current, sl.durable)
 	}
 	return s
 }
 
-// get returns the decision on a workload and the placement that it was made for.
+// later says whether a decision in a slice is later than another: by its time, which is in seconds, and then by the last
+// write of its slice, since a slice that gains a decision is written after the one that is to lose it.
+func later(in *v1alpha1.PlacementDecision, d v1alpha1.WorkloadDecision, than *entry) bool {
+	if !d.DecidedAt.Equal(&than.decision.DecidedAt) {
+		return than.decision.DecidedAt.Before(&d.DecidedAt)
+	}
+	return than.slice.written != nil && newer(in.ResourceVersion, than.slice.written.ResourceVersion)
+}
+
+func newSlice(placement types.NamespacedName, name string) *slice {
+	return &slice{
+		placement: placement, name: types.NamespacedName{Namespace: placement.Namespace, Name: name},
+		current: map[workloadKey]*entry{}, durable: map[workloadKey]*entry{},
+	}
+}
+
+func newEntry(placement types.NamespacedName, d v1alpha1.WorkloadDecision) *entry {
+	encoded, err := json.Marshal(d)
+	if err != nil {
+		panic(err) // strings, numbers, times and quantities always encode
+	}
+	return &entry{placement: placement, decision: d, bytes: len(encoded) + 1}
+}
+
+func (s *store) record(key workloadKey) *workloadRecord {
+	r := s.records[key]
+	if r == nil {
+		r = &workloadRecord{}
+		s.records[key] = r
+	}
+	return r
+}
+
+// get returns the current decision on a workload and the placement that it was made for.
 func (s *store) get(key workloadKey) (decision v1alpha1.WorkloadDecision, placement types.NamespacedName, found bool) {
-	sl := s.where[key]
-	if sl == nil {
+	r := s.records[key]
+	if r == nil || r.current == nil {
 		return v1alpha1.WorkloadDecision{}, types.NamespacedName{}, false
 	}
-	return sl.decisions[key], sl.placement, true
+	return r.current.decision, r.current.placement, true
 }
 
-// known returns the decisions that the store means to write, and those that it has written. A store that is nil has none.
-func (s *store) known() map[workloadKey][]v1alpha1.WorkloadDecision {
-	known := map[workloadKey][]v1alpha1.WorkloadDecision{}
-	if s == nil {
-		return known
-	}
-	for key, sl := range s.where {
-		known[key] = append(known[key], sl.decisions[key])
-	}
-	for _, sl := range s.slices {
-		if sl.written != nil {
-			for _, d := range sl.written.Decisions {
-				key := keyIn(sl.name.Namespace, d.Workload)
-				known[key] = append(known[key], d)
-			}
+// published says whether the current decision on a workload is durable and nothing else about the workload is; a workload
+// without a decision is published where none is durable.
+func (s *store) published(key workloadKey) bool {
+	r := s.records[key]
+	return r == nil || (r.current == nil || r.current.durable(key)) && len(r.superseded(key)) == 0
+}
+
+func (e *entry) durable(key workloadKey) bool { return e.slice != nil && e.slice.durable[key] == e }
+
+// superseded returns the decisions on a workload that are durable and not current.
+func (r *workloadRecord) superseded(key workloadKey) (superseded []*entry) {
+	for _, sl := range r.durable {
+		if e := sl.durable[key]; e != r.current {
+			superseded = append(superseded, e)
 		}
 	}
-	return known
+	return superseded
 }
 
-// reservesTheSame tells whether two decisions on one workload promise the same.
-func reservesTheSame(a, b v1alpha1.WorkloadDecision) bool {
-	return a.Workload == b.Workload && equality.Semantic.DeepEqual(a.Clusters, b.Clusters) && equality.Semantic.DeepEqual(a.Reserved, b.Reserved)
+// knows says whether a decision promises what one does that is current or durable here.
+func (s *store) knows(key workloadKey, d v1alpha1.WorkloadDecision) bool {
+	r := s.records[key]
+	return r != nil && slices.ContainsFunc(append(r.superseded(key), r.current), func(e *entry) bool {
+		return e != nil && e.decision.Workload == d.Workload &&
+			equality.Semantic.DeepEqual(e.decision.Clusters, d.Clusters) && equality.Semantic.DeepEqual(e.decision.Reserved, d.Reserved)
+	})
 }
 
-// put records the decision on a workload: in its slice if that is the placement's, otherwise in one with room.
+// byDecision returns the workloads with a current decision, by when that was made, then by name.
+func (s *store) byDecision() []workloadKey {
+	var keys []workloadKey
+	for key, r := range s.records {
+		if r.current != nil {
+			keys = append(keys, key)
+		}
+	}
+	slices.SortFunc(keys, func(a, b workloadKey) int {
+		at := func(key workloadKey) time.Time { return s.records[key].current.decision.DecidedAt.Time }
+		return cmp.Or(at(a).Compare(at(b)), strings.Compare(a.namespace, b.namespace), strings.Compare(a.name, b.name), a.compare(b))
+	})
+	return keys
+}
+
+// put makes a decision the current one on a workload. It stays in the slice of the one before, where that belongs to the
+// same placement and has room for it.
 func (s *store) put(key workloadKey, placement types.NamespacedName, decision v1alpha1.WorkloadDecision) {
-	if sl := s.where[key]; sl != nil && sl.placement != placement {
-		s.remove(key)
+	e := newEntry(placement, decision)
+	r := s.record(key)
+	homes := r.durable
+	if r.current != nil && r.current.slice != nil {
+		homes = append([]*slice{r.current.slice}, homes...)
 	}
-	sl := s.where[key]
-	if sl == nil {
-		sl = s.withRoom(placement)
-		s.where[key] = sl
+	s.remove(key)
+	s.record(key).current = e
+	for _, sl := range homes {
+		if sl.placement == placement && sl.fits(s.limits, key, e) {
+			sl.set(key, e)
+			return
+		}
 	}
-	sl.decisions[key] = decision
-	sl.dirty, sl.gains = true, true
+	s.unassigned = append(s.unassigned, key)
 }
 
-// remove takes the decision on a workload out.
+// remove makes a workload have no decision.
 func (s *store) remove(key workloadKey) {
-	sl := s.where[key]
-	if sl == nil {
+	r := s.records[key]
+	if r == nil || r.current == nil {
 		return
 	}
-	delete(s.where, key)
-	delete(sl.decisions, key)
-	sl.dirty = true
+	if r.current.slice != nil {
+		r.current.slice.unset(key)
+	}
+	r.current = nil
+	if len(r.durable) == 0 {
+		delete(s.records, key)
+	}
 }
 
-// withRoom returns the first slice of a placement that is not full, a new one where there is none.
-func (s *store) withRoom(placement types.NamespacedName) *slice {
-	for i := 0; ; i++ {
-		name := types.NamespacedName{Namespace: placement.Namespace, Name: sliceName(placement.Name, i)}
-		sl := s.slices[name]
-		if sl == nil {
-			sl = &slice{placement: placement, name: name, decisions: map[workloadKey]v1alpha1.WorkloadDecision{}}
-			s.slices[name] = sl
+// assign gives the decisions that have none a slice.
+func (s *store) assign() {
+	if len(s.unassigned) == 0 {
+		return
+	}
+	batches, seen := map[types.NamespacedName][]workloadKey{}, map[workloadKey]bool{}
+	for _, key := range s.unassigned {
+		if r := s.records[key]; r != nil && r.current != nil && r.current.slice == nil && !seen[key] {
+			batches[r.current.placement], seen[key] = append(batches[r.current.placement], key), true
 		}
-		if len(sl.decisions) < v1alpha1.MaxDecisionsPerSlice && sl.placement == placement {
+	}
+	s.unassigned = nil
+	levels := map[types.NamespacedName][]*slice{}
+	for _, sl := range s.sorted() {
+		levels[sl.placement] = append(levels[sl.placement], sl)
+	}
+	for placement, batch := range batches {
+		s.assignBatch(placement, levels[placement], batch)
+	}
+}
+
+func (s *store) assignBatch(placement types.NamespacedName, level []*slice, batch []workloadKey) {
+	for !s.small(batch) {
+		var target *slice
+		for _, sl := range level {
+			if sl.fits(s.limits, batch[0], s.records[batch[0]].current) && (target == nil || sl.decisions < target.decisions) {
+				target = sl
+			}
+		}
+		if target == nil {
+			target = s.add(placement)
+			level = append(level, target)
+		}
+		for first := true; len(batch) > 0; first = false {
+			e := s.records[batch[0]].current
+			if !first && !target.fits(s.limits, batch[0], e) {
+				break
+			}
+			target.set(batch[0], e)
+			batch = batch[1:]
+		}
+	}
+	if len(batch) == 0 {
+		return
+	}
+	young := s.young(level, batch)
+	if young == nil {
+		young = s.add(placement)
+	}
+	for _, key := range batch {
+		young.set(key, s.records[key].current)
+	}
+}
+
+// small says whether a young slice takes the current decisions on workloads.
+func (s *store) small(keys []workloadKey) bool {
+	bytes := 0
+	for _, key := range keys {
+		bytes += s.records[key].current.bytes
+	}
+	return len(keys) <= s.limits.youngDecisions && bytes <= s.limits.youngBytes
+}
+
+// young returns the young slice of a placement with room for a small batch, nil where that has to be a new one. Where the
+// batch would make it too large, the decisions in it move to the fullest slice with room for all of them.
+func (s *store) young(level []*slice, batch []workloadKey) *slice {
+	if len(level) == 0 {
+		return nil
+	}
+	young := slices.MinFunc(level, func(a, b *slice) int { return cmp.Compare(len(a.current), len(b.current)) })
+	inside := slices.SortedFunc(maps.Keys(young.current), workloadKey.compare)
+	if s.small(append(slices.Clone(inside), batch...)) && s.room(young, batch) {
+		return young
+	}
+	if !s.small(inside) || !s.room(young, batch) {
+		return nil
+	}
+	var large *slice
+	for _, sl := range level {
+		if sl != young && s.room(sl, inside) && (large == nil || len(sl.current) > len(large.current)) {
+			large = sl
+		}
+	}
+	if large == nil {
+		return nil // the young slice becomes the next large one
+	}
+	for _, key := range inside {
+		young.unset(key)
+		large.set(key, s.records[key].current)
+	}
+	return young
+}
+
+// room says whether a slice has room for all of the current decisions on workloads.
+func (s *store) room(sl *slice, keys []workloadKey) bool {
+	decisions, bytes := sl.decisions, sl.bytes
+	for _, key := range keys {
+		before, after := sl.size(key, sl.current[key]), sl.size(key, s.records[key].current)
+		if bytes += after - before; before == 0 {
+			decisions++
+		}
+	}
+	return decisions <= s.limits.decisions && bytes <= s.limits.bytes
+}
+
+// fits says whether a slice has room for a decision. One that is larger than a slice has one for itself.
+func (sl *slice) fits(limits sliceLimits, key workloadKey, e *entry) bool {
+	before, after := sl.size(key, sl.current[key]), sl.size(key, e)
+	if before == 0 {
+		return sl.decisions < limits.decisions && sl.bytes+after <= limits.bytes
+	}
+	return sl.bytes-before+after <= limits.bytes || sl.decisions == 1
+}
+
+// size is what a workload takes in a slice where a decision is current: if that leaves, the durable one may have to stay.
+func (sl *slice) size(key workloadKey, current *entry) (bytes int) {
+	if current != nil {
+		bytes = current.bytes
+	}
+	if e := sl.durable[key]; e != nil {
+		bytes = max(bytes, e.bytes)
+	}
+	return bytes
+}
+
+func (sl *slice) set(key workloadKey, e *entry) {
+	sl.count(key, -1)
+	sl.current[key], e.slice = e, sl
+	sl.count(key, 1)
+	sl.changed = sl.changed || sl.durable[key] != e
+}
+
+func (sl *slice) unset(key workloadKey) {
+	sl.count(key, -1)
+	sl.current[key].slice = nil
+	delete(sl.current, key)
+	sl.count(key, 1)
+	sl.changed = true
+}
+
+func (sl *slice) count(key workloadKey, sign int) {
+	if size := sl.size(key, sl.current[key]); size > 0 {
+		sl.decisions, sl.bytes = sl.decisions+sign, sl.bytes+sign*size
+	}
+}
+
+// add makes a slice with a name that is not taken.
+func (s *store) add(placement types.NamespacedName) *slice {
+	for i := 0; ; i++ {
+		sl := newSlice(placement, sliceName(placement.Name, i))
+		if s.slices[sl.name] == nil {
+			s.slices[sl.name] = sl
 			return sl
 		}
 	}
@@ -181,63 +414,141 @@ func sliceName(placement string, index int) string {
 	return fmt.Sprintf("%s-%d", placement, index)
 }
 
-// unconfirmed tells whether there are slices that the informer has not shown as they were written.
+// sorted returns the slices by name.
+func (s *store) sorted() []*slice {
+	return slices.SortedFunc(maps.Values(s.slices), func(a, b *slice) int {
+		return cmp.Or(strings.Compare(a.name.Namespace, b.name.Namespace), strings.Compare(a.name.Name, b.name.Name))
+	})
+}
+
+// unconfirmed says whether there are slices that the informer has not shown as they were written.
 func (s *store) unconfirmed() bool {
 	for _, sl := range s.slices {
-		if !sl.shown {
+		if sl.written != nil && !sl.shown {
 			return true
 		}
 	}
 	return false
 }
 
-// pending returns the slices that differ from what is written, those with new decisions first.
+// pending returns the slices that may not be as they should be, by name.
 func (s *store) pending() []*slice {
-	var pending []*slice
-	for _, sl := range s.slices {
-		if sl.dirty {
-			pending = append(pending, sl)
-		}
-	}
-	slices.SortFunc(pending, func(a, b *slice) int {
-		if a.gains != b.gains {
-			if a.gains {
-				return -1
-			}
-			return 1
-		}
-		return strings.Compare(a.name.String(), b.name.String())
-	})
-	return pending
+	return slices.DeleteFunc(s.sorted(), func(sl *slice) bool { return !sl.changed && !sl.unfit && sl.describesOwner() })
 }
 
-// object is what is to be written.
-func (sl *slice) object(owner *v1alpha1.WorkloadPlacement) *v1alpha1.PlacementDecision {
+// flush calls write for the slices that are not as they should be, until it returns false. What is written is recorded by
+// wrote. Gains come before losses: first the slices that gain decisions and wait for nothing, then those that gain some and
+// have to keep others until they are durable elsewhere, then all that is left.
+func (s *store) flush(pending []*slice, write func(*slice, map[workloadKey]*entry) bool) (all bool) {
+	for _, due := range []func(gains, waits bool) bool{
+		func(gains, waits bool) bool { return gains && !waits },
+		func(gains, _ bool) bool { return gains },
+		func(_, _ bool) bool { return true },
+	} {
+		for _, sl := range pending {
+			content, gains, waits := s.content(sl)
+			if len(content) == 0 && sl.written == nil {
+				delete(s.slices, sl.name)
+				continue
+			}
+			if due(gains, waits) && !sl.holds(content) && !write(sl, content) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// content returns what a slice is to hold now: its current decisions, and of the durable ones those on workloads whose current
+// decision is in another slice and not durable there yet, for which it waits. It gains what is not durable here.
+func (s *store) content(sl *slice) (content map[workloadKey]*entry, gains, waits bool) {
+	content = maps.Clone(sl.current)
+	for key, e := range sl.current {
+		gains = gains || sl.durable[key] != e
+	}
+	for key, e := range sl.durable {
+		if content[key] == nil {
+			if r := s.records[key]; r.current != nil && !r.current.durable(key) {
+				content[key], waits = e, true
+			}
+		}
+	}
+	return content, gains, waits
+}
+
+// holds says whether a slice is written with content, as it should be. A slice without decisions is to be deleted.
+func (sl *slice) holds(content map[workloadKey]*entry) bool {
+	return maps.Equal(content, sl.durable) && !sl.unfit && sl.describesOwner() && len(content) > 0
+}
+
+// wrote records what a slice durably holds now; nil is a slice that is gone.
+func (s *store) wrote(sl *slice, written *v1alpha1.PlacementDecision, content map[workloadKey]*entry, now time.Time) {
+	for key := range sl.durable {
+		if content[key] == nil {
+			r := s.records[key]
+			r.durable = slices.DeleteFunc(r.durable, func(o *slice) bool { return o == sl })
+			if r.current == nil && len(r.durable) == 0 {
+				delete(s.records, key)
+			}
+		}
+	}
+	for key := range content {
+		if sl.durable[key] == nil {
+			r := s.record(key)
+			r.durable = append(r.durable, sl)
+		}
+	}
+	sl.written, sl.since, sl.shown, sl.durable = written, now, false, content
+	sl.changed, sl.unfit = !maps.Equal(content, sl.current), false
+	sl.decisions, sl.bytes = len(content), 0
+	for _, e := range content {
+		sl.bytes += e.bytes
+	}
+	if written == nil {
+		delete(s.slices, sl.name)
+	}
+}
+
+// describesOwner says whether the metadata of a slice names its placement. It does not once the placement has been made again
+// and has another UID: then the slice would be collected as garbage.
+func (sl *slice) describesOwner() bool {
+	return sl.written == nil || sl.owner == nil || sl.written.Labels[v1alpha1.LabelPlacement] == placementLabel(sl.owner.Name) &&
+		equality.Semantic.DeepEqual(sl.written.OwnerReferences, ownerReferences(sl.owner))
+}
+
+// object is a slice with content as it is to be written.
+func (sl *slice) object(content map[workloadKey]*entry) *v1alpha1.PlacementDecision {
 	object := &v1alpha1.PlacementDecision{}
 	if sl.written != nil {
-		object = sl.written.DeepCopy()
+		object.ObjectMeta = *sl.written.ObjectMeta.DeepCopy()
 	}
 	object.Namespace, object.Name = sl.name.Namespace, sl.name.Name
 	object.PlacementName = sl.placement.Name
-	if object.Labels == nil {
-		object.Labels = map[string]string{}
+	if label := placementLabel(sl.placement.Name); label != "" {
+		metav1.SetMetaDataLabel(&object.ObjectMeta, v1alpha1.LabelPlacement, label)
 	}
-	if len(sl.placement.Name) <= 63 { // as much as the value of a label can be
-		object.Labels[v1alpha1.LabelPlacement] = sl.placement.Name
+	if sl.owner != nil {
+		object.OwnerReferences = ownerReferences(sl.owner)
 	}
-	if owner != nil {
-		object.OwnerReferences = []metav1.OwnerReference{{
-			APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "WorkloadPlacement", Name: owner.Name, UID: owner.UID,
-			Controller: ptr.To(true),
-		}}
+	object.Decisions = make([]v1alpha1.WorkloadDecision, 0, len(content))
+	for _, key := range slices.SortedFunc(maps.Keys(content), workloadKey.compare) {
+		object.Decisions = append(object.Decisions, content[key].decision)
 	}
-	object.Decisions = make([]v1alpha1.WorkloadDecision, 0, len(sl.decisions))
-	for _, d := range sl.decisions {
-		object.Decisions = append(object.Decisions, d)
-	}
-	slices.SortFunc(object.Decisions, func(a, b v1alpha1.WorkloadDecision) int {
-		return strings.Compare(a.Workload.APIVersion+"/"+a.Workload.Kind+"/"+a.Workload.Name, b.Workload.APIVersion+"/"+b.Workload.Kind+"/"+b.Workload.Name)
-	})
 	object.Count = int32(len(object.Decisions))
 	return object
+}
+
+// placementLabel is the label of a placement's slices; empty where its name is too long for one.
+func placementLabel(placement string) string {
+	if len(placement) > 63 {
+		return ""
+	}
+	return placement
+}
+
+func ownerReferences(owner *v1alpha1.WorkloadPlacement) []metav1.OwnerReference {
+	return []metav1.OwnerReference{{
+		APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "WorkloadPlacement", Name: owner.Name, UID: owner.UID,
+		Controller: ptr.To(true),
+	}}
 }

@@ -79,6 +79,12 @@ func turned(before, after v1alpha1.WorkloadPlacementStatus) bool {
 }
 
 func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementState) {
+	defer conditions.SetSummary(placement, conditions.WithConditions(
+		v1alpha1.ConstraintsValidCondition, v1alpha1.PoliciesReadyCondition, v1alpha1.ScheduledCondition, v1alpha1.PublishedCondition))
+	conditions.Set(placement, published(p))
+	if p.unread != nil {
+		return // nothing else is known
+	}
 	status := &placement.Status
 	status.ObservedGeneration = p.object.Generation
 	status.Workloads, status.Placed = int32(p.workloads), int32(p.placed)
@@ -107,9 +113,18 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 			shorten("Nothing is reserved any more for "+examples(p.expired)))
 	}
 	conditions.Set(placement, held)
+}
 
-	conditions.SetSummary(placement, conditions.WithConditions(
-		v1alpha1.ConstraintsValidCondition, v1alpha1.PoliciesReadyCondition, v1alpha1.ScheduledCondition))
+// published is the condition that says whether the decisions are durable.
+func published(p *placementState) *conditionsv1alpha1.Condition {
+	switch {
+	case p.unread != nil:
+		return condition(v1alpha1.PublishedCondition, p.unread, "DecisionsNotRead")
+	case len(p.unpublished) > 0:
+		return condition(v1alpha1.PublishedCondition, errors.New(examples(p.unpublished)), "DecisionsNotWritten")
+	default:
+		return conditions.TrueCondition(v1alpha1.PublishedCondition)
+	}
 }
 
 // scheduled is the condition of that name. While some workloads are not decided on yet, it turns only for those that wait.

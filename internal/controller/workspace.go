@@ -13,7 +13,6 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/policy"
-	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
@@ -47,8 +46,10 @@ type workspace struct {
 	// again, so that memory and what is durable cannot stay apart.
 	store *store
 	stale bool
-	// deleted are slices that the informer may go on showing for a moment.
-	deleted map[types.UID]bool
+	// deleted are slices that the informer still shows, writeFailures those that could not be written, slicing their limits.
+	deleted       map[types.UID]bool
+	writeFailures map[types.NamespacedName]*writeFailure
+	slicing       sliceLimits
 	// clusters by name and compiled placements are of the objects of the last pass.
 	clusters map[string]*v1alpha1.ClusterRegistration
 	compiled map[*v1alpha1.WorkloadPlacement]compiledPlacement
@@ -62,7 +63,7 @@ type workspace struct {
 	quarantine error
 	// held are reservations of what workloads have left, until that is written. reviewed are the workloads whose
 	// reservations change once their decisions are written.
-	held     []workload.Reference
+	held     map[workloadKey][]engine.Held
 	reviewed []workloadKey
 	// reports are the registrations that we have written, counting when the clusters that count workloads were last heard of.
 	reports       map[types.UID]reported
@@ -79,7 +80,7 @@ type workspace struct {
 func newWorkspace(name logicalcluster.Name, e *engine.Engine, policies *policy.Compiler, m *metrics, l limits, a actions) *workspace {
 	return &workspace{
 		name: name, engine: e, policies: policies, metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, carryOver: newCarryOver(),
-		placed: map[types.UID]*placedEvents{}, reports: map[types.UID]reported{},
+		placed: map[types.UID]*placedEvents{}, reports: map[types.UID]reported{}, slicing: defaultLimits,
 	}
 }
 
@@ -107,31 +108,6 @@ type actions struct {
 	writeConditions func(context.Context, *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error)
 	annotate        func(ctx context.Context, configMap *corev1.ConfigMap, key, value string) error
 	event           func(about runtime.Object, kind, reason, message string)
-}
-
-// fenced returns actions that write decisions only while a fence lets them, and not for long.
-func (a actions) fenced(fence func() error) actions {
-	if fence == nil {
-		return a
-	}
-	f := a
-	f.writeDecision = func(ctx context.Context, d *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
-		if err := fence(); err != nil {
-			return nil, err
-		}
-		ctx, done := context.WithTimeout(ctx, WriteWithin)
-		defer done()
-		return a.writeDecision(ctx, d)
-	}
-	f.deleteDecision = func(ctx context.Context, d *v1alpha1.PlacementDecision) error {
-		if err := fence(); err != nil {
-			return err
-		}
-		ctx, done := context.WithTimeout(ctx, WriteWithin)
-		defer done()
-		return a.deleteDecision(ctx, d)
-	}
-	return f
 }
 
 // setLoaded counts the workspace once its first full pass has been made.

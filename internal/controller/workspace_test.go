@@ -286,6 +286,7 @@ func TestAFailedWriteIsMadeGood(t *testing.T) {
 	if err := w.reconcile(); err == nil {
 		t.Fatal("the failure must be told")
 	}
+	w.sleep(retryFirst)
 	w.pass()
 	w.expect(map[string]string{"w": "a"})
 	if free := w.workspace.engine.Snapshot("ws").Row("a").Free.CPU; free != 2000 {
@@ -663,7 +664,7 @@ func TestSliceName(t *testing.T) {
 func TestTwoSlicesHoldOneWorkload(t *testing.T) {
 	slice := func(name, cluster string, at int64) *v1alpha1.PlacementDecision {
 		return &v1alpha1.PlacementDecision{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, PlacementName: name,
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, PlacementName: name, Count: 1,
 			Decisions: []v1alpha1.WorkloadDecision{{
 				Workload: v1alpha1.WorkloadReference{Kind: "Deployment", Name: "w"}, DecidedAt: metav1.NewTime(time.Unix(at, 0)),
 				Clusters: []v1alpha1.ClusterDecision{{Name: cluster}},
@@ -672,13 +673,15 @@ func TestTwoSlicesHoldOneWorkload(t *testing.T) {
 	}
 	older, newer := slice("p", "a", 1), slice("q", "b", 2)
 	for _, order := range [][]*v1alpha1.PlacementDecision{{older, newer}, {newer, older}} {
-		s := newStore(order, time.Now())
+		s := newStore(order, time.Now(), defaultLimits)
 		d, placement, found := s.get(workloadKey{kind: "Deployment", namespace: "default", name: "w"})
 		if !found || d.Clusters[0].Name != "b" || placement.Name != "q" {
 			t.Errorf("%v of %s", d.Clusters, placement)
 		}
-		if pending := s.pending(); len(pending) != 1 || pending[0].name.Name != "p" {
-			t.Errorf("to be written: %v", pending)
+		for name, sl := range s.slices {
+			if sl.changed != (name.Name == "p") {
+				t.Errorf("%s is to be written: %t", name, sl.changed)
+			}
 		}
 	}
 }

@@ -1,0 +1,64 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// errFenced is the error of a write that a former leader has not made.
+var errFenced = errors.New("not written")
+
+// fenced returns actions that write only while the fence lets them, and not for long: a former leader writes nothing more.
+func (a actions) fenced(fence func() error) actions {
+	f := a
+	f.listDecisions = func(ctx context.Context) ([]*v1alpha1.PlacementDecision, error) {
+		ctx, done := context.WithTimeout(ctx, readWithin)
+		defer done()
+		return a.listDecisions(ctx)
+	}
+	f.writeDecision = fenced(fence, a.writeDecision)
+	f.deleteDecision = func(ctx context.Context, d *v1alpha1.PlacementDecision) error {
+		_, err := fenced(fence, func(ctx context.Context, d *v1alpha1.PlacementDecision) (any, error) {
+			return nil, a.deleteDecision(ctx, d)
+		})(ctx, d)
+		return err
+	}
+	f.writeStatus = fenced(fence, a.writeStatus)
+	f.writeConditions = fenced(fence, a.writeConditions)
+	f.annotate = func(ctx context.Context, configMap *corev1.ConfigMap, key, value string) error {
+		_, err := fenced(fence, func(ctx context.Context, configMap *corev1.ConfigMap) (any, error) {
+			return nil, a.annotate(ctx, configMap, key, value)
+		})(ctx, configMap)
+		return err
+	}
+	f.event = func(about runtime.Object, kind, reason, message string) {
+		if fence == nil || fence() == nil {
+			a.event(about, kind, reason, message)
+		}
+	}
+	return f
+}
+
+// fenced returns a write that is made only while the fence lets it, and not for long.
+func fenced[In, Out any](fence func() error, write func(context.Context, In) (Out, error)) func(context.Context, In) (Out, error) {
+	return func(ctx context.Context, in In) (out Out, err error) {
+		if fence != nil {
+			if err := fence(); err != nil {
+				return out, fmt.Errorf("%w: %w", errFenced, err)
+			}
+		}
+		ctx, done := context.WithTimeout(ctx, WriteWithin)
+		defer done()
+		return write(ctx, in)
+	}
+}
+
+// readWithin bounds the reading of a workspace's decisions.
+const readWithin = time.Minute

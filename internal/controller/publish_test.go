@@ -1,0 +1,332 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// ownPlacement is a placement of the workloads that carry its name as a label.
+func ownPlacement(name string) *v1alpha1.WorkloadPlacement {
+	p := testPlacement(one)
+	p.Name, p.UID = name, types.UID(name)
+	p.Spec.WorkloadSelector.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"of": name}}
+	return p
+}
+
+func ownedBy(placement, name string, cpu int64) *workloadObject {
+	o := testWorkload(name, cpu)
+	o.workload.Labels = map[string]string{"of": placement}
+	return o
+}
+
+// refuseWrites has the server refuse writes of slices, by name.
+func (w *world) refuseWrites(names ...string) {
+	write := w.write
+	w.workspace.writeDecision = func(ctx context.Context, d *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
+		if slices.Contains(names, d.Name) {
+			w.writes = append(w.writes, "refused "+d.Name)
+			return nil, apierrors.NewForbidden(schema.GroupResource{Resource: "placementdecisions"}, d.Name, errors.New("the namespace is being terminated"))
+		}
+		return write(ctx, d)
+	}
+}
+
+// TestOneSliceCannotBeWritten: the decisions of other placements, all statuses and events are written all the same. The
+// placement of the slice says why, in the server's words, until it can be written. It is tried ever more rarely.
+func TestOneSliceCannotBeWritten(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "40")}
+	w.placements = []*v1alpha1.WorkloadPlacement{ownPlacement("p"), ownPlacement("q")}
+	w.workloads = []*workloadObject{ownedBy("p", "w", 1000), ownedBy("q", "v", 1000)}
+	w.refuseWrites("p-0")
+	if err := w.reconcile(); err == nil || !strings.Contains(err.Error(), "being terminated") {
+		t.Errorf("the failure must be reported: %v", err)
+	}
+	w.expect(map[string]string{"v": "a"})
+	if got := strings.Join(w.events, "; "); got != "q: Placed: placed Deployment v on a (Excellent, 90)" {
+		t.Errorf("events: %s", got)
+	}
+	const want = `False DecisionsNotWritten: PlacementDecision p-0: writing: placementdecisions "p-0" is forbidden: the namespace is being terminated`
+	if got := w.condition(v1alpha1.PublishedCondition); got != want {
+		t.Error(got)
+	}
+	if got := w.condition(v1alpha1.ReadyCondition); got != want {
+		t.Errorf("Ready sums it up: %s", got)
+	}
+	w.writes = nil
+	for range 600 {
+		w.show()
+		_ = w.reconcile()
+		w.sleep(time.Second)
+	}
+	tries := strings.Count(strings.Join(w.writes, "; "), "refused")
+	if others := len(w.writes) - tries; tries < 10 || tries > 20 || others > 0 {
+		t.Errorf("%d tries in ten minutes, %d other writes: %v", tries, others, w.writes)
+	}
+	if free := w.freeOnA(); free != 38000 {
+		t.Errorf("%d free: the decision that is not written yet has its room", free)
+	}
+
+	w.refuseWrites()
+	w.sleep(retryLast)
+	w.pass()
+	w.expect(map[string]string{"w": "a", "v": "a"})
+	if got := w.condition(v1alpha1.PublishedCondition); got != "True" {
+		t.Error(got)
+	}
+}
+
+// TestWhatIsNotWrittenIsNotLost: a workload goes from one placement to another whose slice cannot be written. Its decision
+// stays durable where it was, and its room is given to nobody, until the other slice is written.
+func TestWhatIsNotWrittenIsNotLost(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "2"), testCluster("b", "3")}
+	w.placements = []*v1alpha1.WorkloadPlacement{ownPlacement("p"), ownPlacement("q")}
+	moves := func(to, wish string) *workloadObject {
+		o := ownedBy(to, "moves", 2000)
+		o.workload.Annotations = map[string]string{v1alpha1.AnnotationPreferredCluster: wish}
+		return o
+	}
+	w.workloads = []*workloadObject{moves("p", "a"), ownedBy("p", "stays", 1000)}
+	w.pass()
+	w.expect(map[string]string{"moves": "a", "stays": "b"})
+
+	w.refuseWrites("q-0")
+	waits := ownedBy("p", "waits", 2000)
+	waits.CreationTimestamp = metav1.NewTime(time.Unix(1, 0))
+	w.workloads = []*workloadObject{moves("q", "b"), w.workloads[1], waits}
+	for range 5 {
+		_ = w.reconcile()
+		w.sleep(time.Minute)
+	}
+	w.expect(map[string]string{"moves": "a", "stays": "b"})
+	w.workloads = slices.DeleteFunc(w.workloads, func(o *workloadObject) bool { return o.Name == "stays" })
+	for range 5 { // other losses of the same slice are written
+		_ = w.reconcile()
+		w.sleep(time.Minute)
+	}
+	w.expect(map[string]string{"moves": "a"})
+
+	w.refuseWrites()
+	w.pass()
+	w.expect(map[string]string{"moves": "b", "waits": "a"})
+}
+
+// TestRefusedMovesDoNotPileUp: a workload that moves again and again while its slice cannot be written holds what is durable
+// and what is current, and nothing of what was in between.
+func TestRefusedMovesDoNotPileUp(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4"), testCluster("b", "4"), testCluster("c", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	wish := func(cluster string) {
+		o := testWorkload("w", 2000)
+		o.workload.Annotations = map[string]string{v1alpha1.AnnotationPreferredCluster: cluster}
+		w.workloads = []*workloadObject{o}
+	}
+	wish("a")
+	w.pass()
+	w.refuseWrites("p-0")
+	for _, cluster := range []string{"b", "c", "b", "a", "c", "b"} {
+		wish(cluster)
+		_ = w.reconcile()
+		w.sleep(time.Minute)
+	}
+	var reserved []string
+	for _, row := range w.workspace.engine.Snapshot("ws").Rows() {
+		reserved = append(reserved, fmt.Sprint(row.Reserved.CPU))
+	}
+	if got := strings.Join(reserved, " "); got != "2000 2000 0" {
+		t.Errorf("reserved: %s", got)
+	}
+}
+
+// TestDecisionsCannotBeRead: nothing is decided, and the placement says why; what its status said stays.
+func TestDecisionsCannotBeRead(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("w", 1000), testWorkload("huge", 9000)}
+	w.pass()
+	scheduled := w.condition(v1alpha1.ScheduledCondition)
+
+	w.restart()
+	list := w.workspace.listDecisions
+	w.workspace.listDecisions = func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
+		return nil, apierrors.NewInternalError(errors.New("etcdserver: no leader"))
+	}
+	w.workloads, w.writes = append(w.workloads, testWorkload("new", 1000)), nil
+	for range 3 {
+		if err := w.reconcile(); err == nil || !strings.Contains(err.Error(), "no leader") {
+			t.Errorf("the failure must be reported: %v", err)
+		}
+		w.sleep(time.Minute)
+	}
+	if got := w.condition(v1alpha1.PublishedCondition); got != "False DecisionsNotRead: reading the decisions: Internal error occurred: etcdserver: no leader" {
+		t.Error(got)
+	}
+	if got := w.condition(v1alpha1.ScheduledCondition); got != scheduled || w.placements[0].Status.Workloads != 2 {
+		t.Errorf("%d workloads: %s", w.placements[0].Status.Workloads, got)
+	}
+	if got := strings.Join(w.writes, "; "); got != "status of p" {
+		t.Errorf("writes: %s", got)
+	}
+	w.workspace.listDecisions = list
+	w.pass()
+	w.expect(map[string]string{"w": "a", "new": "a"})
+	if got := w.condition(v1alpha1.PublishedCondition); got != "True" {
+		t.Error(got)
+	}
+}
+
+// TestPlacementIsMadeAgain: its slices get the new owner at once. Otherwise garbage collection would take the decisions.
+func TestPlacementIsMadeAgain(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("w", 2000)}
+	w.pass()
+	w.show()
+	again := testPlacement(one)
+	again.UID, again.ResourceVersion = "other", "99"
+	w.placements = []*v1alpha1.WorkloadPlacement{again}
+	for _, restarted := range []bool{false, true} {
+		if restarted {
+			w.restart()
+		}
+		w.pass()
+		for _, s := range w.stored {
+			if len(s.OwnerReferences) != 1 || s.OwnerReferences[0].UID != "other" {
+				t.Errorf("owners of %s: %v", s.Name, s.OwnerReferences)
+			}
+			delete(s.Labels, v1alpha1.LabelPlacement) // as another client might
+			s.ResourceVersion = w.next()
+		}
+		w.show()
+		w.pass()
+		for _, s := range w.stored {
+			if s.Labels[v1alpha1.LabelPlacement] != "p" {
+				t.Errorf("labels of %s: %v", s.Name, s.Labels)
+			}
+		}
+	}
+	w.expect(map[string]string{"w": "a"})
+}
+
+// TestReservationsDoNotOutliveTheirWorkspace: a workspace that is loaded anew, as one that another endpoint shows, replaces
+// what the one before has promised and not written.
+func TestReservationsDoNotOutliveTheirWorkspace(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("w", 2000)}
+	w.failNext = apierrors.NewTimeoutError("try later", 1)
+	if err := w.reconcile(); err == nil {
+		t.Fatal("the failure must be reported")
+	}
+	w.workloads = nil
+	old := w.workspace
+	w.workspace = newWorkspace("ws", old.engine, old.policies, old.metrics, old.limits, old.actions)
+	w.workspace.now = old.now
+	w.pass()
+	if free := w.freeOnA(); free != 4000 {
+		t.Errorf("%d free: something is reserved for nobody", free)
+	}
+}
+
+// TestDeletedSlicesAreForgotten, once the informer does not show them any more.
+func TestDeletedSlicesAreForgotten(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "40")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	lists := 0
+	list := w.workspace.listDecisions
+	w.workspace.listDecisions = func(ctx context.Context) ([]*v1alpha1.PlacementDecision, error) {
+		lists++
+		return list(ctx)
+	}
+	for range 20 {
+		w.workloads = []*workloadObject{testWorkload("w", 1000)}
+		w.pass()
+		w.show()
+		w.pass()
+		w.workloads = nil
+		w.pass()
+		w.pass() // the informer still shows it
+		w.show()
+		w.pass()
+	}
+	if n := len(w.workspace.deleted); n > 0 || lists != 1 {
+		t.Errorf("%d slices are remembered, and they were listed %d times", n, lists)
+	}
+}
+
+// TestAFormerLeaderWritesNothing, of whatever kind, and no write takes for ever.
+func TestAFormerLeaderWritesNothing(t *testing.T) {
+	var written []string
+	write := func(ctx context.Context, what string) error {
+		if _, bounded := ctx.Deadline(); !bounded {
+			t.Errorf("%s is not bounded in time", what)
+		}
+		written = append(written, what)
+		return nil
+	}
+	a := actions{
+		listDecisions: func(ctx context.Context) ([]*v1alpha1.PlacementDecision, error) { return nil, write(ctx, "list") },
+		writeDecision: func(ctx context.Context, d *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
+			return d, write(ctx, "decision")
+		},
+		deleteDecision: func(ctx context.Context, _ *v1alpha1.PlacementDecision) error { return write(ctx, "deletion") },
+		writeStatus: func(ctx context.Context, p *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error) {
+			return p, write(ctx, "status")
+		},
+		writeConditions: func(ctx context.Context, r *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
+			return r, write(ctx, "conditions")
+		},
+		annotate: func(ctx context.Context, _ *corev1.ConfigMap, key, value string) error {
+			return write(ctx, key+" "+value)
+		},
+		event: func(runtime.Object, string, string, string) { written = append(written, "event") },
+	}
+	lease := errors.New("the lease has run out")
+	for name, fence := range map[string]func() error{
+		"no leader election": nil, "leads": func() error { return nil }, "led": func() error { return lease },
+	} {
+		t.Run(name, func(t *testing.T) {
+			written = nil
+			f, ctx := a.fenced(fence), context.Background()
+			_, decision := f.writeDecision(ctx, nil)
+			_, status := f.writeStatus(ctx, nil)
+			_, conditions := f.writeConditions(ctx, nil)
+			f.event(nil, "", "", "")
+			for _, err := range []error{decision, f.deleteDecision(ctx, nil), status, conditions, f.annotate(ctx, nil, "key", "value")} {
+				if errors.Is(err, lease) != (name == "led") {
+					t.Error(err)
+				}
+			}
+			want := "decision, status, conditions, event, deletion, key value"
+			if name == "led" {
+				want = ""
+			}
+			if got := strings.Join(written, ", "); got != want {
+				t.Errorf("written: %s", got)
+			}
+			if _, err := f.listDecisions(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
