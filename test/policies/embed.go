@@ -1,5 +1,4 @@
-// Package suites carries the suites and scenarios of the library of policies, so that `kubectl placement init --from`
-// needs no files beside it.
+// Package suites embeds the suites and scenarios of the policy library, for `kubectl placement init --from`.
 package suites
 
 import "embed"

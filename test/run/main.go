@@ -1,5 +1,5 @@
-// Command run shows the main job on a real, local kcp: it starts the server and the controller, lets two teams bring
-// the fleets, policies and workloads of examples/, waits until everything is placed, and prints where and why.
+// Command run shows placement on a real, local kcp: it starts the server and the controller, applies the fleets, policies and
+// workloads of the two teams of examples/, waits until every workload is placed, and prints where and why.
 package main
 
 import (
@@ -49,7 +49,7 @@ var teams = []struct{ name, explain string }{
 // files of a team, in the order in which they are applied.
 var files = []string{"fleet.yaml", "policies.yaml", "placements.yaml", "workloads.yaml"}
 
-// placeWithin is how long placing all examples may take.
+// placeWithin bounds the time that it takes to place the examples.
 const placeWithin = time.Minute
 
 func main() {
@@ -64,9 +64,9 @@ func main() {
 		SilenceErrors: true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return d.run(cmd.Context()) },
 	}
-	c.Flags().BoolVar(&d.once, "once", os.Getenv("ONCE") != "", "Exit after printing; fail if anything is not placed as the examples promise. On where $ONCE is set.")
-	c.Flags().StringVar(&d.dir, "dir", ".kcp", "Folder of the server's data and the kubeconfigs.")
-	c.Flags().StringVar(&d.examples, "examples", "examples", "Folder of the teams' files.")
+	c.Flags().BoolVar(&d.once, "once", os.Getenv("ONCE") != "", "Exit after printing, with an error if a workload is not placed as expected. Default: true if $ONCE is set.")
+	c.Flags().StringVar(&d.dir, "dir", ".kcp", "Folder for the data of the server and the kubeconfigs.")
+	c.Flags().StringVar(&d.examples, "examples", "examples", "Folder with the files of the teams.")
 	if err := c.ExecuteContext(ctx); err != nil {
 		if ctx.Err() != nil {
 			fmt.Fprintln(os.Stderr, "interrupted")
@@ -121,7 +121,7 @@ func (d *demo) run(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if broken == nil {
-		say("everything is placed as the examples promise")
+		say("everything is placed as expected")
 	}
 	for _, team := range teams {
 		if err := d.show(ctx, team.name, team.explain); err != nil {
@@ -137,7 +137,7 @@ func (d *demo) run(ctx context.Context) error {
 	return nil
 }
 
-// startController runs the controller in this process, so that what it knows can be explained.
+// startController runs the controller in this process, so that its engine can explain decisions.
 func (d *demo) startController(ctx context.Context) (stop func(), err error) {
 	log, err := os.Create(filepath.Join(d.dir, "controller.log"))
 	if err != nil {
@@ -196,7 +196,7 @@ func (d *demo) bring(ctx context.Context, team string) error {
 	return d.server.WriteKubeconfig("root:"+team, filepath.Join(d.dir, team+".kubeconfig"))
 }
 
-// clear removes what an earlier run, and whoever looked around in it, left in a team's workspace.
+// clear removes what an earlier run and its users left in a team's workspace.
 func (d *demo) clear(ctx context.Context, team string) error {
 	client, err := dynamic.NewForConfig(d.server.Config("root:" + team))
 	if err != nil {
@@ -228,7 +228,7 @@ func (d *demo) clear(ctx context.Context, team string) error {
 	})
 }
 
-// await waits until all is placed as promised, and returns what is not when time is up.
+// await waits until every workload is placed as expected. At the timeout it returns an error for each that is not.
 func (d *demo) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, placeWithin)
 	defer cancel()
@@ -273,7 +273,7 @@ func (d *demo) check(ctx context.Context, team string) error {
 			}
 		}
 		if !slices.Equal(clusters, expected[name]) {
-			errs = append(errs, fmt.Errorf("%s: %s is on %v, the examples promise %v", team, name, clusters, expected[name]))
+			errs = append(errs, fmt.Errorf("%s: %s is on %v, expected %v", team, name, clusters, expected[name]))
 		}
 	}
 	return errors.Join(errs...)
@@ -360,11 +360,11 @@ Look around, in another terminal:
   kubectl get workloadplacements,clusterregistrations,placementdecisions
   kubectl describe workloadplacement web
   kubectl get events --sort-by=.lastTimestamp
-  kubectl edit configmap placement-policies        # change a weight, and see decisions change
+  kubectl edit configmap placement-policies        # change a weight, and decisions change
   kubectl edit clusterregistration dublin --subresource=status   # make it not Ready
 
-The other team, whose frankfurt is another cluster: KUBECONFIG=%[1]s/team-ml.kubeconfig
+The other team also has a cluster frankfurt, which is another one: KUBECONFIG=%[1]s/team-ml.kubeconfig
 
-Ctrl-C stops everything; the next run brings the examples anew.
+Ctrl-C stops everything; the next run starts the examples afresh.
 `, d.dir)
 }

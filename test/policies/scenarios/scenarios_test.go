@@ -1,5 +1,5 @@
-// Package scenarios runs decision scenarios: a fleet, policies, a request, and the explained decision in plain text.
-// Each file in testdata reads as a story; `go test ./test/policies/scenarios -rewrite` writes the answers anew.
+// Package scenarios runs decision scenarios: a fleet, policies, a request, and the explained decision in plain text. Each
+// file in testdata reads as a story; `go test ./test/policies/scenarios -rewrite` updates the answers.
 package scenarios
 
 import (
@@ -57,17 +57,17 @@ func newScenario(t *testing.T) *scenario {
 	return &scenario{engine: e, policies: policies, workloads: map[string]*workload.Workload{}}
 }
 
-// run carries out one command:
+// run runs one command:
 //
 //	clusters                 YAML: a map from name to {location, labels, allocatable, ...}; null removes a cluster
-//	placement NAME           YAML: the spec of a WorkloadPlacement, which replaces one of that name
-//	policies                 YAML: a map from file to Rego, in place of those before
-//	workload KIND NAME       YAML: {cpu, memory, ..., replicas, labels, annotations}
-//	decide NAME...           decides for workloads and prints where they go
-//	explain NAME             prints the whole decision without making it
-//	stays NAME               tells whether a workload may stay where decide put it
-//	release NAME...          gives back what workloads hold
-//	free                     prints what every cluster has free
+//	placement NAME           YAML: the spec of a WorkloadPlacement; later ones come first
+//	policies                 YAML: a map from file name to Rego; replaces earlier policies
+//	workload KIND NAME       YAML: {requests, replicas, labels, annotations}
+//	decide NAME...           decides for workloads and prints their clusters
+//	explain NAME             prints the explained decision without reserving
+//	stays NAME CLUSTER...    prints whether a workload may stay on clusters
+//	release NAME...          releases the reservations of workloads
+//	free                     prints what is free in every cluster
 func (s *scenario) run(d *datadriven.TestData) (string, error) {
 	var out strings.Builder
 	switch d.Cmd {
@@ -143,7 +143,7 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 		return fmt.Sprintf("not on %s: %s\n", verdict.Cluster, verdict.Rejection.Message), nil
 	case "release":
 		for _, arg := range d.CmdArgs {
-			fmt.Fprintf(&out, "%s held something: %v\n", arg.Key, s.engine.Release(workspace, s.workloads[arg.Key].Reference))
+			fmt.Fprintf(&out, "%s had a reservation: %v\n", arg.Key, s.engine.Release(workspace, s.workloads[arg.Key].Reference))
 		}
 	case "free":
 		for _, row := range s.engine.Snapshot(workspace).Rows() {
@@ -172,7 +172,7 @@ func (s *scenario) request(name string) (engine.Request, error) {
 	return engine.Request{}, fmt.Errorf("no placement selects %s", w)
 }
 
-// clusters takes the spec and the status of registrations in one map; unless it says otherwise, a cluster is Ready.
+// clusters reads the spec and the status of registrations from one map. A cluster without conditions is Ready.
 func (s *scenario) clusters(input string) (string, error) {
 	type registration struct {
 		Labels map[string]string `json:"labels"`

@@ -20,7 +20,7 @@ func checkCommand() *cobra.Command {
 	var strict, verbose, lint bool
 	c := &cobra.Command{
 		Use:   "check [PATH...]",
-		Short: "Find what is wrong with placements and policies",
+		Short: "Find errors in placements and policies",
 		Long: `check reads files and folders, by default the working folder, and reports every error at its position:
 
   objects      unknown fields, types, values and rules, in the words of the API server
