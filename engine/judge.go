@@ -70,7 +70,11 @@ func (w *workspace) evaluate(ctx context.Context, policies *policy.Set, in polic
 	}
 	defer w.options.time(StepJudge)()
 	judgement, err := policies.Judge(ctx, in)
-	if !policy.Stopped(err) {
+	switch {
+	case policy.OverBudget(err):
+	case policy.Stopped(err), ctx.Err() != nil: // it says nothing about the policies
+		return nil, err
+	default:
 		j.policies, j.times, j.last = nil, 0, nil
 		return judgement, err
 	}

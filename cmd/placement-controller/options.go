@@ -83,7 +83,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.Float32Var(&o.qps, "kube-api-qps", o.qps, "Requests a second to the API server, in bursts of twice as many.")
 	flags.DurationVar(&o.cacheTTL, "decision-cache-ttl", o.cacheTTL, "How long an unused ranking of clusters is kept.")
 	flags.Var(&o.cacheBytes, "decision-cache-bytes", "How much memory rankings of clusters, and what they rest on, may take in each workspace, for example 64Mi.")
-	flags.DurationVar(&o.policyTimeout, "policy-timeout", o.policyTimeout, "Deadline of one evaluation of a workspace's Rego.")
+	flags.DurationVar(&o.policyTimeout, "policy-timeout", o.policyTimeout, "How long one evaluation of a workspace's Rego may take by the clock. Its cost is bounded by a budget.")
 	flags.IntVar(&o.batchSize, "batch-size", o.batchSize, "How many decisions of a workspace are made at most before they are published. The rest follows at once, after other workspaces that wait have had their turn.")
 	flags.DurationVar(&o.batchTimeout, "batch-timeout", o.batchTimeout, "How long decisions of a workspace are made at most before they are published, even if they are fewer than --batch-size.")
 	flags.IntVar(&o.concurrent, "max-concurrent-decisions", o.concurrent, "How many workspaces are decided on and published at once at most. Workspaces take turns.")

@@ -25,9 +25,7 @@ import (
 
 // Defaults of Options.
 const (
-	DefaultTimeout = 100 * time.Millisecond
-	// PatientTimeout is for tools: what they tell of a policy is to depend on its budget, not on how busy the machine is.
-	PatientTimeout    = 2 * time.Second
+	DefaultTimeout    = 5 * time.Second
 	DefaultCacheBytes = 256 << 20
 )
 
@@ -44,7 +42,8 @@ const (
 
 // Options of a Compiler; the zero value is good.
 type Options struct {
-	// Timeout is the deadline of one evaluation.
+	// Timeout is how long one evaluation may take by the clock: seconds, since a throttled container or a busy machine
+	// can hold up any evaluation, while its cost is bounded by Budget and MaxCPUTime.
 	Timeout time.Duration
 	// CacheBytes is how much memory the sets of modules that are kept may take, with their errors, as estimated from
 	// their text.
@@ -264,20 +263,22 @@ var sample = Input{
 }
 
 // trial evaluates the set for a workload without labels, so that what is wrong for every workload is refused before
-// it is in force. What is only undefined for this workload is not wrong, nor is what takes long for once.
+// it is in force. A document that is undefined for this workload is not wrong. A stop by a clock does not count: whether
+// a set compiles must not depend on the machine.
 func (s *Set) trial() Errors {
 	_, err := s.Judge(context.Background(), sample)
 	var (
 		undefined *undefinedError
-		timeout   *TimeoutError
 		budget    *BudgetError
 		errs      Errors
 	)
 	switch {
-	case err == nil, errors.As(err, &undefined), errors.As(err, &timeout):
+	case err == nil, errors.As(err, &undefined):
 		return nil
 	case errors.As(err, &budget):
 		return Errors{at(nil, codeLimit, "for a workload without labels, %v", err)}
+	case Stopped(err):
+		return nil
 	case errors.As(err, &errs):
 		return errs
 	default:

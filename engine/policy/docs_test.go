@@ -210,7 +210,8 @@ func TestDocumentationIsComplete(t *testing.T) {
 	} {
 		want(fmt.Sprintf("%s | %s |", what, grouped(limit)))
 	}
-	want(fmt.Sprintf("deadline | %d ms |", policy.DefaultTimeout.Milliseconds()))
+	want(fmt.Sprintf("(Linux) | %d ms |", policy.MaxCPUTime.Milliseconds()))
+	want(fmt.Sprintf("(`--policy-timeout`) | %d s |", int(policy.DefaultTimeout.Seconds())))
 	want(fmt.Sprintf("at most %d terms", policy.MaxTerms))
 	want(fmt.Sprintf("at most %d bytes", policy.MaxReason))
 	if diff := cmp.Diff([]string(nil), missing); diff != "" {

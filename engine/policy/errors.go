@@ -42,15 +42,8 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// TimeoutError tells that an evaluation was stopped at its deadline.
-type TimeoutError struct{ After time.Duration }
-
-// Error implements error.
-func (e *TimeoutError) Error() string {
-	return fmt.Sprintf("the policies took longer than %s and were stopped", e.After)
-}
-
-// BudgetError tells that an evaluation was stopped because it cost more than Budget.
+// BudgetError means that an evaluation was stopped because it cost more than Budget. The same policies fail so on the same
+// input every time.
 type BudgetError struct{ what string }
 
 // Error implements error.
@@ -58,7 +51,25 @@ func (e *BudgetError) Error() string {
 	return fmt.Sprintf("the policies cost more than one evaluation may and were stopped: %s", e.what)
 }
 
-// QuarantineError tells that policies are not evaluated any more because they were stopped again and again.
+// CPUTimeError means that an evaluation was stopped because its thread used more than MaxCPUTime, which does not include the
+// time that other threads or a throttled container take from it.
+type CPUTimeError struct{}
+
+// Error implements error.
+func (e *CPUTimeError) Error() string {
+	return fmt.Sprintf("the policies took more than %s of processor time and were stopped", MaxCPUTime)
+}
+
+// TimeoutError means that an evaluation was stopped by the clock on the wall. It says as much about the machine as about
+// the policies, so it never leads to quarantine.
+type TimeoutError struct{ After time.Duration }
+
+// Error implements error.
+func (e *TimeoutError) Error() string {
+	return fmt.Sprintf("the policies took longer than %s and were stopped", e.After)
+}
+
+// QuarantineError means that policies are no longer evaluated because they were over budget several times in a row.
 type QuarantineError struct {
 	Times int
 	// Last is why they were stopped the last time.
@@ -73,11 +84,17 @@ func (e *QuarantineError) Error() string {
 // Unwrap returns Last.
 func (e *QuarantineError) Unwrap() error { return e.Last }
 
-// Stopped tells whether an evaluation was stopped for what it cost.
+// OverBudget reports whether an evaluation was stopped for its own cost, which counts towards quarantine.
+func OverBudget(err error) bool {
+	var budget *BudgetError
+	var cpu *CPUTimeError
+	return errors.As(err, &budget) || errors.As(err, &cpu)
+}
+
+// Stopped reports whether an evaluation was stopped before its end, by its cost or by the clock.
 func Stopped(err error) bool {
 	var timeout *TimeoutError
-	var budget *BudgetError
-	return errors.As(err, &timeout) || errors.As(err, &budget)
+	return OverBudget(err) || errors.As(err, &timeout)
 }
 
 // Codes of this package's own.

@@ -12,9 +12,10 @@ import (
 	"github.com/kcp-placement/placement/engine/policy"
 )
 
-// What no policy may exceed, whatever it does.
+// What no policy may exceed, whatever it does. The time is that of a processor, and less than half of what
+// policy.MaxCPUTime allows: it is the budget that has to stop these.
 const (
-	mostTime   = policy.DefaultTimeout + 100*time.Millisecond
+	mostTime   = 200 * time.Millisecond
 	mostMemory = 64 << 20
 )
 
@@ -77,6 +78,12 @@ var hostile = map[string]string{
 	"colliding literals, in many":  "p := [" + strings.Repeat("{0.5"+repeat(300, ",0.0$i")+"},", 30) + "1]",
 	"colliding unions":             "ss := [s | some i in " + numbers(100) + "; s := {x | some j in " + numbers(15) + "; x := 1 / ((3 + (i * 15)) + j)}]\np := count(union({s | some s in ss}))",
 	"colliding intersections":      "ss := [s | some i in " + numbers(100) + "; s := {x | some j in " + numbers(15) + "; x := 1 / ((3 + (i * 15)) + j)}]\np := count([1 | some s in ss; some t in ss; count(s | t) > 0])",
+	"colliding keys":               "big := " + numbers(1000) + "\np := count({x: 1 | some i in big; some j in " + numbers(30) + "; x := 1 / ((2 + i) + (j * 1001))})",
+	"colliding rules":              "big := " + numbers(1000) + "\n" + repeat(20, "q contains [$i, x] if some x in big\n") + "p := count(q)",
+	"sums, again and again":        "big := " + numbers(4000) + "\np := count([1 | some x in big; some y in big; sum(big) > x + y])",
+	"disjoint sets":                "big := {x | some x in " + numbers(3000) + "}\nother := {\"x\", \"y\"}\np := count([1 | some x in big; some y in big; count(big & other) > x + y])",
+	"comparisons of collections":   "a := [x | some x in " + numbers(3000) + "]\nb := [x | some x in " + numbers(3000) + "]\np := count([1 | some x in a; some y in a; a == b; x + y < 0])",
+	"versions, again and again":    `p := count([1 | some x in ` + numbers(1000) + `; some y in ` + numbers(1000) + `; semver.is_valid("1.2.3-` + strings.Repeat("9.", 30_000) + `9"); x + y < 0])`,
 	"long numbers, sorted":         `b := to_number("` + strings.Repeat("7", 240) + `")` + "\nxs := [y | some i in " + numbers(100) + "; some j in " + numbers(20) + "; y := b + (((i * 7919) + (j * 104729)) % 10007)]\np := count(sort(xs))",
 	"many globs":                   "big := " + numbers(1000) + "\n" + `p := count([x | some x in big; not glob.match("*a*b", [], "` + strings.Repeat("a", 250) + `")])`,
 	"long numbers":                 `p := units.parse("` + strings.Repeat("9", 200_000) + `")`,
@@ -90,8 +97,8 @@ var hostile = map[string]string{
 	"deep nesting":                 "p := " + strings.Repeat("[", 100_000),
 }
 
-// TestHostilePolicies: whatever tenants write, compiling it and evaluating it once end within the deadline and 100 ms
-// more of one processor, and take no more than 64 MiB while they go on.
+// TestHostilePolicies: whatever tenants write, compiling it and evaluating it once take no more than 200 ms of one
+// processor and 64 MiB.
 func TestHostilePolicies(t *testing.T) {
 	for name, rego := range hostile {
 		t.Run(name, func(t *testing.T) {
@@ -133,9 +140,9 @@ func within(t *testing.T, what string, f func()) {
 		}
 	}()
 	runtime.LockOSThread()
-	start := processorTime()
+	start := policy.ThreadCPUTime()
 	f()
-	took := processorTime() - start
+	took := policy.ThreadCPUTime() - start
 	runtime.UnlockOSThread()
 	close(stop)
 	<-stopped

@@ -3,7 +3,6 @@ package policy
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -136,15 +135,15 @@ type undefinedError struct{ Errors }
 
 func (e *undefinedError) Unwrap() error { return e.Errors }
 
-// Judge evaluates the policies for a workload. It fails with Errors that name the file and the row, with a
-// *BudgetError or a *TimeoutError, or as ctx ends.
+// Judge evaluates the policies for a workload. It fails with Errors that name the file and the row, with a *BudgetError, a
+// *CPUTimeError or a *TimeoutError, or with the cause of ctx.
 func (s *Set) Judge(ctx context.Context, in Input) (judgement *Judgement, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			judgement, err = nil, Errors{at(nil, "internal_error", "the policies cannot be evaluated: %v", p)}
 		}
 	}()
-	results, err := s.evaluate(ctx, in.term())
+	results, err := s.evaluate(ctx, newMeter(ctx, s.timeout), in.term())
 	if err != nil {
 		return nil, err
 	}
@@ -192,27 +191,18 @@ var (
 	noDataTransaction = storage.NewTransactionOrDie(context.Background(), noData)
 )
 
-// evaluate runs the query under the deadline.
-func (s *Set) evaluate(ctx context.Context, input *ast.Term) (topdown.QueryResult, error) {
+// evaluate runs the query under a meter.
+func (s *Set) evaluate(ctx context.Context, m *meter, input *ast.Term) (topdown.QueryResult, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	bounded, stop := context.WithTimeoutCause(ctx, s.timeout, &TimeoutError{s.timeout})
-	defer stop()
-	m := &meter{left: Budget}
-	defer context.AfterFunc(bounded, m.Cancel)()
-
+	defer m.cpu.stop()
 	results, err := topdown.NewQuery(s.query).WithCompiler(s.compiler).WithStore(noData).WithTransaction(noDataTransaction).
 		WithCancel(m).WithBuiltins(meterFunctions).WithInput(input).WithStrictBuiltinErrors(true).
-		WithMetrics(metrics.NoOp()).Run(bounded)
+		WithMetrics(metrics.NoOp()).Run(ctx)
 	switch {
-	case m.left < 0:
-		return nil, m.err()
-	case topdown.IsCancel(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
-		if cause := context.Cause(bounded); cause != nil {
-			return nil, cause
-		}
-		return nil, err
+	case m.stopped != nil:
+		return nil, m.stopped
 	case err != nil:
 		return nil, fromOPA(err).sorted()
 	case len(results) != 1:

@@ -1,97 +1,205 @@
 package policy
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/types"
 )
 
-// Budget is what one evaluation may cost: a step of the evaluator is one, and so is each value that is made, counted
-// as often as it appears in what it is part of. It bounds time, by about a microsecond each, and memory, by a few
-// hundred bytes each, and it is exceeded by the same policies on the same input every time, however busy the machine.
+// Budget is what one evaluation may cost: each step of the evaluator costs one, and so does each value that is made,
+// counted as often as it appears in a larger one. A unit stands for about a microsecond and a few hundred bytes.
+// Invariant: the same policies stop on the same input at the same step, whatever the machine and its load.
 const Budget = 100_000
 
+// MaxCPUTime is how much processor time one evaluation may take, where the platform counts it by thread. It is several
+// times what the budget takes, and stops what the budget is too low a price for.
+const MaxCPUTime = 500 * time.Millisecond
+
 const (
-	// maxNumber bounds the digits of a number that is computed: products grow faster than anything that is counted.
+	// unitsPerCheck is how much of the budget is spent between two looks at the clocks and the context.
+	unitsPerCheck = 512
+	// maxNumber bounds the digits of a computed number: products grow faster than anything that is counted.
 	maxNumber = 256
 	// maxPattern bounds the characters of a glob, which OPA compiles when it is used.
 	maxPattern = 256
-	// maxNumeral bounds the characters of what is read as a number.
+	// maxNumeral bounds the characters of a text that is parsed as a number.
 	maxNumeral = 256
-	// charactersPerValue is how much of a string costs as much as a value.
-	charactersPerValue = 64
-	// digitsPerValue is how much of a number does.
-	digitsPerValue = 8
+	// What costs one unit: characters of a string, digits of a number, elements that a set operation goes through, and
+	// slots of a hash table that are probed.
+	charactersPerUnit = 64
+	digitsPerUnit     = 8
+	elementsPerUnit   = 2
+	probesPerUnit     = 8
+	// collisionCost is what it costs to compare two keys in full, which are numbers of many digits at worst.
+	collisionCost = 4
+	// withCost is what it costs to replace the input, beside the size of the input.
+	withCost = 32
 )
 
-// meter stops an evaluation when its budget is spent or its caller gives up. OPA asks it before every step, which is
-// the only moment at which OPA can be stopped; what could be large between two steps charges for itself, see metered.
+// meter stops an evaluation when its budget is spent, when its thread has used too much processor time, or when its
+// deadline or its caller ends it. OPA asks it before every step, which is the only place where OPA can be interrupted;
+// whatever can be large within one step is charged for, see metered. A meter belongs to one evaluation and its goroutine.
 type meter struct {
 	left int
-	// exceeded is why the budget is spent where it was not by counting.
-	exceeded string
-	canceled atomic.Bool
+	// stopped is why the evaluation has to end.
+	stopped error
+	// tables are what the evaluation has put into sets and objects, by the rule or comprehension that makes them.
+	tables map[ast.Value]hashTable
+
+	ctx      context.Context
+	timeout  time.Duration
+	deadline time.Time
+	// nextCheck is the value of left at which the clocks are read again: reading them costs more than a step.
+	nextCheck int
+	cpu       cpuClock
+}
+
+func newMeter(ctx context.Context, timeout time.Duration) *meter {
+	return &meter{left: Budget, nextCheck: Budget - unitsPerCheck, ctx: ctx, timeout: timeout, deadline: time.Now().Add(timeout)}
 }
 
 // Cancel implements topdown.Cancel.
-func (m *meter) Cancel() { m.canceled.Store(true) }
+func (m *meter) Cancel() { m.stop(context.Canceled) }
 
 // Cancelled implements topdown.Cancel.
 func (m *meter) Cancelled() bool {
-	m.left--
-	return m.left < 0 || m.canceled.Load()
+	m.spend(1)
+	if m.left <= m.nextCheck && m.stopped == nil {
+		m.nextCheck = m.left - unitsPerCheck
+		m.readClocks()
+	}
+	return m.stopped != nil
 }
 
-func (m *meter) err() error {
-	if m.exceeded != "" {
-		return &BudgetError{m.exceeded}
+func (m *meter) readClocks() {
+	switch {
+	case m.cpu.elapsed() > MaxCPUTime:
+		m.stop(&CPUTimeError{})
+	case m.ctx.Err() != nil:
+		m.stop(context.Cause(m.ctx))
+	case time.Now().After(m.deadline):
+		m.stop(&TimeoutError{After: m.timeout})
 	}
-	return &BudgetError{fmt.Sprintf("they take more than %d steps", Budget)}
+}
+
+// stop ends the evaluation at its next step. The first reason counts.
+func (m *meter) stop(err error) {
+	if m.stopped == nil {
+		m.stopped = err
+	}
+}
+
+func (m *meter) spend(units int) {
+	if m.left -= units; m.left < 0 {
+		m.exceed("they take more than %d steps", Budget)
+	}
 }
 
 func (m *meter) exceed(format string, args ...any) {
-	m.left, m.exceeded = -1, fmt.Sprintf(format, args...)
+	if m.stopped == nil {
+		m.left, m.stopped = -1, &BudgetError{fmt.Sprintf(format, args...)}
+	}
 }
 
-// charge counts a value and all that is in it.
+// charge takes the price of a value that was made, with all that is in it.
 func (m *meter) charge(t *ast.Term) {
-	if m.left--; m.left < 0 {
-		return
-	}
-	switch v := t.Value.(type) {
-	case ast.String:
-		m.left -= len(v) / charactersPerValue
-	case ast.Number:
-		m.left -= len(v) / digitsPerValue
-		if isLong(string(v)) {
-			m.exceed("they compute a number of more than %d digits", maxNumber)
+	m.each(t, func(t *ast.Term) {
+		m.spend(1)
+		switch v := t.Value.(type) {
+		case ast.String:
+			m.spend(len(v) / charactersPerUnit)
+		case ast.Number:
+			m.spend(len(v) / digitsPerUnit)
+			if isLong(string(v)) {
+				m.exceed("they compute a number of more than %d digits", maxNumber)
+			}
 		}
-	case *ast.Array:
-		_ = v.Iter(m.chargePart)
-	case ast.Set:
-		_ = v.Iter(m.chargePart)
-	case ast.Object:
-		_ = v.Iter(func(key, value *ast.Term) error {
-			m.charge(key)
-			return m.chargePart(value)
+	})
+}
+
+// read takes the price of going through values that were made before, which is lower.
+func (m *meter) read(operands []*ast.Term) {
+	parts := 0
+	for _, operand := range operands {
+		m.each(operand, func(t *ast.Term) {
+			if parts++; parts%elementsPerUnit == 0 {
+				m.spend(1)
+			}
+			if text, ok := t.Value.(ast.String); ok {
+				m.spend(len(text) / charactersPerUnit)
+			}
 		})
 	}
 }
 
-func (m *meter) chargePart(t *ast.Term) error {
-	if m.charge(t); m.left < 0 {
-		return errSpent
+// each visits a value and all that is in it, until the evaluation is stopped.
+func (m *meter) each(t *ast.Term, visit func(*ast.Term)) {
+	if visit(t); m.stopped != nil {
+		return
 	}
-	return nil
+	part := func(t *ast.Term) error {
+		m.each(t, visit)
+		return m.stopped
+	}
+	switch v := t.Value.(type) {
+	case *ast.Array:
+		_ = v.Iter(part)
+	case ast.Set:
+		_ = v.Iter(part)
+	case ast.Object:
+		_ = v.Iter(func(key, value *ast.Term) error {
+			if err := part(key); err != nil {
+				return err
+			}
+			return part(value)
+		})
+	}
 }
 
-var errSpent = fmt.Errorf("the budget is spent")
+// hashTable repeats how OPA looks for a free slot in a set. The hashes of small numbers, and of arrays of them, are next to
+// each other, and those of fractions are all the same: keys can be chosen so that each is compared with all before it.
+type hashTable map[int]*ast.Term
+
+// insert takes the price of putting a key into a table.
+func (m *meter) insert(table hashTable, key *ast.Term) {
+	hash := key.Hash()
+	for slot := hash; m.stopped == nil; slot++ {
+		other, taken := table[slot]
+		if !taken {
+			table[slot] = key
+			return
+		}
+		if ast.KeyHashEqual(other.Value, key.Value) {
+			return
+		}
+		if other.Hash() == hash {
+			m.spend(collisionCost)
+		} else if (slot-hash)%probesPerUnit == 0 {
+			m.spend(1)
+		}
+	}
+}
+
+// table returns what a rule or comprehension has put into its sets or objects in this evaluation.
+func (m *meter) table(maker ast.Value) hashTable {
+	table, found := m.tables[maker]
+	if !found {
+		table = hashTable{}
+		if m.tables == nil {
+			m.tables = map[ast.Value]hashTable{}
+		}
+		m.tables[maker] = table
+	}
+	return table
+}
 
 // isLong tells whether a number has more than maxNumber digits written out: its text may be short.
 func isLong(number string) bool {
@@ -116,7 +224,7 @@ func (m *meter) matching(pattern, text ast.String, delimiters ast.Value) {
 		return
 	}
 	const endless = 1 << 40 // so far above the budget that no division below brings it back
-	ways := 1 + len(text)/charactersPerValue
+	ways := 1 + len(text)/charactersPerUnit
 	multiply := func(by int) { ways = min(ways*by, endless) }
 	stars, alternatives := 0, 0
 	for i := 0; i < len(pattern); i++ {
@@ -138,92 +246,108 @@ func (m *meter) matching(pattern, text ast.String, delimiters ast.Value) {
 			alternatives = 0
 		}
 	}
-	if m.left -= ways; m.left < 0 {
-		m.exceeded = fmt.Sprintf("they match %d characters by the glob %s", len(text), pattern)
+	if ways > m.left {
+		m.exceed("they match %d characters by the glob %s", len(text), pattern)
 	}
+	m.spend(ways)
 }
 
-// uniting counts what it costs to put the elements of sets into one set: those whose hashes are the same, as they can be
-// chosen to be, are compared each with all others, in one step.
+// uniting takes the price of putting the elements of sets, or of the sets in a set, into one set.
 func (m *meter) uniting(operands []*ast.Term) {
-	same := map[int]int{}
-	count := func(t *ast.Term) {
-		hash := t.Hash()
-		m.left -= same[hash]
-		same[hash]++
+	m.read(operands)
+	table := hashTable{}
+	insert := func(t *ast.Term) error {
+		m.insert(table, t)
+		return m.stopped
 	}
 	for _, operand := range operands {
-		set, ok := operand.Value.(ast.Set)
-		if !ok {
-			continue
+		if set, ok := operand.Value.(ast.Set); ok && m.stopped == nil {
+			_ = set.Iter(func(t *ast.Term) error {
+				if inner, ok := t.Value.(ast.Set); ok { // as in union({{1}, {2}})
+					if err := inner.Iter(insert); err != nil {
+						return err
+					}
+				}
+				return insert(t)
+			})
 		}
-		set.Foreach(func(t *ast.Term) {
-			count(t)
-			if inner, ok := t.Value.(ast.Set); ok { // as in union({{1}, {2}})
-				inner.Foreach(count)
-			}
-		})
 	}
 }
 
-// charging is a function that metered puts into policies. Tenants cannot call it: it is not in the capabilities.
-type charging struct {
+// A fee is a function that metered puts into policies. Tenants cannot call it: it is not in the capabilities.
+type fee struct {
 	name ast.Ref
 	do   func(*meter, []*ast.Term)
 }
 
 var (
-	chargeMade = newCharging("charge", func(m *meter, operands []*ast.Term) { m.charge(operands[0]) })
-	// beforeCalls charge for calls that cannot be stopped, by the functions that are called and with their operands.
-	beforeCalls, meterFunctions = chargings()
-)
-
-func chargings() (beforeCalls map[string]charging, functions map[string]*topdown.Builtin) {
-	beforeCalls = map[string]charging{}
-	functions = map[string]*topdown.Builtin{chargeMade.name.String(): chargeMade.builtin()}
-	before := func(c charging, calls ...*ast.Builtin) {
-		functions[c.name.String()] = c.builtin()
-		for _, call := range calls {
-			beforeCalls[call.Name] = c
-		}
-	}
-	before(newCharging("matching", func(m *meter, operands []*ast.Term) {
+	made     = newFee("made", func(m *meter, operands []*ast.Term) { m.charge(operands[0]) })
+	inserted = newFee("inserted", func(m *meter, operands []*ast.Term) {
+		m.charge(operands[1])
+		m.insert(m.table(operands[0].Value), operands[1])
+	})
+	replaced = newFee("replaced", func(m *meter, operands []*ast.Term) {
+		m.spend(withCost)
+		m.charge(operands[0])
+	})
+	uniting  = newFee("uniting", (*meter).uniting)
+	reading  = newFee("reading", (*meter).read)
+	matching = newFee("matching", func(m *meter, operands []*ast.Term) {
 		pattern, isPattern := operands[0].Value.(ast.String)
 		text, isText := operands[2].Value.(ast.String)
 		if isPattern && isText {
 			m.matching(pattern, text, operands[1].Value)
 		}
-	}), ast.GlobMatch)
-	before(newCharging("searching", func(m *meter, operands []*ast.Term) {
+	})
+	searching = newFee("searching", func(m *meter, operands []*ast.Term) {
 		text, isText := operands[0].Value.(ast.String)
 		part, isPart := operands[1].Value.(ast.String)
-		if isText && isPart { // OPA looks for it rune by rune, at every place
-			m.left -= len(text) * len(part) / charactersPerValue
+		if isText && isPart { // OPA compares rune by rune, at every place
+			m.spend(len(text) * len(part) / charactersPerUnit)
 		}
-	}), ast.IndexOf)
-	before(newCharging("uniting", (*meter).uniting), ast.Or, ast.And, ast.Minus, ast.Union, ast.Intersection)
-	before(newCharging("numeral", func(m *meter, operands []*ast.Term) {
+	})
+	parsing = newFee("parsing", func(m *meter, operands []*ast.Term) {
 		if s, ok := operands[0].Value.(ast.String); ok && (len(s) > maxNumeral || isLong(string(s))) {
-			m.exceed("they read a number of more than %d characters", maxNumeral)
+			m.exceed("they parse a number of more than %d characters", maxNumeral)
 		}
-	}), ast.ToNumber, ast.UnitsParse, ast.UnitsParseBytes)
-	return beforeCalls, functions
+	})
+
+	// beforeCalls are charged before a function is called, with its operands: its cost depends on their size.
+	beforeCalls = map[string]fee{
+		ast.GlobMatch.Name: matching, ast.IndexOf.Name: searching,
+		ast.ToNumber.Name: parsing, ast.UnitsParse.Name: parsing, ast.UnitsParseBytes.Name: parsing,
+		ast.Or.Name: uniting, ast.And.Name: uniting, ast.Minus.Name: uniting, ast.Union.Name: uniting, ast.Intersection.Name: uniting,
+		ast.Equal.Name: reading, ast.NotEqual.Name: reading,
+		ast.LessThan.Name: reading, ast.LessThanEq.Name: reading, ast.GreaterThan.Name: reading, ast.GreaterThanEq.Name: reading,
+		ast.Sum.Name: reading, ast.Max.Name: reading, ast.Min.Name: reading, ast.Sort.Name: reading, ast.ObjectKeys.Name: reading,
+		ast.Member.Name: reading, ast.MemberWithKey.Name: reading, ast.Contains.Name: reading,
+		ast.SemVerCompare.Name: reading, ast.SemVerIsValid.Name: reading,
+	}
+	meterFunctions = functions(made, inserted, replaced, uniting, reading, matching, searching, parsing)
+)
+
+func newFee(name string, do func(*meter, []*ast.Term)) fee {
+	return fee{ast.Ref{ast.VarTerm("meter"), ast.StringTerm(name)}, do}
 }
 
-func newCharging(name string, do func(*meter, []*ast.Term)) charging {
-	return charging{ast.Ref{ast.VarTerm("meter"), ast.StringTerm(name)}, do}
+func functions(fees ...fee) map[string]*topdown.Builtin {
+	functions := map[string]*topdown.Builtin{}
+	for _, f := range fees {
+		functions[f.name.String()] = f.builtin()
+	}
+	return functions
 }
 
 // builtin is the function as OPA calls it: with an array of operands.
-func (c charging) builtin() *topdown.Builtin {
+func (f fee) builtin() *topdown.Builtin {
 	return &topdown.Builtin{
-		Decl: &ast.Builtin{Name: c.name.String(), Decl: types.NewFunction(types.Args(types.A), types.B)},
+		Decl: &ast.Builtin{Name: f.name.String(), Decl: types.NewFunction(types.Args(types.A), types.B)},
 		Func: func(ctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
 			if m, ok := ctx.Cancel.(*meter); ok {
 				if array, ok := operands[0].Value.(*ast.Array); ok {
 					all := make([]*ast.Term, 0, array.Len())
 					array.Foreach(func(t *ast.Term) { all = append(all, t) })
-					c.do(m, all)
+					f.do(m, all)
 				}
 			}
 			return iter(ast.InternedTerm(true))
@@ -232,83 +356,161 @@ func (c charging) builtin() *topdown.Builtin {
 }
 
 // metered rewrites compiled rules so that they charge for what they make: collections, results of rules and of
-// built-in functions. A step can make a large value, or one small in memory that is endless to walk through, as when
+// built-in functions. A step can make a large value, or one that is small in memory and endless to walk through, as when
 // every array holds the one before it twice; OPA cannot be stopped while it copies, sorts or compares such values.
-// Since each is charged for when it is made, none can be larger than the budget.
+// Invariant: parts of a value <= Budget, since each is charged for when the value is made.
 func metered(compiler *ast.Compiler) {
+	r := &rewriter{compiler: compiler}
 	for _, module := range compiler.Modules {
 		for _, rule := range module.Rules {
+			table := ast.StringTerm(rule.Ref().GroundPrefix().String())
 			for ; rule != nil; rule = rule.Else {
-				rule.Body = meteredBody(compiler, rule.Body, rule.Head.Key, rule.Head.Value)
-				ast.NewGenericVisitor(func(x any) bool {
-					meterNested(compiler, x)
-					return false
-				}).Walk(rule.Body)
-			}
-		}
-	}
-}
-
-// meterNested does the same to the bodies within expressions.
-func meterNested(compiler *ast.Compiler, x any) {
-	switch x := x.(type) {
-	case *ast.ArrayComprehension:
-		x.Body = meteredBody(compiler, x.Body, x.Term)
-	case *ast.SetComprehension:
-		x.Body = meteredBody(compiler, x.Body, x.Term)
-	case *ast.ObjectComprehension:
-		x.Body = meteredBody(compiler, x.Body, x.Key, x.Value)
-	case *ast.Every:
-		x.Body = meteredBody(compiler, x.Body)
-	case *ast.Not:
-		x.Body = meteredBody(compiler, x.Body)
-	}
-}
-
-// meteredBody charges for what the expressions of a body make, and for its results.
-func meteredBody(compiler *ast.Compiler, body ast.Body, results ...*ast.Term) ast.Body {
-	var rewritten ast.Body
-	charge := func(c charging, location *ast.Location, operands ...*ast.Term) {
-		rewritten.Append(&ast.Expr{Terms: []*ast.Term{ast.NewTerm(c.name), ast.ArrayTerm(operands...)}, Location: location})
-	}
-	chargeFor := func(t *ast.Term) { charge(chargeMade, t.Location, t) }
-	for _, expr := range body {
-		if len(expr.With) > 0 { // the input is copied
-			charge(chargeMade, expr.Location, ast.NewTerm(ast.InputRootRef))
-		}
-		terms, isCall := expr.Terms.([]*ast.Term)
-		if !isCall || expr.IsEquality() {
-			rewritten.Append(expr)
-			if isCall && !expr.Negated {
-				if t := madeBy(terms[1], terms[2]); t != nil {
-					chargeFor(t)
+				arguments := ast.NewVarSet()
+				for _, argument := range rule.Head.Args {
+					arguments.Update(argument.Vars())
+				}
+				rule.Body = r.body(rule.Body, arguments)
+				switch head := rule.Head; {
+				case head.RuleKind() == ast.MultiValue:
+					charge(&rule.Body, inserted, table, head.Key)
+				case !head.Ref().IsGround():
+					charge(&rule.Body, inserted, table, head.Ref()[len(head.Ref())-1])
+					charge(&rule.Body, made, head.Value)
+				default:
+					charge(&rule.Body, made, head.Value)
 				}
 			}
-			continue
-		}
-		arity := compiler.GetArity(expr.Operator())
-		operands, outputs := terms[1:min(1+arity, len(terms))], terms[min(1+arity, len(terms)):]
-		for _, operand := range operands {
-			if isCollection(operand) {
-				chargeFor(operand)
-			}
-		}
-		if before, found := beforeCalls[expr.Operator().String()]; found {
-			charge(before, expr.Location, operands...)
-		}
-		rewritten.Append(expr)
-		for _, output := range outputs {
-			if !expr.Negated {
-				chargeFor(output)
-			}
 		}
 	}
-	for _, result := range results {
-		if result != nil && !result.IsGround() {
-			chargeFor(result)
+}
+
+// rewriter puts fees into bodies.
+type rewriter struct {
+	compiler *ast.Compiler
+	// names is how many tables and variables have been named.
+	names int
+}
+
+// nested rewrites the bodies within an expression. The variables in bound have values before it is evaluated.
+func (r *rewriter) nested(expr *ast.Expr, bound ast.VarSet) {
+	ast.NewGenericVisitor(func(x any) (done bool) {
+		switch x := x.(type) {
+		case *ast.ArrayComprehension:
+			x.Body = r.body(x.Body, bound)
+			charge(&x.Body, made, x.Term)
+		case *ast.SetComprehension:
+			x.Body = r.body(x.Body, bound)
+			charge(&x.Body, inserted, r.table(), x.Term)
+		case *ast.ObjectComprehension:
+			x.Body = r.body(x.Body, bound)
+			charge(&x.Body, inserted, r.table(), x.Key)
+			charge(&x.Body, made, x.Value)
+		case *ast.Every:
+			x.Body = r.body(x.Body, bound)
+		case *ast.Not:
+			x.Body = r.body(x.Body, bound)
+		default:
+			return false
 		}
+		return true
+	}).Walk(expr)
+}
+
+// table names a table, see meter.table.
+func (r *rewriter) table() *ast.Term {
+	r.names++
+	return ast.InternedTerm(r.names)
+}
+
+// charge adds a fee to a body, unless all that it is for is written in the policy.
+func charge(body *ast.Body, f fee, operands ...*ast.Term) {
+	last := operands[len(operands)-1]
+	if last != nil && !last.IsGround() {
+		body.Append(f.call(last.Location, operands...))
+	}
+}
+
+// call is an expression that calls the function.
+func (f fee) call(location *ast.Location, operands ...*ast.Term) *ast.Expr {
+	return &ast.Expr{Terms: []*ast.Term{ast.NewTerm(f.name), ast.ArrayTerm(operands...)}, Location: location}
+}
+
+// body charges for what the expressions of a body make and go through. The variables in bound have values before it.
+func (r *rewriter) body(body ast.Body, bound ast.VarSet) ast.Body {
+	var rewritten ast.Body
+	bound = bound.Copy()
+	for _, expr := range body {
+		r.nested(expr, bound)
+		if len(expr.With) > 0 { // the input is copied
+			rewritten.Append(replaced.call(expr.Location, ast.NewTerm(ast.InputRootRef)))
+		}
+		switch terms, isCall := expr.Terms.([]*ast.Term); {
+		case !isCall:
+			rewritten.Append(expr)
+		case expr.IsEquality():
+			r.equality(&rewritten, expr, bound)
+		default:
+			arity := r.compiler.GetArity(expr.Operator())
+			operands, outputs := terms[1:min(1+arity, len(terms))], terms[min(1+arity, len(terms)):]
+			for _, operand := range operands {
+				if isCollection(operand) {
+					charge(&rewritten, made, operand)
+				}
+			}
+			if before, found := beforeCalls[expr.Operator().String()]; found && !isCheap(expr) {
+				rewritten.Append(before.call(expr.Location, operands...))
+			}
+			rewritten.Append(expr)
+			for _, output := range outputs {
+				if !expr.Negated {
+					charge(&rewritten, made, output)
+				}
+			}
+		}
+		bound.Update(expr.Vars(ast.VarVisitorParams{}))
 	}
 	return rewritten
+}
+
+// equality charges for what a unification compares, and for what it makes.
+func (r *rewriter) equality(body *ast.Body, expr *ast.Expr, bound ast.VarSet) {
+	a, b := expr.Operand(0), expr.Operand(1)
+	if len(expr.With) == 0 && !expr.Negated && hasValue(a, bound) && hasValue(b, bound) {
+		a, b = r.variable(body, a), r.variable(body, b)
+		body.Append(reading.call(expr.Location, a, b))
+		compared := *expr
+		compared.Terms = []*ast.Term{expr.OperatorTerm(), a, b}
+		body.Append(&compared)
+		return
+	}
+	body.Append(expr)
+	if t := madeBy(a, b); t != nil && !expr.Negated {
+		charge(body, made, t)
+	}
+}
+
+// hasValue tells whether a term may have a value of any size before it is unified with another. The input is small.
+func hasValue(t *ast.Term, bound ast.VarSet) bool {
+	switch v := t.Value.(type) {
+	case ast.Var:
+		return bound.Contains(v)
+	case ast.Ref:
+		return !v[0].Equal(ast.InputRootDocument)
+	}
+	return false
+}
+
+// variable gives the value of a reference a name, so that it can be handed to a fee: that does not follow references.
+func (r *rewriter) variable(body *ast.Body, t *ast.Term) *ast.Term {
+	if _, isRef := t.Value.(ast.Ref); !isRef {
+		return t
+	}
+	r.names++
+	name := ast.VarTerm(fmt.Sprintf("__metered%d__", r.names))
+	value := ast.Equality.Expr(name, t)
+	value.Location = t.Location
+	body.Append(value)
+	return name
 }
 
 // madeBy returns the one of two terms that are the same once they are unified by which to charge for what was made;
@@ -331,6 +533,15 @@ func isCollection(t *ast.Term) bool {
 	switch t.Value.(type) {
 	case *ast.Array, ast.Set, ast.Object:
 		return !t.IsGround()
+	}
+	return false
+}
+
+// isCheap tells that a call compares something with one written value, which ends at once.
+func isCheap(comparison *ast.Expr) bool {
+	switch comparison.Operator().String() {
+	case ast.Equal.Name, ast.NotEqual.Name, ast.LessThan.Name, ast.LessThanEq.Name, ast.GreaterThan.Name, ast.GreaterThanEq.Name:
+		return slices.ContainsFunc(comparison.Operands(), func(t *ast.Term) bool { return ast.IsScalar(t.Value) })
 	}
 	return false
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -276,18 +278,78 @@ weights := {"health": 2} if {
 	count([1 | some a in ten; some b in ten; some c in ten; some d in ten; some e in ten; some f in ten; some g in ten; some h in ten; a + b + c + d + e + f + g + h < 0]) == 1
 }`
 
-func TestBudget(t *testing.T) {
-	c, err := policy.NewCompiler(policy.Options{Timeout: time.Minute})
+// busy keeps every processor that this process may use occupied until the test ends, with so many goroutines that any
+// other one waits for hundreds of milliseconds whenever it is preempted: as a container does that is throttled.
+func busy(t *testing.T) {
+	t.Helper()
+	processors := runtime.GOMAXPROCS(1)
+	var done atomic.Bool
+	var spinning sync.WaitGroup
+	for range 30 {
+		spinning.Go(func() {
+			for !done.Load() {
+			}
+		})
+	}
+	t.Cleanup(func() {
+		done.Store(true)
+		spinning.Wait()
+		runtime.GOMAXPROCS(processors)
+	})
+}
+
+// honest goes through a few hundred pairs, which takes some ten milliseconds of a processor: long enough to be preempted.
+const honest = `package placement.scoring
+numbers := [n | some a in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]; some b in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]; n := (a * 10) + b]
+weights := {"health": w} if w := count([1 | some a in numbers; some b in numbers; a + b == 198; input.workload.name])`
+
+// TestBusyMachine: how busy the machine is decides nothing. What is within the budget is never stopped, and what is not is
+// stopped for its cost, after the same steps.
+func TestBusyMachine(t *testing.T) {
+	c := compiler(t)
+	evaluate := func(rego string) (int, error) {
+		set, err := c.Compile(map[string]string{"a.rego": rego})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return set.Spent(context.Background(), input())
+	}
+	within, err := evaluate(honest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := c.Compile(map[string]string{"a.rego": slow})
+	builtin, err := evaluate("package placement.scoring")
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, err := evaluate(slow)
+	if budget := new(policy.BudgetError); raceFactor == 1 && !errors.As(err, &budget) {
+		t.Fatalf("error %v, want that the budget is spent", err)
+	}
+	busy(t)
+	start := time.Now()
+	if spent, err := evaluate(honest); err != nil || spent != within {
+		t.Errorf("honest policies spent %d beside others and %d alone: %v", spent, within, err)
+	}
+	t.Logf("on the clock the honest policies took %s", time.Since(start))
+	for range 20 {
+		if spent, err := evaluate("package placement.scoring"); err != nil || spent != builtin {
+			t.Errorf("the built-in policies spent %d beside others and %d alone: %v", spent, builtin, err)
+		}
+	}
+	if spent, busy := evaluate(slow); raceFactor == 1 && (spent != over || fmt.Sprint(busy) != fmt.Sprint(err)) {
+		t.Errorf("stopped after %d beside others and %d alone: %v, %v", spent, over, busy, err)
+	}
+}
+
+func TestBudget(t *testing.T) {
+	set, err := compiler(t).Compile(map[string]string{"a.rego": slow})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the same every time
 		_, err = set.Judge(context.Background(), input())
-		if budget := new(policy.BudgetError); !errors.As(err, &budget) || !policy.Stopped(err) {
+		if !policy.OverBudget(err) || !policy.Stopped(err) {
 			t.Errorf("error %v, want that it costs too much", err)
 		}
 	}
@@ -296,6 +358,7 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// TestDeadline: the clock on the wall stops an evaluation, but that is not held against the policies.
 func TestDeadline(t *testing.T) {
 	c, err := policy.NewCompiler(policy.Options{Timeout: time.Microsecond})
 	if err != nil {
@@ -306,13 +369,45 @@ func TestDeadline(t *testing.T) {
 		t.Fatal("what takes long once must not refuse a policy:", err)
 	}
 	_, err = set.Judge(context.Background(), input())
-	if timeout := new(policy.TimeoutError); !errors.As(err, &timeout) || timeout.After != time.Microsecond || !policy.Stopped(err) {
+	if timeout := new(policy.TimeoutError); !errors.As(err, &timeout) || timeout.After != time.Microsecond || !policy.Stopped(err) || policy.OverBudget(err) {
 		t.Errorf("error %v, want a time-out", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := set.Judge(ctx, input()); !errors.Is(err, context.Canceled) {
+	if _, err := set.Judge(ctx, input()); !errors.Is(err, context.Canceled) || policy.Stopped(err) {
 		t.Errorf("error %v, want that the caller has gone", err)
+	}
+}
+
+// TestCallerGoesAway: an evaluation ends when its caller gives up on it, and says why.
+func TestCallerGoesAway(t *testing.T) {
+	set, err := compiler(t).Compile(map[string]string{"a.rego": slow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reason := errors.New("the caller is in a hurry")
+	ctx, cancel := context.WithTimeoutCause(context.Background(), time.Millisecond, reason)
+	defer cancel()
+	if _, err := set.Judge(ctx, input()); !errors.Is(err, reason) {
+		t.Errorf("error %v, want that of the caller", err)
+	}
+}
+
+// TestCPUTime: an evaluation that the meter takes to be cheap and that is dear is stopped for the time of its processor.
+func TestCPUTime(t *testing.T) {
+	if !policy.HasCPUTime() {
+		if _, err := compiler(t).Builtin().Judge(context.Background(), input()); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	set, err := compiler(t).Compile(map[string]string{"a.rego": slow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = set.Unmetered(input())
+	if cpu := new(policy.CPUTimeError); !errors.As(err, &cpu) || !policy.OverBudget(err) {
+		t.Errorf("error %v, want that it took too long", err)
 	}
 }
 

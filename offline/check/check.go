@@ -97,7 +97,7 @@ func Run(ctx context.Context, files []*manifest.File) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	policies, err := policy.NewCompiler(policy.Options{Timeout: policy.PatientTimeout})
+	policies, err := policy.NewCompiler(policy.Options{})
 	if err != nil {
 		return nil, err
 	}

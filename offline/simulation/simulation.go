@@ -80,7 +80,7 @@ type assignment struct {
 
 // New returns a simulation without workspaces.
 func New(options Options) (*Simulation, error) {
-	policies, err := policy.NewCompiler(policy.Options{Timeout: policy.PatientTimeout})
+	policies, err := policy.NewCompiler(policy.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,29 @@
+package policy
+
+import (
+	"runtime"
+	"time"
+)
+
+// cpuClock measures the processor time of one evaluation, which holds its thread meanwhile.
+type cpuClock struct {
+	running bool
+	start   time.Duration
+}
+
+// elapsed is the processor time since the first call.
+func (c *cpuClock) elapsed() time.Duration {
+	if !c.running {
+		runtime.LockOSThread()
+		c.running, c.start = true, threadCPUTime()
+	}
+	return threadCPUTime() - c.start
+}
+
+// stop gives the thread back. It has to be called by the goroutine that called elapsed.
+func (c *cpuClock) stop() {
+	if c.running {
+		runtime.UnlockOSThread()
+		c.running = false
+	}
+}
