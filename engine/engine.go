@@ -9,6 +9,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
@@ -118,16 +120,21 @@ func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Deci
 			return nil, err
 		}
 		// How the clusters rank for the class: locked and current, so that what is selected is there to be reserved.
-		s, err := w.lockRanked(ctx, c)
-		if err != nil {
+		d := new(Decision)
+		err = w.withRanking(ctx, c, func(s snapshot.Snapshot) error {
+			if w.policies.Load() != c.Policy.Policies {
+				return errNewPolicies
+			}
+			return w.selectFor(d, &choices{}, c, r, &s, cached, reserve)
+		})
+		switch {
+		case errors.Is(err, errNewPolicies):
+		case err != nil:
 			return nil, err
-		}
-		d, err := w.selectAndReserve(c, r, &s, cached, reserve)
-		if d != nil || err != nil {
+		default:
 			w.options.Metrics.Request(cached)
-			return d, err
+			return d, nil
 		}
-		// The policies have changed meanwhile.
 	}
 }
 
@@ -161,11 +168,12 @@ func (e *Engine) Feasible(ctx context.Context, request Request) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if _, err := w.lockRanked(ctx, c); err != nil {
-		return false, err
-	}
-	defer w.mu.Unlock()
-	return c.ranking.Feasible(), nil
+	var feasible bool
+	err = w.withRanking(ctx, c, func(snapshot.Snapshot) error {
+		feasible = c.ranking.Feasible()
+		return nil
+	})
+	return feasible, err
 }
 
 // Prefetch brings the rankings in use of a workspace up to date with its clusters and policies, so that the next
@@ -178,7 +186,24 @@ func (e *Engine) Prefetch(ctx context.Context, workspace logicalcluster.Name) er
 // that is gone, or is rejected for what it is. How full a cluster is does not count, nor that its Ready condition is not
 // known: what runs there may well go on. It returns nil where the workload may stay on all of them.
 func (e *Engine) FirstViolation(ctx context.Context, request Request, clusters []string) (*Verdict, error) {
-	return e.lookUp(request.Workspace).firstViolation(ctx, &request, clusters)
+	w := e.lookUp(request.Workspace)
+	c, _, err := w.classOf(ctx, &request)
+	if err != nil {
+		return nil, err
+	}
+	s := w.snapshot()
+	for _, name := range clusters {
+		row := s.Row(name)
+		if row == nil {
+			return &Verdict{Cluster: name, Rejection: &filter.Rejection{
+				Stage: filter.Registration, Message: "the cluster is not registered any more",
+			}}, nil
+		}
+		if violation := c.First(row, true); violation != nil {
+			return &Verdict{Cluster: name, Rejection: c.Reject(row, violation)}, nil
+		}
+	}
+	return nil, nil
 }
 
 // ReasonToMove returns why a workload that runs on clusters, decided for inputs of that digest, is to be decided anew;

@@ -57,8 +57,11 @@ type Ledger struct {
 type account struct {
 	cluster string
 	// open tells whether the cluster is there.
-	open                bool
-	available, reserved Resources
+	open      bool
+	available Resources
+	// reserved is exactly what the stakes reserve, shown the same for readers, within the bounds of int64.
+	reserved sum
+	shown    Resources
 	// counted is what the cluster's report counts for owners, by their UIDs.
 	counted map[string]Resources
 	first   *stake
@@ -94,7 +97,7 @@ func (l *Ledger) SetCluster(cluster string, available Resources, counted map[str
 	a := l.account(cluster)
 	a.open, a.available = true, available
 	a.count(counted)
-	return a.reserved
+	return a.shown
 }
 
 // RemoveCluster takes a cluster out: nothing can be reserved there. What is held there stays held, since the cluster
@@ -131,10 +134,32 @@ func (a *account) count(counted map[string]Resources) {
 	}
 	for s := a.first; s != nil; s = s.next {
 		if before, after := a.reservedFor(s.claim, a.counted), a.reservedFor(s.claim, counted); !before.Same(after) {
-			a.reserved = a.reserved.Sub(before).Add(after).WithoutNone()
+			a.unreserve(before)
+			a.reserve(after)
 		}
 	}
 	a.counted = counted
+}
+
+func (a *account) reserve(r Resources) {
+	a.reserved.add(r)
+	a.show(r)
+}
+
+func (a *account) unreserve(r Resources) {
+	a.reserved.sub(r)
+	a.show(r)
+}
+
+// show brings shown up to date after a change by r.
+func (a *account) show(r Resources) {
+	extended := a.shown.Extended
+	if len(r.Extended) > 0 {
+		extended = a.reserved.extendedAmounts()
+	}
+	a.shown = Resources{
+		CPU: a.reserved.cpu.Int64(), Memory: a.reserved.memory.Int64(), Storage: a.reserved.storage.Int64(), Extended: extended,
+	}
 }
 
 // countedFor is what the report counts for an owner.
@@ -164,19 +189,21 @@ func (l *Ledger) Reserve(owner Owner, claim *Claim) error {
 func (l *Ledger) reserve(owner Owner, claim *Claim) error {
 	previous := l.claims[owner]
 	for _, cluster := range claim.Clusters {
-		var free Resources
+		var free sum
 		if a := l.accounts[cluster]; a != nil {
 			// What the owner has there already goes to it again, whether that is reserved or in use.
-			free = a.available.Sub(a.reserved).Add(a.countedFor(claim.UID))
+			free.add(a.available)
+			free.subSum(&a.reserved)
+			free.add(a.countedFor(claim.UID))
 			if previous != nil && slices.Contains(previous.Clusters, cluster) {
-				free = free.Add(a.reservedFor(previous, a.counted))
+				free.add(a.reservedFor(previous, a.counted))
 			}
 		}
-		if name, short := free.Lacking(claim.Amount); short {
-			return &ShortageError{Cluster: cluster, Resource: name, Asked: claim.Amount.Get(name), Free: free.Get(name)}
+		if name, short := free.lacking(claim.Amount); short {
+			return &ShortageError{Cluster: cluster, Resource: name, Asked: claim.Amount.Get(name), Free: free.get(name)}
 		}
 	}
-	l.grant(owner, claim)
+	l.grant(owner, previous, claim)
 	return nil
 }
 
@@ -197,10 +224,10 @@ func (l *Ledger) Replace(restored, foreign []Grant) (refused []error, clusters [
 			touched[cluster] = true
 		}
 		delete(l.claims, owner)
-		l.strike(claim)
+		l.remove(claim)
 	}
 	for _, g := range restored {
-		l.grant(g.Owner, g.Claim)
+		l.grant(g.Owner, nil, g.Claim)
 	}
 	refused = make([]error, len(foreign))
 	for i, g := range foreign {
@@ -218,12 +245,13 @@ func (l *Ledger) Replace(restored, foreign []Grant) (refused []error, clusters [
 func (l *Ledger) Restore(owner Owner, claim *Claim) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.grant(owner, claim)
+	l.grant(owner, l.claims[owner], claim)
 }
 
-func (l *Ledger) grant(owner Owner, claim *Claim) {
-	if previous := l.claims[owner]; previous != nil {
-		l.strike(previous)
+// grant records a claim in place of the owner's previous one.
+func (l *Ledger) grant(owner Owner, previous, claim *Claim) {
+	if previous != nil {
+		l.remove(previous)
 	}
 	l.claims[owner] = claim
 	group := l.groups[claim.Group]
@@ -241,7 +269,7 @@ func (l *Ledger) grant(owner Owner, claim *Claim) {
 			a.first.prev = s
 		}
 		a.first = s
-		a.reserved = a.reserved.Add(a.reservedFor(claim, a.counted)).WithoutNone()
+		a.reserve(a.reservedFor(claim, a.counted))
 		group[cluster]++
 	}
 }
@@ -253,18 +281,18 @@ func (l *Ledger) Release(owner Owner) *Claim {
 	claim := l.claims[owner]
 	if claim != nil {
 		delete(l.claims, owner)
-		l.strike(claim)
+		l.remove(claim)
 	}
 	return claim
 }
 
-// strike takes a claim off the accounts.
-func (l *Ledger) strike(claim *Claim) {
+// remove takes a claim off the accounts.
+func (l *Ledger) remove(claim *Claim) {
 	group := l.groups[claim.Group]
 	for i := range claim.stakes {
 		s := &claim.stakes[i]
 		a := s.account
-		a.reserved = a.reserved.Sub(a.reservedFor(claim, a.counted)).WithoutNone()
+		a.unreserve(a.reservedFor(claim, a.counted))
 		if s.next != nil {
 			s.next.prev = s.prev
 		}
@@ -313,9 +341,18 @@ func (l *Ledger) Reserved(cluster string) Resources {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if a := l.accounts[cluster]; a != nil {
-		return a.reserved
+		return a.shown
 	}
 	return Resources{}
+}
+
+// EachReserved yields what is reserved on each cluster of a claim that is granted, in their order.
+func (l *Ledger) EachReserved(claim *Claim, yield func(i int, reserved Resources)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range claim.stakes {
+		yield(i, claim.stakes[i].account.shown)
+	}
 }
 
 // Counted returns what the clusters of a claim that is granted count for its owner, in their order; nil where none counts

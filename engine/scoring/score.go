@@ -1,11 +1,9 @@
 package scoring
 
 import (
-	"math"
-	"math/bits"
-
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/internal/int128"
 )
 
 // maxHeadroom is the headroom of a cluster for a workload that asks for nothing.
@@ -67,15 +65,11 @@ func headroom(row *snapshot.Row, requests capacity.Resources) int64 {
 	return least
 }
 
-// permillion is floor(1,000,000 x part / whole), in 128 bits so that no amount of bytes overflows.
+// permillion is floor(1,000,000 x part / whole).
 func permillion(part, whole int64) int64 {
 	if part <= 0 || whole <= 0 {
 		return 0
 	}
-	hi, lo := bits.Mul64(uint64(part), maxHeadroom)
-	if hi >= uint64(whole) {
-		return math.MaxInt64
-	}
-	quotient, _ := bits.Div64(hi, lo, uint64(whole))
-	return int64(min(quotient, math.MaxInt64))
+	quotient, _ := int128.MulDiv(part, maxHeadroom, whole)
+	return quotient
 }

@@ -63,14 +63,19 @@ func (f *Fleet) Remove(name string) {
 	}
 }
 
-// Reserve says how much is reserved on a cluster, if it is there.
+// Reserve sets how much is reserved on a cluster, if it is registered.
 func (f *Fleet) Reserve(name string, reserved capacity.Resources) {
-	i, known := f.Position(name)
-	if !known || f.rows[i].Reserved.Same(reserved) {
-		return
+	if i, known := f.Position(name); known {
+		f.ReserveAt(i, reserved)
 	}
-	row := f.rows[i].With(reserved)
-	f.replace(i, &row)
+}
+
+// ReserveAt sets how much is reserved on the cluster of a position.
+func (f *Fleet) ReserveAt(position int, reserved capacity.Resources) {
+	if before := f.rows[position]; !before.Reserved.Same(reserved) {
+		row := before.With(reserved)
+		f.replace(position, &row)
+	}
 }
 
 func (f *Fleet) replace(i int, row *Row) {

@@ -2,9 +2,9 @@ package snapshot
 
 import (
 	"math"
-	"math/bits"
 
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/internal/int128"
 )
 
 // Row is one cluster of a fleet with all that is derived from it. It is not changed once it is made: what can be said
@@ -130,37 +130,57 @@ func (r *Row) With(reserved capacity.Resources) Row {
 func (r *Row) reserve(allocatable, allocated, reserved capacity.Resources) {
 	used := allocated.Add(reserved)
 	r.Reserved, r.Free = reserved, allocatable.Sub(used)
-	r.Utilization = used.Combine(allocatable, percent)
-	r.PerformanceScore = performance(r.Utilization)
+	cpu, memory := utilizationOf(used.CPU, allocatable.CPU), utilizationOf(used.Memory, allocatable.Memory)
+	r.Utilization = capacity.Resources{CPU: cpu.percent, Memory: memory.percent, Storage: utilizationOf(used.Storage, allocatable.Storage).percent}
+	if len(used.Extended)+len(allocatable.Extended) > 0 {
+		r.Utilization.Extended = used.Combine(allocatable, func(used, allocatable int64) int64 { return utilizationOf(used, allocatable).percent }).Extended
+	}
+	r.PerformanceScore = performance(cpu, memory)
 	r.Figures.Free = [2]int64{r.Free.CPU, r.Free.Memory}
 	r.Figures.Performance = r.PerformanceScore
 }
 
-func performance(utilization capacity.Resources) int64 {
-	switch mean := (utilization.CPU + utilization.Memory) / 2; {
-	case mean < 50:
+// performance is the score of a mean utilization, which is compared exactly.
+func performance(cpu, memory utilization) int64 {
+	switch {
+	case meanBelow(50, cpu, memory):
 		return 100
-	case mean < 80:
+	case meanBelow(80, cpu, memory):
 		return 70
-	case mean < 95:
+	case meanBelow(95, cpu, memory):
 		return 40
 	default:
 		return 10
 	}
 }
 
-// percent is used / allocatable, truncated; where nothing is allocatable it is 0 if nothing is in use, otherwise 100.
-func percent(used, allocatable int64) int64 {
+// utilization is an exact share: percent + remainder / whole, where 0 <= remainder < whole.
+type utilization struct{ percent, remainder, whole int64 }
+
+// utilizationOf returns used / allocatable. Where nothing is allocatable it is 0 if nothing is in use, otherwise 100 %.
+func utilizationOf(used, allocatable int64) utilization {
 	switch {
 	case used <= 0:
-		return 0
+		return utilization{whole: 1}
 	case allocatable <= 0:
-		return 100
+		return utilization{percent: 100, whole: 1}
 	}
-	hi, lo := bits.Mul64(uint64(used), 100)
-	if hi >= uint64(allocatable) {
-		return math.MaxInt64
+	percent, remainder := int128.MulDiv(used, 100, allocatable)
+	return utilization{percent, remainder, allocatable}
+}
+
+// meanBelow reports whether the mean of two utilizations is below a percentage.
+func meanBelow(percent int64, a, b utilization) bool {
+	most := 2 * percent
+	if a.percent >= most || b.percent >= most {
+		return false // and adding them up cannot overflow
 	}
-	quotient, _ := bits.Div64(hi, lo, uint64(allocatable))
-	return int64(min(quotient, math.MaxInt64))
+	switch sum := a.percent + b.percent; {
+	case sum >= most:
+		return false
+	case sum < most-1:
+		return true // the remainders come to less than 2
+	default:
+		return int128.Mul(a.remainder, b.whole).Add(int128.Mul(b.remainder, a.whole)).Less(int128.Mul(a.whole, b.whole))
+	}
 }

@@ -1,0 +1,90 @@
+package engine
+
+import (
+	"context"
+	"errors"
+
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// maxTogether is how many decisions of a batch are allocated together at most: one that is kept keeps the others.
+const maxTogether = 64
+
+// batch is a call of DecideBatch in one workspace.
+type batch struct {
+	*workspace
+	requests []Request
+	results  []Result
+	// next is the request to decide for.
+	next int
+	// classes that were looked up, by hash.
+	classes   map[uint64]*class
+	decisions []Decision
+	choices   choices
+}
+
+// errNewPolicies ends what was begun under policies that are not in force any more.
+var errNewPolicies = errors.New("the policies have changed")
+
+// decideBatch decides for requests of this workspace in their order. It keeps the workspace locked from one request to the
+// next, as long as their classes are known and their rankings are not far behind.
+func (w *workspace) decideBatch(ctx context.Context, requests []Request, results []Result) {
+	b := &batch{workspace: w, requests: requests, results: results, classes: make(map[uint64]*class, 16)}
+	for b.next < len(requests) {
+		c, cached := b.known(&requests[b.next])
+		var err error
+		if !cached {
+			if c, cached, err = w.classOf(ctx, &requests[b.next]); err == nil {
+				b.classes[c.hash] = c
+			}
+		}
+		if err == nil {
+			err = w.withRanking(ctx, c, func(s snapshot.Snapshot) error { return b.decideLocked(ctx, c, s, cached) })
+		}
+		switch {
+		case errors.Is(err, errNewPolicies):
+			clear(b.classes)
+		case err != nil:
+			b.results[b.next].Err = err
+			b.next++
+		}
+	}
+}
+
+// known returns the class of a request if the batch has looked it up before.
+func (b *batch) known(r *Request) (*class, bool) {
+	v := b.view(r.Placement)
+	c := b.classes[v.ClassHash(r.Workload)]
+	return c, c != nil && v.InClass(r.Workload, c.Class)
+}
+
+// decideLocked decides for the next request, whose class has a current ranking, and for as many after it as it can.
+func (b *batch) decideLocked(ctx context.Context, c *class, s snapshot.Snapshot, cached bool) error {
+	for {
+		if b.policies.Load() != c.Policy.Policies {
+			return errNewPolicies
+		}
+		if len(b.decisions) == 0 {
+			b.decisions = make([]Decision, min(len(b.requests)-b.next, maxTogether))
+		}
+		b.choices.left = len(b.requests) - b.next
+		d := &b.decisions[0]
+		if err := b.selectFor(d, &b.choices, c, &b.requests[b.next], &s, cached, true); err != nil {
+			return err
+		}
+		b.decisions = b.decisions[1:]
+		b.results[b.next].Decision = d
+		b.options.Metrics.Request(cached)
+
+		if b.next++; b.next == len(b.requests) {
+			return nil
+		}
+		if c, cached = b.known(&b.requests[b.next]); !cached {
+			return nil
+		}
+		s = b.fleet.Snapshot()
+		if current, err := b.refresh(ctx, c, &s); !current || err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,232 @@
+package engine
+
+import (
+	"context"
+	"sync"
+
+	"github.com/kcp-placement/placement/engine/internal/ranking"
+	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// class is an equivalence class with its ranking.
+type class struct {
+	*ranking.Class
+	hash uint64
+	// evaluating is held while all clusters are ranked: who waits for it finds that done.
+	evaluating sync.Mutex
+	// ranking and last are guarded by the workspace's mu; ranking is nil until clusters are ranked.
+	ranking *ranking.Ranking
+	last    selection
+}
+
+// selection is what was last selected for a class. It is valid for one generation, for a workload that holds the same.
+type selection struct {
+	generation int64
+	held       holding
+	chosen     []ranking.Key
+}
+
+type cacheKey struct {
+	kind kind
+	hash uint64
+}
+
+type kind uint8
+
+const (
+	classes kind = iota
+	policyClasses
+	answers
+)
+
+const (
+	// entryBytes is about what an entry of the cache takes beside what grows with the fleet.
+	entryBytes = 1 << 10
+	// maxLockedChanges is how many changes of clusters a ranking takes up under the workspace's lock; more are taken up
+	// on a copy, without it.
+	maxLockedChanges = 256
+)
+
+// view returns what is read of the workloads of a placement under the policies in force.
+func (w *workspace) view(p *placement.Placement) *ranking.View {
+	policies := w.policies.Load()
+	if v, found := w.views.Load(p); found && v.(*ranking.View).Policies == policies {
+		return v.(*ranking.View)
+	}
+	v := ranking.NewView(p, policies)
+	if w.numViews.Add(1) > maxViews {
+		w.views.Clear()
+		w.numViews.Store(1)
+	}
+	w.views.Store(p, v)
+	return v
+}
+
+// classOf returns the class of a workload, from the cache where it is there. Otherwise the policies are evaluated, unless
+// they have been for a workload that is the same to them.
+func (w *workspace) classOf(ctx context.Context, r *Request) (_ *class, cached bool, err error) {
+	v := w.view(r.Placement)
+	hash := v.ClassHash(r.Workload)
+	if c, found := w.cachedClass(v, hash, r); found {
+		return c, true, nil
+	}
+	p, err := w.policyClassOf(ctx, v, r)
+	if err != nil {
+		return nil, false, err
+	}
+	return &class{Class: ranking.NewClass(p, v.Class.Only(r.Workload)), hash: hash}, false, nil
+}
+
+func (w *workspace) cachedClass(v *ranking.View, hash uint64, r *Request) (*class, bool) {
+	if kept, found := w.cache.Get(cacheKey{classes, hash}, w.options.Now()); found {
+		if c := kept.(*class); v.InClass(r.Workload, c.Class) {
+			return c, true
+		}
+	}
+	return nil, false
+}
+
+func (w *workspace) inputsDigest(r *Request) string {
+	v := w.view(r.Placement)
+	if c, found := w.cachedClass(v, v.ClassHash(r.Workload), r); found {
+		return c.Digest
+	}
+	return ranking.Digest(r.Placement, v.Policies, v.Class.Only(r.Workload))
+}
+
+// keep puts a value into the cache.
+func (w *workspace) keep(k kind, hash uint64, value any, bytes int) {
+	for _, gone := range w.cache.Put(cacheKey{k, hash}, value, bytes+entryBytes, w.options.Now()) {
+		if c, ok := gone.(*class); ok {
+			w.evicted.Store(c)
+		}
+	}
+}
+
+// Answers and Keep implement ranking.Store.
+func (w *workspace) Answers(hash uint64) (*ranking.Answers, bool) {
+	a, found := w.cache.Get(cacheKey{answers, hash}, w.options.Now())
+	if !found {
+		return nil, false
+	}
+	return a.(*ranking.Answers), true
+}
+
+// Keep keeps answers for later evaluations.
+func (w *workspace) Keep(hash uint64, a *ranking.Answers) { w.keep(answers, hash, a, a.Bytes()) }
+
+// withRanking does something with the workspace locked and the ranking of a class current for the fleet. What takes long
+// is done before that, on a snapshot: nobody else waits for it.
+func (w *workspace) withRanking(ctx context.Context, c *class, do func(snapshot.Snapshot) error) error {
+	for {
+		if done, err := w.tryWithRanking(ctx, c, do); done || err != nil {
+			return err
+		}
+		if err := w.rank(ctx, c); err != nil {
+			return err
+		}
+	}
+}
+
+// tryWithRanking does nothing, and returns false, where the ranking is too far behind.
+func (w *workspace) tryWithRanking(ctx context.Context, c *class, do func(snapshot.Snapshot) error) (done bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.fleet.Snapshot()
+	if current, err := w.refresh(ctx, c, &s); !current || err != nil {
+		return false, err
+	}
+	return true, do(s)
+}
+
+// refresh makes the ranking of a class current, and returns false where it is too far behind. The workspace is locked.
+func (w *workspace) refresh(ctx context.Context, c *class, s *snapshot.Snapshot) (current bool, err error) {
+	changes, known := c.ranking.Behind(s)
+	if !known || len(changes) > maxLockedChanges {
+		return false, nil
+	}
+	if len(changes) == 0 {
+		return true, nil
+	}
+	r := c.take()
+	if err := r.Refresh(ctx, s); err != nil {
+		return false, err
+	}
+	c.ranking = r
+	w.options.Metrics.Evaluated(len(changes))
+	return true, nil
+}
+
+// take takes the ranking to change it. Who succeeds puts it back: a panic leaves none that is half changed.
+func (c *class) take() *ranking.Ranking {
+	r := c.ranking
+	c.ranking = nil
+	return r
+}
+
+// rank brings the ranking of a class up to date outside of the lock, unless another has done so meanwhile.
+func (w *workspace) rank(ctx context.Context, c *class) error {
+	c.evaluating.Lock()
+	defer c.evaluating.Unlock()
+	w.mu.Lock()
+	s := w.fleet.Whole()
+	changes, known := c.ranking.Behind(&s)
+	var r *ranking.Ranking
+	var memory *ranking.Tournament
+	switch {
+	case known && len(changes) <= maxLockedChanges:
+		w.mu.Unlock()
+		return nil
+	case known:
+		r = c.ranking.Clone()
+	default:
+		if gone := w.evicted.Swap(nil); gone != nil && gone.ranking != nil {
+			memory, gone.ranking = gone.ranking.Tournament, nil
+		}
+	}
+	w.mu.Unlock()
+
+	defer w.options.time(StepRank)()
+	evaluated := len(changes)
+	if known {
+		if err := r.Refresh(ctx, &s); err != nil {
+			return err
+		}
+	} else {
+		var err error
+		if r, err = ranking.New(ctx, c.Class, w, &s, memory); err != nil {
+			return err
+		}
+		evaluated = r.Len()
+		w.keep(classes, c.hash, c, r.Bytes())
+	}
+	w.options.Metrics.Evaluated(evaluated)
+	w.mu.Lock()
+	c.ranking, c.last = r, selection{}
+	w.mu.Unlock()
+	return nil
+}
+
+func (w *workspace) prefetch(ctx context.Context) error {
+	for _, value := range w.cache.Values(w.options.Now()) {
+		c, ok := value.(*class)
+		if !ok {
+			continue
+		}
+		if p := c.Policy; p.Policies != w.policies.Load() {
+			// The same workloads under the new policies, unless these read more of a workload than is known of it.
+			if !p.Policies.Reads().Union(p.Placement.Reads).Covers(w.policies.Load().Reads()) {
+				continue
+			}
+			var err error
+			if c, _, err = w.classOf(ctx, &Request{Workspace: w.name, Placement: p.Placement, Workload: c.Workload}); err != nil {
+				return err
+			}
+		}
+		if err := w.withRanking(ctx, c, func(snapshot.Snapshot) error { return nil }); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/internal/ranking"
+	"github.com/kcp-placement/placement/engine/scoring"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// selectFor selects clusters for a workload from the ranking of its class, makes the decision in d, and reserves if asked
+// to. What the workload itself holds does not count. The workspace is locked, and the ranking is current for the snapshot.
+func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Request, s *snapshot.Snapshot, cached, reserve bool) error {
+	held := w.held(c, r)
+	chosen := w.selectFrom(c, r, &held)
+	*d = Decision{
+		Workload:     r.Workload.Reference,
+		Reserved:     c.Workload.Requests,
+		Weights:      c.Judgement.Weights,
+		Terms:        c.Judgement.Terms,
+		PolicyDigest: c.Policy.Policies.Digest(),
+		InputsDigest: c.Digest,
+		Generation:   s.Generation,
+		Cached:       cached,
+		class:        c.Class,
+		snapshot:     *s,
+		held:         held,
+	}
+	if len(chosen) > 0 {
+		d.Clusters = choices.take(len(chosen))
+	}
+	for i, key := range chosen {
+		total := key.Total()
+		d.Clusters[i] = Choice{
+			Name: w.fleet.Row(key.Position()).Name, Replicas: c.Workload.Replicas, Score: total, Reason: scoring.Reason(total),
+		}
+	}
+	if !reserve {
+		return nil
+	}
+	return w.reserve(r, d, chosen)
+}
+
+// choices allocates what the decisions of a batch choose together. The zero value allocates each by itself.
+type choices struct {
+	free []Choice
+	// left is for how many decisions more.
+	left int
+}
+
+func (c *choices) take(n int) []Choice {
+	if len(c.free) < n {
+		c.free = make([]Choice, n*max(1, min(c.left, maxTogether)))
+	}
+	c.left--
+	taken := c.free[:n:n]
+	c.free = c.free[n:]
+	return taken
+}
+
+// selectFrom takes clusters from the ranking for a workload that holds something already: its clusters get the keys that
+// they have without it, until the clusters are selected.
+func (w *workspace) selectFrom(c *class, r *Request, held *holding) []ranking.Key {
+	generation := c.ranking.Generation()
+	// A strategy of its own may look at more than the ranking.
+	if c.last.generation == generation && c.last.held.same(held) && c.Strategy.Select == nil {
+		return c.last.chosen
+	}
+	ranked := c.take()
+	w.current = w.current[:0]
+	for i, name := range held.Clusters {
+		if position, there := w.fleet.Position(name); there {
+			w.current = append(w.current, positionedKey{position, ranked.At(position)})
+			w.row = held.without(i, w.fleet.Row(position))
+			ranked.Set(position, ranked.KeyOf(position, &w.row))
+		}
+	}
+	chosen := c.last.chosen[:0]
+	if c.Strategy.Select == nil {
+		chosen = ranked.Best(c.Strategy.Number, chosen)
+	} else {
+		chosen = w.selectByUse(&c.Strategy, ranked.Tournament, r.group(), *held, chosen)
+	}
+	for _, k := range w.current {
+		ranked.Set(k.position, k.key)
+	}
+	c.ranking = ranked
+	c.last = selection{generation: generation, held: *held, chosen: chosen}
+	return chosen
+}
+
+// selectByUse selects by a strategy of its own. It takes held by value, which would be moved to the heap otherwise.
+func (w *workspace) selectByUse(s *ranking.Strategy, t *ranking.Tournament, group types.NamespacedName, held holding, chosen []ranking.Key) []ranking.Key {
+	inUse := func(position int) int {
+		name := w.fleet.Row(position).Name
+		n := w.ledger.Group(group)[name]
+		if held.Group == group && slices.Contains(held.Clusters, name) {
+			n-- // the workload's own
+		}
+		return n
+	}
+	return s.Select(t, inUse, chosen)
+}
+
+// holding is what a workload holds. It does not count when the workload itself is decided.
+type holding struct {
+	*capacity.Claim
+	// counted is what its clusters counted of the workload at that number of reports; nil where none does.
+	counted []capacity.Resources
+	reports int64
+	// former: an earlier workload of the name holds it, whose pods are not those of the one that is decided.
+	former bool
+}
+
+func (h *holding) same(o *holding) bool {
+	return h.Claim == o.Claim && h.reports == o.reports && h.former == o.former
+}
+
+var nothing = holding{Claim: &capacity.Claim{}}
+
+func (w *workspace) held(c *class, r *Request) holding {
+	claim := w.ledger.Claim(r.owner())
+	if claim == nil {
+		return nothing
+	}
+	h := holding{Claim: claim, reports: w.reports, former: claim.UID != r.Workload.UID}
+	if last := &c.last.held; last.same(&h) {
+		return *last
+	}
+	h.counted = w.ledger.Counted(claim)
+	return h
+}
+
+// without returns the row of one of the clusters as it would be if the workload were not there.
+func (h *holding) without(i int, row *snapshot.Row) snapshot.Row {
+	var counted capacity.Resources
+	if h.counted != nil {
+		counted = h.counted[i]
+	}
+	reserved := h.Reserved(row.Name, counted)
+	if h.former {
+		counted = capacity.Resources{}
+	}
+	return row.Without(reserved, counted)
+}
+
+// reserve puts a decision into the ledger, in place of what the workload held before. chosen are the keys of its clusters.
+func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error {
+	group, before := r.group(), d.held.Clusters
+	if d.held.Group == group && d.held.Amount.Same(d.Reserved) && d.held.UID == r.Workload.UID && len(d.held.Expired) == 0 &&
+		slices.EqualFunc(before, d.Clusters, func(name string, c Choice) bool { return name == c.Name }) {
+		return nil
+	}
+	if len(d.Clusters) == 0 {
+		w.ledger.Release(r.owner())
+		w.updateReserved(before)
+		return nil
+	}
+	claim := &capacity.Claim{UID: r.Workload.UID, Group: group, Amount: d.Reserved, Clusters: make([]string, len(d.Clusters))}
+	for i := range d.Clusters {
+		claim.Clusters[i] = d.Clusters[i].Name
+	}
+	if err := w.ledger.Reserve(r.owner(), claim); err != nil {
+		// The ranking is current for what the ledger holds, under the same lock: the two cannot differ.
+		return fmt.Errorf("the ledger refuses what was decided: %w", err)
+	}
+	w.updateReserved(before)
+	w.ledger.EachReserved(claim, func(i int, reserved capacity.Resources) {
+		w.fleet.ReserveAt(chosen[i].Position(), reserved)
+	})
+	return nil
+}
