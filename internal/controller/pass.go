@@ -32,24 +32,47 @@ type pass struct {
 // confirmWithin is how long an informer may take to show what was written before it is looked up.
 const confirmWithin = 5 * time.Second
 
-// reconcile makes one pass: it brings the engine up to date, decides what is due, publishes.
+// reconcile makes one pass: it brings the engine up to date, decides what is due, publishes. A step that fails or panics
+// reports that in the result, and the following ones are made all the same, as far as they can be.
 func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
-	registrations := w.watchHealth(ctx, &o, &r)
-	w.updateClusters(registrations, o.unreadable, &r)
-	w.updatePolicies(ctx, o, &r)
+	registrations := o.clusters
+	r.do(func() { registrations = w.watchHealth(ctx, &o, &r) })
+	r.do(func() { w.updateClusters(registrations, o.unreadable, &r) })
+	r.do(func() { w.updatePolicies(ctx, o, &r) })
 	placements := w.compile(o.placements, o.unreadable)
-	if err := w.load(ctx, o.decisions); err != nil {
-		err = fmt.Errorf("reading the decisions: %w", err)
-		r.fail(err)
-		for _, p := range placements {
-			p.unread = err
-		}
-		w.updateStatus(ctx, placements, &r)
-		return r
+
+	loadErr := w.load(ctx, o.decisions)
+	decided, cut := false, false
+	if loadErr == nil {
+		decided = r.do(func() { cut = w.newPass(placements, &r).place(ctx, o.workloads) })
+		w.setQuarantine(w.engine.Quarantine(w.name))
+		r.do(func() { w.publish(ctx, placements, &r) })
+		r.do(func() { w.afterPublishing(placements, cut, &r) })
+	} else {
+		r.fail(w.notLoaded(loadErr, placements))
 	}
-	cut := w.newPass(placements, &r).place(ctx, o.workloads)
-	w.setQuarantine(w.engine.Quarantine(w.name))
-	w.publish(ctx, placements, &r)
+	if decided || loadErr != nil {
+		r.do(func() { w.updateStatus(ctx, placements, &r) })
+	}
+	r.do(func() { w.watchCapacity(ctx, &o, &r) })
+	if decided && !cut {
+		w.setLoaded()
+		r.do(func() { w.prefetch(ctx) })
+	}
+	return r
+}
+
+// notLoaded has the placements say that nothing is known of their decisions.
+func (w *workspace) notLoaded(err error, placements []*placementState) error {
+	err = fmt.Errorf("reading the decisions: %w", err)
+	for _, p := range placements {
+		p.unread = err
+	}
+	return err
+}
+
+// afterPublishing releases what was held until it was written, and asks for the next pass.
+func (w *workspace) afterPublishing(placements []*placementState, cut bool, r *result) {
 	freed := w.releaseHeld()
 	freed = w.applyReviews() || freed
 	r.again = r.again || cut || freed && len(w.waiting) > 0
@@ -59,14 +82,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	if rest := w.restUntil.Sub(w.now()); rest > 0 {
 		r.within(rest)
 	}
-	w.sendPlacedEvents(placements, &r)
-	w.updateStatus(ctx, placements, &r)
-	w.watchCapacity(ctx, &o, &r)
-	if !cut {
-		w.setLoaded()
-		w.prefetch(ctx)
-	}
-	return r
+	w.sendPlacedEvents(placements, r)
 }
 
 func (w *workspace) newPass(placements []*placementState, r *result) *pass {

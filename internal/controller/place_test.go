@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -257,4 +258,51 @@ func TestSlowDecisions(t *testing.T) {
 		w.pass()
 		w.expect(map[string]string{"honest": "a", "later": "a", "stuck": "a", "behind": "a"})
 	})
+}
+
+// TestAFailedStepStopsNoOther: whatever step of a pass fails or panics, the others are made, and the pass reports it.
+func TestAFailedStepStopsNoOther(t *testing.T) {
+	steps := []string{"conditions of silent", "annotation of cm", "p-0 with 1", "status of p"}
+	for i, failing := range steps {
+		for _, how := range []string{"fails", "panics"} {
+			t.Run(failing+" "+how, func(t *testing.T) {
+				w := newWorld(t)
+				w.reports("silent", "4", nil)
+				w.sleep(time.Hour)
+				w.clusters = append(w.clusters, testCluster("a", "4"))
+				w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+				w.workloads = []*workloadObject{testWorkload("w", 10)}
+				w.configMaps = []*corev1.ConfigMap{{ObjectMeta: metav1.ObjectMeta{Name: "cm", Namespace: "default"}, Data: map[string]string{"a.rego": "package placement.x"}}}
+				fault := func() error {
+					if how == "panics" {
+						panic("out of cheese")
+					}
+					return errors.New("out of cheese")
+				}
+				switch a := &w.workspace.actions; i {
+				case 0:
+					a.writeConditions = func(context.Context, *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
+						return nil, fault()
+					}
+				case 1:
+					a.annotate = func(context.Context, *corev1.ConfigMap, string, string) error { return fault() }
+				case 2:
+					a.writeDecision = func(context.Context, *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
+						return nil, fault()
+					}
+				case 3:
+					a.writeStatus = func(context.Context, *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error) {
+						return nil, fault()
+					}
+				}
+				if err := w.reconcile(); !strings.Contains(fmt.Sprint(err), "out of cheese") {
+					t.Errorf("the pass must report it: %v", err)
+				}
+				want := slices.Delete(slices.Clone(steps), i, i+1)
+				if !slices.Equal(w.writes, want) {
+					t.Errorf("written %q, want %q", w.writes, want)
+				}
+			})
+		}
+	}
 }

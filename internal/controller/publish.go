@@ -123,6 +123,7 @@ func (w *workspace) writeSlices(ctx context.Context, states map[types.Namespaced
 
 // write writes a slice with content, or deletes it where that is nothing.
 func (w *workspace) write(ctx context.Context, sl *slice, content map[workloadKey]*entry) (err error) {
+	defer recoverTo(&err)
 	var written *v1alpha1.PlacementDecision
 	if len(content) > 0 {
 		if written, err = w.writeDecision(ctx, sl.object(content)); err != nil {

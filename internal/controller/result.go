@@ -36,6 +36,13 @@ func (r *result) fail(err error) {
 	}
 }
 
+// do makes a step, and returns whether it came to its end without a panic.
+func (r *result) do(step func()) bool {
+	err := recovered(step)
+	r.fail(err)
+	return err == nil
+}
+
 // report logs the error of each step by its class.
 func (r *result) report(ctx context.Context) {
 	logger := klog.FromContext(ctx)
