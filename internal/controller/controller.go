@@ -1,4 +1,4 @@
-// Package controller wires the engine to kcp: informers in, decisions out.
+// Package controller connects the engine to kcp: it reads workspaces from watches and publishes decisions to them.
 package controller
 
 import (
@@ -44,7 +44,7 @@ type Config struct {
 	Provider *rest.Config
 	// EndpointSlice is the name of the APIExportEndpointSlice.
 	EndpointSlice string
-	// Kinds are the workload kinds to place; each has a pod template at spec.template.
+	// Kinds are the workload kinds to place. Each has a pod template at spec.template.
 	Kinds []schema.GroupVersionResource
 	// MaxConcurrentDecisions is how many workspaces are decided on and published at once; DefaultMaxConcurrentDecisions if 0.
 	MaxConcurrentDecisions int
@@ -52,33 +52,31 @@ type Config struct {
 	// take for that; the defaults if 0.
 	BatchSize    int
 	BatchTimeout time.Duration
-	// Engine and Policies decide; the engine uses these policies.
+	// Engine decides, by the policies that Policies compiles.
 	Engine   *engine.Engine
 	Policies *policy.Compiler
 	// HeartbeatGracePeriod is how long a cluster that reports may be silent before its Ready condition becomes Unknown; 0
 	// is for ever.
 	HeartbeatGracePeriod time.Duration
-	// FailoverAfter is how long it may be silent before it is taken for lost: its Ready condition becomes False, and its
-	// workloads are placed anew; 0 is for ever. It is no less than HeartbeatGracePeriod.
+	// FailoverAfter is how long it may be silent before it is considered lost: its Ready condition becomes False and its
+	// workloads are placed elsewhere; 0 is for ever. It is no less than HeartbeatGracePeriod.
 	FailoverAfter time.Duration
-	// ReservationTimeout is how long a cluster that says which workloads it counts has to count one that was placed there,
-	// before what is reserved for it is given up; 0 is for ever.
+	// ReservationTimeout is how long a cluster that reports which workloads it counts may take to count one that was placed
+	// there, before its reservation expires; 0 is for ever.
 	ReservationTimeout time.Duration
-	// WatchCheckInterval is how often each watch is compared with a list, so that one that is open and deaf is found; 0 is
-	// never.
+	// WatchCheckInterval is how often each watch is compared with a list, to find those that are open but deaf; 0 is never.
 	WatchCheckInterval time.Duration
 	// Fence, where it is not nil, is asked before decisions are written: an error says that another may lead by now, and
 	// they are not. What it lets pass is done within WriteWithin.
 	Fence func() error
-	// Registry takes the metrics.
+	// Registry is where the metrics are registered.
 	Registry prometheus.Registerer
 }
 
 // Controller places the workloads of all workspaces that are bound to the APIExport.
 //
-// It follows endpoints, and workspaces through them. Invariant: what is known of a workspace is touched only by the worker
-// that has taken its key from the queue. So a workspace is forgotten, or taken over from another endpoint, between two passes
-// over it and never during one.
+// Invariant: the state of a workspace is touched only by the worker that holds its key of the queue. So a workspace is
+// forgotten, or followed through another endpoint, between two passes over it and never during one.
 type Controller struct {
 	config  Config
 	kcp     kcpclient.Interface
@@ -101,7 +99,7 @@ type followed struct {
 // WriteWithin bounds the writing of decisions, so that none is under way any more when the next leader begins.
 const WriteWithin = 10 * time.Second
 
-// finishWithin is how long writes under way may take when the controller is asked to stop.
+// finishWithin is how long writes in flight may take after the controller is asked to stop.
 const finishWithin = 10 * time.Second
 
 // New makes a controller; Run runs it.
@@ -129,7 +127,7 @@ func New(config Config) (*Controller, error) {
 	}, nil
 }
 
-// Run places workloads until ctx ends, and then finishes what it is writing. It fails at once where the
+// Run places workloads until ctx ends, and then finishes writes that are in flight. It fails at once if the
 // APIExportEndpointSlice cannot be read.
 func (c *Controller) Run(ctx context.Context) error {
 	logger := klog.FromContext(ctx)
@@ -142,7 +140,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 	logger.V(2).Info("Starting", "endpointSlice", c.config.EndpointSlice, "maxConcurrentDecisions", c.config.MaxConcurrentDecisions, "kinds", c.config.Kinds)
 
-	// Writes that are under way are finished after ctx has ended.
+	// Writes in flight are finished after ctx has ended.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var workers sync.WaitGroup
@@ -188,7 +186,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
-// follow starts the endpoints of a slice that are new and closes those that are gone from it.
+// follow starts the endpoints that are new in a slice and drops those that it no longer has.
 func (c *Controller) follow(ctx context.Context, slice *apisv1alpha1.APIExportEndpointSlice) {
 	logger := klog.FromContext(ctx)
 	var urls []string
@@ -219,7 +217,7 @@ func (c *Controller) follow(ctx context.Context, slice *apisv1alpha1.APIExportEn
 	}
 }
 
-// drop closes an endpoint and has its workspaces looked for at the others.
+// drop closes an endpoint and enqueues its workspaces, to be followed through another or forgotten.
 func (c *Controller) drop(e *endpoint) {
 	c.mu.Lock()
 	delete(c.endpoints, e.url)
@@ -290,9 +288,9 @@ func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (r
 	return f.reconcile(ctx, view)
 }
 
-// locate finds the endpoint that shows a workspace. While it moves between shards two may show it: the one that it was
-// followed through is kept for as long as it does. An endpoint that is not fully listed shows nothing, since a pass over half
-// a workspace would release what it does not see; once it is, all its workspaces are enqueued.
+// locate finds the endpoint that shows a workspace. During a move between shards two may show it; the current one is kept as
+// long as it does. An endpoint that has not synced is left out, because a pass over half a workspace would release what it
+// does not see; it enqueues all its workspaces once it has.
 func (c *Controller) locate(name logicalcluster.Name, f *followed) (*endpoint, cacheView) {
 	endpoints := c.currentEndpoints()
 	if f != nil {
@@ -323,7 +321,7 @@ func (c *Controller) begin(name logicalcluster.Name, e *endpoint) *followed {
 	return f
 }
 
-// forget drops all that is known of a workspace.
+// forget drops the state of a workspace.
 func (c *Controller) forget(name logicalcluster.Name, f *followed) {
 	c.mu.Lock()
 	delete(c.workspaces, name)

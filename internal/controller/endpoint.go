@@ -91,8 +91,8 @@ func (e *endpoint) run(ctx context.Context) {
 	running.Wait()
 }
 
-// waitForSync waits until all resources are listed and then reports every workspace as changed: what changed before was not
-// acted on. It returns false when the endpoint is closed first.
+// waitForSync waits until all resources are listed, and then enqueues every workspace: earlier changes were not acted on. It
+// returns false if the endpoint is closed first.
 func (e *endpoint) waitForSync(ctx context.Context) bool {
 	for _, watch := range e.watches {
 		select {
@@ -226,7 +226,7 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 			return written[v1alpha1.WorkloadPlacement](u), nil
 		},
 		writeConditions: func(ctx context.Context, r *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
-			// Nothing but the conditions: what the cluster reports beside them can be a megabyte.
+			// Only the conditions: the rest of the status can be a megabyte.
 			patch, err := json.Marshal(map[string]any{
 				"metadata": map[string]any{"resourceVersion": r.ResourceVersion}, "status": map[string]any{"conditions": r.Status.Conditions},
 			})
@@ -247,7 +247,7 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 			_, err = in.Resource(configMapResource).Namespace(configMap.Namespace).
 				Patch(ctx, configMap.Name, types.MergePatchType, patch, metav1.PatchOptions{})
 			if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
-				// Gone, or not ours to write: the placements' conditions tell it all the same.
+				// Gone, or not ours to write: the conditions of the placements have the outcome as well.
 				klog.FromContext(ctx).V(2).Info("The outcome is not written to the ConfigMap", "configMap", klog.KObj(configMap), "reason", err.Error())
 				err = nil
 			}
