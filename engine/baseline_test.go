@@ -20,6 +20,7 @@ import (
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/int128"
 )
 
 // baseline decides as the engine does for the constraints of benchSpec and the built-in policies, and for nothing else. It
@@ -92,14 +93,19 @@ health := 100 if input.cluster.ready == "True"
 
 health := 50 if input.cluster.ready == "False"
 
-utilization := floor((input.capacity.utilization.cpu + input.capacity.utilization.memory) / 2)
+# mean_below tells whether the mean of used / allocatable of CPU and memory is below so many percent, without dividing.
+mean_below(percent) if {
+	used := input.capacity.used
+	allocatable := input.capacity.allocatable
+	50 * ((used.cpu * allocatable.memory) + (used.memory * allocatable.cpu)) < (percent * allocatable.cpu) * allocatable.memory
+}
 
 performance := 100 if {
-	utilization < 50
+	mean_below(50)
 } else := 70 if {
-	utilization < 80
+	mean_below(80)
 } else := 40 if {
-	utilization < 95
+	mean_below(95)
 } else := 10
 
 clamp(score) := max([0, min([100, score])])
@@ -177,22 +183,9 @@ func (c *naiveCluster) refresh() {
 		"name": c.Name, "location": c.Location, "ready": ready.Status, "labels": labels, "capabilities": capabilities,
 	}
 	c.capacity = map[string]any{
-		"free": map[string]any{"cpu": c.free.cpu, "memory": c.free.memory},
-		"utilization": map[string]any{
-			"cpu": percentOf(used.cpu, c.Allocatable.CPU), "memory": percentOf(used.memory, c.Allocatable.Memory),
-		},
-	}
-}
-
-// percentOf is used / allocatable, truncated; where nothing is allocatable it is 0 if nothing is in use, otherwise 100.
-func percentOf(used, allocatable int64) int64 {
-	switch {
-	case used <= 0:
-		return 0
-	case allocatable <= 0:
-		return 100
-	default:
-		return 100 * used / allocatable
+		"free":        map[string]any{"cpu": c.free.cpu, "memory": c.free.memory},
+		"used":        map[string]any{"cpu": used.cpu, "memory": used.memory},
+		"allocatable": map[string]any{"cpu": c.Allocatable.CPU, "memory": c.Allocatable.Memory},
 	}
 }
 
@@ -355,15 +348,15 @@ func newNative(fleet []*snapshot.Cluster) *native {
 
 // refresh computes what depends on the cluster alone. Health is 100 for all that are Ready; others are never chosen.
 func (c *nativeCluster) refresh() {
-	cpu := percentOf(c.allocatable.cpu-c.free.cpu, c.allocatable.cpu)
-	memory := percentOf(c.allocatable.memory-c.free.memory, c.allocatable.memory)
+	used := int128.Mul(50*(c.allocatable.cpu-c.free.cpu), c.allocatable.memory).
+		Add(int128.Mul(50*(c.allocatable.memory-c.free.memory), c.allocatable.cpu))
 	performance := int32(10)
-	switch mean := (cpu + memory) / 2; {
-	case mean < 50:
+	switch { // the mean of both in percent, both sides times what is allocatable
+	case used.Less(int128.Mul(50*c.allocatable.cpu, c.allocatable.memory)):
 		performance = 100
-	case mean < 80:
+	case used.Less(int128.Mul(80*c.allocatable.cpu, c.allocatable.memory)):
 		performance = 70
-	case mean < 95:
+	case used.Less(int128.Mul(95*c.allocatable.cpu, c.allocatable.memory)):
 		performance = 40
 	}
 	c.factScore = 30*100 + 20*performance

@@ -3,7 +3,6 @@ package agent
 import (
 	"cmp"
 	"maps"
-	"math/bits"
 	"slices"
 	"unique"
 
@@ -13,6 +12,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/internal/int128"
 )
 
 // Bounds of what is reported, so that a report always fits into an object of the API server.
@@ -308,7 +308,7 @@ func (f *figures) listWorkloads(workloads map[unique.Handle[types.UID]]*demand) 
 		room -= len(`{"uid":"","requests":{}},`) + len(e.uid)
 		requests := make(corev1.ResourceList, len(e.demand.requested))
 		for _, s := range e.demand.requested {
-			name, q := s.name.Value(), quantity(s.name.Value(), s.total.amount())
+			name, q := s.name.Value(), quantity(s.name.Value(), amountOf(s.total))
 			requests[name] = q
 			room -= len(`"":"",`) + len(name) + len(q.String())
 		}
@@ -345,20 +345,20 @@ type sums []sum
 
 type sum struct {
 	name  unique.Handle[corev1.ResourceName]
-	total total
+	total int128.Int
 }
 
 func (s *sums) add(name unique.Handle[corev1.ResourceName], n int64) {
-	s.addTotal(name, total{hi: uint64(n >> 63), lo: uint64(n)})
+	s.addTotal(name, int128.Of(n))
 }
 
-func (s *sums) addTotal(name unique.Handle[corev1.ResourceName], t total) {
+func (s *sums) addTotal(name unique.Handle[corev1.ResourceName], t int128.Int) {
 	i := slices.IndexFunc(*s, func(s sum) bool { return s.name == name })
 	if i < 0 {
 		*s = append(*s, sum{name: name})
 		i = len(*s) - 1
 	}
-	if (*s)[i].total.add(t); (*s)[i].total == (total{}) {
+	if (*s)[i].total = (*s)[i].total.Add(t); (*s)[i].total == (int128.Int{}) {
 		*s = slices.Delete(*s, i, i+1)
 	}
 }
@@ -366,25 +366,11 @@ func (s *sums) addTotal(name unique.Handle[corev1.ResourceName], t total) {
 func (s sums) get(name unique.Handle[corev1.ResourceName]) int64 {
 	for i := range s {
 		if s[i].name == name {
-			return s[i].total.amount()
+			return amountOf(s[i].total)
 		}
 	}
 	return 0
 }
 
-// total is a number of 128 bits, so that what was added can be taken off again whatever it came to in between.
-type total struct{ hi, lo uint64 }
-
-func (t *total) add(o total) {
-	var carry uint64
-	t.lo, carry = bits.Add64(t.lo, o.lo, 0)
-	t.hi, _ = bits.Add64(t.hi, o.hi, carry)
-}
-
-// amount is the total, at most capacity.MaxAmount.
-func (t total) amount() int64 {
-	if t.hi != 0 || t.lo > uint64(capacity.MaxAmount) {
-		return capacity.MaxAmount
-	}
-	return int64(t.lo)
-}
+// amountOf is a total, at most capacity.MaxAmount.
+func amountOf(total int128.Int) int64 { return min(total.Int64(), capacity.MaxAmount) }
