@@ -28,14 +28,14 @@ const (
 	maxText      = 4096
 )
 
-// bound holds one field to what expressions that read it are costed for.
-type bound struct {
+// check holds one field to what expressions that read it are costed for.
+type check struct {
 	field string
 	check func(field string, v *Variables) error
 }
 
-// boundsOf are the fields that can be too large. That the API server would not let some of them be is not relied on.
-var boundsOf = []bound{
+// sizeChecks are the fields that can be too large. That the API server would not let some of them be is not relied on.
+var sizeChecks = []check{
 	{"cluster.name", func(f string, v *Variables) error { return short(f, v.Row.Name, maxKey) }},
 	{"cluster.location", func(f string, v *Variables) error { return short(f, v.Row.Location, maxKey) }},
 	{"cluster.labels", func(f string, v *Variables) error { return small(f, v.Row.Labels, maxLabel) }},
@@ -70,7 +70,7 @@ var boundsOf = []bound{
 }
 
 // within holds what an expression reads to its bounds.
-func within(bounds []bound, v *Variables) error {
+func within(bounds []check, v *Variables) error {
 	for i := range bounds {
 		if err := bounds[i].check(bounds[i].field, v); err != nil {
 			return err
@@ -146,10 +146,10 @@ func longest(texts ...string) string {
 	return slices.MaxFunc(texts, func(a, b string) int { return cmp.Compare(len(a), len(b)) })
 }
 
-// bounds tells the cost estimator how large what an expression reads can be.
-type bounds struct{}
+// estimator tells the cost estimator how large what an expression reads can be.
+type estimator struct{}
 
-func (bounds) EstimateSize(node checker.AstNode) *checker.SizeEstimate {
+func (estimator) EstimateSize(node checker.AstNode) *checker.SizeEstimate {
 	path := node.Path()
 	if len(path) == 0 {
 		if node.Expr() != nil && withDefault(node.Expr()) { // an element of a list that is computed has no expression
@@ -208,7 +208,7 @@ func withDefault(e ast.Expr) bool {
 }
 
 // sizeOf is how large the value of a node can be.
-func (b bounds) sizeOf(node *checker.AstNode) checker.SizeEstimate {
+func (b estimator) sizeOf(node *checker.AstNode) checker.SizeEstimate {
 	if computed := (*node).ComputedSize(); computed != nil {
 		return *computed
 	}
@@ -220,7 +220,7 @@ func (b bounds) sizeOf(node *checker.AstNode) checker.SizeEstimate {
 
 // EstimateCallCost knows what the functions of Kubernetes' own libraries cost, and better than they do what regular
 // expressions and functions of strings can come to.
-func (b bounds) EstimateCallCost(function, overload string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
+func (b estimator) EstimateCallCost(function, overload string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
 	if estimate := matchingCost(b, function, target, args); estimate != nil {
 		return estimate
 	}
@@ -231,7 +231,7 @@ func (b bounds) EstimateCallCost(function, overload string, target *checker.AstN
 }
 
 // stringCost is what a function of a string costs that is dearer than it is usually taken for; nil for any other.
-func (b bounds) stringCost(function string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
+func (b estimator) stringCost(function string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
 	text := target
 	if text == nil && len(args) > 0 {
 		text = &args[0]

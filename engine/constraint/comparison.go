@@ -16,13 +16,13 @@ import (
 type Comparison struct {
 	text        string
 	relation    relation
-	left, right term
+	left, right operand
 }
 
 // BoundComparison is a comparison into which the numbers of one workload are put. It is safe for concurrent use.
 type BoundComparison struct {
 	relation    relation
-	left, right term
+	left, right operand
 }
 
 // String is the comparison as CEL.
@@ -59,13 +59,13 @@ func (b *BoundComparison) Range() (leaf Resource, lo, hi int64, ok bool) {
 	if _, isConstant := left.(constant); isConstant {
 		r, left, right = r.mirrored(), right, left
 	}
-	read, isRead := left.(*supply)
+	read, isRead := left.(*clusterValue)
 	limit, isConstant := right.(constant)
-	if !isRead || !isConstant || read.leaf == 0 || r.less && r.greater {
+	if !isRead || !isConstant || read.resource == 0 || r.less && r.greater {
 		return 0, 0, 0, false
 	}
 	lo, hi = r.interval(int64(limit))
-	return read.leaf, lo, hi, true
+	return read.resource, lo, hi, true
 }
 
 // relation is the set of orders of two numbers in which a comparison holds.
@@ -120,7 +120,7 @@ func (r relation) interval(limit int64) (lo, hi int64) {
 // comparisonAt reads a part of an expression as a comparison; ok is false where it is anything else. The names in hidden
 // are those that macros around it give to something of their own.
 func comparisonAt(e ast.Expr, typed *ast.AST, hidden []string) (c *Comparison, ok bool) {
-	r := &reader{typed: typed, hidden: hidden}
+	r := &comparisonReader{typed: typed, hidden: hidden}
 	switch {
 	case isPresence(e):
 		ok = r.presence(e)
@@ -143,8 +143,8 @@ func isPresence(e ast.Expr) bool {
 // isOptional recognises a.?b and a[?"b"].
 func isOptional(e ast.Expr) bool { return isCall(e, operators.OptSelect, operators.OptIndex) }
 
-// reader makes a comparison of a part of an expression.
-type reader struct {
+// comparisonReader makes a comparison of a part of an expression.
+type comparisonReader struct {
 	comparison Comparison
 	typed      *ast.AST
 	hidden     []string
@@ -152,20 +152,20 @@ type reader struct {
 	readsSomething bool
 }
 
-func (r *reader) relation(call ast.CallExpr) (ok bool) {
+func (r *comparisonReader) relation(call ast.CallExpr) (ok bool) {
 	c := &r.comparison
 	if c.relation, ok = relations[call.FunctionName()]; !ok {
 		return false
 	}
-	if c.left, ok = r.term(call.Args()[0]); !ok {
+	if c.left, ok = r.operand(call.Args()[0]); !ok {
 		return false
 	}
-	c.right, ok = r.term(call.Args()[1])
+	c.right, ok = r.operand(call.Args()[1])
 	return ok
 }
 
 // presence compares how many resources have a name, which is 1 or 0, with 1.
-func (r *reader) presence(e ast.Expr) (ok bool) {
+func (r *comparisonReader) presence(e ast.Expr) (ok bool) {
 	c := &r.comparison
 	c.relation, c.right = relations[operators.Equals], constant(1)
 	c.left, ok = r.amount(e, func(_ int64, found bool) (int64, bool) {

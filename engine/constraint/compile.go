@@ -44,12 +44,12 @@ type Options struct {
 type Compiler struct {
 	env       *cel.Env
 	costLimit uint64
-	cache     *lru.Cache[string, compiled]
+	cache     *lru.Cache[string, cached]
 	// conjuncts are kept by their keys, whichever program they are from, so that none is planned twice.
 	conjuncts *lru.Cache[string, *Conjunct]
 }
 
-type compiled struct {
+type cached struct {
 	program *Program
 	err     error
 }
@@ -101,13 +101,13 @@ func NewCompiler(options Options) (*Compiler, error) {
 		inOrderFunction,
 		cel.ParserExpressionSizeLimit(MaxExpressionLength),
 		cel.ASTValidators(
-			cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), patterns{}, zones{},
+			cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), regexValidator{}, timeZoneValidator{},
 		),
 	)
 	if err != nil {
 		return nil, err
 	}
-	cache, err := lru.New[string, compiled](options.CacheSize)
+	cache, err := lru.New[string, cached](options.CacheSize)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (c *Compiler) Compile(expression string) (*Program, error) {
 		return known.program, known.err
 	}
 	program, err := c.compile(expression)
-	c.cache.Add(strings.Clone(expression), compiled{program, err})
+	c.cache.Add(strings.Clone(expression), cached{program, err})
 	return program, err
 }
 
@@ -148,7 +148,7 @@ func (c *Compiler) compile(expression string) (program *Program, err error) {
 	if checked.OutputType() != cel.BoolType {
 		return nil, &Error{Line: 1, Column: 1, Message: fmt.Sprintf("gives %s, must give bool", checked.OutputType())}
 	}
-	cost, err := c.env.EstimateCost(checked, bounds{})
+	cost, err := c.env.EstimateCost(checked, estimator{})
 	if err != nil {
 		return nil, &Error{Message: err.Error()}
 	}

@@ -10,9 +10,8 @@ import (
 	"github.com/google/cel-go/common/types"
 )
 
-// What an expression may make, and go through, in units of a part of a collection or unitText characters. CEL's own
-// estimate loses the size of the elements of lists and maps that are computed: by it, [s].map(x, x + x)[0] is as large as
-// s, and twenty of these in each other make a gigabyte.
+// Limits on the values that an expression makes and the work on them. A unit is one element of a collection, or unitText
+// characters.
 const (
 	maxGrowth = 20_000
 	maxWork   = 1_000_000
@@ -20,8 +19,13 @@ const (
 	unitText  = 64
 )
 
-// growth bounds the size of all values that an expression makes, and the work on them. It is an upper bound, by the
-// shape of the expression alone.
+// growth bounds the size of all values that an expression makes, and the work on them, from its shape alone.
+//
+// It exists because CEL's estimate loses the size of elements of computed collections: for it [s].map(x, x + x)[0] is no
+// larger than s, and twenty of these nested make a gigabyte. CEL's own limit at run time, CostLimit with
+// InterruptCheckFrequency, cannot replace it. It makes an evaluation 3 to 10 times as slow (label 0.3 to 3.0 us, capability
+// 0.9 to 2.7 us), and it does not stop everything: it tracks elements of collections by the same estimate, so that
+// twenty-four nested replace calls took 700 ms at a cost of 362, and a doubled list that is sorted 740 ms at a cost of 551.
 type growth struct {
 	tree *ast.AST
 	// vars are the sizes of what variables of comprehensions hold.

@@ -20,7 +20,7 @@ import (
 type Program struct {
 	evaluator cel.Program
 	reads     Reads
-	bounds    []bound
+	checks    []check
 	cost      uint64
 	// explainer gives the program that evaluates every part of ast, which Why takes apart. It is planned when it is first
 	// asked for: most expressions never have to be explained.
@@ -47,7 +47,7 @@ type Observation struct {
 func newProgram(checked *cel.Ast, cost uint64, evaluator cel.Program, explainer func() (cel.Program, error)) *Program {
 	p := &Program{evaluator: evaluator, cost: cost, explainer: explainer, ast: checked.NativeRep()}
 	p.reads = readsOf(p.ast.Expr())
-	p.bounds = boundsFor(p.ast.Expr())
+	p.checks = checksFor(p.ast.Expr())
 	return p
 }
 
@@ -62,7 +62,7 @@ func (p *Program) Conjuncts() []*Conjunct { return p.conjuncts }
 
 // Eval evaluates the expression. An error says why there is no answer: it is not an answer of false.
 func (p *Program) Eval(v *Variables) (holds bool, err error) {
-	if err := within(p.bounds, v); err != nil {
+	if err := within(p.checks, v); err != nil {
 		return false, err
 	}
 	value, _, err := p.evaluator.Eval(v)

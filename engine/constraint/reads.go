@@ -34,9 +34,9 @@ func readsOf(e ast.Expr) (reads Reads) {
 	return reads
 }
 
-// boundsFor are the bounds of all that an expression looks at, and of nothing else: whether it is evaluated for a workload
+// checksFor are the bounds of all that an expression looks at, and of nothing else: whether it is evaluated for a workload
 // must not depend on what it does not read. An amount that is looked up by its name has no size, so it needs none.
-func boundsFor(e ast.Expr) (needed []bound) {
+func checksFor(e ast.Expr) (needed []check) {
 	used := map[string]bool{}
 	walkUses(e, func(u use) {
 		if !u.isAmount() {
@@ -44,7 +44,7 @@ func boundsFor(e ast.Expr) (needed []bound) {
 		}
 	})
 	keys := readsOf(e).Workload
-	for _, b := range boundsOf {
+	for _, b := range sizeChecks {
 		variable, _, _ := strings.Cut(b.field, ".")
 		switch {
 		case !used[b.field] && !used[variable+"."]:

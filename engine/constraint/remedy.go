@@ -15,7 +15,7 @@ import (
 )
 
 // remedy says what would make a part of the expression true, or false.
-func (w *why) remedy(e ast.Expr, want bool) string {
+func (w *explanation) remedy(e ast.Expr, want bool) string {
 	switch {
 	case isCall(e, operators.LogicalNot):
 		return w.remedy(e.AsCall().Args()[0], !want)
@@ -43,7 +43,7 @@ func (w *why) remedy(e ast.Expr, want bool) string {
 }
 
 // remedies of the two sides: of those that need one where all must change, of either where one is enough.
-func (w *why) remedies(e ast.Expr, want bool) string {
+func (w *explanation) remedies(e ast.Expr, want bool) string {
 	joint := " and "
 	if isCall(e, operators.LogicalOr) == want {
 		joint = " or "
@@ -58,7 +58,7 @@ func (w *why) remedies(e ast.Expr, want bool) string {
 }
 
 // existence is what makes cluster.capabilities.exists(c, ...) and its like hold.
-func (w *why) existence(e ast.Expr, want bool) string {
+func (w *explanation) existence(e ast.Expr, want bool) string {
 	macro, ok := w.ast.SourceInfo().GetMacroCall(e.ID())
 	if !ok || !isCall(macro, operators.Exists) || len(macro.AsCall().Args()) != 2 {
 		return ""
@@ -75,7 +75,7 @@ func (w *why) existence(e ast.Expr, want bool) string {
 }
 
 // membership is what makes "key" in cluster.labels, or cluster.location in [...], hold.
-func (w *why) membership(e ast.Expr, want bool) string {
+func (w *explanation) membership(e ast.Expr, want bool) string {
 	element, container := e.AsCall().Args()[0], e.AsCall().Args()[1]
 	if of, ok := chainOf(container); ok && of.isLabels() {
 		if key, ok := w.value(element).(types.String); ok {
@@ -117,7 +117,7 @@ var (
 
 // comparison is what makes a comparison of something about the cluster with a value hold; empty where it is of
 // anything else.
-func (w *why) comparison(call ast.CallExpr, want bool) string {
+func (w *explanation) comparison(call ast.CallExpr, want bool) string {
 	operator := call.FunctionName()
 	if negated[operator] == "" {
 		return ""
@@ -159,7 +159,7 @@ func (w *why) comparison(call ast.CallExpr, want bool) string {
 }
 
 // amount is how much more or less of a resource there has to be.
-func (w *why) amount(subject path, operator string, left ast.Expr, value ref.Val) string {
+func (w *explanation) amount(subject path, operator string, left ast.Expr, value ref.Val) string {
 	wanted, ok := value.(types.Int)
 	if !ok || words[operator] == "" {
 		return ""

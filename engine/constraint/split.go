@@ -26,7 +26,7 @@ type Conjunct struct {
 	// rest gives the program of the rest, planned when it is first asked for; it is nil where there is no rest.
 	rest   func() cel.Program
 	reads  Reads
-	bounds []bound
+	checks []check
 }
 
 // String is the conjunct as CEL.
@@ -51,7 +51,7 @@ func (c *Conjunct) Holds(v *Variables, holding, failing uint) bool {
 	if c.Bare() {
 		return holding&1 != 0
 	}
-	if within(c.bounds, v) != nil {
+	if within(c.checks, v) != nil {
 		return false
 	}
 	program := c.rest()
@@ -117,7 +117,7 @@ func (c *Compiler) conjunct(p *Program, e ast.Expr) *Conjunct {
 	conjunct := &Conjunct{text: p.text(e), key: key, comparisons: a.comparisons}
 	if !isOutcome(a.rest) {
 		conjunct.rest = sync.OnceValue(func() cel.Program { return c.planRest(a) })
-		conjunct.reads, conjunct.bounds = readsOf(a.rest), boundsFor(a.rest)
+		conjunct.reads, conjunct.checks = readsOf(a.rest), checksFor(a.rest)
 	}
 	c.conjuncts.Add(key, conjunct)
 	return conjunct

@@ -225,7 +225,7 @@ func (c *Compiler) compile(digest string, texts map[string]string) (set *Set, er
 // and refuses what would be endless to type-check.
 func (c *Compiler) OPA() *ast.Compiler {
 	return ast.NewCompiler().WithCapabilities(c.capabilities).WithSchemas(c.schemas).WithDefaultRegoVersion(ast.RegoV1).
-		WithStageAfterID(ast.StageCheckRecursion, ast.CompilerStageDefinition{Name: "CheckExtent", Stage: checkExtent})
+		WithStageAfterID(ast.StageCheckRecursion, ast.CompilerStageDefinition{Name: "CheckTypeSize", Stage: checkTypeSize})
 }
 
 // Suites returns a compiler like that of OPA for suites, which may call whatever does not reach outside.

@@ -64,7 +64,7 @@ func decodeTerms(t *ast.Term, terms []scoring.Term) ([]scoring.Term, error) {
 }
 
 func decodeTerm(t *ast.Term) (decoded scoring.Term, err error) {
-	var raw term
+	var raw policyTerm
 	if err := raw.decode(t.Value); err != nil {
 		return decoded, err
 	}
@@ -114,8 +114,8 @@ func boundSelector(s *metav1.LabelSelector) error {
 	return nil
 }
 
-// term is a term as policies write it.
-type term struct {
+// policyTerm is a policyTerm as policies write it.
+type policyTerm struct {
 	match              match
 	factor             string
 	onMatch, otherwise int64
@@ -129,7 +129,7 @@ type match struct {
 	labelSelector        *metav1.LabelSelector
 }
 
-func (t *term) decode(v ast.Value) error {
+func (t *policyTerm) decode(v ast.Value) error {
 	return decodeObject(v, func(name string, v ast.Value) error {
 		switch name {
 		case "match":
@@ -219,8 +219,8 @@ type mismatch struct{ field, value string }
 
 func (m *mismatch) Error() string { return cmp.Or(m.field, "a term") + " cannot be a " + m.value }
 
-// within puts a field before what is wrong with a part of it.
-func within(field string, err error) error {
+// inField puts a field before what is wrong with a part of it.
+func inField(field string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -253,7 +253,7 @@ func decodeObject(v ast.Value, decode func(name string, v ast.Value) error) erro
 			if !ok {
 				name = ast.String(key.String())
 			}
-			return within(string(name), decode(string(name), value.Value))
+			return inField(string(name), decode(string(name), value.Value))
 		})
 	}
 	return mismatched(v)

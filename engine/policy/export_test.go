@@ -16,7 +16,7 @@ func (s *Set) Everything(ctx context.Context, in Input) (string, error) {
 	}
 	all := *s
 	all.query = query
-	results, err := all.evaluate(ctx, newMeter(ctx, s.timeout), in.term())
+	results, err := all.evaluate(ctx, newMeter(ctx, s.timeout), in.value())
 	if err != nil {
 		return "", err
 	}
@@ -26,7 +26,7 @@ func (s *Set) Everything(ctx context.Context, in Input) (string, error) {
 // Spent is what an evaluation costs of its budget, up to the step at which it is stopped.
 func (s *Set) Spent(ctx context.Context, in Input) (int, error) {
 	m := newMeter(ctx, s.timeout)
-	_, err := s.evaluate(ctx, m, in.term())
+	_, err := s.evaluate(ctx, m, in.value())
 	return Budget - m.left, err
 }
 
@@ -34,7 +34,7 @@ func (s *Set) Spent(ctx context.Context, in Input) (int, error) {
 func (s *Set) Unmetered(in Input) error {
 	m := newMeter(context.Background(), time.Hour)
 	m.left, m.nextCheck = math.MaxInt, math.MaxInt
-	_, err := s.evaluate(m.ctx, m, in.term())
+	_, err := s.evaluate(m.ctx, m, in.value())
 	return err
 }
 

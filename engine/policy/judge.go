@@ -143,7 +143,7 @@ func (s *Set) Judge(ctx context.Context, in Input) (judgement *Judgement, err er
 			judgement, err = nil, Errors{at(nil, "internal_error", "the policies cannot be evaluated: %v", p)}
 		}
 	}()
-	results, err := s.evaluate(ctx, newMeter(ctx, s.timeout), in.term())
+	results, err := s.evaluate(ctx, newMeter(ctx, s.timeout), in.value())
 	if err != nil {
 		return nil, err
 	}
@@ -247,8 +247,8 @@ var (
 	requestsKey    = ast.StringTerm("requests")
 )
 
-// term is the input as a Rego value: the names and units are those of CEL.
-func (in Input) term() *ast.Term {
+// value is the input as a Rego value: the names and units are those of CEL.
+func (in Input) value() *ast.Term {
 	requests := ast.NewObject()
 	for name, amount := range in.Workload.Requests.Each {
 		requests.Insert(ast.StringTerm(name), integer(amount))

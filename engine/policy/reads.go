@@ -12,7 +12,7 @@ import (
 // readsOf derives from compiled modules what of the workload they can read. Whatever is not plainly one field, or one
 // key of it, counts as the whole, as when a function is handed the workload.
 func readsOf(modules map[string]*ast.Module) workload.Reads {
-	r := &reader{texts: textsGiven(modules)}
+	r := &readsAnalysis{texts: textsGiven(modules)}
 	for _, module := range modules {
 		for _, rule := range module.Rules {
 			r.rule(rule)
@@ -21,8 +21,8 @@ func readsOf(modules map[string]*ast.Module) workload.Reads {
 	return r.reads
 }
 
-// reader adds up what rules read.
-type reader struct {
+// readsAnalysis adds up what rules read.
+type readsAnalysis struct {
 	reads workload.Reads
 	// texts that functions are called with, see textsGiven.
 	texts map[argument][]string
@@ -71,7 +71,7 @@ func textsGiven(modules map[string]*ast.Module) map[argument][]string {
 	return given
 }
 
-func (r *reader) rule(rule *ast.Rule) {
+func (r *readsAnalysis) rule(rule *ast.Rule) {
 	r.aliases, r.arguments = map[ast.Var]ast.Ref{}, map[ast.Var]argument{}
 	ambiguous := map[ast.Var]bool{}
 	ast.WalkExprs(rule, func(expr *ast.Expr) bool {
@@ -107,7 +107,7 @@ func aliasOf(expr *ast.Expr) (variable ast.Var, document ast.Ref, ok bool) {
 	return variable, document, ok
 }
 
-func (r *reader) walk(x any) {
+func (r *readsAnalysis) walk(x any) {
 	ast.NewGenericVisitor(func(x any) (done bool) {
 		switch x := x.(type) {
 		case *ast.With: // the whole input is copied, and charged for by its size
@@ -125,7 +125,7 @@ func (r *reader) walk(x any) {
 }
 
 // expr tells whether it has seen to all of an expression.
-func (r *reader) expr(expr *ast.Expr) (done bool) {
+func (r *readsAnalysis) expr(expr *ast.Expr) (done bool) {
 	if len(expr.With) > 0 {
 		return false
 	}
@@ -155,7 +155,7 @@ func (r *reader) expr(expr *ast.Expr) (done bool) {
 }
 
 // ref counts what is read by a reference.
-func (r *reader) ref(ref ast.Ref) {
+func (r *readsAnalysis) ref(ref ast.Ref) {
 	if len(ref) == 0 {
 		return
 	}
@@ -172,7 +172,7 @@ func (r *reader) ref(ref ast.Ref) {
 
 // resolve returns a reference with the names that documents were given replaced by what they stand for; ok is false where
 // it does not come to the input.
-func (r *reader) resolve(ref ast.Ref) (document ast.Ref, ok bool) {
+func (r *readsAnalysis) resolve(ref ast.Ref) (document ast.Ref, ok bool) {
 	for range 1 + len(r.aliases) {
 		if ref[0].Equal(ast.InputRootDocument) {
 			return ref, true
@@ -188,7 +188,7 @@ func (r *reader) resolve(ref ast.Ref) (document ast.Ref, ok bool) {
 }
 
 // document counts what input.workload.labels and its like read.
-func (r *reader) document(ref ast.Ref) {
+func (r *readsAnalysis) document(ref ast.Ref) {
 	reads := workload.Reads{Fields: workload.AllFields}
 	switch {
 	case is(ref, 1, "workspace"), is(ref, 1, "placement"):
@@ -206,7 +206,7 @@ func is(ref ast.Ref, i int, name ast.String) bool {
 }
 
 // field returns what is read of a field of the workload at a path in it.
-func (r *reader) field(name string, path ast.Ref) (reads workload.Reads) {
+func (r *readsAnalysis) field(name string, path ast.Ref) (reads workload.Reads) {
 	if len(path) == 0 {
 		return workload.ReadsOf(name)
 	}

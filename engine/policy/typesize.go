@@ -7,18 +7,18 @@ import (
 // MaxTypeSize bounds the extent of a workspace's rules together.
 const MaxTypeSize = 100_000
 
-// extents bounds the extent of rules: how many parts the type of what they make has, written out. The type checker
+// typeSizes bounds the extent of rules: how many parts the type of what they make has, written out. The type checker
 // compares types in full and cannot be stopped; where every rule nests the one before it twice, that is without end.
 // Rules that nest so are refused before their types are checked.
-type extents struct {
+type typeSizes struct {
 	compiler *ast.Compiler
 	known    map[*ast.Rule]int
 	total    int
 }
 
-// checkExtent is a stage of the compiler, to be run once it is known that no rule is recursive.
-func checkExtent(compiler *ast.Compiler) *ast.Error {
-	e := &extents{compiler: compiler, known: map[*ast.Rule]int{}}
+// checkTypeSize is a stage of the compiler, to be run once it is known that no rule is recursive.
+func checkTypeSize(compiler *ast.Compiler) *ast.Error {
+	e := &typeSizes{compiler: compiler, known: map[*ast.Rule]int{}}
 	for _, module := range compiler.Modules {
 		for _, rule := range module.Rules {
 			e.rule(rule)
@@ -30,7 +30,7 @@ func checkExtent(compiler *ast.Compiler) *ast.Error {
 	return nil
 }
 
-func (e *extents) rule(rule *ast.Rule) int {
+func (e *typeSizes) rule(rule *ast.Rule) int {
 	if extent, found := e.known[rule]; found {
 		return extent
 	}
@@ -50,7 +50,7 @@ func (e *extents) rule(rule *ast.Rule) int {
 }
 
 // body adds up the extent of all that a body looks at, and notes that of its variables.
-func (e *extents) body(body ast.Body, vars map[ast.Var]int) {
+func (e *typeSizes) body(body ast.Body, vars map[ast.Var]int) {
 	for _, expr := range body {
 		if e.total > MaxTypeSize {
 			return
@@ -82,7 +82,7 @@ func (e *extents) body(body ast.Body, vars map[ast.Var]int) {
 }
 
 // bind notes that the variables in a term can be as large as something else.
-func (e *extents) bind(t *ast.Term, extent int, vars map[ast.Var]int) {
+func (e *typeSizes) bind(t *ast.Term, extent int, vars map[ast.Var]int) {
 	switch v := t.Value.(type) {
 	case ast.Var:
 		vars[v] = max(vars[v], extent)
@@ -98,7 +98,7 @@ func (e *extents) bind(t *ast.Term, extent int, vars map[ast.Var]int) {
 }
 
 // term returns the extent of a term's type.
-func (e *extents) term(t *ast.Term, vars map[ast.Var]int) int {
+func (e *typeSizes) term(t *ast.Term, vars map[ast.Var]int) int {
 	sum := 1
 	add := func(t *ast.Term) { sum = min(sum+e.term(t, vars), MaxTypeSize+1) }
 	switch v := t.Value.(type) {

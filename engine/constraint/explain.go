@@ -26,7 +26,7 @@ type Cause struct {
 // Explain returns the parts, joined by &&, that keep the expression from holding; none where it holds. It is worked out
 // when it is asked for and costs much more than Eval.
 func (p *Program) Explain(v *Variables) []Cause {
-	if err := within(p.bounds, v); err != nil {
+	if err := within(p.checks, v); err != nil {
 		return []Cause{{Expression: p.text(p.ast.Expr()), Err: err, Remedy: "less of what the constraint reads"}}
 	}
 	explainer, err := p.explainer()
@@ -37,18 +37,18 @@ func (p *Program) Explain(v *Variables) []Cause {
 	if details == nil || details.State() == nil {
 		return nil
 	}
-	w := &why{Program: p, state: details.State(), variables: v}
+	w := &explanation{Program: p, state: details.State(), variables: v}
 	return w.causes(p.ast.Expr())
 }
 
-// why is one evaluation of every part of an expression.
-type why struct {
+// explanation is one evaluation of every part of an expression.
+type explanation struct {
 	*Program
 	state     interpreter.EvalState
 	variables *Variables
 }
 
-func (w *why) causes(e ast.Expr) (causes []Cause) {
+func (w *explanation) causes(e ast.Expr) (causes []Cause) {
 	if isCall(e, operators.LogicalAnd) {
 		for _, arg := range e.AsCall().Args() {
 			causes = append(causes, w.causes(arg)...)
@@ -67,7 +67,7 @@ func (w *why) causes(e ast.Expr) (causes []Cause) {
 }
 
 // value of a part of the expression; nil where there is none.
-func (w *why) value(e ast.Expr) ref.Val {
+func (w *explanation) value(e ast.Expr) ref.Val {
 	if e.Kind() == ast.LiteralKind {
 		return e.AsLiteral()
 	}

@@ -16,15 +16,15 @@ const maxPatternSteps = 1000
 // stepsPerCost is how many steps of matching cost as much as one of CEL's own units.
 const stepsPerCost = 10
 
-// patterns is a validator of regular expressions. They have to be literals, so that what they cost is known and they
+// regexValidator is a validator of regular expressions. They have to be literals, so that what they cost is known and they
 // are compiled once.
-type patterns struct{}
+type regexValidator struct{}
 
 // Name implements cel.ASTValidator.
-func (patterns) Name() string { return "tmc.validate.regex" }
+func (regexValidator) Name() string { return "tmc.validate.regex" }
 
 // Validate implements cel.ASTValidator.
-func (patterns) Validate(_ *cel.Env, _ cel.ValidatorConfig, a *ast.AST, issues *cel.Issues) {
+func (regexValidator) Validate(_ *cel.Env, _ cel.ValidatorConfig, a *ast.AST, issues *cel.Issues) {
 	ast.PreOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() != ast.CallKind {
 			return
@@ -99,7 +99,7 @@ func stepsIn(r *syntax.Regexp) int {
 }
 
 // matchingCost is what matching by a regular expression costs; nil for any other call.
-func matchingCost(b bounds, function string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
+func matchingCost(b estimator, function string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
 	if function != "matches" && function != "find" && function != "findAll" || len(args) == 0 {
 		return nil
 	}

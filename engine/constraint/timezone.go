@@ -7,15 +7,15 @@ import (
 	"github.com/google/cel-go/common/ast"
 )
 
-// zones is a validator that refuses time zones by name: they are read from files of the machine, so that the answer
+// timeZoneValidator is a validator that refuses time timeZoneValidator by name: they are read from files of the machine, so that the answer
 // would depend on it.
-type zones struct{}
+type timeZoneValidator struct{}
 
 // Name implements cel.ASTValidator.
-func (zones) Name() string { return "tmc.validate.zones" }
+func (timeZoneValidator) Name() string { return "tmc.validate.zones" }
 
 // Validate implements cel.ASTValidator.
-func (zones) Validate(_ *cel.Env, _ cel.ValidatorConfig, a *ast.AST, issues *cel.Issues) {
+func (timeZoneValidator) Validate(_ *cel.Env, _ cel.ValidatorConfig, a *ast.AST, issues *cel.Issues) {
 	ast.PreOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() != ast.CallKind || !e.AsCall().IsMemberFunction() || len(e.AsCall().Args()) != 1 {
 			return

@@ -13,10 +13,10 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// term is one side of a comparison, or a part of it.
-type term interface {
+// operand is one side of a comparison, or a part of it.
+type operand interface {
 	// bind returns the term with the numbers of a workload in it.
-	bind(*workload.Workload) term
+	bind(*workload.Workload) operand
 	// value of a bound term for a cluster; it is not known where CEL gives an error.
 	value(*snapshot.Row) (n int64, known bool)
 }
@@ -27,37 +27,37 @@ type (
 	constant int64
 	// failure is an error, whatever the cluster.
 	failure struct{}
-	// supply is a number of a cluster.
-	supply struct {
+	// clusterValue is a number of a cluster.
+	clusterValue struct {
 		read func(*snapshot.Row) (n int64, known bool)
-		leaf Resource
+		resource Resource
 	}
-	// demand is a number of a workload.
-	demand func(*workload.Workload) (n int64, known bool)
+	// workloadValue is a number of a workload.
+	workloadValue func(*workload.Workload) (n int64, known bool)
 	// arithmetic makes a number of two others, as CEL does: what has no room in an int64 is an error.
 	arithmetic struct {
 		apply       func(a, b int64) (n int64, known bool)
-		left, right term
+		left, right operand
 	}
 )
 
-func (c constant) bind(*workload.Workload) term       { return c }
+func (c constant) bind(*workload.Workload) operand       { return c }
 func (c constant) value(*snapshot.Row) (int64, bool)  { return int64(c), true }
-func (f failure) bind(*workload.Workload) term        { return f }
+func (f failure) bind(*workload.Workload) operand        { return f }
 func (f failure) value(*snapshot.Row) (int64, bool)   { return 0, false }
-func (s *supply) bind(*workload.Workload) term        { return s }
-func (s *supply) value(r *snapshot.Row) (int64, bool) { return s.read(r) }
-func (d demand) bind(w *workload.Workload) term       { return constantOr(d(w)) }
-func (d demand) value(*snapshot.Row) (int64, bool)    { return 0, false } // it has no value before it is bound
+func (s *clusterValue) bind(*workload.Workload) operand        { return s }
+func (s *clusterValue) value(r *snapshot.Row) (int64, bool) { return s.read(r) }
+func (d workloadValue) bind(w *workload.Workload) operand       { return constantOr(d(w)) }
+func (d workloadValue) value(*snapshot.Row) (int64, bool)    { return 0, false } // it has no value before it is bound
 
-func constantOr(n int64, known bool) term {
+func constantOr(n int64, known bool) operand {
 	if !known {
 		return failure{}
 	}
 	return constant(n)
 }
 
-func (a *arithmetic) bind(w *workload.Workload) term {
+func (a *arithmetic) bind(w *workload.Workload) operand {
 	left, right := a.left.bind(w), a.right.bind(w)
 	n, isConstant := left.(constant)
 	m, areConstant := right.(constant)
@@ -114,8 +114,8 @@ func subtract(a, b int64) (int64, bool) {
 
 func divisible(a, b int64) bool { return b != 0 && (a != math.MinInt64 || b != -1) }
 
-// term reads a part of an expression as a number.
-func (r *reader) term(e ast.Expr) (term, bool) {
+// operand reads a part of an expression as a number.
+func (r *comparisonReader) operand(e ast.Expr) (operand, bool) {
 	switch {
 	case r.typed.GetType(e.ID()).Kind() != types.IntKind:
 		return nil, false
@@ -123,7 +123,7 @@ func (r *reader) term(e ast.Expr) (term, bool) {
 		n, ok := e.AsLiteral().(types.Int)
 		return constant(n), ok
 	case isCall(e, operators.Negate):
-		n, ok := r.term(e.AsCall().Args()[0])
+		n, ok := r.operand(e.AsCall().Args()[0])
 		return &arithmetic{subtract, constant(0), n}, ok
 	case isCall(e, "orValue") && isOptional(e.AsCall().Target()):
 		instead, ok := e.AsCall().Args()[0].AsLiteral().(types.Int)
@@ -137,51 +137,51 @@ func (r *reader) term(e ast.Expr) (term, bool) {
 			return n, true
 		})
 	case e.Kind() == ast.CallKind && operations[e.AsCall().FunctionName()] != nil:
-		left, ok := r.term(e.AsCall().Args()[0])
+		left, ok := r.operand(e.AsCall().Args()[0])
 		if !ok {
 			return nil, false
 		}
-		right, ok := r.term(e.AsCall().Args()[1])
+		right, ok := r.operand(e.AsCall().Args()[1])
 		return &arithmetic{operations[e.AsCall().FunctionName()], left, right}, ok
 	}
 	if number, ok := r.number(e); ok {
 		return number, true
 	}
 	amount, ok := r.amount(e, func(n int64, found bool) (int64, bool) { return n, found })
-	if s, isSupply := amount.(*supply); isSupply {
-		s.leaf = leafAt(e)
+	if s, isSupply := amount.(*clusterValue); isSupply {
+		s.resource = resourceAt(e)
 	}
 	return amount, ok
 }
 
 // number reads capacity.healthScore and its like.
-func (r *reader) number(e ast.Expr) (term, bool) {
+func (r *comparisonReader) number(e ast.Expr) (operand, bool) {
 	variable, field := r.field(e)
 	switch {
 	case variable == "capacity" && scores[field] != nil:
 		score := scores[field]
-		return &supply{read: func(row *snapshot.Row) (int64, bool) { return score(row), true }}, true
+		return &clusterValue{read: func(row *snapshot.Row) (int64, bool) { return score(row), true }}, true
 	case variable == "workload" && field == "replicas":
-		return demand(func(w *workload.Workload) (int64, bool) { return w.Replicas, true }), true
+		return workloadValue(func(w *workload.Workload) (int64, bool) { return w.Replicas, true }), true
 	}
 	return nil, false
 }
 
 // amount reads capacity.free.cpu and its like, whichever way it is looked up. What is found is put through give.
-func (r *reader) amount(e ast.Expr, give func(n int64, found bool) (int64, bool)) (term, bool) {
+func (r *comparisonReader) amount(e ast.Expr, give func(n int64, found bool) (int64, bool)) (operand, bool) {
 	resources, name, ok := lookupAt(e)
 	if !ok {
 		return nil, false
 	}
 	variable, field := r.field(resources)
 	switch {
-	case variable == "capacity" && supplies[field] != nil:
-		supplied := supplies[field]
-		return &supply{read: func(row *snapshot.Row) (int64, bool) {
+	case variable == "capacity" && clusterAmounts[field] != nil:
+		supplied := clusterAmounts[field]
+		return &clusterValue{read: func(row *snapshot.Row) (int64, bool) {
 			return give((*resourceMap)(supplied(row)).amount(name))
 		}}, true
 	case variable == "workload" && field == "requests":
-		return demand(func(w *workload.Workload) (int64, bool) {
+		return workloadValue(func(w *workload.Workload) (int64, bool) {
 			return give((*resourceMap)(&w.Requests).amount(name))
 		}), true
 	}
@@ -189,7 +189,7 @@ func (r *reader) amount(e ast.Expr, give func(n int64, found bool) (int64, bool)
 }
 
 // field recognises a field of a variable; both are empty where there is none.
-func (r *reader) field(e ast.Expr) (variable, field string) {
+func (r *comparisonReader) field(e ast.Expr) (variable, field string) {
 	chain, ok := chainOf(e)
 	if !ok || len(chain.steps) != 1 || slices.Contains(r.hidden, chain.root) {
 		return "", ""
@@ -198,9 +198,9 @@ func (r *reader) field(e ast.Expr) (variable, field string) {
 	return chain.root, chain.steps[0].key
 }
 
-// supplies and scores are what CEL knows as the fields of capacity.
+// clusterAmounts and scores are what CEL knows as the fields of capacity.
 var (
-	supplies = map[string]func(*snapshot.Row) *capacity.Resources{
+	clusterAmounts = map[string]func(*snapshot.Row) *capacity.Resources{
 		"allocatable": func(r *snapshot.Row) *capacity.Resources { return &r.Allocatable },
 		"allocated":   func(r *snapshot.Row) *capacity.Resources { return &r.Allocated },
 		"reserved":    func(r *snapshot.Row) *capacity.Resources { return &r.Reserved },
@@ -213,8 +213,8 @@ var (
 	}
 )
 
-// leafAt is the leaf that an amount is, 0 where it is none.
-func leafAt(e ast.Expr) Resource {
+// resourceAt is the leaf that an amount is, 0 where it is none.
+func resourceAt(e ast.Expr) Resource {
 	switch u, _ := useAt(e); u {
 	case use{"capacity", "free", capacity.CPU, true}:
 		return FreeCPU
