@@ -29,7 +29,7 @@ type (
 	failure struct{}
 	// clusterValue is a number of a cluster.
 	clusterValue struct {
-		read func(*snapshot.Row) (n int64, known bool)
+		read     func(*snapshot.Row) (n int64, known bool)
 		resource Resource
 	}
 	// workloadValue is a number of a workload.
@@ -41,14 +41,14 @@ type (
 	}
 )
 
-func (c constant) bind(*workload.Workload) operand       { return c }
-func (c constant) value(*snapshot.Row) (int64, bool)  { return int64(c), true }
-func (f failure) bind(*workload.Workload) operand        { return f }
-func (f failure) value(*snapshot.Row) (int64, bool)   { return 0, false }
-func (s *clusterValue) bind(*workload.Workload) operand        { return s }
+func (c constant) bind(*workload.Workload) operand          { return c }
+func (c constant) value(*snapshot.Row) (int64, bool)        { return int64(c), true }
+func (f failure) bind(*workload.Workload) operand           { return f }
+func (f failure) value(*snapshot.Row) (int64, bool)         { return 0, false }
+func (s *clusterValue) bind(*workload.Workload) operand     { return s }
 func (s *clusterValue) value(r *snapshot.Row) (int64, bool) { return s.read(r) }
-func (d workloadValue) bind(w *workload.Workload) operand       { return constantOr(d(w)) }
-func (d workloadValue) value(*snapshot.Row) (int64, bool)    { return 0, false } // it has no value before it is bound
+func (d workloadValue) bind(w *workload.Workload) operand   { return constantOr(d(w)) }
+func (d workloadValue) value(*snapshot.Row) (int64, bool)   { return 0, false } // it has no value before it is bound
 
 func constantOr(n int64, known bool) operand {
 	if !known {
