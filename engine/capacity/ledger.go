@@ -9,60 +9,63 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Owner is who holds a claim.
+// Owner identifies the holder of a claim.
 type Owner struct {
 	APIVersion, Kind, Namespace, Name string
-	// Held tells apart the claims that are held for an owner beside its own, which is 0.
+	// Held is 0 for the owner's own claim. Other numbers are claims on what it has left, until that is written.
 	Held int64
 }
 
-// Claim is what one owner holds: the same amount on each of its clusters. It is not changed once it is granted.
+// Claim is a promise to one owner: the same amount on each of its clusters. It is immutable once granted.
 type Claim struct {
-	// UID by which the reports of clusters name the owner; none does where it is empty.
+	// UID identifies the owner in the reports of clusters; if it is empty, no report counts the owner.
 	UID string
-	// Group counts claims that belong together; strategies rotate over the clusters of a group.
+	// Group is the set of claims that the claim is counted in; a strategy rotates over the clusters of a group.
 	Group    types.NamespacedName
 	Clusters []string
 	Amount   Resources
-	// Expired are those of Clusters where nothing is reserved any more: what was has been given up.
+	// Expired are the Clusters where the reservation has expired: nothing is reserved there any more.
 	Expired []string
-	// stakes are those on Clusters while the claim is granted.
+	// stakes has one for each of Clusters while the claim is granted.
 	stakes []stake
 }
 
-// stake is a claim on one of its clusters. The stakes on a cluster are a list, so that a report goes over no others.
+// stake is a claim on one of its clusters. The stakes on a cluster form a linked list, so that a report of the cluster visits
+// no other claims.
 type stake struct {
 	claim      *Claim
 	account    *account
 	prev, next *stake
 }
 
-// Ledger keeps what has been promised on the clusters of one workspace. It is safe for concurrent use.
+// Ledger holds the claims on the clusters of one workspace. It is safe for concurrent use.
 //
-// What is promised to an owner goes through three states. Reserve sets it aside, if it is there: whoever decides on what
-// was free a moment ago is verified here, and asks again where that is gone. SetCluster commits it: as far as the report of
-// a cluster counts the owner's pods, by identity, it stands in the report and is not set aside a second time; and if the
-// pods vanish it is set aside again. Release gives it back. So for every cluster and resource, what the report says is in
-// use and what is reserved are never more than there is, unless the cluster itself shrinks or fills up by other hands.
+// A promise has three states. Reserve sets it aside if it fits; a decision made on a stale snapshot fails here and is
+// retried. SetCluster turns it into use: as far as a cluster's report counts the owner's pods, by UID, the amount is part of
+// the report and not reserved a second time; if the pods vanish it is reserved again. Release frees it.
+//
+// Invariant: for every cluster and resource, in use + reserved <= allocatable, unless the cluster shrinks or others fill it.
 type Ledger struct {
 	mu       sync.Mutex
 	accounts map[string]*account
 	claims   map[Owner]*Claim
 	groups   map[types.NamespacedName]map[string]int
-	// spare is the map of a group that has gone, for the next.
+	// spare is the map of a group that is gone, reused for the next.
 	spare map[string]int
 }
 
-// account is one cluster in the ledger. It is there while the cluster is, or anybody has a stake in it.
+// account is one cluster in the ledger. It exists while the cluster is registered or a claim has a stake in it.
 type account struct {
 	cluster string
-	// open tells whether the cluster is there.
+	// open is set while the cluster is registered.
 	open      bool
 	available Resources
-	// reserved is exactly what the stakes reserve, shown the same for readers, within the bounds of int64.
+	// Invariant: reserved is the exact sum of what the stakes reserve.
 	reserved sum
-	shown    Resources
-	// counted is what the cluster's report counts for owners, by their UIDs.
+	// shown is reserved for readers, each amount clamped to int64. That is eight times MaxAmount, so a clamped amount never
+	// makes a cluster look as if it had room.
+	shown Resources
+	// counted is what the cluster's report counts for each owner, by UID.
 	counted map[string]Resources
 	first   *stake
 }
@@ -76,10 +79,10 @@ func NewLedger() *Ledger {
 	}
 }
 
-// ShortageError tells that a claim does not fit.
+// ShortageError is the error of a claim that does not fit.
 type ShortageError struct {
 	Cluster, Resource string
-	// Asked and Free are in millicores for cpu, in bytes or whole units otherwise.
+	// Asked and Free are in millicores for cpu, otherwise in bytes or whole units.
 	Asked, Free int64
 }
 
@@ -88,9 +91,9 @@ func (e *ShortageError) Error() string {
 	return fmt.Sprintf("cluster %s: %s asked %d, free %d", e.Cluster, e.Resource, e.Asked, e.Free)
 }
 
-// SetCluster takes up a cluster's report: what it has besides what it counts as in use, and how much of what is in use it
-// counts for which owner, by UID. It returns what is reserved there now. Claims that are held already stay, even where they
-// no longer fit. A report that comes again, or late, changes nothing but what it says: there is no history in it.
+// SetCluster applies a cluster's report: what is available beside what is in use, and how much of what is in use belongs to
+// which owner, by UID. It returns what is reserved there now. Claims that no longer fit stay granted. Reports are absolute, so
+// a repeated or late one does no harm beyond its age.
 func (l *Ledger) SetCluster(cluster string, available Resources, counted map[string]Resources) (reserved Resources) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -100,8 +103,7 @@ func (l *Ledger) SetCluster(cluster string, available Resources, counted map[str
 	return a.shown
 }
 
-// RemoveCluster takes a cluster out: nothing can be reserved there. What is held there stays held, since the cluster
-// may return.
+// RemoveCluster removes a cluster: nothing can be reserved there any more. Claims on it stay granted, since it may return.
 func (l *Ledger) RemoveCluster(cluster string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -127,7 +129,7 @@ func (l *Ledger) close(a *account) {
 	}
 }
 
-// count takes up what a report counts for whom.
+// count applies what a report counts for each owner.
 func (a *account) count(counted map[string]Resources) {
 	if len(a.counted)+len(counted) == 0 {
 		return
@@ -151,7 +153,7 @@ func (a *account) unreserve(r Resources) {
 	a.show(r)
 }
 
-// show brings shown up to date after a change by r.
+// show updates shown after a change by r.
 func (a *account) show(r Resources) {
 	extended := a.shown.Extended
 	if len(r.Extended) > 0 {
@@ -170,7 +172,7 @@ func (a *account) countedFor(uid string) Resources {
 	return a.counted[uid]
 }
 
-// reservedFor is what a claim sets aside on a cluster that counts so much for whom.
+// reservedFor is what a claim reserves on a cluster whose report counts these amounts.
 func (a *account) reservedFor(c *Claim, counted map[string]Resources) Resources {
 	if c.UID == "" || len(counted) == 0 {
 		return c.Reserved(a.cluster, Resources{})
@@ -178,8 +180,8 @@ func (a *account) reservedFor(c *Claim, counted map[string]Resources) Resources 
 	return c.Reserved(a.cluster, counted[c.UID])
 }
 
-// Reserve grants the claim to owner in place of what owner held before, or returns a *ShortageError and leaves all
-// as it was.
+// Reserve grants the claim in place of the owner's previous one. If it does not fit, Reserve returns a *ShortageError and
+// changes nothing.
 func (l *Ledger) Reserve(owner Owner, claim *Claim) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -191,7 +193,7 @@ func (l *Ledger) reserve(owner Owner, claim *Claim) error {
 	for _, cluster := range claim.Clusters {
 		var free sum
 		if a := l.accounts[cluster]; a != nil {
-			// What the owner has there already goes to it again, whether that is reserved or in use.
+			// What the owner has there is free for itself, reserved or in use.
 			free.add(a.available)
 			free.subSum(&a.reserved)
 			free.add(a.countedFor(claim.UID))
@@ -241,7 +243,7 @@ func (l *Ledger) Replace(restored, foreign []Grant) (refused []error, clusters [
 	return refused, slices.Sorted(maps.Keys(touched))
 }
 
-// Restore records a claim without asking whether it fits: it has been granted before.
+// Restore grants a claim without checking that it fits: it was granted before.
 func (l *Ledger) Restore(owner Owner, claim *Claim) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -274,7 +276,7 @@ func (l *Ledger) grant(owner Owner, previous, claim *Claim) {
 	}
 }
 
-// Release gives back what owner holds, and returns it; nil where that is nothing.
+// Release removes the owner's claim and returns it, nil if it has none.
 func (l *Ledger) Release(owner Owner) *Claim {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -286,7 +288,7 @@ func (l *Ledger) Release(owner Owner) *Claim {
 	return claim
 }
 
-// remove takes a claim off the accounts.
+// remove removes a claim from the accounts.
 func (l *Ledger) remove(claim *Claim) {
 	group := l.groups[claim.Group]
 	for i := range claim.stakes {
@@ -312,14 +314,14 @@ func (l *Ledger) remove(claim *Claim) {
 	}
 }
 
-// Claim returns what owner holds; nil where that is nothing.
+// Claim returns the owner's claim, nil if it has none.
 func (l *Ledger) Claim(owner Owner) *Claim {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.claims[owner]
 }
 
-// Uncounted returns the clusters of a claim whose report does not count all of it.
+// Uncounted returns the clusters whose report does not count the whole amount of the owner's claim.
 func (l *Ledger) Uncounted(owner Owner) (clusters []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -336,7 +338,7 @@ func (l *Ledger) Uncounted(owner Owner) (clusters []string) {
 	return clusters
 }
 
-// Reserved returns what is promised on a cluster and not counted by it.
+// Reserved returns what is reserved on a cluster, each amount clamped to int64.
 func (l *Ledger) Reserved(cluster string) Resources {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -355,8 +357,7 @@ func (l *Ledger) EachReserved(claim *Claim, yield func(i int, reserved Resources
 	}
 }
 
-// Counted returns what the clusters of a claim that is granted count for its owner, in their order; nil where none counts
-// anything.
+// Counted returns what each cluster of a granted claim counts for its owner, in their order; nil if none counts anything.
 func (l *Ledger) Counted(claim *Claim) (counted []Resources) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -371,7 +372,7 @@ func (l *Ledger) Counted(claim *Claim) (counted []Resources) {
 	return counted
 }
 
-// Reserved returns what is set aside on one of a claim's clusters that counts so much for its owner.
+// Reserved returns what a claim reserves on one of its clusters, given what that counts for the owner.
 func (c *Claim) Reserved(cluster string, counted Resources) Resources {
 	if len(c.Expired) > 0 && slices.Contains(c.Expired, cluster) {
 		return Resources{}
@@ -379,7 +380,8 @@ func (c *Claim) Reserved(cluster string, counted Resources) Resources {
 	return c.Amount.Without(counted)
 }
 
-// Group returns how many claims of a group each cluster holds. It is the ledger's own, and good until the ledger changes.
+// Group returns the number of claims of a group on each cluster. The map is the ledger's own and valid until the ledger
+// changes.
 func (l *Ledger) Group(group types.NamespacedName) map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,14 +7,14 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// Bounds of a quantity as text. Kubernetes' own parser takes minutes for the dozen characters of 1e-99999999, and so
+// Bounds of a quantity as text. Kubernetes' own parser takes a minute for the dozen characters of 1e-99999999, and so
 // does comparing 1e99999999 with anything.
 const (
 	maxQuantity = 64 // characters
 	maxExponent = 30 // decimal digits on either side of the point
 )
 
-// ParseQuantity is Kubernetes' resource.ParseQuantity, for texts that nobody has looked at before.
+// ParseQuantity is Kubernetes' resource.ParseQuantity for untrusted text.
 func ParseQuantity(text string) (resource.Quantity, error) {
 	if err := CheckQuantity(text); err != nil {
 		return resource.Quantity{}, err
@@ -22,7 +22,7 @@ func ParseQuantity(text string) (resource.Quantity, error) {
 	return resource.ParseQuantity(text)
 }
 
-// CheckQuantity fails where a text would be too dear to be parsed as a quantity. It does not say that it is one.
+// CheckQuantity returns an error for a text that is too expensive to parse as a quantity. It does not check that it is one.
 func CheckQuantity(text string) error {
 	if len(text) > maxQuantity {
 		return fmt.Errorf("a quantity of %d characters, more than %d", len(text), maxQuantity)
@@ -37,7 +37,7 @@ func CheckQuantity(text string) error {
 	return nil
 }
 
-// outOfProportion tells whether a quantity is so large or so small that it would be dear to compare.
+// outOfProportion reports whether a quantity is too large or too small to be compared cheaply.
 func outOfProportion(q resource.Quantity) bool {
 	scale := q.AsDec().Scale() // of a copy
 	return scale > maxExponent || scale < -maxExponent

@@ -1,5 +1,5 @@
-// Package capacity keeps the promises: the amounts that clusters have and workloads ask for, and the ledger that
-// reserves the one against the other so that no cluster is ever oversubscribed.
+// Package capacity has the amounts that clusters have and workloads request, and the ledger that reserves the ones for the
+// others so that no cluster is ever oversubscribed.
 package capacity
 
 import (
@@ -12,19 +12,17 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// Names of the resources that are always there.
+// Names of the resources that every cluster and workload has.
 const (
 	CPU     = string(corev1.ResourceCPU)
 	Memory  = string(corev1.ResourceMemory)
 	Storage = string(corev1.ResourceStorage)
 )
 
-// MaxAmount is the most of one resource that is taken for real, an exbibyte of memory for example. It leaves room to
-// add up what many workloads ask for.
+// MaxAmount is the largest amount of one resource that is accepted, for example an exbibyte of memory.
 const MaxAmount = int64(1) << 60
 
-// Resources is an amount of each resource. The zero value is nothing. A Resources is not changed once it is made:
-// copies share Extended.
+// Resources is an amount of each resource. The zero value is nothing. A Resources is immutable: copies share Extended.
 type Resources struct {
 	// CPU in millicores.
 	CPU int64
@@ -37,8 +35,8 @@ type Resources struct {
 	Extended map[string]int64
 }
 
-// FromResourceList reads a Kubernetes resource list. It fails on a quantity that is negative or above MaxAmount,
-// naming the resource.
+// FromResourceList converts a Kubernetes resource list. A quantity that is negative or above MaxAmount is an error that names
+// the resource.
 func FromResourceList(list corev1.ResourceList) (Resources, error) {
 	var r Resources
 	for _, name := range slices.Sorted(maps.Keys(list)) {
@@ -73,7 +71,7 @@ func FromResourceList(list corev1.ResourceList) (Resources, error) {
 	return r, nil
 }
 
-// ResourceList is the inverse of FromResourceList; resources of which there are none are left out.
+// ResourceList is the inverse of FromResourceList, without the resources whose amount is 0.
 func (r Resources) ResourceList() corev1.ResourceList {
 	list := corev1.ResourceList{}
 	for name, amount := range r.Each {
@@ -84,7 +82,7 @@ func (r Resources) ResourceList() corev1.ResourceList {
 	return list
 }
 
-// Format writes an amount of one resource the way people write it, for example 1500 of cpu as "1500m".
+// Format formats an amount of one resource as a quantity, for example 1500 of cpu as "1500m".
 func Format(name string, amount int64) string { return newQuantity(name, amount).String() }
 
 func newQuantity(name string, amount int64) *resource.Quantity {
@@ -98,7 +96,7 @@ func newQuantity(name string, amount int64) *resource.Quantity {
 	}
 }
 
-// Get returns the amount of one resource, 0 where there is none.
+// Get returns the amount of one resource.
 func (r Resources) Get(name string) int64 {
 	switch name {
 	case CPU:
@@ -112,7 +110,7 @@ func (r Resources) Get(name string) int64 {
 	}
 }
 
-// Each yields cpu, memory and storage, then the extended resources by name: an order that never changes.
+// Each yields cpu, memory and storage, then the extended resources in the order of their names.
 func (r Resources) Each(yield func(name string, amount int64) bool) {
 	if !yield(CPU, r.CPU) || !yield(Memory, r.Memory) || !yield(Storage, r.Storage) || len(r.Extended) == 0 {
 		return
@@ -124,7 +122,7 @@ func (r Resources) Each(yield func(name string, amount int64) bool) {
 	}
 }
 
-// IsZero tells whether there is nothing of any resource.
+// IsZero reports whether all amounts are 0.
 func (r Resources) IsZero() bool {
 	for _, amount := range r.Extended {
 		if amount != 0 {
@@ -134,7 +132,7 @@ func (r Resources) IsZero() bool {
 	return r.CPU == 0 && r.Memory == 0 && r.Storage == 0
 }
 
-// Negative tells whether there is less than nothing of any resource.
+// Negative reports whether any amount is below 0.
 func (r Resources) Negative() bool {
 	for _, amount := range r.Extended {
 		if amount < 0 {
@@ -144,16 +142,16 @@ func (r Resources) Negative() bool {
 	return r.CPU < 0 || r.Memory < 0 || r.Storage < 0
 }
 
-// Equal tells whether the amounts are the same; an extended resource of which there is none counts as absent.
+// Equal reports whether the amounts are the same. An extended resource with amount 0 equals one that is absent.
 func (r Resources) Equal(o Resources) bool { return r.Sub(o).IsZero() }
 
-// Same tells whether the amounts are the same and of the same resources.
+// Same reports whether the amounts and the sets of extended resources are the same.
 func (r Resources) Same(o Resources) bool {
 	return r.CPU == o.CPU && r.Memory == o.Memory && r.Storage == o.Storage &&
 		len(r.Extended) == len(o.Extended) && (len(r.Extended) == 0 || maps.Equal(r.Extended, o.Extended))
 }
 
-// WithoutNone returns r without the extended resources of which there are none.
+// WithoutNone returns r without the extended resources whose amount is 0.
 func (r Resources) WithoutNone() Resources {
 	for _, amount := range r.Extended {
 		if amount == 0 {
@@ -184,7 +182,7 @@ func (r Resources) Sub(o Resources) Resources {
 	return r.Combine(o, sub)
 }
 
-// Without returns what of r is not covered by o: r - o, at least 0 each.
+// Without returns r - o, at least 0 each.
 func (r Resources) Without(o Resources) Resources {
 	if o.IsZero() {
 		return r
@@ -195,7 +193,7 @@ func (r Resources) Without(o Resources) Resources {
 	return r.Combine(o, func(a, b int64) int64 { return max(0, sub(a, b)) }).WithoutNone()
 }
 
-// Mul returns n times r. It fails, naming the resource, where that is above MaxAmount. Neither may be negative.
+// Mul returns n times r. An amount above MaxAmount is an error that names the resource. Neither may be negative.
 func (r Resources) Mul(n int64) (Resources, error) {
 	for name, amount := range r.Each {
 		if n != 0 && amount > MaxAmount/n {
@@ -205,8 +203,8 @@ func (r Resources) Mul(n int64) (Resources, error) {
 	return r.Combine(Resources{}, func(a, _ int64) int64 { return a * n }), nil
 }
 
-// Lacking returns the first resource, in the order of Each, of which request asks for more than r has; ok is false
-// where there is none.
+// Lacking returns the first resource, in the order of Each, that request asks more of than r has; ok is false if there is
+// none.
 func (r Resources) Lacking(request Resources) (name string, ok bool) {
 	switch {
 	case request.CPU > 0 && r.CPU < request.CPU:
@@ -264,8 +262,8 @@ func sub(a, b int64) int64 {
 	}
 }
 
-// Rounded writes an amount for people as Format does, but bytes that are written at length with one decimal of the largest
-// unit: rounded up or else down. So what is lacking is never too little, and what is free never too much.
+// Rounded formats an amount for people: as Format does, but long numbers of bytes with one decimal of the largest unit, rounded
+// up or down. Round up what is lacking and down what is free.
 func Rounded(name string, amount int64, up bool) string {
 	exact := Format(name, amount)
 	switch name {

@@ -9,27 +9,27 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// Cluster is what is known of one physical cluster. It is not changed once it is made.
+// Cluster is what is known about one physical cluster. It is immutable.
 type Cluster struct {
 	Name     string
 	Location string
 	Labels   map[string]string
-	// Capabilities, one of a type.
+	// Capabilities, one of each type.
 	Capabilities []Capability
 	Taints       []corev1.Taint
-	// Conditions, one of a type; Ready decides whether the cluster is given workloads.
+	// Conditions, one of each type; only a cluster whose Ready is True is given workloads.
 	Conditions []Condition
-	// Allocatable is what the cluster has in all, Allocated what it reports as requested.
+	// Allocatable is all that the cluster has, Allocated what it reports as requested.
 	Allocatable, Allocated capacity.Resources
-	// Counted is what of Allocated is requested by the pods of workloads, by their UIDs.
+	// Counted is the part of Allocated that the pods of each workload request, by the workload's UID.
 	Counted map[string]capacity.Resources
-	// LargestFree is the most of each resource that is free on any one node; nil where that is not known.
+	// LargestFree is the most of each resource that is free on any one node; nil if unknown.
 	LargestFree *capacity.Resources
-	// Invalid tells, where it is not empty, why the registration cannot be used; such a cluster is never chosen.
+	// Invalid is why the registration cannot be used, empty if it can. Such a cluster is not chosen; what runs there stays.
 	Invalid string
 }
 
-// Capability is one thing that a cluster can do.
+// Capability is a capability of a cluster.
 type Capability struct {
 	Type       string
 	Available  bool
@@ -44,7 +44,7 @@ type Condition struct {
 	Reason, Message string
 }
 
-// Capability returns the capability of a type; listed is false where the cluster does not list it.
+// Capability returns the capability of a type; listed is false if the cluster does not list it.
 func (c *Cluster) Capability(kind string) (capability Capability, listed bool) {
 	for i := range c.Capabilities {
 		if c.Capabilities[i].Type == kind {
@@ -54,7 +54,7 @@ func (c *Cluster) Capability(kind string) (capability Capability, listed bool) {
 	return Capability{}, false
 }
 
-// Condition returns the condition of a type; known is false where the cluster has none.
+// Condition returns the condition of a type; known is false if the cluster has none.
 func (c *Cluster) Condition(kind string) (condition Condition, known bool) {
 	for i := range c.Conditions {
 		if c.Conditions[i].Type == kind {
@@ -64,28 +64,28 @@ func (c *Cluster) Condition(kind string) (condition Condition, known bool) {
 	return Condition{}, false
 }
 
-// Ready tells whether the cluster's Ready condition is True.
+// Ready reports whether the cluster's Ready condition is True.
 func (c *Cluster) Ready() bool {
 	ready, _ := c.Condition(ReadyCondition)
 	return ready.Status == "True"
 }
 
-// NotReady tells whether it is known that the cluster is not Ready.
+// NotReady reports whether the cluster's Ready condition is False, rather than unknown.
 func (c *Cluster) NotReady() bool {
 	ready, _ := c.Condition(ReadyCondition)
 	return ready.Status == "False"
 }
 
-// sameCapacity tells whether two clusters have the same, and report the same as used.
+// sameCapacity reports whether two clusters have the same capacity and report the same use.
 func sameCapacity(a, b *Cluster) bool {
 	return a.Allocatable.Same(b.Allocatable) && a.Allocated.Same(b.Allocated) &&
 		(a.LargestFree == b.LargestFree || a.LargestFree != nil && b.LargestFree != nil && a.LargestFree.Same(*b.LargestFree))
 }
 
-// ReadyCondition is the type of the condition that decides whether a cluster is given workloads.
+// ReadyCondition is the type of the condition that makes a cluster eligible for workloads.
 const ReadyCondition = "Ready"
 
-// sameFacts tells whether two clusters differ at most in what they have and report as used.
+// sameFacts reports whether two clusters differ in capacity at most.
 func sameFacts(a, b *Cluster) bool {
 	return a == b || a.Name == b.Name && a.Location == b.Location && a.Invalid == b.Invalid &&
 		maps.Equal(a.Labels, b.Labels) &&

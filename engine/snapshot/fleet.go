@@ -6,28 +6,28 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// A fleet remembers so many changes at least, and as many as half its clusters: to go through more takes about as long
-// as to look at every cluster. The base is put together anew for evaluations of the whole fleet once an eighth has
-// changed since. Both bound what a change costs to a constant, over many.
+// A fleet logs at least minLog changes, and as many as half its clusters: applying more takes about as long as evaluating every
+// cluster. Whole renews the base once an eighth of the clusters, or minUnbased, have changed. So the amortized cost of a change
+// is constant.
 const (
 	minLog     = 256
 	minUnbased = 64
 )
 
-// Fleet is the clusters of a workspace as they change. A Fleet is guarded by its owner: it has no lock.
+// Fleet is the clusters of a workspace as they change. It has no lock: its owner guards it.
 type Fleet struct {
 	generation int64
-	// facts counts how often the facts of a cluster have changed.
+	// facts counts the changes of facts, of all clusters.
 	facts int64
-	// rows by name, as they stand.
+	// rows are current, ordered by name.
 	rows []*Row
-	// index of rows by name; nil where clusters have joined or left since it was made.
+	// index has the positions of rows by name; nil once a cluster has joined or left.
 	index map[string]int
 	base  *base
 	log   []Change
 }
 
-// Set adds a cluster, on which so much is reserved, or replaces it. It tells whether anything is other than it was.
+// Set adds or replaces a cluster with these reservations, and reports whether anything has changed.
 func (f *Fleet) Set(c *Cluster, reserved capacity.Resources) (changed bool) {
 	i, known := f.Position(c.Name)
 	if !known {
@@ -54,7 +54,7 @@ func (f *Fleet) Set(c *Cluster, reserved capacity.Resources) (changed bool) {
 	return true
 }
 
-// Remove takes a cluster out.
+// Remove removes a cluster.
 func (f *Fleet) Remove(name string) {
 	if i, known := f.Position(name); known {
 		f.generation++
@@ -83,7 +83,7 @@ func (f *Fleet) replace(i int, row *Row) {
 	row.Version = f.generation
 	f.rows[i] = row
 	if f.base == nil {
-		return // there is no snapshot that this would have to be told to
+		return // no snapshot shares the log
 	}
 	f.log = append(f.log, Change{i, row})
 	if most := max(minLog, len(f.rows)/2); len(f.log) >= 2*most {
@@ -92,10 +92,10 @@ func (f *Fleet) replace(i int, row *Row) {
 	}
 }
 
-// moved forgets what is told by position.
+// moved drops everything that depends on positions.
 func (f *Fleet) moved() { f.index, f.base, f.log = nil, nil, nil }
 
-// Position returns where a cluster stands among all, or would stand.
+// Position returns the position of a cluster, or where it would be inserted.
 func (f *Fleet) Position(name string) (i int, known bool) {
 	if f.index == nil {
 		return find(f.rows, name)
@@ -106,14 +106,13 @@ func (f *Fleet) Position(name string) (i int, known bool) {
 	return find(f.rows, name)
 }
 
-// Row returns the row at a position, as it stands.
+// Row returns the current row at a position.
 func (f *Fleet) Row(position int) *Row { return f.rows[position] }
 
 // Len is the number of clusters.
 func (f *Fleet) Len() int { return len(f.rows) }
 
-// Snapshot returns the fleet as it stands. Only the first one after a cluster has joined or left takes longer the more
-// clusters there are.
+// Snapshot returns the current fleet. It takes constant time, except for the first one after a cluster has joined or left.
 func (f *Fleet) Snapshot() Snapshot {
 	if f.base == nil {
 		f.index = make(map[string]int, len(f.rows))
@@ -125,7 +124,7 @@ func (f *Fleet) Snapshot() Snapshot {
 	return Snapshot{Generation: f.generation, base: f.base, log: f.log}
 }
 
-// Whole returns the fleet as it stands for one who will look at all of it: the base is not far behind.
+// Whole returns the current fleet for an evaluation of all clusters: its base is recent.
 func (f *Fleet) Whole() Snapshot {
 	if s := f.Snapshot(); s.Generation-s.BaseGeneration() <= int64(max(minUnbased, len(f.rows)/8)) {
 		return s

@@ -8,11 +8,11 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// maxMessage is how many bytes of a condition's message are kept: it is for people, and ends up in reasons.
+// maxMessage bounds a condition's message, in bytes: it is quoted in reasons.
 const maxMessage = 2000
 
-// FromRegistration reads a ClusterRegistration. Quantities that cannot be used make the cluster Invalid, with the
-// field and the reason.
+// FromRegistration converts a ClusterRegistration. Quantities that cannot be used make the cluster Invalid, which names the
+// field.
 func FromRegistration(r *v1alpha1.ClusterRegistration) *Cluster {
 	c := &Cluster{
 		Name:         r.Name,
@@ -70,7 +70,7 @@ func (c *Cluster) readCapacity(s *v1alpha1.ClusterRegistrationStatus) (err error
 		c.Counted[uid] = c.Counted[uid].Add(requests)
 		sum = sum.Add(requests)
 	}
-	// Each amount is rounded up by itself, so the sum may be a little more.
+	// Each amount is rounded up by itself, so their sum may exceed allocated by one each.
 	rounded := func(allocated, _ int64) int64 { return allocated + int64(len(s.Workloads)) }
 	if name, more := c.Allocated.Combine(sum, rounded).Lacking(sum); more {
 		return fmt.Errorf("workloads: request %s %s in all, more than status.allocated, %s",

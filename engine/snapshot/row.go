@@ -7,37 +7,36 @@ import (
 	"github.com/kcp-placement/placement/internal/int128"
 )
 
-// Row is one cluster of a fleet with all that is derived from it. It is not changed once it is made: what can be said
-// of the cluster is a function of the row.
+// Row is one cluster of a fleet with everything derived from it. It is immutable.
 type Row struct {
 	*Cluster
 	Figures Figures
-	// Version tells rows of a fleet apart; 0 is a row that no fleet has.
+	// Version identifies the row in its fleet; it is 0 for a row that is in none.
 	Version int64
-	// Reserved is what has been promised to workloads.
+	// Reserved is what is promised to workloads and not yet in use.
 	Reserved capacity.Resources
 	// Free = Allocatable - Allocated - Reserved; negative where a cluster has shrunk below its promises.
 	Free capacity.Resources
 	// Utilization = (Allocated + Reserved) / Allocatable in percent, truncated. Where nothing is allocatable it is 0
 	// if nothing is in use, otherwise 100.
 	Utilization capacity.Resources
-	// HealthScore is 100 where Ready is True, 50 where it is False, 0 where it is not known.
+	// HealthScore is 100 if Ready is True, 50 if it is False, 0 if it is unknown.
 	HealthScore int64
 	// PerformanceScore is by the mean utilization of CPU and memory: below 50 % 100, below 80 % 70, below 95 % 40,
 	// else 10.
 	PerformanceScore int64
 }
 
-// Places of resources in Figures.
+// Indices of resources in Figures and Node.
 const (
 	CPU = iota
 	Memory
 )
 
-// Figures are the numbers of a row that ranking reads for every cluster: one line of a processor's cache.
+// Figures are the numbers of a row that ranking reads for every cluster. They fit into one cache line.
 type Figures struct {
-	// Facts tells apart what the clusters of one name have been, their capacity left out: while it is the same, so
-	// are location, labels, capabilities, taints and conditions.
+	// Facts is a version of everything about the cluster but its capacity: while it is the same, so are location, labels,
+	// capabilities, taints and conditions.
 	Facts int64
 	// Free and Allocatable are amounts of CPU in millicores and of Memory in bytes.
 	Free, Allocatable [2]int64
@@ -47,10 +46,10 @@ type Figures struct {
 	Performance int64
 }
 
-// Node is how much of CPU, in millicores, and of Memory, in bytes, is free on the node that has most of each.
+// Node is the most CPU, in millicores, and the most Memory, in bytes, that is free on any one node.
 type Node [2]int64
 
-// node returns the largest one of a cluster; it is without bounds where that is not known.
+// node returns the Node of a cluster, unbounded if it is unknown.
 func (c *Cluster) node() Node {
 	if c.LargestFree == nil {
 		return Node{math.MaxInt64, math.MaxInt64}
@@ -61,7 +60,7 @@ func (c *Cluster) node() Node {
 // Healthy is the HealthScore of a cluster that is Ready.
 const Healthy = 100
 
-// NewRow derives the row of a cluster on which so much is reserved.
+// NewRow derives the row of a cluster with these reservations.
 func NewRow(c *Cluster, reserved capacity.Resources) *Row {
 	r := &Row{Cluster: c}
 	switch ready, _ := c.Condition(ReadyCondition); ready.Status {
@@ -78,8 +77,8 @@ func NewRow(c *Cluster, reserved capacity.Resources) *Row {
 	return r
 }
 
-// Without returns the row that r would be without a workload for which so much is reserved there, and so much counted. On
-// which nodes its pods are is not known: at most all are where most is free.
+// Without returns r as it would be without a workload, given what is reserved and what is counted for it there. Its pods may
+// all be on the node with the most room, so that node is taken to have as much more.
 func (r *Row) Without(reserved, counted capacity.Resources) Row {
 	rest := r.Reserved.Sub(reserved).WithoutNone()
 	if counted.IsZero() {
@@ -96,8 +95,8 @@ func (r *Row) Without(reserved, counted capacity.Resources) Row {
 	return *next
 }
 
-// Lacking returns the first resource of which the cluster lacks what is asked for: in all, or by one replica on any one
-// node, and then onNode is true. It is empty where nothing is lacking.
+// Lacking returns the first resource that does not suffice: for all requests in the whole cluster, or, with onNode, for one
+// replica on any one node. It is empty if all suffice.
 func (r *Row) Lacking(requests, replica capacity.Resources) (name string, onNode bool) {
 	if name, short := r.Free.Lacking(requests); short {
 		return name, false
@@ -110,7 +109,7 @@ func (r *Row) Lacking(requests, replica capacity.Resources) (name string, onNode
 	return "", false
 }
 
-// With returns the row that r would be if so much were reserved.
+// With returns r with other reservations.
 func (r *Row) With(reserved capacity.Resources) Row {
 	next := *r
 	next.Version = 0
@@ -118,7 +117,7 @@ func (r *Row) With(reserved capacity.Resources) Row {
 		next.reserve(r.Allocatable, r.Allocated, reserved)
 		return next
 	}
-	// Most often only CPU and memory are reserved: then of all others the two rows say the same.
+	// Usually no extended resource is reserved: then both rows share what is derived of these.
 	allocatable, allocated := r.Allocatable, r.Allocated
 	allocatable.Extended, allocated.Extended = nil, nil
 	next.reserve(allocatable, allocated, reserved)
@@ -126,7 +125,7 @@ func (r *Row) With(reserved capacity.Resources) Row {
 	return next
 }
 
-// reserve derives all that depends on what is reserved.
+// reserve derives everything that depends on what is reserved.
 func (r *Row) reserve(allocatable, allocated, reserved capacity.Resources) {
 	used := allocated.Add(reserved)
 	r.Reserved, r.Free = reserved, allocatable.Sub(used)

@@ -1,5 +1,5 @@
-// Package snapshot holds the fleet of a workspace as it changes, and as it stands at one generation: what every cluster
-// is and what it has free, computed once when it changes and not when it is asked for.
+// Package snapshot has the fleet of a workspace, and immutable snapshots of it: the facts and the free capacity of every
+// cluster, derived once when it changes and not when they are read.
 package snapshot
 
 import (
@@ -7,43 +7,43 @@ import (
 	"strings"
 )
 
-// Snapshot is a fleet at one generation: a base, and what has changed since. It is not changed once it is made, and
-// costs next to nothing to make: readers need no lock, and hold up no writer. The zero value has no clusters.
+// Snapshot is a fleet at one generation: a base, and a log of what has changed since. It is immutable and cheap to make, so
+// whoever reads it needs no lock. The zero value has no clusters.
 type Snapshot struct {
-	// Generation grows with every change.
+	// Generation increases with every change.
 	Generation int64
 	base       *base
-	// log holds the latest changes, the last of which made this generation; some may be older than the base.
+	// log has the latest changes, up to this generation; some may be older than the base.
 	log []Change
 }
 
-// Change is that one cluster has another row.
+// Change is a new row of one cluster.
 type Change struct {
-	// Position of the cluster among those of the fleet, by name.
+	// Position of the cluster in the fleet, ordered by name.
 	Position int
 	Row      *Row
 }
 
-// base is a fleet at the generation at which it was last put together.
+// base is all rows of a fleet at an earlier generation.
 type base struct {
 	generation int64
-	// layout is the generation at which a cluster last joined or left: positions mean the same while it does.
+	// layout is the generation at which a cluster last joined or left; positions are valid while it is the same.
 	layout int64
-	// block is all clusters by name.
+	// block has all clusters, ordered by name.
 	block Block
 }
 
-// Block is clusters of a fleet with their numbers side by side, so that to look at all of them is to run over arrays.
+// Block is consecutive clusters of a fleet with their numbers in arrays, which are fast to scan.
 type Block struct {
-	// Place of the first one.
+	// Place is the position of the first one.
 	Place   int
 	Rows    []*Row
 	Figures []Figures
-	// Nodes are the largest ones; nil where no cluster's is known.
+	// Nodes has the largest node of each; nil if none is known.
 	Nodes []Node
 }
 
-// One is the block of one cluster, in the memory of what is given.
+// One returns the block of one cluster in the memory that is given, so that it allocates nothing.
 func One(place int, row *Row, rows *[1]*Row, figures *[1]Figures, nodes *[1]Node) Block {
 	rows[0], figures[0] = row, row.Figures
 	b := Block{Place: place, Rows: rows[:], Figures: figures[:]}
@@ -54,7 +54,7 @@ func One(place int, row *Row, rows *[1]*Row, figures *[1]Figures, nodes *[1]Node
 	return b
 }
 
-// Cut parts the first n clusters from the others.
+// Cut splits a block after n clusters.
 func (b *Block) Cut(n int) (first, rest Block) {
 	first = Block{b.Place, b.Rows[:n], b.Figures[:n], nil}
 	rest = Block{b.Place + n, b.Rows[n:], b.Figures[n:], nil}
@@ -64,7 +64,7 @@ func (b *Block) Cut(n int) (first, rest Block) {
 	return first, rest
 }
 
-// newBlock puts the numbers of rows side by side.
+// newBlock returns the block of all rows of a fleet.
 func newBlock(rows []*Row) Block {
 	b := Block{Rows: slices.Clone(rows), Figures: make([]Figures, len(rows))}
 	for i, row := range rows {
@@ -94,17 +94,16 @@ func (s *Snapshot) origin() *base {
 // Len is the number of clusters.
 func (s *Snapshot) Len() int { return len(s.origin().block.Rows) }
 
-// Layout is the same for snapshots in which every cluster has the same position.
+// Layout is equal for snapshots in which every cluster has the same position.
 func (s *Snapshot) Layout() int64 { return s.origin().layout }
 
-// Base returns the clusters by position as they were not long ago; Since(BaseGeneration()) is what has changed.
+// Base returns the clusters as they were at BaseGeneration; Since(BaseGeneration()) returns what has changed.
 func (s *Snapshot) Base() Block { return s.origin().block }
 
 // BaseGeneration is the generation of Base.
 func (s *Snapshot) BaseGeneration() int64 { return s.origin().generation }
 
-// Since returns what has changed after a generation of the same layout, oldest first. It is not known where that is
-// too long ago.
+// Since returns the changes after a generation of the same layout, oldest first. known is false if that is too long ago.
 func (s *Snapshot) Since(generation int64) (changes []Change, known bool) {
 	n := s.Generation - generation
 	if n < 0 || n > int64(len(s.log)) {
@@ -113,7 +112,7 @@ func (s *Snapshot) Since(generation int64) (changes []Change, known bool) {
 	return s.log[int64(len(s.log))-n:], true
 }
 
-// Rows returns the rows by name.
+// Rows returns the rows, ordered by name.
 func (s *Snapshot) Rows() []*Row {
 	rows := slices.Clone(s.origin().block.Rows)
 	changes, _ := s.Since(s.BaseGeneration())
@@ -123,7 +122,7 @@ func (s *Snapshot) Rows() []*Row {
 	return rows
 }
 
-// Row returns the row of a cluster, nil where there is none.
+// Row returns the row of a cluster, nil if there is none.
 func (s *Snapshot) Row(name string) *Row {
 	i, found := find(s.origin().block.Rows, name)
 	if !found {

@@ -14,16 +14,16 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// bookkeeping are annotations that tools write on every change of a workload; no policy sees them, so that a new
-// image does not ask for a new decision.
+// bookkeeping are annotations that tools write on every change of a workload. They are hidden from policies, so that a new
+// image does not cause a new decision.
 var bookkeeping = []string{
 	corev1.LastAppliedConfigAnnotation,
 	"deployment.kubernetes.io/revision",
 }
 
-// FromObject reads any object with a pod template at spec.template: Deployments, StatefulSets, Jobs and their like.
-// Replicas are spec.replicas, or spec.parallelism of a Job, 1 where neither is set. An error names the field; the
-// workload then has its reference, labels and annotations alone.
+// FromObject converts any object with a pod template at spec.template: Deployments, StatefulSets, Jobs and the like. Replicas are
+// spec.replicas, or spec.parallelism of a Job, 1 by default. An error names the field; the workload then has only its
+// reference, labels and annotations.
 func FromObject(object *unstructured.Unstructured) (*Workload, error) {
 	w := &Workload{
 		Reference: Reference{
@@ -46,17 +46,17 @@ func FromObject(object *unstructured.Unstructured) (*Workload, error) {
 	return w, w.readSpec(object)
 }
 
-// End is why a workload stays where it is, and goes nowhere if it is nowhere, in words; empty if it is neither.
+// End is why a workload is not decided on any more, in words; empty if it is.
 type End string
 
 // The ends of workloads.
 const (
 	BeingDeleted End = "it is being deleted"
-	// HasFinished is the end of a Job: it needs nothing any more.
+	// HasFinished is a Job that needs no capacity any more.
 	HasFinished End = "it has finished"
 )
 
-// EndOf tells whether a workload has come to its end.
+// EndOf returns the End of a workload.
 func EndOf(object *unstructured.Unstructured) End {
 	if object.GetDeletionTimestamp() != nil {
 		return BeingDeleted
@@ -65,7 +65,7 @@ func EndOf(object *unstructured.Unstructured) End {
 		return ""
 	}
 	value, _, _ := unstructured.NestedFieldNoCopy(object.Object, "status", "conditions")
-	conditions, _ := value.([]any) // none where it is nonsense
+	conditions, _ := value.([]any) // none if it is of another type
 	for _, c := range conditions {
 		if c, ok := c.(map[string]any); ok && c["status"] == string(corev1.ConditionTrue) {
 			switch batchv1.JobConditionType(fmt.Sprint(c["type"])) {
@@ -117,8 +117,8 @@ func (w *Workload) readSpec(object *unstructured.Unstructured) error {
 	return nil
 }
 
-// podTemplate is what requests are computed from in a pod template. Nothing else of it is read, so that nothing else can be
-// wrong with it.
+// podTemplate is the part of a pod template that requests are computed from. Nothing else is read, so nothing else can make a
+// workload unreadable.
 type podTemplate struct {
 	Spec struct {
 		Overhead       corev1.ResourceList          `json:"overhead"`
@@ -148,7 +148,7 @@ func (t *podTemplate) pod() *corev1.Pod {
 	}}
 }
 
-// validateRequests looks at each container by itself, since a negative request could hide in the sum of a pod.
+// validateRequests checks each container by itself, since a negative request could hide in the sum of a pod.
 func validateRequests(pod *corev1.PodSpec) error {
 	check := func(field, name string, list corev1.ResourceList) error {
 		if _, err := capacity.FromResourceList(list); err != nil {

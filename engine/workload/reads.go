@@ -12,7 +12,7 @@ import (
 // Fields is a set of a workload's fields.
 type Fields uint8
 
-// The fields. The UID is none of them: nobody can read it.
+// The fields. Policies cannot read the UID.
 const (
 	APIVersion Fields = 1 << iota
 	Kind
@@ -26,7 +26,7 @@ const (
 	AllFields = APIVersion | Kind | Namespace | Name | Labels | Annotations | Replicas | Requests
 )
 
-// FieldNamed returns the field that CEL and Rego know by a name; all of them where the name is none of theirs.
+// FieldNamed returns the field of a name in CEL and Rego, AllFields for an unknown name.
 func FieldNamed(name string) Fields {
 	switch name {
 	case "apiVersion":
@@ -50,20 +50,19 @@ func FieldNamed(name string) Fields {
 	}
 }
 
-// Reads says what of a workload something looks at. The zero value is nothing. A Reads is not changed once it is made:
-// copies share the keys.
+// Reads is the part of a workload that an expression or a policy reads. The zero value is nothing. A Reads is immutable: copies
+// share the keys.
 type Reads struct {
-	// Fields that are read whole.
+	// Fields that are read as a whole.
 	Fields Fields
-	// Labels and Annotations are the keys that are read where the whole field is not: sorted, and each once.
+	// Labels and Annotations are the keys that are read where the field is not read as a whole, sorted and unique.
 	Labels, Annotations []string
 }
 
-// ReadsOf returns what reading one field by its name in CEL and Rego reads: all where the name is none of theirs.
+// ReadsOf returns the Reads of one field by its name in CEL and Rego, of all fields for an unknown name.
 func ReadsOf(field string) Reads { return Reads{Fields: FieldNamed(field)} }
 
-// ReadsOfKey returns what reading one key of a field reads: that key of labels and annotations, the whole of any other
-// field.
+// ReadsOfKey returns the Reads of one key of labels or annotations, and of the whole of any other field.
 func ReadsOfKey(field, key string) Reads {
 	switch FieldNamed(field) {
 	case Labels:
@@ -75,11 +74,11 @@ func ReadsOfKey(field, key string) Reads {
 	}
 }
 
-// IsZero tells whether nothing is read.
+// IsZero reports whether nothing is read.
 func (r Reads) IsZero() bool { return r.Fields == 0 && len(r.Labels)+len(r.Annotations) == 0 }
 
-// maxKeys is how many keys of a field are looked up one by one. Where more are read the whole field is, so that what it
-// costs to tell workloads apart is bounded.
+// maxKeys bounds the keys of a field that are looked up one by one. Beyond it the field counts as read as a whole, so that
+// comparing workloads has a bounded cost.
 const maxKeys = 64
 
 // Union returns what either reads.
@@ -112,7 +111,7 @@ func union(a, b []string) []string {
 	return slices.Compact(keys)
 }
 
-// Only returns the workload with nothing but what is read of it. Workloads that are Same are so made equal.
+// Only returns the workload reduced to what is read of it. Workloads that are Same become equal.
 func (r Reads) Only(w *Workload) *Workload {
 	only := &Workload{
 		Labels:      cut(w.Labels, r.Fields&Labels != 0, r.Labels),
@@ -139,7 +138,7 @@ func (r Reads) Only(w *Workload) *Workload {
 	return only
 }
 
-// cut returns the map itself where it is read whole, otherwise what it has of the keys; nil where that is nothing.
+// cut returns the map itself if it is read as a whole, otherwise its entries for the keys, nil if there are none.
 func cut(m map[string]string, whole bool, keys []string) map[string]string {
 	if whole && len(m) > 0 {
 		return m
@@ -156,8 +155,8 @@ func cut(m map[string]string, whole bool, keys []string) map[string]string {
 	return only
 }
 
-// Same tells whether two workloads agree in all that is read of them. That a resource is there counts, even where its
-// amount is 0: CEL and Rego can tell.
+// Same reports whether two workloads agree in everything that is read of them. An extended resource with amount 0 differs from
+// an absent one, since CEL and Rego can tell.
 func (r Reads) Same(a, b *Workload) bool {
 	return a == b ||
 		(r.Fields&APIVersion == 0 || a.APIVersion == b.APIVersion) &&
@@ -188,7 +187,7 @@ func same(a, b map[string]string, whole bool, keys []string) bool {
 	return true
 }
 
-// Hash returns a hash of what is read of a workload: that of workloads that are Same is the same.
+// Hash returns a hash of what is read of a workload. Workloads that are Same have the same hash.
 func (r Reads) Hash(seed maphash.Seed, w *Workload) uint64 {
 	h := hasher{seed: seed}
 	if r.Fields&APIVersion != 0 {
@@ -217,14 +216,13 @@ func (r Reads) Hash(seed maphash.Seed, w *Workload) uint64 {
 	return h.sum
 }
 
-// hasher takes one value after the other: it is known from what is read which one is which.
+// hasher hashes a sequence of values. What is read determines which value is which.
 type hasher struct {
 	seed maphash.Seed
 	sum  uint64
 }
 
-// add mixes the high half of a product of 128 bits into the low one, as wyhash does: every bit of what was added before
-// and of x counts.
+// add folds the high half of a 128-bit product into the low one, as wyhash does, so that every bit counts.
 func (h *hasher) add(x uint64) {
 	high, low := bits.Mul64(h.sum^0x9e3779b97f4a7c15, x^0xd6e8feb86659fd93)
 	h.sum = high ^ low
@@ -232,7 +230,7 @@ func (h *hasher) add(x uint64) {
 
 func (h *hasher) text(s string) { h.add(maphash.String(h.seed, s)) }
 
-// entries of a map that is read whole are added as the sum of their hashes, in which their order makes no difference.
+// entries adds the entries of a map. The hashes of a map that is read as a whole are summed, so that their order does not matter.
 func (h *hasher) entries(m map[string]string, whole bool, keys []string) {
 	if whole {
 		var sum uint64
@@ -265,7 +263,7 @@ func (h *hasher) amounts(m map[string]int64) {
 	h.add(sum)
 }
 
-// Covers tells whether all that o reads is read by r.
+// Covers reports whether r reads everything that o reads.
 func (r Reads) Covers(o Reads) bool {
 	u := r.Union(o)
 	return u.Fields == r.Fields && slices.Equal(u.Labels, r.Labels) && slices.Equal(u.Annotations, r.Annotations)

@@ -1,4 +1,4 @@
-// Package workload says what is to be placed: who a workload is, and what it asks of each cluster that it runs on.
+// Package workload has what is placed: the identity of a workload, and what it requests on each cluster that it runs on.
 package workload
 
 import (
@@ -8,25 +8,25 @@ import (
 // Reference identifies a workload within its workspace.
 type Reference struct {
 	APIVersion, Kind, Namespace, Name string
-	// UID tells a workload from a later one of the same name.
+	// UID distinguishes a workload from a later one of the same name.
 	UID string
 }
 
-// String gives "Kind namespace/name".
+// String returns "Kind namespace/name".
 func (r Reference) String() string { return r.Kind + " " + r.Namespace + "/" + r.Name }
 
-// Workload is what policies and the engine see of a Deployment, StatefulSet, Job or any other object with a pod
-// template. It is not changed once it is made.
+// Workload is what policies and the engine see of a Deployment, StatefulSet, Job or any other object with a pod template. It is
+// immutable.
 type Workload struct {
 	Reference
 	Labels, Annotations map[string]string
-	// Replicas that run on each cluster that is chosen.
+	// Replicas on each cluster that is chosen.
 	Replicas int64
-	// Requests of all replicas together: what one cluster must have free.
+	// Requests of all replicas together, which one cluster must have free.
 	Requests capacity.Resources
 }
 
-// Replica is what one of the replicas asks for, and one node must have free; rounded up.
+// Replica is what one replica requests, which one node must have free; rounded up.
 func (w *Workload) Replica() capacity.Resources {
 	n := w.Replicas
 	if n <= 1 {

@@ -19,7 +19,7 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// The resources that the controller watches in every workspace, beside the workload kinds.
+// The resources that the controller watches beside the workload kinds.
 var (
 	clusterResource   = v1alpha1.SchemeGroupVersion.WithResource("clusterregistrations")
 	placementResource = v1alpha1.SchemeGroupVersion.WithResource("workloadplacements")
@@ -27,18 +27,17 @@ var (
 	configMapResource = corev1.SchemeGroupVersion.WithResource("configmaps")
 )
 
-// workloadObject is a workload as it is kept in an informer's store: read once when it changes, and without the parts
-// that placing does not look at.
+// workloadObject is a workload as the informer stores it: converted once when it changes, without what placing does not need.
 type workloadObject struct {
 	metav1.TypeMeta
 	metav1.ObjectMeta
 	workload *workload.Workload
 	end      workload.End
-	// err tells why the object cannot be read.
+	// err is why the object cannot be read.
 	err error
 }
 
-// DeepCopyObject implements runtime.Object. The parts are never changed, so the copy shares them.
+// DeepCopyObject implements runtime.Object. The copy shares the parts, which are immutable.
 func (w *workloadObject) DeepCopyObject() runtime.Object {
 	shared := *w
 	return &shared
@@ -47,8 +46,9 @@ func (w *workloadObject) DeepCopyObject() runtime.Object {
 // GetObjectKind implements runtime.Object.
 func (w *workloadObject) GetObjectKind() schema.ObjectKind { return &w.TypeMeta }
 
-// transform returns the informer's transformation from what the API delivers to what is kept. Invariant: it never fails,
-// whatever an object contains, since an error keeps the informer of all tenants from ever syncing.
+// transform returns the informer's transformation from what the API delivers to what is stored.
+//
+// Invariant: it never fails, whatever an object contains. An error would keep the informer of all tenants from syncing.
 func transform(resource schema.GroupVersionResource) cache.TransformFunc {
 	switch resource {
 	case clusterResource:
@@ -70,13 +70,13 @@ type object[T any] interface {
 	metav1.Object
 }
 
-// partial is kept in place of an object that cannot be read in full: what can be read, and the fields that cannot.
+// partial is stored in place of an object that cannot be read in full: what can be read, and the fields that cannot.
 type partial struct {
 	metav1.Object
 	unreadable decode.Problems
 }
 
-// typed decodes an object. What is not one passes, as the mark of a missed deletion does.
+// typed decodes an object. Anything else passes unchanged, as cache.DeletedFinalStateUnknown does.
 func typed[T any, P object[T]](content any) (any, error) {
 	u, ok := content.(*unstructured.Unstructured)
 	if !ok {
@@ -90,7 +90,7 @@ func typed[T any, P object[T]](content any) (any, error) {
 	return &partial{P(&result), problems}, nil
 }
 
-// unwrap returns an object as far as it can be read.
+// unwrap returns a stored object as far as it can be read.
 func unwrap(kept any) any {
 	if p, ok := kept.(*partial); ok {
 		return p.Object
@@ -98,7 +98,7 @@ func unwrap(kept any) any {
 	return kept
 }
 
-// as returns objects by their type, and records those that cannot be read in full by their UIDs.
+// as returns stored objects by their type, and records by UID the fields that cannot be read.
 func as[T metav1.Object](kept []any, unreadable map[types.UID]decode.Problems) []T {
 	typed := make([]T, 0, len(kept))
 	for _, k := range kept {
@@ -114,14 +114,14 @@ func as[T metav1.Object](kept []any, unreadable map[types.UID]decode.Problems) [
 	return typed
 }
 
-// written decodes what the API server answers to a write. What cannot be read of it is reported when the informer shows it.
+// written decodes the API server's answer to a write. What cannot be read of it is reported once the informer shows it.
 func written[T any](u *unstructured.Unstructured) *T {
 	result, _ := decode.To[T](u.Object)
 	return &result
 }
 
-// storedDecisions decodes a slice decision by decision: one that cannot be read is left out, and so made anew, while the
-// others stand. Count then still says how many there are.
+// storedDecisions decodes a slice decision by decision. One that cannot be read is left out, and so made anew, while the others
+// stand; Count still says how many are stored.
 func storedDecisions(ctx context.Context, u *unstructured.Unstructured) *v1alpha1.PlacementDecision {
 	rest := maps.Clone(u.Object)
 	delete(rest, "decisions")

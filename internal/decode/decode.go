@@ -1,15 +1,14 @@
-// Package decode turns the JSON values of objects that anybody may have written, as an informer or a file delivers them,
-// into API types.
+// Package decode decodes untrusted objects, as an informer or a file delivers them, into API types.
 //
-// Decoding is total: it always returns, in time proportional to the content, with whatever can be read. A value that cannot
-// be read stays zero, an entry of a map that cannot is left out, and each is a Problem with the path of its field; what
-// stands beside it is read all the same. So a bad status does not lose the spec, nor a bad time the taint that it is on.
-// What an object is still good for with a problem in it is for the caller to say.
+// Invariant: decoding is total. It always returns, in time proportional to the content, with everything that can be read. A
+// value that cannot be read stays zero, an unreadable entry of a map is left out, and each is a Problem with the path of its
+// field. So a bad status does not lose the spec, nor a bad time the taint that it is in. The caller decides what an object
+// with problems is still good for.
 //
-// Types whose own parsers can be made to work for minutes, or refuse what the API server accepts, are guarded by their type
-// wherever they occur:
-//   - a resource.Quantity is parsed only once its text is known to be cheap to parse;
-//   - a metav1.Time or MicroTime is RFC 3339, in either case of the letters T and Z.
+// Types whose own parsers can be made to work for a minute, or reject what the API server accepts, are guarded by type wherever
+// they occur:
+//   - a resource.Quantity is parsed only if its text is cheap to parse;
+//   - a metav1.Time or MicroTime is RFC 3339 with the letters T and Z in either case.
 package decode
 
 import (
@@ -31,8 +30,8 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// To decodes a JSON value, which consists of map[string]any, []any, string, bool, int64, float64 and nil. The result shares
-// nothing with it that could be changed.
+// To decodes a JSON value, which consists of map[string]any, []any, string, bool, int64, float64 and nil. The result shares no
+// memory with it but strings.
 func To[T any](value any) (T, Problems) {
 	var result T
 	d := decoder{}
@@ -40,13 +39,13 @@ func To[T any](value any) (T, Problems) {
 	if len(d.problems) == 0 {
 		return result, nil
 	}
-	// Again in the order of names, so that equal objects have equal problems.
+	// Once more in the order of keys, so that equal objects have equal problems.
 	result, d = *new(T), decoder{sorted: true}
 	d.decode(nil, value, reflect.ValueOf(&result).Elem())
 	return result, d.problems
 }
 
-// At is To for a value that stands at a path of an object: problems name their fields from there.
+// At is To for the value at a path of an object, which the fields of problems then begin with.
 func At[T any](path string, value any) (T, Problems) {
 	result, problems := To[T](value)
 	for i := range problems {
@@ -63,12 +62,12 @@ func join(path, field string) string {
 }
 
 type decoder struct {
-	// sorted makes maps be read in the order of their keys.
+	// sorted makes the order of problems deterministic: maps are read in the order of their keys.
 	sorted   bool
 	problems Problems
 }
 
-// path leads to a value from the object around it: by a name, or by an index if that is empty.
+// path is the path of a value: a name in the object around it, or an index if that is empty.
 type path struct {
 	parent *path
 	name   string
@@ -81,7 +80,7 @@ var (
 	microTimeType = reflect.TypeFor[metav1.MicroTime]()
 )
 
-// decode reads a value into a place that is zero, and tells whether it could. If not, the place may hold parts of it.
+// decode decodes a value into a variable that is zero, and reports whether it could. If not, the variable stays zero.
 func (d *decoder) decode(at *path, value any, into reflect.Value) bool {
 	if value == nil {
 		return true
@@ -278,7 +277,7 @@ func kindOf(value any) string {
 	}
 }
 
-// String writes a path as people do: spec.taints[0].timeAdded, status.allocatable[nvidia.com/gpu].
+// String returns a path as spec.taints[0].timeAdded or status.allocatable[nvidia.com/gpu].
 func (p *path) String() string {
 	var steps []*path
 	for ; p != nil; p = p.parent {
@@ -301,7 +300,7 @@ func (p *path) String() string {
 	return text.String()
 }
 
-// maxText bounds what is quoted of an object, in bytes.
+// maxText bounds each text that is quoted from an object, in bytes.
 const maxText = 256
 
 func short(text string) string {

@@ -20,13 +20,13 @@ func (p Problem) Error() string {
 	return p.Field + ": " + p.Message
 }
 
-// maxProblems bounds how many problems of one object are kept, maxTold how many are put into words.
+// maxProblems bounds the problems that are recorded of one object, maxTold those that Error lists.
 const (
 	maxProblems = 100
 	maxTold     = 3
 )
 
-// Problems are the fields of one object that cannot be read, in a fixed order and at most a hundred of them.
+// Problems are the fields of one object that cannot be read, in a deterministic order, a hundred of them at most.
 type Problems []Problem
 
 // Error implements error.
@@ -44,7 +44,7 @@ func (p Problems) Error() string {
 	return text.String()
 }
 
-// Err returns the problems as an error, nil where there are none.
+// Err returns the problems as an error, nil if there are none.
 func (p Problems) Err() error {
 	if len(p) == 0 {
 		return nil
@@ -52,7 +52,7 @@ func (p Problems) Err() error {
 	return p
 }
 
-// In returns the problems at a path, below it, or above it: those for which not all of the field can be read.
+// In returns the problems at, below or above a path: those that keep some of that field from being read.
 func (p Problems) In(field string) Problems { return p.filter(field, true) }
 
 // Outside returns the other problems.
@@ -67,7 +67,7 @@ func (p Problems) filter(field string, in bool) (some Problems) {
 	return some
 }
 
-// leadsTo tells whether a path is another, or the beginning of it.
+// leadsTo reports whether a path is another one or a parent of it.
 func leadsTo(path, other string) bool {
 	rest, found := strings.CutPrefix(other, path)
 	return found && (rest == "" || path == "" || rest[0] == '.' || rest[0] == '[')
