@@ -49,7 +49,7 @@ func (w *workspace) publish(ctx context.Context, placements []*placementState, r
 	}
 }
 
-// verifyRefused takes back decisions that could not be written and do not fit any more where they are to be tried again: their
+// verifyRefused takes back decisions that could not be written and no longer fit when they are to be tried again, because their
 // clusters have shrunk since. What is durable of those workloads is current again.
 func (w *workspace) verifyRefused(r *result) {
 	for name, f := range w.writeFailures {
@@ -59,10 +59,9 @@ func (w *workspace) verifyRefused(r *result) {
 		}
 		for key, e := range maps.Clone(sl.current) {
 			reservation, err := engine.ReservationOf(e.placement, &e.decision)
-			if e.durable(key) || err != nil || reservation.Amount.IsZero() {
+			if err != nil || w.store.promised(key, &reservation) {
 				continue
 			}
-			reservation.Expired = nil // as long as that is not durable
 			if w.engine.Reserve(w.name, reservation) != nil {
 				w.revert(key)
 				r.again = true
@@ -180,8 +179,16 @@ func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecisio
 		w.stale = true
 		return err
 	}
+	// The informer may be behind the list: what it shows and the list does not is deleted.
+	w.deleted = map[types.UID]bool{}
+	for _, object := range shown {
+		w.deleted[object.UID] = true
+	}
+	for _, object := range listed {
+		delete(w.deleted, object.UID)
+	}
 	previous := w.store
-	w.store, w.stale, w.deleted, w.reviewed = newStore(listed, w.now(), w.slicing), false, map[types.UID]bool{}, nil
+	w.store, w.stale, w.reviewed = newStore(listed, w.now(), w.slicing), false, nil
 	w.restore(ctx, previous)
 	return nil
 }

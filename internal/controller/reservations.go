@@ -168,6 +168,18 @@ func (w *workspace) releaseHeld() (freed bool) {
 	return freed
 }
 
+// promised says whether a durable decision on a workload promises at least a reservation.
+func (s *store) promised(key workloadKey, r *engine.Reservation) bool {
+	return slices.ContainsFunc(s.records[key].durable, func(sl *slice) bool {
+		e := sl.durable[key]
+		durable, err := engine.ReservationOf(e.placement, &e.decision)
+		return err == nil && durable.Workload.UID == r.Workload.UID && r.Amount.Without(durable.Amount).IsZero() &&
+			!slices.ContainsFunc(r.Clusters, func(c string) bool {
+				return !slices.Contains(r.Expired, c) && (!slices.Contains(durable.Clusters, c) || slices.Contains(durable.Expired, c))
+			})
+	})
+}
+
 // givenUp is what the durable decisions on a workload reserve and the current one does not: everything on clusters that it
 // leaves, and on others what exceeds its new amount. A workload that was made again has all to give up that the one before had.
 func (s *store) givenUp(key workloadKey) (all []engine.Reservation) {
