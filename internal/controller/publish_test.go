@@ -212,8 +212,10 @@ func TestPlacementIsMadeAgain(t *testing.T) {
 			if len(s.OwnerReferences) != 1 || s.OwnerReferences[0].UID != "other" {
 				t.Errorf("owners of %s: %v", s.Name, s.OwnerReferences)
 			}
+			s = s.DeepCopy()
 			delete(s.Labels, v1alpha1.LabelPlacement) // as another client might
 			s.ResourceVersion = w.next()
+			w.stored[types.NamespacedName{Namespace: s.Namespace, Name: s.Name}] = s
 		}
 		w.show()
 		w.pass()
@@ -271,6 +273,34 @@ func TestDeletedSlicesAreForgotten(t *testing.T) {
 	}
 	if n := len(w.workspace.deleted); n > 0 || lists != 1 {
 		t.Errorf("%d slices are remembered, and they were listed %d times", n, lists)
+	}
+}
+
+// TestTheInformerIsBehind: a slice that another client has deleted, and that the informer goes on showing, is looked up once.
+func TestTheInformerIsBehind(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("w", 1000)}
+	w.pass()
+	w.show()
+	clear(w.stored)
+	w.restart()
+	lists := 0
+	list := w.workspace.listDecisions
+	w.workspace.listDecisions = func(ctx context.Context) ([]*v1alpha1.PlacementDecision, error) {
+		lists++
+		return list(ctx)
+	}
+	w.refuseWrites("p-0")
+	for range 5 {
+		_ = w.reconcile()
+	}
+	if lists != 1 {
+		t.Errorf("the decisions were read %d times", lists)
+	}
+	if free := w.freeOnA(); free != 3000 {
+		t.Errorf("%d free: what is decided and refused for now keeps its room", free)
 	}
 }
 

@@ -25,12 +25,11 @@ const (
 	maxExamples = 3
 )
 
-// countsEvery is how often a status is written of which nothing but counts, clusters and messages have changed. In a
-// steady stream of workloads they change with each, and a status costs the server as much as a slice: at one workload a
-// second for each placement, to write every second saves nothing.
+// countsEvery is the least time between two writes of a status in which only counts, clusters and messages change. In a steady
+// stream of workloads they change with each one, and a status costs the server as much as a small slice.
 const countsEvery = 5 * time.Second
 
-// writtenStatus is what we last made of a placement, which the informer may not show yet.
+// writtenStatus is the status of a placement as we last wrote it, which the informer may not show yet.
 type writtenStatus struct {
 	// at is when it was written, basedOn the resource version that the informer showed then.
 	at      time.Time
@@ -38,8 +37,7 @@ type writtenStatus struct {
 	object  *v1alpha1.WorkloadPlacement
 }
 
-// updateStatus writes the status of every placement that has changed: at once where a condition has turned, otherwise
-// when the time has come, for which r then asks.
+// updateStatus writes the statuses that have changed: at once where a condition turns, otherwise every countsEvery.
 func (w *workspace) updateStatus(ctx context.Context, placements []*placementState, r *result) {
 	statuses := make(map[types.UID]writtenStatus, len(placements))
 	for _, p := range placements {
@@ -70,7 +68,7 @@ func (w *workspace) updateStatus(ctx context.Context, placements []*placementSta
 	w.statuses = statuses
 }
 
-// turned tells whether a status says of another spec, or has a condition with another status or reason.
+// turned says whether a status is about another spec, or has a condition with another status or reason.
 func turned(before, after v1alpha1.WorkloadPlacementStatus) bool {
 	return before.ObservedGeneration != after.ObservedGeneration ||
 		!slices.EqualFunc(before.Conditions, after.Conditions, func(a, b conditionsv1alpha1.Condition) bool {
