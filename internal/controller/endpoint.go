@@ -80,25 +80,21 @@ func (e *endpoint) start(ctx context.Context) {
 func (e *endpoint) run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { e.recorder.run(ctx) })
+	running.Go(func() { e.waitForSync(ctx) })
 	for _, watch := range e.watches {
 		running.Go(func() { watch.reflector.RunWithContext(ctx) })
+		running.Go(func() { e.checker.run(ctx, watch) })
 	}
-	running.Go(func() {
-		if e.waitForSync(ctx) {
-			e.checker.run(ctx, e.watches)
-		}
-	})
 	running.Wait()
 }
 
-// waitForSync waits until all resources are listed, and then enqueues every workspace: earlier changes were not acted on. It
-// returns false if the endpoint is closed first.
-func (e *endpoint) waitForSync(ctx context.Context) bool {
+// waitForSync waits until all resources are listed, and then enqueues every workspace: earlier changes were not acted on.
+func (e *endpoint) waitForSync(ctx context.Context) {
 	for _, watch := range e.watches {
 		select {
 		case <-watch.listed():
 		case <-ctx.Done():
-			return false
+			return
 		}
 	}
 	close(e.synced)
@@ -107,7 +103,6 @@ func (e *endpoint) waitForSync(ctx context.Context) bool {
 			e.changed(logicalcluster.Name(name))
 		}
 	}
-	return true
 }
 
 func (e *endpoint) hasSynced() bool {

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -20,14 +21,14 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 )
 
-// A list for a check takes a page a second, so that it costs the server little however much there is.
+// The checks of an endpoint share a page a second, so that they cost the server little however much there is.
 const (
 	checkQPS      = 1
 	checkBurst    = 5
 	checkPageSize = 500
 	// checkGrace is how long an informer may lag behind a list, relistGrace how long when it has been told to list anew: it
 	// backs off for up to 30 seconds and some jitter before it does.
-	checkGrace  = 10 * time.Second
+	checkGrace  = 5 * time.Second
 	relistGrace = 90 * time.Second
 	// checkConfirmations is how many objects that the informer lacks are looked up at most.
 	checkConfirmations = 10
@@ -54,22 +55,25 @@ func newWatchChecker(config *rest.Config, interval time.Duration, m *metrics) (*
 	return &watchChecker{url: config.Host, client: client, metrics: m, interval: interval, grace: checkGrace}, nil
 }
 
-// run checks one resource after the other until ctx ends, evenly spread over the interval.
-func (c *watchChecker) run(ctx context.Context, watches []*resourceWatch) {
+// run checks a watch from its first list until ctx ends, about once in each interval. It starts at random, so that the checks
+// are spread out.
+func (c *watchChecker) run(ctx context.Context, watch *resourceWatch) {
 	if c.interval == 0 {
 		return
 	}
-	pause := c.interval / time.Duration(len(watches))
-	for {
-		for _, watch := range watches {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(pause/2 + wait.Jitter(pause/2, 1)): // so that endpoints do not move in step
-			}
-			if err := c.check(ctx, watch); err != nil && ctx.Err() == nil && !apierrors.IsNotFound(err) {
-				klog.FromContext(ctx).Error(err, "A watch cannot be checked", "endpoint", c.url, "resource", watch.resource)
-			}
+	select {
+	case <-ctx.Done():
+		return
+	case <-watch.listed():
+	}
+	for pause := time.Duration(rand.Float64() * float64(c.interval)); ; pause = wait.Jitter(c.interval, 0.2) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		if err := c.check(ctx, watch); err != nil && ctx.Err() == nil && !apierrors.IsNotFound(err) {
+			klog.FromContext(ctx).Error(err, "A watch cannot be checked", "endpoint", c.url, "resource", watch.resource)
 		}
 	}
 }
