@@ -5,16 +5,12 @@ import (
 	"regexp/syntax"
 
 	"github.com/google/cel-go/cel"
-	"github.com/google/cel-go/checker"
 	"github.com/google/cel-go/common/ast"
 )
 
 // maxPatternSteps bounds the size of a regular expression: Go matches in time linear in the text times this, which the
 // pattern's length says nothing of, since x{1000} is a thousand steps in seven characters.
 const maxPatternSteps = 1000
-
-// stepsPerCost is how many steps of matching cost as much as one of CEL's own units.
-const stepsPerCost = 10
 
 // regexValidator is a validator of regular expressions. They have to be literals, so that what they cost is known and they
 // are compiled once.
@@ -96,37 +92,4 @@ func stepsIn(r *syntax.Regexp) int {
 		steps = min(steps*max(1, r.Min, r.Max), enough)
 	}
 	return steps
-}
-
-// matchingCost is what matching by a regular expression costs; nil for any other call.
-func matchingCost(b estimator, function string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
-	if function != "matches" && function != "find" && function != "findAll" || len(args) == 0 {
-		return nil
-	}
-	text := target
-	if text == nil {
-		text, args = &args[0], args[1:]
-	}
-	if len(args) == 0 {
-		return nil
-	}
-	pattern, ok := literal(args[0].Expr())
-	if !ok {
-		return nil // refused already
-	}
-	steps, err := stepsOf(pattern)
-	if err != nil {
-		return nil
-	}
-	size := b.sizeOf(text)
-	looks := size
-	if function == "findAll" { // for every match it may look through all that is left
-		looks = size.Multiply(size)
-	}
-	estimate := &checker.CallEstimate{CostEstimate: checker.CostEstimate{Min: 1, Max: 1}.Add(
-		looks.MultiplyByCostFactor(float64(steps) / stepsPerCost))}
-	if function != "matches" { // what is found is part of the text
-		estimate.ResultSize = &checker.SizeEstimate{Max: size.Max}
-	}
-	return estimate
 }

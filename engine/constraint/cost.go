@@ -1,0 +1,168 @@
+package constraint
+
+import (
+	"math"
+	"slices"
+
+	"github.com/google/cel-go/checker"
+	"github.com/google/cel-go/common"
+	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/operators"
+	"github.com/google/cel-go/common/types"
+	"k8s.io/apiserver/pkg/cel/library"
+)
+
+// stepsPerCost is how many steps of matching cost as much as one of CEL's own units.
+const stepsPerCost = 10
+
+// estimator tells the cost estimator how large what an expression reads can be.
+type estimator struct{}
+
+func (estimator) EstimateSize(node checker.AstNode) *checker.SizeEstimate {
+	path := node.Path()
+	if len(path) == 0 {
+		if node.Expr() != nil && withDefault(node.Expr()) { // an element of a list that is computed has no expression
+			return &checker.SizeEstimate{Min: 0, Max: maxText}
+		}
+		return nil
+	}
+	most := uint64(maxText)
+	switch node.Type().Kind() {
+	case types.MapKind:
+		most = maxEntries
+	case types.ListKind:
+		most = maxItems
+	case types.StringKind, types.BytesKind:
+		most = uint64(textBound(path))
+	}
+	return &checker.SizeEstimate{Min: 0, Max: most}
+}
+
+// The last elements of paths to what is in a collection, as CEL has them.
+const (
+	keysOf   = "@keys"
+	valuesOf = "@values"
+	itemsOf  = "@items"
+)
+
+// textBound is how many characters the text at a path can have.
+func textBound(path []string) int {
+	switch {
+	case path[len(path)-1] == keysOf || len(path) == 2: // names, kinds and their like
+		return maxKey
+	case slices.Contains(path, "labels"):
+		return maxLabel
+	case slices.Contains(path, "attributes"):
+		return maxAttribute
+	}
+	return maxText
+}
+
+// withDefault recognises cluster.labels.?tier.orValue("none") and its like, whose size CEL does not know although it
+// knows that of both halves. What is computed in any other way stays without a bound.
+func withDefault(e ast.Expr) bool {
+	if e.Kind() != ast.CallKind || e.AsCall().FunctionName() != "orValue" {
+		return false
+	}
+	target, fallback := e.AsCall().Target(), e.AsCall().Args()[0]
+	if target.Kind() != ast.CallKind || fallback.Kind() != ast.LiteralKind {
+		return false
+	}
+	switch target.AsCall().FunctionName() {
+	case operators.OptSelect, operators.OptIndex:
+		_, ok := chainOf(target.AsCall().Args()[0])
+		return ok
+	}
+	return false
+}
+
+// sizeOf is how large the value of a node can be.
+func (b estimator) sizeOf(node *checker.AstNode) checker.SizeEstimate {
+	if computed := (*node).ComputedSize(); computed != nil {
+		return *computed
+	}
+	if known := b.EstimateSize(*node); known != nil {
+		return *known
+	}
+	return checker.SizeEstimate{Max: math.MaxUint64}
+}
+
+// EstimateCallCost knows what the functions of Kubernetes' own libraries cost, and better than they do what regular
+// expressions and functions of strings can come to.
+func (b estimator) EstimateCallCost(function, overload string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
+	if estimate := matchingCost(b, function, target, args); estimate != nil {
+		return estimate
+	}
+	if estimate := b.stringCost(function, target, args); estimate != nil {
+		return estimate
+	}
+	return (&library.CostEstimator{SizeEstimator: b}).EstimateCallCost(function, overload, target, args)
+}
+
+// stringCost is what a function of a string costs that is dearer than it is usually taken for; nil for any other.
+func (b estimator) stringCost(function string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
+	text := target
+	if text == nil && len(args) > 0 {
+		text = &args[0]
+	}
+	if text == nil || (*text).Type().Kind() != types.StringKind {
+		return nil
+	}
+	size := b.sizeOf(text)
+	estimate := func(size checker.SizeEstimate) *checker.CallEstimate {
+		return &checker.CallEstimate{CostEstimate: checker.CostEstimate{Min: 1, Max: 1}.Add(size.MultiplyByCostFactor(common.StringTraversalCostFactor))}
+	}
+	switch {
+	case function == "charAt": // it makes runes of all of the text
+		cost := estimate(size)
+		cost.ResultSize = &checker.SizeEstimate{Max: 1}
+		return cost
+	case (function == "indexOf" || function == "lastIndexOf") && target != nil && len(args) > 0: // it tries every place
+		return estimate(size.Multiply(checker.SizeEstimate{Min: 1, Max: add1(b.sizeOf(&args[0]).Max)}))
+	case function == "replace" && target != nil && len(args) > 1: // it may put the new text before every character
+		result := checker.SizeEstimate{Max: size.Max}.Add(
+			checker.SizeEstimate{Max: add1(size.Max)}.Multiply(checker.SizeEstimate{Max: b.sizeOf(&args[1]).Max}))
+		cost := estimate(result)
+		cost.ResultSize = &checker.SizeEstimate{Max: result.Max}
+		return cost
+	case slices.Contains([]string{"double", "int", "uint", "timestamp", "duration"}, function):
+		return estimate(checker.SizeEstimate{Max: min(size.Max, maxText)}) // nothing that is read is longer
+	}
+	return nil
+}
+
+// add1 is n + 1, and no less where that has no room.
+func add1(n uint64) uint64 { return max(n, n+1) }
+
+// matchingCost is what matching by a regular expression costs; nil for any other call.
+func matchingCost(b estimator, function string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
+	if function != "matches" && function != "find" && function != "findAll" || len(args) == 0 {
+		return nil
+	}
+	text := target
+	if text == nil {
+		text, args = &args[0], args[1:]
+	}
+	if len(args) == 0 {
+		return nil
+	}
+	pattern, ok := literal(args[0].Expr())
+	if !ok {
+		return nil // refused already
+	}
+	steps, err := stepsOf(pattern)
+	if err != nil {
+		return nil
+	}
+	size := b.sizeOf(text)
+	looks := size
+	if function == "findAll" { // for every match it may look through all that is left
+		looks = size.Multiply(size)
+	}
+	estimate := &checker.CallEstimate{CostEstimate: checker.CostEstimate{Min: 1, Max: 1}.Add(
+		looks.MultiplyByCostFactor(float64(steps) / stepsPerCost))}
+	if function != "matches" { // what is found is part of the text
+		estimate.ResultSize = &checker.SizeEstimate{Max: size.Max}
+	}
+	return estimate
+}
