@@ -10,30 +10,29 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// Comparison compares whole numbers that are computed from what a cluster has and what a workload asks for, and from
-// nothing else: capacity.free.cpu >= 2 * workload.requests.cpu. Go answers it without CEL. It is safe for concurrent
-// use.
+// Comparison compares integers computed from a cluster's capacity and a workload's requests only, as in
+// capacity.free.cpu >= 2 * workload.requests.cpu. It is evaluated in Go, without CEL. It is safe for concurrent use.
 type Comparison struct {
 	text        string
 	relation    relation
 	left, right operand
 }
 
-// BoundComparison is a comparison into which the numbers of one workload are put. It is safe for concurrent use.
+// BoundComparison is a comparison for one workload, which depends on the cluster alone. It is safe for concurrent use.
 type BoundComparison struct {
 	relation    relation
 	left, right operand
 }
 
-// String is the comparison as CEL.
+// String returns the comparison as CEL.
 func (c *Comparison) String() string { return c.text }
 
-// Bind puts the numbers of a workload into the comparison, so that the cluster alone is left to look at.
+// Bind substitutes the values of a workload.
 func (c *Comparison) Bind(w *workload.Workload) *BoundComparison {
 	return &BoundComparison{relation: c.relation, left: c.left.bind(w), right: c.right.bind(w)}
 }
 
-// Outcome compares for one cluster. It is not known where CEL gives an error.
+// Outcome compares for one cluster. known is false where CEL returns an error.
 func (b *BoundComparison) Outcome(row *snapshot.Row) (holds, known bool) {
 	left, known := b.left.value(row)
 	if !known {
@@ -43,17 +42,17 @@ func (b *BoundComparison) Outcome(row *snapshot.Row) (holds, known bool) {
 	return known && b.relation.holds(left, right), known
 }
 
-// Resource is a number of a cluster by which clusters can be kept in order.
+// Resource is a cluster value that clusters can be sorted by.
 type Resource uint8
 
-// The leaves.
+// The resources.
 const (
 	FreeCPU Resource = iota + 1
 	FreeMemory
 )
 
-// Range tells the numbers for which the comparison holds, where it is of one leaf: for all clusters its outcome is known,
-// and it is whether lo <= leaf <= hi. Where no number would do, lo is above hi.
+// Range returns the interval of one resource in which the comparison holds; ok is false where it depends on anything
+// else. Invariant: for every cluster the outcome is known, and is lo <= value <= hi. An empty interval has lo > hi.
 func (b *BoundComparison) Range() (leaf Resource, lo, hi int64, ok bool) {
 	r, left, right := b.relation, b.left, b.right
 	if _, isConstant := left.(constant); isConstant {
@@ -68,7 +67,7 @@ func (b *BoundComparison) Range() (leaf Resource, lo, hi int64, ok bool) {
 	return read.resource, lo, hi, true
 }
 
-// relation is the set of orders of two numbers in which a comparison holds.
+// relation is the set of orderings of two numbers in which a comparison holds.
 type relation struct{ less, equal, greater bool }
 
 var relations = map[string]relation{
@@ -91,12 +90,12 @@ func (r relation) holds(a, b int64) bool {
 	}
 }
 
-// mirrored is the relation with its sides exchanged.
+// mirrored swaps the sides.
 func (r relation) mirrored() relation {
 	return relation{less: r.greater, equal: r.equal, greater: r.less}
 }
 
-// interval holds the numbers that stand in the relation to a limit; the relation must not be that of inequality.
+// interval returns the numbers that are in the relation to a limit. The relation must not be !=.
 func (r relation) interval(limit int64) (lo, hi int64) {
 	lo, hi = limit, limit
 	if r.less {
@@ -112,13 +111,13 @@ func (r relation) interval(limit int64) (lo, hi int64) {
 		return lo, limit - 1
 	case r.greater && limit < math.MaxInt64:
 		return limit + 1, hi
-	default: // nothing is less than the least, nor greater than the greatest
+	default: // no int64 is below the minimum or above the maximum
 		return 1, 0
 	}
 }
 
-// comparisonAt reads a part of an expression as a comparison; ok is false where it is anything else. The names in hidden
-// are those that macros around it give to something of their own.
+// comparisonAt reads a part of an expression as a comparison; ok is false where it is anything else. hidden are the
+// variables of the macros around it, which shadow names.
 func comparisonAt(e ast.Expr, typed *ast.AST, hidden []string) (c *Comparison, ok bool) {
 	r := &comparisonReader{typed: typed, hidden: hidden}
 	switch {
@@ -135,20 +134,20 @@ func comparisonAt(e ast.Expr, typed *ast.AST, hidden []string) (c *Comparison, o
 	return &r.comparison, true
 }
 
-// isPresence recognises "b" in a and has(a.b).
+// isPresence recognizes "b" in a and has(a.b).
 func isPresence(e ast.Expr) bool {
 	return isCall(e, operators.In) || e.Kind() == ast.SelectKind && e.AsSelect().IsTestOnly()
 }
 
-// isOptional recognises a.?b and a[?"b"].
+// isOptional recognizes a.?b and a[?"b"].
 func isOptional(e ast.Expr) bool { return isCall(e, operators.OptSelect, operators.OptIndex) }
 
-// comparisonReader makes a comparison of a part of an expression.
+// comparisonReader builds a comparison from a part of an expression.
 type comparisonReader struct {
 	comparison Comparison
 	typed      *ast.AST
 	hidden     []string
-	// readsSomething tells that it is not made of numbers that are written alone.
+	// readsSomething is whether the comparison has anything but constants.
 	readsSomething bool
 }
 
@@ -164,7 +163,7 @@ func (r *comparisonReader) relation(call ast.CallExpr) (ok bool) {
 	return ok
 }
 
-// presence compares how many resources have a name, which is 1 or 0, with 1.
+// presence compares the number of resources of a name, 0 or 1, with 1.
 func (r *comparisonReader) presence(e ast.Expr) (ok bool) {
 	c := &r.comparison
 	c.relation, c.right = relations[operators.Equals], constant(1)

@@ -1,5 +1,5 @@
-// Package constraint holds clusters to what placements demand: it compiles their CEL expressions, refuses those that
-// could become too dear, and evaluates them for one cluster at a time.
+// Package constraint evaluates the hard constraints of placements: it compiles CEL expressions, refuses those that could
+// cost too much, and evaluates them for one cluster at a time.
 package constraint
 
 import (
@@ -26,26 +26,26 @@ const (
 	DefaultCostLimit = 100_000
 )
 
-// Version of the environment: it grows when what an expression means changes, or which expressions compile.
+// Version of the environment. It is incremented when an expression changes its meaning, or whether it compiles.
 const Version = 2
 
-// MaxExpressionLength is how many characters an expression may have.
+// MaxExpressionLength is the largest number of characters of an expression.
 const MaxExpressionLength = 4096
 
 // Options of a Compiler; the zero value is good.
 type Options struct {
-	// CacheSize is how many expressions are kept, with their errors.
+	// CacheSize is the number of expressions that are cached, including those that do not compile.
 	CacheSize int
-	// CostLimit is the most that one evaluation may cost in CEL's own units, estimated before it is ever run.
+	// CostLimit is the largest static cost estimate of an expression, in CEL's units.
 	CostLimit uint64
 }
 
-// Compiler compiles expressions and keeps them by their text. It is safe for concurrent use.
+// Compiler compiles expressions and caches them by their text. It is safe for concurrent use.
 type Compiler struct {
 	env       *cel.Env
 	costLimit uint64
 	cache     *lru.Cache[string, cached]
-	// conjuncts are kept by their keys, whichever program they are from, so that none is planned twice.
+	// conjuncts by their keys: programs share them, so that none is planned twice.
 	conjuncts *lru.Cache[string, *Conjunct]
 }
 
@@ -54,9 +54,9 @@ type cached struct {
 	err     error
 }
 
-// Error tells what is wrong with an expression, and where.
+// Error is a problem of an expression and its position.
 type Error struct {
-	// Line and Column are counted from 1; both are 0 where the error is about the whole expression.
+	// Line and Column start at 1; both are 0 where the error concerns the whole expression.
 	Line, Column int
 	Message      string
 }
@@ -90,7 +90,7 @@ func NewCompiler(options Options) (*Compiler, error) {
 		cel.Variable("placement", placementType.typ),
 		cel.OptionalTypes(),
 		cel.EnableMacroCallTracking(),
-		// Not format, quote and reverse of later versions: nothing bounds the size of what they make.
+		// Later versions add format, quote and reverse, whose results have no bound on their size.
 		ext.Strings(ext.StringsVersion(0)),
 		ext.Sets(),
 		ext.TwoVarComprehensions(ext.TwoVarComprehensionsVersion(0)),
@@ -118,11 +118,10 @@ func NewCompiler(options Options) (*Compiler, error) {
 	return &Compiler{env: env, costLimit: options.CostLimit, cache: cache, conjuncts: conjuncts}, nil
 }
 
-// CostLimit is the most that an expression may cost.
+// CostLimit returns the largest cost that an expression may have.
 func (c *Compiler) CostLimit() uint64 { return c.costLimit }
 
-// Compile parses, checks and costs an expression. The error is an *Error, or several that it unwraps
-// to. Compiling the same text again costs a look-up.
+// Compile parses, checks and costs an expression. The error is an *Error, or unwraps to several. Results are cached.
 func (c *Compiler) Compile(expression string) (*Program, error) {
 	if known, found := c.cache.Get(expression); found {
 		return known.program, known.err
@@ -162,8 +161,8 @@ func (c *Compiler) compile(expression string) (program *Program, err error) {
 	if err != nil {
 		return nil, &Error{Message: err.Error()}
 	}
-	// What Why asks for is an evaluation that leaves nothing out. The cost is that of the dearer branch of every
-	// conditional: where both together could be too much, Why does with what an ordinary evaluation sees.
+	// Explain evaluates every part of the expression. The estimate covers one branch of each conditional: where all branches
+	// together could cost too much, Explain makes do with the parts that an ordinary evaluation reaches.
 	option := cel.OptExhaustiveEval
 	if all := cost.Max * (1 + conditionals(checked.NativeRep().Expr())); all > c.costLimit {
 		option = cel.OptTrackState
@@ -174,7 +173,7 @@ func (c *Compiler) compile(expression string) (program *Program, err error) {
 	return program, nil
 }
 
-// plan makes of an expression what can be evaluated. It does not panic, whatever CEL does.
+// plan makes an executable program. A panic of CEL becomes an error.
 func (c *Compiler) plan(checked *ast.AST, option cel.EvalOption) (program cel.Program, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -194,7 +193,7 @@ func conditionals(e ast.Expr) (n uint64) {
 	return n
 }
 
-// joined turns CEL's issues into one error.
+// joined converts CEL's issues into one error.
 func joined(issues []*common.Error) error {
 	errs := make([]error, len(issues))
 	for i, issue := range issues {
@@ -219,7 +218,7 @@ func (s several) Error() string {
 
 func (s several) Unwrap() []error { return s }
 
-// quantity folds quantity("4Gi") into a number of bytes or units when it is parsed.
+// quantity is a macro: it replaces quantity("4Gi") by an integer when the expression is parsed.
 func quantity(factory cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
 	arg := args[0]
 	text, ok := "", arg.Kind() == ast.LiteralKind

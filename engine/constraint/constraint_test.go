@@ -463,9 +463,9 @@ func TestBoundsOfWhatIsRead(t *testing.T) {
 	}
 }
 
-// TestWhy: for a cluster that does not pass, the part that fails, what it looked at, and the smallest change to the
+// TestExplain: for a cluster that does not pass, the part that fails, what it looked at, and the smallest change to the
 // cluster that would make it hold.
-func TestWhy(t *testing.T) {
+func TestExplain(t *testing.T) {
 	for _, test := range []struct{ expression, want string }{
 		{`true`, ``},
 		{`cluster.name == "alpha" && cluster.labels["tier"] == "silver"`,
@@ -533,8 +533,8 @@ func TestWhy(t *testing.T) {
 	}
 }
 
-// TestWhyIsBounded: what Why costs is bounded like an evaluation, which takes one branch of every conditional.
-func TestWhyIsBounded(t *testing.T) {
+// TestExplainIsBounded: the cost of Explain is bounded like an evaluation, which takes one branch of every conditional.
+func TestExplainIsBounded(t *testing.T) {
 	dear := `workload.labels.all(a, a.startsWith("x"))`
 	expression := "false"
 	for range 30 {

@@ -12,10 +12,10 @@ import (
 	"k8s.io/apiserver/pkg/cel/library"
 )
 
-// stepsPerCost is how many steps of matching cost as much as one of CEL's own units.
+// stepsPerCost is the number of matching steps that cost one unit of CEL.
 const stepsPerCost = 10
 
-// estimator tells the cost estimator how large what an expression reads can be.
+// estimator implements checker.CostEstimator: it knows how large the fields are that expressions read.
 type estimator struct{}
 
 func (estimator) EstimateSize(node checker.AstNode) *checker.SizeEstimate {
@@ -38,7 +38,7 @@ func (estimator) EstimateSize(node checker.AstNode) *checker.SizeEstimate {
 	return &checker.SizeEstimate{Min: 0, Max: most}
 }
 
-// The last elements of paths to what is in a collection, as CEL has them.
+// The last elements of CEL's paths into collections.
 const (
 	keysOf   = "@keys"
 	valuesOf = "@values"
@@ -58,8 +58,8 @@ func textBound(path []string) int {
 	return maxText
 }
 
-// withDefault recognises cluster.labels.?tier.orValue("none") and its like, whose size CEL does not know although it
-// knows that of both halves. What is computed in any other way stays without a bound.
+// withDefault recognizes cluster.labels.?tier.orValue("none"). CEL does not derive its size, although it knows that of
+// both halves. Any other computed text has no bound.
 func withDefault(e ast.Expr) bool {
 	if e.Kind() != ast.CallKind || e.AsCall().FunctionName() != "orValue" {
 		return false
@@ -76,7 +76,7 @@ func withDefault(e ast.Expr) bool {
 	return false
 }
 
-// sizeOf is how large the value of a node can be.
+// sizeOf returns the largest size of the value of a node.
 func (b estimator) sizeOf(node *checker.AstNode) checker.SizeEstimate {
 	if computed := (*node).ComputedSize(); computed != nil {
 		return *computed
@@ -87,8 +87,8 @@ func (b estimator) sizeOf(node *checker.AstNode) checker.SizeEstimate {
 	return checker.SizeEstimate{Max: math.MaxUint64}
 }
 
-// EstimateCallCost knows what the functions of Kubernetes' own libraries cost, and better than they do what regular
-// expressions and functions of strings can come to.
+// EstimateCallCost adds the costs of Kubernetes' CEL libraries, and corrects those of regular expressions and string
+// functions, which these libraries underestimate.
 func (b estimator) EstimateCallCost(function, overload string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
 	if estimate := matchingCost(b, function, target, args); estimate != nil {
 		return estimate
@@ -99,7 +99,7 @@ func (b estimator) EstimateCallCost(function, overload string, target *checker.A
 	return (&library.CostEstimator{SizeEstimator: b}).EstimateCallCost(function, overload, target, args)
 }
 
-// stringCost is what a function of a string costs that is dearer than it is usually taken for; nil for any other.
+// stringCost returns the cost of a string function that CEL underestimates; nil for any other call.
 func (b estimator) stringCost(function string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
 	text := target
 	if text == nil && len(args) > 0 {
@@ -113,11 +113,11 @@ func (b estimator) stringCost(function string, target *checker.AstNode, args []c
 		return &checker.CallEstimate{CostEstimate: checker.CostEstimate{Min: 1, Max: 1}.Add(size.MultiplyByCostFactor(common.StringTraversalCostFactor))}
 	}
 	switch {
-	case function == "charAt": // it makes runes of all of the text
+	case function == "charAt": // it converts the whole text to runes
 		cost := estimate(size)
 		cost.ResultSize = &checker.SizeEstimate{Max: 1}
 		return cost
-	case (function == "indexOf" || function == "lastIndexOf") && target != nil && len(args) > 0: // it tries every place
+	case (function == "indexOf" || function == "lastIndexOf") && target != nil && len(args) > 0: // it tries every position
 		return estimate(size.Multiply(checker.SizeEstimate{Min: 1, Max: add1(b.sizeOf(&args[0]).Max)}))
 	case function == "replace" && target != nil && len(args) > 1: // it may put the new text before every character
 		result := checker.SizeEstimate{Max: size.Max}.Add(
@@ -126,15 +126,15 @@ func (b estimator) stringCost(function string, target *checker.AstNode, args []c
 		cost.ResultSize = &checker.SizeEstimate{Max: result.Max}
 		return cost
 	case slices.Contains([]string{"double", "int", "uint", "timestamp", "duration"}, function):
-		return estimate(checker.SizeEstimate{Max: min(size.Max, maxText)}) // nothing that is read is longer
+		return estimate(checker.SizeEstimate{Max: min(size.Max, maxText)}) // no field is longer
 	}
 	return nil
 }
 
-// add1 is n + 1, and no less where that has no room.
+// add1 returns n + 1, saturating.
 func add1(n uint64) uint64 { return max(n, n+1) }
 
-// matchingCost is what matching by a regular expression costs; nil for any other call.
+// matchingCost returns the cost of matching a regular expression; nil for any other call.
 func matchingCost(b estimator, function string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
 	if function != "matches" && function != "find" && function != "findAll" || len(args) == 0 {
 		return nil
@@ -156,7 +156,7 @@ func matchingCost(b estimator, function string, target *checker.AstNode, args []
 	}
 	size := b.sizeOf(text)
 	looks := size
-	if function == "findAll" { // for every match it may look through all that is left
+	if function == "findAll" { // each match may scan all that is left
 		looks = size.Multiply(size)
 	}
 	estimate := &checker.CallEstimate{CostEstimate: checker.CostEstimate{Min: 1, Max: 1}.Add(

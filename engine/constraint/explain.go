@@ -11,15 +11,15 @@ import (
 	"github.com/google/cel-go/interpreter"
 )
 
-// Cause is a part of an expression that has to hold and does not.
+// Cause is a conjunct that does not hold.
 type Cause struct {
 	// Expression is the part, as CEL.
 	Expression string
-	// Err is why there is no answer, where the part cannot be evaluated.
+	// Err is set where the part cannot be evaluated.
 	Err error
-	// Observed is what the part looked at.
+	// Observed are the values that the part read.
 	Observed []Observation
-	// Remedy is what would make the part hold, in words: the smallest change to the cluster where there is one.
+	// Remedy describes the smallest change to the cluster that would make the part hold.
 	Remedy string
 }
 
@@ -66,7 +66,7 @@ func (w *explanation) causes(e ast.Expr) (causes []Cause) {
 	return []Cause{cause}
 }
 
-// value of a part of the expression; nil where there is none.
+// value returns the value of a part of the expression; nil where there is none.
 func (w *explanation) value(e ast.Expr) ref.Val {
 	if e.Kind() == ast.LiteralKind {
 		return e.AsLiteral()
@@ -74,7 +74,7 @@ func (w *explanation) value(e ast.Expr) ref.Val {
 	if value, found := w.state.Value(e.ID()); found {
 		return value
 	}
-	// What stands beside something that fails is not evaluated; where it is only looked up, it can be.
+	// CEL does not evaluate the operands beside one that fails. A plain field access can be read here.
 	if chain, ok := chainOf(e); ok {
 		if value, found := chain.value(w.variables); found {
 			return valueOf(value)
@@ -83,7 +83,7 @@ func (w *explanation) value(e ast.Expr) ref.Val {
 	return nil
 }
 
-// text is a part of the expression as CEL writes it, on one line.
+// text returns a part of the expression as CEL, on one line.
 func (p *Program) text(e ast.Expr) string {
 	text, err := cel.ExprToString(e, p.ast.SourceInfo())
 	if err != nil {

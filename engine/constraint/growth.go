@@ -28,12 +28,12 @@ const (
 // twenty-four nested replace calls took 700 ms at a cost of 362, and a doubled list that is sorted 740 ms at a cost of 551.
 type growth struct {
 	tree *ast.AST
-	// vars are the sizes of what variables of comprehensions hold.
+	// vars are the sizes of the variables of comprehensions.
 	vars                  map[string]float64
 	largest, work, visits float64
 }
 
-// tooMuch tells whether an expression could make too much, or take too long.
+// tooMuch reports whether an expression could make too much, or take too long.
 func tooMuch(tree *ast.AST) bool {
 	g := &growth{tree: tree, vars: map[string]float64{}}
 	g.size(tree.Expr(), 1)
@@ -44,7 +44,7 @@ func (g *growth) exceeded() bool {
 	return g.largest > maxGrowth || g.work > maxWork || g.visits > maxVisits
 }
 
-// size returns the size of what a part of the expression makes, evaluated a number of times, and adds up the work.
+// size returns the size of the value of a part that is evaluated a number of times, and adds its work.
 func (g *growth) size(e ast.Expr, times float64) (size float64) {
 	if g.visits++; g.exceeded() {
 		return 1
@@ -91,7 +91,7 @@ func (g *growth) isScalar(e ast.Expr) bool {
 	return false
 }
 
-// read is the size of what is read at a path: collections are not copied, texts, and optional ones, can be.
+// read returns the size of the field at a path. Collections are never copied; strings and optionals can be.
 func (g *growth) read(e ast.Expr, path []string) float64 {
 	switch g.tree.GetType(e.ID()).Kind() {
 	case types.StringKind, types.OpaqueKind:
@@ -100,10 +100,10 @@ func (g *growth) read(e ast.Expr, path []string) float64 {
 	return 1
 }
 
-// textAt is the size of a text at a path.
+// textAt returns the size of the string at a path.
 func textAt(path []string) float64 { return 1 + float64(textBound(path))/unitText }
 
-// elements is the path of a chain, with more after it.
+// elements returns the path as CEL writes it, followed by more.
 func (p *path) elements(more ...string) []string {
 	elements := []string{p.root}
 	for _, s := range p.steps {
@@ -125,7 +125,7 @@ func (g *growth) call(e ast.Expr, times float64) float64 {
 		sizes[i] = g.size(operand, times)
 		sum += sizes[i]
 		if _, ok := chainOf(operand); ok && compares && !g.isScalar(operand) && g.tree.GetType(operand.ID()).Kind() != types.StringKind {
-			g.work += times * maxEntries // it goes through all of the collection
+			g.work += times * maxEntries // it iterates over the whole collection
 		}
 	}
 	g.work += times * sum
@@ -153,7 +153,7 @@ func (g *growth) call(e ast.Expr, times float64) float64 {
 	return sum
 }
 
-// comparing tells whether a function goes through all of its operands.
+// comparing reports whether a function iterates over all of its operands.
 func comparing(function string) bool {
 	return function == operators.Equals || function == operators.NotEquals || function == operators.In || strings.HasPrefix(function, "sets.")
 }
@@ -173,12 +173,12 @@ func (g *growth) comprehension(c ast.ComprehensionExpr, times float64) float64 {
 	case c.IterRange().Kind() == ast.MapKind:
 		return g.rounds(c, times, float64(len(c.IterRange().AsMap().Entries())), source, source)
 	default:
-		// The elements are as large as the range together: the most is made of as many as can be, or of one.
+		// The elements together are as large as the range: the maximum is at as many as possible, or at one.
 		return g.rounds(c, times, source, 1, 1) + g.rounds(c, times, 1, source, source)
 	}
 }
 
-// rounds is the size of what a comprehension makes in a number of rounds, with elements of a size.
+// rounds returns the size of the result of a comprehension with a number of iterations, over elements of a size.
 func (g *growth) rounds(c ast.ComprehensionExpr, times, rounds, first, second float64) float64 {
 	outer := map[string]float64{}
 	for _, name := range []string{c.IterVar(), c.IterVar2(), c.AccuVar()} {

@@ -11,7 +11,7 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Bounds up to which an expression is costed. Where an object that it reads is larger, it is not evaluated.
+// Sizes up to which an expression is costed. It is not evaluated over an object that is larger.
 const (
 	maxEntries   = 256 // of a map
 	maxItems     = 64  // of a list
@@ -21,13 +21,13 @@ const (
 	maxText      = 4096
 )
 
-// check holds one field to what expressions that read it are costed for.
+// check verifies that one field is no larger than expressions that read it are costed for.
 type check struct {
 	field string
 	check func(field string, v *Variables) error
 }
 
-// sizeChecks are the fields that can be too large. That the API server would not let some of them be is not relied on.
+// sizeChecks lists the fields that can be too large, whether or not the API server limits them too.
 var sizeChecks = []check{
 	{"cluster.name", func(f string, v *Variables) error { return short(f, v.Row.Name, maxKey) }},
 	{"cluster.location", func(f string, v *Variables) error { return short(f, v.Row.Location, maxKey) }},
@@ -62,7 +62,7 @@ var sizeChecks = []check{
 	{"placement.labels", func(f string, v *Variables) error { return small(f, v.Placement.Labels, maxLabel) }},
 }
 
-// within holds what an expression reads to its bounds.
+// within returns the first failure of an expression's checks.
 func within(bounds []check, v *Variables) error {
 	for i := range bounds {
 		if err := bounds[i].check(bounds[i].field, v); err != nil {
@@ -73,7 +73,7 @@ func within(bounds []check, v *Variables) error {
 }
 
 func resources(field string, v *Variables) error {
-	// What is allocatable, allocated or reserved is in what is free, if only as less than nothing.
+	// free has every resource that allocatable, allocated or reserved has, if only as a negative amount.
 	return names(field, v.Row.Free.Extended)
 }
 
@@ -108,7 +108,7 @@ func small(field string, m map[string]string, most int) error {
 	if err := entries(field, len(m), maxEntries); err != nil {
 		return err
 	}
-	var key, value string // the longest: which is told does not depend on the order of the map
+	var key, value string // the longest, so that the message does not depend on the order of the map
 	for k, v := range m {
 		if len(k) > len(key) {
 			key = k

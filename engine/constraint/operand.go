@@ -13,28 +13,28 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// operand is one side of a comparison, or a part of it.
+// operand is one side of a comparison, or a part of one.
 type operand interface {
-	// bind returns the term with the numbers of a workload in it.
+	// bind substitutes the values of a workload.
 	bind(*workload.Workload) operand
-	// value of a bound term for a cluster; it is not known where CEL gives an error.
+	// value of a bound operand for a cluster. known is false where CEL returns an error.
 	value(*snapshot.Row) (n int64, known bool)
 }
 
-// The kinds of terms.
+// The kinds of operands.
 type (
-	// constant is a number that is written, or that has become known by binding.
+	// constant is a literal, or a workload value after binding.
 	constant int64
-	// failure is an error, whatever the cluster.
+	// failure is an error for every cluster.
 	failure struct{}
-	// clusterValue is a number of a cluster.
+	// clusterValue is read from a cluster.
 	clusterValue struct {
 		read     func(*snapshot.Row) (n int64, known bool)
 		resource Resource
 	}
-	// workloadValue is a number of a workload.
+	// workloadValue is read from a workload.
 	workloadValue func(*workload.Workload) (n int64, known bool)
-	// arithmetic makes a number of two others, as CEL does: what has no room in an int64 is an error.
+	// arithmetic combines two operands as CEL does: an overflow is an error.
 	arithmetic struct {
 		apply       func(a, b int64) (n int64, known bool)
 		left, right operand
@@ -48,7 +48,7 @@ func (f failure) value(*snapshot.Row) (int64, bool)         { return 0, false }
 func (s *clusterValue) bind(*workload.Workload) operand     { return s }
 func (s *clusterValue) value(r *snapshot.Row) (int64, bool) { return s.read(r) }
 func (d workloadValue) bind(w *workload.Workload) operand   { return constantOr(d(w)) }
-func (d workloadValue) value(*snapshot.Row) (int64, bool)   { return 0, false } // it has no value before it is bound
+func (d workloadValue) value(*snapshot.Row) (int64, bool)   { return 0, false } // it has none before it is bound
 
 func constantOr(n int64, known bool) operand {
 	if !known {
@@ -79,7 +79,7 @@ func (a *arithmetic) value(row *snapshot.Row) (int64, bool) {
 	return a.apply(left, right)
 }
 
-// operations are those of arithmetic, with the errors of CEL.
+// operations are CEL's, with its errors.
 var operations = map[string]func(a, b int64) (int64, bool){
 	operators.Add: func(a, b int64) (int64, bool) {
 		sum := a + b
@@ -114,7 +114,7 @@ func subtract(a, b int64) (int64, bool) {
 
 func divisible(a, b int64) bool { return b != 0 && (a != math.MinInt64 || b != -1) }
 
-// operand reads a part of an expression as a number.
+// operand reads a part of an expression as an operand.
 func (r *comparisonReader) operand(e ast.Expr) (operand, bool) {
 	switch {
 	case r.typed.GetType(e.ID()).Kind() != types.IntKind:
@@ -154,7 +154,7 @@ func (r *comparisonReader) operand(e ast.Expr) (operand, bool) {
 	return amount, ok
 }
 
-// number reads capacity.healthScore and its like.
+// number reads a field such as capacity.healthScore.
 func (r *comparisonReader) number(e ast.Expr) (operand, bool) {
 	variable, field := r.field(e)
 	switch {
@@ -167,7 +167,7 @@ func (r *comparisonReader) number(e ast.Expr) (operand, bool) {
 	return nil, false
 }
 
-// amount reads capacity.free.cpu and its like, whichever way it is looked up. What is found is put through give.
+// amount reads an amount such as capacity.free.cpu, in any of CEL's notations. give maps the result of the look-up.
 func (r *comparisonReader) amount(e ast.Expr, give func(n int64, found bool) (int64, bool)) (operand, bool) {
 	resources, name, ok := lookupAt(e)
 	if !ok {
@@ -188,7 +188,7 @@ func (r *comparisonReader) amount(e ast.Expr, give func(n int64, found bool) (in
 	return nil, false
 }
 
-// field recognises a field of a variable; both are empty where there is none.
+// field recognizes a field of a variable; both are empty where there is none.
 func (r *comparisonReader) field(e ast.Expr) (variable, field string) {
 	chain, ok := chainOf(e)
 	if !ok || len(chain.steps) != 1 || slices.Contains(r.hidden, chain.root) {
@@ -198,7 +198,7 @@ func (r *comparisonReader) field(e ast.Expr) (variable, field string) {
 	return chain.root, chain.steps[0].key
 }
 
-// clusterAmounts and scores are what CEL knows as the fields of capacity.
+// clusterAmounts and scores are the fields of the variable capacity.
 var (
 	clusterAmounts = map[string]func(*snapshot.Row) *capacity.Resources{
 		"allocatable": func(r *snapshot.Row) *capacity.Resources { return &r.Allocatable },
@@ -213,7 +213,7 @@ var (
 	}
 )
 
-// resourceAt is the leaf that an amount is, 0 where it is none.
+// resourceAt returns the resource that an amount is of, 0 where clusters are not sorted by it.
 func resourceAt(e ast.Expr) Resource {
 	switch u, _ := useAt(e); u {
 	case use{"capacity", "free", capacity.CPU, true}:

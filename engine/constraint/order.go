@@ -11,14 +11,14 @@ import (
 	"github.com/google/cel-go/common/types/traits"
 )
 
-// inOrderName is the function that has maps gone through in order: a name that no author can write.
+// inOrderName is the function that sorts a map's keys for iteration. No author can write the name.
 const inOrderName = "@inOrder"
 
 var inOrderFunction = cel.Function(inOrderName,
 	cel.Overload(inOrderName, []*cel.Type{cel.DynType}, cel.DynType, cel.UnaryBinding(inOrder)))
 
-// ordered has every macro go through maps in the order of their keys. CEL goes through those that an expression makes as
-// Go does, each time in another order, so that {"b": 1, "a": 2}.map(k, k)[0] would be now "a" and now "b".
+// ordered makes every macro iterate over maps in the order of their keys. CEL iterates over computed maps in Go's random
+// order, so that {"b": 1, "a": 2}.map(k, k)[0] would vary.
 func ordered(checked *ast.AST) *ast.AST {
 	if len(unordered(checked)) == 0 {
 		return checked
@@ -26,7 +26,7 @@ func ordered(checked *ast.AST) *ast.AST {
 	tree, factory := ast.Copy(checked), ast.NewExprFactory()
 	id := ast.MaxID(tree)
 	for _, e := range unordered(tree) {
-		// The call takes the place of what it is given, and its id, so that Why finds the value there.
+		// The call takes the place and the id of its argument, where Explain looks up the value.
 		argument := factory.NewUnspecifiedExpr(id)
 		argument.SetKindCase(e)
 		tree.SetType(id, tree.GetType(e.ID()))
@@ -40,7 +40,7 @@ func ordered(checked *ast.AST) *ast.AST {
 	return tree
 }
 
-// unordered finds what macros go through and what may be a map that has no order. A field of an object always has one.
+// unordered finds the ranges of macros that may be maps without an order. Fields of objects always have one.
 func unordered(tree *ast.AST) (ranges []ast.Expr) {
 	ast.PreOrderVisit(tree.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() != ast.ComprehensionKind {
@@ -56,7 +56,7 @@ func unordered(tree *ast.AST) (ranges []ast.Expr) {
 	return ranges
 }
 
-// inOrder returns a map that is gone through in the order of its keys, and anything else as it is.
+// inOrder returns a map that iterates in the order of its keys, and any other value unchanged.
 func inOrder(value ref.Val) ref.Val {
 	m, isMap := value.(traits.Mapper)
 	if !isMap || hasOrder(m) {
@@ -76,7 +76,7 @@ func inOrder(value ref.Val) ref.Val {
 	return &orderedMap{m, keys}
 }
 
-// hasOrder tells that a map is one of ours.
+// hasOrder reports whether a map is of a type of this package, which iterates in order.
 func hasOrder(m traits.Mapper) bool {
 	switch m.(type) {
 	case texts, *resourceMap:
@@ -85,7 +85,7 @@ func hasOrder(m traits.Mapper) bool {
 	return false
 }
 
-// compareKeys puts keys in order, those of different types by the names of these.
+// compareKeys orders keys by type name, then by value.
 func compareKeys(a, b ref.Val) int {
 	if order := cmp.Compare(a.Type().TypeName(), b.Type().TypeName()); order != 0 {
 		return order
@@ -94,7 +94,7 @@ func compareKeys(a, b ref.Val) int {
 	return int(order)
 }
 
-// orderedMap is a map with its keys in order.
+// orderedMap is a map with sorted keys.
 type orderedMap struct {
 	traits.Mapper
 	keys []ref.Val

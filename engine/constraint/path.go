@@ -11,7 +11,7 @@ import (
 	"github.com/google/cel-go/common/types/ref"
 )
 
-// path is a chain of fields and literal keys that starts at a variable.
+// path is a chain of fields and literal keys from a variable, as in cluster.labels["tier"].
 type path struct {
 	text  string
 	root  string
@@ -23,13 +23,13 @@ type step struct {
 	key    string
 }
 
-// maxObservations bounds what is told of one evaluation, maxValue how long each value may be.
+// Limits of explanations: observations of one evaluation, and characters of each value.
 const (
 	maxObservations = 16
 	maxValue        = 64
 )
 
-// observe tells what an expression looks at outside its macros, in the order in which it is written.
+// observe returns the values at the paths, in the order in which the expression has them.
 func observe(paths []path, v *Variables) []Observation {
 	observed := make([]Observation, len(paths))
 	for i, path := range paths {
@@ -46,7 +46,7 @@ func (p *path) read(v *Variables) string {
 	return shorten(value)
 }
 
-// value is what stands at the path; found is false where there is nothing.
+// value returns the value at the path; found is false where there is none.
 func (p *path) value(v *Variables) (current any, found bool) {
 	current, _ = v.ResolveName(p.root)
 	for _, s := range p.steps {
@@ -98,7 +98,7 @@ func shorten(value any) string {
 	return text
 }
 
-// pathsOf collects the longest chains of an expression.
+// pathsOf collects the longest paths of an expression.
 func pathsOf(e ast.Expr, paths []path) []path {
 	chain, ok := chainOf(e)
 	if !ok {
@@ -136,7 +136,7 @@ var variables = map[string]*object{
 	"cluster": clusterType, "capacity": capacityType, "workload": workloadType, "placement": placementType,
 }
 
-// keyOf reads "b" in a, a.?b and a[?"b"] as the chain a["b"]: of a workload no more may be there than this key.
+// keyOf reads "b" in a, a.?b and a[?"b"] as the path a["b"]: a workload may be known by this key alone.
 func keyOf(e ast.Expr) (chain path, ok bool) {
 	operand, key, ok := lookupAt(e)
 	if !ok {
@@ -150,7 +150,7 @@ func keyOf(e ast.Expr) (chain path, ok bool) {
 	return chain, true
 }
 
-// chainOf reads an expression as a chain; ok is false where it is anything else.
+// chainOf reads an expression as a path; ok is false where it is anything else.
 func chainOf(e ast.Expr) (chain path, ok bool) {
 	var key string
 	var operand ast.Expr
@@ -180,7 +180,7 @@ func chainOf(e ast.Expr) (chain path, ok bool) {
 	}
 	next := step{key: key}
 	if len(chain.steps) == 0 {
-		// Only the variables themselves are objects; what follows their fields are maps.
+		// Only variables are objects; their fields are maps or values.
 		next.object = variables[chain.root]
 		if next.object.fields[key] == nil {
 			return path{}, false

@@ -17,8 +17,8 @@ type Program struct {
 	reads     Reads
 	checks    []check
 	cost      uint64
-	// explainer gives the program that evaluates every part of ast, which Why takes apart. It is planned when it is first
-	// asked for: most expressions never have to be explained.
+	// explainer returns the program that Explain runs, which evaluates every part of ast. It is planned on first use: most
+	// expressions are never explained.
 	explainer func() (cel.Program, error)
 	ast       *ast.AST
 	conjuncts []*Conjunct
@@ -31,11 +31,11 @@ type Variables struct {
 	Placement workload.Placement
 }
 
-// Observation is something that an expression looked at, and what was there.
+// Observation is a field that an expression read, and its value.
 type Observation struct {
-	// Path as it is written in CEL, for example capacity.free.cpu.
+	// Path in CEL, for example capacity.free.cpu.
 	Path string
-	// Value as CEL writes it, shortened where it is long; "absent" where there is none.
+	// Value in CEL, shortened where it is long; "absent" where there is none.
 	Value string
 }
 
@@ -46,16 +46,16 @@ func newProgram(checked *cel.Ast, cost uint64, evaluator cel.Program, explainer 
 	return p
 }
 
-// Cost is the most that one evaluation may cost in CEL's own units, estimated when the expression was compiled.
+// Cost is the static estimate of the cost of one evaluation, in CEL's units.
 func (p *Program) Cost() uint64 { return p.cost }
 
-// Reads says which variables the expression looks at.
+// Reads returns what the expression reads.
 func (p *Program) Reads() Reads { return p.reads }
 
-// Conjuncts are the parts that && joins: the expression holds if and only if all of them do.
+// Conjuncts returns the operands of the top-level &&. Invariant: the expression holds iff all of them hold.
 func (p *Program) Conjuncts() []*Conjunct { return p.conjuncts }
 
-// Eval evaluates the expression. An error says why there is no answer: it is not an answer of false.
+// Eval evaluates the expression. An error means that there is no answer, not that the answer is false.
 func (p *Program) Eval(v *Variables) (holds bool, err error) {
 	if err := within(p.checks, v); err != nil {
 		return false, err
@@ -71,7 +71,7 @@ func (p *Program) Eval(v *Variables) (holds bool, err error) {
 	return holds, nil
 }
 
-// ResolveName and Parent let CEL read the variables where they are.
+// ResolveName implements interpreter.Activation without copying anything.
 func (v *Variables) ResolveName(name string) (any, bool) {
 	switch name {
 	case "cluster":

@@ -9,15 +9,15 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// Reads says what an expression looks at.
+// Reads is what an expression reads.
 type Reads struct {
 	Cluster, Capacity, Placement bool
-	// Workload is what it looks at of the workload.
+	// Workload is what it reads of the workload.
 	Workload workload.Reads
 }
 
-// readsOf derives what an expression, or a part of one, looks at. What a macro names like a variable counts as that
-// variable.
+// readsOf returns what an expression or a part of one reads. A macro's variable that has the name of one of ours counts
+// as ours, which errs on the safe side.
 func readsOf(e ast.Expr) (reads Reads) {
 	walkUses(e, func(u use) {
 		switch u.variable {
@@ -34,8 +34,8 @@ func readsOf(e ast.Expr) (reads Reads) {
 	return reads
 }
 
-// checksFor are the bounds of all that an expression looks at, and of nothing else: whether it is evaluated for a workload
-// must not depend on what it does not read. An amount that is looked up by its name has no size, so it needs none.
+// checksFor returns the size checks of the fields that an expression reads, and of no others: a field that it does not read
+// must not keep it from being evaluated. A single amount has no size.
 func checksFor(e ast.Expr) (needed []check) {
 	used := map[string]bool{}
 	walkUses(e, func(u use) {
@@ -61,7 +61,7 @@ func checksFor(e ast.Expr) (needed []check) {
 	return needed
 }
 
-// shortAt holds what a map has of keys to a number of characters.
+// shortAt limits the length of the values of some keys.
 func shortAt(field string, m map[string]string, keys []string, most int) error {
 	for _, key := range keys {
 		if err := short(field, m[key], most); err != nil {
@@ -71,17 +71,17 @@ func shortAt(field string, m map[string]string, keys []string, most int) error {
 	return nil
 }
 
-// use is one place where an expression names a variable.
+// use is one occurrence of a variable.
 type use struct {
 	variable string
-	// field that is read of it; empty where it is used as a whole.
+	// field that is read; empty where the variable is used as a whole.
 	field string
-	// key that is read of the field, where isKey.
+	// key of the field, where isKey.
 	key   string
 	isKey bool
 }
 
-// isAmount tells that it is one amount of resources, as capacity.free.cpu is.
+// isAmount reports whether one amount of a resource is read, as in capacity.free.cpu.
 func (u use) isAmount() bool {
 	o := variables[u.variable]
 	if o == nil || !u.isKey {
@@ -91,7 +91,7 @@ func (u use) isAmount() bool {
 	return field != nil && field.Type == intMap
 }
 
-// workload is what a use of the variable workload reads.
+// workload returns what a use of the variable workload reads.
 func (u use) workload() workload.Reads {
 	if u.isKey {
 		return workload.ReadsOfKey(u.field, u.key)
@@ -99,7 +99,7 @@ func (u use) workload() workload.Reads {
 	return workload.ReadsOf(u.field)
 }
 
-// walkUses hands over all uses of variables, those of macros included.
+// walkUses visits all uses of variables, including those of macros.
 func walkUses(e ast.Expr, visit func(use)) {
 	if u, ok := useAt(e); ok {
 		visit(u)
@@ -110,7 +110,7 @@ func walkUses(e ast.Expr, visit func(use)) {
 	}
 }
 
-// partsOf are the expressions that an expression is made of.
+// partsOf returns the direct subexpressions.
 func partsOf(e ast.Expr) (parts []ast.Expr) {
 	switch e.Kind() {
 	case ast.SelectKind:
@@ -137,10 +137,10 @@ func partsOf(e ast.Expr) (parts []ast.Expr) {
 	return parts
 }
 
-// useAt recognises a variable, a field of it and a key of that.
+// useAt recognizes a variable, a field of it, and a key of that field.
 func useAt(e ast.Expr) (u use, ok bool) {
 	if e.Kind() == ast.IdentKind {
-		// With a dot before it, it is the variable even where a macro gives its name to something else.
+		// A leading dot names the variable even where a macro shadows it.
 		return use{variable: strings.TrimPrefix(e.AsIdent(), ".")}, true
 	}
 	operand, key, ok := lookupAt(e)
@@ -159,8 +159,7 @@ func useAt(e ast.Expr) (u use, ok bool) {
 	return u, true
 }
 
-// lookupAt recognises the ways to look up something by a name that is written: in a.b, has(a.b), a["b"], "b" in a, a.?b
-// and a[?"b"] alike a is the operand and b the key.
+// lookupAt recognizes the look-up of a literal key b in an operand a: a.b, has(a.b), a["b"], "b" in a, a.?b and a[?"b"].
 func lookupAt(e ast.Expr) (operand ast.Expr, key string, ok bool) {
 	switch e.Kind() {
 	case ast.SelectKind:

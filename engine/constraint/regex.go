@@ -8,12 +8,11 @@ import (
 	"github.com/google/cel-go/common/ast"
 )
 
-// maxPatternSteps bounds the size of a regular expression: Go matches in time linear in the text times this, which the
-// pattern's length says nothing of, since x{1000} is a thousand steps in seven characters.
+// maxPatternSteps limits the size of a compiled regular expression. Go matches in time linear in the text times this size,
+// which the length of the pattern does not show: x{1000} is a thousand steps.
 const maxPatternSteps = 1000
 
-// regexValidator is a validator of regular expressions. They have to be literals, so that what they cost is known and they
-// are compiled once.
+// regexValidator requires regular expressions to be literals, so that their cost is known and they are compiled once.
 type regexValidator struct{}
 
 // Name implements cel.ASTValidator.
@@ -40,7 +39,7 @@ func (regexValidator) Validate(_ *cel.Env, _ cel.ValidatorConfig, a *ast.AST, is
 	}))
 }
 
-// patternOf returns the regular expression that a call matches by, nil if it is no such call.
+// patternOf returns the regular expression of a call, nil for any other call.
 func patternOf(call ast.CallExpr) ast.Expr {
 	switch call.FunctionName() {
 	case "matches", "find", "findAll":
@@ -63,7 +62,7 @@ func literal(e ast.Expr) (text string, ok bool) {
 	return text, ok
 }
 
-// stepsOf returns how many steps a regular expression takes for each character at most.
+// stepsOf returns the number of steps that matching takes for each character at most.
 func stepsOf(pattern string) (int, error) {
 	parsed, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// remedy says what would make a part of the expression true, or false.
+// remedy describes what would make a part of the expression true, or false.
 func (w *explanation) remedy(e ast.Expr, want bool) string {
 	switch {
 	case isCall(e, operators.LogicalNot):
@@ -42,7 +42,7 @@ func (w *explanation) remedy(e ast.Expr, want bool) string {
 	return "not " + w.text(e)
 }
 
-// remedies of the two sides: of those that need one where all must change, of either where one is enough.
+// remedies describes the operands of && or || that have to change: all of them, or any.
 func (w *explanation) remedies(e ast.Expr, want bool) string {
 	joint := " and "
 	if isCall(e, operators.LogicalOr) == want {
@@ -57,7 +57,7 @@ func (w *explanation) remedies(e ast.Expr, want bool) string {
 	return strings.Join(parts, joint)
 }
 
-// existence is what makes cluster.capabilities.exists(c, ...) and its like hold.
+// existence describes what makes a macro such as cluster.capabilities.exists(c, ...) hold.
 func (w *explanation) existence(e ast.Expr, want bool) string {
 	macro, ok := w.ast.SourceInfo().GetMacroCall(e.ID())
 	if !ok || !isCall(macro, operators.Exists) || len(macro.AsCall().Args()) != 2 {
@@ -74,7 +74,7 @@ func (w *explanation) existence(e ast.Expr, want bool) string {
 	return map[bool]string{true: "a ", false: "no "}[want] + one + " where " + w.text(macro.AsCall().Args()[1])
 }
 
-// membership is what makes "key" in cluster.labels, or cluster.location in [...], hold.
+// membership describes what makes "key" in cluster.labels, or cluster.location in [...], hold.
 func (w *explanation) membership(e ast.Expr, want bool) string {
 	element, container := e.AsCall().Args()[0], e.AsCall().Args()[1]
 	if of, ok := chainOf(container); ok && of.isLabels() {
@@ -98,7 +98,7 @@ func (w *explanation) membership(e ast.Expr, want bool) string {
 	return "not " + w.text(e)
 }
 
-// negated and mirrored are what a comparison becomes when it is not to hold, and when its sides are exchanged.
+// negated and mirrored map operators to those of the opposite comparison, and of that with its sides swapped.
 var (
 	negated = map[string]string{
 		operators.Equals: operators.NotEquals, operators.NotEquals: operators.Equals,
@@ -115,8 +115,7 @@ var (
 	}
 )
 
-// comparison is what makes a comparison of something about the cluster with a value hold; empty where it is of
-// anything else.
+// comparison describes what makes a comparison of a cluster's field with a value hold; empty for any other comparison.
 func (w *explanation) comparison(call ast.CallExpr, want bool) string {
 	operator := call.FunctionName()
 	if negated[operator] == "" {
@@ -158,7 +157,7 @@ func (w *explanation) comparison(call ast.CallExpr, want bool) string {
 	}
 }
 
-// amount is how much more or less of a resource there has to be.
+// amount describes by how much a resource has to grow or shrink.
 func (w *explanation) amount(subject path, operator string, left ast.Expr, value ref.Val) string {
 	wanted, ok := value.(types.Int)
 	if !ok || words[operator] == "" {
@@ -182,7 +181,7 @@ func (w *explanation) amount(subject path, operator string, left ast.Expr, value
 	return fmt.Sprintf("%s %s %s %s", capacity.Rounded(resource, difference, true), more, resource, field)
 }
 
-// subjectOf reads what about a cluster a comparison is of: a chain, or a chain with a default.
+// subjectOf returns the field of the cluster that a comparison is about: a path, or a path with a default.
 func subjectOf(e ast.Expr) (path, bool) {
 	key, optional := "", withDefault(e)
 	if optional {
@@ -199,7 +198,7 @@ func subjectOf(e ast.Expr) (path, bool) {
 	return chain, ok && len(chain.steps) > 0 && (chain.root == "cluster" || chain.root == "capacity")
 }
 
-// noun names what of a cluster a path is.
+// noun names the field of a cluster in words.
 func (p *path) noun() (string, bool) {
 	switch {
 	case p.isLabels():
@@ -225,7 +224,7 @@ func labelled(key string, want bool) string {
 	return "no label " + key
 }
 
-// plain is a value as people write it in a label.
+// plain writes a value as in a label.
 func plain(value ref.Val) string {
 	if s, ok := value.(types.String); ok && s != "" {
 		return string(s)

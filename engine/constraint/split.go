@@ -14,39 +14,38 @@ import (
 	"github.com/google/cel-go/interpreter"
 )
 
-// MaxComparisons is how many comparisons are taken out of a conjunct. What there are more of stays in the rest.
+// MaxComparisons is the number of comparisons that are taken out of a conjunct. Further ones stay in the rest.
 const MaxComparisons = 3
 
-// Conjunct is one of the parts that && joins at the top of an expression, which holds if and only if all of them do. It
-// is split into the comparisons of numbers in it, and the rest, which is left to CEL: of the numbers, which change
-// often, the rest sees no more than which of the comparisons hold. It is safe for concurrent use.
+// Conjunct is an operand of the top-level && of an expression. It is split into its comparisons of numbers, which change
+// often, and the rest, a CEL program over the outcomes of the comparisons. It is safe for concurrent use.
 type Conjunct struct {
 	text, key   string
 	comparisons []*Comparison
-	// rest gives the program of the rest, planned when it is first asked for; it is nil where there is no rest.
+	// rest returns the program of the rest, planned on first use; nil where there is no rest.
 	rest   func() cel.Program
 	reads  Reads
 	checks []check
 }
 
-// String is the conjunct as CEL.
+// String returns the conjunct as CEL.
 func (c *Conjunct) String() string { return c.text }
 
-// Key is the same for conjuncts that mean the same, and for no others.
+// Key identifies the conjunct. Invariant: conjuncts with equal keys mean the same.
 func (c *Conjunct) Key() string { return c.key }
 
 // Comparisons of the conjunct, in the order of the bits that Holds takes: at most MaxComparisons, each once.
 func (c *Conjunct) Comparisons() []*Comparison { return c.comparisons }
 
-// Bare tells that the conjunct is its one comparison and nothing else.
+// Bare reports whether the conjunct is a single comparison.
 func (c *Conjunct) Bare() bool { return c.rest == nil }
 
-// Reads says what the rest looks at.
+// Reads returns what the rest reads.
 func (c *Conjunct) Reads() Reads { return c.reads }
 
-// Holds evaluates the rest, given the outcomes of the comparisons: bit i of holding tells that Comparisons()[i] holds, bit i
-// of failing that it has no outcome. That is an error, which may not count beside something that decides. An error of the
-// rest counts as not holding.
+// Holds evaluates the rest, given the outcomes of the comparisons: bit i of holding is set where Comparisons()[i] holds, bit
+// i of failing where it is an error. An error of a comparison may not matter, as in false && error; an error of the rest
+// counts as not holding.
 func (c *Conjunct) Holds(v *Variables, holding, failing uint) bool {
 	if c.Bare() {
 		return holding&1 != 0
@@ -66,10 +65,10 @@ func (c *Conjunct) Holds(v *Variables, holding, failing uint) bool {
 	return value == types.True
 }
 
-// outcomeNames are what a rest knows outcomes by: names that no author can write.
+// outcomeNames are the variables of outcomes in a rest. No author can write these names.
 var outcomeNames = [MaxComparisons]string{"@0", "@1", "@2"}
 
-// assignment is what a rest is evaluated over.
+// assignment is the activation of a rest.
 type assignment struct {
 	*Variables
 	holding, failing uint // in bits
@@ -82,13 +81,13 @@ func (a *assignment) ResolveName(name string) (any, bool) {
 	case i < 0:
 		return a.Variables.ResolveName(name)
 	case a.failing&(1<<i) != 0:
-		return types.NewErr("the comparison is an error"), true // each its own, since CEL writes into it
+		return types.NewErr("the comparison is an error"), true // a new one each time, since CEL writes to it
 	default:
 		return types.Bool(a.holding&(1<<i) != 0), true
 	}
 }
 
-// split makes the conjuncts of a program.
+// split returns the conjuncts of a program.
 func (c *Compiler) split(p *Program) (conjuncts []*Conjunct) {
 	for _, part := range joinedBy(operators.LogicalAnd, p.ast.Expr()) {
 		conjuncts = append(conjuncts, c.conjunct(p, part))
@@ -96,7 +95,7 @@ func (c *Compiler) split(p *Program) (conjuncts []*Conjunct) {
 	return conjuncts
 }
 
-// joinedBy returns the parts that a function joins, however they are nested.
+// joinedBy returns the operands of nested calls of a function.
 func joinedBy(function string, e ast.Expr) (parts []ast.Expr) {
 	if !isCall(e, function) {
 		return []ast.Expr{e}
@@ -107,7 +106,7 @@ func joinedBy(function string, e ast.Expr) (parts []ast.Expr) {
 	return parts
 }
 
-// conjunct makes a conjunct of a part of a program, or finds the same one of another program.
+// conjunct returns the conjunct of a part of a program, shared with other programs.
 func (c *Compiler) conjunct(p *Program, e ast.Expr) *Conjunct {
 	key := fingerprint(e)
 	if known, found := c.conjuncts.Get(key); found {
@@ -126,10 +125,10 @@ func (c *Compiler) conjunct(p *Program, e ast.Expr) *Conjunct {
 // abstraction takes the comparisons out of a part of a program.
 type abstraction struct {
 	program *Program
-	// rest is a copy of the part, with names of outcomes in the place of comparisons.
+	// rest is a copy of the part in which outcomes replace comparisons.
 	rest        ast.Expr
 	comparisons []*Comparison
-	// keys of the comparisons, by which one that stands twice is found again.
+	// keys of the comparisons: a repeated comparison is taken once.
 	keys []string
 }
 
@@ -139,7 +138,7 @@ func newAbstraction(p *Program, e ast.Expr) *abstraction {
 	return a
 }
 
-// abstract takes the comparisons out of a part of the rest. The names in hidden are those of variables of macros around.
+// abstract takes the comparisons out of a part of the rest. hidden are the variables of the macros around it.
 func (a *abstraction) abstract(e ast.Expr, hidden []string) {
 	if comparison, ok := comparisonAt(e, a.program.ast, hidden); ok {
 		a.replace(e, comparison)
@@ -161,7 +160,7 @@ func (a *abstraction) abstractAll(parts []ast.Expr, hidden []string) {
 	}
 }
 
-// replace puts the name of its outcome in the place of a comparison, unless there are too many already.
+// replace replaces a comparison by its outcome, unless there are too many already.
 func (a *abstraction) replace(e ast.Expr, comparison *Comparison) {
 	key := fingerprint(e)
 	i := slices.Index(a.keys, key)
@@ -179,7 +178,7 @@ func isOutcome(e ast.Expr) bool {
 	return e.Kind() == ast.IdentKind && slices.Contains(outcomeNames[:], e.AsIdent())
 }
 
-// planRest makes the program of a rest; nil where that fails, which it does not where the whole could be planned.
+// planRest plans the rest; nil where that fails, which it does not where the whole can be planned.
 func (c *Compiler) planRest(a *abstraction) cel.Program {
 	whole := a.program.ast
 	if a.rest.ID() == whole.Expr().ID() && len(a.comparisons) == 0 {
@@ -203,9 +202,8 @@ func (c *Compiler) planRest(a *abstraction) cel.Program {
 	return program
 }
 
-// fingerprint is the same for expressions that mean the same, and for no others. It is of all the nodes of an expression
-// in order, each with how many there are below it, and not of its text: two that CEL writes alike, as (-a).b and -a.b,
-// must not stand for one another, since they can be of different authors.
+// fingerprint identifies an expression by its nodes in order, each with its arity. Its text would not do: CEL prints
+// different expressions, such as (-a).b and -a.b, alike.
 func fingerprint(e ast.Expr) string {
 	var b strings.Builder
 	ast.PreOrderVisit(e, ast.NewExprVisitor(func(e ast.Expr) {

@@ -7,8 +7,7 @@ import (
 	"github.com/google/cel-go/common/ast"
 )
 
-// timeZoneValidator is a validator that refuses time timeZoneValidator by name: they are read from files of the machine, so that the answer
-// would depend on it.
+// timeZoneValidator refuses time zone names: files of the machine define them, so the result would depend on the machine.
 type timeZoneValidator struct{}
 
 // Name implements cel.ASTValidator.

@@ -12,9 +12,9 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// The object types of CEL are the engine's own Go types: a field is read from a pointer, and nothing is copied into
-// maps. Each field gives a value of CEL, which is one allocation less than a Go value that becomes one; only maps of
-// strings stay Go's until they are used as a whole, since CEL looks up a key in these without making anything of them.
+// The CEL object types wrap the engine's Go types: fields are read through a pointer, and nothing is copied into maps. Each
+// getter returns a CEL value, which saves an allocation; maps of strings stay Go maps, since CEL looks up their keys
+// without converting them.
 var (
 	clusterType = objectType("tmc.Cluster", map[string]getter{
 		"name":         of(types.StringType, func(r *snapshot.Row) any { return types.String(r.Name) }),
@@ -69,7 +69,7 @@ var (
 	intMap    = types.NewMapType(types.StringType, types.IntType)
 )
 
-// capacityRow is a row seen as the variable capacity; seen as the variable cluster it is a snapshot.Row.
+// capacityRow is a row as the variable capacity; as the variable cluster it is a snapshot.Row.
 type capacityRow snapshot.Row
 
 // object is a CEL type over a Go type.
@@ -102,7 +102,7 @@ func objectType(name string, getters map[string]getter) *object {
 	return o
 }
 
-// provider tells CEL of the object types. They can be read, not made.
+// provider gives CEL the object types, which expressions can read but not construct.
 type provider struct {
 	*types.Registry
 	objects map[string]*object

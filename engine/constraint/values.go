@@ -38,7 +38,7 @@ func (i *instance) ConvertToType(t ref.Type) ref.Val {
 	return types.NewErr("a %s cannot become a %s", i.object.typ, t)
 }
 
-// Get and IsSet serve fields of a dyn.
+// Get and IsSet implement field access on a dyn.
 func (i *instance) Get(field ref.Val) ref.Val {
 	name, _ := field.Value().(string)
 	f, found := i.object.fields[name]
@@ -58,7 +58,7 @@ func (i *instance) IsSet(field ref.Val) ref.Val {
 	return types.Bool(found)
 }
 
-// list makes the CEL list of a slice of objects.
+// list returns a slice of objects as a CEL list.
 func list[T any](o *object, elements []T) ref.Val {
 	instances := make([]instance, len(elements))
 	values := make([]ref.Val, len(elements))
@@ -69,7 +69,7 @@ func list[T any](o *object, elements []T) ref.Val {
 	return types.NewRefValList(types.DefaultTypeAdapter, values)
 }
 
-// valueOf makes a CEL value of what stands in a field.
+// valueOf converts the value of a field to CEL.
 func valueOf(value any) ref.Val {
 	if m, ok := value.(map[string]string); ok {
 		return texts(m)
@@ -77,8 +77,8 @@ func valueOf(value any) ref.Val {
 	return types.DefaultTypeAdapter.NativeToValue(value)
 }
 
-// texts is a map(string, string) that is gone through in the order of its keys: what depends on the order, as
-// cluster.labels.map(k, k)[0] does, must be the same every time.
+// texts is a map(string, string) that iterates in the order of its keys, so that cluster.labels.map(k, k)[0] is
+// deterministic.
 type texts map[string]string
 
 func (t texts) Find(key ref.Val) (ref.Val, bool) {
@@ -117,7 +117,7 @@ func (t texts) keys() []string {
 
 func (t texts) Iterator() traits.Iterator { return &iterator{left: t.keys()} }
 
-// Fold serves macros with two variables.
+// Fold implements macros with two variables.
 func (t texts) Fold(folder traits.Folder) {
 	for _, key := range t.keys() {
 		if !folder.FoldEntry(key, t[key]) {
@@ -131,7 +131,7 @@ func (t texts) IsZeroValue() bool { return len(t) == 0 }
 func (t texts) Type() ref.Type    { return types.MapType }
 func (t texts) Value() any        { return map[string]string(t) }
 
-// plain is the same as CEL has it.
+// plain returns the map as CEL's own type.
 func (t texts) plain() ref.Val { return types.NewStringStringMap(types.DefaultTypeAdapter, t) }
 
 func (t texts) Equal(other ref.Val) ref.Val { return t.plain().Equal(other) }
@@ -142,7 +142,7 @@ func (t texts) ConvertToNative(native reflect.Type) (any, error) {
 
 func (t texts) ConvertToType(typ ref.Type) ref.Val { return t.plain().ConvertToType(typ) }
 
-// iterator goes through keys. CEL has iterators be values, but uses none as one: as such it is nil.
+// iterator iterates over keys. CEL requires iterators to be values but never uses them as such, so Val is nil.
 type iterator struct {
 	ref.Val
 	left []string
@@ -156,7 +156,7 @@ func (i *iterator) Next() ref.Val {
 	return types.String(key)
 }
 
-// resourceMap is an amount of resources seen as a map(string, int) in which cpu, memory and storage always are.
+// resourceMap is resources as a map(string, int). cpu, memory and storage are always present.
 type resourceMap capacity.Resources
 
 func (m *resourceMap) resources() capacity.Resources { return capacity.Resources(*m) }
@@ -170,7 +170,7 @@ func (m *resourceMap) Find(key ref.Val) (ref.Val, bool) {
 	return types.Int(amount), found
 }
 
-// amount of a resource, as Find gives it.
+// amount is Find for Go.
 func (m *resourceMap) amount(name string) (amount int64, found bool) {
 	switch name {
 	case capacity.CPU:
@@ -206,7 +206,7 @@ func (m *resourceMap) Iterator() traits.Iterator { return &iterator{left: m.name
 func (m *resourceMap) Size() ref.Val  { return types.Int(3 + len(m.Extended)) }
 func (m *resourceMap) Type() ref.Type { return types.MapType }
 
-// asMap is the same as a plain map.
+// asMap returns a Go map.
 func (m *resourceMap) asMap() map[string]int64 {
 	plain := make(map[string]int64, 3+len(m.Extended))
 	for name, amount := range m.resources().Each {

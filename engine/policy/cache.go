@@ -1,6 +1,6 @@
 package policy
 
-// compiled is what compiling modules came to: a set, or why there is none.
+// compiled is the result of compiling modules.
 type compiled struct {
 	set *Set
 	err error

@@ -1,5 +1,5 @@
-// Package policy turns a workspace's Rego into judgement: it compiles tenants' modules together with the built-in
-// ones, inside a sandbox, and evaluates them once for each class of workloads to weights and terms.
+// Package policy compiles a workspace's Rego together with the built-in modules, in a sandbox, and evaluates it once for
+// each class of workloads to weights and terms.
 package policy
 
 import (
@@ -29,7 +29,7 @@ const (
 	DefaultCacheBytes = 256 << 20
 )
 
-// Limits on the modules of one workspace. They keep compiling, which cannot be stopped, within a fifth of a second.
+// Limits on the modules of one workspace. Compiling cannot be interrupted; they keep it below a fifth of a second.
 const (
 	MaxModules     = 64
 	MaxRules       = 500
@@ -45,19 +45,18 @@ type Options struct {
 	// Timeout is how long one evaluation may take by the clock: seconds, since a throttled container or a busy machine
 	// can hold up any evaluation, while its cost is bounded by Budget and MaxCPUTime.
 	Timeout time.Duration
-	// CacheBytes is how much memory the sets of modules that are kept may take, with their errors, as estimated from
-	// their text.
+	// CacheBytes is the memory that cached sets and errors may take, estimated from their text.
 	CacheBytes int
 }
 
-// Compiler compiles sets of modules and keeps them by their content, so that workspaces with the same text share one
-// Set. It is safe for concurrent use.
+// Compiler compiles sets of modules and caches them by content, so that workspaces with the same text share one Set. It
+// is safe for concurrent use.
 type Compiler struct {
 	options      Options
 	capabilities *ast.Capabilities
 	schemas      *ast.SchemaSet
 	builtin      map[string]*ast.Module
-	// prefix is what the built-in modules give to every digest.
+	// prefix is the built-in modules' part of every digest.
 	prefix     []byte
 	builtinSet *Set
 	cache      *lru.Cache[string, compiled]
@@ -87,7 +86,7 @@ func NewCompiler(options Options) (*Compiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, file := range files { // in order of their names
+	for _, file := range files { // sorted by name
 		text, err := fs.ReadFile(policies.Modules, file)
 		if err != nil {
 			return nil, err
@@ -101,8 +100,8 @@ func NewCompiler(options Options) (*Compiler, error) {
 	return c, err
 }
 
-// schemaSet makes OPA's type checker know what policies see, so that a misspelt field is an error and not undefined. Beside
-// that of the input for all modules they are those of policies/schemas, for annotations.
+// schemaSet gives OPA's type checker the schema of the input, so that a misspelt field is an error and not undefined, and
+// the other schemas of policies/schemas for use in annotations.
 func schemaSet() (*ast.SchemaSet, error) {
 	schemas := ast.NewSchemaSet()
 	return schemas, fs.WalkDir(policies.Schemas, "schemas", func(path string, entry fs.DirEntry, err error) error {
@@ -132,8 +131,8 @@ func schemaSet() (*ast.SchemaSet, error) {
 // Builtin returns the set of the built-in modules alone.
 func (c *Compiler) Builtin() *Set { return c.builtinSet }
 
-// Compile compiles modules, from file name to text, all together or not at all. Files that end in _test.rego are
-// left out. The error is an Errors. Compiling the same modules again costs a look-up.
+// Compile compiles modules, given as text by file name, all or none. Files that end in _test.rego are left out. The error
+// is an Errors. Results are cached.
 func (c *Compiler) Compile(modules map[string]string) (*Set, error) {
 	modules = maps.Clone(modules)
 	maps.DeleteFunc(modules, func(file, _ string) bool { return IsSuite(file) })
@@ -221,14 +220,14 @@ func (c *Compiler) compile(digest string, texts map[string]string) (set *Set, er
 	return set, set.trial()
 }
 
-// OPA returns a compiler of OPA's own that knows the functions that policies may call and the schema of their input,
-// and refuses what would be endless to type-check.
+// OPA returns an OPA compiler with the capabilities and schemas of policies, which refuses what would take too long to
+// type-check.
 func (c *Compiler) OPA() *ast.Compiler {
 	return ast.NewCompiler().WithCapabilities(c.capabilities).WithSchemas(c.schemas).WithDefaultRegoVersion(ast.RegoV1).
 		WithStageAfterID(ast.StageCheckRecursion, ast.CompilerStageDefinition{Name: "CheckTypeSize", Stage: checkTypeSize})
 }
 
-// Suites returns a compiler like that of OPA for suites, which may call whatever does not reach outside.
+// Suites returns a compiler like that of OPA for test suites, which may call every function without side effects.
 func (c *Compiler) Suites() *ast.Compiler {
 	all := ast.CapabilitiesForThisVersion()
 	all.Builtins = slices.DeleteFunc(all.Builtins, func(b *ast.Builtin) bool {
@@ -238,7 +237,7 @@ func (c *Compiler) Suites() *ast.Compiler {
 	return c.OPA().WithCapabilities(all)
 }
 
-// ParserOptions are those that modules are parsed with.
+// ParserOptions returns the options for parsing modules.
 func (c *Compiler) ParserOptions() ast.ParserOptions {
 	return ast.ParserOptions{RegoVersion: ast.RegoV1, Capabilities: c.capabilities}
 }

@@ -4,5 +4,5 @@ package policy
 
 import "time"
 
-// threadCPUTime stands still where the platform does not count the processor time of a thread.
+// threadCPUTime is constant where the platform does not count processor time by thread.
 func threadCPUTime() time.Duration { return 0 }

@@ -99,7 +99,7 @@ func decodeTerm(t *ast.Term) (decoded scoring.Term, err error) {
 	return decoded, nil
 }
 
-// boundSelector holds a label selector to a size: Kubernetes takes seconds to say what is wrong with thousands of values.
+// boundSelector limits the size of a label selector: Kubernetes takes seconds to validate thousands of values.
 func boundSelector(s *metav1.LabelSelector) error {
 	if s == nil {
 		return nil
@@ -214,12 +214,12 @@ func decodeRequirement(v ast.Value, r *metav1.LabelSelectorRequirement) error {
 
 func unknownField(name string) error { return fmt.Errorf("unknown field %q", name) }
 
-// mismatch tells that a field has a value of the wrong type.
+// mismatch is a field with a value of the wrong type.
 type mismatch struct{ field, value string }
 
 func (m *mismatch) Error() string { return cmp.Or(m.field, "a term") + " cannot be a " + m.value }
 
-// inField puts a field before what is wrong with a part of it.
+// inField prefixes an error with the name of a field.
 func inField(field string, err error) error {
 	if err == nil {
 		return nil
@@ -230,7 +230,7 @@ func inField(field string, err error) error {
 	return err
 }
 
-// mismatched names a value's type as JSON has it.
+// mismatched names the JSON type of a value.
 func mismatched(v ast.Value) error {
 	switch v.(type) {
 	case ast.Boolean:
@@ -242,7 +242,7 @@ func mismatched(v ast.Value) error {
 	}
 }
 
-// decodeObject hands over the fields of an object in the order of their names. Here as below null is as good as nothing.
+// decodeObject visits the fields of an object in the order of their names. null counts as absent here and below.
 func decodeObject(v ast.Value, decode func(name string, v ast.Value) error) error {
 	switch v := v.(type) {
 	case ast.Null:
@@ -259,7 +259,7 @@ func decodeObject(v ast.Value, decode func(name string, v ast.Value) error) erro
 	return mismatched(v)
 }
 
-// decodeList hands over the elements of an array, or of a set.
+// decodeList visits the elements of an array or a set.
 func decodeList(v ast.Value, decode func(v ast.Value) error) error {
 	each := func(t *ast.Term) error { return decode(t.Value) }
 	switch v := v.(type) {

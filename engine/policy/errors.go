@@ -12,9 +12,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
-// Error is one thing that is wrong with a workspace's Rego.
+// Error is one error in a workspace's Rego.
 type Error struct {
-	// File is the module, Row and Col are counted from 1; all are zero where no place can be named.
+	// File is the module; Row and Col start at 1. All are zero where there is no position.
 	File     string
 	Row, Col int
 	// Code is OPA's, for example rego_parse_error, or limit_error, scope_error or shape_error.
@@ -30,7 +30,7 @@ func (e Error) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s: %s", e.File, e.Row, e.Col, e.Code, e.Message)
 }
 
-// Errors are all that is wrong, by file and place.
+// Errors are sorted by file and position.
 type Errors []Error
 
 // Error implements error, with one line for each.
@@ -97,14 +97,14 @@ func Stopped(err error) bool {
 	return OverBudget(err) || errors.As(err, &timeout)
 }
 
-// Codes of this package's own.
+// Error codes of this package.
 const (
 	codeLimit = "limit_error"
 	codeScope = "scope_error"
 	codeShape = "shape_error"
 )
 
-// Bounds of what is told: how many errors, and how many bytes of each.
+// Limits of reports: number of errors, and bytes of each.
 const (
 	maxErrors  = 20
 	maxMessage = 500
@@ -121,7 +121,7 @@ func at(location *ast.Location, code, format string, args ...any) Error {
 	return e
 }
 
-// fromOPA turns OPA's errors into ours.
+// fromOPA converts OPA's errors.
 func fromOPA(err error) Errors {
 	var parsed ast.Errors
 	var single *ast.Error

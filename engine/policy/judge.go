@@ -19,27 +19,27 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// Limits on what policies say.
+// Limits on the results of policies.
 const (
 	MaxWeight = 100
 	MaxDelta  = 100
 	MaxTerms  = 256
 	MaxReason = 256
-	// MaxSelector is how many labels, expressions and values a label selector may have together.
+	// MaxSelector limits the labels, expressions and values of a label selector together.
 	MaxSelector = 256
 )
 
-// Input is what policies see, as the document `input`.
+// Input is the document `input` of policies.
 type Input struct {
 	Workspace string
 	Placement workload.Placement
 	Workload  *workload.Workload
 }
 
-// Judgement is what policies say of one class of workloads.
+// Judgement is the result of the policies for one class of workloads.
 type Judgement struct {
 	Weights scoring.Weights
-	// Terms of the workspace and the built-in ones, in an order that never changes.
+	// Terms of the workspace and the built-in ones, in a deterministic order.
 	Terms []scoring.Term
 }
 
@@ -50,11 +50,11 @@ type Set struct {
 	query    ast.Body
 	timeout  time.Duration
 	reads    workload.Reads
-	// constants are answers that need no evaluation.
+	// constants are results that need no evaluation.
 	constants map[ast.Var]*ast.Term
 }
 
-// Reads says what of a workload the policies can read: of two workloads that are the same in this they say the same.
+// Reads returns what the policies can read of a workload. Invariant: two workloads that agree in it get the same judgement.
 func (s *Set) Reads() workload.Reads { return s.reads }
 
 // Digest identifies the text of the policies, the built-in ones included.
@@ -69,7 +69,7 @@ const (
 	useBuiltinPath     = "data.placement.affinity.use_builtin"
 )
 
-// Variables of the query, one for each answer.
+// Variables of the query, one for each result.
 const (
 	weightsVar ast.Var = "weights"
 	builtinVar ast.Var = "builtin"
@@ -91,7 +91,7 @@ func newSet(digest string, compiler *ast.Compiler, timeout time.Duration) (*Set,
 		if constant := constantAt(compiler, document.path); constant != nil {
 			s.constants[document.name] = constant
 		} else if defined(compiler, document.path) {
-			// Each answer stands in a list of its own, which is empty where the document is undefined.
+			// Each result is in a list, which is empty where the document is undefined.
 			query = append(query, fmt.Sprintf("%s = [x | x := %s]", document.name, document.path))
 		}
 	}
@@ -106,7 +106,7 @@ func newSet(digest string, compiler *ast.Compiler, timeout time.Duration) (*Set,
 	return s, nil
 }
 
-// constantAt returns the value of a document that is the same for every input, as the built-in weights are; nil where it
+// constantAt returns the value of a document that does not depend on the input, such as the built-in weights; nil where it
 // has to be evaluated.
 func constantAt(compiler *ast.Compiler, path string) *ast.Term {
 	all := rules(compiler, path)
@@ -122,7 +122,7 @@ func constantAt(compiler *ast.Compiler, path string) *ast.Term {
 	return rule.Head.Value
 }
 
-// defined tells whether any rule makes the document.
+// defined reports whether any rule defines the document.
 func defined(compiler *ast.Compiler, path string) bool { return len(rules(compiler, path)) > 0 }
 
 func rules(compiler *ast.Compiler, path string) []*ast.Rule {
@@ -130,7 +130,7 @@ func rules(compiler *ast.Compiler, path string) []*ast.Rule {
 	return append(compiler.GetRules(ref), compiler.GetRulesWithPrefix(ref)...)
 }
 
-// undefinedError tells that a document has no value for this input.
+// undefinedError means that a document has no value for this input.
 type undefinedError struct{ Errors }
 
 func (e *undefinedError) Unwrap() error { return e.Errors }
@@ -174,7 +174,7 @@ func (s *Set) Judge(ctx context.Context, in Input) (judgement *Judgement, err er
 	return judgement, nil
 }
 
-// answer is what the policies say by one variable of the query; nil where that is undefined.
+// answer returns the value of one variable of the query; nil where it is undefined.
 func (s *Set) answer(results topdown.QueryResult, name ast.Var) *ast.Term {
 	if result, found := results[name]; found {
 		if list, ok := result.Value.(*ast.Array); ok && list.Len() > 0 {
@@ -185,7 +185,7 @@ func (s *Set) answer(results topdown.QueryResult, name ast.Var) *ast.Term {
 	return s.constants[name]
 }
 
-// noData is all that policies see as data beside their own rules: nothing. Nobody writes to it.
+// noData is the empty store that policies see beside their own rules. Nobody writes to it.
 var (
 	noData            = inmem.New()
 	noDataTransaction = storage.NewTransactionOrDie(context.Background(), noData)
@@ -211,10 +211,10 @@ func (s *Set) evaluate(ctx context.Context, m *meter, input *ast.Term) (topdown.
 	return results[0], nil
 }
 
-// shape makes an error about what a document gives, placed at the first rule that makes it.
+// shape returns an error about the value of a document, at the position of the first rule that defines it.
 func (s *Set) shape(path, format string, args ...any) Error {
 	var location *ast.Location
-	for _, rule := range rules(s.compiler, path) { // in no order
+	for _, rule := range rules(s.compiler, path) { // in random order
 		if location == nil || rule.Location.Compare(location) < 0 {
 			location = rule.Location
 		}
@@ -222,7 +222,7 @@ func (s *Set) shape(path, format string, args ...any) Error {
 	return at(location, codeShape, path+" "+format, args...)
 }
 
-// short is a value as Rego writes it, cut where it is long.
+// short writes a value as Rego, truncated where it is long.
 func short(t *ast.Term) string {
 	const most = 120
 	text := t.String()
@@ -232,7 +232,7 @@ func short(t *ast.Term) string {
 	return text
 }
 
-// Keys of the input. The terms of all inputs share them.
+// Keys of the input, shared by all inputs.
 var (
 	workspaceKey   = ast.StringTerm("workspace")
 	placementKey   = ast.StringTerm("placement")
@@ -247,7 +247,7 @@ var (
 	requestsKey    = ast.StringTerm("requests")
 )
 
-// value is the input as a Rego value: the names and units are those of CEL.
+// value returns the input as Rego, with the names and units of CEL.
 func (in Input) value() *ast.Term {
 	requests := ast.NewObject()
 	for name, amount := range in.Workload.Requests.Each {

@@ -6,8 +6,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// Lint tells what Compile lets pass: what is wrong with suites, and as warnings what OPA's strict mode refuses, such as
-// variables and imports that are not used. Modules that do not compile are for Compile to tell of first.
+// Lint reports what Compile does not: errors in test suites, and as warnings what OPA's strict mode refuses, such as unused
+// variables and imports. Call Compile first.
 func (c *Compiler) Lint(modules map[string]string) (errs, warnings Errors) {
 	suites := maps.Clone(modules)
 	maps.DeleteFunc(suites, func(file, _ string) bool { return !IsSuite(file) })

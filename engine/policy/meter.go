@@ -24,7 +24,7 @@ const Budget = 100_000
 const MaxCPUTime = 500 * time.Millisecond
 
 const (
-	// unitsPerCheck is how much of the budget is spent between two looks at the clocks and the context.
+	// unitsPerCheck is the part of the budget between two checks of the clocks and the context.
 	unitsPerCheck = 512
 	// maxNumber bounds the digits of a computed number: products grow faster than anything that is counted.
 	maxNumber = 256
@@ -32,8 +32,8 @@ const (
 	maxPattern = 256
 	// maxNumeral bounds the characters of a text that is parsed as a number.
 	maxNumeral = 256
-	// What costs one unit: characters of a string, digits of a number, elements that a set operation goes through, and
-	// slots of a hash table that are probed.
+	// What costs one unit: characters of a string, digits of a number, elements that are compared or added up, and probes
+	// of a hash table.
 	charactersPerUnit = 64
 	digitsPerUnit     = 8
 	elementsPerUnit   = 2
@@ -201,7 +201,7 @@ func (m *meter) table(maker ast.Value) hashTable {
 	return table
 }
 
-// isLong tells whether a number has more than maxNumber digits written out: its text may be short.
+// isLong reports whether a number has more than maxNumber digits without its exponent.
 func isLong(number string) bool {
 	_, exponent, found := strings.Cut(strings.ToLower(number), "e")
 	if !found {
@@ -211,14 +211,14 @@ func isLong(number string) bool {
 	return len(number) > maxNumber || n > maxNumber || n < -maxNumber || errors.Is(err, strconv.ErrRange)
 }
 
-// matching counts what matching a text by a glob costs: gobwas/glob, which OPA uses, tries every way to share out the
-// text among the wildcards, and every alternative in braces.
+// matching charges for matching a glob: gobwas/glob, which OPA uses, tries every way to split the text among the
+// wildcards, and every alternative in braces.
 func (m *meter) matching(pattern, text ast.String, delimiters ast.Value) {
 	if len(pattern) > maxPattern {
 		m.exceed("they match by a glob of more than %d characters", maxPattern)
 		return
 	}
-	// OPA keeps compiled globs for all workspaces by pattern-delimiters: with this one two of them could be mistaken.
+	// OPA caches compiled globs for all workspaces by the text pattern-delimiters, which is ambiguous with this delimiter.
 	if list, ok := delimiters.(*ast.Array); ok && list.Until(func(t *ast.Term) bool { return t.Value.Compare(ast.String("-")) == 0 }) {
 		m.exceed(`they match by a glob with the delimiter "-"`)
 		return
@@ -489,7 +489,7 @@ func (r *rewriter) equality(body *ast.Body, expr *ast.Expr, bound ast.VarSet) {
 	}
 }
 
-// hasValue tells whether a term may have a value of any size before it is unified with another. The input is small.
+// hasValue reports whether a term may have a large value before it is unified. The input is small.
 func hasValue(t *ast.Term, bound ast.VarSet) bool {
 	switch v := t.Value.(type) {
 	case ast.Var:
@@ -528,7 +528,7 @@ func madeBy(a, b *ast.Term) *ast.Term {
 	return nil
 }
 
-// isCollection tells whether a term is a collection that is made anew whenever it is met.
+// isCollection reports whether a term is a collection that each evaluation makes anew.
 func isCollection(t *ast.Term) bool {
 	switch t.Value.(type) {
 	case *ast.Array, ast.Set, ast.Object:
@@ -537,7 +537,7 @@ func isCollection(t *ast.Term) bool {
 	return false
 }
 
-// isCheap tells that a call compares something with one written value, which ends at once.
+// isCheap reports whether a call compares with a literal scalar, which ends at once.
 func isCheap(comparison *ast.Expr) bool {
 	switch comparison.Operator().String() {
 	case ast.Equal.Name, ast.NotEqual.Name, ast.LessThan.Name, ast.LessThanEq.Name, ast.GreaterThan.Name, ast.GreaterThanEq.Name:

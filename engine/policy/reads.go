@@ -9,8 +9,8 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// readsOf derives from compiled modules what of the workload they can read. Whatever is not plainly one field, or one
-// key of it, counts as the whole, as when a function is handed the workload.
+// readsOf returns what compiled modules can read of the workload. Any use but that of one field, or one key of a field,
+// counts as reading all of it, as when the workload is passed to a function.
 func readsOf(modules map[string]*ast.Module) workload.Reads {
 	r := &readsAnalysis{texts: textsGiven(modules)}
 	for _, module := range modules {
@@ -24,10 +24,10 @@ func readsOf(modules map[string]*ast.Module) workload.Reads {
 // readsAnalysis adds up what rules read.
 type readsAnalysis struct {
 	reads workload.Reads
-	// texts that functions are called with, see textsGiven.
+	// texts are the literal arguments of functions, see textsGiven.
 	texts map[argument][]string
 
-	// Of the rule that is looked at: variables that stand for a document, and those that are arguments of a function.
+	// Of the current rule: variables that are aliases of a document, and those that are arguments of a function.
 	aliases   map[ast.Var]ast.Ref
 	arguments map[ast.Var]argument
 }
@@ -38,9 +38,8 @@ type argument struct {
 	index    int
 }
 
-// textsGiven collects what functions are called with for each argument that is a literal text in all calls: a key that a
-// function is handed is as good as one that is written where it is read. Functions are not values, so their names tell
-// all calls.
+// textsGiven collects the values of each function argument that is a literal string in all calls, so that a key passed to a
+// function counts as one written in place. Functions are not values in Rego, so their names identify all calls.
 func textsGiven(modules map[string]*ast.Module) map[argument][]string {
 	given := map[argument][]string{}
 	computed := map[argument]bool{}
@@ -88,12 +87,12 @@ func (r *readsAnalysis) rule(rule *ast.Rule) {
 				r.arguments[variable] = argument{rule.Ref().String(), i}
 			}
 		}
-		r.walk(part.Head.Reference) // which OPA's visitors leave out
+		r.walk(part.Head.Reference) // OPA's visitors skip it
 	}
 	r.walk(rule)
 }
 
-// aliasOf recognises what gives a document a name, as in labels := input.workload.labels.
+// aliasOf recognizes an alias of a document, as in labels := input.workload.labels.
 func aliasOf(expr *ast.Expr) (variable ast.Var, document ast.Ref, ok bool) {
 	if !expr.IsEquality() {
 		return "", nil, false
@@ -124,13 +123,13 @@ func (r *readsAnalysis) walk(x any) {
 	}).Walk(x)
 }
 
-// expr tells whether it has seen to all of an expression.
+// expr reports whether it has handled all of an expression.
 func (r *readsAnalysis) expr(expr *ast.Expr) (done bool) {
 	if len(expr.With) > 0 {
 		return false
 	}
 	if variable, document, ok := aliasOf(expr); ok && r.aliases[variable] != nil {
-		// Down to its fields the input is always there: what is read of it is where the name is used.
+		// The input and its fields are always defined: only uses of the alias read anything.
 		document, ok := r.resolve(document)
 		return ok && len(document) <= len(ast.Ref{ast.InputRootDocument, ast.StringTerm("workload"), ast.StringTerm("labels")})
 	}
@@ -154,7 +153,7 @@ func (r *readsAnalysis) expr(expr *ast.Expr) (done bool) {
 	return false
 }
 
-// ref counts what is read by a reference.
+// ref adds what a reference reads.
 func (r *readsAnalysis) ref(ref ast.Ref) {
 	if len(ref) == 0 {
 		return
@@ -170,8 +169,7 @@ func (r *readsAnalysis) ref(ref ast.Ref) {
 	}
 }
 
-// resolve returns a reference with the names that documents were given replaced by what they stand for; ok is false where
-// it does not come to the input.
+// resolve replaces aliases in a reference; ok is false where it does not refer to the input.
 func (r *readsAnalysis) resolve(ref ast.Ref) (document ast.Ref, ok bool) {
 	for range 1 + len(r.aliases) {
 		if ref[0].Equal(ast.InputRootDocument) {
@@ -184,10 +182,10 @@ func (r *readsAnalysis) resolve(ref ast.Ref) (document ast.Ref, ok bool) {
 		}
 		ref = named.Concat(ref[1:])
 	}
-	return ast.InputRootRef, true // names that stand for each other
+	return ast.InputRootRef, true // aliases of each other
 }
 
-// document counts what input.workload.labels and its like read.
+// document adds what a reference such as input.workload.labels reads.
 func (r *readsAnalysis) document(ref ast.Ref) {
 	reads := workload.Reads{Fields: workload.AllFields}
 	switch {

@@ -10,7 +10,7 @@ var (
 	builtinPrefix = ast.MustParseRef("data.placement.builtin")
 )
 
-// examine holds a tenant's module to its place and its size, and adds its nodes to the count.
+// examine checks the scope and the size of a tenant's module, and adds its nodes to the count.
 func examine(module *ast.Module, nodes *int) (errs Errors) {
 	if path := module.Package.Path; !path.HasPrefix(prefix) {
 		errs = append(errs, at(module.Package.Location, codeScope, "package %s is outside placement", module.Package.Path[1:]))
@@ -31,7 +31,7 @@ func examine(module *ast.Module, nodes *int) (errs Errors) {
 		errs = append(errs, outOfScope(x)...)
 	}
 	ast.WalkWiths(module, func(with *ast.With) bool {
-		// Only of the input: a function in the place of another would not be charged for.
+		// Only input may be replaced: the meter would not charge for a replaced function.
 		if ref, ok := with.Target.Value.(ast.Ref); !ok || !ref[0].Equal(ast.InputRootDocument) {
 			errs = append(errs, at(with.Location, codeScope, "with replaces %s, policies may only replace input", with.Target))
 		}
@@ -46,8 +46,7 @@ func examine(module *ast.Module, nodes *int) (errs Errors) {
 	return errs
 }
 
-// maxUnified bounds the elements of collections that are unified with each other as they are written: they would be
-// compared part by part before anything is charged for them.
+// maxUnified limits literal collections that are unified with each other: OPA compares them before the meter charges.
 const maxUnified = 16
 
 func isLarge(t *ast.Term) bool {
@@ -62,7 +61,7 @@ func isLarge(t *ast.Term) bool {
 	return false
 }
 
-// outOfScope finds what reads data of others, and numbers that are out of proportion.
+// outOfScope finds references to data outside the prefix, and numbers that are too long.
 func outOfScope(x any) (errs Errors) {
 	ast.WalkTerms(x, func(t *ast.Term) bool {
 		switch v := t.Value.(type) {

@@ -1,14 +1,14 @@
 package policy
 
-// Limits on the text of all modules together, looked at before it is parsed: OPA's parser cannot be stopped.
+// Limits on the text of all modules together, checked before it is parsed: OPA's parser cannot be interrupted.
 const (
 	MaxTokens = 25_000
-	// maxPairs bounds the pairs of elements within sets that are written out: elements can be chosen so that their
-	// hashes are the same, and then each is compared with all others.
+	// maxPairs limits the pairs of elements in literal sets: where all hashes collide, each element is compared with all
+	// others.
 	maxPairs = 200_000
 )
 
-// tokens counts the words and signs of a module, and the pairs of elements in its sets, roughly and in one pass.
+// tokens counts the tokens of a module, and the pairs of elements in its sets, approximately and in one pass.
 func tokens(text string) (count, pairs int) {
 	type level struct {
 		brace, object bool
@@ -61,7 +61,7 @@ func tokens(text string) (count, pairs int) {
 	return count, pairs
 }
 
-// skipTo returns the place of the next end, passing over escapes, or that of the last character.
+// skipTo returns the index of the next end, skipping escapes, or that of the last character.
 func skipTo(text string, from int, end byte, escapes bool) int {
 	for i := from; i < len(text); i++ {
 		switch {
@@ -69,14 +69,14 @@ func skipTo(text string, from int, end byte, escapes bool) int {
 			i++
 		case text[i] == end:
 			return i
-		case escapes && text[i] == '\n': // not a string that Rego would take
+		case escapes && text[i] == '\n': // not a valid string
 			return i
 		}
 	}
 	return len(text) - 1
 }
 
-// withinTokens holds the text of modules to the limits.
+// withinTokens checks the limits.
 func withinTokens(modules map[string]string) (errs Errors) {
 	var count, pairs int
 	for file, text := range modules {

@@ -4,19 +4,18 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// MaxTypeSize bounds the extent of a workspace's rules together.
+// MaxTypeSize limits the type sizes of a workspace's rules together.
 const MaxTypeSize = 100_000
 
-// typeSizes bounds the extent of rules: how many parts the type of what they make has, written out. The type checker
-// compares types in full and cannot be stopped; where every rule nests the one before it twice, that is without end.
-// Rules that nest so are refused before their types are checked.
+// typeSizes bounds the number of parts of the types of rules. The type checker compares types in full and cannot be
+// interrupted: where each rule nests the one before it twice, it never ends. Such rules are refused before the check.
 type typeSizes struct {
 	compiler *ast.Compiler
 	known    map[*ast.Rule]int
 	total    int
 }
 
-// checkTypeSize is a stage of the compiler, to be run once it is known that no rule is recursive.
+// checkTypeSize is a compiler stage. It requires that no rule is recursive.
 func checkTypeSize(compiler *ast.Compiler) *ast.Error {
 	e := &typeSizes{compiler: compiler, known: map[*ast.Rule]int{}}
 	for _, module := range compiler.Modules {
@@ -31,25 +30,25 @@ func checkTypeSize(compiler *ast.Compiler) *ast.Error {
 }
 
 func (e *typeSizes) rule(rule *ast.Rule) int {
-	if extent, found := e.known[rule]; found {
-		return extent
+	if size, found := e.known[rule]; found {
+		return size
 	}
-	extent := 0
+	size := 0
 	for r := rule; r != nil && e.total <= MaxTypeSize; r = r.Else {
 		vars := map[ast.Var]int{}
 		e.body(r.Body, vars)
 		for _, t := range []*ast.Term{r.Head.Key, r.Head.Value} {
 			if t != nil {
-				extent += e.term(t, vars)
+				size += e.term(t, vars)
 			}
 		}
 	}
-	e.known[rule] = extent
-	e.total += extent
-	return extent
+	e.known[rule] = size
+	e.total += size
+	return size
 }
 
-// body adds up the extent of all that a body looks at, and notes that of its variables.
+// body adds the type sizes of a body, and records those of its variables.
 func (e *typeSizes) body(body ast.Body, vars map[ast.Var]int) {
 	for _, expr := range body {
 		if e.total > MaxTypeSize {
@@ -66,38 +65,38 @@ func (e *typeSizes) body(body ast.Body, vars map[ast.Var]int) {
 		case *ast.Not:
 			e.body(terms.Body, vars)
 		case []*ast.Term:
-			extents := make([]int, len(terms))
+			sizes := make([]int, len(terms))
 			for i, t := range terms {
-				extents[i] = e.term(t, vars)
-				e.total += extents[i]
+				sizes[i] = e.term(t, vars)
+				e.total += sizes[i]
 			}
 			if expr.IsEquality() {
-				e.bind(terms[1], extents[2], vars)
-				e.bind(terms[2], extents[1], vars)
+				e.bind(terms[1], sizes[2], vars)
+				e.bind(terms[2], sizes[1], vars)
 			} else {
-				e.bind(terms[len(terms)-1], extents[0], vars) // what the function makes
+				e.bind(terms[len(terms)-1], sizes[0], vars) // the result of the function
 			}
 		}
 	}
 }
 
-// bind notes that the variables in a term can be as large as something else.
-func (e *typeSizes) bind(t *ast.Term, extent int, vars map[ast.Var]int) {
+// bind records the type size of the variables in a term.
+func (e *typeSizes) bind(t *ast.Term, size int, vars map[ast.Var]int) {
 	switch v := t.Value.(type) {
 	case ast.Var:
-		vars[v] = max(vars[v], extent)
+		vars[v] = max(vars[v], size)
 	case *ast.Array:
-		v.Foreach(func(t *ast.Term) { e.bind(t, extent, vars) })
+		v.Foreach(func(t *ast.Term) { e.bind(t, size, vars) })
 	case ast.Object:
-		v.Foreach(func(_, t *ast.Term) { e.bind(t, extent, vars) })
+		v.Foreach(func(_, t *ast.Term) { e.bind(t, size, vars) })
 	case ast.Ref:
 		for _, t := range v[1:] {
-			e.bind(t, extent, vars)
+			e.bind(t, size, vars)
 		}
 	}
 }
 
-// term returns the extent of a term's type.
+// term returns the size of a term's type.
 func (e *typeSizes) term(t *ast.Term, vars map[ast.Var]int) int {
 	sum := 1
 	add := func(t *ast.Term) { sum = min(sum+e.term(t, vars), MaxTypeSize+1) }
