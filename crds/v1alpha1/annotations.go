@@ -1,61 +1,72 @@
 package v1alpha1
 
-// What people write on workloads and ConfigMaps, and what the controller writes back.
+// Annotations and labels.
 const (
-	// AnnotationPreferredCluster on a workload raises the affinity score of the cluster it names.
+	// AnnotationPreferredCluster on a workload raises the affinity score of the cluster that it names.
 	AnnotationPreferredCluster = "tmc.kcp.io/preferred-cluster"
-	// AnnotationAvoidCluster on a workload lowers the affinity score of the cluster it names.
+	// AnnotationAvoidCluster on a workload lowers the affinity score of the cluster that it names.
 	AnnotationAvoidCluster = "tmc.kcp.io/avoid-cluster"
 	// AnnotationPreferredLocation on a workload raises the location score of clusters there.
 	AnnotationPreferredLocation = "tmc.kcp.io/preferred-location"
-	// AnnotationPlacement on a workload names, of several placements that select it, the one it belongs to.
+	// AnnotationPlacement on a workload that several placements select names the one that it belongs to.
 	AnnotationPlacement = "tmc.kcp.io/placement"
 
-	// LabelWorkloadUID on the pods of a workload, in its physical cluster, is the UID of the workload in its workspace:
-	// by it the cluster's report tells which pods are whose. Whatever brings workloads to clusters has to set it in the
-	// pod template.
+	// LabelWorkloadUID on a pod in a physical cluster is the UID that its workload has in its workspace. Agents count pods
+	// by it; whoever brings workloads to clusters sets it in the pod template.
 	LabelWorkloadUID = "tmc.kcp.io/workload-uid"
 
-	// LabelPlacement on a PlacementDecision names the placement whose decisions it holds.
+	// LabelPlacement on a PlacementDecision is the name of the placement whose decisions it holds.
 	LabelPlacement = "tmc.kcp.io/placement"
 
-	// LabelPolicy with the value PolicyRego marks a ConfigMap that holds Rego modules,
-	// the convention of kube-mgmt.
+	// LabelPolicy with the value PolicyRego marks a ConfigMap that holds Rego modules, as kube-mgmt has it.
 	LabelPolicy = "openpolicyagent.org/policy"
 	// PolicyRego is the value of LabelPolicy.
 	PolicyRego = "rego"
-	// AnnotationPolicyStatus on such a ConfigMap tells the outcome of loading it, in kube-mgmt's shape:
-	// {"status":"ok"} or {"status":"error","error":{"code":...,"message":...,"errors":[...]}}.
+	// AnnotationPolicyStatus on such a ConfigMap is the outcome of loading it, in kube-mgmt's shape: {"status":"ok"} or
+	// {"status":"error","error":{"code":...,"message":...,"errors":[...]}}.
 	AnnotationPolicyStatus = "openpolicyagent.org/policy-status"
+)
+
+// The heartbeat of a cluster is a Lease (coordination.k8s.io/v1) with the name of its registration. Its holderIdentity is the
+// clusterUID of the physical cluster, and each renewal changes renewTime.
+const (
+	// AgentNamespace is the namespace of these Leases.
+	AgentNamespace = "placement-agents"
+	// LabelHeartbeat with the value "true" is on these Leases, so that the controller watches no others.
+	LabelHeartbeat = "tmc.kcp.io/heartbeat"
+	// AnnotationUsage on a Lease names the ClusterUsage that held true when the Lease was renewed, as UID/generation. It is
+	// absent while the agent does not know what the pods of its cluster request.
+	AnnotationUsage = "tmc.kcp.io/usage"
 )
 
 // Types of conditions.
 const (
-	// ReadyCondition summarises an object: on a ClusterRegistration, whether workloads may be placed there.
+	// ReadyCondition sums up an object. On a ClusterRegistration: workloads may be placed there.
 	ReadyCondition = "Ready"
 	// ConstraintsValidCondition on a WorkloadPlacement: its selectors and CEL constraints compile.
 	ConstraintsValidCondition = "ConstraintsValid"
-	// PoliciesReadyCondition on a WorkloadPlacement: the Rego of its workspace is in force.
+	// PoliciesReadyCondition on a WorkloadPlacement: the Rego policies of its workspace are in force.
 	PoliciesReadyCondition = "PoliciesReady"
 	// ScheduledCondition on a WorkloadPlacement: every workload that belongs to it has its clusters.
 	ScheduledCondition = "Scheduled"
 	// PublishedCondition on a WorkloadPlacement: its decisions are durable, in its PlacementDecisions.
 	PublishedCondition = "Published"
-	// ReservationsHeldCondition on a WorkloadPlacement: nothing that was reserved for its workloads has been given up,
-	// since all have shown up on their clusters or still have time to.
+	// ReservationsHeldCondition on a WorkloadPlacement: no reservation for its workloads has expired.
 	ReservationsHeldCondition = "ReservationsHeld"
-	// WithinCapacityCondition on a ClusterRegistration: what its pods request and what is promised is no more than the
-	// cluster has.
+	// WithinCapacityCondition on a ClusterRegistration: what its pods request and what is reserved is no more than the
+	// cluster has. The controller writes it once that was not so.
 	WithinCapacityCondition = "WithinCapacity"
-	// WorkloadsCountedCondition on a ClusterRegistration: the report says of every pod that has the label
-	// tmc.kcp.io/workload-uid which workload it counts for.
+	// WorkloadsCountedCondition on a ClusterRegistration: its ClusterUsage lists every workload that has pods there.
 	WorkloadsCountedCondition = "WorkloadsCounted"
+	// HeartbeatSeenCondition on a ClusterRegistration: the controller sees the Lease of its agent, so that it notices when
+	// the agent falls silent. The controller writes it once that was not so.
+	HeartbeatSeenCondition = "HeartbeatSeen"
 )
 
 // Reasons of conditions that are looked at.
 const (
-	// HeartbeatMissedReason on Ready Unknown: the cluster has not reported for longer than the grace period.
+	// HeartbeatMissedReason on Ready Unknown: the agent has been silent for longer than the grace period.
 	HeartbeatMissedReason = "HeartbeatMissed"
-	// ClusterLostReason on Ready False: it has not reported for so long that it is taken for lost.
+	// ClusterLostReason on Ready False: the agent has been silent for so long that the cluster is taken for lost.
 	ClusterLostReason = "ClusterLost"
 )

@@ -132,7 +132,8 @@ type ClusterRegistrationStatus struct {
 	// +kubebuilder:validation:MaxProperties=256
 	Allocatable corev1.ResourceList `json:"allocatable,omitempty"`
 
-	// allocated is what the pods of the cluster request in all, those of placed workloads included.
+	// allocated is what the pods of the cluster request in all, those of placed workloads included. Where there is a
+	// ClusterUsage of the same name, it is for people only: placing uses what stands there.
 	//
 	// +optional
 	// +kubebuilder:validation:Type=object
@@ -152,14 +153,6 @@ type ClusterRegistrationStatus struct {
 	// +optional
 	Nodes *NodeCounts `json:"nodes,omitempty"`
 
-	// workloads are those of which the cluster has pods, with what these request: a part of allocated. Pods tell whose
-	// they are by the label tmc.kcp.io/workload-uid. What is counted here of a workload is not reserved a second time.
-	//
-	// +optional
-	// +listType=atomic
-	// +kubebuilder:validation:MaxItems=10000
-	Workloads []WorkloadUsage `json:"workloads,omitempty"`
-
 	// clusterUID identifies the physical cluster that reports: the UID of its namespace kube-system. An agent does not write
 	// to a registration that another cluster reports to.
 	//
@@ -168,7 +161,8 @@ type ClusterRegistrationStatus struct {
 	// +kubebuilder:validation:MaxLength=128
 	ClusterUID types.UID `json:"clusterUID,omitempty"`
 
-	// lastHeartbeatTime is when the cluster last reported, by its own clock.
+	// lastHeartbeatTime is when the agent last wrote this status, by its own clock. That the agent is alive it says with a
+	// Lease: the one with the name of the registration in namespace placement-agents.
 	//
 	// +optional
 	LastHeartbeatTime *metav1.Time `json:"lastHeartbeatTime,omitempty"`
@@ -184,23 +178,6 @@ type NodeCounts struct {
 
 	// usable is the number of nodes that can take pods: ready, schedulable, and without a taint that keeps pods away.
 	Usable int32 `json:"usable"`
-}
-
-// WorkloadUsage is what the pods of one workload request.
-type WorkloadUsage struct {
-	// uid of the workload, in its workspace.
-	//
-	// +required
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=128
-	UID types.UID `json:"uid"`
-
-	// requests of its pods in all.
-	//
-	// +optional
-	// +kubebuilder:validation:Type=object
-	// +kubebuilder:validation:MaxProperties=256
-	Requests corev1.ResourceList `json:"requests,omitempty"`
 }
 
 // GetConditions implements the Getter of kcp's condition helpers.

@@ -11,9 +11,9 @@ import (
 // maxMessage bounds a condition's message, in bytes: it is quoted in reasons.
 const maxMessage = 2000
 
-// FromRegistration converts a ClusterRegistration. Quantities that cannot be used make the cluster Invalid, which names the
-// field.
-func FromRegistration(r *v1alpha1.ClusterRegistration) *Cluster {
+// FromRegistration converts a ClusterRegistration and the ClusterUsage of the same name, nil if there is none. What cannot be
+// used makes the cluster Invalid, which names the field.
+func FromRegistration(r *v1alpha1.ClusterRegistration, usage *v1alpha1.ClusterUsage) *Cluster {
 	c := &Cluster{
 		Name:         r.Name,
 		Location:     r.Spec.Location,
@@ -36,32 +36,55 @@ func FromRegistration(r *v1alpha1.ClusterRegistration) *Cluster {
 			Type: string(condition.Type), Status: string(condition.Status), Reason: condition.Reason, Message: message,
 		})
 	}
-	if err := c.readCapacity(&r.Status); err != nil {
-		c.Invalid = "status." + err.Error()
+	if err := c.readCapacity(&r.Status, usage); err != nil {
+		c.Invalid = err.Error()
 	}
 	return c
 }
 
-func (c *Cluster) readCapacity(s *v1alpha1.ClusterRegistrationStatus) (err error) {
+// readCapacity reads what the cluster has from the status of its registration, and what its pods request from its usage or,
+// where there is none, from the status.
+//
+// Invariant: free capacity <= that of the report that usage is from, whichever report the status is from. The two are written
+// one after the other and may be seen in any order: so what is allocatable is in both, and the lesser of them counts.
+func (c *Cluster) readCapacity(s *v1alpha1.ClusterRegistrationStatus, usage *v1alpha1.ClusterUsage) (err error) {
 	if c.Allocatable, err = capacity.FromResourceList(s.Allocatable); err != nil {
-		return fmt.Errorf("allocatable.%w", err)
-	}
-	if c.Allocated, err = capacity.FromResourceList(s.Allocated); err != nil {
-		return fmt.Errorf("allocated.%w", err)
+		return fmt.Errorf("status.allocatable.%w", err)
 	}
 	if s.LargestFree != nil {
 		largest, err := capacity.FromResourceList(s.LargestFree)
 		if err != nil {
-			return fmt.Errorf("largestFree.%w", err)
+			return fmt.Errorf("status.largestFree.%w", err)
 		}
 		c.LargestFree = &largest
 	}
-	if len(s.Workloads) == 0 {
+	if usage == nil {
+		if c.Allocated, err = capacity.FromResourceList(s.Allocated); err != nil {
+			return fmt.Errorf("status.allocated.%w", err)
+		}
 		return nil
 	}
-	c.Counted = make(map[string]capacity.Resources, len(s.Workloads))
+	if usage.ClusterUID != s.ClusterUID {
+		return fmt.Errorf("ClusterUsage: clusterUID: %q is not the cluster of the registration, %q", usage.ClusterUID, s.ClusterUID)
+	}
+	allocatable, err := capacity.FromResourceList(usage.Allocatable)
+	if err != nil {
+		return fmt.Errorf("ClusterUsage: allocatable.%w", err)
+	}
+	c.Allocatable = c.Allocatable.Combine(allocatable, func(a, b int64) int64 { return min(a, b) })
+	if err := c.readUsage(usage); err != nil {
+		return fmt.Errorf("ClusterUsage: %w", err)
+	}
+	return nil
+}
+
+func (c *Cluster) readUsage(usage *v1alpha1.ClusterUsage) (err error) {
+	if c.Allocated, err = capacity.FromResourceList(usage.Allocated); err != nil {
+		return fmt.Errorf("allocated.%w", err)
+	}
+	c.Counted = make(map[string]capacity.Resources, len(usage.Workloads))
 	var sum capacity.Resources
-	for i, w := range s.Workloads {
+	for i, w := range usage.Workloads {
 		requests, err := capacity.FromResourceList(w.Requests)
 		if err != nil {
 			return fmt.Errorf("workloads[%d].requests.%w", i, err)
@@ -71,9 +94,9 @@ func (c *Cluster) readCapacity(s *v1alpha1.ClusterRegistrationStatus) (err error
 		sum = sum.Add(requests)
 	}
 	// Each amount is rounded up by itself, so their sum may exceed allocated by one each.
-	rounded := func(allocated, _ int64) int64 { return allocated + int64(len(s.Workloads)) }
+	rounded := func(allocated, _ int64) int64 { return allocated + int64(len(usage.Workloads)) }
 	if name, more := c.Allocated.Combine(sum, rounded).Lacking(sum); more {
-		return fmt.Errorf("workloads: request %s %s in all, more than status.allocated, %s",
+		return fmt.Errorf("workloads: request %s %s in all, more than allocated, %s",
 			capacity.Format(name, sum.Get(name)), name, capacity.Format(name, c.Allocated.Get(name)))
 	}
 	return nil

@@ -83,7 +83,7 @@ func New(c Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the physical cluster: %w", err)
 	}
-	registration, err := newRegistration(c.KCP, c.Registration, c.Register, c.TakeOver)
+	registration, err := newRegistration(c.KCP, c.Registration, c.Register, c.TakeOver, c.Interval)
 	if err != nil {
 		return nil, fmt.Errorf("the kcp workspace: %w", err)
 	}
@@ -129,7 +129,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
-// step does what is due: it looks at the cluster, and reports if it is time to or if a change is material.
+// step does what is due: it reads the cluster, writes what has changed if that is material or the interval is over, and then
+// renews the Lease.
 func (a *Agent) step(ctx context.Context) {
 	now := a.clock.Now()
 	look, due := a.schedule.due(now)
@@ -143,24 +144,23 @@ func (a *Agent) step(ctx context.Context) {
 		if !due && !r.material(a.last, a.material) {
 			return
 		}
-		err = a.registration.write(ctx, r, now)
+		err = a.write(ctx, r, due, now)
 	}
 	if ctx.Err() != nil {
 		return
 	}
 	log := klog.FromContext(ctx)
 	now = a.clock.Now()
-	helpless := &held{}
+	lasting := &held{}
 	switch {
 	case err == nil:
 		log.V(2).Info("Reported", "ready", r.conditions[0].Status, "material", !due)
-		a.last = r
 		a.schedule.written(now)
 		a.metrics.result("ok", now)
-	case errors.As(err, &helpless):
+	case errors.As(err, &lasting):
 		log.Error(err, "Not reported; to be tried again", "in", a.schedule.interval)
 		a.schedule.wait(now)
-		a.metrics.result(helpless.result, now)
+		a.metrics.result(lasting.result, now)
 	case r == nil: // the cluster says when it can be read
 		if due {
 			log.Error(err, "Nothing to report")
@@ -178,6 +178,18 @@ func (a *Agent) step(ctx context.Context) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.notReady = err
+}
+
+// write brings the workspace up to date with a report.
+func (a *Agent) write(ctx context.Context, r *report, due bool, now time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	written, err := a.registration.write(ctx, r, now)
+	if err != nil {
+		return err
+	}
+	a.last = r
+	return a.registration.renew(ctx, written, r, due, now)
 }
 
 // Ready is nil if the last report was written; otherwise it says why not.

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,6 +39,11 @@ type world struct {
 	// object is the registration, nil where there is none; failing is what kcp answers to all requests, creating to create.
 	object            *v1alpha1.ClusterRegistration
 	failing, creating error
+	// usage and lease are nil where there is none; unequipped agents may not create them. renewals counts those of the Lease.
+	usage      *v1alpha1.ClusterUsage
+	lease      *coordinationv1.Lease
+	unequipped bool
+	renewals   int
 	// probing is what the physical cluster answers when it is asked who it is.
 	probing        error
 	uid            types.UID
@@ -44,7 +51,11 @@ type world struct {
 	writes, events []string
 }
 
-var registrations = v1alpha1.SchemeGroupVersion.WithResource("clusterregistrations").GroupResource()
+var (
+	registrations = v1alpha1.SchemeGroupVersion.WithResource("clusterregistrations").GroupResource()
+	usages        = v1alpha1.SchemeGroupVersion.WithResource("clusterusages").GroupResource()
+	leases        = coordinationv1.SchemeGroupVersion.WithResource("leases").GroupResource()
+)
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, clock: clocktesting.NewFakeClock(time.Unix(1_700_000_000, 0)), uid: "cluster-1"}
@@ -60,6 +71,7 @@ func newWorld(t *testing.T) *world {
 			Spec:       v1alpha1.ClusterRegistrationSpec{Location: "eu-central"},
 		},
 		register: true,
+		interval: DefaultInterval,
 		changed:  make(chan struct{}, 1),
 		cached:   func() *v1alpha1.ClusterRegistration { return nil },
 	}
@@ -95,6 +107,51 @@ func newWorld(t *testing.T) *world {
 		ready := conditions.Get(object, v1alpha1.ReadyCondition)
 		w.writes = append(w.writes, strings.TrimSpace(fmt.Sprintf("Ready %s %s", ready.Status, ready.Reason)))
 		return w.object.DeepCopy(), nil
+	}
+	r.getUsage = func(context.Context) (*v1alpha1.ClusterUsage, error) {
+		if w.usage == nil {
+			return nil, apierrors.NewNotFound(usages, "frankfurt")
+		}
+		return w.usage.DeepCopy(), w.failing
+	}
+	r.createUsage = func(_ context.Context, object *v1alpha1.ClusterUsage) (*v1alpha1.ClusterUsage, error) {
+		if w.unequipped {
+			return nil, apierrors.NewForbidden(usages, "frankfurt", errors.New("no rights"))
+		}
+		w.usage = object.DeepCopy()
+		w.usage.UID, w.usage.Generation, w.usage.ResourceVersion = "usage", 1, "1"
+		return w.usage.DeepCopy(), w.failing
+	}
+	r.updateUsage = func(_ context.Context, object *v1alpha1.ClusterUsage) (*v1alpha1.ClusterUsage, error) {
+		switch {
+		case w.failing != nil:
+			return nil, w.failing
+		case w.usage == nil:
+			return nil, apierrors.NewNotFound(usages, object.Name)
+		case object.ResourceVersion != w.usage.ResourceVersion:
+			return nil, apierrors.NewConflict(usages, object.Name, errors.New("it has changed"))
+		}
+		w.usage = object.DeepCopy()
+		w.usage.ResourceVersion += "1"
+		w.usage.Generation++
+		return w.usage.DeepCopy(), nil
+	}
+	r.patchLease = func(_ context.Context, patch []byte) error {
+		switch {
+		case w.failing != nil:
+			return w.failing
+		case w.lease == nil:
+			return apierrors.NewNotFound(leases, "frankfurt")
+		}
+		w.renewals++
+		return json.Unmarshal(patch, w.lease) // which merges, and makes of null an empty text
+	}
+	r.createLease = func(_ context.Context, object *coordinationv1.Lease) error {
+		if w.unequipped {
+			return apierrors.NewForbidden(leases, "frankfurt", errors.New("no rights"))
+		}
+		w.lease = object.DeepCopy()
+		return nil
 	}
 	r.event = func(_ runtime.Object, kind, reason, _ string, _ ...any) { w.events = append(w.events, kind+" "+reason) }
 	w.agent = newAgent(c, r, DefaultInterval, 1, w.clock)
@@ -200,6 +257,109 @@ func TestReporting(t *testing.T) {
 	}
 }
 
+// What changes is written when it changes: a status and a usage of a megabyte are not written again every 30 seconds to say
+// that the agent is alive. That is said by a Lease, which also says which usage still holds true.
+func TestHeartbeat(t *testing.T) {
+	w := newWorld(t).synced()
+	w.settle()
+	w.expect("the first report", []string{"Ready True"}, []string{"Normal Registered", "Normal Ready"})
+	heartbeat, usage := w.object.Status.LastHeartbeatTime, w.usage.DeepCopy()
+	if usage.ClusterUID != "cluster-1" || len(usage.Workloads) != 1 || usage.Allocated.Cpu().String() != "1" || usage.Allocatable.Cpu().String() != "4" {
+		t.Errorf("the usage is %+v", usage)
+	}
+	for i := range 10 {
+		renewed, renewals := *w.lease.Spec.RenewTime, w.renewals
+		w.after(30 * time.Second)
+		if w.renewals != renewals+1 || !renewed.Before(w.lease.Spec.RenewTime) {
+			t.Errorf("interval %d: renewed %d times, at %s", i, w.renewals-renewals, w.lease.Spec.RenewTime)
+		}
+	}
+	w.expect("nothing has changed", nil, nil)
+	if w.usage.Generation != usage.Generation || !w.object.Status.LastHeartbeatTime.Equal(heartbeat) {
+		t.Errorf("usage %d, status of %s", w.usage.Generation, w.object.Status.LastHeartbeatTime)
+	}
+	if l := w.lease; *l.Spec.HolderIdentity != "cluster-1" || *l.Spec.LeaseDurationSeconds != 120 || l.Labels[v1alpha1.LabelHeartbeat] != "true" ||
+		l.Annotations[v1alpha1.AnnotationUsage] != v1alpha1.UsageVersion(usage) {
+		t.Errorf("the Lease is %+v", l)
+	}
+
+	must(t, w.agent.cluster.podStore().Add(testPod("q", "a", requesting("cpu", "1"), of("v"))))
+	w.settle()
+	if len(w.usage.Workloads) != 2 || v1alpha1.UsageAtLeast(usage, v1alpha1.UsageVersion(w.usage)) || !v1alpha1.UsageAtLeast(w.usage, v1alpha1.UsageVersion(usage)) {
+		t.Errorf("a pod comes: %+v", w.usage)
+	}
+	// A stream of changes that are written as they come does not keep the Lease from being renewed, and does not renew it each time.
+	renewals := w.renewals
+	for i := range 60 {
+		must(t, w.agent.cluster.podStore().Add(testPod("q", "a", requesting("cpu", fmt.Sprint(1+i%2)), of("v"))))
+		w.settle()
+	}
+	if n := w.renewals - renewals; n < 2 || n > 6 {
+		t.Errorf("renewed %d times in a minute of changes", n)
+	}
+
+	w.probing = errors.New("connection refused")
+	w.clock.Step(31 * time.Second)
+	w.probe()
+	w.settle()
+	w.after(30 * time.Second)
+	if version := w.lease.Annotations[v1alpha1.AnnotationUsage]; version != "" {
+		t.Errorf("of a cluster that does not answer the Lease says that %s holds true", version)
+	}
+}
+
+// The controller makes Ready Unknown while the agent is silent. Whether it is still to be True only the agent knows.
+func TestReadyIsRestored(t *testing.T) {
+	w := newWorld(t).synced()
+	w.settle()
+	w.writes, w.events = nil, nil
+	conditions.MarkUnknown(w.object, v1alpha1.ReadyCondition, v1alpha1.HeartbeatMissedReason, "silent")
+	w.object.ResourceVersion += "1"
+	w.agent.registration.showed(w.object)
+	w.after(0)
+	w.expect("it is silent no longer", []string{"Ready True"}, []string{"Normal Ready"})
+}
+
+// An agent that cannot write its usage or its Lease says what is missing. Nothing is taken back: its cluster can be used.
+func TestIncompleteRights(t *testing.T) {
+	for _, test := range []struct {
+		name, want string
+		usage      *v1alpha1.ClusterUsage
+	}{
+		{"no usage", "ClusterUsage frankfurt is missing; apply the manifest of the agent's rights (docs/deploy/agent-rbac.yaml)", nil},
+		{"no Lease", "Lease placement-agents/frankfurt, or the right to renew it, is missing; apply the manifest", &v1alpha1.ClusterUsage{}},
+	} {
+		w := newWorld(t).synced()
+		w.unequipped, w.usage = true, test.usage
+		w.settle()
+		w.expect(test.name, []string{"Ready True"}, []string{"Normal Registered", "Normal Ready"})
+		if err := w.agent.Ready(); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		w.unequipped = false
+		w.after(30 * time.Second)
+		if err := w.agent.Ready(); err != nil || w.lease == nil || w.usage.ClusterUID != "cluster-1" {
+			t.Errorf("%s, and then it is there: %v", test.name, err)
+		}
+	}
+}
+
+// Two clusters with one name do not write over each other's usage, whichever of them comes first.
+func TestUsageOfAnother(t *testing.T) {
+	w := newWorld(t).synced()
+	w.settle()
+	lagging := w.object.DeepCopy()
+	w.usage.ClusterUID, w.usage.ResourceVersion = "cluster-2", w.usage.ResourceVersion+"9"
+	w.object.Status.ClusterUID, w.object.ResourceVersion = "cluster-2", w.object.ResourceVersion+"9"
+	w.agent.registration.cached = func() *v1alpha1.ClusterRegistration { return lagging } // the take-over is not shown yet
+	must(t, w.agent.cluster.podStore().Add(testPod("q", "a", requesting("cpu", "1"), of("v"))))
+	w.after(30 * time.Second)
+	w.after(time.Second)
+	if w.usage.ClusterUID != "cluster-2" || w.object.Status.ClusterUID != "cluster-2" {
+		t.Errorf("usage of %s, status of %s", w.usage.ClusterUID, w.object.Status.ClusterUID)
+	}
+}
+
 // A list that comes after a pause in watching stands for all that was missed.
 func TestRelist(t *testing.T) {
 	w := newWorld(t).synced()
@@ -208,8 +368,8 @@ func TestRelist(t *testing.T) {
 	must(t, w.agent.cluster.podStore().Replace([]any{testPod("q", "b", requesting("cpu", "2"))}, "2"))
 	w.settle()
 	allocatable, allocated := w.object.Status.Allocatable[corev1.ResourceCPU], w.object.Status.Allocated[corev1.ResourceCPU]
-	if allocatable.String() != "8" || allocated.String() != "2" || len(w.object.Status.Workloads) != 0 {
-		t.Errorf("%s of %s are allocated, to %v", allocated.String(), allocatable.String(), w.object.Status.Workloads)
+	if allocatable.String() != "8" || allocated.String() != "2" || len(w.usage.Workloads) != 0 {
+		t.Errorf("%s of %s are allocated, to %v", allocated.String(), allocatable.String(), w.usage.Workloads)
 	}
 }
 
@@ -351,6 +511,7 @@ func TestOthersConditionsStay(t *testing.T) {
 	conditions.MarkFalse(w.object, v1alpha1.WithinCapacityCondition, "Overcommitted", conditionsv1alpha1.ConditionSeverityWarning, "too much")
 	w.object.ResourceVersion = "2"
 	w.writes, w.events = nil, nil
+	must(t, w.agent.cluster.podStore().Add(testPod("q", "a", requesting("cpu", "10m"))))
 	w.after(30 * time.Second)
 	w.expect("a conflict", nil, nil)
 	w.after(time.Second)

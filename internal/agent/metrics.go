@@ -24,7 +24,7 @@ func newMetrics(clock clock.Clock) *metrics {
 	m := &metrics{
 		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "placement_agent_reports_total",
-			Help: "Attempts to report, by result: ok, error, conflict (another cluster's agent has the name) or unregistered.",
+			Help: "Attempts to report, by result: ok, error, conflict (another cluster's agent has the name), unregistered, or incomplete (its ClusterUsage, its Lease or a right to them is missing).",
 		}, []string{"result"}),
 		nodes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "placement_agent_nodes",
@@ -52,7 +52,7 @@ func newMetrics(clock clock.Clock) *metrics {
 		defer m.mu.Unlock()
 		return clock.Since(m.lastSuccess).Seconds()
 	})
-	for _, result := range []string{"ok", "error", "conflict", "unregistered"} {
+	for _, result := range []string{"ok", "error", "conflict", "unregistered", "incomplete"} {
 		m.reports.WithLabelValues(result)
 	}
 	return m

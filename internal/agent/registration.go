@@ -9,15 +9,19 @@ import (
 
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/gentype"
+	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -43,47 +47,70 @@ const userAgent = "placement-agent"
 // requestTimeout bounds each request to kcp.
 const requestTimeout = 10 * time.Second
 
-// held is why nothing is written until somebody helps.
+// held is an error that lasts until somebody helps.
 type held struct {
 	result string
 	error
 }
 
-// registration is the one ClusterRegistration that the agent writes.
+// registration is what the agent writes in the workspace: the status of its ClusterRegistration, its ClusterUsage and its Lease.
 type registration struct {
 	template *v1alpha1.ClusterRegistration
 	register bool
 	// takeOver allows to take the name from another cluster, once: two that may would take it from each other for ever.
 	takeOver bool
+	// interval is how often the Lease is renewed.
+	interval time.Duration
 
-	// cached returns what the watch has shown last, nil where that is nothing.
+	// cached returns the registration as the watch showed it last; nil if it showed none.
 	cached       func() *v1alpha1.ClusterRegistration
 	get          func(context.Context) (*v1alpha1.ClusterRegistration, error)
 	create       func(context.Context, *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error)
 	updateStatus func(context.Context, *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error)
-	event        func(about runtime.Object, kind, reason, format string, args ...any)
-	// run watches until ctx ends, and writes events.
+	getUsage     func(context.Context) (*v1alpha1.ClusterUsage, error)
+	createUsage  func(context.Context, *v1alpha1.ClusterUsage) (*v1alpha1.ClusterUsage, error)
+	updateUsage  func(context.Context, *v1alpha1.ClusterUsage) (*v1alpha1.ClusterUsage, error)
+	// patchLease applies a JSON merge patch.
+	patchLease  func(context.Context, []byte) error
+	createLease func(context.Context, *coordinationv1.Lease) error
+	event       func(about runtime.Object, kind, reason, format string, args ...any)
+	// run watches the registration and writes events until ctx ends.
 	run func(context.Context)
 
-	// changed has an element after somebody else has changed something that matters.
+	// changed has an element after somebody else has changed the registration so that it has to be written.
 	changed chan struct{}
-	// stale tells that the watch lags behind, existed that there was a registration before.
+	// last is the registration as it was written last, which the watch may not show yet. stale is set when the watch turns out
+	// to lag behind, existed once there was a registration.
+	last           *v1alpha1.ClusterRegistration
 	stale, existed bool
+	// usage is the ClusterUsage as it was read or written last; nil if it has to be read.
+	usage *v1alpha1.ClusterUsage
+	// renewed is when the Lease was renewed last.
+	renewed time.Time
 
 	mu sync.Mutex
-	// seen is the registration that the agent has dealt with last.
+	// seen is the registration as the agent has left it.
 	seen identity
 }
 
-// identity is what tells whose a registration is.
-type identity struct{ uid, cluster types.UID }
+// identity is what of a registration the agent reacts to when it changes: whose it is, and whether it is Ready, which the
+// controller changes as well.
+type identity struct {
+	uid, cluster types.UID
+	ready        corev1.ConditionStatus
+	reason       string
+}
 
 func identityOf(r *v1alpha1.ClusterRegistration) identity {
-	return identity{uid: r.UID, cluster: r.Status.ClusterUID}
+	i := identity{uid: r.UID, cluster: r.Status.ClusterUID}
+	if ready := conditions.Get(r, v1alpha1.ReadyCondition); ready != nil {
+		i.ready, i.reason = ready.Status, ready.Reason
+	}
+	return i
 }
 
 // newRegistration connects to a workspace.
-func newRegistration(config *rest.Config, template *v1alpha1.ClusterRegistration, register, takeOver bool) (*registration, error) {
+func newRegistration(config *rest.Config, template *v1alpha1.ClusterRegistration, register, takeOver bool, interval time.Duration) (*registration, error) {
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		return nil, err
@@ -91,6 +118,10 @@ func newRegistration(config *rest.Config, template *v1alpha1.ClusterRegistration
 	config = rest.CopyConfig(config)
 	config.UserAgent = userAgent
 	core, err := corev1client.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	coordination, err := coordinationv1client.NewForConfig(config)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +135,11 @@ func newRegistration(config *rest.Config, template *v1alpha1.ClusterRegistration
 		func() *v1alpha1.ClusterRegistration { return &v1alpha1.ClusterRegistration{} },
 		func() *v1alpha1.ClusterRegistrationList { return &v1alpha1.ClusterRegistrationList{} })
 
-	r := &registration{template: template, register: register, takeOver: takeOver, changed: make(chan struct{}, 1)}
+	usages := gentype.NewClient("clusterusages", connection, runtime.NewParameterCodec(scheme), "",
+		func() *v1alpha1.ClusterUsage { return &v1alpha1.ClusterUsage{} })
+	leases := coordination.Leases(v1alpha1.AgentNamespace)
+
+	r := &registration{template: template, register: register, takeOver: takeOver, interval: interval, changed: make(chan struct{}, 1)}
 	r.get = func(ctx context.Context) (*v1alpha1.ClusterRegistration, error) {
 		return client.Get(ctx, template.Name, metav1.GetOptions{})
 	}
@@ -113,6 +148,23 @@ func newRegistration(config *rest.Config, template *v1alpha1.ClusterRegistration
 	}
 	r.updateStatus = func(ctx context.Context, object *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
 		return client.UpdateStatus(ctx, object, metav1.UpdateOptions{})
+	}
+	r.getUsage = func(ctx context.Context) (*v1alpha1.ClusterUsage, error) {
+		return usages.Get(ctx, template.Name, metav1.GetOptions{})
+	}
+	r.createUsage = func(ctx context.Context, object *v1alpha1.ClusterUsage) (*v1alpha1.ClusterUsage, error) {
+		return usages.Create(ctx, object, metav1.CreateOptions{})
+	}
+	r.updateUsage = func(ctx context.Context, object *v1alpha1.ClusterUsage) (*v1alpha1.ClusterUsage, error) {
+		return usages.Update(ctx, object, metav1.UpdateOptions{})
+	}
+	r.patchLease = func(ctx context.Context, patch []byte) error {
+		_, err := leases.Patch(ctx, template.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+		return err
+	}
+	r.createLease = func(ctx context.Context, object *coordinationv1.Lease) error {
+		_, err := leases.Create(ctx, object, metav1.CreateOptions{})
+		return err
 	}
 
 	// The right to list and watch one object by name is enough with this selector.
@@ -178,46 +230,63 @@ func (r *registration) dealtWith(object *v1alpha1.ClusterRegistration) {
 	r.seen = identityOf(object)
 }
 
-// write reports to the registration, which it creates where there is none. An update carries the resource version of what
-// was looked at, so that nothing that others write meanwhile is lost, the claim of another agent least of all.
-func (r *registration) write(ctx context.Context, report *report, now time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
+// write writes what of a report the workspace does not say yet, and returns the registration, which it creates if there is
+// none.
+func (r *registration) write(ctx context.Context, report *report, now time.Time) (*v1alpha1.ClusterRegistration, error) {
 	current, err := r.latest(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if holder := current.Status.ClusterUID; holder != "" && holder != report.clusterUID && !r.takeOver {
 		r.dealtWith(current)
+		r.usage = nil
 		err := fmt.Errorf("ClusterRegistration %s is written by the agent of another cluster: its clusterUID is %s, this cluster's is %s. "+
 			"Give one of the two another --registration-name, or, if this cluster replaces the other, start this agent with --take-over",
 			current.Name, holder, report.clusterUID)
 		r.event(current, corev1.EventTypeWarning, ConflictReason, "The agent of cluster %s wants to report here too, but %s does. One of the two needs another --registration-name",
 			report.clusterUID, holder)
-		return &held{"conflict", err}
+		return nil, &held{"conflict", err}
 	}
+	written, err := r.writeStatus(ctx, current, report, now)
+	if err != nil {
+		return nil, err
+	}
+	return written, r.writeUsage(ctx, written, report)
+}
+
+// writeStatus writes the status where it differs. The update carries the resource version of what was read: so it loses
+// nothing that others write meanwhile, neither conditions nor the claim of another agent.
+func (r *registration) writeStatus(ctx context.Context, current *v1alpha1.ClusterRegistration, report *report, now time.Time) (*v1alpha1.ClusterRegistration, error) {
 	updated := current.DeepCopy()
-	report.writeTo(updated, now)
+	report.writeTo(updated)
+	if equality.Semantic.DeepEqual(current.Status, updated.Status) {
+		r.dealtWith(current)
+		return current, nil
+	}
+	updated.Status.LastHeartbeatTime = &metav1.Time{Time: now}
 	written, err := r.updateStatus(ctx, updated)
 	if err != nil {
-		r.stale = true
-		return fmt.Errorf("status of ClusterRegistration %s: %w", current.Name, err)
+		r.last, r.stale = nil, true
+		return nil, fmt.Errorf("status of ClusterRegistration %s: %w", current.Name, err)
 	}
-	r.stale = false
+	r.last, r.stale = written, false
 	r.dealtWith(written)
 	if holder := current.Status.ClusterUID; holder != "" && holder != report.clusterUID {
 		r.takeOver = false
 		klog.FromContext(ctx).Info("Took over the registration", "name", current.Name, "from", holder, "clusterUID", report.clusterUID)
 		r.event(written, corev1.EventTypeNormal, TookOverReason, "Cluster %s has taken over from %s", report.clusterUID, holder)
 	}
-	r.tellTurned(current, written, report)
-	return nil
+	r.reportTurned(current, written, report)
+	return written, nil
 }
 
 // latest returns the registration as it is, created where there is none.
 func (r *registration) latest(ctx context.Context) (*v1alpha1.ClusterRegistration, error) {
 	if current := r.cached(); current != nil && !r.stale {
 		r.existed = true
+		if r.last != nil && r.last.UID == current.UID && newer(r.last, current) {
+			return r.last, nil
+		}
 		return current, nil
 	}
 	current, err := r.get(ctx)
@@ -241,6 +310,11 @@ func (r *registration) latest(ctx context.Context) (*v1alpha1.ClusterRegistratio
 	r.dealtWith(created)
 	r.existed = true
 	return created, nil
+}
+
+func newer(a, b *v1alpha1.ClusterRegistration) bool {
+	order, err := resourceversion.CompareResourceVersion(a.ResourceVersion, b.ResourceVersion)
+	return err == nil && order > 0
 }
 
 // createNew registers the cluster. What it may not do itself it says how to do.
@@ -272,8 +346,8 @@ func (r *registration) createNew(ctx context.Context) (*v1alpha1.ClusterRegistra
 	return nil, fmt.Errorf("creating ClusterRegistration %s: %w", name, err)
 }
 
-// tellTurned writes an event for each condition of the report that has another status than before.
-func (r *registration) tellTurned(before, after *v1alpha1.ClusterRegistration, report *report) {
+// reportTurned writes an event for each condition of the report that has another status than before.
+func (r *registration) reportTurned(before, after *v1alpha1.ClusterRegistration, report *report) {
 	for _, c := range report.conditions {
 		last := conditions.Get(before, c.Type)
 		ready := c.Type == v1alpha1.ReadyCondition

@@ -5,12 +5,10 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"time"
 
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -53,17 +51,14 @@ func unreachable(clusterUID types.UID, why string) *report {
 	}}
 }
 
-// writeTo writes the report into a registration. Conditions of others stay.
-func (r *report) writeTo(registration *v1alpha1.ClusterRegistration, now time.Time) {
+// writeTo writes the report into a registration, all but the time. Conditions of other writers stay.
+func (r *report) writeTo(registration *v1alpha1.ClusterRegistration) {
 	status := &registration.Status
 	status.ClusterUID = r.clusterUID
-	heartbeat := metav1.NewTime(now)
-	status.LastHeartbeatTime = &heartbeat
 	if f := r.figures; f != nil {
 		nodes := f.nodes
 		status.Nodes = &nodes
 		status.Allocatable, status.Allocated, status.LargestFree = f.allocatable, f.allocated, f.largestFree
-		status.Workloads = f.workloads
 	}
 	for _, c := range r.conditions {
 		condition := *c
@@ -71,8 +66,17 @@ func (r *report) writeTo(registration *v1alpha1.ClusterRegistration, now time.Ti
 	}
 }
 
-// material tells whether the difference to the report before is worth to be written at once. Percent, of what is
-// allocatable, is how far a resource has to move for that.
+// writeUsageTo writes the figures into a usage.
+func (r *report) writeUsageTo(usage *v1alpha1.ClusterUsage) {
+	usage.ClusterUID = r.clusterUID
+	if f := r.figures; f != nil {
+		usage.Allocatable, usage.Allocated, usage.Workloads = f.allocatable, f.allocated, f.workloads
+		usage.OmittedWorkloads = int32(f.allWorkloads - len(f.workloads))
+	}
+}
+
+// material reports whether the difference to an earlier report is worth writing at once. For the amounts that are allocated,
+// or free on one node, that begins at a percentage of what is allocatable.
 func (r *report) material(before *report, percent float64) bool {
 	if before == nil || r.clusterUID != before.clusterUID || !slices.EqualFunc(r.conditions, before.conditions, alike) {
 		return true
@@ -81,10 +85,7 @@ func (r *report) material(before *report, percent float64) bool {
 	if f == nil || g == nil {
 		return f != g
 	}
-	return f.nodes != g.nodes || !equal(f.allocatable, g.allocatable) ||
-		!slices.EqualFunc(f.workloads, g.workloads, func(a, b v1alpha1.WorkloadUsage) bool {
-			return a.UID == b.UID && equal(a.Requests, b.Requests)
-		}) ||
+	return f.nodes != g.nodes || !equal(f.allocatable, g.allocatable) || !slices.EqualFunc(f.workloads, g.workloads, sameWorkload) ||
 		moved(f.allocated, g.allocated, f.allocatable, percent) || moved(f.largestFree, g.largestFree, f.allocatable, percent)
 }
 

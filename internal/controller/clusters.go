@@ -11,17 +11,25 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// updateClusters brings the fleet up to date. An informer never changes an object but replaces it, so a registration that is
-// still the same pointer is not read again.
-func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration, unreadable map[types.UID]decode.Problems, result *result) {
+// clusterObjects are the objects that a cluster is read from.
+type clusterObjects struct {
+	registration *v1alpha1.ClusterRegistration
+	// usage is nil where there is none.
+	usage *v1alpha1.ClusterUsage
+}
+
+// updateClusters brings the fleet up to date. An informer never changes an object but replaces it, so a cluster whose objects
+// are still the same pointers is not read again.
+func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration, o *cacheView, result *result) {
 	gone := w.clusters
-	w.clusters = make(map[string]*v1alpha1.ClusterRegistration, len(registrations))
+	w.clusters = make(map[string]clusterObjects, len(registrations))
 	for _, r := range registrations {
-		w.clusters[r.Name] = r
-		if gone[r.Name] != r {
-			if err := recovered(func() { w.updateCluster(r, unreadable[r.UID]) }); err != nil {
+		c := clusterObjects{r, o.usages[r.Name]}
+		w.clusters[r.Name] = c
+		if gone[r.Name] != c {
+			if err := recovered(func() { w.updateCluster(c, o.unreadable) }); err != nil {
 				result.fail(fmt.Errorf("ClusterRegistration %s: %w", r.Name, err))
-				w.clusters[r.Name] = nil // it is read again
+				w.clusters[r.Name] = clusterObjects{} // it is read again
 			}
 		}
 		delete(gone, r.Name)
@@ -31,12 +39,14 @@ func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration
 	}
 }
 
-func (w *workspace) updateCluster(r *v1alpha1.ClusterRegistration, unreadable decode.Problems) {
-	c := snapshot.FromRegistration(r)
-	if len(unreadable) > 0 {
-		c.Invalid = unreadable.Error()
+func (w *workspace) updateCluster(from clusterObjects, unreadable map[types.UID]decode.Problems) {
+	c := snapshot.FromRegistration(from.registration, from.usage)
+	if problems := unreadable[from.registration.UID]; len(problems) > 0 {
+		c.Invalid = problems.Error()
+	} else if from.usage != nil && len(unreadable[from.usage.UID]) > 0 {
+		c.Invalid = "ClusterUsage: " + unreadable[from.usage.UID].Error()
 	}
 	if w.engine.SetCluster(w.name, c) && c.Invalid != "" {
-		w.event(r, corev1.EventTypeWarning, "InvalidRegistration", "no workloads are placed here: "+c.Invalid)
+		w.event(from.registration, corev1.EventTypeWarning, "InvalidRegistration", "no workloads are placed here: "+c.Invalid)
 	}
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,9 +31,11 @@ type endpoint struct {
 	client   kcpdynamic.ClusterInterface
 	recorder *recorder
 	watches  []*resourceWatch
-	checker  *watchChecker
-	metrics  *metrics
-	beats    heartbeats
+	// leases are watched apart: a workspace that shows none is placed in all the same.
+	leases  *resourceWatch
+	checker *watchChecker
+	metrics *metrics
+	beats   heartbeats
 	// changed is called with the workspace of every object that changes, and with all of them once everything is listed.
 	changed func(logicalcluster.Name)
 	// synced is closed once everything is listed.
@@ -49,7 +54,7 @@ func newEndpoint(config Config, url string, metrics *metrics, changed func(logic
 	}
 	e := &endpoint{
 		url: url, client: client, metrics: metrics, changed: changed,
-		beats: heartbeats{heard: map[types.UID]heartbeat{}}, synced: make(chan struct{}),
+		beats: heartbeats{heard: map[clusterKey]heartbeat{}}, synced: make(chan struct{}),
 	}
 	if e.recorder, err = newRecorder(at, metrics); err != nil {
 		return nil, err
@@ -57,9 +62,10 @@ func newEndpoint(config Config, url string, metrics *metrics, changed func(logic
 	if e.checker, err = newWatchChecker(at, config.WatchCheckInterval, metrics); err != nil {
 		return nil, err
 	}
-	for _, resource := range append([]schema.GroupVersionResource{clusterResource, placementResource, decisionResource, configMapResource}, config.Kinds...) {
+	for _, resource := range append([]schema.GroupVersionResource{clusterResource, usageResource, placementResource, decisionResource, configMapResource}, config.Kinds...) {
 		e.watches = append(e.watches, newResourceWatch(e, resource))
 	}
+	e.leases = newResourceWatch(e, leaseResource)
 	return e, nil
 }
 
@@ -81,7 +87,7 @@ func (e *endpoint) run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { e.recorder.run(ctx) })
 	running.Go(func() { e.waitForSync(ctx) })
-	for _, watch := range e.watches {
+	for _, watch := range append(slices.Clone(e.watches), e.leases) {
 		running.Go(func() { watch.reflector.RunWithContext(ctx) })
 		running.Go(func() { e.checker.run(ctx, watch) })
 	}
@@ -140,7 +146,12 @@ func (e *endpoint) view(name logicalcluster.Name) cacheView {
 		switch watch.resource {
 		case clusterResource:
 			view.clusters = as[*v1alpha1.ClusterRegistration](objects, view.unreadable)
-			view.heard = e.beats.of(view.clusters)
+			view.heard = e.beats.of(name, view.clusters)
+		case usageResource:
+			view.usages = map[string]*v1alpha1.ClusterUsage{}
+			for _, u := range as[*v1alpha1.ClusterUsage](objects, view.unreadable) {
+				view.usages[u.Name] = u
+			}
 		case placementResource:
 			view.placements = as[*v1alpha1.WorkloadPlacement](objects, view.unreadable)
 		case decisionResource:
@@ -233,6 +244,20 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 				return nil, err
 			}
 			return written[v1alpha1.ClusterRegistration](u), nil
+		},
+		readHeartbeat: func(ctx context.Context, cluster string) (heartbeat, bool, error) {
+			key := clusterKey{name, cluster}
+			u, err := in.Resource(leaseResource).Namespace(v1alpha1.AgentNamespace).Get(ctx, cluster, metav1.GetOptions{})
+			if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+				e.beats.forget(key)
+				return heartbeat{}, false, nil
+			}
+			if err != nil {
+				return heartbeat{}, false, err
+			}
+			e.beats.hear(written[coordinationv1.Lease](u), time.Now())
+			beat, found := e.beats.get(key)
+			return beat, found, nil
 		},
 		annotate: func(ctx context.Context, configMap *corev1.ConfigMap, key, value string) error {
 			patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{key: value}}})

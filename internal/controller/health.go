@@ -9,65 +9,89 @@ import (
 
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// heartbeats knows when clusters were last heard of, by the clock of this process: those of clusters may differ from it and
-// from each other. So only that a heartbeat has changed counts, not what it says.
+// heartbeats records when clusters were last heard of, by the clock of this process: theirs may differ from it and from each
+// other. So only that a renewal differs from the one before counts, not the time that it says.
 type heartbeats struct {
 	mu    sync.Mutex
-	heard map[types.UID]heartbeat
+	heard map[clusterKey]heartbeat
 }
 
+type clusterKey struct {
+	workspace logicalcluster.Name
+	name      string
+}
+
+// heartbeat is a renewal of the Lease of a cluster.
 type heartbeat struct {
-	// said is what the cluster said, at when that was heard.
-	said, at time.Time
+	// renewed is the time that it says, at when it was seen.
+	renewed, at time.Time
+	// holder is the cluster that renewed it, usage what of its ClusterUsage held true then, as AnnotationUsage has it.
+	holder types.UID
+	usage  string
 }
 
-// hear takes note of a registration as it is shown.
-func (h *heartbeats) hear(r *v1alpha1.ClusterRegistration, now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if r.Status.LastHeartbeatTime == nil {
-		delete(h.heard, r.UID)
-		return
+// hear records a Lease. It reports whether the heartbeat of a cluster has begun, ended or passed to another.
+func (h *heartbeats) hear(lease *coordinationv1.Lease, now time.Time) (turned bool) {
+	if lease.Namespace != v1alpha1.AgentNamespace {
+		return false
 	}
-	if said := r.Status.LastHeartbeatTime.Time; !said.Equal(h.heard[r.UID].said) {
-		h.heard[r.UID] = heartbeat{said, now}
+	key := leaseKey(lease)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before, found := h.heard[key]
+	if lease.Spec.RenewTime == nil || lease.Spec.HolderIdentity == nil {
+		delete(h.heard, key)
+		return found
 	}
+	if found && before.renewed.Equal(lease.Spec.RenewTime.Time) {
+		return false
+	}
+	after := heartbeat{lease.Spec.RenewTime.Time, now, types.UID(*lease.Spec.HolderIdentity), lease.Annotations[v1alpha1.AnnotationUsage]}
+	h.heard[key] = after
+	return before.holder != after.holder
 }
 
-func (h *heartbeats) forget(r *v1alpha1.ClusterRegistration) {
+func (h *heartbeats) forget(key clusterKey) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.heard, r.UID)
+	delete(h.heard, key)
 }
 
-// of returns when registrations were last heard of; those that have no heartbeat are left out.
-func (h *heartbeats) of(registrations []*v1alpha1.ClusterRegistration) map[types.UID]time.Time {
+func (h *heartbeats) get(key clusterKey) (beat heartbeat, found bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	at := make(map[types.UID]time.Time, len(registrations))
+	beat, found = h.heard[key]
+	return beat, found
+}
+
+func leaseKey(lease *coordinationv1.Lease) clusterKey {
+	return clusterKey{logicalcluster.From(lease), lease.Name}
+}
+
+// of returns the heartbeats of registrations. Those without are left out: nobody has a Lease for them, or the workspace does
+// not let us see it. A Lease that is renewed by another cluster than the one that reports is none.
+func (h *heartbeats) of(workspace logicalcluster.Name, registrations []*v1alpha1.ClusterRegistration) map[types.UID]heartbeat {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	beats := make(map[types.UID]heartbeat, len(registrations))
 	for _, r := range registrations {
-		if beat, found := h.heard[r.UID]; found {
-			at[r.UID] = beat.at
+		if beat, found := h.heard[clusterKey{workspace, r.Name}]; found && beat.holder == r.Status.ClusterUID {
+			beats[r.UID] = beat
 		}
 	}
-	return at
-}
-
-// onlyHeartbeat tells whether nothing has changed but the heartbeat.
-func onlyHeartbeat(before, after *v1alpha1.ClusterRegistration) bool {
-	a, b := *before, *after
-	a.ResourceVersion, a.Status.LastHeartbeatTime = b.ResourceVersion, b.Status.LastHeartbeatTime
-	return equality.Semantic.DeepEqual(a, b)
+	return beats
 }
 
 // reported is a registration as we last wrote it, which the informer may not show yet.
@@ -86,39 +110,102 @@ func (w *workspace) latest(r *v1alpha1.ClusterRegistration) *v1alpha1.ClusterReg
 	return r
 }
 
-// watchHealth makes the Ready condition of a cluster Unknown that has not been heard of for too long, False if it is taken for
+// watchHealth makes the Ready condition of a cluster Unknown that has been silent for too long, and False if it is taken for
 // lost, and returns the registrations as they are then. The condition is the truth: where it cannot be written, the cluster is
-// as it was, and where the cluster has reported meanwhile, which the server knows better than our informer, all is well.
+// as it was.
+//
+// Silence is not believed too easily. A cluster of which no Lease is seen is as healthy as it says: a workspace that has not
+// accepted the claim on Leases shows none, which says nothing about its clusters. And before anything is written the Lease is
+// read from the server, so that neither a watch that is late or deaf, nor a claim that has just been withdrawn, looks like
+// clusters that have all fallen silent at once.
 func (w *workspace) watchHealth(ctx context.Context, o *cacheView, r *result) []*v1alpha1.ClusterRegistration {
 	registrations := make([]*v1alpha1.ClusterRegistration, len(o.clusters))
 	w.counting = map[string]time.Time{}
+	unseen := map[types.UID]time.Time{}
 	for i, shown := range o.clusters {
-		c := w.latest(shown)
-		registrations[i] = c
-		heard, reports := o.heard[shown.UID]
-		if !reports {
-			continue
+		beat, seen := o.heard[shown.UID]
+		writable := len(o.unreadable[shown.UID].In("status.conditions")) == 0 // to write one of them would lose others
+		if seen {
+			seen = w.watchSilence(ctx, shown, beat, o.usages[shown.Name], writable, r)
 		}
-		said := conditions.GetReason(c, v1alpha1.ReadyCondition)
-		condition, consequence := w.silence(w.now().Sub(heard), r)
-		switch {
-		case condition == nil:
-			if conditions.IsTrue(c, v1alpha1.ReadyCondition) && conditions.IsTrue(c, v1alpha1.WorkloadsCountedCondition) {
-				w.counting[c.Name] = heard
-			}
-		case len(o.unreadable[shown.UID].In("status.conditions")) > 0: // to write one of them would lose others
-		case said == condition.Reason || said == v1alpha1.ClusterLostReason: // after a restart the silence seems shorter than it is
-		default:
-			written, err := w.setCondition(ctx, shown, condition)
-			if err != nil {
-				r.fail(err)
-			} else if written != nil {
-				w.event(c, corev1.EventTypeWarning, condition.Reason, condition.Message+": "+consequence)
-				registrations[i] = written
-			}
+		if !seen && shown.Status.ClusterUID != "" {
+			unseen[shown.UID] = w.unseenSince(shown)
 		}
+		if writable {
+			w.watchUnseen(ctx, shown, seen, unseen[shown.UID], r)
+		}
+		registrations[i] = w.latest(shown)
 	}
+	w.unseen = unseen
 	return registrations
+}
+
+// watchSilence writes what becomes of a cluster that is silent. It returns whether there is a Lease after all.
+func (w *workspace) watchSilence(ctx context.Context, shown *v1alpha1.ClusterRegistration, beat heartbeat, usage *v1alpha1.ClusterUsage, writable bool, r *result) bool {
+	c := w.latest(shown)
+	condition, consequence := w.silence(w.now().Sub(beat.at), r)
+	reason := conditions.GetReason(c, v1alpha1.ReadyCondition)
+	switch {
+	case condition == nil:
+		// What is counted has to be as recent as the heartbeat, or what the cluster counts by now would be taken for missing.
+		if conditions.IsTrue(c, v1alpha1.ReadyCondition) && usage != nil && usage.OmittedWorkloads == 0 && v1alpha1.UsageAtLeast(usage, beat.usage) {
+			w.counting[c.Name] = beat.at
+		}
+		return true
+	case !writable || reason == condition.Reason || reason == v1alpha1.ClusterLostReason: // after a restart the silence seems shorter than it is
+		return true
+	}
+	now, found, err := w.readHeartbeat(ctx, c.Name)
+	switch {
+	case err != nil:
+		r.fail(fmt.Errorf("Lease of ClusterRegistration %s: %w", c.Name, err))
+		return true
+	case !found:
+		return false
+	case !now.renewed.Equal(beat.renewed): // the watch has not shown it yet
+		r.within(w.grace)
+		return true
+	}
+	written, err := w.setCondition(ctx, shown, condition)
+	if err != nil {
+		r.fail(err)
+	} else if written != nil {
+		w.event(c, corev1.EventTypeWarning, condition.Reason, condition.Message+": "+consequence)
+	}
+	return true
+}
+
+func (w *workspace) unseenSince(r *v1alpha1.ClusterRegistration) time.Time {
+	if since, known := w.unseen[r.UID]; known {
+		return since
+	}
+	return w.now()
+}
+
+// watchUnseen reports a cluster that has an agent and no Lease: were it silent, nobody would notice. There is nothing to report
+// of one that always had a Lease.
+func (w *workspace) watchUnseen(ctx context.Context, shown *v1alpha1.ClusterRegistration, seen bool, since time.Time, r *result) {
+	c := w.latest(shown)
+	reported := conditions.IsFalse(c, v1alpha1.HeartbeatSeenCondition)
+	var condition *conditionsv1alpha1.Condition
+	switch {
+	case w.grace == 0 || seen != reported || !seen && since.IsZero():
+		return
+	case seen:
+		condition = conditions.TrueCondition(v1alpha1.HeartbeatSeenCondition)
+	case w.now().Sub(since) < w.grace:
+		r.within(since.Add(w.grace).Sub(w.now()))
+		return
+	default:
+		condition = conditions.FalseCondition(v1alpha1.HeartbeatSeenCondition, "NoLease", conditionsv1alpha1.ConditionSeverityWarning,
+			"no Lease %s/%s that cluster %s renews is seen, so that nobody notices if its agent falls silent: has the workspace accepted the claim on leases.coordination.k8s.io, and may the agent renew its Lease?",
+			v1alpha1.AgentNamespace, c.Name, c.Status.ClusterUID)
+	}
+	written, err := w.setCondition(ctx, shown, condition)
+	r.fail(err)
+	if written != nil && !seen {
+		w.event(c, corev1.EventTypeWarning, condition.Reason, condition.Message)
+	}
 }
 
 // silence is what becomes of a cluster that has been silent for so long, and what that means for workloads; nil if nothing. It
@@ -142,7 +229,9 @@ func (w *workspace) silence(silent time.Duration, r *result) (condition *conditi
 	}
 }
 
-// setCondition writes a condition of a registration. It returns nil where another has written meanwhile.
+// setCondition writes a condition of a registration, and returns nil if another has written meanwhile. Conditions are merged by
+// type into the resource version that was read, and written only over that: so neither this writer nor the agent loses
+// conditions of the other.
 func (w *workspace) setCondition(ctx context.Context, shown *v1alpha1.ClusterRegistration, condition *conditionsv1alpha1.Condition) (*v1alpha1.ClusterRegistration, error) {
 	updated := w.latest(shown).DeepCopy()
 	conditions.Set(updated, condition)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,26 +25,38 @@ import (
 func (w *world) reports(name, allocatable string, counted map[string]string) {
 	c := testCluster(name, allocatable)
 	c.UID, c.ResourceVersion = types.UID(name), w.next()
-	c.Status.LastHeartbeatTime = &metav1.Time{Time: w.clock}
+	c.Status.ClusterUID = c.UID
+	usage := &v1alpha1.ClusterUsage{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID("usage of " + name)}, ClusterUID: c.UID, Allocatable: c.Status.Allocatable}
+	if before := w.usages[name]; before != nil {
+		usage.Generation = before.Generation + 1
+	}
 	var allocated resource.Quantity
 	for uid, cpu := range counted {
 		quantity := resource.MustParse(cpu)
 		allocated.Add(quantity)
-		c.Status.Workloads = append(c.Status.Workloads, v1alpha1.WorkloadUsage{UID: types.UID(uid), Requests: corev1.ResourceList{"cpu": quantity}})
+		usage.Workloads = append(usage.Workloads, v1alpha1.WorkloadUsage{UID: types.UID(uid), Requests: corev1.ResourceList{"cpu": quantity}})
 	}
-	c.Status.Allocated = corev1.ResourceList{"cpu": allocated}
+	usage.Allocated = corev1.ResourceList{"cpu": allocated}
 	for _, before := range w.clusters {
 		if before.Name == name {
 			c.Status.Conditions = before.Status.Conditions
 		}
 	}
 	conditions.Set(c, conditions.TrueCondition(v1alpha1.ReadyCondition))
-	conditions.Set(c, conditions.TrueCondition(v1alpha1.WorkloadsCountedCondition))
 	w.clusters = append(slices.DeleteFunc(slices.Clone(w.clusters), func(r *v1alpha1.ClusterRegistration) bool { return r.Name == name }), c)
 	if w.heard == nil {
-		w.heard = map[types.UID]time.Time{}
+		w.heard, w.usages = map[types.UID]heartbeat{}, map[string]*v1alpha1.ClusterUsage{}
 	}
-	w.heard[c.UID] = w.clock
+	w.usages[name] = usage
+	w.leases[name] = heartbeat{renewed: w.clock, at: w.clock, holder: c.UID, usage: v1alpha1.UsageVersion(usage)}
+	w.heard[c.UID] = w.leases[name]
+}
+
+// heardAt has the watch show the heartbeat of a cluster at a time.
+func (w *world) heardAt(name string, at time.Time) {
+	beat := w.heard[types.UID(name)]
+	beat.at = at
+	w.heard[types.UID(name)] = beat
 }
 
 func (w *world) clusterCondition(name, kind string) string {
@@ -99,7 +112,7 @@ func TestSilentClusters(t *testing.T) {
 
 	// The next controller has not heard of it either, and has nothing to write about it until it is lost.
 	w.restart()
-	w.heard["a"] = w.clock
+	w.heardAt("a", w.clock)
 	w.pass()
 	w.sleep(time.Minute)
 	w.reports("b", "3", nil)
@@ -119,7 +132,7 @@ func TestSilentClusters(t *testing.T) {
 		t.Error(got)
 	}
 	w.restart()
-	w.heard["a"] = w.clock.Add(-2 * time.Minute)
+	w.heardAt("a", w.clock.Add(-2*time.Minute))
 	w.pass()
 	if got := w.clusterCondition("a", "Ready"); got != "False ClusterLost: the cluster has not reported for 5m0s" {
 		t.Errorf("lost is lost until it reports: %s", got)
@@ -143,7 +156,7 @@ func TestOldNewsOfSilence(t *testing.T) {
 	w.sleep(time.Hour)
 	stale := w.cacheView
 	w.reports("a", "4", nil)
-	stale.heard = map[types.UID]time.Time{"a": w.clock.Add(-time.Hour)}
+	stale.heard = map[types.UID]heartbeat{"a": {at: w.clock.Add(-time.Hour), holder: "a"}}
 	if err := w.workspace.reconcile(context.Background(), stale).err(); err != nil {
 		t.Fatal(err)
 	}
@@ -156,37 +169,130 @@ func TestOldNewsOfSilence(t *testing.T) {
 	}
 }
 
+// TestHeartbeats: of a Lease, that it is renewed counts, by whom, and not what its clock says.
 func TestHeartbeats(t *testing.T) {
-	beats := heartbeats{heard: map[types.UID]heartbeat{}}
-	r := &v1alpha1.ClusterRegistration{ObjectMeta: metav1.ObjectMeta{UID: "a", ResourceVersion: "1"}}
+	beats := heartbeats{heard: map[clusterKey]heartbeat{}}
+	r := &v1alpha1.ClusterRegistration{ObjectMeta: metav1.ObjectMeta{Name: "frankfurt", UID: "r"}}
+	r.Status.ClusterUID = "c"
 	now := time.Unix(1_000_000, 0)
-	heard := func() time.Time { return beats.of([]*v1alpha1.ClusterRegistration{r})["a"] }
-	beats.hear(r, now)
-	if _, found := beats.of([]*v1alpha1.ClusterRegistration{r})["a"]; found {
-		t.Error("a cluster that has no heartbeat")
+	heard := func() string {
+		beat, found := beats.of("ws", []*v1alpha1.ClusterRegistration{r})["r"]
+		if !found {
+			return "never"
+		}
+		return beat.at.Sub(now).String()
 	}
-	before := r
-	r = r.DeepCopy()
-	r.ResourceVersion = "2"
-	r.Status.LastHeartbeatTime = &metav1.Time{Time: time.Unix(5, 0)} // its clock is decades behind
-	beats.hear(r, now)
-	if !heard().Equal(now) || !onlyHeartbeat(before, r) {
-		t.Error(heard())
+	lease := func(holder string, renewed int64) *coordinationv1.Lease {
+		l := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
+			Namespace: v1alpha1.AgentNamespace, Name: "frankfurt", Annotations: map[string]string{"kcp.io/cluster": "ws"},
+		}}
+		if renewed != 0 {
+			l.Spec = coordinationv1.LeaseSpec{HolderIdentity: &holder, RenewTime: &metav1.MicroTime{Time: time.Unix(renewed, 0)}}
+		}
+		return l
 	}
-	beats.hear(r, now.Add(time.Hour))
-	if !heard().Equal(now) {
-		t.Error("the same again is no news")
+	elsewhere, another := lease("c", 9), lease("c", 9)
+	elsewhere.Namespace = "default"
+	another.Annotations = map[string]string{"kcp.io/cluster": "other"}
+	for _, step := range []struct {
+		what   string
+		lease  *coordinationv1.Lease
+		after  time.Duration
+		turned bool
+		want   string
+	}{
+		{"nobody has renewed it yet", lease("", 0), 0, false, "never"},
+		{"in another namespace", elsewhere, 0, false, "never"},
+		{"in another workspace", another, 0, true, "never"},
+		{"its clock is decades behind", lease("c", 5), time.Second, true, "1s"},
+		{"the same again", lease("c", 5), time.Hour, false, "1s"},
+		{"its clock was set back", lease("c", 4), time.Hour, false, "1h0m0s"},
+		{"another cluster renews it", lease("d", 6), 2 * time.Hour, true, "never"},
+		{"nobody holds it any more", lease("", 0), 3 * time.Hour, true, "never"},
+	} {
+		if turned := beats.hear(step.lease, now.Add(step.after)); turned != step.turned || heard() != step.want {
+			t.Errorf("%s: turned %v, heard %s, want %s", step.what, turned, heard(), step.want)
+		}
 	}
-	r = r.DeepCopy()
-	r.Status.LastHeartbeatTime = &metav1.Time{Time: time.Unix(4, 0)} // and was set back
-	r.Status.Nodes = &v1alpha1.NodeCounts{Total: 1}
-	beats.hear(r, now.Add(time.Hour))
-	if !heard().Equal(now.Add(time.Hour)) || onlyHeartbeat(before, r) {
-		t.Error(heard())
+	beats.hear(lease("c", 7), now)
+	beats.forget(clusterKey{"ws", "frankfurt"})
+	if got := heard(); got != "never" {
+		t.Errorf("after it is gone: %s", got)
 	}
-	beats.forget(r)
-	if len(beats.heard) > 0 {
-		t.Error(beats.heard)
+}
+
+// TestSilenceIsConfirmed: a watch that is late or deaf, or a claim that is withdrawn, looks like clusters that have all fallen
+// silent. The server knows better.
+func TestSilenceIsConfirmed(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*world)
+		want   string
+	}{
+		"it is silent":                         {func(*world) {}, "Unknown HeartbeatMissed: the cluster has not reported for 1m0s"},
+		"the watch is deaf":                    {func(w *world) { w.leases["a"] = heartbeat{renewed: w.clock, at: w.clock, holder: "a"} }, "True"},
+		"the claim is withdrawn":               {func(w *world) { delete(w.leases, "a") }, "True"},
+		"the server does not answer":           {func(w *world) { w.leaseErr = errors.New("no answer") }, "True"},
+		"the claim was never accepted":         {func(w *world) { w.heard = nil }, "True"},
+		"it has an agent that renews no Lease": {func(w *world) { w.heard = nil; delete(w.leases, "a") }, "True"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.reports("a", "4", nil)
+			w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+			w.workloads = []*workloadObject{testWorkload("w", 2000)}
+			w.pass()
+			w.sleep(2 * time.Minute)
+			test.change(w)
+			_ = w.workspace.reconcile(context.Background(), w.cacheView)
+			w.show()
+			w.expect(map[string]string{"w": "a"})
+			if got := w.clusterCondition("a", "Ready"); got != test.want {
+				t.Error(got)
+			}
+		})
+	}
+}
+
+// TestUnseenHeartbeat: where no Lease is seen nobody would notice that a cluster is silent, so that is reported. A registration
+// that nobody's agent reports to has no heartbeat to miss.
+func TestUnseenHeartbeat(t *testing.T) {
+	w := newWorld(t)
+	w.reports("a", "4", nil)
+	w.clusters = append(w.clusters, testCluster("by hand", "100m"))
+	heard := w.heard
+	w.heard = nil
+	seen := func() string {
+		for _, c := range w.clusters {
+			if condition := conditions.Get(c, v1alpha1.HeartbeatSeenCondition); condition != nil {
+				return c.Name + " " + string(condition.Status) + " " + condition.Reason
+			}
+		}
+		return "none"
+	}
+	if r := w.pass(); r.after != time.Minute || seen() != "none" {
+		t.Errorf("at first: looked at again after %s, %s", r.after, seen())
+	}
+	w.sleep(time.Minute)
+	w.pass()
+	if got := seen(); got != "a False NoLease" {
+		t.Error(got)
+	}
+	if !slices.ContainsFunc(w.events, func(event string) bool {
+		return strings.HasPrefix(event, "a: NoLease: no Lease placement-agents/a that cluster a renews is seen")
+	}) {
+		t.Error(w.events)
+	}
+	w.writes = nil
+	w.sleep(time.Hour)
+	w.pass()
+	if len(w.writes) > 0 {
+		t.Errorf("written again: %v", w.writes)
+	}
+	w.heard = heard
+	w.heardAt("a", w.clock)
+	w.pass()
+	if got := seen(); got != "a True " {
+		t.Error(got)
 	}
 }
 

@@ -31,9 +31,10 @@ import (
 )
 
 // TestNothingIsPromisedTwice drives random histories of a workspace with two or three clusters. Workloads are created,
-// changed and deleted; their pods start late, in part or never; clusters report late, again or out of order, shrink, vanish
-// and return; passes are cut short, the engine panics, writes fail, once or for a while, refused or with an unknown
-// outcome, controllers are killed between any two writes, and a new one leads while the former goes on deciding.
+// changed and deleted; their pods start late, in part or never; clusters report late, again or out of order, in three
+// objects that are shown in any order, shrink, vanish and return; passes are cut short, the engine panics, writes fail, once or
+// for a while, refused or with an unknown outcome, controllers are killed between any two writes, and a new one leads while the
+// former goes on deciding.
 //
 // Invariants:
 //   - no write promises more on a cluster than it has, by the last report that the controller knows,
@@ -83,6 +84,8 @@ type model struct {
 	// What the API server stores.
 	decisions     map[types.NamespacedName]*v1alpha1.PlacementDecision
 	registrations map[string]*v1alpha1.ClusterRegistration
+	usages        map[string]*v1alpha1.ClusterUsage
+	leases        map[string]heartbeat
 	placements    []*v1alpha1.WorkloadPlacement
 	workloads     map[string]*workloadObject
 
@@ -108,7 +111,7 @@ type model struct {
 type site struct {
 	allocatable int64
 	pods        map[types.UID]int64
-	reports     []v1alpha1.ClusterRegistrationStatus
+	reports     []v1alpha1.ClusterUsage
 }
 
 // leader is a controller with the view of its informers.
@@ -116,7 +119,8 @@ type leader struct {
 	*model
 	workspace *workspace
 	view      cacheView
-	said      map[types.UID]time.Time
+	// beats are the heartbeats that it has seen, by cluster.
+	beats map[string]heartbeat
 	// fenced says that its lease has expired, breaks that it writes once all the same.
 	fenced, breaks bool
 	// killAfter is the number of writes before it is killed, dead says that it was.
@@ -148,6 +152,7 @@ func newModel(t *rapid.T, policies *policy.Compiler) *model {
 	m := &model{
 		T: t, policies: policies, clock: time.Unix(1_000_000, 0),
 		decisions: map[types.NamespacedName]*v1alpha1.PlacementDecision{}, registrations: map[string]*v1alpha1.ClusterRegistration{},
+		usages: map[string]*v1alpha1.ClusterUsage{}, leases: map[string]heartbeat{},
 		workloads: map[string]*workloadObject{}, sites: map[string]*site{}, broken: map[string]brokenWrite{},
 		slicing: sliceLimits{decisions: rapid.IntRange(1, 4).Draw(t, "decisions"), bytes: 1 << 20, youngBytes: 1 << 20},
 	}
@@ -224,10 +229,10 @@ func (m *model) run() {
 			}
 			m.clock = m.clock.Add(rapid.SampledFrom(steps).Draw(m.T, "time"))
 		}),
-		"informers show": step(func() { m.leader.show(rapid.IntRange(0, 15).Draw(m.T, "kinds")) }),
+		"informers show": step(func() { m.leader.show(rapid.IntRange(0, allKinds).Draw(m.T, "kinds")) }),
 		"a pass":         step(func() { m.leader.pass() }),
 		"a full pass": step(func() {
-			m.leader.show(15)
+			m.leader.show(allKinds)
 			m.leader.pass()
 		}),
 		"a pass is cut short": step(func() {
@@ -281,7 +286,7 @@ func (m *model) run() {
 		"a former leader goes on deciding": step(func() {
 			if len(m.before) > 0 {
 				l := m.before[rapid.IntRange(0, len(m.before)-1).Draw(m.T, "who")]
-				l.show(rapid.IntRange(0, 15).Draw(m.T, "kinds"))
+				l.show(rapid.IntRange(0, allKinds).Draw(m.T, "kinds"))
 				l.breaks = m.rogue && rapid.Bool().Draw(m.T, "breaks its fence")
 				l.pass()
 				m.repair(l)
@@ -323,7 +328,7 @@ func (m *model) run() {
 func (m *model) repair(l *leader) {
 	if m.rogue {
 		l.breaks = false
-		m.leader.show(15)
+		m.leader.show(allKinds)
 		m.leader.pass()
 	}
 }
@@ -394,28 +399,31 @@ func (m *model) report(name string, again int) {
 		cpu := func(milli int64) corev1.ResourceList {
 			return corev1.ResourceList{"cpu": *resource.NewMilliQuantity(milli, resource.DecimalSI)}
 		}
-		var report v1alpha1.ClusterRegistrationStatus
+		report := v1alpha1.ClusterUsage{ClusterUID: types.UID(name), Allocatable: cpu(s.allocatable)}
 		var allocated int64
 		for _, uid := range slices.Sorted(maps.Keys(s.pods)) {
 			allocated += s.pods[uid]
 			report.Workloads = append(report.Workloads, v1alpha1.WorkloadUsage{UID: uid, Requests: cpu(s.pods[uid])})
 		}
-		report.Allocatable, report.Allocated = cpu(s.allocatable), cpu(allocated)
+		report.Allocated = cpu(allocated)
 		s.reports = append(s.reports, report)
 		again = len(s.reports) - 1
 	}
 	if current == nil {
 		return
 	}
+	usage := s.reports[again].DeepCopy()
+	usage.Name, usage.UID, usage.Generation = name, types.UID("usage of "+name), 1
+	if before := m.usages[name]; before != nil {
+		usage.Generation = before.Generation + 1
+	}
+	m.usages[name] = usage
 	reported := current.DeepCopy()
-	had := reported.Status.Conditions
-	reported.Status = *s.reports[again].DeepCopy()
-	reported.Status.Conditions = had
+	reported.Status.ClusterUID, reported.Status.Allocatable, reported.Status.Allocated = usage.ClusterUID, usage.Allocatable, usage.Allocated
 	conditions.Set(reported, conditions.TrueCondition(v1alpha1.ReadyCondition))
-	conditions.Set(reported, conditions.TrueCondition(v1alpha1.WorkloadsCountedCondition))
-	reported.Status.LastHeartbeatTime = &metav1.Time{Time: m.clock}
 	reported.ResourceVersion = m.next()
 	m.registrations[name] = reported
+	m.leases[name] = heartbeat{renewed: m.clock, holder: usage.ClusterUID, usage: v1alpha1.UsageVersion(usage)}
 }
 
 // elect starts a new leader.
@@ -429,8 +437,7 @@ func (m *model) elect() {
 		m.Fatal(err)
 	}
 	batchSize := rapid.SampledFrom([]int{1, 2, 3, 1000}).Draw(m.T, "batch size")
-	l := &leader{model: m, killAfter: -1, panicAt: -1, failAt: -1, said: map[types.UID]time.Time{}}
-	l.view.heard = map[types.UID]time.Time{}
+	l := &leader{model: m, killAfter: -1, panicAt: -1, failAt: -1, beats: map[string]heartbeat{}}
 	l.workspace = newWorkspace("ws", e, m.policies, metrics, limits{batchSize: batchSize, batchTimeout: time.Hour, grace: 10 * time.Minute, failoverAfter: 40 * time.Minute, reservationTimeout: 30 * time.Minute}, actions{
 		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
 			return sorted(m.decisions), nil
@@ -458,6 +465,11 @@ func (m *model) elect() {
 			m.registrations[r.Name] = written
 			return written, nil
 		},
+		readHeartbeat: func(_ context.Context, cluster string) (heartbeat, bool, error) {
+			l.hear(cluster)
+			beat, found := l.beats[cluster]
+			return beat, found, l.alive()
+		},
 		event: func(runtime.Object, string, string, string) {},
 	})
 	l.workspace.now, l.workspace.slicing = func() time.Time { return m.clock }, m.slicing
@@ -473,7 +485,7 @@ func (m *model) elect() {
 		}
 		return decision, err
 	}
-	l.show(15)
+	l.show(allKinds)
 	m.leader = l
 	if m.rogue {
 		l.pass() // reads the durable decisions before a former leader writes
@@ -531,7 +543,11 @@ func (l *leader) write(name types.NamespacedName, version string, d *v1alpha1.Pl
 	l.written++
 	after := l.load()
 	for _, c := range l.view.clusters {
-		if has := millis(c.Status.Allocatable); !l.rogue && after[c.Name] > has && after[c.Name] > before[c.Name] { // a rogue's writes may not be known yet
+		has := millis(c.Status.Allocatable)
+		if usage := l.view.usages[c.Name]; usage != nil {
+			has = millis(usage.Allocatable) // whatever the status says, which is of another report
+		}
+		if !l.rogue && after[c.Name] > has && after[c.Name] > before[c.Name] { // a rogue's writes may not be known yet
 			l.Fatalf("%s: %d promised and in use of %d, was %d", c.Name, after[c.Name], has, before[c.Name])
 		}
 	}
@@ -552,8 +568,11 @@ func (l *leader) load() map[string]int64 {
 	load, counted := map[string]int64{}, map[string]map[types.UID]int64{}
 	for _, c := range l.view.clusters {
 		load[c.Name], counted[c.Name] = millis(c.Status.Allocated), map[types.UID]int64{}
-		for _, w := range c.Status.Workloads {
-			counted[c.Name][w.UID] = millis(w.Requests)
+		if usage := l.view.usages[c.Name]; usage != nil {
+			load[c.Name] = millis(usage.Allocated)
+			for _, w := range usage.Workloads {
+				counted[c.Name][w.UID] = millis(w.Requests)
+			}
 		}
 	}
 	type promise struct {
@@ -576,6 +595,9 @@ func (l *leader) load() map[string]int64 {
 	return load
 }
 
+// allKinds has a bit for each kind of object.
+const allKinds = 63
+
 // show brings informers up to date; each bit of kinds is one kind of object.
 func (l *leader) show(kinds int) {
 	if kinds&1 != 0 {
@@ -583,9 +605,6 @@ func (l *leader) show(kinds int) {
 		for _, name := range slices.Sorted(maps.Keys(l.registrations)) {
 			r := l.registrations[name]
 			l.view.clusters = append(l.view.clusters, r)
-			if said := r.Status.LastHeartbeatTime.Time; !said.Equal(l.said[r.UID]) {
-				l.said[r.UID], l.view.heard[r.UID] = said, l.clock
-			}
 		}
 	}
 	if kinds&2 != 0 {
@@ -599,6 +618,28 @@ func (l *leader) show(kinds int) {
 		for _, name := range slices.Sorted(maps.Keys(l.workloads)) {
 			l.view.workloads = append(l.view.workloads, l.workloads[name])
 		}
+	}
+	if kinds&16 != 0 {
+		l.view.usages = maps.Clone(l.usages)
+	}
+	if kinds&32 != 0 {
+		for name := range l.leases {
+			l.hear(name)
+		}
+	}
+	l.view.heard = map[types.UID]heartbeat{}
+	for _, r := range l.view.clusters {
+		if beat, found := l.beats[r.Name]; found && beat.holder == r.Status.ClusterUID {
+			l.view.heard[r.UID] = beat
+		}
+	}
+}
+
+// hear records the latest heartbeat of a cluster.
+func (l *leader) hear(cluster string) {
+	if beat := l.leases[cluster]; !beat.renewed.Equal(l.beats[cluster].renewed) {
+		beat.at = l.clock
+		l.beats[cluster] = beat
 	}
 }
 
@@ -640,10 +681,10 @@ func (m *model) settle() {
 	for before := -1; before != m.version; {
 		before = m.version
 		m.clock = m.clock.Add(confirmWithin)
-		m.leader.show(15)
+		m.leader.show(allKinds)
 		m.leader.pass()
 	}
-	m.leader.show(15)
+	m.leader.show(allKinds)
 	m.leader.pass()
 }
 

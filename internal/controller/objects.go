@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -22,9 +23,11 @@ import (
 // The resources that the controller watches beside the workload kinds.
 var (
 	clusterResource   = v1alpha1.SchemeGroupVersion.WithResource("clusterregistrations")
+	usageResource     = v1alpha1.SchemeGroupVersion.WithResource("clusterusages")
 	placementResource = v1alpha1.SchemeGroupVersion.WithResource("workloadplacements")
 	decisionResource  = v1alpha1.SchemeGroupVersion.WithResource("placementdecisions")
 	configMapResource = corev1.SchemeGroupVersion.WithResource("configmaps")
+	leaseResource     = coordinationv1.SchemeGroupVersion.WithResource("leases")
 )
 
 // workloadObject is a workload as the informer stores it: converted once when it changes, without what placing does not need.
@@ -53,12 +56,16 @@ func transform(resource schema.GroupVersionResource) cache.TransformFunc {
 	switch resource {
 	case clusterResource:
 		return typed[v1alpha1.ClusterRegistration]
+	case usageResource:
+		return typed[v1alpha1.ClusterUsage]
 	case placementResource:
 		return typed[v1alpha1.WorkloadPlacement]
 	case decisionResource:
 		return typed[v1alpha1.PlacementDecision]
 	case configMapResource:
 		return typed[corev1.ConfigMap]
+	case leaseResource:
+		return typed[coordinationv1.Lease]
 	default:
 		return toWorkload
 	}

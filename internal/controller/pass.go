@@ -37,7 +37,7 @@ const confirmWithin = 5 * time.Second
 func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	registrations := o.clusters
 	r.do(func() { registrations = w.watchHealth(ctx, &o, &r) })
-	r.do(func() { w.updateClusters(registrations, o.unreadable, &r) })
+	r.do(func() { w.updateClusters(registrations, &o, &r) })
 	r.do(func() { w.updatePolicies(ctx, o, &r) })
 	placements := w.compile(o.placements, o.unreadable)
 

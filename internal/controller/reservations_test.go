@@ -94,11 +94,23 @@ func TestReservationExpires(t *testing.T) {
 // anything.
 func TestReservationsOutlastSilence(t *testing.T) {
 	for name, change := range map[string]func(*world){
-		"it has never reported": func(w *world) { w.clusters[0].Status.LastHeartbeatTime, w.heard = nil, nil },
+		"it has never reported": func(w *world) { w.heard = nil },
 		"it does not tell whose pods it counts": func(w *world) {
-			conditions.Delete(w.clusters[0], v1alpha1.WorkloadsCountedCondition)
+			w.usages["a"].OmittedWorkloads = 1
 		},
-		"it has not reported since": func(w *world) { w.heard["a"] = w.clock.Add(-time.Second) },
+		"what it counts is not seen yet": func(w *world) {
+			beat := w.heard["a"]
+			later := w.usages["a"].DeepCopy()
+			later.Generation++
+			beat.usage = v1alpha1.UsageVersion(later)
+			w.heard["a"] = beat
+		},
+		"it does not know what its pods request": func(w *world) {
+			beat := w.heard["a"]
+			beat.usage = ""
+			w.heard["a"] = beat
+		},
+		"it has not reported since": func(w *world) { w.heardAt("a", w.clock.Add(-time.Second)) },
 		"its pods were there meanwhile": func(w *world) {
 			w.reports("a", "4", map[string]string{"w": "2"})
 			w.pass()

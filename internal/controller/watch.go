@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -60,13 +61,14 @@ func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resour
 			kcpcache.ClusterIndexName: kcpcache.ClusterIndexFunc,
 		}),
 	}
-	if resource == configMapResource {
+	handler := e.enqueue()
+	switch resource {
+	case configMapResource:
 		// Otherwise every kube-root-ca.crt would come along.
 		w.selector = labels.Set{v1alpha1.LabelPolicy: v1alpha1.PolicyRego}.String()
-	}
-	handler := e.enqueue()
-	if resource == clusterResource {
-		handler = e.withHeartbeats(handler)
+	case leaseResource:
+		w.selector = labels.Set{v1alpha1.LabelHeartbeat: "true"}.String()
+		handler = e.hear()
 	}
 	client := e.client.Resource(resource)
 	w.reflector = kcpreflector.New(&kcpreflector.Config{
@@ -149,32 +151,22 @@ func (e *endpoint) enqueue() cache.ResourceEventHandlerFuncs {
 	}
 }
 
-// withHeartbeats records heartbeats before a registration is passed on to a handler. One that has changed in nothing else is
-// not passed on: a thousand clusters must not wake their workspace twice a minute each.
-func (e *endpoint) withHeartbeats(next cache.ResourceEventHandlerFuncs) cache.ResourceEventHandlerFuncs {
-	hear := func(object any) *v1alpha1.ClusterRegistration {
-		if r, ok := unwrap(object).(*v1alpha1.ClusterRegistration); ok {
-			e.beats.hear(r, time.Now())
+// hear records the heartbeats of clusters. Their workspace is enqueued only where one begins or ends: a thousand clusters must
+// not wake it twice a minute each.
+func (e *endpoint) hear() cache.ResourceEventHandlerFuncs {
+	hear := func(object any) {
+		if lease, ok := unwrap(object).(*coordinationv1.Lease); ok && e.beats.hear(lease, time.Now()) {
+			e.changed(logicalcluster.From(lease))
 		}
-		whole, _ := object.(*v1alpha1.ClusterRegistration)
-		return whole
 	}
 	return cache.ResourceEventHandlerFuncs{
-		AddFunc: func(object any) {
-			hear(object)
-			next.AddFunc(object)
-		},
-		UpdateFunc: func(before, after any) {
-			b, known := before.(*v1alpha1.ClusterRegistration)
-			if a := hear(after); !known || a == nil || !onlyHeartbeat(b, a) {
-				next.UpdateFunc(before, after)
-			}
-		},
+		AddFunc:    hear,
+		UpdateFunc: func(_, object any) { hear(object) },
 		DeleteFunc: func(object any) {
-			if r, ok := unwrap(latestState(object)).(*v1alpha1.ClusterRegistration); ok {
-				e.beats.forget(r)
+			if lease, ok := unwrap(latestState(object)).(*coordinationv1.Lease); ok {
+				e.beats.forget(leaseKey(lease))
+				e.changed(logicalcluster.From(lease))
 			}
-			next.DeleteFunc(object)
 		},
 	}
 }

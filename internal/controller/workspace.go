@@ -19,8 +19,9 @@ import (
 // cacheView is a workspace as the informers show it. Nothing in it may be changed.
 type cacheView struct {
 	clusters []*v1alpha1.ClusterRegistration
-	// heard is when clusters that have a heartbeat were last heard of.
-	heard      map[types.UID]time.Time
+	// usages are by the name of the cluster, heard the heartbeats of clusters that have one by the UID of the registration.
+	usages     map[string]*v1alpha1.ClusterUsage
+	heard      map[types.UID]heartbeat
 	placements []*v1alpha1.WorkloadPlacement
 	decisions  []*v1alpha1.PlacementDecision
 	configMaps []*corev1.ConfigMap
@@ -51,7 +52,7 @@ type workspace struct {
 	writeFailures map[types.NamespacedName]*writeFailure
 	slicing       sliceLimits
 	// clusters by name and compiled placements are of the objects of the last pass.
-	clusters map[string]*v1alpha1.ClusterRegistration
+	clusters map[string]clusterObjects
 	compiled map[*v1alpha1.WorkloadPlacement]compiledPlacement
 	// policyErr is why the policies as written are not in force, inForce whether any are.
 	policyErr error
@@ -66,8 +67,10 @@ type workspace struct {
 	held     map[workloadKey][]engine.Held
 	reviewed []workloadKey
 	// reports are the registrations that we have written, counting when the clusters that count workloads were last heard of.
+	// unseen is since when no heartbeat is seen of clusters that have an agent.
 	reports       map[types.UID]reported
 	counting      map[string]time.Time
+	unseen        map[types.UID]time.Time
 	overcommitted int
 	carryOver
 	// statuses and Placed events of placements, by their UID.
@@ -106,8 +109,10 @@ type actions struct {
 	writeStatus    func(context.Context, *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error)
 	// writeConditions fails with a conflict where the registration has changed.
 	writeConditions func(context.Context, *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error)
-	annotate        func(ctx context.Context, configMap *corev1.ConfigMap, key, value string) error
-	event           func(about runtime.Object, kind, reason, message string)
+	// readHeartbeat reads the Lease of a cluster from the server; found is false if it cannot be seen there.
+	readHeartbeat func(ctx context.Context, cluster string) (beat heartbeat, found bool, err error)
+	annotate      func(ctx context.Context, configMap *corev1.ConfigMap, key, value string) error
+	event         func(about runtime.Object, kind, reason, message string)
 }
 
 // setLoaded counts the workspace once its first full pass has been made.

@@ -44,10 +44,13 @@ type world struct {
 	events    []string
 	failNext  error
 	clock     time.Time
+	// leases are the heartbeats of clusters as the server has them, unless it answers with leaseErr.
+	leases   map[string]heartbeat
+	leaseErr error
 }
 
 func newWorld(t testing.TB) *world {
-	w := &world{TB: t, stored: map[types.NamespacedName]*v1alpha1.PlacementDecision{}, clock: time.Unix(1_000_000, 0)}
+	w := &world{TB: t, stored: map[types.NamespacedName]*v1alpha1.PlacementDecision{}, clock: time.Unix(1_000_000, 0), leases: map[string]heartbeat{}}
 	w.restart()
 	return w
 }
@@ -85,6 +88,10 @@ func (w *world) restart() {
 			return written, nil
 		},
 		writeConditions: w.writeConditions,
+		readHeartbeat: func(_ context.Context, cluster string) (heartbeat, bool, error) {
+			beat, found := w.leases[cluster]
+			return beat, found, w.leaseErr
+		},
 		annotate: func(_ context.Context, c *corev1.ConfigMap, key, value string) error {
 			w.writes = append(w.writes, "annotation of "+c.Name)
 			written := c.DeepCopy()

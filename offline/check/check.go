@@ -147,9 +147,14 @@ func (c *checker) find(f Finding) { c.report.Findings = append(c.report.Findings
 
 func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	for _, o := range w.Clusters {
-		if s := snapshot.FromRegistration(o.Typed); s.Invalid != "" {
-			field, message, _ := strings.Cut(s.Invalid, ": ")
-			c.find(Finding{Error, CodeCluster, o.Position(field), o.String(), field, message})
+		usage, at := w.UsageOf(o.Typed.Name), o.Object
+		if s := snapshot.FromRegistration(o.Typed, usage.Typed); s.Invalid != "" {
+			invalid, ofUsage := strings.CutPrefix(s.Invalid, "ClusterUsage: ")
+			if ofUsage {
+				at = usage.Object
+			}
+			field, message, _ := strings.Cut(invalid, ": ")
+			c.find(Finding{Error, CodeCluster, at.Position(field), at.String(), field, message})
 		}
 	}
 	for _, o := range w.Decisions {

@@ -67,8 +67,8 @@ func metadata(o *Object) (errs []*Error) {
 		for _, message := range validation.IsDNS1123Label(meta.Namespace) {
 			fail("metadata.namespace", "%s", message)
 		}
-		if o.GetKind() == "ClusterRegistration" {
-			fail("metadata.namespace", "a ClusterRegistration has no namespace")
+		if isClusterScoped(o) {
+			fail("metadata.namespace", "a %s has no namespace", o.GetKind())
 		}
 	}
 	for _, wrong := range metav1validation.ValidateLabels(meta.Labels, field.NewPath("metadata", "labels")) {

@@ -73,7 +73,7 @@ func assigned(workspaces, candidates []*Workspace) ([]*Workspace, error) {
 
 // onlyFiles reports whether a workspace holds only Rego files, which belong to every workspace.
 func (w *Workspace) onlyFiles() bool {
-	return len(w.Clusters)+len(w.Placements)+len(w.Decisions)+len(w.Workloads)+len(w.configMaps) == 0
+	return len(w.Clusters)+len(w.Usages)+len(w.Placements)+len(w.Decisions)+len(w.Workloads)+len(w.configMaps) == 0
 }
 
 // Empty reports whether the workspace holds nothing.
@@ -119,6 +119,7 @@ func (w *Workspace) replaceObjects(c *Workspace) {
 	}
 	maps.Copy(w.Modules, c.Modules)
 	w.Clusters = replace(w.Clusters, c.Clusters)
+	w.Usages = replace(w.Usages, c.Usages)
 	w.Placements = replace(w.Placements, c.Placements)
 	w.Workloads = replace(w.Workloads, c.Workloads)
 }

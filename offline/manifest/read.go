@@ -164,7 +164,7 @@ func (r *reader) place(o *Object) {
 		name = DefaultWorkspace
 	}
 	w := r.workspace(name)
-	if o.GetNamespace() == "" && o.GetKind() != "ClusterRegistration" {
+	if o.GetNamespace() == "" && !isClusterScoped(o) {
 		o.SetNamespace(metav1.NamespaceDefault)
 	}
 	key := fmt.Sprintf("%s %s %s", name, o.GroupVersionKind().GroupKind(), o)
@@ -225,6 +225,8 @@ func (r *reader) addOurs(w *Workspace, o *Object) {
 	switch o.GetKind() {
 	case "ClusterRegistration":
 		take(r, &w.Clusters, o, wrong)
+	case "ClusterUsage":
+		take(r, &w.Usages, o, wrong)
 	case "WorkloadPlacement":
 		take(r, &w.Placements, o, wrong)
 	case "PlacementDecision":
@@ -254,6 +256,10 @@ func unreadable(o *Object, problems decode.Problems) (errs []*Error) {
 }
 
 func isOurs(o *Object) bool { return o.GroupVersionKind().Group == v1alpha1.SchemeGroupVersion.Group }
+
+func isClusterScoped(o *Object) bool {
+	return isOurs(o) && (o.GetKind() == "ClusterRegistration" || o.GetKind() == "ClusterUsage")
+}
 
 func isConfigMap(o *Object) bool { return o.GetAPIVersion() == "v1" && o.GetKind() == "ConfigMap" }
 

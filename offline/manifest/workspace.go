@@ -23,6 +23,7 @@ const DefaultWorkspace logicalcluster.Name = "default"
 type Workspace struct {
 	Name       logicalcluster.Name
 	Clusters   []Typed[v1alpha1.ClusterRegistration]
+	Usages     []Typed[v1alpha1.ClusterUsage]
 	Placements []Typed[v1alpha1.WorkloadPlacement]
 	Decisions  []Typed[v1alpha1.PlacementDecision]
 	Workloads  []Workload
@@ -31,6 +32,16 @@ type Workspace struct {
 
 	// configMaps, with or without policies, as the prefixes of the names of their modules.
 	configMaps []string
+}
+
+// UsageOf returns the usage of a cluster; the zero value where there is none.
+func (w *Workspace) UsageOf(cluster string) Typed[v1alpha1.ClusterUsage] {
+	for _, u := range w.Usages {
+		if u.Typed.Name == cluster {
+			return u
+		}
+	}
+	return Typed[v1alpha1.ClusterUsage]{}
 }
 
 // Typed is an object of our API with the positions of its fields.

@@ -105,7 +105,7 @@ func (s *Simulation) Load(workspaces []*manifest.Workspace) error {
 			gone[row.Name] = true
 		}
 		for _, c := range m.Clusters {
-			cluster := snapshot.FromRegistration(c.Typed)
+			cluster := snapshot.FromRegistration(c.Typed, m.UsageOf(c.Typed.Name).Typed)
 			if cluster.Invalid != "" {
 				errs = append(errs, &manifest.Error{Position: c.Position("status"), Object: c.String(), Message: cluster.Invalid})
 			}

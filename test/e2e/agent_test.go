@@ -11,11 +11,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	clientset "k8s.io/client-go/kubernetes"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/internal/controller"
 	"github.com/kcp-placement/placement/test/kcp"
 )
@@ -146,7 +148,8 @@ func TestAgentReportsChanges(t *testing.T) {
 	team.eventually("Ready", "True", func() string { return team.ready() })
 }
 
-// TestAgentInterval: what hardly matters comes with the interval, as does the heartbeat, and that the cluster is lost.
+// TestAgentInterval: what hardly matters comes with the interval, and that the cluster is lost. So does the heartbeat, and
+// while nothing changes that is all that is written.
 func TestAgentInterval(t *testing.T) {
 	site, team := newSite(t), newTeam(t)
 	site.addNode("a", "cpu=100 memory=100Gi")
@@ -157,10 +160,11 @@ func TestAgentInterval(t *testing.T) {
 	want.allocated, want.largestFree = "cpu=10m memory=1Mi", "cpu=99990m memory=102399Mi"
 	team.reports("a tiny pod comes", want)
 
-	first := team.registration().Status.LastHeartbeatTime
-	team.eventually("another heartbeat", "true", func() string {
-		return fmt.Sprint(first.Before(team.registration().Status.LastHeartbeatTime))
-	})
+	registration, usage, first := team.registration().ResourceVersion, team.usage().ResourceVersion, team.renewed()
+	team.eventually("another heartbeat", "true", func() string { return fmt.Sprint(first.Before(team.renewed())) })
+	if team.registration().ResourceVersion != registration || team.usage().ResourceVersion != usage {
+		t.Error("a heartbeat writes the status or the usage again")
+	}
 
 	physical.Pause()
 	defer physical.Resume()
@@ -211,10 +215,34 @@ func TestAgentRights(t *testing.T) {
 	// Rights take a moment to be known everywhere.
 	team.eventually("its own report", "<nil>", func() string { return fmt.Sprint(report("mine")) })
 	_, foreign := elsewhere.Resource(configMaps).List(t.Context(), metav1.ListOptions{})
+	renew := func(name string) error {
+		_, err := client.Resource(leases).Namespace(v1alpha1.AgentNamespace).Patch(t.Context(), name, types.MergePatchType, []byte(`{"spec": {"leaseDurationSeconds": 1}}`), metav1.PatchOptions{})
+		return err
+	}
+	count := func(name string) error {
+		object, err := team.client.Resource(usages).Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		_, err = client.Resource(usages).Update(t.Context(), object, metav1.UpdateOptions{})
+		return err
+	}
+	team.eventually("its own heartbeat", "<nil>", func() string { return fmt.Sprint(renew("mine")) })
+	team.eventually("its own usage", "<nil>", func() string { return fmt.Sprint(count("mine")) })
+	_, usage := client.Resource(usages).Get(t.Context(), "other", metav1.GetOptions{})
+	_, heartbeat := client.Resource(leases).Namespace(v1alpha1.AgentNamespace).Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": map[string]any{"name": "third", "namespace": v1alpha1.AgentNamespace},
+	}}, metav1.CreateOptions{})
 	_, token := typed.CoreV1().ServiceAccounts("default").CreateToken(t.Context(), "placement-agent-other", &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
 	_, read := registrations.Get(t.Context(), "other", metav1.GetOptions{})
 	for what, err := range map[string]error{
 		"report for another":       report("other"),
+		"count for another":        count("other"),
+		"read another's usage":     usage,
+		"renew another's Lease":    renew("other"),
+		"create a Lease":           heartbeat,
+		"read all Leases":          list(leases),
+		"read all usages":          list(usages),
 		"read another":             read,
 		"read all":                 list(clusters),
 		"change another":           change("other"),

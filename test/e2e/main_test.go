@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -115,10 +116,12 @@ var (
 	jobs         = schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}
 
 	clusters   = v1alpha1.SchemeGroupVersion.WithResource("clusterregistrations")
+	usages     = v1alpha1.SchemeGroupVersion.WithResource("clusterusages")
 	placements = v1alpha1.SchemeGroupVersion.WithResource("workloadplacements")
 	decisions  = v1alpha1.SchemeGroupVersion.WithResource("placementdecisions")
 	configMaps = corev1.SchemeGroupVersion.WithResource("configmaps")
 	events     = corev1.SchemeGroupVersion.WithResource("events")
+	leases     = coordinationv1.SchemeGroupVersion.WithResource("leases")
 )
 
 // running is a controller in this process.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -184,6 +185,32 @@ func (t *team) registration() *v1alpha1.ClusterRegistration {
 	return as[v1alpha1.ClusterRegistration](t, object)
 }
 
+// usage reads the cluster's usage: an empty one where it is not there.
+func (t *team) usage() *v1alpha1.ClusterUsage {
+	t.Helper()
+	object, err := t.client.Resource(usages).Get(t.Context(), edge, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return &v1alpha1.ClusterUsage{}
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return as[v1alpha1.ClusterUsage](t, object)
+}
+
+// renewed reads when the cluster's Lease was renewed.
+func (t *team) renewed() time.Time {
+	t.Helper()
+	object, err := t.client.Resource(leases).Namespace(v1alpha1.AgentNamespace).Get(t.Context(), edge, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease := as[coordinationv1.Lease](t, object)
+	if lease.Spec.RenewTime == nil {
+		return time.Time{}
+	}
+	return lease.Spec.RenewTime.Time
+}
+
 // figures is what the cluster reports of its nodes and pods: the nodes are all/ready/usable.
 type figures struct {
 	nodes, allocatable, allocated, largestFree string
@@ -202,7 +229,11 @@ func (t *team) figures() figures {
 	if n := status.Nodes; n != nil {
 		f.nodes = fmt.Sprintf("%d/%d/%d", n.Total, n.Ready, n.Usable)
 	}
-	for _, w := range status.Workloads {
+	usage := t.usage()
+	if f.allocated != text(usage.Allocated) {
+		f.allocated += ", and in the ClusterUsage " + text(usage.Allocated)
+	}
+	for _, w := range usage.Workloads {
 		f.workloads = append(f.workloads, string(w.UID)+": "+text(w.Requests))
 	}
 	slices.Sort(f.workloads)

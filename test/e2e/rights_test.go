@@ -63,7 +63,10 @@ func TestDecisionsAreTheControllers(t *testing.T) {
 	_, create := owned.Create(t.Context(), forged, metav1.CreateOptions{})
 	_, update := owned.Update(t.Context(), slice, metav1.UpdateOptions{})
 	_, patch := owned.Patch(t.Context(), slice.GetName(), types.MergePatchType, []byte(`{"decisions": []}`), nothing)
-	_, apply := owned.Apply(t.Context(), slice.GetName(), forged, metav1.ApplyOptions{FieldManager: "owner", Force: true})
+	applied := slice.DeepCopy()
+	applied.SetManagedFields(nil)
+	applied.SetResourceVersion("")
+	_, apply := owned.Apply(t.Context(), slice.GetName(), applied, metav1.ApplyOptions{FieldManager: "owner", Force: true})
 	placed := client.Resource(placements).Namespace("default")
 	_, status := placed.Patch(t.Context(), "app", types.MergePatchType, []byte(`{"status": {"placed": 7}}`), nothing, "status")
 	for what, err := range map[string]error{
@@ -87,7 +90,9 @@ func TestDecisionsAreTheControllers(t *testing.T) {
 		}
 	}
 
-	inDoomed := func(document string) string { return strings.Replace(document, "namespace: default", "namespace: doomed", 1) }
+	inDoomed := func(document string) string {
+		return strings.Replace(document, "namespace: default", "namespace: doomed", 1)
+	}
 	team.apply(inDoomed(placement("app", "numberOfClusters: 1")), inDoomed(deployment("other", "app", "1")))
 	team.expect("Deployment other", "a")
 	if err := placed.Delete(t.Context(), "app", metav1.DeleteOptions{}); err != nil {

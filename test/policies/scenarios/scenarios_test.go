@@ -172,12 +172,13 @@ func (s *scenario) request(name string) (engine.Request, error) {
 	return engine.Request{}, fmt.Errorf("no placement selects %s", w)
 }
 
-// clusters reads the spec and the status of registrations from one map. A cluster without conditions is Ready.
+// clusters reads the spec and the status of registrations, and usages, from one map. A cluster without conditions is Ready.
 func (s *scenario) clusters(input string) (string, error) {
 	type registration struct {
 		Labels map[string]string `json:"labels"`
 		v1alpha1.ClusterRegistrationSpec
 		v1alpha1.ClusterRegistrationStatus
+		Usage *v1alpha1.ClusterUsage `json:"usage"`
 	}
 	clusters := map[string]*registration{}
 	if err := yaml.UnmarshalStrict([]byte(input), &clusters); err != nil {
@@ -190,7 +191,7 @@ func (s *scenario) clusters(input string) (string, error) {
 		}
 		r := &v1alpha1.ClusterRegistration{Spec: c.ClusterRegistrationSpec, Status: c.ClusterRegistrationStatus}
 		r.Name, r.Labels = name, c.Labels
-		cluster := snapshot.FromRegistration(r)
+		cluster := snapshot.FromRegistration(r, c.Usage)
 		if c.Conditions == nil {
 			cluster.Conditions = []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: "True"}}
 		}

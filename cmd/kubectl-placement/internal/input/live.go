@@ -48,7 +48,7 @@ func (s *Source) live(ctx context.Context, errOut io.Writer) ([]*manifest.Worksp
 			return nil
 		})
 	}
-	for _, name := range []string{"clusterregistrations", "workloadplacements", "placementdecisions"} {
+	for _, name := range []string{"clusterregistrations", "clusterusages", "workloadplacements", "placementdecisions"} {
 		resource := v1alpha1.SchemeGroupVersion.WithResource(name)
 		if err := list(resource, ""); err != nil {
 			if apierrors.IsNotFound(err) {

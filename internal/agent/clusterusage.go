@@ -1,0 +1,68 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// writeUsage writes the figures to the ClusterUsage where they differ from what was written last. The update carries the
+// resource version of what this agent has read or written: where two clusters have one name, one cannot write over the other.
+func (r *registration) writeUsage(ctx context.Context, owner *v1alpha1.ClusterRegistration, report *report) error {
+	if r.usage == nil {
+		current, err := r.getUsage(ctx)
+		switch {
+		case apierrors.IsNotFound(err):
+			current, err = r.createUsage(ctx, r.newUsage(owner))
+			if apierrors.IsForbidden(err) {
+				return r.missing("ClusterUsage "+owner.Name, err)
+			}
+		case apierrors.IsForbidden(err):
+			return r.missing("the right to read ClusterUsage "+owner.Name, err)
+		}
+		if err != nil {
+			return fmt.Errorf("ClusterUsage %s: %w", owner.Name, err)
+		}
+		r.usage = current
+	}
+	updated := r.usage.DeepCopy()
+	report.writeUsageTo(updated)
+	if sameUsage(r.usage, updated) {
+		return nil
+	}
+	written, err := r.updateUsage(ctx, updated)
+	if err != nil {
+		r.usage = nil // read again
+		return fmt.Errorf("ClusterUsage %s: %w", owner.Name, err)
+	}
+	r.usage = written
+	return nil
+}
+
+// newUsage is a usage that goes with the registration.
+func (r *registration) newUsage(owner *v1alpha1.ClusterRegistration) *v1alpha1.ClusterUsage {
+	return &v1alpha1.ClusterUsage{ObjectMeta: metav1.ObjectMeta{Name: owner.Name, OwnerReferences: []metav1.OwnerReference{ownedBy(owner)}}}
+}
+
+func ownedBy(owner *v1alpha1.ClusterRegistration) metav1.OwnerReference {
+	return metav1.OwnerReference{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "ClusterRegistration", Name: owner.Name, UID: owner.UID}
+}
+
+// missing is the error where an object, or a right to it, is missing that the manifests of the agent have.
+func (r *registration) missing(what string, err error) error {
+	return &held{"incomplete", fmt.Errorf("%s is missing; apply the manifest of the agent's rights (docs/deploy/agent-rbac.yaml) in the workspace: %w", what, err)}
+}
+
+func sameUsage(a, b *v1alpha1.ClusterUsage) bool {
+	return a.ClusterUID == b.ClusterUID && equal(a.Allocatable, b.Allocatable) && equal(a.Allocated, b.Allocated) &&
+		a.OmittedWorkloads == b.OmittedWorkloads && slices.EqualFunc(a.Workloads, b.Workloads, sameWorkload)
+}
+
+func sameWorkload(a, b v1alpha1.WorkloadUsage) bool {
+	return a.UID == b.UID && equal(a.Requests, b.Requests)
+}
