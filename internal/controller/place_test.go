@@ -163,6 +163,24 @@ func TestBatchTimeout(t *testing.T) {
 	}
 }
 
+// TestACutBurstIsWrittenTogether: the writes of a burst are ten or twenty for a thousand decisions, cut or not.
+func TestACutBurstIsWrittenTogether(t *testing.T) {
+	for _, size := range []int{50, 100, 250, 1000} {
+		w := newWorld(t)
+		w.workspace.batchSize = size
+		w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "1000")}
+		w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+		for i := range 1000 {
+			w.workloads = append(w.workloads, testWorkload(fmt.Sprintf("w%04d", i), 10))
+		}
+		w.pass()
+		slices := len(slices.DeleteFunc(w.writes, func(what string) bool { return strings.HasPrefix(what, "status") }))
+		if len(w.where()) != 1000 || slices > 20 {
+			t.Errorf("batches of %d: %d placed in %d writes", size, len(w.where()), slices)
+		}
+	}
+}
+
 // TestFailuresDoNotHoldUpTheRest: workloads on which the policies fail, or the engine panics, stand first in line for ever,
 // and those behind them are decided on all the same, pass by pass.
 func TestFailuresDoNotHoldUpTheRest(t *testing.T) {
