@@ -106,7 +106,7 @@ func TestSilentClusters(t *testing.T) {
 	if got := w.clusterCondition("by hand", "Ready"); got != "True" {
 		t.Error(got)
 	}
-	if got := w.told(); !strings.Contains(got, "a: HeartbeatMissed: the cluster has not reported for 1m0s: no workloads are placed there until it does") {
+	if got := w.takeEvents(); !strings.Contains(got, "a: HeartbeatMissed: the cluster has not reported for 1m0s: no workloads are placed there until it does") {
 		t.Error(got)
 	}
 
@@ -128,7 +128,7 @@ func TestSilentClusters(t *testing.T) {
 	if got := w.clusterCondition("a", "Ready"); got != "False ClusterLost: the cluster has not reported for 5m0s" {
 		t.Error(got)
 	}
-	if got := w.told(); !strings.Contains(got, "a: ClusterLost: the cluster has not reported for 5m0s: its workloads are placed anew") {
+	if got := w.takeEvents(); !strings.Contains(got, "a: ClusterLost: the cluster has not reported for 5m0s: its workloads are placed anew") {
 		t.Error(got)
 	}
 	w.restart()

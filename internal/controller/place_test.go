@@ -221,12 +221,12 @@ func TestFailuresDoNotHoldUpTheRest(t *testing.T) {
 		}
 	}
 	w.expect(map[string]string{"3": "a", "4": "a", "6": "a", "7": "a"})
-	if n := strings.Count(w.told(), "DecidingFailed"); n != 1 {
+	if n := strings.Count(w.takeEvents(), "DecidingFailed"); n != 1 {
 		t.Errorf("%d events of the panic", n)
 	}
 }
 
-// TestALoneWorkloadWaitsForNothing: it is decided on, written and told in the pass that sees it.
+// TestALoneWorkloadWaitsForNothing: it is decided on and written in the pass that sees it.
 func TestALoneWorkloadWaitsForNothing(t *testing.T) {
 	w := quietWorld(t)
 	w.workloads = []*workloadObject{testWorkload("w", 10)}

@@ -19,11 +19,11 @@ func (w *world) arrives(name string) result {
 	return w.pass()
 }
 
-// told are the events since it was asked last.
-func (w *world) told() string {
-	told := strings.Join(w.events, "\n")
+// takeEvents returns the events since its last call.
+func (w *world) takeEvents() string {
+	events := strings.Join(w.events, "\n")
 	w.events = nil
-	return told
+	return events
 }
 
 func quietWorld(t *testing.T) *world {
@@ -34,11 +34,11 @@ func quietWorld(t *testing.T) *world {
 	return w
 }
 
-// TestPlacementsTellWhatTheyPlace: the first at once, and what follows within ten seconds together.
-func TestPlacementsTellWhatTheyPlace(t *testing.T) {
+// TestPlacedEvents: the first workload gets its event at once, and those of the next ten seconds share one.
+func TestPlacedEvents(t *testing.T) {
 	w := quietWorld(t)
 	w.arrives("first")
-	if got := w.told(); got != "p: Placed: placed Deployment first on a (Excellent, 90)" {
+	if got := w.takeEvents(); got != "p: Placed: placed Deployment first on a (Excellent, 90)" {
 		t.Error(got)
 	}
 	w.show()
@@ -53,44 +53,44 @@ func TestPlacementsTellWhatTheyPlace(t *testing.T) {
 	w.pass()
 	w.show()
 	r := w.pass()
-	if got := w.told(); got != "" || r.after != 4*time.Second {
-		t.Errorf("the next pass after %s, told %q", r.after, got)
+	if got := w.takeEvents(); got != "" || r.after != 4*time.Second {
+		t.Errorf("the next pass after %s, events %q", r.after, got)
 	}
 	w.sleep(r.after)
 	r = w.pass()
-	if got := w.told(); r.after != 0 || got != "p: Placed: placed 4 workloads: Deployment default/w0 on a; Deployment default/w2 on a; Deployment default/w3 on a; and 1 more" {
-		t.Errorf("the next pass after %s, told %q", r.after, got)
+	if got := w.takeEvents(); r.after != 0 || got != "p: Placed: placed 4 workloads: Deployment default/w0 on a; Deployment default/w2 on a; Deployment default/w3 on a; and 1 more" {
+		t.Errorf("the next pass after %s, events %q", r.after, got)
 	}
-	// After silence the next is told at once again, and nothing is kept of a placement that has nothing to tell.
+	// After ten quiet seconds the next event comes at once again, and nothing is kept of a placement without one.
 	w.sleep(placedEvery)
 	if w.pass(); len(w.workspace.placed) != 0 {
 		t.Errorf("kept %v", w.workspace.placed)
 	}
 	w.arrives("last")
-	if got := w.told(); got != "p: Placed: placed Deployment last on a (Excellent, 90)" {
+	if got := w.takeEvents(); got != "p: Placed: placed Deployment last on a (Excellent, 90)" {
 		t.Error(got)
 	}
 }
 
-// TestWhatIsNotWrittenIsNotTold: only decisions that are published are told, and once, however often they were made.
-func TestWhatIsNotWrittenIsNotTold(t *testing.T) {
+// TestPlacedEventsComeAfterTheWrite: only published decisions get an event, and one, however often they were made.
+func TestPlacedEventsComeAfterTheWrite(t *testing.T) {
 	w := quietWorld(t)
 	w.failNext = apierrors.NewTimeoutError("try later", 1)
 	w.workloads = []*workloadObject{testWorkload("w", 10)}
 	if err := w.reconcile(); err == nil {
-		t.Fatal("the failure must be told")
+		t.Fatal("the failure must be reported")
 	}
-	if got := w.told(); got != "" {
+	if got := w.takeEvents(); got != "" {
 		t.Error(got)
 	}
 	w.sleep(retryFirst)
 	w.pass()
-	if got := w.told(); got != "p: Placed: placed Deployment w on a (Excellent, 90)" {
+	if got := w.takeEvents(); got != "p: Placed: placed Deployment w on a (Excellent, 90)" {
 		t.Error(got)
 	}
 }
 
-// TestCountsAreGathered: a status is written at once where a condition turns, and otherwise every five seconds.
+// TestCountsAreGathered: a status is written at once if a condition turns, and otherwise every five seconds.
 func TestCountsAreGathered(t *testing.T) {
 	w := quietWorld(t)
 	placed := func() string {
@@ -115,19 +115,19 @@ func TestCountsAreGathered(t *testing.T) {
 	w.sleep(r.after)
 	w.pass()
 	if got := placed(); got != "9 of 9" {
-		t.Errorf("in the end the truth is told, is %s", got)
+		t.Errorf("in the end the counts are right, are %s", got)
 	}
 	if statuses := slices.DeleteFunc(w.writes, func(what string) bool { return what != "status of p" }); len(statuses) != 2 {
 		t.Errorf("%d statuses", len(statuses))
 	}
 
-	// One that waits is told at once, with the counts of the moment.
+	// A workload that waits turns a condition, so the status is written at once, with the counts of the moment.
 	w.workloads = append(w.workloads, testWorkload("huge", 2_000_000))
 	w.pass()
 	if got := placed() + ", " + w.condition(v1alpha1.ScheduledCondition); !strings.HasPrefix(got, "9 of 10, False WorkloadsWaiting: 1 of 10 workloads wait") {
 		t.Error(got)
 	}
-	// So is that another spec has been looked at.
+	// So is the observed generation.
 	changed := w.placements[0].DeepCopy()
 	changed.Generation++
 	w.placements = []*v1alpha1.WorkloadPlacement{changed}
@@ -135,7 +135,7 @@ func TestCountsAreGathered(t *testing.T) {
 	if got := w.placements[0].Status.ObservedGeneration; got != changed.Generation {
 		t.Errorf("observed generation %d", got)
 	}
-	// Once all is told nothing is kept waiting.
+	// Once all is written no other pass is due.
 	w.show()
 	w.sleep(placedEvery)
 	if r := w.pass(); r.after != 0 {
@@ -143,7 +143,7 @@ func TestCountsAreGathered(t *testing.T) {
 	}
 }
 
-// TestTheEarliestReasonCounts: of several reasons for another pass.
+// TestTheEarliestReasonCounts: of several reasons for another pass, the earliest sets the time.
 func TestTheEarliestReasonCounts(t *testing.T) {
 	w := quietWorld(t)
 	w.sleep(countsEvery)
@@ -154,7 +154,7 @@ func TestTheEarliestReasonCounts(t *testing.T) {
 	}{
 		{"to see what was written", func() result { return w.arrives("first") }, confirmWithin},
 		{"the counts", func() result { w.show(); w.sleep(2 * time.Second); return w.arrives("second") }, countsEvery - 2*time.Second},
-		{"the news", func() result { w.show(); w.sleep(countsEvery - 2*time.Second); return w.pass() }, placedEvery - countsEvery},
+		{"a Placed event", func() result { w.show(); w.sleep(countsEvery - 2*time.Second); return w.pass() }, placedEvery - countsEvery},
 		{"nothing", func() result { w.sleep(placedEvery - countsEvery); return w.pass() }, 0},
 	} {
 		if r := test.do(); r.after != test.want {

@@ -49,12 +49,12 @@ func TestReservationExpires(t *testing.T) {
 	if free := w.freeOnA(); free != 1000 {
 		t.Errorf("%d free", free)
 	}
-	const told = "Nothing is reserved any more for Deployment default/does not on a since 1970-01-12T14:46:41Z"
-	if got := w.condition(v1alpha1.ReservationsHeldCondition); got != "False ReservationExpired: "+told {
+	const lost = "Nothing is reserved any more for Deployment default/does not on a since 1970-01-12T14:46:41Z"
+	if got := w.condition(v1alpha1.ReservationsHeldCondition); got != "False ReservationExpired: "+lost {
 		t.Error(got)
 	}
 	const event = "does not: ReservationExpired: a has not counted all pods of this workload for 1h0m0s: what was reserved there is given up. Do its pods bear the label tmc.kcp.io/workload-uid=does not?"
-	if got := w.told(); !strings.Contains(got, event) {
+	if got := w.takeEvents(); !strings.Contains(got, event) {
 		t.Error(got)
 	}
 	if n := testutil.ToFloat64(w.workspace.metrics.expired); n != 1 {
@@ -72,7 +72,7 @@ func TestReservationExpires(t *testing.T) {
 	// It shows up, first in part.
 	w.reports("a", "4", map[string]string{"shows up": "1", "does not": "500m"})
 	w.pass()
-	if got := w.condition(v1alpha1.ReservationsHeldCondition); got != "False ReservationExpired: "+told {
+	if got := w.condition(v1alpha1.ReservationsHeldCondition); got != "False ReservationExpired: "+lost {
 		t.Error(got)
 	}
 	w.reports("a", "6", map[string]string{"shows up": "1", "does not": "2"})

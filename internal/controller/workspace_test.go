@@ -291,7 +291,7 @@ func TestAFailedWriteIsMadeGood(t *testing.T) {
 	w.workloads = []*workloadObject{testWorkload("w", 2000)}
 	w.failNext = apierrors.NewTimeoutError("try later", 1)
 	if err := w.reconcile(); err == nil {
-		t.Fatal("the failure must be told")
+		t.Fatal("the failure must be reported")
 	}
 	w.sleep(retryFirst)
 	w.pass()
@@ -301,7 +301,7 @@ func TestAFailedWriteIsMadeGood(t *testing.T) {
 	}
 }
 
-// TestKilledBetweenTwoWrites: what one workload leaves is given to another only once that is written, so that the
+// TestKilledBetweenTwoWrites: room that one workload leaves is given to another only once that is written, so that the
 // durable decisions never promise anything twice, wherever a pass is cut short.
 func TestKilledBetweenTwoWrites(t *testing.T) {
 	w := newWorld(t)
@@ -342,7 +342,7 @@ func TestAnotherHand(t *testing.T) {
 	w.show()
 	w.pass()
 
-	// An old leader has moved the workload, and this one has not heard of it.
+	// A former leader has moved the workload without this one knowing.
 	name := types.NamespacedName{Namespace: "default", Name: "p-0"}
 	moved := w.stored[name].DeepCopy()
 	moved.Decisions[0].Clusters[0].Name = "b"
@@ -363,7 +363,7 @@ func TestAnotherHand(t *testing.T) {
 	w.pass()
 	w.expect(map[string]string{"w": "a"})
 
-	// Again, and the informer never shows what was deleted: that is found out a little later.
+	// Again, and the informer never shows the slice that was deleted: a list finds out a little later.
 	delete(w.stored, name)
 	w.show()
 	if result := w.pass(); result.after != confirmWithin {
@@ -400,7 +400,7 @@ func TestABurstIsWrittenTogether(t *testing.T) {
 	}
 }
 
-// TestOrder: the oldest are decided on first, and what there is no room for waits in the order of age, too.
+// TestOrder: the oldest are decided on first, and those without room wait in the order of age, too.
 func TestOrder(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "30")}
@@ -450,11 +450,11 @@ func TestAMoveComesAfterWhatIsBeforeIt(t *testing.T) {
 		t.Fatalf("another pass is due: %+v", r)
 	}
 	w.expect(map[string]string{"w0": "b", "w1": "b", "moves": "b"}) // all of b
-	var told []string
+	var events []string
 	for _, e := range w.events {
-		told = append(told, strings.Join(strings.SplitN(e, ": ", 3)[:2], " "))
+		events = append(events, strings.Join(strings.SplitN(e, ": ", 3)[:2], " "))
 	}
-	if got := strings.Join(told, ", "); got != "moves Moved, w3 NotPlaced, w4 NotPlaced, w5 NotPlaced" {
+	if got := strings.Join(events, ", "); got != "moves Moved, w3 NotPlaced, w4 NotPlaced, w5 NotPlaced" {
 		t.Error(got)
 	}
 	w.pass()
@@ -472,7 +472,7 @@ func TestWhatIsUnchangedIsNotReadAgain(t *testing.T) {
 	if w.pass(); first == nil || w.workspace.compiled[w.placements[0]].placement != first {
 		t.Error("compiled again")
 	}
-	labelled := w.placements[0].DeepCopy() // policies can read labels: they count, and no generation tells of them
+	labelled := w.placements[0].DeepCopy() // policies can read labels, which do not change the generation
 	labelled.Labels = map[string]string{"team": "shop"}
 	w.placements, w.clusters = []*v1alpha1.WorkloadPlacement{labelled}, []*v1alpha1.ClusterRegistration{testCluster("a", "8")}
 	w.pass()
@@ -510,7 +510,7 @@ func TestAPanicOfTheEngine(t *testing.T) {
 			t.Error("the policies are not to blame: ", got)
 		}
 	}
-	if got := w.told(); got != "bad: DecidingFailed: deciding failed and is tried again\np: Placed: placed Deployment good on a (Excellent, 87)" {
+	if got := w.takeEvents(); got != "bad: DecidingFailed: deciding failed and is tried again\np: Placed: placed Deployment good on a (Excellent, 87)" {
 		t.Error(got)
 	}
 	w.workspace.ask = ask
