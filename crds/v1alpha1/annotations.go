@@ -56,6 +56,9 @@ const (
 	// WithinCapacityCondition on a ClusterRegistration: what its pods request and what is reserved is no more than the
 	// cluster has. The controller writes it once that was not so.
 	WithinCapacityCondition = "WithinCapacity"
+	// ValidCondition on a ClusterRegistration: the registration and its ClusterUsage can be read and used in full. The
+	// controller writes it once that was not so.
+	ValidCondition = "Valid"
 	// WorkloadsCountedCondition on a ClusterRegistration: its ClusterUsage lists every workload that has pods there.
 	WorkloadsCountedCondition = "WorkloadsCounted"
 	// HeartbeatSeenCondition on a ClusterRegistration: the controller sees the Lease of its agent, so that it notices when
@@ -63,10 +66,12 @@ const (
 	HeartbeatSeenCondition = "HeartbeatSeen"
 )
 
-// Reasons of conditions that are looked at.
+// Reasons of conditions.
 const (
 	// HeartbeatMissedReason on Ready Unknown: the agent has been silent for longer than the grace period.
 	HeartbeatMissedReason = "HeartbeatMissed"
 	// ClusterLostReason on Ready False: the agent has been silent for so long that the cluster is taken for lost.
 	ClusterLostReason = "ClusterLost"
+	// InvalidRegistrationReason on Valid False: a field cannot be read or used, and nothing more is placed on the cluster.
+	InvalidRegistrationReason = "InvalidRegistration"
 )

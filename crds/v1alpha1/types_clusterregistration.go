@@ -116,8 +116,9 @@ type ClusterEndpoint struct {
 // ClusterRegistrationStatus says what a cluster has and whether it can be used.
 type ClusterRegistrationStatus struct {
 	// conditions by type. Workloads are placed only on a cluster whose Ready is True: its agent sets it, and the controller
-	// makes it Unknown, and later False, while the agent is silent. The agent also writes WorkloadsCounted and QuantitiesValid,
-	// the controller WithinCapacity.
+	// makes it Unknown, and later False, while the agent is silent. The agent also writes WorkloadsCounted and QuantitiesValid.
+	// The controller makes Valid False where a field of the registration or its ClusterUsage cannot be used, WithinCapacity
+	// where more is in use and promised than there is, and HeartbeatSeen where it sees no heartbeat.
 	//
 	// +optional
 	// +listType=map

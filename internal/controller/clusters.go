@@ -18,20 +18,31 @@ type clusterObjects struct {
 	usage *v1alpha1.ClusterUsage
 }
 
+// clusterState is a cluster as the engine has it: what it was read from, and why that is not usable.
+type clusterState struct {
+	clusterObjects
+	invalid string
+}
+
 // updateClusters brings the fleet up to date. An informer never changes an object but replaces it, so a cluster whose objects
 // are still the same pointers is not read again.
 func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration, o *cacheView, result *result) {
 	gone := w.clusters
-	w.clusters = make(map[string]clusterObjects, len(registrations))
+	w.clusters = make(map[string]clusterState, len(registrations))
 	for _, r := range registrations {
-		c := clusterObjects{r, o.usages[r.Name]}
-		w.clusters[r.Name] = c
-		if gone[r.Name] != c {
-			if err := recovered(func() { w.updateCluster(c, o.unreadable) }); err != nil {
+		before := gone[r.Name]
+		c := before
+		if objects := (clusterObjects{r, o.usages[r.Name]}); c.clusterObjects != objects {
+			err := recovered(func() { c = clusterState{objects, w.updateCluster(objects, o.unreadable)} })
+			if err != nil {
 				result.fail(fmt.Errorf("ClusterRegistration %s: %w", r.Name, err))
-				w.clusters[r.Name] = clusterObjects{} // it is read again
+				c = clusterState{} // it is read again
 			}
 		}
+		if c.invalid != "" && c.invalid != before.invalid {
+			w.event(r, corev1.EventTypeWarning, v1alpha1.InvalidRegistrationReason, "no workloads are placed here: "+c.invalid)
+		}
+		w.clusters[r.Name] = c
 		delete(gone, r.Name)
 	}
 	for name := range gone {
@@ -39,14 +50,14 @@ func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration
 	}
 }
 
-func (w *workspace) updateCluster(from clusterObjects, unreadable map[types.UID]decode.Problems) {
+// updateCluster gives a cluster to the engine and returns why it is not usable, if so.
+func (w *workspace) updateCluster(from clusterObjects, unreadable map[types.UID]decode.Problems) (invalid string) {
 	c := snapshot.FromRegistration(from.registration, from.usage)
 	if problems := unreadable[from.registration.UID]; len(problems) > 0 {
 		c.Invalid = problems.Error()
 	} else if from.usage != nil && len(unreadable[from.usage.UID]) > 0 {
 		c.Invalid = "ClusterUsage: " + unreadable[from.usage.UID].Error()
 	}
-	if w.engine.SetCluster(w.name, c) && c.Invalid != "" {
-		w.event(from.registration, corev1.EventTypeWarning, "InvalidRegistration", "no workloads are placed here: "+c.Invalid)
-	}
+	w.engine.SetCluster(w.name, c)
+	return c.Invalid
 }

@@ -124,7 +124,7 @@ func (w *workspace) watchHealth(ctx context.Context, o *cacheView, r *result) []
 	unseen := map[types.UID]time.Time{}
 	for i, shown := range o.clusters {
 		beat, seen := o.heard[shown.UID]
-		writable := len(o.unreadable[shown.UID].In("status.conditions")) == 0 // to write one of them would lose others
+		writable := conditionsReadable(shown, o)
 		if seen {
 			seen = w.watchSilence(ctx, shown, beat, o.usages[shown.Name], writable, r)
 		}
@@ -246,9 +246,8 @@ func (w *workspace) setCondition(ctx context.Context, shown *v1alpha1.ClusterReg
 	return written, nil
 }
 
-// watchCapacity tells of clusters that have less than is in use and promised there: at once where that begins or ends,
-// otherwise when the time has come. There is nothing to tell of a cluster that always had enough.
-func (w *workspace) watchCapacity(ctx context.Context, o *cacheView, r *result) {
+// watchReports writes which registrations are not usable, and which clusters have less than is in use and promised there.
+func (w *workspace) watchReports(ctx context.Context, o *cacheView, r *result) {
 	over := map[string]string{}
 	for _, row := range w.engine.Snapshot(w.name).Rows() {
 		if message := overcommitted(row); message != "" {
@@ -257,37 +256,56 @@ func (w *workspace) watchCapacity(ctx context.Context, o *cacheView, r *result) 
 	}
 	reports := make(map[types.UID]reported, len(w.reports))
 	for _, shown := range o.clusters {
+		if conditionsReadable(shown, o) {
+			w.watchReport(ctx, shown, over[shown.Name], r)
+		}
 		if last, found := w.reports[shown.UID]; found {
 			reports[shown.UID] = last
-		}
-		if len(o.unreadable[shown.UID]) > 0 {
-			continue // what it has is not known
-		}
-		c := w.latest(shown)
-		before, message := conditions.Get(c, v1alpha1.WithinCapacityCondition), over[shown.Name]
-		after := conditions.TrueCondition(v1alpha1.WithinCapacityCondition)
-		if message != "" {
-			after = conditions.FalseCondition(v1alpha1.WithinCapacityCondition, "Overcommitted", conditionsv1alpha1.ConditionSeverityWarning, "%s", message)
-		}
-		turned := before == nil && message != "" || before != nil && before.Status != after.Status
-		wait := w.reports[shown.UID].at.Add(countsEvery).Sub(w.now())
-		switch {
-		case !turned && (before == nil || before.Message == after.Message):
-		case !turned && wait > 0:
-			r.within(wait)
-		default:
-			written, err := w.setCondition(ctx, shown, after)
-			r.fail(err)
-			if written != nil {
-				reports[shown.UID] = w.reports[shown.UID]
-			}
-			if turned && message != "" && written != nil {
-				w.event(shown, corev1.EventTypeWarning, "Overcommitted", message+": nothing more is placed there, nothing is taken away")
-			}
 		}
 	}
 	w.metrics.overcommitted.Add(float64(len(over) - w.overcommitted))
 	w.reports, w.overcommitted = reports, len(over)
+}
+
+func (w *workspace) watchReport(ctx context.Context, shown *v1alpha1.ClusterRegistration, overcommitted string, r *result) {
+	c := w.clusters[shown.Name]
+	if c.registration == nil {
+		return // it could not be given to the engine
+	}
+	w.reportFault(ctx, shown, v1alpha1.ValidCondition, v1alpha1.InvalidRegistrationReason, shorten(c.invalid), r)
+	if c.invalid != "" {
+		return // what it has is not known
+	}
+	if w.reportFault(ctx, shown, v1alpha1.WithinCapacityCondition, "Overcommitted", overcommitted, r) {
+		w.event(shown, corev1.EventTypeWarning, "Overcommitted", overcommitted+": nothing more is placed there, nothing is taken away")
+	}
+}
+
+// conditionsReadable reports whether conditions of a registration may be written: to write one would lose those that cannot be
+// read.
+func conditionsReadable(r *v1alpha1.ClusterRegistration, o *cacheView) bool {
+	return len(o.unreadable[r.UID].In("status.conditions")) == 0
+}
+
+// reportFault makes a condition False with a message, or True if the message is empty: at once where it turns, otherwise every
+// countsEvery. A condition that was never False is not written at all. It returns whether the fault has begun.
+func (w *workspace) reportFault(ctx context.Context, shown *v1alpha1.ClusterRegistration, kind conditionsv1alpha1.ConditionType, reason, message string, r *result) (began bool) {
+	before := conditions.Get(w.latest(shown), kind)
+	after := conditions.TrueCondition(kind)
+	if message != "" {
+		after = conditions.FalseCondition(kind, reason, conditionsv1alpha1.ConditionSeverityWarning, "%s", message)
+	}
+	turned := before == nil && message != "" || before != nil && before.Status != after.Status
+	if !turned && (before == nil || before.Message == after.Message) {
+		return false
+	}
+	if wait := w.reports[shown.UID].at.Add(countsEvery).Sub(w.now()); !turned && wait > 0 {
+		r.within(wait)
+		return false
+	}
+	written, err := w.setCondition(ctx, shown, after)
+	r.fail(err)
+	return turned && message != "" && written != nil
 }
 
 // overcommitted says of what more is in use and promised on a cluster than there is; nothing where all is well.

@@ -296,7 +296,7 @@ func TestUnseenHeartbeat(t *testing.T) {
 	}
 }
 
-// TestShrunkCluster: capacity that falls below what is promised is told of and takes no more, and nothing is taken away.
+// TestShrunkCluster: capacity that falls below what is promised is reported and takes no more, and nothing is taken away.
 func TestShrunkCluster(t *testing.T) {
 	w := newWorld(t)
 	w.reports("a", "4", nil)
@@ -321,7 +321,7 @@ func TestShrunkCluster(t *testing.T) {
 	w.writes = nil
 	w.pass()
 	if len(w.writes) > 0 {
-		t.Error("told twice: ", w.writes)
+		t.Error("written again: ", w.writes)
 	}
 	w.reports("a", "5", map[string]string{"w": "2"})
 	w.pass()
@@ -348,4 +348,65 @@ func TestUnreadableClusterIsNotWritten(t *testing.T) {
 		return nil, errors.New("must not be")
 	}
 	w.pass()
+}
+
+// TestInvalidRegistration: what cannot be used of a registration or its usage is named in condition Valid for as long as that
+// is so, and Ready stays the agent's.
+func TestInvalidRegistration(t *testing.T) {
+	w := newWorld(t)
+	w.reports("a", "4", nil)
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	valid := func() string {
+		c := conditions.Get(w.clusters[0], v1alpha1.ValidCondition)
+		if c == nil {
+			return "none"
+		}
+		return strings.Trim(fmt.Sprintf("%s %s: %s", c.Status, c.Reason, c.Message), " :")
+	}
+	usageUID := types.UID("usage of a")
+	steps := []struct {
+		what    string
+		uid     types.UID
+		problem *decode.Problem
+		want    string
+		written bool
+	}{
+		{"it was always valid", "a", nil, "none", false},
+		{"a taint cannot be read", "a", &decode.Problem{Field: "spec.taints[0].timeAdded", Message: "not a time"},
+			"False InvalidRegistration: spec.taints[0].timeAdded: not a time", true},
+		{"it stays so", "a", &decode.Problem{Field: "spec.taints[0].timeAdded", Message: "not a time"},
+			"False InvalidRegistration: spec.taints[0].timeAdded: not a time", false},
+		{"it is mended", "a", nil, "True", true},
+		{"the usage cannot be read", usageUID, &decode.Problem{Field: "allocated.cpu", Message: "out of proportion"},
+			"False InvalidRegistration: ClusterUsage: allocated.cpu: out of proportion", true},
+		{"another field cannot be read", usageUID, &decode.Problem{Field: "allocatable.cpu", Message: "out of proportion"},
+			"False InvalidRegistration: ClusterUsage: allocatable.cpu: out of proportion", true},
+		{"to write a condition would lose the agent's", "a", &decode.Problem{Field: "status.conditions[1].lastTransitionTime", Message: "not a time"},
+			"False InvalidRegistration: ClusterUsage: allocatable.cpu: out of proportion", false},
+		{"it is mended again", "a", nil, "True", true},
+		{"the message is long", "a", &decode.Problem{Field: "spec", Message: strings.Repeat("x", 5000)},
+			"False InvalidRegistration: spec: " + strings.Repeat("x", maxMessage-len("spec: ")) + "...", true},
+	}
+	for _, step := range steps {
+		w.unreadable = map[types.UID]decode.Problems{}
+		if step.problem != nil {
+			w.unreadable[step.uid] = decode.Problems{*step.problem}
+		}
+		w.sleep(countsEvery)
+		w.reports("a", "4", nil) // so that the informers show other objects
+		w.writes, w.events = nil, nil
+		w.pass()
+		if got := valid(); got != step.want {
+			t.Errorf("%s: %s", step.what, got)
+		}
+		if written := slices.Contains(w.writes, "conditions of a"); written != step.written {
+			t.Errorf("%s: written %v", step.what, w.writes)
+		}
+		if got := w.clusterCondition("a", v1alpha1.ReadyCondition); got != "True" {
+			t.Errorf("%s: Ready %s", step.what, got)
+		}
+		if n := len(w.events); n > 1 {
+			t.Errorf("%s: events %v", step.what, w.events)
+		}
+	}
 }

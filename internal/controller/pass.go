@@ -54,7 +54,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	if decided || loadErr != nil {
 		r.do(func() { w.updateStatus(ctx, placements, &r) })
 	}
-	r.do(func() { w.watchCapacity(ctx, &o, &r) })
+	r.do(func() { w.watchReports(ctx, &o, &r) })
 	if decided && !cut {
 		w.setLoaded()
 		r.do(func() { w.prefetch(ctx) })

@@ -52,7 +52,7 @@ type workspace struct {
 	writeFailures map[types.NamespacedName]*writeFailure
 	slicing       sliceLimits
 	// clusters by name and compiled placements are of the objects of the last pass.
-	clusters map[string]clusterObjects
+	clusters map[string]clusterState
 	compiled map[*v1alpha1.WorkloadPlacement]compiledPlacement
 	// policyErr is why the policies as written are not in force, inForce whether any are.
 	policyErr error

@@ -246,8 +246,11 @@ func (d *decoder) scalar(at *path, value any, into reflect.Value) bool {
 }
 
 func (d *decoder) fail(at *path, format string, args ...any) bool {
-	if len(d.problems) < maxProblems {
+	switch n := len(d.problems); {
+	case n < maxProblems:
 		d.problems = append(d.problems, Problem{Field: at.String(), Message: short(fmt.Sprintf(format, args...))})
+	case n == maxProblems: // any field may be among the others
+		d.problems = append(d.problems, Problem{Message: "more fields cannot be read"})
 	}
 	return false
 }

@@ -20,25 +20,26 @@ func (p Problem) Error() string {
 	return p.Field + ": " + p.Message
 }
 
-// maxProblems bounds the problems that are recorded of one object, maxTold those that Error lists.
+// maxProblems bounds the problems that are recorded of one object, maxListed those that Error lists.
 const (
 	maxProblems = 100
-	maxTold     = 3
+	maxListed   = 3
 )
 
-// Problems are the fields of one object that cannot be read, in a deterministic order, a hundred of them at most.
+// Problems are the fields of one object that cannot be read, in a deterministic order. After a hundred of them the last is the
+// whole object, so that In never takes a field for readable that may not be.
 type Problems []Problem
 
 // Error implements error.
 func (p Problems) Error() string {
 	var text strings.Builder
-	for i, problem := range p[:min(len(p), maxTold)] {
+	for i, problem := range p[:min(len(p), maxListed)] {
 		if i > 0 {
 			text.WriteString("; ")
 		}
 		text.WriteString(problem.Error())
 	}
-	if more := len(p) - maxTold; more > 0 {
+	if more := len(p) - maxListed; more > 0 {
 		fmt.Fprintf(&text, "; and %d more", more)
 	}
 	return text.String()
