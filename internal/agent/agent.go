@@ -19,28 +19,28 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// DefaultInterval is how often an agent reports where nothing changes.
+// DefaultInterval is how often an agent reports when nothing changes.
 const DefaultInterval = 30 * time.Second
 
 // Config is what an agent needs.
 type Config struct {
 	// Cluster is the physical cluster, KCP the workspace with the registration.
 	Cluster, KCP *rest.Config
-	// Registration is what the agent reports to, by its name. Where it does not exist it is created with these labels and
-	// this spec; one that exists keeps its own.
+	// Registration names what the agent reports to. If it does not exist, it is created with these labels and this spec; one
+	// that exists keeps its own.
 	Registration *v1alpha1.ClusterRegistration
 	// Register allows the agent to create the registration.
 	Register bool
 	// TakeOver allows it to take the registration from another cluster's agent, once.
 	TakeOver bool
-	// Interval is how often it reports where nothing changes, DefaultInterval if 0.
+	// Interval is how often it reports when nothing changes, DefaultInterval if 0.
 	Interval time.Duration
-	// MaterialChange is by how many percent of what is allocatable of a resource the amounts that are allocated, or free on
-	// one node, have to move to be reported at once. With 0 every change is.
+	// MaterialChange is the change of an allocated amount, or of the most that is free on one node, that is reported at once,
+	// in percent of what is allocatable of that resource. With 0 every change is.
 	MaterialChange float64
 	// Tolerations are of taints that do not make a node unusable.
 	Tolerations []corev1.Toleration
-	// Registry is given the agent's metrics. Optional.
+	// Registry registers the agent's metrics. Optional.
 	Registry prometheus.Registerer
 	// Clock is the system's if nil.
 	Clock clock.Clock
@@ -54,15 +54,15 @@ type Agent struct {
 	material     float64
 	clock        clock.Clock
 	metrics      *metrics
-	// last is the report that was written last.
+	// last is the latest report that was written.
 	last *report
 
 	mu sync.Mutex
-	// notReady is why the last report was not written.
+	// notReady is why the latest report was not written.
 	notReady error
 }
 
-// New returns an agent; Run has it report.
+// New returns an agent, which reports once it is run.
 func New(c Config) (*Agent, error) {
 	if c.Cluster == nil || c.KCP == nil {
 		return nil, errors.New("agent: both a cluster and a kcp workspace are needed")
@@ -133,11 +133,11 @@ func (a *Agent) Run(ctx context.Context) error {
 // renews the Lease.
 func (a *Agent) step(ctx context.Context) {
 	now := a.clock.Now()
-	look, due := a.schedule.due(now)
-	if !look {
+	read, due := a.schedule.due(now)
+	if !read {
 		return
 	}
-	a.schedule.looked()
+	a.schedule.clearChanges()
 	r, err := a.cluster.report()
 	if err == nil {
 		a.metrics.figures(r.figures)
@@ -151,28 +151,28 @@ func (a *Agent) step(ctx context.Context) {
 	}
 	log := klog.FromContext(ctx)
 	now = a.clock.Now()
-	lasting := &held{}
+	blocked := &blockedError{}
 	switch {
 	case err == nil:
 		log.V(2).Info("Reported", "ready", r.conditions[0].Status, "material", !due)
 		a.schedule.written(now)
 		a.metrics.result("ok", now)
-	case errors.As(err, &lasting):
-		log.Error(err, "Not reported; to be tried again", "in", a.schedule.interval)
+	case errors.As(err, &blocked):
+		log.Error(err, "The report was not written; retrying", "in", a.schedule.interval)
 		a.schedule.wait(now)
-		a.metrics.result(lasting.result, now)
-	case r == nil: // the cluster says when it can be read
+		a.metrics.result(blocked.result, now)
+	case r == nil: // a change follows when the cluster can be read
 		if due {
-			log.Error(err, "Nothing to report")
+			log.Error(err, "Nothing to report yet")
 			a.schedule.skipped(now)
 		}
 	case apierrors.IsConflict(err):
 		a.schedule.retry(now)
-		log.V(2).Info("Somebody else has changed the registration; to be tried again", "err", err)
+		log.V(2).Info("The registration was changed meanwhile; retrying", "err", err)
 		a.metrics.result("error", now)
 	default:
 		a.schedule.retry(now)
-		log.Error(err, "Not reported; to be tried again", "in", a.schedule.next().Sub(now))
+		log.Error(err, "The report was not written; retrying", "in", a.schedule.next().Sub(now))
 		a.metrics.result("error", now)
 	}
 	a.mu.Lock()
@@ -192,7 +192,7 @@ func (a *Agent) write(ctx context.Context, r *report, due bool, now time.Time) e
 	return a.registration.renew(ctx, written, r, due, now)
 }
 
-// Ready is nil if the last report was written; otherwise it says why not.
+// Ready returns nil if the latest report was written, otherwise why not.
 func (a *Agent) Ready() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -28,12 +28,12 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// world is an agent whose clock stands still until a test moves it, with a workspace in memory.
+// world is an agent with a workspace in memory and a clock that only the test advances.
 type world struct {
 	t     *testing.T
 	clock *clocktesting.FakeClock
 	agent *Agent
-	// client is the physical cluster, as far as it is asked for by the agent itself.
+	// client is the physical cluster, for requests that do not go through the reflectors.
 	client *fake.Clientset
 
 	// object is the registration, nil where there is none; failing is what kcp answers to all requests, creating to create.
@@ -190,7 +190,7 @@ func (w *world) synced() *world {
 	return w
 }
 
-// expect looks at what has been written and told since it was last called.
+// expect checks the writes and events since it was last called.
 func (w *world) expect(what string, writes, events []string) {
 	w.t.Helper()
 	if fmt.Sprint(w.writes) != fmt.Sprint(writes) {
@@ -258,7 +258,7 @@ func TestReporting(t *testing.T) {
 }
 
 // What changes is written when it changes: a status and a usage of a megabyte are not written again every 30 seconds to say
-// that the agent is alive. That is said by a Lease, which also says which usage still holds true.
+// that the agent is alive. A Lease says that, and which usage is still current.
 func TestHeartbeat(t *testing.T) {
 	w := newWorld(t).synced()
 	w.settle()
@@ -304,23 +304,24 @@ func TestHeartbeat(t *testing.T) {
 	w.settle()
 	w.after(30 * time.Second)
 	if version := w.lease.Annotations[v1alpha1.AnnotationUsage]; version != "" {
-		t.Errorf("of a cluster that does not answer the Lease says that %s holds true", version)
+		t.Errorf("the cluster does not answer, but the Lease names the usage %s as current", version)
 	}
 }
 
-// The controller makes Ready Unknown while the agent is silent. Whether it is still to be True only the agent knows.
+// The controller makes Ready Unknown while the agent is silent. The agent, which knows better, writes it anew.
 func TestReadyIsRestored(t *testing.T) {
 	w := newWorld(t).synced()
 	w.settle()
 	w.writes, w.events = nil, nil
 	conditions.MarkUnknown(w.object, v1alpha1.ReadyCondition, v1alpha1.HeartbeatMissedReason, "silent")
 	w.object.ResourceVersion += "1"
-	w.agent.registration.showed(w.object)
+	w.agent.registration.observed(w.object)
 	w.after(0)
 	w.expect("it is silent no longer", []string{"Ready True"}, []string{"Normal Ready"})
 }
 
-// An agent that cannot write its usage or its Lease says what is missing. Nothing is taken back: its cluster can be used.
+// An agent that cannot write its usage or its Lease says what is missing. What it has written before stays, so its cluster can
+// be used.
 func TestIncompleteRights(t *testing.T) {
 	for _, test := range []struct {
 		name, want string
@@ -360,7 +361,7 @@ func TestUsageOfAnother(t *testing.T) {
 	}
 }
 
-// A list that comes after a pause in watching stands for all that was missed.
+// A list after a gap in watching replaces everything that was missed.
 func TestRelist(t *testing.T) {
 	w := newWorld(t).synced()
 	w.settle()
@@ -419,13 +420,13 @@ func TestClusterUnreachable(t *testing.T) {
 	w.expect("it answers again", []string{"Ready True"}, []string{"Normal Ready"})
 }
 
-// The cluster answers, but the rights to watch have gone: what the watches showed last grows old.
+// The cluster answers, but the right to watch is gone, so that what the watches have shown gets out of date.
 func TestWatchesBroken(t *testing.T) {
 	w := newWorld(t).synced()
 	w.settle()
 	w.expect("the first report", []string{"Ready True"}, []string{"Normal Registered", "Normal Ready"})
 	c := w.agent.cluster
-	_ = c.heard(c.pods, errors.New("pods is forbidden"))
+	_ = c.recordAnswer(c.pods, errors.New("pods is forbidden"))
 	w.after(time.Second)
 	w.expect("at first", nil, nil)
 	w.clock.Step(30 * time.Second)
@@ -435,7 +436,7 @@ func TestWatchesBroken(t *testing.T) {
 	if got := conditions.GetMessage(w.object, v1alpha1.ReadyCondition); !strings.Contains(got, "pods cannot be listed and watched since 2023-11-14T22:13:21Z: pods is forbidden") {
 		t.Error(got)
 	}
-	_ = c.heard(c.pods, nil)
+	_ = c.recordAnswer(c.pods, nil)
 	w.after(30 * time.Second)
 	w.probe()
 	w.settle()
@@ -472,7 +473,7 @@ func TestRegistering(t *testing.T) {
 			// The operator applies it.
 			w.object = &v1alpha1.ClusterRegistration{ObjectMeta: metav1.ObjectMeta{Name: "frankfurt", UID: "theirs", ResourceVersion: "1"}}
 			w.object.Spec.Location = "elsewhere"
-			w.agent.registration.showed(w.object)
+			w.agent.registration.observed(w.object)
 			w.settle()
 			w.expect("it exists", []string{"Ready True"}, []string{"Normal Ready"})
 			if w.object.Spec.Location != "elsewhere" {
@@ -496,8 +497,8 @@ func TestRegistrationDeleted(t *testing.T) {
 	if w.object.UID != "registration-2" {
 		t.Errorf("got %s", w.object.UID)
 	}
-	// The watch of its own writes and of those of the controller does not wake it.
-	w.agent.registration.showed(w.object)
+	// Its own writes and those of the controller do not wake it.
+	w.agent.registration.observed(w.object)
 	w.after(time.Second)
 	w.expect("nothing has happened", nil, nil)
 }
@@ -534,7 +535,7 @@ func TestTwoClustersWithOneName(t *testing.T) {
 		}
 	}
 	must(t, w.agent.cluster.nodeStore().Add(testNode("b", having("cpu", "4", "pods", "10"))))
-	w.agent.registration.showed(w.object) // its heartbeat
+	w.agent.registration.observed(w.object) // its heartbeat
 	w.settle()
 	w.expect("changes do not ask again", nil, nil)
 	w.after(30 * time.Second)
@@ -546,7 +547,7 @@ func TestTwoClustersWithOneName(t *testing.T) {
 
 	// Somebody starts the other agent with --take-over.
 	w.object.Status.ClusterUID, w.object.ResourceVersion = "cluster-2", "7"
-	w.agent.registration.showed(w.object)
+	w.agent.registration.observed(w.object)
 	w.after(0)
 	w.expect("the other has taken it", nil, []string{"Warning AgentConflict"})
 }

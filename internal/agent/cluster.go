@@ -22,7 +22,7 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// For how long a cluster may not answer before that is told: an interval, within these bounds.
+// A cluster is reported as unreachable when it has not answered for an interval, within these bounds.
 const (
 	minGrace = 5 * time.Second
 	maxGrace = 30 * time.Second
@@ -37,9 +37,9 @@ type cluster struct {
 	client      corev1client.CoreV1Interface
 	clock       clock.Clock
 	tolerations []corev1.Toleration
-	// grace is for how long the cluster may not answer.
+	// grace is how long the cluster may fail to answer before it is reported as unreachable.
 	grace time.Duration
-	// changed has an element after anything has changed.
+	// changed receives an element when anything has changed.
 	changed chan struct{}
 
 	mu          sync.Mutex
@@ -54,7 +54,7 @@ type cluster struct {
 type source struct {
 	name   string
 	synced bool
-	// err is why the cluster does not answer, since when.
+	// err is the latest error; since is when the source stopped to answer or, before it has synced, when it was started.
 	err   error
 	since time.Time
 }
@@ -89,27 +89,27 @@ func (c *cluster) run(ctx context.Context) {
 		c.reflect(ctx, &corev1.Node{}, c.nodeStore(), &cache.ListWatch{
 			ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 				list, err := nodes.List(ctx, o)
-				return list, c.heard(c.nodes, err)
+				return list, c.recordAnswer(c.nodes, err)
 			},
 			WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 				w, err := nodes.Watch(ctx, o)
-				return w, c.heard(c.nodes, err)
+				return w, c.recordAnswer(c.nodes, err)
 			},
 		})
 	})
 	running.Go(func() {
-		// Pods that have ended hold nothing: the server does not send them.
+		// Pods that have ended request nothing, so the server need not send them.
 		const running = "status.phase!=Succeeded,status.phase!=Failed"
 		c.reflect(ctx, &corev1.Pod{}, c.podStore(), &cache.ListWatch{
 			ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 				o.FieldSelector = running
 				list, err := pods.List(ctx, o)
-				return list, c.heard(c.pods, err)
+				return list, c.recordAnswer(c.pods, err)
 			},
 			WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 				o.FieldSelector = running
 				w, err := pods.Watch(ctx, o)
-				return w, c.heard(c.pods, err)
+				return w, c.recordAnswer(c.pods, err)
 			},
 		})
 	})
@@ -122,8 +122,8 @@ func (c *cluster) reflect(ctx context.Context, expected any, into *store, from *
 	}).RunWithContext(ctx)
 }
 
-// heard takes note of whether a list or watch was answered.
-func (c *cluster) heard(s *source, err error) error {
+// recordAnswer records whether a list or watch was answered, and returns its error.
+func (c *cluster) recordAnswer(s *source, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil && s.err == nil && s.synced {
@@ -133,7 +133,7 @@ func (c *cluster) heard(s *source, err error) error {
 	return err
 }
 
-// probeForever asks the cluster who it is, again and again: watches alone do not tell that nobody is there any more.
+// probeForever keeps asking the cluster for its UID, since an open watch does not show that the server is gone.
 func (c *cluster) probeForever(ctx context.Context) {
 	every := c.grace / 3
 	for {
@@ -149,7 +149,7 @@ func (c *cluster) probeForever(ctx context.Context) {
 	}
 }
 
-// probe asks once. It tells whether the cluster has answered.
+// probe asks for the UID once and reports whether the cluster has answered.
 func (c *cluster) probe(ctx context.Context, timeout time.Duration) bool {
 	probing, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -160,21 +160,21 @@ func (c *cluster) probe(ctx context.Context, timeout time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.clock.Now()
-	before, known := c.problem(now), c.uid
+	problemBefore, uidBefore := c.problem(now), c.uid
 	if c.probeErr = err; err != nil {
 		klog.FromContext(ctx).V(2).Info("The physical cluster does not answer", "err", err)
 	} else {
 		c.uid, c.answered = namespace.UID, now
 	}
-	if known != c.uid || before != c.problem(now) || before != "" {
+	if uidBefore != c.uid || problemBefore != c.problem(now) || problemBefore != "" {
 		c.signal()
 	}
 	return err == nil
 }
 
-// problem is why nothing is known of the cluster now. It is for callers that hold the lock.
+// problem is why the state of the cluster is unknown; empty if it is known. The caller holds the lock.
 func (c *cluster) problem(now time.Time) string {
-	// Where no answer has failed, the agent itself has slept.
+	// An old answer without a failed one since means that the agent itself was suspended.
 	if c.probeErr != nil && now.Sub(c.answered) > c.grace {
 		return fmt.Sprintf("the API server of the cluster has not answered since %s: %v", c.answered.UTC().Format(time.RFC3339), c.probeErr)
 	}
@@ -190,7 +190,7 @@ func (c *cluster) problem(now time.Time) string {
 	return ""
 }
 
-// report reads the cluster. It fails as long as nothing can be said, not even that it does not answer.
+// report reads the cluster. It fails while there is nothing to report yet, not even that the cluster is unreachable.
 func (c *cluster) report() (*report, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -212,16 +212,16 @@ func (c *cluster) report() (*report, error) {
 func (c *cluster) signal() {
 	select {
 	case c.changed <- struct{}{}:
-	default: // there is one already
+	default: // a signal is pending already
 	}
 }
 
-// store is where a reflector writes: it turns objects into the little that is kept of them.
+// store is what a reflector writes to. It keeps of each object only what the figures need.
 type store struct {
 	cluster   *cluster
 	source    *source
 	transform cache.TransformFunc
-	// put, remove and keys are of usage.
+	// put, remove and keys access usage.
 	put    func(any) bool
 	remove func(key string) bool
 	keys   func() iter.Seq[string]
@@ -267,13 +267,13 @@ func (c *cluster) nodeStore() *store {
 	}
 }
 
-// Transformer lets the reflector shrink objects as they come in.
+// Transformer implements cache.TransformingStore, so that the reflector shrinks objects as they arrive.
 func (s *store) Transformer() cache.TransformFunc { return s.transform }
 
-// Add takes up an object that is new.
+// Add implements cache.Store.
 func (s *store) Add(object any) error { return s.Update(object) }
 
-// Update takes up an object that is new or has changed.
+// Update implements cache.Store.
 func (s *store) Update(object any) error {
 	object, err := s.transform(object)
 	if err != nil {
@@ -287,7 +287,7 @@ func (s *store) Update(object any) error {
 	return nil
 }
 
-// Delete forgets an object.
+// Delete implements cache.Store.
 func (s *store) Delete(object any) error {
 	key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(object)
 	if err != nil {
@@ -301,7 +301,7 @@ func (s *store) Delete(object any) error {
 	return nil
 }
 
-// Replace takes up these objects and forgets all others.
+// Replace implements cache.Store: it stores these objects and removes all others.
 func (s *store) Replace(objects []any, _ string) error {
 	listed := make(map[string]bool, len(objects))
 	for i := range objects {
@@ -330,5 +330,5 @@ func (s *store) Replace(objects []any, _ string) error {
 	return nil
 }
 
-// Resync has nothing to do.
+// Resync implements cache.Store. There is nothing to do.
 func (s *store) Resync() error { return nil }

@@ -11,8 +11,8 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// writeUsage writes the figures to the ClusterUsage where they differ from what was written last. The update carries the
-// resource version of what this agent has read or written: where two clusters have one name, one cannot write over the other.
+// writeUsage writes the figures to the ClusterUsage if they have changed. The update carries the resource version that this
+// agent has read or written, so that of two clusters with one name neither overwrites the other.
 func (r *registration) writeUsage(ctx context.Context, owner *v1alpha1.ClusterRegistration, report *report) error {
 	if r.usage == nil {
 		current, err := r.getUsage(ctx)
@@ -44,7 +44,7 @@ func (r *registration) writeUsage(ctx context.Context, owner *v1alpha1.ClusterRe
 	return nil
 }
 
-// newUsage is a usage that goes with the registration.
+// newUsage returns an empty usage, which is deleted with the registration.
 func (r *registration) newUsage(owner *v1alpha1.ClusterRegistration) *v1alpha1.ClusterUsage {
 	return &v1alpha1.ClusterUsage{ObjectMeta: metav1.ObjectMeta{Name: owner.Name, OwnerReferences: []metav1.OwnerReference{ownedBy(owner)}}}
 }
@@ -53,9 +53,9 @@ func ownedBy(owner *v1alpha1.ClusterRegistration) metav1.OwnerReference {
 	return metav1.OwnerReference{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "ClusterRegistration", Name: owner.Name, UID: owner.UID}
 }
 
-// missing is the error where an object, or a right to it, is missing that the manifests of the agent have.
+// missing is the error for an object, or a right to it, that the agent's manifests would have created.
 func (r *registration) missing(what string, err error) error {
-	return &held{"incomplete", fmt.Errorf("%s is missing; apply the manifest of the agent's rights (docs/deploy/agent-rbac.yaml) in the workspace: %w", what, err)}
+	return &blockedError{"incomplete", fmt.Errorf("%s is missing; apply the manifest of the agent's rights (docs/deploy/agent-rbac.yaml) in the workspace: %w", what, err)}
 }
 
 func sameUsage(a, b *v1alpha1.ClusterUsage) bool {

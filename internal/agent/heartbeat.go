@@ -14,17 +14,16 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// leaseIntervals is how many intervals a Lease lasts: as with a kubelet's, three renewals may fail.
+// leaseIntervals is how many intervals a Lease lasts. As with a kubelet's Lease, three renewals may fail.
 const leaseIntervals = 4
 
-// renew renews the Lease of the registration. A renewal says that the agent is alive and that what it has written, the
-// ClusterUsage named in the annotation above all, holds true now: so it comes last. A stream of reports does not renew it each
-// time.
+// renew renews the Lease of the registration. A renewal says that the agent is alive and that the ClusterUsage named in the
+// annotation is current, so it comes after all other writes. A stream of reports does not renew it each time.
 func (r *registration) renew(ctx context.Context, owner *v1alpha1.ClusterRegistration, report *report, due bool, now time.Time) error {
 	if !due && now.Sub(r.renewed) < r.interval/2 {
 		return nil
 	}
-	var usage any // removed where nothing is known
+	var usage any // removed if nothing is known
 	if report.figures != nil {
 		usage = v1alpha1.UsageVersion(r.usage)
 	}

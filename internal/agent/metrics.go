@@ -8,7 +8,7 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// metrics are what the agent tells of itself.
+// metrics are the agent's own.
 type metrics struct {
 	reports          *prometheus.CounterVec
 	nodes            *prometheus.GaugeVec
@@ -58,12 +58,12 @@ func newMetrics(clock clock.Clock) *metrics {
 	return m
 }
 
-// Describe is for Prometheus.
+// Describe implements prometheus.Collector.
 func (m *metrics) Describe(descriptions chan<- *prometheus.Desc) {
 	prometheus.DescribeByCollect(m, descriptions)
 }
 
-// Collect is for Prometheus.
+// Collect implements prometheus.Collector.
 func (m *metrics) Collect(values chan<- prometheus.Metric) {
 	for _, c := range []prometheus.Collector{m.reports, m.nodes, m.pods, m.workloads, m.invalid, m.sinceLastSuccess} {
 		c.Collect(values)

@@ -18,27 +18,27 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// pod is what is kept of a pod: a hundred bytes and its requests.
+// pod is what is kept of a pod: about a hundred bytes and its requests.
 type pod struct {
 	key      string // namespace/name
 	node     unique.Handle[string]
 	workload unique.Handle[types.UID]
 	requests []amount
 	problems []string
-	// absurd tells whether one of the requests is, over whether the pod has ended: then it holds nothing.
+	// absurd is set if a request is more than any node can have, over if the pod has ended and requests nothing any more.
 	absurd, over bool
-	// at is where usage keeps it.
+	// at is the index in its bucket.
 	at int
 }
 
-// noWorkload is whose pods without the label are.
+// noWorkload is the workload of pods without the label.
 var noWorkload = unique.Make(types.UID(""))
 
 func (p *pod) same(o *pod) bool {
 	return p.node == o.node && p.workload == o.workload && slices.Equal(p.requests, o.requests) && slices.Equal(p.problems, o.problems)
 }
 
-// GetObjectMeta lets client-go know it by its name.
+// GetObjectMeta implements metav1.ObjectMetaAccessor, by which client-go computes keys.
 func (p *pod) GetObjectMeta() metav1.Object {
 	namespace, name, _ := strings.Cut(p.key, "/")
 	return &metav1.ObjectMeta{Namespace: namespace, Name: name}
@@ -56,7 +56,7 @@ func podOf(object *corev1.Pod) *pod {
 		return p
 	}
 	object, unusable := p.repair(object)
-	// With status: a pod that is being resized holds the larger of what it has and what it is to have, as it does for the
+	// With status: a pod that is being resized counts with the larger of its current and its new requests, as in the
 	// scheduler.
 	requests := amounts(podresource.PodRequests(object, podresource.PodResourcesOptions{
 		UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true,
@@ -72,8 +72,8 @@ func podOf(object *corev1.Pod) *pod {
 	return p
 }
 
-// repair looks at each list by itself, since a negative request could hide in the sum. It returns a pod that can be
-// summed up: without the requests that cannot be used, whose resources it returns, and with 0 for what is negative.
+// repair checks each list by itself, since a sum can hide a negative request. It returns a pod that can be summed up, without
+// the requests that cannot be used, and the resources of those that are too large. A negative request counts as 0.
 func (p *pod) repair(object *corev1.Pod) (*corev1.Pod, map[corev1.ResourceName]bool) {
 	unusable := map[corev1.ResourceName]bool{}
 	sound := true
@@ -98,7 +98,7 @@ func (p *pod) repair(object *corev1.Pod) (*corev1.Pod, map[corev1.ResourceName]b
 	return object, unusable
 }
 
-// field is where requests stand in a pod.
+// field is the path of a list of requests in a pod.
 type field struct{ path, container, list string }
 
 func (f field) String() string {
@@ -140,7 +140,7 @@ func requestsOf(object *corev1.Pod) iter.Seq2[field, *corev1.ResourceList] {
 	}
 }
 
-// amounts reads a list, but for the resource "pods", which is counted by itself. What cannot be used it hands to refuse.
+// amounts reads a list without the resource "pods", which is counted separately. It calls refuse for what cannot be used.
 func amounts(list corev1.ResourceList, refuse func(name corev1.ResourceName, err error)) []amount {
 	all := make([]amount, 0, len(list))
 	take := func(resources capacity.Resources) {
@@ -172,11 +172,11 @@ type node struct {
 	state       state
 	ready       bool
 	allocatable []amount
-	slots       int64 // how many pods it takes
+	slots       int64 // how many pods it can run
 	problems    []string
 }
 
-// state tells whether a node can take pods, and if not why: the first of these that is the case.
+// state says whether a node can take pods and, if not, why: the first of these that applies.
 type state int
 
 const (
@@ -194,7 +194,7 @@ func (n *node) same(o *node) bool {
 		slices.Equal(n.allocatable, o.allocatable) && slices.Equal(n.problems, o.problems)
 }
 
-// has is what the node has of a resource.
+// has returns what the node has of a resource.
 func (n *node) has(name unique.Handle[corev1.ResourceName]) int64 {
 	if n != nil {
 		for _, a := range n.allocatable {
@@ -206,7 +206,7 @@ func (n *node) has(name unique.Handle[corev1.ResourceName]) int64 {
 	return 0
 }
 
-// GetObjectMeta lets client-go know it by its name.
+// GetObjectMeta implements metav1.ObjectMetaAccessor, by which client-go computes keys.
 func (n *node) GetObjectMeta() metav1.Object { return &metav1.ObjectMeta{Name: n.name} }
 
 // nodeOf reads a node.
@@ -244,7 +244,7 @@ func nodeOf(object *corev1.Node, tolerations []corev1.Toleration) *node {
 	return n
 }
 
-// keepsAway tells whether a taint keeps pods away that do not tolerate it.
+// keepsAway reports whether a taint keeps away pods that do not tolerate it.
 func keepsAway(t *corev1.Taint) bool {
 	return t.Effect == corev1.TaintEffectNoSchedule || t.Effect == corev1.TaintEffectNoExecute
 }

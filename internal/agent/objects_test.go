@@ -60,7 +60,7 @@ func add(list *corev1.ResourceList, pairs []string) {
 	}
 }
 
-// outOfProportion is a quantity that takes minutes to compare with another.
+// outOfProportion is a quantity that takes minutes to compare with another one.
 func outOfProportion() resource.Quantity {
 	q := resource.MustParse("1")
 	q.AsDec().SetScale(-math.MaxInt32)
@@ -146,9 +146,9 @@ func TestPodRequests(t *testing.T) {
 			p.Spec.Resources = &corev1.ResourceRequirements{}
 			add(&p.Spec.Resources.Requests, []string{"cpu", "2"})
 		})},
-		{name: "shrinking: it holds what it had until it is resized", want: "cpu=2000", pod: testPod("p", "n", requesting("cpu", "1"),
+		{name: "shrinking: it counts with what it had until it is resized", want: "cpu=2000", pod: testPod("p", "n", requesting("cpu", "1"),
 			status(corev1.ResourceList{"cpu": resource.MustParse("2")}, corev1.ResourceList{"cpu": resource.MustParse("2")}))},
-		{name: "growing: it holds what it is to have", want: "cpu=3000", pod: testPod("p", "n", requesting("cpu", "3"),
+		{name: "growing: it counts with what it will have", want: "cpu=3000", pod: testPod("p", "n", requesting("cpu", "3"),
 			status(corev1.ResourceList{"cpu": resource.MustParse("2")}, corev1.ResourceList{"cpu": resource.MustParse("2")}))},
 
 		{name: "negative counts as none", pod: testPod("p", "n", requesting("cpu", "-1", "memory", "1")), want: "memory=1",
@@ -189,7 +189,7 @@ func TestPodRequests(t *testing.T) {
 	}
 }
 
-// A pod with an absurd request fills its node; one that is bound nowhere never will be.
+// A pod with an absurd request fills its node. One that is not bound yet is left out, since it never will be.
 func TestAbsurdPods(t *testing.T) {
 	u := newUsage()
 	u.setNode(nodeOf(testNode("n", having("cpu", "4", "memory", "8Gi", "pods", "10")), nil))

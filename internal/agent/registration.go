@@ -37,18 +37,18 @@ const (
 	RegisteredReason = "Registered"
 	// ConflictReason: the agent of another cluster writes this registration.
 	ConflictReason = "AgentConflict"
-	// TookOverReason: the agent was told to take the registration from another cluster, and has.
+	// TookOverReason: the agent has taken the registration from another cluster, as --take-over asks.
 	TookOverReason = "TookOver"
 )
 
-// userAgent is how servers know the agent, and who events are from.
+// userAgent identifies the agent in requests and as the source of events.
 const userAgent = "placement-agent"
 
 // requestTimeout bounds each request to kcp.
 const requestTimeout = 10 * time.Second
 
-// held is an error that lasts until somebody helps.
-type held struct {
+// blockedError is an error that the agent cannot resolve itself.
+type blockedError struct {
 	result string
 	error
 }
@@ -57,12 +57,13 @@ type held struct {
 type registration struct {
 	template *v1alpha1.ClusterRegistration
 	register bool
-	// takeOver allows to take the name from another cluster, once: two that may would take it from each other for ever.
+	// takeOver allows the agent to take the registration from another cluster, once: otherwise two such agents would take it
+	// from each other forever.
 	takeOver bool
 	// interval is how often the Lease is renewed.
 	interval time.Duration
 
-	// cached returns the registration as the watch showed it last; nil if it showed none.
+	// cached returns the registration as the watch has shown it; nil if there is none.
 	cached       func() *v1alpha1.ClusterRegistration
 	get          func(context.Context) (*v1alpha1.ClusterRegistration, error)
 	create       func(context.Context, *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error)
@@ -77,24 +78,24 @@ type registration struct {
 	// run watches the registration and writes events until ctx ends.
 	run func(context.Context)
 
-	// changed has an element after somebody else has changed the registration so that it has to be written.
+	// changed receives an element when another writer has changed the registration so that it has to be written again.
 	changed chan struct{}
-	// last is the registration as it was written last, which the watch may not show yet. stale is set when the watch turns out
-	// to lag behind, existed once there was a registration.
+	// last is the registration as this agent has written it, which the watch may not show yet. stale is set after a failed
+	// write, when the watch may lag behind. existed is set once there has been a registration.
 	last           *v1alpha1.ClusterRegistration
 	stale, existed bool
-	// usage is the ClusterUsage as it was read or written last; nil if it has to be read.
+	// usage is the ClusterUsage as last read or written; nil if it has to be read.
 	usage *v1alpha1.ClusterUsage
-	// renewed is when the Lease was renewed last.
+	// renewed is when the Lease was last renewed.
 	renewed time.Time
 
 	mu sync.Mutex
-	// seen is the registration as the agent has left it.
+	// seen is what the agent has last written or accepted.
 	seen identity
 }
 
-// identity is what of a registration the agent reacts to when it changes: whose it is, and whether it is Ready, which the
-// controller changes as well.
+// identity is the part of a registration whose changes the agent reacts to: which object it is, which cluster it belongs to,
+// and its Ready condition, which the controller writes as well.
 type identity struct {
 	uid, cluster types.UID
 	ready        corev1.ConditionStatus
@@ -167,7 +168,7 @@ func newRegistration(config *rest.Config, template *v1alpha1.ClusterRegistration
 		return err
 	}
 
-	// The right to list and watch one object by name is enough with this selector.
+	// With this selector, the right to list and watch this one object by name is enough.
 	own := fields.OneTermEqualSelector(metav1.ObjectNameField, template.Name).String()
 	store, informer := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
@@ -182,8 +183,8 @@ func newRegistration(config *rest.Config, template *v1alpha1.ClusterRegistration
 		}, client),
 		ObjectType: &v1alpha1.ClusterRegistration{},
 		Handler: cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(object any) { r.showed(object) },
-			UpdateFunc: func(_, object any) { r.showed(object) },
+			AddFunc:    func(object any) { r.observed(object) },
+			UpdateFunc: func(_, object any) { r.observed(object) },
 			DeleteFunc: r.deleted,
 		},
 	})
@@ -205,8 +206,8 @@ func newRegistration(config *rest.Config, template *v1alpha1.ClusterRegistration
 	return r, nil
 }
 
-// showed is what the watch calls with a registration that is new or has changed.
-func (r *registration) showed(object any) {
+// observed is called by the watch when the registration is new or has changed.
+func (r *registration) observed(object any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if identityOf(object.(*v1alpha1.ClusterRegistration)) != r.seen {
@@ -214,38 +215,38 @@ func (r *registration) showed(object any) {
 	}
 }
 
-// deleted is what the watch calls when the registration has gone.
+// deleted is called by the watch when the registration is gone.
 func (r *registration) deleted(any) { r.signal() }
 
 func (r *registration) signal() {
 	select {
 	case r.changed <- struct{}{}:
-	default: // there is one already
+	default: // a signal is pending already
 	}
 }
 
-func (r *registration) dealtWith(object *v1alpha1.ClusterRegistration) {
+// accept records a registration as one that the agent need not react to.
+func (r *registration) accept(object *v1alpha1.ClusterRegistration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seen = identityOf(object)
 }
 
-// write writes what of a report the workspace does not say yet, and returns the registration, which it creates if there is
-// none.
+// write writes what is new in a report, and returns the registration, which it creates if there is none.
 func (r *registration) write(ctx context.Context, report *report, now time.Time) (*v1alpha1.ClusterRegistration, error) {
 	current, err := r.latest(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if holder := current.Status.ClusterUID; holder != "" && holder != report.clusterUID && !r.takeOver {
-		r.dealtWith(current)
+		r.accept(current)
 		r.usage = nil
 		err := fmt.Errorf("ClusterRegistration %s is written by the agent of another cluster: its clusterUID is %s, this cluster's is %s. "+
 			"Give one of the two another --registration-name, or, if this cluster replaces the other, start this agent with --take-over",
 			current.Name, holder, report.clusterUID)
 		r.event(current, corev1.EventTypeWarning, ConflictReason, "The agent of cluster %s wants to report here too, but %s does. One of the two needs another --registration-name",
 			report.clusterUID, holder)
-		return nil, &held{"conflict", err}
+		return nil, &blockedError{"conflict", err}
 	}
 	written, err := r.writeStatus(ctx, current, report, now)
 	if err != nil {
@@ -254,13 +255,13 @@ func (r *registration) write(ctx context.Context, report *report, now time.Time)
 	return written, r.writeUsage(ctx, written, report)
 }
 
-// writeStatus writes the status where it differs. The update carries the resource version of what was read: so it loses
-// nothing that others write meanwhile, neither conditions nor the claim of another agent.
+// writeStatus writes the status if it differs. The update carries the resource version that was read, so nothing that others
+// write meanwhile is lost, neither conditions nor the clusterUID of another agent.
 func (r *registration) writeStatus(ctx context.Context, current *v1alpha1.ClusterRegistration, report *report, now time.Time) (*v1alpha1.ClusterRegistration, error) {
 	updated := current.DeepCopy()
 	report.writeTo(updated)
 	if equality.Semantic.DeepEqual(current.Status, updated.Status) {
-		r.dealtWith(current)
+		r.accept(current)
 		return current, nil
 	}
 	updated.Status.LastHeartbeatTime = &metav1.Time{Time: now}
@@ -270,17 +271,17 @@ func (r *registration) writeStatus(ctx context.Context, current *v1alpha1.Cluste
 		return nil, fmt.Errorf("status of ClusterRegistration %s: %w", current.Name, err)
 	}
 	r.last, r.stale = written, false
-	r.dealtWith(written)
+	r.accept(written)
 	if holder := current.Status.ClusterUID; holder != "" && holder != report.clusterUID {
 		r.takeOver = false
 		klog.FromContext(ctx).Info("Took over the registration", "name", current.Name, "from", holder, "clusterUID", report.clusterUID)
 		r.event(written, corev1.EventTypeNormal, TookOverReason, "Cluster %s has taken over from %s", report.clusterUID, holder)
 	}
-	r.reportTurned(current, written, report)
+	r.recordTransitions(current, written, report)
 	return written, nil
 }
 
-// latest returns the registration as it is, created where there is none.
+// latest returns the current registration, and creates it if there is none.
 func (r *registration) latest(ctx context.Context) (*v1alpha1.ClusterRegistration, error) {
 	if current := r.cached(); current != nil && !r.stale {
 		r.existed = true
@@ -307,7 +308,7 @@ func (r *registration) latest(ctx context.Context) (*v1alpha1.ClusterRegistratio
 	}
 	klog.FromContext(ctx).Info(message, "name", created.Name, "uid", created.UID)
 	r.event(created, corev1.EventTypeNormal, RegisteredReason, "%s", message)
-	r.dealtWith(created)
+	r.accept(created)
 	r.existed = true
 	return created, nil
 }
@@ -317,11 +318,11 @@ func newer(a, b *v1alpha1.ClusterRegistration) bool {
 	return err == nil && order > 0
 }
 
-// createNew registers the cluster. What it may not do itself it says how to do.
+// createNew registers the cluster. If it is not allowed to, its error says what to apply.
 func (r *registration) createNew(ctx context.Context) (*v1alpha1.ClusterRegistration, error) {
 	name := r.template.Name
 	missing := func(why string) error {
-		return &held{"unregistered", fmt.Errorf("there is no ClusterRegistration %s, and %s. The agent goes on once it exists: apply "+
+		return &blockedError{"unregistered", fmt.Errorf("there is no ClusterRegistration %s, and %s. The agent goes on once it exists: apply "+
 			`{"apiVersion":"%s","kind":"ClusterRegistration","metadata":{"name":%q},"spec":{"location":%q}}`,
 			name, why, v1alpha1.SchemeGroupVersion, name, r.template.Spec.Location)}
 	}
@@ -340,14 +341,14 @@ func (r *registration) createNew(ctx context.Context) (*v1alpha1.ClusterRegistra
 	case apierrors.IsInvalid(err):
 		return nil, missing("what the flags say is invalid: " + err.Error())
 	case apierrors.IsNotFound(err):
-		return nil, &held{"unregistered", errors.New("the workspace does not serve ClusterRegistrations: bind the APIExport of the placement API in it, " +
+		return nil, &blockedError{"unregistered", errors.New("the workspace does not serve ClusterRegistrations: bind the APIExport of the placement API in it, " +
 			"or point --kcp-kubeconfig at the right workspace")}
 	}
 	return nil, fmt.Errorf("creating ClusterRegistration %s: %w", name, err)
 }
 
-// reportTurned writes an event for each condition of the report that has another status than before.
-func (r *registration) reportTurned(before, after *v1alpha1.ClusterRegistration, report *report) {
+// recordTransitions writes an event for each condition of the report that has another status or reason than before.
+func (r *registration) recordTransitions(before, after *v1alpha1.ClusterRegistration, report *report) {
 	for _, c := range report.conditions {
 		last := conditions.Get(before, c.Type)
 		ready := c.Type == v1alpha1.ReadyCondition
@@ -361,6 +362,7 @@ func (r *registration) reportTurned(before, after *v1alpha1.ClusterRegistration,
 	}
 }
 
+// turnedTrue is the message of the event for a condition that has become True.
 func turnedTrue(kind conditionsv1alpha1.ConditionType) string {
 	switch kind {
 	case v1alpha1.ReadyCondition:

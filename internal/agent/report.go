@@ -31,27 +31,27 @@ const (
 	InvalidQuantitiesReason = "InvalidQuantities"
 )
 
-// report is what the agent says of its cluster.
+// report is what the agent writes about its cluster.
 type report struct {
 	clusterUID types.UID
-	// figures are nil where nothing is known: then those of the report before stay.
+	// figures are nil if the state of the cluster is unknown: then those written before stay.
 	figures    *figures
 	conditions []*conditionsv1alpha1.Condition
 }
 
-// newReport tells the figures.
+// newReport reports figures and the conditions that follow from them.
 func newReport(clusterUID types.UID, f *figures) *report {
 	return &report{clusterUID: clusterUID, figures: f, conditions: []*conditionsv1alpha1.Condition{f.ready(), f.workloadsCounted(), f.quantitiesValid()}}
 }
 
-// unreachable tells that nothing is known, and why.
+// unreachable reports that the state of the cluster is unknown, and why.
 func unreachable(clusterUID types.UID, why string) *report {
 	return &report{clusterUID: clusterUID, conditions: []*conditionsv1alpha1.Condition{
 		conditions.FalseCondition(v1alpha1.ReadyCondition, ClusterUnreachableReason, conditionsv1alpha1.ConditionSeverityError, "%s", why),
 	}}
 }
 
-// writeTo writes the report into a registration, all but the time. Conditions of other writers stay.
+// writeTo writes the report, without the time, into a registration. Conditions of other writers stay.
 func (r *report) writeTo(registration *v1alpha1.ClusterRegistration) {
 	status := &registration.Status
 	status.ClusterUID = r.clusterUID
@@ -75,8 +75,8 @@ func (r *report) writeUsageTo(usage *v1alpha1.ClusterUsage) {
 	}
 }
 
-// material reports whether the difference to an earlier report is worth writing at once. For the amounts that are allocated,
-// or free on one node, that begins at a percentage of what is allocatable.
+// material reports whether the difference to an earlier report is to be written at once. An amount that is allocated, or free
+// on one node, has to change by a percentage of what is allocatable for that.
 func (r *report) material(before *report, percent float64) bool {
 	if before == nil || r.clusterUID != before.clusterUID || !slices.EqualFunc(r.conditions, before.conditions, alike) {
 		return true
@@ -89,7 +89,7 @@ func (r *report) material(before *report, percent float64) bool {
 		moved(f.allocated, g.allocated, f.allocatable, percent) || moved(f.largestFree, g.largestFree, f.allocatable, percent)
 }
 
-// alike tells whether two conditions differ in nothing but their message.
+// alike reports whether two conditions differ in their messages at most.
 func alike(a, b *conditionsv1alpha1.Condition) bool {
 	return a.Type == b.Type && a.Status == b.Status && a.Reason == b.Reason
 }
@@ -106,7 +106,7 @@ func equal(a, b corev1.ResourceList) bool {
 	return true
 }
 
-// moved tells whether an amount of a has moved from what it is in b by percent of the whole.
+// moved reports whether an amount differs between a and b by percent of the whole.
 func moved(a, b, whole corev1.ResourceList, percent float64) bool {
 	if len(a) != len(b) {
 		return true
@@ -158,20 +158,20 @@ func (f *figures) workloadsCounted() *conditionsv1alpha1.Condition {
 }
 
 func (f *figures) quantitiesValid() *conditionsv1alpha1.Condition {
-	var told []string
+	var messages []string
 	if f.problems > 0 {
 		text := fmt.Sprintf("%d could not be used: %s", f.problems, strings.Join(f.firstProblems, "; "))
 		if more := f.problems - len(f.firstProblems); more > 0 {
 			text += fmt.Sprintf("; and %d more", more)
 		}
-		told = append(told, text)
+		messages = append(messages, text)
 	}
 	if f.unlisted > 0 {
-		told = append(told, fmt.Sprintf("%d resources have no room in the report, which lists %d", f.unlisted, maxResources))
+		messages = append(messages, fmt.Sprintf("%d resources have no room in the report, which lists %d", f.unlisted, maxResources))
 	}
-	if len(told) == 0 {
+	if len(messages) == 0 {
 		return conditions.TrueCondition(QuantitiesValidCondition)
 	}
 	return conditions.FalseCondition(QuantitiesValidCondition, InvalidQuantitiesReason, conditionsv1alpha1.ConditionSeverityWarning,
-		"%s", strings.Join(told, ". "))
+		"%s", strings.Join(messages, ". "))
 }

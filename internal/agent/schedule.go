@@ -6,9 +6,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// A change is looked at once no other has followed for a while, but soon after the first of several, and not right after a
-// report: so a registration follows its cluster within a second, and neither a burst nor a stream of changes costs more
-// than a write in that time.
+// Changes are gathered until none has come for quiet, for longest at most, and longest lies between two reports. So a
+// registration follows its cluster within a second, and neither a burst nor a stream of changes costs more than one write in
+// that time.
 const (
 	quiet   = 250 * time.Millisecond
 	longest = 750 * time.Millisecond
@@ -17,21 +17,21 @@ const (
 // maxRetry is the longest pause between attempts to write.
 const maxRetry = 10 * time.Second
 
-// schedule knows when to look at the cluster and when to write. It has no clock.
+// schedule decides when to read the cluster and when to write. It has no clock.
 type schedule struct {
 	interval time.Duration
-	// wrote is when a report was written last.
+	// wrote is when the latest report was written.
 	wrote time.Time
 	// report is when a report is due whether or not anything has changed.
 	report time.Time
-	// first and last are the changes that nobody has looked at.
+	// first and last are when the first and the last change were seen that have not been read yet; zero without one.
 	first, last time.Time
-	// held tells that the last attempt to write has failed. Then changes wait for the next.
-	held    bool
+	// failed is set when the latest attempt to write has failed. Changes then wait for the next attempt.
+	failed  bool
 	backoff *wait.Backoff
 }
 
-// changed takes note of a change in the cluster.
+// changed records a change in the cluster.
 func (s *schedule) changed(now time.Time) {
 	if s.first.IsZero() {
 		s.first = now
@@ -42,47 +42,47 @@ func (s *schedule) changed(now time.Time) {
 // hurry makes a report due.
 func (s *schedule) hurry(now time.Time) { s.report = now }
 
-// next is when something is to be done.
+// next is when the cluster is to be read.
 func (s *schedule) next() time.Time {
-	if s.held || s.first.IsZero() {
+	if s.failed || s.first.IsZero() {
 		return s.report
 	}
-	look := earlier(s.last.Add(quiet), s.first.Add(longest))
-	if rested := s.wrote.Add(longest); look.Before(rested) {
-		look = rested
+	read := earlier(s.last.Add(quiet), s.first.Add(longest))
+	if earliest := s.wrote.Add(longest); read.Before(earliest) {
+		read = earliest
 	}
-	return earlier(look, s.report)
+	return earlier(read, s.report)
 }
 
-// due tells whether it is time to look at the cluster, and whether to report whatever has changed.
-func (s *schedule) due(now time.Time) (look, report bool) {
+// due reports whether it is time to read the cluster, and whether to write even a change that is not material.
+func (s *schedule) due(now time.Time) (read, report bool) {
 	return !now.Before(s.next()), !now.Before(s.report)
 }
 
-// looked forgets the changes.
-func (s *schedule) looked() { s.first, s.last = time.Time{}, time.Time{} }
+// clearChanges is called when the cluster is read.
+func (s *schedule) clearChanges() { s.first, s.last = time.Time{}, time.Time{} }
 
-// written plans the next report after one was written.
+// written plans the next report after one has been written.
 func (s *schedule) written(now time.Time) {
-	s.wrote, s.report, s.held, s.backoff = now, now.Add(s.interval), false, nil
+	s.wrote, s.report, s.failed, s.backoff = now, now.Add(s.interval), false, nil
 }
 
-// skipped plans the next report where there is nothing to say yet. Changes are looked at meanwhile.
+// skipped plans the next report when there is nothing to report yet. A change is read before that.
 func (s *schedule) skipped(now time.Time) {
-	s.report, s.held, s.backoff = now.Add(s.interval), false, nil
+	s.report, s.failed, s.backoff = now.Add(s.interval), false, nil
 }
 
-// retry plans another attempt after one has failed, with growing pauses.
+// retry plans another attempt after a failure, with exponential backoff.
 func (s *schedule) retry(now time.Time) {
 	if s.backoff == nil {
 		s.backoff = &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 10, Cap: min(maxRetry, s.interval)}
 	}
-	s.report, s.held = now.Add(s.backoff.Step()), true
+	s.report, s.failed = now.Add(s.backoff.Step()), true
 }
 
-// wait plans another attempt where only somebody else can help.
+// wait plans another attempt after a failure that the agent cannot resolve itself.
 func (s *schedule) wait(now time.Time) {
-	s.report, s.held, s.backoff = now.Add(s.interval), true, nil
+	s.report, s.failed, s.backoff = now.Add(s.interval), true, nil
 }
 
 func earlier(a, b time.Time) time.Time {

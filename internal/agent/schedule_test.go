@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// When the agent looks at its cluster, in milliseconds after the last report.
+// When the agent reads its cluster, in milliseconds after the last report.
 func TestDebounce(t *testing.T) {
 	start := time.Unix(0, 0)
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
@@ -30,13 +30,13 @@ func TestDebounce(t *testing.T) {
 		if got := s.next(); !got.Equal(at(test.want)) {
 			t.Errorf("%s: after %s, want %d ms", test.name, got.Sub(start), test.want)
 		}
-		if look, _ := s.due(at(test.want - 1)); look {
-			t.Errorf("%s: looked too early", test.name)
+		if read, _ := s.due(at(test.want - 1)); read {
+			t.Errorf("%s: read too early", test.name)
 		}
-		if look, report := s.due(at(test.want)); !look || report != (test.want == 30_000) {
-			t.Errorf("%s: look %v, report in any case %v", test.name, look, report)
+		if read, report := s.due(at(test.want)); !read || report != (test.want == 30_000) {
+			t.Errorf("%s: read %v, report in any case %v", test.name, read, report)
 		}
-		s.looked()
+		s.clearChanges()
 		if got := s.next(); !got.Equal(at(30_000)) {
 			t.Errorf("%s: the heartbeat has moved to %s", test.name, got.Sub(start))
 		}
@@ -76,7 +76,7 @@ func TestRetries(t *testing.T) {
 		t.Errorf("where only somebody else can help, changes ask again after %s", pause)
 	}
 	s.hurry(now)
-	if look, report := s.due(now); !look || !report {
+	if read, report := s.due(now); !read || !report {
 		t.Error("when somebody has helped, nothing is done")
 	}
 }

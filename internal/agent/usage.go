@@ -23,20 +23,20 @@ const (
 	maxExamples      = 3
 )
 
-// usage is what the nodes of a cluster have and what its pods request. It is kept up to date by one node or pod at a
-// time, in any order: a pod costs its resources, a node its pods.
+// usage is what the nodes of a cluster have and what its pods request. It is updated one node or pod at a time, in any order.
+// Updating a pod takes time proportional to its resources, updating a node to its pods.
 type usage struct {
 	pods  map[string]*pod
 	nodes map[unique.Handle[string]]*bucket
-	// workloads sums the pods that count, those of allocated.
+	// workloads sums the pods that are included in allocated.
 	workloads map[unique.Handle[types.UID]]*demand
 	// problems are the quantities that cannot be used, by node or pod.
 	problems map[string][]string
 }
 
-// bucket is a node and the pods that are bound to it. Either may be known first.
+// bucket is a node and the pods that are bound to it. Either may be seen first.
 type bucket struct {
-	node      *node // nil while it is not known
+	node      *node // nil until it is seen
 	pods      []*pod
 	requested sums
 }
@@ -47,7 +47,7 @@ type demand struct {
 	requested sums
 }
 
-// unbound is where pods are that have no node yet. There is no node of that name.
+// unbound is the bucket of pods that have no node yet. No node has this name.
 var unbound = unique.Make("")
 
 func newUsage() *usage {
@@ -59,7 +59,7 @@ func newUsage() *usage {
 	}
 }
 
-// setPod takes up a pod that is new or has changed. It tells whether that makes a difference.
+// setPod adds or replaces a pod and reports whether that changes anything.
 func (u *usage) setPod(p *pod) bool {
 	if p.over {
 		return u.deletePod(p.key)
@@ -75,7 +75,7 @@ func (u *usage) setPod(p *pod) bool {
 	p.at = len(b.pods)
 	b.pods = append(b.pods, p)
 	u.count(p.node, b, p, 1)
-	u.tell("pod "+p.key, p.problems)
+	u.setProblems("pod "+p.key, p.problems)
 	return true
 }
 
@@ -93,11 +93,11 @@ func (u *usage) deletePod(key string) bool {
 	b.pods[last] = nil
 	b.pods = b.pods[:last]
 	u.drop(p.node, b)
-	u.tell("pod "+key, nil)
+	u.setProblems("pod "+key, nil)
 	return true
 }
 
-// setNode takes up a node that is new or has changed. It tells whether that makes a difference.
+// setNode adds or replaces a node and reports whether that changes anything.
 func (u *usage) setNode(n *node) bool {
 	name := unique.Make(n.name)
 	b := u.bucket(name)
@@ -119,7 +119,7 @@ func (u *usage) deleteNode(key string) bool {
 	return true
 }
 
-// exchange counts the pods of a node anew, since what they count for depends on it.
+// exchange replaces the node of a bucket and recounts its pods, since what they count for depends on the node.
 func (u *usage) exchange(name unique.Handle[string], b *bucket, n *node) {
 	for _, p := range b.pods {
 		u.count(name, b, p, -1)
@@ -132,14 +132,14 @@ func (u *usage) exchange(name unique.Handle[string], b *bucket, n *node) {
 	if n != nil {
 		problems = n.problems
 	}
-	u.tell("node "+name.Value(), problems)
+	u.setProblems("node "+name.Value(), problems)
 }
 
-// count adds a pod to the sums, or takes it off them: sign is 1 or -1.
+// count adds a pod to the sums if sign is 1, and subtracts it if sign is -1.
 func (u *usage) count(name unique.Handle[string], b *bucket, p *pod, sign int64) {
 	counted := b.node.usable()
 	if name == unbound {
-		counted = !p.absurd // such a pod is never bound
+		counted = !p.absurd // a pod with such a request is never bound
 	}
 	var d *demand
 	if counted && p.workload != noWorkload {
@@ -180,7 +180,7 @@ func (u *usage) drop(name unique.Handle[string], b *bucket) {
 	}
 }
 
-func (u *usage) tell(about string, problems []string) {
+func (u *usage) setProblems(about string, problems []string) {
 	if len(problems) == 0 {
 		delete(u.problems, about)
 		return
@@ -188,24 +188,24 @@ func (u *usage) tell(about string, problems []string) {
 	u.problems[about] = problems
 }
 
-// figures are what a cluster comes to at one moment.
+// figures are the totals of a cluster at one moment.
 type figures struct {
 	allocatable, allocated, largestFree corev1.ResourceList
 
 	nodes v1alpha1.NodeCounts
-	// because counts the nodes that are not usable by why.
+	// because counts the nodes that are not usable, by their state.
 	because map[state]int
 
-	// pods are those that count, of which workloads have some.
+	// pods counts the pods that are included in allocated. workloads are those that have some of them, as far as listed.
 	pods      int
 	workloads []v1alpha1.WorkloadUsage
-	// allWorkloads counts them where not all are listed too.
+	// allWorkloads counts all of these workloads, listed or not.
 	allWorkloads int
 
-	// problems counts the quantities that cannot be used, of which the first are told.
+	// problems counts the quantities that cannot be used; firstProblems describes the first few.
 	problems      int
 	firstProblems []string
-	// unlisted counts the resources that are asked for but are too many to list.
+	// unlisted counts the resources for which there is no room in the report.
 	unlisted int
 }
 
@@ -265,14 +265,14 @@ func (u *usage) figures() *figures {
 	return f
 }
 
-// resources fills the three lists with the same resources: those that a node has and those that pods ask for.
+// resources fills the three lists with the same resources: those that nodes have and those that pods request.
 func (f *figures) resources(have, asked sums, offered map[corev1.ResourceName]bool, free map[corev1.ResourceName]int64) {
 	names := maps.Clone(offered)
 	for _, s := range asked {
 		names[s.name.Value()] = true
 	}
 	sorted := slices.SortedFunc(maps.Keys(names), func(a, b corev1.ResourceName) int {
-		if offered[a] != offered[b] { // what nodes have goes first
+		if offered[a] != offered[b] { // those that nodes have come first
 			if offered[a] {
 				return -1
 			}
@@ -292,7 +292,7 @@ func (f *figures) resources(have, asked sums, offered map[corev1.ResourceName]bo
 	}
 }
 
-// listWorkloads lists workloads by UID, as many as an object has room for.
+// listWorkloads lists workloads by UID, as many as fit into the object.
 func (f *figures) listWorkloads(workloads map[unique.Handle[types.UID]]*demand) {
 	type entry struct {
 		uid    types.UID
@@ -319,7 +319,7 @@ func (f *figures) listWorkloads(workloads map[unique.Handle[types.UID]]*demand) 
 	}
 }
 
-// quantity writes an amount as engine/capacity reads it.
+// quantity is the inverse of how engine/capacity reads an amount.
 func quantity(name corev1.ResourceName, n int64) resource.Quantity {
 	switch name {
 	case corev1.ResourceCPU:
@@ -331,16 +331,16 @@ func quantity(name corev1.ResourceName, n int64) resource.Quantity {
 	}
 }
 
-// amount is so much of one resource, in the units of engine/capacity.
+// amount is an amount of one resource, in the units of engine/capacity.
 type amount struct {
 	name unique.Handle[corev1.ResourceName]
 	n    int64
 }
 
-// absurd as an amount that a pod requests is more than there can be: all that its node has.
+// absurd stands for a request of more than any node can have. It counts as all that the node of the pod has.
 const absurd = int64(-1)
 
-// sums add up amounts of resources. Those that come to 0 are not kept.
+// sums are totals by resource. A total of 0 is not kept.
 type sums []sum
 
 type sum struct {

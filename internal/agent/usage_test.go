@@ -17,7 +17,7 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// What counts for what, as a story: each step changes one thing, and says what the cluster comes to then.
+// What counts for what: each step changes one thing and states the resulting figures.
 func TestWhatCounts(t *testing.T) {
 	u := newUsage()
 	pod := func(name, on, workload, cpu string) func() {
@@ -145,7 +145,7 @@ func TestTooManyWorkloads(t *testing.T) {
 	}
 }
 
-// The sums that are kept up to date are those that a computation from scratch comes to, whatever comes in whichever order.
+// The sums that are updated incrementally equal those computed from scratch, whatever changes, in whichever order.
 func TestUsageIsExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		u := newUsage()
@@ -204,7 +204,7 @@ func TestUsageIsExact(t *testing.T) {
 	})
 }
 
-// model is what there is; its String computes everything from scratch, with numbers of any size.
+// model is the state of the cluster. Its String computes everything from scratch, with big integers.
 type model struct {
 	nodes map[string]modelNode
 	pods  map[string]modelPod
