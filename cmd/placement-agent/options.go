@@ -57,7 +57,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.kcpContext, "kcp-context", o.kcpContext, "Context of that kubeconfig to use. The current one if empty.")
 	flags.StringVar(&o.name, "registration-name", o.name, "Name of the ClusterRegistration to report to. Required.")
 	flags.BoolVar(&o.register, "register", o.register, "Create the registration where it does not exist, from the next three flags. They never change one that exists.")
-	flags.StringVar(&o.location, "location", o.location, "Where the cluster stands, for example eu-west-1. Required to create the registration.")
+	flags.StringVar(&o.location, "location", o.location, "Where the cluster is, for example eu-west-1. Required to create the registration.")
 	flags.StringToStringVar(&o.labels, "labels", o.labels, "Labels of the registration, as key=value,...")
 	flags.StringArrayVar(&o.capabilities, "capability", o.capabilities, "What the cluster can do, as type[:attribute=value,...], for example gpu:model=a100. May be repeated.")
 	flags.BoolVar(&o.takeOver, "take-over", o.takeOver, "Take the registration from another cluster that reports to it, once: for a cluster that was built anew.")
@@ -142,7 +142,7 @@ func parseToleration(text string) (corev1.Toleration, error) {
 	return toleration, nil
 }
 
-// completed is what the flags come to.
+// completed is the program that the flags describe.
 type completed struct {
 	*options
 	registry *prometheus.Registry

@@ -18,7 +18,7 @@ import (
 type memoryLock struct {
 	mu      sync.Mutex
 	record  *resourcelock.LeaderElectionRecord
-	acquire func() // is called when the lease is first taken
+	acquire func() // called when the lease is first acquired
 }
 
 func (l *memoryLock) Get(context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
@@ -58,8 +58,8 @@ func (l *memoryLock) holder() string {
 	return l.record.HolderIdentity
 }
 
-// TestTheLeaseIsGivenBackLast: whoever leads next must find nothing still being written.
-func TestTheLeaseIsGivenBackLast(t *testing.T) {
+// TestLeaseIsReleasedLast: the next leader must not find writes of this one still under way.
+func TestLeaseIsReleasedLast(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	lock, c := &memoryLock{}, &completed{}
 	failed := errors.New("no endpoint slice")
@@ -77,8 +77,8 @@ func TestTheLeaseIsGivenBackLast(t *testing.T) {
 	}
 }
 
-// TestStoppedWhileBeingElected: a controller that is asked to stop at the moment when it gets the lease either runs to its
-// end or not at all. In both cases nothing runs any more when the lease has been given back.
+// TestStoppedWhileBeingElected: a controller that is asked to stop while it acquires the lease either runs and returns or does
+// not run at all. In both cases nothing runs any more once the lease is released.
 func TestStoppedWhileBeingElected(t *testing.T) {
 	for range 200 {
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -89,7 +89,7 @@ func TestStoppedWhileBeingElected(t *testing.T) {
 			<-ctx.Done()
 			time.Sleep(time.Millisecond)
 			if lock.holder() != "me" {
-				t.Error("the lease was given back while running")
+				t.Error("the lease was released while running")
 			}
 			running = false
 			return nil

@@ -147,25 +147,25 @@ func (o *options) validate() error {
 	return errors.Join(errs...)
 }
 
-// completed is what the flags come to.
+// completed is the program that the flags describe.
 type completed struct {
 	*options
 	config     *rest.Config
 	registry   *prometheus.Registry
 	controller *controller.Controller
-	// standby tells whether another controller leads.
+	// standby is set while another controller leads.
 	standby atomic.Bool
-	// elector says whether this one still does; nil without election.
+	// elector knows whether this one leads; nil without leader election.
 	elector *leaderelection.LeaderElector
 }
 
-// A leader that has not renewed its lease for renewWithin writes no more, and what it has begun ends before the lease does.
+// A leader that has not renewed its lease for renewWithin starts no more writes, and those under way end before the lease does.
 const (
 	renewWithin   = 15 * time.Second
 	leaseDuration = renewWithin + controller.WriteWithin
 )
 
-// fence is an error once this controller may not be the one that leads.
+// fence returns an error once another controller may lead.
 func (c *completed) fence() error {
 	switch {
 	case !c.leaderElect:
@@ -227,8 +227,8 @@ func (c *completed) run(ctx context.Context) error {
 	return errors.Join(c.lead(ctx, cancel), program.Failure(ctx))
 }
 
-// lead runs the controller while it holds the lease. A leader that loses the lease stops: what it has not written is
-// decided anew by the next.
+// lead runs the controller while it holds the lease. A leader that loses the lease stops; the next one decides anew what it has
+// not written.
 func (c *completed) lead(ctx context.Context, cancel context.CancelCauseFunc) error {
 	client, err := kubernetes.NewForConfig(c.config)
 	if err != nil {
@@ -246,7 +246,7 @@ func (c *completed) lead(ctx context.Context, cancel context.CancelCauseFunc) er
 	return c.whileLeading(ctx, cancel, lock, c.controller.Run)
 }
 
-// whileLeading runs while the lock is held, and gives it back only once that has ended.
+// whileLeading calls run while the lock is held, and releases the lock only after run has returned.
 func (c *completed) whileLeading(ctx context.Context, cancel context.CancelCauseFunc, lock resourcelock.Interface, run func(context.Context) error) error {
 	electing, release := context.WithCancel(context.WithoutCancel(ctx))
 	elected := make(chan struct{})
@@ -285,7 +285,7 @@ func (c *completed) whileLeading(ctx context.Context, cancel context.CancelCause
 	}
 }
 
-// ready tells what the controller still waits for; one that stands by waits for nothing.
+// ready returns what the controller still waits for. A standby is always ready.
 func (c *completed) ready() error {
 	if c.standby.Load() {
 		return nil

@@ -12,13 +12,13 @@ const (
 	AnnotationPlacement = "tmc.kcp.io/placement"
 
 	// LabelWorkloadUID on a pod in a physical cluster is the UID that its workload has in its workspace. Agents count pods
-	// by it; whoever brings workloads to clusters sets it in the pod template.
+	// by it. The syncer that brings a workload to its clusters sets it in the pod template.
 	LabelWorkloadUID = "tmc.kcp.io/workload-uid"
 
-	// LabelPlacement on a PlacementDecision is the name of the placement whose decisions it holds.
+	// LabelPlacement on a PlacementDecision is the name of the placement whose decisions it contains.
 	LabelPlacement = "tmc.kcp.io/placement"
 
-	// LabelPolicy with the value PolicyRego marks a ConfigMap that holds Rego modules, as kube-mgmt has it.
+	// LabelPolicy with the value PolicyRego marks a ConfigMap with Rego modules, as in kube-mgmt.
 	LabelPolicy = "openpolicyagent.org/policy"
 	// PolicyRego is the value of LabelPolicy.
 	PolicyRego = "rego"
@@ -34,7 +34,7 @@ const (
 	AgentNamespace = "placement-agents"
 	// LabelHeartbeat with the value "true" is on these Leases, so that the controller watches no others.
 	LabelHeartbeat = "tmc.kcp.io/heartbeat"
-	// AnnotationUsage on a Lease names the ClusterUsage that held true when the Lease was renewed, as UID/generation. It is
+	// AnnotationUsage on a Lease names the ClusterUsage that was current when the Lease was renewed, as UID/generation. It is
 	// absent while the agent does not know what the pods of its cluster request.
 	AnnotationUsage = "tmc.kcp.io/usage"
 )
@@ -54,15 +54,15 @@ const (
 	// ReservationsHeldCondition on a WorkloadPlacement: no reservation for its workloads has expired.
 	ReservationsHeldCondition = "ReservationsHeld"
 	// WithinCapacityCondition on a ClusterRegistration: what its pods request and what is reserved is no more than the
-	// cluster has. The controller writes it once that was not so.
+	// cluster has. It is absent until it turns False for the first time.
 	WithinCapacityCondition = "WithinCapacity"
 	// ValidCondition on a ClusterRegistration: the registration and its ClusterUsage can be read and used in full. The
-	// controller writes it once that was not so.
+	// condition is absent until it turns False for the first time.
 	ValidCondition = "Valid"
 	// WorkloadsCountedCondition on a ClusterRegistration: its ClusterUsage lists every workload that has pods there.
 	WorkloadsCountedCondition = "WorkloadsCounted"
 	// HeartbeatSeenCondition on a ClusterRegistration: the controller sees the Lease of its agent, so that it notices when
-	// the agent falls silent. The controller writes it once that was not so.
+	// the agent falls silent. It is absent until it turns False for the first time.
 	HeartbeatSeenCondition = "HeartbeatSeen"
 )
 

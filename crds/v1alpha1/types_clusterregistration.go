@@ -105,8 +105,8 @@ type ClusterEndpoint struct {
 	// +kubebuilder:validation:MaxLength=2048
 	ServerURL string `json:"serverURL"`
 
-	// caBundle holds the PEM certificates that the API server's certificate is verified against. Left out, the system's are
-	// used.
+	// caBundle is the PEM certificates that the API server's certificate is verified against. If it is empty, those of the
+	// system are used.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=524288
@@ -126,15 +126,15 @@ type ClusterRegistrationStatus struct {
 	// +kubebuilder:validation:MaxItems=64
 	Conditions []conditionsv1alpha1.Condition `json:"conditions,omitempty"`
 
-	// allocatable is what the usable nodes of the cluster have for pods in all.
+	// allocatable is the total that the usable nodes of the cluster have for pods.
 	//
 	// +optional
 	// +kubebuilder:validation:Type=object
 	// +kubebuilder:validation:MaxProperties=256
 	Allocatable corev1.ResourceList `json:"allocatable,omitempty"`
 
-	// allocated is what the pods of the cluster request in all, those of placed workloads included. Where there is a
-	// ClusterUsage of the same name, it is for people only: placing uses what stands there.
+	// allocated is the total that the pods of the cluster request, those of placed workloads included. If there is a
+	// ClusterUsage of the same name, its figures are used for placing instead of this one.
 	//
 	// +optional
 	// +kubebuilder:validation:Type=object

@@ -6,7 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// MaxDecisionsPerSlice is how many workloads one PlacementDecision holds at most.
+// MaxDecisionsPerSlice is the largest number of workloads in one PlacementDecision.
 const MaxDecisionsPerSlice = 100
 
 // PlacementDecision is a slice of the decisions of one placement, as an EndpointSlice is a slice of a Service's endpoints.
@@ -29,7 +29,7 @@ type PlacementDecision struct {
 	// +kubebuilder:validation:MaxLength=253
 	PlacementName string `json:"placementName"`
 
-	// count is how many decisions the slice holds.
+	// count is the number of decisions in the slice.
 	//
 	// +optional
 	Count int32 `json:"count"`
@@ -107,7 +107,7 @@ type WorkloadReference struct {
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
 
-	// uid of the workload. It tells the workload from a later one of the same name.
+	// uid of the workload. It distinguishes the workload from a later one of the same name.
 	//
 	// +required
 	// +kubebuilder:validation:Type=string

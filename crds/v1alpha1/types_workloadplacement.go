@@ -29,7 +29,7 @@ type WorkloadPlacement struct {
 	// +required
 	Spec WorkloadPlacementSpec `json:"spec"`
 
-	// status says how many workloads are placed and what stands in the way. The controller writes it.
+	// status says how many workloads are placed and why others are not. The controller writes it.
 	//
 	// +optional
 	Status WorkloadPlacementStatus `json:"status,omitempty"`
@@ -220,7 +220,7 @@ type Constraint struct {
 	// +kubebuilder:validation:MaxLength=4096
 	Expression string `json:"expression"`
 
-	// message replaces the expression wherever people are told why a cluster is excluded.
+	// message replaces the expression in every explanation of why a cluster is excluded.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
@@ -230,7 +230,7 @@ type Constraint struct {
 // MaxSelectedClusters is how many clusters the status of a placement lists at most.
 const MaxSelectedClusters = 1000
 
-// WorkloadPlacementStatus says how many workloads are placed, and what stands in the way.
+// WorkloadPlacementStatus says how many workloads are placed, and why others are not.
 type WorkloadPlacementStatus struct {
 	// conditions by type: ConstraintsValid (selectors and constraints compile), PoliciesReady (the policies of the workspace
 	// are in force), Scheduled (every workload has its clusters), ReservationsHeld (no reservation has expired), and Ready,

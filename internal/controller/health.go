@@ -21,8 +21,8 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// heartbeats records when clusters were last heard of, by the clock of this process: theirs may differ from it and from each
-// other. So only that a renewal differs from the one before counts, not the time that it says.
+// heartbeats records when clusters were last heard of, by the clock of this process. The clocks of clusters may differ, so only
+// a change of renewTime counts, not its value.
 type heartbeats struct {
 	mu    sync.Mutex
 	heard map[clusterKey]heartbeat
@@ -35,9 +35,9 @@ type clusterKey struct {
 
 // heartbeat is a renewal of the Lease of a cluster.
 type heartbeat struct {
-	// renewed is the time that it says, at when it was seen.
+	// renewed is its renewTime; at is when it was seen, by our clock.
 	renewed, at time.Time
-	// holder is the cluster that renewed it, usage what of its ClusterUsage held true then, as AnnotationUsage has it.
+	// holder is the cluster that renewed it; usage is the ClusterUsage that was current then, as in AnnotationUsage.
 	holder types.UID
 	usage  string
 }
@@ -80,8 +80,8 @@ func leaseKey(lease *coordinationv1.Lease) clusterKey {
 	return clusterKey{logicalcluster.From(lease), lease.Name}
 }
 
-// of returns the heartbeats of registrations. Those without are left out: nobody has a Lease for them, or the workspace does
-// not let us see it. A Lease that is renewed by another cluster than the one that reports is none.
+// of returns the heartbeats of registrations. A registration without one has no Lease, or the workspace does not show it to us. A
+// Lease that another cluster renews than the one that reports does not count.
 func (h *heartbeats) of(workspace logicalcluster.Name, registrations []*v1alpha1.ClusterRegistration) map[types.UID]heartbeat {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -94,7 +94,7 @@ func (h *heartbeats) of(workspace logicalcluster.Name, registrations []*v1alpha1
 	return beats
 }
 
-// reported is a registration as we last wrote it, which the informer may not show yet.
+// reported is a registration as this controller last wrote it, which the informer may not show yet.
 type reported struct {
 	// at is when it was written, basedOn the resource version that the informer showed then.
 	at      time.Time
@@ -110,14 +110,13 @@ func (w *workspace) latest(r *v1alpha1.ClusterRegistration) *v1alpha1.ClusterReg
 	return r
 }
 
-// watchHealth makes the Ready condition of a cluster Unknown that has been silent for too long, and False if it is taken for
-// lost, and returns the registrations as they are then. The condition is the truth: where it cannot be written, the cluster is
-// as it was.
+// watchHealth makes the Ready condition of a silent cluster Unknown after the grace period and False once it counts as lost,
+// and returns the registrations with these conditions. Only what is written counts: if the write fails, the cluster stays as it
+// was.
 //
-// Silence is not believed too easily. A cluster of which no Lease is seen is as healthy as it says: a workspace that has not
-// accepted the claim on Leases shows none, which says nothing about its clusters. And before anything is written the Lease is
-// read from the server, so that neither a watch that is late or deaf, nor a claim that has just been withdrawn, looks like
-// clusters that have all fallen silent at once.
+// A cluster whose Lease is not seen is as healthy as its conditions say, because a workspace that has not accepted the claim on
+// Leases shows none. Before a condition is written the Lease is read from the server, so that a watch that is late or deaf, or a
+// claim that has just been withdrawn, does not look like clusters that have all fallen silent at once.
 func (w *workspace) watchHealth(ctx context.Context, o *cacheView, r *result) []*v1alpha1.ClusterRegistration {
 	registrations := make([]*v1alpha1.ClusterRegistration, len(o.clusters))
 	w.counting = map[string]time.Time{}
@@ -140,19 +139,19 @@ func (w *workspace) watchHealth(ctx context.Context, o *cacheView, r *result) []
 	return registrations
 }
 
-// watchSilence writes what becomes of a cluster that is silent. It returns whether there is a Lease after all.
+// watchSilence writes the Ready condition of a cluster that is silent. It returns whether the cluster has a Lease.
 func (w *workspace) watchSilence(ctx context.Context, shown *v1alpha1.ClusterRegistration, beat heartbeat, usage *v1alpha1.ClusterUsage, writable bool, r *result) bool {
 	c := w.latest(shown)
 	condition, consequence := w.silence(w.now().Sub(beat.at), r)
 	reason := conditions.GetReason(c, v1alpha1.ReadyCondition)
 	switch {
 	case condition == nil:
-		// What is counted has to be as recent as the heartbeat, or what the cluster counts by now would be taken for missing.
+		// Invariant: the usage is no older than the heartbeat. Otherwise pods that are counted by now would look missing.
 		if conditions.IsTrue(c, v1alpha1.ReadyCondition) && usage != nil && usage.OmittedWorkloads == 0 && v1alpha1.UsageAtLeast(usage, beat.usage) {
 			w.counting[c.Name] = beat.at
 		}
 		return true
-	case !writable || reason == condition.Reason || reason == v1alpha1.ClusterLostReason: // after a restart the silence seems shorter than it is
+	case !writable || reason == condition.Reason || reason == v1alpha1.ClusterLostReason: // after a restart the silence looks shorter than it is
 		return true
 	}
 	now, found, err := w.readHeartbeat(ctx, c.Name)
@@ -182,8 +181,8 @@ func (w *workspace) unseenSince(r *v1alpha1.ClusterRegistration) time.Time {
 	return w.now()
 }
 
-// watchUnseen reports a cluster that has an agent and no Lease: were it silent, nobody would notice. There is nothing to report
-// of one that always had a Lease.
+// watchUnseen makes HeartbeatSeen False on a cluster that has an agent but no Lease, since its silence would go unnoticed, and
+// True once it has one. A cluster that always had a Lease does not get the condition.
 func (w *workspace) watchUnseen(ctx context.Context, shown *v1alpha1.ClusterRegistration, seen bool, since time.Time, r *result) {
 	c := w.latest(shown)
 	reported := conditions.IsFalse(c, v1alpha1.HeartbeatSeenCondition)
@@ -208,8 +207,8 @@ func (w *workspace) watchUnseen(ctx context.Context, shown *v1alpha1.ClusterRegi
 	}
 }
 
-// silence is what becomes of a cluster that has been silent for so long, and what that means for workloads; nil if nothing. It
-// asks for another pass when it may be something else.
+// silence returns the condition of a cluster that has been silent for some time, nil if there is none yet, and what it means for
+// workloads. It asks for another pass at the time when the condition changes next.
 func (w *workspace) silence(silent time.Duration, r *result) (condition *conditionsv1alpha1.Condition, consequence string) {
 	switch {
 	case w.grace == 0:
@@ -229,9 +228,8 @@ func (w *workspace) silence(silent time.Duration, r *result) (condition *conditi
 	}
 }
 
-// setCondition writes a condition of a registration, and returns nil if another has written meanwhile. Conditions are merged by
-// type into the resource version that was read, and written only over that: so neither this writer nor the agent loses
-// conditions of the other.
+// setCondition writes a condition of a registration. It returns nil if another writer came first. The condition is merged into
+// the resource version that was read and replaces only that version, so neither the agent's conditions nor ours are lost.
 func (w *workspace) setCondition(ctx context.Context, shown *v1alpha1.ClusterRegistration, condition *conditionsv1alpha1.Condition) (*v1alpha1.ClusterRegistration, error) {
 	updated := w.latest(shown).DeepCopy()
 	conditions.Set(updated, condition)
@@ -308,7 +306,7 @@ func (w *workspace) reportFault(ctx context.Context, shown *v1alpha1.ClusterRegi
 	return turned && message != "" && written != nil
 }
 
-// overcommitted says of what more is in use and promised on a cluster than there is; nothing where all is well.
+// overcommitted lists the resources of which more is in use and promised on a cluster than it has; empty if there is none.
 func overcommitted(row *snapshot.Row) string {
 	if row.Invalid != "" || !row.Free.Negative() {
 		return ""

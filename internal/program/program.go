@@ -1,4 +1,4 @@
-// Package program is what our programs share: how they find their servers, and how those that go on are watched and end.
+// Package program has what the programs share: reading a kubeconfig, and serving metrics and health.
 package program
 
 import (
@@ -15,16 +15,16 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Kubeconfig reads a kubeconfig as kubectl does: $KUBECONFIG or the in-cluster configuration where path is empty, the current
-// context where that is.
+// Kubeconfig reads a kubeconfig as kubectl does. Without a path it is $KUBECONFIG or the in-cluster configuration, without a
+// context the current one.
 func Kubeconfig(path, context string) (*rest.Config, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = path
 	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: context}).ClientConfig()
 }
 
-// Serve serves /metrics, /healthz and /readyz, which is fine where ready returns nil. An empty address turns it off. If serving
-// ends by itself, fail is told.
+// Serve serves /metrics, /healthz and /readyz, which succeeds if ready returns nil. An empty address turns it off. If the server
+// fails later, fail is called with the error.
 func Serve(address string, registry prometheus.Gatherer, ready func() error, fail context.CancelCauseFunc) (stop func(), err error) {
 	if address == "" {
 		return func() {}, nil
@@ -56,7 +56,7 @@ func Serve(address string, registry prometheus.Gatherer, ready func() error, fai
 	}, nil
 }
 
-// Failure is why a context ended, unless it was asked to.
+// Failure is why a context was cancelled, nil if it was an ordinary stop.
 func Failure(ctx context.Context) error {
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
