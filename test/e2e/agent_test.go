@@ -22,10 +22,10 @@ import (
 	"github.com/kcp-placement/placement/test/kcp"
 )
 
-// onlyChanges keeps an agent from reporting for any other reason than a material change.
+// onlyChanges is an interval so long that an agent reports material changes only.
 var onlyChanges = []string{"--report-interval", "1h"}
 
-// TestAgentRegisters: with its few rights, an agent registers its cluster and reports it to the last figure.
+// TestAgentRegisters: with the rights of the manifests, an agent registers its cluster and reports every figure.
 func TestAgentRegisters(t *testing.T) {
 	site, team := newSite(t), newTeam(t)
 	site.addNode("large", "cpu=8 memory=16Gi nvidia.com/gpu=2")
@@ -64,7 +64,7 @@ func TestAgentRegisters(t *testing.T) {
 	if beat := registration.Status.LastHeartbeatTime; beat == nil || beat.Time.Before(start.Truncate(time.Second)) || beat.After(time.Now()) {
 		t.Errorf("the heartbeat is of %v, the agent was started at %v", beat, start)
 	}
-	team.expectTold("Registered")
+	team.expectEvent("Registered")
 
 	if err := agent.Stop(); err != nil {
 		t.Errorf("asked to stop: %v", err)
@@ -74,7 +74,7 @@ func TestAgentRegisters(t *testing.T) {
 	}
 }
 
-// TestAgentReportsChanges: what matters is reported when it happens. The interval would take an hour.
+// TestAgentReportsChanges: a material change is reported when it happens. The interval is an hour.
 func TestAgentReportsChanges(t *testing.T) {
 	site, team := newSite(t), newTeam(t)
 	site.addNode("a", "cpu=8 memory=16Gi")
@@ -92,7 +92,7 @@ func TestAgentReportsChanges(t *testing.T) {
 	site.addPod("web", "a", "uid-web", "cpu=3 memory=4Gi")
 	team.reports("a pod comes", busy)
 
-	// What hardly matters waits for the interval, or for company.
+	// A change that is not material waits for the interval or the next material change.
 	beat := team.registration().Status.LastHeartbeatTime
 	site.addPod("tiny", "b", "", "cpu=1m memory=1Mi")
 	never(t.Context())
@@ -148,8 +148,8 @@ func TestAgentReportsChanges(t *testing.T) {
 	team.eventually("Ready", "True", func() string { return team.ready() })
 }
 
-// TestAgentInterval: what hardly matters comes with the interval, and that the cluster is lost. So does the heartbeat, and
-// while nothing changes that is all that is written.
+// TestAgentInterval: a change that is not material is reported with the interval, and so is the loss of the cluster. While
+// nothing changes, only the heartbeat is written.
 func TestAgentInterval(t *testing.T) {
 	site, team := newSite(t), newTeam(t)
 	site.addNode("a", "cpu=100 memory=100Gi")
@@ -174,7 +174,7 @@ func TestAgentInterval(t *testing.T) {
 	team.reports("the cluster answers", want)
 }
 
-// TestAgentRights: the credentials of one agent are good for its registration and for nothing else.
+// TestAgentRights: an agent can write its own registration and nothing else.
 func TestAgentRights(t *testing.T) {
 	t.Parallel()
 	team := newTeam(t)
@@ -196,7 +196,7 @@ func TestAgentRights(t *testing.T) {
 	}
 	registrations := client.Resource(clusters)
 	report := func(name string) error {
-		// The administrator reads it: so the write would be sound, and only rights can keep it from happening.
+		// Read by the administrator, so that the write is valid and only missing rights can prevent it.
 		object, err := team.client.Resource(clusters).Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -212,7 +212,7 @@ func TestAgentRights(t *testing.T) {
 		_, err := client.Resource(resource).List(t.Context(), metav1.ListOptions{})
 		return err
 	}
-	// Rights take a moment to be known everywhere.
+	// It takes a moment until rights are in effect.
 	team.eventually("its own report", "<nil>", func() string { return fmt.Sprint(report("mine")) })
 	_, foreign := elsewhere.Resource(configMaps).List(t.Context(), metav1.ListOptions{})
 	renew := func(name string) error {
@@ -264,7 +264,7 @@ func TestAgentRights(t *testing.T) {
 	}
 }
 
-// TestAgentCutOff: a cluster that is not heard of for the grace period gets no more work, until it is heard of again.
+// TestAgentCutOff: a cluster that is silent for the grace period gets no more workloads until it reports again.
 func TestAgentCutOff(t *testing.T) {
 	current.stop()
 	defer func() {
@@ -302,7 +302,7 @@ func TestAgentCutOff(t *testing.T) {
 	team.expect("Deployment before", edge)
 }
 
-// TestAgentRegistersAnew: a registration that is deleted under its agent is made again, as it was.
+// TestAgentRegistersAnew: an agent whose registration is deleted creates it again as it was.
 func TestAgentRegistersAnew(t *testing.T) {
 	site, team := newSite(t), newTeam(t)
 	site.addNode("a", "cpu=8 memory=16Gi")
@@ -322,7 +322,7 @@ func TestAgentRegistersAnew(t *testing.T) {
 	}
 }
 
-// TestAgentConflict: of two clusters with one name, the first keeps it until somebody says otherwise.
+// TestAgentConflict: of two clusters with one name, the first keeps it until the other starts with --take-over.
 func TestAgentConflict(t *testing.T) {
 	site, team := newSite(t), newTeam(t)
 	site.addNode("a", "cpu=8 memory=16Gi")
@@ -330,7 +330,7 @@ func TestAgentConflict(t *testing.T) {
 	agent := team.startAgent("--report-interval", "1s")
 	team.reports("the first report", own)
 
-	// From here on the name is another cluster's, which reports once.
+	// From here on another cluster has the name, and has reported once.
 	patch := `{"status": {"clusterUID": "another", "allocatable": {"cpu": "77", "memory": "77Gi"}}}`
 	_, err := team.client.Resource(clusters).Patch(t.Context(), edge, types.MergePatchType, []byte(patch), metav1.PatchOptions{}, "status")
 	if err != nil {
@@ -348,7 +348,7 @@ func TestAgentConflict(t *testing.T) {
 			t.Errorf("%s: it reports as %q", what, got)
 		}
 	}
-	team.expectTold("AgentConflict")
+	team.expectEvent("AgentConflict")
 	site.addNode("b", "cpu=8 memory=16Gi")
 	unchanged("another cluster took the name")
 
@@ -364,10 +364,10 @@ func TestAgentConflict(t *testing.T) {
 	if got, want := string(team.registration().Status.ClusterUID), site.uid(); got != want {
 		t.Errorf("it reports as %q, want %q", got, want)
 	}
-	team.expectTold("TookOver")
+	team.expectEvent("TookOver")
 }
 
-// TestReservationPassesToReport: what is promised to a workload is held until its pods are reported, and not longer.
+// TestReservationPassesToReport: a reservation lasts until the pods of the workload are reported, and no longer.
 func TestReservationPassesToReport(t *testing.T) {
 	site, team := newSite(t), newTeam(t)
 	site.addNode("a", "cpu=4 memory=16Gi")
@@ -386,13 +386,13 @@ func TestReservationPassesToReport(t *testing.T) {
 	site.addPod("one", "a", uid, "cpu=2 memory=1Gi")
 	team.reports("its pod comes", want)
 
-	// Counted twice, one would leave nothing for two; not counted, two would leave something for three.
+	// If one were counted twice, two would not fit; if two were not counted, three would.
 	team.apply(deployment("two", "app", "2"))
 	team.expect("Deployment two", edge)
 	team.apply(deployment("three", "app", "2"))
 	team.waits("three", "(edge: Capacity: asks for 2 cpu, 0 free)")
 
-	// The pod holds what it holds, whatever becomes of the Deployment.
+	// The pod still counts, whatever happens to the Deployment.
 	team.delete(deployments, "default", "one")
 	team.expect("Deployment one", "")
 	never(t.Context())

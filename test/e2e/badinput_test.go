@@ -8,7 +8,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// TestRefused: what the API server can tell is wrong is refused when it is written.
+// TestRefused: what the API server can validate is refused when it is written.
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	team := newTeam(t)
@@ -30,7 +30,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestBadInput: what only the controller can tell is said on the object that caused it, and hurts nothing else.
+// TestBadInput: what only the controller can validate is reported on the object itself and affects nothing else.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	team := newTeam(t)

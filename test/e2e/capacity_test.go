@@ -13,7 +13,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// withinCapacity is what is said of a cluster's capacity.
+// withinCapacity reads the condition WithinCapacity of a cluster.
 func (t *team) withinCapacity(cluster string) string {
 	t.Helper()
 	object, err := t.client.Resource(clusters).Get(t.Context(), cluster, metav1.GetOptions{})
@@ -27,7 +27,7 @@ func (t *team) withinCapacity(cluster string) string {
 	return strings.Trim(fmt.Sprintf("%s %s: %s", c.Status, c.Reason, c.Message), " :")
 }
 
-// TestShrunkCluster: capacity that falls below what is promised is told of, takes no more, and nothing is taken away.
+// TestShrunkCluster: a cluster whose capacity falls below what is promised is reported and takes no more; nothing is evicted.
 func TestShrunkCluster(t *testing.T) {
 	t.Parallel()
 	team := newTeam(t)
@@ -49,7 +49,7 @@ func TestShrunkCluster(t *testing.T) {
 	team.eventually("WithinCapacity", "True", func() string { return team.withinCapacity("a") })
 }
 
-// TestLargestReport: a report of as many workloads as one may have goes through all servers, and says of each what it says.
+// TestLargestReport: a report with the largest number of workloads passes all servers, and every workload in it counts.
 func TestLargestReport(t *testing.T) {
 	t.Parallel()
 	team := newTeam(t)
@@ -64,7 +64,7 @@ func TestLargestReport(t *testing.T) {
 		placement("app", "numberOfClusters: 1"), deployment("first", "app", "1m"), deployment("second", "app", "2"))
 	team.expect("Deployment first", "a")
 	team.expect("Deployment second", "")
-	// The one millicore of the first is among those in use: then there is room for the second.
+	// The first one's millicore is counted as in use, so there is room for the second.
 	object, err := team.client.Resource(deployments).Namespace("default").Get(t.Context(), "first", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 	"github.com/kcp-placement/placement/offline/simulation"
 )
 
-// TestCLI: kubectl placement says of a live workspace what the controller has done and will do, and writes nothing.
+// TestCLI: kubectl placement shows what the controller has done and will do in a live workspace, and writes nothing.
 func TestCLI(t *testing.T) {
 	t.Parallel()
 	team := newTeam(t)
@@ -69,7 +69,7 @@ func TestCLI(t *testing.T) {
 		}
 		return all
 	}
-	// Counts are gathered for a while before they are written.
+	// Counts are written after a few seconds.
 	team.eventually("the counts", "2 of 2", func() string {
 		object, err := team.client.Resource(placements).Namespace("default").Get(t.Context(), "app", metav1.GetOptions{})
 		if err != nil {
@@ -83,7 +83,7 @@ func TestCLI(t *testing.T) {
 	})
 	before := versions()
 
-	// What runs stays; what waits waits for the same reason.
+	// What is placed stays, and what waits still waits for the same reason.
 	out, _ := run(0, "simulate", "-o", "json")
 	var result simulation.Result
 	if err := json.Unmarshal([]byte(out), &result); err != nil {
@@ -116,7 +116,7 @@ func TestCLI(t *testing.T) {
 	out, _ = run(0, "top")
 	contains(out, "1500m      6500m", "Deployment default/huge", "b: 93500m more cpu free", "1 workloads wait")
 
-	// What a candidate would move is what the controller moves once it is applied.
+	// A candidate moves the same workloads as the controller does once it is applied.
 	candidate := filepath.Join(dir, "silver.rego")
 	rego := "package placement.affinity\n\nterms contains {\"match\": {\"labelSelector\": {\"matchLabels\": {\"tier\": \"gold\"}}}, \"factor\": \"affinity\", \"onMatch\": -50} if input.workload.name == \"one\"\n"
 	if err := os.WriteFile(candidate, []byte(rego), 0o644); err != nil {

@@ -65,7 +65,7 @@ func TestDeployed(t *testing.T) {
 		return object.GetAnnotations()["openpolicyagent.org/policy-status"]
 	})
 	if metrics := get("http://" + address + "/metrics"); !strings.Contains(metrics, `placement_writes_total{kind="PlacementDecision",result="ok"} 1`) {
-		t.Error("the metrics do not tell of the one write")
+		t.Error("the metrics do not count the one write")
 	}
 
 	if err := program.Process.Signal(syscall.SIGTERM); err != nil {
@@ -87,7 +87,7 @@ func TestDeployed(t *testing.T) {
 	}
 }
 
-// TestUsage: what is wrong with a call is said in a line.
+// TestUsage: a wrong invocation fails with one line.
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	binary := controllerProgram.build(t)

@@ -37,7 +37,7 @@ var (
 	server   *kcp.Server
 	physical *kubernetes.Server
 	current  *running
-	// scratch is a folder for what all tests share.
+	// scratch is a folder that all tests share.
 	scratch string
 )
 
@@ -144,7 +144,7 @@ func startController(ctx context.Context, change ...func(*controller.Config)) (*
 	config := controller.Config{
 		Provider: server.Config(kcp.Provider), EndpointSlice: kcp.Export, MaxConcurrentDecisions: 2,
 		Kinds: []schema.GroupVersionResource{deployments, statefulSets, jobs}, Engine: e, Policies: policies, Registry: registry,
-		WatchCheckInterval: 5 * time.Second, // no test waits long for a watch that is deaf
+		WatchCheckInterval: 5 * time.Second, // so that no test waits long for a deaf watch
 	}
 	for _, f := range change {
 		f(&config)
@@ -164,7 +164,7 @@ func startController(ctx context.Context, change ...func(*controller.Config)) (*
 	})}, nil
 }
 
-// alone stops the controller that the tests share until this one is over, which has one of its own.
+// alone stops the shared controller until the end of this test, which starts its own.
 func alone(t *testing.T) {
 	current.stop()
 	t.Cleanup(func() {
@@ -175,7 +175,7 @@ func alone(t *testing.T) {
 	})
 }
 
-// count sums a metric over its labels, of which those given must have the values given.
+// count sums a metric over all series that have the given label values.
 func (r *running) count(t *testing.T, name string, labels ...string) float64 {
 	t.Helper()
 	families, err := r.registry.Gather()
@@ -245,7 +245,7 @@ func (t *team) delete(resource schema.GroupVersionResource, namespace, name stri
 	}
 }
 
-// within is how long the controller may take for anything, on a busy machine.
+// within is the longest that the controller may take for anything on a busy machine.
 const within = 30 * time.Second
 
 // eventually waits until what is observed is as wanted.
@@ -269,7 +269,7 @@ func (t *team) expect(workload, on string) {
 }
 
 // placed reads where every workload is. While one moves between placements it can have two decisions for a moment,
-// but never none: those stand side by side, as "a b".
+// but never none. Those are listed side by side, as "a b".
 func (t *team) placed() map[string]string {
 	t.Helper()
 	list, err := t.client.Resource(decisions).List(t.Context(), metav1.ListOptions{})

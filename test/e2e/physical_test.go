@@ -56,7 +56,7 @@ func (s *site) deleteNodes() {
 	}
 }
 
-// deletePods deletes them at once: no kubelet is there to wait for.
+// deletePods deletes them at once, since there is no kubelet to wait for.
 func (s *site) deletePods(names ...string) {
 	s.Helper()
 	pods, now := s.client.CoreV1().Pods("default"), *metav1.NewDeleteOptions(0)
@@ -109,7 +109,7 @@ func (s *site) addPod(name, node, uid, requests string) {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{
-			// What requests extended resources has to be limited to the same.
+			// Limits of extended resources must equal the requests.
 			Name: "main", Image: "none", Resources: corev1.ResourceRequirements{Requests: list, Limits: list},
 		}}},
 	}
@@ -173,7 +173,7 @@ func text(list corev1.ResourceList) string {
 // edge is the name by which the physical cluster registers.
 const edge = "edge"
 
-// registration reads the cluster's registration: an empty one where it is not there.
+// registration reads the cluster's registration; it is empty if there is none.
 func (t *team) registration() *v1alpha1.ClusterRegistration {
 	t.Helper()
 	object, err := t.client.Resource(clusters).Get(t.Context(), edge, metav1.GetOptions{})
@@ -185,7 +185,7 @@ func (t *team) registration() *v1alpha1.ClusterRegistration {
 	return as[v1alpha1.ClusterRegistration](t, object)
 }
 
-// usage reads the cluster's usage: an empty one where it is not there.
+// usage reads the cluster's usage; it is empty if there is none.
 func (t *team) usage() *v1alpha1.ClusterUsage {
 	t.Helper()
 	object, err := t.client.Resource(usages).Get(t.Context(), edge, metav1.GetOptions{})
@@ -271,8 +271,8 @@ func (t *team) waits(name, because string) {
 	})
 }
 
-// expectTold waits for an event with the reason about the registration.
-func (t *team) expectTold(reason string) {
+// expectEvent waits for an event about the registration with this reason.
+func (t *team) expectEvent(reason string) {
 	t.Helper()
 	t.eventually("there is an event "+reason, "true", func() string {
 		list, err := t.client.Resource(events).Namespace("default").List(t.Context(), metav1.ListOptions{})
@@ -361,7 +361,7 @@ func writeKubeconfig(t *testing.T, config *rest.Config, path string) {
 	}
 }
 
-// never is how long a test waits for what must not happen. Too short a time hides a mistake, and never makes one up.
+// never is how long a test waits for what must not happen. Too short a time can hide a failure but not cause one.
 func never(ctx context.Context) {
 	select {
 	case <-time.After(3 * time.Second):

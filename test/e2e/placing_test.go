@@ -21,7 +21,7 @@ func kindOf(kind string) conditionsv1alpha1.ConditionType {
 	return conditionsv1alpha1.ConditionType(kind)
 }
 
-// TestRestart runs before the parallel tests, alone: a controller that starts on an unchanged world writes nothing.
+// TestRestart runs alone, before the parallel tests: a controller that starts when nothing has changed writes nothing.
 func TestRestart(t *testing.T) {
 	team := newTeam(t)
 	team.apply(cluster("a", "4"), cluster("b", "4"), policies("p", "package placement.scoring\nweights := {\"capacity\": 1}"),
@@ -47,7 +47,7 @@ func TestRestart(t *testing.T) {
 		}
 		return strings.Join(all, " ")
 	}
-	// Writes of the last pass may still be under way, and counts be gathered for five seconds.
+	// Writes of the last pass may be under way, and counts are written up to five seconds later.
 	time.Sleep(6 * time.Second)
 	before := versions()
 
@@ -63,11 +63,11 @@ func TestRestart(t *testing.T) {
 	if after := versions(); after != before {
 		t.Errorf("changed by a restart:\nbefore %s\nafter  %s", before, after)
 	}
-	// Only people are told once more that huge waits.
+	// Only the event that huge waits is repeated.
 	if writes := next.count(t, "placement_writes_total") - next.count(t, "placement_writes_total", "kind", "Event"); writes != 0 {
 		t.Errorf("%v writes after a restart", writes)
 	}
-	// It is not dead either: what it restored still counts.
+	// It does work, and what it restored counts.
 	team.apply(deployment("three", "app", "4"))
 	team.eventually("three waits", "Deployment default/three: waits for 1 more cpu free on a: 0 of 2 clusters are feasible: 2 rejected by Capacity", func() string {
 		_, message, _ := strings.Cut(team.condition("app", v1alpha1.ScheduledCondition), "wait. ")
@@ -76,7 +76,7 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// TestStages: of seven clusters, every placement leaves the one that it says it wants.
+// TestStages: of seven clusters, every placement admits only the one that it asks for.
 func TestStages(t *testing.T) {
 	t.Parallel()
 	team := newTeam(t)
@@ -104,7 +104,7 @@ func TestStages(t *testing.T) {
 	} {
 		team.apply(placement(name, test.spec), deployment(name, name, test.cpu))
 		team.expect("Deployment "+name, test.want)
-		// One at a time: each would otherwise find the clusters as the others leave them.
+		// One at a time, since each would otherwise change what is free for the others.
 		team.delete(deployments, "default", name)
 		team.expect("Deployment "+name, "")
 	}
@@ -143,7 +143,7 @@ affinity.terms contains {
 	"match": {"labelSelector": {"matchLabels": {"liked": "yes"}}},
 	"factor": "affinity", "onMatch": 40, "reason": "we like it",
 }`)
-	// Without the ConfigMap, its label or the key, the policy is not in force any more.
+	// Without the ConfigMap, its label or the key, the policy is no longer in force.
 	patch := func(patch string) {
 		t.Helper()
 		_, err := team.client.Resource(configMaps).Namespace("default").Patch(t.Context(), "taste", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
@@ -194,7 +194,7 @@ func TestBrokenPolicy(t *testing.T) {
 	}
 	team.eventually("the broken one", "error[{{3 1}}]", func() string { return status("bad") })
 	team.eventually("the sound one", "ok[]", func() string { return status("good") })
-	// What was in force still is.
+	// The last good policies stay in force.
 	team.apply(deployment("two", "app", "1"))
 	team.expect("Deployment two", "wanted")
 	team.delete(configMaps, "default", "bad")
@@ -217,7 +217,7 @@ func TestClusterGoesUnready(t *testing.T) {
 	team.eventually("the placement's event", "Placed", func() string { return team.events("app") })
 }
 
-// events reads the reasons of an object's events, sorted, each as often as it happened.
+// events reads the reasons of an object's events, sorted and with repetitions.
 func (t *team) events(name string) string {
 	list, err := t.client.Resource(events).Namespace("default").List(t.Context(), metav1.ListOptions{})
 	if err != nil {
@@ -238,7 +238,7 @@ func (t *team) events(name string) string {
 	return strings.Join(reasons, " ")
 }
 
-// TestWorkspacesApart: everything has the same names in two workspaces, and means something else.
+// TestWorkspacesApart: objects of the same names in two workspaces do not affect each other.
 func TestWorkspacesApart(t *testing.T) {
 	t.Parallel()
 	var teams []*team
@@ -253,7 +253,7 @@ func TestWorkspacesApart(t *testing.T) {
 	}
 	teams[0].expect("Deployment web", "a")
 	teams[1].expect("Deployment web", "a")
-	// A broken policy and a full cluster here do not matter there.
+	// A broken policy and a full cluster here do not affect the other workspace.
 	teams[0].apply(policies("p", "package nonsense"), deployment("more", "app", "3"))
 	teams[1].apply(deployment("more", "app", "1"))
 	teams[1].expect("Deployment more", "b")
@@ -280,7 +280,7 @@ func TestDeletionFreesCapacity(t *testing.T) {
 	team.delete(deployments, "default", "first")
 	team.expect("Deployment second", "a")
 	team.expect("Deployment first", "")
-	// With the placement go its decisions.
+	// The decisions of a placement are deleted with it.
 	team.delete(placements, "default", "app")
 	team.eventually("slices", "0", func() string {
 		list, err := team.client.Resource(decisions).List(t.Context(), metav1.ListOptions{})
@@ -293,7 +293,7 @@ func TestDeletionFreesCapacity(t *testing.T) {
 	team.expect("Deployment second", "a")
 }
 
-// TestBurst: what is decided together is written together.
+// TestBurst: decisions that are made together are written together.
 func TestBurst(t *testing.T) {
 	t.Parallel()
 	team := newTeam(t)

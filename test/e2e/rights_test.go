@@ -13,7 +13,7 @@ import (
 	"k8s.io/client-go/dynamic"
 )
 
-// admin is an administrator of a workspace, as its owner is: no right within the workspace is missing, none beyond it is there.
+// admin is an administrator of a workspace, like its owner: with all rights in the workspace and none outside.
 const admin = `
 apiVersion: v1
 kind: ServiceAccount
@@ -33,8 +33,8 @@ func namespace(name string) *unstructured.Unstructured {
 	return &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}}}
 }
 
-// TestDecisionsAreTheControllers: what is reserved is written in PlacementDecisions, so nobody in a workspace can change them,
-// its administrators included. They can do all else there, and what is deleted takes its decisions with it.
+// TestDecisionsAreTheControllers: PlacementDecisions record what is reserved, so nobody in a workspace can change them, not even
+// its administrators. They can do everything else, and deleting a placement deletes its decisions.
 func TestDecisionsAreTheControllers(t *testing.T) {
 	t.Parallel()
 	team := newTeam(t)
@@ -51,7 +51,7 @@ func TestDecisionsAreTheControllers(t *testing.T) {
 	}
 	slice := &list.Items[0]
 
-	// Rights take a moment to be known everywhere.
+	// It takes a moment until rights are in effect.
 	owned, nothing := client.Resource(decisions).Namespace("default"), metav1.PatchOptions{}
 	team.eventually("reading decisions", "<nil>", func() string {
 		_, err := owned.Get(t.Context(), slice.GetName(), metav1.GetOptions{})

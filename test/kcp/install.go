@@ -36,7 +36,7 @@ var (
 	slices     = schema.GroupVersionResource{Group: "apis.kcp.io", Version: "v1alpha1", Resource: "apiexportendpointslices"}
 )
 
-// Install makes the workspace Provider with its exports. It may be called again.
+// Install creates the workspace Provider with its exports. It may be called again.
 func (s *Server) Install(ctx context.Context) error {
 	if err := s.createWorkspace(ctx, "root", "placement"); err != nil {
 		return err
@@ -71,7 +71,7 @@ func (s *Server) Install(ctx context.Context) error {
 	})
 }
 
-// withIdentities fills in, for the claims on workload kinds, which export serves them here.
+// withIdentities sets the identity hash of the export that serves each claimed workload kind.
 func withIdentities(identities map[string]string) func(*unstructured.Unstructured) error {
 	return func(object *unstructured.Unstructured) error {
 		if object.GetKind() != "APIExport" {
@@ -91,7 +91,7 @@ func withIdentities(identities map[string]string) func(*unstructured.Unstructure
 	}
 }
 
-// CreateTeam makes the workspace root:NAME and binds the exports there, all claims accepted. It may be called again.
+// CreateTeam creates the workspace root:NAME and binds the exports there with all claims accepted. It may be called again.
 func (s *Server) CreateTeam(ctx context.Context, name string) error {
 	if err := s.createWorkspace(ctx, "root", name); err != nil {
 		return err
@@ -172,7 +172,7 @@ func (s *Server) createWorkspace(ctx context.Context, parent, name string) error
 	})
 }
 
-// Apply applies a stream of YAML documents to a workspace, status included where the API has a status of its own.
+// Apply applies a stream of YAML documents to a workspace, including the status where it is a subresource.
 func (s *Server) Apply(ctx context.Context, workspace string, documents []byte) error {
 	return objects.ApplyAll(ctx, s.Config(workspace), bytes.NewReader(documents))
 }

@@ -1,5 +1,5 @@
 // Package kcp runs a real kcp server on this machine and prepares it for placing: `make run` and the end-to-end
-// tests stand on the same ground.
+// tests use the same setup.
 package kcp
 
 import (
@@ -20,11 +20,11 @@ import (
 	"github.com/kcp-placement/placement/test/internal/process"
 )
 
-// BinaryVariable names the environment variable with the path of a kcp to use instead of building one.
+// BinaryVariable is the environment variable with the path of a kcp to use instead of building one.
 const BinaryVariable = "KCP_BIN"
 
-// Binary returns the path of a kcp server: what KCP_BIN says, or bin/kcp, which is built from the Go modules pinned
-// in test/kcp/server where it is not there yet. That takes minutes, so progress is told how it goes.
+// Binary returns the path of a kcp server: KCP_BIN, or bin/kcp, which is built first from the Go modules pinned in
+// test/kcp/server if it does not exist. That takes minutes, so progress is written to the writer.
 func Binary(ctx context.Context, progress io.Writer) (string, error) {
 	return process.Program{
 		Name: "kcp", Variable: BinaryVariable, Module: "test/kcp/server", Package: "github.com/kcp-dev/kcp/cmd/kcp",
@@ -36,7 +36,7 @@ func Binary(ctx context.Context, progress io.Writer) (string, error) {
 type Options struct {
 	// Binary of kcp.
 	Binary string
-	// Dir keeps the server's data; a server started again on the same folder finds it.
+	// Dir is where the server keeps its data. A server that is started again on the same folder finds it.
 	Dir string
 }
 
@@ -94,7 +94,7 @@ func (s *Server) ready(ctx context.Context) (bool, error) {
 	return err == nil, nil
 }
 
-// Stop ends the server, gently first. It may be called again.
+// Stop shuts the server down gracefully, then forcibly. It may be called again.
 func (s *Server) Stop() { _ = s.process.Stop() }
 
 // Config returns an administrator's configuration for a workspace, for example "root:team".
@@ -102,7 +102,7 @@ func (s *Server) Config(workspace string) *rest.Config {
 	config := rest.CopyConfig(s.admin)
 	host, _, _ := strings.Cut(config.Host, "/clusters/")
 	config.Host = host + "/clusters/" + workspace
-	// A test is one of few users: it need not hold itself back.
+	// A test needs no client-side rate limit.
 	config.QPS, config.Burst = 200, 400
 	return config
 }

@@ -41,9 +41,9 @@ type Programs struct {
 	Etcd, APIServer string
 }
 
-// Binaries returns the paths of the programs: what ETCD_BIN and KUBE_APISERVER_BIN say, or bin/etcd and
-// bin/kube-apiserver, which are built from the Go modules pinned in test/kubernetes/server where they are not there yet.
-// That takes minutes, so progress is told how it goes.
+// Binaries returns the paths of the programs: ETCD_BIN and KUBE_APISERVER_BIN, or bin/etcd and bin/kube-apiserver, which are
+// built first from the Go modules pinned in test/kubernetes/server if they do not exist. That takes minutes, so progress is
+// written to the writer.
 func Binaries(ctx context.Context, progress io.Writer) (Programs, error) {
 	etcd, err := process.Program{
 		Name: "etcd", Variable: EtcdVariable, Module: module, Package: "go.etcd.io/etcd/server/v3",
@@ -62,7 +62,7 @@ func Binaries(ctx context.Context, progress io.Writer) (Programs, error) {
 // Options of a Server.
 type Options struct {
 	Programs
-	// Dir keeps the server's data and logs; a server started again on the same folder finds them.
+	// Dir is where the server keeps its data and logs. A server that is started again on the same folder finds them.
 	Dir string
 }
 
@@ -100,19 +100,19 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	s.etcd, err = process.Start("etcd", dir, options.Etcd, "--data-dir", filepath.Join(dir, "etcd"),
 		"--listen-client-urls", etcdURL, "--advertise-client-urls", etcdURL,
 		"--listen-peer-urls", peerURL, "--initial-advertise-peer-urls", peerURL, "--initial-cluster", "default="+peerURL,
-		"--unsafe-no-fsync") // a test's data need not outlive the machine
+		"--unsafe-no-fsync") // a test's data need not survive a crash of the machine
 	if err != nil {
 		return nil, err
 	}
 	certificates := filepath.Join(dir, "certificates")
 	s.apiServer, err = process.Start("kube-apiserver", dir, options.APIServer, "--etcd-servers", etcdURL,
 		"--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1", "--secure-port", strconv.Itoa(ports[2]),
-		"--endpoint-reconciler-type", "none", // nothing reaches the loopback address by the Service kubernetes
+		"--endpoint-reconciler-type", "none", // the Service kubernetes cannot route to a loopback address
 		"--cert-dir", certificates,
 		"--service-account-key-file", key, "--service-account-signing-key-file", key,
 		"--service-account-issuer", "https://kubernetes.default.svc", "--service-cluster-ip-range", "10.0.0.0/24",
 		"--token-auth-file", tokens, "--authorization-mode", "RBAC",
-		// Controllers that are not there would make the ServiceAccounts and remove the taints that these ask for.
+		// These rely on ServiceAccounts and taints that only controllers, which do not run here, create and remove.
 		"--disable-admission-plugins", "ServiceAccount,TaintNodesByCondition")
 	if err != nil {
 		s.Stop()
@@ -122,7 +122,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 		Host:            fmt.Sprintf("https://127.0.0.1:%d", ports[2]),
 		BearerToken:     token,
 		TLSClientConfig: rest.TLSClientConfig{CAFile: filepath.Join(certificates, "apiserver.crt")},
-		// A test is one of few users: it need not hold itself back.
+		// A test needs no client-side rate limit.
 		QPS: 200, Burst: 400,
 	}
 	if err := s.apiServer.WaitReady(ctx, 2*time.Minute, s.ready); err != nil {
@@ -132,7 +132,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	return s, nil
 }
 
-// ready tells whether the server answers and has made the namespaces that every cluster has.
+// ready reports whether the server answers and has created the namespaces that every cluster has.
 func (s *Server) ready(ctx context.Context) (bool, error) {
 	var err error
 	// The server writes its certificate when it starts.
@@ -141,7 +141,7 @@ func (s *Server) ready(ctx context.Context) (bool, error) {
 	}
 	client, err := kubernetes.NewForConfig(s.Config())
 	if err != nil {
-		return false, nil // only a part of it is there
+		return false, nil // it is still being written
 	}
 	if _, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx); err != nil {
 		return false, nil
@@ -154,7 +154,7 @@ func (s *Server) ready(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// Stop ends the server, gently first. It may be called again.
+// Stop shuts the server down gracefully, then forcibly. It may be called again.
 func (s *Server) Stop() {
 	for _, p := range []*process.Process{s.apiServer, s.etcd} {
 		if p != nil {
@@ -163,7 +163,7 @@ func (s *Server) Stop() {
 	}
 }
 
-// Pause holds the API: connections stay open and nothing is answered until Resume.
+// Pause suspends the API server: connections stay open, but nothing is answered until Resume.
 func (s *Server) Pause() { s.apiServer.Pause() }
 
 // Resume lets the API answer again after Pause.
@@ -172,7 +172,7 @@ func (s *Server) Resume() { s.apiServer.Resume() }
 // Config returns an administrator's configuration.
 func (s *Server) Config() *rest.Config { return rest.CopyConfig(s.config) }
 
-// Apply applies a stream of YAML documents, status included where the API has a status of its own.
+// Apply applies a stream of YAML documents, including the status where it is a subresource.
 func (s *Server) Apply(ctx context.Context, documents []byte) error {
 	return objects.ApplyAll(ctx, s.Config(), bytes.NewReader(documents))
 }

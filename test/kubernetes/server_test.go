@@ -17,8 +17,8 @@ import (
 	"github.com/kcp-placement/placement/test/kubernetes"
 )
 
-// TestServer: the kubeconfig opens it to an administrator and to nobody without its token, nodes stay as they are
-// created, it can be held and goes on, and what it was told is there after a restart.
+// TestServer: the kubeconfig gives an administrator access, and without its token there is none; nodes stay as they are
+// created; the server can be paused and resumed; and its data survive a restart.
 func TestServer(t *testing.T) {
 	programs, err := kubernetes.Binaries(t.Context(), os.Stderr)
 	if err != nil {

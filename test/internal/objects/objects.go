@@ -19,8 +19,8 @@ import (
 	"k8s.io/client-go/restmapper"
 )
 
-// ApplyAll applies a stream of YAML documents, each as it is after the changes, status included where the API has a
-// status of its own.
+// ApplyAll applies a stream of YAML documents after the changes have been made to each, including the status where it is a
+// subresource.
 func ApplyAll(ctx context.Context, config *rest.Config, documents io.Reader, change ...func(*unstructured.Unstructured) error) error {
 	client, err := dynamic.NewForConfig(config)
 	if err != nil {
@@ -52,7 +52,7 @@ func ApplyAll(ctx context.Context, config *rest.Config, documents io.Reader, cha
 	}
 }
 
-// resourceOf finds the resource of an object, and waits while its kind has only just been made known.
+// resourceOf finds the resource of an object, and waits if its kind was created only just now.
 func resourceOf(ctx context.Context, config *rest.Config, client dynamic.Interface, object *unstructured.Unstructured) (dynamic.ResourceInterface, error) {
 	kind := object.GroupVersionKind()
 	var mapping *meta.RESTMapping
@@ -77,7 +77,7 @@ func resourceOf(ctx context.Context, config *rest.Config, client dynamic.Interfa
 	return client.Resource(mapping.Resource).Namespace(object.GetNamespace()), nil
 }
 
-// Apply applies one object, status included where the API has a status of its own.
+// Apply applies one object, including the status where it is a subresource.
 func Apply(ctx context.Context, resource dynamic.ResourceInterface, object *unstructured.Unstructured) error {
 	options := metav1.ApplyOptions{FieldManager: "placement-test", Force: true}
 	status, hasStatus := object.Object["status"]
@@ -95,13 +95,13 @@ func Apply(ctx context.Context, resource dynamic.ResourceInterface, object *unst
 	return err
 }
 
-// Poll waits for a condition and says in its error for what.
+// Poll waits for a condition. Its error says what it waited for.
 func Poll(ctx context.Context, what string, condition wait.ConditionWithContextFunc) error {
 	var last error
 	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
 		var done bool
 		done, last = condition(ctx)
-		// A server that is starting refuses for a while; what it refuses for good is still refused at the end.
+		// A server that is starting refuses requests for a while. A lasting refusal is still there at the end.
 		return done && last == nil, nil
 	})
 	if err != nil {

@@ -13,26 +13,26 @@ import (
 
 // Program is a server of the tests that is built from pinned Go modules.
 type Program struct {
-	// Name of the program: it is built into bin/NAME.
+	// Name of the program, which is built into bin/NAME.
 	Name string
-	// Variable of the environment with the path of a program to use instead of building one.
+	// Variable is the environment variable with the path of a program to use instead of building one.
 	Variable string
 	// Module is the folder, from the project's, with the go.mod that pins the program and all it is built from.
 	Module string
 	// Package is the program's import path.
 	Package string
-	// Takes tells people how long it takes to build.
+	// Takes is how long it takes to build, for the message.
 	Takes string
 }
 
-// Root is the project's folder: whatever uses the servers starts below it.
+// Root is the folder of the project, as it was when this was compiled.
 func Root() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(file), "..", "..", "..")
 }
 
-// Binary returns the program's path: what the variable says, or bin/NAME, which is built where it is not there yet.
-// That takes minutes, so progress is told how it goes.
+// Binary returns the program's path: the value of the variable, or bin/NAME, which is built first if it does not exist. That
+// takes minutes, so progress is written to the writer.
 func (p Program) Binary(ctx context.Context, progress io.Writer) (string, error) {
 	if path := os.Getenv(p.Variable); path != "" {
 		if _, err := exec.LookPath(path); err != nil {
@@ -53,7 +53,7 @@ func (p Program) Binary(ctx context.Context, progress io.Writer) (string, error)
 func (p Program) build(ctx context.Context, path string, progress io.Writer) error {
 	start := time.Now()
 	fmt.Fprintf(progress, "building %s from its Go modules into %s, once; %s\n", p.Name, path, p.Takes)
-	// Whoever looks for the program while it is written must not find a part of it.
+	// Renamed once it is complete, so that another process never finds a part of it.
 	unfinished := fmt.Sprintf("%s.%d", path, os.Getpid())
 	defer os.RemoveAll(unfinished)
 	command := exec.CommandContext(ctx, "go", "build", "-mod=readonly", "-trimpath", "-v", "-o", unfinished, p.Package)

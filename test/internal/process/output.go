@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// lastLine keeps what a command prints, so that it can be told what the command is doing.
+// lastLine keeps the latest line that a command prints, to show what the command is doing.
 type lastLine struct {
 	mu   sync.Mutex
 	text bytes.Buffer

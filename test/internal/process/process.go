@@ -38,7 +38,7 @@ func Start(name, dir, binary string, args ...string) (*Process, error) {
 	p.command = exec.Command(binary, args...)
 	p.command.Dir = dir
 	p.command.Stdout, p.command.Stderr = log, log
-	// A group of its own keeps the terminal's Ctrl-C from it: it is stopped in order, by Stop.
+	// In its own process group it does not receive the terminal's Ctrl-C: Stop ends it in order.
 	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	dieWithParent(p.command.SysProcAttr)
 	if err := p.command.Start(); err != nil {
@@ -72,10 +72,10 @@ func (p *Process) WaitReady(ctx context.Context, timeout time.Duration, conditio
 	return nil
 }
 
-// Stop ends the program, gently first, and returns how it ended. It may be called again.
+// Stop ends the program gracefully, then forcibly, and returns how it ended. It may be called again.
 func (p *Process) Stop() error {
 	p.signal(syscall.SIGTERM)
-	p.signal(syscall.SIGCONT) // one that is paused would not notice
+	p.signal(syscall.SIGCONT) // a paused program would not notice
 	select {
 	case <-p.exited:
 	case <-time.After(10 * time.Second):
@@ -85,19 +85,19 @@ func (p *Process) Stop() error {
 	return p.exit
 }
 
-// Kill ends the program without its noticing. It may be called again.
+// Kill ends the program at once, with SIGKILL. It may be called again.
 func (p *Process) Kill() {
 	p.signal(syscall.SIGKILL)
 	<-p.exited
 }
 
-// Pause holds the program until Resume.
+// Pause suspends the program until Resume.
 func (p *Process) Pause() { p.signal(syscall.SIGSTOP) }
 
-// Resume lets the program go on after Pause.
+// Resume continues the program after Pause.
 func (p *Process) Resume() { p.signal(syscall.SIGCONT) }
 
-// signal goes to all of the program's group, unless the program has ended: its number may be another's by then.
+// signal signals the program's process group, unless the program has ended: its ID may have been reused by then.
 func (p *Process) signal(signal syscall.Signal) {
 	select {
 	case <-p.exited:
@@ -119,7 +119,7 @@ func (p *Process) Tail(lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// FreePorts finds ports of the loopback address that nobody listens on.
+// FreePorts finds free ports of the loopback address.
 func FreePorts(n int) ([]int, error) {
 	ports := make([]int, n)
 	for i := range ports {

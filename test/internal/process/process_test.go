@@ -21,12 +21,12 @@ func TestWaitReady(t *testing.T) {
 		}
 	}
 	if err := p.Stop(); err == nil {
-		t.Error("Stop does not tell how it ended")
+		t.Error("Stop does not return how it ended")
 	}
 	p.Kill()
 }
 
-// TestStop: a program that is held stops in order all the same.
+// TestStop: a paused program stops gracefully all the same.
 func TestStop(t *testing.T) {
 	p, err := Start("sh", t.TempDir(), "/bin/sh", "-c", "trap 'echo stopping; exit 0' TERM; echo started; while :; do sleep 0.1; done")
 	if err != nil {

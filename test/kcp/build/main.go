@@ -1,4 +1,4 @@
-// Command build builds the kcp server of the tests, telling how it goes, and prints its path.
+// Command build builds the kcp server that the tests use, shows progress, and prints its path.
 package main
 
 import (

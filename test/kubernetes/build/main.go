@@ -1,4 +1,4 @@
-// Command build builds the programs of the tests' physical cluster, telling how it goes, and prints their paths.
+// Command build builds the programs of the tests' physical cluster, shows progress, and prints their paths.
 package main
 
 import (
