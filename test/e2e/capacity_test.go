@@ -58,9 +58,16 @@ func TestLargestReport(t *testing.T) {
 		for i := range 10_000 {
 			fmt.Fprintf(&workloads, ", {uid: %s, requests: {cpu: 1m, memory: 1Mi}}", uid(i))
 		}
-		return cluster("a", "12") + "  allocated: {cpu: 10, memory: 10000Mi}\n  workloads: [" + workloads.String()[2:] + "]\n"
+		return fmt.Sprintf(`
+apiVersion: tmc.kcp.io/v1alpha1
+kind: ClusterUsage
+metadata: {name: a}
+allocatable: {cpu: "12", memory: 64Gi}
+allocated: {cpu: 10, memory: 10000Mi}
+workloads: [%s]
+`, workloads.String()[2:])
 	}
-	team.apply(report(func(i int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", i) }),
+	team.apply(cluster("a", "12"), report(func(i int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", i) }),
 		placement("app", "numberOfClusters: 1"), deployment("first", "app", "1m"), deployment("second", "app", "2"))
 	team.expect("Deployment first", "a")
 	team.expect("Deployment second", "")
