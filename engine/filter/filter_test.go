@@ -50,7 +50,7 @@ func TestStages(t *testing.T) {
 	}{
 		"it passes": {func(*snapshot.Cluster) {}, nil},
 		"the registration cannot be used": {func(c *snapshot.Cluster) { c.Invalid = "a typo" }, []string{
-			"+Registration: the registration is not usable: a typo -> a registration without this error",
+			"Registration: the registration is not usable: a typo -> a registration without this error",
 		}},
 		"it is not ready": {func(c *snapshot.Cluster) { c.Conditions[0].Status, c.Conditions[0].Message = "False", "gone" }, []string{
 			"+Ready: Ready is False: gone -> Ready to be True",
