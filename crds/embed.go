@@ -1,15 +1,15 @@
-// Package crds carries the API as manifests, so that tools can install it and hold objects to it.
+// Package crds embeds the manifests of the API, so that tools can install it and validate objects against it.
 package crds
 
 import "embed"
 
-// KCP holds the APIResourceSchemas and the APIExport, kcp/*.yaml. The claims on workload kinds lack the identity
-// of the export that serves them, which only a running kcp can tell.
+// KCP has the APIResourceSchemas and the APIExport, kcp/*.yaml. The claims on workload kinds lack the identity of the export
+// that serves them, which is known only on a running kcp.
 //
 //go:embed kcp/*.yaml
 var KCP embed.FS
 
-// Manifests holds the CustomResourceDefinitions that they are generated from, manifests/*.yaml.
+// Manifests has the CustomResourceDefinitions that they are generated from, manifests/*.yaml.
 //
 //go:embed manifests/*.yaml
 var Manifests embed.FS

@@ -12,8 +12,8 @@ import (
 	"github.com/kcp-placement/placement/policies"
 )
 
-// allowed is what tenants' Rego may call. Left out is all that reaches outside, tells the time or is random, and all
-// that can make much out of little in one uninterruptible call: sprintf, concat, replace, array.concat, numbers.range,
+// allowed is what tenants' Rego may call. Left out is everything with access to the outside, to the clock or to randomness, and
+// everything that can make a large value of a small one in one uninterruptible call: sprintf, concat, replace, array.concat, numbers.range,
 // product, bits.lsh, json and yaml, regular expressions, graph walks and templates.
 var allowed = []string{
 	// comparison and assignment

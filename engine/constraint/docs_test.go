@@ -170,7 +170,7 @@ func TestDocumentationIsComplete(t *testing.T) {
 		fmt.Sprintf("above %d it is refused", constraint.DefaultCostLimit),
 		fmt.Sprintf("%d entries of a map %d of a list", constraint.MaxEntries, constraint.MaxItems),
 		fmt.Sprintf("at most %d steps", constraint.MaxPatternSteps),
-		fmt.Sprintf("`constraint.Version` %d today", constraint.Version),
+		fmt.Sprintf("`constraint.Version` currently %d", constraint.Version),
 	} {
 		if !strings.Contains(plain, stated) {
 			t.Errorf("the page does not say %q", stated)

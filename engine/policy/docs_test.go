@@ -204,9 +204,9 @@ func TestDocumentationIsComplete(t *testing.T) {
 	for what, limit := range map[string]int{
 		"modules": policy.MaxModules, "bytes of a module": policy.MaxModuleBytes, "bytes of all modules": policy.MaxTotalBytes,
 		"rules": policy.MaxRules, "nodes of the syntax trees": policy.MaxNodes, "depth of nesting": policy.MaxNesting,
-		"digits of a number that is written":                             policy.MaxDigits,
-		"parts of what rules make of what other rules make, written out": policy.MaxTypeSize,
-		"every 64 characters of a string":                                policy.Budget,
+		"digits of a number literal": policy.MaxDigits,
+		"parts of the results of rules that use the results of other rules, expanded": policy.MaxTypeSize,
+		"every 64 characters of a string":                                             policy.Budget,
 	} {
 		want(fmt.Sprintf("%s | %s |", what, grouped(limit)))
 	}

@@ -1,4 +1,4 @@
-// Package build tells what the programs were built from.
+// Package build knows what the programs were built from.
 package build
 
 import "runtime/debug"

@@ -146,8 +146,8 @@ func TestSilentClusters(t *testing.T) {
 	}
 }
 
-// TestOldNewsOfSilence: where the cluster has reported meanwhile, which the informer does not show yet, nothing is done to it.
-func TestOldNewsOfSilence(t *testing.T) {
+// TestStaleSilence: a cluster that has reported meanwhile, which the informer does not show yet, stays Ready.
+func TestStaleSilence(t *testing.T) {
 	w := newWorld(t)
 	w.reports("a", "4", nil)
 	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
@@ -162,9 +162,9 @@ func TestOldNewsOfSilence(t *testing.T) {
 	}
 	w.pass()
 	w.expect(map[string]string{"w": "a"})
-	for _, told := range w.events {
-		if strings.Contains(told, "HeartbeatMissed") {
-			t.Error(told)
+	for _, event := range w.events {
+		if strings.Contains(event, "HeartbeatMissed") {
+			t.Error(event)
 		}
 	}
 }

@@ -95,7 +95,7 @@ func TestReservationExpires(t *testing.T) {
 func TestReservationsOutlastSilence(t *testing.T) {
 	for name, change := range map[string]func(*world){
 		"it has never reported": func(w *world) { w.heard = nil },
-		"it does not tell whose pods it counts": func(w *world) {
+		"it does not report all workloads": func(w *world) {
 			w.usages["a"].OmittedWorkloads = 1
 		},
 		"what it counts is not seen yet": func(w *world) {

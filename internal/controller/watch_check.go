@@ -26,8 +26,8 @@ const (
 	checkQPS      = 1
 	checkBurst    = 5
 	checkPageSize = 500
-	// checkGrace is how long an informer may lag behind a list, relistGrace how long when it has been told to list anew: it
-	// backs off for up to 30 seconds and some jitter before it does.
+	// checkGrace is how long an informer may lag behind a list, relistGrace how long after it was asked to list anew: it backs
+	// off for up to 30 seconds and some jitter before it does.
 	checkGrace  = 5 * time.Second
 	relistGrace = 90 * time.Second
 	// checkConfirmations is how many objects that the informer lacks are looked up at most.

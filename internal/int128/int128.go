@@ -28,7 +28,7 @@ func (i Int) Sub(j Int) Int {
 	return Int{i.hi - j.hi - int64(borrow), lo}
 }
 
-// Less tells whether i < j.
+// Less reports whether i < j.
 func (i Int) Less(j Int) bool { return i.hi < j.hi || i.hi == j.hi && i.lo < j.lo }
 
 // Int64 returns i, or the bound of int64 that is nearest to it.

@@ -31,7 +31,7 @@ const (
 	expectFile = "expect.yaml"
 )
 
-// Scenario is a txtar archive: a comment that tells the story, then files of objects and Rego, and
+// Scenario is a txtar archive: a comment that describes it, then files of objects and Rego, and
 //
 //	use           paths of more files and folders to read, one per line, relative to the scenario
 //	expect.yaml   the expectation of each workload, see Expectation

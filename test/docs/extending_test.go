@@ -29,7 +29,7 @@ type exercise struct {
 // source is the text of a block about a file.
 type source struct{ path, text string }
 
-// TestExtending: whoever does an exercise sees what the page shows.
+// TestExtending: each exercise, done as the page says, gives the output that the page shows.
 func TestExtending(t *testing.T) {
 	// The result depends on the whole tree: go test runs this again when a folder that was read has changed.
 	for _, folder := range []string{"cmd", "crds", "engine", "examples", "internal", "offline", "policies", "test"} {

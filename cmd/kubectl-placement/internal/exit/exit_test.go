@@ -9,7 +9,7 @@ import (
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
 )
 
-// TestCode: scripts tell a failed check from a wrong command line by the exit code, however deep the error is wrapped.
+// TestCode: scripts distinguish a failed check from a wrong command line by the exit code, however deep the error is wrapped.
 func TestCode(t *testing.T) {
 	interrupted, cancel := context.WithCancel(t.Context())
 	cancel()

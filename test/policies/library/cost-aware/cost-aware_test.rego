@@ -3,7 +3,7 @@ package placement.library.cost_aware_test
 import data.placement.builtin.scoring
 import data.placement.library.cost_aware
 
-# delta is what the terms add for each price.
+# delta is the sum that the terms add for each price.
 delta(labels) := {price: term.onMatch |
 	terms := cost_aware.terms with input as {"workload": {"labels": labels}}
 	some term in terms

@@ -9,7 +9,7 @@ terms_for(annotations) := terms if {
 
 workload(annotations) := {"workload": {"requests": {"cpu": 1000, "nvidia.com/gpu": 2}, "annotations": annotations}}
 
-# worth is what the terms give to each model that they like.
+# worth is what the terms add for each preferred model.
 worth(models) := {model: term.onMatch |
 	some term in terms_for({"tmc.kcp.io/gpu-models": models})
 	model := term.match.labelSelector.matchLabels["gpu-model"]
@@ -17,7 +17,7 @@ worth(models) := {model: term.onMatch |
 
 default_worth := {"h100": 50, "a100": 40, "l40s": 30, "a10": 20, "t4": 10}
 
-# disliked is what the clusters' model must not be among for them to be disliked.
+# disliked returns the models of the term that dislikes clusters with any other model.
 disliked(models) := expression.values if {
 	some term in terms_for({"tmc.kcp.io/gpu-models": models})
 	some expression in term.match.labelSelector.matchExpressions

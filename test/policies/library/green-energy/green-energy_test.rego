@@ -7,7 +7,7 @@ terms_for(labels) := terms if {
 	terms := green_energy.terms with input as {"workload": {"labels": labels}}
 }
 
-# delta is what the terms add for each energy.
+# delta is the sum that the terms add for each kind of energy.
 delta(labels) := {energy: term.onMatch |
 	some term in terms_for(labels)
 	not term.required

@@ -7,14 +7,14 @@ terms_for(annotations) := terms if {
 	terms := near_users.terms with input as {"workload": {"annotations": annotations}}
 }
 
-# pulls is what the terms add for each location. What they add there they take away elsewhere.
+# pulls is what the terms add for each location, and subtract for all others.
 pulls(users) := {term.match.location: term.onMatch |
 	some term in terms_for({"tmc.kcp.io/users": users})
 	term.factor == "location"
 	term.otherwise == 0 - term.onMatch
 }
 
-# factor is what the location factor of a cluster becomes, before it is held between 0 and 100.
+# factor is the location factor of a cluster before it is limited to 0 to 100.
 factor(users, location) := 50 + sum([delta |
 	some term in terms_for({"tmc.kcp.io/users": users})
 	delta := {true: term.onMatch, false: term.otherwise}[term.match.location == location]
