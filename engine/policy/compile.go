@@ -221,10 +221,12 @@ func (c *Compiler) compile(digest string, texts map[string]string) (set *Set, er
 }
 
 // OPA returns an OPA compiler with the capabilities and schemas of policies, which refuses what would take too long to
-// type-check.
+// type-check. It builds no indices of comprehensions: with one, OPA evaluates a comprehension without the variables around it,
+// which the meter's fees need, and does work that is not charged for.
 func (c *Compiler) OPA() *ast.Compiler {
 	return ast.NewCompiler().WithCapabilities(c.capabilities).WithSchemas(c.schemas).WithDefaultRegoVersion(ast.RegoV1).
-		WithStageAfterID(ast.StageCheckRecursion, ast.CompilerStageDefinition{Name: "CheckTypeSize", Stage: checkTypeSize})
+		WithStageAfterID(ast.StageCheckRecursion, ast.CompilerStageDefinition{Name: "CheckTypeSize", Stage: checkTypeSize}).
+		WithSkipStages(ast.StageBuildComprehensionIndices)
 }
 
 // Suites returns a compiler like that of OPA for test suites, which may call every function without side effects.

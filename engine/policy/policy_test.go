@@ -118,6 +118,29 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestComprehensionsReadVariablesAroundThem: OPA would index such a comprehension, and then evaluate it without them.
+func TestComprehensionsReadVariablesAroundThem(t *testing.T) {
+	set, err := compiler(t).Compile(map[string]string{"a.rego": `package placement.scoring
+
+listed := [{"factor": "capacity", "share": 20}, {"factor": "health", "share": 30}, {"factor": "capacity", "share": 50}]
+
+weights := {factor: weight |
+	some factor in {item.factor | some item in listed}
+	weight := sum([item.share | some item in listed; item.factor == factor])
+}
+`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	judgement, err := set.Judge(context.Background(), input())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := weightsText(judgement.Weights), `{"capacity":70,"health":30}`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestBuiltinTerms(t *testing.T) {
 	wishes := func(w *workload.Workload) {
 		w.Annotations = map[string]string{
