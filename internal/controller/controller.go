@@ -67,8 +67,8 @@ type Config struct {
 	ReservationTimeout time.Duration
 	// WatchCheckInterval is how often each watch is compared with a list, to find those that are open but deaf; 0 is never.
 	WatchCheckInterval time.Duration
-	// Fence, where it is not nil, is asked before decisions are written: an error says that another may lead by now, and
-	// they are not. What it lets pass is done within WriteWithin.
+	// Fence, unless it is nil, is called before each write. An error means that another controller may lead by now, and the
+	// write is not made. A write that it admits ends within WriteWithin.
 	Fence func() error
 	// Registry is where the metrics are registered.
 	Registry prometheus.Registerer

@@ -12,10 +12,11 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// errFenced is the error of a write that a former leader has not made.
+// errFenced is the error of a write that the fence has not admitted.
 var errFenced = errors.New("not written")
 
-// fenced returns actions that write only while the fence lets them, and not for long: a former leader writes nothing more.
+// fenced returns actions that write only while the fence admits it and for WriteWithin at most, so that a former leader writes
+// nothing more.
 func (a actions) fenced(fence func() error) actions {
 	f := a
 	f.listDecisions = func(ctx context.Context) ([]*v1alpha1.PlacementDecision, error) {
@@ -46,7 +47,7 @@ func (a actions) fenced(fence func() error) actions {
 	return f
 }
 
-// fenced returns a write that is made only while the fence lets it, and not for long.
+// fenced returns a write that is made only while the fence admits it, and for WriteWithin at most.
 func fenced[In, Out any](fence func() error, write func(context.Context, In) (Out, error)) func(context.Context, In) (Out, error) {
 	return func(ctx context.Context, in In) (out Out, err error) {
 		if fence != nil {

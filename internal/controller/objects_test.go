@@ -274,7 +274,7 @@ decisions:
 	}
 }
 
-// TestUnreadableDecisionIsMadeAnew: it delays nobody else, and what is stored is put right.
+// TestUnreadableDecisionIsMadeAnew: it delays no other decision, and the stored slice is corrected.
 func TestUnreadableDecisionIsMadeAnew(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "8")}

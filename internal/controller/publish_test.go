@@ -90,8 +90,8 @@ func TestOneSliceCannotBeWritten(t *testing.T) {
 	}
 }
 
-// TestWhatIsNotWrittenIsNotLost: a workload goes from one placement to another whose slice cannot be written. Its decision
-// stays durable where it was, and its room is given to nobody, until the other slice is written.
+// TestWhatIsNotWrittenIsNotLost: a workload moves from one placement to another whose slice cannot be written. Until it
+// is, the old decision stays stored and the workload's room stays reserved.
 func TestWhatIsNotWrittenIsNotLost(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "2"), testCluster("b", "3")}

@@ -136,7 +136,7 @@ func TestReservationsOutlastSilence(t *testing.T) {
 }
 
 // TestFailoverUsesAllThatIsFree is karmada#6518, where applications were failed over to one cluster by estimates that were
-// stale while another stood free: fifteen workloads whose cluster goes find the 10 and 5 free slots of two others.
+// stale while another was free: fifteen workloads whose cluster goes find the 10 and 5 free slots of two others.
 func TestFailoverUsesAllThatIsFree(t *testing.T) {
 	w := newWorld(t)
 	w.reports("a", "15", nil)
@@ -221,7 +221,7 @@ func TestFinishedAfterItExpired(t *testing.T) {
 	}
 }
 
-// TestOnlyWhatCanBePlacedIsWoken: of all that waits, a change wakes what it lets in and nothing else.
+// TestOnlyWhatCanBePlacedIsWoken: of all waiting workloads, a change wakes only those that it makes room for.
 func TestOnlyWhatCanBePlacedIsWoken(t *testing.T) {
 	w := newWorld(t)
 	w.reports("a", "2", nil)

@@ -47,8 +47,8 @@ type relister interface {
 }
 
 // listThenWatch keeps the reflector from WatchList, which is the default of client-go: there the first objects come through
-// the watch as well, so that a resource whose watch is deaf is never listed, and ForceRelist does not reach it. A list that
-// stands on its own shows what is there even then.
+// the watch as well, so that a resource whose watch is deaf is never listed, and ForceRelist does not reach it. A separate list
+// shows the objects even then.
 type listThenWatch struct{ *cache.ListWatch }
 
 // IsWatchListSemanticsUnSupported implements the interface that reflectors look for.

@@ -40,7 +40,7 @@ var apis = []api{
 	apiOf[corev1.ConfigMap](), apiOf[corev1.PodTemplateSpec](),
 }
 
-// place is where a value of some type stands in an API type: at puts a value there, into an object with nothing else.
+// place is the position of a value of some type in an API type. at returns an object with nothing but a value there.
 type place struct {
 	path string
 	of   reflect.Type
@@ -161,7 +161,7 @@ func TestTimes(t *testing.T) {
 	}
 }
 
-// TestOthersAreRead: what stands beside a value that cannot be read is read.
+// TestOthersAreRead: the values around one that cannot be read are read.
 func TestOthersAreRead(t *testing.T) {
 	r, problems := decode.To[v1alpha1.ClusterRegistration](map[string]any{
 		"metadata": map[string]any{"name": "a", "labels": map[string]any{"good": "x", "bad": int64(1), "no.w/orse": false}},
