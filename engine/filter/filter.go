@@ -67,8 +67,6 @@ type Violation struct {
 	// resource of which there is too little: in the whole cluster, or on any one node.
 	resource string
 	onNode   bool
-	// err is why a constraint could not be evaluated.
-	err error
 }
 
 // Violations reports what of the chain a cluster violates, in order, as long as report returns true.

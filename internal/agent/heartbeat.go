@@ -54,7 +54,7 @@ func (r *registration) renew(ctx context.Context, owner *v1alpha1.ClusterRegistr
 	case apierrors.IsForbidden(err) || apierrors.IsNotFound(err):
 		return r.missing(fmt.Sprintf("Lease %s/%s, or the right to renew it,", v1alpha1.AgentNamespace, owner.Name), err)
 	case err != nil:
-		return fmt.Errorf("Lease %s/%s: %w", v1alpha1.AgentNamespace, owner.Name, err)
+		return fmt.Errorf("renewing Lease %s/%s: %w", v1alpha1.AgentNamespace, owner.Name, err)
 	}
 	r.renewed = now
 	return nil

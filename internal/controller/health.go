@@ -157,7 +157,7 @@ func (w *workspace) watchSilence(ctx context.Context, shown *v1alpha1.ClusterReg
 	now, found, err := w.readHeartbeat(ctx, c.Name)
 	switch {
 	case err != nil:
-		r.fail(fmt.Errorf("Lease of ClusterRegistration %s: %w", c.Name, err))
+		r.fail(fmt.Errorf("reading the Lease of ClusterRegistration %s: %w", c.Name, err))
 		return true
 	case !found:
 		return false

@@ -52,11 +52,11 @@ func (w *world) reports(name, allocatable string, counted map[string]string) {
 	w.heard[c.UID] = w.leases[name]
 }
 
-// heardAt has the watch show the heartbeat of a cluster at a time.
-func (w *world) heardAt(name string, at time.Time) {
-	beat := w.heard[types.UID(name)]
+// heardAt has the watch show the heartbeat of cluster a at a time.
+func (w *world) heardAt(at time.Time) {
+	beat := w.heard["a"]
 	beat.at = at
-	w.heard[types.UID(name)] = beat
+	w.heard["a"] = beat
 }
 
 func (w *world) clusterCondition(name, kind string) string {
@@ -112,7 +112,7 @@ func TestSilentClusters(t *testing.T) {
 
 	// The next controller has not heard of it either, and has nothing to write about it until it is lost.
 	w.restart()
-	w.heardAt("a", w.clock)
+	w.heardAt(w.clock)
 	w.pass()
 	w.sleep(time.Minute)
 	w.reports("b", "3", nil)
@@ -132,7 +132,7 @@ func TestSilentClusters(t *testing.T) {
 		t.Error(got)
 	}
 	w.restart()
-	w.heardAt("a", w.clock.Add(-2*time.Minute))
+	w.heardAt(w.clock.Add(-2 * time.Minute))
 	w.pass()
 	if got := w.clusterCondition("a", "Ready"); got != "False ClusterLost: the cluster has not reported for 5m0s" {
 		t.Errorf("lost is lost until it reports: %s", got)
@@ -289,7 +289,7 @@ func TestUnseenHeartbeat(t *testing.T) {
 		t.Errorf("written again: %v", w.writes)
 	}
 	w.heard = heard
-	w.heardAt("a", w.clock)
+	w.heardAt(w.clock)
 	w.pass()
 	if got := seen(); got != "a True " {
 		t.Error(got)

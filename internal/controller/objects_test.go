@@ -164,7 +164,7 @@ func TestTransformNeverFails(t *testing.T) {
 				t.Fatal("the example must be sound: ", p.unreadable)
 			}
 			n := 0
-			mutate(u.Object, worst, func(path string) {
+			mutate(u.Object, worst, func(string) {
 				n++
 				// A list that an informer gets holds objects that have a name.
 				transformed(t, w.resource, u.DeepCopy())

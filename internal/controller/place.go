@@ -96,8 +96,8 @@ func (p *pass) place(ctx context.Context, workloads []*workloadObject) (cut bool
 		}
 		p.report(item)
 	}
-	p.metrics.waiting.Add(float64(len(p.next.waiting) - len(p.carryOver.waiting)))
-	p.workspace.carryOver = p.next
+	p.metrics.waiting.Add(float64(len(p.next.waiting) - len(p.waiting)))
+	p.carryOver = p.next
 	return p.cut
 }
 

@@ -307,27 +307,36 @@ func TestTheInformerIsBehind(t *testing.T) {
 // TestAFormerLeaderWritesNothing, of whatever kind, and no write takes for ever.
 func TestAFormerLeaderWritesNothing(t *testing.T) {
 	var written []string
-	write := func(ctx context.Context, what string) error {
+	write := func(ctx context.Context, what string) {
 		if _, bounded := ctx.Deadline(); !bounded {
 			t.Errorf("%s is not bounded in time", what)
 		}
 		written = append(written, what)
-		return nil
 	}
 	a := actions{
-		listDecisions: func(ctx context.Context) ([]*v1alpha1.PlacementDecision, error) { return nil, write(ctx, "list") },
-		writeDecision: func(ctx context.Context, d *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
-			return d, write(ctx, "decision")
+		listDecisions: func(ctx context.Context) ([]*v1alpha1.PlacementDecision, error) {
+			write(ctx, "list")
+			return nil, nil
 		},
-		deleteDecision: func(ctx context.Context, _ *v1alpha1.PlacementDecision) error { return write(ctx, "deletion") },
+		writeDecision: func(ctx context.Context, d *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
+			write(ctx, "decision")
+			return d, nil
+		},
+		deleteDecision: func(ctx context.Context, _ *v1alpha1.PlacementDecision) error {
+			write(ctx, "deletion")
+			return nil
+		},
 		writeStatus: func(ctx context.Context, p *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error) {
-			return p, write(ctx, "status")
+			write(ctx, "status")
+			return p, nil
 		},
 		writeConditions: func(ctx context.Context, r *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
-			return r, write(ctx, "conditions")
+			write(ctx, "conditions")
+			return r, nil
 		},
 		annotate: func(ctx context.Context, _ *corev1.ConfigMap, key, value string) error {
-			return write(ctx, key+" "+value)
+			write(ctx, key+" "+value)
+			return nil
 		},
 		event: func(runtime.Object, string, string, string) { written = append(written, "event") },
 	}

@@ -110,7 +110,7 @@ func TestReservationsOutlastSilence(t *testing.T) {
 			beat.usage = ""
 			w.heard["a"] = beat
 		},
-		"it has not reported since": func(w *world) { w.heardAt("a", w.clock.Add(-time.Second)) },
+		"it has not reported since": func(w *world) { w.heardAt(w.clock.Add(-time.Second)) },
 		"its pods were there meanwhile": func(w *world) {
 			w.reports("a", "4", map[string]string{"w": "2"})
 			w.pass()

@@ -303,7 +303,7 @@ func BenchmarkDecode(b *testing.B) {
 	content := map[string]any{"metadata": map[string]any{"name": "a"}, "status": map[string]any{"workloads": workloads}}
 	b.Run("decode", func(b *testing.B) {
 		for b.Loop() {
-			decode.To[v1alpha1.ClusterRegistration](content)
+			_, _ = decode.To[v1alpha1.ClusterRegistration](content)
 		}
 	})
 	b.Run("converter", func(b *testing.B) {
