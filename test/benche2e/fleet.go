@@ -22,6 +22,7 @@ import (
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/test/kcp"
 )
 
 var (
@@ -42,10 +43,27 @@ type team struct {
 	client dynamic.Interface
 }
 
+// bareRights lets the benchmark write decisions without the controller, which the export does not allow otherwise.
+const bareRights = `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: bare-writes}
+rules: [{apiGroups: [tmc.kcp.io], resources: [placementdecisions], verbs: ["*"]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: bare-writes}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: bare-writes}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "apis.kcp.io:binding:system:authenticated"}]
+`
+
 // prepare makes the workspaces, their clusters and their Deployments, and watches for decisions.
 func (b *bench) prepare(ctx context.Context) error {
 	b.say("installing the API, making %d workspaces", b.workspaces)
 	if err := b.server.Install(ctx); err != nil {
+		return err
+	}
+	if err := b.server.Apply(ctx, kcp.Provider, []byte(bareRights)); err != nil {
 		return err
 	}
 	b.teams = make([]*team, b.workspaces)
