@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -83,6 +84,8 @@ type Controller struct {
 	kcp     kcpclient.Interface
 	metrics *metrics
 	queue   workqueue.TypedRateLimitingInterface[logicalcluster.Name]
+	// publishing is how many workspaces are writing decisions.
+	publishing atomic.Int64
 
 	mu         sync.Mutex
 	endpoints  map[string]*endpoint
@@ -315,6 +318,7 @@ func (c *Controller) begin(name logicalcluster.Name, e *endpoint) *followed {
 	f := &followed{endpoint: e, workspace: newWorkspace(name, c.config.Engine, c.config.Policies, c.metrics,
 		limits{batchSize: c.config.BatchSize, batchTimeout: c.config.BatchTimeout, grace: c.config.HeartbeatGracePeriod, failoverAfter: c.config.FailoverAfter, reservationTimeout: c.config.ReservationTimeout},
 		e.actions(name).fenced(c.config.Fence))}
+	f.publishing = &c.publishing
 	c.metrics.workspaces.Inc()
 	c.mu.Lock()
 	defer c.mu.Unlock()

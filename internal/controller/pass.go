@@ -47,11 +47,14 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 		decided = r.do(func() { cut = w.newPass(placements, &r).place(ctx, o.workloads) })
 		w.setQuarantine(w.engine.Quarantine(w.name))
 		r.do(func() { w.publish(ctx, placements, &r) })
-		r.do(func() { w.afterPublishing(placements, cut, &r) })
+		r.do(func() { w.afterPublishing(cut, &r) })
 	} else {
 		r.fail(w.notLoaded(loadErr, placements))
 	}
-	if decided || loadErr != nil {
+	if (decided || loadErr != nil) && !w.yields(&r) {
+		if loadErr == nil {
+			r.do(func() { w.sendPlacedEvents(placements, &r) })
+		}
 		r.do(func() { w.updateStatus(ctx, placements, &r) })
 	}
 	r.do(func() { w.watchReports(ctx, &o, &r) })
@@ -72,7 +75,7 @@ func (w *workspace) notLoaded(err error, placements []*placementState) error {
 }
 
 // afterPublishing releases what was held until it was written, and asks for the next pass.
-func (w *workspace) afterPublishing(placements []*placementState, cut bool, r *result) {
+func (w *workspace) afterPublishing(cut bool, r *result) {
 	freed := w.releaseHeld()
 	freed = w.applyReviews() || freed
 	r.again = r.again || cut || freed && len(w.waiting) > 0
@@ -82,7 +85,6 @@ func (w *workspace) afterPublishing(placements []*placementState, cut bool, r *r
 	if rest := w.restUntil.Sub(w.now()); rest > 0 {
 		r.within(rest)
 	}
-	w.sendPlacedEvents(placements, r)
 }
 
 func (w *workspace) newPass(placements []*placementState, r *result) *pass {

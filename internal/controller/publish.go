@@ -41,6 +41,8 @@ func (w *workspace) publish(ctx context.Context, placements []*placementState, r
 	}
 	w.verifyRefused(r)
 	w.store.assign()
+	w.publishing.Add(1)
+	defer w.publishing.Add(-1)
 	w.writeSlices(ctx, states, r)
 	for _, sl := range w.store.sorted() {
 		if f, p := w.writeFailures[sl.name], states[sl.placement]; f != nil && p != nil {
@@ -59,7 +61,14 @@ func (w *workspace) verifyRefused(r *result) {
 		}
 		for key, e := range maps.Clone(sl.current) {
 			reservation, err := engine.ReservationOf(e.placement, &e.decision)
-			if err != nil || w.store.promised(key, &reservation) {
+			if err != nil {
+				continue
+			}
+			// What is to expire is reserved until that is durable.
+			reservation.Expired = slices.DeleteFunc(reservation.Expired, func(cluster string) bool {
+				return !w.store.expired(key, e.decision.Workload.UID, cluster)
+			})
+			if w.store.promised(key, &reservation) {
 				continue
 			}
 			if w.engine.Reserve(w.name, reservation) != nil {

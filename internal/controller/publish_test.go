@@ -369,3 +369,24 @@ func TestAFormerLeaderWritesNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestDecisionsGoFirst: while other workspaces publish decisions, what people read of one waits, and not for ever.
+func TestDecisionsGoFirst(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("w", 1000)}
+	w.workspace.publishing.Add(1)
+	if r := w.pass(); r.after != yieldEvery {
+		t.Errorf("it looks again after %s", r.after)
+	}
+	if got := strings.Join(w.writes, "; "); got != "p-0 with 1" || len(w.events) > 0 {
+		t.Errorf("writes: %s; events: %v", got, w.events)
+	}
+	w.show()
+	w.sleep(yieldFor)
+	w.pass()
+	if got := strings.Join(w.writes, "; "); got != "p-0 with 1; status of p" || len(w.events) != 1 {
+		t.Errorf("writes: %s; events: %v", got, w.events)
+	}
+}

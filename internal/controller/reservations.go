@@ -180,6 +180,23 @@ func (s *store) promised(key workloadKey, r *engine.Reservation) bool {
 	})
 }
 
+// expired says whether what a workload reserves on a cluster has durably expired.
+func (s *store) expired(key workloadKey, uid types.UID, cluster string) (expired bool) {
+	for _, sl := range s.records[key].durable {
+		d := &sl.durable[key].decision
+		for _, c := range d.Clusters {
+			switch {
+			case d.Workload.UID != uid || c.Name != cluster:
+			case c.ReservationExpiredAt == nil:
+				return false
+			default:
+				expired = true
+			}
+		}
+	}
+	return expired
+}
+
 // givenUp is what the durable decisions on a workload reserve and the current one does not: everything on clusters that it
 // leaves, and on others what exceeds its new amount. A workload that was made again has all to give up that the one before had.
 func (s *store) givenUp(key workloadKey) (all []engine.Reservation) {

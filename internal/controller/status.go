@@ -37,6 +37,29 @@ type writtenStatus struct {
 	object  *v1alpha1.WorkloadPlacement
 }
 
+// In a burst over many workspaces, statuses and events cost the server as much as the decisions. Decisions go first: what
+// people read waits for up to yieldFor while other workspaces publish, and looks again every yieldEvery.
+const (
+	yieldFor   = 2 * time.Second
+	yieldEvery = 200 * time.Millisecond
+)
+
+// yields reports whether statuses and events wait for the decisions of other workspaces.
+func (w *workspace) yields(r *result) bool {
+	switch {
+	case w.publishing.Load() == 0:
+		w.yielding = time.Time{}
+		return false
+	case w.yielding.IsZero():
+		w.yielding = w.now()
+	case w.now().Sub(w.yielding) >= yieldFor:
+		w.yielding = time.Time{}
+		return false
+	}
+	r.within(yieldEvery)
+	return true
+}
+
 // updateStatus writes the statuses that have changed: at once where a condition turns, otherwise every countsEvery.
 func (w *workspace) updateStatus(ctx context.Context, placements []*placementState, r *result) {
 	statuses := make(map[types.UID]writtenStatus, len(placements))

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -42,6 +43,10 @@ type workspace struct {
 	ask func(context.Context, engine.Request) (*engine.Decision, error)
 	actions
 	limits
+	// publishing is how many workspaces are writing decisions, this one included. yielding is since when statuses and events
+	// have waited for them.
+	publishing *atomic.Int64
+	yielding   time.Time
 
 	// store is nil until the durable decisions have been read, and stale after a write has failed: then they are read
 	// again, so that memory and what is durable cannot stay apart.
@@ -83,7 +88,7 @@ type workspace struct {
 func newWorkspace(name logicalcluster.Name, e *engine.Engine, policies *policy.Compiler, m *metrics, l limits, a actions) *workspace {
 	return &workspace{
 		name: name, engine: e, policies: policies, metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, carryOver: newCarryOver(),
-		placed: map[types.UID]*placedEvents{}, reports: map[types.UID]reported{}, slicing: defaultLimits,
+		placed: map[types.UID]*placedEvents{}, reports: map[types.UID]reported{}, slicing: defaultLimits, publishing: new(atomic.Int64),
 	}
 }
 
