@@ -370,6 +370,29 @@ func TestAFormerLeaderWritesNothing(t *testing.T) {
 	}
 }
 
+// TestExpiryThatIsRefused: a reservation that expires while its slice cannot be written is held until that is durable, since
+// the decision that stands promises it.
+func TestExpiryThatIsRefused(t *testing.T) {
+	w := newWorld(t)
+	w.workspace.reservationTimeout = 30 * time.Second
+	w.reports("a", "4", nil)
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("w", 1000)}
+	w.pass()
+	w.show()
+	w.refuseWrites("p-0")
+	w.workloads = []*workloadObject{testWorkload("w", 2000)} // as after it was scaled
+	_ = w.reconcile()
+	for range 3 {
+		w.sleep(time.Minute)
+		w.reports("a", "4", nil)
+		_ = w.reconcile()
+		if free := w.freeOnA(); free > 3000 {
+			t.Fatalf("%d free of 4000, and 1000 is promised", free)
+		}
+	}
+}
+
 // TestDecisionsGoFirst: while other workspaces publish decisions, what people read of one waits, and not for ever.
 func TestDecisionsGoFirst(t *testing.T) {
 	w := newWorld(t)
