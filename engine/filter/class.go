@@ -2,6 +2,7 @@ package filter
 
 import (
 	"math"
+	"sync"
 
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/constraint"
@@ -30,8 +31,9 @@ type Class struct {
 	// MoreResources reports whether the requests are of more than CPU and memory.
 	MoreResources bool
 
-	// conditions are all conjuncts, by constraint.
-	conditions [][]Condition
+	// all are the conditions of each constraint, made when someone asks why a cluster is rejected.
+	all  [][]Condition
+	once sync.Once
 }
 
 // Interval is the amounts from Low to High, both included.
@@ -49,7 +51,6 @@ func NewClass(p *placement.Placement, judgement *policy.Judgement, w *workload.W
 		Placement: p, Workload: w, Judgement: judgement, Replica: w.Replica(),
 		Free:          [2]Interval{everything, everything},
 		MoreResources: w.Requests.Storage > 0 || len(w.Requests.Extended) > 0,
-		conditions:    make([][]Condition, len(p.Constraints)),
 	}
 	for i, amount := range [2]int64{snapshot.CPU: w.Requests.CPU, snapshot.Memory: w.Requests.Memory} {
 		if amount > 0 {
@@ -58,21 +59,34 @@ func NewClass(p *placement.Placement, judgement *policy.Judgement, w *workload.W
 	}
 	for i := range p.Constraints {
 		for _, conjunct := range p.Constraints[i].Program.Conjuncts() {
+			if placement.ReadsFacts(conjunct) {
+				continue // answered once for all that read the same of workloads
+			}
 			condition := newCondition(conjunct, w)
-			c.conditions[i] = append(c.conditions[i], condition)
-			switch {
-			case placement.ReadsFacts(conjunct): // answered once for all that read the same of workloads
-			case !conjunct.Bare():
+			if !conjunct.Bare() {
 				c.Mixed = append(c.Mixed, condition)
-			default:
-				for _, s := range condition.intervals {
-					c.Free[s.resource].intersect(s.Interval)
-				}
-				for _, k := range condition.checks {
-					c.Comparisons = append(c.Comparisons, k.BoundComparison)
-				}
+				continue
+			}
+			for _, s := range condition.intervals {
+				c.Free[s.resource].intersect(s.Interval)
+			}
+			for _, k := range condition.checks {
+				c.Comparisons = append(c.Comparisons, k.BoundComparison)
 			}
 		}
 	}
 	return c
+}
+
+// conditions returns all conditions, by constraint.
+func (c *Class) conditions() [][]Condition {
+	c.once.Do(func() {
+		c.all = make([][]Condition, len(c.Placement.Constraints))
+		for i := range c.all {
+			for _, conjunct := range c.Placement.Constraints[i].Program.Conjuncts() {
+				c.all[i] = append(c.all[i], newCondition(conjunct, c.Workload))
+			}
+		}
+	})
+	return c.all
 }

@@ -19,14 +19,14 @@ type constraints struct{}
 // constraint that reads capacity is not asked for it.
 func (constraints) violations(q *query, report func(Violation) bool) bool {
 	var variables *constraint.Variables
-	for i := range q.conditions {
+	for i, conditions := range q.conditions() {
 		if q.running && q.Placement.Constraints[i].Program.Reads().Capacity {
 			continue
 		}
 		if variables == nil {
 			variables = q.variables()
 		}
-		if !holdAll(q.conditions[i], variables) && !report(Violation{index: i}) {
+		if !holdAll(conditions, variables) && !report(Violation{index: i}) {
 			return false
 		}
 	}
@@ -110,14 +110,23 @@ func newCondition(conjunct *constraint.Conjunct, w *workload.Workload) Condition
 	return c
 }
 
-// Outcomes compares for one cluster: a bit of holding is set for each comparison that holds, a bit of failing for each
-// that has no outcome, which in CEL is an error.
-func (c *Condition) Outcomes(figures *snapshot.Figures, row *snapshot.Row) (holding, failing uint) {
+// Holding compares what is free of CPU and memory: a bit is set for each comparison that holds. It is small enough to be
+// inlined into the loop over all clusters.
+func (c *Condition) Holding(free *[2]int64) (holding uint) {
 	for i := range c.intervals {
-		if s := &c.intervals[i]; s.Contains(figures.Free[s.resource]) {
+		if s := &c.intervals[i]; s.Contains(free[s.resource]) {
 			holding |= s.bit
 		}
 	}
+	return holding
+}
+
+// HasChecks reports whether the condition has other comparisons, which Check makes.
+func (c *Condition) HasChecks() bool { return len(c.checks) > 0 }
+
+// Check adds the comparisons that Holding does not make. A bit of failing is set for each that has no outcome, which in CEL
+// is an error.
+func (c *Condition) Check(row *snapshot.Row, holding uint) (all, failing uint) {
 	for _, k := range c.checks {
 		switch holds, known := k.Outcome(row); {
 		case !known:
@@ -131,6 +140,6 @@ func (c *Condition) Outcomes(figures *snapshot.Figures, row *snapshot.Row) (hold
 
 // Holds evaluates the condition for one cluster. An error counts as not holding.
 func (c *Condition) Holds(v *constraint.Variables) bool {
-	holding, failing := c.Outcomes(&v.Row.Figures, v.Row)
+	holding, failing := c.Check(v.Row, c.Holding(&v.Row.Figures.Free))
 	return c.Conjunct.Holds(v, holding, failing)
 }

@@ -101,8 +101,8 @@ func (s *steps) coverage(free int64) int64 {
 // Score returns the total and the headroom of a cluster, given the Weighted of its FactScore. The row is that of the
 // figures.
 func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (total, least int64) {
-	for _, o := range s.others {
-		weighted += o.weight * factors[o.Factor].score(row, s.requests, s.terms)
+	if len(s.others) > 0 {
+		weighted += s.scoreOthers(row)
 	}
 	if s.exact {
 		covered := coverage(f.Free[snapshot.CPU], s.requests.CPU) + coverage(f.Free[snapshot.Memory], s.requests.Memory)
@@ -127,6 +127,14 @@ func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (
 		least = s.headroom(f)
 	}
 	return s.total(covered, weighted, f), least
+}
+
+// scoreOthers is the sum of weight x factor over the factors without a faster form.
+func (s *Scorer) scoreOthers(row *snapshot.Row) (weighted int64) {
+	for _, o := range s.others {
+		weighted += o.weight * factors[o.Factor].score(row, s.requests, s.terms)
+	}
+	return weighted
 }
 
 func (s *Scorer) total(covered, weighted int64, f *snapshot.Figures) int64 {

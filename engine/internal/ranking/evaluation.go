@@ -139,7 +139,10 @@ func (e *evaluation) checkMixed(index int, keys []Key, first int, figures []snap
 		if key == 0 {
 			continue
 		}
-		holding, failing := c.Outcomes(&figures[i], rows[i])
+		holding, failing := c.Holding(&figures[i].Free), uint(0)
+		if c.HasChecks() {
+			holding, failing = c.Check(rows[i], holding)
+		}
 		stamp, answers := figures[i].Facts, answers
 		if readsCapacity {
 			stamp = rows[i].Version
