@@ -67,8 +67,10 @@ allocated: {cpu: 10, memory: 10000Mi}
 workloads: [%s]
 `, workloads.String()[2:])
 	}
-	team.apply(cluster("a", "12"), report(func(i int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", i) }),
-		placement("app", "numberOfClusters: 1"), deployment("first", "app", "1m"), deployment("second", "app", "2"))
+	// The cluster says that it is full until the report is seen: what is decided before that is decided without it.
+	team.apply(cluster("a", "9"), report(func(i int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", i) }))
+	team.eventually("WithinCapacity", "False Overcommitted: cpu: 10 in use and 0 promised of 9", func() string { return team.withinCapacity("a") })
+	team.apply(cluster("a", "12"), placement("app", "numberOfClusters: 1"), deployment("first", "app", "1m"), deployment("second", "app", "2"))
 	team.expect("Deployment first", "a")
 	team.expect("Deployment second", "")
 	// The first one's millicore is counted as in use, so there is room for the second.
