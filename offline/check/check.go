@@ -16,6 +16,7 @@ import (
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/lint"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
@@ -23,17 +24,17 @@ import (
 )
 
 // Severity of a finding.
-type Severity string
+type Severity = lint.Severity
 
 // The severities.
 const (
 	// Error is a finding that does not come into force, or keeps workloads from being placed.
-	Error Severity = "error"
+	Error = lint.Error
 	// Warning is likely a mistake.
-	Warning Severity = "warning"
+	Warning = lint.Warning
 )
 
-// Codes of findings. Findings in Rego have OPA's codes, such as rego_type_error.
+// Codes of findings. Findings in Rego have OPA's codes, such as rego_type_error, those of engine/lint the names of its checks.
 const (
 	CodeManifest  = "manifest"
 	CodeCEL       = "cel"
@@ -146,9 +147,12 @@ type checker struct {
 func (c *checker) find(f Finding) { c.report.Findings = append(c.report.Findings, f) }
 
 func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
+	var clusters []*snapshot.Cluster
 	for _, o := range w.Clusters {
 		usage, at := w.UsageOf(o.Typed.Name), o.Object
-		if s := snapshot.FromRegistration(o.Typed, usage.Typed); s.Invalid != "" {
+		s := snapshot.FromRegistration(o.Typed, usage.Typed)
+		clusters = append(clusters, s)
+		if s.Invalid != "" {
 			invalid, ofUsage := strings.CutPrefix(s.Invalid, "ClusterUsage: ")
 			if ofUsage {
 				at = usage.Object
@@ -156,7 +160,9 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 			field, message, _ := strings.Cut(invalid, ": ")
 			c.find(Finding{Error, CodeCluster, at.Position(field), at.String(), field, message})
 		}
+		c.lint(o.Object, lint.Registration(o.Typed))
 	}
+	fleet := lint.NewFleet(clusters)
 	for _, o := range w.Decisions {
 		for i, d := range o.Typed.Decisions {
 			if _, err := capacity.FromResourceList(d.Reserved); err != nil {
@@ -169,7 +175,8 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	selectors := make([]placement.Selector, len(w.Placements))
 	slices.SortFunc(w.Placements, func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return placement.ByAge(a.Typed, b.Typed) })
 	for i, o := range w.Placements {
-		placements[i] = c.placement(w, o)
+		placements[i] = c.placement(o)
+		c.lint(o.Object, lint.Placement(o.Typed, fleet))
 		selectors[i], _ = placement.CompileSelector(o.Typed)
 	}
 	sound := c.modules(w)
@@ -195,7 +202,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 }
 
 // placement checks a placement, and returns it compiled; nil where it is wrong.
-func (c *checker) placement(w *manifest.Workspace, o manifest.Typed[v1alpha1.WorkloadPlacement]) *placement.Placement {
+func (c *checker) placement(o manifest.Typed[v1alpha1.WorkloadPlacement]) *placement.Placement {
 	c.report.Placements++
 	constraints := field.NewPath("spec", "constraints")
 	for i, constraint := range o.Typed.Spec.Constraints {
@@ -225,29 +232,22 @@ func (c *checker) placement(w *manifest.Workspace, o manifest.Typed[v1alpha1.Wor
 			}
 		}
 	}
-	c.clusterNames(w, o)
 	return compiled
 }
 
-// clusterNames warns of names of clusters that are not in the fleet, if one is given.
-func (c *checker) clusterNames(w *manifest.Workspace, o manifest.Typed[v1alpha1.WorkloadPlacement]) {
-	if o.Typed.Spec.ClusterSelector == nil || len(w.Clusters) == 0 {
-		return
-	}
-	var fleet []string
-	for _, cluster := range w.Clusters {
-		fleet = append(fleet, cluster.Typed.Name)
-	}
-	for i, wanted := range o.Typed.Spec.ClusterSelector.ClusterNames {
-		if slices.Contains(fleet, wanted) {
-			continue
+// lint adds findings in an object, except in fields that are known to be wrong.
+func (c *checker) lint(o *manifest.Object, findings []lint.Finding) {
+	for _, f := range findings {
+		reported := slices.ContainsFunc(c.report.Findings, func(k Finding) bool {
+			return k.Severity == Error && k.Object == f.Object && k.Field != "" && k.Field != "spec" && strings.HasPrefix(f.Field, k.Field)
+		})
+		if !reported {
+			at := o.Position(f.Field)
+			if f.Line > 0 {
+				at = o.Within(f.Field, f.Line, f.Column)
+			}
+			c.find(Finding{f.Severity, f.Code, at, f.Object, f.Field, f.Message})
 		}
-		at := field.NewPath("spec", "clusterSelector", "clusterNames").Index(i).String()
-		message := fmt.Sprintf("there is no cluster %s in the fleet", wanted)
-		if near := manifest.Nearest(wanted, fleet); near != "" {
-			message += fmt.Sprintf(", did you mean %s?", near)
-		}
-		c.find(Finding{Warning, CodePlacement, o.Position(at), o.String(), at, message})
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/agnivade/levenshtein"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
@@ -23,6 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/kcp-placement/placement/crds"
+	"github.com/kcp-placement/placement/engine/lint"
 )
 
 // kind validates objects of one of our kinds as the API server does.
@@ -76,10 +76,7 @@ func newKind(definition *apiextensionsv1.CustomResourceDefinition) (*kind, error
 func (k *kind) validate(o *Object) (errs []*Error) {
 	unknown := pruning.PruneWithOptions(o.Object, k.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
 	for _, path := range unknown {
-		message := "unknown field"
-		if near := Nearest(lastOf(path), k.siblings(path)); near != "" {
-			message += fmt.Sprintf(", did you mean %s?", near)
-		}
+		message := "unknown field" + lint.DidYouMean(lastOf(path), k.siblings(path))
 		errs = append(errs, &Error{Position: o.PositionOfKey(path), Object: o.String(), Field: path, Message: message})
 	}
 	defaulting.Default(o.Object, k.structural)
@@ -148,15 +145,4 @@ func (k *kind) siblings(path string) (names []string) {
 func lastOf(path string) string {
 	elements := split(path)
 	return elements[len(elements)-1]
-}
-
-// Nearest returns the name that a misspelt one is likely to mean; "" where none is near.
-func Nearest(misspelt string, names []string) (near string) {
-	least := max(2, len(misspelt)/3) + 1
-	for _, name := range names {
-		if d := levenshtein.ComputeDistance(strings.ToLower(misspelt), strings.ToLower(name)); d < least {
-			near, least = name, d
-		}
-	}
-	return near
 }

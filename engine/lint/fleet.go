@@ -1,0 +1,60 @@
+package lint
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// Fleet is what the clusters of a workspace are called and have. It is immutable.
+type Fleet struct {
+	// Clusters by name. Nothing is said about names that a fleet does not have where it has no clusters.
+	Clusters []*snapshot.Cluster
+	// Names, Locations, Capabilities (types), TaintKeys and Resources are those of any cluster, sorted.
+	Names, Locations, Capabilities, TaintKeys, Resources []string
+	// LabelKeys are those of any cluster, sorted; Labels their values.
+	LabelKeys []string
+	Labels    map[string][]string
+}
+
+// NewFleet returns the fleet of clusters.
+func NewFleet(clusters []*snapshot.Cluster) *Fleet {
+	f := &Fleet{Clusters: clusters, Labels: map[string][]string{}}
+	resources := func(list capacity.Resources) {
+		for name := range list.Each {
+			f.Resources = append(f.Resources, name)
+		}
+	}
+	for _, c := range clusters {
+		f.Names, f.Locations = append(f.Names, c.Name), append(f.Locations, c.Location)
+		for _, capability := range c.Capabilities {
+			f.Capabilities = append(f.Capabilities, capability.Type)
+		}
+		for _, taint := range c.Taints {
+			f.TaintKeys = append(f.TaintKeys, taint.Key)
+		}
+		for key, value := range c.Labels {
+			f.Labels[key] = append(f.Labels[key], value)
+		}
+		resources(c.Allocatable)
+		resources(c.Allocated)
+	}
+	for _, names := range []*[]string{&f.Names, &f.Locations, &f.Capabilities, &f.TaintKeys, &f.Resources} {
+		*names = unique(*names)
+	}
+	for key, values := range f.Labels {
+		f.Labels[key] = unique(values)
+	}
+	f.LabelKeys = slices.Sorted(maps.Keys(f.Labels))
+	return f
+}
+
+// Known reports whether anything is known of the fleet.
+func (f *Fleet) Known() bool { return len(f.Clusters) > 0 }
+
+func unique(names []string) []string {
+	slices.Sort(names)
+	return slices.Compact(names)
+}

@@ -1,0 +1,76 @@
+// Package lint finds what an object says in vain: names that nothing has, selectors that match nothing, fields that nothing
+// reads, values that can hardly be meant. What is wrong in itself is found where objects are validated and compiled.
+//
+// A check is a function in a table: checks of placements in placement.go, of registrations in registration.go. It says
+// nothing about what it does not know: without a fleet nothing is said of names that the fleet does not have.
+package lint
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Severity of a finding.
+type Severity string
+
+// The severities.
+const (
+	// Error is what can never be meant: it does not come into force, or keeps every workload from being placed.
+	Error Severity = "error"
+	// Warning is likely a mistake.
+	Warning Severity = "warning"
+)
+
+// Finding is one error or warning.
+type Finding struct {
+	Severity Severity
+	// Code names the check, for example unknown_cluster.
+	Code string
+	// Object is for example "WorkloadPlacement default/web"; for Rego it is the name of the module.
+	Object string
+	// Field of the object, for example spec.constraints[0].expression; empty for the object as a whole.
+	Field string
+	// Line and Column within the text of the field or module, counted from 1; both are 0 for the whole of it.
+	Line, Column int
+	// Message says what is in vain, and what to write instead.
+	Message string
+}
+
+// check is one check of objects of a type.
+type check[T any] struct {
+	severity Severity
+	code     string
+	find     func(object T, fleet *Fleet, report *report)
+}
+
+// report collects what a check finds.
+type report struct {
+	template Finding
+	findings []Finding
+}
+
+// at reports a finding at a field.
+func (r *report) at(path *field.Path, format string, args ...any) {
+	r.within(path, 0, 0, format, args...)
+}
+
+// within reports a finding at a position in the text of a field.
+func (r *report) within(path *field.Path, line, column int, format string, args ...any) {
+	f := r.template
+	f.Line, f.Column, f.Message = line, column, fmt.Sprintf(format, args...)
+	if path != nil {
+		f.Field = path.String()
+	}
+	r.findings = append(r.findings, f)
+}
+
+// run makes all checks of an object.
+func run[T any](checks []check[T], name string, object T, fleet *Fleet) []Finding {
+	var r report
+	for _, c := range checks {
+		r.template = Finding{Severity: c.severity, Code: c.code, Object: name}
+		c.find(object, fleet, &r)
+	}
+	return r.findings
+}

@@ -1,0 +1,36 @@
+package lint
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/agnivade/levenshtein"
+)
+
+// Nearest returns the name that a misspelt one is likely to mean; "" where none is near.
+func Nearest(misspelt string, names []string) (near string) {
+	least := min(max(2, len(misspelt)/3), len(misspelt)-1) + 1
+	for _, name := range names {
+		if d := levenshtein.ComputeDistance(strings.ToLower(misspelt), strings.ToLower(name)); d < least {
+			near, least = name, d
+		}
+	}
+	return near
+}
+
+// DidYouMean is the end of a message about a misspelt name: ", did you mean x?", or "" where no name is near.
+func DidYouMean(misspelt string, names []string) string {
+	near := Nearest(misspelt, names)
+	if near == "" {
+		return ""
+	}
+	return fmt.Sprintf(", did you mean %s?", near)
+}
+
+// didYouMeanOr is DidYouMean, or the list of names where none is near.
+func didYouMeanOr(misspelt string, names []string) string {
+	if near := DidYouMean(misspelt, names); near != "" {
+		return near
+	}
+	return "; write " + strings.Join(names, ", ")
+}

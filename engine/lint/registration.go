@@ -1,0 +1,34 @@
+package lint
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// registrations are the checks of registrations.
+var registrations = []check[*v1alpha1.ClusterRegistration]{
+	{Warning, "taint", taints},
+}
+
+// Registration returns what a registration says in vain.
+func Registration(r *v1alpha1.ClusterRegistration) []Finding {
+	return run(registrations, "ClusterRegistration "+r.Name, r, &Fleet{})
+}
+
+// effects of taints.
+var effects = []string{string(corev1.TaintEffectNoSchedule), string(corev1.TaintEffectPreferNoSchedule), string(corev1.TaintEffectNoExecute)}
+
+func taints(r *v1alpha1.ClusterRegistration, _ *Fleet, report *report) {
+	for i, t := range r.Spec.Taints {
+		at := spec.Child("taints").Index(i)
+		if effect := string(t.Effect); !slices.Contains(effects, effect) {
+			report.at(at.Child("effect"), "%q is no effect, so the taint keeps nothing out%s", effect, didYouMeanOr(effect, effects))
+		}
+		if slices.ContainsFunc(r.Spec.Taints[:i], func(o corev1.Taint) bool { return o.MatchTaint(&t) }) {
+			report.at(at, "there is another taint with key %s and effect %s", t.Key, t.Effect)
+		}
+	}
+}
