@@ -37,8 +37,6 @@ type Decision struct {
 	Workload workload.Reference
 	// Clusters that were chosen, best first; empty where no cluster is feasible.
 	Clusters []Choice
-	// Reserved on each of Clusters.
-	Reserved capacity.Resources
 	// Weights and Terms are what the policies said.
 	Weights scoring.Weights
 	Terms   []scoring.Term
@@ -65,4 +63,6 @@ type Choice struct {
 	Score int64 `json:"score"`
 	// Reason is the total in a word: Excellent, Good, Fair or Poor.
 	Reason string `json:"reason"`
+	// Reserved there for the workload.
+	Reserved capacity.Resources `json:"-"`
 }

@@ -214,10 +214,16 @@ type world struct {
 
 type claim struct {
 	placement *v1alpha1.WorkloadPlacement
-	clusters  []string
-	amount    capacity.Resources
-	// expired are those of clusters where the reservation has expired.
-	expired []string
+	shares    []capacity.Share
+}
+
+func (c *claim) on(cluster string) *capacity.Share {
+	for i := range c.shares {
+		if c.shares[i].Cluster == cluster {
+			return &c.shares[i]
+		}
+	}
+	return nil
 }
 
 // placed is a placement as the engine under test has compiled it.
@@ -435,13 +441,13 @@ func (h *history) release(t *rapid.T) {
 
 func (h *history) restore(t *rapid.T) {
 	w, of := h.drawWorld(t), drawWorkload(t)
-	c := claim{
-		placement: draw(t, "placement", h.placements...).object,
-		clusters:  some(t, "clusters", 1, 3, h.names),
-		amount:    of.Requests,
-	}
-	if oneIn(t, "expires", 3) {
-		c.expired = c.clusters[:1]
+	c := claim{placement: draw(t, "placement", h.placements...).object}
+	for _, cluster := range some(t, "clusters", 1, 3, h.names) {
+		share := capacity.Share{Cluster: cluster, Amount: of.Requests, Expired: oneIn(t, "expired", 4)}
+		if oneIn(t, "has another amount", 3) {
+			share.Amount = drawAmounts(t, "amount", 4)
+		}
+		c.shares = append(c.shares, share)
 	}
 	w.held[of.Reference] = c
 	c.restoreTo(h.engine, w.name, of.Reference)
@@ -449,7 +455,7 @@ func (h *history) restore(t *rapid.T) {
 
 func (c *claim) restoreTo(e *engine.Engine, workspace logicalcluster.Name, ref workload.Reference) {
 	name := types.NamespacedName{Namespace: c.placement.Namespace, Name: c.placement.Name}
-	e.Restore(workspace, engine.Reservation{Placement: name, Workload: ref, Clusters: slices.Clone(c.clusters), Amount: c.amount, Expired: slices.Clone(c.expired)})
+	e.Restore(workspace, engine.Reservation{Placement: name, Workload: ref, Shares: slices.Clone(c.shares)})
 }
 
 // decide makes one decision and checks it.
@@ -533,7 +539,11 @@ func (h *history) take(q *question, d *engine.Decision) {
 	}
 	delete(q.world.held, q.workload.Reference)
 	if len(d.Clusters) > 0 {
-		q.world.held[q.workload.Reference] = claim{placement: q.placement.object, clusters: strings.Split(names(d), ","), amount: d.Reserved}
+		c := claim{placement: q.placement.object}
+		for _, choice := range d.Clusters {
+			c.shares = append(c.shares, capacity.Share{Cluster: choice.Name, Amount: choice.Reserved})
+		}
+		q.world.held[q.workload.Reference] = c
 	}
 }
 
@@ -608,7 +618,7 @@ func differ(want, got string) string {
 // describe is the part of a decision that the reference knows.
 func describe(d *engine.Decision) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\nholds %v\n", d.Summary(), d.Reserved)
+	fmt.Fprintf(&b, "%s\n", d.Summary())
 	for _, c := range d.Clusters {
 		fmt.Fprintf(&b, "chosen %+v\n", c)
 	}
@@ -706,9 +716,11 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 			separator = ", "
 		}
 	}
-	fmt.Fprintf(&b, "\nholds %v\n", w.Requests)
+	b.WriteString("\n")
 	for _, c := range chosen {
-		fmt.Fprintf(&b, "chosen %+v\n", engine.Choice{Name: c.name, Replicas: w.Replicas, Score: c.Total, Reason: scoring.Reason(c.Total)})
+		fmt.Fprintf(&b, "chosen %+v\n", engine.Choice{
+			Name: c.name, Replicas: w.Replicas, Score: c.Total, Reason: scoring.Reason(c.Total), Reserved: w.Requests,
+		})
 	}
 	for _, c := range feasible {
 		fmt.Fprintf(&b, "%s %t %+v\n", c.name, slices.Contains(chosen, c), c.Score)
@@ -787,8 +799,8 @@ func (q *question) referenceSelect(feasible []referenceCandidate) []referenceCan
 		used := map[string]int{}
 		for ref, c := range q.world.held {
 			if ref != q.workload.Reference && c.placement.Name == q.placement.object.Name {
-				for _, name := range c.clusters {
-					used[name]++
+				for _, s := range c.shares {
+					used[s.Cluster]++
 				}
 			}
 		}
@@ -802,8 +814,8 @@ func (q *question) referenceSelect(feasible []referenceCandidate) []referenceCan
 // reserved is what is reserved on a cluster for all workloads but one.
 func (w *world) reserved(cluster string, but *workload.Reference) (sum capacity.Resources) {
 	for ref, c := range w.held {
-		if slices.Contains(c.clusters, cluster) && !slices.Contains(c.expired, cluster) && (but == nil || ref != *but) {
-			sum = sum.Add(c.amount.Combine(w.counted(cluster, ref), func(a, b int64) int64 { return max(0, a-b) }))
+		if s := c.on(cluster); s != nil && !s.Expired && (but == nil || ref != *but) {
+			sum = sum.Add(s.Amount.Combine(w.counted(cluster, ref), func(a, b int64) int64 { return max(0, a-b) }))
 		}
 	}
 	// A claim of nothing leaves no trace: constraints can distinguish a resource of which there is none from one that is not
@@ -823,7 +835,7 @@ func (w *world) counted(cluster string, ref workload.Reference) capacity.Resourc
 // row is a cluster as a workload sees it: what it holds there itself does not count.
 func (w *world) row(cluster string, ref workload.Reference) *snapshot.Row {
 	c := *w.fleet[cluster]
-	if held, found := w.held[ref]; found && slices.Contains(held.clusters, cluster) {
+	if held, found := w.held[ref]; found && held.on(cluster) != nil {
 		mine := w.counted(cluster, ref)
 		c.Allocated = c.Allocated.Sub(mine)
 		if c.LargestFree != nil {

@@ -195,7 +195,7 @@ func TestAnotherWorkloadOfTheName(t *testing.T) {
 	for _, cpu := range []int64{2, 3} {
 		former := workloadOf("w", 8)
 		former.UID = "former"
-		e.Restore(ws, engine.Reservation{Workload: former.Reference, Clusters: []string{"a"}, Amount: former.Requests})
+		e.Restore(ws, engine.Reservation{Workload: former.Reference, Shares: share("a", former.Requests.CPU)})
 		w := workloadOf("w", 2+cpu)
 		w.UID = "w"
 		d, err := e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: w})
@@ -211,17 +211,18 @@ func TestExpiredReservationsHoldNothing(t *testing.T) {
 	e.SetCluster(ws, cluster("a", 10))
 	w := workloadOf("w", 6)
 	w.UID = "u"
-	r := engine.Reservation{Workload: w.Reference, Clusters: []string{"a"}, Amount: w.Requests, Expired: []string{"a"}}
+	r := engine.Reservation{Workload: w.Reference, Shares: share("a", w.Requests.CPU)}
+	r.Shares[0].Expired = true
 	e.Restore(ws, r)
 	if free := e.Snapshot(ws).Row("a").Free.CPU; free != 10 {
 		t.Errorf("%d free", free)
 	}
 	// What was decided elsewhere has to fit.
-	other := engine.Reservation{Workload: workloadOf("other", 7).Reference, Clusters: []string{"a"}, Amount: capacity.Resources{CPU: 7}}
+	other := engine.Reservation{Workload: workloadOf("other", 7).Reference, Shares: share("a", 7)}
 	if err := e.Reserve(ws, other); err != nil {
 		t.Error(err)
 	}
-	r.Expired = nil
+	r.Shares = share("a", w.Requests.CPU)
 	if got := fmt.Sprint(e.Reserve(ws, r)); got != "cluster a: cpu asked 6, free 3" {
 		t.Error(got)
 	}
@@ -281,7 +282,7 @@ func TestLargestNode(t *testing.T) {
 	w := workloadOf("w", 6)
 	w.UID = "u"
 	report(6, 6, capacity.Resources{CPU: 1, Memory: 100})
-	e.Restore(ws, engine.Reservation{Workload: w.Reference, Clusters: []string{"crumbs"}, Amount: w.Requests})
+	e.Restore(ws, engine.Reservation{Workload: w.Reference, Shares: share("crumbs", w.Requests.CPU)})
 	w = workloadOf("w", 7)
 	w.UID = "u"
 	if d, err := e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: w}); err != nil || names(d) != "crumbs" {
@@ -305,7 +306,7 @@ func TestFeasible(t *testing.T) {
 	expect(false)
 	e.SetCluster(ws, cluster("a", 6))
 	expect(true)
-	e.Restore(ws, engine.Reservation{Workload: workloadOf("other", 1).Reference, Clusters: []string{"a"}, Amount: capacity.Resources{CPU: 1}})
+	e.Restore(ws, engine.Reservation{Workload: workloadOf("other", 1).Reference, Shares: share("a", 1)})
 	expect(false)
 	e.Release(ws, workloadOf("other", 1).Reference)
 	expect(true)

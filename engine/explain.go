@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/scoring"
@@ -144,7 +145,7 @@ func (d *Decision) row(cluster string) *snapshot.Row {
 }
 
 func (d *Decision) withoutHeld(row *snapshot.Row) *snapshot.Row {
-	i := slices.Index(d.held.Clusters, row.Name)
+	i := slices.IndexFunc(d.held.Shares, func(s capacity.Share) bool { return s.Cluster == row.Name })
 	if i < 0 {
 		return row
 	}

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"fmt"
+
 	"github.com/kcp-dev/logicalcluster/v3"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -9,36 +11,40 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// Reservation is what is set aside for a workload on clusters.
+// Reservation is what is set aside for a workload.
 type Reservation struct {
 	Workload  workload.Reference
 	Placement types.NamespacedName
-	Clusters  []string
-	// Amount on each of Clusters.
-	Amount capacity.Resources
-	// Expired are those of Clusters where it was given up: the decision stands, with nothing behind it there but what the
-	// cluster's report counts.
-	Expired []string
+	// Shares, one on each of its clusters. Where one has expired the decision stands, with nothing behind it there but what
+	// the cluster's report counts.
+	Shares []capacity.Share
 }
 
-// ReservationOf is what a durable decision for a placement reserves. It fails, naming the resource, where the amounts cannot
-// be read.
+// ReservationOf is what a durable decision for a placement reserves. It fails, naming the field, where an amount cannot be
+// read.
 func ReservationOf(placement types.NamespacedName, d *v1alpha1.WorkloadDecision) (r Reservation, err error) {
 	r = Reservation{Placement: placement, Workload: workload.Reference{
 		APIVersion: d.Workload.APIVersion, Kind: d.Workload.Kind, Namespace: placement.Namespace, Name: d.Workload.Name, UID: string(d.Workload.UID),
 	}}
-	for _, c := range d.Clusters {
-		r.Clusters = append(r.Clusters, c.Name)
-		if c.ReservationExpiredAt != nil {
-			r.Expired = append(r.Expired, c.Name)
+	common, err := capacity.FromResourceList(d.Reserved)
+	if err != nil {
+		return r, fmt.Errorf("reserved.%w", err)
+	}
+	shares := make([]capacity.Share, len(d.Clusters))
+	for i, c := range d.Clusters {
+		shares[i] = capacity.Share{Cluster: c.Name, Amount: common, Expired: c.ReservationExpiredAt != nil}
+		if len(c.Reserved) > 0 {
+			if shares[i].Amount, err = capacity.FromResourceList(c.Reserved); err != nil {
+				return r, fmt.Errorf("clusters[%d].reserved.%w", i, err)
+			}
 		}
 	}
-	r.Amount, err = capacity.FromResourceList(d.Reserved)
-	return r, err
+	r.Shares = shares
+	return r, nil
 }
 
 func (r *Reservation) claim() *capacity.Claim {
-	return &capacity.Claim{UID: r.Workload.UID, Group: r.Placement, Clusters: r.Clusters, Amount: r.Amount, Expired: r.Expired}
+	return &capacity.Claim{UID: r.Workload.UID, Group: r.Placement, Shares: r.Shares}
 }
 
 // Restore records a reservation without asking whether it fits: it was granted before.
@@ -109,6 +115,8 @@ func (w *workspace) replace(granted, verified []capacity.Grant) []error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	refused, clusters := w.ledger.Replace(granted, verified)
-	w.updateReserved(clusters)
+	for _, name := range clusters {
+		w.fleet.Reserve(name, w.ledger.Reserved(name))
+	}
 	return refused
 }

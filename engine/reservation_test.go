@@ -2,11 +2,22 @@ package engine_test
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
 )
+
+func share(cluster string, cpu int64) []capacity.Share {
+	return []capacity.Share{{Cluster: cluster, Amount: capacity.Resources{CPU: cpu}}}
+}
 
 // TestReplace: what is rebuilt from durable decisions replaces everything that was reserved before. What was granted before
 // is restored even where it does not fit; what another has granted has to fit beside that, and the first of two wins.
@@ -15,7 +26,7 @@ func TestReplace(t *testing.T) {
 	e.SetCluster(ws, cluster("a", 10))
 	e.SetCluster(ws, cluster("b", 10))
 	on := func(name, cluster string, cpu int64) engine.Reservation {
-		return engine.Reservation{Workload: workloadOf(name, cpu).Reference, Clusters: []string{cluster}, Amount: capacity.Resources{CPU: cpu}}
+		return engine.Reservation{Workload: workloadOf(name, cpu).Reference, Shares: share(cluster, cpu)}
 	}
 	expect := func(a, b int64) {
 		t.Helper()
@@ -47,7 +58,7 @@ func TestReplace(t *testing.T) {
 func TestHold(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	e.SetCluster(ws, cluster("a", 10))
-	r := engine.Reservation{Workload: workloadOf("w", 2).Reference, Clusters: []string{"a"}, Amount: capacity.Resources{CPU: 2}}
+	r := engine.Reservation{Workload: workloadOf("w", 2).Reference, Shares: share("a", 2)}
 	e.Restore(ws, r)
 	first := e.Hold(ws, r)
 	e.Hold(ws, r)
@@ -59,5 +70,41 @@ func TestHold(t *testing.T) {
 	e.Release(ws, r.Workload)
 	if got := reserved(); got != 2 {
 		t.Errorf("%d reserved once one of two is released, and the workload's own", got)
+	}
+}
+
+// TestReservationOf: a cluster of a durable decision has the decision's amount unless it has its own.
+func TestReservationOf(t *testing.T) {
+	amount := func(cpu string) corev1.ResourceList { return corev1.ResourceList{"cpu": resource.MustParse(cpu)} }
+	for _, test := range []struct {
+		name     string
+		decision v1alpha1.WorkloadDecision
+		want     string
+	}{
+		{"one amount", v1alpha1.WorkloadDecision{
+			Reserved: amount("2"), Clusters: []v1alpha1.ClusterDecision{{Name: "a"}, {Name: "b"}},
+		}, "a 2000, b 2000"},
+		{"one cluster has its own", v1alpha1.WorkloadDecision{
+			Reserved: amount("2"), Clusters: []v1alpha1.ClusterDecision{{Name: "a"}, {Name: "b", Reserved: amount("500m")}},
+		}, "a 2000, b 500"},
+		{"all have their own, which may be nothing", v1alpha1.WorkloadDecision{
+			Clusters: []v1alpha1.ClusterDecision{{Name: "a", Reserved: amount("1")}, {Name: "b"}},
+		}, "a 1000, b 0"},
+		{"an amount that cannot be read", v1alpha1.WorkloadDecision{
+			Clusters: []v1alpha1.ClusterDecision{{Name: "a"}, {Name: "b", Reserved: amount("-1")}},
+		}, "clusters[1].reserved.cpu: -1 is negative"},
+	} {
+		r, err := engine.ReservationOf(types.NamespacedName{Namespace: "default", Name: "p"}, &test.decision)
+		var shares []string
+		for _, s := range r.Shares {
+			shares = append(shares, fmt.Sprintf("%s %d", s.Cluster, s.Amount.CPU))
+		}
+		got := strings.Join(shares, ", ")
+		if err != nil {
+			got += err.Error()
+		}
+		if got != test.want {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
 	}
 }

@@ -19,7 +19,6 @@ func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Reques
 	chosen := w.selectFrom(c, r, &held)
 	*d = Decision{
 		Workload:     r.Workload.Reference,
-		Reserved:     c.Workload.Requests,
 		Weights:      c.Judgement.Weights,
 		Terms:        c.Judgement.Terms,
 		PolicyDigest: c.Policy.Policies.Digest(),
@@ -37,6 +36,7 @@ func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Reques
 		total := key.Total()
 		d.Clusters[i] = Choice{
 			Name: w.fleet.Row(key.Position()).Name, Replicas: c.Workload.Replicas, Score: total, Reason: scoring.Reason(total),
+			Reserved: c.Workload.Requests,
 		}
 	}
 	if !reserve {
@@ -72,8 +72,8 @@ func (w *workspace) selectFrom(c *class, r *Request, held *holding) []ranking.Ke
 	}
 	ranked := c.take()
 	w.current = w.current[:0]
-	for i, name := range held.Clusters {
-		if position, there := w.fleet.Position(name); there {
+	for i := range held.Shares {
+		if position, there := w.fleet.Position(held.Shares[i].Cluster); there {
 			w.current = append(w.current, positionedKey{position, ranked.At(position)})
 			w.row = held.without(i, w.fleet.Row(position))
 			ranked.Set(position, ranked.KeyOf(position, &w.row))
@@ -98,7 +98,7 @@ func (w *workspace) selectByUse(s *ranking.Strategy, t *ranking.Tournament, grou
 	inUse := func(position int) int {
 		name := w.fleet.Row(position).Name
 		n := w.ledger.Group(group)[name]
-		if held.Group == group && slices.Contains(held.Clusters, name) {
+		if held.Group == group && held.ShareOn(name) != nil {
 			n-- // the workload's own
 		}
 		return n
@@ -141,7 +141,7 @@ func (h *holding) without(i int, row *snapshot.Row) snapshot.Row {
 	if h.counted != nil {
 		counted = h.counted[i]
 	}
-	reserved := h.Reserved(row.Name, counted)
+	reserved := h.Shares[i].Reserved(counted)
 	if h.former {
 		counted = capacity.Resources{}
 	}
@@ -150,9 +150,8 @@ func (h *holding) without(i int, row *snapshot.Row) snapshot.Row {
 
 // reserve puts a decision into the ledger, in place of what the workload held before. chosen are the keys of its clusters.
 func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error {
-	group, before := r.group(), d.held.Clusters
-	if d.held.Group == group && d.held.Amount.Same(d.Reserved) && d.held.UID == r.Workload.UID && len(d.held.Expired) == 0 &&
-		slices.EqualFunc(before, d.Clusters, func(name string, c Choice) bool { return name == c.Name }) {
+	group, before := r.group(), d.held.Claim
+	if before.Group == group && before.UID == r.Workload.UID && slices.EqualFunc(before.Shares, d.Clusters, holds) {
 		return nil
 	}
 	if len(d.Clusters) == 0 {
@@ -160,11 +159,11 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 		w.updateReserved(before)
 		return nil
 	}
-	claim := &capacity.Claim{UID: r.Workload.UID, Group: group, Amount: d.Reserved, Clusters: make([]string, len(d.Clusters))}
+	claim := &capacity.Claim{UID: r.Workload.UID, Group: group, Shares: make([]capacity.Share, len(d.Clusters))}
 	for i := range d.Clusters {
-		claim.Clusters[i] = d.Clusters[i].Name
+		claim.Shares[i] = capacity.Share{Cluster: d.Clusters[i].Name, Amount: d.Clusters[i].Reserved}
 	}
-	if err := w.ledger.Reserve(r.owner(), claim); err != nil {
+	if err := w.ledger.Update(r.owner(), claim); err != nil {
 		// The ranking is current for what the ledger holds, under the same lock: the two cannot differ.
 		return fmt.Errorf("the ledger refuses what was decided: %w", err)
 	}
@@ -173,4 +172,9 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 		w.fleet.ReserveAt(chosen[i].Position(), reserved)
 	})
 	return nil
+}
+
+// holds reports whether a share is what a choice reserves.
+func holds(s capacity.Share, c Choice) bool {
+	return s.Cluster == c.Name && !s.Expired && s.Amount.Same(c.Reserved)
 }

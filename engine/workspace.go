@@ -67,9 +67,10 @@ func (w *workspace) setPolicies(set *policy.Set) {
 	}
 }
 
-// updateReserved makes new rows for clusters on which the ledger holds another amount.
-func (w *workspace) updateReserved(clusters []string) {
-	for _, name := range clusters {
+// updateReserved makes new rows for the clusters of a claim, as far as the ledger holds another amount on them.
+func (w *workspace) updateReserved(claim *capacity.Claim) {
+	for i := range claim.Shares {
+		name := claim.Shares[i].Cluster
 		w.fleet.Reserve(name, w.ledger.Reserved(name))
 	}
 }
@@ -106,9 +107,9 @@ func (w *workspace) grant(owner capacity.Owner, claim *capacity.Claim, verify bo
 		return err
 	}
 	if before != nil {
-		w.updateReserved(before.Clusters)
+		w.updateReserved(before)
 	}
-	w.updateReserved(claim.Clusters)
+	w.updateReserved(claim)
 	return nil
 }
 
@@ -119,6 +120,6 @@ func (w *workspace) release(owner capacity.Owner) bool {
 	if claim == nil {
 		return false
 	}
-	w.updateReserved(claim.Clusters)
+	w.updateReserved(claim)
 	return true
 }

@@ -56,7 +56,8 @@ type WorkloadDecision struct {
 	// +kubebuilder:validation:MaxItems=100
 	Clusters []ClusterDecision `json:"clusters,omitempty"`
 
-	// reserved is what is set aside for the workload on each of its clusters, until the cluster itself counts its pods.
+	// reserved is what is set aside for the workload on each of its clusters that has no amount of its own, until the cluster
+	// itself counts its pods.
 	//
 	// +optional
 	// +kubebuilder:validation:Type=object
@@ -140,6 +141,14 @@ type ClusterDecision struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
 	Reason string `json:"reason,omitempty"`
+
+	// reserved is what is set aside on this cluster in place of the decision's reserved, where its clusters differ: a
+	// DaemonSet has a pod on each node, and a cluster may keep an earlier amount.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:validation:MaxProperties=256
+	Reserved corev1.ResourceList `json:"reserved,omitempty"`
 
 	// reservationExpiredAt is set when the reservation on this cluster is given up, because the cluster has not counted the
 	// workload in time. The workload keeps the cluster; the field is cleared once the cluster counts all of it.

@@ -16,27 +16,58 @@ type Owner struct {
 	Held int64
 }
 
-// Claim is a promise to one owner: the same amount on each of its clusters. It is immutable once granted.
+// Claim is a promise to one owner. It is immutable once granted.
 type Claim struct {
 	// UID identifies the owner in the reports of clusters; if it is empty, no report counts the owner.
 	UID string
 	// Group is the set of claims that the claim is counted in; a strategy rotates over the clusters of a group.
-	Group    types.NamespacedName
-	Clusters []string
-	Amount   Resources
-	// Expired are the Clusters where the reservation has expired: nothing is reserved there any more.
-	Expired []string
-	// stakes has one for each of Clusters while the claim is granted.
+	Group types.NamespacedName
+	// Shares, one on each cluster of the claim.
+	Shares []Share
+	// stakes has one for each of Shares while the claim is granted.
 	stakes []stake
 }
 
-// stake is a claim on one of its clusters. The stakes on a cluster form a linked list, so that a report of the cluster visits
-// no other claims.
+// Share is what is promised on one cluster.
+type Share struct {
+	Cluster string
+	Amount  Resources
+	// Expired reports that the reservation has expired: nothing is reserved there any more.
+	Expired bool
+}
+
+// Reserved is what a share reserves, given what its cluster counts for the owner.
+func (s *Share) Reserved(counted Resources) Resources {
+	if s.Expired {
+		return Resources{}
+	}
+	return s.Amount.Without(counted)
+}
+
+// ShareOn returns the share of a claim on a cluster, nil if it has none there.
+func (c *Claim) ShareOn(cluster string) *Share {
+	for i := range c.Shares {
+		if c.Shares[i].Cluster == cluster {
+			return &c.Shares[i]
+		}
+	}
+	return nil
+}
+
+// stake is a granted share. The stakes on a cluster form a linked list, so that a report of the cluster visits no other
+// claims.
 type stake struct {
-	claim      *Claim
+	*Share
+	uid        string
 	account    *account
 	prev, next *stake
 }
+
+// counted is what the cluster counts for the owner.
+func (s *stake) counted() Resources { return countedFor(s.account.counted, s.uid) }
+
+// reserved is what the stake reserves.
+func (s *stake) reserved() Resources { return s.Reserved(s.counted()) }
 
 // Ledger holds the claims on the clusters of one workspace. It is safe for concurrent use.
 //
@@ -135,7 +166,7 @@ func (a *account) count(counted map[string]Resources) {
 		return
 	}
 	for s := a.first; s != nil; s = s.next {
-		if before, after := a.reservedFor(s.claim, a.counted), a.reservedFor(s.claim, counted); !before.Same(after) {
+		if before, after := s.reserved(), s.Reserved(countedFor(counted, s.uid)); !before.Same(after) {
 			a.unreserve(before)
 			a.reserve(after)
 		}
@@ -164,20 +195,12 @@ func (a *account) show(r Resources) {
 	}
 }
 
-// countedFor is what the report counts for an owner.
-func (a *account) countedFor(uid string) Resources {
-	if uid == "" {
+// countedFor is what a report that counts these amounts counts for an owner.
+func countedFor(counted map[string]Resources, uid string) Resources {
+	if uid == "" || len(counted) == 0 {
 		return Resources{}
 	}
-	return a.counted[uid]
-}
-
-// reservedFor is what a claim reserves on a cluster whose report counts these amounts.
-func (a *account) reservedFor(c *Claim, counted map[string]Resources) Resources {
-	if c.UID == "" || len(counted) == 0 {
-		return c.Reserved(a.cluster, Resources{})
-	}
-	return c.Reserved(a.cluster, counted[c.UID])
+	return counted[uid]
 }
 
 // Reserve grants the claim in place of the owner's previous one. If it does not fit, Reserve returns a *ShortageError and
@@ -185,24 +208,41 @@ func (a *account) reservedFor(c *Claim, counted map[string]Resources) Resources 
 func (l *Ledger) Reserve(owner Owner, claim *Claim) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.reserve(owner, claim)
+	return l.reserve(owner, claim, false)
 }
 
-func (l *Ledger) reserve(owner Owner, claim *Claim) error {
+// Update is Reserve for an owner that keeps what it has: of each resource it asks only where the claim has more on a cluster
+// than the owner reserves there already. So a claim that stays as large stands on a cluster that has shrunk since.
+func (l *Ledger) Update(owner Owner, claim *Claim) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.reserve(owner, claim, true)
+}
+
+func (l *Ledger) reserve(owner Owner, claim *Claim, keeps bool) error {
 	previous := l.claims[owner]
-	for _, cluster := range claim.Clusters {
+	for i := range claim.Shares {
+		share := &claim.Shares[i]
+		var had *Share
+		if previous != nil {
+			had = previous.ShareOn(share.Cluster)
+		}
+		asked := share.Amount
+		if keeps && had != nil && !had.Expired && previous.UID == claim.UID {
+			asked = asked.moreThan(had.Amount)
+		}
 		var free sum
-		if a := l.accounts[cluster]; a != nil {
+		if a := l.accounts[share.Cluster]; a != nil {
 			// What the owner has there is free for itself, reserved or in use.
 			free.add(a.available)
 			free.subSum(&a.reserved)
-			free.add(a.countedFor(claim.UID))
-			if previous != nil && slices.Contains(previous.Clusters, cluster) {
-				free.add(a.reservedFor(previous, a.counted))
+			free.add(countedFor(a.counted, claim.UID))
+			if had != nil {
+				free.add(had.Reserved(countedFor(a.counted, previous.UID)))
 			}
 		}
-		if name, short := free.lacking(claim.Amount); short {
-			return &ShortageError{Cluster: cluster, Resource: name, Asked: claim.Amount.Get(name), Free: free.get(name)}
+		if name, short := free.lacking(asked); short {
+			return &ShortageError{Cluster: share.Cluster, Resource: name, Asked: asked.Get(name), Free: free.get(name)}
 		}
 	}
 	l.grant(owner, previous, claim)
@@ -222,8 +262,8 @@ func (l *Ledger) Replace(restored, foreign []Grant) (refused []error, clusters [
 	defer l.mu.Unlock()
 	touched := map[string]bool{}
 	for owner, claim := range l.claims {
-		for _, cluster := range claim.Clusters {
-			touched[cluster] = true
+		for i := range claim.Shares {
+			touched[claim.Shares[i].Cluster] = true
 		}
 		delete(l.claims, owner)
 		l.remove(claim)
@@ -233,11 +273,11 @@ func (l *Ledger) Replace(restored, foreign []Grant) (refused []error, clusters [
 	}
 	refused = make([]error, len(foreign))
 	for i, g := range foreign {
-		refused[i] = l.reserve(g.Owner, g.Claim)
+		refused[i] = l.reserve(g.Owner, g.Claim, false)
 	}
 	for _, claim := range l.claims {
-		for _, cluster := range claim.Clusters {
-			touched[cluster] = true
+		for i := range claim.Shares {
+			touched[claim.Shares[i].Cluster] = true
 		}
 	}
 	return refused, slices.Sorted(maps.Keys(touched))
@@ -263,16 +303,17 @@ func (l *Ledger) grant(owner Owner, previous, claim *Claim) {
 		}
 		l.groups[claim.Group], l.spare = group, nil
 	}
-	claim.stakes = slices.Grow(claim.stakes[:0], len(claim.Clusters))[:len(claim.Clusters)]
-	for i, cluster := range claim.Clusters {
-		a, s := l.account(cluster), &claim.stakes[i]
-		*s = stake{claim: claim, account: a, next: a.first}
+	claim.stakes = slices.Grow(claim.stakes[:0], len(claim.Shares))[:len(claim.Shares)]
+	for i := range claim.Shares {
+		share, s := &claim.Shares[i], &claim.stakes[i]
+		a := l.account(share.Cluster)
+		*s = stake{Share: share, uid: claim.UID, account: a, next: a.first}
 		if a.first != nil {
 			a.first.prev = s
 		}
 		a.first = s
-		a.reserve(a.reservedFor(claim, a.counted))
-		group[cluster]++
+		a.reserve(s.reserved())
+		group[share.Cluster]++
 	}
 }
 
@@ -294,7 +335,7 @@ func (l *Ledger) remove(claim *Claim) {
 	for i := range claim.stakes {
 		s := &claim.stakes[i]
 		a := s.account
-		a.unreserve(a.reservedFor(claim, a.counted))
+		a.unreserve(s.reserved())
 		if s.next != nil {
 			s.next.prev = s.prev
 		}
@@ -330,9 +371,9 @@ func (l *Ledger) Uncounted(owner Owner) (clusters []string) {
 		return nil
 	}
 	for i := range claim.stakes {
-		a := claim.stakes[i].account
-		if _, short := a.countedFor(claim.UID).Lacking(claim.Amount); short {
-			clusters = append(clusters, a.cluster)
+		s := &claim.stakes[i]
+		if _, short := s.counted().Lacking(s.Amount); short {
+			clusters = append(clusters, s.Cluster)
 		}
 	}
 	return clusters
@@ -362,7 +403,7 @@ func (l *Ledger) Counted(claim *Claim) (counted []Resources) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range claim.stakes {
-		if amount := claim.stakes[i].account.countedFor(claim.UID); !amount.IsZero() {
+		if amount := claim.stakes[i].counted(); !amount.IsZero() {
 			if counted == nil {
 				counted = make([]Resources, len(claim.stakes))
 			}
@@ -370,14 +411,6 @@ func (l *Ledger) Counted(claim *Claim) (counted []Resources) {
 		}
 	}
 	return counted
-}
-
-// Reserved returns what a claim reserves on one of its clusters, given what that counts for the owner.
-func (c *Claim) Reserved(cluster string, counted Resources) Resources {
-	if len(c.Expired) > 0 && slices.Contains(c.Expired, cluster) {
-		return Resources{}
-	}
-	return c.Amount.Without(counted)
 }
 
 // Group returns the number of claims of a group on each cluster. The map is the ledger's own and valid until the ledger

@@ -17,6 +17,14 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
+// shares are the same amount on each of some clusters.
+func shares(amount capacity.Resources, clusters ...string) (all []capacity.Share) {
+	for _, cluster := range clusters {
+		all = append(all, capacity.Share{Cluster: cluster, Amount: amount})
+	}
+	return all
+}
+
 func TestFromResourceList(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -122,38 +130,50 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 		// reserved is what the claims promise on a cluster beside what is counted there, without one of them.
 		reserved := func(name string, without capacity.Owner) (sum capacity.Resources) {
 			for who, claim := range held {
-				if who != without && slices.Contains(claim.Clusters, name) && !slices.Contains(claim.Expired, name) {
+				if s := claim.ShareOn(name); who != without && s != nil && !s.Expired {
 					var mine capacity.Resources
 					if claim.UID != "" {
 						mine = counted[name][claim.UID]
 					}
-					sum = sum.Add(claim.Amount.Combine(mine, func(a, b int64) int64 { return max(0, a-b) }))
+					sum = sum.Add(s.Amount.Combine(mine, func(a, b int64) int64 { return max(0, a-b) }))
 				}
 			}
 			return sum
 		}
+		share := rapid.Custom(func(t *rapid.T) capacity.Share {
+			return capacity.Share{Cluster: rapid.SampledFrom(names).Draw(t, "cluster"), Amount: amounts(8).Draw(t, "amount")}
+		})
 		claim := func(t *rapid.T, who capacity.Owner) *capacity.Claim {
 			return &capacity.Claim{
-				UID:      rapid.SampledFrom([]string{who.Name, who.Name, "", who.Name + "2"}).Draw(t, "uid"),
-				Group:    types.NamespacedName{Name: rapid.SampledFrom([]string{"g", "h"}).Draw(t, "group")},
-				Clusters: rapid.SliceOfNDistinct(rapid.SampledFrom(names), 1, 3, rapid.ID).Draw(t, "clusters"),
-				Amount:   amounts(8).Draw(t, "amount"),
+				UID:    rapid.SampledFrom([]string{who.Name, who.Name, "", who.Name + "2"}).Draw(t, "uid"),
+				Group:  types.NamespacedName{Name: rapid.SampledFrom([]string{"g", "h"}).Draw(t, "group")},
+				Shares: rapid.SliceOfNDistinct(share, 1, 3, func(s capacity.Share) string { return s.Cluster }).Draw(t, "shares"),
 			}
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"reserve": func(t *rapid.T) {
 				who := owner.Draw(t, "owner")
-				c := claim(t, who)
+				c, keeps := claim(t, who), rapid.Bool().Draw(t, "keeps what it has")
 				fits := true
-				for _, name := range c.Clusters {
-					free := available[name].Sub(reserved(name, who))
+				for _, s := range c.Shares {
+					free := available[s.Cluster].Sub(reserved(s.Cluster, who))
 					if c.UID != "" {
-						free = free.Add(counted[name][c.UID])
+						free = free.Add(counted[s.Cluster][c.UID])
 					}
-					_, short := free.Lacking(c.Amount)
+					asked := s.Amount
+					if before := held[who]; keeps && before != nil && before.UID == c.UID {
+						if had := before.ShareOn(s.Cluster); had != nil && !had.Expired {
+							asked = asked.Combine(had.Amount, func(a, b int64) int64 { return a * min(1, max(0, a-b)) })
+						}
+					}
+					_, short := free.Lacking(asked)
 					fits = fits && !short
 				}
-				if err := ledger.Reserve(who, c); (err == nil) != fits {
+				reserve := ledger.Reserve
+				if keeps {
+					reserve = ledger.Update
+				}
+				if err := reserve(who, c); (err == nil) != fits {
 					t.Fatalf("reserve %v: %v, want it to fit: %v", c, err, fits)
 				}
 				if fits {
@@ -163,7 +183,9 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 			"restore": func(t *rapid.T) {
 				who := owner.Draw(t, "owner")
 				c := claim(t, who)
-				c.Expired = slices.DeleteFunc(slices.Clone(c.Clusters), func(string) bool { return rapid.Bool().Draw(t, "stands") })
+				for i := range c.Shares {
+					c.Shares[i].Expired = rapid.Bool().Draw(t, "expired")
+				}
 				ledger.Restore(who, c)
 				held[who] = c
 			},
@@ -196,7 +218,7 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 					}
 					count := 0
 					for _, claim := range held {
-						if claim.Group.Name == "g" && slices.Contains(claim.Clusters, name) {
+						if claim.Group.Name == "g" && claim.ShareOn(name) != nil {
 							count++
 						}
 					}
@@ -206,13 +228,13 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 				}
 				for who, claim := range held {
 					var want []string
-					for _, name := range claim.Clusters {
+					for _, s := range claim.Shares {
 						var mine capacity.Resources
 						if claim.UID != "" {
-							mine = counted[name][claim.UID]
+							mine = counted[s.Cluster][claim.UID]
 						}
-						if _, short := mine.Lacking(claim.Amount); short {
-							want = append(want, name)
+						if _, short := mine.Lacking(s.Amount); short {
+							want = append(want, s.Cluster)
 						}
 					}
 					if got := ledger.Uncounted(who); !slices.Equal(got, want) {
@@ -244,8 +266,8 @@ func TestLedgerConcurrently(t *testing.T) {
 					ledger.SetCluster(names[random.IntN(len(names))], available, nil)
 				default:
 					_ = ledger.Reserve(owner, &capacity.Claim{
-						UID: owner.Name, Clusters: names[:1+random.IntN(len(names))],
-						Amount: capacity.Resources{CPU: random.Int64N(5), Memory: random.Int64N(5)},
+						UID:    owner.Name,
+						Shares: shares(capacity.Resources{CPU: random.Int64N(5), Memory: random.Int64N(5)}, names[:1+random.IntN(len(names))]...),
 					})
 				}
 				for _, name := range names {
@@ -283,7 +305,7 @@ func BenchmarkLedger(b *testing.B) {
 			for g := range claims {
 				for i := range 1024 {
 					claims[g] = append(claims[g], &capacity.Claim{
-						UID: fmt.Sprint(g, "-", i), Clusters: []string{names[(g*7919+i*31)%clusters]}, Amount: capacity.Resources{CPU: 100, Memory: 1 << 20},
+						UID: fmt.Sprint(g, "-", i), Shares: shares(capacity.Resources{CPU: 100, Memory: 1 << 20}, names[(g*7919+i*31)%clusters]),
 					})
 				}
 			}
@@ -318,18 +340,47 @@ func TestReserveRefused(t *testing.T) {
 	ledger.SetCluster("a", capacity.Resources{CPU: 1000, Memory: 100}, nil)
 	ledger.SetCluster("b", capacity.Resources{CPU: 500, Memory: 100}, nil)
 	w := capacity.Owner{Name: "w"}
-	first := &capacity.Claim{Clusters: []string{"a"}, Amount: capacity.Resources{CPU: 600}}
+	first := &capacity.Claim{Shares: shares(capacity.Resources{CPU: 600}, "a")}
 	if err := ledger.Reserve(w, first); err != nil {
 		t.Fatal(err)
 	}
-	err := ledger.Reserve(w, &capacity.Claim{Clusters: []string{"a", "b"}, Amount: capacity.Resources{CPU: 700}})
+	err := ledger.Reserve(w, &capacity.Claim{Shares: shares(capacity.Resources{CPU: 700}, "a", "b")})
 	if got, want := fmt.Sprint(err), "cluster b: cpu asked 700, free 500"; got != want {
 		t.Errorf("error %q, want %q", got, want)
 	}
 	if claim := ledger.Claim(w); claim != first {
 		t.Errorf("a refused claim must leave the one before it: %v", claim)
 	}
-	if err := ledger.Reserve(w, &capacity.Claim{Clusters: []string{"gone"}, Amount: capacity.Resources{CPU: 1}}); err == nil {
+	if err := ledger.Reserve(w, &capacity.Claim{Shares: shares(capacity.Resources{CPU: 1}, "gone")}); err == nil {
 		t.Error("a cluster that is not there must have nothing to give")
+	}
+}
+
+// TestUpdate: an owner keeps what it has where a cluster has shrunk, and asks for what is more. Another amount on each cluster
+// is one claim.
+func TestUpdate(t *testing.T) {
+	ledger := capacity.NewLedger()
+	ledger.SetCluster("a", capacity.Resources{CPU: 4, Memory: 10}, nil)
+	ledger.SetCluster("b", capacity.Resources{CPU: 10, Memory: 10}, nil)
+	owner := capacity.Owner{Name: "w"}
+	on := func(a, b capacity.Resources) *capacity.Claim {
+		return &capacity.Claim{UID: "w", Shares: []capacity.Share{{Cluster: "a", Amount: a}, {Cluster: "b", Amount: b}}}
+	}
+	update := func(claim *capacity.Claim, want string) {
+		t.Helper()
+		if err := ledger.Update(owner, claim); fmt.Sprint(err) != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	update(on(capacity.Resources{CPU: 4, Memory: 1}, capacity.Resources{CPU: 6}), "<nil>")
+	if a, b := ledger.Reserved("a"), ledger.Reserved("b"); a.CPU != 4 || b.CPU != 6 {
+		t.Errorf("reserved: a %d, b %d", a.CPU, b.CPU)
+	}
+	ledger.SetCluster("a", capacity.Resources{CPU: 2, Memory: 10}, nil)
+	update(on(capacity.Resources{CPU: 4, Memory: 2}, capacity.Resources{CPU: 7}), "<nil>")
+	update(on(capacity.Resources{CPU: 5}, capacity.Resources{CPU: 7}), "cluster a: cpu asked 5, free 2")
+	update(on(capacity.Resources{CPU: 3, Memory: 11}, capacity.Resources{CPU: 7}), "cluster a: memory asked 11, free 10")
+	if err := ledger.Reserve(owner, on(capacity.Resources{CPU: 4}, capacity.Resources{})); err == nil {
+		t.Error("what is reserved anew has to fit")
 	}
 }

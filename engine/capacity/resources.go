@@ -193,6 +193,19 @@ func (r Resources) Without(o Resources) Resources {
 	return r.Combine(o, func(a, b int64) int64 { return max(0, sub(a, b)) }).WithoutNone()
 }
 
+// moreThan returns the amounts of r that are larger than those of o, 0 for the others.
+func (r Resources) moreThan(o Resources) Resources {
+	if r.Same(o) {
+		return Resources{}
+	}
+	return r.Combine(o, func(a, b int64) int64 {
+		if a <= b {
+			return 0
+		}
+		return a
+	})
+}
+
 // Mul returns n times r. An amount above MaxAmount is an error that names the resource. Neither may be negative.
 func (r Resources) Mul(n int64) (Resources, error) {
 	for name, amount := range r.Each {

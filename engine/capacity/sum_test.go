@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -17,7 +16,7 @@ import (
 func TestSumsAreExact(t *testing.T) {
 	ledger := capacity.NewLedger()
 	all := capacity.Resources{Memory: capacity.MaxAmount, Extended: map[string]int64{"gpu": capacity.MaxAmount}}
-	claim := func() *capacity.Claim { return &capacity.Claim{Clusters: []string{"a"}, Amount: all} }
+	claim := func() *capacity.Claim { return &capacity.Claim{Shares: shares(all, "a")} }
 	ledger.SetCluster("a", all, nil)
 	for i := range 9 {
 		ledger.Restore(capacity.Owner{Name: fmt.Sprint(i)}, claim())
@@ -52,6 +51,9 @@ func TestLedgerIsExact(t *testing.T) {
 		return r
 	})
 	resources := []string{capacity.CPU, capacity.Memory, capacity.Storage, "gpu"}
+	share := rapid.Custom(func(t *rapid.T) capacity.Share {
+		return capacity.Share{Cluster: rapid.SampledFrom(clusters).Draw(t, "cluster"), Amount: amounts.Draw(t, "amount")}
+	})
 	rapid.Check(t, func(t *rapid.T) {
 		ledger := capacity.NewLedger()
 		claims := map[capacity.Owner]*capacity.Claim{}
@@ -60,8 +62,8 @@ func TestLedgerIsExact(t *testing.T) {
 		promised := func(cluster, resource string, but capacity.Owner) *big.Int {
 			total := new(big.Int)
 			for owner, claim := range claims {
-				if owner != but && slices.Contains(claim.Clusters, cluster) {
-					total.Add(total, big.NewInt(max(0, claim.Amount.Get(resource)-counted[cluster][claim.UID].Get(resource))))
+				if s := claim.ShareOn(cluster); owner != but && s != nil {
+					total.Add(total, big.NewInt(max(0, s.Amount.Get(resource)-counted[cluster][claim.UID].Get(resource))))
 				}
 			}
 			return total
@@ -69,7 +71,7 @@ func TestLedgerIsExact(t *testing.T) {
 		draw := func(t *rapid.T) (capacity.Owner, *capacity.Claim) {
 			name := rapid.SampledFrom([]string{"u", "v", "w", "x", "y", "z", "0", "1", "2", "3", "4", "5"}).Draw(t, "owner")
 			return capacity.Owner{Name: name}, &capacity.Claim{
-				UID: name, Clusters: rapid.SliceOfNDistinct(rapid.SampledFrom(clusters), 1, 2, rapid.ID).Draw(t, "clusters"), Amount: amounts.Draw(t, "amount"),
+				UID: name, Shares: rapid.SliceOfNDistinct(share, 1, 2, func(s capacity.Share) string { return s.Cluster }).Draw(t, "shares"),
 			}
 		}
 		t.Repeat(map[string]func(*rapid.T){
@@ -81,9 +83,9 @@ func TestLedgerIsExact(t *testing.T) {
 			"reserve": func(t *rapid.T) {
 				owner, claim := draw(t)
 				fits := true
-				for _, cluster := range claim.Clusters {
+				for _, share := range claim.Shares {
 					for _, resource := range resources {
-						asked := claim.Amount.Get(resource)
+						asked, cluster := share.Amount.Get(resource), share.Cluster
 						left := new(big.Int).Sub(big.NewInt(available[cluster].Get(resource)), promised(cluster, resource, owner))
 						left.Add(left, big.NewInt(counted[cluster][claim.UID].Get(resource)))
 						fits = fits && (asked == 0 || left.Cmp(big.NewInt(asked)) >= 0)

@@ -349,16 +349,23 @@ func (w *workspace) restIfSlow(err error) {
 func toAPI(d *engine.Decision, object *workloadObject, now time.Time) v1alpha1.WorkloadDecision {
 	result := v1alpha1.WorkloadDecision{
 		Workload:           v1alpha1.WorkloadReference{APIVersion: object.APIVersion, Kind: object.Kind, Name: object.Name, UID: object.UID},
-		Reserved:           d.Reserved.ResourceList(),
 		PolicyDigest:       d.PolicyDigest,
 		InputsDigest:       d.InputsDigest,
 		SnapshotGeneration: d.Generation,
 		DecidedAt:          metav1.NewTime(now),
 	}
+	alike := true
 	for _, c := range d.Clusters {
-		result.Clusters = append(result.Clusters, v1alpha1.ClusterDecision{
-			Name: c.Name, Replicas: int32(c.Replicas), Score: int32(c.Score), Reason: c.Reason,
-		})
+		alike = alike && c.Reserved.Same(d.Clusters[0].Reserved)
+	}
+	for _, c := range d.Clusters {
+		cluster := v1alpha1.ClusterDecision{Name: c.Name, Replicas: int32(c.Replicas), Score: int32(c.Score), Reason: c.Reason}
+		if alike {
+			result.Reserved = c.Reserved.ResourceList()
+		} else {
+			cluster.Reserved = c.Reserved.ResourceList()
+		}
+		result.Clusters = append(result.Clusters, cluster)
 	}
 	return result
 }

@@ -65,9 +65,10 @@ func (w *workspace) verifyRefused(r *result) {
 				continue
 			}
 			// What is to expire is reserved until that is durable.
-			reservation.Expired = slices.DeleteFunc(reservation.Expired, func(cluster string) bool {
-				return !w.store.expired(key, e.decision.Workload.UID, cluster)
-			})
+			for i := range reservation.Shares {
+				share := &reservation.Shares[i]
+				share.Expired = share.Expired && w.store.expired(key, e.decision.Workload.UID, share.Cluster)
+			}
 			if w.store.promised(key, &reservation) {
 				continue
 			}

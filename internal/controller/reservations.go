@@ -11,6 +11,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
@@ -28,10 +29,11 @@ func (p *pass) reviewReservation(item *workItem) {
 		return
 	}
 	clusters, reserved := p.expire(item), item.stored.Reserved
-	if item.object.end == workload.HasFinished && len(reserved) > 0 {
+	if item.object.end == workload.HasFinished && reservesAnything(&item.stored) {
 		clusters, reserved = slices.Clone(item.stored.Clusters), nil
 		for i := range clusters {
-			clusters[i].ReservationExpiredAt = nil // nothing is reserved that a cluster could fail to count
+			// Nothing is reserved, either, that a cluster could fail to count.
+			clusters[i].Reserved, clusters[i].ReservationExpiredAt = nil, nil
 		}
 	}
 	if clusters == nil {
@@ -40,6 +42,11 @@ func (p *pass) reviewReservation(item *workItem) {
 	item.stored.Clusters, item.stored.Reserved = clusters, reserved
 	p.store.put(item.key, namespacedName(item.owner.object), item.stored)
 	p.reviewed = append(p.reviewed, item.key)
+}
+
+// reservesAnything says whether a decision has an amount on any cluster.
+func reservesAnything(d *v1alpha1.WorkloadDecision) bool {
+	return len(d.Reserved) > 0 || slices.ContainsFunc(d.Clusters, func(c v1alpha1.ClusterDecision) bool { return len(c.Reserved) > 0 })
 }
 
 // expire marks the clusters of a workload that have not counted it in time, and takes the mark off those that count it in
@@ -173,11 +180,20 @@ func (s *store) promised(key workloadKey, r *engine.Reservation) bool {
 	return slices.ContainsFunc(s.records[key].durable, func(sl *slice) bool {
 		e := sl.durable[key]
 		durable, err := engine.ReservationOf(e.placement, &e.decision)
-		return err == nil && durable.Workload.UID == r.Workload.UID && r.Amount.Without(durable.Amount).IsZero() &&
-			!slices.ContainsFunc(r.Clusters, func(c string) bool {
-				return !slices.Contains(r.Expired, c) && (!slices.Contains(durable.Clusters, c) || slices.Contains(durable.Expired, c))
-			})
+		return err == nil && durable.Workload.UID == r.Workload.UID && !slices.ContainsFunc(r.Shares, func(asked capacity.Share) bool {
+			return !asked.Expired && !asked.Amount.Without(standing(&durable, asked.Cluster)).IsZero()
+		})
 	})
+}
+
+// standing is what a reservation reserves on a cluster, before anything is counted.
+func standing(r *engine.Reservation, cluster string) capacity.Resources {
+	for i := range r.Shares {
+		if s := &r.Shares[i]; s.Cluster == cluster {
+			return s.Reserved(capacity.Resources{})
+		}
+	}
+	return capacity.Resources{}
 }
 
 // expired says whether what a workload reserves on a cluster has durably expired.
@@ -213,21 +229,22 @@ func (s *store) givenUp(key workloadKey) (all []engine.Reservation) {
 		if err != nil {
 			continue // it was never restored
 		}
-		before.Placement = types.NamespacedName{} // does not count for the placement's strategy
-		sameWorkload := before.Workload.UID == now.Workload.UID
-		left, kept := before, before
-		left.Clusters, kept.Clusters = nil, nil
-		for _, name := range before.Clusters {
-			if sameWorkload && slices.Contains(now.Clusters, name) && !slices.Contains(now.Expired, name) {
-				kept.Clusters = append(kept.Clusters, name)
-			} else {
-				left.Clusters = append(left.Clusters, name)
+		left := engine.Reservation{Workload: before.Workload} // does not count for the placement's strategy
+		kept := left
+		// What the cluster counts for the workload is subtracted from its current reservation.
+		kept.Workload.UID = ""
+		for _, share := range before.Shares {
+			r := &left
+			if i := slices.IndexFunc(now.Shares, func(s capacity.Share) bool { return s.Cluster == share.Cluster && !s.Expired }); i >= 0 &&
+				before.Workload.UID == now.Workload.UID {
+				r, share.Amount = &kept, share.Amount.Without(now.Shares[i].Amount)
+			}
+			if !share.Amount.IsZero() {
+				r.Shares = append(r.Shares, share)
 			}
 		}
-		// What the cluster counts for the workload is subtracted from its current reservation.
-		kept.Amount, kept.Workload.UID = before.Amount.Without(now.Amount), ""
 		for _, h := range []engine.Reservation{left, kept} {
-			if len(h.Clusters) > 0 && !h.Amount.IsZero() {
+			if len(h.Shares) > 0 {
 				all = append(all, h)
 			}
 		}

@@ -9,12 +9,12 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/types"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
-	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/lint"
 	"github.com/kcp-placement/placement/engine/placement"
@@ -165,9 +165,9 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	fleet := lint.NewFleet(clusters)
 	for _, o := range w.Decisions {
 		for i, d := range o.Typed.Decisions {
-			if _, err := capacity.FromResourceList(d.Reserved); err != nil {
-				field := fmt.Sprintf("decisions[%d].reserved", i)
-				c.find(Finding{Error, CodeDecision, o.Position(field), o.String(), field, err.Error()})
+			if _, err := engine.ReservationOf(types.NamespacedName{}, &d); err != nil {
+				field, message, _ := strings.Cut(fmt.Sprintf("decisions[%d].%v", i, err), ": ")
+				c.find(Finding{Error, CodeDecision, o.Position(field), o.String(), field, message})
 			}
 		}
 	}

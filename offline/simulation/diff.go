@@ -77,7 +77,7 @@ func Compare(before, after *Result) *Diff {
 			if len(to) == 0 {
 				diff.Summary.Unplaced++
 			}
-		case !slices.Equal(change.Before, change.After):
+		case !slices.EqualFunc(change.Before, change.After, sameScore):
 			diff.Rescored = append(diff.Rescored, change)
 		}
 	}
@@ -98,4 +98,9 @@ func Compare(before, after *Result) *Diff {
 		}
 	}
 	return diff
+}
+
+// sameScore reports whether a cluster has as many replicas as before, at the same score.
+func sameScore(before, after engine.Choice) bool {
+	return before.Name == after.Name && before.Replicas == after.Replicas && before.Score == after.Score
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
@@ -172,7 +173,7 @@ func (s *Simulation) restore(m *manifest.Workspace) error {
 			ref := r.Workload
 			if err != nil {
 				errs = append(errs, &manifest.Error{
-					Position: slice.Position("decisions"), Object: slice.String(), Message: fmt.Sprintf("reserved for %s: %v", ref, err),
+					Position: slice.Position("decisions"), Object: slice.String(), Message: fmt.Sprintf("decision on %s: %v", ref, err),
 				})
 				continue
 			}
@@ -183,8 +184,10 @@ func (s *Simulation) restore(m *manifest.Workspace) error {
 				continue
 			}
 			a := assignment{uid: string(d.Workload.UID), placement: name, inputsDigest: d.InputsDigest}
-			for _, c := range d.Clusters {
-				a.clusters = append(a.clusters, engine.Choice{Name: c.Name, Replicas: int64(c.Replicas), Score: int64(c.Score), Reason: c.Reason})
+			for i, c := range d.Clusters {
+				a.clusters = append(a.clusters, engine.Choice{
+					Name: c.Name, Replicas: int64(c.Replicas), Score: int64(c.Score), Reason: c.Reason, Reserved: r.Shares[i].Amount,
+				})
 			}
 			s.engine.Restore(m.Name, r)
 			s.assignments[keyOf(m.Name, ref)] = a
@@ -359,9 +362,11 @@ func (s *Simulation) stays(ctx context.Context, item item, current assignment) (
 		reason, err := s.engine.ReasonToMove(ctx, item.request(), names(current.clusters), current.inputsDigest, true)
 		return reason == "", err
 	case workload.HasFinished: // it reserves nothing any more
-		s.engine.Restore(item.workspace.Name, engine.Reservation{
-			Workload: item.Reference, Placement: current.placement, Clusters: names(current.clusters),
-		})
+		nothing := engine.Reservation{Workload: item.Reference, Placement: current.placement}
+		for _, c := range current.clusters {
+			nothing.Shares = append(nothing.Shares, capacity.Share{Cluster: c.Name})
+		}
+		s.engine.Restore(item.workspace.Name, nothing)
 	}
 	return true, nil
 }

@@ -187,7 +187,7 @@ func (t *team) promised(most int64) int {
 				t.Fatalf("%s has more than one cluster: %v", d.Workload.Name, d.Clusters)
 			}
 			if other, found := placed[d.Workload.Name]; found {
-				if other != d.Clusters[0] {
+				if other.Name != d.Clusters[0].Name {
 					t.Fatalf("%s has two decisions: %v and %v", d.Workload.Name, other, d.Clusters[0])
 				}
 				continue
