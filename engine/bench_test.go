@@ -178,6 +178,40 @@ func BenchmarkDecideAfterChange(b *testing.B) {
 	})
 }
 
+// BenchmarkNoPlace: a class seen before that is too large for every cluster, one of which has reported since, and the
+// summary of why it waits.
+func BenchmarkNoPlace(b *testing.B) {
+	overSizes(b, func(b *testing.B, s *scene) {
+		w, reports := tooLarge(0), newChanges(s.size)
+		for s.noPlace(b, w); b.Loop(); {
+			s.engine.SetCluster(ws, reports.take())
+			s.noPlace(b, w)
+		}
+	})
+}
+
+// BenchmarkNoPlaceUncached: the same for a class never seen before.
+func BenchmarkNoPlaceUncached(b *testing.B) {
+	overSizes(b, func(b *testing.B, s *scene) {
+		for i := 0; b.Loop(); i++ {
+			s.noPlace(b, tooLarge(i))
+		}
+	})
+}
+
+// tooLarge is a workload that no cluster has room for, whose requests no other index has.
+func tooLarge(i int) *workload.Workload {
+	return benchWorkload("w", 9_000_000+int64(i%100_000), 1<<30+int64(i))
+}
+
+// noPlace decides in ws, and asks why there is no place.
+func (s *scene) noPlace(b *testing.B, w *workload.Workload) {
+	d, err := s.engine.Decide(context.Background(), s.request(w))
+	if err != nil || len(d.Clusters) != 0 || d.Summary() == "" {
+		b.Fatal(d, err)
+	}
+}
+
 // BenchmarkClusterUpdate: one cluster reports, and nothing is decided.
 func BenchmarkClusterUpdate(b *testing.B) {
 	overSizes(b, func(b *testing.B, s *scene) {

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
 
@@ -60,27 +59,14 @@ func (d *Decision) Ranked() []Verdict {
 // Summary says in one line how the clusters fared, for example
 // "0 of 3 clusters are feasible: 1 rejected by Ready, 2 rejected by Capacity".
 func (d *Decision) Summary() string {
-	rows := d.rows()
-	if len(rows) == 0 {
-		return "no clusters are registered in this workspace"
-	}
-	rejected := map[filter.Stage]int{}
-	feasible := len(rows)
-	for _, row := range rows {
-		if violation := d.class.First(row, false); violation != nil {
-			rejected[violation.Stage]++
-			feasible--
+	t := d.class.Tally(&d.snapshot)
+	for i, name := range d.held.Clusters {
+		if row := d.snapshot.Row(name); row != nil {
+			without := d.held.without(i, row)
+			t.Swap(d.class.Class, row, &without)
 		}
 	}
-	line := fmt.Sprintf("%d of %d clusters are feasible", feasible, len(rows))
-	separator := ": "
-	for _, stage := range filter.Stages() {
-		if n := rejected[stage]; n > 0 {
-			line += fmt.Sprintf("%s%d rejected by %s", separator, n, stage)
-			separator = ", "
-		}
-	}
-	return line
+	return t.String()
 }
 
 // Obstacles returns all that keeps a cluster from being feasible, where a verdict names the first: nothing where the

@@ -19,6 +19,8 @@ type Class struct {
 	// Workload has only the fields that the placement and the policies read.
 	Workload  *workload.Workload
 	Judgement *policy.Judgement
+	// Facts may be shared with classes that are of the same policy class.
+	Facts *Facts
 	// Replica is what one node must have free.
 	Replica capacity.Resources
 
@@ -34,6 +36,8 @@ type Class struct {
 	// all are the conditions of each constraint, made when someone asks why a cluster is rejected.
 	all  [][]Condition
 	once sync.Once
+	// lastTally is made when someone asks how clusters fare.
+	lastTally lastTally
 }
 
 // Interval is the amounts from Low to High, both included.
@@ -45,10 +49,10 @@ func (i Interval) Contains(amount int64) bool { return i.Low <= amount && amount
 func (i *Interval) intersect(o Interval) { i.Low, i.High = max(i.Low, o.Low), min(i.High, o.High) }
 
 // NewClass plans how clusters are filtered for workloads that are the same in all that is read of them.
-func NewClass(p *placement.Placement, judgement *policy.Judgement, w *workload.Workload) *Class {
+func NewClass(p *placement.Placement, judgement *policy.Judgement, w *workload.Workload, facts *Facts) *Class {
 	everything := Interval{math.MinInt64, math.MaxInt64}
 	c := &Class{
-		Placement: p, Workload: w, Judgement: judgement, Replica: w.Replica(),
+		Placement: p, Workload: w, Judgement: judgement, Facts: facts, Replica: w.Replica(),
 		Free:          [2]Interval{everything, everything},
 		MoreResources: w.Requests.Storage > 0 || len(w.Requests.Extended) > 0,
 	}

@@ -42,7 +42,7 @@ func TestStages(t *testing.T) {
 	}
 	class := filter.NewClass(p, &policy.Judgement{Terms: []scoring.Term{
 		{Required: true, Reason: "residency", Match: scoring.Match{Capability: "ssd"}},
-	}}, &workload.Workload{Replicas: 2, Requests: capacity.Resources{CPU: 2000, Extended: map[string]int64{"nvidia.com/gpu": 2}}})
+	}}, &workload.Workload{Replicas: 2, Requests: capacity.Resources{CPU: 2000, Extended: map[string]int64{"nvidia.com/gpu": 2}}}, &filter.Facts{})
 
 	for name, test := range map[string]struct {
 		change func(c *snapshot.Cluster)

@@ -89,22 +89,52 @@ func fleet(w io.Writer, r *simulation.Result, workspace string) {
 	render(w, t)
 }
 
+// unplaced prints why workloads run nowhere, once for those that wait for the same.
 func unplaced(w io.Writer, r *simulation.Result, workspace string) {
+	type same struct {
+		reason   string
+		rejected *simulation.Rejection // the first of the same list
+	}
+	var order []same
+	workloads := map[same][]string{}
+	rejected := map[same][]simulation.Rejection{}
 	for _, d := range r.Decisions {
 		if d.Workspace != workspace || d.Error == "" {
 			continue
 		}
-		fmt.Fprintf(w, "%s: %s\n", d.Workload, d.Error)
-		if len(d.Clusters) > 0 || len(d.Rejected) == 0 {
+		of := same{reason: d.Error}
+		if len(d.Clusters) == 0 && len(d.Rejected) > 0 {
+			of.rejected = &d.Rejected[0]
+		}
+		if len(workloads[of]) == 0 {
+			order = append(order, of)
+			if of.rejected != nil {
+				rejected[of] = d.Rejected
+			}
+		}
+		workloads[of] = append(workloads[of], d.Workload.String())
+	}
+	for _, of := range order {
+		fmt.Fprintf(w, "%s: %s\n", andMore(workloads[of]), of.reason)
+		if of.rejected == nil {
 			continue
 		}
 		t := NewTable(w)
 		t.AppendHeader(table.Row{"  CLUSTER", "REJECTED BY", "BECAUSE"})
-		for _, rejection := range d.Rejected {
+		for _, rejection := range rejected[of] {
 			t.AppendRow(table.Row{"  " + rejection.Cluster, stage(rejection.Stage, rejection.Constraint), rejection.Message})
 		}
 		render(w, t)
 	}
+}
+
+// andMore lists the first few names.
+func andMore(names []string) string {
+	const most = 3
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 // Diff prints which decisions would move, how scores would change, and how full the fleet would be.

@@ -161,7 +161,7 @@ func (s *Scenario) decide(ctx context.Context) (map[string]*simulation.Decision,
 	if len(wrong) > 0 {
 		return nil, manifest.Join(wrong)
 	}
-	sim, err := simulation.New(simulation.Options{Rejected: true})
+	sim, err := simulation.New(simulation.Options{Rejected: true, Explained: true})
 	if err != nil {
 		return nil, err
 	}

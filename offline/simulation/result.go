@@ -33,11 +33,15 @@ type Decision struct {
 	// Kept reports that the workload stays where an earlier decision put it.
 	Kept bool `json:"kept,omitempty"`
 
-	// Explained is the engine's decision; nil where the engine was not asked.
+	// Explained is the engine's decision; nil without Options.Explained, and where the engine was not asked.
 	Explained *engine.Decision `json:"-"`
 	// failed is true where an object or a policy is wrong, rather than no cluster feasible.
 	failed bool
+	// detailed is what is wanted of it beside where the workload runs.
+	detailed detail
 }
+
+type detail struct{ explained, rejected bool }
 
 // Failed reports that the workload could not be decided, because an object or a policy is wrong. A workload that no
 // placement selects, or that no cluster is feasible for, has not failed.

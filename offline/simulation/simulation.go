@@ -30,6 +30,8 @@ type Options struct {
 	Fresh bool
 	// Rejected adds the rejected clusters, with the reasons, to decisions.
 	Rejected bool
+	// Explained keeps the engine's decisions, and all that explaining them takes, in Decision.Explained.
+	Explained bool
 	// Queue adds the waiting workloads, and what they wait for, to Top.
 	Queue bool
 	// Progress is called with the number of workloads that have been placed, or evaluated by Top. It may be nil.
@@ -44,6 +46,8 @@ type Simulation struct {
 	workspaces []*workspace
 	// assignments of workloads by workspace and name. Invariant: the engine holds a reservation for each.
 	assignments map[key]assignment
+	// rejected are the latest of each class.
+	rejected map[class]rejected
 }
 
 type workspace struct {
@@ -89,7 +93,7 @@ func New(options Options) (*Simulation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Simulation{options: options, engine: e, policies: policies, assignments: map[key]assignment{}}, nil
+	return &Simulation{options: options, engine: e, policies: policies, assignments: map[key]assignment{}, rejected: map[class]rejected{}}, nil
 }
 
 // Load replaces the loaded workspaces; workloads keep their assignments. It returns the errors in clusters, placements,
@@ -130,6 +134,17 @@ func (s *Simulation) Load(workspaces []*manifest.Workspace) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Pairs is how many pairs of a workload and a cluster of its workspace there are.
+func (s *Simulation) Pairs() (n int) {
+	for _, w := range s.workspaces {
+		n += len(w.Workloads) * len(w.Clusters)
+	}
+	return n
+}
+
+// ListRejected sets Options.Rejected.
+func (s *Simulation) ListRejected(list bool) { s.options.Rejected = list }
 
 // inFiles gives errors of policies their positions in the files that the policies were read from.
 func inFiles(m *manifest.Workspace, err error) error {
@@ -263,7 +278,8 @@ func (s *Simulation) Run(ctx context.Context) (*Result, error) {
 	return s.RunUntil(ctx, nil)
 }
 
-// RunUntil is Run up to and including the first workload for which last is true. last may be nil.
+// RunUntil is Run up to and including the first workload for which last is true of its name, whose decision is kept as
+// with Options.Explained; of the others no rejected clusters are listed. last may be nil.
 func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*Result, error) {
 	items := s.items()
 	start := time.Now()
@@ -275,9 +291,12 @@ func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*
 		if s.options.Progress != nil {
 			s.options.Progress(i, len(items))
 		}
-		d := s.place(ctx, item)
+		d := Decision{Workspace: item.workspace.Name.String(), Workload: item.name(), Clusters: []engine.Choice{}}
+		isLast := last != nil && last(&d)
+		d.detailed = detail{explained: s.options.Explained || isLast, rejected: s.options.Rejected && (last == nil || isLast)}
+		s.place(ctx, item, &d)
 		result.Decisions = append(result.Decisions, d)
-		if last != nil && last(&d) {
+		if isLast {
 			break
 		}
 	}
@@ -291,68 +310,95 @@ func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*
 }
 
 // place decides for one workload, unless it stays where it is.
-func (s *Simulation) place(ctx context.Context, item item) Decision {
-	d := Decision{Workspace: item.workspace.Name.String(), Workload: item.name(), Clusters: []engine.Choice{}}
-	if s.options.Rejected {
+func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
+	if d.detailed.rejected {
 		d.Rejected = []Rejection{}
 	}
-	unplaced := func(reason string) Decision {
+	unplaced := func(reason string) {
 		s.release(item)
 		d.Error = reason
-		return d
 	}
 	if item.placement == nil {
-		return unplaced(fmt.Sprintf("no WorkloadPlacement of namespace %s selects this workload", item.Namespace))
+		unplaced(fmt.Sprintf("no WorkloadPlacement of namespace %s selects this workload", item.Namespace))
+		return
 	}
 	d.Placement = item.placement.name
 	current, assigned := s.current(item)
 	if !assigned {
 		if end := item.End(); end != "" {
-			return unplaced(string(end))
+			unplaced(string(end))
+			return
 		}
 		s.release(item)
 	}
-	failed := func(err error) Decision {
+	failed := func(err error) {
 		// As in the controller: the workload keeps what it has and gets nothing new.
 		d.failed, d.Error = true, inFiles(item.workspace.Workspace, err).Error()
 		if d.Kept = assigned; assigned {
 			d.Clusters = current.clusters
 		}
-		return d
 	}
 	if err := item.err(); err != nil {
-		return failed(err)
+		failed(err)
+		return
 	}
 	decide := s.engine.Decide
 	if assigned {
 		stays, err := s.stays(ctx, item, current)
 		if err != nil {
-			return failed(err)
+			failed(err)
+			return
 		}
-		if d.Kept = stays; stays {
+		if stays {
+			d.Kept, d.Clusters = true, current.clusters
+			if d.detailed == (detail{}) {
+				return
+			}
 			decide = s.engine.Explain
 		}
 	}
 	decision, err := decide(ctx, item.request())
 	if err != nil {
-		return failed(err)
+		failed(err)
+		return
 	}
-	d.Explained = decision
-	if s.options.Rejected {
-		d.Rejected = rejections(decision)
+	if d.detailed.explained {
+		d.Explained = decision
+	}
+	if d.detailed.rejected {
+		d.Rejected = s.rejections(item.workspace.Name, decision, assigned)
 	}
 	switch {
 	case d.Kept:
-		d.Clusters = current.clusters
-		return d
 	case len(decision.Clusters) == 0:
-		return unplaced(decision.Summary())
+		unplaced(decision.Summary())
+	default:
+		d.Clusters = decision.Clusters
+		s.assignments[keyOf(item.workspace.Name, item.Reference)] = assignment{
+			uid: item.UID, placement: item.placement.compiled.NamespacedName(), clusters: d.Clusters, inputsDigest: decision.InputsDigest,
+		}
 	}
-	d.Clusters = decision.Clusters
-	s.assignments[keyOf(item.workspace.Name, item.Reference)] = assignment{
-		uid: item.UID, placement: item.placement.compiled.NamespacedName(), clusters: d.Clusters, inputsDigest: decision.InputsDigest,
+}
+
+// rejected is the clusters that are not feasible for a class at one generation of the fleet.
+type rejected struct {
+	generation int64
+	clusters   []Rejection
+}
+
+// rejections lists the clusters that are not feasible: once for all workloads of a class, while the fleet is the same. For
+// a workload with a reservation, which does not count for itself, they are its own.
+func (s *Simulation) rejections(workspace logicalcluster.Name, d *engine.Decision, assigned bool) []Rejection {
+	if assigned {
+		return rejections(d)
 	}
-	return d
+	of := class{workspace, d.InputsDigest}
+	r, found := s.rejected[of]
+	if !found || r.generation != d.Generation {
+		r = rejected{d.Generation, rejections(d)}
+		s.rejected[of] = r
+	}
+	return r.clusters
 }
 
 // stays reports whether a workload stays where it is: it has ended, or has no reason to move.

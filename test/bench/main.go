@@ -147,6 +147,8 @@ func (m *measurements) lines() []line {
 		{"... allocations", of("DecideCached", "allocs/op"), count, nil},
 		time("decide, class seen, one cluster changed", "DecideAfterChange", &target{size: 1000, bound: 2e-6}),
 		{"... allocations", of("DecideAfterChange", "allocs/op"), count, nil},
+		time("no place and why, class seen, one cluster changed", "NoPlace", &target{size: 1000, bound: 10e-6}),
+		time("no place and why, class never seen", "NoPlaceUncached", nil),
 		{"batch of 1,000, one core, workloads/s", batch, count, &target{size: 1000, least: true, bound: 300_000}},
 		{"... faster than a loop of Decide", func(n int) float64 { return batch(n) / loop(n) }, times, &target{size: 1000, least: true, bound: 1.5}},
 		{"16 workspaces at once, decisions/s", of("DecideParallel", "decisions/s"), count, nil},

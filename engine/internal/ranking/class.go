@@ -25,6 +25,7 @@ type PolicyClass struct {
 	Judgement *policy.Judgement
 
 	scores atomic.Pointer[scores]
+	facts  filter.Facts
 }
 
 // Class is an equivalence class: workloads that the placement and the policies cannot tell apart, requests included. It
@@ -42,7 +43,7 @@ type Class struct {
 // NewClass plans how clusters are ranked for a workload, of which only the fields that View.Class reads are kept.
 func NewClass(p *PolicyClass, w *workload.Workload) *Class {
 	return &Class{
-		Class:    filter.NewClass(p.Placement, p.Judgement, w),
+		Class:    filter.NewClass(p.Placement, p.Judgement, w, &p.facts),
 		Policy:   p,
 		Digest:   Digest(p.Placement, p.Policies, w),
 		Strategy: StrategyFor(p.Placement.Strategy, p.Placement.NumberOfClusters),

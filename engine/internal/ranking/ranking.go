@@ -81,5 +81,8 @@ func (r *Ranking) KeyOf(position int, row *snapshot.Row) Key {
 	return r.evaluation.key(position, row)
 }
 
-// Bytes returns about how much memory the ranking keeps in use, what it shares with others included.
-func (r *Ranking) Bytes() int { return r.Tournament.Bytes() + 8*r.Len()*(1+len(r.evaluation.mixed)) }
+// Bytes returns about how much memory the ranking and the tally of its class keep in use, what they share with others
+// included.
+func (r *Ranking) Bytes() int {
+	return r.Tournament.Bytes() + r.Len() + 8*r.Len()*(1+len(r.evaluation.mixed))
+}

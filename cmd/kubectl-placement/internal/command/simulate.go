@@ -1,6 +1,7 @@
 package command
 
 import (
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -31,15 +32,21 @@ workload finds no cluster, and 1 if an object or a policy is wrong.`,
 		Args: cobra.NoArgs,
 	}
 	from, out := input.NewSource(c), output.NewFlag(c, simulated{})
-	c.Flags().BoolVar(&noRejected, "no-rejected", false, "Leave out rejected clusters.")
+	c.Flags().BoolVar(&noRejected, "no-rejected", false, "Leave out rejected clusters. Default: only where there are more than a million pairs of a workload and a cluster.")
 	c.Flags().BoolVar(&fresh, "fresh", false, "Ignore PlacementDecisions, as if nothing had been placed yet.")
 	c.PreRunE = validate(out, from)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		s, err := open(c, from, "placing workloads", simulation.Options{Fresh: fresh, Rejected: !noRejected})
+		s, err := open(c, from, "placing workloads", simulation.Options{Fresh: fresh})
 		if err != nil {
 			return err
 		}
 		defer s.done()
+		switch pairs := s.Pairs(); {
+		case c.Flags().Changed("no-rejected") || pairs <= maxRejected:
+			s.ListRejected(!noRejected)
+		default:
+			fmt.Fprintf(c.ErrOrStderr(), "Rejected clusters are left out: there are %d pairs of a workload and a cluster. --no-rejected=false lists them.\n", pairs)
+		}
 		result, err := s.Run(c.Context())
 		if err != nil {
 			return err
@@ -52,6 +59,9 @@ workload finds no cluster, and 1 if an object or a policy is wrong.`,
 	}
 	return c
 }
+
+// maxRejected is for how many pairs of a workload and a cluster rejected clusters are listed without being asked for.
+const maxRejected = 1_000_000
 
 // simulated is the answer of simulate.
 type simulated struct{ *simulation.Result }
