@@ -15,9 +15,11 @@ type attempt struct {
 	// inputs is the digest of what was decided on.
 	inputs  string
 	message string
-	// generation of the fleet that the message is about, and when it was made.
+	// generation of the fleet that no cluster was feasible at.
 	generation int64
-	at         time.Time
+	// at is when the message was made; named says that it is made for a workload that the status names.
+	at    time.Time
+	named bool
 }
 
 // mayFindCluster says whether it is worth deciding on a workload that has no decision: it is new, its inputs have changed,
@@ -27,7 +29,8 @@ func (p *pass) mayFindCluster(ctx context.Context, item *workItem) (bool, error)
 		return true, nil
 	}
 	item.reason = item.attempt.message
-	if item.attempt.generation == p.engine.Snapshot(p.name).Generation {
+	explained := item.attempt.named || len(item.owner.waiting) >= maxExamples
+	if explained && item.attempt.generation == p.engine.Snapshot(p.name).Generation {
 		return false, nil
 	}
 	feasible, err := p.engine.Feasible(ctx, p.request(item))
@@ -54,14 +57,19 @@ func (p *pass) explainAgain(ctx context.Context, item *workItem) error {
 	return err
 }
 
-// wait records that a workload found no cluster, and why. The message costs a look at every cluster, so it is made once
-// for each equivalence class.
+// wait records that a workload found no cluster, and why. Finding the nearest cluster costs a look at each of them, so that
+// is made once in a pass for each equivalence class, and only where the status will name the workload.
 func (p *pass) wait(item *workItem, decision *engine.Decision) {
-	a := p.explained[decision.InputsDigest]
-	if a.message == "" || a.generation != decision.Generation {
-		a = attempt{inputs: decision.InputsDigest, message: waitingFor(decision), generation: decision.Generation, at: p.now()}
-		p.explained[decision.InputsDigest] = a
+	named := len(item.owner.waiting) < maxExamples
+	a, explained := p.explained[decision.InputsDigest]
+	if !explained || named && !a.named {
+		a = attempt{inputs: decision.InputsDigest, message: decision.Summary(), at: p.now(), named: named}
+		if named {
+			a.message = waitingFor(decision)
+		}
 	}
+	a.generation = decision.Generation
+	p.explained[decision.InputsDigest] = a
 	item.attempt, item.tried, item.reason = a, true, a.message
 }
 
