@@ -60,8 +60,8 @@ func (d *Decision) Ranked() []Verdict {
 // "0 of 3 clusters are feasible: 1 rejected by Ready, 2 rejected by Capacity".
 func (d *Decision) Summary() string {
 	t := d.class.Tally(&d.snapshot)
-	for i, name := range d.held.Clusters {
-		if row := d.snapshot.Row(name); row != nil {
+	for i, share := range d.held.Shares {
+		if row := d.snapshot.Row(share.Cluster); row != nil {
 			without := d.held.without(i, row)
 			t.Swap(d.class.Class, row, &without)
 		}
