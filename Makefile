@@ -5,7 +5,7 @@ export CGO_ENABLED ?= 1
 
 GOLANGCI_LINT_VERSION := v2.15.0
 KCP := $(if $(KCP_BIN),,bin/kcp)
-KUBERNETES := $(if $(ETCD_BIN),,bin/etcd) $(if $(KUBE_APISERVER_BIN),,bin/kube-apiserver)
+KUBERNETES := $(if $(ETCD_BIN),,bin/etcd) $(if $(KUBE_APISERVER_BIN),,bin/kube-apiserver) $(if $(KUBECTL_BIN),,bin/kubectl)
 
 .PHONY: help
 help: ## List the commands.
@@ -71,9 +71,10 @@ clean: ## Remove what was built and the local kcp's data.
 bin/kcp:
 	go run ./test/kcp/build
 
-# The physical cluster of the tests, from the Go modules that test/kubernetes/server pins. Both are built at once.
+# The physical cluster of the tests and kubectl, from the Go modules that test/kubernetes/server pins. All are built at once.
 bin/kube-apiserver: | $(filter bin/etcd,$(KUBERNETES))
-bin/etcd bin/kube-apiserver:
+bin/kubectl: | $(filter bin/kube-apiserver,$(KUBERNETES))
+bin/etcd bin/kube-apiserver bin/kubectl:
 	go run ./test/kubernetes/build
 
 bin/golangci-lint-$(GOLANGCI_LINT_VERSION):

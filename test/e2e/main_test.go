@@ -63,7 +63,7 @@ func run(m *testing.M) int {
 		return fail(err)
 	}
 	defer os.RemoveAll(scratch)
-	if server, err = kcp.Start(ctx, kcp.Options{Binary: binary, Dir: filepath.Join(scratch, "kcp")}); err != nil {
+	if server, err = kcp.Start(ctx, kcp.Options{Binary: binary, Dir: filepath.Join(scratch, "kcp"), Users: users}); err != nil {
 		return fail(err)
 	}
 	defer server.Stop()

@@ -38,7 +38,7 @@ var (
 
 // Install creates the workspace Provider with its exports. It may be called again.
 func (s *Server) Install(ctx context.Context) error {
-	if err := s.createWorkspace(ctx, "root", "placement"); err != nil {
+	if err := s.CreateWorkspace(ctx, "root", "placement"); err != nil {
 		return err
 	}
 	if err := s.applyFiles(ctx, workloads); err != nil {
@@ -93,7 +93,7 @@ func withIdentities(identities map[string]string) func(*unstructured.Unstructure
 
 // CreateTeam creates the workspace root:NAME and binds the exports there with all claims accepted. It may be called again.
 func (s *Server) CreateTeam(ctx context.Context, name string) error {
-	if err := s.createWorkspace(ctx, "root", name); err != nil {
+	if err := s.CreateWorkspace(ctx, "root", name); err != nil {
 		return err
 	}
 	provider, err := s.dynamic(Provider)
@@ -146,7 +146,8 @@ func (s *Server) CreateTeam(ctx context.Context, name string) error {
 	return nil
 }
 
-func (s *Server) createWorkspace(ctx context.Context, parent, name string) error {
+// CreateWorkspace creates a workspace and waits until it is ready. It may be called again.
+func (s *Server) CreateWorkspace(ctx context.Context, parent, name string) error {
 	client, err := s.dynamic(parent)
 	if err != nil {
 		return err

@@ -38,6 +38,8 @@ type Options struct {
 	Binary string
 	// Dir is where the server keeps its data. A server that is started again on the same folder finds it.
 	Dir string
+	// Users by their bearer tokens. They have no rights but those that a workspace grants them.
+	Users map[string]string
 }
 
 // Server is a running kcp.
@@ -63,9 +65,16 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	tokens, text := filepath.Join(dir, "tokens.csv"), ""
+	for token, user := range options.Users {
+		text += fmt.Sprintf("%s,%s,%s\n", token, user, user)
+	}
+	if err := os.WriteFile(tokens, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
 	s := &Server{AdminKubeconfig: filepath.Join(dir, "admin.kubeconfig"), port: ports[0]}
 	s.process, err = process.Start("kcp", dir, options.Binary, "start", "--root-directory", dir, "--bind-address", "127.0.0.1",
-		"--secure-port", strconv.Itoa(ports[0]),
+		"--secure-port", strconv.Itoa(ports[0]), "--token-auth-file", tokens,
 		"--embedded-etcd-client-port", strconv.Itoa(ports[1]), "--embedded-etcd-peer-port", strconv.Itoa(ports[2]))
 	if err != nil {
 		return nil, err

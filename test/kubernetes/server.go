@@ -31,9 +31,10 @@ import (
 const (
 	EtcdVariable      = "ETCD_BIN"
 	APIServerVariable = "KUBE_APISERVER_BIN"
+	KubectlVariable   = "KUBECTL_BIN"
 )
 
-// module pins both programs.
+// module pins the programs.
 const module = "test/kubernetes/server"
 
 // Programs are the paths of the two programs that make up a server.
@@ -57,6 +58,14 @@ func Binaries(ctx context.Context, progress io.Writer) (Programs, error) {
 		Takes: "about five minutes on two cores",
 	}.Binary(ctx, progress)
 	return Programs{etcd, apiServer}, err
+}
+
+// Kubectl returns the path of kubectl: KUBECTL_BIN, or bin/kubectl, which is built first from the same modules.
+func Kubectl(ctx context.Context, progress io.Writer) (string, error) {
+	return process.Program{
+		Name: "kubectl", Variable: KubectlVariable, Module: module, Package: "k8s.io/kubernetes/cmd/kubectl",
+		Takes: "half a minute after kube-apiserver",
+	}.Binary(ctx, progress)
 }
 
 // Options of a Server.

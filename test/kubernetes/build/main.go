@@ -1,4 +1,4 @@
-// Command build builds the programs of the tests' physical cluster, shows progress, and prints their paths.
+// Command build builds the programs of the tests' physical cluster and kubectl, shows progress, and prints their paths.
 package main
 
 import (
@@ -18,6 +18,12 @@ func main() {
 		fmt.Fprintln(os.Stderr, "build:", err)
 		os.Exit(1)
 	}
+	kubectl, err := kubernetes.Kubectl(ctx, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "build:", err)
+		os.Exit(1)
+	}
 	fmt.Println(programs.Etcd)
 	fmt.Println(programs.APIServer)
+	fmt.Println(kubectl)
 }
