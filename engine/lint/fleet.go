@@ -17,11 +17,13 @@ type Fleet struct {
 	// LabelKeys are those of any cluster, sorted; Labels their values.
 	LabelKeys []string
 	Labels    map[string][]string
+	// Attributes are those of any capability.
+	Attributes map[string][]string
 }
 
 // NewFleet returns the fleet of clusters.
 func NewFleet(clusters []*snapshot.Cluster) *Fleet {
-	f := &Fleet{Clusters: clusters, Labels: map[string][]string{}}
+	f := &Fleet{Clusters: clusters, Labels: map[string][]string{}, Attributes: map[string][]string{}}
 	resources := func(list capacity.Resources) {
 		for name := range list.Each {
 			f.Resources = append(f.Resources, name)
@@ -31,6 +33,9 @@ func NewFleet(clusters []*snapshot.Cluster) *Fleet {
 		f.Names, f.Locations = append(f.Names, c.Name), append(f.Locations, c.Location)
 		for _, capability := range c.Capabilities {
 			f.Capabilities = append(f.Capabilities, capability.Type)
+			for key, value := range capability.Attributes {
+				f.Attributes[key] = append(f.Attributes[key], value)
+			}
 		}
 		for _, taint := range c.Taints {
 			f.TaintKeys = append(f.TaintKeys, taint.Key)
@@ -44,8 +49,10 @@ func NewFleet(clusters []*snapshot.Cluster) *Fleet {
 	for _, names := range []*[]string{&f.Names, &f.Locations, &f.Capabilities, &f.TaintKeys, &f.Resources} {
 		*names = unique(*names)
 	}
-	for key, values := range f.Labels {
-		f.Labels[key] = unique(values)
+	for _, values := range []map[string][]string{f.Labels, f.Attributes} {
+		for key := range values {
+			values[key] = unique(values[key])
+		}
 	}
 	f.LabelKeys = slices.Sorted(maps.Keys(f.Labels))
 	return f

@@ -1,7 +1,7 @@
 // Package lint finds what an object says in vain: names that nothing has, selectors that match nothing, fields that nothing
 // reads, values that can hardly be meant. What is wrong in itself is found where objects are validated and compiled.
 //
-// A check is a function in a table: checks of placements in placement.go, of registrations in registration.go. It says
+// A check is a function in a table: of placements in placement.go, of registrations in registration.go. It says
 // nothing about what it does not know: without a fleet nothing is said of names that the fleet does not have.
 package lint
 
@@ -9,6 +9,8 @@ import (
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/kcp-placement/placement/engine/constraint"
 )
 
 // Severity of a finding.
@@ -37,11 +39,17 @@ type Finding struct {
 	Message string
 }
 
+// Workspace is what the objects of a workspace are checked against.
+type Workspace struct {
+	Fleet       *Fleet
+	Constraints *constraint.Compiler
+}
+
 // check is one check of objects of a type.
 type check[T any] struct {
 	severity Severity
 	code     string
-	find     func(object T, fleet *Fleet, report *report)
+	find     func(object T, w *Workspace, report *report)
 }
 
 // report collects what a check finds.
@@ -66,11 +74,11 @@ func (r *report) within(path *field.Path, line, column int, format string, args 
 }
 
 // run makes all checks of an object.
-func run[T any](checks []check[T], name string, object T, fleet *Fleet) []Finding {
+func run[T any](checks []check[T], name string, object T, w *Workspace) []Finding {
 	var r report
 	for _, c := range checks {
 		r.template = Finding{Severity: c.severity, Code: c.code, Object: name}
-		c.find(object, fleet, &r)
+		c.find(object, w, &r)
 	}
 	return r.findings
 }

@@ -8,23 +8,28 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/lint"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
 // clusters are the fleet of these tests.
 const clusters = `
-- {metadata: {name: frankfurt, labels: {tier: gold}}, spec: {location: eu-central, capabilities: [{type: gpu}]}, status: {allocatable: {cpu: 32, memory: 128Gi, nvidia.com/gpu: 4}}}
+- {metadata: {name: frankfurt, labels: {tier: gold}}, spec: {location: eu-central, capabilities: [{type: gpu, attributes: {model: a100}}]}, status: {allocatable: {cpu: 32, memory: 128Gi, nvidia.com/gpu: 4}}}
 - {metadata: {name: dublin, labels: {tier: gold}}, spec: {location: eu-west}, status: {allocatable: {cpu: 16, memory: 64Gi}}}
 - {metadata: {name: paris, labels: {tier: silver, fast: ""}}, spec: {location: eu-west, taints: [{key: maintenance, effect: NoSchedule}]}}
 `
 
-func fleet(t *testing.T) *lint.Fleet {
+func workspace(t *testing.T, clusters string) *lint.Workspace {
 	var all []*snapshot.Cluster
 	for _, r := range parse[[]v1alpha1.ClusterRegistration](t, clusters) {
 		all = append(all, snapshot.FromRegistration(&r, nil))
 	}
-	return lint.NewFleet(all)
+	constraints, err := constraint.NewCompiler(constraint.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &lint.Workspace{Fleet: lint.NewFleet(all), Constraints: constraints}
 }
 
 func parse[T any](t *testing.T, text string) (value T) {
@@ -152,6 +157,48 @@ var placements = []row{
 	},
 }
 
+// expressions are constraints; the field of what is found is the expression.
+var expressions = []row{
+	{code: "unknown_value", cause: `cluster.location == "eu-wset"`, // a location
+		want: `no cluster of the fleet has the location eu-wset, did you mean eu-west?`, nearMiss: `cluster.location == "eu-west"`},
+	{code: "unknown_value", cause: `cluster.location in ["eu-west", "eu-norht"]`, // a list of locations
+		want: `no cluster of the fleet has the location eu-norht`, nearMiss: `cluster.location != "us-east"`},
+	{code: "unknown_value", cause: `cluster.name != "pariss"`, // a name
+		want: `there is no cluster of the name pariss, did you mean paris?`, nearMiss: `cluster.name != "tokyo"`},
+	{code: "unknown_value", cause: `cluster.labels["teir"] == "gold"`, // the key of a label
+		want: `no cluster of the fleet has the label teir, did you mean tier?`, nearMiss: `cluster.labels.?region.orValue("") == ""`},
+	{code: "unknown_value", cause: `cluster.labels.?tier.orValue("") == "glod"`, // the value of a label
+		want: `no cluster of the fleet has the label tier with the value glod, did you mean gold?`, nearMiss: `cluster.labels["tier"] == "silver"`},
+	{code: "unknown_value", cause: `cluster.capabilities.exists(c, c.type == "gpuu")`, // a capability
+		want: `no cluster of the fleet has the capability gpuu, did you mean gpu?`, nearMiss: `cluster.capabilities.exists(c, c.type == "gpu")`},
+	{code: "unknown_value", cause: `cluster.capabilities.exists(c, c.attributes[?"model"].hasValue() && c.attributes["modle"] == "a100")`, // the attribute of a capability
+		want: `no cluster of the fleet has a capability with the attribute modle, did you mean model?`, nearMiss: `cluster.capabilities.exists(c, c.attributes[?"model"].orValue("") == "a100")`},
+	{code: "unknown_value", cause: `!cluster.taints.exists(t, t.effect == "NoScheduel")`, // the effect of a taint
+		want: `there is no effect NoScheduel, did you mean NoSchedule?`, nearMiss: `!cluster.taints.exists(t, t.key == "spot")`},
+	{code: "unknown_value", cause: `cluster.conditions.exists(c, c.status == "true")`, // the status of a condition
+		want: `no condition has the status true, did you mean True?`, nearMiss: `cluster.conditions.exists(c, c.status == "True")`},
+	{code: "unknown_value", cause: `placement.labels["team"] == "shop"`, // a label of the placement
+		want: `the placement has no label team`, nearMiss: `placement.labels.?team.orValue("shop") == "shop"`},
+	{code: "unknown_value", cause: `capacity.free.memry > 0`, // a resource
+		want: `there is no resource memry, did you mean memory?`, nearMiss: `capacity.free.memory > 0`},
+	{code: "unknown_value", cause: `capacity.free[?"gpu"].orValue(1) > 0`, // a resource that need not be there
+		want: `there is no resource gpu, did you mean nvidia.com/gpu?`, nearMiss: `capacity.free[?"nvidia.com/gpu"].orValue(1) > 0`},
+	{code: "unknown_value", cause: `capacity.free["amd.com/gpu"] > 0`, // a resource that no cluster has
+		want: `no cluster of the fleet reports the resource amd.com/gpu, so this is an error for each: ask whether it is there first`, nearMiss: `capacity.free[?"amd.com/gpu"].orValue(0) > 0`},
+	{code: "unknown_value", cause: `workload.requests[?"nvidia.com/gpus"].orValue(0) == 0`, // a resource of the workload
+		want: `there is no resource nvidia.com/gpus, did you mean nvidia.com/gpu?`, nearMiss: `workload.requests[?"example.com/dongle"].orValue(0) == 0`},
+	{code: "never_true", cause: `capacity.free.cpu > 2000 && capacity.free.cpu < 1000`, // the whole
+		want: `holds for no cluster and no workload, so nothing is placed`, nearMiss: `capacity.free.cpu > 1000 && capacity.free.cpu < 2000`},
+	{code: "never_true", cause: `capacity.free.memory > 1000000000000 * 1000000000000`, // an overflow
+		want: `1000000000000 * 1000000000000 is an error for every cluster and workload: integer overflow`, nearMiss: `capacity.free.memory > 1000 * 1000`},
+	{code: "always_true", cause: `workload.replicas >= 0`, // the whole
+		want: `holds for every cluster and workload, so it has no effect`, nearMiss: `workload.replicas > 0`},
+	{code: "always_true", cause: `workload.replicas > 0 && 1 < 2`, // a part that holds
+		want: `1 < 2 holds for every cluster and workload`, nearMiss: `workload.replicas > 0 && capacity.free.cpu < 2`},
+	{code: "always_true", cause: `workload.replicas > 0 || 1 > 2`, // a part that does not
+		want: `1 > 2 holds for no cluster and no workload`, nearMiss: `workload.replicas > 0 || capacity.free.cpu > 2`},
+}
+
 // registrations are specs.
 var registrations = []row{
 	{
@@ -172,7 +219,17 @@ func TestPlacement(t *testing.T) {
 	for _, r := range placements {
 		r.test(t, func(spec string) []lint.Finding {
 			p := v1alpha1.WorkloadPlacement{Spec: parse[v1alpha1.WorkloadPlacementSpec](t, spec)}
-			return lint.Placement(&p, fleet(t))
+			return workspace(t, clusters).Placement(&p)
+		})
+	}
+}
+
+func TestConstraint(t *testing.T) {
+	for _, r := range expressions {
+		r.want = "spec.constraints[0].expression: " + r.want
+		r.test(t, func(expression string) []lint.Finding {
+			p := v1alpha1.WorkloadPlacement{Spec: v1alpha1.WorkloadPlacementSpec{Constraints: []v1alpha1.Constraint{{Name: "c", Expression: expression}}}}
+			return workspace(t, clusters).Placement(&p)
 		})
 	}
 }
@@ -180,7 +237,7 @@ func TestPlacement(t *testing.T) {
 func TestRegistration(t *testing.T) {
 	for _, r := range registrations {
 		r.test(t, func(spec string) []lint.Finding {
-			return lint.Registration(&v1alpha1.ClusterRegistration{Spec: parse[v1alpha1.ClusterRegistrationSpec](t, spec)})
+			return workspace(t, clusters).Registration(&v1alpha1.ClusterRegistration{Spec: parse[v1alpha1.ClusterRegistrationSpec](t, spec)})
 		})
 	}
 }
@@ -189,7 +246,7 @@ func TestRegistration(t *testing.T) {
 func TestUnknownFleet(t *testing.T) {
 	const spec = `{clusterSelector: {clusterNames: [a], labelSelector: {matchLabels: {k: v}}}, locationSelector: {matchLabels: {location: x}}, capabilityRequirements: [{type: gpu}]}`
 	p := v1alpha1.WorkloadPlacement{Spec: parse[v1alpha1.WorkloadPlacementSpec](t, spec)}
-	if findings := lint.Placement(&p, lint.NewFleet(nil)); len(findings) > 0 {
+	if findings := workspace(t, "").Placement(&p); len(findings) > 0 {
 		t.Error(findings)
 	}
 }
@@ -197,7 +254,7 @@ func TestUnknownFleet(t *testing.T) {
 // TestEveryCheckIsTested: each finds something in these tests, and leaves something nearly the same alone.
 func TestEveryCheckIsTested(t *testing.T) {
 	for _, code := range lint.Codes() {
-		if !slices.ContainsFunc(slices.Concat(placements, registrations), func(r row) bool { return r.code == code }) {
+		if !slices.ContainsFunc(slices.Concat(placements, expressions, registrations), func(r row) bool { return r.code == code }) {
 			t.Errorf("no row tests %s", code)
 		}
 	}

@@ -7,8 +7,14 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// Nearest returns the name that a misspelt one is likely to mean; "" where none is near.
+// Nearest returns the name that a misspelt one is likely to mean: one that differs in a prefix such as "nvidia.com/" only, or in
+// few characters; "" where none is near.
 func Nearest(misspelt string, names []string) (near string) {
+	for _, name := range names {
+		if misspelt != "" && strings.HasSuffix(name, "/"+misspelt) {
+			return name
+		}
+	}
 	least := min(max(2, len(misspelt)/3), len(misspelt)-1) + 1
 	for _, name := range names {
 		if d := levenshtein.ComputeDistance(strings.ToLower(misspelt), strings.ToLower(name)); d < least {

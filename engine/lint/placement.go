@@ -20,14 +20,17 @@ var placements = []check[*v1alpha1.WorkloadPlacement]{
 	{Warning, "unknown_location", locations},
 	{Warning, "unknown_label", clusterLabels},
 	{Warning, "unknown_capability", capabilities},
+	{Warning, "unknown_value", mentions},
+	{Error, "never_true", neverTrue},
+	{Warning, "always_true", alwaysTrue},
 	{Warning, "no_cluster", noCluster},
 	{Warning, "too_many_clusters", numberOfClusters},
 	{Warning, "toleration", tolerations},
 }
 
-// Placement returns what a placement says in vain, in a workspace with a fleet.
-func Placement(p *v1alpha1.WorkloadPlacement, fleet *Fleet) []Finding {
-	return run(placements, "WorkloadPlacement "+p.Namespace+"/"+p.Name, p, fleet)
+// Placement returns what a placement says in vain.
+func (w *Workspace) Placement(p *v1alpha1.WorkloadPlacement) []Finding {
+	return run(placements, "WorkloadPlacement "+p.Namespace+"/"+p.Name, p, w)
 }
 
 // locationLabel is the only label that a locationSelector selects by.
@@ -57,13 +60,13 @@ func namesOf(p *v1alpha1.WorkloadPlacement) []string {
 	return p.Spec.ClusterSelector.ClusterNames
 }
 
-func contradictorySelectors(p *v1alpha1.WorkloadPlacement, _ *Fleet, report *report) {
+func contradictorySelectors(p *v1alpha1.WorkloadPlacement, _ *Workspace, report *report) {
 	contradictions(workloadDemands(p), report)
 	contradictions(locationDemands(p), report)
 	contradictions(clusterDemands(p), report)
 }
 
-func locationKeys(p *v1alpha1.WorkloadPlacement, _ *Fleet, report *report) {
+func locationKeys(p *v1alpha1.WorkloadPlacement, _ *Workspace, report *report) {
 	for _, d := range locationDemands(p) {
 		if d.key != locationLabel {
 			effect := "matches no cluster"
@@ -75,68 +78,68 @@ func locationKeys(p *v1alpha1.WorkloadPlacement, _ *Fleet, report *report) {
 	}
 }
 
-func clusterNames(p *v1alpha1.WorkloadPlacement, fleet *Fleet, report *report) {
+func clusterNames(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	for i, name := range namesOf(p) {
-		if fleet.Known() && !slices.Contains(fleet.Names, name) {
-			report.at(spec.Child("clusterSelector", "clusterNames").Index(i), "there is no cluster %s in the fleet%s", name, DidYouMean(name, fleet.Names))
+		if w.Fleet.Known() && !slices.Contains(w.Fleet.Names, name) {
+			report.at(spec.Child("clusterSelector", "clusterNames").Index(i), "there is no cluster %s in the fleet%s", name, DidYouMean(name, w.Fleet.Names))
 		}
 	}
 }
 
-func locations(p *v1alpha1.WorkloadPlacement, fleet *Fleet, report *report) {
-	if fleet.Known() {
+func locations(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
+	if w.Fleet.Known() {
 		all := slices.DeleteFunc(locationDemands(p), func(d demand) bool { return d.key != locationLabel })
-		unknown(all, "the", nil, map[string][]string{locationLabel: fleet.Locations}, report)
+		unknown(all, "the", nil, map[string][]string{locationLabel: w.Fleet.Locations}, report)
 	}
 }
 
-func clusterLabels(p *v1alpha1.WorkloadPlacement, fleet *Fleet, report *report) {
-	if fleet.Known() {
-		unknown(clusterDemands(p), "the label", fleet.LabelKeys, fleet.Labels, report)
+func clusterLabels(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
+	if w.Fleet.Known() {
+		unknown(clusterDemands(p), "the label", w.Fleet.LabelKeys, w.Fleet.Labels, report)
 	}
 }
 
-func capabilities(p *v1alpha1.WorkloadPlacement, fleet *Fleet, report *report) {
+func capabilities(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	for i, c := range p.Spec.CapabilityRequirements {
-		if fleet.Known() && !slices.Contains(fleet.Capabilities, c.Type) {
+		if w.Fleet.Known() && !slices.Contains(w.Fleet.Capabilities, c.Type) {
 			report.at(spec.Child("capabilityRequirements").Index(i).Child("type"), "no cluster of the fleet lists the capability %s%s",
-				c.Type, DidYouMean(c.Type, fleet.Capabilities))
+				c.Type, DidYouMean(c.Type, w.Fleet.Capabilities))
 		}
 	}
 }
 
-func tolerations(p *v1alpha1.WorkloadPlacement, fleet *Fleet, report *report) {
+func tolerations(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	for i, t := range p.Spec.Tolerations {
 		at := spec.Child("tolerations").Index(i)
 		if t.TolerationSeconds != nil && t.Effect != corev1.TaintEffectNoExecute {
 			report.at(at.Child("tolerationSeconds"), "has no effect: only taints with effect NoExecute are tolerated for a time; write effect: NoExecute")
 		}
 		// To tolerate what is not there yet is prudent, so only what is likely misspelt is reported.
-		if near := Nearest(t.Key, fleet.TaintKeys); near != "" && !slices.Contains(fleet.TaintKeys, t.Key) {
+		if near := Nearest(t.Key, w.Fleet.TaintKeys); near != "" && !slices.Contains(w.Fleet.TaintKeys, t.Key) {
 			report.at(at.Child("key"), "no cluster of the fleet has a taint %s, did you mean %s?", t.Key, near)
 		}
 	}
 }
 
-func numberOfClusters(p *v1alpha1.WorkloadPlacement, fleet *Fleet, report *report) {
+func numberOfClusters(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	if p.Spec.NumberOfClusters == nil {
 		return
 	}
 	asked, at := int(*p.Spec.NumberOfClusters), spec.Child("numberOfClusters")
 	names := len(namesOf(p))
-	switch passing := len(selected(p, fleet)); {
+	switch passing := len(selected(p, w.Fleet)); {
 	case names > 0 && asked > names:
 		report.at(at, "%d clusters are asked for, and clusterSelector.clusterNames has %d", asked, names)
-	case fleet.Known() && asked > len(fleet.Clusters):
-		report.at(at, "%d clusters are asked for, and the fleet has %d", asked, len(fleet.Clusters))
+	case w.Fleet.Known() && asked > len(w.Fleet.Clusters):
+		report.at(at, "%d clusters are asked for, and the fleet has %d", asked, len(w.Fleet.Clusters))
 	case passing > 0 && asked > passing:
-		report.at(at, "%d clusters are asked for, and the selectors and capabilityRequirements leave %d of the fleet's %d", asked, passing, len(fleet.Clusters))
+		report.at(at, "%d clusters are asked for, and the selectors and capabilityRequirements leave %d of the fleet's %d", asked, passing, len(w.Fleet.Clusters))
 	}
 }
 
 // noCluster reports selectors of which each matches a cluster, and all together none.
-func noCluster(p *v1alpha1.WorkloadPlacement, fleet *Fleet, report *report) {
-	if fleet.Known() && len(report.findings) == 0 && len(selected(p, fleet)) == 0 {
+func noCluster(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
+	if w.Fleet.Known() && len(report.findings) == 0 && len(selected(p, w.Fleet)) == 0 {
 		report.at(spec, "no cluster of the fleet passes the selectors and capabilityRequirements")
 	}
 }

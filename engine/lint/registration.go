@@ -14,14 +14,14 @@ var registrations = []check[*v1alpha1.ClusterRegistration]{
 }
 
 // Registration returns what a registration says in vain.
-func Registration(r *v1alpha1.ClusterRegistration) []Finding {
-	return run(registrations, "ClusterRegistration "+r.Name, r, &Fleet{})
+func (w *Workspace) Registration(r *v1alpha1.ClusterRegistration) []Finding {
+	return run(registrations, "ClusterRegistration "+r.Name, r, w)
 }
 
 // effects of taints.
 var effects = []string{string(corev1.TaintEffectNoSchedule), string(corev1.TaintEffectPreferNoSchedule), string(corev1.TaintEffectNoExecute)}
 
-func taints(r *v1alpha1.ClusterRegistration, _ *Fleet, report *report) {
+func taints(r *v1alpha1.ClusterRegistration, _ *Workspace, report *report) {
 	for i, t := range r.Spec.Taints {
 		at := spec.Child("taints").Index(i)
 		if effect := string(t.Effect); !slices.Contains(effects, effect) {

@@ -160,9 +160,11 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 			field, message, _ := strings.Cut(invalid, ": ")
 			c.find(Finding{Error, CodeCluster, at.Position(field), at.String(), field, message})
 		}
-		c.lint(o.Object, lint.Registration(o.Typed))
 	}
-	fleet := lint.NewFleet(clusters)
+	linter := &lint.Workspace{Fleet: lint.NewFleet(clusters), Constraints: c.constraints}
+	for _, o := range w.Clusters {
+		c.lint(o.Object, linter.Registration(o.Typed))
+	}
 	for _, o := range w.Decisions {
 		for i, d := range o.Typed.Decisions {
 			if _, err := engine.ReservationOf(types.NamespacedName{}, &d); err != nil {
@@ -176,7 +178,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	slices.SortFunc(w.Placements, func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return placement.ByAge(a.Typed, b.Typed) })
 	for i, o := range w.Placements {
 		placements[i] = c.placement(o)
-		c.lint(o.Object, lint.Placement(o.Typed, fleet))
+		c.lint(o.Object, linter.Placement(o.Typed))
 		selectors[i], _ = placement.CompileSelector(o.Typed)
 	}
 	sound := c.modules(w)
