@@ -675,6 +675,7 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 	stages := map[filter.Stage]int{}
 	for _, name := range slices.Sorted(maps.Keys(q.world.fleet)) {
 		row := q.world.row(name, w.Reference)
+		w := referenceOn(w, row)
 		variables := &constraint.Variables{Row: row, Workload: w, Placement: seen}
 		stage, failed := referenceFilter(&p.Spec, row, w, judgement, func() string {
 			for i, program := range programs {
@@ -689,7 +690,7 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 			rejected = append(rejected, fmt.Sprintf("%s false %s %s\n", name, stage, failed))
 			continue
 		}
-		feasible = append(feasible, referenceCandidate{name, scoring.Of(row, w.Requests, judgement.Weights, judgement.Terms)})
+		feasible = append(feasible, referenceCandidate{name, w, scoring.Of(row, w.Requests, judgement.Weights, judgement.Terms)})
 	}
 	slices.SortFunc(feasible, func(a, b referenceCandidate) int {
 		near := 0
@@ -719,7 +720,7 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 	b.WriteString("\n")
 	for _, c := range chosen {
 		fmt.Fprintf(&b, "chosen %+v\n", engine.Choice{
-			Name: c.name, Replicas: w.Replicas, Score: c.Total, Reason: scoring.Reason(c.Total), Reserved: w.Requests,
+			Name: c.name, Replicas: c.on.Replicas, Score: c.Total, Reason: scoring.Reason(c.Total), Reserved: c.on.Requests,
 		})
 	}
 	for _, c := range feasible {
@@ -730,7 +731,22 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 
 type referenceCandidate struct {
 	name string
+	// on is the workload there.
+	on *workload.Workload
 	scoring.Score
+}
+
+// referenceOn is a workload on a cluster: with its replicas and requests once for each node, if it is one for each node.
+func referenceOn(w *workload.Workload, row *snapshot.Row) *workload.Workload {
+	if !w.PerNode {
+		return w
+	}
+	on := *w
+	on.Replicas, on.Requests = 0, w.Requests.Sub(w.Requests)
+	for range row.UsableNodes {
+		on.Replicas, on.Requests = on.Replicas+w.Replicas, on.Requests.Add(w.Requests)
+	}
+	return &on
 }
 
 // referenceFilter returns the first stage that rejects a cluster, with the constraint where it is one; constraints returns
@@ -772,6 +788,9 @@ func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w 
 	}
 	if failed := constraints(); failed != "" {
 		return filter.Constraint, failed
+	}
+	if w.PerNode && row.UsableNodes == 0 {
+		return filter.Capacity, ""
 	}
 	for name, amount := range w.Requests.Each {
 		if amount > 0 && row.Free.Get(name) < amount {
@@ -936,7 +955,7 @@ func drawFacts(t *rapid.T, c *snapshot.Cluster) {
 }
 
 func drawCapacity(t *rapid.T, c *snapshot.Cluster) {
-	c.Allocatable = drawAmounts(t, "allocatable", 24)
+	c.Allocatable, c.UsableNodes = drawAmounts(t, "allocatable", 24), int64(below(t, "usable nodes", 5))
 }
 
 func drawAllocated(t *rapid.T, c *snapshot.Cluster) {
@@ -946,7 +965,8 @@ func drawAllocated(t *rapid.T, c *snapshot.Cluster) {
 			c.Counted = map[string]capacity.Resources{}
 		}
 		amount := drawAmounts(t, "counted", 3)
-		c.Allocated, c.Counted[uidOf("Deployment", name)] = c.Allocated.Add(amount), amount
+		uid := uidOf(draw(t, "kind", "Deployment", "DaemonSet"), name)
+		c.Allocated, c.Counted[uid] = c.Allocated.Add(amount), amount
 	}
 	if oneIn(t, "nodes are known", 3) {
 		largest := drawAmounts(t, "largest free", 6)
@@ -959,7 +979,7 @@ func uidOf(kind, name string) string {
 	if kind == "Job" {
 		return ""
 	}
-	return "uid of " + name
+	return "uid of " + kind + name
 }
 
 // drawAmounts draws amounts below most, and now and then one near MaxAmount.
@@ -983,7 +1003,7 @@ func drawAmounts(t *rapid.T, what string, most int) (r capacity.Resources) {
 func drawWorkload(t *rapid.T) *workload.Workload {
 	w := &workload.Workload{
 		Reference: workload.Reference{
-			APIVersion: "apps/v1", Kind: draw(t, "kind", "Deployment", "Job"),
+			APIVersion: "apps/v1", Kind: draw(t, "kind", "Deployment", "Deployment", "Job", "DaemonSet"),
 			Namespace: "default", Name: draw(t, "workload", differentialWorkloads...),
 		},
 		Labels: drawMap(t, "label", map[string][]string{"tier": {"gold", "silver"}, "regions": {"eu", "eu_ap"}, "default": {"a", "b"}}),
@@ -996,7 +1016,7 @@ func drawWorkload(t *rapid.T) *workload.Workload {
 		Replicas: int64(1 + below(t, "replicas", 3)),
 		Requests: drawAmounts(t, "requests", 4),
 	}
-	w.UID = uidOf(w.Kind, w.Name)
+	w.UID, w.PerNode = uidOf(w.Kind, w.Name), w.Kind == "DaemonSet"
 	return w
 }
 

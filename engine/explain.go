@@ -33,7 +33,7 @@ func (d *Decision) EachVerdict(yield func(Verdict) bool) {
 		if violation := d.class.First(row, false); violation != nil {
 			v.Rejection = d.class.Reject(row, violation)
 		} else {
-			v.Score = scoring.Of(row, d.class.Workload.Requests, d.Weights, d.Terms)
+			v.Score = scoring.Of(row, d.class.On(row).Workload.Requests, d.Weights, d.Terms)
 		}
 		v.Chosen = slices.ContainsFunc(d.Clusters, func(c Choice) bool { return c.Name == v.Cluster })
 		if !yield(v) {
@@ -110,7 +110,7 @@ func (d *Decision) Factors(cluster string) []scoring.Explanation {
 	if row == nil {
 		return nil
 	}
-	return scoring.Explain(row, d.class.Workload.Requests, d.Weights, d.Terms)
+	return scoring.Explain(row, d.class.On(row).Workload.Requests, d.Weights, d.Terms)
 }
 
 // rows are the clusters that were decided on.

@@ -33,11 +33,9 @@ func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Reques
 		d.Clusters = choices.take(len(chosen))
 	}
 	for i, key := range chosen {
-		total := key.Total()
-		d.Clusters[i] = Choice{
-			Name: w.fleet.Row(key.Position()).Name, Replicas: c.Workload.Replicas, Score: total, Reason: scoring.Reason(total),
-			Reserved: c.Workload.Requests,
-		}
+		total, row := key.Total(), w.fleet.Row(key.Position())
+		asks := c.On(row).Workload
+		d.Clusters[i] = Choice{Name: row.Name, Replicas: asks.Replicas, Score: total, Reason: scoring.Reason(total), Reserved: asks.Requests}
 	}
 	if !reserve {
 		return nil

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/snapshot"
@@ -17,11 +18,20 @@ func (room) violations(q *query, report func(Violation) bool) bool {
 	if q.running {
 		return true
 	}
+	if q.noNodes() {
+		return report(Violation{})
+	}
 	resource, onNode := q.row.Lacking(q.Workload.Requests, q.Replica)
 	return resource == "" || report(Violation{resource: resource, onNode: onNode})
 }
 
+// noNodes reports whether what the workload asks for on the cluster is not known.
+func (q *query) noNodes() bool { return q.perNode && q.row.UsableNodes == 0 }
+
 func (room) message(q *query, v Violation) string {
+	if q.noNodes() {
+		return "has a pod on each usable node, and no usable node is known (status.nodes.usable)"
+	}
 	if v.onNode {
 		return fmt.Sprintf("each replica asks for %s %s, %s free on any one node", capacity.Format(v.resource, q.Replica.Get(v.resource)),
 			v.resource, capacity.Rounded(v.resource, q.row.LargestFree.Get(v.resource), false))
@@ -31,6 +41,9 @@ func (room) message(q *query, v Violation) string {
 }
 
 func (room) obstacles(q *query, v Violation) []Obstacle {
+	if q.noNodes() {
+		return needs("a usable node in status.nodes")
+	}
 	var more []string
 	for name, lacking := range q.Lacking(q.row).Each {
 		switch {
@@ -50,9 +63,12 @@ func (c *Class) Lacking(row *snapshot.Row) capacity.Resources {
 		if asked <= 0 {
 			return 0
 		}
-		return max(0, asked-free)
+		if lacking := asked - free; lacking >= 0 || free > 0 {
+			return max(0, lacking)
+		}
+		return math.MaxInt64
 	}
-	lacking := c.Workload.Requests.Combine(row.Free, more)
+	lacking := c.On(row).Workload.Requests.Combine(row.Free, more)
 	if lacking.IsZero() && row.LargestFree != nil {
 		lacking = c.Replica.Combine(*row.LargestFree, more)
 	}

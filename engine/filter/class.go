@@ -33,6 +33,9 @@ type Class struct {
 	// MoreResources reports whether the requests are of more than CPU and memory.
 	MoreResources bool
 
+	// perNode is set for a class that On has made: the workload asks for something on each node of one cluster.
+	perNode bool
+
 	// all are the conditions of each constraint, made when someone asks why a cluster is rejected.
 	all  [][]Condition
 	once sync.Once
@@ -80,6 +83,16 @@ func NewClass(p *placement.Placement, judgement *policy.Judgement, w *workload.W
 		}
 	}
 	return c
+}
+
+// On is the class of the workload on one cluster: the same for all clusters, unless it has a pod on each node.
+func (c *Class) On(row *snapshot.Row) *Class {
+	if !c.Workload.PerNode {
+		return c
+	}
+	return &Class{
+		Placement: c.Placement, Workload: c.Workload.On(row.UsableNodes), Judgement: c.Judgement, Replica: c.Replica, perNode: true,
+	}
 }
 
 // conditions returns all conditions, by constraint.

@@ -32,7 +32,7 @@ type Obstacle struct {
 
 // Reject puts a violation of a cluster into words.
 func (c *Class) Reject(row *snapshot.Row, v *Violation) *Rejection {
-	r := &Rejection{Stage: v.Stage, Message: stageOf(v.Stage).message(&query{Class: c, row: row}, *v)}
+	r := &Rejection{Stage: v.Stage, Message: stageOf(v.Stage).message(&query{Class: c.On(row), row: row}, *v)}
 	if v.Stage == Constraint {
 		r.Constraint = c.Placement.Constraints[v.index].Name
 	}
@@ -41,6 +41,7 @@ func (c *Class) Reject(row *snapshot.Row, v *Violation) *Rejection {
 
 // Obstacles returns all that keeps a cluster from being feasible, with what would remove it.
 func (c *Class) Obstacles(row *snapshot.Row) (obstacles []Obstacle) {
+	c = c.On(row)
 	c.Violations(row, false, func(v Violation) bool {
 		rejection := c.Reject(row, &v)
 		for _, o := range stageOf(v.Stage).obstacles(&query{Class: c, row: row}, v) {

@@ -71,7 +71,7 @@ type Violation struct {
 
 // Violations reports what of the chain a cluster violates, in order, as long as report returns true.
 func (c *Class) Violations(row *snapshot.Row, running bool, report func(Violation) bool) {
-	q := query{c, row, running}
+	q := query{c.On(row), row, running}
 	for i := range chain {
 		s := &chain[i]
 		if !s.violations(&q, func(v Violation) bool { v.Stage = s.name; return report(v) }) {

@@ -57,7 +57,7 @@ func (t *Tally) Swap(c *Class, counted, row *snapshot.Row) {
 
 // rejectedBy is the index of the stage that rejects a cluster; len(chain) where it is feasible.
 func (c *Class) rejectedBy(row *snapshot.Row) int {
-	q := query{Class: c, row: row}
+	q := query{Class: c.On(row), row: row}
 	for i := range chain {
 		if !chain[i].violations(&q, stop) {
 			return i
@@ -157,6 +157,9 @@ func newCounter(c *Class) *counter {
 }
 
 func (c *counter) rejectedBy(position int, row *snapshot.Row) int {
+	if c.Workload.PerNode {
+		return c.Class.rejectedBy(row) // what is known of the facts is not of one class
+	}
 	c.row, c.variables.Row = row, row
 	byFacts := c.rejectedByFacts(position)
 	for i := range chain {

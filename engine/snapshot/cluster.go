@@ -25,6 +25,8 @@ type Cluster struct {
 	Counted map[string]capacity.Resources
 	// LargestFree is the most of each resource that is free on any one node; nil if unknown.
 	LargestFree *capacity.Resources
+	// UsableNodes is the number of nodes that can take pods; 0 if unknown. It counts for workloads with a pod on each node.
+	UsableNodes int64
 	// Invalid is why the registration cannot be used, empty if it can. Such a cluster is not chosen; what runs there stays.
 	Invalid string
 }
@@ -78,7 +80,7 @@ func (c *Cluster) NotReady() bool {
 
 // sameCapacity reports whether two clusters have the same capacity and report the same use.
 func sameCapacity(a, b *Cluster) bool {
-	return a.Allocatable.Same(b.Allocatable) && a.Allocated.Same(b.Allocated) &&
+	return a.Allocatable.Same(b.Allocatable) && a.Allocated.Same(b.Allocated) && a.UsableNodes == b.UsableNodes &&
 		(a.LargestFree == b.LargestFree || a.LargestFree != nil && b.LargestFree != nil && a.LargestFree.Same(*b.LargestFree))
 }
 

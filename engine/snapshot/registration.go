@@ -51,6 +51,11 @@ func (c *Cluster) readCapacity(s *v1alpha1.ClusterRegistrationStatus, usage *v1a
 	if c.Allocatable, err = capacity.FromResourceList(s.Allocatable); err != nil {
 		return fmt.Errorf("status.allocatable.%w", err)
 	}
+	if s.Nodes != nil {
+		if c.UsableNodes = int64(s.Nodes.Usable); c.UsableNodes < 0 {
+			return fmt.Errorf("status.nodes.usable: %d is negative", c.UsableNodes)
+		}
+	}
 	if s.LargestFree != nil {
 		largest, err := capacity.FromResourceList(s.LargestFree)
 		if err != nil {

@@ -43,6 +43,9 @@ func FromObject(object *unstructured.Unstructured) (*Workload, error) {
 			delete(w.Annotations, key)
 		}
 	}
+	if gvk := object.GroupVersionKind(); gvk.Group == "apps" && gvk.Kind == "DaemonSet" {
+		w.PerNode = true
+	}
 	return w, w.readSpec(object)
 }
 

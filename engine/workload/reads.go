@@ -132,6 +132,9 @@ func (r Reads) Only(w *Workload) *Workload {
 	if r.Fields&Replicas != 0 {
 		only.Replicas = w.Replicas
 	}
+	if r.Fields&(Replicas|Requests) != 0 {
+		only.PerNode = w.PerNode
+	}
 	if r.Fields&Requests != 0 {
 		only.Requests = w.Requests
 	}
@@ -164,6 +167,7 @@ func (r Reads) Same(a, b *Workload) bool {
 			(r.Fields&Namespace == 0 || a.Namespace == b.Namespace) &&
 			(r.Fields&Name == 0 || a.Name == b.Name) &&
 			(r.Fields&Replicas == 0 || a.Replicas == b.Replicas) &&
+			(r.Fields&(Replicas|Requests) == 0 || a.PerNode == b.PerNode) &&
 			(r.Fields&Requests == 0 || sameRequests(&a.Requests, &b.Requests)) &&
 			same(a.Labels, b.Labels, r.Fields&Labels != 0, r.Labels) &&
 			same(a.Annotations, b.Annotations, r.Fields&Annotations != 0, r.Annotations)
@@ -204,6 +208,9 @@ func (r Reads) Hash(seed maphash.Seed, w *Workload) uint64 {
 	}
 	if r.Fields&Replicas != 0 {
 		h.add(uint64(w.Replicas))
+	}
+	if r.Fields&(Replicas|Requests) != 0 && w.PerNode {
+		h.add(1)
 	}
 	if r.Fields&Requests != 0 {
 		h.add(uint64(w.Requests.CPU))

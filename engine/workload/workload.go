@@ -2,6 +2,8 @@
 package workload
 
 import (
+	"math"
+
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
@@ -20,10 +22,36 @@ func (r Reference) String() string { return r.Kind + " " + r.Namespace + "/" + r
 type Workload struct {
 	Reference
 	Labels, Annotations map[string]string
-	// Replicas on each cluster that is chosen.
+	// Replicas on each cluster that is chosen; those on each node, where PerNode is set.
 	Replicas int64
 	// Requests of all replicas together, which one cluster must have free.
 	Requests capacity.Resources
+	// PerNode is set for a workload with Replicas on each usable node of a cluster, as a DaemonSet has: what it asks for differs
+	// by cluster, see On.
+	PerNode bool
+}
+
+// On is the workload on a cluster of so many usable nodes: itself, unless it is PerNode. More than capacity.MaxAmount counts as
+// one more, which no cluster has.
+func (w *Workload) On(nodes int64) *Workload {
+	if !w.PerNode {
+		return w
+	}
+	on := *w
+	on.PerNode = false
+	on.Replicas = times(w.Replicas, nodes, math.MaxInt32)
+	on.Requests = w.Requests.Combine(capacity.Resources{}, func(amount, _ int64) int64 {
+		return times(amount, nodes, capacity.MaxAmount+1)
+	})
+	return &on
+}
+
+// times is a * n, at most a limit; neither is negative.
+func times(a, n, limit int64) int64 {
+	if n > 0 && a > limit/n {
+		return limit
+	}
+	return a * n
 }
 
 // Replica is what one replica requests, which one node must have free; rounded up.

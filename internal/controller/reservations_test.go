@@ -354,3 +354,42 @@ func TestFence(t *testing.T) {
 	}
 	w.expect(map[string]string{"w": "a"})
 }
+
+// TestAPodOnEachNode: a DaemonSet asks for another amount on each cluster. Its decision says what is reserved on each, and
+// another controller reads the same from it.
+func TestAPodOnEachNode(t *testing.T) {
+	w := newWorld(t)
+	for name, usable := range map[string]int32{"a": 2, "b": 3} {
+		c := testCluster(name, "4")
+		c.Status.Nodes = &v1alpha1.NodeCounts{Total: 5, Ready: 4, Usable: usable}
+		w.clusters = append(w.clusters, c)
+	}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(v1alpha1.WorkloadPlacementSpec{})}
+	logs := testWorkload("logs", 1000)
+	logs.workload.PerNode = true
+	w.workloads = []*workloadObject{logs}
+	w.pass()
+	promised := func() string {
+		t.Helper()
+		d := w.stored[types.NamespacedName{Namespace: "default", Name: "p-0"}].Decisions[0]
+		text := fmt.Sprintf("%d in common", len(d.Reserved))
+		for _, c := range d.Clusters {
+			text += fmt.Sprintf(", %s %s for %d", c.Name, c.Reserved.Cpu(), c.Replicas)
+		}
+		for _, row := range w.workspace.engine.Snapshot("ws").Rows() {
+			text += fmt.Sprintf(", %s has %dm free", row.Name, row.Free.CPU)
+		}
+		return text
+	}
+	const want = "0 in common, a 2 for 2, b 3 for 3, a has 2000m free, b has 1000m free"
+	if got := promised(); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	w.show()
+	w.restart()
+	w.writes = nil
+	w.pass()
+	if got := promised(); got != want || len(w.writes) > 0 {
+		t.Errorf("after a restart: %s, want %s; wrote %v", got, want, w.writes)
+	}
+}

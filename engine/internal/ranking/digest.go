@@ -25,6 +25,9 @@ func Digest(p *placement.Placement, policies *policy.Set, seen *workload.Workloa
 	for _, name := range sorted(seen.Requests.Extended) {
 		d = d.text(name).number(seen.Requests.Extended[name])
 	}
+	if seen.PerNode {
+		d = d.text("per node")
+	}
 	sum := sha256.Sum256(d)
 	return hex.EncodeToString(sum[:16])
 }

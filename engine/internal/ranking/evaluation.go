@@ -67,6 +67,10 @@ const blockSize = 64
 // what the question needs is at hand. Until the end a key holds a factScore, and 0 for a cluster that is not feasible.
 func (e *evaluation) keys(keys []Key, clusters snapshot.Block) {
 	c := e.class
+	if c.Workload.PerNode {
+		e.keysPerNode(keys, clusters)
+		return
+	}
 	for len(keys) > blockSize {
 		first, rest := clusters.Cut(blockSize)
 		e.keys(keys[:blockSize], first)
@@ -86,6 +90,18 @@ func (e *evaluation) keys(keys []Key, clusters snapshot.Block) {
 			s := factScore(key)
 			total, headroom := c.scorer.Score(&figures[i], rows[i], s.weighted())
 			keys[i] = c.Strategy.Key(first+i, total, headroom, s.proximity())
+		}
+	}
+}
+
+// keysPerNode sets the keys of clusters for a class that is another on each cluster: one by one, as they are explained.
+func (e *evaluation) keysPerNode(keys []Key, clusters snapshot.Block) {
+	j, strategy := e.class.Judgement, &e.class.Strategy
+	for i, row := range clusters.Rows[:len(keys)] {
+		keys[i] = 0
+		if on := e.class.On(row); e.alive() && on.First(row, false) == nil {
+			s := scoring.Of(row, on.Workload.Requests, j.Weights, j.Terms)
+			keys[i] = strategy.Key(clusters.Place+i, s.Total, s.Headroom, s.Factors[scoring.Affinity]+s.Factors[scoring.Location])
 		}
 	}
 }
