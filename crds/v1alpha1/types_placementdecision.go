@@ -14,9 +14,10 @@ const MaxDecisionsPerSlice = 100
 // and of what is reserved for them. The controller alone writes them.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:categories=placement,shortName=placedec
+// +kubebuilder:resource:categories=placement,shortName=placedec;pd
 // +kubebuilder:printcolumn:name="Placement",type=string,JSONPath=`.placementName`
 // +kubebuilder:printcolumn:name="Workloads",type=integer,JSONPath=`.count`,description="Workloads whose decisions are in this slice"
+// +kubebuilder:printcolumn:name="Where",type=string,JSONPath=`.summary`,description="Where the workloads are: each of a few, or how many are on each cluster"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type PlacementDecision struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -33,6 +34,13 @@ type PlacementDecision struct {
 	//
 	// +optional
 	Count int32 `json:"count"`
+
+	// summary of the decisions for people: the clusters of each of up to three workloads, or how many workloads are on each
+	// cluster. Programs read decisions.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Summary string `json:"summary,omitempty"`
 
 	// decisions of the slice, one for each workload, ordered by the workload's kind and name.
 	//

@@ -535,8 +535,40 @@ func (sl *slice) object(content map[workloadKey]*entry) *v1alpha1.PlacementDecis
 		object.Decisions = append(object.Decisions, content[key].decision)
 	}
 	object.Count = int32(len(object.Decisions))
+	object.Summary = summary(object.Decisions)
 	return object
 }
+
+// summary says where the workloads of a slice are: "web: frankfurt, dublin; orders: paris", or, of more than three, how many are
+// on each cluster, "frankfurt 60, dublin 40", the most first.
+func summary(decisions []v1alpha1.WorkloadDecision) string {
+	parts, separator := []string{}, "; "
+	on := map[string]int{}
+	for _, d := range decisions {
+		names := make([]string, len(d.Clusters))
+		for i, c := range d.Clusters {
+			names[i] = c.Name
+			on[c.Name]++
+		}
+		parts = append(parts, d.Workload.Name+": "+strings.Join(names, ", "))
+	}
+	if len(decisions) > 3 {
+		parts, separator = parts[:0], ", "
+		for _, name := range slices.SortedFunc(maps.Keys(on), func(a, b string) int {
+			return cmp.Or(cmp.Compare(on[b], on[a]), cmp.Compare(a, b))
+		}) {
+			parts = append(parts, fmt.Sprintf("%s %d", name, on[name]))
+		}
+	}
+	text := strings.Join(parts, separator)
+	if len(text) > maxSummary {
+		text = text[:maxSummary] + "..."
+	}
+	return text
+}
+
+// maxSummary is how long a summary can be before it is cut, in bytes.
+const maxSummary = 200
 
 // placementLabel is the label of a placement's slices; empty where its name is too long for one.
 func placementLabel(placement string) string {

@@ -239,3 +239,33 @@ func TestSteadyStream(t *testing.T) {
 	}
 	t.Logf("%d bytes and %.2f writes for each decision, in %d slices", bytes/decisions, float64(writes)/decisions, len(server.stored))
 }
+
+// TestSummary: the column WHERE of kubectl get placementdecisions fits on a line, however many workloads there are.
+func TestSummary(t *testing.T) {
+	on := func(workload string, clusters ...string) v1alpha1.WorkloadDecision {
+		d := v1alpha1.WorkloadDecision{Workload: v1alpha1.WorkloadReference{Name: workload}}
+		for _, name := range clusters {
+			d.Clusters = append(d.Clusters, v1alpha1.ClusterDecision{Name: name})
+		}
+		return d
+	}
+	everywhere := on("wide")
+	for i := range v1alpha1.MaxDecisionsPerSlice {
+		everywhere.Clusters = append(everywhere.Clusters, v1alpha1.ClusterDecision{Name: fmt.Sprintf("cluster-%03d", i)})
+	}
+	for _, test := range []struct {
+		decisions []v1alpha1.WorkloadDecision
+		want      string
+	}{
+		{nil, ""},
+		{[]v1alpha1.WorkloadDecision{on("web", "frankfurt", "dublin")}, "web: frankfurt, dublin"},
+		{[]v1alpha1.WorkloadDecision{on("a", "paris"), on("b", "dublin")}, "a: paris; b: dublin"},
+		{[]v1alpha1.WorkloadDecision{on("a", "x"), on("b", "y"), on("c", "z", "y"), on("d", "y")}, "y 3, x 1, z 1"},
+		{[]v1alpha1.WorkloadDecision{everywhere}, "wide: cluster-000, cluster-001, cluster-002, cluster-003, cluster-004, cluster-005, " +
+			"cluster-006, cluster-007, cluster-008, cluster-009, cluster-010, cluster-011, cluster-012, cluster-013, cluster-014,..."},
+	} {
+		if got := summary(test.decisions); got != test.want {
+			t.Errorf("got  %s\nwant %s", got, test.want)
+		}
+	}
+}

@@ -48,6 +48,7 @@ subjects:
 
 var (
 	commands = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
+	columns  = regexp.MustCompile(`(?m)^web-\S+ +web +1 +web: frankfurt +\S+$`)
 	address  = regexp.MustCompile(`(?m)^export KCP=\S+`)
 )
 
@@ -80,6 +81,8 @@ func TestDeployPage(t *testing.T) {
 		t.Fatalf("the page names the server %d times", n)
 	}
 	script = address.ReplaceAllLiteralString(script, "export KCP="+host)
+	// What people try next, with the kinds and the columns that the page has installed.
+	script += "at \"$TEAM\" scale deployment web --replicas=3\nat \"$TEAM\" get pd\n"
 
 	dir := t.TempDir()
 	for _, folder := range []string{"crds", "docs", "test"} {
@@ -151,6 +154,9 @@ func TestDeployPage(t *testing.T) {
 	team := &team{t, "root:acme:shop", client}
 	if got := team.placed()["Deployment web"]; got != "frankfurt" {
 		t.Errorf("web is on %q\n%s", got, r.out)
+	}
+	if !columns.Match(r.out) {
+		t.Errorf("kubectl get pd does not show where things are:\n%s", r.out)
 	}
 	t.Logf("%s", r.out)
 }
