@@ -115,7 +115,7 @@ func TestDeployPage(t *testing.T) {
 	defer cancel()
 	bash := exec.CommandContext(ctx, "bash", "-euxo", "pipefail", "-c", script)
 	bash.Dir = dir
-	bash.Env = append(os.Environ(), "HOME="+dir, "PATH="+dir+":"+os.Getenv("PATH"), "PS4=+ ${SECONDS}s ")
+	bash.Env = append(os.Environ(), "HOME="+dir, "PATH="+dir+":"+os.Getenv("PATH"))
 	bash.WaitDelay = time.Second
 	type result struct {
 		out []byte
@@ -158,7 +158,6 @@ func TestDeployPage(t *testing.T) {
 	if !columns.Match(r.out) {
 		t.Errorf("kubectl get pd does not show where things are:\n%s", r.out)
 	}
-	t.Logf("%s", r.out)
 }
 
 // kubelet runs the containers of Deployments as processes.

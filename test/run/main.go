@@ -348,7 +348,7 @@ func (d *demo) explain(ctx context.Context, out io.Writer, team string, placed r
 	if err != nil {
 		return err
 	}
-	report.Explanation(out, decision)
+	report.Explanation(out, decision, report.View{})
 	return nil
 }
 

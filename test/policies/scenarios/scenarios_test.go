@@ -126,7 +126,7 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		report.Explanation(&out, decision)
+		report.Explanation(&out, decision, report.View{})
 	case "stays":
 		request, err := s.request(d.CmdArgs[0].Key)
 		if err != nil {

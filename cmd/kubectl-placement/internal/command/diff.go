@@ -21,7 +21,7 @@ func diffCommand() *cobra.Command {
 	var candidates []string
 	var prune, exitCode bool
 	c := &cobra.Command{
-		Use:   "diff -c CANDIDATES",
+		Use:   "diff [FILES] -c CANDIDATES",
 		Short: "Show which decisions candidate policies would move",
 		Long: `diff previews a rollout: it replaces what is in force with candidates, and shows which decisions would move and where to,
 how scores would change, and how full the fleet would be.
@@ -32,15 +32,15 @@ all policies of the ConfigMap of its name. A Rego file replaces the policy of it
 First the workloads are placed under what is in force, unless PlacementDecisions say where they are. Then each one is
 evaluated again under the candidates, in the same order, as the controller would, while the others hold their
 reservations.`,
-		Example: `  kubectl placement diff -f all/ -c new-weights.rego
+		Example: `  kubectl placement diff all/ -c new-weights.rego
   kubectl placement diff -c policies/ --workspace root:team-shop     # a live workspace, read only
-  kubectl placement diff -f all/ -c policies/ --prune --exit-code    # in CI: 1 if anything would move`,
-		Args: cobra.NoArgs,
+  kubectl placement diff all/ -c policies/ --prune --exit-code    # in CI: 1 if anything would move`,
 	}
 	from, out := input.NewSource(c), output.NewFlag(c, compared{})
 	c.Flags().StringArrayVarP(&candidates, "candidate", "c", nil, "File or folder of candidates with everything below it; - is standard input. Repeatable.")
 	c.Flags().BoolVar(&prune, "prune", false, "Remove policies that are not among the candidates.")
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "Exit with 1 if a decision would move.")
+	c.Args = from.Arguments
 	c.PreRunE = validate(out, from)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if len(candidates) == 0 {

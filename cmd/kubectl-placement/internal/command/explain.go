@@ -1,6 +1,7 @@
 package command
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -18,35 +19,59 @@ import (
 
 func explainCommand() *cobra.Command {
 	var namespace string
-	var clusters []string
+	var view report.View
 	c := &cobra.Command{
-		Use:   "explain [KIND] [NAMESPACE/]NAME",
+		Use:   "explain [KIND] [NAMESPACE/]NAME [FILES]",
 		Short: "Show every cluster's verdict on a workload",
 		Long: `explain shows why a workload runs where it does, or why it runs nowhere: for each feasible cluster the factors of its
 score, each score times weight, and the formula or the terms behind them; for each rejected cluster the stage or the
 constraint that rejects it, what was observed, and the smallest change that would admit it.
 
-Workloads that are placed before this one hold their reservations, as in simulate.`,
-		Example: `  kubectl placement explain web -f all/
-  kubectl placement explain deployment shop/web -f all/ --cluster paris
+Of many clusters it shows the best, and groups the rejected ones by reason; --all gives each a row.
+
+Workloads that are placed before this one hold their reservations, as in simulate.
+
+The words of constraints and policies are in ` + "`kubectl placement reference`" + `.`,
+		Example: `  kubectl placement explain web all/
+  kubectl placement explain deployment shop/web all/ --cluster paris
+  kubectl placement explain web all/ --top 5 --only feasible
+  kubectl placement explain web all/ --only paris,dublin
   kubectl placement explain Job/train -o json --workspace root:team-ml`,
-		Args: cobra.RangeArgs(1, 2),
 	}
 	from, out := input.NewSource(c), output.NewFlag(c, explained{})
 	c.Flags().StringVarP(&namespace, "namespace", "n", "", "Namespace of the workload. Default: any.")
-	c.Flags().StringSliceVar(&clusters, "cluster", nil, "Also show how the score of this cluster is made up. Repeatable.")
-	c.PreRunE = validate(out, from)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		names, err := input.ParseWorkloadName(args, namespace)
+	c.Flags().StringSliceVar(&view.Details, "cluster", nil, "Also show how the score of this cluster is made up. Repeatable.")
+	c.Flags().StringSliceVar(&view.Only, "only", nil, "Show only clusters with a verdict, chosen, feasible or rejected, or of a name. Repeatable.")
+	c.Flags().IntVar(&view.Top, "top", 0, "Show only so many feasible clusters, the best. Default: 20 in a table.")
+	c.Flags().BoolVar(&view.All, "all", false, "Show every cluster in a row of its own, however many there are.")
+	// What exists as a file is one, but for the name of the workload; a kind and a name may come before files.
+	var name []string
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return errors.New("name a workload: explain [KIND] [NAMESPACE/]NAME [FILES]")
+		}
+		n := 1
+		if len(args) > 1 && !input.IsPath(args[1]) {
+			n = 2
+		}
+		name = args[:n]
+		return from.Arguments(c, args[n:])
+	}
+	c.PreRunE = validate(out, from, explainFlags{&view})
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		names, err := input.ParseWorkloadName(name, namespace)
 		if err != nil {
 			return err
 		}
-		s, err := open(c, from, "placing workloads", simulation.Options{Rejected: true})
+		s, err := open(c, from, "placing workloads", simulation.Options{})
 		if err != nil {
+			if len(name) == 2 && from.Live() {
+				return fmt.Errorf("%w (there is no file or folder %s)", err, name[1])
+			}
 			return err
 		}
 		defer s.done()
-		isWanted, err := findWorkload(s.workspaces, names, strings.Join(args, " "))
+		isWanted, err := findWorkload(s.workspaces, names, strings.Join(name, " "))
 		if err != nil {
 			return err
 		}
@@ -56,11 +81,9 @@ Workloads that are placed before this one hold their reservations, as in simulat
 		}
 		s.done()
 		d := &result.Decisions[len(result.Decisions)-1]
-		answer := explained{simulation.Explain(d), clusters}
-		for _, cluster := range clusters {
-			if !slices.ContainsFunc(answer.Verdicts, func(v simulation.Verdict) bool { return v.Cluster == cluster }) {
-				return fmt.Errorf("--cluster %s: there is no such cluster in workspace %s", cluster, d.Workspace)
-			}
+		answer := explained{simulation.Explain(d), view}
+		if err := answer.limit(); err != nil {
+			return fmt.Errorf("%w of workspace %s", err, d.Workspace)
 		}
 		if err := out.Write(c.OutOrStdout(), answer); err != nil {
 			return err
@@ -73,10 +96,57 @@ Workloads that are placed before this one hold their reservations, as in simulat
 	return c
 }
 
+// explainFlags are the flags of explain that can contradict each other.
+type explainFlags struct{ *report.View }
+
+// Validate implements validated.
+func (f explainFlags) Validate() error {
+	switch {
+	case f.Top < 0:
+		return fmt.Errorf("--top %d: it must be at least 1", f.Top)
+	case f.Top > 0 && f.All:
+		return errors.New("--top shows some clusters, --all every one: give one of them")
+	}
+	return nil
+}
+
+// limit leaves in the verdicts only those that the view shows. It fails where the view names a cluster that there is not.
+func (e explained) limit() error {
+	if e.Explained == nil {
+		return nil
+	}
+	there := map[string]bool{}
+	for _, v := range e.Verdicts {
+		there[v.Cluster] = true
+	}
+	verdicts := []string{report.Chosen, report.Feasible, report.Rejected}
+	for _, name := range e.view.Only {
+		if !there[name] && !slices.Contains(verdicts, name) {
+			return fmt.Errorf("--only %s: it is neither %s nor a cluster", name, strings.Join(verdicts, ", "))
+		}
+	}
+	for _, name := range e.view.Details {
+		if !there[name] {
+			return fmt.Errorf("--cluster %s: there is no such cluster", name)
+		}
+	}
+	feasible := 0
+	e.Verdicts = slices.DeleteFunc(e.Verdicts, func(v simulation.Verdict) bool {
+		if !e.view.Shows(v.Cluster, v.Feasible, v.Chosen) {
+			return true
+		}
+		if v.Feasible {
+			feasible++
+		}
+		return v.Feasible && !v.Chosen && e.view.Top > 0 && feasible > e.view.Top
+	})
+	return nil
+}
+
 // explained is the answer of explain.
 type explained struct {
 	*simulation.Explanation
-	clusters []string
+	view report.View
 }
 
 // Table implements output.Tabular.
@@ -95,7 +165,7 @@ func (e explained) Table(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s\n", e.Workload, e.Error)
 		return
 	}
-	report.Explanation(w, e.Explained, e.clusters...)
+	report.Explanation(w, e.Explained, e.view)
 }
 
 // findWorkload finds the one workload that a name selects, and returns a predicate for its decision.

@@ -15,7 +15,7 @@ import (
 func simulateCommand() *cobra.Command {
 	var noRejected, fresh bool
 	c := &cobra.Command{
-		Use:   "simulate",
+		Use:   "simulate [FILES]",
 		Short: "Place all workloads and show where they would run",
 		Long: `simulate places all workloads with the engine itself, in order of priority, creation time and name, and reserves what
 each one takes. It shows every decision, how full the fleet is at the end, and why a workload runs nowhere.
@@ -26,14 +26,14 @@ the workspace of an object.
 
 A workload with a PlacementDecision stays where it is unless the controller would move it, too. The exit code is 0 if a
 workload finds no cluster, and 1 if an object or a policy is wrong.`,
-		Example: `  kubectl placement simulate -f fleet.yaml -f placements.yaml -f workloads.yaml -f policies/
-  kubectl placement simulate -f all/ -o json --no-rejected
+		Example: `  kubectl placement simulate fleet.yaml placements.yaml workloads.yaml policies/
+  kubectl placement simulate all/ -o json --no-rejected
   kubectl placement simulate --workspace root:team-shop      # live, read only`,
-		Args: cobra.NoArgs,
 	}
 	from, out := input.NewSource(c), output.NewFlag(c, simulated{})
 	c.Flags().BoolVar(&noRejected, "no-rejected", false, "Leave out rejected clusters. Default: only where there are more than a million pairs of a workload and a cluster.")
 	c.Flags().BoolVar(&fresh, "fresh", false, "Ignore PlacementDecisions, as if nothing had been placed yet.")
+	c.Args = from.Arguments
 	c.PreRunE = validate(out, from)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		s, err := open(c, from, "placing workloads", simulation.Options{Fresh: fresh})

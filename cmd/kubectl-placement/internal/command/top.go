@@ -25,7 +25,7 @@ func topCommand() *cobra.Command {
 	var sortBy string
 	var noQueue bool
 	c := &cobra.Command{
-		Use:   "top",
+		Use:   "top [FILES]",
 		Short: "Show how full the fleet is, and what waits for what",
 		Long: `top shows for each cluster and resource what is allocatable, what the cluster reports as allocated, what is reserved, and
 what is free in total and on the node with the most of it. Reserved is what decisions promise and the cluster does not
@@ -38,10 +38,9 @@ if a cluster is feasible.
 top places nothing: it shows the fleet as PlacementDecisions leave it. The exit code is 1 if an object or a policy is
 wrong.`,
 		Example: `  kubectl placement top --workspace root:team-shop      # live, read only
-  kubectl placement top -f all/ --sort-by memory        # the fullest first
+  kubectl placement top all/ --sort-by memory        # the fullest first
   kubectl placement top -o json | jq '.queue[] | select(.priority > 0) | .waitsFor'
   watch kubectl placement top --no-queue`,
-		Args: cobra.NoArgs,
 	}
 	from, out := input.NewSource(c), output.NewFlag(c, fleetLoad{})
 	c.Flags().StringVar(&sortBy, "sort-by", byName, "Order of the clusters of a workspace: name, or a resource such as cpu or memory, fullest first.")
@@ -49,6 +48,7 @@ wrong.`,
 	_ = c.RegisterFlagCompletionFunc("sort-by", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return []string{byName, capacity.CPU, capacity.Memory}, cobra.ShellCompDirectiveNoFileComp
 	})
+	c.Args = from.Arguments
 	c.PreRunE = validate(out, from)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		s, err := open(c, from, "evaluating the queue", simulation.Options{Queue: !noQueue})

@@ -89,7 +89,7 @@ func (s *Source) config() (*rest.Config, string, error) {
 	config, err := program.Kubeconfig(s.kubeconfig, s.context)
 	if err != nil {
 		if clientcmd.IsEmptyConfig(err) {
-			return nil, "", fmt.Errorf("there is no kubeconfig to read a live workspace with: give files by -f, or --kubeconfig")
+			return nil, "", fmt.Errorf("there is no kubeconfig to read a live workspace with: give files or folders, or --kubeconfig")
 		}
 		return nil, "", err
 	}

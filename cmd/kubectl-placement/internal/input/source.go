@@ -3,6 +3,7 @@ package input
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -23,12 +24,18 @@ type Source struct {
 // NewSource adds the flags of a source to a command.
 func NewSource(c *cobra.Command) *Source {
 	s := &Source{kinds: []string{"deployments.v1.apps", "statefulsets.v1.apps", "jobs.v1.batch"}}
-	c.Flags().StringArrayVarP(&s.files, "filename", "f", nil, "File or folder with everything below it; - is standard input. Repeatable. Without it a live workspace is read.")
+	c.Flags().StringArrayVarP(&s.files, "filename", "f", nil, "File or folder with everything below it, like an argument; - is standard input. Repeatable. Without any a live workspace is read.")
 	c.Flags().StringVar(&s.kubeconfig, "kubeconfig", "", "Kubeconfig of the live workspace. Default: $KUBECONFIG or ~/.kube/config.")
 	c.Flags().StringVar(&s.context, "context", "", "Context of the kubeconfig. Default: the current one.")
-	c.Flags().StringVar(&s.workspace, "workspace", "", "Path of the live workspace, for example root:team-shop. Default: the one that the kubeconfig points at. With -f: the only workspace of the files to use.")
+	c.Flags().StringVar(&s.workspace, "workspace", "", "Path of the live workspace, for example root:team-shop. Default: the one that the kubeconfig points at. With files: the only workspace of the files to use.")
 	c.Flags().StringSliceVar(&s.kinds, "workload-kinds", s.kinds, "Workload kinds to read from a live workspace, as resource.version.group.")
 	return s
+}
+
+// Arguments takes the arguments of a command for files and folders to read, as -f does. It is a cobra.PositionalArgs.
+func (s *Source) Arguments(_ *cobra.Command, paths []string) error {
+	s.files = append(s.files, paths...)
+	return nil
 }
 
 // Validate fails where the flags contradict each other.
@@ -39,7 +46,7 @@ func (s *Source) Validate() error {
 		}
 	}
 	if len(s.files) > 0 && s.kubeconfig+s.context != "" {
-		return errors.New("-f reads files, --kubeconfig and --context a live workspace: give one of them")
+		return errors.New("files are read, or by --kubeconfig and --context a live workspace: give one of them")
 	}
 	return nil
 }
@@ -47,9 +54,21 @@ func (s *Source) Validate() error {
 // ReadsStdin reports whether standard input is one of the files.
 func (s *Source) ReadsStdin() bool { return slices.Contains(s.files, "-") }
 
+// Live reports whether a live workspace is read.
+func (s *Source) Live() bool { return len(s.files) == 0 }
+
+// IsPath reports whether an argument names a file or folder that there is, or standard input.
+func IsPath(argument string) bool {
+	if argument == "-" {
+		return true
+	}
+	_, err := os.Stat(argument)
+	return err == nil
+}
+
 // Load reads the workspaces. Errors in objects are an exit.Failure.
 func (s *Source) Load(c *cobra.Command) ([]*manifest.Workspace, error) {
-	if len(s.files) == 0 {
+	if s.Live() {
 		return s.live(c.Context(), c.ErrOrStderr())
 	}
 	workspaces, err := Workspaces(c, s.files)

@@ -48,7 +48,7 @@ func (t *ScenarioTest) print(w io.Writer, verbose bool) {
 		last := i+1 == len(t.Failures) || t.Failures[i+1].Workload != f.Workload
 		if last && f.Decision != nil && f.Decision.Explained != nil {
 			fmt.Fprintln(w)
-			report.Explanation(indenter{w}, f.Decision.Explained)
+			report.Explanation(indenter{w}, f.Decision.Explained, report.View{})
 			fmt.Fprintln(w)
 		}
 	}

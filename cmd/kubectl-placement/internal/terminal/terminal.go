@@ -55,3 +55,16 @@ func Interactive(w io.Writer) bool {
 	file, ok := Raw(w).(*os.File)
 	return ok && term.IsTerminal(int(file.Fd())) && os.Getenv("NO_COLOR") == ""
 }
+
+// Width is how many columns w shows; 0 is without a limit, as for files and pipes.
+func (w *Writer) Width() int {
+	file, ok := w.w.(*os.File)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(file.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}

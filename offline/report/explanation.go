@@ -1,0 +1,233 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/filter"
+	"github.com/kcp-placement/placement/engine/scoring"
+)
+
+// Verdicts that a View can be limited to.
+const (
+	Chosen   = "chosen"
+	Feasible = "feasible"
+	Rejected = "rejected"
+)
+
+// fewRows is how many clusters are printed in a row of their own, of the feasible and of the rejected, without being asked.
+const fewRows = 20
+
+// View is what of an explanation is printed. The zero View is what a person reads: of many clusters the best, and the rejected
+// ones by reason.
+type View struct {
+	// Only are verdicts and names of clusters; where there are any, other clusters are left out.
+	Only []string
+	// Top is how many of the feasible clusters are printed; 0 is all of a few, and the best of many.
+	Top int
+	// All prints each cluster in a row of its own, however many there are.
+	All bool
+	// Details are clusters of which to print how the score is made up. It is printed for what is chosen in any case.
+	Details []string
+}
+
+// Shows says whether the view has a cluster in it, going by Only.
+func (v View) Shows(cluster string, feasible, chosen bool) bool {
+	return len(v.Only) == 0 || slices.Contains(v.Only, cluster) || chosen && slices.Contains(v.Only, Chosen) ||
+		feasible && slices.Contains(v.Only, Feasible) || !feasible && slices.Contains(v.Only, Rejected)
+}
+
+// top is how many feasible clusters have a row.
+func (v View) top() int {
+	switch {
+	case v.Top > 0:
+		return v.Top
+	case v.All:
+		return maxRows
+	default:
+		return fewRows
+	}
+}
+
+const maxRows = 1 << 30
+
+// Explanation prints a decision with the verdicts on clusters, and how scores are made up.
+func Explanation(w io.Writer, d *engine.Decision, view View) {
+	where := "nowhere"
+	if len(d.Clusters) > 0 {
+		names := make([]string, len(d.Clusters))
+		for i, c := range d.Clusters {
+			names[i] = c.Name
+		}
+		where = strings.Join(names, ", ")
+	}
+	fmt.Fprintf(w, "%s -> %s\n%s\n", d.Workload, where, d.Summary())
+
+	var feasible, rejected []engine.Verdict
+	for _, v := range d.Ranked() {
+		switch {
+		case !view.Shows(v.Cluster, v.Rejection == nil, v.Chosen):
+		case v.Rejection == nil:
+			feasible = append(feasible, v)
+		default:
+			rejected = append(rejected, v)
+		}
+	}
+	scores(w, d, feasible, view)
+	if len(rejected) > fewRows && !view.All {
+		rejections(w, d, rejected)
+	} else {
+		obstacles(w, d, rejected)
+	}
+	for _, v := range feasible {
+		if v.Chosen || slices.Contains(view.Details, v.Cluster) || slices.Contains(view.Only, v.Cluster) {
+			factors(w, d, v)
+		}
+	}
+	for _, term := range d.Terms {
+		required := ""
+		if term.Required {
+			required = ", required"
+		}
+		because := ""
+		if term.Reason != "" {
+			because = ": " + term.Reason
+		}
+		fmt.Fprintf(w, "term: %s %+d on match, %+d otherwise%s%s\n", term.Factor, term.OnMatch, term.Otherwise, required, because)
+	}
+}
+
+// scores prints a row for each of the best feasible clusters, and for each that is chosen.
+func scores(w io.Writer, d *engine.Decision, feasible []engine.Verdict, view View) {
+	if len(feasible) == 0 {
+		return
+	}
+	t := NewTable(w)
+	header := table.Row{"CLUSTER", "VERDICT", "TOTAL"}
+	for f, name := range scoring.FactorNames() {
+		header = append(header, fmt.Sprintf("%s x%d", strings.ToUpper(name), d.Weights[f]))
+	}
+	t.AppendHeader(header)
+	var left []engine.Verdict
+	for i, v := range feasible {
+		if i >= view.top() && !v.Chosen {
+			left = append(left, v)
+			continue
+		}
+		verdict := Feasible
+		if v.Chosen {
+			verdict = Chosen
+		}
+		row := table.Row{v.Cluster, verdict, fmt.Sprintf("%d %s", v.Score.Total, scoring.Reason(v.Score.Total))}
+		for _, factor := range v.Score.Factors {
+			row = append(row, factor)
+		}
+		t.AppendRow(row)
+	}
+	t.Render()
+	if len(left) > 0 {
+		fmt.Fprintf(w, "and %d more that are feasible, with totals from %d down to %d (--all shows them)\n", len(left), left[0].Score.Total, left[len(left)-1].Score.Total)
+	}
+}
+
+// factors prints how the score of a feasible cluster is made up.
+func factors(w io.Writer, d *engine.Decision, v engine.Verdict) {
+	fmt.Fprintf(w, "%s: %d %s\n", v.Cluster, v.Score.Total, scoring.Reason(v.Score.Total))
+	for _, f := range d.Factors(v.Cluster) {
+		fmt.Fprintf(w, "  %-11s %3d x%-3d %s\n", f.Factor, f.Score, f.Weight, f.Because)
+	}
+}
+
+// obstacles prints a row for each rejected cluster.
+func obstacles(w io.Writer, d *engine.Decision, rejected []engine.Verdict) {
+	if len(rejected) == 0 {
+		return
+	}
+	t := NewTable(w)
+	t.AppendHeader(table.Row{"CLUSTER", "REJECTED BY", "BECAUSE", "NEEDS"})
+	for _, v := range rejected {
+		t.AppendRow(table.Row{v.Cluster, rejectedBy(v), v.Rejection.Message, needs(d, v)})
+	}
+	t.Render()
+}
+
+// group is what clusters have in common that are rejected for the same reason.
+type group struct {
+	by       string
+	clusters []engine.Verdict
+	reasons  map[string]bool // how their reasons read
+}
+
+// fewReasons is how many reasons that differ in more than numbers a stage or constraint has a group for each of.
+const fewReasons = 5
+
+// rejections prints a row for each reason, with how many clusters it rejects, and which.
+func rejections(w io.Writer, d *engine.Decision, rejected []engine.Verdict) {
+	t := NewTable(w)
+	t.AppendHeader(table.Row{"CLUSTERS", "REJECTED BY", "BECAUSE", "NEEDS", "WHICH"})
+	for _, g := range grouped(rejected) {
+		first := g.clusters[0]
+		because, remedy := first.Rejection.Message, needs(d, first)
+		if len(g.reasons) > 1 {
+			because = first.Cluster + ": " + because
+			if remedy != "" {
+				remedy = first.Cluster + ": " + remedy
+			}
+		}
+		which := make([]string, 0, fewReasons)
+		for _, v := range g.clusters[:min(3, len(g.clusters))] {
+			which = append(which, v.Cluster)
+		}
+		if more := len(g.clusters) - len(which); more > 0 {
+			which = append(which, fmt.Sprintf("%d more", more))
+		}
+		t.AppendRow(table.Row{len(g.clusters), g.by, because, remedy, strings.Join(which, ", ")})
+	}
+	t.Render()
+}
+
+var number = regexp.MustCompile(`[0-9]+(\.[0-9]+)?[A-Za-z]{0,2}\b`)
+
+// grouped groups rejected clusters by what rejects them and by their reasons but for the numbers in these, the largest group
+// first. A stage or constraint with many reasons is one group.
+func grouped(rejected []engine.Verdict) []*group {
+	reasons := map[string]map[string]bool{}
+	alike := func(v engine.Verdict) string { return number.ReplaceAllString(v.Rejection.Message, "#") }
+	for _, v := range rejected {
+		if reasons[rejectedBy(v)] == nil {
+			reasons[rejectedBy(v)] = map[string]bool{}
+		}
+		reasons[rejectedBy(v)][alike(v)] = true
+	}
+	groups := map[string]*group{}
+	for _, v := range rejected {
+		key := rejectedBy(v)
+		if len(reasons[key]) <= fewReasons {
+			key += "\x00" + alike(v)
+		}
+		if groups[key] == nil {
+			groups[key] = &group{by: rejectedBy(v), reasons: map[string]bool{}}
+		}
+		groups[key].clusters = append(groups[key].clusters, v)
+		groups[key].reasons[v.Rejection.Message] = true
+	}
+	return slices.SortedFunc(maps.Values(groups), func(a, b *group) int {
+		return cmp.Or(cmp.Compare(len(b.clusters), len(a.clusters)), cmp.Compare(a.clusters[0].Cluster, b.clusters[0].Cluster))
+	})
+}
+
+func rejectedBy(v engine.Verdict) string {
+	return stage(string(v.Rejection.Stage), v.Rejection.Constraint)
+}
+
+func needs(d *engine.Decision, v engine.Verdict) string {
+	return strings.Join(filter.Remedies(d.Obstacles(v.Cluster)), "; ")
+}
