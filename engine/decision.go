@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"time"
+
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-dev/logicalcluster/v3"
@@ -20,6 +22,9 @@ type Request struct {
 	// Placement that the workload belongs to, from Engine.CompilePlacement.
 	Placement *placement.Placement
 	Workload  *workload.Workload
+	// Now ends what lasts for some time: tolerations of taints, and the delay for a cluster that is not ready. At the zero
+	// time nothing has ended.
+	Now time.Time
 }
 
 func (r *Request) owner() capacity.Owner { return ownerOf(r.Workload.Reference) }
@@ -53,6 +58,7 @@ type Decision struct {
 	// snapshot that was decided on, and what the workload itself held then, which does not count.
 	snapshot snapshot.Snapshot
 	held     holding
+	now      time.Time
 }
 
 // Choice is one chosen cluster.

@@ -237,11 +237,19 @@ type question struct {
 	world     *world
 	placement *placed
 	workload  *workload.Workload
+	// now is the time in minutes since taints were added; at 0 it is not known.
+	now int
 }
 
 func (q *question) request() engine.Request {
-	return engine.Request{Workspace: q.world.name, Placement: q.placement.compiled, Workload: q.workload}
+	r := engine.Request{Workspace: q.world.name, Placement: q.placement.compiled, Workload: q.workload}
+	if q.now > 0 {
+		r.Now = taintsAdded.Add(time.Duration(q.now) * time.Minute)
+	}
+	return r
 }
+
+var taintsAdded = metav1.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func (q *question) String() string {
 	return fmt.Sprintf("%+v in %s with %v and policies\n%s", q.workload, q.world.name, q.placement.object.Spec.Constraints, tenantPolicies[q.world.policy])
@@ -367,6 +375,7 @@ func (h *history) drawQuestion(t *rapid.T) *question {
 		world:     h.drawWorld(t),
 		placement: draw(t, "placement", h.placements...),
 		workload:  drawWorkload(t),
+		now:       below(t, "minutes", 4),
 	}
 }
 
@@ -677,7 +686,7 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 		row := q.world.row(name, w.Reference)
 		w := referenceOn(w, row)
 		variables := &constraint.Variables{Row: row, Workload: w, Placement: seen}
-		stage, failed := referenceFilter(&p.Spec, row, w, judgement, func() string {
+		stage, failed := referenceFilter(&p.Spec, row, w, judgement, q.now, func() string {
 			for i, program := range programs {
 				if holds, err := program.Eval(variables); err != nil || !holds {
 					return p.Spec.Constraints[i].Name
@@ -690,7 +699,8 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 			rejected = append(rejected, fmt.Sprintf("%s false %s %s\n", name, stage, failed))
 			continue
 		}
-		feasible = append(feasible, referenceCandidate{name, w, scoring.Of(row, w.Requests, judgement.Weights, judgement.Terms)})
+		terms := scoring.WithTaints(judgement.Terms, p.Spec.Tolerations)
+		feasible = append(feasible, referenceCandidate{name, w, scoring.Of(row, w.Requests, judgement.Weights, terms)})
 	}
 	slices.SortFunc(feasible, func(a, b referenceCandidate) int {
 		near := 0
@@ -752,17 +762,19 @@ func referenceOn(w *workload.Workload, row *snapshot.Row) *workload.Workload {
 // referenceFilter returns the first stage that rejects a cluster, with the constraint where it is one; constraints returns
 // the first that does not hold.
 func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w *workload.Workload, judgement *policy.Judgement,
-	constraints func() string,
+	now int, constraints func() string,
 ) (filter.Stage, string) {
 	selects := func(selector *metav1.LabelSelector, set map[string]string) bool {
 		compiled, err := metav1.LabelSelectorAsSelector(selector)
 		return selector == nil || err == nil && compiled.Matches(labels.Set(set))
 	}
 	tolerated := func(taint corev1.Taint) bool {
-		return taint.Effect == corev1.TaintEffectPreferNoSchedule || slices.ContainsFunc(spec.Tolerations, func(t corev1.Toleration) bool {
+		i := slices.IndexFunc(spec.Tolerations, func(t corev1.Toleration) bool {
 			return (t.Effect == "" || t.Effect == taint.Effect) && (t.Key == "" || t.Key == taint.Key) &&
 				(t.Operator == corev1.TolerationOpExists || t.Value == taint.Value)
 		})
+		return taint.Effect == corev1.TaintEffectPreferNoSchedule || i >= 0 && (spec.Tolerations[i].TolerationSeconds == nil ||
+			taint.TimeAdded == nil || int64(60*now) < *spec.Tolerations[i].TolerationSeconds)
 	}
 	switch {
 	case row.Invalid != "":
@@ -939,6 +951,8 @@ func drawFacts(t *rapid.T, c *snapshot.Cluster) {
 			Key:    draw(t, "taint", "dedicated", "maintenance"),
 			Value:  draw(t, "value", "", "ml"),
 			Effect: draw(t, "effect", corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute),
+
+			TimeAdded: draw(t, "added", nil, &taintsAdded),
 		}}
 	}
 	c.Conditions = nil
@@ -1068,6 +1082,11 @@ func (h *history) drawPlacement(t *rapid.T, index int) *placed {
 			{{Operator: corev1.TolerationOpExists}},
 			{{Key: "dedicated", Value: "ml"}},
 			{{Key: "maintenance", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}},
+			{{Key: "dedicated", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To[int64](60)}},
+			{
+				{Key: "maintenance", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To[int64](120)},
+				{Operator: corev1.TolerationOpExists},
+			},
 		}...)
 	}
 	compiled, err := h.engine.CompilePlacement(object)

@@ -29,6 +29,8 @@ import (
 const (
 	DefaultCacheTTL   = 5 * time.Minute
 	DefaultCacheBytes = 64 << 20
+	// DefaultNotReadyDelay is that of Kubernetes for pods on a node that is not ready.
+	DefaultNotReadyDelay = 5 * time.Minute
 )
 
 // Options of an Engine; the zero value is good.
@@ -39,6 +41,9 @@ type Options struct {
 	// CacheBytes is how much memory rankings, and what they rest on, may take in each workspace. The most recently used
 	// one is kept even if it is larger.
 	CacheBytes int
+	// NotReadyDelay is how long workloads stay on a cluster whose Ready condition is False, unless their placement tolerates
+	// v1alpha1.TaintNotReady; DefaultNotReadyDelay if 0.
+	NotReadyDelay time.Duration
 	// Now tells the time for CacheTTL and Metrics; time.Now if nil.
 	Now func() time.Time
 	// Metrics observes what the engine does, unless it is nil.
@@ -66,6 +71,9 @@ func New(options Options) (*Engine, error) {
 	}
 	if options.CacheBytes == 0 {
 		options.CacheBytes = DefaultCacheBytes
+	}
+	if options.NotReadyDelay == 0 {
+		options.NotReadyDelay = DefaultNotReadyDelay
 	}
 	if options.Now == nil {
 		options.Now = time.Now
@@ -95,7 +103,11 @@ func New(options Options) (*Engine, error) {
 // invalid field.
 func (e *Engine) CompilePlacement(object *v1alpha1.WorkloadPlacement) (*placement.Placement, error) {
 	defer e.options.time(StepCompile)()
-	return placement.Compile(object, e.constraints, ranking.ClustersOf)
+	p, err := placement.Compile(object, e.constraints, ranking.ClustersOf)
+	if err == nil {
+		p.NotReadyDelay = e.options.NotReadyDelay
+	}
+	return p, err
 }
 
 // Decide chooses clusters for a workload and reserves its requests on each of them, in place of what the workload held
@@ -170,7 +182,11 @@ func (e *Engine) Feasible(ctx context.Context, request Request) (bool, error) {
 	}
 	var feasible bool
 	err = w.withRanking(ctx, c, func(snapshot.Snapshot) error {
-		feasible = c.ranking.Feasible()
+		ranked := c.take()
+		ended := w.takeOutEnded(c, ranked, request.Now, nil)
+		feasible = ranked.Feasible()
+		putBack(ranked, ended)
+		c.ranking = ranked
 		return nil
 	})
 	return feasible, err
@@ -199,7 +215,7 @@ func (e *Engine) FirstViolation(ctx context.Context, request Request, clusters [
 				Stage: filter.Registration, Message: "the cluster is not registered any more",
 			}}, nil
 		}
-		if violation := c.First(row, true); violation != nil {
+		if violation := c.First(row, true, request.Now); violation != nil {
 			return &Verdict{Cluster: name, Rejection: c.Reject(row, violation)}, nil
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/scoring"
@@ -30,10 +29,10 @@ func (d *Decision) Verdicts() []Verdict { return slices.Collect(d.EachVerdict) }
 func (d *Decision) EachVerdict(yield func(Verdict) bool) {
 	for _, row := range d.rows() {
 		v := Verdict{Cluster: row.Name}
-		if violation := d.class.First(row, false); violation != nil {
+		if violation := d.class.First(row, false, d.now); violation != nil {
 			v.Rejection = d.class.Reject(row, violation)
 		} else {
-			v.Score = scoring.Of(row, d.class.On(row).Workload.Requests, d.Weights, d.Terms)
+			v.Score = scoring.Of(row, d.class.On(row).Workload.Requests, d.Weights, d.class.Policy.Terms)
 		}
 		v.Chosen = slices.ContainsFunc(d.Clusters, func(c Choice) bool { return c.Name == v.Cluster })
 		if !yield(v) {
@@ -63,7 +62,14 @@ func (d *Decision) Summary() string {
 	for i, share := range d.held.Shares {
 		if row := d.snapshot.Row(share.Cluster); row != nil {
 			without := d.held.without(i, row)
-			t.Swap(d.class.Class, row, &without)
+			t.Swap(d.class.Class, row, &without, d.now)
+		}
+	}
+	if d.class.Placement.TolerationsEnd {
+		for _, row := range d.snapshot.Rows() {
+			if d.class.HasEnded(row, d.now) && d.held.index(row.Name) < 0 {
+				t.Swap(d.class.Class, row, row, d.now)
+			}
 		}
 	}
 	return t.String()
@@ -76,7 +82,7 @@ func (d *Decision) Obstacles(cluster string) []filter.Obstacle {
 	if row == nil {
 		return nil
 	}
-	return d.class.Obstacles(row)
+	return d.class.Obstacles(row, d.now)
 }
 
 // Nearest returns the cluster that is nearest to being feasible, and what keeps it from that: what a workload waits for
@@ -86,7 +92,7 @@ func (d *Decision) Nearest() (cluster string, obstacles []filter.Obstacle) {
 	fewest, least := math.MaxInt, 0.0
 	for _, row := range d.rows() {
 		n := 0
-		d.class.Violations(row, false, func(filter.Violation) bool {
+		d.class.Violations(row, false, d.now, func(filter.Violation) bool {
 			n++
 			return n <= fewest
 		})
@@ -110,7 +116,7 @@ func (d *Decision) Factors(cluster string) []scoring.Explanation {
 	if row == nil {
 		return nil
 	}
-	return scoring.Explain(row, d.class.On(row).Workload.Requests, d.Weights, d.Terms)
+	return scoring.Explain(row, d.class.On(row).Workload.Requests, d.Weights, d.class.Policy.Terms)
 }
 
 // rows are the clusters that were decided on.
@@ -131,7 +137,7 @@ func (d *Decision) row(cluster string) *snapshot.Row {
 }
 
 func (d *Decision) withoutHeld(row *snapshot.Row) *snapshot.Row {
-	i := slices.IndexFunc(d.held.Shares, func(s capacity.Share) bool { return s.Cluster == row.Name })
+	i := d.held.index(row.Name)
 	if i < 0 {
 		return row
 	}

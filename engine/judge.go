@@ -5,6 +5,7 @@ import (
 
 	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/scoring"
 )
 
 // quarantineAfter is how many times in a row policies exceed their budget before they are not evaluated any more.
@@ -55,6 +56,7 @@ func (w *workspace) policyClassOf(ctx context.Context, v *ranking.View, r *Reque
 	if err != nil {
 		return nil, err
 	}
+	p.Terms = scoring.WithTaints(p.Judgement.Terms, r.Placement.Tolerations)
 	w.mu.Lock()
 	clusters := w.fleet.Len()
 	w.mu.Unlock()

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -28,6 +29,7 @@ func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Reques
 		class:        c.Class,
 		snapshot:     *s,
 		held:         held,
+		now:          r.Now,
 	}
 	if len(chosen) > 0 {
 		d.Clusters = choices.take(len(chosen))
@@ -64,8 +66,8 @@ func (c *choices) take(n int) []Choice {
 // they have without it, until the clusters are selected.
 func (w *workspace) selectFrom(c *class, r *Request, held *holding) []ranking.Key {
 	generation := c.ranking.Generation()
-	// A strategy of its own may look at more than the ranking.
-	if c.last.generation == generation && c.last.held.same(held) && c.Strategy.Select == nil {
+	// A strategy of its own may look at more than the ranking, and time passes.
+	if c.last.generation == generation && c.last.held.same(held) && c.Strategy.Select == nil && !c.Placement.TolerationsEnd {
 		return c.last.chosen
 	}
 	ranked := c.take()
@@ -77,18 +79,39 @@ func (w *workspace) selectFrom(c *class, r *Request, held *holding) []ranking.Ke
 			ranked.Set(position, ranked.KeyOf(position, &w.row))
 		}
 	}
+	w.current = w.takeOutEnded(c, ranked, r.Now, w.current)
 	chosen := c.last.chosen[:0]
 	if c.Strategy.Select == nil {
 		chosen = ranked.Best(c.Strategy.Number, chosen)
 	} else {
 		chosen = w.selectByUse(&c.Strategy, ranked.Tournament, r.group(), *held, chosen)
 	}
-	for _, k := range w.current {
-		ranked.Set(k.position, k.key)
-	}
+	putBack(ranked, w.current)
 	c.ranking = ranked
 	c.last = selection{generation: generation, held: *held, chosen: chosen}
 	return chosen
+}
+
+// takeOutEnded takes the clusters out of a ranking on which a toleration has ended, and appends the keys that they had. So
+// rankings know no time: a key is that of a cluster as long as tolerations last.
+func (w *workspace) takeOutEnded(c *class, r *ranking.Ranking, now time.Time, before []positionedKey) []positionedKey {
+	if !c.Placement.TolerationsEnd || now.IsZero() {
+		return before
+	}
+	for position := range w.fleet.Len() {
+		if c.HasEnded(w.fleet.Row(position), now) {
+			before = append(before, positionedKey{position, r.At(position)})
+			r.Set(position, 0)
+		}
+	}
+	return before
+}
+
+// putBack restores the keys of clusters, of which one may have been changed twice.
+func putBack(r *ranking.Ranking, before []positionedKey) {
+	for _, k := range slices.Backward(before) {
+		r.Set(k.position, k.key)
+	}
 }
 
 // selectByUse selects by a strategy of its own. It takes held by value, which would be moved to the heap otherwise.
@@ -116,6 +139,11 @@ type holding struct {
 
 func (h *holding) same(o *holding) bool {
 	return h.Claim == o.Claim && h.reports == o.reports && h.former == o.former
+}
+
+// index of the share on a cluster, -1 where there is none.
+func (h *holding) index(cluster string) int {
+	return slices.IndexFunc(h.Shares, func(s capacity.Share) bool { return s.Cluster == cluster })
 }
 
 var nothing = holding{Claim: &capacity.Claim{}}

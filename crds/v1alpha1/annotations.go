@@ -11,6 +11,16 @@ const (
 	// AnnotationPlacement on a workload that several placements select names the one that it belongs to.
 	AnnotationPlacement = "tmc.kcp.io/placement"
 
+	// AnnotationDisruptions with the value DisruptionsUnlimited on a WorkloadPlacement lets all of its workloads that have to
+	// leave a cluster do so at once, whatever the controller's disruption budget.
+	AnnotationDisruptions = "tmc.kcp.io/disruptions"
+	// DisruptionsUnlimited is the value of AnnotationDisruptions.
+	DisruptionsUnlimited = "unlimited"
+
+	// TaintNotReady is the key of the taint, of effect NoExecute, as which a cluster counts whose Ready condition is False. A
+	// toleration of it says for how many seconds, or without tolerationSeconds that for ever, workloads stay there.
+	TaintNotReady = "tmc.kcp.io/not-ready"
+
 	// LabelWorkloadUID on a pod in a physical cluster is the UID that its workload has in its workspace. Agents count pods
 	// by it. The syncer that brings a workload to its clusters sets it in the pod template.
 	LabelWorkloadUID = "tmc.kcp.io/workload-uid"

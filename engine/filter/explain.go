@@ -3,6 +3,7 @@ package filter
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
@@ -40,9 +41,9 @@ func (c *Class) Reject(row *snapshot.Row, v *Violation) *Rejection {
 }
 
 // Obstacles returns all that keeps a cluster from being feasible, with what would remove it.
-func (c *Class) Obstacles(row *snapshot.Row) (obstacles []Obstacle) {
+func (c *Class) Obstacles(row *snapshot.Row, now time.Time) (obstacles []Obstacle) {
 	c = c.On(row)
-	c.Violations(row, false, func(v Violation) bool {
+	c.Violations(row, false, now, func(v Violation) bool {
 		rejection := c.Reject(row, &v)
 		for _, o := range stageOf(v.Stage).obstacles(&query{Class: c, row: row}, v) {
 			o.Rejection = *rejection

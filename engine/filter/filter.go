@@ -3,6 +3,8 @@
 package filter
 
 import (
+	"time"
+
 	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
@@ -56,6 +58,8 @@ type query struct {
 	// running: the workload runs there already. How full the cluster is does not count then, nor that its Ready condition
 	// is not known: what runs there may well go on.
 	running bool
+	// now is the time; where it is not known, no toleration runs out.
+	now time.Time
 }
 
 // Violation is why a cluster is not feasible, put into words only when someone asks.
@@ -67,11 +71,13 @@ type Violation struct {
 	// resource of which there is too little: in the whole cluster, or on any one node.
 	resource string
 	onNode   bool
+	// Evicts: what runs there has to leave, even if there is no other place for it.
+	Evicts bool
 }
 
 // Violations reports what of the chain a cluster violates, in order, as long as report returns true.
-func (c *Class) Violations(row *snapshot.Row, running bool, report func(Violation) bool) {
-	q := query{c.On(row), row, running}
+func (c *Class) Violations(row *snapshot.Row, running bool, now time.Time, report func(Violation) bool) {
+	q := query{c.On(row), row, running, now}
 	for i := range chain {
 		s := &chain[i]
 		if !s.violations(&q, func(v Violation) bool { v.Stage = s.name; return report(v) }) {
@@ -81,15 +87,16 @@ func (c *Class) Violations(row *snapshot.Row, running bool, report func(Violatio
 }
 
 // First returns the first violation of a cluster, nil where it is feasible.
-func (c *Class) First(row *snapshot.Row, running bool) (first *Violation) {
-	c.Violations(row, running, func(v Violation) bool {
+func (c *Class) First(row *snapshot.Row, running bool, now time.Time) (first *Violation) {
+	c.Violations(row, running, now, func(v Violation) bool {
 		first = &v
 		return false
 	})
 	return first
 }
 
-// Admits reports whether a cluster passes all stages that read nothing but its facts and the placement.
+// Admits reports whether a cluster passes all stages that read nothing but its facts and the placement, as long as
+// tolerations last: see HasEnded.
 func (c *Class) Admits(row *snapshot.Row) bool { return passes(c, row, facts) }
 
 // PassesOthers reports whether a cluster passes the stages that are neither asked by Admits nor planned in the Class.

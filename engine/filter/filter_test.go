@@ -2,11 +2,14 @@ package filter_test
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
@@ -20,13 +23,20 @@ import (
 )
 
 // TestStages sends clusters through the chain that differ in one thing from a cluster that passes, and expects the
-// violation, its words and its remedy. What is violated by a cluster where the workload runs already has a plus.
+// violation, its words and its remedy. What is violated by a cluster where the workload runs already has a plus, or a minus if
+// it has to leave.
 func TestStages(t *testing.T) {
 	spec := v1alpha1.WorkloadPlacementSpec{
 		LocationSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{"location": "eu"}},
 		ClusterSelector:        &v1alpha1.ClusterSelector{ClusterNames: []string{"a"}, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"tier": "gold"}}},
 		CapabilityRequirements: []v1alpha1.CapabilityRequirement{{Type: "ssd", Required: true}, {Type: "gpu"}},
-		Tolerations:            []corev1.Toleration{{Key: "tolerated", Operator: corev1.TolerationOpExists}},
+		Tolerations: []corev1.Toleration{
+			{Key: "tolerated", Operator: corev1.TolerationOpExists},
+			{Key: "drain", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To[int64](60)},
+			{Key: "drain", Operator: corev1.TolerationOpExists}, // the first that matches counts
+			{Key: "at-once", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To[int64](0)},
+			{Key: "eons", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To[int64](math.MaxInt64)},
+		},
 		Constraints: []v1alpha1.Constraint{
 			{Name: "zoned", Expression: `"zone" in cluster.labels`, Message: "zones only"},
 			{Name: "roomy", Expression: `capacity.free.cpu >= 2 * workload.requests.cpu && capacity.utilization.memory < 90`},
@@ -44,6 +54,12 @@ func TestStages(t *testing.T) {
 		{Required: true, Reason: "residency", Match: scoring.Match{Capability: "ssd"}},
 	}}, &workload.Workload{Replicas: 2, Requests: capacity.Resources{CPU: 2000, Extended: map[string]int64{"nvidia.com/gpu": 2}}}, &filter.Facts{})
 
+	p.NotReadyDelay = 5 * time.Minute
+	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	tainted := func(key string, effect corev1.TaintEffect, ago time.Duration) func(*snapshot.Cluster) {
+		added := metav1.NewTime(now.Add(-ago))
+		return func(c *snapshot.Cluster) { c.Taints = []corev1.Taint{{Key: key, Effect: effect, TimeAdded: &added}} }
+	}
 	for name, test := range map[string]struct {
 		change func(c *snapshot.Cluster)
 		want   []string
@@ -55,6 +71,15 @@ func TestStages(t *testing.T) {
 		"it is not ready": {func(c *snapshot.Cluster) { c.Conditions[0].Status, c.Conditions[0].Message = "False", "gone" }, []string{
 			"+Ready: Ready is False: gone -> Ready to be True",
 		}},
+		"it has not been ready for as long as the delay": {func(c *snapshot.Cluster) {
+			c.Conditions[0].Status, c.NotReadySince = "False", now.Add(-5*time.Minute)
+		}, []string{"+Ready: Ready is False -> Ready to be True"}},
+		"it has not been ready for less": {func(c *snapshot.Cluster) {
+			c.Conditions[0].Status, c.NotReadySince = "False", now.Add(-5*time.Minute+1)
+		}, []string{"Ready: Ready is False -> Ready to be True"}},
+		"it is lost": {func(c *snapshot.Cluster) {
+			c.Conditions[0].Status, c.Conditions[0].Reason, c.NotReadySince = "False", "ClusterLost", now
+		}, []string{"-Ready: Ready is False: ClusterLost -> Ready to be True"}},
 		"it is silent": {func(c *snapshot.Cluster) { c.Conditions[0].Status = "Unknown" }, []string{
 			"Ready: Ready is Unknown -> Ready to be True",
 		}},
@@ -73,8 +98,23 @@ func TestStages(t *testing.T) {
 				{Key: "x", Effect: "NoSchedule"}, {Key: "y", Value: "z", Effect: "NoExecute"},
 			}
 		}, []string{
-			"+Taint: taint x:NoSchedule is not tolerated -> a toleration of taint x:NoSchedule in the placement",
-			"+Taint: taint y=z:NoExecute is not tolerated -> a toleration of taint y=z:NoExecute in the placement",
+			"Taint: taint x:NoSchedule is not tolerated -> a toleration of taint x:NoSchedule in the placement",
+			"-Taint: taint y=z:NoExecute is not tolerated -> a toleration of taint y=z:NoExecute in the placement",
+		}},
+		"a taint is tolerated for a minute": {tainted("drain", corev1.TaintEffectNoExecute, time.Minute-1), nil},
+		"the minute is over": {tainted("drain", corev1.TaintEffectNoExecute, time.Minute), []string{
+			"-Taint: taint drain:NoExecute was tolerated until 2026-11-26T12:00:00Z -> more tolerationSeconds for taint drain:NoExecute in the placement",
+		}},
+		"the minute is over that is none of NoSchedule": {tainted("drain", corev1.TaintEffectNoSchedule, time.Hour), nil},
+		"the minute has begun at a time that is not known": {func(c *snapshot.Cluster) {
+			c.Taints = []corev1.Taint{{Key: "drain", Effect: corev1.TaintEffectNoExecute}}
+		}, nil},
+		"a taint is tolerated for no time": {tainted("at-once", corev1.TaintEffectNoExecute, -time.Hour), []string{
+			"-Taint: taint at-once:NoExecute is not tolerated -> a toleration of taint at-once:NoExecute in the placement",
+		}},
+		"a taint is tolerated for longer than a clock goes": {tainted("eons", corev1.TaintEffectNoExecute, time.Hour), nil},
+		"an effect is none that Kubernetes knows": {tainted("x", "NoScheduling", time.Hour), []string{
+			"Taint: taint x:NoScheduling is not tolerated -> a toleration of taint x:NoScheduling in the placement",
 		}},
 		"a capability is not available, one is not listed": {func(c *snapshot.Cluster) {
 			c.Capabilities = []snapshot.Capability{{Type: "gpu"}}
@@ -107,23 +147,20 @@ func TestStages(t *testing.T) {
 			}
 			test.change(c)
 			row := snapshot.NewRow(c, capacity.Resources{})
-			running := map[filter.Stage]bool{}
-			class.Violations(row, true, func(v filter.Violation) bool {
-				running[v.Stage] = true
+			running := map[string]string{}
+			class.Violations(row, true, now, func(v filter.Violation) bool {
+				running[class.Reject(row, &v).Message] = map[bool]string{false: "+", true: "-"}[v.Evicts]
 				return true
 			})
 			var got []string
-			for _, o := range class.Obstacles(row) {
-				stage := strings.TrimSpace(fmt.Sprintf("%s %s", o.Stage, o.Constraint))
-				if running[o.Stage] {
-					stage = "+" + stage
-				}
+			for _, o := range class.Obstacles(row, now) {
+				stage := running[o.Message] + strings.TrimSpace(fmt.Sprintf("%s %s", o.Stage, o.Constraint))
 				got = append(got, fmt.Sprintf("%s: %s -> %s", stage, o.Message, o.Remedy))
 			}
 			if got, want := strings.Join(got, "\n"), strings.Join(test.want, "\n"); got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
-			first := class.First(row, false)
+			first := class.First(row, false, now)
 			switch {
 			case (first == nil) != (len(test.want) == 0):
 				t.Errorf("first violation: %v", first)

@@ -4,16 +4,29 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Ready rejects clusters whose Ready condition is not True.
+// Ready rejects clusters whose Ready condition is not True. What runs there stays while the condition is not known, and for
+// some time while it is False: see placement.ToleratesNotReady. It has to leave where the cluster is lost.
 const Ready Stage = "Ready"
 
 type ready struct{}
 
 func (ready) violations(q *query, report func(Violation) bool) bool {
-	return q.row.Ready() || q.running && !q.row.NotReady() || report(Violation{})
+	if q.row.Ready() || q.running && !q.row.Lost() && q.mayStayNotReady() {
+		return true
+	}
+	return report(Violation{Evicts: q.running && q.row.Lost()})
+}
+
+func (q *query) mayStayNotReady() bool {
+	if !q.row.NotReady() {
+		return true
+	}
+	until, tolerated := q.Placement.ToleratesNotReady(q.row.NotReadySince)
+	return tolerated && !placement.Over(until, q.now)
 }
 
 func (ready) message(q *query, _ Violation) string {

@@ -5,13 +5,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Tally counts the clusters of a fleet by the stage that rejects them.
+// Tally counts the clusters of a fleet by the stage that rejects them, as long as tolerations last.
 type Tally struct {
 	Clusters, Feasible int
 	// rejected is how many clusters each stage of the chain is the first to reject.
@@ -49,15 +50,15 @@ func (t *Tally) String() string {
 	return line
 }
 
-// Swap counts one row of a cluster in place of another.
-func (t *Tally) Swap(c *Class, counted, row *snapshot.Row) {
-	t.add(c.rejectedBy(counted), -1)
-	t.add(c.rejectedBy(row), 1)
+// Swap counts one row of a cluster, as it is now, in place of another.
+func (t *Tally) Swap(c *Class, counted, row *snapshot.Row, now time.Time) {
+	t.add(c.rejectedBy(counted, time.Time{}), -1)
+	t.add(c.rejectedBy(row, now), 1)
 }
 
 // rejectedBy is the index of the stage that rejects a cluster; len(chain) where it is feasible.
-func (c *Class) rejectedBy(row *snapshot.Row) int {
-	q := query{Class: c.On(row), row: row}
+func (c *Class) rejectedBy(row *snapshot.Row, now time.Time) int {
+	q := query{Class: c.On(row), row: row, now: now}
 	for i := range chain {
 		if !chain[i].violations(&q, stop) {
 			return i
@@ -158,7 +159,7 @@ func newCounter(c *Class) *counter {
 
 func (c *counter) rejectedBy(position int, row *snapshot.Row) int {
 	if c.Workload.PerNode {
-		return c.Class.rejectedBy(row) // what is known of the facts is not of one class
+		return c.Class.rejectedBy(row, time.Time{}) // what is known of the facts is not of one class
 	}
 	c.row, c.variables.Row = row, row
 	byFacts := c.rejectedByFacts(position)

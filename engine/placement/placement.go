@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -29,9 +30,13 @@ type Placement struct {
 	// ClusterNames are the only clusters allowed; all if empty.
 	ClusterNames []string
 	Tolerations  []corev1.Toleration
-	Capabilities []v1alpha1.CapabilityRequirement
-	Constraints  []Constraint
-	Strategy     v1alpha1.StrategyType
+	// TolerationsEnd reports whether any of Tolerations lasts for some time only.
+	TolerationsEnd bool
+	// NotReadyDelay is how long workloads stay on a cluster that is not ready, where no toleration says otherwise.
+	NotReadyDelay time.Duration
+	Capabilities  []v1alpha1.CapabilityRequirement
+	Constraints   []Constraint
+	Strategy      v1alpha1.StrategyType
 	// NumberOfClusters is how many clusters each workload gets at most.
 	NumberOfClusters int
 
@@ -79,6 +84,8 @@ func Compile(object *v1alpha1.WorkloadPlacement, constraints *constraint.Compile
 		Clusters:     labels.Everything(),
 		Tolerations:  spec.Tolerations,
 		Capabilities: spec.CapabilityRequirements,
+
+		TolerationsEnd: tolerationsEnd(spec.Tolerations),
 	}
 	var errs field.ErrorList
 	check := func(err *field.Error) {
@@ -140,32 +147,6 @@ func (p *Placement) setStrategy(path *field.Path, spec *v1alpha1.WorkloadPlaceme
 	var all []v1alpha1.StrategyType
 	if p.NumberOfClusters, all = strategies(p.Strategy, max(number, 1)); p.NumberOfClusters == 0 {
 		errs = append(errs, field.NotSupported(path.Child("strategy", "type"), p.Strategy, all))
-	}
-	return errs
-}
-
-func validateTolerations(path *field.Path, tolerations []corev1.Toleration) (errs field.ErrorList) {
-	for i, t := range tolerations {
-		switch t.Operator {
-		case "", corev1.TolerationOpEqual:
-			if t.Key == "" {
-				errs = append(errs, field.Invalid(path.Index(i).Child("operator"), t.Operator, "must be Exists where key is empty"))
-			}
-		case corev1.TolerationOpExists:
-			if t.Value != "" {
-				errs = append(errs, field.Invalid(path.Index(i).Child("value"), t.Value, "must be empty where operator is Exists"))
-			}
-		default:
-			errs = append(errs, field.NotSupported(path.Index(i).Child("operator"), t.Operator,
-				[]corev1.TolerationOperator{corev1.TolerationOpEqual, corev1.TolerationOpExists}))
-		}
-		switch t.Effect {
-		case "", corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute:
-		default:
-			errs = append(errs, field.NotSupported(path.Index(i).Child("effect"), t.Effect, []corev1.TaintEffect{
-				corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute,
-			}))
-		}
 	}
 	return errs
 }

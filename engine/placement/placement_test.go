@@ -29,7 +29,7 @@ func TestCompileNamesEveryField(t *testing.T) {
 			{Name: "fine", Expression: "true"},
 			{Name: "typo", Expression: "cluster.nam == 'a'"},
 		},
-		Tolerations:      []corev1.Toleration{{Operator: "Like"}, {Operator: "Exists", Value: "v"}, {Effect: "Never", Key: "k"}, {}},
+		Tolerations:      []corev1.Toleration{{Operator: "Like"}, {Operator: "Exists", Value: "v"}, {Effect: "Never", Key: "k"}, {}, {Key: "k", TolerationSeconds: ptr.To[int64](60)}, {Key: "k", Operator: "Gt", Value: "5"}},
 		Strategy:         v1alpha1.Strategy{Type: "Best"},
 		NumberOfClusters: ptr.To[int32](0),
 	}}, compiler, ranking.ClustersOf)
@@ -40,6 +40,8 @@ func TestCompileNamesEveryField(t *testing.T) {
 		`spec.tolerations[1].value: Invalid value: "v": must be empty where operator is Exists`,
 		`spec.tolerations[2].effect: Unsupported value: "Never"`,
 		`spec.tolerations[3].operator: Invalid value: "": must be Exists where key is empty`,
+		`spec.tolerations[4].effect: Invalid value: "": must be NoExecute where tolerationSeconds is set`,
+		`spec.tolerations[5].operator: Unsupported value: "Gt": supported values: "Equal", "Exists"`,
 		`spec.strategy.type: Unsupported value: "Best": supported values: "Affinity", "RoundRobin", "Spread"`,
 		`spec.numberOfClusters: Invalid value: 0: must be at least 1`,
 	} {

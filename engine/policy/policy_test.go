@@ -109,7 +109,9 @@ func TestJudge(t *testing.T) {
 			}
 			var terms []string
 			for _, term := range got.Terms {
-				terms = append(terms, fmt.Sprintf("%s +%d -%d required=%v %v %s", term.Factor, term.OnMatch, max(-term.Otherwise, 0), term.Required, term.Match, term.Reason))
+				m := term.Match
+				terms = append(terms, fmt.Sprintf("%s +%d -%d required=%v {%v %s %v %s} %s", term.Factor, term.OnMatch, max(-term.Otherwise, 0), term.Required,
+					m.ClusterNames, m.Location, m.Labels, m.Capability, term.Reason))
 			}
 			if diff := cmp.Diff(test.terms, terms); diff != "" {
 				t.Error(diff)

@@ -3,6 +3,7 @@ package scoring_test
 import (
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/kcp-placement/placement/engine/capacity"
@@ -186,6 +187,34 @@ func TestHeadroom(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			if got := scoring.Of(cluster(1000, large), test.requests, scoring.Weights{}, nil).Headroom; got != test.want {
 				t.Errorf("got %d, want %d", got, test.want)
+			}
+		})
+	}
+}
+
+// TestPreferNoSchedule: a cluster with a taint of that effect is avoided unless it is tolerated, and says so.
+func TestPreferNoSchedule(t *testing.T) {
+	prefer := func(key string) corev1.Taint {
+		return corev1.Taint{Key: key, Effect: corev1.TaintEffectPreferNoSchedule}
+	}
+	tolerations := []corev1.Toleration{{Key: "spot", Operator: corev1.TolerationOpExists}}
+	for _, test := range []struct {
+		name    string
+		taints  []corev1.Taint
+		want    int64
+		because string
+	}{
+		{"no taint", nil, 50, "50, no term"},
+		{"tolerated", []corev1.Taint{prefer("spot")}, 50, "50, no term"},
+		{"another effect is the filter's", []corev1.Taint{{Key: "old", Effect: corev1.TaintEffectNoSchedule}}, 50, "50, no term"},
+		{"not tolerated", []corev1.Taint{prefer("spot"), prefer("old")}, 0, "50 -50 (taint old:PreferNoSchedule is not tolerated)"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			row := cluster(1000, func(c *snapshot.Cluster) { c.Taints = test.taints })
+			terms := scoring.WithTaints(nil, tolerations)
+			e := scoring.Explain(row, capacity.Resources{}, scoring.Weights{}, terms)[scoring.Affinity]
+			if e.Score != test.want || e.Because != test.because {
+				t.Errorf("got %d: %s", e.Score, e.Because)
 			}
 		})
 	}

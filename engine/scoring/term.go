@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/kcp-placement/placement/engine/snapshot"
@@ -34,6 +35,9 @@ type Match struct {
 	Labels labels.Selector
 	// Capability that must be available.
 	Capability string
+	// PreferNoSchedule selects clusters with a taint of that effect that none of Tolerations tolerates.
+	PreferNoSchedule bool
+	Tolerations      []corev1.Toleration
 }
 
 // Delta returns what the term adds to its factor for a cluster.
@@ -46,7 +50,7 @@ func (t *Term) Delta(row *snapshot.Row) int64 {
 
 // OnlyNames reports whether the match selects clusters by nothing but their names.
 func (m *Match) OnlyNames() bool {
-	return len(m.ClusterNames) > 0 && m.Location == "" && m.Labels == nil && m.Capability == ""
+	return len(m.ClusterNames) > 0 && m.Location == "" && m.Labels == nil && m.Capability == "" && !m.PreferNoSchedule
 }
 
 // Matches reports whether a cluster is selected.
@@ -55,6 +59,9 @@ func (m *Match) Matches(row *snapshot.Row) bool {
 		if capability, _ := row.Capability(m.Capability); !capability.Available {
 			return false
 		}
+	}
+	if m.PreferNoSchedule && m.untolerated(row) == nil {
+		return false
 	}
 	return (len(m.ClusterNames) == 0 || slices.Contains(m.ClusterNames, row.Name)) &&
 		(m.Location == "" || m.Location == row.Location) &&
@@ -87,7 +94,9 @@ func describeTerms(f Factor, row *snapshot.Row, terms []Term) string {
 		if term.Match.Matches(row) {
 			how = "match"
 		}
-		if term.Reason != "" {
+		if term.Match.PreferNoSchedule {
+			how = fmt.Sprintf("taint %s is not tolerated", term.Match.untolerated(row).ToString())
+		} else if term.Reason != "" {
 			how += ": " + term.Reason
 		}
 		parts = append(parts, fmt.Sprintf("%+d (%s)", delta, how))

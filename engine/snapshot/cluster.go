@@ -3,9 +3,11 @@ package snapshot
 import (
 	"maps"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
@@ -17,6 +19,8 @@ type Cluster struct {
 	// Capabilities, one of each type.
 	Capabilities []Capability
 	Taints       []corev1.Taint
+	// NotReadySince is when Ready became False, where it is; the zero time is long ago.
+	NotReadySince time.Time
 	// Conditions, one of each type; only a cluster whose Ready is True is given workloads.
 	Conditions []Condition
 	// Allocatable is all that the cluster has, Allocated what it reports as requested.
@@ -78,6 +82,12 @@ func (c *Cluster) NotReady() bool {
 	return ready.Status == "False"
 }
 
+// Lost reports whether the cluster is taken for lost, since it has been silent for too long.
+func (c *Cluster) Lost() bool {
+	ready, _ := c.Condition(ReadyCondition)
+	return ready.Status == "False" && ready.Reason == v1alpha1.ClusterLostReason
+}
+
 // sameCapacity reports whether two clusters have the same capacity and report the same use.
 func sameCapacity(a, b *Cluster) bool {
 	return a.Allocatable.Same(b.Allocatable) && a.Allocated.Same(b.Allocated) && a.UsableNodes == b.UsableNodes &&
@@ -89,13 +99,13 @@ const ReadyCondition = "Ready"
 
 // sameFacts reports whether two clusters differ in capacity at most.
 func sameFacts(a, b *Cluster) bool {
-	return a == b || a.Name == b.Name && a.Location == b.Location && a.Invalid == b.Invalid &&
+	return a == b || a.Name == b.Name && a.Location == b.Location && a.Invalid == b.Invalid && a.NotReadySince.Equal(b.NotReadySince) &&
 		maps.Equal(a.Labels, b.Labels) &&
 		slices.EqualFunc(a.Capabilities, b.Capabilities, func(a, b Capability) bool {
 			return a.Type == b.Type && a.Available == b.Available && maps.Equal(a.Attributes, b.Attributes)
 		}) &&
 		slices.EqualFunc(a.Taints, b.Taints, func(a, b corev1.Taint) bool {
-			return a.Key == b.Key && a.Value == b.Value && a.Effect == b.Effect
+			return a.Key == b.Key && a.Value == b.Value && a.Effect == b.Effect && a.TimeAdded.Equal(b.TimeAdded)
 		}) &&
 		slices.Equal(a.Conditions, b.Conditions)
 }

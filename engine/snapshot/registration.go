@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
 )
@@ -28,6 +30,9 @@ func FromRegistration(r *v1alpha1.ClusterRegistration, usage *v1alpha1.ClusterUs
 		})
 	}
 	for _, condition := range r.Status.Conditions {
+		if condition.Type == ReadyCondition && condition.Status == corev1.ConditionFalse {
+			c.NotReadySince = condition.LastTransitionTime.Time
+		}
 		message := strings.Join(strings.Fields(condition.Message), " ") // of one line, since reasons are
 		if len(message) > maxMessage {
 			message = strings.ToValidUTF8(message[:maxMessage], "") + "..."

@@ -155,7 +155,7 @@ func TestFailoverUsesAllThatIsFree(t *testing.T) {
 	if want["a"] != 15 {
 		t.Fatalf("before: %v", want)
 	}
-	conditions.MarkFalse(w.clusters[0], v1alpha1.ReadyCondition, "Gone", "", "")
+	conditions.MarkFalse(w.clusters[0], v1alpha1.ReadyCondition, v1alpha1.ClusterLostReason, "", "")
 	w.clusters[0] = w.clusters[0].DeepCopy()
 	w.pass()
 	after := map[string]int{}

@@ -136,10 +136,11 @@ func TestAgain(t *testing.T) {
 	}
 	expect("web: a", a, b, placement("p", one), web)
 	expect("web: a, stays", a, b, placement("p", one), web)
-	expect("web: a, stays", cluster("a", "1"), b, placement("p", one), web)                                      // a full cluster is no reason to move
-	expect("web: b", cluster("a", "4", ", taints: [{key: x, effect: NoSchedule}]"), b, placement("p", one), web) // a taint is one
-	expect("web: a", a, placement("p", one), web)                                                                // b is gone
-	expect("web: a", a, b, placement("p", one+`, constraints: [{name: c, expression: "true"}]`), web)            // the placement has changed
+	expect("web: a, stays", cluster("a", "1"), b, placement("p", one), web)                                             // a full cluster is no reason to move
+	expect("web: a, stays", cluster("a", "4", ", taints: [{key: x, effect: NoSchedule}]"), b, placement("p", one), web) // nor is a cordon
+	expect("web: b", cluster("a", "4", ", taints: [{key: x, effect: NoExecute}]"), b, placement("p", one), web)         // this taint is one
+	expect("web: a", a, placement("p", one), web)                                                                       // b is gone
+	expect("web: a", a, b, placement("p", one+`, constraints: [{name: c, expression: "true"}]`), web)                   // the placement has changed
 	expect("web: a b", a, b, placement("p", "workloadSelector: {}, numberOfClusters: 2"), web)
 	expect("web: no WorkloadPlacement of namespace default selects this workload", a, b, web)
 	expect("web: a", a, b, placement("p", one), web)

@@ -23,6 +23,8 @@ type PolicyClass struct {
 	// Workload has only the fields that policies and facts read.
 	Workload  *workload.Workload
 	Judgement *policy.Judgement
+	// Terms are those of the judgement and of taints.
+	Terms []scoring.Term
 
 	scores atomic.Pointer[scores]
 	facts  filter.Facts
@@ -47,7 +49,7 @@ func NewClass(p *PolicyClass, w *workload.Workload) *Class {
 		Policy:   p,
 		Digest:   Digest(p.Placement, p.Policies, w),
 		Strategy: StrategyFor(p.Placement.Strategy, p.Placement.NumberOfClusters),
-		scorer:   scoring.NewScorer(w.Requests, p.Judgement.Weights, p.Judgement.Terms),
+		scorer:   scoring.NewScorer(w.Requests, p.Judgement.Weights, p.Terms),
 	}
 }
 

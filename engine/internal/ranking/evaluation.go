@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/filter"
@@ -96,11 +97,11 @@ func (e *evaluation) keys(keys []Key, clusters snapshot.Block) {
 
 // keysPerNode sets the keys of clusters for a class that is another on each cluster: one by one, as they are explained.
 func (e *evaluation) keysPerNode(keys []Key, clusters snapshot.Block) {
-	j, strategy := e.class.Judgement, &e.class.Strategy
+	weights, terms, strategy := e.class.Judgement.Weights, e.class.Policy.Terms, &e.class.Strategy
 	for i, row := range clusters.Rows[:len(keys)] {
 		keys[i] = 0
-		if on := e.class.On(row); e.alive() && on.First(row, false) == nil {
-			s := scoring.Of(row, on.Workload.Requests, j.Weights, j.Terms)
+		if on := e.class.On(row); e.alive() && on.First(row, false, time.Time{}) == nil {
+			s := scoring.Of(row, on.Workload.Requests, weights, terms)
 			keys[i] = strategy.Key(clusters.Place+i, s.Total, s.Headroom, s.Factors[scoring.Affinity]+s.Factors[scoring.Location])
 		}
 	}
@@ -200,16 +201,16 @@ func (e *evaluation) checkRows(keys []Key, rows []*snapshot.Row) {
 
 // factScore evaluates the facts of a cluster.
 func (e *evaluation) factScore(position int, facts int64, row *snapshot.Row) factScore {
-	j := e.class.Judgement
+	terms := e.class.Policy.Terms
 	if !e.alive() || !e.factsHold(position, facts, row) {
 		return newFactScore(facts, false, scoring.FactScore{})
 	}
-	for i := range j.Terms {
-		if e.matches[i] = e.match(i, position, row); !e.matches[i] && j.Terms[i].Required {
+	for i := range terms {
+		if e.matches[i] = e.match(i, position, row); !e.matches[i] && terms[i].Required {
 			return newFactScore(facts, false, scoring.FactScore{})
 		}
 	}
-	return newFactScore(facts, true, scoring.FactScoreOf(snapshot.Healthy, j.Weights, j.Terms, e.matches))
+	return newFactScore(facts, true, scoring.FactScoreOf(snapshot.Healthy, e.class.Judgement.Weights, terms, e.matches))
 }
 
 // match reports whether a term matches a cluster.
@@ -218,7 +219,7 @@ func (e *evaluation) match(term, position int, row *snapshot.Row) bool {
 		_, found := slices.BinarySearch(positions, position)
 		return found
 	}
-	return e.class.Judgement.Terms[term].Match.Matches(row)
+	return e.class.Policy.Terms[term].Match.Matches(row)
 }
 
 func (e *evaluation) factsHold(position int, facts int64, row *snapshot.Row) bool {
@@ -247,9 +248,9 @@ func (e *evaluation) prepareFacts() {
 	for conjunct := range p.Placement.FactConjuncts {
 		e.facts = append(e.facts, factAnswers{conjunct, e.answers(predicate{conjunct: conjunct, workload: p.Workload})})
 	}
-	e.matches, e.named = make([]bool, len(p.Judgement.Terms)), make([][]int, len(p.Judgement.Terms))
-	for i := range p.Judgement.Terms {
-		if m := &p.Judgement.Terms[i].Match; m.OnlyNames() {
+	e.matches, e.named = make([]bool, len(p.Terms)), make([][]int, len(p.Terms))
+	for i := range p.Terms {
+		if m := &p.Terms[i].Match; m.OnlyNames() {
 			e.named[i] = e.positionsOf(m.ClusterNames)
 		}
 	}
