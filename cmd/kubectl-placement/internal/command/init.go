@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -14,7 +15,7 @@ import (
 )
 
 func initCommand() *cobra.Command {
-	var from string
+	var policies []string
 	var list bool
 	c := &cobra.Command{
 		Use:   "init [FOLDER]",
@@ -25,16 +26,21 @@ func initCommand() *cobra.Command {
   fleet/       clusters, a placement with a CEL constraint, and workloads
   scenarios/   the expected decisions, as a test
 
---from begins with a policy of the library. Existing files are never overwritten.`,
+--library begins with policies of the library, one or several, which then decide together. Existing files are never
+overwritten.`,
 		Example: `  kubectl placement init my-policies
   kubectl placement init --list
-  kubectl placement init my-policies --from data-residency`,
+  kubectl placement init my-policies --library data-residency
+  kubectl placement init my-policies --library cost-aware,green-energy   # together: the terms of all, the weights of the first`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	out := output.NewFlag(c, written{})
-	c.Flags().StringVar(&from, "from", "", "Policy of the library to begin with; see --list.")
+	const usage = "Policies of the library to begin with; see --list. Repeatable."
+	c.Flags().StringSliceVar(&policies, "library", nil, usage)
+	c.Flags().StringSliceVar(&policies, "from", nil, usage)
+	_ = c.Flags().MarkHidden("from") // as --library was called
 	c.Flags().BoolVar(&list, "list", false, "List the policies of the library.")
-	_ = c.RegisterFlagCompletionFunc("from", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	_ = c.RegisterFlagCompletionFunc("library", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		var names []string
 		for _, p := range starter.Library() {
 			names = append(names, p.Name+"\t"+p.Title)
@@ -50,7 +56,7 @@ func initCommand() *cobra.Command {
 		if len(args) > 0 {
 			folder = args[0]
 		}
-		files, err := starter.Files(from)
+		files, err := starter.Files(policies...)
 		if err != nil {
 			return err
 		}
@@ -58,7 +64,7 @@ func initCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return out.Write(c.OutOrStdout(), written{names, folder})
+		return out.Write(c.OutOrStdout(), written{names, folder, starter.Order(policies...)})
 	}
 	return c
 }
@@ -80,6 +86,8 @@ func (l library) Table(w io.Writer) {
 type written struct {
 	Written []string `json:"written"`
 	folder  string
+	// weighing are the policies that set weights, where these are several.
+	weighing []string
 }
 
 // Table implements output.Tabular.
@@ -87,10 +95,14 @@ func (f written) Table(w io.Writer) {
 	for _, name := range f.Written {
 		fmt.Fprintln(w, name)
 	}
+	if len(f.weighing) > 1 {
+		fmt.Fprintf(w, "\n%s set weights. For each workload those of the first count that are not the built-in ones: see %s.\n",
+			strings.Join(f.weighing, ", "), filepath.Join(f.folder, "policies", "scoring.rego"))
+	}
 	fmt.Fprintf(w, `
 Next:
   kubectl placement test %[1]s            # run the suites and the scenario
-  kubectl placement simulate -f %[1]s     # where everything would run
+  kubectl placement simulate %[1]s        # where everything would run
   kubectl create configmap placement-policies --from-file=%[2]s --dry-run=client -o yaml |
     kubectl label --local -f - openpolicyagent.org/policy=rego -o yaml | kubectl apply -f -
 `, f.folder, filepath.Join(f.folder, "policies"))

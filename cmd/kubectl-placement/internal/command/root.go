@@ -12,6 +12,7 @@ import (
 
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/terminal"
+	"github.com/kcp-placement/placement/internal/build"
 )
 
 // Run runs the program and returns its exit code.
@@ -33,6 +34,8 @@ func Run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	return code
 }
 
+func init() { cobra.EnableCommandSorting = false }
+
 func root() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "kubectl-placement",
@@ -41,26 +44,44 @@ func root() *cobra.Command {
 weighs and prefers clusters, and operators of a fleet.
 
 Every command works on files and folders, without a server. Without files, simulate, explain, diff and top read a live
-workspace; they never write to it.
+workspace; they never write to it. What constraints and policies can say is in ` + "`kubectl placement reference`" + `.
 
 Exit codes: 0 if all is fine, 1 if a check failed, 2 if the call was wrong or could not be carried out, 130 if it was
 interrupted.`,
 		Example: `  kubectl placement init my-policies            # create a policy suite that passes
   kubectl placement check my-policies           # find errors, each with its position
   kubectl placement test my-policies            # run Rego tests and placement scenarios
-  kubectl placement simulate -f fleet/          # show where everything would run
-  kubectl placement explain web -f fleet/       # show why
-  kubectl placement diff -f fleet/ -c my-policies/policies   # show what new policies would move
-  kubectl placement top -f fleet/               # show how full the fleet is, and what waits for what`,
+  kubectl placement simulate fleet/             # show where everything would run
+  kubectl placement explain web fleet/          # show why
+  kubectl placement diff fleet/ -c my-policies/policies   # show what new policies would move
+  kubectl placement top fleet/                  # show how full the fleet is, and what waits for what
+  kubectl placement reference cel               # show what a constraint can say`,
+		Version:       build.Version(),
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl placement"},
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(
-		checkCommand(), testCommand(), simulateCommand(), explainCommand(), diffCommand(), topCommand(), fmtCommand(), initCommand(), versionCommand(),
-	)
+	// In the order in which one meets them, see init.
+	groups := []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"Write policies:", []*cobra.Command{initCommand(), referenceCommand(), checkCommand(), testCommand(), fmtCommand()}},
+		{"See what they do:", []*cobra.Command{simulateCommand(), explainCommand(), diffCommand(), topCommand()}},
+		{"The program:", []*cobra.Command{versionCommand()}},
+	}
+	for _, g := range groups {
+		c.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
+		for _, command := range g.commands {
+			command.GroupID = g.title
+			c.AddCommand(command)
+		}
+	}
+	c.SetHelpCommandGroupID("The program:")
+	c.SetCompletionCommandGroupID("The program:")
+	c.SetVersionTemplate("kubectl-placement {{.Version}}\n")
 	return c
 }
 

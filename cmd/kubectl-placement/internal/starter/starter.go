@@ -49,41 +49,53 @@ func Library() (all []Policy) {
 
 func libraryModule(name string) string { return path.Join("library", name, name+".rego") }
 
-// Files returns the files of a suite by their paths in its folder: of the general one, or of a policy of the library.
-func Files(from string) (map[string][]byte, error) {
-	files := map[string][]byte{}
-	if from == "" {
-		root, err := fs.Sub(general, "files")
-		if err != nil {
-			return nil, err
-		}
-		return files, fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
-			if err != nil || entry.IsDir() {
-				return err
+// Files returns the files of a suite by their paths in its folder: of the general one, of a policy of the library, or of several
+// that decide together.
+func Files(library ...string) (map[string][]byte, error) {
+	for i, name := range library {
+		if _, err := fs.Stat(policies.Library, libraryModule(name)); err != nil {
+			var names []string
+			for _, p := range Library() {
+				names = append(names, p.Name)
 			}
-			files[name], err = fs.ReadFile(root, name)
-			return err
-		})
-	}
-	module, err := fs.ReadFile(policies.Library, libraryModule(from))
-	if err != nil {
-		var names []string
-		for _, p := range Library() {
-			names = append(names, p.Name)
+			return nil, fmt.Errorf("--library %s: the policies of the library are %s", name, strings.Join(names, ", "))
 		}
-		return nil, fmt.Errorf("--from %s: the policies of the library are %s", from, strings.Join(names, ", "))
+		if slices.Contains(library[:i], name) {
+			return nil, fmt.Errorf("--library: %s is named twice", name)
+		}
 	}
-	files["policies/"+from+".rego"] = module
-	base := path.Join("library", from, from)
-	if files["policies/"+from+"_test.rego"], err = fs.ReadFile(suites.Library, base+"_test.rego"); err != nil {
+	switch len(library) {
+	case 0:
+		return generalFiles()
+	case 1:
+		return libraryFiles(library[0])
+	default:
+		return composed(library)
+	}
+}
+
+func generalFiles() (map[string][]byte, error) {
+	files := map[string][]byte{}
+	root, err := fs.Sub(general, "files")
+	if err != nil {
 		return nil, err
 	}
-	story, err := fs.ReadFile(suites.Library, base+scenario.Ending)
+	return files, fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		files[name], err = fs.ReadFile(root, name)
+		return err
+	})
+}
+
+// libraryFiles are those of a policy of the library, with a suite and a scenario.
+func libraryFiles(name string) (map[string][]byte, error) {
+	files, archive, err := policyFiles(name)
 	if err != nil {
 		return nil, err
 	}
 	// The objects in the scenario of the library become files of the suite, for its author to change.
-	archive := txtar.Parse(story)
 	used := &txtar.Archive{Comment: archive.Comment, Files: []txtar.File{{Name: "use", Data: []byte("../policies\n../fleet\n")}}}
 	for _, f := range archive.Files {
 		switch {
@@ -95,8 +107,26 @@ func Files(from string) (map[string][]byte, error) {
 			files[f.Name] = f.Data
 		}
 	}
-	files["scenarios/"+from+scenario.Ending] = txtar.Format(used)
+	files["scenarios/"+name+scenario.Ending] = txtar.Format(used)
 	return files, nil
+}
+
+// policyFiles are the module of a policy and its tests; its scenario comes with them.
+func policyFiles(name string) (map[string][]byte, *txtar.Archive, error) {
+	module, err := fs.ReadFile(policies.Library, libraryModule(name))
+	if err != nil {
+		return nil, nil, err
+	}
+	base := path.Join("library", name, name)
+	tests, err := fs.ReadFile(suites.Library, base+"_test.rego")
+	if err != nil {
+		return nil, nil, err
+	}
+	story, err := fs.ReadFile(suites.Library, base+scenario.Ending)
+	if err != nil {
+		return nil, nil, err
+	}
+	return map[string][]byte{"policies/" + name + ".rego": module, "policies/" + name + "_test.rego": tests}, txtar.Parse(story), nil
 }
 
 // Write writes files into a folder. It writes none where one of them exists.
