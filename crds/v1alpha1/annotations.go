@@ -63,6 +63,9 @@ const (
 	PublishedCondition = "Published"
 	// ReservationsHeldCondition on a WorkloadPlacement: no reservation for its workloads has expired.
 	ReservationsHeldCondition = "ReservationsHeld"
+	// WorkloadsVisibleCondition on a WorkloadPlacement: the workspace lets the controller read all kinds of workloads that the
+	// placement can select. While it is False, what is decided on those that cannot be seen stays as it is.
+	WorkloadsVisibleCondition = "WorkloadsVisible"
 	// WithinCapacityCondition on a ClusterRegistration: what its pods request and what is reserved is no more than the
 	// cluster has. It is absent until it turns False for the first time.
 	WithinCapacityCondition = "WithinCapacity"
@@ -72,7 +75,8 @@ const (
 	// WorkloadsCountedCondition on a ClusterRegistration: its ClusterUsage lists every workload that has pods there.
 	WorkloadsCountedCondition = "WorkloadsCounted"
 	// HeartbeatSeenCondition on a ClusterRegistration: the controller sees the Lease of its agent, so that it notices when
-	// the agent falls silent. It is absent until it turns False for the first time.
+	// the agent falls silent. It is Unknown while the workspace does not show Leases, and absent until there is no Lease to be
+	// seen for the first time.
 	HeartbeatSeenCondition = "HeartbeatSeen"
 )
 
@@ -84,4 +88,18 @@ const (
 	ClusterLostReason = "ClusterLost"
 	// InvalidRegistrationReason on Valid False: a field cannot be read or used, and nothing more is placed on the cluster.
 	InvalidRegistrationReason = "InvalidRegistration"
+	// ClaimNotAcceptedReason on WorkloadsVisible and PoliciesReady False, and on HeartbeatSeen Unknown: the workspace's
+	// APIBinding does not accept the permission claim that it takes to read them. The message has the command that accepts it.
+	ClaimNotAcceptedReason = "ClaimNotAccepted"
+	// ClaimNotAppliedReason, there too: the claim is accepted, and kcp has not applied it yet.
+	ClaimNotAppliedReason = "ClaimNotApplied"
+	// ClaimLimitedReason, there too: the claim is accepted with a selector, so that what is not seen may be there.
+	ClaimLimitedReason = "ClaimLimited"
+	// NotClaimedReason, there too: the APIExport does not claim the resource.
+	NotClaimedReason = "NotClaimed"
+	// KindNotWatchedReason on WorkloadsVisible False: the controller is not told to place a kind of which there are decisions.
+	KindNotWatchedReason = "KindNotWatched"
+	// NotConfirmedReason on WorkloadsVisible and PoliciesReady False: the watch does not show what it did, and the server does
+	// not confirm that it is gone.
+	NotConfirmedReason = "NotConfirmed"
 )

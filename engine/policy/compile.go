@@ -128,6 +128,12 @@ func schemaSet() (*ast.SchemaSet, error) {
 	})
 }
 
+// digestOfBuiltin begins the digest of the built-in modules alone, in all versions.
+const digestOfBuiltin = "builtin-"
+
+// IsBuiltin says whether a digest is of the built-in modules alone, of this version or of another.
+func IsBuiltin(digest string) bool { return strings.HasPrefix(digest, digestOfBuiltin) }
+
 // Builtin returns the set of the built-in modules alone.
 func (c *Compiler) Builtin() *Set { return c.builtinSet }
 
@@ -145,6 +151,9 @@ func (c *Compiler) Compile(modules map[string]string) (*Set, error) {
 		fmt.Fprintf(h, "%d %s %d %s", len(file), file, len(modules[file]), modules[file])
 	}
 	digest := hex.EncodeToString(h.Sum(nil))
+	if len(modules) == 0 {
+		digest = digestOfBuiltin + digest
+	}
 	if known, found := c.cache.Get(digest, time.Time{}); found {
 		return known.set, known.err
 	}

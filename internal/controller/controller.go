@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -97,6 +98,8 @@ type Controller struct {
 // followed is a workspace with the endpoint through which it is read and written.
 type followed struct {
 	endpoint *endpoint
+	// boundBy is the name of its APIBinding.
+	boundBy string
 	*workspace
 }
 
@@ -284,9 +287,24 @@ func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (r
 	if e == nil {
 		return r
 	}
+	switch bound := view.binding; {
+	case bound == nil && f == nil:
+		return r // its binding is about to be shown
+	case bound == nil:
+		// Its workloads may still be shown: what a claim shows does not vanish with the binding.
+		if there, err := e.there(ctx, name, bindingResource, []types.NamespacedName{{Name: f.boundBy}}); len(there) == 0 && (err == nil || apierrors.IsForbidden(err)) {
+			c.forget(name, f)
+		} else {
+			r.within(confirmWithin)
+		}
+		return r
+	case bound.DeletionTimestamp != nil:
+		return r // kcp deletes all objects of the API in it: nothing is decided or written on what is left
+	}
 	if f == nil {
 		f = c.begin(name, e)
 	}
+	f.boundBy = view.binding.Name
 	start := time.Now()
 	defer func() { c.metrics.passes.Observe(time.Since(start).Seconds()) }()
 	return f.reconcile(ctx, view)

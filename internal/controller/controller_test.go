@@ -98,6 +98,7 @@ func (i *installation) expectNothingIsKept() {
 // newShop is a shard with the workspace "shop": a cluster, a placement and workloads of one CPU each.
 func newShop(t *testing.T, workloads ...string) *apiServer {
 	s := newAPIServer(t)
+	s.put("apibindings", "shop", testBinding("configmaps", "leases.coordination.k8s.io", "deployments.apps", "jobs.batch"))
 	cluster := testCluster("a", "4")
 	cluster.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "ClusterRegistration"}
 	s.put("clusterregistrations", "shop", cluster)
@@ -170,7 +171,7 @@ func TestAWorkspaceMoves(t *testing.T) {
 	from, to := newShop(t, "w"), newAPIServer(t)
 	i.shows(from, to)
 	eventually(t, "w is placed", func() bool { return len(from.stored("placementdecisions")) == 1 })
-	for _, resource := range []string{"clusterregistrations", "workloadplacements", "deployments", "placementdecisions"} {
+	for _, resource := range []string{"apibindings", "clusterregistrations", "workloadplacements", "deployments", "placementdecisions"} {
 		for _, object := range from.stored(resource) {
 			to.put(resource, "shop", object)
 		}

@@ -12,13 +12,19 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/pager"
 	"k8s.io/klog/v2"
 
 	kcpcache "github.com/kcp-dev/apimachinery/v2/pkg/cache"
 	kcpdynamic "github.com/kcp-dev/client-go/dynamic"
+	kcpmetadata "github.com/kcp-dev/client-go/metadata"
+	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -29,8 +35,11 @@ import (
 type endpoint struct {
 	url      string
 	client   kcpdynamic.ClusterInterface
+	metadata kcpmetadata.ClusterInterface
 	recorder *recorder
-	watches  []*resourceWatch
+	// watches begin with that of APIBindings.
+	watches []*resourceWatch
+	kinds   []schema.GroupVersionResource
 	// leases are watched apart: a workspace that shows none is placed in all the same.
 	leases  *resourceWatch
 	checker *watchChecker
@@ -52,8 +61,12 @@ func newEndpoint(config Config, url string, metrics *metrics, changed func(logic
 	if err != nil {
 		return nil, err
 	}
+	metadata, err := kcpmetadata.NewForConfig(at)
+	if err != nil {
+		return nil, err
+	}
 	e := &endpoint{
-		url: url, client: client, metrics: metrics, changed: changed,
+		url: url, client: client, metadata: metadata, metrics: metrics, changed: changed, kinds: config.Kinds,
 		beats: heartbeats{heard: map[clusterKey]heartbeat{}}, synced: make(chan struct{}),
 	}
 	if e.recorder, err = newRecorder(at, metrics); err != nil {
@@ -62,7 +75,7 @@ func newEndpoint(config Config, url string, metrics *metrics, changed func(logic
 	if e.checker, err = newWatchChecker(at, config.WatchCheckInterval, metrics); err != nil {
 		return nil, err
 	}
-	for _, resource := range append([]schema.GroupVersionResource{clusterResource, usageResource, placementResource, decisionResource, configMapResource}, config.Kinds...) {
+	for _, resource := range append([]schema.GroupVersionResource{bindingResource, clusterResource, usageResource, placementResource, decisionResource, configMapResource}, config.Kinds...) {
 		e.watches = append(e.watches, newResourceWatch(e, resource))
 	}
 	e.leases = newResourceWatch(e, leaseResource)
@@ -137,16 +150,23 @@ func (e *endpoint) ready() error {
 
 // view reads a workspace from what is watched.
 func (e *endpoint) view(name logicalcluster.Name) cacheView {
-	view := cacheView{unreadable: map[types.UID]decode.Problems{}}
+	view := cacheView{unreadable: map[types.UID]decode.Problems{}, visibility: visibility{kinds: e.kinds}}
 	for _, watch := range e.watches {
+		if view.hides(watch.resource) != nil {
+			continue
+		}
 		objects, err := watch.objects.ByIndex(kcpcache.ClusterIndexName, kcpcache.ClusterIndexKey(name))
 		if err != nil {
 			panic(err) // no such index, but newResourceWatch makes it
 		}
 		switch watch.resource {
+		case bindingResource:
+			view.visibility = e.visibility(as[*apisv1alpha2.APIBinding](objects, view.unreadable))
 		case clusterResource:
 			view.clusters = as[*v1alpha1.ClusterRegistration](objects, view.unreadable)
-			view.heard = e.beats.of(name, view.clusters)
+			if view.hides(leaseResource) == nil {
+				view.heard = e.beats.of(name, view.clusters)
+			}
 		case usageResource:
 			view.usages = map[string]*v1alpha1.ClusterUsage{}
 			for _, u := range as[*v1alpha1.ClusterUsage](objects, view.unreadable) {
@@ -165,9 +185,67 @@ func (e *endpoint) view(name logicalcluster.Name) cacheView {
 	return view
 }
 
+// visibility reads the binding of a workspace to the export. Only one can be bound, since two would bind the same resources.
+func (e *endpoint) visibility(bindings []*apisv1alpha2.APIBinding) visibility {
+	v := visibility{kinds: e.kinds}
+	for _, b := range bindings {
+		if v.binding == nil || b.Status.Phase == apisv1alpha2.APIBindingPhaseBound {
+			v.binding = b
+		}
+	}
+	if v.binding != nil {
+		v.hidden = hiddenBy(v.binding, append([]schema.GroupVersionResource{configMapResource, leaseResource}, e.kinds...))
+	}
+	return v
+}
+
+// empty says whether there is nothing in a workspace that is placed, or that workloads are placed by.
 func (v cacheView) empty() bool {
 	return len(v.clusters)+len(v.placements)+len(v.decisions)+len(v.configMaps)+len(v.workloads) == 0
 }
+
+// there returns which of some objects in a workspace the server has, or of all where names is nil. It asks for each, or lists all
+// where that takes fewer requests.
+func (e *endpoint) there(ctx context.Context, workspace logicalcluster.Name, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
+	watch := e.watches[slices.IndexFunc(e.watches, func(w *resourceWatch) bool { return w.resource == resource })]
+	shown, err := watch.objects.IndexKeys(kcpcache.ClusterIndexName, kcpcache.ClusterIndexKey(workspace))
+	if err != nil {
+		return nil, err
+	}
+	in, there := e.metadata.Resource(resource).Cluster(workspace.Path()), map[types.NamespacedName]bool{}
+	selector, err := labels.Parse(watch.selector)
+	if err != nil {
+		return nil, err
+	}
+	if names == nil || len(names) > 1+len(shown)/lookPageSize {
+		pages := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return in.List(ctx, o) })
+		pages.PageSize = lookPageSize
+		asked := sets.New(names...)
+		err := pages.EachListItem(ctx, metav1.ListOptions{LabelSelector: watch.selector}, func(object runtime.Object) error {
+			o := object.(*metav1.PartialObjectMetadata)
+			if name := (types.NamespacedName{Namespace: o.Namespace, Name: o.Name}); names == nil || asked.Has(name) {
+				there[name] = true
+			}
+			return nil
+		})
+		return there, err
+	}
+	for _, name := range names {
+		o, err := in.Namespace(name.Namespace).Get(ctx, name.Name, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse):
+			// The object is not there, whereas a resource that is not served is answered with a page that is not found.
+		case err != nil:
+			return nil, err
+		case selector.Matches(labels.Set(o.Labels)):
+			there[name] = true
+		}
+	}
+	return there, nil
+}
+
+// lookPageSize is how many objects are listed at once, as metadata.
+const lookPageSize = 500
 
 // actions writes to one workspace through the endpoint.
 func (e *endpoint) actions(name logicalcluster.Name) actions {
@@ -244,6 +322,13 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 				return nil, err
 			}
 			return written[v1alpha1.ClusterRegistration](u), nil
+		},
+		there: func(ctx context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
+			return e.there(ctx, name, resource, names)
+		},
+		stillBound: func(ctx context.Context, binding *apisv1alpha2.APIBinding) (bool, error) {
+			now, err := in.Resource(bindingResource).Get(ctx, binding.Name, metav1.GetOptions{})
+			return err == nil && now.GetResourceVersion() == binding.ResourceVersion, err
 		},
 		readHeartbeat: func(ctx context.Context, cluster string) (heartbeat, bool, error) {
 			key := clusterKey{name, cluster}

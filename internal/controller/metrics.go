@@ -19,6 +19,7 @@ type metrics struct {
 	overcommitted prometheus.Gauge
 	policyErrs    prometheus.Gauge
 	quarantined   prometheus.Gauge
+	hidden        *prometheus.GaugeVec
 	compile       prometheus.Histogram
 	reopened      *prometheus.CounterVec
 }
@@ -56,11 +57,14 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Namespace: namespace, Name: "overcommitted_clusters", Help: "Clusters with more in use and promised than allocatable.",
 		}),
 		policyErrs: prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: namespace, Name: "workspaces_with_policy_errors", Help: "Workspaces whose Rego does not compile.",
+			Namespace: namespace, Name: "workspaces_with_policy_errors", Help: "Workspaces whose Rego does not compile or cannot be read.",
 		}),
 		quarantined: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "workspaces_in_quarantine", Help: "Workspaces whose Rego is not evaluated any more because it exceeded its budget repeatedly.",
 		}),
+		hidden: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "workspaces_unreadable", Help: "Workspaces whose APIBinding does not let the controller read a resource in full, by resource.",
+		}, []string{"resource"}),
 		compile: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "policy_compile_duration_seconds", Help: "Time to compile the Rego of a workspace, or to find it compiled.",
 			Buckets: prometheus.ExponentialBuckets(1e-5, 4, 10),
@@ -69,7 +73,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Namespace: namespace, Name: "watches_reopened_total", Help: "Watches reopened because they were open but did not deliver what a list shows, by resource.",
 		}, []string{"resource"}),
 	}
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.compile, m.reopened} {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	"github.com/prometheus/client_golang/prometheus"
@@ -101,6 +102,11 @@ type model struct {
 	// rogue says that former leaders may write past their fence. Clusters are well-behaved then.
 	rogue bool
 
+	// claimed says that the workspace accepts the claim on workloads, binding is the version of the APIBinding that says so.
+	// visible says that the server shows workloads: they vanish after the claim, and are back before it.
+	claimed, visible bool
+	binding          string
+
 	// slicing bounds slices, so that a few decisions fill several.
 	slicing sliceLimits
 
@@ -172,6 +178,7 @@ func newModel(t *rapid.T, policies *policy.Compiler) *model {
 		p.Name, p.UID, p.ResourceVersion = fmt.Sprintf("p%d", i), types.UID(fmt.Sprintf("p%d", i)), m.next()
 		m.placements = append(m.placements, p)
 	}
+	m.claim(true)
 	m.elect()
 	return m
 }
@@ -258,6 +265,14 @@ func (m *model) run() {
 			name := fmt.Sprintf("p%d-%d", rapid.IntRange(0, 2).Draw(m.T, "placement"), rapid.IntRange(0, 1).Draw(m.T, "slice"))
 			m.broken[name] = rapid.SampledFrom([]brokenWrite{refusedWrite, lostWrite, lostAnswer}).Draw(m.T, "outcome")
 		}),
+		"a claim is withdrawn": step(func() {
+			m.claim(false)
+			m.leader.show(rapid.IntRange(0, allKinds).Draw(m.T, "kinds")) // whether it sees that before the workloads vanish, after, or both
+			m.visible = false
+			m.leader.show(rapid.IntRange(0, allKinds).Draw(m.T, "kinds"))
+			m.leader.pass()
+		}),
+		"a claim is accepted":         step(func() { m.claim(true) }),
 		"slices can be written again": step(func() { clear(m.broken) }),
 		"another leads": step(func() {
 			m.before = append(m.before, m.leader)
@@ -322,6 +337,11 @@ func (m *model) run() {
 			m.Fatalf("%s: %d of %d free at the end", row.Name, row.Free.CPU, row.Allocatable.CPU)
 		}
 	}
+}
+
+// claim accepts or withdraws the claim on workloads.
+func (m *model) claim(accepted bool) {
+	m.claimed, m.visible, m.binding = accepted, m.visible || accepted, m.next()
 }
 
 // repair shows the leader what a former one has written. The next leader could not know which of the two came first.
@@ -465,6 +485,18 @@ func (m *model) elect() {
 			m.registrations[r.Name] = written
 			return written, nil
 		},
+		there: func(_ context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
+			there := map[types.NamespacedName]bool{}
+			for _, name := range names {
+				if resource == deployments && m.visible && m.workloads[name.Name] != nil || resource == clusterResource && m.registrations[name.Name] != nil || resource == placementResource {
+					there[name] = true
+				}
+			}
+			return there, l.alive()
+		},
+		stillBound: func(_ context.Context, b *apisv1alpha2.APIBinding) (bool, error) {
+			return b.ResourceVersion == m.binding, l.alive()
+		},
 		readHeartbeat: func(_ context.Context, cluster string) (heartbeat, bool, error) {
 			l.hear(cluster)
 			beat, found := l.beats[cluster]
@@ -472,6 +504,7 @@ func (m *model) elect() {
 		},
 		event: func(runtime.Object, string, string, string) {},
 	})
+	l.view.kinds = []schema.GroupVersionResource{deployments}
 	l.workspace.now, l.workspace.slicing = func() time.Time { return m.clock }, m.slicing
 	ask := l.workspace.ask
 	l.workspace.ask = func(ctx context.Context, request engine.Request) (*engine.Decision, error) {
@@ -529,7 +562,7 @@ func (l *leader) write(name types.NamespacedName, version string, d *v1alpha1.Pl
 	case version != "" && (current == nil || current.ResourceVersion != version):
 		return nil, apierrors.NewConflict(schema.GroupResource{}, name.Name, errors.New("changed"))
 	}
-	before := l.load()
+	before, stays := l.load(), l.notToBeSeen()
 	if d == nil {
 		delete(l.decisions, name)
 	} else {
@@ -541,6 +574,12 @@ func (l *leader) write(name types.NamespacedName, version string, d *v1alpha1.Pl
 		l.decisions[name] = d
 	}
 	l.written++
+	durable := l.durable()
+	for workload, clusters := range stays {
+		if after := clusterNames(durable[workload].Clusters); !slices.Equal(after, clusters) && !l.rogue {
+			l.Fatalf("%s cannot be seen, is on %v, and was on %v", workload, after, clusters)
+		}
+	}
 	after := l.load()
 	for _, c := range l.view.clusters {
 		has := millis(c.Status.Allocatable)
@@ -555,6 +594,20 @@ func (l *leader) write(name types.NamespacedName, version string, d *v1alpha1.Pl
 		return nil, apierrors.NewTimeoutError("try later", 1)
 	}
 	return d, nil
+}
+
+// notToBeSeen returns the clusters of the workloads that are there, have a decision, and are not shown to the controller.
+func (l *leader) notToBeSeen() map[string][]string {
+	clusters := map[string][]string{}
+	for name, d := range l.durable() {
+		if w := l.workloads[name]; w != nil && w.UID == d.Workload.UID {
+			clusters[name] = clusterNames(d.Clusters)
+		}
+	}
+	for _, w := range l.view.workloads {
+		delete(clusters, w.Name)
+	}
+	return clusters
 }
 
 func millis(list corev1.ResourceList) int64 {
@@ -596,7 +649,7 @@ func (l *leader) load() map[string]int64 {
 }
 
 // allKinds has a bit for each kind of object.
-const allKinds = 63
+const allKinds = 127
 
 // show brings informers up to date; each bit of kinds is one kind of object.
 func (l *leader) show(kinds int) {
@@ -616,6 +669,9 @@ func (l *leader) show(kinds int) {
 	if kinds&8 != 0 {
 		l.view.workloads = nil
 		for _, name := range slices.Sorted(maps.Keys(l.workloads)) {
+			if !l.visible {
+				break
+			}
 			l.view.workloads = append(l.view.workloads, l.workloads[name])
 		}
 	}
@@ -625,6 +681,12 @@ func (l *leader) show(kinds int) {
 	if kinds&32 != 0 {
 		for name := range l.leases {
 			l.hear(name)
+		}
+	}
+	if kinds&64 != 0 {
+		l.view.binding, l.view.hidden = &apisv1alpha2.APIBinding{ObjectMeta: metav1.ObjectMeta{Name: "b", ResourceVersion: l.binding}}, nil
+		if !l.claimed {
+			l.view.hidden = map[schema.GroupResource]*hidden{deployments.GroupResource(): {reason: v1alpha1.ClaimNotAcceptedReason}}
 		}
 	}
 	l.view.heard = map[types.UID]heartbeat{}
@@ -677,10 +739,11 @@ func (m *model) settle() {
 		m.report(name, -1)
 	}
 	clear(m.broken)
+	m.claim(true)
 	m.clock = m.clock.Add(retryLast)
 	for before := -1; before != m.version; {
 		before = m.version
-		m.clock = m.clock.Add(confirmWithin)
+		m.clock = m.clock.Add(retryLast) // for whoever asks the server again
 		m.leader.show(allKinds)
 		m.leader.pass()
 	}

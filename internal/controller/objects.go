@@ -15,6 +15,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
+	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
+
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
@@ -22,6 +24,7 @@ import (
 
 // The resources that the controller watches beside the workload kinds.
 var (
+	bindingResource   = apisv1alpha2.SchemeGroupVersion.WithResource("apibindings")
 	clusterResource   = v1alpha1.SchemeGroupVersion.WithResource("clusterregistrations")
 	usageResource     = v1alpha1.SchemeGroupVersion.WithResource("clusterusages")
 	placementResource = v1alpha1.SchemeGroupVersion.WithResource("workloadplacements")
@@ -54,6 +57,8 @@ func (w *workloadObject) GetObjectKind() schema.ObjectKind { return &w.TypeMeta 
 // Invariant: it never fails, whatever an object contains. An error would keep the informer of all tenants from syncing.
 func transform(resource schema.GroupVersionResource) cache.TransformFunc {
 	switch resource {
+	case bindingResource:
+		return typed[apisv1alpha2.APIBinding]
 	case clusterResource:
 		return typed[v1alpha1.ClusterRegistration]
 	case usageResource:

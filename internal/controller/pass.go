@@ -17,6 +17,8 @@ type pass struct {
 	selectors  []placement.Selector
 	// unselective are the placements of which it is not known what they select.
 	unselective []*placementState
+	// unseen are the workloads whose decisions stay as they are, since they cannot be seen.
+	unseen map[workloadKey]*hidden
 	// explained is the latest attempt of each equivalence class in this pass, by the digest of its inputs.
 	explained map[string]attempt
 	// decided counts the decisions of this pass, the first of which began at firstAt. cut is set once it has left a workload
@@ -35,16 +37,17 @@ const confirmWithin = 5 * time.Second
 // reconcile makes one pass: it brings the engine up to date, decides what is due, publishes. A step that fails or panics
 // reports that in the result, and the following ones are made all the same, as far as they can be.
 func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
+	w.countHidden(o.hidden)
 	registrations := o.clusters
 	r.do(func() { registrations = w.watchHealth(ctx, &o, &r) })
 	r.do(func() { w.updateClusters(registrations, &o, &r) })
+	loadErr := w.load(ctx, o.decisions)
 	r.do(func() { w.updatePolicies(ctx, o, &r) })
 	placements := w.compile(o.placements, o.unreadable)
 
-	loadErr := w.load(ctx, o.decisions)
 	decided, cut := false, false
 	if loadErr == nil {
-		decided = r.do(func() { cut = w.newPass(placements, &r).place(ctx, o.workloads) })
+		decided = r.do(func() { cut = w.newPass(placements, &r).place(ctx, &o) })
 		w.setQuarantine(w.engine.Quarantine(w.name))
 		r.do(func() { w.publish(ctx, placements, &r) })
 		r.do(func() { w.afterPublishing(cut, &r) })

@@ -82,9 +82,15 @@ type workItem struct {
 //
 // A pass that is full leaves the remaining workloads as they are, and the next one goes on at once. It starts from the
 // top, where nothing is due any more unless something has changed, so the order is that of one long pass.
-func (p *pass) place(ctx context.Context, workloads []*workloadObject) (cut bool) {
-	p.releaseGone(workloads)
-	for _, item := range p.inTurn(workloads) {
+func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
+	shown := make(map[workloadKey]bool, len(o.workloads))
+	for _, object := range o.workloads {
+		shown[keyOf(object.workload.Reference)] = true
+	}
+	p.unseen = p.findUnseen(ctx, o, shown, p.result)
+	p.reportUnseen(o, p.placements, p.unseen)
+	p.releaseGone(shown)
+	for _, item := range p.inTurn(o.workloads) {
 		err := recovered(func() {
 			if decision := p.decide(ctx, item); decision != nil {
 				p.record(ctx, item, decision)
@@ -102,13 +108,9 @@ func (p *pass) place(ctx context.Context, workloads []*workloadObject) (cut bool
 }
 
 // releaseGone releases what workloads hold that do not exist any more.
-func (p *pass) releaseGone(workloads []*workloadObject) {
-	present := make(map[workloadKey]bool, len(workloads))
-	for _, object := range workloads {
-		present[keyOf(object.workload.Reference)] = true
-	}
+func (p *pass) releaseGone(shown map[workloadKey]bool) {
 	for _, key := range p.store.byDecision() {
-		if !present[key] {
+		if !shown[key] && p.unseen[key] == nil {
 			p.release(key)
 		}
 	}
@@ -119,6 +121,9 @@ func (p *pass) releaseGone(workloads []*workloadObject) {
 func (p *pass) inTurn(workloads []*workloadObject) []*workItem {
 	items := make([]*workItem, 0, len(workloads))
 	for _, object := range workloads {
+		if p.unseen[keyOf(object.workload.Reference)] != nil {
+			continue
+		}
 		item := &workItem{owner: p.ownerOf(object), object: object, key: keyOf(object.workload.Reference)}
 		if item.owner == nil {
 			p.release(item.key)

@@ -3,6 +3,7 @@ package controller
 import (
 	"slices"
 
+	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -36,6 +37,8 @@ type placementState struct {
 	waiting, fewer, elsewhere []string
 	// expired are the workloads that have no reservation any more on some cluster.
 	expired []string
+	// visible says whether all workloads that it can select can be seen.
+	visible *conditionsv1alpha1.Condition
 	// unread is why the decisions could not be read: nothing is known of the workloads then. unpublished are the slices that
 	// could not be written, with the reason.
 	unread      error

@@ -18,6 +18,12 @@ import (
 // ConfigMap with the outcome. If it does not compile, the last good policies stay in force. If there are none, as after a
 // restart, nothing is decided: waiting is better than deciding by policies that are not the workspace's own.
 func (w *workspace) updatePolicies(ctx context.Context, o cacheView, r *result) {
+	if unseen := w.policiesUnseen(ctx, &o, r); unseen != nil {
+		if h := new(hidden); !w.inForce || !errors.As(unseen, &h) || !h.fleeting {
+			w.setPolicyErr(unseen)
+		}
+		return
+	}
 	start := time.Now()
 	var set *policy.Set
 	var err error
@@ -25,10 +31,7 @@ func (w *workspace) updatePolicies(ctx context.Context, o cacheView, r *result) 
 		err = panicked
 	}
 	w.metrics.compile.Observe(time.Since(start).Seconds())
-	if (err == nil) != (w.policyErr == nil) {
-		w.metrics.policyErrs.Add(map[bool]float64{true: -1, false: 1}[err == nil])
-	}
-	w.policyErr = err
+	w.setPolicyErr(err)
 	if err == nil {
 		if set.Digest() != w.engine.PolicyDigest(w.name) {
 			w.restUntil = time.Time{} // a new digest ends the rest
@@ -43,6 +46,13 @@ func (w *workspace) updatePolicies(ctx context.Context, o cacheView, r *result) 
 			r.fail(w.annotate(ctx, configMap, v1alpha1.AnnotationPolicyStatus, status))
 		}
 	}
+}
+
+func (w *workspace) setPolicyErr(err error) {
+	if (err == nil) != (w.policyErr == nil) {
+		w.metrics.policyErrs.Add(map[bool]float64{true: -1, false: 1}[err == nil])
+	}
+	w.policyErr = err
 }
 
 // compilePolicies fails where a ConfigMap cannot be read in full, since a policy could be missing.

@@ -86,6 +86,7 @@ func (w *workspace) updateStatus(ctx context.Context, placements []*placementSta
 			r.fail(fmt.Errorf("status of WorkloadPlacement %s: %w", namespacedName(p.object), err))
 			continue
 		}
+		w.visibleEvent(updated, current)
 		statuses[written.UID] = writtenStatus{at: w.now(), basedOn: p.object.ResourceVersion, object: written}
 	}
 	w.statuses = statuses
@@ -101,7 +102,7 @@ func turned(before, after v1alpha1.WorkloadPlacementStatus) bool {
 
 func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementState) {
 	defer conditions.SetSummary(placement, conditions.WithConditions(
-		v1alpha1.ConstraintsValidCondition, v1alpha1.PoliciesReadyCondition, v1alpha1.ScheduledCondition, v1alpha1.PublishedCondition))
+		v1alpha1.ConstraintsValidCondition, v1alpha1.PoliciesReadyCondition, v1alpha1.WorkloadsVisibleCondition, v1alpha1.ScheduledCondition, v1alpha1.PublishedCondition))
 	conditions.Set(placement, published(p))
 	if p.unread != nil {
 		return // nothing else is known
@@ -114,17 +115,22 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 
 	conditions.Set(placement, condition(v1alpha1.ConstraintsValidCondition, p.err, "InvalidSpec"))
 	policyErr := errors.Join(w.policyErr, cmp.Or(w.quarantine, p.policyErr))
+	reason, until := "PolicyError", "are sound"
+	if unseen := new(hidden); errors.As(policyErr, &unseen) {
+		reason, until = unseen.reason, "can be read"
+	}
 	switch {
 	case w.policyErr != nil && w.inForce:
 		policyErr = fmt.Errorf("the last good policies stay in force: %w", policyErr)
 	case w.policyErr != nil:
-		policyErr = fmt.Errorf("nothing is decided until the policies are sound: %w", policyErr)
+		policyErr = fmt.Errorf("nothing is decided until the policies %s: %w", until, policyErr)
 	}
-	reason := "PolicyError"
 	if quarantine := new(policy.QuarantineError); errors.As(policyErr, &quarantine) {
 		reason = "PolicyQuarantined"
 	}
 	conditions.Set(placement, condition(v1alpha1.PoliciesReadyCondition, policyErr, reason))
+
+	conditions.Set(placement, p.visible)
 
 	conditions.Set(placement, scheduled(conditions.Get(placement, v1alpha1.ScheduledCondition), p))
 

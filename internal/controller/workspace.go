@@ -7,8 +7,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -19,6 +21,7 @@ import (
 
 // cacheView is a workspace as the informers show it. Nothing in it may be changed.
 type cacheView struct {
+	visibility
 	clusters []*v1alpha1.ClusterRegistration
 	// usages are by the name of the cluster, heard the heartbeats of clusters that have one by the UID of the registration.
 	usages     map[string]*v1alpha1.ClusterUsage
@@ -62,6 +65,14 @@ type workspace struct {
 	// policyErr is why the policies as written are not in force, inForce whether any are.
 	policyErr error
 	inForce   bool
+	// policyMaps are the ConfigMaps with policies that were shown last; nil before any could be.
+	policyMaps map[types.NamespacedName]bool
+	// gone are objects that are not shown and that the server does not have, though decisions rest on them. lookFailures are why
+	// others are not known to be gone, by resource.
+	gone         map[notShown]bool
+	lookFailures map[schema.GroupVersionResource]*writeFailure
+	// counted are the resources that cannot be read, as the metric has them.
+	counted map[schema.GroupResource]*hidden
 	// restUntil is when a workspace that was too slow is tried again, tooSlow why it rests.
 	restUntil time.Time
 	tooSlow   error
@@ -88,7 +99,8 @@ type workspace struct {
 func newWorkspace(name logicalcluster.Name, e *engine.Engine, policies *policy.Compiler, m *metrics, l limits, a actions) *workspace {
 	return &workspace{
 		name: name, engine: e, policies: policies, metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, carryOver: newCarryOver(),
-		placed: map[types.UID]*placedEvents{}, reports: map[types.UID]reported{}, slicing: defaultLimits, publishing: new(atomic.Int64),
+		lookFailures: map[schema.GroupVersionResource]*writeFailure{},
+		placed:       map[types.UID]*placedEvents{}, reports: map[types.UID]reported{}, slicing: defaultLimits, publishing: new(atomic.Int64),
 	}
 }
 
@@ -114,6 +126,11 @@ type actions struct {
 	writeStatus    func(context.Context, *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error)
 	// writeConditions fails with a conflict where the registration has changed.
 	writeConditions func(context.Context, *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error)
+	// there returns which of some objects of a resource the server has, or of all that are watched where names is nil. It fails
+	// where the resource cannot be read.
+	there func(ctx context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error)
+	// stillBound says whether the server has the same version of a binding.
+	stillBound func(context.Context, *apisv1alpha2.APIBinding) (bool, error)
 	// readHeartbeat reads the Lease of a cluster from the server; found is false if it cannot be seen there.
 	readHeartbeat func(ctx context.Context, cluster string) (beat heartbeat, found bool, err error)
 	annotate      func(ctx context.Context, configMap *corev1.ConfigMap, key, value string) error
@@ -139,7 +156,19 @@ func (w *workspace) retire() {
 	if w.policyErr != nil {
 		w.metrics.policyErrs.Dec()
 	}
+	w.countHidden(nil)
 	w.setQuarantine(nil)
+}
+
+// countHidden counts the resources that the workspace does not let the controller read.
+func (w *workspace) countHidden(hidden map[schema.GroupResource]*hidden) {
+	for resource := range w.counted {
+		w.metrics.hidden.WithLabelValues(resource.String()).Dec()
+	}
+	for resource := range hidden {
+		w.metrics.hidden.WithLabelValues(resource.String()).Inc()
+	}
+	w.counted = hidden
 }
 
 func (w *workspace) setQuarantine(err error) {

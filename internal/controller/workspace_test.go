@@ -11,11 +11,14 @@ import (
 	"testing"
 	"time"
 
+	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -44,6 +47,13 @@ type world struct {
 	events    []string
 	failNext  error
 	clock     time.Time
+	// lookErr is what the server answers to who looks for an object; rebound says that the binding has another version there.
+	lookErr error
+	rebound bool
+	// invisible are objects that the server has and the informers do not show.
+	invisible map[types.NamespacedName]bool
+	// looked counts how often that was asked.
+	looked int
 	// leases are the heartbeats of clusters as the server has them, unless it answers with leaseErr.
 	leases   map[string]heartbeat
 	leaseErr error
@@ -51,6 +61,7 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	w := &world{TB: t, stored: map[types.NamespacedName]*v1alpha1.PlacementDecision{}, clock: time.Unix(1_000_000, 0), leases: map[string]heartbeat{}}
+	w.kinds = []schema.GroupVersionResource{deployments, appsv1.SchemeGroupVersion.WithResource("statefulsets"), jobs}
 	w.restart()
 	return w
 }
@@ -88,6 +99,13 @@ func (w *world) restart() {
 			return written, nil
 		},
 		writeConditions: w.writeConditions,
+		there: func(_ context.Context, _ schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
+			w.looked++
+			there := maps.Clone(w.invisible)
+			maps.DeleteFunc(there, func(name types.NamespacedName, _ bool) bool { return names != nil && !slices.Contains(names, name) })
+			return there, w.lookErr
+		},
+		stillBound: func(context.Context, *apisv1alpha2.APIBinding) (bool, error) { return !w.rebound, nil },
 		readHeartbeat: func(_ context.Context, cluster string) (heartbeat, bool, error) {
 			beat, found := w.leases[cluster]
 			return beat, found, w.leaseErr
@@ -246,6 +264,8 @@ func testWorkload(name string, cpu int64) *workloadObject {
 	}
 	return w
 }
+
+var jobs = batchv1.SchemeGroupVersion.WithResource("jobs")
 
 var one = v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](1)}
 

@@ -1,0 +1,311 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/policy"
+)
+
+// What cannot be seen is not gone. An informer shows the same when objects are deleted, when a workspace withdraws a permission
+// claim, and when a list falls short.
+//
+// Invariant: nothing is given up for want of an object unless the server says that the object is not there, asked while the
+// workspace lets us read it.
+
+// visibility is what a workspace lets the controller read.
+type visibility struct {
+	// binding is the workspace's APIBinding to the export; hidden are the resources that it does not let us read in full.
+	binding *apisv1alpha2.APIBinding
+	hidden  map[schema.GroupResource]*hidden
+	// kinds are the workload kinds that are watched.
+	kinds []schema.GroupVersionResource
+}
+
+// hides returns why nothing of a resource can be read, nil if something can.
+func (v *visibility) hides(resource schema.GroupVersionResource) *hidden {
+	if h := v.hidden[resource.GroupResource()]; h != nil && !h.partly {
+		return h
+	}
+	return nil
+}
+
+// resourceOf returns the resource of a kind of workloads.
+func resourceOf(apiVersion, kind string) schema.GroupVersionResource {
+	resource, _ := meta.UnsafeGuessKindToResource(schema.FromAPIVersionAndKind(apiVersion, kind))
+	return resource
+}
+
+// notShown is an object that something rests on and that the informers do not show.
+type notShown struct {
+	resource schema.GroupVersionResource
+	types.NamespacedName
+}
+
+// findUnseen returns the workloads whose decisions stay as they are, since it is not known what has become of the workload, of
+// its placement or of one of its clusters.
+func (w *workspace) findUnseen(ctx context.Context, o *cacheView, shown map[workloadKey]bool, r *result) map[workloadKey]*hidden {
+	unseen := map[workloadKey]*hidden{}
+	missing := w.restsOn(o, shown, unseen)
+	var asked []notShown
+	gone := map[notShown]bool{}
+	for object := range missing {
+		if gone[object] = w.gone[object]; !gone[object] {
+			asked = append(asked, object)
+		}
+	}
+	unconfirmed := w.confirmGone(ctx, o.binding, asked, r)
+	for object, keys := range missing {
+		if why := unconfirmed[object]; why != nil {
+			for _, key := range keys {
+				unseen[key] = why
+			}
+		}
+		gone[object] = unconfirmed[object] == nil
+	}
+	w.gone = gone
+	return unseen
+}
+
+// restsOn returns what decisions rest on and the informers do not show, with the workloads concerned. Those that could not be
+// shown are added to unseen.
+func (w *workspace) restsOn(o *cacheView, shown map[workloadKey]bool, unseen map[workloadKey]*hidden) map[notShown][]workloadKey {
+	placements, clusters := map[types.NamespacedName]bool{}, map[string]bool{}
+	for _, p := range o.placements {
+		placements[namespacedName(p)] = true
+	}
+	for _, c := range o.clusters {
+		clusters[c.Name] = true
+	}
+	missing, resources := map[notShown][]workloadKey{}, map[[2]string]schema.GroupVersionResource{}
+	add := func(key workloadKey, resource schema.GroupVersionResource, namespace, name string) {
+		object := notShown{resource, types.NamespacedName{Namespace: namespace, Name: name}}
+		missing[object] = append(missing[object], key)
+	}
+	for key, record := range w.store.records {
+		if record.current == nil {
+			continue
+		}
+		resource, known := resources[[2]string{key.apiVersion, key.kind}]
+		if !known {
+			resource = resourceOf(key.apiVersion, key.kind)
+			resources[[2]string{key.apiVersion, key.kind}] = resource
+		}
+		h := o.hidden[resource.GroupResource()]
+		switch {
+		case h != nil && (!h.partly || !shown[key]):
+			unseen[key] = h
+			continue
+		case shown[key]:
+		case !slices.Contains(o.kinds, resource):
+			unseen[key] = &hidden{
+				reason: v1alpha1.KindNotWatchedReason, why: fmt.Sprintf("%s %s is not among the workload kinds of the controller", key.apiVersion, key.kind),
+				how: "The operator of the controller adds it to --workload-kinds",
+			}
+			continue
+		default:
+			add(key, resource, key.namespace, key.name)
+		}
+		if by := record.current.placement; !placements[by] {
+			add(key, placementResource, by.Namespace, by.Name)
+		}
+		for _, c := range record.current.decision.Clusters {
+			if !clusters[c.Name] {
+				add(key, clusterResource, "", c.Name)
+			}
+		}
+	}
+	return missing
+}
+
+// confirmGone asks the server for objects that the informers do not show, and returns those that are not known to be gone. What
+// fails is asked for again after a back-off.
+func (w *workspace) confirmGone(ctx context.Context, binding *apisv1alpha2.APIBinding, objects []notShown, r *result) map[notShown]*hidden {
+	asked := map[schema.GroupVersionResource][]types.NamespacedName{}
+	for _, object := range objects {
+		asked[object.resource] = append(asked[object.resource], object.NamespacedName)
+	}
+	unconfirmed := map[notShown]*hidden{}
+	for resource, names := range asked {
+		there, failure := map[types.NamespacedName]bool{}, w.lookFailures[resource]
+		if failure == nil || !w.now().Before(failure.retryAt) {
+			var err error
+			if there, err = w.look(ctx, binding, resource, names); err == nil && len(there) == 0 {
+				delete(w.lookFailures, resource)
+				continue
+			}
+			failure = failure.again(err, w.now())
+			w.lookFailures[resource] = failure
+		}
+		r.within(failure.retryAt.Sub(w.now()))
+		for _, name := range names {
+			if len(there) == 0 || there[name] {
+				unconfirmed[notShown{resource, name}] = failure.unconfirmed(resource, name)
+			}
+		}
+	}
+	return unconfirmed
+}
+
+// look returns which of some objects the server has, or of all of a resource where names is nil. It fails where that is not to be
+// relied on. The binding is read last: once it does not accept a claim any more, kcp takes the objects away one by one.
+func (w *workspace) look(ctx context.Context, binding *apisv1alpha2.APIBinding, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
+	ctx, done := context.WithTimeout(ctx, readWithin)
+	defer done()
+	there, err := w.there(ctx, resource, names)
+	if err != nil {
+		return nil, err
+	}
+	bound, err := w.stillBound(ctx, binding)
+	if err == nil && !bound {
+		err = errors.New("the APIBinding has changed meanwhile")
+	}
+	return there, err
+}
+
+// unconfirmed is why an object is not known to be gone.
+func (f *writeFailure) unconfirmed(resource schema.GroupVersionResource, name types.NamespacedName) *hidden {
+	h := &hidden{
+		reason: v1alpha1.NotConfirmedReason, why: fmt.Sprintf("%s %s is not shown by the watch any more, and the server has it", resource.GroupResource(), name.Name),
+		how: "The server is asked again", fleeting: f.backOff < confirmWithin,
+	}
+	if f.err != nil {
+		h.why = fmt.Sprintf("%s %s is not shown by the watch any more, and the server does not confirm that it is gone: %v", resource.GroupResource(), name.Name, f.err)
+	}
+	return h
+}
+
+// policiesUnseen returns an error while it is not known which policies the workspace has: those in force stay as they are then.
+// A workspace that does not show its ConfigMaps, and has never shown policies of its own, is decided by the built-in ones.
+func (w *workspace) policiesUnseen(ctx context.Context, o *cacheView, r *result) error {
+	if h := o.hides(configMapResource); h != nil {
+		if w.store != nil && !w.hasOwnPolicies() {
+			return nil
+		}
+		return h
+	}
+	shown := make(map[types.NamespacedName]bool, len(o.configMaps))
+	for _, c := range o.configMaps {
+		shown[types.NamespacedName{Namespace: c.Namespace, Name: c.Name}] = true
+	}
+	known := w.policyMaps
+	if known == nil && w.hasOwnPolicies() { // we have just started
+		var err error
+		if known, err = w.look(ctx, o.binding, configMapResource, nil); err != nil {
+			r.within(confirmWithin)
+			return &hidden{reason: v1alpha1.NotConfirmedReason, why: "the ConfigMaps with policies cannot be listed: " + err.Error(), how: "The server is asked again"}
+		}
+	}
+	var missing []notShown
+	for name := range known {
+		if !shown[name] {
+			missing = append(missing, notShown{configMapResource, name})
+		}
+	}
+	if h := o.hidden[configMapResource.GroupResource()]; h != nil && (len(missing) > 0 || len(shown) == 0 && w.hasOwnPolicies()) {
+		return h
+	}
+	for _, h := range w.confirmGone(ctx, o.binding, missing, r) {
+		return h
+	}
+	w.policyMaps = shown
+	return nil
+}
+
+// hasOwnPolicies says whether policies of the workspace's own are in force, or were when something was decided.
+func (w *workspace) hasOwnPolicies() bool {
+	if w.inForce && !policy.IsBuiltin(w.engine.PolicyDigest(w.name)) {
+		return true
+	}
+	if w.store == nil {
+		return false
+	}
+	for _, record := range w.store.records {
+		if e := record.current; e != nil && e.decision.PolicyDigest != "" && !policy.IsBuiltin(e.decision.PolicyDigest) {
+			return true
+		}
+	}
+	return false
+}
+
+// reportUnseen adds the workloads that cannot be seen to the states of their placements, and says for each placement whether it
+// sees all that it can select.
+func (w *workspace) reportUnseen(o *cacheView, placements []*placementState, unseen map[workloadKey]*hidden) {
+	kept := make(map[types.NamespacedName]map[workloadKey]*hidden, len(placements))
+	for key, why := range unseen {
+		_, by, _ := w.store.get(key)
+		if kept[by] == nil {
+			kept[by] = map[workloadKey]*hidden{}
+		}
+		kept[by][key] = why
+	}
+	for _, p := range placements {
+		reasons := map[string]*hidden{}
+		add := func(h *hidden) {
+			if !h.fleeting {
+				reasons[h.why] = h
+			}
+		}
+		for _, resource := range o.kinds {
+			if h := o.hides(resource); h != nil && selects(p.object, resource) {
+				add(h)
+			}
+		}
+		own := kept[namespacedName(p.object)]
+		for key, why := range own {
+			add(why)
+			p.workloads++
+			p.placed++
+			for _, c := range w.store.records[key].current.decision.Clusters {
+				p.clusters[c.Name] = true
+			}
+		}
+		p.visible = visible(reasons, len(own))
+	}
+}
+
+// selects says whether a placement can select a workload kind.
+func selects(p *v1alpha1.WorkloadPlacement, resource schema.GroupVersionResource) bool {
+	kinds := p.Spec.WorkloadSelector.WorkloadTypes
+	return len(kinds) == 0 || slices.ContainsFunc(kinds, func(t v1alpha1.WorkloadType) bool {
+		return resourceOf(t.APIVersion, t.Kind).GroupResource() == resource.GroupResource()
+	})
+}
+
+// visible is the condition that says whether all workloads can be seen; kept is how many decisions stay as they are if not.
+func visible(reasons map[string]*hidden, kept int) *conditionsv1alpha1.Condition {
+	if len(reasons) == 0 {
+		return conditions.TrueCondition(v1alpha1.WorkloadsVisibleCondition)
+	}
+	whys := slices.Sorted(maps.Keys(reasons))
+	var hows []string
+	for _, why := range whys {
+		if how := reasons[why].how; !slices.Contains(hows, how) {
+			hows = append(hows, how)
+		}
+	}
+	return conditions.FalseCondition(v1alpha1.WorkloadsVisibleCondition, reasons[whys[0]].reason, conditionsv1alpha1.ConditionSeverityWarning, "%s",
+		shorten(fmt.Sprintf("%s. %d decided workloads that cannot be seen keep their clusters; new ones are not noticed. %s", examples(whys), kept, strings.Join(hows, ". "))))
+}
+
+// visibleEvent tells once that workloads cannot be seen any more.
+func (w *workspace) visibleEvent(after, before *v1alpha1.WorkloadPlacement) {
+	now, then := conditions.Get(after, v1alpha1.WorkloadsVisibleCondition), conditions.Get(before, v1alpha1.WorkloadsVisibleCondition)
+	if now != nil && now.Status == corev1.ConditionFalse && (then == nil || then.Reason != now.Reason) {
+		w.event(after, corev1.EventTypeWarning, now.Reason, now.Message)
+	}
+}
