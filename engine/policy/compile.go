@@ -92,7 +92,9 @@ func NewCompiler(options Options) (*Compiler, error) {
 			return nil, err
 		}
 		c.prefix = fmt.Appendf(c.prefix, "%d %s %d %s", len(file), file, len(text), text)
-		if c.builtin[file], err = c.parse(file, string(text)); err != nil {
+		// No module of a workspace can have this name: that of one in a ConfigMap has two slashes, that of a file an ending.
+		name := "placement.builtin/" + strings.TrimSuffix(file, ".rego")
+		if c.builtin[name], err = c.parse(name, string(text)); err != nil {
 			return nil, err
 		}
 	}
@@ -215,7 +217,7 @@ func (c *Compiler) compile(digest string, texts map[string]string) (set *Set, er
 		return nil, errs
 	}
 	for file, module := range c.builtin {
-		modules["builtin/"+file] = module.Copy()
+		modules[file] = module.Copy()
 	}
 	compiler := c.OPA()
 	compiler.Compile(modules)

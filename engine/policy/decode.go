@@ -42,25 +42,36 @@ func decodeWeights(t *ast.Term) (weights scoring.Weights, err error) {
 	return weights, err
 }
 
-func decodeTerms(t *ast.Term, terms []scoring.Term) ([]scoring.Term, error) {
+// addTerms adds a set of terms; nil where it is undefined.
+func (j *Judgement) addTerms(t *ast.Term) error {
 	if t == nil {
-		return terms, nil
+		return nil
 	}
 	set, ok := t.Value.(ast.Set)
 	if !ok {
-		return nil, fmt.Errorf("must be a set of terms, is %s", short(t))
+		return fmt.Errorf("must be a set of terms, is %s", short(t))
 	}
 	if set.Len() > MaxTerms {
-		return nil, fmt.Errorf("has %d terms, more than %d", set.Len(), MaxTerms)
+		return fmt.Errorf("has %d terms, more than %d", set.Len(), MaxTerms)
 	}
 	for _, element := range set.Slice() {
 		decoded, err := decodeTerm(element)
 		if err != nil {
-			return nil, fmt.Errorf("has a term that cannot be used, %s: %w", short(element), err)
+			return &termError{element, err}
 		}
-		terms = append(terms, decoded)
+		j.Terms, j.locations = append(j.Terms, decoded), append(j.locations, element.Location)
 	}
-	return terms, nil
+	return nil
+}
+
+// termError is a term that cannot be used.
+type termError struct {
+	term *ast.Term
+	err  error
+}
+
+func (e *termError) Error() string {
+	return fmt.Sprintf("has a term that cannot be used, %s: %v", short(e.term), e.err)
 }
 
 func decodeTerm(t *ast.Term) (decoded scoring.Term, err error) {
@@ -114,7 +125,7 @@ func boundSelector(s *metav1.LabelSelector) error {
 	return nil
 }
 
-// policyTerm is a policyTerm as policies write it.
+// policyTerm is a term as policies write it.
 type policyTerm struct {
 	match              match
 	factor             string
@@ -145,7 +156,7 @@ func (t *policyTerm) decode(v ast.Value) error {
 		case "reason":
 			return decodeText(v, &t.reason)
 		}
-		return unknownField(name)
+		return unknownField(name, "a term", "match, factor, onMatch, otherwise, required and reason")
 	})
 }
 
@@ -165,7 +176,7 @@ func (m *match) decode(v ast.Value) error {
 			m.labelSelector = &metav1.LabelSelector{}
 			return decodeSelector(v, m.labelSelector)
 		}
-		return unknownField(name)
+		return unknownField(name, "match", "clusterNames, location, labelSelector and capability")
 	})
 }
 
@@ -194,7 +205,7 @@ func decodeSelector(v ast.Value, s *metav1.LabelSelector) error {
 				return nil
 			})
 		}
-		return unknownField(name)
+		return unknownField(name, "a labelSelector", "matchLabels and matchExpressions")
 	})
 }
 
@@ -208,11 +219,13 @@ func decodeRequirement(v ast.Value, r *metav1.LabelSelectorRequirement) error {
 		case "values":
 			return decodeTexts(v, &r.Values)
 		}
-		return unknownField(name)
+		return unknownField(name, "an expression", "key, operator and values")
 	})
 }
 
-func unknownField(name string) error { return fmt.Errorf("unknown field %q", name) }
+func unknownField(name, of, fields string) error {
+	return fmt.Errorf("unknown field %q: %s has %s", name, of, fields)
+}
 
 // mismatch is a field with a value of the wrong type.
 type mismatch struct{ field, value string }

@@ -41,6 +41,9 @@ type Judgement struct {
 	Weights scoring.Weights
 	// Terms of the workspace and the built-in ones, in a deterministic order.
 	Terms []scoring.Term
+
+	// locations are where the terms are written.
+	locations []*ast.Location
 }
 
 // Set is the compiled policies of a workspace. It is safe for concurrent use.
@@ -52,7 +55,21 @@ type Set struct {
 	reads    workload.Reads
 	// constants are results that need no evaluation.
 	constants map[ast.Var]*ast.Term
+
+	unread      []Unread
+	undefined   []Undefined
+	comparisons []Comparison
+	conditions  []condition
 }
+
+// Unread returns the rules and packages that nothing reads, by position.
+func (s *Set) Unread() []Unread { return s.unread }
+
+// Undefined returns the references to what no module defines.
+func (s *Set) Undefined() []Undefined { return s.undefined }
+
+// Comparisons returns the comparisons of parts of the input with literals, by position. There may be more than are found.
+func (s *Set) Comparisons() []Comparison { return s.comparisons }
 
 // Reads returns what the policies can read of a workload. Invariant: two workloads that agree in it get the same judgement.
 func (s *Set) Reads() workload.Reads { return s.reads }
@@ -102,6 +119,8 @@ func newSet(digest string, compiler *ast.Compiler, timeout time.Duration) (*Set,
 	if s.query, err = compiler.QueryCompiler().Compile(body); err != nil {
 		return nil, err
 	}
+	s.unread, s.undefined = unreadOf(compiler), undefinedOf(compiler)
+	s.comparisons, s.conditions = compared(compiler)
 	metered(compiler)
 	return s, nil
 }
@@ -137,13 +156,17 @@ func (e *undefinedError) Unwrap() error { return e.Errors }
 
 // Judge evaluates the policies for a workload. It fails with Errors that name the file and the row, with a *BudgetError, a
 // *CPUTimeError or a *TimeoutError, or with the cause of ctx.
-func (s *Set) Judge(ctx context.Context, in Input) (judgement *Judgement, err error) {
+func (s *Set) Judge(ctx context.Context, in Input) (*Judgement, error) {
+	return s.judge(ctx, newMeter(ctx, s.timeout), in)
+}
+
+func (s *Set) judge(ctx context.Context, m *meter, in Input) (judgement *Judgement, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			judgement, err = nil, Errors{at(nil, "internal_error", "the policies cannot be evaluated: %v", p)}
 		}
 	}()
-	results, err := s.evaluate(ctx, newMeter(ctx, s.timeout), in.value())
+	results, err := s.evaluate(ctx, m, in.value())
 	if err != nil {
 		return nil, err
 	}
@@ -164,11 +187,11 @@ func (s *Set) Judge(ctx context.Context, in Input) (judgement *Judgement, err er
 		useBuiltin = bool(b)
 	}
 	if useBuiltin {
-		if judgement.Terms, err = decodeTerms(s.answer(results, builtinVar), nil); err != nil {
+		if err = judgement.addTerms(s.answer(results, builtinVar)); err != nil {
 			return nil, Errors{s.shape(builtinTermsPath, "%v", err)}
 		}
 	}
-	if judgement.Terms, err = decodeTerms(s.answer(results, termsVar), judgement.Terms); err != nil {
+	if err = judgement.addTerms(s.answer(results, termsVar)); err != nil {
 		return nil, Errors{s.shape(termsPath, "%v", err)}
 	}
 	return judgement, nil
@@ -211,9 +234,18 @@ func (s *Set) evaluate(ctx context.Context, m *meter, input *ast.Term) (topdown.
 	return results[0], nil
 }
 
-// shape returns an error about the value of a document, at the position of the first rule that defines it.
+// shape returns an error about the value of a document, at the position of the rule that made the wrong part of it, or else
+// of the first rule that defines it.
 func (s *Set) shape(path, format string, args ...any) Error {
 	var location *ast.Location
+	for _, arg := range args {
+		if wrong, ok := arg.(*termError); ok {
+			location = s.ruleAt(wrong.term.Location)
+		}
+	}
+	if location != nil {
+		return at(location, codeShape, path+" "+format, args...)
+	}
 	for _, rule := range rules(s.compiler, path) { // in random order
 		if location == nil || rule.Location.Compare(location) < 0 {
 			location = rule.Location
@@ -274,7 +306,9 @@ func (in Input) value() *ast.Term {
 	)
 }
 
-func integer(n int64) *ast.Term { return ast.NumberTerm(json.Number(strconv.FormatInt(n, 10))) }
+func integer(n int64) *ast.Term { return ast.NumberTerm(number(n)) }
+
+func number(n int64) json.Number { return json.Number(strconv.FormatInt(n, 10)) }
 
 func stringMap(m map[string]string) *ast.Term {
 	if len(m) == 0 {

@@ -39,7 +39,7 @@ func (c *Compiler) lint(texts map[string]string, strict bool) (errs Errors) {
 		return errs
 	}
 	for file, module := range c.builtin {
-		modules["builtin/"+file] = module.Copy()
+		modules[file] = module.Copy()
 	}
 	compiler := c.Suites().WithStrict(strict)
 	if compiler.Compile(modules); compiler.Failed() {
