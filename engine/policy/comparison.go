@@ -28,11 +28,19 @@ func (f Field) String() string {
 type Comparison struct {
 	Position
 	Field Field
-	// Operator is the name of the function, such as equal, lt or startswith.
+	// Operator is the name of the function, such as equal, lt or startswith; Read where a key is only read.
 	Operator string
 	// Literal is a string, an int64, a boolean, or a json.Number that is no int64.
 	Literal any
 }
+
+// Operators of comparisons that are none of OPA's functions.
+const (
+	// Read stands for a label, an annotation or a resource that is read.
+	Read = "read"
+	// Derived stands for a comparison with what a function makes of the field.
+	Derived = "derived"
+)
 
 // maxComparisons bounds how many comparisons are known of a set, maxCompared how many literals are looked at for them.
 const (
@@ -404,10 +412,18 @@ func mirrored(operator string) string {
 	return operator
 }
 
-// lookup takes up the keys of a table that a part of the input is looked up in, as in share[input.workload.labels.team].
+// lookup takes up the keys of labels, annotations and requests that are read, and those of a table that a part of the input is
+// looked up in, as in share[input.workload.labels.team].
 func (c *comparisons) lookup(t *ast.Term) bool {
-	if ref, ok := t.Value.(ast.Ref); ok {
-		c.keyed(ref)
+	ref, ok := t.Value.(ast.Ref)
+	if !ok {
+		return false
+	}
+	c.keyed(ref)
+	for _, s := range c.sources(t) {
+		if f, ok := field(s.path); ok && f.Key != "" {
+			c.compare(t.Location, f, false, Read, ast.NullTerm())
+		}
 	}
 	return false
 }
@@ -440,7 +456,7 @@ func (c *comparisons) compare(location *ast.Location, f Field, derived bool, ope
 	}
 	switch {
 	case derived:
-		operator = "derived"
+		operator = Derived
 	case operator == "eq":
 		operator = "equal"
 	}

@@ -40,6 +40,10 @@ const (
 	MaxDigits      = 32
 )
 
+// builtinFiles begins the names of built-in modules. No other has such a name: in a ConfigMap it has two slashes, that of a file
+// ends in .rego.
+const builtinFiles = "placement.builtin/"
+
 // Options of a Compiler; the zero value is good.
 type Options struct {
 	// Timeout is how long one evaluation may take by the clock: seconds, since a throttled container or a busy machine
@@ -92,8 +96,7 @@ func NewCompiler(options Options) (*Compiler, error) {
 			return nil, err
 		}
 		c.prefix = fmt.Appendf(c.prefix, "%d %s %d %s", len(file), file, len(text), text)
-		// No module of a workspace can have this name: that of one in a ConfigMap has two slashes, that of a file an ending.
-		name := "placement.builtin/" + strings.TrimSuffix(file, ".rego")
+		name := builtinFiles + strings.TrimSuffix(file, ".rego")
 		if c.builtin[name], err = c.parse(name, string(text)); err != nil {
 			return nil, err
 		}

@@ -22,6 +22,9 @@ const (
 	maxPaired = 24
 )
 
+// MadeUp is the text of fields that policies do not compare with anything: a result with this in it says nothing.
+const MadeUp = "madeup"
+
 // Probe is what policies come to for a workload that is made up.
 type Probe struct {
 	// Workload says which, for example: a Job with input.workload.labels["team"] = "a".
@@ -60,7 +63,7 @@ func (s *Set) Probe(ctx context.Context, kinds []workload.Reference) (probes []P
 	return probes
 }
 
-// sample is a workload that is made up.
+// sampled is a workload that is made up.
 type sampled struct {
 	settings condition
 	likely   bool
@@ -86,6 +89,9 @@ func (s *Set) samples(kinds []workload.Reference) (samples []sampled) {
 		add(sampled{settings: c, likely: true})
 	}
 	for _, c := range s.comparisons {
+		if c.Literal == nil {
+			continue
+		}
 		if value := satisfying(c.Operator, ast.MustInterfaceToValue(c.Literal)); value != nil {
 			add(sampled{settings: condition{{c.Field, value}}, likely: true})
 		}
@@ -101,7 +107,7 @@ func (s *Set) samples(kinds []workload.Reference) (samples []sampled) {
 		keys  []string
 	}{{"workload.labels", s.reads.Labels}, {"workload.annotations", s.reads.Annotations}} {
 		for _, key := range read.keys {
-			add(sampled{settings: condition{{Field{read.field, key}, ast.String("sample")}}})
+			add(sampled{settings: condition{{Field{read.field, key}, ast.String(MadeUp)}}})
 		}
 	}
 	paired := s.conditions[:min(len(s.conditions), maxPaired)]
@@ -134,6 +140,7 @@ func (s sampled) input(kinds []workload.Reference) Input {
 	in := sample
 	in.Placement.Labels = map[string]string{}
 	w := *sample.Workload
+	w.Namespace, w.Name, in.Placement.Name, in.Workspace = MadeUp, MadeUp, MadeUp, MadeUp
 	w.Labels, w.Annotations, w.Requests = map[string]string{}, map[string]string{}, capacity.Resources{CPU: 1000, Memory: 1 << 30}
 	in.Workload = &w
 	if s.noReplicas {
@@ -144,6 +151,9 @@ func (s sampled) input(kinds []workload.Reference) Input {
 	}
 	for _, set := range s.settings {
 		set.apply(&in)
+	}
+	if i := slices.IndexFunc(kinds, func(k workload.Reference) bool { return strings.EqualFold(k.Kind, w.Kind) }); i >= 0 {
+		w.Kind = kinds[i].Kind // it may be compared in lower case
 	}
 	hasVersion := slices.ContainsFunc(s.settings, func(set setting) bool { return set.Name == "workload.apiVersion" })
 	if i := slices.IndexFunc(kinds, func(k workload.Reference) bool { return k.Kind == w.Kind }); i >= 0 && !hasVersion {

@@ -182,3 +182,21 @@ func (s *Set) ruleAt(location *ast.Location) (rule *ast.Location) {
 	}
 	return rule
 }
+
+// Origin returns the position of the rule that made a term of a judgement; own is false for a built-in one.
+func (s *Set) Origin(j *Judgement, term int) (p Position, own bool) {
+	rule := s.ruleAt(j.locations[term])
+	return positionOf(rule), rule == nil || !strings.HasPrefix(rule.File, builtinFiles)
+}
+
+// Rules returns the paths of all rules, sorted.
+func (s *Set) Rules() (paths []string) {
+	for _, module := range s.compiler.Modules {
+		for _, rule := range module.Rules {
+			path := rule.Ref().StringPrefix()
+			paths = append(paths, pathOf(path[:min(len(path), maxPath)].String()))
+		}
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths)
+}
