@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // What no policy may exceed, whatever it does. The time is that of a processor, and less than half of what
@@ -177,4 +178,46 @@ func twins(text string) string {
 
 func numbers(n int) string {
 	return "[" + strings.TrimSuffix(repeat(n, "$h, "), ", ") + "]"
+}
+
+// TestHostileProbes: whatever tenants write, all that is made up to find faults in it takes a bounded time, and what is found is
+// bounded, too.
+func TestHostileProbes(t *testing.T) {
+	literals := func(n int, format string) string { return strings.TrimSuffix(repeat(n, format+", "), ", ") }
+	modules := map[string]string{
+		"thousands of literals":         `p if input.workload.labels.team in {` + literals(400, `"team$i"`) + `}` + "\n" + repeat(400, `p if input.workload.labels["k$i"] == "v$i"`+"\n"),
+		"a table for each rule":         "t := {" + literals(150, `"k$i": $i`) + "}\n" + repeat(400, "p if t[input.workload.labels.l$i]\n"),
+		"rules that stand for tables":   "a0 := [" + literals(150, "$i") + "]\n" + repeat(8, `t contains "k$i"`+"\n") + repeat(450, "p if input.workload.replicas in a0\n"),
+		"dear for every workload":       "big := " + numbers(120) + "\np if { count([1 | some x in big; some y in big; x + y < 0]) == 0 }\n" + repeat(300, `p if input.workload.name == "n$i"`+"\n"),
+		"functions that call functions": "f0(x) if x == 1\n" + repeat(300, "f$i(x) if f$h(x)\n") + "p if f300(input.workload.replicas)\n" + repeat(100, "p if f$i(input.workload.labels.l$i)\n"),
+		"a long path":                   "p if data.placement." + strings.Repeat("a.", 4000) + "b",
+		"long paths":                    repeat(100, "p if data.placement.x$i."+strings.Repeat("a.", 40)+"b\n"),
+		"a long chain of elses":         "p := 0 if { input.workload.kind == \"a\" } " + strings.Repeat("else := 1 if { input.workload.kind == \"b\" }\n", 700),
+		"long literals":                 `p if input.workload.name == "` + strings.Repeat("a", 200_000) + `"` + "\n" + repeat(300, `p if input.workload.name in {"b$i"}`+"\n"),
+		"huge globs":                    `p if glob.match("` + strings.Repeat("*", 200) + `", [], input.workload.name)`,
+	}
+	for name, rego := range modules {
+		t.Run(name, func(t *testing.T) {
+			text := "package placement.scoring\n\ndefault weights := {\"health\": 1}\n\n" + rego + "\n\nweights := {\"health\": 2} if p\n"
+			var set *policy.Set
+			var err error
+			within(t, "compiling", func() { set, err = compiler(t).Compile(map[string]string{"a.rego": text}) })
+			if err != nil {
+				t.Log(err)
+				return
+			}
+			runtime.LockOSThread()
+			start := policy.ThreadCPUTime()
+			probes := set.Probe(context.Background(), workload.References())
+			took := policy.ThreadCPUTime() - start
+			runtime.UnlockOSThread()
+			if took > 5*mostTime*raceFactor {
+				t.Errorf("%d probes took %s of a processor", len(probes), took)
+			}
+			t.Logf("%d probes took %s, %d comparisons", len(probes), took, len(set.Comparisons()))
+			if len(probes) > 500 || len(set.Comparisons()) > 4000 {
+				t.Errorf("%d probes, %d comparisons", len(probes), len(set.Comparisons()))
+			}
+		})
+	}
 }

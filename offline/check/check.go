@@ -181,7 +181,8 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		c.lint(o.Object, linter.Placement(o.Typed))
 		selectors[i], _ = placement.CompileSelector(o.Typed)
 	}
-	sound := c.modules(w)
+	c.configMaps(w)
+	set := c.modules(w)
 	for _, o := range w.Workloads {
 		if o.Err != nil {
 			field, message, _ := strings.Cut(o.Err.Error(), ": ")
@@ -189,7 +190,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 			continue
 		}
 		owner, _ := placement.Owner(selectors, o.Workload)
-		if !sound || owner < 0 || placements[owner] == nil {
+		if set == nil || owner < 0 || placements[owner] == nil {
 			continue
 		}
 		_, err := c.engine.Explain(ctx, engine.Request{Workspace: w.Name, Placement: placements[owner], Workload: o.Workload})
@@ -199,6 +200,9 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		if err != nil {
 			c.judgement(w, o, err)
 		}
+	}
+	if set != nil {
+		c.effect(ctx, w, set, fleet)
 	}
 	return nil
 }
@@ -266,56 +270,4 @@ func celErrors(err error) (errs []*constraint.Error) {
 		errs = append(errs, one)
 	}
 	return errs
-}
-
-// modules checks the Rego of a workspace, and reports whether it comes into force.
-func (c *checker) modules(w *manifest.Workspace) bool {
-	texts := w.Texts()
-	c.report.Modules += len(texts)
-	set, err := c.policies.Compile(texts)
-	if err != nil {
-		c.rego(w, Error, "", err)
-		return false
-	}
-	c.engine.SetPolicies(w.Name, set)
-	errs, warnings := c.policies.Lint(texts)
-	c.rego(w, Error, "", errs)
-	c.rego(w, Warning, CodeLint, warnings)
-	return true
-}
-
-// rego adds errors of policies at their positions, with the code given or their own.
-func (c *checker) rego(w *manifest.Workspace, severity Severity, code string, err error) {
-	var errs policy.Errors
-	if !errors.As(err, &errs) {
-		errs = policy.Errors{{Code: CodeJudgement, Message: err.Error()}}
-	}
-	for _, e := range errs {
-		f := Finding{Severity: severity, Code: cmp.Or(code, e.Code), Message: e.Message}
-		var found bool
-		if f.Position, found = w.ModulePosition(e.File, e.Row, e.Col); !found {
-			f.Object = "policies of workspace " + w.Name.String()
-		}
-		c.find(f)
-	}
-}
-
-// judgement adds the error of evaluating the policies for a workload, once where it is that of many workloads.
-func (c *checker) judgement(w *manifest.Workspace, o manifest.Workload, err error) {
-	before := len(c.report.Findings)
-	c.rego(w, Error, "", err)
-	found := slices.Clone(c.report.Findings[before:])
-	c.report.Findings = c.report.Findings[:before]
-	for _, f := range found {
-		if f.File == nil { // for example where the policies exceed their budget
-			f.Code, f.Position, f.Object = CodeJudgement, o.Position(""), o.String()
-		}
-		reported := slices.ContainsFunc(c.report.Findings, func(k Finding) bool {
-			return k.Position == f.Position && k.Code == f.Code && strings.HasPrefix(k.Message, f.Message)
-		})
-		if !reported {
-			f.Message += fmt.Sprintf(" (for %s)", o)
-			c.find(f)
-		}
-	}
 }

@@ -16,6 +16,12 @@ type File struct {
 	lines []string
 }
 
+// lineCount returns the number of lines.
+func (f *File) lineCount() int {
+	f.Line(1)
+	return len(f.lines)
+}
+
 // Line returns line n of the file, counting from 1; "" where there is no such line.
 func (f *File) Line(n int) string {
 	if f.lines == nil {

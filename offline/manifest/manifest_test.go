@@ -181,8 +181,14 @@ func TestModulePositions(t *testing.T) {
 		"  x.rego: |2\n     package a\n    é := X\n":              "7:10",
 		"  x.rego: \"package a; \\u00e9 \\x41 X\"\n":              "5:35",
 		"  x.rego: 'package a; ''é'' X'\n":                        "5:29",
-		"  x.rego: \"package a\\né := X\"\n":                      "5:11",
-		"  x.rego: >\n    package a\n\n    é := X\n":              "5:11",
+		"  x.rego: \"package a\\né := X\"\n":                      "5:28",
+		"  x.rego: \"package a\\n\\\n   \\\"\\té := X\"\n":        "6:13",
+		"  x.rego: \"package a\n\n\n  é\n := X\"\n":               "9:5",
+		"  x.rego: 'package ''a''\n\n\n  é := X'\n":               "8:8",
+		"  x.rego: package a\n\n    é := X\n":                     "7:10",
+		"  x.rego: >\n    package a\n\n    é := X\n":              "8:10",
+		"  x.rego: >-\n\n    package a\n    é := X\n":             "8:10",
+		"  x.rego: >\n    package a\n      é := X\n    b := 1\n":  "7:12",
 		"  # a comment\n  x.rego: |\n    package a\n    é := X\n": "8:10",
 	} {
 		_, workspaces := read(&manifest.File{Name: "f.yaml", Text: head + text})
@@ -193,7 +199,10 @@ func TestModulePositions(t *testing.T) {
 				row, col = i+1, len([]rune(before))+1
 			}
 		}
-		p := m.Position(row, col)
+		p := m.At(row, col)
+		if p.Object != "ConfigMap shop/a" || p.Field != "data[x.rego]" {
+			t.Errorf("%q: the place is in %s of %s", text, p.Field, p.Object)
+		}
 		if got := fmt.Sprintf("%d:%d", p.Line, p.Column); got != want {
 			t.Errorf("%q: %s, want %s", text, got, want)
 		}
@@ -298,8 +307,8 @@ func FuzzRead(f *testing.F) {
 		}
 		for _, w := range workspaces {
 			for _, m := range w.Modules {
-				m.Position(1, 1)
-				m.Position(1000, 1000)
+				m.At(1, 1)
+				m.At(1000, 1000)
 			}
 		}
 		if _, err := manifest.Rewrite(file, func(_, module string) (string, error) { return module, nil }); err != nil && len(errs) == 0 {

@@ -3,7 +3,6 @@ package manifest
 import (
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -70,72 +69,6 @@ func (o *Object) position(n *yaml.Node) Position {
 		return Position{File: o.file}
 	}
 	return Position{File: o.file, Line: o.above + n.Line, Column: n.Column}
-}
-
-// Within returns the position of a line and a column of the text of a field. Where the lines of the text are not lines of
-// the file, as in a folded block, it is the position of the field.
-func (o *Object) Within(path string, line, column int) Position {
-	n := o.find(path)
-	if n == nil || n.Kind != yaml.ScalarNode || line < 1 {
-		return o.position(n)
-	}
-	start := o.position(n)
-	switch {
-	case n.Style&yaml.LiteralStyle != 0:
-		return Position{File: o.file, Line: start.Line + line, Column: o.indent(n) + column}
-	case n.Style&yaml.FoldedStyle == 0 && line == 1:
-		if raw, ok := skip(o.file.Line(start.Line), start.Column, n.Style, column-1); ok {
-			return Position{File: o.file, Line: start.Line, Column: raw}
-		}
-	}
-	return start
-}
-
-// indent is the indentation of the lines of a literal block, which follow the line of its indicator.
-func (o *Object) indent(n *yaml.Node) int {
-	for i, text := range strings.Split(n.Value, "\n") {
-		if strings.TrimSpace(text) != "" {
-			return max(0, len(o.file.Line(o.above+n.Line+1+i))-len(text))
-		}
-	}
-	return 0
-}
-
-// skip returns the column after a number of characters of the scalar that begins at a column.
-func skip(line string, column int, style yaml.Style, characters int) (int, bool) {
-	rest := []rune(line)
-	at := column - 1
-	quote := style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0
-	if quote {
-		at++
-	}
-	for range characters {
-		switch {
-		case at >= len(rest):
-			return 0, false // the scalar continues on another line
-		case style&yaml.DoubleQuotedStyle != 0 && rest[at] == '\\' && at+1 < len(rest):
-			at += escape(rest[at+1])
-		case style&yaml.SingleQuotedStyle != 0 && rest[at] == '\'':
-			at += 2
-		default:
-			at++
-		}
-	}
-	return at + 1, at <= utf8.RuneCountInString(line)
-}
-
-// escape is the length of an escape sequence in a double-quoted scalar.
-func escape(kind rune) int {
-	switch kind {
-	case 'x':
-		return len(`\x00`)
-	case 'u':
-		return len(`\u0000`)
-	case 'U':
-		return len(`\U00000000`)
-	default:
-		return 2
-	}
 }
 
 // find returns the node of a path, or its innermost parent where it is missing.

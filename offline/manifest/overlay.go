@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/engine/policy"
 )
 
 // Overlay returns workspaces as they would be with candidates applied: an object replaces the one of its kind and name, a
@@ -73,7 +75,7 @@ func assigned(workspaces, candidates []*Workspace) ([]*Workspace, error) {
 
 // onlyFiles reports whether a workspace holds only Rego files, which belong to every workspace.
 func (w *Workspace) onlyFiles() bool {
-	return len(w.Clusters)+len(w.Usages)+len(w.Placements)+len(w.Decisions)+len(w.Workloads)+len(w.configMaps) == 0
+	return len(w.Clusters)+len(w.Usages)+len(w.Placements)+len(w.Decisions)+len(w.Workloads)+len(w.ConfigMaps) == 0
 }
 
 // Empty reports whether the workspace holds nothing.
@@ -114,10 +116,12 @@ func (w *Workspace) replaceFiles(files map[string]Module) error {
 
 // replaceObjects replaces objects with those of a candidate that have their kinds and names, and adds the others.
 func (w *Workspace) replaceObjects(c *Workspace) {
-	for _, configMap := range c.configMaps {
-		maps.DeleteFunc(w.Modules, func(name string, m Module) bool { return m.object != nil && strings.HasPrefix(name, configMap) })
+	for _, configMap := range c.ConfigMaps {
+		own := policy.ModuleName(configMap.Typed, "")
+		maps.DeleteFunc(w.Modules, func(name string, m Module) bool { return m.object != nil && strings.HasPrefix(name, own) })
 	}
 	maps.Copy(w.Modules, c.Modules)
+	w.ConfigMaps = replace(w.ConfigMaps, c.ConfigMaps)
 	w.Clusters = replace(w.Clusters, c.Clusters)
 	w.Usages = replace(w.Usages, c.Usages)
 	w.Placements = replace(w.Placements, c.Placements)

@@ -188,7 +188,7 @@ func (r *reader) add(w *Workspace, o *Object) {
 			r.errs = append(r.errs, unreadable(o, problems)...)
 			return
 		}
-		w.configMaps = append(w.configMaps, policy.ModuleName(&configMap, ""))
+		w.ConfigMaps = append(w.ConfigMaps, Typed[corev1.ConfigMap]{o, &configMap})
 		if !policy.HasModules(&configMap) {
 			return
 		}

@@ -5,9 +5,11 @@ package manifest
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/kcp-dev/logicalcluster/v3"
@@ -30,8 +32,8 @@ type Workspace struct {
 	// Modules are the Rego modules of ConfigMaps and files by name, suites included.
 	Modules map[string]Module
 
-	// configMaps, with or without policies, as the prefixes of the names of their modules.
-	configMaps []string
+	// ConfigMaps, with or without policies.
+	ConfigMaps []Typed[corev1.ConfigMap]
 }
 
 // UsageOf returns the usage of a cluster; the zero value where there is none.
@@ -73,12 +75,35 @@ type Module struct {
 	file   *File
 }
 
-// Position returns the position of a row and a column of the module in its file.
-func (m Module) Position(row, column int) Position {
-	if m.object != nil {
-		return m.object.Within(m.path, row, column)
+// Place is where a row and a column of a module stand.
+type Place struct {
+	Position
+	// Object is the ConfigMap, for example "ConfigMap default/policies", and Field its key, for example data[scoring.rego]; empty
+	// for a file of Rego.
+	Object, Field string
+	// Rows is for example "row 3, column 5" where the rows of the module are not lines of the file, and empty otherwise.
+	Rows string
+}
+
+// Within is a message about the place, with the row of the module where the position in the file does not tell it.
+func (p Place) Within(message string) string {
+	if p.Rows == "" {
+		return message
 	}
-	return Position{File: m.file, Line: row, Column: column}
+	return p.Rows + ": " + message
+}
+
+// At returns where a row and a column of the module stand.
+func (m Module) At(row, column int) Place {
+	if m.object == nil {
+		return Place{Position: Position{File: m.file, Line: row, Column: column}}
+	}
+	p, plain := m.object.within(m.path, row, column)
+	place := Place{Position: p, Object: m.object.String(), Field: m.path}
+	if !plain && row > 0 {
+		place.Rows = fmt.Sprintf("row %d, column %d", row, column)
+	}
+	return place
 }
 
 // Texts returns the texts of the modules by name.
@@ -90,13 +115,13 @@ func (w *Workspace) Texts() map[string]string {
 	return texts
 }
 
-// ModulePosition is Module.Position for a module by name; found is false where the workspace has none of that name.
-func (w *Workspace) ModulePosition(name string, row, column int) (p Position, found bool) {
-	m, found := w.Modules[name]
+// At is Module.At for a module by name; found is false where the workspace has none of that name.
+func (w *Workspace) At(module string, row, column int) (p Place, found bool) {
+	m, found := w.Modules[module]
 	if !found {
-		return Position{}, false
+		return p, false
 	}
-	return m.Position(row, column), true
+	return m.At(row, column), true
 }
 
 // Name returns the file name of a module: the base name of its file, or its key in a ConfigMap.

@@ -154,8 +154,11 @@ func inFiles(m *manifest.Workspace, err error) error {
 	}
 	errs = slices.Clone(errs)
 	for i := range errs {
-		if p, found := m.ModulePosition(errs[i].File, errs[i].Row, errs[i].Col); found && p.File != nil {
+		if p, found := m.At(errs[i].File, errs[i].Row, errs[i].Col); found && p.File != nil {
 			errs[i].File, errs[i].Row, errs[i].Col = p.File.Name, p.Line, p.Column
+			if errs[i].Message = p.Within(errs[i].Message); p.Field != "" {
+				errs[i].Message = fmt.Sprintf("%s: %s: %s", p.Object, p.Field, errs[i].Message)
+			}
 		}
 	}
 	return errs

@@ -173,7 +173,7 @@ decisions:
 		{"a decision stays in force where a policy is wrong", simulation.Options{}, []string{
 			fleet, web, decision("u1", "b"),
 			"{apiVersion: v1, kind: ConfigMap, metadata: {name: c, labels: {openpolicyagent.org/policy: rego}}, data: {a.rego: nonsense}}",
-		}, "web: b, stays 3.yaml:1:115: rego_parse_error: package expected"},
+		}, "web: b, stays 3.yaml:1:115: rego_parse_error: ConfigMap default/c: data[a.rego]: package expected"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, err := simulation.New(test.options)

@@ -37,10 +37,10 @@ func Check(ctx context.Context, files []*manifest.File, r *check.Report) error {
 	for _, w := range workspaces {
 		for _, name := range slices.Sorted(maps.Keys(w.Modules)) {
 			m := w.Modules[name]
-			if seen[m.Position(1, 1)] {
+			if seen[m.At(1, 1).Position] {
 				continue
 			}
-			seen[m.Position(1, 1)] = true
+			seen[m.At(1, 1).Position] = true
 			// Each module gets its own folder, so that the file keeps its name: some rules look at it.
 			target := filepath.Join(dir, strconv.Itoa(len(modules)), manifest.Name(name))
 			if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
@@ -87,7 +87,7 @@ func Check(ctx context.Context, files []*manifest.File, r *check.Report) error {
 		}
 		r.Findings = append(r.Findings, check.Finding{
 			Severity: check.Warning, Code: "regal/" + v.Category + "/" + v.Title,
-			Position: modules[i].Position(v.Location.Row, v.Location.Col), Message: v.Description,
+			Position: modules[i].At(v.Location.Row, v.Location.Col).Position, Message: v.Description,
 		})
 	}
 	r.Sort()

@@ -1,0 +1,108 @@
+package lint
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/kcp-placement/placement/engine/policy"
+)
+
+// comparisons reports what a field of the input can never be.
+func (p *Policies) comparisons(r *policyReport) {
+	for _, c := range p.Set.Comparisons() {
+		never := func(severity Severity, because string) {
+			r.at(severity, codeComparison, c.Position, "%s is never %s: %s", c.Field, short(c.Literal), because)
+		}
+		if wrong := wrongKey(c.Field, p.Fleet); wrong != "" {
+			r.at(Error, codeComparison, c.Position, "%s never has a value: %s", c.Field, wrong)
+			continue
+		}
+		switch literal := c.Literal.(type) {
+		case string:
+			if c.Operator == "equal" || c.Operator == "neq" || c.Operator == "internal.member_2" {
+				p.text(c, literal, never)
+			}
+		case int64:
+			if c.Operator == "equal" && literal < 0 || c.Operator == "lt" && literal <= 0 || c.Operator == "lte" && literal < 0 {
+				r.at(Error, codeComparison, c.Position, "%s is never less than 0", c.Field)
+			}
+		}
+	}
+}
+
+// wrongKey returns why no object can have a label, an annotation or a resource of the name; empty where one can.
+func wrongKey(f policy.Field, _ *Fleet) string {
+	if f.Key == "" {
+		return ""
+	}
+	switch {
+	case strings.HasSuffix(f.Name, ".labels"), strings.HasSuffix(f.Name, ".annotations"):
+		key := f.Key
+		if strings.HasSuffix(f.Name, ".annotations") {
+			key = strings.ToLower(key)
+		}
+		if wrong := validation.IsQualifiedName(key); len(wrong) > 0 {
+			return wrong[0]
+		}
+	case f.Name == "workload.requests" && !strings.Contains(f.Key, "/") && !slices.Contains(native, f.Key) && !strings.HasPrefix(f.Key, "hugepages-"):
+		return "there is no such resource" + didYouMeanOr(f.Key, native)
+	}
+	return ""
+}
+
+// native are the resources without a domain.
+var native = []string{"cpu", "memory", "storage", "ephemeral-storage"}
+
+// text reports a text that a field can never be.
+func (p *Policies) text(c policy.Comparison, literal string, never func(severity Severity, because string)) {
+	first := func(severity Severity, wrong []string) {
+		if len(wrong) > 0 {
+			never(severity, wrong[0])
+		}
+	}
+	switch c.Field.Name {
+	case "workload.kind":
+		p.kind(literal, never)
+	case "workload.apiVersion":
+		p.apiVersion(literal, never)
+	case "workload.namespace", "placement.namespace":
+		first(Error, validation.IsDNS1123Label(literal))
+	case "workload.name", "placement.name":
+		first(Error, validation.IsDNS1123Subdomain(literal))
+	case "workload.labels", "placement.labels":
+		first(Error, validation.IsValidLabelValue(literal))
+	case "workspace":
+		if strings.Contains(literal, ":") && !strings.HasPrefix(literal, "system:") {
+			never(Warning, "it is the name of the logical cluster, as in the annotation kcp.io/cluster, and not a path")
+		}
+	}
+}
+
+func (p *Policies) kind(literal string, never func(severity Severity, because string)) {
+	var kinds []string
+	for _, k := range p.Kinds {
+		kinds = append(kinds, k.Kind)
+	}
+	switch near := Nearest(literal, kinds); {
+	case len(kinds) == 0 || slices.Contains(kinds, literal):
+	case near != "" && strings.EqualFold(near, literal):
+		never(Error, fmt.Sprintf("kinds are written as in manifests, did you mean %s?", near))
+	default:
+		never(Warning, "no kind of workload that is placed has this name"+DidYouMean(literal, kinds))
+	}
+}
+
+func (p *Policies) apiVersion(literal string, never func(severity Severity, because string)) {
+	var versions, groups []string
+	for _, k := range p.Kinds {
+		group, _, _ := strings.Cut(k.APIVersion, "/")
+		versions, groups = append(versions, k.APIVersion), append(groups, group)
+	}
+	group, _, _ := strings.Cut(literal, "/")
+	if len(versions) > 0 && !slices.Contains(versions, literal) && !slices.Contains(groups, group) {
+		never(Warning, "no kind of workload that is placed is of this group and version"+DidYouMean(literal, versions))
+	}
+}
