@@ -43,7 +43,7 @@ func looksLikePolicy(key, text string) bool {
 	return found[1] == "placement" || strings.HasPrefix(found[1], "placement.")
 }
 
-func policyLabel(configMap *corev1.ConfigMap, _ *Fleet, report *report) {
+func policyLabel(configMap *corev1.ConfigMap, _ *Workspace, report *report) {
 	if policy.HasModules(configMap) {
 		return
 	}
@@ -65,7 +65,7 @@ func policyLabel(configMap *corev1.ConfigMap, _ *Fleet, report *report) {
 	}
 }
 
-func notLoaded(configMap *corev1.ConfigMap, _ *Fleet, report *report) {
+func notLoaded(configMap *corev1.ConfigMap, _ *Workspace, report *report) {
 	if !policy.HasModules(configMap) {
 		return
 	}

@@ -16,7 +16,7 @@ func (p *Policies) comparisons(r *policyReport) {
 		never := func(severity Severity, because string) {
 			r.at(severity, codeComparison, c.Position, "%s is never %s: %s", c.Field, short(c.Literal), because)
 		}
-		if wrong := wrongKey(c.Field, p.Fleet); wrong != "" {
+		if wrong := wrongKey(c.Field); wrong != "" {
 			r.at(Error, codeComparison, c.Position, "%s never has a value: %s", c.Field, wrong)
 			continue
 		}
@@ -34,7 +34,7 @@ func (p *Policies) comparisons(r *policyReport) {
 }
 
 // wrongKey returns why no object can have a label, an annotation or a resource of the name; empty where one can.
-func wrongKey(f policy.Field, _ *Fleet) string {
+func wrongKey(f policy.Field) string {
 	if f.Key == "" {
 		return ""
 	}

@@ -202,7 +202,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		}
 	}
 	if set != nil {
-		c.effect(ctx, w, set, fleet)
+		c.effect(ctx, w, set, linter.Fleet)
 	}
 	return nil
 }
