@@ -808,7 +808,7 @@ func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w 
 		if amount > 0 && row.Free.Get(name) < amount {
 			return filter.Capacity, ""
 		}
-		if row.LargestFree != nil && amount > row.LargestFree.Get(name)*w.Replicas {
+		if row.LargestFree != nil && amount > 0 && (amount-1)/w.Replicas >= row.LargestFree.Get(name) {
 			return filter.Capacity, ""
 		}
 	}
