@@ -31,6 +31,11 @@ var errNewPolicies = errors.New("the policies have changed")
 func (w *workspace) decideBatch(ctx context.Context, requests []Request, results []Result) {
 	b := &batch{workspace: w, requests: requests, results: results, classes: make(map[uint64]*class, 16)}
 	for b.next < len(requests) {
+		if err := requests[b.next].validate(ctx); err != nil {
+			results[b.next].Err = err
+			b.next++
+			continue
+		}
 		c, cached := b.known(&requests[b.next])
 		var err error
 		if !cached {
@@ -76,7 +81,7 @@ func (b *batch) decideLocked(ctx context.Context, c *class, s snapshot.Snapshot,
 		b.results[b.next].Decision = d
 		b.options.Metrics.Request(cached)
 
-		if b.next++; b.next == len(b.requests) {
+		if b.next++; b.next == len(b.requests) || b.requests[b.next].validate(ctx) != nil {
 			return nil
 		}
 		if c, cached = b.known(&b.requests[b.next]); !cached {

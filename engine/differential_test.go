@@ -381,7 +381,9 @@ func (h *history) drawQuestion(t *rapid.T) *question {
 
 func (h *history) set(w *world, c *snapshot.Cluster) {
 	w.fleet[c.Name] = c
-	h.engine.SetCluster(w.name, copyOf(c)) // the engine keeps what it is given
+	if _, err := h.engine.SetCluster(w.name, copyOf(c)); err != nil { // the engine keeps what it is given
+		panic(err)
+	}
 }
 
 // change changes a part of a registered cluster.
@@ -980,7 +982,8 @@ func drawAllocated(t *rapid.T, c *snapshot.Cluster) {
 		}
 		amount := drawAmounts(t, "counted", 3)
 		uid := uidOf(draw(t, "kind", "Deployment", "DaemonSet"), name)
-		c.Allocated, c.Counted[uid] = c.Allocated.Add(amount), amount
+		c.Allocated = c.Allocated.Combine(amount, func(a, b int64) int64 { return min(capacity.MaxAmount, a+b) })
+		c.Counted[uid] = amount
 	}
 	if oneIn(t, "nodes are known", 3) {
 		largest := drawAmounts(t, "largest free", 6)

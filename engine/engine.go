@@ -102,6 +102,9 @@ func New(options Options) (*Engine, error) {
 // CompilePlacement validates and compiles a placement. The error is an aggregate of a field.ErrorList that names every
 // invalid field.
 func (e *Engine) CompilePlacement(object *v1alpha1.WorkloadPlacement) (*placement.Placement, error) {
+	if object == nil {
+		return nil, invalid("placement", "is nil")
+	}
 	defer e.options.time(StepCompile)()
 	p, err := placement.Compile(object, e.constraints, ranking.ClustersOf)
 	if err == nil {
@@ -113,6 +116,10 @@ func (e *Engine) CompilePlacement(object *v1alpha1.WorkloadPlacement) (*placemen
 // Decide chooses clusters for a workload and reserves its requests on each of them, in place of what the workload held
 // before. Where no cluster is feasible the decision has no clusters and the workload holds nothing. Decide fails where
 // the policies fail or ctx ends; then there is no decision and nothing has changed.
+//
+// It expects that Placement is from CompilePlacement of this engine, and that nothing of the request changes any more. It
+// refuses with an *InvalidError what cannot be meant: nil fields, amounts below 0 or above capacity.MaxAmount. It does
+// not look at whether the placement selects the workload, nor whether the workload has ended.
 func (e *Engine) Decide(ctx context.Context, request Request) (*Decision, error) {
 	defer e.options.time(StepDecide)()
 	return e.lookUp(request.Workspace).decide(ctx, &request, true)
@@ -125,6 +132,9 @@ func (e *Engine) Explain(ctx context.Context, request Request) (*Decision, error
 
 // decide is the whole path of a decision.
 func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
+	if err := r.validate(ctx); err != nil {
+		return nil, err
+	}
 	for {
 		// Which class the workload is of, and what the policies say of it.
 		c, cached, err := w.classOf(ctx, r)
@@ -175,6 +185,9 @@ func (e *Engine) DecideBatch(ctx context.Context, requests []Request) []Result {
 // Feasible reports whether any cluster is feasible now for a workload that holds nothing. For a class that is known it
 // costs next to nothing: only clusters that have changed since are evaluated.
 func (e *Engine) Feasible(ctx context.Context, request Request) (bool, error) {
+	if err := request.validate(ctx); err != nil {
+		return false, err
+	}
 	w := e.lookUp(request.Workspace)
 	c, _, err := w.classOf(ctx, &request)
 	if err != nil {
@@ -202,6 +215,9 @@ func (e *Engine) Prefetch(ctx context.Context, workspace logicalcluster.Name) er
 // that is gone, or is rejected for what it is. How full a cluster is does not count, nor that its Ready condition is not
 // known: what runs there may well go on. It returns nil where the workload may stay on all of them.
 func (e *Engine) FirstViolation(ctx context.Context, request Request, clusters []string) (*Verdict, error) {
+	if err := request.validate(ctx); err != nil {
+		return nil, err
+	}
 	w := e.lookUp(request.Workspace)
 	c, _, err := w.classOf(ctx, &request)
 	if err != nil {
@@ -226,6 +242,9 @@ func (e *Engine) FirstViolation(ctx context.Context, request Request, clusters [
 // empty where it may stay. How full a cluster is is no reason. That it could have more of the clusters that its placement
 // asks for is one, if forMore asks for it.
 func (e *Engine) ReasonToMove(ctx context.Context, request Request, clusters []string, inputsDigest string, forMore bool) (string, error) {
+	if err := request.validate(ctx); err != nil {
+		return "", err
+	}
 	if e.InputsDigest(request) != inputsDigest {
 		return "its inputs have changed", nil
 	}
@@ -249,13 +268,19 @@ func (e *Engine) ReasonToMove(ctx context.Context, request Request, clusters []s
 }
 
 // InputsDigest identifies all that a decision depends on but the clusters: while it is the same, a workload is decided
-// again only if one of its clusters may not have it any more.
+// again only if one of its clusters may not have it any more. An invalid request has none.
 func (e *Engine) InputsDigest(request Request) string {
+	if request.validate(context.Background()) != nil {
+		return ""
+	}
 	return e.lookUp(request.Workspace).inputsDigest(&request)
 }
 
-// SetPolicies puts policies into force in a workspace.
+// SetPolicies puts policies into force in a workspace; the built-in ones if nil.
 func (e *Engine) SetPolicies(workspace logicalcluster.Name, set *policy.Set) {
+	if set == nil {
+		set = e.policies.Builtin()
+	}
 	e.workspace(workspace).setPolicies(set)
 }
 
@@ -270,9 +295,13 @@ func (e *Engine) PolicyDigest(workspace logicalcluster.Name) string {
 	return e.lookUp(workspace).policies.Load().Digest()
 }
 
-// SetCluster adds a cluster to a workspace or replaces it, and reports whether anything has changed by that.
-func (e *Engine) SetCluster(workspace logicalcluster.Name, c *snapshot.Cluster) (changed bool) {
-	return e.workspace(workspace).setCluster(c)
+// SetCluster adds a cluster to a workspace or replaces it, and reports whether anything has changed by that. It fails with an
+// *InvalidError.
+func (e *Engine) SetCluster(workspace logicalcluster.Name, c *snapshot.Cluster) (changed bool, err error) {
+	if err := validateCluster(c); err != nil {
+		return false, err
+	}
+	return e.workspace(workspace).setCluster(c), nil
 }
 
 // RemoveCluster takes a cluster out of a workspace.

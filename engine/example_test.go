@@ -18,11 +18,13 @@ func Example() {
 		panic(err)
 	}
 	for name, tier := range map[string]string{"frankfurt": "gold", "paris": "silver"} {
-		e.SetCluster("root:shop", &snapshot.Cluster{
+		if _, err := e.SetCluster("root:shop", &snapshot.Cluster{
 			Name: name, Labels: map[string]string{"tier": tier},
 			Conditions:  []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: "True"}},
 			Allocatable: capacity.Resources{CPU: 16_000, Memory: 64 << 30},
-		})
+		}); err != nil {
+			panic(err)
+		}
 	}
 	placement, err := e.CompilePlacement(&v1alpha1.WorkloadPlacement{Spec: v1alpha1.WorkloadPlacementSpec{
 		Constraints: []v1alpha1.Constraint{{Name: "gold", Expression: `cluster.labels["tier"] == "gold"`}},
@@ -32,7 +34,7 @@ func Example() {
 	}
 	decision, err := e.Decide(context.Background(), engine.Request{
 		Workspace: "root:shop", Placement: placement,
-		Workload: &workload.Workload{Replicas: 2, Requests: capacity.Resources{CPU: 1000, Memory: 1 << 30}},
+		Workload: &workload.Workload{Reference: workload.Reference{Name: "web"}, Replicas: 2, Requests: capacity.Resources{CPU: 1000, Memory: 1 << 30}},
 	})
 	if err != nil {
 		panic(err)

@@ -30,40 +30,55 @@ func ReservationOf(placement types.NamespacedName, d *v1alpha1.WorkloadDecision)
 	if err != nil {
 		return r, fmt.Errorf("reserved.%w", err)
 	}
-	shares := make([]capacity.Share, len(d.Clusters))
+	r.Shares = make([]capacity.Share, len(d.Clusters))
 	for i, c := range d.Clusters {
-		shares[i] = capacity.Share{Cluster: c.Name, Amount: common, Expired: c.ReservationExpiredAt != nil}
+		r.Shares[i] = capacity.Share{Cluster: c.Name, Amount: common, Expired: c.ReservationExpiredAt != nil}
 		if len(c.Reserved) > 0 {
-			if shares[i].Amount, err = capacity.FromResourceList(c.Reserved); err != nil {
-				return r, fmt.Errorf("clusters[%d].reserved.%w", i, err)
+			if r.Shares[i].Amount, err = capacity.FromResourceList(c.Reserved); err != nil {
+				err = fmt.Errorf("clusters[%d].reserved.%w", i, err)
+				break
 			}
 		}
 	}
-	r.Shares = shares
-	return r, nil
+	if err == nil {
+		err = r.validate()
+	}
+	if err != nil {
+		r.Shares = nil
+	}
+	return r, err
 }
 
 func (r *Reservation) claim() *capacity.Claim {
 	return &capacity.Claim{UID: r.Workload.UID, Group: r.Placement, Shares: r.Shares}
 }
 
-// Restore records a reservation without asking whether it fits: it was granted before.
-func (e *Engine) Restore(workspace logicalcluster.Name, r Reservation) {
-	_ = e.workspace(workspace).grant(ownerOf(r.Workload), r.claim(), false) // cannot fail
+// Restore records a reservation without asking whether it fits: it was granted before. It fails with an *InvalidError.
+func (e *Engine) Restore(workspace logicalcluster.Name, r Reservation) error {
+	if err := r.validate(); err != nil {
+		return err
+	}
+	return e.workspace(workspace).grant(ownerOf(r.Workload), r.claim(), false)
 }
 
-// Reserve makes a reservation that was decided on elsewhere, if it fits; otherwise it returns a *capacity.ShortageError.
+// Reserve makes a reservation that was decided on elsewhere, if it fits; otherwise it returns a *capacity.ShortageError, or an
+// *InvalidError.
 func (e *Engine) Reserve(workspace logicalcluster.Name, r Reservation) error {
+	if err := r.validate(); err != nil {
+		return err
+	}
 	return e.workspace(workspace).grant(ownerOf(r.Workload), r.claim(), true)
 }
 
 // Hold records a reservation beside the one that its workload has, without asking whether it fits, until ReleaseHeld: what a
-// workload gives up stays reserved until a record that no longer promises it is durable.
-func (e *Engine) Hold(workspace logicalcluster.Name, r Reservation) Held {
+// workload gives up stays reserved until a record that no longer promises it is durable. It fails with an *InvalidError.
+func (e *Engine) Hold(workspace logicalcluster.Name, r Reservation) (Held, error) {
+	if err := r.validate(); err != nil {
+		return Held{}, err
+	}
 	w := e.workspace(workspace)
 	h := w.nextHeld(r.Workload)
-	_ = w.grant(h.owner, r.claim(), false) // cannot fail
-	return h
+	return h, w.grant(h.owner, r.claim(), false)
 }
 
 // Held identifies a reservation that is held beside the one of its workload.
@@ -76,8 +91,16 @@ func (e *Engine) ReleaseHeld(workspace logicalcluster.Name, h Held) (freed bool)
 
 // Replace replaces everything that is reserved in a workspace, in one step: no decision sees a part of it. What is restored
 // and held was granted before and is recorded without asking. Foreign reservations, which another has granted, are verified
-// after that, in their order; refused has an error for each, which is nil where it fits.
-func (e *Engine) Replace(workspace logicalcluster.Name, restored, held, foreign []Reservation) (holds []Held, refused []error) {
+// after that, in their order; refused has an error for each, which is nil where it fits. Where any is invalid, Replace fails with
+// an *InvalidError and nothing has changed.
+func (e *Engine) Replace(workspace logicalcluster.Name, restored, held, foreign []Reservation) (holds []Held, refused []error, err error) {
+	for _, all := range [][]Reservation{restored, held, foreign} {
+		for i := range all {
+			if err := all[i].validate(); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
 	w := e.workspace(workspace)
 	granted := make([]capacity.Grant, 0, len(restored)+len(held))
 	for i := range restored {
@@ -92,7 +115,7 @@ func (e *Engine) Replace(workspace logicalcluster.Name, restored, held, foreign 
 	for i := range foreign {
 		verified[i] = capacity.Grant{Owner: ownerOf(foreign[i].Workload), Claim: foreign[i].claim()}
 	}
-	return holds, w.replace(granted, verified)
+	return holds, w.replace(granted, verified), nil
 }
 
 // Uncounted returns those of a workload's clusters whose reports do not count all that it asks for.

@@ -39,8 +39,11 @@ func TestReplace(t *testing.T) {
 	e.Hold(ws, on("never written", "b", 1))
 	expect(0, 10)
 
-	held, refused := e.Replace(ws, []engine.Reservation{on("old", "a", 3)}, []engine.Reservation{on("old", "b", 12)},
+	held, refused, err := e.Replace(ws, []engine.Reservation{on("old", "a", 3)}, []engine.Reservation{on("old", "b", 12)},
 		[]engine.Reservation{on("first", "a", 5), on("second", "a", 3), on("third", "a", 2)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	expect(10, 12)
 	var shortage *capacity.ShortageError
 	if len(refused) != 3 || refused[0] != nil || !errors.As(refused[1], &shortage) || refused[2] != nil {
@@ -60,7 +63,10 @@ func TestHold(t *testing.T) {
 	e.SetCluster(ws, cluster("a", 10))
 	r := engine.Reservation{Workload: workloadOf("w", 2).Reference, Shares: share("a", 2)}
 	e.Restore(ws, r)
-	first := e.Hold(ws, r)
+	first, err := e.Hold(ws, r)
+	if err != nil {
+		t.Fatal(err)
+	}
 	e.Hold(ws, r)
 	reserved := func() int64 { return e.Snapshot(ws).Row("a").Reserved.CPU }
 	if got := reserved(); got != 6 {

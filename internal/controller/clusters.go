@@ -58,6 +58,8 @@ func (w *workspace) updateCluster(from clusterObjects, unreadable map[types.UID]
 	} else if from.usage != nil && len(unreadable[from.usage.UID]) > 0 {
 		c.Invalid = "ClusterUsage: " + unreadable[from.usage.UID].Error()
 	}
-	w.engine.SetCluster(w.name, c)
+	if _, err := w.engine.SetCluster(w.name, c); err != nil {
+		return err.Error()
+	}
 	return c.Invalid
 }

@@ -199,14 +199,13 @@ func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecisio
 	}
 	previous := w.store
 	w.store, w.stale, w.reviewed = newStore(listed, w.now(), w.slicing), false, nil
-	w.restore(ctx, previous)
-	return nil
+	return w.restore(ctx, previous)
 }
 
 // restore reserves what the durable decisions promise. What we knew before was granted before. What another client has
 // written since, as a leader can that does not know yet that it leads no more, has to fit beside that: what does not is
 // promised twice, and is decided anew.
-func (w *workspace) restore(ctx context.Context, previous *store) {
+func (w *workspace) restore(ctx context.Context, previous *store) error {
 	logger := klog.FromContext(ctx)
 	var restored, held, foreign []engine.Reservation
 	var heldKeys, foreignKeys []workloadKey
@@ -226,7 +225,11 @@ func (w *workspace) restore(ctx context.Context, previous *store) {
 			held, heldKeys = append(held, r), append(heldKeys, key)
 		}
 	}
-	holds, refusals := w.engine.Replace(w.name, restored, held, foreign)
+	holds, refusals, err := w.engine.Replace(w.name, restored, held, foreign)
+	if err != nil {
+		w.stale = true
+		return err
+	}
 	w.held = map[workloadKey][]engine.Held{}
 	for i, h := range holds {
 		w.held[heldKeys[i]] = append(w.held[heldKeys[i]], h)
@@ -237,6 +240,7 @@ func (w *workspace) restore(ctx context.Context, previous *store) {
 			w.release(foreignKeys[i])
 		}
 	}
+	return nil
 }
 
 // changedByOthers says whether the slices that the informer shows are other than those that we wrote, and not merely

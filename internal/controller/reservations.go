@@ -131,7 +131,7 @@ func expiredSince(d v1alpha1.WorkloadDecision) (expired []string) {
 func (w *workspace) restoreReservation(key workloadKey) {
 	if d, placement, found := w.store.get(key); found {
 		if r, err := engine.ReservationOf(placement, &d); err == nil { // one that cannot be read was never restored
-			w.engine.Restore(w.name, r)
+			_ = w.engine.Restore(w.name, r) // what can be read is valid
 		}
 	} else {
 		w.engine.Release(w.name, key.reference())
@@ -155,7 +155,9 @@ func (w *workspace) hold(key workloadKey) {
 	before := w.held[key]
 	delete(w.held, key)
 	for _, r := range w.store.givenUp(key) {
-		w.held[key] = append(w.held[key], w.engine.Hold(w.name, r))
+		if h, err := w.engine.Hold(w.name, r); err == nil { // always: a part of what can be read
+			w.held[key] = append(w.held[key], h)
+		}
 	}
 	for _, h := range before {
 		w.engine.ReleaseHeld(w.name, h)

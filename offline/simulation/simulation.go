@@ -114,7 +114,9 @@ func (s *Simulation) Load(workspaces []*manifest.Workspace) error {
 			if cluster.Invalid != "" {
 				errs = append(errs, &manifest.Error{Position: c.Position("status"), Object: c.String(), Message: cluster.Invalid})
 			}
-			s.engine.SetCluster(m.Name, cluster)
+			if _, err := s.engine.SetCluster(m.Name, cluster); err != nil {
+				errs = append(errs, &manifest.Error{Position: c.Position("status"), Object: c.String(), Message: err.Error()})
+			}
 			delete(gone, c.Typed.Name)
 		}
 		for name := range gone {
@@ -207,7 +209,7 @@ func (s *Simulation) restore(m *manifest.Workspace) error {
 					Name: c.Name, Replicas: int64(c.Replicas), Score: int64(c.Score), Reason: c.Reason, Reserved: r.Shares[i].Amount,
 				})
 			}
-			s.engine.Restore(m.Name, r)
+			_ = s.engine.Restore(m.Name, r) // what can be read is valid
 			s.assignments[keyOf(m.Name, ref)] = a
 		}
 	}
@@ -415,7 +417,7 @@ func (s *Simulation) stays(ctx context.Context, item item, current assignment) (
 		for _, c := range current.clusters {
 			nothing.Shares = append(nothing.Shares, capacity.Share{Cluster: c.Name})
 		}
-		s.engine.Restore(item.workspace.Name, nothing)
+		return true, s.engine.Restore(item.workspace.Name, nothing)
 	}
 	return true, nil
 }

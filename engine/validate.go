@@ -1,0 +1,110 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// InvalidError is the error of a call that was given what nobody can decide on: nothing has changed by it. What comes from
+// CompilePlacement, snapshot.FromRegistration, workload.FromObject and ReservationOf is valid.
+type InvalidError struct {
+	// Field is the path of what is wrong, for example "workload.requests.cpu".
+	Field string
+	// Message says what is wrong with it.
+	Message string
+}
+
+// Error implements error.
+func (e *InvalidError) Error() string { return e.Field + ": " + e.Message }
+
+func invalid(field, format string, args ...any) error {
+	return &InvalidError{Field: field, Message: fmt.Sprintf(format, args...)}
+}
+
+// validate checks a request in a few comparisons. An ended ctx is its cause.
+func (r *Request) validate(ctx context.Context) error {
+	switch {
+	case ctx == nil:
+		return invalid("ctx", "is nil")
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case r.Placement == nil:
+		return invalid("placement", "is nil")
+	case r.Placement.Digest == "":
+		return invalid("placement", "is not compiled: take it from CompilePlacement")
+	case r.Workload == nil:
+		return invalid("workload", "is nil")
+	case r.Workload.Replicas < 0 || r.Workload.Replicas > math.MaxInt32:
+		return invalid("workload.replicas", "%d is not from 0 to %d", r.Workload.Replicas, math.MaxInt32)
+	}
+	return validateAmounts("workload.requests", &r.Workload.Requests)
+}
+
+// validateAmounts checks that amounts are from 0 to MaxAmount, and that each resource has one.
+func validateAmounts(field string, r *capacity.Resources) error {
+	const most = uint64(capacity.MaxAmount) // below 0 is above it
+	if uint64(r.CPU) <= most && uint64(r.Memory) <= most && uint64(r.Storage) <= most && len(r.Extended) == 0 {
+		return nil
+	}
+	for name, amount := range r.Each {
+		if uint64(amount) > most {
+			return invalid(field+"."+name, "%d is not from 0 to %d", amount, most)
+		}
+	}
+	for _, name := range []string{"", capacity.CPU, capacity.Memory, capacity.Storage} {
+		if _, found := r.Extended[name]; found {
+			return invalid(field, "%q is no extended resource", name)
+		}
+	}
+	return nil
+}
+
+func validateCluster(c *snapshot.Cluster) error {
+	switch {
+	case c == nil:
+		return invalid("cluster", "is nil")
+	case c.Name == "":
+		return invalid("cluster.name", "is empty")
+	case c.UsableNodes < 0 || c.UsableNodes > math.MaxInt32:
+		return invalid("cluster.usableNodes", "%d is not from 0 to %d", c.UsableNodes, math.MaxInt32)
+	}
+	if err := validateAmounts("cluster.allocatable", &c.Allocatable); err != nil {
+		return err
+	}
+	if err := validateAmounts("cluster.allocated", &c.Allocated); err != nil {
+		return err
+	}
+	if c.LargestFree != nil {
+		if err := validateAmounts("cluster.largestFree", c.LargestFree); err != nil {
+			return err
+		}
+	}
+	for uid, amounts := range c.Counted {
+		if amounts.Negative() {
+			return invalid("cluster.counted["+uid+"]", "an amount is negative")
+		}
+	}
+	return nil
+}
+
+func (r *Reservation) validate() error {
+	for i := range r.Shares {
+		s := &r.Shares[i]
+		if s.Cluster == "" {
+			return invalid("clusters", "a cluster has no name")
+		}
+		for j := range i {
+			if r.Shares[j].Cluster == s.Cluster {
+				return invalid("clusters["+s.Cluster+"]", "the cluster is there twice")
+			}
+		}
+		if err := validateAmounts("clusters["+s.Cluster+"].reserved", &s.Amount); err != nil {
+			return err
+		}
+	}
+	return nil
+}
