@@ -297,7 +297,7 @@ func newHistory(t *rapid.T, used, fresh compiledPolicies) *history {
 		for i, name := range h.names {
 			c := copyOf(few[i%len(few)])
 			c.Name = name
-			c.Allocatable.CPU += int64(i * 7 % 11)
+			c.Allocatable.CPU = min(capacity.MaxAmount, c.Allocatable.CPU+int64(i*7%11))
 			h.set(h.worlds[0], c)
 		}
 	}
