@@ -653,7 +653,7 @@ func describeAll(d *engine.Decision) string {
 	}
 	for _, name := range differentialClusters {
 		for _, o := range d.Obstacles(name) {
-			fmt.Fprintf(&b, "%s: %+v\n", name, o)
+			fmt.Fprintf(&b, "%s: %+v %s %+v %s\n", name, o.Rejection, o.Expression, o.Observed, o.Remedy)
 		}
 		fmt.Fprintf(&b, "%s: %+v\n", name, d.Factors(name))
 	}

@@ -96,6 +96,20 @@ func newQuantity(name string, amount int64) *resource.Quantity {
 	}
 }
 
+// Of returns an amount of one resource and none of others.
+func Of(name string, amount int64) Resources {
+	switch name {
+	case CPU:
+		return Resources{CPU: amount}
+	case Memory:
+		return Resources{Memory: amount}
+	case Storage:
+		return Resources{Storage: amount}
+	default:
+		return Resources{Extended: map[string]int64{name: amount}}
+	}
+}
+
 // Get returns the amount of one resource.
 func (r Resources) Get(name string) int64 {
 	switch name {

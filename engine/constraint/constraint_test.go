@@ -12,6 +12,7 @@ import (
 
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/internal/remedy"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 )
@@ -520,7 +521,7 @@ func TestExplain(t *testing.T) {
 				for _, o := range cause.Observed {
 					observed = append(observed, o.Path+" = "+o.Value)
 				}
-				line := cause.Expression + " | " + strings.Join(observed, ", ") + " | " + cause.Remedy
+				line := cause.Expression + " | " + strings.Join(observed, ", ") + " | " + remedy.Any(cause.Remedies)
 				if cause.Err != nil {
 					line += " | " + cause.Err.Error()
 				}

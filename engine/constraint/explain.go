@@ -9,6 +9,8 @@ import (
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
 	"github.com/google/cel-go/interpreter"
+
+	"github.com/kcp-placement/placement/engine/internal/remedy"
 )
 
 // Cause is a conjunct that does not hold.
@@ -19,15 +21,16 @@ type Cause struct {
 	Err error
 	// Observed are the values that the part read.
 	Observed []Observation
-	// Remedy describes the smallest change to the cluster that would make the part hold.
-	Remedy string
+	// Remedies are the smallest changes to the cluster that make the part hold: any of them will do.
+	Remedies []remedy.Option
 }
 
 // Explain returns the parts, joined by &&, that keep the expression from holding; none where it holds. It is worked out
 // when it is asked for and costs much more than Eval.
 func (p *Program) Explain(v *Variables) []Cause {
 	if err := within(p.checks, v); err != nil {
-		return []Cause{{Expression: p.text(p.ast.Expr()), Err: err, Remedy: "less of what the constraint reads"}}
+		less := remedy.Words("less of what the constraint reads")
+		return []Cause{{Expression: p.text(p.ast.Expr()), Err: err, Remedies: one(less)}}
 	}
 	explainer, err := p.explainer()
 	if err != nil {
@@ -37,13 +40,15 @@ func (p *Program) Explain(v *Variables) []Cause {
 	if details == nil || details.State() == nil {
 		return nil
 	}
-	w := &explanation{Program: p, state: details.State(), variables: v}
+	w := &explanation{Program: p, tracker: explainer, state: details.State(), variables: v}
 	return w.causes(p.ast.Expr())
 }
 
 // explanation is one evaluation of every part of an expression.
 type explanation struct {
 	*Program
+	// tracker evaluates every part, also for a cluster that has changed.
+	tracker   cel.Program
 	state     interpreter.EvalState
 	variables *Variables
 }
@@ -59,7 +64,7 @@ func (w *explanation) causes(e ast.Expr) (causes []Cause) {
 	if value == types.True || value == nil { // it holds, or nothing is known of it
 		return nil
 	}
-	cause := Cause{Expression: w.text(e), Observed: observe(pathsOf(e, nil), w.variables), Remedy: w.remedy(e, true)}
+	cause := Cause{Expression: w.text(e), Observed: observe(pathsOf(e, nil), w.variables), Remedies: w.remedies(e)}
 	if err, failed := value.(*types.Err); failed {
 		cause.Err = err
 	}

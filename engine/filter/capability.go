@@ -1,6 +1,10 @@
 package filter
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/kcp-placement/placement/engine/internal/remedy"
+)
 
 // Capability rejects clusters without a capability that the placement requires, and those that list one that it asks
 // for as not available.
@@ -27,5 +31,5 @@ func (capability) message(q *query, v Violation) string {
 }
 
 func (capability) obstacles(q *query, v Violation) []Obstacle {
-	return needs(fmt.Sprintf("capability %s available", q.Placement.Capabilities[v.index].Type))
+	return needs(remedy.Capability(q.Placement.Capabilities[v.index].Type))
 }

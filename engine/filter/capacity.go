@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/internal/remedy"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
@@ -42,15 +43,12 @@ func (room) message(q *query, v Violation) string {
 
 func (room) obstacles(q *query, v Violation) []Obstacle {
 	if q.noNodes() {
-		return needs("a usable node in status.nodes")
+		return needs(remedy.Words("a usable node in status.nodes"))
 	}
-	var more []string
+	var more []remedy.Change
 	for name, lacking := range q.Lacking(q.row).Each {
-		switch {
-		case lacking > 0 && v.onNode:
-			more = append(more, fmt.Sprintf("%s more %s free on one node", capacity.Rounded(name, lacking, true), name))
-		case lacking > 0:
-			more = append(more, fmt.Sprintf("%s more %s free", capacity.Rounded(name, lacking, true), name))
+		if lacking > 0 {
+			more = append(more, remedy.Free(remedy.More{Resource: name, OnNode: v.onNode, Amount: lacking}))
 		}
 	}
 	return needs(more...)

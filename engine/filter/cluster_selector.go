@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/kcp-placement/placement/engine/internal/remedy"
 )
 
 // ClusterSelector rejects clusters that the placement's clusterSelector does not select, by name or by label.
@@ -24,9 +26,9 @@ func (clusterSelector) message(q *query, _ Violation) string {
 }
 
 func (clusterSelector) obstacles(q *query, _ Violation) []Obstacle {
-	lacking := unmet(q.Placement.Clusters, labels.Set(q.row.Labels), "label ")
+	lacking := unmet(q.Placement.Clusters, labels.Set(q.row.Labels), toLabel)
 	if unnamed(q) {
-		lacking = append(lacking, "its name in the placement's clusterSelector.clusterNames")
+		lacking = append(lacking, remedy.Elsewhere("its name in the placement's clusterSelector.clusterNames"))
 	}
 	return needs(lacking...)
 }

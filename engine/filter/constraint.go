@@ -68,7 +68,7 @@ func (constraints) message(q *query, v Violation) string {
 
 func (constraints) obstacles(q *query, v Violation) (obstacles []Obstacle) {
 	for _, cause := range q.Placement.Constraints[v.index].Program.Explain(q.variables()) {
-		obstacles = append(obstacles, Obstacle{Expression: cause.Expression, Observed: cause.Observed, Remedy: cause.Remedy})
+		obstacles = append(obstacles, Obstacle{Expression: cause.Expression, Observed: cause.Observed, options: cause.Remedies})
 	}
 	return obstacles
 }

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 
 	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/internal/remedy"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
@@ -27,8 +28,12 @@ type Obstacle struct {
 	// Expression is the part of the constraint that does not hold, where Stage is Constraint, and Observed what it reads.
 	Expression string
 	Observed   []constraint.Observation
-	// Remedy is the smallest change that would remove the obstacle, in words: "2 more cpu free", "label tier=gold".
+	// Remedy is the smallest change that removes the obstacle, in words: "2 more cpu free", "label tier=gold or label
+	// tier=silver". Who makes those of all obstacles of a cluster has it admitted: they are tried together.
 	Remedy string
+	// options are what Remedy says, index that of the violation.
+	options []remedy.Option
+	index   int
 }
 
 // Reject puts a violation of a cluster into words.
@@ -41,60 +46,206 @@ func (c *Class) Reject(row *snapshot.Row, v *Violation) *Rejection {
 }
 
 // Obstacles returns all that keeps a cluster from being feasible, with what would remove it.
-func (c *Class) Obstacles(row *snapshot.Row, now time.Time) (obstacles []Obstacle) {
+func (c *Class) Obstacles(row *snapshot.Row, now time.Time) []Obstacle {
+	all := obstacles(c.obstacles(row, now))
+	c.reconcile(row, now, all)
+	for i := range all {
+		all[i].Remedy = remedy.Any(all[i].options)
+	}
+	return all
+}
+
+func (c *Class) obstacles(row *snapshot.Row, now time.Time) (all []Obstacle) {
 	c = c.On(row)
 	c.Violations(row, false, now, func(v Violation) bool {
 		rejection := c.Reject(row, &v)
 		for _, o := range stageOf(v.Stage).obstacles(&query{Class: c, row: row}, v) {
-			o.Rejection = *rejection
-			obstacles = append(obstacles, o)
+			o.Rejection, o.index = *rejection, v.index
+			all = append(all, o)
 		}
 		return true
 	})
-	return obstacles
+	return all
 }
 
-// Remedies returns the remedies of obstacles, each once.
+// obstacles are all those of a cluster.
+type obstacles []Obstacle
+
+// maxTries bounds how many choices of remedies are tried, and how often one is mended.
+const maxTries = 16
+
+// reconcile chooses remedies that admit the cluster together. Where none do, it asks for more room where a constraint still
+// wants it, and says where no change of the cluster meets all conditions.
+func (c *Class) reconcile(row *snapshot.Row, now time.Time, all obstacles) {
+	if !slices.ContainsFunc(all, func(o Obstacle) bool { return o.tried() }) {
+		return
+	}
+	if len(all) == 1 {
+		o := &all[0]
+		admit := slices.DeleteFunc(slices.Clone(o.options), func(option remedy.Option) bool {
+			return !c.admits(row, now, all, option)
+		})
+		if len(admit) > 0 {
+			o.options = admit
+			return
+		}
+	}
+	for choice := range min(all.choices(), maxTries) {
+		if chosen := all.choose(choice); c.admits(row, now, all, changesOf(chosen)) {
+			copy(all, chosen)
+			return
+		}
+	}
+	copy(all, all.choose(0))
+	for range maxTries {
+		changes := changesOf(all)
+		left := c.left(row, now, all, changes)
+		if len(left) == 0 {
+			return
+		}
+		for _, l := range left {
+			if !all.raise(changes, l) {
+				c.blame(row, now, all, l)
+			}
+		}
+	}
+}
+
+// choices is in how many ways one option of each obstacle can be chosen, maxTries at most.
+func (all obstacles) choices() int {
+	n := 1
+	for i := range all {
+		n = min(n*len(all[i].options), maxTries)
+	}
+	return n
+}
+
+// choose takes one option of each obstacle.
+func (all obstacles) choose(choice int) obstacles {
+	chosen := slices.Clone(all)
+	for i, o := range all {
+		n := choice % len(o.options)
+		chosen[i].options = o.options[n : n+1]
+		choice /= len(o.options)
+	}
+	return chosen
+}
+
+// admits reports whether changes leave nothing that can be tried.
+func (c *Class) admits(row *snapshot.Row, now time.Time, all obstacles, changes []remedy.Change) (admits bool) {
+	admits = true
+	c.Violations(remedy.Try(row, changes), false, now, func(v Violation) bool {
+		admits = slices.ContainsFunc(all, func(o Obstacle) bool { return !o.tried() && o.Stage == v.Stage && o.index == v.index })
+		return admits
+	})
+	return admits
+}
+
+// left are the obstacles that are left after changes, but for those whose remedies cannot be tried.
+func (c *Class) left(row *snapshot.Row, now time.Time, all obstacles, changes []remedy.Change) []Obstacle {
+	return slices.DeleteFunc(c.obstacles(remedy.Try(row, changes), now), func(l Obstacle) bool {
+		return slices.ContainsFunc(all, func(o Obstacle) bool { return !o.tried() && o.about(l) })
+	})
+}
+
+// tried reports whether a remedy can be tried.
+func (o *Obstacle) tried() bool { return slices.ContainsFunc(o.options, remedy.Option.Tried) }
+
+// about reports whether two obstacles are of the same condition.
+func (o *Obstacle) about(other Obstacle) bool {
+	return o.Stage == other.Stage && o.Constraint == other.Constraint && o.Expression == other.Expression
+}
+
+// raise has an obstacle ask for as much more room as is still lacking after changes.
+func (all obstacles) raise(changes []remedy.Change, left Obstacle) bool {
+	i := slices.IndexFunc(all, func(o Obstacle) bool { return o.tried() && o.about(left) })
+	if i < 0 || slices.ContainsFunc(left.options[0], func(c remedy.Change) bool { return c.More == nil }) {
+		return false
+	}
+	var more remedy.Option
+	for _, c := range left.options[0] {
+		more = append(more, remedy.Add(changes, *c.More))
+	}
+	all[i].options = []remedy.Option{more}
+	return true
+}
+
+// blame says of the obstacle whose remedy brings another one about that no change of the cluster helps.
+func (c *Class) blame(row *snapshot.Row, now time.Time, all obstacles, left Obstacle) {
+	for i := range all {
+		others := changesOf(slices.Concat(all[:i], all[i+1:]))
+		stays := slices.ContainsFunc(c.obstacles(remedy.Try(row, others), now), left.about)
+		if all[i].tried() && (!stays || all[i].about(left)) {
+			no := remedy.Elsewhere("another placement or policy: no change of the cluster meets all that they ask for")
+			all[i].options = []remedy.Option{{no}}
+			return
+		}
+	}
+}
+
+// changesOf are the first options of obstacles.
+func changesOf(all []Obstacle) (changes []remedy.Change) {
+	for i := range all {
+		changes = append(changes, all[i].options[0]...)
+	}
+	return changes
+}
+
+// Remedies returns what removes obstacles, each once, and of several that make more of a resource free the largest.
 func Remedies(obstacles []Obstacle) (remedies []string) {
+	changes := changesOf(obstacles)
 	for _, o := range obstacles {
-		if !slices.Contains(remedies, o.Remedy) {
-			remedies = append(remedies, o.Remedy)
+		text := o.Remedy
+		if len(o.options) == 1 {
+			text = remedy.TextAmong(o.options[0], changes)
+		}
+		if text != "" && !slices.Contains(remedies, text) {
+			remedies = append(remedies, text)
 		}
 	}
 	return remedies
 }
 
 // needs is one obstacle, which several changes together remove.
-func needs(changes ...string) []Obstacle { return []Obstacle{{Remedy: strings.Join(changes, " and ")}} }
+func needs(changes ...remedy.Change) []Obstacle {
+	return []Obstacle{{options: []remedy.Option{changes}}}
+}
 
-// unmet says what a set of labels lacks to be selected; prefix stands before each key.
-func unmet(selector labels.Selector, set labels.Set, prefix string) (lacking []string) {
+// unmet says what a set of labels lacks to be selected. to makes a change that gives a key a value, or takes it away.
+func unmet(selector labels.Selector, set labels.Set, to func(text, key, value string, away bool) remedy.Change) (lacking []remedy.Change) {
 	requirements, selectable := selector.Requirements()
 	if !selectable {
-		return []string{"a selector that selects anything"}
+		return []remedy.Change{remedy.Words("a selector that selects anything")}
 	}
 	for _, r := range requirements {
 		if r.Matches(set) {
 			continue
 		}
-		subject := prefix + r.Key()
-		values := slices.Sorted(slices.Values(r.ValuesUnsorted()))
+		key, values := r.Key(), slices.Sorted(slices.Values(r.ValuesUnsorted()))
 		switch op := r.Operator(); op {
 		case selection.Exists:
-			lacking = append(lacking, subject)
+			lacking = append(lacking, to(key, key, "", false))
 		case selection.DoesNotExist:
-			lacking = append(lacking, "no "+subject)
+			lacking = append(lacking, to("no "+key, key, "", true))
 		case selection.NotIn, selection.NotEquals:
-			lacking = append(lacking, subject+" none of "+strings.Join(values, ", "))
+			lacking = append(lacking, to(key+" none of "+strings.Join(values, ", "), key, "other", false))
 		case selection.In, selection.Equals, selection.DoubleEquals:
-			if len(values) == 1 {
-				lacking = append(lacking, subject+"="+values[0])
-			} else {
-				lacking = append(lacking, subject+" one of "+strings.Join(values, ", "))
+			text := key + "=" + values[0]
+			if len(values) > 1 {
+				text = key + " one of " + strings.Join(values, ", ")
 			}
+			lacking = append(lacking, to(text, key, values[0], false))
 		default:
-			lacking = append(lacking, r.String())
+			lacking = append(lacking, remedy.Words(r.String()))
 		}
 	}
 	return lacking
+}
+
+// toLabel changes a label of the cluster.
+func toLabel(text, key, value string, away bool) remedy.Change {
+	if away {
+		return remedy.NoLabel("no label "+key, key)
+	}
+	return remedy.Label("label "+text, key, value)
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/kcp-placement/placement/engine/internal/remedy"
 )
 
 // Location rejects clusters that the placement's locationSelector does not select.
@@ -20,7 +22,10 @@ func (location) message(q *query, _ Violation) string {
 }
 
 func (location) obstacles(q *query, _ Violation) []Obstacle {
-	return needs(unmet(q.Placement.Locations, locationOf(q), "")...)
+	return needs(unmet(q.Placement.Locations, locationOf(q), toLocation)...)
 }
+
+// toLocation is what "location" has to be.
+func toLocation(text, _, value string, _ bool) remedy.Change { return remedy.Location(text, value) }
 
 func locationOf(q *query) labels.Set { return labels.Set{"location": q.row.Location} }

@@ -1,11 +1,12 @@
 package filter
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/kcp-placement/placement/engine/internal/remedy"
 )
 
 // Policy rejects clusters that do not match a required term of the policies.
@@ -31,18 +32,18 @@ func (terms) message(q *query, v Violation) string {
 
 func (terms) obstacles(q *query, v Violation) []Obstacle {
 	m := &q.Judgement.Terms[v.index].Match
-	var lacking []string
+	var lacking []remedy.Change
 	if len(m.ClusterNames) > 0 && !slices.Contains(m.ClusterNames, q.row.Name) {
-		lacking = append(lacking, "another policy: only "+strings.Join(m.ClusterNames, ", ")+" will do")
+		lacking = append(lacking, remedy.Elsewhere("another policy: only "+strings.Join(m.ClusterNames, ", ")+" will do"))
 	}
 	if m.Location != "" && m.Location != q.row.Location {
-		lacking = append(lacking, "location="+m.Location)
+		lacking = append(lacking, remedy.Location("location="+m.Location, m.Location))
 	}
 	if m.Labels != nil {
-		lacking = append(lacking, unmet(m.Labels, labels.Set(q.row.Labels), "label ")...)
+		lacking = append(lacking, unmet(m.Labels, labels.Set(q.row.Labels), toLabel)...)
 	}
 	if c, _ := q.row.Capability(m.Capability); m.Capability != "" && !c.Available {
-		lacking = append(lacking, fmt.Sprintf("capability %s available", m.Capability))
+		lacking = append(lacking, remedy.Capability(m.Capability))
 	}
 	return needs(lacking...)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kcp-placement/placement/engine/internal/remedy"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
@@ -41,4 +42,4 @@ func (ready) message(q *query, _ Violation) string {
 	}
 }
 
-func (ready) obstacles(*query, Violation) []Obstacle { return needs("Ready to be True") }
+func (ready) obstacles(*query, Violation) []Obstacle { return needs(remedy.Ready()) }

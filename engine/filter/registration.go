@@ -1,5 +1,7 @@
 package filter
 
+import "github.com/kcp-placement/placement/engine/internal/remedy"
+
 // Registration rejects clusters whose registration cannot be used. What runs there is not moved for that: it may well be fine.
 const Registration Stage = "Registration"
 
@@ -14,5 +16,5 @@ func (registration) message(q *query, _ Violation) string {
 }
 
 func (registration) obstacles(*query, Violation) []Obstacle {
-	return needs("a registration without this error")
+	return needs(remedy.Words("a registration without this error"))
 }

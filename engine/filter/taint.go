@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/kcp-placement/placement/engine/internal/remedy"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
@@ -51,7 +52,7 @@ func (taint) message(q *query, v Violation) string {
 func (taint) obstacles(q *query, v Violation) []Obstacle {
 	t := &q.row.Taints[v.index]
 	if _, tolerated := q.Placement.Tolerates(t); tolerated {
-		return needs(fmt.Sprintf("more tolerationSeconds for taint %s in the placement", t.ToString()))
+		return needs(remedy.Elsewhere(fmt.Sprintf("more tolerationSeconds for taint %s in the placement", t.ToString())))
 	}
-	return needs(fmt.Sprintf("a toleration of taint %s in the placement", t.ToString()))
+	return needs(remedy.Elsewhere(fmt.Sprintf("a toleration of taint %s in the placement", t.ToString())))
 }
