@@ -12,6 +12,8 @@ type File struct {
 	Text string
 	// Found reports that the file was found in a folder, and not named: it may hold other YAML than objects.
 	Found bool
+	// Err is why a file that was found cannot be read.
+	Err error
 
 	lines []string
 }

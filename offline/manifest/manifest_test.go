@@ -93,7 +93,7 @@ func TestRead(t *testing.T) {
 			errs:    []string{"f.yaml:1:1: ClusterRegistration a: spec: Required value"},
 		},
 		{
-			name: "no name", text: "{apiVersion: apps/v1, kind: Job, metadata: {generateName: a}}", objects: "default: 0 clusters, 0 placements, 0 workloads, []",
+			name: "no name", text: "{apiVersion: apps/v1, kind: Job, metadata: {labels: {}}}", objects: "default: 0 clusters, 0 placements, 0 workloads, []",
 			errs: []string{"f.yaml:1:44: Job: metadata.name: is missing"},
 		},
 		{
@@ -122,7 +122,8 @@ func TestRead(t *testing.T) {
 			errs: []string{
 				"f.yaml:5:1: did not find expected <document start>: put --- on a line of its own between two documents",
 				"f.yaml:9:1: a second document begins here: put --- on a line of its own before it",
-				"f.yaml:11:1: did not find expected <document start>: put --- on a line of its own between two documents",
+				"f.yaml:11:1: this is not a Kubernetes object: it needs an apiVersion and a kind",
+				"f.yaml:12:1: this is not a Kubernetes object: it needs an apiVersion and a kind",
 			},
 		},
 		{
@@ -142,6 +143,50 @@ func TestRead(t *testing.T) {
 		{
 			name: "what is not ours may be nameless", text: "{apiVersion: kustomize.config.k8s.io/v1beta1, kind: Kustomization}",
 			objects: "default: 0 clusters, 0 placements, 0 workloads, []",
+		},
+		{
+			name: "names that the server makes", text: "{apiVersion: batch/v1, kind: Job, metadata: {generateName: a-}}\n---\n{apiVersion: batch/v1, kind: Job, metadata: {generateName: a-}}",
+			objects: "default: 0 clusters, 0 placements, 2 workloads, []",
+		},
+		{
+			name: "a key beside a merge", text: "apiVersion: apps/v1\nkind: Job\nmetadata: {name: a}\nspec:\n  template:\n    spec:\n      containers:\n      - &one {name: one, image: x}\n      - <<: *one\n        name: two\n",
+			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
+		},
+		{
+			name: "a key that is there twice, and the objects beside it", text: "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: apps/v1, kind: Job, metadata: {name: a, labels: {b: c, b: d}}}\n- {apiVersion: apps/v1, kind: Job, metadata: {name: b}}\n",
+			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
+			errs:    []string{`f.yaml:4:71: Job a: key "b" already set in map`},
+		},
+		{
+			name: "lists of lists, of a kind, of nothing, and of what is none", objects: "default: 1 clusters, 0 placements, 2 workloads, []",
+			text: "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: List\n  items:\n  - {apiVersion: apps/v1, kind: Job, metadata: {name: a}}\n- apiVersion: batch/v1\n  kind: JobList\n  items: [{metadata: {name: b}}]\n" +
+				"- {apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterRegistrationList, items: [{metadata: {name: c}, spec: {location: x}}]}\n- {apiVersion: v1, kind: List}\n- {apiVersion: v1, kind: List, items: null}\n- null\n- {apiVersion: v1, kind: List, items: {}}\n",
+			errs: []string{"f.yaml:14:3: this is not a Kubernetes object", "f.yaml:15:39: must be a list"},
+		},
+		{
+			name: "a stream of JSON, with tabs", text: "{\n\t\"apiVersion\": \"apps/v1\", \"kind\": \"Job\", \"metadata\": {\"name\": \"a\"}}\n{\"apiVersion\": \"apps/v1\", \"kind\": \"Job\",\n\"metadata\": {\"name\": \"A\"}}{\"kind\": \"X\"}",
+			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
+			errs: []string{
+				"f.yaml:4:22: Job A: metadata.name: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+				"f.yaml:4:1: this is not a Kubernetes object: it needs an apiVersion and a kind",
+			},
+		},
+		{
+			name: "UTF-16, as PowerShell writes it", text: "\xff\xfe" + strings.Join(strings.Split("{apiVersion: apps/v1, kind: Job, metadata: {name: a}}\r\n", ""), "\x00") + "\x00",
+			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
+		},
+		{
+			name: "a chart, its values and its templates, in a folder", found: true, objects: "default: 0 clusters, 0 placements, 1 workloads, []",
+			text: "apiVersion: v2\nname: helper\n---\nimage: {tag: x}\n---\n{{- if .Values.x }}\n---\napiVersion: apps/v1\nkind: Job\nmetadata:\n  name: {{ .Release.Name }}\n---\nkind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\n---\nresources: [a.yaml]\n---\n{apiVersion: apps/v1, kind: Job, metadata: {name: a}}",
+			errs: []string{"f.yaml:11:1: this is a template: render it first, for example with helm template"},
+		},
+		{
+			name: "an object in a folder that lost its kind", text: "apiVersion: apps/v1\nmetadata: {name: a}\n", found: true, objects: "default: 0 clusters, 0 placements, 0 workloads, []",
+			errs: []string{"f.yaml:1:1: this is not a Kubernetes object: it needs an apiVersion and a kind"},
+		},
+		{
+			name: "tabs", text: "apiVersion: apps/v1\nkind: Job\nmetadata:\n\tname: a\n", objects: "default: 0 clusters, 0 placements, 0 workloads, []",
+			errs: []string{"f.yaml:4:1: found character that cannot start any token: indent with spaces, quote what begins with a special character"},
 		},
 		{
 			name: "a billion laughs", objects: "default: 0 clusters, 0 placements, 0 workloads, []",
@@ -293,6 +338,8 @@ func FuzzRead(f *testing.F) {
 		"apiVersion: tmc.kcp.io/v1alpha1\nkind: WorkloadPlacement\nmetadata: {name: a}\nspec: {workloadSelector: {}, x: 1}\n",
 		"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, labels: {openpolicyagent.org/policy: rego}}\ndata:\n  a.rego: |\n    package x\n",
 		"apiVersion: v1\nkind: List\nitems: [{apiVersion: apps/v1, kind: Job, metadata: {name: a}}]\n---\na: &a [*a]\n",
+		"apiVersion: v1\nkind: List\nitems:\n- &a {apiVersion: v1, kind: List, items: [null, {kind: JobList, apiVersion: batch/v1, items: [{metadata: {generateName: x}}]}]}\n- <<: *a\n  kind: JobList\n",
+		"{\"apiVersion\": \"apps/v1\", \"kind\": \"Job\"}\n{\"a\": 1}{\n\n}", "\xff\xfea\x00:\x00", "\ufeff{{ x }}\n--- # x\r\n...\n", "a: &a {<<: *a, b: *a}\nb: {<<: [*a, *a]}",
 	} {
 		f.Add(seed)
 	}

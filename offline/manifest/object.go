@@ -95,11 +95,16 @@ func child(n *yaml.Node, element string) *yaml.Node {
 	}
 	switch n.Kind {
 	case yaml.MappingNode:
+		var merged *yaml.Node
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			if n.Content[i].Value == element {
 				return n.Content[i+1]
 			}
+			if n.Content[i].Tag == "!!merge" && n.Content[i+1].Kind == yaml.AliasNode {
+				merged = n.Content[i+1]
+			}
 		}
+		return child(merged, element)
 	case yaml.SequenceNode:
 		if i, err := strconv.Atoi(element); err == nil && i >= 0 && i < len(n.Content) {
 			return n.Content[i]

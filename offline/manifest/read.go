@@ -1,6 +1,8 @@
 package manifest
 
 import (
+	"encoding/binary"
+	stdjson "encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -8,11 +10,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/json"
 	kyaml "sigs.k8s.io/yaml"
 
 	"github.com/kcp-dev/logicalcluster/v3"
@@ -24,6 +29,9 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
+// maxGenerateName is how much of a generateName the API server uses.
+const maxGenerateName = 58
+
 // maxObjects bounds the objects of one file. Aliases can make many from a short text.
 const maxObjects = 100_000
 
@@ -34,10 +42,12 @@ type reader struct {
 	objects    int
 	// seen holds the positions of objects by workspace, kind and name.
 	seen map[string]Position
+	// generated counts the names that are made of each generateName.
+	generated map[string]int
 }
 
 func newReader() *reader {
-	return &reader{byName: map[logicalcluster.Name]*Workspace{}, seen: map[string]Position{}}
+	return &reader{byName: map[logicalcluster.Name]*Workspace{}, seen: map[string]Position{}, generated: map[string]int{}}
 }
 
 func (r *reader) workspace(name logicalcluster.Name) *Workspace {
@@ -58,21 +68,80 @@ func (r *reader) fail(p Position, format string, args ...any) {
 var separator = regexp.MustCompile(`(?m)^---[ \t]*(?:#.*)?\r?$\n?`)
 
 func (r *reader) read(f *File) {
+	if f.Err != nil {
+		r.fail(Position{File: f}, "%v", f.Err)
+		return
+	}
 	r.objects = 0
+	f.Text = asUTF8(f.Text)
 	start, above := 0, 0
 	for _, end := range append(separator.FindAllStringIndex(f.Text, -1), []int{len(f.Text), len(f.Text)}) {
-		r.document(f, f.Text[start:end[0]], above)
-		above += strings.Count(f.Text[start:end[1]], "\n")
+		document := f.Text[start:end[0]]
+		for len(document) > 0 {
+			n := firstOfStream(document)
+			r.document(f, document[:n], above)
+			above += strings.Count(document[:n], "\n")
+			document = document[n:]
+		}
+		above += strings.Count(f.Text[end[0]:end[1]], "\n")
 		start = end[1]
 	}
+}
+
+// asUTF8 converts a text in UTF-16, as some shells write it.
+func asUTF8(text string) string {
+	var order binary.ByteOrder
+	switch {
+	case strings.HasPrefix(text, "\xff\xfe"):
+		order = binary.LittleEndian
+	case strings.HasPrefix(text, "\xfe\xff"):
+		order = binary.BigEndian
+	default:
+		return text
+	}
+	units := make([]uint16, 0, len(text)/2)
+	for i := 2; i+1 < len(text); i += 2 {
+		units = append(units, order.Uint16([]byte(text[i:i+2])))
+	}
+	return string(utf16.Decode(units))
+}
+
+// firstOfStream returns the length of the first of several JSON values, one after the other; that of the text if it is anything
+// else.
+func firstOfStream(text string) int {
+	if !strings.HasPrefix(strings.TrimSpace(text), "{") {
+		return len(text)
+	}
+	stream := stdjson.NewDecoder(strings.NewReader(text))
+	var value stdjson.RawMessage
+	if err := stream.Decode(&value); err != nil {
+		return len(text)
+	}
+	n := int(stream.InputOffset())
+	if rest := strings.TrimSpace(text[n:]); !strings.HasPrefix(rest, "{") {
+		return len(text)
+	}
+	return n
 }
 
 // line matches the line number in errors of the YAML library.
 var line = regexp.MustCompile(`line (\d+): ?`)
 
+// hints say more than the YAML library does.
+var hints = map[string]string{
+	"<document start>":               ": put --- on a line of its own between two documents",
+	"cannot start any token":         ": indent with spaces, quote what begins with a special character",
+	"mapping values are not allowed": ": quote the value if it contains a colon and a blank",
+}
+
+// looksLikeObject matches a line of a document that is meant as a Kubernetes object.
+var looksLikeObject = regexp.MustCompile(`(?m)^[ \t]*"?apiVersion"?[ \t]*:`)
+
 func (r *reader) document(f *File, text string, above int) {
-	var node yaml.Node
 	wrong := func(err error) {
+		if f.Found && !looksLikeObject.MatchString(text) {
+			return // a folder may hold other YAML, or what is none
+		}
 		message, p := err.Error(), Position{File: f, Line: above + 1, Column: 1}
 		for _, prefix := range []string{"error converting YAML to JSON: ", "yaml: ", "unmarshal errors:\n  "} {
 			message = strings.TrimPrefix(message, prefix)
@@ -81,11 +150,17 @@ func (r *reader) document(f *File, text string, above int) {
 			n, _ := strconv.Atoi(message[found[2]:found[3]])
 			p.Line, message = above+n, message[:found[0]]+message[found[1]:]
 		}
-		if strings.Contains(message, "<document start>") {
-			message += ": put --- on a line of its own between two documents"
+		for part, hint := range hints {
+			if strings.Contains(message, part) {
+				message += hint
+			}
+		}
+		if before, _, isTemplate := strings.Cut(text, "{{"); isTemplate {
+			p.Line, message = above+1+strings.Count(before, "\n"), "this is a template: render it first, for example with helm template"
 		}
 		r.fail(p, "%s", message)
 	}
+	var node, second yaml.Node
 	documents := yaml.NewDecoder(strings.NewReader(text))
 	switch err := documents.Decode(&node); {
 	case errors.Is(err, io.EOF) || err == nil && len(node.Content) == 0:
@@ -94,7 +169,6 @@ func (r *reader) document(f *File, text string, above int) {
 		wrong(err)
 		return
 	}
-	var second yaml.Node
 	if err := documents.Decode(&second); err == nil {
 		r.fail(Position{File: f, Line: above + second.Line, Column: second.Column}, "a second document begins here: put --- on a line of its own before it")
 		return
@@ -102,59 +176,119 @@ func (r *reader) document(f *File, text string, above int) {
 		wrong(err)
 		return
 	}
-	asJSON, err := kyaml.YAMLToJSONStrict([]byte(text))
+	o := &Object{file: f, above: above, node: node.Content[0]}
+	if f.Found && isForeign(o.node) {
+		return
+	}
+	asJSON, err := kyaml.YAMLToJSON([]byte(text))
 	if err != nil {
 		wrong(err)
 		return
 	}
-	o := &Object{Unstructured: &unstructured.Unstructured{}, file: f, above: above, node: node.Content[0]}
-	if o.node.Kind != yaml.MappingNode {
-		if !f.Found {
-			r.fail(o.Position(""), "this is not a Kubernetes object")
-		}
-		return
-	}
-	hasKind, hasVersion := child(o.node, "kind") != nil, child(o.node, "apiVersion") != nil
-	if !hasKind && !hasVersion && f.Found {
-		return // a folder may hold other YAML
-	}
-	if !hasKind || !hasVersion {
-		r.fail(o.Position(""), noObject)
-		return
-	}
-	decoded, _, err := unstructured.UnstructuredJSONScheme.Decode(asJSON, nil, nil)
-	if err != nil {
+	var content any
+	if err := json.Unmarshal(asJSON, &content); err != nil {
 		wrong(err)
 		return
 	}
-	switch decoded := decoded.(type) {
-	case *unstructured.UnstructuredList:
-		items := child(o.node, "items")
-		for i := range decoded.Items {
-			r.place(&Object{&decoded.Items[i], f, above, child(items, strconv.Itoa(i))})
-		}
-	case *unstructured.Unstructured:
-		o.Unstructured = decoded
-		r.place(o)
+	r.item(o, content, schema.GroupVersionKind{})
+}
+
+// isForeign reports whether a document is no object of Kubernetes, but for example a Chart.yaml, values or a workflow.
+func isForeign(n *yaml.Node) bool {
+	if n.Kind != yaml.MappingNode {
+		return true
 	}
+	has := func(name string) bool { return child(n, name) != nil }
+	return !(has("kind") && has("apiVersion")) && !((has("kind") || has("apiVersion")) && (has("metadata") || has("spec") || has("items")))
 }
 
 const noObject = "this is not a Kubernetes object: it needs an apiVersion and a kind"
 
-// place adds an object of a file to its workspace.
-func (r *reader) place(o *Object) {
-	if r.objects++; r.objects > maxObjects {
-		if r.objects == maxObjects+1 {
-			r.fail(o.Position(""), "the file has more than %d objects: the rest is left out", maxObjects)
-		}
+// item adds a document, or an item of a list in one, to its workspace. The items of a list of a kind may leave that kind out.
+func (r *reader) item(o *Object, content any, kind schema.GroupVersionKind) {
+	fields, ok := content.(map[string]any)
+	switch {
+	case r.full(o):
+		return
+	case !ok:
+		r.fail(o.Position(""), "this is not a Kubernetes object")
 		return
 	}
+	o.Unstructured = &unstructured.Unstructured{Object: fields}
+	if key := repeated(o.node); key != nil {
+		r.errs = append(r.errs, &Error{Position: o.position(key), Object: o.String(), Message: fmt.Sprintf("key %q already set in map", key.Value)})
+		return
+	}
+	if !kind.Empty() && fields["kind"] == nil && fields["apiVersion"] == nil {
+		o.SetGroupVersionKind(kind)
+	}
+	items, isList := fields["items"]
+	of, named := strings.CutSuffix(o.GetKind(), "List")
+	if isList = named && (isList || of == "") && o.GetAPIVersion() != ""; !isList {
+		r.place(o)
+		return
+	}
+	all, ok := items.([]any)
+	if !ok && items != nil {
+		r.fail(o.Position("items"), "must be a list")
+		return
+	}
+	kind = schema.GroupVersionKind{}
+	if of != "" {
+		kind = o.GroupVersionKind()
+		kind.Kind = of
+	}
+	nodes := child(o.node, "items")
+	for i, item := range all {
+		r.item(&Object{file: o.file, above: o.above, node: child(nodes, strconv.Itoa(i))}, item, kind)
+	}
+}
+
+// repeated returns a key that an object has twice, but for those in the items of a list; nil if there is none.
+func repeated(n *yaml.Node) *yaml.Node {
+	if n == nil {
+		return nil
+	}
+	known := map[string]bool{}
+	for i, inner := range n.Content {
+		isKey := n.Kind == yaml.MappingNode && i%2 == 0
+		if isKey && inner.Tag != "!!merge" {
+			if known[inner.Value] && inner.Kind == yaml.ScalarNode {
+				return inner
+			}
+			known[inner.Value] = true
+		}
+		if isItems := n.Kind == yaml.MappingNode && i%2 == 1 && n.Content[i-1].Value == "items" && n.Content[i-1].Column == n.Column; isItems {
+			continue
+		}
+		if key := repeated(inner); key != nil {
+			return key
+		}
+	}
+	return nil
+}
+
+// full reports whether the file has too many objects, and says so once.
+func (r *reader) full(o *Object) bool {
+	if r.objects++; r.objects == maxObjects+1 {
+		r.fail(o.Position(""), "the file has more than %d objects: the rest is left out", maxObjects)
+	}
+	return r.objects > maxObjects
+}
+
+// place adds an object of a file to its workspace.
+func (r *reader) place(o *Object) {
 	switch {
 	case o.GetKind() == "" || o.GetAPIVersion() == "":
 		r.fail(o.Position(""), noObject)
 		return
 	case !isOurs(o) && !isConfigMap(o) && !isWorkload(o):
 		return
+	}
+	if prefix := o.GetGenerateName(); prefix != "" && o.GetName() == "" {
+		// The API server's suffixes have no 0, so that no other object has the name.
+		r.generated[prefix]++
+		o.SetName(fmt.Sprintf("%s%05d", prefix[:min(len(prefix), maxGenerateName)], r.generated[prefix]))
 	}
 	if wrong := metadata(o); len(wrong) > 0 {
 		r.errs = append(r.errs, wrong...)
@@ -239,7 +373,7 @@ func (r *reader) addOurs(w *Workspace, o *Object) {
 func take[T any](r *reader, into *[]Typed[T], o *Object, wrong []*Error) {
 	typed, problems := decode.To[T](o.Object)
 	if len(problems) == 0 {
-		*into = append(*into, Typed[T]{o, &typed})
+		*into = append(*into, Typed[T]{o, &typed, len(wrong) > 0})
 	}
 	for _, e := range unreadable(o, problems) {
 		if !slices.ContainsFunc(wrong, func(w *Error) bool { return w.Field == e.Field }) {

@@ -16,6 +16,9 @@ import (
 // ConfigMaps that are written as literal blocks. Everything else stays as it is. Rewrite fails where that is impossible,
 // for example where two objects share a module by an alias.
 func Rewrite(f *File, rewrite func(name, module string) (string, error)) (string, error) {
+	if f.Err != nil {
+		return "", f.Err
+	}
 	if strings.HasSuffix(f.Name, ".rego") {
 		return rewrite(f.Name, f.Text)
 	}

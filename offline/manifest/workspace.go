@@ -50,6 +50,20 @@ func (w *Workspace) UsageOf(cluster string) Typed[v1alpha1.ClusterUsage] {
 type Typed[T any] struct {
 	*Object
 	Typed *T
+	// Refused is set where the object has errors, for which the API server would not take it.
+	Refused bool
+}
+
+// LeaveOutRefused leaves out the objects that the API server would not take.
+func (w *Workspace) LeaveOutRefused() {
+	w.Clusters = accepted(w.Clusters)
+	w.Usages = accepted(w.Usages)
+	w.Placements = accepted(w.Placements)
+	w.Decisions = accepted(w.Decisions)
+}
+
+func accepted[T any](objects []Typed[T]) []Typed[T] {
+	return slices.DeleteFunc(objects, func(o Typed[T]) bool { return o.Refused })
 }
 
 // Workload is an object with a pod template.
@@ -128,7 +142,7 @@ func (w *Workspace) At(module string, row, column int) (p Place, found bool) {
 func Name(module string) string { return module[strings.LastIndexByte(module, '/')+1:] }
 
 // Read reads files of objects and of Rego into workspaces, sorted by name. A Rego file is a module of every workspace.
-// Objects with errors may be left out. Errors come in the order of the files.
+// Objects with errors may be left out: those that are not are Refused. Errors come in the order of the files.
 func Read(files []*File) ([]*Workspace, []*Error) {
 	r := newReader()
 	for _, f := range files {
@@ -141,6 +155,10 @@ func Read(files []*File) ([]*Workspace, []*Error) {
 	}
 	for _, f := range files {
 		if strings.HasSuffix(f.Name, ".rego") {
+			if f.Err != nil {
+				r.fail(Position{File: f}, "%v", f.Err)
+				continue
+			}
 			for _, w := range r.workspaces {
 				if _, there := w.Modules[f.Name]; there {
 					r.fail(Position{File: f}, "the workspace %s has a module %s in a ConfigMap, too: give the file another name", w.Name, f.Name)

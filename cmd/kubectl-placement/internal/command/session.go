@@ -1,6 +1,8 @@
 package command
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
@@ -14,7 +16,8 @@ import (
 type session struct {
 	*simulation.Simulation
 	workspaces []*manifest.Workspace
-	// invalid reports placements and policies that are wrong, whose workloads are not decided.
+	// invalid reports objects that are wrong: those that cannot be read are left out, and workloads of placements and policies
+	// that are wrong are not decided.
 	invalid error
 	// done ends the progress bar; it may be called again.
 	done func()
@@ -33,16 +36,16 @@ func open(c *cobra.Command, from *input.Source, what string, options simulation.
 }
 
 func load(c *cobra.Command, from *input.Source, update func(done, total int), options simulation.Options) (*session, error) {
-	workspaces, err := from.Load(c)
-	if err != nil {
-		return nil, err
+	workspaces, wrong := from.Load(c)
+	if workspaces == nil {
+		return nil, wrong
 	}
 	options.Progress = update
 	s, err := simulation.New(options)
 	if err != nil {
 		return nil, err
 	}
-	return &session{Simulation: s, workspaces: workspaces, invalid: s.Load(workspaces)}, nil
+	return &session{Simulation: s, workspaces: workspaces, invalid: errors.Join(wrong, s.Load(workspaces))}, nil
 }
 
 // verdict returns a failed check where a placement, a policy or a workload is wrong.

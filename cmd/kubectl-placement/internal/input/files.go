@@ -41,7 +41,7 @@ func (p *Paths) Of(args []string) []string {
 }
 
 // Files reads the files at paths, and the files with one of the endings in folders and below. "-" is standard input. A
-// file that is reached twice is read once.
+// file that is reached twice is read once. One that is found and cannot be read has an Err, and the others are read all the same.
 func Files(ctx context.Context, paths []string, stdin io.Reader, endings ...string) ([]*manifest.File, error) {
 	var files []*manifest.File
 	seen := map[string]bool{}
@@ -51,10 +51,10 @@ func Files(ctx context.Context, paths []string, stdin io.Reader, endings ...stri
 		}
 		seen[filepath.Clean(path)] = true
 		text, err := readFile(ctx, path)
-		if err != nil {
+		if err != nil && (!found || ctx.Err() != nil) {
 			return err
 		}
-		files = append(files, &manifest.File{Name: path, Text: text, Found: found})
+		files = append(files, &manifest.File{Name: path, Text: text, Found: found, Err: err})
 		return nil
 	}
 	for _, path := range paths {
@@ -79,15 +79,18 @@ func Files(ctx context.Context, paths []string, stdin io.Reader, endings ...stri
 		// The separator makes WalkDir follow a link to a folder.
 		err = filepath.WalkDir(path+string(filepath.Separator), func(file string, entry fs.DirEntry, err error) error {
 			switch {
-			case err != nil:
+			case err != nil && filepath.Clean(file) == filepath.Clean(path):
 				return err
+			case err != nil: // a folder that cannot be read
+				files = append(files, &manifest.File{Name: file, Found: true, Err: err})
+				return nil
 			case entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && filepath.Clean(file) != filepath.Clean(path):
 				return fs.SkipDir
 			case entry.IsDir() || strings.HasPrefix(entry.Name(), ".") || !slices.Contains(endings, filepath.Ext(file)):
 				return nil
 			}
-			if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
-				return err
+			if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
+				return nil
 			}
 			return add(file, true)
 		})
@@ -125,6 +128,9 @@ func readAll(ctx context.Context, name string, r io.Reader) (string, error) {
 		if all.err == nil && len(all.text) > maxFileBytes {
 			all.err = fmt.Errorf("%s has more than %d bytes", name, maxFileBytes)
 		}
-		return string(all.text), all.err
+		if all.err != nil {
+			return "", all.err
+		}
+		return string(all.text), nil
 	}
 }

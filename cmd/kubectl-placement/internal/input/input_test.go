@@ -3,6 +3,7 @@ package input_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -61,6 +62,41 @@ func TestFiles(t *testing.T) {
 	}
 	if _, err := input.Files(t.Context(), []string{"missing"}, nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestFilesUnreadable: a file that is found and cannot be read says so, and keeps none of the others from being read. One that is
+// named has to be there.
+func TestFilesUnreadable(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("good.yaml", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("loop.yaml", "loop.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("vast.json", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate("vast.json", 65<<20); err != nil { // without a block on the disk
+		t.Fatal(err)
+	}
+	files, err := input.Files(t.Context(), []string{"."}, nil, input.ManifestEndings...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range files {
+		got = append(got, fmt.Sprint(f.Err))
+	}
+	want := []string{"<nil>", "open loop.yaml: too many levels of symbolic links", "vast.json has more than 67108864 bytes"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, name := range []string{"loop.yaml", "vast.json"} {
+		if _, err := input.Files(t.Context(), []string{name}, nil, input.ManifestEndings...); err == nil {
+			t.Errorf("%s is read", name)
+		}
 	}
 }
 

@@ -78,8 +78,9 @@ func (s *Source) live(ctx context.Context, errOut io.Writer) ([]*manifest.Worksp
 		}
 	}
 	workspace, errs := manifest.FromObjects(name, objects)
+	workspace.LeaveOutRefused()
 	if len(errs) > 0 {
-		return nil, exit.Failure{Cause: manifest.Join(errs)}
+		return []*manifest.Workspace{workspace}, exit.Failure{Cause: manifest.Join(errs)}
 	}
 	return []*manifest.Workspace{workspace}, nil
 }

@@ -66,32 +66,36 @@ func IsPath(argument string) bool {
 	return err == nil
 }
 
-// Load reads the workspaces. Errors in objects are an exit.Failure.
+// Load reads the workspaces. Objects with errors are left out; then there are workspaces, and an exit.Failure.
 func (s *Source) Load(c *cobra.Command) ([]*manifest.Workspace, error) {
 	if s.Live() {
 		return s.live(c.Context(), c.ErrOrStderr())
 	}
 	workspaces, err := Workspaces(c, s.files)
-	if err != nil || s.workspace == "" {
+	if workspaces == nil || s.workspace == "" {
 		return workspaces, err
 	}
 	for _, w := range workspaces {
 		if w.Name.String() == s.workspace {
-			return []*manifest.Workspace{w}, nil
+			return []*manifest.Workspace{w}, err
 		}
 	}
 	return nil, fmt.Errorf("--workspace %s: the files have no objects of it", s.workspace)
 }
 
-// Workspaces reads the workspaces of files and folders. Errors in objects are an exit.Failure.
+// Workspaces reads the workspaces of files and folders. Objects with errors are left out, as kubectl goes on with the others; then
+// there are workspaces, and an exit.Failure.
 func Workspaces(c *cobra.Command, paths []string) ([]*manifest.Workspace, error) {
 	files, err := Files(c.Context(), paths, c.InOrStdin(), ManifestEndings...)
 	if err != nil {
 		return nil, err
 	}
 	workspaces, errs := manifest.Read(files)
+	for _, w := range workspaces {
+		w.LeaveOutRefused()
+	}
 	if len(errs) > 0 {
-		return nil, exit.Failure{Cause: manifest.Join(errs)}
+		return workspaces, exit.Failure{Cause: manifest.Join(errs)}
 	}
 	return workspaces, nil
 }

@@ -75,6 +75,9 @@ func (t *ScenarioTest) run(ctx context.Context, f *manifest.File, update bool) e
 	read := func(path string) ([]*manifest.File, error) {
 		return input.Files(ctx, []string{path}, nil, input.ManifestEndings...)
 	}
+	if f.Err != nil {
+		return f.Err
+	}
 	s, err := scenario.Parse(f, read)
 	if err != nil {
 		return err
