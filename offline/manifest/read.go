@@ -322,7 +322,7 @@ func (r *reader) add(w *Workspace, o *Object) {
 			r.errs = append(r.errs, unreadable(o, problems)...)
 			return
 		}
-		w.ConfigMaps = append(w.ConfigMaps, Typed[corev1.ConfigMap]{o, &configMap})
+		w.ConfigMaps = append(w.ConfigMaps, Typed[corev1.ConfigMap]{Object: o, Typed: &configMap})
 		if !policy.HasModules(&configMap) {
 			return
 		}

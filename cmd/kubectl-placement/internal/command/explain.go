@@ -73,7 +73,7 @@ The words of constraints and policies are in ` + "`kubectl placement reference`"
 		defer s.done()
 		isWanted, err := findWorkload(s.workspaces, names, strings.Join(name, " "))
 		if err != nil {
-			return err
+			return errors.Join(err, s.invalid) // it may be among what cannot be read
 		}
 		result, err := s.RunUntil(c.Context(), isWanted)
 		if err != nil {
