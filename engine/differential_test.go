@@ -810,7 +810,14 @@ func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w 
 		if amount > 0 && row.Free.Get(name) < amount {
 			return filter.Capacity, ""
 		}
-		if row.LargestFree != nil && amount > 0 && (amount-1)/w.Replicas >= row.LargestFree.Get(name) {
+		if row.LargestFree == nil || name == capacity.Storage { // volumes are not on nodes
+			continue
+		}
+		pod := w.Pod.Get(name)
+		if w.Pod.IsZero() && amount > 0 {
+			pod = (amount-1)/w.Replicas + 1
+		}
+		if pod > 0 && row.LargestFree.Get(name) < pod {
 			return filter.Capacity, ""
 		}
 	}
@@ -1034,6 +1041,10 @@ func drawWorkload(t *rapid.T) *workload.Workload {
 		Requests: drawAmounts(t, "requests", 4),
 	}
 	w.UID, w.PerNode = uidOf(w.Kind, w.Name), w.Kind == "DaemonSet"
+	if oneIn(t, "one pod requests it all", 4) {
+		w.Pod = w.Requests
+		w.Pod.Storage = 0
+	}
 	return w
 }
 

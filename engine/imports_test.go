@@ -14,12 +14,13 @@ var imports = map[string]string{
 	"github.com/open-policy-agent/opa/v1":  "policies",
 	"golang.org/x/sys/unix":                "policies: the processor time of a thread",
 	"github.com/hashicorp/golang-lru/v2":   "caches",
-	"k8s.io/api/batch/v1":                  "the API: pod templates",
 	"k8s.io/api/core/v1":                   "the API: taints, tolerations, resource lists",
 	"k8s.io/apimachinery/pkg":              "the API: quantities, selectors, field errors",
 	"k8s.io/component-helpers/resource":    "requests of pods",
 	"k8s.io/klog/v2":                       "an argument of Toleration.ToleratesTaint",
 	"github.com/kcp-dev/logicalcluster/v3": "names of workspaces",
+	"github.com/agnivade/levenshtein":      "kinds: what a misspelt one is likely to mean",
+	"sigs.k8s.io/yaml":                     "kinds: the table",
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1": "the API: the type of conditions",
 }
 

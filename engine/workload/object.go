@@ -3,15 +3,14 @@ package workload
 import (
 	"fmt"
 	"maps"
-	"math"
+	"slices"
+	"strings"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	podresource "k8s.io/component-helpers/resource"
 
 	"github.com/kcp-placement/placement/engine/capacity"
-	"github.com/kcp-placement/placement/internal/decode"
 )
 
 // bookkeeping are annotations that tools write on every change of a workload. They are hidden from policies, so that a new
@@ -21,10 +20,29 @@ var bookkeeping = []string{
 	"deployment.kubernetes.io/revision",
 }
 
-// FromObject converts any object with a pod template at spec.template: Deployments, StatefulSets, Jobs and the like. Replicas are
-// spec.replicas, or spec.parallelism of a Job, 1 by default. An error names the field; the workload then has only its
-// reference, labels and annotations.
+// End is why a workload is not decided on, or not any more, in words; empty if it is.
+type End string
+
+// The ends of workloads.
+const (
+	BeingDeleted End = "it is being deleted"
+	// HasFinished is a Job or the like that needs no capacity any more.
+	HasFinished End = "it has finished"
+	// Suspended is a workload that needs no capacity until it is resumed. It is decided on then.
+	Suspended End = "it is suspended"
+	// Controlled is a workload that another object controls, as a Deployment controls its ReplicaSets. It is no workload of
+	// its own.
+	Controlled End = "another object controls it"
+)
+
+// FromObject is Table.FromObject with the kinds that are known without being told.
 func FromObject(object *unstructured.Unstructured) (*Workload, error) {
+	return Kinds().FromObject(object)
+}
+
+// FromObject converts an object of a kind in the table. An error names the field; the workload then has only its reference,
+// labels, annotations and, as far as it could be told, its End.
+func (t *Table) FromObject(object *unstructured.Unstructured) (*Workload, error) {
 	w := &Workload{
 		Reference: Reference{
 			APIVersion: object.GetAPIVersion(),
@@ -35,7 +53,6 @@ func FromObject(object *unstructured.Unstructured) (*Workload, error) {
 		},
 		Labels:      object.GetLabels(),
 		Annotations: object.GetAnnotations(),
-		Replicas:    1,
 	}
 	for _, key := range bookkeeping {
 		if _, found := w.Annotations[key]; found {
@@ -43,134 +60,221 @@ func FromObject(object *unstructured.Unstructured) (*Workload, error) {
 			delete(w.Annotations, key)
 		}
 	}
-	if gvk := object.GroupVersionKind(); gvk.Group == "apps" && gvk.Kind == "DaemonSet" {
-		w.PerNode = true
+	if controller := metav1.GetControllerOfNoCopy(object); controller != nil {
+		w.Controller = controller.Kind + " " + controller.Name
 	}
-	return w, w.readSpec(object)
-}
-
-// End is why a workload is not decided on any more, in words; empty if it is.
-type End string
-
-// The ends of workloads.
-const (
-	BeingDeleted End = "it is being deleted"
-	// HasFinished is a Job that needs no capacity any more.
-	HasFinished End = "it has finished"
-)
-
-// EndOf returns the End of a workload.
-func EndOf(object *unstructured.Unstructured) End {
-	if object.GetDeletionTimestamp() != nil {
-		return BeingDeleted
-	}
-	if object.GroupVersionKind().Group != batchv1.GroupName {
-		return ""
-	}
-	value, _, _ := unstructured.NestedFieldNoCopy(object.Object, "status", "conditions")
-	conditions, _ := value.([]any) // none if it is of another type
-	for _, c := range conditions {
-		if c, ok := c.(map[string]any); ok && c["status"] == string(corev1.ConditionTrue) {
-			switch batchv1.JobConditionType(fmt.Sprint(c["type"])) {
-			case batchv1.JobComplete, batchv1.JobFailed:
-				return HasFinished
-			}
-		}
-	}
-	return ""
-}
-
-func (w *Workload) readSpec(object *unstructured.Unstructured) error {
-	for _, field := range []string{"replicas", "parallelism"} {
-		value, found, err := unstructured.NestedFieldNoCopy(object.Object, "spec", field)
-		if err != nil {
-			return fmt.Errorf("spec.%s: %w", field, err)
-		}
-		if !found || value == nil {
-			continue
-		}
-		replicas, ok := value.(int64)
-		if !ok || replicas < 0 || replicas > math.MaxInt32 {
-			return fmt.Errorf("spec.%s: %v is not a count", field, value)
-		}
-		w.Replicas = replicas
-	}
-	content, found, err := unstructured.NestedFieldNoCopy(object.Object, "spec", "template")
+	d, err := t.Find(w.APIVersion, w.Kind)
 	if err != nil {
-		return fmt.Errorf("spec.template: %w", err)
+		return w, fmt.Errorf("kind: %w", err)
 	}
-	if !found {
-		return fmt.Errorf("spec.template: there is no pod template in this %s", object.GetKind())
+	s := &scope{object: withoutNulls(object.Object)}
+	if err := w.readEnd(d, s, object.GetDeletionTimestamp() != nil); err != nil {
+		return w, err
 	}
-	template, problems := decode.At[podTemplate]("spec.template", content)
-	if err := problems.Err(); err != nil {
-		return err
-	}
-	pod := template.pod()
-	if err := validateRequests(&pod.Spec); err != nil {
-		return err
-	}
-	requests, err := capacity.FromResourceList(podresource.PodRequests(pod, podresource.PodResourcesOptions{}))
-	if err != nil {
-		return fmt.Errorf("spec.template: requests: %w", err)
-	}
-	if w.Requests, err = requests.Mul(w.Replicas); err != nil {
-		return fmt.Errorf("spec.template: requests of %d replicas: %w", w.Replicas, err)
-	}
-	return nil
+	return w, w.readPodSets(d, s)
 }
 
-// podTemplate is the part of a pod template that requests are computed from. Nothing else is read, so nothing else can make a
-// workload unreadable.
-type podTemplate struct {
-	Spec struct {
-		Overhead       corev1.ResourceList          `json:"overhead"`
-		Resources      *corev1.ResourceRequirements `json:"resources"`
-		InitContainers []container                  `json:"initContainers"`
-		Containers     []container                  `json:"containers"`
-	} `json:"spec"`
-}
-
-type container struct {
-	Name          string                         `json:"name"`
-	RestartPolicy *corev1.ContainerRestartPolicy `json:"restartPolicy"`
-	Resources     corev1.ResourceRequirements    `json:"resources"`
-}
-
-func (t *podTemplate) pod() *corev1.Pod {
-	containers := func(read []container) []corev1.Container {
-		all := make([]corev1.Container, len(read))
-		for i, c := range read {
-			all[i] = corev1.Container{Name: c.Name, RestartPolicy: c.RestartPolicy, Resources: c.Resources}
-		}
-		return all
-	}
-	return &corev1.Pod{Spec: corev1.PodSpec{
-		Overhead: t.Spec.Overhead, Resources: t.Spec.Resources,
-		InitContainers: containers(t.Spec.InitContainers), Containers: containers(t.Spec.Containers),
-	}}
-}
-
-// validateRequests checks each container by itself, since a negative request could hide in the sum of a pod.
-func validateRequests(pod *corev1.PodSpec) error {
-	check := func(field, name string, list corev1.ResourceList) error {
-		if _, err := capacity.FromResourceList(list); err != nil {
-			return fmt.Errorf("spec.template.spec.%s[%s].resources.requests.%w", field, name, err)
-		}
+func (w *Workload) readEnd(d *Definition, s *scope, deleted bool) error {
+	if deleted {
+		w.End = BeingDeleted
 		return nil
 	}
-	for _, c := range pod.InitContainers {
-		if err := check("initContainers", c.Name, c.Resources.Requests); err != nil {
-			return err
-		}
+	finished, err := d.finished.holds(s)
+	if err != nil {
+		return err
 	}
-	for _, c := range pod.Containers {
-		if err := check("containers", c.Name, c.Resources.Requests); err != nil {
-			return err
-		}
+	suspended, err := d.suspended.holds(s)
+	if err != nil {
+		return err
 	}
-	if _, err := capacity.FromResourceList(pod.Overhead); err != nil {
-		return fmt.Errorf("spec.template.spec.overhead.%w", err)
+	switch {
+	case finished:
+		w.End = HasFinished
+	case w.Controller != "":
+		w.End = Controlled
+	case suspended:
+		w.End = Suspended
 	}
 	return nil
+}
+
+// readPodSets adds up the pod sets.
+func (w *Workload) readPodSets(d *Definition, s *scope) error {
+	var all Workload
+	for i := range d.PodSets {
+		p := &d.PodSets[i]
+		err := p.each(s, func(s *scope) error { return all.addPodSet(d, p, s) })
+		if err != nil {
+			return err
+		}
+	}
+	w.Replicas, w.Requests, w.PerNode = all.Replicas, nonZero(all.Requests), d.PerNode
+	if largest := nonZero(all.Pod); !w.Replica().Equal(largest) {
+		w.Pod = largest
+	}
+	return nil
+}
+
+// each calls add once or, for each element of the list or map that the pod sets stand in, with that.
+func (p *PodSetDefinition) each(s *scope, add func(*scope) error) error {
+	if p.Each == "" {
+		return add(s)
+	}
+	elements, err := at("", s.object, p.Each)
+	if err != nil {
+		return err
+	}
+	switch elements := elements.(type) {
+	case nil:
+	case []any:
+		for i, element := range elements {
+			if err := add(&scope{object: s.object, each: element, at: fmt.Sprintf("%s[%d]", p.Each, i)}); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(elements)) {
+			if err := add(&scope{object: s.object, each: elements[key], key: key, at: fmt.Sprintf("%s[%s]", p.Each, key)}); err != nil {
+				return err
+			}
+		}
+	default:
+		return fmt.Errorf("%s: must be a list or an object", p.Each)
+	}
+	return nil
+}
+
+// addPodSet adds a pod set to a workload that is the sum of those before.
+func (w *Workload) addPodSet(d *Definition, p *PodSetDefinition, s *scope) error {
+	base, content := "", any(s.object)
+	if p.Each != "" {
+		base, content = s.at, s.each
+	}
+	n, err := p.count.count(s)
+	if err != nil {
+		return err
+	}
+	path, template := base, content
+	if p.Template != "." {
+		path = child(base, p.Template)
+		if template, err = at(base, content, p.Template); err != nil {
+			return err
+		}
+	}
+	switch {
+	case template == nil && n == 0:
+		return nil
+	case template == nil:
+		return fmt.Errorf("%s: there is no pod template in this %s", path, d.Kind)
+	}
+	pod, err := podRequests(path, template)
+	if err != nil {
+		return err
+	}
+	each := pod
+	if p.VolumeClaims != "" {
+		claims, err := at(base, content, p.VolumeClaims)
+		if err != nil {
+			return err
+		}
+		storage, err := claimedStorage(child(base, p.VolumeClaims), claims)
+		if err != nil {
+			return err
+		}
+		each = each.Add(storage)
+	}
+	requests, err := each.Mul(n)
+	if err != nil {
+		return fmt.Errorf("%s: requests of %d pods: %w", path, n, err)
+	}
+	w.Replicas += n
+	w.Requests = w.Requests.Add(requests)
+	if n > 0 {
+		w.Pod = w.Pod.Combine(pod, func(a, b int64) int64 { return max(a, b) })
+	}
+	for name, amount := range w.Requests.Each {
+		if amount > capacity.MaxAmount {
+			return fmt.Errorf("%s: requests of all pods: %s: %s is too large", path, name, capacity.Format(name, amount))
+		}
+	}
+	return nil
+}
+
+// at returns what stands at a path of the value at base; nil where there is nothing.
+func at(base string, value any, path string) (any, error) {
+	for _, name := range strings.Split(path, ".") {
+		object, ok := value.(map[string]any)
+		if !ok {
+			return nil, fmt.Errorf("%s: must be an object", base)
+		}
+		base = child(base, name)
+		if value = object[name]; value == nil {
+			return nil, nil
+		}
+	}
+	return value, nil
+}
+
+// withoutNulls returns an object without members that are null, which is what leaving them out means. Nothing is copied where
+// there are none.
+func withoutNulls(object map[string]any) map[string]any {
+	result := object
+	for name, member := range object {
+		if name == "metadata" || !hasNull(member) {
+			continue
+		}
+		if result = maps.Clone(result); member == nil {
+			delete(result, name)
+		} else {
+			result[name] = copyWithoutNulls(member)
+		}
+	}
+	return result
+}
+
+func hasNull(value any) bool {
+	switch value := value.(type) {
+	case nil:
+		return true
+	case map[string]any:
+		for _, member := range value {
+			if hasNull(member) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(value, hasNull)
+	}
+	return false
+}
+
+func copyWithoutNulls(value any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		result := make(map[string]any, len(value))
+		for name, member := range value {
+			if member != nil {
+				result[name] = copyWithoutNulls(member)
+			}
+		}
+		return result
+	case []any:
+		result := make([]any, len(value))
+		for i, element := range value {
+			result[i] = copyWithoutNulls(element)
+		}
+		return result
+	default:
+		return value
+	}
+}
+
+// nonZero returns the resources of which there is something: a request of 0 is none.
+func nonZero(r capacity.Resources) capacity.Resources {
+	r.Extended = maps.Clone(r.Extended)
+	maps.DeleteFunc(r.Extended, func(_ string, amount int64) bool { return amount == 0 })
+	if len(r.Extended) == 0 {
+		r.Extended = nil
+	}
+	return r
 }

@@ -21,69 +21,69 @@ func TestFromObject(t *testing.T) {
 	}{
 		{
 			name:     "replicas times the pod's requests",
-			object:   `{kind: Deployment, spec: {replicas: 3, template: {spec: {containers: [{name: a, resources: {requests: {cpu: 250m, memory: 1Gi}}}, {name: b, resources: {requests: {cpu: 1, nvidia.com/gpu: 1}}}]}}}}`,
+			object:   `{apiVersion: apps/v1, kind: Deployment, spec: {replicas: 3, template: {spec: {containers: [{name: a, resources: {requests: {cpu: 250m, memory: 1Gi}}}, {name: b, resources: {requests: {cpu: 1, nvidia.com/gpu: 1}}}]}}}}`,
 			replicas: 3, requests: capacity.Resources{CPU: 3750, Memory: 3 << 30, Extended: map[string]int64{"nvidia.com/gpu": 3}},
 		},
 		{
 			name:     "the largest init container counts, and overhead",
-			object:   `{kind: Deployment, spec: {template: {spec: {overhead: {cpu: 100m}, initContainers: [{name: i, resources: {requests: {cpu: 2}}}], containers: [{name: a, resources: {requests: {cpu: 1}}}]}}}}`,
+			object:   `{apiVersion: apps/v1, kind: Deployment, spec: {template: {spec: {overhead: {cpu: 100m}, initContainers: [{name: i, resources: {requests: {cpu: 2}}}], containers: [{name: a, resources: {requests: {cpu: 1}}}]}}}}`,
 			replicas: 1, requests: capacity.Resources{CPU: 2100},
 		},
 		{
 			name:     "a sidecar counts beside the containers",
-			object:   `{kind: Deployment, spec: {template: {spec: {initContainers: [{name: i, restartPolicy: Always, resources: {requests: {cpu: 2}}}], containers: [{name: a, resources: {requests: {cpu: 1}}}]}}}}`,
+			object:   `{apiVersion: apps/v1, kind: Deployment, spec: {template: {spec: {initContainers: [{name: i, restartPolicy: Always, resources: {requests: {cpu: 2}}}], containers: [{name: a, resources: {requests: {cpu: 1}}}]}}}}`,
 			replicas: 1, requests: capacity.Resources{CPU: 3000},
 		},
 		{
 			name:     "parallelism of a Job",
-			object:   `{kind: Job, spec: {parallelism: 4, template: {spec: {containers: [{name: a, resources: {requests: {memory: 1Ki}}}]}}}}`,
+			object:   `{apiVersion: batch/v1, kind: Job, spec: {parallelism: 4, template: {spec: {containers: [{name: a, resources: {requests: {memory: 1Ki}}}]}}}}`,
 			replicas: 4, requests: capacity.Resources{Memory: 4096},
 		},
 		{
 			name:     "no requests",
-			object:   `{kind: StatefulSet, spec: {replicas: 2, template: {spec: {containers: [{name: a}]}}}}`,
+			object:   `{apiVersion: apps/v1, kind: StatefulSet, spec: {replicas: 2, template: {spec: {containers: [{name: a}]}}}}`,
 			replicas: 2,
 		},
-		{name: "scaled to nothing", object: `{kind: Deployment, spec: {replicas: 0, template: {spec: {containers: [{name: a, resources: {requests: {cpu: 1}}}]}}}}`},
-		{name: "no pod template", object: `{kind: Deployment, spec: {}}`, err: "spec.template: there is no pod template in this Deployment"},
-		{name: "negative replicas", object: `{kind: Deployment, spec: {replicas: -1, template: {spec: {}}}}`, err: "spec.replicas: -1 is not a count"},
-		{name: "replicas of the wrong type", object: `{kind: Deployment, spec: {replicas: "3", template: {spec: {}}}}`, err: "spec.replicas: 3 is not a count"},
+		{name: "scaled to nothing", object: `{apiVersion: apps/v1, kind: Deployment, spec: {replicas: 0, template: {spec: {containers: [{name: a, resources: {requests: {cpu: 1}}}]}}}}`},
+		{name: "no pod template", object: `{apiVersion: apps/v1, kind: Deployment, spec: {}}`, err: "spec.template: there is no pod template in this Deployment"},
+		{name: "negative replicas", object: `{apiVersion: apps/v1, kind: Deployment, spec: {replicas: -1, template: {spec: {}}}}`, err: "spec.replicas: -1 is not a count"},
+		{name: "replicas of the wrong type", object: `{apiVersion: apps/v1, kind: Deployment, spec: {replicas: "3", template: {spec: {}}}}`, err: "spec.replicas: 3 is not a count"},
 		{
 			name:   "a negative request that hides in the sum",
-			object: `{kind: Deployment, spec: {template: {spec: {containers: [{name: a, resources: {requests: {cpu: -1}}}, {name: b, resources: {requests: {cpu: 2}}}]}}}}`,
+			object: `{apiVersion: apps/v1, kind: Deployment, spec: {template: {spec: {containers: [{name: a, resources: {requests: {cpu: -1}}}, {name: b, resources: {requests: {cpu: 2}}}]}}}}`,
 			err:    "spec.template.spec.containers[a].resources.requests.cpu: -1 is negative",
 		},
 		{
 			name:   "absurd requests",
-			object: `{kind: Deployment, spec: {replicas: 1000000000, template: {spec: {containers: [{name: a, resources: {requests: {memory: 100Gi}}}]}}}}`,
-			err:    "spec.template: requests of 1000000000 replicas: memory: 1000000000 times 107374182400 is too large",
+			object: `{apiVersion: apps/v1, kind: Deployment, spec: {replicas: 1000000000, template: {spec: {containers: [{name: a, resources: {requests: {memory: 100Gi}}}]}}}}`,
+			err:    "spec.template: requests of 1000000000 pods: memory: 1000000000 times 107374182400 is too large",
 		},
 		{
 			name:   "a quantity that would take minutes to parse",
-			object: `{kind: Deployment, spec: {template: {spec: {containers: [{name: a, resources: {limits: {memory: "1e-99999999"}}}]}}}}`,
+			object: `{apiVersion: apps/v1, kind: Deployment, spec: {template: {spec: {containers: [{name: a, resources: {limits: {memory: "1e-99999999"}}}]}}}}`,
 			err:    "spec.template.spec.containers[0].resources.limits.memory: 1e-99999999 is out of proportion",
 		},
 		{
 			name:   "a quantity that would take minutes to compare",
-			object: `{kind: Deployment, spec: {template: {spec: {overhead: {memory: "1E+0099999999"}, containers: [{name: a}]}}}}`,
+			object: `{apiVersion: apps/v1, kind: Deployment, spec: {template: {spec: {overhead: {memory: "1E+0099999999"}, containers: [{name: a}]}}}}`,
 			err:    "spec.template.spec.overhead.memory: 1E+0099999999 is out of proportion",
 		},
 		{
 			name:     "quantities that nobody asks for",
-			object:   `{kind: Deployment, spec: {template: {status: {containerStatuses: [{allocatedResources: {cpu: "1e-99999999"}}]}, spec: {volumes: [{emptyDir: {sizeLimit: "1e-99999999"}}], containers: [{name: a, env: [{valueFrom: {resourceFieldRef: {divisor: "1e-99999999"}}}], resources: {requests: {cpu: 1}}}]}}}}`,
+			object:   `{apiVersion: apps/v1, kind: Deployment, spec: {template: {status: {containerStatuses: [{allocatedResources: {cpu: "1e-99999999"}}]}, spec: {volumes: [{emptyDir: {sizeLimit: "1e-99999999"}}], containers: [{name: a, env: [{valueFrom: {resourceFieldRef: {divisor: "1e-99999999"}}}], resources: {requests: {cpu: 1}}}]}}}}`,
 			replicas: 1, requests: capacity.Resources{CPU: 1000},
 		},
 		{
 			name:     "requests of the pod as a whole",
-			object:   `{kind: Deployment, spec: {template: {spec: {resources: {requests: {cpu: 3}}, containers: [{name: a, resources: {requests: {cpu: 1}}}]}}}}`,
+			object:   `{apiVersion: apps/v1, kind: Deployment, spec: {template: {spec: {resources: {requests: {cpu: 3}}, containers: [{name: a, resources: {requests: {cpu: 1}}}]}}}}`,
 			replicas: 1, requests: capacity.Resources{CPU: 3000},
 		},
-		{name: "a template of the wrong type", object: `{kind: Deployment, spec: {template: []}}`, err: "spec.template: must be an object, is a list"},
-		{name: "containers of the wrong type", object: `{kind: Deployment, spec: {template: {spec: {containers: [a]}}}}`, err: "spec.template.spec.containers[0]: must be an object, is a string"},
-		{name: "more replicas than there can be", object: `{kind: Deployment, spec: {replicas: 99999999999, template: {spec: {}}}}`, err: "spec.replicas: 99999999999 is not a count"},
+		{name: "a template of the wrong type", object: `{apiVersion: apps/v1, kind: Deployment, spec: {template: []}}`, err: "spec.template: must be an object, is a list"},
+		{name: "containers of the wrong type", object: `{apiVersion: apps/v1, kind: Deployment, spec: {template: {spec: {containers: [a]}}}}`, err: "spec.template.spec.containers[0]: must be an object, is a string"},
+		{name: "more replicas than there can be", object: `{apiVersion: apps/v1, kind: Deployment, spec: {replicas: 99999999999, template: {spec: {}}}}`, err: "spec.replicas: 99999999999 is not a count"},
 		{
 			name:   "a quantity that is none",
-			object: `{kind: Deployment, spec: {template: {spec: {containers: [{name: a, resources: {requests: {cpu: lots}}}]}}}}`,
+			object: `{apiVersion: apps/v1, kind: Deployment, spec: {template: {spec: {containers: [{name: a, resources: {requests: {cpu: lots}}}]}}}}`,
 			err:    "spec.template.spec.containers[0].resources.requests.cpu: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
 		},
 	} {
@@ -137,25 +137,4 @@ func parse(t *testing.T, text string) *unstructured.Unstructured {
 		t.Fatal(err)
 	}
 	return object
-}
-
-func TestEndOf(t *testing.T) {
-	for text, want := range map[string]workload.End{
-		`{"apiVersion":"batch/v1","kind":"Job"}`:                                                                         "",
-		`{"apiVersion":"batch/v1","kind":"Job","metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}}`:                 workload.BeingDeleted,
-		`{"apiVersion":"batch/v1","kind":"Job","status":{"conditions":[{"type":"Complete","status":"True"}]}}`:           workload.HasFinished,
-		`{"apiVersion":"batch/v1","kind":"Job","status":{"conditions":[{"type":"Failed","status":"True"}]}}`:             workload.HasFinished,
-		`{"apiVersion":"batch/v1","kind":"Job","status":{"conditions":[{"type":"Failed","status":"False"}]}}`:            "",
-		`{"apiVersion":"batch/v1","kind":"Job","status":{"conditions":[{"type":"Suspended","status":"True"}, 3, null]}}`: "",
-		`{"apiVersion":"batch/v1","kind":"Job","status":{"conditions":"Complete"}}`:                                      "",
-		`{"apiVersion":"apps/v1","kind":"Deployment","status":{"conditions":[{"type":"Complete","status":"True"}]}}`:     "",
-	} {
-		object := &unstructured.Unstructured{}
-		if err := object.UnmarshalJSON([]byte(text)); err != nil {
-			t.Fatal(err)
-		}
-		if got := workload.EndOf(object); got != want {
-			t.Errorf("%s: %q, want %q", text, got, want)
-		}
-	}
 }

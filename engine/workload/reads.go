@@ -136,7 +136,7 @@ func (r Reads) Only(w *Workload) *Workload {
 		only.PerNode = w.PerNode
 	}
 	if r.Fields&Requests != 0 {
-		only.Requests = w.Requests
+		only.Requests, only.Pod = w.Requests, w.Pod
 	}
 	return only
 }
@@ -168,7 +168,7 @@ func (r Reads) Same(a, b *Workload) bool {
 			(r.Fields&Name == 0 || a.Name == b.Name) &&
 			(r.Fields&Replicas == 0 || a.Replicas == b.Replicas) &&
 			(r.Fields&(Replicas|Requests) == 0 || a.PerNode == b.PerNode) &&
-			(r.Fields&Requests == 0 || sameRequests(&a.Requests, &b.Requests)) &&
+			(r.Fields&Requests == 0 || sameRequests(&a.Requests, &b.Requests) && sameRequests(&a.Pod, &b.Pod)) &&
 			same(a.Labels, b.Labels, r.Fields&Labels != 0, r.Labels) &&
 			same(a.Annotations, b.Annotations, r.Fields&Annotations != 0, r.Annotations)
 }
@@ -213,10 +213,8 @@ func (r Reads) Hash(seed maphash.Seed, w *Workload) uint64 {
 		h.add(1)
 	}
 	if r.Fields&Requests != 0 {
-		h.add(uint64(w.Requests.CPU))
-		h.add(uint64(w.Requests.Memory))
-		h.add(uint64(w.Requests.Storage))
-		h.amounts(w.Requests.Extended)
+		h.resources(&w.Requests)
+		h.resources(&w.Pod)
 	}
 	h.entries(w.Labels, r.Fields&Labels != 0, r.Labels)
 	h.entries(w.Annotations, r.Fields&Annotations != 0, r.Annotations)
@@ -259,9 +257,12 @@ func (h *hasher) entries(m map[string]string, whole bool, keys []string) {
 	}
 }
 
-func (h *hasher) amounts(m map[string]int64) {
+func (h *hasher) resources(r *capacity.Resources) {
+	h.add(uint64(r.CPU))
+	h.add(uint64(r.Memory))
+	h.add(uint64(r.Storage))
 	var sum uint64
-	for name, amount := range m {
+	for name, amount := range r.Extended {
 		e := hasher{seed: h.seed}
 		e.text(name)
 		e.add(uint64(amount))

@@ -17,18 +17,24 @@ type Reference struct {
 // String returns "Kind namespace/name".
 func (r Reference) String() string { return r.Kind + " " + r.Namespace + "/" + r.Name }
 
-// Workload is what policies and the engine see of a Deployment, StatefulSet, Job or any other object with a pod template. It is
-// immutable.
+// Workload is what policies and the engine see of a Deployment, a Job, a RayCluster or any other object of a kind in the Table. It
+// is immutable.
 type Workload struct {
 	Reference
 	Labels, Annotations map[string]string
-	// Replicas on each cluster that is chosen; those on each node, where PerNode is set.
+	// Replicas is the number of pods on each cluster that is chosen; on each node, where PerNode is set.
 	Replicas int64
-	// Requests of all replicas together, which one cluster must have free.
+	// Requests of all pods together, which one cluster must have free.
 	Requests capacity.Resources
 	// PerNode is set for a workload with Replicas on each usable node of a cluster, as a DaemonSet has: what it asks for differs
 	// by cluster, see On.
 	PerNode bool
+	// Pod is the most of each resource that any one pod requests; zero if they request the same.
+	Pod capacity.Resources
+	// End is why the workload is not decided on, Controller the object that controls it, such as "CronJob nightly". Policies
+	// cannot read them, and Decide does not.
+	End        End
+	Controller string
 }
 
 // On is the workload on a cluster of so many usable nodes: itself, unless it is PerNode. More than capacity.MaxAmount counts as
@@ -54,13 +60,14 @@ func times(a, n, limit int64) int64 {
 	return a * n
 }
 
-// Replica is what one replica requests, which one node must have free; rounded up.
+// Replica is what the largest pod requests, which one node must have free; rounded up.
 func (w *Workload) Replica() capacity.Resources {
-	n := w.Replicas
-	if n <= 1 {
-		return w.Requests
+	if !w.Pod.IsZero() {
+		return w.Pod
 	}
-	return w.Requests.Combine(capacity.Resources{}, func(all, _ int64) int64 { return all/n + min(1, all%n) })
+	all, n := w.Requests, max(1, w.Replicas)
+	all.Storage = 0 // volumes are not of a node
+	return all.Combine(capacity.Resources{}, func(all, _ int64) int64 { return all/n + min(1, all%n) })
 }
 
 // Placement is what policies see of the WorkloadPlacement that a workload belongs to.

@@ -165,7 +165,7 @@ func toWorkload(content any) (any, error) {
 		},
 	}
 	w.workload, w.err = workload.FromObject(u)
-	w.end = workload.EndOf(u)
+	w.end = w.workload.End
 	return w, nil
 }
 

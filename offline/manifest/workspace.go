@@ -78,7 +78,7 @@ type Workload struct {
 func (w Workload) String() string { return w.Object.String() }
 
 // End reports whether the workload has ended, and how.
-func (w Workload) End() workload.End { return workload.EndOf(w.Unstructured) }
+func (w Workload) End() workload.End { return w.Workload.End }
 
 // Module is a Rego module.
 type Module struct {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -20,10 +21,9 @@ func Digest(p *placement.Placement, policies *policy.Set, seen *workload.Workloa
 	d = d.text(p.Digest).text(policies.Digest())
 	d = d.text(seen.APIVersion).text(seen.Kind).text(seen.Namespace).text(seen.Name)
 	d = d.texts(seen.Labels).texts(seen.Annotations).number(seen.Replicas)
-	d = d.number(seen.Requests.CPU).number(seen.Requests.Memory).number(seen.Requests.Storage)
-	d = d.number(int64(len(seen.Requests.Extended)))
-	for _, name := range sorted(seen.Requests.Extended) {
-		d = d.text(name).number(seen.Requests.Extended[name])
+	d = d.resources(&seen.Requests)
+	if !seen.Pod.IsZero() {
+		d = d.resources(&seen.Pod)
 	}
 	if seen.PerNode {
 		d = d.text("per node")
@@ -43,6 +43,14 @@ func (d digester) texts(m map[string]string) digester {
 	d = d.number(int64(len(m)))
 	for _, key := range sorted(m) {
 		d = d.text(key).text(m[key])
+	}
+	return d
+}
+
+func (d digester) resources(r *capacity.Resources) digester {
+	d = d.number(r.CPU).number(r.Memory).number(r.Storage).number(int64(len(r.Extended)))
+	for _, name := range sorted(r.Extended) {
+		d = d.text(name).number(r.Extended[name])
 	}
 	return d
 }
