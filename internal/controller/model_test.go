@@ -103,8 +103,10 @@ type model struct {
 	rogue bool
 
 	// claimed says that the workspace accepts the claim on workloads, binding is the version of the APIBinding that says so.
-	// visible says that the server shows workloads: they vanish after the claim, and are back before it.
+	// boundAt is when that changed. visible says that the server shows workloads: they vanish after the claim does, and are back
+	// some time after it is.
 	claimed, visible bool
+	boundAt          time.Time
 	binding          string
 
 	// slicing bounds slices, so that a few decisions fill several.
@@ -179,6 +181,7 @@ func newModel(t *rapid.T, policies *policy.Compiler) *model {
 		m.placements = append(m.placements, p)
 	}
 	m.claim(true)
+	m.visible = true
 	m.elect()
 	return m
 }
@@ -235,6 +238,7 @@ func (m *model) run() {
 				steps = steps[:2] // nothing expires
 			}
 			m.clock = m.clock.Add(rapid.SampledFrom(steps).Draw(m.T, "time"))
+			m.visible = m.visible || m.claimed && !m.clock.Before(m.boundAt.Add(claimsSettle/2))
 		}),
 		"informers show": step(func() { m.leader.show(rapid.IntRange(0, allKinds).Draw(m.T, "kinds")) }),
 		"a pass":         step(func() { m.leader.pass() }),
@@ -341,7 +345,7 @@ func (m *model) run() {
 
 // claim accepts or withdraws the claim on workloads.
 func (m *model) claim(accepted bool) {
-	m.claimed, m.visible, m.binding = accepted, m.visible || accepted, m.next()
+	m.claimed, m.binding, m.boundAt = accepted, m.next(), m.clock
 }
 
 // repair shows the leader what a former one has written. The next leader could not know which of the two came first.
@@ -684,9 +688,12 @@ func (l *leader) show(kinds int) {
 		}
 	}
 	if kinds&64 != 0 {
-		l.view.binding, l.view.hidden = &apisv1alpha2.APIBinding{ObjectMeta: metav1.ObjectMeta{Name: "b", ResourceVersion: l.binding}}, nil
+		l.view.binding, l.view.hidden = testBinding("deployments.apps"), nil
+		l.view.binding.ResourceVersion = l.binding
+		l.view.binding.ManagedFields = []metav1.ManagedFieldsEntry{{Time: &metav1.Time{Time: l.boundAt}}}
 		if !l.claimed {
-			l.view.hidden = map[schema.GroupResource]*hidden{deployments.GroupResource(): {reason: v1alpha1.ClaimNotAcceptedReason}}
+			l.view.binding.Spec.PermissionClaims[0].State = apisv1alpha2.ClaimRejected
+			l.view.hidden = hiddenBy(l.view.binding, l.view.kinds)
 		}
 	}
 	l.view.heard = map[types.UID]heartbeat{}
@@ -740,7 +747,10 @@ func (m *model) settle() {
 	}
 	clear(m.broken)
 	m.claim(true)
-	m.clock = m.clock.Add(retryLast)
+	m.visible = true
+	m.leader.show(allKinds)
+	m.leader.pass()
+	m.clock = m.clock.Add(retryLast) // the claims settle
 	for before := -1; before != m.version; {
 		before = m.version
 		m.clock = m.clock.Add(retryLast) // for whoever asks the server again

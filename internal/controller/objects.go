@@ -58,7 +58,7 @@ func (w *workloadObject) GetObjectKind() schema.ObjectKind { return &w.TypeMeta 
 func transform(resource schema.GroupVersionResource) cache.TransformFunc {
 	switch resource {
 	case bindingResource:
-		return typed[apisv1alpha2.APIBinding]
+		return toBinding
 	case clusterResource:
 		return typed[v1alpha1.ClusterRegistration]
 	case usageResource:
@@ -149,6 +149,25 @@ func storedDecisions(ctx context.Context, u *unstructured.Unstructured) *v1alpha
 		klog.FromContext(ctx).Error(problems, "A stored decision cannot be read and is made anew", "slice", klog.KRef(u.GetNamespace(), u.GetName()))
 	}
 	return &result
+}
+
+// toBinding keeps of the managed fields of a binding when it was written last.
+func toBinding(content any) (any, error) {
+	u, ok := content.(*unstructured.Unstructured)
+	if !ok {
+		return content, nil
+	}
+	var last metav1.ManagedFieldsEntry
+	for _, written := range u.GetManagedFields() {
+		if last.Time.Before(written.Time) {
+			last.Time = written.Time
+		}
+	}
+	kept, err := typed[apisv1alpha2.APIBinding](u)
+	if binding, ok := unwrap(kept).(*apisv1alpha2.APIBinding); ok {
+		binding.ManagedFields = []metav1.ManagedFieldsEntry{last}
+	}
+	return kept, err
 }
 
 func toWorkload(content any) (any, error) {

@@ -7,10 +7,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -161,11 +163,54 @@ func (w *workspace) confirmGone(ctx context.Context, binding *apisv1alpha2.APIBi
 	return unconfirmed
 }
 
+// claimsSettle is how long the claims of a binding have to be as they are before it counts what is not there, and claimsSettleEach
+// how much longer for each workload that is decided. Where a claim is withdrawn and accepted again, kcp takes its objects away and
+// gives them back one by one, and the binding does not tell when that is done.
+const (
+	claimsSettle     = 10 * time.Second
+	claimsSettleEach = 100 * time.Millisecond
+)
+
+// boundClaims are the claims of a workspace's binding, and since when they have been so.
+type boundClaims struct {
+	seen  *apisv1alpha2.APIBinding
+	since time.Time
+}
+
+// watchClaims records when the claims of the binding change.
+func (w *workspace) watchClaims(now *apisv1alpha2.APIBinding) {
+	before := w.claims.seen
+	switch {
+	case now == before:
+		return
+	case before == nil:
+		// We have just started: the binding tells when it was written last.
+		for _, written := range now.ManagedFields {
+			if written.Time != nil && written.Time.After(w.claims.since) {
+				w.claims.since = written.Time.Time
+			}
+		}
+	case now == nil || !equality.Semantic.DeepEqual(now.Spec.PermissionClaims, before.Spec.PermissionClaims) ||
+		!equality.Semantic.DeepEqual(now.Status.AppliedPermissionClaims, before.Status.AppliedPermissionClaims) ||
+		!equality.Semantic.DeepEqual(now.Status.ExportPermissionClaims, before.Status.ExportPermissionClaims):
+		w.claims.since = w.now()
+	}
+	w.claims.seen = now
+}
+
+// unsettled returns how long it takes until the claims of the binding count as settled.
+func (w *workspace) unsettled() time.Duration {
+	return w.claims.since.Add(claimsSettle + time.Duration(len(w.store.records))*claimsSettleEach).Sub(w.now())
+}
+
 // look returns which of some objects the server has, or of all of a resource where names is nil. It fails where that is not to be
 // relied on. The binding is read last: once it does not accept a claim any more, kcp takes the objects away one by one.
 func (w *workspace) look(ctx context.Context, binding *apisv1alpha2.APIBinding, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
 	ctx, done := context.WithTimeout(ctx, readWithin)
 	defer done()
+	if resource.Group != v1alpha1.GroupName && w.unsettled() > 0 {
+		return nil, errors.New("the claims of the APIBinding have changed only just")
+	}
 	there, err := w.there(ctx, resource, names)
 	if err != nil {
 		return nil, err

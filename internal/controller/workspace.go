@@ -67,6 +67,7 @@ type workspace struct {
 	inForce   bool
 	// policyMaps are the ConfigMaps with policies that were shown last; nil before any could be.
 	policyMaps map[types.NamespacedName]bool
+	claims     boundClaims
 	// gone are objects that are not shown and that the server does not have, though decisions rest on them. lookFailures are why
 	// others are not known to be gone, by resource.
 	gone         map[notShown]bool
