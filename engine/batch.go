@@ -44,6 +44,12 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 			}
 		}
 		if err == nil {
+			var decided bool
+			if decided, err = b.tryKeeping(c, cached); decided {
+				continue
+			}
+		}
+		if err == nil {
 			err = w.withRanking(ctx, c, func(s snapshot.Snapshot) error { return b.decideLocked(ctx, c, s, cached) })
 		}
 		switch {
@@ -63,25 +69,40 @@ func (b *batch) known(r *Request) (*class, bool) {
 	return c, c != nil && v.InClass(r.Workload, c.Class)
 }
 
+// decision allocates the decision for the next request, unless that is done.
+func (b *batch) decision() *Decision {
+	if len(b.decisions) == 0 {
+		b.decisions = make([]Decision, min(len(b.requests)-b.next, maxTogether))
+	}
+	b.choices.left = len(b.requests) - b.next
+	return &b.decisions[0]
+}
+
+// decided takes the decision for the next request over.
+func (b *batch) decided(cached bool) {
+	b.results[b.next].Decision, b.decisions = &b.decisions[0], b.decisions[1:]
+	b.options.Metrics.Request(cached)
+	b.next++
+}
+
+// tryKeeping decides for the next request if that needs no ranking.
+func (b *batch) tryKeeping(c *class, cached bool) (decided bool, err error) {
+	if decided, err = b.workspace.tryKeeping(b.decision(), &b.choices, c, &b.requests[b.next], cached, true); decided && err == nil {
+		b.decided(cached)
+	}
+	return decided && err == nil, err
+}
+
 // decideLocked decides for the next request, whose class has a current ranking, and for as many after it as it can.
 func (b *batch) decideLocked(ctx context.Context, c *class, s snapshot.Snapshot, cached bool) error {
 	for {
 		if b.policies.Load() != c.Policy.Policies {
 			return errNewPolicies
 		}
-		if len(b.decisions) == 0 {
-			b.decisions = make([]Decision, min(len(b.requests)-b.next, maxTogether))
-		}
-		b.choices.left = len(b.requests) - b.next
-		d := &b.decisions[0]
-		if err := b.selectFor(d, &b.choices, c, &b.requests[b.next], &s, cached, true); err != nil {
+		if err := b.selectFor(b.decision(), &b.choices, c, &b.requests[b.next], &s, cached, true); err != nil {
 			return err
 		}
-		b.decisions = b.decisions[1:]
-		b.results[b.next].Decision = d
-		b.options.Metrics.Request(cached)
-
-		if b.next++; b.next == len(b.requests) || b.requests[b.next].validate(ctx) != nil {
+		if b.decided(cached); b.next == len(b.requests) || b.requests[b.next].validate(ctx) != nil {
 			return nil
 		}
 		if c, cached = b.known(&b.requests[b.next]); !cached {

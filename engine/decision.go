@@ -22,6 +22,9 @@ type Request struct {
 	// Placement that the workload belongs to, from Engine.CompilePlacement.
 	Placement *placement.Placement
 	Workload  *workload.Workload
+	// Current is what the workload runs on, with its name and replicas there; the rest of a Choice does not count. Empty for
+	// a workload that has no clusters, or is to be placed as if it had none.
+	Current []Choice
 	// Now ends what lasts for some time: tolerations of taints, and the delay for a cluster that is not ready. At the zero
 	// time nothing has ended.
 	Now time.Time
@@ -42,6 +45,11 @@ type Decision struct {
 	Workload workload.Reference
 	// Clusters that were chosen, best first; empty where no cluster is feasible.
 	Clusters []Choice
+	// Asked is how many clusters the placement asks for.
+	Asked int
+	// Left are those of Request.Current that the workload leaves. Standing are those of Clusters that it should leave, for
+	// which there is no better place: what was reserved there stays as it was. Each has a Rejection.
+	Left, Standing []Verdict
 	// Weights and Terms are what the policies said.
 	Weights scoring.Weights
 	Terms   []scoring.Term
@@ -54,7 +62,8 @@ type Decision struct {
 	// Cached reports whether the ranking came from the cache, brought up to date.
 	Cached bool
 
-	class *ranking.Class
+	changes bool
+	class   *ranking.Class
 	// snapshot that was decided on, and what the workload itself held then, which does not count.
 	snapshot snapshot.Snapshot
 	held     holding
@@ -71,4 +80,6 @@ type Choice struct {
 	Reason string `json:"reason"`
 	// Reserved there for the workload.
 	Reserved capacity.Resources `json:"-"`
+	// Expired says that the reservation has expired: nothing is reserved there any more.
+	Expired bool `json:"-"`
 }

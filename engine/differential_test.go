@@ -524,23 +524,6 @@ func (h *history) explain(t *rapid.T) {
 	q := h.drawQuestion(t)
 	d, err := h.engine.Explain(context.Background(), q.request())
 	h.check(t, q, d, err, (*engine.Engine).Explain)
-
-	digest := draw(t, "inputs digest", "", h.engine.InputsDigest(q.request()))
-	clusters := some(t, "clusters", 1, 3, h.names)
-	e, request := h.anew(t, q)
-	var reasons [2]string
-	for i, ask := range []func() (string, error){
-		func() (string, error) {
-			return h.engine.ReasonToMove(context.Background(), q.request(), clusters, digest, true)
-		},
-		func() (string, error) { return e.ReasonToMove(context.Background(), request, clusters, digest, true) },
-	} {
-		reason, err := ask()
-		reasons[i] = fmt.Sprintf("%s %v", reason, err)
-	}
-	if reasons[0] != reasons[1] {
-		t.Fatalf("reason to move: %s, of a fresh engine: %s", reasons[0], reasons[1])
-	}
 }
 
 // take records what a decision reserves.

@@ -18,7 +18,6 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/constraint"
-	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
@@ -117,6 +116,13 @@ func (e *Engine) CompilePlacement(object *v1alpha1.WorkloadPlacement) (*placemen
 // before. Where no cluster is feasible the decision has no clusters and the workload holds nothing. Decide fails where
 // the policies fail or ctx ends; then there is no decision and nothing has changed.
 //
+// Invariant: a workload that runs on request.Current gives up one of these clusters only for a better place, or because it
+// has to leave. It keeps those where it may stay: which pass the filter, but for how full they are, and have room for what it
+// requests beyond what is reserved for it. It gets others only as far as it asks for more. It stands on those that it should
+// leave, as reserved before, while there is no other place for it. It has to leave a cluster that is not registered any more
+// or lost, one with a taint NoExecute that is not tolerated, and one that violates what its author has made required during
+// execution.
+//
 // It expects that Placement is from CompilePlacement of this engine, and that nothing of the request changes any more. It
 // refuses with an *InvalidError what cannot be meant: nil fields, amounts below 0 or above capacity.MaxAmount. It does
 // not look at whether the placement selects the workload, nor whether the workload has ended.
@@ -141,14 +147,18 @@ func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Deci
 		if err != nil {
 			return nil, err
 		}
-		// How the clusters rank for the class: locked and current, so that what is selected is there to be reserved.
+		// Whether the workload keeps what it has. Otherwise, how the clusters rank for the class: locked and current, so that
+		// what is selected is there to be reserved.
 		d := new(Decision)
-		err = w.withRanking(ctx, c, func(s snapshot.Snapshot) error {
-			if w.policies.Load() != c.Policy.Policies {
-				return errNewPolicies
-			}
-			return w.selectFor(d, &choices{}, c, r, &s, cached, reserve)
-		})
+		decided, err := w.tryKeeping(d, &choices{}, c, r, cached, reserve)
+		if !decided && err == nil {
+			err = w.withRanking(ctx, c, func(s snapshot.Snapshot) error {
+				if w.policies.Load() != c.Policy.Policies {
+					return errNewPolicies
+				}
+				return w.selectFor(d, &choices{}, c, r, &s, cached, reserve)
+			})
+		}
 		switch {
 		case errors.Is(err, errNewPolicies):
 		case err != nil:
@@ -211,64 +221,21 @@ func (e *Engine) Prefetch(ctx context.Context, workspace logicalcluster.Name) er
 	return e.lookUp(workspace).prefetch(ctx)
 }
 
-// FirstViolation returns the verdict on the first of the clusters where a workload that runs there may not stay: one
-// that is gone, or is rejected for what it is. How full a cluster is does not count, nor that its Ready condition is not
-// known: what runs there may well go on. It returns nil where the workload may stay on all of them.
-func (e *Engine) FirstViolation(ctx context.Context, request Request, clusters []string) (*Verdict, error) {
+// Review returns what Decide would decide for a workload that runs on request.Current; nil where it has all that it asks for,
+// and every cluster may go on as it is. That is what most workloads have most of the time, and costs next to nothing: no
+// cluster is ranked, and constraints are evaluated once for each change of a cluster's facts.
+func (e *Engine) Review(ctx context.Context, request Request) (*Decision, error) {
 	if err := request.validate(ctx); err != nil {
 		return nil, err
 	}
 	w := e.lookUp(request.Workspace)
-	c, _, err := w.classOf(ctx, &request)
-	if err != nil {
+	if satisfied, err := w.satisfied(ctx, &request); err != nil || satisfied {
 		return nil, err
 	}
-	s := w.snapshot()
-	for _, name := range clusters {
-		row := s.Row(name)
-		if row == nil {
-			return &Verdict{Cluster: name, Rejection: &filter.Rejection{
-				Stage: filter.Registration, Message: "the cluster is not registered any more",
-			}}, nil
-		}
-		if violation := c.First(row, true, request.Now); violation != nil {
-			return &Verdict{Cluster: name, Rejection: c.Reject(row, violation)}, nil
-		}
-	}
-	return nil, nil
+	return w.decide(ctx, &request, false)
 }
 
-// ReasonToMove returns why a workload that runs on clusters, decided for inputs of that digest, is to be decided anew;
-// empty where it may stay. How full a cluster is is no reason. That it could have more of the clusters that its placement
-// asks for is one, if forMore asks for it.
-func (e *Engine) ReasonToMove(ctx context.Context, request Request, clusters []string, inputsDigest string, forMore bool) (string, error) {
-	if err := request.validate(ctx); err != nil {
-		return "", err
-	}
-	if e.InputsDigest(request) != inputsDigest {
-		return "its inputs have changed", nil
-	}
-	verdict, err := e.FirstViolation(ctx, request, clusters)
-	if err != nil {
-		return "", err
-	}
-	if verdict != nil {
-		return fmt.Sprintf("%s: %s", verdict.Cluster, verdict.Rejection.Message), nil
-	}
-	if forMore && len(clusters) < request.Placement.NumberOfClusters {
-		decision, err := e.Explain(ctx, request)
-		if err != nil {
-			return "", err
-		}
-		if len(decision.Clusters) > len(clusters) {
-			return "more clusters have become feasible", nil
-		}
-	}
-	return "", nil
-}
-
-// InputsDigest identifies all that a decision depends on but the clusters: while it is the same, a workload is decided
-// again only if one of its clusters may not have it any more. An invalid request has none.
+// InputsDigest identifies all that a decision depends on but the clusters. An invalid request has none.
 func (e *Engine) InputsDigest(request Request) string {
 	if request.validate(context.Background()) != nil {
 		return ""

@@ -48,14 +48,12 @@ func (w *workspace) policyClassOf(ctx context.Context, v *ranking.View, r *Reque
 	if p, found := cached(); found { // another has evaluated them meanwhile
 		return p, nil
 	}
-	p := &ranking.PolicyClass{Placement: r.Placement, Policies: v.Policies, Workload: v.PolicyClass.Only(r.Workload)}
-	var err error
-	p.Judgement, err = w.evaluate(ctx, v.Policies, policy.Input{
-		Workspace: w.name.String(), Placement: r.Placement.Placement, Workload: p.Workload,
-	})
+	read := v.PolicyClass.Only(r.Workload)
+	judgement, err := w.evaluate(ctx, v.Policies, policy.Input{Workspace: w.name.String(), Placement: r.Placement.Placement, Workload: read})
 	if err != nil {
 		return nil, err
 	}
+	p := ranking.NewPolicyClass(r.Placement, v.Policies, read, judgement)
 	p.Terms = scoring.WithTaints(p.Judgement.Terms, r.Placement.Tolerations)
 	w.mu.Lock()
 	clusters := w.fleet.Len()

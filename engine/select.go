@@ -17,9 +17,29 @@ import (
 // to. What the workload itself holds does not count. The workspace is locked, and the ranking is current for the snapshot.
 func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Request, s *snapshot.Snapshot, cached, reserve bool) error {
 	held := w.held(c, r)
+	*d = w.newDecision(c, r, s, held, cached)
+	if len(r.Current) > 0 {
+		places := w.placesOf(c, r, &held)
+		return w.stay(d, choices, c, r, &places, w.selectOthers(c, r, &held, c.Strategy.Number-len(places.kept)), reserve)
+	}
 	chosen := w.selectFrom(c, r, &held)
-	*d = Decision{
+	if len(chosen) > 0 {
+		d.Clusters = choices.take(len(chosen))
+	}
+	for i, key := range chosen {
+		d.Clusters[i] = w.choose(c, key)
+	}
+	d.changes = true
+	if !reserve {
+		return nil
+	}
+	return w.reserve(r, d, chosen)
+}
+
+func (w *workspace) newDecision(c *class, r *Request, s *snapshot.Snapshot, held holding, cached bool) Decision {
+	return Decision{
 		Workload:     r.Workload.Reference,
+		Asked:        c.Strategy.Number,
 		Weights:      c.Judgement.Weights,
 		Terms:        c.Judgement.Terms,
 		PolicyDigest: c.Policy.Policies.Digest(),
@@ -31,18 +51,13 @@ func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Reques
 		held:         held,
 		now:          r.Now,
 	}
-	if len(chosen) > 0 {
-		d.Clusters = choices.take(len(chosen))
-	}
-	for i, key := range chosen {
-		total, row := key.Total(), w.fleet.Row(key.Position())
-		asks := c.On(row).Workload
-		d.Clusters[i] = Choice{Name: row.Name, Replicas: asks.Replicas, Score: total, Reason: scoring.Reason(total), Reserved: asks.Requests}
-	}
-	if !reserve {
-		return nil
-	}
-	return w.reserve(r, d, chosen)
+}
+
+// choose makes the choice of a feasible cluster.
+func (w *workspace) choose(c *class, key ranking.Key) Choice {
+	total, row := key.Total(), w.fleet.Row(key.Position())
+	asks := c.On(row).Workload
+	return Choice{Name: row.Name, Replicas: asks.Replicas, Score: total, Reason: scoring.Reason(total), Reserved: asks.Requests}
 }
 
 // choices allocates what the decisions of a batch choose together. The zero value allocates each by itself.
@@ -112,6 +127,30 @@ func putBack(r *ranking.Ranking, before []positionedKey) {
 	for _, k := range slices.Backward(before) {
 		r.Set(k.position, k.key)
 	}
+}
+
+// selectOthers takes up to number clusters from the ranking for a workload that runs somewhere: none of its own.
+func (w *workspace) selectOthers(c *class, r *Request, held *holding, number int) (chosen []ranking.Key) {
+	if number <= 0 {
+		return nil
+	}
+	ranked := c.take()
+	w.current = w.current[:0]
+	for i := range r.Current {
+		if position, there := w.fleet.Position(r.Current[i].Name); there {
+			w.current = append(w.current, positionedKey{position, ranked.At(position)})
+			ranked.Set(position, 0)
+		}
+	}
+	w.current = w.takeOutEnded(c, ranked, r.Now, w.current)
+	if c.Strategy.Select == nil {
+		chosen = ranked.Best(number, nil)
+	} else {
+		chosen = w.selectByUse(&c.Strategy, ranked.Tournament, r.group(), *held, nil)
+	}
+	putBack(ranked, w.current)
+	c.ranking = ranked
+	return chosen[:min(number, len(chosen))]
 }
 
 // selectByUse selects by a strategy of its own. It takes held by value, which would be moved to the heap otherwise.
@@ -187,7 +226,7 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 	}
 	claim := &capacity.Claim{UID: r.Workload.UID, Group: group, Shares: make([]capacity.Share, len(d.Clusters))}
 	for i := range d.Clusters {
-		claim.Shares[i] = capacity.Share{Cluster: d.Clusters[i].Name, Amount: d.Clusters[i].Reserved}
+		claim.Shares[i] = capacity.Share{Cluster: d.Clusters[i].Name, Amount: d.Clusters[i].Reserved, Expired: d.Clusters[i].Expired}
 	}
 	if err := w.ledger.Update(r.owner(), claim); err != nil {
 		// The ranking is current for what the ledger holds, under the same lock: the two cannot differ.
@@ -202,5 +241,5 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 
 // holds reports whether a share is what a choice reserves.
 func holds(s capacity.Share, c Choice) bool {
-	return s.Cluster == c.Name && !s.Expired && s.Amount.Same(c.Reserved)
+	return s.Cluster == c.Name && s.Expired == c.Expired && s.Amount.Same(c.Reserved)
 }

@@ -34,9 +34,10 @@ type workspace struct {
 	ledger *capacity.Ledger
 	// reports counts what clusters have reported.
 	reports int64
-	// current and row are scratch space of selectFrom.
+	// current, row and chosen are scratch space of selectFor.
 	current []positionedKey
 	row     snapshot.Row
+	chosen  []ranking.Key
 	// holds counts the reservations that have been held.
 	holds atomic.Int64
 }

@@ -29,7 +29,7 @@ func TestQueriesMakeNoWorkspace(t *testing.T) {
 	for name, ask := range map[string]func() error{
 		"explain":    func() error { _, err := e.Explain(ctx, request); return err },
 		"feasible":   func() error { _, err := e.Feasible(ctx, request); return err },
-		"violation":  func() error { _, err := e.FirstViolation(ctx, request, nil); return err },
+		"review":     func() error { _, err := e.Review(ctx, request); return err },
 		"batch":      func() error { return e.DecideBatch(ctx, []Request{request, request})[1].Err },
 		"prefetch":   func() error { return e.Prefetch(ctx, request.Workspace) },
 		"quarantine": func() error { return e.Quarantine(request.Workspace) },

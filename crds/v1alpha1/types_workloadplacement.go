@@ -225,6 +225,14 @@ type Constraint struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
+
+	// requiredDuringExecution makes workloads leave a cluster for which the expression has become false, even if there is no
+	// other place for them. Left out, what runs there leaves only for a better place. What an expression says of capacity
+	// never makes a workload leave, nor does one that cannot be evaluated.
+	//
+	// +optional
+	// +kubebuilder:default=false
+	RequiredDuringExecution bool `json:"requiredDuringExecution,omitempty"`
 }
 
 // MaxSelectedClusters is how many clusters the status of a placement lists at most.

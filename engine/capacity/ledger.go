@@ -228,8 +228,11 @@ func (l *Ledger) reserve(owner Owner, claim *Claim, keeps bool) error {
 			had = previous.ShareOn(share.Cluster)
 		}
 		asked := share.Amount
-		if keeps && had != nil && !had.Expired && previous.UID == claim.UID {
-			asked = asked.moreThan(had.Amount)
+		switch {
+		case share.Expired:
+			continue
+		case keeps && had != nil && !had.Expired && previous.UID == claim.UID:
+			asked = asked.MoreThan(had.Amount)
 		}
 		var free sum
 		if a := l.accounts[share.Cluster]; a != nil {

@@ -207,8 +207,8 @@ func (r Resources) Without(o Resources) Resources {
 	return r.Combine(o, func(a, b int64) int64 { return max(0, sub(a, b)) }).WithoutNone()
 }
 
-// moreThan returns the amounts of r that are larger than those of o, 0 for the others.
-func (r Resources) moreThan(o Resources) Resources {
+// MoreThan returns the amounts of r that are larger than those of o, 0 for the others.
+func (r Resources) MoreThan(o Resources) Resources {
 	if r.Same(o) {
 		return Resources{}
 	}

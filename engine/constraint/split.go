@@ -11,6 +11,7 @@ import (
 	"github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
 	"github.com/google/cel-go/interpreter"
 )
 
@@ -50,19 +51,27 @@ func (c *Conjunct) Holds(v *Variables, holding, failing uint) bool {
 	if c.Bare() {
 		return holding&1 != 0
 	}
-	if within(c.checks, v) != nil {
-		return false
-	}
-	program := c.rest()
-	if program == nil {
-		return false
-	}
 	var activation interpreter.Activation = v
 	if len(c.comparisons) > 0 {
 		activation = &assignment{v, holding, failing}
 	}
-	value, _, _ := program.Eval(activation) // an error is a value other than true
-	return value == types.True
+	return c.evaluate(v, activation) == types.True
+}
+
+// Denies reports whether a conjunct without comparisons is false, rather than an error.
+func (c *Conjunct) Denies(v *Variables) bool { return c.evaluate(v, v) == types.False }
+
+// evaluate returns the value of the rest; an error is one other than true and false.
+func (c *Conjunct) evaluate(v *Variables, activation interpreter.Activation) ref.Val {
+	if within(c.checks, v) != nil {
+		return nil
+	}
+	program := c.rest()
+	if program == nil {
+		return nil
+	}
+	value, _, _ := program.Eval(activation)
+	return value
 }
 
 // outcomeNames are the variables of outcomes in a rest. No author can write these names.

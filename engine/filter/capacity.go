@@ -19,18 +19,33 @@ func (room) violations(q *query, report func(Violation) bool) bool {
 	if q.running {
 		return true
 	}
-	if q.noNodes() {
+	if q.NodesUnknown(q.row) {
 		return report(Violation{})
 	}
-	resource, onNode := q.row.Lacking(q.Workload.Requests, q.Replica)
-	return resource == "" || report(Violation{resource: resource, onNode: onNode})
+	shortage := q.Shortage(q.row, capacity.Resources{})
+	return shortage == nil || report(*shortage)
 }
 
-// noNodes reports whether what the workload asks for on the cluster is not known.
-func (q *query) noNodes() bool { return q.perNode && q.row.UsableNodes == 0 }
+// Shortage returns the violation of a cluster that lacks what the workload, as it is On the cluster, requests, of the resources of which that is more
+// than what is promised to it; nil where it has enough.
+func (c *Class) Shortage(row *snapshot.Row, promised capacity.Resources) *Violation {
+	requests, replica := c.Workload.Requests, c.Replica
+	if !promised.IsZero() {
+		requests = requests.MoreThan(promised)
+		replica = requests.Combine(replica, func(more, replica int64) int64 { return replica * min(more, 1) })
+	}
+	resource, onNode := row.Lacking(requests, replica)
+	if resource == "" {
+		return nil
+	}
+	return &Violation{Stage: Capacity, resource: resource, onNode: onNode}
+}
+
+// NodesUnknown reports whether it is not known what the workload, as it is On a cluster, asks for there.
+func (c *Class) NodesUnknown(row *snapshot.Row) bool { return c.perNode && row.UsableNodes == 0 }
 
 func (room) message(q *query, v Violation) string {
-	if q.noNodes() {
+	if q.NodesUnknown(q.row) {
 		return "has a pod on each usable node, and no usable node is known (status.nodes.usable)"
 	}
 	if v.onNode {
@@ -42,7 +57,7 @@ func (room) message(q *query, v Violation) string {
 }
 
 func (room) obstacles(q *query, v Violation) []Obstacle {
-	if q.noNodes() {
+	if q.NodesUnknown(q.row) {
 		return needs(remedy.Words("a usable node in status.nodes"))
 	}
 	var more []remedy.Change

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 )
@@ -15,27 +16,23 @@ const Constraint Stage = "Constraint"
 
 type constraints struct{}
 
-// violations evaluates the conjuncts, as a ranking does. What keeps a workload from staying where it runs is facts: a
-// constraint that reads capacity is not asked for it.
+// violations evaluates the conjuncts, as a ranking does. What keeps a workload from staying where it runs is facts: conjuncts
+// that read capacity are not asked for it.
 func (constraints) violations(q *query, report func(Violation) bool) bool {
 	var variables *constraint.Variables
 	for i, conditions := range q.conditions() {
-		if q.running && q.Placement.Constraints[i].Program.Reads().Capacity {
-			continue
-		}
 		if variables == nil {
 			variables = q.variables()
 		}
-		if !holdAll(conditions, variables) && !report(Violation{index: i}) {
-			return false
+		broken := slices.IndexFunc(conditions, func(c Condition) bool {
+			return (!q.running || placement.ReadsFacts(c.Conjunct)) && !c.Holds(variables)
+		})
+		if broken < 0 {
+			continue
 		}
-	}
-	return true
-}
-
-func holdAll(conditions []Condition, v *constraint.Variables) bool {
-	for i := range conditions {
-		if !conditions[i].Holds(v) {
+		// Where a conjunct has no answer, it is not known that the workload may not run there.
+		evicts := q.running && q.Placement.Constraints[i].RequiredDuringExecution && conditions[broken].Conjunct.Denies(variables)
+		if !report(Violation{index: i, Evicts: evicts}) {
 			return false
 		}
 	}

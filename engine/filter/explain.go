@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,14 @@ type Rejection struct {
 	Constraint string
 	// Message says what was wanted and what was observed.
 	Message string
+}
+
+// String is for example "Constraint gold: not true: ...".
+func (r *Rejection) String() string {
+	if r.Constraint != "" {
+		return fmt.Sprintf("%s %s: %s", r.Stage, r.Constraint, r.Message)
+	}
+	return fmt.Sprintf("%s: %s", r.Stage, r.Message)
 }
 
 // Obstacle is one of all the reasons for which a cluster is not feasible.

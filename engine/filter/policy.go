@@ -16,7 +16,8 @@ type terms struct{}
 
 func (terms) violations(q *query, report func(Violation) bool) bool {
 	for i := range q.Judgement.Terms {
-		if term := &q.Judgement.Terms[i]; term.Required && !term.Match.Matches(q.row) && !report(Violation{index: i}) {
+		term := &q.Judgement.Terms[i]
+		if term.Required && !term.Match.Matches(q.row) && !report(Violation{index: i, Evicts: q.running && term.RequiredDuringExecution}) {
 			return false
 		}
 	}

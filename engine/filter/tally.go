@@ -139,6 +139,8 @@ type Facts struct {
 	mu sync.Mutex
 	// outcomes by position.
 	outcomes []factOutcome
+	// staying are the versions of the facts with which workloads may stay on each cluster, by position.
+	staying []int64
 }
 
 // factOutcome is the index of the stage that rejects a cluster while its facts have this version.

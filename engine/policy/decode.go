@@ -106,7 +106,8 @@ func decodeTerm(t *ast.Term) (decoded scoring.Term, err error) {
 			return decoded, fmt.Errorf("match.labelSelector: %w", err)
 		}
 	}
-	decoded.OnMatch, decoded.Otherwise, decoded.Required, decoded.Reason = raw.onMatch, raw.otherwise, raw.required, raw.reason
+	decoded.OnMatch, decoded.Otherwise, decoded.Reason = raw.onMatch, raw.otherwise, raw.reason
+	decoded.Required, decoded.RequiredDuringExecution = raw.required || raw.enforced, raw.enforced
 	return decoded, nil
 }
 
@@ -130,7 +131,7 @@ type policyTerm struct {
 	match              match
 	factor             string
 	onMatch, otherwise int64
-	required           bool
+	required, enforced bool
 	reason             string
 }
 
@@ -153,6 +154,8 @@ func (t *policyTerm) decode(v ast.Value) error {
 			return decodeInteger(v, &t.otherwise)
 		case "required":
 			return decodeFlag(v, &t.required)
+		case "requiredDuringExecution":
+			return decodeFlag(v, &t.enforced)
 		case "reason":
 			return decodeText(v, &t.reason)
 		}

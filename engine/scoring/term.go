@@ -23,6 +23,9 @@ type Term struct {
 	OnMatch, Otherwise int64
 	// Required excludes clusters that do not match.
 	Required bool
+	// RequiredDuringExecution makes what runs on a cluster that does not match leave it, even if there is no other place. It
+	// implies Required.
+	RequiredDuringExecution bool
 	// Reason is the policy's own words for the term.
 	Reason string
 }

@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/placement"
 )
 
@@ -19,6 +20,8 @@ type pass struct {
 	unselective []*placementState
 	// unseen are the workloads whose decisions stay as they are, since they cannot be seen.
 	unseen map[workloadKey]*hidden
+	// changeable are the clusters on which it is a question of time whether workloads may stay.
+	changeable map[string]bool
 	// explained is the latest attempt of each equivalence class in this pass, by the digest of its inputs.
 	explained map[string]attempt
 	// decided counts the decisions of this pass, the first of which began at firstAt. cut is set once it has left a workload
@@ -94,7 +97,12 @@ func (w *workspace) afterPublishing(cut bool, r *result) {
 func (w *workspace) newPass(placements []*placementState, r *result) *pass {
 	p := &pass{
 		workspace: w, placements: placements, selectors: make([]placement.Selector, len(placements)),
-		explained: map[string]attempt{}, next: newCarryOver(), result: r,
+		explained: map[string]attempt{}, changeable: map[string]bool{}, next: newCarryOver(), result: r,
+	}
+	for _, row := range w.engine.Snapshot(w.name).Rows() {
+		if !filter.Timeless(row) {
+			p.changeable[row.Name] = true
+		}
 	}
 	for i, state := range placements {
 		p.selectors[i] = state.selector

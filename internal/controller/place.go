@@ -39,8 +39,8 @@ type carryOver struct {
 	waiting map[workloadKey]attempt
 	// unreadable are the reported errors of workloads that cannot be decoded.
 	unreadable map[types.UID]string
-	// fewer are the workloads on fewer clusters than asked for, with the fleet generation at which more were looked for.
-	fewer map[workloadKey]int64
+	// settled are the placed workloads that should have other clusters, or more, and found none.
+	settled map[workloadKey]attempt
 	// missing is since when a cluster that counts workloads has not counted all of a workload placed there.
 	missing map[located]time.Time
 	// failures are why workloads could not be decided on.
@@ -49,7 +49,7 @@ type carryOver struct {
 
 func newCarryOver() carryOver {
 	return carryOver{
-		waiting: map[workloadKey]attempt{}, unreadable: map[types.UID]string{}, fewer: map[workloadKey]int64{},
+		waiting: map[workloadKey]attempt{}, unreadable: map[types.UID]string{}, settled: map[workloadKey]attempt{},
 		missing: map[located]time.Time{}, failures: map[workloadKey]error{},
 	}
 }
@@ -60,17 +60,13 @@ type workItem struct {
 	object *workloadObject
 	key    workloadKey
 	turn   placement.Turn
-	// stored is the decision that the workload has, where found. It is stale where it was made for another placement, or
-	// for an earlier workload of the same name.
+	// stored is the decision that the workload has, where found. It is stale where it was made for an earlier workload of
+	// the same name.
 	stored       v1alpha1.WorkloadDecision
 	found, stale bool
-	// attempt is the latest one in vain, where tried.
+	// attempt is the latest one in vain: to place the workload, where tried, or to find a better place for it.
 	attempt attempt
 	tried   bool
-	// lookedForMore is the fleet generation at which more clusters were looked for, because why a placed workload is
-	// decided on again.
-	lookedForMore int64
-	because       string
 	// reason is why the workload waits, err why it could not be decided on.
 	reason string
 	err    error
@@ -129,14 +125,14 @@ func (p *pass) inTurn(workloads []*workloadObject) []*workItem {
 			p.release(item.key)
 			continue
 		}
-		var by types.NamespacedName
-		item.stored, by, item.found = p.store.get(item.key)
-		item.stale = item.found && (by != namespacedName(item.owner.object) || item.stored.Workload.UID != object.UID)
+		item.stored, _, item.found = p.store.get(item.key)
+		item.stale = item.found && item.stored.Workload.UID != object.UID
 		if !item.found && object.end == workload.HasFinished {
 			continue
 		}
-		item.attempt, item.tried = p.waiting[item.key]
-		item.lookedForMore = p.fewer[item.key]
+		if item.attempt, item.tried = p.waiting[item.key]; !item.tried {
+			item.attempt = p.settled[item.key]
+		}
 		item.turn = placement.Turn{Priority: item.owner.object.Spec.Priority, Workload: object, Kind: object.Kind, APIVersion: object.APIVersion}
 		items = append(items, item)
 	}
@@ -216,21 +212,40 @@ func (p *pass) full() bool {
 	return p.decided >= p.batchSize || p.decided > 0 && p.now().Sub(p.firstAt) >= p.batchTimeout
 }
 
-// isDue says whether a workload is to be decided on: it has no decision and may find a cluster, or has a reason to move.
+// isDue says whether a workload is to be decided on: it has no decision and may find a cluster, or it is to have others.
 func (p *pass) isDue(ctx context.Context, item *workItem) (bool, error) {
 	if !item.found {
 		return p.mayFindCluster(ctx, item)
 	}
-	generation := p.engine.Snapshot(p.name).Generation
-	forMore := item.lookedForMore != generation
-	item.lookedForMore = generation
-	var err error
-	item.because, err = p.engine.ReasonToMove(ctx, p.request(item), clusterNames(item.stored.Clusters), item.stored.InputsDigest, forMore)
-	return item.because != "", err
+	request := p.request(item)
+	if p.stillSettled(item, &request) {
+		return false, nil
+	}
+	review, err := p.engine.Review(ctx, request)
+	switch {
+	case err != nil:
+		return false, err
+	case review == nil:
+		item.attempt = attempt{}
+		return false, nil
+	case review.Changes():
+		return true, nil
+	default:
+		p.settle(item, review)
+		return false, nil
+	}
 }
 
+// request asks about a workload and where it runs.
 func (p *pass) request(item *workItem) engine.Request {
-	return engine.Request{Workspace: p.name, Placement: item.owner.placement, Workload: item.object.workload}
+	r := engine.Request{Workspace: p.name, Placement: item.owner.placement, Workload: item.object.workload, Now: p.now()}
+	if item.found && !item.stale {
+		r.Current = make([]engine.Choice, len(item.stored.Clusters))
+		for i, c := range item.stored.Clusters {
+			r.Current[i] = engine.Choice{Name: c.Name, Replicas: int64(c.Replicas)}
+		}
+	}
+	return r
 }
 
 func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision, error) {
@@ -250,27 +265,46 @@ func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision,
 
 // record takes a decision over into the store.
 func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Decision) {
+	left := leaves(decision)
 	if len(decision.Clusters) == 0 {
 		p.releaseItem(item)
 		before := item.attempt.message
-		if p.wait(item, decision); item.reason != before {
+		switch p.wait(item, decision); {
+		case left != "":
+			p.event(item.object, corev1.EventTypeWarning, "Withdrawn", fmt.Sprintf("left %s: %s", left, item.reason))
+		case item.reason != before:
 			p.event(item.object, corev1.EventTypeWarning, "NotPlaced", item.reason)
 		}
 		return
 	}
 	wasFound, before := item.found, clusterNames(item.stored.Clusters)
-	result := toAPI(decision, item.object, p.now())
+	result := toAPI(decision, item, p.now())
 	after := clusterNames(result.Clusters)
 	p.store.put(item.key, namespacedName(item.owner.object), result)
 	p.hold(item.key)
-	item.stored, item.found, item.tried = result, true, false
+	if item.tried {
+		item.attempt, item.tried = attempt{}, false
+	}
+	item.stored, item.found = result, true
+	p.settle(item, decision)
 	klog.FromContext(ctx).V(2).Info("Placed", "workload", item.object.workload, "placement", item.owner.object.Name, "clusters", after)
 	switch {
 	case !wasFound:
 		p.placedEvent(item.owner.object, item.key)
-	case !slices.Equal(before, after):
-		p.event(item.object, corev1.EventTypeNormal, "Moved", fmt.Sprintf("moved from %s to %s: %s", strings.Join(before, ", "), describe(result.Clusters), item.because))
+	case left != "":
+		p.event(item.object, corev1.EventTypeNormal, "Moved", fmt.Sprintf("moved from %s to %s: left %s", strings.Join(before, ", "), describe(result.Clusters), left))
+	case len(after) > len(before):
+		p.event(item.object, corev1.EventTypeNormal, "ClustersAdded", fmt.Sprintf("placed on %s, before on %s", describe(result.Clusters), strings.Join(before, ", ")))
 	}
+}
+
+// leaves lists the clusters that a workload leaves, and why.
+func leaves(d *engine.Decision) string {
+	var left []string
+	for _, v := range d.Left {
+		left = append(left, v.Cluster+": "+v.Rejection.Message)
+	}
+	return shorten(strings.Join(left, "; "))
 }
 
 // releaseItem releases what a workload has.
@@ -328,6 +362,12 @@ func (p *pass) report(item *workItem) {
 func (p *pass) reportPlaced(item *workItem) {
 	owner, has := item.owner, len(item.stored.Clusters)
 	owner.placed++
+	if item.attempt.inputs != "" {
+		p.next.settled[item.key] = item.attempt
+	}
+	if item.attempt.message != "" {
+		owner.standing = append(owner.standing, fmt.Sprintf("%s %s", item.object.workload, item.attempt.message))
+	}
 	for _, c := range item.stored.Clusters {
 		owner.clusters[c.Name] = true
 	}
@@ -335,7 +375,6 @@ func (p *pass) reportPlaced(item *workItem) {
 		owner.expired = append(owner.expired, fmt.Sprintf("%s %s", item.object.workload, expired))
 	}
 	if owner.placement != nil && has < owner.placement.NumberOfClusters {
-		p.next.fewer[item.key] = item.lookedForMore
 		owner.fewer = append(owner.fewer, fmt.Sprintf("%s has %d of %d", item.object.workload, has, owner.placement.NumberOfClusters))
 	}
 }
@@ -350,8 +389,9 @@ func (w *workspace) restIfSlow(err error) {
 	}
 }
 
-// toAPI is a decision as it is published.
-func toAPI(d *engine.Decision, object *workloadObject, now time.Time) v1alpha1.WorkloadDecision {
+// toAPI is the decision on a workload as it is published.
+func toAPI(d *engine.Decision, item *workItem, now time.Time) v1alpha1.WorkloadDecision {
+	object := item.object
 	result := v1alpha1.WorkloadDecision{
 		Workload:           v1alpha1.WorkloadReference{APIVersion: object.APIVersion, Kind: object.Kind, Name: object.Name, UID: object.UID},
 		PolicyDigest:       d.PolicyDigest,
@@ -365,6 +405,9 @@ func toAPI(d *engine.Decision, object *workloadObject, now time.Time) v1alpha1.W
 	}
 	for _, c := range d.Clusters {
 		cluster := v1alpha1.ClusterDecision{Name: c.Name, Replicas: int32(c.Replicas), Score: int32(c.Score), Reason: c.Reason}
+		if at := slices.IndexFunc(item.stored.Clusters, func(had v1alpha1.ClusterDecision) bool { return had.Name == c.Name }); c.Expired && at >= 0 {
+			cluster.ReservationExpiredAt = item.stored.Clusters[at].ReservationExpiredAt
+		}
 		if alike {
 			result.Reserved = c.Reserved.ResourceList()
 		} else {

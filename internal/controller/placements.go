@@ -33,8 +33,9 @@ type placementState struct {
 	// undecided counts the workloads without a decision that the pass, cut short, has not come to.
 	undecided int
 	clusters  map[string]bool
-	// A line for each workload that waits, has fewer clusters than asked for, or belongs to another placement.
-	waiting, fewer, elsewhere []string
+	// A line for each workload that waits, stands where it should not for want of a better place, has fewer clusters than
+	// asked for, or belongs to another placement.
+	waiting, standing, fewer, elsewhere []string
 	// expired are the workloads that have no reservation any more on some cluster.
 	expired []string
 	// visible says whether all workloads that it can select can be seen.

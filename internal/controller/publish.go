@@ -199,6 +199,7 @@ func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecisio
 	}
 	previous := w.store
 	w.store, w.stale, w.reviewed = newStore(listed, w.now(), w.slicing), false, nil
+	w.settled = map[workloadKey]attempt{} // they may have other clusters now
 	return w.restore(ctx, previous)
 }
 

@@ -21,7 +21,7 @@ import (
 
 // ownPlacement is a placement of the workloads that carry its name as a label.
 func ownPlacement(name string) *v1alpha1.WorkloadPlacement {
-	p := testPlacement(one)
+	p := testPlacement(pinned)
 	p.Name, p.UID = name, types.UID(name)
 	p.Spec.WorkloadSelector.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"of": name}}
 	return p
@@ -96,11 +96,7 @@ func TestWhatIsNotWrittenIsNotLost(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "2"), testCluster("b", "3")}
 	w.placements = []*v1alpha1.WorkloadPlacement{ownPlacement("p"), ownPlacement("q")}
-	moves := func(to, wish string) *workloadObject {
-		o := ownedBy(to, "moves", 2000)
-		o.workload.Annotations = map[string]string{v1alpha1.AnnotationPreferredCluster: wish}
-		return o
-	}
+	moves := func(placement, to string) *workloadObject { return pin(ownedBy(placement, "moves", 2000), to) }
 	w.workloads = []*workloadObject{moves("p", "a"), ownedBy("p", "stays", 1000)}
 	w.pass()
 	w.expect(map[string]string{"moves": "a", "stays": "b"})
@@ -131,17 +127,13 @@ func TestWhatIsNotWrittenIsNotLost(t *testing.T) {
 func TestRefusedMovesDoNotPileUp(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4"), testCluster("b", "4"), testCluster("c", "4")}
-	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
-	wish := func(cluster string) {
-		o := testWorkload("w", 2000)
-		o.workload.Annotations = map[string]string{v1alpha1.AnnotationPreferredCluster: cluster}
-		w.workloads = []*workloadObject{o}
-	}
-	wish("a")
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(pinned)}
+	move := func(cluster string) { w.workloads = []*workloadObject{pin(testWorkload("w", 2000), cluster)} }
+	move("a")
 	w.pass()
 	w.refuseWrites("p-0")
 	for _, cluster := range []string{"b", "c", "b", "a", "c", "b"} {
-		wish(cluster)
+		move(cluster)
 		_ = w.reconcile()
 		w.sleep(time.Minute)
 	}

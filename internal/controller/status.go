@@ -29,6 +29,9 @@ const (
 // stream of workloads they change with each one, and a status costs the server as much as a small slice.
 const countsEvery = 5 * time.Second
 
+// noBetterPlace is the reason of condition Scheduled, and of an event, where a workload stands where it should not.
+const noBetterPlace = "NoBetterPlace"
+
 // writtenStatus is the status of a placement as we last wrote it, which the informer may not show yet.
 type writtenStatus struct {
 	// at is when it was written, basedOn the resource version that the informer showed then.
@@ -162,11 +165,16 @@ func scheduled(current *conditionsv1alpha1.Condition, p *placementState) *condit
 	case len(p.waiting) > 0:
 		next = conditions.FalseCondition(v1alpha1.ScheduledCondition, "WorkloadsWaiting", conditionsv1alpha1.ConditionSeverityWarning,
 			"%d of %d workloads wait. %s", len(p.waiting), p.workloads, examples(p.waiting))
+	case len(p.standing) > 0:
+		next = conditions.FalseCondition(v1alpha1.ScheduledCondition, noBetterPlace, conditionsv1alpha1.ConditionSeverityWarning, "")
 	case p.undecided > 0 && current != nil && current.Reason != deciding:
 		return current
 	case p.undecided > 0:
 		next = conditions.FalseCondition(v1alpha1.ScheduledCondition, deciding, conditionsv1alpha1.ConditionSeverityInfo,
 			"%d of %d workloads are not decided on yet", p.undecided, p.workloads)
+	}
+	if len(p.standing) > 0 {
+		next.Message = strings.TrimSpace(fmt.Sprintf("%s %d of %d workloads keep what they had. %s", next.Message, len(p.standing), p.workloads, examples(p.standing)))
 	}
 	if len(p.fewer) > 0 {
 		next.Message = strings.TrimSpace(fmt.Sprintf("%s On fewer clusters than asked for: %s", next.Message, examples(p.fewer)))

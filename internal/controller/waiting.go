@@ -3,19 +3,24 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/filter"
 )
 
-// attempt is a decision that found no cluster. It is repeated for the same inputs only once a cluster is feasible.
+// attempt is a decision that found no cluster, or none that is better. It is repeated for the same inputs only once a cluster
+// is feasible, or the fleet has changed.
 type attempt struct {
 	// inputs is the digest of what was decided on.
-	inputs  string
+	inputs string
+	// message is empty for a workload that is on good clusters, though fewer than it asks for.
 	message string
-	// generation of the fleet that no cluster was feasible at.
+	// generation of the fleet that was decided on.
 	generation int64
 	// at is when the message was made; named says that it is made for a workload that the status names.
 	at    time.Time
@@ -96,4 +101,40 @@ func waitingFor(d *engine.Decision) string {
 		message = fmt.Sprintf("waits for %s on %s: %s", strings.Join(filter.Remedies(obstacles), " and "), nearest, message)
 	}
 	return shorten(message)
+}
+
+// stillSettled says whether it is known that there is no better place for a workload.
+func (p *pass) stillSettled(item *workItem, r *engine.Request) bool {
+	a := &item.attempt
+	if a.inputs == "" || a.generation != p.engine.Snapshot(p.name).Generation || a.inputs != p.engine.InputsDigest(*r) {
+		return false
+	}
+	// Where it is a question of time whether a workload may stay, the fleet need not change for that.
+	return !slices.ContainsFunc(r.Current, func(c engine.Choice) bool { return p.changeable[c.Name] })
+}
+
+// settle records that there is no better place for a workload that should have other clusters, or more, and why. Saying why
+// costs a look at every cluster, so that is made only for a workload that the status will name.
+func (p *pass) settle(item *workItem, d *engine.Decision) {
+	before := item.attempt
+	if item.attempt = (attempt{}); len(d.Standing) == 0 && len(d.Clusters) >= d.Asked {
+		return
+	}
+	item.attempt = attempt{inputs: d.InputsDigest, generation: d.Generation, at: before.at, named: len(item.owner.standing) < maxExamples}
+	switch {
+	case len(d.Standing) == 0:
+		return
+	case before.message != "" && before.inputs == d.InputsDigest && (before.named || !item.attempt.named) && p.now().Sub(before.at) < countsEvery:
+		item.attempt.message, item.attempt.named = before.message, before.named
+		p.result.within(countsEvery)
+		return
+	case item.attempt.named:
+		item.attempt.message = shorten(d.NoBetterPlace())
+	default:
+		item.attempt.message = fmt.Sprintf("stays on %s for want of a better place: %s", d.Standing[0].Cluster, d.Standing[0].Rejection)
+	}
+	item.attempt.at = p.now()
+	if before.message == "" {
+		p.event(item.object, corev1.EventTypeWarning, noBetterPlace, item.attempt.message)
+	}
 }

@@ -269,6 +269,19 @@ var jobs = batchv1.SchemeGroupVersion.WithResource("jobs")
 
 var one = v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](1)}
 
+// pinned is one, where workloads have to run on the cluster that their label "on" names.
+var pinned = v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](1), Constraints: []v1alpha1.Constraint{
+	{Name: "pinned", Expression: `workload.labels.?on.orValue(cluster.name) == cluster.name`},
+}}
+
+// pin makes a workload of a placement that is pinned run on a cluster.
+func pin(o *workloadObject, cluster string) *workloadObject {
+	labels := map[string]string{"on": cluster}
+	maps.Copy(labels, o.workload.Labels)
+	o.workload.Labels = labels
+	return o
+}
+
 func TestUnchangedWorldIsNotWritten(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
@@ -326,17 +339,16 @@ func TestAFailedWriteIsMadeGood(t *testing.T) {
 func TestKilledBetweenTwoWrites(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "2"), testCluster("b", "3")}
-	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(pinned)}
 	w.workloads = []*workloadObject{testWorkload("leaves", 2000), testWorkload("wants", 2000)}
-	w.workloads[0].workload.Annotations = map[string]string{v1alpha1.AnnotationPreferredCluster: "a"}
+	pin(w.workloads[0], "a")
 	w.workloads[1].workload.Requests.CPU = 9000
 	w.workloads[1].CreationTimestamp = metav1.NewTime(time.Unix(1, 0))
 	w.pass()
 	w.expect(map[string]string{"leaves": "a"})
 
 	// In one pass the first moves to b, and the second shrinks to what fits on a alone.
-	moving, wanting := testWorkload("leaves", 2000), testWorkload("wants", 2000)
-	moving.workload.Annotations = map[string]string{v1alpha1.AnnotationPreferredCluster: "b"}
+	moving, wanting := pin(testWorkload("leaves", 2000), "b"), testWorkload("wants", 2000)
 	wanting.CreationTimestamp = metav1.NewTime(time.Unix(1, 0))
 	w.workloads = []*workloadObject{moving, wanting}
 	if r := w.workspace.reconcile(context.Background(), w.cacheView); r.err() != nil || !r.again {
@@ -447,20 +459,20 @@ func TestOrder(t *testing.T) {
 func TestAMoveComesAfterWhatIsBeforeIt(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "2"), testCluster("b", "4")}
-	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(pinned)}
 	aged := func(name, wish string, age int64) *workloadObject {
 		o := testWorkload(name, 1000)
 		o.CreationTimestamp = metav1.NewTime(time.Unix(age, 0))
 		o.workload.Annotations = map[string]string{v1alpha1.AnnotationPreferredCluster: wish}
 		return o
 	}
-	mover := aged("moves", "a", 2)
+	mover := pin(aged("moves", "a", 2), "a")
 	mover.workload.Requests.CPU = 2000
 	w.workloads = []*workloadObject{mover}
 	w.pass()
 	w.expect(map[string]string{"moves": "a"})
 
-	moved := aged("moves", "b", 2)
+	moved := pin(aged("moves", "b", 2), "b")
 	moved.workload.Requests.CPU = 2000
 	w.workloads, w.events = []*workloadObject{moved}, nil
 	for _, age := range []int64{0, 1, 3, 4, 5} {

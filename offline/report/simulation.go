@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -25,8 +26,12 @@ func Simulation(w io.Writer, r *simulation.Result) {
 		fleet(w, r, workspace)
 		unplaced(w, r, workspace)
 	}
-	fmt.Fprintf(w, "%d workloads: %d placed, %d unplaced, in %d ms\n",
-		r.Summary.Workloads, r.Summary.Placed, r.Summary.Unplaced, r.Summary.ElapsedMs)
+	short := ""
+	if r.Summary.Fewer > 0 {
+		short = fmt.Sprintf(" (%d on fewer clusters than asked for)", r.Summary.Fewer)
+	}
+	fmt.Fprintf(w, "%d workloads: %d placed%s, %d unplaced, in %d ms\n",
+		r.Summary.Workloads, r.Summary.Placed, short, r.Summary.Unplaced, r.Summary.ElapsedMs)
 }
 
 func workspacesOf(r *simulation.Result) []string {
@@ -47,9 +52,12 @@ func decisions(w io.Writer, r *simulation.Result, workspace string) {
 			continue
 		}
 		p := Placed{Workload: d.Workload.String(), Placement: d.Placement}
-		for _, c := range d.Clusters {
+		for i, c := range d.Clusters {
 			if d.Kept {
 				c.Reason += ", stays"
+			}
+			if i == 0 && len(d.Clusters) < d.Asked {
+				c.Reason += fmt.Sprintf(", %d of %d clusters", len(d.Clusters), d.Asked)
 			}
 			p.Clusters = append(p.Clusters, c)
 		}
@@ -89,7 +97,7 @@ func fleet(w io.Writer, r *simulation.Result, workspace string) {
 	render(w, t)
 }
 
-// unplaced prints why workloads run nowhere, once for those that wait for the same.
+// unplaced prints why workloads run nowhere, or stay where they should not, once for those that wait for the same.
 func unplaced(w io.Writer, r *simulation.Result, workspace string) {
 	type same struct {
 		reason   string
@@ -99,10 +107,10 @@ func unplaced(w io.Writer, r *simulation.Result, workspace string) {
 	workloads := map[same][]string{}
 	rejected := map[same][]simulation.Rejection{}
 	for _, d := range r.Decisions {
-		if d.Workspace != workspace || d.Error == "" {
+		of := same{reason: cmp.Or(d.Error, d.NoBetterPlace)}
+		if d.Workspace != workspace || of.reason == "" {
 			continue
 		}
-		of := same{reason: d.Error}
 		if len(d.Clusters) == 0 && len(d.Rejected) > 0 {
 			of.rejected = &d.Rejected[0]
 		}
@@ -169,6 +177,14 @@ func Diff(w io.Writer, d *simulation.Diff) {
 		t.AppendHeader(table.Row{"STAYS", "PLACEMENT", "SCORES BEFORE", "SCORES AFTER"})
 		for _, c := range d.Rescored {
 			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before), scored(c.After)})
+		}
+		render(w, t)
+	}
+	if len(d.Standing) > 0 {
+		t := NewTable(w)
+		t.AppendHeader(table.Row{"STANDS", "PLACEMENT", "ON", "BECAUSE"})
+		for _, c := range d.Standing {
+			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.After), c.NoBetterPlace})
 		}
 		render(w, t)
 	}

@@ -13,6 +13,8 @@ type Diff struct {
 	Moves []Change `json:"moves"`
 	// Rescored are the workloads that stay with other scores.
 	Rescored []Change `json:"rescored"`
+	// Standing are the workloads that stay in the later result where they should not, for want of a better place.
+	Standing []Change `json:"standing"`
 	// Clusters are those with another utilization, by workspace and name.
 	Clusters []ClusterChange `json:"clusters"`
 	Summary  DiffSummary     `json:"summary"`
@@ -27,6 +29,8 @@ type Change struct {
 	After     []engine.Choice `json:"after"`
 	// Error is why the workload runs nowhere in the later result; empty where it runs.
 	Error string `json:"error"`
+	// NoBetterPlace is why the workload should leave clusters that it stays on in the later result; empty where it stays on none.
+	NoBetterPlace string `json:"noBetterPlace,omitempty"`
 }
 
 // ClusterChange is how full one cluster is before and after, in percent of what is allocatable.
@@ -45,6 +49,7 @@ type DiffSummary struct {
 	// Placed workloads run nowhere before and somewhere after; Unplaced ones the other way round.
 	Placed   int `json:"placed"`
 	Unplaced int `json:"unplaced"`
+	Standing int `json:"standing"`
 }
 
 // Compare returns the difference between two results over the same workloads.
@@ -58,10 +63,14 @@ func Compare(before, after *Result) *Diff {
 		d := &before.Decisions[i]
 		earlier[workloadKey{d.Workspace, d.Workload}] = d
 	}
-	diff := &Diff{Moves: []Change{}, Rescored: []Change{}, Clusters: []ClusterChange{}}
+	diff := &Diff{Moves: []Change{}, Rescored: []Change{}, Standing: []Change{}, Clusters: []ClusterChange{}}
 	diff.Summary.Workloads = len(after.Decisions)
 	for _, d := range after.Decisions {
-		change := Change{Workspace: d.Workspace, Workload: d.Workload, Placement: d.Placement, Before: []engine.Choice{}, After: d.Clusters, Error: d.Error}
+		change := Change{Workspace: d.Workspace, Workload: d.Workload, Placement: d.Placement, Before: []engine.Choice{}, After: d.Clusters, Error: d.Error, NoBetterPlace: d.NoBetterPlace}
+		if d.NoBetterPlace != "" {
+			diff.Standing = append(diff.Standing, change)
+			diff.Summary.Standing++
+		}
 		if e := earlier[workloadKey{d.Workspace, d.Workload}]; e != nil {
 			change.Before = e.Clusters
 		}

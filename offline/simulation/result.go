@@ -26,6 +26,10 @@ type Decision struct {
 	Placement string `json:"placement"`
 	// Clusters that were chosen, best first.
 	Clusters []engine.Choice `json:"clusters"`
+	// Asked is how many clusters the placement asks for; 0 where the engine was not asked.
+	Asked int `json:"asked,omitempty"`
+	// NoBetterPlace is why the workload should leave clusters that it stays on, and what would help; empty where it stays on none.
+	NoBetterPlace string `json:"noBetterPlace,omitempty"`
 	// Rejected clusters by name; nil without Options.Rejected.
 	Rejected []Rejection `json:"rejected,omitzero"`
 	// Error is why the workload runs nowhere; empty where it runs.
@@ -84,6 +88,10 @@ type Summary struct {
 	Workloads int `json:"workloads"`
 	Placed    int `json:"placed"`
 	Unplaced  int `json:"unplaced"`
+	// Fewer of the placed workloads have fewer clusters than their placements ask for. Standing ones stay where they should
+	// not, for want of a better place.
+	Fewer    int `json:"fewer"`
+	Standing int `json:"standing"`
 	// ElapsedMs is the time that the decisions took, in milliseconds.
 	ElapsedMs int64 `json:"elapsedMs"`
 }
@@ -91,8 +99,15 @@ type Summary struct {
 func summarize(decisions []Decision, elapsed time.Duration) Summary {
 	s := Summary{Workloads: len(decisions), ElapsedMs: elapsed.Milliseconds()}
 	for i := range decisions {
-		if len(decisions[i].Clusters) > 0 {
+		d := &decisions[i]
+		if len(d.Clusters) > 0 {
 			s.Placed++
+		}
+		if 0 < len(d.Clusters) && len(d.Clusters) < d.Asked {
+			s.Fewer++
+		}
+		if d.NoBetterPlace != "" {
+			s.Standing++
 		}
 	}
 	s.Unplaced = s.Workloads - s.Placed

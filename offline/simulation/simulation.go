@@ -34,6 +34,8 @@ type Options struct {
 	Explained bool
 	// Queue adds the waiting workloads, and what they wait for, to Top.
 	Queue bool
+	// Now is the time that is simulated; that of New if it is zero.
+	Now time.Time
 	// Progress is called with the number of workloads that have been placed, or evaluated by Top. It may be nil.
 	Progress func(done, total int)
 }
@@ -85,6 +87,9 @@ type assignment struct {
 
 // New returns a simulation without workspaces.
 func New(options Options) (*Simulation, error) {
+	if options.Now.IsZero() {
+		options.Now = time.Now()
+	}
 	policies, err := policy.NewCompiler(policy.Options{})
 	if err != nil {
 		return nil, err
@@ -253,19 +258,24 @@ func (s *Simulation) items() []item {
 	return items
 }
 
-// request is what the engine is asked for a workload that belongs to a valid placement.
-func (i item) request() engine.Request {
-	return engine.Request{Workspace: i.workspace.Name, Placement: i.placement.compiled, Workload: i.Workload.Workload}
+// request is what the engine is asked for a workload that belongs to a valid placement. One in a file has no UID as long as it
+// is not from a server.
+func (s *Simulation) request(i item, current assignment) engine.Request {
+	w := i.Workload.Workload
+	if w.UID == "" && current.uid != "" {
+		named := *w
+		named.UID, w = current.uid, &named
+	}
+	return engine.Request{Workspace: i.workspace.Name, Placement: i.placement.compiled, Workload: w, Current: current.clusters, Now: s.options.Now}
 }
 
 // err is why a workload that belongs to a placement cannot be decided.
 func (i item) err() error { return cmp.Or(i.Err, i.placement.err, i.workspace.policyErr) }
 
-// current returns the assignment of a workload. One of another workload of that name, or by another placement, is stale
-// and not found.
+// current returns the assignment of a workload. One of another workload of that name is stale and not found.
 func (s *Simulation) current(i item) (a assignment, found bool) {
 	a, found = s.assignments[keyOf(i.workspace.Name, i.Reference)]
-	if found && (i.placement == nil || i.placement.name != a.placement.Name || i.UID != "" && a.uid != "" && a.uid != i.UID) {
+	if found && (i.placement == nil || i.UID != "" && a.uid != "" && a.uid != i.UID) {
 		return assignment{}, false
 	}
 	return a, found
@@ -275,6 +285,14 @@ func (s *Simulation) current(i item) (a assignment, found bool) {
 func (s *Simulation) release(i item) {
 	s.engine.Release(i.workspace.Name, i.Reference)
 	delete(s.assignments, keyOf(i.workspace.Name, i.Reference))
+}
+
+// Clear takes all workloads off their clusters, so that Run places them anew.
+func (s *Simulation) Clear() {
+	for k := range s.assignments {
+		s.engine.Release(k.workspace, k.Reference)
+	}
+	clear(s.assignments)
 }
 
 // Run places all workloads in order of their placements' priority, creation time and name. It fails only where ctx ends:
@@ -347,22 +365,23 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 		failed(err)
 		return
 	}
-	decide := s.engine.Decide
+	d.Asked = item.placement.compiled.NumberOfClusters
+	request, decide := s.request(item, current), s.engine.Decide
 	if assigned {
-		stays, err := s.stays(ctx, item, current)
+		review, err := s.review(ctx, item, current, request)
 		if err != nil {
 			failed(err)
 			return
 		}
-		if stays {
-			d.Kept, d.Clusters = true, current.clusters
-			if d.detailed == (detail{}) {
+		if review == nil || !review.Changes() {
+			d.Kept, d.Clusters, d.NoBetterPlace = true, current.clusters, review.NoBetterPlace()
+			if d.detailed == (detail{}) && s.engine.InputsDigest(request) == current.inputsDigest {
 				return
 			}
 			decide = s.engine.Explain
 		}
 	}
-	decision, err := decide(ctx, item.request())
+	decision, err := decide(ctx, request)
 	if err != nil {
 		failed(err)
 		return
@@ -373,14 +392,16 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 	if d.detailed.rejected {
 		d.Rejected = s.rejections(item.workspace.Name, decision, assigned)
 	}
+	d.NoBetterPlace = decision.NoBetterPlace()
 	switch {
-	case d.Kept:
+	case d.Kept && item.End() != "", d.Kept && decision.InputsDigest == current.inputsDigest:
 	case len(decision.Clusters) == 0:
 		unplaced(decision.Summary())
-	default:
+	default: // other inputs can give other scores where the workload stays
 		d.Clusters = decision.Clusters
+		d.Kept = assigned && len(decision.Left) == 0 && len(d.Clusters) == len(current.clusters)
 		s.assignments[keyOf(item.workspace.Name, item.Reference)] = assignment{
-			uid: item.UID, placement: item.placement.compiled.NamespacedName(), clusters: d.Clusters, inputsDigest: decision.InputsDigest,
+			uid: request.Workload.UID, placement: item.placement.compiled.NamespacedName(), clusters: d.Clusters, inputsDigest: decision.InputsDigest,
 		}
 	}
 }
@@ -406,20 +427,20 @@ func (s *Simulation) rejections(workspace logicalcluster.Name, d *engine.Decisio
 	return r.clusters
 }
 
-// stays reports whether a workload stays where it is: it has ended, or has no reason to move.
-func (s *Simulation) stays(ctx context.Context, item item, current assignment) (bool, error) {
+// review returns what would be decided for a workload that runs on current; nil where it has all that it asks for, or has
+// ended.
+func (s *Simulation) review(ctx context.Context, item item, current assignment, r engine.Request) (*engine.Decision, error) {
 	switch item.End() {
 	case "":
-		reason, err := s.engine.ReasonToMove(ctx, item.request(), names(current.clusters), current.inputsDigest, true)
-		return reason == "", err
+		return s.engine.Review(ctx, r)
 	case workload.HasFinished: // it reserves nothing any more
 		nothing := engine.Reservation{Workload: item.Reference, Placement: current.placement}
 		for _, c := range current.clusters {
 			nothing.Shares = append(nothing.Shares, capacity.Share{Cluster: c.Name})
 		}
-		return true, s.engine.Restore(item.workspace.Name, nothing)
+		return nil, s.engine.Restore(item.workspace.Name, nothing)
 	}
-	return true, nil
+	return nil, nil
 }
 
 func names(clusters []engine.Choice) []string {

@@ -136,11 +136,13 @@ func TestAgain(t *testing.T) {
 	}
 	expect("web: a", a, b, placement("p", one), web)
 	expect("web: a, stays", a, b, placement("p", one), web)
-	expect("web: a, stays", cluster("a", "1"), b, placement("p", one), web)                                             // a full cluster is no reason to move
-	expect("web: a, stays", cluster("a", "4", ", taints: [{key: x, effect: NoSchedule}]"), b, placement("p", one), web) // nor is a cordon
-	expect("web: b", cluster("a", "4", ", taints: [{key: x, effect: NoExecute}]"), b, placement("p", one), web)         // this taint is one
-	expect("web: a", a, placement("p", one), web)                                                                       // b is gone
-	expect("web: a", a, b, placement("p", one+`, constraints: [{name: c, expression: "true"}]`), web)                   // the placement has changed
+	stays, noSchedule := "web: a, stays", cluster("a", "4", ", taints: [{key: x, effect: NoSchedule}]")
+	expect(stays, cluster("a", "1"), b, placement("p", one), web) // a full cluster is no reason to move
+	expect(stays, noSchedule, b, placement("p", one), web)        // nor one that takes nothing more
+	expect(stays, a, b, placement("p", one+`, constraints: [{name: c, expression: "true"}]`), web)
+	expect(stays, a, b, placement("q", one), web) // nor another placement
+	expect("web: b", cluster("a", "4", ", taints: [{key: x, effect: NoExecute}]"), b, placement("p", one), web)
+	expect("web: a", a, placement("p", one), web) // b is gone
 	expect("web: a b", a, b, placement("p", "workloadSelector: {}, numberOfClusters: 2"), web)
 	expect("web: no WorkloadPlacement of namespace default selects this workload", a, b, web)
 	expect("web: a", a, b, placement("p", one), web)
@@ -168,7 +170,8 @@ decisions:
 		texts   []string
 		want    string
 	}{
-		{"a stale decision is made again, beside the reservations of others", simulation.Options{}, []string{fleet, web, decision("u1", "a")}, "web: b"},
+		{"a decision on a former workload of the name is made again, beside the reservations of others", simulation.Options{}, []string{fleet, deployment("web", 1, "1", ", uid: u2"), decision("u1", "a")}, "web: b"},
+		{"a workload in a file without UID is the one that was decided on", simulation.Options{}, []string{fleet, web, decision("u1", "a")}, "web: a, stays"},
 		{"Fresh ignores decisions", simulation.Options{Fresh: true}, []string{fleet, web, decision("u1", "a")}, "web: a"},
 		{"a decision stays in force where a policy is wrong", simulation.Options{}, []string{
 			fleet, web, decision("u1", "b"),
@@ -215,7 +218,7 @@ terms contains {"match": {"clusterNames": ["a"]}, "factor": "affinity", "onMatch
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := `{"workloads":2,"moved":1,"rescored":1,"placed":0,"unplaced":0}`; string(text) != want {
+	if want := `{"workloads":2,"moved":1,"rescored":1,"placed":0,"unplaced":0,"standing":0}`; string(text) != want {
 		t.Errorf("got %s, want %s", text, want)
 	}
 	if len(diff.Moves) != 1 || diff.Moves[0].Before[0].Name != "a" || diff.Moves[0].After[0].Name != "b" {

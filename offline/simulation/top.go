@@ -152,7 +152,7 @@ func (s *Simulation) evaluate(ctx context.Context, item item, waiting *Waiting, 
 		fail(err)
 		return
 	}
-	request := item.request()
+	request := s.request(item, assignment{})
 	if _, reserved := s.assignments[keyOf(item.workspace.Name, item.Reference)]; !reserved {
 		key := class{item.workspace.Name, s.engine.InputsDigest(request)}
 		if same := evaluated[key]; same != nil {

@@ -3,6 +3,7 @@ package ranking
 
 import (
 	"hash/maphash"
+	"sync"
 	"sync/atomic"
 
 	"github.com/kcp-placement/placement/engine/filter"
@@ -28,6 +29,15 @@ type PolicyClass struct {
 
 	scores atomic.Pointer[scores]
 	facts  filter.Facts
+	// Running asks the filter whether workloads may stay where they run.
+	Running func() *filter.Class
+}
+
+// NewPolicyClass makes the policy class of a workload, of which only the fields that policies and facts read are kept.
+func NewPolicyClass(p *placement.Placement, policies *policy.Set, w *workload.Workload, judgement *policy.Judgement) *PolicyClass {
+	c := &PolicyClass{Placement: p, Policies: policies, Workload: w, Judgement: judgement}
+	c.Running = sync.OnceValue(func() *filter.Class { return filter.NewClass(p, judgement, w, &c.facts) })
+	return c
 }
 
 // Class is an equivalence class: workloads that the placement and the policies cannot tell apart, requests included. It

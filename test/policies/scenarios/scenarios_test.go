@@ -132,15 +132,24 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		var on []string
 		for _, arg := range d.CmdArgs[1:] {
-			on = append(on, arg.Key)
+			request.Current = append(request.Current, engine.Choice{Name: arg.Key, Replicas: request.Workload.Replicas})
 		}
-		verdict, err := s.engine.FirstViolation(context.Background(), request, on)
-		if err != nil || verdict == nil {
-			return "yes\n", err
+		decision, err := s.engine.Review(context.Background(), request)
+		if err != nil {
+			return "", err
 		}
-		return fmt.Sprintf("not on %s: %s\n", verdict.Cluster, verdict.Rejection.Message), nil
+		if decision != nil {
+			for _, v := range decision.Left {
+				fmt.Fprintf(&out, "leaves %s: %s\n", v.Cluster, v.Rejection)
+			}
+			for _, v := range decision.Standing {
+				fmt.Fprintf(&out, "should leave %s: %s\n", v.Cluster, v.Rejection)
+			}
+		}
+		if out.Len() == 0 {
+			return "yes\n", nil
+		}
 	case "release":
 		for _, arg := range d.CmdArgs {
 			fmt.Fprintf(&out, "%s had a reservation: %v\n", arg.Key, s.engine.Release(workspace, s.workloads[arg.Key].Reference))

@@ -19,7 +19,7 @@ import (
 
 func diffCommand() *cobra.Command {
 	var candidates []string
-	var prune, exitCode bool
+	var prune, exitCode, fresh bool
 	c := &cobra.Command{
 		Use:   "diff [FILES] -c CANDIDATES",
 		Short: "Show which decisions candidate policies would move",
@@ -31,15 +31,18 @@ all policies of the ConfigMap of its name. A Rego file replaces the policy of it
 
 First the workloads are placed under what is in force, unless PlacementDecisions say where they are. Then each one is
 evaluated again under the candidates, in the same order, as the controller would, while the others hold their
-reservations.`,
+reservations. What runs stays where it may stay, so new weights and terms move nothing by themselves. --fresh places
+all workloads anew under both, which shows where new ones would go.`,
 		Example: `  kubectl placement diff all/ -c new-weights.rego
   kubectl placement diff -c policies/ --workspace root:team-shop     # a live workspace, read only
+  kubectl placement diff all/ -c new-weights.rego --fresh         # as if nothing had been placed yet
   kubectl placement diff all/ -c policies/ --prune --exit-code    # in CI: 1 if anything would move`,
 	}
 	from, out := input.NewSource(c), output.NewFlag(c, compared{})
 	c.Flags().StringArrayVarP(&candidates, "candidate", "c", nil, "File or folder of candidates with everything below it; - is standard input. Repeatable.")
 	c.Flags().BoolVar(&prune, "prune", false, "Remove policies that are not among the candidates.")
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "Exit with 1 if a decision would move.")
+	c.Flags().BoolVar(&fresh, "fresh", false, "Place all workloads anew, under what is in force and under the candidates.")
 	c.Args = from.Arguments
 	c.PreRunE = validate(out, from)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -49,7 +52,7 @@ reservations.`,
 		if slices.Contains(candidates, "-") && from.ReadsStdin() {
 			return errors.New("-f - and -c - cannot both be standard input")
 		}
-		s, err := open(c, from, "placing workloads", simulation.Options{})
+		s, err := open(c, from, "placing workloads", simulation.Options{Fresh: fresh})
 		if err != nil {
 			return err
 		}
@@ -64,6 +67,9 @@ reservations.`,
 		before, err := s.Run(c.Context())
 		if err != nil {
 			return err
+		}
+		if fresh {
+			s.Clear()
 		}
 		if s.invalid = s.Load(overlaid); s.invalid != nil {
 			return exit.Failure{Cause: fmt.Errorf("the candidates would not come into force:\n%w", s.invalid)}

@@ -152,14 +152,10 @@ type explained struct {
 // Table implements output.Tabular.
 func (e explained) Table(w io.Writer) {
 	if e.Kept {
-		var names []string
-		for _, c := range e.Clusters {
-			names = append(names, c.Name)
-		}
-		fmt.Fprintf(w, "%s stays on %s, where its PlacementDecision puts it.\n", e.Workload, strings.Join(names, ", "))
-		if e.Explained != nil {
-			fmt.Fprint(w, "A new decision would be:\n\n")
-		}
+		fmt.Fprintf(w, "%s stays where it is, as PlacementDecisions say.\n", e.Workload)
+	}
+	if e.NoBetterPlace != "" {
+		fmt.Fprintf(w, "%s %s\n", e.Workload, e.NoBetterPlace)
 	}
 	if e.Explained == nil {
 		fmt.Fprintf(w, "%s: %s\n", e.Workload, e.Error)

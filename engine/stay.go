@@ -1,0 +1,233 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/filter"
+	"github.com/kcp-placement/placement/engine/internal/ranking"
+	"github.com/kcp-placement/placement/engine/scoring"
+)
+
+// NumberOfClusters is the stage that rejects the worst clusters of a workload whose placement asks for fewer.
+const NumberOfClusters filter.Stage = "NumberOfClusters"
+
+// place is a registered cluster that a workload runs on, with what it gets there if it stays.
+type place struct {
+	choice Choice
+	key    ranking.Key
+	// departure is why the workload should leave it, nil where it may stay.
+	departure *filter.Rejection
+}
+
+// places are the clusters that a workload runs on, by what becomes of them.
+type places struct {
+	// kept are those where the workload may stay, doubtful those that it leaves for a better place; best first.
+	kept, doubtful []place
+	// left are those that it leaves in any case.
+	left []Verdict
+}
+
+// placesOf finds what becomes of the clusters that a workload runs on. The workspace is locked.
+func (w *workspace) placesOf(c *class, r *Request, held *holding) (s places) {
+	for i := range r.Current {
+		name := r.Current[i].Name
+		position, registered := w.fleet.Position(name)
+		if !registered {
+			s.leave(name, &filter.Rejection{Stage: filter.Registration, Message: "the cluster is not registered any more"})
+			continue
+		}
+		switch p, evicts := w.placeOn(c, r, held, &r.Current[i], position); {
+		case evicts:
+			s.leave(name, p.departure)
+		case p.departure != nil:
+			s.doubtful = append(s.doubtful, p)
+		default:
+			s.kept = append(s.kept, p)
+		}
+	}
+	slices.SortFunc(s.kept, bestFirst)
+	slices.SortFunc(s.doubtful, bestFirst)
+	for number := c.Strategy.Number; len(s.kept) > number; {
+		last := len(s.kept) - 1
+		s.leave(s.kept[last].choice.Name, &filter.Rejection{Stage: NumberOfClusters, Message: fmt.Sprintf("the placement asks for %d", number)})
+		s.kept = s.kept[:last]
+	}
+	return s
+}
+
+func bestFirst(a, b place) int { return cmp.Compare(b.key, a.key) }
+
+func (s *places) leave(cluster string, why *filter.Rejection) {
+	s.left = append(s.left, Verdict{Cluster: cluster, Rejection: why})
+}
+
+// placeOn finds whether a workload may stay on a cluster, and what is reserved there if it does.
+//
+// Invariant: how full a cluster is makes no workload leave it. Only what it requests beyond what is promised has to fit.
+func (w *workspace) placeOn(c *class, r *Request, held *holding, current *Choice, position int) (p place, evicts bool) {
+	row := w.fleet.Row(position)
+	had := held.index(current.Name)
+	var promised capacity.Resources
+	if had >= 0 {
+		w.row = held.without(had, row)
+		row = &w.row
+		if !held.former {
+			promised = held.Shares[had].Amount
+		}
+	}
+	if had >= 0 && !held.former {
+		promised = held.Shares[had].Amount
+	} else {
+		had = -1
+	}
+	on := c.On(row)
+	asks := on.Workload
+	score := scoring.Of(row, asks.Requests, c.Judgement.Weights, c.Policy.Terms)
+	p.key = c.Strategy.Key(position, score.Total, score.Headroom, score.Factors[scoring.Affinity]+score.Factors[scoring.Location])
+	p.choice = Choice{Name: current.Name, Replicas: asks.Replicas, Score: score.Total, Reason: scoring.Reason(score.Total), Reserved: asks.Requests}
+	why, shortage := on.Departure(row, r.Now), on.Shortage(row, promised)
+	switch {
+	case had < 0 || held.former: // nothing is promised
+		p.choice.Expired = shortage != nil
+	case shortage != nil || on.NodesUnknown(row):
+		p.choice.Reserved, p.choice.Expired, p.choice.Replicas = promised, held.Shares[had].Expired, current.Replicas
+	default:
+		p.choice.Expired = held.Shares[had].Expired && on.Shortage(row, capacity.Resources{}) != nil
+	}
+	if why == nil {
+		why = shortage
+	}
+	if why != nil {
+		p.departure, evicts = on.Reject(row, why), why.Evicts
+	}
+	return p, evicts
+}
+
+// satisfied reports whether a workload has all that it asks for, and every cluster may go on as it is.
+func (w *workspace) satisfied(ctx context.Context, r *Request) (bool, error) {
+	p, err := w.policyClassOf(ctx, w.view(r.Placement), r)
+	if err != nil || len(r.Current) != ranking.StrategyFor(r.Placement.Strategy, r.Placement.NumberOfClusters).Number {
+		return false, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	claim := w.ledger.Claim(r.owner())
+	if claim == nil || claim.UID != r.Workload.UID || claim.Group != r.group() {
+		return false, nil
+	}
+	for i := range r.Current {
+		current := &r.Current[i]
+		position, registered := w.fleet.Position(current.Name)
+		share := claim.ShareOn(current.Name)
+		if !registered || share == nil {
+			return false, nil
+		}
+		row := w.fleet.Row(position)
+		asks := r.Workload.On(row.UsableNodes)
+		if current.Replicas != asks.Replicas || !share.Amount.Same(asks.Requests) || !p.Running().MayStay(position, row, r.Now) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// tryKeeping decides for a workload that keeps as many clusters as it asks for, and returns false for any other. It needs no
+// ranking.
+func (w *workspace) tryKeeping(d *Decision, choices *choices, c *class, r *Request, cached, reserve bool) (decided bool, err error) {
+	if len(r.Current) == 0 {
+		return false, nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.policies.Load() != c.Policy.Policies {
+		return false, errNewPolicies
+	}
+	held := w.held(c, r)
+	places := w.placesOf(c, r, &held)
+	if len(places.kept) < c.Strategy.Number {
+		return false, nil
+	}
+	s := w.fleet.Snapshot()
+	*d = w.newDecision(c, r, &s, held, cached)
+	return true, w.stay(d, choices, c, r, &places, nil, reserve)
+}
+
+// stay makes the decision for a workload that runs somewhere: it keeps clusters, gets others, and leaves or stands on those
+// that are doubtful.
+func (w *workspace) stay(d *Decision, choices *choices, c *class, r *Request, p *places, others []ranking.Key, reserve bool) error {
+	// Replacing a doubtful cluster comes before adding one.
+	missing := c.Strategy.Number - len(p.kept)
+	standing := max(0, min(missing, len(p.doubtful))-len(others))
+	all := p.kept
+	for _, key := range others {
+		all = append(all, place{key: key, choice: w.choose(c, key)})
+	}
+	slices.SortFunc(all, bestFirst)
+	for i := range p.doubtful {
+		verdict := Verdict{Cluster: p.doubtful[i].choice.Name, Rejection: p.doubtful[i].departure}
+		if i < standing {
+			all, d.Standing = append(all, p.doubtful[i]), append(d.Standing, verdict)
+		} else {
+			d.Left = append(d.Left, verdict)
+		}
+	}
+	d.Left = append(d.Left, p.left...)
+	chosen := w.chosen[:0]
+	if len(all) > 0 {
+		d.Clusters = choices.take(len(all))
+	}
+	for i := range all {
+		d.Clusters[i], chosen = all[i].choice, append(chosen, all[i].key)
+	}
+	w.chosen = chosen
+	d.changes = d.differs(r)
+	if !reserve {
+		return nil
+	}
+	return w.reserve(r, d, chosen)
+}
+
+// Changes reports whether a decision gives the workload anything else than it has: clusters, replicas, what is reserved for
+// it, or the placement that it belongs to.
+func (d *Decision) Changes() bool { return d.changes }
+
+// NoBetterPlace says why the workload should leave the clusters that it stands on, why it does not, and what would help;
+// empty where it stands on none.
+func (d *Decision) NoBetterPlace() string {
+	if d == nil || len(d.Standing) == 0 {
+		return ""
+	}
+	const most = 3
+	var why []string
+	for i, v := range d.Standing {
+		if i == most {
+			why = append(why, fmt.Sprintf("and %d more", len(d.Standing)-most))
+			break
+		}
+		why = append(why, v.Cluster+": "+v.Rejection.String())
+	}
+	message := fmt.Sprintf("stays on clusters that it should leave (%s), because there is no better place: %s", strings.Join(why, "; "), d.Summary())
+	nearest, obstacles := d.Nearest()
+	if nearest == "" {
+		nearest = d.Standing[0].Cluster
+		obstacles = d.Obstacles(nearest)
+	}
+	if remedies := filter.Remedies(obstacles); len(remedies) > 0 {
+		message += fmt.Sprintf("; what would help: %s on %s", strings.Join(remedies, " and "), nearest)
+	}
+	return message
+}
+
+func (d *Decision) differs(r *Request) bool {
+	return d.held.UID != r.Workload.UID || d.held.Group != r.group() || len(d.Clusters) != len(r.Current) ||
+		slices.ContainsFunc(d.Clusters, func(c Choice) bool {
+			had := d.held.ShareOn(c.Name)
+			return had == nil || !had.Amount.Same(c.Reserved) ||
+				!slices.ContainsFunc(r.Current, func(current Choice) bool { return current.Name == c.Name && current.Replicas == c.Replicas })
+		})
+}
