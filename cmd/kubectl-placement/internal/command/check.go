@@ -29,7 +29,7 @@ func checkCommand() *cobra.Command {
                when the policies are evaluated for the given workloads
   warnings     OPA's strict mode, clusters that are named and not in the fleet, and with --regal the rules of Regal
 
-What passes comes into force when it is applied.`,
+What passes comes into force when it is applied. What constraints and policies can say: kubectl placement reference.`,
 		Example: `  kubectl placement check my-policies
   kubectl placement check -f placements.yaml -f policies/ --verbose    # what each constraint may cost
   kubectl placement check . -o sarif > findings.sarif`,
