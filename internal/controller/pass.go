@@ -46,8 +46,8 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	r.do(func() { registrations = w.watchHealth(ctx, &o, &r) })
 	r.do(func() { w.updateClusters(registrations, &o, &r) })
 	loadErr := w.load(ctx, o.decisions)
-	r.do(func() { w.updatePolicies(ctx, o, &r) })
 	placements := w.compile(o.placements, o.unreadable)
+	r.do(func() { w.updatePolicies(ctx, o, placements, &r) })
 
 	decided, cut := false, false
 	if loadErr == nil {

@@ -4,20 +4,27 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/lint"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // updatePolicies puts the Rego of the workspace's ConfigMaps into force, all together or not at all, and annotates each
-// ConfigMap with the outcome. If it does not compile, the last good policies stay in force. If there are none, as after a
-// restart, nothing is decided: waiting is better than deciding by policies that are not the workspace's own.
-func (w *workspace) updatePolicies(ctx context.Context, o cacheView, r *result) {
+// ConfigMap with the outcome. If it does not compile, or fails for a workload that there is, the last good policies stay in
+// force. If there are none, as after a restart, nothing is decided: waiting is better than deciding by policies that are not the
+// workspace's own.
+func (w *workspace) updatePolicies(ctx context.Context, o cacheView, placements []*placementState, r *result) {
 	if unseen := w.policiesUnseen(ctx, &o, r); unseen != nil {
 		if h := new(hidden); !w.inForce || !errors.As(unseen, &h) || !h.fleeting {
 			w.setPolicyErr(unseen)
@@ -31,21 +38,104 @@ func (w *workspace) updatePolicies(ctx context.Context, o cacheView, r *result) 
 		err = panicked
 	}
 	w.metrics.compile.Observe(time.Since(start).Seconds())
+	if err == nil && !w.wasInForce(set, o.configMaps) {
+		if panicked := recovered(func() { err = w.fails(ctx, set, &o, placements) }); panicked != nil {
+			err = panicked
+		}
+	}
 	w.setPolicyErr(err)
+	if errors.Is(err, errOnTrial) {
+		r.again = true
+		return
+	}
 	if err == nil {
 		if set.Digest() != w.engine.PolicyDigest(w.name) {
 			w.restUntil = time.Time{} // a new digest ends the rest
 		}
 		w.engine.SetPolicies(w.name, set)
 		w.inForce = true
+		w.lintPolicies(ctx, set, o.clusters)
 	}
+	w.annotatePolicies(ctx, o.configMaps, set, err, r)
+}
 
-	for _, configMap := range o.configMaps {
-		status := policyStatus(configMap, err)
-		if configMap.Annotations[v1alpha1.AnnotationPolicyStatus] != status {
-			r.fail(w.annotate(ctx, configMap, v1alpha1.AnnotationPolicyStatus, status))
+// wasInForce reports whether policies are in force, or were before a restart: then they stay, and a workload for which they fail
+// waits alone. The built-in ones fail for none.
+func (w *workspace) wasInForce(set *policy.Set, configMaps []*corev1.ConfigMap) bool {
+	if w.inForce {
+		return set.Digest() == w.engine.PolicyDigest(w.name)
+	}
+	return set == w.policies.Builtin() || slices.ContainsFunc(configMaps, func(c *corev1.ConfigMap) bool {
+		var last policyStatus
+		err := json.Unmarshal([]byte(c.Annotations[v1alpha1.AnnotationPolicyStatus]), &last)
+		return err == nil && last.Digest == set.Digest()
+	})
+}
+
+// linted are the findings in policies that are in force.
+type linted struct {
+	set      *policy.Set
+	facts    uint64
+	probes   []policy.Probe
+	findings []lint.Finding
+}
+
+// lintPolicies looks for what the policies in force say in vain, when they or the facts of clusters have changed.
+func (w *workspace) lintPolicies(ctx context.Context, set *policy.Set, registrations []*v1alpha1.ClusterRegistration) {
+	if set == w.policies.Builtin() {
+		w.linted = linted{}
+		return
+	}
+	facts := factsHash(registrations)
+	if w.linted.set == set && w.linted.facts == facts {
+		return
+	}
+	if w.linted.set != set {
+		w.linted.probes = set.Probe(ctx, workload.References())
+	}
+	var clusters []*snapshot.Cluster
+	for _, row := range w.engine.Snapshot(w.name).Rows() {
+		clusters = append(clusters, row.Cluster)
+	}
+	checked := lint.Policies{Set: set, Kinds: workload.References(), Probes: w.linted.probes, Fleet: lint.NewFleet(clusters)}
+	w.linted.set, w.linted.facts, w.linted.findings = set, facts, checked.Find()
+}
+
+var factsSeed = maphash.MakeSeed()
+
+// factsHash identifies what policies can name of the clusters.
+func factsHash(registrations []*v1alpha1.ClusterRegistration) (sum uint64) {
+	for _, r := range registrations {
+		fact := func(key, value string) { sum += maphash.Comparable(factsSeed, [3]string{r.Name, key, value}) }
+		fact("location", r.Spec.Location)
+		for key, value := range r.Labels {
+			fact(key, value)
+		}
+		for _, capability := range r.Spec.Capabilities {
+			fact("capability", capability.Type)
 		}
 	}
+	return sum
+}
+
+// annotatePolicies writes the outcome to the ConfigMaps, with an event for each that is refused.
+func (w *workspace) annotatePolicies(ctx context.Context, configMaps []*corev1.ConfigMap, set *policy.Set, outcome error, r *result) {
+	told := map[types.UID]string{}
+	for _, configMap := range configMaps {
+		status := newPolicyStatus(configMap, set, outcome, w.linted.findings)
+		text := status.String()
+		if status.Error != nil {
+			told[configMap.UID] = text
+		}
+		if configMap.Annotations[v1alpha1.AnnotationPolicyStatus] == text {
+			continue
+		}
+		if status.Error != nil && w.refused[configMap.UID] != text {
+			w.event(configMap, corev1.EventTypeWarning, "PoliciesRefused", status.Error.String())
+		}
+		r.fail(w.annotate(ctx, configMap, v1alpha1.AnnotationPolicyStatus, text))
+	}
+	w.refused = told
 }
 
 func (w *workspace) setPolicyErr(err error) {
@@ -69,52 +159,106 @@ func (w *workspace) compilePolicies(o cacheView) (*policy.Set, error) {
 	return w.policies.Compile(policy.Modules(o.configMaps))
 }
 
-// policyStatus is the annotation of a ConfigMap in the shape that kube-mgmt uses: ok, or the errors in its own modules and
-// those without a location.
-func policyStatus(configMap *corev1.ConfigMap, err error) string {
-	type location struct {
-		File string `json:"file"`
-		Row  int    `json:"row"`
-		Col  int    `json:"col"`
-	}
-	type detail struct {
-		Code     string    `json:"code"`
-		Message  string    `json:"message"`
-		Location *location `json:"location,omitempty"`
-	}
-	type failure struct {
-		Code    string   `json:"code"`
-		Message string   `json:"message"`
-		Errors  []detail `json:"errors"`
-	}
-	var status struct {
-		Status string   `json:"status"`
-		Error  *failure `json:"error,omitempty"`
-	}
-	status.Status = "ok"
-	if err != nil {
-		var all policy.Errors
-		if !errors.As(err, &all) {
-			all = policy.Errors{{Code: "internal_error", Message: err.Error()}}
+// policyStatus is the annotation of a ConfigMap, in the shape that kube-mgmt uses and with what is in vain beside.
+type policyStatus struct {
+	Status string       `json:"status"`
+	Error  *policyError `json:"error,omitempty"`
+	// Warnings are what the modules say in vain.
+	Warnings []policyDetail `json:"warnings,omitempty"`
+	// Digest is that of the workspace's policies where they are in force.
+	Digest string `json:"digest,omitempty"`
+}
+
+type policyError struct {
+	Code    string         `json:"code"`
+	Message string         `json:"message"`
+	Errors  []policyDetail `json:"errors"`
+}
+
+type policyDetail struct {
+	Code     string          `json:"code"`
+	Message  string          `json:"message"`
+	Location *policyLocation `json:"location,omitempty"`
+}
+
+type policyLocation struct {
+	File string `json:"file"`
+	Row  int    `json:"row"`
+	Col  int    `json:"col"`
+}
+
+// maxPolicyWarnings bounds the warnings in an annotation.
+const maxPolicyWarnings = 20
+
+// newPolicyStatus returns the status of a ConfigMap: the errors in its own modules and those without a location, or what they
+// say in vain.
+func newPolicyStatus(configMap *corev1.ConfigMap, set *policy.Set, err error, findings []lint.Finding) policyStatus {
+	status := policyStatus{Status: "ok"}
+	modules := policy.ModuleName(configMap, "")
+	if err == nil {
+		status.Digest = set.Digest()
+		for _, f := range lint.ConfigMap(configMap) {
+			status.Warnings = append(status.Warnings, policyDetail{f.Code, strings.TrimSpace(f.Field + " " + f.Message), nil})
 		}
-		own := slices.DeleteFunc(slices.Clone(all), func(e policy.Error) bool {
-			return e.File != "" && !strings.HasPrefix(e.File, policy.ModuleName(configMap, ""))
-		})
-		if len(own) > 0 {
-			status.Status = "error"
-			status.Error = &failure{Code: "invalid_parameter", Message: "the policies do not come into force; the last good ones stay"}
-			for _, e := range own {
-				d := detail{Code: e.Code, Message: e.Message}
-				if e.File != "" {
-					d.Location = &location{e.File, e.Row, e.Col}
-				}
-				status.Error.Errors = append(status.Error.Errors, d)
+		for _, f := range findings {
+			if strings.HasPrefix(f.Object, modules) {
+				status.Warnings = append(status.Warnings, policyDetail{f.Code, f.Message, &policyLocation{f.Object, f.Line, f.Column}})
 			}
 		}
+		status.Warnings = status.Warnings[:min(len(status.Warnings), maxPolicyWarnings)]
+		return status
 	}
-	text, err := json.Marshal(status)
+	var all policy.Errors
+	if !errors.As(err, &all) {
+		all = policy.Errors{{Code: "internal_error", Message: err.Error()}}
+	}
+	for _, e := range all {
+		detail := policyDetail{Code: e.Code, Message: e.Message}
+		switch {
+		case strings.HasPrefix(e.File, modules):
+			detail.Location = &policyLocation{e.File, e.Row, e.Col}
+		case e.File != "":
+			continue
+		}
+		if status.Error == nil {
+			status.Status = "error"
+			status.Error = &policyError{Code: "invalid_parameter", Message: "the policies do not come into force; the last good ones stay"}
+		}
+		status.Error.Errors = append(status.Error.Errors, detail)
+	}
+	return status
+}
+
+// String returns the annotation.
+func (s policyStatus) String() string {
+	text, err := json.Marshal(s)
 	if err != nil {
 		panic(err) // strings and numbers always encode
 	}
 	return string(text)
+}
+
+// String returns the message with the errors.
+func (e *policyError) String() string {
+	parts := []string{e.Message}
+	for _, d := range e.Errors {
+		text := d.Code + ": " + d.Message
+		if d.Location != nil {
+			text = fmt.Sprintf("%s:%d:%d: %s", d.Location.File, d.Location.Row, d.Location.Col, text)
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, ": ")
+}
+
+// policyWarnings is a message about what the policies in force say in vain; empty if nothing.
+func (w *workspace) policyWarnings() string {
+	if len(w.linted.findings) == 0 {
+		return ""
+	}
+	var lines []string
+	for _, f := range w.linted.findings {
+		lines = append(lines, fmt.Sprintf("%s:%d:%d: %s", f.Object, f.Line, f.Column, f.Message))
+	}
+	return shorten("In force, and in part without effect or faulty: " + examples(lines))
 }

@@ -122,6 +122,9 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 	if unseen := new(hidden); errors.As(policyErr, &unseen) {
 		reason, until = unseen.reason, "can be read"
 	}
+	if errors.Is(policyErr, errOnTrial) {
+		reason = "PoliciesOnTrial"
+	}
 	switch {
 	case w.policyErr != nil && w.inForce:
 		policyErr = fmt.Errorf("the last good policies stay in force: %w", policyErr)
@@ -131,7 +134,11 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 	if quarantine := new(policy.QuarantineError); errors.As(policyErr, &quarantine) {
 		reason = "PolicyQuarantined"
 	}
-	conditions.Set(placement, condition(v1alpha1.PoliciesReadyCondition, policyErr, reason))
+	ready := condition(v1alpha1.PoliciesReadyCondition, policyErr, reason)
+	if policyErr == nil {
+		ready.Message = w.policyWarnings()
+	}
+	conditions.Set(placement, ready)
 
 	conditions.Set(placement, p.visible)
 

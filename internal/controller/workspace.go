@@ -65,6 +65,11 @@ type workspace struct {
 	// policyErr is why the policies as written are not in force, inForce whether any are.
 	policyErr error
 	inForce   bool
+	// trial is of policies that are not in force yet; linted is what those in force say in vain. refused are the statuses of
+	// ConfigMaps with errors, by their UIDs.
+	trial   *trial
+	linted  linted
+	refused map[types.UID]string
 	// policyMaps are the ConfigMaps with policies that were shown last; nil before any could be.
 	policyMaps map[types.NamespacedName]bool
 	claims     boundClaims
