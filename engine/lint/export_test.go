@@ -8,5 +8,8 @@ func Codes() (codes []string) {
 	for _, c := range registrations {
 		codes = append(codes, c.code)
 	}
+	for _, c := range workloads {
+		codes = append(codes, c.code)
+	}
 	return codes
 }

@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/constraint"
 )
 
@@ -33,6 +34,8 @@ type Finding struct {
 	Object string
 	// Field of the object, for example spec.constraints[0].expression; empty for the object as a whole.
 	Field string
+	// Name is set where the name of the field is wrong, rather than its value.
+	Name bool
 	// Line and Column within the text of the field or module, counted from 1; both are 0 for the whole of it.
 	Line, Column int
 	// Message says what is in vain, and what to write instead.
@@ -43,6 +46,7 @@ type Finding struct {
 type Workspace struct {
 	Fleet       *Fleet
 	Constraints *constraint.Compiler
+	Placements  []*v1alpha1.WorkloadPlacement
 }
 
 // check is one check of objects of a type.
@@ -61,6 +65,12 @@ type report struct {
 // at reports a finding at a field.
 func (r *report) at(path *field.Path, format string, args ...any) {
 	r.within(path, 0, 0, format, args...)
+}
+
+// name reports a finding in the name of a field.
+func (r *report) name(path *field.Path, format string, args ...any) {
+	r.at(path, format, args...)
+	r.findings[len(r.findings)-1].Name = true
 }
 
 // within reports a finding at a position in the text of a field.

@@ -5,12 +5,15 @@ import (
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/lint"
 	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // clusters are the fleet of these tests.
@@ -215,6 +218,78 @@ var registrations = []row{
 	},
 }
 
+// workloads are the specs of pods in a Deployment, or whole objects.
+var workloads = []row{
+	{
+		code: "unknown_field", cause: `{containers: [], container: []}`,
+		want: "spec.template.spec.container: unknown field, did you mean containers?", nearMiss: `{containers: [{name: a, resources: {requests: {cpu: 1}}}]}`,
+	},
+	{
+		code: "unknown_field", cause: `{kind: CronJob, apiVersion: batch/v1, spec: {shedule: "@daily"}}`,
+		want: "spec.shedule: unknown field, did you mean schedule?", nearMiss: `{kind: CronJob, apiVersion: batch/v1, spec: {schedule: "@daily"}, status: {x: 1}}`,
+	},
+	{
+		code: "unknown_field", cause: `{kind: RayCluster, apiVersion: ray.io/v1, spec: {mine: {template: {spec: {containers: [{nam: a}]}}}}}`, // of a kind whose other fields are not known
+		want: "spec.mine.template.spec.containers[0].nam: unknown field, did you mean name?", nearMiss: `{kind: RayCluster, apiVersion: ray.io/v1, spec: {mine: {template: {spec: {containers: [{name: a}]}}}}}`,
+	},
+	{
+		code: "unit", cause: `{containers: [{name: a, resources: {requests: {cpu: 1, memory: 512m}}}]}`,
+		want:     "spec.template.spec.containers[0].resources.requests.memory: 512m is 512 thousandths of a byte, did you mean 512Mi?",
+		nearMiss: `{containers: [{name: a, resources: {requests: {cpu: 500m, memory: 512Mi}}}]}`,
+	},
+	{
+		code: "unit", cause: `{containers: [{name: a, resources: {requests: {cpu: 1, memory: 512}}}]}`,
+		want:     "spec.template.spec.containers[0].resources.requests.memory: 512 is less than a program needs, did you mean 512Mi?",
+		nearMiss: `{containers: [{name: a, resources: {requests: {cpu: 1, memory: 64e6}}}]}`,
+	},
+	{
+		code: "unit", cause: `{initContainers: [{name: a, resources: {limits: {cpu: 500}}}], containers: [{name: a, resources: {requests: {cpu: 1}}}]}`,
+		want:     "spec.template.spec.initContainers[0].resources.limits.cpu: 500 processors are more than any cluster of the fleet has, did you mean 500m?",
+		nearMiss: `{initContainers: [{name: a, resources: {limits: {cpu: 32}}}], containers: [{name: a, resources: {requests: {cpu: 1}}}]}`,
+	},
+	{
+		code: "no_requests", cause: `{containers: [{name: a}]}`,
+		want:     ": requests nothing, so that any cluster has room for it: write resources.requests for its containers",
+		nearMiss: `{containers: [{name: a}, {name: b, resources: {requests: {nvidia.com/gpu: 1}}}]}`,
+	},
+	{
+		code: "too_large", cause: `{containers: [{name: a, resources: {requests: {cpu: 20}}}, {name: b, resources: {requests: {cpu: 20}}}]}`,
+		want:     ": requests 40 cpu in all, more than any cluster of the fleet has (32)",
+		nearMiss: `{containers: [{name: a, resources: {requests: {cpu: 20}}}, {name: b, resources: {requests: {cpu: 12}}}]}`,
+	},
+	{
+		code: "not_looked_at", cause: `{containers: [{name: a, resources: {requests: {cpu: 1}}}], affinity: {nodeAffinity: {}}, nodeSelector: {a: b}, volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]}`,
+		want: "spec.template.spec.nodeSelector: placing does not look at nodeSelector, affinity, volumes of type persistentVolumeClaim: the nodes of a cluster have to meet it. " +
+			"If those of some clusters do not, say by clusterSelector, capabilityRequirements or a constraint which do",
+		nearMiss: `{containers: [{name: a, resources: {requests: {cpu: 1}}}], nodeSelector: {}, schedulerName: default-scheduler, volumes: [{name: v, emptyDir: {}}]}`,
+	},
+	{
+		code: "annotation", cause: `{kind: X, metadata: {annotations: {tmc.kcp.io/prefered-cluster: paris}}}`,
+		want:     "metadata.annotations[tmc.kcp.io/prefered-cluster]: no such annotation is read, did you mean tmc.kcp.io/preferred-cluster?",
+		nearMiss: `{kind: X, metadata: {annotations: {tmc.kcp.io/preferred-cluster: paris, kcp.io/cluster: x, example.com/prefered-cluster: x}}}`,
+	},
+	{
+		code: "annotation", cause: `{kind: X, metadata: {annotations: {tcm.kcp.io/avoid-cluster: paris}}}`,
+		want:     "metadata.annotations[tcm.kcp.io/avoid-cluster]: no such annotation is read, did you mean tmc.kcp.io/avoid-cluster?",
+		nearMiss: `{kind: X, metadata: {annotations: {tmc.kcp.io/avoid-cluster: paris}}}`,
+	},
+	{
+		code: "annotation", cause: `{kind: X, metadata: {annotations: {tmc.kcp.io/preferred-location: eu-wset}}}`,
+		want:     "metadata.annotations[tmc.kcp.io/preferred-location]: there is no cluster of the fleet in eu-wset, did you mean eu-west?",
+		nearMiss: `{kind: X, metadata: {annotations: {tmc.kcp.io/preferred-location: eu-west}}}`,
+	},
+	{
+		code: "annotation", cause: `{kind: X, metadata: {namespace: shop, annotations: {tmc.kcp.io/placement: wbe}}}`,
+		want:     "metadata.annotations[tmc.kcp.io/placement]: there is no placement in the namespace of the name wbe, did you mean web?",
+		nearMiss: `{kind: X, metadata: {namespace: shop, annotations: {tmc.kcp.io/placement: web}}}`,
+	},
+	{
+		code: "annotation", cause: `{kind: X, spec: {template: {metadata: {annotations: {tmc.kcp.io/placement: web}}, spec: {containers: []}}}}`,
+		want:     "spec.template.metadata.annotations[tmc.kcp.io/placement]: is read from the annotations of the X itself: write it under metadata.annotations",
+		nearMiss: `{kind: X, spec: {template: {metadata: {annotations: {example.com/placement: web}}, spec: {containers: []}}}}`,
+	},
+}
+
 func TestPlacement(t *testing.T) {
 	for _, r := range placements {
 		r.test(t, func(spec string) []lint.Finding {
@@ -242,6 +317,69 @@ func TestRegistration(t *testing.T) {
 	}
 }
 
+func TestWorkload(t *testing.T) {
+	for _, r := range workloads {
+		r.test(t, func(text string) []lint.Finding {
+			content := parse[map[string]any](t, text)
+			if content["kind"] == nil {
+				content = parse[map[string]any](t, "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {template: {spec: "+text+"}}}")
+			}
+			o := lint.Workload{Unstructured: &unstructured.Unstructured{Object: content}}
+			if read, err := workload.FromObject(o.Unstructured); err == nil && o.GetAPIVersion() == "apps/v1" {
+				o.Read = read
+			}
+			w := workspace(t, clusters)
+			w.Placements = []*v1alpha1.WorkloadPlacement{{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}}
+			return slices.DeleteFunc(w.Workload(o), func(f lint.Finding) bool { return f.Code == "no_requests" && r.code == "unknown_field" })
+		})
+	}
+}
+
+// TestSelection: placements that have no workload, and workloads that have no placement, are told where both are given.
+func TestSelection(t *testing.T) {
+	selecting := func(namespace, name, app string) *v1alpha1.WorkloadPlacement {
+		p := &v1alpha1.WorkloadPlacement{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+		if app != "" {
+			p.Spec.WorkloadSelector.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": app}}
+		}
+		return p
+	}
+	app := func(name string) *workload.Workload {
+		return &workload.Workload{Reference: workload.Reference{Kind: "Job", Namespace: "shop", Name: name}, Labels: map[string]string{"app": name}}
+	}
+	type all = []*v1alpha1.WorkloadPlacement
+	for _, test := range []struct {
+		name       string
+		placements all
+		workloads  []*workload.Workload
+		want       []string
+	}{
+		{"each has its own", all{selecting("shop", "a", "x"), selecting("shop", "b", "y")}, []*workload.Workload{app("x"), app("y")}, nil},
+		{"a part belongs to another", all{selecting("shop", "a", "x"), selecting("shop", "b", "")}, []*workload.Workload{app("x"), app("y")}, nil},
+		{"no placements are given", nil, []*workload.Workload{app("x")}, nil},
+		{"no workloads are given", all{selecting("shop", "a", "x")}, nil, nil},
+		{"a workload of none", all{selecting("shop", "a", "x")}, []*workload.Workload{app("x"), app("y")},
+			[]string{"not_selected: Job shop/y: no WorkloadPlacement of namespace shop selects it, so it is not placed"}},
+		{"a placement of none", all{selecting("shop", "a", "x"), selecting("shop", "b", "z")}, []*workload.Workload{app("x")},
+			[]string{"selects_nothing: WorkloadPlacement shop/b: selects no workload of namespace shop"}},
+		{"another namespace", all{selecting("shop", "a", "x"), selecting("shp", "b", "x")}, []*workload.Workload{app("x")},
+			[]string{"selects_nothing: WorkloadPlacement shp/b: there is no workload in namespace shp, where placements select"}},
+		{"all belongs to another", all{selecting("shop", "a", "x"), selecting("shop", "b", "x")}, []*workload.Workload{app("x")},
+			[]string{"selected_twice: WorkloadPlacement shop/b: all that it selects belongs to an older placement, or to one before it in the alphabet: a. " +
+				"The annotation tmc.kcp.io/placement of a workload names the one that it belongs to"}},
+	} {
+		w := workspace(t, "")
+		w.Placements = test.placements
+		var got []string
+		for _, f := range w.Selection(test.workloads) {
+			got = append(got, f.Code+": "+f.Object+": "+f.Message)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
 // TestUnknownFleet: nothing is said of names where it is not known which there are.
 func TestUnknownFleet(t *testing.T) {
 	const spec = `{clusterSelector: {clusterNames: [a], labelSelector: {matchLabels: {k: v}}}, locationSelector: {matchLabels: {location: x}}, capabilityRequirements: [{type: gpu}]}`
@@ -254,7 +392,7 @@ func TestUnknownFleet(t *testing.T) {
 // TestEveryCheckIsTested: each finds something in these tests, and leaves something nearly the same alone.
 func TestEveryCheckIsTested(t *testing.T) {
 	for _, code := range lint.Codes() {
-		if !slices.ContainsFunc(slices.Concat(placements, expressions, registrations), func(r row) bool { return r.code == code }) {
+		if !slices.ContainsFunc(slices.Concat(placements, expressions, registrations, workloads), func(r row) bool { return r.code == code }) {
 			t.Errorf("no row tests %s", code)
 		}
 	}

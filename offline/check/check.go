@@ -20,6 +20,7 @@ import (
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
@@ -165,6 +166,9 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	for _, o := range w.Clusters {
 		c.lint(o.Object, linter.Registration(o.Typed))
 	}
+	for _, o := range w.Placements {
+		linter.Placements = append(linter.Placements, o.Typed)
+	}
 	for _, o := range w.Decisions {
 		for i, d := range o.Typed.Decisions {
 			if _, err := engine.ReservationOf(types.NamespacedName{}, &d); err != nil {
@@ -183,7 +187,15 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	}
 	c.configMaps(w)
 	set := c.modules(w)
+	var selectable []*workload.Workload
+	objects := map[string]*manifest.Object{}
+	for _, o := range w.Placements {
+		objects[o.String()] = o.Object
+	}
 	for _, o := range w.Workloads {
+		objects[o.String()] = o.Object
+		c.lintAll(o.Object, linter.Workload(lint.Workload{Unstructured: o.Unstructured, Read: o.Workload}))
+		selectable = append(selectable, o.Workload)
 		if o.Err != nil {
 			field, message, _ := strings.Cut(o.Err.Error(), ": ")
 			c.find(Finding{Error, CodeWorkload, o.Position(field), o.String(), field, message})
@@ -200,6 +212,9 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		if err != nil {
 			c.judgement(w, o, err)
 		}
+	}
+	for _, f := range linter.Selection(selectable) {
+		c.lintAll(objects[f.Object], []lint.Finding{f})
 	}
 	if set != nil {
 		c.effect(ctx, w, set, linter.Fleet)
@@ -248,12 +263,22 @@ func (c *checker) lint(o *manifest.Object, findings []lint.Finding) {
 			return k.Severity == Error && k.Object == f.Object && k.Field != "" && k.Field != "spec" && strings.HasPrefix(f.Field, k.Field)
 		})
 		if !reported {
-			at := o.Position(f.Field)
-			if f.Line > 0 {
-				at = o.Within(f.Field, f.Line, f.Column)
-			}
-			c.find(Finding{f.Severity, f.Code, at, f.Object, f.Field, f.Message})
+			c.lintAll(o, []lint.Finding{f})
 		}
+	}
+}
+
+// lintAll adds findings in an object.
+func (c *checker) lintAll(o *manifest.Object, findings []lint.Finding) {
+	for _, f := range findings {
+		at := o.Position(f.Field)
+		switch {
+		case f.Name:
+			at = o.PositionOfKey(f.Field)
+		case f.Line > 0:
+			at = o.Within(f.Field, f.Line, f.Column)
+		}
+		c.find(Finding{f.Severity, f.Code, at, f.Object, f.Field, f.Message})
 	}
 }
 

@@ -1,0 +1,350 @@
+package lint
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// A Workload is checked as an object, with what is read of it; nil where it cannot be read.
+type Workload struct {
+	*unstructured.Unstructured
+	Read *workload.Workload
+}
+
+// workloads are the checks of workloads.
+var workloads = []check[Workload]{
+	{Error, "unknown_field", unknownFields},
+	{Warning, "unit", units},
+	{Warning, "no_requests", noRequests},
+	{Warning, "too_large", tooLarge},
+	{Warning, "not_looked_at", notLookedAt},
+	{Warning, "annotation", annotations},
+}
+
+// Workload returns what a workload says in vain.
+func (w *Workspace) Workload(o Workload) []Finding {
+	name := o.GetName()
+	if namespace := o.GetNamespace(); namespace != "" {
+		name = namespace + "/" + name
+	}
+	return run(workloads, o.GetKind()+" "+name, o, w)
+}
+
+// types of the objects whose fields are known in full. Of others, only pod templates are.
+var types = map[string]reflect.Type{
+	"v1 Pod":                   reflect.TypeFor[corev1.Pod](),
+	"v1 ReplicationController": reflect.TypeFor[corev1.ReplicationController](),
+	"apps/v1 Deployment":       reflect.TypeFor[appsv1.Deployment](),
+	"apps/v1 StatefulSet":      reflect.TypeFor[appsv1.StatefulSet](),
+	"apps/v1 DaemonSet":        reflect.TypeFor[appsv1.DaemonSet](),
+	"apps/v1 ReplicaSet":       reflect.TypeFor[appsv1.ReplicaSet](),
+	"batch/v1 Job":             reflect.TypeFor[batchv1.Job](),
+	"batch/v1 CronJob":         reflect.TypeFor[batchv1.CronJob](),
+}
+
+func unknownFields(o Workload, _ *Workspace, report *report) {
+	if t, known := types[o.GetAPIVersion()+" "+o.GetKind()]; known {
+		unknownIn("", o.Object, t, report)
+		return
+	}
+	for _, template := range templates(o) {
+		unknownIn(template.path, template.content, reflect.TypeFor[corev1.PodTemplateSpec](), report)
+	}
+}
+
+// unknownIn reports the fields of a value that its type does not have. Status is not written by people.
+func unknownIn(path string, value any, t reflect.Type, report *report) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ UnmarshalJSON([]byte) error }]()) {
+		return
+	}
+	switch value := value.(type) {
+	case []any:
+		if t.Kind() == reflect.Slice {
+			for i, element := range value {
+				unknownIn(fmt.Sprintf("%s[%d]", path, i), element, t.Elem(), report)
+			}
+		}
+	case map[string]any:
+		var fields map[string]reflect.Type
+		if t.Kind() == reflect.Struct {
+			fields = fieldsOf(t)
+		}
+		for _, name := range slices.Sorted(maps.Keys(value)) {
+			at := strings.TrimPrefix(path+"."+name, ".")
+			inner, known := fields[name]
+			switch {
+			case t.Kind() == reflect.Map:
+				unknownIn(path+"["+name+"]", value[name], t.Elem(), report)
+			case t.Kind() != reflect.Struct || at == "status":
+			case known:
+				unknownIn(at, value[name], inner, report)
+			default:
+				report.name(field.NewPath(at), "unknown field%s", DidYouMean(name, slices.Sorted(maps.Keys(fields))))
+			}
+		}
+	}
+}
+
+// fieldsOf returns the members of the JSON object that a struct is written as.
+func fieldsOf(t reflect.Type) map[string]reflect.Type {
+	fields := map[string]reflect.Type{}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case strings.Contains(options, "inline") || f.Anonymous && name == "":
+			maps.Copy(fields, fieldsOf(f.Type))
+		case name != "" && name != "-":
+			fields[name] = f.Type
+		}
+	}
+	return fields
+}
+
+// template is a pod template of a workload, and where it stands.
+type template struct {
+	path    string
+	content map[string]any
+}
+
+// templates returns the pod templates of a workload: what has a spec with containers, or with something spelt nearly so.
+func templates(o Workload) (all []template) {
+	var find func(path string, value any)
+	find = func(path string, value any) {
+		switch value := value.(type) {
+		case []any:
+			for i, element := range value {
+				find(fmt.Sprintf("%s[%d]", path, i), element)
+			}
+		case map[string]any:
+			spec, _ := value["spec"].(map[string]any)
+			for name := range spec {
+				if near := Nearest(name, []string{"containers", "initContainers"}); near != "" {
+					all = append(all, template{path, value})
+					return
+				}
+			}
+			for _, name := range slices.Sorted(maps.Keys(value)) {
+				find(strings.TrimPrefix(path+"."+name, "."), value[name])
+			}
+		}
+	}
+	find("", o.Object)
+	return all
+}
+
+// spec is the pod's.
+func (t *template) spec() (path *field.Path, content map[string]any) {
+	content, _ = t.content["spec"].(map[string]any)
+	return field.NewPath(strings.TrimPrefix(t.path+".spec", ".")), content
+}
+
+// eachAmount visits the amounts that containers ask for, and their limits, as they are written.
+func eachAmount(o Workload, visit func(at *field.Path, name, written string, amount resource.Quantity)) {
+	for _, t := range templates(o) {
+		path, spec := t.spec()
+		visitAll := func(at *field.Path, owner map[string]any) {
+			for _, list := range []string{"requests", "limits"} {
+				amounts, _, _ := unstructured.NestedMap(owner, "resources", list)
+				for _, name := range slices.Sorted(maps.Keys(amounts)) {
+					written := fmt.Sprint(amounts[name])
+					if amount, err := capacity.ParseQuantity(written); err == nil {
+						visit(at.Child("resources", list).Child(name), name, written, amount)
+					}
+				}
+			}
+		}
+		visitAll(path, spec)
+		for _, kind := range []string{"initContainers", "containers"} {
+			containers, _ := spec[kind].([]any)
+			for i, c := range containers {
+				if c, ok := c.(map[string]any); ok {
+					visitAll(path.Child(kind).Index(i), c)
+				}
+			}
+		}
+	}
+}
+
+// leastMemory is less than any program needs.
+const leastMemory = 1 << 20
+
+// units reports amounts of which the unit is likely forgotten or another is meant.
+func units(o Workload, w *Workspace, report *report) {
+	eachAmount(o, func(at *field.Path, name, written string, amount resource.Quantity) {
+		inBytes := name == capacity.Memory || name == capacity.Storage || name == string(corev1.ResourceEphemeralStorage) || strings.HasPrefix(name, corev1.ResourceHugePagesPrefix)
+		number := strings.TrimRight(written, "mkKMGiuneE")
+		switch {
+		case inBytes && strings.HasSuffix(written, "m"):
+			report.at(at, "%s is %s thousandths of a byte, did you mean %sMi?", written, number, number)
+		case name == capacity.Memory && amount.Sign() > 0 && amount.CmpInt64(leastMemory) < 0:
+			report.at(at, "%s is less than a program needs, did you mean %sMi?", written, number)
+		case name == capacity.CPU && amount.CmpInt64(w.most(capacity.CPU, 256_000)/1000) > 0:
+			report.at(at, "%s processors are more than any cluster of the fleet has, did you mean %sm?", written, number)
+		}
+	})
+}
+
+// most returns the largest amount of a resource that any cluster of the fleet has, or where it is not known one that few have.
+func (w *Workspace) most(name string, otherwise int64) int64 {
+	if !w.Fleet.Known() {
+		return otherwise
+	}
+	most := int64(0)
+	for _, c := range w.Fleet.Clusters {
+		most = max(most, c.Allocatable.Get(name))
+	}
+	return most
+}
+
+func noRequests(o Workload, _ *Workspace, report *report) {
+	if o.Read == nil || o.Read.Replicas == 0 {
+		return
+	}
+	for _, amount := range o.Read.Requests.Each {
+		if amount > 0 {
+			return
+		}
+	}
+	report.at(nil, "requests nothing, so that any cluster has room for it: write resources.requests for its containers")
+}
+
+// tooLarge reports workloads that ask for more than any cluster has, full or empty.
+func tooLarge(o Workload, w *Workspace, report *report) {
+	if o.Read == nil || !w.Fleet.Known() || len(report.findings) > 0 {
+		return
+	}
+	for name, amount := range o.Read.Requests.Each {
+		if most := w.most(name, 0); amount > most {
+			report.at(nil, "requests %s %s in all, more than any cluster of the fleet has (%s)",
+				capacity.Format(name, amount), name, capacity.Format(name, most))
+		}
+	}
+}
+
+// unread are fields of pods by which Kubernetes chooses nodes, and placing chooses no cluster.
+var unread = []string{"nodeSelector", "nodeName", "affinity", "topologySpreadConstraints", "schedulerName", "priorityClassName", "runtimeClassName"}
+
+func notLookedAt(o Workload, _ *Workspace, report *report) {
+	var first *field.Path
+	var names []string
+	found := func(at *field.Path, name string) {
+		if first == nil {
+			first = at
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, t := range templates(o) {
+		path, spec := t.spec()
+		for _, name := range unread {
+			if value := spec[name]; !isEmpty(value) && value != corev1.DefaultSchedulerName {
+				found(path.Child(name), name)
+			}
+		}
+		volumes, _ := spec["volumes"].([]any)
+		for i, v := range volumes {
+			volume, _ := v.(map[string]any)
+			for _, source := range []string{"persistentVolumeClaim", "hostPath"} {
+				if volume[source] != nil {
+					found(path.Child("volumes").Index(i), "volumes of type "+source)
+				}
+			}
+		}
+	}
+	if len(names) > 0 {
+		report.at(first, "placing does not look at %s: the nodes of a cluster have to meet it. If those of some clusters do not, "+
+			"say by clusterSelector, capabilityRequirements or a constraint which do", strings.Join(names, ", "))
+	}
+}
+
+func isEmpty(value any) bool {
+	switch value := value.(type) {
+	case nil:
+		return true
+	case string:
+		return value == ""
+	case []any:
+		return len(value) == 0
+	case map[string]any:
+		return len(value) == 0
+	}
+	return false
+}
+
+// ofWorkloads are the annotations of workloads that are read.
+var ofWorkloads = []string{v1alpha1.AnnotationPreferredCluster, v1alpha1.AnnotationAvoidCluster, v1alpha1.AnnotationPreferredLocation, v1alpha1.AnnotationPlacement}
+
+func annotations(o Workload, w *Workspace, report *report) {
+	metadata := field.NewPath("metadata")
+	for _, key := range slices.Sorted(maps.Keys(o.GetAnnotations())) {
+		value, at := o.GetAnnotations()[key], metadata.Child("annotations").Key(key)
+		unknownName := func(what string, names []string) {
+			if len(names) > 0 && !slices.Contains(names, value) {
+				report.at(at, "there is no %s %s%s", what, value, DidYouMean(value, names))
+			}
+		}
+		switch key {
+		case v1alpha1.AnnotationPreferredCluster, v1alpha1.AnnotationAvoidCluster:
+			unknownName("cluster of the name", w.Fleet.Names)
+		case v1alpha1.AnnotationPreferredLocation:
+			unknownName("cluster of the fleet in", w.Fleet.Locations)
+		case v1alpha1.AnnotationPlacement:
+			unknownName("placement in the namespace of the name", w.placementsIn(o.GetNamespace()))
+		default:
+			if isMisspelt(key) {
+				report.name(at, "no such annotation is read%s", didYouMeanOr(key, ofWorkloads))
+			}
+		}
+	}
+	ofWorkload := func(at *field.Path, entries map[string]any) {
+		for _, key := range slices.Sorted(maps.Keys(entries)) {
+			if slices.Contains(ofWorkloads, key) || isMisspelt(key) {
+				report.name(at.Key(key), "is read from the annotations of the %s itself: write it under metadata.annotations", o.GetKind())
+			}
+		}
+	}
+	labels, _, _ := unstructured.NestedMap(o.Object, "metadata", "labels")
+	ofWorkload(metadata.Child("labels"), labels)
+	for _, t := range templates(o) {
+		if t.path == "" { // a Pod
+			continue
+		}
+		inner, _, _ := unstructured.NestedMap(t.content, "metadata", "annotations")
+		ofWorkload(field.NewPath(t.path).Child("metadata", "annotations"), inner)
+	}
+}
+
+// isMisspelt reports whether the key of an annotation is meant for us.
+func isMisspelt(key string) bool {
+	prefix, _, _ := strings.Cut(key, "/")
+	return prefix == v1alpha1.SchemeGroupVersion.Group || strings.Contains(prefix, "kcp.io") && prefix != "kcp.io" && Nearest(key, ofWorkloads) != ""
+}
+
+// placementsIn are the names of the placements of a namespace.
+func (w *Workspace) placementsIn(namespace string) (names []string) {
+	for _, p := range w.Placements {
+		if p.Namespace == namespace {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
