@@ -10,6 +10,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // eachConstraint visits the constraints that compile, and where their expressions stand.
@@ -79,6 +80,10 @@ func mention(p *v1alpha1.WorkloadPlacement, w *Workspace, m constraint.Mention) 
 		return w.resource(variable, m)
 	case m.Field == "placement.labels" && m.Keyed && !m.Compared:
 		return absent("the placement has no label", m.Key, slices.Sorted(maps.Keys(p.Labels)))
+	case m.Field == "workload.kind":
+		return absent("there is no kind of workload", m.Value, w.kinds(func(d *workload.Definition) []string { return []string{d.Kind} }))
+	case m.Field == "workload.apiVersion":
+		return absent("there is no kind of workload in", m.Value, w.kinds((*workload.Definition).APIVersions))
 	case m.Field == "taint.effect":
 		return absent("there is no effect", m.Value, effects)
 	case m.Field == "condition.status":
@@ -112,6 +117,14 @@ func mention(p *v1alpha1.WorkloadPlacement, w *Workspace, m constraint.Mention) 
 		return absent(none+" a taint", m.Value, w.Fleet.TaintKeys)
 	}
 	return ""
+}
+
+// kinds returns names of the kinds of workload.
+func (w *Workspace) kinds(names func(*workload.Definition) []string) (all []string) {
+	for _, d := range w.Kinds.All() {
+		all = append(all, names(d)...)
+	}
+	return unique(all)
 }
 
 // statuses of conditions.

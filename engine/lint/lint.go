@@ -12,6 +12,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // Severity of a finding.
@@ -47,6 +48,8 @@ type Workspace struct {
 	Fleet       *Fleet
 	Constraints *constraint.Compiler
 	Placements  []*v1alpha1.WorkloadPlacement
+	// Kinds of workload that there are.
+	Kinds *workload.Table
 }
 
 // check is one check of objects of a type.

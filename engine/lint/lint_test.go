@@ -32,7 +32,7 @@ func workspace(t *testing.T, clusters string) *lint.Workspace {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &lint.Workspace{Fleet: lint.NewFleet(all), Constraints: constraints}
+	return &lint.Workspace{Fleet: lint.NewFleet(all), Constraints: constraints, Kinds: workload.Kinds()}
 }
 
 func parse[T any](t *testing.T, text string) (value T) {
@@ -91,6 +91,18 @@ var placements = []row{
 		cause:    `locationSelector: {matchLabels: {region: eu-west}}`,
 		want:     "spec.locationSelector.matchLabels[region]: matches no cluster: the only key here is location, the spec.location of registrations; labels are selected by clusterSelector.labelSelector",
 		nearMiss: `locationSelector: {matchLabels: {location: eu-west}}`,
+	},
+	{
+		code:     "unknown_kind", // in lower case
+		cause:    `workloadSelector: {workloadTypes: [{apiVersion: apps/v1, kind: deployment}]}`,
+		want:     "spec.workloadSelector.workloadTypes[0]: selects nothing: deployment of apps/v1 is not a kind of workload, did you mean Deployment of apps/v1?",
+		nearMiss: `workloadSelector: {workloadTypes: [{apiVersion: apps/v1, kind: Deployment}]}`,
+	},
+	{
+		code:     "unknown_kind", // another version
+		cause:    `workloadSelector: {workloadTypes: [{apiVersion: batch/v1, kind: Job}, {apiVersion: extensions/v1beta1, kind: Deployment}]}`,
+		want:     "spec.workloadSelector.workloadTypes[1]: selects nothing: Deployment of extensions/v1beta1 is not a kind of workload, did you mean Deployment of apps/v1?",
+		nearMiss: `workloadSelector: {workloadTypes: [{apiVersion: batch/v1, kind: CronJob}, {apiVersion: ray.io/v1, kind: RayCluster}]}`,
 	},
 	{
 		code:     "unknown_cluster",
@@ -162,6 +174,8 @@ var placements = []row{
 
 // expressions are constraints; the field of what is found is the expression.
 var expressions = []row{
+	{code: "unknown_value", cause: `workload.kind in ["Deployment", "cronjob"]`, // a kind
+		want: `there is no kind of workload cronjob, did you mean CronJob?`, nearMiss: `workload.kind == "Deployment" && workload.apiVersion == "apps/v1"`},
 	{code: "unknown_value", cause: `cluster.location == "eu-wset"`, // a location
 		want: `no cluster of the fleet has the location eu-wset, did you mean eu-west?`, nearMiss: `cluster.location == "eu-west"`},
 	{code: "unknown_value", cause: `cluster.location in ["eu-west", "eu-norht"]`, // a list of locations

@@ -16,6 +16,7 @@ import (
 var placements = []check[*v1alpha1.WorkloadPlacement]{
 	{Error, "contradiction", contradictorySelectors},
 	{Warning, "location_key", locationKeys},
+	{Warning, "unknown_kind", workloadTypes},
 	{Warning, "unknown_cluster", clusterNames},
 	{Warning, "unknown_location", locations},
 	{Warning, "unknown_label", clusterLabels},
@@ -74,6 +75,14 @@ func locationKeys(p *v1alpha1.WorkloadPlacement, _ *Workspace, report *report) {
 				effect = "excludes no cluster"
 			}
 			report.at(d.path, "%s: the only key here is %s, the spec.location of registrations; labels are selected by clusterSelector.labelSelector", effect, locationLabel)
+		}
+	}
+}
+
+func workloadTypes(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
+	for i, t := range p.Spec.WorkloadSelector.WorkloadTypes {
+		if _, err := w.Kinds.Find(t.APIVersion, t.Kind); err != nil {
+			report.at(spec.Child("workloadSelector", "workloadTypes").Index(i), "selects nothing: %v", err)
 		}
 	}
 }

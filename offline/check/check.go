@@ -162,7 +162,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 			c.find(Finding{Error, CodeCluster, at.Position(field), at.String(), field, message})
 		}
 	}
-	linter := &lint.Workspace{Fleet: lint.NewFleet(clusters), Constraints: c.constraints}
+	linter := &lint.Workspace{Fleet: lint.NewFleet(clusters), Constraints: c.constraints, Kinds: workload.Kinds()}
 	for _, o := range w.Clusters {
 		c.lint(o.Object, linter.Registration(o.Typed))
 	}
@@ -194,8 +194,12 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	}
 	for _, o := range w.Workloads {
 		objects[o.String()] = o.Object
-		c.lintAll(o.Object, linter.Workload(lint.Workload{Unstructured: o.Unstructured, Read: o.Workload}))
-		selectable = append(selectable, o.Workload)
+		if o.End() != workload.Controlled {
+			c.lintAll(o.Object, linter.Workload(lint.Workload{Unstructured: o.Unstructured, Read: o.Workload}))
+		}
+		if o.End() == "" || o.End() == workload.Suspended {
+			selectable = append(selectable, o.Workload)
+		}
 		if o.Err != nil {
 			field, message, _ := strings.Cut(o.Err.Error(), ": ")
 			c.find(Finding{Error, CodeWorkload, o.Position(field), o.String(), field, message})
