@@ -131,7 +131,7 @@ func (w *workspace) watchHealth(ctx context.Context, o *cacheView, r *result) []
 			unseen[shown.UID] = w.unseenSince(shown)
 		}
 		if writable {
-			w.watchUnseen(ctx, shown, seen, unseen[shown.UID], r)
+			w.watchUnseen(ctx, shown, seen, unseen[shown.UID], o.hides(leaseResource), r)
 		}
 		registrations[i] = w.latest(shown)
 	}
@@ -174,6 +174,9 @@ func (w *workspace) watchSilence(ctx context.Context, shown *v1alpha1.ClusterReg
 	return true
 }
 
+// noLeaseReason is that of HeartbeatSeen False.
+const noLeaseReason = "NoLease"
+
 func (w *workspace) unseenSince(r *v1alpha1.ClusterRegistration) time.Time {
 	if since, known := w.unseen[r.UID]; known {
 		return since
@@ -181,24 +184,31 @@ func (w *workspace) unseenSince(r *v1alpha1.ClusterRegistration) time.Time {
 	return w.now()
 }
 
-// watchUnseen makes HeartbeatSeen False on a cluster that has an agent but no Lease, since its silence would go unnoticed, and
-// True once it has one. A cluster that always had a Lease does not get the condition.
-func (w *workspace) watchUnseen(ctx context.Context, shown *v1alpha1.ClusterRegistration, seen bool, since time.Time, r *result) {
+// watchUnseen makes HeartbeatSeen False on a cluster that has an agent but no Lease, since its silence would go unnoticed, Unknown
+// where Leases cannot be read, and True once it has one. A cluster that always had a Lease does not get the condition.
+func (w *workspace) watchUnseen(ctx context.Context, shown *v1alpha1.ClusterRegistration, seen bool, since time.Time, hidden *hidden, r *result) {
 	c := w.latest(shown)
-	reported := conditions.IsFalse(c, v1alpha1.HeartbeatSeenCondition)
+	before := conditions.Get(c, v1alpha1.HeartbeatSeenCondition)
+	reported := before != nil && before.Status != corev1.ConditionTrue
+	reason := noLeaseReason
+	if hidden != nil {
+		reason = hidden.reason
+	}
 	var condition *conditionsv1alpha1.Condition
 	switch {
-	case w.grace == 0 || seen != reported || !seen && since.IsZero():
+	case w.grace == 0 || seen && !reported || !seen && (since.IsZero() || reported && before.Reason == reason):
 		return
 	case seen:
 		condition = conditions.TrueCondition(v1alpha1.HeartbeatSeenCondition)
 	case w.now().Sub(since) < w.grace:
 		r.within(since.Add(w.grace).Sub(w.now()))
 		return
+	case hidden != nil:
+		condition = conditions.UnknownCondition(v1alpha1.HeartbeatSeenCondition, reason, "%s", shorten("nobody notices if its agent falls silent: "+hidden.Error()))
 	default:
-		condition = conditions.FalseCondition(v1alpha1.HeartbeatSeenCondition, "NoLease", conditionsv1alpha1.ConditionSeverityWarning,
-			"no Lease %s/%s that cluster %s renews is seen, so that nobody notices if its agent falls silent: has the workspace accepted the claim on leases.coordination.k8s.io, and may the agent renew its Lease?",
-			v1alpha1.AgentNamespace, c.Name, c.Status.ClusterUID)
+		condition = conditions.FalseCondition(v1alpha1.HeartbeatSeenCondition, reason, conditionsv1alpha1.ConditionSeverityWarning,
+			"no Lease %s/%s that cluster %s renews is seen, so that nobody notices if its agent falls silent: may the agent renew its Lease, with the label %s?",
+			v1alpha1.AgentNamespace, c.Name, c.Status.ClusterUID, v1alpha1.LabelHeartbeat)
 	}
 	written, err := w.setCondition(ctx, shown, condition)
 	r.fail(err)

@@ -288,6 +288,19 @@ func TestUnseenHeartbeat(t *testing.T) {
 	if len(w.writes) > 0 {
 		t.Errorf("written again: %v", w.writes)
 	}
+	w.withdraw(leaseResource)
+	w.pass()
+	if got := seen(); got != "a Unknown ClaimNotAccepted" {
+		t.Error(got)
+	}
+	if got := w.clusterCondition("a", "Ready"); got != "True" {
+		t.Errorf("a cluster whose heartbeat is not known is Ready %s", got)
+	}
+	w.hidden = nil
+	w.pass()
+	if got := seen(); got != "a False NoLease" {
+		t.Error(got)
+	}
 	w.heard = heard
 	w.heardAt(w.clock)
 	w.pass()
