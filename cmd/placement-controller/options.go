@@ -23,6 +23,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/metrics"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/internal/controller"
@@ -44,6 +45,8 @@ type options struct {
 	heartbeatGrace      time.Duration
 	failoverAfter       time.Duration
 	reservationTimeout  time.Duration
+	notReadyDelay       time.Duration
+	disruptions         disruption.Budget
 	watchCheck          time.Duration
 	bindAddress         string
 	leaderElect         bool
@@ -67,6 +70,8 @@ func newOptions() *options {
 		failoverAfter:  5 * time.Minute,
 
 		reservationTimeout: 30 * time.Minute,
+		notReadyDelay:      engine.DefaultNotReadyDelay,
+		disruptions:        disruption.Default,
 		watchCheck:         time.Minute,
 		bindAddress:        "127.0.0.1:8080",
 		leaseNamespace:     "default",
@@ -90,6 +95,10 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.heartbeatGrace, "heartbeat-grace-period", o.heartbeatGrace, "How long a cluster that reports may be silent before its Ready condition becomes Unknown: no workloads are placed there then, and those that are there stay. 0 is for ever.")
 	flags.DurationVar(&o.failoverAfter, "failover-after", o.failoverAfter, "How long a cluster that reports may be silent before it is taken for lost: its Ready condition becomes False, and its workloads are placed anew. 0 is for ever.")
 	flags.DurationVar(&o.reservationTimeout, "reservation-timeout", o.reservationTimeout, "How long a cluster that says which workloads it counts has to count one that was placed there, before what is reserved for it is given up. 0 is for ever.")
+	flags.DurationVar(&o.notReadyDelay, "not-ready-delay", o.notReadyDelay, "How long workloads stay on a cluster that says of itself that it is not ready. A toleration of the taint tmc.kcp.io/not-ready, effect NoExecute, in their placement says otherwise.")
+	flags.IntVar(&o.disruptions.Percent, "disruption-percent", o.disruptions.Percent, "Percentage of the placed workloads of a workspace that may lose a cluster within --disruption-interval, for whatever reason. 100 paces nothing.")
+	flags.IntVar(&o.disruptions.Minimum, "disruption-minimum", o.disruptions.Minimum, "How many workloads of a workspace may lose a cluster within --disruption-interval at least, however few are placed.")
+	flags.DurationVar(&o.disruptions.Interval, "disruption-interval", o.disruptions.Interval, "Interval that --disruption-percent and --disruption-minimum are about. 0 paces nothing.")
 	flags.DurationVar(&o.watchCheck, "watch-check-interval", o.watchCheck, "How often each watch is compared with a list of metadata, and reopened if it does not deliver what the list shows. 0 is never.")
 	flags.StringVar(&o.bindAddress, "metrics-bind-address", o.bindAddress, "Address to serve /metrics, /healthz and /readyz on. Empty turns it off.")
 	flags.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "Let one of several controllers work, by a Lease in the workspace with the APIExport.")
@@ -132,6 +141,18 @@ func (o *options) validate() error {
 	}
 	if o.reservationTimeout < 0 {
 		errs = append(errs, fmt.Errorf("--reservation-timeout must not be negative, is %s", o.reservationTimeout))
+	}
+	if o.notReadyDelay <= 0 {
+		errs = append(errs, fmt.Errorf("--not-ready-delay must be more than 0, is %s", o.notReadyDelay))
+	}
+	if o.disruptions.Percent < 0 || o.disruptions.Percent > 100 {
+		errs = append(errs, fmt.Errorf("--disruption-percent must be from 0 to 100, is %d", o.disruptions.Percent))
+	}
+	if o.disruptions.Minimum < 1 {
+		errs = append(errs, fmt.Errorf("--disruption-minimum must be at least 1, is %d", o.disruptions.Minimum))
+	}
+	if o.disruptions.Interval < 0 {
+		errs = append(errs, fmt.Errorf("--disruption-interval must not be negative, is %s", o.disruptions.Interval))
 	}
 	if o.watchCheck < 0 {
 		errs = append(errs, fmt.Errorf("--watch-check-interval must not be negative, is %s", o.watchCheck))
@@ -191,7 +212,7 @@ func (o *options) complete() (*completed, error) {
 	}
 	collector := metrics.New()
 	e, err := engine.New(engine.Options{
-		CacheTTL: o.cacheTTL, CacheBytes: int(o.cacheBytes.Value()), Policies: policies, Metrics: collector,
+		CacheTTL: o.cacheTTL, CacheBytes: int(o.cacheBytes.Value()), NotReadyDelay: o.notReadyDelay, Policies: policies, Metrics: collector,
 	})
 	if err != nil {
 		return nil, err
@@ -208,7 +229,7 @@ func (o *options) complete() (*completed, error) {
 		Engine: e, Policies: policies, Registry: c.registry, Fence: c.fence,
 		BatchSize: o.batchSize, BatchTimeout: o.batchTimeout, MaxConcurrentDecisions: o.concurrent,
 		HeartbeatGracePeriod: o.heartbeatGrace, FailoverAfter: o.failoverAfter, ReservationTimeout: o.reservationTimeout,
-		WatchCheckInterval: o.watchCheck,
+		Disruptions: o.disruptions, WatchCheckInterval: o.watchCheck,
 	})
 	return c, err
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/kcp-placement/placement/engine/disruption"
 )
 
 // TestFlags: the defaults are valid, and what is not is named with the value, all of it at once.
@@ -19,6 +21,10 @@ func TestFlags(t *testing.T) {
 		{"--batch-size=-3 --policy-timeout 0", "--policy-timeout must be more than 0, is 0s\n--batch-size must be at least 1, is -3"},
 		{"--failover-after 1m", "--failover-after must be 0 or at least --heartbeat-grace-period, 1m30s, is 1m0s"},
 		{"--reservation-timeout -1s", "--reservation-timeout must not be negative, is -1s"},
+		{"--not-ready-delay 0", "--not-ready-delay must be more than 0, is 0s"},
+		{"--disruption-percent 100 --disruption-minimum 1 --disruption-interval 0", ""},
+		{"--disruption-percent 101 --disruption-minimum 0 --disruption-interval -1s", "--disruption-percent must be from 0 to 100, is 101\n" +
+			"--disruption-minimum must be at least 1, is 0\n--disruption-interval must not be negative, is -1s"},
 		{"--workload-kinds deployments", `--workload-kinds: "deployments" is not resource.version.group, for example deployments.v1.apps`},
 		{"--decision-cache-bytes 0", "--decision-cache-bytes must be at least 1, is 0"},
 	} {
@@ -35,7 +41,8 @@ func TestFlags(t *testing.T) {
 			t.Errorf("%s: %q, want %q", test.args, got, test.want)
 		}
 	}
-	if o := newOptions(); o.batchSize != 1000 || o.batchTimeout != 100*time.Millisecond || o.concurrent != 16 {
+	if o := newOptions(); o.batchSize != 1000 || o.batchTimeout != 100*time.Millisecond || o.concurrent != 16 ||
+		o.notReadyDelay != 5*time.Minute || o.disruptions != (disruption.Budget{Percent: 10, Minimum: 10, Interval: time.Minute}) {
 		t.Errorf("docs/deploy.md says other defaults: %+v", o)
 	}
 }

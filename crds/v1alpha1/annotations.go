@@ -66,6 +66,9 @@ const (
 	// WorkloadsVisibleCondition on a WorkloadPlacement: the workspace lets the controller read all kinds of workloads that the
 	// placement can select. While it is False, what is decided on those that cannot be seen stays as it is.
 	WorkloadsVisibleCondition = "WorkloadsVisible"
+	// DisruptionAllowedCondition on a WorkloadPlacement: no workload keeps a cluster only because others have left theirs
+	// within the disruption budget. It is absent until it turns False for the first time.
+	DisruptionAllowedCondition = "DisruptionAllowed"
 	// WithinCapacityCondition on a ClusterRegistration: what its pods request and what is reserved is no more than the
 	// cluster has. It is absent until it turns False for the first time.
 	WithinCapacityCondition = "WithinCapacity"

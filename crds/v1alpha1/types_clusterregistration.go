@@ -62,8 +62,9 @@ type ClusterRegistrationSpec struct {
 	// +optional
 	ClusterEndpoint *ClusterEndpoint `json:"clusterEndpoint,omitempty"`
 
-	// taints keep out workloads whose placement does not tolerate them. Effects NoSchedule and NoExecute exclude the cluster;
-	// PreferNoSchedule is left to policies.
+	// taints keep out workloads whose placement does not tolerate them, as those of nodes do for pods: NoSchedule lets nothing
+	// new come, NoExecute has what runs there leave, too, and PreferNoSchedule lowers the cluster's affinity score. With
+	// NoExecute, write timeAdded: tolerationSeconds begin then, otherwise when the controller first sees the taint.
 	//
 	// +optional
 	// +listType=atomic

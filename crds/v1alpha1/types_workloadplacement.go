@@ -75,7 +75,9 @@ type WorkloadPlacementSpec struct {
 	// +kubebuilder:validation:MaxItems=32
 	Constraints []Constraint `json:"constraints,omitempty"`
 
-	// tolerations let workloads onto clusters with matching taints, as those of pods do for nodes.
+	// tolerations let workloads onto clusters with matching taints, as those of pods do for nodes. With tolerationSeconds, which
+	// needs effect NoExecute, workloads leave that long after the taint's timeAdded. A toleration of tmc.kcp.io/not-ready says
+	// how long they stay on a cluster whose Ready condition is False.
 	//
 	// +optional
 	// +listType=atomic

@@ -31,6 +31,22 @@ func (taint) violations(q *query, report func(Violation) bool) bool {
 	return true
 }
 
+// NextEnd returns when the next toleration of a placement ends on a cluster, the zero time where none does.
+func NextEnd(p *placement.Placement, row *snapshot.Row, now time.Time) (next time.Time) {
+	consider := func(until time.Time, tolerated bool) {
+		if tolerated && until.After(now) && (next.IsZero() || until.Before(next)) {
+			next = until
+		}
+	}
+	for i := range row.Taints {
+		consider(p.Tolerates(&row.Taints[i]))
+	}
+	if row.NotReady() {
+		consider(p.ToleratesNotReady(row.NotReadySince))
+	}
+	return next
+}
+
 // HasEnded reports whether a toleration of one of a cluster's taints has ended.
 func (c *Class) HasEnded(row *snapshot.Row, now time.Time) bool {
 	for i := range row.Taints {

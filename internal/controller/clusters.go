@@ -2,8 +2,11 @@ package controller
 
 import (
 	"fmt"
+	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -22,6 +25,43 @@ type clusterObjects struct {
 type clusterState struct {
 	clusterObjects
 	invalid string
+	since
+}
+
+// since is from when on, by our clock, a cluster has what its workloads leave it for: whoever writes the registration can
+// write any time, or none.
+type since struct {
+	notReady time.Time
+	// tainted is by taint of effect NoExecute, without its time; it has those that come without one.
+	tainted map[corev1.Taint]time.Time
+}
+
+// put gives a cluster the times, and returns them.
+func (s since) put(c *snapshot.Cluster, now time.Time) (next since) {
+	if c.NotReady() {
+		next.notReady = s.notReady
+		if next.notReady.IsZero() {
+			next.notReady = now
+		}
+	}
+	c.NotReadySince = next.notReady
+	c.Taints = slices.Clone(c.Taints) // the registration is the informer's
+	for i, t := range c.Taints {
+		if t.Effect != corev1.TaintEffectNoExecute || !t.TimeAdded.IsZero() {
+			continue
+		}
+		t.TimeAdded = nil
+		added, known := s.tainted[t]
+		if !known {
+			added = now
+		}
+		if next.tainted == nil {
+			next.tainted = map[corev1.Taint]time.Time{}
+		}
+		next.tainted[t] = added
+		c.Taints[i].TimeAdded = &metav1.Time{Time: added}
+	}
+	return next
 }
 
 // updateClusters brings the fleet up to date. An informer never changes an object but replaces it, so a cluster whose objects
@@ -33,10 +73,10 @@ func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration
 		before := gone[r.Name]
 		c := before
 		if objects := (clusterObjects{r, o.usages[r.Name]}); c.clusterObjects != objects {
-			err := recovered(func() { c = clusterState{objects, w.updateCluster(objects, o.unreadable)} })
+			err := recovered(func() { c = w.updateCluster(objects, before.since, o.unreadable) })
 			if err != nil {
 				result.fail(fmt.Errorf("ClusterRegistration %s: %w", r.Name, err))
-				c = clusterState{} // it is read again
+				c = clusterState{since: before.since} // it is read again
 			}
 		}
 		if c.invalid != "" && c.invalid != before.invalid {
@@ -50,16 +90,17 @@ func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration
 	}
 }
 
-// updateCluster gives a cluster to the engine and returns why it is not usable, if so.
-func (w *workspace) updateCluster(from clusterObjects, unreadable map[types.UID]decode.Problems) (invalid string) {
+// updateCluster gives a cluster to the engine and returns its state.
+func (w *workspace) updateCluster(from clusterObjects, before since, unreadable map[types.UID]decode.Problems) clusterState {
 	c := snapshot.FromRegistration(from.registration, from.usage)
 	if problems := unreadable[from.registration.UID]; len(problems) > 0 {
 		c.Invalid = problems.Error()
 	} else if from.usage != nil && len(unreadable[from.usage.UID]) > 0 {
 		c.Invalid = "ClusterUsage: " + unreadable[from.usage.UID].Error()
 	}
+	after := clusterState{from, c.Invalid, before.put(c, w.now())}
 	if _, err := w.engine.SetCluster(w.name, c); err != nil {
-		return err.Error()
+		after.invalid = err.Error()
 	}
-	return c.Invalid
+	return after
 }

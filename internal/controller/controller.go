@@ -30,6 +30,7 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/policy"
 )
 
@@ -67,6 +68,8 @@ type Config struct {
 	// ReservationTimeout is how long a cluster that reports which workloads it counts may take to count one that was placed
 	// there, before its reservation expires; 0 is for ever.
 	ReservationTimeout time.Duration
+	// Disruptions is how many workloads of a workspace may lose a cluster within an interval; the zero value paces nothing.
+	Disruptions disruption.Budget
 	// WatchCheckInterval is how often each watch is compared with a list, to find those that are open but deaf; 0 is never.
 	WatchCheckInterval time.Duration
 	// Fence, unless it is nil, is called before each write. An error means that another controller may lead by now, and the
@@ -334,7 +337,7 @@ func (c *Controller) locate(name logicalcluster.Name, f *followed) (*endpoint, c
 // begin follows a workspace through an endpoint.
 func (c *Controller) begin(name logicalcluster.Name, e *endpoint) *followed {
 	f := &followed{endpoint: e, workspace: newWorkspace(name, c.config.Engine, c.config.Policies, c.metrics,
-		limits{batchSize: c.config.BatchSize, batchTimeout: c.config.BatchTimeout, grace: c.config.HeartbeatGracePeriod, failoverAfter: c.config.FailoverAfter, reservationTimeout: c.config.ReservationTimeout},
+		limits{batchSize: c.config.BatchSize, batchTimeout: c.config.BatchTimeout, grace: c.config.HeartbeatGracePeriod, failoverAfter: c.config.FailoverAfter, reservationTimeout: c.config.ReservationTimeout, disruptions: c.config.Disruptions},
 		e.actions(name).fenced(c.config.Fence))}
 	f.publishing = &c.publishing
 	c.metrics.workspaces.Inc()

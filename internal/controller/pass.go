@@ -29,6 +29,9 @@ type pass struct {
 	decided int
 	firstAt time.Time
 	cut     bool
+	// began is the time of the disruptions of this pass, placedBefore how many workloads were placed then.
+	began        time.Time
+	placedBefore int
 	// next is the carry-over to the next pass.
 	next   carryOver
 	result *result
@@ -98,6 +101,7 @@ func (w *workspace) newPass(placements []*placementState, r *result) *pass {
 	p := &pass{
 		workspace: w, placements: placements, selectors: make([]placement.Selector, len(placements)),
 		explained: map[string]attempt{}, changeable: map[string]bool{}, next: newCarryOver(), result: r,
+		began: w.now(), placedBefore: len(w.store.byDecision()),
 	}
 	for _, row := range w.engine.Snapshot(w.name).Rows() {
 		if !filter.Timeless(row) {

@@ -98,6 +98,8 @@ func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 		}
 		p.report(item)
 	}
+	p.pace()
+	p.wakeForEvictions()
 	p.metrics.waiting.Add(float64(len(p.next.waiting) - len(p.waiting)))
 	p.carryOver = p.next
 	return p.cut
@@ -116,13 +118,14 @@ func (p *pass) releaseGone(shown map[workloadKey]bool) {
 // released.
 func (p *pass) inTurn(workloads []*workloadObject) []*workItem {
 	items := make([]*workItem, 0, len(workloads))
+	var unowned []*workloadObject
 	for _, object := range workloads {
 		if p.unseen[keyOf(object.workload.Reference)] != nil {
 			continue
 		}
 		item := &workItem{owner: p.ownerOf(object), object: object, key: keyOf(object.workload.Reference)}
 		if item.owner == nil {
-			p.release(item.key)
+			unowned = append(unowned, object)
 			continue
 		}
 		item.stored, _, item.found = p.store.get(item.key)
@@ -136,6 +139,7 @@ func (p *pass) inTurn(workloads []*workloadObject) []*workItem {
 		item.turn = placement.Turn{Priority: item.owner.object.Spec.Priority, Workload: object, Kind: object.Kind, APIVersion: object.APIVersion}
 		items = append(items, item)
 	}
+	p.releaseUnowned(unowned)
 	slices.SortFunc(items, func(a, b *workItem) int { return a.turn.Compare(b.turn) })
 	return items
 }
@@ -229,7 +233,7 @@ func (p *pass) isDue(ctx context.Context, item *workItem) (bool, error) {
 		item.attempt = attempt{}
 		return false, nil
 	case review.Changes():
-		return true, nil
+		return !p.waitsItsTurn(item, review), nil
 	default:
 		p.settle(item, review)
 		return false, nil
@@ -266,6 +270,9 @@ func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision,
 // record takes a decision over into the store.
 func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Decision) {
 	left := leaves(decision)
+	if left != "" {
+		p.countDisruption(item.owner)
+	}
 	if len(decision.Clusters) == 0 {
 		p.releaseItem(item)
 		before := item.attempt.message

@@ -36,6 +36,11 @@ type placementState struct {
 	// A line for each workload that waits, stands where it should not for want of a better place, has fewer clusters than
 	// asked for, or belongs to another placement.
 	waiting, standing, fewer, elsewhere []string
+	// disrupted counts the workloads that have lost a cluster in this pass, paced are those that wait for their turn, and
+	// pacing says so.
+	disrupted int
+	paced     []string
+	pacing    string
 	// expired are the workloads that have no reservation any more on some cluster.
 	expired []string
 	// visible says whether all workloads that it can select can be seen.

@@ -197,9 +197,13 @@ func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecisio
 	for _, object := range listed {
 		delete(w.deleted, object.UID)
 	}
-	previous := w.store
+	first, previous := w.store == nil, w.store
 	w.store, w.stale, w.reviewed = newStore(listed, w.now(), w.slicing), false, nil
 	w.settled = map[workloadKey]attempt{} // they may have other clusters now
+	if placed := len(w.store.byDecision()); first && placed > 0 {
+		// What an earlier process has disrupted is not known: processes that keep restarting move nothing.
+		w.brake.Exhaust(w.now(), placed)
+	}
 	return w.restore(ctx, previous)
 }
 

@@ -105,7 +105,8 @@ func turned(before, after v1alpha1.WorkloadPlacementStatus) bool {
 
 func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementState) {
 	defer conditions.SetSummary(placement, conditions.WithConditions(
-		v1alpha1.ConstraintsValidCondition, v1alpha1.PoliciesReadyCondition, v1alpha1.WorkloadsVisibleCondition, v1alpha1.ScheduledCondition, v1alpha1.PublishedCondition))
+		v1alpha1.ConstraintsValidCondition, v1alpha1.PoliciesReadyCondition, v1alpha1.WorkloadsVisibleCondition, v1alpha1.ScheduledCondition,
+		v1alpha1.DisruptionAllowedCondition, v1alpha1.PublishedCondition))
 	conditions.Set(placement, published(p))
 	if p.unread != nil {
 		return // nothing else is known
@@ -143,6 +144,10 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 	conditions.Set(placement, p.visible)
 
 	conditions.Set(placement, scheduled(conditions.Get(placement, v1alpha1.ScheduledCondition), p))
+
+	if paced := disruptionAllowed(conditions.Get(placement, v1alpha1.DisruptionAllowedCondition), p); paced != nil {
+		conditions.Set(placement, paced)
+	}
 
 	held := conditions.TrueCondition(v1alpha1.ReservationsHeldCondition)
 	if len(p.expired) > 0 {

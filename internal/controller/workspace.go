@@ -15,6 +15,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/internal/decode"
 )
@@ -95,6 +96,9 @@ type workspace struct {
 	unseen        map[types.UID]time.Time
 	overcommitted int
 	carryOver
+	// brake paces disruptions. moved counts those of placements that have had workloads wait for their turn since, by UID.
+	brake disruption.Brake
+	moved map[types.UID]int
 	// statuses and Placed events of placements, by their UID.
 	statuses map[types.UID]writtenStatus
 	placed   map[types.UID]*placedEvents
@@ -105,8 +109,8 @@ type workspace struct {
 func newWorkspace(name logicalcluster.Name, e *engine.Engine, policies *policy.Compiler, m *metrics, l limits, a actions) *workspace {
 	return &workspace{
 		name: name, engine: e, policies: policies, metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, carryOver: newCarryOver(),
-		lookFailures: map[schema.GroupVersionResource]*writeFailure{},
-		placed:       map[types.UID]*placedEvents{}, reports: map[types.UID]reported{}, slicing: defaultLimits, publishing: new(atomic.Int64),
+		lookFailures: map[schema.GroupVersionResource]*writeFailure{}, brake: disruption.Brake{Budget: l.disruptions},
+		placed: map[types.UID]*placedEvents{}, reports: map[types.UID]reported{}, slicing: defaultLimits, publishing: new(atomic.Int64),
 	}
 }
 
@@ -121,6 +125,8 @@ type limits struct {
 	failoverAfter time.Duration
 	// reservationTimeout is how long a cluster may go without counting a workload that is placed there; 0 is for ever.
 	reservationTimeout time.Duration
+	// disruptions is how many workloads of a workspace may lose a cluster within an interval.
+	disruptions disruption.Budget
 }
 
 // actions are what reconciling does to the world, as functions so that it is tested without an API server.

@@ -1,0 +1,122 @@
+package controller
+
+import (
+	"fmt"
+	"time"
+
+	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/filter"
+)
+
+// disruptionsPaced is the reason of the condition and of the event.
+const disruptionsPaced = "DisruptionsPaced"
+
+// unlimited reports whether the brake is lifted for the workloads of a placement.
+func unlimited(p *v1alpha1.WorkloadPlacement) bool {
+	return p.Annotations[v1alpha1.AnnotationDisruptions] == v1alpha1.DisruptionsUnlimited
+}
+
+// mayDisrupt reports whether the brake lets a workload of a placement lose a cluster now.
+func (p *pass) mayDisrupt(owner *placementState) bool {
+	return unlimited(owner.object) || p.brake.Allows(p.began, p.placedBefore)
+}
+
+// countDisruption counts a workload of a placement that has lost a cluster.
+func (p *pass) countDisruption(owner *placementState) {
+	owner.disrupted++
+	if !unlimited(owner.object) {
+		p.brake.Disrupted(p.began)
+	}
+}
+
+// waitsItsTurn reports whether a workload is to lose a cluster and the brake does not let it now. Then it keeps what it has.
+func (p *pass) waitsItsTurn(item *workItem, due *engine.Decision) bool {
+	if len(due.Left) == 0 || p.mayDisrupt(item.owner) {
+		return false
+	}
+	item.owner.paced = append(item.owner.paced, item.object.workload.String())
+	return true
+}
+
+// releaseUnowned releases what workloads hold that no placement selects any more, at the pace of disruptions as long as the
+// placement exists that they were decided for.
+func (p *pass) releaseUnowned(objects []*workloadObject) {
+	owners := make(map[types.NamespacedName]*placementState, len(p.placements))
+	for _, state := range p.placements {
+		owners[namespacedName(state.object)] = state
+	}
+	for _, object := range objects {
+		key := keyOf(object.workload.Reference)
+		stored, by, found := p.store.get(key)
+		owner := owners[by]
+		switch {
+		case !found:
+		case owner == nil || object.end != "" || stored.Workload.UID != object.UID:
+			p.release(key)
+		case p.mayDisrupt(owner):
+			p.release(key)
+			p.countDisruption(owner)
+			p.event(object, corev1.EventTypeNormal, "Withdrawn", fmt.Sprintf("left %v: WorkloadPlacement %s does not select it any more", clusterNames(stored.Clusters), by.Name))
+		default:
+			owner.paced = append(owner.paced, object.workload.String())
+		}
+	}
+}
+
+// pace says which placements have workloads that wait their turn, and asks for the pass in which it comes.
+func (p *pass) pace() {
+	moved := map[types.UID]int{}
+	for _, owner := range p.placements {
+		if len(owner.paced) == 0 {
+			continue
+		}
+		uid := owner.object.UID
+		_, before := p.moved[uid]
+		moved[uid] = p.moved[uid] + owner.disrupted
+		next := p.brake.Next(p.began, p.placedBefore)
+		owner.pacing = fmt.Sprintf("%d workloads have lost a cluster, %d wait for their turn: at most %s in this workspace, the next at %s. Annotation %s: %s on the placement lets them go at once. They are: %s",
+			moved[uid], len(owner.paced), p.brake.String(p.placedBefore), next.UTC().Format(time.RFC3339),
+			v1alpha1.AnnotationDisruptions, v1alpha1.DisruptionsUnlimited, examples(owner.paced))
+		if !before {
+			p.event(owner.object, corev1.EventTypeWarning, disruptionsPaced, owner.pacing)
+		}
+		p.result.within(max(next.Sub(p.now()), time.Millisecond))
+	}
+	p.moved = moved
+}
+
+// wakeForEvictions asks for a pass when the next toleration ends.
+func (p *pass) wakeForEvictions() {
+	now := p.now()
+	for _, row := range p.engine.Snapshot(p.name).Rows() {
+		if filter.Timeless(row) {
+			continue
+		}
+		for _, state := range p.placements {
+			if state.placement == nil {
+				continue
+			}
+			if until := filter.NextEnd(state.placement, row, now); !until.IsZero() {
+				p.result.within(until.Sub(now))
+			}
+		}
+	}
+}
+
+// disruptionAllowed is the condition of that name, nil for a placement that never had to wait.
+func disruptionAllowed(current *conditionsv1alpha1.Condition, p *placementState) *conditionsv1alpha1.Condition {
+	switch {
+	case p.pacing != "":
+		return conditions.FalseCondition(v1alpha1.DisruptionAllowedCondition, disruptionsPaced, conditionsv1alpha1.ConditionSeverityInfo, "%s", shorten(p.pacing))
+	case current != nil:
+		return conditions.TrueCondition(v1alpha1.DisruptionAllowedCondition)
+	default:
+		return nil
+	}
+}
