@@ -1,7 +1,10 @@
 package starter
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"path"
@@ -9,6 +12,9 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"golang.org/x/tools/txtar"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/kcp-placement/placement/offline/scenario"
 	"github.com/kcp-placement/placement/policies"
@@ -27,6 +33,7 @@ func composed(library []string) (map[string][]byte, error) {
 			files[name] = text
 		}
 	}
+	var stories []*txtar.Archive
 	for _, name := range library {
 		own, story, err := policyFiles(name)
 		if err != nil {
@@ -39,6 +46,10 @@ func composed(library []string) (map[string][]byte, error) {
 			}
 		}
 		files["scenarios/"+name+scenario.Ending] = txtar.Format(story)
+		stories = append(stories, story)
+	}
+	if files[clustersFile], err = clusters(files[clustersFile], stories); err != nil {
+		return nil, err
 	}
 	if names := defining("terms", library); len(names) > 0 {
 		files["policies/affinity.rego"] = []byte(termsOf(names))
@@ -47,6 +58,58 @@ func composed(library []string) (map[string][]byte, error) {
 		files["policies/scoring.rego"] = []byte(weightsOf(names))
 	}
 	return files, nil
+}
+
+const clustersFile = "fleet/clusters.yaml"
+
+// clusters are those of the general suite and of the stories, with the labels that all of them give a cluster: whatever a policy
+// looks for, some cluster has.
+func clusters(general []byte, stories []*txtar.Archive) ([]byte, error) {
+	texts := [][]byte{general}
+	for _, story := range stories {
+		for _, f := range story.Files {
+			if f.Name == "fleet.yaml" {
+				texts = append(texts, f.Data)
+			}
+		}
+	}
+	var all []*unstructured.Unstructured
+	named := map[string]*unstructured.Unstructured{}
+	for _, text := range texts {
+		decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
+		for {
+			object := &unstructured.Unstructured{}
+			if err := decoder.Decode(&object.Object); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				return nil, err
+			}
+			known := named[object.GetName()]
+			if known == nil {
+				named[object.GetName()] = object
+				all = append(all, object)
+				continue
+			}
+			labels := object.GetLabels()
+			if labels == nil {
+				labels = map[string]string{}
+			}
+			maps.Copy(labels, known.GetLabels())
+			known.SetLabels(labels)
+		}
+	}
+	text := "# A fleet to try policies on, with the labels that they look for. In a workspace, an agent in each cluster writes the status.\n"
+	for i, object := range all {
+		document, err := sigsyaml.Marshal(object.Object)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			text += "---\n"
+		}
+		text += string(document)
+	}
+	return []byte(text), nil
 }
 
 // Order returns which policies of the library define weights, in the order in which these count.
