@@ -91,7 +91,8 @@ terms contains {
 terms contains {
 	"match": {"labelSelector": {"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["a"]}]}, "location": "eu"},
 	"factor": "location", "onMatch": 7,
-}`,
+}
+terms contains {"match": {"capability": "ssd"}, "factor": "location", "requiredDuringExecution": true} if input.workload.name == "v"`,
 	// Undefined for some workloads.
 	`package placement.scoring
 weights := {"health": 1} if input.workload.name != "x"`,
@@ -239,10 +240,12 @@ type question struct {
 	workload  *workload.Workload
 	// now is the time in minutes since taints were added; at 0 it is not known.
 	now int
+	// current is what the workload runs on.
+	current []engine.Choice
 }
 
 func (q *question) request() engine.Request {
-	r := engine.Request{Workspace: q.world.name, Placement: q.placement.compiled, Workload: q.workload}
+	r := engine.Request{Workspace: q.world.name, Placement: q.placement.compiled, Workload: q.workload, Current: q.current}
 	if q.now > 0 {
 		r.Now = taintsAdded.Add(time.Duration(q.now) * time.Minute)
 	}
@@ -371,11 +374,31 @@ func (h *history) drawWorld(t *rapid.T) *world {
 }
 
 func (h *history) drawQuestion(t *rapid.T) *question {
-	return &question{
+	q := &question{
 		world:     h.drawWorld(t),
 		placement: draw(t, "placement", h.placements...),
 		workload:  drawWorkload(t),
 		now:       below(t, "minutes", 4),
+	}
+	q.drawCurrent(t, h.names)
+	return q
+}
+
+// drawCurrent draws what the workload runs on: mostly what it holds, sometimes something else, or nothing.
+func (q *question) drawCurrent(t *rapid.T, names []string) {
+	q.current = nil
+	var on []string
+	for _, s := range q.world.held[q.workload.Reference].shares {
+		on = append(on, s.Cluster)
+	}
+	switch below(t, "runs", 4) {
+	case 0:
+		return
+	case 1:
+		on = some(t, "runs on", 0, 3, names)
+	}
+	for _, name := range on {
+		q.current = append(q.current, engine.Choice{Name: name, Replicas: q.workload.Replicas})
 	}
 }
 
@@ -483,6 +506,7 @@ func (h *history) decideTheSame(t *rapid.T) {
 	if h.last == nil {
 		t.Skip()
 	}
+	h.last.drawCurrent(t, h.names)
 	h.decide(t, h.last)
 }
 
@@ -500,6 +524,7 @@ func (h *history) decideBatch(t *rapid.T) {
 		named.Name = draw(t, "workload", differentialWorkloads...)
 		named.UID = uidOf(named.Kind, named.Name)
 		again.workload = &named
+		again.drawCurrent(t, h.names) // as it is before the batch
 		questions[i], requests[i] = &again, again.request()
 	}
 	short := map[*world]map[string]int64{}
@@ -524,6 +549,19 @@ func (h *history) explain(t *rapid.T) {
 	q := h.drawQuestion(t)
 	d, err := h.engine.Explain(context.Background(), q.request())
 	h.check(t, q, d, err, (*engine.Engine).Explain)
+
+	review, reviewErr := h.engine.Review(context.Background(), q.request())
+	switch {
+	case fmt.Sprint(reviewErr) != fmt.Sprint(err):
+		t.Fatalf("reviewed with error %v, explained with %v", reviewErr, err)
+	case err != nil:
+	case review != nil:
+		if diff := differ(describeAll(d), describeAll(review)); diff != "" {
+			t.Fatalf("%s: explained - reviewed +\n%s", q, diff)
+		}
+	case d.Changes() || len(d.Standing) > 0 || len(d.Clusters) < d.Asked:
+		t.Fatalf("%s: nothing would change by the review:\n%s", q, describeAll(d))
+	}
 }
 
 // take records what a decision reserves.
@@ -535,7 +573,7 @@ func (h *history) take(q *question, d *engine.Decision) {
 	if len(d.Clusters) > 0 {
 		c := claim{placement: q.placement.object}
 		for _, choice := range d.Clusters {
-			c.shares = append(c.shares, capacity.Share{Cluster: choice.Name, Amount: choice.Reserved})
+			c.shares = append(c.shares, capacity.Share{Cluster: choice.Name, Amount: choice.Reserved, Expired: choice.Expired})
 		}
 		q.world.held[q.workload.Reference] = c
 	}
@@ -616,6 +654,12 @@ func describe(d *engine.Decision) string {
 	for _, c := range d.Clusters {
 		fmt.Fprintf(&b, "chosen %+v\n", c)
 	}
+	for _, v := range d.Left {
+		fmt.Fprintf(&b, "left %s %s\n", v.Cluster, v.Rejection.Stage)
+	}
+	for _, v := range d.Standing {
+		fmt.Fprintf(&b, "stands %s %s\n", v.Cluster, v.Rejection.Stage)
+	}
 	for _, v := range d.Ranked() {
 		fmt.Fprintf(&b, "%s %t ", v.Cluster, v.Chosen)
 		if v.Rejection != nil {
@@ -687,14 +731,28 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 		terms := scoring.WithTaints(judgement.Terms, p.Spec.Tolerations)
 		feasible = append(feasible, referenceCandidate{name, w, scoring.Of(row, w.Requests, judgement.Weights, terms)})
 	}
-	slices.SortFunc(feasible, func(a, b referenceCandidate) int {
-		near := 0
-		if p.Spec.Strategy.Type == v1alpha1.StrategyAffinity {
-			near = cmp.Compare(b.Factors[scoring.Affinity]+b.Factors[scoring.Location], a.Factors[scoring.Affinity]+a.Factors[scoring.Location])
+	slices.SortFunc(feasible, q.rank)
+	var choices []engine.Choice
+	var left, standing []string
+	if len(q.current) == 0 {
+		for _, c := range q.referenceSelect(feasible) {
+			choices = append(choices, c.choice())
 		}
-		return cmp.Or(near, cmp.Compare(b.Total, a.Total), cmp.Compare(b.Headroom, a.Headroom), strings.Compare(a.name, b.name))
-	})
-	chosen := q.referenceSelect(feasible)
+	} else {
+		choices, left, standing = q.referenceStay(feasible, judgement, func(i int, row *snapshot.Row, w *workload.Workload) (holds, denied bool) {
+			holds = true
+			for _, conjunct := range programs[i].Conjuncts() {
+				v := &constraint.Variables{Row: row, Workload: w, Placement: seen}
+				if placement.ReadsFacts(conjunct) && !conjunct.Holds(v, 0, 0) {
+					return false, conjunct.Denies(v)
+				}
+			}
+			return true, false
+		})
+	}
+	chosen := func(name string) bool {
+		return slices.ContainsFunc(choices, func(c engine.Choice) bool { return c.Name == name })
+	}
 
 	var b strings.Builder
 	if len(q.world.fleet) == 0 {
@@ -713,15 +771,184 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 		}
 	}
 	b.WriteString("\n")
-	for _, c := range chosen {
-		fmt.Fprintf(&b, "chosen %+v\n", engine.Choice{
-			Name: c.name, Replicas: c.on.Replicas, Score: c.Total, Reason: scoring.Reason(c.Total), Reserved: c.on.Requests,
-		})
+	for _, c := range choices {
+		fmt.Fprintf(&b, "chosen %+v\n", c)
+	}
+	for _, line := range left {
+		fmt.Fprintf(&b, "left %s\n", line)
+	}
+	for _, line := range standing {
+		fmt.Fprintf(&b, "stands %s\n", line)
 	}
 	for _, c := range feasible {
-		fmt.Fprintf(&b, "%s %t %+v\n", c.name, slices.Contains(chosen, c), c.Score)
+		fmt.Fprintf(&b, "%s %t %+v\n", c.name, chosen(c.name), c.Score)
 	}
-	return b.String() + strings.Join(rejected, ""), nil
+	for _, line := range rejected {
+		name, rest, _ := strings.Cut(line, " false ")
+		fmt.Fprintf(&b, "%s %t %s", name, chosen(name), rest)
+	}
+	return b.String(), nil
+}
+
+// referenceStay decides for a workload that runs somewhere. conjuncts evaluates those of a constraint that read facts alone.
+func (q *question) referenceStay(feasible []referenceCandidate, judgement *policy.Judgement,
+	conjuncts func(i int, row *snapshot.Row, w *workload.Workload) (holds, denied bool),
+) (choices []engine.Choice, left, standing []string) {
+	spec, number := &q.placement.object.Spec, 1
+	if spec.Strategy.Type == v1alpha1.StrategySpread || spec.Strategy.Type == "" {
+		number = int(ptr.Deref(spec.NumberOfClusters, 3))
+	}
+	type place struct {
+		referenceCandidate
+		choice engine.Choice
+		stage  filter.Stage
+	}
+	byRank := func(a, b place) int { return q.rank(a.referenceCandidate, b.referenceCandidate) }
+	var kept, doubtful []place
+	var gone []string
+	for _, current := range q.current {
+		if q.world.fleet[current.Name] == nil {
+			gone = append(gone, current.Name+" Registration")
+			continue
+		}
+		row := q.world.row(current.Name, q.workload.Reference)
+		on := referenceOn(q.workload, row)
+		terms := scoring.WithTaints(judgement.Terms, spec.Tolerations)
+		p := place{referenceCandidate: referenceCandidate{current.Name, on, scoring.Of(row, on.Requests, judgement.Weights, terms)}}
+		p.choice = p.referenceCandidate.choice()
+		// What is promised already need not fit.
+		more, pod, held := on.Requests, on.Pod, q.world.held[q.workload.Reference]
+		promised := held.on(current.Name)
+		if promised != nil {
+			more = more.Combine(promised.Amount, func(asked, promised int64) int64 { return asked * min(1, max(0, asked-promised)) })
+		}
+		fits := func(more capacity.Resources) bool {
+			w := *on
+			w.Requests = more
+			w.Pod = pod.Combine(more, func(pod, more int64) int64 { return pod * min(1, more) })
+			if on.Pod.IsZero() && on.Replicas > 0 {
+				w.Pod = more.Combine(capacity.Resources{}, func(all, _ int64) int64 { return (all + on.Replicas - 1) / max(1, on.Replicas) })
+			}
+			return referenceFits(row, &w)
+		}
+		unknown := q.workload.PerNode && row.UsableNodes == 0
+		short := !unknown && !fits(more)
+		switch {
+		case promised == nil:
+			p.choice.Expired = short
+		case short || unknown:
+			p.choice.Reserved, p.choice.Expired, p.choice.Replicas = promised.Amount, promised.Expired, current.Replicas
+		default:
+			p.choice.Expired = promised.Expired && !fits(on.Requests)
+		}
+		var evicts bool
+		p.stage, evicts = q.referenceDeparture(row, on, judgement, conjuncts)
+		if p.stage == "" && short {
+			p.stage = filter.Capacity
+		}
+		switch {
+		case evicts:
+			gone = append(gone, fmt.Sprintf("%s %s", current.Name, p.stage))
+		case p.stage != "":
+			doubtful = append(doubtful, p)
+		default:
+			kept = append(kept, p)
+		}
+	}
+	slices.SortFunc(kept, byRank)
+	slices.SortFunc(doubtful, byRank)
+	for ; len(kept) > number; kept = kept[:len(kept)-1] {
+		gone = append(gone, kept[len(kept)-1].name+" NumberOfClusters")
+	}
+	others := slices.DeleteFunc(slices.Clone(feasible), func(c referenceCandidate) bool {
+		return slices.ContainsFunc(q.current, func(current engine.Choice) bool { return current.Name == c.name })
+	})
+	missing := number - len(kept)
+	var added int
+	for _, c := range q.referenceSelect(others) {
+		if added == missing {
+			break
+		}
+		added++
+		kept = append(kept, place{referenceCandidate: c, choice: c.choice()})
+	}
+	slices.SortFunc(kept, byRank)
+	for i, p := range doubtful {
+		if line := fmt.Sprintf("%s %s", p.name, p.stage); i+added < missing && i+added < len(doubtful) {
+			kept, standing = append(kept, p), append(standing, line)
+		} else {
+			left = append(left, line)
+		}
+	}
+	for _, p := range kept {
+		choices = append(choices, p.choice)
+	}
+	return choices, append(left, gone...), standing
+}
+
+// referenceDeparture returns the stage for which a workload should leave a cluster, and whether it has to.
+func (q *question) referenceDeparture(row *snapshot.Row, w *workload.Workload, judgement *policy.Judgement,
+	conjuncts func(i int, row *snapshot.Row, w *workload.Workload) (holds, denied bool),
+) (stage filter.Stage, evicts bool) {
+	violated := func(s filter.Stage, has bool) {
+		if stage == "" || has && !evicts {
+			stage, evicts = s, has
+		}
+	}
+	spec := q.placement.object.Spec
+	spec.WorkloadSelector, spec.Constraints = v1alpha1.WorkloadSelector{}, nil
+	judged := *judgement
+	judged.Terms = nil
+	if ready, _ := row.Condition("Ready"); ready.Status == "False" && ready.Reason == v1alpha1.ClusterLostReason {
+		violated(filter.Ready, true)
+	} else if ready.Status == "False" && !slices.ContainsFunc(spec.Tolerations, func(t corev1.Toleration) bool {
+		return t.Key == "" && t.TolerationSeconds == nil && t.Effect == "" // of the taint not-ready, which has no delay here
+	}) {
+		violated(filter.Ready, false)
+	}
+	// The selectors and requirements are those of a workload that comes.
+	c := *row.Cluster
+	c.Invalid, c.Conditions = "", []snapshot.Condition{{Type: "Ready", Status: "True"}}
+	taints := slices.DeleteFunc(slices.Clone(c.Taints), func(t corev1.Taint) bool { return t.Effect != corev1.TaintEffectNoExecute })
+	for _, part := range []struct {
+		spec   v1alpha1.WorkloadPlacementSpec
+		taints []corev1.Taint
+	}{
+		{spec: v1alpha1.WorkloadPlacementSpec{LocationSelector: spec.LocationSelector}},
+		{spec: v1alpha1.WorkloadPlacementSpec{ClusterSelector: spec.ClusterSelector}},
+		{spec: v1alpha1.WorkloadPlacementSpec{Tolerations: spec.Tolerations}, taints: taints},
+		{spec: v1alpha1.WorkloadPlacementSpec{CapabilityRequirements: spec.CapabilityRequirements}},
+	} {
+		c.Taints = part.taints
+		s, _ := referenceFilter(&part.spec, snapshot.NewRow(&c, capacity.Resources{}), &workload.Workload{Replicas: 1}, &judged, q.now, func() string { return "" })
+		if s != "" {
+			violated(s, s == filter.Taint)
+		}
+	}
+	for i := range q.placement.object.Spec.Constraints {
+		if holds, denied := conjuncts(i, row, w); !holds {
+			violated(filter.Constraint, denied && q.placement.object.Spec.Constraints[i].RequiredDuringExecution)
+		}
+	}
+	for _, term := range judgement.Terms {
+		if term.Required && !term.Match.Matches(row) {
+			violated(filter.Policy, term.RequiredDuringExecution)
+		}
+	}
+	return stage, evicts
+}
+
+// rank compares two clusters by the strategy, better ones first.
+func (q *question) rank(a, b referenceCandidate) int {
+	near := 0
+	if q.placement.object.Spec.Strategy.Type == v1alpha1.StrategyAffinity {
+		near = cmp.Compare(b.Factors[scoring.Affinity]+b.Factors[scoring.Location], a.Factors[scoring.Affinity]+a.Factors[scoring.Location])
+	}
+	return cmp.Or(near, cmp.Compare(b.Total, a.Total), cmp.Compare(b.Headroom, a.Headroom), strings.Compare(a.name, b.name))
+}
+
+func (c *referenceCandidate) choice() engine.Choice {
+	return engine.Choice{Name: c.name, Replicas: c.on.Replicas, Score: c.Total, Reason: scoring.Reason(c.Total), Reserved: c.on.Requests}
 }
 
 type referenceCandidate struct {
@@ -789,9 +1016,22 @@ func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w 
 	if w.PerNode && row.UsableNodes == 0 {
 		return filter.Capacity, ""
 	}
+	if !referenceFits(row, w) {
+		return filter.Capacity, ""
+	}
+	for _, term := range judgement.Terms {
+		if term.Required && !term.Match.Matches(row) {
+			return filter.Policy, ""
+		}
+	}
+	return "", ""
+}
+
+// referenceFits reports whether a cluster has room for a workload.
+func referenceFits(row *snapshot.Row, w *workload.Workload) bool {
 	for name, amount := range w.Requests.Each {
 		if amount > 0 && row.Free.Get(name) < amount {
-			return filter.Capacity, ""
+			return false
 		}
 		if row.LargestFree == nil || name == capacity.Storage { // volumes are not on nodes
 			continue
@@ -801,15 +1041,10 @@ func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w 
 			pod = (amount-1)/w.Replicas + 1
 		}
 		if pod > 0 && row.LargestFree.Get(name) < pod {
-			return filter.Capacity, ""
+			return false
 		}
 	}
-	for _, term := range judgement.Terms {
-		if term.Required && !term.Match.Matches(row) {
-			return filter.Policy, ""
-		}
-	}
-	return "", ""
+	return true
 }
 
 // referenceSelect selects from the feasible clusters, best first.
@@ -950,6 +1185,9 @@ func drawFacts(t *rapid.T, c *snapshot.Cluster) {
 	c.Conditions = nil
 	if status := draw(t, "ready", "True", "True", "True", "True", "True", "True", "True", "True", "True", "False", "Unknown", ""); status != "" {
 		c.Conditions = []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: status}}
+		if status == "False" && oneIn(t, "lost", 2) {
+			c.Conditions[0].Reason = v1alpha1.ClusterLostReason
+		}
 	}
 	if oneIn(t, "under pressure", 8) {
 		c.Conditions = append(c.Conditions, snapshot.Condition{Type: "Pressure", Status: "True"})
@@ -1058,7 +1296,9 @@ func (h *history) drawPlacement(t *rapid.T, index int) *placed {
 	}
 	expressions := some(t, "constraints", 0, 2, tenantConstraints)
 	for i, expression := range expressions {
-		spec.Constraints = append(spec.Constraints, v1alpha1.Constraint{Name: fmt.Sprintf("c%d", i), Expression: expression})
+		spec.Constraints = append(spec.Constraints, v1alpha1.Constraint{
+			Name: fmt.Sprintf("c%d", i), Expression: expression, RequiredDuringExecution: oneIn(t, "required during execution", 3),
+		})
 	}
 	if oneIn(t, "selects locations", 4) {
 		spec.LocationSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{

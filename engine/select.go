@@ -86,15 +86,7 @@ func (w *workspace) selectFrom(c *class, r *Request, held *holding) []ranking.Ke
 		return c.last.chosen
 	}
 	ranked := c.take()
-	w.current = w.current[:0]
-	for i := range held.Shares {
-		if position, there := w.fleet.Position(held.Shares[i].Cluster); there {
-			w.current = append(w.current, positionedKey{position, ranked.At(position)})
-			w.row = held.without(i, w.fleet.Row(position))
-			ranked.Set(position, ranked.KeyOf(position, &w.row))
-		}
-	}
-	w.current = w.takeOutEnded(c, ranked, r.Now, w.current)
+	w.current = w.takeOutEnded(c, ranked, r.Now, w.withoutHeld(ranked, held))
 	chosen := c.last.chosen[:0]
 	if c.Strategy.Select == nil {
 		chosen = ranked.Best(c.Strategy.Number, chosen)
@@ -105,6 +97,20 @@ func (w *workspace) selectFrom(c *class, r *Request, held *holding) []ranking.Ke
 	c.ranking = ranked
 	c.last = selection{generation: generation, held: *held, chosen: chosen}
 	return chosen
+}
+
+// withoutHeld gives the clusters where a workload holds something the keys that they have without it, and returns those that
+// they had.
+func (w *workspace) withoutHeld(ranked *ranking.Ranking, held *holding) (before []positionedKey) {
+	before = w.current[:0]
+	for i := range held.Shares {
+		if position, there := w.fleet.Position(held.Shares[i].Cluster); there {
+			before = append(before, positionedKey{position, ranked.At(position)})
+			w.row = held.without(i, w.fleet.Row(position))
+			ranked.Set(position, ranked.KeyOf(position, &w.row))
+		}
+	}
+	return before
 }
 
 // takeOutEnded takes the clusters out of a ranking on which a toleration has ended, and appends the keys that they had. So
@@ -135,14 +141,13 @@ func (w *workspace) selectOthers(c *class, r *Request, held *holding, number int
 		return nil
 	}
 	ranked := c.take()
-	w.current = w.current[:0]
+	w.current = w.takeOutEnded(c, ranked, r.Now, w.withoutHeld(ranked, held))
 	for i := range r.Current {
 		if position, there := w.fleet.Position(r.Current[i].Name); there {
 			w.current = append(w.current, positionedKey{position, ranked.At(position)})
 			ranked.Set(position, 0)
 		}
 	}
-	w.current = w.takeOutEnded(c, ranked, r.Now, w.current)
 	if c.Strategy.Select == nil {
 		chosen = ranked.Best(number, nil)
 	} else {

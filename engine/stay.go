@@ -70,34 +70,31 @@ func (s *places) leave(cluster string, why *filter.Rejection) {
 //
 // Invariant: how full a cluster is makes no workload leave it. Only what it requests beyond what is promised has to fit.
 func (w *workspace) placeOn(c *class, r *Request, held *holding, current *Choice, position int) (p place, evicts bool) {
-	row := w.fleet.Row(position)
-	had := held.index(current.Name)
-	var promised capacity.Resources
+	row, had := w.fleet.Row(position), held.index(current.Name)
 	if had >= 0 {
 		w.row = held.without(had, row)
 		row = &w.row
-		if !held.former {
-			promised = held.Shares[had].Amount
-		}
 	}
+	var promised capacity.Share
 	if had >= 0 && !held.former {
-		promised = held.Shares[had].Amount
-	} else {
-		had = -1
+		promised = held.Shares[had]
 	}
 	on := c.On(row)
 	asks := on.Workload
 	score := scoring.Of(row, asks.Requests, c.Judgement.Weights, c.Policy.Terms)
 	p.key = c.Strategy.Key(position, score.Total, score.Headroom, score.Factors[scoring.Affinity]+score.Factors[scoring.Location])
 	p.choice = Choice{Name: current.Name, Replicas: asks.Replicas, Score: score.Total, Reason: scoring.Reason(score.Total), Reserved: asks.Requests}
-	why, shortage := on.Departure(row, r.Now), on.Shortage(row, promised)
+	why, shortage, unknown := on.Departure(row, r.Now), on.Shortage(row, promised.Amount), on.NodesUnknown(row)
+	if unknown {
+		shortage = nil
+	}
 	switch {
-	case had < 0 || held.former: // nothing is promised
+	case promised.Cluster == "":
 		p.choice.Expired = shortage != nil
-	case shortage != nil || on.NodesUnknown(row):
-		p.choice.Reserved, p.choice.Expired, p.choice.Replicas = promised, held.Shares[had].Expired, current.Replicas
+	case shortage != nil || unknown:
+		p.choice.Reserved, p.choice.Expired, p.choice.Replicas = promised.Amount, promised.Expired, current.Replicas
 	default:
-		p.choice.Expired = held.Shares[had].Expired && on.Shortage(row, capacity.Resources{}) != nil
+		p.choice.Expired = promised.Expired && on.Shortage(row, capacity.Resources{}) != nil
 	}
 	if why == nil {
 		why = shortage
