@@ -148,7 +148,7 @@ func andMore(names []string) string {
 // Diff prints which decisions would move, how scores would change, and how full the fleet would be.
 func Diff(w io.Writer, d *simulation.Diff) {
 	workspaces := map[string]bool{}
-	for _, c := range slices.Concat(d.Moves, d.Rescored) {
+	for _, c := range slices.Concat(d.Moves, d.Rescored, d.Standing) {
 		workspaces[c.Workspace] = true
 	}
 	for _, c := range d.Clusters {
