@@ -34,6 +34,10 @@ type apiServer struct {
 	watches []*serverWatch
 	// deaf makes watches that are opened now stay open and never deliver.
 	deaf bool
+	// withheld is a resource whose watches show nothing for now; they have to list anew.
+	withheld string
+	// short is a resource of which lists over all clusters show nothing.
+	short string
 	// refuse, if set, answers requests with an error.
 	refuse func(r *http.Request) *apierrors.StatusError
 	// requests are those that came, as in "GET deployments" or "WATCH deployments".
@@ -164,7 +168,7 @@ func (s *apiServer) drop(t target) {
 
 func (s *apiServer) send(resource, event string, u *unstructured.Unstructured) {
 	for _, w := range s.watches {
-		if w.resource == resource && !w.deaf {
+		if w.resource == resource && !w.deaf && resource != s.withheld {
 			w.events <- metav1.WatchEvent{Type: event, Object: runtime.RawExtension{Object: u.DeepCopy()}}
 		}
 	}
@@ -240,7 +244,7 @@ func (s *apiServer) list(r *http.Request, t target) any {
 		return strings.Compare(a.GetAnnotations()["kcp.io/cluster"]+a.GetName(), b.GetAnnotations()["kcp.io/cluster"]+b.GetName())
 	})
 	items = slices.DeleteFunc(items, func(u *unstructured.Unstructured) bool {
-		return t.cluster != "*" && u.GetAnnotations()["kcp.io/cluster"] != t.cluster
+		return t.cluster != "*" && u.GetAnnotations()["kcp.io/cluster"] != t.cluster || t.cluster == "*" && t.resource == s.short
 	})
 	offset, _ := strconv.Atoi(r.URL.Query().Get("continue"))
 	items = items[min(offset, len(items)):]

@@ -2,7 +2,10 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -15,9 +18,13 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 
 	apisv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha1"
+	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
+	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
@@ -214,5 +221,136 @@ func TestNothingIsDecidedOnHalfAWorkspace(t *testing.T) {
 	eventually(t, "w is placed", func() bool { return len(shard.stored("placementdecisions")) == 1 })
 	if err := i.Ready(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAListThatFallsShort: when a watch is opened anew and its list shows nothing of a resource, nothing is given up for that.
+func TestAListThatFallsShort(t *testing.T) {
+	for _, resource := range []string{"deployments", "workloadplacements", "clusterregistrations", "apibindings"} {
+		t.Run(resource, func(t *testing.T) {
+			i := newInstallation(t)
+			shard := newShop(t, "w")
+			i.shows(shard)
+			eventually(t, "w is placed", func() bool { return len(shard.stored("placementdecisions")) == 1 })
+			before := shard.stored("placementdecisions")[0].GetResourceVersion()
+			shard.set(func(s *apiServer) { s.short = resource })
+			e := i.currentEndpoints()[0]
+			var short *resourceWatch
+			for _, watch := range e.watches {
+				if watch.resource.Resource == resource {
+					short = watch
+				}
+			}
+			short.reflector.ForceRelist()
+			eventually(t, "nothing of it is shown", func() bool { return len(short.objects.List()) == 0 })
+			asked := shard.requested("GET " + resource)
+			eventually(t, "the server is asked", func() bool { return shard.requested("GET "+resource) > asked+1 })
+			if stored := shard.stored("placementdecisions"); len(stored) != 1 || stored[0].GetResourceVersion() != before {
+				t.Errorf("decisions were written: %v", stored)
+			}
+			shard.set(func(s *apiServer) { s.short = "" })
+			short.reflector.ForceRelist()
+			shard.put("deployments", "shop", oneCPU("x"))
+			eventually(t, "x is placed as well", func() bool { return i.reserved() == 2000 })
+		})
+	}
+}
+
+// TestManyThatAreGone are looked for in a list rather than one by one.
+func TestManyThatAreGone(t *testing.T) {
+	i := newInstallation(t)
+	shard := newShop(t)
+	const many = 1000
+	for n := range many {
+		w := oneCPU(fmt.Sprint("w", n))
+		w.Spec.Template.Spec.Containers[0].Resources.Requests["cpu"] = resource.MustParse("1m")
+		shard.put("deployments", "shop", w)
+	}
+	i.shows(shard)
+	eventually(t, "all are placed", func() bool { return i.reserved() == many })
+	asked, bound := shard.requested("GET deployments"), shard.requested("GET apibindings")
+	for n := range many {
+		shard.remove("deployments", "shop", "default", fmt.Sprint("w", n))
+	}
+	eventually(t, "all are released", func() bool { return i.reserved() == 0 && len(shard.stored("placementdecisions")) == 0 })
+	if asked, bound = shard.requested("GET deployments")-asked, shard.requested("GET apibindings")-bound; asked > many/5 || bound > asked {
+		t.Errorf("%d requests for deployments, %d for the binding", asked, bound)
+	}
+}
+
+// placementStatus is the status of the one placement of a shard.
+func placementStatus(s *apiServer) string {
+	text, _ := json.Marshal(s.stored("workloadplacements")[0].Object["status"])
+	return string(text)
+}
+
+// TestAClaimThatIsWithdrawn and shows its objects as deleted before the informer of bindings shows that it is.
+func TestAClaimThatIsWithdrawn(t *testing.T) {
+	i := newInstallation(t)
+	shard := newShop(t, "w")
+	i.shows(shard)
+	eventually(t, "w is placed", func() bool { return len(shard.stored("placementdecisions")) == 1 })
+	shard.set(func(s *apiServer) { s.withheld = "apibindings" })
+	binding := testBinding("configmaps", "leases.coordination.k8s.io", "deployments.apps")
+	binding.Spec.PermissionClaims[2].State = apisv1alpha2.ClaimRejected
+	kcpApplies(binding)
+	shard.put("apibindings", "shop", binding)
+	w := shard.stored("deployments")[0]
+	shard.remove("deployments", "shop", "default", "w")
+	eventually(t, "the server is asked", func() bool { return shard.requested("GET apibindings") > 2 })
+	shard.set(func(s *apiServer) { s.withheld = "" })
+	i.currentEndpoints()[0].watches[0].reflector.ForceRelist()
+	eventually(t, "the placement says so", func() bool { return strings.Contains(placementStatus(shard), "ClaimNotAccepted") })
+	shard.put("deployments", "shop", w)
+	shard.put("apibindings", "shop", testBinding("configmaps", "leases.coordination.k8s.io", "deployments.apps"))
+	eventually(t, "the placement does not say so any more", func() bool { return !strings.Contains(placementStatus(shard), "ClaimNotAccepted") })
+	if stored := shard.stored("placementdecisions"); len(stored) != 1 || i.reserved() != 1000 {
+		t.Errorf("%d decisions, %d reserved", len(stored), i.reserved())
+	}
+}
+
+// TestAWorkspaceUnbinds: nothing is decided or written on what is left while kcp deletes the objects of the API. Once the binding
+// is gone the workspace is forgotten, though its workloads may still be shown.
+func TestAWorkspaceUnbinds(t *testing.T) {
+	i := newInstallation(t)
+	shard := newShop(t, "w")
+	i.shows(shard)
+	eventually(t, "w is placed", func() bool { return len(shard.stored("placementdecisions")) == 1 })
+	eventually(t, "the status is written", func() bool { return strings.Contains(placementStatus(shard), "Ready") })
+	binding := testBinding("configmaps", "leases.coordination.k8s.io", "deployments.apps")
+	binding.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+	shard.put("apibindings", "shop", binding)
+	eventually(t, "the informer shows that", func() bool { return i.currentEndpoints()[0].view("shop").binding.DeletionTimestamp != nil })
+	written := shard.requested("PUT workloadplacements")
+	shard.remove("clusterregistrations", "shop", "", "a")
+	shard.put("deployments", "shop", oneCPU("x"))
+	eventually(t, "the informer shows that", func() bool {
+		v := i.currentEndpoints()[0].view("shop")
+		return len(v.clusters) == 0 && len(v.workloads) == 2
+	})
+	eventually(t, "the queue is empty", func() bool { return i.queue.Len() == 0 })
+	if got := shard.stored("placementdecisions"); len(got) != 1 || shard.requested("PUT workloadplacements") != written {
+		t.Errorf("%d decisions, %d statuses written", len(got), shard.requested("PUT workloadplacements")-written)
+	}
+	shard.remove("apibindings", "shop", "", "tmc.kcp.io")
+	eventually(t, "the workspace is forgotten", func() bool { return i.following() == 0 })
+}
+
+// TestAResourceThatIsNotServed says nothing about its objects, unlike an object that is not found.
+func TestAResourceThatIsNotServed(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	m, err := newMetrics(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := newEndpoint(Config{Provider: &rest.Config{Host: server.URL}, Kinds: []schema.GroupVersionResource{deployments}}, server.URL, m, func(logicalcluster.Name) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, names := range [][]types.NamespacedName{{{Namespace: "default", Name: "w"}}, {{Name: "v"}, {Name: "w"}}, nil} {
+		if there, err := e.there(t.Context(), "shop", deployments, names); err == nil {
+			t.Errorf("%v: the server has %v", names, there)
+		}
 	}
 }
