@@ -88,6 +88,7 @@ func TestRounded(t *testing.T) {
 		{"storage", math.MinInt64 + 1, "-8.0Ei", "-7.9Ei"},
 		{"storage", math.MinInt64, "-8.0Ei", "-8.0Ei"},
 		{"memory", 999_999, "999999", "999999"},
+		{"hugepages-2Mi", 2 << 30, "2Gi", "2Gi"},
 	} {
 		if down, up := capacity.Rounded(test.name, test.amount, false), capacity.Rounded(test.name, test.amount, true); down != test.down || up != test.up {
 			t.Errorf("%d %s: %s and %s, want %s and %s", test.amount, test.name, down, up, test.down, test.up)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -86,14 +87,23 @@ func (r Resources) ResourceList() corev1.ResourceList {
 func Format(name string, amount int64) string { return newQuantity(name, amount).String() }
 
 func newQuantity(name string, amount int64) *resource.Quantity {
-	switch name {
-	case CPU:
+	switch {
+	case name == CPU:
 		return resource.NewMilliQuantity(amount, resource.DecimalSI)
-	case Memory, Storage, string(corev1.ResourceEphemeralStorage):
+	case inBytes(name):
 		return resource.NewQuantity(amount, resource.BinarySI)
 	default:
 		return resource.NewQuantity(amount, resource.DecimalSI)
 	}
+}
+
+// inBytes reports whether amounts of a resource are bytes.
+func inBytes(name string) bool {
+	switch name {
+	case Memory, Storage, string(corev1.ResourceEphemeralStorage):
+		return true
+	}
+	return strings.HasPrefix(name, corev1.ResourceHugePagesPrefix)
 }
 
 // Of returns an amount of one resource and none of others.
@@ -293,12 +303,7 @@ func sub(a, b int64) int64 {
 // up or down. Round up what is lacking and down what is free.
 func Rounded(name string, amount int64, up bool) string {
 	exact := Format(name, amount)
-	switch name {
-	case Memory, Storage, string(corev1.ResourceEphemeralStorage):
-	default:
-		return exact
-	}
-	if len(exact) <= len("1023Gi") {
+	if !inBytes(name) || len(exact) <= len("1023Gi") {
 		return exact
 	}
 	const units = "KMGTPE"

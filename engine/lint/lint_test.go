@@ -221,7 +221,7 @@ var registrations = []row{
 	{
 		code:     "taint",
 		cause:    `{location: a, taints: [{key: k, effect: PreferNoScheduel}]}`,
-		want:     `spec.taints[0].effect: "PreferNoScheduel" is no effect, so the taint keeps nothing out, did you mean PreferNoSchedule?`,
+		want:     `spec.taints[0].effect: "PreferNoScheduel" is no effect: until that is mended, the taint keeps workloads out as NoSchedule does, did you mean PreferNoSchedule?`,
 		nearMiss: `{location: a, taints: [{key: k, effect: PreferNoSchedule}]}`,
 	},
 	{

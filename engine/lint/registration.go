@@ -25,7 +25,7 @@ func taints(r *v1alpha1.ClusterRegistration, _ *Workspace, report *report) {
 	for i, t := range r.Spec.Taints {
 		at := spec.Child("taints").Index(i)
 		if effect := string(t.Effect); !slices.Contains(effects, effect) {
-			report.at(at.Child("effect"), "%q is no effect, so the taint keeps nothing out%s", effect, didYouMeanOr(effect, effects))
+			report.at(at.Child("effect"), "%q is no effect: until that is mended, the taint keeps workloads out as NoSchedule does%s", effect, didYouMeanOr(effect, effects))
 		}
 		if slices.ContainsFunc(r.Spec.Taints[:i], func(o corev1.Taint) bool { return o.MatchTaint(&t) }) {
 			report.at(at, "there is another taint with key %s and effect %s", t.Key, t.Effect)
