@@ -206,12 +206,17 @@ func effect(made *madeTerm, r *policyReport) {
 
 // matches reports what a term names that no cluster of the fleet has.
 func (p *Policies) matches(made *madeTerm, r *policyReport) {
-	m, before := &made.term.Match, len(r.findings)
+	m, named := &made.term.Match, false
 	unknown := func(what, name string, known []string) {
+		named = true
+		if avoids(made.term) && Nearest(name, known) == "" {
+			return // what is avoided need not be there
+		}
 		r.at(Warning, codeUnknown, made.at, "a term names the %s %q, which no cluster of the fleet has%s%s", what, name, r.near(name, known), consequence(made.term))
 	}
 	for _, name := range m.ClusterNames[:min(len(m.ClusterNames), maxPolicyFindings)] {
 		if !isKnown(name, p.Fleet.Names) {
+			named = true
 			r.at(Warning, codeUnknown, made.at, "a term names the cluster %q, which is not in the fleet%s%s", name, r.near(name, p.Fleet.Names), consequence(made.term))
 		}
 	}
@@ -227,12 +232,26 @@ func (p *Policies) matches(made *madeTerm, r *policyReport) {
 			p.requirement(made, requirement, r, unknown)
 		}
 	}
-	if len(r.findings) > before || strings.Contains(fmt.Sprint(*m), policy.MadeUp) {
+	if named || avoids(made.term) || strings.Contains(fmt.Sprint(*m), policy.MadeUp) {
 		return
 	}
 	if !slices.ContainsFunc(p.Fleet.Clusters, func(c *snapshot.Cluster) bool { return mayMatch(m, c) }) {
 		r.at(Warning, codeUnknown, made.at, "a term matches no cluster of the fleet: each part of its match does, but no cluster all of them%s", consequence(made.term))
 	}
+}
+
+// avoids reports whether a term is against clusters that match, or for those without a label.
+func avoids(t *scoring.Term) bool {
+	if t.OnMatch < t.Otherwise {
+		return true
+	}
+	if t.Match.Labels == nil {
+		return false
+	}
+	requirements, _ := t.Match.Labels.Requirements()
+	return slices.ContainsFunc(requirements, func(r labels.Requirement) bool {
+		return slices.Contains([]selection.Operator{selection.NotIn, selection.NotEquals, selection.DoesNotExist}, r.Operator())
+	})
 }
 
 // mayMatch is scoring.Match.Matches for a cluster whose capabilities are all available.

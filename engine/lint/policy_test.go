@@ -32,7 +32,7 @@ func findings(t *testing.T, modules map[string]string) (found []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := lint.Policies{Set: set, Kinds: workload.References(), Probes: set.Probe(context.Background(), workload.References()), Fleet: policyFleet}
+	p := lint.Policies{Set: set, Kinds: workload.Kinds().References(), Probes: set.Probe(context.Background(), workload.Kinds().References()), Fleet: policyFleet}
 	for _, f := range p.Find() {
 		found = append(found, fmt.Sprintf("%s:%d %s %s: %s", f.Object, f.Line, f.Severity, f.Code, f.Message))
 	}
@@ -91,6 +91,10 @@ terms contains {"match": {"location": "us-east", "capability": "gpu"}, "factor":
 				`affinity.rego:10 warning term_matches_nothing: a term names the label tier with the value "platinum", which no cluster of the fleet has`,
 				`affinity.rego:11 warning term_matches_nothing: a term matches no cluster of the fleet: each part of its match does, but no cluster all of them`,
 			}},
+		{name: "what is avoided need not be there", affinity: `terms contains {"match": {"labelSelector": {"matchLabels": {"maintenance": "planned"}}}, "factor": "affinity", "onMatch": -50}
+terms contains {"match": {"labelSelector": {"matchExpressions": [{"key": "maintenance", "operator": "DoesNotExist"}]}}, "factor": "affinity", "required": true}
+terms contains {"match": {"labelSelector": {"matchExpressions": [{"key": "teir", "operator": "NotIn", "values": ["gold"]}]}}, "factor": "affinity", "required": true}`,
+			want: []string{`affinity.rego:7 warning term_matches_nothing: a term names the label "teir", which no cluster of the fleet has, did you mean tier?; it is required`}},
 		{name: "names that workloads give are theirs", affinity: `terms contains {"match": {"clusterNames": [input.workload.annotations.cluster], "location": input.workload.namespace}, "factor": "affinity", "onMatch": 10}`},
 
 		// What a field can never be.

@@ -208,7 +208,7 @@ func TestHostileProbes(t *testing.T) {
 			}
 			runtime.LockOSThread()
 			start := policy.ThreadCPUTime()
-			probes := set.Probe(context.Background(), workload.References())
+			probes := set.Probe(context.Background(), workload.Kinds().References())
 			took := policy.ThreadCPUTime() - start
 			runtime.UnlockOSThread()
 			if took > 5*mostTime*raceFactor {

@@ -1,9 +1,10 @@
 package workload
 
-// References returns the kinds of workload, as APIVersion and Kind.
-func References() []Reference {
-	return []Reference{
-		{APIVersion: "apps/v1", Kind: "Deployment"}, {APIVersion: "apps/v1", Kind: "StatefulSet"},
-		{APIVersion: "batch/v1", Kind: "Job"},
+// References returns the kinds of a table, each as Kind and its preferred APIVersion.
+func (t *Table) References() []Reference {
+	all := make([]Reference, len(t.kinds))
+	for i, d := range t.kinds {
+		all[i] = Reference{APIVersion: d.APIVersions()[0], Kind: d.Kind}
 	}
+	return all
 }

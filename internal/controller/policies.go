@@ -91,13 +91,13 @@ func (w *workspace) lintPolicies(ctx context.Context, set *policy.Set, registrat
 		return
 	}
 	if w.linted.set != set {
-		w.linted.probes = set.Probe(ctx, workload.References())
+		w.linted.probes = set.Probe(ctx, workload.Kinds().References())
 	}
 	var clusters []*snapshot.Cluster
 	for _, row := range w.engine.Snapshot(w.name).Rows() {
 		clusters = append(clusters, row.Cluster)
 	}
-	checked := lint.Policies{Set: set, Kinds: workload.References(), Probes: w.linted.probes, Fleet: lint.NewFleet(clusters)}
+	checked := lint.Policies{Set: set, Kinds: workload.Kinds().References(), Probes: w.linted.probes, Fleet: lint.NewFleet(clusters)}
 	w.linted.set, w.linted.facts, w.linted.findings = set, facts, checked.Find()
 }
 

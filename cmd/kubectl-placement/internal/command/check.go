@@ -26,7 +26,7 @@ func checkCommand() *cobra.Command {
   objects      unknown fields, types, values and rules, in the words of the API server
   constraints  CEL: syntax, types, and the cost of an expression against its limit
   policies     Rego: syntax, types, functions that policies may not call, size limits, conflicts between modules, and errors
-               when the policies are evaluated for the given workloads
+               when the policies are evaluated for the given workloads, and for made-up ones of every kind
   warnings     OPA's strict mode, clusters that are named and not in the fleet, and with --regal the rules of Regal
 
 What passes comes into force when it is applied. What constraints and policies can say: kubectl placement reference.`,

@@ -32,7 +32,10 @@ all policies of the ConfigMap of its name. A Rego file replaces the policy of it
 First the workloads are placed under what is in force, unless PlacementDecisions say where they are. Then each one is
 evaluated again under the candidates, in the same order, as the controller would, while the others hold their
 reservations. What runs stays where it may stay, so new weights and terms move nothing by themselves. --fresh places
-all workloads anew under both, which shows where new ones would go.`,
+all workloads anew under both, which shows where new ones would go.
+
+Where policies or placements that are in force now are wrong as they are written, PlacementDecisions say what is in force;
+without any there is nothing to compare with.`,
 		Example: `  kubectl placement diff all/ -c new-weights.rego
   kubectl placement diff -c policies/ --workspace root:team-shop     # a live workspace, read only
   kubectl placement diff all/ -c new-weights.rego --fresh         # as if nothing had been placed yet
@@ -62,7 +65,10 @@ all workloads anew under both, which shows where new ones would go.`,
 			return err
 		}
 		if s.invalid != nil {
-			return exit.Failure{Cause: fmt.Errorf("what is in force is wrong:\n%w", s.invalid)}
+			if fresh || !s.hasDecisions() {
+				return exit.Failure{Cause: fmt.Errorf("there is nothing to compare with: what is given as in force would not come into force, and no PlacementDecision says where workloads run:\n%w", s.invalid)}
+			}
+			fmt.Fprintf(c.ErrOrStderr(), "What is given as in force would not come into force, so its decisions are compared as they are published:\n%v\n", s.invalid)
 		}
 		before, err := s.Run(c.Context())
 		if err != nil {

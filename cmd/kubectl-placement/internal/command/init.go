@@ -103,7 +103,6 @@ func (f written) Table(w io.Writer) {
 Next:
   kubectl placement test %[1]s            # run the suites and the scenario
   kubectl placement simulate %[1]s        # where everything would run
-  kubectl create configmap placement-policies --from-file=%[2]s --dry-run=client -o yaml |
-    kubectl label --local -f - openpolicyagent.org/policy=rego -o yaml | kubectl apply -f -
+  kubectl placement bundle %[2]s | kubectl apply -f -
 `, f.folder, filepath.Join(f.folder, "policies"))
 }

@@ -68,7 +68,7 @@ interrupted.`,
 		title    string
 		commands []*cobra.Command
 	}{
-		{"Write policies:", []*cobra.Command{initCommand(), referenceCommand(), checkCommand(), testCommand(), fmtCommand()}},
+		{"Write policies:", []*cobra.Command{initCommand(), referenceCommand(), checkCommand(), testCommand(), fmtCommand(), bundleCommand()}},
 		{"See what they do:", []*cobra.Command{simulateCommand(), explainCommand(), diffCommand(), topCommand()}},
 		{"The program:", []*cobra.Command{versionCommand()}},
 	}

@@ -2,6 +2,7 @@ package command
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -59,4 +60,9 @@ func (s *session) verdict(result *simulation.Result) error {
 		}
 	}
 	return nil
+}
+
+// hasDecisions reports whether PlacementDecisions say where workloads run.
+func (s *session) hasDecisions() bool {
+	return slices.ContainsFunc(s.workspaces, func(w *manifest.Workspace) bool { return len(w.Decisions) > 0 })
 }

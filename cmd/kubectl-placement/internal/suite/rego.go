@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -169,17 +170,43 @@ func (r *Report) add(result *tester.Result) {
 	r.Rego = append(r.Rego, test)
 }
 
-// failedAt returns the last expression of a trace that failed, and all that did.
+// failedAt returns the last expression of a trace that failed, with the values that it had, and all that did.
 func failedAt(events []*topdown.Event) (last, trace string) {
 	fails := lineage.Filter(events, func(e *topdown.Event) bool { return e.Op == topdown.NoteOp || e.Op == topdown.FailOp })
-	for _, e := range fails {
-		if e.Op == topdown.FailOp && e.Location != nil && e.Location.File != "" { // else it is the query of the runner
-			last = fmt.Sprintf("%s:%d: %s is not true", e.Location.File, e.Location.Row, strings.TrimSpace(string(e.Location.Text)))
+	last = "it is undefined: none of its expressions was reached" // unless one is found
+	for _, e := range slices.Backward(fails) {
+		expr, isExpr := e.Node.(*ast.Expr)
+		if e.Op != topdown.FailOp || !isExpr || e.Location == nil || e.Location.File == "" { // else it is the query of the runner
+			continue
+		}
+		if _, isEvery := expr.Terms.(*ast.Every); !isEvery { // what failed is in its body
+			last = fmt.Sprintf("%s:%d: %s is not true%s", e.Location.File, e.Location.Row, strings.TrimSpace(string(e.Location.Text)), valuesOf(e, expr))
+			break
 		}
 	}
 	var pretty strings.Builder
-	topdown.PrettyTraceWithLocation(&pretty, fails)
+	topdown.PrettyTraceWithOpts(&pretty, fails, topdown.PrettyTraceOptions{Locations: true, ExprVariables: true})
 	return last, pretty.String()
+}
+
+// generated matches the names that OPA gives to the values of calls and rules.
+var generated = regexp.MustCompile(`__local\d+__: `)
+
+// valuesOf returns the values in an expression that failed, without those in its with.
+func valuesOf(e *topdown.Event, expr *ast.Expr) string {
+	alone := *e
+	alone.Node = expr.NoWith()
+	text := func(values bool) string {
+		var b strings.Builder
+		topdown.PrettyTraceWithOpts(&b, []*topdown.Event{&alone}, topdown.PrettyTraceOptions{ExprVariables: values})
+		return strings.TrimRight(b.String(), "\n")
+	}
+	values := strings.TrimSpace(strings.TrimPrefix(text(true), text(false)))
+	values = strings.TrimSuffix(strings.TrimPrefix(values, "{"), "}")
+	if values == "" {
+		return ""
+	}
+	return "; " + generated.ReplaceAllString(values, "got: ")
 }
 
 // newCoverage reports the coverage of the modules that were given, without the built-in ones and the suites.
