@@ -834,8 +834,9 @@ func (q *question) referenceStay(feasible []referenceCandidate, judgement *polic
 		unknown := q.workload.PerNode && row.UsableNodes == 0
 		short := !unknown && !fits(more)
 		switch {
+		case promised == nil && (short || unknown):
+			p.choice.Reserved, p.choice.Replicas = capacity.Resources{}, current.Replicas
 		case promised == nil:
-			p.choice.Expired = short
 		case short || unknown:
 			p.choice.Reserved, p.choice.Expired, p.choice.Replicas = promised.Amount, promised.Expired, current.Replicas
 		default:

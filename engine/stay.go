@@ -88,12 +88,9 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, current *Choice
 	if unknown {
 		shortage = nil
 	}
-	switch {
-	case promised.Cluster == "":
-		p.choice.Expired = shortage != nil
-	case shortage != nil || unknown:
+	if shortage != nil || unknown {
 		p.choice.Reserved, p.choice.Expired, p.choice.Replicas = promised.Amount, promised.Expired, current.Replicas
-	default:
+	} else {
 		p.choice.Expired = promised.Expired && on.Shortage(row, capacity.Resources{}) != nil
 	}
 	if why == nil {
