@@ -98,6 +98,9 @@ func New(options Options) (*Engine, error) {
 	return e, nil
 }
 
+// Constraints is the compiler of constraints.
+func (e *Engine) Constraints() *constraint.Compiler { return e.constraints }
+
 // CompilePlacement validates and compiles a placement. The error is an aggregate of a field.ErrorList that names every
 // invalid field.
 func (e *Engine) CompilePlacement(object *v1alpha1.WorkloadPlacement) (*placement.Placement, error) {

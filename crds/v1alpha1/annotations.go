@@ -55,6 +55,9 @@ const (
 	ReadyCondition = "Ready"
 	// ConstraintsValidCondition on a WorkloadPlacement: its selectors and CEL constraints compile.
 	ConstraintsValidCondition = "ConstraintsValid"
+	// EffectiveCondition on a WorkloadPlacement: nothing in it is in vain, such as a name that no cluster has, a selector that can
+	// match nothing, or a constraint that is the same for all. It is no part of Ready.
+	EffectiveCondition = "Effective"
 	// PoliciesReadyCondition on a WorkloadPlacement: the Rego policies of its workspace are in force.
 	PoliciesReadyCondition = "PoliciesReady"
 	// ScheduledCondition on a WorkloadPlacement: every workload that belongs to it has its clusters.

@@ -242,9 +242,10 @@ const MaxSelectedClusters = 1000
 
 // WorkloadPlacementStatus says how many workloads are placed, and why others are not.
 type WorkloadPlacementStatus struct {
-	// conditions by type: ConstraintsValid (selectors and constraints compile), PoliciesReady (the policies of the workspace
-	// are in force), Scheduled (every workload has its clusters), ReservationsHeld (no reservation has expired), and Ready,
-	// which sums up the first three.
+	// conditions by type: ConstraintsValid (selectors and constraints compile), Effective (nothing in the spec is in vain, such
+	// as a name that no cluster has), PoliciesReady (the policies of the workspace are in force), WorkloadsVisible (all kinds of
+	// workloads can be read), Scheduled (every workload has its clusters), Published (the decisions are durable),
+	// ReservationsHeld (no reservation has expired), and Ready, which sums up all but Effective and ReservationsHeld.
 	//
 	// +optional
 	// +listType=map

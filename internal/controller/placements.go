@@ -43,6 +43,8 @@ type placementState struct {
 	pacing    string
 	// expired are the workloads that have no reservation any more on some cluster.
 	expired []string
+	// effective says whether anything in it is in vain.
+	effective *conditionsv1alpha1.Condition
 	// visible says whether all workloads that it can select can be seen.
 	visible *conditionsv1alpha1.Condition
 	// unread is why the decisions could not be read: nothing is known of the workloads then. unpublished are the slices that

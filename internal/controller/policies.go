@@ -103,7 +103,7 @@ func (w *workspace) lintPolicies(ctx context.Context, set *policy.Set, registrat
 
 var factsSeed = maphash.MakeSeed()
 
-// factsHash identifies what policies can name of the clusters.
+// factsHash identifies what policies and placements can name of the clusters.
 func factsHash(registrations []*v1alpha1.ClusterRegistration) (sum uint64) {
 	for _, r := range registrations {
 		fact := func(key, value string) { sum += maphash.Comparable(factsSeed, [3]string{r.Name, key, value}) }
@@ -113,6 +113,15 @@ func factsHash(registrations []*v1alpha1.ClusterRegistration) (sum uint64) {
 		}
 		for _, capability := range r.Spec.Capabilities {
 			fact("capability", capability.Type)
+			for key, value := range capability.Attributes {
+				fact(capability.Type+" "+key, value)
+			}
+		}
+		for _, taint := range r.Spec.Taints {
+			fact("taint", taint.Key)
+		}
+		for name := range r.Status.Allocatable {
+			fact("resource", string(name))
 		}
 	}
 	return sum

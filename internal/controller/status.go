@@ -118,6 +118,9 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 	status.SelectedClusters = clusters[:min(len(clusters), v1alpha1.MaxSelectedClusters)]
 
 	conditions.Set(placement, condition(v1alpha1.ConstraintsValidCondition, p.err, "InvalidSpec"))
+	if p.effective != nil {
+		conditions.Set(placement, p.effective.DeepCopy())
+	}
 	policyErr := errors.Join(w.policyErr, cmp.Or(w.quarantine, p.policyErr))
 	reason, until := "PolicyError", "are sound"
 	if unseen := new(hidden); errors.As(policyErr, &unseen) {

@@ -63,6 +63,7 @@ type workspace struct {
 	// clusters by name and compiled placements are of the objects of the last pass.
 	clusters map[string]clusterState
 	compiled map[*v1alpha1.WorkloadPlacement]compiledPlacement
+	effects  effects
 	// policyErr is why the policies as written are not in force, inForce whether any are.
 	policyErr error
 	inForce   bool
