@@ -55,6 +55,7 @@ interrupted.`,
   kubectl placement explain web fleet/          # show why
   kubectl placement diff fleet/ -c my-policies/policies   # show what new policies would move
   kubectl placement top fleet/                  # show how full the fleet is, and what waits for what
+  kubectl placement bundle my-policies/policies # write a ConfigMap with the policies, to be applied
   kubectl placement reference cel               # show what a constraint can say`,
 		Version:       build.Version(),
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl placement"},
