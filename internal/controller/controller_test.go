@@ -295,9 +295,9 @@ func TestAClaimThatIsWithdrawn(t *testing.T) {
 	binding.Spec.PermissionClaims[2].State = apisv1alpha2.ClaimRejected
 	kcpApplies(binding)
 	shard.put("apibindings", "shop", binding)
-	w := shard.stored("deployments")[0]
+	w, asked := shard.stored("deployments")[0], shard.requested("GET apibindings")
 	shard.remove("deployments", "shop", "default", "w")
-	eventually(t, "the server is asked", func() bool { return shard.requested("GET apibindings") > 2 })
+	eventually(t, "the server is asked", func() bool { return shard.requested("GET apibindings") > asked })
 	shard.set(func(s *apiServer) { s.withheld = "" })
 	i.currentEndpoints()[0].watches[0].reflector.ForceRelist()
 	eventually(t, "the placement says so", func() bool { return strings.Contains(placementStatus(shard), "ClaimNotAccepted") })

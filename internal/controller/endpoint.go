@@ -28,6 +28,7 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
@@ -39,7 +40,7 @@ type endpoint struct {
 	recorder *recorder
 	// watches begin with that of APIBindings.
 	watches []*resourceWatch
-	kinds   []schema.GroupVersionResource
+	kinds   []watchedKind
 	// leases are watched apart: a workspace that shows none is placed in all the same.
 	leases  *resourceWatch
 	checker *watchChecker
@@ -66,7 +67,7 @@ func newEndpoint(config Config, url string, metrics *metrics, changed func(logic
 		return nil, err
 	}
 	e := &endpoint{
-		url: url, client: client, metadata: metadata, metrics: metrics, changed: changed, kinds: config.Kinds,
+		url: url, client: client, metadata: metadata, metrics: metrics, changed: changed, kinds: watchedKinds(workload.Kinds(), config.Kinds),
 		beats: heartbeats{heard: map[clusterKey]heartbeat{}}, synced: make(chan struct{}),
 	}
 	if e.recorder, err = newRecorder(at, metrics); err != nil {
@@ -194,7 +195,11 @@ func (e *endpoint) visibility(bindings []*apisv1alpha2.APIBinding) visibility {
 		}
 	}
 	if v.binding != nil {
-		v.hidden = hiddenBy(v.binding, append([]schema.GroupVersionResource{configMapResource, leaseResource}, e.kinds...))
+		claimed := []schema.GroupVersionResource{configMapResource, leaseResource}
+		for _, kind := range e.kinds {
+			claimed = append(claimed, kind.GroupVersionResource)
+		}
+		v.hidden = hiddenBy(v.binding, claimed)
 	}
 	return v
 }

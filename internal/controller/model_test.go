@@ -29,6 +29,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // TestNothingIsPromisedTwice drives random histories of a workspace with two or three clusters. Workloads are created,
@@ -508,7 +509,7 @@ func (m *model) elect() {
 		},
 		event: func(runtime.Object, string, string, string) {},
 	})
-	l.view.kinds = []schema.GroupVersionResource{deployments}
+	l.view.kinds = watchedKinds(workload.Kinds(), []schema.GroupVersionResource{deployments})
 	l.workspace.now, l.workspace.slicing = func() time.Time { return m.clock }, m.slicing
 	ask := l.workspace.ask
 	l.workspace.ask = func(ctx context.Context, request engine.Request) (*engine.Decision, error) {
@@ -693,7 +694,7 @@ func (l *leader) show(kinds int) {
 		l.view.binding.ManagedFields = []metav1.ManagedFieldsEntry{{Time: &metav1.Time{Time: l.boundAt}}}
 		if !l.claimed {
 			l.view.binding.Spec.PermissionClaims[0].State = apisv1alpha2.ClaimRejected
-			l.view.hidden = hiddenBy(l.view.binding, l.view.kinds)
+			l.view.hidden = hiddenBy(l.view.binding, []schema.GroupVersionResource{deployments})
 		}
 	}
 	l.view.heard = map[types.UID]heartbeat{}

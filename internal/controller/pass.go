@@ -18,8 +18,8 @@ type pass struct {
 	selectors  []placement.Selector
 	// unselective are the placements of which it is not known what they select.
 	unselective []*placementState
-	// unseen are the workloads whose decisions stay as they are, since they cannot be seen.
-	unseen map[workloadKey]*hidden
+	// kept are the workloads whose decisions stay as they are, since they cannot be seen.
+	kept map[workloadKey]*hidden
 	// changeable are the clusters on which it is a question of time whether workloads may stay.
 	changeable map[string]bool
 	// explained is the latest attempt of each equivalence class in this pass, by the digest of its inputs.

@@ -83,8 +83,8 @@ func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 	for _, object := range o.workloads {
 		shown[keyOf(object.workload.Reference)] = true
 	}
-	p.unseen = p.findUnseen(ctx, o, shown, p.result)
-	p.reportUnseen(o, p.placements, p.unseen)
+	p.kept = p.findUnseen(ctx, o, shown, p.result)
+	p.reportUnseen(o, p.placements, p.kept)
 	p.releaseGone(shown)
 	for _, item := range p.inTurn(o.workloads) {
 		err := recovered(func() {
@@ -108,7 +108,7 @@ func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 // releaseGone releases what workloads hold that do not exist any more.
 func (p *pass) releaseGone(shown map[workloadKey]bool) {
 	for _, key := range p.store.byDecision() {
-		if !shown[key] && p.unseen[key] == nil {
+		if !shown[key] && p.kept[key] == nil {
 			p.release(key)
 		}
 	}
@@ -120,7 +120,7 @@ func (p *pass) inTurn(workloads []*workloadObject) []*workItem {
 	items := make([]*workItem, 0, len(workloads))
 	var unowned []*workloadObject
 	for _, object := range workloads {
-		if p.unseen[keyOf(object.workload.Reference)] != nil {
+		if p.kept[keyOf(object.workload.Reference)] != nil {
 			continue
 		}
 		item := &workItem{owner: p.ownerOf(object), object: object, key: keyOf(object.workload.Reference)}

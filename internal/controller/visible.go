@@ -13,7 +13,6 @@ import (
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -21,6 +20,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // What cannot be seen is not gone. An informer shows the same when objects are deleted, when a workspace withdraws a permission
@@ -35,7 +35,32 @@ type visibility struct {
 	binding *apisv1alpha2.APIBinding
 	hidden  map[schema.GroupResource]*hidden
 	// kinds are the workload kinds that are watched.
-	kinds []schema.GroupVersionResource
+	kinds []watchedKind
+}
+
+// watchedKind is a kind of workloads with the resource that it is watched by.
+type watchedKind struct {
+	schema.GroupVersionResource
+	apiVersion, kind string
+}
+
+// watchedKinds finds the kinds of resources in a table.
+func watchedKinds(table *workload.Table, resources []schema.GroupVersionResource) (kinds []watchedKind) {
+	for _, resource := range resources {
+		if d := table.Resource(resource); d != nil {
+			kinds = append(kinds, watchedKind{resource, resource.GroupVersion().String(), d.Kind})
+		}
+	}
+	return kinds
+}
+
+// resourceOf returns the resource by which workloads of a kind are watched, if they are.
+func (v *visibility) resourceOf(apiVersion, kind string) (schema.GroupVersionResource, bool) {
+	i := slices.IndexFunc(v.kinds, func(k watchedKind) bool { return k.kind == kind && k.apiVersion == apiVersion })
+	if i < 0 {
+		return schema.GroupVersionResource{}, false
+	}
+	return v.kinds[i].GroupVersionResource, true
 }
 
 // hides returns why nothing of a resource can be read, nil if something can.
@@ -44,12 +69,6 @@ func (v *visibility) hides(resource schema.GroupVersionResource) *hidden {
 		return h
 	}
 	return nil
-}
-
-// resourceOf returns the resource of a kind of workloads.
-func resourceOf(apiVersion, kind string) schema.GroupVersionResource {
-	resource, _ := meta.UnsafeGuessKindToResource(schema.FromAPIVersionAndKind(apiVersion, kind))
-	return resource
 }
 
 // notShown is an object that something rests on and that the informers do not show.
@@ -93,7 +112,7 @@ func (w *workspace) restsOn(o *cacheView, shown map[workloadKey]bool, unseen map
 	for _, c := range o.clusters {
 		clusters[c.Name] = true
 	}
-	missing, resources := map[notShown][]workloadKey{}, map[[2]string]schema.GroupVersionResource{}
+	missing := map[notShown][]workloadKey{}
 	add := func(key workloadKey, resource schema.GroupVersionResource, namespace, name string) {
 		object := notShown{resource, types.NamespacedName{Namespace: namespace, Name: name}}
 		missing[object] = append(missing[object], key)
@@ -102,18 +121,14 @@ func (w *workspace) restsOn(o *cacheView, shown map[workloadKey]bool, unseen map
 		if record.current == nil {
 			continue
 		}
-		resource, known := resources[[2]string{key.apiVersion, key.kind}]
-		if !known {
-			resource = resourceOf(key.apiVersion, key.kind)
-			resources[[2]string{key.apiVersion, key.kind}] = resource
-		}
+		resource, watched := o.resourceOf(key.apiVersion, key.kind)
 		h := o.hidden[resource.GroupResource()]
 		switch {
 		case h != nil && (!h.partly || !shown[key]):
 			unseen[key] = h
 			continue
 		case shown[key]:
-		case !slices.Contains(o.kinds, resource):
+		case !watched:
 			unseen[key] = &hidden{
 				reason: v1alpha1.KindNotWatchedReason, why: fmt.Sprintf("%s %s is not among the workload kinds of the controller", key.apiVersion, key.kind),
 				how: "The operator of the controller adds it to --workload-kinds",
@@ -305,8 +320,8 @@ func (w *workspace) reportUnseen(o *cacheView, placements []*placementState, uns
 				reasons[h.why] = h
 			}
 		}
-		for _, resource := range o.kinds {
-			if h := o.hides(resource); h != nil && selects(p.object, resource) {
+		for _, kind := range o.kinds {
+			if h := o.hides(kind.GroupVersionResource); h != nil && selects(p.object, kind) {
 				add(h)
 			}
 		}
@@ -323,12 +338,10 @@ func (w *workspace) reportUnseen(o *cacheView, placements []*placementState, uns
 	}
 }
 
-// selects says whether a placement can select a workload kind.
-func selects(p *v1alpha1.WorkloadPlacement, resource schema.GroupVersionResource) bool {
-	kinds := p.Spec.WorkloadSelector.WorkloadTypes
-	return len(kinds) == 0 || slices.ContainsFunc(kinds, func(t v1alpha1.WorkloadType) bool {
-		return resourceOf(t.APIVersion, t.Kind).GroupResource() == resource.GroupResource()
-	})
+// selects says whether a placement can select workloads of a kind.
+func selects(p *v1alpha1.WorkloadPlacement, kind watchedKind) bool {
+	types := p.Spec.WorkloadSelector.WorkloadTypes
+	return len(types) == 0 || slices.Contains(types, v1alpha1.WorkloadType{APIVersion: kind.apiVersion, Kind: kind.kind})
 }
 
 // visible is the condition that says whether all workloads can be seen; kept is how many decisions stay as they are if not.

@@ -61,7 +61,7 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	w := &world{TB: t, stored: map[types.NamespacedName]*v1alpha1.PlacementDecision{}, clock: time.Unix(1_000_000, 0), leases: map[string]heartbeat{}}
-	w.kinds = []schema.GroupVersionResource{deployments, appsv1.SchemeGroupVersion.WithResource("statefulsets"), jobs}
+	w.kinds = watchedKinds(workload.Kinds(), []schema.GroupVersionResource{deployments, appsv1.SchemeGroupVersion.WithResource("statefulsets"), jobs})
 	w.restart()
 	return w
 }
