@@ -27,7 +27,9 @@ func checkCommand() *cobra.Command {
   constraints  CEL: syntax, types, and the cost of an expression against its limit
   policies     Rego: syntax, types, functions that policies may not call, size limits, conflicts between modules, and errors
                when the policies are evaluated for the given workloads, and for made-up ones of every kind
-  warnings     OPA's strict mode, clusters that are named and not in the fleet, and with --regal the rules of Regal
+  in vain      names that nothing in the given fleet has, selectors and constraints that are the same for all, placements and
+               workloads without each other, requests in the wrong unit or none, what of a pod placing does not look at
+  warnings     OPA's strict mode, and with --regal the rules of Regal
 
 What passes comes into force when it is applied. What constraints and policies can say: kubectl placement reference.`,
 		Example: `  kubectl placement check my-policies
