@@ -20,6 +20,7 @@ import (
 	logsapi "k8s.io/component-base/logs/api/v1"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/internal/agent"
 	"github.com/kcp-placement/placement/internal/program"
 )
@@ -36,6 +37,7 @@ type options struct {
 	interval                  time.Duration
 	material                  float64
 	tolerate                  []string
+	volumes                   string
 	bindAddress               string
 	logs                      *logsapi.LoggingConfiguration
 }
@@ -64,6 +66,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.interval, "report-interval", o.interval, "How often to report where nothing changes.")
 	flags.Float64Var(&o.material, "material-change", o.material, "By how many percent of what is allocatable of a resource the amounts that are allocated, or free on one node, have to move to be reported at once. With 0 every change is.")
 	flags.StringArrayVar(&o.tolerate, "tolerate", o.tolerate, "Taint of nodes that count nevertheless, as key[=value][:effect], for example nvidia.com/gpu. May be repeated.")
+	flags.StringVar(&o.volumes, "volume-capacity", o.volumes, "How much the PersistentVolumes of the cluster may hold in all, for example 10Ti: it is reported as allocatable storage, since nodes do not say. Without it workloads that claim volumes are not placed here.")
 	flags.StringVar(&o.bindAddress, "metrics-bind-address", o.bindAddress, "Address to serve /metrics, /healthz and /readyz on. Empty turns it off.")
 	logsapi.AddFlags(o.logs, flags)
 }
@@ -94,6 +97,9 @@ func (o *options) validate() error {
 		if _, err := parseCapability(text); err != nil {
 			errs = append(errs, fmt.Errorf("--capability: %w", err))
 		}
+	}
+	if _, err := parseVolumes(o.volumes); err != nil {
+		errs = append(errs, fmt.Errorf("--volume-capacity: %w", err))
 	}
 	for _, text := range o.tolerate {
 		if _, err := parseToleration(text); err != nil {
@@ -142,6 +148,19 @@ func parseToleration(text string) (corev1.Toleration, error) {
 	return toleration, nil
 }
 
+// parseVolumes reads a quantity in bytes; nothing is 0.
+func parseVolumes(text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	quantity, err := capacity.ParseQuantity(text)
+	if err != nil {
+		return 0, fmt.Errorf("%q: %w", text, err)
+	}
+	amounts, err := capacity.FromResourceList(corev1.ResourceList{corev1.ResourceStorage: quantity})
+	return amounts.Storage, err
+}
+
 // completed is the program that the flags describe.
 type completed struct {
 	*options
@@ -177,11 +196,15 @@ func (o *options) complete() (*completed, error) {
 		}
 		tolerations = append(tolerations, toleration)
 	}
+	volumes, err := parseVolumes(o.volumes)
+	if err != nil {
+		return nil, err
+	}
 	c := &completed{options: o, registry: prometheus.NewRegistry()}
 	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	c.agent, err = agent.New(agent.Config{
 		Cluster: cluster, KCP: kcp, Registration: registration, Register: o.register, TakeOver: o.takeOver,
-		Interval: o.interval, MaterialChange: o.material, Tolerations: tolerations, Registry: c.registry,
+		Interval: o.interval, MaterialChange: o.material, Tolerations: tolerations, VolumeCapacity: volumes, Registry: c.registry,
 	})
 	return c, err
 }

@@ -365,7 +365,8 @@ func (l *Ledger) Claim(owner Owner) *Claim {
 	return l.claims[owner]
 }
 
-// Uncounted returns the clusters whose report does not count the whole amount of the owner's claim.
+// Uncounted returns the clusters whose report does not count the whole amount of the owner's claim. Storage is never counted: a
+// report counts pods, and volumes are not of a pod. It stays reserved.
 func (l *Ledger) Uncounted(owner Owner) (clusters []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -375,7 +376,9 @@ func (l *Ledger) Uncounted(owner Owner) (clusters []string) {
 	}
 	for i := range claim.stakes {
 		s := &claim.stakes[i]
-		if _, short := s.counted().Lacking(s.Amount); short {
+		ofPods := s.Amount
+		ofPods.Storage = 0
+		if _, short := s.counted().Lacking(ofPods); short {
 			clusters = append(clusters, s.Cluster)
 		}
 	}

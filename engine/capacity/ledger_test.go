@@ -385,3 +385,19 @@ func TestUpdate(t *testing.T) {
 		t.Error("what is reserved anew has to fit")
 	}
 }
+
+// TestVolumesStayReserved: a report counts pods, and the volumes that a workload claims are not of a pod. They stay reserved, and
+// the workload is not taken to be missing.
+func TestVolumesStayReserved(t *testing.T) {
+	ledger := capacity.NewLedger()
+	owner := capacity.Owner{Name: "db"}
+	amount := capacity.Resources{CPU: 1000, Storage: 3 << 40}
+	ledger.Restore(owner, &capacity.Claim{UID: "u", Shares: shares(amount, "a")})
+	ledger.SetCluster("a", capacity.Resources{CPU: 3000, Storage: 10 << 40}, map[string]capacity.Resources{"u": {CPU: 1000}})
+	if got := ledger.Reserved("a"); got.CPU != 0 || got.Storage != 3<<40 {
+		t.Errorf("reserved %+v", got)
+	}
+	if got := ledger.Uncounted(owner); len(got) > 0 {
+		t.Errorf("uncounted on %v", got)
+	}
+}

@@ -29,7 +29,7 @@ type Resources struct {
 	CPU int64
 	// Memory in bytes.
 	Memory int64
-	// Storage in bytes.
+	// Storage in bytes, of PersistentVolumes. What pods use of the disks of nodes is "ephemeral-storage".
 	Storage int64
 	// Extended holds every other resource by its Kubernetes name, for example "nvidia.com/gpu", in whole units
 	// (bytes for ephemeral-storage and hugepages).

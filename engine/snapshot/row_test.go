@@ -45,7 +45,9 @@ func TestPerformance(t *testing.T) {
 			Allocatable: capacity.Resources{CPU: amount.Draw(t, "cpu"), Memory: amount.Draw(t, "memory")},
 			Allocated:   capacity.Resources{CPU: amount.Draw(t, "used cpu"), Memory: amount.Draw(t, "used memory")},
 		}
-		mean := new(big.Rat).Add(share(c.Allocated.CPU, c.Allocatable.CPU), share(c.Allocated.Memory, c.Allocatable.Memory))
+		reserved := capacity.Resources{CPU: amount.Draw(t, "reserved cpu"), Memory: amount.Draw(t, "reserved memory")}
+		used := c.Allocated.Add(reserved)
+		mean := new(big.Rat).Add(share(used.CPU, c.Allocatable.CPU), share(used.Memory, c.Allocatable.Memory))
 		mean.Mul(mean, big.NewRat(1, 2))
 		want := int64(10)
 		for _, step := range []struct{ below, score int64 }{{95, 40}, {80, 70}, {50, 100}} {
@@ -53,7 +55,7 @@ func TestPerformance(t *testing.T) {
 				want = step.score
 			}
 		}
-		if row := snapshot.NewRow(c, capacity.Resources{}); row.PerformanceScore != want {
+		if row := snapshot.NewRow(c, reserved); row.PerformanceScore != want {
 			t.Fatalf("a mean of %s scores %d, want %d", mean.FloatString(4), row.PerformanceScore, want)
 		}
 	})

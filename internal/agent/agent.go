@@ -40,6 +40,9 @@ type Config struct {
 	MaterialChange float64
 	// Tolerations are of taints that do not make a node unusable.
 	Tolerations []corev1.Toleration
+	// VolumeCapacity is what the PersistentVolumes of the cluster may hold in all, in bytes; it is reported as allocatable storage.
+	// 0 if unknown.
+	VolumeCapacity int64
 	// Registry registers the agent's metrics. Optional.
 	Registry prometheus.Registerer
 	// Clock is the system's if nil.
@@ -70,8 +73,8 @@ func New(c Config) (*Agent, error) {
 	if c.Registration == nil || c.Registration.Name == "" {
 		return nil, errors.New("agent: the registration needs a name")
 	}
-	if c.Interval < 0 || c.MaterialChange < 0 {
-		return nil, errors.New("agent: neither the interval nor what is material may be negative")
+	if c.Interval < 0 || c.MaterialChange < 0 || c.VolumeCapacity < 0 {
+		return nil, errors.New("agent: neither the interval, nor what is material, nor the capacity of volumes may be negative")
 	}
 	if c.Interval == 0 {
 		c.Interval = DefaultInterval
@@ -83,6 +86,7 @@ func New(c Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the physical cluster: %w", err)
 	}
+	cluster.usage.volumes = c.VolumeCapacity
 	registration, err := newRegistration(c.KCP, c.Registration, c.Register, c.TakeOver, c.Interval)
 	if err != nil {
 		return nil, fmt.Errorf("the kcp workspace: %w", err)

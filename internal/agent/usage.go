@@ -30,6 +30,8 @@ type usage struct {
 	nodes map[unique.Handle[string]]*bucket
 	// workloads sums the pods that are included in allocated.
 	workloads map[unique.Handle[types.UID]]*demand
+	// volumes is what PersistentVolumes may hold in all; 0 if unknown.
+	volumes int64
 	// problems are the quantities that cannot be used, by node or pod.
 	problems map[string][]string
 }
@@ -252,6 +254,10 @@ func (u *usage) figures() *figures {
 				free[a.name.Value()] = max(free[a.name.Value()], room)
 			}
 		}
+	}
+	if u.volumes > 0 { // any node can mount them
+		have.add(unique.Make(corev1.ResourceStorage), u.volumes)
+		offered[corev1.ResourceStorage], free[corev1.ResourceStorage] = true, u.volumes
 	}
 	f.resources(have, asked, offered, free)
 	f.listWorkloads(u.workloads)

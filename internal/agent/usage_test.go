@@ -96,6 +96,22 @@ func TestWhichResources(t *testing.T) {
 	}
 }
 
+// TestVolumes: what volumes may hold is stated, since no node has it. What the pods use of the disks of nodes is another resource.
+func TestVolumes(t *testing.T) {
+	u := newUsage()
+	u.volumes = 10 << 40
+	u.setNode(nodeOf(testNode("a", having("cpu", "4", "ephemeral-storage", "100Gi", "pods", "10")), nil))
+	u.setPod(podOf(testPod("asks", "a", requesting("ephemeral-storage", "40Gi"))))
+	f := u.figures()
+	for name, want := range map[corev1.ResourceName][3]string{"storage": {"10Ti", "0", "10Ti"}, "ephemeral-storage": {"100Gi", "40Gi", "60Gi"}} {
+		for i, list := range []corev1.ResourceList{f.allocatable, f.allocated, f.largestFree} {
+			if q := list[name]; q.String() != want[i] {
+				t.Errorf("%s: %s, want %s", name, q.String(), want[i])
+			}
+		}
+	}
+}
+
 func TestTooManyResources(t *testing.T) {
 	u := newUsage()
 	u.setNode(nodeOf(testNode("a", having("cpu", "4", "pods", "10")), nil))
