@@ -41,6 +41,20 @@ func (r *Request) validate(ctx context.Context) error {
 	case r.Workload.Replicas < 0 || r.Workload.Replicas > math.MaxInt32:
 		return invalid("workload.replicas", "%d is not from 0 to %d", r.Workload.Replicas, math.MaxInt32)
 	}
+	for i := range r.Current {
+		name := r.Current[i].Name
+		if name == "" {
+			return invalid("current", "a cluster has no name")
+		}
+		for j := range i {
+			if r.Current[j].Name == name {
+				return invalid("current["+name+"]", "the cluster is there twice")
+			}
+		}
+	}
+	if err := validateAmounts("workload.pod", &r.Workload.Pod); err != nil {
+		return err
+	}
 	return validateAmounts("workload.requests", &r.Workload.Requests)
 }
 

@@ -28,6 +28,13 @@ func TestInvalidRequests(t *testing.T) {
 		change(w)
 		return engine.Request{Workspace: ws, Placement: p, Workload: w}
 	}
+	current := func(names ...string) engine.Request {
+		r := valid(func(*workload.Workload) {})
+		for _, name := range names {
+			r.Current = append(r.Current, engine.Choice{Name: name})
+		}
+		return r
+	}
 	for _, test := range []struct {
 		request     engine.Request
 		field, want string
@@ -41,6 +48,9 @@ func TestInvalidRequests(t *testing.T) {
 		{valid(func(w *workload.Workload) { w.Requests.Storage = math.MinInt64 }), "workload.requests.storage", "-9223372036854775808 is not from 0 to 1152921504606846976"},
 		{valid(func(w *workload.Workload) { w.Requests.Extended = map[string]int64{gpu: -1} }), "workload.requests." + gpu, "-1 is not from 0 to 1152921504606846976"},
 		{valid(func(w *workload.Workload) { w.Requests.Extended = map[string]int64{"cpu": 1} }), "workload.requests", `"cpu" is no extended resource`},
+		{valid(func(w *workload.Workload) { w.Pod.CPU = -1 }), "workload.pod.cpu", "-1 is not from 0 to 1152921504606846976"},
+		{current("a", "a"), "current[a]", "the cluster is there twice"},
+		{current(""), "current", "a cluster has no name"},
 		{valid(func(w *workload.Workload) { w.Replicas = -1 }), "workload.replicas", "-1 is not from 0 to 2147483647"},
 		{valid(func(w *workload.Workload) { w.Replicas = 1 << 31 }), "workload.replicas", "2147483648 is not from 0 to 2147483647"},
 	} {
@@ -69,6 +79,7 @@ func ask(ctx context.Context, e *engine.Engine, r engine.Request) map[string]err
 	errs := map[string]error{}
 	_, errs["Decide"] = e.Decide(ctx, r)
 	_, errs["Explain"] = e.Explain(ctx, r)
+	_, errs["Review"] = e.Review(ctx, r)
 	_, errs["Feasible"] = e.Feasible(ctx, r)
 	errs["DecideBatch"] = e.DecideBatch(ctx, []engine.Request{r})[0].Err
 	return errs
@@ -174,6 +185,9 @@ func TestWhateverIsGiven(t *testing.T) {
 	placements := rapid.SampledFrom([]*placement.Placement{compiled, compiled, compiled, nil, {}})
 	request := rapid.Custom(func(t *rapid.T) engine.Request {
 		r := engine.Request{Workspace: ws, Placement: placements.Draw(t, "placement")}
+		for _, name := range rapid.SliceOfN(name, 0, 3).Draw(t, "current") {
+			r.Current = append(r.Current, engine.Choice{Name: name, Replicas: amount.Draw(t, "replicas there")})
+		}
 		if rapid.IntRange(0, 9).Draw(t, "workload") > 0 {
 			r.Workload = &workload.Workload{
 				Reference: workload.Reference{Name: name.Draw(t, "name"), UID: name.Draw(t, "uid")}, Requests: some.Draw(t, "requests"),

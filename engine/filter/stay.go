@@ -24,6 +24,9 @@ func (c *Class) Departure(row *snapshot.Row, now time.Time) (why *Violation) {
 // MayStay reports whether there is no Departure. It asks once for each change of a cluster's facts, as long as it is not a
 // question of time.
 func (c *Class) MayStay(position int, row *snapshot.Row, now time.Time) bool {
+	if c.Workload.PerNode {
+		return c.Departure(row, now) == nil // what is known of the facts is not of one class
+	}
 	if c.Facts.mayStay(position, row.Figures.Facts) {
 		return true
 	}

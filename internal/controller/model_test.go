@@ -320,7 +320,7 @@ func (m *model) run() {
 		promised := map[string]int64{}
 		for _, d := range m.durable() {
 			for _, c := range d.Clusters {
-				promised[c.Name] += amountOf(d)
+				promised[c.Name] += amountOf(d, c)
 			}
 		}
 		for name, amount := range promised {
@@ -361,6 +361,7 @@ func (m *model) repair(l *leader) {
 // ask creates a workload of a placement, or changes its requests. One that was deleted gets a new UID.
 func (m *model) ask(name string, placement int) {
 	w := testWorkload(name, rapid.Int64Range(1, 6).Draw(m.T, "cpu"))
+	w.workload.PerNode = rapid.IntRange(0, 3).Draw(m.T, "a pod on each node") == 3
 	if before := m.workloads[name]; before != nil {
 		w.UID = before.UID
 	} else {
@@ -380,9 +381,9 @@ func (m *model) startPods() {
 		return
 	}
 	d := durable[rapid.SampledFrom(slices.Sorted(maps.Keys(durable))).Draw(m.T, "of")]
-	cluster := rapid.SampledFrom(d.Clusters).Draw(m.T, "on").Name
-	if s := m.sites[cluster]; s != nil {
-		amount := amountOf(d)
+	c := rapid.SampledFrom(d.Clusters).Draw(m.T, "on")
+	if s := m.sites[c.Name]; s != nil {
+		amount := amountOf(d, c)
 		s.pods[d.Workload.UID] = rapid.SampledFrom([]int64{amount, amount, 1, amount + 1}).Draw(m.T, "pods")
 		if m.rogue {
 			s.pods[d.Workload.UID] = min(amount, s.pods[d.Workload.UID])
@@ -390,9 +391,12 @@ func (m *model) startPods() {
 	}
 }
 
-func amountOf(d v1alpha1.WorkloadDecision) int64 {
-	cpu := d.Reserved["cpu"]
-	return cpu.MilliValue()
+// amountOf is what a decision reserves on one of its clusters.
+func amountOf(d v1alpha1.WorkloadDecision, c v1alpha1.ClusterDecision) int64 {
+	if len(c.Reserved) > 0 {
+		return millis(c.Reserved)
+	}
+	return millis(d.Reserved)
 }
 
 // durable returns the stored decisions by workload.
@@ -445,6 +449,7 @@ func (m *model) report(name string, again int) {
 	m.usages[name] = usage
 	reported := current.DeepCopy()
 	reported.Status.ClusterUID, reported.Status.Allocatable, reported.Status.Allocated = usage.ClusterUID, usage.Allocatable, usage.Allocated
+	reported.Status.Nodes = &v1alpha1.NodeCounts{Usable: rapid.SampledFrom([]int32{1, 1, 2, 3, 0}).Draw(m.T, "usable nodes")}
 	conditions.Set(reported, conditions.TrueCondition(v1alpha1.ReadyCondition))
 	reported.ResourceVersion = m.next()
 	m.registrations[name] = reported
@@ -642,7 +647,7 @@ func (l *leader) load() map[string]int64 {
 		for _, d := range slice.Decisions {
 			for _, c := range d.Clusters {
 				if p := (promise{d.Workload.UID, c.Name}); c.ReservationExpiredAt == nil {
-					promised[p] = max(promised[p], amountOf(d)-counted[c.Name][d.Workload.UID])
+					promised[p] = max(promised[p], amountOf(d, c)-counted[c.Name][d.Workload.UID])
 				}
 			}
 		}
@@ -781,7 +786,8 @@ func (m *model) expectNothingWaitsInVain() {
 			continue
 		}
 		for _, row := range m.leader.workspace.engine.Snapshot("ws").Rows() {
-			if ready, _ := row.Condition(string(conditionsv1alpha1.ReadyCondition)); ready.Status == "True" && row.Free.CPU >= w.workload.Requests.CPU {
+			if ready, _ := row.Condition(string(conditionsv1alpha1.ReadyCondition)); ready.Status == "True" && row.Free.CPU >= w.workload.On(row.UsableNodes).Requests.CPU &&
+				(row.UsableNodes > 0 || !w.workload.PerNode) {
 				m.Fatalf("%s waits for %d, %d are free on %s: %v", name, w.workload.Requests.CPU, row.Free.CPU, row.Name, m.leader.workspace.waiting)
 			}
 		}

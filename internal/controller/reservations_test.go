@@ -359,9 +359,9 @@ func TestFence(t *testing.T) {
 // another controller reads the same from it.
 func TestAPodOnEachNode(t *testing.T) {
 	w := newWorld(t)
-	for name, usable := range map[string]int32{"a": 2, "b": 3} {
+	for i, name := range []string{"a", "b"} {
 		c := testCluster(name, "4")
-		c.Status.Nodes = &v1alpha1.NodeCounts{Total: 5, Ready: 4, Usable: usable}
+		c.Status.Nodes = &v1alpha1.NodeCounts{Total: 5, Ready: 4, Usable: int32(2 + i)}
 		w.clusters = append(w.clusters, c)
 	}
 	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(v1alpha1.WorkloadPlacementSpec{})}
@@ -391,5 +391,32 @@ func TestAPodOnEachNode(t *testing.T) {
 	w.pass()
 	if got := promised(); got != want || len(w.writes) > 0 {
 		t.Errorf("after a restart: %s, want %s; wrote %v", got, want, w.writes)
+	}
+
+	// What is reserved follows the nodes. More than there is room for is not promised, and the workload stays all the same.
+	for _, step := range []struct {
+		usable int32
+		want   string
+	}{
+		{4, "0 in common, a 2 for 2, b 4 for 4, a has 2000m free, b has 0m free"},
+		{1, "0 in common, b 1 for 1, a 2 for 2, a has 2000m free, b has 3000m free"},
+		{5, "0 in common, b 1 for 1, a 2 for 2, a has 2000m free, b has 3000m free"},
+		{0, "0 in common, b 1 for 1, a 2 for 2, a has 2000m free, b has 3000m free"},
+		{2, "1 in common, a 0 for 2, b 0 for 2, a has 2000m free, b has 2000m free"},
+	} {
+		for i, c := range w.clusters {
+			if c.Name == "b" {
+				c = c.DeepCopy()
+				c.Status.Nodes.Usable = step.usable
+				w.clusters[i] = c
+			}
+		}
+		w.pass()
+		w.show()
+		w.writes = nil
+		w.pass()
+		if got := promised(); got != step.want || len(w.writes) > 0 {
+			t.Errorf("with %d nodes: %s, want %s; then wrote %v", step.usable, got, step.want, w.writes)
+		}
 	}
 }
