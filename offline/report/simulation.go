@@ -32,6 +32,9 @@ func Simulation(w io.Writer, r *simulation.Result) {
 	}
 	fmt.Fprintf(w, "%d workloads: %d placed%s, %d unplaced, in %d ms\n",
 		r.Summary.Workloads, r.Summary.Placed, short, r.Summary.Unplaced, r.Summary.ElapsedMs)
+	if r.Summary.Held > 0 {
+		fmt.Fprintf(w, "%d are held by the brake until it is their turn to leave: see docs/disruption.md\n", r.Summary.Held)
+	}
 }
 
 func workspacesOf(r *simulation.Result) []string {
@@ -55,6 +58,9 @@ func decisions(w io.Writer, r *simulation.Result, workspace string) {
 		for i, c := range d.Clusters {
 			if d.Kept {
 				c.Reason += ", stays"
+			}
+			if d.Held != nil {
+				c.Reason += " until it is its turn to leave"
 			}
 			if i == 0 && len(d.Clusters) < d.Asked {
 				c.Reason += fmt.Sprintf(", %d of %d clusters", len(d.Clusters), d.Asked)
@@ -148,7 +154,7 @@ func andMore(names []string) string {
 // Diff prints which decisions would move, how scores would change, and how full the fleet would be.
 func Diff(w io.Writer, d *simulation.Diff) {
 	workspaces := map[string]bool{}
-	for _, c := range slices.Concat(d.Moves, d.Rescored, d.Standing) {
+	for _, c := range slices.Concat(d.Moves, d.Rescored, d.Standing, d.Held) {
 		workspaces[c.Workspace] = true
 	}
 	for _, c := range d.Clusters {
@@ -188,6 +194,14 @@ func Diff(w io.Writer, d *simulation.Diff) {
 		}
 		render(w, t)
 	}
+	if len(d.Held) > 0 {
+		t := NewTable(w)
+		t.AppendHeader(table.Row{"HELD BY THE BRAKE", "PLACEMENT", "ON", "LATER", "BECAUSE"})
+		for _, c := range d.Held {
+			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before), scored(c.After), c.Error})
+		}
+		render(w, t)
+	}
 	if len(d.Clusters) > 0 {
 		t := NewTable(w)
 		t.AppendHeader(table.Row{"CLUSTER", "RESOURCE", "IN USE BEFORE", "IN USE AFTER", "CHANGE"})
@@ -210,6 +224,9 @@ func Diff(w io.Writer, d *simulation.Diff) {
 		fmt.Fprintf(w, " (%d from nowhere, %d to nowhere)", s.Placed, s.Unplaced)
 	}
 	fmt.Fprintf(w, ", %d would stay with other scores, %d would not change\n", s.Rescored, s.Workloads-s.Moved-s.Rescored)
+	if s.Held > 0 {
+		fmt.Fprintf(w, "%d of these would follow, at the pace of the brake: see docs/disruption.md\n", s.Held)
+	}
 }
 
 func scored(clusters []engine.Choice) string {

@@ -15,6 +15,8 @@ type Diff struct {
 	Rescored []Change `json:"rescored"`
 	// Standing are the workloads that stay in the later result where they should not, for want of a better place.
 	Standing []Change `json:"standing"`
+	// Held are the workloads that the brake holds in the later result: After is where they go once it is their turn.
+	Held []Change `json:"held"`
 	// Clusters are those with another utilization, by workspace and name.
 	Clusters []ClusterChange `json:"clusters"`
 	Summary  DiffSummary     `json:"summary"`
@@ -27,7 +29,7 @@ type Change struct {
 	Placement string          `json:"placement"`
 	Before    []engine.Choice `json:"before"`
 	After     []engine.Choice `json:"after"`
-	// Error is why the workload runs nowhere in the later result; empty where it runs.
+	// Error is why the workload runs nowhere in the later result; empty where it runs. Of one that is held it is why it leaves.
 	Error string `json:"error"`
 	// NoBetterPlace is why the workload should leave clusters that it stays on in the later result; empty where it stays on none.
 	NoBetterPlace string `json:"noBetterPlace,omitempty"`
@@ -50,6 +52,7 @@ type DiffSummary struct {
 	Placed   int `json:"placed"`
 	Unplaced int `json:"unplaced"`
 	Standing int `json:"standing"`
+	Held     int `json:"held"`
 }
 
 // Compare returns the difference between two results over the same workloads.
@@ -63,7 +66,7 @@ func Compare(before, after *Result) *Diff {
 		d := &before.Decisions[i]
 		earlier[workloadKey{d.Workspace, d.Workload}] = d
 	}
-	diff := &Diff{Moves: []Change{}, Rescored: []Change{}, Standing: []Change{}, Clusters: []ClusterChange{}}
+	diff := &Diff{Moves: []Change{}, Rescored: []Change{}, Standing: []Change{}, Held: []Change{}, Clusters: []ClusterChange{}}
 	diff.Summary.Workloads = len(after.Decisions)
 	for _, d := range after.Decisions {
 		change := Change{Workspace: d.Workspace, Workload: d.Workload, Placement: d.Placement, Before: []engine.Choice{}, After: d.Clusters, Error: d.Error, NoBetterPlace: d.NoBetterPlace}
@@ -73,6 +76,11 @@ func Compare(before, after *Result) *Diff {
 		}
 		if e := earlier[workloadKey{d.Workspace, d.Workload}]; e != nil {
 			change.Before = e.Clusters
+		}
+		if d.Held != nil {
+			held := change
+			held.After, held.Error = d.Held.To, d.Held.Because
+			diff.Held = append(diff.Held, held)
 		}
 		from, to := names(change.Before), names(change.After)
 		slices.Sort(from)
@@ -90,7 +98,7 @@ func Compare(before, after *Result) *Diff {
 			diff.Rescored = append(diff.Rescored, change)
 		}
 	}
-	diff.Summary.Moved, diff.Summary.Rescored = len(diff.Moves), len(diff.Rescored)
+	diff.Summary.Moved, diff.Summary.Rescored, diff.Summary.Held = len(diff.Moves), len(diff.Rescored), len(diff.Held)
 
 	type clusterKey struct{ workspace, name string }
 	utilization := map[clusterKey]map[string]int64{}

@@ -30,6 +30,8 @@ type Decision struct {
 	Asked int `json:"asked,omitempty"`
 	// NoBetterPlace is why the workload should leave clusters that it stays on, and what would help; empty where it stays on none.
 	NoBetterPlace string `json:"noBetterPlace,omitempty"`
+	// Held is where the workload goes once it is its turn, where the brake holds it; see Simulation.Pace.
+	Held *Held `json:"held,omitempty"`
 	// Rejected clusters by name; nil without Options.Rejected.
 	Rejected []Rejection `json:"rejected,omitzero"`
 	// Error is why the workload runs nowhere; empty where it runs.
@@ -92,6 +94,8 @@ type Summary struct {
 	// not, for want of a better place.
 	Fewer    int `json:"fewer"`
 	Standing int `json:"standing"`
+	// Held workloads wait for their turn to leave a cluster.
+	Held int `json:"held"`
 	// ElapsedMs is the time that the decisions took, in milliseconds.
 	ElapsedMs int64 `json:"elapsedMs"`
 }
@@ -108,6 +112,9 @@ func summarize(decisions []Decision, elapsed time.Duration) Summary {
 		}
 		if d.NoBetterPlace != "" {
 			s.Standing++
+		}
+		if d.Held != nil {
+			s.Held++
 		}
 	}
 	s.Unplaced = s.Workloads - s.Placed

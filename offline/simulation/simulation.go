@@ -17,6 +17,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
@@ -48,6 +49,9 @@ type Simulation struct {
 	workspaces []*workspace
 	// assignments of workloads by workspace and name. Invariant: the engine holds a reservation for each.
 	assignments map[key]assignment
+	// budget of disruptions, and what is left of it in this Run.
+	budget disruption.Budget
+	pacers map[logicalcluster.Name]*pacer
 	// rejected are the latest of each class.
 	rejected map[class]rejected
 }
@@ -65,6 +69,8 @@ type placementState struct {
 	priority int32
 	compiled *placement.Placement
 	err      error
+	// unlimited: the brake is lifted for its workloads.
+	unlimited bool
 }
 
 type key struct {
@@ -176,7 +182,7 @@ func (w *workspace) compile(e *engine.Engine) error {
 	objects := slices.Clone(w.Placements)
 	slices.SortFunc(objects, func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return placement.ByAge(a.Typed, b.Typed) })
 	for _, o := range objects {
-		p := &placementState{name: o.Typed.Name, priority: o.Typed.Spec.Priority}
+		p := &placementState{name: o.Typed.Name, priority: o.Typed.Spec.Priority, unlimited: unlimited(o.Typed)}
 		selector, _ := placement.CompileSelector(o.Typed) // Compile returns its error, too
 		if p.compiled, p.err = e.CompilePlacement(o.Typed); p.err != nil {
 			p.err = &manifest.Error{Position: o.Position("spec"), Object: o.String(), Message: p.err.Error()}
@@ -306,6 +312,7 @@ func (s *Simulation) Run(ctx context.Context) (*Result, error) {
 func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*Result, error) {
 	items := s.items()
 	start := time.Now()
+	s.pacers = s.newPacers()
 	result := &Result{Decisions: make([]Decision, 0, len(items)), Clusters: []Cluster{}}
 	for i, item := range items {
 		if ctx.Err() != nil {
@@ -342,6 +349,11 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 		d.Error = reason
 	}
 	if item.placement == nil {
+		if a, held := s.heldUnowned(item); held {
+			d.Placement, d.Kept, d.Clusters = a.placement.Name, true, a.clusters
+			d.Held = &Held{To: []engine.Choice{}, Because: "no WorkloadPlacement selects it any more"}
+			return
+		}
 		unplaced(fmt.Sprintf("no WorkloadPlacement of namespace %s selects this workload", item.Namespace))
 		return
 	}
@@ -373,7 +385,13 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 			failed(err)
 			return
 		}
-		if review == nil || !review.Changes() {
+		changes := review != nil && review.Changes()
+		if changes && len(review.Left) > 0 && !s.disrupt(item.workspace, item.placement) {
+			d.Kept, d.Clusters = true, current.clusters
+			d.Held = &Held{To: append([]engine.Choice{}, review.Clusters...), Because: becauseOf(review.Left)}
+			return
+		}
+		if !changes {
 			d.Kept, d.Clusters, d.NoBetterPlace = true, current.clusters, review.NoBetterPlace()
 			if d.detailed == (detail{}) && s.engine.InputsDigest(request) == current.inputsDigest {
 				return

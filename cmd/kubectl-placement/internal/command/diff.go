@@ -34,6 +34,9 @@ evaluated again under the candidates, in the same order, as the controller would
 reservations. What runs stays where it may stay, so new weights and terms move nothing by themselves. --fresh places
 all workloads anew under both, which shows where new ones would go.
 
+Of the moves it shows those that the controller would make at once, and the others as held by the brake, with the clusters
+that they have to wait for. --disruption-percent=100 shows all as moves.
+
 Where policies or placements that are in force now are wrong as they are written, PlacementDecisions say what is in force;
 without any there is nothing to compare with.`,
 		Example: `  kubectl placement diff all/ -c new-weights.rego
@@ -46,8 +49,9 @@ without any there is nothing to compare with.`,
 	c.Flags().BoolVar(&prune, "prune", false, "Remove policies that are not among the candidates.")
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "Exit with 1 if a decision would move.")
 	c.Flags().BoolVar(&fresh, "fresh", false, "Place all workloads anew, under what is in force and under the candidates.")
+	budget, now := addBudget(c), addNow(c)
 	c.Args = from.Arguments
-	c.PreRunE = validate(out, from)
+	c.PreRunE = validate(out, from, budget)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if len(candidates) == 0 {
 			return errors.New("there is nothing to compare with: give candidates by -c")
@@ -55,7 +59,7 @@ without any there is nothing to compare with.`,
 		if slices.Contains(candidates, "-") && from.ReadsStdin() {
 			return errors.New("-f - and -c - cannot both be standard input")
 		}
-		s, err := open(c, from, "placing workloads", simulation.Options{Fresh: fresh})
+		s, err := open(c, from, "placing workloads", simulation.Options{Fresh: fresh, Now: *now})
 		if err != nil {
 			return err
 		}
@@ -74,6 +78,7 @@ without any there is nothing to compare with.`,
 		if err != nil {
 			return err
 		}
+		s.Pace(budget.Budget)
 		if fresh {
 			s.Clear()
 		}

@@ -44,6 +44,7 @@ The words of constraints and policies are in ` + "`kubectl placement reference`"
 	c.Flags().StringSliceVar(&view.Only, "only", nil, "Show only clusters with a verdict, chosen, feasible or rejected, or of a name. Repeatable.")
 	c.Flags().IntVar(&view.Top, "top", 0, "Show only so many feasible clusters, the best. Default: 20 in a table.")
 	c.Flags().BoolVar(&view.All, "all", false, "Show every cluster in a row of its own, however many there are.")
+	now := addNow(c)
 	// What exists as a file is one, but for the name of the workload; a kind and a name may come before files.
 	var name []string
 	c.Args = func(c *cobra.Command, args []string) error {
@@ -63,7 +64,7 @@ The words of constraints and policies are in ` + "`kubectl placement reference`"
 		if err != nil {
 			return err
 		}
-		s, err := open(c, from, "placing workloads", simulation.Options{})
+		s, err := open(c, from, "placing workloads", simulation.Options{Now: *now})
 		if err != nil {
 			if len(name) == 2 && from.Live() {
 				return fmt.Errorf("%w (there is no file or folder %s)", err, name[1])

@@ -24,7 +24,8 @@ Files are Kubernetes YAML: ClusterRegistrations, ClusterUsages, WorkloadPlacemen
 workloads of any kind with a pod template. Rego files are policies of every workspace. The annotation kcp.io/cluster names
 the workspace of an object.
 
-A workload with a PlacementDecision stays where it is unless the controller would move it, too. The exit code is 0 if a
+A workload with a PlacementDecision stays where it is unless the controller would move it, too, and lets it go
+at once: the others are held by the brake. The exit code is 0 if a
 workload finds no cluster, and 1 if an object or a policy is wrong.`,
 		Example: `  kubectl placement simulate fleet.yaml placements.yaml workloads.yaml policies/
   kubectl placement simulate all/ -o json --no-rejected
@@ -33,10 +34,11 @@ workload finds no cluster, and 1 if an object or a policy is wrong.`,
 	from, out := input.NewSource(c), output.NewFlag(c, simulated{})
 	c.Flags().BoolVar(&noRejected, "no-rejected", false, "Leave out rejected clusters. Default: only where there are more than a million pairs of a workload and a cluster.")
 	c.Flags().BoolVar(&fresh, "fresh", false, "Ignore PlacementDecisions, as if nothing had been placed yet.")
+	budget, now := addBudget(c), addNow(c)
 	c.Args = from.Arguments
-	c.PreRunE = validate(out, from)
+	c.PreRunE = validate(out, from, budget)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		s, err := open(c, from, "placing workloads", simulation.Options{Fresh: fresh})
+		s, err := open(c, from, "placing workloads", simulation.Options{Fresh: fresh, Now: *now})
 		if err != nil {
 			return err
 		}
@@ -47,6 +49,7 @@ workload finds no cluster, and 1 if an object or a policy is wrong.`,
 		default:
 			fmt.Fprintf(c.ErrOrStderr(), "Rejected clusters are left out: there are %d pairs of a workload and a cluster. --no-rejected=false lists them.\n", pairs)
 		}
+		s.Pace(budget.Budget)
 		result, err := s.Run(c.Context())
 		if err != nil {
 			return err
