@@ -72,14 +72,14 @@ type WorkloadDecision struct {
 	// +kubebuilder:validation:MaxProperties=256
 	Reserved corev1.ResourceList `json:"reserved,omitempty"`
 
-	// policyDigest identifies the Rego policies that were in force.
+	// policyDigest identifies the Rego policies that were in force when the decision was made.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
 	PolicyDigest string `json:"policyDigest,omitempty"`
 
-	// inputsDigest identifies what the decision read of the workload and of its placement. While it stays the same, the
-	// workload is not placed anew.
+	// inputsDigest identifies what the decision read of the workload and of its placement when it was made. Other inputs alone
+	// do not place the workload anew, and do not change what is written here.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=128

@@ -42,6 +42,7 @@ import (
 //   - no write promises more on a cluster than it has, by the last report that the controller knows,
 //   - after each pass the ledger holds exactly what the decisions promise,
 //   - at rest, no workload waits that fits on a cluster,
+//   - no pass takes a workload off all its clusters while any of them is registered and not lost,
 //   - when all workloads are gone, all capacity is free.
 //
 // In some histories a former leader writes once more, past its fence, while clusters run no more than was promised. There,
@@ -721,12 +722,31 @@ func (l *leader) hear(cluster string) {
 // pass makes passes until no other is due at once, and compares the ledger with the decisions.
 func (l *leader) pass() {
 	for {
+		before := l.durable()
 		r := l.workspace.reconcile(klog.NewContext(context.Background(), klog.Logger{}), l.view)
 		if !l.fenced && !l.rogue && !l.dead {
 			l.expectTheLedgerToBeTrue(r.err() == nil && len(l.workspace.writeFailures) == 0)
+			l.expectNothingLosesItsPlace(before)
 		}
 		if r.err() != nil || !r.again {
 			return
+		}
+	}
+}
+
+// expectNothingLosesItsPlace checks that what was placed before a pass still is, unless it is gone or all its clusters are.
+func (l *leader) expectNothingLosesItsPlace(before map[string]v1alpha1.WorkloadDecision) {
+	after := l.durable()
+	for _, w := range l.view.workloads {
+		d, placed := before[w.Name]
+		if _, still := after[w.Name]; !placed || still || d.Workload.UID != w.UID {
+			continue
+		}
+		for _, r := range l.view.clusters {
+			on := slices.ContainsFunc(d.Clusters, func(c v1alpha1.ClusterDecision) bool { return c.Name == r.Name })
+			if current := l.registrations[r.Name]; on && (current == nil || conditions.GetReason(current, v1alpha1.ReadyCondition) != v1alpha1.ClusterLostReason) {
+				l.Fatalf("%s has lost its place on %s", w.Name, r.Name)
+			}
 		}
 	}
 }
