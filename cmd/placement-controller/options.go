@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection"
@@ -26,6 +26,7 @@ import (
 	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/metrics"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/controller"
 	"github.com/kcp-placement/placement/internal/program"
 )
@@ -35,6 +36,7 @@ type options struct {
 	kubeconfig, context string
 	endpointSlice       string
 	kinds               []string
+	kindsFile           string
 	qps                 float32
 	cacheTTL            time.Duration
 	cacheBytes          resource.QuantityValue
@@ -58,7 +60,7 @@ type options struct {
 func newOptions() *options {
 	return &options{
 		endpointSlice:  "tmc.kcp.io",
-		kinds:          []string{"deployments.v1.apps", "statefulsets.v1.apps", "jobs.v1.batch"},
+		kinds:          slices.Clone(workload.DefaultResources),
 		qps:            100,
 		cacheTTL:       engine.DefaultCacheTTL,
 		cacheBytes:     resource.QuantityValue{Quantity: *resource.NewQuantity(engine.DefaultCacheBytes, resource.BinarySI)},
@@ -84,7 +86,8 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.kubeconfig, "kubeconfig", o.kubeconfig, "Path of a kubeconfig that points at the workspace with the APIExport. $KUBECONFIG or the in-cluster configuration if empty.")
 	flags.StringVar(&o.context, "context", o.context, "Context of the kubeconfig to use. The current one if empty.")
 	flags.StringVar(&o.endpointSlice, "api-export-endpoint-slice", o.endpointSlice, "Name of the APIExportEndpointSlice to follow.")
-	flags.StringSliceVar(&o.kinds, "workload-kinds", o.kinds, "Kinds of workload to place, as resource.version.group. Each must have a pod template at spec.template and a permission claim in the APIExport.")
+	flags.StringSliceVar(&o.kinds, "workload-kinds", o.kinds, "Kinds of workload to place, as resource.version.group, of those that kubectl placement kinds lists. Each must have a permission claim in the APIExport.")
+	flags.StringVar(&o.kindsFile, "kinds-file", o.kindsFile, "File with more kinds of workload, in the form in which kubectl placement kinds -o yaml shows them.")
 	flags.Float32Var(&o.qps, "kube-api-qps", o.qps, "Requests a second to the API server, in bursts of twice as many.")
 	flags.DurationVar(&o.cacheTTL, "decision-cache-ttl", o.cacheTTL, "How long an unused ranking of clusters is kept.")
 	flags.Var(&o.cacheBytes, "decision-cache-bytes", "How much memory rankings of clusters, and what they rest on, may take in each workspace, for example 64Mi.")
@@ -157,13 +160,10 @@ func (o *options) validate() error {
 	if o.watchCheck < 0 {
 		errs = append(errs, fmt.Errorf("--watch-check-interval must not be negative, is %s", o.watchCheck))
 	}
-	if len(o.kinds) == 0 {
-		errs = append(errs, errors.New("--workload-kinds must name at least one kind"))
-	}
-	for _, kind := range o.kinds {
-		if gvr, _ := schema.ParseResourceArg(kind); gvr == nil {
-			errs = append(errs, fmt.Errorf("--workload-kinds: %q is not resource.version.group, for example deployments.v1.apps", kind))
-		}
+	if table, err := program.Kinds(o.kindsFile); err != nil {
+		errs = append(errs, err)
+	} else if _, err := table.Resources(o.kinds); err != nil {
+		errs = append(errs, fmt.Errorf("--workload-kinds: %w", err))
 	}
 	return errors.Join(errs...)
 }
@@ -219,13 +219,16 @@ func (o *options) complete() (*completed, error) {
 	}
 	c := &completed{options: o, config: config, registry: prometheus.NewRegistry()}
 	c.registry.MustRegister(collector, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	kinds := make([]schema.GroupVersionResource, len(o.kinds))
-	for i, kind := range o.kinds {
-		gvr, _ := schema.ParseResourceArg(kind)
-		kinds[i] = *gvr
+	table, err := program.Kinds(o.kindsFile)
+	if err != nil {
+		return nil, err
+	}
+	resources, err := table.Resources(o.kinds)
+	if err != nil {
+		return nil, err
 	}
 	c.controller, err = controller.New(controller.Config{
-		Provider: config, EndpointSlice: o.endpointSlice, Kinds: kinds,
+		Provider: config, EndpointSlice: o.endpointSlice, Kinds: resources, Table: table,
 		Engine: e, Policies: policies, Registry: c.registry, Fence: c.fence,
 		BatchSize: o.batchSize, BatchTimeout: o.batchTimeout, MaxConcurrentDecisions: o.concurrent,
 		HeartbeatGracePeriod: o.heartbeatGrace, FailoverAfter: o.failoverAfter, ReservationTimeout: o.reservationTimeout,

@@ -26,6 +26,11 @@ func TestFlags(t *testing.T) {
 		{"--disruption-percent 101 --disruption-minimum 0 --disruption-interval -1s", "--disruption-percent must be from 0 to 100, is 101\n" +
 			"--disruption-minimum must be at least 1, is 0\n--disruption-interval must not be negative, is -1s"},
 		{"--workload-kinds deployments", `--workload-kinds: "deployments" is not resource.version.group, for example deployments.v1.apps`},
+		{"--workload-kinds cronjobs.v1.batch,rayclusters.v1.ray.io,pods.v1", ""},
+		{"--workload-kinds cronjob.v1.batch", "--workload-kinds: cronjob.v1.batch is no resource of a kind of workload, did you mean cronjobs.v1.batch?; --kinds-file adds kinds"},
+		{"--workload-kinds deployments.v1beta1.extensions", "--workload-kinds: deployments.v1beta1.extensions is no resource of a kind of workload; --kinds-file adds kinds"},
+		{"--workload-kinds=", "--workload-kinds: must name at least one kind"},
+		{"--kinds-file missing.yaml", "--kinds-file: open missing.yaml: no such file or directory"},
 		{"--decision-cache-bytes 0", "--decision-cache-bytes must be at least 1, is 0"},
 	} {
 		o, flags := newOptions(), pflag.NewFlagSet("", pflag.ContinueOnError)

@@ -160,6 +160,47 @@ func (t *Table) Resource(resource schema.GroupVersionResource) *Definition {
 	return nil
 }
 
+// DefaultResources are the resources of the kinds that are watched without being told.
+var DefaultResources = []string{"deployments.v1.apps", "statefulsets.v1.apps", "jobs.v1.batch"}
+
+// Resources returns the resources that names such as deployments.v1.apps mean. Each is of a kind in the table.
+func (t *Table) Resources(names []string) ([]schema.GroupVersionResource, error) {
+	if len(names) == 0 {
+		return nil, errors.New("must name at least one kind")
+	}
+	known := make([]string, 0, len(t.kinds))
+	for _, d := range t.kinds {
+		for _, version := range d.Versions {
+			known = append(known, strings.TrimSuffix(d.Resource+"."+version+"."+d.Group, "."))
+		}
+	}
+	resources := make([]schema.GroupVersionResource, len(names))
+	for i, name := range names {
+		parts := strings.SplitN(name, ".", 3)
+		if len(parts) < 2 || slices.Contains(parts, "") {
+			return nil, fmt.Errorf("%q is not resource.version.group, for example deployments.v1.apps", name)
+		}
+		resources[i] = schema.GroupVersionResource{Resource: parts[0], Version: parts[1], Group: strings.Join(parts[2:], "")}
+		if t.Resource(resources[i]) == nil {
+			return nil, fmt.Errorf("%s is no resource of a kind of workload%s; --kinds-file adds kinds", name, didYouMean(name, known))
+		}
+	}
+	return resources, nil
+}
+
+func didYouMean(name string, known []string) string {
+	near, least := "", max(2, len(name)/3)+1
+	for _, k := range known {
+		if d := levenshtein.ComputeDistance(name, k); d < least {
+			near, least = k, d
+		}
+	}
+	if near == "" {
+		return ""
+	}
+	return ", did you mean " + near + "?"
+}
+
 // UnknownKindError says that objects of an apiVersion and kind are not placed.
 type UnknownKindError struct {
 	APIVersion, Kind string

@@ -35,6 +35,14 @@ const (
 	Controlled End = "another object controls it"
 )
 
+// WhyNot is why the workload is not decided on; empty if it is.
+func (w *Workload) WhyNot() string {
+	if w.Controller != "" {
+		return w.Controller + " controls it, so it is no workload of its own"
+	}
+	return string(w.End)
+}
+
 // FromObject is Table.FromObject with the kinds that are known without being told.
 func FromObject(object *unstructured.Unstructured) (*Workload, error) {
 	return Kinds().FromObject(object)

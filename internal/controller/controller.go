@@ -32,6 +32,7 @@ import (
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // Defaults of Config. With batches of 100 or more, a burst goes out in 10 to 12 writes for a thousand decisions. Larger ones
@@ -48,8 +49,9 @@ type Config struct {
 	Provider *rest.Config
 	// EndpointSlice is the name of the APIExportEndpointSlice.
 	EndpointSlice string
-	// Kinds are the workload kinds to place. Each has a pod template at spec.template.
+	// Kinds are the workload kinds to place. Each is in Table, which is workload.Kinds() if nil.
 	Kinds []schema.GroupVersionResource
+	Table *workload.Table
 	// MaxConcurrentDecisions is how many workspaces are decided on and published at once; DefaultMaxConcurrentDecisions if 0.
 	MaxConcurrentDecisions int
 	// BatchSize is how many decisions a pass over a workspace makes before it publishes them, BatchTimeout how long it may

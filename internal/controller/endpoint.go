@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -41,6 +42,7 @@ type endpoint struct {
 	// watches begin with that of APIBindings.
 	watches []*resourceWatch
 	kinds   []watchedKind
+	table   *workload.Table
 	// leases are watched apart: a workspace that shows none is placed in all the same.
 	leases  *resourceWatch
 	checker *watchChecker
@@ -66,8 +68,10 @@ func newEndpoint(config Config, url string, metrics *metrics, changed func(logic
 	if err != nil {
 		return nil, err
 	}
+	table := cmp.Or(config.Table, workload.Kinds())
 	e := &endpoint{
-		url: url, client: client, metadata: metadata, metrics: metrics, changed: changed, kinds: watchedKinds(workload.Kinds(), config.Kinds),
+		url: url, client: client, metadata: metadata, metrics: metrics, changed: changed,
+		table: table, kinds: watchedKinds(table, config.Kinds),
 		beats: heartbeats{heard: map[clusterKey]heartbeat{}}, synced: make(chan struct{}),
 	}
 	if e.recorder, err = newRecorder(at, metrics); err != nil {

@@ -55,7 +55,7 @@ func (w *workloadObject) GetObjectKind() schema.ObjectKind { return &w.TypeMeta 
 // transform returns the informer's transformation from what the API delivers to what is stored.
 //
 // Invariant: it never fails, whatever an object contains. An error would keep the informer of all tenants from syncing.
-func transform(resource schema.GroupVersionResource) cache.TransformFunc {
+func transform(resource schema.GroupVersionResource, table *workload.Table) cache.TransformFunc {
 	switch resource {
 	case bindingResource:
 		return toBinding
@@ -72,7 +72,7 @@ func transform(resource schema.GroupVersionResource) cache.TransformFunc {
 	case leaseResource:
 		return typed[coordinationv1.Lease]
 	default:
-		return toWorkload
+		return func(content any) (any, error) { return toWorkload(table, content) }
 	}
 }
 
@@ -170,7 +170,7 @@ func toBinding(content any) (any, error) {
 	return kept, err
 }
 
-func toWorkload(content any) (any, error) {
+func toWorkload(table *workload.Table, content any) (any, error) {
 	u, ok := content.(*unstructured.Unstructured)
 	if !ok {
 		return content, nil
@@ -183,7 +183,7 @@ func toWorkload(content any) (any, error) {
 			Labels: u.GetLabels(), Annotations: u.GetAnnotations(),
 		},
 	}
-	w.workload, w.err = workload.FromObject(u)
+	w.workload, w.err = table.FromObject(u)
 	w.end = w.workload.End
 	return w, nil
 }

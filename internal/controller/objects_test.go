@@ -20,6 +20,7 @@ import (
 	kcpcache "github.com/kcp-dev/apimachinery/v2/pkg/cache"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
@@ -100,7 +101,7 @@ func transformed(t testing.TB, resource schema.GroupVersionResource, u *unstruct
 	t.Helper()
 	name := u.GetName()
 	start := time.Now()
-	kept, err := transform(resource)(u)
+	kept, err := transform(resource, workload.Kinds())(u)
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("takes %s", took)
 	}
@@ -173,7 +174,7 @@ func TestTransformNeverFails(t *testing.T) {
 		})
 	}
 	for _, w := range watched { // what informers pass on beside objects
-		if kept, err := transform(w.resource)(cache.DeletedFinalStateUnknown{Key: "a"}); err != nil || kept != (cache.DeletedFinalStateUnknown{Key: "a"}) {
+		if kept, err := transform(w.resource, workload.Kinds())(cache.DeletedFinalStateUnknown{Key: "a"}); err != nil || kept != (cache.DeletedFinalStateUnknown{Key: "a"}) {
 			t.Errorf("%v, %v", kept, err)
 		}
 		transformed(t, w.resource, &unstructured.Unstructured{})

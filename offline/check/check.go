@@ -43,6 +43,8 @@ const (
 	CodeCluster   = "cluster"
 	CodeWorkload  = "workload"
 	CodeDecision  = "decision"
+	// CodeNotPlaced marks objects that may be meant as workloads and are not placed.
+	CodeNotPlaced = "not_placed"
 	CodeLint      = "rego_lint"
 	// CodeJudgement marks policies that fail for one of the workloads.
 	CodeJudgement = "judgement"
@@ -93,8 +95,8 @@ func (r *Report) Count(severity Severity) (n int) {
 	return n
 }
 
-// Run checks files. It fails only where ctx ends.
-func Run(ctx context.Context, files []*manifest.File) (*Report, error) {
+// Run checks files, with these kinds of workload. It fails only where ctx ends.
+func Run(ctx context.Context, kinds *workload.Table, files []*manifest.File) (*Report, error) {
 	constraints, err := constraint.NewCompiler(constraint.Options{})
 	if err != nil {
 		return nil, err
@@ -108,7 +110,7 @@ func Run(ctx context.Context, files []*manifest.File) (*Report, error) {
 		return nil, err
 	}
 	c := checker{constraints: constraints, policies: policies, engine: e, report: &Report{}}
-	workspaces, wrong := manifest.Read(files)
+	workspaces, wrong := manifest.Reader{Kinds: kinds}.Read(files)
 	for _, e := range wrong {
 		c.find(Finding{Error, CodeManifest, e.Position, e.Object, e.Field, e.Message})
 	}
@@ -187,6 +189,10 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	}
 	c.configMaps(w)
 	set := c.modules(w)
+	for _, o := range w.LeftOut {
+		field, message, _ := strings.Cut(o.Err.Error(), ": ")
+		c.find(Finding{Warning, CodeNotPlaced, o.Position(field), o.String(), field, message})
+	}
 	var selectable []*workload.Workload
 	objects := map[string]*manifest.Object{}
 	for _, o := range w.Placements {

@@ -40,13 +40,13 @@ func TestRead(t *testing.T) {
 			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
 		},
 		{
-			name: "any kind with a pod template, and nothing that another object controls",
+			name: "no kind that is not known, and nothing that another object controls",
 			text: `{apiVersion: x.example.com/v1, kind: Fleet, metadata: {name: a}, spec: {template: {spec: {containers: []}}}}
 ---
 {apiVersion: apps/v1, kind: ReplicaSet, metadata: {name: b, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: a, uid: u, controller: true}]}, spec: {template: {spec: {}}}}
 ---
 {apiVersion: v1, kind: Service, metadata: {name: c}}`,
-			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
+			objects: "default: 0 clusters, 0 placements, 0 workloads, []",
 		},
 		{
 			name: "policies, by the label alone",
@@ -70,12 +70,12 @@ func TestRead(t *testing.T) {
 			errs:    []string{`f.yaml:1:120: WorkloadPlacement default/p: spec.strategy: Invalid value: "string": spec.strategy in body must be of type object: "string", did you mean {type: Spread}?`},
 		},
 		{
-			name: "what does not parse, and goes on after it", text: "a: [\n---\na: 1\na: 2\n---\n{apiVersion: apps/v1, kind: Job, metadata: {name: a}}",
+			name: "what does not parse, and goes on after it", text: "a: [\n---\na: 1\na: 2\n---\n{apiVersion: batch/v1, kind: Job, metadata: {name: a}}",
 			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
 			errs:    []string{"f.yaml:1:1: did not find expected node content", `f.yaml:4:1: key "a" already set in map`},
 		},
 		{
-			name: "twice", text: "{apiVersion: apps/v1, kind: Job, metadata: {name: a}}\n---\n{apiVersion: apps/v1, kind: Job, metadata: {name: a, namespace: default}}",
+			name: "twice", text: "{apiVersion: batch/v1, kind: Job, metadata: {name: a}}\n---\n{apiVersion: batch/v1, kind: Job, metadata: {name: a, namespace: default}}",
 			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
 			errs:    []string{"f.yaml:3:1: Job default/a is defined twice, first at f.yaml:1:1"},
 		},
@@ -93,19 +93,19 @@ func TestRead(t *testing.T) {
 			errs:    []string{"f.yaml:1:1: ClusterRegistration a: spec: Required value"},
 		},
 		{
-			name: "no name", text: "{apiVersion: apps/v1, kind: Job, metadata: {labels: {}}}", objects: "default: 0 clusters, 0 placements, 0 workloads, []",
-			errs: []string{"f.yaml:1:44: Job: metadata.name: is missing"},
+			name: "no name", text: "{apiVersion: batch/v1, kind: Job, metadata: {labels: {}}}", objects: "default: 0 clusters, 0 placements, 0 workloads, []",
+			errs: []string{"f.yaml:1:45: Job: metadata.name: is missing"},
 		},
 		{
-			name: "metadata of the wrong type", text: "apiVersion: apps/v1\nkind: Job\nmetadata:\n  name: a\n  namespace: n\n---\n{apiVersion: apps/v1, kind: Job, metadata: {name: b, labels: {a: 1}}}",
+			name: "metadata of the wrong type", text: "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: a\n  namespace: n\n---\n{apiVersion: batch/v1, kind: Job, metadata: {name: b, labels: {a: 1}}}",
 			objects: "default: 0 clusters, 0 placements, 0 workloads, []",
 			errs: []string{
 				"f.yaml:5:14: Job a: metadata.namespace: must be a string, is a boolean: put it in quotes",
-				"f.yaml:7:66: Job b: metadata.labels[a]: must be a string, is a number: put it in quotes",
+				"f.yaml:7:67: Job b: metadata.labels[a]: must be a string, is a number: put it in quotes",
 			},
 		},
 		{
-			name: "metadata that the server would refuse", text: "apiVersion: apps/v1\nkind: Job\nmetadata:\n  name: A job\n  nam: a\n---\napiVersion: apps/v1\nkind: Job\nmetadata:\n  name: A\n  labels: {a b: c}\n---\n" +
+			name: "metadata that the server would refuse", text: "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: A job\n  nam: a\n---\napiVersion: batch/v1\nkind: Job\nmetadata:\n  name: A\n  labels: {a b: c}\n---\n" +
 				"{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterRegistration, metadata: {name: a, namespace: shop}, spec: {location: eu}}",
 			objects: "default: 0 clusters, 0 placements, 0 workloads, []",
 			errs: []string{
@@ -117,8 +117,8 @@ func TestRead(t *testing.T) {
 		},
 		{
 			name: "a second document that would be lost", objects: "default: 0 clusters, 0 placements, 1 workloads, []",
-			text: "{apiVersion: apps/v1, kind: Job, metadata: {name: a}}\n...\n--- # next\n{apiVersion: apps/v1, kind: Job, metadata: {name: b}}\n...\n{apiVersion: apps/v1, kind: Job, metadata: {name: c}}\n" +
-				"---\nkind: X\n--- {apiVersion: apps/v1, kind: Job}\n---\n{}\n{}\n",
+			text: "{apiVersion: batch/v1, kind: Job, metadata: {name: a}}\n...\n--- # next\n{apiVersion: batch/v1, kind: Job, metadata: {name: b}}\n...\n{apiVersion: batch/v1, kind: Job, metadata: {name: c}}\n" +
+				"---\nkind: X\n--- {apiVersion: batch/v1, kind: Job}\n---\n{}\n{}\n",
 			errs: []string{
 				"f.yaml:5:1: did not find expected <document start>: put --- on a line of its own between two documents",
 				"f.yaml:9:1: a second document begins here: put --- on a line of its own before it",
@@ -149,22 +149,22 @@ func TestRead(t *testing.T) {
 			objects: "default: 0 clusters, 0 placements, 2 workloads, []",
 		},
 		{
-			name: "a key beside a merge", text: "apiVersion: apps/v1\nkind: Job\nmetadata: {name: a}\nspec:\n  template:\n    spec:\n      containers:\n      - &one {name: one, image: x}\n      - <<: *one\n        name: two\n",
+			name: "a key beside a merge", text: "apiVersion: batch/v1\nkind: Job\nmetadata: {name: a}\nspec:\n  template:\n    spec:\n      containers:\n      - &one {name: one, image: x}\n      - <<: *one\n        name: two\n",
 			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
 		},
 		{
-			name: "a key that is there twice, and the objects beside it", text: "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: apps/v1, kind: Job, metadata: {name: a, labels: {b: c, b: d}}}\n- {apiVersion: apps/v1, kind: Job, metadata: {name: b}}\n",
+			name: "a key that is there twice, and the objects beside it", text: "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: batch/v1, kind: Job, metadata: {name: a, labels: {b: c, b: d}}}\n- {apiVersion: batch/v1, kind: Job, metadata: {name: b}}\n",
 			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
-			errs:    []string{`f.yaml:4:71: Job a: key "b" already set in map`},
+			errs:    []string{`f.yaml:4:72: Job a: key "b" already set in map`},
 		},
 		{
 			name: "lists of lists, of a kind, of nothing, and of what is none", objects: "default: 1 clusters, 0 placements, 2 workloads, []",
-			text: "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: List\n  items:\n  - {apiVersion: apps/v1, kind: Job, metadata: {name: a}}\n- apiVersion: batch/v1\n  kind: JobList\n  items: [{metadata: {name: b}}]\n" +
+			text: "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: List\n  items:\n  - {apiVersion: batch/v1, kind: Job, metadata: {name: a}}\n- apiVersion: batch/v1\n  kind: JobList\n  items: [{metadata: {name: b}}]\n" +
 				"- {apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterRegistrationList, items: [{metadata: {name: c}, spec: {location: x}}]}\n- {apiVersion: v1, kind: List}\n- {apiVersion: v1, kind: List, items: null}\n- null\n- {apiVersion: v1, kind: List, items: {}}\n",
 			errs: []string{"f.yaml:14:3: this is not a Kubernetes object", "f.yaml:15:39: must be a list"},
 		},
 		{
-			name: "a stream of JSON, with tabs", text: "{\n\t\"apiVersion\": \"apps/v1\", \"kind\": \"Job\", \"metadata\": {\"name\": \"a\"}}\n{\"apiVersion\": \"apps/v1\", \"kind\": \"Job\",\n\"metadata\": {\"name\": \"A\"}}{\"kind\": \"X\"}",
+			name: "a stream of JSON, with tabs", text: "{\n\t\"apiVersion\": \"batch/v1\", \"kind\": \"Job\", \"metadata\": {\"name\": \"a\"}}\n{\"apiVersion\": \"batch/v1\", \"kind\": \"Job\",\n\"metadata\": {\"name\": \"A\"}}{\"kind\": \"X\"}",
 			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
 			errs: []string{
 				"f.yaml:4:22: Job A: metadata.name: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
@@ -172,12 +172,12 @@ func TestRead(t *testing.T) {
 			},
 		},
 		{
-			name: "UTF-16, as PowerShell writes it", text: "\xff\xfe" + strings.Join(strings.Split("{apiVersion: apps/v1, kind: Job, metadata: {name: a}}\r\n", ""), "\x00") + "\x00",
+			name: "UTF-16, as PowerShell writes it", text: "\xff\xfe" + strings.Join(strings.Split("{apiVersion: batch/v1, kind: Job, metadata: {name: a}}\r\n", ""), "\x00") + "\x00",
 			objects: "default: 0 clusters, 0 placements, 1 workloads, []",
 		},
 		{
 			name: "a chart, its values and its templates, in a folder", found: true, objects: "default: 0 clusters, 0 placements, 1 workloads, []",
-			text: "apiVersion: v2\nname: helper\n---\nimage: {tag: x}\n---\n{{- if .Values.x }}\n---\napiVersion: apps/v1\nkind: Job\nmetadata:\n  name: {{ .Release.Name }}\n---\nkind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\n---\nresources: [a.yaml]\n---\n{apiVersion: apps/v1, kind: Job, metadata: {name: a}}",
+			text: "apiVersion: v2\nname: helper\n---\nimage: {tag: x}\n---\n{{- if .Values.x }}\n---\napiVersion: batch/v1\nkind: Job\nmetadata:\n  name: {{ .Release.Name }}\n---\nkind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\n---\nresources: [a.yaml]\n---\n{apiVersion: batch/v1, kind: Job, metadata: {name: a}}",
 			errs: []string{"f.yaml:11:1: this is a template: render it first, for example with helm template"},
 		},
 		{
@@ -185,7 +185,7 @@ func TestRead(t *testing.T) {
 			errs: []string{"f.yaml:1:1: this is not a Kubernetes object: it needs an apiVersion and a kind"},
 		},
 		{
-			name: "tabs", text: "apiVersion: apps/v1\nkind: Job\nmetadata:\n\tname: a\n", objects: "default: 0 clusters, 0 placements, 0 workloads, []",
+			name: "tabs", text: "apiVersion: batch/v1\nkind: Job\nmetadata:\n\tname: a\n", objects: "default: 0 clusters, 0 placements, 0 workloads, []",
 			errs: []string{"f.yaml:4:1: found character that cannot start any token: indent with spaces, quote what begins with a special character"},
 		},
 		{
@@ -261,7 +261,7 @@ func TestOverlay(t *testing.T) {
 	}
 	_, base := read(
 		&manifest.File{Name: "f.yaml", Text: configMap("one", `{a.rego: "1", b.rego: "1"}`) + configMap("two", `{c.rego: "1"}`) +
-			"{apiVersion: apps/v1, kind: Job, metadata: {name: a}}"},
+			"{apiVersion: batch/v1, kind: Job, metadata: {name: a}}"},
 		&manifest.File{Name: "dir/d.rego", Text: "1"},
 	)
 	for _, test := range []struct {
@@ -286,7 +286,7 @@ func TestOverlay(t *testing.T) {
 		{"a decision is no candidate", []*manifest.File{{Name: "c.yaml", Text: "{apiVersion: tmc.kcp.io/v1alpha1, kind: PlacementDecision, metadata: {name: d}, placementName: p}"}}, false,
 			"c.yaml:1:1: PlacementDecision default/d: a PlacementDecision cannot be a candidate: the controller writes it"},
 		{"pruned", []*manifest.File{{Name: "e.rego", Text: "2"}}, true, "default: e.rego=2"},
-		{"another workspace", []*manifest.File{{Name: "w.yaml", Text: "{apiVersion: apps/v1, kind: Job, metadata: {name: a, annotations: {kcp.io/cluster: other}}}"}}, false,
+		{"another workspace", []*manifest.File{{Name: "w.yaml", Text: "{apiVersion: batch/v1, kind: Job, metadata: {name: a, annotations: {kcp.io/cluster: other}}}"}}, false,
 			"default: dir/d.rego=1 shop/one/a.rego=1 shop/one/b.rego=1 shop/two/c.rego=1\nother: dir/d.rego=1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -337,9 +337,9 @@ func FuzzRead(f *testing.F) {
 	for _, seed := range []string{
 		"apiVersion: tmc.kcp.io/v1alpha1\nkind: WorkloadPlacement\nmetadata: {name: a}\nspec: {workloadSelector: {}, x: 1}\n",
 		"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, labels: {openpolicyagent.org/policy: rego}}\ndata:\n  a.rego: |\n    package x\n",
-		"apiVersion: v1\nkind: List\nitems: [{apiVersion: apps/v1, kind: Job, metadata: {name: a}}]\n---\na: &a [*a]\n",
+		"apiVersion: v1\nkind: List\nitems: [{apiVersion: batch/v1, kind: Job, metadata: {name: a}}]\n---\na: &a [*a]\n",
 		"apiVersion: v1\nkind: List\nitems:\n- &a {apiVersion: v1, kind: List, items: [null, {kind: JobList, apiVersion: batch/v1, items: [{metadata: {generateName: x}}]}]}\n- <<: *a\n  kind: JobList\n",
-		"{\"apiVersion\": \"apps/v1\", \"kind\": \"Job\"}\n{\"a\": 1}{\n\n}", "\xff\xfea\x00:\x00", "\ufeff{{ x }}\n--- # x\r\n...\n", "a: &a {<<: *a, b: *a}\nb: {<<: [*a, *a]}",
+		"{\"apiVersion\": \"batch/v1\", \"kind\": \"Job\"}\n{\"a\": 1}{\n\n}", "\xff\xfea\x00:\x00", "\ufeff{{ x }}\n--- # x\r\n...\n", "a: &a {<<: *a, b: *a}\nb: {<<: [*a, *a]}",
 	} {
 		f.Add(seed)
 	}
@@ -395,5 +395,36 @@ func TestRewrite(t *testing.T) {
 				t.Errorf("got\n%q\nwant\n%q", text, want)
 			}
 		})
+	}
+}
+
+// TestLeftOut: whatever may be meant as a workload and is not placed is told, and nothing else is.
+func TestLeftOut(t *testing.T) {
+	const unknown = " is not a kind of workload: kubectl placement kinds lists them, and --kinds-file adds more"
+	for text, want := range map[string]string{
+		`{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: prometheus-main, ownerReferences: [{apiVersion: monitoring.coreos.com/v1, kind: Prometheus, name: main, uid: u, controller: true}]}, spec: {template: {spec: {}}}}`: "StatefulSet default/prometheus-main: metadata.ownerReferences: Prometheus main controls it, so it is no workload of its own",
+		`{apiVersion: batch/v1, kind: Job, metadata: {name: a, ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: b, uid: u}]}, spec: {template: {spec: {}}}}`:                                                                  "",
+		`{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: a}, spec: {template: {spec: {containers: [{image: x}]}}}}`:                                                                                               "Service a: kind: Service of serving.knative.dev/v1" + unknown,
+		`{apiVersion: example.com/v1, kind: Thing, metadata: {name: a}, spec: {deep: [{podSpec: {containers: [{name: x}]}}]}}`:                                                                                                         "Thing a: kind: Thing of example.com/v1" + unknown,
+		`{apiVersion: kubevirt.io/v1, kind: VirtualMachine, metadata: {name: a}, spec: {template: {spec: {domain: {}}}}}`:                                                                                                              "VirtualMachine a: kind: VirtualMachine of kubevirt.io/v1" + unknown,
+		`{apiVersion: extensions/v1beta1, kind: Deployment, metadata: {name: a, namespace: shop}, spec: {template: {spec: {containers: [{name: x}]}}}}`:                                                                                "Deployment shop/a: kind: Deployment of extensions/v1beta1 is not a kind of workload, did you mean Deployment of apps/v1?",
+		`{apiVersion: tmc.kcp.io/v1alpha1, kind: WorkloadPlacement, metadata: {name: p}, spec: {workloadSelector: {workloadTypes: [{apiVersion: example.com/v1, kind: Thing}]}}}
+---
+{apiVersion: example.com/v1, kind: Thing, metadata: {name: a}}`: "Thing a: kind: Thing of example.com/v1" + unknown,
+		`{apiVersion: example.com/v1, kind: Thing, metadata: {name: a}}`:                                                                                                      "",
+		`{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {ports: [{port: 80}]}}`:                                                                                   "",
+		`{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: a}, spec: {versions: [{schema: {properties: {containers: {type: array}}}}]}}`: "",
+	} {
+		workspaces, errs := manifest.Read([]*manifest.File{{Name: "a.yaml", Text: text}})
+		if len(errs) > 0 {
+			t.Errorf("%s: %v", text, errs)
+		}
+		got := ""
+		for _, o := range workspaces[0].LeftOut {
+			got += o.String() + ": " + o.Err.Error()
+		}
+		if got != want {
+			t.Errorf("%s:\n%s\nwant\n%s", text, got, want)
+		}
 	}
 }

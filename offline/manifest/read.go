@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -36,6 +37,7 @@ const maxGenerateName = 58
 const maxObjects = 100_000
 
 type reader struct {
+	kinds      *workload.Table
 	workspaces []*Workspace
 	byName     map[logicalcluster.Name]*Workspace
 	errs       []*Error
@@ -44,10 +46,12 @@ type reader struct {
 	seen map[string]Position
 	// generated counts the names that are made of each generateName.
 	generated map[string]int
+	// unknown are the objects of kinds that are not placed.
+	unknown []LeftOut
 }
 
-func newReader() *reader {
-	return &reader{byName: map[logicalcluster.Name]*Workspace{}, seen: map[string]Position{}, generated: map[string]int{}}
+func newReader(kinds *workload.Table) *reader {
+	return &reader{kinds: kinds, byName: map[logicalcluster.Name]*Workspace{}, seen: map[string]Position{}, generated: map[string]int{}}
 }
 
 func (r *reader) workspace(name logicalcluster.Name) *Workspace {
@@ -282,7 +286,9 @@ func (r *reader) place(o *Object) {
 	case o.GetKind() == "" || o.GetAPIVersion() == "":
 		r.fail(o.Position(""), noObject)
 		return
-	case !isOurs(o) && !isConfigMap(o) && !isWorkload(o):
+	}
+	if err := r.isUnknown(o); err != nil {
+		r.unknown = append(r.unknown, LeftOut{o, workspaceOf(o), err})
 		return
 	}
 	if prefix := o.GetGenerateName(); prefix != "" && o.GetName() == "" {
@@ -294,10 +300,7 @@ func (r *reader) place(o *Object) {
 		r.errs = append(r.errs, wrong...)
 		return
 	}
-	name := logicalcluster.From(o)
-	if name == "" {
-		name = DefaultWorkspace
-	}
+	name := workspaceOf(o)
 	w := r.workspace(name)
 	if o.GetNamespace() == "" && !isClusterScoped(o) {
 		o.SetNamespace(metav1.NamespaceDefault)
@@ -331,8 +334,12 @@ func (r *reader) add(w *Workspace, o *Object) {
 				w.Modules[policy.ModuleName(&configMap, key)] = Module{Text: text, object: o, path: "data[" + key + "]"}
 			}
 		}
-	case isWorkload(o):
-		read, err := workload.FromObject(o.Unstructured)
+	default:
+		read, err := r.kinds.FromObject(o.Unstructured)
+		if read.Controller != "" {
+			w.LeftOut = append(w.LeftOut, LeftOut{o, w.Name, errors.New("metadata.ownerReferences: " + read.WhyNot())})
+			return
+		}
 		w.Workloads = append(w.Workloads, Workload{o, read, err})
 	}
 }
@@ -398,16 +405,61 @@ func isClusterScoped(o *Object) bool {
 
 func isConfigMap(o *Object) bool { return o.GetAPIVersion() == "v1" && o.GetKind() == "ConfigMap" }
 
-// isWorkload reports whether an object is placed: it has a pod template, or its kind requires one. An object with a
-// controller, such as a ReplicaSet of a Deployment, is placed with that.
-func isWorkload(o *Object) bool {
-	if metav1.GetControllerOfNoCopy(o) != nil {
-		return false
+// isUnknown returns an error where an object is of a kind that is neither read nor placed.
+func (r *reader) isUnknown(o *Object) error {
+	if isOurs(o) || isConfigMap(o) {
+		return nil
 	}
-	switch o.GetKind() {
-	case "Deployment", "StatefulSet", "Job":
-		return true
+	if _, err := r.kinds.Find(o.GetAPIVersion(), o.GetKind()); err != nil {
+		return fmt.Errorf("kind: %w", err)
 	}
-	_, found, err := unstructured.NestedMap(o.Object, "spec", "template", "spec")
-	return found && err == nil
+	return nil
+}
+
+// leaveOut tells of the objects of unknown kinds that may be meant as workloads: a placement names their kind, a workload's kind of
+// another version or group is called the same, or they have what looks like a pod template. Others, such as Services, need not be
+// told of.
+func (r *reader) leaveOut() {
+	for _, u := range r.unknown {
+		near := r.kinds.Nearest(u.GetAPIVersion(), u.GetKind())
+		if near != nil && near.Kind == u.GetKind() || r.isNamed(u) || hasPods(u.Object.Object, "") {
+			w := r.workspace(u.workspace)
+			w.LeftOut = append(w.LeftOut, u)
+		}
+	}
+}
+
+// isNamed reports whether a placement of an object's workspace names its kind.
+func (r *reader) isNamed(u LeftOut) bool {
+	w, found := r.byName[u.workspace]
+	return found && slices.ContainsFunc(w.Placements, func(p Typed[v1alpha1.WorkloadPlacement]) bool {
+		return slices.ContainsFunc(p.Typed.Spec.WorkloadSelector.WorkloadTypes, func(t v1alpha1.WorkloadType) bool {
+			return t.Kind == u.GetKind() && t.APIVersion == u.GetAPIVersion()
+		})
+	})
+}
+
+// hasPods reports whether a value has a list of containers anywhere, or a template with a spec.
+func hasPods(value any, name string) bool {
+	switch value := value.(type) {
+	case map[string]any:
+		_, hasSpec := value["spec"].(map[string]any)
+		return name == "template" && hasSpec || slices.ContainsFunc(slices.Collect(maps.Keys(value)), func(name string) bool {
+			return hasPods(value[name], name)
+		})
+	case []any:
+		for _, element := range value {
+			if _, isObject := element.(map[string]any); isObject && name == "containers" || hasPods(element, "") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func workspaceOf(o *Object) logicalcluster.Name {
+	if name := logicalcluster.From(o); name != "" {
+		return name
+	}
+	return DefaultWorkspace
 }

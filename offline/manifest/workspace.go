@@ -29,6 +29,8 @@ type Workspace struct {
 	Placements []Typed[v1alpha1.WorkloadPlacement]
 	Decisions  []Typed[v1alpha1.PlacementDecision]
 	Workloads  []Workload
+	// LeftOut are objects that may be meant as workloads and are not placed.
+	LeftOut []LeftOut
 	// Modules are the Rego modules of ConfigMaps and files by name, suites included.
 	Modules map[string]Module
 
@@ -66,7 +68,15 @@ func accepted[T any](objects []Typed[T]) []Typed[T] {
 	return slices.DeleteFunc(objects, func(o Typed[T]) bool { return o.Refused })
 }
 
-// Workload is an object with a pod template.
+// LeftOut is an object that is not placed.
+type LeftOut struct {
+	*Object
+	workspace logicalcluster.Name
+	// Err is why, after the field that says so.
+	Err error
+}
+
+// Workload is an object of a kind that is placed.
 type Workload struct {
 	*Object
 	*workload.Workload
@@ -141,15 +151,22 @@ func (w *Workspace) At(module string, row, column int) (p Place, found bool) {
 // Name returns the file name of a module: the base name of its file, or its key in a ConfigMap.
 func Name(module string) string { return module[strings.LastIndexByte(module, '/')+1:] }
 
+// Read is Reader.Read with the kinds of workload that are known without being told.
+func Read(files []*File) ([]*Workspace, []*Error) { return Reader{workload.Kinds()}.Read(files) }
+
+// Reader reads objects. Kinds are those of workloads.
+type Reader struct{ Kinds *workload.Table }
+
 // Read reads files of objects and of Rego into workspaces, sorted by name. A Rego file is a module of every workspace.
 // Objects with errors may be left out: those that are not are Refused. Errors come in the order of the files.
-func Read(files []*File) ([]*Workspace, []*Error) {
-	r := newReader()
+func (by Reader) Read(files []*File) ([]*Workspace, []*Error) {
+	r := newReader(by.Kinds)
 	for _, f := range files {
 		if !strings.HasSuffix(f.Name, ".rego") {
 			r.read(f)
 		}
 	}
+	r.leaveOut()
 	if len(r.workspaces) == 0 {
 		r.workspace(DefaultWorkspace)
 	}
@@ -173,8 +190,8 @@ func Read(files []*File) ([]*Workspace, []*Error) {
 }
 
 // FromObjects returns a workspace of objects that have no file, such as those of a server.
-func FromObjects(name logicalcluster.Name, objects []*unstructured.Unstructured) (*Workspace, []*Error) {
-	r := newReader()
+func (by Reader) FromObjects(name logicalcluster.Name, objects []*unstructured.Unstructured) (*Workspace, []*Error) {
+	r := newReader(by.Kinds)
 	w := r.workspace(name)
 	for _, u := range objects {
 		r.add(w, &Object{Unstructured: u})

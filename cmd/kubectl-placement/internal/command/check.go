@@ -48,7 +48,11 @@ What passes comes into force when it is applied. What constraints and policies c
 		if err != nil {
 			return err
 		}
-		r, err := check.Run(c.Context(), files)
+		kinds, err := input.Kinds(c)
+		if err != nil {
+			return err
+		}
+		r, err := check.Run(c.Context(), kinds, files)
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/input"
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/terminal"
 	"github.com/kcp-placement/placement/internal/build"
 )
@@ -64,12 +65,13 @@ interrupted.`,
 		Args:          cobra.NoArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+	input.AddKindsFile(c)
 	// In the order in which one meets them, see init.
 	groups := []struct {
 		title    string
 		commands []*cobra.Command
 	}{
-		{"Write policies:", []*cobra.Command{initCommand(), referenceCommand(), checkCommand(), testCommand(), fmtCommand(), bundleCommand()}},
+		{"Write policies:", []*cobra.Command{initCommand(), referenceCommand(), kindsCommand(), checkCommand(), testCommand(), fmtCommand(), bundleCommand()}},
 		{"See what they do:", []*cobra.Command{simulateCommand(), explainCommand(), diffCommand(), topCommand()}},
 		{"The program:", []*cobra.Command{versionCommand()}},
 	}

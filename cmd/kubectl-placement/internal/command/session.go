@@ -2,7 +2,10 @@ package command
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -41,12 +44,32 @@ func load(c *cobra.Command, from *input.Source, update func(done, total int), op
 	if workspaces == nil {
 		return nil, wrong
 	}
+	tellLeftOut(c.ErrOrStderr(), workspaces)
 	options.Progress = update
 	s, err := simulation.New(options)
 	if err != nil {
 		return nil, err
 	}
 	return &session{Simulation: s, workspaces: workspaces, invalid: errors.Join(wrong, s.Load(workspaces))}, nil
+}
+
+// maxLeftOut is how many objects that are not placed are named.
+const maxLeftOut = 10
+
+// tellLeftOut tells of objects that may be meant as workloads and are not placed.
+func tellLeftOut(errOut io.Writer, workspaces []*manifest.Workspace) {
+	n := 0
+	for _, w := range workspaces {
+		for _, o := range w.LeftOut {
+			if n++; n <= maxLeftOut {
+				_, why, _ := strings.Cut(o.Err.Error(), ": ")
+				fmt.Fprintf(errOut, "%s is not placed: %s\n", o, why)
+			}
+		}
+	}
+	if more := n - maxLeftOut; more > 0 {
+		fmt.Fprintf(errOut, "%d more objects are not placed: kubectl placement check names all\n", more)
+	}
 }
 
 // verdict returns a failed check where a placement, a policy or a workload is wrong.

@@ -22,12 +22,17 @@ import (
 
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/program"
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
 // live reads a workspace from a server, and never writes to it.
-func (s *Source) live(ctx context.Context, errOut io.Writer) ([]*manifest.Workspace, error) {
+func (s *Source) live(ctx context.Context, kinds *workload.Table, errOut io.Writer) ([]*manifest.Workspace, error) {
+	resources, err := kinds.Resources(s.kinds)
+	if err != nil {
+		return nil, fmt.Errorf("--workload-kinds: %w", err)
+	}
 	config, path, err := s.config()
 	if err != nil {
 		return nil, err
@@ -61,9 +66,8 @@ func (s *Source) live(ctx context.Context, errOut io.Writer) ([]*manifest.Worksp
 	if err := list(configMaps, v1alpha1.LabelPolicy+"="+v1alpha1.PolicyRego); err != nil {
 		return nil, fmt.Errorf("reading configmaps of workspace %s: %w", path, err)
 	}
-	for _, kind := range s.kinds {
-		resource, _ := schema.ParseResourceArg(kind)
-		switch err := list(*resource, ""); {
+	for _, resource := range resources {
+		switch err := list(resource, ""); {
 		case apierrors.IsNotFound(err):
 			fmt.Fprintf(errOut, "workspace %s does not serve %s: there are none\n", path, resource.GroupResource())
 		case err != nil:
@@ -77,7 +81,7 @@ func (s *Source) live(ctx context.Context, errOut io.Writer) ([]*manifest.Worksp
 			break
 		}
 	}
-	workspace, errs := manifest.FromObjects(name, objects)
+	workspace, errs := manifest.Reader{Kinds: kinds}.FromObjects(name, objects)
 	workspace.LeaveOutRefused()
 	if len(errs) > 0 {
 		return []*manifest.Workspace{workspace}, exit.Failure{Cause: manifest.Join(errs)}

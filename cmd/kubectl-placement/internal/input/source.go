@@ -7,9 +7,9 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
+	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
@@ -23,12 +23,12 @@ type Source struct {
 
 // NewSource adds the flags of a source to a command.
 func NewSource(c *cobra.Command) *Source {
-	s := &Source{kinds: []string{"deployments.v1.apps", "statefulsets.v1.apps", "jobs.v1.batch"}}
+	s := &Source{kinds: slices.Clone(workload.DefaultResources)}
 	c.Flags().StringArrayVarP(&s.files, "filename", "f", nil, "File or folder with everything below it, like an argument; - is standard input. Repeatable. Without any a live workspace is read.")
 	c.Flags().StringVar(&s.kubeconfig, "kubeconfig", "", "Kubeconfig of the live workspace. Default: $KUBECONFIG or ~/.kube/config.")
 	c.Flags().StringVar(&s.context, "context", "", "Context of the kubeconfig. Default: the current one.")
 	c.Flags().StringVar(&s.workspace, "workspace", "", "Path of the live workspace, for example root:team-shop. Default: the one that the kubeconfig points at. With files: the only workspace of the files to use.")
-	c.Flags().StringSliceVar(&s.kinds, "workload-kinds", s.kinds, "Workload kinds to read from a live workspace, as resource.version.group.")
+	c.Flags().StringSliceVar(&s.kinds, "workload-kinds", s.kinds, "Workload kinds to read from a live workspace, as resource.version.group; see kubectl placement kinds.")
 	return s
 }
 
@@ -40,11 +40,6 @@ func (s *Source) Arguments(_ *cobra.Command, paths []string) error {
 
 // Validate fails where the flags contradict each other.
 func (s *Source) Validate() error {
-	for _, kind := range s.kinds {
-		if gvr, _ := schema.ParseResourceArg(kind); gvr == nil {
-			return fmt.Errorf("--workload-kinds: %q is not resource.version.group, for example deployments.v1.apps", kind)
-		}
-	}
 	if len(s.files) > 0 && s.kubeconfig+s.context != "" {
 		return errors.New("files are read, or by --kubeconfig and --context a live workspace: give one of them")
 	}
@@ -69,7 +64,11 @@ func IsPath(argument string) bool {
 // Load reads the workspaces. Objects with errors are left out; then there are workspaces, and an exit.Failure.
 func (s *Source) Load(c *cobra.Command) ([]*manifest.Workspace, error) {
 	if s.Live() {
-		return s.live(c.Context(), c.ErrOrStderr())
+		kinds, err := Kinds(c)
+		if err != nil {
+			return nil, err
+		}
+		return s.live(c.Context(), kinds, c.ErrOrStderr())
 	}
 	workspaces, err := Workspaces(c, s.files)
 	if workspaces == nil || s.workspace == "" {
@@ -90,7 +89,11 @@ func Workspaces(c *cobra.Command, paths []string) ([]*manifest.Workspace, error)
 	if err != nil {
 		return nil, err
 	}
-	workspaces, errs := manifest.Read(files)
+	kinds, err := Kinds(c)
+	if err != nil {
+		return nil, err
+	}
+	workspaces, errs := manifest.Reader{Kinds: kinds}.Read(files)
 	for _, w := range workspaces {
 		w.LeaveOutRefused()
 	}
