@@ -109,7 +109,7 @@ func Run(ctx context.Context, kinds *workload.Table, files []*manifest.File) (*R
 	if err != nil {
 		return nil, err
 	}
-	c := checker{constraints: constraints, policies: policies, engine: e, report: &Report{}}
+	c := checker{kinds: kinds, constraints: constraints, policies: policies, engine: e, report: &Report{}}
 	workspaces, wrong := manifest.Reader{Kinds: kinds}.Read(files)
 	for _, e := range wrong {
 		c.find(Finding{Error, CodeManifest, e.Position, e.Object, e.Field, e.Message})
@@ -141,6 +141,7 @@ func name(f *manifest.File) string {
 }
 
 type checker struct {
+	kinds       *workload.Table
 	constraints *constraint.Compiler
 	policies    *policy.Compiler
 	engine      *engine.Engine
@@ -164,7 +165,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 			c.find(Finding{Error, CodeCluster, at.Position(field), at.String(), field, message})
 		}
 	}
-	linter := &lint.Workspace{Fleet: lint.NewFleet(clusters), Constraints: c.constraints, Kinds: workload.Kinds()}
+	linter := &lint.Workspace{Fleet: lint.NewFleet(clusters), Constraints: c.constraints, Kinds: c.kinds}
 	for _, o := range w.Clusters {
 		c.lint(o.Object, linter.Registration(o.Typed))
 	}
