@@ -20,6 +20,7 @@ import (
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/terminal"
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/offline/check"
 	"github.com/kcp-placement/placement/offline/manifest"
 	"github.com/kcp-placement/placement/offline/report"
@@ -66,7 +67,7 @@ It refuses what check refuses: what it writes comes into force when it is applie
 		if err != nil {
 			return err
 		}
-		checked, err := check.Run(c.Context(), files)
+		checked, err := check.Run(c.Context(), workload.Kinds(), files)
 		if err != nil {
 			return err
 		}
