@@ -2,6 +2,7 @@ package workload_test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -285,5 +286,28 @@ kinds:
 	}
 	if d := table.Resource(schema.GroupVersionResource{Group: "example.com", Version: "v2", Resource: "things"}); d != nil {
 		t.Errorf("the other version is %v", d)
+	}
+}
+
+// TestDocs: the page names every kind, and its example is a table.
+func TestDocs(t *testing.T) {
+	page, err := os.ReadFile("../../docs/workloads.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range workload.Kinds().All() {
+		if !strings.Contains(string(page), d.Kind) {
+			t.Errorf("the page says nothing of %s", d.Kind)
+		}
+	}
+	_, example, _ := strings.Cut(string(page), "```yaml\n")
+	example, _, _ = strings.Cut(example, "```")
+	table, err := workload.ParseKinds("docs/workloads.md", []byte(example))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := table.FromObject(parse(t, `{apiVersion: example.com/v1, kind: Farm, spec: {paused: true, gateway: {spec: {}}, pools: [{size: 3, template: {spec: {}}}, {template: {spec: {}}}]}}`))
+	if err != nil || got.Replicas != 5 || got.End != workload.Suspended {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

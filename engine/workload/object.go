@@ -35,6 +35,9 @@ const (
 	Controlled End = "another object controls it"
 )
 
+// RequestsNothing reports whether a workload needs no capacity: it has finished, or is suspended.
+func (e End) RequestsNothing() bool { return e == HasFinished || e == Suspended }
+
 // WhyNot is why the workload is not decided on; empty if it is.
 func (w *Workload) WhyNot() string {
 	if w.Controller != "" {

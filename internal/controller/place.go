@@ -130,7 +130,12 @@ func (p *pass) inTurn(workloads []*workloadObject) []*workItem {
 		}
 		item.stored, _, item.found = p.store.get(item.key)
 		item.stale = item.found && item.stored.Workload.UID != object.UID
-		if !item.found && object.end == workload.HasFinished {
+		switch {
+		case item.found:
+		case object.end == workload.HasFinished:
+			continue
+		case object.end == workload.Suspended, object.end == workload.Controlled:
+			item.owner.idle = append(item.owner.idle, fmt.Sprintf("%s: %s", object.workload, object.workload.WhyNot()))
 			continue
 		}
 		if item.attempt, item.tried = p.waiting[item.key]; !item.tried {
@@ -198,7 +203,7 @@ func (p *pass) undecidable(item *workItem) bool {
 	case item.object.err != nil:
 		item.reason = item.object.err.Error()
 	case item.object.end != "":
-		item.reason = string(item.object.end)
+		item.reason = item.object.workload.WhyNot()
 	case item.owner.err != nil:
 		item.reason = "the placement is not valid"
 	case !p.inForce:

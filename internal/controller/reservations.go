@@ -12,7 +12,6 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
-	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // located is a workload on one of its clusters.
@@ -21,7 +20,7 @@ type located struct {
 	cluster  string
 }
 
-// reviewReservation updates what a placed workload reserves: nothing once it has finished, and nothing more on a cluster
+// reviewReservation updates what a placed workload reserves: nothing once it has finished or while it is suspended, and nothing more on a cluster
 // that has not counted it in time. The decision itself stays: its pods may run there or be on their way, and nothing is
 // evicted without being asked. The ledger follows when the change is written, see applyReviews.
 func (p *pass) reviewReservation(item *workItem) {
@@ -29,7 +28,7 @@ func (p *pass) reviewReservation(item *workItem) {
 		return
 	}
 	clusters, reserved := p.expire(item), item.stored.Reserved
-	if item.object.end == workload.HasFinished && reservesAnything(&item.stored) {
+	if item.object.end.RequestsNothing() && reservesAnything(&item.stored) {
 		clusters, reserved = slices.Clone(item.stored.Clusters), nil
 		for i := range clusters {
 			// Nothing is reserved, either, that a cluster could fail to count.
@@ -52,7 +51,7 @@ func reservesAnything(d *v1alpha1.WorkloadDecision) bool {
 // expire marks the clusters of a workload that have not counted it in time, and takes the mark off those that count it in
 // full. It returns the clusters as they are then, nil where nothing changes.
 func (p *pass) expire(item *workItem) (changed []v1alpha1.ClusterDecision) {
-	if item.object.end == workload.HasFinished || !slices.ContainsFunc(item.stored.Clusters, p.countsOrExpired) {
+	if item.object.end.RequestsNothing() || !slices.ContainsFunc(item.stored.Clusters, p.countsOrExpired) {
 		return nil
 	}
 	uncounted := p.engine.Uncounted(p.name, item.key.reference())

@@ -221,6 +221,42 @@ func TestFinishedAfterItExpired(t *testing.T) {
 	}
 }
 
+// TestSuspendedWorkloads hold nothing until they are resumed. One that has a place finds it again where there is still room.
+func TestSuspendedWorkloads(t *testing.T) {
+	w := newWorld(t)
+	w.reports("a", "4", nil)
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	job, asleep, child := testWorkload("job", 3000), testWorkload("asleep", 1000), testWorkload("child", 1000)
+	suspend := func(object *workloadObject, end workload.End) { object.end, object.workload.End = end, end }
+	suspend(asleep, workload.Suspended)
+	suspend(child, workload.Controlled)
+	child.workload.Controller = "CronJob nightly"
+	w.workloads = []*workloadObject{job, asleep, child}
+	w.pass()
+	w.expect(map[string]string{"job": "a"})
+	if got := w.condition(v1alpha1.ScheduledCondition); !strings.HasPrefix(got, "True") {
+		t.Error(got)
+	}
+
+	job, asleep = testWorkload("job", 3000), testWorkload("asleep", 1000)
+	suspend(job, workload.Suspended)
+	w.workloads = []*workloadObject{job, asleep, child}
+	w.show()
+	w.pass()
+	w.expect(map[string]string{"job": "a", "asleep": "a"})
+	if free := w.freeOnA(); free != 3000 {
+		t.Errorf("%d free while the job is suspended", free)
+	}
+
+	w.workloads = []*workloadObject{testWorkload("job", 3000), asleep, child}
+	w.show()
+	w.pass()
+	w.expect(map[string]string{"job": "a", "asleep": "a"})
+	if free := w.freeOnA(); free != 0 {
+		t.Errorf("%d free once the job is resumed", free)
+	}
+}
+
 // TestOnlyWhatCanBePlacedIsWoken: of all waiting workloads, a change wakes only those that it makes room for.
 func TestOnlyWhatCanBePlacedIsWoken(t *testing.T) {
 	w := newWorld(t)

@@ -194,6 +194,9 @@ func scheduled(current *conditionsv1alpha1.Condition, p *placementState) *condit
 	if len(p.fewer) > 0 {
 		next.Message = strings.TrimSpace(fmt.Sprintf("%s On fewer clusters than asked for: %s", next.Message, examples(p.fewer)))
 	}
+	if len(p.idle) > 0 {
+		next.Message = strings.TrimSpace(fmt.Sprintf("%s Selected, but not to be placed: %s", next.Message, examples(p.idle)))
+	}
 	if len(p.elsewhere) > 0 {
 		next.Message = strings.TrimSpace(fmt.Sprintf("%s Selected, but of other placements: %s", next.Message, examples(p.elsewhere)))
 	}

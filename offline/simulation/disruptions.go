@@ -9,7 +9,6 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/disruption"
-	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // Held is where a workload goes that the brake holds for now.
@@ -59,7 +58,7 @@ func (s *Simulation) disrupt(w *workspace, owner *placementState) bool {
 // heldUnowned returns the assignment of a workload that no placement selects any more, and that has to wait for its turn.
 func (s *Simulation) heldUnowned(i item) (a assignment, held bool) {
 	a, found := s.assignments[keyOf(i.workspace.Name, i.Reference)]
-	if !found || i.End() == workload.HasFinished || i.UID != "" && a.uid != "" && a.uid != i.UID {
+	if !found || i.End().RequestsNothing() || i.UID != "" && a.uid != "" && a.uid != i.UID {
 		return a, false
 	}
 	for _, p := range i.workspace.placements {

@@ -451,7 +451,7 @@ func (s *Simulation) review(ctx context.Context, item item, current assignment, 
 	switch item.End() {
 	case "":
 		return s.engine.Review(ctx, r)
-	case workload.HasFinished: // it reserves nothing any more
+	case workload.HasFinished, workload.Suspended: // it reserves nothing any more, or for now
 		nothing := engine.Reservation{Workload: item.Reference, Placement: current.placement}
 		for _, c := range current.clusters {
 			nothing.Shares = append(nothing.Shares, capacity.Share{Cluster: c.Name})
