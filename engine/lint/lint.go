@@ -50,6 +50,8 @@ type Workspace struct {
 	Placements  []*v1alpha1.WorkloadPlacement
 	// Kinds of workload that there are.
 	Kinds *workload.Table
+	// Policies are what the policies of the workspace read of its workloads.
+	Policies workload.Reads
 }
 
 // check is one check of objects of a type.

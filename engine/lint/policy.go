@@ -100,6 +100,8 @@ func (p *Policies) unread(r *policyReport) {
 		switch {
 		case u.Empty:
 			r.at(Warning, codeUnread, u.Position, "the module has no rules")
+		case p.Set.IsLibrary() && !p.Fleet.Known():
+			// A folder of policies that others use decides about no fleet.
 		case strings.HasPrefix(u.Path, "placement.library."):
 			r.at(Warning, codeUnread, u.Position, "nothing reads the package %s, so it has no effect: use its rules in one of placement.scoring or placement.affinity", u.Path)
 		case u.Package:

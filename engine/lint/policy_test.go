@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/kcp-placement/placement/engine/lint"
 	"github.com/kcp-placement/placement/engine/policy"
@@ -231,5 +232,66 @@ func TestConfigMap(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestLibraryAlone: packages of a library are for others to use. Alone they are fine, beside modules that use none of them or a
+// fleet that they were to decide about they are in vain.
+func TestLibraryAlone(t *testing.T) {
+	const shared = "package placement.library.team\nlimit := 5"
+	alone := map[string]string{"lib.rego": shared, "more.rego": "package placement.library.more\nterms := {x | x := data.placement.library.team.limit}"}
+	c, err := policy.NewCompiler(policy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name    string
+		modules map[string]string
+		fleet   *lint.Fleet
+		want    []string
+	}{
+		{"alone", alone, lint.NewFleet(nil), nil},
+		{"with a fleet", alone, policyFleet, []string{"placement.library.team", "placement.library.more"}},
+		{"beside others", map[string]string{"lib.rego": shared, "own.rego": "package placement.scoring\nweights := {\"health\": 1}"}, lint.NewFleet(nil), []string{"placement.library.team"}},
+		{"used", map[string]string{"lib.rego": shared, "own.rego": "package placement.scoring\nweights := {\"health\": data.placement.library.team.limit}"}, lint.NewFleet(nil), nil},
+		{"misspelt", map[string]string{"lib.rego": "package placement.libary.team\nlimit := 5"}, lint.NewFleet(nil), []string{"placement.libary.team"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			set, err := c.Compile(test.modules)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := (&lint.Policies{Set: set, Fleet: test.fleet}).Find()
+			if len(found) != len(test.want) {
+				t.Errorf("%v, want %v", found, test.want)
+			}
+			for i := range min(len(found), len(test.want)) {
+				if found[i].Code != "unread_rule" || !strings.Contains(found[i].Message, test.want[i]+",") {
+					t.Errorf("%v, want %v", found[i], test.want[i])
+				}
+			}
+		})
+	}
+}
+
+// TestAnnotationsOfPolicies: an annotation with our prefix is not misspelt where the workspace's policies look for it.
+func TestAnnotationsOfPolicies(t *testing.T) {
+	object := lint.Workload{Unstructured: &unstructured.Unstructured{Object: parse[map[string]any](t,
+		"{kind: X, metadata: {annotations: {tmc.kcp.io/users: eu-west, tmc.kcp.io/prefered-cluster: paris}}}")}}
+	for _, test := range []struct {
+		name  string
+		reads workload.Reads
+		want  int
+	}{
+		{"neither is read", workload.Reads{Annotations: []string{"team"}}, 2},
+		{"one is read", workload.ReadsOfKey("annotations", "tmc.kcp.io/users"), 1},
+		{"all are read, and one resembles ours", workload.ReadsOf("annotations"), 1},
+		{"both are read", workload.Reads{Annotations: []string{"tmc.kcp.io/prefered-cluster", "tmc.kcp.io/users"}}, 0},
+	} {
+		w := workspace(t, clusters)
+		w.Policies = test.reads
+		if got := w.Workload(object); len(got) != test.want {
+			t.Errorf("%s: %v", test.name, got)
+		}
 	}
 }

@@ -310,7 +310,7 @@ func annotations(o Workload, w *Workspace, report *report) {
 		case v1alpha1.AnnotationPlacement:
 			unknownName("placement in the namespace of the name", w.placementsIn(o.GetNamespace()))
 		default:
-			if isMisspelt(key) {
+			if isMisspelt(key) && !w.policiesRead(key) {
 				report.name(at, "no such annotation is read%s", didYouMeanOr(key, ofWorkloads))
 			}
 		}
@@ -337,6 +337,11 @@ func annotations(o Workload, w *Workspace, report *report) {
 func isMisspelt(key string) bool {
 	prefix, _, _ := strings.Cut(key, "/")
 	return prefix == v1alpha1.SchemeGroupVersion.Group || strings.Contains(prefix, "kcp.io") && prefix != "kcp.io" && Nearest(key, ofWorkloads) != ""
+}
+
+// policiesRead reports whether the policies look for an annotation, or look at all and it resembles none of ours.
+func (w *Workspace) policiesRead(key string) bool {
+	return slices.Contains(w.Policies.Annotations, key) || w.Policies.Fields&workload.Annotations != 0 && Nearest(key, ofWorkloads) == ""
 }
 
 // placementsIn are the names of the placements of a namespace.

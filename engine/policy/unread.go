@@ -87,6 +87,13 @@ func unreadOf(compiler *ast.Compiler) (unread []Unread) {
 	return unread
 }
 
+// IsLibrary says that the workspace has no modules but those for others to use.
+func (s *Set) IsLibrary() bool {
+	return !slices.ContainsFunc(ownFiles(s.compiler), func(file string) bool {
+		return !strings.HasPrefix(pathOf(s.compiler.Modules[file].Package.Path.String()), library)
+	})
+}
+
 // reachable returns the rules that results depend on.
 func reachable(compiler *ast.Compiler) map[*ast.Rule]bool {
 	reached := map[*ast.Rule]bool{}

@@ -190,6 +190,10 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	}
 	c.configMaps(w)
 	set := c.modules(w)
+	linter.Policies = workload.ReadsOf("annotations")
+	if set != nil { // else nobody knows
+		linter.Policies = set.Reads()
+	}
 	for _, o := range w.LeftOut {
 		field, message, _ := strings.Cut(o.Err.Error(), ": ")
 		c.find(Finding{Warning, CodeNotPlaced, o.Position(field), o.String(), field, message})
