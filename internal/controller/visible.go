@@ -12,7 +12,6 @@ import (
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -178,36 +177,34 @@ func (w *workspace) confirmGone(ctx context.Context, binding *apisv1alpha2.APIBi
 	return unconfirmed
 }
 
-// claimsSettle is how long the claims of a binding have to be as they are before it counts what is not there, and claimsSettleEach
-// how much longer for each workload that is decided. Where a claim is withdrawn and accepted again, kcp takes its objects away and
-// gives them back one by one, and the binding does not tell when that is done.
+// claimsSettle is how long a binding has to be as it is before it counts what is not there, and claimsSettleEach how much longer
+// for each workload that is decided. Where a claim is withdrawn and accepted again, kcp takes its objects away and gives them back
+// one by one, and the binding does not tell when that is done.
 const (
 	claimsSettle     = 10 * time.Second
 	claimsSettleEach = 100 * time.Millisecond
 )
 
-// boundClaims are the claims of a workspace's binding, and since when they have been so.
+// boundClaims are the claims of a workspace's binding as it was last shown, and since when they may have been so.
 type boundClaims struct {
 	seen  *apisv1alpha2.APIBinding
 	since time.Time
 }
 
-// watchClaims records when the claims of the binding change.
+// watchClaims records when the binding changes. Any change counts, even if the claims are as they were: passes do not see every
+// version, so a claim may have been withdrawn and accepted again in between.
 func (w *workspace) watchClaims(now *apisv1alpha2.APIBinding) {
 	before := w.claims.seen
 	switch {
-	case now == before:
-		return
-	case before == nil:
+	case before == now || before != nil && now != nil && before.UID == now.UID && before.ResourceVersion == now.ResourceVersion:
+	case before == nil && w.claims.since.IsZero():
 		// We have just started: the binding tells when it was written last.
 		for _, written := range now.ManagedFields {
 			if written.Time != nil && written.Time.After(w.claims.since) {
 				w.claims.since = written.Time.Time
 			}
 		}
-	case now == nil || !equality.Semantic.DeepEqual(now.Spec.PermissionClaims, before.Spec.PermissionClaims) ||
-		!equality.Semantic.DeepEqual(now.Status.AppliedPermissionClaims, before.Status.AppliedPermissionClaims) ||
-		!equality.Semantic.DeepEqual(now.Status.ExportPermissionClaims, before.Status.ExportPermissionClaims):
+	default:
 		w.claims.since = w.now()
 	}
 	w.claims.seen = now
@@ -224,7 +221,7 @@ func (w *workspace) look(ctx context.Context, binding *apisv1alpha2.APIBinding, 
 	ctx, done := context.WithTimeout(ctx, readWithin)
 	defer done()
 	if resource.Group != v1alpha1.GroupName && w.unsettled() > 0 {
-		return nil, errors.New("the claims of the APIBinding have changed only just")
+		return nil, errors.New("the APIBinding has changed only just")
 	}
 	there, err := w.there(ctx, resource, names)
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
+
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
@@ -143,6 +145,52 @@ func TestWhatCannotBeSeenIsNotGone(t *testing.T) {
 				w.expect(map[string]string{"web": "a", "train": "a"})
 			})
 		}
+	}
+}
+
+// TestAClaimThatIsWithdrawnAndAcceptedAgain: kcp gives the objects back one by one, so for some time the binding accepts the claim
+// and the server does not have them. That holds even if the binding was never shown without the claim: no pass may have come by.
+func TestAClaimThatIsWithdrawnAndAcceptedAgain(t *testing.T) {
+	for name, between := range map[string]func(w *world, version func(string) *apisv1alpha2.APIBinding){
+		"a pass sees it withdrawn": func(w *world, version func(string) *apisv1alpha2.APIBinding) {
+			withdrawn := version("2")
+			withdrawn.Spec.PermissionClaims[1].State = apisv1alpha2.ClaimRejected
+			w.binding = withdrawn
+			w.pass()
+		},
+		"no pass sees it withdrawn": func(*world, func(string) *apisv1alpha2.APIBinding) {},
+		"the binding is not shown for a while": func(w *world, _ func(string) *apisv1alpha2.APIBinding) {
+			w.binding = nil
+			w.pass()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newSeenWorld(t)
+			version := func(resourceVersion string) *apisv1alpha2.APIBinding {
+				b := testBinding("deployments.apps", "jobs.batch")
+				b.ResourceVersion = resourceVersion
+				return b
+			}
+			w.binding = version("1")
+			w.pass()
+			w.sleep(time.Hour)
+			all := w.workloads
+			w.workloads = nil
+			between(w, version)
+			w.binding = version("3")
+			w.elapse(claimsSettle / 2)
+			w.workloads = all[:1]
+			w.elapse(claimsSettle/2 - time.Second)
+			w.workloads = all
+			w.pass()
+			w.expect(map[string]string{"web": "a", "train": "a"})
+			if writes := w.decisionWrites(); len(writes) > 0 {
+				t.Errorf("written %q", writes)
+			}
+			w.workloads = nil // and now they are deleted
+			w.elapse(time.Minute)
+			w.expect(map[string]string{})
+		})
 	}
 }
 
