@@ -31,6 +31,8 @@ type apiServer struct {
 	version int
 	// objects by resource, as in "deployments", and key.
 	objects map[string]map[string]*unstructured.Unstructured
+	// history is all that has happened: a watch goes on where a list has ended.
+	history []change
 	watches []*serverWatch
 	// deaf makes watches that are opened now stay open and never deliver.
 	deaf bool
@@ -42,6 +44,13 @@ type apiServer struct {
 	refuse func(r *http.Request) *apierrors.StatusError
 	// requests are those that came, as in "GET deployments" or "WATCH deployments".
 	requests map[string]int
+}
+
+// change of an object, as watches show it.
+type change struct {
+	resource string
+	version  int
+	event    metav1.WatchEvent
 }
 
 type serverWatch struct {
@@ -167,9 +176,11 @@ func (s *apiServer) drop(t target) {
 }
 
 func (s *apiServer) send(resource, event string, u *unstructured.Unstructured) {
+	c := change{resource, s.version, metav1.WatchEvent{Type: event, Object: runtime.RawExtension{Object: u.DeepCopy()}}}
+	s.history = append(s.history, c)
 	for _, w := range s.watches {
 		if w.resource == resource && !w.deaf && resource != s.withheld {
-			w.events <- metav1.WatchEvent{Type: event, Object: runtime.RawExtension{Object: u.DeepCopy()}}
+			w.events <- c.event
 		}
 	}
 }
@@ -276,9 +287,9 @@ func (s *apiServer) watch(w http.ResponseWriter, r *http.Request, t target) {
 	}
 	watch := &serverWatch{resource: t.resource, deaf: s.deaf, events: make(chan metav1.WatchEvent, 10_000)}
 	if since, _ := strconv.Atoi(r.URL.Query().Get("resourceVersion")); !watch.deaf {
-		for _, u := range s.objects[t.resource] {
-			if version, _ := strconv.Atoi(u.GetResourceVersion()); version > since {
-				watch.events <- metav1.WatchEvent{Type: "ADDED", Object: runtime.RawExtension{Object: u}}
+		for _, c := range s.history {
+			if c.resource == t.resource && c.version > since {
+				watch.events <- c.event
 			}
 		}
 	}
