@@ -47,6 +47,7 @@ func newOptions() *options {
 		register:    true,
 		interval:    agent.DefaultInterval,
 		material:    1,
+		volumes:     "1Ei",
 		bindAddress: "127.0.0.1:8080",
 		logs:        logs.NewOptions(),
 	}
@@ -66,7 +67,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.interval, "report-interval", o.interval, "How often to report where nothing changes.")
 	flags.Float64Var(&o.material, "material-change", o.material, "By how many percent of what is allocatable of a resource the amounts that are allocated, or free on one node, have to move to be reported at once. With 0 every change is.")
 	flags.StringArrayVar(&o.tolerate, "tolerate", o.tolerate, "Taint of nodes that count nevertheless, as key[=value][:effect], for example nvidia.com/gpu. May be repeated.")
-	flags.StringVar(&o.volumes, "volume-capacity", o.volumes, "How much the PersistentVolumes of the cluster may hold in all, for example 10Ti: it is reported as allocatable storage, since nodes do not say. Without it workloads that claim volumes are not placed here.")
+	flags.StringVar(&o.volumes, "volume-capacity", o.volumes, "How much the PersistentVolumes of the cluster may hold in all, for example 10Ti: it is reported as allocatable storage, since nodes do not say. The default is as good as no limit; with 0 no workload that claims volumes is placed here.")
 	flags.StringVar(&o.bindAddress, "metrics-bind-address", o.bindAddress, "Address to serve /metrics, /healthz and /readyz on. Empty turns it off.")
 	logsapi.AddFlags(o.logs, flags)
 }
