@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -43,6 +44,7 @@ type scenario struct {
 	policies   *policy.Compiler
 	placements []*placement.Placement
 	workloads  map[string]*workload.Workload
+	now        time.Time
 }
 
 func newScenario(t *testing.T) *scenario {
@@ -65,7 +67,8 @@ func newScenario(t *testing.T) *scenario {
 //	workload KIND NAME       YAML: {requests, replicas, labels, annotations}
 //	decide NAME...           decides for workloads and prints their clusters
 //	explain NAME             prints the explained decision without reserving
-//	stays NAME CLUSTER...    prints whether a workload may stay on clusters
+//	stays NAME CLUSTER...    prints whether a workload stays on clusters, and where it is if it leaves one
+//	now TIME                 what the time is for the commands that follow
 //	release NAME...          releases the reservations of workloads
 //	free                     prints what is free in every cluster
 func (s *scenario) run(d *datadriven.TestData) (string, error) {
@@ -146,10 +149,24 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 			for _, v := range decision.Standing {
 				fmt.Fprintf(&out, "should leave %s: %s\n", v.Cluster, v.Rejection)
 			}
+			if len(decision.Left) > 0 {
+				out.WriteString("then it is on:")
+				for _, c := range decision.Clusters {
+					fmt.Fprintf(&out, " %s", c.Name)
+				}
+				if len(decision.Clusters) == 0 {
+					out.WriteString(" nothing")
+				}
+				out.WriteString("\n")
+			}
 		}
 		if out.Len() == 0 {
 			return "yes\n", nil
 		}
+	case "now":
+		var err error
+		s.now, err = time.Parse(time.RFC3339, d.CmdArgs[0].Key)
+		return "", err
 	case "release":
 		for _, arg := range d.CmdArgs {
 			fmt.Fprintf(&out, "%s had a reservation: %v\n", arg.Key, s.engine.Release(workspace, s.workloads[arg.Key].Reference))
@@ -175,7 +192,7 @@ func (s *scenario) request(name string) (engine.Request, error) {
 	}
 	for _, p := range s.placements {
 		if p.Selects(w) {
-			return engine.Request{Workspace: workspace, Placement: p, Workload: w}, nil
+			return engine.Request{Workspace: workspace, Placement: p, Workload: w, Now: s.now}, nil
 		}
 	}
 	return engine.Request{}, fmt.Errorf("no placement selects %s", w)
