@@ -154,7 +154,7 @@ func andMore(names []string) string {
 // Diff prints which decisions would move, how scores would change, and how full the fleet would be.
 func Diff(w io.Writer, d *simulation.Diff) {
 	workspaces := map[string]bool{}
-	for _, c := range slices.Concat(d.Moves, d.Rescored, d.Standing, d.Held) {
+	for _, c := range slices.Concat(d.Moves, d.Gains, d.Rescored, d.Standing, d.Held) {
 		workspaces[c.Workspace] = true
 	}
 	for _, c := range d.Clusters {
@@ -175,6 +175,14 @@ func Diff(w io.Writer, d *simulation.Diff) {
 				to = "nowhere: " + c.Error
 			}
 			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before), to})
+		}
+		render(w, t)
+	}
+	if len(d.Gains) > 0 {
+		t := NewTable(w)
+		t.AppendHeader(table.Row{"GAINS CLUSTERS", "PLACEMENT", "BEFORE", "AFTER"})
+		for _, c := range d.Gains {
+			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before), scored(c.After)})
 		}
 		render(w, t)
 	}
@@ -220,10 +228,16 @@ func Diff(w io.Writer, d *simulation.Diff) {
 	}
 	s := d.Summary
 	fmt.Fprintf(w, "%d workloads: %d would move", s.Workloads, s.Moved)
-	if s.Placed+s.Unplaced > 0 {
-		fmt.Fprintf(w, " (%d from nowhere, %d to nowhere)", s.Placed, s.Unplaced)
+	if s.Unplaced > 0 {
+		fmt.Fprintf(w, " (%d to nowhere)", s.Unplaced)
 	}
-	fmt.Fprintf(w, ", %d would stay with other scores, %d would not change\n", s.Rescored, s.Workloads-s.Moved-s.Rescored)
+	if s.Gained > 0 {
+		fmt.Fprintf(w, ", %d would gain clusters", s.Gained)
+	}
+	if s.Placed > 0 {
+		fmt.Fprintf(w, " (%d from nowhere)", s.Placed)
+	}
+	fmt.Fprintf(w, ", %d would stay with other scores, %d would not change\n", s.Rescored, s.Workloads-s.Moved-s.Gained-s.Rescored)
 	if s.Held > 0 {
 		fmt.Fprintf(w, "%d of these would follow, at the pace of the brake: see docs/disruption.md\n", s.Held)
 	}

@@ -4,13 +4,17 @@ import (
 	"maps"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/util/sets"
+
 	"github.com/kcp-placement/placement/engine"
 )
 
 // Diff is the difference between two results. Its JSON is a contract like that of Result.
 type Diff struct {
-	// Moves are the workloads that run on other clusters, in the order of the later result.
+	// Moves are the workloads that lose clusters, in the order of the later result.
 	Moves []Change `json:"moves"`
+	// Gains are the workloads that get clusters and lose none, the first ones included.
+	Gains []Change `json:"gains"`
 	// Rescored are the workloads that stay with other scores.
 	Rescored []Change `json:"rescored"`
 	// Standing are the workloads that stay in the later result where they should not, for want of a better place.
@@ -46,9 +50,11 @@ type ClusterChange struct {
 // DiffSummary counts.
 type DiffSummary struct {
 	Workloads int `json:"workloads"`
-	Moved     int `json:"moved"`
-	Rescored  int `json:"rescored"`
-	// Placed workloads run nowhere before and somewhere after; Unplaced ones the other way round.
+	// Moved workloads lose clusters; Gained ones get clusters and lose none.
+	Moved    int `json:"moved"`
+	Gained   int `json:"gained"`
+	Rescored int `json:"rescored"`
+	// Placed are those of Gained that run nowhere before; Unplaced are those of Moved that run nowhere after.
 	Placed   int `json:"placed"`
 	Unplaced int `json:"unplaced"`
 	Standing int `json:"standing"`
@@ -66,7 +72,7 @@ func Compare(before, after *Result) *Diff {
 		d := &before.Decisions[i]
 		earlier[workloadKey{d.Workspace, d.Workload}] = d
 	}
-	diff := &Diff{Moves: []Change{}, Rescored: []Change{}, Standing: []Change{}, Held: []Change{}, Clusters: []ClusterChange{}}
+	diff := &Diff{Moves: []Change{}, Gains: []Change{}, Rescored: []Change{}, Standing: []Change{}, Held: []Change{}, Clusters: []ClusterChange{}}
 	diff.Summary.Workloads = len(after.Decisions)
 	for _, d := range after.Decisions {
 		change := Change{Workspace: d.Workspace, Workload: d.Workload, Placement: d.Placement, Before: []engine.Choice{}, After: d.Clusters, Error: d.Error, NoBetterPlace: d.NoBetterPlace}
@@ -82,23 +88,24 @@ func Compare(before, after *Result) *Diff {
 			held.After, held.Error = d.Held.To, d.Held.Because
 			diff.Held = append(diff.Held, held)
 		}
-		from, to := names(change.Before), names(change.After)
-		slices.Sort(from)
-		slices.Sort(to)
+		from, to := sets.New(names(change.Before)...), sets.New(names(change.After)...)
 		switch {
-		case !slices.Equal(from, to):
+		case !to.IsSuperset(from):
 			diff.Moves = append(diff.Moves, change)
-			if len(from) == 0 {
-				diff.Summary.Placed++
-			}
 			if len(to) == 0 {
 				diff.Summary.Unplaced++
+			}
+		case len(to) > len(from):
+			diff.Gains = append(diff.Gains, change)
+			if len(from) == 0 {
+				diff.Summary.Placed++
 			}
 		case !slices.EqualFunc(change.Before, change.After, sameScore):
 			diff.Rescored = append(diff.Rescored, change)
 		}
 	}
-	diff.Summary.Moved, diff.Summary.Rescored, diff.Summary.Held = len(diff.Moves), len(diff.Rescored), len(diff.Held)
+	diff.Summary.Moved, diff.Summary.Gained = len(diff.Moves), len(diff.Gains)
+	diff.Summary.Rescored, diff.Summary.Held = len(diff.Rescored), len(diff.Held)
 
 	type clusterKey struct{ workspace, name string }
 	utilization := map[clusterKey]map[string]int64{}

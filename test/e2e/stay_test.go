@@ -16,7 +16,9 @@ import (
 func TestWhatRunsStays(t *testing.T) {
 	t.Parallel()
 	team := newTeam(t)
-	app := func(constraint ...string) string { return placement("app", append([]string{"numberOfClusters: 1"}, constraint...)...) }
+	app := func(constraint ...string) string {
+		return placement("app", append([]string{"numberOfClusters: 1"}, constraint...)...)
+	}
 	web := func(replicas int) string {
 		return strings.Replace(deployment("web", "app", "1"), "spec:\n", fmt.Sprintf("spec:\n  replicas: %d\n", replicas), 1)
 	}

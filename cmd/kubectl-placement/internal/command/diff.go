@@ -22,9 +22,9 @@ func diffCommand() *cobra.Command {
 	var prune, exitCode, fresh bool
 	c := &cobra.Command{
 		Use:   "diff [FILES] -c CANDIDATES",
-		Short: "Show which decisions candidate policies would move",
-		Long: `diff previews a rollout: it replaces what is in force with candidates, and shows which decisions would move and where to,
-how scores would change, and how full the fleet would be.
+		Short: "Show which workloads candidates would move",
+		Long: `diff previews a rollout: it replaces what is in force with candidates, and shows which workloads would move, which means
+that they lose clusters, which would only gain clusters, how scores would change, and how full the fleet would be.
 
 Candidates are files and folders like those of -f. An object replaces the one of its kind and name, and a ConfigMap replaces
 all policies of the ConfigMap of its name. A Rego file replaces the policy of its file name in any ConfigMap, or is added.
@@ -42,12 +42,12 @@ without any there is nothing to compare with.`,
 		Example: `  kubectl placement diff all/ -c new-weights.rego
   kubectl placement diff -c policies/ --workspace root:team-shop     # a live workspace, read only
   kubectl placement diff all/ -c new-weights.rego --fresh         # as if nothing had been placed yet
-  kubectl placement diff all/ -c policies/ --prune --exit-code    # in CI: 1 if anything would move`,
+  kubectl placement diff all/ -c policies/ --prune --exit-code    # in CI: 1 if any workload would lose or gain clusters`,
 	}
 	from, out := input.NewSource(c), output.NewFlag(c, compared{})
 	c.Flags().StringArrayVarP(&candidates, "candidate", "c", nil, "File or folder of candidates with everything below it; - is standard input. Repeatable.")
 	c.Flags().BoolVar(&prune, "prune", false, "Remove policies that are not among the candidates.")
-	c.Flags().BoolVar(&exitCode, "exit-code", false, "Exit with 1 if a decision would move.")
+	c.Flags().BoolVar(&exitCode, "exit-code", false, "Exit with 1 if a workload would lose or gain clusters.")
 	c.Flags().BoolVar(&fresh, "fresh", false, "Place all workloads anew, under what is in force and under the candidates.")
 	budget, now := addBudget(c), addNow(c)
 	c.Args = from.Arguments
@@ -94,7 +94,7 @@ without any there is nothing to compare with.`,
 		if err := out.Write(c.OutOrStdout(), compared{diff}); err != nil {
 			return err
 		}
-		if exitCode && diff.Summary.Moved > 0 {
+		if exitCode && diff.Summary.Moved+diff.Summary.Gained > 0 {
 			return exit.Failure{}
 		}
 		return s.verdict(after)
