@@ -50,8 +50,8 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	r.do(func() { w.updateClusters(registrations, &o, &r) })
 	loadErr := w.load(ctx, o.decisions)
 	placements := w.compile(o.placements, o.unreadable)
-	r.do(func() { w.lintPlacements(placements, o.clusters) })
 	r.do(func() { w.updatePolicies(ctx, o, placements, &r) })
+	r.do(func() { w.lintPlacements(placements, o.clusters) })
 
 	decided, cut := false, false
 	if loadErr == nil {

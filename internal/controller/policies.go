@@ -13,11 +13,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/lint"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
-	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // updatePolicies puts the Rego of the workspace's ConfigMaps into force, all together or not at all, and annotates each
@@ -78,6 +79,8 @@ type linted struct {
 	facts    uint64
 	probes   []policy.Probe
 	findings []lint.Finding
+	// told are the findings as conditions have them.
+	told []string
 }
 
 // lintPolicies looks for what the policies in force say in vain, when they or the facts of clusters have changed.
@@ -91,14 +94,17 @@ func (w *workspace) lintPolicies(ctx context.Context, set *policy.Set, registrat
 		return
 	}
 	if w.linted.set != set {
-		w.linted.probes = set.Probe(ctx, workload.Kinds().References())
+		w.linted.probes = set.Probe(ctx, w.table.References())
 	}
 	var clusters []*snapshot.Cluster
 	for _, row := range w.engine.Snapshot(w.name).Rows() {
 		clusters = append(clusters, row.Cluster)
 	}
-	checked := lint.Policies{Set: set, Kinds: workload.Kinds().References(), Probes: w.linted.probes, Fleet: lint.NewFleet(clusters)}
-	w.linted.set, w.linted.facts, w.linted.findings = set, facts, checked.Find()
+	checked := lint.Policies{Set: set, Kinds: w.table.References(), Probes: w.linted.probes, Fleet: lint.NewFleet(clusters)}
+	w.linted.set, w.linted.facts, w.linted.findings, w.linted.told = set, facts, checked.Find(), nil
+	for _, f := range w.linted.findings {
+		w.linted.told = append(w.linted.told, fmt.Sprintf("%s:%d:%d: %s", f.Object, f.Line, f.Column, f.Message))
+	}
 }
 
 var factsSeed = maphash.MakeSeed()
@@ -145,6 +151,19 @@ func (w *workspace) annotatePolicies(ctx context.Context, configMaps []*corev1.C
 		r.fail(w.annotate(ctx, configMap, v1alpha1.AnnotationPolicyStatus, text))
 	}
 	w.refused = told
+}
+
+// maxRefusedEvents bounds the events of one pass about policies that are refused, as every placement of the workspace is concerned.
+const maxRefusedEvents = 20
+
+// refusedEvent tells of policies that are refused in an event, once for each refusal, and reports whether there is one.
+func (w *workspace) refusedEvent(after, before *v1alpha1.WorkloadPlacement) bool {
+	now, last := conditions.Get(after, v1alpha1.PoliciesReadyCondition), conditions.Get(before, v1alpha1.PoliciesReadyCondition)
+	if now == nil || w.policyErr == nil || now.Reason != policyErrorReason || last != nil && last.Message == now.Message {
+		return false
+	}
+	w.event(after, corev1.EventTypeWarning, "PoliciesRefused", now.Message)
+	return true
 }
 
 func (w *workspace) setPolicyErr(err error) {
@@ -262,12 +281,8 @@ func (e *policyError) String() string {
 
 // policyWarnings is a message about what the policies in force say in vain; empty if nothing.
 func (w *workspace) policyWarnings() string {
-	if len(w.linted.findings) == 0 {
+	if len(w.linted.told) == 0 {
 		return ""
 	}
-	var lines []string
-	for _, f := range w.linted.findings {
-		lines = append(lines, fmt.Sprintf("%s:%d:%d: %s", f.Object, f.Line, f.Column, f.Message))
-	}
-	return shorten("In force, and in part without effect or faulty: " + examples(lines))
+	return shorten("In force, and in part without effect or faulty: " + examples(w.linted.told))
 }

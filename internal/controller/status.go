@@ -65,7 +65,7 @@ func (w *workspace) yields(r *result) bool {
 
 // updateStatus writes the statuses that have changed: at once where a condition turns, otherwise every countsEvery.
 func (w *workspace) updateStatus(ctx context.Context, placements []*placementState, r *result) {
-	statuses := make(map[types.UID]writtenStatus, len(placements))
+	statuses, refused := make(map[types.UID]writtenStatus, len(placements)), 0
 	for _, p := range placements {
 		current := p.object
 		last, found := w.statuses[current.UID]
@@ -90,6 +90,9 @@ func (w *workspace) updateStatus(ctx context.Context, placements []*placementSta
 			continue
 		}
 		w.visibleEvent(updated, current)
+		if refused < maxRefusedEvents && w.refusedEvent(updated, current) {
+			refused++
+		}
 		statuses[written.UID] = writtenStatus{at: w.now(), basedOn: p.object.ResourceVersion, object: written}
 	}
 	w.statuses = statuses
@@ -122,7 +125,7 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 		conditions.Set(placement, p.effective.DeepCopy())
 	}
 	policyErr := errors.Join(w.policyErr, cmp.Or(w.quarantine, p.policyErr))
-	reason, until := "PolicyError", "are sound"
+	reason, until := policyErrorReason, "are sound"
 	if unseen := new(hidden); errors.As(policyErr, &unseen) {
 		reason, until = unseen.reason, "can be read"
 	}
@@ -159,6 +162,9 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 	}
 	conditions.Set(placement, held)
 }
+
+// policyErrorReason is that of PoliciesReady where policies are wrong.
+const policyErrorReason = "PolicyError"
 
 // published is the condition that says whether the decisions are durable.
 func published(p *placementState) *conditionsv1alpha1.Condition {

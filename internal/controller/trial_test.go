@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
@@ -63,8 +64,12 @@ func TestPoliciesOnTrial(t *testing.T) {
 	if got := w.policyStatus(); !strings.Contains(got, "for Deployment default/bad") || !strings.Contains(got, `"row":3,"col":23`) {
 		t.Error(got)
 	}
-	if n := strings.Count(w.takeEvents(), "PoliciesRefused: the policies do not come into force; the last good ones stay: "+failure); n != 1 {
+	events := w.takeEvents()
+	if n := strings.Count(events, "PoliciesRefused: the policies do not come into force; the last good ones stay: "+failure); n != 1 {
 		t.Errorf("%d events", n)
+	}
+	if n := strings.Count(events, "p: PoliciesRefused: the last good policies stay in force: "+failure); n != 1 {
+		t.Errorf("%d events of the placement in %s", n, events)
 	}
 
 	// After a restart there are no last good ones. These were never in force: nothing is decided by them.
@@ -148,6 +153,9 @@ func TestPolicyWarnings(t *testing.T) {
 	if got := w.condition(v1alpha1.PoliciesReadyCondition); !strings.HasPrefix(got, "True") || !strings.Contains(got, told) {
 		t.Error(got)
 	}
+	if got := w.condition(v1alpha1.EffectiveCondition); !strings.HasPrefix(got, "False WithoutEffect: "+told) {
+		t.Error(got)
+	}
 	changed := w.clusters[0].DeepCopy()
 	changed.Labels = map[string]string{"tier": "gold"}
 	changed.ResourceVersion = w.next()
@@ -160,8 +168,35 @@ func TestPolicyWarnings(t *testing.T) {
 	if got := w.condition(v1alpha1.PoliciesReadyCondition); strings.Contains(got, "tier") {
 		t.Error(got)
 	}
+	if got := w.condition(v1alpha1.EffectiveCondition); strings.Contains(got, "tier") || !strings.HasPrefix(got, "False WithoutEffect: default/cm/a.rego:3:1: nothing reads") {
+		t.Error(got)
+	}
 	w.writes = nil
 	if w.pass(); len(w.writes) > 0 {
 		t.Errorf("an unchanged workspace is written to: %v", w.writes)
+	}
+}
+
+// TestRefusedPoliciesOfManyPlacements: a refusal is told in events of some of the placements, and not again after a restart.
+func TestRefusedPoliciesOfManyPlacements(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	for i := range 3 * maxRefusedEvents {
+		p := testPlacement(one)
+		p.Name, p.UID = fmt.Sprint("p", i), types.UID(fmt.Sprint("p", i))
+		w.placements = append(w.placements, p)
+	}
+	w.configMaps = policyMap("package placement.scoring\nweights := nonsense")
+	for range 3 {
+		w.pass()
+		w.sleep(time.Minute)
+	}
+	if n := strings.Count(w.takeEvents(), "PoliciesRefused: nothing is decided until the policies are sound: "); n != maxRefusedEvents {
+		t.Errorf("%d events", n)
+	}
+	w.restart()
+	w.pass()
+	if events := w.takeEvents(); events != "" {
+		t.Error(events)
 	}
 }

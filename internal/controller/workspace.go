@@ -17,6 +17,7 @@ import (
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
@@ -41,8 +42,10 @@ type workspace struct {
 	name     logicalcluster.Name
 	engine   *engine.Engine
 	policies *policy.Compiler
-	metrics  *metrics
-	now      func() time.Time
+	// table has the kinds of workload.
+	table   *workload.Table
+	metrics *metrics
+	now     func() time.Time
 	// ask is Engine.Decide.
 	ask func(context.Context, engine.Request) (*engine.Decision, error)
 	actions
@@ -109,7 +112,7 @@ type workspace struct {
 
 func newWorkspace(name logicalcluster.Name, e *engine.Engine, policies *policy.Compiler, m *metrics, l limits, a actions) *workspace {
 	return &workspace{
-		name: name, engine: e, policies: policies, metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, carryOver: newCarryOver(),
+		name: name, engine: e, policies: policies, table: workload.Kinds(), metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, carryOver: newCarryOver(),
 		lookFailures: map[schema.GroupVersionResource]*writeFailure{}, brake: disruption.Brake{Budget: l.disruptions},
 		placed: map[types.UID]*placedEvents{}, reports: map[types.UID]reported{}, slicing: defaultLimits, publishing: new(atomic.Int64),
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/kcp-placement/placement/engine/lint"
 	"github.com/kcp-placement/placement/engine/policy"
-	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
@@ -39,7 +38,7 @@ func (c *checker) modules(w *manifest.Workspace) *policy.Set {
 
 // effect checks what the policies say in vain, and evaluates them for workloads that are made up.
 func (c *checker) effect(ctx context.Context, w *manifest.Workspace, set *policy.Set, fleet *lint.Fleet) {
-	kinds := workload.Kinds().References()
+	kinds := c.kinds.References()
 	checked := lint.Policies{Set: set, Kinds: kinds, Probes: set.Probe(ctx, kinds), Fleet: fleet}
 	for _, f := range checked.Find() {
 		found := c.inModule(w, policy.Error{File: f.Object, Row: f.Line, Col: f.Column, Code: f.Code, Message: f.Message})
