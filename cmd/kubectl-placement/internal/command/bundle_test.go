@@ -1,7 +1,11 @@
 package command
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -36,4 +40,40 @@ func TestBundleRoundTrip(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestBundleSizes: what the workspace may not hold is refused, and what kubectl apply cannot keep a copy of is told.
+func TestBundleSizes(t *testing.T) {
+	const module = 250 << 10
+	for _, test := range []struct {
+		files, size, code int
+		want              string
+	}{
+		{files: 1, size: 1 << 10},
+		{files: 2, size: module, want: "use kubectl apply --server-side"},
+		{files: 4, size: module, want: "use kubectl apply --server-side"},
+		{files: 5, size: module, code: 1, want: "the modules of the workspace have 1280000 bytes together, more than 1048576"},
+		{files: 1, size: 300 << 10, code: 1, want: "the module has 307200 bytes, more than 262144"},
+	} {
+		t.Run(fmt.Sprintf("%d of %d bytes", test.files, test.size), func(t *testing.T) {
+			dir := t.TempDir()
+			for i := range test.files {
+				text := fmt.Sprintf("package placement.library.p%d\nrule := 1\n# ", i)
+				text += strings.Repeat("x", test.size-len(text)-1) + "\n"
+				if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("p%d.rego", i)), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var out, errs strings.Builder
+			if code := Run(context.Background(), []string{"bundle", dir}, strings.NewReader(""), &out, &errs); code != test.code {
+				t.Errorf("the exit code is %d, want %d", code, test.code)
+			}
+			if (out.Len() > 0) != (test.code == 0) {
+				t.Errorf("%d bytes are written", out.Len())
+			}
+			if said := errs.String(); test.want == "" && said != "" || !strings.Contains(said, test.want) {
+				t.Errorf("it says %.500q, want %q", said, test.want)
+			}
+		})
+	}
 }

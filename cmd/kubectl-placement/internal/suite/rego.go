@@ -130,7 +130,8 @@ func addBuiltin(modules map[string]*ast.Module, options ast.ParserOptions) error
 		if err != nil {
 			return err
 		}
-		module, err := ast.ParseModuleWithOpts("builtin/"+file, string(text), options)
+		name := "builtin/" + strings.TrimSuffix(file, ".rego") // as no file is named that is given
+		module, err := ast.ParseModuleWithOpts(name, string(text), options)
 		if err != nil {
 			return err
 		}
@@ -139,7 +140,7 @@ func addBuiltin(modules map[string]*ast.Module, options ast.ParserOptions) error
 			given = given || m.Package.Equal(module.Package)
 		}
 		if !given {
-			modules["builtin/"+file] = module
+			modules[name] = module
 		}
 	}
 	return nil
