@@ -254,7 +254,7 @@ func TestLargestNode(t *testing.T) {
 		{replicas: 2, cpu: 9, rejection: "each replica asks for 5m cpu, 4m free on any one node", needs: "1m more cpu free on one node"},
 		{replicas: 8, cpu: 8, gpus: 8},
 		{replicas: 4, cpu: 8, gpus: 8, rejection: "each replica asks for 2 nvidia.com/gpu, 1 free on any one node", needs: "1 more nvidia.com/gpu free on one node"},
-		{replicas: 1, cpu: 101, rejection: "asks for 101m cpu, 100m free", needs: "1m more cpu free"},
+		{replicas: 1, cpu: 101, rejection: "asks for 101m cpu, 100m free", needs: "1m more cpu free and 97m more cpu free on one node"},
 	} {
 		w := workloadOf("w", test.cpu)
 		w.Replicas = test.replicas

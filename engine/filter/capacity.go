@@ -64,29 +64,45 @@ func (room) obstacles(q *query, v Violation) []Obstacle {
 		return needs(remedy.Words("a usable node in status.nodes"))
 	}
 	var more []remedy.Change
-	for name, lacking := range q.Lacking(q.row).Each {
-		if lacking > 0 {
-			more = append(more, remedy.Free(remedy.More{Resource: name, OnNode: v.onNode, Amount: lacking}))
+	need := func(lacking capacity.Resources, onNode bool) {
+		for name, amount := range lacking.Each {
+			if amount > 0 {
+				more = append(more, remedy.Free(remedy.More{Resource: name, OnNode: onNode, Amount: amount}))
+			}
 		}
 	}
+	need(q.lackingInAll(q.row), false)
+	need(q.lackingOnNode(q.row), true)
 	return needs(more...)
 }
 
 // Lacking returns how much more would have to be free: in the whole cluster or, where that is enough, on its largest
 // node.
 func (c *Class) Lacking(row *snapshot.Row) capacity.Resources {
-	more := func(asked, free int64) int64 {
-		if asked <= 0 {
-			return 0
-		}
-		if lacking := asked - free; lacking >= 0 || free > 0 {
-			return max(0, lacking)
-		}
-		return math.MaxInt64
+	if lacking := c.lackingInAll(row); !lacking.IsZero() {
+		return lacking
 	}
-	lacking := c.On(row).Workload.Requests.Combine(row.Free, more)
-	if lacking.IsZero() && row.LargestFree != nil {
-		lacking = c.Replica.Combine(*row.LargestFree, more)
+	return c.lackingOnNode(row)
+}
+
+func (c *Class) lackingInAll(row *snapshot.Row) capacity.Resources {
+	return c.On(row).Workload.Requests.Combine(row.Free, lacking)
+}
+
+func (c *Class) lackingOnNode(row *snapshot.Row) capacity.Resources {
+	if row.LargestFree == nil {
+		return capacity.Resources{}
 	}
-	return lacking
+	return c.Replica.Combine(*row.LargestFree, lacking)
+}
+
+// lacking is how much more than what is free is asked for.
+func lacking(asked, free int64) int64 {
+	if asked <= 0 {
+		return 0
+	}
+	if more := asked - free; more >= 0 || free > 0 {
+		return max(0, more)
+	}
+	return math.MaxInt64
 }

@@ -171,7 +171,11 @@ func (all obstacles) raise(changes []remedy.Change, left Obstacle) bool {
 	if i < 0 || slices.ContainsFunc(left.options[0], func(c remedy.Change) bool { return c.More == nil }) {
 		return false
 	}
-	var more remedy.Option
+	more := slices.DeleteFunc(slices.Clone(all[i].options[0]), func(c remedy.Change) bool {
+		return c.More == nil || slices.ContainsFunc(left.options[0], func(l remedy.Change) bool {
+			return l.More.Resource == c.More.Resource && l.More.OnNode == c.More.OnNode
+		})
+	})
 	for _, c := range left.options[0] {
 		more = append(more, remedy.Add(changes, *c.More))
 	}

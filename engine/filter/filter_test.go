@@ -137,6 +137,13 @@ func TestStages(t *testing.T) {
 		}, []string{
 			"Capacity: each replica asks for 1 cpu, 999m free on any one node -> 1m more cpu free on one node",
 		}},
+		"too little is free, and no node is large enough": {func(c *snapshot.Cluster) {
+			c.Allocated.CPU = 9000
+			c.LargestFree = &capacity.Resources{CPU: 999, Memory: 1 << 30, Extended: map[string]int64{"nvidia.com/gpu": 1}}
+		}, []string{
+			"Constraint roomy: not true: capacity.free.cpu >= 2 * workload.requests.cpu (capacity.free.cpu = 1000, workload.requests.cpu = 2000) -> 3 more cpu free",
+			"Capacity: asks for 2 cpu, 1 free -> 1 more cpu free and 1m more cpu free on one node",
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &snapshot.Cluster{

@@ -59,8 +59,9 @@ func TestRemediesAdmit(t *testing.T) {
 			t.Fatal(err)
 		}
 		amount := rapid.Int64Range(0, 20)
+		requests := capacity.Resources{CPU: 500 * amount.Draw(t, "cpu asked"), Memory: amount.Draw(t, "memory asked") << 29}
 		class := filter.NewClass(p, &policy.Judgement{}, &workload.Workload{
-			Replicas: 1, Requests: capacity.Resources{CPU: 500 * amount.Draw(t, "cpu asked"), Memory: amount.Draw(t, "memory asked") << 29},
+			Replicas: 1, Requests: requests, Pod: requests,
 		}, &filter.Facts{})
 		cluster := &snapshot.Cluster{
 			Name: "a", Location: rapid.SampledFrom([]string{"eu", "us", "ap"}).Draw(t, "location"), Labels: map[string]string{},
@@ -72,6 +73,9 @@ func TestRemediesAdmit(t *testing.T) {
 			if value := rapid.SampledFrom([]string{"", "gold", "iron"}).Draw(t, key); value != "" {
 				cluster.Labels[key] = value
 			}
+		}
+		if rapid.Bool().Draw(t, "reports its largest node") {
+			cluster.LargestFree = &capacity.Resources{CPU: 300 * amount.Draw(t, "cpu on a node"), Memory: amount.Draw(t, "memory on a node") << 28}
 		}
 		reserved := capacity.Resources{CPU: 100 * amount.Draw(t, "cpu reserved")}
 		remedies := filter.Remedies(class.Obstacles(snapshot.NewRow(cluster, reserved), time.Time{}))
@@ -115,16 +119,22 @@ func follow(t *rapid.T, before *snapshot.Cluster, reserved capacity.Resources, r
 				c.Labels[key] = value
 			case strings.Contains(one, "utilization below"):
 				c.Allocated.CPU = min(c.Allocated.CPU, c.Allocatable.CPU*49/100-reserved.CPU)
-			case len(words) == 4 && words[1] == "more":
+			case len(words) >= 4 && words[1] == "more":
 				q := resource.MustParse(words[0])
 				more := capacity.Of(words[2], q.Value())
 				if words[2] == capacity.CPU {
 					more = capacity.Of(words[2], q.MilliValue())
 				}
-				if words[3] == "allocatable" {
+				switch strings.Join(words[3:], " ") {
+				case "allocatable":
 					c.Allocatable = c.Allocatable.Add(more)
-				} else {
+				case "free":
 					c.Allocated = c.Allocated.Sub(more)
+				case "free on one node":
+					largest := c.LargestFree.Add(more)
+					c.LargestFree = &largest
+				default:
+					t.Fatalf("nobody knows how to follow %q", one)
 				}
 			default:
 				t.Fatalf("nobody knows how to follow %q", one)

@@ -267,6 +267,16 @@ var workloads = []row{
 		nearMiss: `{containers: [{name: a}, {name: b, resources: {requests: {nvidia.com/gpu: 1}}}]}`,
 	},
 	{
+		code: "unknown_resource", cause: `{containers: [{name: a, resources: {requests: {memroy: 1Gi}, limits: {cpu: 1, memroy: 1Gi}}}]}`,
+		want:     "spec.template.spec.containers[0].resources.requests.memroy: there is no such resource, did you mean memory?",
+		nearMiss: `{containers: [{name: a, resources: {requests: {memory: 1Gi}, limits: {cpu: 1, memory: 1Gi}}}]}`,
+	},
+	{
+		code: "unknown_resource", cause: `{containers: [{name: a, resources: {limits: {cpu: 1, nvidia.com/gpus: 1}}}]}`,
+		want:     "spec.template.spec.containers[0].resources.limits[nvidia.com/gpus]: no cluster of the fleet has this resource, did you mean nvidia.com/gpu?",
+		nearMiss: `{containers: [{name: a, resources: {limits: {cpu: 1, nvidia.com/gpus: 0}}}]}`,
+	},
+	{
 		code: "too_large", cause: `{containers: [{name: a, resources: {requests: {cpu: 20}}}, {name: b, resources: {requests: {cpu: 20}}}]}`,
 		want:     ": requests 40 cpu in all, more than any cluster of the fleet has (32)",
 		nearMiss: `{containers: [{name: a, resources: {requests: {cpu: 20}}}, {name: b, resources: {requests: {cpu: 12}}}]}`,

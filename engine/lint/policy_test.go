@@ -135,7 +135,7 @@ weights := {"health": pick(input.workload.kind)}`,
 	input.workload.labels.team == "a"
 	input.workload.replicas >= 3
 }`,
-			want: []string{`affinity.rego:5 error shape_error: data.placement.affinity.terms has a term that cannot be used, {"factor": "location", "match": {"location": "eu-west"}, "onmatch": 10}: unknown field "onmatch": a term has match, factor, onMatch, otherwise, required and reason (for a Deployment with input.workload.labels["team"] = "a" and input.workload.replicas = 3)`}},
+			want: []string{`affinity.rego:5 error shape_error: data.placement.affinity.terms has a term that cannot be used, {"factor": "location", "match": {"location": "eu-west"}, "onmatch": 10}: unknown field "onmatch": a term has match, factor, onMatch, otherwise, required, requiredDuringExecution and reason (for a Deployment with input.workload.labels["team"] = "a" and input.workload.replicas = 3)`}},
 		{name: "all zero", scoring: `weights := {"health": 0} if input.workload.namespace == "shop"`,
 			want: []string{`scoring.rego:5 error shape_error: data.placement.scoring.weights gives no factor any weight: at least one must weigh more than 0 (for a Deployment with input.workload.namespace = "shop")`}},
 		{name: "two rules that meet", scoring: `weights := {"health": 1} if input.workload.kind == "Job"

@@ -30,6 +30,7 @@ var workloads = []check[Workload]{
 	{Error, "unknown_field", unknownFields},
 	{Warning, "unit", units},
 	{Warning, "no_requests", noRequests},
+	{Warning, "unknown_resource", unknownResources},
 	{Warning, "too_large", tooLarge},
 	{Warning, "not_looked_at", notLookedAt},
 	{Warning, "annotation", annotations},
@@ -166,7 +167,12 @@ func eachAmount(o Workload, visit func(at *field.Path, name, written string, amo
 				for _, name := range slices.Sorted(maps.Keys(amounts)) {
 					written := fmt.Sprint(amounts[name])
 					if amount, err := capacity.ParseQuantity(written); err == nil {
-						visit(at.Child("resources", list).Child(name), name, written, amount)
+						field := at.Child("resources", list)
+						if strings.Contains(name, ".") {
+							visit(field.Key(name), name, written, amount)
+						} else {
+							visit(field.Child(name), name, written, amount)
+						}
 					}
 				}
 			}
@@ -224,6 +230,24 @@ func noRequests(o Workload, _ *Workspace, report *report) {
 		}
 	}
 	report.at(nil, "requests nothing, so that any cluster has room for it: write resources.requests for its containers")
+}
+
+// unknownResources reports requests of what the API server refuses, or no cluster has.
+func unknownResources(o Workload, w *Workspace, report *report) {
+	seen := map[string]bool{}
+	eachAmount(o, func(at *field.Path, name, _ string, amount resource.Quantity) {
+		if seen[name] || amount.Sign() <= 0 || slices.Contains(w.Fleet.Resources, name) {
+			return
+		}
+		seen[name] = true
+		known := slices.Concat(w.Fleet.Resources, resources)
+		switch qualified := strings.Contains(name, "/") || strings.HasPrefix(name, corev1.ResourceHugePagesPrefix); {
+		case !qualified && !slices.Contains(native, name):
+			report.name(at, "there is no such resource%s", didYouMeanOr(name, known))
+		case w.Fleet.Known():
+			report.name(at, "no cluster of the fleet has this resource%s", DidYouMean(name, w.Fleet.Resources))
+		}
+	})
 }
 
 // tooLarge reports workloads that ask for more than any cluster has, full or empty.

@@ -159,7 +159,7 @@ func (t *policyTerm) decode(v ast.Value) error {
 		case "reason":
 			return decodeText(v, &t.reason)
 		}
-		return unknownField(name, "a term", "match, factor, onMatch, otherwise, required and reason")
+		return unknownField(name, "a term", "match, factor, onMatch, otherwise, required, requiredDuringExecution and reason")
 	})
 }
 

@@ -139,7 +139,7 @@ func fromOPA(err error) Errors {
 			}
 			// What a parse error adds is the line with a caret, which does not survive on one line.
 			if e.Details != nil && e.Code != ast.ParseErr {
-				message += ": " + strings.TrimSpace(strings.Join(e.Details.Lines(), " "))
+				message += ": " + strings.Join(strings.Fields(strings.ReplaceAll(strings.Join(e.Details.Lines(), " "), "^", "")), " ")
 			}
 			errs[i] = at(e.Location, e.Code, "%s", message)
 		}

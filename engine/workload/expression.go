@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -204,9 +205,17 @@ func (e *expression) count(s *scope) (int64, error) {
 		n, ok = int64(f), true
 	}
 	if !ok || n < 0 || n > math.MaxInt32 {
-		return 0, s.wrong(e, "%v is not a count", value)
+		return 0, s.wrong(e, "%s is not a count", written(value))
 	}
 	return n, nil
+}
+
+// written is a value as manifests have it: the text "2" is not the number 2.
+func written(value any) string {
+	if text, ok := value.(string); ok {
+		return strconv.Quote(text)
+	}
+	return fmt.Sprint(value)
 }
 
 // holds returns whether the expression is true; false without one.
@@ -220,7 +229,7 @@ func (e *expression) holds(s *scope) (bool, error) {
 	}
 	holds, ok := value.(bool)
 	if !ok {
-		return false, s.wrong(e, "%v is neither true nor false", value)
+		return false, s.wrong(e, "%s is neither true nor false", written(value))
 	}
 	return holds, nil
 }

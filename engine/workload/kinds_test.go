@@ -148,12 +148,13 @@ func TestKinds(t *testing.T) {
 
 func TestVolumeClaims(t *testing.T) {
 	got, err := workload.FromObject(parse(t, `{apiVersion: apps/v1, kind: StatefulSet, spec: {replicas: 3,
-		template: {spec: {containers: [{name: c, resources: {requests: {ephemeral-storage: 1Gi}}}]}},
+		template: {spec: {containers: [{name: c, resources: {requests: {ephemeral-storage: 1Gi}}}],
+			volumes: [{name: a, ephemeral: {volumeClaimTemplate: {spec: {resources: {requests: {storage: 1Ti}}}}}}, {name: b, emptyDir: {}}]}},
 		volumeClaimTemplates: [{spec: {resources: {requests: {storage: 1Ti}}}}, {spec: {resources: {requests: {storage: 2Ti}}}}, {spec: {}}]}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := capacity.Resources{Storage: 9 << 40, Extended: map[string]int64{"ephemeral-storage": 3 << 30}}
+	want := capacity.Resources{Storage: 12 << 40, Extended: map[string]int64{"ephemeral-storage": 3 << 30}}
 	if !got.Requests.Equal(want) {
 		t.Errorf("requests %+v, want %+v", got.Requests, want)
 	}
@@ -184,7 +185,7 @@ func TestUnreadableKinds(t *testing.T) {
 		`{apiVersion: v1, kind: Pod, spec: {containers: [{name: c, resources: {requests: {cpu: lots}}}]}}`:                                                                           "spec.containers[0].resources.requests.cpu: quantities must match",
 		`{apiVersion: apps/v1, kind: StatefulSet, spec: {template: {spec: {}}, volumeClaimTemplates: [{spec: {resources: {requests: {storage: -1}}}}]}}`:                             "spec.volumeClaimTemplates[0].spec.resources.requests.storage: -1 is negative",
 		`{apiVersion: apps/v1, kind: StatefulSet, spec: {template: {spec: {}}, volumeClaimTemplates: [{spec: {resources: {requests: {storage: "1e-99999999"}}}}]}}`:                  "spec.volumeClaimTemplates[0].spec.resources.requests.storage: 1e-99999999 is out of proportion",
-		`{apiVersion: batch/v1, kind: Job, spec: {suspend: maybe, template: {spec: {}}}}`:                                                                                            "spec.suspend: maybe is neither true nor false",
+		`{apiVersion: batch/v1, kind: Job, spec: {suspend: maybe, template: {spec: {}}}}`:                                                                                            `spec.suspend: "maybe" is neither true nor false`,
 		`{apiVersion: batch/v1, kind: Job, spec: 3}`:                                                      "spec: must be an object",
 		`{apiVersion: batch/v1, kind: Job, spec: {template: {spec: {}}}, status: {conditions: Complete}}`: "status.conditions: ",
 		`{apiVersion: apps/v1, kind: Deployement, spec: {}}`:                                              "kind: Deployement of apps/v1 is not a kind of workload, did you mean Deployment of apps/v1?",

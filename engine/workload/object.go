@@ -178,11 +178,11 @@ func (w *Workload) addPodSet(d *Definition, p *PodSetDefinition, s *scope) error
 	case template == nil:
 		return fmt.Errorf("%s: there is no pod template in this %s", path, d.Kind)
 	}
-	pod, err := podRequests(path, template)
+	pod, volumes, err := podRequests(path, template)
 	if err != nil {
 		return err
 	}
-	each := pod
+	each := pod.Add(volumes)
 	if p.VolumeClaims != "" {
 		claims, err := at(base, content, p.VolumeClaims)
 		if err != nil {

@@ -47,7 +47,7 @@ func TestFromObject(t *testing.T) {
 		{name: "scaled to nothing", object: `{apiVersion: apps/v1, kind: Deployment, spec: {replicas: 0, template: {spec: {containers: [{name: a, resources: {requests: {cpu: 1}}}]}}}}`},
 		{name: "no pod template", object: `{apiVersion: apps/v1, kind: Deployment, spec: {}}`, err: "spec.template: there is no pod template in this Deployment"},
 		{name: "negative replicas", object: `{apiVersion: apps/v1, kind: Deployment, spec: {replicas: -1, template: {spec: {}}}}`, err: "spec.replicas: -1 is not a count"},
-		{name: "replicas of the wrong type", object: `{apiVersion: apps/v1, kind: Deployment, spec: {replicas: "3", template: {spec: {}}}}`, err: "spec.replicas: 3 is not a count"},
+		{name: "replicas of the wrong type", object: `{apiVersion: apps/v1, kind: Deployment, spec: {replicas: "3", template: {spec: {}}}}`, err: `spec.replicas: "3" is not a count`},
 		{
 			name:   "a negative request that hides in the sum",
 			object: `{apiVersion: apps/v1, kind: Deployment, spec: {template: {spec: {containers: [{name: a, resources: {requests: {cpu: -1}}}, {name: b, resources: {requests: {cpu: 2}}}]}}}}`,

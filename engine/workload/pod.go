@@ -19,6 +19,11 @@ type podTemplate struct {
 		Resources      *corev1.ResourceRequirements `json:"resources"`
 		InitContainers []container                  `json:"initContainers"`
 		Containers     []container                  `json:"containers"`
+		Volumes        []struct {
+			Ephemeral struct {
+				VolumeClaimTemplate volumeClaim `json:"volumeClaimTemplate"`
+			} `json:"ephemeral"`
+		} `json:"volumes"`
 	} `json:"spec"`
 }
 
@@ -28,25 +33,33 @@ type container struct {
 	Resources     corev1.ResourceRequirements    `json:"resources"`
 }
 
-// podRequests returns what the scheduler counts for a pod that is made of the template at a path.
-func podRequests(path string, content any) (capacity.Resources, error) {
+// podRequests returns what the scheduler counts for a pod that is made of the template at a path, and the storage that its
+// ephemeral volumes claim.
+func podRequests(path string, content any) (requests, storage capacity.Resources, err error) {
 	template, problems := decode.To[podTemplate](content)
 	for i, p := range problems {
 		problems[i].Field = strings.TrimSuffix(child(path, p.Field), ".")
 	}
 	if err := problems.Err(); err != nil {
-		return capacity.Resources{}, err
+		return requests, storage, err
 	}
 	pod := template.pod()
 	setDefaults(pod)
 	if err := validateRequests(child(path, "spec"), &pod.Spec); err != nil {
-		return capacity.Resources{}, err
+		return requests, storage, err
 	}
-	requests, err := capacity.FromResourceList(podresource.PodRequests(pod, podresource.PodResourcesOptions{}))
+	requests, err = capacity.FromResourceList(podresource.PodRequests(pod, podresource.PodResourcesOptions{}))
 	if err != nil {
-		return capacity.Resources{}, fmt.Errorf("%s: requests: %w", child(path, "spec"), err)
+		return requests, storage, fmt.Errorf("%s: requests: %w", child(path, "spec"), err)
 	}
-	return requests, nil
+	for i, v := range template.Spec.Volumes {
+		claimed, err := v.Ephemeral.VolumeClaimTemplate.storage(fmt.Sprintf("%s[%d].ephemeral.volumeClaimTemplate", child(path, "spec.volumes"), i))
+		if err != nil {
+			return requests, storage, err
+		}
+		storage = storage.Add(claimed)
+	}
+	return requests, storage, nil
 }
 
 // child returns the path of a field of the object at a path, which is empty for the whole object.
@@ -132,6 +145,19 @@ type volumeClaim struct {
 	} `json:"spec"`
 }
 
+// storage returns what the template at a path asks for.
+func (c *volumeClaim) storage(path string) (capacity.Resources, error) {
+	asked, found := c.Spec.Resources.Requests[corev1.ResourceStorage]
+	if !found {
+		return capacity.Resources{}, nil
+	}
+	storage, err := capacity.FromResourceList(corev1.ResourceList{corev1.ResourceStorage: asked})
+	if err != nil {
+		return capacity.Resources{}, fmt.Errorf("%s.spec.resources.requests.%w", path, err)
+	}
+	return storage, nil
+}
+
 // claimedStorage returns the storage that the templates of PersistentVolumeClaims at a path ask for.
 func claimedStorage(path string, content any) (capacity.Resources, error) {
 	claims, problems := decode.At[[]volumeClaim](path, content)
@@ -140,15 +166,11 @@ func claimedStorage(path string, content any) (capacity.Resources, error) {
 	}
 	var all capacity.Resources
 	for i, c := range claims {
-		storage, found := c.Spec.Resources.Requests[corev1.ResourceStorage]
-		if !found {
-			continue
-		}
-		asked, err := capacity.FromResourceList(corev1.ResourceList{corev1.ResourceStorage: storage})
+		storage, err := c.storage(fmt.Sprintf("%s[%d]", path, i))
 		if err != nil {
-			return capacity.Resources{}, fmt.Errorf("%s[%d].spec.resources.requests.%w", path, i, err)
+			return capacity.Resources{}, err
 		}
-		all = all.Add(asked)
+		all = all.Add(storage)
 	}
 	return all, nil
 }

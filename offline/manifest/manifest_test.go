@@ -189,6 +189,12 @@ func TestRead(t *testing.T) {
 			errs: []string{"f.yaml:4:1: found character that cannot start any token: indent with spaces, quote what begins with a special character"},
 		},
 		{
+			name: "what the API server refuses in lists: two elements with one key", objects: "default: 0 clusters, 1 placements, 0 workloads, []",
+			text: "apiVersion: tmc.kcp.io/v1alpha1\nkind: WorkloadPlacement\nmetadata: {name: p}\nspec:\n  workloadSelector: {}\n  constraints:\n" +
+				"  - {name: a, expression: capacity.free.cpu > 0}\n  - {name: a, expression: capacity.free.cpu > 1}\n",
+			errs: []string{`f.yaml:8:5: WorkloadPlacement default/p: spec.constraints[1]: Duplicate value: {"name":"a"}`},
+		},
+		{
 			name: "a billion laughs", objects: "default: 0 clusters, 0 placements, 0 workloads, []",
 			text: "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\n" +
 				"e: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f]\nh: [*g,*g,*g,*g,*g,*g,*g,*g,*g]\n",

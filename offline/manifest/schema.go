@@ -14,6 +14,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -81,6 +82,7 @@ func (k *kind) validate(o *Object) (errs []*Error) {
 	}
 	defaulting.Default(o.Object, k.structural)
 	wrong := validation.ValidateCustomResource(nil, o.Object, k.validator)
+	wrong = append(wrong, listtype.ValidateListSetsAndMaps(nil, k.structural, o.Object)...)
 	if len(wrong) == 0 {
 		wrong, _ = k.rules.Validate(context.Background(), nil, k.structural, o.Object, nil, celconfig.RuntimeCELCostBudget)
 	}
