@@ -57,7 +57,7 @@ func decisions(w io.Writer, r *simulation.Result, workspace string) {
 		p := Placed{Workload: d.Workload.String(), Placement: d.Placement}
 		for i, c := range d.Clusters {
 			if d.Kept {
-				c.Reason += ", stays"
+				c.Reason = strings.TrimPrefix(c.Reason+", stays", ", ")
 			}
 			if d.Held != nil {
 				c.Reason += " until it is its turn to leave"
