@@ -242,10 +242,12 @@ const MaxSelectedClusters = 1000
 
 // WorkloadPlacementStatus says how many workloads are placed, and why others are not.
 type WorkloadPlacementStatus struct {
-	// conditions by type: ConstraintsValid (selectors and constraints compile), Effective (nothing in the spec is in vain, such
-	// as a name that no cluster has), PoliciesReady (the policies of the workspace are in force), WorkloadsVisible (all kinds of
-	// workloads can be read), Scheduled (every workload has its clusters), Published (the decisions are durable),
-	// ReservationsHeld (no reservation has expired), and Ready, which sums up all but Effective and ReservationsHeld.
+	// conditions by type: ConstraintsValid (selectors and constraints compile), PoliciesReady (the policies of the workspace as
+	// written are in force), WorkloadsVisible (everything that the placement can select can be read), Scheduled (every workload
+	// has its clusters, and none stands where it should not), DisruptionAllowed (no workload waits for its turn to leave a
+	// cluster; only after some had to), Published (the decisions are durable), Effective (nothing in the spec is in vain, such as
+	// a name that no cluster has), ReservationsHeld (no reservation has expired), and Ready, which sums up the first six: it is
+	// True where they all are, and otherwise has the reason and message of the worst.
 	//
 	// +optional
 	// +listType=map

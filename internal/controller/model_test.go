@@ -28,6 +28,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
 )
@@ -36,13 +37,16 @@ import (
 // changed and deleted; their pods start late, in part or never; clusters report late, again or out of order, in three
 // objects that are shown in any order, shrink, vanish and return; passes are cut short, the engine panics, writes fail, once or
 // for a while, refused or with an unknown outcome, controllers are killed between any two writes, and a new one leads while the
-// former goes on deciding.
+// former goes on deciding. Taints NoExecute come and go, clusters are not ready and ready again, and get labels that violate
+// constraints; what that makes workloads leave has to wait for the brake in some histories.
 //
 // Invariants:
 //   - no write promises more on a cluster than it has, by the last report that the controller knows,
 //   - after each pass the ledger holds exactly what the decisions promise,
 //   - at rest, no workload waits that fits on a cluster,
-//   - no pass takes a workload off all its clusters while any of them is registered and not lost,
+//   - no pass takes a workload off all its clusters unless it must leave each of them: the cluster is gone or lost, a taint
+//     NoExecute is not tolerated or not any more, or a constraint required during execution is violated,
+//   - no interval has more disruptions than its budget, not even across a change of leader,
 //   - when all workloads are gone, all capacity is free.
 //
 // In some histories a former leader writes once more, past its fence, while clusters run no more than was promised. There,
@@ -111,6 +115,10 @@ type model struct {
 	boundAt          time.Time
 	binding          string
 
+	// budget is that of disruptions, disrupted when there were some.
+	budget    disruption.Budget
+	disrupted []time.Time
+
 	// slicing bounds slices, so that a few decisions fill several.
 	slicing sliceLimits
 
@@ -120,8 +128,10 @@ type model struct {
 // site is a physical cluster: what it has, what the pods of each workload request there, and all of its reports.
 type site struct {
 	allocatable int64
-	pods        map[types.UID]int64
-	reports     []v1alpha1.ClusterUsage
+	// unready says that it reports Ready False.
+	unready bool
+	pods    map[types.UID]int64
+	reports []v1alpha1.ClusterUsage
 }
 
 // leader is a controller with the view of its informers.
@@ -131,6 +141,8 @@ type leader struct {
 	view      cacheView
 	// beats are the heartbeats that it has seen, by cluster.
 	beats map[string]heartbeat
+	// tainted is when it was first shown a cluster's taint that does not say when it was added.
+	tainted map[string]time.Time
 	// fenced says that its lease has expired, breaks that it writes once all the same.
 	fenced, breaks bool
 	// killAfter is the number of writes before it is killed, dead says that it was.
@@ -172,12 +184,18 @@ func newModel(t *rapid.T, policies *policy.Compiler) *model {
 		m.sites[name] = &site{allocatable: rapid.Int64Range(4, 12).Draw(t, name), pods: map[types.UID]int64{}}
 		m.register(name)
 	}
+	m.budget = rapid.SampledFrom([]disruption.Budget{{}, {Minimum: 1, Interval: time.Minute}, {Minimum: 2, Interval: time.Minute}}).Draw(t, "budget")
 	for i, spec := range []v1alpha1.WorkloadPlacementSpec{
-		{NumberOfClusters: ptr.To[int32](1), Priority: 1},
+		{NumberOfClusters: ptr.To[int32](1), Priority: 1, Tolerations: []corev1.Toleration{
+			{Key: evict.Key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To[int64](8)},
+		}},
 		{NumberOfClusters: ptr.To[int32](2), Strategy: v1alpha1.Strategy{Type: v1alpha1.StrategySpread}},
 		{Strategy: v1alpha1.Strategy{Type: v1alpha1.StrategyRoundRobin}, NumberOfClusters: ptr.To[int32](1)},
 	} {
 		spec.WorkloadSelector.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"of": fmt.Sprint(i)}}
+		spec.Constraints = []v1alpha1.Constraint{{
+			Name: "tier", Expression: `cluster.labels.?tier.orValue("") != "low"`, RequiredDuringExecution: rapid.Bool().Draw(t, "required during execution"),
+		}}
 		p := testPlacement(spec)
 		p.Name, p.UID, p.ResourceVersion = fmt.Sprintf("p%d", i), types.UID(fmt.Sprintf("p%d", i)), m.next()
 		m.placements = append(m.placements, p)
@@ -233,6 +251,32 @@ func (m *model) run() {
 			} else if m.registrations[name] == nil {
 				m.register(name)
 			}
+		}),
+		"a taint comes or goes": step(func() {
+			m.edit(at.Draw(m.T, "cluster"), func(r *v1alpha1.ClusterRegistration) {
+				if len(r.Spec.Taints) > 0 {
+					r.Spec.Taints = nil
+					return
+				}
+				r.Spec.Taints = []corev1.Taint{evict}
+				if rapid.Bool().Draw(m.T, "time added") {
+					r.Spec.Taints[0].TimeAdded = &metav1.Time{Time: m.clock}
+				}
+			})
+		}),
+		"a label comes or goes": step(func() {
+			m.edit(at.Draw(m.T, "cluster"), func(r *v1alpha1.ClusterRegistration) {
+				if len(r.Labels) > 0 {
+					r.Labels = nil
+				} else {
+					r.Labels = map[string]string{"tier": "low"}
+				}
+			})
+		}),
+		"a cluster is ready or not": step(func() {
+			name := at.Draw(m.T, "cluster")
+			m.sites[name].unready = !m.sites[name].unready
+			m.report(name, -1)
 		}),
 		"time goes by": step(func() {
 			steps := []time.Duration{time.Second, 6 * time.Second, time.Minute, time.Hour}
@@ -416,6 +460,16 @@ func sorted(all map[types.NamespacedName]*v1alpha1.PlacementDecision) []*v1alpha
 	return slices.SortedFunc(maps.Values(all), func(a, b *v1alpha1.PlacementDecision) int { return strings.Compare(a.Name, b.Name) })
 }
 
+// edit changes a registration as its operator does.
+func (m *model) edit(name string, change func(*v1alpha1.ClusterRegistration)) {
+	if current := m.registrations[name]; current != nil {
+		edited := current.DeepCopy()
+		change(edited)
+		edited.ResourceVersion = m.next()
+		m.registrations[name] = edited
+	}
+}
+
 func (m *model) register(name string) {
 	m.uids++
 	m.registrations[name] = &v1alpha1.ClusterRegistration{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(fmt.Sprintf("%s-%d", name, m.uids))}}
@@ -451,14 +505,21 @@ func (m *model) report(name string, again int) {
 	reported := current.DeepCopy()
 	reported.Status.ClusterUID, reported.Status.Allocatable, reported.Status.Allocated = usage.ClusterUID, usage.Allocatable, usage.Allocated
 	reported.Status.Nodes = &v1alpha1.NodeCounts{Usable: rapid.SampledFrom([]int32{1, 1, 2, 3, 0}).Draw(m.T, "usable nodes")}
-	conditions.Set(reported, conditions.TrueCondition(v1alpha1.ReadyCondition))
+	ready := conditions.TrueCondition(v1alpha1.ReadyCondition)
+	if s.unready {
+		ready = conditions.FalseCondition(v1alpha1.ReadyCondition, "Upgrading", conditionsv1alpha1.ConditionSeverityError, "")
+	}
+	conditions.Set(reported, ready)
 	reported.ResourceVersion = m.next()
 	m.registrations[name] = reported
 	m.leases[name] = heartbeat{renewed: m.clock, holder: usage.ClusterUID, usage: v1alpha1.UsageVersion(usage)}
 }
 
-// elect starts a new leader.
+// elect starts a new leader. Where it finds decisions, it takes the budget of disruptions for used up.
 func (m *model) elect() {
+	if len(m.decisions) == 0 {
+		m.disrupted = nil
+	}
 	e, err := engine.New(engine.Options{Policies: m.policies})
 	if err != nil {
 		m.Fatal(err)
@@ -468,8 +529,8 @@ func (m *model) elect() {
 		m.Fatal(err)
 	}
 	batchSize := rapid.SampledFrom([]int{1, 2, 3, 1000}).Draw(m.T, "batch size")
-	l := &leader{model: m, killAfter: -1, panicAt: -1, failAt: -1, beats: map[string]heartbeat{}}
-	l.workspace = newWorkspace("ws", e, m.policies, metrics, limits{batchSize: batchSize, batchTimeout: time.Hour, grace: 10 * time.Minute, failoverAfter: 40 * time.Minute, reservationTimeout: 30 * time.Minute}, actions{
+	l := &leader{model: m, killAfter: -1, panicAt: -1, failAt: -1, beats: map[string]heartbeat{}, tainted: map[string]time.Time{}}
+	l.workspace = newWorkspace("ws", e, m.policies, metrics, limits{batchSize: batchSize, batchTimeout: time.Hour, grace: 10 * time.Minute, failoverAfter: 40 * time.Minute, reservationTimeout: 30 * time.Minute, disruptions: m.budget}, actions{
 		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
 			return sorted(m.decisions), nil
 		},
@@ -526,6 +587,9 @@ func (m *model) elect() {
 		decision, err := ask(ctx, request)
 		if l.panicAt == -1 {
 			panic("after the decision")
+		}
+		if err == nil {
+			l.expectDisruptionsWithinBudget(request.Current, decision.Clusters)
 		}
 		return decision, err
 	}
@@ -723,6 +787,7 @@ func (l *leader) hear(cluster string) {
 func (l *leader) pass() {
 	for {
 		before := l.durable()
+		l.seeTaints()
 		r := l.workspace.reconcile(klog.NewContext(context.Background(), klog.Logger{}), l.view)
 		if !l.fenced && !l.rogue && !l.dead {
 			l.expectTheLedgerToBeTrue(r.err() == nil && len(l.workspace.writeFailures) == 0)
@@ -734,7 +799,39 @@ func (l *leader) pass() {
 	}
 }
 
-// expectNothingLosesItsPlace checks that what was placed before a pass still is, unless it is gone or all its clusters are.
+// seeTaints records when taints were first shown that do not say when they were added.
+func (l *leader) seeTaints() {
+	before := l.tainted
+	l.tainted = map[string]time.Time{}
+	for _, r := range l.view.clusters {
+		if len(r.Spec.Taints) == 0 || r.Spec.Taints[0].TimeAdded != nil {
+			continue
+		}
+		since, known := before[r.Name]
+		if !known {
+			since = l.clock
+		}
+		l.tainted[r.Name] = since
+	}
+}
+
+// expectDisruptionsWithinBudget checks a decision that the engine has made: where it leaves a cluster, no more workloads than the
+// budget allows have left one within the last interval.
+func (l *leader) expectDisruptionsWithinBudget(current, decided []engine.Choice) {
+	stays := func(had engine.Choice) bool {
+		return slices.ContainsFunc(decided, func(c engine.Choice) bool { return c.Name == had.Name })
+	}
+	if l.fenced || l.rogue || l.budget.Unlimited() || !slices.ContainsFunc(current, func(had engine.Choice) bool { return !stays(had) }) {
+		return
+	}
+	l.model.disrupted = slices.DeleteFunc(append(l.model.disrupted, l.clock), func(at time.Time) bool { return l.clock.Sub(at) >= l.budget.Interval })
+	if n := len(l.model.disrupted); n > l.budget.Minimum {
+		l.Fatalf("%d disruptions within %s, %d are allowed", n, l.budget.Interval, l.budget.Minimum)
+	}
+}
+
+// expectNothingLosesItsPlace checks that what was placed before a pass still is, unless it is gone or has to leave all its
+// clusters.
 func (l *leader) expectNothingLosesItsPlace(before map[string]v1alpha1.WorkloadDecision) {
 	after := l.durable()
 	for _, w := range l.view.workloads {
@@ -744,11 +841,33 @@ func (l *leader) expectNothingLosesItsPlace(before map[string]v1alpha1.WorkloadD
 		}
 		for _, r := range l.view.clusters {
 			on := slices.ContainsFunc(d.Clusters, func(c v1alpha1.ClusterDecision) bool { return c.Name == r.Name })
-			if current := l.registrations[r.Name]; on && (current == nil || conditions.GetReason(current, v1alpha1.ReadyCondition) != v1alpha1.ClusterLostReason) {
+			if on && !l.mustLeave(w, r) {
 				l.Fatalf("%s has lost its place on %s", w.Name, r.Name)
 			}
 		}
 	}
+}
+
+// mustLeave says whether a workload has to leave a cluster as it is shown.
+func (l *leader) mustLeave(w *workloadObject, shown *v1alpha1.ClusterRegistration) bool {
+	owner := l.placements[slices.IndexFunc(l.placements, func(p *v1alpha1.WorkloadPlacement) bool {
+		return p.Spec.WorkloadSelector.LabelSelector.MatchLabels["of"] == w.Labels["of"]
+	})]
+	current := l.registrations[shown.Name] // with what the controller has written
+	lost := current != nil && conditions.GetReason(current, v1alpha1.ReadyCondition) == v1alpha1.ClusterLostReason
+	violated := shown.Labels["tier"] == "low" && owner.Spec.Constraints[0].RequiredDuringExecution
+	if lost || violated || len(shown.Spec.Taints) == 0 {
+		return lost || violated
+	}
+	added, seen := l.tainted[shown.Name]
+	if !seen {
+		added = shown.Spec.Taints[0].TimeAdded.Time
+	}
+	tolerated := time.Duration(0)
+	for _, t := range owner.Spec.Tolerations {
+		tolerated = time.Duration(*t.TolerationSeconds) * time.Second
+	}
+	return l.clock.Sub(added) >= tolerated
 }
 
 // expectTheLedgerToBeTrue holds the ledger to the decisions. While some could not be written, it may hold more, for what was
@@ -769,6 +888,8 @@ func (m *model) settle() {
 		if m.registrations[name] == nil {
 			m.register(name)
 		}
+		m.sites[name].unready = false
+		m.edit(name, func(r *v1alpha1.ClusterRegistration) { r.Spec.Taints, r.Labels = nil, nil })
 		m.report(name, -1)
 	}
 	clear(m.broken)
