@@ -38,7 +38,7 @@ func input(change ...func(*workload.Workload)) policy.Input {
 		f(w)
 	}
 	return policy.Input{
-		Workspace: "root:shop", Workload: w,
+		Workspace: "2fjhb2c5cnpc6wh3", Workload: w,
 		Placement: workload.Placement{Name: "jobs", Namespace: "shop", Labels: map[string]string{"p": "q"}},
 	}
 }
@@ -69,7 +69,7 @@ func TestJudge(t *testing.T) {
 			name: "the whole input can be read",
 			rego: `package placement
 				scoring.weights := {"capacity": 7} if {
-					input.workspace == "root:shop"
+					input.workspace == "2fjhb2c5cnpc6wh3"
 					input.placement == {"name": "jobs", "namespace": "shop", "labels": {"p": "q"}}
 					input.workload == {"apiVersion": "batch/v1", "kind": "Job", "namespace": "shop", "name": "report",
 						"labels": {"team": "a"}, "annotations": {}, "replicas": 2,
