@@ -109,7 +109,7 @@ func TestCLI(t *testing.T) {
 		}
 	}
 	out, _ = run(0, "explain", "one")
-	contains(out, "Deployment default/one stays on b, where its PlacementDecision puts it.", "50, no term")
+	contains(out, "Deployment default/one stays where it is, as PlacementDecisions say.", "50, no term")
 	out, _ = run(0, "explain", "deployment/huge")
 	contains(out, "asks for 100 cpu, 4 free", "96 more cpu free")
 
@@ -118,7 +118,7 @@ func TestCLI(t *testing.T) {
 
 	// A candidate moves the same workloads as the controller does once it is applied.
 	candidate := filepath.Join(dir, "silver.rego")
-	rego := "package placement.affinity\n\nterms contains {\"match\": {\"labelSelector\": {\"matchLabels\": {\"tier\": \"gold\"}}}, \"factor\": \"affinity\", \"onMatch\": -50} if input.workload.name == \"one\"\n"
+	rego := "package placement.affinity\n\nterms contains {\"match\": {\"labelSelector\": {\"matchExpressions\": [{\"key\": \"tier\", \"operator\": \"DoesNotExist\"}]}}, \"factor\": \"affinity\", \"required\": true} if input.workload.name == \"one\"\n"
 	if err := os.WriteFile(candidate, []byte(rego), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -133,8 +133,23 @@ func TestPolicyChangesDecision(t *testing.T) {
 	team := newTeam(t)
 	team.apply(
 		clusterWith("roomy", "True", "64", "{}"), clusterWith("liked", "True", "4", "{liked: 'yes'}"),
-		placement("app", "strategy: {type: Spread}\nnumberOfClusters: 1"), deployment("web", "app", "1"))
-	team.expect("Deployment web", "roomy")
+		placement("app", "strategy: {type: Spread}\nnumberOfClusters: 1"))
+	// What runs stays, so a new workload has to show what is in force.
+	made := 0
+	expect := func(want string) {
+		t.Helper()
+		team.eventually("a new workload is on", want, func() (on string) {
+			made++
+			name := fmt.Sprintf("web%d", made)
+			team.apply(deployment(name, "app", "100m"))
+			for deadline := time.Now().Add(within); on == "" && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+				on = team.placed()["Deployment "+name]
+			}
+			team.delete(deployments, "default", name)
+			return on
+		})
+	}
+	expect("roomy")
 	taste := policies("taste", `package placement
 
 scoring.weights := {"affinity": 100}
@@ -158,9 +173,9 @@ affinity.terms contains {
 		func() { team.delete(configMaps, "default", "taste") },
 	} {
 		team.apply(taste)
-		team.expect("Deployment web", "liked")
+		expect("liked")
 		unload()
-		team.expect("Deployment web", "roomy")
+		expect("roomy")
 	}
 }
 
@@ -204,7 +219,8 @@ func TestBrokenPolicy(t *testing.T) {
 func TestClusterGoesUnready(t *testing.T) {
 	t.Parallel()
 	team := newTeam(t)
-	team.apply(cluster("a", "64"), cluster("b", "32"), placement("app", "numberOfClusters: 1"), deployment("web", "app", "1"))
+	patience := fmt.Sprintf("tolerations: [{key: %s, operator: Exists, effect: NoExecute, tolerationSeconds: 1}]", v1alpha1.TaintNotReady)
+	team.apply(cluster("a", "64"), cluster("b", "32"), placement("app", "numberOfClusters: 1", patience), deployment("web", "app", "1"))
 	team.expect("Deployment web", "a")
 	team.apply(clusterWith("a", "False", "64", "{}"))
 	team.expect("Deployment web", "b")
