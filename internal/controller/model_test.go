@@ -253,16 +253,22 @@ func (m *model) run() {
 			}
 		}),
 		"a taint comes or goes": step(func() {
-			m.edit(at.Draw(m.T, "cluster"), func(r *v1alpha1.ClusterRegistration) {
-				if len(r.Spec.Taints) > 0 {
-					r.Spec.Taints = nil
-					return
-				}
-				r.Spec.Taints = []corev1.Taint{evict}
-				if rapid.Bool().Draw(m.T, "time added") {
-					r.Spec.Taints[0].TimeAdded = &metav1.Time{Time: m.clock}
-				}
-			})
+			on := []string{at.Draw(m.T, "cluster")}
+			if rapid.Bool().Draw(m.T, "on all") {
+				on = slices.Sorted(maps.Keys(m.sites))
+			}
+			for _, name := range on {
+				m.edit(name, func(r *v1alpha1.ClusterRegistration) {
+					if len(r.Spec.Taints) > 0 {
+						r.Spec.Taints = nil
+						return
+					}
+					r.Spec.Taints = []corev1.Taint{evict}
+					if rapid.Bool().Draw(m.T, "time added") {
+						r.Spec.Taints[0].TimeAdded = &metav1.Time{Time: m.clock}
+					}
+				})
+			}
 		}),
 		"a label comes or goes": step(func() {
 			m.edit(at.Draw(m.T, "cluster"), func(r *v1alpha1.ClusterRegistration) {
