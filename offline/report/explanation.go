@@ -178,9 +178,10 @@ func rejections(w io.Writer, d *engine.Decision, rejected []engine.Verdict) {
 		because, remedy := first.Rejection.Message, needs(d, first)
 		if len(g.reasons) > 1 {
 			because = first.Cluster + ": " + because
-			if remedy != "" {
-				remedy = first.Cluster + ": " + remedy
-			}
+		}
+		differs := func(v engine.Verdict) bool { return needs(d, v) != remedy }
+		if remedy != "" && slices.ContainsFunc(g.clusters[1:], differs) {
+			remedy = first.Cluster + ": " + remedy
 		}
 		which := make([]string, 0, fewReasons)
 		for _, v := range g.clusters[:min(3, len(g.clusters))] {

@@ -23,6 +23,9 @@ func large(t *testing.T) *engine.Decision {
 		case i < 90:
 			location, cpu = "eu", i%4
 		}
+		if i == 199 { // needs more than the others of its group
+			cpu = 2
+		}
 		fmt.Fprintf(&text, `
 apiVersion: tmc.kcp.io/v1alpha1
 kind: ClusterRegistration
@@ -81,6 +84,7 @@ func TestExplanationOfALargeFleet(t *testing.T) {
 		"and 30 more that are feasible, with totals from ",
 		"CLUSTERS   REJECTED BY   BECAUSE",
 		`     110   Location      location "us" is not selected by locationSelector "location=eu"`,
+		"c090: location=eu  ",
 		"      40   Capacity      c050: asks for 4 cpu, 2 free",
 		"c050, c051, c052, 37 more",
 	} {
