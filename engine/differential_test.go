@@ -740,7 +740,6 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 		}
 	} else {
 		choices, left, standing = q.referenceStay(feasible, judgement, func(i int, row *snapshot.Row, w *workload.Workload) (holds, denied bool) {
-			holds = true
 			for _, conjunct := range programs[i].Conjuncts() {
 				v := &constraint.Variables{Row: row, Workload: w, Placement: seen}
 				if placement.ReadsFacts(conjunct) && !conjunct.Holds(v, 0, 0) {

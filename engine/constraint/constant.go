@@ -385,8 +385,8 @@ func (d *domain) comparison(call ast.CallExpr) node {
 	switch kind := d.program.ast.GetType(left.ID()).Kind(); {
 	case kind == types.IntKind && isRelation:
 		if n, known := d.number(left); known {
-			left, right, r = right, left, r.mirrored()
-			return d.against(left, func(v value) bool { return r.holds(v.number, n) }, around(n)...)
+			r = r.mirrored()
+			return d.against(right, func(v value) bool { return r.holds(v.number, n) }, around(n)...)
 		}
 		if n, known := d.number(right); known {
 			return d.against(left, func(v value) bool { return r.holds(v.number, n) }, around(n)...)

@@ -342,7 +342,7 @@ func (p *path) set(text, value string) remedy.Change {
 	case p.steps[0].key == "location":
 		return remedy.Location(text, value)
 	default:
-		return remedy.Words(text) // a name stays
+		return remedy.Elsewhere("another constraint, which asks for " + text)
 	}
 }
 

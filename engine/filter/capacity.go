@@ -59,7 +59,7 @@ func (room) message(q *query, v Violation) string {
 		v.resource, capacity.Rounded(v.resource, q.row.Free.Get(v.resource), false))
 }
 
-func (room) obstacles(q *query, v Violation) []Obstacle {
+func (room) obstacles(q *query, _ Violation) []Obstacle {
 	if q.NodesUnknown(q.row) {
 		return needs(remedy.Words("a usable node in status.nodes"))
 	}

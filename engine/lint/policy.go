@@ -231,7 +231,7 @@ func (p *Policies) matches(made *madeTerm, r *policyReport) {
 	if m.Labels != nil {
 		requirements, _ := m.Labels.Requirements()
 		for _, requirement := range requirements {
-			p.requirement(made, requirement, r, unknown)
+			p.requirement(requirement, r, unknown)
 		}
 	}
 	if named || avoids(made.term) || strings.Contains(fmt.Sprint(*m), policy.MadeUp) {
@@ -270,7 +270,7 @@ func hasCapability(c *snapshot.Cluster, capability string) bool {
 }
 
 // requirement reports the key and the values of a label selector that no cluster has.
-func (p *Policies) requirement(made *madeTerm, requirement labels.Requirement, r *policyReport, unknown func(what, name string, known []string)) {
+func (p *Policies) requirement(requirement labels.Requirement, r *policyReport, unknown func(what, name string, known []string)) {
 	key, values := requirement.Key(), p.Fleet.Labels[requirement.Key()]
 	if !isKnown(key, p.Fleet.LabelKeys) {
 		unknown("label", key, p.Fleet.LabelKeys)

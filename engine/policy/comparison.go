@@ -160,7 +160,7 @@ func (c *comparisons) assign(expr *ast.Expr) {
 		v, ok := left.Value.(ast.Var)
 		if !ok {
 			v, ok = right.Value.(ast.Var)
-			left, right = right, left
+			right = left
 		}
 		if !ok {
 			return

@@ -226,7 +226,7 @@ func (t *Table) Nearest(apiVersion, kind string) (near *Definition) {
 		}
 		group, _, _ := strings.Cut(apiVersion, "/")
 		elsewhere := 0
-		if group != d.Group && !(d.Group == "" && !strings.Contains(apiVersion, "/")) {
+		if group != d.Group && (d.Group != "" || strings.Contains(apiVersion, "/")) {
 			elsewhere = 1
 		}
 		if distance := 2*spelling + elsewhere; spelling <= max(2, len(kind)/3) && distance < least {

@@ -107,10 +107,10 @@ func (s *apiServer) put(resource, cluster string, object runtime.Object) {
 	s.store(target{cluster: cluster, namespace: u.GetNamespace(), resource: resource, name: u.GetName()}, u)
 }
 
-func (s *apiServer) remove(resource, cluster, namespace, name string) {
+func (s *apiServer) remove(resource, namespace, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.drop(target{cluster: cluster, namespace: namespace, resource: resource, name: name})
+	s.drop(target{cluster: "shop", namespace: namespace, resource: resource, name: name})
 }
 
 // stored returns the objects of a resource.

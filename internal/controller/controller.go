@@ -341,7 +341,7 @@ func (c *Controller) begin(name logicalcluster.Name, e *endpoint) *followed {
 	f := &followed{endpoint: e, workspace: newWorkspace(name, c.config.Engine, c.config.Policies, c.metrics,
 		limits{batchSize: c.config.BatchSize, batchTimeout: c.config.BatchTimeout, grace: c.config.HeartbeatGracePeriod, failoverAfter: c.config.FailoverAfter, reservationTimeout: c.config.ReservationTimeout, disruptions: c.config.Disruptions},
 		e.actions(name).fenced(c.config.Fence))}
-	f.publishing, f.workspace.table = &c.publishing, e.table
+	f.publishing, f.table = &c.publishing, e.table
 	c.metrics.workspaces.Inc()
 	c.mu.Lock()
 	defer c.mu.Unlock()

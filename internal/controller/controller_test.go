@@ -186,7 +186,7 @@ func TestAWorkspaceMoves(t *testing.T) {
 	eventually(t, "the queue is empty", func() bool { return i.queue.Len() == 0 })
 	for _, resource := range []string{"deployments", "placementdecisions", "workloadplacements", "clusterregistrations"} {
 		for _, object := range from.stored(resource) {
-			from.remove(resource, "shop", object.GetNamespace(), object.GetName())
+			from.remove(resource, object.GetNamespace(), object.GetName())
 		}
 	}
 	to.put("deployments", "shop", oneCPU("x"))
@@ -270,7 +270,7 @@ func TestManyThatAreGone(t *testing.T) {
 	eventually(t, "all are placed", func() bool { return i.reserved() == many })
 	asked, bound := shard.requested("GET deployments"), shard.requested("GET apibindings")
 	for n := range many {
-		shard.remove("deployments", "shop", "default", fmt.Sprint("w", n))
+		shard.remove("deployments", "default", fmt.Sprint("w", n))
 	}
 	eventually(t, "all are released", func() bool { return i.reserved() == 0 && len(shard.stored("placementdecisions")) == 0 })
 	if asked, bound = shard.requested("GET deployments")-asked, shard.requested("GET apibindings")-bound; asked > many/5 || bound > asked {
@@ -296,7 +296,7 @@ func TestAClaimThatIsWithdrawn(t *testing.T) {
 	kcpApplies(binding)
 	shard.put("apibindings", "shop", binding)
 	w, asked := shard.stored("deployments")[0], shard.requested("GET apibindings")
-	shard.remove("deployments", "shop", "default", "w")
+	shard.remove("deployments", "default", "w")
 	eventually(t, "the server is asked", func() bool { return shard.requested("GET apibindings") > asked })
 	shard.set(func(s *apiServer) { s.withheld = "" })
 	i.currentEndpoints()[0].watches[0].reflector.ForceRelist()
@@ -322,7 +322,7 @@ func TestAWorkspaceUnbinds(t *testing.T) {
 	shard.put("apibindings", "shop", binding)
 	eventually(t, "the informer shows that", func() bool { return i.currentEndpoints()[0].view("shop").binding.DeletionTimestamp != nil })
 	written := shard.requested("PUT workloadplacements")
-	shard.remove("clusterregistrations", "shop", "", "a")
+	shard.remove("clusterregistrations", "", "a")
 	shard.put("deployments", "shop", oneCPU("x"))
 	eventually(t, "the informer shows that", func() bool {
 		v := i.currentEndpoints()[0].view("shop")
@@ -332,7 +332,7 @@ func TestAWorkspaceUnbinds(t *testing.T) {
 	if got := shard.stored("placementdecisions"); len(got) != 1 || shard.requested("PUT workloadplacements") != written {
 		t.Errorf("%d decisions, %d statuses written", len(got), shard.requested("PUT workloadplacements")-written)
 	}
-	shard.remove("apibindings", "shop", "", "tmc.kcp.io")
+	shard.remove("apibindings", "", "tmc.kcp.io")
 	eventually(t, "the workspace is forgotten", func() bool { return i.following() == 0 })
 }
 

@@ -84,8 +84,8 @@ func (w *world) taint(name string, taints ...corev1.Taint) {
 	w.change(name, func(c *v1alpha1.ClusterRegistration) { c.Spec.Taints = taints })
 }
 
-func (w *world) ready(name string, status corev1.ConditionStatus, reason string) {
-	w.change(name, func(c *v1alpha1.ClusterRegistration) {
+func (w *world) ready(status corev1.ConditionStatus, reason string) {
+	w.change("a", func(c *v1alpha1.ClusterRegistration) {
 		c.Status.Conditions = conditionsv1alpha1.Conditions{{Type: v1alpha1.ReadyCondition, Status: status, Reason: reason}}
 	})
 }
@@ -97,7 +97,7 @@ var evict = corev1.Taint{Key: "drain", Effect: corev1.TaintEffectNoExecute}
 func TestBrake(t *testing.T) {
 	for name, cause := range map[string]func(w *world){
 		"a taint":           func(w *world) { w.taint("a", evict) },
-		"a lost cluster":    func(w *world) { w.ready("a", corev1.ConditionFalse, v1alpha1.ClusterLostReason) },
+		"a lost cluster":    func(w *world) { w.ready(corev1.ConditionFalse, v1alpha1.ClusterLostReason) },
 		"a deleted cluster": func(w *world) { w.clusters = w.clusters[1:] },
 		"a selector": func(w *world) {
 			w.edit(func(p *v1alpha1.WorkloadPlacement) {
@@ -228,15 +228,15 @@ func TestNotReadyHasADelay(t *testing.T) {
 	w := withBrake(t)
 	w.workspace.brake.Budget = disruption.Budget{}
 	for range 10 { // it flaps
-		w.ready("a", corev1.ConditionFalse, "Upgrading")
+		w.ready(corev1.ConditionFalse, "Upgrading")
 		w.pass()
 		w.sleep(4 * time.Minute)
 		w.pass()
-		w.ready("a", corev1.ConditionTrue, "")
+		w.ready(corev1.ConditionTrue, "")
 		w.pass()
 		w.on("40 0")
 	}
-	w.ready("a", corev1.ConditionFalse, "Upgrading")
+	w.ready(corev1.ConditionFalse, "Upgrading")
 	w.change("a", func(c *v1alpha1.ClusterRegistration) { // whatever time its agent writes
 		c.Status.Conditions[0].LastTransitionTime = metav1.NewTime(w.clock.Add(-24 * time.Hour))
 	})

@@ -830,8 +830,8 @@ func (l *leader) expectDisruptionsWithinBudget(current, decided []engine.Choice)
 	if l.fenced || l.rogue || l.budget.Unlimited() || !slices.ContainsFunc(current, func(had engine.Choice) bool { return !stays(had) }) {
 		return
 	}
-	l.model.disrupted = slices.DeleteFunc(append(l.model.disrupted, l.clock), func(at time.Time) bool { return l.clock.Sub(at) >= l.budget.Interval })
-	if n := len(l.model.disrupted); n > l.budget.Minimum {
+	l.disrupted = slices.DeleteFunc(append(l.disrupted, l.clock), func(at time.Time) bool { return l.clock.Sub(at) >= l.budget.Interval })
+	if n := len(l.disrupted); n > l.budget.Minimum {
 		l.Fatalf("%d disruptions within %s, %d are allowed", n, l.budget.Interval, l.budget.Minimum)
 	}
 }

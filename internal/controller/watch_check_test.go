@@ -57,7 +57,7 @@ func TestADeafWatchIsReopened(t *testing.T) {
 	for name, happens := range map[string]func(*apiServer){
 		"an object is made":    func(s *apiServer) { s.put("deployments", "shop", testDeployment("new")) },
 		"an object is changed": func(s *apiServer) { s.put("deployments", "shop", testDeployment("there")) },
-		"an object is deleted": func(s *apiServer) { s.remove("deployments", "shop", "default", "there") },
+		"an object is deleted": func(s *apiServer) { s.remove("deployments", "default", "there") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := newAPIServer(t)
@@ -104,7 +104,7 @@ func TestALivelyWatchIsLeftAlone(t *testing.T) {
 			name := fmt.Sprint("w", i%300)
 			server.put("deployments", "shop", testDeployment(name))
 			if i%3 == 0 {
-				server.remove("deployments", "shop", "default", name)
+				server.remove("deployments", "default", name)
 			}
 			time.Sleep(200 * time.Microsecond)
 		}

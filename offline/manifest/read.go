@@ -203,7 +203,9 @@ func isForeign(n *yaml.Node) bool {
 		return true
 	}
 	has := func(name string) bool { return child(n, name) != nil }
-	return !(has("kind") && has("apiVersion")) && !((has("kind") || has("apiVersion")) && (has("metadata") || has("spec") || has("items")))
+	kind, apiVersion := has("kind"), has("apiVersion")
+	content := has("metadata") || has("spec") || has("items")
+	return (!kind || !apiVersion) && (!kind && !apiVersion || !content)
 }
 
 const noObject = "this is not a Kubernetes object: it needs an apiVersion and a kind"

@@ -91,17 +91,17 @@ func (t *team) becomes(kind, want string) (condition string) {
 	return condition
 }
 
-func job(name, app string) string {
+func job(name string) string {
 	return fmt.Sprintf(`
 apiVersion: batch/v1
 kind: Job
-metadata: {name: %s, namespace: default, labels: {app: %s}}
+metadata: {name: %s, namespace: default, labels: {app: app}}
 spec:
   template:
     spec:
       restartPolicy: Never
       containers: [{name: main, image: none, resources: {requests: {cpu: "1"}}}]
-`, name, app)
+`, name)
 }
 
 const toVirginia = `package placement.affinity
@@ -122,7 +122,7 @@ func TestAWithdrawnClaimMovesNothing(t *testing.T) {
 				c, err := team.client.Resource(configMaps).Namespace("default").Get(t.Context(), "ours", metav1.GetOptions{})
 				return fmt.Sprint(err == nil && strings.Contains(c.GetAnnotations()[v1alpha1.AnnotationPolicyStatus], "ok"))
 			})
-			team.apply(deployment("db", "app", "1"), job("train", "app"), job("tune", "app"))
+			team.apply(deployment("db", "app", "1"), job("train"), job("tune"))
 			at := map[string]string{"Deployment db": "virginia", "Job train": "virginia", "Job tune": "virginia"}
 			team.eventually("placed", fmt.Sprint(at), func() string { return fmt.Sprint(team.placed()) })
 			team.becomes("Ready", "True")
@@ -169,7 +169,7 @@ func TestAClaimThatComesAndGoes(t *testing.T) {
 	team := newTeam(t)
 	team.apply(cluster("a", "640"), cluster("b", "64"), placement("app", "numberOfClusters: 1"))
 	for i := range 20 {
-		team.apply(job(fmt.Sprint("j", i), "app"))
+		team.apply(job(fmt.Sprint("j", i)))
 	}
 	team.eventually("placed", "20", func() string { return fmt.Sprint(len(team.placed())) })
 	team.becomes("Ready", "True")
@@ -192,7 +192,7 @@ func TestManyThatAreDeletedAreReleased(t *testing.T) {
 	team := newTeam(t)
 	team.apply(cluster("a", "640"), placement("app", "numberOfClusters: 1"))
 	for i := range 100 {
-		team.apply(job(fmt.Sprint("j", i), "app"))
+		team.apply(job(fmt.Sprint("j", i)))
 	}
 	team.eventually("placed", "100", func() string { return fmt.Sprint(len(team.placed())) })
 	if err := team.client.Resource(jobs).Namespace("default").DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
@@ -217,7 +217,7 @@ func TestWithoutTheClaimOnConfigMaps(t *testing.T) {
 // TestAWorkspaceThatUnbinds loses the objects of the API, and the controller forgets it. It may bind the API again.
 func TestAWorkspaceThatUnbinds(t *testing.T) {
 	team := newTeam(t)
-	team.apply(cluster("a", "64"), placement("app", "numberOfClusters: 1"), deployment("web", "app", "1"), job("train", "app"))
+	team.apply(cluster("a", "64"), placement("app", "numberOfClusters: 1"), deployment("web", "app", "1"), job("train"))
 	team.expect("Job train", "a")
 	followed := current.count(t, "placement_workspaces")
 	binding, err := team.client.Resource(bindings).Get(t.Context(), kcp.Export, metav1.GetOptions{})

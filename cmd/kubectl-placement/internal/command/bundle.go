@@ -51,7 +51,7 @@ It refuses what check refuses: what it writes comes into force when it is applie
 			return fmt.Errorf("-o %s: the formats are yaml, json", format)
 		}
 		for flag, wrong := range map[string][]string{"name": validation.IsDNS1123Subdomain(name), "namespace": validation.IsDNS1123Label(namespace)} {
-			if len(wrong) > 0 && !(flag == "namespace" && namespace == "") {
+			if len(wrong) > 0 && (flag != "namespace" || namespace != "") {
 				return fmt.Errorf("--%s: %s", flag, wrong[0])
 			}
 		}
