@@ -792,7 +792,7 @@ func (l *leader) hear(cluster string) {
 // pass makes passes until no other is due at once, and compares the ledger with the decisions.
 func (l *leader) pass() {
 	for {
-		before := l.durable()
+		before := l.placed()
 		l.seeTaints()
 		r := l.workspace.reconcile(klog.NewContext(context.Background(), klog.Logger{}), l.view)
 		if !l.fenced && !l.rogue && !l.dead {
@@ -803,6 +803,19 @@ func (l *leader) pass() {
 			return
 		}
 	}
+}
+
+// placed are the durable decisions, but for those that a pass has withdrawn already and could not write.
+func (l *leader) placed() map[string]v1alpha1.WorkloadDecision {
+	placed := l.durable()
+	if s := l.workspace.store; s != nil && !l.workspace.stale {
+		for _, w := range l.view.workloads {
+			if _, _, found := s.get(keyOf(w.workload.Reference)); !found {
+				delete(placed, w.Name)
+			}
+		}
+	}
+	return placed
 }
 
 // seeTaints records when taints were first shown that do not say when they were added.
