@@ -143,6 +143,8 @@ type leader struct {
 	beats map[string]heartbeat
 	// tainted is when it was first shown a cluster's taint that does not say when it was added.
 	tainted map[string]time.Time
+	// withdrawn are the unwritten before the pass.
+	withdrawn map[string]bool
 	// fenced says that its lease has expired, breaks that it writes once all the same.
 	fenced, breaks bool
 	// killAfter is the number of writes before it is killed, dead says that it was.
@@ -681,7 +683,7 @@ func (l *leader) write(name types.NamespacedName, version string, d *v1alpha1.Pl
 func (l *leader) notToBeSeen() map[string][]string {
 	clusters := map[string][]string{}
 	for name, d := range l.durable() {
-		if w := l.workloads[name]; w != nil && w.UID == d.Workload.UID {
+		if w := l.workloads[name]; w != nil && w.UID == d.Workload.UID && !l.withdrawn[name] {
 			clusters[name] = clusterNames(d.Clusters)
 		}
 	}
@@ -792,7 +794,8 @@ func (l *leader) hear(cluster string) {
 // pass makes passes until no other is due at once, and compares the ledger with the decisions.
 func (l *leader) pass() {
 	for {
-		before := l.placed()
+		before := l.durable()
+		l.withdrawn = l.unwritten()
 		l.seeTaints()
 		r := l.workspace.reconcile(klog.NewContext(context.Background(), klog.Logger{}), l.view)
 		if !l.fenced && !l.rogue && !l.dead {
@@ -805,17 +808,17 @@ func (l *leader) pass() {
 	}
 }
 
-// placed are the durable decisions, but for those that a pass has withdrawn already and could not write.
-func (l *leader) placed() map[string]v1alpha1.WorkloadDecision {
-	placed := l.durable()
+// unwritten are the workloads whose decisions a pass has withdrawn already and could not write.
+func (l *leader) unwritten() map[string]bool {
+	unwritten := map[string]bool{}
 	if s := l.workspace.store; s != nil && !l.workspace.stale {
-		for _, w := range l.view.workloads {
-			if _, _, found := s.get(keyOf(w.workload.Reference)); !found {
-				delete(placed, w.Name)
+		for name, d := range l.durable() {
+			if _, _, found := s.get(keyIn("default", d.Workload)); !found {
+				unwritten[name] = true
 			}
 		}
 	}
-	return placed
+	return unwritten
 }
 
 // seeTaints records when taints were first shown that do not say when they were added.
@@ -855,7 +858,7 @@ func (l *leader) expectNothingLosesItsPlace(before map[string]v1alpha1.WorkloadD
 	after := l.durable()
 	for _, w := range l.view.workloads {
 		d, placed := before[w.Name]
-		if _, still := after[w.Name]; !placed || still || d.Workload.UID != w.UID {
+		if _, still := after[w.Name]; !placed || still || l.withdrawn[w.Name] || d.Workload.UID != w.UID {
 			continue
 		}
 		for _, r := range l.view.clusters {
