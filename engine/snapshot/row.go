@@ -40,7 +40,7 @@ type Figures struct {
 	Facts int64
 	// Free and Allocatable are amounts of CPU in millicores and of Memory in bytes.
 	Free, Allocatable [2]int64
-	// PerMillion is 1,000,000 / Allocatable.
+	// PerMillion is 1,000,000 / Allocatable, 0 where nothing is allocatable.
 	PerMillion [2]float64
 	// Performance is the row's PerformanceScore.
 	Performance int64
@@ -71,7 +71,9 @@ func NewRow(c *Cluster, reserved capacity.Resources) *Row {
 	}
 	r.Figures.Allocatable = [2]int64{c.Allocatable.CPU, c.Allocatable.Memory}
 	for i, allocatable := range r.Figures.Allocatable {
-		r.Figures.PerMillion[i] = 1_000_000 / float64(allocatable)
+		if allocatable > 0 {
+			r.Figures.PerMillion[i] = 1_000_000 / float64(allocatable)
+		}
 	}
 	r.reserve(c.Allocatable, c.Allocated, reserved)
 	return r

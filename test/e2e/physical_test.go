@@ -301,7 +301,7 @@ func (t *team) startAgent(args ...string) *process.Process {
 	}
 	writeKubeconfig(t.T, withToken(t.T, physical.Config(), "placement-system", "placement-agent"), inCluster)
 	p, err := process.Start("placement-agent", dir, binary, append([]string{
-		"--registration-name", edge, "--location", "here", "--kcp-kubeconfig", inKCP, "--kubeconfig", inCluster,
+		"--registration-name", edge, "--location", "here", "--volume-capacity", "0", "--kcp-kubeconfig", inKCP, "--kubeconfig", inCluster,
 		"--metrics-bind-address", freeAddress(t.T), "--v=2",
 	}, args...)...)
 	if err != nil {
