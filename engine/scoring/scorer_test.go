@@ -33,6 +33,10 @@ func TestScorerAgreesWithOf(t *testing.T) {
 			Conditions:  []snapshot.Condition{{Type: "Ready", Status: rapid.SampledFrom([]string{"True", "False", "Unknown"}).Draw(t, "ready")}},
 			Allocatable: resources.Draw(t, "allocatable"), Allocated: resources.Draw(t, "allocated"),
 		}, resources.Draw(t, "reserved"))
+		if rapid.IntRange(0, 3).Draw(t, "without") == 0 { // what is counted may be more than what is in use
+			without := row.Without(capacity.Resources{}, resources.Draw(t, "counted"))
+			row = &without
+		}
 		requests := resources.Draw(t, "requests")
 		if _, short := row.Free.Lacking(requests); short {
 			requests = row.Free.Combine(capacity.Resources{}, func(free, _ int64) int64 {
