@@ -26,8 +26,8 @@ func (room) violations(q *query, report func(Violation) bool) bool {
 	return shortage == nil || report(*shortage)
 }
 
-// Shortage returns the violation of a cluster that lacks what the workload, as it is On the cluster, requests, of the resources of which that is more
-// than what is promised to it; nil where it has enough.
+// Shortage returns the violation of a cluster that lacks what the workload, as it is On the cluster, requests, of the
+// resources of which that is more than what is promised to it; nil where it has enough.
 func (c *Class) Shortage(row *snapshot.Row, promised capacity.Resources) *Violation {
 	requests, replica := c.Workload.Requests, c.Replica
 	if !promised.IsZero() {
