@@ -11,6 +11,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/internal/spelling"
 )
 
 // configMaps are the checks of ConfigMaps.
@@ -55,9 +56,9 @@ func policyLabel(configMap *corev1.ConfigMap, _ *Workspace, report *report) {
 		if labelled {
 			report.at(metadataLabels.Key(v1alpha1.LabelPolicy), "is %q, so the policies are not loaded: it must be %q", value, v1alpha1.PolicyRego)
 		} else {
-			near := DidYouMean(v1alpha1.LabelPolicy, slices.Sorted(maps.Keys(configMap.Labels)))
+			near := spelling.DidYouMean(v1alpha1.LabelPolicy, slices.Sorted(maps.Keys(configMap.Labels)))
 			if near != "" {
-				near = "; the label " + Nearest(v1alpha1.LabelPolicy, slices.Sorted(maps.Keys(configMap.Labels))) + " looks misspelt"
+				near = "; the label " + spelling.Nearest(v1alpha1.LabelPolicy, slices.Sorted(maps.Keys(configMap.Labels))) + " looks misspelt"
 			}
 			report.at(dataPath.Key(key), "is not loaded: the ConfigMap needs the label %s: %s%s", v1alpha1.LabelPolicy, v1alpha1.PolicyRego, near)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/spelling"
 )
 
 // eachConstraint visits the constraints that compile, and where their expressions stand.
@@ -69,10 +70,10 @@ func mentions(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 func mention(p *v1alpha1.WorkloadPlacement, w *Workspace, m constraint.Mention) string {
 	prudent := m.Optional || m.Unlike
 	absent := func(what, name string, known []string) string {
-		if slices.Contains(known, name) || prudent && Nearest(name, known) == "" {
+		if slices.Contains(known, name) || prudent && spelling.Nearest(name, known) == "" {
 			return ""
 		}
-		return what + " " + name + DidYouMean(name, known)
+		return what + " " + name + spelling.DidYouMean(name, known)
 	}
 	variable, _, _ := strings.Cut(m.Field, ".")
 	switch {
@@ -143,8 +144,8 @@ func (w *Workspace) resource(variable string, m constraint.Mention) string {
 	switch {
 	case slices.Contains(w.Fleet.Resources, m.Key):
 		return ""
-	case !slices.Contains(known, m.Key) && (!qualified || Nearest(m.Key, known) != ""):
-		return "there is no resource " + m.Key + DidYouMean(m.Key, known)
+	case !slices.Contains(known, m.Key) && (!qualified || spelling.Nearest(m.Key, known) != ""):
+		return "there is no resource " + m.Key + spelling.DidYouMean(m.Key, known)
 	case variable == "capacity" && !m.Optional && w.Fleet.Known():
 		return "no cluster of the fleet reports the resource " + m.Key + ", so this is an error for each: ask whether it is there first"
 	}

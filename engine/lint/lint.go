@@ -7,12 +7,14 @@ package lint
 
 import (
 	"fmt"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/spelling"
 )
 
 // Severity of a finding.
@@ -96,4 +98,12 @@ func run[T any](checks []check[T], name string, object T, w *Workspace) []Findin
 		c.find(object, w, &r)
 	}
 	return r.findings
+}
+
+// didYouMeanOr is DidYouMean, or the list of names where none is near.
+func didYouMeanOr(misspelt string, names []string) string {
+	if near := spelling.DidYouMean(misspelt, names); near != "" {
+		return near
+	}
+	return "; write " + strings.Join(names, ", ")
 }

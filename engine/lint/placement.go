@@ -10,6 +10,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/internal/spelling"
 )
 
 // placements are the checks of placements.
@@ -90,7 +91,7 @@ func workloadTypes(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) 
 func clusterNames(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	for i, name := range namesOf(p) {
 		if w.Fleet.Known() && !slices.Contains(w.Fleet.Names, name) {
-			report.at(spec.Child("clusterSelector", "clusterNames").Index(i), "there is no cluster %s in the fleet%s", name, DidYouMean(name, w.Fleet.Names))
+			report.at(spec.Child("clusterSelector", "clusterNames").Index(i), "there is no cluster %s in the fleet%s", name, spelling.DidYouMean(name, w.Fleet.Names))
 		}
 	}
 }
@@ -112,7 +113,7 @@ func capabilities(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	for i, c := range p.Spec.CapabilityRequirements {
 		if w.Fleet.Known() && !slices.Contains(w.Fleet.Capabilities, c.Type) {
 			report.at(spec.Child("capabilityRequirements").Index(i).Child("type"), "no cluster of the fleet lists the capability %s%s",
-				c.Type, DidYouMean(c.Type, w.Fleet.Capabilities))
+				c.Type, spelling.DidYouMean(c.Type, w.Fleet.Capabilities))
 		}
 	}
 }
@@ -124,7 +125,7 @@ func tolerations(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 			report.at(at.Child("tolerationSeconds"), "has no effect: only taints with effect NoExecute are tolerated for a time; write effect: NoExecute")
 		}
 		// To tolerate what is not there yet is prudent, so only what is likely misspelt is reported.
-		if near := Nearest(t.Key, w.Fleet.TaintKeys); near != "" && !slices.Contains(w.Fleet.TaintKeys, t.Key) {
+		if near := spelling.Nearest(t.Key, w.Fleet.TaintKeys); near != "" && !slices.Contains(w.Fleet.TaintKeys, t.Key) {
 			report.at(at.Child("key"), "no cluster of the fleet has a taint %s, did you mean %s?", t.Key, near)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/kcp-placement/placement/engine/scoring"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/spelling"
 )
 
 // Policies is what a check of the policies of a workspace rests on.
@@ -64,7 +65,7 @@ func (r *policyReport) near(misspelt string, names []string) string {
 	if r.lookUps--; r.lookUps < 0 || len(misspelt) > validation.LabelValueMaxLength {
 		return ""
 	}
-	return DidYouMean(misspelt, names)
+	return spelling.DidYouMean(misspelt, names)
 }
 
 func (r *policyReport) at(severity Severity, code string, at policy.Position, format string, args ...any) {
@@ -106,16 +107,16 @@ func (p *Policies) unread(r *policyReport) {
 			r.at(Warning, codeUnread, u.Position, "nothing reads the package %s, so it has no effect: use its rules in one of placement.scoring or placement.affinity", u.Path)
 		case u.Package:
 			r.at(Warning, codeUnread, u.Position, "nothing reads the package %s, so it has no effect%s", u.Path,
-				cmp.Or(DidYouMean(u.Path, wanted), "; the engine reads "+strings.Join(policy.EntryPoints(), ", ")))
+				cmp.Or(spelling.DidYouMean(u.Path, wanted), "; the engine reads "+strings.Join(policy.EntryPoints(), ", ")))
 		default:
 			r.at(Warning, codeUnread, u.Position, "nothing reads %s, so it has no effect%s", u.Path, p.meantByRule(u.Path, undefined))
 		}
 	}
 	rules := p.Set.Rules()
 	for _, u := range undefined {
-		near := DidYouMean(u.Path, rules)
+		near := spelling.DidYouMean(u.Path, rules)
 		if near == "" {
-			near = DidYouMean(parent(u.Path), parents(rules))
+			near = spelling.DidYouMean(parent(u.Path), parents(rules))
 		}
 		r.at(Warning, codeUndefined, u.Position, "data.%s never has a value, since no module defines it%s", u.Path, near)
 	}
@@ -131,7 +132,7 @@ func (p *Policies) meantByRule(path string, undefined []policy.Undefined) string
 	read = append(read, entries...)
 	name := path[len(parent(path))+1:]
 	for _, candidate := range read {
-		if parent(candidate) == parent(path) && Nearest(name, []string{candidate[len(parent(path))+1:]}) != "" {
+		if parent(candidate) == parent(path) && spelling.Nearest(name, []string{candidate[len(parent(path))+1:]}) != "" {
 			return fmt.Sprintf(", did you mean %s?", candidate[len(parent(path))+1:])
 		}
 	}
@@ -140,7 +141,7 @@ func (p *Policies) meantByRule(path string, undefined []policy.Undefined) string
 			return fmt.Sprintf(", did you mean %s?", candidate)
 		}
 	}
-	return cmp.Or(DidYouMean(path, read), "; the engine reads "+strings.Join(entries, ", "))
+	return cmp.Or(spelling.DidYouMean(path, read), "; the engine reads "+strings.Join(entries, ", "))
 }
 
 func parent(path string) string { return path[:max(0, strings.LastIndexByte(path, '.'))] }
@@ -211,7 +212,7 @@ func (p *Policies) matches(made *madeTerm, r *policyReport) {
 	m, named := &made.term.Match, false
 	unknown := func(what, name string, known []string) {
 		named = true
-		if avoids(made.term) && Nearest(name, known) == "" {
+		if avoids(made.term) && spelling.Nearest(name, known) == "" {
 			return // what is avoided need not be there
 		}
 		r.at(Warning, codeUnknown, made.at, "a term names the %s %q, which no cluster of the fleet has%s%s", what, name, r.near(name, known), consequence(made.term))

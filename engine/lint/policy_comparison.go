@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/internal/spelling"
 )
 
 // comparisons reports what a field of the input can never be.
@@ -86,12 +87,12 @@ func (p *Policies) kind(literal string, never func(severity Severity, because st
 	for _, k := range p.Kinds {
 		kinds = append(kinds, k.Kind)
 	}
-	switch near := Nearest(literal, kinds); {
+	switch near := spelling.Nearest(literal, kinds); {
 	case len(kinds) == 0 || slices.Contains(kinds, literal):
 	case near != "" && strings.EqualFold(near, literal):
 		never(Error, fmt.Sprintf("kinds are written as in manifests, did you mean %s?", near))
 	default:
-		never(Warning, "no kind of workload that is placed has this name"+DidYouMean(literal, kinds))
+		never(Warning, "no kind of workload that is placed has this name"+spelling.DidYouMean(literal, kinds))
 	}
 }
 
@@ -103,6 +104,6 @@ func (p *Policies) apiVersion(literal string, never func(severity Severity, beca
 	}
 	group, _, _ := strings.Cut(literal, "/")
 	if len(versions) > 0 && !slices.Contains(versions, literal) && !slices.Contains(groups, group) {
-		never(Warning, "no kind of workload that is placed is of this group and version"+DidYouMean(literal, versions))
+		never(Warning, "no kind of workload that is placed is of this group and version"+spelling.DidYouMean(literal, versions))
 	}
 }

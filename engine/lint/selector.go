@@ -7,6 +7,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/kcp-placement/placement/internal/spelling"
 )
 
 // demand is one requirement of a label selector, and where it stands.
@@ -92,14 +94,14 @@ func contradictions(all []demand, report *report) {
 func unknown(all []demand, what string, keys []string, values map[string][]string, report *report) {
 	for _, d := range all {
 		if known := values[d.key]; len(known) == 0 {
-			if !d.excludes() || Nearest(d.key, keys) != "" {
-				report.at(d.path, "no cluster of the fleet has %s %s%s", what, d.key, DidYouMean(d.key, keys))
+			if !d.excludes() || spelling.Nearest(d.key, keys) != "" {
+				report.at(d.path, "no cluster of the fleet has %s %s%s", what, d.key, spelling.DidYouMean(d.key, keys))
 			}
 			continue
 		}
 		for i, value := range d.values {
-			if !slices.Contains(values[d.key], value) && (!d.excludes() || Nearest(value, values[d.key]) != "") {
-				report.at(d.valueAt(i), "no cluster of the fleet has %s %s=%s%s", what, d.key, value, DidYouMean(value, values[d.key]))
+			if !slices.Contains(values[d.key], value) && (!d.excludes() || spelling.Nearest(value, values[d.key]) != "") {
+				report.at(d.valueAt(i), "no cluster of the fleet has %s %s=%s%s", what, d.key, value, spelling.DidYouMean(value, values[d.key]))
 			}
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/spelling"
 )
 
 // A Workload is checked as an object, with what is read of it; nil where it cannot be read.
@@ -97,7 +98,7 @@ func unknownIn(path string, value any, t reflect.Type, report *report) {
 			case known:
 				unknownIn(at, value[name], inner, report)
 			default:
-				report.name(field.NewPath(at), "unknown field%s", DidYouMean(name, slices.Sorted(maps.Keys(fields))))
+				report.name(field.NewPath(at), "unknown field%s", spelling.DidYouMean(name, slices.Sorted(maps.Keys(fields))))
 			}
 		}
 	}
@@ -137,7 +138,7 @@ func templates(o Workload) (all []template) {
 		case map[string]any:
 			spec, _ := value["spec"].(map[string]any)
 			for name := range spec {
-				if near := Nearest(name, []string{"containers", "initContainers"}); near != "" {
+				if near := spelling.Nearest(name, []string{"containers", "initContainers"}); near != "" {
 					all = append(all, template{path, value})
 					return
 				}
@@ -245,7 +246,7 @@ func unknownResources(o Workload, w *Workspace, report *report) {
 		case !qualified && !slices.Contains(native, name):
 			report.name(at, "there is no such resource%s", didYouMeanOr(name, known))
 		case w.Fleet.Known():
-			report.name(at, "no cluster of the fleet has this resource%s", DidYouMean(name, w.Fleet.Resources))
+			report.name(at, "no cluster of the fleet has this resource%s", spelling.DidYouMean(name, w.Fleet.Resources))
 		}
 	})
 }
@@ -323,7 +324,7 @@ func annotations(o Workload, w *Workspace, report *report) {
 		value, at := o.GetAnnotations()[key], metadata.Child("annotations").Key(key)
 		unknownName := func(what string, names []string) {
 			if len(names) > 0 && !slices.Contains(names, value) {
-				report.at(at, "there is no %s %s%s", what, value, DidYouMean(value, names))
+				report.at(at, "there is no %s %s%s", what, value, spelling.DidYouMean(value, names))
 			}
 		}
 		switch key {
@@ -360,12 +361,12 @@ func annotations(o Workload, w *Workspace, report *report) {
 // isMisspelt reports whether the key of an annotation is meant for us.
 func isMisspelt(key string) bool {
 	prefix, _, _ := strings.Cut(key, "/")
-	return prefix == v1alpha1.SchemeGroupVersion.Group || strings.Contains(prefix, "kcp.io") && prefix != "kcp.io" && Nearest(key, ofWorkloads) != ""
+	return prefix == v1alpha1.SchemeGroupVersion.Group || strings.Contains(prefix, "kcp.io") && prefix != "kcp.io" && spelling.Nearest(key, ofWorkloads) != ""
 }
 
 // policiesRead reports whether the policies look for an annotation, or look at all and it resembles none of ours.
 func (w *Workspace) policiesRead(key string) bool {
-	return slices.Contains(w.Policies.Annotations, key) || w.Policies.Fields&workload.Annotations != 0 && Nearest(key, ofWorkloads) == ""
+	return slices.Contains(w.Policies.Annotations, key) || w.Policies.Fields&workload.Annotations != 0 && spelling.Nearest(key, ofWorkloads) == ""
 }
 
 // placementsIn are the names of the placements of a namespace.

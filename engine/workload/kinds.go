@@ -14,6 +14,8 @@ import (
 	"github.com/agnivade/levenshtein"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
+
+	"github.com/kcp-placement/placement/internal/spelling"
 )
 
 // Table is the kinds of workload. It is immutable, and safe for concurrent use.
@@ -182,23 +184,10 @@ func (t *Table) Resources(names []string) ([]schema.GroupVersionResource, error)
 		}
 		resources[i] = schema.GroupVersionResource{Resource: parts[0], Version: parts[1], Group: strings.Join(parts[2:], "")}
 		if t.Resource(resources[i]) == nil {
-			return nil, fmt.Errorf("%s is no resource of a kind of workload%s; --kinds-file adds kinds", name, didYouMean(name, known))
+			return nil, fmt.Errorf("%s is no resource of a kind of workload%s; --kinds-file adds kinds", name, spelling.DidYouMean(name, known))
 		}
 	}
 	return resources, nil
-}
-
-func didYouMean(name string, known []string) string {
-	near, least := "", max(2, len(name)/3)+1
-	for _, k := range known {
-		if d := levenshtein.ComputeDistance(name, k); d < least {
-			near, least = k, d
-		}
-	}
-	if near == "" {
-		return ""
-	}
-	return ", did you mean " + near + "?"
 }
 
 // UnknownKindError says that objects of an apiVersion and kind are not placed.

@@ -24,10 +24,10 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
-	"github.com/kcp-placement/placement/engine/lint"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
+	"github.com/kcp-placement/placement/internal/spelling"
 )
 
 // maxGenerateName is how much of a generateName the API server uses.
@@ -359,7 +359,7 @@ func (r *reader) addOurs(w *Workspace, o *Object) {
 			names = append(names, name)
 		}
 		slices.Sort(names)
-		if near := lint.Nearest(o.GetKind(), names); near != "" {
+		if near := spelling.Nearest(o.GetKind(), names); near != "" {
 			message += fmt.Sprintf(", did you mean %s of %s?", near, v1alpha1.SchemeGroupVersion)
 		}
 		r.fail(o.Position("kind"), "%s", message)

@@ -23,7 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/kcp-placement/placement/crds"
-	"github.com/kcp-placement/placement/engine/lint"
+	"github.com/kcp-placement/placement/internal/spelling"
 )
 
 // kind validates objects of one of our kinds as the API server does.
@@ -77,7 +77,7 @@ func newKind(definition *apiextensionsv1.CustomResourceDefinition) (*kind, error
 func (k *kind) validate(o *Object) (errs []*Error) {
 	unknown := pruning.PruneWithOptions(o.Object, k.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
 	for _, path := range unknown {
-		message := "unknown field" + lint.DidYouMean(lastOf(path), k.siblings(path))
+		message := "unknown field" + spelling.DidYouMean(lastOf(path), k.siblings(path))
 		errs = append(errs, &Error{Position: o.PositionOfKey(path), Object: o.String(), Field: path, Message: message})
 	}
 	defaulting.Default(o.Object, k.structural)

@@ -1,4 +1,5 @@
-package lint
+// Package spelling finds what a misspelt name is likely to mean.
+package spelling
 
 import (
 	"fmt"
@@ -31,12 +32,4 @@ func DidYouMean(misspelt string, names []string) string {
 		return ""
 	}
 	return fmt.Sprintf(", did you mean %s?", near)
-}
-
-// didYouMeanOr is DidYouMean, or the list of names where none is near.
-func didYouMeanOr(misspelt string, names []string) string {
-	if near := DidYouMean(misspelt, names); near != "" {
-		return near
-	}
-	return "; write " + strings.Join(names, ", ")
 }
