@@ -59,10 +59,9 @@ func (d *Decision) Ranked() []Verdict {
 // "0 of 3 clusters are feasible: 1 rejected by Ready, 2 rejected by Capacity".
 func (d *Decision) Summary() string {
 	t := d.class.Tally(&d.snapshot)
-	for i, share := range d.held.Shares {
+	for _, share := range d.held.Shares {
 		if row := d.snapshot.Row(share.Cluster); row != nil {
-			without := d.held.without(i, row)
-			t.Swap(d.class.Class, row, &without, d.now)
+			t.Swap(d.class.Class, row, d.withoutHeld(row), d.now)
 		}
 	}
 	if d.class.Placement.TolerationsEnd {
@@ -141,6 +140,7 @@ func (d *Decision) withoutHeld(row *snapshot.Row) *snapshot.Row {
 	if i < 0 {
 		return row
 	}
-	without := d.held.without(i, row)
-	return &without
+	without := new(snapshot.Row)
+	d.held.without(i, row, without)
+	return without
 }

@@ -106,7 +106,7 @@ func (w *workspace) withoutHeld(ranked *ranking.Ranking, held *holding) (before 
 	for i := range held.Shares {
 		if position, there := w.fleet.Position(held.Shares[i].Cluster); there {
 			before = append(before, positionedKey{position, ranked.At(position)})
-			w.row = held.without(i, w.fleet.Row(position))
+			held.without(i, w.fleet.Row(position), &w.row)
 			ranked.Set(position, ranked.KeyOf(position, &w.row))
 		}
 	}
@@ -205,8 +205,8 @@ func (w *workspace) held(c *class, r *Request) holding {
 	return h
 }
 
-// without returns the row of one of the clusters as it would be if the workload were not there.
-func (h *holding) without(i int, row *snapshot.Row) snapshot.Row {
+// without puts the row of one of the clusters into to, as it would be if the workload were not there.
+func (h *holding) without(i int, row, to *snapshot.Row) {
 	var counted capacity.Resources
 	if h.counted != nil {
 		counted = h.counted[i]
@@ -215,13 +215,13 @@ func (h *holding) without(i int, row *snapshot.Row) snapshot.Row {
 	if h.former {
 		counted = capacity.Resources{}
 	}
-	return row.Without(reserved, counted)
+	row.Without(reserved, counted, to)
 }
 
 // reserve puts a decision into the ledger, in place of what the workload held before. chosen are the keys of its clusters.
 func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error {
 	group, before := r.group(), d.held.Claim
-	if before.Group == group && before.UID == r.Workload.UID && slices.EqualFunc(before.Shares, d.Clusters, holds) {
+	if before.Group == group && before.UID == r.Workload.UID && holds(before.Shares, d.Clusters) {
 		return nil
 	}
 	if len(d.Clusters) == 0 {
@@ -244,7 +244,16 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 	return nil
 }
 
-// holds reports whether a share is what a choice reserves.
-func holds(s capacity.Share, c Choice) bool {
-	return s.Cluster == c.Name && s.Expired == c.Expired && s.Amount.Same(c.Reserved)
+// holds reports whether shares are what choices reserve.
+func holds(shares []capacity.Share, choices []Choice) bool {
+	if len(shares) != len(choices) {
+		return false
+	}
+	for i := range shares { // in place: both are large
+		s, c := &shares[i], &choices[i]
+		if s.Cluster != c.Name || s.Expired != c.Expired || !s.Amount.Same(c.Reserved) {
+			return false
+		}
+	}
+	return true
 }

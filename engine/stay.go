@@ -72,7 +72,7 @@ func (s *places) leave(cluster string, why *filter.Rejection) {
 func (w *workspace) placeOn(c *class, r *Request, held *holding, current *Choice, position int) (p place, evicts bool) {
 	row, had := w.fleet.Row(position), held.index(current.Name)
 	if had >= 0 {
-		w.row = held.without(had, row)
+		held.without(had, row, &w.row)
 		row = &w.row
 	}
 	var promised capacity.Share

@@ -148,12 +148,18 @@ func (r Resources) Each(yield func(name string, amount int64) bool) {
 
 // IsZero reports whether all amounts are 0.
 func (r Resources) IsZero() bool {
+	if r.CPU != 0 || r.Memory != 0 || r.Storage != 0 {
+		return false
+	}
+	if len(r.Extended) == 0 { // ranging over an empty map costs more than all else here
+		return true
+	}
 	for _, amount := range r.Extended {
 		if amount != 0 {
 			return false
 		}
 	}
-	return r.CPU == 0 && r.Memory == 0 && r.Storage == 0
+	return true
 }
 
 // Negative reports whether any amount is below 0.
@@ -177,6 +183,10 @@ func (r Resources) Same(o Resources) bool {
 
 // WithoutNone returns r without the extended resources whose amount is 0.
 func (r Resources) WithoutNone() Resources {
+	if len(r.Extended) == 0 {
+		r.Extended = nil
+		return r
+	}
 	for _, amount := range r.Extended {
 		if amount == 0 {
 			r.Extended = maps.Clone(r.Extended)

@@ -34,8 +34,9 @@ func TestScorerAgreesWithOf(t *testing.T) {
 			Allocatable: resources.Draw(t, "allocatable"), Allocated: resources.Draw(t, "allocated"),
 		}, resources.Draw(t, "reserved"))
 		if rapid.IntRange(0, 3).Draw(t, "without") == 0 { // what is counted may be more than what is in use
-			without := row.Without(capacity.Resources{}, resources.Draw(t, "counted"))
-			row = &without
+			without := new(snapshot.Row)
+			row.Without(capacity.Resources{}, resources.Draw(t, "counted"), without)
+			row = without
 		}
 		requests := resources.Draw(t, "requests")
 		if _, short := row.Free.Lacking(requests); short {

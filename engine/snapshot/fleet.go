@@ -73,8 +73,7 @@ func (f *Fleet) Reserve(name string, reserved capacity.Resources) {
 // ReserveAt sets how much is reserved on the cluster of a position.
 func (f *Fleet) ReserveAt(position int, reserved capacity.Resources) {
 	if before := f.rows[position]; !before.Reserved.Same(reserved) {
-		row := before.With(reserved)
-		f.replace(position, &row)
+		f.replace(position, before.With(reserved))
 	}
 }
 

@@ -79,12 +79,13 @@ func NewRow(c *Cluster, reserved capacity.Resources) *Row {
 	return r
 }
 
-// Without returns r as it would be without a workload, given what is reserved and what is counted for it there. Its pods may
+// Without puts r into to as it would be without a workload, given what is reserved and what is counted for it there. Its pods may
 // all be on the node with the most room, so that node is taken to have as much more.
-func (r *Row) Without(reserved, counted capacity.Resources) Row {
+func (r *Row) Without(reserved, counted capacity.Resources, to *Row) {
 	rest := r.Reserved.Sub(reserved).WithoutNone()
 	if counted.IsZero() {
-		return r.With(rest)
+		r.with(rest, to)
+		return
 	}
 	c := *r.Cluster
 	c.Allocated = c.Allocated.Sub(counted)
@@ -94,7 +95,7 @@ func (r *Row) Without(reserved, counted capacity.Resources) Row {
 	}
 	next := NewRow(&c, rest)
 	next.Figures.Facts = r.Figures.Facts
-	return *next
+	*to = *next
 }
 
 // Lacking returns the first resource that does not suffice: for all requests in the whole cluster, or, with onNode, for one
@@ -112,19 +113,25 @@ func (r *Row) Lacking(requests, replica capacity.Resources) (name string, onNode
 }
 
 // With returns r with other reservations.
-func (r *Row) With(reserved capacity.Resources) Row {
-	next := *r
-	next.Version = 0
+func (r *Row) With(reserved capacity.Resources) *Row {
+	next := new(Row)
+	r.with(reserved, next)
+	return next
+}
+
+// with puts r with other reservations into to.
+func (r *Row) with(reserved capacity.Resources, to *Row) {
+	*to = *r
+	to.Version = 0
 	if len(r.Reserved.Extended)+len(reserved.Extended) > 0 {
-		next.reserve(r.Allocatable, r.Allocated, reserved)
-		return next
+		to.reserve(r.Allocatable, r.Allocated, reserved)
+		return
 	}
 	// Usually no extended resource is reserved: then both rows share what is derived of these.
 	allocatable, allocated := r.Allocatable, r.Allocated
 	allocatable.Extended, allocated.Extended = nil, nil
-	next.reserve(allocatable, allocated, reserved)
-	next.Free.Extended, next.Utilization.Extended = r.Free.Extended, r.Utilization.Extended
-	return next
+	to.reserve(allocatable, allocated, reserved)
+	to.Free.Extended, to.Utilization.Extended = r.Free.Extended, r.Utilization.Extended
 }
 
 // reserve derives everything that depends on what is reserved.

@@ -115,9 +115,9 @@ func (t *Tournament) sorted(n int) []Key {
 
 func largest(level []Key, g int) Key {
 	keys := (*[group]Key)(level[g*group:])
-	best := keys[0]
-	for _, key := range keys[1:] {
-		best = max(best, key)
+	a, b, c, d := keys[0], keys[1], keys[2], keys[3]
+	for i := 4; i < group; i += 4 { // four at a time, which do not wait for each other
+		a, b, c, d = max(a, keys[i]), max(b, keys[i+1]), max(c, keys[i+2]), max(d, keys[i+3])
 	}
-	return best
+	return max(a, b, c, d)
 }
