@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"slices"
 	"strings"
 	"time"
 
@@ -66,11 +65,7 @@ func (w *workspace) wasInForce(set *policy.Set, configMaps []*corev1.ConfigMap) 
 	if w.inForce {
 		return set.Digest() == w.engine.PolicyDigest(w.name)
 	}
-	return set == w.policies.Builtin() || slices.ContainsFunc(configMaps, func(c *corev1.ConfigMap) bool {
-		var last policyStatus
-		err := json.Unmarshal([]byte(c.Annotations[v1alpha1.AnnotationPolicyStatus]), &last)
-		return err == nil && last.Digest == set.Digest()
-	})
+	return set == w.policies.Builtin() || set.WasInForce(configMaps)
 }
 
 // linted are the findings in policies that are in force.

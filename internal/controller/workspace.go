@@ -72,7 +72,7 @@ type workspace struct {
 	inForce   bool
 	// trial is of policies that are not in force yet; linted is what those in force say in vain. refused are the statuses of
 	// ConfigMaps with errors, by their UIDs.
-	trial   *trial
+	trial   *policy.Trial
 	linted  linted
 	refused map[types.UID]string
 	// policyMaps are the ConfigMaps with policies that were shown last; nil before any could be.

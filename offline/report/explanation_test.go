@@ -58,7 +58,7 @@ spec:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Load(workspaces); err != nil {
+	if err := s.Load(t.Context(), workspaces); err != nil {
 		t.Fatal(err)
 	}
 	result, err := s.RunUntil(t.Context(), func(*simulation.Decision) bool { return true })

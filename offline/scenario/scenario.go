@@ -165,7 +165,7 @@ func (s *Scenario) decide(ctx context.Context) (map[string]*simulation.Decision,
 	if err != nil {
 		return nil, err
 	}
-	if err := sim.Load(workspaces); err != nil {
+	if err := sim.Load(ctx, workspaces); err != nil {
 		return nil, err
 	}
 	result, err := sim.Run(ctx)

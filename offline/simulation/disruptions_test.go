@@ -40,7 +40,7 @@ func TestHeld(t *testing.T) {
 			s := load(t, a, placement("p", one), all)
 			before := run(t, s)
 			s.Pace(test.budget)
-			if err := s.Load(read(t, test.candidate, all)); err != nil {
+			if err := s.Load(t.Context(), read(t, test.candidate, all)); err != nil {
 				t.Fatal(err)
 			}
 			after := run(t, s)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-dev/logicalcluster/v3"
@@ -109,7 +110,7 @@ func New(options Options) (*Simulation, error) {
 
 // Load replaces the loaded workspaces; workloads keep their assignments. It returns the errors in clusters, placements,
 // policies and PlacementDecisions. Workloads of a placement or of policies with an error are not decided.
-func (s *Simulation) Load(workspaces []*manifest.Workspace) error {
+func (s *Simulation) Load(ctx context.Context, workspaces []*manifest.Workspace) error {
 	first := len(s.workspaces) == 0
 	s.workspaces = nil
 	var errs []error
@@ -133,19 +134,42 @@ func (s *Simulation) Load(workspaces []*manifest.Workspace) error {
 		for name := range gone {
 			s.engine.RemoveCluster(m.Name, name)
 		}
-		var set *policy.Set
-		if set, w.policyErr = s.policies.Compile(m.Texts()); w.policyErr == nil {
-			s.engine.SetPolicies(m.Name, set)
-		} else {
-			w.policyErr = inFiles(m, w.policyErr)
+		errs = append(errs, w.compile(s.engine))
+		if err := s.updatePolicies(ctx, w); err != nil {
+			w.policyErr = inFiles(m, err)
 			errs = append(errs, fmt.Errorf("policies of workspace %s: %w", m.Name, w.policyErr))
 		}
-		errs = append(errs, w.compile(s.engine))
 		if first && !s.options.Fresh {
 			errs = append(errs, s.restore(m))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// updatePolicies puts the policies of a workspace into force, unless they do not compile or fail for a workload that there is.
+// Those that are in force stay so.
+func (s *Simulation) updatePolicies(ctx context.Context, w *workspace) error {
+	set, err := s.policies.Compile(w.Texts())
+	if err != nil {
+		return err
+	}
+	configMaps := make([]*corev1.ConfigMap, len(w.ConfigMaps))
+	for i, c := range w.ConfigMaps {
+		configMaps[i] = c.Typed
+	}
+	if set.Digest() != s.engine.PolicyDigest(w.Name) && !set.WasInForce(configMaps) {
+		var workloads []policy.Input
+		for _, i := range w.items() {
+			if i.placement != nil && i.placement.err == nil && i.Err == nil && i.End() == "" {
+				workloads = append(workloads, policy.Input{Workspace: w.Name.String(), Placement: i.placement.compiled.Placement, Workload: i.Workload.Workload})
+			}
+		}
+		if _, err := policy.NewTrial(set).Run(ctx, workloads, func() bool { return true }); err != nil {
+			return err
+		}
+	}
+	s.engine.SetPolicies(w.Name, set)
+	return nil
 }
 
 // Pairs is how many pairs of a workload and a cluster of its workspace there are.
@@ -246,17 +270,23 @@ func (i item) turn() placement.Turn {
 // name of the workload.
 func (i item) name() Workload { return Workload{i.APIVersion, i.Kind, i.Namespace, i.Name} }
 
+// items returns the workloads of a workspace.
+func (w *workspace) items() []item {
+	items := make([]item, len(w.Workloads))
+	for i, o := range w.Workloads {
+		items[i] = item{workspace: w, Workload: o}
+		if owner, _ := placement.Owner(w.selectors, o.Workload); owner >= 0 {
+			items[i].placement = w.placements[owner]
+		}
+	}
+	return items
+}
+
 // items returns all workloads in the order in which they are placed.
 func (s *Simulation) items() []item {
 	var items []item
 	for _, w := range s.workspaces {
-		for _, o := range w.Workloads {
-			i := item{workspace: w, Workload: o}
-			if owner, _ := placement.Owner(w.selectors, o.Workload); owner >= 0 {
-				i.placement = w.placements[owner]
-			}
-			items = append(items, i)
-		}
+		items = append(items, w.items()...)
 	}
 	slices.SortFunc(items, func(a, b item) int {
 		return cmp.Or(a.turn().Compare(b.turn()), cmp.Compare(a.workspace.Name, b.workspace.Name))

@@ -8,8 +8,12 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/offline/manifest"
 	"github.com/kcp-placement/placement/offline/simulation"
 )
@@ -33,7 +37,7 @@ func load(t testing.TB, texts ...string) *simulation.Simulation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Load(read(t, texts...)); err != nil {
+	if err := s.Load(t.Context(), read(t, texts...)); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -127,7 +131,7 @@ func TestAgain(t *testing.T) {
 	s := load(t, a, b, placement("p", one), web)
 	expect := func(want string, texts ...string) {
 		t.Helper()
-		if err := s.Load(read(t, texts...)); err != nil {
+		if err := s.Load(t.Context(), read(t, texts...)); err != nil {
 			t.Fatal(err)
 		}
 		if got := where(run(t, s)); got != want {
@@ -183,9 +187,72 @@ decisions:
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = s.Load(read(t, test.texts...)) // the decision has the error, too
+			_ = s.Load(t.Context(), read(t, test.texts...)) // the decision has the error, too
 			if got := where(run(t, s)); got != test.want {
 				t.Errorf("got\n%s\nwant\n%s", got, test.want)
+			}
+		})
+	}
+}
+
+// TestTrial: policies that fail for a workload come into force where they are in force already, as ConfigMaps of a server say:
+// the others go on, and it waits alone. Text that has changed since is tried again.
+func TestTrial(t *testing.T) {
+	const weighed = "package placement.scoring\ndefault weights := {\"health\": 1}\nweights := {\"health\": to_number(input.workload.labels.weight)}\n"
+	fleet := cluster("a", "4") + placement("p", one) + deployment("db", 1, "1", ", labels: {weight: heavy}") + deployment("web", 2, "1", `, labels: {weight: "5"}`)
+	configMap := func(text, status string) string {
+		object, err := json.Marshal(corev1.ConfigMap{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
+			ObjectMeta: metav1.ObjectMeta{
+				Name: "c", Labels: map[string]string{v1alpha1.LabelPolicy: v1alpha1.PolicyRego}, Annotations: map[string]string{v1alpha1.AnnotationPolicyStatus: status},
+			},
+			Data: map[string]string{"a.rego": text, "a_test.rego": "package a_test\n"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(object)
+	}
+	compiler, err := policy.NewCompiler(policy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := compiler.Compile(map[string]string{"default/c/a.rego": weighed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inForce := fmt.Sprintf(`{"status":"ok","digest":%q}`, set.Digest())
+	for _, test := range []struct {
+		name, text, status string
+		// waits are those that are not decided.
+		waits []string
+	}{
+		{"without a status", weighed, "", []string{"db", "web"}},
+		{"the status of a refusal", weighed, `{"status":"error","error":{"code":"invalid_parameter"}}`, []string{"db", "web"}},
+		{"a status that cannot be read", weighed, "ok", []string{"db", "web"}},
+		{"in force", weighed, inForce, []string{"db"}},
+		{"another text than that in force", weighed + "# 2", inForce, []string{"db", "web"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s, err := simulation.New(simulation.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			workspaces := read(t, fleet, configMap(test.text, test.status))
+			for range 2 { // the second time as the candidates of a diff that leave the policies as they are
+				err := s.Load(t.Context(), workspaces)
+				if refused := len(test.waits) == 2; (err != nil) != refused || refused && !strings.Contains(err.Error(), "(for Deployment default/db)") {
+					t.Errorf("loaded: %v", err)
+				}
+				var waits []string
+				for _, d := range run(t, s).Decisions {
+					if d.Failed() {
+						waits = append(waits, d.Workload.Name)
+					}
+				}
+				if !slices.Equal(waits, test.waits) {
+					t.Errorf("%v wait, want %v", waits, test.waits)
+				}
 			}
 		})
 	}
@@ -210,7 +277,7 @@ terms contains {"match": {"clusterNames": ["a"]}, "factor": "affinity", "onMatch
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Load(overlaid); err != nil {
+	if err := s.Load(t.Context(), overlaid); err != nil {
 		t.Fatal(err)
 	}
 	diff := simulation.Compare(before, run(t, s))
@@ -264,7 +331,7 @@ func TestNeverOversubscribed(t *testing.T) {
 			if err != nil {
 				r.Fatal(err)
 			}
-			if err := s.Load(workspaces); err != nil {
+			if err := s.Load(t.Context(), workspaces); err != nil {
 				r.Fatal(err)
 			}
 			result, err := s.Run(context.Background())

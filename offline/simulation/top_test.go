@@ -27,7 +27,7 @@ func TestTop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrong := s.Load(read(t, cluster("a", "2"), placement("p", one),
+	wrong := s.Load(t.Context(), read(t, cluster("a", "2"), placement("p", one),
 		placement("wrong", one+", priority: 1, constraints: [{name: c, expression: nonsense}]"),
 		deployment("placed", 1, "1"), deployment("gone", 1, "1", ", deletionTimestamp: \"2026-01-01T00:00:00Z\""),
 		deployment("small", 2, "1"), deployment("large", 3, "3"), deployment("larger", 4, "3"),
@@ -87,7 +87,7 @@ func TestTopChangesNothing(t *testing.T) {
 		if err != nil {
 			r.Fatal(err)
 		}
-		if err := s.Load(read(t, strings.Join(objects, ""))); err != nil {
+		if err := s.Load(t.Context(), read(t, strings.Join(objects, ""))); err != nil {
 			r.Fatal(err)
 		}
 		observe := func() (*simulation.Top, string) {

@@ -82,7 +82,7 @@ without any there is nothing to compare with.`,
 		if fresh {
 			s.Clear()
 		}
-		if s.invalid = s.Load(overlaid); s.invalid != nil {
+		if s.invalid = s.Load(c.Context(), overlaid); s.invalid != nil {
 			return exit.Failure{Cause: fmt.Errorf("the candidates would not come into force:\n%w", s.invalid)}
 		}
 		after, err := s.Run(c.Context())
@@ -97,9 +97,30 @@ without any there is nothing to compare with.`,
 		if exitCode && diff.Summary.Moved+diff.Summary.Gained > 0 {
 			return exit.Failure{}
 		}
-		return s.verdict(after)
+		return undecided(after)
 	}
 	return c
+}
+
+// undecided returns a failed check that names the workloads that could not be decided, which a difference need not show.
+func undecided(result *simulation.Result) error {
+	const most = 10
+	var errs []error
+	n := 0
+	for i := range result.Decisions {
+		if d := &result.Decisions[i]; d.Failed() {
+			if n++; n <= most {
+				errs = append(errs, fmt.Errorf("%s: %s", d.Workload, d.Error))
+			}
+		}
+	}
+	if n > most {
+		errs = append(errs, fmt.Errorf("%d more workloads cannot be decided: kubectl placement simulate names all", n-most))
+	}
+	if n == 0 {
+		return nil
+	}
+	return exit.Failure{Cause: errors.Join(errs...)}
 }
 
 // overlay returns workspaces with candidates in the place of what they replace.

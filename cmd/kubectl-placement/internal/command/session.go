@@ -50,7 +50,7 @@ func load(c *cobra.Command, from *input.Source, update func(done, total int), op
 	if err != nil {
 		return nil, err
 	}
-	return &session{Simulation: s, workspaces: workspaces, invalid: errors.Join(wrong, s.Load(workspaces))}, nil
+	return &session{Simulation: s, workspaces: workspaces, invalid: errors.Join(wrong, s.Load(c.Context(), workspaces))}, nil
 }
 
 // maxLeftOut is how many objects that are not placed are named.

@@ -25,8 +25,9 @@ workloads of any kind with a pod template. Rego files are policies of every work
 the workspace of an object.
 
 A workload with a PlacementDecision stays where it is unless the controller would move it, too, and lets it go
-at once: the others are held by the brake. The exit code is 0 if a
-workload finds no cluster, and 1 if an object or a policy is wrong.`,
+at once: the others are held by the brake. Nothing is decided by policies that do not compile or fail for one of the
+workloads, unless the status of their ConfigMap says that they are in force. The exit code is 0 if a workload finds no
+cluster, and 1 if an object or a policy is wrong.`,
 		Example: `  kubectl placement simulate fleet.yaml placements.yaml workloads.yaml policies/
   kubectl placement simulate all/ -o json --no-rejected
   kubectl placement simulate --workspace root:team-shop      # live, read only`,
