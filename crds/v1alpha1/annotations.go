@@ -37,6 +37,17 @@ const (
 	AnnotationPolicyStatus = "openpolicyagent.org/policy-status"
 )
 
+// WorkloadAnnotations are the annotations that are read from workloads. Policies may read others.
+var WorkloadAnnotations = []string{AnnotationPreferredCluster, AnnotationAvoidCluster, AnnotationPreferredLocation, AnnotationPlacement}
+
+// PlacementAnnotations are the annotations that are read from WorkloadPlacements, with the values that mean something.
+var PlacementAnnotations = map[string][]string{AnnotationDisruptions: {DisruptionsUnlimited}}
+
+// DisruptsAtOnce reports whether the placement lifts the brake for its workloads.
+func (p *WorkloadPlacement) DisruptsAtOnce() bool {
+	return p.Annotations[AnnotationDisruptions] == DisruptionsUnlimited
+}
+
 // The heartbeat of a cluster is a Lease (coordination.k8s.io/v1) with the name of its registration. Its holderIdentity is the
 // clusterUID of the physical cluster, and each renewal changes renewTime.
 const (

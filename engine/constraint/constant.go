@@ -430,10 +430,13 @@ func around(n int64) []value {
 
 // against compares a term with something constant. values are some for every outcome.
 func (d *domain) against(e ast.Expr, holds func(value) bool, values ...value) node {
-	least, sure := leastOf(e)
-	values = slices.DeleteFunc(values, func(v value) bool { return v.number < least })
+	least, most, sure := rangeOf(e)
+	values = slices.DeleteFunc(values, func(v value) bool { return v.number < least || v.number > most })
 	if least > math.MinInt64 {
 		values = append(values, value{number: least})
+	}
+	if most < math.MaxInt64 {
+		values = append(values, value{number: most})
 	}
 	if !sure {
 		values = append(values, value{failed: true})
@@ -458,8 +461,8 @@ func (d *domain) related(left, right ast.Expr, r relation) node {
 	if one != other {
 		values = append(values, value{number: -1}, value{number: 1})
 	}
-	_, sure := leastOf(left)
-	_, alsoSure := leastOf(right)
+	_, _, sure := rangeOf(left)
+	_, _, alsoSure := rangeOf(right)
 	if !sure || !alsoSure {
 		values = append(values, value{failed: true})
 	}
@@ -473,24 +476,25 @@ func (d *domain) related(left, right ast.Expr, r relation) node {
 	}
 }
 
-// leastOf returns the least number that a term can be; sure is false where it can be an error.
-func leastOf(e ast.Expr) (least int64, sure bool) {
+// rangeOf returns the least and the largest number that a term can be; sure is false where it can be an error.
+func rangeOf(e ast.Expr) (least, most int64, sure bool) {
 	if isCall(e, "size") {
 		_, sure = chainOf(append(partsOf(e), e)[0])
-		return 0, sure
+		return 0, math.MaxInt64, sure
 	}
 	chain, ok := chainOf(e)
 	if !ok || len(chain.steps) == 0 {
-		return math.MinInt64, false
+		return math.MinInt64, math.MaxInt64, false
 	}
 	sure = len(chain.steps) == 1
 	if len(chain.steps) == 2 && chain.steps[0].object.fields[chain.steps[0].key].Type == intMap {
 		_, sure = (&resourceMap{}).amount(chain.steps[1].key)
 	}
 	switch field := chain.root + "." + chain.steps[0].key; field {
-	case "workload.replicas", "workload.requests", "capacity.allocatable", "capacity.allocated", "capacity.reserved",
-		"capacity.utilization", "capacity.healthScore", "capacity.performanceScore":
-		return 0, sure
+	case "capacity.healthScore", "capacity.performanceScore":
+		return 0, 100, sure
+	case "workload.replicas", "workload.requests", "capacity.allocatable", "capacity.allocated", "capacity.reserved", "capacity.utilization":
+		return 0, math.MaxInt64, sure
 	}
-	return math.MinInt64, sure
+	return math.MinInt64, math.MaxInt64, sure
 }

@@ -36,6 +36,8 @@ func TestConstants(t *testing.T) {
 		{`capacity.free["gpu"] > 4 && 2 > capacity.free["gpu"]`, []string{"1:1 never true"}},
 		{`!("a" in cluster.labels) && "a" in cluster.labels`, []string{"1:1 never true"}},
 		{`cluster.name.startsWith("a") || !cluster.name.startsWith("a")`, nil}, // could be an error, for all that is known
+		{`capacity.healthScore > 100`, []string{"1:1 never true"}},
+		{`capacity.performanceScore <= 100`, []string{"1:1 always true"}},
 		{`capacity.healthScore < 0 ? true : false`, []string{"1:1 never true"}},
 		{`"" <= cluster.name`, []string{"1:1 always true"}},
 
@@ -53,6 +55,7 @@ func TestConstants(t *testing.T) {
 		// near misses
 		{`capacity.free.cpu >= 0`, nil}, // a cluster can be overcommitted
 		{`capacity.utilization.cpu <= 100`, nil},
+		{`capacity.healthScore >= 100 && capacity.performanceScore > 99`, nil},
 		{`workload.replicas > 0`, nil}, // a workload can be scaled to nothing
 		{`cluster.location == "eu" || cluster.location == "us"`, nil},
 		{`cluster.labels["a"] == "x" || cluster.labels["a"] != "x"`, nil}, // it asks for the label

@@ -15,10 +15,13 @@ type Mention struct {
 	// Key that is looked up in the field, where Keyed.
 	Key   string
 	Keyed bool
-	// Value that the field, or its entry under the key, is compared with, where Compared.
-	Value    string
-	Compared bool
-	// Unlike is set where the expression asks for another value.
+	// Operator by which the field, or its entry under the key, is compared, as if it stood on the left: a relation such as == or
+	// >=, or one of startsWith, endsWith, contains and matches. The elements of a list are compared one by one. It is empty where
+	// a key is only looked up.
+	Operator string
+	// Value that it is compared with: a string or an int64.
+	Value any
+	// Unlike is set where the expression can hold because the field has another value, as in != or below a negation.
 	Unlike bool
 	// Optional is set where the expression says what holds without the key.
 	Optional bool
@@ -29,7 +32,7 @@ type Mention struct {
 // Mentions returns the literals that an expression holds against fields, in the order of the expression.
 func (p *Program) Mentions() []Mention {
 	r := &mentionReader{program: p}
-	r.read(p.ast.Expr())
+	r.read(p.ast.Expr(), asked)
 	for i, m := range r.mentions {
 		for _, other := range r.mentions { // as in "a" in m && m["a"] > 1
 			if m.Keyed && other.Optional && other.Field == m.Field && other.Key == m.Key {
@@ -40,20 +43,47 @@ func (p *Program) Mentions() []Mention {
 	return r.mentions
 }
 
+// polarity is which outcome of a part makes an expression hold.
+type polarity uint8
+
+const (
+	asked polarity = iota
+	excluded
+	either
+)
+
+func (p polarity) negated() polarity {
+	switch p {
+	case asked:
+		return excluded
+	case excluded:
+		return asked
+	}
+	return either
+}
+
 type mentionReader struct {
 	program  *Program
 	mentions []Mention
 }
 
-func (r *mentionReader) read(e ast.Expr) {
+func (r *mentionReader) read(e ast.Expr, wanted polarity) {
 	if m, ok := r.lookUp(e); ok {
 		r.mentions = append(r.mentions, m)
 	}
-	if e.Kind() == ast.CallKind && len(e.AsCall().Args()) == 2 {
-		r.comparison(e.AsCall().FunctionName(), e.AsCall().Args())
+	if e.Kind() == ast.CallKind {
+		r.comparison(e.AsCall(), wanted)
 	}
-	for _, part := range partsOf(e) {
-		r.read(part)
+	parts := partsOf(e)
+	for i, part := range parts {
+		switch {
+		case isCall(e, operators.LogicalNot):
+			r.read(part, wanted.negated())
+		case isCall(e, operators.LogicalAnd, operators.LogicalOr), isCall(e, operators.Conditional) && i > 0, e.Kind() == ast.ComprehensionKind:
+			r.read(part, wanted)
+		default:
+			r.read(part, either)
+		}
 	}
 }
 
@@ -96,39 +126,75 @@ func (r *mentionReader) lookUp(e ast.Expr) (m Mention, ok bool) {
 }
 
 // comparison recognizes a field, or an entry of one, that is compared with literals.
-func (r *mentionReader) comparison(function string, args []ast.Expr) {
-	subject, literals := args[0], []ast.Expr{args[1]}
+func (r *mentionReader) comparison(call ast.CallExpr, wanted polarity) {
+	function, args := call.FunctionName(), call.Args()
+	if call.IsMemberFunction() {
+		args = append([]ast.Expr{call.Target()}, args...)
+	}
+	if len(args) != 2 {
+		return
+	}
+	subject, literals, operator := args[0], []ast.Expr{args[1]}, function
 	switch function {
-	case operators.Equals, operators.NotEquals:
-		if _, isLiteral := literal(args[0]); isLiteral {
-			subject, literals = args[1], []ast.Expr{args[0]}
-		}
 	case operators.In:
 		if args[1].Kind() != ast.ListKind {
 			return
 		}
-		literals = args[1].AsList().Elements()
+		literals, function = args[1].AsList().Elements(), operators.Equals
+		operator = "=="
+	case "startsWith", "endsWith", "contains", "matches":
 	default:
-		return
-	}
-	if isCall(subject, "orValue") && isOptional(subject.AsCall().Target()) {
-		subject = subject.AsCall().Target()
-	}
-	m, isEntry := r.lookUp(subject)
-	if !isEntry {
-		name, _, ok := r.field(subject)
-		if !ok {
+		if mirrored[function] == "" {
 			return
 		}
-		m = Mention{Field: name}
+		if args[0].Kind() == ast.LiteralKind {
+			subject, literals, function = args[1], []ast.Expr{args[0]}, mirrored[function]
+		}
+		operator, _ = operators.FindReverse(function)
+	}
+	m, ok := r.subject(subject)
+	if !ok {
+		return
 	}
 	for _, l := range literals {
-		value, isText := literal(l)
-		if !isText {
+		if l.Kind() != ast.LiteralKind {
 			continue
 		}
-		m.Value, m.Compared, m.Unlike = value, true, function == operators.NotEquals
+		switch value := l.AsLiteral().Value().(type) {
+		case string, int64:
+			m.Value = value
+		default:
+			continue
+		}
+		m.Operator, m.Unlike = operator, wanted != asked
+		if function == operators.NotEquals {
+			m.Unlike = wanted != excluded
+		}
 		m.Line, m.Column = r.program.start(l)
 		r.mentions = append(r.mentions, m)
 	}
+}
+
+// subject recognizes a field, an entry of one, or what sums of and differences between entries of one key are about.
+func (r *mentionReader) subject(e ast.Expr) (m Mention, ok bool) {
+	if isCall(e, "orValue") && isOptional(e.AsCall().Target()) {
+		e = e.AsCall().Target()
+	}
+	if m, ok = r.lookUp(e); ok {
+		return m, true
+	}
+	if isCall(e, operators.Add, operators.Subtract) && r.program.ast.GetType(e.ID()).Kind() == types.IntKind {
+		left, right := e.AsCall().Args()[0], e.AsCall().Args()[1]
+		m, ok = r.subject(left)
+		other, alsoOK := r.subject(right)
+		switch {
+		case left.Kind() == ast.LiteralKind:
+			return other, alsoOK
+		case right.Kind() == ast.LiteralKind:
+			return m, ok
+		}
+		return m, ok && alsoOK && m.Key == other.Key
+	}
+	m.Field, _, ok = r.field(e)
+	return m, ok
 }

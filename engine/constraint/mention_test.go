@@ -11,19 +11,29 @@ import (
 func TestMentions(t *testing.T) {
 	c := compiler(t)
 	for expression, want := range map[string][]string{
-		`cluster.location == "eu" && "us" != cluster.location`:               {`1:21 cluster.location == "eu"`, `1:29 cluster.location != "us"`},
+		`cluster.location == "eu" && "us" != cluster.location`:               {`1:21 cluster.location == "eu"`, `1:29 cluster.location != "us" or not`},
 		`cluster.name in ["a", "b"]`:                                         {`1:18 cluster.name == "a"`, `1:23 cluster.name == "b"`},
 		`cluster.labels["tier"] == "gold"`:                                   {`1:27 cluster.labels[tier] == "gold"`, `1:16 cluster.labels[tier]`},
 		`cluster.labels.tier == "gold"`:                                      {`1:24 cluster.labels[tier] == "gold"`, `1:16 cluster.labels[tier]`},
 		`cluster.labels.?tier.orValue("") == "gold"`:                         {`1:37 cluster.labels[?tier] == "gold"`, `1:17 cluster.labels[?tier]`},
 		`"tier" in cluster.labels`:                                           {`1:1 cluster.labels[?tier]`},
-		`has(cluster.labels.tier) && cluster.labels.tier != "x"`:             {`1:4 cluster.labels[?tier]`, `1:52 cluster.labels[?tier] != "x"`, `1:44 cluster.labels[?tier]`},
-		`capacity.free["gpu"] > 1`:                                           {`1:15 capacity.free[gpu]`},
+		`has(cluster.labels.tier) && cluster.labels.tier != "x"`:             {`1:4 cluster.labels[?tier]`, `1:52 cluster.labels[?tier] != "x" or not`, `1:44 cluster.labels[?tier]`},
+		`capacity.free["gpu"] > 1`:                                           {`1:24 capacity.free[gpu] > 1`, `1:15 capacity.free[gpu]`},
 		`capacity.free.memry > workload.requests.memory`:                     {`1:15 capacity.free[memry]`, `1:41 workload.requests[memory]`},
 		`cluster.capabilities.exists(c, c.type == "gpu" && !c.available)`:    {`1:42 capability.type == "gpu"`},
 		`cluster.capabilities.exists(c, c.attributes.?m.orValue("") == "x")`: {`1:63 capability.attributes[?m] == "x"`, `1:46 capability.attributes[?m]`},
-		`cluster.taints.all(t, t.key != "k" || t.effect in ["NoSchedule"])`:  {`1:32 taint.key != "k"`, `1:52 taint.effect == "NoSchedule"`},
-		`{"a": "b"}["a"] == "b" && "x" == "x" && workload.replicas == 3`:     nil,
+		`cluster.taints.all(t, t.key != "k" || t.effect in ["NoSchedule"])`:  {`1:32 taint.key != "k" or not`, `1:52 taint.effect == "NoSchedule"`},
+		`{"a": "b"}["a"] == "b" && "x" == "x" && workload.replicas == 3`:     {`1:62 workload.replicas == 3`},
+
+		`!(cluster.name in ["a"]) && !(cluster.name != "b")`: {`1:20 cluster.name == "a" or not`, `1:47 cluster.name != "b"`},
+		`cluster.name == "a" ? true : cluster.name == "b"`:   {`1:17 cluster.name == "a" or not`, `1:46 cluster.name == "b"`},
+		`cluster.name.startsWith("a") && !cluster.labels.a.matches("b")`: {
+			`1:25 cluster.name startsWith "a"`, `1:59 cluster.labels[a] matches "b" or not`, `1:49 cluster.labels[a]`},
+		`64 < capacity.free.memory && capacity.utilization.cpu <= 8`: {
+			`1:1 capacity.free[memory] > 64`, `1:20 capacity.free[memory]`, `1:58 capacity.utilization[cpu] <= 8`, `1:51 capacity.utilization[cpu]`},
+		`capacity.free.cpu - workload.requests.cpu - 1 >= quantity("2")`: {
+			`1:58 capacity.free[cpu] >= 2`, `1:15 capacity.free[cpu]`, `1:39 workload.requests[cpu]`},
+		`capacity.free.memory - workload.requests.cpu > 2`: {`1:15 capacity.free[memory]`, `1:42 workload.requests[cpu]`},
 	} {
 		program, err := c.Compile(expression)
 		if err != nil {
@@ -36,8 +46,11 @@ func TestMentions(t *testing.T) {
 			if m.Keyed {
 				text += map[bool]string{true: "[?", false: "["}[m.Optional] + m.Key + "]"
 			}
-			if m.Compared {
-				text += fmt.Sprintf(" %s %q", map[bool]string{true: "!=", false: "=="}[m.Unlike], m.Value)
+			if m.Operator != "" {
+				text += fmt.Sprintf(" %s %#v", m.Operator, m.Value)
+			}
+			if m.Unlike {
+				text += " or not"
 			}
 			got = append(got, text)
 		}

@@ -34,6 +34,27 @@ func readsOf(e ast.Expr) (reads Reads) {
 	return reads
 }
 
+// lasting reports whether an expression reads only what clusters, workloads and placements are.
+func (p *Program) lasting(e ast.Expr) bool {
+	lasts := true
+	walkUses(e, func(u use) {
+		switch u.variable {
+		case "capacity":
+			lasts = false
+		case "cluster":
+			lasts = lasts && u.field != "" && u.field != "taints" && u.field != "conditions"
+		case "workload":
+			lasts = lasts && u.field != "" && u.field != "replicas" && u.field != "requests"
+		}
+	})
+	ast.PreOrderVisit(e, ast.NewExprVisitor(func(e ast.Expr) {
+		if e.Kind() == ast.SelectKind && e.AsSelect().FieldName() == "available" {
+			lasts = false
+		}
+	}))
+	return lasts
+}
+
 // checksFor returns the size checks of the fields that an expression reads, and of no others: a field that it does not read
 // must not keep it from being evaluated. A single amount has no size.
 func checksFor(e ast.Expr) (needed []check) {

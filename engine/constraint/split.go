@@ -27,6 +27,8 @@ type Conjunct struct {
 	rest   func() cel.Program
 	reads  Reads
 	checks []check
+	// lasting is set where the conjunct reads only what clusters and workloads are.
+	lasting bool
 }
 
 // String returns the conjunct as CEL.
@@ -43,6 +45,10 @@ func (c *Conjunct) Bare() bool { return c.rest == nil }
 
 // Reads returns what the rest reads.
 func (c *Conjunct) Reads() Reads { return c.reads }
+
+// Lasting reports whether the conjunct reads only what clusters, workloads and placements are: neither what changes by itself, which
+// is capacity, taints, conditions and whether a capability is available, nor what a workload is scaled to.
+func (c *Conjunct) Lasting() bool { return c.lasting }
 
 // Holds evaluates the rest, given the outcomes of the comparisons: bit i of holding is set where Comparisons()[i] holds, bit
 // i of failing where it is an error. An error of a comparison may not matter, as in false && error; an error of the rest
@@ -122,7 +128,7 @@ func (c *Compiler) conjunct(p *Program, e ast.Expr) *Conjunct {
 		return known
 	}
 	a := newAbstraction(p, e)
-	conjunct := &Conjunct{text: p.text(e), key: key, comparisons: a.comparisons}
+	conjunct := &Conjunct{text: p.text(e), key: key, comparisons: a.comparisons, lasting: p.lasting(e)}
 	if !isOutcome(a.rest) {
 		conjunct.rest = sync.OnceValue(func() cel.Program { return c.planRest(a) })
 		conjunct.reads, conjunct.checks = readsOf(a.rest), checksFor(a.rest)

@@ -27,7 +27,6 @@ func ConfigMap(configMap *corev1.ConfigMap) []Finding {
 }
 
 var (
-	metadataLabels = field.NewPath("metadata", "labels")
 	dataPath       = field.NewPath("data")
 	binaryDataPath = field.NewPath("binaryData")
 )

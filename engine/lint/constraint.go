@@ -1,7 +1,10 @@
 package lint
 
 import (
+	"fmt"
+	"hash/maphash"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -10,6 +13,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/spelling"
 )
@@ -54,70 +58,293 @@ func alwaysTrue(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	})
 }
 
+// maxEvaluated bounds what a Workspace evaluates of constraints, in units of CEL's costs. Nothing is said of what is beyond.
+const maxEvaluated = 20_000_000
+
+// neverHolds reports constraints that no cluster of the fleet meets for any of the workloads given, whatever is free and however the
+// clusters are. Of those in which a name is unknown that has been said.
+func neverHolds(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
+	known := w.known(p)
+	eachConstraint(p, w, func(program *constraint.Program, at *field.Path) {
+		said := slices.ContainsFunc(report.findings, func(f Finding) bool { return f.Field == at.String() })
+		if said || slices.ContainsFunc(w.Constraints.Constants(program), func(c constraint.Constant) bool { return c.Whole }) {
+			return
+		}
+		if unmet := known.unmet(program); unmet != "" {
+			report.at(at, "%s", unmet)
+		}
+	})
+}
+
+// unmet says what of a constraint no cluster meets; empty where some do, or where it is not known.
+func (k *known) unmet(program *constraint.Program) string {
+	var reads constraint.Reads
+	var conjuncts []*constraint.Conjunct
+	for _, c := range program.Conjuncts() {
+		r := c.Reads()
+		if c.Lasting() && len(c.Comparisons()) == 0 && (k.Fleet.Known() || !r.Cluster) && (len(k.selected) > 0 || r.Workload.IsZero()) {
+			conjuncts = append(conjuncts, c)
+			reads.Cluster, reads.Workload = reads.Cluster || r.Cluster, reads.Workload.Union(r.Workload)
+		}
+	}
+	if len(conjuncts) == 0 {
+		return ""
+	}
+	rows, workloads := []*snapshot.Row{{Cluster: &snapshot.Cluster{}}}, []*workload.Workload{{}}
+	if reads.Cluster {
+		rows = k.Fleet.rows
+	}
+	if !reads.Workload.IsZero() {
+		workloads = distinct(k.selected, reads.Workload)
+	}
+	met := make([]bool, len(conjuncts))
+	v := &constraint.Variables{Placement: workload.Placement{Name: k.placement.Name, Namespace: k.placement.Namespace, Labels: k.placement.Labels}}
+	for _, v.Workload = range workloads {
+		for _, v.Row = range rows {
+			if k.evaluated += program.Cost() + 1; k.evaluated > maxEvaluated {
+				return ""
+			}
+			all := true
+			for i, c := range conjuncts {
+				holds := c.Holds(v, 0, 0)
+				met[i], all = met[i] || holds, all && holds
+			}
+			if all {
+				return ""
+			}
+		}
+	}
+	what, whom := "", "cluster of the fleet"
+	if i := slices.Index(met, false); i >= 0 {
+		what, reads = " "+conjuncts[i].String(), conjuncts[i].Reads()
+	}
+	switch {
+	case !reads.Cluster && reads.Workload.IsZero():
+		return "does not hold for this placement:" + what
+	case !reads.Cluster:
+		whom = "workload given that the placement selects"
+	case !reads.Workload.IsZero():
+		whom += " and workload given that the placement selects"
+	}
+	if what == "" {
+		return "holds for no " + whom + ": each part does, but not all of them together"
+	}
+	return "holds for no " + whom + ":" + what
+}
+
+// distinct returns workloads of which each differs from the others in what is read.
+func distinct(workloads []*workload.Workload, reads workload.Reads) (some []*workload.Workload) {
+	seed, known := maphash.MakeSeed(), map[uint64][]*workload.Workload{}
+	for _, w := range workloads {
+		hash := reads.Hash(seed, w)
+		if !slices.ContainsFunc(known[hash], func(o *workload.Workload) bool { return reads.Same(o, w) }) {
+			known[hash], some = append(known[hash], w), append(some, w)
+		}
+	}
+	return some
+}
+
 // mentions reports keys and values that constraints look for and nothing has.
 func mentions(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
+	known := w.known(p)
 	eachConstraint(p, w, func(program *constraint.Program, at *field.Path) {
 		for _, m := range program.Mentions() {
-			if message := mention(p, w, m); message != "" {
+			if message := known.mention(m); message != "" {
 				report.within(at, m.Line, m.Column, "%s", message)
 			}
 		}
 	})
 }
 
-// mention returns what is wrong with a literal that is held against a field. Of what need not be there, or is excluded, only
-// what is likely misspelt is reported.
-func mention(p *v1alpha1.WorkloadPlacement, w *Workspace, m constraint.Mention) string {
-	prudent := m.Optional || m.Unlike
-	absent := func(what, name string, known []string) string {
-		if slices.Contains(known, name) || prudent && spelling.Nearest(name, known) == "" {
-			return ""
+// limits reports numbers in another unit than is likely meant.
+func limits(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
+	eachConstraint(p, w, func(program *constraint.Program, at *field.Path) {
+		for _, m := range program.Mentions() {
+			number, isNumber := m.Value.(int64)
+			if !isNumber {
+				continue
+			}
+			if wrong := unit(m.Field, m.Key, m.Operator, number, asQuantity); wrong != "" {
+				report.within(at, m.Line, m.Column, "%s", wrong)
+			}
 		}
-		return what + " " + name + spelling.DidYouMean(name, known)
+	})
+}
+
+// known is what the literals of a placement's constraints can be.
+type known struct {
+	*Workspace
+	placement *v1alpha1.WorkloadPlacement
+	// selected are the workloads given that the placement selects.
+	selected []*workload.Workload
+}
+
+func (w *Workspace) known(p *v1alpha1.WorkloadPlacement) *known {
+	k := &known{Workspace: w, placement: p}
+	selector, err := compiled(p)
+	if err != nil {
+		return k
+	}
+	for _, o := range w.Workloads {
+		if selector.Selects(o) {
+			k.selected = append(k.selected, o)
+		}
+	}
+	return k
+}
+
+// mention returns what is wrong with a text that is held against a field. Of what need not be there, or is excluded, only what is
+// likely misspelt is reported.
+func (k *known) mention(m constraint.Mention) string {
+	w, p := k.Workspace, k.placement
+	value, _ := m.Value.(string)
+	prudent := m.Unlike || m.Optional
+	// absent reports a name that is none of the known ones.
+	absent := func(what, name string, known []string) string {
+		switch {
+		case slices.ContainsFunc(known, func(known string) bool { return name == known || name == value && meets(m, known) }):
+			return ""
+		case m.Operator == "startsWith" || m.Operator == "endsWith":
+			if prudent {
+				return ""
+			}
+			return fmt.Sprintf("%s that %s %s%s", what, affixes[m.Operator], name, spelling.DidYouMean(name, ends(m.Operator, name, known)))
+		case m.Operator == "contains" || m.Operator == "matches":
+			if prudent {
+				return ""
+			}
+			return fmt.Sprintf("%s that %s %s", what, affixes[m.Operator], name)
+		case !prudent:
+			return what + " " + name + spelling.DidYouMean(name, known)
+		}
+		if near := spelling.Typo(name, known); near != "" {
+			return fmt.Sprintf("%s %s, did you mean %s?", what, name, near)
+		}
+		return ""
+	}
+	// ofWorkloads reports a name that none of the workloads given has, if it is likely misspelt: of what others may have nobody knows.
+	ofWorkloads := func(what, name string, of func(*workload.Workload) []string) string {
+		var known []string
+		for _, o := range k.selected {
+			known = append(known, of(o)...)
+		}
+		prudent = true
+		return absent("none of the workloads given that the placement selects has "+what, name, unique(known))
+	}
+	compared := m.Operator != ""
+	if _, isNumber := m.Value.(int64); isNumber {
+		return ""
 	}
 	variable, _, _ := strings.Cut(m.Field, ".")
 	switch {
 	case m.Field == "workload.requests" || variable == "capacity" && m.Keyed:
-		return w.resource(variable, m)
-	case m.Field == "placement.labels" && m.Keyed && !m.Compared:
+		return k.resource(variable, m)
+	case m.Field == "placement.labels" && m.Keyed && !compared:
 		return absent("the placement has no label", m.Key, slices.Sorted(maps.Keys(p.Labels)))
+	case m.Field == "placement.labels" && m.Keyed && p.Labels[m.Key] != "":
+		prudent = m.Unlike
+		return absent(fmt.Sprintf("the label %s of the placement is %s and never a value", m.Key, p.Labels[m.Key]), value, []string{p.Labels[m.Key]})
+	case m.Field == "placement.name":
+		return absent("the placement does not have the name", value, []string{p.Name})
+	case m.Field == "placement.namespace":
+		return absent("the placement is not in the namespace", value, []string{p.Namespace})
+	case m.Field == "workload.namespace":
+		return absent(fmt.Sprintf("a placement selects workloads of its own namespace, %s, and none of the namespace", p.Namespace), value, []string{p.Namespace})
+	case m.Field == "workload.name":
+		return ofWorkloads("the name", value, func(o *workload.Workload) []string { return []string{o.Name} })
 	case m.Field == "workload.kind":
-		return absent("there is no kind of workload", m.Value, w.kinds(func(d *workload.Definition) []string { return []string{d.Kind} }))
+		return absent("there is no kind of workload", value, w.kinds(func(d *workload.Definition) []string { return []string{d.Kind} }))
 	case m.Field == "workload.apiVersion":
-		return absent("there is no kind of workload in", m.Value, w.kinds((*workload.Definition).APIVersions))
+		return absent("there is no kind of workload in", value, w.kinds((*workload.Definition).APIVersions))
+	case m.Field == "workload.annotations" && !compared && isMisspelt(m.Key, v1alpha1.WorkloadAnnotations):
+		return "no such annotation is read" + spelling.DidYouMean(m.Key, v1alpha1.WorkloadAnnotations)
+	case m.Field == "workload.labels" && m.Keyed, m.Field == "workload.annotations" && m.Keyed:
+		return k.entry(m, value, ofWorkloads)
 	case m.Field == "taint.effect":
-		return absent("there is no effect", m.Value, effects)
+		return absent("there is no effect", value, effects)
 	case m.Field == "condition.status":
-		return absent("no condition has the status", m.Value, statuses)
+		return absent("no condition has the status", value, statuses)
 	case !w.Fleet.Known():
 		return ""
 	}
 	const none = "no cluster of the fleet has"
 	switch m.Field {
 	case "cluster.name":
-		return absent("there is no cluster of the name", m.Value, w.Fleet.Names)
+		return absent("there is no cluster of the name", value, w.Fleet.Names)
 	case "cluster.location":
-		return absent(none+" the location", m.Value, w.Fleet.Locations)
+		return absent(none+" the location", value, w.Fleet.Locations)
 	case "cluster.labels", "capability.attributes":
 		keys, values, what := w.Fleet.LabelKeys, w.Fleet.Labels, " the label "
 		if m.Field == "capability.attributes" {
 			keys, values, what = slices.Sorted(maps.Keys(w.Fleet.Attributes)), w.Fleet.Attributes, " a capability with the attribute "
 		}
-		if !m.Compared {
+		if !compared {
 			return absent(none+strings.TrimSuffix(what, " "), m.Key, keys)
 		}
 		if len(values[m.Key]) == 0 {
 			return "" // said of the key
 		}
 		prudent = m.Unlike
-		return absent(none+what+m.Key+" with the value", m.Value, values[m.Key])
+		return absent(none+what+m.Key+" with the value", value, values[m.Key])
 	case "capability.type":
-		return absent(none+" the capability", m.Value, w.Fleet.Capabilities)
+		return absent(none+" the capability", value, w.Fleet.Capabilities)
 	case "taint.key":
 		prudent = true // taints come and go
-		return absent(none+" a taint", m.Value, w.Fleet.TaintKeys)
+		return absent(none+" a taint", value, w.Fleet.TaintKeys)
 	}
 	return ""
+}
+
+// entry returns what is wrong with a key or a value of a workload's labels or annotations.
+func (k *known) entry(m constraint.Mention, value string, ofWorkloads func(what, name string, of func(*workload.Workload) []string) string) string {
+	entries := func(o *workload.Workload) map[string]string { return o.Annotations }
+	what := "the annotation"
+	if m.Field == "workload.labels" {
+		entries, what = func(o *workload.Workload) map[string]string { return o.Labels }, "the label"
+	}
+	if m.Operator == "" {
+		return ofWorkloads(what, m.Key, func(o *workload.Workload) []string { return slices.Collect(maps.Keys(entries(o))) })
+	}
+	return ofWorkloads(fmt.Sprintf("%s %s with the value", what, m.Key), value, func(o *workload.Workload) []string {
+		if value, found := entries(o)[m.Key]; found {
+			return []string{value}
+		}
+		return nil
+	})
+}
+
+// affixes say how names are to be.
+var affixes = map[string]string{"startsWith": "starts with", "endsWith": "ends with", "contains": "contains", "matches": "matches"}
+
+// meets reports whether a name is one that a constraint looks for.
+func meets(m constraint.Mention, name string) bool {
+	value, _ := m.Value.(string)
+	switch m.Operator {
+	case "startsWith":
+		return strings.HasPrefix(name, value)
+	case "endsWith":
+		return strings.HasSuffix(name, value)
+	case "contains":
+		return strings.Contains(name, value)
+	case "matches":
+		matches, err := regexp.MatchString(value, name)
+		return matches || err != nil
+	case "==", "!=", "":
+		return name == value
+	}
+	return true // an order: there may be other names
+}
+
+// ends are the beginnings or ends of names that are as long as what is looked for.
+func ends(operator, like string, names []string) (all []string) {
+	for _, name := range names {
+		if n := min(len(like), len(name)); operator == "startsWith" {
+			all = append(all, name[:n])
+		} else {
+			all = append(all, name[len(name)-n:])
+		}
+	}
+	return all
 }
 
 // kinds returns names of the kinds of workload.
@@ -138,16 +365,29 @@ var resources = []string{
 }
 
 // resource returns what is wrong with the name of a resource.
-func (w *Workspace) resource(variable string, m constraint.Mention) string {
-	known := slices.Concat(w.Fleet.Resources, resources)
-	qualified := strings.Contains(m.Key, "/") || strings.HasPrefix(m.Key, "hugepages-")
-	switch {
-	case slices.Contains(w.Fleet.Resources, m.Key):
-		return ""
-	case !slices.Contains(known, m.Key) && (!qualified || spelling.Nearest(m.Key, known) != ""):
+func (k *known) resource(variable string, m constraint.Mention) string {
+	known := slices.Concat(k.Fleet.Resources, resources)
+	switch qualified := isQualified(m.Key); {
+	case m.Operator != "":
+		return "" // said of the key
+	case !qualified && !slices.Contains(known, m.Key):
 		return "there is no resource " + m.Key + spelling.DidYouMean(m.Key, known)
-	case variable == "capacity" && !m.Optional && w.Fleet.Known():
+	case qualified && spelling.Typo(m.Key, known) != "":
+		return fmt.Sprintf("there is no resource %s, did you mean %s?", m.Key, spelling.Typo(m.Key, known))
+	case !qualified || m.Optional:
+		return ""
+	case variable == "capacity" && k.Fleet.Known() && !slices.Contains(k.Fleet.Resources, m.Key):
 		return "no cluster of the fleet reports the resource " + m.Key + ", so this is an error for each: ask whether it is there first"
+	case variable == "workload" && len(k.selected) > 0 && !slices.ContainsFunc(k.selected, func(o *workload.Workload) bool {
+		_, found := o.Requests.Extended[m.Key]
+		return found
+	}):
+		return "none of the workloads given that the placement selects requests the resource " + m.Key + ", so this is an error for each: ask whether it is there first"
 	}
 	return ""
+}
+
+// isQualified reports whether the name of a resource is one that anybody may have made.
+func isQualified(resource string) bool {
+	return strings.Contains(resource, "/") || strings.HasPrefix(resource, corev1.ResourceHugePagesPrefix)
 }

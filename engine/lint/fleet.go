@@ -19,6 +19,8 @@ type Fleet struct {
 	Labels    map[string][]string
 	// Attributes are those of any capability.
 	Attributes map[string][]string
+	// rows are the clusters, empty.
+	rows []*snapshot.Row
 }
 
 // NewFleet returns the fleet of clusters.
@@ -30,6 +32,7 @@ func NewFleet(clusters []*snapshot.Cluster) *Fleet {
 		}
 	}
 	for _, c := range clusters {
+		f.rows = append(f.rows, snapshot.NewRow(c, capacity.Resources{}))
 		f.Names, f.Locations = append(f.Names, c.Name), append(f.Locations, c.Location)
 		for _, capability := range c.Capabilities {
 			f.Capabilities = append(f.Capabilities, capability.Type)

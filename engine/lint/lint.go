@@ -50,10 +50,14 @@ type Workspace struct {
 	Fleet       *Fleet
 	Constraints *constraint.Compiler
 	Placements  []*v1alpha1.WorkloadPlacement
+	// Workloads that are to be placed. Nothing is said of what none of them has where there are none.
+	Workloads []*workload.Workload
 	// Kinds of workload that there are.
 	Kinds *workload.Table
 	// Policies are what the policies of the workspace read of its workloads.
 	Policies workload.Reads
+	// evaluated is the cost of what has been evaluated of constraints.
+	evaluated uint64
 }
 
 // check is one check of objects of a type.

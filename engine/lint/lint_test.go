@@ -160,9 +160,9 @@ var placements = []row{
 	},
 	{
 		code:     "toleration",
-		cause:    `tolerations: [{key: maintenance, operator: Exists, effect: NoSchedule, tolerationSeconds: 60}]`,
-		want:     "spec.tolerations[0].tolerationSeconds: has no effect: only taints with effect NoExecute are tolerated for a time; write effect: NoExecute",
-		nearMiss: `tolerations: [{key: maintenance, operator: Exists, effect: NoExecute, tolerationSeconds: 60}]`,
+		cause:    `tolerations: [{key: tmc.kcp.io/not-redy, operator: Exists}]`,
+		want:     "spec.tolerations[0].key: no cluster of the fleet has a taint tmc.kcp.io/not-redy, did you mean tmc.kcp.io/not-ready?",
+		nearMiss: `tolerations: [{key: tmc.kcp.io/not-ready, operator: Exists}, {operator: Exists}]`,
 	},
 	{
 		code:     "toleration",
@@ -172,7 +172,36 @@ var placements = []row{
 	},
 }
 
-// expressions are constraints; the field of what is found is the expression.
+// annotated are placements.
+var annotated = []row{
+	{
+		code: "annotation", cause: `metadata: {annotations: {tmc.kcp.io/disruption: unlimited}}`,
+		want:     "metadata.annotations[tmc.kcp.io/disruption]: no such annotation is read, did you mean tmc.kcp.io/disruptions?",
+		nearMiss: `metadata: {annotations: {tmc.kcp.io/disruptions: unlimited, example.com/disruption: x, kcp.io/cluster: y}}`,
+	},
+	{
+		code: "annotation", cause: `metadata: {annotations: {tcm.kcp.io/disruptions: unlimited}}`, // the prefix
+		want:     "metadata.annotations[tcm.kcp.io/disruptions]: no such annotation is read, did you mean tmc.kcp.io/disruptions?",
+		nearMiss: `metadata: {annotations: {tmc.kcp.io/disruptions: unlimited}}`,
+	},
+	{
+		code: "annotation", cause: `metadata: {annotations: {tmc.kcp.io/disruptions: Unlimited}}`, // the value
+		want:     `metadata.annotations[tmc.kcp.io/disruptions]: has no effect with the value "Unlimited", did you mean unlimited?`,
+		nearMiss: `metadata: {annotations: {tmc.kcp.io/disruptions: unlimited}}`,
+	},
+	{
+		code: "annotation", cause: `metadata: {annotations: {tmc.kcp.io/preferred-cluster: paris}}`, // of workloads
+		want:     `metadata.annotations[tmc.kcp.io/preferred-cluster]: is read from workloads: write it there`,
+		nearMiss: `metadata: {labels: {tmc.kcp.io/preferred-cluster: paris}}`, // constraints can read it
+	},
+	{
+		code: "annotation", cause: `metadata: {labels: {tmc.kcp.io/disruptions: unlimited}}`, // a label
+		want:     `metadata.labels[tmc.kcp.io/disruptions]: is read from the annotations: write it under metadata.annotations`,
+		nearMiss: `metadata: {labels: {team: shop}}`,
+	},
+}
+
+// expressions are constraints of a placement that selects two workloads; the field of what is found is the expression.
 var expressions = []row{
 	{code: "unknown_value", cause: `workload.kind in ["Deployment", "cronjob"]`, // a kind
 		want: `there is no kind of workload cronjob, did you mean CronJob?`, nearMiss: `workload.kind == "Deployment" && workload.apiVersion == "apps/v1"`},
@@ -204,6 +233,57 @@ var expressions = []row{
 		want: `no cluster of the fleet reports the resource amd.com/gpu, so this is an error for each: ask whether it is there first`, nearMiss: `capacity.free[?"amd.com/gpu"].orValue(0) > 0`},
 	{code: "unknown_value", cause: `workload.requests[?"nvidia.com/gpus"].orValue(0) == 0`, // a resource of the workload
 		want: `there is no resource nvidia.com/gpus, did you mean nvidia.com/gpu?`, nearMiss: `workload.requests[?"example.com/dongle"].orValue(0) == 0`},
+	{code: "unknown_value", cause: `workload.requests["example.com/dongle"] > 0`, // a resource that no workload requests
+		want: `none of the workloads given that the placement selects requests the resource example.com/dongle, so this is an error for each: ask whether it is there first`, nearMiss: `"example.com/dongle" in workload.requests && workload.requests["example.com/dongle"] > 1 || workload.replicas > 1`},
+	{code: "unknown_value", cause: `workload.namespace == "prodd" || capacity.free.cpu > 4000`, // a namespace
+		want: `a placement selects workloads of its own namespace, shop, and none of the namespace prodd`, nearMiss: `workload.namespace == "shop" && workload.namespace != "kube-system"`},
+	{code: "unknown_value", cause: `workload.labels.?ap.orValue("") == "web"`, // the key of a workload's label
+		want: `none of the workloads given that the placement selects has the label ap, did you mean app?`, nearMiss: `workload.labels.?team.orValue("shop") == "shop"`},
+	{code: "unknown_value", cause: `workload.labels["app"] != "nihgtly"`, // the value of a workload's label
+		want: `none of the workloads given that the placement selects has the label app with the value nihgtly, did you mean nightly?`, nearMiss: `workload.labels["app"] != "db"`},
+	{code: "unknown_value", cause: `workload.annotations.?team.orValue("") != "shpo"`, // the value of a workload's annotation
+		want: `none of the workloads given that the placement selects has the annotation team with the value shpo, did you mean shop?`, nearMiss: `workload.annotations.?team.orValue("") != "catalog"`},
+	{code: "unknown_value", cause: `"tmc.kcp.io/prefered-cluster" in workload.annotations || capacity.free.cpu > 4000`, // one of our annotations
+		want: `no such annotation is read, did you mean tmc.kcp.io/preferred-cluster?`, nearMiss: `"tmc.kcp.io/preferred-cluster" in workload.annotations || capacity.free.cpu > 4000`},
+	{code: "unknown_value", cause: `workload.name != "nihgtly"`, // the name of a workload
+		want: `none of the workloads given that the placement selects has the name nihgtly, did you mean nightly?`, nearMiss: `workload.name != "catalog"`},
+	{code: "unknown_value", cause: `placement.name == "front"`, // the name of the placement
+		want: `the placement does not have the name front`, nearMiss: `placement.name == "web" && placement.namespace == "shop"`},
+	{code: "unknown_value", cause: `cluster.name.startsWith("frankfrut")`, // a beginning
+		want: `there is no cluster of the name that starts with frankfrut, did you mean frankfurt?`, nearMiss: `cluster.name.startsWith("frank") && !cluster.name.startsWith("tokyo")`},
+	{code: "unknown_value", cause: `cluster.location.endsWith("-wset") || capacity.free.cpu > 4000`, // an end
+		want: `no cluster of the fleet has the location that ends with -wset, did you mean -west?`, nearMiss: `cluster.location.endsWith("-west")`},
+	{code: "unknown_value", cause: `cluster.labels.tier.contains("bronze")`, // a part
+		want: `no cluster of the fleet has the label tier with the value that contains bronze`, nearMiss: `cluster.labels.tier.contains("ol")`},
+	{code: "unknown_value", cause: `cluster.location.matches("^us-")`, // a pattern
+		want: `no cluster of the fleet has the location that matches ^us-`, nearMiss: `cluster.location.matches("^eu-(west|north)$") || !cluster.location.matches("^us-")`},
+	{code: "never_holds", cause: `capacity.free.cpu > 4000 && cluster.labels["tier"] + "!" == "bronze!"`, // for clusters
+		want: `holds for no cluster of the fleet: cluster.labels["tier"] + "!" == "bronze!"`, nearMiss: `cluster.labels["tier"] + "!" == "gold!"`},
+	{code: "never_holds", cause: `cluster.location == "eu-central" && cluster.labels.tier == "silver"`, // several parts
+		want: `holds for no cluster of the fleet: each part does, but not all of them together`, nearMiss: `cluster.location == "eu-west" && cluster.labels.tier == "silver"`},
+	{code: "never_holds", cause: `workload.kind == "CronJob"`, // for workloads
+		want: `holds for no workload given that the placement selects: workload.kind == "CronJob"`, nearMiss: `workload.kind == "Job"`},
+	{code: "never_holds", cause: `workload.labels.app == cluster.labels.tier`, // for workloads on clusters
+		want: `holds for no cluster of the fleet and workload given that the placement selects: workload.labels.app == cluster.labels.tier`, nearMiss: `workload.labels.app == "web" && cluster.labels.tier == "gold"`},
+	{code: "never_holds", cause: `placement.labels.size() > 3`, // for the placement
+		want: `does not hold for this placement: placement.labels.size() > 3`, nearMiss: `placement.labels.size() < 3`},
+	{code: "never_holds", cause: `cluster.capabilities.exists(c, c.type == "gpu" && c.attributes.model == "a" + "200")`, // what a cluster is
+		want:     `holds for no cluster of the fleet: cluster.capabilities.exists(c, c.type == "gpu" && c.attributes.model == "a" + "200")`,
+		nearMiss: `cluster.capabilities.exists(c, c.type == "gpu" && c.available) && cluster.conditions.exists(c, c.status == "True") && cluster.taints.exists(t, t.value == "x") && workload.replicas > 99`}, // what changes
+	{code: "unit", cause: `capacity.free.memory > 64`,
+		want: `memory is in bytes, and nothing is as small as 64, did you mean quantity("64Gi") or quantity("64Mi")?`, nearMiss: `capacity.free.memory >= 1 && capacity.free.memory > quantity("64Gi")`},
+	{code: "unit", cause: `256 <= capacity.free.storage - workload.requests.storage`, // what is left
+		want: `storage is in bytes, and nothing is as small as 256, did you mean quantity("256Gi") or quantity("256Mi")?`, nearMiss: `quantity("1Mi") <= capacity.free.storage - workload.requests.storage`},
+	{code: "unit", cause: `capacity.allocatable.cpu >= 32`,
+		want: `cpu is in millicores, and nothing is as small as 32, did you mean 32000?`, nearMiss: `capacity.allocatable.cpu >= 100 && workload.requests.cpu > 10 && capacity.free["nvidia.com/gpu"] >= 2`},
+	{code: "unit", cause: `workload.requests.cpu <= 2 * 1 || workload.requests.cpu < 4`, // of a workload
+		want: `cpu is in millicores, and nothing is as small as 4, did you mean 4000?`, nearMiss: `workload.requests.cpu / workload.replicas < 4 || workload.requests.cpu > 0`},
+	{code: "unit", cause: `capacity.utilization.cpu < 1`, // a share
+		want: `utilization goes up to 100, and 1 is hardly meant: it is no fraction`, nearMiss: `capacity.utilization.cpu == 0 || capacity.utilization.memory <= 100`},
+	{code: "unit", cause: `capacity.utilization["nvidia.com/gpu"] < 800`, // too much
+		want: `utilization is in percent, and more than 100 is hardly meant`, nearMiss: `capacity.utilization.cpu < 80`},
+	{code: "unit", cause: `capacity.healthScore > 1`, // a score
+		want: `healthScore goes up to 100, and 1 is hardly meant: it is no fraction`, nearMiss: `capacity.healthScore > 50 && capacity.performanceScore >= 100`},
 	{code: "never_true", cause: `capacity.free.cpu > 2000 && capacity.free.cpu < 1000`, // the whole
 		want: `holds for no cluster and no workload, so nothing is placed`, nearMiss: `capacity.free.cpu > 1000 && capacity.free.cpu < 2000`},
 	{code: "never_true", cause: `capacity.free.memory > 1000000000000 * 1000000000000`, // an overflow
@@ -211,9 +291,9 @@ var expressions = []row{
 	{code: "always_true", cause: `workload.replicas >= 0`, // the whole
 		want: `holds for every cluster and workload, so it has no effect`, nearMiss: `workload.replicas > 0`},
 	{code: "always_true", cause: `workload.replicas > 0 && 1 < 2`, // a part that holds
-		want: `1 < 2 holds for every cluster and workload`, nearMiss: `workload.replicas > 0 && capacity.free.cpu < 2`},
+		want: `1 < 2 holds for every cluster and workload`, nearMiss: `workload.replicas > 0 && capacity.free.cpu < 2000`},
 	{code: "always_true", cause: `workload.replicas > 0 || 1 > 2`, // a part that does not
-		want: `1 > 2 holds for no cluster and no workload`, nearMiss: `workload.replicas > 0 || capacity.free.cpu > 2`},
+		want: `1 > 2 holds for no cluster and no workload`, nearMiss: `workload.replicas > 0 || capacity.free.cpu > 2000`},
 }
 
 // registrations are specs.
@@ -231,6 +311,13 @@ var registrations = []row{
 		nearMiss: `{location: a, taints: [{key: k, effect: NoSchedule}, {key: k, effect: NoExecute}]}`,
 	},
 }
+
+// annotatedRegistrations are registrations.
+var annotatedRegistrations = []row{{
+	code: "annotation", cause: `metadata: {annotations: {tmc.kcp.io/location: eu-west}}`,
+	want:     "metadata.annotations[tmc.kcp.io/location]: no annotation of a ClusterRegistration is read: clusters are told apart by spec.location, labels, spec.capabilities and spec.taints",
+	nearMiss: `metadata: {annotations: {example.com/location: eu-west}, labels: {tmc.kcp.io/location: eu-west}}`,
+}}
 
 // workloads are the specs of pods in a Deployment, or whole objects.
 var workloads = []row{
@@ -298,6 +385,11 @@ var workloads = []row{
 		nearMiss: `{kind: X, metadata: {annotations: {tmc.kcp.io/avoid-cluster: paris}}}`,
 	},
 	{
+		code: "annotation", cause: `{kind: X, metadata: {annotations: {tmc.kcp.io/disruptions: unlimited}}}`,
+		want:     "metadata.annotations[tmc.kcp.io/disruptions]: is read from WorkloadPlacements: write it there",
+		nearMiss: `{kind: X, metadata: {labels: {tmc.kcp.io/workload-uid: x}}}`,
+	},
+	{
 		code: "annotation", cause: `{kind: X, metadata: {annotations: {tmc.kcp.io/preferred-location: eu-wset}}}`,
 		want:     "metadata.annotations[tmc.kcp.io/preferred-location]: there is no cluster of the fleet in eu-wset, did you mean eu-west?",
 		nearMiss: `{kind: X, metadata: {annotations: {tmc.kcp.io/preferred-location: eu-west}}}`,
@@ -323,12 +415,36 @@ func TestPlacement(t *testing.T) {
 	}
 }
 
+func TestAnnotations(t *testing.T) {
+	for _, r := range annotated {
+		r.test(t, func(text string) []lint.Finding {
+			p := parse[v1alpha1.WorkloadPlacement](t, text)
+			return workspace(t, clusters).Placement(&p)
+		})
+	}
+	for _, r := range annotatedRegistrations {
+		r.test(t, func(text string) []lint.Finding {
+			registration := parse[v1alpha1.ClusterRegistration](t, text)
+			return workspace(t, clusters).Registration(&registration)
+		})
+	}
+}
+
 func TestConstraint(t *testing.T) {
 	for _, r := range expressions {
 		r.want = "spec.constraints[0].expression: " + r.want
 		r.test(t, func(expression string) []lint.Finding {
-			p := v1alpha1.WorkloadPlacement{Spec: v1alpha1.WorkloadPlacementSpec{Constraints: []v1alpha1.Constraint{{Name: "c", Expression: expression}}}}
-			return workspace(t, clusters).Placement(&p)
+			p := v1alpha1.WorkloadPlacement{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"},
+				Spec:       v1alpha1.WorkloadPlacementSpec{Constraints: []v1alpha1.Constraint{{Name: "c", Expression: expression}}},
+			}
+			w := workspace(t, clusters)
+			w.Workloads = []*workload.Workload{
+				{Reference: workload.Reference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "shop", Name: "web"}, Labels: map[string]string{"app": "web"}},
+				{Reference: workload.Reference{APIVersion: "batch/v1", Kind: "Job", Namespace: "shop", Name: "nightly"}, Labels: map[string]string{"app": "nightly"}, Annotations: map[string]string{"team": "shop"}},
+				{Reference: workload.Reference{APIVersion: "batch/v1", Kind: "CronJob", Namespace: "other", Name: "nihgtly"}},
+			}
+			return w.Placement(&p)
 		})
 	}
 }
@@ -393,9 +509,9 @@ func TestSelection(t *testing.T) {
 				"The annotation tmc.kcp.io/placement of a workload names the one that it belongs to"}},
 	} {
 		w := workspace(t, "")
-		w.Placements = test.placements
+		w.Placements, w.Workloads = test.placements, test.workloads
 		var got []string
-		for _, f := range w.Selection(test.workloads) {
+		for _, f := range w.Selection() {
 			got = append(got, f.Code+": "+f.Object+": "+f.Message)
 		}
 		if !slices.Equal(got, test.want) {

@@ -3,7 +3,6 @@ package lint
 import (
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -23,11 +22,14 @@ var placements = []check[*v1alpha1.WorkloadPlacement]{
 	{Warning, "unknown_label", clusterLabels},
 	{Warning, "unknown_capability", capabilities},
 	{Warning, "unknown_value", mentions},
+	{Warning, "unit", limits},
+	{Warning, "never_holds", neverHolds},
 	{Error, "never_true", neverTrue},
 	{Warning, "always_true", alwaysTrue},
 	{Warning, "no_cluster", noCluster},
 	{Warning, "too_many_clusters", numberOfClusters},
 	{Warning, "toleration", tolerations},
+	{Warning, "annotation", placementAnnotations},
 }
 
 // Placement returns what a placement says in vain.
@@ -120,13 +122,9 @@ func capabilities(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 
 func tolerations(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	for i, t := range p.Spec.Tolerations {
-		at := spec.Child("tolerations").Index(i)
-		if t.TolerationSeconds != nil && t.Effect != corev1.TaintEffectNoExecute {
-			report.at(at.Child("tolerationSeconds"), "has no effect: only taints with effect NoExecute are tolerated for a time; write effect: NoExecute")
-		}
 		// To tolerate what is not there yet is prudent, so only what is likely misspelt is reported.
-		if near := spelling.Nearest(t.Key, w.Fleet.TaintKeys); near != "" && !slices.Contains(w.Fleet.TaintKeys, t.Key) {
-			report.at(at.Child("key"), "no cluster of the fleet has a taint %s, did you mean %s?", t.Key, near)
+		if near := spelling.Typo(t.Key, slices.Concat(w.Fleet.TaintKeys, []string{v1alpha1.TaintNotReady})); near != "" {
+			report.at(spec.Child("tolerations").Index(i).Child("key"), "no cluster of the fleet has a taint %s, did you mean %s?", t.Key, near)
 		}
 	}
 }

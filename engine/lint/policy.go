@@ -68,6 +68,14 @@ func (r *policyReport) near(misspelt string, names []string) string {
 	return spelling.DidYouMean(misspelt, names)
 }
 
+// typo is spelling.Typo, likewise.
+func (r *policyReport) typo(misspelt string, names []string) string {
+	if r.lookUps--; r.lookUps < 0 || len(misspelt) > validation.LabelValueMaxLength {
+		return ""
+	}
+	return spelling.Typo(misspelt, names)
+}
+
 func (r *policyReport) at(severity Severity, code string, at policy.Position, format string, args ...any) {
 	f := Finding{Severity: severity, Code: code, Object: at.File, Line: at.Row, Column: at.Col, Message: fmt.Sprintf(format, args...)}
 	if !r.seen[f] {
@@ -81,6 +89,7 @@ const (
 	codeUnread      = "unread_rule"
 	codeUndefined   = "undefined_rule"
 	codeComparison  = "impossible_comparison"
+	codeUnit        = "unit"
 	codeEffect      = "term_without_effect"
 	codeUnknown     = "term_matches_nothing"
 	codeNoWeights   = "no_weights"
@@ -212,7 +221,7 @@ func (p *Policies) matches(made *madeTerm, r *policyReport) {
 	m, named := &made.term.Match, false
 	unknown := func(what, name string, known []string) {
 		named = true
-		if avoids(made.term) && spelling.Nearest(name, known) == "" {
+		if avoids(made.term) && r.typo(name, known) == "" {
 			return // what is avoided need not be there
 		}
 		r.at(Warning, codeUnknown, made.at, "a term names the %s %q, which no cluster of the fleet has%s%s", what, name, r.near(name, known), consequence(made.term))
@@ -282,7 +291,7 @@ func (p *Policies) requirement(requirement labels.Requirement, r *policyReport, 
 	positive := !excludes && !wanted.HasAny(values...)
 	for _, value := range slices.Sorted(maps.Keys(wanted)) {
 		// A value that no cluster has yet is fine beside others, or where it is excluded, unless it looks misspelt.
-		if !isKnown(value, values) && (positive || r.near(value, values) != "") {
+		if !isKnown(value, values) && (positive || r.typo(value, values) != "") {
 			unknown("label "+key+" with the value", value, values)
 		}
 	}

@@ -7,18 +7,28 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/internal/spelling"
 )
 
 // comparisons reports what a field of the input can never be.
 func (p *Policies) comparisons(r *policyReport) {
+	told := map[string]bool{} // of a key and a line, which may both read and compare it
 	for _, c := range p.Set.Comparisons() {
 		never := func(severity Severity, because string) {
 			r.at(severity, codeComparison, c.Position, "%s is never %s: %s", c.Field, short(c.Literal), because)
 		}
 		if wrong := wrongKey(c.Field); wrong != "" {
 			r.at(Error, codeComparison, c.Position, "%s never has a value: %s", c.Field, wrong)
+			continue
+		}
+		if misspelt := p.misspeltKey(c.Field); misspelt != "" {
+			line := fmt.Sprint(c.Field, c.File, c.Row)
+			if !told[line] {
+				r.at(Warning, codeComparison, c.Position, "%s: %s", c.Field, misspelt)
+			}
+			told[line] = true
 			continue
 		}
 		switch literal := c.Literal.(type) {
@@ -29,9 +39,29 @@ func (p *Policies) comparisons(r *policyReport) {
 		case int64:
 			if c.Operator == "equal" && literal < 0 || c.Operator == "lt" && literal <= 0 || c.Operator == "lte" && literal < 0 {
 				r.at(Error, codeComparison, c.Position, "%s is never less than 0", c.Field)
+			} else if wrong := unit(c.Field.Name, c.Field.Key, relations[c.Operator], literal, asBytes); relations[c.Operator] != "" && wrong != "" {
+				r.at(Warning, codeUnit, c.Position, "%s: %s", c.Field, wrong)
 			}
 		}
 	}
+}
+
+// relations that numbers are compared by, as CEL writes them.
+var relations = map[string]string{"equal": "==", "neq": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+
+// misspeltKey returns which resource, or which of our annotations, a key that may well be another is likely to mean.
+func (p *Policies) misspeltKey(f policy.Field) string {
+	switch {
+	case f.Name == "workload.requests" && isQualified(f.Key) && !slices.Contains(p.Fleet.Resources, f.Key):
+		if near := spelling.Typo(f.Key, slices.Concat(p.Fleet.Resources, resources)); near != "" {
+			return fmt.Sprintf("there is no such resource, did you mean %s?", near)
+		}
+	case f.Name == "workload.annotations":
+		if near := spelling.Typo(f.Key, v1alpha1.WorkloadAnnotations); near != "" {
+			return fmt.Sprintf("no such annotation is read otherwise, did you mean %s?", near)
+		}
+	}
+	return ""
 }
 
 // wrongKey returns why no object can have a label, an annotation or a resource of the name; empty where one can.

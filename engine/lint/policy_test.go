@@ -124,6 +124,28 @@ is_batch(kind) if kind == "job"`,
 				`scoring.rego:18 error impossible_comparison: input.workload.kind is never "job": kinds are written as in manifests, did you mean Job?`,
 			}},
 
+		{name: "units", scoring: `weights := {"health": 1} if input.workload.requests.memory > 64
+else := {"health": 2} if 4 <= input.workload.requests.cpu
+else := {"health": 3} if heavy(input.workload.requests)
+else := {"health": 4} if input.workload.requests.cpu / 2 > 4
+else := {"health": 5} if {input.workload.requests.memory > 0; input.workload.requests.cpu >= 10; input.workload.replicas > 2}
+heavy(requests) if requests["ephemeral-storage"] > 100`,
+			want: []string{
+				`scoring.rego:7 warning unit: input.workload.requests["memory"]: memory is in bytes, and nothing is as small as 64, did you mean 68719476736 (64Gi) or 67108864 (64Mi)?`,
+				`scoring.rego:8 warning unit: input.workload.requests["cpu"]: cpu is in millicores, and nothing is as small as 4, did you mean 4000?`,
+				`scoring.rego:12 warning unit: input.workload.requests["ephemeral-storage"]: ephemeral-storage is in bytes`,
+			}},
+		{name: "resources and annotations", scoring: `weights := {"health": 1} if input.workload.requests["nvidia.com/gpus"]
+else := {"health": 2} if input.workload.annotations["tmc.kcp.io/prefered-cluster"]
+else := {"health": 3} if input.workload.requests["example.com/dongle"]
+else := {"health": 4} if input.workload.annotations["tmc.kcp.io/users"]
+else := {"health": 5} if object.get(input.workload.requests, "nvidia.com/gup", 0) > 0`,
+			want: []string{
+				`scoring.rego:7 warning impossible_comparison: input.workload.requests["nvidia.com/gpus"]: there is no such resource, did you mean nvidia.com/gpu?`,
+				`scoring.rego:8 warning impossible_comparison: input.workload.annotations["tmc.kcp.io/prefered-cluster"]: no such annotation is read otherwise, did you mean tmc.kcp.io/preferred-cluster?`,
+				`scoring.rego:11 warning impossible_comparison: input.workload.requests["nvidia.com/gup"]: there is no such resource, did you mean nvidia.com/gpu?`,
+			}},
+
 		// Faults that only some workloads meet.
 		{name: "of one kind", scoring: `weights := {"healt": 10} if input.workload.kind == "Job"`,
 			want: []string{`scoring.rego:5 error shape_error: data.placement.scoring.weights has an unknown factor "healt": the factors are capacity, health, performance, affinity, location (for a Job)`}},
@@ -141,7 +163,7 @@ weights := {"health": pick(input.workload.kind)}`,
 		{name: "two rules that meet", scoring: `weights := {"health": 1} if input.workload.kind == "Job"
 weights := {"health": 2} if input.workload.labels.team == "a"`,
 			want: []string{`scoring.rego:8 warning eval_conflict_error: rule data.placement.scoring.weights produced conflicting values: `}},
-		{name: "scaled to zero", scoring: `weights := {"health": 1} if input.workload.requests.cpu / input.workload.replicas > 4000`,
+		{name: "scaled to zero", scoring: `weights := {"health": 1} if input.workload.requests.cpu / 2 > 4000`,
 			want: []string{`scoring.rego:7 warning eval_builtin_error: div: divide by zero (for a Deployment with no replicas)`}},
 		{name: "any text", scoring: `weights := {"health": to_number(input.workload.annotations.weight)}`,
 			want: []string{`scoring.rego:7 warning eval_builtin_error: to_number: strconv.ParseFloat: parsing "madeup": invalid syntax (for a Deployment with input.workload.annotations["weight"] = "madeup")`}},

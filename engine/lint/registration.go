@@ -11,6 +11,7 @@ import (
 // registrations are the checks of registrations.
 var registrations = []check[*v1alpha1.ClusterRegistration]{
 	{Warning, "taint", taints},
+	{Warning, "annotation", registrationAnnotations},
 }
 
 // Registration returns what a registration says in vain.

@@ -11,7 +11,8 @@ import (
 
 // Selection returns which placements select none of the workloads that are given, and which workloads no placement selects. It says
 // nothing where no workloads, or no placements, are given.
-func (w *Workspace) Selection(workloads []*workload.Workload) (findings []Finding) {
+func (w *Workspace) Selection() (findings []Finding) {
+	workloads := w.Workloads
 	if len(workloads) == 0 || len(w.Placements) == 0 {
 		return nil
 	}

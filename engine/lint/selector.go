@@ -94,13 +94,13 @@ func contradictions(all []demand, report *report) {
 func unknown(all []demand, what string, keys []string, values map[string][]string, report *report) {
 	for _, d := range all {
 		if known := values[d.key]; len(known) == 0 {
-			if !d.excludes() || spelling.Nearest(d.key, keys) != "" {
+			if !d.excludes() || spelling.Typo(d.key, keys) != "" {
 				report.at(d.path, "no cluster of the fleet has %s %s%s", what, d.key, spelling.DidYouMean(d.key, keys))
 			}
 			continue
 		}
 		for i, value := range d.values {
-			if !slices.Contains(values[d.key], value) && (!d.excludes() || spelling.Nearest(value, values[d.key]) != "") {
+			if !slices.Contains(values[d.key], value) && (!d.excludes() || spelling.Typo(value, values[d.key]) != "") {
 				report.at(d.valueAt(i), "no cluster of the fleet has %s %s=%s%s", what, d.key, value, spelling.DidYouMean(value, values[d.key]))
 			}
 		}

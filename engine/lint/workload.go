@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/spelling"
@@ -34,7 +33,7 @@ var workloads = []check[Workload]{
 	{Warning, "unknown_resource", unknownResources},
 	{Warning, "too_large", tooLarge},
 	{Warning, "not_looked_at", notLookedAt},
-	{Warning, "annotation", annotations},
+	{Warning, "annotation", workloadAnnotations},
 }
 
 // Workload returns what a workload says in vain.
@@ -190,16 +189,12 @@ func eachAmount(o Workload, visit func(at *field.Path, name, written string, amo
 	}
 }
 
-// leastMemory is less than any program needs.
-const leastMemory = 1 << 20
-
 // units reports amounts of which the unit is likely forgotten or another is meant.
 func units(o Workload, w *Workspace, report *report) {
 	eachAmount(o, func(at *field.Path, name, written string, amount resource.Quantity) {
-		inBytes := name == capacity.Memory || name == capacity.Storage || name == string(corev1.ResourceEphemeralStorage) || strings.HasPrefix(name, corev1.ResourceHugePagesPrefix)
 		number := strings.TrimRight(written, "mkKMGiuneE")
 		switch {
-		case inBytes && strings.HasSuffix(written, "m"):
+		case isBytes(name) && strings.HasSuffix(written, "m"):
 			report.at(at, "%s is %s thousandths of a byte, did you mean %sMi?", written, number, number)
 		case name == capacity.Memory && amount.Sign() > 0 && amount.CmpInt64(leastMemory) < 0:
 			report.at(at, "%s is less than a program needs, did you mean %sMi?", written, number)
@@ -313,60 +308,6 @@ func isEmpty(value any) bool {
 		return len(value) == 0
 	}
 	return false
-}
-
-// ofWorkloads are the annotations of workloads that are read.
-var ofWorkloads = []string{v1alpha1.AnnotationPreferredCluster, v1alpha1.AnnotationAvoidCluster, v1alpha1.AnnotationPreferredLocation, v1alpha1.AnnotationPlacement}
-
-func annotations(o Workload, w *Workspace, report *report) {
-	metadata := field.NewPath("metadata")
-	for _, key := range slices.Sorted(maps.Keys(o.GetAnnotations())) {
-		value, at := o.GetAnnotations()[key], metadata.Child("annotations").Key(key)
-		unknownName := func(what string, names []string) {
-			if len(names) > 0 && !slices.Contains(names, value) {
-				report.at(at, "there is no %s %s%s", what, value, spelling.DidYouMean(value, names))
-			}
-		}
-		switch key {
-		case v1alpha1.AnnotationPreferredCluster, v1alpha1.AnnotationAvoidCluster:
-			unknownName("cluster of the name", w.Fleet.Names)
-		case v1alpha1.AnnotationPreferredLocation:
-			unknownName("cluster of the fleet in", w.Fleet.Locations)
-		case v1alpha1.AnnotationPlacement:
-			unknownName("placement in the namespace of the name", w.placementsIn(o.GetNamespace()))
-		default:
-			if isMisspelt(key) && !w.policiesRead(key) {
-				report.name(at, "no such annotation is read%s", didYouMeanOr(key, ofWorkloads))
-			}
-		}
-	}
-	ofWorkload := func(at *field.Path, entries map[string]any) {
-		for _, key := range slices.Sorted(maps.Keys(entries)) {
-			if slices.Contains(ofWorkloads, key) || isMisspelt(key) {
-				report.name(at.Key(key), "is read from the annotations of the %s itself: write it under metadata.annotations", o.GetKind())
-			}
-		}
-	}
-	labels, _, _ := unstructured.NestedMap(o.Object, "metadata", "labels")
-	ofWorkload(metadata.Child("labels"), labels)
-	for _, t := range templates(o) {
-		if t.path == "" { // a Pod
-			continue
-		}
-		inner, _, _ := unstructured.NestedMap(t.content, "metadata", "annotations")
-		ofWorkload(field.NewPath(t.path).Child("metadata", "annotations"), inner)
-	}
-}
-
-// isMisspelt reports whether the key of an annotation is meant for us.
-func isMisspelt(key string) bool {
-	prefix, _, _ := strings.Cut(key, "/")
-	return prefix == v1alpha1.SchemeGroupVersion.Group || strings.Contains(prefix, "kcp.io") && prefix != "kcp.io" && spelling.Nearest(key, ofWorkloads) != ""
-}
-
-// policiesRead reports whether the policies look for an annotation, or look at all and it resembles none of ours.
-func (w *Workspace) policiesRead(key string) bool {
-	return slices.Contains(w.Policies.Annotations, key) || w.Policies.Fields&workload.Annotations != 0 && spelling.Nearest(key, ofWorkloads) == ""
 }
 
 // placementsIn are the names of the placements of a namespace.

@@ -17,20 +17,15 @@ import (
 // disruptionsPaced is the reason of the condition and of the event.
 const disruptionsPaced = "DisruptionsPaced"
 
-// unlimited reports whether the brake is lifted for the workloads of a placement.
-func unlimited(p *v1alpha1.WorkloadPlacement) bool {
-	return p.Annotations[v1alpha1.AnnotationDisruptions] == v1alpha1.DisruptionsUnlimited
-}
-
 // mayDisrupt reports whether the brake lets a workload of a placement lose a cluster now.
 func (p *pass) mayDisrupt(owner *placementState) bool {
-	return unlimited(owner.object) || p.brake.Allows(p.began, p.placedBefore)
+	return owner.object.DisruptsAtOnce() || p.brake.Allows(p.began, p.placedBefore)
 }
 
 // countDisruption counts a workload of a placement that has lost a cluster.
 func (p *pass) countDisruption(owner *placementState) {
 	owner.disrupted++
-	if !unlimited(owner.object) {
+	if !owner.object.DisruptsAtOnce() {
 		p.brake.Disrupted(p.began)
 	}
 }

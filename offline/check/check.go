@@ -172,6 +172,11 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	for _, o := range w.Placements {
 		linter.Placements = append(linter.Placements, o.Typed)
 	}
+	for _, o := range w.Workloads {
+		if o.End() == "" || o.End() == workload.Suspended {
+			linter.Workloads = append(linter.Workloads, o.Workload)
+		}
+	}
 	for _, o := range w.Decisions {
 		for i, d := range o.Typed.Decisions {
 			if _, err := engine.ReservationOf(types.NamespacedName{}, &d); err != nil {
@@ -198,7 +203,6 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		field, message, _ := strings.Cut(o.Err.Error(), ": ")
 		c.find(Finding{Warning, CodeNotPlaced, o.Position(field), o.String(), field, message})
 	}
-	var selectable []*workload.Workload
 	objects := map[string]*manifest.Object{}
 	for _, o := range w.Placements {
 		objects[o.String()] = o.Object
@@ -207,9 +211,6 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		objects[o.String()] = o.Object
 		if o.End() != workload.Controlled {
 			c.lintAll(o.Object, linter.Workload(lint.Workload{Unstructured: o.Unstructured, Read: o.Workload}))
-		}
-		if o.End() == "" || o.End() == workload.Suspended {
-			selectable = append(selectable, o.Workload)
 		}
 		if o.Err != nil {
 			field, message, _ := strings.Cut(o.Err.Error(), ": ")
@@ -228,7 +229,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 			c.judgement(w, o, err)
 		}
 	}
-	for _, f := range linter.Selection(selectable) {
+	for _, f := range linter.Selection() {
 		c.lintAll(objects[f.Object], []lint.Finding{f})
 	}
 	if set != nil {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
-	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/disruption"
 )
@@ -77,8 +76,4 @@ func becauseOf(left []engine.Verdict) (because string) {
 		because += fmt.Sprintf("%s: %s", v.Cluster, v.Rejection)
 	}
 	return because
-}
-
-func unlimited(p *v1alpha1.WorkloadPlacement) bool {
-	return p.Annotations[v1alpha1.AnnotationDisruptions] == v1alpha1.DisruptionsUnlimited
 }

@@ -206,7 +206,7 @@ func (w *workspace) compile(e *engine.Engine) error {
 	objects := slices.Clone(w.Placements)
 	slices.SortFunc(objects, func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return placement.ByAge(a.Typed, b.Typed) })
 	for _, o := range objects {
-		p := &placementState{name: o.Typed.Name, priority: o.Typed.Spec.Priority, unlimited: unlimited(o.Typed)}
+		p := &placementState{name: o.Typed.Name, priority: o.Typed.Spec.Priority, unlimited: o.Typed.DisruptsAtOnce()}
 		selector, _ := placement.CompileSelector(o.Typed) // Compile returns its error, too
 		if p.compiled, p.err = e.CompilePlacement(o.Typed); p.err != nil {
 			p.err = &manifest.Error{Position: o.Position("spec"), Object: o.String(), Message: p.err.Error()}
