@@ -163,7 +163,7 @@ weights := {"health": pick(input.workload.kind)}`,
 		{name: "two rules that meet", scoring: `weights := {"health": 1} if input.workload.kind == "Job"
 weights := {"health": 2} if input.workload.labels.team == "a"`,
 			want: []string{`scoring.rego:8 warning eval_conflict_error: rule data.placement.scoring.weights produced conflicting values: `}},
-		{name: "scaled to zero", scoring: `weights := {"health": 1} if input.workload.requests.cpu / 2 > 4000`,
+		{name: "scaled to zero", scoring: `weights := {"health": 1} if input.workload.requests.cpu / input.workload.replicas > 4000`,
 			want: []string{`scoring.rego:7 warning eval_builtin_error: div: divide by zero (for a Deployment with no replicas)`}},
 		{name: "any text", scoring: `weights := {"health": to_number(input.workload.annotations.weight)}`,
 			want: []string{`scoring.rego:7 warning eval_builtin_error: to_number: strconv.ParseFloat: parsing "madeup": invalid syntax (for a Deployment with input.workload.annotations["weight"] = "madeup")`}},
