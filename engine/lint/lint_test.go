@@ -375,6 +375,12 @@ var workloads = []row{
 		nearMiss: `{containers: [{name: a, resources: {requests: {cpu: 1}}}], nodeSelector: {}, schedulerName: default-scheduler, volumes: [{name: v, emptyDir: {}}]}`,
 	},
 	{
+		code: "not_looked_at", cause: `{containers: [{name: a, resources: {requests: {cpu: 1}, claims: [{name: gpu}]}}], resourceClaims: [{name: gpu, resourceClaimTemplateName: gpu}]}`,
+		want: "spec.template.spec.resourceClaims: placing does not look at resourceClaims: the nodes of a cluster have to meet it. " +
+			"If those of some clusters do not, say by clusterSelector, capabilityRequirements or a constraint which do",
+		nearMiss: `{containers: [{name: a, resources: {requests: {cpu: 1, nvidia.com/gpu: 1}}}], resourceClaims: []}`,
+	},
+	{
 		code: "annotation", cause: `{kind: X, metadata: {annotations: {tmc.kcp.io/prefered-cluster: paris}}}`,
 		want:     "metadata.annotations[tmc.kcp.io/prefered-cluster]: no such annotation is read, did you mean tmc.kcp.io/preferred-cluster?",
 		nearMiss: `{kind: X, metadata: {annotations: {tmc.kcp.io/preferred-cluster: paris, kcp.io/cluster: x, example.com/prefered-cluster: x}}}`,

@@ -260,7 +260,7 @@ func tooLarge(o Workload, w *Workspace, report *report) {
 }
 
 // unread are fields of pods by which Kubernetes chooses nodes, and placing chooses no cluster.
-var unread = []string{"nodeSelector", "nodeName", "affinity", "topologySpreadConstraints", "schedulerName", "priorityClassName", "runtimeClassName"}
+var unread = []string{"nodeSelector", "nodeName", "affinity", "topologySpreadConstraints", "schedulerName", "priorityClassName", "runtimeClassName", "resourceClaims"}
 
 func notLookedAt(o Workload, _ *Workspace, report *report) {
 	var first *field.Path

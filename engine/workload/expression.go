@@ -13,6 +13,8 @@ import (
 	"github.com/google/cel-go/checker"
 	"github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/operators"
+	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
 	"github.com/google/cel-go/ext"
 	"github.com/google/cel-go/interpreter"
 	"k8s.io/apiserver/pkg/cel/library"
@@ -54,9 +56,32 @@ var objectEnv = sync.OnceValues(func() (*cel.Env, error) {
 		cel.Variable("key", cel.StringType),
 		cel.OptionalTypes(),
 		ext.Math(), ext.Bindings(), library.Lists(),
+		cel.Function("countIndexes", cel.Overload("countIndexes_string", []*cel.Type{cel.StringType}, cel.IntType,
+			cel.UnaryBinding(func(text ref.Val) ref.Val { return countIndexes(string(text.(types.String))) }))),
 		cel.ParserExpressionSizeLimit(maxExpression),
 	)
 })
+
+// countIndexes counts the indexes of an Indexed Job as its status has them: "1,3-5" are four.
+func countIndexes(text string) ref.Val {
+	var n types.Int
+	if text == "" {
+		return n
+	}
+	for interval := range strings.SplitSeq(text, ",") {
+		first, last, isRange := strings.Cut(interval, "-")
+		if !isRange {
+			last = first
+		}
+		from, fromErr := strconv.ParseUint(first, 10, 31)
+		to, toErr := strconv.ParseUint(last, 10, 31)
+		if fromErr != nil || toErr != nil || from > to {
+			return types.NewErr("%q is neither an index nor a range of indexes", interval)
+		}
+		n += types.Int(to - from + 1)
+	}
+	return n
+}
 
 func compileExpression(text string, result resultType) (e *expression, err error) {
 	defer func() {

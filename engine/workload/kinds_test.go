@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"pgregory.net/rapid"
 
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -46,12 +48,16 @@ func TestKinds(t *testing.T) {
 		{name: "more completions than are parallel", apiVersion: "batch/v1", kind: "Job", spec: `{parallelism: 2, completions: 50, template: ` + pod(4) + `}`, replicas: 2, cpu: 8, largest: 4},
 		{name: "completions, one after another", apiVersion: "batch/v1", kind: "Job", spec: `{completions: 5, template: ` + pod(4) + `}`, replicas: 1, cpu: 4, largest: 4},
 		{name: "what has succeeded is not run again", apiVersion: "batch/v1", kind: "Job", spec: `{parallelism: 4, completions: 6, template: ` + pod(4) + `}`, status: `{active: 2, succeeded: 4}`, replicas: 2, cpu: 8, largest: 4},
+		{name: "an index that has failed for good is not run again", apiVersion: "batch/v1", kind: "Job", spec: `{completionMode: Indexed, backoffLimitPerIndex: 1, parallelism: 8, completions: 10, template: ` + pod(4) + `}`, status: `{active: 1, succeeded: 3, completedIndexes: "0-1,9", failedIndexes: "2,4-7"}`, replicas: 2, cpu: 8, largest: 4},
+		{name: "a job that meets its success policy, whose other pods terminate", apiVersion: "batch/v1", kind: "Job", spec: `{completionMode: Indexed, successPolicy: {rules: [{succeededCount: 1}]}, parallelism: 8, completions: 8, template: ` + pod(4) + `}`, status: `{succeeded: 1, terminating: 7, conditions: [{type: SuccessCriteriaMet, status: "True"}]}`, replicas: 7, cpu: 28, largest: 4, end: workload.HasFinished},
+		{name: "a job that is to fail, whose pods terminate", apiVersion: "batch/v1", kind: "Job", spec: `{backoffLimit: 0, parallelism: 2, template: ` + pod(4) + `}`, status: `{failed: 1, terminating: 1, conditions: [{type: FailureTarget, status: "True"}]}`, replicas: 2, cpu: 8, largest: 4, end: workload.HasFinished},
 		{name: "all have succeeded", apiVersion: "batch/v1", kind: "Job", spec: `{parallelism: 4, completions: 6, template: ` + pod(4) + `}`, status: `{succeeded: 7}`},
 		{name: "a queue that is empty starts no more pods", apiVersion: "batch/v1", kind: "Job", spec: `{parallelism: 4, template: ` + pod(4) + `}`, status: `{active: 3, succeeded: 1}`, replicas: 3, cpu: 12, largest: 4},
 		{name: "a job that is paused by its parallelism", apiVersion: "batch/v1", kind: "Job", spec: `{parallelism: 0, completions: 3, template: ` + pod(4) + `}`},
 		{name: "a job that Kueue has not admitted", apiVersion: "batch/v1", kind: "Job", spec: `{suspend: true, parallelism: 10, template: ` + pod(4) + `}`, replicas: 10, cpu: 40, largest: 4, end: workload.Suspended},
 		{name: "a job that is done", apiVersion: "batch/v1", kind: "Job", spec: `{template: ` + pod(4) + `}`, status: `{conditions: [{type: Complete, status: "True"}]}`, replicas: 1, cpu: 4, largest: 4, end: workload.HasFinished},
 		{name: "a job that has failed while it was suspended", apiVersion: "batch/v1", kind: "Job", spec: `{suspend: true, template: ` + pod(4) + `}`, status: `{conditions: [{type: Failed, status: "True"}]}`, replicas: 1, cpu: 4, largest: 4, end: workload.HasFinished},
+		{name: "the conditions of a job that do not hold yet", apiVersion: "batch/v1", kind: "Job", spec: `{template: ` + pod(4) + `}`, status: `{conditions: [{type: SuccessCriteriaMet, status: "False"}, {type: Suspended, status: "True"}]}`, replicas: 1, cpu: 4, largest: 4},
 		{name: "a condition that does not hold", apiVersion: "batch/v1", kind: "Job", spec: `{template: ` + pod(4) + `}`, status: `{conditions: [{type: Failed, status: "False"}]}`, replicas: 1, cpu: 4, largest: 4},
 
 		{name: "a cron job is worth one job", apiVersion: "batch/v1", kind: "CronJob", spec: `{schedule: "0 1 * * *", jobTemplate: {spec: {parallelism: 3, template: ` + pod(4) + `}}}`, replicas: 3, cpu: 12, largest: 4},
@@ -186,13 +192,17 @@ func TestUnreadableKinds(t *testing.T) {
 		`{apiVersion: apps/v1, kind: StatefulSet, spec: {template: {spec: {}}, volumeClaimTemplates: [{spec: {resources: {requests: {storage: -1}}}}]}}`:                             "spec.volumeClaimTemplates[0].spec.resources.requests.storage: -1 is negative",
 		`{apiVersion: apps/v1, kind: StatefulSet, spec: {template: {spec: {}}, volumeClaimTemplates: [{spec: {resources: {requests: {storage: "1e-99999999"}}}}]}}`:                  "spec.volumeClaimTemplates[0].spec.resources.requests.storage: 1e-99999999 is out of proportion",
 		`{apiVersion: batch/v1, kind: Job, spec: {suspend: maybe, template: {spec: {}}}}`:                                                                                            `spec.suspend: "maybe" is neither true nor false`,
-		`{apiVersion: batch/v1, kind: Job, spec: 3}`:                                                      "spec: must be an object",
-		`{apiVersion: batch/v1, kind: Job, spec: {template: {spec: {}}}, status: {conditions: Complete}}`: "status.conditions: ",
-		`{apiVersion: apps/v1, kind: Deployement, spec: {}}`:                                              "kind: Deployement of apps/v1 is not a kind of workload, did you mean Deployment of apps/v1?",
-		`{apiVersion: extensions/v1beta1, kind: Deployment, spec: {}}`:                                    "kind: Deployment of extensions/v1beta1 is not a kind of workload, did you mean Deployment of apps/v1?",
-		`{apiVersion: apps/v1, kind: Job, spec: {}}`:                                                      "kind: Job of apps/v1 is not a kind of workload, did you mean Job of batch/v1?",
-		`{apiVersion: kubevirt.io/v1, kind: VirtualMachine, spec: {}}`:                                    "kind: VirtualMachine of kubevirt.io/v1 is not a kind of workload: kubectl placement kinds lists them, and --kinds-file adds more",
-		`{apiVersion: example.com/v1, kind: deployment, spec: {}}`:                                        "kind: deployment of example.com/v1 is not a kind of workload, did you mean Deployment of apps/v1?",
+		`{apiVersion: batch/v1, kind: Job, spec: 3}`:                                                                                            "spec: must be an object",
+		`{apiVersion: batch/v1, kind: Job, spec: {template: {spec: {}}}, status: {conditions: Complete}}`:                                       "status.conditions: ",
+		`{apiVersion: batch/v1, kind: Job, spec: {completions: 9, template: {spec: {}}}, status: {failedIndexes: "1,x"}}`:                       `spec.completions, spec.parallelism, status.succeeded, status.failedIndexes, status.active: "x" is neither an index nor a range of indexes`,
+		`{apiVersion: batch/v1, kind: Job, spec: {completions: 9, template: {spec: {}}}, status: {failedIndexes: "3-1"}}`:                       `spec.completions, spec.parallelism, status.succeeded, status.failedIndexes, status.active: "3-1" is neither`,
+		`{apiVersion: batch/v1, kind: Job, spec: {completions: 9, template: {spec: {}}}, status: {failedIndexes: "0-99999999999999999999999"}}`: `spec.completions, spec.parallelism, status.succeeded, status.failedIndexes, status.active: "0-99999999999999999999999" is neither`,
+		`{apiVersion: batch/v1, kind: Job, spec: {completions: 9, template: {spec: {}}}, status: {failedIndexes: [1]}}`:                         "spec.completions, spec.parallelism, status.succeeded, status.failedIndexes, status.active: no such overload",
+		`{apiVersion: apps/v1, kind: Deployement, spec: {}}`:                                                                                    "kind: Deployement of apps/v1 is not a kind of workload, did you mean Deployment of apps/v1?",
+		`{apiVersion: extensions/v1beta1, kind: Deployment, spec: {}}`:                                                                          "kind: Deployment of extensions/v1beta1 is not a kind of workload, did you mean Deployment of apps/v1?",
+		`{apiVersion: apps/v1, kind: Job, spec: {}}`:                                                                                            "kind: Job of apps/v1 is not a kind of workload, did you mean Job of batch/v1?",
+		`{apiVersion: kubevirt.io/v1, kind: VirtualMachine, spec: {}}`:                                                                          "kind: VirtualMachine of kubevirt.io/v1 is not a kind of workload: kubectl placement kinds lists them, and --kinds-file adds more",
+		`{apiVersion: example.com/v1, kind: deployment, spec: {}}`:                                                                              "kind: deployment of example.com/v1 is not a kind of workload, did you mean Deployment of apps/v1?",
 	} {
 		_, err := workload.FromObject(parse(t, object))
 		if want == "" && err != nil || want != "" && !strings.HasPrefix(fmt.Sprint(err), want) {
@@ -201,8 +211,60 @@ func TestUnreadableKinds(t *testing.T) {
 	}
 }
 
+// TestIndexedJob: an Indexed Job runs as many pods as the Job controller makes, which takes the first indexes that have neither
+// succeeded nor failed for good, up to parallelism.
+func TestIndexedJob(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		completions, parallelism := rapid.IntRange(0, 40).Draw(t, "completions"), rapid.IntRange(0, 12).Draw(t, "parallelism")
+		succeeded, running := 0, 0
+		var failed []string
+		first := -1 // of a range of indexes that have failed
+		for index := range completions + 1 {
+			state := "end"
+			if index < completions {
+				state = rapid.SampledFrom([]string{"succeeded", "failed", "failed", "pending"}).Draw(t, "state")
+			}
+			switch {
+			case state == "succeeded":
+				succeeded++
+			case state == "pending" && running < parallelism:
+				running++
+			}
+			switch {
+			case state == "failed" && first < 0:
+				first = index
+			case state == "failed" || first < 0:
+			case first == index-1:
+				failed, first = append(failed, fmt.Sprint(first)), -1
+			default:
+				failed, first = append(failed, fmt.Sprintf("%d-%d", first, index-1)), -1
+			}
+		}
+		object := &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "batch/v1", "kind": "Job",
+			"spec": map[string]any{
+				"completions": int64(completions), "parallelism": int64(parallelism), "completionMode": "Indexed",
+				"template": map[string]any{"spec": map[string]any{}},
+			},
+			"status": map[string]any{"succeeded": int64(succeeded), "failedIndexes": strings.Join(failed, ",")},
+		}}
+		if got, err := workload.FromObject(object); err != nil || got.Replicas != int64(running) {
+			t.Fatalf("%d pods of %v, %v", got.Replicas, object.Object, err)
+		}
+	})
+}
+
 // TestHugeObject: the expressions of a table are fixed, and objects are not. However large one is, counting it is bounded.
 func TestHugeObject(t *testing.T) {
+	failed := make([]string, 50_000)
+	for i := range failed {
+		failed[i] = fmt.Sprint(2 * i)
+	}
+	indexed := parse(t, `{apiVersion: batch/v1, kind: Job, spec: {completions: 100000, parallelism: 60000, template: {spec: {}}}}`)
+	indexed.Object["status"] = map[string]any{"failedIndexes": strings.Join(failed, ",")} // as many as a Job may have
+	if got, err := workload.FromObject(indexed); err != nil || got.Replicas != 50_000 {
+		t.Error(got.Replicas, err)
+	}
 	object := parse(t, `{apiVersion: batch/v1, kind: Job, spec: {template: {spec: {}}}}`)
 	conditions := make([]any, 1_000_000)
 	for i := range conditions {
