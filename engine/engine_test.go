@@ -223,7 +223,7 @@ func TestExpiredReservationsHoldNothing(t *testing.T) {
 		t.Error(err)
 	}
 	r.Shares = share("a", w.Requests.CPU)
-	if got := fmt.Sprint(e.Reserve(ws, r)); got != "cluster a: cpu asked 6, free 3" {
+	if got := fmt.Sprint(e.Reserve(ws, r)); got != "cluster a: asks for 6m cpu, 3m free" {
 		t.Error(got)
 	}
 	if free := e.Snapshot(ws).Row("a").Free.CPU; free != 3 {

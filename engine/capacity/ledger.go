@@ -119,7 +119,7 @@ type ShortageError struct {
 
 // Error implements error.
 func (e *ShortageError) Error() string {
-	return fmt.Sprintf("cluster %s: %s asked %d, free %d", e.Cluster, e.Resource, e.Asked, e.Free)
+	return fmt.Sprintf("cluster %s: asks for %s %s, %s free", e.Cluster, Format(e.Resource, e.Asked, true), e.Resource, Format(e.Resource, e.Free, false))
 }
 
 // SetCluster applies a cluster's report: what is available beside what is in use, and how much of what is in use belongs to

@@ -68,14 +68,20 @@ func TestFromResourceList(t *testing.T) {
 	}
 }
 
-func TestRounded(t *testing.T) {
+func TestFormat(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		amount   int64
 		down, up string
 	}{
 		{"cpu", 123_456_789, "123456789m", "123456789m"},
+		{"cpu", 2_000, "2", "2"},
+		{"cpu", 2_000_000, "2000", "2000"},
+		{"cpu", 500, "500m", "500m"},
+		{"cpu", -1_500, "-1500m", "-1500m"},
+		{"cpu", math.MinInt64, "-9223372036854775808m", "-9223372036854775808m"},
 		{"x/y", 123_456_789, "123456789", "123456789"},
+		{"nvidia.com/gpu", 2_000, "2000", "2000"},
 		{"memory", 0, "0", "0"},
 		{"memory", 64 << 30, "64Gi", "64Gi"},
 		{"memory", 1023 << 30, "1023Gi", "1023Gi"},
@@ -90,7 +96,7 @@ func TestRounded(t *testing.T) {
 		{"memory", 999_999, "999999", "999999"},
 		{"hugepages-2Mi", 2 << 30, "2Gi", "2Gi"},
 	} {
-		if down, up := capacity.Rounded(test.name, test.amount, false), capacity.Rounded(test.name, test.amount, true); down != test.down || up != test.up {
+		if down, up := capacity.Format(test.name, test.amount, false), capacity.Format(test.name, test.amount, true); down != test.down || up != test.up {
 			t.Errorf("%d %s: %s and %s, want %s and %s", test.amount, test.name, down, up, test.down, test.up)
 		}
 	}
@@ -346,7 +352,7 @@ func TestReserveRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := ledger.Reserve(w, &capacity.Claim{Shares: shares(capacity.Resources{CPU: 700}, "a", "b")})
-	if got, want := fmt.Sprint(err), "cluster b: cpu asked 700, free 500"; got != want {
+	if got, want := fmt.Sprint(err), "cluster b: asks for 700m cpu, 500m free"; got != want {
 		t.Errorf("error %q, want %q", got, want)
 	}
 	if claim := ledger.Claim(w); claim != first {
@@ -379,8 +385,8 @@ func TestUpdate(t *testing.T) {
 	}
 	ledger.SetCluster("a", capacity.Resources{CPU: 2, Memory: 10}, nil)
 	update(on(capacity.Resources{CPU: 4, Memory: 2}, capacity.Resources{CPU: 7}), "<nil>")
-	update(on(capacity.Resources{CPU: 5}, capacity.Resources{CPU: 7}), "cluster a: cpu asked 5, free 2")
-	update(on(capacity.Resources{CPU: 3, Memory: 11}, capacity.Resources{CPU: 7}), "cluster a: memory asked 11, free 10")
+	update(on(capacity.Resources{CPU: 5}, capacity.Resources{CPU: 7}), "cluster a: asks for 5m cpu, 2m free")
+	update(on(capacity.Resources{CPU: 3, Memory: 11}, capacity.Resources{CPU: 7}), "cluster a: asks for 11 memory, 10 free")
 	if err := ledger.Reserve(owner, on(capacity.Resources{CPU: 4}, capacity.Resources{})); err == nil {
 		t.Error("what is reserved anew has to fit")
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -48,7 +49,7 @@ func FromResourceList(list corev1.ResourceList) (Resources, error) {
 		if quantity.Sign() < 0 {
 			return Resources{}, fmt.Errorf("%s: %s is negative", name, quantity.String())
 		}
-		if quantity.Cmp(*newQuantity(string(name), MaxAmount)) > 0 {
+		if quantity.Cmp(Quantity(string(name), MaxAmount)) > 0 {
 			return Resources{}, fmt.Errorf("%s: %s is too large", name, quantity.String())
 		}
 		amount := quantity.Value()
@@ -77,23 +78,21 @@ func (r Resources) ResourceList() corev1.ResourceList {
 	list := corev1.ResourceList{}
 	for name, amount := range r.Each {
 		if amount != 0 {
-			list[corev1.ResourceName(name)] = *newQuantity(name, amount)
+			list[corev1.ResourceName(name)] = Quantity(name, amount)
 		}
 	}
 	return list
 }
 
-// Format formats an amount of one resource as a quantity, for example 1500 of cpu as "1500m".
-func Format(name string, amount int64) string { return newQuantity(name, amount).String() }
-
-func newQuantity(name string, amount int64) *resource.Quantity {
+// Quantity is an amount of one resource as the API has it.
+func Quantity(name string, amount int64) resource.Quantity {
 	switch {
 	case name == CPU:
-		return resource.NewMilliQuantity(amount, resource.DecimalSI)
+		return *resource.NewMilliQuantity(amount, resource.DecimalSI)
 	case inBytes(name):
-		return resource.NewQuantity(amount, resource.BinarySI)
+		return *resource.NewQuantity(amount, resource.BinarySI)
 	default:
-		return resource.NewQuantity(amount, resource.DecimalSI)
+		return *resource.NewQuantity(amount, resource.DecimalSI)
 	}
 }
 
@@ -244,7 +243,7 @@ func (r Resources) MoreThan(o Resources) Resources {
 func (r Resources) Mul(n int64) (Resources, error) {
 	for name, amount := range r.Each {
 		if n != 0 && amount > MaxAmount/n {
-			return Resources{}, fmt.Errorf("%s: %d times %d is too large", name, n, amount)
+			return Resources{}, fmt.Errorf("%s: %d times %s is too large", name, n, Format(name, amount, true))
 		}
 	}
 	return r.Combine(Resources{}, func(a, _ int64) int64 { return a * n }), nil
@@ -309,11 +308,20 @@ func sub(a, b int64) int64 {
 	}
 }
 
-// Rounded formats an amount for people: as Format does, but long numbers of bytes with one decimal of the largest unit, rounded
-// up or down. Round up what is lacking and down what is free.
-func Rounded(name string, amount int64, up bool) string {
-	exact := Format(name, amount)
-	if !inBytes(name) || len(exact) <= len("1023Gi") {
+// Format formats an amount for people: cpu as "2", or "1500m" where it is no whole number, bytes as "64Gi", others as "2000", never
+// as 2k. Long numbers of bytes have one decimal of the largest unit, rounded up or down: round up what is asked for or lacking, and
+// down what is free.
+func Format(name string, amount int64, up bool) string {
+	switch {
+	case name == CPU && amount%1000 == 0:
+		return strconv.FormatInt(amount/1000, 10)
+	case name == CPU:
+		return strconv.FormatInt(amount, 10) + "m"
+	case !inBytes(name):
+		return strconv.FormatInt(amount, 10)
+	}
+	quantity := Quantity(name, amount)
+	if exact := quantity.String(); len(exact) <= len("1023Gi") {
 		return exact
 	}
 	const units = "KMGTPE"

@@ -49,14 +49,14 @@ func (room) message(q *query, v Violation) string {
 		return "has a pod on each usable node, and no usable node is known (status.nodes.usable)"
 	}
 	if v.onNode {
-		return fmt.Sprintf("each replica asks for %s %s, %s free on any one node", capacity.Format(v.resource, q.Replica.Get(v.resource)),
-			v.resource, capacity.Rounded(v.resource, q.row.LargestFree.Get(v.resource), false))
+		return fmt.Sprintf("each replica asks for %s %s, %s free on any one node", capacity.Format(v.resource, q.Replica.Get(v.resource), true),
+			v.resource, capacity.Format(v.resource, q.row.LargestFree.Get(v.resource), false))
 	}
 	if v.resource == capacity.Storage && q.row.Allocatable.Storage == 0 {
-		return fmt.Sprintf("claims volumes of %s, and the cluster has no allocatable storage", capacity.Format(v.resource, q.Workload.Requests.Storage))
+		return fmt.Sprintf("claims volumes of %s, and the cluster has no allocatable storage", capacity.Format(v.resource, q.Workload.Requests.Storage, true))
 	}
-	return fmt.Sprintf("asks for %s %s, %s free", capacity.Format(v.resource, q.Workload.Requests.Get(v.resource)),
-		v.resource, capacity.Rounded(v.resource, q.row.Free.Get(v.resource), false))
+	return fmt.Sprintf("asks for %s %s, %s free", capacity.Format(v.resource, q.Workload.Requests.Get(v.resource), true),
+		v.resource, capacity.Format(v.resource, q.row.Free.Get(v.resource), false))
 }
 
 func (room) obstacles(q *query, _ Violation) []Obstacle {

@@ -254,7 +254,7 @@ func tooLarge(o Workload, w *Workspace, report *report) {
 	for name, amount := range o.Read.Requests.Each {
 		if most := w.most(name, 0); amount > most {
 			report.at(nil, "requests %s %s in all, more than any cluster of the fleet has (%s)",
-				capacity.Format(name, amount), name, capacity.Format(name, most))
+				capacity.Format(name, amount, true), name, capacity.Format(name, most, false))
 		}
 	}
 }

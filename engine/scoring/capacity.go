@@ -42,5 +42,5 @@ func describeCoverage(name string, free, required int64) string {
 	if required <= 0 {
 		return "100 (not asked for)"
 	}
-	return fmt.Sprintf("%d (%s free for %s)", coverage(free, required), capacity.Rounded(name, free, false), capacity.Format(name, required))
+	return fmt.Sprintf("%d (%s free for %s)", coverage(free, required), capacity.Format(name, free, false), capacity.Format(name, required, true))
 }

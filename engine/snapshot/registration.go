@@ -107,7 +107,7 @@ func (c *Cluster) readUsage(usage *v1alpha1.ClusterUsage) (err error) {
 	rounded := func(allocated, _ int64) int64 { return allocated + int64(len(usage.Workloads)) }
 	if name, more := c.Allocated.Combine(sum, rounded).Lacking(sum); more {
 		return fmt.Errorf("workloads: request %s %s in all, more than allocated, %s",
-			capacity.Format(name, sum.Get(name)), name, capacity.Format(name, c.Allocated.Get(name)))
+			capacity.Format(name, sum.Get(name), true), name, capacity.Format(name, c.Allocated.Get(name), false))
 	}
 	return nil
 }

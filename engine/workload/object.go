@@ -205,7 +205,7 @@ func (w *Workload) addPodSet(d *Definition, p *PodSetDefinition, s *scope) error
 	}
 	for name, amount := range w.Requests.Each {
 		if amount > capacity.MaxAmount {
-			return fmt.Errorf("%s: requests of all pods: %s: %s is too large", path, name, capacity.Format(name, amount))
+			return fmt.Errorf("%s: requests of all pods: %s: %s is too large", path, name, capacity.Format(name, amount, true))
 		}
 	}
 	return nil

@@ -56,7 +56,7 @@ func TestFromObject(t *testing.T) {
 		{
 			name:   "absurd requests",
 			object: `{apiVersion: apps/v1, kind: Deployment, spec: {replicas: 1000000000, template: {spec: {containers: [{name: a, resources: {requests: {memory: 100Gi}}}]}}}}`,
-			err:    "spec.template: requests of 1000000000 pods: memory: 1000000000 times 107374182400 is too large",
+			err:    "spec.template: requests of 1000000000 pods: memory: 1000000000 times 100Gi is too large",
 		},
 		{
 			name:   "a quantity that would take minutes to parse",

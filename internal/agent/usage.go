@@ -7,7 +7,6 @@ import (
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -292,9 +291,9 @@ func (f *figures) resources(have, asked sums, offered map[corev1.ResourceName]bo
 	}
 	f.allocatable, f.allocated, f.largestFree = corev1.ResourceList{}, corev1.ResourceList{}, corev1.ResourceList{}
 	for _, name := range sorted {
-		f.allocatable[name] = quantity(name, have.get(unique.Make(name)))
-		f.allocated[name] = quantity(name, asked.get(unique.Make(name)))
-		f.largestFree[name] = quantity(name, free[name])
+		f.allocatable[name] = capacity.Quantity(string(name), have.get(unique.Make(name)))
+		f.allocated[name] = capacity.Quantity(string(name), asked.get(unique.Make(name)))
+		f.largestFree[name] = capacity.Quantity(string(name), free[name])
 	}
 }
 
@@ -314,7 +313,7 @@ func (f *figures) listWorkloads(workloads map[unique.Handle[types.UID]]*demand) 
 		room -= len(`{"uid":"","requests":{}},`) + len(e.uid)
 		requests := make(corev1.ResourceList, len(e.demand.requested))
 		for _, s := range e.demand.requested {
-			name, q := s.name.Value(), quantity(s.name.Value(), amountOf(s.total))
+			name, q := s.name.Value(), capacity.Quantity(string(s.name.Value()), amountOf(s.total))
 			requests[name] = q
 			room -= len(`"":"",`) + len(name) + len(q.String())
 		}
@@ -322,18 +321,6 @@ func (f *figures) listWorkloads(workloads map[unique.Handle[types.UID]]*demand) 
 			break
 		}
 		f.workloads = append(f.workloads, v1alpha1.WorkloadUsage{UID: e.uid, Requests: requests})
-	}
-}
-
-// quantity is the inverse of how engine/capacity reads an amount.
-func quantity(name corev1.ResourceName, n int64) resource.Quantity {
-	switch name {
-	case corev1.ResourceCPU:
-		return *resource.NewMilliQuantity(n, resource.DecimalSI)
-	case corev1.ResourceMemory, corev1.ResourceStorage, corev1.ResourceEphemeralStorage:
-		return *resource.NewQuantity(n, resource.BinarySI)
-	default:
-		return *resource.NewQuantity(n, resource.DecimalSI)
 	}
 }
 

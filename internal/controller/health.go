@@ -324,8 +324,8 @@ func overcommitted(row *snapshot.Row) string {
 	var short []string
 	for name, free := range row.Free.Each {
 		if free < 0 {
-			short = append(short, fmt.Sprintf("%s: %s in use and %s promised of %s", name, capacity.Format(name, row.Allocated.Get(name)),
-				capacity.Format(name, row.Reserved.Get(name)), capacity.Format(name, row.Allocatable.Get(name))))
+			short = append(short, fmt.Sprintf("%s: %s in use and %s promised of %s", name, capacity.Format(name, row.Allocated.Get(name), true),
+				capacity.Format(name, row.Reserved.Get(name), true), capacity.Format(name, row.Allocatable.Get(name), false)))
 		}
 	}
 	return shorten(strings.Join(short, "; "))

@@ -64,7 +64,7 @@ default weights := {"capacity": 1}`))
 		}, unwritten: true},
 		"it grows where there is room":      {edit: scaled(2000), reserved: 2000},
 		"it grows to where there is room":   {edit: scaled(3000), want: map[string]string{"w": "b"}, reserved: 3000},
-		"it grows to what no cluster has":   {edit: scaled(1000_000), unwritten: true, message: "asks for 1k cpu, 2 free"},
+		"it grows to what no cluster has":   {edit: scaled(1000_000), unwritten: true, message: "asks for 1000 cpu, 2 free"},
 		"a placement that does not compile": {edit: constrained("nonsense", true), unwritten: true},
 		"a cluster that says it is not ready, for a while": {edit: func(w *world) {
 			w.clusters[0] = w.clusters[0].DeepCopy()

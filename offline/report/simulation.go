@@ -96,7 +96,7 @@ func fleet(w io.Writer, r *simulation.Result, workspace string) {
 		}
 		row := table.Row{c.Name}
 		for _, name := range resources {
-			row = append(row, capacity.Rounded(name, c.Allocatable[name], false), capacity.Rounded(name, c.Reserved[name], false), fmt.Sprintf("%d%%", c.Utilization[name]))
+			row = append(row, capacity.Format(name, c.Allocatable[name], false), capacity.Format(name, c.Reserved[name], false), fmt.Sprintf("%d%%", c.Utilization[name]))
 		}
 		t.AppendRow(row)
 	}

@@ -152,4 +152,4 @@ func bar(allocatable, allocated, reserved int64) string {
 }
 
 // amount formats an amount of a resource.
-func amount(resource string, of int64) string { return capacity.Rounded(resource, of, false) }
+func amount(resource string, of int64) string { return capacity.Format(resource, of, false) }

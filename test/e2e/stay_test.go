@@ -73,7 +73,7 @@ func TestWhatRunsStays(t *testing.T) {
 		why, helps string
 	}{
 		{"scaled to what no cluster has", func() { team.apply(web(1000)) }, func() { team.apply(web(1)) }, 1,
-			"Deployment default/web stays on clusters that it should leave (a: Capacity: asks for 1k cpu, 62 free)", "938 more cpu free on a"},
+			"Deployment default/web stays on clusters that it should leave (a: Capacity: asks for 1000 cpu, 62 free)", "938 more cpu free on a"},
 		{"a constraint that nothing satisfies", func() { team.apply(app(fmt.Sprintf(nobody, ""))) }, func() { team.apply(app()) }, 3,
 			"(a: Constraint gold: not true: cluster.labels.?tier.orValue(\"\") == \"gold\" (cluster.labels[\"tier\"] = absent))", "label tier=gold on a"},
 		{"a policy that requires a cluster that there is not", func() {

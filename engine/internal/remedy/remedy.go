@@ -99,7 +99,7 @@ func grow(field, name string, by int64) func(*trial) {
 
 // rounded is an amount rounded up, and as much as that text says.
 func rounded(name string, amount int64) (string, int64) {
-	text := capacity.Rounded(name, amount, true)
+	text := capacity.Format(name, amount, true)
 	q, err := resource.ParseQuantity(text)
 	switch {
 	case err != nil:
