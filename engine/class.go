@@ -220,7 +220,7 @@ func (w *workspace) prefetch(ctx context.Context) error {
 				continue
 			}
 			var err error
-			if c, _, err = w.classOf(ctx, &Request{Workspace: w.name, Placement: p.Placement, Workload: c.Workload}); err != nil {
+			if c, _, err = w.classOf(ctx, &Request{Workspace: w.name, Placement: p.Placement, Workload: c.Whole}); err != nil {
 				return err
 			}
 		}

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 
@@ -795,7 +796,7 @@ func (q *question) referenceStay(feasible []referenceCandidate, judgement *polic
 ) (choices []engine.Choice, left, standing []string) {
 	spec, number := &q.placement.object.Spec, 1
 	if spec.Strategy.Type == v1alpha1.StrategySpread || spec.Strategy.Type == "" {
-		number = int(ptr.Deref(spec.NumberOfClusters, 3))
+		number = int(ptr.Deref(spec.NumberOfClusters, intstr.FromInt32(3)).IntVal)
 	}
 	type place struct {
 		referenceCandidate
@@ -1052,7 +1053,7 @@ func (q *question) referenceSelect(feasible []referenceCandidate) []referenceCan
 	number := 1
 	switch spec := &q.placement.object.Spec; spec.Strategy.Type {
 	case v1alpha1.StrategySpread, "":
-		number = int(ptr.Deref(spec.NumberOfClusters, 3))
+		number = int(ptr.Deref(spec.NumberOfClusters, intstr.FromInt32(3)).IntVal)
 	case v1alpha1.StrategyRoundRobin:
 		used := map[string]int{}
 		for ref, c := range q.world.held {
@@ -1292,7 +1293,7 @@ func (h *history) drawPlacement(t *rapid.T, index int) *placed {
 		"", v1alpha1.StrategySpread, v1alpha1.StrategyRoundRobin, v1alpha1.StrategyAffinity,
 	)
 	if number := int32(below(t, "number of clusters", 5)); number > 0 {
-		spec.NumberOfClusters = &number
+		spec.NumberOfClusters = ptr.To(intstr.FromInt32(number))
 	}
 	expressions := some(t, "constraints", 0, 2, tenantConstraints)
 	for i, expression := range expressions {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
 	"github.com/kcp-dev/logicalcluster/v3"
@@ -100,7 +101,7 @@ func decideAtOnce(t *testing.T, e *engine.Engine, p *placement.Placement, n int,
 func TestBurstIntoANearlyFullCluster(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	e.SetCluster(ws, cluster("full", 100, func(c *snapshot.Cluster) { c.Allocated.CPU = 63 }))
-	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](1)})
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(1))})
 	for range 20 {
 		placed := decideAtOnce(t, e, p, 200, 1)
 		if want := map[string]int{"": 163, "full": 37}; !reflect.DeepEqual(placed, want) {
@@ -121,7 +122,7 @@ func TestNeverOversubscribed(t *testing.T) {
 	for i := range 4 {
 		e.SetCluster(ws, cluster(fmt.Sprintf("c%d", i), 10))
 	}
-	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](1)})
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(1))})
 	placed := decideAtOnce(t, e, p, 100, 3)
 	if want := map[string]int{"": 88, "c0": 3, "c1": 3, "c2": 3, "c3": 3}; !reflect.DeepEqual(placed, want) {
 		t.Errorf("placed %v, want %v", placed, want)

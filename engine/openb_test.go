@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -63,7 +64,7 @@ func BenchmarkOpenB(b *testing.B) {
 			e.SetCluster(ws, c)
 		}
 		p := compile(b, e, v1alpha1.WorkloadPlacementSpec{
-			NumberOfClusters: ptr.To[int32](1),
+			NumberOfClusters: ptr.To(intstr.FromInt32(1)),
 			Constraints: []v1alpha1.Constraint{{
 				Name:       "gpu-model",
 				Expression: `!("gpu-models" in workload.labels) || cluster.labels[?"gpu-model"].orValue("") in workload.labels["gpu-models"].split("|")`,

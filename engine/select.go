@@ -1,11 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"time"
-
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/internal/ranking"
@@ -55,7 +55,7 @@ func (w *workspace) newDecision(c *class, r *Request, s *snapshot.Snapshot, held
 
 // choose makes the choice of a feasible cluster.
 func (w *workspace) choose(c *class, key ranking.Key) Choice {
-	total, row := key.Total(), w.fleet.Row(key.Position())
+	total, row := c.Strategy.Total(key), w.fleet.Row(key.Position())
 	asks := c.On(row).Workload
 	return Choice{Name: row.Name, Replicas: asks.Replicas, Score: total, Reason: scoring.Reason(total), Reserved: asks.Requests}
 }
@@ -91,7 +91,7 @@ func (w *workspace) selectFrom(c *class, r *Request, held *holding) []ranking.Ke
 	if c.Strategy.Select == nil {
 		chosen = ranked.Best(c.Strategy.Number, chosen)
 	} else {
-		chosen = w.selectByUse(&c.Strategy, ranked.Tournament, r.group(), *held, chosen)
+		chosen = w.selectInTurn(&c.Strategy, ranked.Tournament, r, *held, c.Strategy.Number, chosen)
 	}
 	putBack(ranked, w.current)
 	c.ranking = ranked
@@ -151,24 +151,41 @@ func (w *workspace) selectOthers(c *class, r *Request, held *holding, number int
 	if c.Strategy.Select == nil {
 		chosen = ranked.Best(number, nil)
 	} else {
-		chosen = w.selectByUse(&c.Strategy, ranked.Tournament, r.group(), *held, nil)
+		chosen = w.selectInTurn(&c.Strategy, ranked.Tournament, r, *held, number, nil)
 	}
 	putBack(ranked, w.current)
 	c.ranking = ranked
 	return chosen[:min(number, len(chosen))]
 }
 
-// selectByUse selects by a strategy of its own. It takes held by value, which would be moved to the heap otherwise.
-func (w *workspace) selectByUse(s *ranking.Strategy, t *ranking.Tournament, group types.NamespacedName, held holding, chosen []ranking.Key) []ranking.Key {
-	inUse := func(position int) int {
-		name := w.fleet.Row(position).Name
-		n := w.ledger.Group(group)[name]
-		if held.Group == group && held.ShareOn(name) != nil {
-			n-- // the workload's own
-		}
-		return n
+// selectInTurn selects by a strategy of its own. It takes held by value, which would be moved to the heap otherwise.
+func (w *workspace) selectInTurn(s *ranking.Strategy, t *ranking.Tournament, r *Request, held holding, number int, chosen []ranking.Key) []ranking.Key {
+	turn := w.turn(r, held, number)
+	return s.Select(t, &turn, chosen)
+}
+
+// turn is what a strategy knows of a workload.
+func (w *workspace) turn(r *Request, held holding, number int) ranking.Turn {
+	group, ref := r.group(), &r.Workload.Reference
+	return ranking.Turn{
+		Number: number,
+		Seed:   seedOf(cmp.Or(ref.UID, ref.String())),
+		InUse: func(position int) int {
+			name := w.fleet.Row(position).Name
+			n := w.ledger.Group(group)[name]
+			if held.Group == group && held.ShareOn(name) != nil {
+				n-- // the workload's own
+			}
+			return n
+		},
 	}
-	return s.Select(t, inUse, chosen)
+}
+
+// seedOf is the same in every process.
+func seedOf(uid string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(uid))
+	return h.Sum64()
 }
 
 // holding is what a workload holds. It does not count when the workload itself is decided.

@@ -61,8 +61,19 @@ type WorkloadDecision struct {
 	//
 	// +optional
 	// +listType=atomic
-	// +kubebuilder:validation:MaxItems=100
+	// +kubebuilder:validation:MaxItems=1000
 	Clusters []ClusterDecision `json:"clusters,omitempty"`
+
+	// group of spec.fallback that the workload stands in.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Group string `json:"group,omitempty"`
+
+	// waitingReplicas is how many replicas no cluster has, where the placement divides them and there is no room for all.
+	//
+	// +optional
+	WaitingReplicas int32 `json:"waitingReplicas,omitempty"`
 
 	// reserved is what is set aside for the workload on each of its clusters that has no amount of its own, until the cluster
 	// itself counts its pods.

@@ -4,6 +4,7 @@ import (
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // WorkloadPlacement says which clusters the workloads of its namespace may run on, and how many of them each workload gets.
@@ -38,7 +39,9 @@ type WorkloadPlacement struct {
 // WorkloadPlacementSpec says which workloads are placed, and where they may run. A cluster must pass every selector,
 // requirement and constraint here.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.numberOfClusters) || self.numberOfClusters == 1 || self.strategy.type == 'Spread'",message="numberOfClusters above 1 needs strategy Spread"
+// +kubebuilder:validation:XValidation:rule="!(self.strategy.type in ['RoundRobin', 'Affinity']) || !has(self.numberOfClusters) || type(self.numberOfClusters) == int && self.numberOfClusters == 1",message="numberOfClusters above 1 needs strategy Spread, BinPack or Weighted"
+// +kubebuilder:validation:XValidation:rule="!(self.strategy.type in ['RoundRobin', 'Affinity']) || !has(self.replicaScheduling) || self.replicaScheduling.type != 'Divided'",message="dividing replicas needs strategy Spread, BinPack or Weighted"
+// +kubebuilder:validation:XValidation:rule="!has(self.minClusters) || self.minClusters <= (!has(self.numberOfClusters) ? (self.strategy.type in ['RoundRobin', 'Affinity'] ? 1 : 3) : type(self.numberOfClusters) == int ? self.numberOfClusters : 1000)",message="minClusters must not be above numberOfClusters"
 type WorkloadPlacementSpec struct {
 	// workloadSelector selects workloads in the namespace of the placement. Write {} to select all of them. A workload that
 	// several placements select belongs to the oldest, unless its annotation tmc.kcp.io/placement names another.
@@ -97,13 +100,51 @@ type WorkloadPlacementSpec struct {
 	// +kubebuilder:default=0
 	Priority int32 `json:"priority,omitempty"`
 
-	// numberOfClusters is how many clusters each workload gets with strategy Spread: 3 if left out, fewer where fewer pass.
-	// The other strategies give each workload one cluster.
+	// numberOfClusters is how many clusters each workload gets, or All for every cluster that passes: 3 if left out, fewer where
+	// fewer pass. RoundRobin and Affinity give each workload one cluster.
 	//
 	// +optional
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 1000 : self == 'All'",message="must be from 1 to 1000, or All"
+	NumberOfClusters *intstr.IntOrString `json:"numberOfClusters,omitempty"`
+
+	// minClusters is how many clusters a workload gets at least: it rather waits than get fewer. What runs on fewer, since it
+	// had to leave others, stays there.
+	//
+	// +optional
+	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=1
-	// +kubebuilder:validation:Maximum=100
-	NumberOfClusters *int32 `json:"numberOfClusters,omitempty"`
+	// +kubebuilder:validation:Maximum=1000
+	MinClusters int32 `json:"minClusters,omitempty"`
+
+	// spreadConstraints say how clusters are spread over domains, such as locations, as topologySpreadConstraints of a pod do for
+	// nodes. All of them have to hold at once. They count when a cluster is added; none makes a workload leave one.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=8
+	SpreadConstraints []SpreadConstraint `json:"spreadConstraints,omitempty"`
+
+	// replicaScheduling says whether each cluster gets all replicas of a workload or a share of them.
+	//
+	// +optional
+	ReplicaScheduling *ReplicaScheduling `json:"replicaScheduling,omitempty"`
+
+	// workloadAffinity attracts workloads to domains where other workloads are, or keeps them away from there.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	WorkloadAffinity []WorkloadAffinityTerm `json:"workloadAffinity,omitempty"`
+
+	// fallback lists groups of clusters in order of preference: a workload is placed by the first one that has a place for it,
+	// and stays in that group. Each narrows what the rest of the spec allows.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=8
+	Fallback []ClusterGroup `json:"fallback,omitempty"`
 }
 
 // Strategy says how the clusters of a workload are chosen from those that pass. It is a union: type says which member
@@ -113,6 +154,8 @@ type WorkloadPlacementSpec struct {
 type Strategy struct {
 	// type is the strategy.
 	// Spread gives each workload the best clusters, as many as numberOfClusters.
+	// BinPack gives each workload the fullest clusters that it fits on, as many as numberOfClusters, so that others stay free.
+	// Weighted draws the clusters of each workload at random, in proportion to their scores, from the workload's UID.
 	// RoundRobin gives each workload one cluster, the best of those that hold the fewest workloads of the placement.
 	// Affinity gives each workload the one cluster with the highest scores for affinity and location.
 	//
@@ -123,7 +166,7 @@ type Strategy struct {
 
 // StrategyType names a strategy.
 //
-// +kubebuilder:validation:Enum=Affinity;RoundRobin;Spread
+// +kubebuilder:validation:Enum=Affinity;BinPack;RoundRobin;Spread;Weighted
 type StrategyType string
 
 // The strategies.
@@ -134,10 +177,297 @@ const (
 	StrategySpread StrategyType = "Spread"
 	// StrategyAffinity gives a workload the best cluster by the affinity and location factors.
 	StrategyAffinity StrategyType = "Affinity"
+	// StrategyBinPack gives a workload the fullest numberOfClusters clusters that it fits on.
+	StrategyBinPack StrategyType = "BinPack"
+	// StrategyWeighted draws numberOfClusters clusters in proportion to their scores.
+	StrategyWeighted StrategyType = "Weighted"
 )
 
-// DefaultNumberOfClusters is what Spread uses where numberOfClusters is left out. The schema cannot say so, since other
-// strategies use 1.
+// AllClusters is the value of numberOfClusters for every cluster that passes.
+const AllClusters = "All"
+
+// MaxClusters is how many clusters one workload has at most.
+const MaxClusters = 1000
+
+// SpreadConstraint says how evenly clusters are spread over the domains of a topology key.
+type SpreadConstraint struct {
+	// topologyKey divides clusters into domains, one for each of its values: location for the location of the registration,
+	// cluster for its name, capability:<type>/<attribute> for an attribute of a capability, or the key of a label, such as
+	// topology.kubernetes.io/zone. A cluster without it is in no domain: where the constraint has to hold, nothing is placed
+	// there.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=317
+	TopologyKey string `json:"topologyKey"`
+
+	// maxSkew is by how much a domain that gets a cluster may exceed the domain with the fewest, of those that have a cluster
+	// that passes the filter, however full.
+	//
+	// +optional
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	MaxSkew int32 `json:"maxSkew,omitempty"`
+
+	// minDomains is how many domains there have to be. While there are fewer, the one with the fewest counts as empty, so that
+	// no domain gets more than maxSkew.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	MinDomains int32 `json:"minDomains,omitempty"`
+
+	// whenUnsatisfiable is DoNotSchedule where the constraint has to hold, ScheduleAnyway where it weighs.
+	//
+	// +optional
+	// +kubebuilder:default=DoNotSchedule
+	WhenUnsatisfiable corev1.UnsatisfiableConstraintAction `json:"whenUnsatisfiable,omitempty"`
+
+	// scope is what is counted. Clusters counts the clusters of one workload. Workloads counts the workloads of the placement,
+	// each on every one of its clusters.
+	//
+	// +optional
+	// +kubebuilder:default=Clusters
+	Scope SpreadScope `json:"scope,omitempty"`
+
+	// weight is how many points of the score each cluster costs by which a domain exceeds maxSkew, with ScheduleAnyway.
+	//
+	// +optional
+	// +kubebuilder:default=20
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	Weight int32 `json:"weight,omitempty"`
+}
+
+// SpreadScope says what a spread constraint counts.
+//
+// +kubebuilder:validation:Enum=Clusters;Workloads
+type SpreadScope string
+
+// The scopes of spread constraints.
+const (
+	SpreadClusters  SpreadScope = "Clusters"
+	SpreadWorkloads SpreadScope = "Workloads"
+)
+
+// TopologyKeyLocation, TopologyKeyCluster and TopologyKeyCapability, which a capability and its attribute follow, are the topology
+// keys that are no labels.
+const (
+	TopologyKeyLocation   = "location"
+	TopologyKeyCluster    = "cluster"
+	TopologyKeyCapability = "capability:"
+)
+
+// ReplicaScheduling says how many of a workload's replicas each of its clusters gets.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.maxPerCluster) || !has(self.minPerCluster) || self.minPerCluster <= self.maxPerCluster",message="minPerCluster must not be above maxPerCluster"
+// +kubebuilder:validation:XValidation:rule="!has(self.weights) || has(self.division) && self.division == 'Weighted'",message="weights need division Weighted"
+type ReplicaScheduling struct {
+	// type is Duplicated where each cluster gets all replicas, Divided where each gets a share. Workloads with a pod on each node,
+	// and those of several kinds of pods, are never divided.
+	//
+	// +optional
+	// +kubebuilder:default=Duplicated
+	Type ReplicaSchedulingType `json:"type,omitempty"`
+
+	// division says how large the shares are, as far as the clusters have room.
+	// Even makes them equal.
+	// Weighted makes them proportional to weights.
+	// FreeCapacity makes them proportional to how many replicas each cluster has room for.
+	// Aggregated uses as few clusters as possible.
+	// Overflow fills the clusters one by one, in order of the fallback groups and then of the ranking, and empties them in
+	// reverse.
+	// When a workload grows, no cluster loses replicas; when it shrinks, none gets any. Of clusters with an equal claim to a
+	// replica, the better ranked one gets it.
+	//
+	// +optional
+	// +kubebuilder:default=Even
+	Division ReplicaDivision `json:"division,omitempty"`
+
+	// weights of clusters for division Weighted: a cluster has the weight of the first entry that matches it, and gets nothing
+	// where none does.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	Weights []ClusterWeight `json:"weights,omitempty"`
+
+	// minPerCluster is how many replicas a cluster gets at least, unless it gets none. A cluster without room for as many does
+	// not pass the filter. Constraints and scores are about as many: workload.requests is what these request.
+	//
+	// +optional
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=1
+	MinPerCluster int32 `json:"minPerCluster,omitempty"`
+
+	// maxPerCluster is how many replicas a cluster gets at most.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	MaxPerCluster int32 `json:"maxPerCluster,omitempty"`
+
+	// partial places as many replicas as there is room for, and the others wait. Left out, a workload is placed as a whole or not
+	// at all.
+	//
+	// +optional
+	// +kubebuilder:default=false
+	Partial bool `json:"partial,omitempty"`
+}
+
+// ReplicaSchedulingType says whether replicas are divided among clusters.
+//
+// +kubebuilder:validation:Enum=Duplicated;Divided
+type ReplicaSchedulingType string
+
+// The types of replica scheduling.
+const (
+	ReplicasDuplicated ReplicaSchedulingType = "Duplicated"
+	ReplicasDivided    ReplicaSchedulingType = "Divided"
+)
+
+// ReplicaDivision says how large the shares of clusters are.
+//
+// +kubebuilder:validation:Enum=Even;Weighted;FreeCapacity;Aggregated;Overflow
+type ReplicaDivision string
+
+// The divisions.
+const (
+	DivideEven         ReplicaDivision = "Even"
+	DivideWeighted     ReplicaDivision = "Weighted"
+	DivideFreeCapacity ReplicaDivision = "FreeCapacity"
+	DivideAggregated   ReplicaDivision = "Aggregated"
+	DivideOverflow     ReplicaDivision = "Overflow"
+)
+
+// ClusterWeight gives clusters a weight. A cluster must match both selectors.
+type ClusterWeight struct {
+	// clusterSelector selects clusters by labels and names. Left out, every cluster matches.
+	//
+	// +optional
+	ClusterSelector *ClusterSelector `json:"clusterSelector,omitempty"`
+
+	// locationSelector selects clusters by location, as that of the placement does. Left out, every location matches.
+	//
+	// +optional
+	LocationSelector *metav1.LabelSelector `json:"locationSelector,omitempty"`
+
+	// weight of these clusters, relative to the others; 0 keeps replicas away.
+	//
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	Weight int32 `json:"weight"`
+}
+
+// WorkloadAffinityTerm attracts workloads to the domains where others are, or repels them.
+type WorkloadAffinityTerm struct {
+	// type is Attract or Repel.
+	//
+	// +required
+	Type WorkloadAffinityType `json:"type"`
+
+	// labelSelector selects the other workloads by their labels; {} selects all. A workload is never its own other.
+	//
+	// +required
+	LabelSelector *metav1.LabelSelector `json:"labelSelector"`
+
+	// namespaces of the other workloads: that of the placement if left out. "*" is every namespace of the workspace.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MaxLength=63
+	Namespaces []string `json:"namespaces,omitempty"`
+
+	// topologyKey divides clusters into domains, as in spreadConstraints.
+	//
+	// +optional
+	// +kubebuilder:default=cluster
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=317
+	TopologyKey string `json:"topologyKey,omitempty"`
+
+	// required keeps a workload out of domains without one of the others, or, with Repel, out of those with one, and keeps the
+	// others out of the domains where such a workload is. A workload that selects itself may be the first one. Left out, the term
+	// weighs.
+	//
+	// +optional
+	// +kubebuilder:default=false
+	Required bool `json:"required,omitempty"`
+
+	// weight is how many points of the score a term that is not required adds in domains with one of the others, or takes away
+	// with Repel.
+	//
+	// +optional
+	// +kubebuilder:default=20
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	Weight int32 `json:"weight,omitempty"`
+}
+
+// WorkloadAffinityType says whether a term attracts or repels.
+//
+// +kubebuilder:validation:Enum=Attract;Repel
+type WorkloadAffinityType string
+
+// The types of affinity between workloads.
+const (
+	WorkloadsAttract WorkloadAffinityType = "Attract"
+	WorkloadsRepel   WorkloadAffinityType = "Repel"
+)
+
+// ClusterGroup is a group of clusters to fall back to. A cluster has to pass what is here beside the rest of the spec.
+type ClusterGroup struct {
+	// name of the group, which the decision says for each workload.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name"`
+
+	// locationSelector, clusterSelector, capabilityRequirements and constraints narrow those of the spec.
+	//
+	// +optional
+	LocationSelector *metav1.LabelSelector `json:"locationSelector,omitempty"`
+
+	// clusterSelector narrows that of the spec.
+	//
+	// +optional
+	ClusterSelector *ClusterSelector `json:"clusterSelector,omitempty"`
+
+	// capabilityRequirements are asked for beside those of the spec.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=64
+	CapabilityRequirements []CapabilityRequirement `json:"capabilityRequirements,omitempty"`
+
+	// constraints have to hold beside those of the spec.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=32
+	Constraints []Constraint `json:"constraints,omitempty"`
+
+	// tolerations count in this group beside those of the spec.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
+
+	// returnAfter has workloads that stand in a later group come back, at the pace of the disruption budget, once this group
+	// has had a place for them for so long without a break. Left out, they stay where they are.
+	//
+	// +optional
+	ReturnAfter *metav1.Duration `json:"returnAfter,omitempty"`
+}
+
+// DefaultNumberOfClusters is what is used where numberOfClusters is left out. The schema cannot say so, since RoundRobin and
+// Affinity use 1.
 const DefaultNumberOfClusters = 3
 
 // WorkloadSelector selects workloads. A workload must match both parts; {} selects every workload.

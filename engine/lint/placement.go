@@ -130,10 +130,11 @@ func tolerations(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 }
 
 func numberOfClusters(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
-	if p.Spec.NumberOfClusters == nil {
+	n, at := p.Spec.NumberOfClusters, spec.Child("numberOfClusters")
+	if n == nil || n.StrVal == v1alpha1.AllClusters {
 		return
 	}
-	asked, at := int(*p.Spec.NumberOfClusters), spec.Child("numberOfClusters")
+	asked := n.IntValue()
 	names := len(namesOf(p))
 	switch passing := len(selected(p, w.Fleet)); {
 	case names > 0 && asked > names:

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -37,8 +38,19 @@ type Placement struct {
 	Capabilities  []v1alpha1.CapabilityRequirement
 	Constraints   []Constraint
 	Strategy      v1alpha1.StrategyType
-	// NumberOfClusters is how many clusters each workload gets at most.
-	NumberOfClusters int
+	// NumberOfClusters is how many clusters each workload gets at most, MinClusters how many it gets at least if any.
+	NumberOfClusters, MinClusters int
+	// AllClusters: every cluster that passes is wanted, and none is missing.
+	AllClusters bool
+	Spread      []Spread
+	// Division of replicas; nil where each cluster gets all of them.
+	Division *Division
+	Affinity []Affinity
+	// Groups are the fallback groups in order, each as a placement of its own; none where there is no fallback. Group is the name
+	// of the group in such a placement, ReturnAfter that of its group, 0 if nothing returns.
+	Groups      []*Placement
+	Group       string
+	ReturnAfter time.Duration
 
 	// Reads is what the constraints read of workloads, FactReads what those of their conjuncts read that read no capacity.
 	Reads, FactReads workload.Reads
@@ -75,9 +87,33 @@ func (p *Placement) FactConjuncts(yield func(*constraint.Conjunct) bool) {
 // which strategies there are; clusters is 0 for one that there is not.
 type Strategies func(strategy v1alpha1.StrategyType, numberOfClusters int) (clusters int, all []v1alpha1.StrategyType)
 
+// Plans reports whether the clusters of a workload are chosen together, and not only one by one from the ranking.
+func (p *Placement) Plans() bool {
+	return p.MinClusters > 1 || p.AllClusters || len(p.Spread) > 0 || p.Division != nil || len(p.Affinity) > 0 || len(p.Groups) > 0
+}
+
 // Compile validates and compiles a placement. The error is an aggregate of a field.ErrorList that names every invalid
 // field.
 func Compile(object *v1alpha1.WorkloadPlacement, constraints *constraint.Compiler, strategies Strategies) (*Placement, error) {
+	p, errs := compileSpec(object, constraints, strategies)
+	groups, more := compileGroups(object, constraints, strategies)
+	if errs = append(errs, more...); len(errs) > 0 {
+		return nil, errs.ToAggregate()
+	}
+	for i, group := range groups {
+		p.Reads, p.FactReads = p.Reads.Union(group.Reads), p.FactReads.Union(group.FactReads)
+		p.TolerationsEnd = p.TolerationsEnd || group.TolerationsEnd
+		group.Group = object.Spec.Fallback[i].Name
+		if after := object.Spec.Fallback[i].ReturnAfter; after != nil {
+			group.ReturnAfter = after.Duration
+		}
+	}
+	p.Groups = groups
+	return p, nil
+}
+
+// compileSpec compiles a placement without its fallback groups.
+func compileSpec(object *v1alpha1.WorkloadPlacement, constraints *constraint.Compiler, strategies Strategies) (*Placement, field.ErrorList) {
 	spec, path := &object.Spec, field.NewPath("spec")
 	p := &Placement{
 		Placement:    workload.Placement{Name: object.Name, Namespace: object.Namespace, Labels: object.Labels},
@@ -106,12 +142,15 @@ func Compile(object *v1alpha1.WorkloadPlacement, constraints *constraint.Compile
 	errs = append(errs, p.compileConstraints(path.Child("constraints"), spec.Constraints, constraints)...)
 	errs = append(errs, validateTolerations(path.Child("tolerations"), spec.Tolerations)...)
 	errs = append(errs, p.setStrategy(path, spec, strategies)...)
+	errs = append(errs, p.compileSpread(path.Child("spreadConstraints"), spec.SpreadConstraints)...)
+	errs = append(errs, p.compileDivision(path.Child("replicaScheduling"), spec)...)
+	errs = append(errs, p.compileAffinity(path.Child("workloadAffinity"), spec.WorkloadAffinity)...)
 	if len(errs) > 0 {
-		return nil, errs.ToAggregate()
+		return nil, errs
 	}
 	digest, failed := digest(object)
 	if failed != nil {
-		return nil, fmt.Errorf("placement %s/%s: %w", p.Namespace, p.Name, failed)
+		return nil, field.ErrorList{field.InternalError(path, failed)}
 	}
 	p.Digest = digest
 	return p, nil
@@ -136,17 +175,31 @@ func (p *Placement) compileConstraints(path *field.Path, constraints []v1alpha1.
 }
 
 func (p *Placement) setStrategy(path *field.Path, spec *v1alpha1.WorkloadPlacementSpec, strategies Strategies) (errs field.ErrorList) {
-	number := v1alpha1.DefaultNumberOfClusters
-	if spec.NumberOfClusters != nil {
-		number = int(*spec.NumberOfClusters)
+	number, at := v1alpha1.DefaultNumberOfClusters, path.Child("numberOfClusters")
+	if n := spec.NumberOfClusters; n != nil {
+		switch {
+		case n.Type == intstr.Int:
+			number = int(n.IntVal)
+		case n.StrVal == v1alpha1.AllClusters:
+			number, p.AllClusters = v1alpha1.MaxClusters, true
+		default:
+			errs = append(errs, field.Invalid(at, n.StrVal, "must be a number, or "+v1alpha1.AllClusters))
+		}
 	}
-	if number < 1 {
-		errs = append(errs, field.Invalid(path.Child("numberOfClusters"), number, "must be at least 1"))
+	if number < 1 || number > v1alpha1.MaxClusters {
+		errs = append(errs, field.Invalid(at, number, fmt.Sprintf("must be from 1 to %d", v1alpha1.MaxClusters)))
 	}
 	p.Strategy = cmp.Or(spec.Strategy.Type, v1alpha1.StrategySpread)
-	var all []v1alpha1.StrategyType
-	if p.NumberOfClusters, all = strategies(p.Strategy, max(number, 1)); p.NumberOfClusters == 0 {
+	clusters, all := strategies(p.Strategy, max(number, 1))
+	if clusters == 0 {
 		errs = append(errs, field.NotSupported(path.Child("strategy", "type"), p.Strategy, all))
+	}
+	p.NumberOfClusters, p.MinClusters, p.AllClusters = clusters, max(int(spec.MinClusters), 1), p.AllClusters && clusters > 1
+	switch {
+	case spec.MinClusters < 0:
+		errs = append(errs, field.Invalid(path.Child("minClusters"), spec.MinClusters, "must be at least 1"))
+	case clusters > 0 && p.MinClusters > clusters:
+		errs = append(errs, field.Invalid(path.Child("minClusters"), spec.MinClusters, fmt.Sprintf("is above the number of clusters, which is %d", clusters)))
 	}
 	return errs
 }

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -31,7 +32,7 @@ func TestCompileNamesEveryField(t *testing.T) {
 		},
 		Tolerations:      []corev1.Toleration{{Operator: "Like"}, {Operator: "Exists", Value: "v"}, {Effect: "Never", Key: "k"}, {}, {Key: "k", TolerationSeconds: ptr.To[int64](60)}, {Key: "k", Operator: "Gt", Value: "5"}},
 		Strategy:         v1alpha1.Strategy{Type: "Best"},
-		NumberOfClusters: ptr.To[int32](0),
+		NumberOfClusters: ptr.To(intstr.FromInt32(0)),
 	}}, compiler, ranking.ClustersOf)
 	for _, want := range []string{
 		`spec.workloadSelector.labelSelector: Invalid value: key: Invalid value: "a b": name part must consist of`,

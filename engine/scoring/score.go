@@ -6,8 +6,8 @@ import (
 	"github.com/kcp-placement/placement/internal/int128"
 )
 
-// maxHeadroom is the headroom of a cluster for a workload that asks for nothing.
-const maxHeadroom = 1_000_000
+// MaxHeadroom is the headroom of a cluster for a workload that asks for nothing.
+const MaxHeadroom = 1_000_000
 
 // Score is how good a cluster is for a workload, before the workload is placed there.
 type Score struct {
@@ -50,7 +50,7 @@ func Of(row *snapshot.Row, requests capacity.Resources, weights Weights, terms [
 }
 
 func headroom(row *snapshot.Row, requests capacity.Resources) int64 {
-	least := int64(maxHeadroom)
+	least := int64(MaxHeadroom)
 	consider := func(free, request, allocatable int64) {
 		if request > 0 {
 			least = min(least, permillion(free-request, allocatable))
@@ -70,6 +70,6 @@ func permillion(part, whole int64) int64 {
 	if part <= 0 || whole <= 0 {
 		return 0
 	}
-	quotient, _ := int128.MulDiv(part, maxHeadroom, whole)
+	quotient, _ := int128.MulDiv(part, MaxHeadroom, whole)
 	return quotient
 }

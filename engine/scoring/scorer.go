@@ -109,7 +109,7 @@ func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (
 		return s.total(covered, weighted, f), headroom(row, s.requests)
 	}
 	covered := s.steps[snapshot.CPU].coverage(f.Free[snapshot.CPU]) + s.steps[snapshot.Memory].coverage(f.Free[snapshot.Memory])
-	share := float64(maxHeadroom)
+	share := float64(MaxHeadroom)
 	if amount := s.amounts[snapshot.CPU]; amount > 0 {
 		if part := float64(f.Free[snapshot.CPU]-amount) * f.PerMillion[snapshot.CPU]; part < share {
 			share = part
@@ -146,7 +146,7 @@ func (s *Scorer) total(covered, weighted int64, f *snapshot.Figures) int64 {
 
 // headroom is the function of this name, for requests of CPU and memory.
 func (s *Scorer) headroom(f *snapshot.Figures) int64 {
-	least := int64(maxHeadroom)
+	least := int64(MaxHeadroom)
 	for i, amount := range s.amounts {
 		if amount > 0 {
 			least = min(least, permillion(f.Free[i]-amount, f.Allocatable[i]))

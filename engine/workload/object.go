@@ -119,11 +119,16 @@ func (w *Workload) readPodSets(d *Definition, s *scope) error {
 			return err
 		}
 	}
-	w.Replicas, w.Requests, w.PerNode = all.Replicas, nonZero(all.Requests), d.PerNode
+	w.Replicas, w.Requests, w.PerNode, w.Divisible = all.Replicas, nonZero(all.Requests), d.PerNode, d.divisible()
 	if largest := nonZero(all.Pod); !w.Replica().Equal(largest) {
 		w.Pod = largest
 	}
 	return nil
+}
+
+// divisible reports whether an object of the kind is so many equal pods.
+func (d *Definition) divisible() bool {
+	return len(d.PodSets) == 1 && d.PodSets[0].Each == "" && d.PodSets[0].Count != "" && !d.PerNode
 }
 
 // each calls add once or, for each element of the list or map that the pod sets stand in, with that.

@@ -133,7 +133,7 @@ func (r Reads) Only(w *Workload) *Workload {
 		only.Replicas = w.Replicas
 	}
 	if r.Fields&(Replicas|Requests) != 0 {
-		only.PerNode = w.PerNode
+		only.PerNode, only.Divisible = w.PerNode, w.Divisible
 	}
 	if r.Fields&Requests != 0 {
 		only.Requests, only.Pod = w.Requests, w.Pod
@@ -167,7 +167,7 @@ func (r Reads) Same(a, b *Workload) bool {
 			(r.Fields&Namespace == 0 || a.Namespace == b.Namespace) &&
 			(r.Fields&Name == 0 || a.Name == b.Name) &&
 			(r.Fields&Replicas == 0 || a.Replicas == b.Replicas) &&
-			(r.Fields&(Replicas|Requests) == 0 || a.PerNode == b.PerNode) &&
+			(r.Fields&(Replicas|Requests) == 0 || a.PerNode == b.PerNode && a.Divisible == b.Divisible) &&
 			(r.Fields&Requests == 0 || sameRequests(&a.Requests, &b.Requests) && sameRequests(&a.Pod, &b.Pod)) &&
 			same(a.Labels, b.Labels, r.Fields&Labels != 0, r.Labels) &&
 			same(a.Annotations, b.Annotations, r.Fields&Annotations != 0, r.Annotations)
@@ -211,6 +211,9 @@ func (r Reads) Hash(seed maphash.Seed, w *Workload) uint64 {
 	}
 	if r.Fields&(Replicas|Requests) != 0 && w.PerNode {
 		h.add(1)
+	}
+	if r.Fields&(Replicas|Requests) != 0 && w.Divisible {
+		h.add(2)
 	}
 	if r.Fields&Requests != 0 {
 		h.resources(&w.Requests)

@@ -29,6 +29,8 @@ type Workload struct {
 	// PerNode is set for a workload with Replicas on each usable node of a cluster, as a DaemonSet has: what it asks for differs
 	// by cluster, see On.
 	PerNode bool
+	// Divisible is set where the replicas are all of one kind, and clusters can have a share of them.
+	Divisible bool
 	// Pod is the most of each resource that any one pod requests; zero if they request the same.
 	Pod capacity.Resources
 	// End is why the workload is not decided on, Controller the object that controls it, such as "CronJob nightly". Policies
@@ -50,6 +52,17 @@ func (w *Workload) On(nodes int64) *Workload {
 		return times(amount, nodes, capacity.MaxAmount+1)
 	})
 	return &on
+}
+
+// Share is the part of a Divisible workload that is n of its replicas. It has at least one.
+func (w *Workload) Share(n int64) *Workload {
+	if n == w.Replicas {
+		return w
+	}
+	share, all := *w, w.Replicas
+	share.Replicas = n
+	share.Requests = w.Requests.Combine(capacity.Resources{}, func(amount, _ int64) int64 { return amount / all * n })
+	return &share
 }
 
 // times is a * n, at most a limit; neither is negative.

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
@@ -191,7 +192,7 @@ func TestWhatTheBrakeLetsPass(t *testing.T) {
 	if got := len(w.where()); got != 30 {
 		t.Errorf("%d are placed", got)
 	}
-	w.edit(func(p *v1alpha1.WorkloadPlacement) { p.Spec.NumberOfClusters = ptr.To[int32](2) })
+	w.edit(func(p *v1alpha1.WorkloadPlacement) { p.Spec.NumberOfClusters = ptr.To(intstr.FromInt32(2)) })
 	w.pass()
 	for name, on := range w.where() {
 		if !strings.Contains(on, ",") {

@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
@@ -188,11 +189,11 @@ func newModel(t *rapid.T, policies *policy.Compiler) *model {
 	}
 	m.budget = rapid.SampledFrom([]disruption.Budget{{}, {Minimum: 1, Interval: time.Minute}, {Minimum: 2, Interval: time.Minute}}).Draw(t, "budget")
 	for i, spec := range []v1alpha1.WorkloadPlacementSpec{
-		{NumberOfClusters: ptr.To[int32](1), Priority: 1, Tolerations: []corev1.Toleration{
+		{NumberOfClusters: ptr.To(intstr.FromInt32(1)), Priority: 1, Tolerations: []corev1.Toleration{
 			{Key: evict.Key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To[int64](8)},
 		}},
-		{NumberOfClusters: ptr.To[int32](2), Strategy: v1alpha1.Strategy{Type: v1alpha1.StrategySpread}},
-		{Strategy: v1alpha1.Strategy{Type: v1alpha1.StrategyRoundRobin}, NumberOfClusters: ptr.To[int32](1)},
+		{NumberOfClusters: ptr.To(intstr.FromInt32(2)), Strategy: v1alpha1.Strategy{Type: v1alpha1.StrategySpread}},
+		{Strategy: v1alpha1.Strategy{Type: v1alpha1.StrategyRoundRobin}, NumberOfClusters: ptr.To(intstr.FromInt32(1))},
 	} {
 		spec.WorkloadSelector.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"of": fmt.Sprint(i)}}
 		spec.Constraints = []v1alpha1.Constraint{{

@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 
@@ -38,7 +39,7 @@ func TestCutPassesDecideTheSame(t *testing.T) {
 		for i := range rapid.IntRange(1, 3).Draw(r, "placements") {
 			spec := v1alpha1.WorkloadPlacementSpec{
 				Priority:         rapid.Int32Range(0, 2).Draw(r, "priority"),
-				NumberOfClusters: ptr.To(rapid.Int32Range(1, 2).Draw(r, "number of clusters")),
+				NumberOfClusters: ptr.To(intstr.FromInt32(rapid.Int32Range(1, 2).Draw(r, "number of clusters"))),
 				Strategy:         v1alpha1.Strategy{Type: rapid.SampledFrom([]v1alpha1.StrategyType{"", v1alpha1.StrategyRoundRobin, v1alpha1.StrategySpread}).Draw(r, "strategy")},
 				WorkloadSelector: v1alpha1.WorkloadSelector{LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"of": fmt.Sprint(i)}}},
 			}

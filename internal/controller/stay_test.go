@@ -8,6 +8,7 @@ import (
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -80,7 +81,7 @@ default weights := {"capacity": 1}`))
 			w.placements = []*v1alpha1.WorkloadPlacement{p}
 		}},
 		"one cluster more": {edit: func(w *world) {
-			w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](2)})}
+			w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(2))})}
 		}, want: map[string]string{"w": "b,a"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -26,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -267,10 +268,10 @@ func testWorkload(name string, cpu int64) *workloadObject {
 
 var jobs = batchv1.SchemeGroupVersion.WithResource("jobs")
 
-var one = v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](1)}
+var one = v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(1))}
 
 // pinned is one, where workloads have to run on the cluster that their label "on" names.
-var pinned = v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](1), Constraints: []v1alpha1.Constraint{
+var pinned = v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(1)), Constraints: []v1alpha1.Constraint{
 	{Name: "pinned", Expression: `workload.labels.?on.orValue(cluster.name) == cluster.name`},
 }}
 
@@ -678,7 +679,7 @@ weights := {"health": 2} if {
 func TestMoreClustersWhenThereAreMore(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
-	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To[int32](2)})}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(2))})}
 	w.workloads = []*workloadObject{testWorkload("w", 1000)}
 	w.pass()
 	w.expect(map[string]string{"w": "a"})

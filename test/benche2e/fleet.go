@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/utils/ptr"
 
@@ -210,7 +211,7 @@ func placement() *v1alpha1.WorkloadPlacement {
 				{Name: "roomy", Expression: "capacity.free.cpu >= 2 * workload.requests.cpu"},
 			},
 			Strategy:         v1alpha1.Strategy{Type: v1alpha1.StrategySpread},
-			NumberOfClusters: ptr.To[int32](2),
+			NumberOfClusters: ptr.To(intstr.FromInt32(2)),
 		},
 	}
 }

@@ -21,9 +21,10 @@ var seed = maphash.MakeSeed()
 type PolicyClass struct {
 	Placement *placement.Placement
 	Policies  *policy.Set
-	// Workload has only the fields that policies and facts read.
-	Workload  *workload.Workload
-	Judgement *policy.Judgement
+	// Workload has only the fields that policies and facts read. Seen is what facts are about: its least share, where the
+	// placement divides replicas.
+	Workload, Seen *workload.Workload
+	Judgement      *policy.Judgement
 	// Terms are those of the judgement and of taints.
 	Terms []scoring.Term
 
@@ -35,16 +36,19 @@ type PolicyClass struct {
 
 // NewPolicyClass makes the policy class of a workload, of which only the fields that policies and facts read are kept.
 func NewPolicyClass(p *placement.Placement, policies *policy.Set, w *workload.Workload, judgement *policy.Judgement) *PolicyClass {
-	c := &PolicyClass{Placement: p, Policies: policies, Workload: w, Judgement: judgement}
-	c.Running = sync.OnceValue(func() *filter.Class { return filter.NewClass(p, judgement, w, &c.facts) })
+	c := &PolicyClass{Placement: p, Policies: policies, Workload: w, Seen: p.Share(w), Judgement: judgement}
+	c.Running = sync.OnceValue(func() *filter.Class { return filter.NewClass(p, judgement, c.Seen, &c.facts) })
 	return c
 }
 
 // Class is an equivalence class: workloads that the placement and the policies cannot tell apart, requests included. It
 // is immutable.
 type Class struct {
+	// Class is what clusters are filtered by: for the least share of a workload, where the placement divides replicas.
 	*filter.Class
 	Policy *PolicyClass
+	// Whole is the workload with all of its replicas.
+	Whole *workload.Workload
 	// Digest identifies all that a decision depends on but the clusters, in this process and others.
 	Digest   string
 	Strategy Strategy
@@ -54,12 +58,14 @@ type Class struct {
 
 // NewClass plans how clusters are ranked for a workload, of which only the fields that View.Class reads are kept.
 func NewClass(p *PolicyClass, w *workload.Workload) *Class {
+	share := p.Placement.Share(w)
 	return &Class{
-		Class:    filter.NewClass(p.Placement, p.Judgement, w, &p.facts),
+		Class:    filter.NewClass(p.Placement, p.Judgement, share, &p.facts),
 		Policy:   p,
+		Whole:    w,
 		Digest:   Digest(p.Placement, p.Policies, w),
 		Strategy: StrategyFor(p.Placement.Strategy, p.Placement.NumberOfClusters),
-		scorer:   scoring.NewScorer(w.Requests, p.Judgement.Weights, p.Terms),
+		scorer:   scoring.NewScorer(share.Requests, p.Judgement.Weights, p.Terms),
 	}
 }
 
@@ -76,6 +82,9 @@ type View struct {
 // NewView returns what is read of the workloads of a placement.
 func NewView(p *placement.Placement, policies *policy.Set) *View {
 	read := p.FactReads.Union(policies.Reads())
+	if p.Division != nil && read.Fields&workload.Requests != 0 {
+		read.Fields |= workload.Replicas // a share is of both
+	}
 	return &View{
 		Placement: p, Policies: policies, PolicyClass: read,
 		Class: read.Union(p.Reads).Union(workload.Reads{Fields: workload.Requests | workload.Replicas}),
@@ -93,7 +102,7 @@ func (v *View) PolicyClassHash(w *workload.Workload) uint64 {
 
 // InClass reports whether a workload is of a class.
 func (v *View) InClass(w *workload.Workload, c *Class) bool {
-	return v.matches(c.Policy) && v.Class.Same(c.Workload, w)
+	return v.matches(c.Policy) && v.Class.Same(c.Whole, w)
 }
 
 // InPolicyClass reports whether a workload is of a policy class.

@@ -28,6 +28,9 @@ func Digest(p *placement.Placement, policies *policy.Set, seen *workload.Workloa
 	if seen.PerNode {
 		d = d.text("per node")
 	}
+	if p.Divides(seen) != nil {
+		d = d.text("divided")
+	}
 	sum := sha256.Sum256(d)
 	return hex.EncodeToString(sum[:16])
 }

@@ -246,7 +246,7 @@ func (e *evaluation) prepareFacts() {
 	p := e.class.Policy
 	e.admitted = e.answers(predicate{})
 	for conjunct := range p.Placement.FactConjuncts {
-		e.facts = append(e.facts, factAnswers{conjunct, e.answers(predicate{conjunct: conjunct, workload: p.Workload})})
+		e.facts = append(e.facts, factAnswers{conjunct, e.answers(predicate{conjunct: conjunct, workload: p.Seen})})
 	}
 	e.matches, e.named = make([]bool, len(p.Terms)), make([][]int, len(p.Terms))
 	for i := range p.Terms {

@@ -1,9 +1,12 @@
 package ranking
 
+import "github.com/kcp-placement/placement/engine/scoring"
+
 // Key is the position of a feasible cluster in the order of a strategy: the larger comes first, and no two clusters have
 // the same. The zero Key is a cluster that is not feasible. From the top, its bits are: the sum of the affinity and
 // location factors where the strategy orders by proximity (8), the total (7), the headroom (20), and the cluster's
-// position among all by name, counted from the end (29).
+// position among all by name, counted from the end (29). Where the strategy packs, they are: what the headroom lacks of the most
+// there is (20), the total (7), and the position (29).
 type Key uint64
 
 // MaxClusters is how many clusters can be ordered.
@@ -16,11 +19,17 @@ const (
 	positionMask   = 1<<positionBits - 1
 	totalShift     = positionBits + headroomBits
 	proximityShift = totalShift + totalBits
+
+	packedTotalShift = positionBits
+	fullnessShift    = packedTotalShift + totalBits
 )
 
 // Key returns the key of a cluster by its position among all by name, its total (0..100), its headroom (0..1,000,000)
 // and the sum of its affinity and location factors (0..200).
 func (s *Strategy) Key(position int, total, headroom, proximity int64) Key {
+	if s.Packs {
+		return Key(scoring.MaxHeadroom-headroom)<<fullnessShift | Key(total)<<packedTotalShift | Key(positionMask-position)
+	}
 	key := Key(total)<<totalShift | Key(headroom)<<positionBits | Key(positionMask-position)
 	if s.ByProximity {
 		key |= Key(proximity) << proximityShift
@@ -31,5 +40,25 @@ func (s *Strategy) Key(position int, total, headroom, proximity int64) Key {
 // Position returns the cluster's position among all by name.
 func (k Key) Position() int { return positionMask - int(k&positionMask) }
 
-// Total returns the cluster's total, 0..100.
-func (k Key) Total() int64 { return int64(k >> totalShift & (1<<totalBits - 1)) }
+// Total returns the total of a cluster that has this key, 0..100.
+func (s *Strategy) Total(k Key) int64 {
+	if s.Packs {
+		return int64(k >> packedTotalShift & (1<<totalBits - 1))
+	}
+	return int64(k >> totalShift & (1<<totalBits - 1))
+}
+
+// point is one point of a score in the Value of a key.
+const Point = 10_000
+
+// Value is what choosing a cluster is worth to the strategy, in Points for a hundred: its total, or how full it is.
+func (s *Strategy) Value(k Key) int64 {
+	switch {
+	case s.Packs:
+		return int64(k >> fullnessShift)
+	case s.ByProximity:
+		return int64(k>>proximityShift)*100*Point + s.Total(k)*Point
+	default:
+		return s.Total(k) * Point
+	}
+}

@@ -60,6 +60,8 @@ func TestKey(t *testing.T) {
 		"then the name":                           {v1alpha1.StrategySpread, candidate{8, 70, 500, 0}, candidate{9, 70, 500, 200}},
 		"what is nearest, whatever else":          {v1alpha1.StrategyAffinity, candidate{9, 0, 0, 101}, candidate{0, 100, 1_000_000, 100}},
 		"then as without":                         {v1alpha1.StrategyAffinity, candidate{9, 71, 0, 100}, candidate{0, 70, 1_000_000, 100}},
+		"the fullest, whatever its total":         {v1alpha1.StrategyBinPack, candidate{9, 10, 499, 0}, candidate{0, 90, 500, 200}},
+		"then the higher total of equally full":   {v1alpha1.StrategyBinPack, candidate{9, 71, 500, 0}, candidate{0, 70, 500, 200}},
 		"the worst, and one that is not feasible": {v1alpha1.StrategySpread, candidate{MaxClusters - 1, 0, 0, 0}, candidate{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -72,8 +74,8 @@ func TestKey(t *testing.T) {
 			if better <= worse {
 				t.Errorf("%b is not above %b", better, worse)
 			}
-			if better.Position() != test.better.position || better.Total() != test.better.total {
-				t.Errorf("position %d, total %d", better.Position(), better.Total())
+			if better.Position() != test.better.position || strategy.Total(better) != test.better.total {
+				t.Errorf("position %d, total %d", better.Position(), strategy.Total(better))
 			}
 		})
 	}

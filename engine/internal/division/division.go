@@ -1,0 +1,100 @@
+// Package division divides the replicas of a workload among its clusters. What it returns grows and shrinks with the number of
+// replicas: who passes what clusters have as their Low, or their High, gets a division that takes nothing away, or adds nothing.
+package division
+
+import (
+	"cmp"
+	"math/bits"
+	"slices"
+)
+
+// MaxWeight is the largest weight of a cluster.
+const MaxWeight = 1 << 20
+
+// Cluster is one that gets a share: from Low to High replicas.
+type Cluster struct {
+	Low, High int64
+	// Weight, from 0 to MaxWeight, for Proportional.
+	Weight int64
+}
+
+// Proportional divides n replicas, fewer than 1<<31, in proportion to the weights: each next replica goes to the cluster with the
+// least (replicas + 1) / weight, the earlier one of equals, as in the method of D'Hondt. Clusters have Low at least, and get no more
+// than High; one of weight 0 gets no more than Low. Where the Highs come to less than n, the rest is not divided.
+func Proportional(n int64, clusters []Cluster) []int64 {
+	shares := make([]int64, len(clusters))
+	// At level t a cluster has floor(weight x t / MaxWeight), within its bounds: all replicas whose quotient is at most t.
+	at := func(level uint64) (sum int64) {
+		for i, c := range clusters {
+			shares[i] = max(c.Low, min(c.High, proportion(c.Weight, level)))
+			sum += shares[i]
+		}
+		return sum
+	}
+	low, high := uint64(0), uint64(n)*MaxWeight+1 // the first level is not too high, or none is
+	for high-low > 1 {
+		if middle := low + (high-low)/2; at(middle) <= n {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	left := n - at(low)
+	// Up to the next level a cluster gets one more at most.
+	var next []int
+	for i, c := range clusters {
+		if c.Weight > 0 && shares[i] < c.High {
+			next = append(next, i)
+		}
+	}
+	slices.SortStableFunc(next, func(a, b int) int {
+		highA, lowA := bits.Mul64(uint64(shares[a]+1), uint64(clusters[b].Weight))
+		highB, lowB := bits.Mul64(uint64(shares[b]+1), uint64(clusters[a].Weight))
+		return cmp.Or(cmp.Compare(highA, highB), cmp.Compare(lowA, lowB))
+	})
+	for _, i := range next[:max(0, min(int64(len(next)), left))] {
+		shares[i]++
+	}
+	return shares
+}
+
+// proportion is floor(weight x level / MaxWeight).
+func proportion(weight int64, level uint64) int64 {
+	high, low := bits.Mul64(uint64(weight), level)
+	quotient, _ := bits.Div64(high, low, MaxWeight)
+	return int64(quotient)
+}
+
+// Fill gives each cluster its Low, and fills them to their High one after the other until n replicas are divided.
+func Fill(n int64, clusters []Cluster) []int64 {
+	shares := make([]int64, len(clusters))
+	for i, c := range clusters {
+		shares[i] = c.Low
+		n -= c.Low
+	}
+	for i, c := range clusters {
+		more := max(0, min(n, c.High-c.Low))
+		shares[i] += more
+		n -= more
+	}
+	return shares
+}
+
+// Drain takes replicas away until n are left, from the clusters in the order that is given: all that a cluster has, or as much as
+// leaves it least. Less than least is left where there is no other way.
+func Drain(n int64, shares []int64, order []int, least int64) {
+	excess := -n
+	for _, share := range shares {
+		excess += share
+	}
+	for _, least := range []int64{least, 0} {
+		for _, i := range order {
+			less := min(excess, shares[i])
+			if less < shares[i] {
+				less = max(0, min(less, shares[i]-least))
+			}
+			shares[i] -= less
+			excess -= less
+		}
+	}
+}

@@ -1,0 +1,5 @@
+package ranking
+
+// binPack gives a workload the fullest clusters that it fits on: those with the least headroom, so that large workloads find
+// room elsewhere.
+func binPack(number int) Strategy { return Strategy{Packs: true, Number: number} }

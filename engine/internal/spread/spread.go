@@ -1,0 +1,363 @@
+// Package spread chooses clusters together, where one by one from the ranking is not enough: so that they are spread over domains
+// as constraints ask, and have room for all replicas of a workload.
+package spread
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// MaxSteps bounds how many choices are looked at: some milliseconds. What is found within it is the best there is, unless Solution
+// says that it may not be.
+const MaxSteps = 1 << 14
+
+// Candidate is a cluster that can be chosen.
+type Candidate struct {
+	// Value of the cluster; the sum over those that are chosen is made as large as possible.
+	Value int64
+	// Room is how many replicas the cluster can take; it counts where Problem.Need is above 0.
+	Room int64
+	// Domains are the cluster's, one for each constraint; None where it is in no domain.
+	Domains []int32
+}
+
+// None is the domain of a cluster that is in none.
+const None = -1
+
+// Constraint bounds how uneven the domains of one topology key may become. It is about domains that get a cluster: what they have
+// then may exceed what the domain with the fewest has by MaxSkew. That is Kubernetes' rule for topology spread.
+type Constraint struct {
+	MaxSkew, MinDomains int
+	// Cost of each cluster by which a domain that gets clusters exceeds MaxSkew; where it is 0, the constraint has to hold.
+	Cost int64
+	// Counts is what counts in each domain before.
+	Counts []int
+	// Eligible are the domains of which one can have the fewest. Where they are fewer than MinDomains, 0 is the fewest.
+	Eligible []bool
+}
+
+// Problem asks for clusters.
+type Problem struct {
+	// Candidates in order, none with a larger Value than one before. Of equally good choices, the one with earlier candidates is
+	// chosen.
+	Candidates  []Candidate
+	Constraints []Constraint
+	// Number of clusters at most.
+	Number int
+	// Need is how many replicas there must be room for, as far as possible; 0 where room does not count.
+	Need int64
+	// Fewest clusters are chosen that have the room, instead of as many as possible.
+	Fewest bool
+	// InOrder takes the first clusters that have the room, whatever the sum of values: candidates are passed over only where a
+	// constraint leaves no other way.
+	InOrder bool
+}
+
+// Solution is the chosen candidates by index, in order.
+type Solution struct {
+	Chosen []int
+	// Room of all together, as far as it is needed.
+	Room int64
+	// Cost of the constraints that do not have to hold.
+	Cost int64
+	// Bounded: not all choices were looked at, and there may be a better one.
+	Bounded bool
+}
+
+// Choose solves a problem. The largest room comes before all else, as far as it is needed; then the largest number of clusters, or
+// the smallest; then the sum of values less costs.
+func Choose(p *Problem) Solution {
+	s := newSearch(p)
+	s.consider()
+	s.step(0)
+	return s.best
+}
+
+type search struct {
+	*Problem
+	// groups has for each candidate the number of its group: candidates that are in the same domains.
+	groups []int
+	// closed is for each group the largest room of a candidate that was passed over: one with no more comes later, and is worse.
+	closed []int64
+	// sums of the values before each candidate.
+	sums []int64
+	// roomLeft is the room of this candidate and those after it.
+	roomLeft []int64
+	// added is for each constraint what each domain has got, open how many candidates that are still to come it has.
+	added, open [][]int
+
+	chosen []int
+	value  int64
+	room   int64
+	steps  int
+
+	best      Solution
+	bestValue int64
+	found     bool
+	done      bool
+}
+
+func newSearch(p *Problem) *search {
+	n := len(p.Candidates)
+	s := &search{Problem: p, groups: make([]int, n), sums: make([]int64, n+1), roomLeft: make([]int64, n+1)}
+	ids := map[string]int{}
+	var signature []byte
+	for i := range p.Candidates {
+		c := &p.Candidates[i]
+		s.sums[i+1] = s.sums[i] + c.Value
+		signature = signature[:0]
+		for _, d := range c.Domains {
+			signature = binary.BigEndian.AppendUint32(signature, uint32(d))
+		}
+		id, known := ids[string(signature)]
+		if !known {
+			id = len(ids)
+			ids[string(signature)] = id
+		}
+		s.groups[i] = id
+	}
+	for i := n - 1; i >= 0; i-- {
+		s.roomLeft[i] = min(math.MaxInt64/2, s.roomLeft[i+1]+p.Candidates[i].Room)
+	}
+	s.closed = make([]int64, len(ids))
+	for g := range s.closed {
+		s.closed[g] = -1
+	}
+	s.added, s.open = make([][]int, len(p.Constraints)), make([][]int, len(p.Constraints))
+	for k := range p.Constraints {
+		s.added[k], s.open[k] = make([]int, len(p.Constraints[k].Counts)), make([]int, len(p.Constraints[k].Counts))
+		for i := range p.Candidates {
+			if d := p.Candidates[i].Domains[k]; d != None {
+				s.open[k][d]++
+			}
+		}
+	}
+	return s
+}
+
+// step decides about the candidate i and all after it.
+func (s *search) step(i int) {
+	if s.steps++; s.steps > MaxSteps {
+		s.best.Bounded, s.done = true, true
+	}
+	if s.done || len(s.chosen) == s.Number || !s.promising(i) {
+		return
+	}
+	first := i
+	for i < len(s.Candidates) && s.Candidates[i].Room <= s.closed[s.groups[i]] {
+		i++ // one of its group that was passed over is as good: it is not chosen either
+	}
+	s.pass(first, i, -1)
+	if i < len(s.Candidates) {
+		s.choose(i)
+	}
+	s.pass(first, i, 1)
+}
+
+// choose chooses the candidate i or passes over it, and goes on.
+func (s *search) choose(i int) {
+	c := &s.Candidates[i]
+	s.pass(i, i+1, -1)
+	if s.allowed(c) {
+		s.take(i, c, 1)
+		if s.possible() {
+			s.consider()
+			s.step(i + 1)
+		}
+		s.take(i, c, -1)
+	}
+	group := s.groups[i]
+	before := s.closed[group]
+	s.closed[group] = max(before, c.Room)
+	s.step(i + 1)
+	s.closed[group] = before
+	s.pass(i, i+1, 1)
+}
+
+// pass counts candidates among those that are still to come, or not.
+func (s *search) pass(from, to, by int) {
+	for i := from; i < to; i++ {
+		for k, d := range s.Candidates[i].Domains {
+			if d != None {
+				s.open[k][d] += by
+			}
+		}
+	}
+}
+
+func (s *search) take(i int, c *Candidate, by int) {
+	for k, d := range c.Domains {
+		if d != None {
+			s.added[k][d] += by
+		}
+	}
+	s.value += int64(by) * c.Value
+	s.room += int64(by) * c.Room
+	if by > 0 {
+		s.chosen = append(s.chosen, i)
+	} else {
+		s.chosen = s.chosen[:len(s.chosen)-1]
+	}
+}
+
+// allowed reports whether a candidate is in a domain of every constraint that has to hold.
+func (s *search) allowed(c *Candidate) bool {
+	for k, d := range c.Domains {
+		if d == None && s.Constraints[k].Cost == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// promising reports whether choosing from the candidate i on can be better than the best so far.
+func (s *search) promising(i int) bool {
+	if !s.found {
+		return true
+	}
+	room := min(s.Need, s.room+s.roomLeft[i])
+	if room != s.best.Room {
+		return room > s.best.Room
+	}
+	if s.InOrder {
+		return false // the first one is the best, unless it lacks room
+	}
+	size, best := len(s.chosen), len(s.best.Chosen)
+	more := min(s.Number-size, len(s.Candidates)-i)
+	if s.Fewest {
+		if size++; size > best {
+			return false
+		}
+		more = best - len(s.chosen)
+		if size < best {
+			return true
+		}
+	} else if more = min(more, s.mostMore()); size+more != best {
+		return size+more > best
+	}
+	more = min(more, len(s.Candidates)-i)
+	return s.value+s.sums[i+more]-s.sums[i] > s.bestValue
+}
+
+// mostMore is how many candidates can be added at most, by the constraints that have to hold.
+func (s *search) mostMore() int {
+	most := math.MaxInt
+	for k := range s.Constraints {
+		c := &s.Constraints[k]
+		if c.Cost > 0 {
+			continue
+		}
+		fewest := s.fewest(k, s.open[k])
+		more := 0
+		for d, open := range s.open[k] {
+			if room := fewest + c.MaxSkew - c.Counts[d] - s.added[k][d]; open > 0 && room > 0 {
+				more += min(open, room)
+			}
+		}
+		most = min(most, more)
+	}
+	return most
+}
+
+// fewest is what the domain with the fewest has, of those that are eligible, once more are added.
+func (s *search) fewest(k int, more []int) int {
+	c, fewest, domains := &s.Constraints[k], math.MaxInt, 0
+	for d, eligible := range c.Eligible {
+		if eligible {
+			domains++
+			has := c.Counts[d] + s.added[k][d]
+			if more != nil {
+				has += more[d]
+			}
+			fewest = min(fewest, has)
+		}
+	}
+	if domains == 0 || domains < c.MinDomains {
+		return 0
+	}
+	return fewest
+}
+
+// possible reports whether what is chosen can still be completed so that all constraints hold that have to.
+func (s *search) possible() bool {
+	for k := range s.Constraints {
+		c := &s.Constraints[k]
+		if c.Cost > 0 {
+			continue
+		}
+		most, domains := 0, 0
+		for d, added := range s.added[k] {
+			if added > 0 {
+				most = max(most, c.Counts[d]+added)
+			}
+			if c.Eligible[d] {
+				domains++
+			}
+		}
+		if domains < c.MinDomains || domains == 0 {
+			if most > c.MaxSkew {
+				return false
+			}
+			continue
+		}
+		left := s.Number - len(s.chosen)
+		for d, eligible := range c.Eligible {
+			if missing := most - c.MaxSkew - c.Counts[d] - s.added[k][d]; eligible && missing > 0 {
+				if left -= missing; missing > s.open[k][d] || left < 0 {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+// consider makes what is chosen the best choice, if it is one and better.
+func (s *search) consider() {
+	var cost int64
+	for k := range s.Constraints {
+		c := &s.Constraints[k]
+		excess := 0
+		fewest := s.fewest(k, nil)
+		for d, added := range s.added[k] {
+			excess += min(added, max(0, c.Counts[d]+added-fewest-c.MaxSkew))
+		}
+		if c.Cost == 0 && excess > 0 {
+			return
+		}
+		if c.Cost > 0 {
+			for _, i := range s.chosen {
+				if s.Candidates[i].Domains[k] == None {
+					excess++
+				}
+			}
+			cost += int64(excess) * c.Cost
+		}
+	}
+	room, value := min(s.Need, s.room), s.value-cost
+	if s.found {
+		size, best := len(s.chosen), len(s.best.Chosen)
+		if s.Fewest {
+			size, best = best, size
+		}
+		switch {
+		case room != s.best.Room:
+			if room < s.best.Room {
+				return
+			}
+		case s.InOrder:
+			return
+		case size != best:
+			if size < best {
+				return
+			}
+		case value <= s.bestValue:
+			return
+		}
+	}
+	s.found, s.bestValue = true, value
+	s.best = Solution{Chosen: append([]int(nil), s.chosen...), Room: room, Cost: cost}
+	if s.InOrder && room == s.Need {
+		s.done = true
+	}
+}

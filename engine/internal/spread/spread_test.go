@@ -1,0 +1,193 @@
+package spread
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// TestChooseIsTheBest: on small problems of every kind, all choices there are have been compared by hand: none is better.
+func TestChooseIsTheBest(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawProblem(t)
+		got := Choose(p)
+		if got.Bounded {
+			t.Fatalf("%d candidates are too many", len(p.Candidates))
+		}
+		var best []int
+		var bestRank rank
+		for set := range 1 << len(p.Candidates) {
+			var chosen []int
+			for i := range p.Candidates {
+				if set&(1<<i) != 0 {
+					chosen = append(chosen, i)
+				}
+			}
+			if r, ok := p.rank(chosen); ok && (best == nil && len(chosen) == 0 || bestRank.less(r, chosen, best)) {
+				best, bestRank = chosen, r
+			}
+		}
+		if !slices.Equal(got.Chosen, best) {
+			t.Errorf("chosen %v, best %v %+v\nof %s", got.Chosen, best, bestRank, describe(p))
+		}
+		if r, _ := p.rank(got.Chosen); got.Room != r.room || got.Cost != r.cost {
+			t.Errorf("room %d, cost %d, want %+v", got.Room, got.Cost, r)
+		}
+	})
+}
+
+// rank is how good a choice is.
+type rank struct {
+	room, size, value, cost int64
+	inOrder                 bool
+}
+
+// less reports whether another choice is better.
+func (r rank) less(o rank, chosen, best []int) bool {
+	switch {
+	case o.room != r.room:
+		return o.room > r.room
+	case r.inOrder:
+		// The one that has an earlier candidate where they differ; a longer one only adds what is not needed.
+		for i := range min(len(chosen), len(best)) {
+			if chosen[i] != best[i] {
+				return chosen[i] < best[i]
+			}
+		}
+		return len(chosen) < len(best)
+	case o.size != r.size:
+		return o.size > r.size
+	case o.value-o.cost != r.value-r.cost:
+		return o.value-o.cost > r.value-r.cost
+	default:
+		return slices.Compare(chosen, best) < 0
+	}
+}
+
+// rank returns how good a choice is; false where it is none.
+func (p *Problem) rank(chosen []int) (r rank, ok bool) {
+	if len(chosen) > p.Number {
+		return r, false
+	}
+	r.inOrder, r.size = p.InOrder, int64(len(chosen))
+	if p.Fewest {
+		r.size = -r.size
+	}
+	for _, i := range chosen {
+		r.room += p.Candidates[i].Room
+		r.value += p.Candidates[i].Value
+	}
+	r.room = min(r.room, p.Need)
+	for k, c := range p.Constraints {
+		counts, got, outside := slices.Clone(c.Counts), make([]int, len(c.Counts)), 0
+		for _, i := range chosen {
+			if d := p.Candidates[i].Domains[k]; d == None {
+				outside++
+			} else {
+				counts[d]++
+				got[d]++
+			}
+		}
+		var eligible []int
+		for d := range counts {
+			if c.Eligible[d] {
+				eligible = append(eligible, counts[d])
+			}
+		}
+		fewest := 0
+		if len(eligible) > 0 && len(eligible) >= c.MinDomains {
+			fewest = slices.Min(eligible)
+		}
+		excess := outside
+		for d := range counts {
+			for range got[d] {
+				if counts[d]-fewest > c.MaxSkew {
+					excess++
+					counts[d]--
+				}
+			}
+		}
+		if c.Cost == 0 && excess > 0 {
+			return r, false
+		}
+		r.cost += int64(excess) * c.Cost
+	}
+	return r, true
+}
+
+func drawProblem(t *rapid.T) *Problem {
+	p := &Problem{Number: rapid.IntRange(0, 5).Draw(t, "number")}
+	domains := make([]int, rapid.IntRange(0, 2).Draw(t, "constraints"))
+	for k := range domains {
+		domains[k] = rapid.IntRange(1, 4).Draw(t, "domains")
+		c := Constraint{
+			MaxSkew: rapid.IntRange(1, 2).Draw(t, "max skew"), MinDomains: rapid.IntRange(0, 3).Draw(t, "min domains"),
+			Cost: int64(rapid.SampledFrom([]int{0, 0, 3, 20}).Draw(t, "cost")),
+		}
+		for range domains[k] {
+			c.Counts = append(c.Counts, rapid.IntRange(0, 2).Draw(t, "count"))
+			c.Eligible = append(c.Eligible, rapid.Bool().Draw(t, "eligible"))
+		}
+		p.Constraints = append(p.Constraints, c)
+	}
+	divided := rapid.Bool().Draw(t, "divided")
+	if divided {
+		p.Need = rapid.Int64Range(0, 12).Draw(t, "need")
+		p.Fewest = rapid.Bool().Draw(t, "fewest")
+		p.InOrder = !p.Fewest && rapid.Bool().Draw(t, "in order")
+	}
+	for range rapid.IntRange(0, 9).Draw(t, "candidates") {
+		c := Candidate{Value: rapid.Int64Range(-5, 100).Draw(t, "value")}
+		if divided {
+			c.Room = rapid.Int64Range(1, 5).Draw(t, "room")
+		}
+		for k := range domains {
+			d := rapid.IntRange(None, domains[k]-1).Draw(t, "domain")
+			if d != None {
+				p.Constraints[k].Eligible[d] = true // a candidate makes its domain eligible
+			}
+			c.Domains = append(c.Domains, int32(d))
+		}
+		p.Candidates = append(p.Candidates, c)
+	}
+	slices.SortStableFunc(p.Candidates, func(a, b Candidate) int { return int(b.Value - a.Value) })
+	return p
+}
+
+func describe(p *Problem) string { return fmt.Sprintf("%+v", *p) }
+
+// TestChooseIsBounded: however many clusters there are, and however constraints cross, choosing ends, with what was found, and
+// says so.
+func TestChooseIsBounded(t *testing.T) {
+	// Each domain of either key can have one cluster: the best choice is an assignment.
+	const domains = 30
+	p := &Problem{Number: domains}
+	for range 2 {
+		c := Constraint{MaxSkew: 1, MinDomains: domains + 1, Counts: make([]int, domains), Eligible: make([]bool, domains)}
+		for d := range domains {
+			c.Eligible[d] = true
+		}
+		p.Constraints = append(p.Constraints, c)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 1000 {
+		p.Candidates = append(p.Candidates, Candidate{Value: int64(1000 - i), Domains: []int32{random.Int32N(domains), random.Int32N(domains)}})
+	}
+	s := Choose(p)
+	if _, valid := p.rank(s.Chosen); !valid || len(s.Chosen) == 0 || !s.Bounded {
+		t.Errorf("valid %t: %+v", valid, s)
+	}
+}
+
+func BenchmarkChoose(b *testing.B) {
+	p := &Problem{Number: 3, Constraints: []Constraint{{MaxSkew: 1, Counts: make([]int, 3), Eligible: []bool{true, true, true}}}}
+	for i := range 1000 {
+		p.Candidates = append(p.Candidates, Candidate{Value: int64(1000 - i), Domains: []int32{int32(max(0, i-900) % 3)}})
+	}
+	for b.Loop() {
+		Choose(p)
+	}
+}

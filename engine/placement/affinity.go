@@ -1,0 +1,70 @@
+package placement
+
+import (
+	"cmp"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// Affinity is a compiled term of affinity between workloads.
+type Affinity struct {
+	// Others are the workloads that it is about: those of Namespaces with such labels.
+	Others Others
+	Key    snapshot.TopologyKey
+	Repels bool
+	// Required: it has to hold. Otherwise it weighs Weight points of the score.
+	Required bool
+	Weight   int64
+}
+
+// Others selects workloads of a workspace.
+type Others struct {
+	// Selector is the text of the label selector: equal texts select the same.
+	Selector string
+	// Namespaces is nil for all namespaces.
+	Namespaces []string
+
+	labels labels.Selector
+}
+
+// Match reports whether a workload of a namespace with these labels is one of the others.
+func (o *Others) Match(namespace string, of map[string]string) bool {
+	return (o.Namespaces == nil || slices.Contains(o.Namespaces, namespace)) && o.labels.Matches(labels.Set(of))
+}
+
+func (p *Placement) compileAffinity(path *field.Path, terms []v1alpha1.WorkloadAffinityTerm) (errs field.ErrorList) {
+	for i, t := range terms {
+		at := path.Index(i)
+		a := Affinity{
+			Key: snapshot.TopologyKey(cmp.Or(t.TopologyKey, v1alpha1.TopologyKeyCluster)), Required: t.Required,
+			Repels: t.Type == v1alpha1.WorkloadsRepel, Weight: int64(cmp.Or(t.Weight, defaultWeight)),
+		}
+		if t.Type != v1alpha1.WorkloadsAttract && t.Type != v1alpha1.WorkloadsRepel {
+			errs = append(errs, field.NotSupported(at.Child("type"), t.Type, []v1alpha1.WorkloadAffinityType{v1alpha1.WorkloadsAttract, v1alpha1.WorkloadsRepel}))
+		}
+		errs = append(errs, validateTopologyKey(at.Child("topologyKey"), string(a.Key))...)
+		if t.LabelSelector == nil {
+			errs = append(errs, field.Required(at.Child("labelSelector"), "write {} to select all workloads"))
+			continue
+		}
+		selector, err := compileLabels(at.Child("labelSelector"), t.LabelSelector)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		a.Others = Others{Selector: selector.String(), Namespaces: t.Namespaces, labels: selector}
+		switch {
+		case slices.Contains(t.Namespaces, "*"):
+			a.Others.Namespaces = nil
+		case len(t.Namespaces) == 0:
+			a.Others.Namespaces = []string{p.Namespace}
+		}
+		p.Affinity = append(p.Affinity, a)
+	}
+	return errs
+}

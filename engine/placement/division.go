@@ -1,0 +1,120 @@
+package placement
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// Division says how the replicas of a workload are divided among its clusters.
+type Division struct {
+	By v1alpha1.ReplicaDivision
+	// Min and Max are how many replicas a cluster gets, unless it gets none; Max is 0 where there is no limit.
+	Min, Max int64
+	// Partial places as many replicas as there is room for.
+	Partial bool
+
+	weights []clusterWeight
+}
+
+type clusterWeight struct {
+	labels, locations labels.Selector
+	names             []string
+	weight            int64
+}
+
+// Weight of a cluster, for division Weighted.
+func (d *Division) Weight(c *snapshot.Cluster) int64 {
+	for i := range d.weights {
+		w := &d.weights[i]
+		if w.labels.Matches(labels.Set(c.Labels)) && w.locations.Matches(labels.Set{v1alpha1.TopologyKeyLocation: c.Location}) &&
+			(len(w.names) == 0 || slices.Contains(w.names, c.Name)) {
+			return w.weight
+		}
+	}
+	return 0
+}
+
+// Divides returns how the replicas of a workload are divided; nil where each cluster gets all of them.
+func (p *Placement) Divides(w *workload.Workload) *Division {
+	if p.Division == nil || !w.Divisible || w.Replicas < 1 {
+		return nil
+	}
+	return p.Division
+}
+
+// Share is the workload as the filter and the scores see it: as large as what a cluster gets of it at least.
+func (p *Placement) Share(w *workload.Workload) *workload.Workload {
+	if d := p.Divides(w); d != nil {
+		return w.Share(min(d.Min, w.Replicas))
+	}
+	return w
+}
+
+func (p *Placement) compileDivision(path *field.Path, spec *v1alpha1.WorkloadPlacementSpec) (errs field.ErrorList) {
+	r := spec.ReplicaScheduling
+	if r == nil {
+		return nil
+	}
+	d := &Division{By: cmp.Or(r.Division, v1alpha1.DivideEven), Min: int64(cmp.Or(r.MinPerCluster, 1)), Max: int64(r.MaxPerCluster), Partial: r.Partial}
+	switch r.Type {
+	case "", v1alpha1.ReplicasDuplicated:
+		if r.Division != "" && r.Division != v1alpha1.DivideEven || r.MinPerCluster > 1 || r.MaxPerCluster > 0 || len(r.Weights) > 0 || r.Partial {
+			errs = append(errs, field.Invalid(path.Child("type"), cmp.Or(r.Type, v1alpha1.ReplicasDuplicated), "must be Divided for the other fields to count"))
+		}
+		return errs
+	case v1alpha1.ReplicasDivided:
+		p.Division = d
+	default:
+		return append(errs, field.NotSupported(path.Child("type"), r.Type, []v1alpha1.ReplicaSchedulingType{v1alpha1.ReplicasDivided, v1alpha1.ReplicasDuplicated}))
+	}
+	divisions := []v1alpha1.ReplicaDivision{v1alpha1.DivideAggregated, v1alpha1.DivideEven, v1alpha1.DivideFreeCapacity, v1alpha1.DivideOverflow, v1alpha1.DivideWeighted}
+	if !slices.Contains(divisions, d.By) {
+		errs = append(errs, field.NotSupported(path.Child("division"), d.By, divisions))
+	}
+	if d.Min < 1 || d.Max < 0 {
+		errs = append(errs, field.Invalid(path, fmt.Sprintf("minPerCluster %d, maxPerCluster %d", d.Min, d.Max), "must be at least 1"))
+	}
+	if d.Max > 0 && d.Min > d.Max {
+		errs = append(errs, field.Invalid(path.Child("minPerCluster"), d.Min, fmt.Sprintf("is above maxPerCluster, which is %d", d.Max)))
+	}
+	if one := p.Strategy == v1alpha1.StrategyRoundRobin || p.Strategy == v1alpha1.StrategyAffinity; one {
+		errs = append(errs, field.Invalid(path.Child("type"), r.Type, fmt.Sprintf("strategy %s gives each workload one cluster: use Spread, BinPack or Weighted", p.Strategy)))
+	}
+	return append(errs, d.compileWeights(path.Child("weights"), r.Weights)...)
+}
+
+func (d *Division) compileWeights(path *field.Path, weights []v1alpha1.ClusterWeight) (errs field.ErrorList) {
+	if weighted := d.By == v1alpha1.DivideWeighted; weighted != (len(weights) > 0) {
+		errs = append(errs, field.Invalid(path, len(weights), "must be given for division Weighted, and for no other"))
+	}
+	for i, w := range weights {
+		at := path.Index(i)
+		c := clusterWeight{labels: labels.Everything(), weight: int64(w.Weight)}
+		if w.Weight < 0 || w.Weight > maxClusterWeight {
+			errs = append(errs, field.Invalid(at.Child("weight"), w.Weight, fmt.Sprintf("must be from 0 to %d", maxClusterWeight)))
+		}
+		var err *field.Error
+		if c.locations, err = compileLabels(at.Child("locationSelector"), w.LocationSelector); err != nil {
+			errs = append(errs, err)
+		}
+		if w.ClusterSelector != nil {
+			if c.labels, err = compileLabels(at.Child("clusterSelector", "labelSelector"), w.ClusterSelector.LabelSelector); err != nil {
+				errs = append(errs, err)
+			}
+			c.names = w.ClusterSelector.ClusterNames
+		}
+		d.weights = append(d.weights, c)
+	}
+	return errs
+}
+
+// maxClusterWeight is the largest weight of a cluster.
+const maxClusterWeight = 1_000_000
