@@ -36,6 +36,11 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 			b.next++
 			continue
 		}
+		if requests[b.next].Placement.Plans() {
+			results[b.next].Decision, results[b.next].Err = w.plan(ctx, &requests[b.next], true)
+			b.next++
+			continue
+		}
 		c, cached := b.known(&requests[b.next])
 		var err error
 		if !cached {

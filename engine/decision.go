@@ -25,6 +25,9 @@ type Request struct {
 	// Current is what the workload runs on, with its name and replicas there; the rest of a Choice does not count. Empty for
 	// a workload that has no clusters, or is to be placed as if it had none.
 	Current []Choice
+	// Group is the fallback group that the workload stands in, as its decision has it. Return names a better one that it is to
+	// return to, if that has a place for it.
+	Group, Return string
 	// Now ends what lasts for some time: tolerations of taints, and the delay for a cluster that is not ready. At the zero
 	// time nothing has ended.
 	Now time.Time
@@ -47,6 +50,10 @@ type Decision struct {
 	Clusters []Choice
 	// Asked is how many clusters the placement asks for.
 	Asked int
+	// Group is the fallback group by which the clusters were chosen.
+	Group string
+	// Waiting is how many of the replicas, where they are divided, no cluster has room for.
+	Waiting int64
 	// Left are those of Request.Current that the workload leaves. Standing are those of Clusters that it should leave, for
 	// which there is no better place: what was reserved there stays as it was. Each has a Rejection.
 	Left, Standing []Verdict
@@ -63,6 +70,7 @@ type Decision struct {
 	Cached bool
 
 	changes bool
+	plan    *plan
 	class   *ranking.Class
 	// snapshot that was decided on, and what the workload itself held then, which does not count.
 	snapshot snapshot.Snapshot

@@ -144,6 +144,9 @@ func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Deci
 	if err := r.validate(ctx); err != nil {
 		return nil, err
 	}
+	if r.Placement.Plans() {
+		return w.plan(ctx, r, reserve)
+	}
 	for {
 		// Which class the workload is of, and what the policies say of it.
 		c, cached, err := w.classOf(ctx, r)
@@ -202,6 +205,11 @@ func (e *Engine) Feasible(ctx context.Context, request Request) (bool, error) {
 		return false, err
 	}
 	w := e.lookUp(request.Workspace)
+	if request.Placement.Plans() {
+		request.Current = nil
+		d, err := w.plan(ctx, &request, false)
+		return err == nil && len(d.Clusters) > 0, err
+	}
 	c, _, err := w.classOf(ctx, &request)
 	if err != nil {
 		return false, err

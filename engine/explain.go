@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/internal/ranking"
@@ -71,7 +72,21 @@ func (d *Decision) Summary() string {
 			}
 		}
 	}
-	return t.String()
+	summary := t.String()
+	if d.plan == nil {
+		return summary
+	}
+	if d.plan.why != "" {
+		summary += "; " + d.plan.why
+	}
+	if len(d.plan.others) == 0 {
+		return summary
+	}
+	groups := []string{d.Group + ": " + summary}
+	for _, o := range d.plan.others {
+		groups = append(groups, o.Group+": "+o.Summary())
+	}
+	return strings.Join(groups, "; ")
 }
 
 // Obstacles returns all that keeps a cluster from being feasible, where a verdict names the first: nothing where the

@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/internal/ranking"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/scoring"
 )
 
@@ -20,6 +22,10 @@ const NumberOfClusters filter.Stage = "NumberOfClusters"
 type place struct {
 	choice Choice
 	key    ranking.Key
+	// tier is the index of the class, of those that are chosen from, by which the workload may stay.
+	tier int
+	// room and free are the replicas that there is room for where they are divided: as many as the workload may have, and in all.
+	room, free int64
 	// departure is why the workload should leave it, nil where it may stay.
 	departure *filter.Rejection
 }
@@ -32,8 +38,9 @@ type places struct {
 	left []Verdict
 }
 
-// placesOf finds what becomes of the clusters that a workload runs on. The workspace is locked.
-func (w *workspace) placesOf(c *class, r *Request, held *holding) (s places) {
+// placesOf finds what becomes of the clusters that a workload runs on, where it may stay by any of the classes. The workspace is
+// locked.
+func (w *workspace) placesOf(r *Request, held *holding, classes ...*class) (s places) {
 	for i := range r.Current {
 		name := r.Current[i].Name
 		position, registered := w.fleet.Position(name)
@@ -41,7 +48,14 @@ func (w *workspace) placesOf(c *class, r *Request, held *holding) (s places) {
 			s.leave(name, &filter.Rejection{Stage: filter.Registration, Message: "the cluster is not registered any more"})
 			continue
 		}
-		switch p, evicts := w.placeOn(c, r, held, &r.Current[i], position); {
+		p, evicts := w.placeOn(classes[0], r, held, &r.Current[i], position)
+		for tier := 1; tier < len(classes) && p.departure != nil; tier++ {
+			if o, evicted := w.placeOn(classes[tier], r, held, &r.Current[i], position); o.departure == nil || evicts && !evicted {
+				p, evicts = o, evicted
+				p.tier = tier
+			}
+		}
+		switch {
 		case evicts:
 			s.leave(name, p.departure)
 		case p.departure != nil:
@@ -52,7 +66,7 @@ func (w *workspace) placesOf(c *class, r *Request, held *holding) (s places) {
 	}
 	slices.SortFunc(s.kept, bestFirst)
 	slices.SortFunc(s.doubtful, bestFirst)
-	for number := c.Strategy.Number; len(s.kept) > number; {
+	for number := classes[0].Strategy.Number; len(s.kept) > number; {
 		last := len(s.kept) - 1
 		s.leave(s.kept[last].choice.Name, &filter.Rejection{Stage: NumberOfClusters, Message: fmt.Sprintf("the placement asks for %d", number)})
 		s.kept = s.kept[:last]
@@ -60,7 +74,7 @@ func (w *workspace) placesOf(c *class, r *Request, held *holding) (s places) {
 	return s
 }
 
-func bestFirst(a, b place) int { return cmp.Compare(b.key, a.key) }
+func bestFirst(a, b place) int { return cmp.Or(cmp.Compare(a.tier, b.tier), cmp.Compare(b.key, a.key)) }
 
 func (s *places) leave(cluster string, why *filter.Rejection) {
 	s.left = append(s.left, Verdict{Cluster: cluster, Rejection: why})
@@ -80,8 +94,12 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, current *Choice
 		promised = held.Shares[had]
 	}
 	on := c.On(row)
+	score := scoring.Of(row, on.Workload.Requests, c.Judgement.Weights, c.Policy.Terms)
+	if by := c.Placement.Divides(r.Workload); by != nil {
+		p.room, p.free = roomFor(row, c.Whole, by)
+		on = on.Asking(c.Whole.Share(current.Replicas))
+	}
 	asks := on.Workload
-	score := scoring.Of(row, asks.Requests, c.Judgement.Weights, c.Policy.Terms)
 	p.key = c.Strategy.Key(position, score.Total, score.Headroom, score.Factors[scoring.Affinity]+score.Factors[scoring.Location])
 	p.choice = Choice{Name: current.Name, Replicas: asks.Replicas, Score: score.Total, Reason: scoring.Reason(score.Total), Reserved: asks.Requests}
 	why, shortage, unknown := on.Departure(row, r.Now), on.Shortage(row, promised.Amount), on.NodesUnknown(row)
@@ -104,8 +122,16 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, current *Choice
 
 // satisfied reports whether a workload has all that it asks for, and every cluster may go on as it is.
 func (w *workspace) satisfied(ctx context.Context, r *Request) (bool, error) {
-	p, err := w.policyClassOf(ctx, w.view(r.Placement), r)
-	if err != nil || len(r.Current) != ranking.StrategyFor(r.Placement.Strategy, r.Placement.NumberOfClusters).Number {
+	in := *r
+	if in.Placement = r.Placement.GroupNamed(r.Group); in.Placement == nil || r.Return != "" {
+		return false, nil
+	}
+	by := in.Placement.Divides(r.Workload)
+	if !hasAll(&in, by) {
+		return false, nil
+	}
+	p, err := w.policyClassOf(ctx, w.view(in.Placement), &in)
+	if err != nil {
 		return false, err
 	}
 	w.mu.Lock()
@@ -123,11 +149,30 @@ func (w *workspace) satisfied(ctx context.Context, r *Request) (bool, error) {
 		}
 		row := w.fleet.Row(position)
 		asks := r.Workload.On(row.UsableNodes)
+		if by != nil {
+			asks = r.Workload.Share(current.Replicas)
+		}
 		if current.Replicas != asks.Replicas || !share.Amount.Same(asks.Requests) || !p.Running().MayStay(position, row, r.Now) {
 			return false, nil
 		}
 	}
 	return true, nil
+}
+
+// hasAll reports whether a workload has all the clusters and replicas that it can ask for.
+func hasAll(r *Request, by *placement.Division) bool {
+	number := ranking.StrategyFor(r.Placement.Strategy, r.Placement.NumberOfClusters).Number
+	if by == nil {
+		return len(r.Current) == number && !r.Placement.AllClusters
+	}
+	replicas := r.Workload.Replicas
+	for i := range r.Current {
+		replicas -= r.Current[i].Replicas
+	}
+	if by.By == v1alpha1.DivideAggregated || by.By == v1alpha1.DivideOverflow {
+		return replicas == 0
+	}
+	return replicas == 0 && int64(len(r.Current)) == min(int64(number), r.Workload.Replicas/min(by.Min, r.Workload.Replicas))
 }
 
 // tryKeeping decides for a workload that keeps as many clusters as it asks for, and returns false for any other. It needs no
@@ -142,7 +187,7 @@ func (w *workspace) tryKeeping(d *Decision, choices *choices, c *class, r *Reque
 		return false, errNewPolicies
 	}
 	held := w.held(c, r)
-	places := w.placesOf(c, r, &held)
+	places := w.placesOf(r, &held, c)
 	if len(places.kept) < c.Strategy.Number {
 		return false, nil
 	}
@@ -191,9 +236,14 @@ func (w *workspace) stay(d *Decision, choices *choices, c *class, r *Request, p 
 func (d *Decision) Changes() bool { return d.changes }
 
 // NoBetterPlace says why the workload should leave the clusters that it stands on, why it does not, and what would help;
-// empty where it stands on none.
+// empty where it stands on none. It also says how many replicas wait for room, where they are divided.
 func (d *Decision) NoBetterPlace() string {
-	if d == nil || len(d.Standing) == 0 {
+	switch {
+	case d == nil:
+		return ""
+	case len(d.Standing) == 0 && d.Waiting > 0 && len(d.Clusters) > 0:
+		return fmt.Sprintf("%d replicas wait: %s", d.Waiting, d.Summary())
+	case len(d.Standing) == 0:
 		return ""
 	}
 	const most = 3
@@ -218,7 +268,7 @@ func (d *Decision) NoBetterPlace() string {
 }
 
 func (d *Decision) differs(r *Request) bool {
-	return d.held.UID != r.Workload.UID || d.held.Group != r.group() || len(d.Clusters) != len(r.Current) ||
+	return d.held.UID != r.Workload.UID || d.Group != r.Group || d.held.Group != r.group() || len(d.Clusters) != len(r.Current) ||
 		slices.ContainsFunc(d.Clusters, func(c Choice) bool {
 			had := d.held.ShareOn(c.Name)
 			return had == nil || !had.Amount.Same(c.Reserved) ||

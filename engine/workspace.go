@@ -38,6 +38,8 @@ type workspace struct {
 	current []positionedKey
 	row     snapshot.Row
 	chosen  []ranking.Key
+	// topologies are the domains of the topology keys in use.
+	topologies map[snapshot.TopologyKey]*topology
 	// holds counts the reservations that have been held.
 	holds atomic.Int64
 }
@@ -53,6 +55,7 @@ const maxViews = 4096
 func (e *Engine) newWorkspace(name logicalcluster.Name) *workspace {
 	w := &workspace{
 		name: name, options: &e.options, ledger: capacity.NewLedger(), judge: newJudge(),
+		topologies: map[snapshot.TopologyKey]*topology{},
 		cache: lru.New[cacheKey, any](lru.Options{
 			MaxBytes: e.options.CacheBytes, TTL: e.options.CacheTTL, OnBytes: e.options.Metrics.CacheBytes,
 		}),

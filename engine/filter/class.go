@@ -95,6 +95,14 @@ func (c *Class) On(row *snapshot.Row) *Class {
 	}
 }
 
+// Asking is the class of a workload that asks for more or less, and is the same in all else.
+func (c *Class) Asking(w *workload.Workload) *Class {
+	if w == c.Workload {
+		return c
+	}
+	return &Class{Placement: c.Placement, Workload: w, Judgement: c.Judgement, Replica: c.Replica, perNode: c.perNode}
+}
+
 // conditions returns all conditions, by constraint.
 func (c *Class) conditions() [][]Condition {
 	c.once.Do(func() {

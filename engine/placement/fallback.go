@@ -46,6 +46,20 @@ func compileGroups(object *v1alpha1.WorkloadPlacement, constraints *constraint.C
 	return groups, errs
 }
 
+// GroupNamed returns the placement that a fallback group makes of this one; the placement itself for "" where it has no groups, nil
+// where there is no such group.
+func (p *Placement) GroupNamed(name string) *Placement {
+	if len(p.Groups) == 0 && name == "" {
+		return p
+	}
+	for _, g := range p.Groups {
+		if g.Group == name {
+			return g
+		}
+	}
+	return nil
+}
+
 // validateGroup finds what is wrong with a group by itself, at its own path.
 func validateGroup(object *v1alpha1.WorkloadPlacement, g *v1alpha1.ClusterGroup, path *field.Path, constraints *constraint.Compiler, strategies Strategies) (errs field.ErrorList) {
 	alone := object.DeepCopy()

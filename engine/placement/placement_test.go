@@ -43,8 +43,8 @@ func TestCompileNamesEveryField(t *testing.T) {
 		`spec.tolerations[3].operator: Invalid value: "": must be Exists where key is empty`,
 		`spec.tolerations[4].effect: Invalid value: "": must be NoExecute where tolerationSeconds is set`,
 		`spec.tolerations[5].operator: Unsupported value: "Gt": supported values: "Equal", "Exists"`,
-		`spec.strategy.type: Unsupported value: "Best": supported values: "Affinity", "RoundRobin", "Spread"`,
-		`spec.numberOfClusters: Invalid value: 0: must be at least 1`,
+		`spec.strategy.type: Unsupported value: "Best": supported values: "Affinity", "BinPack", "RoundRobin", "Spread", "Weighted"`,
+		`spec.numberOfClusters: Invalid value: 0: must be from 1 to 1000`,
 	} {
 		if !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("no %s\nin %v", want, err)

@@ -58,6 +58,7 @@ func (f *Fleet) Set(c *Cluster, reserved capacity.Resources) (changed bool) {
 func (f *Fleet) Remove(name string) {
 	if i, known := f.Position(name); known {
 		f.generation++
+		f.facts++
 		f.rows = slices.Delete(f.rows, i, i+1)
 		f.moved()
 	}
@@ -107,6 +108,9 @@ func (f *Fleet) Position(name string) (i int, known bool) {
 
 // Row returns the current row at a position.
 func (f *Fleet) Row(position int) *Row { return f.rows[position] }
+
+// Facts is a version of everything about the clusters but their capacity, and of which clusters there are.
+func (f *Fleet) Facts() int64 { return f.facts }
 
 // Len is the number of clusters.
 func (f *Fleet) Len() int { return len(f.rows) }

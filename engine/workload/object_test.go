@@ -116,6 +116,7 @@ func TestFromObjectHidesBookkeeping(t *testing.T) {
 		Labels:      map[string]string{"tier": "front"},
 		Annotations: map[string]string{"mine": "kept"},
 		Replicas:    1,
+		Divisible:   true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -253,6 +253,7 @@ func (p *pass) request(item *workItem) engine.Request {
 		for i, c := range item.stored.Clusters {
 			r.Current[i] = engine.Choice{Name: c.Name, Replicas: int64(c.Replicas)}
 		}
+		r.Group = item.stored.Group
 	}
 	return r
 }
@@ -386,7 +387,7 @@ func (p *pass) reportPlaced(item *workItem) {
 	for _, expired := range expiredSince(item.stored) {
 		owner.expired = append(owner.expired, fmt.Sprintf("%s %s", item.object.workload, expired))
 	}
-	if owner.placement != nil && has < owner.placement.NumberOfClusters {
+	if p := owner.placement; p != nil && p.Division == nil && !p.AllClusters && has < p.NumberOfClusters {
 		owner.fewer = append(owner.fewer, fmt.Sprintf("%s has %d of %d", item.object.workload, has, owner.placement.NumberOfClusters))
 	}
 }
@@ -410,6 +411,8 @@ func toAPI(d *engine.Decision, item *workItem, now time.Time) v1alpha1.WorkloadD
 		InputsDigest:       d.InputsDigest,
 		SnapshotGeneration: d.Generation,
 		DecidedAt:          metav1.NewTime(now),
+		Group:              d.Group,
+		WaitingReplicas:    int32(d.Waiting),
 	}
 	alike := true
 	for _, c := range d.Clusters {

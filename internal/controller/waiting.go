@@ -117,12 +117,12 @@ func (p *pass) stillSettled(item *workItem, r *engine.Request) bool {
 // costs a look at every cluster, so that is made only for a workload that the status will name.
 func (p *pass) settle(item *workItem, d *engine.Decision) {
 	before := item.attempt
-	if item.attempt = (attempt{}); len(d.Standing) == 0 && len(d.Clusters) >= d.Asked {
+	if item.attempt = (attempt{}); len(d.Standing) == 0 && d.Waiting == 0 && len(d.Clusters) >= d.Asked {
 		return
 	}
 	item.attempt = attempt{inputs: d.InputsDigest, generation: d.Generation, at: before.at, named: len(item.owner.standing) < maxExamples}
 	switch {
-	case len(d.Standing) == 0:
+	case len(d.Standing) == 0 && d.Waiting == 0:
 		return
 	case before.message != "" && before.inputs == d.InputsDigest && (before.named || !item.attempt.named) && p.now().Sub(before.at) < countsEvery:
 		item.attempt.message, item.attempt.named = before.message, before.named
@@ -130,6 +130,8 @@ func (p *pass) settle(item *workItem, d *engine.Decision) {
 		return
 	case item.attempt.named:
 		item.attempt.message = shorten(d.NoBetterPlace())
+	case len(d.Standing) == 0:
+		item.attempt.message = fmt.Sprintf("%d replicas wait for room", d.Waiting)
 	default:
 		item.attempt.message = fmt.Sprintf("stays on %s for want of a better place: %s", d.Standing[0].Cluster, d.Standing[0].Rejection)
 	}

@@ -52,6 +52,10 @@ type Expectation struct {
 	Clusters *[]string `json:"clusters,omitempty"`
 	// Scores of chosen clusters.
 	Scores map[string]int64 `json:"scores,omitempty"`
+	// Replicas of chosen clusters.
+	Replicas map[string]int64 `json:"replicas,omitempty"`
+	// Group is the fallback group that the workload stands in.
+	Group string `json:"group,omitempty"`
 	// Rejected clusters by name, each with the stage that rejects it: "Taint", or with the constraint: "Constraint gold".
 	Rejected map[string]string `json:"rejected,omitempty"`
 	// Error is a part of the reason why the workload runs nowhere.
@@ -111,8 +115,8 @@ func (s *Scenario) parseExpectations(text []byte) error {
 		return errors.New(strings.TrimPrefix(err.Error(), "error unmarshaling JSON: while decoding JSON: json: "))
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.expect)) {
-		if e := s.expect[name]; e.Clusters == nil && len(e.Scores)+len(e.Rejected) == 0 && e.Error == "" {
-			return fmt.Errorf("%s: nothing is expected: give clusters, scores, rejected or error", name)
+		if e := s.expect[name]; e.Clusters == nil && len(e.Scores)+len(e.Replicas)+len(e.Rejected) == 0 && e.Group == "" && e.Error == "" {
+			return fmt.Errorf("%s: nothing is expected: give clusters, scores, replicas, group, rejected or error", name)
 		}
 	}
 	return nil
@@ -125,7 +129,7 @@ func (s *Scenario) Expects() bool { return len(s.expect) > 0 }
 type Failure struct {
 	// Workload as expect.yaml names it.
 	Workload string `json:"workload"`
-	// What was expected: clusters, scores, rejected or error.
+	// What was expected: clusters, scores, replicas, group, rejected or error.
 	What     string `json:"what"`
 	Expected string `json:"expected"`
 	Actual   string `json:"actual"`
@@ -197,6 +201,12 @@ func (e Expectation) compare(name string, d *simulation.Decision) (failures []Fa
 	if len(e.Scores) > 0 {
 		differ("scores", e.Scores, actual.Scores)
 	}
+	if len(e.Replicas) > 0 {
+		differ("replicas", e.Replicas, actual.Replicas)
+	}
+	if e.Group != "" {
+		differ("group", e.Group, actual.Group)
+	}
 	if len(e.Rejected) > 0 {
 		differ("rejected", e.Rejected, actual.Rejected)
 	}
@@ -208,11 +218,14 @@ func (e Expectation) compare(name string, d *simulation.Decision) (failures []Fa
 
 // observe returns the actual values of the fields that the expectation has.
 func (e Expectation) observe(d *simulation.Decision) Expectation {
-	observed := Expectation{Clusters: &[]string{}, Scores: map[string]int64{}, Rejected: map[string]string{}, Error: d.Error}
+	observed := Expectation{Clusters: &[]string{}, Scores: map[string]int64{}, Replicas: map[string]int64{}, Group: d.Group, Rejected: map[string]string{}, Error: d.Error}
 	for _, c := range d.Clusters {
 		*observed.Clusters = append(*observed.Clusters, c.Name)
 		if _, asked := e.Scores[c.Name]; asked {
 			observed.Scores[c.Name] = c.Score
+		}
+		if _, asked := e.Replicas[c.Name]; asked {
+			observed.Replicas[c.Name] = c.Replicas
 		}
 	}
 	for _, r := range d.Rejected {
@@ -295,7 +308,7 @@ func (s *Scenario) expectations(text []byte, decisions map[string]*simulation.De
 		actual := s.expect[name].observe(d)
 		for j := 0; j+1 < len(fields.Content); j += 2 {
 			value := map[string]any{
-				"clusters": *actual.Clusters, "scores": actual.Scores, "rejected": actual.Rejected, "error": actual.Error,
+				"clusters": *actual.Clusters, "scores": actual.Scores, "replicas": actual.Replicas, "group": actual.Group, "rejected": actual.Rejected, "error": actual.Error,
 			}[fields.Content[j].Value]
 			if inline(value) == inline(fields.Content[j+1]) || fields.Content[j].Value == "error" && strings.Contains(actual.Error, s.expect[name].Error) {
 				continue

@@ -28,6 +28,12 @@ type Decision struct {
 	Clusters []engine.Choice `json:"clusters"`
 	// Asked is how many clusters the placement asks for; 0 where the engine was not asked.
 	Asked int `json:"asked,omitempty"`
+	// Group is the fallback group that the workload stands in, WaitingReplicas how many replicas no cluster has, where they are
+	// divided.
+	Group           string `json:"group,omitempty"`
+	WaitingReplicas int64  `json:"waitingReplicas,omitempty"`
+	// Notes say how the clusters were chosen together.
+	Notes []string `json:"notes,omitempty"`
 	// NoBetterPlace is why the workload should leave clusters that it stays on, and what would help; empty where it stays on none.
 	NoBetterPlace string `json:"noBetterPlace,omitempty"`
 	// Held is where the workload goes once it is its turn, where the brake holds it; see Simulation.Pace.

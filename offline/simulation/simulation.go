@@ -89,6 +89,7 @@ type assignment struct {
 	uid          string
 	placement    types.NamespacedName
 	clusters     []engine.Choice
+	group        string
 	inputsDigest string
 }
 
@@ -238,7 +239,7 @@ func (s *Simulation) restore(m *manifest.Workspace) error {
 				})
 				continue
 			}
-			a := assignment{uid: string(d.Workload.UID), placement: name, inputsDigest: d.InputsDigest}
+			a := assignment{uid: string(d.Workload.UID), placement: name, group: d.Group, inputsDigest: d.InputsDigest}
 			for i, c := range d.Clusters {
 				a.clusters = append(a.clusters, engine.Choice{
 					Name: c.Name, Replicas: int64(c.Replicas), Score: int64(c.Score), Reason: c.Reason, Reserved: r.Shares[i].Amount,
@@ -302,7 +303,7 @@ func (s *Simulation) request(i item, current assignment) engine.Request {
 		named := *w
 		named.UID, w = current.uid, &named
 	}
-	return engine.Request{Workspace: i.workspace.Name, Placement: i.placement.compiled, Workload: w, Current: current.clusters, Now: s.options.Now}
+	return engine.Request{Workspace: i.workspace.Name, Placement: i.placement.compiled, Workload: w, Current: current.clusters, Group: current.group, Now: s.options.Now}
 }
 
 // err is why a workload that belongs to a placement cannot be decided.
@@ -423,6 +424,7 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 		}
 		if !changes {
 			d.Kept, d.Clusters, d.NoBetterPlace = true, current.clusters, review.NoBetterPlace()
+			d.Group = current.group
 			if d.detailed == (detail{}) && s.engine.InputsDigest(request) == current.inputsDigest {
 				return
 			}
@@ -441,6 +443,7 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 		d.Rejected = s.rejections(item.workspace.Name, decision, assigned)
 	}
 	d.NoBetterPlace = decision.NoBetterPlace()
+	d.Asked, d.Group, d.WaitingReplicas, d.Notes = decision.Asked, decision.Group, decision.Waiting, decision.Notes()
 	switch {
 	case d.Kept && item.End() != "", d.Kept && decision.InputsDigest == current.inputsDigest:
 	case len(decision.Clusters) == 0:
@@ -449,7 +452,8 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 		d.Clusters = decision.Clusters
 		d.Kept = assigned && len(decision.Left) == 0 && len(d.Clusters) == len(current.clusters)
 		s.assignments[keyOf(item.workspace.Name, item.Reference)] = assignment{
-			uid: request.Workload.UID, placement: item.placement.compiled.NamespacedName(), clusters: d.Clusters, inputsDigest: decision.InputsDigest,
+			uid: request.Workload.UID, placement: item.placement.compiled.NamespacedName(), clusters: d.Clusters, group: d.Group,
+			inputsDigest: decision.InputsDigest,
 		}
 	}
 }

@@ -81,6 +81,16 @@ func (r *Ranking) KeyOf(position int, row *snapshot.Row) Key {
 	return r.evaluation.key(position, row)
 }
 
+// Admits reports whether the facts of a cluster make it feasible, however full it is.
+func (r *Ranking) Admits(position int, row *snapshot.Row) bool {
+	e := &r.evaluation
+	e.ctx = context.Background()
+	if s := factScore(e.scores.entries[position].Load()); s.of(row.Figures.Facts) {
+		return s.feasible()
+	}
+	return e.factScore(position, row.Figures.Facts, row).feasible()
+}
+
 // Bytes returns about how much memory the ranking and the tally of its class keep in use, what they share with others
 // included.
 func (r *Ranking) Bytes() int {

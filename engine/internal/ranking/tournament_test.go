@@ -94,14 +94,14 @@ func TestRoundRobin(t *testing.T) {
 	uses := map[int]int{}
 	var order []int
 	for range 7 {
-		chosen := strategy.Select(ranking, func(place int) int { return uses[place] }, nil)
+		chosen := strategy.Select(ranking, &Turn{InUse: func(place int) int { return uses[place] }}, nil)
 		order = append(order, chosen[0].Position())
 		uses[chosen[0].Position()]++
 	}
 	if want := []int{1, 3, 0, 1, 3, 0, 1}; !slices.Equal(order, want) {
 		t.Errorf("%v, want %v", order, want)
 	}
-	if chosen := strategy.Select(NewTournament(3), func(int) int { return 0 }, nil); len(chosen) != 0 {
+	if chosen := strategy.Select(NewTournament(3), &Turn{InUse: func(int) int { return 0 }}, nil); len(chosen) != 0 {
 		t.Errorf("%v of no feasible clusters", chosen)
 	}
 }

@@ -44,7 +44,9 @@ type scenario struct {
 	policies   *policy.Compiler
 	placements []*placement.Placement
 	workloads  map[string]*workload.Workload
-	now        time.Time
+	// decisions are the latest.
+	decisions map[string]*engine.Decision
+	now       time.Time
 }
 
 func newScenario(t *testing.T) *scenario {
@@ -56,7 +58,7 @@ func newScenario(t *testing.T) *scenario {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &scenario{engine: e, policies: policies, workloads: map[string]*workload.Workload{}}
+	return &scenario{engine: e, policies: policies, workloads: map[string]*workload.Workload{}, decisions: map[string]*engine.Decision{}}
 }
 
 // run runs one command:
@@ -66,6 +68,8 @@ func newScenario(t *testing.T) *scenario {
 //	policies                 YAML: a map from file name to Rego; replaces earlier policies
 //	workload KIND NAME       YAML: {requests, replicas, labels, annotations}
 //	decide NAME...           decides for workloads and prints their clusters
+//	again NAME...            the same for workloads that run as was decided before
+//	return NAME GROUP        the same for one that is to return to a fallback group
 //	explain NAME             prints the explained decision without reserving
 //	stays NAME CLUSTER...    prints whether a workload stays on clusters, and where it is if it leaves one
 //	now TIME                 what the time is for the commands that follow
@@ -107,18 +111,29 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 			if err != nil {
 				return out.String(), err
 			}
-			decision, err := s.engine.Decide(context.Background(), request)
+			if err := s.decide(&out, arg.Key, request); err != nil {
+				return out.String(), err
+			}
+		}
+	case "again", "return":
+		names := d.CmdArgs
+		if d.Cmd == "return" {
+			names = names[:1]
+		}
+		for _, arg := range names {
+			request, err := s.request(arg.Key)
 			if err != nil {
 				return out.String(), err
 			}
-			fmt.Fprintf(&out, "%s:", arg.Key)
-			for _, c := range decision.Clusters {
-				fmt.Fprintf(&out, " %s (%d %s)", c.Name, c.Score, c.Reason)
+			if before := s.decisions[arg.Key]; before != nil {
+				request.Current, request.Group = before.Clusters, before.Group
 			}
-			if len(decision.Clusters) == 0 {
-				out.WriteString(" waits, " + decision.Summary())
+			if d.Cmd == "return" {
+				request.Return = d.CmdArgs[1].Key
 			}
-			out.WriteString("\n")
+			if err := s.decide(&out, arg.Key, request); err != nil {
+				return out.String(), err
+			}
 		}
 	case "explain":
 		request, err := s.request(d.CmdArgs[0].Key)
@@ -183,6 +198,35 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 		return "", fmt.Errorf("there is no command %q", d.Cmd)
 	}
 	return out.String(), nil
+}
+
+// decide decides for a workload and prints its clusters, with the replicas there where they are divided, and notes.
+func (s *scenario) decide(out *strings.Builder, name string, request engine.Request) error {
+	decision, err := s.engine.Decide(context.Background(), request)
+	if err != nil {
+		return err
+	}
+	s.decisions[name] = decision
+	fmt.Fprintf(out, "%s:", name)
+	for _, c := range decision.Clusters {
+		if fmt.Fprintf(out, " %s (%d %s)", c.Name, c.Score, c.Reason); request.Placement.Division != nil {
+			fmt.Fprintf(out, " x%d", c.Replicas)
+		}
+	}
+	if len(decision.Clusters) == 0 {
+		out.WriteString(" waits, " + decision.Summary())
+	}
+	out.WriteString("\n")
+	for _, v := range decision.Left {
+		fmt.Fprintf(out, "  leaves %s: %s\n", v.Cluster, v.Rejection)
+	}
+	if message := decision.NoBetterPlace(); message != "" {
+		fmt.Fprintf(out, "  %s\n", message)
+	}
+	for _, note := range decision.Notes() {
+		fmt.Fprintf(out, "  %s\n", note)
+	}
+	return nil
 }
 
 func (s *scenario) request(name string) (engine.Request, error) {
