@@ -320,8 +320,9 @@ func (w *workspace) feasible(c *class, r *Request, held *holding) []ranking.Key 
 func (w *workspace) rowWithout(held *holding, position int) *snapshot.Row {
 	row := w.fleet.Row(position)
 	if i := held.index(row.Name); i >= 0 {
-		without := held.without(i, row)
-		return &without
+		without := new(snapshot.Row)
+		held.without(i, row, without)
+		return without
 	}
 	return row
 }
