@@ -113,7 +113,7 @@ func labelsOf(s *metav1.LabelSelector) func(map[string]string) bool {
 func fieldOf(t *rapid.T) string {
 	field := rapid.SampledFrom([]string{
 		"cluster.name", "cluster.location", "cluster.labels[%q]", "cluster.labels[?%q].orValue('')", "workload.kind", "workload.name", "workload.namespace",
-		"workload.labels[%q]", "workload.labels[?%q].orValue('x')", "workload.annotations[?%q].orValue('')", "placement.name", "placement.namespace", "placement.labels[%q]",
+		"workload.labels[%q]", "workload.labels[?%q].orValue('')", "workload.annotations[?%q].orValue('')", "placement.name", "placement.namespace", "placement.labels[%q]",
 	}).Draw(t, "field")
 	if strings.Contains(field, "%q") {
 		field = fmt.Sprintf(field, keys.Draw(t, "key"))

@@ -27,7 +27,6 @@ type Workload struct {
 
 // workloads are the checks of workloads.
 var workloads = []check[Workload]{
-	{Error, "unknown_field", unknownFields},
 	{Warning, "unit", units},
 	{Warning, "no_requests", noRequests},
 	{Warning, "unknown_resource", unknownResources},
@@ -38,11 +37,11 @@ var workloads = []check[Workload]{
 
 // Workload returns what a workload says in vain.
 func (w *Workspace) Workload(o Workload) []Finding {
-	name := o.GetName()
-	if namespace := o.GetNamespace(); namespace != "" {
-		name = namespace + "/" + name
-	}
-	return run(workloads, o.GetKind()+" "+name, o, w)
+	return run(workloads, nameOf(o.Unstructured), o, w)
+}
+
+func nameOf(u *unstructured.Unstructured) string {
+	return u.GetKind() + " " + strings.TrimPrefix(u.GetNamespace()+"/"+u.GetName(), "/")
 }
 
 // types of the objects whose fields are known in full. Of others, only pod templates are.
@@ -57,14 +56,18 @@ var types = map[string]reflect.Type{
 	"batch/v1 CronJob":         reflect.TypeFor[batchv1.CronJob](),
 }
 
-func unknownFields(o Workload, _ *Workspace, report *report) {
+// UnknownFields returns the fields of a workload that its type, or that of its pod templates, does not have. The API server refuses
+// them, or drops them.
+func UnknownFields(u *unstructured.Unstructured) []Finding {
+	o, r := Workload{Unstructured: u}, &report{template: Finding{Severity: Error, Code: "unknown_field", Object: nameOf(u)}}
 	if t, known := types[o.GetAPIVersion()+" "+o.GetKind()]; known {
-		unknownIn("", o.Object, t, report)
-		return
+		unknownIn("", o.Object, t, r)
+		return r.findings
 	}
 	for _, template := range templates(o) {
-		unknownIn(template.path, template.content, reflect.TypeFor[corev1.PodTemplateSpec](), report)
+		unknownIn(template.path, template.content, reflect.TypeFor[corev1.PodTemplateSpec](), r)
 	}
+	return r.findings
 }
 
 // unknownIn reports the fields of a value that its type does not have. Status is not written by people.

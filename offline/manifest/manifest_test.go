@@ -434,3 +434,30 @@ func TestLeftOut(t *testing.T) {
 		}
 	}
 }
+
+// TestPositionByName: an element of a list is found by its index and by its name, through anchors, too; what is missing stands where
+// its parent does.
+func TestPositionByName(t *testing.T) {
+	workspaces, errs := manifest.Read([]*manifest.File{{Name: "f.yaml", Text: `apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  initContainers:
+  - &init {name: init, image: x}
+  containers:
+  - *init
+  - name: main
+    image: y
+`}})
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	for path, want := range map[string]string{
+		"spec.containers[1].image": "f.yaml:10:12", "spec.containers[main].image": "f.yaml:10:12", "spec.containers[main].resources.requests": "f.yaml:9:5",
+		"spec.containers[init].image": "f.yaml:6:31", "spec.containers[other].image": "f.yaml:8:3", "spec.containers[7].image": "f.yaml:8:3",
+	} {
+		if got := workspaces[0].Workloads[0].Position(path).String(); got != want {
+			t.Errorf("%s is at %s, want %s", path, got, want)
+		}
+	}
+}

@@ -109,6 +109,11 @@ func child(n *yaml.Node, element string) *yaml.Node {
 		if i, err := strconv.Atoi(element); err == nil && i >= 0 && i < len(n.Content) {
 			return n.Content[i]
 		}
+		for _, named := range n.Content { // as in containers[main]
+			if name := child(named, "name"); name != nil && name.Value == element {
+				return named
+			}
+		}
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/lint"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
@@ -341,6 +342,11 @@ func (r *reader) add(w *Workspace, o *Object) {
 		if read.Controller != "" {
 			w.LeftOut = append(w.LeftOut, LeftOut{o, w.Name, errors.New("metadata.ownerReferences: " + read.WhyNot())})
 			return
+		}
+		if o.file != nil { // a server has dropped them, or knows them
+			for _, f := range lint.UnknownFields(o.Unstructured) {
+				r.errs = append(r.errs, &Error{Position: o.PositionOfKey(f.Field), Object: f.Object, Field: f.Field, Message: f.Message})
+			}
 		}
 		w.Workloads = append(w.Workloads, Workload{o, read, err})
 	}
