@@ -67,7 +67,8 @@ const (
 	// ConstraintsValidCondition on a WorkloadPlacement: its selectors and CEL constraints compile.
 	ConstraintsValidCondition = "ConstraintsValid"
 	// EffectiveCondition on a WorkloadPlacement: nothing in it is in vain, such as a name that no cluster has, a selector that can
-	// match nothing, or a constraint that is the same for all. It is no part of Ready.
+	// match nothing, or a constraint that is the same for all. It is no part of Ready. On a ClusterRegistration: nor is anything
+	// there, such as a taint with an effect that is none. There it is absent until it turns False for the first time.
 	EffectiveCondition = "Effective"
 	// PoliciesReadyCondition on a WorkloadPlacement: the Rego policies of its workspace are in force.
 	PoliciesReadyCondition = "PoliciesReady"

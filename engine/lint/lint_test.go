@@ -435,7 +435,7 @@ func TestAnnotations(t *testing.T) {
 	for _, r := range annotatedRegistrations {
 		r.test(t, func(text string) []lint.Finding {
 			registration := parse[v1alpha1.ClusterRegistration](t, text)
-			return workspace(t, clusters).Registration(&registration)
+			return lint.Registration(&registration)
 		})
 	}
 }
@@ -462,7 +462,7 @@ func TestConstraint(t *testing.T) {
 func TestRegistration(t *testing.T) {
 	for _, r := range registrations {
 		r.test(t, func(spec string) []lint.Finding {
-			return workspace(t, clusters).Registration(&v1alpha1.ClusterRegistration{Spec: parse[v1alpha1.ClusterRegistrationSpec](t, spec)})
+			return lint.Registration(&v1alpha1.ClusterRegistration{Spec: parse[v1alpha1.ClusterRegistrationSpec](t, spec)})
 		})
 	}
 }

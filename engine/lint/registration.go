@@ -15,8 +15,8 @@ var registrations = []check[*v1alpha1.ClusterRegistration]{
 }
 
 // Registration returns what a registration says in vain.
-func (w *Workspace) Registration(r *v1alpha1.ClusterRegistration) []Finding {
-	return run(registrations, "ClusterRegistration "+r.Name, r, w)
+func Registration(r *v1alpha1.ClusterRegistration) []Finding {
+	return run(registrations, "ClusterRegistration "+r.Name, r, nil)
 }
 
 // effects of taints.

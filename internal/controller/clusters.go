@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/lint"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/internal/decode"
 )
@@ -25,6 +26,8 @@ type clusterObjects struct {
 type clusterState struct {
 	clusterObjects
 	invalid string
+	// vain is what the registration says in vain.
+	vain string
 	since
 }
 
@@ -98,7 +101,7 @@ func (w *workspace) updateCluster(from clusterObjects, before since, unreadable 
 	} else if from.usage != nil && len(unreadable[from.usage.UID]) > 0 {
 		c.Invalid = "ClusterUsage: " + unreadable[from.usage.UID].Error()
 	}
-	after := clusterState{from, c.Invalid, before.put(c, w.now())}
+	after := clusterState{from, c.Invalid, messageOf(lint.Registration(from.registration)), before.put(c, w.now())}
 	if _, err := w.engine.SetCluster(w.name, c); err != nil {
 		after.invalid = err.Error()
 	}

@@ -1,28 +1,38 @@
 package controller
 
 import (
+	"maps"
 	"slices"
+	"strings"
 
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/lint"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// effects are the conditions Effective of placements by their digest, for one state of the fleet and what policies say in vain.
+// effects are the conditions Effective of placements, for one state of the fleet and what policies say in vain.
 type effects struct {
-	facts      uint64
-	policies   []string
-	conditions map[string]*conditionsv1alpha1.Condition
+	facts    uint64
+	policies []string
+	of       map[types.UID]effect
+}
+
+// effect is a condition Effective, and what of a placement it is about: the digest does not have the annotations.
+type effect struct {
+	digest      string
+	annotations map[string]string
+	condition   *conditionsv1alpha1.Condition
 }
 
 // lintPlacements looks for what placements say in vain, when they, the policies or what is known of clusters has changed. What the
 // policies say in vain comes after what the placement does.
 func (w *workspace) lintPlacements(placements []*placementState, registrations []*v1alpha1.ClusterRegistration) {
 	last := w.effects
-	w.effects = effects{factsHash(registrations), w.linted.told, make(map[string]*conditionsv1alpha1.Condition, len(placements))}
+	w.effects = effects{factsHash(registrations), w.linted.told, make(map[types.UID]effect, len(placements))}
 	stale := last.facts != w.effects.facts || !slices.Equal(last.policies, w.effects.policies)
 	var linter *lint.Workspace
 	for _, p := range placements {
@@ -30,14 +40,14 @@ func (w *workspace) lintPlacements(placements []*placementState, registrations [
 			p.effective = conditions.UnknownCondition(v1alpha1.EffectiveCondition, "InvalidSpec", "The placement is not valid: see %s", v1alpha1.ConstraintsValidCondition)
 			continue
 		}
-		known := last.conditions[p.placement.Digest]
-		if known == nil || stale {
+		known, found := last.of[p.object.UID]
+		if !found || stale || known.digest != p.placement.Digest || !maps.Equal(known.annotations, p.object.Annotations) {
 			if linter == nil {
 				linter = w.linter()
 			}
-			known = effective(p.object, linter, w.linted.told)
+			known = effect{p.placement.Digest, p.object.Annotations, effective(p.object, linter, w.linted.told)}
 		}
-		w.effects.conditions[p.placement.Digest], p.effective = known, known
+		w.effects.of[p.object.UID], p.effective = known, known.condition
 	}
 }
 
@@ -51,13 +61,25 @@ func (w *workspace) linter() *lint.Workspace {
 
 // effective is the condition of that name.
 func effective(p *v1alpha1.WorkloadPlacement, linter *lint.Workspace, ofPolicies []string) *conditionsv1alpha1.Condition {
-	var lines []string
-	for _, f := range linter.Placement(p) {
-		lines = append(lines, f.Field+": "+f.Message)
-	}
-	lines = append(lines, ofPolicies...)
-	if len(lines) == 0 {
+	message := messageOf(linter.Placement(p), ofPolicies...)
+	if message == "" {
 		return conditions.TrueCondition(v1alpha1.EffectiveCondition)
 	}
-	return conditions.FalseCondition(v1alpha1.EffectiveCondition, "WithoutEffect", conditionsv1alpha1.ConditionSeverityWarning, "%s", shorten(examples(lines)))
+	return conditions.FalseCondition(v1alpha1.EffectiveCondition, withoutEffect, conditionsv1alpha1.ConditionSeverityWarning, "%s", message)
+}
+
+// withoutEffect is the reason of Effective False.
+const withoutEffect = "WithoutEffect"
+
+// messageOf is what the condition Effective says of findings in an object, and of what else is in vain; empty where nothing is.
+func messageOf(findings []lint.Finding, more ...string) string {
+	var lines []string
+	for _, f := range findings {
+		lines = append(lines, strings.TrimPrefix(f.Field+": "+f.Message, ": "))
+	}
+	lines = append(lines, more...)
+	if len(lines) == 0 {
+		return ""
+	}
+	return shorten(examples(lines))
 }

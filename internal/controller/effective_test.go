@@ -2,11 +2,14 @@ package controller
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
@@ -42,8 +45,8 @@ func TestEffective(t *testing.T) {
 	}
 
 	one := func() *conditionsv1alpha1.Condition {
-		for _, c := range w.workspace.effects.conditions {
-			return c
+		for _, e := range w.workspace.effects.of {
+			return e.condition
 		}
 		return nil
 	}
@@ -54,6 +57,12 @@ func TestEffective(t *testing.T) {
 	}
 
 	w.clusters = append(w.clusters, testCluster("pariss", "8"))
+	expect("True")
+
+	update(spec("paris"))
+	w.placements[0].Annotations = map[string]string{"tmc.kcp.io/disruption": "unlimited"}
+	expect("False WithoutEffect: metadata.annotations[tmc.kcp.io/disruption]: no such annotation is read, did you mean tmc.kcp.io/disruptions?")
+	update(spec("paris"))
 	expect("True")
 
 	invalid := spec("paris")
@@ -69,5 +78,45 @@ func TestEffective(t *testing.T) {
 	w.pass()
 	if got := w.condition(v1alpha1.EffectiveCondition); len(got) > maxMessage+100 || !strings.HasSuffix(got, "and 997 more") {
 		t.Errorf("Effective is of %d bytes: %s", len(got), got)
+	}
+}
+
+// TestEffectiveRegistration: what a registration says in vain stands in its condition, which comes when something is, and is written
+// when it turns. Ready stays the agent's.
+func TestEffectiveRegistration(t *testing.T) {
+	w := newWorld(t)
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	effective := func() string {
+		c := conditions.Get(w.clusters[0], v1alpha1.EffectiveCondition)
+		if c == nil {
+			return "none"
+		}
+		return strings.Trim(fmt.Sprintf("%s %s: %s", c.Status, c.Reason, c.Message), " :")
+	}
+	const vain = `False WithoutEffect: spec.taints[0].effect: "NoScheduel" is no effect: until that is mended, the taint keeps workloads out as NoSchedule does, did you mean NoSchedule?`
+	for _, step := range []struct {
+		effect  corev1.TaintEffect
+		want    string
+		written bool
+	}{
+		{corev1.TaintEffectNoSchedule, "none", false},
+		{"NoScheduel", vain, true},
+		{"NoScheduel", vain, false},
+		{corev1.TaintEffectNoSchedule, "True", true},
+	} {
+		w.sleep(countsEvery)
+		w.reports("a", "4", nil)
+		w.clusters[0].Spec.Taints = []corev1.Taint{{Key: "k", Effect: step.effect}}
+		w.writes = nil
+		w.pass()
+		if got := effective(); got != step.want {
+			t.Errorf("%s: %s, want %s", step.effect, got, step.want)
+		}
+		if written := slices.Contains(w.writes, "conditions of a"); written != step.written {
+			t.Errorf("%s: written %v", step.effect, w.writes)
+		}
+		if got := w.clusterCondition("a", v1alpha1.ReadyCondition); got != "True" {
+			t.Errorf("Ready %s", got)
+		}
 	}
 }

@@ -254,7 +254,7 @@ func (w *workspace) setCondition(ctx context.Context, shown *v1alpha1.ClusterReg
 	return written, nil
 }
 
-// watchReports writes which registrations are not usable, and which clusters have less than is in use and promised there.
+// watchReports writes which registrations are not usable or say something in vain, and which clusters have less than is in use and promised there.
 func (w *workspace) watchReports(ctx context.Context, o *cacheView, r *result) {
 	over := map[string]string{}
 	for _, row := range w.engine.Snapshot(w.name).Rows() {
@@ -281,6 +281,7 @@ func (w *workspace) watchReport(ctx context.Context, shown *v1alpha1.ClusterRegi
 		return // it could not be given to the engine
 	}
 	w.reportFault(ctx, shown, v1alpha1.ValidCondition, v1alpha1.InvalidRegistrationReason, shorten(c.invalid), r)
+	w.reportFault(ctx, shown, v1alpha1.EffectiveCondition, withoutEffect, c.vain, r)
 	if c.invalid != "" {
 		return // what it has is not known
 	}

@@ -167,7 +167,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	}
 	linter := &lint.Workspace{Fleet: lint.NewFleet(clusters), Constraints: c.constraints, Kinds: c.kinds}
 	for _, o := range w.Clusters {
-		c.lint(o.Object, linter.Registration(o.Typed))
+		c.lint(o.Object, lint.Registration(o.Typed))
 	}
 	for _, o := range w.Placements {
 		linter.Placements = append(linter.Placements, o.Typed)
