@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/internal/spread"
 	"github.com/kcp-placement/placement/engine/placement"
@@ -40,85 +39,6 @@ type spreadOver struct {
 	counts  []int
 	// eligible are the domains that the constraint is about.
 	eligible []bool
-}
-
-// plan decides for a workload whose clusters are chosen together: by the first fallback group that has a place for it, if there are
-// groups. A workload that runs stays in its group, unless it has to leave there or returns.
-func (w *workspace) plan(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
-	groups := r.Placement.Groups
-	if len(groups) == 0 {
-		d, _, err := w.planIn(ctx, r, []*placement.Placement{r.Placement}, reserve, true)
-		return d, err
-	}
-	finish := func(d *Decision, err error) (*Decision, error) {
-		if err == nil {
-			d.InputsDigest = w.inputsDigest(r)
-		}
-		return d, err
-	}
-	if division := r.Placement.Divides(r.Workload); division != nil && division.By == v1alpha1.DivideOverflow {
-		d, _, err := w.planIn(ctx, r, groups, reserve, true)
-		return finish(d, err)
-	}
-	stands, err := w.standsIn(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	order := groups
-	if stands != nil {
-		order = slices.Concat([]*placement.Placement{stands}, groups)
-		if r.Return != "" {
-			better := slices.IndexFunc(groups, func(g *placement.Placement) bool { return g.Group == r.Return })
-			if better >= 0 && better < slices.Index(groups, stands) {
-				order = slices.Concat(groups[better:better+1], order)
-			}
-		}
-	}
-	var tried []*Decision
-	seen := map[*placement.Placement]bool{}
-	for _, g := range order {
-		if seen[g] {
-			continue
-		}
-		seen[g] = true
-		d, whole, err := w.planIn(ctx, r, []*placement.Placement{g}, reserve, false)
-		if err != nil || whole {
-			return finish(d, err)
-		}
-		tried = append(tried, d)
-		if g == stands && len(d.Clusters) > 0 && len(d.Standing) == 0 {
-			break // it has a place here, if not all that it asks for
-		}
-	}
-	// No group has all that it asks for: it stays where it stands, or takes what the first group has that has anything.
-	chosen := slices.IndexFunc(tried, func(d *Decision) bool { return stands != nil && d.Group == stands.Group })
-	if chosen < 0 {
-		chosen = max(0, slices.IndexFunc(tried, func(d *Decision) bool { return len(d.Clusters) > 0 }))
-	}
-	in := groups[slices.IndexFunc(groups, func(g *placement.Placement) bool { return g.Group == tried[chosen].Group })]
-	d, _, err := w.planIn(ctx, r, []*placement.Placement{in}, reserve, true)
-	if err == nil {
-		d.plan.others = slices.Delete(tried, chosen, chosen+1)
-	}
-	return finish(d, err)
-}
-
-// standsIn returns the fallback group that a workload stands in; nil where it runs nowhere. Where that is not known any more, it is
-// the first in which it may stay.
-func (w *workspace) standsIn(ctx context.Context, r *Request) (*placement.Placement, error) {
-	if len(r.Current) == 0 {
-		return nil, nil
-	}
-	if g := r.Placement.GroupNamed(r.Group); g != nil {
-		return g, nil
-	}
-	for _, g := range r.Placement.Groups {
-		d, _, err := w.planIn(ctx, r, []*placement.Placement{g}, false, false)
-		if err != nil || len(d.Left)+len(d.Standing) == 0 {
-			return g, err
-		}
-	}
-	return r.Placement.Groups[0], nil
 }
 
 var errBehind = errors.New("a ranking is far behind")
@@ -295,7 +215,7 @@ func (w *workspace) candidates(classes []*class, r *Request, held *holding, by *
 			if by != nil {
 				row := w.rowWithout(held, position)
 				one.room, one.free = roomFor(row, c.Whole, by)
-				if one.room < min(by.Min, c.Whole.Replicas) || by.By == v1alpha1.DivideWeighted && by.Weight(row.Cluster) == 0 {
+				if one.room < min(by.Min, c.Whole.Replicas) || by.Excludes(row.Cluster) {
 					continue
 				}
 			}
@@ -419,56 +339,6 @@ func (d *Decision) settleOn(all []place, p *places, standing int) []ranking.Key 
 		d.Clusters, keys[i] = append(d.Clusters, all[i].choice), all[i].key
 	}
 	return keys
-}
-
-// topology is the clusters of a fleet by domain.
-type topology struct {
-	facts int64
-	// of is the domain of each position, spread.None where it is in none; domains are their names.
-	of      []int32
-	domains []string
-}
-
-// topology returns the domains of a topology key. It is kept until facts of a cluster change.
-func (w *workspace) topology(key snapshot.TopologyKey) *topology {
-	facts := w.fleet.Facts()
-	if t := w.topologies[key]; t != nil && t.facts == facts {
-		return t
-	}
-	t := &topology{facts: facts, of: make([]int32, w.fleet.Len())}
-	ids := map[string]int32{}
-	for position := range t.of {
-		domain, found := key.Domain(w.fleet.Row(position).Cluster)
-		if !found {
-			t.of[position] = spread.None
-			continue
-		}
-		id, known := ids[domain]
-		if !known {
-			id = int32(len(ids))
-			ids[domain], t.domains = id, append(t.domains, domain)
-		}
-		t.of[position] = id
-	}
-	if len(w.topologies) >= maxTopologies {
-		clear(w.topologies)
-	}
-	w.topologies[key] = t
-	return t
-}
-
-// maxTopologies bounds how many topology keys are kept of a workspace.
-const maxTopologies = 64
-
-// eligibleDomains are the domains with a cluster that passes all but capacity.
-func (c *class) eligibleDomains(w *workspace, t *topology) []bool {
-	eligible := make([]bool, len(t.domains))
-	for position, domain := range t.of {
-		if domain != spread.None && !eligible[domain] && c.ranking.Admits(position, w.fleet.Row(position)) {
-			eligible[domain] = true
-		}
-	}
-	return eligible
 }
 
 // Notes say how the clusters were chosen together: the fallback group, how replicas are divided, how domains are spread over and

@@ -42,6 +42,11 @@ func (d *Division) Weight(c *snapshot.Cluster) int64 {
 	return 0
 }
 
+// Excludes reports whether a cluster gets no replicas, since it has no weight.
+func (d *Division) Excludes(c *snapshot.Cluster) bool {
+	return d.By == v1alpha1.DivideWeighted && d.Weight(c) == 0
+}
+
 // Divides returns how the replicas of a workload are divided; nil where each cluster gets all of them.
 func (p *Placement) Divides(w *workload.Workload) *Division {
 	if p.Division == nil || !w.Divisible || w.Replicas < 1 {

@@ -43,6 +43,8 @@ type carryOver struct {
 	settled map[workloadKey]attempt
 	// missing is since when a cluster that counts workloads has not counted all of a workload placed there.
 	missing map[located]time.Time
+	// returning is since when a better fallback group has had a place for a workload, without a break.
+	returning map[workloadKey]betterGroup
 	// failures are why workloads could not be decided on.
 	failures map[workloadKey]error
 }
@@ -50,7 +52,7 @@ type carryOver struct {
 func newCarryOver() carryOver {
 	return carryOver{
 		waiting: map[workloadKey]attempt{}, unreadable: map[types.UID]string{}, settled: map[workloadKey]attempt{},
-		missing: map[located]time.Time{}, failures: map[workloadKey]error{},
+		missing: map[located]time.Time{}, failures: map[workloadKey]error{}, returning: map[workloadKey]betterGroup{},
 	}
 }
 
@@ -67,6 +69,8 @@ type workItem struct {
 	// attempt is the latest one in vain: to place the workload, where tried, or to find a better place for it.
 	attempt attempt
 	tried   bool
+	// returnTo is the fallback group that the workload is to return to.
+	returnTo string
 	// reason is why the workload waits, err why it could not be decided on.
 	reason string
 	err    error
@@ -227,8 +231,9 @@ func (p *pass) isDue(ctx context.Context, item *workItem) (bool, error) {
 		return p.mayFindCluster(ctx, item)
 	}
 	request := p.request(item)
-	if p.stillSettled(item, &request) {
-		return false, nil
+	returns, err := p.mayReturn(ctx, item, &request)
+	if err != nil || !returns && p.stillSettled(item, &request) {
+		return false, err
 	}
 	review, err := p.engine.Review(ctx, request)
 	switch {
@@ -253,7 +258,7 @@ func (p *pass) request(item *workItem) engine.Request {
 		for i, c := range item.stored.Clusters {
 			r.Current[i] = engine.Choice{Name: c.Name, Replicas: int64(c.Replicas)}
 		}
-		r.Group = item.stored.Group
+		r.Group, r.Return = item.stored.Group, item.returnTo
 	}
 	return r
 }

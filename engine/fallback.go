@@ -1,0 +1,110 @@
+package engine
+
+import (
+	"context"
+	"slices"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/placement"
+)
+
+// plan decides for a workload whose clusters are chosen together: by the first fallback group that has a place for it, if there are
+// groups. A workload that runs stays in its group, unless it has to leave there or returns.
+func (w *workspace) plan(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
+	groups := r.Placement.Groups
+	if len(groups) == 0 {
+		d, _, err := w.planIn(ctx, r, []*placement.Placement{r.Placement}, reserve, true)
+		return d, err
+	}
+	finish := func(d *Decision, err error) (*Decision, error) {
+		if err == nil {
+			d.InputsDigest = w.inputsDigest(r)
+		}
+		return d, err
+	}
+	if division := r.Placement.Divides(r.Workload); division != nil && division.By == v1alpha1.DivideOverflow {
+		d, _, err := w.planIn(ctx, r, groups, reserve, true)
+		return finish(d, err)
+	}
+	stands, err := w.standsIn(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	order := groups
+	if stands != nil {
+		order = slices.Concat([]*placement.Placement{stands}, groups)
+		if r.Return != "" {
+			better := slices.IndexFunc(groups, func(g *placement.Placement) bool { return g.Group == r.Return })
+			if better >= 0 && better < slices.Index(groups, stands) {
+				order = slices.Concat(groups[better:better+1], order)
+			}
+		}
+	}
+	var tried []*Decision
+	seen := map[*placement.Placement]bool{}
+	for _, g := range order {
+		if seen[g] {
+			continue
+		}
+		seen[g] = true
+		d, whole, err := w.planIn(ctx, r, []*placement.Placement{g}, reserve, false)
+		if err != nil || whole {
+			return finish(d, err)
+		}
+		tried = append(tried, d)
+		if g == stands && len(d.Clusters) > 0 && len(d.Standing) == 0 {
+			break // it has a place here, if not all that it asks for
+		}
+	}
+	// No group has all that it asks for: it stays where it stands, or takes what the first group has that has anything.
+	chosen := slices.IndexFunc(tried, func(d *Decision) bool { return stands != nil && d.Group == stands.Group })
+	if chosen < 0 {
+		chosen = max(0, slices.IndexFunc(tried, func(d *Decision) bool { return len(d.Clusters) > 0 }))
+	}
+	in := groups[slices.IndexFunc(groups, func(g *placement.Placement) bool { return g.Group == tried[chosen].Group })]
+	d, _, err := w.planIn(ctx, r, []*placement.Placement{in}, reserve, true)
+	if err == nil {
+		d.plan.others = slices.Delete(tried, chosen, chosen+1)
+	}
+	return finish(d, err)
+}
+
+// standsIn returns the fallback group that a workload stands in; nil where it runs nowhere. Where that is not known any more, it is
+// the first in which it may stay.
+func (w *workspace) standsIn(ctx context.Context, r *Request) (*placement.Placement, error) {
+	if len(r.Current) == 0 {
+		return nil, nil
+	}
+	if g := r.Placement.GroupNamed(r.Group); g != nil {
+		return g, nil
+	}
+	for _, g := range r.Placement.Groups {
+		d, _, err := w.planIn(ctx, r, []*placement.Placement{g}, false, false)
+		if err != nil || len(d.Left)+len(d.Standing) == 0 {
+			return g, err
+		}
+	}
+	return r.Placement.Groups[0], nil
+}
+
+// BetterGroup returns the first fallback group that has a place for a workload now, of those before the one that it stands in to
+// which workloads return; "" where there is none. It says nothing of how long that has been so: who has seen it for the group's
+// ReturnAfter asks for Request.Return.
+func (e *Engine) BetterGroup(ctx context.Context, request Request) (group string, err error) {
+	if err := request.validate(ctx); err != nil {
+		return "", err
+	}
+	for _, g := range request.Placement.Groups {
+		if g.Group == request.Group {
+			break
+		}
+		if g.ReturnAfter == 0 {
+			continue
+		}
+		_, whole, err := e.lookUp(request.Workspace).planIn(ctx, &request, []*placement.Placement{g}, false, false)
+		if err != nil || whole {
+			return g.Group, err
+		}
+	}
+	return "", nil
+}

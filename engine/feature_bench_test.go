@@ -1,0 +1,96 @@
+package engine_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// features are what a placement can ask for beside the spec of all benchmarks.
+var features = map[string]func(spec *v1alpha1.WorkloadPlacementSpec){
+	"Plain":       func(*v1alpha1.WorkloadPlacementSpec) {},
+	"BinPack":     func(spec *v1alpha1.WorkloadPlacementSpec) { spec.Strategy.Type = v1alpha1.StrategyBinPack },
+	"Weighted":    func(spec *v1alpha1.WorkloadPlacementSpec) { spec.Strategy.Type = v1alpha1.StrategyWeighted },
+	"MinClusters": func(spec *v1alpha1.WorkloadPlacementSpec) { spec.MinClusters = 2 },
+	"Spread": func(spec *v1alpha1.WorkloadPlacementSpec) {
+		spec.SpreadConstraints = []v1alpha1.SpreadConstraint{{TopologyKey: "location"}}
+	},
+	"SpreadTwoLevels": func(spec *v1alpha1.WorkloadPlacementSpec) {
+		spec.SpreadConstraints = []v1alpha1.SpreadConstraint{{TopologyKey: "location"}, {TopologyKey: "zone"}}
+	},
+	"SpreadSoft": func(spec *v1alpha1.WorkloadPlacementSpec) {
+		spec.SpreadConstraints = []v1alpha1.SpreadConstraint{{TopologyKey: "location", WhenUnsatisfiable: corev1.ScheduleAnyway}}
+	},
+	"SpreadWorkloads": func(spec *v1alpha1.WorkloadPlacementSpec) {
+		spec.SpreadConstraints = []v1alpha1.SpreadConstraint{{TopologyKey: "location", Scope: v1alpha1.SpreadWorkloads}}
+	},
+	"DividedEven":       divided(v1alpha1.DivideEven),
+	"DividedFree":       divided(v1alpha1.DivideFreeCapacity),
+	"DividedAggregated": divided(v1alpha1.DivideAggregated),
+	"DividedOverflow":   divided(v1alpha1.DivideOverflow),
+	"Fallback": func(spec *v1alpha1.WorkloadPlacementSpec) {
+		spec.Fallback = []v1alpha1.ClusterGroup{
+			{Name: "eu", LocationSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"location": "eu"}}}, {Name: "any"},
+		}
+	},
+}
+
+func divided(by v1alpha1.ReplicaDivision) func(spec *v1alpha1.WorkloadPlacementSpec) {
+	return func(spec *v1alpha1.WorkloadPlacementSpec) {
+		spec.ReplicaScheduling = &v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDivided, Division: by}
+		spec.NumberOfClusters = ptr.To(intstr.FromInt32(3))
+	}
+}
+
+// BenchmarkFeature is BenchmarkDecideAfterChange and BenchmarkDecideUncached with each feature in use, over 1,000 clusters.
+func BenchmarkFeature(b *testing.B) {
+	var names []string
+	for name := range features {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		spec := benchSpec
+		features[name](&spec)
+		scene := func(b *testing.B) *scene {
+			s := newScene(b, 1000)
+			s.placement = compile(b, s.engine, spec)
+			return s
+		}
+		b.Run(name+"/seen", func(b *testing.B) {
+			s := scene(b)
+			w, reports := newClass(0), newChanges(s.size)
+			w.Replicas, w.Divisible = 4, true
+			b.ReportAllocs()
+			for s.decideAny(b, w); b.Loop(); {
+				s.engine.SetCluster(ws, reports.take())
+				s.decideAny(b, w)
+			}
+		})
+		b.Run(name+"/new", func(b *testing.B) {
+			s := scene(b)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				w := newClass(i)
+				w.Replicas, w.Divisible = 4, true
+				s.decideAny(b, w)
+			}
+		})
+	}
+}
+
+// decideAny decides in ws and expects any clusters.
+func (s *scene) decideAny(b *testing.B, w *workload.Workload) {
+	d, err := s.engine.Decide(context.Background(), s.request(w))
+	if err != nil || len(d.Clusters) == 0 {
+		b.Fatal(d, err)
+	}
+}

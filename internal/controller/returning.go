@@ -1,0 +1,37 @@
+package controller
+
+import (
+	"context"
+	"time"
+
+	"github.com/kcp-placement/placement/engine"
+)
+
+// betterGroup is a fallback group that has had a place for a workload since some time.
+type betterGroup struct {
+	group string
+	since time.Time
+}
+
+// mayReturn reports whether a workload returns to a better fallback group now: one that has had a place for it in every pass since
+// the group's returnAfter. After a restart that time begins anew. It returns at the pace of disruptions, as all that move.
+func (p *pass) mayReturn(ctx context.Context, item *workItem, r *engine.Request) (bool, error) {
+	if len(r.Current) == 0 || len(r.Placement.Groups) == 0 {
+		return false, nil
+	}
+	better, err := p.engine.BetterGroup(ctx, *r)
+	if err != nil || better == "" {
+		return false, err
+	}
+	since, now := p.returning[item.key], p.now()
+	if since.group != better {
+		since = betterGroup{better, now}
+	}
+	p.next.returning[item.key] = since
+	if wait := since.since.Add(r.Placement.GroupNamed(better).ReturnAfter).Sub(now); wait > 0 {
+		p.result.within(wait)
+		return false, nil
+	}
+	item.returnTo, r.Return = better, better
+	return true, nil
+}
