@@ -25,6 +25,8 @@ type Mention struct {
 	Unlike bool
 	// Optional is set where the expression says what holds without the key.
 	Optional bool
+	// Alternative is set where another element of a list, or another operand of || about clusters, may do as well.
+	Alternative bool
 	// Where the literal begins in the expression.
 	Line, Column int
 }
@@ -32,7 +34,7 @@ type Mention struct {
 // Mentions returns the literals that an expression holds against fields, in the order of the expression.
 func (p *Program) Mentions() []Mention {
 	r := &mentionReader{program: p}
-	r.read(p.ast.Expr(), asked)
+	r.read(p.ast.Expr(), asked, false)
 	for i, m := range r.mentions {
 		for _, other := range r.mentions { // as in "a" in m && m["a"] > 1
 			if m.Keyed && other.Optional && other.Field == m.Field && other.Key == m.Key {
@@ -67,22 +69,26 @@ type mentionReader struct {
 	mentions []Mention
 }
 
-func (r *mentionReader) read(e ast.Expr, wanted polarity) {
+func (r *mentionReader) read(e ast.Expr, wanted polarity, alternative bool) {
 	if m, ok := r.lookUp(e); ok {
+		m.Alternative = alternative
 		r.mentions = append(r.mentions, m)
 	}
 	if e.Kind() == ast.CallKind {
-		r.comparison(e.AsCall(), wanted)
+		r.comparison(e.AsCall(), wanted, alternative)
 	}
 	parts := partsOf(e)
 	for i, part := range parts {
 		switch {
 		case isCall(e, operators.LogicalNot):
-			r.read(part, wanted.negated())
-		case isCall(e, operators.LogicalAnd, operators.LogicalOr), isCall(e, operators.Conditional) && i > 0, e.Kind() == ast.ComprehensionKind:
-			r.read(part, wanted)
+			r.read(part, wanted.negated(), alternative)
+		case isCall(e, operators.LogicalOr):
+			other := readsOf(parts[1-i])
+			r.read(part, wanted, alternative || other.Cluster || other.Capacity)
+		case isCall(e, operators.LogicalAnd), isCall(e, operators.Conditional) && i > 0, e.Kind() == ast.ComprehensionKind:
+			r.read(part, wanted, alternative)
 		default:
-			r.read(part, either)
+			r.read(part, either, alternative)
 		}
 	}
 }
@@ -126,7 +132,7 @@ func (r *mentionReader) lookUp(e ast.Expr) (m Mention, ok bool) {
 }
 
 // comparison recognizes a field, or an entry of one, that is compared with literals.
-func (r *mentionReader) comparison(call ast.CallExpr, wanted polarity) {
+func (r *mentionReader) comparison(call ast.CallExpr, wanted polarity, alternative bool) {
 	function, args := call.FunctionName(), call.Args()
 	if call.IsMemberFunction() {
 		args = append([]ast.Expr{call.Target()}, args...)
@@ -166,7 +172,7 @@ func (r *mentionReader) comparison(call ast.CallExpr, wanted polarity) {
 		default:
 			continue
 		}
-		m.Operator, m.Unlike = operator, wanted != asked
+		m.Operator, m.Unlike, m.Alternative = operator, wanted != asked, alternative || len(literals) > 1
 		if function == operators.NotEquals {
 			m.Unlike = wanted != excluded
 		}

@@ -12,7 +12,7 @@ func TestMentions(t *testing.T) {
 	c := compiler(t)
 	for expression, want := range map[string][]string{
 		`cluster.location == "eu" && "us" != cluster.location`:               {`1:21 cluster.location == "eu"`, `1:29 cluster.location != "us" or not`},
-		`cluster.name in ["a", "b"]`:                                         {`1:18 cluster.name == "a"`, `1:23 cluster.name == "b"`},
+		`cluster.name in ["a", "b"]`:                                         {`1:18 cluster.name == "a" or another`, `1:23 cluster.name == "b" or another`},
 		`cluster.labels["tier"] == "gold"`:                                   {`1:27 cluster.labels[tier] == "gold"`, `1:16 cluster.labels[tier]`},
 		`cluster.labels.tier == "gold"`:                                      {`1:24 cluster.labels[tier] == "gold"`, `1:16 cluster.labels[tier]`},
 		`cluster.labels.?tier.orValue("") == "gold"`:                         {`1:37 cluster.labels[?tier] == "gold"`, `1:17 cluster.labels[?tier]`},
@@ -25,6 +25,8 @@ func TestMentions(t *testing.T) {
 		`cluster.taints.all(t, t.key != "k" || t.effect in ["NoSchedule"])`:  {`1:32 taint.key != "k" or not`, `1:52 taint.effect == "NoSchedule"`},
 		`{"a": "b"}["a"] == "b" && "x" == "x" && workload.replicas == 3`:     {`1:62 workload.replicas == 3`},
 
+		`cluster.name == "a" || cluster.location == "b"`:     {`1:17 cluster.name == "a" or another`, `1:44 cluster.location == "b" or another`},
+		`workload.kind != "a" || cluster.location == "b"`:    {`1:18 workload.kind != "a" or not or another`, `1:45 cluster.location == "b"`}, // an implication
 		`!(cluster.name in ["a"]) && !(cluster.name != "b")`: {`1:20 cluster.name == "a" or not`, `1:47 cluster.name != "b"`},
 		`cluster.name == "a" ? true : cluster.name == "b"`:   {`1:17 cluster.name == "a" or not`, `1:46 cluster.name == "b"`},
 		`cluster.name.startsWith("a") && !cluster.labels.a.matches("b")`: {
@@ -51,6 +53,9 @@ func TestMentions(t *testing.T) {
 			}
 			if m.Unlike {
 				text += " or not"
+			}
+			if m.Alternative {
+				text += " or another"
 			}
 			got = append(got, text)
 		}

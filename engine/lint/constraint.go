@@ -193,8 +193,8 @@ func (w *Workspace) known(p *v1alpha1.WorkloadPlacement) *known {
 	return k
 }
 
-// mention returns what is wrong with a text that is held against a field. Of what need not be there, or is excluded, only what is
-// likely misspelt is reported.
+// mention returns what is wrong with a text that is held against a field. Of what need not be there, is excluded, or is one of several
+// that clusters may have, only what is likely misspelt is reported.
 func (k *known) mention(m constraint.Mention) string {
 	w, p := k.Workspace, k.placement
 	value, _ := m.Value.(string)
@@ -267,6 +267,7 @@ func (k *known) mention(m constraint.Mention) string {
 	case !w.Fleet.Known():
 		return ""
 	}
+	prudent = prudent || m.Alternative
 	const none = "no cluster of the fleet has"
 	switch m.Field {
 	case "cluster.name":
@@ -284,7 +285,7 @@ func (k *known) mention(m constraint.Mention) string {
 		if len(values[m.Key]) == 0 {
 			return "" // said of the key
 		}
-		prudent = m.Unlike
+		prudent = m.Unlike || m.Alternative
 		return absent(none+what+m.Key+" with the value", value, values[m.Key])
 	case "capability.type":
 		return absent(none+" the capability", value, w.Fleet.Capabilities)

@@ -114,7 +114,7 @@ var placements = []row{
 		code:     "unknown_location",
 		cause:    `locationSelector: {matchExpressions: [{key: location, operator: In, values: [eu-central, eu-wset]}]}`,
 		want:     "spec.locationSelector.matchExpressions[0].values[1]: no cluster of the fleet has the location=eu-wset, did you mean eu-west?",
-		nearMiss: `locationSelector: {matchExpressions: [{key: location, operator: NotIn, values: [us-east]}]}`, // to exclude what is not there yet is prudent
+		nearMiss: `locationSelector: {matchExpressions: [{key: location, operator: In, values: [eu-west, us-west]}, {key: location, operator: NotIn, values: [us-east]}]}`, // to exclude what is not there yet is prudent
 	},
 	{
 		code:     "unknown_label", // a key
@@ -207,8 +207,10 @@ var expressions = []row{
 		want: `there is no kind of workload cronjob, did you mean CronJob?`, nearMiss: `workload.kind == "Deployment" && workload.apiVersion == "apps/v1"`},
 	{code: "unknown_value", cause: `cluster.location == "eu-wset"`, // a location
 		want: `no cluster of the fleet has the location eu-wset, did you mean eu-west?`, nearMiss: `cluster.location == "eu-west"`},
-	{code: "unknown_value", cause: `cluster.location in ["eu-west", "eu-norht"]`, // a list of locations
-		want: `no cluster of the fleet has the location eu-norht`, nearMiss: `cluster.location != "us-east"`},
+	{code: "unknown_value", cause: `cluster.location in ["eu-west", "eu-cetnral"]`, // a list of locations
+		want: `no cluster of the fleet has the location eu-cetnral, did you mean eu-central?`, nearMiss: `cluster.location in ["eu-west", "us-east"] && cluster.location != "us-east"`},
+	{code: "unknown_value", cause: `workload.kind != "Job" || cluster.location == "us-east"`, // what a part of the workloads needs
+		want: `no cluster of the fleet has the location us-east`, nearMiss: `cluster.labels.?zone.orValue("") == "a" || cluster.location == "us-east" || cluster.labels.tier == "gold"`},
 	{code: "unknown_value", cause: `cluster.name != "pariss"`, // a name
 		want: `there is no cluster of the name pariss, did you mean paris?`, nearMiss: `cluster.name != "tokyo"`},
 	{code: "unknown_value", cause: `cluster.labels["teir"] == "gold"`, // the key of a label
@@ -251,7 +253,7 @@ var expressions = []row{
 		want: `the placement does not have the name front`, nearMiss: `placement.name == "web" && placement.namespace == "shop"`},
 	{code: "unknown_value", cause: `cluster.name.startsWith("frankfrut")`, // a beginning
 		want: `there is no cluster of the name that starts with frankfrut, did you mean frankfurt?`, nearMiss: `cluster.name.startsWith("frank") && !cluster.name.startsWith("tokyo")`},
-	{code: "unknown_value", cause: `cluster.location.endsWith("-wset") || capacity.free.cpu > 4000`, // an end
+	{code: "unknown_value", cause: `cluster.location.endsWith("-wset") || workload.replicas > 1`, // an end
 		want: `no cluster of the fleet has the location that ends with -wset, did you mean -west?`, nearMiss: `cluster.location.endsWith("-west")`},
 	{code: "unknown_value", cause: `cluster.labels.tier.contains("bronze")`, // a part
 		want: `no cluster of the fleet has the label tier with the value that contains bronze`, nearMiss: `cluster.labels.tier.contains("ol")`},

@@ -89,8 +89,8 @@ func contradictions(all []demand, report *report) {
 	}
 }
 
-// unknown reports keys and values that no object of a fleet has, given the values of each key. Of what a demand excludes, only
-// what is likely misspelt is reported: to exclude what is not there yet is prudent.
+// unknown reports keys and values that no object of a fleet has, given the values of each key. Of what a demand excludes, or asks
+// for beside what is there, only what is likely misspelt is reported: to name what is not there yet is prudent.
 func unknown(all []demand, what string, keys []string, values map[string][]string, report *report) {
 	for _, d := range all {
 		if known := values[d.key]; len(known) == 0 {
@@ -99,8 +99,9 @@ func unknown(all []demand, what string, keys []string, values map[string][]strin
 			}
 			continue
 		}
+		alternative := slices.ContainsFunc(d.values, func(value string) bool { return slices.Contains(values[d.key], value) })
 		for i, value := range d.values {
-			if !slices.Contains(values[d.key], value) && (!d.excludes() || spelling.Typo(value, values[d.key]) != "") {
+			if !slices.Contains(values[d.key], value) && (!d.excludes() && !alternative || spelling.Typo(value, values[d.key]) != "") {
 				report.at(d.valueAt(i), "no cluster of the fleet has %s %s=%s%s", what, d.key, value, spelling.DidYouMean(value, values[d.key]))
 			}
 		}
