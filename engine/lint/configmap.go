@@ -47,6 +47,19 @@ func policyLabel(configMap *corev1.ConfigMap, _ *Workspace, report *report) {
 	if policy.HasModules(configMap) {
 		return
 	}
+	label := []string{v1alpha1.LabelPolicy}
+	for _, key := range slices.Sorted(maps.Keys(configMap.Labels)) {
+		if spelling.Typo(key, label) != "" {
+			report.name(metadataLabels.Key(key), "is not read, so the policies are not loaded, did you mean %s?", v1alpha1.LabelPolicy)
+			return
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(configMap.Annotations)) {
+		if key == v1alpha1.LabelPolicy || key != v1alpha1.AnnotationPolicyStatus && spelling.Typo(key, label) != "" {
+			report.name(metadataAnnotations.Key(key), "is read from the labels, so the policies are not loaded: write %s: %s under metadata.labels", v1alpha1.LabelPolicy, v1alpha1.PolicyRego)
+			return
+		}
+	}
 	for _, key := range slices.Sorted(maps.Keys(configMap.Data)) {
 		if !looksLikePolicy(key, configMap.Data[key]) {
 			continue

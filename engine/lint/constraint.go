@@ -253,11 +253,21 @@ func (k *known) mention(m constraint.Mention) string {
 	case m.Field == "workload.name":
 		return ofWorkloads("the name", value, func(o *workload.Workload) []string { return []string{o.Name} })
 	case m.Field == "workload.kind":
-		return absent("there is no kind of workload", value, w.kinds(func(d *workload.Definition) []string { return []string{d.Kind} }))
+		if unknown := absent("there is no kind of workload", value, w.kinds(func(d *workload.Definition) []string { return []string{d.Kind} })); unknown != "" {
+			return unknown
+		}
+		return k.ofTypes(absent, value, func(t v1alpha1.WorkloadType) string { return t.Kind })
 	case m.Field == "workload.apiVersion":
-		return absent("there is no kind of workload in", value, w.kinds((*workload.Definition).APIVersions))
+		if unknown := absent("there is no kind of workload in", value, w.kinds((*workload.Definition).APIVersions)); unknown != "" {
+			return unknown
+		}
+		return k.ofTypes(absent, value, func(t v1alpha1.WorkloadType) string { return t.APIVersion })
 	case m.Field == "workload.annotations" && !compared && isMisspelt(m.Key, v1alpha1.WorkloadAnnotations):
 		return "no such annotation is read" + spelling.DidYouMean(m.Key, v1alpha1.WorkloadAnnotations)
+	case m.Field == "workload.labels" && compared && p.Spec.WorkloadSelector.LabelSelector != nil && p.Spec.WorkloadSelector.LabelSelector.MatchLabels[m.Key] != "":
+		prudent = m.Unlike
+		selected := p.Spec.WorkloadSelector.LabelSelector.MatchLabels[m.Key]
+		return absent(fmt.Sprintf("the placement selects workloads with the label %s=%s and none with a value", m.Key, selected), value, []string{selected})
 	case m.Field == "workload.labels" && m.Keyed, m.Field == "workload.annotations" && m.Keyed:
 		return k.entry(m, value, ofWorkloads)
 	case m.Field == "taint.effect":
@@ -294,6 +304,18 @@ func (k *known) mention(m constraint.Mention) string {
 		return absent(none+" a taint", value, w.Fleet.TaintKeys)
 	}
 	return ""
+}
+
+// ofTypes returns what is wrong with a name that the types of the workloadSelector can have.
+func (k *known) ofTypes(absent func(what, name string, known []string) string, value string, of func(v1alpha1.WorkloadType) string) string {
+	var known []string
+	for _, t := range k.placement.Spec.WorkloadSelector.WorkloadTypes {
+		known = append(known, of(t))
+	}
+	if len(known) == 0 {
+		return ""
+	}
+	return absent("workloadSelector.workloadTypes has no", value, known)
 }
 
 // entry returns what is wrong with a key or a value of a workload's labels or annotations.

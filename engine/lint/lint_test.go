@@ -172,6 +172,20 @@ var placements = []row{
 	},
 }
 
+// selecting are placements whose workloadSelector says more of workloads.
+var selecting = []row{
+	{
+		code: "unknown_value", cause: `{workloadSelector: {workloadTypes: [{apiVersion: batch/v1, kind: Job}]}, constraints: [{name: c, expression: 'workload.kind == "CronJob" || workload.replicas > 1'}]}`,
+		want:     "spec.constraints[0].expression: workloadSelector.workloadTypes has no CronJob",
+		nearMiss: `{workloadSelector: {workloadTypes: [{apiVersion: batch/v1, kind: Job}]}, constraints: [{name: c, expression: 'workload.kind == "Job" || workload.kind != "CronJob"'}]}`,
+	},
+	{
+		code: "unknown_value", cause: `{workloadSelector: {labelSelector: {matchLabels: {app: web}}}, constraints: [{name: c, expression: 'workload.labels.app == "wbe"'}]}`,
+		want:     "spec.constraints[0].expression: the placement selects workloads with the label app=web and none with a value wbe, did you mean web?",
+		nearMiss: `{workloadSelector: {labelSelector: {matchLabels: {app: web}}}, constraints: [{name: c, expression: 'workload.labels.app.startsWith("w") && workload.labels.app != "db"'}]}`,
+	},
+}
+
 // annotated are placements.
 var annotated = []row{
 	{
@@ -419,7 +433,7 @@ var workloads = []row{
 }
 
 func TestPlacement(t *testing.T) {
-	for _, r := range placements {
+	for _, r := range slices.Concat(placements, selecting) {
 		r.test(t, func(spec string) []lint.Finding {
 			p := v1alpha1.WorkloadPlacement{Spec: parse[v1alpha1.WorkloadPlacementSpec](t, spec)}
 			return workspace(t, clusters).Placement(&p)

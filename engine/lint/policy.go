@@ -28,6 +28,11 @@ type Policies struct {
 	// Probes of Set for Kinds.
 	Probes []policy.Probe
 	Fleet  *Fleet
+	// Workloads are some of those that the policies are to decide about. A name that is hardly another than one of theirs is told.
+	Workloads []*workload.Workload
+	// given are the values that fields of Workloads have, typos how many names have been looked up in them.
+	given map[policy.Field][]string
+	typos int
 }
 
 // Limits on the findings in the policies of a workspace, on the terms that are checked, and on the misspelt names for which the

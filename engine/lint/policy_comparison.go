@@ -2,6 +2,7 @@ package lint
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/spelling"
 )
 
@@ -61,7 +63,58 @@ func (p *Policies) misspeltKey(f policy.Field) string {
 			return fmt.Sprintf("no such annotation is read otherwise, did you mean %s?", near)
 		}
 	}
+	if near := p.typo(f.Key, policy.Field{Name: f.Name}); near != "" {
+		return fmt.Sprintf("none of the workloads given has it, did you mean %s?", near)
+	}
 	return ""
+}
+
+// Limits on the look for typos, which takes as long as there are names: how many are looked up, and in how many.
+const (
+	maxTypos = 500
+	maxGiven = 1000
+)
+
+// typo returns what a name is a typo of, among what a field of the workloads given is, or for labels and annotations without a key
+// their keys.
+func (p *Policies) typo(name string, f policy.Field) string {
+	if len(p.Workloads) == 0 || name == "" {
+		return ""
+	}
+	known, found := p.given[f]
+	if !found {
+		for _, w := range p.Workloads {
+			known = append(known, valuesOf(w, f)...)
+		}
+		if p.given == nil {
+			p.given = map[policy.Field][]string{}
+		}
+		known = unique(known)
+		p.given[f] = known
+	}
+	if _, there := slices.BinarySearch(known, name); there || len(known) > maxGiven || p.typos >= maxTypos {
+		return ""
+	}
+	p.typos++
+	return spelling.Typo(name, known)
+}
+
+func valuesOf(w *workload.Workload, f policy.Field) []string {
+	var entries map[string]string
+	switch f.Name {
+	case "workload.namespace":
+		return []string{w.Namespace}
+	case "workload.name":
+		return []string{w.Name}
+	case "workload.labels":
+		entries = w.Labels
+	case "workload.annotations":
+		entries = w.Annotations
+	}
+	if f.Key == "" {
+		return slices.Collect(maps.Keys(entries))
+	}
+	return []string{entries[f.Key]}
 }
 
 // wrongKey returns why no object can have a label, an annotation or a resource of the name; empty where one can.
@@ -93,6 +146,10 @@ func (p *Policies) text(c policy.Comparison, literal string, never func(severity
 		if len(wrong) > 0 {
 			never(severity, wrong[0])
 		}
+	}
+	if near := p.typo(literal, c.Field); near != "" {
+		never(Warning, fmt.Sprintf("none of the workloads given has this value, did you mean %s?", near))
+		return
 	}
 	switch c.Field.Name {
 	case "workload.kind":

@@ -189,6 +189,40 @@ weights := {"health": 2} if input.workload.labels.team == "a"`,
 	}
 }
 
+// TestPoliciesForWorkloads: a name that is a typo of one that the workloads given have is told; of any other nobody knows.
+func TestPoliciesForWorkloads(t *testing.T) {
+	c, err := policy.NewCompiler(policy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := c.Compile(map[string]string{"a.rego": scoringHead + `weights := {"health": 1} if input.workload.labels.taem == "shop"
+else := {"health": 2} if input.workload.labels.team == "shpo"
+else := {"health": 3} if input.workload.namespace in {"prod", "prodd"}
+else := {"health": 4} if input.workload.labels.zone == "a"
+else := {"health": 5} if input.workload.labels.team == "search"
+else := {"health": 6} if input.workload.annotations.note == "urgnet"
+else := {"health": 7} if not input.workload.name == "api"`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := lint.Policies{Set: set, Fleet: policyFleet, Workloads: []*workload.Workload{
+		{Reference: workload.Reference{Namespace: "prod", Name: "web"}, Labels: map[string]string{"team": "shop"}, Annotations: map[string]string{"note": "urgent"}},
+	}}
+	want := []string{
+		`7: input.workload.labels["taem"]: none of the workloads given has it, did you mean team?`,
+		`8: input.workload.labels["team"] is never "shpo": none of the workloads given has this value, did you mean shop?`,
+		`9: input.workload.namespace is never "prodd": none of the workloads given has this value, did you mean prod?`,
+		`12: input.workload.annotations["note"] is never "urgnet": none of the workloads given has this value, did you mean urgent?`,
+	}
+	var got []string
+	for _, f := range p.Find() {
+		got = append(got, fmt.Sprintf("%d: %s", f.Line, f.Message))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestWholePackages: a package that nothing reads is one finding; a library may have more rules than are used.
 func TestWholePackages(t *testing.T) {
 	got := findings(t, map[string]string{
@@ -215,11 +249,12 @@ func TestConfigMap(t *testing.T) {
 	const module = "package placement.scoring\nweights := {}"
 	rego := map[string]string{"openpolicyagent.org/policy": "rego"}
 	for _, test := range []struct {
-		name   string
-		labels map[string]string
-		data   map[string]string
-		binary map[string][]byte
-		want   []string
+		name        string
+		labels      map[string]string
+		annotations map[string]string
+		data        map[string]string
+		binary      map[string][]byte
+		want        []string
 	}{
 		{name: "loaded", labels: rego, data: map[string]string{"a.rego": module, "a_test.rego": module}},
 		{name: "not about policies", data: map[string]string{"ca.crt": "x"}},
@@ -236,6 +271,11 @@ func TestConfigMap(t *testing.T) {
 			want: []string{"data[a.rego] is not loaded: the ConfigMap needs the label openpolicyagent.org/policy: rego"}},
 		{name: "a misspelt label", labels: map[string]string{"openpolicyagent.org/polices": "rego"}, data: map[string]string{"a.rego": module},
 			want: []string{"data[a.rego] is not loaded: the ConfigMap needs the label openpolicyagent.org/policy: rego; the label openpolicyagent.org/polices looks misspelt"}},
+		{name: "a label with a typo", labels: map[string]string{"openpolicyagent.org/polcy": "rego"}, data: map[string]string{"a.rego": "package mine"},
+			want: []string{"metadata.labels[openpolicyagent.org/polcy] is not read, so the policies are not loaded, did you mean openpolicyagent.org/policy?"}},
+		{name: "an annotation", annotations: rego, data: map[string]string{"a.rego": module},
+			want: []string{"metadata.annotations[openpolicyagent.org/policy] is read from the labels, so the policies are not loaded: write openpolicyagent.org/policy: rego under metadata.labels"}},
+		{name: "no policies any more", annotations: map[string]string{"openpolicyagent.org/policy-status": `{"status":"ok"}`}},
 		{name: "another value", labels: map[string]string{"openpolicyagent.org/policy": "Rego"}, data: map[string]string{"a.rego": module},
 			want: []string{`metadata.labels[openpolicyagent.org/policy] is "Rego", so the policies are not loaded: it must be "rego"`}},
 		{name: "nothing", labels: rego, want: []string{" has no policies: it has no data"}},
@@ -243,7 +283,7 @@ func TestConfigMap(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var got []string
 			for _, f := range lint.ConfigMap(&corev1.ConfigMap{
-				ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "policies", Labels: test.labels}, Data: test.data, BinaryData: test.binary,
+				ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "policies", Labels: test.labels, Annotations: test.annotations}, Data: test.data, BinaryData: test.binary,
 			}) {
 				if f.Severity != lint.Warning || f.Object != "ConfigMap default/policies" {
 					t.Errorf("%+v", f)

@@ -233,7 +233,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		c.lintAll(objects[f.Object], []lint.Finding{f})
 	}
 	if set != nil {
-		c.effect(ctx, w, set, linter.Fleet)
+		c.effect(ctx, w, set, linter)
 	}
 	return nil
 }

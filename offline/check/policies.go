@@ -37,9 +37,9 @@ func (c *checker) modules(w *manifest.Workspace) *policy.Set {
 }
 
 // effect checks what the policies say in vain, and evaluates them for workloads that are made up.
-func (c *checker) effect(ctx context.Context, w *manifest.Workspace, set *policy.Set, fleet *lint.Fleet) {
+func (c *checker) effect(ctx context.Context, w *manifest.Workspace, set *policy.Set, linter *lint.Workspace) {
 	kinds := c.kinds.References()
-	checked := lint.Policies{Set: set, Kinds: kinds, Probes: set.Probe(ctx, kinds), Fleet: fleet}
+	checked := lint.Policies{Set: set, Kinds: kinds, Probes: set.Probe(ctx, kinds), Fleet: linter.Fleet, Workloads: linter.Workloads}
 	for _, f := range checked.Find() {
 		found := c.inModule(w, policy.Error{File: f.Object, Row: f.Line, Col: f.Column, Code: f.Code, Message: f.Message})
 		found.Severity = f.Severity
