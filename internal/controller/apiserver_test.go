@@ -34,8 +34,8 @@ type apiServer struct {
 	// history is all that has happened: a watch goes on where a list has ended.
 	history []change
 	watches []*serverWatch
-	// deaf makes watches that are opened now stay open and never deliver.
-	deaf bool
+	// deaf makes watches that are opened now stay open and never deliver, mute leaves them unanswered.
+	deaf, mute bool
 	// withheld is a resource whose watches show nothing for now; they have to list anew.
 	withheld string
 	// short is a resource of which lists over all clusters show nothing.
@@ -285,7 +285,7 @@ func (s *apiServer) watch(w http.ResponseWriter, r *http.Request, t target) {
 		answer(w, int(err.ErrStatus.Code), &err.ErrStatus)
 		return
 	}
-	watch := &serverWatch{resource: t.resource, deaf: s.deaf, events: make(chan metav1.WatchEvent, 10_000)}
+	watch := &serverWatch{resource: t.resource, deaf: s.deaf || s.mute, events: make(chan metav1.WatchEvent, 10_000)}
 	if since, _ := strconv.Atoi(r.URL.Query().Get("resourceVersion")); !watch.deaf {
 		for _, c := range s.history {
 			if c.resource == t.resource && c.version > since {
@@ -294,7 +294,12 @@ func (s *apiServer) watch(w http.ResponseWriter, r *http.Request, t target) {
 		}
 	}
 	s.watches = append(s.watches, watch)
+	mute := s.mute
 	s.mu.Unlock()
+	if mute {
+		<-r.Context().Done()
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
 	w.(http.Flusher).Flush()

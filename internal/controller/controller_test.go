@@ -241,7 +241,7 @@ func TestAListThatFallsShort(t *testing.T) {
 					short = watch
 				}
 			}
-			short.reflector.ForceRelist()
+			short.relist()
 			eventually(t, "nothing of it is shown", func() bool { return len(short.objects.List()) == 0 })
 			asked := shard.requested("GET " + resource)
 			eventually(t, "the server is asked", func() bool { return shard.requested("GET "+resource) > asked+1 })
@@ -249,7 +249,7 @@ func TestAListThatFallsShort(t *testing.T) {
 				t.Errorf("decisions were written: %v", stored)
 			}
 			shard.set(func(s *apiServer) { s.short = "" })
-			short.reflector.ForceRelist()
+			short.relist()
 			shard.put("deployments", "shop", oneCPU("x"))
 			eventually(t, "x is placed as well", func() bool { return i.reserved() == 2000 })
 		})
@@ -299,7 +299,7 @@ func TestAClaimThatIsWithdrawn(t *testing.T) {
 	shard.remove("deployments", "default", "w")
 	eventually(t, "the server is asked", func() bool { return shard.requested("GET apibindings") > asked })
 	shard.set(func(s *apiServer) { s.withheld = "" })
-	i.currentEndpoints()[0].watches[0].reflector.ForceRelist()
+	i.currentEndpoints()[0].watches[0].relist()
 	eventually(t, "the placement says so", func() bool { return strings.Contains(placementStatus(shard), "ClaimNotAccepted") })
 	shard.put("deployments", "shop", w)
 	shard.put("apibindings", "shop", testBinding("configmaps", "leases.coordination.k8s.io", "deployments.apps"))

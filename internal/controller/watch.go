@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -34,21 +35,18 @@ type resourceWatch struct {
 	selector string
 	objects  cache.Indexer
 	// reflector lists and watches.
-	reflector relister
+	reflector cache.Controller
 	// deaf is set while the objects lack what a list shows.
 	deaf atomic.Bool
-}
 
-// relister is kcp's reflector with its queue.
-type relister interface {
-	cache.Controller
-	// ForceRelist ends the watch, lists anew and opens another watch.
-	ForceRelist()
+	// wanted counts the calls of relist, seen is how many of them the latest list came after.
+	wanted, seen atomic.Int64
+	// end ends the watch, open or still being opened.
+	end atomic.Pointer[context.CancelFunc]
 }
 
 // listThenWatch keeps the reflector from WatchList, which is the default of client-go: there the first objects come through
-// the watch as well, so that a resource whose watch is deaf is never listed, and ForceRelist does not reach it. A separate list
-// shows the objects even then.
+// the watch as well, so that a resource whose watch is deaf is never listed. A separate list shows the objects even then.
 type listThenWatch struct{ *cache.ListWatch }
 
 // IsWatchListSemanticsUnSupported implements the interface that reflectors look for.
@@ -71,14 +69,29 @@ func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resour
 		handler = e.hear()
 	}
 	client := e.client.Resource(resource)
+	noop := context.CancelFunc(func() {})
+	w.end.Store(&noop)
 	w.reflector = kcpreflector.New(&kcpreflector.Config{
 		ListerWatcher: listThenWatch{&cache.ListWatch{
 			ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 				o.LabelSelector = w.selector
-				return client.List(ctx, o)
+				wanted := w.wanted.Load()
+				if wanted > w.seen.Load() {
+					o.ResourceVersion = "" // not from a cache, which may be as deaf as the watch
+				}
+				list, err := client.List(ctx, o)
+				if err == nil {
+					w.seen.Store(wanted)
+				}
+				return list, err
 			},
 			WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 				o.LabelSelector = w.selector
+				ctx, end := context.WithCancel(ctx)
+				(*w.end.Swap(&end))()
+				if w.wanted.Load() > w.seen.Load() {
+					return nil, apierrors.NewResourceExpired("a new list is wanted")
+				}
 				return client.Watch(ctx, o)
 			},
 		}},
@@ -98,7 +111,7 @@ func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resour
 		WatchErrorHandlerWithContext: func(ctx context.Context, _ *cache.Reflector, err error) {
 			logger := klog.FromContext(ctx).WithValues("endpoint", e.url, "resource", resource)
 			switch {
-			case ctx.Err() != nil || apierrors.IsResourceExpired(err):
+			case errors.Is(err, context.Canceled) || apierrors.IsResourceExpired(err):
 			case apierrors.IsNotFound(err):
 				// The first consumer has only just bound, or has not accepted the claim.
 				logger.V(2).Info("Not served yet")
@@ -106,8 +119,17 @@ func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resour
 				logger.Error(err, "A watch failed and is retried")
 			}
 		},
-	}).(relister)
+	})
 	return w
+}
+
+// relist ends the watch, lists anew and opens another watch.
+//
+// It does not use the reflector's ForceRelist, which reaches open watches only: a call between a list and its watch is lost, and
+// a server that never answers the request for a watch holds the reflector for good.
+func (w *resourceWatch) relist() {
+	w.wanted.Add(1)
+	(*w.end.Load())()
 }
 
 // apply takes one change into the store and passes it on.

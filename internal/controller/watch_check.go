@@ -96,7 +96,7 @@ func (c *watchChecker) check(ctx context.Context, watch *resourceWatch) error {
 		c.metrics.reopened.WithLabelValues(watch.resource.GroupResource().String()).Inc()
 		klog.FromContext(ctx).Info("A watch is open but does not deliver what a list shows: reopening it", "endpoint", c.url,
 			"resource", watch.resource, "objects", len(differences), "for example", differences[confirmed].String())
-		watch.reflector.ForceRelist()
+		watch.relist()
 	}
 }
 

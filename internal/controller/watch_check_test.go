@@ -52,42 +52,47 @@ func (e *endpoint) reopened() float64 {
 
 // TestADeafWatchIsReopened: a watch that is open and delivers nothing looks like a world in which nothing happens, as kcp's
 // main branch of August 2026 has it for watches that were opened before the first binding. What was made, changed and
-// deleted meanwhile is found by a list, and the watch is opened anew.
+// deleted meanwhile is found by a list, and the watch is opened anew. So it is behind a proxy that never answers a watch.
 func TestADeafWatchIsReopened(t *testing.T) {
-	for name, happens := range map[string]func(*apiServer){
-		"an object is made":    func(s *apiServer) { s.put("deployments", "shop", testDeployment("new")) },
-		"an object is changed": func(s *apiServer) { s.put("deployments", "shop", testDeployment("there")) },
-		"an object is deleted": func(s *apiServer) { s.remove("deployments", "default", "there") },
+	for fault, fails := range map[string]func(s *apiServer, fails bool){
+		"open and deaf":  func(s *apiServer, fails bool) { s.deaf = fails },
+		"never answered": func(s *apiServer, fails bool) { s.mute = fails },
 	} {
-		t.Run(name, func(t *testing.T) {
-			server := newAPIServer(t)
-			server.put("deployments", "shop", testDeployment("there"))
-			server.deaf = true
-			e, check := checkedEndpoint(t, server)
-			if err := check(t.Context()); err != nil || e.reopened() != 0 || e.ready() != nil {
-				t.Fatalf("nothing has happened yet, but: %v, reopened %v times, %v", err, e.reopened(), e.ready())
-			}
+		for name, happens := range map[string]func(*apiServer){
+			"an object is made":    func(s *apiServer) { s.put("deployments", "shop", testDeployment("new")) },
+			"an object is changed": func(s *apiServer) { s.put("deployments", "shop", testDeployment("there")) },
+			"an object is deleted": func(s *apiServer) { s.remove("deployments", "default", "there") },
+		} {
+			t.Run(fault+"/"+name, func(t *testing.T) {
+				server := newAPIServer(t)
+				server.put("deployments", "shop", testDeployment("there"))
+				fails(server, true)
+				e, check := checkedEndpoint(t, server)
+				if err := check(t.Context()); err != nil || e.reopened() != 0 || e.ready() != nil {
+					t.Fatalf("nothing has happened yet, but: %v, reopened %v times, %v", err, e.reopened(), e.ready())
+				}
 
-			happens(server)
-			checked := make(chan error)
-			go func() { checked <- check(t.Context()) }()
-			eventually(t, "the watch is reopened", func() bool { return e.reopened() > 0 })
-			if err := e.ready(); err == nil || !strings.Contains(err.Error(), "the watch for deployments.apps") {
-				t.Errorf("an endpoint that is deaf is ready: %v", err)
-			}
-			server.set(func(s *apiServer) { s.deaf = false })
-			if err := <-checked; err != nil {
-				t.Fatal(err)
-			}
-			if err := e.ready(); err != nil {
-				t.Error(err)
-			}
-			if got, want := len(e.view("shop").workloads), len(server.stored("deployments")); got != want {
-				t.Errorf("the informer has %d objects, the server %d", got, want)
-			}
-			server.put("deployments", "shop", testDeployment("later"))
-			eventually(t, "the new watch delivers", func() bool { return len(e.view("shop").workloads) == len(server.stored("deployments")) })
-		})
+				happens(server)
+				checked := make(chan error)
+				go func() { checked <- check(t.Context()) }()
+				eventually(t, "the watch is reopened", func() bool { return e.reopened() > 0 })
+				if err := e.ready(); err == nil || !strings.Contains(err.Error(), "the watch for deployments.apps") {
+					t.Errorf("an endpoint that is deaf is ready: %v", err)
+				}
+				server.set(func(s *apiServer) { fails(s, false) })
+				if err := <-checked; err != nil {
+					t.Fatal(err)
+				}
+				if err := e.ready(); err != nil {
+					t.Error(err)
+				}
+				if got, want := len(e.view("shop").workloads), len(server.stored("deployments")); got != want {
+					t.Errorf("the informer has %d objects, the server %d", got, want)
+				}
+				server.put("deployments", "shop", testDeployment("later"))
+				eventually(t, "the new watch delivers", func() bool { return len(e.view("shop").workloads) == len(server.stored("deployments")) })
+			})
+		}
 	}
 }
 
