@@ -80,11 +80,11 @@ func TestRead(t *testing.T) {
 			errs:    []string{"f.yaml:3:1: Job default/a is defined twice, first at f.yaml:1:1"},
 		},
 		{
-			name: "wrong types", text: "apiVersion: tmc.kcp.io/v1alpha1\nkind: WorkloadPlacement\nmetadata: {name: a}\nspec:\n  workloadSelector: []\n  numberOfClusters: three\n",
+			name: "wrong types", text: "apiVersion: tmc.kcp.io/v1alpha1\nkind: WorkloadPlacement\nmetadata: {name: a}\nspec:\n  workloadSelector: []\n  priority: three\n",
 			objects: "default: 0 clusters, 0 placements, 0 workloads, []",
 			errs: []string{
 				`f.yaml:5:21: WorkloadPlacement default/a: spec.workloadSelector: Invalid value: "array": spec.workloadSelector in body must be of type object: "array"`,
-				`f.yaml:6:21: WorkloadPlacement default/a: spec.numberOfClusters: Invalid value: "string": spec.numberOfClusters in body must be of type integer: "string"`,
+				`f.yaml:6:13: WorkloadPlacement default/a: spec.priority: Invalid value: "string": spec.priority in body must be of type integer: "string"`,
 			},
 		},
 		{
