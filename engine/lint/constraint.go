@@ -3,6 +3,7 @@ package lint
 import (
 	"fmt"
 	"hash/maphash"
+	"iter"
 	"maps"
 	"regexp"
 	"slices"
@@ -58,8 +59,8 @@ func alwaysTrue(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	})
 }
 
-// maxEvaluated bounds what a Workspace evaluates of constraints, in units of CEL's costs. Nothing is said of what is beyond.
-const maxEvaluated = 20_000_000
+// maxEvaluated bounds what is evaluated of the constraints of a placement, in units of CEL's costs. Nothing is said of what is beyond.
+const maxEvaluated = 10_000_000
 
 // neverHolds reports constraints that no cluster of the fleet meets for any of the workloads given, whatever is free and however the
 // clusters are. Of those in which a name is unknown that has been said.
@@ -90,7 +91,7 @@ func (k *known) unmet(program *constraint.Program) string {
 	if len(conjuncts) == 0 {
 		return ""
 	}
-	rows, workloads := []*snapshot.Row{{Cluster: &snapshot.Cluster{}}}, []*workload.Workload{{}}
+	rows, workloads := []*snapshot.Row{{Cluster: &snapshot.Cluster{}}}, slices.Values([]*workload.Workload{{}})
 	if reads.Cluster {
 		rows = k.Fleet.rows
 	}
@@ -99,7 +100,7 @@ func (k *known) unmet(program *constraint.Program) string {
 	}
 	met := make([]bool, len(conjuncts))
 	v := &constraint.Variables{Placement: workload.Placement{Name: k.placement.Name, Namespace: k.placement.Namespace, Labels: k.placement.Labels}}
-	for _, v.Workload = range workloads {
+	for v.Workload = range workloads {
 		for _, v.Row = range rows {
 			if k.evaluated += program.Cost() + 1; k.evaluated > maxEvaluated {
 				return ""
@@ -132,16 +133,20 @@ func (k *known) unmet(program *constraint.Program) string {
 	return "holds for no " + whom + ":" + what
 }
 
-// distinct returns workloads of which each differs from the others in what is read.
-func distinct(workloads []*workload.Workload, reads workload.Reads) (some []*workload.Workload) {
-	seed, known := maphash.MakeSeed(), map[uint64][]*workload.Workload{}
-	for _, w := range workloads {
-		hash := reads.Hash(seed, w)
-		if !slices.ContainsFunc(known[hash], func(o *workload.Workload) bool { return reads.Same(o, w) }) {
-			known[hash], some = append(known[hash], w), append(some, w)
+// distinct returns workloads of which each differs from those before in what is read.
+func distinct(workloads []*workload.Workload, reads workload.Reads) iter.Seq[*workload.Workload] {
+	return func(yield func(*workload.Workload) bool) {
+		seed, known := maphash.MakeSeed(), map[uint64][]*workload.Workload{}
+		for _, w := range workloads {
+			hash := reads.Hash(seed, w)
+			if slices.ContainsFunc(known[hash], func(o *workload.Workload) bool { return reads.Same(o, w) }) {
+				continue
+			}
+			if known[hash] = append(known[hash], w); !yield(w) {
+				return
+			}
 		}
 	}
-	return some
 }
 
 // mentions reports keys and values that constraints look for and nothing has.
@@ -177,6 +182,8 @@ type known struct {
 	placement *v1alpha1.WorkloadPlacement
 	// selected are the workloads given that the placement selects.
 	selected []*workload.Workload
+	// evaluated is the cost of what has been evaluated of constraints.
+	evaluated uint64
 }
 
 func (w *Workspace) known(p *v1alpha1.WorkloadPlacement) *known {

@@ -56,8 +56,6 @@ type Workspace struct {
 	Kinds *workload.Table
 	// Policies are what the policies of the workspace read of its workloads.
 	Policies workload.Reads
-	// evaluated is the cost of what has been evaluated of constraints.
-	evaluated uint64
 }
 
 // check is one check of objects of a type.
