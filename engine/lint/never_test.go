@@ -180,7 +180,7 @@ func atom(t *rapid.T) string {
 }
 
 // perWorld is how many constraints are asked about one world.
-const perWorld = 25
+const perWorld = 10
 
 // TestNever: a constraint of which is said that it never holds holds for none of the objects that are given.
 func TestNever(t *testing.T) {

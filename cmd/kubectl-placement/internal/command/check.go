@@ -27,8 +27,9 @@ func checkCommand() *cobra.Command {
   constraints  CEL: syntax, types, and the cost of an expression against its limit
   policies     Rego: syntax, types, functions that policies may not call, size limits, conflicts between modules, and errors
                when the policies are evaluated for the given workloads, and for made-up ones of every kind
-  in vain      names that nothing in the given fleet has, selectors and constraints that are the same for all, placements and
-               workloads without each other, requests in the wrong unit or none, what of a pod placing does not look at
+  in vain      names that nothing in the given fleet has, selectors and constraints that are the same for all, or that none of the
+               clusters and workloads meets, numbers in the wrong unit, annotations that nothing reads, placements and workloads
+               without each other, workloads without requests, what of a pod placing does not look at
   warnings     OPA's strict mode, and with --regal the rules of Regal
 
 What passes comes into force when it is applied. What constraints and policies can say: kubectl placement reference.`,
