@@ -19,8 +19,15 @@ type Verdict struct {
 	Rejection *filter.Rejection
 	// Score of a feasible cluster.
 	Score scoring.Score
-	// Chosen reports whether the cluster is one of the decision's.
-	Chosen bool
+	// Chosen reports whether the cluster is one of the decision's; Replicas is how many it has then, where they are divided.
+	Chosen   bool
+	Replicas int64
+	// Note is why a feasible cluster is passed over for others that do not rank before it; empty where it is not, or where
+	// clusters are chosen one by one.
+	Note string
+
+	// tier is the index of the fallback group by which it is feasible, where replicas overflow from one to the next.
+	tier int
 }
 
 // Verdicts returns the verdict on every cluster of the workspace, by name. It is worked out when it is asked for.
@@ -28,19 +35,41 @@ func (d *Decision) Verdicts() []Verdict { return slices.Collect(d.EachVerdict) }
 
 // EachVerdict yields the verdicts one by one: why a cluster is rejected can cost as much as evaluating its constraints.
 func (d *Decision) EachVerdict(yield func(Verdict) bool) {
-	for _, row := range d.rows() {
-		v := Verdict{Cluster: row.Name}
-		if violation := d.class.First(row, false, d.now); violation != nil {
+	for position, row := range d.rows() {
+		class, tier := d.classFor(row)
+		v := Verdict{Cluster: row.Name, tier: tier}
+		if violation := class.First(row, false, d.now); violation != nil {
 			v.Rejection = d.class.Reject(row, violation)
 		} else {
 			v.Score = scoring.Of(row, d.class.On(row).Workload.Requests, d.Weights, d.class.Policy.Terms)
 		}
-		v.Chosen = slices.ContainsFunc(d.Clusters, func(c Choice) bool { return c.Name == v.Cluster })
+		if at := slices.IndexFunc(d.Clusters, func(c Choice) bool { return c.Name == v.Cluster }); at >= 0 {
+			if v.Chosen = true; d.Divides() {
+				v.Replicas = d.Clusters[at].Replicas
+			}
+		} else if v.Rejection == nil {
+			v.Note = d.passedOver(position)
+		}
 		if !yield(v) {
 			return
 		}
 	}
 }
+
+// classFor is the class by which a cluster is feasible, where there are several to choose from; otherwise the first.
+func (d *Decision) classFor(row *snapshot.Row) (_ *ranking.Class, tier int) {
+	if d.plan != nil && len(d.plan.classes) > 1 {
+		for tier, c := range d.plan.classes {
+			if c.First(row, false, d.now) == nil {
+				return c.Class, tier
+			}
+		}
+	}
+	return d.class, 0
+}
+
+// Divides reports whether the replicas of the workload are divided among its clusters.
+func (d *Decision) Divides() bool { return d.plan != nil && d.plan.division != nil }
 
 // Ranked returns the verdicts in the order of the ranking, best first; the rejected clusters follow by name.
 func (d *Decision) Ranked() []Verdict {
@@ -52,29 +81,25 @@ func (d *Decision) Ranked() []Verdict {
 			keys[v.Cluster] = d.class.Strategy.Key(position, v.Score.Total, v.Score.Headroom, proximity)
 		}
 	}
-	slices.SortStableFunc(verdicts, func(a, b Verdict) int { return cmp.Compare(keys[b.Cluster], keys[a.Cluster]) })
+	slices.SortStableFunc(verdicts, func(a, b Verdict) int {
+		return cmp.Or(cmp.Compare(a.tier, b.tier), cmp.Compare(keys[b.Cluster], keys[a.Cluster]))
+	})
 	return verdicts
 }
 
 // Summary says in one line how the clusters fared, for example
 // "0 of 3 clusters are feasible: 1 rejected by Ready, 2 rejected by Capacity".
 func (d *Decision) Summary() string {
-	t := d.class.Tally(&d.snapshot)
-	for _, share := range d.held.Shares {
-		if row := d.snapshot.Row(share.Cluster); row != nil {
-			t.Swap(d.class.Class, row, d.withoutHeld(row), d.now)
-		}
-	}
-	if d.class.Placement.TolerationsEnd {
-		for _, row := range d.snapshot.Rows() {
-			if d.class.HasEnded(row, d.now) && d.held.index(row.Name) < 0 {
-				t.Swap(d.class.Class, row, row, d.now)
-			}
-		}
-	}
-	summary := t.String()
 	if d.plan == nil {
-		return summary
+		return d.tally(d.class)
+	}
+	summary := d.tally(d.class)
+	if len(d.plan.classes) > 1 {
+		groups := make([]string, len(d.plan.classes))
+		for i, c := range d.plan.classes {
+			groups[i] = c.Placement.Group + ": " + d.tally(c.Class)
+		}
+		summary = strings.Join(groups, "; ")
 	}
 	if d.plan.why != "" {
 		summary += "; " + d.plan.why
@@ -89,6 +114,24 @@ func (d *Decision) Summary() string {
 	return strings.Join(groups, "; ")
 }
 
+// tally says how the clusters fared by a class.
+func (d *Decision) tally(c *ranking.Class) string {
+	t := c.Tally(&d.snapshot)
+	for _, share := range d.held.Shares {
+		if row := d.snapshot.Row(share.Cluster); row != nil {
+			t.Swap(c.Class, row, d.withoutHeld(row), d.now)
+		}
+	}
+	if c.Placement.TolerationsEnd {
+		for _, row := range d.snapshot.Rows() {
+			if c.HasEnded(row, d.now) && d.held.index(row.Name) < 0 {
+				t.Swap(c.Class, row, row, d.now)
+			}
+		}
+	}
+	return t.String()
+}
+
 // Obstacles returns all that keeps a cluster from being feasible, where a verdict names the first: nothing where the
 // cluster is feasible or not known. It is worked out when it is asked for.
 func (d *Decision) Obstacles(cluster string) []filter.Obstacle {
@@ -96,7 +139,8 @@ func (d *Decision) Obstacles(cluster string) []filter.Obstacle {
 	if row == nil {
 		return nil
 	}
-	return d.class.Obstacles(row, d.now)
+	class, _ := d.classFor(row)
+	return class.Obstacles(row, d.now)
 }
 
 // Nearest returns the cluster that is nearest to being feasible, and what keeps it from that: what a workload waits for

@@ -30,6 +30,11 @@ type plan struct {
 	why string
 	// others are the decisions by other fallback groups, of which none has a place.
 	others []*Decision
+	// classes that were chosen from, in order; problem is what was asked of their candidates, chosen the answer.
+	classes    []*class
+	problem    *spread.Problem
+	candidates []candidate
+	chosen     []int
 }
 
 // spreadOver is a spread constraint with what it counts, after the decision, in each domain.
@@ -132,6 +137,7 @@ func (w *workspace) chooseTogether(d *Decision, classes []*class, r *Request, s 
 		others, solution = nil, spread.Solution{}
 	}
 	d.plan.record(p, &solution)
+	d.plan.classes, d.plan.problem, d.plan.candidates, d.plan.chosen = classes, p, candidates, solution.Chosen
 	var chosen []ranking.Key
 	if d.plan.division == nil {
 		standing := max(0, min(c.Strategy.Number-len(places.kept), len(places.doubtful))-len(others))
@@ -312,6 +318,9 @@ func (w *workspace) constrain(plan *plan, p *spread.Problem, c *class, places *p
 // record keeps what was found for those who ask.
 func (p *plan) record(problem *spread.Problem, s *spread.Solution) {
 	p.bounded, p.cost = s.Bounded, s.Cost/ranking.Point
+	for k := range p.spread {
+		p.spread[k].counts = slices.Clone(p.spread[k].counts)
+	}
 	for _, i := range s.Chosen {
 		for k, domain := range problem.Candidates[i].Domains {
 			if domain != spread.None {
@@ -378,6 +387,9 @@ func (s *spreadOver) note() string {
 	what := "clusters"
 	if s.Workloads {
 		what = "workloads"
+	}
+	if len(counts) == 0 {
+		return fmt.Sprintf("%s over %s: no cluster that passes is in a domain", what, s.Key)
 	}
 	return fmt.Sprintf("%s over %s: %s (max skew %d)", what, s.Key, strings.Join(counts, ", "), s.MaxSkew)
 }

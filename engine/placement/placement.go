@@ -183,7 +183,7 @@ func (p *Placement) setStrategy(path *field.Path, spec *v1alpha1.WorkloadPlaceme
 		case n.StrVal == v1alpha1.AllClusters:
 			number, p.AllClusters = v1alpha1.MaxClusters, true
 		default:
-			errs = append(errs, field.Invalid(at, n.StrVal, "must be a number, or "+v1alpha1.AllClusters))
+			errs = append(errs, field.Invalid(at, n.StrVal, "must be a number without quotes, or "+v1alpha1.AllClusters))
 		}
 	}
 	if number < 1 || number > v1alpha1.MaxClusters {

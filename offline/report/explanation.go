@@ -65,11 +65,14 @@ func Explanation(w io.Writer, d *engine.Decision, view View) {
 	if len(d.Clusters) > 0 {
 		names := make([]string, len(d.Clusters))
 		for i, c := range d.Clusters {
-			names[i] = c.Name
+			names[i] = c.Name + times(c.Replicas, d.Divides())
 		}
 		where = strings.Join(names, ", ")
 	}
 	fmt.Fprintf(w, "%s -> %s\n%s\n", d.Workload, where, d.Summary())
+	for _, note := range d.Notes() {
+		fmt.Fprintln(w, note)
+	}
 
 	var feasible, rejected []engine.Verdict
 	for _, v := range d.Ranked() {
@@ -115,6 +118,10 @@ func scores(w io.Writer, d *engine.Decision, feasible []engine.Verdict, view Vie
 	for f, name := range scoring.FactorNames() {
 		header = append(header, fmt.Sprintf("%s x%d", strings.ToUpper(name), d.Weights[f]))
 	}
+	notes := slices.ContainsFunc(feasible, func(v engine.Verdict) bool { return v.Note != "" })
+	if notes {
+		header = append(header, "PASSED OVER")
+	}
 	t.AppendHeader(header)
 	var left []engine.Verdict
 	for i, v := range feasible {
@@ -124,11 +131,14 @@ func scores(w io.Writer, d *engine.Decision, feasible []engine.Verdict, view Vie
 		}
 		verdict := Feasible
 		if v.Chosen {
-			verdict = Chosen
+			verdict = Chosen + times(v.Replicas, d.Divides())
 		}
 		row := table.Row{v.Cluster, verdict, fmt.Sprintf("%d %s", v.Score.Total, scoring.Reason(v.Score.Total))}
 		for _, factor := range v.Score.Factors {
 			row = append(row, factor)
+		}
+		if notes {
+			row = append(row, v.Note)
 		}
 		t.AppendRow(row)
 	}

@@ -2,6 +2,7 @@
 package report
 
 import (
+	"fmt"
 	"io"
 	"strings"
 
@@ -41,3 +42,11 @@ func decisionTable(w io.Writer, workloads []Placed) table.Writer {
 
 // stage is the name of a stage, with the constraint if there is one.
 func stage(name, constraint string) string { return strings.TrimSpace(name + " " + constraint) }
+
+// times is for example " x4", for replicas that are divided.
+func times(replicas int64, divided bool) string {
+	if !divided {
+		return ""
+	}
+	return fmt.Sprintf(" x%d", replicas)
+}

@@ -70,7 +70,33 @@ func decisions(w io.Writer, r *simulation.Result, workspace string) {
 		workloads = append(workloads, p)
 	}
 	render(w, decisionTable(w, workloads))
+	notes(w, r, workspace)
 }
+
+// notes prints how clusters were chosen together: of each placement for the first few workloads.
+func notes(w io.Writer, r *simulation.Result, workspace string) {
+	printed, left := map[string]int{}, 0
+	for _, d := range r.Decisions {
+		if d.Workspace != workspace || len(d.Notes) == 0 || len(d.Clusters) == 0 {
+			continue
+		}
+		placement := d.Workload.Namespace + "/" + d.Placement
+		if printed[placement]++; printed[placement] > fewNotes {
+			left++
+			continue
+		}
+		fmt.Fprintf(w, "%s: %s\n", d.Workload, strings.Join(d.Notes, "; "))
+	}
+	if left > 0 {
+		fmt.Fprintf(w, "and so for %d more workloads of these placements: explain says how\n", left)
+	}
+	if len(printed) > 0 {
+		fmt.Fprintln(w)
+	}
+}
+
+// fewNotes is for how many workloads of a placement the notes are printed.
+const fewNotes = 3
 
 // fleet prints what is in use of each resource of each cluster.
 func fleet(w io.Writer, r *simulation.Result, workspace string) {
@@ -154,7 +180,7 @@ func andMore(names []string) string {
 // Diff prints which decisions would move, how scores would change, and how full the fleet would be.
 func Diff(w io.Writer, d *simulation.Diff) {
 	workspaces := map[string]bool{}
-	for _, c := range slices.Concat(d.Moves, d.Gains, d.Rescored, d.Standing, d.Held) {
+	for _, c := range slices.Concat(d.Moves, d.Gains, d.Redivided, d.Rescored, d.Standing, d.Held) {
 		workspaces[c.Workspace] = true
 	}
 	for _, c := range d.Clusters {
@@ -170,11 +196,11 @@ func Diff(w io.Writer, d *simulation.Diff) {
 		t := NewTable(w)
 		t.AppendHeader(table.Row{"MOVES", "PLACEMENT", "FROM", "TO"})
 		for _, c := range d.Moves {
-			to := scored(c.After)
+			to := scored(c.After, c.Divided)
 			if len(c.After) == 0 {
 				to = "nowhere: " + c.Error
 			}
-			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before), to})
+			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before, c.Divided), to})
 		}
 		render(w, t)
 	}
@@ -182,7 +208,15 @@ func Diff(w io.Writer, d *simulation.Diff) {
 		t := NewTable(w)
 		t.AppendHeader(table.Row{"GAINS CLUSTERS", "PLACEMENT", "BEFORE", "AFTER"})
 		for _, c := range d.Gains {
-			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before), scored(c.After)})
+			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before, c.Divided), scored(c.After, c.Divided)})
+		}
+		render(w, t)
+	}
+	if len(d.Redivided) > 0 {
+		t := NewTable(w)
+		t.AppendHeader(table.Row{"DIVIDES ANEW", "PLACEMENT", "BEFORE", "AFTER", "REPLICAS MOVED"})
+		for _, c := range d.Redivided {
+			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before, true), scored(c.After, true), c.MovedReplicas})
 		}
 		render(w, t)
 	}
@@ -190,7 +224,7 @@ func Diff(w io.Writer, d *simulation.Diff) {
 		t := NewTable(w)
 		t.AppendHeader(table.Row{"STAYS", "PLACEMENT", "SCORES BEFORE", "SCORES AFTER"})
 		for _, c := range d.Rescored {
-			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before), scored(c.After)})
+			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before, c.Divided), scored(c.After, c.Divided)})
 		}
 		render(w, t)
 	}
@@ -198,7 +232,7 @@ func Diff(w io.Writer, d *simulation.Diff) {
 		t := NewTable(w)
 		t.AppendHeader(table.Row{"STANDS", "PLACEMENT", "ON", "BECAUSE"})
 		for _, c := range d.Standing {
-			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.After), c.NoBetterPlace})
+			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.After, c.Divided), c.NoBetterPlace})
 		}
 		render(w, t)
 	}
@@ -206,7 +240,7 @@ func Diff(w io.Writer, d *simulation.Diff) {
 		t := NewTable(w)
 		t.AppendHeader(table.Row{"HELD BY THE BRAKE", "PLACEMENT", "ON", "LATER", "BECAUSE"})
 		for _, c := range d.Held {
-			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before), scored(c.After), c.Error})
+			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before, c.Divided), scored(c.After, c.Divided), c.Error})
 		}
 		render(w, t)
 	}
@@ -237,19 +271,25 @@ func Diff(w io.Writer, d *simulation.Diff) {
 	if s.Placed > 0 {
 		fmt.Fprintf(w, " (%d from nowhere)", s.Placed)
 	}
-	fmt.Fprintf(w, ", %d would stay with other scores, %d would not change\n", s.Rescored, s.Workloads-s.Moved-s.Gained-s.Rescored)
+	if s.Redivided > 0 {
+		fmt.Fprintf(w, ", %d would be divided anew", s.Redivided)
+	}
+	fmt.Fprintf(w, ", %d would stay with other scores, %d would not change\n", s.Rescored, s.Workloads-s.Moved-s.Gained-s.Redivided-s.Rescored)
+	if s.MovedReplicas > 0 {
+		fmt.Fprintf(w, "%d replicas of divided workloads would move\n", s.MovedReplicas)
+	}
 	if s.Held > 0 {
 		fmt.Fprintf(w, "%d of these would follow, at the pace of the brake: see docs/disruption.md\n", s.Held)
 	}
 }
 
-func scored(clusters []engine.Choice) string {
+func scored(clusters []engine.Choice, divided bool) string {
 	if len(clusters) == 0 {
 		return "nowhere"
 	}
 	parts := make([]string, len(clusters))
 	for i, c := range clusters {
-		parts[i] = fmt.Sprintf("%s (%d)", c.Name, c.Score)
+		parts[i] = fmt.Sprintf("%s%s (%d)", c.Name, times(c.Replicas, divided), c.Score)
 	}
 	return strings.Join(parts, ", ")
 }

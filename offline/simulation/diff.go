@@ -15,6 +15,8 @@ type Diff struct {
 	Moves []Change `json:"moves"`
 	// Gains are the workloads that get clusters and lose none, the first ones included.
 	Gains []Change `json:"gains"`
+	// Redivided are the workloads whose replicas are divided otherwise among the same clusters.
+	Redivided []Change `json:"redivided"`
 	// Rescored are the workloads that stay with other scores.
 	Rescored []Change `json:"rescored"`
 	// Standing are the workloads that stay in the later result where they should not, for want of a better place.
@@ -33,6 +35,10 @@ type Change struct {
 	Placement string          `json:"placement"`
 	Before    []engine.Choice `json:"before"`
 	After     []engine.Choice `json:"after"`
+	// Divided reports that replicas are divided among the clusters, before or after; MovedReplicas is how many then go from one
+	// cluster to another, or wait.
+	Divided       bool  `json:"divided,omitempty"`
+	MovedReplicas int64 `json:"movedReplicas,omitempty"`
 	// Error is why the workload runs nowhere in the later result; empty where it runs. Of one that is held it is why it leaves.
 	Error string `json:"error"`
 	// NoBetterPlace is why the workload should leave clusters that it stays on in the later result; empty where it stays on none.
@@ -54,6 +60,9 @@ type DiffSummary struct {
 	Moved    int `json:"moved"`
 	Gained   int `json:"gained"`
 	Rescored int `json:"rescored"`
+	// Redivided workloads have other replicas on the same clusters; MovedReplicas are those of all divided workloads.
+	Redivided     int   `json:"redivided"`
+	MovedReplicas int64 `json:"movedReplicas"`
 	// Placed are those of Gained that run nowhere before; Unplaced are those of Moved that run nowhere after.
 	Placed   int `json:"placed"`
 	Unplaced int `json:"unplaced"`
@@ -72,7 +81,7 @@ func Compare(before, after *Result) *Diff {
 		d := &before.Decisions[i]
 		earlier[workloadKey{d.Workspace, d.Workload}] = d
 	}
-	diff := &Diff{Moves: []Change{}, Gains: []Change{}, Rescored: []Change{}, Standing: []Change{}, Held: []Change{}, Clusters: []ClusterChange{}}
+	diff := &Diff{Moves: []Change{}, Gains: []Change{}, Redivided: []Change{}, Rescored: []Change{}, Standing: []Change{}, Held: []Change{}, Clusters: []ClusterChange{}}
 	diff.Summary.Workloads = len(after.Decisions)
 	for _, d := range after.Decisions {
 		change := Change{Workspace: d.Workspace, Workload: d.Workload, Placement: d.Placement, Before: []engine.Choice{}, After: d.Clusters, Error: d.Error, NoBetterPlace: d.NoBetterPlace}
@@ -82,6 +91,9 @@ func Compare(before, after *Result) *Diff {
 		}
 		if e := earlier[workloadKey{d.Workspace, d.Workload}]; e != nil {
 			change.Before = e.Clusters
+			if change.Divided = d.Divided || e.Divided; d.Divided && e.Divided {
+				change.MovedReplicas = movedReplicas(change.Before, change.After)
+			}
 		}
 		if d.Held != nil {
 			held := change
@@ -100,12 +112,15 @@ func Compare(before, after *Result) *Diff {
 			if len(from) == 0 {
 				diff.Summary.Placed++
 			}
+		case change.Divided && movedReplicas(change.Before, change.After)+movedReplicas(change.After, change.Before) > 0:
+			diff.Redivided = append(diff.Redivided, change)
 		case !slices.EqualFunc(change.Before, change.After, sameScore):
 			diff.Rescored = append(diff.Rescored, change)
 		}
+		diff.Summary.MovedReplicas += change.MovedReplicas
 	}
 	diff.Summary.Moved, diff.Summary.Gained = len(diff.Moves), len(diff.Gains)
-	diff.Summary.Rescored, diff.Summary.Held = len(diff.Rescored), len(diff.Held)
+	diff.Summary.Redivided, diff.Summary.Rescored, diff.Summary.Held = len(diff.Redivided), len(diff.Rescored), len(diff.Held)
 
 	type clusterKey struct{ workspace, name string }
 	utilization := map[clusterKey]map[string]int64{}
@@ -127,4 +142,16 @@ func Compare(before, after *Result) *Diff {
 // sameScore reports whether a cluster has as many replicas as before, at the same score.
 func sameScore(before, after engine.Choice) bool {
 	return before.Name == after.Name && before.Replicas == after.Replicas && before.Score == after.Score
+}
+
+// movedReplicas is how many replicas clusters have fewer than before.
+func movedReplicas(before, after []engine.Choice) (moved int64) {
+	for _, b := range before {
+		has := int64(0)
+		if i := slices.IndexFunc(after, func(a engine.Choice) bool { return a.Name == b.Name }); i >= 0 {
+			has = after[i].Replicas
+		}
+		moved += max(0, b.Replicas-has)
+	}
+	return moved
 }

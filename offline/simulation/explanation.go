@@ -19,6 +19,10 @@ type Verdict struct {
 	Cluster  string `json:"cluster"`
 	Feasible bool   `json:"feasible"`
 	Chosen   bool   `json:"chosen"`
+	// Replicas are those of a chosen cluster, where they are divided.
+	Replicas int64 `json:"replicas,omitempty"`
+	// Note is why a feasible cluster is passed over for others that do not rank before it.
+	Note string `json:"note,omitempty"`
 	// Score and Factors are those of a feasible cluster.
 	Score   int64    `json:"score"`
 	Reason  string   `json:"reason"`
@@ -62,7 +66,7 @@ func Explain(d *Decision) *Explanation {
 	}
 	e.Summary = d.Explained.Summary()
 	for _, v := range d.Explained.Ranked() {
-		verdict := Verdict{Cluster: v.Cluster, Feasible: v.Rejection == nil, Chosen: v.Chosen, Factors: []Factor{}, Obstacles: obstacles(d.Explained.Obstacles(v.Cluster))}
+		verdict := Verdict{Cluster: v.Cluster, Feasible: v.Rejection == nil, Chosen: v.Chosen, Replicas: v.Replicas, Note: v.Note, Factors: []Factor{}, Obstacles: obstacles(d.Explained.Obstacles(v.Cluster))}
 		if verdict.Feasible {
 			verdict.Score, verdict.Reason = v.Score.Total, scoring.Reason(v.Score.Total)
 			for _, f := range d.Explained.Factors(v.Cluster) {

@@ -28,10 +28,11 @@ type Decision struct {
 	Clusters []engine.Choice `json:"clusters"`
 	// Asked is how many clusters the placement asks for; 0 where the engine was not asked.
 	Asked int `json:"asked,omitempty"`
-	// Group is the fallback group that the workload stands in, WaitingReplicas how many replicas no cluster has, where they are
-	// divided.
-	Group           string `json:"group,omitempty"`
-	WaitingReplicas int64  `json:"waitingReplicas,omitempty"`
+	// Group is the fallback group that the workload stands in.
+	Group string `json:"group,omitempty"`
+	// Divided reports that the replicas are divided among the clusters, WaitingReplicas how many no cluster has then.
+	Divided         bool  `json:"divided,omitempty"`
+	WaitingReplicas int64 `json:"waitingReplicas,omitempty"`
 	// Notes say how the clusters were chosen together.
 	Notes []string `json:"notes,omitempty"`
 	// NoBetterPlace is why the workload should leave clusters that it stays on, and what would help; empty where it stays on none.

@@ -409,6 +409,7 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 		return
 	}
 	d.Asked = item.placement.compiled.NumberOfClusters
+	d.Divided = item.placement.compiled.Divides(item.Workload.Workload) != nil
 	request, decide := s.request(item, current), s.engine.Decide
 	if assigned {
 		review, err := s.review(ctx, item, current, request)
@@ -424,7 +425,9 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 		}
 		if !changes {
 			d.Kept, d.Clusters, d.NoBetterPlace = true, current.clusters, review.NoBetterPlace()
-			d.Group = current.group
+			if d.Group = current.group; review != nil {
+				d.WaitingReplicas, d.Notes = review.Waiting, review.Notes()
+			}
 			if d.detailed == (detail{}) && s.engine.InputsDigest(request) == current.inputsDigest {
 				return
 			}

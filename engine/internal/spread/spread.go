@@ -247,7 +247,7 @@ func (s *search) mostMore() int {
 		if c.Cost > 0 {
 			continue
 		}
-		fewest := s.fewest(k, s.open[k])
+		fewest := c.fewest(s.added[k], s.open[k])
 		more := 0
 		for d, open := range s.open[k] {
 			if room := fewest + c.MaxSkew - c.Counts[d] - s.added[k][d]; open > 0 && room > 0 {
@@ -259,13 +259,13 @@ func (s *search) mostMore() int {
 	return most
 }
 
-// fewest is what the domain with the fewest has, of those that are eligible, once more are added.
-func (s *search) fewest(k int, more []int) int {
-	c, fewest, domains := &s.Constraints[k], math.MaxInt, 0
+// fewest is what the domain with the fewest has, of those that are eligible, once some are added, and more.
+func (c *Constraint) fewest(added, more []int) int {
+	fewest, domains := math.MaxInt, 0
 	for d, eligible := range c.Eligible {
 		if eligible {
 			domains++
-			has := c.Counts[d] + s.added[k][d]
+			has := c.Counts[d] + added[d]
 			if more != nil {
 				has += more[d]
 			}
@@ -276,6 +276,30 @@ func (s *search) fewest(k int, more []int) int {
 		return 0
 	}
 	return fewest
+}
+
+// excess is how many of the clusters that are added are beyond MaxSkew.
+func (c *Constraint) excess(added []int) (excess int) {
+	fewest := c.fewest(added, nil)
+	for d, n := range added {
+		excess += min(n, max(0, c.Counts[d]+n-fewest-c.MaxSkew))
+	}
+	return excess
+}
+
+// Excess is how many of the chosen candidates are beyond MaxSkew of a constraint, or in none of its domains. Where it is 0, the
+// constraint holds.
+func (p *Problem) Excess(constraint int, chosen []int) (excess int) {
+	c := &p.Constraints[constraint]
+	added := make([]int, len(c.Counts))
+	for _, i := range chosen {
+		if d := p.Candidates[i].Domains[constraint]; d == None {
+			excess++
+		} else {
+			added[d]++
+		}
+	}
+	return excess + c.excess(added)
 }
 
 // possible reports whether what is chosen can still be completed so that all constraints hold that have to.
@@ -317,11 +341,7 @@ func (s *search) consider() {
 	var cost int64
 	for k := range s.Constraints {
 		c := &s.Constraints[k]
-		excess := 0
-		fewest := s.fewest(k, nil)
-		for d, added := range s.added[k] {
-			excess += min(added, max(0, c.Counts[d]+added-fewest-c.MaxSkew))
-		}
+		excess := c.excess(s.added[k])
 		if c.Cost == 0 && excess > 0 {
 			return
 		}

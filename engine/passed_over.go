@@ -1,0 +1,121 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/kcp-placement/placement/engine/internal/ranking"
+	"github.com/kcp-placement/placement/engine/internal/spread"
+)
+
+// passedOver says why the feasible cluster of a position is not chosen although it ranks before one that is, or could be added;
+// empty where it does not, or may not be asked.
+//
+// What is chosen together is the best there is. So with the cluster in the place of the worst that is chosen, a constraint breaks,
+// there is less room, or it costs more than it is worth.
+func (d *Decision) passedOver(position int) string {
+	p := d.plan
+	if p == nil {
+		return ""
+	}
+	i := slices.IndexFunc(p.candidates, func(c candidate) bool { return c.key.Position() == position })
+	if i < 0 || slices.Contains(p.chosen, i) {
+		return ""
+	}
+	if len(p.chosen) < p.problem.Number || p.why != "" {
+		if note := d.breaks(i, -1); note != "" {
+			return note
+		}
+	}
+	last := len(p.chosen) - 1
+	if last < 0 || p.chosen[last] < i {
+		return ""
+	}
+	return d.breaks(i, p.chosen[last])
+}
+
+// breaks says what is worse with the candidate i in the place of another; -1 where it is added.
+func (d *Decision) breaks(i, other int) string {
+	p, with := d.plan, []int{i}
+	for _, at := range d.plan.chosen {
+		if at != other {
+			with = append(with, at)
+		}
+	}
+	cost, costly := int64(0), ""
+	for k := range p.spread {
+		constraint := &p.problem.Constraints[k]
+		more := p.problem.Excess(k, with) - p.problem.Excess(k, p.chosen)
+		if more <= 0 {
+			continue
+		}
+		note := p.spread[k].without(d, i, other, p.problem.Candidates[i].Domains[k])
+		if constraint.Cost == 0 {
+			return note
+		}
+		if cost += int64(more) * constraint.Cost / ranking.Point; costly == "" {
+			costly = note
+		}
+	}
+	switch {
+	case other < 0:
+		return ""
+	case p.room(with) < p.room(p.chosen):
+		return fmt.Sprintf("instead of %s, there would be room for %d replicas fewer", d.nameOf(other), p.room(p.chosen)-p.room(with))
+	case cost > 0:
+		return fmt.Sprintf("%s, which costs %d points", costly, cost)
+	case p.bounded:
+		return "not in any of the choices that were looked at"
+	}
+	return ""
+}
+
+// room of candidates, as far as it is needed.
+func (p *plan) room(chosen []int) (room int64) {
+	for _, i := range chosen {
+		room += p.problem.Candidates[i].Room
+	}
+	return min(room, p.problem.Need)
+}
+
+// without says what a domain would have, for example "spread over location: instead of dublin, eu would have 2 and ap 0".
+func (s *spreadOver) without(d *Decision, i, other int, domain int32) string {
+	start := fmt.Sprintf("spread over %s: ", s.Key)
+	if domain == spread.None {
+		return start + "it is in no domain"
+	}
+	counts, verb := slices.Clone(s.counts), "has"
+	if other >= 0 {
+		start, verb = fmt.Sprintf("%sinstead of %s, ", start, d.nameOf(other)), "would have"
+		counts[domain]++
+		if out := d.plan.domainOf(other, s); out != spread.None {
+			counts[out]--
+		}
+	}
+	text := fmt.Sprintf("%s%s %s %d", start, s.domains[domain], verb, counts[domain])
+	fewest := -1
+	for at, eligible := range s.eligible {
+		if eligible && at != int(domain) && (fewest < 0 || counts[at] < counts[fewest]) {
+			fewest = at
+		}
+	}
+	if fewest >= 0 && counts[fewest] < counts[domain] {
+		text += fmt.Sprintf(" and %s %d", s.domains[fewest], counts[fewest])
+	}
+	return text
+}
+
+// domainOf is the domain of a candidate for one of the constraints.
+func (p *plan) domainOf(candidate int, s *spreadOver) int32 {
+	for k := range p.spread {
+		if &p.spread[k] == s {
+			return p.problem.Candidates[candidate].Domains[k]
+		}
+	}
+	return spread.None
+}
+
+func (d *Decision) nameOf(candidate int) string {
+	base := d.snapshot.Base() // where names and positions are the same
+	return base.Rows[d.plan.candidates[candidate].key.Position()].Name
+}
