@@ -107,6 +107,11 @@ weights.performance := 10 if input.workspace == "root:one"`,
 terms contains {"factor": "affinity", "match": {"clusterNames": [input.workload.labels[input.workload.namespace]]}, "onMatch": 40}
 terms contains {"factor": "affinity", "match": {"location": input.workload.annotations.near}, "onMatch": 100}
 terms contains {"factor": "affinity", "match": {"capability": "ssd"}, "onMatch": 100, "otherwise": -100}`,
+	// Scores from outside.
+	`package placement
+scoring.weights := {"capacity": 10, "affinity": 20, "score/cheap": 30, "score/green": 40}
+affinity.terms contains {"factor": "affinity", "score": "green", "onMatch": 80}
+affinity.terms contains {"factor": "affinity", "score": "cheap", "match": {"location": "eu"}, "onMatch": -40, "otherwise": 20, "required": input.workload.name == "v"}`,
 	// Nearly all clusters tie.
 	`package placement.scoring
 weights := {"location": 1}`,
@@ -1165,7 +1170,15 @@ func (h *history) drawCluster(t *rapid.T) *snapshot.Cluster {
 func drawFacts(t *rapid.T, c *snapshot.Cluster) {
 	c.Location = draw(t, "location", "eu", "us", "ap", "")
 	c.Labels = drawMap(t, "label", map[string][]string{"tier": {"gold", "silver", "bronze"}, "zone": {"a", "b"}, "rank": {"0", "1", "x"}})
-	c.Capabilities, c.Taints = nil, nil
+	c.Capabilities, c.Taints, c.Scores = nil, nil, nil
+	for _, name := range []string{"cheap", "green"} {
+		if rapid.Bool().Draw(t, "has score") {
+			c.Scores = append(c.Scores, snapshot.Score{
+				Name: name, Value: rapid.Int64Range(-100, 100).Draw(t, "score"),
+				Expired: rapid.SampledFrom([]time.Time{{}, {}, time.Unix(1, 0)}).Draw(t, "expired"),
+			})
+		}
+	}
 	for _, kind := range []string{"gpu", "ssd"} {
 		if !oneIn(t, "has no "+kind, 3) {
 			c.Capabilities = append(c.Capabilities, snapshot.Capability{

@@ -22,6 +22,7 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(SchemeGroupVersion,
 		&ClusterRegistration{}, &ClusterRegistrationList{},
 		&ClusterUsage{}, &ClusterUsageList{},
+		&ClusterScore{}, &ClusterScoreList{},
 		&WorkloadPlacement{}, &WorkloadPlacementList{},
 		&PlacementDecision{}, &PlacementDecisionList{},
 	)

@@ -196,7 +196,7 @@ func (p *Policies) terms(r *policyReport) {
 			if made[key] == nil {
 				made[key] = &madeTerm{at: at, term: &j.Terms[t]}
 			}
-			made[key].weighed = made[key].weighed || j.Weights[j.Terms[t].Factor] > 0
+			made[key].weighed = made[key].weighed || j.Weights.Factors[j.Terms[t].Factor] > 0
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(made)) {

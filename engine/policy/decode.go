@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kcp-placement/placement/engine/scoring"
+	"github.com/kcp-placement/placement/internal/spelling"
 )
 
 var factorNames = scoring.FactorNames()
@@ -24,22 +25,41 @@ func decodeWeights(t *ast.Term) (weights scoring.Weights, err error) {
 	err = object.Iter(func(key, value *ast.Term) error {
 		name, _ := key.Value.(ast.String)
 		factor := slices.Index(factorNames[:], string(name))
-		if factor < 0 {
-			return fmt.Errorf("has an unknown factor %s: the factors are %s", short(key), strings.Join(factorNames[:], ", "))
+		score, isScore := strings.CutPrefix(string(name), scoring.ScorePrefix)
+		if factor < 0 && (!isScore || score == "") {
+			return unknownFactor(string(name), key)
 		}
 		number, _ := value.Value.(ast.Number)
 		weight, ok := number.Int64()
 		if !ok || weight < 0 || weight > MaxWeight {
 			return fmt.Errorf("gives %s the weight %s: it must be a whole number from 0 to %d", name, short(value), MaxWeight)
 		}
-		weights[factor] = weight
-		total += weight
+		if total += weight; factor >= 0 {
+			weights.Factors[factor] = weight
+		} else if weight > 0 {
+			weights.Scores = append(weights.Scores, scoring.ScoreWeight{Name: score, Weight: weight})
+		}
+		if len(weights.Scores) > scoring.MaxScores {
+			return fmt.Errorf("gives more than %d scores a weight", scoring.MaxScores)
+		}
 		return nil
 	})
 	if err == nil && total == 0 {
 		err = errors.New("gives no factor any weight: at least one must weigh more than 0")
 	}
 	return weights, err
+}
+
+// unknownFactor refuses the name of a factor, and names the one that is likely meant or all of them.
+func unknownFactor(name string, key *ast.Term) error {
+	names := factorNames[:]
+	if _, score, _ := strings.Cut(name, "/"); score != "" {
+		names = append(slices.Clip(names), scoring.ScorePrefix+score)
+	}
+	if near := spelling.DidYouMean(name, names); near != "" {
+		return fmt.Errorf("has an unknown factor %s%s", short(key), near)
+	}
+	return fmt.Errorf("has an unknown factor %s: the factors are %s, and %s<name> for a score of ClusterScores", short(key), strings.Join(factorNames[:], ", "), scoring.ScorePrefix)
 }
 
 // addTerms adds a set of terms; nil where it is undefined.
@@ -95,7 +115,12 @@ func decodeTerm(t *ast.Term) (decoded scoring.Term, err error) {
 	}
 	m := raw.match
 	if len(m.clusterNames) == 0 && m.location == "" && m.labelSelector == nil && m.capability == "" {
-		return decoded, errors.New("match says nothing: it needs clusterNames, location, labelSelector or capability")
+		switch {
+		case raw.score == "":
+			return decoded, errors.New("match says nothing: it needs clusterNames, location, labelSelector or capability, or the term a score")
+		case raw.otherwise != 0 || raw.required || raw.enforced:
+			return decoded, errors.New("match says nothing, so that every cluster matches: otherwise and required need one")
+		}
 	}
 	if err := boundSelector(m.labelSelector); err != nil {
 		return decoded, err
@@ -106,7 +131,7 @@ func decodeTerm(t *ast.Term) (decoded scoring.Term, err error) {
 			return decoded, fmt.Errorf("match.labelSelector: %w", err)
 		}
 	}
-	decoded.OnMatch, decoded.Otherwise, decoded.Reason = raw.onMatch, raw.otherwise, raw.reason
+	decoded.OnMatch, decoded.Otherwise, decoded.Score, decoded.Reason = raw.onMatch, raw.otherwise, raw.score, raw.reason
 	decoded.Required, decoded.RequiredDuringExecution = raw.required || raw.enforced, raw.enforced
 	return decoded, nil
 }
@@ -129,7 +154,7 @@ func boundSelector(s *metav1.LabelSelector) error {
 // policyTerm is a term as policies write it.
 type policyTerm struct {
 	match              match
-	factor             string
+	factor, score      string
 	onMatch, otherwise int64
 	required, enforced bool
 	reason             string
@@ -148,6 +173,8 @@ func (t *policyTerm) decode(v ast.Value) error {
 			return t.match.decode(v)
 		case "factor":
 			return decodeText(v, &t.factor)
+		case "score":
+			return decodeText(v, &t.score)
 		case "onMatch":
 			return decodeInteger(v, &t.onMatch)
 		case "otherwise":
@@ -159,7 +186,7 @@ func (t *policyTerm) decode(v ast.Value) error {
 		case "reason":
 			return decodeText(v, &t.reason)
 		}
-		return unknownField(name, "a term", "match, factor, onMatch, otherwise, required, requiredDuringExecution and reason")
+		return unknownField(name, "a term", "match", "factor", "score", "onMatch", "otherwise", "required", "requiredDuringExecution", "reason")
 	})
 }
 
@@ -179,7 +206,7 @@ func (m *match) decode(v ast.Value) error {
 			m.labelSelector = &metav1.LabelSelector{}
 			return decodeSelector(v, m.labelSelector)
 		}
-		return unknownField(name, "match", "clusterNames, location, labelSelector and capability")
+		return unknownField(name, "match", "clusterNames", "location", "labelSelector", "capability")
 	})
 }
 
@@ -208,7 +235,7 @@ func decodeSelector(v ast.Value, s *metav1.LabelSelector) error {
 				return nil
 			})
 		}
-		return unknownField(name, "a labelSelector", "matchLabels and matchExpressions")
+		return unknownField(name, "a labelSelector", "matchLabels", "matchExpressions")
 	})
 }
 
@@ -222,12 +249,16 @@ func decodeRequirement(v ast.Value, r *metav1.LabelSelectorRequirement) error {
 		case "values":
 			return decodeTexts(v, &r.Values)
 		}
-		return unknownField(name, "an expression", "key, operator and values")
+		return unknownField(name, "an expression", "key", "operator", "values")
 	})
 }
 
-func unknownField(name, of, fields string) error {
-	return fmt.Errorf("unknown field %q: %s has %s", name, of, fields)
+func unknownField(name, of string, fields ...string) error {
+	if near := spelling.DidYouMean(name, fields); near != "" {
+		return fmt.Errorf("unknown field %q%s", name, near)
+	}
+	last := len(fields) - 1
+	return fmt.Errorf("unknown field %q: %s has %s and %s", name, of, strings.Join(fields[:last], ", "), fields[last])
 }
 
 // mismatch is a field with a value of the wrong type.

@@ -126,10 +126,13 @@ func judge(c *policy.Compiler, modules map[string]string) (*policy.Judgement, er
 
 func weightsText(weights scoring.Weights) string {
 	named := map[string]int64{}
-	for factor, weight := range weights {
+	for factor, weight := range weights.Factors {
 		if weight != 0 {
 			named[scoring.Factor(factor).String()] = weight
 		}
+	}
+	for _, score := range weights.Scores {
+		named[score.String()] = score.Weight
 	}
 	text, _ := json.Marshal(named)
 	return string(text)
@@ -149,6 +152,9 @@ func termsText(terms []scoring.Term) string {
 	texts := make([]string, len(terms))
 	for i, term := range terms {
 		texts[i] = fmt.Sprintf("%s %+d otherwise %+d", term.Factor, term.OnMatch, term.Otherwise)
+		if term.Score != "" {
+			texts[i] += " by score " + term.Score
+		}
 		if term.Required {
 			texts[i] += " required"
 		}
@@ -163,7 +169,7 @@ func TestDocumentedInput(t *testing.T) {
 	shown, _, _ = strings.Cut(shown, "```")
 	judgement, err := judge(compiler(t), map[string]string{"a.rego": "package placement.scoring\ndefault weights := {\"health\": 1}\n" +
 		"weights := {\"health\": 2} if input == " + shown})
-	if err != nil || judgement.Weights[scoring.Health] != 2 {
+	if err != nil || judgement.Weights.Factors[scoring.Health] != 2 {
 		t.Errorf("the input is another: %v, %v", judgement, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -43,7 +44,7 @@ func input(change ...func(*workload.Workload)) policy.Input {
 	}
 }
 
-var defaults = scoring.Weights{30, 30, 20, 10, 10}
+var defaults = scoring.Weights{Factors: scoring.PerFactor{30, 30, 20, 10, 10}}
 
 func TestJudge(t *testing.T) {
 	for _, test := range []struct {
@@ -56,14 +57,14 @@ func TestJudge(t *testing.T) {
 			name: "weights replace the built-in ones whole",
 			rego: `package placement.scoring
 				weights := {"capacity": 100, "location": 1}`,
-			weights: scoring.Weights{100, 0, 0, 0, 1},
+			weights: scoring.Weights{Factors: scoring.PerFactor{100, 0, 0, 0, 1}},
 		},
 		{
 			name: "weights built upon the built-in ones",
 			rego: `package placement.scoring
 				weights["affinity"] := 90
 				weights[f] := w if { some f, w in data.placement.builtin.scoring.weights; f != "affinity" }`,
-			weights: scoring.Weights{30, 30, 20, 90, 10},
+			weights: scoring.Weights{Factors: scoring.PerFactor{30, 30, 20, 90, 10}},
 		},
 		{
 			name: "the whole input can be read",
@@ -75,7 +76,7 @@ func TestJudge(t *testing.T) {
 						"labels": {"team": "a"}, "annotations": {}, "replicas": 2,
 						"requests": {"cpu": 500, "memory": 1073741824, "storage": 0, "nvidia.com/gpu": 1}}
 				}`,
-			weights: scoring.Weights{7},
+			weights: scoring.Weights{Factors: scoring.PerFactor{7}},
 		},
 		{
 			name: "terms of every kind",
@@ -104,7 +105,7 @@ func TestJudge(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got.Weights != test.weights {
+			if !reflect.DeepEqual(got.Weights, test.weights) {
 				t.Errorf("weights %v, want %v", got.Weights, test.weights)
 			}
 			var terms []string
@@ -453,7 +454,7 @@ func TestConcurrentUse(t *testing.T) {
 					return
 				}
 				got, err := set.Judge(context.Background(), input())
-				if err != nil || got.Weights[scoring.Health] != int64(1+j%3) {
+				if err != nil || got.Weights.Factors[scoring.Health] != int64(1+j%3) {
 					t.Errorf("%d: %v, %v", i, got, err)
 				}
 			}

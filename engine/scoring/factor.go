@@ -54,5 +54,12 @@ func FactorNames() (names [NumFactors]string) {
 	return names
 }
 
-// Weights says how much each factor counts, 0..100, indexed by Factor.
-type Weights [NumFactors]int64
+// PerFactor has a number for each factor.
+type PerFactor [NumFactors]int64
+
+// Weights says how much each factor counts, 0..100.
+type Weights struct {
+	Factors PerFactor
+	// Scores are factors from outside, by name: at most MaxScores.
+	Scores []ScoreWeight
+}

@@ -12,7 +12,9 @@ const MaxHeadroom = 1_000_000
 // Score is how good a cluster is for a workload, before the workload is placed there.
 type Score struct {
 	// Factors, 0..100 each.
-	Factors [NumFactors]int64
+	Factors PerFactor
+	// Named are the factors of Weights.Scores, 0..100 each.
+	Named []int64
 	// Total = sum(weight x factor) / sum(weight), truncated: 0..100.
 	Total int64
 	// Headroom breaks ties between equal totals: the least, over the resources asked for, of
@@ -40,8 +42,14 @@ func Of(row *snapshot.Row, requests capacity.Resources, weights Weights, terms [
 	var sum, total int64
 	for f := range factors {
 		s.Factors[f] = factors[f].score(row, requests, terms)
-		sum += weights[f] * s.Factors[f]
-		total += weights[f]
+		sum += weights.Factors[f] * s.Factors[f]
+		total += weights.Factors[f]
+	}
+	for _, w := range weights.Scores {
+		score := w.score(row)
+		s.Named = append(s.Named, score)
+		sum += w.Weight * score
+		total += w.Weight
 	}
 	if total > 0 {
 		s.Total = sum / total

@@ -132,7 +132,7 @@ func TestTerms(t *testing.T) {
 }
 
 func TestTotal(t *testing.T) {
-	defaults := scoring.Weights{30, 30, 20, 10, 10}
+	defaults := scoring.Weights{Factors: scoring.PerFactor{30, 30, 20, 10, 10}}
 	for _, test := range []struct {
 		name    string
 		row     *snapshot.Row
@@ -147,9 +147,9 @@ func TestTotal(t *testing.T) {
 		{"a nearly full cluster", cluster(50), both(50), defaults, 54, "Fair"},
 		// 30*60 + 30*100 + 20*70 + 1000 = 7200
 		{"half full", cluster(500), both(200), defaults, 72, "Good"},
-		{"one factor alone", cluster(50), both(50), scoring.Weights{scoring.Performance: 7}, 10, "Poor"},
+		{"one factor alone", cluster(50), both(50), scoring.Weights{Factors: scoring.PerFactor{scoring.Performance: 7}}, 10, "Poor"},
 		// (100*1 + 50*2) / 3 = 66.67
-		{"truncated", cluster(1000), both(1), scoring.Weights{scoring.Health: 1, scoring.Affinity: 2}, 66, "Good"},
+		{"truncated", cluster(1000), both(1), scoring.Weights{Factors: scoring.PerFactor{scoring.Health: 1, scoring.Affinity: 2}}, 66, "Good"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := scoring.Of(test.row, test.require, test.weights, nil).Total

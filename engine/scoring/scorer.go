@@ -9,20 +9,17 @@ import (
 
 // FactScore is the part of a score that follows from the facts of a cluster, however full it is.
 type FactScore struct {
-	// Weighted is the sum of weight x factor over health, affinity and location.
+	// Weighted is the sum of weight x factor over health, affinity, location and named scores.
 	Weighted int64
 	// Proximity is the sum of the affinity and location factors, 0..200.
 	Proximity int64
 }
 
-// FactScoreOf returns the fact score of a cluster of that health, given for each of the terms whether it matches.
-func FactScoreOf(health int64, weights Weights, terms []Term, matches []bool) FactScore {
+// FactScoreOf returns the fact score of a cluster as if it had that health, given for each of the terms whether it matches.
+func FactScoreOf(row *snapshot.Row, health int64, weights *Weights, terms []Term, matches []bool) FactScore {
 	affinity, location := int64(neutral), int64(neutral)
 	for i := range terms {
-		delta := terms[i].Otherwise
-		if matches[i] {
-			delta = terms[i].OnMatch
-		}
+		delta := terms[i].delta(row, matches[i])
 		if terms[i].Factor == Affinity {
 			affinity += delta
 		} else {
@@ -30,10 +27,11 @@ func FactScoreOf(health int64, weights Weights, terms []Term, matches []bool) Fa
 		}
 	}
 	affinity, location = clamp(affinity), clamp(location)
-	return FactScore{
-		Weighted:  weights[Health]*health + weights[Affinity]*affinity + weights[Location]*location,
-		Proximity: affinity + location,
+	weighted := weights.Factors[Health]*health + weights.Factors[Affinity]*affinity + weights.Factors[Location]*location
+	for _, w := range weights.Scores {
+		weighted += w.Weight * w.score(row)
 	}
+	return FactScore{Weighted: weighted, Proximity: affinity + location}
 }
 
 // Scorer scores feasible clusters as Of does, in a few nanoseconds: what depends on the requests alone is worked out
@@ -63,12 +61,15 @@ type steps struct{ one, two, five, ten int64 }
 
 // NewScorer makes the scorer of workloads that ask for requests.
 func NewScorer(requests capacity.Resources, weights Weights, terms []Term) Scorer {
-	s := Scorer{requests: requests, terms: terms, capacity: weights[Capacity], performance: weights[Performance]}
-	for f, weight := range weights {
+	s := Scorer{requests: requests, terms: terms, capacity: weights.Factors[Capacity], performance: weights.Factors[Performance]}
+	for f, weight := range weights.Factors {
 		s.sum += uint32(weight)
 		if Factor(f) >= numPlanned && weight > 0 {
 			s.others = append(s.others, weightedFactor{Factor(f), weight})
 		}
+	}
+	for _, w := range weights.Scores {
+		s.sum += uint32(w.Weight)
 	}
 	s.amounts = [2]int64{requests.CPU, requests.Memory}
 	s.steps = [2]steps{stepsOf(requests.CPU), stepsOf(requests.Memory)}

@@ -1,8 +1,10 @@
 package scoring_test
 
 import (
+	"fmt"
 	"math"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -45,8 +47,15 @@ func TestScorerAgreesWithOf(t *testing.T) {
 			})
 		}
 		var weights scoring.Weights
-		for f := range weights {
-			weights[f] = rapid.Int64Range(0, 100).Draw(t, "weight")
+		for f := range weights.Factors {
+			weights.Factors[f] = rapid.Int64Range(0, 100).Draw(t, "weight")
+		}
+		for i := range rapid.IntRange(0, 3).Draw(t, "score weights") {
+			name := fmt.Sprintf("s%d", i)
+			weights.Scores = append(weights.Scores, scoring.ScoreWeight{Name: name, Weight: rapid.Int64Range(0, 100).Draw(t, "weight")})
+			if rapid.Bool().Draw(t, "given") {
+				row.Scores = append(row.Scores, snapshot.Score{Name: name, Value: delta.Draw(t, "value"), Expired: rapid.SampledFrom([]time.Time{{}, time.Unix(1, 0)}).Draw(t, "expired")})
+			}
 		}
 		var terms []scoring.Term
 		var matches []bool
@@ -54,11 +63,12 @@ func TestScorerAgreesWithOf(t *testing.T) {
 			terms = append(terms, scoring.Term{
 				Match: scoring.Match{Location: "eu"}, OnMatch: delta.Draw(t, "on match"), Otherwise: delta.Draw(t, "otherwise"),
 				Factor: rapid.SampledFrom([]scoring.Factor{scoring.Affinity, scoring.Location}).Draw(t, "factor"),
+				Score:  rapid.SampledFrom([]string{"", "s0", "s1"}).Draw(t, "score"),
 			})
 			matches = append(matches, row.Location == "eu")
 		}
 		want := scoring.Of(row, requests, weights, terms)
-		scorer, facts := scoring.NewScorer(requests, weights, terms), scoring.FactScoreOf(row.HealthScore, weights, terms, matches)
+		scorer, facts := scoring.NewScorer(requests, weights, terms), scoring.FactScoreOf(row, row.HealthScore, &weights, terms, matches)
 		total, headroom := scorer.Score(&row.Figures, row, facts.Weighted)
 		if proximity := want.Factors[scoring.Affinity] + want.Factors[scoring.Location]; total != want.Total || headroom != want.Headroom || facts.Proximity != proximity {
 			t.Fatalf("total %d, headroom %d, proximity %d; want %+v", total, headroom, facts.Proximity, want)

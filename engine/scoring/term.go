@@ -21,6 +21,9 @@ type Term struct {
 	Factor Factor
 	// OnMatch is added to the factor of a cluster that matches, Otherwise to that of one that does not.
 	OnMatch, Otherwise int64
+	// Score is the named score that OnMatch is given in proportion to: whole at 100, reversed at -100, nothing where a cluster
+	// has none that is valid. If empty, OnMatch is given whole.
+	Score string
 	// Required excludes clusters that do not match.
 	Required bool
 	// RequiredDuringExecution makes what runs on a cluster that does not match leave it, even if there is no other place. It
@@ -44,11 +47,17 @@ type Match struct {
 }
 
 // Delta returns what the term adds to its factor for a cluster.
-func (t *Term) Delta(row *snapshot.Row) int64 {
-	if t.Match.Matches(row) {
+func (t *Term) Delta(row *snapshot.Row) int64 { return t.delta(row, t.Match.Matches(row)) }
+
+func (t *Term) delta(row *snapshot.Row, matches bool) int64 {
+	switch {
+	case !matches:
+		return t.Otherwise
+	case t.Score != "":
+		return t.OnMatch * row.ScoreValue(t.Score) / 100
+	default:
 		return t.OnMatch
 	}
-	return t.Otherwise
 }
 
 // OnlyNames reports whether the match selects clusters by nothing but their names.
@@ -89,12 +98,15 @@ func describeTerms(f Factor, row *snapshot.Row, terms []Term) string {
 	parts := []string{fmt.Sprint(neutral)}
 	for i := range terms {
 		term := &terms[i]
-		delta := term.Delta(row)
-		if term.Factor != f || delta == 0 {
+		matches := term.Match.Matches(row)
+		delta, scored := term.delta(row, matches), matches && term.Score != ""
+		if term.Factor != f || delta == 0 && !scored {
 			continue
 		}
 		how := "no match"
-		if term.Match.Matches(row) {
+		if scored {
+			how = describeScore(term.Score, row)
+		} else if matches {
 			how = "match"
 		}
 		if term.Match.PreferNoSchedule {

@@ -23,6 +23,8 @@ type Cluster struct {
 	NotReadySince time.Time
 	// Conditions, one of each type; only a cluster whose Ready is True is given workloads.
 	Conditions []Condition
+	// Scores from outside, ordered by name, one of each: those of ScoresOf.
+	Scores []Score
 	// Allocatable is all that the cluster has, Allocated what it reports as requested.
 	Allocatable, Allocated capacity.Resources
 	// Counted is the part of Allocated that the pods of each workload request, by the workload's UID.
@@ -107,5 +109,8 @@ func sameFacts(a, b *Cluster) bool {
 		slices.EqualFunc(a.Taints, b.Taints, func(a, b corev1.Taint) bool {
 			return a.Key == b.Key && a.Value == b.Value && a.Effect == b.Effect && a.TimeAdded.Equal(b.TimeAdded)
 		}) &&
-		slices.Equal(a.Conditions, b.Conditions)
+		slices.Equal(a.Conditions, b.Conditions) &&
+		slices.EqualFunc(a.Scores, b.Scores, func(a, b Score) bool {
+			return a.Name == b.Name && a.Value == b.Value && a.From == b.From && a.Expired.Equal(b.Expired)
+		})
 }

@@ -75,7 +75,7 @@ func assigned(workspaces, candidates []*Workspace) ([]*Workspace, error) {
 
 // onlyFiles reports whether a workspace holds only Rego files, which belong to every workspace.
 func (w *Workspace) onlyFiles() bool {
-	return len(w.Clusters)+len(w.Usages)+len(w.Placements)+len(w.Decisions)+len(w.Workloads)+len(w.ConfigMaps) == 0
+	return len(w.Clusters)+len(w.Usages)+len(w.Scores)+len(w.Placements)+len(w.Decisions)+len(w.Workloads)+len(w.ConfigMaps) == 0
 }
 
 // Empty reports whether the workspace holds nothing.
@@ -124,6 +124,7 @@ func (w *Workspace) replaceObjects(c *Workspace) {
 	w.ConfigMaps = replace(w.ConfigMaps, c.ConfigMaps)
 	w.Clusters = replace(w.Clusters, c.Clusters)
 	w.Usages = replace(w.Usages, c.Usages)
+	w.Scores = replace(w.Scores, c.Scores)
 	w.Placements = replace(w.Placements, c.Placements)
 	w.Workloads = replace(w.Workloads, c.Workloads)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -15,6 +16,7 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
@@ -26,6 +28,7 @@ type Workspace struct {
 	Name       logicalcluster.Name
 	Clusters   []Typed[v1alpha1.ClusterRegistration]
 	Usages     []Typed[v1alpha1.ClusterUsage]
+	Scores     []Typed[v1alpha1.ClusterScore]
 	Placements []Typed[v1alpha1.WorkloadPlacement]
 	Decisions  []Typed[v1alpha1.PlacementDecision]
 	Workloads  []Workload
@@ -48,6 +51,23 @@ func (w *Workspace) UsageOf(cluster string) Typed[v1alpha1.ClusterUsage] {
 	return Typed[v1alpha1.ClusterUsage]{}
 }
 
+// ScoresOf returns the scores that are about a cluster.
+func (w *Workspace) ScoresOf(cluster string) (scores []*v1alpha1.ClusterScore) {
+	for _, s := range w.Scores {
+		if s.Typed.ClusterName == cluster {
+			scores = append(scores, s.Typed)
+		}
+	}
+	return scores
+}
+
+// Cluster returns a registered cluster as it is at a time.
+func (w *Workspace) Cluster(r *v1alpha1.ClusterRegistration, now time.Time) *snapshot.Cluster {
+	c := snapshot.FromRegistration(r, w.UsageOf(r.Name).Typed)
+	c.Scores, _ = snapshot.ScoresOf(w.ScoresOf(r.Name), now)
+	return c
+}
+
 // Typed is an object of our API with the positions of its fields.
 type Typed[T any] struct {
 	*Object
@@ -60,6 +80,7 @@ type Typed[T any] struct {
 func (w *Workspace) LeaveOutRefused() {
 	w.Clusters = accepted(w.Clusters)
 	w.Usages = accepted(w.Usages)
+	w.Scores = accepted(w.Scores)
 	w.Placements = accepted(w.Placements)
 	w.Decisions = accepted(w.Decisions)
 }

@@ -104,7 +104,11 @@ func Explanation(w io.Writer, d *engine.Decision, view View) {
 		if term.Reason != "" {
 			because = ": " + term.Reason
 		}
-		fmt.Fprintf(w, "term: %s %+d on match, %+d otherwise%s%s\n", term.Factor, term.OnMatch, term.Otherwise, required, because)
+		onMatch := fmt.Sprintf("%+d on match", term.OnMatch)
+		if term.Score != "" {
+			onMatch = fmt.Sprintf("%+d x score %s / 100 on match", term.OnMatch, term.Score)
+		}
+		fmt.Fprintf(w, "term: %s %s, %+d otherwise%s%s\n", term.Factor, onMatch, term.Otherwise, required, because)
 	}
 }
 
@@ -116,7 +120,10 @@ func scores(w io.Writer, d *engine.Decision, feasible []engine.Verdict, view Vie
 	t := NewTable(w)
 	header := table.Row{"CLUSTER", "VERDICT", "TOTAL"}
 	for f, name := range scoring.FactorNames() {
-		header = append(header, fmt.Sprintf("%s x%d", strings.ToUpper(name), d.Weights[f]))
+		header = append(header, fmt.Sprintf("%s x%d", strings.ToUpper(name), d.Weights.Factors[f]))
+	}
+	for _, score := range d.Weights.Scores {
+		header = append(header, fmt.Sprintf("%s x%d", strings.ToUpper(score.String()), score.Weight))
 	}
 	notes := slices.ContainsFunc(feasible, func(v engine.Verdict) bool { return v.Note != "" })
 	if notes {
@@ -137,6 +144,9 @@ func scores(w io.Writer, d *engine.Decision, feasible []engine.Verdict, view Vie
 		for _, factor := range v.Score.Factors {
 			row = append(row, factor)
 		}
+		for _, score := range v.Score.Named {
+			row = append(row, score)
+		}
 		if notes {
 			row = append(row, v.Note)
 		}
@@ -151,8 +161,12 @@ func scores(w io.Writer, d *engine.Decision, feasible []engine.Verdict, view Vie
 // factors prints how the score of a feasible cluster is made up.
 func factors(w io.Writer, d *engine.Decision, v engine.Verdict) {
 	fmt.Fprintf(w, "%s: %d %s\n", v.Cluster, v.Score.Total, scoring.Reason(v.Score.Total))
+	width := len(scoring.Performance.String())
+	for _, s := range d.Weights.Scores {
+		width = max(width, len(s.String()))
+	}
 	for _, f := range d.Factors(v.Cluster) {
-		fmt.Fprintf(w, "  %-11s %3d x%-3d %s\n", f.Factor, f.Score, f.Weight, f.Because)
+		fmt.Fprintf(w, "  %-*s %3d x%-3d %s\n", width, f.Factor, f.Score, f.Weight, f.Because)
 	}
 }
 

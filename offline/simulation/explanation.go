@@ -70,7 +70,7 @@ func Explain(d *Decision) *Explanation {
 		if verdict.Feasible {
 			verdict.Score, verdict.Reason = v.Score.Total, scoring.Reason(v.Score.Total)
 			for _, f := range d.Explained.Factors(v.Cluster) {
-				verdict.Factors = append(verdict.Factors, Factor{f.Factor.String(), f.Score, f.Weight, f.Because})
+				verdict.Factors = append(verdict.Factors, Factor{f.Factor, f.Score, f.Weight, f.Because})
 			}
 		}
 		e.Verdicts = append(e.Verdicts, verdict)

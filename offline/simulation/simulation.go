@@ -21,7 +21,6 @@ import (
 	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
-	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/offline/manifest"
 )
@@ -123,7 +122,7 @@ func (s *Simulation) Load(ctx context.Context, workspaces []*manifest.Workspace)
 			gone[row.Name] = true
 		}
 		for _, c := range m.Clusters {
-			cluster := snapshot.FromRegistration(c.Typed, m.UsageOf(c.Typed.Name).Typed)
+			cluster := m.Cluster(c.Typed, s.options.Now)
 			if cluster.Invalid != "" {
 				errs = append(errs, &manifest.Error{Position: c.Position("status"), Object: c.String(), Message: cluster.Invalid})
 			}

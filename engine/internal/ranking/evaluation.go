@@ -210,7 +210,7 @@ func (e *evaluation) factScore(position int, facts int64, row *snapshot.Row) fac
 			return newFactScore(facts, false, scoring.FactScore{})
 		}
 	}
-	return newFactScore(facts, true, scoring.FactScoreOf(snapshot.Healthy, e.class.Judgement.Weights, terms, e.matches))
+	return newFactScore(facts, true, scoring.FactScoreOf(row, snapshot.Healthy, &e.class.Judgement.Weights, terms, e.matches))
 }
 
 // match reports whether a term matches a cluster.

@@ -14,16 +14,21 @@ type scores struct {
 }
 
 // factScore says whether the facts of a cluster make it feasible, and what they contribute to its score. From the top:
-// 38 bits identify the facts, 8 bits are Proximity, 16 bits Weighted, 1 bit says whether the cluster is feasible.
+// 36 bits identify the facts, 8 bits are Proximity, 18 bits Weighted, 1 bit says whether the cluster is feasible.
 type factScore uint64
 
 const (
-	weightedShift      = 1
-	factProximityShift = weightedShift + 16
+	weightedShift = 1
+	// Invariant: Weighted, of three factors and MaxScores named scores with 100 x 100 each, < 1<<weightedBits.
+	weightedBits       = 18
+	factProximityShift = weightedShift + weightedBits
 	factsShift         = factProximityShift + 8
-	weightedMask       = 1<<16 - 1
+	weightedMask       = 1<<weightedBits - 1
 	factProximityMask  = 1<<8 - 1
 )
+
+// The compiler refuses more named scores than there is room for.
+const _ = uint(weightedMask - (3+scoring.MaxScores)*100*100)
 
 func newFactScore(facts int64, feasible bool, s scoring.FactScore) factScore {
 	packed := factScore(facts)<<factsShift | factScore(s.Proximity)<<factProximityShift | factScore(s.Weighted)<<weightedShift

@@ -47,6 +47,9 @@ type scenario struct {
 	// decisions are the latest.
 	decisions map[string]*engine.Decision
 	now       time.Time
+	// fleet is the clusters without scores, scores those of ClusterScores.
+	fleet  map[string]*snapshot.Cluster
+	scores []*v1alpha1.ClusterScore
 }
 
 func newScenario(t *testing.T) *scenario {
@@ -58,12 +61,13 @@ func newScenario(t *testing.T) *scenario {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &scenario{engine: e, policies: policies, workloads: map[string]*workload.Workload{}, decisions: map[string]*engine.Decision{}}
+	return &scenario{engine: e, policies: policies, workloads: map[string]*workload.Workload{}, fleet: map[string]*snapshot.Cluster{}, decisions: map[string]*engine.Decision{}}
 }
 
 // run runs one command:
 //
 //	clusters                 YAML: a map from name to {location, labels, allocatable, ...}; null removes a cluster
+//	scores                   YAML: a list of {name, clusterName, scores, validUntil}, which replaces the earlier one
 //	placement NAME           YAML: the spec of a WorkloadPlacement; later ones come first
 //	policies                 YAML: a map from file name to Rego; replaces earlier policies
 //	workload KIND NAME       YAML: {requests, replicas, labels, annotations}
@@ -80,6 +84,20 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 	switch d.Cmd {
 	case "clusters":
 		return s.clusters(d.Input)
+	case "scores":
+		var list []struct {
+			Name string `json:"name"`
+			v1alpha1.ClusterScore
+		}
+		if err := yaml.UnmarshalStrict([]byte(d.Input), &list); err != nil {
+			return "", err
+		}
+		s.scores = nil
+		for i := range list {
+			list[i].ClusterScore.Name = list[i].Name
+			s.scores = append(s.scores, &list[i].ClusterScore)
+		}
+		s.setClusters()
 	case "placement":
 		p := &v1alpha1.WorkloadPlacement{}
 		p.Name, p.Namespace = d.CmdArgs[0].Key, "default"
@@ -181,6 +199,7 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 	case "now":
 		var err error
 		s.now, err = time.Parse(time.RFC3339, d.CmdArgs[0].Key)
+		s.setClusters()
 		return "", err
 	case "release":
 		for _, arg := range d.CmdArgs {
@@ -257,6 +276,7 @@ func (s *scenario) clusters(input string) (string, error) {
 	for name, c := range clusters {
 		if c == nil {
 			s.engine.RemoveCluster(workspace, name)
+			delete(s.fleet, name)
 			continue
 		}
 		r := &v1alpha1.ClusterRegistration{Spec: c.ClusterRegistrationSpec, Status: c.ClusterRegistrationStatus}
@@ -265,9 +285,25 @@ func (s *scenario) clusters(input string) (string, error) {
 		if c.Conditions == nil {
 			cluster.Conditions = []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: "True"}}
 		}
-		s.engine.SetCluster(workspace, cluster)
+		s.fleet[name] = cluster
 	}
+	s.setClusters()
 	return "", nil
+}
+
+// setClusters gives the engine the clusters with the scores that they have now.
+func (s *scenario) setClusters() {
+	for name, c := range s.fleet {
+		var of []*v1alpha1.ClusterScore
+		for _, score := range s.scores {
+			if score.ClusterName == name {
+				of = append(of, score)
+			}
+		}
+		scored := *c
+		scored.Scores, _ = snapshot.ScoresOf(of, s.now)
+		s.engine.SetCluster(workspace, &scored)
+	}
 }
 
 func (s *scenario) workload(kind, name, input string) error {

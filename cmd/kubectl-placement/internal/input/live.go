@@ -53,7 +53,7 @@ func (s *Source) live(ctx context.Context, kinds *workload.Table, errOut io.Writ
 			return nil
 		})
 	}
-	for _, name := range []string{"clusterregistrations", "clusterusages", "workloadplacements", "placementdecisions"} {
+	for _, name := range []string{"clusterregistrations", "clusterusages", "clusterscores", "workloadplacements", "placementdecisions"} {
 		resource := v1alpha1.SchemeGroupVersion.WithResource(name)
 		if err := list(resource, ""); err != nil {
 			if apierrors.IsNotFound(err) {
