@@ -18,6 +18,9 @@ type class struct {
 	// ranking and last are guarded by the workspace's mu; ranking is nil until clusters are ranked.
 	ranking *ranking.Ranking
 	last    selection
+	// eligible has an entry for each topology key of the spread constraints.
+	eligible []eligible
+	groups   *groups
 }
 
 // selection is what was last selected for a class. It is valid for one generation, for a workload that holds the same.

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 
@@ -20,6 +21,25 @@ const Replicas filter.Stage = "Replicas"
 
 // least is how many replicas a cluster gets at least.
 func (p *plan) least() int64 { return min(p.division.Min, p.replicas) }
+
+// roomOn is how many replicas a cluster may have, and how many there is room for.
+func (p *plan) roomOn(row *snapshot.Row) (room, free int64) {
+	if row.LargestFree != nil {
+		if _, short := row.LargestFree.Lacking(p.one.Replica()); short {
+			return 0, 0
+		}
+	}
+	free = math.MaxInt32
+	for name, amount := range p.one.Requests.Each {
+		if amount > 0 {
+			free = min(free, max(0, row.Free.Get(name))/amount)
+		}
+	}
+	if room = min(free, p.replicas); p.division.Max > 0 {
+		room = min(room, p.division.Max)
+	}
+	return room, free
+}
 
 // need states how many replicas the candidates must have room for, and how many of them can be chosen.
 //

@@ -18,7 +18,7 @@ func (d *Decision) passedOver(position int) string {
 	if p == nil {
 		return ""
 	}
-	i := slices.IndexFunc(p.candidates, func(c candidate) bool { return c.key.Position() == position })
+	i := p.candidateOn(position)
 	if i < 0 || slices.Contains(p.chosen, i) {
 		return ""
 	}
@@ -32,6 +32,18 @@ func (d *Decision) passedOver(position int) string {
 		return ""
 	}
 	return d.breaks(i, p.chosen[last])
+}
+
+// candidateOn is the index of the candidate of a position, or of one in its place: it was not looked at where there are enough better
+// ones in the same domains.
+func (p *plan) candidateOn(position int) int {
+	i := slices.IndexFunc(p.candidates, func(c candidate) bool { return c.key.Position() == position })
+	for at := len(p.candidates) - 1; i < 0 && at >= 0; at-- {
+		if p.groups.of[p.candidates[at].key.Position()] == p.groups.of[position] {
+			i = at
+		}
+	}
+	return i
 }
 
 // breaks says what is worse with the candidate i in the place of another; -1 where it is added.

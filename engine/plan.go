@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -21,7 +20,9 @@ type plan struct {
 	// division of replicas; nil where each cluster gets all of them.
 	division *placement.Division
 	replicas int64
-	spread   []spreadOver
+	// one is the workload with one replica, where they are divided.
+	one    *workload.Workload
+	spread []spreadOver
 	// cost of the spread constraints that do not hold, in points of the score.
 	cost int64
 	// bounded: there may be a better choice.
@@ -35,6 +36,16 @@ type plan struct {
 	problem    *spread.Problem
 	candidates []candidate
 	chosen     []int
+	// groups of all clusters.
+	groups *groups
+}
+
+func newPlan(r *Request) *plan {
+	p := &plan{division: r.Placement.Divides(r.Workload), replicas: r.Workload.Replicas}
+	if p.division != nil {
+		p.one = r.Workload.Share(1)
+	}
+	return p
 }
 
 // spreadOver is a spread constraint with what it counts, after the decision, in each domain.
@@ -118,26 +129,10 @@ func (w *workspace) chooseTogether(d *Decision, classes []*class, r *Request, s 
 	c := classes[0]
 	held := w.held(c, r)
 	*d = w.newDecision(c, r, s, held, cached)
-	d.plan = &plan{division: c.Placement.Divides(r.Workload), replicas: r.Workload.Replicas}
-	places := w.placesOf(r, &held, classes...)
-	candidates := w.candidates(classes, r, &held, d.plan.division)
-	p := &spread.Problem{Number: c.Strategy.Number - len(places.kept), Candidates: make([]spread.Candidate, len(candidates))}
-	if d.plan.division != nil {
-		d.plan.need(p, &places, candidates)
-	}
-	w.constrain(d.plan, p, c, &places, candidates, r, &held)
-	solution := spread.Choose(p)
-	others := make([]place, len(solution.Chosen))
-	for i, at := range solution.Chosen {
-		o := &candidates[at]
-		others[i] = place{key: o.key, tier: o.tier, room: o.room, free: o.free, choice: w.choose(classes[o.tier], o.key)}
-	}
-	if least := c.Placement.MinClusters; len(r.Current) == 0 && len(others) < least {
-		d.plan.why = d.plan.tooFew(len(others), least, len(candidates))
-		others, solution = nil, spread.Solution{}
-	}
-	d.plan.record(p, &solution)
-	d.plan.classes, d.plan.problem, d.plan.candidates, d.plan.chosen = classes, p, candidates, solution.Chosen
+	d.plan = newPlan(r)
+	d.plan.classes = classes
+	places := w.placesOf(r, &held, d.plan, classes...)
+	others := w.chooseOthers(d.plan, classes, r, &held, &places)
 	var chosen []ranking.Key
 	if d.plan.division == nil {
 		standing := max(0, min(c.Strategy.Number-len(places.kept), len(places.doubtful))-len(others))
@@ -153,6 +148,45 @@ func (w *workspace) chooseTogether(d *Decision, classes []*class, r *Request, s 
 	}
 	d.changes = d.differs(r)
 	return chosen
+}
+
+// someCandidates is how many of the best clusters are looked at first where replicas are divided: with these nearly every choice is
+// settled.
+const someCandidates = 32
+
+// chooseOthers chooses clusters that the workload does not run on.
+func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held *holding, places *places) (others []place) {
+	c := classes[0]
+	number := c.Strategy.Number - len(places.kept)
+	if number <= 0 {
+		return nil
+	}
+	plan.groups = w.groupsOf(c)
+	constraints := w.countDomains(plan, c, r, held, places)
+	for most := max(someCandidates, 2*number); ; most *= 8 {
+		candidates, all := w.candidates(plan, classes, r, held, number, most)
+		p := &spread.Problem{Number: number, Candidates: make([]spread.Candidate, len(candidates)), Constraints: constraints}
+		if plan.division != nil {
+			plan.need(p, places, candidates)
+		}
+		w.locate(p, c, candidates)
+		solution := spread.Choose(p)
+		if !all && !p.Settles(&solution) {
+			continue
+		}
+		if least := c.Placement.MinClusters; len(r.Current) == 0 && len(solution.Chosen) < least {
+			plan.why = plan.tooFew(len(solution.Chosen), least, len(candidates))
+			plan.problem, plan.candidates = p, candidates
+			return nil
+		}
+		for _, at := range solution.Chosen {
+			o := &candidates[at]
+			others = append(others, place{key: o.key, tier: o.tier, room: o.room, free: o.free, choice: w.choose(classes[o.tier], o.key)})
+		}
+		plan.record(p, &solution)
+		plan.problem, plan.candidates, plan.chosen = p, candidates, solution.Chosen
+		return others
+	}
 }
 
 // lastGroup is the name of the last group that a workload has clusters of.
@@ -195,51 +229,73 @@ func (p *plan) tooFew(chosen, least, feasible int) string {
 	return fmt.Sprintf("at least %d are asked for, and %d can be chosen", least, chosen)
 }
 
-// candidates returns the feasible clusters that the workload does not run on, the best first.
-func (w *workspace) candidates(classes []*class, r *Request, held *holding, by *placement.Division) (all []candidate) {
-	seen := map[int]bool{}
+// candidates returns feasible clusters that the workload does not run on, the best first: as many as can matter where number are
+// chosen, or so many of each class at most where replicas are divided. Unless it says otherwise, no others matter.
+func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *holding, number, most int) (found []candidate, all bool) {
+	taken := make([]int, 0, len(r.Current))
 	for i := range r.Current {
 		if position, there := w.fleet.Position(r.Current[i].Name); there {
-			seen[position] = true
+			taken = append(taken, position)
 		}
 	}
-	turn := w.turn(r, *held, classes[0].Strategy.Number)
+	turn := w.turn(r, *held, number)
+	all = true
 	for tier, c := range classes {
-		strategy, first := &c.Strategy, len(all)
-		for _, key := range w.feasible(c, r, held) {
+		first, prefer := len(found), c.Strategy.Prefer
+		w.eachFeasible(c, r, held, plan, number, func(key ranking.Key) bool {
 			position := key.Position()
-			if seen[position] {
-				continue
+			if slices.Contains(taken, position) || tier > 0 && slices.ContainsFunc(found[:first], func(o candidate) bool { return o.key.Position() == position }) {
+				return true
 			}
-			if len(classes) > 1 {
-				seen[position] = true
+			one := candidate{key: key, tier: tier, value: c.Strategy.Value(key)}
+			if prefer != nil {
+				one.value = prefer(key, &turn)
 			}
-			one := candidate{key: key, tier: tier, value: strategy.Value(key)}
-			if strategy.Prefer != nil {
-				one.value = strategy.Prefer(key, &turn)
-			}
-			if by != nil {
+			if plan.division != nil {
 				row := w.rowWithout(held, position)
-				one.room, one.free = roomFor(row, c.Whole, by)
-				if one.room < min(by.Min, c.Whole.Replicas) || by.Excludes(row.Cluster) {
-					continue
+				one.room, one.free = plan.roomOn(row)
+				if one.room < plan.least() || plan.division.Excludes(row.Cluster) {
+					return true
+				}
+				if prefer == nil && len(found)-first == most {
+					all = false
+					return false
 				}
 			}
-			all = append(all, one)
+			found = append(found, one)
+			return true
+		})
+		if prefer != nil {
+			slices.SortStableFunc(found[first:], func(a, b candidate) int { return cmp.Compare(b.value, a.value) })
 		}
-		slices.SortStableFunc(all[first:], func(a, b candidate) int { return cmp.Compare(b.value, a.value) })
 	}
-	return all
+	return found, all
 }
 
-// feasible returns the keys of the feasible clusters, best first, as they are without the workload.
-func (w *workspace) feasible(c *class, r *Request, held *holding) []ranking.Key {
+// eachFeasible yields the keys of the feasible clusters, best first, as they are without the workload. Where all that is chosen by is
+// the key, it leaves out those of which there are enough better ones in the same domains.
+func (w *workspace) eachFeasible(c *class, r *Request, held *holding, plan *plan, number int, yield func(ranking.Key) bool) {
 	ranked := c.take()
 	w.current = w.takeOutEnded(c, ranked, r.Now, w.withoutHeld(ranked, held))
-	keys := ranked.Best(ranked.Len(), nil)
+	if plan.division != nil || c.Strategy.Prefer != nil {
+		ranked.Descending(yield)
+	} else {
+		groups, enough := w.groupsOf(c), number+len(r.Current)
+		has, full := make([]int, groups.n), 0
+		for key := range ranked.Descending {
+			group := groups.of[key.Position()]
+			if has[group]++; has[group] > enough {
+				continue
+			}
+			if yield(key); has[group] == enough {
+				if full++; full == groups.n {
+					break
+				}
+			}
+		}
+	}
 	putBack(ranked, w.current)
 	c.ranking = ranked
-	return keys
 }
 
 // rowWithout is the row of a position without what the workload holds there.
@@ -253,36 +309,10 @@ func (w *workspace) rowWithout(held *holding, position int) *snapshot.Row {
 	return row
 }
 
-// roomFor is how many replicas of a workload a cluster may have, and how many there is room for.
-func roomFor(row *snapshot.Row, w *workload.Workload, by *placement.Division) (room, free int64) {
-	one := w.Share(1)
-	if row.LargestFree != nil {
-		if _, short := row.LargestFree.Lacking(one.Replica()); short {
-			return 0, 0
-		}
-	}
-	free = math.MaxInt32
-	for name, amount := range one.Requests.Each {
-		if amount > 0 {
-			free = min(free, max(0, row.Free.Get(name))/amount)
-		}
-	}
-	if room = min(free, w.Replicas); by.Max > 0 {
-		room = min(room, by.Max)
-	}
-	return room, free
-}
-
-// constrain states the spread constraints of a placement for the candidates of a problem.
-func (w *workspace) constrain(plan *plan, p *spread.Problem, c *class, places *places, candidates []candidate, r *Request, held *holding) {
-	constraints := c.Placement.Spread
-	domains := make([]int32, len(candidates)*len(constraints))
-	for i := range candidates {
-		p.Candidates[i].Value, p.Candidates[i].Domains = candidates[i].value, domains[:len(constraints):len(constraints)]
-		domains = domains[len(constraints):]
-	}
-	for k := range constraints {
-		constraint := &constraints[k]
+// countDomains states the spread constraints of a placement, with what counts in each domain before anything is chosen.
+func (w *workspace) countDomains(plan *plan, c *class, r *Request, held *holding, places *places) (constraints []spread.Constraint) {
+	for k := range c.Placement.Spread {
+		constraint := &c.Placement.Spread[k]
 		t := w.topology(constraint.Key)
 		over := spreadOver{Spread: *constraint, domains: t.domains, counts: make([]int, len(t.domains)), eligible: c.eligibleDomains(w, t)}
 		count := func(cluster string, n int) {
@@ -303,15 +333,28 @@ func (w *workspace) constrain(plan *plan, p *spread.Problem, c *class, places *p
 		for i := range places.kept {
 			count(places.kept[i].choice.Name, 1)
 		}
+		plan.spread = append(plan.spread, over)
 		problem := spread.Constraint{MaxSkew: constraint.MaxSkew, MinDomains: constraint.MinDomains, Counts: over.counts, Eligible: over.eligible}
 		if !constraint.Required {
 			problem.Cost = constraint.Weight * ranking.Point
 		}
+		constraints = append(constraints, problem)
+	}
+	return constraints
+}
+
+// locate gives the candidates of a problem their values and domains.
+func (w *workspace) locate(p *spread.Problem, c *class, candidates []candidate) {
+	n := len(p.Constraints)
+	domains := make([]int32, len(candidates)*n)
+	for i := range candidates {
+		p.Candidates[i].Value, p.Candidates[i].Domains = candidates[i].value, domains[i*n:(i+1)*n:(i+1)*n]
+	}
+	for k := range p.Constraints {
+		t := w.topology(c.Placement.Spread[k].Key)
 		for i := range candidates {
 			p.Candidates[i].Domains[k] = t.of[candidates[i].key.Position()]
 		}
-		p.Constraints = append(p.Constraints, problem)
-		plan.spread = append(plan.spread, over)
 	}
 }
 

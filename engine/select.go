@@ -19,7 +19,7 @@ func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Reques
 	held := w.held(c, r)
 	*d = w.newDecision(c, r, s, held, cached)
 	if len(r.Current) > 0 {
-		places := w.placesOf(r, &held, c)
+		places := w.placesOf(r, &held, nil, c)
 		return w.stay(d, choices, c, r, &places, w.selectOthers(c, r, &held, c.Strategy.Number-len(places.kept)), reserve)
 	}
 	chosen := w.selectFrom(c, r, &held)

@@ -40,7 +40,7 @@ type places struct {
 
 // placesOf finds what becomes of the clusters that a workload runs on, where it may stay by any of the classes. The workspace is
 // locked.
-func (w *workspace) placesOf(r *Request, held *holding, classes ...*class) (s places) {
+func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*class) (s places) {
 	for i := range r.Current {
 		name := r.Current[i].Name
 		position, registered := w.fleet.Position(name)
@@ -48,9 +48,9 @@ func (w *workspace) placesOf(r *Request, held *holding, classes ...*class) (s pl
 			s.leave(name, &filter.Rejection{Stage: filter.Registration, Message: "the cluster is not registered any more"})
 			continue
 		}
-		p, evicts := w.placeOn(classes[0], r, held, &r.Current[i], position)
+		p, evicts := w.placeOn(classes[0], r, held, plan, &r.Current[i], position)
 		for tier := 1; tier < len(classes) && p.departure != nil; tier++ {
-			if o, evicted := w.placeOn(classes[tier], r, held, &r.Current[i], position); o.departure == nil || evicts && !evicted {
+			if o, evicted := w.placeOn(classes[tier], r, held, plan, &r.Current[i], position); o.departure == nil || evicts && !evicted {
 				p, evicts = o, evicted
 				p.tier = tier
 			}
@@ -83,7 +83,7 @@ func (s *places) leave(cluster string, why *filter.Rejection) {
 // placeOn finds whether a workload may stay on a cluster, and what is reserved there if it does.
 //
 // Invariant: how full a cluster is makes no workload leave it. Only what it requests beyond what is promised has to fit.
-func (w *workspace) placeOn(c *class, r *Request, held *holding, current *Choice, position int) (p place, evicts bool) {
+func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, current *Choice, position int) (p place, evicts bool) {
 	row, had := w.fleet.Row(position), held.index(current.Name)
 	if had >= 0 {
 		held.without(had, row, &w.row)
@@ -95,8 +95,8 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, current *Choice
 	}
 	on := c.On(row)
 	score := scoring.Of(row, on.Workload.Requests, c.Judgement.Weights, c.Policy.Terms)
-	if by := c.Placement.Divides(r.Workload); by != nil {
-		p.room, p.free = roomFor(row, c.Whole, by)
+	if plan != nil && plan.division != nil {
+		p.room, p.free = plan.roomOn(row)
 		on = on.Asking(c.Whole.Share(current.Replicas))
 	}
 	asks := on.Workload
@@ -187,7 +187,7 @@ func (w *workspace) tryKeeping(d *Decision, choices *choices, c *class, r *Reque
 		return false, errNewPolicies
 	}
 	held := w.held(c, r)
-	places := w.placesOf(r, &held, c)
+	places := w.placesOf(r, &held, nil, c)
 	if len(places.kept) < c.Strategy.Number {
 		return false, nil
 	}

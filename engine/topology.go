@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"encoding/binary"
+	"slices"
+
 	"github.com/kcp-placement/placement/engine/internal/spread"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
@@ -44,13 +47,63 @@ func (w *workspace) topology(key snapshot.TopologyKey) *topology {
 // maxTopologies bounds how many topology keys are kept of a workspace.
 const maxTopologies = 64
 
+// eligible are the domains of a topology, as the facts of the clusters make them for a class.
+type eligible struct {
+	topology *topology
+	domains  []bool
+}
+
+// groups has for each position the number of its group: the clusters that are in the same domains of all spread constraints.
+type groups struct {
+	facts int64
+	of    []int32
+	n     int
+}
+
+// groupsOf returns the groups of clusters for the spread constraints of a class.
+func (w *workspace) groupsOf(c *class) *groups {
+	facts := w.fleet.Facts()
+	if c.groups != nil && c.groups.facts == facts {
+		return c.groups
+	}
+	g := &groups{facts: facts, of: make([]int32, w.fleet.Len())}
+	topologies := make([]*topology, len(c.Placement.Spread))
+	for k := range topologies {
+		topologies[k] = w.topology(c.Placement.Spread[k].Key)
+	}
+	numbers := map[string]int32{}
+	var signature []byte
+	for position := range g.of {
+		signature = signature[:0]
+		for _, t := range topologies {
+			signature = binary.BigEndian.AppendUint32(signature, uint32(t.of[position]))
+		}
+		number, known := numbers[string(signature)]
+		if !known {
+			number = int32(len(numbers))
+			numbers[string(signature)] = number
+		}
+		g.of[position] = number
+	}
+	g.n = len(numbers)
+	c.groups = g
+	return g
+}
+
 // eligibleDomains are the domains with a cluster that passes all but capacity.
 func (c *class) eligibleDomains(w *workspace, t *topology) []bool {
-	eligible := make([]bool, len(t.domains))
+	if at := slices.IndexFunc(c.eligible, func(e eligible) bool { return e.topology == t }); at >= 0 {
+		return c.eligible[at].domains
+	}
+	domains := make([]bool, len(t.domains))
 	for position, domain := range t.of {
-		if domain != spread.None && !eligible[domain] && c.ranking.Admits(position, w.fleet.Row(position)) {
-			eligible[domain] = true
+		if domain != spread.None && !domains[domain] && c.ranking.Admits(position, w.fleet.Row(position)) {
+			domains[domain] = true
 		}
 	}
-	return eligible
+	if len(c.eligible) >= len(c.Placement.Spread) {
+		c.eligible = c.eligible[:0] // those of earlier facts
+	}
+	c.eligible = append(c.eligible, eligible{t, domains})
+	return domains
 }

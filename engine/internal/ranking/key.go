@@ -48,17 +48,18 @@ func (s *Strategy) Total(k Key) int64 {
 	return int64(k >> totalShift & (1<<totalBits - 1))
 }
 
-// point is one point of a score in the Value of a key.
-const Point = 10_000
+// Point is one point of the score in the Value of a key. Less than a point is what tells clusters with the same score apart: sums
+// of it over MaxClusters clusters come to less than a point.
+const Point = 1 << 31
 
-// Value is what choosing a cluster is worth to the strategy, in Points for a hundred: its total, or how full it is.
+// Value is what choosing a cluster is worth to the strategy: its total and then its headroom, or how full it is.
 func (s *Strategy) Value(k Key) int64 {
-	switch {
-	case s.Packs:
-		return int64(k >> fullnessShift)
-	case s.ByProximity:
-		return int64(k>>proximityShift)*100*Point + s.Total(k)*Point
-	default:
-		return s.Total(k) * Point
+	if s.Packs {
+		return int64(k>>fullnessShift)*(100*Point/scoring.MaxHeadroom) + s.Total(k)
 	}
+	value := s.Total(k)*Point + int64(k>>positionBits&(1<<headroomBits-1))
+	if s.ByProximity {
+		value += int64(k>>proximityShift) * 101 * Point
+	}
+	return value
 }

@@ -1,6 +1,7 @@
 package ranking
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -15,6 +16,9 @@ type Ranking struct {
 	*Tournament
 	layout, generation int64
 	evaluation         evaluation
+	// sorted are the keys of the feasible clusters, best first; nil until someone has asked for them twice.
+	sorted []Key
+	asked  bool
 	// changed has a bit for each cluster. Invariant: all bits are 0 between refreshes.
 	changed []uint64
 }
@@ -37,9 +41,54 @@ func New(ctx context.Context, c *Class, store Store, s *snapshot.Snapshot, memor
 	return r, r.Refresh(ctx, s)
 }
 
+// firstKeys is how many keys are found one by one for who asks for the first time.
+const firstKeys = 64
+
+// Descending yields the keys of the feasible clusters, best first. No key may change meanwhile.
+func (r *Ranking) Descending(yield func(Key) bool) {
+	from := 0
+	if r.sorted == nil && !r.asked {
+		r.asked = true
+		first := r.Best(min(firstKeys, r.Len()), nil)
+		for _, key := range first {
+			if !yield(key) {
+				return
+			}
+		}
+		if from = len(first); from < firstKeys {
+			return
+		}
+	}
+	if r.sorted == nil {
+		r.sorted = r.Tournament.sorted(r.Len())
+	}
+	for _, key := range r.sorted[from:] {
+		if !yield(key) {
+			return
+		}
+	}
+}
+
+// Set changes the key of a position.
+func (r *Ranking) Set(position int, key Key) {
+	if before := r.At(position); r.sorted != nil && before != key {
+		if at, found := slices.BinarySearchFunc(r.sorted, before, descending); found {
+			r.sorted = slices.Delete(r.sorted, at, at+1)
+		}
+		if key != 0 {
+			at, _ := slices.BinarySearchFunc(r.sorted, key, descending)
+			r.sorted = slices.Insert(r.sorted, at, key)
+		}
+	}
+	r.Tournament.Set(position, key)
+}
+
+func descending(a, b Key) int { return cmp.Compare(b, a) }
+
 // Clone copies the ranking.
 func (r *Ranking) Clone() *Ranking {
 	c := *r
+	c.sorted = slices.Clone(r.sorted)
 	c.Tournament, c.changed, c.evaluation = r.Tournament.Clone(), make([]uint64, len(r.changed)), r.evaluation.clone()
 	return &c
 }
@@ -94,5 +143,5 @@ func (r *Ranking) Admits(position int, row *snapshot.Row) bool {
 // Bytes returns about how much memory the ranking and the tally of its class keep in use, what they share with others
 // included.
 func (r *Ranking) Bytes() int {
-	return r.Tournament.Bytes() + r.Len() + 8*r.Len()*(1+len(r.evaluation.mixed))
+	return r.Tournament.Bytes() + 8*cap(r.sorted) + r.Len() + 8*r.Len()*(1+len(r.evaluation.mixed))
 }

@@ -73,6 +73,31 @@ func Choose(p *Problem) Solution {
 	return s.best
 }
 
+// Settles reports whether a solution is the best even if there are more candidates, none of which has a larger value than the last
+// one here.
+func (p *Problem) Settles(s *Solution) bool {
+	switch {
+	case s.Room < p.Need:
+		return false
+	case p.InOrder:
+		return true
+	case p.Fewest:
+		return len(s.Chosen) <= 1
+	case len(s.Chosen) < p.Number:
+		return false
+	case p.Number == 0:
+		return true
+	}
+	value, most := -s.Cost, p.Candidates[len(p.Candidates)-1].Value
+	for _, i := range s.Chosen {
+		value += p.Candidates[i].Value
+	}
+	for i := range p.Number - 1 {
+		most += p.Candidates[i].Value
+	}
+	return value >= most
+}
+
 type search struct {
 	*Problem
 	// groups has for each candidate the number of its group: candidates that are in the same domains.
@@ -86,10 +111,11 @@ type search struct {
 	// added is for each constraint what each domain has got, open how many candidates that are still to come it has.
 	added, open [][]int
 
-	chosen []int
-	value  int64
-	room   int64
-	steps  int
+	chosen  []int
+	scratch []int
+	value   int64
+	room    int64
+	steps   int
 
 	best      Solution
 	bestValue int64
@@ -101,7 +127,7 @@ func newSearch(p *Problem) *search {
 	n := len(p.Candidates)
 	s := &search{Problem: p, groups: make([]int, n), sums: make([]int64, n+1), roomLeft: make([]int64, n+1)}
 	ids := map[string]int{}
-	var signature []byte
+	signature := make([]byte, 0, 32)
 	for i := range p.Candidates {
 		c := &p.Candidates[i]
 		s.sums[i+1] = s.sums[i] + c.Value
@@ -122,6 +148,9 @@ func newSearch(p *Problem) *search {
 	s.closed = make([]int64, len(ids))
 	for g := range s.closed {
 		s.closed[g] = -1
+	}
+	for k := range p.Constraints {
+		s.scratch = make([]int, max(len(s.scratch), len(p.Constraints[k].Counts)))
 	}
 	s.added, s.open = make([][]int, len(p.Constraints)), make([][]int, len(p.Constraints))
 	for k := range p.Constraints {
@@ -235,8 +264,51 @@ func (s *search) promising(i int) bool {
 	} else if more = min(more, s.mostMore()); size+more != best {
 		return size+more > best
 	}
-	more = min(more, len(s.Candidates)-i)
-	return s.value+s.sums[i+more]-s.sums[i] > s.bestValue
+	return s.value+s.mostValue(i, min(more, len(s.Candidates)-i)) > s.bestValue
+}
+
+// mostValue is what so many more candidates from i on are worth at most, by any one of the constraints that have to hold.
+func (s *search) mostValue(i, more int) int64 {
+	most := s.sums[i+more] - s.sums[i]
+	for k := range s.Constraints {
+		if s.Constraints[k].Cost > 0 || s.value+most <= s.bestValue {
+			continue
+		}
+		room := s.roomIn(k)
+		value, left := int64(0), more
+		for j := i; j < len(s.Candidates) && left > 0; j++ {
+			c := &s.Candidates[j]
+			if d := c.Domains[k]; d != None && room[d] > 0 && c.Room > s.closed[s.groups[j]] {
+				room[d]--
+				left--
+				value += c.Value
+			}
+		}
+		if left == 0 {
+			most = min(most, value)
+		}
+	}
+	return most
+}
+
+// roomIn is how many more each domain of a constraint can get at most.
+func (s *search) roomIn(k int) []int {
+	c, room := &s.Constraints[k], s.scratch[:len(s.open[k])]
+	fewest := c.fewest(s.added[k], s.open[k])
+	all, domains := s.Number-len(s.chosen), 0
+	for d, eligible := range c.Eligible {
+		if eligible {
+			all += c.Counts[d] + s.added[k][d]
+			domains++
+		}
+	}
+	if domains > 0 {
+		fewest = min(fewest, all/domains)
+	}
+	for d, open := range s.open[k] {
+		room[d] = min(open, fewest+c.MaxSkew-c.Counts[d]-s.added[k][d])
+	}
+	return room
 }
 
 // mostMore is how many candidates can be added at most, by the constraints that have to hold.
@@ -247,12 +319,9 @@ func (s *search) mostMore() int {
 		if c.Cost > 0 {
 			continue
 		}
-		fewest := c.fewest(s.added[k], s.open[k])
 		more := 0
-		for d, open := range s.open[k] {
-			if room := fewest + c.MaxSkew - c.Counts[d] - s.added[k][d]; open > 0 && room > 0 {
-				more += min(open, room)
-			}
+		for _, room := range s.roomIn(k) {
+			more += max(0, room)
 		}
 		most = min(most, more)
 	}
