@@ -242,6 +242,9 @@ func (d *Decision) NoBetterPlace() string {
 	case d == nil:
 		return ""
 	case len(d.Standing) == 0 && d.Waiting > 0 && len(d.Clusters) > 0:
+		if d.Waiting == 1 {
+			return "1 replica waits: " + d.Summary()
+		}
 		return fmt.Sprintf("%d replicas wait: %s", d.Waiting, d.Summary())
 	case len(d.Standing) == 0:
 		return ""

@@ -17,7 +17,7 @@ const MaxDecisionsPerSlice = 100
 // +kubebuilder:resource:categories=placement,shortName=placedec;pd
 // +kubebuilder:printcolumn:name="Placement",type=string,JSONPath=`.placementName`
 // +kubebuilder:printcolumn:name="Workloads",type=integer,JSONPath=`.count`,description="Workloads whose decisions are in this slice"
-// +kubebuilder:printcolumn:name="Where",type=string,JSONPath=`.summary`,description="Where the workloads are: each of a few, or how many are on each cluster"
+// +kubebuilder:printcolumn:name="Where",type=string,JSONPath=`.summary`,description="Where the workloads are: each of a few, with its replicas where they are divided, or how many are on each cluster"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type PlacementDecision struct {
 	metav1.TypeMeta   `json:",inline"`

@@ -383,7 +383,12 @@ func (p *pass) reportPlaced(item *workItem) {
 	if item.attempt.inputs != "" {
 		p.next.settled[item.key] = item.attempt
 	}
-	if item.attempt.message != "" {
+	switch {
+	case item.attempt.message == "":
+	case item.stored.WaitingReplicas > 0:
+		owner.partial = append(owner.partial, fmt.Sprintf("%s: %s", item.object.workload, item.attempt.message))
+		owner.waitingReplicas += item.stored.WaitingReplicas
+	default:
 		owner.standing = append(owner.standing, fmt.Sprintf("%s %s", item.object.workload, item.attempt.message))
 	}
 	for _, c := range item.stored.Clusters {

@@ -36,6 +36,9 @@ type placementState struct {
 	// A line for each workload that waits, stands where it should not for want of a better place, has fewer clusters than
 	// asked for, or belongs to another placement.
 	waiting, standing, fewer, elsewhere []string
+	// A line for each workload that is placed in part, and how many replicas of all of them wait.
+	partial         []string
+	waitingReplicas int32
 	// idle are the workloads without a decision that get none: they are suspended, or another object controls them.
 	idle []string
 	// disrupted counts the workloads that have lost a cluster in this pass, paced are those that wait for their turn, and

@@ -535,22 +535,29 @@ func (sl *slice) object(content map[workloadKey]*entry) *v1alpha1.PlacementDecis
 		object.Decisions = append(object.Decisions, content[key].decision)
 	}
 	object.Count = int32(len(object.Decisions))
-	object.Summary = summary(object.Decisions)
+	object.Summary = summary(object.Decisions, sl.owner != nil && divides(&sl.owner.Spec))
 	return object
 }
 
 // summary says where the workloads of a slice are: "web: frankfurt, dublin; orders: paris", or, of more than three, how many are
-// on each cluster, "frankfurt 60, dublin 40", the most first.
-func summary(decisions []v1alpha1.WorkloadDecision) string {
+// on each cluster, "frankfurt 60, dublin 40", the most first. Replicas that are divided are told: "web: frankfurt x4, dublin x2
+// (1 replica waits)".
+func summary(decisions []v1alpha1.WorkloadDecision, divided bool) string {
 	parts, separator := []string{}, "; "
-	on := map[string]int{}
+	on, waiting := map[string]int{}, int32(0)
 	for _, d := range decisions {
 		names := make([]string, len(d.Clusters))
 		for i, c := range d.Clusters {
-			names[i] = c.Name
 			on[c.Name]++
+			if names[i] = c.Name; divided {
+				names[i] = fmt.Sprintf("%s x%d", c.Name, c.Replicas)
+			}
 		}
-		parts = append(parts, d.Workload.Name+": "+strings.Join(names, ", "))
+		part := d.Workload.Name + ": " + strings.Join(names, ", ")
+		if d.WaitingReplicas > 0 {
+			part += fmt.Sprintf(" (%s)", waits(d.WaitingReplicas))
+		}
+		parts, waiting = append(parts, part), waiting+d.WaitingReplicas
 	}
 	if len(decisions) > 3 {
 		parts, separator = parts[:0], ", "
@@ -561,14 +568,29 @@ func summary(decisions []v1alpha1.WorkloadDecision) string {
 		}
 	}
 	text := strings.Join(parts, separator)
+	if len(decisions) > 3 && waiting > 0 {
+		text = fmt.Sprintf("(%s) %s", waits(waiting), text) // what is cut is the end
+	}
 	if len(text) > maxSummary {
 		text = text[:maxSummary] + "..."
 	}
 	return text
 }
 
+// waits is for example "1 replica waits".
+func waits(replicas int32) string {
+	if replicas == 1 {
+		return "1 replica waits"
+	}
+	return fmt.Sprintf("%d replicas wait", replicas)
+}
+
 // maxSummary is how long a summary can be before it is cut, in bytes.
 const maxSummary = 200
+
+func divides(spec *v1alpha1.WorkloadPlacementSpec) bool {
+	return spec.ReplicaScheduling != nil && spec.ReplicaScheduling.Type == v1alpha1.ReplicasDivided
+}
 
 // placementLabel is the label of a placement's slices; empty where its name is too long for one.
 func placementLabel(placement string) string {

@@ -32,6 +32,9 @@ const countsEvery = 5 * time.Second
 // noBetterPlace is the reason of condition Scheduled, and of an event, where a workload stands where it should not.
 const noBetterPlace = "NoBetterPlace"
 
+// replicasWaiting is the reason where the placement divides replicas, and no cluster has room for some.
+const replicasWaiting = "ReplicasWaiting"
+
 // writtenStatus is the status of a placement as we last wrote it, which the informer may not show yet.
 type writtenStatus struct {
 	// at is when it was written, basedOn the resource version that the informer showed then.
@@ -188,11 +191,16 @@ func scheduled(current *conditionsv1alpha1.Condition, p *placementState) *condit
 			"%d of %d workloads wait. %s", len(p.waiting), p.workloads, examples(p.waiting))
 	case len(p.standing) > 0:
 		next = conditions.FalseCondition(v1alpha1.ScheduledCondition, noBetterPlace, conditionsv1alpha1.ConditionSeverityWarning, "")
+	case len(p.partial) > 0:
+		next = conditions.FalseCondition(v1alpha1.ScheduledCondition, replicasWaiting, conditionsv1alpha1.ConditionSeverityWarning, "")
 	case p.undecided > 0 && current != nil && current.Reason != deciding:
 		return current
 	case p.undecided > 0:
 		next = conditions.FalseCondition(v1alpha1.ScheduledCondition, deciding, conditionsv1alpha1.ConditionSeverityInfo,
 			"%d of %d workloads are not decided on yet", p.undecided, p.workloads)
+	}
+	if len(p.partial) > 0 {
+		next.Message = strings.TrimSpace(fmt.Sprintf("%s %s, of %d of %d workloads. %s", next.Message, waits(p.waitingReplicas), len(p.partial), p.workloads, examples(p.partial)))
 	}
 	if len(p.standing) > 0 {
 		next.Message = strings.TrimSpace(fmt.Sprintf("%s %d of %d workloads keep what they had. %s", next.Message, len(p.standing), p.workloads, examples(p.standing)))

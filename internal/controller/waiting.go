@@ -120,7 +120,7 @@ func (p *pass) settle(item *workItem, d *engine.Decision) {
 	if item.attempt = (attempt{}); len(d.Standing) == 0 && d.Waiting == 0 && len(d.Clusters) >= d.Asked {
 		return
 	}
-	item.attempt = attempt{inputs: d.InputsDigest, generation: d.Generation, at: before.at, named: len(item.owner.standing) < maxExamples}
+	item.attempt = attempt{inputs: d.InputsDigest, generation: d.Generation, at: before.at, named: len(item.owner.standing)+len(item.owner.partial) < maxExamples}
 	switch {
 	case len(d.Standing) == 0 && d.Waiting == 0:
 		return
@@ -137,6 +137,10 @@ func (p *pass) settle(item *workItem, d *engine.Decision) {
 	}
 	item.attempt.at = p.now()
 	if before.message == "" {
-		p.event(item.object, corev1.EventTypeWarning, noBetterPlace, item.attempt.message)
+		reason := noBetterPlace
+		if len(d.Standing) == 0 {
+			reason = replicasWaiting
+		}
+		p.event(item.object, corev1.EventTypeWarning, reason, item.attempt.message)
 	}
 }
