@@ -65,7 +65,7 @@ func BenchmarkFeature(b *testing.B) {
 			s.placement = compile(b, s.engine, spec)
 			return s
 		}
-		b.Run(name+"/seen", func(b *testing.B) {
+		b.Run(name+"/seen/clusters=1000", func(b *testing.B) {
 			s := scene(b)
 			w, reports := newClass(0), newChanges(s.size)
 			w.Replicas, w.Divisible = 4, true
@@ -75,7 +75,7 @@ func BenchmarkFeature(b *testing.B) {
 				s.decideAny(b, w)
 			}
 		})
-		b.Run(name+"/new", func(b *testing.B) {
+		b.Run(name+"/new/clusters=1000", func(b *testing.B) {
 			s := scene(b)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {

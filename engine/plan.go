@@ -413,7 +413,7 @@ func (d *Decision) Notes() (notes []string) {
 		notes = append(notes, fmt.Sprintf("spread constraints that do not have to hold cost %d points", d.plan.cost))
 	}
 	if d.plan.bounded {
-		notes = append(notes, fmt.Sprintf("the best of the first %d choices: there may be a better one", spread.MaxSteps))
+		notes = append(notes, "the search was cut short: there may be a better choice")
 	}
 	return notes
 }

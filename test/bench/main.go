@@ -135,7 +135,19 @@ func (m *measurements) lines() []line {
 	time := func(name, benchmark string, t *target) line { return line{name, of(benchmark, "sec/op"), duration, t} }
 	uncached, naive, native := of("DecideUncached", "sec/op"), of("BaselineNaive", "sec/op"), of("BaselineNative", "sec/op")
 	batch, loop := of("DecideBatch", "workloads/s"), of("DecideLoop", "workloads/s")
-	return []line{
+	feature := func(name, benchmark string) []line {
+		of := func(kind string) func(int) float64 {
+			return func(n int) float64 {
+				return m.median("Feature/"+benchmark+kind, "sec/op", n) / m.median("Feature/Plain"+kind, "sec/op", n)
+			}
+		}
+		most := &target{size: 1000, bound: 5}
+		return []line{
+			{name + ", of plain, class never seen", of("/new"), times, most},
+			{name + ", of plain, class seen, one cluster changed", of("/seen"), times, most},
+		}
+	}
+	return slices.Concat([]line{
 		time("naive: cel-go and OPA as documented", "BaselineNaive", nil),
 		time("native: one policy by hand in Go", "BaselineNative", nil),
 		time("decide, class never seen", "DecideUncached", &target{size: 10000, bound: 300e-6}),
@@ -159,7 +171,20 @@ func (m *measurements) lines() []line {
 		{"... 16 goroutines", of("Ledger/goroutines=16", "pairs/s"), count, &target{size: 10000, least: true, bound: 1e6}},
 		{"... allocations", of("Ledger/goroutines=16", "allocs/op"), count, &target{size: 10000, bound: 0}},
 		{"memory of a cluster in a workspace", of("Memory", "B/cluster"), byteCount, &target{size: 1000, bound: 2048}},
-	}
+	},
+		feature("BinPack", "BinPack"),
+		feature("Weighted", "Weighted"),
+		feature("minClusters", "MinClusters"),
+		feature("spread over locations", "Spread"),
+		feature("spread over locations and zones", "SpreadTwoLevels"),
+		feature("spread over locations, soft", "SpreadSoft"),
+		feature("spread of workloads over locations", "SpreadWorkloads"),
+		feature("divided evenly", "DividedEven"),
+		feature("divided by free capacity", "DividedFree"),
+		feature("divided among few clusters", "DividedAggregated"),
+		feature("divided in order, overflowing", "DividedOverflow"),
+		feature("fallback groups", "Fallback"),
+	)
 }
 
 // print writes the table in Markdown, and the number of targets that are met.

@@ -123,3 +123,33 @@ func BenchmarkTournament(b *testing.B) {
 		})
 	}
 }
+
+// TestWeighted: clusters are drawn in proportion to their totals, whether most clusters are feasible or few.
+func TestWeighted(t *testing.T) {
+	strategy := StrategyFor(v1alpha1.StrategyWeighted, 1)
+	for _, clusters := range []int{3, 1000} {
+		ranking := NewTournament(clusters)
+		for i, total := range []int64{10, 30, 60} {
+			ranking.Set(i, strategy.Key(i, total, 0, 0))
+		}
+		drawn := map[int]int{}
+		const draws = 20_000
+		for seed := range uint64(draws) {
+			turn := Turn{Seed: seed * 0x9e3779b97f4a7c15, Number: 1}
+			chosen := strategy.Select(ranking, &turn, nil)
+			if again := strategy.Select(ranking, &turn, nil); !slices.Equal(chosen, again) {
+				t.Fatalf("drawn %v, and again %v", chosen, again)
+			}
+			drawn[chosen[0].Position()]++
+		}
+		for i, percent := range []int{10, 30, 60} {
+			if n := drawn[i] * 100; n < (percent-2)*draws || n > (percent+2)*draws {
+				t.Errorf("of %d clusters, the one with %d %% is drawn %d times of %d", clusters, percent, drawn[i], draws)
+			}
+		}
+		turn := Turn{Seed: 1, Number: 5}
+		if chosen := strategy.Select(ranking, &turn, nil); len(chosen) != 3 {
+			t.Errorf("%d drawn of 3", len(chosen))
+		}
+	}
+}

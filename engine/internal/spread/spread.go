@@ -7,9 +7,9 @@ import (
 	"math"
 )
 
-// MaxSteps bounds how many choices are looked at: some milliseconds. What is found within it is the best there is, unless Solution
-// says that it may not be.
-const MaxSteps = 1 << 14
+// MaxWork bounds a search, in looks at a domain or a candidate: some milliseconds. What is found within it is the best there is,
+// unless Solution says that it may not be.
+const MaxWork = 1 << 21
 
 // Candidate is a cluster that can be chosen.
 type Candidate struct {
@@ -115,7 +115,8 @@ type search struct {
 	scratch []int
 	value   int64
 	room    int64
-	steps   int
+	// work is how much is done; a step costs at least what all domains of all constraints cost.
+	work, domains int
 
 	best      Solution
 	bestValue int64
@@ -152,6 +153,10 @@ func newSearch(p *Problem) *search {
 	for k := range p.Constraints {
 		s.scratch = make([]int, max(len(s.scratch), len(p.Constraints[k].Counts)))
 	}
+	s.domains = 8
+	for k := range p.Constraints {
+		s.domains += 4 * len(p.Constraints[k].Counts)
+	}
 	s.added, s.open = make([][]int, len(p.Constraints)), make([][]int, len(p.Constraints))
 	for k := range p.Constraints {
 		s.added[k], s.open[k] = make([]int, len(p.Constraints[k].Counts)), make([]int, len(p.Constraints[k].Counts))
@@ -166,7 +171,7 @@ func newSearch(p *Problem) *search {
 
 // step decides about the candidate i and all after it.
 func (s *search) step(i int) {
-	if s.steps++; s.steps > MaxSteps {
+	if s.work += s.domains; s.work > MaxWork {
 		s.best.Bounded, s.done = true, true
 	}
 	if s.done || len(s.chosen) == s.Number || !s.promising(i) {
@@ -176,6 +181,7 @@ func (s *search) step(i int) {
 	for i < len(s.Candidates) && s.Candidates[i].Room <= s.closed[s.groups[i]] {
 		i++ // one of its group that was passed over is as good: it is not chosen either
 	}
+	s.work += i - first
 	s.pass(first, i, -1)
 	if i < len(s.Candidates) {
 		s.choose(i)
@@ -276,7 +282,8 @@ func (s *search) mostValue(i, more int) int64 {
 		}
 		room := s.roomIn(k)
 		value, left := int64(0), more
-		for j := i; j < len(s.Candidates) && left > 0; j++ {
+		j := i
+		for ; j < len(s.Candidates) && left > 0; j++ {
 			c := &s.Candidates[j]
 			if d := c.Domains[k]; d != None && room[d] > 0 && c.Room > s.closed[s.groups[j]] {
 				room[d]--
@@ -284,6 +291,7 @@ func (s *search) mostValue(i, more int) int64 {
 				value += c.Value
 			}
 		}
+		s.work += j - i
 		if left == 0 {
 			most = min(most, value)
 		}

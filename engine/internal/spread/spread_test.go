@@ -190,3 +190,29 @@ func BenchmarkChoose(b *testing.B) {
 		Choose(p)
 	}
 }
+
+// BenchmarkWorst: a thousand candidates, crossing constraints, and as many domains as clusters.
+func BenchmarkWorst(b *testing.B) {
+	for _, domains := range []int{30, 1000} {
+		random := rand.New(rand.NewPCG(1, 2))
+		p := &Problem{Number: 30}
+		for range 8 {
+			c := Constraint{MaxSkew: 1, MinDomains: domains + 1, Counts: make([]int, domains), Eligible: make([]bool, domains)}
+			p.Constraints = append(p.Constraints, c)
+		}
+		for i := range 1000 {
+			c := Candidate{Value: int64(1000 - i)}
+			for k := range p.Constraints {
+				d := random.Int32N(int32(domains))
+				p.Constraints[k].Eligible[d] = true
+				c.Domains = append(c.Domains, d)
+			}
+			p.Candidates = append(p.Candidates, c)
+		}
+		b.Run(fmt.Sprintf("domains=%d", domains), func(b *testing.B) {
+			for b.Loop() {
+				Choose(p)
+			}
+		})
+	}
+}
