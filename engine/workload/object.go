@@ -51,10 +51,31 @@ func FromObject(object *unstructured.Unstructured) (*Workload, error) {
 	return Kinds().FromObject(object)
 }
 
-// FromObject converts an object of a kind in the table. An error names the field; the workload then has only its reference,
-// labels, annotations and, as far as it could be told, its End.
+// FromObject converts an object of a kind in the table, in a namespace without LimitRanges.
 func (t *Table) FromObject(object *unstructured.Unstructured) (*Workload, error) {
-	w := &Workload{
+	return t.Read(object).Count(nil)
+}
+
+// Object is an object of a kind in the table that is read and not counted yet, since what its pods request depends on the
+// LimitRanges of its namespace, too. It is immutable.
+type Object struct {
+	workload Workload
+	sets     []podSet
+	err      error
+}
+
+// podSet is pods that are made of one template, which stands at a path.
+type podSet struct {
+	path     string
+	template *podTemplate
+	pods     int64
+	// storage is what the volumes of each pod claim.
+	storage capacity.Resources
+}
+
+// Read reads an object.
+func (t *Table) Read(object *unstructured.Unstructured) *Object {
+	w := Workload{
 		Reference: Reference{
 			APIVersion: object.GetAPIVersion(),
 			Kind:       object.GetKind(),
@@ -74,15 +95,17 @@ func (t *Table) FromObject(object *unstructured.Unstructured) (*Workload, error)
 	if controller := metav1.GetControllerOfNoCopy(object); controller != nil {
 		w.Controller = controller.Kind + " " + controller.Name
 	}
+	o := &Object{workload: w}
 	d, err := t.Find(w.APIVersion, w.Kind)
 	if err != nil {
-		return w, fmt.Errorf("kind: %w", err)
+		o.err = fmt.Errorf("kind: %w", err)
+		return o
 	}
 	s := &scope{object: withoutNulls(object.Object)}
-	if err := w.readEnd(d, s, object.GetDeletionTimestamp() != nil); err != nil {
-		return w, err
+	if o.err = o.workload.readEnd(d, s, object.GetDeletionTimestamp() != nil); o.err == nil {
+		o.err = o.readPodSets(d, s)
 	}
-	return w, w.readPodSets(d, s)
+	return o
 }
 
 func (w *Workload) readEnd(d *Definition, s *scope, deleted bool) error {
@@ -109,21 +132,38 @@ func (w *Workload) readEnd(d *Definition, s *scope, deleted bool) error {
 	return nil
 }
 
-// readPodSets adds up the pod sets.
-func (w *Workload) readPodSets(d *Definition, s *scope) error {
-	var all Workload
+func (o *Object) readPodSets(d *Definition, s *scope) error {
+	o.workload.PerNode, o.workload.Divisible = d.PerNode, d.divisible()
 	for i := range d.PodSets {
 		p := &d.PodSets[i]
-		err := p.each(s, func(s *scope) error { return all.addPodSet(d, p, s) })
-		if err != nil {
+		if err := p.each(s, func(s *scope) error { return o.readPodSet(d, p, s) }); err != nil {
 			return err
 		}
 	}
-	w.Replicas, w.Requests, w.PerNode, w.Divisible = all.Replicas, nonZero(all.Requests), d.PerNode, d.divisible()
+	return nil
+}
+
+// Known returns what is known of the workload before it is counted: all but its pods and what they request.
+func (o *Object) Known() *Workload { return &o.workload }
+
+// Count adds up the pods, with what LimitRanges add to each container that asks for none of a resource: see DefaultRequests. An
+// error names the field; the workload then has only its reference, labels, annotations and, as far as it could be told, its End.
+func (o *Object) Count(defaults corev1.ResourceList) (*Workload, error) {
+	w := o.workload
+	if o.err != nil {
+		return &w, o.err
+	}
+	var all Workload
+	for i := range o.sets {
+		if err := all.addPodSet(&o.sets[i], defaults); err != nil {
+			return &w, err
+		}
+	}
+	w.Replicas, w.Requests = all.Replicas, nonZero(all.Requests)
 	if largest := nonZero(all.Pod); !w.Replica().Equal(largest) {
 		w.Pod = largest
 	}
-	return nil
+	return &w, nil
 }
 
 // divisible reports whether an object of the kind is so many equal pods.
@@ -160,8 +200,8 @@ func (p *PodSetDefinition) each(s *scope, add func(*scope) error) error {
 	return nil
 }
 
-// addPodSet adds a pod set to a workload that is the sum of those before.
-func (w *Workload) addPodSet(d *Definition, p *PodSetDefinition, s *scope) error {
+// readPodSet reads a pod set; one without a template and pods is none.
+func (o *Object) readPodSet(d *Definition, p *PodSetDefinition, s *scope) error {
 	base, content := "", any(s.object)
 	if p.Each != "" {
 		base, content = s.at, s.each
@@ -183,11 +223,10 @@ func (w *Workload) addPodSet(d *Definition, p *PodSetDefinition, s *scope) error
 	case template == nil:
 		return fmt.Errorf("%s: there is no pod template in this %s", path, d.Kind)
 	}
-	pod, volumes, err := podRequests(path, template)
-	if err != nil {
+	set := podSet{path: path, pods: n}
+	if set.template, set.storage, err = readPod(path, template); err != nil {
 		return err
 	}
-	each := pod.Add(volumes)
 	if p.VolumeClaims != "" {
 		claims, err := at(base, content, p.VolumeClaims)
 		if err != nil {
@@ -197,20 +236,30 @@ func (w *Workload) addPodSet(d *Definition, p *PodSetDefinition, s *scope) error
 		if err != nil {
 			return err
 		}
-		each = each.Add(storage)
+		set.storage = set.storage.Add(storage)
 	}
-	requests, err := each.Mul(n)
+	o.sets = append(o.sets, set)
+	return nil
+}
+
+// addPodSet adds a pod set to a workload that is the sum of those before.
+func (w *Workload) addPodSet(p *podSet, defaults corev1.ResourceList) error {
+	pod, err := p.template.requests(p.path, defaults)
 	if err != nil {
-		return fmt.Errorf("%s: requests of %d pods: %w", path, n, err)
+		return err
 	}
-	w.Replicas += n
+	requests, err := pod.Add(p.storage).Mul(p.pods)
+	if err != nil {
+		return fmt.Errorf("%s: requests of %d pods: %w", p.path, p.pods, err)
+	}
+	w.Replicas += p.pods
 	w.Requests = w.Requests.Add(requests)
-	if n > 0 {
+	if p.pods > 0 {
 		w.Pod = w.Pod.Combine(pod, func(a, b int64) int64 { return max(a, b) })
 	}
 	for name, amount := range w.Requests.Each {
 		if amount > capacity.MaxAmount {
-			return fmt.Errorf("%s: requests of all pods: %s: %s is too large", path, name, capacity.Format(name, amount, true))
+			return fmt.Errorf("%s: requests of all pods: %s: %s is too large", p.path, name, capacity.Format(name, amount, true))
 		}
 	}
 	return nil

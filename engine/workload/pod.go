@@ -2,9 +2,11 @@ package workload
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	podresource "k8s.io/component-helpers/resource"
 
 	"github.com/kcp-placement/placement/engine/capacity"
@@ -33,38 +35,44 @@ type container struct {
 	Resources     corev1.ResourceRequirements    `json:"resources"`
 }
 
-// podRequests returns what the scheduler counts for a pod that is made of the template at a path, and the storage that its
-// ephemeral volumes claim.
-func podRequests(path string, content any) (requests, storage capacity.Resources, err error) {
-	template, problems := decode.To[podTemplate](content)
+// readPod reads the template at a path, and the storage that the ephemeral volumes of each pod claim.
+func readPod(path string, content any) (template *podTemplate, storage capacity.Resources, err error) {
+	read, problems := decode.To[podTemplate](content)
 	for i, p := range problems {
 		problems[i].Field = strings.TrimSuffix(child(path, p.Field), ".")
 	}
 	if err := problems.Err(); err != nil {
-		return requests, storage, err
+		return nil, storage, err
 	}
-	pod := template.pod()
-	setDefaults(pod)
-	if err := validateRequests(child(path, "spec"), &pod.Spec); err != nil {
-		return requests, storage, err
-	}
-	requests, err = capacity.FromResourceList(podresource.PodRequests(pod, podresource.PodResourcesOptions{}))
-	if err != nil {
-		return requests, storage, fmt.Errorf("%s: requests: %w", child(path, "spec"), err)
-	}
-	for i, v := range template.Spec.Volumes {
+	for i, v := range read.Spec.Volumes {
 		claimed, err := v.Ephemeral.VolumeClaimTemplate.storage(fmt.Sprintf("%s[%d].ephemeral.volumeClaimTemplate", child(path, "spec.volumes"), i))
 		if err != nil {
-			return requests, storage, err
+			return nil, storage, err
 		}
 		storage = storage.Add(claimed)
 	}
-	return requests, storage, nil
+	read.Spec.Volumes = nil
+	return &read, storage, nil
+}
+
+// requests returns what the scheduler counts for a pod that is made of the template at a path, with what LimitRanges add.
+func (t *podTemplate) requests(path string, defaults corev1.ResourceList) (capacity.Resources, error) {
+	pod := t.pod()
+	setDefaults(pod, defaults)
+	if err := validateRequests(child(path, "spec"), &pod.Spec); err != nil {
+		return capacity.Resources{}, err
+	}
+	requests, err := capacity.FromResourceList(podresource.PodRequests(pod, podresource.PodResourcesOptions{}))
+	if err != nil {
+		return capacity.Resources{}, fmt.Errorf("%s: requests: %w", child(path, "spec"), err)
+	}
+	return requests, nil
 }
 
 // child returns the path of a field of the object at a path, which is empty for the whole object.
 func child(path, field string) string { return strings.TrimPrefix(path+"."+field, ".") }
 
+// pod shares the lists of the template.
 func (t *podTemplate) pod() *corev1.Pod {
 	containers := func(read []container) []corev1.Container {
 		all := make([]corev1.Container, len(read))
@@ -73,18 +81,25 @@ func (t *podTemplate) pod() *corev1.Pod {
 		}
 		return all
 	}
+	resources := t.Spec.Resources
+	if resources != nil {
+		resources = &corev1.ResourceRequirements{Limits: resources.Limits, Requests: resources.Requests}
+	}
 	return &corev1.Pod{Spec: corev1.PodSpec{
-		Overhead: t.Spec.Overhead, Resources: t.Spec.Resources,
+		Overhead: t.Spec.Overhead, Resources: resources,
 		InitContainers: containers(t.Spec.InitContainers), Containers: containers(t.Spec.Containers),
 	}}
 }
 
-// setDefaults sets the requests that the API server sets when a pod is created: a limit without a request is a request. It does
-// not do so for templates, which is why workloads show none. test/kubernetes compares this with a server.
-func setDefaults(pod *corev1.Pod) {
+// setDefaults sets the requests that the API server sets when a pod is created: a limit without a request is a request, and then
+// LimitRanges add theirs. It does not do so for templates, which is why workloads show none. test/kubernetes compares this with a
+// server.
+func setDefaults(pod *corev1.Pod, defaults corev1.ResourceList) {
 	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range containers {
-			request(&containers[i].Resources, func(corev1.ResourceName) bool { return true })
+			r := &containers[i].Resources
+			request(r, func(corev1.ResourceName) bool { return true })
+			r.Requests = withDefaults(r.Requests, defaults)
 		}
 	}
 	// A limit of the pod as a whole stands for what no container requests. Hugepages cannot be overcommitted: their limit is
@@ -101,15 +116,55 @@ func setDefaults(pod *corev1.Pod) {
 
 // request makes requests of the limits that have none, where a resource is wanted.
 func request(r *corev1.ResourceRequirements, wanted func(corev1.ResourceName) bool) {
-	for name, limit := range r.Limits {
-		if _, exists := r.Requests[name]; exists || !wanted(name) {
+	limits := maps.Clone(r.Limits)
+	maps.DeleteFunc(limits, func(name corev1.ResourceName, _ resource.Quantity) bool { return !wanted(name) })
+	r.Requests = withDefaults(r.Requests, limits)
+}
+
+// withDefaults returns a list with what it lacks of another. The lists are not changed.
+func withDefaults(list, defaults corev1.ResourceList) corev1.ResourceList {
+	result, copied := list, false
+	for name, amount := range defaults {
+		if _, exists := list[name]; exists {
 			continue
 		}
-		if r.Requests == nil {
-			r.Requests = corev1.ResourceList{}
+		if !copied {
+			if result, copied = maps.Clone(list), true; result == nil {
+				result = corev1.ResourceList{}
+			}
 		}
-		r.Requests[name] = limit
+		result[name] = amount
 	}
+	return result
+}
+
+// DefaultRequests returns by namespace what LimitRanges add to each container that asks for none of a resource. Where several in a
+// namespace say something about a resource the API server takes any of them, so the largest counts. An amount that no container
+// may request counts as left out.
+func DefaultRequests(ranges []*corev1.LimitRange) map[string]corev1.ResourceList {
+	all := map[string]corev1.ResourceList{}
+	for _, r := range ranges {
+		for _, limit := range r.Spec.Limits {
+			if limit.Type != corev1.LimitTypeContainer {
+				continue
+			}
+			// As the API server completes a LimitRange: max stands for a limit, a limit for a request, and then min does.
+			given := withDefaults(withDefaults(withDefaults(limit.DefaultRequest, limit.Default), limit.Max), limit.Min)
+			for name, amount := range given {
+				if _, err := capacity.FromResourceList(corev1.ResourceList{name: amount}); err != nil {
+					continue
+				}
+				if before, found := all[r.Namespace][name]; found && before.Cmp(amount) >= 0 {
+					continue
+				}
+				if all[r.Namespace] == nil {
+					all[r.Namespace] = corev1.ResourceList{}
+				}
+				all[r.Namespace][name] = amount
+			}
+		}
+	}
+	return all
 }
 
 // validateRequests checks each container by itself, since a negative request could hide in the sum of a pod.

@@ -75,7 +75,7 @@ func assigned(workspaces, candidates []*Workspace) ([]*Workspace, error) {
 
 // onlyFiles reports whether a workspace holds only Rego files, which belong to every workspace.
 func (w *Workspace) onlyFiles() bool {
-	return len(w.Clusters)+len(w.Usages)+len(w.Scores)+len(w.Placements)+len(w.Decisions)+len(w.Workloads)+len(w.ConfigMaps) == 0
+	return len(w.Clusters)+len(w.Usages)+len(w.Scores)+len(w.Placements)+len(w.Decisions)+len(w.Workloads)+len(w.ConfigMaps)+len(w.LimitRanges) == 0
 }
 
 // Empty reports whether the workspace holds nothing.
@@ -127,6 +127,8 @@ func (w *Workspace) replaceObjects(c *Workspace) {
 	w.Scores = replace(w.Scores, c.Scores)
 	w.Placements = replace(w.Placements, c.Placements)
 	w.Workloads = replace(w.Workloads, c.Workloads)
+	w.LimitRanges = replace(w.LimitRanges, c.LimitRanges)
+	w.countRequests()
 }
 
 // replace returns objects with those in by in the place of those with their names, and the others of by added.

@@ -317,7 +317,8 @@ func (r *reader) place(o *Object) {
 	r.add(w, o)
 }
 
-// add adds an object of our API, a ConfigMap with policies, or a workload to a workspace, and skips others.
+// add adds an object of our API, a ConfigMap, a LimitRange or a workload to a workspace. Workloads are counted later, when all
+// LimitRanges are known.
 func (r *reader) add(w *Workspace, o *Object) {
 	switch {
 	case isOurs(o):
@@ -337,10 +338,12 @@ func (r *reader) add(w *Workspace, o *Object) {
 				w.Modules[policy.ModuleName(&configMap, key)] = Module{Text: text, object: o, path: "data[" + key + "]"}
 			}
 		}
+	case isLimitRange(o):
+		take(r, &w.LimitRanges, o, nil)
 	default:
-		read, err := r.kinds.FromObject(o.Unstructured)
-		if read.Controller != "" {
-			w.LeftOut = append(w.LeftOut, LeftOut{o, w.Name, errors.New("metadata.ownerReferences: " + read.WhyNot())})
+		read := r.kinds.Read(o.Unstructured)
+		if known := read.Known(); known.Controller != "" {
+			w.LeftOut = append(w.LeftOut, LeftOut{o, w.Name, errors.New("metadata.ownerReferences: " + known.WhyNot())})
 			return
 		}
 		if o.file != nil { // a server has dropped them, or knows them
@@ -348,7 +351,7 @@ func (r *reader) add(w *Workspace, o *Object) {
 				r.errs = append(r.errs, &Error{Position: o.PositionOfKey(f.Field), Object: f.Object, Field: f.Field, Message: f.Message})
 			}
 		}
-		w.Workloads = append(w.Workloads, Workload{o, read, err})
+		w.Workloads = append(w.Workloads, Workload{Object: o, Workload: read.Known(), read: read})
 	}
 }
 
@@ -415,9 +418,11 @@ func isClusterScoped(o *Object) bool {
 
 func isConfigMap(o *Object) bool { return o.GetAPIVersion() == "v1" && o.GetKind() == "ConfigMap" }
 
+func isLimitRange(o *Object) bool { return o.GetAPIVersion() == "v1" && o.GetKind() == "LimitRange" }
+
 // isUnknown returns an error where an object is of a kind that is neither read nor placed.
 func (r *reader) isUnknown(o *Object) error {
-	if isOurs(o) || isConfigMap(o) {
+	if isOurs(o) || isConfigMap(o) || isLimitRange(o) {
 		return nil
 	}
 	if _, err := r.kinds.Find(o.GetAPIVersion(), o.GetKind()); err != nil {

@@ -39,6 +39,21 @@ type Workspace struct {
 
 	// ConfigMaps, with or without policies.
 	ConfigMaps []Typed[corev1.ConfigMap]
+	// LimitRanges, which the workloads of their namespaces are counted with.
+	LimitRanges []Typed[corev1.LimitRange]
+}
+
+// countRequests counts the workloads with what LimitRanges of their namespaces add.
+func (w *Workspace) countRequests() {
+	ranges := make([]*corev1.LimitRange, len(w.LimitRanges))
+	for i, r := range w.LimitRanges {
+		ranges[i] = r.Typed
+	}
+	defaults := workload.DefaultRequests(ranges)
+	for i := range w.Workloads {
+		o := &w.Workloads[i]
+		o.Workload, o.Err = o.read.Count(defaults[o.GetNamespace()])
+	}
 }
 
 // UsageOf returns the usage of a cluster; the zero value where there is none.
@@ -102,7 +117,8 @@ type Workload struct {
 	*Object
 	*workload.Workload
 	// Err is set where the object cannot be read as a workload.
-	Err error
+	Err  error
+	read *workload.Object
 }
 
 // String names the workload.
@@ -188,6 +204,9 @@ func (by Reader) Read(files []*File) ([]*Workspace, []*Error) {
 		}
 	}
 	r.leaveOut()
+	for _, w := range r.workspaces {
+		w.countRequests()
+	}
 	if len(r.workspaces) == 0 {
 		r.workspace(DefaultWorkspace)
 	}
@@ -217,6 +236,7 @@ func (by Reader) FromObjects(name logicalcluster.Name, objects []*unstructured.U
 	for _, u := range objects {
 		r.add(w, &Object{Unstructured: u})
 	}
+	w.countRequests()
 	return w, r.errs
 }
 

@@ -66,6 +66,14 @@ func (s *Source) live(ctx context.Context, kinds *workload.Table, errOut io.Writ
 	if err := list(configMaps, v1alpha1.LabelPolicy+"="+v1alpha1.PolicyRego); err != nil {
 		return nil, fmt.Errorf("reading configmaps of workspace %s: %w", path, err)
 	}
+	limitRanges := corev1.SchemeGroupVersion.WithResource("limitranges")
+	switch err := list(limitRanges, ""); {
+	case apierrors.IsNotFound(err): // kcp itself does not serve them
+	case apierrors.IsForbidden(err):
+		fmt.Fprintf(errOut, "limitranges of workspace %s may not be read: the requests that they add are not counted\n", path)
+	case err != nil:
+		return nil, fmt.Errorf("reading limitranges of workspace %s: %w", path, err)
+	}
 	for _, resource := range resources {
 		switch err := list(resource, ""); {
 		case apierrors.IsNotFound(err):
