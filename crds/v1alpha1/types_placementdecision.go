@@ -83,6 +83,14 @@ type WorkloadDecision struct {
 	// +kubebuilder:validation:MaxProperties=256
 	Reserved corev1.ResourceList `json:"reserved,omitempty"`
 
+	// defaultRequest is what LimitRanges of the namespace add to each container that asks for none of a resource, if that is
+	// a part of what the workload requests. The workload is counted with it for as long as LimitRanges cannot be read.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:validation:MaxProperties=256
+	DefaultRequest corev1.ResourceList `json:"defaultRequest,omitempty"`
+
 	// policyDigest identifies the Rego policies that were in force when the decision was made.
 	//
 	// +optional

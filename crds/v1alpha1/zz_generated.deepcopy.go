@@ -685,6 +685,13 @@ func (in *WorkloadDecision) DeepCopyInto(out *WorkloadDecision) {
 			(*out)[key] = val.DeepCopy()
 		}
 	}
+	if in.DefaultRequest != nil {
+		in, out := &in.DefaultRequest, &out.DefaultRequest
+		*out = make(v1.ResourceList, len(*in))
+		for key, val := range *in {
+			(*out)[key] = val.DeepCopy()
+		}
+	}
 	in.DecidedAt.DeepCopyInto(&out.DecidedAt)
 }
 

@@ -43,11 +43,11 @@ type endpoint struct {
 	watches []*resourceWatch
 	kinds   []watchedKind
 	table   *workload.Table
-	// leases are watched apart: a workspace that shows none is placed in all the same.
-	leases  *resourceWatch
-	checker *watchChecker
-	metrics *metrics
-	beats   heartbeats
+	// leases and limitRanges are watched apart: a workspace that shows none is placed in all the same.
+	leases, limitRanges *resourceWatch
+	checker             *watchChecker
+	metrics             *metrics
+	beats               heartbeats
 	// changed is called with the workspace of every object that changes, and with all of them once everything is listed.
 	changed func(logicalcluster.Name)
 	// synced is closed once everything is listed.
@@ -83,7 +83,7 @@ func newEndpoint(config Config, url string, metrics *metrics, changed func(logic
 	for _, resource := range append([]schema.GroupVersionResource{bindingResource, clusterResource, usageResource, placementResource, decisionResource, configMapResource}, config.Kinds...) {
 		e.watches = append(e.watches, newResourceWatch(e, resource))
 	}
-	e.leases = newResourceWatch(e, leaseResource)
+	e.leases, e.limitRanges = newResourceWatch(e, leaseResource), newResourceWatch(e, limitRangeResource)
 	return e, nil
 }
 
@@ -105,7 +105,7 @@ func (e *endpoint) run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { e.recorder.run(ctx) })
 	running.Go(func() { e.waitForSync(ctx) })
-	for _, watch := range append(slices.Clone(e.watches), e.leases) {
+	for _, watch := range append(slices.Clone(e.watches), e.leases, e.limitRanges) {
 		running.Go(func() { watch.reflector.RunWithContext(ctx) })
 		running.Go(func() { e.checker.run(ctx, watch) })
 	}
@@ -130,8 +130,12 @@ func (e *endpoint) waitForSync(ctx context.Context) {
 }
 
 func (e *endpoint) hasSynced() bool {
+	return isDone(e.synced)
+}
+
+func isDone(c <-chan struct{}) bool {
 	select {
-	case <-e.synced:
+	case <-c:
 		return true
 	default:
 		return false
@@ -160,10 +164,7 @@ func (e *endpoint) view(name logicalcluster.Name) cacheView {
 		if view.hides(watch.resource) != nil {
 			continue
 		}
-		objects, err := watch.objects.ByIndex(kcpcache.ClusterIndexName, kcpcache.ClusterIndexKey(name))
-		if err != nil {
-			panic(err) // no such index, but newResourceWatch makes it
-		}
+		objects := watch.of(name)
 		switch watch.resource {
 		case bindingResource:
 			view.visibility = e.visibility(as[*apisv1alpha2.APIBinding](objects, view.unreadable))
@@ -186,6 +187,9 @@ func (e *endpoint) view(name logicalcluster.Name) cacheView {
 		default:
 			view.workloads = append(view.workloads, as[*workloadObject](objects, view.unreadable)...)
 		}
+	}
+	if view.limitRangesRead = view.binding != nil && len(hiddenBy(view.binding, []schema.GroupVersionResource{limitRangeResource})) == 0 && isDone(e.limitRanges.listed()); view.limitRangesRead {
+		view.limitRanges = as[*corev1.LimitRange](e.limitRanges.of(name), view.unreadable)
 	}
 	return view
 }
@@ -216,7 +220,10 @@ func (v cacheView) empty() bool {
 // there returns which of some objects in a workspace the server has, or of all where names is nil. It asks for each, or lists all
 // where that takes fewer requests.
 func (e *endpoint) there(ctx context.Context, workspace logicalcluster.Name, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
-	watch := e.watches[slices.IndexFunc(e.watches, func(w *resourceWatch) bool { return w.resource == resource })]
+	watch := e.limitRanges
+	if i := slices.IndexFunc(e.watches, func(w *resourceWatch) bool { return w.resource == resource }); i >= 0 {
+		watch = e.watches[i]
+	}
 	shown, err := watch.objects.IndexKeys(kcpcache.ClusterIndexName, kcpcache.ClusterIndexKey(workspace))
 	if err != nil {
 		return nil, err

@@ -30,7 +30,9 @@ var (
 	placementResource = v1alpha1.SchemeGroupVersion.WithResource("workloadplacements")
 	decisionResource  = v1alpha1.SchemeGroupVersion.WithResource("placementdecisions")
 	configMapResource = corev1.SchemeGroupVersion.WithResource("configmaps")
-	leaseResource     = coordinationv1.SchemeGroupVersion.WithResource("leases")
+	// limitRangeResource is served by an APIExport, as the workload kinds are: kcp has no LimitRanges of its own.
+	limitRangeResource = corev1.SchemeGroupVersion.WithResource("limitranges")
+	leaseResource      = coordinationv1.SchemeGroupVersion.WithResource("leases")
 )
 
 // workloadObject is a workload as the informer stores it: converted once when it changes, without what placing does not need.
@@ -41,6 +43,9 @@ type workloadObject struct {
 	end      workload.End
 	// err is why the object cannot be read.
 	err error
+	// read is what the workload is counted from, and defaultRequest what LimitRanges add, if that makes a difference.
+	read           *workload.Object
+	defaultRequest corev1.ResourceList
 }
 
 // DeepCopyObject implements runtime.Object. The copy shares the parts, which are immutable.
@@ -69,6 +74,8 @@ func transform(resource schema.GroupVersionResource, table *workload.Table) cach
 		return typed[v1alpha1.PlacementDecision]
 	case configMapResource:
 		return typed[corev1.ConfigMap]
+	case limitRangeResource:
+		return typed[corev1.LimitRange]
 	case leaseResource:
 		return typed[coordinationv1.Lease]
 	default:
@@ -183,7 +190,8 @@ func toWorkload(table *workload.Table, content any) (any, error) {
 			Labels: u.GetLabels(), Annotations: u.GetAnnotations(),
 		},
 	}
-	w.workload, w.err = table.FromObject(u)
+	w.read = table.Read(u)
+	w.workload, w.err = w.read.Count(nil)
 	w.end = w.workload.End
 	return w, nil
 }

@@ -49,13 +49,14 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	r.do(func() { registrations = w.watchHealth(ctx, &o, &r) })
 	r.do(func() { w.updateClusters(registrations, &o, &r) })
 	loadErr := w.load(ctx, o.decisions)
+	counted := loadErr == nil && r.do(func() { w.countRequests(ctx, &o, &r) })
 	placements := w.compile(o.placements, o.unreadable)
 	r.do(func() { w.updatePolicies(ctx, o, placements, &r) })
 	r.do(func() { w.lintPlacements(placements, o.clusters) })
 
 	decided, cut := false, false
 	if loadErr == nil {
-		decided = r.do(func() { cut = w.newPass(placements, &r).place(ctx, &o) })
+		decided = counted && r.do(func() { cut = w.newPass(placements, &r).place(ctx, &o) })
 		w.setQuarantine(w.engine.Quarantine(w.name))
 		r.do(func() { w.publish(ctx, placements, &r) })
 		r.do(func() { w.afterPublishing(cut, &r) })

@@ -417,6 +417,7 @@ func toAPI(d *engine.Decision, item *workItem, now time.Time) v1alpha1.WorkloadD
 	object := item.object
 	result := v1alpha1.WorkloadDecision{
 		Workload:           v1alpha1.WorkloadReference{APIVersion: object.APIVersion, Kind: object.Kind, Name: object.Name, UID: object.UID},
+		DefaultRequest:     object.defaultRequest,
 		PolicyDigest:       d.PolicyDigest,
 		InputsDigest:       d.InputsDigest,
 		SnapshotGeneration: d.Generation,

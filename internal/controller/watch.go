@@ -156,6 +156,15 @@ func (w *resourceWatch) apply(d cache.Delta, handler cache.ResourceEventHandler,
 	return nil
 }
 
+// of returns the objects of a workspace.
+func (w *resourceWatch) of(workspace logicalcluster.Name) []any {
+	objects, err := w.objects.ByIndex(kcpcache.ClusterIndexName, kcpcache.ClusterIndexKey(workspace))
+	if err != nil {
+		panic(err) // no such index, but newResourceWatch makes it
+	}
+	return objects
+}
+
 // listed is done once the handler has seen all objects of the first list.
 func (w *resourceWatch) listed() <-chan struct{} { return w.reflector.HasSyncedChecker().Done() }
 

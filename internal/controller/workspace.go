@@ -32,6 +32,9 @@ type cacheView struct {
 	decisions  []*v1alpha1.PlacementDecision
 	configMaps []*corev1.ConfigMap
 	workloads  []*workloadObject
+	// limitRanges are all that the workspace has where limitRangesRead is set.
+	limitRanges     []*corev1.LimitRange
+	limitRangesRead bool
 	// unreadable are the fields that cannot be read, of objects by their UIDs. What can be read is in the lists above.
 	unreadable map[types.UID]decode.Problems
 }
@@ -78,6 +81,7 @@ type workspace struct {
 	// policyMaps are the ConfigMaps with policies that were shown last; nil before any could be.
 	policyMaps map[types.NamespacedName]bool
 	claims     boundClaims
+	defaults   requestDefaults
 	// gone are objects that are not shown and that the server does not have, though decisions rest on them. lookFailures are why
 	// others are not known to be gone, by resource.
 	gone         map[notShown]bool
