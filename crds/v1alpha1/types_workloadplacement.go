@@ -222,6 +222,7 @@ type SpreadConstraint struct {
 	//
 	// +optional
 	// +kubebuilder:default=DoNotSchedule
+	// +kubebuilder:validation:Enum=DoNotSchedule;ScheduleAnyway
 	WhenUnsatisfiable corev1.UnsatisfiableConstraintAction `json:"whenUnsatisfiable,omitempty"`
 
 	// scope is what is counted. Clusters counts the clusters of one workload. Workloads counts the workloads of the placement,
@@ -463,6 +464,8 @@ type ClusterGroup struct {
 	// has had a place for them for so long without a break. Left out, they stay where they are.
 	//
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=63
 	ReturnAfter *metav1.Duration `json:"returnAfter,omitempty"`
 }
 
