@@ -7,6 +7,7 @@ package lint
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -90,6 +91,11 @@ func (r *report) within(path *field.Path, line, column int, format string, args 
 		f.Field = path.String()
 	}
 	r.findings = append(r.findings, f)
+}
+
+// has reports whether anything is found in a field.
+func (r *report) has(path *field.Path) bool {
+	return slices.ContainsFunc(r.findings, func(f Finding) bool { return strings.HasPrefix(f.Field, path.String()) })
 }
 
 // run makes all checks of an object.

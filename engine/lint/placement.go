@@ -3,12 +3,9 @@ package lint
 import (
 	"slices"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
-	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/internal/spelling"
 )
 
@@ -28,6 +25,14 @@ var placements = []check[*v1alpha1.WorkloadPlacement]{
 	{Warning, "always_true", alwaysTrue},
 	{Warning, "no_cluster", noCluster},
 	{Warning, "too_many_clusters", numberOfClusters},
+	{Warning, "topology_key", topologyKeys},
+	{Error, "contradiction", contradictorySpread},
+	{Warning, "spread", spreadInVain},
+	{Error, "weights", noWeight},
+	{Warning, "weights", weights},
+	{Warning, "replicas", replicas},
+	{Warning, "bin_pack", binPack},
+	{Warning, "fallback", fallback},
 	{Warning, "toleration", tolerations},
 	{Warning, "annotation", placementAnnotations},
 }
@@ -46,33 +51,26 @@ func workloadDemands(p *v1alpha1.WorkloadPlacement) []demand {
 	return demands(spec.Child("workloadSelector", "labelSelector"), p.Spec.WorkloadSelector.LabelSelector)
 }
 
-func locationDemands(p *v1alpha1.WorkloadPlacement) []demand {
-	return demands(spec.Child("locationSelector"), p.Spec.LocationSelector)
-}
-
-func clusterDemands(p *v1alpha1.WorkloadPlacement) []demand {
-	if p.Spec.ClusterSelector == nil {
-		return nil
-	}
-	return demands(spec.Child("clusterSelector", "labelSelector"), p.Spec.ClusterSelector.LabelSelector)
-}
-
-func namesOf(p *v1alpha1.WorkloadPlacement) []string {
-	if p.Spec.ClusterSelector == nil {
-		return nil
-	}
-	return p.Spec.ClusterSelector.ClusterNames
-}
-
 func contradictorySelectors(p *v1alpha1.WorkloadPlacement, _ *Workspace, report *report) {
 	contradictions(workloadDemands(p), report)
-	contradictions(locationDemands(p), report)
-	contradictions(clusterDemands(p), report)
+	all := scopes(p)
+	contradictions(all[0].locationDemands(), report)
+	contradictions(all[0].clusterDemands(), report)
+	if len(report.findings) > 0 {
+		return
+	}
+	for _, s := range all[1:] { // each narrows what the spec selects
+		contradictions(slices.Concat(all[0].locationDemands(), s.locationDemands()), report)
+		contradictions(slices.Concat(all[0].clusterDemands(), s.clusterDemands()), report)
+	}
 }
 
 func locationKeys(p *v1alpha1.WorkloadPlacement, _ *Workspace, report *report) {
-	for _, d := range locationDemands(p) {
-		if d.key != locationLabel {
+	for _, s := range scopes(p) {
+		for _, d := range s.locationDemands() {
+			if d.key == locationLabel {
+				continue
+			}
 			effect := "matches no cluster"
 			if d.excludes() {
 				effect = "excludes no cluster"
@@ -91,31 +89,39 @@ func workloadTypes(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) 
 }
 
 func clusterNames(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
-	for i, name := range namesOf(p) {
-		if w.Fleet.Known() && !slices.Contains(w.Fleet.Names, name) {
-			report.at(spec.Child("clusterSelector", "clusterNames").Index(i), "there is no cluster %s in the fleet%s", name, spelling.DidYouMean(name, w.Fleet.Names))
+	for _, s := range scopes(p) {
+		for i, name := range s.names() {
+			if w.Fleet.Known() && !slices.Contains(w.Fleet.Names, name) {
+				report.at(s.path.Child("clusterSelector", "clusterNames").Index(i), "there is no cluster %s in the fleet%s", name, spelling.DidYouMean(name, w.Fleet.Names))
+			}
 		}
 	}
 }
 
 func locations(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
-	if w.Fleet.Known() {
-		all := slices.DeleteFunc(locationDemands(p), func(d demand) bool { return d.key != locationLabel })
-		unknown(all, "the", nil, map[string][]string{locationLabel: w.Fleet.Locations}, report)
+	for _, s := range scopes(p) {
+		if w.Fleet.Known() {
+			all := slices.DeleteFunc(s.locationDemands(), func(d demand) bool { return d.key != locationLabel })
+			unknown(all, "the", nil, map[string][]string{locationLabel: w.Fleet.Locations}, report)
+		}
 	}
 }
 
 func clusterLabels(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
-	if w.Fleet.Known() {
-		unknown(clusterDemands(p), "the label", w.Fleet.LabelKeys, w.Fleet.Labels, report)
+	for _, s := range scopes(p) {
+		if w.Fleet.Known() {
+			unknown(s.clusterDemands(), "the label", w.Fleet.LabelKeys, w.Fleet.Labels, report)
+		}
 	}
 }
 
 func capabilities(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
-	for i, c := range p.Spec.CapabilityRequirements {
-		if w.Fleet.Known() && !slices.Contains(w.Fleet.Capabilities, c.Type) {
-			report.at(spec.Child("capabilityRequirements").Index(i).Child("type"), "no cluster of the fleet lists the capability %s%s",
-				c.Type, spelling.DidYouMean(c.Type, w.Fleet.Capabilities))
+	for _, s := range scopes(p) {
+		for i, c := range s.capabilities {
+			if w.Fleet.Known() && !slices.Contains(w.Fleet.Capabilities, c.Type) {
+				report.at(s.path.Child("capabilityRequirements").Index(i).Child("type"), "no cluster of the fleet lists the capability %s%s",
+					c.Type, spelling.DidYouMean(c.Type, w.Fleet.Capabilities))
+			}
 		}
 	}
 }
@@ -135,8 +141,8 @@ func numberOfClusters(p *v1alpha1.WorkloadPlacement, w *Workspace, report *repor
 		return
 	}
 	asked := n.IntValue()
-	names := len(namesOf(p))
-	switch passing := len(selected(p, w.Fleet)); {
+	names := len(scopes(p)[0].names())
+	switch passing := len(scopes(p)[0].selects(w.Fleet)); {
 	case names > 0 && asked > names:
 		report.at(at, "%d clusters are asked for, and clusterSelector.clusterNames has %d", asked, names)
 	case w.Fleet.Known() && asked > len(w.Fleet.Clusters):
@@ -148,35 +154,7 @@ func numberOfClusters(p *v1alpha1.WorkloadPlacement, w *Workspace, report *repor
 
 // noCluster reports selectors of which each matches a cluster, and all together none.
 func noCluster(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
-	if w.Fleet.Known() && len(report.findings) == 0 && len(selected(p, w.Fleet)) == 0 {
+	if w.Fleet.Known() && len(report.findings) == 0 && len(scopes(p)[0].selects(w.Fleet)) == 0 {
 		report.at(spec, "no cluster of the fleet passes the selectors and capabilityRequirements")
 	}
-}
-
-// selected returns the clusters that pass what a placement says about what they are; all where a selector is invalid.
-func selected(p *v1alpha1.WorkloadPlacement, fleet *Fleet) []*snapshot.Cluster {
-	locations, clusters := labels.Everything(), labels.Everything()
-	var err, alsoErr error
-	if p.Spec.LocationSelector != nil {
-		locations, err = metav1.LabelSelectorAsSelector(p.Spec.LocationSelector)
-	}
-	if s := p.Spec.ClusterSelector; s != nil && s.LabelSelector != nil {
-		clusters, alsoErr = metav1.LabelSelectorAsSelector(s.LabelSelector)
-	}
-	if err != nil || alsoErr != nil {
-		return fleet.Clusters
-	}
-	names := namesOf(p)
-	var passing []*snapshot.Cluster
-	for _, c := range fleet.Clusters {
-		offers := !slices.ContainsFunc(p.Spec.CapabilityRequirements, func(r v1alpha1.CapabilityRequirement) bool {
-			_, listed := c.Capability(r.Type)
-			return r.Required && !listed
-		})
-		if offers && (len(names) == 0 || slices.Contains(names, c.Name)) &&
-			locations.Matches(labels.Set{locationLabel: c.Location}) && clusters.Matches(labels.Set(c.Labels)) {
-			passing = append(passing, c)
-		}
-	}
-	return passing
 }

@@ -1,0 +1,153 @@
+package lint
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/internal/spread"
+	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/internal/spelling"
+)
+
+// clustersAsked is how many clusters a workload gets at most.
+func clustersAsked(p *v1alpha1.WorkloadPlacement) int {
+	n := p.Spec.NumberOfClusters
+	switch {
+	case p.Spec.Strategy.Type == v1alpha1.StrategyRoundRobin || p.Spec.Strategy.Type == v1alpha1.StrategyAffinity:
+		return 1
+	case n == nil:
+		return v1alpha1.DefaultNumberOfClusters
+	case n.StrVal == v1alpha1.AllClusters:
+		return v1alpha1.MaxClusters
+	}
+	return n.IntValue()
+}
+
+// topologyKeys reports keys of which no cluster has a value.
+func topologyKeys(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
+	for i, c := range p.Spec.SpreadConstraints {
+		key := snapshot.TopologyKey(c.TopologyKey)
+		if !w.Fleet.Known() || len(domains(key, w.Fleet.Clusters)) > 0 {
+			continue
+		}
+		effect := "nothing can be placed"
+		if c.WhenUnsatisfiable == corev1.ScheduleAnyway {
+			effect = "each cluster costs the same"
+		}
+		report.at(spec.Child("spreadConstraints").Index(i).Child("topologyKey"), "no cluster of the fleet has %s, so that %s%s", c.TopologyKey, effect,
+			spelling.DidYouMean(c.TopologyKey, w.Fleet.topologyKeys()))
+	}
+}
+
+// topologyKeys are those that some cluster has a value for.
+func (f *Fleet) topologyKeys() []string {
+	keys := map[string]bool{v1alpha1.TopologyKeyLocation: true, v1alpha1.TopologyKeyCluster: true}
+	for _, c := range f.Clusters {
+		for _, capability := range c.Capabilities {
+			for attribute := range capability.Attributes {
+				keys[v1alpha1.TopologyKeyCapability+capability.Type+"/"+attribute] = true
+			}
+		}
+	}
+	return slices.Concat(f.LabelKeys, slices.Sorted(maps.Keys(keys)))
+}
+
+// domains are the clusters in each domain of a key.
+func domains(key snapshot.TopologyKey, clusters []*snapshot.Cluster) map[string]int {
+	all := map[string]int{}
+	for _, c := range clusters {
+		if domain, found := key.Domain(c); found {
+			all[domain]++
+		}
+	}
+	return all
+}
+
+// contradictorySpread reports spread constraints that leave fewer clusters, on an empty fleet, than a workload needs.
+func contradictorySpread(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
+	if len(p.Spec.SpreadConstraints) == 0 || len(report.findings) > 0 {
+		return
+	}
+	all := passing(p, w.Fleet)
+	least, asked := int(cmp.Or(p.Spec.MinClusters, 1)), clustersAsked(p)
+	if len(all) < least || asked < least {
+		return // told by itself
+	}
+	most := mostSpread(p, all, asked)
+	if most >= least {
+		return
+	}
+	start := "no cluster keeps"
+	if most > 0 {
+		start = fmt.Sprintf("at most %d of the %d clusters that pass keep", most, len(all))
+	}
+	report.at(spec.Child("spreadConstraints"), "%s all constraints at once, and minClusters is %d: every workload waits. Raise maxSkew, lower minDomains or minClusters, or write whenUnsatisfiable: ScheduleAnyway", start, least)
+}
+
+// mostSpread is how many clusters keep all spread constraints that have to hold.
+func mostSpread(p *v1alpha1.WorkloadPlacement, clusters []*snapshot.Cluster, asked int) int {
+	problem := &spread.Problem{Number: asked, Candidates: make([]spread.Candidate, len(clusters))}
+	for _, c := range p.Spec.SpreadConstraints {
+		if c.WhenUnsatisfiable == corev1.ScheduleAnyway {
+			continue
+		}
+		key, ids := snapshot.TopologyKey(c.TopologyKey), map[string]int32{}
+		of := spread.Constraint{MaxSkew: int(cmp.Or(c.MaxSkew, 1)), MinDomains: int(c.MinDomains)}
+		for i, cluster := range clusters {
+			at := int32(spread.None)
+			if domain, found := key.Domain(cluster); found {
+				id, known := ids[domain]
+				if !known {
+					id = int32(len(ids))
+					ids[domain], of.Counts, of.Eligible = id, append(of.Counts, 0), append(of.Eligible, true)
+				}
+				at = id
+			}
+			problem.Candidates[i].Domains = append(problem.Candidates[i].Domains, at)
+		}
+		problem.Constraints = append(problem.Constraints, of)
+	}
+	solution := spread.Choose(problem)
+	if solution.Bounded {
+		return asked // it may be
+	}
+	return len(solution.Chosen)
+}
+
+// defaultWeight is that of spread constraints in the schema.
+const defaultWeight = 20
+
+// spreadInVain reports what of spread constraints changes nothing, or more than may be meant.
+func spreadInVain(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
+	asked, contradicts := clustersAsked(p), report.has(spec.Child("spreadConstraints"))
+	for i, c := range p.Spec.SpreadConstraints {
+		at, skew := spec.Child("spreadConstraints").Index(i), int(cmp.Or(c.MaxSkew, 1))
+		ofOne := c.Scope != v1alpha1.SpreadWorkloads
+		switch {
+		case ofOne && c.TopologyKey == v1alpha1.TopologyKeyCluster:
+			report.at(at, "keeps nothing even: a workload is on each cluster once; scope: Workloads counts the workloads of the placement")
+		case ofOne && asked == 1:
+			report.at(at, "keeps nothing even: each workload has one cluster; scope: Workloads counts the workloads of the placement")
+		case ofOne && asked <= skew:
+			report.at(at.Child("maxSkew"), "keeps nothing even: a workload has %d clusters at most, and a domain may exceed another by %d", asked, skew)
+		}
+		if c.WhenUnsatisfiable != corev1.ScheduleAnyway && c.Weight != 0 && c.Weight != defaultWeight {
+			report.at(at.Child("weight"), "counts only where whenUnsatisfiable is ScheduleAnyway")
+		}
+		there := len(domains(snapshot.TopologyKey(c.TopologyKey), passing(p, w.Fleet)))
+		if !contradicts && there > 0 && int(c.MinDomains) > there {
+			report.at(at.Child("minDomains"), "the clusters that pass are in %d domains of %s: until there are %d, none of them gets more than maxSkew (%d)", there, c.TopologyKey, c.MinDomains, skew)
+		}
+	}
+	n := p.Spec.NumberOfClusters
+	if all := passing(p, w.Fleet); n != nil && n.StrVal == "" && len(p.Spec.SpreadConstraints) > 0 && asked <= len(all) {
+		if most := mostSpread(p, all, asked); most < asked && most >= int(cmp.Or(p.Spec.MinClusters, 1)) {
+			report.at(spec.Child("numberOfClusters"), "%d clusters are asked for, and at most %d of the %d that pass keep the spread constraints", asked, most, len(all))
+		}
+	}
+}
