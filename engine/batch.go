@@ -23,6 +23,9 @@ type batch struct {
 	choices   choices
 }
 
+// errKeptOut ends what was begun without asking for what is placed, where a term of others may keep the workload away.
+var errKeptOut = errors.New("affinity of other workloads counts")
+
 // errNewPolicies ends what was begun under policies that are not in force any more.
 var errNewPolicies = errors.New("the policies have changed")
 
@@ -60,6 +63,9 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 		switch {
 		case errors.Is(err, errNewPolicies):
 			clear(b.classes)
+		case errors.Is(err, errKeptOut):
+			results[b.next].Decision, results[b.next].Err = w.plan(ctx, &requests[b.next], true)
+			b.next++
 		case err != nil:
 			b.results[b.next].Err = err
 			b.next++
@@ -101,8 +107,11 @@ func (b *batch) tryKeeping(c *class, cached bool) (decided bool, err error) {
 // decideLocked decides for the next request, whose class has a current ranking, and for as many after it as it can.
 func (b *batch) decideLocked(ctx context.Context, c *class, s snapshot.Snapshot, cached bool) error {
 	for {
-		if b.policies.Load() != c.Policy.Policies {
+		switch {
+		case b.policies.Load() != c.Policy.Policies:
 			return errNewPolicies
+		case b.keepsOut(&b.requests[b.next]):
+			return errKeptOut
 		}
 		if err := b.selectFor(b.decision(), &b.choices, c, &b.requests[b.next], &s, cached, true); err != nil {
 			return err

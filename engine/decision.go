@@ -66,6 +66,8 @@ type Decision struct {
 	InputsDigest string
 	// Generation of the snapshot that was decided on.
 	Generation int64
+	// Revision is that of the workspace then, see Engine.Revision.
+	Revision int64
 	// Cached reports whether the ranking came from the cache, brought up to date.
 	Cached bool
 

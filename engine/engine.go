@@ -163,14 +163,19 @@ func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Deci
 		decided, err := w.tryKeeping(d, &choices{}, c, r, cached, reserve)
 		if !decided && err == nil {
 			err = w.withRanking(ctx, c, func(s snapshot.Snapshot) error {
-				if w.policies.Load() != c.Policy.Policies {
+				switch {
+				case w.policies.Load() != c.Policy.Policies:
 					return errNewPolicies
+				case w.keepsOut(r):
+					return errKeptOut
 				}
 				return w.selectFor(d, &choices{}, c, r, &s, cached, reserve)
 			})
 		}
 		switch {
 		case errors.Is(err, errNewPolicies):
+		case errors.Is(err, errKeptOut):
+			return w.plan(ctx, r, reserve)
 		case err != nil:
 			return nil, err
 		default:
@@ -209,10 +214,13 @@ func (e *Engine) Feasible(ctx context.Context, request Request) (bool, error) {
 		return false, err
 	}
 	w := e.lookUp(request.Workspace)
-	if request.Placement.Plans() {
-		request.Current = nil
+	request.Current = nil
+	together := func() (bool, error) {
 		d, err := w.plan(ctx, &request, false)
 		return err == nil && len(d.Clusters) > 0, err
+	}
+	if request.Placement.Plans() {
+		return together()
 	}
 	c, _, err := w.classOf(ctx, &request)
 	if err != nil {
@@ -220,6 +228,9 @@ func (e *Engine) Feasible(ctx context.Context, request Request) (bool, error) {
 	}
 	var feasible bool
 	err = w.withRanking(ctx, c, func(snapshot.Snapshot) error {
+		if w.keepsOut(&request) {
+			return errKeptOut
+		}
 		ranked := c.take()
 		ended := w.takeOutEnded(c, ranked, request.Now, nil)
 		feasible = ranked.Feasible()
@@ -227,6 +238,9 @@ func (e *Engine) Feasible(ctx context.Context, request Request) (bool, error) {
 		c.ranking = ranked
 		return nil
 	})
+	if errors.Is(err, errKeptOut) {
+		return together()
+	}
 	return feasible, err
 }
 

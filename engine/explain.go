@@ -25,6 +25,8 @@ type Verdict struct {
 	// Note is why a feasible cluster is passed over for others that do not rank before it; empty where it is not, or where
 	// clusters are chosen one by one.
 	Note string
+	// Points is what affinity to other workloads adds to the score of a feasible cluster, by the terms that weigh.
+	Points int64
 
 	// tier is the index of the fallback group by which it is feasible, where replicas overflow from one to the next.
 	tier int
@@ -35,13 +37,17 @@ func (d *Decision) Verdicts() []Verdict { return slices.Collect(d.EachVerdict) }
 
 // EachVerdict yields the verdicts one by one: why a cluster is rejected can cost as much as evaluating its constraints.
 func (d *Decision) EachVerdict(yield func(Verdict) bool) {
+	attraction := d.attraction()
 	for position, row := range d.rows() {
 		class, tier := d.classFor(row)
 		v := Verdict{Cluster: row.Name, tier: tier}
 		if violation := class.First(row, false, d.now); violation != nil {
 			v.Rejection = d.class.Reject(row, violation)
+		} else if rule := attraction.rejects(position); rule != nil && !d.chose(row.Name) {
+			v.Rejection = rule.rejection(position)
 		} else {
 			v.Score = scoring.Of(row, d.class.On(row).Workload.Requests, d.Weights, d.class.Policy.Terms)
+			v.Points = attraction.points(position)
 		}
 		if at := slices.IndexFunc(d.Clusters, func(c Choice) bool { return c.Name == v.Cluster }); at >= 0 {
 			if v.Chosen = true; d.Divides() {
@@ -74,15 +80,23 @@ func (d *Decision) Divides() bool { return d.plan != nil && d.plan.division != n
 // Ranked returns the verdicts in the order of the ranking, best first; the rejected clusters follow by name.
 func (d *Decision) Ranked() []Verdict {
 	verdicts := d.Verdicts()
-	keys := make(map[string]ranking.Key, len(verdicts))
+	type rank struct {
+		tier  int
+		value int64
+		key   ranking.Key
+	}
+	ranks := make(map[string]rank, len(verdicts))
 	for position, v := range verdicts {
+		ranks[v.Cluster] = rank{tier: math.MaxInt}
 		if v.Rejection == nil {
 			proximity := v.Score.Factors[scoring.Affinity] + v.Score.Factors[scoring.Location]
-			keys[v.Cluster] = d.class.Strategy.Key(position, v.Score.Total, v.Score.Headroom, proximity)
+			key := d.class.Strategy.Key(position, v.Score.Total, v.Score.Headroom, proximity)
+			ranks[v.Cluster] = rank{v.tier, d.class.Strategy.Value(key) + v.Points*ranking.Point, key}
 		}
 	}
 	slices.SortStableFunc(verdicts, func(a, b Verdict) int {
-		return cmp.Or(cmp.Compare(a.tier, b.tier), cmp.Compare(keys[b.Cluster], keys[a.Cluster]))
+		first, second := ranks[a.Cluster], ranks[b.Cluster]
+		return cmp.Or(cmp.Compare(first.tier, second.tier), cmp.Compare(second.value, first.value), cmp.Compare(second.key, first.key))
 	})
 	return verdicts
 }
@@ -91,15 +105,18 @@ func (d *Decision) Ranked() []Verdict {
 // "0 of 3 clusters are feasible: 1 rejected by Ready, 2 rejected by Capacity".
 func (d *Decision) Summary() string {
 	if d.plan == nil {
-		return d.tally(d.class)
+		return d.tally(d.class, 0)
 	}
-	summary := d.tally(d.class)
+	summary := d.tally(d.class, 0)
 	if len(d.plan.classes) > 1 {
 		groups := make([]string, len(d.plan.classes))
 		for i, c := range d.plan.classes {
-			groups[i] = c.Placement.Group + ": " + d.tally(c.Class)
+			groups[i] = c.Placement.Group + ": " + d.tally(c.Class, i)
 		}
 		summary = strings.Join(groups, "; ")
+	}
+	if why := d.attraction().why(); why != "" {
+		summary += "; " + why
 	}
 	if d.plan.why != "" {
 		summary += "; " + d.plan.why
@@ -114,8 +131,8 @@ func (d *Decision) Summary() string {
 	return strings.Join(groups, "; ")
 }
 
-// tally says how the clusters fared by a class.
-func (d *Decision) tally(c *ranking.Class) string {
+// tally says how the clusters fared by the class of a tier.
+func (d *Decision) tally(c *ranking.Class, tier int) string {
 	t := c.Tally(&d.snapshot)
 	for _, share := range d.held.Shares {
 		if row := d.snapshot.Row(share.Cluster); row != nil {
@@ -129,7 +146,25 @@ func (d *Decision) tally(c *ranking.Class) string {
 			}
 		}
 	}
+	t.Later(WorkloadAffinity, d.attraction().excluded(tier))
 	return t.String()
+}
+
+// attraction is what affinity to other workloads says of the clusters; nil where nothing does.
+func (d *Decision) attraction() *attraction {
+	if d.plan == nil {
+		return nil
+	}
+	return d.plan.attraction
+}
+
+// rejectedBy is the term of affinity that rejects a cluster, nil where none does. What runs there is not judged by it.
+func (d *Decision) rejectedBy(cluster string) (_ *rule, position int) {
+	position, found := d.snapshot.Position(cluster)
+	if !found || d.chose(cluster) {
+		return nil, position
+	}
+	return d.attraction().rejects(position), position
 }
 
 // Obstacles returns all that keeps a cluster from being feasible, where a verdict names the first: nothing where the
@@ -140,7 +175,11 @@ func (d *Decision) Obstacles(cluster string) []filter.Obstacle {
 		return nil
 	}
 	class, _ := d.classFor(row)
-	return class.Obstacles(row, d.now)
+	obstacles := class.Obstacles(row, d.now)
+	if rule, position := d.rejectedBy(cluster); rule != nil {
+		obstacles = append(obstacles, rule.obstacle(position))
+	}
+	return obstacles
 }
 
 // Nearest returns the cluster that is nearest to being feasible, and what keeps it from that: what a workload waits for
@@ -154,6 +193,9 @@ func (d *Decision) Nearest() (cluster string, obstacles []filter.Obstacle) {
 			n++
 			return n <= fewest
 		})
+		if rule, _ := d.rejectedBy(row.Name); rule != nil {
+			n++
+		}
 		if n == 0 {
 			return "", nil
 		}

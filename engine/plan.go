@@ -29,6 +29,8 @@ type plan struct {
 	bounded bool
 	// why there is no choice, or none that has all replicas; empty where there is.
 	why string
+	// attraction is what affinity to other workloads said; nil where nothing did.
+	attraction *attraction
 	// others are the decisions by other fallback groups, of which none has a place.
 	others []*Decision
 	// classes that were chosen from, in order; problem is what was asked of their candidates, chosen the answer.
@@ -162,6 +164,7 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 		return nil
 	}
 	plan.groups = w.groupsOf(c)
+	plan.attraction = w.attractionOf(r, held)
 	constraints := w.countDomains(plan, c, r, held, places)
 	for most := max(someCandidates, 2*number); ; most *= 8 {
 		candidates, all := w.candidates(plan, classes, r, held, number, most)
@@ -239,10 +242,11 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 		}
 	}
 	turn := w.turn(r, *held, number)
+	plan.attraction.begin(taken)
 	all = true
 	for tier, c := range classes {
 		first, prefer := len(found), c.Strategy.Prefer
-		w.eachFeasible(c, r, held, plan, number, func(key ranking.Key) bool {
+		w.eachFeasible(c, tier, r, held, plan, number, func(key ranking.Key) bool {
 			position := key.Position()
 			if slices.Contains(taken, position) || tier > 0 && slices.ContainsFunc(found[:first], func(o candidate) bool { return o.key.Position() == position }) {
 				return true
@@ -251,6 +255,7 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 			if prefer != nil {
 				one.value = prefer(key, &turn)
 			}
+			one.value += plan.attraction.points(position) * ranking.Point
 			if plan.division != nil {
 				row := w.rowWithout(held, position)
 				one.room, one.free = plan.roomOn(row)
@@ -274,13 +279,19 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 
 // eachFeasible yields the keys of the feasible clusters, best first, as they are without the workload. Where all that is chosen by is
 // the key, it leaves out those of which there are enough better ones in the same domains.
-func (w *workspace) eachFeasible(c *class, r *Request, held *holding, plan *plan, number int, yield func(ranking.Key) bool) {
+func (w *workspace) eachFeasible(c *class, tier int, r *Request, held *holding, plan *plan, number int, yield func(ranking.Key) bool) {
 	ranked := c.take()
 	w.current = w.takeOutEnded(c, ranked, r.Now, w.withoutHeld(ranked, held))
-	if plan.division != nil || c.Strategy.Prefer != nil {
+	groups, enough := w.groupsOf(c), number+len(r.Current)
+	switch each := plan.division != nil || c.Strategy.Prefer != nil; {
+	case plan.attraction != nil:
+		if each {
+			enough = ranked.Len()
+		}
+		plan.attraction.best(c, tier, ranked.Tournament, groups, enough, yield)
+	case each:
 		ranked.Descending(yield)
-	} else {
-		groups, enough := w.groupsOf(c), number+len(r.Current)
+	default:
 		has, full := make([]int, groups.n), 0
 		for key := range ranked.Descending {
 			group := groups.of[key.Position()]
@@ -409,6 +420,7 @@ func (d *Decision) Notes() (notes []string) {
 	for i := range d.plan.spread {
 		notes = append(notes, d.plan.spread[i].note())
 	}
+	notes = append(notes, d.plan.attraction.notes(d)...)
 	if d.plan.cost > 0 {
 		notes = append(notes, fmt.Sprintf("spread constraints that do not have to hold cost %d points", d.plan.cost))
 	}

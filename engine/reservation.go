@@ -137,7 +137,13 @@ func (w *workspace) nextHeld(ref workload.Reference) Held {
 func (w *workspace) replace(granted, verified []capacity.Grant) []error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for _, all := range [][]capacity.Grant{granted, verified} {
+		for i := range all {
+			all[i].Claim.SameOwner(w.ledger.Claim(all[i].Owner))
+		}
+	}
 	refused, clusters := w.ledger.Replace(granted, verified)
+	w.recountAll()
 	for _, name := range clusters {
 		w.fleet.Reserve(name, w.ledger.Reserved(name))
 	}

@@ -45,6 +45,7 @@ func (w *workspace) newDecision(c *class, r *Request, s *snapshot.Snapshot, held
 		PolicyDigest: c.Policy.Policies.Digest(),
 		InputsDigest: c.Digest,
 		Generation:   s.Generation,
+		Revision:     s.Generation + w.affinity.changes,
 		Cached:       cached,
 		class:        c.Class,
 		snapshot:     *s,
@@ -238,15 +239,15 @@ func (h *holding) without(i int, row, to *snapshot.Row) {
 // reserve puts a decision into the ledger, in place of what the workload held before. chosen are the keys of its clusters.
 func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error {
 	group, before := r.group(), d.held.Claim
-	if before.Group == group && before.UID == r.Workload.UID && holds(before.Shares, d.Clusters) {
+	if before.Group == group && before.UID == r.Workload.UID && holds(before.Shares, d.Clusters) && !w.relabelled(before, r) {
 		return nil
 	}
 	if len(d.Clusters) == 0 {
-		w.ledger.Release(r.owner())
+		w.recount(r.owner(), w.ledger.Release(r.owner()), nil)
 		w.updateReserved(before)
 		return nil
 	}
-	claim := &capacity.Claim{UID: r.Workload.UID, Group: group, Shares: make([]capacity.Share, len(d.Clusters))}
+	claim := &capacity.Claim{UID: r.Workload.UID, Group: group, Labels: r.Workload.Labels, Shares: make([]capacity.Share, len(d.Clusters))}
 	for i := range d.Clusters {
 		claim.Shares[i] = capacity.Share{Cluster: d.Clusters[i].Name, Amount: d.Clusters[i].Reserved, Expired: d.Clusters[i].Expired}
 	}
@@ -254,6 +255,8 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 		// The ranking is current for what the ledger holds, under the same lock: the two cannot differ.
 		return fmt.Errorf("the ledger refuses what was decided: %w", err)
 	}
+	w.recount(r.owner(), before, claim)
+	w.addTerms(r.Placement, nil)
 	w.updateReserved(before)
 	w.ledger.EachReserved(claim, func(i int, reserved capacity.Resources) {
 		w.fleet.ReserveAt(chosen[i].Position(), reserved)

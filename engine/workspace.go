@@ -40,6 +40,7 @@ type workspace struct {
 	chosen  []ranking.Key
 	// topologies are the domains of the topology keys in use.
 	topologies map[snapshot.TopologyKey]*topology
+	affinity   affinity
 	// holds counts the reservations that have been held.
 	holds atomic.Int64
 }
@@ -105,10 +106,13 @@ func (w *workspace) grant(owner capacity.Owner, claim *capacity.Claim, verify bo
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	before := w.ledger.Claim(owner)
+	claim.SameOwner(before)
 	if !verify {
-		w.ledger.Restore(owner, claim)
+		w.restoreClaim(owner, before, claim)
 	} else if err := w.ledger.Reserve(owner, claim); err != nil {
 		return err
+	} else {
+		w.recount(owner, before, claim)
 	}
 	if before != nil {
 		w.updateReserved(before)
@@ -124,6 +128,13 @@ func (w *workspace) release(owner capacity.Owner) bool {
 	if claim == nil {
 		return false
 	}
+	w.recount(owner, claim, nil)
 	w.updateReserved(claim)
 	return true
+}
+
+// restoreClaim records a claim in place of the owner's previous one, if any, without asking whether it fits.
+func (w *workspace) restoreClaim(owner capacity.Owner, before, claim *capacity.Claim) {
+	w.ledger.Restore(owner, claim)
+	w.recount(owner, before, claim)
 }

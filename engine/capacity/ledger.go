@@ -22,10 +22,20 @@ type Claim struct {
 	UID string
 	// Group is the set of claims that the claim is counted in; a strategy rotates over the clusters of a group.
 	Group types.NamespacedName
+	// Labels of the owner, as far as they are known, and whether it runs nothing: affinity between workloads reads them.
+	Labels map[string]string
+	Idle   bool
 	// Shares, one on each cluster of the claim.
 	Shares []Share
 	// stakes has one for each of Shares while the claim is granted.
 	stakes []stake
+}
+
+// SameOwner takes over what is known of the owner from a claim that it had before, which may be nil.
+func (c *Claim) SameOwner(before *Claim) {
+	if before != nil && before.UID == c.UID {
+		c.Labels, c.Idle = before.Labels, before.Idle
+	}
 }
 
 // Share is what is promised on one cluster.
@@ -363,6 +373,17 @@ func (l *Ledger) Claim(owner Owner) *Claim {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.claims[owner]
+}
+
+// EachClaim yields all claims, in no order. The ledger must not be changed or asked meanwhile.
+func (l *Ledger) EachClaim(yield func(Owner, *Claim) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for owner, claim := range l.claims {
+		if !yield(owner, claim) {
+			return
+		}
+	}
 }
 
 // Uncounted returns the clusters whose report does not count the whole amount of the owner's claim. Storage is never counted: a

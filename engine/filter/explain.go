@@ -45,6 +45,11 @@ type Obstacle struct {
 	index   int
 }
 
+// NewObstacle is what a stage after the chain says of a cluster, with what would remove it in words.
+func NewObstacle(r Rejection, remedyText string) Obstacle {
+	return Obstacle{Rejection: r, Remedy: remedyText, options: []remedy.Option{{remedy.Words(remedyText)}}}
+}
+
 // Reject puts a violation of a cluster into words.
 func (c *Class) Reject(row *snapshot.Row, v *Violation) *Rejection {
 	r := &Rejection{Stage: v.Stage, Message: stageOf(v.Stage).message(&query{Class: c.On(row), row: row}, *v)}

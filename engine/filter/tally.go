@@ -17,6 +17,16 @@ type Tally struct {
 	Clusters, Feasible int
 	// rejected is how many clusters each stage of the chain is the first to reject.
 	rejected []int
+	// later are those that a stage after the chain rejects, in words.
+	later []string
+}
+
+// Later counts n feasible clusters as rejected by a stage after the chain.
+func (t *Tally) Later(stage Stage, n int) {
+	if n > 0 {
+		t.Feasible -= n
+		t.later = append(t.later, fmt.Sprintf("%d rejected by %s", n, stage))
+	}
 }
 
 // add counts a cluster n times more, by the index of the stage that rejects it; len(chain) is none.
@@ -43,6 +53,7 @@ func (t *Tally) String() string {
 			rejected = append(rejected, fmt.Sprintf("%d rejected by %s", n, chain[i].name))
 		}
 	}
+	rejected = append(rejected, t.later...)
 	line := fmt.Sprintf("%d of %d clusters are feasible", t.Feasible, t.Clusters)
 	if len(rejected) > 0 {
 		line += ": " + strings.Join(rejected, ", ")

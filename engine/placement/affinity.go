@@ -3,6 +3,7 @@ package placement
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -24,12 +25,39 @@ type Affinity struct {
 
 // Others selects workloads of a workspace.
 type Others struct {
-	// Selector is the text of the label selector: equal texts select the same.
+	// Selector is the text of the label selector, empty where it selects all.
 	Selector string
 	// Namespaces is nil for all namespaces.
 	Namespaces []string
 
 	labels labels.Selector
+	// home is the namespace of the placement.
+	home string
+}
+
+// ID is the same for those that select the same.
+func (o *Others) ID() string {
+	if o.Namespaces == nil {
+		return "*\n" + o.Selector
+	}
+	return strings.Join(o.Namespaces, ",") + "\n" + o.Selector
+}
+
+// String is for example "workloads with app=db of namespace shop".
+func (o *Others) String() string {
+	text := "workloads"
+	if o.Selector != "" {
+		text += " with " + o.Selector
+	}
+	switch {
+	case o.Namespaces == nil:
+		text += " of any namespace"
+	case len(o.Namespaces) == 1 && o.Namespaces[0] != o.home:
+		text += " of namespace " + o.Namespaces[0]
+	case len(o.Namespaces) > 1:
+		text += " of namespaces " + strings.Join(o.Namespaces, ", ")
+	}
+	return text
 }
 
 // Match reports whether a workload of a namespace with these labels is one of the others.
@@ -57,7 +85,7 @@ func (p *Placement) compileAffinity(path *field.Path, terms []v1alpha1.WorkloadA
 			errs = append(errs, err)
 			continue
 		}
-		a.Others = Others{Selector: selector.String(), Namespaces: t.Namespaces, labels: selector}
+		a.Others = Others{Selector: selector.String(), Namespaces: slices.Sorted(slices.Values(t.Namespaces)), labels: selector, home: p.Namespace}
 		switch {
 		case slices.Contains(t.Namespaces, "*"):
 			a.Others.Namespaces = nil

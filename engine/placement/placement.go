@@ -103,7 +103,7 @@ func Compile(object *v1alpha1.WorkloadPlacement, constraints *constraint.Compile
 	for i, group := range groups {
 		p.Reads, p.FactReads = p.Reads.Union(group.Reads), p.FactReads.Union(group.FactReads)
 		p.TolerationsEnd = p.TolerationsEnd || group.TolerationsEnd
-		group.Group = object.Spec.Fallback[i].Name
+		group.Group, group.Affinity = object.Spec.Fallback[i].Name, p.Affinity
 		if after := object.Spec.Fallback[i].ReturnAfter; after != nil {
 			group.ReturnAfter = after.Duration
 		}

@@ -122,6 +122,11 @@ func (s *Snapshot) Rows() []*Row {
 	return rows
 }
 
+// Position returns the position of a cluster, if there is one of that name.
+func (s *Snapshot) Position(name string) (position int, found bool) {
+	return find(s.origin().block.Rows, name)
+}
+
 // Row returns the row of a cluster, nil if there is none.
 func (s *Snapshot) Row(name string) *Row {
 	i, found := find(s.origin().block.Rows, name)

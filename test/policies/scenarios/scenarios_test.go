@@ -3,8 +3,11 @@
 package scenarios
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,9 +71,10 @@ func newScenario(t *testing.T) *scenario {
 //
 //	clusters                 YAML: a map from name to {location, labels, allocatable, ...}; null removes a cluster
 //	scores                   YAML: a list of {name, clusterName, scores, validUntil}, which replaces the earlier one
-//	placement NAME           YAML: the spec of a WorkloadPlacement; later ones come first
+//	placement NAME           YAML: the spec of a WorkloadPlacement in namespace default, unless it is NAMESPACE/NAME; later ones come
+//	                         first, in place of those of the same name
 //	policies                 YAML: a map from file name to Rego; replaces earlier policies
-//	workload KIND NAME       YAML: {requests, replicas, labels, annotations}
+//	workload KIND NAME       YAML: {requests, replicas, labels, annotations, namespace}
 //	decide NAME...           decides for workloads and prints their clusters
 //	again NAME...            the same for workloads that run as was decided before
 //	return NAME GROUP        the same for one that is to return to a fallback group
@@ -101,6 +105,9 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 	case "placement":
 		p := &v1alpha1.WorkloadPlacement{}
 		p.Name, p.Namespace = d.CmdArgs[0].Key, "default"
+		if namespace, name, both := strings.Cut(p.Name, "/"); both {
+			p.Namespace, p.Name = namespace, name
+		}
 		if err := yaml.UnmarshalStrict([]byte(d.Input), &p.Spec); err != nil {
 			return "", err
 		}
@@ -108,7 +115,9 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		s.placements = slices.DeleteFunc(s.placements, func(p *placement.Placement) bool { return p.NamespacedName() == compiled.NamespacedName() })
 		s.placements = append([]*placement.Placement{compiled}, s.placements...)
+		s.setAffinity()
 		return "", nil
 	case "policies":
 		modules := map[string]string{}
@@ -311,6 +320,7 @@ func (s *scenario) workload(kind, name, input string) error {
 		Replicas            *int64            `json:"replicas,omitempty"`
 		Labels, Annotations map[string]string `json:",omitempty"`
 		Requests            map[string]any    `json:"requests,omitempty"`
+		Namespace           string            `json:"namespace,omitempty"`
 	}
 	if err := yaml.UnmarshalStrict([]byte(input), &spec); err != nil {
 		return err
@@ -318,7 +328,7 @@ func (s *scenario) workload(kind, name, input string) error {
 	object := &unstructured.Unstructured{Object: map[string]any{}}
 	object.SetAPIVersion("apps/v1")
 	object.SetKind(kind)
-	object.SetNamespace("default")
+	object.SetNamespace(cmp.Or(spec.Namespace, "default"))
 	object.SetName(name)
 	object.SetUID(types.UID("uid-" + name))
 	object.SetLabels(spec.Labels)
@@ -334,5 +344,11 @@ func (s *scenario) workload(kind, name, input string) error {
 		return err
 	}
 	s.workloads[name] = w
+	s.setAffinity()
 	return nil
+}
+
+// setAffinity tells the engine of the placements and workloads, as the controller does before it decides.
+func (s *scenario) setAffinity() {
+	s.engine.SetAffinity(workspace, s.placements, maps.Values(s.workloads))
 }

@@ -1,0 +1,410 @@
+package engine
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/engine/filter"
+	"github.com/kcp-placement/placement/engine/internal/ranking"
+	"github.com/kcp-placement/placement/engine/internal/spread"
+	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// WorkloadAffinity is the stage that rejects clusters because of what else is placed, or is not, in their domains.
+const WorkloadAffinity filter.Stage = "WorkloadAffinity"
+
+// attraction is what terms of affinity say of clusters, for one workload and what else was placed when it was decided.
+type attraction struct {
+	rules []rule
+	// rejected is how many feasible clusters of each tier they reject.
+	rejected []int
+	// running are the positions of clusters that the workload runs on: they are not judged.
+	running  []int
+	workload *workload.Workload
+	known    *known
+	// unplaced are the selectors of which nothing was placed; nil where that is of no interest.
+	unplaced map[string]bool
+}
+
+// rule is a term for one workload.
+type rule struct {
+	*placement.Affinity
+	// index of the term among those of its placement.
+	index int
+	// by is the placement of others whose term keeps the workload away; empty for one of its own placement.
+	by types.NamespacedName
+	*topology
+	// in has the domains with any of the others, but for the workload itself; nowhere is set where that is none.
+	in      []bool
+	nowhere bool
+	// first: nothing is there to be attracted by, and the workload may be the first.
+	first bool
+	// rejects is how many feasible clusters the rule is the first to reject.
+	rejects int
+}
+
+// attractionOf returns what terms say for a workload; nil where there are none. The workspace is locked.
+func (w *workspace) attractionOf(r *Request, held *holding) *attraction {
+	a, terms := &w.affinity, r.Placement.Affinity
+	if len(terms) == 0 && len(a.repel) == 0 {
+		return nil
+	}
+	rules := make([]rule, 0, len(terms))
+	for i := range terms {
+		one := w.ruleOf(&terms[i], w.setOf(&terms[i].Others, nil), r, held)
+		one.index = i
+		one.first = one.nowhere && terms[i].Others.Match(r.Workload.Namespace, r.Workload.Labels)
+		rules = append(rules, one)
+	}
+	for _, name := range a.repel {
+		if s := a.sets[setKey{group: name}]; len(s.on) > 0 {
+			for i := range a.terms[name] {
+				if t := &a.terms[name][i]; t.Required && t.Repels && t.Others.Match(r.Workload.Namespace, r.Workload.Labels) {
+					one := w.ruleOf(t, s, r, held)
+					one.index, one.by = i, name
+					rules = append(rules, one)
+				}
+			}
+		}
+	}
+	if len(rules) == 0 {
+		return nil
+	}
+	all := &attraction{rules: rules, workload: r.Workload, known: a.known}
+	if slices.ContainsFunc(rules, func(r rule) bool { return r.waits() }) {
+		all.unplaced = a.noneOf()
+	}
+	return all
+}
+
+// ruleOf returns a term for a workload, which is never its own other.
+func (w *workspace) ruleOf(t *placement.Affinity, s *set, r *Request, held *holding) rule {
+	p := w.presence(s, t.Key)
+	p.lent = true
+	one := rule{Affinity: t, topology: p.topology, in: p.in, nowhere: p.inhabited == 0}
+	if s.has(r.owner(), held.Claim) {
+		own := *p
+		own.counts = slices.Clone(p.counts)
+		for i := range held.Shares {
+			if position, there := w.fleet.Position(held.Shares[i].Cluster); there && p.of[position] != spread.None {
+				own.count(p.of[position], -1)
+			}
+		}
+		one.in, one.nowhere = own.in, own.inhabited == 0
+	}
+	return one
+}
+
+// waits reports whether nothing can be placed before one of the others is.
+func (r *rule) waits() bool { return r.Required && !r.Repels && r.nowhere && !r.first }
+
+// rejectsAt reports whether the rule rejects the cluster of a position.
+func (r *rule) rejectsAt(position int) bool {
+	if !r.Required {
+		return false
+	}
+	domain := r.of[position]
+	in := domain != spread.None && r.in[domain]
+	if r.Repels {
+		return in
+	}
+	return !in && !(r.first && domain != spread.None)
+}
+
+// rejects returns the rule that rejects the cluster of a position, nil where none does.
+func (a *attraction) rejects(position int) *rule {
+	if a == nil {
+		return nil
+	}
+	for i := range a.rules {
+		if a.rules[i].rejectsAt(position) {
+			return &a.rules[i]
+		}
+	}
+	return nil
+}
+
+// begin begins to count what is rejected, but for clusters that the workload runs on.
+func (a *attraction) begin(running []int) {
+	if a == nil {
+		return
+	}
+	a.running, a.rejected = running, a.rejected[:0]
+	for i := range a.rules {
+		a.rules[i].rejects = 0
+	}
+}
+
+// excludes counts the feasible cluster of a position, in one of the tiers, if a rule rejects it.
+func (a *attraction) excludes(position, tier int) bool {
+	one := a.rejects(position)
+	if one == nil || slices.Contains(a.running, position) {
+		return false
+	}
+	one.rejects++
+	a.rejected[tier]++
+	return true
+}
+
+// allowed is a feasible cluster that no rule rejects.
+type allowed struct {
+	key   ranking.Key
+	value int64
+}
+
+// best yields the feasible clusters of a tier that no rule rejects, best first: of those that are in the same groups and get the
+// same points, enough.
+func (a *attraction) best(c *class, tier int, ranked *ranking.Tournament, groups *groups, enough int, yield func(ranking.Key) bool) {
+	for tier >= len(a.rejected) {
+		a.rejected = append(a.rejected, 0)
+	}
+	var all []allowed
+	var tops [][]ranking.Key
+	var points []int64
+	for position := range groups.of {
+		key := ranked.At(position)
+		if key == 0 || a.excludes(position, tier) {
+			continue
+		}
+		more := a.points(position)
+		if enough >= len(groups.of) {
+			all = append(all, allowed{key, c.Strategy.Value(key) + more*ranking.Point})
+			continue
+		}
+		at := slices.Index(points, more)
+		if at < 0 {
+			at, points, tops = len(points), append(points, more), append(tops, make([][]ranking.Key, groups.n)...)
+		}
+		top := &tops[at*groups.n+int(groups.of[position])]
+		if len(*top) == enough && key < (*top)[enough-1] {
+			continue
+		}
+		place, _ := slices.BinarySearchFunc(*top, key, func(a, b ranking.Key) int { return cmp.Compare(b, a) })
+		*top = slices.Insert((*top)[:min(len(*top), enough-1)], place, key)
+	}
+	for i, top := range tops {
+		for _, key := range top {
+			all = append(all, allowed{key, c.Strategy.Value(key) + points[i/groups.n]*ranking.Point})
+		}
+	}
+	slices.SortFunc(all, func(a, b allowed) int { return cmp.Or(cmp.Compare(b.value, a.value), cmp.Compare(b.key, a.key)) })
+	for i := range all {
+		if !yield(all[i].key) {
+			return
+		}
+	}
+}
+
+// excluded is how many feasible clusters of a tier are rejected.
+func (a *attraction) excluded(tier int) int {
+	if a == nil || tier >= len(a.rejected) {
+		return 0
+	}
+	return a.rejected[tier]
+}
+
+// points is what the terms that do not have to hold add to the score of the cluster of a position.
+func (a *attraction) points(position int) (points int64) {
+	if a == nil {
+		return 0
+	}
+	for i := range a.rules {
+		points += a.rules[i].points(position)
+	}
+	return points
+}
+
+func (r *rule) points(position int) int64 {
+	domain := r.of[position]
+	switch {
+	case r.Required || domain == spread.None || !r.in[domain]:
+		return 0
+	case r.Repels:
+		return -r.Weight
+	default:
+		return r.Weight
+	}
+}
+
+// name is for example "workloadAffinity[0]".
+func (r *rule) name() string { return fmt.Sprintf("workloadAffinity[%d]", r.index) }
+
+// domain is for example "location eu".
+func (r *rule) domain(position int) string {
+	return fmt.Sprintf("%s %s", r.Key, r.domains[r.of[position]])
+}
+
+// rejection is why the rule rejects the cluster of a position.
+func (r *rule) rejection(position int) *filter.Rejection {
+	message := ""
+	switch {
+	case r.by != (types.NamespacedName{}):
+		message = fmt.Sprintf("a workload of placement %s is in %s, whose %s keeps %s away", r.by, r.domain(position), r.name(), &r.Others)
+	case r.Repels:
+		message = fmt.Sprintf("one of the %s is in %s", &r.Others, r.domain(position))
+	case r.of[position] == spread.None:
+		message = fmt.Sprintf("it has no %s: no %s can be in the same one", r.Key, &r.Others)
+	case r.nowhere:
+		message = fmt.Sprintf("none of the %s is placed", &r.Others)
+	default:
+		message = fmt.Sprintf("none of the %s is in %s", &r.Others, r.domain(position))
+	}
+	return &filter.Rejection{Stage: WorkloadAffinity, Message: message}
+}
+
+// obstacle is the rejection with what would remove it.
+func (r *rule) obstacle(position int) filter.Obstacle {
+	needs := ""
+	switch {
+	case r.by != (types.NamespacedName{}):
+		needs = fmt.Sprintf("no workload of placement %s in %s", r.by, r.domain(position))
+	case r.Repels:
+		needs = fmt.Sprintf("none of the %s in %s", &r.Others, r.domain(position))
+	case r.of[position] == spread.None:
+		needs = fmt.Sprintf("a value for %s", r.Key)
+	default:
+		needs = fmt.Sprintf("one of the %s in %s", &r.Others, r.domain(position))
+	}
+	return filter.NewObstacle(*r.rejection(position), needs)
+}
+
+// why says which terms reject feasible clusters, and which workloads wait for each other by that.
+func (a *attraction) why() string {
+	if a == nil {
+		return ""
+	}
+	var why []string
+	for i := range a.rules {
+		switch r := &a.rules[i]; {
+		case r.rejects == 0:
+		case r.by != (types.NamespacedName{}):
+			why = append(why, fmt.Sprintf("%s of placement %s keeps %s out of each %s where one of its own is", r.name(), r.by, &r.Others, r.Key))
+		case r.Repels:
+			why = append(why, fmt.Sprintf("%s keeps it out of each %s where one of the %s is", r.name(), r.Key, &r.Others))
+		case r.nowhere:
+			why = append(why, fmt.Sprintf("%s asks for the same %s as one of the %s, and none is placed", r.name(), r.Key, &r.Others))
+		default:
+			why = append(why, fmt.Sprintf("%s asks for the same %s as one of the %s", r.name(), r.Key, &r.Others))
+		}
+	}
+	if circle := a.circle(); circle != "" {
+		why = append(why, circle)
+	}
+	return strings.Join(why, "; ")
+}
+
+// maxLinks bounds how many terms are followed to find workloads that wait for each other.
+const maxLinks = 64
+
+// link is a term that waits for one of its others, and the workload that waits by it.
+type link struct {
+	waiting *workload.Workload
+	term    *placement.Affinity
+	from    int
+}
+
+// circle says which workloads wait for each other, so that none of them is ever placed; empty where none do.
+func (a *attraction) circle() string {
+	if a.known == nil {
+		return ""
+	}
+	var links []link
+	for i := range a.rules {
+		if r := &a.rules[i]; r.waits() && r.by == (types.NamespacedName{}) {
+			links = append(links, link{a.workload, r.Affinity, -1})
+		}
+	}
+	seen := map[string]bool{}
+	for at := 0; at < len(links) && at < maxLinks; at++ {
+		var next []link
+		closes, opens := false, false
+		for _, o := range a.known.workloads {
+			switch {
+			case o.End != "" || !links[at].term.Others.Match(o.Namespace, o.Labels):
+			case sameWorkload(o, a.workload):
+				closes = true
+			default:
+				terms := a.waitsBy(o)
+				opens = opens || len(terms) == 0 // it can be placed first
+				for _, t := range terms {
+					next = append(next, link{o, t, at})
+				}
+			}
+		}
+		if opens {
+			continue
+		}
+		if closes {
+			return circleOf(links, at)
+		}
+		slices.SortStableFunc(next, func(a, b link) int { return strings.Compare(a.waiting.String(), b.waiting.String()) })
+		for _, l := range next {
+			if id := l.term.Others.ID(); !seen[id] {
+				seen[id] = true
+				links = append(links, l)
+			}
+		}
+	}
+	return ""
+}
+
+// waitsBy returns the terms by which a workload cannot be placed, since none of the others is.
+func (a *attraction) waitsBy(o *workload.Workload) (terms []*placement.Affinity) {
+	owner, _ := placement.Owner(a.known.selectors, o)
+	if owner < 0 {
+		return nil
+	}
+	affinity := a.known.placements[owner].Affinity
+	for i := range affinity {
+		t := &affinity[i]
+		if t.Required && !t.Repels && a.unplaced[t.Others.ID()] && !t.Others.Match(o.Namespace, o.Labels) {
+			terms = append(terms, t)
+		}
+	}
+	return terms
+}
+
+// circleOf puts the chain of links into words, whose last link asks for the first workload.
+func circleOf(links []link, last int) string {
+	var chain []string
+	for at := last; at >= 0; at = links[at].from {
+		chain = append(chain, links[at].waiting.Reference.String())
+	}
+	slices.Reverse(chain)
+	return fmt.Sprintf("%s wait for each other: leave out required in one of their terms, or have the labelSelector of one select "+
+		"its own workload, too, so that it may be the first", strings.Join(chain, " and "))
+}
+
+func sameWorkload(a, b *workload.Workload) bool { return ownerOf(a.Reference) == ownerOf(b.Reference) }
+
+// notes say what the terms that do not have to hold add to the scores of chosen clusters.
+func (a *attraction) notes(d *Decision) (notes []string) {
+	if a == nil {
+		return nil
+	}
+	for i := range a.rules {
+		r := &a.rules[i]
+		if r.Required {
+			continue
+		}
+		var on []string
+		for j := range d.Clusters {
+			if position, there := d.snapshot.Position(d.Clusters[j].Name); there && r.points(position) != 0 {
+				on = append(on, d.Clusters[j].Name)
+			}
+		}
+		if len(on) > 0 {
+			sign := +r.Weight
+			if r.Repels {
+				sign = -r.Weight
+			}
+			notes = append(notes, fmt.Sprintf("%s: %+d points for the same %s as one of the %s: %s", r.name(), sign, r.Key, &r.Others, strings.Join(on, ", ")))
+		}
+	}
+	return notes
+}
