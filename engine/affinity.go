@@ -113,7 +113,7 @@ func (w *workspace) setAffinity(k *known) (changed bool) {
 	for _, o := range k.workloads {
 		owner := ownerOf(o.Reference)
 		claim := w.ledger.Claim(owner)
-		if idle := o.End.RequestsNothing(); claim != nil && claim.UID == o.UID && (claim.Idle != idle || !maps.Equal(claim.Labels, o.Labels)) {
+		if idle := o.End.RequestsNothing(); claim != nil && (o.UID == "" || claim.UID == o.UID) && (claim.Idle != idle || !maps.Equal(claim.Labels, o.Labels)) {
 			w.restoreClaim(owner, claim, &capacity.Claim{UID: claim.UID, Group: claim.Group, Shares: claim.Shares, Labels: o.Labels, Idle: idle})
 		}
 	}

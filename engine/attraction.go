@@ -273,6 +273,22 @@ func (r *rule) obstacle(position int) filter.Obstacle {
 	return filter.NewObstacle(*r.rejection(position), needs)
 }
 
+// Related reports whether affinity to other workloads counted: then others of the class may fare differently.
+func (d *Decision) Related() bool { return d.attraction() != nil }
+
+// Peers identifies the workloads that fare the same as this one at one Revision: they agree in their inputs, and in what affinity
+// to other workloads says of them.
+func (d *Decision) Peers() string {
+	peers := d.InputsDigest
+	if a := d.attraction(); a != nil {
+		for i := range a.rules {
+			r := &a.rules[i]
+			peers += fmt.Sprintf(" %s %d %t %t %d", r.by, r.index, r.nowhere, r.first, r.rejects)
+		}
+	}
+	return peers
+}
+
 // why says which terms reject feasible clusters, and which workloads wait for each other by that.
 func (a *attraction) why() string {
 	if a == nil {

@@ -22,13 +22,15 @@ type pass struct {
 	kept map[workloadKey]*hidden
 	// changeable are the clusters on which it is a question of time whether workloads may stay.
 	changeable map[string]bool
-	// explained is the latest attempt of each equivalence class in this pass, by the digest of its inputs.
+	// explained is the latest attempt in this pass of the workloads that fare the same, by Decision.Peers.
 	explained map[string]attempt
 	// decided counts the decisions of this pass, the first of which began at firstAt. cut is set once it has left a workload
 	// to the next pass.
 	decided int
 	firstAt time.Time
 	cut     bool
+	// shifted is set once a workload has got or lost clusters.
+	shifted bool
 	// began is the time of the disruptions of this pass, placedBefore how many workloads were placed then.
 	began        time.Time
 	placedBefore int
@@ -56,6 +58,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 
 	decided, cut := false, false
 	if loadErr == nil {
+		r.do(func() { w.setAffinity(placements, o.workloads) })
 		decided = counted && r.do(func() { cut = w.newPass(placements, &r).place(ctx, &o) })
 		w.setQuarantine(w.engine.Quarantine(w.name))
 		r.do(func() { w.publish(ctx, placements, &r) })

@@ -104,6 +104,9 @@ func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 	}
 	p.pace()
 	p.wakeForEvictions()
+	if p.shifted && len(p.next.waiting) > 0 && affine(p.placements) {
+		p.result.again = true // they may have waited for what was placed after them
+	}
 	p.metrics.waiting.Add(float64(len(p.next.waiting) - len(p.waiting)))
 	p.carryOver = p.next
 	return p.cut
@@ -281,6 +284,7 @@ func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision,
 // record takes a decision over into the store.
 func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Decision) {
 	left := leaves(decision)
+	p.shifted = p.shifted || len(decision.Clusters) > 0 || item.found
 	if left != "" {
 		p.countDisruption(item.owner)
 	}

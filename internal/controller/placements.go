@@ -8,6 +8,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
@@ -18,6 +19,8 @@ type compiledPlacement struct {
 	selector    placement.Selector
 	selectorErr error
 	placement   *placement.Placement
+	// terms is the placement, or as much of it as affinity between workloads has to know; nil where nothing can be known.
+	terms *placement.Placement
 	// err is why the placement cannot be used.
 	err error
 }
@@ -90,5 +93,34 @@ func (w *workspace) compileOne(object *v1alpha1.WorkloadPlacement, unreadable de
 	if c.err = unreadable.Err(); c.err == nil {
 		c.placement, c.err = w.engine.CompilePlacement(object)
 	}
+	if c.terms = c.placement; c.terms == nil && c.selectorErr == nil {
+		// What it has placed goes on repelling others.
+		spec := object.Spec
+		rest := *object
+		rest.Spec = v1alpha1.WorkloadPlacementSpec{WorkloadSelector: spec.WorkloadSelector, WorkloadAffinity: spec.WorkloadAffinity}
+		c.terms, _ = w.engine.CompilePlacement(&rest)
+	}
 	return c
+}
+
+// setAffinity tells the engine what affinity between workloads has to know.
+func (w *workspace) setAffinity(placements []*placementState, workloads []*workloadObject) {
+	known := make([]*placement.Placement, 0, len(placements))
+	for _, p := range placements {
+		if p.terms != nil {
+			known = append(known, p.terms)
+		}
+	}
+	w.engine.SetAffinity(w.name, known, func(yield func(*workload.Workload) bool) {
+		for _, o := range workloads {
+			if !yield(o.workload) {
+				return
+			}
+		}
+	})
+}
+
+// affine reports whether any placement has terms of affinity between workloads.
+func affine(placements []*placementState) bool {
+	return slices.ContainsFunc(placements, func(p *placementState) bool { return p.terms != nil && len(p.terms.Affinity) > 0 })
 }

@@ -14,14 +14,14 @@ import (
 )
 
 // attempt is a decision that found no cluster, or none that is better. It is repeated for the same inputs only once a cluster
-// is feasible, or the fleet has changed.
+// is feasible, or the workspace has changed.
 type attempt struct {
 	// inputs is the digest of what was decided on.
 	inputs string
 	// message is empty for a workload that is on good clusters, though fewer than it asks for.
 	message string
-	// generation of the fleet that was decided on.
-	generation int64
+	// revision of the workspace that was decided on.
+	revision int64
 	// at is when the message was made; named says that it is made for a workload that the status names.
 	at    time.Time
 	named bool
@@ -35,7 +35,7 @@ func (p *pass) mayFindCluster(ctx context.Context, item *workItem) (bool, error)
 	}
 	item.reason = item.attempt.message
 	explained := item.attempt.named || len(item.owner.waiting) >= maxExamples
-	if explained && item.attempt.generation == p.engine.Snapshot(p.name).Generation {
+	if explained && item.attempt.revision == p.engine.Revision(p.name) {
 		return false, nil
 	}
 	feasible, err := p.engine.Feasible(ctx, p.request(item))
@@ -66,15 +66,16 @@ func (p *pass) explainAgain(ctx context.Context, item *workItem) error {
 // is made once in a pass for each equivalence class, and only where the status will name the workload.
 func (p *pass) wait(item *workItem, decision *engine.Decision) {
 	named := len(item.owner.waiting) < maxExamples
-	a, explained := p.explained[decision.InputsDigest]
+	peers := decision.Peers()
+	a, explained := p.explained[peers]
 	if !explained || named && !a.named {
 		a = attempt{inputs: decision.InputsDigest, message: decision.Summary(), at: p.now(), named: named}
 		if named {
 			a.message = waitingFor(decision)
 		}
 	}
-	a.generation = decision.Generation
-	p.explained[decision.InputsDigest] = a
+	a.revision = decision.Revision
+	p.explained[peers] = a
 	item.attempt, item.tried, item.reason = a, true, a.message
 }
 
@@ -106,7 +107,7 @@ func waitingFor(d *engine.Decision) string {
 // stillSettled says whether it is known that there is no better place for a workload.
 func (p *pass) stillSettled(item *workItem, r *engine.Request) bool {
 	a := &item.attempt
-	if a.inputs == "" || a.generation != p.engine.Snapshot(p.name).Generation || a.inputs != p.engine.InputsDigest(*r) {
+	if a.inputs == "" || a.revision != p.engine.Revision(p.name) || a.inputs != p.engine.InputsDigest(*r) {
 		return false
 	}
 	// Where it is a question of time whether a workload may stay, the fleet need not change for that.
@@ -120,7 +121,7 @@ func (p *pass) settle(item *workItem, d *engine.Decision) {
 	if item.attempt = (attempt{}); len(d.Standing) == 0 && d.Waiting == 0 && len(d.Clusters) >= d.Asked {
 		return
 	}
-	item.attempt = attempt{inputs: d.InputsDigest, generation: d.Generation, at: before.at, named: len(item.owner.standing)+len(item.owner.partial) < maxExamples}
+	item.attempt = attempt{inputs: d.InputsDigest, revision: d.Revision, at: before.at, named: len(item.owner.standing)+len(item.owner.partial) < maxExamples}
 	switch {
 	case len(d.Standing) == 0 && d.Waiting == 0:
 		return

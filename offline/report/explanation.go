@@ -126,6 +126,10 @@ func scores(w io.Writer, d *engine.Decision, feasible []engine.Verdict, view Vie
 		header = append(header, fmt.Sprintf("%s x%d", strings.ToUpper(score.String()), score.Weight))
 	}
 	notes := slices.ContainsFunc(feasible, func(v engine.Verdict) bool { return v.Note != "" })
+	points := slices.ContainsFunc(feasible, func(v engine.Verdict) bool { return v.Points != 0 })
+	if points {
+		header = append(header, "OTHER WORKLOADS")
+	}
 	if notes {
 		header = append(header, "PASSED OVER")
 	}
@@ -146,6 +150,9 @@ func scores(w io.Writer, d *engine.Decision, feasible []engine.Verdict, view Vie
 		}
 		for _, score := range v.Score.Named {
 			row = append(row, score)
+		}
+		if points {
+			row = append(row, fmt.Sprintf("%+d", v.Points))
 		}
 		if notes {
 			row = append(row, v.Note)

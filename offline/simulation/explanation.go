@@ -23,6 +23,8 @@ type Verdict struct {
 	Replicas int64 `json:"replicas,omitempty"`
 	// Note is why a feasible cluster is passed over for others that do not rank before it.
 	Note string `json:"note,omitempty"`
+	// Points is what affinity to other workloads adds to the score, where terms of it weigh.
+	Points int64 `json:"points,omitempty"`
 	// Score and Factors are those of a feasible cluster.
 	Score   int64    `json:"score"`
 	Reason  string   `json:"reason"`
@@ -66,7 +68,7 @@ func Explain(d *Decision) *Explanation {
 	}
 	e.Summary = d.Explained.Summary()
 	for _, v := range d.Explained.Ranked() {
-		verdict := Verdict{Cluster: v.Cluster, Feasible: v.Rejection == nil, Chosen: v.Chosen, Replicas: v.Replicas, Note: v.Note, Factors: []Factor{}, Obstacles: obstacles(d.Explained.Obstacles(v.Cluster))}
+		verdict := Verdict{Cluster: v.Cluster, Feasible: v.Rejection == nil, Chosen: v.Chosen, Replicas: v.Replicas, Note: v.Note, Points: v.Points, Factors: []Factor{}, Obstacles: obstacles(d.Explained.Obstacles(v.Cluster))}
 		if verdict.Feasible {
 			verdict.Score, verdict.Reason = v.Score.Total, scoring.Reason(v.Score.Total)
 			for _, f := range d.Explained.Factors(v.Cluster) {

@@ -52,6 +52,8 @@ type Decision struct {
 	failed bool
 	// detailed is what is wanted of it beside where the workload runs.
 	detailed detail
+	// waitsForOthers: it found no place, and affinity to other workloads counted.
+	waitsForOthers bool
 }
 
 type detail struct{ explained, rejected bool }

@@ -62,6 +62,8 @@ type workspace struct {
 	selectors  []placement.Selector
 	// policyErr is set where the policies are not in force.
 	policyErr error
+	// affine: a placement has terms of affinity between workloads.
+	affine bool
 }
 
 type placementState struct {
@@ -142,8 +144,27 @@ func (s *Simulation) Load(ctx context.Context, workspaces []*manifest.Workspace)
 		if first && !s.options.Fresh {
 			errs = append(errs, s.restore(m))
 		}
+		s.setAffinity(w)
 	}
 	return errors.Join(errs...)
+}
+
+// setAffinity tells the engine what affinity between workloads has to know.
+func (s *Simulation) setAffinity(w *workspace) {
+	var placements []*placement.Placement
+	for _, p := range w.placements {
+		if p.compiled != nil {
+			placements = append(placements, p.compiled)
+			w.affine = w.affine || len(p.compiled.Affinity) > 0
+		}
+	}
+	s.engine.SetAffinity(w.Name, placements, func(yield func(*workload.Workload) bool) {
+		for _, o := range w.Workloads {
+			if !yield(o.Workload) {
+				return
+			}
+		}
+	})
 }
 
 // updatePolicies puts the policies of a workspace into force, unless they do not compile or fail for a workload that there is.
@@ -344,6 +365,7 @@ func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*
 	start := time.Now()
 	s.pacers = s.newPacers()
 	result := &Result{Decisions: make([]Decision, 0, len(items)), Clusters: []Cluster{}}
+	wanted := -1
 	for i, item := range items {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -357,8 +379,17 @@ func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*
 		s.place(ctx, item, &d)
 		result.Decisions = append(result.Decisions, d)
 		if isLast {
-			break
+			if wanted = i; !d.waitsForOthers {
+				break
+			}
+			last = func(*Decision) bool { return false } // the others are placed for its sake
 		}
+	}
+	if err := s.placeWaiting(ctx, items, result.Decisions); err != nil {
+		return nil, err
+	}
+	if wanted >= 0 {
+		result.Decisions = result.Decisions[:wanted+1]
 	}
 	result.Summary = summarize(result.Decisions, time.Since(start))
 	for _, w := range s.workspaces {
@@ -367,6 +398,28 @@ func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*
 		}
 	}
 	return result, nil
+}
+
+// placeWaiting tries again to place workloads that may have waited for others that were placed after them, as long as that places
+// any.
+func (s *Simulation) placeWaiting(ctx context.Context, items []item, decisions []Decision) error {
+	for again := true; again; {
+		again = false
+		for i := range decisions {
+			before := &decisions[i]
+			if !before.waitsForOthers {
+				continue
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			d := Decision{Workspace: before.Workspace, Workload: before.Workload, Clusters: []engine.Choice{}, detailed: before.detailed}
+			s.place(ctx, items[i], &d)
+			again = again || len(d.Clusters) > 0
+			*before = d
+		}
+	}
+	return nil
 }
 
 // place decides for one workload, unless it stays where it is.
@@ -449,6 +502,7 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 	switch {
 	case d.Kept && item.End() != "", d.Kept && decision.InputsDigest == current.inputsDigest:
 	case len(decision.Clusters) == 0:
+		d.waitsForOthers = decision.Related()
 		unplaced(decision.Summary())
 	default: // other inputs can give other scores where the workload stays
 		d.Clusters = decision.Clusters
@@ -460,10 +514,10 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 	}
 }
 
-// rejected is the clusters that are not feasible for a class at one generation of the fleet.
+// rejected is the clusters that are not feasible for a class at one revision of the workspace.
 type rejected struct {
-	generation int64
-	clusters   []Rejection
+	revision int64
+	clusters []Rejection
 }
 
 // rejections lists the clusters that are not feasible: once for all workloads of a class, while the fleet is the same. For
@@ -472,10 +526,10 @@ func (s *Simulation) rejections(workspace logicalcluster.Name, d *engine.Decisio
 	if assigned {
 		return rejections(d)
 	}
-	of := class{workspace, d.InputsDigest}
+	of := class{workspace, d.Peers()}
 	r, found := s.rejected[of]
-	if !found || r.generation != d.Generation {
-		r = rejected{d.Generation, rejections(d)}
+	if !found || r.revision != d.Revision {
+		r = rejected{d.Revision, rejections(d)}
 		s.rejected[of] = r
 	}
 	return r.clusters

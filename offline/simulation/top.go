@@ -153,7 +153,7 @@ func (s *Simulation) evaluate(ctx context.Context, item item, waiting *Waiting, 
 		return
 	}
 	request := s.request(item, assignment{})
-	if _, reserved := s.assignments[keyOf(item.workspace.Name, item.Reference)]; !reserved {
+	if _, reserved := s.assignments[keyOf(item.workspace.Name, item.Reference)]; !reserved && !item.workspace.affine {
 		key := class{item.workspace.Name, s.engine.InputsDigest(request)}
 		if same := evaluated[key]; same != nil {
 			waiting.WaitsFor, waiting.Nearest, waiting.Obstacles, waiting.Error = same.WaitsFor, same.Nearest, same.Obstacles, same.Error
