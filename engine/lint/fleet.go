@@ -12,8 +12,8 @@ import (
 type Fleet struct {
 	// Clusters by name. Nothing is said about names that a fleet does not have where it has no clusters.
 	Clusters []*snapshot.Cluster
-	// Names, Locations, Capabilities (types), TaintKeys and Resources are those of any cluster, sorted.
-	Names, Locations, Capabilities, TaintKeys, Resources []string
+	// Names, Locations, Capabilities (types), TaintKeys, Resources and Scores (names) are those of any cluster, sorted.
+	Names, Locations, Capabilities, TaintKeys, Resources, Scores []string
 	// LabelKeys are those of any cluster, sorted; Labels their values.
 	LabelKeys []string
 	Labels    map[string][]string
@@ -43,13 +43,16 @@ func NewFleet(clusters []*snapshot.Cluster) *Fleet {
 		for _, taint := range c.Taints {
 			f.TaintKeys = append(f.TaintKeys, taint.Key)
 		}
+		for _, score := range c.Scores {
+			f.Scores = append(f.Scores, score.Name)
+		}
 		for key, value := range c.Labels {
 			f.Labels[key] = append(f.Labels[key], value)
 		}
 		resources(c.Allocatable)
 		resources(c.Allocated)
 	}
-	for _, names := range []*[]string{&f.Names, &f.Locations, &f.Capabilities, &f.TaintKeys, &f.Resources} {
+	for _, names := range []*[]string{&f.Names, &f.Locations, &f.Capabilities, &f.TaintKeys, &f.Resources, &f.Scores} {
 		*names = unique(*names)
 	}
 	for _, values := range []map[string][]string{f.Labels, f.Attributes} {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -51,6 +52,9 @@ type Workspace struct {
 	Fleet       *Fleet
 	Constraints *constraint.Compiler
 	Placements  []*v1alpha1.WorkloadPlacement
+	Scores      []*v1alpha1.ClusterScore
+	// Now is the time by which Scores run out.
+	Now time.Time
 	// Workloads that are to be placed. Nothing is said of what none of them has where there are none.
 	Workloads []*workload.Workload
 	// Kinds of workload that there are.

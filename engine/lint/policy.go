@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
@@ -91,16 +92,18 @@ func (r *policyReport) at(severity Severity, code string, at policy.Position, fo
 
 // Codes of findings in policies.
 const (
-	codeUnread      = "unread_rule"
-	codeUndefined   = "undefined_rule"
-	codeComparison  = "impossible_comparison"
-	codeUnit        = "unit"
-	codeEffect      = "term_without_effect"
-	codeUnknown     = "term_matches_nothing"
-	codeNoWeights   = "no_weights"
-	codeJudgement   = "judgement"
-	codeNotLoaded   = "not_loaded"
-	codePolicyLabel = "policy_label"
+	codeUnread       = "unread_rule"
+	codeUndefined    = "undefined_rule"
+	codeComparison   = "impossible_comparison"
+	codeUnit         = "unit"
+	codeEffect       = "term_without_effect"
+	codeUnknown      = "term_matches_nothing"
+	codeNoWeights    = "no_weights"
+	codeUnknownScore = "unknown_score"
+	codeStaleScore   = "stale_score"
+	codeJudgement    = "judgement"
+	codeNotLoaded    = "not_loaded"
+	codePolicyLabel  = "policy_label"
 )
 
 func (p *Policies) unread(r *policyReport) {
@@ -198,14 +201,51 @@ func (p *Policies) terms(r *policyReport) {
 			}
 			made[key].weighed = made[key].weighed || j.Weights.Factors[j.Terms[t].Factor] > 0
 		}
+		for _, score := range j.Weights.Scores {
+			p.score(score.Name, p.Set.OriginOfWeights(j), r)
+		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(made)) {
 		effect(made[key], r)
 		if p.Fleet.Known() {
 			p.matches(made[key], r)
 		}
+		if score := made[key].term.Score; score != "" {
+			p.score(score, made[key].at, r)
+		}
 	}
 }
+
+// score reports a score that policies name and that no cluster has, or that has run out.
+func (p *Policies) score(name string, at policy.Position, r *policyReport) {
+	if !p.Fleet.Known() {
+		return
+	}
+	if !isKnown(name, p.Fleet.Scores) {
+		r.at(Warning, codeUnknownScore, at, "no ClusterScore gives a cluster of the fleet the score %q%s", name, r.near(name, p.Fleet.Scores))
+		return
+	}
+	var stale []string
+	given := 0
+	for _, c := range p.Fleet.Clusters {
+		score, found := c.Score(name)
+		if !found {
+			continue
+		}
+		if given++; !score.Expired.IsZero() {
+			stale = append(stale, fmt.Sprintf("of cluster %s at %s", c.Name, score.Expired.UTC().Format(time.RFC3339)))
+		}
+	}
+	if n := len(stale); n > 0 {
+		if n > maxStale {
+			stale = append(stale[:maxStale:maxStale], fmt.Sprintf("and %d more", n-maxStale))
+		}
+		r.at(Warning, codeStaleScore, at, "the score %q has run out for %d of %d clusters and weighs nothing there: %s", name, n, given, strings.Join(stale, ", "))
+	}
+}
+
+// maxStale is how many clusters are named of those for which a score has run out.
+const maxStale = 3
 
 // effect reports a term that cannot make one cluster better than another.
 func effect(made *madeTerm, r *policyReport) {
@@ -214,7 +254,7 @@ func effect(made *madeTerm, r *policyReport) {
 	case t.Required:
 	case t.OnMatch == 0 && t.Otherwise == 0:
 		r.at(Warning, codeEffect, made.at, "a term has no effect: give it onMatch, otherwise or required")
-	case t.OnMatch == t.Otherwise:
+	case t.OnMatch == t.Otherwise && t.Score == "":
 		r.at(Warning, codeEffect, made.at, "a term has no effect: it adds %d to the clusters that match and to all others alike", t.OnMatch)
 	case !made.weighed:
 		r.at(Warning, codeEffect, made.at, "a term has no effect: the weights give its factor %s no weight", t.Factor)

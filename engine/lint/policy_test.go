@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -18,7 +19,9 @@ import (
 )
 
 var policyFleet = lint.NewFleet([]*snapshot.Cluster{
-	{Name: "frankfurt", Location: "eu-central", Labels: map[string]string{"region": "eu", "tier": "gold"}},
+	{Name: "frankfurt", Location: "eu-central", Labels: map[string]string{"region": "eu", "tier": "gold"}, Scores: []snapshot.Score{
+		{Name: "cheap", Value: 10, From: "prices", Expired: time.Unix(0, 0)}, {Name: "green", Value: 60, From: "meter"},
+	}},
 	{Name: "dublin", Location: "eu-west", Labels: map[string]string{"region": "eu", "tier": "silver"}, Capabilities: []snapshot.Capability{{Type: "gpu"}}},
 	{Name: "virginia", Location: "us-east", Labels: map[string]string{"region": "us", "tier": "silver"}},
 })
@@ -55,6 +58,18 @@ func TestPolicies(t *testing.T) {
 		{name: "what is used is fine", scoring: `weights := {"capacity": 10, "location": 5} if input.workload.kind == "Job"`,
 			affinity: `terms contains {"match": {"clusterNames": names[input.workload.labels.team]}, "factor": "affinity", "onMatch": 10}
 names := {"a": ["dublin"], "b": ["virginia", "frankfurt"]}`},
+
+		// Scores from outside.
+		{name: "a score that is there", scoring: `weights := {"score/green": 10} if input.workload.kind == "Job"`},
+		{name: "a weight for a score that nobody gives", scoring: `weights := {"score/gren": 10} if input.workload.kind == "Job"`,
+			want: []string{`scoring.rego:7 warning unknown_score: no ClusterScore gives a cluster of the fleet the score "gren", did you mean green?`}},
+		{name: "a weight for a score that has run out", scoring: `weights := {"score/cheap": 10} if input.workload.kind == "Job"`,
+			want: []string{`scoring.rego:7 warning stale_score: the score "cheap" has run out for 1 of 1 clusters and weighs nothing there: of cluster frankfurt at 1970-01-01T00:00:00Z`}},
+		{name: "terms by scores", affinity: `terms contains {"score": score, "factor": "affinity", "onMatch": 10} if some score in {"green", "cheap", "quiet"}`,
+			want: []string{
+				`affinity.rego:5 warning unknown_score: no ClusterScore gives a cluster of the fleet the score "quiet"`,
+				`affinity.rego:5 warning stale_score: the score "cheap" has run out for 1 of 1 clusters`,
+			}},
 
 		// What nothing reads, and what reads nothing.
 		{name: "a misspelt rule", affinity: `term contains {"match": {"location": "eu-west"}, "factor": "location", "onMatch": 10}`,
@@ -148,7 +163,7 @@ else := {"health": 5} if object.get(input.workload.requests, "nvidia.com/gup", 0
 
 		// Faults that only some workloads meet.
 		{name: "of one kind", scoring: `weights := {"healt": 10} if input.workload.kind == "Job"`,
-			want: []string{`scoring.rego:5 error shape_error: data.placement.scoring.weights has an unknown factor "healt": the factors are capacity, health, performance, affinity, location (for a Job)`}},
+			want: []string{`scoring.rego:5 error shape_error: data.placement.scoring.weights has an unknown factor "healt", did you mean health? (for a Job)`}},
 		{name: "of a kind behind a function and a table", scoring: `share := {"Job": 101}
 pick(kind) := share[kind]
 weights := {"health": pick(input.workload.kind)}`,
@@ -157,7 +172,7 @@ weights := {"health": pick(input.workload.kind)}`,
 	input.workload.labels.team == "a"
 	input.workload.replicas >= 3
 }`,
-			want: []string{`affinity.rego:5 error shape_error: data.placement.affinity.terms has a term that cannot be used, {"factor": "location", "match": {"location": "eu-west"}, "onmatch": 10}: unknown field "onmatch": a term has match, factor, onMatch, otherwise, required, requiredDuringExecution and reason (for a Deployment with input.workload.labels["team"] = "a" and input.workload.replicas = 3)`}},
+			want: []string{`affinity.rego:5 error shape_error: data.placement.affinity.terms has a term that cannot be used, {"factor": "location", "match": {"location": "eu-west"}, "onmatch": 10}: unknown field "onmatch", did you mean onMatch? (for a Deployment with input.workload.labels["team"] = "a" and input.workload.replicas = 3)`}},
 		{name: "all zero", scoring: `weights := {"health": 0} if input.workload.namespace == "shop"`,
 			want: []string{`scoring.rego:5 error shape_error: data.placement.scoring.weights gives no factor any weight: at least one must weigh more than 0 (for a Deployment with input.workload.namespace = "shop")`}},
 		{name: "two rules that meet", scoring: `weights := {"health": 1} if input.workload.kind == "Job"

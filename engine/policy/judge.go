@@ -42,8 +42,9 @@ type Judgement struct {
 	// Terms of the workspace and the built-in ones, in a deterministic order.
 	Terms []scoring.Term
 
-	// locations are where the terms are written.
+	// locations are where the terms are written, weightsAt is where the weights are.
 	locations []*ast.Location
+	weightsAt *ast.Location
 }
 
 // Set is the compiled policies of a workspace. It is safe for concurrent use.
@@ -174,7 +175,7 @@ func (s *Set) judge(ctx context.Context, m *meter, in Input) (judgement *Judgeme
 	if weights == nil {
 		return nil, &undefinedError{Errors{s.shape(weightsPath, "is undefined for this workload: give it a default")}}
 	}
-	judgement = &Judgement{}
+	judgement = &Judgement{weightsAt: weights.Location}
 	if judgement.Weights, err = decodeWeights(weights); err != nil {
 		return nil, Errors{s.shape(weightsPath, "%v", err)}
 	}
@@ -243,15 +244,20 @@ func (s *Set) shape(path, format string, args ...any) Error {
 			location = s.ruleAt(wrong.term.Location)
 		}
 	}
-	if location != nil {
-		return at(location, codeShape, path+" "+format, args...)
+	if location == nil {
+		location = s.firstRule(path)
 	}
+	return at(location, codeShape, path+" "+format, args...)
+}
+
+// firstRule is the location of the first rule that defines a document; nil where none does.
+func (s *Set) firstRule(path string) (location *ast.Location) {
 	for _, rule := range rules(s.compiler, path) { // in random order
 		if location == nil || rule.Location.Compare(location) < 0 {
 			location = rule.Location
 		}
 	}
-	return at(location, codeShape, path+" "+format, args...)
+	return location
 }
 
 // short writes a value as Rego, truncated where it is long.

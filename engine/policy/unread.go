@@ -196,6 +196,14 @@ func (s *Set) Origin(j *Judgement, term int) (p Position, own bool) {
 	return positionOf(rule), rule == nil || !strings.HasPrefix(rule.File, builtinFiles)
 }
 
+// OriginOfWeights returns the position of the rule that made the weights of a judgement.
+func (s *Set) OriginOfWeights(j *Judgement) Position {
+	if rule := s.ruleAt(j.weightsAt); rule != nil {
+		return positionOf(rule)
+	}
+	return positionOf(s.firstRule(weightsPath))
+}
+
 // Rules returns the paths of all rules, sorted.
 func (s *Set) Rules() (paths []string) {
 	for _, module := range s.compiler.Modules {

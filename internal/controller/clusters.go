@@ -3,6 +3,7 @@ package controller
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +21,12 @@ type clusterObjects struct {
 	registration *v1alpha1.ClusterRegistration
 	// usage is nil where there is none.
 	usage *v1alpha1.ClusterUsage
+	// scores are ordered by name.
+	scores []*v1alpha1.ClusterScore
+}
+
+func (o clusterObjects) same(p clusterObjects) bool {
+	return o.registration == p.registration && o.usage == p.usage && slices.Equal(o.scores, p.scores)
 }
 
 // clusterState is a cluster as the engine has it: what it was read from, and why that is not usable.
@@ -28,7 +35,15 @@ type clusterState struct {
 	invalid string
 	// vain is what the registration says in vain.
 	vain string
+	// scores that it has until a time, the zero time if none of them will run out.
+	scores []snapshot.Score
+	until  time.Time
 	since
+}
+
+// isCurrent reports whether a cluster is what its objects say now.
+func (c *clusterState) isCurrent(objects clusterObjects, now time.Time) bool {
+	return c.same(objects) && (c.until.IsZero() || now.Before(c.until))
 }
 
 // since is from when on, by our clock, a cluster has what its workloads leave it for: whoever writes the registration can
@@ -68,14 +83,14 @@ func (s since) put(c *snapshot.Cluster, now time.Time) (next since) {
 }
 
 // updateClusters brings the fleet up to date. An informer never changes an object but replaces it, so a cluster whose objects
-// are still the same pointers is not read again.
+// are still the same pointers is not read again until one of its scores runs out.
 func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration, o *cacheView, result *result) {
-	gone := w.clusters
+	gone, scores, now := w.clusters, w.scoresByCluster(o), w.now()
 	w.clusters = make(map[string]clusterState, len(registrations))
 	for _, r := range registrations {
 		before := gone[r.Name]
 		c := before
-		if objects := (clusterObjects{r, o.usages[r.Name]}); c.clusterObjects != objects {
+		if objects := (clusterObjects{r, o.usages[r.Name], scores[r.Name]}); !c.isCurrent(objects, now) {
 			err := recovered(func() { c = w.updateCluster(objects, before.since, o.unreadable) })
 			if err != nil {
 				result.fail(fmt.Errorf("ClusterRegistration %s: %w", r.Name, err))
@@ -84,6 +99,9 @@ func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration
 		}
 		if c.invalid != "" && c.invalid != before.invalid {
 			w.event(r, corev1.EventTypeWarning, v1alpha1.InvalidRegistrationReason, "no workloads are placed here: "+c.invalid)
+		}
+		if !c.until.IsZero() {
+			result.within(c.until.Sub(now))
 		}
 		w.clusters[r.Name] = c
 		delete(gone, r.Name)
@@ -101,9 +119,32 @@ func (w *workspace) updateCluster(from clusterObjects, before since, unreadable 
 	} else if from.usage != nil && len(unreadable[from.usage.UID]) > 0 {
 		c.Invalid = "ClusterUsage: " + unreadable[from.usage.UID].Error()
 	}
-	after := clusterState{from, c.Invalid, messageOf(lint.Registration(from.registration)), before.put(c, w.now())}
+	after := clusterState{clusterObjects: from, invalid: c.Invalid, vain: messageOf(lint.Registration(from.registration)), since: before.put(c, w.now())}
+	c.Scores, after.until = snapshot.ScoresOf(from.scores, w.now())
+	after.scores = c.Scores
 	if _, err := w.engine.SetCluster(w.name, c); err != nil {
 		after.invalid = err.Error()
 	}
 	return after
+}
+
+// scoresByCluster returns the ClusterScores by the name of the cluster that they are about, each ordered by name. One that cannot be
+// read in full is left out, and an event of it says so.
+func (w *workspace) scoresByCluster(o *cacheView) map[string][]*v1alpha1.ClusterScore {
+	scores, faults := map[string][]*v1alpha1.ClusterScore{}, map[types.UID]string{}
+	for _, s := range o.scores {
+		problems := o.unreadable[s.UID]
+		if len(problems) == 0 {
+			scores[s.ClusterName] = append(scores[s.ClusterName], s)
+			continue
+		}
+		if faults[s.UID] = problems.Error(); faults[s.UID] != w.scoreFaults[s.UID] {
+			w.event(s, corev1.EventTypeWarning, "InvalidScore", "the scores have no effect: "+faults[s.UID])
+		}
+	}
+	for _, of := range scores {
+		slices.SortFunc(of, func(a, b *v1alpha1.ClusterScore) int { return strings.Compare(a.Name, b.Name) })
+	}
+	w.scoreFaults = faults
+	return scores
 }

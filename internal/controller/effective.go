@@ -32,7 +32,7 @@ type effect struct {
 // policies say in vain comes after what the placement does.
 func (w *workspace) lintPlacements(placements []*placementState, registrations []*v1alpha1.ClusterRegistration) {
 	last := w.effects
-	w.effects = effects{factsHash(registrations), w.linted.told, make(map[types.UID]effect, len(placements))}
+	w.effects = effects{w.factsHash(registrations), w.linted.told, make(map[types.UID]effect, len(placements))}
 	stale := last.facts != w.effects.facts || !slices.Equal(last.policies, w.effects.policies)
 	var linter *lint.Workspace
 	for _, p := range placements {

@@ -80,7 +80,7 @@ func newEndpoint(config Config, url string, metrics *metrics, changed func(logic
 	if e.checker, err = newWatchChecker(at, config.WatchCheckInterval, metrics); err != nil {
 		return nil, err
 	}
-	for _, resource := range append([]schema.GroupVersionResource{bindingResource, clusterResource, usageResource, placementResource, decisionResource, configMapResource}, config.Kinds...) {
+	for _, resource := range append([]schema.GroupVersionResource{bindingResource, clusterResource, usageResource, scoreResource, placementResource, decisionResource, configMapResource}, config.Kinds...) {
 		e.watches = append(e.watches, newResourceWatch(e, resource))
 	}
 	e.leases, e.limitRanges = newResourceWatch(e, leaseResource), newResourceWatch(e, limitRangeResource)
@@ -178,6 +178,8 @@ func (e *endpoint) view(name logicalcluster.Name) cacheView {
 			for _, u := range as[*v1alpha1.ClusterUsage](objects, view.unreadable) {
 				view.usages[u.Name] = u
 			}
+		case scoreResource:
+			view.scores = as[*v1alpha1.ClusterScore](objects, view.unreadable)
 		case placementResource:
 			view.placements = as[*v1alpha1.WorkloadPlacement](objects, view.unreadable)
 		case decisionResource:

@@ -27,6 +27,7 @@ var (
 	bindingResource   = apisv1alpha2.SchemeGroupVersion.WithResource("apibindings")
 	clusterResource   = v1alpha1.SchemeGroupVersion.WithResource("clusterregistrations")
 	usageResource     = v1alpha1.SchemeGroupVersion.WithResource("clusterusages")
+	scoreResource     = v1alpha1.SchemeGroupVersion.WithResource("clusterscores")
 	placementResource = v1alpha1.SchemeGroupVersion.WithResource("workloadplacements")
 	decisionResource  = v1alpha1.SchemeGroupVersion.WithResource("placementdecisions")
 	configMapResource = corev1.SchemeGroupVersion.WithResource("configmaps")
@@ -68,6 +69,8 @@ func transform(resource schema.GroupVersionResource, table *workload.Table) cach
 		return typed[v1alpha1.ClusterRegistration]
 	case usageResource:
 		return typed[v1alpha1.ClusterUsage]
+	case scoreResource:
+		return typed[v1alpha1.ClusterScore]
 	case placementResource:
 		return typed[v1alpha1.WorkloadPlacement]
 	case decisionResource:

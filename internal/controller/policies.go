@@ -84,7 +84,7 @@ func (w *workspace) lintPolicies(ctx context.Context, set *policy.Set, registrat
 		w.linted = linted{}
 		return
 	}
-	facts := factsHash(registrations)
+	facts := w.factsHash(registrations)
 	if w.linted.set == set && w.linted.facts == facts {
 		return
 	}
@@ -105,7 +105,7 @@ func (w *workspace) lintPolicies(ctx context.Context, set *policy.Set, registrat
 var factsSeed = maphash.MakeSeed()
 
 // factsHash identifies what policies and placements can name of the clusters.
-func factsHash(registrations []*v1alpha1.ClusterRegistration) (sum uint64) {
+func (w *workspace) factsHash(registrations []*v1alpha1.ClusterRegistration) (sum uint64) {
 	for _, r := range registrations {
 		fact := func(key, value string) { sum += maphash.Comparable(factsSeed, [3]string{r.Name, key, value}) }
 		fact("location", r.Spec.Location)
@@ -123,6 +123,9 @@ func factsHash(registrations []*v1alpha1.ClusterRegistration) (sum uint64) {
 		}
 		for name := range r.Status.Allocatable {
 			fact("resource", string(name))
+		}
+		for _, s := range w.clusters[r.Name].scores {
+			fact("score "+s.Name+" "+s.From, s.Expired.UTC().Format(time.RFC3339))
 		}
 	}
 	return sum

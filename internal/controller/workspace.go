@@ -28,6 +28,7 @@ type cacheView struct {
 	// usages are by the name of the cluster, heard the heartbeats of clusters that have one by the UID of the registration.
 	usages     map[string]*v1alpha1.ClusterUsage
 	heard      map[types.UID]heartbeat
+	scores     []*v1alpha1.ClusterScore
 	placements []*v1alpha1.WorkloadPlacement
 	decisions  []*v1alpha1.PlacementDecision
 	configMaps []*corev1.ConfigMap
@@ -66,10 +67,12 @@ type workspace struct {
 	deleted       map[types.UID]bool
 	writeFailures map[types.NamespacedName]*writeFailure
 	slicing       sliceLimits
-	// clusters by name and compiled placements are of the objects of the last pass.
-	clusters map[string]clusterState
-	compiled map[*v1alpha1.WorkloadPlacement]compiledPlacement
-	effects  effects
+	// clusters by name and compiled placements are of the objects of the last pass. scoreFaults are why ClusterScores have no effect,
+	// by UID.
+	clusters    map[string]clusterState
+	scoreFaults map[types.UID]string
+	compiled    map[*v1alpha1.WorkloadPlacement]compiledPlacement
+	effects     effects
 	// policyErr is why the policies as written are not in force, inForce whether any are.
 	policyErr error
 	inForce   bool

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
@@ -109,7 +110,7 @@ func Run(ctx context.Context, kinds *workload.Table, files []*manifest.File) (*R
 	if err != nil {
 		return nil, err
 	}
-	c := checker{kinds: kinds, constraints: constraints, policies: policies, engine: e, report: &Report{}}
+	c := checker{kinds: kinds, constraints: constraints, policies: policies, engine: e, now: time.Now(), report: &Report{}}
 	workspaces, wrong := manifest.Reader{Kinds: kinds}.Read(files)
 	for _, e := range wrong {
 		c.find(Finding{Error, CodeManifest, e.Position, e.Object, e.Field, e.Message})
@@ -145,6 +146,7 @@ type checker struct {
 	constraints *constraint.Compiler
 	policies    *policy.Compiler
 	engine      *engine.Engine
+	now         time.Time
 	report      *Report
 }
 
@@ -154,7 +156,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	var clusters []*snapshot.Cluster
 	for _, o := range w.Clusters {
 		usage, at := w.UsageOf(o.Typed.Name), o.Object
-		s := snapshot.FromRegistration(o.Typed, usage.Typed)
+		s := w.Cluster(o.Typed, c.now)
 		clusters = append(clusters, s)
 		if s.Invalid != "" {
 			invalid, ofUsage := strings.CutPrefix(s.Invalid, "ClusterUsage: ")
@@ -165,7 +167,13 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 			c.find(Finding{Error, CodeCluster, at.Position(field), at.String(), field, message})
 		}
 	}
-	linter := &lint.Workspace{Fleet: lint.NewFleet(clusters), Constraints: c.constraints, Kinds: c.kinds}
+	linter := &lint.Workspace{Fleet: lint.NewFleet(clusters), Constraints: c.constraints, Kinds: c.kinds, Now: c.now}
+	for _, o := range w.Scores {
+		linter.Scores = append(linter.Scores, o.Typed)
+	}
+	for _, o := range w.Scores {
+		c.lint(o.Object, linter.Score(o.Typed))
+	}
 	for _, o := range w.Clusters {
 		c.lint(o.Object, lint.Registration(o.Typed))
 	}

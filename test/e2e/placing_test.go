@@ -179,6 +179,31 @@ affinity.terms contains {
 	}
 }
 
+// TestClusterScores: a score that a provider writes decides until it runs out, when the controller notices by itself.
+func TestClusterScores(t *testing.T) {
+	t.Parallel()
+	team := newTeam(t)
+	score := func(name, cluster string, value int, until string) string {
+		return fmt.Sprintf("apiVersion: tmc.kcp.io/v1alpha1\nkind: ClusterScore\nmetadata: {name: %s}\nclusterName: %s\nscores: [{name: green, value: %d}]\n%s", name, cluster, value, until)
+	}
+	team.apply(cluster("coal", "64"), cluster("hydro", "64"), placement("app", "numberOfClusters: 1"),
+		score("meter-hydro", "hydro", 90, ""), score("meter-coal", "coal", 20, ""),
+		policies("green", "package placement.scoring\n\nweights := {\"score/green\": 100}"))
+	team.eventually("Effective", "True", func() string { return team.condition("app", v1alpha1.EffectiveCondition) })
+	team.apply(deployment("early", "app", "1"))
+	team.expect("Deployment early", "hydro")
+	until := time.Now().Add(5 * time.Second).UTC().Truncate(time.Second)
+	team.apply(score("meter-hydro", "hydro", 90, "validUntil: "+until.Format(time.RFC3339)))
+	team.eventually("Effective", `False WithoutEffect: default/green/policy.rego:3:1: the score "green" has run out for 1 of 2 clusters and weighs nothing there: of cluster hydro at `+until.Format(time.RFC3339),
+		func() string { return team.condition("app", v1alpha1.EffectiveCondition) })
+	if now := time.Now(); now.Before(until) {
+		t.Errorf("it has run out at %s, before %s", now, until)
+	}
+	team.apply(deployment("late", "app", "1"))
+	team.expect("Deployment late", "coal")
+	team.expect("Deployment early", "hydro")
+}
+
 func TestBrokenPolicy(t *testing.T) {
 	t.Parallel()
 	team := newTeam(t)
@@ -187,7 +212,7 @@ func TestBrokenPolicy(t *testing.T) {
 	team.apply(deployment("one", "app", "1"))
 	team.expect("Deployment one", "wanted")
 	team.apply(policies("bad", "package placement.scoring\n\nweights := {\"cost\": 1}"))
-	want := `the last good policies stay in force: default/bad/policy.rego:3:1: shape_error: data.placement.scoring.weights has an unknown factor "cost": the factors are capacity, health, performance, affinity, location`
+	want := `the last good policies stay in force: default/bad/policy.rego:3:1: shape_error: data.placement.scoring.weights has an unknown factor "cost": the factors are capacity, health, performance, affinity, location, and score/<name> for a score of ClusterScores`
 	team.eventually("PoliciesReady", "False PolicyError: "+want, func() string { return team.condition("app", v1alpha1.PoliciesReadyCondition) })
 	status := func(name string) string {
 		object, err := team.client.Resource(configMaps).Namespace("default").Get(t.Context(), name, metav1.GetOptions{})
