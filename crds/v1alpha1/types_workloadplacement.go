@@ -80,7 +80,8 @@ type WorkloadPlacementSpec struct {
 
 	// tolerations let workloads onto clusters with matching taints, as those of pods do for nodes. With tolerationSeconds, which
 	// needs effect NoExecute, workloads leave that long after the taint's timeAdded. A toleration of tmc.kcp.io/not-ready says
-	// how long they stay on a cluster whose Ready condition is False.
+	// how long they stay on a cluster whose Ready condition is False. The operators Gt and Lt tolerate taints whose values are
+	// integers above, or below, the toleration's.
 	//
 	// +optional
 	// +listType=atomic

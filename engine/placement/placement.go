@@ -18,6 +18,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/internal/toleration"
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
@@ -140,7 +141,7 @@ func compileSpec(object *v1alpha1.WorkloadPlacement, constraints *constraint.Com
 		p.ClusterNames = spec.ClusterSelector.ClusterNames
 	}
 	errs = append(errs, p.compileConstraints(path.Child("constraints"), spec.Constraints, constraints)...)
-	errs = append(errs, validateTolerations(path.Child("tolerations"), spec.Tolerations)...)
+	errs = append(errs, toleration.Validate(path.Child("tolerations"), spec.Tolerations)...)
 	errs = append(errs, p.setStrategy(path, spec, strategies)...)
 	errs = append(errs, p.compileSpread(path.Child("spreadConstraints"), spec.SpreadConstraints)...)
 	errs = append(errs, p.compileDivision(path.Child("replicaScheduling"), spec)...)

@@ -30,19 +30,19 @@ func TestCompileNamesEveryField(t *testing.T) {
 			{Name: "fine", Expression: "true"},
 			{Name: "typo", Expression: "cluster.nam == 'a'"},
 		},
-		Tolerations:      []corev1.Toleration{{Operator: "Like"}, {Operator: "Exists", Value: "v"}, {Effect: "Never", Key: "k"}, {}, {Key: "k", TolerationSeconds: ptr.To[int64](60)}, {Key: "k", Operator: "Gt", Value: "5"}},
+		Tolerations:      []corev1.Toleration{{Operator: "Like"}, {Operator: "Exists", Value: "v"}, {Effect: "Never", Key: "k"}, {}, {Key: "k", TolerationSeconds: ptr.To[int64](60)}, {Key: "k", Operator: "Gt", Value: "5m"}, {Key: "k", Operator: "Lt", Value: "-5"}},
 		Strategy:         v1alpha1.Strategy{Type: "Best"},
 		NumberOfClusters: ptr.To(intstr.FromInt32(0)),
 	}}, compiler, ranking.ClustersOf)
 	for _, want := range []string{
 		`spec.workloadSelector.labelSelector: Invalid value: key: Invalid value: "a b": name part must consist of`,
 		`spec.constraints[1].expression: Invalid value: "cluster.nam == 'a'": constraint "typo": 1:8: undefined field 'nam'`,
-		`spec.tolerations[0].operator: Unsupported value: "Like": supported values: "Equal", "Exists"`,
+		`spec.tolerations[0].operator: Unsupported value: "Like": supported values: "Equal", "Exists", "Gt", "Lt"`,
 		`spec.tolerations[1].value: Invalid value: "v": must be empty where operator is Exists`,
 		`spec.tolerations[2].effect: Unsupported value: "Never"`,
 		`spec.tolerations[3].operator: Invalid value: "": must be Exists where key is empty`,
 		`spec.tolerations[4].effect: Invalid value: "": must be NoExecute where tolerationSeconds is set`,
-		`spec.tolerations[5].operator: Unsupported value: "Gt": supported values: "Equal", "Exists"`,
+		`spec.tolerations[5].value: Invalid value: "5m": must be an integer where operator is Gt`,
 		`spec.strategy.type: Unsupported value: "Best": supported values: "Affinity", "BinPack", "RoundRobin", "Spread", "Weighted"`,
 		`spec.numberOfClusters: Invalid value: 0: must be from 1 to 1000`,
 	} {

@@ -6,17 +6,16 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/klog/v2"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/internal/toleration"
 )
 
 // Tolerates reports whether the placement tolerates a taint, and until when; the zero time is for ever. As in Kubernetes,
 // the first toleration that matches counts, and its tolerationSeconds begin at the taint's timeAdded. They do not run out
 // while that is not known.
 func (p *Placement) Tolerates(taint *corev1.Taint) (until time.Time, tolerated bool) {
-	t := p.tolerationOf(taint)
+	t := toleration.Of(p.Tolerations, taint)
 	switch {
 	case t == nil:
 		return time.Time{}, false
@@ -32,7 +31,7 @@ func (p *Placement) Tolerates(taint *corev1.Taint) (until time.Time, tolerated b
 // all that ends has ended.
 func (p *Placement) ToleratesNotReady(since time.Time) (until time.Time, tolerated bool) {
 	added := metav1.NewTime(since)
-	t := p.tolerationOf(&corev1.Taint{Key: v1alpha1.TaintNotReady, Effect: corev1.TaintEffectNoExecute})
+	t := toleration.Of(p.Tolerations, &corev1.Taint{Key: v1alpha1.TaintNotReady, Effect: corev1.TaintEffectNoExecute})
 	switch {
 	case t != nil && t.TolerationSeconds == nil:
 		return time.Time{}, true
@@ -43,15 +42,6 @@ func (p *Placement) ToleratesNotReady(since time.Time) (until time.Time, tolerat
 	default:
 		return since.Add(p.NotReadyDelay), true
 	}
-}
-
-func (p *Placement) tolerationOf(taint *corev1.Taint) *corev1.Toleration {
-	for i := range p.Tolerations {
-		if p.Tolerations[i].ToleratesTaint(klog.Logger{}, taint, false) {
-			return &p.Tolerations[i]
-		}
-	}
-	return nil
 }
 
 func tolerationEnd(added *metav1.Time, seconds int64) (until time.Time, tolerated bool) {
@@ -76,34 +66,4 @@ func tolerationsEnd(tolerations []corev1.Toleration) bool {
 		}
 	}
 	return false
-}
-
-func validateTolerations(path *field.Path, tolerations []corev1.Toleration) (errs field.ErrorList) {
-	for i, t := range tolerations {
-		path := path.Index(i)
-		switch t.Operator {
-		case "", corev1.TolerationOpEqual:
-			if t.Key == "" {
-				errs = append(errs, field.Invalid(path.Child("operator"), t.Operator, "must be Exists where key is empty"))
-			}
-		case corev1.TolerationOpExists:
-			if t.Value != "" {
-				errs = append(errs, field.Invalid(path.Child("value"), t.Value, "must be empty where operator is Exists"))
-			}
-		default:
-			errs = append(errs, field.NotSupported(path.Child("operator"), t.Operator,
-				[]corev1.TolerationOperator{corev1.TolerationOpEqual, corev1.TolerationOpExists}))
-		}
-		switch t.Effect {
-		case "", corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute:
-		default:
-			errs = append(errs, field.NotSupported(path.Child("effect"), t.Effect, []corev1.TaintEffect{
-				corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute,
-			}))
-		}
-		if t.TolerationSeconds != nil && t.Effect != corev1.TaintEffectNoExecute {
-			errs = append(errs, field.Invalid(path.Child("effect"), t.Effect, "must be NoExecute where tolerationSeconds is set"))
-		}
-	}
-	return errs
 }

@@ -4,8 +4,8 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/klog/v2"
 
+	"github.com/kcp-placement/placement/engine/internal/toleration"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
@@ -23,9 +23,7 @@ func WithTaints(terms []Term, tolerations []corev1.Toleration) []Term {
 func (m *Match) untolerated(row *snapshot.Row) *corev1.Taint {
 	for i := range row.Taints {
 		taint := &row.Taints[i]
-		if taint.Effect == corev1.TaintEffectPreferNoSchedule && !slices.ContainsFunc(m.Tolerations, func(t corev1.Toleration) bool {
-			return t.ToleratesTaint(klog.Logger{}, taint, false)
-		}) {
+		if taint.Effect == corev1.TaintEffectPreferNoSchedule && toleration.Of(m.Tolerations, taint) == nil {
 			return taint
 		}
 	}
