@@ -28,6 +28,7 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/filter"
+	"github.com/kcp-placement/placement/engine/nodes"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/scoring"
@@ -768,7 +769,7 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 	separator := ": "
 	for _, stage := range []filter.Stage{
 		filter.Registration, filter.Ready, filter.Location, filter.ClusterSelector, filter.Taint,
-		filter.Capability, filter.Constraint, filter.Capacity, filter.Policy,
+		filter.Capability, filter.Nodes, filter.Constraint, filter.Capacity, filter.Policy,
 	} {
 		if stages[stage] > 0 {
 			fmt.Fprintf(&b, "%s%d rejected by %s", separator, stages[stage], stage)
@@ -914,7 +915,7 @@ func (q *question) referenceDeparture(row *snapshot.Row, w *workload.Workload, j
 	}
 	// The selectors and requirements are those of a workload that comes.
 	c := *row.Cluster
-	c.Invalid, c.Conditions = "", []snapshot.Condition{{Type: "Ready", Status: "True"}}
+	c.Invalid, c.Conditions, c.Nodes = "", []snapshot.Condition{{Type: "Ready", Status: "True"}}, nil
 	taints := slices.DeleteFunc(slices.Clone(c.Taints), func(t corev1.Taint) bool { return t.Effect != corev1.TaintEffectNoExecute })
 	for _, part := range []struct {
 		spec   v1alpha1.WorkloadPlacementSpec
@@ -1016,6 +1017,9 @@ func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w 
 			return filter.Capability, ""
 		}
 	}
+	if !referenceNodes(row, w) {
+		return filter.Nodes, ""
+	}
 	if failed := constraints(); failed != "" {
 		return filter.Constraint, failed
 	}
@@ -1032,6 +1036,48 @@ func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w 
 	}
 	return "", ""
 }
+
+// referenceNodes reports whether a cluster has a node for the pods of a workload, by their names in differentialAsks.
+func referenceNodes(row *snapshot.Row, w *workload.Workload) bool {
+	has := func(disk string, tolerated bool) bool {
+		return slices.ContainsFunc(row.Nodes.Groups, func(g nodes.Group) bool {
+			return (disk == "" || g.Labels["disk"] == disk) && (tolerated || len(g.Taints) == 0)
+		})
+	}
+	return row.Nodes == nil || row.Nodes.Incomplete || map[*nodes.Wishes]func() bool{
+		nil:                               func() bool { return has("", false) },
+		differentialAsks["a fast disk"]:   func() bool { return has("ssd", false) },
+		differentialAsks["anything else"]: func() bool { return has("", true) },
+		differentialAsks["both disks"]:    func() bool { return has("ssd", false) && has("hdd", true) },
+	}[w.Nodes]()
+}
+
+// differentialAsks are what workloads ask of nodes.
+var differentialAsks = func() map[string]*nodes.Wishes {
+	anything := []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
+	ssd, hdd := nodes.PodSpec{NodeSelector: map[string]string{"disk": "ssd"}}, nodes.PodSpec{Tolerations: anything}
+	hdd.Affinity.NodeAffinity.Required = &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{
+		{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "disk", Operator: corev1.NodeSelectorOpIn, Values: []string{"hdd"}}}},
+	}}
+	asks := map[string]*nodes.Wishes{"nothing": nil}
+	for name, specs := range map[string][]nodes.PodSpec{
+		"a fast disk": {ssd}, "anything else": {{Tolerations: anything}}, "both disks": {ssd, hdd},
+	} {
+		var all []nodes.Pods
+		for i := range specs {
+			pods, err := specs[i].Of("spec", nil)
+			if err != nil {
+				panic(err)
+			}
+			all = append(all, pods)
+		}
+		var err error
+		if asks[name], err = nodes.Of(all); err != nil {
+			panic(err)
+		}
+	}
+	return asks
+}()
 
 // referenceFits reports whether a cluster has room for a workload.
 func referenceFits(row *snapshot.Row, w *workload.Workload) bool {
@@ -1196,6 +1242,17 @@ func drawFacts(t *rapid.T, c *snapshot.Cluster) {
 			TimeAdded: draw(t, "added", nil, &taintsAdded),
 		}}
 	}
+	c.Nodes = nil
+	if oneIn(t, "tells of its nodes", 3) {
+		c.Nodes = &nodes.Summary{Incomplete: oneIn(t, "not of all", 6)}
+		for range 1 + below(t, "node groups", 3) {
+			g := nodes.Group{Labels: drawMap(t, "node label", map[string][]string{"disk": {"ssd", "hdd"}})}
+			if oneIn(t, "node taint", 3) {
+				g.Taints = []corev1.Taint{{Key: "a", Effect: corev1.TaintEffectNoSchedule}}
+			}
+			c.Nodes.Groups = append(c.Nodes.Groups, g)
+		}
+	}
 	c.Conditions = nil
 	if status := draw(t, "ready", "True", "True", "True", "True", "True", "True", "True", "True", "True", "False", "Unknown", ""); status != "" {
 		c.Conditions = []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: status}}
@@ -1274,6 +1331,7 @@ func drawWorkload(t *rapid.T) *workload.Workload {
 		}),
 		Replicas: int64(1 + below(t, "replicas", 3)),
 		Requests: drawAmounts(t, "requests", 4),
+		Nodes:    differentialAsks[draw(t, "asks of nodes", "nothing", "nothing", "a fast disk", "anything else", "both disks")],
 	}
 	w.UID, w.PerNode = uidOf(w.Kind, w.Name), w.Kind == "DaemonSet"
 	if oneIn(t, "one pod requests it all", 4) {

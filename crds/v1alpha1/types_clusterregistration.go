@@ -156,6 +156,31 @@ type ClusterRegistrationStatus struct {
 	// +optional
 	Nodes *NodeCounts `json:"nodes,omitempty"`
 
+	// nodeGroups says which labels and taints the nodes of the cluster have: nodes that agree in all that is told are one group.
+	// A workload is placed here only if each of its pod templates has a group that its nodeSelector and its required node
+	// affinity select, and whose taints it tolerates. Left out, none of these is looked at.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	NodeGroups []NodeGroup `json:"nodeGroups,omitempty"`
+
+	// omittedNodeGroups is how many groups have no room in nodeGroups. While there are any, no workload is kept away for
+	// want of a group.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	OmittedNodeGroups int32 `json:"omittedNodeGroups,omitempty"`
+
+	// omittedNodeLabels are the keys of labels that nodes have and nodeGroups does not tell, such as kubernetes.io/hostname.
+	// "*" stands for every key that no group has. What a pod template asks of these keys is taken as met.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=317
+	OmittedNodeLabels []string `json:"omittedNodeLabels,omitempty"`
+
 	// clusterUID identifies the physical cluster that reports: the UID of its namespace kube-system. An agent does not write
 	// to a registration that another cluster reports to.
 	//
@@ -182,6 +207,38 @@ type NodeCounts struct {
 	// usable is the number of nodes that can take pods: ready, schedulable, and without a taint that keeps pods away.
 	Usable int32 `json:"usable"`
 }
+
+// NodeGroup is the nodes of a cluster that agree in all labels and taints that are told. They are ready and not cordoned.
+type NodeGroup struct {
+	// count is how many nodes these are. It is for people: what is free is not told by group.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Count int32 `json:"count,omitempty"`
+
+	// labels that each of the nodes has.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxProperties=128
+	Labels map[string]string `json:"labels,omitempty"`
+
+	// taints that each of the nodes has, but for PreferNoSchedule and those of a passing state of the node.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	Taints []corev1.Taint `json:"taints,omitempty"`
+}
+
+// Bounds of what is told of nodes.
+const (
+	MaxNodeGroups        = 64
+	MaxNodeGroupLabels   = 128
+	MaxNodeGroupTaints   = 32
+	MaxOmittedNodeLabels = 64
+	// AllNodeLabels in omittedNodeLabels is every key that no group has.
+	AllNodeLabels = "*"
+)
 
 // GetConditions implements the Getter of kcp's condition helpers.
 func (c *ClusterRegistration) GetConditions() conditionsv1alpha1.Conditions {

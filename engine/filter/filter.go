@@ -24,6 +24,7 @@ var chain = []struct {
 	{clusterSelector{}, ClusterSelector, facts},
 	{taint{}, Taint, facts},
 	{capability{}, Capability, facts},
+	{nodeGroups{}, Nodes, facts},
 	{constraints{}, Constraint, planned},
 	{room{}, Capacity, planned},
 	{terms{}, Policy, planned},

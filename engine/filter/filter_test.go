@@ -15,6 +15,7 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/filter"
+	"github.com/kcp-placement/placement/engine/nodes"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/scoring"
@@ -50,9 +51,17 @@ func TestStages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	fast, err := (&nodes.PodSpec{NodeSelector: map[string]string{"disk": "ssd"}}).Of("spec", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asks, err := nodes.Of([]nodes.Pods{fast})
+	if err != nil {
+		t.Fatal(err)
+	}
 	class := filter.NewClass(p, &policy.Judgement{Terms: []scoring.Term{
 		{Required: true, Reason: "residency", Match: scoring.Match{Capability: "ssd"}},
-	}}, &workload.Workload{Replicas: 2, Requests: capacity.Resources{CPU: 2000, Extended: map[string]int64{"nvidia.com/gpu": 2}}}, &filter.Facts{})
+	}}, &workload.Workload{Nodes: asks, Replicas: 2, Requests: capacity.Resources{CPU: 2000, Extended: map[string]int64{"nvidia.com/gpu": 2}}}, &filter.Facts{})
 
 	p.NotReadyDelay = 5 * time.Minute
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
@@ -129,6 +138,19 @@ func TestStages(t *testing.T) {
 		"a constraint on capacity does not hold": {func(c *snapshot.Cluster) { c.Allocated.CPU = 7000 }, []string{
 			"Constraint roomy: not true: capacity.free.cpu >= 2 * workload.requests.cpu (capacity.free.cpu = 3000, workload.requests.cpu = 2000) -> 1 more cpu free",
 		}},
+		"no node is what the pods select": {func(c *snapshot.Cluster) {
+			c.Nodes = &nodes.Summary{Groups: []nodes.Group{{Labels: map[string]string{"disk": "hdd"}}}}
+		}, []string{
+			"Nodes: no node group has label disk=ssd (spec.nodeSelector) -> a node with label disk=ssd",
+		}},
+		"each node has a taint that the pods do not tolerate": {func(c *snapshot.Cluster) {
+			c.Nodes = &nodes.Summary{Groups: []nodes.Group{{Labels: map[string]string{"disk": "ssd"}, Taints: []corev1.Taint{{Key: "a", Effect: "NoExecute"}}}}}
+		}, []string{
+			"Nodes: each node that the pods select has a taint that they do not tolerate: a:NoExecute (spec.tolerations) -> a toleration of taint a:NoExecute in the pod template",
+		}},
+		"a node is what the pods select": {func(c *snapshot.Cluster) {
+			c.Nodes = &nodes.Summary{Groups: []nodes.Group{{}, {Labels: map[string]string{"disk": "ssd"}}}}
+		}, nil},
 		"an extended resource is missing": {func(c *snapshot.Cluster) { c.Allocatable.Extended = nil }, []string{
 			"Capacity: asks for 2 nvidia.com/gpu, 0 free -> 2 more nvidia.com/gpu free",
 		}},

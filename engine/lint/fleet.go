@@ -19,13 +19,16 @@ type Fleet struct {
 	Labels    map[string][]string
 	// Attributes are those of any capability.
 	Attributes map[string][]string
+	// NodeLabels are those that nodes are told to have, with their values; NodeLabelKeys their keys, sorted.
+	NodeLabels    map[string][]string
+	NodeLabelKeys []string
 	// rows are the clusters, empty.
 	rows []*snapshot.Row
 }
 
 // NewFleet returns the fleet of clusters.
 func NewFleet(clusters []*snapshot.Cluster) *Fleet {
-	f := &Fleet{Clusters: clusters, Labels: map[string][]string{}, Attributes: map[string][]string{}}
+	f := &Fleet{Clusters: clusters, Labels: map[string][]string{}, NodeLabels: map[string][]string{}, Attributes: map[string][]string{}}
 	resources := func(list capacity.Resources) {
 		for name := range list.Each {
 			f.Resources = append(f.Resources, name)
@@ -49,18 +52,25 @@ func NewFleet(clusters []*snapshot.Cluster) *Fleet {
 		for key, value := range c.Labels {
 			f.Labels[key] = append(f.Labels[key], value)
 		}
+		if c.Nodes != nil {
+			for _, group := range c.Nodes.Groups {
+				for key, value := range group.Labels {
+					f.NodeLabels[key] = append(f.NodeLabels[key], value)
+				}
+			}
+		}
 		resources(c.Allocatable)
 		resources(c.Allocated)
 	}
 	for _, names := range []*[]string{&f.Names, &f.Locations, &f.Capabilities, &f.TaintKeys, &f.Resources, &f.Scores} {
 		*names = unique(*names)
 	}
-	for _, values := range []map[string][]string{f.Labels, f.Attributes} {
+	for _, values := range []map[string][]string{f.Labels, f.NodeLabels, f.Attributes} {
 		for key := range values {
 			values[key] = unique(values[key])
 		}
 	}
-	f.LabelKeys = slices.Sorted(maps.Keys(f.Labels))
+	f.LabelKeys, f.NodeLabelKeys = slices.Sorted(maps.Keys(f.Labels)), slices.Sorted(maps.Keys(f.NodeLabels))
 	return f
 }
 

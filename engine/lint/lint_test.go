@@ -389,10 +389,11 @@ var workloads = []row{
 		nearMiss: `{containers: [{name: a, resources: {requests: {cpu: 20}}}, {name: b, resources: {requests: {cpu: 12}}}]}`,
 	},
 	{
-		code: "not_looked_at", cause: `{containers: [{name: a, resources: {requests: {cpu: 1}}}], affinity: {nodeAffinity: {}}, nodeSelector: {a: b}, volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]}`,
-		want: "spec.template.spec.nodeSelector: placing does not look at nodeSelector, affinity, volumes of type persistentVolumeClaim: the nodes of a cluster have to meet it. " +
-			"If those of some clusters do not, say by clusterSelector, capabilityRequirements or a constraint which do",
-		nearMiss: `{containers: [{name: a, resources: {requests: {cpu: 1}}}], nodeSelector: {}, schedulerName: default-scheduler, volumes: [{name: v, emptyDir: {}}]}`,
+		code: "not_looked_at", cause: `{containers: [{name: a, resources: {requests: {cpu: 1}}}], affinity: {podAffinity: {x: y}}, nodeSelector: {a: b}, volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]}`,
+		want: "spec.template.spec.nodeSelector: placing does not look at nodeSelector, affinity.podAffinity, volumes of type persistentVolumeClaim: the nodes of a cluster have to meet it. " +
+			"If those of some clusters do not, say by clusterSelector, capabilityRequirements or a constraint which do, or have the agents of clusters tell of their nodes (status.nodeGroups): " +
+			"then nodeSelector, required node affinity and tolerations are matched with them",
+		nearMiss: `{containers: [{name: a, resources: {requests: {cpu: 1}}}], affinity: {nodeAffinity: {}}, nodeSelector: {}, schedulerName: default-scheduler, volumes: [{name: v, emptyDir: {}}]}`,
 	},
 	{
 		code: "not_looked_at", cause: `{containers: [{name: a, resources: {requests: {cpu: 1}, claims: [{name: gpu}]}}], resourceClaims: [{name: gpu, resourceClaimTemplateName: gpu}]}`,
@@ -429,6 +430,42 @@ var workloads = []row{
 		code: "annotation", cause: `{kind: X, spec: {template: {metadata: {annotations: {tmc.kcp.io/placement: web}}, spec: {containers: []}}}}`,
 		want:     "spec.template.metadata.annotations[tmc.kcp.io/placement]: is read from the annotations of the X itself: write it under metadata.annotations",
 		nearMiss: `{kind: X, spec: {template: {metadata: {annotations: {example.com/placement: web}}, spec: {containers: []}}}}`,
+	},
+}
+
+// telling are clusters that tell of their nodes.
+const telling = `
+- {metadata: {name: a}, spec: {location: eu}, status: {allocatable: {cpu: 8}, nodeGroups: [{labels: {disktype: ssd, zone: eu-1}}]}}
+- {metadata: {name: b}, spec: {location: eu}, status: {allocatable: {cpu: 8}, nodeGroups: [{labels: {gpu: a100}, taints: [{key: gpu, effect: NoSchedule}]}], omittedNodeLabels: [serial]}}
+`
+
+// wishes are more fields of the pod spec of a Deployment.
+var wishes = []row{
+	{
+		code: "no_node", cause: `nodeSelector: {disktpye: ssd}`,
+		want:     "spec.template.spec.nodeSelector: no cluster of the fleet has a node for these pods: no node group has label disktpye=ssd, did you mean disktype?",
+		nearMiss: `nodeSelector: {disktype: ssd}`,
+	},
+	{
+		code: "no_node", cause: `nodeSelector: {zone: eu1}`,
+		want:     "spec.template.spec.nodeSelector: no cluster of the fleet has a node for these pods: no node group has label zone=eu1, did you mean eu-1?",
+		nearMiss: `nodeSelector: {serial: "1"}, tolerations: [{operator: Exists}]`, // which is not told
+	},
+	{
+		code: "no_node", cause: `nodeSelector: {gpu: a100}`,
+		want:     "spec.template.spec.tolerations: no cluster of the fleet has a node for these pods: each node that the pods select has a taint that they do not tolerate: gpu:NoSchedule",
+		nearMiss: `nodeSelector: {gpu: a100}, tolerations: [{key: gpu, operator: Exists}]`,
+	},
+	{
+		code: "no_node", cause: `affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: disktype, operator: In, values: [sdd]}]}]}}}`,
+		want:     "spec.template.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution: no cluster of the fleet has a node for these pods: no node group has disktype In sdd, did you mean ssd?",
+		nearMiss: `affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: disktype, operator: In, values: [sdd]}]}, {matchExpressions: [{key: zone, operator: Exists}]}]}}}`,
+	},
+	{
+		code: "not_looked_at", cause: `nodeSelector: {disktype: ssd}, affinity: {podAntiAffinity: {x: y}}`,
+		want: "spec.template.spec.affinity.podAntiAffinity: placing does not look at affinity.podAntiAffinity: the nodes of a cluster have to meet it. " +
+			"If those of some clusters do not, say by clusterSelector, capabilityRequirements or a constraint which do",
+		nearMiss: `nodeSelector: {disktype: ssd}, affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1}]}}`, // which nothing has to meet
 	},
 }
 
@@ -499,16 +536,29 @@ func TestUnknownFields(t *testing.T) {
 }
 
 func TestWorkload(t *testing.T) {
+	find := func(clusters, text string) []lint.Finding {
+		o := lint.Workload{Unstructured: object(t, text)}
+		if read, err := workload.FromObject(o.Unstructured); err == nil && o.GetAPIVersion() == "apps/v1" {
+			o.Read = read
+		}
+		w := workspace(t, clusters)
+		w.Placements = []*v1alpha1.WorkloadPlacement{{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}}
+		return w.Workload(o)
+	}
 	for _, r := range workloads {
+		r.test(t, func(text string) []lint.Finding { return find(clusters, text) })
+	}
+	for _, r := range wishes {
 		r.test(t, func(text string) []lint.Finding {
-			o := lint.Workload{Unstructured: object(t, text)}
-			if read, err := workload.FromObject(o.Unstructured); err == nil && o.GetAPIVersion() == "apps/v1" {
-				o.Read = read
-			}
-			w := workspace(t, clusters)
-			w.Placements = []*v1alpha1.WorkloadPlacement{{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}}
-			return w.Workload(o)
+			return find(telling, "{containers: [{name: a, resources: {requests: {cpu: 1}}}], "+text+"}")
 		})
+	}
+	// While a cluster does not tell, it may have what no other has.
+	const silent = "- {metadata: {name: c}, spec: {location: eu}, status: {allocatable: {cpu: 8}}}"
+	for _, r := range wishes {
+		if findings := find(telling+silent, "{containers: [{name: a, resources: {requests: {cpu: 1}}}], "+r.cause+"}"); r.code == "no_node" && len(findings) > 0 {
+			t.Errorf("%s: %v", r.cause, findings)
+		}
 	}
 }
 
@@ -569,7 +619,7 @@ func TestUnknownFleet(t *testing.T) {
 // TestEveryCheckIsTested: each finds something in these tests, and leaves something nearly the same alone.
 func TestEveryCheckIsTested(t *testing.T) {
 	for _, code := range lint.Codes() {
-		if !slices.ContainsFunc(slices.Concat(placements, together, expressions, registrations, workloads), func(r row) bool { return r.code == code }) {
+		if !slices.ContainsFunc(slices.Concat(placements, together, expressions, registrations, workloads, wishes), func(r row) bool { return r.code == code }) {
 			t.Errorf("no row tests %s", code)
 		}
 	}

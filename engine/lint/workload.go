@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/nodes"
+	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/spelling"
 )
@@ -31,6 +33,7 @@ var workloads = []check[Workload]{
 	{Warning, "no_requests", noRequests},
 	{Warning, "unknown_resource", unknownResources},
 	{Warning, "too_large", tooLarge},
+	{Warning, "no_node", noNode},
 	{Warning, "not_looked_at", notLookedAt},
 	{Warning, "annotation", workloadAnnotations},
 }
@@ -262,10 +265,55 @@ func tooLarge(o Workload, w *Workspace, report *report) {
 	}
 }
 
-// unread are fields of pods by which Kubernetes chooses nodes, and placing chooses no cluster.
-var unread = []string{"nodeSelector", "nodeName", "affinity", "topologySpreadConstraints", "schedulerName", "priorityClassName", "runtimeClassName", "resourceClaims"}
+// noNode reports pods that no node of the fleet can run. It says nothing while some cluster does not tell of its nodes.
+func noNode(o Workload, w *Workspace, report *report) {
+	if o.Read == nil || !w.Fleet.Known() {
+		return
+	}
+	var all []*nodes.Summary
+	for _, c := range w.Fleet.Clusters {
+		if c.Nodes == nil {
+			return
+		}
+		all = append(all, c.Nodes)
+	}
+	for _, pods := range o.Read.Nodes.Pods() {
+		if slices.ContainsFunc(all, func(s *nodes.Summary) bool { return s.Have(&pods) }) {
+			continue
+		}
+		var at *field.Path
+		lack := nodes.Union(all).Lacking(&pods)
+		if lack.Field != "" {
+			at = field.NewPath(lack.Field)
+		}
+		report.at(at, "no cluster of the fleet has a node for these pods: %s%s", lack.Message, w.Fleet.didYouMeanLabel(&pods))
+	}
+}
 
-func notLookedAt(o Workload, _ *Workspace, report *report) {
+// didYouMeanLabel is " did you mean" for the first label that pods ask for and no node is told to have.
+func (f *Fleet) didYouMeanLabel(pods *nodes.Pods) string {
+	for key, value := range pods.Labels {
+		if near := spelling.DidYouMean(key, f.NodeLabelKeys); !slices.Contains(f.NodeLabelKeys, key) && near != "" {
+			return near
+		}
+		if near := spelling.DidYouMean(value, f.NodeLabels[key]); !slices.Contains(f.NodeLabels[key], value) && near != "" {
+			return near
+		}
+	}
+	return ""
+}
+
+// unread are fields of pods by which Kubernetes chooses nodes, and placing chooses no cluster. Those of untold are looked at where
+// a cluster tells of its nodes.
+var (
+	unread = []string{
+		"nodeName", "affinity.podAffinity", "affinity.podAntiAffinity", "topologySpreadConstraints",
+		"schedulerName", "priorityClassName", "runtimeClassName", "resourceClaims",
+	}
+	untold = []string{"nodeSelector", "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution"}
+)
+
+func notLookedAt(o Workload, w *Workspace, report *report) {
 	var first *field.Path
 	var names []string
 	found := func(at *field.Path, name string) {
@@ -276,10 +324,22 @@ func notLookedAt(o Workload, _ *Workspace, report *report) {
 			names = append(names, name)
 		}
 	}
+	told := slices.ContainsFunc(w.Fleet.Clusters, func(c *snapshot.Cluster) bool { return c.Nodes != nil })
+	instead := ""
 	for _, t := range templates(o) {
 		path, spec := t.spec()
+		has := func(name string) bool {
+			value, _, _ := unstructured.NestedFieldNoCopy(spec, strings.Split(name, ".")...)
+			return !isEmpty(value) && value != corev1.DefaultSchedulerName
+		}
+		for _, name := range untold {
+			if !told && has(name) {
+				found(path.Child(name), name)
+				instead = ", or have the agents of clusters tell of their nodes (status.nodeGroups): then nodeSelector, required node affinity and tolerations are matched with them"
+			}
+		}
 		for _, name := range unread {
-			if value := spec[name]; !isEmpty(value) && value != corev1.DefaultSchedulerName {
+			if has(name) {
 				found(path.Child(name), name)
 			}
 		}
@@ -295,7 +355,7 @@ func notLookedAt(o Workload, _ *Workspace, report *report) {
 	}
 	if len(names) > 0 {
 		report.at(first, "placing does not look at %s: the nodes of a cluster have to meet it. If those of some clusters do not, "+
-			"say by clusterSelector, capabilityRequirements or a constraint which do", strings.Join(names, ", "))
+			"say by clusterSelector, capabilityRequirements or a constraint which do%s", strings.Join(names, ", "), instead)
 	}
 }
 

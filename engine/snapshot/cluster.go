@@ -9,6 +9,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/nodes"
 )
 
 // Cluster is what is known about one physical cluster. It is immutable.
@@ -33,6 +34,8 @@ type Cluster struct {
 	LargestFree *capacity.Resources
 	// UsableNodes is the number of nodes that can take pods; 0 if unknown. It counts for workloads with a pod on each node.
 	UsableNodes int64
+	// Nodes is what is told of the cluster's nodes; nil if nothing is.
+	Nodes *nodes.Summary
 	// Invalid is why the registration cannot be used, empty if it can. Such a cluster is not chosen; what runs there stays.
 	Invalid string
 }
@@ -109,7 +112,7 @@ func sameFacts(a, b *Cluster) bool {
 		slices.EqualFunc(a.Taints, b.Taints, func(a, b corev1.Taint) bool {
 			return a.Key == b.Key && a.Value == b.Value && a.Effect == b.Effect && a.TimeAdded.Equal(b.TimeAdded)
 		}) &&
-		slices.Equal(a.Conditions, b.Conditions) &&
+		slices.Equal(a.Conditions, b.Conditions) && a.Nodes.Equal(b.Nodes) &&
 		slices.EqualFunc(a.Scores, b.Scores, func(a, b Score) bool {
 			return a.Name == b.Name && a.Value == b.Value && a.From == b.From && a.Expired.Equal(b.Expired)
 		})

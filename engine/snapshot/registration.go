@@ -8,6 +8,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/nodes"
 )
 
 // maxMessage bounds a condition's message, in bytes: it is quoted in reasons.
@@ -23,6 +24,7 @@ func FromRegistration(r *v1alpha1.ClusterRegistration, usage *v1alpha1.ClusterUs
 		Capabilities: make([]Capability, 0, len(r.Spec.Capabilities)),
 		Taints:       r.Spec.Taints,
 		Conditions:   make([]Condition, 0, len(r.Status.Conditions)),
+		Nodes:        nodes.FromStatus(&r.Status),
 	}
 	for _, capability := range r.Spec.Capabilities {
 		c.Capabilities = append(c.Capabilities, Capability{

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/nodes"
 )
 
 // bookkeeping are annotations that tools write on every change of a workload. They are hidden from policies, so that a new
@@ -71,6 +72,8 @@ type podSet struct {
 	pods     int64
 	// storage is what the volumes of each pod claim.
 	storage capacity.Resources
+	// asks is what each pod asks of its node.
+	asks nodes.Pods
 }
 
 // Read reads an object.
@@ -140,7 +143,13 @@ func (o *Object) readPodSets(d *Definition, s *scope) error {
 			return err
 		}
 	}
-	return nil
+	asks := make([]nodes.Pods, len(o.sets))
+	for i := range o.sets {
+		asks[i] = o.sets[i].asks
+	}
+	var err error
+	o.workload.Nodes, err = nodes.Of(asks)
+	return err
 }
 
 // Known returns what is known of the workload before it is counted: all but its pods and what they request.
@@ -237,6 +246,9 @@ func (o *Object) readPodSet(d *Definition, p *PodSetDefinition, s *scope) error 
 			return err
 		}
 		set.storage = set.storage.Add(storage)
+	}
+	if set.asks, err = set.template.asks(path); err != nil {
+		return err
 	}
 	o.sets = append(o.sets, set)
 	return nil

@@ -3,6 +3,7 @@ package workload
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,13 +11,15 @@ import (
 	podresource "k8s.io/component-helpers/resource"
 
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/nodes"
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// podTemplate is the part of a pod, or of its template, that requests are computed from. Nothing else is read, so nothing else
-// can make a workload unreadable.
+// podTemplate is the part of a pod, or of its template, that requests are computed from, and that says which nodes pods can run
+// on. Nothing else is read, so nothing else can make a workload unreadable.
 type podTemplate struct {
 	Spec struct {
+		nodes.PodSpec
 		Overhead       corev1.ResourceList          `json:"overhead"`
 		Resources      *corev1.ResourceRequirements `json:"resources"`
 		InitContainers []container                  `json:"initContainers"`
@@ -67,6 +70,21 @@ func (t *podTemplate) requests(path string, defaults corev1.ResourceList) (capac
 		return capacity.Resources{}, fmt.Errorf("%s: requests: %w", child(path, "spec"), err)
 	}
 	return requests, nil
+}
+
+// asks returns what a pod that is made of the template at a path asks of its node.
+func (t *podTemplate) asks(path string) (nodes.Pods, error) {
+	requested := map[string]bool{}
+	for _, c := range slices.Concat(t.Spec.InitContainers, t.Spec.Containers) {
+		for _, list := range []corev1.ResourceList{c.Resources.Requests, c.Resources.Limits} {
+			for name := range list {
+				if strings.Contains(string(name), "/") {
+					requested[string(name)] = true
+				}
+			}
+		}
+	}
+	return t.Spec.PodSpec.Of(child(path, "spec"), slices.Sorted(maps.Keys(requested)))
 }
 
 // child returns the path of a field of the object at a path, which is empty for the whole object.

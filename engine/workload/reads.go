@@ -10,7 +10,7 @@ import (
 )
 
 // Fields is a set of a workload's fields.
-type Fields uint8
+type Fields uint16
 
 // The fields. Policies cannot read the UID.
 const (
@@ -22,6 +22,9 @@ const (
 	Annotations
 	Replicas
 	Requests
+
+	// Nodes is what pods ask of nodes, which policies and constraints cannot read.
+	Nodes
 
 	AllFields = APIVersion | Kind | Namespace | Name | Labels | Annotations | Replicas | Requests
 )
@@ -138,6 +141,9 @@ func (r Reads) Only(w *Workload) *Workload {
 	if r.Fields&Requests != 0 {
 		only.Requests, only.Pod = w.Requests, w.Pod
 	}
+	if r.Fields&Nodes != 0 {
+		only.Nodes = w.Nodes
+	}
 	return only
 }
 
@@ -169,6 +175,7 @@ func (r Reads) Same(a, b *Workload) bool {
 			(r.Fields&Replicas == 0 || a.Replicas == b.Replicas) &&
 			(r.Fields&(Replicas|Requests) == 0 || a.PerNode == b.PerNode && a.Divisible == b.Divisible) &&
 			(r.Fields&Requests == 0 || sameRequests(&a.Requests, &b.Requests) && sameRequests(&a.Pod, &b.Pod)) &&
+			(r.Fields&Nodes == 0 || a.Nodes.Equal(b.Nodes)) &&
 			same(a.Labels, b.Labels, r.Fields&Labels != 0, r.Labels) &&
 			same(a.Annotations, b.Annotations, r.Fields&Annotations != 0, r.Annotations)
 }
@@ -218,6 +225,9 @@ func (r Reads) Hash(seed maphash.Seed, w *Workload) uint64 {
 	if r.Fields&Requests != 0 {
 		h.resources(&w.Requests)
 		h.resources(&w.Pod)
+	}
+	if r.Fields&Nodes != 0 && w.Nodes != nil {
+		h.text(w.Nodes.Digest())
 	}
 	h.entries(w.Labels, r.Fields&Labels != 0, r.Labels)
 	h.entries(w.Annotations, r.Fields&Annotations != 0, r.Annotations)

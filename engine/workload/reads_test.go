@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/nodes"
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
@@ -21,6 +22,19 @@ var (
 	entries  = rapid.MapOfN(keys, values, 0, 3)
 	keyLists = rapid.SliceOfN(keys, 0, 2)
 	numbers  = rapid.Int64Range(0, 2)
+
+	asks = rapid.Custom(func(t *rapid.T) *nodes.Wishes {
+		spec := nodes.PodSpec{NodeSelector: rapid.MapOfN(rapid.Just("a"), values, 0, 1).Draw(t, "node selector")}
+		pods, err := spec.Of("spec", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := nodes.Of([]nodes.Pods{pods})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	})
 
 	workloads = rapid.Custom(func(t *rapid.T) *workload.Workload {
 		return &workload.Workload{
@@ -34,12 +48,14 @@ var (
 				CPU: numbers.Draw(t, "cpu"), Memory: numbers.Draw(t, "memory"), Storage: numbers.Draw(t, "storage"),
 				Extended: rapid.MapOfN(keys, numbers, 0, 2).Draw(t, "extended"),
 			},
+			Nodes: asks.Draw(t, "nodes"),
 		}
 	})
 
 	reads = rapid.Custom(func(t *rapid.T) workload.Reads {
 		// Most fields are left out, so that workloads often agree in the others.
-		r := workload.Reads{Fields: workload.Fields(rapid.Byte().Draw(t, "fields") & rapid.Byte().Draw(t, "and") & rapid.Byte().Draw(t, "and"))}
+		bits := rapid.Uint16Range(0, uint16(workload.AllFields|workload.Nodes))
+		r := workload.Reads{Fields: workload.Fields(bits.Draw(t, "fields") & bits.Draw(t, "and") & bits.Draw(t, "and"))}
 		for _, field := range []string{"labels", "annotations"} {
 			for _, key := range keyLists.Draw(t, field) {
 				r = r.Union(workload.ReadsOfKey(field, key))
@@ -63,6 +79,7 @@ func merged(r workload.Reads, read, other *workload.Workload) *workload.Workload
 		workload.Annotations: func() { w.Annotations = read.Annotations },
 		workload.Replicas:    func() { w.Replicas = read.Replicas },
 		workload.Requests:    func() { w.Requests = read.Requests },
+		workload.Nodes:       func() { w.Nodes = read.Nodes },
 	} {
 		if r.Fields&field != 0 {
 			set()

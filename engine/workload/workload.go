@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/nodes"
 )
 
 // Reference identifies a workload within its workspace.
@@ -33,6 +34,8 @@ type Workload struct {
 	Divisible bool
 	// Pod is the most of each resource that any one pod requests; zero if they request the same.
 	Pod capacity.Resources
+	// Nodes is what its pods ask of the nodes that they run on; nil if nothing.
+	Nodes *nodes.Wishes
 	// End is why the workload is not decided on, Controller the object that controls it, such as "CronJob nightly". Policies
 	// cannot read them, and Decide does not.
 	End        End

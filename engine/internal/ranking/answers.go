@@ -29,7 +29,7 @@ type Answers struct {
 
 // predicate is a question that classes have in common: a conjunct of a constraint for workloads that are the same in
 // what it reads of them, while the same of its comparisons fail; or, without a conjunct, whether the placement admits a
-// cluster by its facts.
+// cluster by its facts, for workloads whose pods ask the same of nodes.
 type predicate struct {
 	placement *placement.Placement // nil where the conjunct does not read it
 	conjunct  *constraint.Conjunct
@@ -44,6 +44,7 @@ func (p *predicate) hash() uint64 {
 		h.WriteString(p.placement.Digest)
 	}
 	if p.conjunct == nil {
+		h.WriteString(p.workload.Nodes.Digest())
 		return h.Sum64()
 	}
 	h.WriteString(p.conjunct.Key())
@@ -56,7 +57,7 @@ func (p *predicate) same(o *predicate) bool {
 	case (p.placement == nil) != (o.placement == nil) || p.placement != nil && p.placement.Digest != o.placement.Digest:
 		return false
 	case p.conjunct == nil || o.conjunct == nil:
-		return p.conjunct == o.conjunct
+		return p.conjunct == o.conjunct && p.workload.Nodes.Equal(o.workload.Nodes)
 	}
 	return p.conjunct.Key() == o.conjunct.Key() && p.failing == o.failing && p.conjunct.Reads().Workload.Same(p.workload, o.workload)
 }

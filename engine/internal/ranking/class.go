@@ -85,6 +85,7 @@ func NewView(p *placement.Placement, policies *policy.Set) *View {
 	if p.Division != nil && read.Fields&workload.Requests != 0 {
 		read.Fields |= workload.Replicas // a share is of both
 	}
+	read.Fields |= workload.Nodes
 	return &View{
 		Placement: p, Policies: policies, PolicyClass: read,
 		Class: read.Union(p.Reads).Union(workload.Reads{Fields: workload.Requests | workload.Replicas}),

@@ -25,6 +25,9 @@ func Digest(p *placement.Placement, policies *policy.Set, seen *workload.Workloa
 	if !seen.Pod.IsZero() {
 		d = d.resources(&seen.Pod)
 	}
+	if seen.Nodes != nil {
+		d = d.text("nodes").text(seen.Nodes.Digest())
+	}
 	if seen.PerNode {
 		d = d.text("per node")
 	}

@@ -244,7 +244,7 @@ func (e *evaluation) factsHold(position int, facts int64, row *snapshot.Row) boo
 // prepareFacts finds what fact scores are made of.
 func (e *evaluation) prepareFacts() {
 	p := e.class.Policy
-	e.admitted = e.answers(predicate{})
+	e.admitted = e.answers(predicate{workload: p.Seen})
 	for conjunct := range p.Placement.FactConjuncts {
 		e.facts = append(e.facts, factAnswers{conjunct, e.answers(predicate{conjunct: conjunct, workload: p.Seen})})
 	}

@@ -74,7 +74,7 @@ func newScenario(t *testing.T) *scenario {
 //	placement NAME           YAML: the spec of a WorkloadPlacement in namespace default, unless it is NAMESPACE/NAME; later ones come
 //	                         first, in place of those of the same name
 //	policies                 YAML: a map from file name to Rego; replaces earlier policies
-//	workload KIND NAME       YAML: {requests, replicas, labels, annotations, namespace}
+//	workload KIND NAME       YAML: {requests, replicas, labels, annotations, namespace, pod}; pod is more of the template's spec
 //	decide NAME...           decides for workloads and prints their clusters
 //	again NAME...            the same for workloads that run as was decided before
 //	return NAME GROUP        the same for one that is to return to a fallback group
@@ -321,6 +321,7 @@ func (s *scenario) workload(kind, name, input string) error {
 		Labels, Annotations map[string]string `json:",omitempty"`
 		Requests            map[string]any    `json:"requests,omitempty"`
 		Namespace           string            `json:"namespace,omitempty"`
+		Pod                 map[string]any    `json:"pod,omitempty"`
 	}
 	if err := yaml.UnmarshalStrict([]byte(input), &spec); err != nil {
 		return err
@@ -334,7 +335,9 @@ func (s *scenario) workload(kind, name, input string) error {
 	object.SetLabels(spec.Labels)
 	object.SetAnnotations(spec.Annotations)
 	container := map[string]any{"name": "main", "resources": map[string]any{"requests": spec.Requests}}
-	fields := map[string]any{"template": map[string]any{"spec": map[string]any{"containers": []any{container}}}}
+	pod := map[string]any{"containers": []any{container}}
+	maps.Copy(pod, spec.Pod)
+	fields := map[string]any{"template": map[string]any{"spec": pod}}
 	if spec.Replicas != nil {
 		fields["replicas"] = *spec.Replicas
 	}

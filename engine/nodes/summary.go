@@ -1,0 +1,74 @@
+// Package nodes has what is told of the nodes of a cluster, what pods ask of nodes, and whether the one has the other.
+package nodes
+
+import (
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// Summary is what is told of the nodes of a cluster. It is immutable.
+type Summary struct {
+	Groups []Group
+	// OmittedLabels are the keys of which it is not told what nodes have; v1alpha1.AllNodeLabels is every key that no group has.
+	OmittedLabels []string
+	// Incomplete: there are more groups than these.
+	Incomplete bool
+}
+
+// Group is nodes that agree in all that is told of them.
+type Group struct {
+	Labels map[string]string
+	Taints []corev1.Taint
+}
+
+// FromStatus returns what the status of a registration tells, nil where it tells nothing. How many nodes are of a group is not
+// taken up, so that clusters do not change with every node.
+func FromStatus(s *v1alpha1.ClusterRegistrationStatus) *Summary {
+	if len(s.NodeGroups) == 0 {
+		return nil
+	}
+	groups := s.NodeGroups[:min(len(s.NodeGroups), v1alpha1.MaxNodeGroups)]
+	all := &Summary{
+		Groups: make([]Group, len(groups)), OmittedLabels: s.OmittedNodeLabels,
+		Incomplete: s.OmittedNodeGroups != 0 || len(groups) < len(s.NodeGroups),
+	}
+	for i, g := range groups {
+		all.Groups[i] = Group{g.Labels, g.Taints}
+	}
+	return all
+}
+
+// Equal reports whether two summaries tell the same.
+func (s *Summary) Equal(o *Summary) bool {
+	if s == o || s == nil || o == nil {
+		return s == o
+	}
+	return s.Incomplete == o.Incomplete && slices.Equal(s.OmittedLabels, o.OmittedLabels) &&
+		slices.EqualFunc(s.Groups, o.Groups, func(a, b Group) bool {
+			return maps.Equal(a.Labels, b.Labels) && slices.EqualFunc(a.Taints, b.Taints, func(a, b corev1.Taint) bool {
+				return a.Key == b.Key && a.Value == b.Value && a.Effect == b.Effect
+			})
+		})
+}
+
+// Union is what several clusters tell together, to be looked at by people.
+func Union(all []*Summary) *Summary {
+	u := &Summary{}
+	for _, s := range all {
+		u.Groups, u.OmittedLabels = append(u.Groups, s.Groups...), append(u.OmittedLabels, s.OmittedLabels...)
+	}
+	return u
+}
+
+// tells reports whether it is told which nodes have a label.
+func (s *Summary) tells(key string) bool {
+	return !slices.Contains(s.OmittedLabels, key) &&
+		(!slices.Contains(s.OmittedLabels, v1alpha1.AllNodeLabels) || slices.ContainsFunc(s.Groups, func(g Group) bool {
+			_, found := g.Labels[key]
+			return found
+		}))
+}

@@ -1,0 +1,170 @@
+package nodes
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+
+	"github.com/kcp-placement/placement/engine/internal/toleration"
+)
+
+// PodSpec is the part of a pod's spec that says on which nodes it can run.
+type PodSpec struct {
+	NodeSelector map[string]string `json:"nodeSelector"`
+	Affinity     struct {
+		NodeAffinity struct {
+			Required *corev1.NodeSelector `json:"requiredDuringSchedulingIgnoredDuringExecution"`
+		} `json:"nodeAffinity"`
+	} `json:"affinity"`
+	Tolerations []corev1.Toleration `json:"tolerations"`
+}
+
+// Pods is what the pods of one template ask of the node that they run on. The zero value asks for one without taints.
+type Pods struct {
+	path        string
+	selector    map[string]string
+	terms       []corev1.NodeSelectorTerm
+	tolerations []corev1.Toleration
+	match       nodeaffinity.RequiredNodeAffinity
+}
+
+// maxAsked bounds what a workload asks for, in values, so that matching it with a cluster has a bounded cost.
+const maxAsked = 1024
+
+// Of returns what pods ask for whose spec stands at a path. As the admission plugin ExtendedResourceToleration has it, pods
+// tolerate the taints whose keys are extended resources that they request. The error names the field.
+func (spec *PodSpec) Of(path string, extended []string) (Pods, error) {
+	at, required := field.NewPath(path), spec.Affinity.NodeAffinity.Required
+	affinity := at.Child("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
+	if _, err := labels.ValidatedSelectorFromSet(spec.NodeSelector); err != nil {
+		return Pods{}, fmt.Errorf("%s: %w", at.Child("nodeSelector"), err)
+	}
+	p := Pods{path: path, selector: spec.NodeSelector, tolerations: spec.Tolerations}
+	if required != nil {
+		if len(required.NodeSelectorTerms) == 0 {
+			return Pods{}, field.Required(affinity.Child("nodeSelectorTerms"), "there must be a term")
+		}
+		if _, err := nodeaffinity.NewNodeSelector(required, field.WithPath(affinity)); err != nil {
+			return Pods{}, err
+		}
+		p.terms = required.NodeSelectorTerms
+	}
+	if err := toleration.Validate(at.Child("tolerations"), spec.Tolerations).ToAggregate(); err != nil {
+		return Pods{}, err
+	}
+	p.tolerations = slices.Clip(p.tolerations)
+	for _, name := range extended {
+		p.tolerations = append(p.tolerations, corev1.Toleration{Key: name, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule})
+	}
+	p.compile()
+	return p, nil
+}
+
+// asked is how many values the pods ask for.
+func (p *Pods) asked() int {
+	n := len(p.selector) + len(p.tolerations) + len(p.terms)
+	for _, term := range p.terms {
+		for _, requirements := range [][]corev1.NodeSelectorRequirement{term.MatchExpressions, term.MatchFields} {
+			for _, r := range requirements {
+				n += 1 + len(r.Values)
+			}
+		}
+	}
+	return n
+}
+
+func (p *Pods) compile() {
+	pod := &corev1.Pod{Spec: corev1.PodSpec{NodeSelector: p.selector}}
+	if p.terms != nil {
+		pod.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: p.terms},
+		}}
+	}
+	p.match = nodeaffinity.GetRequiredNodeAffinity(pod)
+}
+
+func (p *Pods) isZero() bool { return len(p.selector)+len(p.terms)+len(p.tolerations) == 0 }
+
+// Labels yields the labels that pods ask for by their values.
+func (p *Pods) Labels(yield func(key, value string) bool) {
+	for _, key := range slices.Sorted(maps.Keys(p.selector)) {
+		if !yield(key, p.selector[key]) {
+			return
+		}
+	}
+	for _, term := range p.terms {
+		for _, r := range term.MatchExpressions {
+			for _, value := range r.Values {
+				if r.Operator == corev1.NodeSelectorOpIn && !yield(r.Key, value) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Wishes are what the pods of a workload ask of nodes. Nil is nothing: the pods then need a node without taints. It is
+// immutable.
+type Wishes struct {
+	all []Pods
+	// digest tells apart what differs.
+	digest string
+}
+
+// Of returns what the pods of several templates ask for; nil if none asks for anything. A template without pods counts: it may
+// get some where the workload is then. It fails where they ask for too much.
+func Of(all []Pods) (*Wishes, error) {
+	if !slices.ContainsFunc(all, func(p Pods) bool { return !p.isZero() }) {
+		return nil, nil
+	}
+	w := &Wishes{}
+	texts := map[string]bool{}
+	hash, asked := sha256.New(), 0
+	for _, p := range all {
+		text, err := json.Marshal([]any{p.selector, p.terms, p.tolerations})
+		if err != nil {
+			return nil, err
+		}
+		if texts[string(text)] {
+			continue
+		}
+		texts[string(text)] = true
+		w.all = append(w.all, p)
+		fmt.Fprintf(hash, "%q %s\n", p.path, text)
+		if asked += p.asked(); asked > maxAsked {
+			return nil, fmt.Errorf("%s: nodeSelector, required node affinity and tolerations have more than %d values", p.path, maxAsked)
+		}
+	}
+	w.digest = hex.EncodeToString(hash.Sum(nil)[:16])
+	return w, nil
+}
+
+// plain are pods that ask for nothing.
+var plain = []Pods{{}}
+
+// Pods returns what the pods of each template ask for, each once.
+func (w *Wishes) Pods() []Pods {
+	if w == nil {
+		return plain
+	}
+	return w.all
+}
+
+// Digest is the same for wishes that are Equal; empty for nil.
+func (w *Wishes) Digest() string {
+	if w == nil {
+		return ""
+	}
+	return w.digest
+}
+
+// Equal reports whether pods ask for the same.
+func (w *Wishes) Equal(o *Wishes) bool { return w.Digest() == o.Digest() }
