@@ -62,12 +62,16 @@ func (e *Engine) Restore(workspace logicalcluster.Name, r Reservation) error {
 }
 
 // Reserve makes a reservation that was decided on elsewhere, if it fits; otherwise it returns a *capacity.ShortageError, or an
-// *InvalidError.
-func (e *Engine) Reserve(workspace logicalcluster.Name, r Reservation) error {
+// *InvalidError. What is promised to the workload already need not fit.
+func (e *Engine) Reserve(workspace logicalcluster.Name, r Reservation, promised ...Reservation) error {
 	if err := r.validate(); err != nil {
 		return err
 	}
-	return e.workspace(workspace).grant(ownerOf(r.Workload), r.claim(), true)
+	claims := make([]*capacity.Claim, len(promised))
+	for i := range promised {
+		claims[i] = promised[i].claim()
+	}
+	return e.workspace(workspace).grant(ownerOf(r.Workload), r.claim(), true, claims...)
 }
 
 // Hold records a reservation beside the one that its workload has, without asking whether it fits, until ReleaseHeld: what a

@@ -101,15 +101,15 @@ func (w *workspace) removeCluster(name string) {
 	w.fleet.Remove(name)
 }
 
-// grant records a claim that exists already, if it fits or without asking.
-func (w *workspace) grant(owner capacity.Owner, claim *capacity.Claim, verify bool) error {
+// grant records a claim that exists already, if it fits beyond what is promised, or without asking.
+func (w *workspace) grant(owner capacity.Owner, claim *capacity.Claim, verify bool, promised ...*capacity.Claim) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	before := w.ledger.Claim(owner)
 	claim.SameOwner(before)
 	if !verify {
 		w.restoreClaim(owner, before, claim)
-	} else if err := w.ledger.Reserve(owner, claim); err != nil {
+	} else if err := w.ledger.Reserve(owner, claim, promised...); err != nil {
 		return err
 	} else {
 		w.recount(owner, before, claim)

@@ -214,22 +214,26 @@ func countedFor(counted map[string]Resources, uid string) Resources {
 }
 
 // Reserve grants the claim in place of the owner's previous one. If it does not fit, Reserve returns a *ShortageError and
-// changes nothing.
-func (l *Ledger) Reserve(owner Owner, claim *Claim) error {
+// changes nothing. Of each resource it asks only where the claim has more on a cluster than one that is promised to the same
+// workload.
+func (l *Ledger) Reserve(owner Owner, claim *Claim, promised ...*Claim) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.reserve(owner, claim, false)
+	return l.reserve(owner, claim, promised...)
 }
 
-// Update is Reserve for an owner that keeps what it has: of each resource it asks only where the claim has more on a cluster
-// than the owner reserves there already. So a claim that stays as large stands on a cluster that has shrunk since.
+// Update is Reserve for an owner to which its previous claim is promised. So a claim that stays as large stands on a cluster
+// that has shrunk since.
 func (l *Ledger) Update(owner Owner, claim *Claim) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.reserve(owner, claim, true)
+	if previous := l.claims[owner]; previous != nil {
+		return l.reserve(owner, claim, previous)
+	}
+	return l.reserve(owner, claim)
 }
 
-func (l *Ledger) reserve(owner Owner, claim *Claim, keeps bool) error {
+func (l *Ledger) reserve(owner Owner, claim *Claim, promised ...*Claim) error {
 	previous := l.claims[owner]
 	for i := range claim.Shares {
 		share := &claim.Shares[i]
@@ -237,12 +241,14 @@ func (l *Ledger) reserve(owner Owner, claim *Claim, keeps bool) error {
 		if previous != nil {
 			had = previous.ShareOn(share.Cluster)
 		}
-		asked := share.Amount
-		switch {
-		case share.Expired:
+		if share.Expired {
 			continue
-		case keeps && had != nil && !had.Expired && previous.UID == claim.UID:
-			asked = asked.MoreThan(had.Amount)
+		}
+		asked := share.Amount
+		for _, p := range promised {
+			if there := p.ShareOn(share.Cluster); there != nil && !there.Expired && p.UID == claim.UID {
+				asked = asked.MoreThan(there.Amount)
+			}
 		}
 		var free sum
 		if a := l.accounts[share.Cluster]; a != nil {
@@ -286,7 +292,7 @@ func (l *Ledger) Replace(restored, foreign []Grant) (refused []error, clusters [
 	}
 	refused = make([]error, len(foreign))
 	for i, g := range foreign {
-		refused[i] = l.reserve(g.Owner, g.Claim, false)
+		refused[i] = l.reserve(g.Owner, g.Claim)
 	}
 	for _, claim := range l.claims {
 		for i := range claim.Shares {

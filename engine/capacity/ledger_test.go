@@ -161,6 +161,13 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 			"reserve": func(t *rapid.T) {
 				who := owner.Draw(t, "owner")
 				c, keeps := claim(t, who), rapid.Bool().Draw(t, "keeps what it has")
+				var promised []*capacity.Claim
+				switch before := held[who]; {
+				case !keeps:
+					promised = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) *capacity.Claim { return claim(t, who) }), 0, 2).Draw(t, "promised")
+				case before != nil:
+					promised = []*capacity.Claim{before}
+				}
 				fits := true
 				for _, s := range c.Shares {
 					free := available[s.Cluster].Sub(reserved(s.Cluster, who))
@@ -168,19 +175,19 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 						free = free.Add(counted[s.Cluster][c.UID])
 					}
 					asked := s.Amount
-					if before := held[who]; keeps && before != nil && before.UID == c.UID {
-						if had := before.ShareOn(s.Cluster); had != nil && !had.Expired {
+					for _, p := range promised {
+						if had := p.ShareOn(s.Cluster); had != nil && !had.Expired && p.UID == c.UID {
 							asked = asked.Combine(had.Amount, func(a, b int64) int64 { return a * min(1, max(0, a-b)) })
 						}
 					}
 					_, short := free.Lacking(asked)
 					fits = fits && !short
 				}
-				reserve := ledger.Reserve
+				reserve := func() error { return ledger.Reserve(who, c, promised...) }
 				if keeps {
-					reserve = ledger.Update
+					reserve = func() error { return ledger.Update(who, c) }
 				}
-				if err := reserve(who, c); (err == nil) != fits {
+				if err := reserve(); (err == nil) != fits {
 					t.Fatalf("reserve %v: %v, want it to fit: %v", c, err, fits)
 				}
 				if fits {

@@ -58,6 +58,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 
 	decided, cut := false, false
 	if loadErr == nil {
+		r.do(w.verifyUnwritten)
 		r.do(func() { w.setAffinity(placements, o.workloads) })
 		decided = counted && r.do(func() { cut = w.newPass(placements, &r).place(ctx, &o) })
 		w.setQuarantine(w.engine.Quarantine(w.name))

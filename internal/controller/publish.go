@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -39,7 +38,6 @@ func (w *workspace) publish(ctx context.Context, placements []*placementState, r
 	for _, p := range placements {
 		states[namespacedName(p.object)] = p
 	}
-	w.verifyRefused(r)
 	w.store.assign()
 	w.publishing.Add(1)
 	defer w.publishing.Add(-1)
@@ -51,31 +49,25 @@ func (w *workspace) publish(ctx context.Context, placements []*placementState, r
 	}
 }
 
-// verifyRefused takes back decisions that could not be written and no longer fit when they are to be tried again, because their
-// clusters have shrunk since. What is durable of those workloads is current again.
-func (w *workspace) verifyRefused(r *result) {
-	for name, f := range w.writeFailures {
-		sl := w.store.slices[name]
-		if sl == nil || w.now().Before(f.retryAt) {
+// verifyUnwritten takes back decisions that are not durable and do not fit any more, because their clusters have shrunk since they
+// were made. What is durable of those workloads is current again.
+//
+// Invariant: what is decided and published in a pass fits on the clusters as they are then. The engine lets a workload stay where
+// it is, however full that is, which holds for what is durable: nothing runs yet where nobody was told to run it.
+func (w *workspace) verifyUnwritten() {
+	for _, key := range w.store.unwritten() {
+		e := w.store.records[key].current
+		reservation, err := engine.ReservationOf(e.placement, &e.decision)
+		if err != nil {
 			continue
 		}
-		for key, e := range maps.Clone(sl.current) {
-			reservation, err := engine.ReservationOf(e.placement, &e.decision)
-			if err != nil {
-				continue
-			}
-			// What is to expire is reserved until that is durable.
-			for i := range reservation.Shares {
-				share := &reservation.Shares[i]
-				share.Expired = share.Expired && w.store.expired(key, e.decision.Workload.UID, share.Cluster)
-			}
-			if w.store.promised(key, &reservation) {
-				continue
-			}
-			if w.engine.Reserve(w.name, reservation) != nil {
-				w.revert(key)
-				r.again = true
-			}
+		// What is to expire is reserved until that is durable.
+		for i := range reservation.Shares {
+			share := &reservation.Shares[i]
+			share.Expired = share.Expired && w.store.expired(key, e.decision.Workload.UID, share.Cluster)
+		}
+		if w.engine.Reserve(w.name, reservation, w.store.promised(key)...) != nil {
+			w.revert(key)
 		}
 	}
 }

@@ -11,10 +11,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
@@ -120,6 +123,65 @@ func TestWhatIsNotWrittenIsNotLost(t *testing.T) {
 	w.refuseWrites()
 	w.pass()
 	w.expect(map[string]string{"moves": "b", "waits": "a"})
+}
+
+// TestWhatIsNotWrittenGivesWay: a decision that cannot be written is not durable, so nothing runs by it. Once its cluster has no
+// room for it any more it is made anew, also where the workload has come to a placement whose slice can be written, and is not
+// published as if the workload stood there.
+func TestWhatIsNotWrittenGivesWay(t *testing.T) {
+	for name, test := range map[string]struct {
+		// shrunk is what b has left, then what the workload asks for by then, of the other placement.
+		shrunk string
+		then   int64
+		want   map[string]string
+	}{
+		"without room it goes elsewhere":     {shrunk: "0", then: 1000, want: map[string]string{"w": "a"}},
+		"with less room it waits":            {shrunk: "4", then: 5000, want: map[string]string{}},
+		"with room for all it stays decided": {shrunk: "5", then: 5000, want: map[string]string{"w": "b"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4"), testCluster("b", "6")}
+			w.placements = []*v1alpha1.WorkloadPlacement{ownPlacement("p"), ownPlacement("q")}
+			w.workloads = []*workloadObject{ownedBy("p", "w", 5000)}
+			w.refuseWrites("p-0")
+			_ = w.reconcile()
+			w.expect(map[string]string{})
+
+			w.clusters = []*v1alpha1.ClusterRegistration{w.clusters[0], testCluster("b", test.shrunk)}
+			w.workloads = []*workloadObject{ownedBy("q", "w", test.then)}
+			_ = w.reconcile()
+			w.expect(test.want)
+		})
+	}
+}
+
+// TestRefusedAdditionsDoNotChurn: what is durable stays, however full its cluster, and an addition that cannot be written is
+// decided on once.
+func TestRefusedAdditionsDoNotChurn(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4"), testCluster("b", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("w", 3000)}
+	w.pass()
+	w.show()
+	w.expect(map[string]string{"w": "a"})
+	w.change("a", func(r *v1alpha1.ClusterRegistration) { r.Status.Allocatable["cpu"] = resource.MustParse("1") })
+	two := testPlacement(v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(2))})
+	two.ResourceVersion = w.next()
+	w.placements, w.events = []*v1alpha1.WorkloadPlacement{two}, nil
+	w.refuseWrites("p-0")
+	for range 20 {
+		_ = w.reconcile()
+		w.sleep(time.Second)
+	}
+	if got := w.eventsOf("ClustersAdded"); len(got) != 1 {
+		t.Errorf("events: %v", got)
+	}
+	w.refuseWrites()
+	w.sleep(retryLast)
+	w.pass()
+	w.expect(map[string]string{"w": "b,a"})
 }
 
 // TestRefusedMovesDoNotPileUp: a workload that moves again and again while its slice cannot be written holds what is durable

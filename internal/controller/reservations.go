@@ -176,25 +176,15 @@ func (w *workspace) releaseHeld() (freed bool) {
 	return freed
 }
 
-// promised says whether a durable decision on a workload promises at least a reservation.
-func (s *store) promised(key workloadKey, r *engine.Reservation) bool {
-	return slices.ContainsFunc(s.records[key].durable, func(sl *slice) bool {
+// promised is what the durable decisions on a workload reserve.
+func (s *store) promised(key workloadKey) (all []engine.Reservation) {
+	for _, sl := range s.records[key].durable {
 		e := sl.durable[key]
-		durable, err := engine.ReservationOf(e.placement, &e.decision)
-		return err == nil && durable.Workload.UID == r.Workload.UID && !slices.ContainsFunc(r.Shares, func(asked capacity.Share) bool {
-			return !asked.Expired && !asked.Amount.Without(standing(&durable, asked.Cluster)).IsZero()
-		})
-	})
-}
-
-// standing is what a reservation reserves on a cluster, before anything is counted.
-func standing(r *engine.Reservation, cluster string) capacity.Resources {
-	for i := range r.Shares {
-		if s := &r.Shares[i]; s.Cluster == cluster {
-			return s.Reserved(capacity.Resources{})
+		if r, err := engine.ReservationOf(e.placement, &e.decision); err == nil {
+			all = append(all, r)
 		}
 	}
-	return capacity.Resources{}
+	return all
 }
 
 // expired says whether what a workload reserves on a cluster has durably expired.

@@ -197,11 +197,21 @@ func (s *store) knows(key workloadKey, d v1alpha1.WorkloadDecision) bool {
 	})
 }
 
+// unwritten returns the workloads whose current decision is not durable, the latest decision first.
+func (s *store) unwritten() []workloadKey {
+	keys := s.decided(func(key workloadKey, e *entry) bool { return !e.durable(key) })
+	slices.Reverse(keys)
+	return keys
+}
+
 // byDecision returns the workloads with a current decision, by when that was made, then by name.
 func (s *store) byDecision() []workloadKey {
-	var keys []workloadKey
+	return s.decided(func(workloadKey, *entry) bool { return true })
+}
+
+func (s *store) decided(which func(workloadKey, *entry) bool) (keys []workloadKey) {
 	for key, r := range s.records {
-		if r.current != nil {
+		if r.current != nil && which(key, r.current) {
 			keys = append(keys, key)
 		}
 	}

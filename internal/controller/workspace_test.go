@@ -242,7 +242,7 @@ func (w *world) condition(kind string) string {
 
 func testCluster(name, cpu string) *v1alpha1.ClusterRegistration {
 	return &v1alpha1.ClusterRegistration{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
+		ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name)},
 		Status: v1alpha1.ClusterRegistrationStatus{
 			Allocatable: corev1.ResourceList{"cpu": resource.MustParse(cpu)},
 			Conditions:  conditionsv1alpha1.Conditions{{Type: v1alpha1.ReadyCondition, Status: corev1.ConditionTrue}},
