@@ -21,8 +21,8 @@ test: $(KCP) $(KUBERNETES) ## Run all tests: policy suites and scenarios, unit t
 	go tool opa check --strict --schema policies/schemas/input.json --capabilities policies/capabilities.json policies test/policies
 	go tool opa fmt --fail --list policies test/policies
 	go tool opa test --capabilities policies/capabilities.json policies test/policies
-	go run ./cmd/kubectl-placement test policies test/policies cmd/kubectl-placement/internal/starter/files --threshold 95
-	for suite in policies/library cmd/kubectl-placement/internal/starter/files examples/team-shop examples/team-ml; do \
+	go run ./cmd/kubectl-placement test policies test/policies cmd/kubectl-placement/internal/starter/files examples/team-global --threshold 95
+	for suite in policies/library cmd/kubectl-placement/internal/starter/files examples/team-shop examples/team-ml examples/team-global; do \
 		go run ./cmd/kubectl-placement check --strict $$suite; done
 	go test -race -timeout 30m ./...
 

@@ -54,7 +54,7 @@ func (d *Decision) EachVerdict(yield func(Verdict) bool) {
 				v.Replicas = d.Clusters[at].Replicas
 			}
 		} else if v.Rejection == nil {
-			v.Note = d.passedOver(position)
+			v.Note = d.passedOver(position, row, &v)
 		}
 		if !yield(v) {
 			return
@@ -89,9 +89,8 @@ func (d *Decision) Ranked() []Verdict {
 	for position, v := range verdicts {
 		ranks[v.Cluster] = rank{tier: math.MaxInt}
 		if v.Rejection == nil {
-			proximity := v.Score.Factors[scoring.Affinity] + v.Score.Factors[scoring.Location]
-			key := d.class.Strategy.Key(position, v.Score.Total, v.Score.Headroom, proximity)
-			ranks[v.Cluster] = rank{v.tier, d.class.Strategy.Value(key) + v.Points*ranking.Point, key}
+			value, key := d.rank(position, &v)
+			ranks[v.Cluster] = rank{v.tier, value, key}
 		}
 	}
 	slices.SortStableFunc(verdicts, func(a, b Verdict) int {
@@ -99,6 +98,13 @@ func (d *Decision) Ranked() []Verdict {
 		return cmp.Or(cmp.Compare(first.tier, second.tier), cmp.Compare(second.value, first.value), cmp.Compare(second.key, first.key))
 	})
 	return verdicts
+}
+
+// rank is what a feasible cluster is worth, and its key among those of the same worth.
+func (d *Decision) rank(position int, v *Verdict) (value int64, key ranking.Key) {
+	proximity := v.Score.Factors[scoring.Affinity] + v.Score.Factors[scoring.Location]
+	key = d.class.Strategy.Key(position, v.Score.Total, v.Score.Headroom, proximity)
+	return d.class.Strategy.Value(key) + v.Points*ranking.Point, key
 }
 
 // Summary says in one line how the clusters fared, for example

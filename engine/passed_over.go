@@ -6,19 +6,31 @@ import (
 
 	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/internal/spread"
+	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// passedOver says why the feasible cluster of a position is not chosen although it ranks before one that is, or could be added;
-// empty where it does not, or may not be asked.
+// passedOver says why a feasible cluster is not chosen although it ranks before one that is, or could be added; empty where it does
+// not, or may not be asked.
 //
 // What is chosen together is the best there is. So with the cluster in the place of the worst that is chosen, a constraint breaks,
 // there is less room, or it costs more than it is worth.
-func (d *Decision) passedOver(position int) string {
+func (d *Decision) passedOver(position int, row *snapshot.Row, v *Verdict) string {
 	p := d.plan
-	if p == nil {
+	if p == nil || p.problem == nil {
 		return ""
 	}
-	i := p.candidateOn(position)
+	last := len(p.chosen) - 1
+	i := slices.IndexFunc(p.candidates, func(c candidate) bool { return c.key.Position() == position })
+	before := last >= 0 && i >= 0 && i < p.chosen[last]
+	if i < 0 {
+		// It is one of those of which there are enough better ones in the same domains: one of them stands for it.
+		i = p.insteadOf(row)
+		if last >= 0 {
+			value, key := d.rank(position, v)
+			worst := &p.candidates[p.chosen[last]]
+			before = value > worst.value || value == worst.value && key > worst.key
+		}
+	}
 	if i < 0 || slices.Contains(p.chosen, i) {
 		return ""
 	}
@@ -27,23 +39,30 @@ func (d *Decision) passedOver(position int) string {
 			return note
 		}
 	}
-	last := len(p.chosen) - 1
-	if last < 0 || p.chosen[last] < i {
+	if !before {
 		return ""
 	}
 	return d.breaks(i, p.chosen[last])
 }
 
-// candidateOn is the index of the candidate of a position, or of one in its place: it was not looked at where there are enough better
-// ones in the same domains.
-func (p *plan) candidateOn(position int) int {
-	i := slices.IndexFunc(p.candidates, func(c candidate) bool { return c.key.Position() == position })
-	for at := len(p.candidates) - 1; i < 0 && at >= 0; at-- {
-		if p.groups.of[p.candidates[at].key.Position()] == p.groups.of[position] {
-			i = at
+// insteadOf is a candidate in the same domains as a cluster that is none, and not chosen.
+func (p *plan) insteadOf(row *snapshot.Row) int {
+	if len(p.spread) == 0 {
+		return -1
+	}
+	domains := make([]int32, len(p.spread))
+	for k := range p.spread {
+		domains[k] = spread.None
+		if domain, found := p.spread[k].Key.Domain(row.Cluster); found {
+			domains[k] = int32(slices.Index(p.spread[k].domains, domain))
 		}
 	}
-	return i
+	for i := range p.candidates {
+		if slices.Equal(p.problem.Candidates[i].Domains, domains) && !slices.Contains(p.chosen, i) {
+			return i
+		}
+	}
+	return -1
 }
 
 // breaks says what is worse with the candidate i in the place of another; -1 where it is added.

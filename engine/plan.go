@@ -430,21 +430,38 @@ func (d *Decision) Notes() (notes []string) {
 	return notes
 }
 
-// note says for example "clusters over location: eu 2, us 1 (max skew 1)".
+// mostDomains is how many domains a note names.
+const mostDomains = 8
+
+// note says for example "clusters over location: eu 2, us 1 (max skew 1)". Of many domains it names those with the most.
 func (s *spreadOver) note() string {
-	var counts []string
-	for i, domain := range s.domains {
-		if s.eligible[i] || s.counts[i] > 0 {
-			counts = append(counts, fmt.Sprintf("%s %d", domain, s.counts[i]))
-		}
-	}
-	slices.Sort(counts)
 	what := "clusters"
 	if s.Workloads {
 		what = "workloads"
 	}
-	if len(counts) == 0 {
+	var domains []int
+	for i := range s.domains {
+		if s.eligible[i] || s.counts[i] > 0 {
+			domains = append(domains, i)
+		}
+	}
+	if len(domains) == 0 {
 		return fmt.Sprintf("%s over %s: no cluster that passes is in a domain", what, s.Key)
 	}
-	return fmt.Sprintf("%s over %s: %s (max skew %d)", what, s.Key, strings.Join(counts, ", "), s.MaxSkew)
+	byName := func(a, b int) int { return cmp.Compare(s.domains[a], s.domains[b]) }
+	more := ""
+	if n := len(domains) - mostDomains; n > 0 {
+		slices.SortFunc(domains, func(a, b int) int { return cmp.Or(cmp.Compare(s.counts[b], s.counts[a]), byName(a, b)) })
+		more = fmt.Sprintf(" and %d more with %d", n, s.counts[domains[mostDomains]])
+		if least := s.counts[domains[len(domains)-1]]; least < s.counts[domains[mostDomains]] {
+			more += fmt.Sprintf(" down to %d", least)
+		}
+		domains = domains[:mostDomains]
+	}
+	slices.SortFunc(domains, byName)
+	counts := make([]string, len(domains))
+	for i, domain := range domains {
+		counts[i] = fmt.Sprintf("%s %d", s.domains[domain], s.counts[domain])
+	}
+	return fmt.Sprintf("%s over %s: %s%s (max skew %d)", what, s.Key, strings.Join(counts, ", "), more, s.MaxSkew)
 }

@@ -35,19 +35,52 @@ func TestAuthoringPage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	blocks := console.FindAllStringSubmatch(string(page), -1)
-	if len(blocks) < 6 {
+	typeAll(t, string(page), 6)
+}
+
+// written is a file that a page shows, of that name.
+var written = regexp.MustCompile("(?ms)^```yaml\n# file: (\\S+)\n(.*?)^```$")
+
+// TestPlacementPage does what docs/placement.md shows, with the files that it shows, on the fleet of an example.
+func TestPlacementPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/placement.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	if err := os.CopyFS(filepath.Join(folder, "examples"), os.DirFS("../../examples")); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(folder)
+	for _, file := range written.FindAllStringSubmatch(string(page), -1) {
+		if err := os.WriteFile(file[1], []byte(file[2]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	typeAll(t, string(page), 7)
+}
+
+// typeAll types the commands of a page, in at least so many blocks, and compares what they print with what the page shows. A command
+// that ends with "# exit code 1" is to fail so.
+func typeAll(t *testing.T, page string, atLeast int) {
+	t.Helper()
+	blocks := console.FindAllStringSubmatch(page, -1)
+	if len(blocks) < atLeast {
 		t.Fatalf("the page has %d blocks of commands", len(blocks))
 	}
 	for _, block := range blocks {
 		for _, typed := range strings.Split("\n"+block[1], "\n$ ")[1:] {
 			line, shown, _ := strings.Cut(typed, "\n")
+			line, want, fails := strings.Cut(line, " # exit code ")
+			if !fails {
+				want = "0"
+			}
 			args := strings.Fields(strings.TrimPrefix(line, "kubectl placement "))
 			if len(args) == 1 && args[0] == "top" {
 				args = append(args, "live.yaml")
 			}
 			var out, errOut strings.Builder
-			if code := command.Run(t.Context(), args, strings.NewReader(""), &out, &errOut); code != 0 {
+			if code := command.Run(t.Context(), args, strings.NewReader(""), &out, &errOut); fmt.Sprint(code) != want {
 				t.Errorf("%s: exit code %d: %s", line, code, &errOut)
 			}
 			if !pattern(shown).MatchString(changing.ReplaceAllString(out.String(), "${2}0$1")) {

@@ -187,3 +187,28 @@ func TestTogether(t *testing.T) {
 		})
 	}
 }
+
+// TestTooLargeForAShare: of a workload whose replicas are divided, no cluster has to have room for all.
+func TestTooLargeForAShare(t *testing.T) {
+	w := workspace(t, clusters)
+	o := lint.Workload{Unstructured: object(t, `{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: shop}, spec: {replicas: 10, template: {spec: {
+		containers: [{name: main, resources: {requests: {cpu: "20"}}}]}}}}`)}
+	var err error
+	if o.Read, err = workload.FromObject(o.Unstructured); err != nil {
+		t.Fatal(err)
+	}
+	for spec, want := range map[string]string{
+		"{}":                                   "requests 200 cpu in all, more than any cluster of the fleet has (32)",
+		"{replicaScheduling: {type: Divided}}": "",
+		"{replicaScheduling: {type: Divided, minPerCluster: 2}}": "requests 40 cpu for 2 of its replicas, more than any cluster of the fleet has (32)",
+	} {
+		w.Placements = []*v1alpha1.WorkloadPlacement{{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "p"}, Spec: parse[v1alpha1.WorkloadPlacementSpec](t, spec)}}
+		got := ""
+		for _, f := range w.Workload(o) {
+			got += f.Message
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", spec, got, want)
+		}
+	}
+}

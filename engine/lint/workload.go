@@ -16,6 +16,7 @@ import (
 
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/nodes"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/spelling"
@@ -257,12 +258,33 @@ func tooLarge(o Workload, w *Workspace, report *report) {
 	if o.Read == nil || !w.Fleet.Known() || len(report.findings) > 0 {
 		return
 	}
-	for name, amount := range o.Read.Requests.Each {
+	asks, what := o.Read, "in all"
+	if each := w.leastShare(o.Read); each > 0 {
+		asks, what = o.Read.Share(each), fmt.Sprintf("for %d of its replicas", each)
+	}
+	for name, amount := range asks.Requests.Each {
 		if most := w.most(name, 0); amount > most {
-			report.at(nil, "requests %s %s in all, more than any cluster of the fleet has (%s)",
-				capacity.Format(name, amount, true), name, capacity.Format(name, most, false))
+			report.at(nil, "requests %s %s %s, more than any cluster of the fleet has (%s)",
+				capacity.Format(name, amount, true), name, what, capacity.Format(name, most, false))
 		}
 	}
+}
+
+// leastShare is how many replicas of a workload a cluster gets at least, where a placement divides them; otherwise 0.
+func (w *Workspace) leastShare(o *workload.Workload) (least int64) {
+	for _, p := range w.Placements {
+		r, selector := division(p), placement.Selector{}
+		if r != nil && o.Divisible && o.Replicas > 0 {
+			selector, _ = compiled(p)
+		}
+		if each := int64(1); selector.Selects(o) {
+			each = min(max(each, int64(r.MinPerCluster)), o.Replicas)
+			if least == 0 || each < least {
+				least = each
+			}
+		}
+	}
+	return least
 }
 
 // noNode reports pods that no node of the fleet can run. It says nothing while some cluster does not tell of its nodes.

@@ -57,17 +57,34 @@ func (v View) top() int {
 	}
 }
 
-const maxRows = 1 << 30
+// details is for how many chosen clusters it is printed how the score is made up: for all of a few, and the best of many.
+func (v View) details(d *engine.Decision) int {
+	if len(d.Clusters) > fewRows && !v.All {
+		return fewDetails
+	}
+	return maxRows
+}
+
+const (
+	maxRows    = 1 << 30
+	fewDetails = 3
+)
 
 // Explanation prints a decision with the verdicts on clusters, and how scores are made up.
 func Explanation(w io.Writer, d *engine.Decision, view View) {
 	where := "nowhere"
 	if len(d.Clusters) > 0 {
-		names := make([]string, len(d.Clusters))
-		for i, c := range d.Clusters {
+		shown := d.Clusters
+		if len(shown) > fewRows && !view.All {
+			shown = shown[:fewRows/2]
+		}
+		names := make([]string, len(shown))
+		for i, c := range shown {
 			names[i] = c.Name + times(c.Replicas, d.Divides())
 		}
-		where = strings.Join(names, ", ")
+		if where = strings.Join(names, ", "); len(shown) < len(d.Clusters) {
+			where += fmt.Sprintf(" and %d more", len(d.Clusters)-len(shown))
+		}
 	}
 	fmt.Fprintf(w, "%s -> %s\n%s\n", d.Workload, where, d.Summary())
 	for _, note := range d.Notes() {
@@ -90,9 +107,11 @@ func Explanation(w io.Writer, d *engine.Decision, view View) {
 	} else {
 		obstacles(w, d, rejected)
 	}
+	details := 0
 	for _, v := range feasible {
-		if v.Chosen || slices.Contains(view.Details, v.Cluster) || slices.Contains(view.Only, v.Cluster) {
+		if named := slices.Contains(view.Details, v.Cluster) || slices.Contains(view.Only, v.Cluster); named || v.Chosen && details < view.details(d) {
 			factors(w, d, v)
+			details++
 		}
 	}
 	for _, term := range d.Terms {
@@ -135,9 +154,12 @@ func scores(w io.Writer, d *engine.Decision, feasible []engine.Verdict, view Vie
 	}
 	t.AppendHeader(header)
 	var left []engine.Verdict
+	chosen := 0
 	for i, v := range feasible {
-		if i >= view.top() && !v.Chosen {
-			left = append(left, v)
+		if i >= view.top() && (!v.Chosen || view.details(d) == fewDetails) {
+			if left = append(left, v); v.Chosen {
+				chosen++
+			}
 			continue
 		}
 		verdict := Feasible
@@ -161,7 +183,11 @@ func scores(w io.Writer, d *engine.Decision, feasible []engine.Verdict, view Vie
 	}
 	t.Render()
 	if len(left) > 0 {
-		fmt.Fprintf(w, "and %d more that are feasible, with totals from %d down to %d (--all shows them)\n", len(left), left[0].Score.Total, left[len(left)-1].Score.Total)
+		of := ""
+		if chosen > 0 {
+			of = fmt.Sprintf(", %d of them chosen", chosen)
+		}
+		fmt.Fprintf(w, "and %d more that are feasible%s, with totals from %d down to %d (--all shows them)\n", len(left), of, left[0].Score.Total, left[len(left)-1].Score.Total)
 	}
 }
 

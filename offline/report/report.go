@@ -29,12 +29,23 @@ func decisionTable(w io.Writer, workloads []Placed) table.Writer {
 		if len(p.Clusters) == 0 {
 			t.AppendRow(table.Row{p.Workload, p.Placement, "-"})
 		}
-		for i, c := range p.Clusters {
+		shown := p.Clusters
+		if len(shown) > fewRows {
+			shown = shown[:fewRows/2]
+		}
+		for i, c := range shown {
 			name, placement := p.Workload, p.Placement
 			if i > 0 {
 				name, placement = "", ""
 			}
 			t.AppendRow(table.Row{name, placement, c.Name, c.Replicas, c.Score, c.Reason})
+		}
+		if left := p.Clusters[len(shown):]; len(left) > 0 {
+			replicas := int64(0)
+			for _, c := range left {
+				replicas += c.Replicas
+			}
+			t.AppendRow(table.Row{"", "", fmt.Sprintf("and %d more", len(left)), replicas})
 		}
 	}
 	return t

@@ -88,7 +88,7 @@ func notes(w io.Writer, r *simulation.Result, workspace string) {
 		fmt.Fprintf(w, "%s: %s\n", d.Workload, strings.Join(d.Notes, "; "))
 	}
 	if left > 0 {
-		fmt.Fprintf(w, "and so for %d more workloads of these placements: explain says how\n", left)
+		fmt.Fprintf(w, "and %d more workloads of these placements: explain says how each was chosen\n", left)
 	}
 	if len(printed) > 0 {
 		fmt.Fprintln(w)
@@ -116,18 +116,33 @@ func fleet(w io.Writer, r *simulation.Result, workspace string) {
 		header = append(header, strings.ToUpper(name), "RESERVED", "IN USE")
 	}
 	t.AppendHeader(header)
-	for _, c := range r.Clusters {
-		if c.Workspace != workspace {
-			continue
+	clusters := slices.DeleteFunc(slices.Clone(r.Clusters), func(c simulation.Cluster) bool { return c.Workspace != workspace })
+	fullest := func(c simulation.Cluster) (most int64) {
+		for _, name := range resources {
+			most = max(most, c.Utilization[name])
 		}
+		return most
+	}
+	var left []simulation.Cluster
+	if len(clusters) > manyClusters {
+		slices.SortStableFunc(clusters, func(a, b simulation.Cluster) int { return cmp.Compare(fullest(b), fullest(a)) })
+		clusters, left = clusters[:fewRows], clusters[fewRows:]
+	}
+	for _, c := range clusters {
 		row := table.Row{c.Name}
 		for _, name := range resources {
 			row = append(row, capacity.Format(name, c.Allocatable[name], false), capacity.Format(name, c.Reserved[name], false), fmt.Sprintf("%d%%", c.Utilization[name]))
 		}
 		t.AppendRow(row)
 	}
+	if len(left) > 0 {
+		t.AppendRow(table.Row{fmt.Sprintf("and %d more, up to %d%% in use", len(left), fullest(left[0]))})
+	}
 	render(w, t)
 }
+
+// manyClusters are so many that only the fullest have a row.
+const manyClusters = 50
 
 // unplaced prints why workloads run nowhere, or stay where they should not, once for those that wait for the same.
 func unplaced(w io.Writer, r *simulation.Result, workspace string) {

@@ -85,15 +85,15 @@ func Compare(before, after *Result) *Diff {
 	diff.Summary.Workloads = len(after.Decisions)
 	for _, d := range after.Decisions {
 		change := Change{Workspace: d.Workspace, Workload: d.Workload, Placement: d.Placement, Before: []engine.Choice{}, After: d.Clusters, Error: d.Error, NoBetterPlace: d.NoBetterPlace}
-		if d.NoBetterPlace != "" {
-			diff.Standing = append(diff.Standing, change)
-			diff.Summary.Standing++
-		}
 		if e := earlier[workloadKey{d.Workspace, d.Workload}]; e != nil {
 			change.Before = e.Clusters
 			if change.Divided = d.Divided || e.Divided; d.Divided && e.Divided {
 				change.MovedReplicas = movedReplicas(change.Before, change.After)
 			}
+		}
+		if d.NoBetterPlace != "" {
+			diff.Standing = append(diff.Standing, change)
+			diff.Summary.Standing++
 		}
 		if d.Held != nil {
 			held := change
