@@ -210,6 +210,9 @@ func (s *set) has(owner capacity.Owner, c *capacity.Claim) bool {
 func (w *workspace) recount(owner capacity.Owner, before, after *capacity.Claim) {
 	for _, s := range w.affinity.sets {
 		was, is := s.has(owner, before), s.has(owner, after)
+		if was && is && slices.EqualFunc(before.Shares, after.Shares, func(a, b capacity.Share) bool { return a.Cluster == b.Cluster }) {
+			continue
+		}
 		if was {
 			s.count(w, before, -1)
 		}
