@@ -122,7 +122,7 @@ func (b *batch) decideLocked(ctx context.Context, c *class, s snapshot.Snapshot,
 		if c, cached = b.known(&b.requests[b.next]); !cached {
 			return nil
 		}
-		s = b.fleet.Snapshot()
+		s = b.snapshotFor(c)
 		if current, err := b.refresh(ctx, c, &s); !current || err != nil {
 			return err
 		}

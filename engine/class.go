@@ -136,7 +136,7 @@ func (w *workspace) withRanking(ctx context.Context, c *class, do func(snapshot.
 func (w *workspace) tryWithRanking(ctx context.Context, c *class, do func(snapshot.Snapshot) error) (done bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := w.fleet.Snapshot()
+	s := w.snapshotFor(c)
 	if current, err := w.refresh(ctx, c, &s); !current || err != nil {
 		return false, err
 	}
@@ -174,6 +174,7 @@ func (w *workspace) rank(ctx context.Context, c *class) error {
 	defer c.evaluating.Unlock()
 	w.mu.Lock()
 	s := w.fleet.Whole()
+	s.Usual = w.usual(c)
 	changes, known := c.ranking.Behind(&s)
 	var r *ranking.Ranking
 	var memory *ranking.Tournament

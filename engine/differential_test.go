@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/bits"
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +118,13 @@ affinity.terms contains {"factor": "affinity", "score": "cheap", "match": {"loca
 	// Nearly all clusters tie.
 	`package placement.scoring
 weights := {"location": 1}`,
+	`package placement.scoring
+weights := {"cost": 10, "capacity": 1}`,
+	`package placement.scoring
+weights := {"packing": 100}`,
+	`package placement.scoring
+default weights := {"packing": 30, "cost": 20, "health": 1}
+weights := {"performance": 1} if input.workload.name == "u"`,
 }
 
 func compilePolicies(t *testing.T) (c compiledPolicies) {
@@ -715,6 +724,7 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 			t.Fatal(err)
 		}
 	}
+	usual := q.world.usual(judgement)
 	var feasible []referenceCandidate
 	var rejected []string
 	stages := map[filter.Stage]int{}
@@ -736,7 +746,7 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 			continue
 		}
 		terms := scoring.WithTaints(judgement.Terms, p.Spec.Tolerations)
-		feasible = append(feasible, referenceCandidate{name, w, scoring.Of(row, w.Requests, judgement.Weights, terms)})
+		feasible = append(feasible, referenceCandidate{name, w, scoring.Of(row, scoring.Asked{Requests: w.Requests, Terms: terms, Usual: usual}, judgement.Weights)})
 	}
 	slices.SortFunc(feasible, q.rank)
 	var choices []engine.Choice
@@ -820,7 +830,7 @@ func (q *question) referenceStay(feasible []referenceCandidate, judgement *polic
 		row := q.world.row(current.Name, q.workload.Reference)
 		on := referenceOn(q.workload, row)
 		terms := scoring.WithTaints(judgement.Terms, spec.Tolerations)
-		p := place{referenceCandidate: referenceCandidate{current.Name, on, scoring.Of(row, on.Requests, judgement.Weights, terms)}}
+		p := place{referenceCandidate: referenceCandidate{current.Name, on, scoring.Of(row, scoring.Asked{Requests: on.Requests, Terms: terms, Usual: q.world.usual(judgement)}, judgement.Weights)}}
 		p.choice = p.referenceCandidate.choice()
 		// What is promised already need not fit.
 		more, pod, held := on.Requests, on.Pod, q.world.held[q.workload.Reference]
@@ -1153,7 +1163,98 @@ func (w *world) row(cluster string, ref workload.Reference) *snapshot.Row {
 			c.LargestFree = &largest
 		}
 	}
-	return snapshot.NewRow(&c, w.reserved(cluster, &ref))
+	row := snapshot.NewRow(&c, w.reserved(cluster, &ref))
+	row.CostScore = w.costScore(cluster)
+	return row
+}
+
+// costScore is where the cost of a cluster is between the dearest, 0, and the cheapest, 100.
+func (w *world) costScore(cluster string) int64 {
+	costs := map[string]float64{}
+	for name, c := range w.fleet {
+		if cost, err := strconv.ParseFloat(c.Labels[v1alpha1.LabelCost], 64); err == nil {
+			costs[name] = cost
+		}
+	}
+	cost, known := costs[cluster]
+	if !known {
+		return 50
+	}
+	all := slices.Collect(maps.Values(costs))
+	least, most := slices.Min(all), slices.Max(all)
+	if least == most {
+		return 100
+	}
+	return int64(100 * ((most - cost) / (most - least)))
+}
+
+// usual is what the workloads of a workspace usually ask for, where the policies want to know: of each magnitude the shape of the
+// most claims.
+func (w *world) usual(judgement *policy.Judgement) *capacity.Usual {
+	if judgement.Weights.Factors[scoring.Packing] == 0 {
+		return nil
+	}
+	type shape struct{ cpu, memory, storage, gpus int64 }
+	counts := map[shape]int{}
+	for _, c := range w.held {
+		for _, s := range c.shares {
+			if !s.Amount.IsZero() {
+				counts[shape{s.Amount.CPU, s.Amount.Memory, s.Amount.Storage, s.Amount.Extended[gpu]}]++
+			}
+		}
+	}
+	floor := func(n int) int {
+		power := 1
+		for ; 2*power <= n; power *= 2 {
+		}
+		return power
+	}
+	compare := func(a, b shape) int {
+		gpus := func(n int64) string {
+			if n == 0 {
+				return ""
+			}
+			return fmt.Sprintf("%s=%d,", gpu, n)
+		}
+		return cmp.Or(cmp.Compare(a.cpu, b.cpu), cmp.Compare(a.memory, b.memory), cmp.Compare(a.storage, b.storage), strings.Compare(gpus(a.gpus), gpus(b.gpus)))
+	}
+	type group struct {
+		shape
+		weight int
+	}
+	groups := map[string]*group{}
+	for s, n := range counts {
+		size := fmt.Sprint(bits.Len64(uint64(s.cpu)), bits.Len64(uint64(s.memory)), bits.Len64(uint64(s.storage)), bits.Len64(uint64(s.gpus)))
+		g := groups[size]
+		if g == nil {
+			g = &group{shape: s}
+			groups[size] = g
+		}
+		g.weight += floor(n)
+		if order := cmp.Or(cmp.Compare(floor(n), floor(counts[g.shape])), compare(s, g.shape)); order > 0 {
+			g.shape = s
+		}
+	}
+	sorted := slices.SortedFunc(maps.Values(groups), func(a, b *group) int {
+		return cmp.Or(cmp.Compare(b.weight, a.weight), compare(b.shape, a.shape))
+	})
+	sorted = sorted[:min(len(sorted), capacity.MaxShapes)]
+	total := 0
+	for _, g := range sorted {
+		total += g.weight
+	}
+	var shapes []capacity.Shape
+	for _, g := range sorted {
+		requests := capacity.Resources{CPU: g.cpu, Memory: g.memory, Storage: g.storage}
+		if g.gpus > 0 {
+			requests.Extended = map[string]int64{gpu: g.gpus}
+		}
+		shapes = append(shapes, capacity.Shape{Requests: requests, Share: float64(g.weight) / float64(total)})
+	}
+	if len(shapes) == 0 {
+		return nil
+	}
+	return capacity.NewUsual(shapes)
 }
 
 // checkReservations compares what the engine says is reserved on every cluster with what is.
@@ -1167,7 +1268,7 @@ func (h *history) checkReservations(t *rapid.T) {
 			want := snapshot.NewRow(w.fleet[name], w.reserved(name, nil))
 			got := rows[i]
 			if got.Name != name || !got.Reserved.Equal(want.Reserved) || !got.Free.Equal(want.Free) || !got.Utilization.Equal(want.Utilization) ||
-				got.HealthScore != want.HealthScore || got.PerformanceScore != want.PerformanceScore {
+				got.HealthScore != want.HealthScore || got.PerformanceScore != want.PerformanceScore || got.CostScore != w.costScore(name) {
 				t.Fatalf("%s in %s is\n%+v, want\n%+v", name, w.name, got, want)
 			}
 		}
@@ -1215,7 +1316,7 @@ func (h *history) drawCluster(t *rapid.T) *snapshot.Cluster {
 
 func drawFacts(t *rapid.T, c *snapshot.Cluster) {
 	c.Location = draw(t, "location", "eu", "us", "ap", "")
-	c.Labels = drawMap(t, "label", map[string][]string{"tier": {"gold", "silver", "bronze"}, "zone": {"a", "b"}, "rank": {"0", "1", "x"}})
+	c.Labels = drawMap(t, "label", map[string][]string{"tier": {"gold", "silver", "bronze"}, "zone": {"a", "b"}, "rank": {"0", "1", "x"}, v1alpha1.LabelCost: {"0", "1", "2.5", "7", "cheap"}})
 	c.Capabilities, c.Taints, c.Scores = nil, nil, nil
 	for _, name := range []string{"cheap", "green"} {
 		if rapid.Bool().Draw(t, "has score") {

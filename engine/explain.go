@@ -46,7 +46,7 @@ func (d *Decision) EachVerdict(yield func(Verdict) bool) {
 		} else if rule := attraction.rejects(position); rule != nil && !d.chose(row.Name) {
 			v.Rejection = rule.rejection(position)
 		} else {
-			v.Score = scoring.Of(row, d.class.On(row).Workload.Requests, d.Weights, d.class.Policy.Terms)
+			v.Score = scoring.Of(row, d.asked(row), d.Weights)
 			v.Points = attraction.points(position)
 		}
 		if at := slices.IndexFunc(d.Clusters, func(c Choice) bool { return c.Name == v.Cluster }); at >= 0 {
@@ -222,7 +222,12 @@ func (d *Decision) Factors(cluster string) []scoring.Explanation {
 	if row == nil {
 		return nil
 	}
-	return scoring.Explain(row, d.class.On(row).Workload.Requests, d.Weights, d.class.Policy.Terms)
+	return scoring.Explain(row, d.asked(row), d.Weights)
+}
+
+// asked is what a cluster was scored for.
+func (d *Decision) asked(row *snapshot.Row) scoring.Asked {
+	return d.class.Asked(d.class.On(row).Workload.Requests, d.snapshot.Usual)
 }
 
 // rows are the clusters that were decided on.

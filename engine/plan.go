@@ -85,7 +85,9 @@ func (w *workspace) planIn(ctx context.Context, r *Request, tiers []*placement.P
 				return errNewPolicies
 			}
 			for _, c := range classes[1:] {
-				if current, err := w.refresh(ctx, c, &s); !current || err != nil {
+				seen := s
+				seen.Usual = w.usual(c)
+				if current, err := w.refresh(ctx, c, &seen); !current || err != nil {
 					behind = c
 					return cmp.Or(err, errBehind)
 				}

@@ -94,7 +94,7 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, cur
 		promised = held.Shares[had]
 	}
 	on := c.On(row)
-	score := scoring.Of(row, on.Workload.Requests, c.Judgement.Weights, c.Policy.Terms)
+	score := scoring.Of(row, c.Asked(on.Workload.Requests, w.usual(c)), c.Judgement.Weights)
 	if plan != nil && plan.division != nil {
 		p.room, p.free = plan.roomOn(row)
 		on = on.Asking(c.Whole.Share(current.Replicas))
@@ -186,12 +186,12 @@ func (w *workspace) tryKeeping(d *Decision, choices *choices, c *class, r *Reque
 	if w.policies.Load() != c.Policy.Policies {
 		return false, errNewPolicies
 	}
+	s := w.snapshotFor(c)
 	held := w.held(c, r)
 	places := w.placesOf(r, &held, nil, c)
 	if len(places.kept) < c.Strategy.Number {
 		return false, nil
 	}
-	s := w.fleet.Snapshot()
 	*d = w.newDecision(c, r, &s, held, cached)
 	return true, w.stay(d, choices, c, r, &places, nil, reserve)
 }

@@ -86,6 +86,21 @@ func (w *workspace) snapshot() snapshot.Snapshot {
 	return w.fleet.Snapshot()
 }
 
+// snapshotFor is the fleet as a class sees it. The workspace is locked.
+func (w *workspace) snapshotFor(c *class) snapshot.Snapshot {
+	s := w.fleet.Snapshot()
+	s.Usual = w.usual(c)
+	return s
+}
+
+// usual is what the workloads of the workspace usually ask for, nil for a class that does not ask for it.
+func (w *workspace) usual(c *class) *capacity.Usual {
+	if !c.Packs {
+		return nil
+	}
+	return w.ledger.Usual()
+}
+
 func (w *workspace) setCluster(c *snapshot.Cluster) (changed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

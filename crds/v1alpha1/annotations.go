@@ -25,6 +25,10 @@ const (
 	// by it. The syncer that brings a workload to its clusters sets it in the pod template.
 	LabelWorkloadUID = "tmc.kcp.io/workload-uid"
 
+	// LabelCost on a ClusterRegistration is what the cluster costs, a decimal number in a unit that is the same for all clusters of
+	// the workspace, such as the price of an hour. The factor cost of policies compares clusters by it.
+	LabelCost = "tmc.kcp.io/cost"
+
 	// LabelPlacement on a PlacementDecision is the name of the placement whose decisions it contains.
 	LabelPlacement = "tmc.kcp.io/placement"
 

@@ -93,6 +93,8 @@ type Ledger struct {
 	groups   map[types.NamespacedName]map[string]int
 	// spare is the map of a group that is gone, reused for the next.
 	spare map[string]int
+	// shapes of what the claims ask for; nil until somebody asks for Usual.
+	shapes *shapes
 }
 
 // account is one cluster in the ledger. It exists while the cluster is registered or a claim has a stake in it.
@@ -285,6 +287,7 @@ func (l *Ledger) Replace(restored, foreign []Grant) (refused []error, clusters [
 			touched[claim.Shares[i].Cluster] = true
 		}
 		delete(l.claims, owner)
+		l.countShapes(owner, claim, -1)
 		l.remove(claim)
 	}
 	for _, g := range restored {
@@ -312,9 +315,11 @@ func (l *Ledger) Restore(owner Owner, claim *Claim) {
 // grant records a claim in place of the owner's previous one.
 func (l *Ledger) grant(owner Owner, previous, claim *Claim) {
 	if previous != nil {
+		l.countShapes(owner, previous, -1)
 		l.remove(previous)
 	}
 	l.claims[owner] = claim
+	l.countShapes(owner, claim, 1)
 	group := l.groups[claim.Group]
 	if group == nil {
 		if group = l.spare; group == nil {
@@ -343,9 +348,17 @@ func (l *Ledger) Release(owner Owner) *Claim {
 	claim := l.claims[owner]
 	if claim != nil {
 		delete(l.claims, owner)
+		l.countShapes(owner, claim, -1)
 		l.remove(claim)
 	}
 	return claim
+}
+
+// countShapes counts what a claim asks for, or takes it off again where by is -1.
+func (l *Ledger) countShapes(owner Owner, claim *Claim, by int64) {
+	if l.shapes != nil && owner.Held == 0 {
+		l.shapes.count(claim, by)
+	}
 }
 
 // remove removes a claim from the accounts.

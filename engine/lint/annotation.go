@@ -98,7 +98,9 @@ func placementAnnotations(p *v1alpha1.WorkloadPlacement, _ *Workspace, report *r
 // registrationAnnotations reports annotations that are read from other objects, or from none.
 func registrationAnnotations(r *v1alpha1.ClusterRegistration, _ *Workspace, report *report) {
 	for _, key := range slices.Sorted(maps.Keys(r.Annotations)) {
-		if isMisspelt(key, nil) {
+		if key == v1alpha1.LabelCost {
+			report.name(metadataAnnotations.Key(key), "is read from the labels of a ClusterRegistration: write it under metadata.labels")
+		} else if isMisspelt(key, nil) {
 			report.name(metadataAnnotations.Key(key), "no annotation of a ClusterRegistration is read: clusters are told apart by spec.location, labels, spec.capabilities and spec.taints")
 		}
 	}

@@ -195,7 +195,7 @@ func TestCompileRefuses(t *testing.T) {
 		{"recursion", "package placement.x\np := q\nq := p", "rego_recursion_error: rule data.placement.x.p is recursive: data.placement.x.p -> data.placement.x.q -> data.placement.x.p"},
 		{"two values of one rule", "package placement.scoring\nweights := {\"health\": 1}\nweights := {\"health\": 2}", "f.rego:3:1: eval_conflict_error: rule data.placement.scoring.weights produced conflicting values:\n  {\"health\": 1} at f.rego:2\n  {\"health\": 2} at f.rego:3"},
 		{"weights of the wrong type", "package placement.scoring\n\nweights := 3", "f.rego:3:1: shape_error: data.placement.scoring.weights must be an object from factor to weight, is 3"},
-		{"unknown factor", "package placement.scoring\nweights := {\"cost\": 3}", `f.rego:2:1: shape_error: data.placement.scoring.weights has an unknown factor "cost": the factors are capacity, health, performance, affinity, location`},
+		{"unknown factor", "package placement.scoring\nweights := {\"price\": 3}", `f.rego:2:1: shape_error: data.placement.scoring.weights has an unknown factor "price": the factors are capacity, health, performance, affinity, location, cost, packing`},
 		{"weight out of range", "package placement.scoring\nweights := {\"health\": 101}", `gives "health" the weight 101: it must be a whole number from 0 to 100`},
 		{"weight not whole", "package placement.scoring\nweights := {\"health\": 1.5}", `gives "health" the weight 1.5`},
 		{"weight not a number", "package placement.scoring\nweights := {\"health\": \"1\"}", `gives "health" the weight "1"`},

@@ -1,7 +1,6 @@
 package scoring
 
 import (
-	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
@@ -11,11 +10,11 @@ var affinityFactor = termFactor("affinity", Affinity)
 func termFactor(name string, f Factor) factor {
 	return factor{
 		name: name,
-		score: func(row *snapshot.Row, _ capacity.Resources, terms []Term) int64 {
-			return scoreTerms(f, row, terms)
+		score: func(row *snapshot.Row, a Asked) int64 {
+			return scoreTerms(f, row, a.Terms)
 		},
-		because: func(row *snapshot.Row, _ capacity.Resources, terms []Term) string {
-			return describeTerms(f, row, terms)
+		because: func(row *snapshot.Row, a Asked) string {
+			return describeTerms(f, row, a.Terms)
 		},
 	}
 }

@@ -1,7 +1,6 @@
 package scoring
 
 import (
-	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
@@ -15,14 +14,14 @@ type Explanation struct {
 	Because string
 }
 
-// Explain explains each factor of the score that Of returns, in the order of the factors; named scores come last.
-func Explain(row *snapshot.Row, requests capacity.Resources, weights Weights, terms []Term) []Explanation {
-	score := Of(row, requests, weights, terms)
-	explanations := make([]Explanation, NumFactors)
-	for f := range factors {
-		explanations[f] = Explanation{
-			Factor: factors[f].name, Score: score.Factors[f], Weight: weights.Factors[f], Because: factors[f].because(row, requests, terms),
-		}
+// Explain explains the factors to tell of in the score that Of returns, in their order; named scores come last.
+func Explain(row *snapshot.Row, a Asked, weights Weights) []Explanation {
+	score := Of(row, a, weights)
+	var explanations []Explanation
+	for _, f := range weights.Told() {
+		explanations = append(explanations, Explanation{
+			Factor: f.String(), Score: score.Factors[f], Weight: weights.Factors[f], Because: factors[f].because(row, a),
+		})
 	}
 	for i, w := range weights.Scores {
 		explanations = append(explanations, Explanation{Factor: w.String(), Score: score.Named[i], Weight: w.Weight, Because: describeScore(w.Name, row)})

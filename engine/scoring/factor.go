@@ -10,7 +10,7 @@ import (
 // Factor is one aspect by which clusters are scored, 0..100.
 type Factor int
 
-// The factors that the Scorer has a faster form of. A new factor needs no constant.
+// The factors. Those before numPlanned have a faster form in the Scorer; a new factor needs no constant.
 const (
 	Capacity Factor = iota
 	Health
@@ -18,6 +18,9 @@ const (
 	Affinity
 	Location
 	numPlanned
+
+	Cost    = numPlanned
+	Packing = numPlanned + 1
 )
 
 // factors by their number. A new factor is a file and a line at the end; it weighs nothing until policies give it a
@@ -28,6 +31,8 @@ var factors = [...]factor{
 	Performance: performanceFactor,
 	Affinity:    affinityFactor,
 	Location:    locationFactor,
+	Cost:        costFactor,
+	Packing:     packingFactor,
 }
 
 // NumFactors is how many factors there are.
@@ -37,10 +42,19 @@ const NumFactors = len(factors)
 type factor struct {
 	// name in policies.
 	name string
-	// score of a cluster, 0..100, for a workload that has these requests.
-	score func(row *snapshot.Row, requests capacity.Resources, terms []Term) int64
+	// score of a cluster, 0..100.
+	score func(row *snapshot.Row, a Asked) int64
 	// because says in words how the score comes about.
-	because func(row *snapshot.Row, requests capacity.Resources, terms []Term) string
+	because func(row *snapshot.Row, a Asked) string
+}
+
+// Asked is what clusters are scored for.
+type Asked struct {
+	// Requests of the workload.
+	Requests capacity.Resources
+	Terms    []Term
+	// Usual is what the workloads of the workspace usually ask for; nil where it is not known, or packing weighs nothing.
+	Usual *capacity.Usual
 }
 
 // String returns the factor's name in policies.
@@ -62,4 +76,14 @@ type Weights struct {
 	Factors PerFactor
 	// Scores are factors from outside, by name: at most MaxScores.
 	Scores []ScoreWeight
+}
+
+// Told returns the factors to tell of: those that the built-in weights have, and the others that weigh anything.
+func (w *Weights) Told() (told []Factor) {
+	for f := range Factor(NumFactors) {
+		if f < numPlanned || w.Factors[f] > 0 {
+			told = append(told, f)
+		}
+	}
+	return told
 }

@@ -36,12 +36,12 @@ func Reason(total int64) string {
 	}
 }
 
-// Of scores a cluster for a workload that has these requests.
-func Of(row *snapshot.Row, requests capacity.Resources, weights Weights, terms []Term) Score {
-	s := Score{Headroom: headroom(row, requests)}
+// Of scores a cluster.
+func Of(row *snapshot.Row, a Asked, weights Weights) Score {
+	s := Score{Headroom: headroom(row, a.Requests)}
 	var sum, total int64
 	for f := range factors {
-		s.Factors[f] = factors[f].score(row, requests, terms)
+		s.Factors[f] = factors[f].score(row, a)
 		sum += weights.Factors[f] * s.Factors[f]
 		total += weights.Factors[f]
 	}

@@ -48,7 +48,7 @@ func TestCapacityFactor(t *testing.T) {
 		{"other resources do not count", capacity.Resources{Storage: 1, Extended: map[string]int64{"gpu": 1}}, 100},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := scoring.Of(cluster(1000), test.required, scoring.Weights{}, nil).Factors[scoring.Capacity]; got != test.want {
+			if got := scoring.Of(cluster(1000), scoring.Asked{Requests: test.required}, scoring.Weights{}).Factors[scoring.Capacity]; got != test.want {
 				t.Errorf("got %d, want %d", got, test.want)
 			}
 		})
@@ -63,7 +63,7 @@ func TestHealthFactor(t *testing.T) {
 				c.Conditions = []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: status}}
 			}
 		})
-		if got := scoring.Of(row, capacity.Resources{}, scoring.Weights{}, nil).Factors[scoring.Health]; got != want {
+		if got := scoring.Of(row, scoring.Asked{}, scoring.Weights{}).Factors[scoring.Health]; got != want {
 			t.Errorf("Ready %q: got %d, want %d", status, got, want)
 		}
 	}
@@ -120,7 +120,7 @@ func TestTerms(t *testing.T) {
 		{"all parts must match", []scoring.Term{term(scoring.Match{Location: "eu", Labels: silver}, 7, -7)}, 43},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := scoring.Of(cluster(1000), capacity.Resources{}, scoring.Weights{}, test.terms)
+			s := scoring.Of(cluster(1000), scoring.Asked{Terms: test.terms}, scoring.Weights{})
 			if got := s.Factors[scoring.Affinity]; got != test.want {
 				t.Errorf("got %d, want %d", got, test.want)
 			}
@@ -152,7 +152,7 @@ func TestTotal(t *testing.T) {
 		{"truncated", cluster(1000), both(1), scoring.Weights{Factors: scoring.PerFactor{scoring.Health: 1, scoring.Affinity: 2}}, 66, "Good"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := scoring.Of(test.row, test.require, test.weights, nil).Total
+			got := scoring.Of(test.row, scoring.Asked{Requests: test.require}, test.weights).Total
 			if got != test.want || scoring.Reason(got) != test.reason {
 				t.Errorf("got %d %s, want %d %s", got, scoring.Reason(got), test.want, test.reason)
 			}
@@ -185,7 +185,7 @@ func TestHeadroom(t *testing.T) {
 		{"no overflow", capacity.Resources{Memory: capacity.MaxAmount / 4}, 750_000},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := scoring.Of(cluster(1000, large), test.requests, scoring.Weights{}, nil).Headroom; got != test.want {
+			if got := scoring.Of(cluster(1000, large), scoring.Asked{Requests: test.requests}, scoring.Weights{}).Headroom; got != test.want {
 				t.Errorf("got %d, want %d", got, test.want)
 			}
 		})
@@ -212,7 +212,7 @@ func TestPreferNoSchedule(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			row := cluster(1000, func(c *snapshot.Cluster) { c.Taints = test.taints })
 			terms := scoring.WithTaints(nil, tolerations)
-			e := scoring.Explain(row, capacity.Resources{}, scoring.Weights{}, terms)[scoring.Affinity]
+			e := scoring.Explain(row, scoring.Asked{Terms: terms}, scoring.Weights{})[scoring.Affinity]
 			if e.Score != test.want || e.Because != test.because {
 				t.Errorf("got %d: %s", e.Score, e.Because)
 			}

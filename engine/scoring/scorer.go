@@ -38,8 +38,7 @@ func FactScoreOf(row *snapshot.Row, health int64, weights *Weights, terms []Term
 // once, what depends on the facts of a cluster is its FactScore, and multiplication stands in for division. Factors that
 // it has no faster form of are scored for every row, if they weigh anything.
 type Scorer struct {
-	requests              capacity.Resources
-	terms                 []Term
+	asked                 Asked // but for Usual
 	capacity, performance int64 // weights
 	sum                   uint32
 	// others are the factors without a faster form that weigh anything.
@@ -61,7 +60,7 @@ type steps struct{ one, two, five, ten int64 }
 
 // NewScorer makes the scorer of workloads that ask for requests.
 func NewScorer(requests capacity.Resources, weights Weights, terms []Term) Scorer {
-	s := Scorer{requests: requests, terms: terms, capacity: weights.Factors[Capacity], performance: weights.Factors[Performance]}
+	s := Scorer{asked: Asked{Requests: requests, Terms: terms}, capacity: weights.Factors[Capacity], performance: weights.Factors[Performance]}
 	for f, weight := range weights.Factors {
 		s.sum += uint32(weight)
 		if Factor(f) >= numPlanned && weight > 0 {
@@ -99,15 +98,15 @@ func (s *steps) coverage(free int64) int64 {
 	}
 }
 
-// Score returns the total and the headroom of a cluster, given the Weighted of its FactScore. The row is that of the
-// figures.
-func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (total, least int64) {
+// Score returns the total and the headroom of a cluster, given the Weighted of its FactScore and what workloads usually ask
+// for. The row is that of the figures.
+func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64, usual *capacity.Usual) (total, least int64) {
 	if len(s.others) > 0 {
-		weighted += s.scoreOthers(row)
+		weighted += s.scoreOthers(row, usual)
 	}
 	if s.exact {
-		covered := coverage(f.Free[snapshot.CPU], s.requests.CPU) + coverage(f.Free[snapshot.Memory], s.requests.Memory)
-		return s.total(covered, weighted, f), headroom(row, s.requests)
+		covered := coverage(f.Free[snapshot.CPU], s.asked.Requests.CPU) + coverage(f.Free[snapshot.Memory], s.asked.Requests.Memory)
+		return s.total(covered, weighted, f), headroom(row, s.asked.Requests)
 	}
 	covered := s.steps[snapshot.CPU].coverage(f.Free[snapshot.CPU]) + s.steps[snapshot.Memory].coverage(f.Free[snapshot.Memory])
 	share := float64(MaxHeadroom)
@@ -131,9 +130,11 @@ func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (
 }
 
 // scoreOthers is the sum of weight x factor over the factors without a faster form.
-func (s *Scorer) scoreOthers(row *snapshot.Row) (weighted int64) {
+func (s *Scorer) scoreOthers(row *snapshot.Row, usual *capacity.Usual) (weighted int64) {
+	asked := s.asked
+	asked.Usual = usual
 	for _, o := range s.others {
-		weighted += o.weight * factors[o.Factor].score(row, s.requests, s.terms)
+		weighted += o.weight * factors[o.Factor].score(row, asked)
 	}
 	return weighted
 }

@@ -57,6 +57,14 @@ func TestScorerAgreesWithOf(t *testing.T) {
 				row.Scores = append(row.Scores, snapshot.Score{Name: name, Value: delta.Draw(t, "value"), Expired: rapid.SampledFrom([]time.Time{{}, time.Unix(1, 0)}).Draw(t, "expired")})
 			}
 		}
+		var usual *capacity.Usual
+		if rapid.Bool().Draw(t, "usual") {
+			var shapes []capacity.Shape
+			for n := rapid.IntRange(1, 4).Draw(t, "shapes"); len(shapes) < n; {
+				shapes = append(shapes, capacity.Shape{Requests: resources.Draw(t, "shape"), Share: 1 / float64(n)})
+			}
+			usual = capacity.NewUsual(shapes)
+		}
 		var terms []scoring.Term
 		var matches []bool
 		for range rapid.IntRange(0, 3).Draw(t, "terms") {
@@ -67,9 +75,9 @@ func TestScorerAgreesWithOf(t *testing.T) {
 			})
 			matches = append(matches, row.Location == "eu")
 		}
-		want := scoring.Of(row, requests, weights, terms)
+		want := scoring.Of(row, scoring.Asked{Requests: requests, Terms: terms, Usual: usual}, weights)
 		scorer, facts := scoring.NewScorer(requests, weights, terms), scoring.FactScoreOf(row, row.HealthScore, &weights, terms, matches)
-		total, headroom := scorer.Score(&row.Figures, row, facts.Weighted)
+		total, headroom := scorer.Score(&row.Figures, row, facts.Weighted, usual)
 		if proximity := want.Factors[scoring.Affinity] + want.Factors[scoring.Location]; total != want.Total || headroom != want.Headroom || facts.Proximity != proximity {
 			t.Fatalf("total %d, headroom %d, proximity %d; want %+v", total, headroom, facts.Proximity, want)
 		}

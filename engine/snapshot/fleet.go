@@ -25,6 +25,8 @@ type Fleet struct {
 	index map[string]int
 	base  *base
 	log   []Change
+	// costsChanged is set until rows have the scores of the present costs.
+	costsChanged bool
 }
 
 // Set adds or replaces a cluster with these reservations, and reports whether anything has changed.
@@ -36,6 +38,7 @@ func (f *Fleet) Set(c *Cluster, reserved capacity.Resources) (changed bool) {
 		f.facts++
 		row.Version, row.Figures.Facts = f.generation, f.facts
 		f.rows = slices.Insert(f.rows, i, row)
+		f.costChanged(nil, c)
 		f.moved()
 		return true
 	}
@@ -45,10 +48,11 @@ func (f *Fleet) Set(c *Cluster, reserved capacity.Resources) (changed bool) {
 		return false
 	}
 	row := NewRow(c, reserved)
-	row.Figures.Facts = before.Figures.Facts
+	row.Figures.Facts, row.CostScore = before.Figures.Facts, before.CostScore
 	if !same {
 		f.facts++
 		row.Figures.Facts = f.facts
+		f.costChanged(before.Cluster, c)
 	}
 	f.replace(i, row)
 	return true
@@ -59,6 +63,7 @@ func (f *Fleet) Remove(name string) {
 	if i, known := f.Position(name); known {
 		f.generation++
 		f.facts++
+		f.costChanged(f.rows[i].Cluster, nil)
 		f.rows = slices.Delete(f.rows, i, i+1)
 		f.moved()
 	}
@@ -117,6 +122,7 @@ func (f *Fleet) Len() int { return len(f.rows) }
 
 // Snapshot returns the current fleet. It takes constant time, except for the first one after a cluster has joined or left.
 func (f *Fleet) Snapshot() Snapshot {
+	f.scaleCosts()
 	if f.base == nil {
 		f.index = make(map[string]int, len(f.rows))
 		for i, row := range f.rows {

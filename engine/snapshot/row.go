@@ -25,6 +25,8 @@ type Row struct {
 	// PerformanceScore is by the mean utilization of CPU and memory: below 50 % 100, below 80 % 70, below 95 % 40,
 	// else 10.
 	PerformanceScore int64
+	// CostScore is 100 for the cheapest cluster of the fleet, 0 for the dearest, and 50 where the cost is not known.
+	CostScore int64
 }
 
 // Indices of resources in Figures and Node.
@@ -62,7 +64,7 @@ const Healthy = 100
 
 // NewRow derives the row of a cluster with these reservations.
 func NewRow(c *Cluster, reserved capacity.Resources) *Row {
-	r := &Row{Cluster: c}
+	r := &Row{Cluster: c, CostScore: unknownCost}
 	switch ready, _ := c.Condition(ReadyCondition); ready.Status {
 	case "True":
 		r.HealthScore = Healthy
@@ -94,7 +96,7 @@ func (r *Row) Without(reserved, counted capacity.Resources, to *Row) {
 		c.LargestFree = &largest
 	}
 	next := NewRow(&c, rest)
-	next.Figures.Facts = r.Figures.Facts
+	next.Figures.Facts, next.CostScore = r.Figures.Facts, r.CostScore
 	*to = *next
 }
 

@@ -5,6 +5,8 @@ package snapshot
 import (
 	"slices"
 	"strings"
+
+	"github.com/kcp-placement/placement/engine/capacity"
 )
 
 // Snapshot is a fleet at one generation: a base, and a log of what has changed since. It is immutable and cheap to make, so
@@ -12,7 +14,9 @@ import (
 type Snapshot struct {
 	// Generation increases with every change.
 	Generation int64
-	base       *base
+	// Usual is what the workloads of the workspace usually ask for; nil where nobody asks.
+	Usual *capacity.Usual
+	base  *base
 	// log has the latest changes, up to this generation; some may be older than the base.
 	log []Change
 }

@@ -138,8 +138,8 @@ func scores(w io.Writer, d *engine.Decision, feasible []engine.Verdict, view Vie
 	}
 	t := NewTable(w)
 	header := table.Row{"CLUSTER", "VERDICT", "TOTAL"}
-	for f, name := range scoring.FactorNames() {
-		header = append(header, fmt.Sprintf("%s x%d", strings.ToUpper(name), d.Weights.Factors[f]))
+	for _, f := range d.Weights.Told() {
+		header = append(header, fmt.Sprintf("%s x%d", strings.ToUpper(f.String()), d.Weights.Factors[f]))
 	}
 	for _, score := range d.Weights.Scores {
 		header = append(header, fmt.Sprintf("%s x%d", strings.ToUpper(score.String()), score.Weight))
@@ -167,8 +167,8 @@ func scores(w io.Writer, d *engine.Decision, feasible []engine.Verdict, view Vie
 			verdict = Chosen + times(v.Replicas, d.Divides())
 		}
 		row := table.Row{v.Cluster, verdict, fmt.Sprintf("%d %s", v.Score.Total, scoring.Reason(v.Score.Total))}
-		for _, factor := range v.Score.Factors {
-			row = append(row, factor)
+		for _, f := range d.Weights.Told() {
+			row = append(row, v.Score.Factors[f])
 		}
 		for _, score := range v.Score.Named {
 			row = append(row, score)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
@@ -52,6 +53,8 @@ type Class struct {
 	// Digest identifies all that a decision depends on but the clusters, in this process and others.
 	Digest   string
 	Strategy Strategy
+	// Packs reports whether the factor packing weighs anything: then keys depend on the snapshot's Usual, too.
+	Packs bool
 
 	scorer scoring.Scorer
 }
@@ -65,8 +68,17 @@ func NewClass(p *PolicyClass, w *workload.Workload) *Class {
 		Whole:    w,
 		Digest:   Digest(p.Placement, p.Policies, w),
 		Strategy: StrategyFor(p.Placement.Strategy, p.Placement.NumberOfClusters),
+		Packs:    p.Judgement.Weights.Factors[scoring.Packing] > 0,
 		scorer:   scoring.NewScorer(share.Requests, p.Judgement.Weights, p.Terms),
 	}
+}
+
+// Asked is what clusters are scored for, of a workload of the class that has these requests.
+func (c *Class) Asked(requests capacity.Resources, usual *capacity.Usual) scoring.Asked {
+	if !c.Packs {
+		usual = nil
+	}
+	return scoring.Asked{Requests: requests, Terms: c.Policy.Terms, Usual: usual}
 }
 
 // View is what of the workloads of a placement is read under some policies.

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/scoring"
@@ -22,6 +23,8 @@ type evaluation struct {
 	layout int64
 	rows   []*snapshot.Row
 	scores *scores
+	// usual is what workloads of the workspace usually ask for, where the class asks for it.
+	usual *capacity.Usual
 	// mixed are the answers to the class's mixed conditions, by which of their comparisons fail; nil until asked for.
 	mixed [][1 << constraint.MaxComparisons]*Answers
 	// admitted, facts and named are what fact scores are made of; nil until asked for. named are the positions of the
@@ -41,11 +44,15 @@ type factAnswers struct {
 	*Answers
 }
 
-func newEvaluation(store Store, c *Class, layout int64, rows []*snapshot.Row) evaluation {
+func newEvaluation(store Store, c *Class, s *snapshot.Snapshot, rows []*snapshot.Row) evaluation {
+	layout := s.Layout()
 	e := evaluation{
 		store: store, class: c, layout: layout, rows: rows, scores: c.Policy.scores.Load(),
 		variables: constraint.Variables{Workload: c.Workload, Placement: c.Placement.Placement},
 		mixed:     make([][1 << constraint.MaxComparisons]*Answers, len(c.Mixed)),
+	}
+	if c.Packs {
+		e.usual = s.Usual
 	}
 	if e.scores == nil || e.scores.layout != layout {
 		e.scores = &scores{layout: layout, entries: make([]atomic.Uint64, len(rows))}
@@ -89,7 +96,7 @@ func (e *evaluation) keys(keys []Key, clusters snapshot.Block) {
 	for i, key := range keys {
 		if key != 0 {
 			s := factScore(key)
-			total, headroom := c.scorer.Score(&figures[i], rows[i], s.weighted())
+			total, headroom := c.scorer.Score(&figures[i], rows[i], s.weighted(), e.usual)
 			keys[i] = c.Strategy.Key(first+i, total, headroom, s.proximity())
 		}
 	}
@@ -97,11 +104,11 @@ func (e *evaluation) keys(keys []Key, clusters snapshot.Block) {
 
 // keysPerNode sets the keys of clusters for a class that is another on each cluster: one by one, as they are explained.
 func (e *evaluation) keysPerNode(keys []Key, clusters snapshot.Block) {
-	weights, terms, strategy := e.class.Judgement.Weights, e.class.Policy.Terms, &e.class.Strategy
+	weights, strategy := e.class.Judgement.Weights, &e.class.Strategy
 	for i, row := range clusters.Rows[:len(keys)] {
 		keys[i] = 0
 		if on := e.class.On(row); e.alive() && on.First(row, false, time.Time{}) == nil {
-			s := scoring.Of(row, on.Workload.Requests, weights, terms)
+			s := scoring.Of(row, e.class.Asked(on.Workload.Requests, e.usual), weights)
 			keys[i] = strategy.Key(clusters.Place+i, s.Total, s.Headroom, s.Factors[scoring.Affinity]+s.Factors[scoring.Location])
 		}
 	}

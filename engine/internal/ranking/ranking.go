@@ -8,7 +8,8 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Ranking is the feasible clusters of a class in order. A key is a function of the class and the cluster's row.
+// Ranking is the feasible clusters of a class in order. A key is a function of the class and the cluster's row, and of what is
+// usual in the workspace where the class asks for that.
 //
 // Invariant: the generation of a ranking <= the generation of its fleet, and every key is that of the cluster's row at
 // the ranking's generation. So bringing a ranking up to date is exact: there is nothing to invalidate.
@@ -33,7 +34,7 @@ func New(ctx context.Context, c *Class, store Store, s *snapshot.Snapshot, memor
 	}
 	r := &Ranking{
 		Tournament: memory, layout: s.Layout(), generation: s.BaseGeneration(),
-		evaluation: newEvaluation(store, c, s.Layout(), rows), changed: make([]uint64, (len(rows)+63)/64),
+		evaluation: newEvaluation(store, c, s, rows), changed: make([]uint64, (len(rows)+63)/64),
 	}
 	r.evaluation.ctx = ctx
 	r.evaluation.keys(r.Keys(), base)
@@ -99,7 +100,7 @@ func (r *Ranking) Generation() int64 { return r.generation }
 // Behind returns the changes that the ranking lacks to be current for a snapshot. It is not known where the ranking has
 // to be made anew.
 func (r *Ranking) Behind(s *snapshot.Snapshot) (changes []snapshot.Change, known bool) {
-	if r == nil || r.layout != s.Layout() {
+	if r == nil || r.layout != s.Layout() || r.evaluation.class.Packs && r.evaluation.usual != s.Usual {
 		return nil, false
 	}
 	return s.Since(r.generation)

@@ -1,0 +1,257 @@
+package capacity
+
+import (
+	"cmp"
+	"maps"
+	"math/bits"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// MaxShapes is how many shapes the usual workloads of a workspace are summed up in.
+const MaxShapes = 16
+
+// Usual is what the workloads of a workspace usually ask for on one cluster. It is immutable; nil is not known.
+type Usual struct {
+	// Shapes, the most frequent first.
+	Shapes []Shape
+	// names of the resources that any shape asks for, and a cell for each shape and name.
+	names []string
+	cells []cell
+}
+
+// Shape is what some workloads ask for on one cluster.
+type Shape struct {
+	Requests Resources
+	// Share of the workloads that ask for it or for about as much. All shares add up to 1.
+	Share float64
+}
+
+// cell is what a shape asks for of one resource: an amount of it suffices amount*times + more times.
+type cell struct{ asks, times, more float64 }
+
+// plenty is how often a resource suffices that is not asked for.
+const plenty = 1 << 62
+
+// shapeKey is requests as a map has them.
+type shapeKey struct {
+	cpu, memory, storage int64
+	extended             string
+}
+
+func keyOf(r Resources, amount func(int64) int64) shapeKey {
+	key := shapeKey{cpu: amount(r.CPU), memory: amount(r.Memory), storage: amount(r.Storage)}
+	if len(r.Extended) > 0 {
+		var b strings.Builder
+		for _, name := range slices.Sorted(maps.Keys(r.Extended)) {
+			if r.Extended[name] > 0 {
+				b.WriteString(name)
+				b.WriteByte('=')
+				b.WriteString(strconv.FormatInt(amount(r.Extended[name]), 10))
+				b.WriteByte(',')
+			}
+		}
+		key.extended = b.String()
+	}
+	return key
+}
+
+func (k shapeKey) compare(o shapeKey) int {
+	return cmp.Or(cmp.Compare(k.cpu, o.cpu), cmp.Compare(k.memory, o.memory), cmp.Compare(k.storage, o.storage),
+		cmp.Compare(k.extended, o.extended))
+}
+
+func exactly(amount int64) int64 { return amount }
+
+// magnitude is the same for amounts from one power of two to the next.
+func magnitude(amount int64) int64 { return int64(bits.Len64(uint64(max(0, amount)))) }
+
+// shapes counts what claims ask for on their clusters.
+type shapes struct {
+	counts map[shapeKey]*shapeCount
+	// usual is what they come to, unless a count has changed its magnitude since.
+	usual *Usual
+	stale bool
+}
+
+type shapeCount struct {
+	requests Resources
+	count    int64
+}
+
+// count counts a claim, or takes it off again where by is -1.
+func (s *shapes) count(claim *Claim, by int64) {
+	for i := range claim.Shares {
+		asks := claim.Shares[i].Amount
+		if asks.IsZero() {
+			continue
+		}
+		key := keyOf(asks, exactly)
+		c := s.counts[key]
+		if c == nil {
+			c = &shapeCount{requests: asks}
+			s.counts[key] = c
+		}
+		s.stale = s.stale || magnitude(c.count) != magnitude(c.count+by)
+		if c.count += by; c.count == 0 {
+			delete(s.counts, key)
+		}
+	}
+}
+
+// Usual returns what the claims of the ledger usually ask for on one cluster; nil where they ask for nothing. Claims that are
+// held for what was left do not count. Requests of the same magnitude are one shape: that of the most claims, or the largest of
+// these.
+//
+// Invariant: it is a function of the claims that are granted now. Since what counts of a number of claims is its magnitude, it
+// is the same, by its pointer too, until the claims of some shape have doubled or halved.
+func (l *Ledger) Usual() *Usual {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.shapes == nil {
+		l.shapes = &shapes{counts: map[shapeKey]*shapeCount{}}
+		for owner, claim := range l.claims {
+			if owner.Held == 0 {
+				l.shapes.count(claim, 1)
+			}
+		}
+	}
+	if s := l.shapes; s.stale {
+		s.stale = false
+		if now := s.sumUp(); !now.same(s.usual) {
+			s.usual = now
+		}
+	}
+	return l.shapes.usual
+}
+
+func (s *shapes) sumUp() *Usual {
+	type group struct {
+		key      shapeKey
+		requests Resources
+		most     int64
+		// weight of a group is how many claims are of it, each of their numbers rounded down to a power of two.
+		weight int64
+	}
+	groups := map[shapeKey]*group{}
+	for key, c := range s.counts {
+		size, n := keyOf(c.requests, magnitude), int64(1)<<(magnitude(c.count)-1)
+		g := groups[size]
+		if g == nil {
+			g = &group{}
+			groups[size] = g
+		}
+		g.weight += n
+		if n > g.most || n == g.most && key.compare(g.key) > 0 {
+			g.key, g.requests, g.most = key, c.requests, n
+		}
+	}
+	if len(groups) == 0 {
+		return nil
+	}
+	heaviest := slices.SortedFunc(maps.Values(groups), func(a, b *group) int {
+		return cmp.Or(cmp.Compare(b.weight, a.weight), b.key.compare(a.key))
+	})
+	heaviest = heaviest[:min(len(heaviest), MaxShapes)]
+	var all int64
+	for _, g := range heaviest {
+		all += g.weight
+	}
+	shapes := make([]Shape, len(heaviest))
+	for i, g := range heaviest {
+		shapes[i] = Shape{g.requests, float64(g.weight) / float64(all)}
+	}
+	return NewUsual(shapes)
+}
+
+// NewUsual returns the usual workloads of these shapes, none of which asks for nothing.
+func NewUsual(shapes []Shape) *Usual {
+	u := &Usual{Shapes: shapes}
+	for _, s := range shapes {
+		for name, amount := range s.Requests.Each {
+			if amount > 0 && !slices.Contains(u.names, name) {
+				u.names = append(u.names, name)
+			}
+		}
+	}
+	for _, s := range shapes {
+		for _, name := range u.names {
+			if asks := float64(s.Requests.Get(name)); asks > 0 {
+				// The inverse is a little too large, so that a multiple of what is asked for suffices that many times.
+				u.cells = append(u.cells, cell{asks: asks, times: (1 + 1e-12) / asks})
+			} else {
+				u.cells = append(u.cells, cell{more: plenty})
+			}
+		}
+	}
+	return u
+}
+
+func (u *Usual) same(o *Usual) bool {
+	if u == nil || o == nil {
+		return u == o
+	}
+	return slices.EqualFunc(u.Shapes, o.Shapes, func(a, b Shape) bool { return a.Share == b.Share && a.Requests.Equal(b.Requests) })
+}
+
+// Usable returns how much the usual workloads can use of what is free on a cluster, now and after a workload with these requests:
+// for each shape as much as it asks for as often as it fits, in shares of what is allocatable there.
+func (u *Usual) Usable(allocatable, free, requests Resources) (now, then float64) {
+	var buffer [8]amount
+	amounts := buffer[:0]
+	for _, name := range u.names {
+		a := amount{now: float64(free.Get(name))}
+		a.then = a.now - float64(requests.Get(name))
+		if all := allocatable.Get(name); all > 0 {
+			a.per = 1 / float64(all)
+		}
+		amounts = append(amounts, a)
+	}
+	return u.usable(amounts)
+}
+
+// amount of one resource that is free, and 1 / what is allocatable.
+type amount struct{ now, then, per float64 }
+
+func (u *Usual) usable(amounts []amount) (now, then float64) {
+	cells := u.cells
+	for i := range u.Shapes {
+		fitsNow, fitsThen, size := int64(plenty), int64(plenty), 0.0
+		for r, c := range cells[:len(amounts)] {
+			// Conversions keep products from being fused with sums, which differs from machine to machine.
+			a := &amounts[r]
+			fitsNow = min(fitsNow, int64(float64(a.now*c.times)+c.more))
+			fitsThen = min(fitsThen, int64(float64(a.then*c.times)+c.more))
+			size += float64(c.asks * a.per)
+		}
+		cells = cells[len(amounts):]
+		size *= u.Shapes[i].Share
+		now += float64(size * float64(max(0, fitsNow)))
+		then += float64(size * float64(max(0, fitsThen)))
+	}
+	return now, then
+}
+
+// MostLost returns the shape that a workload with these requests takes most room from, and how often it fits now and then.
+func (u *Usual) MostLost(free, requests Resources) (shape Resources, now, then int64) {
+	most, left := 0.0, free.Sub(requests)
+	for _, s := range u.Shapes {
+		before, after := s.fits(free), s.fits(left)
+		if lost := s.Share * float64(before-after); lost > most {
+			most, shape, now, then = lost, s.Requests, before, after
+		}
+	}
+	return shape, now, then
+}
+
+// fits returns how often a shape fits into what is free.
+func (s *Shape) fits(free Resources) int64 {
+	times := int64(plenty)
+	for name, asks := range s.Requests.Each {
+		if asks > 0 {
+			times = min(times, max(0, free.Get(name))/asks)
+		}
+	}
+	return times
+}
