@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"math/bits"
 	"math/rand/v2"
 	"os"
@@ -1185,7 +1186,7 @@ func (w *world) costScore(cluster string) int64 {
 	if least == most {
 		return 100
 	}
-	return int64(100 * ((most - cost) / (most - least)))
+	return int64(math.Round(100 * ((most - cost) / (most - least))))
 }
 
 // usual is what the workloads of a workspace usually ask for, where the policies want to know: of each magnitude the shape of the

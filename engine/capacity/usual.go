@@ -90,7 +90,7 @@ func (s *shapes) count(claim *Claim, by int64) {
 		key := keyOf(asks, exactly)
 		c := s.counts[key]
 		if c == nil {
-			c = &shapeCount{requests: asks}
+			c = &shapeCount{requests: asks.WithoutNone()}
 			s.counts[key] = c
 		}
 		s.stale = s.stale || magnitude(c.count) != magnitude(c.count+by)
@@ -196,19 +196,22 @@ func (u *Usual) same(o *Usual) bool {
 }
 
 // Usable returns how much the usual workloads can use of what is free on a cluster, now and after a workload with these requests:
-// for each shape as much as it asks for as often as it fits, in shares of what is allocatable there.
-func (u *Usual) Usable(allocatable, free, requests Resources) (now, then float64) {
+// for each shape as much as it asks for as often as it fits, in shares of what is allocatable there. asks is what the workload
+// itself asks for of the same resources.
+func (u *Usual) Usable(allocatable, free, requests Resources) (now, then, asks float64) {
 	var buffer [8]amount
 	amounts := buffer[:0]
 	for _, name := range u.names {
-		a := amount{now: float64(free.Get(name))}
-		a.then = a.now - float64(requests.Get(name))
+		a, request := amount{now: float64(free.Get(name))}, float64(requests.Get(name))
 		if all := allocatable.Get(name); all > 0 {
 			a.per = 1 / float64(all)
 		}
+		a.then = a.now - request
+		asks += float64(request * a.per)
 		amounts = append(amounts, a)
 	}
-	return u.usable(amounts)
+	now, then = u.usable(amounts)
+	return now, then, asks
 }
 
 // amount of one resource that is free, and 1 / what is allocatable.

@@ -330,6 +330,18 @@ var registrations = []row{
 
 // annotatedRegistrations are registrations.
 var annotatedRegistrations = []row{{
+	code: "cost", cause: `metadata: {labels: {tmc.kcp.io/cost: "1e3"}}`,
+	want:     `metadata.labels[tmc.kcp.io/cost]: "1e3" is no decimal number such as 0.25 or 12: the factor cost takes the cost of the cluster as unknown, and gives it 50`,
+	nearMiss: `metadata: {labels: {tmc.kcp.io/cost: "0.5"}}`,
+}, {
+	code: "cost", cause: `metadata: {labels: {tmc.kcp.io/costs: "1"}}`,
+	want:     `metadata.labels[tmc.kcp.io/costs]: the cost of a cluster is read from the label tmc.kcp.io/cost`,
+	nearMiss: `metadata: {labels: {example.com/billing: "1"}}`,
+}, {
+	code: "annotation", cause: `metadata: {annotations: {tmc.kcp.io/cost: "1"}}`,
+	want:     `metadata.annotations[tmc.kcp.io/cost]: is read from the labels of a ClusterRegistration: write it under metadata.labels`,
+	nearMiss: `metadata: {labels: {tmc.kcp.io/cost: "1"}}`,
+}, {
 	code: "annotation", cause: `metadata: {annotations: {tmc.kcp.io/location: eu-west}}`,
 	want:     "metadata.annotations[tmc.kcp.io/location]: no annotation of a ClusterRegistration is read: clusters are told apart by spec.location, labels, spec.capabilities and spec.taints",
 	nearMiss: `metadata: {annotations: {example.com/location: eu-west}, labels: {tmc.kcp.io/location: eu-west}}`,
@@ -619,7 +631,7 @@ func TestUnknownFleet(t *testing.T) {
 // TestEveryCheckIsTested: each finds something in these tests, and leaves something nearly the same alone.
 func TestEveryCheckIsTested(t *testing.T) {
 	for _, code := range lint.Codes() {
-		if !slices.ContainsFunc(slices.Concat(placements, together, expressions, registrations, workloads, wishes), func(r row) bool { return r.code == code }) {
+		if !slices.ContainsFunc(slices.Concat(placements, together, expressions, registrations, annotatedRegistrations, workloads, wishes), func(r row) bool { return r.code == code }) {
 			t.Errorf("no row tests %s", code)
 		}
 	}

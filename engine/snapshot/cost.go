@@ -53,7 +53,7 @@ func (all costs) score(c *Cluster) int64 {
 	case all.most <= all.least:
 		return 100
 	default:
-		return int64(100 * ((all.most - cost) / (all.most - all.least)))
+		return int64(math.Round(100 * ((all.most - cost) / (all.most - all.least))))
 	}
 }
 

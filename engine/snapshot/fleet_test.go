@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
@@ -31,6 +32,9 @@ func TestFleet(t *testing.T) {
 			c := &snapshot.Cluster{
 				Name: name, Location: rapid.SampledFrom([]string{"eu", "us"}).Draw(t, "location"),
 				Allocatable: capacity.Resources{CPU: rapid.Int64Range(0, 2).Draw(t, "cpu")},
+			}
+			if cost := rapid.SampledFrom([]string{"", "1", "2.5", "3", "dear", "1e3"}).Draw(t, "cost"); cost != "" {
+				c.Labels = map[string]string{v1alpha1.LabelCost: cost}
 			}
 			before := model[name]
 			if changed := fleet.Set(c, reserved[name]); changed != !cmp.Equal(before, c) {
@@ -73,6 +77,7 @@ func TestFleet(t *testing.T) {
 				for i, name := range slices.Sorted(maps.Keys(model)) {
 					row := rows[i]
 					want := snapshot.NewRow(model[name], reserved[name])
+					want.CostScore = costScore(model, name)
 					if diff := cmp.Diff(want, row, cmpopts.IgnoreFields(snapshot.Row{}, "Version", "Figures.Facts", "Figures.PerMillion")); diff != "" {
 						t.Fatal(diff)
 					}
@@ -103,4 +108,23 @@ func TestFleet(t *testing.T) {
 		}
 		t.Repeat(actions)
 	})
+}
+
+// costScore is where a cluster stands between the cheapest one, 100, and the dearest, 0; 50 where its cost is no decimal number.
+func costScore(fleet map[string]*snapshot.Cluster, name string) int64 {
+	costs := map[string]float64{"1": 1, "2.5": 2.5, "3": 3}
+	least, most := 10.0, 0.0
+	for _, c := range fleet {
+		if cost, known := costs[c.Labels[v1alpha1.LabelCost]]; known {
+			least, most = min(least, cost), max(most, cost)
+		}
+	}
+	switch cost, known := costs[fleet[name].Labels[v1alpha1.LabelCost]]; {
+	case !known:
+		return 50
+	case least == most:
+		return 100
+	default:
+		return int64(100*(most-cost)/(most-least) + 0.5)
+	}
 }
