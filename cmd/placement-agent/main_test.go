@@ -59,10 +59,10 @@ func TestFlags(t *testing.T) {
 		{"nothing", nil, []string{"--kcp-kubeconfig must be given", "--registration-name must be given"}},
 		{"all wrong at once", []string{
 			"--registration-name=Frankfurt", "--kcp-kubeconfig=x", "--location=eu west", "--labels=a=b/c", "--report-interval=10ms",
-			"--material-change=-1", "--capability=:", "--tolerate=a:b",
+			"--material-change=-1", "--capability=:", "--tolerate=a:b", "--report-node-labels=a b", "--omit-node-labels=a,*",
 		}, []string{
 			`--registration-name: "Frankfurt"`, `--location: "eu west"`, "--labels:", "--report-interval must be at least 1s, is 10ms",
-			"--material-change must be 0 to 100, is -1", "--capability:", "--tolerate:",
+			"--material-change must be 0 to 100, is -1", "--capability:", "--tolerate:", "--report-node-labels: \"a b\"",
 		}},
 	} {
 		o, flags := newOptions(), pflag.NewFlagSet("", pflag.ContinueOnError)

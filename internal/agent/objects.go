@@ -174,6 +174,7 @@ type node struct {
 	allocatable []amount
 	slots       int64 // how many pods it can run
 	problems    []string
+	traits      *traits // nil while it can take no pods, whatever they tolerate
 }
 
 // state says whether a node can take pods and, if not, why: the first of these that applies.
@@ -191,7 +192,7 @@ func (n *node) usable() bool { return n != nil && n.state == usable }
 
 func (n *node) same(o *node) bool {
 	return n.state == o.state && n.ready == o.ready && n.slots == o.slots &&
-		slices.Equal(n.allocatable, o.allocatable) && slices.Equal(n.problems, o.problems)
+		slices.Equal(n.allocatable, o.allocatable) && slices.Equal(n.problems, o.problems) && n.traits.same(o.traits)
 }
 
 // has returns what the node has of a resource.
@@ -217,6 +218,7 @@ func nodeOf(object *corev1.Node, tolerations []corev1.Toleration) *node {
 			n.ready = c.Status == corev1.ConditionTrue
 		}
 	}
+	n.traits = traitsOf(object, n.ready)
 	n.allocatable = amounts(object.Status.Allocatable, func(_ corev1.ResourceName, err error) {
 		n.problems = append(n.problems, "status.allocatable."+err.Error())
 	})

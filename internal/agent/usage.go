@@ -31,6 +31,9 @@ type usage struct {
 	workloads map[unique.Handle[types.UID]]*demand
 	// volumes is what PersistentVolumes may hold in all; 0 if unknown.
 	volumes int64
+	// labels says which labels of nodes are reported; told is what is reported of nodes, nil where they have changed since.
+	labels NodeLabels
+	told   *nodeSummary
 	// problems are the quantities that cannot be used, by node or pod.
 	problems map[string][]string
 }
@@ -122,6 +125,9 @@ func (u *usage) deleteNode(key string) bool {
 
 // exchange replaces the node of a bucket and recounts its pods, since what they count for depends on the node.
 func (u *usage) exchange(name unique.Handle[string], b *bucket, n *node) {
+	if b.node == nil || n == nil || !b.node.traits.same(n.traits) {
+		u.told = nil
+	}
 	for _, p := range b.pods {
 		u.count(name, b, p, -1)
 	}
@@ -197,6 +203,9 @@ type figures struct {
 	// because counts the nodes that are not usable, by their state.
 	because map[state]int
 
+	// told is what is reported of the labels and taints of nodes.
+	told *nodeSummary
+
 	// pods counts the pods that are included in allocated. workloads are those that have some of them, as far as listed.
 	pods      int
 	workloads []v1alpha1.WorkloadUsage
@@ -260,6 +269,7 @@ func (u *usage) figures() *figures {
 	}
 	f.resources(have, asked, offered, free)
 	f.listWorkloads(u.workloads)
+	f.told = u.nodeSummary()
 	for _, about := range slices.Sorted(maps.Keys(u.problems)) {
 		for _, problem := range u.problems[about] {
 			if f.problems++; f.problems <= maxExamples {
@@ -268,6 +278,20 @@ func (u *usage) figures() *figures {
 		}
 	}
 	return f
+}
+
+// nodeSummary summarizes the nodes, once for as long as they are the same.
+func (u *usage) nodeSummary() *nodeSummary {
+	if u.told == nil {
+		var all []group
+		for _, b := range u.nodes {
+			if b.node != nil && b.node.traits != nil {
+				all = append(all, group{*b.node.traits, 1})
+			}
+		}
+		u.told = summarize(without(all, nil), &u.labels)
+	}
+	return u.told
 }
 
 // resources fills the three lists with the same resources: those that nodes have and those that pods request.
