@@ -27,7 +27,16 @@ func benchPod(i int) *corev1.Pod {
 }
 
 func benchNode(i int) *corev1.Node {
-	return testNode(fmt.Sprintf("node-%04d.eu-central.example.com", i), having("cpu", "32", "memory", "128Gi", "pods", "110", "ephemeral-storage", "100Gi", "nvidia.com/gpu", "4"))
+	name := fmt.Sprintf("node-%04d.eu-central.example.com", i)
+	labels := []string{
+		"kubernetes.io/hostname", name, "kubernetes.io/arch", "amd64", "kubernetes.io/os", "linux", "example.com/serial", fmt.Sprint("serial-", i),
+		"topology.kubernetes.io/region", "eu-central", "topology.kubernetes.io/zone", fmt.Sprint("eu-central-", i%3), "node.kubernetes.io/instance-type", fmt.Sprint("type-", i%5),
+		"example.com/rack", fmt.Sprint("rack-", i%250), "example.com/pool", fmt.Sprint("pool-", i%7),
+	}
+	for j := range 20 { // as node feature discovery sets
+		labels = append(labels, fmt.Sprint("feature.node.kubernetes.io/cpu-cpuid.", j), fmt.Sprint(i%2 == j%2))
+	}
+	return testNode(name, labelled(labels...), having("cpu", "32", "memory", "128Gi", "pods", "110", "ephemeral-storage", "100Gi", "nvidia.com/gpu", "4"))
 }
 
 func benchCluster(b *testing.B) *cluster {
@@ -87,5 +96,19 @@ func BenchmarkReport(b *testing.B) {
 		if r, err := c.report(); err != nil || r.material(last, 1) {
 			b.Fatal("nothing has changed", err)
 		}
+	}
+}
+
+// BenchmarkNodeLabels measures to summarize the nodes of such a cluster anew, after a label of one has changed.
+func BenchmarkNodeLabels(b *testing.B) {
+	c := benchCluster(b)
+	nodes, changed := c.nodeStore(), []*corev1.Node{benchNode(0), benchNode(0)}
+	changed[1].Labels["example.com/pool"] = "another"
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if err := nodes.Update(changed[(i+1)%2]); err != nil {
+			b.Fatal(err)
+		}
+		c.usage.nodeSummary()
 	}
 }

@@ -121,9 +121,9 @@ type labelKey struct {
 // summarize makes groups of nodes. Labels are left out until the groups have room: first those that pods hardly ask for, and among
 // these the ones with the most values. Where that does not help, the smallest groups are.
 func summarize(groups []group, rules *NodeLabels) *nodeSummary {
-	number := len(groups)
-	groups = slices.DeleteFunc(groups, func(g group) bool { return len(g.taints) > v1alpha1.MaxNodeGroupTaints })
-	tainted := number - len(groups)
+	crowded := func(g group) bool { return len(g.taints) > v1alpha1.MaxNodeGroupTaints }
+	tainted := slices.DeleteFunc(slices.Clone(groups), func(g group) bool { return !crowded(g) })
+	groups = slices.DeleteFunc(groups, crowded)
 	keys := map[unique.Handle[string]]*labelKey{}
 	for _, g := range groups {
 		for _, l := range g.labels {
@@ -161,7 +161,7 @@ func summarize(groups []group, rules *NodeLabels) *nodeSummary {
 	for _, g := range room(groups) {
 		s.groups = append(s.groups, g.report())
 	}
-	s.omittedGroups = int32(tainted + len(groups) - len(s.groups))
+	s.omittedGroups = int32(len(without(tainted, omitted)) + len(groups) - len(s.groups))
 	slices.Sort(s.omittedLabels)
 	if len(s.omittedLabels) > v1alpha1.MaxOmittedNodeLabels {
 		s.omittedLabels = []string{v1alpha1.AllNodeLabels}

@@ -289,7 +289,7 @@ func (u *usage) nodeSummary() *nodeSummary {
 				all = append(all, group{*b.node.traits, 1})
 			}
 		}
-		u.told = summarize(without(all, nil), &u.labels)
+		u.told = summarize(all, &u.labels)
 	}
 	return u.told
 }

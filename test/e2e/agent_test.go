@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -403,4 +404,49 @@ func TestReservationPassesToReport(t *testing.T) {
 	team.expect("Deployment three", edge)
 	want.allocated, want.largestFree, want.workloads = "cpu=0 memory=0", "cpu=4 memory=16Gi", nil
 	team.reports("its pod is gone", want)
+}
+
+// TestAgentTellsOfNodes: nodes are reported in groups by their labels and taints, at once when these change, and workloads go where
+// their pods have a node.
+func TestAgentTellsOfNodes(t *testing.T) {
+	site, team := newSite(t), newTeam(t)
+	label := func(labels ...string) func(*corev1.Node) {
+		return func(n *corev1.Node) {
+			n.Labels = map[string]string{corev1.LabelHostname: n.Name, "serial": n.Name}
+			for i := 0; i < len(labels); i += 2 {
+				n.Labels[labels[i]] = labels[i+1]
+			}
+		}
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		site.addNode(name, "cpu=8 memory=16Gi")
+		site.changeNode(name, label("disktype", "hdd"))
+	}
+	site.changeNode("c", label("disktype", "ssd"))
+	team.startAgent(append(onlyChanges, "--omit-node-labels", "serial")...)
+	team.eventually("two groups", "2 map[disktype:hdd] []; 1 map[disktype:ssd] []; not told [kubernetes.io/hostname serial], 0 groups", team.told)
+	site.changeNode("b", func(n *corev1.Node) { n.Labels["disktype"] = "ssd" })
+	team.eventually("a label changes", "1 map[disktype:hdd] []; 2 map[disktype:ssd] []; not told [kubernetes.io/hostname serial], 0 groups", team.told)
+	site.changeNode("a", func(n *corev1.Node) {
+		n.Spec.Taints = []corev1.Taint{{Key: "dedicated", Value: "ml", Effect: corev1.TaintEffectNoSchedule}, {Key: "slow", Effect: corev1.TaintEffectPreferNoSchedule}}
+	})
+	team.eventually("a taint comes", "1 map[disktype:hdd] [dedicated=ml:NoSchedule]; 2 map[disktype:ssd] []; not told [kubernetes.io/hostname serial], 0 groups", team.told)
+
+	selecting := func(name, disk, more string) string {
+		return strings.Replace(deployment(name, "app", "1"), "    spec:\n", "    spec:\n      nodeSelector: {disktype: "+disk+"}\n"+more, 1)
+	}
+	team.apply(placement("app", "strategy: {type: Spread}"),
+		selecting("fast", "ssd", ""), selecting("dedicated", "hdd", "      tolerations: [{key: dedicated, value: ml}]\n"), selecting("slow", "hdd", ""), selecting("new", "nvme", ""))
+	team.expect("Deployment fast", edge)
+	team.expect("Deployment dedicated", edge)
+	team.eventually("what waits says why", "true true", func() string {
+		waits := team.condition("app", v1alpha1.ScheduledCondition)
+		return fmt.Sprint(strings.Contains(waits, "1 rejected by Nodes"), strings.Contains(waits, "default/slow") || strings.Contains(waits, "default/new"))
+	})
+	site.changeNode("b", func(n *corev1.Node) { n.Labels["disktype"] = "nvme" })
+	team.expect("Deployment new", edge)
+	team.expect("Deployment fast", edge) // on the other node, but it would stay without
+
+	site.changeNode("c", func(n *corev1.Node) { n.Spec.Unschedulable = true })
+	team.eventually("a node is cordoned", "1 map[disktype:hdd] [dedicated=ml:NoSchedule]; 1 map[disktype:nvme] []; not told [kubernetes.io/hostname serial], 0 groups", team.told)
 }

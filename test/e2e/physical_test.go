@@ -185,6 +185,19 @@ func (t *team) registration() *v1alpha1.ClusterRegistration {
 	return as[v1alpha1.ClusterRegistration](t, object)
 }
 
+// told is what the registration tells of nodes.
+func (t *team) told() string {
+	status, text := t.registration().Status, ""
+	for _, g := range status.NodeGroups {
+		taints := make([]string, len(g.Taints))
+		for i := range g.Taints {
+			taints[i] = g.Taints[i].ToString()
+		}
+		text += fmt.Sprintf("%d %v %v; ", g.Count, g.Labels, taints)
+	}
+	return text + fmt.Sprintf("not told %v, %d groups", status.OmittedNodeLabels, status.OmittedNodeGroups)
+}
+
 // usage reads the cluster's usage; it is empty if there is none.
 func (t *team) usage() *v1alpha1.ClusterUsage {
 	t.Helper()
