@@ -44,6 +44,8 @@ type rule struct {
 	nowhere bool
 	// first: nothing is there to be attracted by, and the workload may be the first.
 	first bool
+	// own: the workload itself is in a domain, and does not count.
+	own bool
 	// rejects is how many feasible clusters the rule is the first to reject.
 	rejects int
 }
@@ -95,7 +97,7 @@ func (w *workspace) ruleOf(t *placement.Affinity, s *set, r *Request, held *hold
 				own.count(p.of[position], -1)
 			}
 		}
-		one.in, one.nowhere = own.in, own.inhabited == 0
+		one.in, one.nowhere, one.own = own.in, own.inhabited == 0, true
 	}
 	return one
 }
@@ -140,15 +142,49 @@ func (a *attraction) begin(running []int) {
 	}
 }
 
-// excludes counts the feasible cluster of a position, in one of the tiers, if a rule rejects it.
-func (a *attraction) excludes(position, tier int) bool {
-	one := a.rejects(position)
-	if one == nil || slices.Contains(a.running, position) {
-		return false
+// kinds sort the clusters of a class by what the rules say of them, and by their groups. They are kept as long as neither changes.
+type kinds struct {
+	groups *groups
+	rules  []rule
+	// of is for each position the number of the rule that rejects it, counted down from -1, or the index of its points by the number
+	// of groups, and the group. points are the different ones.
+	of     []int32
+	points []int64
+}
+
+func (a *attraction) kindsOf(c *class, g *groups) *kinds {
+	if k := c.kinds; k != nil && k.groups == g && slices.EqualFunc(k.rules, a.rules, sameRule) {
+		return k
 	}
-	one.rejects++
-	a.rejected[tier]++
-	return true
+	k := &kinds{groups: g, rules: a.rules, of: make([]int32, len(g.of))}
+	for position := range k.of {
+		rejected := int32(0)
+		for i := range a.rules {
+			if a.rules[i].rejectsAt(position) {
+				rejected = int32(-1 - i)
+				break
+			}
+		}
+		if rejected < 0 {
+			k.of[position] = rejected
+			continue
+		}
+		more := a.points(position)
+		at := slices.Index(k.points, more)
+		if at < 0 {
+			at, k.points = len(k.points), append(k.points, more)
+		}
+		k.of[position] = int32(at*g.n) + g.of[position]
+	}
+	if !slices.ContainsFunc(a.rules, func(r rule) bool { return r.own }) {
+		c.kinds = k
+	}
+	return k
+}
+
+// sameRule reports whether two rules say the same of every cluster.
+func sameRule(a, b rule) bool {
+	return a.Affinity == b.Affinity && a.topology == b.topology && a.first == b.first && len(a.in) == len(b.in) && (len(a.in) == 0 || &a.in[0] == &b.in[0])
 }
 
 // allowed is a feasible cluster that no rule rejects.
@@ -157,39 +193,51 @@ type allowed struct {
 	value int64
 }
 
-// best yields the feasible clusters of a tier that no rule rejects, best first: of those that are in the same groups and get the
-// same points, enough.
+// best yields the feasible clusters of a tier that no rule rejects, best first: of those of a kind, enough.
 func (a *attraction) best(c *class, tier int, ranked *ranking.Tournament, groups *groups, enough int, yield func(ranking.Key) bool) {
+	k := a.kindsOf(c, groups)
+	keys := ranked.Keys()[:len(k.of)]
 	for tier >= len(a.rejected) {
 		a.rejected = append(a.rejected, 0)
 	}
-	var all []allowed
-	var tops [][]ranking.Key
-	var points []int64
-	for position := range groups.of {
-		key := ranked.At(position)
-		if key == 0 || a.excludes(position, tier) {
-			continue
+	reject := func(position, by int) {
+		if kind := k.of[position]; kind < 0 && keys[position] != 0 {
+			a.rules[-1-kind].rejects += by
+			a.rejected[tier] += by
 		}
-		more := a.points(position)
-		if enough >= len(groups.of) {
-			all = append(all, allowed{key, c.Strategy.Value(key) + more*ranking.Point})
-			continue
-		}
-		at := slices.Index(points, more)
-		if at < 0 {
-			at, points, tops = len(points), append(points, more), append(tops, make([][]ranking.Key, groups.n)...)
-		}
-		top := &tops[at*groups.n+int(groups.of[position])]
-		if len(*top) == enough && key < (*top)[enough-1] {
-			continue
-		}
-		place, _ := slices.BinarySearchFunc(*top, key, func(a, b ranking.Key) int { return cmp.Compare(b, a) })
-		*top = slices.Insert((*top)[:min(len(*top), enough-1)], place, key)
 	}
-	for i, top := range tops {
+	var all []allowed
+	every := enough >= len(keys)
+	tops := make([][]ranking.Key, 0)
+	if !every {
+		tops = make([][]ranking.Key, len(k.points)*groups.n)
+	}
+	for position, key := range keys {
+		kind := k.of[position]
+		switch {
+		case key == 0:
+		case kind < 0:
+			reject(position, 1)
+		case every:
+			all = append(all, allowed{key, c.Strategy.Value(key) + k.points[int(kind)/groups.n]*ranking.Point})
+		default:
+			top := tops[kind]
+			if len(top) == enough {
+				if key < top[enough-1] {
+					continue
+				}
+				top = top[:enough-1]
+			}
+			at, _ := slices.BinarySearchFunc(top, key, func(a, b ranking.Key) int { return cmp.Compare(b, a) })
+			tops[kind] = slices.Insert(top, at, key)
+		}
+	}
+	for _, position := range a.running {
+		reject(position, -1)
+	}
+	for kind, top := range tops {
 		for _, key := range top {
-			all = append(all, allowed{key, c.Strategy.Value(key) + points[i/groups.n]*ranking.Point})
+			all = append(all, allowed{key, c.Strategy.Value(key) + k.points[kind/groups.n]*ranking.Point})
 		}
 	}
 	slices.SortFunc(all, func(a, b allowed) int { return cmp.Or(cmp.Compare(b.value, a.value), cmp.Compare(b.key, a.key)) })
@@ -283,7 +331,7 @@ func (d *Decision) Peers() string {
 	if a := d.attraction(); a != nil {
 		for i := range a.rules {
 			r := &a.rules[i]
-			peers += fmt.Sprintf(" %s %d %t %t %d", r.by, r.index, r.nowhere, r.first, r.rejects)
+			peers += fmt.Sprintf(" %s %d %t %t", r.by, r.index, r.nowhere, r.first)
 		}
 	}
 	return peers

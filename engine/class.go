@@ -21,6 +21,7 @@ type class struct {
 	// eligible has an entry for each topology key of the spread constraints.
 	eligible []eligible
 	groups   *groups
+	kinds    *kinds
 }
 
 // selection is what was last selected for a class. It is valid for one generation, for a workload that holds the same.

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -11,6 +12,9 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
@@ -32,6 +36,10 @@ var features = map[string]func(spec *v1alpha1.WorkloadPlacementSpec){
 	"SpreadWorkloads": func(spec *v1alpha1.WorkloadPlacementSpec) {
 		spec.SpreadConstraints = []v1alpha1.SpreadConstraint{{TopologyKey: "location", Scope: v1alpha1.SpreadWorkloads}}
 	},
+	"Attract":           affine(term(v1alpha1.WorkloadsAttract, "location", true)),
+	"AttractNear":       affine(term(v1alpha1.WorkloadsAttract, "cluster", true)),
+	"AttractSoft":       affine(term(v1alpha1.WorkloadsAttract, "cluster", false), term(v1alpha1.WorkloadsRepel, "zone", false)),
+	"Repel":             affine(term(v1alpha1.WorkloadsRepel, "cluster", true)),
 	"DividedEven":       divided(v1alpha1.DivideEven),
 	"DividedFree":       divided(v1alpha1.DivideFreeCapacity),
 	"DividedAggregated": divided(v1alpha1.DivideAggregated),
@@ -41,6 +49,40 @@ var features = map[string]func(spec *v1alpha1.WorkloadPlacementSpec){
 			{Name: "eu", LocationSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"location": "eu"}}}, {Name: "any"},
 		}
 	},
+}
+
+// affine has the terms of one placement between other workloads, of which ten thousand are placed.
+func affine(terms ...v1alpha1.WorkloadAffinityTerm) func(spec *v1alpha1.WorkloadPlacementSpec) {
+	return func(spec *v1alpha1.WorkloadPlacementSpec) { spec.WorkloadAffinity = terms }
+}
+
+// placedWorkloads is how many workloads are placed beside those that are decided on, where affinity to them counts.
+const placedWorkloads = 10_000
+
+// term is about one in ten of the placed workloads.
+func term(kind v1alpha1.WorkloadAffinityType, key string, required bool) v1alpha1.WorkloadAffinityTerm {
+	return v1alpha1.WorkloadAffinityTerm{
+		Type: kind, TopologyKey: key, Required: required, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a3"}},
+	}
+}
+
+// placeOthers places workloads on two clusters each, a thousand of each app; those of an app are on few of the clusters.
+func (s *scene) placeOthers(b *testing.B) {
+	others := make([]*workload.Workload, placedWorkloads)
+	for i := range others {
+		app := i % 10
+		others[i] = benchWorkload(fmt.Sprint("other-", i), 0, 0)
+		others[i].Labels = map[string]string{"app": fmt.Sprint("a", app), "tier": fmt.Sprint(i % 3)}
+		one, two := (i*7+app)%(s.size/3)*3, (i*13+app)%(s.size/5)*5
+		r := engine.Reservation{Workload: others[i].Reference, Placement: s.placement.NamespacedName(), Shares: []capacity.Share{{Cluster: fleetName(one)}}}
+		if two != one {
+			r.Shares = append(r.Shares, capacity.Share{Cluster: fleetName(two)})
+		}
+		if err := s.engine.Restore(ws, r); err != nil {
+			b.Fatal(err)
+		}
+	}
+	s.engine.SetAffinity(ws, []*placement.Placement{s.placement}, slices.Values(others))
 }
 
 func divided(by v1alpha1.ReplicaDivision) func(spec *v1alpha1.WorkloadPlacementSpec) {
@@ -63,6 +105,9 @@ func BenchmarkFeature(b *testing.B) {
 		scene := func(b *testing.B) *scene {
 			s := newScene(b, 1000)
 			s.placement = compile(b, s.engine, spec)
+			if len(spec.WorkloadAffinity) > 0 {
+				s.placeOthers(b)
+			}
 			return s
 		}
 		b.Run(name+"/seen/clusters=1000", func(b *testing.B) {

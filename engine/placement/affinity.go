@@ -31,17 +31,13 @@ type Others struct {
 	Namespaces []string
 
 	labels labels.Selector
+	id     string
 	// home is the namespace of the placement.
 	home string
 }
 
 // ID is the same for those that select the same.
-func (o *Others) ID() string {
-	if o.Namespaces == nil {
-		return "*\n" + o.Selector
-	}
-	return strings.Join(o.Namespaces, ",") + "\n" + o.Selector
-}
+func (o *Others) ID() string { return o.id }
 
 // String is for example "workloads with app=db of namespace shop".
 func (o *Others) String() string {
@@ -91,6 +87,10 @@ func (p *Placement) compileAffinity(path *field.Path, terms []v1alpha1.WorkloadA
 			a.Others.Namespaces = nil
 		case len(t.Namespaces) == 0:
 			a.Others.Namespaces = []string{p.Namespace}
+		}
+		a.Others.id = "*\n" + a.Others.Selector
+		if a.Others.Namespaces != nil {
+			a.Others.id = strings.Join(a.Others.Namespaces, ",") + "\n" + a.Others.Selector
 		}
 		p.Affinity = append(p.Affinity, a)
 	}

@@ -59,8 +59,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	decided, cut := false, false
 	if loadErr == nil {
 		r.do(w.verifyUnwritten)
-		r.do(func() { w.setAffinity(placements, o.workloads) })
-		decided = counted && r.do(func() { cut = w.newPass(placements, &r).place(ctx, &o) })
+		decided = counted && r.do(func() { w.setAffinity(placements, o.workloads) }) && r.do(func() { cut = w.newPass(placements, &r).place(ctx, &o) })
 		w.setQuarantine(w.engine.Quarantine(w.name))
 		r.do(func() { w.publish(ctx, placements, &r) })
 		r.do(func() { w.afterPublishing(cut, &r) })
