@@ -298,7 +298,7 @@ func (w *workspace) presence(s *set, key snapshot.TopologyKey) *presence {
 
 // relabelled reports whether the sets know a workload by other labels.
 func (w *workspace) relabelled(claim *capacity.Claim, r *Request) bool {
-	return len(w.affinity.sets) > 0 && (claim.Idle || !maps.Equal(claim.Labels, r.Workload.Labels))
+	return len(w.affinity.sets) > 0 && (claim.Idle != r.Workload.End.RequestsNothing() || !maps.Equal(claim.Labels, r.Workload.Labels))
 }
 
 // keepsOut reports whether a term of a placement with placed workloads may keep a workload out of domains.

@@ -247,7 +247,7 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 		w.updateReserved(before)
 		return nil
 	}
-	claim := &capacity.Claim{UID: r.Workload.UID, Group: group, Labels: r.Workload.Labels, Shares: make([]capacity.Share, len(d.Clusters))}
+	claim := &capacity.Claim{UID: r.Workload.UID, Group: group, Labels: r.Workload.Labels, Idle: r.Workload.End.RequestsNothing(), Shares: make([]capacity.Share, len(d.Clusters))}
 	for i := range d.Clusters {
 		claim.Shares[i] = capacity.Share{Cluster: d.Clusters[i].Name, Amount: d.Clusters[i].Reserved, Expired: d.Clusters[i].Expired}
 	}
