@@ -156,7 +156,7 @@ func (e explained) Table(w io.Writer) {
 		fmt.Fprintf(w, "%s stays where it is, as PlacementDecisions say.\n", e.Workload)
 	}
 	if e.NoBetterPlace != "" {
-		fmt.Fprintf(w, "%s %s\n", e.Workload, e.NoBetterPlace)
+		fmt.Fprintf(w, "%s: %s\n", e.Workload, e.NoBetterPlace)
 	}
 	if e.Explained == nil {
 		fmt.Fprintf(w, "%s: %s\n", e.Workload, e.Error)
