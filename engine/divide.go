@@ -45,7 +45,7 @@ func (p *plan) roomOn(row *snapshot.Row) (room, free int64) {
 //
 // Invariant: when a workload grows, no cluster loses replicas. So a new cluster gets some only of those that no cluster has.
 func (p *plan) need(problem *spread.Problem, places *places, candidates []candidate) {
-	grows := p.replicas
+	grows := p.replicas - p.stood
 	for i := range places.kept {
 		grows -= places.kept[i].choice.Replicas
 	}
@@ -56,8 +56,9 @@ func (p *plan) need(problem *spread.Problem, places *places, candidates []candid
 	}
 	problem.Need = max(0, grows-p.more(places, candidates, grows))
 	problem.Number = int(max(0, min(int64(problem.Number), grows/p.least())))
+	problem.Least = max(0, min(problem.Number, p.classes[0].Placement.MinClusters-len(places.kept)))
 	if problem.Need == 0 && (problem.Fewest || problem.InOrder) {
-		problem.Number = 0
+		problem.Number = problem.Least
 	}
 }
 
@@ -78,33 +79,76 @@ func (p *plan) more(places *places, candidates []candidate, grows int64) (more i
 	return more
 }
 
-// divide gives each of a workload's clusters its share of the replicas, and returns the keys of the clusters.
-func (w *workspace) divide(d *Decision, c *class, p *places, others []place) []ranking.Key {
-	plan := d.plan
+// running is a request without the clusters that have none of the replicas, which are chosen anew.
+func (p *plan) running(r *Request) *Request {
+	if p.division == nil {
+		return r
+	}
+	running := *r
+	running.Current = slices.DeleteFunc(slices.Clone(r.Current), func(c Choice) bool { return c.Replicas == 0 })
+	return &running
+}
+
+// leaveEmpty has a workload leave the clusters that had none of the replicas, and get none.
+func (d *Decision) leaveEmpty(r *Request) {
+	for i := range r.Current {
+		if name := r.Current[i].Name; r.Current[i].Replicas == 0 && !d.chose(name) {
+			d.Left = append(d.Left, Verdict{Cluster: name, Rejection: noReplica(d.plan.replicas)})
+		}
+	}
+}
+
+func noReplica(replicas int64) *filter.Rejection {
+	return &filter.Rejection{Stage: Replicas, Message: fmt.Sprintf("no replica is left for it: the workload has %d", replicas)}
+}
+
+// stand finds how many replicas stay on doubtful clusters: as long as the others have no room for all, those that these have there
+// that are not to have any elsewhere.
+func (w *workspace) stand(p *plan, r *Request, held *holding, places *places, others []place) {
 	var has, room int64
-	for i := range p.kept {
-		k := &p.kept[i]
+	for i := range places.kept {
+		k := &places.kept[i]
 		k.room = max(k.room, k.choice.Replicas)
 		has, room = has+k.choice.Replicas, room+k.room
 	}
 	for i := range others {
 		room += others[i].room
 	}
-	// It stands on doubtful clusters as long as the others have no room for all.
-	standing, there := 0, int64(0)
-	for standing < len(p.doubtful) && room+there < plan.replicas {
-		there += p.doubtful[standing].choice.Replicas
+	for i := range places.doubtful {
+		stands := &places.doubtful[i]
+		there := min(stands.choice.Replicas, p.replicas-has-p.stood)
+		if room+p.stood >= p.replicas {
+			there = 0
+		} else if there < stands.choice.Replicas {
+			fewer := Choice{Name: stands.choice.Name, Replicas: there}
+			of, _ := w.placeOn(p.classes[stands.tier], r, held, p, &fewer, stands.key.Position())
+			stands.choice = of.choice
+		}
+		stands.choice.Replicas = there
+		p.stood += there
+	}
+}
+
+// divide gives each of a workload's clusters its share of the replicas, and returns the keys of the clusters.
+func (w *workspace) divide(d *Decision, c *class, p *places, others []place) []ranking.Key {
+	plan := d.plan
+	var has, room int64
+	for i := range p.kept {
+		has, room = has+p.kept[i].choice.Replicas, room+p.kept[i].room
+	}
+	for i := range others {
+		room += others[i].room
+	}
+	standing := 0
+	for standing < len(p.doubtful) && p.doubtful[standing].choice.Replicas > 0 {
 		standing++
 	}
-	want := plan.replicas - there
+	there, want := plan.stood, plan.replicas-plan.stood
 	if room < want && plan.why == "" {
 		plan.why = fmt.Sprintf("there is room for %d of %d replicas", room+there, plan.replicas)
 	}
 	if room < want && !plan.division.Partial {
 		others, want = nil, has // as before, or not at all
-	}
-	for len(others) > 0 && has+int64(len(others))*plan.least() > want {
-		others = others[:len(others)-1]
 	}
 	kept := len(p.kept)
 	all := append(p.kept, others...)
@@ -112,13 +156,13 @@ func (w *workspace) divide(d *Decision, c *class, p *places, others []place) []r
 		all[i].choice.Replicas = 0
 	}
 	slices.SortStableFunc(all, bestFirst)
-	shares := plan.shares(max(0, want), has, all, w.weights(plan.division, all))
+	shares := plan.shares(want, has, all, w.weights(plan.division, all))
 	given := all[:0]
 	for i, share := range shares {
 		one, had := all[i], all[i].choice.Replicas
-		if share == 0 && want > 0 {
+		if share == 0 {
 			if had > 0 {
-				p.leave(one.choice.Name, &filter.Rejection{Stage: Replicas, Message: fmt.Sprintf("no replica is left for it: the workload has %d", plan.replicas)})
+				p.leave(one.choice.Name, noReplica(plan.replicas))
 			}
 			continue
 		}
@@ -157,7 +201,7 @@ func (p *plan) shares(n, has int64, all []place, weights []int64) []int64 {
 		if p.division.By == v1alpha1.DivideAggregated { // the smallest goes first
 			slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(shares[a], shares[b]) })
 		}
-		division.Drain(n, shares, order, p.least())
+		division.Drain(n, shares, order, p.least(), int(min(int64(p.classes[0].Placement.MinClusters), n/p.least())))
 		return shares
 	case inOrder:
 		return division.Fill(n, clusters)
@@ -166,7 +210,10 @@ func (p *plan) shares(n, has int64, all []place, weights []int64) []int64 {
 	if shrinks {
 		number = enough(n, clusters)
 	}
-	copy(shares, division.Proportional(n, clusters[:number]))
+	for i, share := range division.Proportional(n, clusters[:number]) {
+		clusters[i].Low = share
+	}
+	copy(shares, division.Fill(n, clusters[:number])) // those of no weight keep what the others never had
 	return shares
 }
 

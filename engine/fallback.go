@@ -22,7 +22,7 @@ func (w *workspace) plan(ctx context.Context, r *Request, reserve bool) (*Decisi
 		}
 		return d, err
 	}
-	if division := r.Placement.Divides(r.Workload); division != nil && division.By == v1alpha1.DivideOverflow {
+	if overflows(r) {
 		d, _, err := w.planIn(ctx, r, groups, reserve, true)
 		return finish(d, err)
 	}
@@ -57,7 +57,7 @@ func (w *workspace) plan(ctx context.Context, r *Request, reserve bool) (*Decisi
 		}
 	}
 	// No group has all that it asks for: it stays where it stands, or takes what the first group has that has anything.
-	chosen := slices.IndexFunc(tried, func(d *Decision) bool { return stands != nil && d.Group == stands.Group })
+	chosen := slices.IndexFunc(tried, func(d *Decision) bool { return stands != nil && d.Group == stands.Group && len(d.Clusters) > 0 })
 	if chosen < 0 {
 		chosen = max(0, slices.IndexFunc(tried, func(d *Decision) bool { return len(d.Clusters) > 0 }))
 	}
@@ -67,6 +67,12 @@ func (w *workspace) plan(ctx context.Context, r *Request, reserve bool) (*Decisi
 		d.plan.others = slices.Delete(tried, chosen, chosen+1)
 	}
 	return finish(d, err)
+}
+
+// overflows reports whether the replicas of a workload fill one group after the other, and have no group to return to.
+func overflows(r *Request) bool {
+	division := r.Placement.Divides(r.Workload)
+	return division != nil && division.By == v1alpha1.DivideOverflow
 }
 
 // standsIn returns the fallback group that a workload stands in; nil where it runs nowhere. Where that is not known any more, it is
@@ -94,8 +100,9 @@ func (e *Engine) BetterGroup(ctx context.Context, request Request) (group string
 	if err := request.validate(ctx); err != nil {
 		return "", err
 	}
+	overflows := overflows(&request)
 	for _, g := range request.Placement.Groups {
-		if g.Group == request.Group {
+		if g.Group == request.Group || overflows {
 			break
 		}
 		if g.ReturnAfter == 0 {

@@ -20,6 +20,8 @@ type plan struct {
 	// division of replicas; nil where each cluster gets all of them.
 	division *placement.Division
 	replicas int64
+	// stood is how many of them stay on doubtful clusters.
+	stood int64
 	// one is the workload with one replica, where they are divided.
 	one    *workload.Workload
 	spread []spreadOver
@@ -92,7 +94,7 @@ func (w *workspace) planIn(ctx context.Context, r *Request, tiers []*placement.P
 					return cmp.Or(err, errBehind)
 				}
 			}
-			chosen := w.chooseTogether(d, classes, &in, &s, cached)
+			chosen := w.chooseTogether(d, classes, tiers, &in, &s, cached)
 			if whole = d.whole(); !reserve || !whole && !final {
 				return nil
 			}
@@ -129,28 +131,34 @@ type candidate struct {
 
 // chooseTogether makes the decision in d, and returns the keys of its clusters. The workspace is locked, and all rankings are
 // current for the snapshot.
-func (w *workspace) chooseTogether(d *Decision, classes []*class, r *Request, s *snapshot.Snapshot, cached bool) []ranking.Key {
+func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*placement.Placement, r *Request, s *snapshot.Snapshot, cached bool) []ranking.Key {
 	c := classes[0]
 	held := w.held(c, r)
 	*d = w.newDecision(c, r, s, held, cached)
 	d.plan = newPlan(r)
 	d.plan.classes = classes
-	places := w.placesOf(r, &held, d.plan, classes...)
-	others := w.chooseOthers(d.plan, classes, r, &held, &places)
+	running := d.plan.running(r)
+	places := w.placesOf(running, &held, d.plan, classes...)
+	others := w.chooseOthers(d.plan, classes, running, &held, &places)
 	var chosen []ranking.Key
 	if d.plan.division == nil {
 		standing := max(0, min(c.Strategy.Number-len(places.kept), len(places.doubtful))-len(others))
 		chosen = d.settleOn(append(places.kept, others...), &places, standing)
 	} else {
+		if w.stand(d.plan, running, &held, &places, others); d.plan.stood > 0 && len(others) > 0 {
+			others = w.chooseOthers(d.plan, classes, running, &held, &places)
+		}
 		chosen = w.divide(d, c, &places, others)
+		d.leaveEmpty(r)
 	}
 	if c.Placement.AllClusters || d.plan.division != nil {
 		d.Asked = max(len(d.Clusters), c.Placement.MinClusters)
 	}
-	if d.Group = c.Placement.Group; len(classes) > 1 {
-		d.Group = w.lastGroup(d, classes, &places, others)
+	d.Group = tiers[d.lastTier(&places, others)].Group
+	if d.changes = d.differs(r); !d.changes && slices.ContainsFunc(tiers, func(t *placement.Placement) bool { return t.Group == r.Group }) {
+		d.Group = r.Group // by which other group it may stay on the same clusters changes nothing
 	}
-	d.changes = d.differs(r)
+	d.changes = d.changes || d.Group != r.Group
 	return chosen
 }
 
@@ -162,12 +170,12 @@ const someCandidates = 32
 func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held *holding, places *places) (others []place) {
 	c := classes[0]
 	number := c.Strategy.Number - len(places.kept)
-	if number <= 0 {
+	scaledToNothing := c.Placement.Division != nil && r.Workload.Replicas == 0 && len(places.kept) > 0
+	if number <= 0 || scaledToNothing {
 		return nil
 	}
-	plan.groups = w.groupsOf(c)
-	plan.attraction = w.attractionOf(r, held)
-	constraints := w.countDomains(plan, c, r, held, places)
+	plan.groups, plan.attraction, plan.spread = w.groupsOf(c), w.attractionOf(r, held), nil
+	constraints := w.countDomains(plan, classes, r, held, places)
 	for most := max(someCandidates, 2*number); ; most *= 8 {
 		candidates, all := w.candidates(plan, classes, r, held, number, most)
 		p := &spread.Problem{Number: number, Candidates: make([]spread.Candidate, len(candidates)), Constraints: constraints}
@@ -179,7 +187,7 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 		if !all && !p.Settles(&solution) {
 			continue
 		}
-		if least := c.Placement.MinClusters; len(r.Current) == 0 && len(solution.Chosen) < least {
+		if least := plan.fewest(places); len(solution.Chosen) < least {
 			plan.why = plan.tooFew(len(solution.Chosen), least, len(candidates))
 			plan.problem, plan.candidates = p, candidates
 			return nil
@@ -194,9 +202,8 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 	}
 }
 
-// lastGroup is the name of the last group that a workload has clusters of.
-func (w *workspace) lastGroup(d *Decision, classes []*class, p *places, others []place) string {
-	last := 0
+// lastTier is the last of the tiers that a workload has clusters of.
+func (d *Decision) lastTier(p *places, others []place) (last int) {
 	for _, all := range [][]place{p.kept, p.doubtful, others} {
 		for i := range all {
 			if d.chose(all[i].choice.Name) {
@@ -204,11 +211,24 @@ func (w *workspace) lastGroup(d *Decision, classes []*class, p *places, others [
 			}
 		}
 	}
-	return classes[last].Placement.Group
+	return last
 }
 
 func (d *Decision) chose(cluster string) bool {
 	return slices.ContainsFunc(d.Clusters, func(c Choice) bool { return c.Name == cluster })
+}
+
+// fewest is how many clusters a workload has to get at least: it runs on none that it keeps. What runs on fewer may move to fewer, and
+// where replicas are not divided it stands on those that are not replaced.
+func (p *plan) fewest(places *places) int {
+	least := p.classes[0].Placement.MinClusters
+	switch doubtful := len(places.doubtful); {
+	case len(places.kept) > 0 || doubtful > 0 && p.division == nil:
+		return 0
+	case doubtful > 0:
+		return min(least, doubtful)
+	}
+	return least
 }
 
 // tooFew says why fewer clusters than needed are chosen.
@@ -275,6 +295,9 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 		if prefer != nil {
 			slices.SortStableFunc(found[first:], func(a, b candidate) int { return cmp.Compare(b.value, a.value) })
 		}
+		if !all { // those of later classes come after the ones that are missing
+			break
+		}
 	}
 	return found, all
 }
@@ -323,11 +346,12 @@ func (w *workspace) rowWithout(held *holding, position int) *snapshot.Row {
 }
 
 // countDomains states the spread constraints of a placement, with what counts in each domain before anything is chosen.
-func (w *workspace) countDomains(plan *plan, c *class, r *Request, held *holding, places *places) (constraints []spread.Constraint) {
+func (w *workspace) countDomains(plan *plan, classes []*class, r *Request, held *holding, places *places) (constraints []spread.Constraint) {
+	c := classes[0]
 	for k := range c.Placement.Spread {
 		constraint := &c.Placement.Spread[k]
 		t := w.topology(constraint.Key)
-		over := spreadOver{Spread: *constraint, domains: t.domains, counts: make([]int, len(t.domains)), eligible: c.eligibleDomains(w, t)}
+		over := spreadOver{Spread: *constraint, domains: t.domains, counts: make([]int, len(t.domains)), eligible: w.eligibleDomains(classes, t)}
 		count := func(cluster string, n int) {
 			if position, there := w.fleet.Position(cluster); there && t.of[position] != spread.None {
 				over.counts[t.of[position]] += n

@@ -96,7 +96,9 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, cur
 	on := c.On(row)
 	score := scoring.Of(row, c.Asked(on.Workload.Requests, w.usual(c)), c.Judgement.Weights)
 	if plan != nil && plan.division != nil {
-		p.room, p.free = plan.roomOn(row)
+		if p.room, p.free = plan.roomOn(row); plan.division.Excludes(row.Cluster) {
+			p.room = 0
+		}
 		on = on.Asking(c.Whole.Share(current.Replicas))
 	}
 	asks := on.Workload
@@ -167,10 +169,13 @@ func hasAll(r *Request, by *placement.Division) bool {
 	}
 	replicas := r.Workload.Replicas
 	for i := range r.Current {
+		if r.Current[i].Replicas == 0 {
+			return false
+		}
 		replicas -= r.Current[i].Replicas
 	}
 	if by.By == v1alpha1.DivideAggregated || by.By == v1alpha1.DivideOverflow {
-		return replicas == 0
+		return replicas == 0 && len(r.Current) <= number
 	}
 	return replicas == 0 && int64(len(r.Current)) == min(int64(number), r.Workload.Replicas/min(by.Min, r.Workload.Replicas))
 }
@@ -224,7 +229,7 @@ func (w *workspace) stay(d *Decision, choices *choices, c *class, r *Request, p 
 		d.Clusters[i], chosen = all[i].choice, append(chosen, all[i].key)
 	}
 	w.chosen = chosen
-	d.changes = d.differs(r)
+	d.changes = d.Group != r.Group || d.differs(r)
 	if !reserve {
 		return nil
 	}
@@ -271,7 +276,7 @@ func (d *Decision) NoBetterPlace() string {
 }
 
 func (d *Decision) differs(r *Request) bool {
-	return d.held.UID != r.Workload.UID || d.Group != r.Group || d.held.Group != r.group() || len(d.Clusters) != len(r.Current) ||
+	return d.held.UID != r.Workload.UID || d.held.Group != r.group() || len(d.Clusters) != len(r.Current) ||
 		slices.ContainsFunc(d.Clusters, func(c Choice) bool {
 			had := d.held.ShareOn(c.Name)
 			return had == nil || !had.Amount.Same(c.Reserved) ||

@@ -90,6 +90,20 @@ func (w *workspace) groupsOf(c *class) *groups {
 	return g
 }
 
+// eligibleDomains are the domains with a cluster that passes all but capacity, by any of the classes.
+func (w *workspace) eligibleDomains(classes []*class, t *topology) []bool {
+	domains := classes[0].eligibleDomains(w, t)
+	if len(classes) > 1 {
+		domains = slices.Clone(domains)
+	}
+	for _, c := range classes[1:] {
+		for domain, eligible := range c.eligibleDomains(w, t) {
+			domains[domain] = domains[domain] || eligible
+		}
+	}
+	return domains
+}
+
 // eligibleDomains are the domains with a cluster that passes all but capacity.
 func (c *class) eligibleDomains(w *workspace, t *topology) []bool {
 	if at := slices.IndexFunc(c.eligible, func(e eligible) bool { return e.topology == t }); at >= 0 {

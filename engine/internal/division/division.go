@@ -81,17 +81,20 @@ func Fill(n int64, clusters []Cluster) []int64 {
 }
 
 // Drain takes replicas away until n are left, from the clusters in the order that is given: all that a cluster has, or as much as
-// leaves it least. Less than least is left where there is no other way.
-func Drain(n int64, shares []int64, order []int, least int64) {
+// leaves it least. The last clusters of the order, so many as fewest, are not emptied. Less is left where there is no other way.
+func Drain(n int64, shares []int64, order []int, least int64, fewest int) {
 	excess := -n
 	for _, share := range shares {
 		excess += share
 	}
-	for _, least := range []int64{least, 0} {
-		for _, i := range order {
+	for _, pass := range []struct {
+		least   int64
+		emptied int
+	}{{least, max(0, len(order)-fewest)}, {least, len(order)}, {0, len(order)}} {
+		for at, i := range order {
 			less := min(excess, shares[i])
-			if less < shares[i] {
-				less = max(0, min(less, shares[i]-least))
+			if at >= pass.emptied || less < shares[i] {
+				less = max(0, min(less, shares[i]-pass.least))
 			}
 			shares[i] -= less
 			excess -= less

@@ -82,16 +82,19 @@ func TestFillAndDrain(t *testing.T) {
 	}
 	for _, test := range []struct {
 		n, least int64
+		fewest   int
 		want     []int64
 	}{
-		{11, 2, []int64{5, 6, 0}}, // a whole cluster
-		{8, 2, []int64{5, 3, 0}},
-		{6, 2, []int64{4, 2, 0}}, // no cluster keeps one
-		{3, 2, []int64{3, 0, 0}},
-		{0, 2, []int64{0, 0, 0}},
+		{11, 2, 1, []int64{5, 6, 0}}, // a whole cluster
+		{8, 2, 1, []int64{5, 3, 0}},
+		{6, 2, 1, []int64{4, 2, 0}}, // no cluster keeps one
+		{3, 2, 1, []int64{3, 0, 0}},
+		{0, 2, 1, []int64{0, 0, 0}},
+		{5, 2, 2, []int64{3, 2, 0}}, // two clusters keep some
+		{6, 1, 3, []int64{4, 1, 1}},
 	} {
 		got := slices.Clone(shares)
-		Drain(test.n, got, []int{2, 1, 0}, test.least)
+		Drain(test.n, got, []int{2, 1, 0}, test.least, test.fewest)
 		if !slices.Equal(got, test.want) {
 			t.Errorf("%d: %v, want %v", test.n, got, test.want)
 		}

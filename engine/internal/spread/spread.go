@@ -42,8 +42,8 @@ type Problem struct {
 	// chosen.
 	Candidates  []Candidate
 	Constraints []Constraint
-	// Number of clusters at most.
-	Number int
+	// Number of clusters at most, and how many there have to be at least, as far as possible.
+	Number, Least int
 	// Need is how many replicas there must be room for, as far as possible; 0 where room does not count.
 	Need int64
 	// Fewest clusters are chosen that have the room, instead of as many as possible.
@@ -64,8 +64,8 @@ type Solution struct {
 	Bounded bool
 }
 
-// Choose solves a problem. The largest room comes before all else, as far as it is needed; then the largest number of clusters, or
-// the smallest; then the sum of values less costs.
+// Choose solves a problem. The largest number of clusters comes before all else, as far as Least; then the largest room, as far as it
+// is needed; then the largest number of clusters, or the smallest; then the sum of values less costs.
 func Choose(p *Problem) Solution {
 	s := newSearch(p)
 	s.consider()
@@ -76,24 +76,27 @@ func Choose(p *Problem) Solution {
 // Settles reports whether a solution is the best even if there are more candidates, none of which has a larger value than the last
 // one here.
 func (p *Problem) Settles(s *Solution) bool {
+	n := len(s.Chosen)
 	switch {
-	case s.Room < p.Need:
+	case s.Room < p.Need || n < p.Least:
 		return false
+	case n == 0 && (p.Number == 0 || p.Fewest || p.InOrder):
+		return true
 	case p.InOrder:
-		return true
+		return s.Chosen[n-1] == n-1 // where one is passed over, a later one could have made room for it
 	case p.Fewest:
-		return len(s.Chosen) <= 1
-	case len(s.Chosen) < p.Number:
+		if n > max(1, p.Least) {
+			return false
+		}
+	case n < p.Number:
 		return false
-	case p.Number == 0:
-		return true
 	}
 	value, most := -s.Cost, p.Candidates[len(p.Candidates)-1].Value
-	for _, i := range s.Chosen {
+	for at, i := range s.Chosen {
 		value += p.Candidates[i].Value
-	}
-	for i := range p.Number - 1 {
-		most += p.Candidates[i].Value
+		if at < n-1 {
+			most += p.Candidates[at].Value
+		}
 	}
 	return value >= most
 }
@@ -250,6 +253,11 @@ func (s *search) promising(i int) bool {
 	if !s.found {
 		return true
 	}
+	size, best := len(s.chosen), len(s.best.Chosen)
+	more := min(s.Number-size, len(s.Candidates)-i)
+	if least := min(s.Least, size+more); least != min(s.Least, best) {
+		return least > best
+	}
 	room := min(s.Need, s.room+s.roomLeft[i])
 	if room != s.best.Room {
 		return room > s.best.Room
@@ -257,8 +265,6 @@ func (s *search) promising(i int) bool {
 	if s.InOrder {
 		return false // the first one is the best, unless it lacks room
 	}
-	size, best := len(s.chosen), len(s.best.Chosen)
-	more := min(s.Number-size, len(s.Candidates)-i)
 	if s.Fewest {
 		if size++; size > best {
 			return false
@@ -434,10 +440,15 @@ func (s *search) consider() {
 	room, value := min(s.Need, s.room), s.value-cost
 	if s.found {
 		size, best := len(s.chosen), len(s.best.Chosen)
+		least := min(s.Least, size) - min(s.Least, best)
 		if s.Fewest {
 			size, best = best, size
 		}
 		switch {
+		case least != 0:
+			if least < 0 {
+				return
+			}
 		case room != s.best.Room:
 			if room < s.best.Room {
 				return
@@ -454,7 +465,7 @@ func (s *search) consider() {
 	}
 	s.found, s.bestValue = true, value
 	s.best = Solution{Chosen: append([]int(nil), s.chosen...), Room: room, Cost: cost}
-	if s.InOrder && room == s.Need {
+	if s.InOrder && room == s.Need && len(s.chosen) >= s.Least {
 		s.done = true
 	}
 }

@@ -33,6 +33,13 @@ func TestChooseIsTheBest(t *testing.T) {
 		if !slices.Equal(got.Chosen, best) {
 			t.Errorf("chosen %v, best %v %+v\nof %s", got.Chosen, best, bestRank, describe(p))
 		}
+		for n := range p.Candidates {
+			first := *p
+			first.Candidates = p.Candidates[:n+1]
+			if of := Choose(&first); first.Settles(&of) && !slices.Equal(of.Chosen, best) {
+				t.Errorf("the first %d are said to settle it by %v, best %v %+v\nof %s", n+1, of.Chosen, best, bestRank, describe(p))
+			}
+		}
 		if r, _ := p.rank(got.Chosen); got.Room != r.room || got.Cost != r.cost {
 			t.Errorf("room %d, cost %d, want %+v", got.Room, got.Cost, r)
 		}
@@ -41,13 +48,15 @@ func TestChooseIsTheBest(t *testing.T) {
 
 // rank is how good a choice is.
 type rank struct {
-	room, size, value, cost int64
-	inOrder                 bool
+	least, room, size, value, cost int64
+	inOrder                        bool
 }
 
 // less reports whether another choice is better.
 func (r rank) less(o rank, chosen, best []int) bool {
 	switch {
+	case o.least != r.least:
+		return o.least > r.least
 	case o.room != r.room:
 		return o.room > r.room
 	case r.inOrder:
@@ -72,7 +81,7 @@ func (p *Problem) rank(chosen []int) (r rank, ok bool) {
 	if len(chosen) > p.Number {
 		return r, false
 	}
-	r.inOrder, r.size = p.InOrder, int64(len(chosen))
+	r.inOrder, r.size, r.least = p.InOrder, int64(len(chosen)), int64(min(p.Least, len(chosen)))
 	if p.Fewest {
 		r.size = -r.size
 	}
@@ -134,7 +143,7 @@ func drawProblem(t *rapid.T) *Problem {
 	}
 	divided := random.IntN(2) == 0
 	if divided {
-		p.Need = random.Int64N(13)
+		p.Need, p.Least = random.Int64N(13), random.IntN(4)
 		p.Fewest = random.IntN(2) == 0
 		p.InOrder = !p.Fewest && random.IntN(2) == 0
 	}

@@ -1,0 +1,369 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/filter"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// TestPlansAreSteady drives random histories of workloads whose clusters are chosen together: they are scaled, their placement is
+// edited, clusters change, vanish and return. Each decision is what an engine says that knows nothing but the present state, is said
+// alike by all questions, and is made again where nothing has changed.
+//
+// Invariants:
+//   - deciding promises no cluster more than it has,
+//   - a cluster where a workload may stay is left only where fewer clusters are asked for, or no replica is left for it,
+//   - when a workload grows, no cluster loses replicas; when it shrinks, none gets any, and no cluster is added,
+//   - all replicas have a cluster, but for those that wait; a share is within its bounds where it is new,
+//   - spread constraints that have to hold do so for the clusters that are added,
+//   - what comes to run somewhere runs on minClusters at least.
+func TestPlansAreSteady(t *testing.T) {
+	judge := newPlainJudge(t)
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawPuzzle(t, judge)
+		running := map[string]*puzzle{}
+		var gone []*snapshot.Cluster
+		var log []string
+		for range 12 {
+			name := oneOf(p.Rand, "u", "v", "w")
+			r := running[name]
+			if r == nil {
+				r = new(puzzle)
+				*r = *p
+				r.drawWorkload(name)
+				running[name] = r
+			}
+			step := oneOf(p.Rand, "nothing", "scale", "scale", "scale", "resize", "edit", "shrink", "shrink", "facts", "facts", "vanish", "return", "release")
+			some := oneOf(p.Rand, slices.Sorted(maps.Keys(p.world.fleet))...)
+			switch step {
+			case "scale":
+				r.scale()
+			case "resize":
+				r.pod = capacity.Resources{CPU: p.Int64N(4), Memory: p.Int64N(3)}
+				r.scale()
+			case "edit":
+				p.edit(t)
+			case "shrink", "facts":
+				c, drawn := copyOf(p.world.fleet[some]), p.drawCluster(some)
+				if step == "shrink" {
+					c.Allocatable, c.Allocated, c.LargestFree = drawn.Allocatable, drawn.Allocated, drawn.LargestFree
+				} else {
+					c.Location, c.Labels, c.Capabilities, c.Taints, c.Conditions = drawn.Location, drawn.Labels, drawn.Capabilities, drawn.Taints, drawn.Conditions
+				}
+				p.set(c)
+			case "vanish":
+				if len(p.world.fleet) > 1 {
+					gone = append(gone, p.world.fleet[some])
+					delete(p.world.fleet, some)
+					p.engine.RemoveCluster(ws, some)
+				}
+			case "return":
+				if len(gone) > 0 {
+					p.set(gone[0])
+					gone = gone[1:]
+				}
+			case "release":
+				p.engine.Release(ws, r.workload.Reference)
+				delete(p.world.held, r.workload.Reference)
+				r.current, r.group = nil, ""
+			}
+			for _, other := range running {
+				other.object, other.compiled = p.object, p.compiled
+			}
+			log = append(log, fmt.Sprintf("%s of %s (%s)", step, name, some))
+			state := r.String()
+			d := r.decide(t)
+			if problem := r.unsteady(d); problem != "" {
+				t.Fatalf("%s: %s\n%s\ngot group %q, %d wait, %s", strings.Join(log, ", "), problem, state, d.Group, d.Waiting, describe(d))
+			}
+			r.take(d)
+		}
+	})
+}
+
+// edit changes a part of the placement, or all of it.
+func (p *puzzle) edit(t *rapid.T) {
+	before := p.object
+	p.drawPlacement(t)
+	if p.oneIn(2) {
+		return
+	}
+	edited := before.DeepCopy()
+	switch drawn := &p.object.Spec; p.IntN(6) {
+	case 0:
+		edited.Spec.SpreadConstraints = drawn.SpreadConstraints
+	case 1:
+		edited.Spec.ReplicaScheduling = drawn.ReplicaScheduling
+	case 2:
+		edited.Spec.Fallback = drawn.Fallback
+	case 3:
+		edited.Spec.NumberOfClusters, edited.Spec.MinClusters = drawn.NumberOfClusters, drawn.MinClusters
+	case 4:
+		edited.Spec.Tolerations, edited.Spec.Constraints = drawn.Tolerations, drawn.Constraints
+	case 5:
+		edited.Spec.ClusterSelector, edited.Spec.LocationSelector = drawn.ClusterSelector, drawn.LocationSelector
+	}
+	if compiled, err := p.engine.CompilePlacement(edited); err == nil {
+		p.object, p.compiled = edited, compiled
+	}
+}
+
+// take has the workload run where a decision says.
+func (p *puzzle) take(d *engine.Decision) {
+	p.current, p.group = d.Clusters, d.Group
+	delete(p.world.held, p.workload.Reference)
+	if len(d.Clusters) == 0 {
+		p.current = nil
+		return
+	}
+	c := claim{placement: p.object}
+	for _, choice := range d.Clusters {
+		c.shares = append(c.shares, capacity.Share{Cluster: choice.Name, Amount: choice.Reserved, Expired: choice.Expired})
+	}
+	p.world.held[p.workload.Reference] = c
+}
+
+// shortages is by how much each cluster is overcommitted.
+func (p *puzzle) shortages() map[string]int64 {
+	return (&history{engine: p.engine}).shortages(p.world)
+}
+
+// decide asks all questions, and makes the decision.
+func (p *puzzle) decide(t *rapid.T) *engine.Decision {
+	ctx := context.Background()
+	fresh, err := engine.New(engine.Options{Policies: p.judge.compiler})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range p.world.fleet {
+		fresh.SetCluster(ws, copyOf(c))
+	}
+	for ref, c := range p.world.held {
+		c.restoreTo(fresh, ws, ref)
+	}
+	request := p.request()
+	if request.Placement, err = fresh.CompilePlacement(p.object); err != nil {
+		t.Fatal(err)
+	}
+	anew := fresh.DecideBatch(ctx, []engine.Request{request})[0]
+	explained, explainErr := p.engine.Explain(ctx, p.request())
+	review, reviewErr := p.engine.Review(ctx, p.request())
+	short := p.shortages()
+	d, err := p.engine.Decide(ctx, p.request())
+	for _, err := range []error{err, anew.Err, explainErr, reviewErr} {
+		if err != nil {
+			t.Fatalf("%v\n%s", err, p)
+		}
+	}
+	for how, other := range map[string]*engine.Decision{"made anew": anew.Decision, "explained": explained, "reviewed": review} {
+		if other == nil { // nothing would change
+			other = &engine.Decision{}
+			if d.Changes() || len(d.Standing)+len(d.Left) > 0 || d.Waiting > 0 {
+				t.Fatalf("nothing would change by the review\n%s\ngot group %q, %s", p, d.Group, describeAll(d))
+			}
+			continue
+		}
+		if diff := differ(describeAll(other), describeAll(d)); diff != "" || other.Group != d.Group || other.Waiting != d.Waiting || other.Changes() != d.Changes() {
+			t.Fatalf("%s - decided +\n%s\n%s", how, diff, p)
+		}
+	}
+	for what, amount := range p.shortages() {
+		if amount > short[what] {
+			t.Fatalf("%s is short of %d, was of %d\n%s\ngot %s", what, amount, short[what], p, describe(d))
+		}
+	}
+	if before := describe(d); len(d.Clusters) > 0 {
+		r := p.request()
+		r.Current, r.Group = d.Clusters, d.Group
+		again, err := p.engine.Explain(ctx, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again.Changes() {
+			t.Fatalf("another decision where nothing has changed\n%s\nfirst group %q, %d wait, %s\nthen group %q, %d wait, %s", p, d.Group, d.Waiting, before, again.Group, again.Waiting, describe(again))
+		}
+	}
+	return d
+}
+
+// unsteady says which invariant a decision breaks.
+func (p *puzzle) unsteady(d *engine.Decision) string {
+	division, least := p.division(), int64(1)
+	if division != nil {
+		least = p.least()
+	}
+	chosen := func(name string) *engine.Choice {
+		if at := slices.IndexFunc(d.Clusters, func(c engine.Choice) bool { return c.Name == name }); at >= 0 {
+			return &d.Clusters[at]
+		}
+		return nil
+	}
+	tiers := []v1alpha1.ClusterGroup{{}}
+	if groups := p.object.Spec.Fallback; len(groups) > 0 {
+		tiers = groups
+		if division == nil || division.Division != v1alpha1.DivideOverflow {
+			if at := slices.IndexFunc(groups, func(g v1alpha1.ClusterGroup) bool { return g.Name == d.Group }); at >= 0 {
+				tiers = groups[at : at+1]
+			}
+		}
+	}
+	// What becomes of the clusters that it runs on.
+	var kept, added []*snapshot.Cluster
+	var has, sum int64
+	stays, doubtful := 0, 0
+	for i := range p.current {
+		current := &p.current[i]
+		verdict := func(of []engine.Verdict) *filter.Rejection {
+			if at := slices.IndexFunc(of, func(v engine.Verdict) bool { return v.Cluster == current.Name }); at >= 0 {
+				return of[at].Rejection
+			}
+			return nil
+		}
+		left, stands := verdict(d.Left), verdict(d.Standing)
+		if (left == nil) != (chosen(current.Name) != nil) {
+			return fmt.Sprintf("%s is neither kept nor left, or both", current.Name)
+		}
+		may := d.Group == p.group && p.mayStay(current, tiers)
+		switch {
+		case left == nil && stands == nil:
+			kept = append(kept, p.world.fleet[current.Name])
+		case left == nil:
+		case left.Stage == engine.NumberOfClusters && len(p.current) > p.number():
+			may = false
+		case left.Stage == engine.Replicas && division != nil:
+		}
+		if left == nil || left.Stage == engine.Replicas {
+			has += current.Replicas
+			stays++
+		} else if may {
+			return fmt.Sprintf("%s is left (%v), where it may stay", current.Name, left)
+		}
+		if left != nil && !p.evicted(current) {
+			doubtful++
+		}
+		if may && stands != nil {
+			return fmt.Sprintf("it stands on %s (%v), where it may stay", current.Name, stands)
+		}
+	}
+	for i := range d.Clusters {
+		c := &d.Clusters[i]
+		sum += c.Replicas
+		if at := slices.IndexFunc(p.current, func(o engine.Choice) bool { return o.Name == c.Name }); at < 0 {
+			added = append(added, p.world.fleet[c.Name])
+			if division == nil {
+				continue
+			}
+			if most := int64(division.MaxPerCluster); c.Replicas < least || most > 0 && c.Replicas > most {
+				return fmt.Sprintf("%s gets %d replicas", c.Name, c.Replicas)
+			}
+		}
+	}
+	fresh, fewest := len(d.Clusters) > 0 && len(added) == len(d.Clusters), int(p.object.Spec.MinClusters)
+	if doubtful > 0 { // what runs on fewer may move to fewer
+		fewest = min(fewest, doubtful)
+	}
+	if fresh && len(added) < fewest {
+		return "too few clusters"
+	}
+	for i := range p.object.Spec.SpreadConstraints {
+		s := &p.object.Spec.SpreadConstraints[i]
+		if s.WhenUnsatisfiable == corev1.DoNotSchedule && p.excessOf(s, kept, added, tiers) > 0 {
+			return fmt.Sprintf("added clusters are not spread over %s", s.TopologyKey)
+		}
+	}
+	if division == nil {
+		if p.object.Spec.ReplicaScheduling != nil && p.workload.Replicas == 0 && stays > 0 && len(added) > 0 {
+			return "scaled to nothing, it gets clusters"
+		}
+		return ""
+	}
+	// What becomes of its replicas.
+	replicas := p.workload.Replicas
+	if len(d.Clusters) > 0 && sum+d.Waiting != replicas {
+		return fmt.Sprintf("%d replicas placed and %d waiting are not %d", sum, d.Waiting, replicas)
+	}
+	if fresh && d.Waiting > 0 && !division.Partial {
+		return "it is placed in part"
+	}
+	if replicas < has && len(added) > 0 {
+		return "it shrinks, and gets a cluster"
+	}
+	if want := min(stays, int(p.object.Spec.MinClusters)); replicas < has && len(d.Clusters) < want && int64(want)*least <= replicas {
+		return "it shrinks to too few clusters"
+	}
+	for i := range p.current {
+		current := &p.current[i]
+		c, now := chosen(current.Name), int64(0)
+		if c != nil {
+			now = c.Replicas
+		}
+		left := slices.ContainsFunc(d.Left, func(v engine.Verdict) bool { return v.Cluster == current.Name && v.Rejection.Stage != engine.Replicas })
+		switch {
+		case left:
+		case replicas >= has && now < current.Replicas:
+			return fmt.Sprintf("it grows, and %s loses replicas", current.Name)
+		case replicas <= has && now > current.Replicas:
+			return fmt.Sprintf("it shrinks, and %s gets replicas", current.Name)
+		case c != nil && now == 0:
+			return fmt.Sprintf("%s keeps no replica", current.Name)
+		}
+	}
+	if d.Waiting > 0 && len(d.Clusters) > 0 && replicas <= has {
+		return "it shrinks, and replicas wait"
+	}
+	return ""
+}
+
+// evicted reports whether a workload has to leave a cluster at once.
+func (p *puzzle) evicted(current *engine.Choice) bool {
+	c := p.world.fleet[current.Name]
+	return c == nil || slices.ContainsFunc(c.Taints, func(t corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute })
+}
+
+// mayStay reports whether a workload may stay on a cluster for what it is, and what it asks for beyond what is promised has room.
+func (p *puzzle) mayStay(current *engine.Choice, tiers []v1alpha1.ClusterGroup) bool {
+	c := p.world.fleet[current.Name]
+	if c == nil {
+		return false
+	}
+	if ready, _ := c.Condition("Ready"); ready.Status == "False" {
+		return false
+	}
+	w := p.workload
+	if p.division() != nil {
+		w = w.Share(current.Replicas)
+	}
+	held := p.world.held[p.workload.Reference]
+	share := held.on(current.Name)
+	row := p.world.row(current.Name, p.workload.Reference)
+	beyond := *w
+	if share != nil {
+		beyond.Requests = w.Requests.Combine(share.Amount, func(asked, promised int64) int64 {
+			if asked <= promised {
+				return 0
+			}
+			return asked
+		})
+	}
+	if !referenceFits(row, &beyond) {
+		return false
+	}
+	running := copyOf(c)
+	running.Taints = slices.DeleteFunc(running.Taints, func(t corev1.Taint) bool { return t.Effect != corev1.TaintEffectNoExecute })
+	p.world.fleet[c.Name] = running
+	defer func() { p.world.fleet[c.Name] = c }()
+	return slices.ContainsFunc(tiers, func(g v1alpha1.ClusterGroup) bool { return p.passes(c.Name, &g, true) })
+}
