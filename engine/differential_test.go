@@ -1070,25 +1070,26 @@ var differentialAsks = func() map[string]*nodes.Wishes {
 	hdd.Affinity.NodeAffinity.Required = &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{
 		{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "disk", Operator: corev1.NodeSelectorOpIn, Values: []string{"hdd"}}}},
 	}}
-	asks := map[string]*nodes.Wishes{"nothing": nil}
-	for name, specs := range map[string][]nodes.PodSpec{
-		"a fast disk": {ssd}, "anything else": {{Tolerations: anything}}, "both disks": {ssd, hdd},
-	} {
-		var all []nodes.Pods
-		for i := range specs {
-			pods, err := specs[i].Of("spec", nil)
-			if err != nil {
-				panic(err)
-			}
-			all = append(all, pods)
-		}
+	return map[string]*nodes.Wishes{
+		"nothing": nil, "a fast disk": asksOf(ssd), "anything else": asksOf(nodes.PodSpec{Tolerations: anything}), "both disks": asksOf(ssd, hdd),
+	}
+}()
+
+// asksOf is what the pods of some templates ask of nodes.
+func asksOf(specs ...nodes.PodSpec) *nodes.Wishes {
+	all := make([]nodes.Pods, len(specs))
+	for i := range specs {
 		var err error
-		if asks[name], err = nodes.Of(all); err != nil {
+		if all[i], err = specs[i].Of("spec", nil); err != nil {
 			panic(err)
 		}
 	}
-	return asks
-}()
+	w, err := nodes.Of(all)
+	if err != nil {
+		panic(err)
+	}
+	return w
+}
 
 // referenceFits reports whether a cluster has room for a workload.
 func referenceFits(row *snapshot.Row, w *workload.Workload) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +15,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/nodes"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/workload"
 )
@@ -44,6 +46,7 @@ var features = map[string]func(spec *v1alpha1.WorkloadPlacementSpec){
 	"DividedFree":       divided(v1alpha1.DivideFreeCapacity),
 	"DividedAggregated": divided(v1alpha1.DivideAggregated),
 	"DividedOverflow":   divided(v1alpha1.DivideOverflow),
+	"Nodes":             func(*v1alpha1.WorkloadPlacementSpec) {}, // see tellNodes
 	"Fallback": func(spec *v1alpha1.WorkloadPlacementSpec) {
 		spec.Fallback = []v1alpha1.ClusterGroup{
 			{Name: "eu", LocationSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"location": "eu"}}}, {Name: "any"},
@@ -92,6 +95,23 @@ func divided(by v1alpha1.ReplicaDivision) func(spec *v1alpha1.WorkloadPlacementS
 	}
 }
 
+// tellNodes has every cluster of a scene, and of reports to come, tell of its nodes, in 16 groups the last of which is selected.
+func tellNodes(s *scene, reports *changes) *nodes.Wishes {
+	told := &nodes.Summary{OmittedLabels: []string{corev1.LabelHostname}}
+	for i := range 16 {
+		told.Groups = append(told.Groups, nodes.Group{Labels: map[string]string{"pool": strconv.Itoa(i), "zone": "a"}})
+	}
+	for i := range s.size {
+		c := fleetCluster(i, 0)
+		c.Nodes = told
+		s.engine.SetCluster(ws, c)
+		for _, round := range reports.clusters {
+			round[i].Nodes = told
+		}
+	}
+	return asksOf(nodes.PodSpec{NodeSelector: map[string]string{"pool": "15"}, Tolerations: []corev1.Toleration{{Key: "dedicated", Operator: corev1.TolerationOpExists}}})
+}
+
 // BenchmarkFeature is BenchmarkDecideAfterChange and BenchmarkDecideUncached with each feature in use, over 1,000 clusters.
 func BenchmarkFeature(b *testing.B) {
 	var names []string
@@ -114,6 +134,9 @@ func BenchmarkFeature(b *testing.B) {
 			s := scene(b)
 			w, reports := newClass(0), newChanges(s.size)
 			w.Replicas, w.Divisible = 4, true
+			if name == "Nodes" {
+				w.Nodes = tellNodes(s, reports)
+			}
 			b.ReportAllocs()
 			for s.decideAny(b, w); b.Loop(); {
 				s.engine.SetCluster(ws, reports.take())
@@ -122,10 +145,14 @@ func BenchmarkFeature(b *testing.B) {
 		})
 		b.Run(name+"/new/clusters=1000", func(b *testing.B) {
 			s := scene(b)
+			var asks *nodes.Wishes
+			if name == "Nodes" {
+				asks = tellNodes(s, newChanges(s.size))
+			}
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				w := newClass(i)
-				w.Replicas, w.Divisible = 4, true
+				w.Replicas, w.Divisible, w.Nodes = 4, true, asks
 				s.decideAny(b, w)
 			}
 		})

@@ -177,7 +177,7 @@ func (p *Pods) at(field string) string {
 func list(texts []string) string { return short(strings.Join(texts, " and ")) }
 
 // maxText bounds what is quoted of a pod template, in bytes.
-const maxText = 256
+const maxText = 512
 
 func short(text string) string {
 	if len(text) > maxText {

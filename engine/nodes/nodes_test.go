@@ -78,6 +78,7 @@ func TestWhatPodsAskFor(t *testing.T) {
 			"no node group has label disk=tape (pod.spec.nodeSelector) -> a node with label disk=tape"},
 		{"there are more groups than have room", `{nodeSelector: {disk: tape}}`, `{nodeGroups: [{labels: {disk: ssd}}], omittedNodeGroups: 1}`, ""},
 		{"more groups than there may be", `{nodeSelector: {disk: tape}}`, `{nodeGroups: [` + strings.Repeat("{},", v1alpha1.MaxNodeGroups+1) + `]}`, ""},
+		{"more keys than there may be", `{nodeSelector: {disk: tape}}`, `{nodeGroups: [{}], omittedNodeLabels: [` + strings.Repeat("a, ", v1alpha1.MaxOmittedNodeLabels+1) + `]}`, ""},
 		{"nothing is told", `{nodeSelector: {disk: tape}}`, `{}`, ""},
 
 		{"a key that is none", `{nodeSelector: {"a b": c}}`, fleet, `error: pod.spec.nodeSelector: key: Invalid value: "a b"`},

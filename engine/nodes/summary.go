@@ -25,7 +25,7 @@ type Group struct {
 	Taints []corev1.Taint
 }
 
-// FromStatus returns what the status of a registration tells, nil where it tells nothing. How many nodes are of a group is not
+// FromStatus returns what the status of a registration tells, nil where it tells nothing; what is beyond its bounds is not told. How many nodes are of a group is not
 // taken up, so that clusters do not change with every node.
 func FromStatus(s *v1alpha1.ClusterRegistrationStatus) *Summary {
 	if len(s.NodeGroups) == 0 {
@@ -35,6 +35,9 @@ func FromStatus(s *v1alpha1.ClusterRegistrationStatus) *Summary {
 	all := &Summary{
 		Groups: make([]Group, len(groups)), OmittedLabels: s.OmittedNodeLabels,
 		Incomplete: s.OmittedNodeGroups != 0 || len(groups) < len(s.NodeGroups),
+	}
+	if len(all.OmittedLabels) > v1alpha1.MaxOmittedNodeLabels {
+		all.OmittedLabels = []string{v1alpha1.AllNodeLabels}
 	}
 	for i, g := range groups {
 		all.Groups[i] = Group{g.Labels, g.Taints}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -42,30 +43,43 @@ const maxAsked = 1024
 // Of returns what pods ask for whose spec stands at a path. As the admission plugin ExtendedResourceToleration has it, pods
 // tolerate the taints whose keys are extended resources that they request. The error names the field.
 func (spec *PodSpec) Of(path string, extended []string) (Pods, error) {
-	at, required := field.NewPath(path), spec.Affinity.NodeAffinity.Required
-	affinity := at.Child("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
-	if _, err := labels.ValidatedSelectorFromSet(spec.NodeSelector); err != nil {
-		return Pods{}, fmt.Errorf("%s: %w", at.Child("nodeSelector"), err)
-	}
-	p := Pods{path: path, selector: spec.NodeSelector, tolerations: spec.Tolerations}
+	p := Pods{path: path, selector: spec.NodeSelector, tolerations: slices.Clip(spec.Tolerations)}
+	required := spec.Affinity.NodeAffinity.Required
 	if required != nil {
-		if len(required.NodeSelectorTerms) == 0 {
-			return Pods{}, field.Required(affinity.Child("nodeSelectorTerms"), "there must be a term")
-		}
-		if _, err := nodeaffinity.NewNodeSelector(required, field.WithPath(affinity)); err != nil {
-			return Pods{}, err
-		}
 		p.terms = required.NodeSelectorTerms
 	}
-	if err := toleration.Validate(at.Child("tolerations"), spec.Tolerations).ToAggregate(); err != nil {
-		return Pods{}, err
+	if p.asked() > maxAsked {
+		return Pods{}, p.tooMuch()
 	}
-	p.tolerations = slices.Clip(p.tolerations)
+	if err := spec.validate(field.NewPath(path)); err != nil {
+		return Pods{}, errors.New(short(err.Error())) // it quotes what is wrong
+	}
 	for _, name := range extended {
 		p.tolerations = append(p.tolerations, corev1.Toleration{Key: name, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule})
 	}
 	p.compile()
 	return p, nil
+}
+
+// validate returns what the API server refuses of a pod.
+func (spec *PodSpec) validate(path *field.Path) error {
+	if _, err := labels.ValidatedSelectorFromSet(spec.NodeSelector); err != nil {
+		return fmt.Errorf("%s: %w", path.Child("nodeSelector"), err)
+	}
+	if required := spec.Affinity.NodeAffinity.Required; required != nil {
+		at := path.Child("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
+		if len(required.NodeSelectorTerms) == 0 {
+			return field.Required(at.Child("nodeSelectorTerms"), "there must be a term")
+		}
+		if _, err := nodeaffinity.NewNodeSelector(required, field.WithPath(at)); err != nil {
+			return err
+		}
+	}
+	return toleration.Validate(path.Child("tolerations"), spec.Tolerations).ToAggregate()
+}
+
+func (p *Pods) tooMuch() error {
+	return fmt.Errorf("%s: nodeSelector, required node affinity and tolerations have more than %d values", p.path, maxAsked)
 }
 
 // asked is how many values the pods ask for.
@@ -140,7 +154,7 @@ func Of(all []Pods) (*Wishes, error) {
 		w.all = append(w.all, p)
 		fmt.Fprintf(hash, "%q %s\n", p.path, text)
 		if asked += p.asked(); asked > maxAsked {
-			return nil, fmt.Errorf("%s: nodeSelector, required node affinity and tolerations have more than %d values", p.path, maxAsked)
+			return nil, p.tooMuch()
 		}
 	}
 	w.digest = hex.EncodeToString(hash.Sum(nil)[:16])
