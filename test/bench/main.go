@@ -184,6 +184,7 @@ func (m *measurements) lines() []line {
 		feature("divided among few clusters", "DividedAggregated"),
 		feature("divided in order, overflowing", "DividedOverflow"),
 		feature("fallback groups", "Fallback"),
+		feature("nodes that pods select", "Nodes"),
 	)
 }
 
