@@ -61,6 +61,9 @@ type Workspace struct {
 	Kinds *workload.Table
 	// Policies are what the policies of the workspace read of its workloads.
 	Policies workload.Reads
+
+	// waits are the workloads that wait for each other, once that is known.
+	waits map[*workload.Workload]*v1alpha1.WorkloadPlacement
 }
 
 // check is one check of objects of a type.

@@ -631,7 +631,7 @@ func TestUnknownFleet(t *testing.T) {
 // TestEveryCheckIsTested: each finds something in these tests, and leaves something nearly the same alone.
 func TestEveryCheckIsTested(t *testing.T) {
 	for _, code := range lint.Codes() {
-		if !slices.ContainsFunc(slices.Concat(placements, together, expressions, registrations, annotatedRegistrations, workloads, wishes), func(r row) bool { return r.code == code }) {
+		if !slices.ContainsFunc(slices.Concat(placements, together, affinities, expressions, registrations, annotatedRegistrations, workloads, wishes), func(r row) bool { return r.code == code }) {
 			t.Errorf("no row tests %s", code)
 		}
 	}

@@ -26,6 +26,9 @@ var placements = []check[*v1alpha1.WorkloadPlacement]{
 	{Warning, "no_cluster", noCluster},
 	{Warning, "too_many_clusters", numberOfClusters},
 	{Warning, "topology_key", topologyKeys},
+	{Warning, "topology_key", affinityKeys},
+	{Error, "contradiction", contradictoryAffinity},
+	{Warning, "no_workload", affinityToNothing},
 	{Error, "contradiction", contradictorySpread},
 	{Warning, "spread", spreadInVain},
 	{Error, "weights", noWeight},
@@ -33,6 +36,7 @@ var placements = []check[*v1alpha1.WorkloadPlacement]{
 	{Warning, "replicas", replicas},
 	{Warning, "bin_pack", binPack},
 	{Warning, "fallback", fallback},
+	{Error, "circle", circles},
 	{Warning, "toleration", tolerations},
 	{Warning, "annotation", placementAnnotations},
 }

@@ -72,27 +72,36 @@ func (p *Placement) compileAffinity(path *field.Path, terms []v1alpha1.WorkloadA
 			errs = append(errs, field.NotSupported(at.Child("type"), t.Type, []v1alpha1.WorkloadAffinityType{v1alpha1.WorkloadsAttract, v1alpha1.WorkloadsRepel}))
 		}
 		errs = append(errs, validateTopologyKey(at.Child("topologyKey"), string(a.Key))...)
-		if t.LabelSelector == nil {
-			errs = append(errs, field.Required(at.Child("labelSelector"), "write {} to select all workloads"))
-			continue
-		}
-		selector, err := compileLabels(at.Child("labelSelector"), t.LabelSelector)
-		if err != nil {
+		var err *field.Error
+		if a.Others, err = CompileOthers(at, &t, p.Namespace); err != nil {
 			errs = append(errs, err)
 			continue
-		}
-		a.Others = Others{Selector: selector.String(), Namespaces: slices.Sorted(slices.Values(t.Namespaces)), labels: selector, home: p.Namespace}
-		switch {
-		case slices.Contains(t.Namespaces, "*"):
-			a.Others.Namespaces = nil
-		case len(t.Namespaces) == 0:
-			a.Others.Namespaces = []string{p.Namespace}
-		}
-		a.Others.id = "*\n" + a.Others.Selector
-		if a.Others.Namespaces != nil {
-			a.Others.id = strings.Join(a.Others.Namespaces, ",") + "\n" + a.Others.Selector
 		}
 		p.Affinity = append(p.Affinity, a)
 	}
 	return errs
+}
+
+// CompileOthers compiles what workloads a term at a path is about, in a placement of a namespace.
+func CompileOthers(path *field.Path, t *v1alpha1.WorkloadAffinityTerm, namespace string) (o Others, err *field.Error) {
+	path = path.Child("labelSelector")
+	if t.LabelSelector == nil {
+		return o, field.Required(path, "write {} to select all workloads")
+	}
+	selector, err := compileLabels(path, t.LabelSelector)
+	if err != nil {
+		return o, err
+	}
+	o = Others{Selector: selector.String(), Namespaces: slices.Sorted(slices.Values(t.Namespaces)), labels: selector, home: namespace}
+	switch {
+	case slices.Contains(t.Namespaces, "*"):
+		o.Namespaces = nil
+	case len(t.Namespaces) == 0:
+		o.Namespaces = []string{namespace}
+	}
+	o.id = "*\n" + o.Selector
+	if o.Namespaces != nil {
+		o.id = strings.Join(o.Namespaces, ",") + "\n" + o.Selector
+	}
+	return o, nil
 }
