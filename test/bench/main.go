@@ -185,6 +185,10 @@ func (m *measurements) lines() []line {
 		feature("divided in order, overflowing", "DividedOverflow"),
 		feature("fallback groups", "Fallback"),
 		feature("nodes that pods select", "Nodes"),
+		feature("near others, of 10,000 placed workloads", "Attract"),
+		feature("on the clusters of others", "AttractNear"),
+		feature("away from others", "Repel"),
+		feature("near others and away from others, soft", "AttractSoft"),
 	)
 }
 
