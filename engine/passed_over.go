@@ -19,6 +19,14 @@ func (d *Decision) passedOver(position int, row *snapshot.Row, v *Verdict) strin
 	if p == nil || p.problem == nil {
 		return ""
 	}
+	if p.division != nil {
+		switch room, _ := p.roomOn(row); {
+		case p.division.Excludes(row.Cluster):
+			return "weights give it none"
+		case room < p.least():
+			return fmt.Sprintf("there is room for %d replicas, and a cluster gets %d at least", room, p.least())
+		}
+	}
 	last := len(p.chosen) - 1
 	i := slices.IndexFunc(p.candidates, func(c candidate) bool { return c.key.Position() == position })
 	before := last >= 0 && i >= 0 && i < p.chosen[last]
