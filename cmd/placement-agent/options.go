@@ -37,7 +37,7 @@ type options struct {
 	interval                  time.Duration
 	material                  float64
 	tolerate                  []string
-	nodeLabels                agent.NodeLabels
+	nodes                     agent.NodeRules
 	volumes                   string
 	bindAddress               string
 	logs                      *logsapi.LoggingConfiguration
@@ -68,8 +68,9 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.interval, "report-interval", o.interval, "How often to report where nothing changes.")
 	flags.Float64Var(&o.material, "material-change", o.material, "By how many percent of what is allocatable of a resource the amounts that are allocated, or free on one node, have to move to be reported at once. With 0 every change is.")
 	flags.StringArrayVar(&o.tolerate, "tolerate", o.tolerate, "Taint of nodes that count nevertheless, as key[=value][:effect], for example nvidia.com/gpu. May be repeated.")
-	flags.StringSliceVar(&o.nodeLabels.Report, "report-node-labels", nil, "Keys of labels of nodes to report before others where not all have room, and even if each node has another value, as example.com/rack or example.com/*. All are reported that have room, but kubernetes.io/hostname and its like.")
-	flags.StringSliceVar(&o.nodeLabels.Omit, "omit-node-labels", nil, "Keys of labels of nodes to leave out of the report, as example.com/serial or example.com/*.")
+	flags.StringSliceVar(&o.nodes.ReportLabels, "report-node-labels", nil, "Keys of labels of nodes to report before others where not all have room, and even if each node has another value, as example.com/rack or example.com/*. All are reported that have room, but kubernetes.io/hostname and its like.")
+	flags.StringSliceVar(&o.nodes.OmitLabels, "omit-node-labels", nil, "Keys of labels of nodes to leave out of the report, as example.com/serial or example.com/*.")
+	flags.StringSliceVar(&o.nodes.OmitTaints, "omit-node-taints", nil, "Keys of taints of nodes to leave out of the report, as dedicated or example.com/*: for where something in the cluster adds tolerations of them to pods.")
 	flags.StringVar(&o.volumes, "volume-capacity", o.volumes, "How much the PersistentVolumes of the cluster may hold in all, for example 10Ti: it is reported as allocatable storage, since nodes do not say. The default is as good as no limit; with 0 no workload that claims volumes is placed here.")
 	flags.StringVar(&o.bindAddress, "metrics-bind-address", o.bindAddress, "Address to serve /metrics, /healthz and /readyz on. Empty turns it off.")
 	logsapi.AddFlags(o.logs, flags)
@@ -110,7 +111,8 @@ func (o *options) validate() error {
 			errs = append(errs, fmt.Errorf("--tolerate: %w", err))
 		}
 	}
-	errs = append(errs, validateKeys("--report-node-labels", o.nodeLabels.Report), validateKeys("--omit-node-labels", o.nodeLabels.Omit))
+	errs = append(errs, validateKeys("--report-node-labels", o.nodes.ReportLabels), validateKeys("--omit-node-labels", o.nodes.OmitLabels),
+		validateKeys("--omit-node-taints", o.nodes.OmitTaints))
 	return errors.Join(errs...)
 }
 
@@ -223,7 +225,7 @@ func (o *options) complete() (*completed, error) {
 	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	c.agent, err = agent.New(agent.Config{
 		Cluster: cluster, KCP: kcp, Registration: registration, Register: o.register, TakeOver: o.takeOver,
-		Interval: o.interval, MaterialChange: o.material, Tolerations: tolerations, NodeLabels: o.nodeLabels, VolumeCapacity: volumes, Registry: c.registry,
+		Interval: o.interval, MaterialChange: o.material, Tolerations: tolerations, NodeRules: o.nodes, VolumeCapacity: volumes, Registry: c.registry,
 	})
 	return c, err
 }

@@ -40,8 +40,8 @@ type Config struct {
 	MaterialChange float64
 	// Tolerations are of taints that do not make a node unusable.
 	Tolerations []corev1.Toleration
-	// NodeLabels says which labels of nodes are reported.
-	NodeLabels NodeLabels
+	// NodeRules say what is reported of nodes.
+	NodeRules NodeRules
 	// VolumeCapacity is what the PersistentVolumes of the cluster may hold in all, in bytes; it is reported as allocatable storage.
 	// 0 if unknown.
 	VolumeCapacity int64
@@ -88,7 +88,7 @@ func New(c Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the physical cluster: %w", err)
 	}
-	cluster.usage.volumes, cluster.usage.labels = c.VolumeCapacity, c.NodeLabels
+	cluster.usage.volumes, cluster.usage.rules = c.VolumeCapacity, c.NodeRules
 	registration, err := newRegistration(c.KCP, c.Registration, c.Register, c.TakeOver, c.Interval)
 	if err != nil {
 		return nil, fmt.Errorf("the kcp workspace: %w", err)

@@ -12,12 +12,21 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// NodeLabels says which labels of nodes are reported: keys, or prefixes of keys that end in "*". Those in Report come before
-// others where not all have room, those in Omit are left out.
-type NodeLabels struct{ Report, Omit []string }
+// NodeRules says what is reported of nodes, by keys, or prefixes of keys that end in "*".
+type NodeRules struct {
+	// ReportLabels come before others where not all have room, OmitLabels are left out.
+	ReportLabels, OmitLabels []string
+	// OmitTaints are of taints that pods need not tolerate, since something adds the tolerations in the cluster.
+	OmitTaints []string
+}
 
-// hostname labels differ by node, so that they tell nothing of the cluster.
-var hostnames = []string{corev1.LabelHostname}
+// isAmong reports whether a key is one of some, or has one of their prefixes.
+func isAmong(key string, patterns []string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		prefix, isPrefix := strings.CutSuffix(pattern, "*")
+		return key == pattern || isPrefix && strings.HasPrefix(key, prefix)
+	})
+}
 
 // wellKnown labels are left out only after all others, but for those that are asked for.
 var wellKnown = []string{
@@ -25,22 +34,16 @@ var wellKnown = []string{
 	"nvidia.com/gpu.*", "amd.com/gpu.*", "cloud.google.com/gke-accelerator",
 }
 
-// rank says how much a key is worth reporting; -1 is not at all.
-func (l *NodeLabels) rank(key string) int {
-	among := func(patterns []string) bool {
-		return slices.ContainsFunc(patterns, func(pattern string) bool {
-			prefix, isPrefix := strings.CutSuffix(pattern, "*")
-			return key == pattern || isPrefix && strings.HasPrefix(key, prefix)
-		})
-	}
+// rank says how much the label of a key is worth reporting; -1 is not at all.
+func (r *NodeRules) rank(key string) int {
 	switch {
-	case among(l.Omit):
+	case isAmong(key, r.OmitLabels):
 		return -1
-	case among(l.Report):
+	case isAmong(key, r.ReportLabels):
 		return 2
-	case among(hostnames):
+	case key == corev1.LabelHostname:
 		return -1
-	case among(wellKnown):
+	case isAmong(key, wellKnown):
 		return 1
 	default:
 		return 0
@@ -120,7 +123,12 @@ type labelKey struct {
 
 // summarize makes groups of nodes. Labels are left out until the groups have room: first those that pods hardly ask for, and among
 // these the ones with the most values. Where that does not help, the smallest groups are.
-func summarize(groups []group, rules *NodeLabels) *nodeSummary {
+func summarize(groups []group, rules *NodeRules) *nodeSummary {
+	if len(rules.OmitTaints) > 0 {
+		for i := range groups {
+			groups[i].taints = slices.DeleteFunc(slices.Clone(groups[i].taints), func(t corev1.Taint) bool { return isAmong(t.Key, rules.OmitTaints) })
+		}
+	}
 	crowded := func(g group) bool { return len(g.taints) > v1alpha1.MaxNodeGroupTaints }
 	tainted := slices.DeleteFunc(slices.Clone(groups), func(g group) bool { return !crowded(g) })
 	groups = slices.DeleteFunc(groups, crowded)

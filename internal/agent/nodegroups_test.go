@@ -37,9 +37,9 @@ func nodesOf(count int, makes func(i int) []func(*corev1.Node)) (all []*corev1.N
 	return all
 }
 
-func summaryOf(all []*corev1.Node, rules NodeLabels) *nodeSummary {
+func summaryOf(all []*corev1.Node, rules NodeRules) *nodeSummary {
 	u := newUsage()
-	u.labels = rules
+	u.rules = rules
 	for _, n := range all {
 		u.setNode(nodeOf(n, nil))
 	}
@@ -76,46 +76,49 @@ func TestNodeGroups(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		nodes []*corev1.Node
-		rules NodeLabels
+		rules NodeRules
 		want  string
 	}{
-		{"no nodes", nil, NodeLabels{}, ""},
-		{"those that agree are one group", nodesOf(5, func(i int) []change { return []change{host(i), []change{ssd, hdd}[i%2]} }), NodeLabels{},
+		{"no nodes", nil, NodeRules{}, ""},
+		{"those that agree are one group", nodesOf(5, func(i int) []change { return []change{host(i), []change{ssd, hdd}[i%2]} }), NodeRules{},
 			"2 disk=hdd; 3 disk=ssd; not told kubernetes.io/hostname"},
-		{"a node without labels is one, too", nodesOf(1, func(int) []change { return nil }), NodeLabels{}, "1"},
+		{"a node without labels is one, too", nodesOf(1, func(int) []change { return nil }), NodeRules{}, "1"},
 		{"taints that keep pods away", nodesOf(2, func(i int) []change {
 			taints := []change{taintedBy("a", "", corev1.TaintEffectNoSchedule), taintedBy("b", "1", corev1.TaintEffectNoExecute), taintedBy("soft", "", corev1.TaintEffectPreferNoSchedule)}
 			return []change{taints[i], taints[1-i], taints[2]}
-		}), NodeLabels{}, "2 a:NoSchedule b=1:NoExecute"},
+		}), NodeRules{}, "2 a:NoSchedule b=1:NoExecute"},
 		{"nodes that take no pods for now are none", []*corev1.Node{
 			testNode("a", ssd), testNode("b", hdd, cordoned), testNode("c", hdd, unready), testNode("d", hdd, taintedBy("node.kubernetes.io/disk-pressure", "", corev1.TaintEffectNoSchedule)),
-		}, NodeLabels{}, "1 disk=ssd"},
-		{"a label that differs by node, on few", nodesOf(7, func(i int) []change { return []change{labelled("serial", fmt.Sprint(i))} }), NodeLabels{},
+		}, NodeRules{}, "1 disk=ssd"},
+		{"a label that differs by node, on few", nodesOf(7, func(i int) []change { return []change{labelled("serial", fmt.Sprint(i))} }), NodeRules{},
 			"1 serial=0; 1 serial=1; 1 serial=2; 1 serial=3; 1 serial=4; 1 serial=5; 1 serial=6"},
-		{"and on many", nodesOf(8, func(i int) []change { return []change{labelled("serial", fmt.Sprint(i))} }), NodeLabels{}, "8; not told serial"},
-		{"unless it is asked for", nodesOf(8, func(i int) []change { return []change{host(i % 7)} }), NodeLabels{Report: []string{"kubernetes.io/*"}},
+		{"and on many", nodesOf(8, func(i int) []change { return []change{labelled("serial", fmt.Sprint(i))} }), NodeRules{}, "8; not told serial"},
+		{"unless it is asked for", nodesOf(8, func(i int) []change { return []change{host(i % 7)} }), NodeRules{ReportLabels: []string{"kubernetes.io/*"}},
 			"2 kubernetes.io/hostname=n0; 1 kubernetes.io/hostname=n1; 1 kubernetes.io/hostname=n2; 1 kubernetes.io/hostname=n3; " +
 				"1 kubernetes.io/hostname=n4; 1 kubernetes.io/hostname=n5; 1 kubernetes.io/hostname=n6"},
-		{"or well known", nodesOf(8, func(i int) []change { return []change{labelled("topology.kubernetes.io/zone", fmt.Sprint(i/8))} }), NodeLabels{},
+		{"or well known", nodesOf(8, func(i int) []change { return []change{labelled("topology.kubernetes.io/zone", fmt.Sprint(i/8))} }), NodeRules{},
 			"8 topology.kubernetes.io/zone=0"},
-		{"what is not to be told", nodesOf(2, func(i int) []change { return []change{labelled("example.com/rack", fmt.Sprint(i)), ssd} }), NodeLabels{Omit: []string{"example.com/*"}},
+		{"what is not to be told", nodesOf(2, func(i int) []change { return []change{labelled("example.com/rack", fmt.Sprint(i)), ssd} }), NodeRules{OmitLabels: []string{"example.com/*"}},
 			"2 disk=ssd; not told example.com/rack"},
+		{"taints that pods need not tolerate", nodesOf(3, func(i int) []change {
+			return []change{taintedBy([]string{"a/x", "b", "a/y"}[i], "", corev1.TaintEffectNoSchedule)}
+		}), NodeRules{OmitTaints: []string{"a/*"}}, "2; 1 b:NoSchedule"},
 		{"more groups than have room: the label with the most values goes", nodesOf(200, func(i int) []change {
 			return []change{labelled("disk", fmt.Sprint(i%2), "rack", fmt.Sprint(i%50)), labelled("shelf", fmt.Sprint(i%3))}
-		}), NodeLabels{}, "34 disk=0 shelf=0; 33 disk=0 shelf=1; 33 disk=0 shelf=2; 33 disk=1 shelf=0; 34 disk=1 shelf=1; 33 disk=1 shelf=2; not told rack"},
+		}), NodeRules{}, "34 disk=0 shelf=0; 33 disk=0 shelf=1; 33 disk=0 shelf=2; 33 disk=1 shelf=0; 34 disk=1 shelf=1; 33 disk=1 shelf=2; not told rack"},
 		{"unless it is asked for", nodesOf(200, func(i int) []change {
 			return []change{labelled("disk", fmt.Sprint(i%2), "rack", fmt.Sprint(i%50)), labelled("shelf", fmt.Sprint(i%3))}
-		}), NodeLabels{Report: []string{"disk", "shelf"}}, "34 disk=0 shelf=0; 33 disk=0 shelf=1; 33 disk=0 shelf=2; 33 disk=1 shelf=0; 34 disk=1 shelf=1; 33 disk=1 shelf=2; not told rack"},
+		}), NodeRules{ReportLabels: []string{"disk", "shelf"}}, "34 disk=0 shelf=0; 33 disk=0 shelf=1; 33 disk=0 shelf=2; 33 disk=1 shelf=0; 34 disk=1 shelf=1; 33 disk=1 shelf=2; not told rack"},
 		{"one with more values than there may be groups always does", nodesOf(130, func(i int) []change {
 			return []change{labelled("node.kubernetes.io/instance-type", fmt.Sprint(i%65)), ssd}
-		}), NodeLabels{Report: []string{"node.kubernetes.io/instance-type"}}, "130 disk=ssd; not told node.kubernetes.io/instance-type"},
+		}), NodeRules{ReportLabels: []string{"node.kubernetes.io/instance-type"}}, "130 disk=ssd; not told node.kubernetes.io/instance-type"},
 		{"too many keys to be named", nodesOf(80, func(i int) []change {
 			var all []change
 			for j := range 65 {
 				all = append(all, labelled(fmt.Sprint("serial-", j), fmt.Sprint(i)))
 			}
 			return append(all, ssd)
-		}), NodeLabels{}, "80 disk=ssd; not told *"},
+		}), NodeRules{}, "80 disk=ssd; not told *"},
 	} {
 		if got := summaryOf(test.nodes, test.rules).text(); got != test.want {
 			t.Errorf("%s:\n got %s\nwant %s", test.name, got, test.want)
@@ -125,13 +128,13 @@ func TestNodeGroups(t *testing.T) {
 	// Taints cannot be left out: what has no room then is the groups with the fewest nodes.
 	s := summaryOf(nodesOf(100, func(i int) []change {
 		return []change{taintedBy("team", fmt.Sprint(i*i%70), corev1.TaintEffectNoSchedule)}
-	}), NodeLabels{})
+	}), NodeRules{})
 	if len(s.groups)+int(s.omittedGroups) != 24 {
 		t.Fatalf("%d and %d groups", len(s.groups), s.omittedGroups)
 	}
 	s = summaryOf(nodesOf(100, func(i int) []change {
 		return []change{taintedBy("team", fmt.Sprint(i%70), corev1.TaintEffectNoSchedule)}
-	}), NodeLabels{})
+	}), NodeRules{})
 	if len(s.groups) != v1alpha1.MaxNodeGroups || s.omittedGroups != 6 || slices.ContainsFunc(s.groups[:30], func(g v1alpha1.NodeGroup) bool { return g.Count == 0 }) {
 		t.Errorf("%s", s.text())
 	}
@@ -157,7 +160,7 @@ func TestNodeGroupsHaveRoom(t *testing.T) {
 				n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: fmt.Sprint("t", j), Effect: corev1.TaintEffectNoExecute})
 			}
 		}}
-	}), NodeLabels{})
+	}), NodeRules{})
 	text, err := json.Marshal(s.groups)
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +201,7 @@ func TestSummaryKeepsNobodyAway(t *testing.T) {
 			}
 			return changes
 		})
-		s := summaryOf(all, NodeLabels{})
+		s := summaryOf(all, NodeRules{})
 		var status v1alpha1.ClusterRegistrationStatus
 		status.NodeGroups, status.OmittedNodeGroups, status.OmittedNodeLabels = s.groups, s.omittedGroups, s.omittedLabels
 

@@ -31,9 +31,9 @@ type usage struct {
 	workloads map[unique.Handle[types.UID]]*demand
 	// volumes is what PersistentVolumes may hold in all; 0 if unknown.
 	volumes int64
-	// labels says which labels of nodes are reported; told is what is reported of nodes, nil where they have changed since.
-	labels NodeLabels
-	told   *nodeSummary
+	// rules say what is reported of nodes; told is what is reported of nodes, nil where they have changed since.
+	rules NodeRules
+	told  *nodeSummary
 	// problems are the quantities that cannot be used, by node or pod.
 	problems map[string][]string
 }
@@ -289,7 +289,7 @@ func (u *usage) nodeSummary() *nodeSummary {
 				all = append(all, group{*b.node.traits, 1})
 			}
 		}
-		u.told = summarize(all, &u.labels)
+		u.told = summarize(all, &u.rules)
 	}
 	return u.told
 }
