@@ -96,8 +96,8 @@ func TestNodeGroups(t *testing.T) {
 		{"unless it is asked for", nodesOf(8, func(i int) []change { return []change{host(i % 7)} }), NodeRules{ReportLabels: []string{"kubernetes.io/*"}},
 			"2 kubernetes.io/hostname=n0; 1 kubernetes.io/hostname=n1; 1 kubernetes.io/hostname=n2; 1 kubernetes.io/hostname=n3; " +
 				"1 kubernetes.io/hostname=n4; 1 kubernetes.io/hostname=n5; 1 kubernetes.io/hostname=n6"},
-		{"or well known", nodesOf(8, func(i int) []change { return []change{labelled("topology.kubernetes.io/zone", fmt.Sprint(i/8))} }), NodeRules{},
-			"8 topology.kubernetes.io/zone=0"},
+		{"or well known", nodesOf(8, func(i int) []change { return []change{labelled("kubernetes.io/os", fmt.Sprint(i))} }), NodeRules{},
+			"1 kubernetes.io/os=0; 1 kubernetes.io/os=1; 1 kubernetes.io/os=2; 1 kubernetes.io/os=3; 1 kubernetes.io/os=4; 1 kubernetes.io/os=5; 1 kubernetes.io/os=6; 1 kubernetes.io/os=7"},
 		{"what is not to be told", nodesOf(2, func(i int) []change { return []change{labelled("example.com/rack", fmt.Sprint(i)), ssd} }), NodeRules{OmitLabels: []string{"example.com/*"}},
 			"2 disk=ssd; not told example.com/rack"},
 		{"taints that pods need not tolerate", nodesOf(3, func(i int) []change {
