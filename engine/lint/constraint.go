@@ -19,12 +19,18 @@ import (
 	"github.com/kcp-placement/placement/internal/spelling"
 )
 
-// eachConstraint visits the constraints that compile, and where their expressions stand.
+// eachConstraint visits the constraints that compile, those of fallback groups included, and where their expressions stand.
 func eachConstraint(p *v1alpha1.WorkloadPlacement, w *Workspace, visit func(*constraint.Program, *field.Path)) {
-	for i, c := range p.Spec.Constraints {
-		if program, err := w.Constraints.Compile(c.Expression); err == nil {
-			visit(program, spec.Child("constraints").Index(i).Child("expression"))
+	within := func(path *field.Path, constraints []v1alpha1.Constraint) {
+		for i, c := range constraints {
+			if program, err := w.Constraints.Compile(c.Expression); err == nil {
+				visit(program, path.Child("constraints").Index(i).Child("expression"))
+			}
 		}
+	}
+	within(spec, p.Spec.Constraints)
+	for i := range p.Spec.Fallback {
+		within(groupScope(p, i).path, p.Spec.Fallback[i].Constraints)
 	}
 }
 

@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"cmp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,11 +17,9 @@ func fallback(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	if len(groups) == 1 {
 		report.at(groupScope(p, 0).path, "there is no other group to fall back to: add one, or write into the spec what this one says")
 	}
+	defer returnsToLast(p, report)
 	for i := range groups {
-		s, last := groupScope(p, i), i == len(groups)-1
-		if groups[i].ReturnAfter != nil && last && len(groups) > 1 {
-			report.at(s.path.Child("returnAfter"), "nothing returns to the last group, since there is none after it")
-		}
+		s := groupScope(p, i)
 		if report.has(s.path) {
 			continue
 		}
@@ -40,6 +39,31 @@ func fallback(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 				report.at(s.path, "each cluster that is in it is in group %s before it, too, so that nothing falls back to it", groups[j].Name)
 				break
 			}
+		}
+	}
+}
+
+// returnsToLast reports a returnAfter that does nothing.
+func returnsToLast(p *v1alpha1.WorkloadPlacement, report *report) {
+	if last := len(p.Spec.Fallback) - 1; last > 0 && p.Spec.Fallback[last].ReturnAfter != nil {
+		report.at(groupScope(p, last).path.Child("returnAfter"), "nothing returns to the last group, since there is none after it")
+	}
+}
+
+// groupTooSmall reports groups that place nothing, where others do: minClusters is more than they have, or than keep the spread
+// constraints there.
+func groupTooSmall(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
+	least, asked := int(cmp.Or(p.Spec.MinClusters, 1)), clustersAsked(p)
+	if len(p.Spec.Fallback) == 0 || report.has(spec.Child("minClusters")) || report.has(spec.Child("spreadConstraints")) {
+		return
+	}
+	for _, r := range reaches(p, w) {
+		switch most, spread := r.most(p, least, asked); {
+		case most >= least || len(r.clusters) == 0 || report.has(r.path):
+		case spread:
+			report.at(r.path, "places nothing: at most %d of its %d clusters keep all spread constraints, and minClusters is %d", most, len(r.clusters), least)
+		default:
+			report.at(r.path, "places nothing: %d clusters are in it, and minClusters is %d", most, least)
 		}
 	}
 }

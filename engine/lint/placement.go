@@ -3,6 +3,7 @@ package lint
 import (
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -29,12 +30,13 @@ var placements = []check[*v1alpha1.WorkloadPlacement]{
 	{Warning, "topology_key", affinityKeys},
 	{Error, "contradiction", contradictoryAffinity},
 	{Warning, "no_workload", affinityToNothing},
-	{Error, "contradiction", contradictorySpread},
+	{Error, "contradiction", tooFewClusters},
 	{Warning, "spread", spreadInVain},
 	{Error, "weights", noWeight},
 	{Warning, "weights", weights},
 	{Warning, "replicas", replicas},
 	{Warning, "bin_pack", binPack},
+	{Warning, "fallback", groupTooSmall},
 	{Warning, "fallback", fallback},
 	{Error, "circle", circles},
 	{Warning, "toleration", tolerations},
@@ -131,11 +133,17 @@ func capabilities(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 }
 
 func tolerations(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
-	for i, t := range p.Spec.Tolerations {
-		// To tolerate what is not there yet is prudent, so only what is likely misspelt is reported.
-		if near := spelling.Typo(t.Key, slices.Concat(w.Fleet.TaintKeys, []string{v1alpha1.TaintNotReady})); near != "" {
-			report.at(spec.Child("tolerations").Index(i).Child("key"), "no cluster of the fleet has a taint %s, did you mean %s?", t.Key, near)
+	within := func(path *field.Path, tolerations []corev1.Toleration) {
+		for i, t := range tolerations {
+			// To tolerate what is not there yet is prudent, so only what is likely misspelt is reported.
+			if near := spelling.Typo(t.Key, slices.Concat(w.Fleet.TaintKeys, []string{v1alpha1.TaintNotReady})); near != "" {
+				report.at(path.Child("tolerations").Index(i).Child("key"), "no cluster of the fleet has a taint %s, did you mean %s?", t.Key, near)
+			}
 		}
+	}
+	within(spec, p.Spec.Tolerations)
+	for i := range p.Spec.Fallback {
+		within(groupScope(p, i).path, p.Spec.Fallback[i].Tolerations)
 	}
 }
 

@@ -2,6 +2,7 @@ package lint
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -24,16 +25,12 @@ func noWeight(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	if r == nil || len(r.Weights) == 0 || len(all) == 0 {
 		return
 	}
-	weighs := slices.ContainsFunc(all, func(c *snapshot.Cluster) bool {
-		first := slices.IndexFunc(r.Weights, func(o v1alpha1.ClusterWeight) bool { return matches(r, &o, c, w.Fleet) })
-		return first >= 0 && r.Weights[first].Weight > 0
-	})
-	if !weighs {
+	if !slices.ContainsFunc(all, func(c *snapshot.Cluster) bool { return weightOf(r, c, w.Fleet) > 0 }) {
 		report.at(spec.Child("replicaScheduling", "weights"), "none of the %d clusters that pass has a weight above 0, so that nothing is placed: an entry {weight: 1} at the end is for all others", len(all))
 	}
 }
 
-func matches(r *v1alpha1.ReplicaScheduling, o *v1alpha1.ClusterWeight, c *snapshot.Cluster, fleet *Fleet) bool {
+func matches(o *v1alpha1.ClusterWeight, c *snapshot.Cluster, fleet *Fleet) bool {
 	s := scope{locations: o.LocationSelector, clusters: o.ClusterSelector}
 	return slices.Contains(s.selects(fleet), c)
 }
@@ -105,6 +102,70 @@ func replicas(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 			return
 		}
 	}
+	room(p, r, all, w, report)
+}
+
+// room reports workloads for whose replicas the clusters have no room, however empty they are.
+func room(p *v1alpha1.WorkloadPlacement, r *v1alpha1.ReplicaScheduling, all []*workload.Workload, w *Workspace, report *report) {
+	for _, o := range all {
+		if !o.Divisible || o.Replicas < 1 {
+			continue
+		}
+		var best int64
+		limited := false // by numberOfClusters
+		for _, reach := range reaches(p, w) {
+			if most, number := mostReplicas(p, r, o, reach.clusters, w.Fleet); most >= best {
+				best, limited = most, number == clustersAsked(p) && number < len(reach.clusters)
+			}
+		}
+		if best == 0 || best >= o.Replicas { // where no cluster has room for one share, that is told of the workload
+			continue
+		}
+		effect := "so that the others wait"
+		if !r.Partial {
+			effect = "so that it waits: partial: true places these"
+		}
+		if limited {
+			effect = fmt.Sprintf("as long as numberOfClusters is %d, %s", clustersAsked(p), effect)
+		}
+		report.at(spec.Child("replicaScheduling"), "even if all clusters are empty there is room for %d of the %d replicas of %s, %s", best, o.Replicas, o, effect)
+		return
+	}
+}
+
+// mostReplicas is how many replicas of a workload the largest clusters take, as many as it gets, and how many clusters these are.
+func mostReplicas(p *v1alpha1.WorkloadPlacement, r *v1alpha1.ReplicaScheduling, o *workload.Workload, clusters []*snapshot.Cluster, fleet *Fleet) (most int64, number int) {
+	one, least := o.Share(1), min(int64(cmp.Or(r.MinPerCluster, 1)), o.Replicas)
+	var rooms []int64
+	for _, c := range clusters {
+		takes := o.Replicas
+		if r.MaxPerCluster > 0 {
+			takes = min(takes, int64(r.MaxPerCluster))
+		}
+		for name, amount := range one.Requests.Each {
+			if amount > 0 && !c.Allocatable.IsZero() { // otherwise it has not said yet
+				takes = min(takes, c.Allocatable.Get(name)/amount)
+			}
+		}
+		if takes >= least && (len(r.Weights) == 0 || weightOf(r, c, fleet) > 0) {
+			rooms = append(rooms, takes)
+		}
+	}
+	slices.Sort(rooms)
+	slices.Reverse(rooms)
+	rooms = rooms[:min(len(rooms), clustersAsked(p))]
+	for _, takes := range rooms {
+		most += takes
+	}
+	return most, len(rooms)
+}
+
+// weightOf is the weight of the first entry that matches a cluster.
+func weightOf(r *v1alpha1.ReplicaScheduling, c *snapshot.Cluster, fleet *Fleet) int32 {
+	if first := slices.IndexFunc(r.Weights, func(o v1alpha1.ClusterWeight) bool { return matches(&o, c, fleet) }); first >= 0 {
+		return r.Weights[first].Weight
+	}
+	return 0
 }
 
 // binPack reports workloads that cannot be packed, since they ask for nothing.

@@ -68,25 +68,79 @@ func domains(key snapshot.TopologyKey, clusters []*snapshot.Cluster) map[string]
 	return all
 }
 
-// contradictorySpread reports spread constraints that leave fewer clusters, on an empty fleet, than a workload needs.
-func contradictorySpread(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
-	if len(p.Spec.SpreadConstraints) == 0 || len(report.findings) > 0 {
-		return
+// reach is a set of clusters that a workload is placed on: of the spec, or of one fallback group.
+type reach struct {
+	scope
+	// group is the name, empty where it is the spec's.
+	group    string
+	clusters []*snapshot.Cluster
+}
+
+// reaches are the sets of clusters of which a workload is placed on one. An Overflow goes over those of all groups.
+func reaches(p *v1alpha1.WorkloadPlacement, w *Workspace) (all []reach) {
+	if len(p.Spec.Fallback) == 0 {
+		return []reach{{scope: scopes(p)[0], clusters: passing(p, w.Fleet)}}
 	}
-	all := passing(p, w.Fleet)
+	for i := range p.Spec.Fallback {
+		s := groupScope(p, i)
+		all = append(all, reach{s, p.Spec.Fallback[i].Name, passing(p, w.Fleet, s)})
+	}
+	if r := division(p); r != nil && r.Division == v1alpha1.DivideOverflow {
+		together := reach{scope: scopes(p)[0]}
+		for _, c := range w.Fleet.Clusters {
+			if slices.ContainsFunc(all, func(r reach) bool { return slices.Contains(r.clusters, c) }) {
+				together.clusters = append(together.clusters, c)
+			}
+		}
+		return []reach{together}
+	}
+	return all
+}
+
+// most is how many of the clusters a workload can be placed on, on an empty fleet, and whether spread constraints leave no more.
+func (r *reach) most(p *v1alpha1.WorkloadPlacement, least, asked int) (most int, spread bool) {
+	if most = len(r.clusters); most < least || len(p.Spec.SpreadConstraints) == 0 {
+		return most, false
+	}
+	return mostSpread(p, r.clusters, asked), true
+}
+
+// tooFewClusters reports that a workload always waits, since minClusters is more than pass, or than keep the spread constraints.
+func tooFewClusters(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	least, asked := int(cmp.Or(p.Spec.MinClusters, 1)), clustersAsked(p)
-	if len(all) < least || asked < least {
+	if asked < least || report.has(spec.Child("spreadConstraints")) {
 		return // told by itself
 	}
-	most := mostSpread(p, all, asked)
-	if most >= least {
-		return
+	var best reach
+	most, spread, all := 0, false, reaches(p, w)
+	for _, r := range all {
+		n, s := r.most(p, least, asked)
+		if n >= least {
+			return
+		}
+		if len(r.clusters) > 0 && (n > most || best.clusters == nil) {
+			best, most, spread = r, n, s
+		}
 	}
-	start := "no cluster keeps"
-	if most > 0 {
-		start = fmt.Sprintf("at most %d of the %d clusters that pass keep", most, len(all))
+	if len(best.clusters) == 0 {
+		return // told by itself
 	}
-	report.at(spec.Child("spreadConstraints"), "%s all constraints at once, and minClusters is %d: every workload waits. Raise maxSkew, lower minDomains or minClusters, or write whenUnsatisfiable: ScheduleAnyway", start, least)
+	in := "that pass"
+	if best.group != "" {
+		in = "in fallback group " + best.group
+	}
+	switch {
+	case !spread && best.group == "":
+		report.at(spec.Child("minClusters"), "every workload waits for %d clusters, and %d of the fleet's %d pass the selectors and capabilityRequirements", least, most, len(w.Fleet.Clusters))
+	case !spread:
+		report.at(spec.Child("minClusters"), "every workload waits for %d clusters, and no fallback group has more than the %d of %s", least, most, best.group)
+	default:
+		start := "no cluster keeps"
+		if most > 0 {
+			start = fmt.Sprintf("at most %d of the %d clusters %s keep", most, len(best.clusters), in)
+		}
+		report.at(spec.Child("spreadConstraints"), "%s all constraints at once, and minClusters is %d: every workload waits. Raise maxSkew, lower minDomains or minClusters, or write whenUnsatisfiable: ScheduleAnyway", start, least)
+	}
 }
 
 // mostSpread is how many clusters keep all spread constraints that have to hold.
@@ -139,9 +193,13 @@ func spreadInVain(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 		if c.WhenUnsatisfiable != corev1.ScheduleAnyway && c.Weight != 0 && c.Weight != defaultWeight {
 			report.at(at.Child("weight"), "counts only where whenUnsatisfiable is ScheduleAnyway")
 		}
-		there := len(domains(snapshot.TopologyKey(c.TopologyKey), passing(p, w.Fleet)))
-		if !contradicts && there > 0 && int(c.MinDomains) > there {
-			report.at(at.Child("minDomains"), "the clusters that pass are in %d domains of %s: until there are %d, none of them gets more than maxSkew (%d)", there, c.TopologyKey, c.MinDomains, skew)
+		all := passing(p, w.Fleet)
+		there := domains(snapshot.TopologyKey(c.TopologyKey), all)
+		if !contradicts && len(there) > 0 && int(c.MinDomains) > len(there) {
+			report.at(at.Child("minDomains"), "the clusters that pass are in %d domains of %s: until there are %d, none of them gets more than maxSkew (%d)", len(there), c.TopologyKey, c.MinDomains, skew)
+		}
+		if c.MinDomains < 2 && !report.has(at) && !slices.ContainsFunc(reaches(p, w), func(r reach) bool { return !oneDomain(c.TopologyKey, r.clusters) }) {
+			report.at(at, "keeps nothing even: %s are in one domain of %s", clustersThat(p), c.TopologyKey)
 		}
 	}
 	n := p.Spec.NumberOfClusters
@@ -150,4 +208,20 @@ func spreadInVain(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 			report.at(spec.Child("numberOfClusters"), "%d clusters are asked for, and at most %d of the %d that pass keep the spread constraints", asked, most, len(all))
 		}
 	}
+}
+
+// oneDomain reports whether all of some clusters are in the same domain.
+func oneDomain(key string, clusters []*snapshot.Cluster) bool {
+	there := domains(snapshot.TopologyKey(key), clusters)
+	for _, n := range there {
+		return n == len(clusters)
+	}
+	return false
+}
+
+func clustersThat(p *v1alpha1.WorkloadPlacement) string {
+	if len(p.Spec.Fallback) > 0 {
+		return "the clusters of each fallback group"
+	}
+	return "all clusters that pass"
 }

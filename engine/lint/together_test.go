@@ -45,6 +45,60 @@ var together = []row{
 		nearMiss: "fallback: [{name: near, locationSelector: {matchLabels: {location: eu-west}}}, {name: far, locationSelector: {matchLabels: {location: eu-central}}}]",
 	},
 	{
+		code:     "contradiction", // more clusters than the selectors leave
+		cause:    "numberOfClusters: All\nminClusters: 3\nlocationSelector: {matchLabels: {location: eu-west}}",
+		want:     "spec.minClusters: every workload waits for 3 clusters, and 2 of the fleet's 3 pass the selectors and capabilityRequirements",
+		nearMiss: "numberOfClusters: All\nminClusters: 2\nlocationSelector: {matchLabels: {location: eu-west}}",
+	},
+	{
+		code:     "contradiction", // more clusters than any group has
+		cause:    "minClusters: 3\nfallback: [{name: central, locationSelector: {matchLabels: {location: eu-central}}}, {name: west, locationSelector: {matchLabels: {location: eu-west}}}]",
+		want:     "spec.minClusters: every workload waits for 3 clusters, and no fallback group has more than the 2 of west",
+		nearMiss: "minClusters: 3\nreplicaScheduling: {type: Divided, division: Overflow}\nfallback: [{name: central, locationSelector: {matchLabels: {location: eu-central}}}, {name: west, locationSelector: {matchLabels: {location: eu-west}}}]",
+	},
+	{
+		code:     "fallback", // more clusters than one group has
+		cause:    "minClusters: 2\nfallback: [{name: central, locationSelector: {matchLabels: {location: eu-central}}}, {name: west, locationSelector: {matchLabels: {location: eu-west}}}]",
+		want:     "spec.fallback[0]: places nothing: 1 clusters are in it, and minClusters is 2",
+		nearMiss: "minClusters: 2\nfallback: [{name: west, locationSelector: {matchLabels: {location: eu-west}}}, {name: any}]",
+	},
+	{
+		code:     "contradiction", // spread over more domains than any group has
+		cause:    "minClusters: 2\nspreadConstraints: [{topologyKey: location, minDomains: 2}]\nfallback: [{name: gold, clusterSelector: {clusterNames: [dublin, paris]}}, {name: west, locationSelector: {matchLabels: {location: eu-west}}}]",
+		want:     "spec.spreadConstraints: at most 1 of the 2 clusters in fallback group gold keep all constraints at once, and minClusters is 2: every workload waits. Raise maxSkew, lower minDomains or minClusters, or write whenUnsatisfiable: ScheduleAnyway",
+		nearMiss: "minClusters: 2\nspreadConstraints: [{topologyKey: location, minDomains: 2}]\nfallback: [{name: gold, clusterSelector: {labelSelector: {matchLabels: {tier: gold}}}}, {name: any}]",
+	},
+	{
+		code:     "fallback", // spread over more domains than one group has
+		cause:    "minClusters: 2\nspreadConstraints: [{topologyKey: location, minDomains: 2}]\nfallback: [{name: west, locationSelector: {matchLabels: {location: eu-west}}}, {name: any}]",
+		want:     "spec.fallback[0]: places nothing: at most 1 of its 2 clusters keep all spread constraints, and minClusters is 2",
+		nearMiss: "minClusters: 2\nspreadConstraints: [{topologyKey: location}]\nfallback: [{name: west, locationSelector: {matchLabels: {location: eu-west}}}, {name: any}]",
+	},
+	{
+		code:     "spread", // over one domain
+		cause:    "locationSelector: {matchLabels: {location: eu-west}}\nspreadConstraints: [{topologyKey: location}]",
+		want:     "spec.spreadConstraints[0]: keeps nothing even: all clusters that pass are in one domain of location",
+		nearMiss: "locationSelector: {matchLabels: {location: eu-west}}\nspreadConstraints: [{topologyKey: tier}]",
+	},
+	{
+		code:     "spread", // over the one domain of each group
+		cause:    "spreadConstraints: [{topologyKey: location}]\nfallback: [{name: central, locationSelector: {matchLabels: {location: eu-central}}}, {name: west, locationSelector: {matchLabels: {location: eu-west}}}]",
+		want:     "spec.spreadConstraints[0]: keeps nothing even: the clusters of each fallback group are in one domain of location",
+		nearMiss: "spreadConstraints: [{topologyKey: location}]\nfallback: [{name: central, locationSelector: {matchLabels: {location: eu-central}}}, {name: any}]",
+	},
+	{
+		code:     "never_holds", // in a group, as anywhere
+		cause:    "fallback: [{name: own, constraints: [{name: c, expression: cluster.location == 'eu-west' && cluster.labels.tier == 'gold' && cluster.name == 'paris'}]}, {name: any}]",
+		want:     "spec.fallback[0].constraints[0].expression: holds for no cluster of the fleet: each part does, but not all of them together",
+		nearMiss: "fallback: [{name: own, constraints: [{name: c, expression: cluster.location == 'eu-west' && cluster.labels.tier == 'gold'}]}, {name: any}]",
+	},
+	{
+		code:     "toleration", // in a group, as anywhere
+		cause:    "fallback: [{name: own}, {name: any, tolerations: [{key: maintenence, operator: Exists}]}]",
+		want:     "spec.fallback[1].tolerations[0].key: no cluster of the fleet has a taint maintenence, did you mean maintenance?",
+		nearMiss: "fallback: [{name: own}, {name: any, tolerations: [{key: maintenance, operator: Exists}]}]",
+	},
+	{
 		code:     "spread", // of one workload on one cluster
 		cause:    "numberOfClusters: 1\nspreadConstraints: [{topologyKey: location}]",
 		want:     "spec.spreadConstraints[0]: keeps nothing even: each workload has one cluster; scope: Workloads counts the workloads of the placement",
@@ -159,6 +213,12 @@ var together = []row{
 		nearMiss: "clusterSelector: {labelSelector: {matchLabels: {tier: gold}}}\nfallback: [{name: west, locationSelector: {matchLabels: {location: eu-west}}}, {name: central, locationSelector: {matchLabels: {location: eu-central}}}]",
 	},
 	{
+		code:     "fallback", // all clusters come first, and the way back is not all that is wrong
+		cause:    "fallback: [{name: any}, {name: own, clusterSelector: {clusterNames: [dublin]}}]",
+		want:     "spec.fallback[1]: each cluster that is in it is in group any before it, too, so that nothing falls back to it",
+		nearMiss: "fallback: [{name: own, clusterSelector: {clusterNames: [dublin]}}, {name: any}]",
+	},
+	{
 		code:     "fallback", // a way back that nobody goes
 		cause:    "fallback: [{name: own, clusterSelector: {clusterNames: [dublin]}}, {name: any, returnAfter: 5m}]",
 		want:     "spec.fallback[1].returnAfter: nothing returns to the last group, since there is none after it",
@@ -206,6 +266,32 @@ func TestTooLargeForAShare(t *testing.T) {
 		got := ""
 		for _, f := range w.Workload(o) {
 			got += f.Message
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", spec, got, want)
+		}
+	}
+}
+
+// TestMoreReplicasThanThereIsRoomFor: what waits on an empty fleet waits for ever.
+func TestMoreReplicasThanThereIsRoomFor(t *testing.T) {
+	w := workspace(t, "- {metadata: {name: a}, spec: {location: eu}, status: {allocatable: {cpu: 10}}}\n- {metadata: {name: b}, spec: {location: us}, status: {allocatable: {cpu: 4}}}\n")
+	w.Workloads = []*workload.Workload{{
+		Reference: workload.Reference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "shop", Name: "web"}, Divisible: true, Replicas: 12, Requests: capacity.Resources{CPU: 12_000},
+	}}
+	for spec, want := range map[string]string{
+		"replicaScheduling: {type: Divided}":                                                                                     "",
+		"{numberOfClusters: 1, replicaScheduling: {type: Divided}}":                                                              "spec.replicaScheduling: even if all clusters are empty there is room for 10 of the 12 replicas of Deployment shop/web, as long as numberOfClusters is 1, so that it waits: partial: true places these",
+		"{numberOfClusters: 1, replicaScheduling: {type: Divided, partial: true}}":                                               "spec.replicaScheduling: even if all clusters are empty there is room for 10 of the 12 replicas of Deployment shop/web, as long as numberOfClusters is 1, so that the others wait",
+		"{replicaScheduling: {type: Divided, minPerCluster: 5}}":                                                                 "spec.replicaScheduling: even if all clusters are empty there is room for 10 of the 12 replicas of Deployment shop/web, so that it waits: partial: true places these",
+		"{replicaScheduling: {type: Divided, division: Weighted, weights: [{weight: 1, clusterSelector: {clusterNames: [b]}}]}}": "spec.replicaScheduling: even if all clusters are empty there is room for 4 of the 12 replicas of Deployment shop/web, so that it waits: partial: true places these",
+	} {
+		p := v1alpha1.WorkloadPlacement{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "p"}, Spec: parse[v1alpha1.WorkloadPlacementSpec](t, spec)}
+		got := ""
+		for _, f := range w.Placement(&p) {
+			if f.Code == "replicas" {
+				got += f.Field + ": " + f.Message
+			}
 		}
 		if got != want {
 			t.Errorf("%s: %q, want %q", spec, got, want)
