@@ -69,7 +69,7 @@ func (p *plan) more(places *places, candidates []candidate, grows int64) (more i
 	for i := range places.kept {
 		k := &places.kept[i]
 		for p.division.By == v1alpha1.DivideOverflow && next < len(candidates) && grows > 0 &&
-			bestFirst(place{tier: candidates[next].tier, key: candidates[next].key}, *k) < 0 {
+			bestFirst(candidates[next].place(), *k) < 0 {
 			grows -= candidates[next].room
 			next++
 		}

@@ -126,7 +126,18 @@ type candidate struct {
 	// tier is the index of its class.
 	tier int
 	// room and free are how many replicas it can take: as many as the workload may have, and in all.
-	room, free, value int64
+	room, free int64
+	// value is what choosing it is worth, order what orders those that are chosen.
+	value, order int64
+}
+
+func (c *candidate) place() place {
+	return place{key: c.key, value: c.order, tier: c.tier, room: c.room, free: c.free}
+}
+
+// valueOf is what orders the clusters that are chosen.
+func (p *plan) valueOf(c *class, key ranking.Key) int64 {
+	return c.Strategy.Value(key) + p.attraction.points(key.Position())*ranking.Point
 }
 
 // chooseTogether makes the decision in d, and returns the keys of its clusters. The workspace is locked, and all rankings are
@@ -137,6 +148,7 @@ func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*place
 	*d = w.newDecision(c, r, s, held, cached)
 	d.plan = newPlan(r)
 	d.plan.classes = classes
+	d.plan.attraction = w.attractionOf(r, &held)
 	running := d.plan.running(r)
 	places := w.placesOf(running, &held, d.plan, classes...)
 	others := w.chooseOthers(d.plan, classes, running, &held, &places)
@@ -174,7 +186,7 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 	if number <= 0 || scaledToNothing {
 		return nil
 	}
-	plan.groups, plan.attraction, plan.spread = w.groupsOf(c), w.attractionOf(r, held), nil
+	plan.groups, plan.spread = w.groupsOf(c), nil
 	constraints := w.countDomains(plan, classes, r, held, places)
 	for most := max(someCandidates, 2*number); ; most *= 8 {
 		candidates, all := w.candidates(plan, classes, r, held, number, most)
@@ -194,7 +206,9 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 		}
 		for _, at := range solution.Chosen {
 			o := &candidates[at]
-			others = append(others, place{key: o.key, tier: o.tier, room: o.room, free: o.free, choice: w.choose(classes[o.tier], o.key)})
+			chosen := o.place()
+			chosen.choice = w.choose(classes[o.tier], o.key)
+			others = append(others, chosen)
 		}
 		plan.record(p, &solution)
 		plan.problem, plan.candidates, plan.chosen = p, candidates, solution.Chosen
@@ -273,11 +287,10 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 			if slices.Contains(taken, position) || tier > 0 && slices.ContainsFunc(found[:first], func(o candidate) bool { return o.key.Position() == position }) {
 				return true
 			}
-			one := candidate{key: key, tier: tier, value: c.Strategy.Value(key)}
-			if prefer != nil {
-				one.value = prefer(key, &turn)
+			one := candidate{key: key, tier: tier, order: plan.valueOf(c, key)}
+			if one.value = one.order; prefer != nil {
+				one.value = prefer(key, &turn) + plan.attraction.points(position)*ranking.Point
 			}
-			one.value += plan.attraction.points(position) * ranking.Point
 			if plan.division != nil {
 				row := w.rowWithout(held, position)
 				one.room, one.free = plan.roomOn(row)

@@ -22,6 +22,8 @@ const NumberOfClusters filter.Stage = "NumberOfClusters"
 type place struct {
 	choice Choice
 	key    ranking.Key
+	// value is what orders places that are chosen together, before their keys do: that of the key, and points for affinity.
+	value int64
 	// tier is the index of the class, of those that are chosen from, by which the workload may stay.
 	tier int
 	// room and free are the replicas that there is room for where they are divided: as many as the workload may have, and in all.
@@ -74,7 +76,9 @@ func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*
 	return s
 }
 
-func bestFirst(a, b place) int { return cmp.Or(cmp.Compare(a.tier, b.tier), cmp.Compare(b.key, a.key)) }
+func bestFirst(a, b place) int {
+	return cmp.Or(cmp.Compare(a.tier, b.tier), cmp.Compare(b.value, a.value), cmp.Compare(b.key, a.key))
+}
 
 func (s *places) leave(cluster string, why *filter.Rejection) {
 	s.left = append(s.left, Verdict{Cluster: cluster, Rejection: why})
@@ -103,6 +107,9 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, cur
 	}
 	asks := on.Workload
 	p.key = c.Strategy.Key(position, score.Total, score.Headroom, score.Factors[scoring.Affinity]+score.Factors[scoring.Location])
+	if plan != nil {
+		p.value = plan.valueOf(c, p.key)
+	}
 	p.choice = Choice{Name: current.Name, Replicas: asks.Replicas, Score: score.Total, Reason: scoring.Reason(score.Total), Reserved: asks.Requests}
 	why, shortage, unknown := on.Departure(row, r.Now), on.Shortage(row, promised.Amount), on.NodesUnknown(row)
 	if unknown {
