@@ -14,6 +14,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/constraint"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/spelling"
@@ -21,16 +22,10 @@ import (
 
 // eachConstraint visits the constraints that compile, those of fallback groups included, and where their expressions stand.
 func eachConstraint(p *v1alpha1.WorkloadPlacement, w *Workspace, visit func(*constraint.Program, *field.Path)) {
-	within := func(path *field.Path, constraints []v1alpha1.Constraint) {
-		for i, c := range constraints {
-			if program, err := w.Constraints.Compile(c.Expression); err == nil {
-				visit(program, path.Child("constraints").Index(i).Child("expression"))
-			}
+	for at, c := range placement.EachConstraint(p) {
+		if program, err := w.Constraints.Compile(c.Expression); err == nil {
+			visit(program, at.Child("expression"))
 		}
-	}
-	within(spec, p.Spec.Constraints)
-	for i := range p.Spec.Fallback {
-		within(groupScope(p, i).path, p.Spec.Fallback[i].Constraints)
 	}
 }
 
@@ -42,7 +37,11 @@ func neverTrue(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 			case c.Err != nil:
 				report.within(at, c.Line, c.Column, "%s is an error for every cluster and workload: %v", c.Text, c.Err)
 			case c.Whole && !c.Always:
-				report.within(at, c.Line, c.Column, "holds for no cluster and no workload, so nothing is placed")
+				effect := "nothing is placed"
+				if strings.HasPrefix(at.String(), spec.Child("fallback").String()) {
+					effect = "nothing is placed by this group"
+				}
+				report.within(at, c.Line, c.Column, "holds for no cluster and no workload, so %s", effect)
 			}
 		}
 	})

@@ -165,6 +165,12 @@ var together = []row{
 		nearMiss: "fallback: [{name: own, capabilityRequirements: [{type: gpu, required: true}]}, {name: any}]",
 	},
 	{
+		code:     "never_true", // in a group, as anywhere
+		cause:    "fallback: [{name: own, constraints: [{name: c, expression: 1 > 2}]}, {name: any}]",
+		want:     "spec.fallback[0].constraints[0].expression: holds for no cluster and no workload, so nothing is placed by this group",
+		nearMiss: "fallback: [{name: own, constraints: [{name: c, expression: capacity.free.cpu > 2000}]}, {name: any}]",
+	},
+	{
 		code:     "replicas", // a pod on each node
 		cause:    "workloadSelector: {labelSelector: {matchLabels: {app: logs}}}\nreplicaScheduling: {type: Divided}",
 		want:     "spec.replicaScheduling.type: divides nothing: DaemonSet shop/logs has a pod on each node, or pods of several kinds, and each cluster gets all of them",

@@ -2,6 +2,7 @@ package placement
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 
@@ -44,6 +45,29 @@ func compileGroups(object *v1alpha1.WorkloadPlacement, constraints *constraint.C
 		groups, errs = append(groups, p), append(errs, found...)
 	}
 	return groups, errs
+}
+
+// EachConstraint yields the constraints of a placement and those of its fallback groups, each with where it stands.
+func EachConstraint(object *v1alpha1.WorkloadPlacement) iter.Seq2[*field.Path, *v1alpha1.Constraint] {
+	return func(yield func(*field.Path, *v1alpha1.Constraint) bool) {
+		each := func(path *field.Path, constraints []v1alpha1.Constraint) bool {
+			for i := range constraints {
+				if !yield(path.Child("constraints").Index(i), &constraints[i]) {
+					return false
+				}
+			}
+			return true
+		}
+		spec := field.NewPath("spec")
+		if !each(spec, object.Spec.Constraints) {
+			return
+		}
+		for i := range object.Spec.Fallback {
+			if !each(spec.Child("fallback").Index(i), object.Spec.Fallback[i].Constraints) {
+				return
+			}
+		}
+	}
 }
 
 // GroupNamed returns the placement that a fallback group makes of this one; the placement itself for "" where it has no groups, nil

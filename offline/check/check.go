@@ -249,9 +249,10 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 // placement checks a placement, and returns it compiled; nil where it is wrong.
 func (c *checker) placement(o manifest.Typed[v1alpha1.WorkloadPlacement]) *placement.Placement {
 	c.report.Placements++
-	constraints := field.NewPath("spec", "constraints")
-	for i, constraint := range o.Typed.Spec.Constraints {
-		at := constraints.Index(i).Child("expression").String()
+	told := map[string]bool{}
+	for path, constraint := range placement.EachConstraint(o.Typed) {
+		at := path.Child("expression").String()
+		told[at] = true
 		program, err := c.constraints.Compile(constraint.Expression)
 		for _, e := range celErrors(err) {
 			message := fmt.Sprintf("constraint %s: %s", constraint.Name, e.Message)
@@ -269,7 +270,7 @@ func (c *checker) placement(o manifest.Typed[v1alpha1.WorkloadPlacement]) *place
 			if !errors.As(err, &wrong) {
 				continue
 			}
-			reported := strings.HasPrefix(wrong.Field, constraints.String()) || slices.ContainsFunc(c.report.Findings, func(f Finding) bool {
+			reported := told[wrong.Field] || slices.ContainsFunc(c.report.Findings, func(f Finding) bool {
 				return f.Object == o.String() && f.Field == wrong.Field
 			})
 			if !reported {
