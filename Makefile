@@ -57,6 +57,13 @@ bench: ## Measure the engine against its limits and draw docs/performance.svg; t
 	go test -run '^$$' -bench . -benchmem -benchtime 500ms -count 3 -timeout 30m ./engine ./engine/capacity | tee bin/bench.txt
 	go run ./test/bench -plot docs/performance.svg bin/bench.txt
 
+.PHONY: bench-packing
+bench-packing: ## Replay traces and draw docs/packing.svg: OPENB=folder has the CSV files of Alibaba's openb, see docs/performance.md.
+	@test -n "$(OPENB)" || { echo "set OPENB to the folder of openb_node_list_all_node.csv and openb_pod_list_*.csv" >&2; exit 1; }
+	@mkdir -p bin
+	OPENB="$(abspath $(OPENB))" go test -run '^$$' -bench OpenB -benchtime 1x -timeout 30m ./engine | tee bin/packing.txt
+	go run ./test/bench -packing docs/packing.svg bin/packing.txt
+
 .PHONY: bench-e2e
 bench-e2e: $(KCP) ## Measure the controller on a real kcp: a burst, a steady stream, a restart. ARGS=-h lists the flags.
 	@go build -trimpath -o bin/ ./cmd/placement-controller

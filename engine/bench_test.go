@@ -90,7 +90,9 @@ func fleetCluster(i int, more int64) *snapshot.Cluster {
 	memory := cpu << 22
 	return &snapshot.Cluster{
 		Name: fleetName(i), Location: []string{"eu", "us", "ap"}[i%3],
-		Labels:       map[string]string{"tier": []string{"gold", "silver", "gold", "silver", "bronze"}[i%5], "zone": strconv.Itoa(i % 7)},
+		Labels: map[string]string{
+			"tier": []string{"gold", "silver", "gold", "silver", "bronze"}[i%5], "zone": strconv.Itoa(i % 7), v1alpha1.LabelCost: strconv.Itoa(i % 11),
+		},
 		Capabilities: []snapshot.Capability{{Type: "gpu"}, {Type: "ssd", Available: true}},
 		Conditions:   []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: "True"}},
 		Allocatable:  capacity.Resources{CPU: cpu, Memory: memory},
@@ -176,6 +178,47 @@ func BenchmarkDecideAfterChange(b *testing.B) {
 			s.decide(b, w)
 		}
 	})
+}
+
+// BenchmarkCostAndPackingUncached and BenchmarkCostAndPackingAfterChange are the two above with the built-in weights and some for
+// the factors cost and packing, where the usual workloads are of as many shapes as there can be.
+func BenchmarkCostAndPackingUncached(b *testing.B) {
+	overSizes(b, func(b *testing.B, s *scene) {
+		s.weighCostAndPacking(b)
+		for i := 0; b.Loop(); i++ {
+			s.decide(b, newClass(i))
+		}
+	})
+}
+
+func BenchmarkCostAndPackingAfterChange(b *testing.B) {
+	overSizes(b, func(b *testing.B, s *scene) {
+		s.weighCostAndPacking(b)
+		w, reports := newClass(0), newChanges(s.size)
+		for s.decide(b, w); b.Loop(); {
+			s.engine.SetCluster(ws, reports.take())
+			s.decide(b, w)
+		}
+	})
+}
+
+// weighCostAndPacking gives clusters costs, and each shape of the usual workloads a workload.
+func (s *scene) weighCostAndPacking(b *testing.B) {
+	set, err := s.policies.Compile(map[string]string{"a.rego": `package placement.scoring
+weights := {"capacity": 30, "health": 30, "performance": 20, "affinity": 10, "location": 10, "cost": 20, "packing": 40}`})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.engine.SetPolicies(ws, set)
+	for i := range capacity.MaxShapes {
+		w := benchWorkload(fmt.Sprint("usual-", i), 1<<(i%8), 1<<(20+i/2))
+		reservation := engine.Reservation{Workload: w.Reference, Shares: []capacity.Share{{Cluster: fleetName(i), Amount: w.Requests}}}
+		if err := s.engine.Restore(ws, reservation); err != nil {
+			b.Fatal(err)
+		}
+	}
+	s.decide(b, newClass(0))
+	b.ResetTimer()
 }
 
 // BenchmarkNoPlace: a class seen before that is too large for every cluster, one of which has reported since, and the

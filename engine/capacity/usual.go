@@ -28,8 +28,9 @@ type Shape struct {
 	Share float64
 }
 
-// cell is what a shape asks for of one resource: an amount of it suffices amount*times + more times.
-type cell struct{ asks, times, more float64 }
+// cell is what a shape asks for of one resource: an amount of it suffices amount*times + more times. weight is what it asks for
+// times its share.
+type cell struct{ times, more, weight float64 }
 
 // plenty is how often a resource suffices that is not asked for.
 const plenty = 1 << 62
@@ -179,7 +180,7 @@ func NewUsual(shapes []Shape) *Usual {
 		for _, name := range u.names {
 			if asks := float64(s.Requests.Get(name)); asks > 0 {
 				// The inverse is a little too large, so that a multiple of what is asked for suffices that many times.
-				u.cells = append(u.cells, cell{asks: asks, times: (1 + 1e-12) / asks})
+				u.cells = append(u.cells, cell{times: (1 + 1e-12) / asks, weight: s.Share * asks})
 			} else {
 				u.cells = append(u.cells, cell{more: plenty})
 			}
@@ -196,22 +197,19 @@ func (u *Usual) same(o *Usual) bool {
 }
 
 // Usable returns how much the usual workloads can use of what is free on a cluster, now and after a workload with these requests:
-// for each shape as much as it asks for as often as it fits, in shares of what is allocatable there. asks is what the workload
-// itself asks for of the same resources.
-func (u *Usual) Usable(allocatable, free, requests Resources) (now, then, asks float64) {
+// for each shape as much as it asks for as often as it fits, in shares of what is allocatable there.
+func (u *Usual) Usable(allocatable, free, requests Resources) (now, then float64) {
 	var buffer [8]amount
 	amounts := buffer[:0]
 	for _, name := range u.names {
-		a, request := amount{now: float64(free.Get(name))}, float64(requests.Get(name))
+		a := amount{now: float64(free.Get(name))}
 		if all := allocatable.Get(name); all > 0 {
 			a.per = 1 / float64(all)
 		}
-		a.then = a.now - request
-		asks += float64(request * a.per)
+		a.then = a.now - float64(requests.Get(name))
 		amounts = append(amounts, a)
 	}
-	now, then = u.usable(amounts)
-	return now, then, asks
+	return u.usable(amounts)
 }
 
 // amount of one resource that is free, and 1 / what is allocatable.
@@ -219,17 +217,16 @@ type amount struct{ now, then, per float64 }
 
 func (u *Usual) usable(amounts []amount) (now, then float64) {
 	cells := u.cells
-	for i := range u.Shapes {
+	for len(cells) > 0 {
 		fitsNow, fitsThen, size := int64(plenty), int64(plenty), 0.0
-		for r, c := range cells[:len(amounts)] {
+		for r := range amounts {
 			// Conversions keep products from being fused with sums, which differs from machine to machine.
-			a := &amounts[r]
+			a, c := &amounts[r], &cells[r]
 			fitsNow = min(fitsNow, int64(float64(a.now*c.times)+c.more))
 			fitsThen = min(fitsThen, int64(float64(a.then*c.times)+c.more))
-			size += float64(c.asks * a.per)
+			size += float64(c.weight * a.per)
 		}
 		cells = cells[len(amounts):]
-		size *= u.Shapes[i].Share
 		now += float64(size * float64(max(0, fitsNow)))
 		then += float64(size * float64(max(0, fitsThen)))
 	}

@@ -148,7 +148,7 @@ func TestUsable(t *testing.T) {
 			return sum
 		}
 		u := capacity.NewUsual(shapes)
-		now, then, _ := u.Usable(allocatable, free, requests)
+		now, then := u.Usable(allocatable, free, requests)
 		near := func(a, b float64) bool { return math.Abs(a-b) <= 1e-9*max(1, a, b) }
 		if want := usable(free); !near(now, want) {
 			t.Fatalf("usable now %g, want %g", now, want)

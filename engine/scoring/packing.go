@@ -8,41 +8,36 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// packingFactor is how little of a cluster a workload takes away from the usual workloads of the workspace: the mean of how
-// much of that it asks for itself, rather than makes unusable, and of how much they can use there afterwards. It takes the
-// fragmentation gradient of Weng et al., "Beware of Fragmentation", USENIX ATC 2023, over all resources, in proportion to the
-// request, so that it says as much of a large cluster as of a small one.
+// packingFactor is how much of what the usual workloads can use of a cluster they can use once the workload is there. They lose what
+// it asks for, and what it makes unusable to them: the fragmentation gradient of Weng et al., "Beware of Fragmentation", USENIX ATC
+// 2023, over all resources.
 var packingFactor = factor{
 	name: "packing",
 	score: func(row *snapshot.Row, a Asked) int64 {
-		asked, left := packing(row, a)
-		return int64(100*asked+100*left) / 2
+		if a.Usual == nil {
+			return 100
+		}
+		now, then := a.Usual.Usable(row.Allocatable, row.Free, a.Requests)
+		if then >= now {
+			return 100
+		}
+		return int64(100 * (then / now))
 	},
 	because: func(row *snapshot.Row, a Asked) string {
 		if a.Usual == nil {
 			return "nothing is usual yet: no workload has a place"
 		}
-		asked, left := packing(row, a)
-		text := fmt.Sprintf("mean of %.0f%% asked for of what usual workloads lose there, and %.0f%% left of what they can use", 100*asked, 100*left)
-		if shape, now, then := a.Usual.MostLost(row.Free, a.Requests); now > then {
-			text += fmt.Sprintf(": one of %s fits %d times, then %d", describeShape(shape), now, then)
+		now, then := a.Usual.Usable(row.Allocatable, row.Free, a.Requests)
+		switch {
+		case now <= 0:
+			return "no usual workload fits there anyway"
+		case then >= now:
+			return "usual workloads lose nothing there"
 		}
-		return text
+		shape, before, after := a.Usual.MostLost(row.Free, a.Requests)
+		return fmt.Sprintf("%.1f%% is left of what usual workloads can use there: one of %s fits %d times, then %d",
+			100*then/now, describeShape(shape), before, after)
 	},
-}
-
-// packing returns, of what usual workloads lose by the workload, how much it asks for itself, and of what they can use, how much
-// is left; each 0..1.
-func packing(row *snapshot.Row, a Asked) (asked, left float64) {
-	if a.Usual == nil {
-		return 1, 1
-	}
-	now, then, asks := a.Usual.Usable(row.Allocatable, row.Free, a.Requests)
-	lost := now - then
-	if lost <= 0 {
-		return 1, 1
-	}
-	return min(1, asks/lost), then / now
 }
 
 func describeShape(r capacity.Resources) string {

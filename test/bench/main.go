@@ -1,11 +1,14 @@
 // Command bench turns the output of the engine's `go test -bench` into the table and the plot of docs/performance.md: medians,
 // their ratios, and whether they meet their targets.
 //
-//	bench [-plot file.svg] [file ...]
+//	bench [-plot file.svg] [-packing file.svg] [file ...]
+//
+// Replays of traces by BenchmarkOpenB become tables of their own, and the plot of -packing.
 package main
 
 import (
 	"cmp"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -24,34 +27,50 @@ import (
 
 func main() {
 	plot := flag.String("plot", "", "Write a plot of the times of decisions to this `file`, as SVG.")
+	packing := flag.String("packing", "", "Write a plot of what replays of a trace come to to this `file`, as SVG.")
 	flag.Parse()
-	if err := run(os.Stdout, *plot, flag.Args()); err != nil {
+	if err := run(os.Stdout, *plot, *packing, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(w io.Writer, plot string, files []string) error {
+func run(w io.Writer, plot, packing string, files []string) error {
 	m, err := measured(files)
 	if err != nil {
 		return err
 	}
-	m.print(w)
-	if plot == "" {
-		return nil
+	if len(m.sizes) > 0 {
+		m.print(w)
 	}
-	svg, err := m.plot()
+	m.packings.print(w)
+	if plot != "" {
+		err = write(plot, "benchmarks over clusters=N", len(m.sizes), m.plot)
+	}
+	if packing != "" {
+		err = errors.Join(err, write(packing, "replays of BenchmarkOpenB", len(m.packings.lists), m.packings.plot))
+	}
+	return err
+}
+
+// write writes a plot of what was found n times.
+func write(file, what string, n int, plot func() ([]byte, error)) error {
+	if n == 0 {
+		return fmt.Errorf("%s: there are no %s to plot", file, what)
+	}
+	svg, err := plot()
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(plot, svg, 0o644)
+	return os.WriteFile(file, svg, 0o644)
 }
 
 // measurements are the results of benchmarks over fleets of several sizes.
 type measurements struct {
-	values  map[key][]float64
-	sizes   []int
-	machine string
+	values   map[key][]float64
+	sizes    []int
+	machine  string
+	packings packings
 }
 
 // key identifies one quantity of one benchmark. Times are in seconds.
@@ -71,6 +90,7 @@ func measured(files []string) (*measurements, error) {
 		case *benchfmt.SyntaxError:
 			return nil, record
 		case *benchfmt.Result:
+			m.packings.add(record)
 			base, parts := record.Name.Parts()
 			name, size := string(base), 0
 			for _, part := range parts {
@@ -91,8 +111,8 @@ func measured(files []string) (*measurements, error) {
 			m.machine = fmt.Sprintf("%s, %s/%s, %s", record.GetConfig("cpu"), record.GetConfig("goos"), record.GetConfig("goarch"), runtime.Version())
 		}
 	}
-	if len(sizes) == 0 && in.Err() == nil {
-		return nil, fmt.Errorf("no benchmark over clusters=N in %s", cmp.Or(strings.Join(files, ", "), "the input"))
+	if len(sizes) == 0 && len(m.packings.lists) == 0 && in.Err() == nil {
+		return nil, fmt.Errorf("no benchmark over clusters=N and no replay of a trace in %s", cmp.Or(strings.Join(files, ", "), "the input"))
 	}
 	m.sizes = slices.Sorted(maps.Keys(sizes))
 	return m, in.Err()
@@ -161,6 +181,12 @@ func (m *measurements) lines() []line {
 		{"... allocations", of("DecideAfterChange", "allocs/op"), count, nil},
 		time("no place and why, class seen, one cluster changed", "NoPlace", &target{size: 1000, bound: 10e-6}),
 		time("no place and why, class never seen", "NoPlaceUncached", nil),
+		time("decide by cost and packing, class never seen", "CostAndPackingUncached", nil),
+		{"... of without", func(n int) float64 { return of("CostAndPackingUncached", "sec/op")(n) / uncached(n) }, times, &target{size: 1000, bound: 5}},
+		time("decide by cost and packing, class seen, one cluster changed", "CostAndPackingAfterChange", nil),
+		{"... of without", func(n int) float64 {
+			return of("CostAndPackingAfterChange", "sec/op")(n) / of("DecideAfterChange", "sec/op")(n)
+		}, times, &target{size: 1000, bound: 5}},
 		{"batch of 1,000, one core, workloads/s", batch, count, &target{size: 1000, least: true, bound: 300_000}},
 		{"... faster than a loop of Decide", func(n int) float64 { return batch(n) / loop(n) }, times, &target{size: 1000, least: true, bound: 1.5}},
 		{"16 workspaces at once, decisions/s", of("DecideParallel", "decisions/s"), count, nil},

@@ -27,7 +27,7 @@ func TestTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := run(&out, "", []string{file}); err != nil {
+	if err := run(&out, "", "", []string{file}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -41,6 +41,46 @@ func TestTable(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("got\n%s\nwithout\n%s", &out, want)
 		}
+	}
+}
+
+// TestPacking: replays of traces have a table for each list of pods, and a plot; shuffled orders are a mean.
+func TestPacking(t *testing.T) {
+	folder := t.TempDir()
+	file, plot := filepath.Join(folder, "packing.txt"), filepath.Join(folder, "packing.svg")
+	if err := os.WriteFile(file, []byte(`BenchmarkOpenB/list=default/by=packing/order=0-2 1 9 ns/op 58.5 cpu-% 100 gpu-% 98 hit-% 41.2 memory-% 7250 placed
+BenchmarkOpenB/list=default/by=first-fit/order=0-2 1 9 ns/op 59 cpu-% 99.5 gpu-% 42 memory-% 6939 placed
+BenchmarkOpenB/list=default/by=packing/order=1-2 1 9 ns/op 58 cpu-% 99 gpu-% 98 hit-% 41 memory-% 7000 placed
+BenchmarkOpenB/list=default/by=packing/order=2-2 1 9 ns/op 58 cpu-% 98 gpu-% 98 hit-% 41 memory-% 6000 placed
+BenchmarkOpenB/list=other/by=first-fit/order=0-2 1 9 ns/op 58 cpu-% 98 gpu-% 41 memory-% 6000 placed
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := run(&out, "", plot, []string{file}); err != nil {
+		t.Fatal(err)
+	}
+	svg, err := os.ReadFile(plot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"| default | placed | CPU | memory | GPUs | shuffled: placed | GPUs |\n",
+		"| packing | 7,250 | 58.50 % | 41.20 % | 100.00 % | 6,500 | 98.50 % |\n",
+		"| first-fit | 6,939 | 59.00 % | 42.00 % | 99.50 % | - | - |\n",
+		"| other | placed |",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("got\n%s\nwithout\n%s", &out, want)
+		}
+	}
+	for _, want := range []string{"list default", ">packing</text>", ">7,250</text>", ">99.50 %</text>"} {
+		if !strings.Contains(string(svg), want) {
+			t.Errorf("the plot lacks %s:\n%s", want, svg)
+		}
+	}
+	if err := run(&out, plot, "", []string{file}); err == nil {
+		t.Error("a plot of benchmarks that are not there")
 	}
 }
 
