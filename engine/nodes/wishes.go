@@ -181,4 +181,4 @@ func (w *Wishes) Digest() string {
 }
 
 // Equal reports whether pods ask for the same.
-func (w *Wishes) Equal(o *Wishes) bool { return w.Digest() == o.Digest() }
+func (w *Wishes) Equal(o *Wishes) bool { return w == o || w.Digest() == o.Digest() }
