@@ -34,7 +34,7 @@ func TestChoicesAreTheBest(t *testing.T) {
 	judge := newPlainJudge(t)
 	placed, planned := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
-		p := drawPuzzle(t, judge)
+		p := drawPuzzle(t, judge, rapid.Uint64().Draw(t, "seed"))
 		d, err := p.engine.Decide(context.Background(), p.request())
 		if err != nil {
 			t.Fatal(err)
@@ -63,8 +63,10 @@ type puzzle struct {
 	compiled *placement.Placement
 	workload *workload.Workload
 	pod      capacity.Resources
-	current  []engine.Choice
-	group    string
+	// placed are others of the placement.
+	placed  []*workload.Workload
+	current []engine.Choice
+	group   string
 }
 
 func (p *puzzle) request() engine.Request {
@@ -82,6 +84,12 @@ func (p *puzzle) String() string {
 	fmt.Fprintf(&b, "strategy %s, clusters %v, at least %d\n", spec.Strategy.Type, spec.NumberOfClusters, spec.MinClusters)
 	for _, s := range spec.SpreadConstraints {
 		fmt.Fprintf(&b, "spread %+v\n", s)
+	}
+	for _, a := range spec.WorkloadAffinity {
+		fmt.Fprintf(&b, "%s, required %t, %v by %s, weight %d\n", a.Type, a.Required, a.LabelSelector.MatchLabels, a.TopologyKey, a.Weight)
+	}
+	for _, o := range p.placed {
+		fmt.Fprintf(&b, "%s %v is on %v\n", o.Name, o.Labels, p.world.held[o.Reference].shares)
 	}
 	if spec.ReplicaScheduling != nil {
 		fmt.Fprintf(&b, "replicas %+v\n", *spec.ReplicaScheduling)
@@ -102,9 +110,8 @@ func describeGroup(g *v1alpha1.ClusterGroup) string {
 	return text + fmt.Sprintf(" capabilities %v constraints %v tolerations %v", g.CapabilityRequirements, g.Constraints, g.Tolerations)
 }
 
-// drawPuzzle draws sizes evenly, from a drawn seed: rapid itself prefers small ones, where little can go wrong.
-func drawPuzzle(t *rapid.T, judge *plainJudge) *puzzle {
-	seed := rapid.Uint64().Draw(t, "seed")
+// drawPuzzle draws sizes evenly, from a seed: rapid itself prefers small ones, where little can go wrong.
+func drawPuzzle(t rapid.TB, judge *plainJudge, seed uint64) *puzzle {
 	p := &puzzle{
 		Rand: rand.New(rand.NewPCG(seed, 0)), judge: judge,
 		world: &world{name: ws, fleet: map[string]*snapshot.Cluster{}, held: map[workload.Reference]claim{}},
@@ -118,17 +125,22 @@ func drawPuzzle(t *rapid.T, judge *plainJudge) *puzzle {
 	}
 	p.drawPlacement(t)
 	p.drawWorkload("w")
-	for i := range p.IntN(5) { // others of the placement
-		ref := workload.Reference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "default", Name: fmt.Sprintf("o%d", i)}
+	for i := range p.IntN(5) {
+		o := &workload.Workload{
+			Reference: workload.Reference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "default", Name: fmt.Sprintf("o%d", i)},
+			Labels:    map[string]string{"app": oneOf(p.Rand, "a", "b")}, Replicas: 1,
+		}
 		c := claim{placement: p.object}
 		for _, name := range differentialClusters[:7] {
-			if p.world.fleet[name] != nil && p.IntN(3) == 0 {
+			if p.world.fleet[name] != nil && p.oneIn(3) {
 				c.shares = append(c.shares, capacity.Share{Cluster: name, Amount: capacity.Resources{CPU: p.Int64N(2)}})
 			}
 		}
-		p.world.held[ref] = c
-		c.restoreTo(p.engine, ws, ref)
+		p.placed = append(p.placed, o)
+		p.world.held[o.Reference] = c
+		c.restoreTo(p.engine, ws, o.Reference)
 	}
+	p.engine.SetAffinity(ws, []*placement.Placement{p.compiled}, slices.Values(p.placed))
 	return p
 }
 
@@ -179,6 +191,7 @@ var plainConstraints = map[string]bool{
 func (p *puzzle) drawWorkload(name string) {
 	p.workload = &workload.Workload{
 		Reference: workload.Reference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "default", Name: name, UID: "uid of " + name},
+		Labels:    map[string]string{"app": oneOf(p.Rand, "a", "b", "c")},
 		Divisible: !p.oneIn(8),
 	}
 	p.pod = capacity.Resources{CPU: p.Int64N(4), Memory: p.Int64N(3)}
@@ -195,7 +208,7 @@ func (p *puzzle) scale() {
 	p.workload = &w
 }
 
-func (p *puzzle) drawPlacement(t *rapid.T) {
+func (p *puzzle) drawPlacement(t rapid.TB) {
 	object := &v1alpha1.WorkloadPlacement{}
 	object.Name, object.Namespace = "p", "default"
 	spec := &object.Spec
@@ -222,6 +235,12 @@ func (p *puzzle) drawPlacement(t *rapid.T) {
 	}
 	if several && !p.oneIn(3) {
 		p.drawDivision(spec)
+	}
+	for p.oneIn(3) {
+		spec.WorkloadAffinity = append(spec.WorkloadAffinity, v1alpha1.WorkloadAffinityTerm{
+			Type: oneOf(p.Rand, v1alpha1.WorkloadsAttract, v1alpha1.WorkloadsRepel), LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": oneOf(p.Rand, "a", "b", "c")}},
+			TopologyKey: oneOf(p.Rand, "cluster", "location", "zone"), Required: p.oneIn(2), Weight: int32(oneOf(p.Rand, 1, 7, 60)),
+		})
 	}
 	if p.oneIn(3) {
 		for i := range 1 + p.IntN(3) {
@@ -342,6 +361,8 @@ type option struct {
 	cluster *snapshot.Cluster
 	tier    int
 	score   scoring.Score
+	// points that affinity to other workloads adds.
+	points int64
 	// room is how many replicas it may have, free how many there is room for, where they are divided.
 	room, free int64
 }
@@ -363,7 +384,7 @@ func (a *answer) String() string {
 }
 
 func (p *puzzle) division() *v1alpha1.ReplicaScheduling {
-	if r := p.object.Spec.ReplicaScheduling; r != nil && p.workload.Divisible && p.workload.Replicas > 0 {
+	if r := p.object.Spec.ReplicaScheduling; r != nil && p.workload.Divisible && !p.workload.PerNode && p.workload.Replicas > 0 {
 		return r
 	}
 	return nil
@@ -500,6 +521,10 @@ const point = 1 << 31
 
 // value of a cluster to the strategy.
 func (p *puzzle) value(o *option) int64 {
+	return p.valueAlone(o) + o.points*point
+}
+
+func (p *puzzle) valueAlone(o *option) int64 {
 	switch p.object.Spec.Strategy.Type {
 	case v1alpha1.StrategyBinPack:
 		return (1_000_000-o.score.Headroom)*(100*point/1_000_000) + o.score.Total
@@ -510,6 +535,37 @@ func (p *puzzle) value(o *option) int64 {
 	default:
 		return o.score.Total*point + o.score.Headroom
 	}
+}
+
+// affinity is the points that terms add to a cluster's score, and whether those that have to hold do.
+func (p *puzzle) affinity(c *snapshot.Cluster) (points int64, allowed bool) {
+	allowed = true
+	for _, term := range p.object.Spec.WorkloadAffinity {
+		key := snapshot.TopologyKey(term.TopologyKey)
+		domain, found := key.Domain(c)
+		in, anywhere, any := false, false, false
+		for _, o := range p.placed {
+			held := p.world.held[o.Reference]
+			for _, share := range held.shares {
+				of, has := key.Domain(p.world.fleet[share.Cluster])
+				same, selected := found && has && of == domain, o.Labels["app"] == term.LabelSelector.MatchLabels["app"]
+				in, anywhere, any = in || same && selected, anywhere || has && selected, any || same
+			}
+		}
+		selects := p.workload.Labels["app"] == term.LabelSelector.MatchLabels["app"]
+		repels := term.Type == v1alpha1.WorkloadsRepel
+		switch {
+		case term.Required && repels: // and those of the others' placement, which is the same
+			allowed = allowed && !in && !(selects && any)
+		case term.Required:
+			allowed = allowed && (in || !anywhere && selects && found)
+		case in && repels:
+			points -= int64(term.Weight)
+		case in:
+			points += int64(term.Weight)
+		}
+	}
+	return points, allowed
 }
 
 // others is how many other workloads of the placement are on a cluster.
@@ -579,6 +635,10 @@ func (p *puzzle) options(tiers []v1alpha1.ClusterGroup) (all []*option) {
 			}
 			row := p.world.row(name, p.workload.Reference)
 			o := &option{name: name, cluster: p.world.fleet[name], tier: tier, score: scoring.Of(row, scoring.Asked{Requests: p.share().Requests, Terms: terms}, plainWeights)}
+			var allowed bool
+			if o.points, allowed = p.affinity(o.cluster); !allowed {
+				continue
+			}
 			if division != nil {
 				one := p.workload.Share(1)
 				for o.free < 100 && referenceFits(row, p.workload.Share(o.free+1)) {
@@ -603,8 +663,11 @@ func (p *puzzle) options(tiers []v1alpha1.ClusterGroup) (all []*option) {
 	return all
 }
 
-// order is that of the ranking.
+// order is that of the ranking, with what affinity adds.
 func (p *puzzle) order(a, b *option) int {
+	if p.object.Spec.Strategy.Type != v1alpha1.StrategyRoundRobin && p.value(a) != p.value(b) {
+		return cmp.Compare(p.value(b), p.value(a))
+	}
 	byScore := cmp.Or(cmp.Compare(b.score.Total, a.score.Total), cmp.Compare(b.score.Headroom, a.score.Headroom), strings.Compare(a.name, b.name))
 	if p.object.Spec.Strategy.Type == v1alpha1.StrategyBinPack {
 		return cmp.Or(cmp.Compare(a.score.Headroom, b.score.Headroom), cmp.Compare(b.score.Total, a.score.Total), strings.Compare(a.name, b.name))

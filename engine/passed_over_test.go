@@ -18,7 +18,7 @@ func TestPassedOverForAReason(t *testing.T) {
 	judge := newPlainJudge(t)
 	told := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
-		p := drawPuzzle(t, judge)
+		p := drawPuzzle(t, judge, rapid.Uint64().Draw(t, "seed"))
 		p.current, p.group = nil, ""
 		if s := p.compiled.Strategy; s == v1alpha1.StrategyWeighted || s == v1alpha1.StrategyRoundRobin || !p.compiled.Plans() {
 			return

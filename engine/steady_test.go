@@ -2,11 +2,14 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -16,6 +19,7 @@ import (
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/filter"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
@@ -33,7 +37,7 @@ import (
 func TestPlansAreSteady(t *testing.T) {
 	judge := newPlainJudge(t)
 	rapid.Check(t, func(t *rapid.T) {
-		p := drawPuzzle(t, judge)
+		p := drawPuzzle(t, judge, rapid.Uint64().Draw(t, "seed"))
 		running := map[string]*puzzle{}
 		var gone []*snapshot.Cluster
 		var log []string
@@ -80,9 +84,13 @@ func TestPlansAreSteady(t *testing.T) {
 				delete(p.world.held, r.workload.Reference)
 				r.current, r.group = nil, ""
 			}
-			for _, other := range running {
-				other.object, other.compiled = p.object, p.compiled
+			all := slices.Clone(p.placed)
+			for _, name := range slices.Sorted(maps.Keys(running)) {
+				running[name].object, running[name].compiled = p.object, p.compiled
+				all = append(all, running[name].workload)
 			}
+			r.placed = all
+			p.engine.SetAffinity(ws, []*placement.Placement{p.compiled}, slices.Values(all))
 			log = append(log, fmt.Sprintf("%s of %s (%s)", step, name, some))
 			state := r.String()
 			d := r.decide(t)
@@ -95,7 +103,7 @@ func TestPlansAreSteady(t *testing.T) {
 }
 
 // edit changes a part of the placement, or all of it.
-func (p *puzzle) edit(t *rapid.T) {
+func (p *puzzle) edit(t rapid.TB) {
 	before := p.object
 	p.drawPlacement(t)
 	if p.oneIn(2) {
@@ -142,7 +150,7 @@ func (p *puzzle) shortages() map[string]int64 {
 }
 
 // decide asks all questions, and makes the decision.
-func (p *puzzle) decide(t *rapid.T) *engine.Decision {
+func (p *puzzle) decide(t rapid.TB) *engine.Decision {
 	ctx := context.Background()
 	fresh, err := engine.New(engine.Options{Policies: p.judge.compiler})
 	if err != nil {
@@ -158,6 +166,7 @@ func (p *puzzle) decide(t *rapid.T) *engine.Decision {
 	if request.Placement, err = fresh.CompilePlacement(p.object); err != nil {
 		t.Fatal(err)
 	}
+	fresh.SetAffinity(ws, []*placement.Placement{request.Placement}, slices.Values(p.placed))
 	anew := fresh.DecideBatch(ctx, []engine.Request{request})[0]
 	explained, explainErr := p.engine.Explain(ctx, p.request())
 	review, reviewErr := p.engine.Review(ctx, p.request())
@@ -366,4 +375,54 @@ func (p *puzzle) mayStay(current *engine.Choice, tiers []v1alpha1.ClusterGroup) 
 	p.world.fleet[c.Name] = running
 	defer func() { p.world.fleet[c.Name] = c }()
 	return slices.ContainsFunc(tiers, func(g v1alpha1.ClusterGroup) bool { return p.passes(c.Name, &g, true) })
+}
+
+// FuzzPlan: whatever is asked for, and wherever a workload is said to run, nothing panics, no cluster is promised more than it has,
+// no more replicas are placed than there are, the answer comes at once, and asking again changes nothing.
+func FuzzPlan(f *testing.F) {
+	f.Add(uint64(1), int64(10), int64(2), int64(0), int64(3), int64(4), "a", "b", "", false)
+	f.Add(uint64(2), int64(math.MaxInt32), int64(0), int64(1), int64(math.MaxInt32), int64(math.MaxInt32), "a", "c", "x", false)
+	f.Add(uint64(3), int64(math.MaxInt32), int64(capacity.MaxAmount), int64(0), int64(1), int64(0), "b", "a", "nowhere", true)
+	f.Add(uint64(4), int64(0), int64(7), int64(7), int64(-1), int64(5), "a", "a", "y", true)
+	f.Add(uint64(5), int64(3), int64(10), int64(capacity.MaxAmount), int64(math.MaxInt64), int64(2), "z", "d", "z", false)
+	f.Add(uint64(6), int64(7), int64(1), int64(3), int64(7), int64(7), "a", "b", "", false)
+	judge := newPlainJudge(f)
+	f.Fuzz(func(t *testing.T, seed uint64, replicas, cpu, memory, first, second int64, one, other, group string, perNode bool) {
+		p := drawPuzzle(t, judge, seed)
+		w := *p.workload
+		w.Replicas, w.Divisible, w.PerNode, w.Requests = replicas, true, perNode, capacity.Resources{CPU: cpu, Memory: memory}
+		p.workload, p.group = &w, group
+		p.current = []engine.Choice{{Name: one, Replicas: first}, {Name: other, Replicas: second}}
+		short, start := p.shortages(), time.Now()
+		d, err := p.engine.Decide(context.Background(), p.request())
+		if invalid := new(engine.InvalidError); errors.As(err, &invalid) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("takes %s\n%s", took, p)
+		}
+		for what, amount := range p.shortages() {
+			if amount > short[what] {
+				t.Errorf("%s is short of %d, was of %d\n%s\n%s", what, amount, short[what], p, describe(d))
+			}
+		}
+		var sum int64
+		for _, c := range d.Clusters {
+			sum += c.Replicas
+		}
+		if p.division() != nil && len(d.Clusters) > 0 && (d.Waiting < 0 || sum+d.Waiting != replicas) {
+			t.Errorf("%d placed and %d waiting are not %d\n%s\n%s", sum, d.Waiting, replicas, p, describe(d))
+		}
+		if len(d.Clusters) == 0 {
+			return
+		}
+		r := p.request()
+		r.Current, r.Group = d.Clusters, d.Group
+		if again, err := p.engine.Decide(context.Background(), r); err != nil || again.Changes() {
+			t.Errorf("another decision (%v) where nothing has changed\n%s\n%s\n%s", err, p, describe(d), describe(again))
+		}
+	})
 }

@@ -46,6 +46,9 @@ func (r *Request) validate(ctx context.Context) error {
 		if name == "" {
 			return invalid("current", "a cluster has no name")
 		}
+		if n := r.Current[i].Replicas; n < 0 || n > math.MaxInt32 {
+			return invalid("current["+name+"].replicas", "%d is not from 0 to %d", n, math.MaxInt32)
+		}
 		for j := range i {
 			if r.Current[j].Name == name {
 				return invalid("current["+name+"]", "the cluster is there twice")

@@ -51,6 +51,8 @@ func TestInvalidRequests(t *testing.T) {
 		{valid(func(w *workload.Workload) { w.Pod.CPU = -1 }), "workload.pod.cpu", "-1 is not from 0 to 1152921504606846976"},
 		{current("a", "a"), "current[a]", "the cluster is there twice"},
 		{current(""), "current", "a cluster has no name"},
+		{engine.Request{Workspace: ws, Placement: p, Workload: workloadOf("w", 1), Current: []engine.Choice{{Name: "a", Replicas: -1}}}, "current[a].replicas", "-1 is not from 0 to 2147483647"},
+		{engine.Request{Workspace: ws, Placement: p, Workload: workloadOf("w", 1), Current: []engine.Choice{{Name: "a", Replicas: 1 << 31}}}, "current[a].replicas", "2147483648 is not from 0 to 2147483647"},
 		{valid(func(w *workload.Workload) { w.Replicas = -1 }), "workload.replicas", "-1 is not from 0 to 2147483647"},
 		{valid(func(w *workload.Workload) { w.Replicas = 1 << 31 }), "workload.replicas", "2147483648 is not from 0 to 2147483647"},
 	} {

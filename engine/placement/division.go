@@ -49,7 +49,7 @@ func (d *Division) Excludes(c *snapshot.Cluster) bool {
 
 // Divides returns how the replicas of a workload are divided; nil where each cluster gets all of them.
 func (p *Placement) Divides(w *workload.Workload) *Division {
-	if p.Division == nil || !w.Divisible || w.Replicas < 1 {
+	if p.Division == nil || !w.Divisible || w.PerNode || w.Replicas < 1 {
 		return nil
 	}
 	return p.Division

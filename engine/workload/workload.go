@@ -57,14 +57,16 @@ func (w *Workload) On(nodes int64) *Workload {
 	return &on
 }
 
-// Share is the part of a Divisible workload that is n of its replicas. It has at least one.
+// Share is the part of a Divisible workload that is n of its replicas, each rounded up. It has at least one.
 func (w *Workload) Share(n int64) *Workload {
 	if n == w.Replicas {
 		return w
 	}
 	share, all := *w, w.Replicas
 	share.Replicas = n
-	share.Requests = w.Requests.Combine(capacity.Resources{}, func(amount, _ int64) int64 { return amount / all * n })
+	share.Requests = w.Requests.Combine(capacity.Resources{}, func(amount, _ int64) int64 {
+		return times(amount/all+min(1, amount%all), n, capacity.MaxAmount+1)
+	})
 	return &share
 }
 

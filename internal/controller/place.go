@@ -259,7 +259,7 @@ func (p *pass) request(item *workItem) engine.Request {
 	if item.found && !item.stale {
 		r.Current = make([]engine.Choice, len(item.stored.Clusters))
 		for i, c := range item.stored.Clusters {
-			r.Current[i] = engine.Choice{Name: c.Name, Replicas: int64(c.Replicas)}
+			r.Current[i] = engine.Choice{Name: c.Name, Replicas: int64(max(0, c.Replicas))}
 		}
 		r.Group, r.Return = item.stored.Group, item.returnTo
 	}
