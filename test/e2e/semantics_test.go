@@ -101,3 +101,37 @@ func TestWhereHowManyAndHowDivided(t *testing.T) {
 	expect("web", "ap-1 x1, eu-1 x1")
 	expect("agent", "ap-1 x1, eu-1 x1, eu-2 x1")
 }
+
+// TestAffinity: a workload waits for the one that it has to be with, two that wait for each other are told so, and one that repels
+// others keeps them away, whatever their placements say, until it goes.
+func TestAffinity(t *testing.T) {
+	t.Parallel()
+	team := newTeam(t)
+	term := func(kind, app string) string {
+		return fmt.Sprintf("workloadAffinity: [{type: %s, required: true, labelSelector: {matchLabels: {app: %s}}}]", kind, app)
+	}
+	team.apply(cluster("a", "40"), cluster("b", "4"),
+		placement("web", "numberOfClusters: 1", term("Attract", "db")), deployment("web", "web", "0.1"),
+		placement("hen", term("Attract", "egg")), deployment("hen", "hen", "0.1"),
+		placement("egg", term("Attract", "hen")), deployment("egg", "egg", "0.1"))
+	waits := func(name, why string) {
+		t.Helper()
+		team.eventually(name+" waits", "true", func() string {
+			got := team.condition(name, v1alpha1.ScheduledCondition)
+			return map[bool]string{true: "true", false: got}[strings.Contains(got, why)]
+		})
+	}
+	waits("web", "workloadAffinity[0] asks for the same cluster as one of the workloads with app=db, and none is placed")
+	waits("hen", "wait for each other")
+
+	team.apply(placement("db", "clusterSelector: {clusterNames: [b]}"), deployment("db", "db", "0.1"))
+	team.expect("Deployment db", "b")
+	team.expect("Deployment web", "b")
+
+	team.apply(placement("loner", "numberOfClusters: 1", term("Repel", "plain")), deployment("loner", "loner", "0.1"))
+	team.expect("Deployment loner", "a")
+	team.apply(placement("plain", "numberOfClusters: 2"), deployment("plain", "plain", "0.1"))
+	team.expect("Deployment plain", "b")
+	team.delete(deployments, "default", "loner")
+	team.expect("Deployment plain", "a,b")
+}
