@@ -247,6 +247,12 @@ func (w *workspace) stay(d *Decision, choices *choices, c *class, r *Request, p 
 // it, or the placement that it belongs to.
 func (d *Decision) Changes() bool { return d.changes }
 
+// Disrupts reports whether a workload loses a cluster by a decision for another reason than that it has no replicas for it: to scale
+// it is no disruption.
+func (d *Decision) Disrupts() bool {
+	return slices.ContainsFunc(d.Left, func(v Verdict) bool { return v.Rejection.Stage != Replicas })
+}
+
 // NoBetterPlace says why the workload should leave the clusters that it stands on, why it does not, and what would help;
 // empty where it stands on none. It also says how many replicas wait for room, where they are divided.
 func (d *Decision) NoBetterPlace() string {

@@ -32,7 +32,7 @@ func (p *pass) countDisruption(owner *placementState) {
 
 // waitsItsTurn reports whether a workload is to lose a cluster and the brake does not let it now. Then it keeps what it has.
 func (p *pass) waitsItsTurn(item *workItem, due *engine.Decision) bool {
-	if len(due.Left) == 0 || p.mayDisrupt(item.owner) {
+	if !due.Disrupts() || p.mayDisrupt(item.owner) {
 		return false
 	}
 	item.owner.paced = append(item.owner.paced, item.object.workload.String())

@@ -1,13 +1,17 @@
 package controller
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/disruption"
 )
 
 // TestReplicasWait: what has no room of a workload that may be placed in part waits, and the placement, the slice and an event say
@@ -46,4 +50,46 @@ func TestReplicasWait(t *testing.T) {
 	told("batch: a x5, b x4 (1 replica waits)", "False ReplicasWaiting: 1 replica waits, of 1 of 1")
 	w.clusters[1] = testCluster("b", "8")
 	told("batch: b x5, a x5", "True")
+}
+
+// TestScalingIsNoDisruption: a cluster that has no replicas of a workload that was scaled down is left at once, however many
+// workloads are scaled, and takes no turn from those that have to leave theirs.
+func TestScalingIsNoDisruption(t *testing.T) {
+	w := newWorld(t)
+	w.workspace.brake.Budget = disruption.Default
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "100"), testCluster("b", "100")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(v1alpha1.WorkloadPlacementSpec{
+		ReplicaScheduling: &v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDivided},
+	})}
+	scale := func(replicas int64) {
+		w.workloads = nil
+		for i := range 40 {
+			o := testWorkload(fmt.Sprintf("w%02d", i), 1000*replicas)
+			o.workload.Divisible, o.workload.Replicas = true, replicas
+			w.workloads = append(w.workloads, o)
+		}
+		w.pass()
+	}
+	on := func(clusters int) {
+		t.Helper()
+		for name, where := range w.where() {
+			if got := len(strings.Split(where, ",")); got != clusters {
+				t.Errorf("%s is on %s", name, where)
+			}
+		}
+		if got := w.condition(v1alpha1.DisruptionAllowedCondition); got != "none" && !strings.HasPrefix(got, "True") {
+			t.Errorf("DisruptionAllowed is %s", got)
+		}
+	}
+	scale(2)
+	on(2)
+	w.sleep(disruption.Default.Interval)
+	scale(1)
+	on(1)
+	w.taint("a", corev1.Taint{Key: "k", Effect: corev1.TaintEffectNoExecute})
+	w.taint("b", corev1.Taint{Key: "k", Effect: corev1.TaintEffectNoExecute})
+	w.pass()
+	if got := 40 - len(w.where()); got != disruption.Default.Minimum {
+		t.Errorf("%d have left, want those that the budget lets", got)
+	}
 }

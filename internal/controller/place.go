@@ -285,7 +285,7 @@ func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision,
 func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Decision) {
 	left := leaves(decision)
 	p.shifted = p.shifted || len(decision.Clusters) > 0 || item.found
-	if left != "" {
+	if decision.Disrupts() {
 		p.countDisruption(item.owner)
 	}
 	if len(decision.Clusters) == 0 {

@@ -36,7 +36,7 @@ type Change struct {
 	Before    []engine.Choice `json:"before"`
 	After     []engine.Choice `json:"after"`
 	// Divided reports that replicas are divided among the clusters, before or after; MovedReplicas is how many then go from one
-	// cluster to another, or wait.
+	// cluster to another, or wait. Those that a workload is scaled down by are none of them.
 	Divided       bool  `json:"divided,omitempty"`
 	MovedReplicas int64 `json:"movedReplicas,omitempty"`
 	// Error is why the workload runs nowhere in the later result; empty where it runs. Of one that is held it is why it leaves.
@@ -88,7 +88,7 @@ func Compare(before, after *Result) *Diff {
 		if e := earlier[workloadKey{d.Workspace, d.Workload}]; e != nil {
 			change.Before = e.Clusters
 			if change.Divided = d.Divided || e.Divided; d.Divided && e.Divided {
-				change.MovedReplicas = movedReplicas(change.Before, change.After)
+				change.MovedReplicas = movedReplicas(e, &d)
 			}
 		}
 		if d.NoBetterPlace != "" {
@@ -112,7 +112,7 @@ func Compare(before, after *Result) *Diff {
 			if len(from) == 0 {
 				diff.Summary.Placed++
 			}
-		case change.Divided && movedReplicas(change.Before, change.After)+movedReplicas(change.After, change.Before) > 0:
+		case change.Divided && lostReplicas(change.Before, change.After)+lostReplicas(change.After, change.Before) > 0:
 			diff.Redivided = append(diff.Redivided, change)
 		case !slices.EqualFunc(change.Before, change.After, sameScore):
 			diff.Rescored = append(diff.Rescored, change)
@@ -144,14 +144,32 @@ func sameScore(before, after engine.Choice) bool {
 	return before.Name == after.Name && before.Replicas == after.Replicas && before.Score == after.Score
 }
 
-// movedReplicas is how many replicas clusters have fewer than before.
-func movedReplicas(before, after []engine.Choice) (moved int64) {
+// movedReplicas is how many replicas clusters lose that the workload still asks for.
+func movedReplicas(before, after *Decision) int64 {
+	fewer := int64(0)
+	if len(after.Clusters) > 0 {
+		fewer = max(0, asked(before)-asked(after))
+	}
+	return max(0, lostReplicas(before.Clusters, after.Clusters)-fewer)
+}
+
+// asked is how many replicas a workload has, those that wait included.
+func asked(d *Decision) int64 {
+	replicas := d.WaitingReplicas
+	for _, c := range d.Clusters {
+		replicas += c.Replicas
+	}
+	return replicas
+}
+
+// lostReplicas is how many replicas clusters have fewer than before.
+func lostReplicas(before, after []engine.Choice) (lost int64) {
 	for _, b := range before {
 		has := int64(0)
 		if i := slices.IndexFunc(after, func(a engine.Choice) bool { return a.Name == b.Name }); i >= 0 {
 			has = after[i].Replicas
 		}
-		moved += max(0, b.Replicas-has)
+		lost += max(0, b.Replicas-has)
 	}
-	return moved
+	return lost
 }

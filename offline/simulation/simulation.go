@@ -470,7 +470,7 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 			return
 		}
 		changes := review != nil && review.Changes()
-		if changes && len(review.Left) > 0 && !s.disrupt(item.workspace, item.placement) {
+		if changes && review.Disrupts() && !s.disrupt(item.workspace, item.placement) {
 			d.Kept, d.Clusters = true, current.clusters
 			d.Held = &Held{To: append([]engine.Choice{}, review.Clusters...), Because: becauseOf(review.Left)}
 			return
