@@ -39,8 +39,8 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 			b.next++
 			continue
 		}
-		if requests[b.next].Placement.Plans() {
-			results[b.next].Decision, results[b.next].Err = w.plan(ctx, &requests[b.next], true)
+		if requests[b.next].Placement.Plans() || b.policies.Load().Schedules() {
+			results[b.next].Decision, results[b.next].Err = w.decide(ctx, &requests[b.next], true)
 			b.next++
 			continue
 		}
@@ -48,6 +48,9 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 		var err error
 		if !cached {
 			if c, cached, err = w.classOf(ctx, &requests[b.next]); err == nil {
+				if c.Policy.Policies.Schedules() {
+					continue // they have just come into force
+				}
 				b.classes[c.hash] = c
 			}
 		}

@@ -143,11 +143,8 @@ func (e *Engine) Explain(ctx context.Context, request Request) (*Decision, error
 	return e.lookUp(request.Workspace).decide(ctx, &request, false)
 }
 
-// decide is the whole path of a decision.
-func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
-	if err := r.validate(ctx); err != nil {
-		return nil, err
-	}
+// decideAs decides for a request as it is scheduled.
+func (w *workspace) decideAs(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
 	if r.Placement.Plans() {
 		return w.plan(ctx, r, reserve)
 	}
@@ -215,6 +212,11 @@ func (e *Engine) Feasible(ctx context.Context, request Request) (bool, error) {
 	}
 	w := e.lookUp(request.Workspace)
 	request.Current = nil
+	scheduled, _, err := w.scheduled(ctx, &request)
+	if err != nil {
+		return false, err
+	}
+	request = *scheduled
 	together := func() (bool, error) {
 		d, err := w.plan(ctx, &request, false)
 		return err == nil && len(d.Clusters) > 0, err
@@ -258,7 +260,11 @@ func (e *Engine) Review(ctx context.Context, request Request) (*Decision, error)
 		return nil, err
 	}
 	w := e.lookUp(request.Workspace)
-	if satisfied, err := w.satisfied(ctx, &request); err != nil || satisfied {
+	in, _, err := w.scheduled(ctx, &request)
+	if err != nil {
+		return nil, err
+	}
+	if satisfied, err := w.satisfied(ctx, in); err != nil || satisfied {
 		return nil, err
 	}
 	return w.decide(ctx, &request, false)

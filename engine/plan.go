@@ -446,8 +446,11 @@ func (d *Decision) settleOn(all []place, p *places, standing int) []ranking.Key 
 // Notes say how the clusters were chosen together: the fallback group, how replicas are divided, how domains are spread over and
 // what that costs. There are none where the clusters were chosen one by one.
 func (d *Decision) Notes() (notes []string) {
-	if d == nil || d.plan == nil {
+	if d == nil || d.class == nil {
 		return nil
+	}
+	if notes = policyNotes(d.class.Placement); d.plan == nil {
+		return notes
 	}
 	if d.Group != "" && len(d.Clusters) > 0 {
 		notes = append(notes, "by fallback group "+d.Group)

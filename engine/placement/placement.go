@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -53,10 +52,15 @@ type Placement struct {
 	Group       string
 	ReturnAfter time.Duration
 
+	// ByPolicies are the fields that are as policies say, Overruled those of policies that do not count, each with the reason.
+	ByPolicies, Overruled []string
+
 	// Reads is what the constraints read of workloads, FactReads what those of their conjuncts read that read no capacity.
 	Reads, FactReads workload.Reads
 	// Digest identifies the spec, all else of the object that policies can read, and the version of the CEL environment.
 	Digest string
+
+	says says
 }
 
 // Constraint is a compiled CEL constraint.
@@ -123,6 +127,8 @@ func compileSpec(object *v1alpha1.WorkloadPlacement, constraints *constraint.Com
 		Capabilities: spec.CapabilityRequirements,
 
 		TolerationsEnd: tolerationsEnd(spec.Tolerations),
+
+		says: saysOf(spec),
 	}
 	var errs field.ErrorList
 	check := func(err *field.Error) {
@@ -176,26 +182,16 @@ func (p *Placement) compileConstraints(path *field.Path, constraints []v1alpha1.
 }
 
 func (p *Placement) setStrategy(path *field.Path, spec *v1alpha1.WorkloadPlacementSpec, strategies Strategies) (errs field.ErrorList) {
-	number, at := v1alpha1.DefaultNumberOfClusters, path.Child("numberOfClusters")
-	if n := spec.NumberOfClusters; n != nil {
-		switch {
-		case n.Type == intstr.Int:
-			number = int(n.IntVal)
-		case n.StrVal == v1alpha1.AllClusters:
-			number, p.AllClusters = v1alpha1.MaxClusters, true
-		default:
-			errs = append(errs, field.Invalid(at, n.StrVal, "must be a number without quotes, or "+v1alpha1.AllClusters))
-		}
-	}
-	if number < 1 || number > v1alpha1.MaxClusters {
-		errs = append(errs, field.Invalid(at, number, fmt.Sprintf("must be from 1 to %d", v1alpha1.MaxClusters)))
+	number, every, err := numberOf(path.Child("numberOfClusters"), spec.NumberOfClusters)
+	if err != nil {
+		errs = append(errs, err)
 	}
 	p.Strategy = cmp.Or(spec.Strategy.Type, v1alpha1.StrategySpread)
-	clusters, all := strategies(p.Strategy, max(number, 1))
+	clusters, all := strategies(p.Strategy, number)
 	if clusters == 0 {
 		errs = append(errs, field.NotSupported(path.Child("strategy", "type"), p.Strategy, all))
 	}
-	p.NumberOfClusters, p.MinClusters, p.AllClusters = clusters, max(int(spec.MinClusters), 1), p.AllClusters && clusters > 1
+	p.NumberOfClusters, p.MinClusters, p.AllClusters = clusters, max(int(spec.MinClusters), 1), every && clusters > 1
 	switch {
 	case spec.MinClusters < 0:
 		errs = append(errs, field.Invalid(path.Child("minClusters"), spec.MinClusters, "must be at least 1"))

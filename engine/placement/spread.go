@@ -14,10 +14,13 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Defaults of what weighs.
+// Defaults and bounds of what weighs.
 const (
 	defaultWeight  = 20
 	defaultMaxSkew = 1
+
+	maxCount        = 1000
+	maxSpreadWeight = 100
 )
 
 // Spread is a compiled spread constraint.
@@ -52,9 +55,12 @@ func (p *Placement) compileSpread(path *field.Path, constraints []v1alpha1.Sprea
 		if c.Scope != "" && c.Scope != v1alpha1.SpreadClusters && !s.Workloads {
 			errs = append(errs, field.NotSupported(at.Child("scope"), c.Scope, []v1alpha1.SpreadScope{v1alpha1.SpreadClusters, v1alpha1.SpreadWorkloads}))
 		}
-		for name, n := range map[string]int64{"maxSkew": int64(s.MaxSkew), "minDomains": int64(s.MinDomains), "weight": s.Weight} {
-			if n < 0 {
-				errs = append(errs, field.Invalid(at.Child(name), n, "must be at least 1"))
+		for _, b := range []struct {
+			name    string
+			n, most int64
+		}{{"maxSkew", int64(s.MaxSkew), maxCount}, {"minDomains", int64(s.MinDomains), maxCount}, {"weight", s.Weight, maxSpreadWeight}} {
+			if b.n < 0 || b.n > b.most {
+				errs = append(errs, field.Invalid(at.Child(b.name), b.n, fmt.Sprintf("must be from 1 to %d", b.most)))
 			}
 		}
 		if slices.ContainsFunc(p.Spread, func(o Spread) bool {

@@ -122,7 +122,7 @@ func decodeTerm(t *ast.Term) (decoded scoring.Term, err error) {
 			return decoded, errors.New("match says nothing, so that every cluster matches: otherwise and required need one")
 		}
 	}
-	if err := boundSelector(m.labelSelector); err != nil {
+	if err := boundSelector("match.labelSelector", m.labelSelector); err != nil {
 		return decoded, err
 	}
 	decoded.Match = scoring.Match{ClusterNames: m.clusterNames, Location: m.location, Capability: m.capability}
@@ -137,7 +137,7 @@ func decodeTerm(t *ast.Term) (decoded scoring.Term, err error) {
 }
 
 // boundSelector limits the size of a label selector: Kubernetes takes seconds to validate thousands of values.
-func boundSelector(s *metav1.LabelSelector) error {
+func boundSelector(field string, s *metav1.LabelSelector) error {
 	if s == nil {
 		return nil
 	}
@@ -146,7 +146,7 @@ func boundSelector(s *metav1.LabelSelector) error {
 		size += len(s.MatchExpressions[i].Values)
 	}
 	if size > MaxSelector {
-		return fmt.Errorf("match.labelSelector has %d labels, expressions and values, more than %d", size, MaxSelector)
+		return fmt.Errorf("%s has %d labels, expressions and values, more than %d", field, size, MaxSelector)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/scoring"
 	"github.com/kcp-placement/placement/engine/workload"
 )
@@ -42,6 +43,9 @@ type Judgement struct {
 	// Terms of the workspace and the built-in ones, in a deterministic order.
 	Terms []scoring.Term
 
+	// Scheduling is what counts where the placement leaves it out; nil where policies say nothing of it.
+	Scheduling *placement.Scheduling
+
 	// locations are where the terms are written, weightsAt is where the weights are.
 	locations []*ast.Location
 	weightsAt *ast.Location
@@ -56,6 +60,7 @@ type Set struct {
 	reads    workload.Reads
 	// constants are results that need no evaluation.
 	constants map[ast.Var]*ast.Term
+	schedules bool
 
 	unread      []Unread
 	undefined   []Undefined
@@ -75,6 +80,9 @@ func (s *Set) Comparisons() []Comparison { return s.comparisons }
 // Reads returns what the policies can read of a workload. Invariant: two workloads that agree in it get the same judgement.
 func (s *Set) Reads() workload.Reads { return s.reads }
 
+// Schedules reports whether the policies may say how workloads are scheduled: Judgement.Scheduling.
+func (s *Set) Schedules() bool { return s.schedules }
+
 // Digest identifies the text of the policies, the built-in ones included.
 func (s *Set) Digest() string { return s.digest }
 
@@ -85,14 +93,16 @@ const (
 	termsPath          = "data.placement.affinity.terms"
 	builtinTermsPath   = "data.placement.builtin.affinity.terms"
 	useBuiltinPath     = "data.placement.affinity.use_builtin"
+	schedulingPath     = "data.placement.scheduling"
 )
 
 // Variables of the query, one for each result.
 const (
-	weightsVar ast.Var = "weights"
-	builtinVar ast.Var = "builtin"
-	termsVar   ast.Var = "terms"
-	useVar     ast.Var = "use"
+	weightsVar    ast.Var = "weights"
+	builtinVar    ast.Var = "builtin"
+	termsVar      ast.Var = "terms"
+	useVar        ast.Var = "use"
+	schedulingVar ast.Var = "scheduling"
 )
 
 func newSet(digest string, compiler *ast.Compiler, timeout time.Duration) (*Set, error) {
@@ -105,7 +115,7 @@ func newSet(digest string, compiler *ast.Compiler, timeout time.Duration) (*Set,
 	for _, document := range []struct {
 		name ast.Var
 		path string
-	}{{weightsVar, weights}, {builtinVar, builtinTermsPath}, {termsVar, termsPath}, {useVar, useBuiltinPath}} {
+	}{{weightsVar, weights}, {builtinVar, builtinTermsPath}, {termsVar, termsPath}, {useVar, useBuiltinPath}, {schedulingVar, schedulingPath}} {
 		if constant := constantAt(compiler, document.path); constant != nil {
 			s.constants[document.name] = constant
 		} else if defined(compiler, document.path) {
@@ -120,6 +130,7 @@ func newSet(digest string, compiler *ast.Compiler, timeout time.Duration) (*Set,
 	if s.query, err = compiler.QueryCompiler().Compile(body); err != nil {
 		return nil, err
 	}
+	s.schedules = defined(compiler, schedulingPath)
 	s.unread, s.undefined = unreadOf(compiler), undefinedOf(compiler)
 	s.comparisons, s.conditions = compared(compiler)
 	metered(compiler)
@@ -194,6 +205,11 @@ func (s *Set) judge(ctx context.Context, m *meter, in Input) (judgement *Judgeme
 	}
 	if err = judgement.addTerms(s.answer(results, termsVar)); err != nil {
 		return nil, Errors{s.shape(termsPath, "%v", err)}
+	}
+	if scheduling := s.answer(results, schedulingVar); scheduling != nil {
+		if judgement.Scheduling, err = decodeScheduling(scheduling); err != nil {
+			return nil, Errors{s.shape(schedulingPath, "cannot be used: %v", err)}
+		}
 	}
 	return judgement, nil
 }

@@ -43,13 +43,13 @@ type Undefined struct {
 
 // EntryPoints are the paths of the rules that the engine reads.
 func EntryPoints() []string {
-	return []string{pathOf(weightsPath), pathOf(termsPath), pathOf(useBuiltinPath)}
+	return []string{pathOf(weightsPath), pathOf(termsPath), pathOf(useBuiltinPath), pathOf(schedulingPath)}
 }
 
 func pathOf(path string) string { return strings.TrimPrefix(path, "data.") }
 
 // entryPackages are those in which the engine looks for rules, so that a rule nobody reads there is likely misspelt.
-var entryPackages = []string{"placement", "placement.scoring", "placement.affinity"}
+var entryPackages = []string{"placement", "placement.scoring", "placement.affinity", "placement.scheduling"}
 
 // library is what may define more than is used of it.
 const library = "placement.library."
@@ -98,7 +98,7 @@ func (s *Set) IsLibrary() bool {
 func reachable(compiler *ast.Compiler) map[*ast.Rule]bool {
 	reached := map[*ast.Rule]bool{}
 	var next []*ast.Rule
-	for _, path := range []string{weightsPath, termsPath, useBuiltinPath} {
+	for _, path := range []string{weightsPath, termsPath, useBuiltinPath, schedulingPath} {
 		next = append(next, rules(compiler, path)...)
 	}
 	for len(next) > 0 {

@@ -100,7 +100,7 @@ func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 		if err != nil {
 			p.failed(item, err)
 		}
-		p.report(item)
+		p.report(ctx, item)
 	}
 	p.pace()
 	p.wakeForEvictions()
@@ -349,7 +349,7 @@ func (p *pass) failed(item *workItem, err error) {
 }
 
 // report adds a workload to the state of its placement and to the carry-over.
-func (p *pass) report(item *workItem) {
+func (p *pass) report(ctx context.Context, item *workItem) {
 	owner, object := item.owner, item.object
 	owner.workloads++
 	if object.err != nil {
@@ -373,7 +373,7 @@ func (p *pass) report(item *workItem) {
 	}
 	switch {
 	case item.found && !item.stale:
-		p.reportPlaced(item)
+		p.reportPlaced(ctx, item)
 	case item.deferred && item.reason == "":
 		owner.undecided++
 	default:
@@ -381,7 +381,7 @@ func (p *pass) report(item *workItem) {
 	}
 }
 
-func (p *pass) reportPlaced(item *workItem) {
+func (p *pass) reportPlaced(ctx context.Context, item *workItem) {
 	owner, has := item.owner, len(item.stored.Clusters)
 	owner.placed++
 	if item.attempt.inputs != "" {
@@ -401,8 +401,15 @@ func (p *pass) reportPlaced(item *workItem) {
 	for _, expired := range expiredSince(item.stored) {
 		owner.expired = append(owner.expired, fmt.Sprintf("%s %s", item.object.workload, expired))
 	}
-	if p := owner.placement; p != nil && p.Division == nil && !p.AllClusters && has < p.NumberOfClusters {
-		owner.fewer = append(owner.fewer, fmt.Sprintf("%s has %d of %d", item.object.workload, has, owner.placement.NumberOfClusters))
+	if owner.placement == nil {
+		return
+	}
+	asked, err := p.engine.Scheduled(ctx, engine.Request{Workspace: p.name, Placement: owner.placement, Workload: item.object.workload})
+	if err != nil {
+		return // it is told why the policies fail
+	}
+	if asked.Division == nil && !asked.AllClusters && has < asked.NumberOfClusters {
+		owner.fewer = append(owner.fewer, fmt.Sprintf("%s has %d of %d", item.object.workload, has, asked.NumberOfClusters))
 	}
 }
 

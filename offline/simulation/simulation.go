@@ -460,9 +460,13 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 		failed(err)
 		return
 	}
-	d.Asked = item.placement.compiled.NumberOfClusters
-	d.Divided = item.placement.compiled.Divides(item.Workload.Workload) != nil
 	request, decide := s.request(item, current), s.engine.Decide
+	scheduled, err := s.engine.Scheduled(ctx, request)
+	if err != nil {
+		failed(err)
+		return
+	}
+	d.Asked, d.Divided = scheduled.NumberOfClusters, scheduled.Divides(item.Workload.Workload) != nil
 	if assigned {
 		review, err := s.review(ctx, item, current, request)
 		if err != nil {

@@ -33,11 +33,14 @@ type PolicyClass struct {
 	facts  filter.Facts
 	// Running asks the filter whether workloads may stay where they run.
 	Running func() *filter.Class
+	// Scheduled is the placement under what the policies say of scheduling.
+	Scheduled func() *placement.Placement
 }
 
 // NewPolicyClass makes the policy class of a workload, of which only the fields that policies and facts read are kept.
 func NewPolicyClass(p *placement.Placement, policies *policy.Set, w *workload.Workload, judgement *policy.Judgement) *PolicyClass {
 	c := &PolicyClass{Placement: p, Policies: policies, Workload: w, Seen: p.Share(w), Judgement: judgement}
+	c.Scheduled = sync.OnceValue(func() *placement.Placement { return p.Under(judgement.Scheduling) })
 	c.Running = sync.OnceValue(func() *filter.Class { return filter.NewClass(p, judgement, c.Seen, &c.facts) })
 	return c
 }

@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"context"
+	"strings"
+
+	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/engine/policy"
+)
+
+// scheduled returns a request with its placement under what the policies say of scheduling, and the policies that say it. It is the
+// request itself where they say nothing, which costs nothing where none of their rules can.
+//
+// Invariant: what the policies say is a function of the policy class, so the inputs of the request as it was identify the decision.
+func (w *workspace) scheduled(ctx context.Context, r *Request) (*Request, *policy.Set, error) {
+	policies := w.policies.Load()
+	if !policies.Schedules() {
+		return r, policies, nil
+	}
+	c, err := w.policyClassOf(ctx, w.view(r.Placement), r)
+	if err != nil {
+		return nil, nil, err
+	}
+	under := c.Scheduled()
+	if under == r.Placement {
+		return r, c.Policies, nil
+	}
+	in := *r
+	in.Placement = under
+	return &in, c.Policies, nil
+}
+
+// Scheduled returns the placement of a request as the policies schedule its workload. It fails where they fail or ctx ends.
+func (e *Engine) Scheduled(ctx context.Context, request Request) (*placement.Placement, error) {
+	if err := request.validate(ctx); err != nil {
+		return nil, err
+	}
+	r, _, err := e.lookUp(request.Workspace).scheduled(ctx, &request)
+	if err != nil {
+		return nil, err
+	}
+	return r.Placement, nil
+}
+
+// decide is the whole path of a decision.
+func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
+	if err := r.validate(ctx); err != nil {
+		return nil, err
+	}
+	for {
+		in, policies, err := w.scheduled(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		d, err := w.decideAs(ctx, in, reserve)
+		if err != nil {
+			return nil, err
+		}
+		if d.class.Policy.Policies != policies {
+			continue // they have changed, and what they say of scheduling with them
+		}
+		if in != r {
+			d.InputsDigest = w.inputsDigest(r)
+		}
+		return d, nil
+	}
+}
+
+// policyNotes say what of the scheduling of a placement is as policies say, and what of theirs does not count.
+func policyNotes(p *placement.Placement) (notes []string) {
+	if len(p.ByPolicies) > 0 {
+		notes = append(notes, "by the policies: "+strings.Join(p.ByPolicies, ", "))
+	}
+	for _, why := range p.Overruled {
+		notes = append(notes, "by the policies, and without effect: "+why)
+	}
+	return notes
+}
