@@ -14,8 +14,8 @@ var Modules embed.FS
 //go:embed library
 var Library embed.FS
 
-// Schemas holds JSON schemas: schemas/input.json of what policies see, and schemas/scoring/weights.json and
-// schemas/affinity/terms.json of what they say.
+// Schemas holds JSON schemas: schemas/input.json of what policies see, and schemas/scoring/weights.json,
+// schemas/affinity/terms.json and schemas/scheduling.json of what they say.
 //
 //go:embed schemas
 var Schemas embed.FS

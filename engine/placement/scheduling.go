@@ -26,7 +26,16 @@ type Scheduling struct {
 	spec SchedulingSpec
 	// compiled is a placement that has only what the spec says.
 	compiled Placement
-	digest   string
+	// text is the spec as JSON.
+	text string
+}
+
+// String returns what the policies say, as JSON.
+func (s *Scheduling) String() string {
+	if s == nil {
+		return "{}"
+	}
+	return s.text
 }
 
 // Bounds of lists, which the schema of a placement has, too.
@@ -67,7 +76,7 @@ func CompileScheduling(spec *SchedulingSpec) (*Scheduling, error) {
 	if failed != nil {
 		return nil, failed
 	}
-	s.digest = string(content)
+	s.text = string(content)
 	return s, nil
 }
 
@@ -115,7 +124,7 @@ func (p *Placement) Under(s *Scheduling) *Placement {
 	if len(under.ByPolicies)+len(under.Overruled) == 0 {
 		return p
 	}
-	sum := sha256.Sum256([]byte(p.Digest + "\n" + s.digest))
+	sum := sha256.Sum256([]byte(p.Digest + "\n" + s.text))
 	under.Digest = hex.EncodeToString(sum[:])
 	under.Groups = make([]*Placement, len(p.Groups))
 	for i, g := range p.Groups {

@@ -20,10 +20,11 @@ import (
 
 // example are modules that docs/policies.md shows, and what it says that they give.
 type example struct {
-	line           int // of the end
-	modules        map[string]string
-	weights, terms string // empty where the page does not say
-	err            string
+	line    int // of the end
+	modules map[string]string
+	// Empty where the page does not say.
+	weights, terms, scheduling string
+	err                        string
 }
 
 func page(t *testing.T) string {
@@ -49,7 +50,7 @@ func examples(t *testing.T) (found []example) {
 		case inBlock && line == "```":
 			inBlock = false
 			for _, last := range block[max(0, len(block)-2):] {
-				for prefix, to := range map[string]*string{"# weights: ": &e.weights, "# terms: ": &e.terms, "# error: ": &e.err} {
+				for prefix, to := range map[string]*string{"# weights: ": &e.weights, "# terms: ": &e.terms, "# scheduling: ": &e.scheduling, "# error: ": &e.err} {
 					if said, ok := strings.CutPrefix(last, prefix); ok {
 						*to = said
 					}
@@ -60,7 +61,7 @@ func examples(t *testing.T) (found []example) {
 				file = "example.rego"
 			}
 			e.modules[file] = strings.Join(block, "\n") + "\n"
-			if e.line = i + 1; e.weights+e.terms+e.err != "" {
+			if e.line = i + 1; e.weights+e.terms+e.scheduling+e.err != "" {
 				found = append(found, e)
 				e = example{modules: map[string]string{}}
 			} else if !named {
@@ -108,6 +109,9 @@ func TestDocumentedExamples(t *testing.T) {
 		default:
 			if got := weightsText(judgement.Weights); e.weights != "" && got != normalized(t, e.weights) {
 				t.Errorf("line %d: %s\ngives the weights %s", e.line, all, got)
+			}
+			if e.scheduling != "" && normalized(t, judgement.Scheduling.String()) != normalized(t, e.scheduling) {
+				t.Errorf("line %d: %s\ngives the scheduling %s", e.line, all, judgement.Scheduling)
 			}
 			if got := termsText(judgement.Terms); e.terms != "" && got != e.terms {
 				t.Errorf("line %d: %s\ngives the terms %s", e.line, all, got)

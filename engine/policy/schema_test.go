@@ -13,7 +13,7 @@ import (
 
 // TestSchemas: the schemas that editors and `opa check` use say the same as the engine.
 func TestSchemas(t *testing.T) {
-	const weights, terms = "schemas/scoring/weights.json", "schemas/affinity/terms.json"
+	const weights, terms, scheduling = "schemas/scoring/weights.json", "schemas/affinity/terms.json", "schemas/scheduling.json"
 	term := func(rest string) string { return `[{"factor": "affinity", ` + rest + `}]` }
 	for _, test := range []struct {
 		schema, document string
@@ -65,6 +65,26 @@ func TestSchemas(t *testing.T) {
 		{terms, `[{"match": {"location": "eu"}}]`, false},
 		{terms, `[{"factor": "affinity"}]`, false},
 		{terms, `{}`, false},
+		{scheduling, `{}`, true},
+		{scheduling, `{"numberOfClusters": 2, "minClusters": 2}`, true},
+		{scheduling, `{"numberOfClusters": "All"}`, true},
+		{scheduling, `{"numberOfClusters": "2"}`, false},
+		{scheduling, `{"numberOfClusters": 0}`, false},
+		{scheduling, `{"minClusters": 1001}`, false},
+		{scheduling, `{"minClusters": -1}`, false},
+		{scheduling, `{"spreadConstraints": [{"topologyKey": "location", "maxSkew": 2, "minDomains": 2, "whenUnsatisfiable": "DoNotSchedule", "scope": "Workloads"}]}`, true},
+		{scheduling, `{"spreadConstraints": [{"maxSkew": 2}]}`, false},
+		{scheduling, `{"spreadConstraints": [{"topologyKey": "location", "whenUnsatisfiable": "Never"}]}`, false},
+		{scheduling, `{"spreadConstraints": [{"topologyKey": "location", "scope": "Pods"}]}`, false},
+		{scheduling, `{"spreadConstraints": [{"topologyKey": "location", "whenUnsatisfiable": "ScheduleAnyway", "weight": 101}]}`, false},
+		{scheduling, `{"spreadConstraints": {"topologyKey": "location"}}`, false},
+		{scheduling, `{"replicaScheduling": {"type": "Divided", "division": "FreeCapacity", "minPerCluster": 2, "partial": true}}`, true},
+		{scheduling, `{"replicaScheduling": {"type": "Divided", "division": "Weighted", "weights": [{"weight": 2, "clusterSelector": {"clusterNames": ["a"]}}]}}`, true},
+		{scheduling, `{"replicaScheduling": {"type": "Divided", "division": "Weighted", "weights": [{"weight": 2000000}]}}`, false},
+		{scheduling, `{"replicaScheduling": {"type": "Divide"}}`, false},
+		{scheduling, `{"replicaScheduling": {"type": "Divided", "division": "Even", "minPerCluster": -2}}`, false},
+		{scheduling, `{"strategy": {"type": "Spread"}}`, false},
+		{scheduling, `[]`, false},
 	} {
 		t.Run(test.document, func(t *testing.T) {
 			if got := matchesSchema(t, test.schema, test.document); got != test.valid {
@@ -72,6 +92,8 @@ func TestSchemas(t *testing.T) {
 			}
 			text := "package placement.scoring\nweights := " + test.document
 			switch {
+			case test.schema == scheduling:
+				text = "package placement\nscheduling := " + test.document
 			case test.schema == terms && test.document[0] == '[':
 				text = "package placement.affinity\nterms contains t if some t in " + test.document
 			case test.schema == terms:

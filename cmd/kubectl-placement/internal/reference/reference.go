@@ -28,6 +28,7 @@ func Topics() []Topic {
 		{"input", "What policies in Rego see of a workload, as `input`", sections(docs.Policies, "What policies see")},
 		{"weights", "How much each factor counts: `data.placement.scoring.weights`", sections(docs.Policies, "Weights")},
 		{"terms", "Which clusters are preferred or required: `data.placement.affinity.terms`", sections(docs.Policies, "Terms")},
+		{"scheduling", "How many clusters, how spread and how divided: `data.placement.scheduling`", sections(docs.Policies, "Scheduling")},
 		{"rego", "Modules, the policy library, functions, the sandbox and its limits, pitfalls",
 			sections(docs.Policies, "Modules", "The language", "The sandbox", "Pitfalls")},
 	}

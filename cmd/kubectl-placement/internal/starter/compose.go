@@ -57,6 +57,9 @@ func composed(library []string) (map[string][]byte, error) {
 	if names := defining("weights", library); len(names) > 0 {
 		files["policies/scoring.rego"] = []byte(weightsOf(names))
 	}
+	if names := defining("scheduling", library); len(names) > 0 {
+		files["policies/scheduling.rego"] = []byte(schedulingOf(names))
+	}
 	return files, nil
 }
 
@@ -157,4 +160,18 @@ func weightsOf(library []string) string {
 	}
 	return "# Weights do not add up. For each workload those of the first of these policies count that has any but the built-in ones: the\n" +
 		"# order decides.\npackage placement.scoring\n\n" + imports + "\n" + rule + " else := builtin.weights\n"
+}
+
+func schedulingOf(library []string) string {
+	var imports, rule string
+	for i, name := range library {
+		imports += "import data.placement.library." + identifier(name) + "\n"
+		if i > 0 {
+			rule += " else "
+		} else {
+			rule += "scheduling "
+		}
+		rule += fmt.Sprintf(":= %s.scheduling", identifier(name))
+	}
+	return "# For each workload the first of these policies counts that schedules it.\npackage placement\n\n" + imports + "\n" + rule + "\n"
 }
