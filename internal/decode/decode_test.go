@@ -36,7 +36,7 @@ func apiOf[T any]() api {
 
 // apis are all types that are read from what others write.
 var apis = []api{
-	apiOf[v1alpha1.ClusterRegistration](), apiOf[v1alpha1.WorkloadPlacement](), apiOf[v1alpha1.PlacementDecision](),
+	apiOf[v1alpha1.ClusterRegistration](), apiOf[v1alpha1.ClusterScore](), apiOf[v1alpha1.WorkloadPlacement](), apiOf[v1alpha1.PlacementDecision](),
 	apiOf[corev1.ConfigMap](), apiOf[corev1.PodTemplateSpec](),
 }
 
@@ -94,7 +94,7 @@ func TestEveryTypeIsGuarded(t *testing.T) {
 			}
 		}
 	}
-	want := []string{"intstr.IntOrString", "resource.Quantity", "v1.FieldsV1", "v1.Time"}
+	want := []string{"intstr.IntOrString", "resource.Quantity", "v1.Duration", "v1.FieldsV1", "v1.Time"}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(own))); diff != "" {
 		t.Error(diff)
 	}
