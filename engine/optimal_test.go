@@ -590,8 +590,12 @@ func (p *puzzle) excessOf(s *v1alpha1.SpreadConstraint, kept, chosen []*snapshot
 		if s.Scope == v1alpha1.SpreadWorkloads {
 			counts[domain] += p.others(name)
 		}
+		outside := slices.ContainsFunc(p.object.Spec.SpreadConstraints, func(o v1alpha1.SpreadConstraint) bool {
+			_, found := snapshot.TopologyKey(o.TopologyKey).Domain(p.world.fleet[name])
+			return !found && o.WhenUnsatisfiable != corev1.ScheduleAnyway
+		})
 		for i := range tiers {
-			eligible[domain] = eligible[domain] || p.passes(name, &tiers[i], true)
+			eligible[domain] = eligible[domain] || !outside && p.passes(name, &tiers[i], true)
 		}
 	}
 	for _, c := range kept {

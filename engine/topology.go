@@ -104,14 +104,22 @@ func (w *workspace) eligibleDomains(classes []*class, t *topology) []bool {
 	return domains
 }
 
-// eligibleDomains are the domains with a cluster that passes all but capacity.
+// eligibleDomains are the domains with a cluster that passes all but capacity, and is in a domain of each constraint that has to hold:
+// as in Kubernetes, one without a topology key is not there for any of them.
 func (c *class) eligibleDomains(w *workspace, t *topology) []bool {
 	if at := slices.IndexFunc(c.eligible, func(e eligible) bool { return e.topology == t }); at >= 0 {
 		return c.eligible[at].domains
 	}
 	domains := make([]bool, len(t.domains))
+	var required []*topology
+	for k := range c.Placement.Spread {
+		if s := &c.Placement.Spread[k]; s.Required {
+			required = append(required, w.topology(s.Key))
+		}
+	}
 	for position, domain := range t.of {
-		if domain != spread.None && !domains[domain] && c.ranking.Admits(position, w.fleet.Row(position)) {
+		nowhere := slices.ContainsFunc(required, func(o *topology) bool { return o.of[position] == spread.None })
+		if domain != spread.None && !nowhere && !domains[domain] && c.ranking.Admits(position, w.fleet.Row(position)) {
 			domains[domain] = true
 		}
 	}

@@ -145,6 +145,7 @@ func tooFewClusters(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report)
 
 // mostSpread is how many clusters keep all spread constraints that have to hold.
 func mostSpread(p *v1alpha1.WorkloadPlacement, clusters []*snapshot.Cluster, asked int) int {
+	clusters = slices.DeleteFunc(slices.Clone(clusters), func(c *snapshot.Cluster) bool { return outside(p, c) })
 	problem := &spread.Problem{Number: asked, Candidates: make([]spread.Candidate, len(clusters))}
 	for _, c := range p.Spec.SpreadConstraints {
 		if c.WhenUnsatisfiable == corev1.ScheduleAnyway {
@@ -171,6 +172,14 @@ func mostSpread(p *v1alpha1.WorkloadPlacement, clusters []*snapshot.Cluster, ask
 		return asked // it may be
 	}
 	return len(solution.Chosen)
+}
+
+// outside reports whether a cluster is in no domain of a spread constraint that has to hold. It counts for none of them.
+func outside(p *v1alpha1.WorkloadPlacement, cluster *snapshot.Cluster) bool {
+	return slices.ContainsFunc(p.Spec.SpreadConstraints, func(c v1alpha1.SpreadConstraint) bool {
+		_, found := snapshot.TopologyKey(c.TopologyKey).Domain(cluster)
+		return !found && c.WhenUnsatisfiable != corev1.ScheduleAnyway
+	})
 }
 
 // defaultWeight is that of spread constraints in the schema.
