@@ -108,6 +108,8 @@ func wrong(t reflect.Type) []any {
 		return append([]any{"1e-99999999", "1e99999999", "1E+00099999999", "1e-0099999999", strings.Repeat("9", 1<<20), "nonsense", ""}, shapes[:4]...)
 	case reflect.TypeFor[metav1.Time]():
 		return append([]any{"2026-01-01T00:00:00ZTwhatever", "2016-12-31T23:59:60Z", "2026-01-01T00:00:00+99:99", strings.Repeat("2", 1<<20), ""}, shapes...)
+	case reflect.TypeFor[metav1.Duration]():
+		return append([]any{"soon", "10", "1e9h", "99999999999999h", strings.Repeat("1h", 1<<19) + "x", ""}, shapes[0], true, 1.5)
 	case reflect.TypeFor[metav1.FieldsV1]():
 		return nil // it takes anything, and looks at nothing
 	}
@@ -250,6 +252,8 @@ func right(t reflect.Type) []any {
 	switch t {
 	case reflect.TypeFor[resource.Quantity]():
 		return []any{"1500m", " 4Gi", int64(3), 0.5, "1e3", nil}
+	case reflect.TypeFor[metav1.Duration]():
+		return []any{"10m", "1.5h"}
 	case reflect.TypeFor[metav1.Time]():
 		return []any{"2026-01-01T00:00:00.5Z", nil, "2026-01-01T00:00:00+02:00"}
 	}
