@@ -146,6 +146,9 @@ func (w *workspace) divide(d *Decision, c *class, p *places, others []place) []r
 	there, want := plan.stood, plan.replicas-plan.stood
 	if room < want && plan.why == "" {
 		plan.why = fmt.Sprintf("there is room for %d of %d replicas", room+there, plan.replicas)
+		if !plan.division.Partial && room > has {
+			plan.why += "; partial: true would place these"
+		}
 	}
 	if room < want && !plan.division.Partial {
 		others, want = nil, has // as before, or not at all

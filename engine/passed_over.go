@@ -102,11 +102,18 @@ func (d *Decision) breaks(i, other int) string {
 	case p.room(with) < p.room(p.chosen):
 		return fmt.Sprintf("instead of %s, there would be room for %d replicas fewer", d.nameOf(other), p.room(p.chosen)-p.room(with))
 	case cost > 0:
-		return fmt.Sprintf("%s, which costs %d points", costly, cost)
+		return fmt.Sprintf("%s, which costs %s", costly, points(cost))
 	case p.bounded:
 		return "not in any of the choices that were looked at"
 	}
 	return ""
+}
+
+func points(n int64) string {
+	if n == 1 {
+		return "1 point"
+	}
+	return fmt.Sprintf("%d points", n)
 }
 
 // room of candidates, as far as it is needed.
@@ -137,6 +144,9 @@ func (s *spreadOver) without(d *Decision, i, other int, domain int32) string {
 		if eligible && at != int(domain) && (fewest < 0 || counts[at] < counts[fewest]) {
 			fewest = at
 		}
+	}
+	if _, lacks := s.lacksDomains(); lacks && s.Required {
+		return fmt.Sprintf("%s, and no more than %d until there are %d domains", text, s.MaxSkew, s.MinDomains)
 	}
 	if fewest >= 0 && counts[fewest] < counts[domain] {
 		text += fmt.Sprintf(" and %s %d", s.domains[fewest], counts[fewest])

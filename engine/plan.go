@@ -464,7 +464,7 @@ func (d *Decision) Notes() (notes []string) {
 	}
 	notes = append(notes, d.plan.attraction.notes(d)...)
 	if d.plan.cost > 0 {
-		notes = append(notes, fmt.Sprintf("spread constraints that do not have to hold cost %d points", d.plan.cost))
+		notes = append(notes, fmt.Sprintf("spread constraints that do not have to hold cost %s", points(d.plan.cost)))
 	}
 	if d.plan.bounded {
 		notes = append(notes, "the search was cut short: there may be a better choice")
@@ -505,5 +505,19 @@ func (s *spreadOver) note() string {
 	for i, domain := range domains {
 		counts[i] = fmt.Sprintf("%s %d", s.domains[domain], s.counts[domain])
 	}
-	return fmt.Sprintf("%s over %s: %s%s (max skew %d)", what, s.Key, strings.Join(counts, ", "), more, s.MaxSkew)
+	bound := fmt.Sprintf("max skew %d", s.MaxSkew)
+	if there, lacks := s.lacksDomains(); lacks {
+		bound += fmt.Sprintf(", and %d of %d domains", there, s.MinDomains)
+	}
+	return fmt.Sprintf("%s over %s: %s%s (%s)", what, s.Key, strings.Join(counts, ", "), more, bound)
+}
+
+// lacksDomains reports whether there are fewer domains than MinDomains, and how many there are.
+func (s *spreadOver) lacksDomains() (there int, lacks bool) {
+	for _, eligible := range s.eligible {
+		if eligible {
+			there++
+		}
+	}
+	return there, there < s.MinDomains
 }

@@ -97,8 +97,11 @@ func (p *Placement) compileDivision(path *field.Path, spec *v1alpha1.WorkloadPla
 }
 
 func (d *Division) compileWeights(path *field.Path, weights []v1alpha1.ClusterWeight) (errs field.ErrorList) {
-	if weighted := d.By == v1alpha1.DivideWeighted; weighted != (len(weights) > 0) {
-		errs = append(errs, field.Invalid(path, len(weights), "must be given for division Weighted, and for no other"))
+	switch weighted := d.By == v1alpha1.DivideWeighted; {
+	case weighted && len(weights) == 0:
+		errs = append(errs, field.Required(path, "division Weighted divides by them, for example [{weight: 1}]"))
+	case !weighted && len(weights) > 0:
+		errs = append(errs, field.Forbidden(path, "count only for division Weighted"))
 	}
 	for i, w := range weights {
 		at := path.Index(i)

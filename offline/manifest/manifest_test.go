@@ -195,6 +195,10 @@ func TestRead(t *testing.T) {
 			errs: []string{`f.yaml:8:5: WorkloadPlacement default/p: spec.constraints[1]: Duplicate value: {"name":"a"}`},
 		},
 		{
+			name: "null, which the API server takes for left out", objects: "default: 0 clusters, 1 placements, 0 workloads, []",
+			text: "apiVersion: tmc.kcp.io/v1alpha1\nkind: WorkloadPlacement\nmetadata: {name: p}\nspec: {workloadSelector: {}, strategy: null, numberOfClusters: null, fallback: null}\n",
+		},
+		{
 			name: "a billion laughs", objects: "default: 0 clusters, 0 placements, 0 workloads, []",
 			text: "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\n" +
 				"e: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f]\nh: [*g,*g,*g,*g,*g,*g,*g,*g,*g]\n",

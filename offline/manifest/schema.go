@@ -80,6 +80,7 @@ func (k *kind) validate(o *Object) (errs []*Error) {
 		message := "unknown field" + spelling.DidYouMean(lastOf(path), k.siblings(path))
 		errs = append(errs, &Error{Position: o.PositionOfKey(path), Object: o.String(), Field: path, Message: message})
 	}
+	defaulting.PruneNonNullableNullsWithoutDefaults(o.Object, k.structural)
 	defaulting.Default(o.Object, k.structural)
 	wrong := validation.ValidateCustomResource(nil, o.Object, k.validator)
 	wrong = append(wrong, listtype.ValidateListSetsAndMaps(nil, k.structural, o.Object)...)
