@@ -18,6 +18,8 @@ type class struct {
 	// ranking and last are guarded by the workspace's mu; ranking is nil until clusters are ranked.
 	ranking *ranking.Ranking
 	last    selection
+	// users are the decisions that rank several classes: while there are any, the memory of the ranking is not taken.
+	users int
 	// eligible has an entry for each topology key of the spread constraints.
 	eligible []eligible
 	groups   *groups
@@ -186,7 +188,7 @@ func (w *workspace) rank(ctx context.Context, c *class) error {
 	case known:
 		r = c.ranking.Clone()
 	default:
-		if gone := w.evicted.Swap(nil); gone != nil && gone.ranking != nil {
+		if gone := w.evicted.Swap(nil); gone != nil && gone.ranking != nil && gone.users == 0 {
 			memory, gone.ranking = gone.ranking.Tournament, nil
 		}
 	}

@@ -68,19 +68,13 @@ var errBehind = errors.New("a ranking is far behind")
 func (w *workspace) planIn(ctx context.Context, r *Request, tiers []*placement.Placement, reserve, final bool) (d *Decision, whole bool, err error) {
 	in := *r
 	in.Placement = tiers[0]
-	classes := make([]*class, len(tiers))
+	classes, cached, err := w.classesOf(ctx, &in, tiers)
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() { w.use(classes, -1) }()
 	var behind *class
 	for {
-		var cached bool
-		for i, tier := range tiers {
-			of := in
-			of.Placement = tier
-			var known bool
-			if classes[i], known, err = w.classOf(ctx, &of); err != nil {
-				return nil, false, err
-			}
-			cached = known && (cached || i == 0)
-		}
 		d = new(Decision)
 		err = w.withRanking(ctx, classes[0], func(s snapshot.Snapshot) error {
 			if w.policies.Load() != classes[0].Policy.Policies {
@@ -102,6 +96,10 @@ func (w *workspace) planIn(ctx context.Context, r *Request, tiers []*placement.P
 		})
 		switch {
 		case errors.Is(err, errNewPolicies):
+			w.use(classes, -1)
+			if classes, cached, err = w.classesOf(ctx, &in, tiers); err != nil {
+				return nil, false, err
+			}
 		case errors.Is(err, errBehind):
 			if err := w.rank(ctx, behind); err != nil {
 				return nil, false, err
@@ -112,6 +110,31 @@ func (w *workspace) planIn(ctx context.Context, r *Request, tiers []*placement.P
 			w.options.Metrics.Request(cached)
 			return d, whole, nil
 		}
+	}
+}
+
+// classesOf returns the class of a workload in each of several groups, in use until use ends that.
+func (w *workspace) classesOf(ctx context.Context, r *Request, tiers []*placement.Placement) (classes []*class, cached bool, err error) {
+	for i, tier := range tiers {
+		of := *r
+		of.Placement = tier
+		c, known, err := w.classOf(ctx, &of)
+		if err != nil {
+			w.use(classes, -1)
+			return nil, false, err
+		}
+		w.use([]*class{c}, 1)
+		classes, cached = append(classes, c), known && (cached || i == 0)
+	}
+	return classes, cached, nil
+}
+
+// use begins or ends that classes are ranked for one decision.
+func (w *workspace) use(classes []*class, by int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range classes {
+		c.users += by
 	}
 }
 

@@ -426,3 +426,27 @@ func FuzzPlan(f *testing.F) {
 		}
 	})
 }
+
+// TestGroupsThatTheCacheCannotHold: replicas overflow from group to group, however few rankings are kept.
+func TestGroupsThatTheCacheCannotHold(t *testing.T) {
+	e := newEngine(t, engine.Options{CacheBytes: 1})
+	e.SetCluster(ws, cluster("a", 8000))
+	e.SetCluster(ws, cluster("b", 8000))
+	spec := v1alpha1.WorkloadPlacementSpec{ReplicaScheduling: &v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDivided, Division: v1alpha1.DivideOverflow}}
+	for i := range 8 {
+		spec.Fallback = append(spec.Fallback, v1alpha1.ClusterGroup{
+			Name: fmt.Sprint("g", i), ClusterSelector: &v1alpha1.ClusterSelector{ClusterNames: []string{"a", "b", fmt.Sprint("c", i)}[i/7:]},
+		})
+	}
+	w := workloadOf("w", 12000)
+	w.Replicas, w.Divisible = 12, true
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	d, err := e.Decide(ctx, engine.Request{Workspace: ws, Placement: compile(t, e, spec), Workload: w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := names(d); got != "a,b" {
+		t.Errorf("%s", got)
+	}
+}
