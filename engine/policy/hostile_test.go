@@ -147,7 +147,8 @@ func within(t *testing.T, what string, f func()) {
 	runtime.UnlockOSThread()
 	close(stop)
 	<-stopped
-	if took > mostTime*raceFactor {
+	// A processor whose caches others share takes up to half as much again for the same.
+	if took > mostTime*raceFactor*3/2 {
 		t.Errorf("%s took %s of a processor", what, took)
 	}
 	if most > before+mostMemory {
