@@ -115,7 +115,7 @@ func (r *rule) rejectsAt(position int) bool {
 	if r.Repels {
 		return in
 	}
-	return !in && !(r.first && domain != spread.None)
+	return !in && (!r.first || domain == spread.None)
 }
 
 // rejects returns the rule that rejects the cluster of a position, nil where none does.
@@ -289,7 +289,7 @@ func (r *rule) domain(position int) string {
 
 // rejection is why the rule rejects the cluster of a position.
 func (r *rule) rejection(position int) *filter.Rejection {
-	message := ""
+	var message string
 	switch {
 	case r.by != (types.NamespacedName{}):
 		message = fmt.Sprintf("a workload of placement %s is in %s, whose %s keeps %s away", r.by, r.domain(position), r.name(), &r.Others)
@@ -307,7 +307,7 @@ func (r *rule) rejection(position int) *filter.Rejection {
 
 // obstacle is the rejection with what would remove it.
 func (r *rule) obstacle(position int) filter.Obstacle {
-	needs := ""
+	var needs string
 	switch {
 	case r.by != (types.NamespacedName{}):
 		needs = fmt.Sprintf("no workload of placement %s in %s", r.by, r.domain(position))
@@ -437,7 +437,7 @@ func (a *attraction) waitsBy(o *workload.Workload) (terms []*placement.Affinity)
 func circleOf(links []link, last int) string {
 	var chain []string
 	for at := last; at >= 0; at = links[at].from {
-		chain = append(chain, links[at].waiting.Reference.String())
+		chain = append(chain, links[at].waiting.String())
 	}
 	slices.Reverse(chain)
 	return fmt.Sprintf("%s wait for each other: leave out required in one of their terms, or have the labelSelector of one select "+

@@ -123,7 +123,7 @@ func drawPuzzle(t rapid.TB, judge *plainJudge, seed uint64) *puzzle {
 	for i := range 1 + p.IntN(7) {
 		p.set(p.drawCluster(differentialClusters[i]))
 	}
-	p.drawPlacement(t)
+	p.drawPlacement()
 	p.drawWorkload("w")
 	for i := range p.IntN(5) {
 		o := &workload.Workload{
@@ -208,16 +208,15 @@ func (p *puzzle) scale() {
 	p.workload = &w
 }
 
-func (p *puzzle) drawPlacement(t rapid.TB) {
+func (p *puzzle) drawPlacement() {
 	object := &v1alpha1.WorkloadPlacement{}
 	object.Name, object.Namespace = "p", "default"
 	spec := &object.Spec
 	spec.Strategy.Type = oneOf(p.Rand, v1alpha1.StrategySpread, v1alpha1.StrategySpread, v1alpha1.StrategySpread, v1alpha1.StrategyBinPack, v1alpha1.StrategyBinPack,
 		v1alpha1.StrategyWeighted, v1alpha1.StrategyRoundRobin, v1alpha1.StrategyAffinity)
 	several := spec.Strategy.Type != v1alpha1.StrategyRoundRobin && spec.Strategy.Type != v1alpha1.StrategyAffinity
-	most := 1
 	if several {
-		most = 3
+		most := 3
 		switch n := p.IntN(8); {
 		case n < 6:
 			most = 1 + p.IntN(6)
@@ -252,7 +251,7 @@ func (p *puzzle) drawPlacement(t rapid.TB) {
 	spec.Constraints = g.Constraints
 	compiled, err := p.engine.CompilePlacement(object)
 	if err != nil {
-		p.drawPlacement(t) // two groups of names that have none in common
+		p.drawPlacement() // two groups of names that have none in common
 		return
 	}
 	p.object, p.compiled = object, compiled
@@ -556,7 +555,7 @@ func (p *puzzle) affinity(c *snapshot.Cluster) (points int64, allowed bool) {
 		repels := term.Type == v1alpha1.WorkloadsRepel
 		switch {
 		case term.Required && repels: // and those of the others' placement, which is the same
-			allowed = allowed && !in && !(selects && any)
+			allowed = allowed && !in && (!selects || !any)
 		case term.Required:
 			allowed = allowed && (in || !anywhere && selects && found)
 		case in && repels:

@@ -88,7 +88,7 @@ func (d *Decision) breaks(i, other int) string {
 		if more <= 0 {
 			continue
 		}
-		note := p.spread[k].without(d, i, other, p.problem.Candidates[i].Domains[k])
+		note := p.spread[k].without(d, other, p.problem.Candidates[i].Domains[k])
 		if constraint.Cost == 0 {
 			return note
 		}
@@ -125,7 +125,7 @@ func (p *plan) room(chosen []int) (room int64) {
 }
 
 // without says what a domain would have, for example "spread over location: instead of dublin, eu would have 2 and ap 0".
-func (s *spreadOver) without(d *Decision, i, other int, domain int32) string {
+func (s *spreadOver) without(d *Decision, other int, domain int32) string {
 	start := fmt.Sprintf("spread over %s: ", s.Key)
 	if domain == spread.None {
 		return start + "it is in no domain"

@@ -84,7 +84,7 @@ func (t *podTemplate) asks(path string) (nodes.Pods, error) {
 			}
 		}
 	}
-	return t.Spec.PodSpec.Of(child(path, "spec"), slices.Sorted(maps.Keys(requested)))
+	return t.Spec.Of(child(path, "spec"), slices.Sorted(maps.Keys(requested)))
 }
 
 // child returns the path of a field of the object at a path, which is empty for the whole object.

@@ -9,7 +9,7 @@ import (
 // TestTypo: what is one slip away from a known name is a typo of it; what people name alike is not.
 func TestTypo(t *testing.T) {
 	for _, test := range []struct{ misspelt, name string }{
-		{"teir", "tier"}, {"glod", "gold"}, {"frankfrut", "frankfurt"}, {"maintainance", "maintenance"}, {"wbe", "web"},
+		{"teir", "tier"}, {"glod", "gold"}, {"frankfrut", "frankfurt"}, {"maintenanse", "maintenance"}, {"wbe", "web"},
 		{"ProD", "prod"}, {"Prodd", "prod"}, {"memry", "memory"}, {"nvidia.com/gpus", "nvidia.com/gpu"}, {"eu-wset", "eu-west"}, {"tcm.kcp.io/disruption", "tmc.kcp.io/disruptions"}, {"eu_west", "eu-west"},
 	} {
 		if near := spelling.Typo(test.misspelt, []string{"other", test.name}); near != test.name {
