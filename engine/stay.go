@@ -100,8 +100,8 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, cur
 	on := c.On(row)
 	score := scoring.Of(row, c.Asked(on.Workload.Requests, w.usual(c)), c.Judgement.Weights)
 	if plan != nil && plan.division != nil {
-		if p.room, p.free = plan.roomOn(row); plan.division.Excludes(row.Cluster) {
-			p.room = 0
+		if p.room, p.free = plan.roomOn(row); plan.division.Excludes(row.Cluster) || !c.ranking.Admits(position, row) {
+			p.room = 0 // it may keep replicas, and gets no more
 		}
 		on = on.Asking(c.Whole.Share(current.Replicas))
 	}
