@@ -59,7 +59,7 @@ func TestPlansAreSteady(t *testing.T) {
 				r.pod = capacity.Resources{CPU: p.Int64N(4), Memory: p.Int64N(3)}
 				r.scale()
 			case "edit":
-				p.edit(t)
+				p.edit()
 			case "shrink", "facts":
 				c, drawn := copyOf(p.world.fleet[some]), p.drawCluster(some)
 				if step == "shrink" {
@@ -103,7 +103,7 @@ func TestPlansAreSteady(t *testing.T) {
 }
 
 // edit changes a part of the placement, or all of it.
-func (p *puzzle) edit(t rapid.TB) {
+func (p *puzzle) edit() {
 	before := p.object
 	p.drawPlacement()
 	if p.oneIn(2) {
