@@ -195,6 +195,9 @@ func newModel(t *rapid.T, policies *policy.Compiler) *model {
 		{NumberOfClusters: ptr.To(intstr.FromInt32(2)), Strategy: v1alpha1.Strategy{Type: v1alpha1.StrategySpread}},
 		{Strategy: v1alpha1.Strategy{Type: v1alpha1.StrategyRoundRobin}, NumberOfClusters: ptr.To(intstr.FromInt32(1))},
 	} {
+		if rapid.Bool().Draw(t, "chosen together") {
+			chooseTogether(&spec, i)
+		}
 		spec.WorkloadSelector.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"of": fmt.Sprint(i)}}
 		spec.Constraints = []v1alpha1.Constraint{{
 			Name: "tier", Expression: `cluster.labels.?tier.orValue("") != "low"`, RequiredDuringExecution: rapid.Bool().Draw(t, "required during execution"),
@@ -207,6 +210,24 @@ func newModel(t *rapid.T, policies *policy.Compiler) *model {
 	m.visible = true
 	m.elect()
 	return m
+}
+
+// chooseTogether has the clusters of a placement's workloads chosen together, so that each fits wherever it fits on a cluster.
+func chooseTogether(spec *v1alpha1.WorkloadPlacementSpec, i int) {
+	switch i {
+	case 0:
+		spec.Fallback = []v1alpha1.ClusterGroup{
+			{Name: "first", ClusterSelector: &v1alpha1.ClusterSelector{ClusterNames: []string{"a"}}, ReturnAfter: &metav1.Duration{Duration: 5 * time.Second}},
+			{Name: "any"},
+		}
+	case 1:
+		spec.NumberOfClusters = ptr.To(intstr.FromString(v1alpha1.AllClusters))
+		spec.ReplicaScheduling = &v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDivided, Partial: true}
+	case 2:
+		spec.SpreadConstraints = []v1alpha1.SpreadConstraint{{
+			TopologyKey: "cluster", Scope: v1alpha1.SpreadWorkloads, WhenUnsatisfiable: corev1.ScheduleAnyway, Weight: 20,
+		}}
+	}
 }
 
 func (m *model) next() string {
@@ -415,7 +436,10 @@ func (m *model) repair(l *leader) {
 // ask creates a workload of a placement, or changes its requests. One that was deleted gets a new UID.
 func (m *model) ask(name string, placement int) {
 	w := testWorkload(name, rapid.Int64Range(1, 6).Draw(m.T, "cpu"))
-	w.workload.PerNode = rapid.IntRange(0, 3).Draw(m.T, "a pod on each node") == 3
+	if w.workload.PerNode = rapid.IntRange(0, 3).Draw(m.T, "a pod on each node") == 3; !w.workload.PerNode {
+		w.workload.Divisible, w.workload.Replicas = true, rapid.Int64Range(1, 3).Draw(m.T, "replicas")
+		w.workload.Requests.CPU *= w.workload.Replicas
+	}
 	if before := m.workloads[name]; before != nil {
 		w.UID = before.UID
 	} else {
