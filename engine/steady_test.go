@@ -259,7 +259,7 @@ func (p *puzzle) unsteady(d *engine.Decision) string {
 		} else if may {
 			return fmt.Sprintf("%s is left (%v), where it may stay", current.Name, left)
 		}
-		if left != nil && !p.evicted(current) {
+		if left != nil && !p.evicted(current, tiers) {
 			doubtful++
 		}
 		if may && stands != nil {
@@ -336,9 +336,10 @@ func (p *puzzle) unsteady(d *engine.Decision) string {
 }
 
 // evicted reports whether a workload has to leave a cluster at once.
-func (p *puzzle) evicted(current *engine.Choice) bool {
+func (p *puzzle) evicted(current *engine.Choice, tiers []v1alpha1.ClusterGroup) bool {
 	c := p.world.fleet[current.Name]
-	return c == nil || slices.ContainsFunc(c.Taints, func(t corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute })
+	tolerated := len(p.object.Spec.Tolerations) > 0 || slices.ContainsFunc(tiers, func(g v1alpha1.ClusterGroup) bool { return len(g.Tolerations) > 0 })
+	return c == nil || !tolerated && slices.ContainsFunc(c.Taints, func(t corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute })
 }
 
 // mayStay reports whether a workload may stay on a cluster for what it is, and what it asks for beyond what is promised has room.
