@@ -15,7 +15,7 @@ var Modules embed.FS
 var Library embed.FS
 
 // Schemas holds JSON schemas: schemas/input.json of what policies see, and schemas/scoring/weights.json,
-// schemas/affinity/terms.json and schemas/scheduling.json of what they say.
+// schemas/affinity/terms.json and schemas/scheduling/scheduling.json of what they say.
 //
 //go:embed schemas
 var Schemas embed.FS

@@ -13,7 +13,7 @@ import (
 
 // TestSchemas: the schemas that editors and `opa check` use say the same as the engine.
 func TestSchemas(t *testing.T) {
-	const weights, terms, scheduling = "schemas/scoring/weights.json", "schemas/affinity/terms.json", "schemas/scheduling.json"
+	const weights, terms, scheduling = "schemas/scoring/weights.json", "schemas/affinity/terms.json", "schemas/scheduling/scheduling.json"
 	term := func(rest string) string { return `[{"factor": "affinity", ` + rest + `}]` }
 	for _, test := range []struct {
 		schema, document string
