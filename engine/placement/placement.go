@@ -109,6 +109,7 @@ func Compile(object *v1alpha1.WorkloadPlacement, constraints *constraint.Compile
 		p.Reads, p.FactReads = p.Reads.Union(group.Reads), p.FactReads.Union(group.FactReads)
 		p.TolerationsEnd = p.TolerationsEnd || group.TolerationsEnd
 		group.Group, group.Affinity = object.Spec.Fallback[i].Name, p.Affinity
+		group.Digest += " " + group.Group // groups of equal specs are told by their names
 		if after := object.Spec.Fallback[i].ReturnAfter; after != nil {
 			group.ReturnAfter = after.Duration
 		}
