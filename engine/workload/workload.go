@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/internal/int128"
 	"github.com/kcp-placement/placement/engine/nodes"
 )
 
@@ -57,7 +58,8 @@ func (w *Workload) On(nodes int64) *Workload {
 	return &on
 }
 
-// Share is the part of a Divisible workload that is n of its replicas, each rounded up. It has at least one.
+// Share is the part of a Divisible workload that is n of its replicas, rounded up: fewer replicas never request more. More than
+// capacity.MaxAmount counts as one more. The workload has at least one replica.
 func (w *Workload) Share(n int64) *Workload {
 	if n == w.Replicas {
 		return w
@@ -65,7 +67,11 @@ func (w *Workload) Share(n int64) *Workload {
 	share, all := *w, w.Replicas
 	share.Replicas = n
 	share.Requests = w.Requests.Combine(capacity.Resources{}, func(amount, _ int64) int64 {
-		return times(amount/all+min(1, amount%all), n, capacity.MaxAmount+1)
+		part, rest := int128.MulDiv(amount, n, all)
+		if part > capacity.MaxAmount {
+			return capacity.MaxAmount + 1
+		}
+		return part + min(1, rest)
 	})
 	return &share
 }

@@ -13,8 +13,8 @@ func TestRefused(t *testing.T) {
 	t.Parallel()
 	team := newTeam(t)
 	for name, test := range map[string]struct{ document, err string }{
-		"strategy":           {placement("p", "strategy: {type: Best}"), `spec.strategy.type: Unsupported value: "Best": supported values: "Affinity", "RoundRobin", "Spread"`},
-		"number of clusters": {placement("p", "numberOfClusters: 0"), "spec.numberOfClusters in body should be greater than or equal to 1"},
+		"strategy":           {placement("p", "strategy: {type: Best}"), `spec.strategy.type: Unsupported value: "Best": supported values: "Affinity", "BinPack", "RoundRobin", "Spread", "Weighted"`},
+		"number of clusters": {placement("p", "numberOfClusters: 0"), `must be from 1 to 1000, or All`},
 		"number without use": {placement("p", "strategy: {type: Affinity}", "numberOfClusters: 2"), "numberOfClusters above 1 needs strategy Spread"},
 		"two of one name":    {placement("p", "constraints: [{name: a, expression: 'true'}, {name: a, expression: 'true'}]"), "duplicate"},
 		"empty expression":   {placement("p", "constraints: [{name: a, expression: ''}]"), "spec.constraints[0].expression in body should be at least 1 chars long"},

@@ -211,8 +211,8 @@ func TestBrokenPolicy(t *testing.T) {
 		policies("good", "package placement.affinity\n\nterms contains {\"factor\": \"affinity\", \"match\": {\"clusterNames\": [\"wanted\"]}, \"required\": true}"))
 	team.apply(deployment("one", "app", "1"))
 	team.expect("Deployment one", "wanted")
-	team.apply(policies("bad", "package placement.scoring\n\nweights := {\"cost\": 1}"))
-	want := `the last good policies stay in force: default/bad/policy.rego:3:1: shape_error: data.placement.scoring.weights has an unknown factor "cost": the factors are capacity, health, performance, affinity, location, and score/<name> for a score of ClusterScores`
+	team.apply(policies("bad", "package placement.scoring\n\nweights := {\"price\": 1}"))
+	want := `the last good policies stay in force: default/bad/policy.rego:3:1: shape_error: data.placement.scoring.weights has an unknown factor "price": the factors are capacity, health, performance, affinity, location, cost, packing, and score/<name> for a score of ClusterScores`
 	team.eventually("PoliciesReady", "False PolicyError: "+want, func() string { return team.condition("app", v1alpha1.PoliciesReadyCondition) })
 	status := func(name string) string {
 		object, err := team.client.Resource(configMaps).Namespace("default").Get(t.Context(), name, metav1.GetOptions{})
