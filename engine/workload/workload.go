@@ -5,8 +5,8 @@ import (
 	"math"
 
 	"github.com/kcp-placement/placement/engine/capacity"
-	"github.com/kcp-placement/placement/internal/int128"
 	"github.com/kcp-placement/placement/engine/nodes"
+	"github.com/kcp-placement/placement/internal/int128"
 )
 
 // Reference identifies a workload within its workspace.
