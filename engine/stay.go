@@ -218,16 +218,7 @@ func (w *workspace) stay(d *Decision, choices *choices, c *class, r *Request, p 
 	for _, key := range others {
 		all = append(all, place{key: key, choice: w.choose(c, key)})
 	}
-	slices.SortFunc(all, bestFirst)
-	for i := range p.doubtful {
-		verdict := Verdict{Cluster: p.doubtful[i].choice.Name, Rejection: p.doubtful[i].departure}
-		if i < standing {
-			all, d.Standing = append(all, p.doubtful[i]), append(d.Standing, verdict)
-		} else {
-			d.Left = append(d.Left, verdict)
-		}
-	}
-	d.Left = append(d.Left, p.left...)
+	all = d.standOrLeave(all, p, standing)
 	chosen := w.chosen[:0]
 	if len(all) > 0 {
 		d.Clusters = choices.take(len(all))
@@ -241,6 +232,22 @@ func (w *workspace) stay(d *Decision, choices *choices, c *class, r *Request, p 
 		return nil
 	}
 	return w.reserve(r, d, chosen)
+}
+
+// standOrLeave puts the places that a workload gets in order, followed by so many of the doubtful clusters as it stands on. It leaves
+// the others.
+func (d *Decision) standOrLeave(all []place, p *places, standing int) []place {
+	slices.SortStableFunc(all, bestFirst)
+	for i := range p.doubtful {
+		verdict := Verdict{Cluster: p.doubtful[i].choice.Name, Rejection: p.doubtful[i].departure}
+		if i < standing {
+			all, d.Standing = append(all, p.doubtful[i]), append(d.Standing, verdict)
+		} else {
+			d.Left = append(d.Left, verdict)
+		}
+	}
+	d.Left = append(d.Left, p.left...)
+	return all
 }
 
 // Changes reports whether a decision gives the workload anything else than it has: clusters, replicas, what is reserved for
