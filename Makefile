@@ -5,7 +5,9 @@ export CGO_ENABLED ?= 1
 
 GOLANGCI_LINT_VERSION := v2.15.0
 KCP := $(if $(KCP_BIN),,bin/kcp)
-KUBERNETES := $(if $(ETCD_BIN),,bin/etcd) $(if $(KUBE_APISERVER_BIN),,bin/kube-apiserver) $(if $(KUBECTL_BIN),,bin/kubectl)
+KUBERNETES := $(strip $(if $(ETCD_BIN),,bin/etcd) $(if $(KUBE_APISERVER_BIN),,bin/kube-apiserver) \
+	$(if $(KUBE_CONTROLLER_MANAGER_BIN),,bin/kube-controller-manager) $(if $(KUBE_SCHEDULER_BIN),,bin/kube-scheduler) \
+	$(if $(KWOK_BIN),,bin/kwok) $(if $(KUBECTL_BIN),,bin/kubectl))
 
 .PHONY: help
 help: ## List the commands.
@@ -17,7 +19,7 @@ run: ## Place the examples on a real, local kcp. ONCE=1 exits after printing, KC
 	@exec bin/run
 
 .PHONY: test
-test: $(KCP) $(KUBERNETES) ## Run all tests: policy suites and scenarios, unit tests with -race, end to end on a real kcp and kube-apiserver.
+test: $(KCP) $(KUBERNETES) ## Run all tests: policy suites and scenarios, unit tests with -race, end to end on a real kcp and real clusters.
 	go tool opa check --strict --schema policies/schemas/input.json --capabilities policies/capabilities.json policies test/policies
 	go tool opa fmt --fail --list policies test/policies
 	go tool opa test --capabilities policies/capabilities.json policies test/policies
@@ -78,11 +80,12 @@ clean: ## Remove what was built and the local kcp's data.
 bin/kcp:
 	go run ./test/kcp/build
 
-# The physical cluster of the tests and kubectl, from the Go modules that test/kubernetes/server pins. All are built at once.
-bin/kube-apiserver: | $(filter bin/etcd,$(KUBERNETES))
-bin/kubectl: | $(filter bin/kube-apiserver,$(KUBERNETES))
-bin/etcd bin/kube-apiserver bin/kubectl:
+# The physical clusters of the tests and kubectl, from the Go modules that test/kubernetes/server and test/kubernetes/kwok pin.
+# All are built at once.
+ifneq ($(KUBERNETES),)
+$(KUBERNETES) &:
 	go run ./test/kubernetes/build
+endif
 
 bin/golangci-lint-$(GOLANGCI_LINT_VERSION):
 	GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)

@@ -1,5 +1,5 @@
-// Package kubernetes runs the API of a real physical cluster on this machine: etcd and kube-apiserver, and nothing else.
-// Nodes and pods are created through the API; no kubelet, scheduler or controller changes or removes them.
+// Package kubernetes runs real physical clusters on this machine. Of most there is only the API: etcd and kube-apiserver. Nodes and
+// pods are created through it; no kubelet, scheduler or controller changes or removes them. In others pods run.
 package kubernetes
 
 import (
@@ -11,10 +11,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
+	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,124 +27,122 @@ import (
 	"github.com/kcp-placement/placement/test/internal/process"
 )
 
-// The environment variables with the paths of programs to use instead of building them.
-const (
-	EtcdVariable      = "ETCD_BIN"
-	APIServerVariable = "KUBE_APISERVER_BIN"
-	KubectlVariable   = "KUBECTL_BIN"
-)
-
-// module pins the programs.
-const module = "test/kubernetes/server"
-
-// Programs are the paths of the two programs that make up a server.
-type Programs struct {
-	Etcd, APIServer string
-}
-
-// Binaries returns the paths of the programs: ETCD_BIN and KUBE_APISERVER_BIN, or bin/etcd and bin/kube-apiserver, which are
-// built first from the Go modules pinned in test/kubernetes/server if they do not exist. That takes minutes, so progress is
-// written to the writer.
-func Binaries(ctx context.Context, progress io.Writer) (Programs, error) {
-	etcd, err := process.Program{
-		Name: "etcd", Variable: EtcdVariable, Module: module, Package: "go.etcd.io/etcd/server/v3",
-		Takes: "a minute on two cores",
-	}.Binary(ctx, progress)
-	if err != nil {
-		return Programs{}, err
-	}
-	apiServer, err := process.Program{
-		Name: "kube-apiserver", Variable: APIServerVariable, Module: module, Package: "k8s.io/kubernetes/cmd/kube-apiserver",
-		Takes: "about five minutes on two cores",
-	}.Binary(ctx, progress)
-	return Programs{etcd, apiServer}, err
-}
-
-// Kubectl returns the path of kubectl: KUBECTL_BIN, or bin/kubectl, which is built first from the same modules.
-func Kubectl(ctx context.Context, progress io.Writer) (string, error) {
-	return process.Program{
-		Name: "kubectl", Variable: KubectlVariable, Module: module, Package: "k8s.io/kubernetes/cmd/kubectl",
-		Takes: "half a minute after kube-apiserver",
-	}.Binary(ctx, progress)
-}
-
 // Options of a Server.
 type Options struct {
 	Programs
-	// Dir is where the server keeps its data and logs. A server that is started again on the same folder finds them.
+	// Dir is where the server keeps its data and logs. A server that is started again on the same folder finds them, and has the
+	// same address and credentials.
 	Dir string
+	// Pods makes it a cluster in which pods run: kube-controller-manager and kube-scheduler do what they do everywhere, and KWOK
+	// plays the kubelets and the volumes' provisioner. It takes the programs of ClusterBinaries.
+	Pods bool
 }
 
 // Server is the running API of a cluster.
 type Server struct {
-	config          *rest.Config
-	etcd, apiServer *process.Process
+	dir, key  string
+	etcd      string // where it serves
+	config    *rest.Config
+	apiServer *process.Process
+	kwok      *process.Process
+	processes []*process.Process // in the order in which they were started
 }
 
 // Start starts a server on free ports of the loopback address and waits until it answers. The caller stops it.
 func Start(ctx context.Context, options Options) (*Server, error) {
-	dir, err := filepath.Abs(options.Dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	ports, err := process.FreePorts(3)
-	if err != nil {
-		return nil, err
-	}
-	key, err := signingKey(dir)
-	if err != nil {
-		return nil, err
-	}
-	token := rand.Text()
-	tokens := filepath.Join(dir, "tokens.csv")
-	if err := os.WriteFile(tokens, []byte(token+",admin,admin,system:masters\n"), 0o600); err != nil {
-		return nil, err
-	}
-
 	s := &Server{}
-	etcdURL, peerURL := fmt.Sprintf("http://127.0.0.1:%d", ports[0]), fmt.Sprintf("http://127.0.0.1:%d", ports[1])
-	s.etcd, err = process.Start("etcd", dir, options.Etcd, "--data-dir", filepath.Join(dir, "etcd"),
-		"--listen-client-urls", etcdURL, "--advertise-client-urls", etcdURL,
-		"--listen-peer-urls", peerURL, "--initial-advertise-peer-urls", peerURL, "--initial-cluster", "default="+peerURL,
-		"--unsafe-no-fsync") // a test's data need not survive a crash of the machine
-	if err != nil {
-		return nil, err
-	}
-	certificates := filepath.Join(dir, "certificates")
-	s.apiServer, err = process.Start("kube-apiserver", dir, options.APIServer, "--etcd-servers", etcdURL,
-		"--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1", "--secure-port", strconv.Itoa(ports[2]),
-		"--endpoint-reconciler-type", "none", // the Service kubernetes cannot route to a loopback address
-		"--cert-dir", certificates,
-		"--service-account-key-file", key, "--service-account-signing-key-file", key,
-		"--service-account-issuer", "https://kubernetes.default.svc", "--service-cluster-ip-range", "10.0.0.0/24",
-		"--token-auth-file", tokens, "--authorization-mode", "RBAC",
-		// These rely on ServiceAccounts and taints that only controllers, which do not run here, create and remove.
-		"--disable-admission-plugins", "ServiceAccount,TaintNodesByCondition")
-	if err != nil {
+	if err := s.start(ctx, options); err != nil {
 		s.Stop()
 		return nil, err
-	}
-	s.config = &rest.Config{
-		Host:            fmt.Sprintf("https://127.0.0.1:%d", ports[2]),
-		BearerToken:     token,
-		TLSClientConfig: rest.TLSClientConfig{CAFile: filepath.Join(certificates, "apiserver.crt")},
-		// A test needs no client-side rate limit.
-		QPS: 200, Burst: 400,
-	}
-	if err := s.apiServer.WaitReady(ctx, 2*time.Minute, s.ready); err != nil {
-		s.Stop()
-		return nil, fmt.Errorf("%w\nthe end of etcd's log:\n%s", err, s.etcd.Tail(20))
 	}
 	return s, nil
+}
+
+func (s *Server) start(ctx context.Context, options Options) (err error) {
+	if s.dir, err = filepath.Abs(options.Dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	if s.key, err = signingKey(s.dir); err != nil {
+		return err
+	}
+	if s.config, err = s.identity(); err != nil {
+		return err
+	}
+	if err := s.startEtcd(options.Etcd); err != nil {
+		return err
+	}
+	if err := s.startAPIServer(ctx, options); err != nil {
+		return err
+	}
+	if err := s.writeKubeconfig(); err != nil {
+		return err
+	}
+	if options.Pods {
+		return s.startControllers(ctx, options.Programs)
+	}
+	return nil
+}
+
+// startProcess starts one of the server's programs.
+func (s *Server) startProcess(name, binary string, args ...string) (*process.Process, error) {
+	p, err := process.Start(name, s.dir, binary, args...)
+	if err == nil {
+		s.processes = append(s.processes, p)
+	}
+	return p, err
+}
+
+func (s *Server) startEtcd(binary string) error {
+	ports, err := process.FreePorts(2)
+	if err != nil {
+		return err
+	}
+	peers := fmt.Sprintf("http://127.0.0.1:%d", ports[1])
+	s.etcd = fmt.Sprintf("http://127.0.0.1:%d", ports[0])
+	_, err = s.startProcess("etcd", binary, "--data-dir", filepath.Join(s.dir, "etcd"),
+		"--listen-client-urls", s.etcd, "--advertise-client-urls", s.etcd,
+		"--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", "default="+peers,
+		"--unsafe-no-fsync") // a test's data need not survive a crash of the machine
+	return err
+}
+
+func (s *Server) startAPIServer(ctx context.Context, options Options) error {
+	tokens := filepath.Join(s.dir, "tokens.csv")
+	if err := os.WriteFile(tokens, []byte(s.config.BearerToken+",admin,admin,system:masters\n"), 0o600); err != nil {
+		return err
+	}
+	address, err := url.Parse(s.config.Host)
+	if err != nil {
+		return err
+	}
+	args := []string{
+		"--etcd-servers", s.etcd,
+		"--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1", "--secure-port", address.Port(),
+		"--endpoint-reconciler-type", "none", // the Service kubernetes cannot route to a loopback address
+		"--cert-dir", filepath.Dir(s.config.CAFile),
+		"--service-account-key-file", s.key, "--service-account-signing-key-file", s.key,
+		"--service-account-issuer", "https://kubernetes.default.svc", "--service-cluster-ip-range", "10.96.0.0/16",
+		"--token-auth-file", tokens, "--authorization-mode", "RBAC",
+	}
+	if !options.Pods {
+		// These rely on ServiceAccounts and taints that only controllers, which do not run then, create and remove.
+		args = append(args, "--disable-admission-plugins", "ServiceAccount,TaintNodesByCondition")
+	}
+	if s.apiServer, err = s.startProcess("kube-apiserver", options.APIServer, args...); err != nil {
+		return err
+	}
+	if err := s.apiServer.WaitReady(ctx, 2*time.Minute, s.ready); err != nil {
+		return fmt.Errorf("%w\nthe end of etcd's log:\n%s", err, s.processes[0].Tail(20))
+	}
+	return nil
 }
 
 // ready reports whether the server answers and has created the namespaces that every cluster has.
 func (s *Server) ready(ctx context.Context) (bool, error) {
 	var err error
-	// The server writes its certificate when it starts.
 	if s.config.CAData, err = os.ReadFile(s.config.CAFile); err != nil {
 		return false, nil
 	}
@@ -165,10 +163,8 @@ func (s *Server) ready(ctx context.Context) (bool, error) {
 
 // Stop shuts the server down gracefully, then forcibly. It may be called again.
 func (s *Server) Stop() {
-	for _, p := range []*process.Process{s.apiServer, s.etcd} {
-		if p != nil {
-			_ = p.Stop()
-		}
+	for _, p := range slices.Backward(s.processes) {
+		_ = p.Stop()
 	}
 }
 
@@ -186,8 +182,10 @@ func (s *Server) Apply(ctx context.Context, documents []byte) error {
 	return objects.ApplyAll(ctx, s.Config(), bytes.NewReader(documents))
 }
 
-// WriteKubeconfig writes an administrator's kubeconfig.
-func (s *Server) WriteKubeconfig(path string) error {
+// Kubeconfig returns the path of an administrator's kubeconfig.
+func (s *Server) Kubeconfig() string { return filepath.Join(s.dir, "kubeconfig") }
+
+func (s *Server) writeKubeconfig() error {
 	return clientcmd.WriteToFile(clientcmdapi.Config{
 		Clusters: map[string]*clientcmdapi.Cluster{
 			"physical": {Server: s.config.Host, CertificateAuthorityData: s.config.CAData},
@@ -195,7 +193,30 @@ func (s *Server) WriteKubeconfig(path string) error {
 		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"admin": {Token: s.config.BearerToken}},
 		Contexts:       map[string]*clientcmdapi.Context{"physical": {Cluster: "physical", AuthInfo: "admin"}},
 		CurrentContext: "physical",
-	}, path)
+	}, s.Kubeconfig())
+}
+
+// identity returns the address and the administrator's credentials: those of before if the folder has a kubeconfig.
+func (s *Server) identity() (*rest.Config, error) {
+	config := &rest.Config{
+		// The server writes its certificate when it first starts.
+		TLSClientConfig: rest.TLSClientConfig{CAFile: filepath.Join(s.dir, "certificates", "apiserver.crt")},
+		// A test needs no client-side rate limit.
+		QPS: 200, Burst: 400,
+	}
+	switch before, err := clientcmd.BuildConfigFromFlags("", s.Kubeconfig()); {
+	case err == nil:
+		config.Host, config.BearerToken = before.Host, before.BearerToken
+	case errors.Is(err, os.ErrNotExist):
+		ports, err := process.FreePorts(1)
+		if err != nil {
+			return nil, err
+		}
+		config.Host, config.BearerToken = fmt.Sprintf("https://127.0.0.1:%d", ports[0]), rand.Text()
+	default:
+		return nil, err
+	}
+	return config, nil
 }
 
 // signingKey returns the path of the key that the tokens of ServiceAccounts are signed with.

@@ -3,7 +3,6 @@ package kubernetes_test
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -18,7 +17,7 @@ import (
 )
 
 // TestServer: the kubeconfig gives an administrator access, and without its token there is none; nodes stay as they are
-// created; the server can be paused and resumed; and its data survive a restart.
+// created; the server can be paused and resumed; and its data, its address and the credentials survive a restart.
 func TestServer(t *testing.T) {
 	programs, err := kubernetes.Binaries(t.Context(), os.Stderr)
 	if err != nil {
@@ -31,11 +30,7 @@ func TestServer(t *testing.T) {
 	}
 	defer func() { server.Stop() }()
 
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := server.WriteKubeconfig(path); err != nil {
-		t.Fatal(err)
-	}
-	config, err := clientcmd.BuildConfigFromFlags("", path)
+	config, err := clientcmd.BuildConfigFromFlags("", server.Kubeconfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +68,6 @@ func TestServer(t *testing.T) {
 	if server, err = kubernetes.Start(t.Context(), options); err != nil {
 		t.Fatal(err)
 	}
-	admin = client.NewForConfigOrDie(server.Config())
 	if err := get(); err != nil {
 		t.Errorf("restarted: %v", err)
 	}

@@ -2,12 +2,14 @@ package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 )
 
@@ -50,15 +52,34 @@ func (p Program) Binary(ctx context.Context, progress io.Writer) (string, error)
 	return path, p.build(ctx, path, progress)
 }
 
+// Source returns the folder of the Go module, which is downloaded first if need be, that has the program's source.
+func (p Program) Source(ctx context.Context) (string, error) {
+	command := p.command(ctx, "list", "-find", "-f", "{{.Module.Dir}}", p.Package)
+	out, err := command.Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		err = fmt.Errorf("%w\n%s", err, exit.Stderr)
+	}
+	if err != nil {
+		return "", fmt.Errorf("finding the source of %s: %w", p.Name, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// command is one of Go's commands on the module that pins the program.
+func (p Program) command(ctx context.Context, verb string, args ...string) *exec.Cmd {
+	command := exec.CommandContext(ctx, "go", append([]string{verb, "-mod=readonly"}, args...)...)
+	command.Dir = filepath.Join(Root(), filepath.FromSlash(p.Module))
+	command.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false", "GOWORK=off")
+	return command
+}
+
 func (p Program) build(ctx context.Context, path string, progress io.Writer) error {
 	start := time.Now()
 	fmt.Fprintf(progress, "building %s from its Go modules into %s, once; %s\n", p.Name, path, p.Takes)
 	// Renamed once it is complete, so that another process never finds a part of it.
 	unfinished := fmt.Sprintf("%s.%d", path, os.Getpid())
 	defer os.RemoveAll(unfinished)
-	command := exec.CommandContext(ctx, "go", "build", "-mod=readonly", "-trimpath", "-v", "-o", unfinished, p.Package)
-	command.Dir = filepath.Join(Root(), filepath.FromSlash(p.Module))
-	command.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false", "GOWORK=off")
+	command := p.command(ctx, "build", "-trimpath", "-v", "-o", unfinished, p.Package)
 	output := &lastLine{}
 	command.Stdout, command.Stderr = output, output
 	if err := command.Start(); err != nil {

@@ -13,17 +13,23 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	programs, err := kubernetes.Binaries(ctx, os.Stderr)
-	if err != nil {
+	if err := build(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "build:", err)
 		os.Exit(1)
+	}
+}
+
+func build(ctx context.Context) error {
+	p, err := kubernetes.ClusterBinaries(ctx, os.Stderr)
+	if err != nil {
+		return err
 	}
 	kubectl, err := kubernetes.Kubectl(ctx, os.Stderr)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "build:", err)
-		os.Exit(1)
+		return err
 	}
-	fmt.Println(programs.Etcd)
-	fmt.Println(programs.APIServer)
-	fmt.Println(kubectl)
+	for _, path := range []string{p.Etcd, p.APIServer, p.ControllerManager, p.Scheduler, p.KWOK, kubectl} {
+		fmt.Println(path)
+	}
+	return nil
 }
