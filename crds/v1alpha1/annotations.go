@@ -22,8 +22,32 @@ const (
 	TaintNotReady = "tmc.kcp.io/not-ready"
 
 	// LabelWorkloadUID on a pod in a physical cluster is the UID that its workload has in its workspace. Agents count pods
-	// by it. The syncer that brings a workload to its clusters sets it in the pod template.
+	// by it. Whoever brings a workload to its clusters sets it in the pod template, as delivery does.
 	LabelWorkloadUID = "tmc.kcp.io/workload-uid"
+
+	// AnnotationWave on a workload, or on an object that goes with one, is an integer: agents apply objects of a wave once those of
+	// all lower waves of the same workspace are ready. Without it the wave is 0.
+	AnnotationWave = "tmc.kcp.io/wave"
+	// AnnotationMove on a workload is the MoveType for it.
+	AnnotationMove = "tmc.kcp.io/move"
+	// AnnotationTakeOver with the value "true", on a workload or on an object that goes with one, lets agents take over an object of
+	// this name in the cluster that they have not made.
+	AnnotationTakeOver = "tmc.kcp.io/take-over"
+	// LabelDeliverWith on a ConfigMap, a Secret or another object that is delivered is the name of a workload of its namespace that
+	// it goes with, though the workload's pods do not refer to it.
+	LabelDeliverWith = "tmc.kcp.io/deliver-with"
+	// FinalizerDelivery on a workload keeps it until its copies are gone from the clusters.
+	FinalizerDelivery = "tmc.kcp.io/delivery"
+
+	// LabelWorkspace and LabelCluster on an object in a physical cluster say that the agent of this registration, in this logical
+	// cluster, has made it and removes it.
+	LabelWorkspace = "tmc.kcp.io/workspace"
+	LabelCluster   = "tmc.kcp.io/cluster"
+	// AnnotationNamespace on such an object is the namespace that it has in its workspace.
+	AnnotationNamespace = "tmc.kcp.io/namespace"
+	// AnnotationRevision on such an object is the revision of the manifest that was applied, AnnotationWork the name of its Work.
+	AnnotationRevision = "tmc.kcp.io/revision"
+	AnnotationWork     = "tmc.kcp.io/work"
 
 	// LabelCost on a ClusterRegistration is what the cluster costs, a decimal number in a unit that is the same for all clusters of
 	// the workspace, such as the price of an hour. The factor cost of policies compares clusters by it.
@@ -96,6 +120,9 @@ const (
 	ValidCondition = "Valid"
 	// WorkloadsCountedCondition on a ClusterRegistration: its ClusterUsage lists every workload that has pods there.
 	WorkloadsCountedCondition = "WorkloadsCounted"
+	// DeliveredCondition on a WorkloadPlacement: every workload that is placed on clusters whose agents deliver is ready there. On a
+	// ClusterRegistration: its agent has carried out all Works. It is no part of Ready, and absent where nothing is delivered.
+	DeliveredCondition = "Delivered"
 	// HeartbeatSeenCondition on a ClusterRegistration: the controller sees the Lease of its agent, so that it notices when
 	// the agent falls silent. It is Unknown while the workspace does not show Leases, and absent until there is no Lease to be
 	// seen for the first time.

@@ -25,6 +25,7 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 		&ClusterScore{}, &ClusterScoreList{},
 		&WorkloadPlacement{}, &WorkloadPlacementList{},
 		&PlacementDecision{}, &PlacementDecisionList{},
+		&Work{}, &WorkList{},
 	)
 	metav1.AddToGroupVersion(scheme, SchemeGroupVersion)
 	return nil

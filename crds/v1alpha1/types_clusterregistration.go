@@ -56,7 +56,7 @@ type ClusterRegistrationSpec struct {
 	// +kubebuilder:validation:MaxItems=64
 	Capabilities []Capability `json:"capabilities,omitempty"`
 
-	// clusterEndpoint is how to reach the API of the cluster. It is for those who bring workloads there; placing does not use
+	// clusterEndpoint is how to reach the API of the cluster, for people and for other tools: neither placing nor delivering uses
 	// it.
 	//
 	// +optional
@@ -70,7 +70,25 @@ type ClusterRegistrationSpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	Taints []corev1.Taint `json:"taints,omitempty"`
+
+	// delivery is Agent where the workloads that are placed on the cluster are brought there by its agent, if that is started with
+	// --deliver, or None where others do that.
+	//
+	// +optional
+	// +kubebuilder:default=Agent
+	Delivery DeliveryMode `json:"delivery,omitempty"`
 }
+
+// DeliveryMode says who brings workloads to a cluster.
+//
+// +kubebuilder:validation:Enum=Agent;None
+type DeliveryMode string
+
+// Who brings workloads to a cluster.
+const (
+	DeliveryByAgent DeliveryMode = "Agent"
+	DeliveryNone    DeliveryMode = "None"
+)
 
 // Capability is something that a cluster offers.
 type Capability struct {
@@ -181,6 +199,11 @@ type ClusterRegistrationStatus struct {
 	// +kubebuilder:validation:items:MaxLength=317
 	OmittedNodeLabels []string `json:"omittedNodeLabels,omitempty"`
 
+	// delivery is how the agent brings workloads to the cluster; absent where it does not.
+	//
+	// +optional
+	Delivery *AgentDelivery `json:"delivery,omitempty"`
+
 	// clusterUID identifies the physical cluster that reports: the UID of its namespace kube-system. An agent does not write
 	// to a registration that another cluster reports to.
 	//
@@ -239,6 +262,11 @@ const (
 	// AllNodeLabels in omittedNodeLabels is every key that no group has.
 	AllNodeLabels = "*"
 )
+
+// Delivers says whether the controller writes Works for the cluster.
+func (c *ClusterRegistration) Delivers() bool {
+	return c.Status.Delivery != nil && c.Spec.Delivery != DeliveryNone
+}
 
 // GetConditions implements the Getter of kcp's condition helpers.
 func (c *ClusterRegistration) GetConditions() conditionsv1alpha1.Conditions {

@@ -64,6 +64,13 @@ type WorkloadDecision struct {
 	// +kubebuilder:validation:MaxItems=1000
 	Clusters []ClusterDecision `json:"clusters,omitempty"`
 
+	// leaving are clusters that the workload leaves and that it is delivered to: what is set aside there stays so until it is gone.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1000
+	Leaving []LeavingCluster `json:"leaving,omitempty"`
+
 	// group of spec.fallback that the workload stands in.
 	//
 	// +optional
@@ -182,6 +189,11 @@ type ClusterDecision struct {
 	//
 	// +optional
 	ReservationExpiredAt *metav1.Time `json:"reservationExpiredAt,omitempty"`
+
+	// delivery says how the workload fares there; absent where the cluster's agent does not deliver.
+	//
+	// +optional
+	Delivery *ClusterDelivery `json:"delivery,omitempty"`
 }
 
 // PlacementDecisionList is a list of PlacementDecisions.

@@ -16,6 +16,7 @@ import (
 // +kubebuilder:printcolumn:name="Strategy",type=string,JSONPath=`.spec.strategy.type`
 // +kubebuilder:printcolumn:name="Workloads",type=integer,JSONPath=`.status.workloads`,description="Workloads that belong to the placement"
 // +kubebuilder:printcolumn:name="Placed",type=integer,JSONPath=`.status.placed`,description="Workloads that have their clusters"
+// +kubebuilder:printcolumn:name="Delivered",type=integer,JSONPath=`.status.delivered`,description="Workloads that are ready on all of their clusters"
 // +kubebuilder:printcolumn:name="Clusters",type=string,JSONPath=`.status.selectedClusters`,description="Clusters in use"
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
@@ -146,6 +147,12 @@ type WorkloadPlacementSpec struct {
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=8
 	Fallback []ClusterGroup `json:"fallback,omitempty"`
+
+	// delivery says how workloads are brought to their clusters, by agents that deliver. No decision depends on it.
+	//
+	// +optional
+	// +kubebuilder:default={}
+	Delivery Delivery `json:"delivery,omitzero"`
 }
 
 // Strategy says how the clusters of a workload are chosen from those that pass. It is a union: type says which member
@@ -606,6 +613,11 @@ type WorkloadPlacementStatus struct {
 	//
 	// +optional
 	Placed int32 `json:"placed"`
+
+	// delivered is how many of them are ready on all of their clusters, of those whose agents deliver.
+	//
+	// +optional
+	Delivered int32 `json:"delivered,omitempty"`
 
 	// observedGeneration is the metadata.generation that this status describes.
 	//

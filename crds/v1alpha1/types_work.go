@@ -1,0 +1,296 @@
+package v1alpha1
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Bounds of a Work. The API server takes no more than 1.5 MiB with an object's status.
+const (
+	// MaxWorkloadsPerWork is the largest number of workloads in one Work, MaxManifestsPerWork that of objects in all.
+	MaxWorkloadsPerWork = 100
+	MaxManifestsPerWork = 1000
+	// MaxWorkBytes is the largest size of all manifests in one Work.
+	MaxWorkBytes = 900 << 10
+)
+
+// Work is a slice of what is to run in one physical cluster. The Works of a cluster are in the namespace WorkNamespace of its
+// registration; the controller writes spec, the agent of that cluster applies it and writes status, and neither writes the
+// other. An object that has left spec is removed from the cluster.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:categories=placement
+// +kubebuilder:printcolumn:name="Workloads",type=integer,JSONPath=`.spec.workloads`,description="Workloads in this slice"
+// +kubebuilder:printcolumn:name="Applied",type=string,JSONPath=`.status.applied`,description="Objects that the cluster has as they are here, of all"
+// +kubebuilder:printcolumn:name="Wrong",type=integer,JSONPath=`.status.failed`,description="Objects with something wrong"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type Work struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what is to run in the cluster.
+	//
+	// +optional
+	Spec WorkSpec `json:"spec,omitzero"`
+
+	// status is what has become of it there. The agent writes it.
+	//
+	// +optional
+	Status WorkStatus `json:"status,omitzero"`
+}
+
+// WorkSpec is what is to run in a cluster.
+type WorkSpec struct {
+	// workloads is how many of the manifests are workloads that were placed.
+	//
+	// +optional
+	Workloads int32 `json:"workloads,omitempty"`
+
+	// manifests of the objects, each of which is in one Work of the cluster at most.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1000
+	Manifests []Manifest `json:"manifests,omitempty"`
+}
+
+// Manifest is one object as it is to be in the cluster.
+type Manifest struct {
+	// revision is a digest of all that is said here. The agent repeats in status the one that the cluster has.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Revision string `json:"revision"`
+
+	// workloadUID is the UID that the object has in its workspace, if it is a workload that was placed.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=128
+	WorkloadUID types.UID `json:"workloadUID,omitempty"`
+
+	// generation of the workload in its workspace that the manifest was made of.
+	//
+	// +optional
+	Generation int64 `json:"generation,omitempty"`
+
+	// whenUnselected is what becomes of the workload here once no placement selects it, as its placement says.
+	//
+	// +optional
+	WhenUnselected UnselectedAction `json:"whenUnselected,omitempty"`
+
+	// wave says when the object is applied: once those of all lower waves are ready.
+	//
+	// +optional
+	Wave int32 `json:"wave,omitempty"`
+
+	// takeOver lets the agent take over an object of this name that it has not made.
+	//
+	// +optional
+	TakeOver bool `json:"takeOver,omitempty"`
+
+	// scaled is set where an autoscaler owns spec.replicas: the agent sets it when it creates the object, and leaves it then.
+	//
+	// +optional
+	Scaled bool `json:"scaled,omitempty"`
+
+	// object as its owner wrote it, without what servers add. Its namespace is the one in the workspace; the agent maps it to one
+	// of the cluster.
+	//
+	// +required
+	// +kubebuilder:validation:EmbeddedResource
+	// +kubebuilder:pruning:PreserveUnknownFields
+	Object runtime.RawExtension `json:"object"`
+}
+
+// WorkStatus is what has become of a Work in its cluster.
+type WorkStatus struct {
+	// observedGeneration is the metadata.generation that has been carried out, as far as manifests do not say otherwise: objects
+	// that it does not list are removed, but for those in removing.
+	//
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// applied sums up how many objects the cluster has as they are in spec, for example "12/13".
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	Applied string `json:"applied,omitempty"`
+
+	// failed is how many manifests have a message.
+	//
+	// +optional
+	Failed int32 `json:"failed,omitempty"`
+
+	// manifests says how workloads fare, and other objects with which something is wrong.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1000
+	Manifests []ManifestStatus `json:"manifests,omitempty"`
+
+	// removing are objects that have left spec and that the cluster still has.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1000
+	Removing []ManifestReference `json:"removing,omitempty"`
+}
+
+// ManifestReference identifies an object by its name in the workspace.
+type ManifestReference struct {
+	// apiVersion of the object.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=317
+	APIVersion string `json:"apiVersion"`
+
+	// kind of the object.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=63
+	Kind string `json:"kind"`
+
+	// namespace of the object in its workspace.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace,omitempty"`
+
+	// name of the object.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+
+	// workloadUID is that of the manifest.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=128
+	WorkloadUID types.UID `json:"workloadUID,omitempty"`
+}
+
+// ManifestStatus says how one object fares in the cluster.
+type ManifestStatus struct {
+	ManifestReference `json:",inline"`
+
+	// revision that the cluster has; empty while it has none.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	Revision string `json:"revision,omitempty"`
+
+	// health is how the cluster's own controllers have got on with the revision, in the terms of kstatus.
+	//
+	// +optional
+	Health Health `json:"health,omitempty"`
+
+	// message is what is wrong, in a sentence, or what is being waited for.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+
+	// counts of the workload's status.
+	//
+	// +optional
+	Counts *WorkloadCounts `json:"counts,omitempty"`
+}
+
+// Health is the state of an object in the terms of kstatus (sigs.k8s.io/cli-utils).
+//
+// +kubebuilder:validation:Enum=Pending;InProgress;Current;Failed;Terminating
+type Health string
+
+// The states of objects.
+const (
+	// HealthPending: the revision is not applied yet, or could not be.
+	HealthPending Health = "Pending"
+	// HealthInProgress: it is applied, and controllers are at work.
+	HealthInProgress Health = "InProgress"
+	// HealthCurrent: it is as spec says, and ready.
+	HealthCurrent Health = "Current"
+	// HealthFailed: a controller has given up.
+	HealthFailed Health = "Failed"
+	// HealthTerminating: it is being deleted.
+	HealthTerminating Health = "Terminating"
+)
+
+// WorkloadCounts are numbers of the pods of a workload, and the times of a Job.
+type WorkloadCounts struct {
+	// replicas that there are.
+	//
+	// +optional
+	Replicas int32 `json:"replicas,omitempty"`
+
+	// updated replicas have the latest pod template.
+	//
+	// +optional
+	Updated int32 `json:"updated,omitempty"`
+
+	// ready replicas.
+	//
+	// +optional
+	Ready int32 `json:"ready,omitempty"`
+
+	// available replicas have been ready for as long as the workload asks.
+	//
+	// +optional
+	Available int32 `json:"available,omitempty"`
+
+	// active pods of a Job.
+	//
+	// +optional
+	Active int32 `json:"active,omitempty"`
+
+	// succeeded pods of a Job.
+	//
+	// +optional
+	Succeeded int32 `json:"succeeded,omitempty"`
+
+	// failed pods of a Job.
+	//
+	// +optional
+	Failed int32 `json:"failed,omitempty"`
+
+	// startTime of a Job.
+	//
+	// +optional
+	StartTime *metav1.Time `json:"startTime,omitempty"`
+
+	// completionTime of a Job that has succeeded.
+	//
+	// +optional
+	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
+}
+
+// WorkNamespace is the namespace for the Works of a cluster: "cluster-" and the name of its registration, with a hash in place of
+// what a namespace cannot have.
+func WorkNamespace(registration string) string {
+	namespace := "cluster-" + registration
+	if len(validation.IsDNS1123Label(namespace)) == 0 {
+		return namespace
+	}
+	sum := sha256.Sum256([]byte(registration))
+	namespace = strings.ReplaceAll(namespace, ".", "-")
+	return strings.TrimRight(namespace[:min(len(namespace), validation.DNS1123LabelMaxLength-9)], "-") + "-" + hex.EncodeToString(sum[:4])
+}
+
+// WorkList is a list of Works.
+//
+// +kubebuilder:object:root=true
+type WorkList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata"`
+
+	Items []Work `json:"items"`
+}
