@@ -70,6 +70,8 @@ type Config struct {
 	// ReservationTimeout is how long a cluster that reports which workloads it counts may take to count one that was placed
 	// there, before its reservation expires; 0 is for ever.
 	ReservationTimeout time.Duration
+	// Deliver has the controller bring workloads to clusters whose agents deliver.
+	Deliver bool
 	// Disruptions is how many workloads of a workspace may lose a cluster within an interval; the zero value paces nothing.
 	Disruptions disruption.Budget
 	// WatchCheckInterval is how often each watch is compared with a list, to find those that are open but deaf; 0 is never.

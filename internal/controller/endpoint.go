@@ -43,6 +43,8 @@ type endpoint struct {
 	watches []*resourceWatch
 	kinds   []watchedKind
 	table   *workload.Table
+	// deliver is set where workloads are delivered.
+	deliver bool
 	// leases and limitRanges are watched apart: a workspace that shows none is placed in all the same.
 	leases, limitRanges *resourceWatch
 	checker             *watchChecker
@@ -71,7 +73,7 @@ func newEndpoint(config Config, url string, metrics *metrics, changed func(logic
 	table := cmp.Or(config.Table, workload.Kinds())
 	e := &endpoint{
 		url: url, client: client, metadata: metadata, metrics: metrics, changed: changed,
-		table: table, kinds: watchedKinds(table, config.Kinds),
+		table: table, kinds: watchedKinds(table, config.Kinds), deliver: config.Deliver,
 		beats: heartbeats{heard: map[clusterKey]heartbeat{}}, synced: make(chan struct{}),
 	}
 	if e.recorder, err = newRecorder(at, metrics); err != nil {
@@ -80,7 +82,11 @@ func newEndpoint(config Config, url string, metrics *metrics, changed func(logic
 	if e.checker, err = newWatchChecker(at, config.WatchCheckInterval, metrics); err != nil {
 		return nil, err
 	}
-	for _, resource := range append([]schema.GroupVersionResource{bindingResource, clusterResource, usageResource, scoreResource, placementResource, decisionResource, configMapResource}, config.Kinds...) {
+	resources := append([]schema.GroupVersionResource{bindingResource, clusterResource, usageResource, scoreResource, placementResource, decisionResource, configMapResource}, config.Kinds...)
+	if e.deliver {
+		resources = append(resources, workResource)
+	}
+	for _, resource := range resources {
 		e.watches = append(e.watches, newResourceWatch(e, resource))
 	}
 	e.leases, e.limitRanges = newResourceWatch(e, leaseResource), newResourceWatch(e, limitRangeResource)
@@ -184,6 +190,8 @@ func (e *endpoint) view(name logicalcluster.Name) cacheView {
 			view.placements = as[*v1alpha1.WorkloadPlacement](objects, view.unreadable)
 		case decisionResource:
 			view.decisions = as[*v1alpha1.PlacementDecision](objects, view.unreadable)
+		case workResource:
+			view.works = as[*v1alpha1.Work](objects, view.unreadable)
 		case configMapResource:
 			view.configMaps = as[*corev1.ConfigMap](objects, view.unreadable)
 		default:

@@ -23,7 +23,7 @@ func silent(t *testing.T, name string, replicas int64) *workloadObject {
 		"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": name, "namespace": "default", "uid": name},
 		"spec": map[string]any{"replicas": replicas, "template": map[string]any{"spec": map[string]any{"containers": []any{map[string]any{"name": "c"}}}}},
 	}}
-	object, err := toWorkload(workload.Kinds(), u)
+	object, err := toWorkload(workload.Kinds(), false, u)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
+	"github.com/kcp-placement/placement/internal/delivery"
 )
 
 // The resources that the controller watches beside the workload kinds.
@@ -34,6 +36,7 @@ var (
 	// limitRangeResource is served by an APIExport, as the workload kinds are: kcp has no LimitRanges of its own.
 	limitRangeResource = corev1.SchemeGroupVersion.WithResource("limitranges")
 	leaseResource      = coordinationv1.SchemeGroupVersion.WithResource("leases")
+	workResource       = v1alpha1.SchemeGroupVersion.WithResource("works")
 )
 
 // workloadObject is a workload as the informer stores it: converted once when it changes, without what placing does not need.
@@ -47,6 +50,8 @@ type workloadObject struct {
 	// read is what the workload is counted from, and defaultRequest what LimitRanges add, if that makes a difference.
 	read           *workload.Object
 	defaultRequest corev1.ResourceList
+	// source is what is delivered; nil where nothing is.
+	source *delivery.Source
 }
 
 // DeepCopyObject implements runtime.Object. The copy shares the parts, which are immutable.
@@ -61,7 +66,7 @@ func (w *workloadObject) GetObjectKind() schema.ObjectKind { return &w.TypeMeta 
 // transform returns the informer's transformation from what the API delivers to what is stored.
 //
 // Invariant: it never fails, whatever an object contains. An error would keep the informer of all tenants from syncing.
-func transform(resource schema.GroupVersionResource, table *workload.Table) cache.TransformFunc {
+func transform(resource schema.GroupVersionResource, table *workload.Table, deliver bool) cache.TransformFunc {
 	switch resource {
 	case bindingResource:
 		return toBinding
@@ -77,12 +82,14 @@ func transform(resource schema.GroupVersionResource, table *workload.Table) cach
 		return typed[v1alpha1.PlacementDecision]
 	case configMapResource:
 		return typed[corev1.ConfigMap]
+	case workResource:
+		return typed[v1alpha1.Work]
 	case limitRangeResource:
 		return typed[corev1.LimitRange]
 	case leaseResource:
 		return typed[coordinationv1.Lease]
 	default:
-		return func(content any) (any, error) { return toWorkload(table, content) }
+		return func(content any) (any, error) { return toWorkload(table, deliver, content) }
 	}
 }
 
@@ -180,7 +187,7 @@ func toBinding(content any) (any, error) {
 	return kept, err
 }
 
-func toWorkload(table *workload.Table, content any) (any, error) {
+func toWorkload(table *workload.Table, deliver bool, content any) (any, error) {
 	u, ok := content.(*unstructured.Unstructured)
 	if !ok {
 		return content, nil
@@ -196,7 +203,27 @@ func toWorkload(table *workload.Table, content any) (any, error) {
 	w.read = table.Read(u)
 	w.workload, w.err = w.read.Count(nil)
 	w.end = w.workload.End
+	if deliver {
+		w.source = toSource(w.workload.Reference, u)
+	}
 	return w, nil
+}
+
+// toSource keeps a workload as JSON, which takes a fraction of the memory. It keeps nothing of an object that cannot be encoded,
+// which is none that a server sends.
+func toSource(reference workload.Reference, u *unstructured.Unstructured) *delivery.Source {
+	s := &delivery.Source{
+		Reference: reference, Generation: u.GetGeneration(), ResourceVersion: u.GetResourceVersion(), Labels: u.GetLabels(),
+		Annotations: u.GetAnnotations(), Finalizers: u.GetFinalizers(), Deleting: u.GetDeletionTimestamp() != nil,
+	}
+	u.SetManagedFields(nil)
+	manifest := maps.Clone(u.Object)
+	delete(manifest, "status")
+	s.Manifest, _ = json.Marshal(manifest)
+	if status, found := u.Object["status"]; found {
+		s.Status, _ = json.Marshal(status)
+	}
+	return s
 }
 
 func toUnstructured(object runtime.Object, kind string) (*unstructured.Unstructured, error) {

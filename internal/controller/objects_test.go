@@ -101,7 +101,7 @@ func transformed(t testing.TB, resource schema.GroupVersionResource, u *unstruct
 	t.Helper()
 	name := u.GetName()
 	start := time.Now()
-	kept, err := transform(resource, workload.Kinds())(u)
+	kept, err := transform(resource, workload.Kinds(), false)(u)
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("takes %s", took)
 	}
@@ -174,7 +174,7 @@ func TestTransformNeverFails(t *testing.T) {
 		})
 	}
 	for _, w := range watched { // what informers pass on beside objects
-		if kept, err := transform(w.resource, workload.Kinds())(cache.DeletedFinalStateUnknown{Key: "a"}); err != nil || kept != (cache.DeletedFinalStateUnknown{Key: "a"}) {
+		if kept, err := transform(w.resource, workload.Kinds(), false)(cache.DeletedFinalStateUnknown{Key: "a"}); err != nil || kept != (cache.DeletedFinalStateUnknown{Key: "a"}) {
 			t.Errorf("%v, %v", kept, err)
 		}
 		transformed(t, w.resource, &unstructured.Unstructured{})

@@ -95,7 +95,7 @@ func TestUnreadableScores(t *testing.T) {
 		{"clusterName": "a", "scores": "green"},
 	} {
 		content["metadata"] = map[string]any{"name": "of-a", "uid": string(rune('x' + i))}
-		kept, err := transform(scoreResource, nil)(&unstructured.Unstructured{Object: content})
+		kept, err := transform(scoreResource, nil, false)(&unstructured.Unstructured{Object: content})
 		if err != nil {
 			t.Fatal(err)
 		}

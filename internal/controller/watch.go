@@ -97,7 +97,7 @@ func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resour
 		}},
 		ObjectType: &unstructured.Unstructured{},
 		Queue: cache.NewRealFIFOWithOptions(cache.RealFIFOOptions{
-			KeyFunction: kcpcache.MetaClusterNamespaceKeyFunc, KnownObjects: w.objects, Transformer: transform(resource, e.table),
+			KeyFunction: kcpcache.MetaClusterNamespaceKeyFunc, KnownObjects: w.objects, Transformer: transform(resource, e.table, e.deliver),
 		}),
 		KeyFunction: kcpcache.DeletionHandlingMetaClusterNamespaceKeyFunc,
 		Process: func(deltas any, isInInitialList bool) error {

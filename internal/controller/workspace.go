@@ -33,6 +33,8 @@ type cacheView struct {
 	decisions  []*v1alpha1.PlacementDecision
 	configMaps []*corev1.ConfigMap
 	workloads  []*workloadObject
+	// works are what clusters are to run, where workloads are delivered.
+	works []*v1alpha1.Work
 	// limitRanges are all that the workspace has where limitRangesRead is set.
 	limitRanges     []*corev1.LimitRange
 	limitRangesRead bool

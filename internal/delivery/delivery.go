@@ -55,6 +55,12 @@ type Assignment struct {
 	DecidedAt time.Time
 }
 
+// Round is what a placing pass hands over: where every workload belongs. A workload that it does not have is gone.
+type Round struct {
+	Clusters    []Cluster
+	Assignments []Assignment
+}
+
 // Target is what a cluster is to run of a workload.
 type Target struct {
 	Cluster  string
