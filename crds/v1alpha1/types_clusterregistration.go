@@ -199,10 +199,10 @@ type ClusterRegistrationStatus struct {
 	// +kubebuilder:validation:items:MaxLength=317
 	OmittedNodeLabels []string `json:"omittedNodeLabels,omitempty"`
 
-	// delivery is how the agent brings workloads to the cluster; absent where it does not.
+	// agentDelivery is how the agent brings workloads to the cluster; absent where it does not.
 	//
 	// +optional
-	Delivery *AgentDelivery `json:"delivery,omitempty"`
+	AgentDelivery *AgentDelivery `json:"agentDelivery,omitempty"`
 
 	// clusterUID identifies the physical cluster that reports: the UID of its namespace kube-system. An agent does not write
 	// to a registration that another cluster reports to.
@@ -265,7 +265,7 @@ const (
 
 // Delivers says whether the controller writes Works for the cluster.
 func (c *ClusterRegistration) Delivers() bool {
-	return c.Status.Delivery != nil && c.Spec.Delivery != DeliveryNone
+	return c.Status.AgentDelivery != nil && c.Spec.Delivery != DeliveryNone
 }
 
 // GetConditions implements the Getter of kcp's condition helpers.

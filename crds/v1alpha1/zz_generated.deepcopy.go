@@ -324,8 +324,8 @@ func (in *ClusterRegistrationStatus) DeepCopyInto(out *ClusterRegistrationStatus
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
-	if in.Delivery != nil {
-		in, out := &in.Delivery, &out.Delivery
+	if in.AgentDelivery != nil {
+		in, out := &in.AgentDelivery, &out.AgentDelivery
 		*out = new(AgentDelivery)
 		(*in).DeepCopyInto(*out)
 	}

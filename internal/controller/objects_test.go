@@ -50,6 +50,13 @@ metadata: {name: a, namespace: ns, uid: u, annotations: {kcp.io/cluster: w}}
 spec: {workloadSelector: {workloadTypes: [{apiVersion: apps/v1, kind: Deployment}], labelSelector: {matchLabels: {a: b}, matchExpressions: [{key: a, operator: In, values: [b]}]}}, constraints: [{name: c, expression: "true"}], tolerations: [{key: k, tolerationSeconds: 3}], priority: 1, numberOfClusters: 1}
 status: {conditions: [{type: Ready, status: "True", lastTransitionTime: "2026-01-01T00:00:00Z"}], selectedClusters: [a], workloads: 1}
 `},
+	{workResource, `
+apiVersion: tmc.kcp.io/v1alpha1
+kind: Work
+metadata: {name: a, namespace: cluster-a, uid: u, annotations: {kcp.io/cluster: w}}
+spec: {workloads: 1, manifests: [{revision: r, workloadUID: u, generation: 1, wave: 1, takeOver: true, object: {apiVersion: v1, kind: ConfigMap, metadata: {name: c}}}]}
+status: {observedGeneration: 1, applied: 1/1, failed: 1, manifests: [{apiVersion: v1, kind: ConfigMap, name: c, revision: r, health: Current, message: m, counts: {replicas: 1, startTime: "2026-01-01T00:00:00Z"}}], removing: [{apiVersion: v1, kind: ConfigMap, name: d, workloadUID: u}]}
+`},
 	{decisionResource, `
 apiVersion: tmc.kcp.io/v1alpha1
 kind: PlacementDecision
@@ -101,7 +108,7 @@ func transformed(t testing.TB, resource schema.GroupVersionResource, u *unstruct
 	t.Helper()
 	name := u.GetName()
 	start := time.Now()
-	kept, err := transform(resource, workload.Kinds(), false)(u)
+	kept, err := transform(resource, workload.Kinds(), true)(u)
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("takes %s", took)
 	}
