@@ -63,7 +63,7 @@ type WorkSpec struct {
 
 // Manifest is one object as it is to be in the cluster.
 type Manifest struct {
-	// revision is a digest of all that is said here. The agent repeats in status the one that the cluster has.
+	// revision is a digest of all that is said here but needs. The agent repeats in status the one that the cluster has.
 	//
 	// +required
 	// +kubebuilder:validation:MinLength=1
@@ -81,6 +81,19 @@ type Manifest struct {
 	//
 	// +optional
 	Generation int64 `json:"generation,omitempty"`
+
+	// replicas that were decided for this cluster, where the workload has replicas.
+	//
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// needs are the objects of the workload's namespace that go with it. Each is in one of the cluster's Works for as long as a
+	// workload there needs it. They are no part of the revision.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1000
+	Needs []ManifestReference `json:"needs,omitempty"`
 
 	// whenUnselected is what becomes of the workload here once no placement selects it, as its placement says.
 	//

@@ -92,7 +92,7 @@ func (c *Copies) Works(cluster string) []*v1alpha1.Work { return c.works[cluster
 //
 // An agent says that by carrying out a Work as it is without the copy. So what has to be remembered is which version of each
 // Work was the first seen without it; after a restart that is a later one, and the copy counts as there for longer.
-type Departures map[departure]map[string]int64
+type Departures map[departure]map[types.UID]int64
 
 type departure struct {
 	uid     types.UID
@@ -109,14 +109,14 @@ func (d Departures) Gone(copies *Copies, uid types.UID, cluster string) bool {
 	}
 	first := d[key]
 	if first == nil {
-		first = map[string]int64{}
+		first = map[types.UID]int64{}
 		for _, w := range copies.Works(cluster) {
-			first[w.Name] = w.Generation
+			first[w.UID] = w.Generation
 		}
 		d[key] = first
 	}
 	for _, w := range copies.Works(cluster) {
-		if generation, found := first[w.Name]; found && w.Status.ObservedGeneration < generation {
+		if generation, found := first[w.UID]; found && w.Status.ObservedGeneration < generation {
 			return false
 		}
 	}

@@ -53,6 +53,8 @@ type Assignment struct {
 	// Targets are its clusters, where Decided, in the order of their names. DecidedAt is since when.
 	Targets   []Target
 	DecidedAt time.Time
+	// Leaving are the clusters that the durable decision says the workload leaves.
+	Leaving []string
 }
 
 // Round is what a placing pass hands over: where every workload belongs. A workload that it does not have is gone.
