@@ -151,4 +151,29 @@ const (
 	// NotConfirmedReason on WorkloadsVisible and PoliciesReady False: the watch does not show what it did, and the server does
 	// not confirm that it is gone.
 	NotConfirmedReason = "NotConfirmed"
+
+	// Reasons of condition Delivered. ClaimNotAcceptedReason is one, too.
+
+	// InProgressReason on Delivered False: it is on its way, and nothing is wrong.
+	InProgressReason = "InProgress"
+	// NotAppliedReason on Delivered False: the cluster or its agent refuses an object, and the message says why.
+	NotAppliedReason = "NotApplied"
+	// FailedReason on Delivered False: a controller of the cluster has given up.
+	FailedReason = "Failed"
+	// ClusterSilentReason on Delivered Unknown: the agent of the cluster has not been heard of for too long.
+	ClusterSilentReason = "ClusterSilent"
+	// NotPlacedReason on Delivered False: no cluster is found for the workload.
+	NotPlacedReason = "NotPlaced"
+	// UnselectedReason on Delivered Unknown: no placement selects the workload, and what runs stays as it was.
+	UnselectedReason = "Unselected"
+	// MissingReferenceReason on Delivered False: the workload refers to an object that is not there, such as a Secret.
+	MissingReferenceReason = "MissingReference"
+	// ConflictReason on Delivered False: another workload brings an object of the same name, and it is not the same.
+	ConflictReason = "Conflict"
+	// KindNotAllowedReason on Delivered False: the agent of the cluster does not apply objects of the kind.
+	KindNotAllowedReason = "KindNotAllowed"
+	// OverridesInvalidReason on Delivered False: an override of the placement cannot be carried out.
+	OverridesInvalidReason = "OverridesInvalid"
+	// TooLargeReason on Delivered False: the workload and what goes with it are larger than a Work.
+	TooLargeReason = "TooLarge"
 )

@@ -240,6 +240,12 @@ const (
 
 // WorkloadCounts are numbers of the pods of a workload, and the times of a Job.
 type WorkloadCounts struct {
+	// desired replicas: spec.replicas as the cluster has it, which an autoscaler there may have set; of a DaemonSet the nodes that
+	// are to run a pod.
+	//
+	// +optional
+	Desired int32 `json:"desired,omitempty"`
+
 	// replicas that there are.
 	//
 	// +optional

@@ -73,9 +73,19 @@ type Target struct {
 type Cluster struct {
 	Name, Location string
 	Labels         map[string]string
-	// Delivers is set where the cluster's agent delivers. Lost is set once the cluster is taken for lost.
-	Delivers, Lost bool
+	// Delivers is set where the cluster's agent delivers. Silent is set while the agent has not been heard of for too long, Lost once
+	// the cluster is taken for lost.
+	Delivers, Silent, Lost bool
 	// Agent is how the agent delivers.
 	Agent v1alpha1.AgentDelivery
 	UID   types.UID
+}
+
+// Problem is why something of a workload is not delivered, in words that its owner understands.
+type Problem struct {
+	// Cluster that it is about; empty where it is about all clusters of the workload.
+	Cluster string
+	// Reason is that of condition Delivered.
+	Reason  string
+	Message string
 }
