@@ -4,14 +4,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,12 +17,12 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/test/agent"
+	"github.com/kcp-placement/placement/test/internal/access"
 	"github.com/kcp-placement/placement/test/internal/process"
 )
 
@@ -302,21 +299,11 @@ func (t *team) expectEvent(reason string) {
 // startAgent runs the program as it is deployed: with the rights that docs/deploy gives it on either side, and no more.
 func (t *team) startAgent(args ...string) *process.Process {
 	t.Helper()
-	binary, dir := agentProgram.build(t.T), t.TempDir()
-	inKCP, inCluster := filepath.Join(dir, "kcp.kubeconfig"), filepath.Join(dir, "physical.kubeconfig")
-	writeKubeconfig(t.T, t.agentRights(edge), inKCP)
-	manifests, err := os.ReadFile("../../docs/deploy/agent.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := physical.Apply(t.Context(), manifests); err != nil {
-		t.Fatal(err)
-	}
-	writeKubeconfig(t.T, withToken(t.T, physical.Config(), "placement-system", "placement-agent"), inCluster)
-	p, err := process.Start("placement-agent", dir, binary, append([]string{
-		"--registration-name", edge, "--location", "here", "--volume-capacity", "0", "--kcp-kubeconfig", inKCP, "--kubeconfig", inCluster,
-		"--metrics-bind-address", freeAddress(t.T), "--v=2",
-	}, args...)...)
+	p, err := agent.Start(t.Context(), agent.Options{
+		Binary: agentProgram.build(t.T), Dir: t.TempDir(), Registration: edge,
+		Workspace: server.Config(t.workspace), Cluster: physical.Config(),
+		Args: append([]string{"--location", "here", "--volume-capacity", "0", "--metrics-bind-address", freeAddress(t.T), "--v=2"}, args...),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,44 +319,27 @@ func (t *team) startAgent(args ...string) *process.Process {
 // agentRights are the configuration of the agent of one registration in the team's workspace.
 func (t *team) agentRights(name string) *rest.Config {
 	t.Helper()
-	rbac, err := os.ReadFile("../../docs/deploy/agent-rbac.yaml")
+	config, err := agent.Rights(t.Context(), server.Config(t.workspace), name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.apply(strings.ReplaceAll(string(rbac), "frankfurt", name))
-	return withToken(t.T, server.Config(t.workspace), "default", "placement-agent-"+name)
+	return config
 }
 
 // withToken returns the configuration of a ServiceAccount.
 func withToken(t *testing.T, admin *rest.Config, namespace, account string) *rest.Config {
 	t.Helper()
-	client, err := clientset.NewForConfig(admin)
+	config, err := access.ServiceAccount(t.Context(), admin, namespace, account)
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := rest.AnonymousClientConfig(admin)
-	for deadline := time.Now().Add(within); ; time.Sleep(100 * time.Millisecond) {
-		token, err := client.CoreV1().ServiceAccounts(namespace).CreateToken(t.Context(), account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
-		if err == nil {
-			config.BearerToken = token.Status.Token
-			return config
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
+	return config
 }
 
 // writeKubeconfig writes a configuration with a token for a program.
 func writeKubeconfig(t *testing.T, config *rest.Config, path string) {
 	t.Helper()
-	err := clientcmd.WriteToFile(clientcmdapi.Config{
-		Clusters:       map[string]*clientcmdapi.Cluster{"c": {Server: config.Host, CertificateAuthorityData: config.CAData}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"u": {Token: config.BearerToken}},
-		Contexts:       map[string]*clientcmdapi.Context{"x": {Cluster: "c", AuthInfo: "u"}},
-		CurrentContext: "x",
-	}, path)
-	if err != nil {
+	if err := access.WriteKubeconfig(config, path); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -27,12 +27,14 @@ const storageClass = "volume/fast/storage-class.yaml"
 
 // startControllers starts what runs pods, and waits until pods can be created in the namespace default.
 func (s *Server) startControllers(ctx context.Context, programs Programs) error {
-	manager, err := s.startProcess("kube-controller-manager", programs.ControllerManager, "--kubeconfig", s.Kubeconfig(),
-		"--service-account-private-key-file", s.key, "--root-ca-file", s.config.CAFile, "--leader-elect=false", "--secure-port=0")
+	common := []string{"--kubeconfig", s.Kubeconfig(), "--leader-elect=false", "--secure-port=0",
+		"--kube-api-qps=1000", "--kube-api-burst=1000"} // so that a test waits for nothing but the API server
+	manager, err := s.startProcess("kube-controller-manager", programs.ControllerManager, slices.Concat(common, []string{
+		"--service-account-private-key-file", s.key, "--root-ca-file", s.config.CAFile})...)
 	if err != nil {
 		return err
 	}
-	if _, err := s.startProcess("kube-scheduler", programs.Scheduler, "--kubeconfig", s.Kubeconfig(), "--leader-elect=false", "--secure-port=0"); err != nil {
+	if _, err := s.startProcess("kube-scheduler", programs.Scheduler, common...); err != nil {
 		return err
 	}
 	class, err := os.ReadFile(filepath.Join(programs.Stages, storageClass))

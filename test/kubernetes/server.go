@@ -21,8 +21,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/kcp-placement/placement/test/internal/access"
 	"github.com/kcp-placement/placement/test/internal/objects"
 	"github.com/kcp-placement/placement/test/internal/process"
 )
@@ -77,7 +77,7 @@ func (s *Server) start(ctx context.Context, options Options) (err error) {
 	if err := s.startAPIServer(ctx, options); err != nil {
 		return err
 	}
-	if err := s.writeKubeconfig(); err != nil {
+	if err := access.WriteKubeconfig(s.config, s.Kubeconfig()); err != nil {
 		return err
 	}
 	if options.Pods {
@@ -184,17 +184,6 @@ func (s *Server) Apply(ctx context.Context, documents []byte) error {
 
 // Kubeconfig returns the path of an administrator's kubeconfig.
 func (s *Server) Kubeconfig() string { return filepath.Join(s.dir, "kubeconfig") }
-
-func (s *Server) writeKubeconfig() error {
-	return clientcmd.WriteToFile(clientcmdapi.Config{
-		Clusters: map[string]*clientcmdapi.Cluster{
-			"physical": {Server: s.config.Host, CertificateAuthorityData: s.config.CAData},
-		},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"admin": {Token: s.config.BearerToken}},
-		Contexts:       map[string]*clientcmdapi.Context{"physical": {Cluster: "physical", AuthInfo: "admin"}},
-		CurrentContext: "physical",
-	}, s.Kubeconfig())
-}
 
 // identity returns the address and the administrator's credentials: those of before if the folder has a kubeconfig.
 func (s *Server) identity() (*rest.Config, error) {
