@@ -1,0 +1,114 @@
+// Package apply is the agent's side of delivery: it keeps a physical cluster as the Works of its registration say, and says in their
+// status how it fares.
+package apply
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/decode"
+)
+
+// healthOf says how the cluster's controllers have got on with an object, in the terms of kstatus. The message is what they
+// wait for, or why they have given up.
+func healthOf(object *unstructured.Unstructured) (v1alpha1.Health, string) {
+	result, err := status.Compute(object)
+	if err != nil {
+		return v1alpha1.HealthInProgress, fmt.Sprintf("its status cannot be read: %v", err)
+	}
+	switch result.Status {
+	case status.CurrentStatus:
+		return v1alpha1.HealthCurrent, ""
+	case status.FailedStatus:
+		return v1alpha1.HealthFailed, result.Message
+	case status.TerminatingStatus:
+		return v1alpha1.HealthTerminating, "it is being deleted"
+	default:
+		return v1alpha1.HealthInProgress, result.Message
+	}
+}
+
+// conditions whose status says that something is wrong, in objects that are not Current.
+var alarming = map[string]corev1.ConditionStatus{
+	"ReplicaFailure": corev1.ConditionTrue, "FailureTarget": corev1.ConditionTrue, "Failed": corev1.ConditionTrue, "Stalled": corev1.ConditionTrue,
+	"Progressing": corev1.ConditionFalse,
+}
+
+// complaint is what the first alarming condition of a workload says; empty if there is none.
+func complaint(observed *observedStatus) string {
+	for _, c := range observed.Conditions {
+		if alarming[c.Type] == c.Status && c.Status != "" {
+			return joined(c.Reason, c.Message)
+		}
+	}
+	return ""
+}
+
+// joined puts a reason before a message that does not name it.
+func joined(reason, message string) string {
+	switch {
+	case message == "":
+		return reason
+	case reason == "" || strings.Contains(message, reason):
+		return message
+	default:
+		return reason + ": " + message
+	}
+}
+
+// observedStatus is what is read of the status of workloads of all kinds.
+type observedStatus struct {
+	v1alpha1.WorkloadCounts `json:",inline"`
+
+	ReadyReplicas          int32 `json:"readyReplicas"`
+	UpdatedReplicas        int32 `json:"updatedReplicas"`
+	AvailableReplicas      int32 `json:"availableReplicas"`
+	CurrentNumberScheduled int32 `json:"currentNumberScheduled"`
+	UpdatedNumberScheduled int32 `json:"updatedNumberScheduled"`
+	NumberReady            int32 `json:"numberReady"`
+	NumberAvailable        int32 `json:"numberAvailable"`
+	// Ready of a Job is a number; what is no number is left out.
+	Conditions []observedCondition `json:"conditions"`
+}
+
+type observedCondition struct {
+	Type    string                 `json:"type"`
+	Status  corev1.ConditionStatus `json:"status"`
+	Reason  string                 `json:"reason"`
+	Message string                 `json:"message"`
+}
+
+// statusOf reads an object's status. What cannot be read is left out.
+func statusOf(object *unstructured.Unstructured) *observedStatus {
+	observed, _ := decode.To[observedStatus](object.Object["status"])
+	return &observed
+}
+
+// counts are those of Deployments and their like, of DaemonSets or of Jobs; nil if nothing is counted.
+func (o *observedStatus) counts() *v1alpha1.WorkloadCounts {
+	c := o.WorkloadCounts
+	c.Replicas += o.CurrentNumberScheduled
+	c.Updated += o.UpdatedReplicas + o.UpdatedNumberScheduled
+	c.Ready += o.ReadyReplicas + o.NumberReady
+	c.Available += o.AvailableReplicas + o.NumberAvailable
+	if c == (v1alpha1.WorkloadCounts{}) {
+		return nil
+	}
+	return &c
+}
+
+// finished says that a Job has succeeded: kstatus takes it for Current as soon as it has started.
+func (o *observedStatus) finished() bool {
+	for _, c := range o.Conditions {
+		if c.Type == string(batchv1.JobComplete) && c.Status == corev1.ConditionTrue {
+			return true
+		}
+	}
+	return false
+}

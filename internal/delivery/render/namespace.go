@@ -1,0 +1,44 @@
+package render
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// DefaultNamespaceTemplate keeps workspaces apart that share a cluster.
+const DefaultNamespaceTemplate = "{workspace}-{namespace}"
+
+// Namespace is the namespace of a cluster for one of a workspace. In the template {workspace} stands for the logical cluster,
+// {cluster} for the registration and {namespace} for the namespace there. What no namespace can be called is cut, and ends with a hash of
+// the three.
+func Namespace(template, workspace, cluster, namespace string) string {
+	name := strings.NewReplacer("{workspace}", workspace, "{cluster}", cluster, "{namespace}", namespace).Replace(template)
+	if len(validation.IsDNS1123Label(name)) == 0 {
+		return name
+	}
+	sum := sha256.Sum256([]byte(workspace + "/" + cluster + "/" + namespace))
+	name = strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, name)
+	name = strings.Trim(name[:min(len(name), validation.DNS1123LabelMaxLength-9)], "-")
+	return strings.TrimLeft(name+"-"+hex.EncodeToString(sum[:4]), "-")
+}
+
+// ValidateNamespaceTemplate says why a template makes no names.
+func ValidateNamespaceTemplate(template string) error {
+	if !strings.Contains(template, "{namespace}") {
+		return fmt.Errorf("%q must contain {namespace}, so that equal names of two namespaces do not meet; the default is %s", template, DefaultNamespaceTemplate)
+	}
+	example := strings.NewReplacer("{workspace}", "w", "{cluster}", "c", "{namespace}", "n").Replace(template)
+	if problems := validation.IsDNS1123Label(example); len(problems) > 0 {
+		return fmt.Errorf("%q: with %q: %s. It may contain {workspace}, {cluster} and {namespace}", template, example, strings.Join(problems, "; "))
+	}
+	return nil
+}
