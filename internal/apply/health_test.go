@@ -62,7 +62,7 @@ func TestHealth(t *testing.T) {
 			counts: &v1alpha1.WorkloadCounts{Replicas: 2, Updated: 2, Ready: 1, Available: 1},
 		},
 		{
-			name: "a status that no controller writes", health: v1alpha1.HealthInProgress, message: "Replicas: 0/1",
+			name: "a status that no controller writes", health: v1alpha1.HealthInProgress, message: "its status cannot be read: cannot restore slice from map",
 			object: `{kind: Deployment, apiVersion: apps/v1, metadata: {generation: 1}, status: {replicas: many, readyReplicas: 1e30, conditions: {}}}`,
 		},
 		{name: "no status at all", health: v1alpha1.HealthCurrent, object: `{kind: ConfigMap, apiVersion: v1}`},
