@@ -18,6 +18,9 @@ type pass struct {
 	selectors  []placement.Selector
 	// unselective are the placements of which it is not known what they select.
 	unselective []*placementState
+	// items are the workloads that placements select; unowned those that none selects, and idle those that get no decision.
+	items         []*workItem
+	unowned, idle []*workloadObject
 	// kept are the workloads whose decisions stay as they are, since they cannot be seen.
 	kept map[workloadKey]*hidden
 	// changeable are the clusters on which it is a question of time whether workloads may stay.
@@ -59,9 +62,14 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	decided, cut := false, false
 	if loadErr == nil {
 		r.do(w.verifyUnwritten)
-		decided = counted && r.do(func() { w.setAffinity(placements, o.workloads) }) && r.do(func() { cut = w.newPass(placements, &r).place(ctx, &o) })
+		var p *pass
+		decided = counted && r.do(func() { w.readDeliveries(&o) }) && r.do(func() { w.setAffinity(placements, o.workloads) }) &&
+			r.do(func() { p = w.newPass(placements, &r); cut = p.place(ctx, &o) })
 		w.setQuarantine(w.engine.Quarantine(w.name))
 		r.do(func() { w.publish(ctx, placements, &r) })
+		if decided {
+			r.do(p.handOverRound)
+		}
 		r.do(func() { w.afterPublishing(cut, &r) })
 	} else {
 		r.fail(w.notLoaded(loadErr, placements))

@@ -69,6 +69,8 @@ type workItem struct {
 	// attempt is the latest one in vain: to place the workload, where tried, or to find a better place for it.
 	attempt attempt
 	tried   bool
+	// adopted are the clusters where it runs, where it has no decision.
+	adopted []engine.Choice
 	// returnTo is the fallback group that the workload is to return to.
 	returnTo string
 	// reason is why the workload waits, err why it could not be decided on.
@@ -90,7 +92,9 @@ func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 	p.kept = p.findUnseen(ctx, o, shown, p.result)
 	p.reportUnseen(o, p.placements, p.kept)
 	p.releaseGone(shown)
-	for _, item := range p.inTurn(o.workloads) {
+	p.followDepartures()
+	p.items = p.inTurn(o.workloads)
+	for _, item := range p.items {
 		err := recovered(func() {
 			if decision := p.decide(ctx, item); decision != nil {
 				p.record(ctx, item, decision)
@@ -125,14 +129,13 @@ func (p *pass) releaseGone(shown map[workloadKey]bool) {
 // released.
 func (p *pass) inTurn(workloads []*workloadObject) []*workItem {
 	items := make([]*workItem, 0, len(workloads))
-	var unowned []*workloadObject
 	for _, object := range workloads {
 		if p.kept[keyOf(object.workload.Reference)] != nil {
 			continue
 		}
 		item := &workItem{owner: p.ownerOf(object), object: object, key: keyOf(object.workload.Reference)}
 		if item.owner == nil {
-			unowned = append(unowned, object)
+			p.unowned = append(p.unowned, object)
 			continue
 		}
 		item.stored, _, item.found = p.store.get(item.key)
@@ -140,9 +143,11 @@ func (p *pass) inTurn(workloads []*workloadObject) []*workItem {
 		switch {
 		case item.found:
 		case object.end == workload.HasFinished:
+			p.idle = append(p.idle, object)
 			continue
 		case object.end == workload.Suspended, object.end == workload.Controlled:
 			item.owner.idle = append(item.owner.idle, fmt.Sprintf("%s: %s", object.workload, object.workload.WhyNot()))
+			p.idle = append(p.idle, object)
 			continue
 		}
 		if item.attempt, item.tried = p.waiting[item.key]; !item.tried {
@@ -151,7 +156,7 @@ func (p *pass) inTurn(workloads []*workloadObject) []*workItem {
 		item.turn = placement.Turn{Priority: item.owner.object.Spec.Priority, Workload: object, Kind: object.Kind, APIVersion: object.APIVersion}
 		items = append(items, item)
 	}
-	p.releaseUnowned(unowned)
+	p.releaseUnowned(p.unowned)
 	slices.SortFunc(items, func(a, b *workItem) int { return a.turn.Compare(b.turn) })
 	return items
 }
@@ -262,16 +267,20 @@ func (p *pass) request(item *workItem) engine.Request {
 			r.Current[i] = engine.Choice{Name: c.Name, Replicas: int64(max(0, c.Replicas))}
 		}
 		r.Group, r.Return = item.stored.Group, item.returnTo
+	} else {
+		r.Current = item.adopted
 	}
 	return r
 }
 
 func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision, error) {
 	start, began := time.Now(), p.now()
+	p.adopt(item)
 	decision, err := p.ask(ctx, p.request(item))
 	p.metrics.duration.Observe(time.Since(start).Seconds())
 	p.metrics.decided(decision, err)
 	if err != nil {
+		p.disown(item)
 		return nil, err // does not count: it is tried again in the next pass, which has to come further than this one
 	}
 	if p.decided == 0 {
@@ -289,6 +298,7 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 		p.countDisruption(item.owner)
 	}
 	if len(decision.Clusters) == 0 {
+		p.disown(item)
 		p.releaseItem(item)
 		before := item.attempt.message
 		switch p.wait(item, decision); {
@@ -301,6 +311,7 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 	}
 	wasFound, before := item.found, clusterNames(item.stored.Clusters)
 	result := toAPI(decision, item, p.now())
+	result.Leaving = p.leaving(&item.stored, &result)
 	after := clusterNames(result.Clusters)
 	p.store.put(item.key, namespacedName(item.owner.object), result)
 	p.hold(item.key)

@@ -204,8 +204,9 @@ func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecisio
 // promised twice, and is decided anew.
 func (w *workspace) restore(ctx context.Context, previous *store) error {
 	logger := klog.FromContext(ctx)
-	var restored, held, foreign []engine.Reservation
-	var heldKeys, foreignKeys []workloadKey
+	var restored, given, foreign []engine.Reservation
+	var givenBy, foreignKeys []workloadKey
+	var leaving []bool
 	for _, key := range w.store.byDecision() {
 		current := w.store.records[key].current
 		r, err := engine.ReservationOf(current.placement, &current.decision)
@@ -218,18 +219,18 @@ func (w *workspace) restore(ctx context.Context, previous *store) error {
 		default:
 			foreign, foreignKeys = append(foreign, r), append(foreignKeys, key)
 		}
-		for _, r := range w.store.givenUp(key) {
-			held, heldKeys = append(held, r), append(heldKeys, key)
+		for _, g := range w.store.givenUp(key) {
+			given, givenBy, leaving = append(given, g.Reservation), append(givenBy, key), append(leaving, g.leaving)
 		}
 	}
-	holds, refusals, err := w.engine.Replace(w.name, restored, held, foreign)
+	holds, refusals, err := w.engine.Replace(w.name, restored, given, foreign)
 	if err != nil {
 		w.stale = true
 		return err
 	}
-	w.held = map[workloadKey][]engine.Held{}
+	w.held = map[workloadKey][]held{}
 	for i, h := range holds {
-		w.held[heldKeys[i]] = append(w.held[heldKeys[i]], h)
+		w.held[givenBy[i]] = append(w.held[givenBy[i]], held{h, leaving[i]})
 	}
 	for i, err := range refusals {
 		if err != nil {

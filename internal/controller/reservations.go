@@ -146,30 +146,45 @@ func (w *workspace) release(key workloadKey) {
 	}
 }
 
-// hold keeps reserved what a workload has given up until that is durable.
+// held is a reservation that is kept beside the one of its workload.
+type held struct {
+	engine.Held
+	// leaving is set where it is kept until the workload is gone from the cluster, and not just until that is durable.
+	leaving bool
+}
+
+// hold keeps reserved what a workload has given up until that is durable, and where it is delivered, until it is gone.
 //
 // Invariant: the durable decisions promise nothing twice, wherever a pass is killed. Were the room given to another workload
 // at once, both would stand in the durable decisions between two writes.
 func (w *workspace) hold(key workloadKey) {
 	before := w.held[key]
 	delete(w.held, key)
-	for _, r := range w.store.givenUp(key) {
-		if h, err := w.engine.Hold(w.name, r); err == nil { // always: a part of what can be read
-			w.held[key] = append(w.held[key], h)
+	for _, g := range w.store.givenUp(key) {
+		if h, err := w.engine.Hold(w.name, g.Reservation); err == nil { // always: a part of what can be read
+			w.held[key] = append(w.held[key], held{h, g.leaving})
 		}
 	}
 	for _, h := range before {
-		w.engine.ReleaseHeld(w.name, h)
+		w.engine.ReleaseHeld(w.name, h.Held)
 	}
 }
 
 // releaseHeld releases what hold kept and is durably given up, and returns whether that was anything.
 func (w *workspace) releaseHeld() (freed bool) {
-	for key, held := range w.held {
-		if w.store.published(key) {
-			for _, h := range held {
-				freed = w.engine.ReleaseHeld(w.name, h) || freed
+	for key, all := range w.held {
+		if !w.store.published(key) {
+			continue
+		}
+		var rest []held
+		for _, h := range all {
+			if h.leaving {
+				rest = append(rest, h)
+			} else {
+				freed = w.engine.ReleaseHeld(w.name, h.Held) || freed
 			}
+		}
+		if w.held[key] = rest; rest == nil {
 			delete(w.held, key)
 		}
 	}
@@ -204,17 +219,29 @@ func (s *store) expired(key workloadKey, uid types.UID, cluster string) (expired
 	return expired
 }
 
+// givenUp is a part of what a workload had reserved.
+type givenUp struct {
+	engine.Reservation
+	// leaving is set where the workload has not left the cluster yet.
+	leaving bool
+}
+
 // givenUp is what the durable decisions on a workload reserve and the current one does not: everything on clusters that it
 // leaves, and on others what exceeds its new amount. A workload that was made again has all to give up that the one before had.
-func (s *store) givenUp(key workloadKey) (all []engine.Reservation) {
+// What the current decision says that it is leaving is given up as well, once it is gone there.
+func (s *store) givenUp(key workloadKey) (all []givenUp) {
 	r := s.records[key]
 	if r == nil {
 		return nil
 	}
-	var now engine.Reservation
+	var now, leaving engine.Reservation
 	if r.current != nil {
 		now, _ = engine.ReservationOf(r.current.placement, &r.current.decision) // what cannot be read is not current
+		if leaving = leavingOf(key, &r.current.decision); len(leaving.Shares) > 0 {
+			all = append(all, givenUp{leaving, true})
+		}
 	}
+	stays := append(now.Shares, leaving.Shares...)
 	for _, e := range r.superseded(key) {
 		before, err := engine.ReservationOf(e.placement, &e.decision)
 		if err != nil {
@@ -224,11 +251,11 @@ func (s *store) givenUp(key workloadKey) (all []engine.Reservation) {
 		kept := left
 		// What the cluster counts for the workload is subtracted from its current reservation.
 		kept.Workload.UID = ""
-		for _, share := range before.Shares {
+		for _, share := range append(before.Shares, leavingOf(key, &e.decision).Shares...) {
 			r := &left
-			if i := slices.IndexFunc(now.Shares, func(s capacity.Share) bool { return s.Cluster == share.Cluster && !s.Expired }); i >= 0 &&
+			if i := slices.IndexFunc(stays, func(s capacity.Share) bool { return s.Cluster == share.Cluster && !s.Expired }); i >= 0 &&
 				before.Workload.UID == now.Workload.UID {
-				r, share.Amount = &kept, share.Amount.Without(now.Shares[i].Amount)
+				r, share.Amount = &kept, share.Amount.Without(stays[i].Amount)
 			}
 			if !share.Amount.IsZero() {
 				r.Shares = append(r.Shares, share)
@@ -236,9 +263,21 @@ func (s *store) givenUp(key workloadKey) (all []engine.Reservation) {
 		}
 		for _, h := range []engine.Reservation{left, kept} {
 			if len(h.Shares) > 0 {
-				all = append(all, h)
+				all = append(all, givenUp{h, false})
 			}
 		}
 	}
 	return all
+}
+
+// leavingOf is what a decision reserves on clusters that its workload is leaving.
+func leavingOf(key workloadKey, d *v1alpha1.WorkloadDecision) (r engine.Reservation) {
+	r.Workload = key.reference()
+	r.Workload.UID = string(d.Workload.UID)
+	for _, l := range d.Leaving {
+		if amount, err := capacity.FromResourceList(l.Reserved); err == nil && !amount.IsZero() {
+			r.Shares = append(r.Shares, capacity.Share{Cluster: l.Name, Amount: amount})
+		}
+	}
+	return r
 }

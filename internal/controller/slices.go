@@ -192,9 +192,17 @@ func (r *workloadRecord) superseded(key workloadKey) (superseded []*entry) {
 func (s *store) knows(key workloadKey, d v1alpha1.WorkloadDecision) bool {
 	r := s.records[key]
 	return r != nil && slices.ContainsFunc(append(r.superseded(key), r.current), func(e *entry) bool {
-		return e != nil && e.decision.Workload == d.Workload &&
-			equality.Semantic.DeepEqual(e.decision.Clusters, d.Clusters) && equality.Semantic.DeepEqual(e.decision.Reserved, d.Reserved)
+		return e != nil && e.decision.Workload == d.Workload && equality.Semantic.DeepEqual(promised(e.decision), promised(d))
 	})
+}
+
+// promised is what a decision promises, without what it says of delivery.
+func promised(d v1alpha1.WorkloadDecision) v1alpha1.WorkloadDecision {
+	p := v1alpha1.WorkloadDecision{Clusters: slices.Clone(d.Clusters), Reserved: d.Reserved, Leaving: d.Leaving}
+	for i := range p.Clusters {
+		p.Clusters[i].Delivery = nil
+	}
+	return p
 }
 
 // unwritten returns the workloads whose current decision is not durable, the latest decision first.

@@ -116,25 +116,31 @@ func (w *workspace) restsOn(o *cacheView, shown map[workloadKey]bool, unseen map
 		object := notShown{resource, types.NamespacedName{Namespace: namespace, Name: name}}
 		missing[object] = append(missing[object], key)
 	}
-	for key, record := range w.store.records {
-		if record.current == nil {
-			continue
-		}
+	rest := func(key workloadKey) {
 		resource, watched := o.resourceOf(key.apiVersion, key.kind)
 		h := o.hidden[resource.GroupResource()]
 		switch {
 		case h != nil && (!h.partly || !shown[key]):
 			unseen[key] = h
-			continue
 		case shown[key]:
 		case !watched:
 			unseen[key] = &hidden{
 				reason: v1alpha1.KindNotWatchedReason, why: fmt.Sprintf("%s %s is not among the workload kinds of the controller", key.apiVersion, key.kind),
 				how: "The operator of the controller adds it to --workload-kinds",
 			}
-			continue
 		default:
 			add(key, resource, key.namespace, key.name)
+		}
+	}
+	for key := range w.running {
+		rest(key)
+	}
+	for key, record := range w.store.records {
+		if record.current == nil {
+			continue
+		}
+		if rest(key); unseen[key] != nil {
+			continue
 		}
 		if by := record.current.placement; !placements[by] {
 			add(key, placementResource, by.Namespace, by.Name)

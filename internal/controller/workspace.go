@@ -19,6 +19,7 @@ import (
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
+	"github.com/kcp-placement/placement/internal/delivery"
 )
 
 // cacheView is a workspace as the informers show it. Nothing in it may be changed.
@@ -86,7 +87,8 @@ type workspace struct {
 	// policyMaps are the ConfigMaps with policies that were shown last; nil before any could be.
 	policyMaps map[types.NamespacedName]bool
 	claims     boundClaims
-	defaults   requestDefaults
+	deliveries
+	defaults requestDefaults
 	// gone are objects that are not shown and that the server does not have, though decisions rest on them. lookFailures are why
 	// others are not known to be gone, by resource.
 	gone         map[notShown]bool
@@ -100,7 +102,7 @@ type workspace struct {
 	quarantine error
 	// held are reservations of what workloads have left, until that is written. reviewed are the workloads whose
 	// reservations change once their decisions are written.
-	held     map[workloadKey][]engine.Held
+	held     map[workloadKey][]held
 	reviewed []workloadKey
 	// reports are the registrations that we have written, counting when the clusters that count workloads were last heard of.
 	// unseen is since when no heartbeat is seen of clusters that have an agent.
@@ -121,7 +123,7 @@ type workspace struct {
 
 func newWorkspace(name logicalcluster.Name, e *engine.Engine, policies *policy.Compiler, m *metrics, l limits, a actions) *workspace {
 	return &workspace{
-		name: name, engine: e, policies: policies, table: workload.Kinds(), metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, carryOver: newCarryOver(),
+		name: name, engine: e, policies: policies, table: workload.Kinds(), metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, carryOver: newCarryOver(), deliveries: deliveries{departures: delivery.Departures{}},
 		lookFailures: map[schema.GroupVersionResource]*writeFailure{}, brake: disruption.Brake{Budget: l.disruptions},
 		placed: map[types.UID]*placedEvents{}, reports: map[types.UID]reported{}, slicing: defaultLimits, publishing: new(atomic.Int64),
 	}

@@ -1,9 +1,15 @@
 package delivery
 
 import (
+	"encoding/json"
+	"iter"
+	"maps"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // Copy is a workload in a cluster, as a Work has it.
@@ -13,6 +19,8 @@ type Copy struct {
 	Manifest *v1alpha1.Manifest
 	// Status is what the agent says of it; nil while it says nothing.
 	Status *v1alpha1.ManifestStatus
+	// Removing is what the agent says while it removes the copy.
+	Removing *v1alpha1.ManifestReference
 }
 
 // Health is the state of the copy as it is to be: what the agent says of another revision does not count.
@@ -25,6 +33,34 @@ func (c *Copy) Health() v1alpha1.Health {
 	default:
 		return c.Status.Health
 	}
+}
+
+// Reference is the workload by its name in the workspace.
+func (c *Copy) Reference() (r workload.Reference, known bool) {
+	if c.Manifest == nil {
+		if c.Removing == nil {
+			return r, false
+		}
+		return workload.Reference{APIVersion: c.Removing.APIVersion, Kind: c.Removing.Kind, Namespace: c.Removing.Namespace, Name: c.Removing.Name, UID: string(c.Removing.WorkloadUID)}, true
+	}
+	var object metav1.PartialObjectMetadata
+	if err := json.Unmarshal(c.Manifest.Object.Raw, &object); err != nil {
+		return r, false
+	}
+	return workload.Reference{APIVersion: object.APIVersion, Kind: object.Kind, Namespace: object.Namespace, Name: object.Name, UID: string(c.Manifest.WorkloadUID)}, true
+}
+
+// Replicas is how many replicas the cluster is to have, 0 for a kind without.
+func (c *Copy) Replicas() int64 {
+	var object struct {
+		Spec struct {
+			Replicas, Parallelism int64
+		}
+	}
+	if c.Manifest == nil || json.Unmarshal(c.Manifest.Object.Raw, &object) != nil {
+		return 0
+	}
+	return max(0, object.Spec.Replicas, object.Spec.Parallelism)
 }
 
 // Copies are the copies of workloads in the clusters of a workspace.
@@ -68,7 +104,7 @@ func (c *Copies) read(cluster string, w *v1alpha1.Work) {
 	}
 	for i := range w.Status.Removing {
 		if uid := w.Status.Removing[i].WorkloadUID; uid != "" && c.of[uid][cluster] == nil {
-			c.add(cluster, uid, &Copy{Work: w})
+			c.add(cluster, uid, &Copy{Work: w, Removing: &w.Status.Removing[i]})
 		}
 	}
 }
@@ -84,6 +120,9 @@ func (c *Copies) add(cluster string, uid types.UID, copied *Copy) {
 
 // Of returns the copies of a workload by cluster. Nothing in it may be changed.
 func (c *Copies) Of(uid types.UID) map[string]*Copy { return c.of[uid] }
+
+// All yields the copies of each workload.
+func (c *Copies) All() iter.Seq2[types.UID, map[string]*Copy] { return maps.All(c.of) }
 
 // Works returns the Works of a cluster.
 func (c *Copies) Works(cluster string) []*v1alpha1.Work { return c.works[cluster] }

@@ -1,0 +1,250 @@
+package controller
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/delivery"
+)
+
+// deliveries is what a workspace knows of what is delivered.
+type deliveries struct {
+	// handOver takes where the workloads belong, after each pass; nil where nothing is delivered.
+	handOver func(delivery.Round)
+	// departures are the copies on clusters that workloads leave.
+	departures delivery.Departures
+	// delivering are the clusters whose agents deliver, by name, and copies what runs where, in this pass.
+	delivering map[string]delivery.Cluster
+	copies     *delivery.Copies
+	usages     map[string]*v1alpha1.ClusterUsage
+	// running are the workloads that run somewhere and are not shown.
+	running map[workloadKey]workload.Reference
+}
+
+// readDeliveries reads what is delivered where.
+func (w *workspace) readDeliveries(o *cacheView) {
+	w.delivering = map[string]delivery.Cluster{}
+	names := make([]string, len(o.clusters))
+	for i, r := range o.clusters {
+		names[i] = r.Name
+		c := delivery.Cluster{Name: r.Name, Location: r.Spec.Location, Labels: r.Labels, UID: r.UID, Delivers: r.Delivers(), Lost: lost(r)}
+		if c.Delivers {
+			c.Agent = *r.Status.AgentDelivery
+		}
+		w.delivering[r.Name] = c
+	}
+	w.copies, w.usages = delivery.CopiesOf(names, o.works), o.usages
+	w.running = w.runsUnseen(o)
+}
+
+// lost says whether a cluster is taken for lost.
+func lost(r *v1alpha1.ClusterRegistration) bool {
+	ready := conditions.Get(r, conditionsv1alpha1.ReadyCondition)
+	return ready != nil && ready.Reason == v1alpha1.ClusterLostReason
+}
+
+// holdsLeft says whether what is reserved on a cluster that a workload leaves stays so until it is gone there.
+func (w *workspace) holdsLeft(cluster string) bool {
+	c := w.delivering[cluster]
+	return w.handOver != nil && c.Delivers && !c.Lost
+}
+
+// leaving returns the clusters that a workload leaves by a decision, besides those that it was leaving already.
+func (p *pass) leaving(before, after *v1alpha1.WorkloadDecision) []v1alpha1.LeavingCluster {
+	stays := make(map[string]bool, len(after.Clusters))
+	for _, c := range after.Clusters {
+		stays[c.Name] = true
+	}
+	var leaving []v1alpha1.LeavingCluster
+	for _, l := range before.Leaving {
+		if !stays[l.Name] {
+			leaving = append(leaving, l)
+		}
+	}
+	for _, c := range before.Clusters {
+		if stays[c.Name] || !p.holdsLeft(c.Name) {
+			continue
+		}
+		l := v1alpha1.LeavingCluster{Name: c.Name, Since: metav1.NewTime(p.now())}
+		if c.ReservationExpiredAt == nil {
+			if l.Reserved = c.Reserved; len(l.Reserved) == 0 {
+				l.Reserved = before.Reserved
+			}
+		}
+		leaving = append(leaving, l)
+	}
+	slices.SortFunc(leaving, func(a, b v1alpha1.LeavingCluster) int { return strings.Compare(a.Name, b.Name) })
+	return leaving
+}
+
+// followDepartures takes the clusters off decisions that their workloads have left for good.
+func (p *pass) followDepartures() {
+	asked := map[types.UID]bool{}
+	for key, record := range p.store.records {
+		if record.current == nil || len(record.current.decision.Leaving) == 0 {
+			continue
+		}
+		d := record.current.decision
+		asked[d.Workload.UID] = true
+		left := slices.DeleteFunc(slices.Clone(d.Leaving), func(l v1alpha1.LeavingCluster) bool { return p.hasLeft(d.Workload.UID, l) })
+		if len(left) == len(d.Leaving) {
+			continue
+		}
+		d.Leaving = left
+		p.store.put(key, record.current.placement, d)
+		p.hold(key)
+	}
+	p.departures.Forget(func(uid types.UID, _ string) bool { return asked[uid] })
+}
+
+// hasLeft says whether nothing is left of a workload on a cluster that it leaves. A write that puts it there may be under way for
+// as long as writes take.
+func (p *pass) hasLeft(uid types.UID, l v1alpha1.LeavingCluster) bool {
+	if !p.holdsLeft(l.Name) {
+		return true
+	}
+	gone := p.departures.Gone(p.copies, uid, l.Name)
+	if wait := l.Since.Add(WriteWithin).Sub(p.now()); wait > 0 {
+		if gone {
+			p.result.within(wait)
+		}
+		return false
+	}
+	return gone
+}
+
+// adopt has a workload without a decision, that runs where it was delivered before, count as running there: it was kept when no
+// placement selected it any more. What its clusters count for it is promised to it.
+func (p *pass) adopt(item *workItem) {
+	copies := p.copies.Of(item.object.UID)
+	if item.found || len(copies) == 0 {
+		return
+	}
+	r := engine.Reservation{Workload: item.object.workload.Reference, Placement: namespacedName(item.owner.object)}
+	for _, cluster := range slices.Sorted(maps.Keys(copies)) {
+		if copies[cluster].Manifest == nil || p.delivering[cluster].Lost {
+			continue
+		}
+		item.adopted = append(item.adopted, engine.Choice{Name: cluster, Replicas: copies[cluster].Replicas()})
+		r.Shares = append(r.Shares, capacity.Share{Cluster: cluster, Amount: countedBy(p.usages[cluster], item.object.UID)})
+	}
+	if len(item.adopted) > 0 {
+		_ = p.engine.Restore(p.name, r) // it is valid, and promises what is in use already
+	}
+}
+
+// disown takes back what adopt promises.
+func (p *pass) disown(item *workItem) {
+	if len(item.adopted) > 0 {
+		item.adopted = nil
+		p.restoreReservation(item.key)
+	}
+}
+
+// countedBy is what a cluster reports that the pods of a workload request.
+func countedBy(usage *v1alpha1.ClusterUsage, uid types.UID) (counted capacity.Resources) {
+	if usage == nil {
+		return counted
+	}
+	if i := slices.IndexFunc(usage.Workloads, func(w v1alpha1.WorkloadUsage) bool { return w.UID == uid }); i >= 0 {
+		counted, _ = capacity.FromResourceList(usage.Workloads[i].Requests) // what cannot be read is not counted
+	}
+	return counted
+}
+
+// runsUnseen returns the workloads that run somewhere and are not shown.
+func (w *workspace) runsUnseen(o *cacheView) map[workloadKey]workload.Reference {
+	shown := make(map[types.UID]bool, len(o.workloads))
+	for _, object := range o.workloads {
+		shown[object.UID] = true
+	}
+	unseen := map[workloadKey]workload.Reference{}
+	for uid, copies := range w.copies.All() {
+		if shown[uid] {
+			continue
+		}
+		for _, c := range copies {
+			if reference, known := c.Reference(); known {
+				unseen[keyOf(reference)] = reference
+			}
+		}
+	}
+	return unseen
+}
+
+// assignments says where the workloads of a pass belong, by decisions that are durable.
+//
+// Invariant: a workload that runs somewhere and is not known to be gone has an assignment.
+func (p *pass) assignments() []delivery.Assignment {
+	all := make([]delivery.Assignment, 0, len(p.items)+len(p.unowned)+len(p.idle)+len(p.kept))
+	for _, item := range p.items {
+		a := delivery.Assignment{Source: item.object.source, Placement: item.owner.object}
+		switch {
+		case item.found && !item.stale:
+			p.assign(item.key, &a)
+		case item.tried && item.err == nil && !item.deferred:
+			a.State = delivery.Waiting
+		}
+		all = append(all, a)
+	}
+	for _, object := range p.unowned {
+		a, key := delivery.Assignment{Source: object.source}, keyOf(object.workload.Reference)
+		if _, by, found := p.store.get(key); found { // it waits for its turn to leave
+			if i := slices.IndexFunc(p.placements, func(s *placementState) bool { return namespacedName(s.object) == by }); i >= 0 {
+				a.Placement = p.placements[i].object
+				p.assign(key, &a)
+			}
+		} else if len(p.unselective) == 0 {
+			a.State = delivery.Unselected
+		}
+		all = append(all, a)
+	}
+	for _, object := range p.idle {
+		all = append(all, delivery.Assignment{Source: object.source})
+	}
+	for key := range p.kept {
+		reference := key.reference()
+		if running, runs := p.running[key]; runs {
+			reference = running
+		} else if d, _, found := p.store.get(key); found {
+			reference.UID = string(d.Workload.UID)
+		}
+		all = append(all, delivery.Assignment{Source: &delivery.Source{Reference: reference}})
+	}
+	return all
+}
+
+// assign says where a workload belongs, if that is durable.
+func (p *pass) assign(key workloadKey, a *delivery.Assignment) {
+	current := p.store.records[key].current
+	if current == nil || !current.durable(key) {
+		return
+	}
+	a.State, a.DecidedAt = delivery.Decided, current.decision.DecidedAt.Time
+	for _, c := range current.decision.Clusters {
+		a.Targets = append(a.Targets, delivery.Target{Cluster: c.Name, Replicas: c.Replicas})
+	}
+	slices.SortFunc(a.Targets, func(a, b delivery.Target) int { return strings.Compare(a.Cluster, b.Cluster) })
+}
+
+// handOverRound says where all workloads belong, once what the pass has decided is written.
+func (p *pass) handOverRound() {
+	if p.handOver == nil {
+		return
+	}
+	r := delivery.Round{Assignments: p.assignments()}
+	for _, name := range slices.Sorted(maps.Keys(p.delivering)) {
+		r.Clusters = append(r.Clusters, p.delivering[name])
+	}
+	p.handOver(r)
+}

@@ -1,0 +1,240 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/delivery"
+)
+
+// delivered is a world in which works are delivered: round is what the last pass has handed over.
+type delivered struct {
+	*world
+	round delivery.Round
+}
+
+func newDelivered(t testing.TB, clusters ...*v1alpha1.ClusterRegistration) *delivered {
+	d := &delivered{world: newWorld(t)}
+	for _, c := range clusters {
+		c.Status.AgentDelivery = &v1alpha1.AgentDelivery{}
+	}
+	d.clusters = clusters
+	d.restart()
+	return d
+}
+
+func (d *delivered) restart() {
+	d.world.restart()
+	d.workspace.handOver = func(r delivery.Round) { d.round = r }
+}
+
+// handedOver is what was handed over on a workload.
+func (d *delivered) handedOver(name string) string {
+	for _, a := range d.round.Assignments {
+		if a.Name == name {
+			var on []string
+			for _, target := range a.Targets {
+				on = append(on, target.Cluster)
+			}
+			return strings.TrimSpace([]string{"unknown", "decided", "waiting", "unselected"}[a.State] + " " + strings.Join(on, ","))
+		}
+	}
+	return "gone"
+}
+
+func (d *delivered) expectRound(name, want string) {
+	d.Helper()
+	if got := d.handedOver(name); got != want {
+		d.Errorf("%s is handed over as %s, want %s", name, got, want)
+	}
+}
+
+// runs makes the Works of a cluster have these workloads. An agent that is behind has not carried that out.
+func (d *delivered) runs(cluster string, behind bool, names ...string) {
+	namespace := v1alpha1.WorkNamespace(cluster)
+	work := &v1alpha1.Work{}
+	if i := slices.IndexFunc(d.works, func(w *v1alpha1.Work) bool { return w.Namespace == namespace }); i >= 0 {
+		work = d.works[i].DeepCopy()
+		d.works = slices.Delete(slices.Clone(d.works), i, i+1)
+	}
+	work.Name, work.Namespace = "w", namespace
+	work.Generation++
+	work.Spec.Manifests = nil
+	for _, name := range names {
+		work.Spec.Manifests = append(work.Spec.Manifests, v1alpha1.Manifest{Revision: "1", WorkloadUID: types.UID(name), Object: runtime.RawExtension{
+			Raw: fmt.Appendf(nil, `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"namespace":"default","name":%q},"spec":{"replicas":2}}`, name),
+		}})
+	}
+	if !behind {
+		work.Status.ObservedGeneration = work.Generation
+	}
+	d.works = append(d.works, work)
+}
+
+func (d *delivered) free(cluster string) int64 {
+	return d.workspace.engine.Snapshot("ws").Row(cluster).Free.CPU
+}
+
+func delivers(name string, cpu int64) *workloadObject {
+	o := testWorkload(name, cpu)
+	o.source = &delivery.Source{Reference: o.workload.Reference}
+	return o
+}
+
+// TestWhatIsLeftStaysReserved: what a workload leaves stays reserved until it is gone there, through restarts too.
+func TestWhatIsLeftStaysReserved(t *testing.T) {
+	d := newDelivered(t, testCluster("a", "4"), testCluster("b", "4"))
+	d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(pinned)}
+	d.workloads = []*workloadObject{pin(delivers("web", 2000), "a")}
+	d.pass()
+	d.expectRound("web", "decided a")
+	d.runs("a", false, "web")
+
+	d.workloads = []*workloadObject{pin(delivers("web", 2000), "b")}
+	d.pass()
+	d.expectRound("web", "decided b")
+	reserved := func(when string, a, b int64) {
+		t.Helper()
+		if gotA, gotB := 4000-d.free("a"), 4000-d.free("b"); gotA != a || gotB != b {
+			t.Errorf("%s: %d reserved on a and %d on b, want %d and %d", when, gotA, gotB, a, b)
+		}
+	}
+	reserved("after the move", 2000, 2000)
+	d.runs("b", false, "web")
+	d.sleep(time.Minute)
+	d.show()
+	d.pass()
+	reserved("while it runs on both", 2000, 2000)
+	d.restart()
+	d.pass()
+	reserved("after a restart", 2000, 2000)
+	d.runs("a", true)
+	d.pass()
+	reserved("before the agent has removed it", 2000, 2000)
+	d.runs("a", false)
+	d.pass()
+	reserved("once it is gone", 0, 2000)
+	d.show()
+	d.writes = nil
+	d.pass()
+	for _, slice := range d.stored {
+		if leaving := slice.Decisions[0].Leaving; len(leaving) > 0 {
+			t.Errorf("leaving %v", leaving)
+		}
+	}
+}
+
+// TestALostClusterHoldsNothingBack: nobody tells when a workload is gone from a cluster that is lost, or that is not registered
+// any more.
+func TestALostClusterHoldsNothingBack(t *testing.T) {
+	for name, lose := range map[string]func(*delivered){
+		"not registered": func(d *delivered) { d.clusters = d.clusters[1:] },
+		"not delivering": func(d *delivered) { d.clusters[0] = testCluster("a", "4") },
+		"lost": func(d *delivered) {
+			lost := d.clusters[0].DeepCopy()
+			lost.Status.Conditions[0].Status, lost.Status.Conditions[0].Reason = corev1.ConditionFalse, v1alpha1.ClusterLostReason
+			d.clusters[0] = lost
+		},
+	} {
+		d := newDelivered(t, testCluster("a", "4"), testCluster("b", "4"))
+		d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(pinned)}
+		d.workloads = []*workloadObject{pin(delivers("web", 2000), "a")}
+		d.pass()
+		d.runs("a", false, "web")
+		d.workloads = []*workloadObject{pin(delivers("web", 2000), "b")}
+		d.pass()
+		lose(d)
+		d.pass()
+		for _, slice := range d.stored {
+			if leaving := slice.Decisions[0].Leaving; len(leaving) > 0 {
+				t.Errorf("%s: leaving %v", name, leaving)
+			}
+		}
+	}
+}
+
+// TestWhatIsHandedOver: nothing is said to be unselected, waiting or gone that only cannot be seen or decided now.
+func TestWhatIsHandedOver(t *testing.T) {
+	d := newDelivered(t, testCluster("a", "4"))
+	d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	d.workloads = []*workloadObject{delivers("web", 2000), delivers("huge", 9000)}
+	d.pass()
+	d.expectRound("web", "decided a")
+	d.expectRound("huge", "waiting")
+	d.runs("a", false, "web", "kept")
+	d.show()
+
+	d.invisible = map[types.NamespacedName]bool{{Namespace: "default", Name: "kept"}: true, {Namespace: "default", Name: "web"}: true}
+	d.workloads = nil
+	d.pass()
+	d.expectRound("web", "unknown")
+	d.expectRound("kept", "unknown")
+	d.invisible = nil
+	d.sleep(time.Minute)
+	d.pass()
+	d.expectRound("kept", "gone")
+	d.expectRound("web", "gone")
+
+	d.workloads = []*workloadObject{delivers("web", 2000)}
+	d.pass()
+	d.expectRound("web", "decided a")
+	d.placements = nil
+	d.pass()
+	d.expectRound("web", "unselected")
+}
+
+// TestAnUnwrittenDecisionIsNotDelivered: what is delivered follows from decisions that a restart finds again.
+func TestAnUnwrittenDecisionIsNotDelivered(t *testing.T) {
+	d := newDelivered(t, testCluster("a", "4"))
+	d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	d.workloads = []*workloadObject{delivers("web", 2000)}
+	d.failNext = fmt.Errorf("no answer")
+	if err := d.reconcile(); err == nil {
+		t.Fatal("the write must fail")
+	}
+	d.expectRound("web", "unknown")
+	d.sleep(retryFirst)
+	d.pass()
+	d.expectRound("web", "decided a")
+}
+
+// TestWhatIsKeptIsTakenUpAgain: a workload that was kept when no placement selected it stays where it runs, if it may, once one
+// selects it again: there it is counted already, however full the cluster is.
+func TestWhatIsKeptIsTakenUpAgain(t *testing.T) {
+	d := newDelivered(t, testCluster("a", "4"), testCluster("b", "40"))
+	d.workloads = []*workloadObject{delivers("web", 3000)}
+	d.runs("a", false, "web")
+	d.clusters[0].Status.Allocated = corev1.ResourceList{"cpu": d.clusters[0].Status.Allocatable["cpu"]}
+	d.usages = map[string]*v1alpha1.ClusterUsage{"a": {
+		Allocatable: d.clusters[0].Status.Allocatable, Allocated: d.clusters[0].Status.Allocated,
+		Workloads: []v1alpha1.WorkloadUsage{{UID: "web", Requests: delivers("web", 3000).workload.Requests.ResourceList()}},
+	}}
+	d.pass()
+	d.expectRound("web", "unselected")
+	d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	d.pass()
+	d.expectRound("web", "decided a")
+	if got := d.free("a"); got != 0 {
+		t.Errorf("%d free on a: it is counted twice", got)
+	}
+
+	// Where it may not stay it is not promised anything.
+	d = newDelivered(t, testCluster("a", "4"))
+	d.runs("a", false, "web")
+	d.clusters[0].Spec.Taints = []corev1.Taint{{Key: "k", Effect: corev1.TaintEffectNoExecute}}
+	d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	d.workloads = []*workloadObject{delivers("web", 2000)}
+	d.pass()
+	d.expectRound("web", "waiting")
+	if got := d.free("a"); got != 4000 {
+		t.Errorf("%d free on a", got)
+	}
+}
