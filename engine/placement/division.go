@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -25,17 +24,14 @@ type Division struct {
 }
 
 type clusterWeight struct {
-	labels, locations labels.Selector
-	names             []string
-	weight            int64
+	clusters *Clusters
+	weight   int64
 }
 
 // Weight of a cluster, for division Weighted.
 func (d *Division) Weight(c *snapshot.Cluster) int64 {
 	for i := range d.weights {
-		w := &d.weights[i]
-		if w.labels.Matches(labels.Set(c.Labels)) && w.locations.Matches(labels.Set{v1alpha1.TopologyKeyLocation: c.Location}) &&
-			(len(w.names) == 0 || slices.Contains(w.names, c.Name)) {
+		if w := &d.weights[i]; w.clusters.Select(c.Name, c.Location, c.Labels) {
 			return w.weight
 		}
 	}
@@ -105,21 +101,12 @@ func (d *Division) compileWeights(path *field.Path, weights []v1alpha1.ClusterWe
 	}
 	for i, w := range weights {
 		at := path.Index(i)
-		c := clusterWeight{labels: labels.Everything(), weight: int64(w.Weight)}
 		if w.Weight < 0 || w.Weight > maxClusterWeight {
 			errs = append(errs, field.Invalid(at.Child("weight"), w.Weight, fmt.Sprintf("must be from 0 to %d", maxClusterWeight)))
 		}
-		var err *field.Error
-		if c.locations, err = compileLabels(at.Child("locationSelector"), w.LocationSelector); err != nil {
-			errs = append(errs, err)
-		}
-		if w.ClusterSelector != nil {
-			if c.labels, err = compileLabels(at.Child("clusterSelector", "labelSelector"), w.ClusterSelector.LabelSelector); err != nil {
-				errs = append(errs, err)
-			}
-			c.names = w.ClusterSelector.ClusterNames
-		}
-		d.weights = append(d.weights, c)
+		clusters, more := CompileClusters(at, w.LocationSelector, w.ClusterSelector)
+		errs = append(errs, more...)
+		d.weights = append(d.weights, clusterWeight{clusters, int64(w.Weight)})
 	}
 	return errs
 }

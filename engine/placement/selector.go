@@ -81,6 +81,35 @@ func (t Turn) Compare(o Turn) int {
 		strings.Compare(t.Kind, o.Kind), strings.Compare(t.APIVersion, o.APIVersion))
 }
 
+// Clusters selects clusters.
+type Clusters struct {
+	locations, labels labels.Selector
+	names             []string
+}
+
+// CompileClusters compiles the fields locationSelector and clusterSelector of the object at a path. What is left out selects all.
+func CompileClusters(path *field.Path, location *metav1.LabelSelector, cluster *v1alpha1.ClusterSelector) (*Clusters, field.ErrorList) {
+	var errs field.ErrorList
+	c := &Clusters{labels: labels.Everything()}
+	var err *field.Error
+	if c.locations, err = compileLabels(path.Child("locationSelector"), location); err != nil {
+		errs = append(errs, err)
+	}
+	if cluster != nil {
+		if c.labels, err = compileLabels(path.Child("clusterSelector", "labelSelector"), cluster.LabelSelector); err != nil {
+			errs = append(errs, err)
+		}
+		c.names = cluster.ClusterNames
+	}
+	return c, errs
+}
+
+// Select reports whether a cluster is selected.
+func (c *Clusters) Select(name, location string, of map[string]string) bool {
+	return c.labels.Matches(labels.Set(of)) && c.locations.Matches(labels.Set{v1alpha1.TopologyKeyLocation: location}) &&
+		(len(c.names) == 0 || slices.Contains(c.names, name))
+}
+
 // compileLabels compiles a label selector; one that is left out selects everything.
 func compileLabels(path *field.Path, s *metav1.LabelSelector) (labels.Selector, *field.Error) {
 	if s == nil {

@@ -56,6 +56,9 @@ type PodSetDefinition struct {
 	Count string `json:"count,omitempty"`
 	// VolumeClaims is the path of a list of templates of PersistentVolumeClaims, which each pod has.
 	VolumeClaims string `json:"volumeClaims,omitempty"`
+	// Divided are the paths of the numbers of which each cluster gets a part where replicas are divided: the first one is the
+	// replicas that it gets, and others are divided as these are. Left out, it is the only field that count reads.
+	Divided []string `json:"divided,omitempty"`
 
 	count *expression
 }
@@ -289,6 +292,12 @@ func (d *Definition) compile() (errs []error) {
 			}
 		}
 		p.count = compile(at+"count", p.Count, count)
+		for i, path := range p.Divided {
+			matches(fmt.Sprintf("%sdivided[%d]", at, i), path, pathName, "spec.replicas")
+		}
+		if p.count != nil && p.Divided == nil && len(p.count.reads) == 1 {
+			p.Divided = p.count.reads
+		}
 	}
 	d.finished = compile("finished", d.Finished, truth)
 	d.suspended = compile("suspended", d.Suspended, truth)

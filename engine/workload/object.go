@@ -211,20 +211,13 @@ func (p *PodSetDefinition) each(s *scope, add func(*scope) error) error {
 
 // readPodSet reads a pod set; one without a template and pods is none.
 func (o *Object) readPodSet(d *Definition, p *PodSetDefinition, s *scope) error {
-	base, content := "", any(s.object)
-	if p.Each != "" {
-		base, content = s.at, s.each
-	}
 	n, err := p.count.count(s)
 	if err != nil {
 		return err
 	}
-	path, template := base, content
-	if p.Template != "." {
-		path = child(base, p.Template)
-		if template, err = at(base, content, p.Template); err != nil {
-			return err
-		}
+	path, template, err := p.template(s)
+	if err != nil {
+		return err
 	}
 	switch {
 	case template == nil && n == 0:
@@ -237,6 +230,7 @@ func (o *Object) readPodSet(d *Definition, p *PodSetDefinition, s *scope) error 
 		return err
 	}
 	if p.VolumeClaims != "" {
+		base, content := s.base()
 		claims, err := at(base, content, p.VolumeClaims)
 		if err != nil {
 			return err

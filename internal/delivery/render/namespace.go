@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -15,21 +16,29 @@ const DefaultNamespaceTemplate = "{workspace}-{namespace}"
 // Namespace is the namespace of a cluster for one of a workspace. In the template {workspace} stands for the logical cluster,
 // {cluster} for the registration and {namespace} for the namespace there. What no namespace can be called is cut, and ends with a hash of
 // the three.
+//
+// Invariant: two namespaces of a workspace have different ones in a cluster. So what only looks as if it ended with a hash gets one.
 func Namespace(template, workspace, cluster, namespace string) string {
 	name := strings.NewReplacer("{workspace}", workspace, "{cluster}", cluster, "{namespace}", namespace).Replace(template)
-	if len(validation.IsDNS1123Label(name)) == 0 {
+	if len(validation.IsDNS1123Label(name)) == 0 && !hashed.MatchString(name) {
 		return name
 	}
 	sum := sha256.Sum256([]byte(workspace + "/" + cluster + "/" + namespace))
+	hash := hex.EncodeToString(sum[:hashBytes])
 	name = strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
 			return r
 		}
 		return '-'
 	}, name)
-	name = strings.Trim(name[:min(len(name), validation.DNS1123LabelMaxLength-9)], "-")
-	return strings.TrimLeft(name+"-"+hex.EncodeToString(sum[:4]), "-")
+	name = strings.Trim(name[:min(len(name), validation.DNS1123LabelMaxLength-1-len(hash))], "-")
+	return strings.TrimLeft(name+"-"+hash, "-")
 }
+
+// hashBytes are so many that nobody finds two namespaces with the same.
+const hashBytes = 8
+
+var hashed = regexp.MustCompile(fmt.Sprintf(`(^|-)[0-9a-f]{%d}$`, 2*hashBytes))
 
 // ValidateNamespaceTemplate says why a template makes no names.
 func ValidateNamespaceTemplate(template string) error {

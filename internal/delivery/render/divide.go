@@ -1,0 +1,136 @@
+package render
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// Share is what a cluster gets of a workload whose replicas are divided: numbers by their paths.
+type Share map[string]int64
+
+// Divide returns the share of each cluster of a workload that each is to run so many replicas of. What belongs to them, the
+// completions of a Job, is divided as the replicas are.
+//
+// Invariant: shares add up to the whole, unless copies have more already. The share of a copy of before, as its manifest has it,
+// stays, since Jobs take no change of it, and new copies get what is left.
+func Divide(kinds *workload.Table, object *unstructured.Unstructured, replicas map[string]int32, before map[string]*v1alpha1.Manifest) (map[string]Share, error) {
+	d, err := kinds.Find(object.GetAPIVersion(), object.GetKind())
+	if err != nil {
+		return nil, err
+	}
+	paths := d.Divided()
+	if len(paths) == 0 {
+		return nil, fmt.Errorf("%s: the table of kinds does not say which numbers are divided: podSets[0].divided in the file of --kinds-file", d.GroupKind())
+	}
+	shares := make(map[string]Share, len(replicas))
+	for cluster, n := range replicas {
+		shares[cluster] = Share{paths[0]: int64(n)}
+	}
+	for _, path := range paths[1:] {
+		whole, found, err := number(object.Object, path)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", describe(object), err)
+		}
+		if !found {
+			continue
+		}
+		if mode, _, _ := unstructured.NestedString(object.Object, append(parent(path), "completionMode")...); mode == "Indexed" {
+			return nil, fmt.Errorf("%s: completionMode Indexed cannot be divided, since each cluster counts indexes from 0: make it NonIndexed, or let the placement duplicate replicas", describe(object))
+		}
+		for cluster, part := range divide(whole, path, replicas, before) {
+			shares[cluster][path] = part
+		}
+	}
+	return shares, nil
+}
+
+// divide divides a number by the method of the largest remainder; equal ones go by the names of clusters.
+func divide(whole int64, path string, replicas map[string]int32, before map[string]*v1alpha1.Manifest) map[string]int64 {
+	parts := make(map[string]int64, len(replicas))
+	var added []string
+	var all int64
+	for _, cluster := range slices.Sorted(maps.Keys(replicas)) {
+		if part, found := delivered(before[cluster], path); found {
+			parts[cluster] = part
+			whole -= part
+			continue
+		}
+		added = append(added, cluster)
+		all += int64(replicas[cluster])
+	}
+	whole = max(0, whole)
+	rest, remainders := whole, map[string]int64{}
+	for _, cluster := range added {
+		part, remainder := int64(0), int64(0)
+		if all > 0 {
+			quotient, modulus := new(big.Int).QuoRem(new(big.Int).Mul(big.NewInt(whole), big.NewInt(int64(replicas[cluster]))), big.NewInt(all), new(big.Int))
+			part, remainder = quotient.Int64(), modulus.Int64()
+		}
+		parts[cluster], remainders[cluster] = part, remainder
+		rest -= part
+	}
+	slices.SortStableFunc(added, func(a, b string) int { return cmp.Compare(remainders[b], remainders[a]) })
+	for i := 0; rest > 0 && len(added) > 0; i++ {
+		parts[added[i%len(added)]]++
+		rest--
+	}
+	return parts
+}
+
+// delivered is the number that a manifest has.
+func delivered(m *v1alpha1.Manifest, path string) (int64, bool) {
+	if m == nil {
+		return 0, false
+	}
+	var object unstructured.Unstructured
+	if err := json.Unmarshal(m.Object.Raw, &object.Object); err != nil {
+		return 0, false
+	}
+	n, found, err := number(object.Object, path)
+	return n, found && err == nil
+}
+
+// number reads an integer.
+func number(object map[string]any, path string) (n int64, found bool, err error) {
+	value, found, err := unstructured.NestedFieldNoCopy(object, strings.Split(path, ".")...)
+	if err != nil || !found || value == nil {
+		return 0, false, err
+	}
+	switch value := value.(type) {
+	case int64:
+		n = value
+	case float64:
+		n = int64(value)
+		if float64(n) != value {
+			return 0, false, fmt.Errorf("%s: %v is no integer", path, value)
+		}
+	default:
+		return 0, false, fmt.Errorf("%s: must be an integer", path)
+	}
+	return n, true, nil
+}
+
+func parent(path string) []string {
+	names := strings.Split(path, ".")
+	return names[:len(names)-1]
+}
+
+// set sets the numbers in an object.
+func (s Share) set(object *unstructured.Unstructured) error {
+	var errs []error
+	for _, path := range slices.Sorted(maps.Keys(s)) {
+		errs = append(errs, unstructured.SetNestedField(object.Object, s[path], strings.Split(path, ".")...))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,65 @@
+package render
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	images "github.com/distribution/reference"
+)
+
+// setRegistry puts a registry in the place of that of each image of a pod template.
+func setRegistry(template map[string]any, registry string) error {
+	set := func(at string, holder map[string]any, field string) error {
+		image, _ := holder[field].(string)
+		if image == "" {
+			return nil
+		}
+		moved, err := inRegistry(registry, image)
+		if err != nil {
+			return fmt.Errorf("spec.%s.%s: %w", at, field, err)
+		}
+		holder[field] = moved
+		return nil
+	}
+	for _, list := range []string{"initContainers", "containers", "ephemeralContainers"} {
+		for i, container := range listIn(template, "spec", list) {
+			if err := set(fmt.Sprintf("%s[%d]", list, i), container, "image"); err != nil {
+				return err
+			}
+		}
+	}
+	for i, volume := range listIn(template, "spec", "volumes") {
+		if image, ok := volume["image"].(map[string]any); ok {
+			if err := set(fmt.Sprintf("volumes[%d].image", i), image, "reference"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// inRegistry returns an image as it is named in a registry. As container runtimes read it, nginx is docker.io/library/nginx.
+func inRegistry(registry, image string) (string, error) {
+	named, err := images.ParseNormalizedNamed(image)
+	if err != nil {
+		return "", fmt.Errorf("%q is no name of an image: %w", short(image), err)
+	}
+	moved := registry + "/" + images.Path(named) + strings.TrimPrefix(named.String(), named.Name())
+	if _, err := images.ParseNormalizedNamed(moved); err != nil {
+		return "", fmt.Errorf("%q: %w", short(moved), err)
+	}
+	return moved, nil
+}
+
+// validateRegistry says why images cannot be named in a registry.
+func validateRegistry(registry string) error {
+	named, err := images.ParseNormalizedNamed(registry + "/image")
+	if err != nil {
+		return fmt.Errorf("is no registry: %w", err)
+	}
+	if host, _, _ := strings.Cut(registry, "/"); images.Domain(named) != host {
+		return errors.New("is taken for a path of docker.io, since it has neither a dot nor a port: write for example registry.example.com/" + registry)
+	}
+	return nil
+}

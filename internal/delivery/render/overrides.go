@@ -1,0 +1,140 @@
+package render
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/placement"
+)
+
+// Overrides are those of a placement, compiled. They are safe for concurrent use.
+type Overrides struct {
+	all []*override
+
+	mu sync.Mutex
+	// changes by the indices of the overrides that they are of.
+	changes map[string]*Changes
+}
+
+type override struct {
+	*v1alpha1.Override
+	// at is the placement and the path of the override, for errors.
+	at       string
+	clusters *placement.Clusters
+	patches  []*patch
+}
+
+// Changes are what the overrides of a placement change in a cluster. Clusters that the same overrides select have the same
+// Changes, so what is rendered for one is right for the others.
+type Changes struct {
+	overrides []*override
+}
+
+// Cluster is what overrides select by.
+type Cluster struct {
+	Name, Location string
+	Labels         map[string]string
+}
+
+// CompileOverrides validates and compiles the overrides of a placement. Where any is wrong none counts.
+func CompileOverrides(p *v1alpha1.WorkloadPlacement) (*Overrides, field.ErrorList) {
+	o := &Overrides{changes: map[string]*Changes{}}
+	path := field.NewPath("spec", "delivery", "overrides")
+	var errs field.ErrorList
+	operations, size := 0, 0
+	for i := range p.Spec.Delivery.Overrides {
+		compiled, more := compileOverride(path.Index(i), &p.Spec.Delivery.Overrides[i])
+		compiled.at = fmt.Sprintf("WorkloadPlacement %s/%s: %s", p.Namespace, p.Name, path.Index(i))
+		o.all, errs = append(o.all, compiled), append(errs, more...)
+		for _, patch := range compiled.patches {
+			operations, size = operations+len(patch.operations), size+patch.size
+		}
+	}
+	if operations > maxOperations {
+		errs = append(errs, field.Invalid(path, field.OmitValueType{}, fmt.Sprintf("patches have %d operations, may have at most %d together", operations, maxOperations)))
+	}
+	if size > maxPatchBytes {
+		errs = append(errs, field.Invalid(path, field.OmitValueType{}, fmt.Sprintf("patches have %d KiB of values, may have at most %d KiB together", size>>10, maxPatchBytes>>10)))
+	}
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	return o, nil
+}
+
+// Bounds of the patches of a placement, which are carried out for each object.
+const (
+	maxOperations = 256
+	maxPatchBytes = 256 << 10
+)
+
+// For returns what the overrides change in a cluster; nil if nothing.
+func (o *Overrides) For(c Cluster) *Changes {
+	if o == nil || len(o.all) == 0 {
+		return nil
+	}
+	var selected []*override
+	var key strings.Builder
+	for i, override := range o.all {
+		if override.clusters.Select(c.Name, c.Location, c.Labels) {
+			selected = append(selected, override)
+			fmt.Fprintf(&key, "%d ", i)
+		}
+	}
+	if len(selected) == 0 {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	changes := o.changes[key.String()]
+	if changes == nil {
+		changes = &Changes{selected}
+		o.changes[key.String()] = changes
+	}
+	return changes
+}
+
+func compileOverride(path *field.Path, spec *v1alpha1.Override) (*override, field.ErrorList) {
+	clusters, errs := placement.CompileClusters(path, spec.LocationSelector, spec.ClusterSelector)
+	o := &override{Override: spec, clusters: clusters}
+	if spec.ImageRegistry != "" {
+		if err := validateRegistry(spec.ImageRegistry); err != nil {
+			errs = append(errs, field.Invalid(path.Child("imageRegistry"), spec.ImageRegistry, err.Error()))
+		}
+	}
+	if spec.StorageClassName != "" {
+		for _, message := range apivalidation.NameIsDNSSubdomain(spec.StorageClassName, false) {
+			errs = append(errs, field.Invalid(path.Child("storageClassName"), spec.StorageClassName, message))
+		}
+	}
+	errs = append(errs, metav1validation.ValidateLabels(spec.Labels, path.Child("labels"))...)
+	errs = append(errs, apivalidation.ValidateAnnotations(spec.Annotations, path.Child("annotations"))...)
+	for name, all := range map[string]map[string]string{"labels": spec.Labels, "annotations": spec.Annotations} {
+		for _, key := range slices.Sorted(maps.Keys(all)) {
+			if ofKcp(key) {
+				errs = append(errs, field.Forbidden(path.Child(name).Key(key), "keys of the domain kcp.io are delivery's own, choose another"))
+			}
+		}
+	}
+	for i, c := range spec.Containers {
+		for j, env := range c.Env {
+			for _, message := range validation.IsRelaxedEnvVarName(env.Name) {
+				errs = append(errs, field.Invalid(path.Child("containers").Index(i).Child("env").Index(j).Child("name"), env.Name, message))
+			}
+		}
+	}
+	for i := range spec.Patches {
+		compiled, more := compilePatch(path.Child("patches").Index(i), &spec.Patches[i])
+		o.patches, errs = append(o.patches, compiled), append(errs, more...)
+	}
+	return o, errs
+}

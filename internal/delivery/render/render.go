@@ -1,0 +1,187 @@
+// Package render says what is delivered to a cluster for a workload: which objects go with it, and the manifest of each. It does
+// no I/O, and the same input gives the same bytes.
+//
+//	objects that are there --With--> what goes with a workload --Manifests--> what the cluster gets
+package render
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// Request asks for what a cluster gets of a workload. Nothing in it is changed.
+type Request struct {
+	Kinds *workload.Table
+	// Workload as its owner wrote it, and what goes With it.
+	Workload *unstructured.Unstructured
+	With     []*unstructured.Unstructured
+	// Changes are those of Overrides for the cluster; nil if there are none.
+	Changes *Changes
+	// Replicas that were decided for the cluster; nil where the workload has none. Share is the cluster's of Divide; nil where the
+	// cluster gets all replicas.
+	Replicas *int32
+	Share    Share
+	// WhenUnselected is that of the placement.
+	WhenUnselected v1alpha1.UnselectedAction
+}
+
+// Manifests returns the manifest of the workload and then those of what goes with it, in the order given. What cannot be delivered
+// is left out, and the error says why.
+func Manifests(r Request) ([]v1alpha1.Manifest, error) {
+	var all []v1alpha1.Manifest
+	var errs []error
+	add := func(m v1alpha1.Manifest, err error) {
+		if err != nil {
+			errs = append(errs, err)
+			return
+		}
+		all = append(all, m)
+	}
+	add(Workload(r))
+	for _, object := range r.With {
+		add(Companion(object, r.Changes))
+	}
+	return all, errors.Join(errs...)
+}
+
+// Workload returns the manifest of the workload.
+func Workload(r Request) (v1alpha1.Manifest, error) {
+	m, err := r.workload()
+	if err != nil {
+		return v1alpha1.Manifest{}, fmt.Errorf("%s: %w", describe(r.Workload), err)
+	}
+	return m, nil
+}
+
+func (r Request) workload() (m v1alpha1.Manifest, err error) {
+	object := stripped(r.Workload)
+	if err := r.Changes.apply(changed{object, r.Kinds, r.With}); err != nil {
+		return m, err
+	}
+	if err := r.Share.set(object); err != nil {
+		return m, err
+	}
+	if err := setUID(object, r.Kinds, string(r.Workload.GetUID())); err != nil {
+		return m, err
+	}
+	m.WorkloadUID, m.Generation, m.Replicas = r.Workload.GetUID(), r.Workload.GetGeneration(), r.Replicas
+	m.WhenUnselected = r.WhenUnselected
+	for _, other := range r.With {
+		m.Scaled = m.Scaled || scales(other, r.Workload)
+		m.Needs = append(m.Needs, v1alpha1.ManifestReference{
+			APIVersion: other.GetAPIVersion(), Kind: other.GetKind(), Namespace: other.GetNamespace(), Name: other.GetName(),
+		})
+	}
+	return m, finish(&m, r.Workload, object)
+}
+
+// Companion returns the manifest of an object that goes with workloads.
+func Companion(object *unstructured.Unstructured, changes *Changes) (m v1alpha1.Manifest, err error) {
+	copied := stripped(object)
+	if err = changes.apply(changed{Unstructured: copied}); err == nil {
+		// Each namespace of a cluster has this ServiceAccount before anything is delivered there.
+		m.TakeOver = isDefaultServiceAccount(object)
+		err = finish(&m, object, copied)
+	}
+	if err != nil {
+		return v1alpha1.Manifest{}, fmt.Errorf("%s: %w", describe(object), err)
+	}
+	return m, nil
+}
+
+// finish sets the rest of a manifest, from the annotations of the object as its owner wrote it, and as it is delivered.
+func finish(m *v1alpha1.Manifest, written, delivered *unstructured.Unstructured) error {
+	annotations := written.GetAnnotations()
+	if text, found := annotations[v1alpha1.AnnotationWave]; found {
+		wave, err := strconv.ParseInt(text, 10, 32)
+		if err != nil {
+			return fmt.Errorf("annotation %s: %q must be an integer from %d to %d, for example \"1\"", v1alpha1.AnnotationWave, short(text), math.MinInt32, math.MaxInt32)
+		}
+		m.Wave = int32(wave)
+	}
+	switch text, found := annotations[v1alpha1.AnnotationTakeOver]; {
+	case text == "true":
+		m.TakeOver = true
+	case found && text != "false":
+		return fmt.Errorf("annotation %s: %q must be \"true\", or left out", v1alpha1.AnnotationTakeOver, short(text))
+	}
+	content, err := json.Marshal(delivered.Object)
+	if err != nil {
+		return err
+	}
+	if len(content) > MaxObjectBytes {
+		return fmt.Errorf("it has %d KiB as it is delivered, more than %d KiB: make it smaller, or split it into several objects", (len(content)+1023)>>10, MaxObjectBytes>>10)
+	}
+	m.Object = runtime.RawExtension{Raw: content}
+	m.Revision, err = Revision(m)
+	return err
+}
+
+// MaxObjectBytes is the largest size of an object that is delivered. With what a manifest says beside it, it fits into a Work.
+const MaxObjectBytes = v1alpha1.MaxWorkBytes - 4<<10
+
+// Revision is the digest of all of a manifest but its needs.
+func Revision(m *v1alpha1.Manifest) (string, error) {
+	digested := *m
+	digested.Revision, digested.Needs = "", nil
+	content, err := json.Marshal(digested)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:16]), nil
+}
+
+// setUID labels the workload and its pod templates.
+func setUID(object *unstructured.Unstructured, kinds *workload.Table, uid string) error {
+	templates, err := kinds.PodTemplates(object)
+	if err != nil {
+		return err
+	}
+	for _, template := range templates {
+		if err := setLabel(template.Content, v1alpha1.LabelWorkloadUID, uid); err != nil {
+			return fmt.Errorf("%s: %w", strings.TrimPrefix(template.Path+".metadata.labels", "."), err)
+		}
+	}
+	return setLabel(object.Object, v1alpha1.LabelWorkloadUID, uid)
+}
+
+func setLabel(object map[string]any, key, value string) error {
+	return unstructured.SetNestedField(object, value, "metadata", "labels", key)
+}
+
+// scales reports whether an object is an autoscaler of the workload.
+func scales(object, of *unstructured.Unstructured) bool {
+	target, ok := targetOf(object)
+	return ok && target == keyOf(of)
+}
+
+func isDefaultServiceAccount(object *unstructured.Unstructured) bool {
+	return object.GroupVersionKind().GroupKind() == serviceAccountKind && object.GetName() == defaultServiceAccount
+}
+
+// describe names an object as people do.
+func describe(object *unstructured.Unstructured) string {
+	return object.GetKind() + " " + object.GetNamespace() + "/" + object.GetName()
+}
+
+// short bounds what is quoted of an object.
+func short(text string) string {
+	const most = 64
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "") + "..."
+	}
+	return text
+}

@@ -1,0 +1,151 @@
+package render_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/delivery/render"
+)
+
+// TestRender runs the stories in testdata. Their commands are:
+//
+//	objects                                           the input are the objects of the workspace, and the workload is the first
+//	                                                  one that is of a kind of workload
+//	overrides                                         the input is spec.delivery.overrides
+//	with                                              what goes with the workload, and what is missing
+//	render [location=X] [replicas=(a:1,b:2)] [only=Kind]  what each of those clusters gets, or one of no name gets all
+func TestRender(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		s := &story{}
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			var out strings.Builder
+			if err := s.run(t, d, &out); err != nil {
+				fmt.Fprintf(&out, "error: %v\n", err)
+			}
+			return out.String()
+		})
+	})
+}
+
+// story is a workspace with one workload that matters.
+type story struct {
+	objects   *render.Objects
+	workload  *unstructured.Unstructured
+	overrides *render.Overrides
+	before    map[string]*v1alpha1.Manifest
+}
+
+func (s *story) run(t *testing.T, d *datadriven.TestData, out io.Writer) error {
+	switch d.Cmd {
+	case "objects":
+		*s = story{objects: render.NewObjects(workload.Kinds())}
+		for _, object := range parse(t, d.Input) {
+			if _, err := workload.Kinds().Find(object.GetAPIVersion(), object.GetKind()); err == nil && s.workload == nil {
+				s.workload = object
+				object.SetUID(types.UID("uid-of-" + object.GetName()))
+				object.SetGeneration(3)
+			} else {
+				s.objects.Put(object)
+			}
+		}
+		return nil
+	case "overrides":
+		var placement v1alpha1.WorkloadPlacement
+		placement.Namespace, placement.Name = "shop", "europe"
+		if err := yaml.UnmarshalStrict([]byte(d.Input), &placement.Spec.Delivery.Overrides); err != nil {
+			t.Fatal(err)
+		}
+		compiled, errs := render.CompileOverrides(&placement)
+		s.overrides = compiled
+		return errs.ToAggregate()
+	case "with":
+		with, missing, err := s.with()
+		for _, object := range with {
+			fmt.Fprintf(out, "%s %s/%s\n", object.GetKind(), object.GetNamespace(), object.GetName())
+		}
+		for _, reference := range missing {
+			fmt.Fprintf(out, "missing: %s\n", reference)
+		}
+		return err
+	case "render":
+		return s.render(t, d, out)
+	}
+	t.Fatalf("%s: there is no command %s", d.Pos, d.Cmd)
+	return nil
+}
+
+func (s *story) with() ([]*unstructured.Unstructured, []render.Reference, error) {
+	needs, err := render.NeedsOf(workload.Kinds(), s.workload)
+	if err != nil {
+		return nil, nil, err
+	}
+	with, missing := s.objects.With(needs)
+	return with, missing, nil
+}
+
+func (s *story) render(t *testing.T, d *datadriven.TestData, out io.Writer) error {
+	var location, only string
+	d.MaybeScanArgs(t, "location", &location)
+	d.MaybeScanArgs(t, "only", &only)
+	with, _, err := s.with()
+	if err != nil {
+		return err
+	}
+	request := render.Request{
+		Kinds: workload.Kinds(), Workload: s.workload, With: with, WhenUnselected: v1alpha1.KeepUnselected,
+		Changes: s.overrides.For(render.Cluster{Name: "dublin", Location: location}),
+	}
+	manifests, err := render.Manifests(request)
+	for i, m := range manifests {
+		write(t, out, i, m, only)
+	}
+	return err
+}
+
+// write writes what a manifest says as YAML, and the object after it.
+func write(t *testing.T, out io.Writer, i int, m v1alpha1.Manifest, only string) {
+	var object unstructured.Unstructured
+	if err := json.Unmarshal(m.Object.Raw, &object.Object); err != nil {
+		t.Fatal(err)
+	}
+	if only != "" && object.GetKind() != only {
+		return
+	}
+	m.Object.Raw, m.Revision = nil, ""
+	says, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := yaml.Marshal(object.Object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(out, "--- %s\n%s", says, content)
+}
+
+func parse(t *testing.T, text string) (all []*unstructured.Unstructured) {
+	decoder := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader([]byte(text)), 4096)
+	for {
+		object := &unstructured.Unstructured{}
+		switch err := decoder.Decode(object); {
+		case errors.Is(err, io.EOF):
+			return all
+		case err != nil:
+			t.Fatal(err)
+		}
+		all = append(all, object)
+	}
+}
