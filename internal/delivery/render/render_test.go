@@ -45,7 +45,6 @@ type story struct {
 	objects   *render.Objects
 	workload  *unstructured.Unstructured
 	overrides *render.Overrides
-	before    map[string]*v1alpha1.Manifest
 }
 
 func (s *story) run(t *testing.T, d *datadriven.TestData, out io.Writer) error {
@@ -109,14 +108,14 @@ func (s *story) render(t *testing.T, d *datadriven.TestData, out io.Writer) erro
 		Changes: s.overrides.For(render.Cluster{Name: "dublin", Location: location}),
 	}
 	manifests, err := render.Manifests(request)
-	for i, m := range manifests {
-		write(t, out, i, m, only)
+	for _, m := range manifests {
+		write(t, out, m, only)
 	}
 	return err
 }
 
 // write writes what a manifest says as YAML, and the object after it.
-func write(t *testing.T, out io.Writer, i int, m v1alpha1.Manifest, only string) {
+func write(t *testing.T, out io.Writer, m v1alpha1.Manifest, only string) {
 	var object unstructured.Unstructured
 	if err := json.Unmarshal(m.Object.Raw, &object.Object); err != nil {
 		t.Fatal(err)
