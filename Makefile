@@ -14,9 +14,10 @@ help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## Place the examples on a real, local kcp. ONCE=1 exits after printing, KCP_BIN=path uses your kcp.
+run: ## Place the examples on a real, local kcp. ONCE=1 exits after printing, PHYSICAL=2 adds clusters with pods, KCP_BIN=path uses your kcp.
 	@go build -o bin/run ./test/run
-	@exec bin/run
+	@$(if $(PHYSICAL),go build -trimpath -o bin/ ./cmd/placement-agent)
+	@exec bin/run $(if $(PHYSICAL),--physical $(PHYSICAL))
 
 .PHONY: test
 test: $(KCP) $(KUBERNETES) ## Run all tests: policy suites and scenarios, unit tests with -race, end to end on a real kcp and real clusters.

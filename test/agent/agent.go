@@ -33,7 +33,15 @@ type Options struct {
 
 // Start gives an agent its rights and starts it. The caller stops it.
 func Start(ctx context.Context, o Options) (*process.Process, error) {
-	inKCP, inCluster := filepath.Join(o.Dir, "kcp.kubeconfig"), filepath.Join(o.Dir, "physical.kubeconfig")
+	binary, err := filepath.Abs(o.Binary) // it runs in Dir
+	if err != nil {
+		return nil, err
+	}
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	inKCP, inCluster := filepath.Join(dir, "agent-kcp.kubeconfig"), filepath.Join(dir, "agent-cluster.kubeconfig")
 	workspace, err := Rights(ctx, o.Workspace, o.Registration)
 	if err != nil {
 		return nil, err
@@ -51,7 +59,7 @@ func Start(ctx context.Context, o Options) (*process.Process, error) {
 	if err := access.WriteKubeconfig(cluster, inCluster); err != nil {
 		return nil, err
 	}
-	return process.Start("placement-agent", o.Dir, o.Binary, append([]string{
+	return process.Start("placement-agent", dir, binary, append([]string{
 		"--registration-name", o.Registration, "--kcp-kubeconfig", inKCP, "--kubeconfig", inCluster,
 	}, o.Args...)...)
 }

@@ -1,5 +1,6 @@
 // Command run shows placement on a real, local kcp: it starts the server and the controller, applies the fleets, policies and
-// workloads of the two teams of examples/, waits until every workload is placed, and prints where and why.
+// workloads of the two teams of examples/, waits until every workload is placed, and prints where and why. With --physical there is a
+// third team, whose clusters are real.
 package main
 
 import (
@@ -38,15 +39,19 @@ import (
 	"github.com/kcp-placement/placement/internal/controller"
 	"github.com/kcp-placement/placement/offline/report"
 	"github.com/kcp-placement/placement/test/kcp"
+	"github.com/kcp-placement/placement/test/kubernetes"
 )
 
-// teams of examples/, each with the workload whose decision is explained.
-var teams = []struct{ name, explain string }{
-	{"team-shop", "Deployment default/web"},
-	{"team-ml", "Job default/train-vision"},
+// team is one of examples/.
+type team struct {
+	name string
+	// explain is the workload whose decision is explained.
+	explain string
+	// files in the order in which they are applied.
+	files []string
 }
 
-// files of a team, in the order in which they are applied.
+// files of a team whose clusters do not exist.
 var files = []string{"fleet.yaml", "policies.yaml", "placements.yaml", "workloads.yaml"}
 
 // placeWithin bounds the time that it takes to place the examples.
@@ -55,7 +60,10 @@ const placeWithin = time.Minute
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	var d demo
+	d := demo{teams: []team{
+		{"team-shop", "Deployment default/web", files},
+		{"team-ml", "Job default/train-vision", files},
+	}}
 	c := &cobra.Command{
 		Use:           "run",
 		Short:         "Place the examples on a real, local kcp",
@@ -67,6 +75,8 @@ func main() {
 	c.Flags().BoolVar(&d.once, "once", os.Getenv("ONCE") != "", "Exit after printing, with an error if a workload is not placed as expected. Default: true if $ONCE is set.")
 	c.Flags().StringVar(&d.dir, "dir", ".kcp", "Folder for the data of the server and the kubeconfigs.")
 	c.Flags().StringVar(&d.examples, "examples", "examples", "Folder with the files of the teams.")
+	c.Flags().IntVar(&d.physical, "physical", 0, "How many physical clusters to start, with agents, for a third team. Their programs are built first if need be.")
+	c.Flags().StringVar(&d.agent, "agent", "bin/placement-agent", "Program of their agents.")
 	if err := c.ExecuteContext(ctx); err != nil {
 		if ctx.Err() != nil {
 			fmt.Fprintln(os.Stderr, "interrupted")
@@ -80,10 +90,17 @@ func main() {
 type demo struct {
 	once          bool
 	dir, examples string
+	physical      int
+	agent         string
+	teams         []team
 
 	server *kcp.Server
 	engine *engine.Engine
 	kinds  map[string]schema.GroupVersionResource
+
+	// clusters by their names, which are physical, and what stops them and their agents, in the order in which they were started.
+	clusters map[string]*kubernetes.Server
+	started  []func()
 }
 
 func (d *demo) run(ctx context.Context) error {
@@ -104,15 +121,27 @@ func (d *demo) run(ctx context.Context) error {
 	if err := d.server.Install(ctx); err != nil {
 		return err
 	}
+	defer func() {
+		for _, stop := range slices.Backward(d.started) {
+			stop()
+		}
+	}()
+	if d.physical > 0 {
+		say("starting %d physical clusters", d.physical)
+		if err := d.startPhysical(ctx); err != nil {
+			return err
+		}
+		d.teams = append(d.teams, live)
+	}
 	stop, err := d.startController(ctx)
 	if err != nil {
 		return err
 	}
 	defer stop()
 	say("the controller is running, its log is %s", filepath.Join(d.dir, "controller.log"))
-	for _, team := range teams {
+	for _, team := range d.teams {
 		say("workspace root:%s", team.name)
-		if err := d.bring(ctx, team.name); err != nil {
+		if err := d.bring(ctx, team); err != nil {
 			return err
 		}
 	}
@@ -123,7 +152,7 @@ func (d *demo) run(ctx context.Context) error {
 	if broken == nil {
 		say("everything is placed as expected")
 	}
-	for _, team := range teams {
+	for _, team := range d.teams {
 		if err := d.show(ctx, team.name, team.explain); err != nil {
 			return err
 		}
@@ -177,23 +206,28 @@ func (d *demo) startController(ctx context.Context) (stop func(), err error) {
 	}, nil
 }
 
-func (d *demo) bring(ctx context.Context, team string) error {
-	if err := d.server.CreateTeam(ctx, team); err != nil {
+func (d *demo) bring(ctx context.Context, t team) error {
+	if err := d.server.CreateTeam(ctx, t.name); err != nil {
 		return err
 	}
-	if err := d.clear(ctx, team); err != nil {
-		return fmt.Errorf("clearing root:%s: %w", team, err)
+	if err := d.clear(ctx, t.name); err != nil {
+		return fmt.Errorf("clearing root:%s: %w", t.name, err)
 	}
-	for _, file := range files {
-		documents, err := os.ReadFile(filepath.Join(d.examples, team, file))
+	if t.name == live.name {
+		if err := d.startAgents(ctx); err != nil {
+			return err
+		}
+	}
+	for _, file := range t.files {
+		documents, err := os.ReadFile(filepath.Join(d.examples, t.name, file))
 		if err != nil {
 			return err
 		}
-		if err := d.server.Apply(ctx, "root:"+team, documents); err != nil {
-			return fmt.Errorf("%s/%s: %w", team, file, err)
+		if err := d.server.Apply(ctx, "root:"+t.name, documents); err != nil {
+			return fmt.Errorf("%s/%s: %w", t.name, file, err)
 		}
 	}
-	return d.server.WriteKubeconfig("root:"+team, filepath.Join(d.dir, team+".kubeconfig"))
+	return d.server.WriteKubeconfig("root:"+t.name, filepath.Join(d.dir, t.name+".kubeconfig"))
 }
 
 // clear removes what an earlier run and its users left in a team's workspace.
@@ -234,7 +268,7 @@ func (d *demo) await(ctx context.Context) error {
 	defer cancel()
 	for {
 		var broken []error
-		for _, team := range teams {
+		for _, team := range d.teams {
 			broken = append(broken, d.check(ctx, team.name))
 		}
 		err := errors.Join(broken...)
@@ -250,6 +284,9 @@ func (d *demo) await(ctx context.Context) error {
 }
 
 func (d *demo) check(ctx context.Context, team string) error {
+	if team == live.name {
+		return d.checkLive(ctx)
+	}
 	text, err := os.ReadFile(filepath.Join(d.examples, team, "expected.yaml"))
 	if err != nil {
 		return err
@@ -307,6 +344,11 @@ func (d *demo) show(ctx context.Context, team, explain string) error {
 		return err
 	}
 	fmt.Printf("\nworkspace root:%s\n\n", team)
+	if team == live.name {
+		if err := d.showClusters(ctx); err != nil {
+			return err
+		}
+	}
 	report.Decisions(os.Stdout, placed)
 	for _, p := range placed {
 		if p.Workload == explain {
@@ -364,7 +406,11 @@ Look around, in another terminal:
   kubectl edit clusterregistration dublin --subresource=status   # make it not Ready
 
 The other team also has a cluster frankfurt, which is another one: KUBECONFIG=%[1]s/team-ml.kubeconfig
-
-Ctrl-C stops everything; the next run starts the examples afresh.
 `, d.dir)
+	for _, name := range slices.Sorted(maps.Keys(d.clusters)) {
+		fmt.Printf("\nThe cluster %s of team-live: KUBECONFIG=%s\n", name, d.clusters[name].Kubeconfig())
+	}
+	fmt.Print(`
+Ctrl-C stops everything; the next run starts the examples afresh.
+`)
 }
