@@ -100,20 +100,15 @@ func (e *Engine) BetterGroup(ctx context.Context, request Request) (group string
 	if err := request.validate(ctx); err != nil {
 		return "", err
 	}
-	w := e.lookUp(request.Workspace)
-	in, _, err := w.scheduled(ctx, &request)
-	if err != nil {
-		return "", err
-	}
-	overflows := overflows(in)
-	for _, g := range in.Placement.Groups {
+	overflows := overflows(&request)
+	for _, g := range request.Placement.Groups {
 		if g.Group == request.Group || overflows {
 			break
 		}
 		if g.ReturnAfter == 0 {
 			continue
 		}
-		_, whole, err := w.planIn(ctx, in, []*placement.Placement{g}, false, false)
+		_, whole, err := e.lookUp(request.Workspace).planIn(ctx, &request, []*placement.Placement{g}, false, false)
 		if err != nil || whole {
 			return g.Group, err
 		}

@@ -166,6 +166,8 @@ const (
 	NotPlacedReason = "NotPlaced"
 	// UnselectedReason on Delivered Unknown: no placement selects the workload, and what runs stays as it was.
 	UnselectedReason = "Unselected"
+	// DeliveredByOthersReason on Delivered Unknown: no agent of its clusters delivers.
+	DeliveredByOthersReason = "DeliveredByOthers"
 	// MissingReferenceReason on Delivered False: the workload refers to an object that is not there, such as a Secret.
 	MissingReferenceReason = "MissingReference"
 	// ConflictReason on Delivered False: another workload brings an object of the same name, and it is not the same.

@@ -1,0 +1,245 @@
+package delivery
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// Rollout is a workload with what is to run of it and what does.
+type Rollout struct {
+	*Assignment
+	// Copies are by cluster, as Works have them.
+	Copies map[string]*Copy
+	// Clusters are those that may deliver, by name.
+	Clusters map[string]*Cluster
+	// Problems keep something of it from being delivered, the worst first.
+	Problems []Problem
+
+	spec *workloadSpec
+}
+
+// Finding is a condition without its times.
+type Finding struct {
+	Status  corev1.ConditionStatus
+	Reason  string
+	Message string
+}
+
+// maxMessage and maxClusterMessage bound messages in bytes, as the schemas do.
+const (
+	maxMessage        = 1024
+	maxClusterMessage = 512
+)
+
+// delivered are the targets that are delivered to. The others are left to those who bring workloads there.
+func (r *Rollout) delivered() []Target {
+	return slices.DeleteFunc(slices.Clone(r.Targets), func(t Target) bool { return !r.delivers(t.Cluster) })
+}
+
+func (r *Rollout) delivers(cluster string) bool {
+	c := r.Clusters[cluster]
+	return c != nil && c.Delivers || r.Copies[cluster] != nil
+}
+
+// Applied says whether a cluster has the revision that was made of the present workload.
+func (r *Rollout) Applied(cluster string) bool {
+	c := r.Copies[cluster]
+	return c != nil && c.Manifest != nil && c.Manifest.Generation == r.Generation && c.Health() != v1alpha1.HealthPending
+}
+
+// Ready says whether a cluster runs as many replicas of the present workload as are decided, and all are ready; of a Job, whether
+// it has succeeded. What the agent says has to agree with itself.
+func (r *Rollout) Ready(t Target) bool {
+	if !r.Applied(t.Cluster) {
+		return false
+	}
+	c := r.Copies[t.Cluster]
+	if c.Health() != v1alpha1.HealthCurrent {
+		return false
+	}
+	kind, known := statuses[r.groupKind()]
+	if !known {
+		return true
+	}
+	n, want := countsOf(c), t.Replicas
+	if c.Manifest.Scaled {
+		want = n.Desired
+	}
+	return kind.ready(r, &n, want)
+}
+
+func (r *Rollout) groupKind() schema.GroupKind {
+	return schema.FromAPIVersionAndKind(r.APIVersion, r.Kind).GroupKind()
+}
+
+func (r *Rollout) specification() *workloadSpec {
+	if r.spec == nil {
+		r.spec = specOf(r.Manifest)
+	}
+	return r.spec
+}
+
+// On says how the workload fares on one of its clusters; nil where it is not delivered there.
+func (r *Rollout) On(t Target) *v1alpha1.ClusterDelivery {
+	if !r.delivers(t.Cluster) {
+		return nil
+	}
+	d := &v1alpha1.ClusterDelivery{Health: v1alpha1.HealthPending}
+	if c := r.Copies[t.Cluster]; c != nil && c.Manifest != nil {
+		d.Health = c.Health()
+		if d.Health == v1alpha1.HealthCurrent && !r.Ready(t) {
+			d.Health = v1alpha1.HealthInProgress
+		}
+	}
+	if wrong := r.wrongOn(t); wrong != nil {
+		d.Message = clean(wrong.Message, maxClusterMessage)
+	} else if c := r.Copies[t.Cluster]; d.Health != v1alpha1.HealthCurrent && c != nil && c.Status != nil {
+		d.Message = clean(c.Status.Message, maxClusterMessage)
+	}
+	return d
+}
+
+// wrongOn is the first thing that is wrong on one of the clusters; nil where nothing is.
+func (r *Rollout) wrongOn(t Target) *Problem {
+	for _, p := range r.Problems {
+		if p.Cluster == t.Cluster || p.Cluster == "" {
+			return &p
+		}
+	}
+	c, cluster := r.Copies[t.Cluster], r.Clusters[t.Cluster]
+	health, message := v1alpha1.HealthPending, ""
+	if c != nil && c.Manifest != nil {
+		if health = c.Health(); c.Status != nil {
+			message = c.Status.Message
+		}
+	}
+	switch {
+	case health == v1alpha1.HealthFailed:
+		return &Problem{Cluster: t.Cluster, Reason: v1alpha1.FailedReason, Message: cmp.Or(message, "a controller of the cluster has given up")}
+	case health == v1alpha1.HealthPending && message != "":
+		return &Problem{Cluster: t.Cluster, Reason: v1alpha1.NotAppliedReason, Message: message}
+	case cluster != nil && (cluster.Silent || cluster.Lost):
+		return &Problem{Cluster: t.Cluster, Reason: v1alpha1.ClusterSilentReason,
+			Message: "the agent of the cluster is silent, and this is the state that it told last"}
+	case c == nil || c.Manifest == nil || cluster != nil && cluster.Delivers:
+		return nil
+	default:
+		return &Problem{Cluster: t.Cluster, Reason: v1alpha1.ClusterSilentReason, Message: "the agent of the cluster does not deliver any more"}
+	}
+}
+
+// gravity orders what is wrong on several clusters.
+var gravity = []string{v1alpha1.FailedReason, v1alpha1.NotAppliedReason, v1alpha1.ClusterSilentReason}
+
+// Wrong is the first thing that is wrong with the delivery of the workload; nil where nothing is.
+func (r *Rollout) Wrong() *Problem {
+	if len(r.Problems) > 0 {
+		return &r.Problems[0]
+	}
+	var worst *Problem
+	for _, t := range r.Targets {
+		if p := r.wrongOn(t); r.delivers(t.Cluster) && p != nil && (worst == nil || slices.Index(gravity, p.Reason) < slices.Index(gravity, worst.Reason)) {
+			worst = p
+		}
+	}
+	return worst
+}
+
+// String is the problem in a sentence that names the cluster.
+func (p *Problem) String() string {
+	if p.Cluster == "" {
+		return clean(p.Message, maxMessage)
+	}
+	return clean(p.Cluster+": "+p.Message, maxMessage)
+}
+
+// Delivered is what condition Delivered says of the workload; nil where it says nothing.
+func (r *Rollout) Delivered() *Finding {
+	targets := r.delivered()
+	switch wrong := r.Wrong(); {
+	case r.State == Unselected && len(r.Copies) > 0:
+		return &Finding{corev1.ConditionUnknown, v1alpha1.UnselectedReason, "no placement selects it: " + r.kept()}
+	case r.State == Waiting && len(r.Copies) > 0:
+		return &Finding{corev1.ConditionFalse, v1alpha1.NotPlacedReason, r.notPlaced() + "; what runs is being removed from " + names(r.Copies)}
+	case r.State == Waiting:
+		return &Finding{corev1.ConditionFalse, v1alpha1.NotPlacedReason, r.notPlaced()}
+	case r.State != Decided:
+		return nil
+	case len(targets) == 0:
+		return &Finding{corev1.ConditionUnknown, v1alpha1.DeliveredByOthersReason, "others bring it to its clusters"}
+	case wrong != nil && wrong.Reason == v1alpha1.ClusterSilentReason:
+		return &Finding{corev1.ConditionUnknown, wrong.Reason, wrong.String()}
+	case wrong != nil:
+		return &Finding{corev1.ConditionFalse, wrong.Reason, wrong.String()}
+	default:
+		return r.progress(targets)
+	}
+}
+
+// progress is the condition where nothing is wrong.
+func (r *Rollout) progress(targets []Target) *Finding {
+	var ready, behind []string
+	message := ""
+	for _, t := range targets {
+		if r.Ready(t) {
+			ready = append(ready, t.Cluster)
+			continue
+		}
+		behind = append(behind, t.Cluster)
+		if d := r.On(t); message == "" && d.Message != "" {
+			message = ": " + t.Cluster + ": " + d.Message
+		}
+	}
+	if len(behind) == 0 {
+		return &Finding{corev1.ConditionTrue, "Ready", clean("on "+strings.Join(ready, ", "), maxMessage)}
+	}
+	return &Finding{corev1.ConditionFalse, v1alpha1.InProgressReason, clean("on its way to "+strings.Join(behind, ", ")+message, maxMessage)}
+}
+
+func (r *Rollout) kept() string {
+	for _, c := range r.Copies {
+		if c.Manifest != nil && c.Manifest.WhenUnselected == v1alpha1.RemoveUnselected || c.Manifest == nil {
+			return "it is being removed from " + names(r.Copies)
+		}
+	}
+	return "it is kept as it was on " + names(r.Copies)
+}
+
+func (r *Rollout) notPlaced() string {
+	if r.Placement == nil {
+		return "no cluster is found for it"
+	}
+	return fmt.Sprintf("no cluster is found for it: WorkloadPlacement %s says why", r.Placement.Name)
+}
+
+func names(copies map[string]*Copy) string {
+	return clean(strings.Join(slices.Sorted(maps.Keys(copies)), ", "), maxMessage/2)
+}
+
+// clean makes text of others fit to be shown: on one line, without control characters, of bounded length.
+func clean(text string, most int) string {
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case unicode.IsGraphic(r):
+			return r
+		default:
+			return -1 // control and format characters, which turn text around at a terminal
+		}
+	}, strings.ToValidUTF8(text[:min(len(text), 4*most)], ""))
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most-3], "") + "..."
+}
