@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"iter"
 	"maps"
 	"slices"
@@ -22,33 +23,89 @@ import (
 //
 // Invariant: what a set counts on a cluster is the claims of the ledger with a share there whose owner is in the set.
 type affinity struct {
-	// terms of the placements that keep workloads out of domains, by name, and their names in order.
-	terms map[types.NamespacedName][]placement.Affinity
-	repel []types.NamespacedName
-	sets  map[setKey]*set
-	known *known
+	sets map[setKey]*set
+	// selecting are the sets that have a selector.
+	selecting byLabel[*set]
+	// repulsions are the terms by which the workloads of a set keep others away, repellers each of these terms.
+	repulsions map[setKey][]placement.Affinity
+	repellers  byLabel[repeller]
+	known      *known
 	// changes counts what has changed of all this.
 	changes int64
 	// unplaced are the selectors of which none is placed, as of emptyAt changes.
 	unplaced map[string]bool
 	emptyAt  int64
+	// presences is how many there are in all sets at most, sweepAt how many repulsions there are when those of nobody are dropped.
+	presences, sweepAt int
+	// was and is are scratch space of recount.
+	was, is []*set
 }
 
-// setKey is what the workloads of a set have in common: a selector selects them, or a placement places them.
+// setKey is what the workloads of a set have in common: a selector selects them, or a placement places them, and policies have them
+// repel others by the same terms, if by any.
 type setKey struct {
 	others string
 	group  types.NamespacedName
+	repels string
 }
 
 // set is the placed workloads that a term is about.
 type set struct {
-	// others is nil for the workloads of the placement group.
+	setKey
+	// others is nil for the workloads of a placement.
 	others *placement.Others
-	group  types.NamespacedName
 	// on is how many there are on each cluster.
 	on map[string]int
 	// domains by topology key.
 	domains map[snapshot.TopologyKey]*presence
+}
+
+// repeller is a term by which the workloads of a set keep others away.
+type repeller struct {
+	*set
+	term *placement.Affinity
+}
+
+// compare orders repellers by their placements, then by which terms they are.
+func (r repeller) compare(o repeller) int {
+	return cmp.Or(strings.Compare(r.group.String(), o.group.String()), strings.Compare(r.repels, o.repels), strings.Compare(r.term.Name, o.term.Name))
+}
+
+// byLabel finds what is about workloads with a label: each under a label that all of these have, or among the rest.
+type byLabel[T any] struct {
+	with map[placement.Label][]T
+	rest []T
+}
+
+func (l *byLabel[T]) add(others *placement.Others, one T) {
+	label, known := others.Asks()
+	if !known {
+		l.rest = append(l.rest, one)
+		return
+	}
+	if l.with == nil {
+		l.with = map[placement.Label][]T{}
+	}
+	l.with[label] = append(l.with[label], one)
+}
+
+// each yields all that may be about workloads with these labels.
+func (l *byLabel[T]) each(labels map[string]string, yield func(T) bool) {
+	for _, one := range l.rest {
+		if !yield(one) {
+			return
+		}
+	}
+	if len(l.with) == 0 {
+		return
+	}
+	for key, value := range labels {
+		for _, one := range l.with[placement.Label{Key: key, Value: value}] {
+			if !yield(one) {
+				return
+			}
+		}
+	}
 }
 
 // presence is in which domains of a topology key any of a set is.
@@ -66,21 +123,33 @@ type known struct {
 	placements []*placement.Placement
 	selectors  []placement.Selector
 	workloads  []*workload.Workload
+	// scheduled are the placements of the workloads under what policies say, nil where policies have no terms.
+	scheduled []*placement.Placement
 }
 
-// SetAffinity tells what affinity between workloads has to know before the first decision, and again whenever it changes: all
-// valid placements of a workspace, oldest first, and its workloads. Of these, only the labels of those that hold something
-// count, which a Reservation does not have. Where no placement has terms, the workloads are not looked at. It returns whether
-// anything has changed by that.
-func (e *Engine) SetAffinity(workspace logicalcluster.Name, placements []*placement.Placement, workloads iter.Seq[*workload.Workload]) (changed bool) {
-	if !slices.ContainsFunc(placements, func(p *placement.Placement) bool { return len(p.Affinity) > 0 }) {
+// SetAffinity tells what affinity between workloads has to know before the first decision, and again whenever that changes: all
+// valid placements of a workspace, oldest first, and its workloads. Where policies have terms, that is Relates, each comes with its
+// placement as Scheduled returns it; nil where that fails, which leaves what was known of the workload. Of those that hold something
+// the labels count, and by which terms policies have them keep others away: a Reservation has neither. Where neither placements nor
+// policies have terms, the workloads are not looked at. It returns whether anything has changed by that.
+func (e *Engine) SetAffinity(workspace logicalcluster.Name, placements []*placement.Placement, workloads iter.Seq2[*workload.Workload, *placement.Placement]) (changed bool) {
+	if !e.Relates(workspace) && !slices.ContainsFunc(placements, func(p *placement.Placement) bool { return len(p.Affinity) > 0 }) {
 		return e.lookUp(workspace).forgetAffinity()
 	}
-	k := &known{placements: slices.Clone(placements), workloads: slices.Collect(workloads)}
+	k := &known{placements: slices.Clone(placements)}
 	for _, p := range placements {
 		k.selectors = append(k.selectors, p.Selector)
 	}
+	for w, scheduled := range workloads {
+		k.workloads, k.scheduled = append(k.workloads, w), append(k.scheduled, scheduled)
+	}
 	return e.workspace(workspace).setAffinity(k)
+}
+
+// Relates reports whether the policies of a workspace may have terms of affinity between workloads. Otherwise SetAffinity knows from
+// placements all that there is to know.
+func (e *Engine) Relates(workspace logicalcluster.Name) bool {
+	return e.lookUp(workspace).policies.Load().Relates()
 }
 
 // Revision changes whenever anything does that decisions depend on beside their inputs: clusters, what is reserved on them, and
@@ -110,71 +179,131 @@ func (w *workspace) setAffinity(k *known) (changed bool) {
 	a, before := &w.affinity, w.affinity.changes
 	last := a.known
 	a.known = k
-	for _, o := range k.workloads {
-		owner := ownerOf(o.Reference)
-		claim := w.ledger.Claim(owner)
-		if idle := o.End.RequestsNothing(); claim != nil && (o.UID == "" || claim.UID == o.UID) && (claim.Idle != idle || !maps.Equal(claim.Labels, o.Labels)) {
-			w.restoreClaim(owner, claim, &capacity.Claim{UID: claim.UID, Group: claim.Group, Shares: claim.Shares, Labels: o.Labels, Idle: idle})
-		}
-	}
 	if last == nil || !slices.Equal(last.placements, k.placements) {
 		w.setTerms(k.placements)
+	}
+	made := 0
+	for i, o := range k.workloads {
+		owner, scheduled := ownerOf(o.Reference), k.scheduled[i]
+		claim := w.ledger.Claim(owner)
+		switch {
+		case claim != nil && (o.UID == "" || claim.UID == o.UID):
+			now := capacity.Claim{UID: claim.UID, Group: claim.Group, Shares: claim.Shares, Labels: o.Labels, Idle: o.End.RequestsNothing(), Repels: claim.Repels}
+			if scheduled != nil && scheduled.NamespacedName() == claim.Group {
+				now.Repels = scheduled.RepelsByPolicies()
+				w.addRepulsions(scheduled)
+			}
+			if now.Idle != claim.Idle || now.Repels != claim.Repels || !maps.Equal(now.Labels, claim.Labels) {
+				w.restoreClaim(owner, claim, &now)
+			}
+		case scheduled != nil && o.End == "":
+			for i := range scheduled.Affinity {
+				if t := &scheduled.Affinity[i]; t.Required && !t.Repels && made < maxCircles {
+					sets := len(a.sets)
+					if w.setOf(&t.Others); len(a.sets) > sets {
+						made++
+					}
+				}
+			}
+		}
 	}
 	return a.changes != before
 }
 
-// setTerms keeps the sets that the terms of these placements are about, and no others.
+// maxCircles bounds of how many selectors in terms of policies it is found out at once whether any such workload is placed. Only of
+// these it is told who waits for each other.
+const maxCircles = 256
+
+// setTerms keeps the sets that the terms of these placements are about.
 func (w *workspace) setTerms(placements []*placement.Placement) {
 	a := &w.affinity
-	before := a.sets
-	a.terms, a.repel, a.sets = nil, nil, nil
 	a.changes++
+	own := map[setKey]bool{}
 	for _, p := range placements {
-		w.addTerms(p, before)
+		w.addRepulsions(p)
+		for i := range p.Repulsions {
+			own[setKey{group: p.NamespacedName(), repels: p.Repulsions[i].ID}] = true
+		}
 		for i := range p.Affinity {
-			w.setOf(&p.Affinity[i].Others, before)
+			w.setOf(&p.Affinity[i].Others)
+		}
+	}
+	w.removeRepulsions(func(key setKey) bool { return key.repels == "" && !own[key] })
+}
+
+// addRepulsions has the terms of a placement keep others away from its workloads.
+func (w *workspace) addRepulsions(p *placement.Placement) {
+	a := &w.affinity
+	if len(p.Repulsions)+len(a.repulsions) == 0 {
+		return
+	}
+	own := setKey{group: p.NamespacedName()}
+	if len(p.Repulsions) == 0 || p.Repulsions[0].ID != "" {
+		if _, had := a.repulsions[own]; had {
+			w.removeRepulsions(func(key setKey) bool { return key == own })
+		}
+	}
+	for i := range p.Repulsions {
+		r, key := &p.Repulsions[i], own
+		key.repels = r.ID
+		before, had := a.repulsions[key]
+		if had && (r.ID != "" || &before[0] == &r.Terms[0]) {
+			continue
+		}
+		if had {
+			w.removeRepulsions(func(k setKey) bool { return k == key })
+		}
+		if a.repulsions == nil {
+			a.repulsions = map[setKey][]placement.Affinity{}
+		}
+		if len(a.repulsions) >= a.sweepAt {
+			w.removeRepulsions(func(key setKey) bool { return key.repels != "" && len(a.sets[key].on) == 0 })
+			a.sweepAt = max(minSweep, 2*len(a.repulsions))
+		}
+		a.changes++
+		a.repulsions[key] = r.Terms
+		s := w.set(key, nil)
+		for i := range r.Terms {
+			a.repellers.add(&r.Terms[i].Others, repeller{s, &r.Terms[i]})
 		}
 	}
 }
 
-// addTerms has the terms of a placement keep others away from its workloads.
-func (w *workspace) addTerms(p *placement.Placement, existing map[setKey]*set) {
-	a, name := &w.affinity, p.NamespacedName()
-	if len(p.Affinity)+len(a.terms) == 0 {
+// minSweep is how many repulsions are kept at least, whether or not any placed workload has them.
+const minSweep = 1024
+
+// removeRepulsions removes the repulsions with such keys.
+func (w *workspace) removeRepulsions(remove func(setKey) bool) {
+	a, removed := &w.affinity, false
+	for key := range a.repulsions {
+		if remove(key) {
+			removed = true
+			a.changes++
+			delete(a.repulsions, key)
+			delete(a.sets, key)
+		}
+	}
+	if !removed {
 		return
 	}
-	repels := slices.ContainsFunc(p.Affinity, func(t placement.Affinity) bool { return t.Required && t.Repels })
-	if before, known := a.terms[name]; known && repels && &before[0] == &p.Affinity[0] || !known && !repels {
-		return
+	a.repellers = byLabel[repeller]{}
+	for key, terms := range a.repulsions {
+		for i := range terms {
+			a.repellers.add(&terms[i].Others, repeller{a.sets[key], &terms[i]})
+		}
 	}
-	a.changes++
-	if !repels {
-		delete(a.terms, name)
-		a.repel = slices.DeleteFunc(a.repel, func(n types.NamespacedName) bool { return n == name })
-		return
-	}
-	if a.terms == nil {
-		a.terms = map[types.NamespacedName][]placement.Affinity{}
-	}
-	a.terms[name] = p.Affinity
-	if at, found := slices.BinarySearchFunc(a.repel, name, byName); !found {
-		a.repel = slices.Insert(a.repel, at, name)
-	}
-	w.set(setKey{group: name}, nil, existing)
 }
 
-func byName(a, b types.NamespacedName) int { return strings.Compare(a.String(), b.String()) }
-
 // setOf returns the set of the placed workloads that others selects.
-func (w *workspace) setOf(others *placement.Others, existing map[setKey]*set) *set {
-	return w.set(setKey{others: others.ID()}, others, existing)
+func (w *workspace) setOf(others *placement.Others) *set {
+	return w.set(setKey{others: others.ID()}, others)
 }
 
 // maxSets bounds how many sets are kept: beyond it, those of selectors are counted anew when they are needed.
 const maxSets = 4096
 
 // set returns a set, which is counted unless it exists.
-func (w *workspace) set(key setKey, others *placement.Others, existing map[setKey]*set) *set {
+func (w *workspace) set(key setKey, others *placement.Others) *set {
 	a := &w.affinity
 	if s := a.sets[key]; s != nil {
 		return s
@@ -182,15 +311,21 @@ func (w *workspace) set(key setKey, others *placement.Others, existing map[setKe
 	if a.sets == nil {
 		a.sets = map[setKey]*set{}
 	}
-	s := existing[key]
-	if s == nil {
-		s = &set{others: others, group: key.group}
-		s.countAll(w.ledger)
-		if len(a.sets) >= maxSets && len(existing) == 0 {
-			maps.DeleteFunc(a.sets, func(k setKey, _ *set) bool { return k.others != "" })
+	if len(a.sets) >= maxSets && others != nil {
+		maps.DeleteFunc(a.sets, func(_ setKey, s *set) bool { return s.others != nil })
+		a.selecting = byLabel[*set]{}
+	}
+	s := &set{setKey: key, others: others, on: map[string]int{}, domains: map[snapshot.TopologyKey]*presence{}}
+	if key.repels == "" { // Invariant: there is a set for what a claim repels by, before there is the claim
+		for owner, claim := range w.ledger.EachClaim {
+			if s.has(owner, claim) {
+				s.count(w, claim, 1)
+			}
 		}
 	}
-	a.sets[key] = s
+	if a.sets[key] = s; others != nil {
+		a.selecting.add(others, s)
+	}
 	return s
 }
 
@@ -200,47 +335,73 @@ func (s *set) has(owner capacity.Owner, c *capacity.Claim) bool {
 	case c == nil || owner.Held != 0 || c.Idle:
 		return false
 	case s.others == nil:
-		return c.Group == s.group
+		return c.Group == s.group && (s.repels == "" || c.Repels == s.repels)
 	default:
 		return s.others.Match(owner.Namespace, c.Labels)
 	}
 }
 
+// having appends the sets that have the owner of a claim.
+func (a *affinity) having(owner capacity.Owner, c *capacity.Claim, sets []*set) []*set {
+	if c == nil {
+		return sets
+	}
+	if s := a.sets[setKey{group: c.Group}]; s != nil && s.has(owner, c) {
+		sets = append(sets, s)
+	}
+	if c.Repels != "" {
+		if s := a.sets[setKey{group: c.Group, repels: c.Repels}]; s != nil && s.has(owner, c) {
+			sets = append(sets, s)
+		}
+	}
+	a.selecting.each(c.Labels, func(s *set) bool {
+		if s.has(owner, c) {
+			sets = append(sets, s)
+		}
+		return true
+	})
+	return sets
+}
+
 // recount updates the sets for an owner that has another claim than before. Either may be nil.
 func (w *workspace) recount(owner capacity.Owner, before, after *capacity.Claim) {
-	for _, s := range w.affinity.sets {
-		was, is := s.has(owner, before), s.has(owner, after)
-		if was && is && slices.EqualFunc(before.Shares, after.Shares, func(a, b capacity.Share) bool { return a.Cluster == b.Cluster }) {
-			continue
-		}
-		if was {
+	a := &w.affinity
+	if len(a.sets) == 0 {
+		return
+	}
+	a.was, a.is = a.having(owner, before, a.was[:0]), a.having(owner, after, a.is[:0])
+	stays := before != nil && after != nil &&
+		slices.EqualFunc(before.Shares, after.Shares, func(a, b capacity.Share) bool { return a.Cluster == b.Cluster })
+	for _, s := range a.was {
+		if !stays || !slices.Contains(a.is, s) {
 			s.count(w, before, -1)
+			a.changes++
 		}
-		if is {
+	}
+	for _, s := range a.is {
+		if !stays || !slices.Contains(a.was, s) {
 			s.count(w, after, 1)
-		}
-		if was || is {
-			w.affinity.changes++
+			a.changes++
 		}
 	}
 }
 
 // recountAll makes all sets anew.
 func (w *workspace) recountAll() {
-	for _, s := range w.affinity.sets {
-		s.countAll(w.ledger)
-		w.affinity.changes++
+	a := &w.affinity
+	if len(a.sets) == 0 {
+		return
 	}
-}
-
-// countAll counts the claims of a ledger, and no others.
-func (s *set) countAll(l *capacity.Ledger) {
-	s.on, s.domains = map[string]int{}, map[snapshot.TopologyKey]*presence{}
-	for owner, claim := range l.EachClaim {
-		if s.has(owner, claim) {
-			for i := range claim.Shares {
-				s.on[claim.Shares[i].Cluster]++
-			}
+	for _, s := range a.sets {
+		clear(s.on)
+		clear(s.domains)
+	}
+	a.presences = 0
+	a.changes++
+	for owner, claim := range w.ledger.EachClaim {
+		a.is = a.having(owner, claim, a.is[:0])
+		for _, s := range a.is {
+			s.count(w, claim, 1)
 		}
 	}
 }
@@ -277,6 +438,9 @@ func (p *presence) count(domain int32, by int) {
 	}
 }
 
+// maxPresences bounds how many presences are kept: beyond it, they are made anew when they are needed.
+const maxPresences = 4096
+
 // presence returns in which domains of a topology key any of a set is.
 func (w *workspace) presence(s *set, key snapshot.TopologyKey) *presence {
 	if p := s.domains[key]; p != nil && p.facts == w.fleet.Facts() {
@@ -289,32 +453,39 @@ func (w *workspace) presence(s *set, key snapshot.TopologyKey) *presence {
 			p.count(t.of[position], n)
 		}
 	}
-	if len(s.domains) >= maxTopologies {
-		clear(s.domains)
+	a := &w.affinity
+	if a.presences >= maxPresences {
+		for _, s := range a.sets {
+			clear(s.domains)
+		}
+		a.presences = 0
 	}
+	a.presences++
 	s.domains[key] = p
 	return p
 }
 
-// relabelled reports whether the sets know a workload by other labels.
+// relabelled reports whether a workload has other labels than its claim says, as far as any set asks for them, or repels others by
+// other terms.
 func (w *workspace) relabelled(claim *capacity.Claim, r *Request) bool {
-	return len(w.affinity.sets) > 0 && (claim.Idle != r.Workload.End.RequestsNothing() || !maps.Equal(claim.Labels, r.Workload.Labels))
+	return claim.Repels != r.Placement.RepelsByPolicies() || len(w.affinity.sets) > 0 && (claim.Idle != r.Workload.End.RequestsNothing() || !maps.Equal(claim.Labels, r.Workload.Labels))
 }
 
-// keepsOut reports whether a term of a placement with placed workloads may keep a workload out of domains.
+// keepsOut reports whether a term of placed workloads may keep a workload out of domains.
 func (w *workspace) keepsOut(r *Request) bool {
-	a := &w.affinity
-	for _, name := range a.repel {
-		if len(a.sets[setKey{group: name}].on) == 0 {
-			continue
-		}
-		for i := range a.terms[name] {
-			if t := &a.terms[name][i]; t.Required && t.Repels && t.Others.Match(r.Workload.Namespace, r.Workload.Labels) {
-				return true
-			}
-		}
-	}
-	return false
+	kept := false
+	w.affinity.repelling(r, func(repeller) bool {
+		kept = true
+		return false
+	})
+	return kept
+}
+
+// repelling yields the terms of placed workloads that keep a workload out of their domains, in no order.
+func (a *affinity) repelling(r *Request, yield func(repeller) bool) {
+	a.repellers.each(r.Workload.Labels, func(one repeller) bool {
+		return len(one.on) == 0 || !one.term.Others.Match(r.Workload.Namespace, r.Workload.Labels) || yield(one)
+	})
 }
 
 // noneOf returns the selectors of the placements' terms of which none is placed, by ID.

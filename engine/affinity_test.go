@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 )
@@ -27,10 +29,19 @@ import (
 //   - required keeps a workload out of domains without one of the others, or with one; a cluster without the topology key is in none;
 //   - one that selects itself may be the first where none of the others is in any domain;
 //   - a placed workload's required repulsion keeps those that it selects out of its domains;
-//   - terms that weigh add or take away points; a workload is never its own other; what runs somewhere is not judged there.
+//   - terms that weigh add or take away points; a workload is never its own other; what runs somewhere is not judged there;
+//   - terms of policies are added to those of the placement, as if they stood there for this one workload.
 func TestAffinity(t *testing.T) {
+	sets, compiler := map[*affinityPolicy]*policy.Set{}, compilePolicies(t).compiler
+	for i := range affinityPolicies {
+		set, err := compiler.Compile(map[string]string{"a.rego": "package placement.scheduling\n" + affinityPolicies[i].text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sets[&affinityPolicies[i]] = set
+	}
 	rapid.Check(t, func(t *rapid.T) {
-		h := newAffinityHistory(t)
+		h := newAffinityHistory(t, sets)
 		t.Repeat(map[string]func(*rapid.T){
 			"decide":   h.decide,
 			"again":    h.decide,
@@ -44,12 +55,15 @@ func TestAffinity(t *testing.T) {
 			"facts":    h.facts,
 			"remove":   h.remove,
 			"relabels": h.changeTerms,
+			"policies": h.changePolicies,
 		})
 	})
 }
 
 type affinityHistory struct {
 	engine    *engine.Engine
+	policies  *affinityPolicy
+	sets      map[*affinityPolicy]*policy.Set
 	clusters  map[string]*snapshot.Cluster
 	specs     []*v1alpha1.WorkloadPlacement
 	compiled  []*placement.Placement
@@ -63,8 +77,43 @@ type affinityHistory struct {
 
 var affinityNamespaces = []string{"x", "y"}
 
-func newAffinityHistory(t *rapid.T) *affinityHistory {
-	h := &affinityHistory{clusters: map[string]*snapshot.Cluster{}, on: map[string][]string{}}
+// affinityPolicy is a module of the package placement.scheduling, with what it says of a workload with labels.
+type affinityPolicy struct {
+	text  string
+	terms func(labels map[string]string) []v1alpha1.WorkloadAffinityTerm
+}
+
+var affinityPolicies = []affinityPolicy{
+	{`numberOfClusters := 1 if input.workload.name == "nobody"`, func(map[string]string) []v1alpha1.WorkloadAffinityTerm { return nil }},
+	// Each app apart from itself: no two workloads that differ in it have the same terms.
+	{`workloadAffinity contains {
+		"type": "Repel", "required": true, "topologyKey": "zone", "labelSelector": {"matchLabels": {"app": input.workload.labels.app}},
+	} if input.workload.labels.tier == "front"`, func(labels map[string]string) (terms []v1alpha1.WorkloadAffinityTerm) {
+		if labels["tier"] == "front" {
+			terms = append(terms, v1alpha1.WorkloadAffinityTerm{Type: v1alpha1.WorkloadsRepel, Required: true, TopologyKey: "zone", LabelSelector: selects("app", metav1.LabelSelectorOpIn, labels["app"])})
+		}
+		return terms
+	}},
+	// Of every kind, from two rules, beside a field that is no term.
+	{`minClusters := 1
+	workloadAffinity contains {"type": "Repel", "required": true, "namespaces": ["*"], "labelSelector": {"matchExpressions": [{"key": "tier", "operator": "Exists"}]}} if input.workload.labels.app == "a"
+	workloadAffinity contains {"type": "Attract", "topologyKey": "location", "weight": 7, "labelSelector": {"matchLabels": {"app": "b"}}}
+	workloadAffinity contains {"type": "Attract", "required": true, "topologyKey": "location", "namespaces": ["y"], "labelSelector": {}} if input.workload.labels.app == "c"`,
+		func(labels map[string]string) []v1alpha1.WorkloadAffinityTerm {
+			terms := []v1alpha1.WorkloadAffinityTerm{{Type: v1alpha1.WorkloadsAttract, TopologyKey: "location", Weight: 7, LabelSelector: selects("app", metav1.LabelSelectorOpIn, "b")}}
+			switch labels["app"] {
+			case "a":
+				terms = append(terms, v1alpha1.WorkloadAffinityTerm{Type: v1alpha1.WorkloadsRepel, Required: true, Namespaces: []string{"*"}, LabelSelector: selects("tier", metav1.LabelSelectorOpExists)})
+			case "c":
+				terms = append(terms, v1alpha1.WorkloadAffinityTerm{Type: v1alpha1.WorkloadsAttract, Required: true, TopologyKey: "location", Namespaces: []string{"y"}, LabelSelector: &metav1.LabelSelector{}})
+			}
+			return terms
+		}},
+}
+
+func newAffinityHistory(t *rapid.T, sets map[*affinityPolicy]*policy.Set) *affinityHistory {
+	h := &affinityHistory{clusters: map[string]*snapshot.Cluster{}, on: map[string][]string{}, sets: sets}
+	h.policies = &affinityPolicies[below(t, "policies", len(affinityPolicies))]
 	for i := range 6 {
 		h.specs = append(h.specs, drawAffinePlacement(t, i))
 	}
@@ -131,6 +180,7 @@ func (h *affinityHistory) start(t *rapid.T) {
 	if h.engine, err = engine.New(engine.Options{}); err != nil {
 		t.Fatal(err)
 	}
+	h.engine.SetPolicies(ws, h.sets[h.policies])
 	h.compiled = nil
 	for _, spec := range h.specs {
 		p, err := h.engine.CompilePlacement(spec)
@@ -154,7 +204,41 @@ func (h *affinityHistory) start(t *rapid.T) {
 	h.tell()
 }
 
-func (h *affinityHistory) tell() { h.engine.SetAffinity(ws, h.compiled, slices.Values(h.workloads)) }
+func (h *affinityHistory) tell() {
+	h.engine.SetAffinity(ws, h.compiled, func(yield func(*workload.Workload, *placement.Placement) bool) {
+		for i, w := range h.workloads {
+			scheduled, err := h.engine.Scheduled(context.Background(), engine.Request{Workspace: ws, Placement: h.compiled[h.owners[i]], Workload: w})
+			if err != nil {
+				panic(err)
+			}
+			if !yield(w, scheduled) {
+				return
+			}
+		}
+	})
+}
+
+// unscheduled are workloads where no policies have terms of affinity.
+func unscheduled(workloads []*workload.Workload) iter.Seq2[*workload.Workload, *placement.Placement] {
+	return func(yield func(*workload.Workload, *placement.Placement) bool) {
+		for _, w := range workloads {
+			if !yield(w, nil) {
+				return
+			}
+		}
+	}
+}
+
+// terms are those of a workload: of its placement, and of the policies.
+func (h *affinityHistory) terms(i int) []v1alpha1.WorkloadAffinityTerm {
+	return slices.Concat(h.specs[h.owners[i]].Spec.WorkloadAffinity, h.policies.terms(h.workloads[i].Labels))
+}
+
+func (h *affinityHistory) changePolicies(t *rapid.T) {
+	h.policies = &affinityPolicies[below(t, "policies", len(affinityPolicies))]
+	h.engine.SetPolicies(ws, h.sets[h.policies])
+	h.tell()
+}
 
 func (h *affinityHistory) reservation(i int, on []string) engine.Reservation {
 	w := h.workloads[i]
@@ -374,7 +458,7 @@ func (h *affinityHistory) reference(i int) map[string]opinion {
 	opinions := map[string]opinion{}
 	for name, c := range h.clusters {
 		var o opinion
-		for _, term := range spec.Spec.WorkloadAffinity {
+		for _, term := range h.terms(i) {
 			domain, in := siteDomain(term.TopologyKey, c)
 			inDomain, anywhere := false, false
 			for j, other := range h.workloads {
@@ -408,7 +492,7 @@ func (h *affinityHistory) reference(i int) map[string]opinion {
 		}
 		for j, other := range h.workloads {
 			theirs := h.specs[h.owners[j]]
-			for _, term := range theirs.Spec.WorkloadAffinity {
+			for _, term := range h.terms(j) {
 				if j == i || other.End != "" || term.Type != v1alpha1.WorkloadsRepel || !term.Required || !isOther(term, theirs.Namespace, w) {
 					continue
 				}

@@ -34,8 +34,6 @@ type attraction struct {
 // rule is a term for one workload.
 type rule struct {
 	*placement.Affinity
-	// index of the term among those of its placement.
-	index int
 	// by is the placement of others whose term keeps the workload away; empty for one of its own placement.
 	by types.NamespacedName
 	*topology
@@ -53,26 +51,25 @@ type rule struct {
 // attractionOf returns what terms say for a workload; nil where there are none. The workspace is locked.
 func (w *workspace) attractionOf(r *Request, held *holding) *attraction {
 	a, terms := &w.affinity, r.Placement.Affinity
-	if len(terms) == 0 && len(a.repel) == 0 {
+	if len(terms) == 0 && len(a.repulsions) == 0 {
 		return nil
 	}
 	rules := make([]rule, 0, len(terms))
 	for i := range terms {
-		one := w.ruleOf(&terms[i], w.setOf(&terms[i].Others, nil), r, held)
-		one.index = i
+		one := w.ruleOf(&terms[i], w.setOf(&terms[i].Others), r, held)
 		one.first = one.nowhere && terms[i].Others.Match(r.Workload.Namespace, r.Workload.Labels)
 		rules = append(rules, one)
 	}
-	for _, name := range a.repel {
-		if s := a.sets[setKey{group: name}]; len(s.on) > 0 {
-			for i := range a.terms[name] {
-				if t := &a.terms[name][i]; t.Required && t.Repels && t.Others.Match(r.Workload.Namespace, r.Workload.Labels) {
-					one := w.ruleOf(t, s, r, held)
-					one.index, one.by = i, name
-					rules = append(rules, one)
-				}
-			}
-		}
+	var repellers []repeller
+	a.repelling(r, func(one repeller) bool {
+		repellers = append(repellers, one)
+		return true
+	})
+	slices.SortFunc(repellers, repeller.compare)
+	for _, by := range repellers {
+		one := w.ruleOf(by.term, by.set, r, held)
+		one.by = by.group
+		rules = append(rules, one)
 	}
 	if len(rules) == 0 {
 		return nil
@@ -279,9 +276,6 @@ func (r *rule) points(position int) int64 {
 	}
 }
 
-// name is for example "workloadAffinity[0]".
-func (r *rule) name() string { return fmt.Sprintf("workloadAffinity[%d]", r.index) }
-
 // domain is for example "location eu".
 func (r *rule) domain(position int) string {
 	return fmt.Sprintf("%s %s", r.Key, r.domains[r.of[position]])
@@ -292,7 +286,7 @@ func (r *rule) rejection(position int) *filter.Rejection {
 	var message string
 	switch {
 	case r.by != (types.NamespacedName{}):
-		message = fmt.Sprintf("a workload of placement %s is in %s, whose %s keeps %s away", r.by, r.domain(position), r.name(), &r.Others)
+		message = fmt.Sprintf("a workload of placement %s is in %s, whose %s keeps %s away", r.by, r.domain(position), r.Name, &r.Others)
 	case r.Repels:
 		message = fmt.Sprintf("one of the %s is in %s", &r.Others, r.domain(position))
 	case r.of[position] == spread.None:
@@ -331,7 +325,7 @@ func (d *Decision) Peers() string {
 	if a := d.attraction(); a != nil {
 		for i := range a.rules {
 			r := &a.rules[i]
-			peers += fmt.Sprintf(" %s %d %t %t", r.by, r.index, r.nowhere, r.first)
+			peers += fmt.Sprintf(" %s %s %s %t %t", r.by, r.Name, r.Others.ID(), r.nowhere, r.first)
 		}
 	}
 	return peers
@@ -347,13 +341,13 @@ func (a *attraction) why() string {
 		switch r := &a.rules[i]; {
 		case r.rejects == 0:
 		case r.by != (types.NamespacedName{}):
-			why = append(why, fmt.Sprintf("%s of placement %s keeps %s out of each %s where one of its own is", r.name(), r.by, &r.Others, r.Key))
+			why = append(why, fmt.Sprintf("%s of placement %s keeps %s out of each %s where one of its own is", r.Name, r.by, &r.Others, r.Key))
 		case r.Repels:
-			why = append(why, fmt.Sprintf("%s keeps it out of each %s where one of the %s is", r.name(), r.Key, &r.Others))
+			why = append(why, fmt.Sprintf("%s keeps it out of each %s where one of the %s is", r.Name, r.Key, &r.Others))
 		case r.nowhere:
-			why = append(why, fmt.Sprintf("%s asks for the same %s as one of the %s, and none is placed", r.name(), r.Key, &r.Others))
+			why = append(why, fmt.Sprintf("%s asks for the same %s as one of the %s, and none is placed", r.Name, r.Key, &r.Others))
 		default:
-			why = append(why, fmt.Sprintf("%s asks for the same %s as one of the %s", r.name(), r.Key, &r.Others))
+			why = append(why, fmt.Sprintf("%s asks for the same %s as one of the %s", r.Name, r.Key, &r.Others))
 		}
 	}
 	if circle := a.circle(); circle != "" {
@@ -387,13 +381,13 @@ func (a *attraction) circle() string {
 	for at := 0; at < len(links) && at < maxLinks; at++ {
 		var next []link
 		closes, opens := false, false
-		for _, o := range a.known.workloads {
+		for i, o := range a.known.workloads {
 			switch {
 			case o.End != "" || !links[at].term.Others.Match(o.Namespace, o.Labels):
 			case sameWorkload(o, a.workload):
 				closes = true
 			default:
-				terms := a.waitsBy(o)
+				terms := a.waitsBy(i)
 				opens = opens || len(terms) == 0 // it can be placed first
 				for _, t := range terms {
 					next = append(next, link{o, t, at})
@@ -417,15 +411,17 @@ func (a *attraction) circle() string {
 	return ""
 }
 
-// waitsBy returns the terms by which a workload cannot be placed, since none of the others is.
-func (a *attraction) waitsBy(o *workload.Workload) (terms []*placement.Affinity) {
-	owner, _ := placement.Owner(a.known.selectors, o)
-	if owner < 0 {
+// waitsBy returns the terms by which a known workload cannot be placed, since none of the others is.
+func (a *attraction) waitsBy(known int) (terms []*placement.Affinity) {
+	o, under := a.known.workloads[known], a.known.scheduled[known]
+	if owner, _ := placement.Owner(a.known.selectors, o); owner >= 0 && under == nil {
+		under = a.known.placements[owner]
+	}
+	if under == nil {
 		return nil
 	}
-	affinity := a.known.placements[owner].Affinity
-	for i := range affinity {
-		t := &affinity[i]
+	for i := range under.Affinity {
+		t := &under.Affinity[i]
 		if t.Required && !t.Repels && a.unplaced[t.Others.ID()] && !t.Others.Match(o.Namespace, o.Labels) {
 			terms = append(terms, t)
 		}
@@ -467,7 +463,7 @@ func (a *attraction) notes(d *Decision) (notes []string) {
 			if r.Repels {
 				sign = -r.Weight
 			}
-			notes = append(notes, fmt.Sprintf("%s: %+d points for the same %s as one of the %s: %s", r.name(), sign, r.Key, &r.Others, strings.Join(on, ", ")))
+			notes = append(notes, fmt.Sprintf("%s: %+d points for the same %s as one of the %s: %s", r.Name, sign, r.Key, &r.Others, strings.Join(on, ", ")))
 		}
 	}
 	return notes

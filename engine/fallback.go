@@ -100,15 +100,20 @@ func (e *Engine) BetterGroup(ctx context.Context, request Request) (group string
 	if err := request.validate(ctx); err != nil {
 		return "", err
 	}
-	overflows := overflows(&request)
-	for _, g := range request.Placement.Groups {
+	w := e.lookUp(request.Workspace)
+	in, _, err := w.scheduled(ctx, &request)
+	if err != nil {
+		return "", err
+	}
+	overflows := overflows(in)
+	for _, g := range in.Placement.Groups {
 		if g.Group == request.Group || overflows {
 			break
 		}
 		if g.ReturnAfter == 0 {
 			continue
 		}
-		_, whole, err := e.lookUp(request.Workspace).planIn(ctx, &request, []*placement.Placement{g}, false, false)
+		_, whole, err := w.planIn(ctx, in, []*placement.Placement{g}, false, false)
 		if err != nil || whole {
 			return g.Group, err
 		}

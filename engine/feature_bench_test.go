@@ -85,7 +85,7 @@ func (s *scene) placeOthers(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	s.engine.SetAffinity(ws, []*placement.Placement{s.placement}, slices.Values(others))
+	s.engine.SetAffinity(ws, []*placement.Placement{s.placement}, unscheduled(others))
 }
 
 func divided(by v1alpha1.ReplicaDivision) func(spec *v1alpha1.WorkloadPlacementSpec) {

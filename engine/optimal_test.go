@@ -140,7 +140,7 @@ func drawPuzzle(t rapid.TB, judge *plainJudge, seed uint64) *puzzle {
 		p.world.held[o.Reference] = c
 		c.restoreTo(p.engine, ws, o.Reference)
 	}
-	p.engine.SetAffinity(ws, []*placement.Placement{p.compiled}, slices.Values(p.placed))
+	p.engine.SetAffinity(ws, []*placement.Placement{p.compiled}, unscheduled(p.placed))
 	return p
 }
 

@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -29,8 +32,7 @@ func TestPoliciesSchedule(t *testing.T) {
 			asked.NumberOfClusters, asked.SpreadConstraints, asked.ReplicaScheduling = own.NumberOfClusters, own.SpreadConstraints, own.ReplicaScheduling
 		}
 		asked.Strategy.Type = draw(t, "strategy", v1alpha1.StrategySpread, v1alpha1.StrategySpread, v1alpha1.StrategyBinPack, v1alpha1.StrategyAffinity)
-		single := asked.Strategy.Type == v1alpha1.StrategyAffinity
-		if single {
+		if oneCluster(asked) {
 			asked.NumberOfClusters, asked.ReplicaScheduling = nil, nil
 		}
 		if oneIn(t, "fallback", 4) {
@@ -38,6 +40,15 @@ func TestPoliciesSchedule(t *testing.T) {
 		}
 		// The placement as its author would have had to write it.
 		written := asked
+		if s := said.Strategy.Type; s != "" && asked.Strategy.Type == v1alpha1.StrategySpread {
+			written.Strategy = said.Strategy
+			several := asked.NumberOfClusters != nil && *asked.NumberOfClusters != intstr.FromInt32(1)
+			if divides := asked.ReplicaScheduling != nil && asked.ReplicaScheduling.Type == v1alpha1.ReplicasDivided; oneCluster(written) && (several || divides) {
+				written.Strategy = asked.Strategy
+			}
+		}
+		single := oneCluster(written)
+		written.WorkloadAffinity = said.WorkloadAffinity
 		if written.NumberOfClusters == nil && !single {
 			written.NumberOfClusters = said.NumberOfClusters
 		}
@@ -80,7 +91,8 @@ func TestPoliciesSchedule(t *testing.T) {
 			}
 			w.Pod = capacity.Resources{CPU: 1}
 			w.Requests = capacity.Resources{CPU: w.Replicas}
-			if got, want := by.ask(t, w), as.ask(t, w); got != want {
+			w.Labels = map[string]string{"app": w.Name}
+			if got, want := strings.ReplaceAll(by.ask(t, w), "scheduling.workloadAffinity", "workloadAffinity"), as.ask(t, w); got != want {
 				t.Fatalf("policies say %s, and the placement %+v\n%s\nwhere the placement says it all\n%s", text, asked, got, want)
 			}
 		}
@@ -102,12 +114,28 @@ func drawScheduling(t *rapid.T) (s placement.SchedulingSpec) {
 			WhenUnsatisfiable: draw(t, "unsatisfiable", corev1.DoNotSchedule, corev1.ScheduleAnyway), Scope: draw(t, "scope", v1alpha1.SpreadClusters, v1alpha1.SpreadWorkloads),
 		}}
 	}
-	if oneIn(t, "replicas", 2) {
+	if oneIn(t, "strategy", 3) {
+		s.Strategy.Type = draw(t, "strategy", v1alpha1.StrategySpread, v1alpha1.StrategyBinPack, v1alpha1.StrategyWeighted, v1alpha1.StrategyRoundRobin, v1alpha1.StrategyAffinity)
+		if oneCluster(v1alpha1.WorkloadPlacementSpec{Strategy: s.Strategy}) {
+			s.NumberOfClusters, s.MinClusters = draw(t, "one", nil, ptr.To(intstr.FromInt32(1))), 0
+		}
+	}
+	for range below(t, "terms", 3) {
+		s.WorkloadAffinity = append(s.WorkloadAffinity, v1alpha1.WorkloadAffinityTerm{
+			Type: draw(t, "type", v1alpha1.WorkloadsAttract, v1alpha1.WorkloadsRepel), Required: oneIn(t, "required", 2), TopologyKey: draw(t, "key", "", "location"),
+			LabelSelector: draw(t, "selector", &metav1.LabelSelector{}, selects("app", metav1.LabelSelectorOpIn, "v")), Weight: draw[int32](t, "weight", 0, 50),
+		})
+	}
+	if oneIn(t, "replicas", 2) && !oneCluster(v1alpha1.WorkloadPlacementSpec{Strategy: s.Strategy}) {
 		s.ReplicaScheduling = draw(t, "replicas", &v1alpha1.ReplicaScheduling{}, &v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDuplicated},
 			&v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDivided}, &v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDivided, Division: v1alpha1.DivideOverflow, Partial: true},
 			&v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDivided, Division: v1alpha1.DivideFreeCapacity, MinPerCluster: 2})
 	}
 	return s
+}
+
+func oneCluster(spec v1alpha1.WorkloadPlacementSpec) bool {
+	return spec.Strategy.Type == v1alpha1.StrategyAffinity || spec.Strategy.Type == v1alpha1.StrategyRoundRobin
 }
 
 // scheduledWorld is an engine with one placement, and what was decided last for each workload.
@@ -117,7 +145,7 @@ type scheduledWorld struct {
 	last      map[string]*engine.Decision
 }
 
-func newScheduledWorld(t *rapid.T, set *policy.Set, spec v1alpha1.WorkloadPlacementSpec) *scheduledWorld {
+func newScheduledWorld(t rapid.TB, set *policy.Set, spec v1alpha1.WorkloadPlacementSpec) *scheduledWorld {
 	e, err := engine.New(engine.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -177,4 +205,29 @@ func (w *scheduledWorld) ask(t *rapid.T, of *workload.Workload) (answers string)
 	say("decide", d, err)
 	w.last[of.Name] = d
 	return answers
+}
+
+// TestBetterGroupAsPoliciesSchedule: a group that has no place for a workload as the policies schedule it is none to return to.
+func TestBetterGroupAsPoliciesSchedule(t *testing.T) {
+	policies := compilePolicies(t).compiler
+	for _, test := range []struct{ rego, want string }{
+		{`{"numberOfClusters": 1}`, "x"},
+		{`{"workloadAffinity": [{"type": "Attract", "labelSelector": {"matchLabels": {"app": "db"}}, "required": true}]}`, ""},
+	} {
+		t.Run(test.rego, func(t *testing.T) {
+			set, err := policies.Compile(map[string]string{"a.rego": "package placement\nscheduling := " + test.rego})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := newScheduledWorld(t, set, v1alpha1.WorkloadPlacementSpec{Strategy: v1alpha1.Strategy{Type: v1alpha1.StrategySpread}, Fallback: []v1alpha1.ClusterGroup{
+				{Name: "x", LocationSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"location": "y"}}, ReturnAfter: &metav1.Duration{Duration: 1}}, {Name: "any"},
+			}})
+			got, err := w.engine.BetterGroup(context.Background(), engine.Request{
+				Workspace: "ws", Placement: w.placement, Workload: benchWorkload("w", 0, 0), Current: []engine.Choice{{Name: "a"}}, Group: "any",
+			})
+			if err != nil || got != test.want {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+	}
 }

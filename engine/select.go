@@ -247,16 +247,19 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 		w.updateReserved(before)
 		return nil
 	}
-	claim := &capacity.Claim{UID: r.Workload.UID, Group: group, Labels: r.Workload.Labels, Idle: r.Workload.End.RequestsNothing(), Shares: make([]capacity.Share, len(d.Clusters))}
+	claim := &capacity.Claim{
+		UID: r.Workload.UID, Group: group, Labels: r.Workload.Labels, Idle: r.Workload.End.RequestsNothing(),
+		Repels: r.Placement.RepelsByPolicies(), Shares: make([]capacity.Share, len(d.Clusters)),
+	}
 	for i := range d.Clusters {
 		claim.Shares[i] = capacity.Share{Cluster: d.Clusters[i].Name, Amount: d.Clusters[i].Reserved, Expired: d.Clusters[i].Expired}
 	}
+	w.addRepulsions(r.Placement) // before the claim: it is counted below
 	if err := w.ledger.Update(r.owner(), claim); err != nil {
 		// The ranking is current for what the ledger holds, under the same lock: the two cannot differ.
 		return fmt.Errorf("the ledger refuses what was decided: %w", err)
 	}
 	w.recount(r.owner(), before, claim)
-	w.addTerms(r.Placement, nil)
 	w.updateReserved(before)
 	w.ledger.EachReserved(claim, func(i int, reserved capacity.Resources) {
 		w.fleet.ReserveAt(chosen[i].Position(), reserved)

@@ -90,7 +90,7 @@ func TestPlansAreSteady(t *testing.T) {
 				all = append(all, running[name].workload)
 			}
 			r.placed = all
-			p.engine.SetAffinity(ws, []*placement.Placement{p.compiled}, slices.Values(all))
+			p.engine.SetAffinity(ws, []*placement.Placement{p.compiled}, unscheduled(all))
 			log = append(log, fmt.Sprintf("%s of %s (%s)", step, name, some))
 			state := r.String()
 			d := r.decide(t)
@@ -166,7 +166,7 @@ func (p *puzzle) decide(t rapid.TB) *engine.Decision {
 	if request.Placement, err = fresh.CompilePlacement(p.object); err != nil {
 		t.Fatal(err)
 	}
-	fresh.SetAffinity(ws, []*placement.Placement{request.Placement}, slices.Values(p.placed))
+	fresh.SetAffinity(ws, []*placement.Placement{request.Placement}, unscheduled(p.placed))
 	anew := fresh.DecideBatch(ctx, []engine.Request{request})[0]
 	explained, explainErr := p.engine.Explain(ctx, p.request())
 	review, reviewErr := p.engine.Review(ctx, p.request())

@@ -191,6 +191,9 @@ const (
 	StrategyWeighted StrategyType = "Weighted"
 )
 
+// StrategyTypes are all of them.
+var StrategyTypes = []StrategyType{StrategyAffinity, StrategyBinPack, StrategyRoundRobin, StrategySpread, StrategyWeighted}
+
 // AllClusters is the value of numberOfClusters for every cluster that passes.
 const AllClusters = "All"
 

@@ -22,9 +22,11 @@ type Claim struct {
 	UID string
 	// Group is the set of claims that the claim is counted in; a strategy rotates over the clusters of a group.
 	Group types.NamespacedName
-	// Labels of the owner, as far as they are known, and whether it runs nothing: affinity between workloads reads them.
+	// Labels of the owner, as far as they are known, whether it runs nothing, and by which terms of policies it repels others: affinity
+	// between workloads reads them.
 	Labels map[string]string
 	Idle   bool
+	Repels string
 	// Shares, one on each cluster of the claim.
 	Shares []Share
 	// stakes has one for each of Shares while the claim is granted.
@@ -34,7 +36,7 @@ type Claim struct {
 // SameOwner takes over what is known of the owner from a claim that it had before, which may be nil.
 func (c *Claim) SameOwner(before *Claim) {
 	if before != nil && before.UID == c.UID {
-		c.Labels, c.Idle = before.Labels, before.Idle
+		c.Labels, c.Idle, c.Repels = before.Labels, before.Idle, before.Repels
 	}
 }
 

@@ -2,6 +2,7 @@ package placement
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -21,6 +22,39 @@ type Affinity struct {
 	// Required: it has to hold. Otherwise it weighs Weight points of the score.
 	Required bool
 	Weight   int64
+	// Name is where the term stands, for example "workloadAffinity[0]".
+	Name string
+}
+
+// KeepsOut reports whether workloads with the term keep others out of their domains.
+func (a *Affinity) KeepsOut() bool { return a.Required && a.Repels }
+
+// Repulsion is terms by which workloads keep others out of their domains.
+type Repulsion struct {
+	// ID is empty for the terms of the placement itself. Those of policies with equal IDs are equal.
+	ID    string
+	Terms []Affinity
+}
+
+// repelBy adds those of some terms that keep others away.
+func (p *Placement) repelBy(id string, terms []Affinity) {
+	r := Repulsion{ID: id}
+	for i := range terms {
+		if terms[i].KeepsOut() {
+			r.Terms = append(r.Terms, terms[i])
+		}
+	}
+	if len(r.Terms) > 0 {
+		p.Repulsions = append(slices.Clip(p.Repulsions), r)
+	}
+}
+
+// RepelsByPolicies is the ID of the terms by which policies have workloads keep others away; empty where there are none.
+func (p *Placement) RepelsByPolicies() string {
+	if last := len(p.Repulsions) - 1; last >= 0 {
+		return p.Repulsions[last].ID
+	}
+	return ""
 }
 
 // Others selects workloads of a workspace.
@@ -32,9 +66,18 @@ type Others struct {
 
 	labels labels.Selector
 	id     string
-	// home is the namespace of the placement.
+	// home is the namespace of the placement, own is set where they are of that.
 	home string
+	own  bool
+	// asks is a label that each of them has; its key is empty where none is known.
+	asks Label
 }
+
+// Label is a label with its value.
+type Label struct{ Key, Value string }
+
+// Asks returns a label that each of the others has; known is false where there need not be any.
+func (o *Others) Asks() (l Label, known bool) { return o.asks, o.asks.Key != "" }
 
 // ID is the same for those that select the same.
 func (o *Others) ID() string { return o.id }
@@ -66,12 +109,18 @@ func (p *Placement) compileAffinity(path *field.Path, terms []v1alpha1.WorkloadA
 		at := path.Index(i)
 		a := Affinity{
 			Key: snapshot.TopologyKey(cmp.Or(t.TopologyKey, v1alpha1.TopologyKeyCluster)), Required: t.Required,
-			Repels: t.Type == v1alpha1.WorkloadsRepel, Weight: int64(cmp.Or(t.Weight, defaultWeight)),
+			Repels: t.Type == v1alpha1.WorkloadsRepel, Weight: int64(cmp.Or(t.Weight, defaultWeight)), Name: strings.TrimPrefix(at.String(), "spec."),
 		}
 		if t.Type != v1alpha1.WorkloadsAttract && t.Type != v1alpha1.WorkloadsRepel {
 			errs = append(errs, field.NotSupported(at.Child("type"), t.Type, []v1alpha1.WorkloadAffinityType{v1alpha1.WorkloadsAttract, v1alpha1.WorkloadsRepel}))
 		}
 		errs = append(errs, validateTopologyKey(at.Child("topologyKey"), string(a.Key))...)
+		if t.Weight < 0 || t.Weight > maxSpreadWeight {
+			errs = append(errs, field.Invalid(at.Child("weight"), t.Weight, fmt.Sprintf("must be from 1 to %d", maxSpreadWeight)))
+		}
+		if n := len(t.Namespaces); n > maxNamespaces {
+			errs = append(errs, field.TooMany(at.Child("namespaces"), n, maxNamespaces))
+		}
 		var err *field.Error
 		if a.Others, err = CompileOthers(at, &t, p.Namespace); err != nil {
 			errs = append(errs, err)
@@ -92,16 +141,28 @@ func CompileOthers(path *field.Path, t *v1alpha1.WorkloadAffinityTerm, namespace
 	if err != nil {
 		return o, err
 	}
-	o = Others{Selector: selector.String(), Namespaces: slices.Sorted(slices.Values(t.Namespaces)), labels: selector, home: namespace}
-	switch {
-	case slices.Contains(t.Namespaces, "*"):
+	o = Others{Selector: selector.String(), Namespaces: slices.Sorted(slices.Values(t.Namespaces)), labels: selector, own: len(t.Namespaces) == 0}
+	if slices.Contains(t.Namespaces, "*") {
 		o.Namespaces = nil
-	case len(t.Namespaces) == 0:
+	}
+	requirements, _ := selector.Requirements()
+	for i := range requirements {
+		if value, one := selector.RequiresExactMatch(requirements[i].Key()); one {
+			o.asks = Label{requirements[i].Key(), value}
+			break
+		}
+	}
+	return o.of(namespace), nil
+}
+
+// of returns the others in a placement of a namespace.
+func (o Others) of(namespace string) Others {
+	if o.home = namespace; o.own {
 		o.Namespaces = []string{namespace}
 	}
 	o.id = "*\n" + o.Selector
 	if o.Namespaces != nil {
 		o.id = strings.Join(o.Namespaces, ",") + "\n" + o.Selector
 	}
-	return o, nil
+	return o
 }

@@ -86,8 +86,8 @@ func (p *Placement) compileDivision(path *field.Path, spec *v1alpha1.WorkloadPla
 	if d.Max > 0 && d.Min > d.Max {
 		errs = append(errs, field.Invalid(path.Child("minPerCluster"), d.Min, fmt.Sprintf("is above maxPerCluster, which is %d", d.Max)))
 	}
-	if one := p.Strategy == v1alpha1.StrategyRoundRobin || p.Strategy == v1alpha1.StrategyAffinity; one {
-		errs = append(errs, field.Invalid(path.Child("type"), r.Type, fmt.Sprintf("strategy %s gives each workload one cluster: use Spread, BinPack or Weighted", p.Strategy)))
+	if p.OneCluster() {
+		errs = append(errs, field.Invalid(path.Child("type"), r.Type, oneCluster(p.Strategy)+": use Spread, BinPack or Weighted"))
 	}
 	return append(errs, d.compileWeights(path.Child("weights"), r.Weights)...)
 }

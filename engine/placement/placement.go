@@ -45,7 +45,9 @@ type Placement struct {
 	Spread      []Spread
 	// Division of replicas; nil where each cluster gets all of them.
 	Division *Division
-	Affinity []Affinity
+	// Affinity to other workloads: the terms of the placement, then those of policies. Repulsions are those that keep others away.
+	Affinity   []Affinity
+	Repulsions []Repulsion
 	// Groups are the fallback groups in order, each as a placement of its own; none where there is no fallback. Group is the name
 	// of the group in such a placement, ReturnAfter that of its group, 0 if nothing returns.
 	Groups      []*Placement
@@ -108,7 +110,7 @@ func Compile(object *v1alpha1.WorkloadPlacement, constraints *constraint.Compile
 	for i, group := range groups {
 		p.Reads, p.FactReads = p.Reads.Union(group.Reads), p.FactReads.Union(group.FactReads)
 		p.TolerationsEnd = p.TolerationsEnd || group.TolerationsEnd
-		group.Group, group.Affinity = object.Spec.Fallback[i].Name, p.Affinity
+		group.Group, group.Affinity, group.Repulsions = object.Spec.Fallback[i].Name, p.Affinity, p.Repulsions
 		group.Digest += " " + group.Group // groups of equal specs are told by their names
 		if after := object.Spec.Fallback[i].ReturnAfter; after != nil {
 			group.ReturnAfter = after.Duration
@@ -153,6 +155,7 @@ func compileSpec(object *v1alpha1.WorkloadPlacement, constraints *constraint.Com
 	errs = append(errs, p.compileSpread(path.Child("spreadConstraints"), spec.SpreadConstraints)...)
 	errs = append(errs, p.compileDivision(path.Child("replicaScheduling"), spec)...)
 	errs = append(errs, p.compileAffinity(path.Child("workloadAffinity"), spec.WorkloadAffinity)...)
+	p.repelBy("", p.Affinity)
 	if len(errs) > 0 {
 		return nil, errs
 	}

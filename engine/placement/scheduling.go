@@ -1,11 +1,14 @@
 package placement
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -13,12 +16,14 @@ import (
 )
 
 // SchedulingSpec is how policies schedule workloads: fields of a placement's spec, in the same form. Each counts for placements that
-// leave it out.
+// leave it out, but for terms of affinity, which are added to those of the placement.
 type SchedulingSpec struct {
-	NumberOfClusters  *intstr.IntOrString         `json:"numberOfClusters,omitempty"`
-	MinClusters       int32                       `json:"minClusters,omitempty"`
-	SpreadConstraints []v1alpha1.SpreadConstraint `json:"spreadConstraints,omitempty"`
-	ReplicaScheduling *v1alpha1.ReplicaScheduling `json:"replicaScheduling,omitempty"`
+	Strategy          v1alpha1.Strategy               `json:"strategy,omitzero"`
+	NumberOfClusters  *intstr.IntOrString             `json:"numberOfClusters,omitempty"`
+	MinClusters       int32                           `json:"minClusters,omitempty"`
+	SpreadConstraints []v1alpha1.SpreadConstraint     `json:"spreadConstraints,omitempty"`
+	ReplicaScheduling *v1alpha1.ReplicaScheduling     `json:"replicaScheduling,omitempty"`
+	WorkloadAffinity  []v1alpha1.WorkloadAffinityTerm `json:"workloadAffinity,omitempty"`
 }
 
 // Scheduling is a compiled SchedulingSpec. It is immutable.
@@ -26,8 +31,8 @@ type Scheduling struct {
 	spec SchedulingSpec
 	// compiled is a placement that has only what the spec says.
 	compiled Placement
-	// text is the spec as JSON.
-	text string
+	// text is the spec as JSON, repels identifies the terms that keep others away.
+	text, repels string
 }
 
 // String returns what the policies say, as JSON.
@@ -42,53 +47,95 @@ func (s *Scheduling) String() string {
 const (
 	maxSpreadConstraints = 8
 	maxClusterWeights    = 64
+	maxAffinity          = 16
+	maxNamespaces        = 32
 )
 
 // CompileScheduling validates and compiles what policies say, as Compile does for a placement. It names the first field that is
 // invalid.
 func CompileScheduling(spec *SchedulingSpec) (*Scheduling, error) {
-	s := &Scheduling{spec: *spec, compiled: Placement{Strategy: v1alpha1.StrategySpread}}
+	s := &Scheduling{spec: *spec, compiled: Placement{Strategy: cmp.Or(spec.Strategy.Type, v1alpha1.StrategySpread)}}
 	p := &s.compiled
-	var errs field.ErrorList
 	if n := len(spec.SpreadConstraints); n > maxSpreadConstraints {
 		return nil, field.TooMany(field.NewPath("spreadConstraints"), n, maxSpreadConstraints)
+	}
+	if n := len(spec.WorkloadAffinity); n > maxAffinity {
+		return nil, field.TooMany(field.NewPath("workloadAffinity"), n, maxAffinity)
 	}
 	if r := spec.ReplicaScheduling; r != nil && len(r.Weights) > maxClusterWeights {
 		return nil, field.TooMany(field.NewPath("replicaScheduling", "weights"), len(r.Weights), maxClusterWeights)
 	}
+	errs := p.compileNumbers(spec)
+	errs = append(errs, p.compileSpread(field.NewPath("spreadConstraints"), spec.SpreadConstraints)...)
+	errs = append(errs, p.compileDivision(field.NewPath("replicaScheduling"), &v1alpha1.WorkloadPlacementSpec{ReplicaScheduling: spec.ReplicaScheduling})...)
+	errs = append(errs, p.compileAffinity(field.NewPath("workloadAffinity"), spec.WorkloadAffinity)...)
+	if len(errs) > 0 {
+		return nil, errs[0]
+	}
+	for i := range p.Affinity {
+		p.Affinity[i].Name = "scheduling." + p.Affinity[i].Name
+	}
+	content, err := json.Marshal(spec)
+	if err != nil {
+		return nil, err
+	}
+	s.text, s.repels = string(content), repelsID(spec.WorkloadAffinity)
+	return s, nil
+}
+
+// repelsID identifies those of terms that keep others away, and where they stand.
+func repelsID(terms []v1alpha1.WorkloadAffinityTerm) string {
+	id := sha256.New()
+	for i := range terms {
+		if t := &terms[i]; t.Required && t.Type == v1alpha1.WorkloadsRepel {
+			_, _ = fmt.Fprintf(id, "%d %q %q %q\n", i, t.TopologyKey, t.Namespaces, metav1.FormatLabelSelector(t.LabelSelector))
+		}
+	}
+	return hex.EncodeToString(id.Sum(nil))
+}
+
+// compileNumbers compiles the strategy and how many clusters there are.
+func (p *Placement) compileNumbers(spec *SchedulingSpec) (errs field.ErrorList) {
 	number, all, err := numberOf(field.NewPath("numberOfClusters"), spec.NumberOfClusters)
 	if err != nil {
 		errs = append(errs, err)
 	}
+	if p.OneCluster() && spec.NumberOfClusters == nil {
+		number = 1
+	}
 	p.NumberOfClusters, p.AllClusters, p.MinClusters = number, all, max(int(spec.MinClusters), 1)
+	if at := field.NewPath("strategy", "type"); !slices.Contains(v1alpha1.StrategyTypes, p.Strategy) {
+		errs = append(errs, field.NotSupported(at, p.Strategy, v1alpha1.StrategyTypes))
+	} else if p.OneCluster() && number != 1 && err == nil {
+		errs = append(errs, field.Invalid(field.NewPath("numberOfClusters"), spec.NumberOfClusters.String(), oneCluster(p.Strategy)+": use Spread, BinPack or Weighted"))
+	}
 	switch at := field.NewPath("minClusters"); {
 	case spec.MinClusters < 0 || spec.MinClusters > v1alpha1.MaxClusters:
 		errs = append(errs, field.Invalid(at, spec.MinClusters, fmt.Sprintf("must be from 1 to %d", v1alpha1.MaxClusters)))
-	case spec.NumberOfClusters != nil && p.MinClusters > number:
+	case (spec.NumberOfClusters != nil || p.OneCluster()) && p.MinClusters > number:
 		errs = append(errs, field.Invalid(at, spec.MinClusters, fmt.Sprintf("is above the number of clusters, which is %d", number)))
 	}
-	errs = append(errs, p.compileSpread(field.NewPath("spreadConstraints"), spec.SpreadConstraints)...)
-	errs = append(errs, p.compileDivision(field.NewPath("replicaScheduling"), &v1alpha1.WorkloadPlacementSpec{ReplicaScheduling: spec.ReplicaScheduling})...)
-	if len(errs) > 0 {
-		return nil, errs[0]
-	}
-	content, failed := json.Marshal(spec)
-	if failed != nil {
-		return nil, failed
-	}
-	s.text = string(content)
-	return s, nil
+	return errs
+}
+
+// OneCluster reports whether the strategy gives each workload one cluster.
+func (p *Placement) OneCluster() bool {
+	return p.Strategy == v1alpha1.StrategyRoundRobin || p.Strategy == v1alpha1.StrategyAffinity
+}
+
+func oneCluster(s v1alpha1.StrategyType) string {
+	return fmt.Sprintf("strategy %s gives each workload one cluster", s)
 }
 
 // Under returns the placement under what policies say: each field that it leaves out is as they say, as far as that agrees with
-// those that it does not leave out. It is the placement itself where that changes nothing.
+// those that it does not leave out, and their terms of affinity are added to its own. It is the placement itself where that changes
+// nothing.
 func (p *Placement) Under(s *Scheduling) *Placement {
 	if s == nil {
 		return p
 	}
 	under := *p
 	under.ByPolicies, under.Overruled = nil, nil
-	single := p.Strategy == v1alpha1.StrategyRoundRobin || p.Strategy == v1alpha1.StrategyAffinity
 	take := func(name string, given, left bool, contradiction string) bool {
 		switch {
 		case !given || !left:
@@ -100,13 +147,22 @@ func (p *Placement) Under(s *Scheduling) *Placement {
 		under.ByPolicies = append(under.ByPolicies, name)
 		return true
 	}
-	oneCluster := ""
-	if single {
-		oneCluster = fmt.Sprintf("strategy %s gives each workload one cluster", p.Strategy)
+	if take("strategy", s.compiled.Strategy != v1alpha1.StrategySpread, p.Strategy == v1alpha1.StrategySpread, p.against(s.compiled.Strategy)) {
+		if under.Strategy = s.compiled.Strategy; under.OneCluster() {
+			under.NumberOfClusters, under.AllClusters = 1, false
+		}
 	}
-	if take("numberOfClusters", s.spec.NumberOfClusters != nil, !p.says.number, oneCluster) {
+	single := ""
+	if under.OneCluster() {
+		single = oneCluster(under.Strategy)
+	}
+	fewer := ""
+	if p.says.least && s.compiled.NumberOfClusters < p.MinClusters {
+		fewer = fmt.Sprintf("%d is below minClusters, which the placement says is %d", s.compiled.NumberOfClusters, p.MinClusters)
+	}
+	changes := s.compiled.NumberOfClusters > 1 || under.NumberOfClusters > 1
+	if take("numberOfClusters", s.spec.NumberOfClusters != nil && changes, !p.says.number, cmp.Or(single, fewer)) {
 		under.NumberOfClusters, under.AllClusters = s.compiled.NumberOfClusters, s.compiled.AllClusters
-		under.MinClusters = min(under.MinClusters, under.NumberOfClusters)
 	}
 	tooFew := ""
 	if s.compiled.MinClusters > under.NumberOfClusters {
@@ -118,8 +174,11 @@ func (p *Placement) Under(s *Scheduling) *Placement {
 	if take("spreadConstraints", len(s.compiled.Spread) > 0, len(p.Spread) == 0, "") {
 		under.Spread = s.compiled.Spread
 	}
-	if take("replicaScheduling", s.compiled.Division != nil, !p.says.replicas, oneCluster) {
+	if take("replicaScheduling", s.compiled.Division != nil, !p.says.replicas, single) {
 		under.Division = s.compiled.Division
+	}
+	if take("workloadAffinity", len(s.compiled.Affinity) > 0, true, "") {
+		under.addAffinity(s)
 	}
 	if len(under.ByPolicies)+len(under.Overruled) == 0 {
 		return p
@@ -131,6 +190,32 @@ func (p *Placement) Under(s *Scheduling) *Placement {
 		under.Groups[i] = g.Under(s)
 	}
 	return &under
+}
+
+// against says what of the placement a strategy of policies cannot be beside; empty where nothing is.
+func (p *Placement) against(strategy v1alpha1.StrategyType) string {
+	if one := (&Placement{Strategy: strategy}).OneCluster(); !one {
+		return ""
+	}
+	switch {
+	case p.says.number && p.NumberOfClusters > 1:
+		return oneCluster(strategy) + ", and the placement says numberOfClusters"
+	case p.says.least:
+		return oneCluster(strategy) + ", and the placement says minClusters"
+	case p.Division != nil:
+		return oneCluster(strategy) + ", and the placement divides replicas"
+	}
+	return ""
+}
+
+// addAffinity adds the terms of policies, which are about the namespace of the placement where they name none.
+func (p *Placement) addAffinity(s *Scheduling) {
+	added := slices.Clone(s.compiled.Affinity)
+	for i := range added {
+		added[i].Others = added[i].Others.of(p.Namespace)
+	}
+	p.Affinity = slices.Concat(p.Affinity, added)
+	p.repelBy(s.repels, added)
 }
 
 // says is which fields a placement does not leave to policies.

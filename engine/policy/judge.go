@@ -61,6 +61,7 @@ type Set struct {
 	// constants are results that need no evaluation.
 	constants map[ast.Var]*ast.Term
 	schedules bool
+	relates   bool
 
 	unread      []Unread
 	undefined   []Undefined
@@ -82,6 +83,9 @@ func (s *Set) Reads() workload.Reads { return s.reads }
 
 // Schedules reports whether the policies may say how workloads are scheduled: Judgement.Scheduling.
 func (s *Set) Schedules() bool { return s.schedules }
+
+// Relates reports whether the policies may have terms of affinity between workloads.
+func (s *Set) Relates() bool { return s.relates }
 
 // Digest identifies the text of the policies, the built-in ones included.
 func (s *Set) Digest() string { return s.digest }
@@ -130,11 +134,23 @@ func newSet(digest string, compiler *ast.Compiler, timeout time.Duration) (*Set,
 	if s.query, err = compiler.QueryCompiler().Compile(body); err != nil {
 		return nil, err
 	}
-	s.schedules = defined(compiler, schedulingPath)
+	s.schedules, s.relates = defined(compiler, schedulingPath), s.mayRelate()
 	s.unread, s.undefined = unreadOf(compiler), undefinedOf(compiler)
 	s.comparisons, s.conditions = compared(compiler)
 	metered(compiler)
 	return s, nil
+}
+
+// mayRelate reports whether any rule may define terms of affinity between workloads: one of that name, or one for more.
+func (s *Set) mayRelate() bool {
+	if constant := s.constants[schedulingVar]; constant != nil {
+		object, ok := constant.Value.(ast.Object)
+		return !ok || object.Get(ast.StringTerm(affinityField)) != nil
+	}
+	return slices.ContainsFunc(rules(s.compiler, schedulingPath), func(r *ast.Rule) bool {
+		below := r.Ref()[len(ast.MustParseRef(schedulingPath)):]
+		return len(below) == 0 || !below[0].IsGround() || below[0].Value.Compare(ast.String(affinityField)) == 0
+	})
 }
 
 // constantAt returns the value of a document that does not depend on the input, such as the built-in weights; nil where it
@@ -256,8 +272,8 @@ func (s *Set) evaluate(ctx context.Context, m *meter, input *ast.Term) (topdown.
 func (s *Set) shape(path, format string, args ...any) Error {
 	var location *ast.Location
 	for _, arg := range args {
-		if wrong, ok := arg.(*termError); ok {
-			location = s.ruleAt(wrong.term.Location)
+		if wrong, ok := arg.(interface{ about() *ast.Term }); ok && wrong.about() != nil {
+			location = s.ruleAt(wrong.about().Location)
 		}
 	}
 	if location == nil {

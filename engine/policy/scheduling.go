@@ -1,17 +1,25 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/json"
+	apifield "k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// decodeScheduling reads what policies say in the form of a placement's spec; nil where that is nothing.
+// affinityField is the field of scheduling that relates workloads to others.
+const affinityField = "workloadAffinity"
+
+// decodeScheduling reads what policies say in the form of a placement's spec; nil where that is nothing. The error is a *fieldError
+// where it is known which part is wrong.
 func decodeScheduling(t *ast.Term) (*placement.Scheduling, error) {
 	if object, ok := t.Value.(ast.Object); !ok {
 		return nil, fmt.Errorf("it must be an object with fields of a placement's spec, and is %s", short(t))
@@ -23,31 +31,87 @@ func decodeScheduling(t *ast.Term) (*placement.Scheduling, error) {
 		return nil, err
 	}
 	if unknown := decode.Unknown[placement.SchedulingSpec](value); len(unknown) > 0 {
-		return nil, unknown[0]
+		return nil, &fieldError{partOf(t, unknown[0].Field), unknown[0]}
 	}
 	spec, problems := decode.To[placement.SchedulingSpec](value)
 	if len(problems) > 0 {
-		return nil, problems[0]
+		return nil, &fieldError{partOf(t, problems[0].Field), problems[0]}
 	}
-	if r := spec.ReplicaScheduling; r != nil {
-		for i, w := range r.Weights {
-			selectors := []*metav1.LabelSelector{w.LocationSelector}
-			if w.ClusterSelector != nil {
-				selectors = append(selectors, w.ClusterSelector.LabelSelector)
-			}
-			for _, s := range selectors {
-				if err := boundSelector(fmt.Sprintf("replicaScheduling.weights[%d]", i), s); err != nil {
-					return nil, err
-				}
+	if path, err := boundSelectors(&spec); err != nil {
+		return nil, &fieldError{partOf(t, path), err}
+	}
+	s, err := placement.CompileScheduling(&spec)
+	if wrong := (*apifield.Error)(nil); errors.As(err, &wrong) {
+		return nil, &fieldError{partOf(t, wrong.Field), err}
+	}
+	return s, err
+}
+
+// boundSelectors limits the label selectors, and names the part that has a larger one.
+func boundSelectors(spec *placement.SchedulingSpec) (path string, err error) {
+	bound := func(at string, selectors ...*metav1.LabelSelector) {
+		for _, s := range selectors {
+			if err == nil {
+				path, err = at, boundSelector(at, s)
 			}
 		}
 	}
-	return placement.CompileScheduling(&spec)
+	if r := spec.ReplicaScheduling; r != nil {
+		for i, w := range r.Weights {
+			at := fmt.Sprintf("replicaScheduling.weights[%d]", i)
+			if bound(at, w.LocationSelector); w.ClusterSelector != nil {
+				bound(at, w.ClusterSelector.LabelSelector)
+			}
+		}
+	}
+	for i := range spec.WorkloadAffinity {
+		bound(fmt.Sprintf("workloadAffinity[%d].labelSelector", i), spec.WorkloadAffinity[i].LabelSelector)
+	}
+	return path, err
 }
 
-// plain is a value of Rego as JSON has it. A set is a list.
+// fieldError is about a part of a value.
+type fieldError struct {
+	term *ast.Term
+	err  error
+}
+
+func (e *fieldError) Error() string { return e.err.Error() }
+
+func (e *fieldError) about() *ast.Term { return e.term }
+
+// partOf returns the innermost part of a value on the way to a field that has a location; nil where none has.
+func partOf(t *ast.Term, path string) (part *ast.Term) {
+	for _, step := range strings.FieldsFunc(path, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
+		var next *ast.Term
+		switch v := t.Value.(type) {
+		case ast.Object:
+			next = v.Get(ast.StringTerm(step))
+		case *ast.Array:
+			next = element(step, v.Len(), v.Elem)
+		case ast.Set:
+			next = element(step, v.Len(), func(i int) *ast.Term { return v.Slice()[i] })
+		}
+		if next == nil {
+			return part
+		}
+		if t = next; t.Location != nil {
+			part = t
+		}
+	}
+	return part
+}
+
+func element(step string, n int, at func(int) *ast.Term) *ast.Term {
+	if i, err := strconv.Atoi(step); err == nil && i >= 0 && i < n {
+		return at(i)
+	}
+	return nil
+}
+
+// plain is a value of Rego as JSON has it. A set is a list, in the order of Rego.
 func plain(v ast.Value) (value any, err error) {
-	of, err := ast.JSON(v)
+	of, err := ast.JSONWithOpt(v, ast.JSONOpt{SortSets: true})
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -161,5 +162,95 @@ func TestWaitingForOthersCostsLittle(t *testing.T) {
 	}
 	if decided != 10 {
 		t.Errorf("%d decisions for 10 workloads that were placed", decided)
+	}
+}
+
+// schedulingMap is a ConfigMap with one module, of the package placement.scheduling.
+func schedulingMap(rego string) []*corev1.ConfigMap {
+	return policyMap("package placement.scheduling\n" + rego)
+}
+
+// TestPolicyAffinityAfterARestart: by which terms policies have a placed workload keep others away is a function of the workload, and
+// known before the first decision after a restart, though no decision says it.
+func TestPolicyAffinityAfterARestart(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "40"), testCluster("b", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{affinePlacement("loner", "", ""), affinePlacement("plain", "", "")}
+	w.configMaps = schedulingMap(`workloadAffinity contains {"type": "Repel", "required": true, "labelSelector": {"matchLabels": {"app": "plain"}}} if input.workload.labels.app == "loner"`)
+	loner := ofApp("loner", 1000)
+	w.workloads = []*workloadObject{loner}
+	w.pass()
+	w.expect(map[string]string{"loner": "a"})
+	w.show()
+	w.restart()
+	w.workloads = []*workloadObject{ofApp("plain", 1000), loner} // in this order
+	w.pass()
+	w.expect(map[string]string{"loner": "a", "plain": "b"})
+}
+
+// TestPolicyAffinityWhilePoliciesFail: a workload for which the policies fail keeps those away that it kept away before, its placement
+// says that more is not known, and others are placed.
+func TestPolicyAffinityWhilePoliciesFail(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "40"), testCluster("b", "4")}
+	p := affinePlacement("loner", "", "")
+	p.Name = "p"
+	w.placements = []*v1alpha1.WorkloadPlacement{p, affinePlacement("plain", "", "")}
+	w.configMaps = schedulingMap(`workloadAffinity contains {"type": "Repel", "required": true, "labelSelector": {"matchLabels": {"app": "plain"}}} if input.workload.labels.app == "loner"
+minClusters := to_number(object.get(input.workload.annotations, "clusters", "1"))`)
+	loner := ofApp("loner", 1000)
+	w.workloads = []*workloadObject{loner}
+	w.pass()
+	w.expect(map[string]string{"loner": "a"})
+
+	changed := *loner
+	read := *loner.workload
+	read.Annotations = map[string]string{"clusters": "many"}
+	changed.Annotations, changed.workload = read.Annotations, &read
+	w.workloads = []*workloadObject{&changed, ofApp("plain", 1000)}
+	w.pass()
+	w.expect(map[string]string{"loner": "a", "plain": "b"})
+	if got := w.condition(v1alpha1.PoliciesReadyCondition); !strings.Contains(got, "to_number") ||
+		!strings.Contains(got, "whether the policies have workloads keep others away is not known while they fail for them, and as it was before: Deployment default/loner") {
+		t.Error(got)
+	}
+}
+
+// TestPolicyAffinityTakesItsTime: policies are evaluated for what is placed before anything is decided, over several passes where one
+// has no time for all, and those for which they fail keep no one waiting.
+func TestPolicyAffinityTakesItsTime(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "40"), testCluster("b", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{affinePlacement("loner", "", ""), affinePlacement("plain", "", "")}
+	w.configMaps = schedulingMap(`workloadAffinity contains {"type": "Repel", "required": true, "labelSelector": {"matchLabels": {"app": "plain"}}} if {
+	input.workload.labels.app == "loner"
+	input.workload.name != "nobody"
+}`)
+	for i := range 5 {
+		o := ofApp("loner", 100)
+		o.Name, o.workload.Name, o.UID, o.workload.UID = fmt.Sprint("loner-", i), fmt.Sprint("loner-", i), types.UID(fmt.Sprint(i)), fmt.Sprint(i)
+		w.workloads = append(w.workloads, o)
+	}
+	w.pass()
+	w.show()
+	w.restart()
+	w.workloads = append([]*workloadObject{ofApp("plain", 1000)}, w.workloads...)
+	w.workspace.now = func() time.Time {
+		w.sleep(trialWithin / 2)
+		return w.clock
+	}
+	passes := 0
+	for again := true; again; passes++ {
+		r := w.workspace.reconcile(context.Background(), w.cacheView)
+		if err := r.err(); err != nil {
+			t.Fatal(err)
+		}
+		again = r.again
+		if on, placed := w.where()["plain"]; placed && on != "b" {
+			t.Fatalf("it is on %s", on)
+		}
+	}
+	if _, placed := w.where()["plain"]; !placed || passes < 3 {
+		t.Errorf("placed %v after %d passes", placed, passes)
 	}
 }

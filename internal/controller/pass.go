@@ -63,8 +63,12 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	if loadErr == nil {
 		r.do(w.verifyUnwritten)
 		var p *pass
-		decided = counted && r.do(func() { w.readDeliveries(&o) }) && r.do(func() { w.setAffinity(placements, o.workloads) }) &&
-			r.do(func() { p = w.newPass(placements, &r); cut = p.place(ctx, &o) })
+		known := false
+		counted = counted && r.do(func() { w.readDeliveries(&o) }) && r.do(func() {
+			known = w.setAffinity(ctx, placements, o.workloads)
+			r.again = r.again || !known
+		})
+		decided = counted && known && r.do(func() { p = w.newPass(placements, &r); cut = p.place(ctx, &o) })
 		w.setQuarantine(w.engine.Quarantine(w.name))
 		r.do(func() { w.publish(ctx, placements, &r) })
 		if decided {

@@ -108,7 +108,7 @@ func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 	}
 	p.pace()
 	p.wakeForEvictions()
-	if p.shifted && len(p.next.waiting) > 0 && affine(p.placements) {
+	if p.shifted && len(p.next.waiting) > 0 && p.affine(p.placements) {
 		p.result.again = true // they may have waited for what was placed after them
 	}
 	p.metrics.waiting.Add(float64(len(p.next.waiting) - len(p.waiting)))

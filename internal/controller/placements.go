@@ -8,7 +8,6 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/placement"
-	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
@@ -31,6 +30,8 @@ type placementState struct {
 	compiledPlacement
 	// policyErr is why one of its workloads could not be decided on.
 	policyErr error
+	// unrelated are the placed workloads of which it is not known whether policies have them keep others away.
+	unrelated []string
 	workloads int
 	placed    int
 	// undecided counts the workloads without a decision that the pass, cut short, has not come to.
@@ -101,26 +102,4 @@ func (w *workspace) compileOne(object *v1alpha1.WorkloadPlacement, unreadable de
 		c.terms, _ = w.engine.CompilePlacement(&rest)
 	}
 	return c
-}
-
-// setAffinity tells the engine what affinity between workloads has to know.
-func (w *workspace) setAffinity(placements []*placementState, workloads []*workloadObject) {
-	known := make([]*placement.Placement, 0, len(placements))
-	for _, p := range placements {
-		if p.terms != nil {
-			known = append(known, p.terms)
-		}
-	}
-	w.engine.SetAffinity(w.name, known, func(yield func(*workload.Workload) bool) {
-		for _, o := range workloads {
-			if !yield(o.workload) {
-				return
-			}
-		}
-	})
-}
-
-// affine reports whether any placement has terms of affinity between workloads.
-func affine(placements []*placementState) bool {
-	return slices.ContainsFunc(placements, func(p *placementState) bool { return p.terms != nil && len(p.terms.Affinity) > 0 })
 }

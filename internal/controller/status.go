@@ -127,7 +127,7 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 	if p.effective != nil {
 		conditions.Set(placement, p.effective.DeepCopy())
 	}
-	policyErr := errors.Join(w.policyErr, cmp.Or(w.quarantine, p.policyErr))
+	policyErr := errors.Join(w.policyErr, cmp.Or(w.quarantine, p.policyErr), p.unknownAffinity())
 	reason, until := policyErrorReason, "are sound"
 	if unseen := new(hidden); errors.As(policyErr, &unseen) {
 		reason, until = unseen.reason, "can be read"

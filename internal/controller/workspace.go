@@ -84,6 +84,8 @@ type workspace struct {
 	trial   *policy.Trial
 	linted  linted
 	refused map[types.UID]string
+	// scheduled is what policies with terms of affinity say of the workloads that are shown.
+	scheduled map[*workload.Workload]scheduledAs
 	// policyMaps are the ConfigMaps with policies that were shown last; nil before any could be.
 	policyMaps map[types.NamespacedName]bool
 	claims     boundClaims

@@ -62,7 +62,7 @@ type workspace struct {
 	selectors  []placement.Selector
 	// policyErr is set where the policies are not in force.
 	policyErr error
-	// affine: a placement has terms of affinity between workloads.
+	// affine: a placement, or a policy, has terms of affinity between workloads.
 	affine bool
 }
 
@@ -144,23 +144,30 @@ func (s *Simulation) Load(ctx context.Context, workspaces []*manifest.Workspace)
 		if first && !s.options.Fresh {
 			errs = append(errs, s.restore(m))
 		}
-		s.setAffinity(w)
+		s.setAffinity(ctx, w)
 	}
 	return errors.Join(errs...)
 }
 
 // setAffinity tells the engine what affinity between workloads has to know.
-func (s *Simulation) setAffinity(w *workspace) {
+func (s *Simulation) setAffinity(ctx context.Context, w *workspace) {
 	var placements []*placement.Placement
+	w.affine = s.engine.Relates(w.Name)
 	for _, p := range w.placements {
 		if p.compiled != nil {
 			placements = append(placements, p.compiled)
 			w.affine = w.affine || len(p.compiled.Affinity) > 0
 		}
 	}
-	s.engine.SetAffinity(w.Name, placements, func(yield func(*workload.Workload) bool) {
-		for _, o := range w.Workloads {
-			if !yield(o.Workload) {
+	items := w.items()
+	s.engine.SetAffinity(w.Name, placements, func(yield func(*workload.Workload, *placement.Placement) bool) {
+		for i := range items {
+			var scheduled *placement.Placement
+			if p := items[i].placement; p != nil && p.compiled != nil && items[i].Err == nil {
+				// Where the policies fail for a workload, its decision says so.
+				scheduled, _ = s.engine.Scheduled(ctx, engine.Request{Workspace: w.Name, Placement: p.compiled, Workload: items[i].Workload.Workload})
+			}
+			if !yield(items[i].Workload.Workload, scheduled) {
 				return
 			}
 		}

@@ -129,6 +129,7 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 			return "", err
 		}
 		s.engine.SetPolicies(workspace, set)
+		s.setAffinity()
 		return "", nil
 	case "workload":
 		return "", s.workload(d.CmdArgs[0].Key, d.CmdArgs[1].Key, d.Input)
@@ -353,5 +354,20 @@ func (s *scenario) workload(kind, name, input string) error {
 
 // setAffinity tells the engine of the placements and workloads, as the controller does before it decides.
 func (s *scenario) setAffinity() {
-	s.engine.SetAffinity(workspace, s.placements, maps.Values(s.workloads))
+	selectors := make([]placement.Selector, len(s.placements))
+	for i, p := range s.placements {
+		selectors[i] = p.Selector
+	}
+	s.engine.SetAffinity(workspace, s.placements, func(yield func(*workload.Workload, *placement.Placement) bool) {
+		for _, name := range slices.Sorted(maps.Keys(s.workloads)) {
+			var scheduled *placement.Placement
+			if owner, _ := placement.Owner(selectors, s.workloads[name]); owner >= 0 {
+				// Where the policies fail for it, deciding says so.
+				scheduled, _ = s.engine.Scheduled(context.Background(), engine.Request{Workspace: workspace, Placement: s.placements[owner], Workload: s.workloads[name]})
+			}
+			if !yield(s.workloads[name], scheduled) {
+				return
+			}
+		}
+	})
 }
