@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +23,8 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/internal/agent"
+	"github.com/kcp-placement/placement/internal/apply"
+	"github.com/kcp-placement/placement/internal/delivery/render"
 	"github.com/kcp-placement/placement/internal/program"
 )
 
@@ -39,16 +42,29 @@ type options struct {
 	tolerate                  []string
 	nodes                     agent.NodeRules
 	volumes                   string
+	deliver                   bool
+	namespaceTemplate         string
+	podSecurity               string
+	deliverKinds              []string
+	pruneVolumeClaims         bool
 	bindAddress               string
 	logs                      *logsapi.LoggingConfiguration
 }
 
+// podSecurityLevels are the Pod Security Standards of Kubernetes.
+var podSecurityLevels = []string{"privileged", "baseline", "restricted"}
+
 func newOptions() *options {
 	return &options{
-		register:    true,
-		interval:    agent.DefaultInterval,
-		material:    1,
-		volumes:     "1Ei",
+		register: true,
+		interval: agent.DefaultInterval,
+		material: 1,
+		volumes:  "1Ei",
+
+		namespaceTemplate: render.DefaultNamespaceTemplate,
+		podSecurity:       "baseline",
+		deliverKinds:      apply.DefaultKinds(),
+
 		bindAddress: "127.0.0.1:8080",
 		logs:        logs.NewOptions(),
 	}
@@ -72,6 +88,11 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&o.nodes.OmitLabels, "omit-node-labels", nil, "Keys of labels of nodes to leave out of the report, as example.com/serial or example.com/*.")
 	flags.StringSliceVar(&o.nodes.OmitTaints, "omit-node-taints", nil, "Keys of taints of nodes to leave out of the report, as dedicated or example.com/*: for where something in the cluster adds tolerations of them to pods.")
 	flags.StringVar(&o.volumes, "volume-capacity", o.volumes, "How much the PersistentVolumes of the cluster may hold in all, for example 10Ti: it is reported as allocatable storage, since nodes do not say. The default is as good as no limit; with 0 no workload that claims volumes is placed here.")
+	flags.BoolVar(&o.deliver, "deliver", o.deliver, "Bring what is placed on the cluster there, and keep it so: apply the Works beside the registration, and report how they fare. It takes more rights.")
+	flags.StringVar(&o.namespaceTemplate, "namespace-template", o.namespaceTemplate, "Names of the namespaces that the agent makes: {workspace} is the logical cluster, {cluster} the registration, {namespace} the namespace there. Names that are too long are cut and hashed.")
+	flags.StringVar(&o.podSecurity, "pod-security", o.podSecurity, "Pod Security Standard that those namespaces enforce: privileged, baseline or restricted.")
+	flags.StringSliceVar(&o.deliverKinds, "deliver-kinds", o.deliverKinds, "Kinds of objects that are applied, as apiVersion/Kind or resource.version.group. Others are refused.")
+	flags.BoolVar(&o.pruneVolumeClaims, "prune-volume-claims", o.pruneVolumeClaims, "Remove PersistentVolumeClaims that are not wanted any more, and all that they hold. Otherwise they are left, for whom they belong to.")
 	flags.StringVar(&o.bindAddress, "metrics-bind-address", o.bindAddress, "Address to serve /metrics, /healthz and /readyz on. Empty turns it off.")
 	logsapi.AddFlags(o.logs, flags)
 }
@@ -110,6 +131,15 @@ func (o *options) validate() error {
 		if _, err := parseToleration(text); err != nil {
 			errs = append(errs, fmt.Errorf("--tolerate: %w", err))
 		}
+	}
+	if err := render.ValidateNamespaceTemplate(o.namespaceTemplate); err != nil {
+		errs = append(errs, fmt.Errorf("--namespace-template: %w", err))
+	}
+	if !slices.Contains(podSecurityLevels, o.podSecurity) {
+		errs = append(errs, fmt.Errorf("--pod-security: %q is none of %s", o.podSecurity, strings.Join(podSecurityLevels, ", ")))
+	}
+	if _, err := apply.ParseKinds(o.deliverKinds); err != nil {
+		errs = append(errs, fmt.Errorf("--deliver-kinds: %w", err))
 	}
 	errs = append(errs, validateKeys("--report-node-labels", o.nodes.ReportLabels), validateKeys("--omit-node-labels", o.nodes.OmitLabels),
 		validateKeys("--omit-node-taints", o.nodes.OmitTaints))
@@ -187,6 +217,8 @@ type completed struct {
 	*options
 	registry *prometheus.Registry
 	agent    *agent.Agent
+	// applier delivers; nil without --deliver.
+	applier *apply.Applier
 }
 
 func (o *options) complete() (*completed, error) {
@@ -223,9 +255,25 @@ func (o *options) complete() (*completed, error) {
 	}
 	c := &completed{options: o, registry: prometheus.NewRegistry()}
 	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	var delivery *v1alpha1.AgentDelivery
+	if o.deliver {
+		kinds, err := apply.ParseKinds(o.deliverKinds)
+		if err != nil {
+			return nil, err
+		}
+		delivery = &v1alpha1.AgentDelivery{NamespaceTemplate: o.namespaceTemplate, PodSecurity: o.podSecurity, Kinds: kinds}
+	}
 	c.agent, err = agent.New(agent.Config{
 		Cluster: cluster, KCP: kcp, Registration: registration, Register: o.register, TakeOver: o.takeOver,
-		Interval: o.interval, MaterialChange: o.material, Tolerations: tolerations, NodeRules: o.nodes, VolumeCapacity: volumes, Registry: c.registry,
+		Interval: o.interval, MaterialChange: o.material, Tolerations: tolerations, NodeRules: o.nodes, VolumeCapacity: volumes, Delivery: delivery,
+		Registry: c.registry,
+	})
+	if err != nil || !o.deliver {
+		return c, err
+	}
+	c.applier, err = apply.New(apply.Config{
+		Cluster: cluster, KCP: kcp, Registration: o.name, Delivery: *delivery, PruneVolumeClaims: o.pruneVolumeClaims, Holds: c.agent.Holds,
+		Registry: c.registry,
 	})
 	return c, err
 }
@@ -233,10 +281,24 @@ func (o *options) complete() (*completed, error) {
 func (c *completed) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stop, err := program.Serve(c.bindAddress, c.registry, c.agent.Ready, cancel)
+	stop, err := program.Serve(c.bindAddress, c.registry, c.ready, cancel)
 	if err != nil {
 		return err
 	}
 	defer stop()
+	var delivering sync.WaitGroup
+	defer delivering.Wait()
+	defer cancel(nil)
+	if c.applier != nil {
+		delivering.Go(func() { c.applier.Run(ctx) })
+	}
 	return errors.Join(c.agent.Run(ctx), program.Failure(ctx))
+}
+
+func (c *completed) ready() error {
+	err := c.agent.Ready()
+	if c.applier != nil {
+		err = errors.Join(err, c.applier.Ready())
+	}
+	return err
 }

@@ -45,6 +45,8 @@ type Config struct {
 	// VolumeCapacity is what the PersistentVolumes of the cluster may hold in all, in bytes; it is reported as allocatable storage.
 	// 0 if unknown.
 	VolumeCapacity int64
+	// Delivery is how the agent delivers, as it reports it; nil if it does not.
+	Delivery *v1alpha1.AgentDelivery
 	// Registry registers the agent's metrics. Optional.
 	Registry prometheus.Registerer
 	// Clock is the system's if nil.
@@ -65,6 +67,8 @@ type Agent struct {
 	mu sync.Mutex
 	// notReady is why the latest report was not written.
 	notReady error
+	// holds is set while the registration is this cluster's, as far as is known.
+	holds bool
 }
 
 // New returns an agent, which reports once it is run.
@@ -93,6 +97,7 @@ func New(c Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the kcp workspace: %w", err)
 	}
+	registration.delivery = c.Delivery
 	a := newAgent(cluster, registration, c.Interval, c.MaterialChange, c.Clock)
 	if c.Registry != nil {
 		if err := c.Registry.Register(a.metrics); err != nil {
@@ -184,6 +189,7 @@ func (a *Agent) step(ctx context.Context) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.notReady = err
+	a.holds = err == nil || a.holds && blocked.result != "conflict"
 }
 
 // write brings the workspace up to date with a report.
@@ -196,6 +202,14 @@ func (a *Agent) write(ctx context.Context, r *report, due bool, now time.Time) e
 	}
 	a.last = r
 	return a.registration.renew(ctx, written, r, due, now)
+}
+
+// Holds reports whether the registration is this cluster's: that was seen when the latest report was written, and no other
+// cluster's agent has taken it since.
+func (a *Agent) Holds() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.holds
 }
 
 // Ready returns nil if the latest report was written, otherwise why not.

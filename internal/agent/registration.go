@@ -62,6 +62,8 @@ type registration struct {
 	takeOver bool
 	// interval is how often the Lease is renewed.
 	interval time.Duration
+	// delivery is how the agent delivers; nil if it does not.
+	delivery *v1alpha1.AgentDelivery
 
 	// cached returns the registration as the watch has shown it; nil if there is none.
 	cached       func() *v1alpha1.ClusterRegistration
@@ -260,6 +262,7 @@ func (r *registration) write(ctx context.Context, report *report, now time.Time)
 func (r *registration) writeStatus(ctx context.Context, current *v1alpha1.ClusterRegistration, report *report, now time.Time) (*v1alpha1.ClusterRegistration, error) {
 	updated := current.DeepCopy()
 	report.writeTo(updated)
+	updated.Status.AgentDelivery = r.delivery
 	if equality.Semantic.DeepEqual(current.Status, updated.Status) {
 		r.accept(current)
 		return current, nil

@@ -1,0 +1,205 @@
+package apply
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// Bounds of a status, in bytes: of all that is said about manifests, of what is being removed, and of one message.
+const (
+	maxManifestBytes = 220 << 10
+	maxRemovingBytes = 80 << 10
+	maxMessage       = 1024
+)
+
+// workStatus is a status, and how many objects are applied by it.
+type workStatus struct {
+	*v1alpha1.WorkStatus
+	applied int
+}
+
+// statuses are what is to be said of all Works.
+func (s *state) statuses() map[string]*workStatus {
+	removing := s.removing()
+	all := make(map[string]*workStatus, len(s.works))
+	for name, w := range s.works {
+		all[name] = s.statusOf(w, removing[name])
+	}
+	return all
+}
+
+// removing is what is being removed, by the Work that had it, or the first Work if that is gone.
+func (s *state) removing() map[string][]v1alpha1.ManifestReference {
+	var first string
+	if ordered := s.ordered(); len(ordered) > 0 {
+		first = ordered[0].name
+	}
+	removing := map[string][]v1alpha1.ManifestReference{}
+	add := func(work string, r v1alpha1.ManifestReference) {
+		if s.works[work] == nil {
+			work = first
+		}
+		removing[work] = append(removing[work], bounded(r))
+	}
+	for key, l := range s.live {
+		d := s.wanted[key]
+		if key.GroupKind == namespaceKind || d == nil && s.left(l) || d != nil && !d.other(l) {
+			continue
+		}
+		add(l.work, v1alpha1.ManifestReference{APIVersion: l.apiVersion, Kind: l.Kind, Namespace: l.origin, Name: l.name, WorkloadUID: l.workloadUID})
+	}
+	for key, m := range s.memory {
+		if key.GroupKind != namespaceKind && s.wanted[key] == nil && s.live[key] == nil && m.wanted != nil && (m.running || m.unsure) {
+			add(m.wanted.work.name, m.wanted.reference)
+		}
+	}
+	for _, all := range removing {
+		slices.SortFunc(all, func(a, b v1alpha1.ManifestReference) int {
+			// Workloads come first: the controller waits for them.
+			return cmp.Or(-cmp.Compare(min(len(a.WorkloadUID), 1), min(len(b.WorkloadUID), 1)), cmp.Compare(a.Namespace, b.Namespace),
+				cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.APIVersion, b.APIVersion), cmp.Compare(a.Name, b.Name))
+		})
+	}
+	return removing
+}
+
+// statusOf says how a Work fares. It lists workloads, and other objects with which something is wrong.
+func (s *state) statusOf(w *work, removing []v1alpha1.ManifestReference) *workStatus {
+	status := &workStatus{WorkStatus: &v1alpha1.WorkStatus{ObservedGeneration: w.generation}}
+	var workloads, others []v1alpha1.ManifestStatus
+	for _, d := range w.manifests {
+		m, wrong := s.manifestStatus(d)
+		if m.Revision == d.manifest.Revision && d.problem == "" {
+			status.applied++
+		}
+		if wrong {
+			status.Failed++
+		}
+		switch {
+		case m.WorkloadUID != "":
+			workloads = append(workloads, m)
+		case wrong || m.Message != "":
+			others = append(others, m)
+		}
+	}
+	status.Applied = fmt.Sprintf("%d/%d", status.applied, len(w.manifests))
+	var cut bool
+	status.Manifests, _ = fitting(append(workloads, others...), maxManifestBytes)
+	status.Removing, cut = fitting(removing, maxRemovingBytes)
+	if cut && w.status.ObservedGeneration < w.generation {
+		// Invariant: what left spec by the generation that is observed is gone, or in removing.
+		status.ObservedGeneration = w.status.ObservedGeneration
+	}
+	return status
+}
+
+// fitting returns as many of the first elements as have room, and whether that are not all.
+func fitting[T any](all []T, room int) ([]T, bool) {
+	for i := range all {
+		text, err := json.Marshal(&all[i])
+		if err != nil {
+			return all[:i], true
+		}
+		if room -= len(text) + 1; room < 0 || i >= v1alpha1.MaxManifestsPerWork {
+			return all[:i], true
+		}
+	}
+	return all, false
+}
+
+// manifestStatus says how one object fares, and whether something is wrong with it.
+func (s *state) manifestStatus(d *wanted) (status v1alpha1.ManifestStatus, wrong bool) {
+	status.ManifestReference = bounded(d.reference)
+	if d.problem != "" {
+		status.Health, status.Message = v1alpha1.HealthPending, message(d.problem)
+		return status, true
+	}
+	l, m := s.live[d.id], s.memory[d.id]
+	if m == nil {
+		m = &memory{}
+	}
+	if l != nil && !d.other(l) {
+		status.Revision, status.Counts = shortened(l.revision, 128), l.counts
+	}
+	switch {
+	case l != nil && l.deleting:
+		status.Health, status.Message = v1alpha1.HealthTerminating, "it is being deleted, and made again once it is gone"
+	case !current(d, l):
+		status.Health = v1alpha1.HealthPending
+		status.Message, wrong = s.pending(d, m)
+	case m.problem != "" && m.tried == d.manifest.Revision:
+		status.Health, status.Message, wrong = l.health, m.problem, true
+	case m.corrections >= 3:
+		status.Health, wrong = l.health, true
+		status.Message = "others in the cluster change it again and again; the agent changes it back"
+	case l.health == v1alpha1.HealthCurrent:
+		status.Health = l.health
+	case d.manifest.WorkloadUID != "":
+		status.Health = l.health
+		status.Message = cmp.Or(l.complaint, s.pods.trouble(d.manifest.WorkloadUID, d.namespace))
+		wrong = status.Message != "" || l.health == v1alpha1.HealthFailed
+		status.Message = cmp.Or(status.Message, l.message)
+	default:
+		if status.Health, wrong = l.health, l.health == v1alpha1.HealthFailed; wrong {
+			status.Message = l.message
+		}
+	}
+	status.Message = message(status.Message)
+	return status, wrong
+}
+
+// pending is why a revision is not applied.
+func (s *state) pending(d *wanted, m *memory) (text string, wrong bool) {
+	if m.problem != "" && m.tried == d.manifest.Revision {
+		return m.problem, true
+	}
+	if n := s.memory[id{namespaceKind, "", d.namespace}]; n != nil && n.problem != "" {
+		return n.problem, true
+	}
+	if !d.kind.synced && d.kind.err != nil {
+		return fmt.Sprintf("the agent cannot list %s in the cluster: %v", d.kind.resource.Resource, d.kind.err), true
+	}
+	for wave := range chunks(s.namespaces[d.namespace], func(d *wanted) int32 { return d.manifest.Wave }) {
+		if wave[0].manifest.Wave >= d.manifest.Wave {
+			break
+		}
+		if waits, ready := s.waitsFor(wave); !ready {
+			return fmt.Sprintf("it waits for wave %d: %s %s is not ready", wave[0].manifest.Wave, waits.Kind, waits.name), false
+		}
+	}
+	return "", false
+}
+
+// bounded cuts what the schema would refuse.
+func bounded(r v1alpha1.ManifestReference) v1alpha1.ManifestReference {
+	r.APIVersion, r.Kind, r.Namespace, r.Name = shortened(r.APIVersion, 317), shortened(r.Kind, 63), shortened(r.Namespace, 63), shortened(r.Name, 253)
+	r.WorkloadUID = types.UID(shortened(string(r.WorkloadUID), 128))
+	return r
+}
+
+func message(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > maxMessage {
+		return shortened(text, maxMessage-3) + "..."
+	}
+	return strings.ToValidUTF8(text, "?")
+}
+
+// shortened cuts a text to a number of bytes.
+func shortened(text string, most int) string {
+	if len(text) > most {
+		for most > 0 && !utf8.RuneStart(text[most]) {
+			most--
+		}
+		text = text[:most]
+	}
+	return strings.ToValidUTF8(text, "?")
+}
