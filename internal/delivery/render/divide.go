@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/big"
 	"slices"
 	"strings"
 
@@ -14,6 +13,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/int128"
 )
 
 // Share is what a cluster gets of a workload whose replicas are divided: numbers by their paths.
@@ -72,18 +72,16 @@ func divide(whole int64, path string, replicas map[string]int32, before map[stri
 	whole = max(0, whole)
 	rest, remainders := whole, map[string]int64{}
 	for _, cluster := range added {
-		part, remainder := int64(0), int64(0)
-		if all > 0 {
-			quotient, modulus := new(big.Int).QuoRem(new(big.Int).Mul(big.NewInt(whole), big.NewInt(int64(replicas[cluster]))), big.NewInt(all), new(big.Int))
-			part, remainder = quotient.Int64(), modulus.Int64()
+		weight, of := int64(replicas[cluster]), all
+		if all == 0 {
+			weight, of = 1, int64(len(added))
 		}
-		parts[cluster], remainders[cluster] = part, remainder
-		rest -= part
+		parts[cluster], remainders[cluster] = int128.MulDiv(whole, weight, of)
+		rest -= parts[cluster]
 	}
 	slices.SortStableFunc(added, func(a, b string) int { return cmp.Compare(remainders[b], remainders[a]) })
-	for i := 0; rest > 0 && len(added) > 0; i++ {
-		parts[added[i%len(added)]]++
-		rest--
+	for _, cluster := range added[:min(rest, int64(len(added)))] {
+		parts[cluster]++
 	}
 	return parts
 }

@@ -141,7 +141,7 @@ func indexedBy(namespace string, selector labels.Selector) []any {
 func withheld(object *unstructured.Unstructured) (why string, own bool) {
 	switch kind := object.GroupVersionKind().GroupKind(); {
 	case kind == secretKind && object.Object["type"] == string(corev1.SecretTypeServiceAccountToken):
-		return "is the token of a ServiceAccount, which means something where it was made only and is not delivered", false
+		return "is a token for the API server of its workspace, and not delivered", false
 	case kind == configMapKind && object.GetName() == "kube-root-ca.crt":
 		return "is of the workspace", true
 	case isDefaultServiceAccount(object):

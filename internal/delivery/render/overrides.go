@@ -116,15 +116,16 @@ func compileOverride(path *field.Path, spec *v1alpha1.Override) (*override, fiel
 			errs = append(errs, field.Invalid(path.Child("storageClassName"), spec.StorageClassName, message))
 		}
 	}
-	errs = append(errs, metav1validation.ValidateLabels(spec.Labels, path.Child("labels"))...)
-	errs = append(errs, apivalidation.ValidateAnnotations(spec.Annotations, path.Child("annotations"))...)
-	for name, all := range map[string]map[string]string{"labels": spec.Labels, "annotations": spec.Annotations} {
+	validateKeys := func(name string, all map[string]string, validate func(map[string]string, *field.Path) field.ErrorList) {
 		for _, key := range slices.Sorted(maps.Keys(all)) {
+			errs = append(errs, validate(map[string]string{key: all[key]}, path.Child(name))...)
 			if ofKcp(key) {
-				errs = append(errs, field.Forbidden(path.Child(name).Key(key), "keys of the domain kcp.io are delivery's own, choose another"))
+				errs = append(errs, field.Forbidden(path.Child(name).Key(key), "keys of the domain kcp.io are delivery's own: choose another"))
 			}
 		}
 	}
+	validateKeys("labels", spec.Labels, metav1validation.ValidateLabels)
+	validateKeys("annotations", spec.Annotations, apivalidation.ValidateAnnotations)
 	for i, c := range spec.Containers {
 		for j, env := range c.Env {
 			for _, message := range validation.IsRelaxedEnvVarName(env.Name) {

@@ -80,7 +80,7 @@ func forbidden(path string, workload bool) string {
 	case names[0] == "metadata" && (len(names) < 3 || names[1] != "labels" && names[1] != "annotations"):
 		return "must be of one label or annotation: the rest of metadata identifies the object, or is the server's"
 	case ofKcp(names[len(names)-1]):
-		return "keys of the domain kcp.io are delivery's own, choose another"
+		return "keys of the domain kcp.io are delivery's own: choose another"
 	case workload && len(names) == 1 && names[0] == "spec":
 		return "must be of a field in spec, which the workload cannot do without"
 	case workload && len(names) == 2 && names[0] == "spec" && names[1] == "replicas":

@@ -42,15 +42,15 @@ func keyOf(object *unstructured.Unstructured) key {
 type Reference struct {
 	schema.GroupKind
 	Namespace, Name string
-	// Field that refers to it, in the workload or, where it says so, in another object.
+	// Field that refers to it, of the workload or, where it says so, of another object.
 	Field string
-	// Why it is not delivered.
+	// Why it is not delivered, as in "is not there".
 	Why string
 }
 
-// String says what is wrong, for example: Secret shop/db is not there, and spec.template.spec.volumes[0] refers to it.
+// String says what is wrong: spec.template.spec.volumes[0].secret.secretName refers to Secret shop/db, which is not there.
 func (r Reference) String() string {
-	return fmt.Sprintf("%s %s/%s %s, and %s refers to it", r.Kind, r.Namespace, r.Name, r.Why, r.Field)
+	return fmt.Sprintf("%s refers to %s %s/%s, which %s", r.Field, r.Kind, r.Namespace, r.Name, r.Why)
 }
 
 // reference is a field that names an object of the same namespace.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,7 +28,9 @@ import (
 //	                                                  one that is of a kind of workload
 //	overrides                                         the input is spec.delivery.overrides
 //	with                                              what goes with the workload, and what is missing
-//	render [location=X] [replicas=(a:1,b:2)] [only=Kind]  what each of those clusters gets, or one of no name gets all
+//	divide lyon=2 oslo=1                              the numbers in the manifest of each of these clusters, which already have those
+//	                                                  of the divide before
+//	render [cluster=X] [location=Y] [only=Kind]       what a cluster gets, where nothing is divided
 func TestRender(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		s := &story{}
@@ -45,6 +49,8 @@ type story struct {
 	objects   *render.Objects
 	workload  *unstructured.Unstructured
 	overrides *render.Overrides
+	// copies are the manifests that clusters have.
+	copies map[string]*v1alpha1.Manifest
 }
 
 func (s *story) run(t *testing.T, d *datadriven.TestData, out io.Writer) error {
@@ -69,7 +75,10 @@ func (s *story) run(t *testing.T, d *datadriven.TestData, out io.Writer) error {
 		}
 		compiled, errs := render.CompileOverrides(&placement)
 		s.overrides = compiled
-		return errs.ToAggregate()
+		for _, err := range errs {
+			fmt.Fprintln(out, err)
+		}
+		return nil
 	case "with":
 		with, missing, err := s.with()
 		for _, object := range with {
@@ -79,6 +88,8 @@ func (s *story) run(t *testing.T, d *datadriven.TestData, out io.Writer) error {
 			fmt.Fprintf(out, "missing: %s\n", reference)
 		}
 		return err
+	case "divide":
+		return s.divide(t, d, out)
 	case "render":
 		return s.render(t, d, out)
 	}
@@ -95,8 +106,43 @@ func (s *story) with() ([]*unstructured.Unstructured, []render.Reference, error)
 	return with, missing, nil
 }
 
+func (s *story) divide(t *testing.T, d *datadriven.TestData, out io.Writer) error {
+	replicas := map[string]int32{}
+	for _, arg := range d.CmdArgs {
+		var n int32
+		if _, err := fmt.Sscan(arg.Vals[0], &n); err != nil {
+			t.Fatal(err)
+		}
+		replicas[arg.Key] = n
+	}
+	shares, err := render.Divide(workload.Kinds(), s.workload, replicas, s.copies)
+	if err != nil {
+		return err
+	}
+	s.copies = map[string]*v1alpha1.Manifest{}
+	for _, cluster := range slices.Sorted(maps.Keys(shares)) {
+		m, err := render.Workload(render.Request{Kinds: workload.Kinds(), Workload: s.workload, Share: shares[cluster]})
+		if err != nil {
+			return err
+		}
+		s.copies[cluster] = &m
+		fmt.Fprintf(out, "%s:", cluster)
+		var object unstructured.Unstructured
+		if err := json.Unmarshal(m.Object.Raw, &object.Object); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range slices.Sorted(maps.Keys(shares[cluster])) {
+			n, _, _ := unstructured.NestedFieldNoCopy(object.Object, strings.Split(path, ".")...)
+			fmt.Fprintf(out, " %s=%v", path, n)
+		}
+		fmt.Fprintln(out)
+	}
+	return nil
+}
+
 func (s *story) render(t *testing.T, d *datadriven.TestData, out io.Writer) error {
-	var location, only string
+	var cluster, location, only string
+	d.MaybeScanArgs(t, "cluster", &cluster)
 	d.MaybeScanArgs(t, "location", &location)
 	d.MaybeScanArgs(t, "only", &only)
 	with, _, err := s.with()
@@ -105,7 +151,7 @@ func (s *story) render(t *testing.T, d *datadriven.TestData, out io.Writer) erro
 	}
 	request := render.Request{
 		Kinds: workload.Kinds(), Workload: s.workload, With: with, WhenUnselected: v1alpha1.KeepUnselected,
-		Changes: s.overrides.For(render.Cluster{Name: "dublin", Location: location}),
+		Changes: s.overrides.For(render.Cluster{Name: cluster, Location: location}),
 	}
 	manifests, err := render.Manifests(request)
 	for _, m := range manifests {
@@ -146,5 +192,18 @@ func parse(t *testing.T, text string) (all []*unstructured.Unstructured) {
 			t.Fatal(err)
 		}
 		all = append(all, object)
+	}
+}
+
+// TestTooLarge: what does not fit into a Work is told in words, and the rest is delivered.
+func TestTooLarge(t *testing.T) {
+	w := object("apps/v1", "Deployment", "web")
+	w.Object["spec"] = map[string]any{"template": map[string]any{}}
+	large := object("v1", "ConfigMap", "large")
+	large.Object["data"] = map[string]any{"a": strings.Repeat("x", 950<<10)}
+	manifests, err := render.Manifests(render.Request{Kinds: workload.Kinds(), Workload: w, With: []*unstructured.Unstructured{large}})
+	const want = "ConfigMap shop/large: it has 951 KiB as it is delivered, more than 896 KiB: make it smaller, or split it into several objects"
+	if len(manifests) != 1 || err == nil || err.Error() != want {
+		t.Errorf("%d manifests, %v; want %s", len(manifests), err, want)
 	}
 }
