@@ -884,9 +884,11 @@ func (q *question) referenceStay(feasible []referenceCandidate, judgement *polic
 	}
 	slices.SortFunc(kept, byRank)
 	slices.SortFunc(doubtful, byRank)
-	for ; len(kept) > number; kept = kept[:len(kept)-1] {
-		gone = append(gone, kept[len(kept)-1].name+" NumberOfClusters")
+	for i := range kept[min(number, len(kept)):] {
+		kept[number+i].stage = engine.NumberOfClusters
 	}
+	doubtful = append(slices.Clone(kept[min(number, len(kept)):]), doubtful...)
+	kept = kept[:min(number, len(kept))]
 	others := slices.DeleteFunc(slices.Clone(feasible), func(c referenceCandidate) bool {
 		return slices.ContainsFunc(q.current, func(current engine.Choice) bool { return current.Name == c.name })
 	})

@@ -6,11 +6,11 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"sort"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/internal/division"
-	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/internal/spread"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/snapshot"
@@ -41,14 +41,31 @@ func (p *plan) roomOn(row *snapshot.Row) (room, free int64) {
 	return room, free
 }
 
+// fitting is the most of n replicas that fit, at least as many as a cluster gets; 0 where these do not.
+func (p *plan) fitting(n int64, fit func(n int64) bool) int64 {
+	n = int64(sort.Search(int(n), func(i int) bool { return !fit(int64(i) + 1) }))
+	if n < p.least() {
+		return 0
+	}
+	return n
+}
+
+// has is how many replicas a workload has where it may stay, and where it stands.
+func (s *places) has() (n int64) {
+	for i := range s.kept {
+		n += s.kept[i].choice.Replicas
+	}
+	for i := range s.doubtful[:s.standing] {
+		n += s.doubtful[i].choice.Replicas
+	}
+	return n
+}
+
 // need states how many replicas the candidates must have room for, and how many of them can be chosen.
 //
 // Invariant: when a workload grows, no cluster loses replicas. So a new cluster gets some only of those that no cluster has.
 func (p *plan) need(problem *spread.Problem, places *places, candidates []candidate) {
-	grows := p.replicas - p.stood
-	for i := range places.kept {
-		grows -= places.kept[i].choice.Replicas
-	}
+	grows := p.replicas - places.has()
 	problem.Fewest = p.division.By == v1alpha1.DivideAggregated
 	problem.InOrder = p.division.By == v1alpha1.DivideOverflow
 	for i := range candidates {
@@ -56,7 +73,7 @@ func (p *plan) need(problem *spread.Problem, places *places, candidates []candid
 	}
 	problem.Need = max(0, grows-p.more(places, candidates, grows))
 	problem.Number = int(max(0, min(int64(problem.Number), grows/p.least())))
-	problem.Least = max(0, min(problem.Number, p.classes[0].Placement.MinClusters-len(places.kept)))
+	problem.Least = max(0, min(problem.Number, p.classes[0].Placement.MinClusters-len(places.kept)-places.standing))
 	if problem.Need == 0 && (problem.Fewest || problem.InOrder) {
 		problem.Number = problem.Least
 	}
@@ -79,6 +96,38 @@ func (p *plan) more(places *places, candidates []candidate, grows int64) (more i
 	return more
 }
 
+// stand has a workload stand where it should leave, as long as others lack room for its replicas, or are too few: first where a part
+// of it stays, then on doubtful clusters. It reports whether it stands on more by that.
+func (p *plan) stand(places *places, others []place) (more bool) {
+	left := p.replicas - places.has() // those that no cluster has
+	lacking, missing := left, p.fewest(places)-len(places.kept)-places.standing-len(others)
+	for i := range places.kept {
+		lacking -= places.kept[i].room - places.kept[i].choice.Replicas
+	}
+	for i := range others {
+		lacking -= others[i].room
+	}
+	if p.lacks == "" && lacking > 0 {
+		p.lacks = fmt.Sprintf("there is room for %d of %d replicas", p.replicas-lacking, p.replicas)
+	}
+	keep := func(o *place, n int64) {
+		left, lacking = left-(n-o.stays), lacking-(n-o.stays)
+		o.choice.Replicas, o.room, o.stands, more = n, n, true, true
+	}
+	for i := range places.kept {
+		if o := &places.kept[i]; lacking > 0 && o.stays < o.has && !o.stands {
+			keep(o, min(o.has, o.stays+left))
+		}
+	}
+	for (lacking > 0 || missing > 0) && places.standing < len(places.doubtful) {
+		missing--
+		o := &places.doubtful[places.standing]
+		keep(o, min(o.has, max(p.least(), left-p.least()*int64(max(0, missing)))))
+		places.standing++
+	}
+	return more
+}
+
 // running is a request without the clusters that have none of the replicas, which are chosen anew.
 func (p *plan) running(r *Request) *Request {
 	if p.division == nil {
@@ -89,10 +138,19 @@ func (p *plan) running(r *Request) *Request {
 	return &running
 }
 
-// leaveEmpty has a workload leave the clusters that had none of the replicas, and get none.
-func (d *Decision) leaveEmpty(r *Request) {
+// countReplicas says how many replicas wait, and which clusters the workload leaves since it has none for them.
+func (d *Decision) countReplicas(r *Request, all []place) {
+	d.Waiting = d.plan.replicas
+	for i := range all {
+		o := &all[i]
+		d.Waiting -= o.choice.Replicas
+		if o.departure != nil && o.choice.Replicas == o.stays {
+			d.plan.trimmed = append(d.plan.trimmed, fmt.Sprintf("%s keeps %d of %d replicas: %s", o.choice.Name, o.stays, o.has, o.departure))
+		}
+	}
 	for i := range r.Current {
-		if name := r.Current[i].Name; r.Current[i].Replicas == 0 && !d.chose(name) {
+		name := r.Current[i].Name
+		if !d.chose(name) && !slices.ContainsFunc(d.Left, func(v Verdict) bool { return v.Cluster == name }) {
 			d.Left = append(d.Left, Verdict{Cluster: name, Rejection: noReplica(d.plan.replicas)})
 		}
 	}
@@ -102,81 +160,62 @@ func noReplica(replicas int64) *filter.Rejection {
 	return &filter.Rejection{Stage: Replicas, Message: fmt.Sprintf("no replica is left for it: the workload has %d", replicas)}
 }
 
-// stand finds how many replicas stay on doubtful clusters: as long as the others have no room for all, those that these have there
-// that are not to have any elsewhere.
-func (w *workspace) stand(p *plan, r *Request, held *holding, places *places, others []place) {
-	var has, room int64
-	for i := range places.kept {
-		k := &places.kept[i]
-		k.room = max(k.room, k.choice.Replicas)
-		has, room = has+k.choice.Replicas, room+k.room
-	}
-	for i := range others {
-		room += others[i].room
-	}
-	for i := range places.doubtful {
-		stands := &places.doubtful[i]
-		there := min(stands.choice.Replicas, p.replicas-has-p.stood)
-		if room+p.stood >= p.replicas {
-			there = 0
-		} else if there < stands.choice.Replicas {
-			fewer := Choice{Name: stands.choice.Name, Replicas: there}
-			of, _ := w.placeOn(p.classes[stands.tier], r, held, p, &fewer, stands.key.Position())
-			stands.choice = of.choice
-		}
-		stands.choice.Replicas = there
-		p.stood += there
-	}
-}
-
-// divide gives each of a workload's clusters its share of the replicas, and returns the keys of the clusters.
-func (w *workspace) divide(d *Decision, c *class, p *places, others []place) []ranking.Key {
-	plan := d.plan
-	var has, room int64
-	for i := range p.kept {
-		has, room = has+p.kept[i].choice.Replicas, room+p.kept[i].room
-	}
-	for i := range others {
-		room += others[i].room
-	}
-	standing := 0
-	for standing < len(p.doubtful) && p.doubtful[standing].choice.Replicas > 0 {
-		standing++
-	}
-	there, want := plan.stood, plan.replicas-plan.stood
-	if room < want && plan.why == "" {
-		plan.why = fmt.Sprintf("there is room for %d of %d replicas", room+there, plan.replicas)
-		if !plan.division.Partial && room > has {
-			plan.why += "; partial: true would place these"
-		}
-	}
-	if room < want && !plan.division.Partial {
-		others, want = nil, has // as before, or not at all
-	}
-	kept := len(p.kept)
-	all := append(p.kept, others...)
-	for i := kept; i < len(all); i++ {
-		all[i].choice.Replicas = 0
-	}
+// divide gives each of a workload's clusters its share of the replicas, and returns those that get any. Where it loses replicas while
+// it stands somewhere, fewer is the request of one that has no more than that: with fewer there may be a better place.
+//
+// Invariant: a decision that is asked for again, where nothing has changed, is the same.
+func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, others []place) (given []place, fewer *Request) {
+	all := slices.Concat(p.kept, p.doubtful[:p.standing], others)
 	slices.SortStableFunc(all, bestFirst)
-	shares := plan.shares(want, has, all, w.weights(plan.division, all))
-	given := all[:0]
-	for i, share := range shares {
-		one, had := all[i], all[i].choice.Replicas
-		if share == 0 {
-			if had > 0 {
-				p.leave(one.choice.Name, noReplica(plan.replicas))
-			}
-			continue
-		}
-		if share != had {
-			one.choice.Replicas, one.choice.Reserved, one.choice.Expired = share, c.Whole.Share(share).Requests, false
-		}
-		given = append(given, one)
-		there += share
+	has, want := p.has(), plan.replicas
+	var room int64
+	for i := range all {
+		room += all[i].room
 	}
-	d.Waiting = max(0, plan.replicas-there)
-	return d.settleOn(given, p, standing)
+	if room < want {
+		plan.why = cmp.Or(plan.why, fmt.Sprintf("there is room for %d of %d replicas", room, plan.replicas))
+		if !plan.division.Partial { // as before, or not at all
+			if want = has; room > has {
+				plan.why += "; partial: true would place these"
+			}
+			all = slices.DeleteFunc(all, func(o place) bool { return o.has == 0 })
+		}
+	}
+	shares := plan.shares(want, has, all, w.weights(plan.division, all))
+	stands, loses, current := false, false, map[string]int64{}
+	for i, share := range shares {
+		o := &all[i]
+		had := o.stays
+		if o.stands {
+			stands, had = true, o.has
+		}
+		if share < had {
+			loses, current[o.choice.Name] = true, share
+		}
+		switch o.stands = o.departure != nil && share > o.stays; {
+		case share == 0:
+			continue
+		case share == o.has:
+		case o.has == 0:
+			o.choice.Reserved = plan.classes[0].Whole.Share(share).Requests
+		default:
+			on, _ := w.placeOn(plan.classes[o.tier], r, held, plan, &Choice{Name: o.choice.Name, Replicas: share}, o.key.Position())
+			o.choice = on.choice
+		}
+		o.choice.Replicas = share
+		given = append(given, *o)
+	}
+	if stands && loses {
+		less := *r
+		less.Current = slices.Clone(r.Current)
+		for i := range less.Current {
+			if share, loses := current[less.Current[i].Name]; loses {
+				less.Current[i].Replicas = share
+			}
+		}
+		return nil, plan.running(&less)
+	}
+	return given, nil
 }
 
 // shares divides n replicas among clusters, the best first, which have so many in all.

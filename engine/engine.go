@@ -128,7 +128,7 @@ func (e *Engine) CompilePlacement(object *v1alpha1.WorkloadPlacement) (*placemen
 //
 // Where the placement asks for clusters that are chosen together, by spread constraints, divided replicas, a minimum or fallback
 // groups, each cluster gets its share, and the decision says its Group and how many replicas are Waiting. When a workload grows, no
-// cluster where it may stay loses replicas; when it shrinks, none gets any.
+// cluster where it may stay loses replicas; when it shrinks, none gets any. Of a share of which a part may stay, that part does.
 //
 // It expects that Placement is from CompilePlacement of this engine, and that nothing of the request changes any more. It
 // refuses with an *InvalidError what cannot be meant: nil fields, amounts below 0 or above capacity.MaxAmount. It does

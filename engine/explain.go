@@ -124,8 +124,10 @@ func (d *Decision) Summary() string {
 	if why := d.attraction().why(); why != "" {
 		summary += "; " + why
 	}
-	if d.plan.why != "" {
-		summary += "; " + d.plan.why
+	if why := d.plan.why; why != "" {
+		summary += "; " + why
+	} else if d.plan.lacks != "" && len(d.Standing) > 0 {
+		summary += "; " + d.plan.lacks
 	}
 	if len(d.plan.others) == 0 {
 		return summary

@@ -21,7 +21,7 @@ func (d *Decision) Notes() (notes []string) {
 	}
 	if p := d.plan; p.division != nil && len(d.Clusters) > 0 {
 		note := fmt.Sprintf("%d of %d replicas are divided: %s", p.replicas-d.Waiting, p.replicas, p.division.By)
-		notes = append(notes, note)
+		notes = append(append(notes, note), p.trimmed...)
 	}
 	for i := range d.plan.spread {
 		notes = append(notes, d.plan.spread[i].note())

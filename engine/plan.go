@@ -20,8 +20,8 @@ type plan struct {
 	// division of replicas; nil where each cluster gets all of them.
 	division *placement.Division
 	replicas int64
-	// stood is how many of them stay on doubtful clusters.
-	stood int64
+	// trimmed says which clusters keep a part of their replicas, since they have no room for all any more.
+	trimmed []string
 	// one is the workload with one replica, where they are divided.
 	one    *workload.Workload
 	spread []spreadOver
@@ -31,6 +31,8 @@ type plan struct {
 	bounded bool
 	// why there is no choice, or none that has all replicas; empty where there is.
 	why string
+	// lacks says how much room there is without the clusters that the workload stands on.
+	lacks string
 	// attraction is what affinity to other workloads said; nil where nothing did.
 	attraction *attraction
 	// others are the decisions by other fallback groups, of which none has a place.
@@ -172,19 +174,24 @@ func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*place
 	d.plan = newPlan(r)
 	d.plan.classes = classes
 	d.plan.attraction = w.attractionOf(r, &held)
-	running := d.plan.running(r)
-	places := w.placesOf(running, &held, d.plan, classes...)
-	others := w.chooseOthers(d.plan, classes, running, &held, &places)
-	var chosen []ranking.Key
-	if d.plan.division == nil {
-		standing := max(0, min(c.Strategy.Number-len(places.kept), len(places.doubtful))-len(others))
-		chosen = d.settleOn(append(places.kept, others...), &places, standing)
-	} else {
-		if w.stand(d.plan, running, &held, &places, others); d.plan.stood > 0 && len(others) > 0 {
+	var places places
+	var all, others []place
+	for running := d.plan.running(r); running != nil; {
+		places = w.placesOf(running, &held, d.plan, classes...)
+		others = w.chooseOthers(d.plan, classes, running, &held, &places)
+		if d.plan.division == nil {
+			places.standing = places.unreplaced(c.Strategy.Number, len(others))
+			all = slices.Concat(places.kept, others, places.standingOn())
+			break
+		}
+		for d.plan.stand(&places, others) {
 			others = w.chooseOthers(d.plan, classes, running, &held, &places)
 		}
-		chosen = w.divide(d, c, &places, others)
-		d.leaveEmpty(r)
+		all, running = w.divide(d.plan, running, &held, &places, others)
+	}
+	chosen := d.settleOn(all, &places)
+	if d.plan.division != nil {
+		d.countReplicas(r, all)
 	}
 	if c.Placement.AllClusters || d.plan.division != nil {
 		d.Asked = max(len(d.Clusters), c.Placement.MinClusters)
@@ -204,12 +211,15 @@ const someCandidates = 32
 // chooseOthers chooses clusters that the workload does not run on.
 func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held *holding, places *places) (others []place) {
 	c := classes[0]
-	number := c.Strategy.Number - len(places.kept)
-	scaledToNothing := c.Placement.Division != nil && r.Workload.Replicas == 0 && len(places.kept) > 0
-	if number <= 0 || scaledToNothing {
+	number := c.Strategy.Number - len(places.kept) - places.standing
+	plan.spread, plan.problem, plan.candidates, plan.chosen, plan.cost, plan.bounded, plan.why = nil, nil, nil, nil, 0, false, ""
+	if running := len(places.kept) + len(places.doubtful); running > 0 && c.Placement.Division != nil && r.Workload.Replicas == 0 {
+		number = min(number, len(places.doubtful)) // scaled to nothing, it gets no more clusters than it leaves
+	}
+	if number <= 0 {
 		return nil
 	}
-	plan.groups, plan.spread = w.groupsOf(c), nil
+	plan.groups = w.groupsOf(c)
 	constraints := w.countDomains(plan, classes, r, held, places)
 	for most := max(someCandidates, 2*number); ; most *= 8 {
 		candidates, all := w.candidates(plan, classes, r, held, number, most)
@@ -222,7 +232,7 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 		if !all && !p.Settles(&solution) {
 			continue
 		}
-		if least := plan.fewest(places); len(solution.Chosen) < least {
+		if least := plan.fewest(places) - len(places.kept) - places.standing; len(solution.Chosen) < least {
 			plan.why = plan.tooFew(len(solution.Chosen), least, len(candidates))
 			plan.problem, plan.candidates = p, candidates
 			return nil
@@ -230,7 +240,9 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 		for _, at := range solution.Chosen {
 			o := &candidates[at]
 			chosen := o.place()
-			chosen.choice = w.choose(classes[o.tier], o.key)
+			if chosen.choice = w.choose(classes[o.tier], o.key); plan.division != nil {
+				chosen.choice.Replicas = 0 // until they are divided
+			}
 			others = append(others, chosen)
 		}
 		plan.record(p, &solution)
@@ -255,17 +267,18 @@ func (d *Decision) chose(cluster string) bool {
 	return slices.ContainsFunc(d.Clusters, func(c Choice) bool { return c.Name == cluster })
 }
 
-// fewest is how many clusters a workload has to get at least: it runs on none that it keeps. What runs on fewer may move to fewer, and
-// where replicas are not divided it stands on those that are not replaced.
+// fewest is how many clusters a workload has to have at least. What runs on fewer may go on on as many, and where replicas are not
+// divided it stands on those that are not replaced.
 func (p *plan) fewest(places *places) int {
 	least := p.classes[0].Placement.MinClusters
-	switch doubtful := len(places.doubtful); {
-	case len(places.kept) > 0 || doubtful > 0 && p.division == nil:
+	switch running := len(places.kept) + len(places.doubtful); {
+	case running == 0:
+		return least
+	case p.division == nil:
 		return 0
-	case doubtful > 0:
-		return min(least, doubtful)
+	default:
+		return int(min(int64(min(least, running)), p.replicas/p.least()))
 	}
-	return least
 }
 
 // tooFew says why fewer clusters than needed are chosen.
@@ -446,10 +459,9 @@ func (p *plan) record(problem *spread.Problem, s *spread.Solution) {
 	}
 }
 
-// settleOn makes the choices of a decision: those for all, and for so many of the doubtful clusters as it stands on. It returns
-// their keys.
-func (d *Decision) settleOn(all []place, p *places, standing int) []ranking.Key {
-	all = d.standOrLeave(all, p, standing)
+// settleOn makes the choices of a decision, and returns their keys.
+func (d *Decision) settleOn(all []place, p *places) []ranking.Key {
+	all = d.settle(all, p)
 	keys := make([]ranking.Key, len(all))
 	for i := range all {
 		d.Clusters, keys[i] = append(d.Clusters, all[i].choice), all[i].key

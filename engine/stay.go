@@ -18,24 +18,30 @@ import (
 // NumberOfClusters is the stage that rejects the worst clusters of a workload whose placement asks for fewer.
 const NumberOfClusters filter.Stage = "NumberOfClusters"
 
-// place is a registered cluster that a workload runs on, with what it gets there if it stays.
+// place is a registered cluster of a workload, with what it gets there.
 type place struct {
 	choice Choice
-	key    ranking.Key
+	// has is how many replicas the workload has there, stays how many of them may stay: as many, unless there is a departure. Where
+	// replicas are not divided they stay together.
+	has, stays int64
+	key        ranking.Key
 	// value is what orders places that are chosen together, before their keys do: that of the key, and points for affinity.
 	value int64
 	// tier is the index of the class, of those that are chosen from, by which the workload may stay.
 	tier int
 	// room and free are the replicas that there is room for where they are divided: as many as the workload may have, and in all.
 	room, free int64
-	// departure is why the workload should leave it, nil where it may stay.
+	// departure is why the workload should leave it, nil where all of it may stay. It stands there for want of a better place.
 	departure *filter.Rejection
+	stands    bool
 }
 
 // places are the clusters that a workload runs on, by what becomes of them.
 type places struct {
-	// kept are those where the workload may stay, doubtful those that it leaves for a better place; best first.
+	// kept are those where the workload may stay, or a part of it; doubtful those that it leaves for a better place. Best first.
 	kept, doubtful []place
+	// standing is how many of the doubtful it stands on: the first.
+	standing int
 	// left are those that it leaves in any case.
 	left []Verdict
 }
@@ -52,7 +58,8 @@ func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*
 		}
 		p, evicts := w.placeOn(classes[0], r, held, plan, &r.Current[i], position)
 		for tier := 1; tier < len(classes) && p.departure != nil; tier++ {
-			if o, evicted := w.placeOn(classes[tier], r, held, plan, &r.Current[i], position); o.departure == nil || evicts && !evicted {
+			o, evicted := w.placeOn(classes[tier], r, held, plan, &r.Current[i], position)
+			if o.departure == nil || o.stays > p.stays || evicts && !evicted {
 				p, evicts = o, evicted
 				p.tier = tier
 			}
@@ -60,23 +67,34 @@ func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*
 		switch {
 		case evicts:
 			s.leave(name, p.departure)
-		case p.departure != nil:
-			s.doubtful = append(s.doubtful, p)
-		default:
+		case p.departure == nil || p.stays > 0:
+			p.choice.Replicas = p.stays
 			s.kept = append(s.kept, p)
+		default:
+			s.doubtful = append(s.doubtful, p)
 		}
 	}
 	slices.SortFunc(s.kept, bestFirst)
 	slices.SortFunc(s.doubtful, bestFirst)
-	for number := classes[0].Strategy.Number; len(s.kept) > number; {
-		last := len(s.kept) - 1
-		s.leave(s.kept[last].choice.Name, &filter.Rejection{Stage: NumberOfClusters, Message: fmt.Sprintf("the placement asks for %d", number)})
-		s.kept = s.kept[:last]
+	if number := classes[0].Strategy.Number; len(s.kept) > number {
+		more := slices.Clone(s.kept[number:])
+		for i := range more {
+			more[i].stays, more[i].choice.Replicas = 0, more[i].has
+			more[i].departure = &filter.Rejection{Stage: NumberOfClusters, Message: fmt.Sprintf("the placement asks for %d", number)}
+		}
+		s.kept, s.doubtful = s.kept[:number], append(more, s.doubtful...)
 	}
 	return s
 }
 
+// bestFirst orders the places that a workload gets; those that it stands on come last.
 func bestFirst(a, b place) int {
+	if a.stands != b.stands {
+		if b.stands {
+			return -1
+		}
+		return 1
+	}
 	return cmp.Or(cmp.Compare(a.tier, b.tier), cmp.Compare(b.value, a.value), cmp.Compare(b.key, a.key))
 }
 
@@ -84,7 +102,7 @@ func (s *places) leave(cluster string, why *filter.Rejection) {
 	s.left = append(s.left, Verdict{Cluster: cluster, Rejection: why})
 }
 
-// placeOn finds whether a workload may stay on a cluster, and what is reserved there if it does.
+// placeOn finds how much of a workload may stay on a cluster, and what is reserved there if all of it does.
 //
 // Invariant: how full a cluster is makes no workload leave it. Only what it requests beyond what is promised has to fit.
 func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, current *Choice, position int) (p place, evicts bool) {
@@ -97,9 +115,9 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, cur
 	if had >= 0 && !held.former {
 		promised = held.Shares[had]
 	}
-	on := c.On(row)
+	on, divided := c.On(row), plan != nil && plan.division != nil
 	score := scoring.Of(row, c.Asked(on.Workload.Requests, w.usual(c)), c.Judgement.Weights)
-	if plan != nil && plan.division != nil {
+	if divided {
 		if p.room, p.free = plan.roomOn(row); plan.division.Excludes(row.Cluster) || !c.ranking.Admits(position, row) {
 			p.room = 0 // it may keep replicas, and gets no more
 		}
@@ -120,9 +138,17 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, cur
 	} else {
 		p.choice.Expired = promised.Expired && on.Shortage(row, capacity.Resources{}) != nil
 	}
-	if why == nil {
-		why = shortage
+	p.has, p.stays = p.choice.Replicas, p.choice.Replicas
+	switch {
+	case why != nil:
+		p.stays = 0
+	case shortage != nil:
+		why, p.stays = shortage, 0
+		if divided {
+			p.stays = plan.fitting(current.Replicas, func(n int64) bool { return on.Asking(c.Whole.Share(n)).Shortage(row, promised.Amount) == nil })
+		}
 	}
+	p.room = max(p.room, p.stays)
 	if why != nil {
 		p.departure, evicts = on.Reject(row, why), why.Evicts
 	}
@@ -211,14 +237,12 @@ func (w *workspace) tryKeeping(d *Decision, choices *choices, c *class, r *Reque
 // stay makes the decision for a workload that runs somewhere: it keeps clusters, gets others, and leaves or stands on those
 // that are doubtful.
 func (w *workspace) stay(d *Decision, choices *choices, c *class, r *Request, p *places, others []ranking.Key, reserve bool) error {
-	// Replacing a doubtful cluster comes before adding one.
-	missing := c.Strategy.Number - len(p.kept)
-	standing := max(0, min(missing, len(p.doubtful))-len(others))
 	all := p.kept
 	for _, key := range others {
 		all = append(all, place{key: key, choice: w.choose(c, key)})
 	}
-	all = d.standOrLeave(all, p, standing)
+	p.standing = p.unreplaced(c.Strategy.Number, len(others))
+	all = d.settle(append(all, p.standingOn()...), p)
 	chosen := w.chosen[:0]
 	if len(all) > 0 {
 		d.Clusters = choices.take(len(all))
@@ -234,17 +258,30 @@ func (w *workspace) stay(d *Decision, choices *choices, c *class, r *Request, p 
 	return w.reserve(r, d, chosen)
 }
 
-// standOrLeave puts the places that a workload gets in order, followed by so many of the doubtful clusters as it stands on. It leaves
-// the others.
-func (d *Decision) standOrLeave(all []place, p *places, standing int) []place {
+// unreplaced is how many doubtful clusters have no other in their place: replacing one comes before adding one.
+func (s *places) unreplaced(number, others int) int {
+	return max(0, min(number-len(s.kept), len(s.doubtful))-others)
+}
+
+// standingOn are the doubtful clusters that a workload stands on.
+func (s *places) standingOn() []place {
+	for i := range s.doubtful[:s.standing] {
+		s.doubtful[i].stands = true
+	}
+	return s.doubtful[:s.standing]
+}
+
+// settle puts the places that a workload gets in order, and says which it stands on and which it leaves.
+func (d *Decision) settle(all []place, p *places) []place {
 	slices.SortStableFunc(all, bestFirst)
-	for i := range p.doubtful {
-		verdict := Verdict{Cluster: p.doubtful[i].choice.Name, Rejection: p.doubtful[i].departure}
-		if i < standing {
-			all, d.Standing = append(all, p.doubtful[i]), append(d.Standing, verdict)
-		} else {
-			d.Left = append(d.Left, verdict)
+	for i := range all {
+		if all[i].stands {
+			d.Standing = append(d.Standing, Verdict{Cluster: all[i].choice.Name, Rejection: all[i].departure})
 		}
+	}
+	for i := range p.doubtful[p.standing:] {
+		gone := &p.doubtful[p.standing+i]
+		d.Left = append(d.Left, Verdict{Cluster: gone.choice.Name, Rejection: gone.departure})
 	}
 	d.Left = append(d.Left, p.left...)
 	return all

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -201,7 +202,7 @@ func (p *puzzle) decide(t rapid.TB) *engine.Decision {
 			t.Fatal(err)
 		}
 		// What stands where it should leave looks for a better place each time, and may find one on a cluster that it has just left.
-		if again.Changes() && len(d.Standing) == 0 {
+		if again.Changes() {
 			t.Fatalf("another decision where nothing has changed\n%s\nfirst group %q, %d wait, %s\nthen group %q, %d wait, %s", p, d.Group, d.Waiting, before, again.Group, again.Waiting, describe(again))
 		}
 	}
@@ -229,10 +230,10 @@ func (p *puzzle) unsteady(d *engine.Decision) string {
 			}
 		}
 	}
-	// What becomes of the clusters that it runs on.
+	// What becomes of the clusters that it runs on, and how many replicas it has there that are to be divided again.
 	var kept, added []*snapshot.Cluster
 	var has, sum int64
-	stays, doubtful := 0, 0
+	here, stays, doubtful := make([]int64, len(p.current)), 0, 0
 	for i := range p.current {
 		current := &p.current[i]
 		verdict := func(of []engine.Verdict) *filter.Rejection {
@@ -245,27 +246,38 @@ func (p *puzzle) unsteady(d *engine.Decision) string {
 		if (left == nil) != (chosen(current.Name) != nil) {
 			return fmt.Sprintf("%s is neither kept nor left, or both", current.Name)
 		}
-		may := d.Group == p.group && p.mayStay(current, tiers)
+		n, all := p.fitting(current, tiers)
+		part, why := n > 0, cmp.Or(left, stands)
+		if why != nil && why.Stage == engine.NumberOfClusters && len(p.current) > p.number() {
+			n, all, part = 0, false, false
+		}
+		if now := chosen(current.Name); now != nil && stands == nil && n == 0 && now.Replicas > 0 { // with fewer it may stay
+			n, all = p.fitting(now, tiers)
+			part = all
+		}
 		switch {
-		case left == nil && stands == nil:
+		case left != nil && left.Stage != engine.Replicas && (all || n > 0) && d.Group == p.group:
+			return fmt.Sprintf("%s is left (%v), where %d replicas may stay", current.Name, left, n)
+		case left != nil && left.Stage != engine.Replicas:
+			n = 0
+		case left == nil && stands == nil && !all && n == 0:
+			return fmt.Sprintf("%s is kept, where no replica may stay", current.Name)
+		case stands != nil && all && d.Group == p.group:
+			return fmt.Sprintf("it stands on %s (%v), where it may stay", current.Name, stands)
+		case stands != nil:
+			n = current.Replicas
+		}
+		if left == nil && (stands == nil || part) {
 			kept = append(kept, p.world.fleet[current.Name])
-		case left == nil:
-		case left.Stage == engine.NumberOfClusters && len(p.current) > p.number():
-			may = false
-		case left.Stage == engine.Replicas && division != nil:
 		}
 		if left == nil || left.Stage == engine.Replicas {
-			has += current.Replicas
 			stays++
-		} else if may {
-			return fmt.Sprintf("%s is left (%v), where it may stay", current.Name, left)
 		}
 		if left != nil && !p.evicted(current, tiers) {
 			doubtful++
 		}
-		if may && stands != nil {
-			return fmt.Sprintf("it stands on %s (%v), where it may stay", current.Name, stands)
-		}
+		here[i] = n
+		has += n
 	}
 	for i := range d.Clusters {
 		c := &d.Clusters[i]
@@ -281,8 +293,11 @@ func (p *puzzle) unsteady(d *engine.Decision) string {
 		}
 	}
 	fresh, fewest := len(d.Clusters) > 0 && len(added) == len(d.Clusters), int(p.object.Spec.MinClusters)
-	if doubtful > 0 { // what runs on fewer may move to fewer
+	if doubtful > 0 { // what runs on fewer may move to fewer, and what has too few replicas
 		fewest = min(fewest, doubtful)
+		if division != nil {
+			fewest = min(fewest, int(p.workload.Replicas/least))
+		}
 	}
 	if fresh && len(added) < fewest {
 		return "too few clusters"
@@ -294,8 +309,8 @@ func (p *puzzle) unsteady(d *engine.Decision) string {
 		}
 	}
 	if division == nil {
-		if p.object.Spec.ReplicaScheduling != nil && p.workload.Replicas == 0 && stays > 0 && len(added) > 0 {
-			return "scaled to nothing, it gets clusters"
+		if p.object.Spec.ReplicaScheduling != nil && p.workload.Replicas == 0 && stays+doubtful > 0 && len(added) > doubtful {
+			return "scaled to nothing, it gets more clusters than it leaves"
 		}
 		return ""
 	}
@@ -307,7 +322,9 @@ func (p *puzzle) unsteady(d *engine.Decision) string {
 	if fresh && d.Waiting > 0 && !division.Partial {
 		return "it is placed in part"
 	}
-	if replicas < has && len(added) > 0 {
+	// While it shrinks, another cluster may take the place of one that it leaves, and takes replicas away to have as many as it needs.
+	few := doubtful > 0 && len(d.Clusters) <= min(stays+doubtful, int(p.object.Spec.MinClusters))
+	if replicas < has && len(added) > 0 && !few {
 		return "it shrinks, and gets a cluster"
 	}
 	if want := min(stays, int(p.object.Spec.MinClusters)); replicas < has && len(d.Clusters) < want && int64(want)*least <= replicas {
@@ -319,12 +336,10 @@ func (p *puzzle) unsteady(d *engine.Decision) string {
 		if c != nil {
 			now = c.Replicas
 		}
-		left := slices.ContainsFunc(d.Left, func(v engine.Verdict) bool { return v.Cluster == current.Name && v.Rejection.Stage != engine.Replicas })
 		switch {
-		case left:
-		case replicas >= has && now < current.Replicas:
+		case replicas >= has && now < here[i] && !few:
 			return fmt.Sprintf("it grows, and %s loses replicas", current.Name)
-		case replicas <= has && now > current.Replicas:
+		case replicas <= has && now > here[i]:
 			return fmt.Sprintf("it shrinks, and %s gets replicas", current.Name)
 		case c != nil && now == 0:
 			return fmt.Sprintf("%s keeps no replica", current.Name)
@@ -343,39 +358,48 @@ func (p *puzzle) evicted(current *engine.Choice, tiers []v1alpha1.ClusterGroup) 
 	return c == nil || !tolerated && slices.ContainsFunc(c.Taints, func(t corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute })
 }
 
-// mayStay reports whether a workload may stay on a cluster for what it is, and what it asks for beyond what is promised has room.
-func (p *puzzle) mayStay(current *engine.Choice, tiers []v1alpha1.ClusterGroup) bool {
+// fitting is how many replicas of a workload may stay on a cluster: none where it may not for what it is, otherwise as many as have
+// room for what they ask for beyond what is promised. Where they are not divided that is all or none.
+func (p *puzzle) fitting(current *engine.Choice, tiers []v1alpha1.ClusterGroup) (n int64, all bool) {
 	c := p.world.fleet[current.Name]
 	if c == nil {
-		return false
+		return 0, false
 	}
 	if ready, _ := c.Condition("Ready"); ready.Status == "False" {
-		return false
-	}
-	w := p.workload
-	if p.division() != nil {
-		w = w.Share(current.Replicas)
-	}
-	held := p.world.held[p.workload.Reference]
-	share := held.on(current.Name)
-	row := p.world.row(current.Name, p.workload.Reference)
-	beyond := *w
-	if share != nil {
-		beyond.Requests = w.Requests.Combine(share.Amount, func(asked, promised int64) int64 {
-			if asked <= promised {
-				return 0
-			}
-			return asked
-		})
-	}
-	if !referenceFits(row, &beyond) {
-		return false
+		return 0, false
 	}
 	running := copyOf(c)
 	running.Taints = slices.DeleteFunc(running.Taints, func(t corev1.Taint) bool { return t.Effect != corev1.TaintEffectNoExecute })
 	p.world.fleet[c.Name] = running
-	defer func() { p.world.fleet[c.Name] = c }()
-	return slices.ContainsFunc(tiers, func(g v1alpha1.ClusterGroup) bool { return p.passes(c.Name, &g, true) })
+	passes := slices.ContainsFunc(tiers, func(g v1alpha1.ClusterGroup) bool { return p.passes(c.Name, &g, true) })
+	p.world.fleet[c.Name] = c
+	if !passes {
+		return 0, false
+	}
+	held := p.world.held[p.workload.Reference]
+	share, row := held.on(current.Name), p.world.row(current.Name, p.workload.Reference)
+	for n = current.Replicas; n >= 0; n-- {
+		w := p.workload
+		if p.division() != nil {
+			w = w.Share(n)
+		}
+		beyond := *w
+		if share != nil {
+			beyond.Requests = w.Requests.Combine(share.Amount, func(asked, promised int64) int64 {
+				if asked <= promised {
+					return 0
+				}
+				return asked
+			})
+		}
+		switch fits := referenceFits(row, &beyond); {
+		case fits && (n == current.Replicas || n >= p.least()):
+			return n, n == current.Replicas
+		case p.division() == nil:
+			return 0, false
+		}
+	}
+	return 0, false
 }
 
 // FuzzPlan: whatever is asked for, and wherever a workload is said to run, nothing panics, no cluster is promised more than it has,

@@ -52,6 +52,40 @@ func TestReplicasWait(t *testing.T) {
 	told("batch: b x5, a x5", "True")
 }
 
+// TestPartOfAShareStays: where pods ask for more than a cluster has room for, those that fit stay and the others go elsewhere. Where
+// these find no place, all stay as they are, and the placement says so until there is one.
+func TestPartOfAShareStays(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "15"), testCluster("b", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(v1alpha1.WorkloadPlacementSpec{
+		ReplicaScheduling: &v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDivided, Division: v1alpha1.DivideAggregated},
+	})}
+	told := func(cpu int64, where, scheduled string) {
+		t.Helper()
+		batch := testWorkload("batch", 10*cpu)
+		batch.workload.Divisible, batch.workload.Replicas = true, 10
+		w.workloads = []*workloadObject{batch}
+		w.sleep(countsEvery + time.Second)
+		w.pass()
+		if got := w.condition(v1alpha1.ScheduledCondition); !strings.HasPrefix(got, scheduled) {
+			t.Errorf("Scheduled is %s, want %s", got, scheduled)
+		}
+		var summaries []string
+		for _, slice := range w.stored {
+			summaries = append(summaries, slice.Summary)
+		}
+		if got := strings.Join(summaries, ""); got != where {
+			t.Errorf("WHERE shows %s, want %s", got, where)
+		}
+	}
+	told(1000, "batch: a x10", "True")
+	told(2000, "batch: a x10", "False NoBetterPlace: ")
+	w.clusters[1] = testCluster("b", "8")
+	told(2000, "batch: a x7, b x3", "True")
+	told(2000, "batch: a x7, b x3", "True")
+	told(1000, "batch: a x7, b x3", "True")
+}
+
 // TestScalingIsNoDisruption: a cluster that has no replicas of a workload that was scaled down is left at once, however many
 // workloads are scaled, and takes no turn from those that have to leave theirs.
 func TestScalingIsNoDisruption(t *testing.T) {
