@@ -219,7 +219,7 @@ func (r *Rollout) fits(targets []Target) bool {
 	if replicas := r.specification().Replicas; replicas != nil {
 		asked = int64(*replicas)
 	}
-	if divides := r.Placement != nil && r.Placement.Spec.ReplicaScheduling != nil && r.Placement.Spec.ReplicaScheduling.Type == v1alpha1.ReplicasDivided; divides {
+	if r.divides() {
 		decided := int64(0)
 		for _, t := range r.Targets {
 			decided += int64(t.Replicas)
