@@ -407,10 +407,8 @@ Look around, in another terminal:
 
 The other team also has a cluster frankfurt, which is another one: KUBECONFIG=%[1]s/team-ml.kubeconfig
 `, d.dir)
-	for _, name := range slices.Sorted(maps.Keys(d.clusters)) {
-		fmt.Printf("\nThe cluster %s of team-live: KUBECONFIG=%s\n", name, d.clusters[name].Kubeconfig())
+	if d.physical > 0 {
+		d.hintsPhysical()
 	}
-	fmt.Print(`
-Ctrl-C stops everything; the next run starts the examples afresh.
-`)
+	fmt.Print("\nCtrl-C stops everything; the next run starts the examples afresh.\n")
 }

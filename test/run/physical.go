@@ -149,3 +149,14 @@ func (d *demo) checkLive(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
+
+func (d *demo) hintsPhysical() {
+	fmt.Printf(`
+The clusters of %[1]s are real:
+
+  kubectl --kubeconfig %[2]s/%[1]s.kubeconfig get clusterregistrations
+`, live.name, d.dir)
+	for _, name := range slices.Sorted(maps.Keys(d.clusters)) {
+		fmt.Printf("  kubectl --kubeconfig %s get nodes,pods -A\n", filepath.Join(d.folder(name), "kubeconfig"))
+	}
+}
