@@ -62,6 +62,8 @@ type Workspace struct {
 	// Policies are what the policies of the workspace read of its workloads.
 	Policies workload.Reads
 
+	// of is the only workload whose placement is checked, nil where all count.
+	of *workload.Workload
 	// waits are the workloads that wait for each other, once that is known.
 	waits map[*workload.Workload]*v1alpha1.WorkloadPlacement
 }

@@ -45,7 +45,11 @@ var placements = []check[*v1alpha1.WorkloadPlacement]{
 
 // Placement returns what a placement says in vain.
 func (w *Workspace) Placement(p *v1alpha1.WorkloadPlacement) []Finding {
-	return run(placements, "WorkloadPlacement "+p.Namespace+"/"+p.Name, p, w)
+	return run(placements, objectOf(p), p, w)
+}
+
+func objectOf(p *v1alpha1.WorkloadPlacement) string {
+	return "WorkloadPlacement " + p.Namespace + "/" + p.Name
 }
 
 // locationLabel is the only label that a locationSelector selects by.

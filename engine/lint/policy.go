@@ -51,6 +51,7 @@ func (p *Policies) Find() []Finding {
 	p.unread(r)
 	p.comparisons(r)
 	p.terms(r)
+	p.scheduling(r)
 	p.failures(r)
 	slices.SortStableFunc(r.findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Message, b.Message))

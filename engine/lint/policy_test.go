@@ -52,8 +52,8 @@ const (
 // or fifth (affinity) line on, with the beginnings of what is found in it.
 func TestPolicies(t *testing.T) {
 	for _, test := range []struct {
-		name, scoring, affinity string
-		want                    []string
+		name, scoring, affinity, scheduling string
+		want                                []string
 	}{
 		{name: "what is used is fine", scoring: `weights := {"capacity": 10, "location": 5} if input.workload.kind == "Job"`,
 			affinity: `terms contains {"match": {"clusterNames": names[input.workload.labels.team]}, "factor": "affinity", "onMatch": 10}
@@ -70,6 +70,27 @@ names := {"a": ["dublin"], "b": ["virginia", "frankfurt"]}`},
 				`affinity.rego:5 warning unknown_score: no ClusterScore gives a cluster of the fleet the score "quiet"`,
 				`affinity.rego:5 warning stale_score: the score "cheap" has run out for 1 of 1 clusters`,
 			}},
+
+		// Scheduling: what a placement would be told that said the same.
+		{name: "scheduling that has an effect", scheduling: `minClusters := 2
+spreadConstraints := [{"topologyKey": "tier"}] if input.workload.labels.spread == "yes"
+workloadAffinity contains {"type": "Repel", "labelSelector": {"matchLabels": {"app": input.workload.labels.app}}, "topologyKey": "location"}`},
+		{name: "scheduling over what no cluster has", scheduling: `spreadConstraints := [{"topologyKey": "regoin"}] if input.workload.kind == "Job"
+workloadAffinity contains {"type": "Attract", "labelSelector": {}, "topologyKey": "teir", "required": true} if input.workload.labels.tier == "gold"
+workloadAffinity contains {"type": "Attract", "labelSelector": {}, "topologyKey": "tier"}`,
+			want: []string{
+				"scheduling.rego:5 warning topology_key: scheduling.spreadConstraints[0].topologyKey: no cluster of the fleet has regoin, so that nothing can be placed, did you mean region?",
+				"scheduling.rego:6 warning topology_key: scheduling.workloadAffinity[0].topologyKey: no cluster of the fleet has teir, so that nothing can be placed, did you mean tier?",
+			}},
+		{name: "scheduling that the fleet is too small for", scheduling: `numberOfClusters := 5
+minClusters := 4 if input.workload.kind == "Job"`,
+			want: []string{
+				"scheduling.rego:5 warning too_many_clusters: scheduling.numberOfClusters: 5 clusters are asked for, and the fleet has 3",
+				"scheduling.rego:6 warning contradiction: scheduling.minClusters: every workload waits for 4 clusters, and 3 of the fleet's 3 pass",
+			}},
+		{name: "terms that contradict each other", scheduling: `workloadAffinity contains {"type": kind, "labelSelector": {}, "required": true} if some kind in ["Attract", "Repel"]`,
+			want: []string{"scheduling.rego:5 warning contradiction: scheduling.workloadAffinity[1]: asks for the contrary of scheduling.workloadAffinity[0], and both are required"}},
+		{name: "scheduling by what is made up", scheduling: `spreadConstraints := [{"topologyKey": input.workload.labels.over}]`},
 
 		// What nothing reads, and what reads nothing.
 		{name: "a misspelt rule", affinity: `term contains {"match": {"location": "eu-west"}, "factor": "location", "onMatch": 10}`,
@@ -187,6 +208,9 @@ weights := {"health": 2} if input.workload.labels.team == "a"`,
 			modules := map[string]string{}
 			if test.scoring != "" {
 				modules["scoring.rego"] = scoringHead + test.scoring
+			}
+			if test.scheduling != "" {
+				modules["scheduling.rego"] = "package placement.scheduling\n\nimport rego.v1\n\n" + test.scheduling
 			}
 			if test.affinity != "" {
 				modules["affinity.rego"] = affinityHead + test.affinity

@@ -62,7 +62,7 @@ func (w *Workspace) selectedBy(p *v1alpha1.WorkloadPlacement) (all []*workload.W
 		return nil
 	}
 	for _, o := range w.Workloads {
-		if selector.Selects(o) {
+		if selector.Selects(o) && (w.of == nil || w.of == o) {
 			all = append(all, o)
 		}
 	}

@@ -56,6 +56,7 @@ type Placement struct {
 
 	// ByPolicies are the fields that are as policies say, Overruled those of policies that do not count, each with the reason.
 	ByPolicies, Overruled []string
+	scheduling            *Scheduling
 
 	// Reads is what the constraints read of workloads, FactReads what those of their conjuncts read that read no capacity.
 	Reads, FactReads workload.Reads

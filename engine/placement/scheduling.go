@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -135,7 +136,7 @@ func (p *Placement) Under(s *Scheduling) *Placement {
 		return p
 	}
 	under := *p
-	under.ByPolicies, under.Overruled = nil, nil
+	under.ByPolicies, under.Overruled, under.scheduling = nil, nil, s
 	take := func(name string, given, left bool, contradiction string) bool {
 		switch {
 		case !given || !left:
@@ -190,6 +191,53 @@ func (p *Placement) Under(s *Scheduling) *Placement {
 		under.Groups[i] = g.Under(s)
 	}
 	return &under
+}
+
+// Alone is a placement that leaves all to what policies say.
+func (s *Scheduling) Alone() *Placement {
+	return (&Placement{Strategy: v1alpha1.StrategySpread, NumberOfClusters: v1alpha1.DefaultNumberOfClusters, MinClusters: 1}).Under(s)
+}
+
+// Object returns the object of a placement as its author would have to write it for what policies say.
+func (p *Placement) Object(object *v1alpha1.WorkloadPlacement) *v1alpha1.WorkloadPlacement {
+	written := object.DeepCopy()
+	for _, name := range p.ByPolicies {
+		switch from, to := &p.scheduling.spec, &written.Spec; name {
+		case "strategy":
+			to.Strategy = from.Strategy
+		case "numberOfClusters":
+			to.NumberOfClusters = from.NumberOfClusters
+		case "minClusters":
+			to.MinClusters = from.MinClusters
+		case "spreadConstraints":
+			to.SpreadConstraints = from.SpreadConstraints
+		case "replicaScheduling":
+			to.ReplicaScheduling = from.ReplicaScheduling
+		case "workloadAffinity":
+			to.WorkloadAffinity = slices.Concat(to.WorkloadAffinity, from.WorkloadAffinity)
+		}
+	}
+	return written
+}
+
+// FieldOf names a field of Object where it comes from: those by policies begin with scheduling, where these have them.
+func (p *Placement) FieldOf(object *v1alpha1.WorkloadPlacement, name string) string {
+	for _, by := range p.ByPolicies {
+		rest, is := strings.CutPrefix(name, "spec."+by)
+		if !is {
+			continue
+		}
+		if own := len(object.Spec.WorkloadAffinity); by == "workloadAffinity" {
+			var index int
+			if n, _ := fmt.Sscanf(rest, "[%d]", &index); n == 0 || index < own {
+				return name
+			}
+			_, rest, _ = strings.Cut(rest, "]")
+			rest = fmt.Sprintf("[%d]%s", index-own, rest)
+		}
+		return "scheduling." + by + rest
+	}
+	return name
 }
 
 // against says what of the placement a strategy of policies cannot be beside; empty where nothing is.

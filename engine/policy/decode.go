@@ -90,8 +90,6 @@ type termError struct {
 	err  error
 }
 
-func (e *termError) about() *ast.Term { return e.term }
-
 func (e *termError) Error() string {
 	return fmt.Sprintf("has a term that cannot be used, %s: %v", short(e.term), e.err)
 }

@@ -46,9 +46,10 @@ type Judgement struct {
 	// Scheduling is what counts where the placement leaves it out; nil where policies say nothing of it.
 	Scheduling *placement.Scheduling
 
-	// locations are where the terms are written, weightsAt is where the weights are.
-	locations []*ast.Location
-	weightsAt *ast.Location
+	// locations are where the terms are written, weightsAt is where the weights are, scheduling what is said of that.
+	locations  []*ast.Location
+	weightsAt  *ast.Location
+	scheduling *ast.Term
 }
 
 // Set is the compiled policies of a workspace. It is safe for concurrent use.
@@ -223,6 +224,7 @@ func (s *Set) judge(ctx context.Context, m *meter, in Input) (judgement *Judgeme
 		return nil, Errors{s.shape(termsPath, "%v", err)}
 	}
 	if scheduling := s.answer(results, schedulingVar); scheduling != nil {
+		judgement.scheduling = scheduling
 		if judgement.Scheduling, err = decodeScheduling(scheduling); err != nil {
 			return nil, Errors{s.shape(schedulingPath, "cannot be used: %v", err)}
 		}
@@ -272,8 +274,11 @@ func (s *Set) evaluate(ctx context.Context, m *meter, input *ast.Term) (topdown.
 func (s *Set) shape(path, format string, args ...any) Error {
 	var location *ast.Location
 	for _, arg := range args {
-		if wrong, ok := arg.(interface{ about() *ast.Term }); ok && wrong.about() != nil {
-			location = s.ruleAt(wrong.about().Location)
+		switch wrong := arg.(type) {
+		case *termError:
+			location = s.ruleAt(wrong.term.Location)
+		case *fieldError:
+			location = s.schedulingAt(wrong.of, wrong.field)
 		}
 	}
 	if location == nil {
@@ -283,8 +288,10 @@ func (s *Set) shape(path, format string, args ...any) Error {
 }
 
 // firstRule is the location of the first rule that defines a document; nil where none does.
-func (s *Set) firstRule(path string) (location *ast.Location) {
-	for _, rule := range rules(s.compiler, path) { // in random order
+func (s *Set) firstRule(path string) *ast.Location { return firstOf(rules(s.compiler, path)) }
+
+func firstOf(rules []*ast.Rule) (location *ast.Location) {
+	for _, rule := range rules { // in random order
 		if location == nil || rule.Location.Compare(location) < 0 {
 			location = rule.Location
 		}

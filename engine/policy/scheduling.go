@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -31,18 +32,18 @@ func decodeScheduling(t *ast.Term) (*placement.Scheduling, error) {
 		return nil, err
 	}
 	if unknown := decode.Unknown[placement.SchedulingSpec](value); len(unknown) > 0 {
-		return nil, &fieldError{partOf(t, unknown[0].Field), unknown[0]}
+		return nil, &fieldError{t, unknown[0].Field, unknown[0]}
 	}
 	spec, problems := decode.To[placement.SchedulingSpec](value)
 	if len(problems) > 0 {
-		return nil, &fieldError{partOf(t, problems[0].Field), problems[0]}
+		return nil, &fieldError{t, problems[0].Field, problems[0]}
 	}
 	if path, err := boundSelectors(&spec); err != nil {
-		return nil, &fieldError{partOf(t, path), err}
+		return nil, &fieldError{t, path, err}
 	}
 	s, err := placement.CompileScheduling(&spec)
 	if wrong := (*apifield.Error)(nil); errors.As(err, &wrong) {
-		return nil, &fieldError{partOf(t, wrong.Field), err}
+		return nil, &fieldError{t, wrong.Field, err}
 	}
 	return s, err
 }
@@ -70,15 +71,28 @@ func boundSelectors(spec *placement.SchedulingSpec) (path string, err error) {
 	return path, err
 }
 
-// fieldError is about a part of a value.
+// fieldError is about a field of what policies say of scheduling.
 type fieldError struct {
-	term *ast.Term
-	err  error
+	of    *ast.Term
+	field string
+	err   error
 }
 
 func (e *fieldError) Error() string { return e.err.Error() }
 
-func (e *fieldError) about() *ast.Term { return e.term }
+// schedulingAt is the location of the rule that made a field of what policies say of scheduling.
+func (s *Set) schedulingAt(of *ast.Term, name string) *ast.Location {
+	if part := partOf(of, name); part != nil {
+		if rule := s.ruleAt(part.Location); rule != nil {
+			return rule
+		}
+	}
+	if end := strings.IndexAny(name, ".["); end > 0 {
+		name = name[:end]
+	}
+	rules := s.compiler.GetRulesWithPrefix(ast.MustParseRef(schedulingPath).Append(ast.StringTerm(name)))
+	return cmp.Or(firstOf(rules), s.firstRule(schedulingPath))
+}
 
 // partOf returns the innermost part of a value on the way to a field that has a location; nil where none has.
 func partOf(t *ast.Term, path string) (part *ast.Term) {

@@ -215,3 +215,8 @@ func (s *Set) Rules() (paths []string) {
 	slices.Sort(paths)
 	return slices.Compact(paths)
 }
+
+// OriginOfScheduling returns the position of the rule that made a field of what a judgement says of scheduling.
+func (s *Set) OriginOfScheduling(j *Judgement, field string) Position {
+	return positionOf(s.schedulingAt(j.scheduling, field))
+}

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -11,7 +12,9 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/lint"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // effects are the conditions Effective of placements, for one state of the fleet and what policies say in vain.
@@ -25,8 +28,21 @@ type effects struct {
 type effect struct {
 	digest      string
 	annotations map[string]string
+	findings    []lint.Finding
 	condition   *conditionsv1alpha1.Condition
+	// scheduled is the condition with what is in vain as policies schedule its workloads, under is that by digest.
+	scheduled *conditionsv1alpha1.Condition
+	under     map[string][]lint.Finding
 }
+
+// sample is a workload with its placement as policies schedule it.
+type sample struct {
+	workload *workload.Workload
+	under    *placement.Placement
+}
+
+// maxSamples bounds in how many ways that policies schedule the workloads of a placement it is found out what is in vain.
+const maxSamples = 8
 
 // lintPlacements looks for what placements say in vain, when they, the policies or what is known of clusters has changed. What the
 // policies say in vain comes after what the placement does.
@@ -45,9 +61,41 @@ func (w *workspace) lintPlacements(placements []*placementState, registrations [
 			if linter == nil {
 				linter = w.linter()
 			}
-			known = effect{p.placement.Digest, p.object.Annotations, effective(p.object, linter, w.linted.told)}
+			findings := linter.Placement(p.object)
+			known = effect{digest: p.placement.Digest, annotations: p.object.Annotations, findings: findings, condition: effective(findings, w.linted.told)}
 		}
-		w.effects.of[p.object.UID], p.effective = known, known.condition
+		w.effects.of[p.object.UID], p.effective = known, cmp.Or(known.scheduled, known.condition)
+	}
+}
+
+// lintScheduled looks for what placements say in vain as policies schedule their workloads.
+func (w *workspace) lintScheduled(placements []*placementState) {
+	var linter *lint.Workspace
+	for _, p := range placements {
+		known, found := w.effects.of[p.object.UID]
+		if !found || len(p.samples)+len(known.under) == 0 {
+			continue
+		}
+		under, same := make(map[string][]lint.Finding, len(p.samples)), len(known.under) == len(p.samples)
+		for digest, s := range p.samples {
+			findings, told := known.under[digest]
+			if !told {
+				if same = false; linter == nil {
+					linter = w.linter()
+				}
+				findings = linter.Scheduled(p.object, s.under, s.workload, w.linted.findings)
+			}
+			under[digest] = findings
+		}
+		if !same {
+			all := slices.Clone(known.findings)
+			for _, digest := range slices.Sorted(maps.Keys(under)) {
+				all = append(all, under[digest]...)
+			}
+			known.under, known.scheduled = under, effective(all, w.linted.told)
+			w.effects.of[p.object.UID] = known
+		}
+		p.effective = known.scheduled
 	}
 }
 
@@ -60,8 +108,8 @@ func (w *workspace) linter() *lint.Workspace {
 }
 
 // effective is the condition of that name.
-func effective(p *v1alpha1.WorkloadPlacement, linter *lint.Workspace, ofPolicies []string) *conditionsv1alpha1.Condition {
-	message := messageOf(linter.Placement(p), ofPolicies...)
+func effective(findings []lint.Finding, ofPolicies []string) *conditionsv1alpha1.Condition {
+	message := messageOf(findings, ofPolicies...)
 	if message == "" {
 		return conditions.TrueCondition(v1alpha1.EffectiveCondition)
 	}

@@ -120,3 +120,37 @@ func TestEffectiveRegistration(t *testing.T) {
 		}
 	}
 }
+
+// TestEffectiveAsPoliciesSchedule: what a placement says in vain as policies schedule its workloads stands in its condition, too, once for
+// all workloads that they schedule alike, follows the policies, and is not looked for again where nothing has changed.
+func TestEffectiveAsPoliciesSchedule(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("paris", "8"), testCluster("dublin", "8")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(v1alpha1.WorkloadPlacementSpec{ClusterSelector: &v1alpha1.ClusterSelector{ClusterNames: []string{"paris"}}})}
+	w.workloads = []*workloadObject{testWorkload("a", 100), testWorkload("b", 100)}
+	say := func(rego, want string) {
+		t.Helper()
+		w.configMaps = schedulingMap(rego)
+		w.sleep(time.Minute)
+		w.pass()
+		if got := w.condition(v1alpha1.EffectiveCondition); got != want {
+			t.Errorf("Effective is %q, want %q", got, want)
+		}
+	}
+	say(`minClusters := 1`, "True")
+	say(`minClusters := 2 if input.workload.name != "x"`, "False WithoutEffect: scheduling.minClusters: every workload waits for 2 clusters, "+
+		"and 1 of the fleet's 2 pass the selectors and capabilityRequirements (as the policies schedule Deployment default/a)")
+	before, writes := w.workspace.effects.of[w.placements[0].UID].scheduled, len(w.writes)
+	w.pass()
+	if after := w.workspace.effects.of[w.placements[0].UID].scheduled; before == nil || after != before || len(w.writes) != writes {
+		t.Errorf("nothing has changed, and it is looked at again: %p, %p, %v", before, after, w.writes[writes:])
+	}
+	w.restart()
+	w.pass()
+	if len(w.writes) != writes {
+		t.Errorf("nothing has changed over a restart, and it is written: %v", w.writes[writes:])
+	}
+	say(`spreadConstraints := [{"topologyKey": "teir"}]`, "False WithoutEffect: default/cm/a.rego:2:1: scheduling.spreadConstraints[0].topologyKey: "+
+		"no cluster of the fleet has teir, so that nothing can be placed")
+	say(`minClusters := 1`, "True")
+}

@@ -69,6 +69,9 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 			r.again = r.again || !known
 		})
 		decided = counted && known && r.do(func() { p = w.newPass(placements, &r); cut = p.place(ctx, &o) })
+		if decided {
+			r.do(func() { w.lintScheduled(placements) })
+		}
 		w.setQuarantine(w.engine.Quarantine(w.name))
 		r.do(func() { w.publish(ctx, placements, &r) })
 		if decided {

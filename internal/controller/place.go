@@ -389,7 +389,26 @@ func (p *pass) report(ctx context.Context, item *workItem) {
 		owner.undecided++
 	default:
 		owner.waiting = append(owner.waiting, fmt.Sprintf("%s: %s", object.workload, item.reason))
+		if object.err == nil && object.end == "" {
+			p.asked(ctx, item)
+		}
 	}
+}
+
+// asked returns the placement of a workload as policies schedule it, and keeps it as a sample; nil where that is not known.
+func (p *pass) asked(ctx context.Context, item *workItem) *placement.Placement {
+	owner := item.owner
+	if owner.placement == nil || item.err != nil {
+		return nil // it is told why
+	}
+	under, err := p.engine.Scheduled(ctx, engine.Request{Workspace: p.name, Placement: owner.placement, Workload: item.object.workload})
+	if err != nil {
+		return nil
+	}
+	if _, known := owner.samples[under.Digest]; !known && under != owner.placement && len(owner.samples) < maxSamples {
+		owner.samples[under.Digest] = sample{item.object.workload, under}
+	}
+	return under
 }
 
 func (p *pass) reportPlaced(ctx context.Context, item *workItem) {
@@ -412,14 +431,7 @@ func (p *pass) reportPlaced(ctx context.Context, item *workItem) {
 	for _, expired := range expiredSince(item.stored) {
 		owner.expired = append(owner.expired, fmt.Sprintf("%s %s", item.object.workload, expired))
 	}
-	if owner.placement == nil {
-		return
-	}
-	asked, err := p.engine.Scheduled(ctx, engine.Request{Workspace: p.name, Placement: owner.placement, Workload: item.object.workload})
-	if err != nil {
-		return // it is told why the policies fail
-	}
-	if asked.Division == nil && !asked.AllClusters && has < asked.NumberOfClusters {
+	if asked := p.asked(ctx, item); asked != nil && asked.Division == nil && !asked.AllClusters && has < asked.NumberOfClusters {
 		owner.fewer = append(owner.fewer, fmt.Sprintf("%s has %d of %d", item.object.workload, has, asked.NumberOfClusters))
 	}
 }

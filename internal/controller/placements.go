@@ -52,6 +52,8 @@ type placementState struct {
 	pacing    string
 	// expired are the workloads that have no reservation any more on some cluster.
 	expired []string
+	// samples are the ways in which policies schedule its workloads, by digest, as far as they are looked at.
+	samples map[string]sample
 	// effective says whether anything in it is in vain.
 	effective *conditionsv1alpha1.Condition
 	// visible says whether all workloads that it can select can be seen.
@@ -76,7 +78,7 @@ func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement, unreadable ma
 			}
 		}
 		w.compiled[object] = c
-		placements[i] = &placementState{object: object, compiledPlacement: c, clusters: map[string]bool{}}
+		placements[i] = &placementState{object: object, compiledPlacement: c, clusters: map[string]bool{}, samples: map[string]sample{}}
 	}
 	slices.SortFunc(placements, func(a, b *placementState) int { return placement.ByAge(a.object, b.object) })
 	return placements

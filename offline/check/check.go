@@ -207,6 +207,9 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	if set != nil { // else nobody knows
 		linter.Policies = set.Reads()
 	}
+	// scheduled are the placements as policies schedule their workloads, each with the first such workload.
+	var scheduled []scheduledAs
+	sampled := map[string]bool{}
 	for _, o := range w.LeftOut {
 		field, message, _ := strings.Cut(o.Err.Error(), ": ")
 		c.find(Finding{Warning, CodeNotPlaced, o.Position(field), o.String(), field, message})
@@ -229,21 +232,37 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		if set == nil || owner < 0 || placements[owner] == nil {
 			continue
 		}
-		_, err := c.engine.Explain(ctx, engine.Request{Workspace: w.Name, Placement: placements[owner], Workload: o.Workload})
+		request := engine.Request{Workspace: w.Name, Placement: placements[owner], Workload: o.Workload}
+		_, err := c.engine.Explain(ctx, request)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if err != nil {
 			c.judgement(w, o, err)
+			continue
+		}
+		if under, err := c.engine.Scheduled(ctx, request); err == nil && !sampled[under.Digest] {
+			sampled[under.Digest] = true
+			scheduled = append(scheduled, scheduledAs{w.Placements[owner], under, o.Workload})
 		}
 	}
 	for _, f := range linter.Selection() {
 		c.lintAll(objects[f.Object], []lint.Finding{f})
 	}
 	if set != nil {
-		c.effect(ctx, w, set, linter)
+		told := c.effect(ctx, w, set, linter)
+		for _, s := range scheduled {
+			c.lintAll(s.placement.Object, linter.Scheduled(s.placement.Typed, s.under, s.workload, told))
+		}
 	}
 	return nil
+}
+
+// scheduledAs is a placement as policies schedule one of its workloads.
+type scheduledAs struct {
+	placement manifest.Typed[v1alpha1.WorkloadPlacement]
+	under     *placement.Placement
+	workload  *workload.Workload
 }
 
 // placement checks a placement, and returns it compiled; nil where it is wrong.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
 	"github.com/kcp-placement/placement/engine/workload"
@@ -136,5 +137,90 @@ func TestNoFalseAlarmInDocs(t *testing.T) {
 		if findings := found(t, []*manifest.File{{Name: "f.yaml", Text: shown + string(placement)}}, "always_true"); len(findings) > 0 {
 			t.Errorf("%s:\n%s", expression, strings.Join(findings, "\n"))
 		}
+	}
+}
+
+// TestScheduledByPolicies: a placement is checked as policies schedule the workloads that there are, by the checks of what it says
+// itself. What is in vain whatever the placement is told of the policies alone.
+func TestScheduledByPolicies(t *testing.T) {
+	files := []*manifest.File{
+		{Name: "fleet.yaml", Text: `
+apiVersion: tmc.kcp.io/v1alpha1
+kind: ClusterRegistration
+metadata: {name: paris, labels: {zone: a}}
+spec: {location: eu}
+status: {allocatable: {cpu: "8"}}
+---
+apiVersion: tmc.kcp.io/v1alpha1
+kind: ClusterRegistration
+metadata: {name: dublin, labels: {zone: b}}
+spec: {location: eu}
+status: {allocatable: {cpu: "8"}}
+---
+apiVersion: tmc.kcp.io/v1alpha1
+kind: ClusterRegistration
+metadata: {name: virginia, labels: {zone: c}}
+spec: {location: us}
+status: {allocatable: {cpu: "8"}}
+`},
+		{Name: "placements.yaml", Text: `
+apiVersion: tmc.kcp.io/v1alpha1
+kind: WorkloadPlacement
+metadata: {name: one, namespace: default}
+spec:
+  workloadSelector: {labelSelector: {matchLabels: {placement: one}}}
+  clusterSelector: {clusterNames: [paris]}
+---
+apiVersion: tmc.kcp.io/v1alpha1
+kind: WorkloadPlacement
+metadata: {name: single, namespace: default}
+spec:
+  workloadSelector: {labelSelector: {matchLabels: {placement: single}}}
+  strategy: {type: Affinity}
+  workloadAffinity: [{type: Attract, labelSelector: {matchLabels: {placement: one}}, required: true}]
+`},
+		{Name: "workloads.yaml", Text: `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: default, labels: {placement: one, tier: gold}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: plain, namespace: default, labels: {placement: one}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: api, namespace: default, labels: {placement: single, tier: gold}}
+`},
+		{Name: "policies/scheduling.rego", Text: `package placement.scheduling
+
+minClusters := 2 if input.workload.labels.tier == "gold"
+
+spreadConstraints := [{"topologyKey": "zoen", "whenUnsatisfiable": "ScheduleAnyway"}] if input.workload.labels.placement == "single"
+
+workloadAffinity contains {"type": "Repel", "labelSelector": {"matchLabels": {"placement": "one"}}, "required": true} if {
+	input.workload.labels.placement == "single"
+}
+
+workloadAffinity contains {"type": "Attract", "labelSelector": {"matchLabels": {"app": "db"}}} if input.workload.labels.tier == "gold"
+`},
+	}
+	for i, text := range []string{files[2].Text} { // each has a pod that asks for something
+		files[2+i].Text = strings.ReplaceAll(text, "\n---", "\nspec: {template: {spec: {containers: [{name: main, resources: {requests: {cpu: \"1\"}}}]}}}\n---") +
+			"spec: {template: {spec: {containers: [{name: main, resources: {requests: {cpu: \"1\"}}}]}}}\n"
+	}
+	want := []string{
+		"placements.yaml:2:1: WorkloadPlacement default/one: scheduling.minClusters: every workload waits for 2 clusters, and 1 of the fleet's 3 pass the selectors and capabilityRequirements (as the policies schedule Deployment default/web) [contradiction]",
+		"placements.yaml:2:1: WorkloadPlacement default/one: scheduling.workloadAffinity[0].labelSelector: there are no workloads with app=db (as the policies schedule Deployment default/web) [no_workload]",
+		"placements.yaml:9:1: WorkloadPlacement default/single: scheduling.minClusters: has no effect: 2 is above the number of clusters, which is 1 (as the policies schedule Deployment default/api) [overruled]",
+		"placements.yaml:9:1: WorkloadPlacement default/single: scheduling.spreadConstraints[0]: keeps nothing even: each workload has one cluster; scope: Workloads counts the workloads of the placement (as the policies schedule Deployment default/api) [spread]",
+		"placements.yaml:9:1: WorkloadPlacement default/single: scheduling.workloadAffinity[0].labelSelector: there are no workloads with app=db (as the policies schedule Deployment default/api) [no_workload]",
+		"placements.yaml:9:1: WorkloadPlacement default/single: scheduling.workloadAffinity[1]: asks for the contrary of workloadAffinity[0], and both are required: remove one of them (as the policies schedule Deployment default/api) [contradiction]",
+		"policies/scheduling.rego:5:1: scheduling.spreadConstraints[0].topologyKey: no cluster of the fleet has zoen, so that each cluster costs the same, did you mean zone? [topology_key]",
+	}
+	got := found(t, files)
+	slices.Sort(got)
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }

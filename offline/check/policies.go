@@ -36,17 +36,19 @@ func (c *checker) modules(w *manifest.Workspace) *policy.Set {
 	return set
 }
 
-// effect checks what the policies say in vain, and evaluates them for workloads that are made up.
-func (c *checker) effect(ctx context.Context, w *manifest.Workspace, set *policy.Set, linter *lint.Workspace) {
+// effect checks what the policies say in vain, and evaluates them for workloads that are made up. It returns what it finds.
+func (c *checker) effect(ctx context.Context, w *manifest.Workspace, set *policy.Set, linter *lint.Workspace) []lint.Finding {
 	kinds := c.kinds.References()
 	checked := lint.Policies{Set: set, Kinds: kinds, Probes: set.Probe(ctx, kinds), Fleet: linter.Fleet, Workloads: linter.Workloads}
-	for _, f := range checked.Find() {
+	found := checked.Find()
+	for _, f := range found {
 		found := c.inModule(w, policy.Error{File: f.Object, Row: f.Line, Col: f.Column, Code: f.Code, Message: f.Message})
 		found.Severity = f.Severity
 		if message, _, _ := strings.Cut(found.Message, " (for a "); !c.reported(found, message) {
 			c.find(found)
 		}
 	}
+	return found
 }
 
 // rego adds errors of policies at their positions, with the code given or their own.

@@ -1,0 +1,80 @@
+package lint
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// codeOverruled is that of what policies say of scheduling and a placement does not allow.
+const codeOverruled = "overruled"
+
+// Scheduled returns what policies say in vain of a workload of a placement, or make the placement say in vain, as it is under them.
+// What the placement says in vain by itself is left out, and what is told of the policies already.
+func (w *Workspace) Scheduled(p *v1alpha1.WorkloadPlacement, under *placement.Placement, of *workload.Workload, told []Finding) (findings []Finding) {
+	if len(under.ByPolicies)+len(under.Overruled) == 0 {
+		return nil
+	}
+	as := *w
+	as.of = of
+	for _, f := range as.beyond(p, under) {
+		if slices.ContainsFunc(told, func(o Finding) bool { return o.Message == f.Field+": "+f.Message }) {
+			continue
+		}
+		f.Message += fmt.Sprintf(" (as the policies schedule %s)", of)
+		findings = append(findings, f)
+	}
+	for _, why := range under.Overruled {
+		field, reason, _ := strings.Cut(why, ": ")
+		findings = append(findings, Finding{
+			Severity: Warning, Code: codeOverruled, Object: objectOf(p), Field: "scheduling." + field,
+			Message: fmt.Sprintf("has no effect: %s (as the policies schedule %s)", reason, of),
+		})
+	}
+	return findings
+}
+
+// beyond returns what a placement under policies says in vain, and not by itself. Fields by policies are those of
+// data.placement.scheduling.
+func (w *Workspace) beyond(p *v1alpha1.WorkloadPlacement, under *placement.Placement) []Finding {
+	known := w.Placement(p)
+	found := slices.DeleteFunc(w.Placement(under.Object(p)), func(f Finding) bool { return slices.Contains(known, f) })
+	for i := range found {
+		found[i].Field = under.FieldOf(p, found[i].Field)
+		found[i].Message = affinityTerm.ReplaceAllStringFunc(found[i].Message, func(term string) string {
+			return strings.TrimPrefix(under.FieldOf(p, "spec."+term), "spec.")
+		})
+	}
+	return found
+}
+
+var affinityTerm = regexp.MustCompile(`workloadAffinity\[\d+\]`)
+
+// maxMadeSchedulings limits of how many things that policies may say of scheduling it is found out whether they are in vain.
+const maxMadeSchedulings = 32
+
+// scheduling checks what probes are scheduled as, for placements that leave all of it to the policies.
+func (p *Policies) scheduling(r *policyReport) {
+	seen := map[string]bool{}
+	w, bare := &Workspace{Fleet: p.Fleet}, &v1alpha1.WorkloadPlacement{}
+	for i := range p.Probes {
+		j := p.Probes[i].Judgement
+		if j == nil || !p.Probes[i].Likely || j.Scheduling == nil || seen[j.Scheduling.String()] || len(seen) == maxMadeSchedulings {
+			continue
+		}
+		seen[j.Scheduling.String()] = true
+		for _, f := range w.beyond(bare, j.Scheduling.Alone()) {
+			if strings.Contains(f.Message, policy.MadeUp) {
+				continue
+			}
+			// Whether there are such workloads, and such placements, nobody knows.
+			r.at(Warning, f.Code, p.Set.OriginOfScheduling(j, strings.TrimPrefix(f.Field, "scheduling.")), "%s: %s", f.Field, f.Message)
+		}
+	}
+}
