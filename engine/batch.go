@@ -67,7 +67,7 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 		case errors.Is(err, errNewPolicies):
 			clear(b.classes)
 		case errors.Is(err, errKeptOut):
-			results[b.next].Decision, results[b.next].Err = w.plan(ctx, &requests[b.next], true)
+			results[b.next].Decision, results[b.next].Err = w.decide(ctx, &requests[b.next], true)
 			b.next++
 		case err != nil:
 			b.results[b.next].Err = err

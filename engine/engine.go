@@ -176,7 +176,6 @@ func (w *workspace) decideAs(ctx context.Context, r *Request, reserve bool) (*De
 		case err != nil:
 			return nil, err
 		default:
-			w.options.Metrics.Request(cached)
 			return d, nil
 		}
 	}

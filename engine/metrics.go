@@ -5,7 +5,8 @@ import "time"
 // Metrics observes what an engine does. It is called often, and from many goroutines at once. Package engine/metrics has
 // one for Prometheus.
 type Metrics interface {
-	// Request counts a request to decide. It is cached where the ranking of its class was kept, and was brought up to date.
+	// Request counts a request to decide, however many fallback groups are tried for it. It is cached where the ranking of its class
+	// was kept, and was brought up to date.
 	Request(cached bool)
 	// Evaluated counts clusters that were filtered and scored, again or for the first time.
 	Evaluated(clusters int)

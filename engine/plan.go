@@ -109,7 +109,6 @@ func (w *workspace) planIn(ctx context.Context, r *Request, tiers []*placement.P
 		case err != nil:
 			return nil, false, err
 		default:
-			w.options.Metrics.Request(cached)
 			return d, whole, nil
 		}
 	}

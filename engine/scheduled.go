@@ -62,6 +62,7 @@ func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Deci
 		if in != r {
 			d.InputsDigest = w.inputsDigest(r)
 		}
+		w.options.Metrics.Request(d.Cached)
 		return d, nil
 	}
 }
