@@ -71,29 +71,21 @@ func (p *plan) need(problem *spread.Problem, places *places, candidates []candid
 	for i := range candidates {
 		problem.Candidates[i].Room = candidates[i].room
 	}
-	problem.Need = max(0, grows-p.more(places, candidates, grows))
+	before := make([]int64, len(places.kept)+1) // how many more those that are kept before one take
+	for i := range places.kept {
+		before[i+1] = before[i] + places.kept[i].room - places.kept[i].choice.Replicas
+	}
+	problem.Need = max(0, grows-before[len(places.kept)])
+	for i := 0; i < len(candidates) && problem.InOrder; i++ {
+		o := candidates[i].place()
+		first := sort.Search(len(places.kept), func(k int) bool { return byRank(&o, &places.kept[k]) < 0 })
+		problem.Candidates[i].Until = max(0, grows-before[first])
+	}
 	problem.Number = int(max(0, min(int64(problem.Number), grows/p.least())))
 	problem.Least = max(0, min(problem.Number, p.classes[0].Placement.MinClusters-len(places.kept)-places.standing))
-	if problem.Need == 0 && (problem.Fewest || problem.InOrder) {
+	if problem.Need == 0 && problem.Fewest {
 		problem.Number = problem.Least
 	}
-}
-
-// more is how many replicas the clusters that are kept take beyond those that they have. In an Overflow, they come in their order
-// with the candidates.
-func (p *plan) more(places *places, candidates []candidate, grows int64) (more int64) {
-	next := 0
-	for i := range places.kept {
-		k := &places.kept[i]
-		for p.division.By == v1alpha1.DivideOverflow && next < len(candidates) && grows > 0 &&
-			bestFirst(candidates[next].place(), *k) < 0 {
-			grows -= candidates[next].room
-			next++
-		}
-		takes := max(0, min(grows, k.room-k.choice.Replicas))
-		more, grows = more+takes, grows-takes
-	}
-	return more
 }
 
 // stand has a workload stand where it should leave, as long as others lack room for its replicas, or are too few: first where a part

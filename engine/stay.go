@@ -95,6 +95,10 @@ func bestFirst(a, b place) int {
 		}
 		return 1
 	}
+	return byRank(&a, &b)
+}
+
+func byRank(a, b *place) int {
 	return cmp.Or(cmp.Compare(a.tier, b.tier), cmp.Compare(b.value, a.value), cmp.Compare(b.key, a.key))
 }
 

@@ -17,6 +17,9 @@ type Candidate struct {
 	Value int64
 	// Room is how many replicas the cluster can take; it counts where Problem.Need is above 0.
 	Room int64
+	// Until is the room of those before it, in a Problem InOrder, with which it is not wanted any more: at least Need. It is wanted
+	// all the same where without it a constraint breaks.
+	Until int64
 	// Domains are the cluster's, one for each constraint; None where it is in no domain.
 	Domains []int32
 }
@@ -48,8 +51,8 @@ type Problem struct {
 	Need int64
 	// Fewest clusters are chosen that have the room, instead of as many as possible.
 	Fewest bool
-	// InOrder takes the first clusters that have the room, whatever the sum of values: candidates are passed over only where a
-	// constraint leaves no other way.
+	// InOrder takes the first clusters that have the room, whatever the sum of values, and of these each that is wanted: candidates
+	// are passed over only where a constraint, or the Number, leaves no other way.
 	InOrder bool
 }
 
@@ -68,7 +71,9 @@ type Solution struct {
 // is needed; then the largest number of clusters, or the smallest; then the sum of values less costs.
 func Choose(p *Problem) Solution {
 	s := newSearch(p)
-	s.consider()
+	if !p.InOrder {
+		s.consider()
+	}
 	s.step(0)
 	return s.best
 }
@@ -80,10 +85,15 @@ func (p *Problem) Settles(s *Solution) bool {
 	switch {
 	case s.Room < p.Need || n < p.Least:
 		return false
-	case n == 0 && (p.Number == 0 || p.Fewest || p.InOrder):
+	case n == 0 && (p.Number == 0 || p.Fewest):
 		return true
 	case p.InOrder:
-		return s.Chosen[n-1] == n-1 // where one is passed over, a later one could have made room for it
+		var room int64
+		for _, i := range s.Chosen {
+			room += p.Candidates[i].Room
+		}
+		return (n == 0 || s.Chosen[n-1] == n-1) && // where one is passed over, a later one could have made room for it
+			(n == p.Number || n < len(p.Candidates) && room >= p.Candidates[n].Until)
 	case p.Fewest:
 		if n > max(1, p.Least) {
 			return false
@@ -174,22 +184,39 @@ func newSearch(p *Problem) *search {
 
 // step decides about the candidate i and all after it.
 func (s *search) step(i int) {
-	if s.work += s.domains; s.work > MaxWork {
-		s.best.Bounded, s.done = true, true
-	}
-	if s.done || len(s.chosen) == s.Number || !s.promising(i) {
+	if s.done || !s.promising(i) {
 		return
 	}
-	first := i
-	for i < len(s.Candidates) && s.Candidates[i].Room <= s.closed[s.groups[i]] {
-		i++ // one of its group that was passed over is as good: it is not chosen either
+	first, n := i, len(s.Candidates)
+	if len(s.chosen) == s.Number {
+		i = n
 	}
-	s.work += i - first
-	s.pass(first, i, -1)
-	if i < len(s.Candidates) {
+	enough := s.InOrder && s.room >= s.Need && len(s.chosen) >= s.Least && s.holds()
+	for i < n && (s.Candidates[i].Room <= s.closed[s.groups[i]] || enough && s.room >= s.Candidates[i].Until) {
+		i++ // one of its group that was passed over is as good, or it is not wanted
+	}
+	if s.work += s.domains + i - first; s.work > MaxWork {
+		i, s.done = n, true
+	}
+	if i == n && s.InOrder {
+		s.consider()
+	}
+	s.best.Bounded = s.best.Bounded || s.work > MaxWork
+	if i < n {
+		s.pass(first, i, -1)
 		s.choose(i)
+		s.pass(first, i, 1)
 	}
-	s.pass(first, i, 1)
+}
+
+// holds reports whether all constraints hold that have to.
+func (s *search) holds() bool {
+	for k := range s.Constraints {
+		if c := &s.Constraints[k]; c.Cost == 0 && c.excess(s.added[k]) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // choose chooses the candidate i or passes over it, and goes on.
@@ -199,7 +226,9 @@ func (s *search) choose(i int) {
 	if s.allowed(c) {
 		s.take(i, c, 1)
 		if s.possible() {
-			s.consider()
+			if !s.InOrder {
+				s.consider()
+			}
 			s.step(i + 1)
 		}
 		s.take(i, c, -1)
