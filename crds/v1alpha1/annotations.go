@@ -26,7 +26,7 @@ const (
 	LabelWorkloadUID = "tmc.kcp.io/workload-uid"
 
 	// AnnotationWave on a workload, or on an object that goes with one, is an integer: agents apply objects of a wave once those of
-	// all lower waves of the same workspace are ready. Without it the wave is 0.
+	// all lower waves in the same namespace are ready: a Job once it has succeeded. Without it the wave is 0.
 	AnnotationWave = "tmc.kcp.io/wave"
 	// AnnotationMove on a workload is the MoveType for it.
 	AnnotationMove = "tmc.kcp.io/move"

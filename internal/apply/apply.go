@@ -270,7 +270,10 @@ func (a *Applier) begin(do action) {
 		a.running.repeated++
 	}
 	m := a.state.memoryOf(do.id)
-	m.running, m.tried = true, removal
+	if m.running = true; do.look {
+		return
+	}
+	m.tried = removal
 	if do.wanted != nil {
 		if m.tried = do.wanted.manifest.Revision; m.wanted == nil || m.wanted != do.wanted {
 			m.wanted = do.wanted
@@ -289,7 +292,14 @@ func (a *Applier) run(ctx context.Context, do action) {
 		return
 	}
 	log := klog.FromContext(ctx).WithValues("kind", do.id.Kind, "namespace", do.id.namespace, "name", do.id.name)
-	applied, err := a.request(requesting, do)
+	var warning string
+	var applied *live
+	var err error
+	if do.look {
+		warning = a.warning(requesting, do.live)
+	} else {
+		applied, err = a.request(requesting, do)
+	}
 	if ctx.Err() != nil {
 		return
 	}
@@ -301,7 +311,11 @@ func (a *Applier) run(ctx context.Context, do action) {
 		a.running.repeated--
 	}
 	m := a.state.memoryOf(do.id)
-	m.running = false
+	if m.running = false; do.look {
+		m.asked = time.Now()
+		m.event = warning
+		return
+	}
 	verb := "apply"
 	if do.wanted == nil {
 		verb = "remove"

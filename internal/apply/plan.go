@@ -66,6 +66,9 @@ type memory struct {
 	// corrections is how often others have changed the object of late, corrected when that was last put right.
 	corrections int
 	corrected   time.Time
+	// event is the latest warning about a workload without pods, looked for at asked.
+	event string
+	asked time.Time
 }
 
 type vanished struct {
@@ -86,6 +89,8 @@ type action struct {
 	scaled bool
 	// again is set after failures.
 	again bool
+	// look is set where only the events about the object are to be read.
+	look bool
 }
 
 // namespaceKind is that of the namespaces which the agent makes.
@@ -293,6 +298,7 @@ func (p *planner) object(d *wanted, turn bool) {
 			return
 		}
 	case m.uid == l.uid && m.revision == l.revision && m.owned == l.owned && (!scaled || !l.ownsReplicas):
+		p.look(d, l, m)
 		return
 	default:
 		drifted = m.uid == l.uid && m.owned != l.owned
@@ -302,6 +308,26 @@ func (p *planner) object(d *wanted, turn bool) {
 		return
 	}
 	p.try(m, d.manifest.Revision, action{id: d.id, resource: d.kind.resource, wanted: d, live: l, scaled: scaled})
+}
+
+// lookEvery is how often the events about a workload without pods are read.
+const lookEvery = 15 * time.Second
+
+// look plans to read the events about a workload of which there are no pods, though it wants some: its controller says there, and
+// often nowhere else, why it cannot make them.
+func (p *planner) look(d *wanted, l *live, m *memory) {
+	if d.manifest.WorkloadUID == "" || l.health != v1alpha1.HealthInProgress || l.complaint != "" || p.pods.any(d.manifest.WorkloadUID, d.namespace) {
+		m.event, m.asked = "", time.Time{}
+		return
+	}
+	if m.asked.IsZero() {
+		m.asked = p.now.Add(2*time.Second - lookEvery) // most have pods soon
+	}
+	if due := m.asked.Add(lookEvery); p.now.Before(due) {
+		p.at(due)
+		return
+	}
+	p.actions = append(p.actions, action{id: d.id, live: l, look: true, again: true})
 }
 
 // pause is how long a change by others is left that keeps coming back.

@@ -138,6 +138,16 @@ func (all pods) trouble(workload types.UID, namespace string) string {
 	return fmt.Sprintf("%d of %d pods: %s", wrong, total, all[workload][first])
 }
 
+// any says whether a workload has pods.
+func (all pods) any(workload types.UID, namespace string) bool {
+	for name := range all[workload] {
+		if name.Namespace == namespace {
+			return true
+		}
+	}
+	return false
+}
+
 // each yields the names of all pods.
 func (all pods) each(yield func(*pod) bool) {
 	for workload, of := range all {

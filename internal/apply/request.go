@@ -7,15 +7,19 @@ import (
 	"fmt"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/decode"
 )
 
 // refusal is an error that is told to the owner of an object.
@@ -221,6 +225,27 @@ func comesWithNamespace(object *unstructured.Unstructured) bool {
 	}
 	return false
 }
+
+// warning is what the latest warning among the events about an object says; empty if there is none, or none can be read.
+func (a *Applier) warning(ctx context.Context, l *live) string {
+	list, err := a.cluster.Resource(eventResource).Namespace(l.namespace).List(ctx, metav1.ListOptions{
+		FieldSelector: fields.Set{"involvedObject.uid": string(l.uid), "type": corev1.EventTypeWarning}.String(), Limit: 20,
+	})
+	if err != nil {
+		klog.FromContext(ctx).V(2).Info("Cannot read the events about a workload", "name", l.name, "err", err)
+		return ""
+	}
+	var latest corev1.Event
+	for i := range list.Items {
+		event, _ := decode.To[corev1.Event](list.Items[i].Object)
+		if i == 0 || latest.LastTimestamp.Before(&event.LastTimestamp) {
+			latest = event
+		}
+	}
+	return joined(latest.Reason, latest.Message)
+}
+
+var eventResource = schema.GroupVersionResource{Version: "v1", Resource: "events"}
 
 // explain says in words for the owner of an object why a request has failed; empty if that is no matter of the object.
 func explain(err error) string {

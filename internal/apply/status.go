@@ -144,7 +144,7 @@ func (s *state) manifestStatus(d *wanted) (status v1alpha1.ManifestStatus, wrong
 		status.Health = l.health
 	case d.manifest.WorkloadUID != "":
 		status.Health = l.health
-		status.Message = cmp.Or(l.complaint, s.pods.trouble(d.manifest.WorkloadUID, d.namespace))
+		status.Message = cmp.Or(l.complaint, s.pods.trouble(d.manifest.WorkloadUID, d.namespace), m.event)
 		wrong = status.Message != "" || l.health == v1alpha1.HealthFailed
 		status.Message = cmp.Or(status.Message, l.message)
 	default:
@@ -185,12 +185,17 @@ func bounded(r v1alpha1.ManifestReference) v1alpha1.ManifestReference {
 	return r
 }
 
+// message makes one line of a text. A long one is cut in the middle: servers quote whole objects there, and say what is wrong after.
 func message(text string) string {
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > maxMessage {
-		return shortened(text, maxMessage-3) + "..."
+	text = strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "?")
+	if len(text) <= maxMessage {
+		return text
 	}
-	return strings.ToValidUTF8(text, "?")
+	end := text[len(text)-maxMessage/2:]
+	for !utf8.RuneStart(end[0]) {
+		end = end[1:]
+	}
+	return shortened(text, maxMessage-len(end)-5) + " ... " + end
 }
 
 // shortened cuts a text to a number of bytes.

@@ -49,10 +49,7 @@ func Start(ctx context.Context, o Options) (*process.Process, error) {
 	if err := access.WriteKubeconfig(workspace, inKCP); err != nil {
 		return nil, err
 	}
-	if err := applyRights(ctx, o.Cluster, "agent.yaml"); err != nil {
-		return nil, err
-	}
-	cluster, err := access.ServiceAccount(ctx, o.Cluster, "placement-system", "placement-agent")
+	cluster, err := ClusterRights(ctx, o.Cluster, slices.Contains(o.Args, "--deliver"))
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +67,19 @@ func Rights(ctx context.Context, workspace *rest.Config, registration string) (*
 		return nil, err
 	}
 	return access.ServiceAccount(ctx, workspace, "default", "placement-agent-"+registration)
+}
+
+// ClusterRights gives an agent its rights in a physical cluster, with those to deliver or without, and returns its configuration.
+func ClusterRights(ctx context.Context, cluster *rest.Config, deliver bool) (*rest.Config, error) {
+	if err := applyRights(ctx, cluster, "agent.yaml"); err != nil {
+		return nil, err
+	}
+	if deliver {
+		if err := applyRights(ctx, cluster, "agent-deliver-rbac.yaml"); err != nil {
+			return nil, err
+		}
+	}
+	return access.ServiceAccount(ctx, cluster, "placement-system", "placement-agent")
 }
 
 // applyRights applies a file of docs/deploy, with what is replaced, but for the Deployment of the agent, which runs as a process here.

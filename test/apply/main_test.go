@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,7 +22,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
-	client "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
@@ -29,11 +29,16 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/internal/apply"
 	"github.com/kcp-placement/placement/internal/delivery/render"
+	"github.com/kcp-placement/placement/test/agent"
 	"github.com/kcp-placement/placement/test/kubernetes"
 )
 
-// physical is the cluster, workspace what stands for kcp: it serves the same API.
-var physical, workspace *kubernetes.Server
+var (
+	// physical is the cluster, workspace what stands for kcp: it serves the same API.
+	physical, workspace *kubernetes.Server
+	// inCluster is how agents reach the cluster, with the rights that docs/deploy gives them.
+	inCluster *rest.Config
+)
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -64,8 +69,12 @@ func run(m *testing.M) int {
 		return fail(err)
 	}
 	defer workspace.Stop()
-	for _, name := range []string{"works", "clusterregistrations"} {
-		manifest, err := crds.Manifests.ReadFile("manifests/tmc.kcp.io_" + name + ".yaml")
+	manifests, err := fs.Glob(crds.Manifests, "manifests/*.yaml")
+	if err != nil {
+		return fail(err)
+	}
+	for _, name := range manifests {
+		manifest, err := crds.Manifests.ReadFile(name)
 		if err != nil {
 			return fail(err)
 		}
@@ -73,15 +82,17 @@ func run(m *testing.M) int {
 			return fail(err)
 		}
 	}
+	if inCluster, err = agent.ClusterRights(ctx, physical.Config(), true); err != nil {
+		return fail(err)
+	}
 	return m.Run()
 }
 
 var (
-	registrations = v1alpha1.SchemeGroupVersion.WithResource("clusterregistrations")
-	works         = v1alpha1.SchemeGroupVersion.WithResource("works")
-	namespaces    = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
-	configMaps    = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
-	deployments   = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
+	works       = v1alpha1.SchemeGroupVersion.WithResource("works")
+	namespaces  = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+	configMaps  = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	deployments = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
 )
 
 // delivery is one registration with its agent.
@@ -98,7 +109,12 @@ type delivery struct {
 // start registers a cluster and delivers to it.
 func start(t *testing.T, change ...func(*apply.Config)) *delivery {
 	t.Helper()
-	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
+	return startAs(t, strings.ToLower(strings.TrimPrefix(t.Name(), "Test")), change...)
+}
+
+// startAs does so with a name for the cluster.
+func startAs(t *testing.T, name string, change ...func(*apply.Config)) *delivery {
+	t.Helper()
 	d := &delivery{
 		T: t, name: name, workspace: "w" + name, held: true,
 		kcp: dynamic.NewForConfigOrDie(workspace.Config()), cluster: dynamic.NewForConfigOrDie(physical.Config()),
@@ -107,8 +123,12 @@ func start(t *testing.T, change ...func(*apply.Config)) *delivery {
 	if err != nil {
 		t.Fatal(err)
 	}
+	inKCP, err := agent.Rights(t.Context(), workspace.Config(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
 	d.config = apply.Config{
-		Cluster: physical.Config(), KCP: workspace.Config(), Registration: name, Holds: func() bool {
+		Cluster: inCluster, KCP: inKCP, Registration: name, Holds: func() bool {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			return d.held
@@ -123,11 +143,7 @@ apiVersion: tmc.kcp.io/v1alpha1
 kind: ClusterRegistration
 metadata: {name: %s, annotations: {kcp.io/cluster: %s}}
 spec: {location: here}
----
-apiVersion: v1
-kind: Namespace
-metadata: {name: %s}
-`, name, d.workspace, v1alpha1.WorkNamespace(name)))
+`, name, d.workspace))
 	d.run()
 	t.Cleanup(func() { d.stop() })
 	return d
@@ -159,6 +175,7 @@ func (d *delivery) inWorkspace(documents string) {
 	}
 }
 
+// inCluster applies documents in the cluster, as somebody else.
 func (d *delivery) inCluster(documents string) {
 	d.Helper()
 	if err := physical.Apply(d.Context(), []byte(documents)); err != nil {
@@ -322,6 +339,11 @@ func (d *delivery) gone(resource schema.GroupVersionResource, namespace, name st
 		func() any { return d.get(resource, namespace, name) })
 }
 
+// in replaces the namespace shop by that of the cluster.
+func (d *delivery) in(document string) string {
+	return strings.ReplaceAll(document, "namespace: shop", "namespace: "+d.namespace("shop"))
+}
+
 // patch changes an object of the cluster as somebody else.
 func (d *delivery) patch(resource schema.GroupVersionResource, namespace, name, patch string, subresources ...string) {
 	d.Helper()
@@ -331,5 +353,3 @@ func (d *delivery) patch(resource schema.GroupVersionResource, namespace, name, 
 		d.Fatal(err)
 	}
 }
-
-func clientFor(config *rest.Config) client.Interface { return client.NewForConfigOrDie(config) }
