@@ -137,8 +137,9 @@ type ClusterRegistrationStatus struct {
 	// conditions by type. Workloads are placed only on a cluster whose Ready is True: its agent sets it, and the controller
 	// makes it Unknown, and later False, while the agent is silent. The agent also writes WorkloadsCounted and QuantitiesValid.
 	// The controller makes Valid False where a field of the registration or its ClusterUsage cannot be used, WithinCapacity
-	// where more is in use and promised than there is, HeartbeatSeen where it sees no heartbeat, and Effective where the
-	// registration says something in vain, such as a taint with an effect that is none.
+	// where more is in use and promised than there is, HeartbeatSeen where it sees no heartbeat, Delivered where the agent has
+	// not carried out all Works, and Effective where the registration says something in vain, such as a taint with an effect that
+	// is none.
 	//
 	// +optional
 	// +listType=map

@@ -590,8 +590,9 @@ type WorkloadPlacementStatus struct {
 	// written are in force), WorkloadsVisible (everything that the placement can select can be read), Scheduled (every workload
 	// has its clusters and a place for all of its replicas, and none stands where it should not), DisruptionAllowed (no workload
 	// waits for its turn to leave a cluster; only after some had to), Published (the decisions are durable), Effective (nothing in
-	// the spec is in vain, such as a name that no cluster has), ReservationsHeld (no reservation has expired), and Ready, which
-	// sums up the first six: it is True where they all are, and otherwise has the reason and message of the worst.
+	// the spec is in vain, such as a name that no cluster has), ReservationsHeld (no reservation has expired), Delivered (what is
+	// placed on clusters whose agents deliver is ready there; only where anything is), and Ready, which sums up the first six: it
+	// is True where they all are, and otherwise has the reason and message of the worst.
 	//
 	// +optional
 	// +listType=map

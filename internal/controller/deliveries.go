@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
@@ -29,6 +30,12 @@ type deliveries struct {
 	usages     map[string]*v1alpha1.ClusterUsage
 	// running are the workloads that run somewhere and are not shown.
 	running map[workloadKey]workload.Reference
+	// problems are why workloads are not delivered as they are decided, by UID, and unwritable why Works of clusters cannot be
+	// written, as the last round of deliveries has found.
+	problems   map[types.UID][]delivery.Problem
+	unwritable map[string]string
+	// behind is since when condition Delivered of registrations has been other than it should be.
+	behind map[types.UID]time.Time
 }
 
 // readDeliveries reads what is delivered where.
@@ -37,7 +44,7 @@ func (w *workspace) readDeliveries(o *cacheView) {
 	names := make([]string, len(o.clusters))
 	for i, r := range o.clusters {
 		names[i] = r.Name
-		c := delivery.Cluster{Name: r.Name, Location: r.Spec.Location, Labels: r.Labels, UID: r.UID, Delivers: r.Delivers(), Lost: lost(r)}
+		c := delivery.Cluster{Name: r.Name, Location: r.Spec.Location, Labels: r.Labels, UID: r.UID, Delivers: r.Delivers(), Silent: isSilent(r), Lost: lost(r)}
 		if c.Delivers {
 			c.Agent = *r.Status.AgentDelivery
 		}
@@ -51,6 +58,12 @@ func (w *workspace) readDeliveries(o *cacheView) {
 func lost(r *v1alpha1.ClusterRegistration) bool {
 	ready := conditions.Get(r, conditionsv1alpha1.ReadyCondition)
 	return ready != nil && ready.Reason == v1alpha1.ClusterLostReason
+}
+
+// isSilent says whether nothing has been heard of the agent of a cluster for too long.
+func isSilent(r *v1alpha1.ClusterRegistration) bool {
+	ready := conditions.Get(r, conditionsv1alpha1.ReadyCondition)
+	return ready != nil && ready.Reason == v1alpha1.HeartbeatMissedReason
 }
 
 // holdsLeft says whether what is reserved on a cluster that a workload leaves stays so until it is gone there.

@@ -266,6 +266,9 @@ func (w *workspace) watchReports(ctx context.Context, o *cacheView, r *result) {
 	for _, shown := range o.clusters {
 		if conditionsReadable(shown, o) {
 			w.watchReport(ctx, shown, over[shown.Name], r)
+			if w.handOver != nil && w.copies != nil {
+				w.watchDelivery(ctx, shown, r)
+			}
 		}
 		if last, found := w.reports[shown.UID]; found {
 			reports[shown.UID] = last

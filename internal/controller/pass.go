@@ -71,6 +71,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 		decided = counted && known && r.do(func() { p = w.newPass(placements, &r); cut = p.place(ctx, &o) })
 		if decided {
 			r.do(func() { w.lintScheduled(placements) })
+			r.do(p.tellDeliveries)
 		}
 		w.setQuarantine(w.engine.Quarantine(w.name))
 		r.do(func() { w.publish(ctx, placements, &r) })

@@ -54,6 +54,8 @@ type placementState struct {
 	expired []string
 	// samples are the ways in which policies schedule its workloads, by digest, as far as they are looked at.
 	samples map[string]sample
+	// delivery says how its workloads fare that are delivered.
+	delivery deliveryReport
 	// effective says whether anything in it is in vain.
 	effective *conditionsv1alpha1.Condition
 	// visible says whether all workloads that it can select can be seen.

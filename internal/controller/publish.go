@@ -92,6 +92,9 @@ func (w *workspace) writeSlices(ctx context.Context, states map[types.Namespaced
 	}
 	before, failures := w.writeFailures, map[types.NamespacedName]*writeFailure{}
 	w.writeFailures = failures
+	if wait := w.store.tellDue(w.now()); wait > 0 {
+		r.within(wait)
+	}
 	pending := w.store.pending()
 	for _, sl := range pending {
 		if f := before[sl.name]; f != nil && w.now().Before(f.retryAt) {
@@ -127,7 +130,7 @@ func (w *workspace) write(ctx context.Context, sl *slice, content map[workloadKe
 	defer recoverTo(&err)
 	var written *v1alpha1.PlacementDecision
 	if len(content) > 0 {
-		if written, err = w.writeDecision(ctx, sl.object(content)); err != nil {
+		if written, err = w.writeDecision(ctx, w.store.object(sl, content)); err != nil {
 			return fmt.Errorf("writing: %w", err)
 		}
 	} else {

@@ -35,7 +35,14 @@ type store struct {
 	records map[workloadKey]*workloadRecord
 	// unassigned are the workloads whose current decisions have no slice yet.
 	unassigned []workloadKey
+	// deliveries say how workloads fare on their clusters, by name. They are told in decisions and are no part of them.
+	//
+	// Invariant: what is told of delivery changes no entry, so it is never a reason to take a decision for a new one.
+	deliveries map[workloadKey]map[string]v1alpha1.ClusterDelivery
 }
+
+// tellEvery is the least time between two writes of a slice for the sake of what is told of delivery alone.
+const tellEvery = 2 * time.Second
 
 // sliceLimits bound a slice, and what counts as a young one.
 type sliceLimits struct{ decisions, bytes, youngDecisions, youngBytes int }
@@ -74,6 +81,8 @@ type slice struct {
 	current, durable map[workloadKey]*entry
 	// changed is set while they may differ, unfit while written has two decisions on a workload, or some that cannot be read.
 	changed, unfit bool
+	// untold is set while written does not say how workloads fare, telling once it is written for that.
+	untold, telling bool
 	// decisions and bytes count the workloads with a decision that is current or durable, and the larger one of both: what is
 	// durable may have to stay until another slice is written.
 	decisions, bytes int
@@ -101,18 +110,23 @@ func (k workloadKey) compare(o workloadKey) int {
 
 // newStore reads the slices that the API server has. Of several decisions on one workload the later one is current.
 func newStore(written []*v1alpha1.PlacementDecision, now time.Time, limits sliceLimits) *store {
-	s := &store{limits: limits, slices: map[types.NamespacedName]*slice{}, records: map[workloadKey]*workloadRecord{}}
+	s := &store{limits: limits, slices: map[types.NamespacedName]*slice{}, records: map[workloadKey]*workloadRecord{}, deliveries: map[workloadKey]map[string]v1alpha1.ClusterDelivery{}}
 	for _, object := range written {
 		sl := newSlice(types.NamespacedName{Namespace: object.Namespace, Name: object.PlacementName}, object.Name)
 		s.slices[sl.name] = sl
 		content := make(map[workloadKey]*entry, len(object.Decisions))
 		for _, d := range object.Decisions {
 			key := keyIn(object.Namespace, d.Workload)
+			d, told := withoutDelivery(d)
 			e := newEntry(sl.placement, d)
 			e.slice, content[key] = sl, e
 			r := s.record(key)
 			if r.current == nil || later(object, d, r.current) {
 				r.current = e
+				delete(s.deliveries, key)
+				if len(told) > 0 {
+					s.deliveries[key] = told
+				}
 			}
 		}
 		s.wrote(sl, object, content, now)
@@ -250,6 +264,63 @@ func (s *store) put(key workloadKey, placement types.NamespacedName, decision v1
 	s.unassigned = append(s.unassigned, key)
 }
 
+// tell says how a workload fares on its clusters.
+func (s *store) tell(key workloadKey, told map[string]v1alpha1.ClusterDelivery) {
+	r := s.records[key]
+	if r == nil || r.current == nil || maps.Equal(s.deliveries[key], told) {
+		return
+	}
+	if delete(s.deliveries, key); len(told) > 0 {
+		s.deliveries[key] = told
+	}
+	if r.current.slice != nil {
+		r.current.slice.untold = true
+	}
+}
+
+// tellDue marks the slices that are to be written for what is told, and returns when the next one is due; 0 is never.
+func (s *store) tellDue(now time.Time) (wait time.Duration) {
+	for _, sl := range s.slices {
+		left := sl.since.Add(tellEvery).Sub(now)
+		if sl.telling = sl.untold && left <= 0; sl.untold && left > 0 && (wait == 0 || left < wait) {
+			wait = left
+		}
+	}
+	return wait
+}
+
+// withoutDelivery takes out of a decision what it tells of delivery.
+func withoutDelivery(d v1alpha1.WorkloadDecision) (v1alpha1.WorkloadDecision, map[string]v1alpha1.ClusterDelivery) {
+	told := map[string]v1alpha1.ClusterDelivery{}
+	for _, c := range d.Clusters {
+		if c.Delivery != nil {
+			told[c.Name] = *c.Delivery
+		}
+	}
+	if len(told) == 0 {
+		return d, nil
+	}
+	d.Clusters = slices.Clone(d.Clusters)
+	for i := range d.Clusters {
+		d.Clusters[i].Delivery = nil
+	}
+	return d, told
+}
+
+// withDelivery puts into a decision what is told of delivery.
+func withDelivery(d v1alpha1.WorkloadDecision, told map[string]v1alpha1.ClusterDelivery) v1alpha1.WorkloadDecision {
+	if len(told) == 0 {
+		return d
+	}
+	d.Clusters = slices.Clone(d.Clusters)
+	for i := range d.Clusters {
+		if delivery, found := told[d.Clusters[i].Name]; found {
+			d.Clusters[i].Delivery = &delivery
+		}
+	}
+	return d
+}
+
 // remove makes a workload have no decision.
 func (s *store) remove(key workloadKey) {
 	r := s.records[key]
@@ -261,8 +332,13 @@ func (s *store) remove(key workloadKey) {
 	}
 	r.current = nil
 	if len(r.durable) == 0 {
-		delete(s.records, key)
+		s.forget(key)
 	}
+}
+
+func (s *store) forget(key workloadKey) {
+	delete(s.records, key)
+	delete(s.deliveries, key)
 }
 
 // assign gives the decisions that have none a slice.
@@ -451,7 +527,7 @@ func (s *store) unconfirmed() bool {
 
 // pending returns the slices that may not be as they should be, by name.
 func (s *store) pending() []*slice {
-	return slices.DeleteFunc(s.sorted(), func(sl *slice) bool { return !sl.changed && !sl.unfit && sl.describesOwner() })
+	return slices.DeleteFunc(s.sorted(), func(sl *slice) bool { return !sl.changed && !sl.unfit && !sl.telling && sl.describesOwner() })
 }
 
 // flush calls write for the slices that are not as they should be, until it returns false. What is written is recorded by
@@ -496,7 +572,7 @@ func (s *store) content(sl *slice) (content map[workloadKey]*entry, gains, waits
 
 // holds says whether a slice is written with content, as it should be. A slice without decisions is to be deleted.
 func (sl *slice) holds(content map[workloadKey]*entry) bool {
-	return maps.Equal(content, sl.durable) && !sl.unfit && sl.describesOwner() && len(content) > 0
+	return maps.Equal(content, sl.durable) && !sl.unfit && !sl.telling && sl.describesOwner() && len(content) > 0
 }
 
 // wrote records what a slice durably holds now; nil is a slice that is gone.
@@ -506,7 +582,7 @@ func (s *store) wrote(sl *slice, written *v1alpha1.PlacementDecision, content ma
 			r := s.records[key]
 			r.durable = slices.DeleteFunc(r.durable, func(o *slice) bool { return o == sl })
 			if r.current == nil && len(r.durable) == 0 {
-				delete(s.records, key)
+				s.forget(key)
 			}
 		}
 	}
@@ -517,7 +593,7 @@ func (s *store) wrote(sl *slice, written *v1alpha1.PlacementDecision, content ma
 		}
 	}
 	sl.written, sl.since, sl.shown, sl.durable = written, now, false, content
-	sl.changed, sl.unfit = !maps.Equal(content, sl.current), false
+	sl.changed, sl.unfit, sl.untold, sl.telling = !maps.Equal(content, sl.current), false, false, false
 	sl.decisions, sl.bytes = len(content), 0
 	for _, e := range content {
 		sl.bytes += e.bytes
@@ -535,7 +611,7 @@ func (sl *slice) describesOwner() bool {
 }
 
 // object is a slice with content as it is to be written.
-func (sl *slice) object(content map[workloadKey]*entry) *v1alpha1.PlacementDecision {
+func (s *store) object(sl *slice, content map[workloadKey]*entry) *v1alpha1.PlacementDecision {
 	object := &v1alpha1.PlacementDecision{}
 	if sl.written != nil {
 		object.ObjectMeta = *sl.written.ObjectMeta.DeepCopy()
@@ -550,7 +626,7 @@ func (sl *slice) object(content map[workloadKey]*entry) *v1alpha1.PlacementDecis
 	}
 	object.Decisions = make([]v1alpha1.WorkloadDecision, 0, len(content))
 	for _, key := range slices.SortedFunc(maps.Keys(content), workloadKey.compare) {
-		object.Decisions = append(object.Decisions, content[key].decision)
+		object.Decisions = append(object.Decisions, withDelivery(content[key].decision, s.deliveries[key]))
 	}
 	object.Count = int32(len(object.Decisions))
 	object.Summary = summary(object.Decisions, sl.owner != nil && divides(&sl.owner.Spec))

@@ -67,7 +67,7 @@ func (s *sliceServer) publish(st *store, fails func() (before, after bool)) bool
 		}
 		var written *v1alpha1.PlacementDecision
 		if len(content) > 0 {
-			written = sl.object(content)
+			written = st.object(sl, content)
 			s.version++
 			written.ResourceVersion = fmt.Sprint(s.version)
 			s.stored[sl.name] = written
@@ -198,7 +198,7 @@ func TestSliceSize(t *testing.T) {
 	n := 0
 	for _, sl := range st.sorted() {
 		content, _, _ := st.content(sl)
-		object, err := json.Marshal(sl.object(content))
+		object, err := json.Marshal(st.object(sl, content))
 		if err != nil || len(object) > 520<<10 {
 			t.Errorf("%s: %d decisions in %d bytes, %v", sl.name, len(content), len(object), err)
 		}

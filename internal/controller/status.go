@@ -12,6 +12,7 @@ import (
 
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -105,8 +106,13 @@ func (w *workspace) updateStatus(ctx context.Context, placements []*placementSta
 func turned(before, after v1alpha1.WorkloadPlacementStatus) bool {
 	return before.ObservedGeneration != after.ObservedGeneration ||
 		!slices.EqualFunc(before.Conditions, after.Conditions, func(a, b conditionsv1alpha1.Condition) bool {
-			return a.Type == b.Type && a.Status == b.Status && a.Reason == b.Reason
+			return a.Type == b.Type && (a.Status == b.Status && a.Reason == b.Reason || isUnderWay(&a) && isUnderWay(&b))
 		})
+}
+
+// isUnderWay says whether a condition Delivered says that nothing is wrong. It turns with each workload then, as counts do.
+func isUnderWay(c *conditionsv1alpha1.Condition) bool {
+	return c.Type == v1alpha1.DeliveredCondition && (c.Status == corev1.ConditionTrue || c.Reason == v1alpha1.InProgressReason)
 }
 
 func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementState) {
@@ -119,7 +125,7 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 	}
 	status := &placement.Status
 	status.ObservedGeneration = p.object.Generation
-	status.Workloads, status.Placed = int32(p.workloads), int32(p.placed)
+	status.Workloads, status.Placed, status.Delivered = int32(p.workloads), int32(p.placed), int32(p.delivery.delivered)
 	clusters := slices.Sorted(maps.Keys(p.clusters))
 	status.SelectedClusters = clusters[:min(len(clusters), v1alpha1.MaxSelectedClusters)]
 
@@ -164,6 +170,12 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 			shorten("Nothing is reserved any more for "+examples(p.expired)))
 	}
 	conditions.Set(placement, held)
+
+	if told := p.delivery.condition(); told != nil {
+		conditions.Set(placement, told)
+	} else {
+		conditions.Delete(placement, v1alpha1.DeliveredCondition)
+	}
 }
 
 // policyErrorReason is that of PoliciesReady where policies are wrong.

@@ -49,8 +49,8 @@ func NewReporter(now func() time.Time) *Reporter {
 type reported struct {
 	rollout *Rollout
 	update  Update
-	// since is when the status began to differ from what is written, changed when it last changed in a way that differs.
-	since, changed time.Time
+	// since is when the status began to differ from what is written.
+	since time.Time
 	// due is when it is written or looked at again, the zero time where neither is to be.
 	due time.Time
 	// wrote is when it was last written, and source the workload as it was then, until the watch shows another version.

@@ -46,9 +46,9 @@ func (r *reporting) show() {
 	r.shown = r.rollout().Source
 }
 
-// say has an agent report.
-func (r *reporting) say(cluster string, health v1alpha1.Health, n int32, message string) {
-	work := &v1alpha1.Work{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.WorkNamespace(cluster), Name: "w"}}
+// say has the agent of dublin report.
+func (r *reporting) say(health v1alpha1.Health, n int32, message string) {
+	work := &v1alpha1.Work{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.WorkNamespace("dublin"), Name: "w"}}
 	work.Spec.Manifests = []v1alpha1.Manifest{{Revision: fmt.Sprint(r.generation), Generation: r.generation, WorkloadUID: "u"}}
 	work.Status.Manifests = []v1alpha1.ManifestStatus{{
 		ManifestReference: v1alpha1.ManifestReference{WorkloadUID: "u"}, Revision: fmt.Sprint(r.generation), Health: health, Message: message,
@@ -122,11 +122,11 @@ func (r *reporting) expectWrites(t *testing.T, when string, want int) {
 func TestStatusesAreGathered(t *testing.T) {
 	r := newReporting()
 	for n := range int32(3) { // replicas come up one after the other, and each is reported
-		r.say("dublin", v1alpha1.HealthInProgress, n, "")
+		r.say(v1alpha1.HealthInProgress, n, "")
 		r.pass(300 * time.Millisecond)
 	}
 	r.expectWrites(t, "while it moves", 0)
-	r.say("dublin", v1alpha1.HealthCurrent, 3, "")
+	r.say(v1alpha1.HealthCurrent, 3, "")
 	r.expectWrites(t, "once it is ready", 1)
 	if !strings.Contains(string(r.server), `"observedGeneration":1`) {
 		t.Errorf("status %s", r.server)
@@ -143,7 +143,7 @@ func TestStatusesAreGathered(t *testing.T) {
 	r.expectWrites(t, "after a restart", 0)
 
 	for n := range int32(40) { // pods come and go for 20 s
-		r.say("dublin", v1alpha1.HealthInProgress, 4+n, "")
+		r.say(v1alpha1.HealthInProgress, 4+n, "")
 		r.pass(500 * time.Millisecond)
 	}
 	if r.writes < 3 || r.writes > 8 {
@@ -154,10 +154,10 @@ func TestStatusesAreGathered(t *testing.T) {
 // TestStatusIsWrittenOnce: until the watch shows what was written, that is taken for the status that there is.
 func TestStatusIsWrittenOnce(t *testing.T) {
 	r := newReporting()
-	r.say("dublin", v1alpha1.HealthCurrent, 3, "")
+	r.say(v1alpha1.HealthCurrent, 3, "")
 	r.expectWrites(t, "at first", 1)
 	for range 5 {
-		r.say("dublin", v1alpha1.HealthCurrent, 3, "")
+		r.say(v1alpha1.HealthCurrent, 3, "")
 		r.pass(10 * time.Second)
 	}
 	r.expectWrites(t, "before the watch shows it", 0)
@@ -167,9 +167,9 @@ func TestStatusIsWrittenOnce(t *testing.T) {
 func TestStatusIsRetried(t *testing.T) {
 	r := newReporting()
 	r.fails = errors.New("no")
-	r.say("dublin", v1alpha1.HealthInProgress, 1, "")
+	r.say(v1alpha1.HealthInProgress, 1, "")
 	r.pass(time.Minute)
-	r.say("dublin", v1alpha1.HealthCurrent, 3, "")
+	r.say(v1alpha1.HealthCurrent, 3, "")
 	r.fails = nil
 	r.pass(2 * time.Minute)
 	r.expectWrites(t, "once it can be written", 1)
@@ -182,17 +182,17 @@ func TestStatusIsRetried(t *testing.T) {
 func TestEventsAreToldOnce(t *testing.T) {
 	r := newReporting()
 	for range 3 {
-		r.say("dublin", v1alpha1.HealthFailed, 1, "Progress deadline exceeded")
+		r.say(v1alpha1.HealthFailed, 1, "Progress deadline exceeded")
 		r.pass(5 * time.Second)
 		r.show()
 		r.restart()
 	}
-	r.say("dublin", v1alpha1.HealthInProgress, 2, "")
+	r.say(v1alpha1.HealthInProgress, 2, "")
 	r.pass(5 * time.Second)
-	r.say("dublin", v1alpha1.HealthCurrent, 3, "")
+	r.say(v1alpha1.HealthCurrent, 3, "")
 	r.pass(5 * time.Second)
 	r.problems = []delivery.Problem{{Reason: v1alpha1.MissingReferenceReason, Message: "Secret db is not there"}}
-	r.say("dublin", v1alpha1.HealthCurrent, 3, "")
+	r.say(v1alpha1.HealthCurrent, 3, "")
 	if got, want := strings.Join(r.events, ", "), "Warning NotDelivered, Normal DeliveryResumed, Warning NotDelivered"; got != want {
 		t.Errorf("events %s, want %s", got, want)
 	}
@@ -204,7 +204,7 @@ func TestStatusComesToRest(t *testing.T) {
 		r := newReporting()
 		t.Repeat(map[string]func(*rapid.T){
 			"say": func(t *rapid.T) {
-				r.say("dublin", rapid.SampledFrom([]v1alpha1.Health{"InProgress", "Current", "Failed"}).Draw(t, "health"), rapid.Int32Range(0, 3).Draw(t, "n"), "")
+				r.say(rapid.SampledFrom([]v1alpha1.Health{"InProgress", "Current", "Failed"}).Draw(t, "health"), rapid.Int32Range(0, 3).Draw(t, "n"), "")
 			},
 			"fail": func(t *rapid.T) {
 				if r.fails = nil; rapid.Bool().Draw(t, "fails") {

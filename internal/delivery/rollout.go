@@ -34,9 +34,9 @@ type Finding struct {
 	Message string
 }
 
-// maxMessage and maxClusterMessage bound messages in bytes, as the schemas do.
+// maxMessage bounds what conditions say in bytes, maxClusterMessage what decisions say of a cluster.
 const (
-	maxMessage        = 1024
+	maxMessage        = 2000
 	maxClusterMessage = 512
 )
 
@@ -101,9 +101,9 @@ func (r *Rollout) On(t Target) *v1alpha1.ClusterDelivery {
 		}
 	}
 	if wrong := r.wrongOn(t); wrong != nil {
-		d.Message = clean(wrong.Message, maxClusterMessage)
+		d.Message = Clean(wrong.Message, maxClusterMessage)
 	} else if c := r.Copies[t.Cluster]; d.Health != v1alpha1.HealthCurrent && c != nil && c.Status != nil {
-		d.Message = clean(c.Status.Message, maxClusterMessage)
+		d.Message = Clean(c.Status.Message, maxClusterMessage)
 	}
 	return d
 }
@@ -157,9 +157,9 @@ func (r *Rollout) Wrong() *Problem {
 // String is the problem in a sentence that names the cluster.
 func (p *Problem) String() string {
 	if p.Cluster == "" {
-		return clean(p.Message, maxMessage)
+		return Clean(p.Message, maxMessage)
 	}
-	return clean(p.Cluster+": "+p.Message, maxMessage)
+	return Clean(p.Cluster+": "+p.Message, maxMessage)
 }
 
 // Delivered is what condition Delivered says of the workload; nil where it says nothing.
@@ -200,9 +200,9 @@ func (r *Rollout) progress(targets []Target) *Finding {
 		}
 	}
 	if len(behind) == 0 {
-		return &Finding{corev1.ConditionTrue, "Ready", clean("on "+strings.Join(ready, ", "), maxMessage)}
+		return &Finding{corev1.ConditionTrue, "Ready", Clean("on "+strings.Join(ready, ", "), maxMessage)}
 	}
-	return &Finding{corev1.ConditionFalse, v1alpha1.InProgressReason, clean("on its way to "+strings.Join(behind, ", ")+message, maxMessage)}
+	return &Finding{corev1.ConditionFalse, v1alpha1.InProgressReason, Clean("on its way to "+strings.Join(behind, ", ")+message, maxMessage)}
 }
 
 func (r *Rollout) kept() string {
@@ -222,11 +222,11 @@ func (r *Rollout) notPlaced() string {
 }
 
 func names(copies map[string]*Copy) string {
-	return clean(strings.Join(slices.Sorted(maps.Keys(copies)), ", "), maxMessage/2)
+	return Clean(strings.Join(slices.Sorted(maps.Keys(copies)), ", "), maxMessage/2)
 }
 
-// clean makes text of others fit to be shown: on one line, without control characters, of bounded length.
-func clean(text string, most int) string {
+// Clean makes text of others fit to be shown: on one line, without control characters, of bounded length.
+func Clean(text string, most int) string {
 	text = strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsSpace(r):

@@ -67,7 +67,7 @@ func (s *status) progressing() (progressing *Finding, renewed bool) {
 	case s.specification().Paused:
 		return &Finding{corev1.ConditionUnknown, rolloutPause, generation + "is paused"}, false
 	case s.failed:
-		return &Finding{corev1.ConditionFalse, timedOut, clean(generation+"has failed: "+s.Wrong().String(), maxMessage)}, false
+		return &Finding{corev1.ConditionFalse, timedOut, Clean(generation+"has failed: "+s.Wrong().String(), maxMessage)}, false
 	case before == nil || !strings.HasPrefix(before.Message, generation) || before.Reason != rollingOut && before.Reason != timedOut || s.advanced():
 		s.again = deadline
 		return &Finding{corev1.ConditionTrue, rollingOut, generation + "is being rolled out"}, true
@@ -77,7 +77,7 @@ func (s *status) progressing() (progressing *Finding, renewed bool) {
 		s.again = deadline - s.now.Sub(since)
 		return before, false
 	default:
-		return &Finding{corev1.ConditionFalse, timedOut, clean(fmt.Sprintf("%shas made no progress for %s: %s", generation, deadline, s.Delivered().Message), maxMessage)}, false
+		return &Finding{corev1.ConditionFalse, timedOut, Clean(fmt.Sprintf("%shas made no progress for %s: %s", generation, deadline, s.Delivered().Message), maxMessage)}, false
 	}
 }
 

@@ -557,7 +557,7 @@ func TestDeliveredSaysWhatIsWrong(t *testing.T) {
 			c := w.condition(t, v1alpha1.DeliveredCondition)
 			got := fmt.Sprintf("%s %s: %s", c["status"], c["reason"], c["message"])
 			cut := strings.Contains(test.want, "éé") && strings.HasPrefix(got, test.want)
-			if got != test.want && !cut || len(c["message"].(string)) > 1024 {
+			if got != test.want && !cut || len(c["message"].(string)) > 2000 {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
 		})

@@ -1,0 +1,238 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/delivery"
+)
+
+// maxTold bounds the messages about one workload in its decision, in bytes: a slice has a hundred decisions.
+const maxTold = 2048
+
+// deliveryReport is how the workloads of a placement fare that are delivered.
+type deliveryReport struct {
+	// delivering counts the workloads that are delivered, delivered those of them that are ready on all of their clusters.
+	delivering, delivered int
+	// wrong are those with which something is wrong, a line for each, by the reason; underWay are the others that are not ready.
+	wrong    map[string][]string
+	underWay []string
+}
+
+// tellDeliveries says in the decisions, and to the placements, how workloads fare where they are delivered.
+func (p *pass) tellDeliveries() {
+	clusters := make(map[string]*delivery.Cluster, len(p.delivering))
+	for name, c := range p.delivering {
+		clusters[name] = &c
+	}
+	for _, item := range p.items {
+		if item.found && !item.stale {
+			p.result.do(func() { p.tellDelivery(item, clusters) })
+		}
+	}
+}
+
+func (p *pass) tellDelivery(item *workItem, clusters map[string]*delivery.Cluster) {
+	if p.handOver == nil {
+		p.store.tell(item.key, nil)
+		return
+	}
+	r := &delivery.Rollout{
+		Assignment: &delivery.Assignment{Source: item.object.source, State: delivery.Decided, Placement: item.owner.object},
+		Copies:     p.copies.Of(item.object.UID), Clusters: clusters, Problems: p.problems[item.object.UID],
+	}
+	told, ready, room := map[string]v1alpha1.ClusterDelivery{}, true, maxTold
+	for _, c := range item.stored.Clusters {
+		t := delivery.Target{Cluster: c.Name, Replicas: c.Replicas}
+		d := r.On(t)
+		if d == nil {
+			continue
+		}
+		if room -= len(d.Message); room < 0 {
+			d.Message = ""
+		}
+		told[c.Name], ready = *d, ready && r.Ready(t)
+		r.Targets = append(r.Targets, t)
+	}
+	p.store.tell(item.key, told)
+	if len(told) > 0 {
+		slices.SortFunc(r.Targets, func(a, b delivery.Target) int { return strings.Compare(a.Cluster, b.Cluster) })
+		item.owner.delivery.add(item.object.workload.String(), r, ready)
+	}
+}
+
+func (d *deliveryReport) add(workload string, r *delivery.Rollout, ready bool) {
+	d.delivering++
+	switch wrong := r.Wrong(); {
+	case wrong != nil:
+		if d.wrong == nil {
+			d.wrong = map[string][]string{}
+		}
+		d.wrong[wrong.Reason] = append(d.wrong[wrong.Reason], workload+": "+wrong.String())
+	case ready:
+		d.delivered++
+	default:
+		d.underWay = append(d.underWay, workload)
+	}
+}
+
+// condition is condition Delivered of the placement; nil where nothing is delivered.
+func (d *deliveryReport) condition() *conditionsv1alpha1.Condition {
+	reason, lines := "", []string(nil)
+	for why, some := range d.wrong {
+		if lines == nil || compareReasons(why, reason) < 0 {
+			reason, lines = why, some
+		}
+	}
+	n := 0
+	for _, some := range d.wrong {
+		n += len(some)
+	}
+	switch {
+	case d.delivering == 0:
+		return nil
+	case n > 0:
+		text := examples(lines)
+		if reason == v1alpha1.ClaimNotAcceptedReason {
+			text = lines[0] // the command is the same for all
+		}
+		message := shorten(fmt.Sprintf("Something is wrong with %d of %d workloads. %s", n, d.delivering, text))
+		if reason == v1alpha1.ClusterSilentReason {
+			return conditions.UnknownCondition(v1alpha1.DeliveredCondition, reason, "%s", message)
+		}
+		return conditions.FalseCondition(v1alpha1.DeliveredCondition, reason, conditionsv1alpha1.ConditionSeverityWarning, "%s", message)
+	case len(d.underWay) > 0:
+		return conditions.FalseCondition(v1alpha1.DeliveredCondition, v1alpha1.InProgressReason, conditionsv1alpha1.ConditionSeverityInfo, "%s",
+			shorten(fmt.Sprintf("%d of %d workloads are on their way: %s", len(d.underWay), d.delivering, examples(d.underWay))))
+	default:
+		return conditions.TrueCondition(v1alpha1.DeliveredCondition)
+	}
+}
+
+// worst are the reasons that a placement tells first: what its team can mend for all of its workloads at once.
+var worst = []string{v1alpha1.ClaimNotAcceptedReason, v1alpha1.OverridesInvalidReason, v1alpha1.FailedReason, v1alpha1.NotAppliedReason}
+
+func compareReasons(a, b string) int {
+	rank := func(reason string) int {
+		if i := slices.Index(worst, reason); i >= 0 {
+			return i
+		}
+		return len(worst)
+	}
+	if d := rank(a) - rank(b); d != 0 {
+		return d
+	}
+	return strings.Compare(a, b)
+}
+
+// watchDelivery makes condition Delivered of a registration say whether its agent has carried out all Works. An agent that is
+// behind for as long as it takes to carry out what has just been written is not worth a write.
+func (w *workspace) watchDelivery(ctx context.Context, shown *v1alpha1.ClusterRegistration, r *result) {
+	before := conditions.Get(w.latest(shown), v1alpha1.DeliveredCondition)
+	after := w.carriedOut(shown)
+	switch {
+	case after == nil && (before == nil || before.Reason == notDelivering):
+		return
+	case after == nil:
+		after = conditions.UnknownCondition(v1alpha1.DeliveredCondition, notDelivering, "its agent does not deliver, and no Works are left")
+	case before != nil && before.Status == after.Status && before.Reason == after.Reason && before.Message == after.Message:
+		delete(w.behind, shown.UID)
+		return
+	}
+	since, found := w.behind[shown.UID]
+	if !found {
+		since = w.now()
+		w.behind[shown.UID] = since
+	}
+	patience := time.Duration(0)
+	if after.Reason == v1alpha1.InProgressReason {
+		patience = countsEvery
+	}
+	if wait := max(since.Add(patience).Sub(w.now()), w.reports[shown.UID].at.Add(countsEvery).Sub(w.now())); wait > 0 {
+		r.within(wait)
+		return
+	}
+	written, err := w.setCondition(ctx, shown, after)
+	r.fail(err)
+	if delete(w.behind, shown.UID); written != nil && after.Status == corev1.ConditionFalse && after.Reason != v1alpha1.InProgressReason &&
+		(before == nil || before.Reason != after.Reason) {
+		w.event(shown, corev1.EventTypeWarning, after.Reason, after.Message)
+	}
+}
+
+// Reasons of condition Delivered of registrations.
+const (
+	notDelivering  = "NotDelivering"
+	worksUnwritten = "WorksNotWritten"
+)
+
+// carriedOut is condition Delivered of a registration; nil where nothing is delivered there.
+func (w *workspace) carriedOut(shown *v1alpha1.ClusterRegistration) *conditionsv1alpha1.Condition {
+	c, works := w.delivering[shown.Name], w.copies.Works(shown.Name)
+	behind, removing := 0, 0
+	var wrong []string
+	for _, work := range works {
+		if work.Status.ObservedGeneration < work.Generation {
+			behind++
+		}
+		removing += len(work.Status.Removing)
+		for i := range work.Status.Manifests {
+			if m := &work.Status.Manifests[i]; m.Message != "" && (m.Health == v1alpha1.HealthFailed || m.Health == v1alpha1.HealthPending) {
+				wrong = append(wrong, delivery.Clean(fmt.Sprintf("%s %s/%s: %s", m.Kind, m.Namespace, m.Name, m.Message), maxTold))
+			}
+		}
+	}
+	fault := func(reason, format string, args ...any) *conditionsv1alpha1.Condition {
+		return conditions.FalseCondition(v1alpha1.DeliveredCondition, reason, conditionsv1alpha1.ConditionSeverityWarning, "%s", shorten(fmt.Sprintf(format, args...)))
+	}
+	switch {
+	case !c.Delivers && len(works) == 0:
+		return nil
+	case c.Lost || c.Silent:
+		message := fmt.Sprintf("its agent is silent: what is in its %d Works may run there or not", len(works))
+		if left := w.leftOn(shown.Name); len(left) > 0 {
+			message += "; removed once it is back: " + examples(left)
+		}
+		return conditions.UnknownCondition(v1alpha1.DeliveredCondition, v1alpha1.ClusterSilentReason, "%s", shorten(message))
+	case !c.Delivers:
+		return conditions.UnknownCondition(v1alpha1.DeliveredCondition, notDelivering, "its agent does not deliver any more: what it has brought here stays, in %d Works", len(works))
+	case w.unwritable[shown.Name] != "":
+		return fault(worksUnwritten, "%s", w.unwritable[shown.Name])
+	case len(wrong) > 0:
+		return fault(v1alpha1.NotAppliedReason, "Something is wrong with %d objects. %s", len(wrong), examples(wrong))
+	case behind > 0:
+		return fault(v1alpha1.InProgressReason, "%d of %d Works are not carried out yet", behind, len(works))
+	case removing > 0:
+		return fault(v1alpha1.InProgressReason, "%d objects are being removed", removing)
+	default:
+		return conditions.TrueCondition(v1alpha1.DeliveredCondition)
+	}
+}
+
+// leftOn returns the workloads that may still run on a cluster though no decision has them there.
+func (w *workspace) leftOn(cluster string) (left []string) {
+	wanted := map[types.UID]bool{}
+	for _, record := range w.store.records {
+		if record.current != nil && slices.Contains(clusterNames(record.current.decision.Clusters), cluster) {
+			wanted[record.current.decision.Workload.UID] = true
+		}
+	}
+	for uid, copies := range w.copies.All() {
+		if c := copies[cluster]; c != nil && !wanted[uid] {
+			if reference, known := c.Reference(); known {
+				left = append(left, reference.String())
+			}
+		}
+	}
+	slices.Sort(left)
+	return left
+}
