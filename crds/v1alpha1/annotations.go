@@ -66,7 +66,10 @@ const (
 )
 
 // WorkloadAnnotations are the annotations that are read from workloads. Policies may read others.
-var WorkloadAnnotations = []string{AnnotationPreferredCluster, AnnotationAvoidCluster, AnnotationPreferredLocation, AnnotationPlacement}
+var WorkloadAnnotations = []string{
+	AnnotationPreferredCluster, AnnotationAvoidCluster, AnnotationPreferredLocation, AnnotationPlacement,
+	AnnotationWave, AnnotationMove, AnnotationTakeOver,
+}
 
 // PlacementAnnotations are the annotations that are read from WorkloadPlacements, with the values that mean something.
 var PlacementAnnotations = map[string][]string{AnnotationDisruptions: {DisruptionsUnlimited}}

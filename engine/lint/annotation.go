@@ -52,7 +52,9 @@ func workloadAnnotations(o Workload, w *Workspace, report *report) {
 	}
 	ofWorkload := func(at *field.Path, entries map[string]any) {
 		for _, key := range slices.Sorted(maps.Keys(entries)) {
-			if key != v1alpha1.LabelWorkloadUID && (slices.Contains(v1alpha1.WorkloadAnnotations, key) || isMisspelt(key, v1alpha1.WorkloadAnnotations)) {
+			if key == v1alpha1.LabelDeliverWith {
+				report.name(at.Key(key), "is read from what goes with workloads, such as ConfigMaps: a %s is placed by itself", o.GetKind())
+			} else if key != v1alpha1.LabelWorkloadUID && (slices.Contains(v1alpha1.WorkloadAnnotations, key) || isMisspelt(key, v1alpha1.WorkloadAnnotations)) {
 				report.name(at.Key(key), "is read from the annotations of the %s itself: write it under metadata.annotations", o.GetKind())
 			}
 		}
@@ -66,6 +68,22 @@ func workloadAnnotations(o Workload, w *Workspace, report *report) {
 		inner, _, _ := unstructured.NestedMap(t.content, "metadata", "annotations")
 		ofWorkload(field.NewPath(t.path).Child("metadata", "annotations"), inner)
 	}
+}
+
+// deliveryAnnotations reports annotations about delivery that cannot be read, so that the workload is not delivered.
+func deliveryAnnotations(o Workload, _ *Workspace, report *report) {
+	annotations := o.GetAnnotations()
+	check := func(key string, err error) {
+		if err != nil {
+			report.at(metadataAnnotations.Key(key), "%v", err)
+		}
+	}
+	_, err := v1alpha1.MoveOf(annotations)
+	check(v1alpha1.AnnotationMove, err)
+	_, err = v1alpha1.TakeOverOf(annotations)
+	check(v1alpha1.AnnotationTakeOver, err)
+	_, err = v1alpha1.WaveOf(annotations)
+	check(v1alpha1.AnnotationWave, err)
 }
 
 // policiesRead reports whether the policies look for an annotation, or look at all and it resembles none of ours.

@@ -443,6 +443,26 @@ var workloads = []row{
 		want:     "spec.template.metadata.annotations[tmc.kcp.io/placement]: is read from the annotations of the X itself: write it under metadata.annotations",
 		nearMiss: `{kind: X, spec: {template: {metadata: {annotations: {example.com/placement: web}}, spec: {containers: []}}}}`,
 	},
+	{
+		code: "annotation", cause: `{kind: X, metadata: {labels: {tmc.kcp.io/deliver-with: web}}}`,
+		want:     "metadata.labels[tmc.kcp.io/deliver-with]: is read from what goes with workloads, such as ConfigMaps: a X is placed by itself",
+		nearMiss: `{kind: X, metadata: {labels: {example.com/deliver-with: web}}}`,
+	},
+	{
+		code: "delivery_annotation", cause: `{kind: X, metadata: {annotations: {tmc.kcp.io/wave: first}}}`,
+		want:     "metadata.annotations[tmc.kcp.io/wave]: \"first\" must be an integer from -2147483648 to 2147483647, for example \"1\"",
+		nearMiss: `{kind: X, metadata: {annotations: {tmc.kcp.io/wave: "-1"}}}`,
+	},
+	{
+		code: "delivery_annotation", cause: `{kind: X, metadata: {annotations: {tmc.kcp.io/take-over: "yes"}}}`,
+		want:     "metadata.annotations[tmc.kcp.io/take-over]: \"yes\" must be \"true\", or left out",
+		nearMiss: `{kind: X, metadata: {annotations: {tmc.kcp.io/take-over: "true"}}}`,
+	},
+	{
+		code: "delivery_annotation", cause: `{kind: X, metadata: {annotations: {tmc.kcp.io/move: make-before-break}}}`,
+		want:     "metadata.annotations[tmc.kcp.io/move]: \"make-before-break\" must be MakeBeforeBreak or BreakBeforeMake",
+		nearMiss: `{kind: X, metadata: {annotations: {tmc.kcp.io/move: BreakBeforeMake}}}`,
+	},
 }
 
 // telling are clusters that tell of their nodes.

@@ -37,6 +37,7 @@ var workloads = []check[Workload]{
 	{Warning, "no_node", noNode},
 	{Warning, "not_looked_at", notLookedAt},
 	{Warning, "annotation", workloadAnnotations},
+	{Error, "delivery_annotation", deliveryAnnotations},
 }
 
 // Workload returns what a workload says in vain.

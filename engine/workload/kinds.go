@@ -295,9 +295,6 @@ func (d *Definition) compile() (errs []error) {
 		for i, path := range p.Divided {
 			matches(fmt.Sprintf("%sdivided[%d]", at, i), path, pathName, "spec.replicas")
 		}
-		if p.count != nil && p.Divided == nil && len(p.count.reads) == 1 {
-			p.Divided = p.count.reads
-		}
 	}
 	d.finished = compile("finished", d.Finished, truth)
 	d.suspended = compile("suspended", d.Suspended, truth)

@@ -16,6 +16,9 @@ type PodTemplate struct {
 	VolumeClaimsPath string
 }
 
+// Child returns the path of a field of the template.
+func (p *PodTemplate) Child(field string) string { return child(p.Path, field) }
+
 // PodTemplates returns the pod templates of an object of a kind in the table.
 func (t *Table) PodTemplates(object *unstructured.Unstructured) ([]PodTemplate, error) {
 	d, err := t.Find(object.GetAPIVersion(), object.GetKind())
@@ -88,5 +91,9 @@ func (d *Definition) Divided() []string {
 	if !d.divisible() {
 		return nil
 	}
-	return d.PodSets[0].Divided
+	p := &d.PodSets[0]
+	if p.Divided == nil && len(p.count.reads) == 1 {
+		return p.count.reads
+	}
+	return p.Divided
 }

@@ -18,13 +18,23 @@ func Nearest(misspelt string, names []string) (near string) {
 			return name
 		}
 	}
-	least := min(max(2, len(misspelt)/3), len(misspelt)-1) + 1
+	least := len(misspelt)
 	for _, name := range names {
-		if d := levenshtein.ComputeDistance(strings.ToLower(misspelt), strings.ToLower(name)); d < least {
+		wrong, right := withoutPrefix(misspelt, name)
+		few := min(max(2, len(wrong)/3), len(wrong)-1)
+		if d := levenshtein.ComputeDistance(strings.ToLower(wrong), strings.ToLower(right)); d <= few && d < least {
 			near, least = name, d
 		}
 	}
 	return near
+}
+
+// withoutPrefix returns two names without the prefix before a slash that both have: it makes no names alike.
+func withoutPrefix(a, b string) (string, string) {
+	if i := strings.LastIndexByte(a, '/') + 1; i > 0 && i < len(a) && strings.HasPrefix(b, a[:i]) {
+		return a[i:], b[i:]
+	}
+	return a, b
 }
 
 // DidYouMean is the end of a message about a misspelt name: ", did you mean x?", or "" where no name is near.

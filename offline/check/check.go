@@ -218,6 +218,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	for _, o := range w.Placements {
 		objects[o.String()] = o.Object
 	}
+	owned := make([][]manifest.Workload, len(w.Placements))
 	for _, o := range w.Workloads {
 		objects[o.String()] = o.Object
 		if o.End() != workload.Controlled {
@@ -229,6 +230,9 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 			continue
 		}
 		owner, _ := placement.Owner(selectors, o.Workload)
+		if owner >= 0 && o.End() != workload.Controlled {
+			owned[owner] = append(owned[owner], o)
+		}
 		if set == nil || owner < 0 || placements[owner] == nil {
 			continue
 		}
@@ -245,6 +249,10 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 			sampled[under.Digest] = true
 			scheduled = append(scheduled, scheduledAs{w.Placements[owner], under, o.Workload})
 		}
+	}
+	delivery := c.delivery(w)
+	for i, o := range w.Placements {
+		delivery.placement(o, owned[i])
 	}
 	for _, f := range linter.Selection() {
 		c.lintAll(objects[f.Object], []lint.Finding{f})

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/kcp-dev/logicalcluster/v3"
@@ -18,6 +19,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/delivery/render"
 )
 
 // DefaultWorkspace is the workspace of objects that do not carry the annotation kcp.io/cluster.
@@ -39,6 +41,8 @@ type Workspace struct {
 
 	// ConfigMaps, with or without policies.
 	ConfigMaps []Typed[corev1.ConfigMap]
+	// Others are objects that can go with workloads when these are delivered, but for the ConfigMaps.
+	Others []*Object
 	// LimitRanges, which the workloads of their namespaces are counted with.
 	LimitRanges []Typed[corev1.LimitRange]
 }
@@ -204,6 +208,14 @@ func (by Reader) Read(files []*File) ([]*Workspace, []*Error) {
 		}
 	}
 	r.leaveOut()
+	for _, u := range r.unknown {
+		if w := r.byName[u.workspace]; w != nil && render.CanGo(u.Unstructured) {
+			if u.GetNamespace() == "" {
+				u.SetNamespace(metav1.NamespaceDefault)
+			}
+			w.Others = append(w.Others, u.Object)
+		}
+	}
 	for _, w := range r.workspaces {
 		w.countRequests()
 	}
@@ -234,7 +246,11 @@ func (by Reader) FromObjects(name logicalcluster.Name, objects []*unstructured.U
 	r := newReader(by.Kinds)
 	w := r.workspace(name)
 	for _, u := range objects {
-		r.add(w, &Object{Unstructured: u})
+		if o := (&Object{Unstructured: u}); r.isUnknown(o) == nil {
+			r.add(w, o)
+		} else {
+			w.Others = append(w.Others, o)
+		}
 	}
 	w.countRequests()
 	return w, r.errs

@@ -1,7 +1,6 @@
 package render
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,47 +20,60 @@ type changed struct {
 	with  []*unstructured.Unstructured
 }
 
+// OverrideError says what of the overrides of a placement cannot be carried out on an object.
+type OverrideError struct {
+	// Placement is for example "WorkloadPlacement shop/web", Field one of it.
+	Placement, Field string
+	Err              error
+}
+
+// Error implements error.
+func (e *OverrideError) Error() string { return e.Placement + ": " + e.Field + ": " + e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *OverrideError) Unwrap() error { return e.Err }
+
 // apply carries out the changes on an object.
 func (c *Changes) apply(object changed) error {
 	if c == nil {
 		return nil
 	}
 	for _, o := range c.overrides {
-		if err := o.apply(object); err != nil {
-			return fmt.Errorf("%s.%w", o.at, err)
+		if field, err := o.apply(object); err != nil {
+			return &OverrideError{o.placement, o.path.String() + "." + field, err}
 		}
 	}
 	return nil
 }
 
-// apply carries out one override. An error begins with the field of the override.
-func (o *override) apply(object changed) error {
+// apply carries out one override. An error comes with the field of the override.
+func (o *override) apply(object changed) (field string, err error) {
 	templates, err := object.templates()
 	if err != nil {
-		return err
+		return "", err
 	}
 	if o.ImageRegistry != "" {
 		for _, template := range templates {
-			if err := setRegistry(template.Content, o.ImageRegistry); err != nil {
-				return fmt.Errorf("imageRegistry: %s.%w", cmp.Or(template.Path, "pod"), err)
+			if err := setRegistry(template, o.ImageRegistry); err != nil {
+				return "imageRegistry", err
 			}
 		}
 	}
 	if o.StorageClassName != "" {
 		if err := o.setStorageClass(object, templates); err != nil {
-			return fmt.Errorf("storageClassName: %w", err)
+			return "storageClassName", err
 		}
 	}
-	if err := o.setLabels(object, templates); err != nil {
-		return fmt.Errorf("labels%w", err)
+	if field, err := o.setLabels(object, templates); err != nil {
+		return field, err
 	}
 	if err := setAll(object.Object, templates, "annotations", o.Annotations); err != nil {
-		return fmt.Errorf("annotations: %w", err)
+		return "annotations", err
 	}
 	for _, template := range templates {
 		for i := range o.Containers {
 			if err := addToContainer(template.Content, &o.Containers[i]); err != nil {
-				return fmt.Errorf("containers[%d]: %w", i, err)
+				return fmt.Sprintf("containers[%d]", i), err
 			}
 		}
 	}
@@ -69,11 +81,11 @@ func (o *override) apply(object changed) error {
 		if !patch.patches(object) {
 			continue
 		}
-		if err := patch.apply(object); err != nil {
-			return fmt.Errorf("patches[%d].%w", i, err)
+		if field, err := patch.apply(object); err != nil {
+			return fmt.Sprintf("patches[%d].%s", i, field), err
 		}
 	}
-	return nil
+	return "", nil
 }
 
 func (c changed) templates() ([]workload.PodTemplate, error) {
@@ -102,7 +114,7 @@ func (o *override) setStorageClass(object changed, templates []workload.PodTempl
 		for i, volume := range listIn(template.Content, "spec", "volumes") {
 			claim, _, _ := unstructured.NestedFieldNoCopy(volume, "ephemeral", "volumeClaimTemplate")
 			if err := set(claim); err != nil {
-				return fmt.Errorf("%s.spec.volumes[%d]: %w", template.Path, i, err)
+				return fmt.Errorf("%s[%d]: %w", template.Child("spec.volumes"), i, err)
 			}
 		}
 	}
@@ -110,20 +122,17 @@ func (o *override) setStorageClass(object changed, templates []workload.PodTempl
 }
 
 // setLabels sets labels. Those that a selector reads stay, so that it goes on selecting the same.
-func (o *override) setLabels(object changed, templates []workload.PodTemplate) error {
+func (o *override) setLabels(object changed, templates []workload.PodTemplate) (field string, err error) {
 	if len(templates) > 0 && len(o.Labels) > 0 {
 		for _, other := range append([]*unstructured.Unstructured{object.Unstructured}, object.with...) {
 			for _, key := range selectorKeys(other) {
 				if _, found := o.Labels[key]; found {
-					return fmt.Errorf("[%s]: the selector of %s reads this label, so it has to stay as it is: choose another", key, describe(other))
+					return "labels[" + key + "]", fmt.Errorf("the selector of %s reads this label, so it has to stay as it is: choose another", describe(other))
 				}
 			}
 		}
 	}
-	if err := setAll(object.Object, templates, "labels", o.Labels); err != nil {
-		return fmt.Errorf(": %w", err)
-	}
-	return nil
+	return "labels", setAll(object.Object, templates, "labels", o.Labels)
 }
 
 // selectorKeys are the labels of pods that an object selects by.
@@ -198,8 +207,8 @@ func withEnv(env []any, variables []v1alpha1.EnvironmentVariable) []any {
 	for _, v := range variables {
 		variable := map[string]any{"name": v.Name, "value": v.Value}
 		i := slices.IndexFunc(env, func(other any) bool {
-			other2, _ := other.(map[string]any)
-			return other2["name"] == v.Name
+			fields, _ := other.(map[string]any)
+			return fields["name"] == v.Name
 		})
 		if i >= 0 {
 			env[i] = variable
@@ -208,6 +217,18 @@ func withEnv(env []any, variables []v1alpha1.EnvironmentVariable) []any {
 		}
 	}
 	return env
+}
+
+// Containers returns the names of the containers and init containers of a pod template.
+func Containers(template map[string]any) (names []string) {
+	for _, field := range []string{"initContainers", "containers"} {
+		for _, container := range listIn(template, "spec", field) {
+			if name, ok := container["name"].(string); ok {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // listIn returns the objects of a list.

@@ -6,10 +6,12 @@ import (
 	"strings"
 
 	images "github.com/distribution/reference"
+
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // setRegistry puts a registry in the place of that of each image of a pod template.
-func setRegistry(template map[string]any, registry string) error {
+func setRegistry(template workload.PodTemplate, registry string) error {
 	set := func(at string, holder map[string]any, field string) error {
 		image, _ := holder[field].(string)
 		if image == "" {
@@ -17,19 +19,19 @@ func setRegistry(template map[string]any, registry string) error {
 		}
 		moved, err := inRegistry(registry, image)
 		if err != nil {
-			return fmt.Errorf("spec.%s.%s: %w", at, field, err)
+			return fmt.Errorf("%s.%s: %w", template.Child("spec."+at), field, err)
 		}
 		holder[field] = moved
 		return nil
 	}
 	for _, list := range []string{"initContainers", "containers", "ephemeralContainers"} {
-		for i, container := range listIn(template, "spec", list) {
+		for i, container := range listIn(template.Content, "spec", list) {
 			if err := set(fmt.Sprintf("%s[%d]", list, i), container, "image"); err != nil {
 				return err
 			}
 		}
 	}
-	for i, volume := range listIn(template, "spec", "volumes") {
+	for i, volume := range listIn(template.Content, "spec", "volumes") {
 		if image, ok := volume["image"].(map[string]any); ok {
 			if err := set(fmt.Sprintf("volumes[%d].image", i), image, "reference"); err != nil {
 				return err
@@ -43,11 +45,11 @@ func setRegistry(template map[string]any, registry string) error {
 func inRegistry(registry, image string) (string, error) {
 	named, err := images.ParseNormalizedNamed(image)
 	if err != nil {
-		return "", fmt.Errorf("%q is no name of an image: %w", short(image), err)
+		return "", fmt.Errorf("%.128q is no name of an image: %w", image, err)
 	}
 	moved := registry + "/" + images.Path(named) + strings.TrimPrefix(named.String(), named.Name())
 	if _, err := images.ParseNormalizedNamed(moved); err != nil {
-		return "", fmt.Errorf("%q: %w", short(moved), err)
+		return "", fmt.Errorf("%.128q: %w", moved, err)
 	}
 	return moved, nil
 }

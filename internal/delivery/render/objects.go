@@ -115,6 +115,11 @@ func (o *Objects) read(added *unstructured.Unstructured) *object {
 	return read
 }
 
+// CanGo reports whether an object can go with workloads: it is of a kind that they refer to or that refers to them, or it is labelled.
+func CanGo(object *unstructured.Unstructured) bool {
+	return slices.Contains(CompanionKinds, object.GroupVersionKind().GroupKind()) || object.GetLabels()[v1alpha1.LabelDeliverWith] != ""
+}
+
 // isWorkload reports whether an object is placed itself.
 func (o *Objects) isWorkload(object *unstructured.Unstructured) bool {
 	_, err := o.kinds.Find(object.GetAPIVersion(), object.GetKind())

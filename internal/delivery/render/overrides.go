@@ -27,10 +27,11 @@ type Overrides struct {
 
 type override struct {
 	*v1alpha1.Override
-	// at is the placement and the path of the override, for errors.
-	at       string
-	clusters *placement.Clusters
-	patches  []*patch
+	// placement, and path of the override in it.
+	placement string
+	path      *field.Path
+	clusters  *placement.Clusters
+	patches   []*patch
 }
 
 // Changes are what the overrides of a placement change in a cluster. Clusters that the same overrides select have the same
@@ -53,7 +54,7 @@ func CompileOverrides(p *v1alpha1.WorkloadPlacement) (*Overrides, field.ErrorLis
 	operations, size := 0, 0
 	for i := range p.Spec.Delivery.Overrides {
 		compiled, more := compileOverride(path.Index(i), &p.Spec.Delivery.Overrides[i])
-		compiled.at = fmt.Sprintf("WorkloadPlacement %s/%s: %s", p.Namespace, p.Name, path.Index(i))
+		compiled.placement = "WorkloadPlacement " + p.Namespace + "/" + p.Name
 		o.all, errs = append(o.all, compiled), append(errs, more...)
 		for _, patch := range compiled.patches {
 			operations, size = operations+len(patch.operations), size+patch.size
@@ -85,7 +86,7 @@ func (o *Overrides) For(c Cluster) *Changes {
 	var selected []*override
 	var key strings.Builder
 	for i, override := range o.all {
-		if override.clusters.Select(c.Name, c.Location, c.Labels) {
+		if o.Selects(i, c) {
 			selected = append(selected, override)
 			fmt.Fprintf(&key, "%d ", i)
 		}
@@ -103,9 +104,14 @@ func (o *Overrides) For(c Cluster) *Changes {
 	return changes
 }
 
+// Selects reports whether the override of an index selects a cluster.
+func (o *Overrides) Selects(i int, c Cluster) bool {
+	return o.all[i].clusters.Select(c.Name, c.Location, c.Labels)
+}
+
 func compileOverride(path *field.Path, spec *v1alpha1.Override) (*override, field.ErrorList) {
 	clusters, errs := placement.CompileClusters(path, spec.LocationSelector, spec.ClusterSelector)
-	o := &override{Override: spec, clusters: clusters}
+	o := &override{Override: spec, path: path, clusters: clusters}
 	if spec.ImageRegistry != "" {
 		if err := validateRegistry(spec.ImageRegistry); err != nil {
 			errs = append(errs, field.Invalid(path.Child("imageRegistry"), spec.ImageRegistry, err.Error()))

@@ -97,28 +97,28 @@ func (p *patch) patches(object changed) bool {
 	return p.Kind == object.GetKind() && (p.Name == "" || p.Name == object.GetName())
 }
 
-// apply patches an object. An error begins with the operation.
-func (p *patch) apply(object changed) error {
+// apply patches an object. An error comes with the field of the patch.
+func (p *patch) apply(object changed) (field string, err error) {
 	before, err := object.fixed()
 	if err != nil {
-		return err
+		return "operations", err
 	}
 	content, err := json.Marshal(object.Object)
 	if err != nil {
-		return err
+		return "operations", err
 	}
 	after, err := attempt(p.operations, content, object, before)
 	if err != nil {
 		// Again one by one, for the operation that is wrong.
 		for i := range p.operations {
 			if _, err := attempt(p.operations[:i+1], content, object, before); err != nil {
-				return fmt.Errorf("operations[%d]: %s %s: %w", i, p.Operations[i].Op, p.Operations[i].Path, err)
+				return fmt.Sprintf("operations[%d]", i), fmt.Errorf("%s %s: %w", p.Operations[i].Op, p.Operations[i].Path, err)
 			}
 		}
-		return fmt.Errorf("operations: %w", err)
+		return "operations", err
 	}
 	object.Object = after
-	return nil
+	return "", nil
 }
 
 // attempt carries out operations on the content of an object, and compares what must not change.

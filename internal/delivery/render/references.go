@@ -2,7 +2,6 @@ package render
 
 import (
 	"fmt"
-	"strings"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +24,9 @@ var (
 	budgetKind         = schema.GroupKind{Group: "policy", Kind: "PodDisruptionBudget"}
 	statefulSetKind    = schema.GroupKind{Group: "apps", Kind: "StatefulSet"}
 )
+
+// CompanionKinds are those of the objects that go with workloads without being labelled.
+var CompanionKinds = []schema.GroupKind{configMapKind, secretKind, serviceAccountKind, claimKind, serviceKind, autoscalerKind, budgetKind}
 
 const defaultServiceAccount = "default"
 
@@ -78,10 +80,9 @@ func NeedsOf(kinds *workload.Table, object *unstructured.Unstructured) (*Needs, 
 	for _, template := range templates {
 		// What cannot be read here, the API server of the cluster refuses.
 		spec, _ := decode.To[corev1.PodSpec](template.Content["spec"])
-		at := strings.TrimPrefix(template.Path+".spec", ".")
 		podReferences(&spec, func(kind schema.GroupKind, name, field string, optional bool) {
 			if name != "" {
-				n.references = append(n.references, reference{kind, name, at + "." + field, optional})
+				n.references = append(n.references, reference{kind, name, template.Child("spec." + field), optional})
 			}
 		})
 		podLabels, _, _ := unstructured.NestedStringMap(template.Content, "metadata", "labels")

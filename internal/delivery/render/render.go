@@ -10,9 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
-	"strconv"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -104,19 +101,15 @@ func Companion(object *unstructured.Unstructured, changes *Changes) (m v1alpha1.
 // finish sets the rest of a manifest, from the annotations of the object as its owner wrote it, and as it is delivered.
 func finish(m *v1alpha1.Manifest, written, delivered *unstructured.Unstructured) error {
 	annotations := written.GetAnnotations()
-	if text, found := annotations[v1alpha1.AnnotationWave]; found {
-		wave, err := strconv.ParseInt(text, 10, 32)
-		if err != nil {
-			return fmt.Errorf("annotation %s: %q must be an integer from %d to %d, for example \"1\"", v1alpha1.AnnotationWave, short(text), math.MinInt32, math.MaxInt32)
-		}
-		m.Wave = int32(wave)
+	var err error
+	if m.Wave, err = v1alpha1.WaveOf(annotations); err != nil {
+		return fmt.Errorf("annotation %s: %w", v1alpha1.AnnotationWave, err)
 	}
-	switch text, found := annotations[v1alpha1.AnnotationTakeOver]; {
-	case text == "true":
-		m.TakeOver = true
-	case found && text != "false":
-		return fmt.Errorf("annotation %s: %q must be \"true\", or left out", v1alpha1.AnnotationTakeOver, short(text))
+	takeOver, err := v1alpha1.TakeOverOf(annotations)
+	if err != nil {
+		return fmt.Errorf("annotation %s: %w", v1alpha1.AnnotationTakeOver, err)
 	}
+	m.TakeOver = m.TakeOver || takeOver
 	content, err := json.Marshal(delivered.Object)
 	if err != nil {
 		return err
@@ -152,7 +145,7 @@ func setUID(object *unstructured.Unstructured, kinds *workload.Table, uid string
 	}
 	for _, template := range templates {
 		if err := setLabel(template.Content, v1alpha1.LabelWorkloadUID, uid); err != nil {
-			return fmt.Errorf("%s: %w", strings.TrimPrefix(template.Path+".metadata.labels", "."), err)
+			return fmt.Errorf("%s: %w", template.Child("metadata.labels"), err)
 		}
 	}
 	return setLabel(object.Object, v1alpha1.LabelWorkloadUID, uid)
@@ -175,13 +168,4 @@ func isDefaultServiceAccount(object *unstructured.Unstructured) bool {
 // describe names an object as people do.
 func describe(object *unstructured.Unstructured) string {
 	return object.GetKind() + " " + object.GetNamespace() + "/" + object.GetName()
-}
-
-// short bounds what is quoted of an object.
-func short(text string) string {
-	const most = 64
-	if len(text) > most {
-		return strings.ToValidUTF8(text[:most], "") + "..."
-	}
-	return text
 }

@@ -12,13 +12,11 @@ import (
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/input"
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/output"
-	"github.com/kcp-placement/placement/offline/manifest"
 	"github.com/kcp-placement/placement/offline/report"
 	"github.com/kcp-placement/placement/offline/simulation"
 )
 
 func explainCommand() *cobra.Command {
-	var namespace string
 	var view report.View
 	c := &cobra.Command{
 		Use:   "explain [KIND] [NAMESPACE/]NAME [FILES]",
@@ -39,43 +37,19 @@ The words of constraints and policies are in ` + "`kubectl placement reference`"
   kubectl placement explain Job/train -o json --workspace root:team-ml`,
 	}
 	from, out := input.NewSource(c), output.NewFlag(c, explained{})
-	c.Flags().StringVarP(&namespace, "namespace", "n", "", "Namespace of the workload. Default: any.")
+	named := newNamedWorkload(c, from)
 	c.Flags().StringSliceVar(&view.Details, "cluster", nil, "Also show how the score of this cluster is made up. Repeatable.")
 	c.Flags().StringSliceVar(&view.Only, "only", nil, "Show only clusters with a verdict, chosen, feasible or rejected, or of a name. Repeatable.")
 	c.Flags().IntVar(&view.Top, "top", 0, "Show only so many feasible clusters, the best. Default: 20 in a table.")
 	c.Flags().BoolVar(&view.All, "all", false, "Show every cluster in a row of its own, however many there are.")
 	now := addNow(c)
-	// What exists as a file is one, but for the name of the workload; a kind and a name may come before files.
-	var name []string
-	c.Args = func(c *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return errors.New("name a workload: explain [KIND] [NAMESPACE/]NAME [FILES]")
-		}
-		n := 1
-		if len(args) > 1 && !input.IsPath(args[1]) {
-			n = 2
-		}
-		name = args[:n]
-		return from.Arguments(c, args[n:])
-	}
 	c.PreRunE = validate(out, from, explainFlags{&view})
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		names, err := input.ParseWorkloadName(name, namespace)
+		s, isWanted, err := named.open(c, *now)
 		if err != nil {
-			return err
-		}
-		s, err := open(c, from, "placing workloads", simulation.Options{Now: *now})
-		if err != nil {
-			if len(name) == 2 && from.Live() {
-				return fmt.Errorf("%w (there is no file or folder %s)", err, name[1])
-			}
 			return err
 		}
 		defer s.done()
-		isWanted, err := findWorkload(s.workspaces, names, strings.Join(name, " "))
-		if err != nil {
-			return errors.Join(err, s.invalid) // it may be among what cannot be read
-		}
 		result, err := s.RunUntil(c.Context(), isWanted)
 		if err != nil {
 			return err
@@ -163,32 +137,4 @@ func (e explained) Table(w io.Writer) {
 		return
 	}
 	report.Explanation(w, e.Explained, e.view)
-}
-
-// findWorkload finds the one workload that a name selects, and returns a predicate for its decision.
-func findWorkload(workspaces []*manifest.Workspace, names []input.WorkloadName, text string) (func(*simulation.Decision) bool, error) {
-	for _, name := range names {
-		var found []string
-		var isWanted func(*simulation.Decision) bool
-		for _, w := range workspaces {
-			for _, o := range w.Workloads {
-				if !name.Matches(o) {
-					continue
-				}
-				found = append(found, fmt.Sprintf("%s (%s) of workspace %s", o, o.GetAPIVersion(), w.Name))
-				workload := simulation.Workload{APIVersion: o.GetAPIVersion(), Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName()}
-				workspace := w.Name.String()
-				isWanted = func(d *simulation.Decision) bool { return d.Workspace == workspace && d.Workload == workload }
-			}
-		}
-		switch len(found) {
-		case 0:
-		case 1:
-			return isWanted, nil
-		default:
-			slices.Sort(found)
-			return nil, fmt.Errorf("%s is not one workload but %d: %s: give kind, namespace, -n or --workspace, too", text, len(found), strings.Join(found, ", "))
-		}
-	}
-	return nil, fmt.Errorf("there is no workload %s", text)
 }

@@ -44,8 +44,8 @@ func root() *cobra.Command {
 		Long: `kubectl placement helps authors of placement policies, which are CEL constraints in WorkloadPlacements and Rego that
 weighs and prefers clusters, and operators of a fleet.
 
-Every command works on files and folders, without a server. Without files, simulate, explain, diff and top read a live
-workspace; they never write to it. What constraints and policies can say is in ` + "`kubectl placement reference`" + `.
+Every command works on files and folders, without a server. Without files, simulate, explain, diff, top and render
+read a live workspace; they never write to it. What constraints and policies can say is in ` + "`kubectl placement reference`" + `.
 
 Exit codes: 0 if all is fine, 1 if a check failed, 2 if the call was wrong or could not be carried out, 130 if it was
 interrupted.`,
@@ -56,6 +56,7 @@ interrupted.`,
   kubectl placement explain web fleet/          # show why
   kubectl placement diff fleet/ -c my-policies/policies   # show what new policies would move
   kubectl placement top fleet/                  # show how full the fleet is, and what waits for what
+  kubectl placement render web fleet/           # print what its clusters get
   kubectl placement bundle my-policies/policies # write a ConfigMap with the policies, to be applied
   kubectl placement reference cel               # show what a constraint can say`,
 		Version:       build.Version(),
@@ -72,7 +73,7 @@ interrupted.`,
 		commands []*cobra.Command
 	}{
 		{"Write policies:", []*cobra.Command{initCommand(), referenceCommand(), kindsCommand(), checkCommand(), testCommand(), fmtCommand(), bundleCommand()}},
-		{"See what they do:", []*cobra.Command{simulateCommand(), explainCommand(), diffCommand(), topCommand()}},
+		{"See what they do:", []*cobra.Command{simulateCommand(), explainCommand(), diffCommand(), topCommand(), renderCommand()}},
 		{"The program:", []*cobra.Command{versionCommand()}},
 	}
 	for _, g := range groups {

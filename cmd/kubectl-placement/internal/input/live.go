@@ -7,7 +7,9 @@ import (
 	"net/url"
 	"strings"
 
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -62,9 +64,22 @@ func (s *Source) live(ctx context.Context, kinds *workload.Table, errOut io.Writ
 			return nil, fmt.Errorf("reading %s of workspace %s: %w", resource.GroupResource(), path, err)
 		}
 	}
-	configMaps := corev1.SchemeGroupVersion.WithResource("configmaps")
-	if err := list(configMaps, v1alpha1.LabelPolicy+"="+v1alpha1.PolicyRego); err != nil {
+	configMaps, selector := corev1.SchemeGroupVersion.WithResource("configmaps"), v1alpha1.LabelPolicy+"="+v1alpha1.PolicyRego
+	if s.companions {
+		selector = ""
+	}
+	if err := list(configMaps, selector); err != nil {
 		return nil, fmt.Errorf("reading configmaps of workspace %s: %w", path, err)
+	}
+	if s.companions {
+		for _, resource := range companions {
+			switch err := list(resource, ""); {
+			case apierrors.IsNotFound(err), apierrors.IsForbidden(err):
+				fmt.Fprintf(errOut, "%s of workspace %s cannot be read, and are left out: %v\n", resource.GroupResource(), path, err)
+			case err != nil:
+				return nil, fmt.Errorf("reading %s of workspace %s: %w", resource.GroupResource(), path, err)
+			}
+		}
 	}
 	limitRanges := corev1.SchemeGroupVersion.WithResource("limitranges")
 	switch err := list(limitRanges, ""); {
@@ -95,6 +110,16 @@ func (s *Source) live(ctx context.Context, kinds *workload.Table, errOut io.Writ
 		return []*manifest.Workspace{workspace}, exit.Failure{Cause: manifest.Join(errs)}
 	}
 	return []*manifest.Workspace{workspace}, nil
+}
+
+// companions are what goes with workloads, beside ConfigMaps.
+var companions = []schema.GroupVersionResource{
+	corev1.SchemeGroupVersion.WithResource("secrets"),
+	corev1.SchemeGroupVersion.WithResource("serviceaccounts"),
+	corev1.SchemeGroupVersion.WithResource("services"),
+	corev1.SchemeGroupVersion.WithResource("persistentvolumeclaims"),
+	autoscalingv2.SchemeGroupVersion.WithResource("horizontalpodautoscalers"),
+	policyv1.SchemeGroupVersion.WithResource("poddisruptionbudgets"),
 }
 
 // config returns the configuration of a client for the workspace, and the workspace's path.

@@ -19,6 +19,8 @@ type Source struct {
 
 	kubeconfig, context, workspace string
 	kinds                          []string
+	// companions: objects that go with workloads are read, too.
+	companions bool
 }
 
 // NewSource adds the flags of a source to a command.
@@ -31,6 +33,9 @@ func NewSource(c *cobra.Command) *Source {
 	c.Flags().StringSliceVar(&s.kinds, "workload-kinds", s.kinds, "Workload kinds to read from a live workspace, as resource.version.group; see kubectl placement kinds.")
 	return s
 }
+
+// ReadCompanions has the objects read that go with workloads when these are delivered. Files have them in any case.
+func (s *Source) ReadCompanions() { s.companions = true }
 
 // Arguments takes the arguments of a command for files and folders to read, as -f does. It is a cobra.PositionalArgs.
 func (s *Source) Arguments(_ *cobra.Command, paths []string) error {

@@ -50,7 +50,11 @@ func NewFlag(c *cobra.Command, example any) *Flag {
 			f.formats = append(f.formats, format)
 		}
 	}
-	c.Flags().StringVarP(&f.name, "output", "o", f.formats[0].name, "Output format: "+strings.Join(f.names(), ", ")+".")
+	f.name = f.formats[0].name
+	if _, ok := example.(Documents); ok {
+		f.name = "yaml"
+	}
+	c.Flags().StringVarP(&f.name, "output", "o", f.name, "Output format: "+strings.Join(f.names(), ", ")+".")
 	_ = c.RegisterFlagCompletionFunc("output", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return f.names(), cobra.ShellCompDirectiveNoFileComp
 	})
