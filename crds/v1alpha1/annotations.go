@@ -163,6 +163,8 @@ const (
 	NotAppliedReason = "NotApplied"
 	// FailedReason on Delivered False: a controller of the cluster has given up.
 	FailedReason = "Failed"
+	// UnhealthyReason on Delivered False: the cluster has it, and something keeps it from being ready or from staying as it is.
+	UnhealthyReason = "Unhealthy"
 	// ClusterSilentReason on Delivered Unknown: the agent of the cluster has not been heard of for too long.
 	ClusterSilentReason = "ClusterSilent"
 	// NotPlacedReason on Delivered False: no cluster is found for the workload.

@@ -213,6 +213,11 @@ type ManifestStatus struct {
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
 
+	// wrong is set where something is wrong, so that it takes somebody to mend it. Otherwise message is what is being waited for.
+	//
+	// +optional
+	Wrong bool `json:"wrong,omitempty"`
+
 	// counts of the workload's status.
 	//
 	// +optional

@@ -4,6 +4,7 @@ package apply
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
@@ -69,6 +70,7 @@ type observedStatus struct {
 	ReadyReplicas          int32 `json:"readyReplicas"`
 	UpdatedReplicas        int32 `json:"updatedReplicas"`
 	AvailableReplicas      int32 `json:"availableReplicas"`
+	DesiredNumberScheduled int32 `json:"desiredNumberScheduled"`
 	CurrentNumberScheduled int32 `json:"currentNumberScheduled"`
 	UpdatedNumberScheduled int32 `json:"updatedNumberScheduled"`
 	NumberReady            int32 `json:"numberReady"`
@@ -87,12 +89,15 @@ type observedCondition struct {
 // statusOf reads an object's status. What cannot be read is left out.
 func statusOf(object *unstructured.Unstructured) *observedStatus {
 	observed, _ := decode.To[observedStatus](object.Object["status"])
+	replicas, _, _ := unstructured.NestedInt64(object.Object, "spec", "replicas")
+	observed.Desired = int32(min(max(replicas, 0), math.MaxInt32))
 	return &observed
 }
 
 // counts are those of Deployments and their like, of DaemonSets or of Jobs; nil if nothing is counted.
 func (o *observedStatus) counts() *v1alpha1.WorkloadCounts {
 	c := o.WorkloadCounts
+	c.Desired += o.DesiredNumberScheduled
 	c.Replicas += o.CurrentNumberScheduled
 	c.Updated += o.UpdatedReplicas + o.UpdatedNumberScheduled
 	c.Ready += o.ReadyReplicas + o.NumberReady

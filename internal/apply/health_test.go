@@ -22,23 +22,24 @@ func TestHealth(t *testing.T) {
 		counts             *v1alpha1.WorkloadCounts
 		finished           bool
 	}{
-		{name: "no controller has seen it", health: v1alpha1.HealthInProgress, message: "Replicas: 0/3", object: `{kind: Deployment, apiVersion: apps/v1, metadata: {generation: 1}, spec: {replicas: 3}}`},
+		{name: "no controller has seen it", health: v1alpha1.HealthInProgress, message: "Replicas: 0/3", counts: &v1alpha1.WorkloadCounts{Desired: 3}, object: `{kind: Deployment, apiVersion: apps/v1, metadata: {generation: 1}, spec: {replicas: 3}}`},
 		{
 			name: "a rollout goes on", health: v1alpha1.HealthInProgress, message: "Updated: 1/2",
 			object: `{kind: Deployment, apiVersion: apps/v1, metadata: {generation: 2}, spec: {replicas: 2},
 				status: {observedGeneration: 2, replicas: 3, updatedReplicas: 1, readyReplicas: 2, availableReplicas: 2}}`,
-			counts: &v1alpha1.WorkloadCounts{Replicas: 3, Updated: 1, Ready: 2, Available: 2},
+			counts: &v1alpha1.WorkloadCounts{Desired: 2, Replicas: 3, Updated: 1, Ready: 2, Available: 2},
 		},
 		{
 			name: "a quota forbids pods", health: v1alpha1.HealthInProgress, message: "Replicas: 0/2", complaint: "FailedCreate: pods is forbidden: exceeded quota",
 			object: `{kind: Deployment, apiVersion: apps/v1, metadata: {generation: 1}, spec: {replicas: 2}, status: {observedGeneration: 1,
 				conditions: [{type: Progressing, status: "True"}, {type: ReplicaFailure, status: "True", reason: FailedCreate, message: "pods is forbidden: exceeded quota"}]}}`,
+			counts: &v1alpha1.WorkloadCounts{Desired: 2},
 		},
 		{
 			name: "a Deployment is ready", health: v1alpha1.HealthCurrent,
 			object: `{kind: Deployment, apiVersion: apps/v1, metadata: {generation: 1}, spec: {replicas: 1}, status: {observedGeneration: 1, replicas: 1,
 				updatedReplicas: 1, readyReplicas: 1, availableReplicas: 1, conditions: [{type: Available, status: "True"}]}}`,
-			counts: &v1alpha1.WorkloadCounts{Replicas: 1, Updated: 1, Ready: 1, Available: 1},
+			counts: &v1alpha1.WorkloadCounts{Desired: 1, Replicas: 1, Updated: 1, Ready: 1, Available: 1},
 		},
 		{
 			name: "a Job has started", health: v1alpha1.HealthCurrent,
@@ -59,7 +60,7 @@ func TestHealth(t *testing.T) {
 			name: "a DaemonSet counts nodes", health: v1alpha1.HealthInProgress, message: "Available: 1/2",
 			object: `{kind: DaemonSet, apiVersion: apps/v1, metadata: {generation: 1}, status: {observedGeneration: 1, desiredNumberScheduled: 2, currentNumberScheduled: 2,
 				updatedNumberScheduled: 2, numberReady: 1, numberAvailable: 1}}`,
-			counts: &v1alpha1.WorkloadCounts{Replicas: 2, Updated: 2, Ready: 1, Available: 1},
+			counts: &v1alpha1.WorkloadCounts{Desired: 2, Replicas: 2, Updated: 2, Ready: 1, Available: 1},
 		},
 		{
 			name: "a status that no controller writes", health: v1alpha1.HealthInProgress, message: "its status cannot be read: cannot restore slice from map",

@@ -76,17 +76,17 @@ func (s *state) statusOf(w *work, removing []v1alpha1.ManifestReference) *workSt
 	status := &workStatus{WorkStatus: &v1alpha1.WorkStatus{ObservedGeneration: w.generation}}
 	var workloads, others []v1alpha1.ManifestStatus
 	for _, d := range w.manifests {
-		m, wrong := s.manifestStatus(d)
+		m := s.manifestStatus(d)
 		if m.Revision == d.manifest.Revision && d.problem == "" {
 			status.applied++
 		}
-		if wrong {
+		if m.Wrong {
 			status.Failed++
 		}
 		switch {
 		case m.WorkloadUID != "":
 			workloads = append(workloads, m)
-		case wrong || m.Message != "":
+		case m.Wrong || m.Message != "":
 			others = append(others, m)
 		}
 	}
@@ -115,12 +115,12 @@ func fitting[T any](all []T, room int) ([]T, bool) {
 	return all, false
 }
 
-// manifestStatus says how one object fares, and whether something is wrong with it.
-func (s *state) manifestStatus(d *wanted) (status v1alpha1.ManifestStatus, wrong bool) {
+// manifestStatus says how one object fares.
+func (s *state) manifestStatus(d *wanted) (status v1alpha1.ManifestStatus) {
 	status.ManifestReference = bounded(d.reference)
 	if d.problem != "" {
-		status.Health, status.Message = v1alpha1.HealthPending, message(d.problem)
-		return status, true
+		status.Health, status.Message, status.Wrong = v1alpha1.HealthPending, message(d.problem), true
+		return status
 	}
 	l, m := s.live[d.id], s.memory[d.id]
 	if m == nil {
@@ -134,26 +134,26 @@ func (s *state) manifestStatus(d *wanted) (status v1alpha1.ManifestStatus, wrong
 		status.Health, status.Message = v1alpha1.HealthTerminating, "it is being deleted, and made again once it is gone"
 	case !current(d, l):
 		status.Health = v1alpha1.HealthPending
-		status.Message, wrong = s.pending(d, m)
+		status.Message, status.Wrong = s.pending(d, m)
 	case m.problem != "" && m.tried == d.manifest.Revision:
-		status.Health, status.Message, wrong = l.health, m.problem, true
+		status.Health, status.Message, status.Wrong = l.health, m.problem, true
 	case m.corrections >= 3:
-		status.Health, wrong = l.health, true
+		status.Health, status.Wrong = l.health, true
 		status.Message = "others in the cluster change it again and again; the agent changes it back"
 	case l.health == v1alpha1.HealthCurrent:
 		status.Health = l.health
 	case d.manifest.WorkloadUID != "":
 		status.Health = l.health
 		status.Message = cmp.Or(l.complaint, s.pods.trouble(d.manifest.WorkloadUID, d.namespace), m.event)
-		wrong = status.Message != "" || l.health == v1alpha1.HealthFailed
+		status.Wrong = status.Message != "" || l.health == v1alpha1.HealthFailed
 		status.Message = cmp.Or(status.Message, l.message)
 	default:
-		if status.Health, wrong = l.health, l.health == v1alpha1.HealthFailed; wrong {
+		if status.Health, status.Wrong = l.health, l.health == v1alpha1.HealthFailed; status.Wrong {
 			status.Message = l.message
 		}
 	}
 	status.Message = message(status.Message)
-	return status, wrong
+	return status
 }
 
 // pending is why a revision is not applied.

@@ -119,7 +119,7 @@ func (d *deliveryReport) condition() *conditionsv1alpha1.Condition {
 }
 
 // worst are the reasons that a placement tells first: what its team can mend for all of its workloads at once.
-var worst = []string{v1alpha1.ClaimNotAcceptedReason, v1alpha1.OverridesInvalidReason, v1alpha1.FailedReason, v1alpha1.NotAppliedReason}
+var worst = []string{v1alpha1.ClaimNotAcceptedReason, v1alpha1.OverridesInvalidReason, v1alpha1.FailedReason, v1alpha1.NotAppliedReason, v1alpha1.UnhealthyReason}
 
 func compareReasons(a, b string) int {
 	rank := func(reason string) int {
@@ -186,7 +186,7 @@ func (w *workspace) carriedOut(shown *v1alpha1.ClusterRegistration) *conditionsv
 		}
 		removing += len(work.Status.Removing)
 		for i := range work.Status.Manifests {
-			if m := &work.Status.Manifests[i]; m.Message != "" && (m.Health == v1alpha1.HealthFailed || m.Health == v1alpha1.HealthPending) {
+			if m := &work.Status.Manifests[i]; m.Wrong {
 				wrong = append(wrong, delivery.Clean(fmt.Sprintf("%s %s/%s: %s", m.Kind, m.Namespace, m.Name, m.Message), maxTold))
 			}
 		}

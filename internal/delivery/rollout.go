@@ -116,17 +116,19 @@ func (r *Rollout) wrongOn(t Target) *Problem {
 		}
 	}
 	c, cluster := r.Copies[t.Cluster], r.Clusters[t.Cluster]
-	health, message := v1alpha1.HealthPending, ""
+	health, message, wrong := v1alpha1.HealthPending, "", false
 	if c != nil && c.Manifest != nil {
 		if health = c.Health(); c.Status != nil {
-			message = c.Status.Message
+			message, wrong = c.Status.Message, c.Status.Wrong
 		}
 	}
 	switch {
 	case health == v1alpha1.HealthFailed:
 		return &Problem{Cluster: t.Cluster, Reason: v1alpha1.FailedReason, Message: cmp.Or(message, "a controller of the cluster has given up")}
-	case health == v1alpha1.HealthPending && message != "":
+	case wrong && health == v1alpha1.HealthPending:
 		return &Problem{Cluster: t.Cluster, Reason: v1alpha1.NotAppliedReason, Message: message}
+	case wrong:
+		return &Problem{Cluster: t.Cluster, Reason: v1alpha1.UnhealthyReason, Message: message}
 	case cluster != nil && (cluster.Silent || cluster.Lost):
 		return &Problem{Cluster: t.Cluster, Reason: v1alpha1.ClusterSilentReason,
 			Message: "the agent of the cluster is silent, and this is the state that it told last"}
@@ -138,7 +140,7 @@ func (r *Rollout) wrongOn(t Target) *Problem {
 }
 
 // gravity orders what is wrong on several clusters.
-var gravity = []string{v1alpha1.FailedReason, v1alpha1.NotAppliedReason, v1alpha1.ClusterSilentReason}
+var gravity = []string{v1alpha1.FailedReason, v1alpha1.NotAppliedReason, v1alpha1.UnhealthyReason, v1alpha1.ClusterSilentReason}
 
 // Wrong is the first thing that is wrong with the delivery of the workload; nil where nothing is.
 func (r *Rollout) Wrong() *Problem {

@@ -464,7 +464,7 @@ func TestRolloutStatus(t *testing.T) {
 	w.generation = 3
 	w.runs("dublin", 3, v1alpha1.HealthCurrent, counts(3, 3, 3))
 	w.copies["oslo"].Manifest = &v1alpha1.Manifest{Revision: "r3", Generation: 3}
-	w.copies["oslo"].Status.Message = `exceeded quota: compute`
+	w.copies["oslo"].Status.Message, w.copies["oslo"].Status.Wrong = `exceeded quota: compute`, true
 	says("spec update to be observed")
 	if u := w.rollout().Status(w.now); u.Again != 600*time.Second {
 		t.Errorf("it is looked at again after %s", u.Again)
@@ -524,10 +524,19 @@ func TestDeliveredSaysWhatIsWrong(t *testing.T) {
 		},
 			"False InProgress: on its way to paris: paris: 0 of 1 replicas are ready"},
 		{"refused", func(w *world) {
-			w.copies["dublin"].Status.Revision, w.copies["dublin"].Status.Message = "r0", "denied by webhook \"policy\""
+			s := w.copies["dublin"].Status
+			s.Revision, s.Message, s.Wrong = "r0", "denied by webhook \"policy\"", true
 		}, `False NotApplied: dublin: denied by webhook "policy"`},
+		{"waits for a wave", func(w *world) {
+			w.copies["dublin"].Status.Revision, w.copies["dublin"].Status.Message = "", "it waits for wave -1"
+		}, "False InProgress: on its way to dublin: dublin: it waits for wave -1"},
+		{"pods that do not start", func(w *world) {
+			s := w.runs("paris", 1, v1alpha1.HealthInProgress, v1alpha1.WorkloadCounts{})
+			s.Message, s.Wrong = "pod web-1: ErrImagePull", true
+		}, "False Unhealthy: paris: pod web-1: ErrImagePull"},
 		{"given up", func(w *world) {
-			w.copies["dublin"].Status.Revision, w.copies["dublin"].Status.Message = "r0", "denied"
+			s := w.copies["dublin"].Status
+			s.Revision, s.Message, s.Wrong = "r0", "denied", true
 			w.runs("paris", 1, v1alpha1.HealthFailed, ready).Message = "Progress deadline exceeded"
 		}, "False Failed: paris: Progress deadline exceeded"},
 		{"silent", func(w *world) { w.clusters["paris"].Silent = true },
