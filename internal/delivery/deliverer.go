@@ -1,0 +1,326 @@
+package delivery
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// Deliverer keeps the Works of one workspace as its placing passes say.
+//
+// Works are the only durable state. Invariant: every write carries the version of the Work that it is based on, so what another
+// leader has written is never overwritten unread.
+type Deliverer struct {
+	Actions
+	// Now is the time.
+	Now func() time.Time
+
+	// works are those of the workspace by name, as far as they are known: what the watch shows, and what was written since. It is
+	// nil before they have been listed, and stale once it is not known what a write has done.
+	works map[types.NamespacedName]*known
+	stale bool
+	// deleted are Works that the watch may still show.
+	deleted map[types.UID]bool
+	// failures are of Works, namespaces and objects that could not be written or looked up.
+	failures failures
+	// left are the clusters that copies were removed from, by workload, until nothing is left there.
+	left       map[types.UID][]string
+	departures Departures
+}
+
+// Actions are what delivering does to the world, as functions so that it is tested without an API server.
+type Actions struct {
+	ListWorks func(context.Context) ([]*v1alpha1.Work, error)
+	ReadWork  func(context.Context, types.NamespacedName) (*v1alpha1.Work, error)
+	// WriteWork creates a Work without resource version, and updates one with. It leaves status.
+	WriteWork     func(context.Context, *v1alpha1.Work) (*v1alpha1.Work, error)
+	DeleteWork    func(context.Context, *v1alpha1.Work) error
+	MakeNamespace func(ctx context.Context, name string) error
+	// Gone returns which of some objects the server confirms to be gone. Shown says whether the watch shows an object.
+	Gone  func(context.Context, []v1alpha1.ManifestReference) (map[v1alpha1.ManifestReference]bool, error)
+	Shown func(v1alpha1.ManifestReference) bool
+	// Render makes the manifests of a workload for clusters, for each what it is to have, in their order. It is asked for every
+	// workload each time, and quick where nothing has changed.
+	Render func(*Assignment, []Share) []Rendered
+}
+
+// Share is what a cluster is to have of a workload.
+type Share struct {
+	*Cluster
+	Replicas int32
+	// Before is the manifest that it has; nil if it has none.
+	Before *v1alpha1.Manifest
+}
+
+// Rendered is what a cluster is to have for a workload.
+type Rendered struct {
+	// Workload is its manifest; nil where it cannot be delivered.
+	Workload *v1alpha1.Manifest
+	// With are the objects that go with it.
+	With []Companion
+	// Problems are why something is left out.
+	Problems []Problem
+}
+
+// Companion is an object that goes with a workload.
+type Companion struct {
+	v1alpha1.ManifestReference
+	// Manifest is nil where the object cannot be delivered as it is.
+	Manifest *v1alpha1.Manifest
+}
+
+// Result is what a round of deliveries has come to.
+type Result struct {
+	// Problems are why workloads are not delivered as they should be, by UID. Clusters are why nothing can be written for a cluster.
+	Problems map[types.UID][]Problem
+	Clusters map[string]string
+	// Finalizers are workloads that are to have the finalizer, or have it no more.
+	Finalizers []Finalizer
+	// Errors are of writes. After is when to try again though nothing changes; 0 is never.
+	Errors []error
+	After  time.Duration
+}
+
+// Finalizer is a workload that is to have FinalizerDelivery, or not.
+type Finalizer struct {
+	*Source
+	Wanted bool
+}
+
+func (r *Result) problem(uid types.UID, p Problem) {
+	if !slices.Contains(r.Problems[uid], p) {
+		r.Problems[uid] = append(r.Problems[uid], p)
+	}
+}
+
+// within asks for another round after d at the latest.
+func (r *Result) within(d time.Duration) {
+	d = max(d, time.Millisecond)
+	if r.After == 0 || d < r.After {
+		r.After = d
+	}
+}
+
+func (r *Result) fail(err error) { r.Errors = append(r.Errors, err) }
+
+// Deliver makes the Works what a placing pass says. shown are those that the watch shows. What fails for one Work, cluster or
+// workload holds up no other.
+func (d *Deliverer) Deliver(ctx context.Context, round *Round, shown []*v1alpha1.Work) *Result {
+	r := &Result{Problems: map[types.UID][]Problem{}, Clusters: map[string]string{}}
+	d.failures.begin(d.Now(), r)
+	if err := d.load(ctx, shown); err != nil {
+		r.fail(fmt.Errorf("reading Works: %w", err))
+		return r
+	}
+	names := make([]string, len(round.Clusters))
+	for i := range round.Clusters {
+		names[i] = round.Clusters[i].Name
+	}
+	p := &planning{
+		Deliverer: d, round: round, copies: CopiesOf(names, d.current()), clusters: make(map[string]*clusterPlan, len(names)),
+		result: r, asked: map[departure]bool{},
+	}
+	p.plan(ctx)
+	for _, name := range names {
+		if d.stale {
+			r.within(time.Millisecond)
+			break // what is planned rests on what is not true any more
+		}
+		d.deliver(ctx, p.clusters[name], r)
+	}
+	p.finalizers()
+	return r
+}
+
+// deliver writes the Works of a cluster that are not as they should be.
+func (d *Deliverer) deliver(ctx context.Context, c *clusterPlan, r *Result) {
+	if c.Delivers {
+		for _, refused := range c.pack() {
+			r.problem(refused.uid, Problem{Cluster: c.Name, Reason: v1alpha1.TooLargeReason, Message: refused.why})
+		}
+	} else {
+		c.prune()
+	}
+	for _, s := range c.slots {
+		switch {
+		case s.work != nil && len(s.manifests) == 0 && c.mayDelete(s):
+			d.try(ctx, s.name, c, r, func() error { return d.delete(ctx, s) })
+		case s.changed || s.work != nil && c.Delivers && !owned(s.work, c.Cluster):
+			d.try(ctx, s.name, c, r, func() error { return d.write(ctx, c.Cluster, s) })
+		}
+		if d.stale {
+			return
+		}
+	}
+}
+
+// try does something to a Work, unless that has failed only just.
+func (d *Deliverer) try(ctx context.Context, name types.NamespacedName, c *clusterPlan, r *Result, do func() error) {
+	err := d.failures.try("work "+name.String(), do)
+	if err == nil {
+		return
+	}
+	if r.Clusters[c.Name] == "" {
+		r.Clusters[c.Name] = fmt.Sprintf("Work %s: %v", name, err)
+	}
+	if errors.Is(err, errWaits) {
+		return
+	}
+	r.fail(fmt.Errorf("Work %s: %w", name, err))
+	if changedMeanwhile(err) || !refused(err) {
+		d.stale = true
+	}
+}
+
+// write writes a Work. Where only its status has changed meanwhile, it is written all the same.
+func (d *Deliverer) write(ctx context.Context, c *Cluster, s *slot) error {
+	for attempt := 0; ; attempt++ {
+		written, err := d.WriteWork(ctx, s.object(c))
+		switch {
+		case err == nil:
+			d.wrote(s, written)
+			return nil
+		case s.work == nil && apierrors.IsNotFound(err) && attempt == 0:
+			if err := d.MakeNamespace(ctx, s.name.Namespace); err != nil && !apierrors.IsAlreadyExists(err) {
+				return fmt.Errorf("namespace %[1]s is missing and cannot be made: %[2]w; make it: kubectl create namespace %[1]s", s.name.Namespace, err)
+			}
+		case s.work != nil && apierrors.IsConflict(err) && attempt < 5:
+			now, err := d.ReadWork(ctx, s.name)
+			if err != nil {
+				return err
+			}
+			if now.UID != s.work.UID || now.Generation != s.work.Generation {
+				return apierrors.NewConflict(schema.GroupResource{Group: v1alpha1.GroupName, Resource: "works"}, s.name.String(), errors.New("another client has changed it"))
+			}
+			s.work = now
+			d.works[s.name].Work = now
+		default:
+			return err
+		}
+	}
+}
+
+func (d *Deliverer) delete(ctx context.Context, s *slot) error {
+	if err := d.DeleteWork(ctx, s.work); err != nil {
+		return err
+	}
+	d.deleted[s.work.UID] = true
+	delete(d.works, s.name)
+	return nil
+}
+
+// known is a Work as it is known.
+type known struct {
+	*v1alpha1.Work
+	// index are its objects; nil until they are asked for.
+	index index
+	// since is when it was written, shown whether the watch has shown it since.
+	since time.Time
+	shown bool
+}
+
+// showWithin is how long the watch may take to show what was written, before the Works are listed.
+const showWithin = 5 * time.Second
+
+// load brings what is known of the Works up to date: by what the watch shows, and by a list at first, after a write of which it
+// is not known what it did, and where the watch does not show what was written.
+func (d *Deliverer) load(ctx context.Context, shown []*v1alpha1.Work) error {
+	if d.works == nil {
+		d.departures, d.left, d.deleted, d.stale = Departures{}, map[types.UID][]string{}, map[types.UID]bool{}, true
+	}
+	if !d.stale {
+		d.take(shown)
+	}
+	if !d.stale {
+		return nil
+	}
+	listed, err := d.ListWorks(ctx)
+	if err != nil {
+		return err
+	}
+	before := d.works
+	d.works, d.stale = make(map[types.NamespacedName]*known, len(listed)), false
+	for _, w := range shown { // what the watch shows and the list does not is deleted
+		d.deleted[w.UID] = true
+	}
+	for _, w := range listed {
+		delete(d.deleted, w.UID)
+		name := nameOf(w)
+		d.works[name] = &known{Work: w, since: d.Now()}
+		if b := before[name]; b != nil && b.UID == w.UID && b.Generation == w.Generation {
+			d.works[name].index = b.index
+		}
+	}
+	d.take(shown)
+	return nil
+}
+
+// take takes up what the watch shows.
+func (d *Deliverer) take(shown []*v1alpha1.Work) {
+	seen := make(map[types.NamespacedName]bool, len(shown))
+	deleted := map[types.UID]bool{}
+	for _, w := range shown {
+		if d.deleted[w.UID] {
+			deleted[w.UID] = true
+			continue
+		}
+		name := nameOf(w)
+		seen[name] = true
+		k := d.works[name]
+		switch {
+		case k == nil:
+			d.works[name] = &known{Work: w, since: d.Now(), shown: true}
+		case k.ResourceVersion == w.ResourceVersion:
+			k.shown = true
+		case newer(w.ResourceVersion, k.ResourceVersion):
+			if k.UID != w.UID || k.Generation != w.Generation {
+				k.index = nil
+			}
+			k.Work, k.shown = w, true
+		}
+	}
+	d.deleted = deleted
+	for name, k := range d.works {
+		if !seen[name] && (k.shown || d.Now().Sub(k.since) >= showWithin) {
+			d.stale = true
+		}
+	}
+}
+
+// wrote records what a write has made of a Work.
+func (d *Deliverer) wrote(s *slot, written *v1alpha1.Work) {
+	d.works[s.name] = &known{Work: written, index: s.index(), since: d.Now()}
+}
+
+// current returns the Works as they are known, by name.
+func (d *Deliverer) current() []*v1alpha1.Work {
+	works := make([]*v1alpha1.Work, 0, len(d.works))
+	for _, k := range d.works {
+		works = append(works, k.Work)
+	}
+	slices.SortFunc(works, func(a, b *v1alpha1.Work) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), cmp.Compare(len(a.Name), len(b.Name)), strings.Compare(a.Name, b.Name))
+	})
+	return works
+}
+
+func nameOf(w *v1alpha1.Work) types.NamespacedName {
+	return types.NamespacedName{Namespace: w.Namespace, Name: w.Name}
+}
+
+// newer says whether one resource version is known to come after another.
+func newer(version, than string) bool {
+	order, err := resourceversion.CompareResourceVersion(version, than)
+	return err == nil && order > 0
+}

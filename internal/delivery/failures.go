@@ -1,0 +1,88 @@
+package delivery
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+// What has failed is tried again after retryFirst, then after twice that, up to retryLast.
+const (
+	retryFirst = 100 * time.Millisecond
+	retryLast  = time.Minute
+)
+
+// errWaits is the error of what has failed and is not tried again yet.
+var errWaits = errors.New("it is tried again later")
+
+// failures are of what could not be done, by what it was.
+type failures struct {
+	all    map[string]*failure
+	now    time.Time
+	result *Result
+}
+
+type failure struct {
+	err     error
+	retryAt time.Time
+	backOff time.Duration
+}
+
+// begin begins a round. What has not been tried for long is forgotten.
+func (f *failures) begin(now time.Time, r *Result) {
+	f.now, f.result = now, r
+	for key, failed := range f.all {
+		if now.Sub(failed.retryAt) > retryLast {
+			delete(f.all, key)
+		}
+	}
+}
+
+// try does something, unless that has failed only just.
+func (f *failures) try(what string, do func() error) error {
+	failed := f.all[what]
+	if failed != nil && f.now.Before(failed.retryAt) {
+		f.result.within(failed.retryAt.Sub(f.now))
+		return fmt.Errorf("%w: %w", failed.err, errWaits)
+	}
+	err := safely(do)
+	if err == nil {
+		delete(f.all, what)
+		return nil
+	}
+	if failed == nil {
+		failed = &failure{}
+	}
+	backOff := min(max(2*failed.backOff, retryFirst), retryLast)
+	if f.all == nil {
+		f.all = map[string]*failure{}
+	}
+	f.all[what] = &failure{err: err, retryAt: f.now.Add(backOff), backOff: backOff}
+	f.result.within(backOff)
+	return err
+}
+
+// safely turns a panic into an error.
+func safely(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return do()
+}
+
+// changedMeanwhile says whether a write failed because the object is not as it was read.
+func changedMeanwhile(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err)
+}
+
+// refused says whether a server has answered that it did not write. After any other error it may have, or may still do so.
+func refused(err error) bool {
+	status := apierrors.APIStatus(nil)
+	return errors.As(err, &status) && status.Status().Code >= http.StatusBadRequest && status.Status().Code < http.StatusInternalServerError &&
+		status.Status().Code != http.StatusRequestTimeout
+}

@@ -1,0 +1,453 @@
+package delivery
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// DefaultMoveTimeout is that of the API.
+const DefaultMoveTimeout = 10 * time.Minute
+
+// MoveType is in which order the workload moves.
+func (a *Assignment) MoveType() v1alpha1.MoveType {
+	if t := v1alpha1.MoveType(a.Annotations[v1alpha1.AnnotationMove]); t == v1alpha1.MakeBeforeBreak || t == v1alpha1.BreakBeforeMake {
+		return t
+	}
+	switch {
+	case a.Placement != nil && a.Placement.Spec.Delivery.Move.Type != "":
+		return a.Placement.Spec.Delivery.Move.Type
+	case a.Kind == "StatefulSet":
+		return v1alpha1.BreakBeforeMake
+	default:
+		return v1alpha1.MakeBeforeBreak
+	}
+}
+
+// MoveBy is until when old copies wait for new ones.
+func (a *Assignment) MoveBy() time.Time {
+	timeout := DefaultMoveTimeout
+	if a.Placement != nil && a.Placement.Spec.Delivery.Move.Timeout != nil {
+		timeout = a.Placement.Spec.Delivery.Move.Timeout.Duration
+	}
+	return a.DecidedAt.Add(timeout)
+}
+
+// objectKey identifies an object in a cluster.
+type objectKey struct {
+	schema.GroupKind
+	types.NamespacedName
+}
+
+func keyOfReference(m v1alpha1.ManifestReference) objectKey {
+	gv, _ := schema.ParseGroupVersion(m.APIVersion) // of what cannot be parsed, the kind tells it apart
+	return objectKey{gv.WithKind(m.Kind).GroupKind(), types.NamespacedName{Namespace: m.Namespace, Name: m.Name}}
+}
+
+// index are the objects of a Work by their place in it.
+type index []objectKey
+
+// indexOf reads a Work. An object that cannot be read has a key that no other has, and so is removed.
+func indexOf(w *v1alpha1.Work) index {
+	keys := make(index, len(w.Spec.Manifests))
+	for i := range w.Spec.Manifests {
+		var object metav1.PartialObjectMetadata
+		if err := json.Unmarshal(w.Spec.Manifests[i].Object.Raw, &object); err != nil {
+			keys[i] = objectKey{NamespacedName: types.NamespacedName{Namespace: w.Name, Name: fmt.Sprint(i)}}
+			continue
+		}
+		keys[i] = objectKey{object.GroupVersionKind().GroupKind(), types.NamespacedName{Namespace: object.Namespace, Name: object.Name}}
+	}
+	return keys
+}
+
+// clusterPlan is what a cluster is to have.
+type clusterPlan struct {
+	*Cluster
+	slots []*slot
+	// has is where each object is, of the slots.
+	has map[objectKey]*v1alpha1.Manifest
+	// wanted are the objects that the cluster is to have. units are the workloads among them with what goes with each.
+	wanted map[objectKey]*wish
+	units  []unit
+	// names are those of the Works.
+	names map[string]bool
+}
+
+// wish is an object that a cluster is to have.
+type wish struct {
+	*v1alpha1.Manifest
+	// by is the assignment that it is rendered for; nil where it stays as it is.
+	by *Assignment
+}
+
+// unit is a workload with what goes with it.
+type unit struct {
+	uid  types.UID
+	keys []objectKey
+}
+
+// planning is the planning of one round.
+type planning struct {
+	*Deliverer
+	round    *Round
+	copies   *Copies
+	clusters map[string]*clusterPlan
+	result   *Result
+	// unsure are objects that went with workloads, and are neither shown nor known to be gone.
+	unsure []unsure
+	// asked are the departures that have been asked for.
+	asked map[departure]bool
+}
+
+type unsure struct {
+	cluster *clusterPlan
+	v1alpha1.ManifestReference
+	workload *v1alpha1.Manifest
+}
+
+// plan says what each cluster is to have.
+func (p *planning) plan(ctx context.Context) {
+	for i := range p.round.Clusters {
+		c := p.newClusterPlan(&p.round.Clusters[i])
+		p.clusters[c.Name] = c
+	}
+	for _, a := range byAge(p.round.Assignments) {
+		p.assign(a)
+	}
+	p.keepUnsure(ctx)
+	for name, c := range p.clusters {
+		for uid := range c.leaves() {
+			if !slices.Contains(p.left[uid], name) {
+				p.left[uid] = append(p.left[uid], name)
+			}
+		}
+	}
+}
+
+// byAge returns assignments by the age of their placements, those without one last.
+func byAge(assignments []Assignment) []*Assignment {
+	of := map[*v1alpha1.WorkloadPlacement][]*Assignment{}
+	for i := range assignments {
+		of[assignments[i].Placement] = append(of[assignments[i].Placement], &assignments[i])
+	}
+	placements := slices.SortedFunc(maps.Keys(of), func(a, b *v1alpha1.WorkloadPlacement) int {
+		switch {
+		case a == b:
+			return 0
+		case a == nil:
+			return 1
+		case b == nil:
+			return -1
+		}
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	})
+	sorted := make([]*Assignment, 0, len(assignments))
+	for _, placement := range placements {
+		sorted = append(sorted, of[placement]...)
+	}
+	return sorted
+}
+
+func (p *planning) newClusterPlan(cluster *Cluster) *clusterPlan {
+	c := &clusterPlan{Cluster: cluster, has: map[objectKey]*v1alpha1.Manifest{}, wanted: map[objectKey]*wish{}, names: map[string]bool{}}
+	for _, w := range p.copies.Works(cluster.Name) {
+		k := p.works[nameOf(w)]
+		if k.index == nil {
+			k.index = indexOf(w)
+		}
+		s := newSlot(nameOf(w), w, k.index)
+		c.slots, c.names[w.Name] = append(c.slots, s), true
+		for i, key := range k.index {
+			if c.has[key] == nil {
+				c.has[key] = &w.Spec.Manifests[i]
+			}
+		}
+	}
+	return c
+}
+
+// assign says what each cluster is to have of a workload.
+func (p *planning) assign(a *Assignment) {
+	if a.Deleting {
+		return
+	}
+	here := p.copies.Of(types.UID(a.UID))
+	switch a.State {
+	case Decided:
+		p.decide(a, here)
+	case Waiting:
+	case Unknown, Unselected:
+		for _, cluster := range clustersOf(here) {
+			if m := here[cluster].Manifest; m != nil && (a.State == Unknown || m.WhenUnselected != v1alpha1.RemoveUnselected) {
+				p.keep(p.clusters[cluster], a, m)
+			}
+		}
+	}
+}
+
+// decide says what the clusters of a decision are to have, and which of the others keep what they have until then.
+func (p *planning) decide(a *Assignment, here map[string]*Copy) {
+	targets := make(map[string]int32, len(a.Targets))
+	var shares []Share
+	for _, t := range a.Targets {
+		targets[t.Cluster] = t.Replicas
+		c, s := p.clusters[t.Cluster], Share{Replicas: t.Replicas}
+		if copied := here[t.Cluster]; copied != nil {
+			s.Before = copied.Manifest
+		}
+		switch {
+		case c == nil:
+		case c.Delivers:
+			s.Cluster = c.Cluster
+			shares = append(shares, s)
+		case s.Before != nil: // its agent may deliver again
+			p.keep(c, a, s.Before)
+		}
+	}
+	breaks := a.MoveType() == v1alpha1.BreakBeforeMake
+	late := !p.Now().Before(a.MoveBy())
+	if breaks {
+		if waits := p.stillOn(a, here, targets); waits != "" {
+			shares = slices.DeleteFunc(shares, func(s Share) bool {
+				if s.Before == nil {
+					p.result.problem(types.UID(a.UID), Problem{Cluster: s.Name, Reason: v1alpha1.InProgressReason,
+						Message: fmt.Sprintf("it comes here once it is gone from %s, since it breaks before it makes", waits)})
+				}
+				return s.Before == nil
+			})
+		}
+	} else if !late && p.shrinks(a, shares, here) {
+		for i, s := range shares {
+			if s.Before != nil && s.Before.Replicas != nil {
+				shares[i].Replicas = max(s.Replicas, *s.Before.Replicas)
+			}
+		}
+	}
+	for i, rendered := range p.render(a, shares) {
+		p.want(p.clusters[shares[i].Name], a, shares[i], rendered)
+	}
+	ready := breaks || late || p.allReady(a, here)
+	for _, cluster := range clustersOf(here) {
+		c, m := p.clusters[cluster], here[cluster].Manifest
+		if _, stays := targets[cluster]; stays || m == nil {
+			continue
+		}
+		if !ready && c.Delivers && !c.Lost && len(a.Targets) > 0 {
+			p.keep(c, a, m)
+			p.result.within(a.MoveBy().Sub(p.Now()))
+		}
+	}
+}
+
+// render makes manifests. A panic costs the workload that caused it.
+func (p *planning) render(a *Assignment, shares []Share) (rendered []Rendered) {
+	err := safely(func() error {
+		rendered = p.Render(a, shares)
+		return nil
+	})
+	if err != nil {
+		p.result.problem(types.UID(a.UID), Problem{Reason: v1alpha1.FailedReason, Message: err.Error()})
+		return make([]Rendered, len(shares))
+	}
+	return rendered
+}
+
+// stillOn returns a cluster that the workload leaves and where something of it may be left; empty where there is none.
+func (p *planning) stillOn(a *Assignment, here map[string]*Copy, targets map[string]int32) string {
+	uid := types.UID(a.UID)
+	leaves := append(append(clustersOf(here), a.Leaving...), p.left[uid]...)
+	slices.Sort(leaves)
+	for _, cluster := range slices.Compact(leaves) {
+		if _, stays := targets[cluster]; !stays && p.holds(uid, cluster) {
+			return cluster
+		}
+	}
+	return ""
+}
+
+// holds says whether something of a workload may be left on a cluster from which that can be removed.
+func (p *planning) holds(uid types.UID, cluster string) bool {
+	c := p.clusters[cluster]
+	if c == nil || !c.Delivers || c.Lost {
+		return false
+	}
+	p.asked[departure{uid, cluster}] = true
+	return !p.departures.Gone(p.copies, uid, cluster)
+}
+
+// allReady says whether all copies that are wanted are ready.
+func (p *planning) allReady(a *Assignment, here map[string]*Copy) bool {
+	for _, t := range a.Targets {
+		copied := here[t.Cluster]
+		if c := p.clusters[t.Cluster]; c == nil || !c.Delivers || c.Lost || copied == nil || copied.Health() != v1alpha1.HealthCurrent ||
+			copied.Manifest.Replicas != nil && *copied.Manifest.Replicas < t.Replicas {
+			return false
+		}
+	}
+	return true
+}
+
+// shrinks says whether fewer replicas than are wanted would be ready if each cluster had its share at once, because those that
+// get fewer are ready, and those that get more are not yet. What is not ready anywhere is no reason to wait.
+func (p *planning) shrinks(a *Assignment, shares []Share, here map[string]*Copy) bool {
+	var wanted, ready, left int32
+	fewer := false
+	for _, s := range shares {
+		wanted += s.Replicas
+		if copied := here[s.Name]; copied != nil && copied.Status != nil && copied.Status.Counts != nil {
+			ready += copied.Status.Counts.Ready
+			left += min(copied.Status.Counts.Ready, s.Replicas)
+		}
+		fewer = fewer || s.Before != nil && s.Before.Replicas != nil && *s.Before.Replicas > s.Replicas
+	}
+	if !fewer || left >= min(wanted, ready) {
+		return false
+	}
+	p.result.within(a.MoveBy().Sub(p.Now()))
+	return true
+}
+
+// keep has a copy stay as it is, with what goes with it.
+func (p *planning) keep(c *clusterPlan, a *Assignment, m *v1alpha1.Manifest) {
+	u := unit{uid: types.UID(a.UID), keys: []objectKey{{schema.FromAPIVersionAndKind(a.APIVersion, a.Kind).GroupKind(), types.NamespacedName{Namespace: a.Namespace, Name: a.Name}}}}
+	c.wish(u.keys[0], &wish{Manifest: m})
+	for _, n := range m.Needs {
+		n.Namespace = a.Namespace
+		if key := keyOfReference(n); c.has[key] != nil {
+			c.wish(key, &wish{Manifest: c.has[key]})
+			u.keys = append(u.keys, key)
+		}
+	}
+	c.units = append(c.units, u)
+}
+
+// want has a cluster have what is rendered for a workload.
+func (p *planning) want(c *clusterPlan, a *Assignment, s Share, rendered Rendered) {
+	uid := types.UID(a.UID)
+	for _, problem := range rendered.Problems {
+		p.result.problem(uid, problem)
+	}
+	if rendered.Workload == nil {
+		if s.Before != nil {
+			p.keep(c, a, s.Before)
+		}
+		return
+	}
+	m := *rendered.Workload
+	replicas := s.Replicas
+	m.Replicas, m.Needs = &replicas, nil
+	u := unit{uid: uid, keys: []objectKey{{schema.FromAPIVersionAndKind(a.APIVersion, a.Kind).GroupKind(), types.NamespacedName{Namespace: a.Namespace, Name: a.Name}}}}
+	with := map[objectKey]bool{}
+	for _, companion := range rendered.With {
+		key := keyOfReference(companion.ManifestReference)
+		with[key] = true
+		manifest := wish{Manifest: companion.Manifest, by: a}
+		if manifest.Manifest == nil { // what the cluster has stays
+			manifest = wish{Manifest: c.has[key]}
+		}
+		if manifest.Manifest == nil {
+			continue
+		}
+		if by := c.wish(key, &manifest); by.by != nil && by.by != a && companion.Manifest != nil && by.Revision != companion.Manifest.Revision {
+			p.result.problem(uid, Problem{Cluster: c.Name, Reason: v1alpha1.ConflictReason, Message: fmt.Sprintf(
+				"%s %s is delivered as %s needs it, whose placement %s is older", companion.Kind, companion.Name, by.by.Reference, by.by.Placement.Name)})
+		}
+		u.keys = append(u.keys, key)
+		m.Needs = append(m.Needs, needed(companion.ManifestReference))
+	}
+	c.wish(u.keys[0], &wish{Manifest: &m, by: a})
+	if s.Before != nil {
+		for _, n := range s.Before.Needs {
+			n.Namespace = a.Namespace
+			if key := keyOfReference(n); !with[key] && c.has[key] != nil && !p.Shown(n) {
+				p.unsure = append(p.unsure, unsure{c, n, &m})
+			}
+		}
+	}
+	slices.SortFunc(m.Needs, compareReferences)
+	c.units = append(c.units, u)
+}
+
+// wish has a cluster have an object, and returns how. Invariant: of several that are not the same the first counts, which is for
+// the oldest placement, but one that is rendered comes before one that stays.
+func (c *clusterPlan) wish(key objectKey, w *wish) *wish {
+	if before := c.wanted[key]; before != nil && (before.by != nil || w.by == nil) {
+		return before
+	}
+	c.wanted[key] = w
+	return w
+}
+
+// needed is how a manifest refers to an object of its namespace.
+func needed(n v1alpha1.ManifestReference) v1alpha1.ManifestReference {
+	return v1alpha1.ManifestReference{APIVersion: n.APIVersion, Kind: n.Kind, Name: n.Name}
+}
+
+func compareReferences(a, b v1alpha1.ManifestReference) int {
+	return strings.Compare(a.APIVersion+"\x00"+a.Kind+"\x00"+a.Name, b.APIVersion+"\x00"+b.Kind+"\x00"+b.Name)
+}
+
+// askAtOnce bounds how many objects the server is asked for in a round.
+const askAtOnce = 100
+
+// keepUnsure has objects stay that went with a workload and are not shown any more, until the server says that they are gone.
+func (p *planning) keepUnsure(ctx context.Context) {
+	if len(p.unsure) == 0 {
+		return
+	}
+	var ask []v1alpha1.ManifestReference
+	for _, u := range p.unsure {
+		if !slices.Contains(ask, u.ManifestReference) && len(ask) < askAtOnce {
+			ask = append(ask, u.ManifestReference)
+		}
+	}
+	var gone map[v1alpha1.ManifestReference]bool
+	err := p.failures.try("objects", func() (err error) {
+		gone, err = p.Gone(ctx, ask)
+		return err
+	})
+	if err != nil {
+		gone = nil
+	}
+	for _, u := range p.unsure {
+		if gone[u.ManifestReference] {
+			continue
+		}
+		key := keyOfReference(u.ManifestReference)
+		u.cluster.wish(key, &wish{Manifest: u.cluster.has[key]})
+		u.workload.Needs = append(u.workload.Needs, needed(u.ManifestReference))
+		slices.SortFunc(u.workload.Needs, compareReferences)
+		p.result.within(showWithin)
+	}
+}
+
+// leaves returns the workloads that the cluster has and is not to have any more.
+func (c *clusterPlan) leaves() map[types.UID]bool {
+	stays := make(map[types.UID]bool, len(c.units))
+	for _, w := range c.wanted {
+		if w.WorkloadUID != "" {
+			stays[w.WorkloadUID] = true
+		}
+	}
+	leaves := map[types.UID]bool{}
+	for _, m := range c.has {
+		if m.WorkloadUID != "" && !stays[m.WorkloadUID] {
+			leaves[m.WorkloadUID] = true
+		}
+	}
+	return leaves
+}
+
+func clustersOf(here map[string]*Copy) []string { return slices.Sorted(maps.Keys(here)) }
