@@ -13,3 +13,8 @@ var KCP embed.FS
 //
 //go:embed manifests/*.yaml
 var Manifests embed.FS
+
+// DeliveryClaims are the permission claims of the APIExport where workloads are delivered, as a merge patch of it.
+//
+//go:embed delivery/permissionclaims.yaml
+var DeliveryClaims []byte

@@ -6,12 +6,14 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
+	"sigs.k8s.io/yaml"
 
 	"github.com/kcp-placement/placement/crds"
 	"github.com/kcp-placement/placement/test/internal/objects"
@@ -23,8 +25,8 @@ const Provider = "root:placement"
 // Export is the name of the placement API's export, and of its APIExportEndpointSlice.
 const Export = "tmc.kcp.io"
 
-// workloadExports serve the workload kinds, group by group.
-var workloadExports = []string{"apps", "batch"}
+// workloadExports serve the workload kinds, and what is delivered with workloads, group by group.
+var workloadExports = []string{"apps", "batch", "core", "autoscaling", "policy"}
 
 //go:embed workloads/kcp/*.yaml
 var workloads embed.FS
@@ -71,23 +73,22 @@ func (s *Server) Install(ctx context.Context) error {
 	})
 }
 
-// withIdentities sets the identity hash of the export that serves each claimed workload kind.
+// withIdentities has the export claim all that delivery needs, with the identity hashes of the exports that serve it.
 func withIdentities(identities map[string]string) func(*unstructured.Unstructured) error {
 	return func(object *unstructured.Unstructured) error {
 		if object.GetKind() != "APIExport" {
 			return nil
 		}
-		claims, _, err := unstructured.NestedSlice(object.Object, "spec", "permissionClaims")
-		if err != nil {
+		claims := string(crds.DeliveryClaims)
+		for export, identity := range identities {
+			claims = strings.ReplaceAll(claims, "IDENTITY_OF_"+strings.ToUpper(export), identity)
+		}
+		patch := map[string]any{}
+		if err := yaml.Unmarshal([]byte(claims), &patch); err != nil {
 			return err
 		}
-		for _, claim := range claims {
-			c := claim.(map[string]any)
-			if group, _ := c["group"].(string); identities[group] != "" {
-				c["identityHash"] = identities[group]
-			}
-		}
-		return unstructured.SetNestedSlice(object.Object, claims, "spec", "permissionClaims")
+		object.Object["spec"].(map[string]any)["permissionClaims"] = patch["spec"].(map[string]any)["permissionClaims"]
+		return nil
 	}
 }
 
