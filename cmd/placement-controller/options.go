@@ -50,6 +50,7 @@ type options struct {
 	notReadyDelay       time.Duration
 	disruptions         disruption.Budget
 	watchCheck          time.Duration
+	deliver             bool
 	bindAddress         string
 	leaderElect         bool
 	leaseNamespace      string
@@ -103,6 +104,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.IntVar(&o.disruptions.Minimum, "disruption-minimum", o.disruptions.Minimum, "How many workloads of a workspace may lose a cluster within --disruption-interval at least, however few are placed.")
 	flags.DurationVar(&o.disruptions.Interval, "disruption-interval", o.disruptions.Interval, "Interval that --disruption-percent and --disruption-minimum are about. 0 paces nothing.")
 	flags.DurationVar(&o.watchCheck, "watch-check-interval", o.watchCheck, "How often each watch is compared with a list of metadata, and reopened if it does not deliver what the list shows. 0 is never.")
+	flags.BoolVar(&o.deliver, "deliver", o.deliver, "Bring workloads, with the ConfigMaps, Secrets and other objects that go with them, to clusters whose agents deliver. The APIExport must have the permission claims of crds/delivery/permissionclaims.yaml.")
 	flags.StringVar(&o.bindAddress, "metrics-bind-address", o.bindAddress, "Address to serve /metrics, /healthz and /readyz on. Empty turns it off.")
 	flags.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "Let one of several controllers work, by a Lease in the workspace with the APIExport.")
 	flags.StringVar(&o.leaseNamespace, "leader-elect-namespace", o.leaseNamespace, "Namespace of the Lease.")
@@ -232,7 +234,7 @@ func (o *options) complete() (*completed, error) {
 		Engine: e, Policies: policies, Registry: c.registry, Fence: c.fence,
 		BatchSize: o.batchSize, BatchTimeout: o.batchTimeout, MaxConcurrentDecisions: o.concurrent,
 		HeartbeatGracePeriod: o.heartbeatGrace, FailoverAfter: o.failoverAfter, ReservationTimeout: o.reservationTimeout,
-		Disruptions: o.disruptions, WatchCheckInterval: o.watchCheck,
+		Disruptions: o.disruptions, WatchCheckInterval: o.watchCheck, Deliver: o.deliver,
 	})
 	return c, err
 }

@@ -92,6 +92,8 @@ type Controller struct {
 	kcp     kcpclient.Interface
 	metrics *metrics
 	queue   workqueue.TypedRateLimitingInterface[logicalcluster.Name]
+	// deliveries and finalizers hold workspaces in which something may have to be delivered, or finalizers to be written.
+	deliveries, finalizers workqueue.TypedRateLimitingInterface[logicalcluster.Name]
 	// publishing is how many workspaces are writing decisions.
 	publishing atomic.Int64
 
@@ -108,6 +110,8 @@ type followed struct {
 	// boundBy is the name of its APIBinding.
 	boundBy string
 	*workspace
+	// deliverer is nil where nothing is delivered.
+	deliverer *deliverer
 }
 
 // WriteWithin bounds the writing of decisions, so that none is under way any more when the next leader begins.
@@ -133,12 +137,16 @@ func New(config Config) (*Controller, error) {
 		config:  config,
 		kcp:     client,
 		metrics: m,
-		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[logicalcluster.Name](20*time.Millisecond, 30*time.Second),
-			workqueue.TypedRateLimitingQueueConfig[logicalcluster.Name]{Name: "workspaces"}),
+		queue:   newQueue("workspaces"), deliveries: newQueue("deliveries"), finalizers: newQueue("finalizers"),
 		endpoints:  map[string]*endpoint{},
 		workspaces: map[logicalcluster.Name]*followed{},
 	}, nil
+}
+
+func newQueue(name string) workqueue.TypedRateLimitingInterface[logicalcluster.Name] {
+	return workqueue.NewTypedRateLimitingQueueWithConfig(
+		workqueue.NewTypedItemExponentialFailureRateLimiter[logicalcluster.Name](20*time.Millisecond, 30*time.Second),
+		workqueue.TypedRateLimitingQueueConfig[logicalcluster.Name]{Name: name})
 }
 
 // Run places workloads until ctx ends, and then finishes writes that are in flight. It fails at once if the
@@ -159,7 +167,9 @@ func (c *Controller) Run(ctx context.Context) error {
 	defer stop()
 	var workers sync.WaitGroup
 	defer func() {
-		c.queue.ShutDown()
+		for _, queue := range []workqueue.TypedRateLimitingInterface[logicalcluster.Name]{c.queue, c.deliveries, c.finalizers} {
+			queue.ShutDown()
+		}
 		defer time.AfterFunc(finishWithin, stop).Stop()
 		workers.Wait()
 		for _, e := range c.currentEndpoints() {
@@ -170,11 +180,18 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		logger.V(2).Info("Stopped")
 	}()
-	for range c.config.MaxConcurrentDecisions {
-		workers.Go(func() {
-			for c.next(working) {
-			}
-		})
+	work := func(queue workqueue.TypedRateLimitingInterface[logicalcluster.Name], concurrent int, pass func(context.Context, logicalcluster.Name) result) {
+		for range concurrent {
+			workers.Go(func() {
+				for next(working, queue, pass) {
+				}
+			})
+		}
+	}
+	work(c.queue, c.config.MaxConcurrentDecisions, c.reconcile)
+	if c.config.Deliver {
+		work(c.deliveries, c.config.MaxConcurrentDecisions, c.deliver)
+		work(c.finalizers, concurrentFinalizers, c.writeFinalizers)
 	}
 
 	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, c.config.EndpointSlice).String()
@@ -221,7 +238,7 @@ func (c *Controller) follow(ctx context.Context, slice *apisv1alpha1.APIExportEn
 			continue
 		}
 		logger.V(2).Info("Following an endpoint", "url", url)
-		e, err := newEndpoint(c.config, url, c.metrics, c.queue.Add)
+		e, err := newEndpoint(c.config, url, c.metrics, c.queue.Add, c.deliveries.Add)
 		if err != nil {
 			logger.Error(err, "An endpoint cannot be followed", "url", url)
 			continue
@@ -253,29 +270,58 @@ func (c *Controller) currentEndpoints() []*endpoint {
 	return slices.SortedFunc(maps.Values(c.endpoints), func(a, b *endpoint) int { return strings.Compare(a.url, b.url) })
 }
 
-// next makes one pass over one workspace; it is false when the queue has been shut down.
-func (c *Controller) next(ctx context.Context) bool {
-	name, shutdown := c.queue.Get()
+// next makes one pass over one workspace of a queue; it is false when the queue has been shut down.
+func next(ctx context.Context, queue workqueue.TypedRateLimitingInterface[logicalcluster.Name], pass func(context.Context, logicalcluster.Name) result) bool {
+	name, shutdown := queue.Get()
 	if shutdown {
 		return false
 	}
-	defer c.queue.Done(name)
+	defer queue.Done(name)
 	logger := klog.FromContext(ctx).WithValues("workspace", name)
 	ctx = klog.NewContext(ctx, logger)
-	r := c.reconcile(ctx, name)
+	r := pass(ctx, name)
 	r.report(ctx)
 	if len(r.errs) > 0 {
-		c.queue.AddRateLimited(name)
+		queue.AddRateLimited(name)
 	} else {
-		c.queue.Forget(name)
+		queue.Forget(name)
 	}
 	switch {
 	case r.again:
-		c.queue.Add(name)
+		queue.Add(name)
 	case r.after > 0:
-		c.queue.AddAfter(name, r.after)
+		queue.AddAfter(name, r.after)
 	}
 	return true
+}
+
+// concurrentFinalizers is in how many workspaces finalizers are written at once.
+const concurrentFinalizers = 2
+
+// deliver makes one round of deliveries in a workspace.
+func (c *Controller) deliver(ctx context.Context, name logicalcluster.Name) (r result) {
+	if d := c.delivererOf(name); d != nil {
+		r.do(func() { r = d.deliver(ctx) })
+		c.finalizers.Add(name)
+	}
+	return r
+}
+
+func (c *Controller) writeFinalizers(ctx context.Context, name logicalcluster.Name) (r result) {
+	if d := c.delivererOf(name); d != nil {
+		r.do(func() { r = d.writeFinalizers(ctx) })
+	}
+	return r
+}
+
+// delivererOf returns that of a workspace, nil if nothing is delivered there.
+func (c *Controller) delivererOf(name logicalcluster.Name) *deliverer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f := c.workspaces[name]; f != nil {
+		return f.deliverer
+	}
+	return nil
 }
 
 // reconcile makes one pass over a workspace, or forgets it if no endpoint shows it any more.
@@ -344,6 +390,10 @@ func (c *Controller) begin(name logicalcluster.Name, e *endpoint) *followed {
 		limits{batchSize: c.config.BatchSize, batchTimeout: c.config.BatchTimeout, grace: c.config.HeartbeatGracePeriod, failoverAfter: c.config.FailoverAfter, reservationTimeout: c.config.ReservationTimeout, disruptions: c.config.Disruptions},
 		e.actions(name).fenced(c.config.Fence))}
 	f.publishing, f.table = &c.publishing, e.table
+	if c.config.Deliver {
+		f.deliverer = newDeliverer(name, e, c.config.Fence)
+		f.handOver = f.deliverer.handOver
+	}
 	c.metrics.workspaces.Inc()
 	c.mu.Lock()
 	defer c.mu.Unlock()

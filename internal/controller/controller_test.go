@@ -344,7 +344,7 @@ func TestAResourceThatIsNotServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := newEndpoint(Config{Provider: &rest.Config{Host: server.URL}, Kinds: []schema.GroupVersionResource{deployments}}, server.URL, m, func(logicalcluster.Name) {})
+	e, err := newEndpoint(Config{Provider: &rest.Config{Host: server.URL}, Kinds: []schema.GroupVersionResource{deployments}}, server.URL, m, func(logicalcluster.Name) {}, func(logicalcluster.Name) {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -248,6 +248,9 @@ func (p *pass) assign(key workloadKey, a *delivery.Assignment) {
 		a.Targets = append(a.Targets, delivery.Target{Cluster: c.Name, Replicas: c.Replicas})
 	}
 	slices.SortFunc(a.Targets, func(a, b delivery.Target) int { return strings.Compare(a.Cluster, b.Cluster) })
+	for _, l := range current.decision.Leaving {
+		a.Leaving = append(a.Leaving, l.Name)
+	}
 }
 
 // handOverRound says where all workloads belong, once what the pass has decided is written.

@@ -45,13 +45,18 @@ type endpoint struct {
 	table   *workload.Table
 	// deliver is set where workloads are delivered.
 	deliver bool
-	// leases and limitRanges are watched apart: a workspace that shows none is placed in all the same.
+	// leases, limitRanges and companions are watched apart: a workspace that shows none is placed in all the same.
 	leases, limitRanges *resourceWatch
-	checker             *watchChecker
-	metrics             *metrics
-	beats               heartbeats
+	companions          []*resourceWatch
+	// delivering writes what is delivered. Its requests do not hold up those of placing.
+	delivering kcpdynamic.ClusterInterface
+	checker    *watchChecker
+	metrics    *metrics
+	beats      heartbeats
 	// changed is called with the workspace of every object that changes, and with all of them once everything is listed.
 	changed func(logicalcluster.Name)
+	// deliverable is called with the workspace of every object that changes what is delivered.
+	deliverable func(logicalcluster.Name)
 	// synced is closed once everything is listed.
 	synced chan struct{}
 	// close stops what run started, and returns when it has ended.
@@ -59,10 +64,14 @@ type endpoint struct {
 }
 
 // newEndpoint prepares an endpoint; run runs it.
-func newEndpoint(config Config, url string, metrics *metrics, changed func(logicalcluster.Name)) (*endpoint, error) {
+func newEndpoint(config Config, url string, metrics *metrics, changed, deliverable func(logicalcluster.Name)) (*endpoint, error) {
 	at := rest.CopyConfig(config.Provider)
 	at.Host = url
 	client, err := kcpdynamic.NewForConfig(at)
+	if err != nil {
+		return nil, err
+	}
+	delivering, err := kcpdynamic.NewForConfig(at)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +81,7 @@ func newEndpoint(config Config, url string, metrics *metrics, changed func(logic
 	}
 	table := cmp.Or(config.Table, workload.Kinds())
 	e := &endpoint{
-		url: url, client: client, metadata: metadata, metrics: metrics, changed: changed,
+		url: url, client: client, delivering: delivering, metadata: metadata, metrics: metrics, changed: changed, deliverable: deliverable,
 		table: table, kinds: watchedKinds(table, config.Kinds), deliver: config.Deliver,
 		beats: heartbeats{heard: map[clusterKey]heartbeat{}}, synced: make(chan struct{}),
 	}
@@ -90,6 +99,11 @@ func newEndpoint(config Config, url string, metrics *metrics, changed func(logic
 		e.watches = append(e.watches, newResourceWatch(e, resource))
 	}
 	e.leases, e.limitRanges = newResourceWatch(e, leaseResource), newResourceWatch(e, limitRangeResource)
+	if e.deliver {
+		for _, c := range companionKinds {
+			e.companions = append(e.companions, newCompanionWatch(e, c))
+		}
+	}
 	return e, nil
 }
 
@@ -111,7 +125,7 @@ func (e *endpoint) run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { e.recorder.run(ctx) })
 	running.Go(func() { e.waitForSync(ctx) })
-	for _, watch := range append(slices.Clone(e.watches), e.leases, e.limitRanges) {
+	for _, watch := range append(append(slices.Clone(e.watches), e.leases, e.limitRanges), e.companions...) {
 		running.Go(func() { watch.reflector.RunWithContext(ctx) })
 		running.Go(func() { e.checker.run(ctx, watch) })
 	}
@@ -257,17 +271,27 @@ func (e *endpoint) there(ctx context.Context, workspace logicalcluster.Name, res
 		return there, err
 	}
 	for _, name := range names {
-		o, err := in.Namespace(name.Namespace).Get(ctx, name.Name, metav1.GetOptions{})
-		switch {
-		case apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse):
-			// The object is not there, whereas a resource that is not served is answered with a page that is not found.
-		case err != nil:
+		o, err := e.read(ctx, workspace, resource, name)
+		if err != nil {
 			return nil, err
-		case selector.Matches(labels.Set(o.Labels)):
+		}
+		if o != nil && selector.Matches(labels.Set(o.Labels)) {
 			there[name] = true
 		}
 	}
 	return there, nil
+}
+
+// read reads an object from the server, nil where the server says that it is not there.
+func (e *endpoint) read(ctx context.Context, workspace logicalcluster.Name, resource schema.GroupVersionResource, name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
+	o, err := e.metadata.Resource(resource).Cluster(workspace.Path()).Namespace(name.Namespace).Get(ctx, name.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) {
+		return nil, nil // a resource that is not served is answered with a page that is not found
+	}
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
 }
 
 // lookPageSize is how many objects are listed at once, as metadata.
@@ -276,17 +300,7 @@ const lookPageSize = 500
 // actions writes to one workspace through the endpoint.
 func (e *endpoint) actions(name logicalcluster.Name) actions {
 	in := e.client.Cluster(name.Path())
-	counted := func(kind string, err error) error {
-		result := "ok"
-		switch {
-		case apierrors.IsConflict(err):
-			result = "conflict"
-		case err != nil:
-			result = "error"
-		}
-		e.metrics.writes.WithLabelValues(kind, result).Inc()
-		return err
-	}
+	counted := e.metrics.wrote
 	return actions{
 		listDecisions: func(ctx context.Context) ([]*v1alpha1.PlacementDecision, error) {
 			list, err := in.Resource(decisionResource).List(ctx, metav1.ListOptions{})

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/kcp-placement/placement/engine"
 )
@@ -22,6 +23,8 @@ type metrics struct {
 	hidden        *prometheus.GaugeVec
 	compile       prometheus.Histogram
 	reopened      *prometheus.CounterVec
+	deliveries    prometheus.Histogram
+	workBytes     prometheus.Counter
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -72,13 +75,33 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		reopened: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "watches_reopened_total", Help: "Watches reopened because they were open but did not deliver what a list shows, by resource.",
 		}, []string{"resource"}),
+		deliveries: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "delivery_duration_seconds", Help: "Time of one round of deliveries in a workspace, writes included.",
+			Buckets: prometheus.ExponentialBuckets(1e-4, 4, 10),
+		}),
+		workBytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "work_bytes_total", Help: "Bytes of manifests in the Works that were written.",
+		}),
 	}
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened} {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened, m.deliveries, m.workBytes} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}
 	}
 	return m, nil
+}
+
+// wrote counts a write to the API, or its error, which it returns.
+func (m *metrics) wrote(kind string, err error) error {
+	result := "ok"
+	switch {
+	case apierrors.IsConflict(err):
+		result = "conflict"
+	case err != nil:
+		result = "error"
+	}
+	m.writes.WithLabelValues(kind, result).Inc()
+	return err
 }
 
 // decided counts a decision, or its error.

@@ -35,6 +35,7 @@ var (
 	configMapResource = corev1.SchemeGroupVersion.WithResource("configmaps")
 	// limitRangeResource is served by an APIExport, as the workload kinds are: kcp has no LimitRanges of its own.
 	limitRangeResource = corev1.SchemeGroupVersion.WithResource("limitranges")
+	namespaceResource  = corev1.SchemeGroupVersion.WithResource("namespaces")
 	leaseResource      = coordinationv1.SchemeGroupVersion.WithResource("leases")
 	workResource       = v1alpha1.SchemeGroupVersion.WithResource("works")
 )
@@ -216,9 +217,16 @@ func toSource(reference workload.Reference, u *unstructured.Unstructured) *deliv
 		Reference: reference, Generation: u.GetGeneration(), ResourceVersion: u.GetResourceVersion(), Labels: u.GetLabels(),
 		Annotations: u.GetAnnotations(), Finalizers: u.GetFinalizers(), Deleting: u.GetDeletionTimestamp() != nil,
 	}
-	u.SetManagedFields(nil)
 	manifest := maps.Clone(u.Object)
 	delete(manifest, "status")
+	if metadata, ok := u.Object["metadata"].(map[string]any); ok {
+		metadata = maps.Clone(metadata)
+		// What changes with every write of status would make it another manifest.
+		for _, field := range []string{"managedFields", "resourceVersion", "finalizers"} {
+			delete(metadata, field)
+		}
+		manifest["metadata"] = metadata
+	}
 	s.Manifest, _ = json.Marshal(manifest)
 	if status, found := u.Object["status"]; found {
 		s.Status, _ = json.Marshal(status)

@@ -49,7 +49,7 @@ const confirmWithin = 5 * time.Second
 // reports that in the result, and the following ones are made all the same, as far as they can be.
 func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	w.countHidden(o.hidden)
-	w.watchClaims(o.binding)
+	w.claims.watch(o.binding, w.now())
 	registrations := o.clusters
 	r.do(func() { registrations = w.watchHealth(ctx, &o, &r) })
 	r.do(func() { w.updateClusters(registrations, &o, &r) })

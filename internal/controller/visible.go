@@ -197,28 +197,28 @@ type boundClaims struct {
 	since time.Time
 }
 
-// watchClaims records when the binding changes. Any change counts, even if the claims are as they were: passes do not see every
-// version, so a claim may have been withdrawn and accepted again in between.
-func (w *workspace) watchClaims(now *apisv1alpha2.APIBinding) {
-	before := w.claims.seen
+// watch records when the binding changes. Any change counts, even if the claims are as they were: passes do not see every version,
+// so a claim may have been withdrawn and accepted again in between.
+func (c *boundClaims) watch(now *apisv1alpha2.APIBinding, at time.Time) {
+	before := c.seen
 	switch {
 	case before == now || before != nil && now != nil && before.UID == now.UID && before.ResourceVersion == now.ResourceVersion:
-	case before == nil && w.claims.since.IsZero():
+	case before == nil && c.since.IsZero():
 		// We have just started: the binding tells when it was written last.
 		for _, written := range now.ManagedFields {
-			if written.Time != nil && written.Time.After(w.claims.since) {
-				w.claims.since = written.Time.Time
+			if written.Time != nil && written.Time.After(c.since) {
+				c.since = written.Time.Time
 			}
 		}
 	default:
-		w.claims.since = w.now()
+		c.since = at
 	}
-	w.claims.seen = now
+	c.seen = now
 }
 
-// unsettled returns how long it takes until the claims of the binding count as settled.
-func (w *workspace) unsettled() time.Duration {
-	return w.claims.since.Add(claimsSettle + time.Duration(len(w.store.records))*claimsSettleEach).Sub(w.now())
+// unsettled returns how long it takes until the claims of the binding count as settled, with so many decided workloads.
+func (c *boundClaims) unsettled(decided int, at time.Time) time.Duration {
+	return c.since.Add(claimsSettle + time.Duration(decided)*claimsSettleEach).Sub(at)
 }
 
 // look returns which of some objects the server has, or of all of a resource where names is nil. It fails where that is not to be
@@ -226,7 +226,7 @@ func (w *workspace) unsettled() time.Duration {
 func (w *workspace) look(ctx context.Context, binding *apisv1alpha2.APIBinding, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
 	ctx, done := context.WithTimeout(ctx, readWithin)
 	defer done()
-	if resource.Group != v1alpha1.GroupName && w.unsettled() > 0 {
+	if resource.Group != v1alpha1.GroupName && w.claims.unsettled(len(w.store.records), w.now()) > 0 {
 		return nil, errors.New("the APIBinding has changed only just")
 	}
 	there, err := w.there(ctx, resource, names)

@@ -31,9 +31,9 @@ import (
 // object that is deleted while a watch is down would stay for good.
 type resourceWatch struct {
 	resource schema.GroupVersionResource
-	// selector limits it to objects with these labels.
-	selector string
-	objects  cache.Indexer
+	// selector limits it to objects with these labels, fields to objects with these fields.
+	selector, fields string
+	objects          cache.Indexer
 	// reflector lists and watches.
 	reflector cache.Controller
 	// deaf is set while the objects lack what a list shows.
@@ -52,14 +52,9 @@ type listThenWatch struct{ *cache.ListWatch }
 // IsWatchListSemanticsUnSupported implements the interface that reflectors look for.
 func (listThenWatch) IsWatchListSemanticsUnSupported() bool { return true }
 
+// newResourceWatch watches what placing reads.
 func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resourceWatch {
-	w := &resourceWatch{
-		resource: resource,
-		objects: cache.NewIndexer(kcpcache.DeletionHandlingMetaClusterNamespaceKeyFunc, cache.Indexers{
-			kcpcache.ClusterIndexName: kcpcache.ClusterIndexFunc,
-		}),
-	}
-	handler := e.enqueue()
+	w, handler := &resourceWatch{resource: resource}, e.enqueue(e.changed)
 	switch resource {
 	case configMapResource:
 		// Otherwise every kube-root-ca.crt would come along.
@@ -67,14 +62,23 @@ func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resour
 	case leaseResource:
 		w.selector = labels.Set{v1alpha1.LabelHeartbeat: "true"}.String()
 		handler = e.hear()
+	case workResource:
+		handler = e.enqueue(func(name logicalcluster.Name) { e.changed(name); e.deliverable(name) })
 	}
+	return w.over(e, handler, transform(resource, e.table, e.deliver))
+}
+
+// over watches an endpoint.
+func (w *resourceWatch) over(e *endpoint, handler cache.ResourceEventHandler, transform cache.TransformFunc) *resourceWatch {
+	resource := w.resource
+	w.objects = cache.NewIndexer(kcpcache.DeletionHandlingMetaClusterNamespaceKeyFunc, cache.Indexers{kcpcache.ClusterIndexName: kcpcache.ClusterIndexFunc})
 	client := e.client.Resource(resource)
 	noop := context.CancelFunc(func() {})
 	w.end.Store(&noop)
 	w.reflector = kcpreflector.New(&kcpreflector.Config{
 		ListerWatcher: listThenWatch{&cache.ListWatch{
 			ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				o.LabelSelector = w.selector
+				o.LabelSelector, o.FieldSelector = w.selector, w.fields
 				wanted := w.wanted.Load()
 				if wanted > w.seen.Load() {
 					o.ResourceVersion = "" // not from a cache, which may be as deaf as the watch
@@ -86,7 +90,7 @@ func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resour
 				return list, err
 			},
 			WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-				o.LabelSelector = w.selector
+				o.LabelSelector, o.FieldSelector = w.selector, w.fields
 				ctx, end := context.WithCancel(ctx)
 				(*w.end.Swap(&end))()
 				if w.wanted.Load() > w.seen.Load() {
@@ -97,7 +101,7 @@ func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resour
 		}},
 		ObjectType: &unstructured.Unstructured{},
 		Queue: cache.NewRealFIFOWithOptions(cache.RealFIFOOptions{
-			KeyFunction: kcpcache.MetaClusterNamespaceKeyFunc, KnownObjects: w.objects, Transformer: transform(resource, e.table, e.deliver),
+			KeyFunction: kcpcache.MetaClusterNamespaceKeyFunc, KnownObjects: w.objects, Transformer: transform,
 		}),
 		KeyFunction: kcpcache.DeletionHandlingMetaClusterNamespaceKeyFunc,
 		Process: func(deltas any, isInInitialList bool) error {
@@ -169,10 +173,10 @@ func (w *resourceWatch) of(workspace logicalcluster.Name) []any {
 func (w *resourceWatch) listed() <-chan struct{} { return w.reflector.HasSyncedChecker().Done() }
 
 // enqueue reports the workspace of each object that changes.
-func (e *endpoint) enqueue() cache.ResourceEventHandlerFuncs {
+func (e *endpoint) enqueue(changed func(logicalcluster.Name)) cache.ResourceEventHandlerFuncs {
 	notify := func(object any) {
 		if o, ok := latestState(object).(metav1.Object); ok {
-			e.changed(logicalcluster.From(o))
+			changed(logicalcluster.From(o))
 		}
 	}
 	return cache.ResourceEventHandlerFuncs{

@@ -128,7 +128,7 @@ func (c *watchChecker) compare(ctx context.Context, watch *resourceWatch) (diffe
 		return c.client.Resource(watch.resource).List(ctx, o)
 	})
 	pages.PageSize, pages.PageBufferSize = checkPageSize, 1
-	err = pages.EachListItem(ctx, metav1.ListOptions{LabelSelector: watch.selector}, func(object runtime.Object) error {
+	err = pages.EachListItem(ctx, metav1.ListOptions{LabelSelector: watch.selector, FieldSelector: watch.fields}, func(object runtime.Object) error {
 		o := object.(*metav1.PartialObjectMetadata)
 		delete(unlisted, o.UID)
 		if d := (difference{key: keyOfObject(o), uid: o.UID, version: o.ResourceVersion}); !d.resolved(watch) {

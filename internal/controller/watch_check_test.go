@@ -31,7 +31,7 @@ func checkedEndpoint(t *testing.T, server *apiServer) (e *endpoint, check func(c
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err = newEndpoint(Config{Provider: server.config(), Kinds: []schema.GroupVersionResource{deployments}}, server.URL, m, func(logicalcluster.Name) {})
+	e, err = newEndpoint(Config{Provider: server.config(), Kinds: []schema.GroupVersionResource{deployments}}, server.URL, m, func(logicalcluster.Name) {}, func(logicalcluster.Name) {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -346,8 +346,7 @@ func (p *planning) want(c *clusterPlan, a *Assignment, s Share, rendered Rendere
 		return
 	}
 	m := *rendered.Workload
-	replicas := s.Replicas
-	m.Replicas, m.Needs = &replicas, nil
+	m.Needs = nil
 	u := unit{uid: uid, keys: []objectKey{{schema.FromAPIVersionAndKind(a.APIVersion, a.Kind).GroupKind(), types.NamespacedName{Namespace: a.Namespace, Name: a.Name}}}}
 	with := map[objectKey]bool{}
 	for _, companion := range rendered.With {

@@ -144,6 +144,7 @@ func startController(ctx context.Context, change ...func(*controller.Config)) (*
 	config := controller.Config{
 		Provider: server.Config(kcp.Provider), EndpointSlice: kcp.Export, MaxConcurrentDecisions: 2,
 		Kinds: []schema.GroupVersionResource{deployments, statefulSets, jobs}, Engine: e, Policies: policies, Registry: registry,
+		Deliver:            true,
 		WatchCheckInterval: 20 * time.Second, // so that no test waits long for a deaf watch
 	}
 	for _, f := range change {

@@ -115,7 +115,7 @@ func finish(m *v1alpha1.Manifest, written, delivered *unstructured.Unstructured)
 		return err
 	}
 	if len(content) > MaxObjectBytes {
-		return fmt.Errorf("it has %d KiB as it is delivered, more than %d KiB: make it smaller, or split it into several objects", (len(content)+1023)>>10, MaxObjectBytes>>10)
+		return TooLargeError(len(content))
 	}
 	m.Object = runtime.RawExtension{Raw: content}
 	m.Revision, err = Revision(m)
@@ -124,6 +124,14 @@ func finish(m *v1alpha1.Manifest, written, delivered *unstructured.Unstructured)
 
 // MaxObjectBytes is the largest size of an object that is delivered. With what a manifest says beside it, it fits into a Work.
 const MaxObjectBytes = v1alpha1.MaxWorkBytes - 4<<10
+
+// TooLargeError is the size in bytes of an object that is larger than MaxObjectBytes as it is delivered.
+type TooLargeError int
+
+// Error implements error.
+func (e TooLargeError) Error() string {
+	return fmt.Sprintf("it has %d KiB as it is delivered, more than %d KiB: make it smaller, or split it into several objects", (e+1023)>>10, MaxObjectBytes>>10)
+}
 
 // Revision is the digest of all of a manifest but its needs.
 func Revision(m *v1alpha1.Manifest) (string, error) {

@@ -1,0 +1,286 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/decode"
+	"github.com/kcp-placement/placement/internal/delivery"
+)
+
+// deliverer delivers in one workspace, beside its placing passes: they say where workloads belong, and do not wait for it. Rounds of
+// one workspace do not overlap.
+type deliverer struct {
+	delivery.Deliverer
+	name     logicalcluster.Name
+	endpoint *endpoint
+	fence    func() error
+	// round is what the last placing pass has said, result what the last round has come to.
+	round  atomic.Pointer[delivery.Round]
+	result atomic.Pointer[delivery.Result]
+
+	rendering *rendering
+	claims    boundClaims
+	hidden    map[schema.GroupResource]*hidden
+	finalizers
+}
+
+func newDeliverer(name logicalcluster.Name, e *endpoint, fence func() error) *deliverer {
+	d := &deliverer{name: name, endpoint: e, fence: fence, rendering: newRendering(e.table)}
+	d.Now, d.rendering.hides = time.Now, d.hides
+	works, namespaces := e.delivering.Cluster(name.Path()).Resource(workResource), e.delivering.Cluster(name.Path()).Resource(namespaceResource)
+	d.Actions = delivery.Actions{
+		ListWorks: func(ctx context.Context) ([]*v1alpha1.Work, error) {
+			ctx, done := context.WithTimeout(ctx, readWithin)
+			defer done()
+			list, err := works.List(ctx, metav1.ListOptions{})
+			if err != nil {
+				return nil, err
+			}
+			all := make([]*v1alpha1.Work, len(list.Items))
+			for i := range list.Items {
+				all[i] = written[v1alpha1.Work](&list.Items[i])
+			}
+			return all, nil
+		},
+		ReadWork: func(ctx context.Context, name types.NamespacedName) (*v1alpha1.Work, error) {
+			u, err := works.Namespace(name.Namespace).Get(ctx, name.Name, metav1.GetOptions{})
+			if err != nil {
+				return nil, err
+			}
+			return written[v1alpha1.Work](u), nil
+		},
+		WriteWork: fenced(fence, func(ctx context.Context, w *v1alpha1.Work) (*v1alpha1.Work, error) {
+			u, err := toUnstructured(w, "Work")
+			if err != nil {
+				return nil, err
+			}
+			unstructured.RemoveNestedField(u.Object, "status")
+			if in := works.Namespace(w.Namespace); w.ResourceVersion == "" {
+				u, err = in.Create(ctx, u, metav1.CreateOptions{})
+			} else {
+				u, err = in.Update(ctx, u, metav1.UpdateOptions{})
+			}
+			if e.metrics.wrote("Work", err) != nil {
+				return nil, err
+			}
+			for i := range w.Spec.Manifests {
+				e.metrics.workBytes.Add(float64(len(w.Spec.Manifests[i].Object.Raw)))
+			}
+			return written[v1alpha1.Work](u), nil
+		}),
+		DeleteWork: func(ctx context.Context, w *v1alpha1.Work) error {
+			_, err := fenced(fence, func(ctx context.Context, w *v1alpha1.Work) (any, error) {
+				return nil, works.Namespace(w.Namespace).Delete(ctx, w.Name, metav1.DeleteOptions{
+					Preconditions: &metav1.Preconditions{UID: &w.UID, ResourceVersion: &w.ResourceVersion},
+				})
+			})(ctx, w)
+			return e.metrics.wrote("Work", err)
+		},
+		MakeNamespace: func(ctx context.Context, name string) error {
+			_, err := fenced(fence, func(ctx context.Context, name string) (any, error) {
+				namespace := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}}}
+				return namespaces.Create(ctx, namespace, metav1.CreateOptions{})
+			})(ctx, name)
+			return e.metrics.wrote("Namespace", err)
+		},
+		Gone:   d.gone,
+		Shown:  d.rendering.shows,
+		Render: d.rendering.render,
+	}
+	return d
+}
+
+// handOver takes what a placing pass says.
+func (d *deliverer) handOver(round delivery.Round) {
+	d.round.Store(&round)
+	d.endpoint.deliverable(d.name)
+}
+
+// deliver makes one round of deliveries.
+func (d *deliverer) deliver(ctx context.Context) (r result) {
+	round := d.round.Load()
+	if round == nil {
+		return r
+	}
+	binding := d.endpoint.binding(d.name)
+	if binding == nil || binding.DeletionTimestamp != nil {
+		return r // the workspace is about to be forgotten
+	}
+	start := time.Now()
+	defer func() { d.endpoint.metrics.deliveries.Observe(time.Since(start).Seconds()) }()
+	d.claims.watch(binding, d.Now())
+	d.hidden = hiddenBy(binding, companionResources())
+	for _, watch := range d.endpoint.companions {
+		d.rendering.show(watch.resource, watch.of(d.name))
+	}
+	done := d.Deliver(ctx, round, as[*v1alpha1.Work](d.endpoint.watch(workResource).of(d.name), map[types.UID]decode.Problems{}))
+	d.rendering.forget()
+	d.result.Store(done)
+	d.want(done.Finalizers)
+	for _, err := range done.Errors {
+		r.fail(err)
+	}
+	if done.After > 0 {
+		r.within(done.After)
+	}
+	return r
+}
+
+// hides says why objects of a kind cannot be read, nil if they can.
+func (d *deliverer) hides(kind schema.GroupKind) *hidden {
+	resource, _ := companionResourceOf(kind)
+	return d.hidden[resource.GroupResource()]
+}
+
+// gone returns which of some objects the server confirms to be gone.
+func (d *deliverer) gone(ctx context.Context, objects []v1alpha1.ManifestReference) (map[v1alpha1.ManifestReference]bool, error) {
+	if d.claims.unsettled(len(d.round.Load().Assignments), d.Now()) > 0 {
+		return nil, errors.New("the APIBinding has changed only just")
+	}
+	ctx, done := context.WithTimeout(ctx, readWithin)
+	defer done()
+	gone := map[v1alpha1.ManifestReference]bool{}
+	for _, object := range objects {
+		resource, found := companionResource(object)
+		if !found || d.hidden[resource.GroupResource()] != nil {
+			continue
+		}
+		there, err := d.endpoint.read(ctx, d.name, resource, types.NamespacedName{Namespace: object.Namespace, Name: object.Name})
+		if err != nil {
+			return nil, err
+		}
+		gone[object] = there == nil
+	}
+	now, err := d.endpoint.client.Cluster(d.name.Path()).Resource(bindingResource).Get(ctx, d.claims.seen.Name, metav1.GetOptions{})
+	if err == nil && now.GetResourceVersion() != d.claims.seen.ResourceVersion {
+		err = errors.New("the APIBinding has changed meanwhile")
+	}
+	return gone, err
+}
+
+func companionResources() []schema.GroupVersionResource {
+	resources := make([]schema.GroupVersionResource, len(companionKinds))
+	for i, c := range companionKinds {
+		resources[i] = c.GroupVersionResource
+	}
+	return resources
+}
+
+// binding returns the binding of a workspace, nil if none is shown.
+func (e *endpoint) binding(name logicalcluster.Name) *apisv1alpha2.APIBinding {
+	return e.visibility(as[*apisv1alpha2.APIBinding](e.watch(bindingResource).of(name), map[types.UID]decode.Problems{})).binding
+}
+
+// watch returns the watch of a resource that placing reads.
+func (e *endpoint) watch(resource schema.GroupVersionResource) *resourceWatch {
+	return e.watches[slices.IndexFunc(e.watches, func(w *resourceWatch) bool { return w.resource == resource })]
+}
+
+// finalizers are those that workloads are to have. They are written one by one, and slower than Works, which do not wait for them.
+type finalizers struct {
+	mu sync.Mutex
+	// wanted are those to write, by the UID of the workload; tried are the versions of workloads for which that was tried.
+	wanted map[types.UID]delivery.Finalizer
+	tried  map[types.UID]string
+}
+
+const (
+	// finalizersAtOnce is how many finalizers of a workspace are written before others have their turn.
+	finalizersAtOnce = 20
+	// finalizersRetry is when those that could not be written are tried again.
+	finalizersRetry = 10 * time.Second
+)
+
+// want takes the finalizers to write, in the place of those before.
+func (f *finalizers) want(wanted []delivery.Finalizer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wanted = make(map[types.UID]delivery.Finalizer, len(wanted))
+	tried := map[types.UID]string{}
+	for _, w := range wanted {
+		uid := types.UID(w.UID)
+		if version := f.tried[uid]; version == w.ResourceVersion {
+			tried[uid] = version
+			continue
+		}
+		f.wanted[uid] = w
+	}
+	f.tried = tried
+}
+
+// next takes some of the finalizers to write.
+func (f *finalizers) next() (next []delivery.Finalizer, more bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.tried == nil {
+		f.tried = map[types.UID]string{}
+	}
+	for uid, w := range f.wanted {
+		if len(next) == finalizersAtOnce {
+			return next, true
+		}
+		next = append(next, w)
+		f.tried[uid] = w.ResourceVersion
+		delete(f.wanted, uid)
+	}
+	return next, false
+}
+
+// again takes back a finalizer that could not be written, unless another is wanted by now.
+func (f *finalizers) again(w delivery.Finalizer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	uid := types.UID(w.UID)
+	delete(f.tried, uid)
+	if _, found := f.wanted[uid]; !found {
+		f.wanted[uid] = w
+	}
+}
+
+// writeFinalizers writes some finalizers. One whose workload has changed meanwhile is written once the watch shows that.
+func (d *deliverer) writeFinalizers(ctx context.Context) (r result) {
+	next, more := d.next()
+	r.again = more
+	for _, f := range next {
+		i := slices.IndexFunc(d.endpoint.kinds, func(k watchedKind) bool { return k.kind == f.Kind && k.apiVersion == f.APIVersion })
+		if i < 0 {
+			continue
+		}
+		all := slices.DeleteFunc(slices.Clone(f.Finalizers), func(name string) bool { return name == v1alpha1.FinalizerDelivery })
+		if f.Wanted {
+			all = append(all, v1alpha1.FinalizerDelivery)
+		}
+		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": f.UID, "resourceVersion": f.ResourceVersion, "finalizers": all}})
+		if err == nil {
+			_, err = fenced(d.fence, func(ctx context.Context, patch []byte) (any, error) {
+				return d.endpoint.delivering.Cluster(d.name.Path()).Resource(d.endpoint.kinds[i].GroupVersionResource).Namespace(f.Namespace).
+					Patch(ctx, f.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+			})(ctx, patch)
+		}
+		if d.endpoint.metrics.wrote("Finalizer", err) != nil {
+			klog.FromContext(ctx).V(2).Info("A finalizer is not written", "workload", f.Reference.String(), "wanted", f.Wanted, "reason", err.Error())
+			if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+				d.again(f)
+				r.within(finalizersRetry)
+			}
+		}
+	}
+	return r
+}
