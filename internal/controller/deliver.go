@@ -275,7 +275,7 @@ func (d *deliverer) writeFinalizers(ctx context.Context) (r result) {
 			})(ctx, patch)
 		}
 		if d.endpoint.metrics.wrote("Finalizer", err) != nil {
-			klog.FromContext(ctx).V(2).Info("A finalizer is not written", "workload", f.Reference.String(), "wanted", f.Wanted, "reason", err.Error())
+			klog.FromContext(ctx).V(2).Info("A finalizer is not written", "workload", f.String(), "wanted", f.Wanted, "reason", err.Error())
 			if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
 				d.again(f)
 				r.within(finalizersRetry)

@@ -155,9 +155,9 @@ func (d *Deliverer) deliver(ctx context.Context, c *clusterPlan, r *Result) {
 	for _, s := range c.slots {
 		switch {
 		case s.work != nil && len(s.manifests) == 0 && c.mayDelete(s):
-			d.try(ctx, s.name, c, r, func() error { return d.delete(ctx, s) })
+			d.try(s.name, c, r, func() error { return d.delete(ctx, s) })
 		case s.changed || s.work != nil && c.Delivers && !owned(s.work, c.Cluster):
-			d.try(ctx, s.name, c, r, func() error { return d.write(ctx, c.Cluster, s) })
+			d.try(s.name, c, r, func() error { return d.write(ctx, c.Cluster, s) })
 		}
 		if d.stale {
 			return
@@ -166,7 +166,7 @@ func (d *Deliverer) deliver(ctx context.Context, c *clusterPlan, r *Result) {
 }
 
 // try does something to a Work, unless that has failed only just.
-func (d *Deliverer) try(ctx context.Context, name types.NamespacedName, c *clusterPlan, r *Result, do func() error) {
+func (d *Deliverer) try(name types.NamespacedName, c *clusterPlan, r *Result, do func() error) {
 	err := d.failures.try("work "+name.String(), do)
 	if err == nil {
 		return
@@ -177,7 +177,7 @@ func (d *Deliverer) try(ctx context.Context, name types.NamespacedName, c *clust
 	if errors.Is(err, errWaits) {
 		return
 	}
-	r.fail(fmt.Errorf("Work %s: %w", name, err))
+	r.fail(fmt.Errorf("writing Work %s: %w", name, err))
 	if changedMeanwhile(err) || !refused(err) {
 		d.stale = true
 	}
