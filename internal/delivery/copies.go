@@ -102,6 +102,14 @@ func (c *Copies) read(cluster string, w *v1alpha1.Work) {
 		}
 		c.add(cluster, m.WorkloadUID, &Copy{Work: w, Manifest: m, Status: statuses[m.WorkloadUID]})
 	}
+	// What the agent had when it was last heard of, and what has left since, is there until the agent has carried that out.
+	if w.Status.ObservedGeneration < w.Generation {
+		for uid, status := range statuses {
+			if c.of[uid][cluster] == nil {
+				c.add(cluster, uid, &Copy{Work: w, Removing: &status.ManifestReference})
+			}
+		}
+	}
 	for i := range w.Status.Removing {
 		if uid := w.Status.Removing[i].WorkloadUID; uid != "" && c.of[uid][cluster] == nil {
 			c.add(cluster, uid, &Copy{Work: w, Removing: &w.Status.Removing[i]})

@@ -24,7 +24,8 @@ import (
 type Deliverer struct {
 	Actions
 	// Now is the time.
-	Now func() time.Time
+	Now    func() time.Time
+	limits *workLimits
 
 	// works are those of the workspace by name, as far as they are known: what the watch shows, and what was written since. It is
 	// nil before they have been listed, and stale once it is not known what a write has done.
@@ -117,6 +118,7 @@ func (r *Result) fail(err error) { r.Errors = append(r.Errors, err) }
 // Deliver makes the Works what a placing pass says. shown are those that the watch shows. What fails for one Work, cluster or
 // workload holds up no other.
 func (d *Deliverer) Deliver(ctx context.Context, round *Round, shown []*v1alpha1.Work) *Result {
+	d.limits = cmp.Or(d.limits, &defaultWorkLimits)
 	r := &Result{Problems: map[types.UID][]Problem{}, Clusters: map[string]string{}}
 	d.failures.begin(d.Now(), r)
 	if err := d.load(ctx, shown); err != nil {

@@ -11,20 +11,19 @@ import (
 // finalizers says which workloads are to have the finalizer: those that have copies. One that is deleted loses it once nothing is
 // left of it, but on clusters from which nothing can be removed: those that are lost or gone, or whose agents do not deliver.
 func (p *planning) finalizers() {
-	doubtful := p.doubtful()
 	for i := range p.round.Assignments {
 		a := &p.round.Assignments[i]
 		here, has := p.copies.Of(types.UID(a.UID)), slices.Contains(a.Finalizers, v1alpha1.FinalizerDelivery)
 		switch {
 		case a.Deleting:
-			if has && !p.mayHold(a, here, doubtful) {
+			if has && !p.mayHold(a, here) {
 				p.result.Finalizers = append(p.result.Finalizers, Finalizer{a.Source, false})
 			}
 		case !has:
 			if p.delivered(here) {
 				p.result.Finalizers = append(p.result.Finalizers, Finalizer{a.Source, true})
 			}
-		case len(here) == 0 && a.State != Unknown && !p.targeted(a) && !p.mayHold(a, here, doubtful):
+		case len(here) == 0 && a.State != Unknown && !p.targeted(a) && !p.mayHold(a, here):
 			p.result.Finalizers = append(p.result.Finalizers, Finalizer{a.Source, false})
 		}
 	}
@@ -36,17 +35,8 @@ func (p *planning) finalizers() {
 	p.departures.Forget(func(uid types.UID, cluster string) bool { return p.asked[departure{uid, cluster}] })
 }
 
-// doubtful says whether there may be copies that left the Works before this process began.
-func (p *planning) doubtful() bool {
-	doubtful := false
-	for name := range p.clusters {
-		doubtful = p.holds("", name) || doubtful
-	}
-	return doubtful
-}
-
 // mayHold says whether something of a workload may be left on a cluster from which that can be removed.
-func (p *planning) mayHold(a *Assignment, here map[string]*Copy, doubtful bool) bool {
+func (p *planning) mayHold(a *Assignment, here map[string]*Copy) bool {
 	uid := types.UID(a.UID)
 	clusters := append(append(clustersOf(here), a.Leaving...), p.left[uid]...)
 	for _, t := range a.Targets {
@@ -57,8 +47,7 @@ func (p *planning) mayHold(a *Assignment, here map[string]*Copy, doubtful bool) 
 	for _, cluster := range slices.Compact(clusters) {
 		held = p.holds(uid, cluster) || held
 	}
-	// A decision names all clusters that the workload may be on.
-	return held || doubtful && a.State != Decided
+	return held
 }
 
 // delivered says whether a cluster is to have a copy.

@@ -78,17 +78,24 @@ func owned(w *v1alpha1.Work, c *Cluster) bool { return reflect.DeepEqual(w.Owner
 // sizeOf is about what a manifest takes in bytes.
 func sizeOf(m *v1alpha1.Manifest) int { return len(m.Object.Raw) + 400 + 150*len(m.Needs) }
 
-// same says whether a manifest is as another.
-func same(a, b *v1alpha1.Manifest) bool {
+// sameManifest says whether a manifest is as another.
+func sameManifest(a, b *v1alpha1.Manifest) bool {
 	return a == b || a.Revision == b.Revision && a.WorkloadUID == b.WorkloadUID && ptr.Equal(a.Replicas, b.Replicas) && slices.Equal(a.Needs, b.Needs)
 }
 
-// Works take new objects up to less than they may have, since those that are there may grow.
-const (
-	freshBytes   = v1alpha1.MaxWorkBytes / 2
-	lonePerWork  = 10
-	bytesPerLone = 8 << 10
-)
+// workLimits bound Works.
+type workLimits struct {
+	workloads, manifests, bytes int
+	// freshBytes is up to which size a Work takes new objects, since those that are there may grow.
+	freshBytes int
+	// few is how many workloads the smallest Works hold before there are more of them, one of which counts for each so many bytes.
+	few, bytesOfOne int
+}
+
+var defaultWorkLimits = workLimits{
+	workloads: v1alpha1.MaxWorkloadsPerWork, manifests: v1alpha1.MaxManifestsPerWork, bytes: v1alpha1.MaxWorkBytes,
+	freshBytes: v1alpha1.MaxWorkBytes / 2, few: 10, bytesOfOne: 8 << 10,
+}
 
 // refusal is an object that has no room.
 type refusal struct {
@@ -111,7 +118,7 @@ func (c *clusterPlan) pack() (refused []refusal) {
 		u.keys = slices.DeleteFunc(slices.Clone(u.keys), func(key objectKey) bool { return placed[key] })
 		for _, key := range u.keys {
 			placed[key] = true
-			weight += weigh(1, sizeOf(c.wanted[key].Manifest))
+			weight += c.limits.weigh(1, sizeOf(c.wanted[key].Manifest))
 		}
 		if len(u.keys) > 0 {
 			fresh = append(fresh, u)
@@ -137,7 +144,7 @@ func (c *clusterPlan) renew(s *slot, placed map[objectKey]bool) (refused []refus
 			continue
 		}
 		placed[key] = true
-		if same(wanted.Manifest, manifests[i]) {
+		if sameManifest(wanted.Manifest, manifests[i]) {
 			s.add(key, manifests[i])
 			continue
 		}
@@ -153,7 +160,7 @@ func (c *clusterPlan) renew(s *slot, placed map[objectKey]bool) (refused []refus
 	}
 	growth := func(at int) int { return sizeOf(s.manifests[at]) - sizeOf(before[s.keys[at]]) }
 	slices.SortFunc(changed, func(a, b int) int { return cmp.Compare(growth(b), growth(a)) })
-	for s.bytes > v1alpha1.MaxWorkBytes && len(changed) > 0 && growth(changed[0]) > 0 {
+	for s.bytes > c.limits.bytes && len(changed) > 0 && growth(changed[0]) > 0 {
 		key := s.keys[changed[0]]
 		s.bytes -= growth(changed[0])
 		s.manifests[changed[0]] = before[key]
@@ -170,12 +177,10 @@ func (c *clusterPlan) renew(s *slot, placed map[objectKey]bool) (refused []refus
 }
 
 // weigh is how much objects count where Works are kept small.
-func weigh(count, bytes int) int { return max(count, bytes/bytesPerLone) }
-
-func (s *slot) weight() int { return weigh(s.workloads, s.bytes) }
+func (l *workLimits) weigh(count, bytes int) int { return max(count, bytes/l.bytesOfOne) }
 
 // few is how many objects are placed as a few, and how many such a Work holds.
-func (c *clusterPlan) few() int { return max(lonePerWork, len(c.slots)) }
+func (c *clusterPlan) few() int { return max(c.limits.few, len(c.slots)) }
 
 // room says whether a Work has room for new objects.
 func (c *clusterPlan) room(s *slot, keys []objectKey) bool {
@@ -188,7 +193,7 @@ func (c *clusterPlan) room(s *slot, keys []objectKey) bool {
 		}
 	}
 	return len(s.keys) == 0 && len(keys) == 1 ||
-		bytes <= freshBytes && workloads <= v1alpha1.MaxWorkloadsPerWork && len(s.keys)+len(keys) <= v1alpha1.MaxManifestsPerWork
+		bytes <= c.limits.freshBytes && workloads <= c.limits.workloads && len(s.keys)+len(keys) <= c.limits.manifests
 }
 
 // placeFew puts new objects where that makes the smallest write.
@@ -196,7 +201,7 @@ func (c *clusterPlan) placeFew(fresh []unit) {
 	for _, u := range fresh {
 		var best *slot
 		for _, s := range c.slots {
-			if !c.room(s, u.keys) || !s.changed && s.weight() >= c.few() {
+			if !c.room(s, u.keys) || !s.changed && c.limits.weigh(s.workloads, s.bytes) >= c.few() {
 				continue
 			}
 			if best == nil || s.changed && !best.changed || s.changed == best.changed && s.bytes < best.bytes {

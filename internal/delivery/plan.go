@@ -82,7 +82,8 @@ type clusterPlan struct {
 	wanted map[objectKey]*wish
 	units  []unit
 	// names are those of the Works.
-	names map[string]bool
+	names  map[string]bool
+	limits *workLimits
 }
 
 // wish is an object that a cluster is to have.
@@ -161,7 +162,7 @@ func byAge(assignments []Assignment) []*Assignment {
 }
 
 func (p *planning) newClusterPlan(cluster *Cluster) *clusterPlan {
-	c := &clusterPlan{Cluster: cluster, has: map[objectKey]*v1alpha1.Manifest{}, wanted: map[objectKey]*wish{}, names: map[string]bool{}}
+	c := &clusterPlan{Cluster: cluster, has: map[objectKey]*v1alpha1.Manifest{}, wanted: map[objectKey]*wish{}, names: map[string]bool{}, limits: p.limits}
 	for _, w := range p.copies.Works(cluster.Name) {
 		k := p.works[nameOf(w)]
 		if k.index == nil {
@@ -235,10 +236,12 @@ func (p *planning) decide(a *Assignment, here map[string]*Copy) {
 			}
 		}
 	}
+	changes := false
 	for i, rendered := range p.render(a, shares) {
 		p.want(p.clusters[shares[i].Name], a, shares[i], rendered)
+		changes = changes || rendered.Workload != nil && shares[i].Before != nil && rendered.Workload.Revision != shares[i].Before.Revision
 	}
-	ready := breaks || late || p.allReady(a, here)
+	ready := breaks || late || !changes && p.allReady(a, here)
 	for _, cluster := range clustersOf(here) {
 		c, m := p.clusters[cluster], here[cluster].Manifest
 		if _, stays := targets[cluster]; stays || m == nil {
