@@ -195,7 +195,9 @@ func (w *world) remove(_ context.Context, object *v1alpha1.Work) error {
 	})
 }
 
-func (w *world) at(namespace string) *physical { return w.clusters[strings.TrimPrefix(namespace, "cluster-")] }
+func (w *world) at(namespace string) *physical {
+	return w.clusters[strings.TrimPrefix(namespace, "cluster-")]
+}
 
 // checkUnique holds that no object of a cluster is in two Works.
 func (w *world) checkUnique(namespace string) {
@@ -617,4 +619,3 @@ func (w *world) converge() {
 		}
 	}
 }
-

@@ -175,4 +175,3 @@ spec:
 }
 
 func patched(_ *unstructured.Unstructured, err error) error { return err }
-
