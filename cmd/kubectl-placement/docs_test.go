@@ -60,6 +60,30 @@ func TestPlacementPage(t *testing.T) {
 	typeAll(t, string(page), 7)
 }
 
+// TestDeliveryPage does what docs/delivery.md shows of rendering, with the files that it shows.
+func TestDeliveryPage(t *testing.T) {
+	text, err := os.ReadFile("../../docs/delivery.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	page := ""
+	for _, name := range []string{"What is delivered", "Overrides"} {
+		_, section, found := strings.Cut(string(text), "\n## "+name+"\n")
+		if !found {
+			t.Fatalf("the page has no section %s", name)
+		}
+		section, _, _ = strings.Cut(section, "\n## ")
+		page += section
+	}
+	for _, file := range written.FindAllStringSubmatch(page, -1) {
+		if err := os.WriteFile(file[1], []byte(file[2]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	typeAll(t, page, 3)
+}
+
 // typeAll types the commands of a page, in at least so many blocks, and compares what they print with what the page shows. A command
 // that ends with "# exit code 1" is to fail so.
 func typeAll(t *testing.T, page string, atLeast int) {

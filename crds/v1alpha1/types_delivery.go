@@ -81,20 +81,22 @@ type Override struct {
 	// +optional
 	ClusterSelector *ClusterSelector `json:"clusterSelector,omitempty"`
 
-	// imageRegistry takes the place of the registry of each container's image, for example registry.eu.example.com/mirror.
+	// imageRegistry takes the place of the registry of every image of pod templates, for example registry.eu.example.com/mirror. An
+	// image without one is of docker.io.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-zA-Z0-9]([a-zA-Z0-9.:/_-]*[a-zA-Z0-9])?$`
 	ImageRegistry string `json:"imageRegistry,omitempty"`
 
-	// storageClassName of the PersistentVolumeClaims and the volumeClaimTemplates.
+	// storageClassName of the PersistentVolumeClaims, the volumeClaimTemplates and the ephemeral volumes.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	StorageClassName string `json:"storageClassName,omitempty"`
 
-	// labels are added to every object and to pod templates. They must not be those that a selector of the workload reads.
+	// labels are added to every object and to pod templates. They must not be those that a selector reads, of the workload or of what
+	// goes with it.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
@@ -179,8 +181,8 @@ type ManifestPatch struct {
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name,omitempty"`
 
-	// operations of the patch. They must not change what identifies the object: apiVersion, kind, metadata.name, and
-	// metadata.namespace; nor spec.replicas, which is decided.
+	// operations of the patch. They must not change what identifies the object, how many replicas there are, or what pods request:
+	// that is decided. Of metadata they may change labels and annotations. A placement may have 256 operations.
 	//
 	// +required
 	// +listType=atomic

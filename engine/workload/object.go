@@ -136,7 +136,7 @@ func (w *Workload) readEnd(d *Definition, s *scope, deleted bool) error {
 }
 
 func (o *Object) readPodSets(d *Definition, s *scope) error {
-	o.workload.PerNode, o.workload.Divisible = d.PerNode, d.divisible()
+	o.workload.PerNode, o.workload.Divisible = d.PerNode, d.Divisible()
 	for i := range d.PodSets {
 		p := &d.PodSets[i]
 		if err := p.each(s, func(s *scope) error { return o.readPodSet(d, p, s) }); err != nil {
@@ -175,8 +175,8 @@ func (o *Object) Count(defaults corev1.ResourceList) (*Workload, error) {
 	return &w, nil
 }
 
-// divisible reports whether an object of the kind is so many equal pods.
-func (d *Definition) divisible() bool {
+// Divisible reports whether an object of the kind is so many equal pods.
+func (d *Definition) Divisible() bool {
 	return len(d.PodSets) == 1 && d.PodSets[0].Each == "" && d.PodSets[0].Count != "" && !d.PerNode
 }
 

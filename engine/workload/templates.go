@@ -88,7 +88,7 @@ func (s *scope) base() (path string, content any) {
 // Divided returns the paths of the numbers of which clusters get a part where replicas are divided, the replicas first; none where
 // the kind cannot be divided, or the table does not say where they are.
 func (d *Definition) Divided() []string {
-	if !d.divisible() {
+	if !d.Divisible() {
 		return nil
 	}
 	p := &d.PodSets[0]

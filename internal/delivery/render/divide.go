@@ -19,8 +19,8 @@ import (
 // Share is what a cluster gets of a workload whose replicas are divided: numbers by their paths.
 type Share map[string]int64
 
-// Divide returns the share of each cluster of a workload that each is to run so many replicas of. What belongs to them, the
-// completions of a Job, is divided as the replicas are.
+// Divide returns the share of each cluster of a workload that each is to run so many replicas of; nil where the kind cannot be
+// divided, and each cluster gets all of them. What belongs to replicas, the completions of a Job, is divided as they are.
 //
 // Invariant: shares add up to the whole, unless copies have more already. The share of a copy of before, as its manifest has it,
 // stays, since Jobs take no change of it, and new copies get what is left.
@@ -28,6 +28,9 @@ func Divide(kinds *workload.Table, object *unstructured.Unstructured, replicas m
 	d, err := kinds.Find(object.GetAPIVersion(), object.GetKind())
 	if err != nil {
 		return nil, err
+	}
+	if !d.Divisible() {
+		return nil, nil
 	}
 	paths := d.Divided()
 	if len(paths) == 0 {
