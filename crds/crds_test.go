@@ -10,6 +10,12 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
+	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	schemavalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	"k8s.io/apimachinery/pkg/util/json"
+	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kcp-placement/placement/crds"
@@ -118,4 +124,67 @@ func unexplained(path string, s *apiextensionsv1.JSONSchemaProps) (paths []strin
 		paths = append(paths, unexplained(path+"."+name, &property)...)
 	}
 	return paths
+}
+
+// TestOneFaultOneMessage: a value that is out of its bounds is told once, and not by the rules that compare it with others, too.
+func TestOneFaultOneMessage(t *testing.T) {
+	for _, test := range []struct {
+		spec string
+		want []string
+	}{
+		{"{}", nil},
+		{"{numberOfClusters: 0}", []string{"spec.numberOfClusters: must be from 1 to 1000, or All"}},
+		{"{numberOfClusters: -1, strategy: {type: RoundRobin}}", []string{"spec.numberOfClusters: must be from 1 to 1000, or All"}},
+		{"{numberOfClusters: 1001, minClusters: 5}", []string{"spec.numberOfClusters: must be from 1 to 1000, or All"}},
+		{"{numberOfClusters: some, strategy: {type: Affinity}}", []string{"spec.numberOfClusters: must be from 1 to 1000, or All"}},
+		{"{numberOfClusters: 2, strategy: {type: Affinity}}", []string{"spec: numberOfClusters above 1 needs strategy Spread, BinPack or Weighted"}},
+		{"{numberOfClusters: All, strategy: {type: Affinity}}", []string{"spec: numberOfClusters above 1 needs strategy Spread, BinPack or Weighted"}},
+		{"{numberOfClusters: All, minClusters: 1000}", nil},
+		{"{minClusters: 4}", []string{"spec: minClusters must not be above numberOfClusters"}},
+		{"{minClusters: 2, strategy: {type: Affinity}}", []string{"spec: minClusters must not be above numberOfClusters"}},
+		{"{minClusters: 1001}", []string{"spec.minClusters: spec.minClusters in body should be less than or equal to 1000"}},
+		{"{replicaScheduling: {type: Divided, maxPerCluster: 0}}", []string{"spec.replicaScheduling.maxPerCluster: spec.replicaScheduling.maxPerCluster in body should be greater than or equal to 1"}},
+		{"{replicaScheduling: {type: Divided, maxPerCluster: 2, minPerCluster: 3}}", []string{"spec.replicaScheduling: minPerCluster must not be above maxPerCluster"}},
+	} {
+		t.Run(test.spec, func(t *testing.T) {
+			if got := refusals(t, "WorkloadPlacement", test.spec); !slices.Equal(got, test.want) {
+				t.Errorf("%q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// refusals are what a server has against an object of a kind with a spec.
+func refusals(t *testing.T, kind, spec string) (refusals []string) {
+	t.Helper()
+	all := definitions(t)
+	schema := all[slices.IndexFunc(all, func(d *apiextensionsv1.CustomResourceDefinition) bool { return d.Spec.Names.Kind == kind })].Spec.Versions[0].Schema
+	var internal apiextensions.CustomResourceValidation
+	if err := apiextensionsv1.Convert_v1_CustomResourceValidation_To_apiextensions_CustomResourceValidation(schema, &internal, nil); err != nil {
+		t.Fatal(err)
+	}
+	structural, err := structuralschema.NewStructural(internal.OpenAPIV3Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	validator, _, err := schemavalidation.NewSchemaValidator(internal.OpenAPIV3Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := yaml.YAMLToJSON([]byte("spec: " + spec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	object := map[string]any{}
+	if err := json.Unmarshal(text, &object); err != nil { // whole numbers are int64, as a server has them
+		t.Fatal(err)
+	}
+	object["spec"].(map[string]any)["workloadSelector"] = map[string]any{}
+	defaulting.Default(object, structural)
+	errs := schemavalidation.ValidateCustomResource(nil, object, validator)
+	more, _ := cel.NewValidator(structural, true, celconfig.PerCallLimit).Validate(t.Context(), nil, structural, object, nil, celconfig.RuntimeCELCostBudget)
+	for _, err := range append(errs, more...) {
+		refusals = append(refusals, err.Field+": "+err.Detail)
+	}
+	return refusals
 }

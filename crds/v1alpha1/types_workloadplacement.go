@@ -40,9 +40,9 @@ type WorkloadPlacement struct {
 // WorkloadPlacementSpec says which workloads are placed, and where they may run. A cluster must pass every selector,
 // requirement and constraint here.
 //
-// +kubebuilder:validation:XValidation:rule="!(self.strategy.type in ['RoundRobin', 'Affinity']) || !has(self.numberOfClusters) || type(self.numberOfClusters) == int && self.numberOfClusters == 1",message="numberOfClusters above 1 needs strategy Spread, BinPack or Weighted"
+// +kubebuilder:validation:XValidation:rule="!(self.strategy.type in ['RoundRobin', 'Affinity']) || !has(self.numberOfClusters) || (type(self.numberOfClusters) == int ? self.numberOfClusters <= 1 : self.numberOfClusters != 'All')",message="numberOfClusters above 1 needs strategy Spread, BinPack or Weighted"
 // +kubebuilder:validation:XValidation:rule="!(self.strategy.type in ['RoundRobin', 'Affinity']) || !has(self.replicaScheduling) || self.replicaScheduling.type != 'Divided'",message="dividing replicas needs strategy Spread, BinPack or Weighted"
-// +kubebuilder:validation:XValidation:rule="!has(self.minClusters) || self.minClusters <= (!has(self.numberOfClusters) ? (self.strategy.type in ['RoundRobin', 'Affinity'] ? 1 : 3) : type(self.numberOfClusters) == int ? self.numberOfClusters : 1000)",message="minClusters must not be above numberOfClusters"
+// +kubebuilder:validation:XValidation:rule="!has(self.minClusters) || self.minClusters > 1000 || self.minClusters <= (!has(self.numberOfClusters) ? (self.strategy.type in ['RoundRobin', 'Affinity'] ? 1 : 3) : type(self.numberOfClusters) == int && self.numberOfClusters >= 1 ? self.numberOfClusters : 1000)",message="minClusters must not be above numberOfClusters"
 type WorkloadPlacementSpec struct {
 	// workloadSelector selects workloads in the namespace of the placement. Write {} to select all of them. A workload that
 	// several placements select belongs to the oldest, unless its annotation tmc.kcp.io/placement names another.
@@ -213,7 +213,7 @@ type SpreadConstraint struct {
 	TopologyKey string `json:"topologyKey"`
 
 	// maxSkew is by how much a domain that gets a cluster may exceed the domain with the fewest, of those that have a cluster
-	// that passes the filter, however full.
+	// that passes the filter, however full, and whose weight, where replicas are divided by that, is not 0.
 	//
 	// +optional
 	// +kubebuilder:default=1
@@ -273,7 +273,7 @@ const (
 
 // ReplicaScheduling says how many of a workload's replicas each of its clusters gets.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.maxPerCluster) || !has(self.minPerCluster) || self.minPerCluster <= self.maxPerCluster",message="minPerCluster must not be above maxPerCluster"
+// +kubebuilder:validation:XValidation:rule="!has(self.maxPerCluster) || self.maxPerCluster < 1 || !has(self.minPerCluster) || self.minPerCluster <= self.maxPerCluster",message="minPerCluster must not be above maxPerCluster"
 // +kubebuilder:validation:XValidation:rule="!has(self.weights) || has(self.division) && self.division == 'Weighted'",message="weights need division Weighted"
 type ReplicaScheduling struct {
 	// type is Duplicated where each cluster gets all replicas, Divided where each gets a share. Workloads with a pod on each node,

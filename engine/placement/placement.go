@@ -200,7 +200,7 @@ func (p *Placement) setStrategy(path *field.Path, spec *v1alpha1.WorkloadPlaceme
 	switch {
 	case spec.MinClusters < 0:
 		errs = append(errs, field.Invalid(path.Child("minClusters"), spec.MinClusters, "must be at least 1"))
-	case clusters > 0 && p.MinClusters > clusters:
+	case err == nil && clusters > 0 && p.MinClusters > clusters:
 		errs = append(errs, field.Invalid(path.Child("minClusters"), spec.MinClusters, fmt.Sprintf("is above the number of clusters, which is %d", clusters)))
 	}
 	return errs
