@@ -593,6 +593,9 @@ func (p *puzzle) excessOf(s *v1alpha1.SpreadConstraint, kept, chosen []*snapshot
 			_, found := snapshot.TopologyKey(o.TopologyKey).Domain(p.world.fleet[name])
 			return !found && o.WhenUnsatisfiable != corev1.ScheduleAnyway
 		})
+		if r := p.division(); r != nil && r.Division == v1alpha1.DivideWeighted {
+			outside = outside || p.weight(&option{name: name, cluster: p.world.fleet[name]}) == 0
+		}
 		for i := range tiers {
 			eligible[domain] = eligible[domain] || !outside && p.passes(name, &tiers[i], true)
 		}

@@ -104,13 +104,13 @@ func (w *workspace) eligibleDomains(classes []*class, t *topology) []bool {
 	return domains
 }
 
-// eligibleDomains are the domains with a cluster that passes all but capacity, and is in a domain of each constraint that has to hold:
-// as in Kubernetes, one without a topology key is not there for any of them.
+// eligibleDomains are the domains with a cluster that passes all but capacity, gets replicas at all where they are divided by weight, and
+// is in a domain of each constraint that has to hold: as in Kubernetes, one without a topology key is not there for any of them.
 func (c *class) eligibleDomains(w *workspace, t *topology) []bool {
 	if at := slices.IndexFunc(c.eligible, func(e eligible) bool { return e.topology == t }); at >= 0 {
 		return c.eligible[at].domains
 	}
-	domains := make([]bool, len(t.domains))
+	domains, division := make([]bool, len(t.domains)), c.Placement.Divides(c.Whole)
 	var required []*topology
 	for k := range c.Placement.Spread {
 		if s := &c.Placement.Spread[k]; s.Required {
@@ -119,9 +119,11 @@ func (c *class) eligibleDomains(w *workspace, t *topology) []bool {
 	}
 	for position, domain := range t.of {
 		nowhere := slices.ContainsFunc(required, func(o *topology) bool { return o.of[position] == spread.None })
-		if domain != spread.None && !nowhere && !domains[domain] && c.ranking.Admits(position, w.fleet.Row(position)) {
-			domains[domain] = true
+		if domain == spread.None || nowhere || domains[domain] {
+			continue
 		}
+		row := w.fleet.Row(position)
+		domains[domain] = (division == nil || !division.Excludes(row.Cluster)) && c.ranking.Admits(position, row)
 	}
 	if len(c.eligible) >= len(c.Placement.Spread) {
 		c.eligible = c.eligible[:0] // those of earlier facts

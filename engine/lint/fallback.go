@@ -58,7 +58,7 @@ func groupTooSmall(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) 
 		return
 	}
 	for _, r := range reaches(p, w) {
-		switch most, spread := r.most(p, least, asked); {
+		switch most, spread := r.most(p, least, asked, w.Fleet); {
 		case most >= least || len(r.clusters) == 0 || report.has(r.path):
 		case spread:
 			report.at(r.path, "places nothing: at most %d of its %d clusters keep all spread constraints, and minClusters is %d", most, len(r.clusters), least)

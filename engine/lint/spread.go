@@ -98,11 +98,11 @@ func reaches(p *v1alpha1.WorkloadPlacement, w *Workspace) (all []reach) {
 }
 
 // most is how many of the clusters a workload can be placed on, on an empty fleet, and whether spread constraints leave no more.
-func (r *reach) most(p *v1alpha1.WorkloadPlacement, least, asked int) (most int, spread bool) {
+func (r *reach) most(p *v1alpha1.WorkloadPlacement, least, asked int, fleet *Fleet) (most int, spread bool) {
 	if most = len(r.clusters); most < least || len(p.Spec.SpreadConstraints) == 0 {
 		return most, false
 	}
-	return mostSpread(p, r.clusters, asked), true
+	return mostSpread(p, r.clusters, asked, fleet), true
 }
 
 // tooFewClusters reports that a workload always waits, since minClusters is more than pass, or than keep the spread constraints.
@@ -114,7 +114,7 @@ func tooFewClusters(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report)
 	var best reach
 	most, spread, all := 0, false, reaches(p, w)
 	for _, r := range all {
-		n, s := r.most(p, least, asked)
+		n, s := r.most(p, least, asked, w.Fleet)
 		if n >= least {
 			return
 		}
@@ -144,8 +144,11 @@ func tooFewClusters(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report)
 }
 
 // mostSpread is how many clusters keep all spread constraints that have to hold.
-func mostSpread(p *v1alpha1.WorkloadPlacement, clusters []*snapshot.Cluster, asked int) int {
-	clusters = slices.DeleteFunc(slices.Clone(clusters), func(c *snapshot.Cluster) bool { return outside(p, c) })
+func mostSpread(p *v1alpha1.WorkloadPlacement, clusters []*snapshot.Cluster, asked int, fleet *Fleet) int {
+	r := division(p)
+	clusters = slices.DeleteFunc(slices.Clone(clusters), func(c *snapshot.Cluster) bool {
+		return outside(p, c) || r != nil && len(r.Weights) > 0 && weightOf(r, c, fleet) == 0
+	})
 	problem := &spread.Problem{Number: asked, Candidates: make([]spread.Candidate, len(clusters))}
 	for _, c := range p.Spec.SpreadConstraints {
 		if c.WhenUnsatisfiable == corev1.ScheduleAnyway {
@@ -213,7 +216,7 @@ func spreadInVain(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	}
 	n := p.Spec.NumberOfClusters
 	if all := passing(p, w.Fleet); n != nil && n.StrVal == "" && len(p.Spec.SpreadConstraints) > 0 && asked <= len(all) {
-		if most := mostSpread(p, all, asked); most < asked && most >= int(cmp.Or(p.Spec.MinClusters, 1)) {
+		if most := mostSpread(p, all, asked, w.Fleet); most < asked && most >= int(cmp.Or(p.Spec.MinClusters, 1)) {
 			report.at(spec.Child("numberOfClusters"), "%d clusters are asked for, and at most %d of the %d that pass keep the spread constraints", asked, most, len(all))
 		}
 	}
