@@ -42,8 +42,6 @@ type rule struct {
 	nowhere bool
 	// first: nothing is there to be attracted by, and the workload may be the first.
 	first bool
-	// own: the workload itself is in a domain, and does not count.
-	own bool
 	// rejects is how many feasible clusters the rule is the first to reject.
 	rejects int
 }
@@ -87,16 +85,30 @@ func (w *workspace) ruleOf(t *placement.Affinity, s *set, r *Request, held *hold
 	p.lent = true
 	one := rule{Affinity: t, topology: p.topology, in: p.in, nowhere: p.inhabited == 0}
 	if s.has(r.owner(), held.Claim) {
-		own := *p
-		own.counts = slices.Clone(p.counts)
-		for i := range held.Shares {
-			if position, there := w.fleet.Position(held.Shares[i].Cluster); there && p.of[position] != spread.None {
-				own.count(p.of[position], -1)
-			}
-		}
-		one.in, one.nowhere, one.own = own.in, own.inhabited == 0, true
+		one.in, one.nowhere = w.without(p, held)
 	}
 	return one
+}
+
+// without returns the domains of a presence with any but the workload that holds something, and whether that is none.
+func (w *workspace) without(p *presence, held *holding) (in []bool, nowhere bool) {
+	in, inhabited := p.in, p.inhabited
+	own := make(map[int32]int, len(held.Shares))
+	for i := range held.Shares {
+		position, there := w.fleet.Position(held.Shares[i].Cluster)
+		if !there || p.of[position] == spread.None {
+			continue
+		}
+		domain := p.of[position]
+		if own[domain]++; own[domain] == p.counts[domain] {
+			if inhabited == p.inhabited {
+				in = slices.Clone(in)
+			}
+			in[domain] = false
+			inhabited--
+		}
+	}
+	return in, inhabited == 0
 }
 
 // waits reports whether nothing can be placed before one of the others is.
@@ -173,15 +185,14 @@ func (a *attraction) kindsOf(c *class, g *groups) *kinds {
 		}
 		k.of[position] = int32(at*g.n) + g.of[position]
 	}
-	if !slices.ContainsFunc(a.rules, func(r rule) bool { return r.own }) {
-		c.kinds = k
-	}
+	c.kinds = k
 	return k
 }
 
 // sameRule reports whether two rules say the same of every cluster.
 func sameRule(a, b rule) bool {
-	return a.Affinity == b.Affinity && a.topology == b.topology && a.first == b.first && len(a.in) == len(b.in) && (len(a.in) == 0 || &a.in[0] == &b.in[0])
+	return a.Affinity == b.Affinity && a.topology == b.topology && a.first == b.first && len(a.in) == len(b.in) &&
+		(len(a.in) == 0 || &a.in[0] == &b.in[0] || slices.Equal(a.in, b.in))
 }
 
 // allowed is a feasible cluster that no rule rejects.

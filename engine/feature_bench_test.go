@@ -17,6 +17,7 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/nodes"
 	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
@@ -47,11 +48,27 @@ var features = map[string]func(spec *v1alpha1.WorkloadPlacementSpec){
 	"DividedAggregated": divided(v1alpha1.DivideAggregated),
 	"DividedOverflow":   divided(v1alpha1.DivideOverflow),
 	"Nodes":             func(*v1alpha1.WorkloadPlacementSpec) {}, // see tellNodes
+	"SpreadByPolicy":    func(*v1alpha1.WorkloadPlacementSpec) {}, // see featurePolicies
+	"RepelByPolicy":     func(*v1alpha1.WorkloadPlacementSpec) {},
+	"Scores":            func(*v1alpha1.WorkloadPlacementSpec) {}, // see tellScores, too
 	"Fallback": func(spec *v1alpha1.WorkloadPlacementSpec) {
 		spec.Fallback = []v1alpha1.ClusterGroup{
 			{Name: "eu", LocationSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"location": "eu"}}}, {Name: "any"},
 		}
 	},
+}
+
+// featurePolicies are what policies say in place of placements.
+var featurePolicies = map[string]string{
+	"SpreadByPolicy": `package placement.scheduling
+numberOfClusters := 3 if input.workload.kind != "Job"
+spreadConstraints := [{"topologyKey": "location"}] if input.workload.kind != "Job"`,
+	// Each of the thousand apps of the placed workloads has a term of its own.
+	"RepelByPolicy": `package placement.scheduling
+workloadAffinity contains {"type": "Repel", "required": true, "labelSelector": {"matchLabels": {"app": input.workload.labels.app}}}`,
+	"Scores": `package placement
+scoring.weights := {"capacity": 30, "health": 30, "performance": 20, "affinity": 10, "score/cheap": 10}
+affinity.terms contains {"score": "green", "factor": "affinity", "onMatch": 40}`,
 }
 
 // affine has the terms of one placement between other workloads, of which ten thousand are placed.
@@ -69,11 +86,11 @@ func term(kind v1alpha1.WorkloadAffinityType, key string, required bool) v1alpha
 	}
 }
 
-// placeOthers places workloads on two clusters each, a thousand of each app; those of an app are on few of the clusters.
-func (s *scene) placeOthers(b *testing.B) {
+// placeOthers places workloads on two clusters each, as many of each app; those of an app are on few of the clusters.
+func (s *scene) placeOthers(b *testing.B, apps int) {
 	others := make([]*workload.Workload, placedWorkloads)
 	for i := range others {
-		app := i % 10
+		app := i % apps
 		others[i] = benchWorkload(fmt.Sprint("other-", i), 0, 0)
 		others[i].Labels = map[string]string{"app": fmt.Sprint("a", app), "tier": fmt.Sprint(i % 3)}
 		one, two := (i*7+app)%(s.size/3)*3, (i*13+app)%(s.size/5)*5
@@ -85,7 +102,17 @@ func (s *scene) placeOthers(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	s.engine.SetAffinity(ws, []*placement.Placement{s.placement}, unscheduled(others))
+	s.engine.SetAffinity(ws, []*placement.Placement{s.placement}, func(yield func(*workload.Workload, *placement.Placement) bool) {
+		for _, o := range others {
+			scheduled, err := s.engine.Scheduled(context.Background(), s.request(o))
+			if err != nil {
+				b.Fatal(err)
+			}
+			if !yield(o, scheduled) {
+				return
+			}
+		}
+	})
 }
 
 func divided(by v1alpha1.ReplicaDivision) func(spec *v1alpha1.WorkloadPlacementSpec) {
@@ -112,6 +139,21 @@ func tellNodes(s *scene, reports *changes) *nodes.Wishes {
 	return asksOf(nodes.PodSpec{NodeSelector: map[string]string{"pool": "15"}, Tolerations: []corev1.Toleration{{Key: "dedicated", Operator: corev1.TolerationOpExists}}})
 }
 
+// tellScores gives every cluster of a scene, and of reports to come, scores from outside.
+func tellScores(s *scene, reports *changes) {
+	scores := func(i int) []snapshot.Score {
+		return []snapshot.Score{{Name: "cheap", Value: int64(i%7) * 10, From: "prices"}, {Name: "green", Value: int64(i%5)*40 - 80, From: "meter"}}
+	}
+	for i := range s.size {
+		c := fleetCluster(i, 0)
+		c.Scores = scores(i)
+		s.engine.SetCluster(ws, c)
+		for _, round := range reports.clusters {
+			round[i].Scores = scores(i)
+		}
+	}
+}
+
 // BenchmarkFeature is BenchmarkDecideAfterChange and BenchmarkDecideUncached with each feature in use, over 1,000 clusters.
 func BenchmarkFeature(b *testing.B) {
 	var names []string
@@ -125,17 +167,36 @@ func BenchmarkFeature(b *testing.B) {
 		scene := func(b *testing.B) *scene {
 			s := newScene(b, 1000)
 			s.placement = compile(b, s.engine, spec)
-			if len(spec.WorkloadAffinity) > 0 {
-				s.placeOthers(b)
+			if text, said := featurePolicies[name]; said {
+				set, err := s.policies.Compile(map[string]string{"a.rego": text})
+				if err != nil {
+					b.Fatal(err)
+				}
+				s.engine.SetPolicies(ws, set)
+			}
+			switch {
+			case len(spec.WorkloadAffinity) > 0:
+				s.placeOthers(b, 10)
+			case s.engine.Relates(ws):
+				s.placeOthers(b, 1000)
 			}
 			return s
 		}
+		asks := func(i int) *workload.Workload {
+			w := newClass(i)
+			if w.Replicas, w.Divisible = 4, true; name == "RepelByPolicy" {
+				w.Labels = map[string]string{"app": "a3"}
+			}
+			return w
+		}
 		b.Run(name+"/seen/clusters=1000", func(b *testing.B) {
 			s := scene(b)
-			w, reports := newClass(0), newChanges(s.size)
-			w.Replicas, w.Divisible = 4, true
-			if name == "Nodes" {
+			w, reports := asks(0), newChanges(s.size)
+			switch name {
+			case "Nodes":
 				w.Nodes = tellNodes(s, reports)
+			case "Scores":
+				tellScores(s, reports)
 			}
 			b.ReportAllocs()
 			for s.decideAny(b, w); b.Loop(); {
@@ -145,14 +206,17 @@ func BenchmarkFeature(b *testing.B) {
 		})
 		b.Run(name+"/new/clusters=1000", func(b *testing.B) {
 			s := scene(b)
-			var asks *nodes.Wishes
-			if name == "Nodes" {
-				asks = tellNodes(s, newChanges(s.size))
+			var wishes *nodes.Wishes
+			switch name {
+			case "Nodes":
+				wishes = tellNodes(s, newChanges(s.size))
+			case "Scores":
+				tellScores(s, newChanges(s.size))
 			}
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				w := newClass(i)
-				w.Replicas, w.Divisible, w.Nodes = 4, true, asks
+				w := asks(i)
+				w.Nodes = wishes
 				s.decideAny(b, w)
 			}
 		})

@@ -215,6 +215,9 @@ func (m *measurements) lines() []line {
 		feature("on the clusters of others", "AttractNear"),
 		feature("away from others", "Repel"),
 		feature("near others and away from others, soft", "AttractSoft"),
+		feature("spread over locations, by policy", "SpreadByPolicy"),
+		feature("each of 1,000 apps apart, by policy", "RepelByPolicy"),
+		feature("scores from outside", "Scores"),
 	)
 }
 
