@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
-	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -44,26 +42,10 @@ func (w *workspace) readDeliveries(o *cacheView) {
 	names := make([]string, len(o.clusters))
 	for i, r := range o.clusters {
 		names[i] = r.Name
-		c := delivery.Cluster{Name: r.Name, Location: r.Spec.Location, Labels: r.Labels, UID: r.UID, Delivers: r.Delivers(), Silent: isSilent(r), Lost: lost(r)}
-		if c.Delivers {
-			c.Agent = *r.Status.AgentDelivery
-		}
-		w.delivering[r.Name] = c
+		w.delivering[r.Name] = *delivery.ClusterOf(r)
 	}
 	w.copies, w.usages = delivery.CopiesOf(names, o.works), o.usages
 	w.running = w.runsUnseen(o)
-}
-
-// lost says whether a cluster is taken for lost.
-func lost(r *v1alpha1.ClusterRegistration) bool {
-	ready := conditions.Get(r, conditionsv1alpha1.ReadyCondition)
-	return ready != nil && ready.Reason == v1alpha1.ClusterLostReason
-}
-
-// isSilent says whether nothing has been heard of the agent of a cluster for too long.
-func isSilent(r *v1alpha1.ClusterRegistration) bool {
-	ready := conditions.Get(r, conditionsv1alpha1.ReadyCondition)
-	return ready != nil && ready.Reason == v1alpha1.HeartbeatMissedReason
 }
 
 // holdsLeft says whether what is reserved on a cluster that a workload leaves stays so until it is gone there.

@@ -8,8 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// conditions are those of a status, as JSON has them. Those of others stay as they are.
-type conditions struct {
+// conditionList are the conditions of a status, as JSON has them. Those of others stay as they are.
+type conditionList struct {
 	all []any
 	now string
 	// updates is set where the conditions of the kind have a lastUpdateTime.
@@ -18,14 +18,14 @@ type conditions struct {
 	changed, turned bool
 }
 
-func conditionsOf(status map[string]any, updates bool, now time.Time) conditions {
+func conditionsOf(status map[string]any, updates bool, now time.Time) conditionList {
 	all, _ := status["conditions"].([]any)
-	return conditions{all: slices.Clone(all), now: stamp(now), updates: updates}
+	return conditionList{all: slices.Clone(all), now: stamp(now), updates: updates}
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-func (c *conditions) at(kind string) (int, map[string]any) {
+func (c *conditionList) at(kind string) (int, map[string]any) {
 	for i, value := range c.all {
 		if condition, ok := value.(map[string]any); ok && condition["type"] == kind {
 			return i, condition
@@ -35,7 +35,7 @@ func (c *conditions) at(kind string) (int, map[string]any) {
 }
 
 // finding returns a condition; nil where there is none.
-func (c *conditions) finding(kind string) *Finding {
+func (c *conditionList) finding(kind string) *Finding {
 	_, condition := c.at(kind)
 	if condition == nil {
 		return nil
@@ -48,20 +48,20 @@ func (c *conditions) finding(kind string) *Finding {
 	return f
 }
 
-func (c *conditions) findingReason(kind string) string {
+func (c *conditionList) findingReason(kind string) string {
 	if f := c.finding(kind); f != nil {
 		return f.Reason
 	}
 	return ""
 }
 
-func (c *conditions) isTrue(kind string) bool {
+func (c *conditionList) isTrue(kind string) bool {
 	f := c.finding(kind)
 	return f != nil && f.Status == corev1.ConditionTrue
 }
 
 // updated is when a condition was written last, the zero time where it does not say.
-func (c *conditions) updated(kind string) time.Time {
+func (c *conditionList) updated(kind string) time.Time {
 	_, condition := c.at(kind)
 	text, _ := condition["lastUpdateTime"].(string)
 	at, _ := time.Parse(time.RFC3339, text)
@@ -69,7 +69,7 @@ func (c *conditions) updated(kind string) time.Time {
 }
 
 // set changes a condition that says something else, and appends one that there is not.
-func (c *conditions) set(kind string, f Finding) {
+func (c *conditionList) set(kind string, f Finding) {
 	before := c.finding(kind)
 	if before != nil && *before == f {
 		return
@@ -93,7 +93,7 @@ func (c *conditions) set(kind string, f Finding) {
 }
 
 // renew says that a condition holds anew.
-func (c *conditions) renew(kind string) {
+func (c *conditionList) renew(kind string) {
 	i, condition := c.at(kind)
 	if condition["lastUpdateTime"] == c.now {
 		return

@@ -78,7 +78,7 @@ type status struct {
 	now time.Time
 	// current is the status as it is, fields those that are set.
 	current, fields map[string]any
-	conditions
+	conditionList
 	sums
 	again time.Duration
 }
@@ -99,7 +99,7 @@ func (r *Rollout) Status(now time.Time) Update {
 	}
 	s := &status{Rollout: r, now: now, current: map[string]any{}, fields: map[string]any{}}
 	_ = kubejson.Unmarshal(r.Source.Status, &s.current) // what is no object is replaced
-	s.conditions = conditionsOf(s.current, r.Kind == "Deployment", now)
+	s.conditionList = conditionsOf(s.current, r.Kind == "Deployment", now)
 	before := s.finding(v1alpha1.DeliveredCondition)
 	switch {
 	case len(r.Copies) == 0 && (delivered.Reason == v1alpha1.NotPlacedReason && before == nil ||

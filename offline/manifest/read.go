@@ -386,6 +386,8 @@ func (r *reader) addOurs(w *Workspace, o *Object) {
 		take(r, &w.Placements, o, wrong)
 	case "PlacementDecision":
 		take(r, &w.Decisions, o, wrong)
+	case "Work":
+		take(r, &w.Works, o, wrong)
 	}
 }
 

@@ -33,6 +33,7 @@ type Workspace struct {
 	Scores     []Typed[v1alpha1.ClusterScore]
 	Placements []Typed[v1alpha1.WorkloadPlacement]
 	Decisions  []Typed[v1alpha1.PlacementDecision]
+	Works      []Typed[v1alpha1.Work]
 	Workloads  []Workload
 	// LeftOut are objects that may be meant as workloads and are not placed.
 	LeftOut []LeftOut
@@ -102,6 +103,7 @@ func (w *Workspace) LeaveOutRefused() {
 	w.Scores = accepted(w.Scores)
 	w.Placements = accepted(w.Placements)
 	w.Decisions = accepted(w.Decisions)
+	w.Works = accepted(w.Works)
 }
 
 func accepted[T any](objects []Typed[T]) []Typed[T] {

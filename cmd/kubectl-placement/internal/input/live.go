@@ -81,6 +81,15 @@ func (s *Source) live(ctx context.Context, kinds *workload.Table, errOut io.Writ
 			}
 		}
 	}
+	if s.works {
+		works := v1alpha1.SchemeGroupVersion.WithResource("works")
+		switch err := list(works, ""); {
+		case apierrors.IsNotFound(err), apierrors.IsForbidden(err):
+			fmt.Fprintf(errOut, "%s of workspace %s cannot be read, so it is not known what agents say: %v\n", works.GroupResource(), path, err)
+		case err != nil:
+			return nil, fmt.Errorf("reading %s of workspace %s: %w", works.GroupResource(), path, err)
+		}
+	}
 	limitRanges := corev1.SchemeGroupVersion.WithResource("limitranges")
 	switch err := list(limitRanges, ""); {
 	case apierrors.IsNotFound(err): // kcp itself does not serve them

@@ -21,6 +21,8 @@ type Source struct {
 	kinds                          []string
 	// companions: objects that go with workloads are read, too.
 	companions bool
+	// works: Works are read, too.
+	works bool
 }
 
 // NewSource adds the flags of a source to a command.
@@ -36,6 +38,9 @@ func NewSource(c *cobra.Command) *Source {
 
 // ReadCompanions has the objects read that go with workloads when these are delivered. Files have them in any case.
 func (s *Source) ReadCompanions() { s.companions = true }
+
+// ReadWorks has Works read. Files have them in any case.
+func (s *Source) ReadWorks() { s.works = true }
 
 // Arguments takes the arguments of a command for files and folders to read, as -f does. It is a cobra.PositionalArgs.
 func (s *Source) Arguments(_ *cobra.Command, paths []string) error {
