@@ -92,8 +92,9 @@ type Controller struct {
 	kcp     kcpclient.Interface
 	metrics *metrics
 	queue   workqueue.TypedRateLimitingInterface[logicalcluster.Name]
-	// deliveries and finalizers hold workspaces in which something may have to be delivered, or finalizers to be written.
-	deliveries, finalizers workqueue.TypedRateLimitingInterface[logicalcluster.Name]
+	// deliveries hold workspaces in which something may have to be delivered, finalizers and statuses those in which they may have
+	// to be written.
+	deliveries, finalizers, statuses workqueue.TypedRateLimitingInterface[logicalcluster.Name]
 	// publishing is how many workspaces are writing decisions.
 	publishing atomic.Int64
 
@@ -137,7 +138,7 @@ func New(config Config) (*Controller, error) {
 		config:  config,
 		kcp:     client,
 		metrics: m,
-		queue:   newQueue("workspaces"), deliveries: newQueue("deliveries"), finalizers: newQueue("finalizers"),
+		queue:   newQueue("workspaces"), deliveries: newQueue("deliveries"), finalizers: newQueue("finalizers"), statuses: newQueue("statuses"),
 		endpoints:  map[string]*endpoint{},
 		workspaces: map[logicalcluster.Name]*followed{},
 	}, nil
@@ -167,7 +168,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	defer stop()
 	var workers sync.WaitGroup
 	defer func() {
-		for _, queue := range []workqueue.TypedRateLimitingInterface[logicalcluster.Name]{c.queue, c.deliveries, c.finalizers} {
+		for _, queue := range []workqueue.TypedRateLimitingInterface[logicalcluster.Name]{c.queue, c.deliveries, c.finalizers, c.statuses} {
 			queue.ShutDown()
 		}
 		defer time.AfterFunc(finishWithin, stop).Stop()
@@ -192,6 +193,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	if c.config.Deliver {
 		work(c.deliveries, c.config.MaxConcurrentDecisions, c.deliver)
 		work(c.finalizers, concurrentFinalizers, c.writeFinalizers)
+		work(c.statuses, concurrentStatuses, c.writeStatuses)
 	}
 
 	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, c.config.EndpointSlice).String()
@@ -303,6 +305,14 @@ func (c *Controller) deliver(ctx context.Context, name logicalcluster.Name) (r r
 	if d := c.delivererOf(name); d != nil {
 		r.do(func() { r = d.deliver(ctx) })
 		c.finalizers.Add(name)
+		c.statuses.Add(name)
+	}
+	return r
+}
+
+func (c *Controller) writeStatuses(ctx context.Context, name logicalcluster.Name) (r result) {
+	if d := c.delivererOf(name); d != nil {
+		r.do(func() { r = d.writeStatuses(ctx) })
 	}
 	return r
 }
@@ -391,8 +401,8 @@ func (c *Controller) begin(name logicalcluster.Name, e *endpoint) *followed {
 		e.actions(name).fenced(c.config.Fence))}
 	f.publishing, f.table = &c.publishing, e.table
 	if c.config.Deliver {
-		f.deliverer = newDeliverer(name, e, c.config.Fence)
-		f.handOver = f.deliverer.handOver
+		f.deliverer = newDeliverer(name, e, c.config.Fence, f.event)
+		f.handOver, f.outcome = f.deliverer.handOver, f.deliverer.result.Load
 	}
 	c.metrics.workspaces.Inc()
 	c.mu.Lock()

@@ -4,14 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
@@ -39,10 +42,12 @@ type deliverer struct {
 	claims    boundClaims
 	hidden    map[schema.GroupResource]*hidden
 	finalizers
+	reporter *delivery.Reporter
+	event    func(about runtime.Object, kind, reason, message string)
 }
 
-func newDeliverer(name logicalcluster.Name, e *endpoint, fence func() error) *deliverer {
-	d := &deliverer{name: name, endpoint: e, fence: fence, rendering: newRendering(e.table)}
+func newDeliverer(name logicalcluster.Name, e *endpoint, fence func() error, event func(about runtime.Object, kind, reason, message string)) *deliverer {
+	d := &deliverer{name: name, endpoint: e, fence: fence, rendering: newRendering(e.table), reporter: delivery.NewReporter(time.Now), event: event}
 	d.Now, d.rendering.hides = time.Now, d.hides
 	works, namespaces := e.delivering.Cluster(name.Path()).Resource(workResource), e.delivering.Cluster(name.Path()).Resource(namespaceResource)
 	d.Actions = delivery.Actions{
@@ -132,8 +137,11 @@ func (d *deliverer) deliver(ctx context.Context) (r result) {
 	}
 	done := d.Deliver(ctx, round, as[*v1alpha1.Work](d.endpoint.watch(workResource).of(d.name), map[types.UID]decode.Problems{}))
 	d.rendering.forget()
-	d.result.Store(done)
+	if before := d.result.Swap(done); before == nil || !equality.Semantic.DeepEqual(before.Problems, done.Problems) || !maps.Equal(before.Clusters, done.Clusters) {
+		d.endpoint.changed(d.name) // placements and registrations say so
+	}
 	d.want(done.Finalizers)
+	d.report(round, done, &r)
 	for _, err := range done.Errors {
 		r.fail(err)
 	}

@@ -20,6 +20,8 @@ import (
 type deliveries struct {
 	// handOver takes where the workloads belong, after each pass; nil where nothing is delivered.
 	handOver func(delivery.Round)
+	// outcome is what the last round of deliveries has come to, nil before the first; it is nil where nothing is delivered.
+	outcome func() *delivery.Result
 	// departures are the copies on clusters that workloads leave.
 	departures delivery.Departures
 	// delivering are the clusters whose agents deliver, by name, and copies what runs where, in this pass.
@@ -46,6 +48,11 @@ func (w *workspace) readDeliveries(o *cacheView) {
 	}
 	w.copies, w.usages = delivery.CopiesOf(names, o.works), o.usages
 	w.running = w.runsUnseen(o)
+	if w.outcome != nil {
+		if done := w.outcome(); done != nil {
+			w.problems, w.unwritable = done.Problems, done.Clusters
+		}
+	}
 }
 
 // holdsLeft says whether what is reserved on a cluster that a workload leaves stays so until it is gone there.

@@ -50,9 +50,11 @@ type endpoint struct {
 	companions          []*resourceWatch
 	// delivering writes what is delivered. Its requests do not hold up those of placing.
 	delivering kcpdynamic.ClusterInterface
-	checker    *watchChecker
-	metrics    *metrics
-	beats      heartbeats
+	// reporting writes the statuses of workloads. Its requests hold up neither.
+	reporting kcpdynamic.ClusterInterface
+	checker   *watchChecker
+	metrics   *metrics
+	beats     heartbeats
 	// changed is called with the workspace of every object that changes, and with all of them once everything is listed.
 	changed func(logicalcluster.Name)
 	// deliverable is called with the workspace of every object that changes what is delivered.
@@ -75,13 +77,17 @@ func newEndpoint(config Config, url string, metrics *metrics, changed, deliverab
 	if err != nil {
 		return nil, err
 	}
+	reporting, err := kcpdynamic.NewForConfig(at)
+	if err != nil {
+		return nil, err
+	}
 	metadata, err := kcpmetadata.NewForConfig(at)
 	if err != nil {
 		return nil, err
 	}
 	table := cmp.Or(config.Table, workload.Kinds())
 	e := &endpoint{
-		url: url, client: client, delivering: delivering, metadata: metadata, metrics: metrics, changed: changed, deliverable: deliverable,
+		url: url, client: client, delivering: delivering, reporting: reporting, metadata: metadata, metrics: metrics, changed: changed, deliverable: deliverable,
 		table: table, kinds: watchedKinds(table, config.Kinds), deliver: config.Deliver,
 		beats: heartbeats{heard: map[clusterKey]heartbeat{}}, synced: make(chan struct{}),
 	}

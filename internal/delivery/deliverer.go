@@ -305,6 +305,18 @@ func (d *Deliverer) wrote(s *slot, written *v1alpha1.Work) {
 	d.works[s.name] = &known{Work: written, index: s.index(), since: d.Now()}
 }
 
+// Copies are those that the Works have as they are known after a round; known is false where that is not what is on the server.
+func (d *Deliverer) Copies(round *Round) (copies *Copies, known bool) {
+	if d.works == nil || d.stale {
+		return nil, false
+	}
+	names := make([]string, len(round.Clusters))
+	for i := range round.Clusters {
+		names[i] = round.Clusters[i].Name
+	}
+	return CopiesOf(names, d.current()), true
+}
+
 // current returns the Works as they are known, by name.
 func (d *Deliverer) current() []*v1alpha1.Work {
 	works := make([]*v1alpha1.Work, 0, len(d.works))

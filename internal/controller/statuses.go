@@ -1,0 +1,86 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/internal/delivery"
+)
+
+const (
+	// concurrentStatuses is in how many workspaces statuses of workloads are written at once, statusesInFlight how many of each.
+	concurrentStatuses = 4
+	statusesInFlight   = 8
+)
+
+// report has what has become of the workloads written to their statuses.
+func (d *deliverer) report(round *delivery.Round, done *delivery.Result, r *result) {
+	copies, known := d.Copies(round)
+	if !known {
+		return // where it is not known what runs, statuses stay as they are
+	}
+	for _, err := range d.reporter.Report(round, copies, done.Problems) {
+		r.fail(err)
+	}
+}
+
+// writeStatuses writes the statuses of workloads that are due. The rate limit of their client holds up nothing else.
+func (d *deliverer) writeStatuses(ctx context.Context) (r result) {
+	next, wait := d.reporter.Next()
+	var mu sync.Mutex
+	var writing errgroup.Group
+	writing.SetLimit(statusesInFlight)
+	failed, first := 0, error(nil)
+	for _, write := range next {
+		writing.Go(func() error {
+			err := d.writeStatus(ctx, write)
+			gone := apierrors.IsNotFound(err) || apierrors.IsConflict(err)
+			d.reporter.Wrote(write, err, gone)
+			if err != nil && !gone {
+				mu.Lock()
+				defer mu.Unlock()
+				if failed++; first == nil {
+					first = fmt.Errorf("status of %s: %w", write.Reference, err)
+				}
+			}
+			return nil
+		})
+	}
+	_ = writing.Wait() // the outcomes are recorded one by one
+	if failed > 0 {
+		r.fail(fmt.Errorf("%d statuses of workloads are not written, the first: %w", failed, first))
+	}
+	if r.again = len(next) > 0; wait > 0 {
+		r.within(wait)
+	}
+	return r
+}
+
+// writeStatus writes the status of a workload, and tells its owner what has gone wrong.
+func (d *deliverer) writeStatus(ctx context.Context, write *delivery.StatusWrite) error {
+	i := slices.IndexFunc(d.endpoint.kinds, func(k watchedKind) bool { return k.kind == write.Kind && k.apiVersion == write.APIVersion })
+	if write.Patch != nil && i >= 0 {
+		_, err := fenced(d.fence, func(ctx context.Context, patch []byte) (any, error) {
+			return d.endpoint.reporting.Cluster(d.name.Path()).Resource(d.endpoint.kinds[i].GroupVersionResource).Namespace(write.Namespace).
+				Patch(ctx, write.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+		})(ctx, write.Patch)
+		if d.endpoint.metrics.wrote("WorkloadStatus", err) != nil {
+			return err
+		}
+	}
+	if write.Event != nil {
+		about := &workloadObject{
+			TypeMeta:   metav1.TypeMeta{APIVersion: write.APIVersion, Kind: write.Kind},
+			ObjectMeta: metav1.ObjectMeta{Namespace: write.Namespace, Name: write.Name, UID: types.UID(write.UID), ResourceVersion: write.ResourceVersion},
+		}
+		d.event(about, write.Event.Type, write.Event.Reason, write.Event.Message)
+	}
+	return nil
+}
