@@ -236,13 +236,14 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 			plan.problem, plan.candidates = p, candidates
 			return nil
 		}
-		for _, at := range solution.Chosen {
+		others = make([]place, len(solution.Chosen))
+		for i, at := range solution.Chosen {
 			o := &candidates[at]
-			chosen := o.place()
+			chosen := &others[i]
+			*chosen = o.place()
 			if chosen.choice = w.choose(classes[o.tier], o.key); plan.division != nil {
 				chosen.choice.Replicas = 0 // until they are divided
 			}
-			others = append(others, chosen)
 		}
 		plan.record(p, &solution)
 		plan.problem, plan.candidates, plan.chosen = p, candidates, solution.Chosen
@@ -314,7 +315,7 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 	}
 	turn := w.turn(r, *held, number)
 	plan.attraction.begin(taken)
-	all = true
+	found, all = make([]candidate, 0, min(w.fleet.Len(), max(most, plan.groups.n*number))), true
 	for tier, c := range classes {
 		first, prefer := len(found), c.Strategy.Prefer
 		w.eachFeasible(c, tier, r, held, plan, number, func(key ranking.Key) bool {
@@ -428,12 +429,14 @@ func (w *workspace) countDomains(plan *plan, classes []*class, r *Request, held 
 	return constraints
 }
 
-// locate gives the candidates of a problem their values and domains.
+// locate gives the candidates of a problem their values, domains and groups.
 func (w *workspace) locate(p *spread.Problem, c *class, candidates []candidate) {
 	n := len(p.Constraints)
-	domains := make([]int32, len(candidates)*n)
+	domains, groups := make([]int32, len(candidates)*n), w.groupsOf(c)
 	for i := range candidates {
-		p.Candidates[i].Value, p.Candidates[i].Domains = candidates[i].value, domains[i*n:(i+1)*n:(i+1)*n]
+		o := &p.Candidates[i]
+		o.Value, o.Domains = candidates[i].value, domains[i*n:(i+1)*n:(i+1)*n]
+		o.Group = groups.of[candidates[i].key.Position()]
 	}
 	for k := range p.Constraints {
 		t := w.topology(c.Placement.Spread[k].Key)

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"encoding/binary"
 	"slices"
 
 	"github.com/kcp-placement/placement/engine/internal/spread"
@@ -60,34 +59,43 @@ type groups struct {
 	n     int
 }
 
-// groupsOf returns the groups of clusters for the spread constraints of a class.
+// groupsOf returns the groups of clusters for the spread constraints of a class. They are kept until facts of a cluster change.
 func (w *workspace) groupsOf(c *class) *groups {
 	facts := w.fleet.Facts()
 	if c.groups != nil && c.groups.facts == facts {
 		return c.groups
 	}
-	g := &groups{facts: facts, of: make([]int32, w.fleet.Len())}
-	topologies := make([]*topology, len(c.Placement.Spread))
-	for k := range topologies {
-		topologies[k] = w.topology(c.Placement.Spread[k].Key)
+	keys := ""
+	for k := range c.Placement.Spread {
+		keys += string(c.Placement.Spread[k].Key) + "\n"
 	}
-	numbers := map[string]int32{}
-	var signature []byte
-	for position := range g.of {
-		signature = signature[:0]
-		for _, t := range topologies {
-			signature = binary.BigEndian.AppendUint32(signature, uint32(t.of[position]))
-		}
-		number, known := numbers[string(signature)]
+	if c.groups = w.groups[keys]; c.groups != nil && c.groups.facts == facts {
+		return c.groups
+	}
+	g := &groups{facts: facts, of: make([]int32, w.fleet.Len()), n: 1}
+	for k := range c.Placement.Spread {
+		g.split(w.topology(c.Placement.Spread[k].Key))
+	}
+	if len(w.groups) >= maxTopologies {
+		clear(w.groups)
+	}
+	w.groups[keys], c.groups = g, g
+	return g
+}
+
+// split tells apart the clusters of a group that are in different domains.
+func (g *groups) split(t *topology) {
+	numbers := map[[2]int32]int32{}
+	for position, group := range g.of {
+		of := [2]int32{group, t.of[position]}
+		number, known := numbers[of]
 		if !known {
 			number = int32(len(numbers))
-			numbers[string(signature)] = number
+			numbers[of] = number
 		}
 		g.of[position] = number
 	}
 	g.n = len(numbers)
-	c.groups = g
-	return g
 }
 
 // eligibleDomains are the domains with a cluster that passes all but capacity, by any of the classes.
@@ -118,8 +126,7 @@ func (c *class) eligibleDomains(w *workspace, t *topology) []bool {
 		}
 	}
 	for position, domain := range t.of {
-		nowhere := slices.ContainsFunc(required, func(o *topology) bool { return o.of[position] == spread.None })
-		if domain == spread.None || nowhere || domains[domain] {
+		if domain == spread.None || domains[domain] || slices.ContainsFunc(required, func(o *topology) bool { return o.of[position] == spread.None }) {
 			continue
 		}
 		row := w.fleet.Row(position)

@@ -40,7 +40,9 @@ type workspace struct {
 	chosen  []ranking.Key
 	// topologies are the domains of the topology keys in use.
 	topologies map[snapshot.TopologyKey]*topology
-	affinity   affinity
+	// groups of clusters, by the topology keys of spread constraints.
+	groups   map[string]*groups
+	affinity affinity
 	// holds counts the reservations that have been held.
 	holds atomic.Int64
 }
@@ -57,6 +59,7 @@ func (e *Engine) newWorkspace(name logicalcluster.Name) *workspace {
 	w := &workspace{
 		name: name, options: &e.options, ledger: capacity.NewLedger(), judge: newJudge(),
 		topologies: map[snapshot.TopologyKey]*topology{},
+		groups:     map[string]*groups{},
 		cache: lru.New[cacheKey, any](lru.Options{
 			MaxBytes: e.options.CacheBytes, TTL: e.options.CacheTTL, OnBytes: e.options.Metrics.CacheBytes,
 		}),

@@ -3,8 +3,8 @@
 package spread
 
 import (
-	"encoding/binary"
 	"math"
+	"slices"
 )
 
 // MaxWork bounds a search, in looks at a domain or a candidate: some milliseconds. What is found within it is the best there is,
@@ -22,6 +22,8 @@ type Candidate struct {
 	Until int64
 	// Domains are the cluster's, one for each constraint; None where it is in no domain.
 	Domains []int32
+	// Group is a small number for each combination of Domains.
+	Group int32
 }
 
 // None is the domain of a cluster that is in none.
@@ -108,26 +110,29 @@ func (p *Problem) Settles(s *Solution) bool {
 			most += p.Candidates[at].Value
 		}
 	}
-	return value >= most
+	// Of equal ones, the one with earlier candidates is the best: here with those that any other could have.
+	return value > most || value == most && (n == 1 || s.Chosen[n-2] == n-2)
 }
 
 type search struct {
 	*Problem
-	// groups has for each candidate the number of its group: candidates that are in the same domains.
-	groups []int
 	// closed is for each group the largest room of a candidate that was passed over: one with no more comes later, and is worse.
 	closed []int64
 	// sums of the values before each candidate.
 	sums []int64
 	// roomLeft is the room of this candidate and those after it.
 	roomLeft []int64
-	// added is for each constraint what each domain has got, open how many candidates that are still to come it has.
-	added, open [][]int
+	// added is for each constraint what each domain has got, open how many candidates that are still to come it has, and most how many
+	// more it can get.
+	added, open, most [][]int
+	// left is scratch.
+	left []int
 
-	chosen  []int
-	scratch []int
-	value   int64
-	room    int64
+	chosen []int
+	value  int64
+	room   int64
+	// plain: only values count, and the constraints that have to hold.
+	plain bool
 	// work is how much is done; a step costs at least what all domains of all constraints cost.
 	work, domains int
 
@@ -138,53 +143,50 @@ type search struct {
 }
 
 func newSearch(p *Problem) *search {
-	n := len(p.Candidates)
-	s := &search{Problem: p, groups: make([]int, n), sums: make([]int64, n+1), roomLeft: make([]int64, n+1)}
-	ids := map[string]int{}
-	signature := make([]byte, 0, 32)
+	n, groups, domains, widest := len(p.Candidates), int32(0), 0, 0
 	for i := range p.Candidates {
-		c := &p.Candidates[i]
-		s.sums[i+1] = s.sums[i] + c.Value
-		signature = signature[:0]
-		for _, d := range c.Domains {
-			signature = binary.BigEndian.AppendUint32(signature, uint32(d))
-		}
-		id, known := ids[string(signature)]
-		if !known {
-			id = len(ids)
-			ids[string(signature)] = id
-		}
-		s.groups[i] = id
+		groups = max(groups, p.Candidates[i].Group+1)
+	}
+	for k := range p.Constraints {
+		domains += len(p.Constraints[k].Counts)
+		widest = max(widest, len(p.Constraints[k].Counts))
+	}
+	s := &search{Problem: p, domains: 8 + 4*domains, chosen: make([]int, 0, min(n, max(0, p.Number)))}
+	s.plain = !p.InOrder && !p.Fewest && p.Need == 0 && !slices.ContainsFunc(p.Constraints, func(c Constraint) bool { return c.Cost > 0 })
+	amounts := make([]int64, 2*(n+1)+int(groups))
+	s.sums, s.roomLeft, s.closed = amounts[:n+1], amounts[n+1:2*(n+1)], amounts[2*(n+1):]
+	for i := range p.Candidates {
+		s.sums[i+1] = s.sums[i] + p.Candidates[i].Value
 	}
 	for i := n - 1; i >= 0; i-- {
 		s.roomLeft[i] = min(math.MaxInt64/2, s.roomLeft[i+1]+p.Candidates[i].Room)
 	}
-	s.closed = make([]int64, len(ids))
 	for g := range s.closed {
 		s.closed[g] = -1
 	}
-	for k := range p.Constraints {
-		s.scratch = make([]int, max(len(s.scratch), len(p.Constraints[k].Counts)))
+	counts := make([]int, 3*domains+widest)
+	take := func(n int) (taken []int) {
+		taken, counts = counts[:n:n], counts[n:]
+		return taken
 	}
-	s.domains = 8
+	s.left = take(widest)
+	lists := make([][]int, 3*len(p.Constraints))
+	s.added, s.open, s.most = lists[:len(p.Constraints)], lists[len(p.Constraints):2*len(p.Constraints)], lists[2*len(p.Constraints):]
 	for k := range p.Constraints {
-		s.domains += 4 * len(p.Constraints[k].Counts)
+		n := len(p.Constraints[k].Counts)
+		s.added[k], s.open[k], s.most[k] = take(n), take(n), take(n)
 	}
-	s.added, s.open = make([][]int, len(p.Constraints)), make([][]int, len(p.Constraints))
-	for k := range p.Constraints {
-		s.added[k], s.open[k] = make([]int, len(p.Constraints[k].Counts)), make([]int, len(p.Constraints[k].Counts))
-		for i := range p.Candidates {
-			if d := p.Candidates[i].Domains[k]; d != None {
-				s.open[k][d]++
-			}
-		}
-	}
+	s.pass(0, n, 1)
 	return s
 }
 
 // step decides about the candidate i and all after it.
 func (s *search) step(i int) {
-	if s.done || !s.promising(i) {
+	if s.done || !s.promising(i, s.mostMore()) {
+		return
+	}
+	if s.plain && len(s.chosen) == s.Number-1 {
+		s.chooseLast(i)
 		return
 	}
 	first, n := i, len(s.Candidates)
@@ -192,8 +194,8 @@ func (s *search) step(i int) {
 		i = n
 	}
 	enough := s.InOrder && s.room >= s.Need && len(s.chosen) >= s.Least && s.holds()
-	for i < n && (s.Candidates[i].Room <= s.closed[s.groups[i]] || enough && s.room >= s.Candidates[i].Until) {
-		i++ // one of its group that was passed over is as good, or it is not wanted
+	for i < n && (s.excluded(&s.Candidates[i]) || enough && s.room >= s.Candidates[i].Until) {
+		i++
 	}
 	if s.work += s.domains + i - first; s.work > MaxWork {
 		i, s.done = n, true
@@ -206,6 +208,24 @@ func (s *search) step(i int) {
 		s.pass(first, i, -1)
 		s.choose(i)
 		s.pass(first, i, 1)
+	}
+}
+
+// chooseLast chooses one more candidate, where only its value counts: the first that can be chosen.
+func (s *search) chooseLast(i int) {
+	s.work += s.domains
+	for ; i < len(s.Candidates); i++ {
+		if s.work++; s.excluded(&s.Candidates[i]) {
+			continue
+		}
+		s.take(i, &s.Candidates[i], 1)
+		holds := s.holds()
+		if holds {
+			s.consider()
+		}
+		if s.take(i, &s.Candidates[i], -1); holds {
+			return
+		}
 	}
 }
 
@@ -223,17 +243,15 @@ func (s *search) holds() bool {
 func (s *search) choose(i int) {
 	c := &s.Candidates[i]
 	s.pass(i, i+1, -1)
-	if s.allowed(c) {
-		s.take(i, c, 1)
-		if s.possible() {
-			if !s.InOrder {
-				s.consider()
-			}
-			s.step(i + 1)
+	s.take(i, c, 1)
+	if s.possible() {
+		if !s.InOrder {
+			s.consider()
 		}
-		s.take(i, c, -1)
+		s.step(i + 1)
 	}
-	group := s.groups[i]
+	s.take(i, c, -1)
+	group := c.Group
 	before := s.closed[group]
 	s.closed[group] = max(before, c.Room)
 	s.step(i + 1)
@@ -267,18 +285,22 @@ func (s *search) take(i int, c *Candidate, by int) {
 	}
 }
 
-// allowed reports whether a candidate is in a domain of every constraint that has to hold.
-func (s *search) allowed(c *Candidate) bool {
+// excluded reports whether a candidate need not be looked at: one of its group that was passed over is as good, or a constraint
+// that has to hold has no room for it, as mostMore has found.
+func (s *search) excluded(c *Candidate) bool {
+	if c.Room <= s.closed[c.Group] {
+		return true
+	}
 	for k, d := range c.Domains {
-		if d == None && s.Constraints[k].Cost == 0 {
-			return false
+		if s.Constraints[k].Cost == 0 && (d == None || s.most[k][d] <= 0) {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
-// promising reports whether choosing from the candidate i on can be better than the best so far.
-func (s *search) promising(i int) bool {
+// promising reports whether choosing from the candidate i on, so many more at most, can be better than the best so far.
+func (s *search) promising(i, most int) bool {
 	if !s.found {
 		return true
 	}
@@ -302,7 +324,7 @@ func (s *search) promising(i int) bool {
 		if size < best {
 			return true
 		}
-	} else if more = min(more, s.mostMore()); size+more != best {
+	} else if more = min(more, most); size+more != best {
 		return size+more > best
 	}
 	return s.value+s.mostValue(i, min(more, len(s.Candidates)-i)) > s.bestValue
@@ -315,12 +337,12 @@ func (s *search) mostValue(i, more int) int64 {
 		if s.Constraints[k].Cost > 0 || s.value+most <= s.bestValue {
 			continue
 		}
-		room := s.roomIn(k)
+		room := s.left[:copy(s.left, s.most[k])]
 		value, left := int64(0), more
 		j := i
 		for ; j < len(s.Candidates) && left > 0; j++ {
 			c := &s.Candidates[j]
-			if d := c.Domains[k]; d != None && room[d] > 0 && c.Room > s.closed[s.groups[j]] {
+			if d := c.Domains[k]; !s.excluded(c) && room[d] > 0 {
 				room[d]--
 				left--
 				value += c.Value
@@ -334,27 +356,7 @@ func (s *search) mostValue(i, more int) int64 {
 	return most
 }
 
-// roomIn is how many more each domain of a constraint can get at most.
-func (s *search) roomIn(k int) []int {
-	c, room := &s.Constraints[k], s.scratch[:len(s.open[k])]
-	fewest := c.fewest(s.added[k], s.open[k])
-	all, domains := s.Number-len(s.chosen), 0
-	for d, eligible := range c.Eligible {
-		if eligible {
-			all += c.Counts[d] + s.added[k][d]
-			domains++
-		}
-	}
-	if domains > 0 {
-		fewest = min(fewest, all/domains)
-	}
-	for d, open := range s.open[k] {
-		room[d] = min(open, fewest+c.MaxSkew-c.Counts[d]-s.added[k][d])
-	}
-	return room
-}
-
-// mostMore is how many candidates can be added at most, by the constraints that have to hold.
+// mostMore is how many candidates can be added at most, by the constraints that have to hold, and as many as each domain can get.
 func (s *search) mostMore() int {
 	most := math.MaxInt
 	for k := range s.Constraints {
@@ -362,9 +364,26 @@ func (s *search) mostMore() int {
 		if c.Cost > 0 {
 			continue
 		}
+		added, open, room := s.added[k], s.open[k], s.most[k]
+		fewest, all, domains := math.MaxInt, s.Number-len(s.chosen), 0
+		for d, eligible := range c.Eligible {
+			if eligible {
+				has := c.Counts[d] + added[d]
+				fewest = min(fewest, has+open[d])
+				all += has
+				domains++
+			}
+		}
+		switch {
+		case domains == 0 || domains < c.MinDomains:
+			fewest = 0
+		default:
+			fewest = min(fewest, all/domains)
+		}
 		more := 0
-		for _, room := range s.roomIn(k) {
-			more += max(0, room)
+		for d := range open {
+			room[d] = min(open[d], fewest+c.MaxSkew-c.Counts[d]-added[d])
+			more += max(0, room[d])
 		}
 		most = min(most, more)
 	}
@@ -493,7 +512,7 @@ func (s *search) consider() {
 		}
 	}
 	s.found, s.bestValue = true, value
-	s.best = Solution{Chosen: append([]int(nil), s.chosen...), Room: room, Cost: cost}
+	s.best.Chosen, s.best.Room, s.best.Cost = append(s.best.Chosen[:0], s.chosen...), room, cost
 	if s.InOrder && room == s.Need && len(s.chosen) >= s.Least {
 		s.done = true
 	}
