@@ -175,6 +175,7 @@ func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, oth
 	}
 	shares := plan.shares(want, has, all, w.weights(plan.division, all))
 	stands, loses, current := false, false, map[string]int64{}
+	given = make([]place, 0, len(all))
 	for i, share := range shares {
 		o := &all[i]
 		had := o.stays

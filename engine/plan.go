@@ -205,7 +205,7 @@ func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*place
 
 // someCandidates is how many of the best clusters are looked at first where replicas are divided: with these nearly every choice is
 // settled.
-const someCandidates = 32
+const someCandidates = 16
 
 // chooseOthers chooses clusters that the workload does not run on.
 func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held *holding, places *places) (others []place) {
@@ -383,13 +383,12 @@ func (w *workspace) eachFeasible(c *class, tier int, r *Request, held *holding, 
 	c.ranking = ranked
 }
 
-// rowWithout is the row of a position without what the workload holds there.
+// rowWithout is the row of a position without what the workload holds there, until the next is asked for.
 func (w *workspace) rowWithout(held *holding, position int) *snapshot.Row {
 	row := w.fleet.Row(position)
 	if i := held.index(row.Name); i >= 0 {
-		without := new(snapshot.Row)
-		held.without(i, row, without)
-		return without
+		held.without(i, row, &w.row)
+		return &w.row
 	}
 	return row
 }
@@ -464,9 +463,13 @@ func (p *plan) record(problem *spread.Problem, s *spread.Solution) {
 // settleOn makes the choices of a decision, and returns their keys.
 func (d *Decision) settleOn(all []place, p *places) []ranking.Key {
 	all = d.settle(all, p)
+	if len(all) == 0 {
+		return nil
+	}
 	keys := make([]ranking.Key, len(all))
+	d.Clusters = make([]Choice, len(all))
 	for i := range all {
-		d.Clusters, keys[i] = append(d.Clusters, all[i].choice), all[i].key
+		d.Clusters[i], keys[i] = all[i].choice, all[i].key
 	}
 	return keys
 }
