@@ -77,6 +77,11 @@ type WorkloadDecision struct {
 	// +kubebuilder:validation:MaxLength=63
 	Group string `json:"group,omitempty"`
 
+	// divided is set where the clusters share the replicas. Otherwise each of them has all.
+	//
+	// +optional
+	Divided bool `json:"divided,omitempty"`
+
 	// waitingReplicas is how many replicas no cluster has, where the placement divides them and there is no room for all.
 	//
 	// +optional

@@ -232,7 +232,7 @@ func (p *pass) assign(key workloadKey, a *delivery.Assignment) {
 	if current == nil || !current.durable(key) {
 		return
 	}
-	a.State, a.DecidedAt = delivery.Decided, current.decision.DecidedAt.Time
+	a.State, a.DecidedAt, a.Divided = delivery.Decided, current.decision.DecidedAt.Time, current.decision.Divided
 	for _, c := range current.decision.Clusters {
 		a.Targets = append(a.Targets, delivery.Target{Cluster: c.Name, Replicas: c.Replicas})
 	}

@@ -457,6 +457,7 @@ func toAPI(d *engine.Decision, item *workItem, now time.Time) v1alpha1.WorkloadD
 		SnapshotGeneration: d.Generation,
 		DecidedAt:          metav1.NewTime(now),
 		Group:              d.Group,
+		Divided:            d.Divides(),
 		WaitingReplicas:    int32(d.Waiting),
 	}
 	alike := true

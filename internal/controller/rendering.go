@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/tools/cache"
 
@@ -262,7 +262,7 @@ func (r *rendering) compile(p *v1alpha1.WorkloadPlacement) *compiledOverrides {
 
 // divide returns the share of each cluster, nil where each gets all replicas.
 func (r *rendering) divide(a *delivery.Assignment, w *renderedWorkload, shares []delivery.Share, decoded func() (*unstructured.Unstructured, error)) (map[string]render.Share, error) {
-	if !divides(&a.Placement.Spec) {
+	if !a.Divided {
 		return nil, nil
 	}
 	replicas, before, revisions := map[string]int32{}, map[string]*v1alpha1.Manifest{}, map[string]string{}

@@ -42,6 +42,20 @@ func TestPoliciesSchedule(t *testing.T) {
 		t.Errorf("nothing has changed, and %v is written", w.writes[writes:])
 	}
 
+	// Where they have replicas divided the decisions say so, for those who bring workloads to clusters.
+	shop := testWorkload("shop", 400)
+	shop.workload.Divisible, shop.workload.Replicas = true, 4
+	w.workloads = append(w.workloads, shop)
+	say(`scheduling := {"replicaScheduling": {"type": "Divided"}} if input.workload.name == "shop" else := {"numberOfClusters": 1}`)
+	for _, slice := range w.stored {
+		for _, d := range slice.Decisions {
+			if d.Divided != (d.Workload.Name == "shop") {
+				t.Errorf("divided: %v of %s", d.Divided, d.Workload.Name)
+			}
+		}
+	}
+	w.workloads = w.workloads[:2]
+
 	// More than there are is waited for, by what comes later.
 	say(`scheduling := {"numberOfClusters": 3, "minClusters": 3}`)
 	w.workloads = append(w.workloads, testWorkload("late", 100))

@@ -629,21 +629,21 @@ func (s *store) object(sl *slice, content map[workloadKey]*entry) *v1alpha1.Plac
 		object.Decisions = append(object.Decisions, withDelivery(content[key].decision, s.deliveries[key]))
 	}
 	object.Count = int32(len(object.Decisions))
-	object.Summary = summary(object.Decisions, sl.owner != nil && divides(&sl.owner.Spec))
+	object.Summary = summary(object.Decisions)
 	return object
 }
 
 // summary says where the workloads of a slice are: "web: frankfurt, dublin; orders: paris", or, of more than three, how many are
 // on each cluster, "frankfurt 60, dublin 40", the most first. Replicas that are divided are told: "web: frankfurt x4, dublin x2
 // (1 replica waits)".
-func summary(decisions []v1alpha1.WorkloadDecision, divided bool) string {
+func summary(decisions []v1alpha1.WorkloadDecision) string {
 	parts, separator := []string{}, "; "
 	on, waiting := map[string]int{}, int32(0)
 	for _, d := range decisions {
 		names := make([]string, len(d.Clusters))
 		for i, c := range d.Clusters {
 			on[c.Name]++
-			if names[i] = c.Name; divided {
+			if names[i] = c.Name; d.Divided {
 				names[i] = fmt.Sprintf("%s x%d", c.Name, c.Replicas)
 			}
 		}
@@ -681,10 +681,6 @@ func waits(replicas int32) string {
 
 // maxSummary is how long a summary can be before it is cut, in bytes.
 const maxSummary = 200
-
-func divides(spec *v1alpha1.WorkloadPlacementSpec) bool {
-	return spec.ReplicaScheduling != nil && spec.ReplicaScheduling.Type == v1alpha1.ReplicasDivided
-}
 
 // placementLabel is the label of a placement's slices; empty where its name is too long for one.
 func placementLabel(placement string) string {

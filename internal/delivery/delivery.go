@@ -50,8 +50,10 @@ type Assignment struct {
 	State State
 	// Placement that the workload belongs to; nil unless it is Decided or Waiting.
 	Placement *v1alpha1.WorkloadPlacement
-	// Targets are its clusters, where Decided, in the order of their names. DecidedAt is since when.
+	// Targets are its clusters, where Decided, in the order of their names; Divided is set where they share the replicas. DecidedAt is
+	// since when.
 	Targets   []Target
+	Divided   bool
 	DecidedAt time.Time
 	// Leaving are the clusters that the durable decision says the workload leaves.
 	Leaving []string

@@ -2,7 +2,6 @@ package render
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -95,7 +94,7 @@ func delivered(m *v1alpha1.Manifest, path string) (int64, bool) {
 		return 0, false
 	}
 	var object unstructured.Unstructured
-	if err := json.Unmarshal(m.Object.Raw, &object.Object); err != nil {
+	if err := object.UnmarshalJSON(m.Object.Raw); err != nil {
 		return 0, false
 	}
 	n, found, err := number(object.Object, path)
@@ -134,4 +133,20 @@ func (s Share) set(object *unstructured.Unstructured) error {
 		errs = append(errs, unstructured.SetNestedField(object.Object, s[path], strings.Split(path, ".")...))
 	}
 	return errors.Join(errs...)
+}
+
+// share is that of the request, or the replicas that were decided. A Job whose replicas are not divided runs as its owner wrote it:
+// how many pods it still has depends on how many have succeeded.
+func (r Request) share() (Share, error) {
+	if r.Share != nil || r.Replicas == nil {
+		return r.Share, nil
+	}
+	d, err := r.Kinds.Find(r.Workload.GetAPIVersion(), r.Workload.GetKind())
+	if err != nil {
+		return nil, err
+	}
+	if paths := d.Divided(); len(paths) == 1 {
+		return Share{paths[0]: int64(*r.Replicas)}, nil
+	}
+	return nil, nil
 }

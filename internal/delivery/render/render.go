@@ -26,8 +26,8 @@ type Request struct {
 	With     []*unstructured.Unstructured
 	// Changes are those of Overrides for the cluster; nil if there are none.
 	Changes *Changes
-	// Replicas that were decided for the cluster; nil where the workload has none. Share is the cluster's of Divide; nil where the
-	// cluster gets all replicas.
+	// Replicas that were decided for the cluster; nil where the workload has none. What its owner writes counts once it is decided.
+	// Share is the cluster's of Divide; nil where the cluster gets all replicas.
 	Replicas *int32
 	Share    Share
 	// WhenUnselected is that of the placement.
@@ -67,7 +67,11 @@ func (r Request) workload() (m v1alpha1.Manifest, err error) {
 	if err := r.Changes.apply(changed{object, r.Kinds, r.With}); err != nil {
 		return m, err
 	}
-	if err := r.Share.set(object); err != nil {
+	share, err := r.share()
+	if err != nil {
+		return m, err
+	}
+	if err := share.set(object); err != nil {
 		return m, err
 	}
 	if err := setUID(object, r.Kinds, string(r.Workload.GetUID())); err != nil {

@@ -30,7 +30,7 @@ import (
 //	with                                              what goes with the workload, and what is missing
 //	divide lyon=2 oslo=1                              the numbers in the manifest of each of these clusters, which already have those
 //	                                                  of the divide before
-//	render [cluster=X] [location=Y] [only=Kind]       what a cluster gets, where nothing is divided
+//	render [cluster=X] [location=Y] [replicas=N] [only=Kind]  what a cluster gets, where nothing is divided; N are decided
 func TestRender(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		s := &story{}
@@ -152,6 +152,10 @@ func (s *story) render(t *testing.T, d *datadriven.TestData, out io.Writer) erro
 	request := render.Request{
 		Kinds: workload.Kinds(), Workload: s.workload, With: with, WhenUnselected: v1alpha1.KeepUnselected,
 		Changes: s.overrides.For(render.Cluster{Name: cluster, Location: location}),
+	}
+	if d.HasArg("replicas") {
+		request.Replicas = new(int32)
+		d.ScanArgs(t, "replicas", request.Replicas)
 	}
 	manifests, err := render.Manifests(request)
 	for _, m := range manifests {

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -257,7 +256,7 @@ func inNamespaces(manifests []v1alpha1.Manifest, namespace func(string) string) 
 	objects := []*unstructured.Unstructured{}
 	for _, m := range manifests {
 		o := &unstructured.Unstructured{}
-		if err := json.Unmarshal(m.Object.Raw, &o.Object); err != nil {
+		if err := o.UnmarshalJSON(m.Object.Raw); err != nil {
 			return nil, err
 		}
 		o.SetNamespace(namespace(o.GetNamespace()))
