@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,6 +51,8 @@ func TestPoliciesSchedule(t *testing.T) {
 		}
 		single := oneCluster(written)
 		written.WorkloadAffinity = said.WorkloadAffinity
+		asked.Tolerations = drawTolerations(t)
+		written.Tolerations = slices.Concat(asked.Tolerations, said.Tolerations)
 		if written.NumberOfClusters == nil && !single {
 			written.NumberOfClusters = said.NumberOfClusters
 		}
@@ -92,6 +96,9 @@ func TestPoliciesSchedule(t *testing.T) {
 			w.Pod = capacity.Resources{CPU: 1}
 			w.Requests = capacity.Resources{CPU: w.Replicas}
 			w.Labels = map[string]string{"app": w.Name}
+			now := time.Unix(draw[int64](t, "now", 2, 100, 1000), 0)
+			by.change(t, now)
+			as.change(t, now)
 			if got, want := strings.ReplaceAll(by.ask(t, w), "scheduling.workloadAffinity", "workloadAffinity"), as.ask(t, w); got != want {
 				t.Fatalf("policies say %s, and the placement %+v\n%s\nwhere the placement says it all\n%s", text, asked, got, want)
 			}
@@ -126,12 +133,23 @@ func drawScheduling(t *rapid.T) (s placement.SchedulingSpec) {
 			LabelSelector: draw(t, "selector", &metav1.LabelSelector{}, selects("app", metav1.LabelSelectorOpIn, "v")), Weight: draw[int32](t, "weight", 0, 50),
 		})
 	}
+	s.Tolerations = drawTolerations(t)
 	if oneIn(t, "replicas", 2) && !oneCluster(v1alpha1.WorkloadPlacementSpec{Strategy: s.Strategy}) {
 		s.ReplicaScheduling = draw(t, "replicas", &v1alpha1.ReplicaScheduling{}, &v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDuplicated},
 			&v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDivided}, &v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDivided, Division: v1alpha1.DivideOverflow, Partial: true},
 			&v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDivided, Division: v1alpha1.DivideFreeCapacity, MinPerCluster: 2})
 	}
 	return s
+}
+
+func drawTolerations(t *rapid.T) (all []corev1.Toleration) {
+	for range below(t, "tolerations", 3) {
+		all = append(all, draw(t, "toleration", corev1.Toleration{Operator: corev1.TolerationOpExists}, corev1.Toleration{Key: "maintenance"},
+			corev1.Toleration{Key: "maintenance", Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To[int64](60)},
+			corev1.Toleration{Key: v1alpha1.TaintNotReady, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To[int64](600)},
+			corev1.Toleration{Key: v1alpha1.TaintNotReady, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To[int64](1)}))
+	}
+	return all
 }
 
 func oneCluster(spec v1alpha1.WorkloadPlacementSpec) bool {
@@ -143,6 +161,31 @@ type scheduledWorld struct {
 	engine    *engine.Engine
 	placement *placement.Placement
 	last      map[string]*engine.Decision
+	now       time.Time
+}
+
+// change lets it be some time after a cluster was tainted, and another ceased to be ready.
+func (w *scheduledWorld) change(t *rapid.T, now time.Time) {
+	w.now = now
+	since := metav1.NewTime(time.Unix(1, 0))
+	for _, c := range w.engine.Snapshot("ws").Rows() {
+		changed := *c.Cluster
+		switch c.Name {
+		case "b":
+			changed.Taints = []corev1.Taint{{Key: "maintenance", Effect: corev1.TaintEffectNoExecute, TimeAdded: &since}}
+		case "c":
+			changed.Conditions = []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: "False"}}
+			changed.NotReadySince = since.Time
+		default:
+			continue
+		}
+		if len(w.last) == 0 {
+			continue // what comes to run there is put there before
+		}
+		if _, err := w.engine.SetCluster("ws", &changed); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func newScheduledWorld(t rapid.TB, set *policy.Set, spec v1alpha1.WorkloadPlacementSpec) *scheduledWorld {
@@ -165,12 +208,12 @@ func newScheduledWorld(t rapid.TB, set *policy.Set, spec v1alpha1.WorkloadPlacem
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &scheduledWorld{e, p, map[string]*engine.Decision{}}
+	return &scheduledWorld{e, p, map[string]*engine.Decision{}, time.Time{}}
 }
 
 // ask asks about a workload in every way, and decides for it.
 func (w *scheduledWorld) ask(t *rapid.T, of *workload.Workload) (answers string) {
-	r, ctx := engine.Request{Workspace: "ws", Placement: w.placement, Workload: of}, context.Background()
+	r, ctx := engine.Request{Workspace: "ws", Placement: w.placement, Workload: of, Now: w.now}, context.Background()
 	say := func(what string, d *engine.Decision, err error) {
 		if err != nil {
 			t.Fatal(err)

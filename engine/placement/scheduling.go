@@ -9,15 +9,17 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/internal/toleration"
 )
 
 // SchedulingSpec is how policies schedule workloads: fields of a placement's spec, in the same form. Each counts for placements that
-// leave it out, but for terms of affinity, which are added to those of the placement.
+// leave it out, but for terms of affinity and tolerations, which are added to those of the placement.
 type SchedulingSpec struct {
 	Strategy          v1alpha1.Strategy               `json:"strategy,omitzero"`
 	NumberOfClusters  *intstr.IntOrString             `json:"numberOfClusters,omitempty"`
@@ -25,6 +27,7 @@ type SchedulingSpec struct {
 	SpreadConstraints []v1alpha1.SpreadConstraint     `json:"spreadConstraints,omitempty"`
 	ReplicaScheduling *v1alpha1.ReplicaScheduling     `json:"replicaScheduling,omitempty"`
 	WorkloadAffinity  []v1alpha1.WorkloadAffinityTerm `json:"workloadAffinity,omitempty"`
+	Tolerations       []corev1.Toleration             `json:"tolerations,omitempty"`
 }
 
 // Scheduling is a compiled SchedulingSpec. It is immutable.
@@ -50,6 +53,7 @@ const (
 	maxClusterWeights    = 64
 	maxAffinity          = 16
 	maxNamespaces        = 32
+	maxTolerations       = 32
 )
 
 // CompileScheduling validates and compiles what policies say, as Compile does for a placement. It names the first field that is
@@ -63,6 +67,9 @@ func CompileScheduling(spec *SchedulingSpec) (*Scheduling, error) {
 	if n := len(spec.WorkloadAffinity); n > maxAffinity {
 		return nil, field.TooMany(field.NewPath("workloadAffinity"), n, maxAffinity)
 	}
+	if n := len(spec.Tolerations); n > maxTolerations {
+		return nil, field.TooMany(field.NewPath("tolerations"), n, maxTolerations)
+	}
 	if r := spec.ReplicaScheduling; r != nil && len(r.Weights) > maxClusterWeights {
 		return nil, field.TooMany(field.NewPath("replicaScheduling", "weights"), len(r.Weights), maxClusterWeights)
 	}
@@ -70,6 +77,7 @@ func CompileScheduling(spec *SchedulingSpec) (*Scheduling, error) {
 	errs = append(errs, p.compileSpread(field.NewPath("spreadConstraints"), spec.SpreadConstraints)...)
 	errs = append(errs, p.compileDivision(field.NewPath("replicaScheduling"), &v1alpha1.WorkloadPlacementSpec{ReplicaScheduling: spec.ReplicaScheduling})...)
 	errs = append(errs, p.compileAffinity(field.NewPath("workloadAffinity"), spec.WorkloadAffinity)...)
+	errs = append(errs, toleration.Validate(field.NewPath("tolerations"), spec.Tolerations)...)
 	if len(errs) > 0 {
 		return nil, errs[0]
 	}
@@ -129,7 +137,7 @@ func oneCluster(s v1alpha1.StrategyType) string {
 }
 
 // Under returns the placement under what policies say: each field that it leaves out is as they say, as far as that agrees with
-// those that it does not leave out, and their terms of affinity are added to its own. It is the placement itself where that changes
+// those that it does not leave out, and their terms of affinity and tolerations are added to its own. It is the placement itself where that changes
 // nothing.
 func (p *Placement) Under(s *Scheduling) *Placement {
 	if s == nil {
@@ -181,6 +189,11 @@ func (p *Placement) Under(s *Scheduling) *Placement {
 	if take("workloadAffinity", len(s.compiled.Affinity) > 0, true, "") {
 		under.addAffinity(s)
 	}
+	if take("tolerations", len(s.spec.Tolerations) > 0, true, "") {
+		// Of several that match a taint the first counts: that of the placement.
+		under.Tolerations = slices.Concat(p.Tolerations, s.spec.Tolerations)
+		under.TolerationsEnd = p.TolerationsEnd || tolerationsEnd(s.spec.Tolerations)
+	}
 	if len(under.ByPolicies)+len(under.Overruled) == 0 {
 		return p
 	}
@@ -215,6 +228,8 @@ func (p *Placement) Object(object *v1alpha1.WorkloadPlacement) *v1alpha1.Workloa
 			to.ReplicaScheduling = from.ReplicaScheduling
 		case "workloadAffinity":
 			to.WorkloadAffinity = slices.Concat(to.WorkloadAffinity, from.WorkloadAffinity)
+		case "tolerations":
+			to.Tolerations = slices.Concat(to.Tolerations, from.Tolerations)
 		}
 	}
 	return written
@@ -227,7 +242,7 @@ func (p *Placement) FieldOf(object *v1alpha1.WorkloadPlacement, name string) str
 		if !is {
 			continue
 		}
-		if own := len(object.Spec.WorkloadAffinity); by == "workloadAffinity" {
+		if own, added := map[string]int{"workloadAffinity": len(object.Spec.WorkloadAffinity), "tolerations": len(object.Spec.Tolerations)}[by]; added {
 			var index int
 			if n, _ := fmt.Sscanf(rest, "[%d]", &index); n == 0 || index < own {
 				return name

@@ -2,6 +2,8 @@ package controller
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
@@ -12,6 +14,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/filter"
+	"github.com/kcp-placement/placement/engine/placement"
 )
 
 // disruptionsPaced is the reason of the condition and of the event.
@@ -97,8 +100,10 @@ func (p *pass) wakeForEvictions() {
 			if state.placement == nil {
 				continue
 			}
-			if until := filter.NextEnd(state.placement, row, now); !until.IsZero() {
-				p.result.within(until.Sub(now))
+			for _, by := range slices.AppendSeq([]*placement.Placement{state.placement}, maps.Values(state.timed)) {
+				if until := filter.NextEnd(by, row, now); !until.IsZero() {
+					p.result.within(until.Sub(now))
+				}
 			}
 		}
 	}

@@ -278,3 +278,38 @@ func TestTolerationsEnd(t *testing.T) {
 		t.Errorf("events %q", told)
 	}
 }
+
+// TestPoliciesKeepWorkloadsWhereTheyAre: how long workloads stay on a cluster that is not ready is as policies say, for those that they
+// mean, where the placement says nothing of it; and they leave just then, though nothing else has changed.
+func TestPoliciesKeepWorkloadsWhereTheyAre(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		var tolerations []corev1.Toleration
+		if own {
+			tolerations = []corev1.Toleration{{Key: v1alpha1.TaintNotReady, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To[int64](120)}}
+		}
+		w := withBrake(t, tolerations...)
+		w.workspace.brake.Budget = disruption.Budget{}
+		w.configMaps = policyMap(`package placement
+scheduling.tolerations := [{"key": "tmc.kcp.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}] if startswith(input.workload.name, "w0")
+scheduling.tolerations := [{"key": "tmc.kcp.io/not-ready", "operator": "Exists", "effect": "NoExecute"}] if startswith(input.workload.name, "w1")`)
+		w.pass()
+		w.ready(corev1.ConditionFalse, "Upgrading")
+		w.elapse(30*time.Second - 1)
+		w.on("40 0")
+		w.elapse(1)
+		w.pass()
+		if own {
+			w.on("40 0")
+			w.elapse(90 * time.Second)
+			w.pass()
+			w.on("0 40")
+			continue
+		}
+		w.on("30 10")
+		w.elapse(5*time.Minute - 30*time.Second)
+		w.pass()
+		w.on("10 30")
+		w.elapse(time.Hour)
+		w.on("10 30")
+	}
+}

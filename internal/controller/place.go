@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -407,6 +408,11 @@ func (p *pass) asked(ctx context.Context, item *workItem) *placement.Placement {
 	}
 	if _, known := owner.samples[under.Digest]; !known && under != owner.placement && len(owner.samples) < maxSamples {
 		owner.samples[under.Digest] = sample{item.object.workload, under}
+	}
+	if under != owner.placement && under.TolerationsEnd {
+		if key, err := json.Marshal(under.Tolerations); err == nil {
+			owner.timed[string(key)] = under
+		}
 	}
 	return under
 }

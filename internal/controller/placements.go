@@ -54,6 +54,8 @@ type placementState struct {
 	expired []string
 	// samples are the ways in which policies schedule its workloads, by digest, as far as they are looked at.
 	samples map[string]sample
+	// timed are those in which tolerations end, one for each list of tolerations.
+	timed map[string]*placement.Placement
 	// delivery says how its workloads fare that are delivered.
 	delivery deliveryReport
 	// effective says whether anything in it is in vain.
@@ -80,7 +82,7 @@ func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement, unreadable ma
 			}
 		}
 		w.compiled[object] = c
-		placements[i] = &placementState{object: object, compiledPlacement: c, clusters: map[string]bool{}, samples: map[string]sample{}}
+		placements[i] = &placementState{object: object, compiledPlacement: c, clusters: map[string]bool{}, samples: map[string]sample{}, timed: map[string]*placement.Placement{}}
 	}
 	slices.SortFunc(placements, func(a, b *placementState) int { return placement.ByAge(a.object, b.object) })
 	return placements
