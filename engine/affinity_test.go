@@ -279,12 +279,33 @@ func (h *affinityHistory) decide(t *rapid.T) {
 			t.Fatalf("feasible %v, explained %v, %v", feasible, explained.Clusters, err)
 		}
 	}
+	if oneIn(t, "compares", 4) { // with an engine that knows nothing but the present
+		fresh := *h
+		fresh.on = maps.Clone(h.on)
+		fresh.start(t)
+		if got, want := explained(t, h.engine, r), explained(t, fresh.engine, r); got != want {
+			t.Fatalf("%s\nand a fresh engine\n%s", got, want)
+		}
+	}
 	want := h.reference(i)
 	d, err := h.engine.Decide(context.Background(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.check(t, i, d, want)
+}
+
+// explained is all that a decision says of a request and of every cluster.
+func explained(t *rapid.T, e *engine.Engine, r engine.Request) string {
+	d, err := e.Explain(context.Background(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf("%v, left %v, %s, %s, %q\n", d.Clusters, d.Left, d.InputsDigest, d.Summary(), d.Notes())
+	for v := range d.EachVerdict {
+		text += fmt.Sprintf("%s %v %d %v %v\n", v.Cluster, v.Chosen, v.Points, v.Rejection, d.Obstacles(v.Cluster))
+	}
+	return text
 }
 
 // check compares a decision with what the reference says of the clusters that the workload did not run on.

@@ -9,19 +9,20 @@ import (
 // imports are the packages of other modules that the engine imports, by path or parent path, and why. Whoever embeds the
 // engine links them with all that they import.
 var imports = map[string]string{
-	"github.com/google/cel-go":                                "constraints",
-	"k8s.io/apiserver/pkg/cel/library":                        "constraints: quantities, and the costs of functions as Kubernetes estimates them",
-	"github.com/open-policy-agent/opa/v1":                     "policies",
-	"golang.org/x/sys/unix":                                   "policies: the processor time of a thread",
-	"github.com/hashicorp/golang-lru/v2":                      "caches",
-	"k8s.io/api/core/v1":                                      "the API: taints, tolerations, resource lists",
-	"k8s.io/apimachinery/pkg":                                 "the API: quantities, selectors, field errors",
-	"k8s.io/component-helpers/resource":                       "requests of pods",
-	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity": "nodes that pods select",
-	"k8s.io/klog/v2":                                          "an argument of Toleration.ToleratesTaint",
-	"github.com/kcp-dev/logicalcluster/v3":                    "names of workspaces",
-	"github.com/agnivade/levenshtein":                         "kinds: what a misspelt one is likely to mean",
-	"sigs.k8s.io/yaml":                                        "kinds: the table",
+	"github.com/google/cel-go":                                 "constraints",
+	"k8s.io/apiserver/pkg/cel/library":                         "constraints: quantities, and the costs of functions as Kubernetes estimates them",
+	"github.com/open-policy-agent/opa/v1":                      "policies",
+	"golang.org/x/sys/unix":                                    "policies: the processor time of a thread",
+	"github.com/hashicorp/golang-lru/v2":                       "caches",
+	"k8s.io/api/core/v1":                                       "the API: taints, tolerations, resource lists",
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1": "the API: a value of any type in an override",
+	"k8s.io/apimachinery/pkg":                                  "the API: quantities, selectors, field errors",
+	"k8s.io/component-helpers/resource":                        "requests of pods",
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity":  "nodes that pods select",
+	"k8s.io/klog/v2":                                           "an argument of Toleration.ToleratesTaint",
+	"github.com/kcp-dev/logicalcluster/v3":                     "names of workspaces",
+	"github.com/agnivade/levenshtein":                          "kinds: what a misspelt one is likely to mean",
+	"sigs.k8s.io/yaml":                                         "kinds: the table",
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1": "the API: the type of conditions",
 }
 
