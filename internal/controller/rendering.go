@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -34,7 +35,7 @@ type rendering struct {
 
 	workloads  map[types.UID]*renderedWorkload
 	companions map[companionKey]*renderedCompanion
-	overrides  map[*v1alpha1.WorkloadPlacement]*compiledOverrides
+	overrides  map[types.NamespacedName]*compiledOverrides
 	// round counts the rounds. What was not used in the last one is forgotten.
 	round int
 }
@@ -78,6 +79,7 @@ type renderedCompanion struct {
 }
 
 type compiledOverrides struct {
+	placement *v1alpha1.WorkloadPlacement
 	overrides *render.Overrides
 	errs      field.ErrorList
 	round     int
@@ -86,7 +88,7 @@ type compiledOverrides struct {
 func newRendering(table *workload.Table) *rendering {
 	return &rendering{
 		table: table, objects: render.NewObjects(table), shown: map[schema.GroupVersionResource]map[string]*unstructured.Unstructured{}, versions: map[string]int{},
-		workloads: map[types.UID]*renderedWorkload{}, companions: map[companionKey]*renderedCompanion{}, overrides: map[*v1alpha1.WorkloadPlacement]*compiledOverrides{},
+		workloads: map[types.UID]*renderedWorkload{}, companions: map[companionKey]*renderedCompanion{}, overrides: map[types.NamespacedName]*compiledOverrides{},
 	}
 }
 
@@ -123,7 +125,7 @@ func (r *rendering) shows(m v1alpha1.ManifestReference) bool {
 func (r *rendering) forget() {
 	maps.DeleteFunc(r.workloads, func(_ types.UID, w *renderedWorkload) bool { return w.round < r.round })
 	maps.DeleteFunc(r.companions, func(_ companionKey, c *renderedCompanion) bool { return c.round < r.round })
-	maps.DeleteFunc(r.overrides, func(_ *v1alpha1.WorkloadPlacement, c *compiledOverrides) bool { return c.round < r.round })
+	maps.DeleteFunc(r.overrides, func(_ types.NamespacedName, c *compiledOverrides) bool { return c.round < r.round })
 	r.round++
 }
 
@@ -249,14 +251,15 @@ func (r *rendering) read(source *delivery.Source) *renderedWorkload {
 	return w
 }
 
+// compile returns the overrides of a placement: the same for as long as these are the same, whatever becomes of its status.
 func (r *rendering) compile(p *v1alpha1.WorkloadPlacement) *compiledOverrides {
-	c := r.overrides[p]
-	if c == nil {
+	c := r.overrides[namespacedName(p)]
+	if c == nil || c.placement != p && !equality.Semantic.DeepEqual(c.placement.Spec.Delivery.Overrides, p.Spec.Delivery.Overrides) {
 		c = &compiledOverrides{}
 		c.overrides, c.errs = render.CompileOverrides(p)
-		r.overrides[p] = c
+		r.overrides[namespacedName(p)] = c
 	}
-	c.round = r.round
+	c.placement, c.round = p, r.round
 	return c
 }
 

@@ -49,3 +49,33 @@ func TestRendering(t *testing.T) {
 		}
 	}
 }
+
+// TestRenderedOnce: what is rendered is good for as long as it is made of the same, whatever becomes of a placement's status.
+func TestRenderedOnce(t *testing.T) {
+	object := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "web", "namespace": "shop", "uid": "u"},
+		"spec": map[string]any{"template": map[string]any{}},
+	}}
+	source := toSource(workload.Reference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "shop", Name: "web", UID: "u"}, object)
+	p := testPlacement(v1alpha1.WorkloadPlacementSpec{Delivery: v1alpha1.Delivery{Overrides: []v1alpha1.Override{{Labels: map[string]string{"a": "b"}}}}})
+	r := newRendering(workload.Kinds())
+	made := func(p *v1alpha1.WorkloadPlacement) *v1alpha1.Manifest {
+		t.Helper()
+		rendered := r.render(&delivery.Assignment{Source: source, Placement: p}, []delivery.Share{{Cluster: &delivery.Cluster{Name: "a"}}})
+		if rendered[0].Workload == nil {
+			t.Fatal(rendered[0].Problems)
+		}
+		r.forget()
+		return rendered[0].Workload
+	}
+	first, written := made(p), p.DeepCopy()
+	written.Status.ObservedGeneration++
+	if made(written) != first {
+		t.Error("a write of status has it rendered again")
+	}
+	changed := written.DeepCopy()
+	changed.Spec.Delivery.Overrides[0].Labels["a"] = "c"
+	if made(changed).Revision == first.Revision {
+		t.Error("a change of an override is not seen")
+	}
+}

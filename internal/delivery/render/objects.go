@@ -29,8 +29,10 @@ type Objects struct {
 type (
 	// withName is a workload that the label names.
 	withName struct{ namespace, name string }
-	// withLabel is a label of pods that a selector asks for; with an empty name, selectors that ask for none.
+	// withLabel is a label of pods that a selector asks for, withKey one that it asks for whatever its value. Selectors that ask for
+	// none have a withKey without name.
 	withLabel struct{ namespace, name, value string }
+	withKey   struct{ namespace, name string }
 )
 
 type object struct {
@@ -45,6 +47,9 @@ type object struct {
 	// index is where the object stands.
 	index []any
 }
+
+// MaxWith is how many objects can go with a workload.
+const MaxWith = 500
 
 // NewObjects returns no objects.
 func NewObjects(kinds *workload.Table) *Objects {
@@ -139,7 +144,12 @@ func indexedBy(namespace string, selector labels.Selector) []any {
 			return all
 		}
 	}
-	return []any{withLabel{namespace: namespace}}
+	for _, r := range requirements {
+		if r.Operator() == selection.Exists {
+			return []any{withKey{namespace, r.Key()}}
+		}
+	}
+	return []any{withKey{namespace: namespace}}
 }
 
 // withheld says why an object is not delivered; empty if it is. Own says that each cluster has one that does the same.
@@ -200,6 +210,9 @@ func (o *Objects) With(n *Needs) (with []*unstructured.Unstructured, missing []R
 	}
 	selecting := func(pod labels.Set, all map[key]*object) {
 		for k, other := range all {
+			if len(found) > MaxWith {
+				return // it is too many in any case
+			}
 			if other.selector.Matches(pod) {
 				add(k, other)
 			}
@@ -208,8 +221,9 @@ func (o *Objects) With(n *Needs) (with []*unstructured.Unstructured, missing []R
 	for _, pod := range n.pods {
 		for name, value := range pod {
 			selecting(pod, o.by[withLabel{n.of.namespace, name, value}])
+			selecting(pod, o.by[withKey{n.of.namespace, name}])
 		}
-		selecting(pod, o.by[withLabel{namespace: n.of.namespace}])
+		selecting(pod, o.by[withKey{namespace: n.of.namespace}])
 	}
 	keys := make([]key, 0, len(found))
 	for k := range found {

@@ -45,6 +45,8 @@ func drawObject(t *rapid.T) *unstructured.Unstructured {
 			map[string]any{"matchExpressions": []any{map[string]any{"key": "x", "operator": "In", "values": []any{"a", "b"}}}},
 			map[string]any{"matchExpressions": []any{map[string]any{"key": "x", "operator": "NotIn", "values": []any{"a", "b"}}}},
 			map[string]any{"matchExpressions": []any{map[string]any{"key": "x", "operator": "Near"}}},
+			map[string]any{"matchExpressions": []any{map[string]any{"key": "y", "operator": "Exists"}}},
+			map[string]any{"matchExpressions": []any{map[string]any{"key": "x", "operator": "DoesNotExist"}}},
 		}).Draw(t, "selector")}
 	case "HorizontalPodAutoscaler":
 		o.Object["spec"] = map[string]any{"scaleTargetRef": map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": names.Draw(t, "target")}}

@@ -47,7 +47,7 @@ func Manifests(r Request) ([]v1alpha1.Manifest, error) {
 		all = append(all, m)
 	}
 	add(Workload(r))
-	for _, object := range r.With {
+	for _, object := range r.With[:min(len(r.With), MaxWith)] {
 		add(Companion(object, r.Changes))
 	}
 	return all, errors.Join(errs...)
@@ -63,6 +63,9 @@ func Workload(r Request) (v1alpha1.Manifest, error) {
 }
 
 func (r Request) workload() (m v1alpha1.Manifest, err error) {
+	if len(r.With) > MaxWith {
+		return m, fmt.Errorf("more than %d objects go with it: have fewer of them labelled %s, or select its pods", MaxWith, v1alpha1.LabelDeliverWith)
+	}
 	object := stripped(r.Workload)
 	if err := r.Changes.apply(changed{object, r.Kinds, r.With}); err != nil {
 		return m, err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
@@ -210,4 +211,78 @@ func TestTooLarge(t *testing.T) {
 	if len(manifests) != 1 || err == nil || err.Error() != want {
 		t.Errorf("%d manifests, %v; want %s", len(manifests), err, want)
 	}
+}
+
+// TestTooMany: more objects than a Work lists are not delivered, and it is said what they are.
+func TestTooMany(t *testing.T) {
+	objects := render.NewObjects(workload.Kinds())
+	for i := range render.MaxWith + 1 {
+		o := object("v1", "ConfigMap", fmt.Sprint(i))
+		o.SetLabels(map[string]string{v1alpha1.LabelDeliverWith: "web"})
+		objects.Put(o)
+	}
+	w := object("apps/v1", "Deployment", "web")
+	w.Object["spec"] = map[string]any{"template": map[string]any{}}
+	needs, err := render.NeedsOf(workload.Kinds(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with, _ := objects.With(needs)
+	_, err = render.Workload(render.Request{Kinds: workload.Kinds(), Workload: w, With: with})
+	const want = "Deployment shop/web: more than 500 objects go with it: have fewer of them labelled tmc.kcp.io/deliver-with, or select its pods"
+	if err == nil || err.Error() != want {
+		t.Errorf("%v; want %s", err, want)
+	}
+	objects.Delete(schema.GroupKind{Kind: "ConfigMap"}, "shop", "7")
+	if with, _ = objects.With(needs); len(with) != render.MaxWith {
+		t.Errorf("%d objects go with it", len(with))
+	}
+}
+
+// BenchmarkRender measures one of 50,000 workloads of a namespace that each have a ConfigMap and a Service.
+func BenchmarkRender(b *testing.B) {
+	objects := render.NewObjects(workload.Kinds())
+	workloads := make([]*unstructured.Unstructured, 50_000)
+	needs := make([]*render.Needs, len(workloads))
+	for i := range workloads {
+		name := fmt.Sprint("web-", i)
+		objects.Put(object("v1", "ConfigMap", name))
+		service := object("v1", "Service", name)
+		service.Object["spec"] = map[string]any{"selector": map[string]any{"app": name}}
+		objects.Put(service)
+		workloads[i] = object("apps/v1", "Deployment", name)
+		workloads[i].Object["spec"] = map[string]any{"replicas": int64(3), "template": map[string]any{
+			"metadata": map[string]any{"labels": map[string]any{"app": name}},
+			"spec": map[string]any{"containers": []any{map[string]any{
+				"name": "main", "image": "nginx", "envFrom": []any{map[string]any{"configMapRef": map[string]any{"name": name}}},
+			}}},
+		}}
+	}
+	run := func(name string, do func(i int) error) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if err := do(i % len(workloads)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	run("needs", func(i int) (err error) {
+		needs[i], err = render.NeedsOf(workload.Kinds(), workloads[i])
+		return err
+	})
+	for i := range workloads {
+		needs[i], _ = render.NeedsOf(workload.Kinds(), workloads[i])
+	}
+	run("with", func(i int) error {
+		if with, _ := objects.With(needs[i]); len(with) != 2 {
+			return fmt.Errorf("%d objects", len(with))
+		}
+		return nil
+	})
+	run("workload", func(i int) error {
+		_, err := render.Workload(render.Request{Kinds: workload.Kinds(), Workload: workloads[i]})
+		return err
+	})
 }
