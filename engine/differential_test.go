@@ -756,7 +756,7 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 			continue
 		}
 		terms := scoring.WithTaints(judgement.Terms, p.Spec.Tolerations)
-		feasible = append(feasible, referenceCandidate{name, w, scoring.Of(row, scoring.Asked{Requests: w.Requests, Terms: terms, Usual: usual}, judgement.Weights)})
+		feasible = append(feasible, referenceCandidate{name, w, scoring.Of(row, scoring.Asked{Requests: w.Requests, Terms: terms, Usual: usual, Packs: q.placement.object.Spec.Strategy.Type == v1alpha1.StrategyBinPack}, judgement.Weights)})
 	}
 	slices.SortFunc(feasible, q.rank)
 	var choices []engine.Choice
@@ -840,7 +840,7 @@ func (q *question) referenceStay(feasible []referenceCandidate, judgement *polic
 		row := q.world.row(current.Name, q.workload.Reference)
 		on := referenceOn(q.workload, row)
 		terms := scoring.WithTaints(judgement.Terms, spec.Tolerations)
-		p := place{referenceCandidate: referenceCandidate{current.Name, on, scoring.Of(row, scoring.Asked{Requests: on.Requests, Terms: terms, Usual: q.world.usual(judgement)}, judgement.Weights)}}
+		p := place{referenceCandidate: referenceCandidate{current.Name, on, scoring.Of(row, scoring.Asked{Requests: on.Requests, Terms: terms, Usual: q.world.usual(judgement), Packs: spec.Strategy.Type == v1alpha1.StrategyBinPack}, judgement.Weights)}}
 		p.choice = p.referenceCandidate.choice()
 		// What is promised already need not fit.
 		more, pod, held := on.Requests, on.Pod, q.world.held[q.workload.Reference]

@@ -640,7 +640,7 @@ func (p *puzzle) options(tiers []v1alpha1.ClusterGroup) (all []*option) {
 				continue
 			}
 			row := p.world.row(name, p.workload.Reference)
-			o := &option{name: name, cluster: p.world.fleet[name], tier: tier, score: scoring.Of(row, scoring.Asked{Requests: p.share().Requests, Terms: terms}, plainWeights)}
+			o := &option{name: name, cluster: p.world.fleet[name], tier: tier, score: scoring.Of(row, scoring.Asked{Requests: p.share().Requests, Terms: terms, Packs: p.object.Spec.Strategy.Type == v1alpha1.StrategyBinPack}, plainWeights)}
 			var allowed bool
 			if o.points, allowed = p.affinity(o.cluster); !allowed {
 				continue

@@ -55,6 +55,8 @@ type Asked struct {
 	Terms    []Term
 	// Usual is what the workloads of the workspace usually ask for; nil where it is not known, or packing weighs nothing.
 	Usual *capacity.Usual
+	// Packs: the fullest clusters come first, and the Headroom is of all resources together.
+	Packs bool
 }
 
 // String returns the factor's name in policies.

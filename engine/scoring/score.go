@@ -1,7 +1,6 @@
 package scoring
 
 import (
-	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/internal/int128"
 )
@@ -18,7 +17,7 @@ type Score struct {
 	// Total = sum(weight x factor) / sum(weight), truncated: 0..100.
 	Total int64
 	// Headroom breaks ties between equal totals: the least, over the resources asked for, of
-	// floor(1,000,000 x (free - request) / allocatable).
+	// floor(1,000,000 x (free - request) / allocatable). Where Asked.Packs, it is the mean over all resources.
 	Headroom int64
 }
 
@@ -38,7 +37,7 @@ func Reason(total int64) string {
 
 // Of scores a cluster.
 func Of(row *snapshot.Row, a Asked, weights Weights) Score {
-	s := Score{Headroom: headroom(row, a.Requests)}
+	s := Score{Headroom: a.headroom(row)}
 	var sum, total int64
 	for f := range factors {
 		s.Factors[f] = factors[f].score(row, a)
@@ -57,8 +56,11 @@ func Of(row *snapshot.Row, a Asked, weights Weights) Score {
 	return s
 }
 
-func headroom(row *snapshot.Row, requests capacity.Resources) int64 {
-	least := int64(MaxHeadroom)
+func (a *Asked) headroom(row *snapshot.Row) int64 {
+	if a.Packs {
+		return a.left(row)
+	}
+	requests, least := &a.Requests, int64(MaxHeadroom)
 	consider := func(free, request, allocatable int64) {
 		if request > 0 {
 			least = min(least, permillion(free-request, allocatable))
@@ -71,6 +73,17 @@ func headroom(row *snapshot.Row, requests capacity.Resources) int64 {
 		consider(row.Free.Extended[name], request, row.Allocatable.Extended[name])
 	}
 	return least
+}
+
+// left is the mean share that would be left of CPU, memory, storage, and the extended resource of which it is the largest. Of what a
+// cluster does not have nothing is left; what nobody asks for makes no difference between those that have it.
+func (a *Asked) left(row *snapshot.Row) int64 {
+	requests, extended := &a.Requests, int64(0)
+	for name, allocatable := range row.Allocatable.Extended {
+		extended = max(extended, permillion(row.Free.Extended[name]-requests.Extended[name], allocatable))
+	}
+	return (permillion(row.Free.CPU-requests.CPU, row.Allocatable.CPU) + permillion(row.Free.Memory-requests.Memory, row.Allocatable.Memory) +
+		permillion(row.Free.Storage-requests.Storage, row.Allocatable.Storage) + extended) / 4
 }
 
 // permillion is floor(1,000,000 x part / whole).

@@ -193,6 +193,36 @@ func TestHeadroom(t *testing.T) {
 }
 
 // TestPreferNoSchedule: a cluster with a taint of that effect is avoided unless it is tolerated, and says so.
+// TestHeadroomThatPacks is what is left in the mean of all resources, so that what nobody asks for, and is left everywhere, makes no
+// difference, and a cluster that has more kinds of resources free is less full.
+func TestHeadroomThatPacks(t *testing.T) {
+	extended := func(allocatable, allocated map[string]int64) func(*snapshot.Cluster) {
+		return func(c *snapshot.Cluster) { c.Allocatable.Extended, c.Allocated.Extended = allocatable, allocated }
+	}
+	gpus := map[string]int64{"gpu": 8}
+	for _, test := range []struct {
+		name string
+		row  *snapshot.Row
+		asks capacity.Resources
+		want int64
+	}{
+		{"all of CPU and memory, no storage", cluster(1000), capacity.Resources{}, 500_000},
+		{"half of both", cluster(500), capacity.Resources{}, 250_000},
+		{"once the workload is there", cluster(1000), both(500), 250_000},
+		{"no room", cluster(100), both(500), 0},
+		{"idle GPUs", cluster(500, extended(gpus, nil)), capacity.Resources{}, 500_000},
+		{"half of the GPUs asked for", cluster(500, extended(gpus, nil)), capacity.Resources{Extended: map[string]int64{"gpu": 4}}, 375_000},
+		{"GPUs in use", cluster(500, extended(gpus, gpus)), capacity.Resources{}, 250_000},
+		{"the largest share of two", cluster(500, extended(map[string]int64{"gpu": 8, "fpga": 4}, map[string]int64{"gpu": 8, "fpga": 2})), capacity.Resources{}, 375_000},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := scoring.Of(test.row, scoring.Asked{Requests: test.asks, Packs: true}, scoring.Weights{}).Headroom; got != test.want {
+				t.Errorf("got %d, want %d", got, test.want)
+			}
+		})
+	}
+}
+
 func TestPreferNoSchedule(t *testing.T) {
 	prefer := func(key string) corev1.Taint {
 		return corev1.Taint{Key: key, Effect: corev1.TaintEffectPreferNoSchedule}

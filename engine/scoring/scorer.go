@@ -46,7 +46,7 @@ type Scorer struct {
 	// amounts of CPU and memory, and the steps of how often what is free covers them.
 	amounts [2]int64
 	steps   [2]steps
-	// exact: more than CPU and memory is requested, or so much that steps cannot be multiplied.
+	// exact: more than CPU and memory is requested, or so much that steps cannot be multiplied, or the headroom is another.
 	exact bool
 }
 
@@ -58,9 +58,10 @@ type weightedFactor struct {
 // steps are the amounts free from which on coverage is higher.
 type steps struct{ one, two, five, ten int64 }
 
-// NewScorer makes the scorer of workloads that ask for requests.
-func NewScorer(requests capacity.Resources, weights Weights, terms []Term) Scorer {
-	s := Scorer{asked: Asked{Requests: requests, Terms: terms}, capacity: weights.Factors[Capacity], performance: weights.Factors[Performance]}
+// NewScorer makes the scorer of workloads that ask for something.
+func NewScorer(asked Asked, weights Weights) Scorer {
+	requests := &asked.Requests
+	s := Scorer{asked: asked, capacity: weights.Factors[Capacity], performance: weights.Factors[Performance]}
 	for f, weight := range weights.Factors {
 		s.sum += uint32(weight)
 		if Factor(f) >= numPlanned && weight > 0 {
@@ -72,7 +73,7 @@ func NewScorer(requests capacity.Resources, weights Weights, terms []Term) Score
 	}
 	s.amounts = [2]int64{requests.CPU, requests.Memory}
 	s.steps = [2]steps{stepsOf(requests.CPU), stepsOf(requests.Memory)}
-	s.exact = requests.Storage > 0 || len(requests.Extended) > 0 || max(requests.CPU, requests.Memory) > math.MaxInt64/10
+	s.exact = asked.Packs || requests.Storage > 0 || len(requests.Extended) > 0 || max(requests.CPU, requests.Memory) > math.MaxInt64/10
 	return s
 }
 
@@ -106,7 +107,7 @@ func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64, u
 	}
 	if s.exact {
 		covered := coverage(f.Free[snapshot.CPU], s.asked.Requests.CPU) + coverage(f.Free[snapshot.Memory], s.asked.Requests.Memory)
-		return s.total(covered, weighted, f), headroom(row, s.asked.Requests)
+		return s.total(covered, weighted, f), s.asked.headroom(row)
 	}
 	covered := s.steps[snapshot.CPU].coverage(f.Free[snapshot.CPU]) + s.steps[snapshot.Memory].coverage(f.Free[snapshot.Memory])
 	share := float64(MaxHeadroom)

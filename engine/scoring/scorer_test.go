@@ -75,8 +75,10 @@ func TestScorerAgreesWithOf(t *testing.T) {
 			})
 			matches = append(matches, row.Location == "eu")
 		}
-		want := scoring.Of(row, scoring.Asked{Requests: requests, Terms: terms, Usual: usual}, weights)
-		scorer, facts := scoring.NewScorer(requests, weights, terms), scoring.FactScoreOf(row, row.HealthScore, &weights, terms, matches)
+		asked := scoring.Asked{Requests: requests, Terms: terms, Packs: rapid.Bool().Draw(t, "packs")}
+		scorer, facts := scoring.NewScorer(asked, weights), scoring.FactScoreOf(row, row.HealthScore, &weights, terms, matches)
+		asked.Usual = usual
+		want := scoring.Of(row, asked, weights)
 		total, headroom := scorer.Score(&row.Figures, row, facts.Weighted, usual)
 		if proximity := want.Factors[scoring.Affinity] + want.Factors[scoring.Location]; total != want.Total || headroom != want.Headroom || facts.Proximity != proximity {
 			t.Fatalf("total %d, headroom %d, proximity %d; want %+v", total, headroom, facts.Proximity, want)

@@ -65,15 +65,16 @@ type Class struct {
 // NewClass plans how clusters are ranked for a workload, of which only the fields that View.Class reads are kept.
 func NewClass(p *PolicyClass, w *workload.Workload) *Class {
 	share := p.Placement.Share(w)
-	return &Class{
+	c := &Class{
 		Class:    filter.NewClass(p.Placement, p.Judgement, share, &p.facts),
 		Policy:   p,
 		Whole:    w,
 		Digest:   Digest(p.Placement, p.Policies, w),
 		Strategy: StrategyFor(p.Placement.Strategy, p.Placement.NumberOfClusters),
 		Packs:    p.Judgement.Weights.Factors[scoring.Packing] > 0,
-		scorer:   scoring.NewScorer(share.Requests, p.Judgement.Weights, p.Terms),
 	}
+	c.scorer = scoring.NewScorer(c.Asked(share.Requests, nil), p.Judgement.Weights)
+	return c
 }
 
 // Asked is what clusters are scored for, of a workload of the class that has these requests.
@@ -81,7 +82,7 @@ func (c *Class) Asked(requests capacity.Resources, usual *capacity.Usual) scorin
 	if !c.Packs {
 		usual = nil
 	}
-	return scoring.Asked{Requests: requests, Terms: c.Policy.Terms, Usual: usual}
+	return scoring.Asked{Requests: requests, Terms: c.Policy.Terms, Usual: usual, Packs: c.Strategy.Packs}
 }
 
 // View is what of the workloads of a placement is read under some policies.
