@@ -93,14 +93,19 @@ func (w *workspace) ruleOf(t *placement.Affinity, s *set, r *Request, held *hold
 // without returns the domains of a presence with any but the workload that holds something, and whether that is none.
 func (w *workspace) without(p *presence, held *holding) (in []bool, nowhere bool) {
 	in, inhabited := p.in, p.inhabited
-	own := make(map[int32]int, len(held.Shares))
+	domains := make([]int32, 0, 8)
 	for i := range held.Shares {
-		position, there := w.fleet.Position(held.Shares[i].Cluster)
-		if !there || p.of[position] == spread.None {
-			continue
+		if position, there := w.fleet.Position(held.Shares[i].Cluster); there && p.of[position] != spread.None {
+			domains = append(domains, p.of[position])
 		}
-		domain := p.of[position]
-		if own[domain]++; own[domain] == p.counts[domain] {
+	}
+	slices.Sort(domains)
+	for first, next := 0, 0; first < len(domains); first = next {
+		domain := domains[first]
+		for next < len(domains) && domains[next] == domain {
+			next++
+		}
+		if next-first == p.counts[domain] {
 			if inhabited == p.inhabited {
 				in = slices.Clone(in)
 			}
