@@ -66,6 +66,7 @@ func TestDeliveryPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	described := file(t, "describe.txtar", "web.txt")
 	t.Chdir(t.TempDir())
 	page := ""
 	for _, name := range []string{"What is delivered", "Overrides"} {
@@ -82,6 +83,9 @@ func TestDeliveryPage(t *testing.T) {
 		}
 	}
 	typeAll(t, page, 3)
+	if !strings.Contains(string(text), described) {
+		t.Errorf("the page does not show what describe.txtar does:\n%s", described)
+	}
 }
 
 // typeAll types the commands of a page, in at least so many blocks, and compares what they print with what the page shows. A command

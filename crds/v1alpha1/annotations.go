@@ -177,8 +177,6 @@ const (
 	MissingReferenceReason = "MissingReference"
 	// ConflictReason on Delivered False: another workload brings an object of the same name, and it is not the same.
 	ConflictReason = "Conflict"
-	// KindNotAllowedReason on Delivered False: the agent of the cluster does not apply objects of the kind.
-	KindNotAllowedReason = "KindNotAllowed"
 	// OverridesInvalidReason on Delivered False: an override of the placement cannot be carried out.
 	OverridesInvalidReason = "OverridesInvalid"
 	// TooLargeReason on Delivered False: the workload and what goes with it are larger than a Work.
