@@ -135,3 +135,30 @@ func TestAffinity(t *testing.T) {
 	team.delete(deployments, "default", "loner")
 	team.expect("Deployment plain", "a,b")
 }
+
+// TestPoliciesRelateAndKeep: what policies say of affinity and of the strategy counts as if placements said it, and what is placed
+// before holds against what comes later.
+func TestPoliciesRelateAndKeep(t *testing.T) {
+	t.Parallel()
+	team := newTeam(t)
+	team.apply(cluster("a", "40"), cluster("b", "4"), policies("rules", `package placement.scheduling
+strategy := {"type": "Affinity"} if input.workload.labels.app == "loner"
+workloadAffinity contains {"type": "Repel", "required": true, "labelSelector": {"matchLabels": {"app": "plain"}}} if input.workload.labels.app == "loner"`))
+	team.eventually("the policies", "true", func() string {
+		c, err := team.client.Resource(configMaps).Namespace("default").Get(t.Context(), "rules", metav1.GetOptions{})
+		return fmt.Sprint(err == nil && strings.Contains(c.GetAnnotations()[v1alpha1.AnnotationPolicyStatus], "ok"))
+	})
+	team.apply(placement("loner"), deployment("loner", "loner", "0.1"))
+	team.expect("Deployment loner", "a")
+	team.apply(placement("plain", "numberOfClusters: 2"), deployment("plain", "plain", "0.1"))
+	team.expect("Deployment plain", "b")
+	team.delete(deployments, "default", "loner")
+	team.expect("Deployment plain", "a,b")
+
+	team.apply(policies("rules", `package placement.scheduling
+workloadAffinity contains {"type": "Shun", "labelSelector": {}}`))
+	team.eventually("PoliciesReady", "true", func() string {
+		got := team.condition("plain", v1alpha1.PoliciesReadyCondition)
+		return map[bool]string{true: "true", false: got}[strings.Contains(got, `workloadAffinity[0].type: Unsupported value: "Shun"`)]
+	})
+}
