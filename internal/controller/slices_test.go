@@ -50,7 +50,9 @@ type sliceServer struct {
 	// decisions that have been durable: each, or a later one, has to be durable at all times.
 	must   map[workloadKey]int64
 	wanted map[workloadKey]types.NamespacedName
-	now    time.Time
+	// told is what is told of the delivery of each workload.
+	told map[workloadKey]map[string]v1alpha1.ClusterDelivery
+	now  time.Time
 }
 
 func (s *sliceServer) load() *store {
@@ -59,7 +61,14 @@ func (s *sliceServer) load() *store {
 
 // publish writes what has changed, as a workspace does. It returns false after a failure: all else is unknown then.
 func (s *sliceServer) publish(st *store, fails func() (before, after bool)) bool {
+	for key, r := range st.records {
+		made, durable := r.current, st.published(key)
+		if st.tell(key, s.told[key]); r.current != made || st.published(key) != durable {
+			s.Fatalf("what is told of %s makes another decision", key.name)
+		}
+	}
 	st.assign()
+	st.tellDue(s.now)
 	return st.flush(st.pending(), func(sl *slice, content map[workloadKey]*entry) bool {
 		before, after := fails()
 		if before {
@@ -92,7 +101,8 @@ func (s *sliceServer) check() {
 		}
 		bytes := 0
 		for _, d := range object.Decisions {
-			encoded, _ := json.Marshal(d)
+			decision, _ := withoutDelivery(d)
+			encoded, _ := json.Marshal(decision)
 			bytes += len(encoded) + 1
 			key := keyIn("default", d.Workload)
 			durable[key] = max(durable[key], d.SnapshotGeneration)
@@ -114,12 +124,12 @@ func (s *sliceServer) check() {
 // TestSlices drives a store at random: decisions are made, changed, given to another placement and taken back, writes fail
 // before or after they take effect, and after that the store is read anew, as it is after a crash. No decision that was
 // published ever vanishes, no slice exceeds its limits, and once nothing fails, exactly the current decisions are durable,
-// each once, in a form that a restart does not write again.
+// each once, in a form that a restart does not write again. What is told of delivery in between is durable in the end, and no decision is another for that.
 func TestSlices(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limits := sliceLimits{decisions: rapid.IntRange(1, 8).Draw(t, "decisions"), bytes: 3000, youngBytes: 1500}
 		limits.youngDecisions = rapid.IntRange(1, limits.decisions).Draw(t, "young")
-		server := &sliceServer{T: t, limits: limits, stored: map[types.NamespacedName]*v1alpha1.PlacementDecision{}, must: map[workloadKey]int64{}, wanted: map[workloadKey]types.NamespacedName{}, now: time.Unix(1_000_000, 0)}
+		server := &sliceServer{T: t, limits: limits, stored: map[types.NamespacedName]*v1alpha1.PlacementDecision{}, must: map[workloadKey]int64{}, wanted: map[workloadKey]types.NamespacedName{}, told: map[workloadKey]map[string]v1alpha1.ClusterDelivery{}, now: time.Unix(1_000_000, 0)}
 		st := server.load()
 		version := 0
 		name := rapid.Custom(func(t *rapid.T) workloadKey {
@@ -156,7 +166,13 @@ func TestSlices(t *testing.T) {
 				delete(server.wanted, key)
 				delete(server.must, key)
 			},
-			"publish": func(*rapid.T) { publish(never) },
+			"something is told": func(t *rapid.T) {
+				server.told[name.Draw(t, "workload")] = map[string]v1alpha1.ClusterDelivery{
+					fmt.Sprintf("%0*d", 10, 0): {Health: v1alpha1.HealthInProgress, Message: rapid.SampledFrom([]string{"", "1 of 3 are ready", "2 of 3 are ready"}).Draw(t, "message")},
+				}
+			},
+			"time passes": func(*rapid.T) { server.now = server.now.Add(time.Second) },
+			"publish":     func(*rapid.T) { publish(never) },
 			"publish and fail": func(t *rapid.T) {
 				left, after := rapid.IntRange(0, 3).Draw(t, "after writes"), rapid.Bool().Draw(t, "written")
 				publish(func() (bool, bool) {
@@ -166,6 +182,8 @@ func TestSlices(t *testing.T) {
 			},
 		})
 		publish(never)
+		server.now = server.now.Add(tellEvery)
+		publish(never)
 		got := map[workloadKey]types.NamespacedName{}
 		for _, object := range server.stored {
 			for _, d := range object.Decisions {
@@ -174,6 +192,11 @@ func TestSlices(t *testing.T) {
 					t.Fatalf("%s is in two slices", key.name)
 				}
 				got[key] = types.NamespacedName{Namespace: "default", Name: object.PlacementName}
+				for _, c := range d.Clusters {
+					if told, found := server.told[key][c.Name]; found != (c.Delivery != nil) || found && *c.Delivery != told {
+						t.Fatalf("%s says %v of %s, and %v is told", key.name, c.Delivery, c.Name, told)
+					}
+				}
 			}
 		}
 		if !maps.Equal(got, server.wanted) {

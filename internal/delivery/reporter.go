@@ -151,8 +151,7 @@ func (w *reported) differs() bool {
 
 // writes says whether the status of the kind is written.
 func (w *reported) writes() bool {
-	_, known := statuses[w.rollout.groupKind()]
-	return known
+	return w.rollout.kindStatus().fill != nil
 }
 
 func earlier(a, b time.Time) time.Time {

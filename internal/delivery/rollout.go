@@ -25,6 +25,7 @@ type Rollout struct {
 	Problems []Problem
 
 	spec *workloadSpec
+	kind *kindStatus
 }
 
 // Finding is a condition without its times.
@@ -66,8 +67,8 @@ func (r *Rollout) Ready(t Target) bool {
 	if c.Health() != v1alpha1.HealthCurrent {
 		return false
 	}
-	kind, known := statuses[r.groupKind()]
-	if !known {
+	kind := r.kindStatus()
+	if kind.ready == nil {
 		return true
 	}
 	n, want := countsOf(c), t.Replicas
@@ -77,8 +78,13 @@ func (r *Rollout) Ready(t Target) bool {
 	return kind.ready(r, &n, want)
 }
 
-func (r *Rollout) groupKind() schema.GroupKind {
-	return schema.FromAPIVersionAndKind(r.APIVersion, r.Kind).GroupKind()
+// kindStatus is how the status of the workload's kind is made; the zero value where it is not.
+func (r *Rollout) kindStatus() *kindStatus {
+	if r.kind == nil {
+		kind := statuses[schema.FromAPIVersionAndKind(r.APIVersion, r.Kind).GroupKind()]
+		r.kind = &kind
+	}
+	return r.kind
 }
 
 func (r *Rollout) specification() *workloadSpec {

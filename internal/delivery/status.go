@@ -89,12 +89,12 @@ type status struct {
 // generation, and not while the sums read as if all were done, though a cluster is not. Of 3 replicas on each of two clusters the
 // sums have 3 as soon as the first is done.
 func (r *Rollout) Status(now time.Time) Update {
-	kind, known := statuses[r.groupKind()]
+	kind := r.kindStatus()
 	delivered := r.Delivered()
 	if r.State == Unknown || r.Deleting || delivered == nil {
 		return Update{}
 	}
-	if !known {
+	if kind.fill == nil {
 		return Update{Delivered: delivered}
 	}
 	s := &status{Rollout: r, now: now, current: map[string]any{}, fields: map[string]any{}}
