@@ -2,22 +2,18 @@ package controller
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/klog/v2"
 
 	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
 	"github.com/kcp-dev/logicalcluster/v3"
@@ -199,96 +195,4 @@ func (e *endpoint) binding(name logicalcluster.Name) *apisv1alpha2.APIBinding {
 // watch returns the watch of a resource that placing reads.
 func (e *endpoint) watch(resource schema.GroupVersionResource) *resourceWatch {
 	return e.watches[slices.IndexFunc(e.watches, func(w *resourceWatch) bool { return w.resource == resource })]
-}
-
-// finalizers are those that workloads are to have. They are written one by one, and slower than Works, which do not wait for them.
-type finalizers struct {
-	mu sync.Mutex
-	// wanted are those to write, by the UID of the workload; tried are the versions of workloads for which that was tried.
-	wanted map[types.UID]delivery.Finalizer
-	tried  map[types.UID]string
-}
-
-const (
-	// finalizersAtOnce is how many finalizers of a workspace are written before others have their turn.
-	finalizersAtOnce = 20
-	// finalizersRetry is when those that could not be written are tried again.
-	finalizersRetry = 10 * time.Second
-)
-
-// want takes the finalizers to write, in the place of those before.
-func (f *finalizers) want(wanted []delivery.Finalizer) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.wanted = make(map[types.UID]delivery.Finalizer, len(wanted))
-	tried := map[types.UID]string{}
-	for _, w := range wanted {
-		uid := types.UID(w.UID)
-		if version := f.tried[uid]; version == w.ResourceVersion {
-			tried[uid] = version
-			continue
-		}
-		f.wanted[uid] = w
-	}
-	f.tried = tried
-}
-
-// next takes some of the finalizers to write.
-func (f *finalizers) next() (next []delivery.Finalizer, more bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.tried == nil {
-		f.tried = map[types.UID]string{}
-	}
-	for uid, w := range f.wanted {
-		if len(next) == finalizersAtOnce {
-			return next, true
-		}
-		next = append(next, w)
-		f.tried[uid] = w.ResourceVersion
-		delete(f.wanted, uid)
-	}
-	return next, false
-}
-
-// again takes back a finalizer that could not be written, unless another is wanted by now.
-func (f *finalizers) again(w delivery.Finalizer) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	uid := types.UID(w.UID)
-	delete(f.tried, uid)
-	if _, found := f.wanted[uid]; !found {
-		f.wanted[uid] = w
-	}
-}
-
-// writeFinalizers writes some finalizers. One whose workload has changed meanwhile is written once the watch shows that.
-func (d *deliverer) writeFinalizers(ctx context.Context) (r result) {
-	next, more := d.next()
-	r.again = more
-	for _, f := range next {
-		i := slices.IndexFunc(d.endpoint.kinds, func(k watchedKind) bool { return k.kind == f.Kind && k.apiVersion == f.APIVersion })
-		if i < 0 {
-			continue
-		}
-		all := slices.DeleteFunc(slices.Clone(f.Finalizers), func(name string) bool { return name == v1alpha1.FinalizerDelivery })
-		if f.Wanted {
-			all = append(all, v1alpha1.FinalizerDelivery)
-		}
-		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": f.UID, "resourceVersion": f.ResourceVersion, "finalizers": all}})
-		if err == nil {
-			_, err = fenced(d.fence, func(ctx context.Context, patch []byte) (any, error) {
-				return d.endpoint.delivering.Cluster(d.name.Path()).Resource(d.endpoint.kinds[i].GroupVersionResource).Namespace(f.Namespace).
-					Patch(ctx, f.Name, types.MergePatchType, patch, metav1.PatchOptions{})
-			})(ctx, patch)
-		}
-		if d.endpoint.metrics.wrote("Finalizer", err) != nil {
-			klog.FromContext(ctx).V(2).Info("A finalizer is not written", "workload", f.String(), "wanted", f.Wanted, "reason", err.Error())
-			if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
-				d.again(f)
-				r.within(finalizersRetry)
-			}
-		}
-	}
-	return r
 }

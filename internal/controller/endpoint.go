@@ -50,7 +50,7 @@ type endpoint struct {
 	companions          []*resourceWatch
 	// delivering writes what is delivered. Its requests do not hold up those of placing.
 	delivering kcpdynamic.ClusterInterface
-	// reporting writes the statuses of workloads. Its requests hold up neither.
+	// reporting writes the statuses and finalizers of workloads. Its requests hold up neither.
 	reporting kcpdynamic.ClusterInterface
 	checker   *watchChecker
 	metrics   *metrics

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/delivery"
 )
 
@@ -65,13 +66,8 @@ func (d *deliverer) writeStatuses(ctx context.Context) (r result) {
 
 // writeStatus writes the status of a workload, and tells its owner what has gone wrong.
 func (d *deliverer) writeStatus(ctx context.Context, write *delivery.StatusWrite) error {
-	i := slices.IndexFunc(d.endpoint.kinds, func(k watchedKind) bool { return k.kind == write.Kind && k.apiVersion == write.APIVersion })
-	if write.Patch != nil && i >= 0 {
-		_, err := fenced(d.fence, func(ctx context.Context, patch []byte) (any, error) {
-			return d.endpoint.reporting.Cluster(d.name.Path()).Resource(d.endpoint.kinds[i].GroupVersionResource).Namespace(write.Namespace).
-				Patch(ctx, write.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
-		})(ctx, write.Patch)
-		if d.endpoint.metrics.wrote("WorkloadStatus", err) != nil {
+	if write.Patch != nil {
+		if err := d.patch(ctx, "WorkloadStatus", write.Reference, write.Patch, "status"); err != nil {
 			return err
 		}
 	}
@@ -83,4 +79,17 @@ func (d *deliverer) writeStatus(ctx context.Context, write *delivery.StatusWrite
 		d.event(about, write.Event.Type, write.Event.Reason, write.Event.Message)
 	}
 	return nil
+}
+
+// patch writes to a workload.
+func (d *deliverer) patch(ctx context.Context, what string, ref workload.Reference, patch []byte, subresources ...string) error {
+	i := slices.IndexFunc(d.endpoint.kinds, func(k watchedKind) bool { return k.kind == ref.Kind && k.apiVersion == ref.APIVersion })
+	if i < 0 {
+		return nil // it is not watched any more, and so not known
+	}
+	_, err := fenced(d.fence, func(ctx context.Context, patch []byte) (any, error) {
+		return d.endpoint.reporting.Cluster(d.name.Path()).Resource(d.endpoint.kinds[i].GroupVersionResource).Namespace(ref.Namespace).
+			Patch(ctx, ref.Name, types.MergePatchType, patch, metav1.PatchOptions{}, subresources...)
+	})(ctx, patch)
+	return d.endpoint.metrics.wrote(what, err)
 }

@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -67,6 +68,7 @@ func (t *team) carryOut(cluster string) {
 			status.Manifests = append(status.Manifests, v1alpha1.ManifestStatus{
 				ManifestReference: v1alpha1.ManifestReference{APIVersion: object.APIVersion, Kind: object.Kind, Namespace: object.Namespace, Name: object.Name, WorkloadUID: m.WorkloadUID},
 				Revision:          m.Revision, Health: v1alpha1.HealthCurrent,
+				Counts: &v1alpha1.WorkloadCounts{Desired: 1, Replicas: 1, Updated: 1, Ready: 1, Available: 1},
 			})
 		}
 		patch, err := json.Marshal(map[string]any{"status": status})
@@ -89,6 +91,20 @@ func (t *team) finalizers(deployment string) string {
 		t.Fatal(err)
 	}
 	return fmt.Sprint(object.GetFinalizers())
+}
+
+// field reads a field of an object in namespace default; empty if it is not set.
+func (t *team) field(resource schema.GroupVersionResource, name string, path ...string) string {
+	t.Helper()
+	object, err := t.client.Resource(resource).Namespace("default").Get(t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, found, _ := unstructured.NestedFieldNoCopy(object.Object, path...)
+	if !found {
+		return ""
+	}
+	return fmt.Sprint(value)
 }
 
 // TestDeliver: what is decided stands in a Work of the cluster, with all that goes with it, and leaves it once it is deleted.
@@ -164,6 +180,8 @@ spec:
 	}
 
 	team.carryOut("dublin")
+	team.eventually("the Deployment's replicas that are ready", "1", func() string { return team.field(deployments, "web", "status", "readyReplicas") })
+	team.eventually("workloads that are delivered", "1", func() string { return team.field(placements, "web", "status", "delivered") })
 	team.delete(deployments, "default", "web")
 	team.eventually("dublin is to have", "", func() string { return team.work("dublin") })
 	if finalizers := team.finalizers("web"); finalizers != "["+v1alpha1.FinalizerDelivery+"]" {
@@ -172,6 +190,45 @@ spec:
 	team.carryOut("dublin")
 	team.eventually("the Deployment is", "gone", func() string { return team.finalizers("web") })
 	team.eventually("Works of dublin", "0", func() string { return fmt.Sprint(len(team.works("dublin"))) })
+}
+
+// TestWithoutTheClaimOnSecrets: a team that does not accept the claim on Secrets is told so by the workloads that refer to one, and
+// everything else is delivered.
+func TestWithoutTheClaimOnSecrets(t *testing.T) {
+	team := newTeam(t)
+	team.claim("Rejected", "secrets")
+	team.apply(delivering("dublin"), placement("web"), `
+apiVersion: v1
+kind: Secret
+metadata: {name: password, namespace: default}
+stringData: {password: secret}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings, namespace: default}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: default, labels: {app: web}}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers: [{name: main, image: none, envFrom: [{configMapRef: {name: settings}}, {secretRef: {name: password}}]}]
+`)
+	team.eventually("dublin is to have", "ConfigMap settings, Deployment web", func() string { return team.work("dublin") })
+	team.eventually("the placement says so", "true", func() string {
+		text := team.condition("web", "Delivered")
+		return fmt.Sprint(strings.HasPrefix(text, "False ClaimNotAccepted: ") && strings.Contains(text, "Secret password") && strings.Contains(text, "kubectl patch apibinding") || text == "")
+	})
+	team.claim("Accepted", "secrets")
+	team.eventually("dublin is to have", "ConfigMap settings, Deployment web, Secret password", func() string { return team.work("dublin") })
+
+	// What cannot be seen is not gone.
+	team.claim("Rejected", "secrets")
+	team.apply(deployment("other", "web", "1"))
+	team.eventually("dublin is to have", "ConfigMap settings, Deployment other, Deployment web, Secret password", func() string { return team.work("dublin") })
 }
 
 func patched(_ *unstructured.Unstructured, err error) error { return err }

@@ -1,0 +1,120 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/delivery"
+)
+
+// finalizers are those that workloads are to have. They are written one by one, and slower than Works, which do not wait for them.
+type finalizers struct {
+	mu sync.Mutex
+	// wanted are those to write, by the UID of the workload; tried are the versions of workloads for which that was tried.
+	wanted map[types.UID]delivery.Finalizer
+	tried  map[types.UID]string
+}
+
+const (
+	// finalizersAtOnce is how many finalizers of a workspace are written before others have their turn.
+	finalizersAtOnce = 20
+	// finalizersRetry is when those that could not be written are tried again.
+	finalizersRetry = 10 * time.Second
+)
+
+// want takes the finalizers to write, in the place of those before.
+func (f *finalizers) want(wanted []delivery.Finalizer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wanted = make(map[types.UID]delivery.Finalizer, len(wanted))
+	tried := map[types.UID]string{}
+	for _, w := range wanted {
+		uid := types.UID(w.UID)
+		if version := f.tried[uid]; version == w.ResourceVersion {
+			tried[uid] = version
+			continue
+		}
+		f.wanted[uid] = w
+	}
+	f.tried = tried
+}
+
+// next takes some of the finalizers to write.
+func (f *finalizers) next() (next []delivery.Finalizer, more bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.tried == nil {
+		f.tried = map[types.UID]string{}
+	}
+	for uid, w := range f.wanted {
+		if len(next) == finalizersAtOnce {
+			return next, true
+		}
+		next = append(next, w)
+		f.tried[uid] = w.ResourceVersion
+		delete(f.wanted, uid)
+	}
+	return next, false
+}
+
+// again takes back a finalizer that could not be written, unless another is wanted by now.
+func (f *finalizers) again(w delivery.Finalizer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	uid := types.UID(w.UID)
+	delete(f.tried, uid)
+	if _, found := f.wanted[uid]; !found {
+		f.wanted[uid] = w
+	}
+}
+
+// waiting says whether there are finalizers to write.
+func (f *finalizers) waiting() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.wanted) > 0
+}
+
+// writeFinalizers writes some finalizers. One whose workload has changed meanwhile is written once the watch shows that.
+func (d *deliverer) writeFinalizers(ctx context.Context) (r result) {
+	next, more := d.next()
+	var writing errgroup.Group
+	writing.SetLimit(statusesInFlight)
+	for _, f := range next {
+		writing.Go(func() error {
+			if err := d.writeFinalizer(ctx, f); err != nil {
+				klog.FromContext(ctx).V(2).Info("A finalizer is not written", "workload", f.String(), "wanted", f.Wanted, "reason", err.Error())
+				if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+					d.again(f)
+				}
+			}
+			return nil
+		})
+	}
+	_ = writing.Wait() // what has failed is wanted again
+	if r.again = more; d.waiting() {
+		r.within(finalizersRetry)
+	}
+	return r
+}
+
+func (d *deliverer) writeFinalizer(ctx context.Context, f delivery.Finalizer) error {
+	all := slices.DeleteFunc(slices.Clone(f.Finalizers), func(name string) bool { return name == v1alpha1.FinalizerDelivery })
+	if f.Wanted {
+		all = append(all, v1alpha1.FinalizerDelivery)
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": f.UID, "resourceVersion": f.ResourceVersion, "finalizers": all}})
+	if err != nil {
+		return err
+	}
+	return d.patch(ctx, "Finalizer", f.Reference, patch)
+}
