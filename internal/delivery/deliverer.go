@@ -33,6 +33,8 @@ type Deliverer struct {
 	stale bool
 	// deleted are Works that the watch may still show.
 	deleted map[types.UID]bool
+	// refused are manifests that the server does not take, by revision, and why: they hold up no other.
+	refused map[string]string
 	// failures are of Works, namespaces and objects that could not be written or looked up.
 	failures failures
 	// left are the clusters that copies were removed from, by workload, until nothing is left there.
@@ -208,10 +210,31 @@ func (d *Deliverer) write(ctx context.Context, c *Cluster, s *slot) error {
 			s.work = now
 			d.works[s.name].Work = now
 		default:
+			d.refuse(s, err)
 			return err
 		}
 	}
 }
+
+// refuse takes note of the manifests that a server calls invalid.
+func (d *Deliverer) refuse(s *slot, err error) {
+	status := apierrors.APIStatus(nil)
+	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
+		return
+	}
+	if d.refused == nil || len(d.refused) > maxRefused {
+		d.refused = map[string]string{}
+	}
+	for _, cause := range status.Status().Details.Causes {
+		var at int
+		if n, _ := fmt.Sscanf(cause.Field, "spec.manifests[%d]", &at); n == 1 && at >= 0 && at < len(s.manifests) {
+			d.refused[s.manifests[at].Revision] = fmt.Sprintf("the workspace's API server refuses it: %s: %s", cause.Field[strings.Index(cause.Field, "]")+1:], cause.Message)
+		}
+	}
+}
+
+// maxRefused bounds what is remembered of manifests that are refused.
+const maxRefused = 10000
 
 func (d *Deliverer) delete(ctx context.Context, s *slot) error {
 	if err := d.DeleteWork(ctx, s.work); err != nil {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"pgregory.net/rapid"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -151,6 +152,12 @@ func (w *world) write(_ context.Context, object *v1alpha1.Work) (written *v1alph
 			return apierrors.NewAlreadyExists(workGroup, object.Name)
 		case stored != nil && object.ResourceVersion != stored.ResourceVersion:
 			return apierrors.NewConflict(workGroup, object.Name, nil)
+		}
+		for i, m := range object.Spec.Manifests {
+			if strings.Contains(m.Revision, "invalid") {
+				return apierrors.NewInvalid(schema.GroupKind{Kind: "Work"}, object.Name, field.ErrorList{
+					field.Invalid(field.NewPath("spec", "manifests").Index(i).Child("object", "metadata", "labels"), "", "not a label")})
+			}
 		}
 		w.check(stored, object)
 		w.writes++
@@ -311,6 +318,9 @@ func (w *world) render(a *Assignment, shares []Share) (all []Rendered) {
 			if name == "large" {
 				content += strings.Repeat(".", 4500)
 			}
+			if name == "refused" && version%2 == 0 {
+				content += " is invalid"
+			}
 			r.With = append(r.With, Companion{reference("ConfigMap", name), manifest(reference("ConfigMap", name), content)})
 		}
 		all = append(all, r)
@@ -463,7 +473,7 @@ func TestModel(t *testing.T) {
 					t.Skip("it is there")
 				}
 				w.version++
-				m := &modelled{needs: rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"x", "y", "z", "large"}), 0, 3, rapid.ID).Draw(t, "needs")}
+				m := &modelled{needs: rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"x", "y", "z", "large", "refused"}), 0, 3, rapid.ID).Draw(t, "needs")}
 				kind := rapid.SampledFrom([]string{"Deployment", "StatefulSet"}).Draw(t, "kind")
 				m.Source = &Source{Reference: workload.Reference{APIVersion: "apps/v1", Kind: kind, Namespace: "default", Name: name, UID: fmt.Sprintf("uid-%d", w.version)}, Generation: 1}
 				w.workloads[name] = m
@@ -496,7 +506,7 @@ func TestModel(t *testing.T) {
 				m.gone = len(m.Finalizers) == 0
 			},
 			"change a companion": func(t *rapid.T) {
-				name := rapid.SampledFrom([]string{"x", "y", "z", "large"}).Draw(t, "name")
+				name := rapid.SampledFrom([]string{"x", "y", "z", "large", "refused"}).Draw(t, "name")
 				if rapid.Bool().Draw(t, "delete") {
 					delete(w.companions, name)
 				} else {
@@ -566,6 +576,13 @@ func (w *world) converge() {
 		w.settle()
 	}
 	w.restart()
+	for range 2 { // what is refused is found out, and told
+		w.deliver(w.listed())
+		w.now = w.now.Add(time.Hour)
+	}
+	for _, c := range w.clusters {
+		w.carryOut(c, false)
+	}
 	w.writes = 0
 	for range 2 {
 		if r := w.deliver(w.listed()); w.writes > 0 || len(r.Finalizers) > 0 || len(r.Errors) > 0 {
@@ -599,7 +616,10 @@ func (w *world) converge() {
 			}
 			if m.State == Decided && found && !m.Deleting && !m.gone {
 				for _, need := range m.needs {
-					_, there := w.companions[need]
+					version, there := w.companions[need]
+					if need == "refused" && version%2 == 0 {
+						continue
+					}
 					if _, runs := c.runs[keyOfReference(reference("ConfigMap", need))]; there != runs && !kept {
 						w.Fatalf("%s is on %s: %t, and %s needs it, which is there: %t", need, name, runs, m.Name, there)
 					}

@@ -342,6 +342,10 @@ func (p *planning) want(c *clusterPlan, a *Assignment, s Share, rendered Rendere
 	for _, problem := range rendered.Problems {
 		p.result.problem(uid, problem)
 	}
+	if why := p.refusal(rendered.Workload); why != "" {
+		p.result.problem(uid, Problem{Cluster: c.Name, Reason: v1alpha1.NotAppliedReason, Message: fmt.Sprintf("%s %s: %s", a.Kind, a.Name, why)})
+		rendered.Workload = nil
+	}
 	if rendered.Workload == nil {
 		if s.Before != nil {
 			p.keep(c, a, s.Before)
@@ -355,6 +359,10 @@ func (p *planning) want(c *clusterPlan, a *Assignment, s Share, rendered Rendere
 	for _, companion := range rendered.With {
 		key := keyOfReference(companion.ManifestReference)
 		with[key] = true
+		if why := p.refusal(companion.Manifest); why != "" {
+			p.result.problem(uid, Problem{Cluster: c.Name, Reason: v1alpha1.NotAppliedReason, Message: fmt.Sprintf("%s %s: %s", companion.Kind, companion.Name, why)})
+			companion.Manifest = nil
+		}
 		manifest := wish{Manifest: companion.Manifest, by: a}
 		if manifest.Manifest == nil { // what the cluster has stays
 			manifest = wish{Manifest: c.has[key]}
@@ -380,6 +388,14 @@ func (p *planning) want(c *clusterPlan, a *Assignment, s Share, rendered Rendere
 	}
 	slices.SortFunc(m.Needs, compareReferences)
 	c.units = append(c.units, u)
+}
+
+// refusal is why the server does not take a manifest; empty if it does.
+func (p *planning) refusal(m *v1alpha1.Manifest) string {
+	if m == nil {
+		return ""
+	}
+	return p.refused[m.Revision]
 }
 
 // wish has a cluster have an object, and returns how. Invariant: of several that are not the same the first counts, which is for
