@@ -32,7 +32,7 @@ func BenchmarkRound(b *testing.B) {
 			return w, nil
 		},
 		Shown: func(v1alpha1.ManifestReference) bool { return true },
-		Render: func(a *Assignment, shares []Share) []Rendered {
+		Render: func(a *Assignment, _ []Share) []Rendered {
 			m := manifests[a.UID]
 			if m == nil || m.Generation != a.Generation {
 				m = manifest(reference("Deployment", a.Name), fmt.Sprintf("%s generation %d", a.UID, a.Generation))
