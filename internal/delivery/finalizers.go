@@ -8,8 +8,9 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// finalizers says which workloads are to have the finalizer: those that have copies. One that is deleted loses it once nothing is
-// left of it, but on clusters from which nothing can be removed: those that are lost or gone, or whose agents do not deliver.
+// finalizers says which workloads are to have the finalizer: those that have copies on clusters whose agents deliver. One that is
+// deleted loses it once nothing is left of it, but on clusters from which nothing can be removed: those that are lost or gone, or whose
+// agents do not deliver. Once no agent delivers, all lose it, so that a controller that does not deliver leaves none that is held.
 func (p *planning) finalizers() {
 	for i := range p.round.Assignments {
 		a := &p.round.Assignments[i]
@@ -23,7 +24,7 @@ func (p *planning) finalizers() {
 			if p.delivered(here) {
 				p.result.Finalizers = append(p.result.Finalizers, Finalizer{a.Source, true})
 			}
-		case len(here) == 0 && a.State != Unknown && !p.targeted(a) && !p.mayHold(a, here):
+		case !p.delivered(here) && a.State != Unknown && !p.targeted(a) && !p.mayHold(a, here):
 			p.result.Finalizers = append(p.result.Finalizers, Finalizer{a.Source, false})
 		}
 	}

@@ -638,4 +638,14 @@ func (w *world) converge() {
 			w.Fatalf("Work %s goes with %v", name, stored.OwnerReferences)
 		}
 	}
+	// Once no agent delivers any more, no workload is held: nobody would ever release it.
+	for _, c := range w.clusters {
+		c.Delivers = false
+	}
+	w.deliver(w.listed())
+	for _, m := range w.workloads {
+		if !m.gone && m.State != Unknown && len(m.Finalizers) > 0 {
+			w.Fatalf("%s keeps its finalizer though no agent delivers", m.Name)
+		}
+	}
 }
