@@ -30,7 +30,8 @@ func (s *Server) startControllers(ctx context.Context, programs Programs) error 
 	common := []string{"--kubeconfig", s.Kubeconfig(), "--leader-elect=false", "--secure-port=0",
 		"--kube-api-qps=1000", "--kube-api-burst=1000"} // so that a test waits for nothing but the API server
 	manager, err := s.startProcess("kube-controller-manager", programs.ControllerManager, slices.Concat(common, []string{
-		"--service-account-private-key-file", s.key, "--root-ca-file", s.config.CAFile})...)
+		"--service-account-private-key-file", s.key, "--root-ca-file", s.config.CAFile,
+		"--node-monitor-grace-period", "1h"})...) // on a busy machine KWOK is late, and pods that are marked not ready stay so
 	if err != nil {
 		return err
 	}
