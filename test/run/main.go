@@ -1,6 +1,6 @@
 // Command run shows placement on a real, local kcp: it starts the server and the controller, applies the fleets, policies and
 // workloads of the two teams of examples/, waits until every workload is placed, and prints where and why. With --physical there is a
-// third team, whose clusters are real.
+// third team, whose clusters are real and run what is placed on them.
 package main
 
 import (
@@ -149,7 +149,10 @@ func (d *demo) run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if broken == nil {
+	switch {
+	case broken == nil && d.physical > 0:
+		say("everything is placed as expected, and what %s has is ready in its clusters", live.name)
+	case broken == nil:
 		say("everything is placed as expected")
 	}
 	for _, team := range d.teams {
@@ -189,7 +192,7 @@ func (d *demo) startController(ctx context.Context) (stop func(), err error) {
 	c, err := controller.New(controller.Config{
 		Provider: d.server.Config(kcp.Provider), EndpointSlice: kcp.Export,
 		Kinds:  slices.Collect(maps.Values(d.kinds)),
-		Engine: d.engine, Policies: policies, Registry: prometheus.NewRegistry(),
+		Engine: d.engine, Policies: policies, Registry: prometheus.NewRegistry(), Deliver: d.physical > 0,
 	})
 	if err != nil {
 		return nil, err
@@ -257,6 +260,12 @@ func (d *demo) clear(ctx context.Context, team string) error {
 		}
 	}
 	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, placeWithin, true, func(ctx context.Context) (bool, error) {
+		for _, resource := range d.kinds { // what has been delivered goes once it is gone from its clusters
+			left, err := client.Resource(resource).List(ctx, metav1.ListOptions{})
+			if err != nil || len(left.Items) > 0 {
+				return false, err
+			}
+		}
 		placed, err := d.placed(ctx, team)
 		return len(placed) == 0, err
 	})
@@ -318,21 +327,13 @@ func (d *demo) check(ctx context.Context, team string) error {
 
 // placed reads the decisions of a team from its PlacementDecisions.
 func (d *demo) placed(ctx context.Context, team string) ([]report.Placed, error) {
-	client, err := dynamic.NewForConfig(d.server.Config("root:" + team))
-	if err != nil {
-		return nil, err
-	}
-	list, err := client.Resource(v1alpha1.SchemeGroupVersion.WithResource("placementdecisions")).List(ctx, metav1.ListOptions{})
+	decisions, err := listAll[v1alpha1.PlacementDecision](ctx, d.server.Config("root:"+team), "placementdecisions")
 	if err != nil {
 		return nil, err
 	}
 	var placed []report.Placed
-	for i := range list.Items {
-		var object v1alpha1.PlacementDecision
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(list.Items[i].Object, &object); err != nil {
-			return nil, err
-		}
-		placed = append(placed, report.FromAPI(&object)...)
+	for i := range decisions {
+		placed = append(placed, report.FromAPI(&decisions[i])...)
 	}
 	slices.SortFunc(placed, func(a, b report.Placed) int { return strings.Compare(a.Workload, b.Workload) })
 	return placed, nil
@@ -350,6 +351,11 @@ func (d *demo) show(ctx context.Context, team, explain string) error {
 		}
 	}
 	report.Decisions(os.Stdout, placed)
+	if team == live.name {
+		if err := d.showRunning(ctx); err != nil {
+			return err
+		}
+	}
 	for _, p := range placed {
 		if p.Workload == explain {
 			fmt.Printf("\nwhy %s runs there:\n\n", explain)
