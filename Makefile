@@ -69,8 +69,8 @@ bench-packing: ## Replay traces and draw docs/packing.svg: OPENB=folder has the 
 	go run ./test/bench -packing docs/packing.svg bin/packing.txt
 
 .PHONY: bench-e2e
-bench-e2e: $(KCP) ## Measure the controller on a real kcp: a burst, a steady stream, a restart. ARGS=-h lists the flags.
-	@go build -trimpath -o bin/ ./cmd/placement-controller
+bench-e2e: $(KCP) ## Measure the controller on a real kcp: a burst, a steady stream, a restart, delivery. ARGS=-h lists the flags.
+	@go build -trimpath -o bin/ ./cmd/placement-controller ./cmd/placement-agent
 	@go build -o bin/bench-e2e ./test/benche2e
 	@exec bin/bench-e2e $(ARGS)
 

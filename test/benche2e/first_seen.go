@@ -30,14 +30,18 @@ func newFirstSeen() *firstSeen { return &firstSeen{at: map[seenKey]time.Time{}} 
 
 // record takes the decisions of a PlacementDecision that a watch has delivered.
 func (s *firstSeen) record(workspace string, object *v1alpha1.PlacementDecision) {
+	for i := range object.Decisions {
+		s.mark(seenKey{workspace, object.Decisions[i].Workload.Name})
+	}
+}
+
+// mark records that a workload is seen, if it is for the first time.
+func (s *firstSeen) mark(key seenKey) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range object.Decisions {
-		key := seenKey{workspace, object.Decisions[i].Workload.Name}
-		if _, found := s.at[key]; !found {
-			s.at[key] = now
-		}
+	if _, found := s.at[key]; !found {
+		s.at[key] = now
 	}
 }
 

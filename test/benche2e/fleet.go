@@ -60,10 +60,7 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "apis.kcp.io
 
 // prepare makes the workspaces, their clusters and their Deployments, and watches for decisions.
 func (b *bench) prepare(ctx context.Context) error {
-	b.say("installing the API, making %d workspaces", b.workspaces)
-	if err := b.server.Install(ctx); err != nil {
-		return err
-	}
+	b.say("making %d workspaces", b.workspaces)
 	if err := b.server.Apply(ctx, kcp.Provider, []byte(bareRights)); err != nil {
 		return err
 	}

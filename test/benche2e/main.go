@@ -49,7 +49,10 @@ type options struct {
 	writes                            int
 	rate                              float64
 	duration                          time.Duration
-	controller                        string
+	deliveryClusters                  int
+	deliveryWorkloads                 int
+	steps                             string
+	controller, agent                 string
 	arguments                         []string
 	output                            string
 	keep                              bool
@@ -64,6 +67,10 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.writes, "writes", 1000, "objects that bare writing creates")
 	flags.Float64Var(&o.rate, "rate", 20, "Deployments a second in the steady stream")
 	flags.DurationVar(&o.duration, "duration", 30*time.Second, "how long the steady stream lasts")
+	flags.IntVar(&o.deliveryClusters, "delivery-clusters", 10, "clusters that workloads are delivered to")
+	flags.IntVar(&o.deliveryWorkloads, "delivery-workloads", 1000, "Deployments that the burst delivers")
+	flags.StringVar(&o.steps, "steps", "all", "all, placing or delivery")
+	flags.StringVar(&o.agent, "agent", "bin/placement-agent", "program of the agents")
 	flags.StringVar(&o.controller, "controller", "bin/placement-controller", "program of the controller; what follows -- on the command line are its flags")
 	flags.StringVar(&o.output, "o", "table", "table or json")
 	flags.BoolVar(&o.keep, "keep", false, "keep the folder with the logs and the server's data")
@@ -72,7 +79,9 @@ func parse(args []string) (options, error) {
 	}
 	o.arguments = flags.Args()
 	switch {
-	case o.workspaces < 1 || o.clusters < 1 || o.deployments < 1 || o.writes < 1 || o.rate <= 0 || o.duration <= 0:
+	case o.steps != "all" && o.steps != "placing" && o.steps != "delivery":
+		return o, fmt.Errorf("-steps %s: they are all, placing or delivery", o.steps)
+	case o.deliveryClusters < 1 || o.deliveryWorkloads < 1 || o.workspaces < 1 || o.clusters < 1 || o.deployments < 1 || o.writes < 1 || o.rate <= 0 || o.duration <= 0:
 		return o, errors.New("all numbers must be more than 0")
 	case o.output != "table" && o.output != "json":
 		return o, fmt.Errorf("-o %s: the formats are table and json", o.output)
@@ -108,6 +117,9 @@ func run(ctx context.Context, o options) error {
 	if b.controller, err = filepath.Abs(o.controller); err != nil {
 		return err
 	}
+	if b.agent, err = filepath.Abs(o.agent); err != nil {
+		return err
+	}
 	if b.dir, err = os.MkdirTemp("", "placement-bench-"); err != nil {
 		return err
 	}
@@ -116,15 +128,33 @@ func run(ctx context.Context, o options) error {
 	} else {
 		defer os.RemoveAll(b.dir)
 	}
+	if o.steps != "delivery" {
+		if err := b.on(ctx, binary, "kcp", b.measure); err != nil {
+			return err
+		}
+	}
+	if o.steps != "placing" {
+		if err := b.on(ctx, binary, "kcp-delivery", b.delivery); err != nil {
+			return fmt.Errorf("delivery: %w", err)
+		}
+	}
+	return b.result.print(os.Stdout, o.output)
+}
+
+// on measures on a kcp of its own.
+func (b *bench) on(ctx context.Context, binary, dir string, measure func(context.Context) error) (err error) {
 	b.say("starting kcp, which takes about half a minute")
-	if b.server, err = kcp.Start(ctx, kcp.Options{Binary: binary, Dir: filepath.Join(b.dir, "kcp")}); err != nil {
+	if b.server, err = kcp.Start(ctx, kcp.Options{Binary: binary, Dir: filepath.Join(b.dir, dir)}); err != nil {
 		return err
 	}
 	defer b.server.Stop()
-	if err := b.measure(ctx); err != nil {
+	if err := b.server.Install(ctx); err != nil {
 		return err
 	}
-	return b.result.print(os.Stdout, o.output)
+	// Watches end before the server does.
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	return measure(ctx)
 }
 
 // loadAverage is the load of the last minute; 0 where it is not known.
@@ -139,9 +169,6 @@ func loadAverage() (load float64) {
 
 // measure makes all measurements in order.
 func (b *bench) measure(ctx context.Context) error {
-	// Watches end before the server does.
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,7 +36,7 @@ type program struct {
 	exit    error
 }
 
-func (b *bench) startProgram(ctx context.Context) (*program, error) {
+func (b *bench) startProgram(ctx context.Context, more ...string) (*program, error) {
 	kubeconfig := filepath.Join(b.dir, "controller.kubeconfig")
 	if err := b.server.WriteKubeconfig(kcp.Provider, kubeconfig); err != nil {
 		return nil, err
@@ -50,7 +51,7 @@ func (b *bench) startProgram(ctx context.Context) (*program, error) {
 	}
 	defer log.Close()
 	p := &program{address: address, log: log.Name(), exited: make(chan struct{})}
-	p.command = exec.CommandContext(ctx, b.controller, append([]string{"--kubeconfig", kubeconfig, "--metrics-bind-address", address}, b.arguments...)...)
+	p.command = exec.CommandContext(ctx, b.controller, slices.Concat([]string{"--kubeconfig", kubeconfig, "--metrics-bind-address", address}, more, b.arguments)...)
 	p.command.Cancel = func() error { return p.command.Process.Signal(syscall.SIGTERM) }
 	p.command.WaitDelay = 15 * time.Second
 	p.command.Stdout, p.command.Stderr = log, log

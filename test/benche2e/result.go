@@ -17,11 +17,12 @@ const timesBareTarget = 10
 
 // result is what was measured.
 type result struct {
-	Bare      bareResult    `json:"bare"`
-	BareWrite streamResult  `json:"bareWrite"`
-	Burst     burstResult   `json:"burst"`
-	Steady    steadyResult  `json:"steady"`
-	Restart   restartResult `json:"restart"`
+	Bare      bareResult     `json:"bare"`
+	BareWrite streamResult   `json:"bareWrite"`
+	Burst     burstResult    `json:"burst"`
+	Steady    steadyResult   `json:"steady"`
+	Restart   restartResult  `json:"restart"`
+	Delivery  deliveryResult `json:"delivery"`
 }
 
 // bareResult is how fast small objects are created without an engine.
@@ -109,7 +110,7 @@ func (r *result) print(w io.Writer, format string) error {
 		}
 		return "missed"
 	}
-	for _, row := range []table.Row{
+	placing := []table.Row{
 		{"bare", fmt.Sprintf("writes a second, %d at once", r.Bare.Writers), fmt.Sprintf("%.0f", r.Bare.PerSecond)},
 		{"", "create returned, p50 / p99", r.BareWrite.Created},
 		{"", "create to seen, p50 / p99", r.BareWrite.SeenFromCall},
@@ -126,8 +127,19 @@ func (r *result) print(w io.Writer, format string) error {
 		{"", "all first passes made", fmt.Sprintf("%.2f s", r.Restart.LoadedSeconds)},
 		{"", "writes", fmt.Sprintf("%.0f", r.Restart.Writes), "0", verdict(r.Restart.Writes == 0)},
 		{"", "objects changed", r.Restart.Changed, "0", verdict(r.Restart.Changed == 0)},
-	} {
-		t.AppendRow(row)
+	}
+	if r.Burst.Decisions > 0 {
+		t.AppendRows(placing)
+	}
+	if d := &r.Delivery; d.Clusters > 0 {
+		t.AppendRows([]table.Row{
+			{"deliver", fmt.Sprintf("%d Deployments to %d clusters: all ready", d.Burst.Workloads, d.Clusters), fmt.Sprintf("%.1f s", d.Burst.Seconds)},
+			{"", "gathered writes for each: Works, decisions", fmt.Sprintf("%.2f", d.Burst.Gathered), fmt.Sprintf("<= %.1f", writesTarget), verdict(d.Burst.Gathered <= writesTarget)},
+			{"", "writes of each Deployment: status, finalizer", fmt.Sprintf("%.2f", d.Burst.Own)},
+			{"", fmt.Sprintf("%d in a stream: decision to applied, p50 / p99", d.Steady.Workloads), d.Steady.Applied},
+			{"", "decision to ready seen in the workspace, p50 / p99", d.Steady.Ready, "p50 <= 2 s", verdict(d.Steady.Ready.P50 <= readyTarget.Seconds()*1000)},
+			{"", "writes for each: gathered, own", fmt.Sprintf("%.2f, %.2f", d.Steady.Gathered, d.Steady.Own)},
+		})
 	}
 	t.Render()
 	return nil

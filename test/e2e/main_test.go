@@ -217,9 +217,10 @@ type team struct {
 	client    dynamic.Interface
 }
 
-func newTeam(t *testing.T) *team {
+// newTeam makes the workspace of a test, or one of several, each with a suffix.
+func newTeam(t *testing.T, suffix ...string) *team {
 	t.Helper()
-	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
+	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(strings.Join(append([]string{t.Name()}, suffix...), "-")))
 	if err := server.CreateTeam(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
