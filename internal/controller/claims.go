@@ -27,16 +27,24 @@ type hidden struct {
 // Error implements error.
 func (h *hidden) Error() string { return h.why + ". " + h.how }
 
-// claimVerbs are what it takes to read a resource.
-var claimVerbs = []string{"get", "list", "watch"}
+// claimVerbs are what it takes to read a resource, deliveryVerbs what it takes to write the status and the finalizer of a workload.
+var (
+	claimVerbs    = []string{"get", "list", "watch"}
+	deliveryVerbs = []string{"get", "list", "watch", "patch"}
+)
 
 // hiddenBy returns which of some resources a binding does not let the controller read. kcp serves the objects of a claim that
 // the export makes, the binding accepts for the same identity, and kcp has applied.
 func hiddenBy(binding *apisv1alpha2.APIBinding, resources []schema.GroupVersionResource) map[schema.GroupResource]*hidden {
+	return deniedBy(binding, resources, claimVerbs)
+}
+
+// deniedBy returns of which of some resources a binding does not let the controller use the verbs.
+func deniedBy(binding *apisv1alpha2.APIBinding, resources []schema.GroupVersionResource, verbs []string) map[schema.GroupResource]*hidden {
 	all := map[schema.GroupResource]*hidden{}
 	var accept []patchOperation
 	for _, resource := range resources {
-		h, operations := hides(binding, resource.GroupResource(), len(accept))
+		h, operations := denies(binding, resource.GroupResource(), verbs, len(accept))
 		if h != nil {
 			all[resource.GroupResource()] = h
 			accept = append(accept, operations...)
@@ -54,9 +62,9 @@ func hiddenBy(binding *apisv1alpha2.APIBinding, resources []schema.GroupVersionR
 	return all
 }
 
-// hides returns why a binding does not let the controller read a resource, nil if it does, and the operations on the binding that
-// accept the claim. later is how many operations come before these.
-func hides(binding *apisv1alpha2.APIBinding, resource schema.GroupResource, later int) (*hidden, []patchOperation) {
+// denies returns why a binding does not let the controller use the verbs of a resource, nil if it does, and the operations on the
+// binding that accept the claim. later is how many operations come before these.
+func denies(binding *apisv1alpha2.APIBinding, resource schema.GroupResource, verbs []string, later int) (*hidden, []patchOperation) {
 	claimed := func(c apisv1alpha2.PermissionClaim) bool {
 		return c.Group == resource.Group && c.Resource == resource.Resource
 	}
@@ -71,16 +79,19 @@ func hides(binding *apisv1alpha2.APIBinding, resource schema.GroupResource, late
 	applied := slices.IndexFunc(binding.Status.AppliedPermissionClaims, func(c apisv1alpha2.ScopedPermissionClaim) bool { return same(c.PermissionClaim) })
 	notAccepted := func(format string, args ...any) (*hidden, []patchOperation) {
 		return &hidden{reason: v1alpha1.ClaimNotAcceptedReason, why: fmt.Sprintf("APIBinding %s "+format, append([]any{binding.Name}, args...)...)},
-			acceptance(binding, claim, at, later)
+			acceptance(binding, claim, verbs, at, later)
 	}
 	switch {
+	case len(missingVerbs(verbs, claim.Verbs)) > 0:
+		return &hidden{reason: v1alpha1.NotClaimedReason, why: fmt.Sprintf("the APIExport does not claim the verbs %s of %s", strings.Join(missingVerbs(verbs, claim.Verbs), ", "), resource),
+			how: "The operator of the APIExport adds them to the permission claim"}, nil
 	case at < 0 && slices.ContainsFunc(binding.Spec.PermissionClaims, func(c apisv1alpha2.AcceptablePermissionClaim) bool { return claimed(c.PermissionClaim) }):
 		return notAccepted("accepts the permission claim on %s for another identityHash than the APIExport has by now", resource)
 	case at < 0 || binding.Spec.PermissionClaims[at].State != apisv1alpha2.ClaimAccepted:
 		return notAccepted("does not accept the permission claim on %s", resource)
-	case len(missingVerbs(binding.Spec.PermissionClaims[at].Verbs)) > 0:
-		return notAccepted("does not accept the verbs %s of the permission claim on %s", strings.Join(missingVerbs(binding.Spec.PermissionClaims[at].Verbs), ", "), resource)
-	case applied < 0 || len(missingVerbs(binding.Status.AppliedPermissionClaims[applied].Verbs)) > 0:
+	case len(missingVerbs(verbs, binding.Spec.PermissionClaims[at].Verbs)) > 0:
+		return notAccepted("does not accept the verbs %s of the permission claim on %s", strings.Join(missingVerbs(verbs, binding.Spec.PermissionClaims[at].Verbs), ", "), resource)
+	case applied < 0 || len(missingVerbs(verbs, binding.Status.AppliedPermissionClaims[applied].Verbs)) > 0:
 		return &hidden{reason: v1alpha1.ClaimNotAppliedReason, why: fmt.Sprintf("APIBinding %s accepts the permission claim on %s, which kcp has not applied yet", binding.Name, resource),
 			how: "If that lasts, see the conditions of the APIBinding"}, nil
 	case !binding.Spec.PermissionClaims[at].Selector.MatchAll || !binding.Status.AppliedPermissionClaims[applied].Selector.MatchAll:
@@ -89,11 +100,12 @@ func hides(binding *apisv1alpha2.APIBinding, resource schema.GroupResource, late
 	return nil, nil
 }
 
-func missingVerbs(verbs []string) []string {
-	if slices.Contains(verbs, "*") {
+// missingVerbs are those of some verbs that are not among those that there are.
+func missingVerbs(verbs, there []string) []string {
+	if slices.Contains(there, "*") {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(claimVerbs), func(v string) bool { return slices.Contains(verbs, v) })
+	return slices.DeleteFunc(slices.Clone(verbs), func(v string) bool { return slices.Contains(there, v) })
 }
 
 // patchOperation is one of a JSON patch.
@@ -104,14 +116,14 @@ type patchOperation struct {
 }
 
 // acceptance makes a binding accept a claim. at is where it has the claim already, -1 if nowhere.
-func acceptance(binding *apisv1alpha2.APIBinding, claim apisv1alpha2.PermissionClaim, at, later int) []patchOperation {
+func acceptance(binding *apisv1alpha2.APIBinding, claim apisv1alpha2.PermissionClaim, verbs []string, at, later int) []patchOperation {
 	if at >= 0 {
 		path := fmt.Sprintf("/spec/permissionClaims/%d", at)
 		operations := []patchOperation{
 			{"test", path + "/resource", claim.Resource}, // somebody may have changed the order
 			{"replace", path + "/state", apisv1alpha2.ClaimAccepted},
 		}
-		if accepted := binding.Spec.PermissionClaims[at].Verbs; len(missingVerbs(accepted)) > 0 {
+		if accepted := binding.Spec.PermissionClaims[at].Verbs; len(missingVerbs(verbs, accepted)) > 0 {
 			operations = append(operations, patchOperation{"replace", path + "/verbs", claim.Verbs})
 		}
 		return operations

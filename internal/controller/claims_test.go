@@ -175,3 +175,35 @@ func patchWith(t *rapid.T, b *apisv1alpha2.APIBinding, how string) {
 		t.Fatal(err)
 	}
 }
+
+// TestVerbsOfDelivery: a claim that is good enough for placing may not be so for delivery, which writes to workloads.
+func TestVerbsOfDelivery(t *testing.T) {
+	for name, test := range map[string]struct {
+		claimed, accepted []string
+		want              string
+	}{
+		"all":          {deliveryVerbs, deliveryVerbs, ""},
+		"any":          {[]string{"*"}, []string{"*"}, ""},
+		"not accepted": {deliveryVerbs, claimVerbs, "ClaimNotAccepted: APIBinding tmc does not accept the verbs patch of the permission claim on deployments.apps"},
+		"not claimed":  {claimVerbs, claimVerbs, "NotClaimed: the APIExport does not claim the verbs patch of deployments.apps"},
+	} {
+		claim := apisv1alpha2.PermissionClaim{GroupResource: apisv1alpha2.GroupResource{Group: "apps", Resource: "deployments"}, Verbs: test.claimed}
+		binding := &apisv1alpha2.APIBinding{ObjectMeta: metav1.ObjectMeta{Name: "tmc"}}
+		binding.Status.ExportPermissionClaims = []apisv1alpha2.PermissionClaim{claim}
+		claim.Verbs = test.accepted
+		accepted := apisv1alpha2.AcceptablePermissionClaim{State: apisv1alpha2.ClaimAccepted}
+		accepted.PermissionClaim, accepted.Selector.MatchAll = claim, true
+		binding.Spec.PermissionClaims = []apisv1alpha2.AcceptablePermissionClaim{accepted}
+		binding.Status.AppliedPermissionClaims = []apisv1alpha2.ScopedPermissionClaim{accepted.ScopedPermissionClaim}
+		got := ""
+		if h := deniedBy(binding, []schema.GroupVersionResource{deployments}, deliveryVerbs)[deployments.GroupResource()]; h != nil {
+			got = h.reason + ": " + h.why
+		}
+		if got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+		if len(hiddenBy(binding, []schema.GroupVersionResource{deployments})) > 0 {
+			t.Errorf("%s: it cannot be read", name)
+		}
+	}
+}

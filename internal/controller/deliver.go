@@ -133,6 +133,7 @@ func (d *deliverer) deliver(ctx context.Context) (r result) {
 	}
 	done := d.Deliver(ctx, round, as[*v1alpha1.Work](d.endpoint.watch(workResource).of(d.name), map[types.UID]decode.Problems{}))
 	d.rendering.forget()
+	d.tellDenied(binding, round, done)
 	if before := d.result.Swap(done); before == nil || !equality.Semantic.DeepEqual(before.Problems, done.Problems) || !maps.Equal(before.Clusters, done.Clusters) {
 		d.endpoint.changed(d.name) // placements and registrations say so
 	}

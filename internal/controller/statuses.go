@@ -6,9 +6,11 @@ import (
 	"slices"
 	"sync"
 
+	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/engine/workload"
@@ -29,6 +31,31 @@ func (d *deliverer) report(round *delivery.Round, done *delivery.Result, r *resu
 	}
 	for _, err := range d.reporter.Report(round, copies, done.Problems) {
 		r.fail(err)
+	}
+}
+
+// tellDenied tells of workloads whose status and finalizer the workspace does not let the controller write.
+func (d *deliverer) tellDenied(binding *apisv1alpha2.APIBinding, round *delivery.Round, done *delivery.Result) {
+	resources := make([]schema.GroupVersionResource, len(d.endpoint.kinds))
+	for i, kind := range d.endpoint.kinds {
+		resources[i] = kind.GroupVersionResource
+	}
+	denied := deniedBy(binding, resources, deliveryVerbs)
+	if len(denied) == 0 {
+		return
+	}
+	for i := range round.Assignments {
+		a := &round.Assignments[i]
+		at := slices.IndexFunc(d.endpoint.kinds, func(k watchedKind) bool { return k.kind == a.Kind && k.apiVersion == a.APIVersion })
+		if a.State != delivery.Decided || at < 0 {
+			continue
+		}
+		if why := denied[resources[at].GroupResource()]; why != nil && !why.partly {
+			uid := types.UID(a.UID)
+			done.Problems[uid] = append(done.Problems[uid], delivery.Problem{
+				Reason: why.reason, Message: "the workload's own status and finalizer cannot be written: " + why.Error(),
+			})
+		}
 	}
 }
 

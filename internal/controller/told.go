@@ -119,7 +119,7 @@ func (d *deliveryReport) condition() *conditionsv1alpha1.Condition {
 }
 
 // worst are the reasons that a placement tells first: what its team can mend for all of its workloads at once.
-var worst = []string{v1alpha1.ClaimNotAcceptedReason, v1alpha1.OverridesInvalidReason, v1alpha1.FailedReason, v1alpha1.NotAppliedReason, v1alpha1.UnhealthyReason}
+var worst = []string{v1alpha1.ClaimNotAcceptedReason, v1alpha1.NotClaimedReason, v1alpha1.OverridesInvalidReason, v1alpha1.FailedReason, v1alpha1.NotAppliedReason, v1alpha1.UnhealthyReason}
 
 func compareReasons(a, b string) int {
 	rank := func(reason string) int {
