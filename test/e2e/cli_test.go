@@ -23,7 +23,8 @@ func TestCLI(t *testing.T) {
 	team := newTeam(t)
 	team.apply(cluster("a", "4"), clusterWith("b", "True", "8", "{tier: gold}"), placement("app", "numberOfClusters: 1"), placement("big"),
 		policies("p", "package placement.scoring\n\nweights := {\"capacity\": 50, \"affinity\": 50}"),
-		deployment("one", "app", "1"), deployment("two", "app", "500m"), deployment("huge", "big", "100"), deployment("stray", "none", "1"))
+		deployment("one", "app", "1"), deployment("two", "app", "500m"), deployment("huge", "big", "100"), deployment("stray", "none", "1"),
+		"\n{apiVersion: v1, kind: ConfigMap, metadata: {name: settings, namespace: default, labels: {tmc.kcp.io/deliver-with: one}}, data: {a: b}}\n")
 	team.expect("Deployment one", "b")
 	team.expect("Deployment two", "b")
 
@@ -112,6 +113,16 @@ func TestCLI(t *testing.T) {
 	contains(out, "Deployment default/one stays where it is, as PlacementDecisions say.", "50, no term")
 	out, _ = run(0, "explain", "deployment/huge")
 	contains(out, "asks for 100 cpu, 4 free", "96 more cpu free")
+
+	one, err := team.client.Resource(deployments).Namespace("default").Get(t.Context(), "one", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, _ = run(0, "render", "one")
+	contains(out, "# cluster b", "tmc.kcp.io/workload-uid: "+string(one.GetUID()), "kind: ConfigMap", "name: settings")
+	if strings.Contains(out, "kcp.io/cluster") || strings.Contains(out, "managedFields") {
+		t.Errorf("what is the server's is delivered:\n%s", out)
+	}
 
 	out, _ = run(0, "top")
 	contains(out, "1500m      6500m", "Deployment default/huge", "b: 93500m more cpu free", "1 workloads wait")
