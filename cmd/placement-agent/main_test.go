@@ -60,7 +60,10 @@ func TestFlags(t *testing.T) {
 		{"all wrong at once", []string{
 			"--registration-name=Frankfurt", "--kcp-kubeconfig=x", "--location=eu west", "--labels=a=b/c", "--report-interval=10ms",
 			"--material-change=-1", "--capability=:", "--tolerate=a:b", "--report-node-labels=a b", "--omit-node-labels=a,*",
+			"--namespace-template={workspace}", "--pod-security=strict", "--deliver-kinds=apps/v1/Deployment,deployments.v1.apps",
 		}, []string{
+			`--namespace-template: "{workspace}" must contain {namespace}`, `--pod-security: "strict" is none of privileged, baseline, restricted`,
+			"--deliver-kinds: apps/v1/Deployment and deployments.v1.apps are the same kind",
 			`--registration-name: "Frankfurt"`, `--location: "eu west"`, "--labels:", "--report-interval must be at least 1s, is 10ms",
 			"--material-change must be 0 to 100, is -1", "--capability:", "--tolerate:", "--report-node-labels: \"a b\"",
 		}},

@@ -637,3 +637,36 @@ func TestRun(t *testing.T) {
 	stop()
 	must(t, <-ended)
 }
+
+// TestDelivery: the registration says how an agent delivers, for as long as it does, and the agent knows whether the registration is
+// its cluster's, for only then may it deliver.
+func TestDelivery(t *testing.T) {
+	w := newWorld(t).synced()
+	w.agent.registration.delivery = &v1alpha1.AgentDelivery{NamespaceTemplate: "{workspace}-{namespace}", PodSecurity: "baseline"}
+	if w.agent.Holds() {
+		t.Error("it holds a registration that it has not seen")
+	}
+	w.settle()
+	if d := w.object.Status.AgentDelivery; d == nil || d.PodSecurity != "baseline" || !w.object.Delivers() || !w.agent.Holds() {
+		t.Errorf("the registration says %+v; held: %t", d, w.agent.Holds())
+	}
+	w.failing = errors.New("kcp is not there")
+	w.after(30 * time.Second)
+	if !w.agent.Holds() {
+		t.Error("cut off, it takes its registration for another's")
+	}
+	w.failing = nil
+	w.object.Status.ClusterUID, w.object.ResourceVersion = "cluster-2", w.object.ResourceVersion+"9"
+	w.after(30 * time.Second)
+	w.after(30 * time.Second)
+	if w.agent.Holds() {
+		t.Error("it holds the registration of another cluster")
+	}
+	w.object.Status.ClusterUID, w.object.ResourceVersion = "cluster-1", w.object.ResourceVersion+"9"
+	w.agent.registration.delivery = nil
+	w.after(30 * time.Second)
+	w.after(30 * time.Second)
+	if w.object.Status.AgentDelivery != nil || w.object.Delivers() || !w.agent.Holds() {
+		t.Errorf("the registration says %+v; held: %t", w.object.Status.AgentDelivery, w.agent.Holds())
+	}
+}

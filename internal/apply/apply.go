@@ -43,8 +43,6 @@ const (
 	// A status is written once changes have gathered, and not again before the pause is over.
 	statusGather, statusPause = 150 * time.Millisecond, time.Second
 	maxStatusWrites           = 4
-	// Attempts that failed are made again after these times: those that the cluster may well let through soon, and others.
-	maxTransient, maxRefused = 10 * time.Second, time.Minute
 )
 
 // Config is what it takes to deliver.
@@ -269,105 +267,72 @@ func (a *Applier) begin(do action) {
 	if do.again {
 		a.running.repeated++
 	}
-	m := a.state.memoryOf(do.id)
-	if m.running = true; do.look {
-		return
-	}
-	m.tried = removal
-	if do.wanted != nil {
-		if m.tried = do.wanted.manifest.Revision; m.wanted == nil || m.wanted != do.wanted {
-			m.wanted = do.wanted
-		}
-	} else if d := a.state.wanted[do.id]; d != nil {
-		m.tried = d.manifest.Revision
-	}
+	a.state.begin(do)
 }
 
 // run carries out an action and records what has become of it.
 func (a *Applier) run(ctx context.Context, do action) {
 	requesting, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	if do.confirm != "" {
-		a.confirm(requesting, do.confirm)
-		return
-	}
-	log := klog.FromContext(ctx).WithValues("kind", do.id.Kind, "namespace", do.id.namespace, "name", do.id.name)
-	var warning string
-	var applied *live
 	var err error
-	if do.look {
-		warning = a.warning(requesting, do.live)
-	} else {
+	var end func(now time.Time)
+	switch {
+	case do.confirm != "":
+		_, err = a.works.Get(requesting, do.confirm, metav1.GetOptions{})
+		end = func(now time.Time) { a.state.confirmed(do.confirm, isGone(err, do.confirm), now) }
+	case do.look:
+		warning := a.warning(requesting, do.live)
+		end = func(now time.Time) { a.state.looked(do.id, warning, now) }
+	default:
+		var applied *live
 		applied, err = a.request(requesting, do)
+		end = func(now time.Time) {
+			if a.state.end(do, applied, err, now) {
+				a.metrics.corrections.Inc()
+			}
+		}
 	}
 	if ctx.Err() != nil {
 		return
 	}
+	a.log(ctx, do, err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	defer a.signal()
-	a.running.all--
-	if do.again {
-		a.running.repeated--
+	if do.confirm == "" {
+		a.running.all--
+		if do.again {
+			a.running.repeated--
+		}
 	}
-	m := a.state.memoryOf(do.id)
-	if m.running = false; do.look {
-		m.asked = time.Now()
-		m.event = warning
+	end(time.Now())
+}
+
+// log says and counts what has become of an action.
+func (a *Applier) log(ctx context.Context, do action, err error) {
+	log, verb := klog.FromContext(ctx), "apply"
+	switch {
+	case do.confirm != "":
+		if !isGone(err, do.confirm) {
+			log.Info("A Work is not seen any more, and the server does not confirm that it is gone: what it had is left as it is", "work", do.confirm, "err", err)
+		}
 		return
-	}
-	verb := "apply"
-	if do.wanted == nil {
+	case do.look:
+		return
+	case do.wanted == nil:
 		verb = "remove"
 	}
+	log = log.WithValues("kind", do.id.Kind, "namespace", do.id.namespace, "name", do.id.name)
+	a.metrics.requests.WithLabelValues(verb, resultOf(err)).Inc()
+	if err != nil && do.wanted == nil {
+		log.Info("Cannot remove an object", "err", err) // no manifest is there to tell it on
+		return
+	}
 	if err != nil {
-		a.metrics.requests.WithLabelValues(verb, resultOf(err)).Inc()
-		m.problem = explain(err)
-		m.unsure = m.unsure || do.wanted != nil && isUncertain(err)
-		m.failures++
-		m.retry = time.Now().Add(wait.Jitter(backoff(m.failures, isTransient(err)), 0.2))
-		log.V(2).Info("Failed to "+verb, "err", err, "retry", m.retry)
+		log.V(2).Info("Cannot apply an object", "err", err)
 		return
 	}
-	a.metrics.requests.WithLabelValues(verb, "ok").Inc()
-	m.problem, m.failures, m.unsure = "", 0, false
-	if applied == nil {
-		log.V(2).Info("Removed")
-		return
-	}
-	a.corrected(m, do, applied)
-	m.uid, m.revision, m.owned = applied.uid, applied.revision, applied.owned
-	a.state.observe(applied)
-	log.V(2).Info("Applied", "revision", applied.revision, "created", do.live == nil)
-}
-
-// corrected counts how often others change an object of late.
-func (a *Applier) corrected(m *memory, do action, applied *live) {
-	now := time.Now()
-	switch {
-	case do.live == nil || m.revision != do.live.revision || m.uid != do.live.uid || do.live.revision != applied.revision || m.owned == do.live.owned:
-		return // another revision, or the first look at it
-	case now.Sub(m.corrected) > 5*time.Minute:
-		m.corrections = 0
-	}
-	m.corrections++
-	m.corrected = now
-	a.metrics.corrections.Inc()
-}
-
-func backoff(failures int, transient bool) time.Duration {
-	most := maxRefused
-	if transient {
-		most = maxTransient
-	}
-	return min(250*time.Millisecond<<min(failures-1, 10), most)
-}
-
-// isUncertain says that a request may have been carried out although it failed.
-func isUncertain(err error) bool {
-	status := apierrors.APIStatus(nil)
-	var told *refusal
-	return !errors.As(err, &status) && !errors.As(err, &told) || apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err)
+	log.V(2).Info("Done", "verb", verb)
 }
 
 // request carries out an action. It returns what was applied.
@@ -382,23 +347,6 @@ func (a *Applier) request(ctx context.Context, do action) (applied *live, err er
 		return nil, a.remove(ctx, do)
 	}
 	return a.put(ctx, do)
-}
-
-// confirm asks the server whether a Work is gone.
-func (a *Applier) confirm(ctx context.Context, name string) {
-	_, err := a.works.Get(ctx, name, metav1.GetOptions{})
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	defer a.signal()
-	v := a.state.vanished[name]
-	if v == nil || a.state.works[name] != nil {
-		return // it is back
-	}
-	v.running = false
-	if v.confirmed = isGone(err, name); !v.confirmed {
-		v.retry = time.Now().Add(10 * time.Second)
-		klog.FromContext(ctx).Info("A Work is not seen any more, and the server does not confirm that it is gone: what it had is left as it is", "work", name, "err", err)
-	}
 }
 
 // isGone says that there is no Work of the name, as opposed to no resource or workspace.

@@ -18,7 +18,12 @@ import (
 
 // healthOf says how the cluster's controllers have got on with an object, in the terms of kstatus. The message is what they
 // wait for, or why they have given up.
-func healthOf(object *unstructured.Unstructured) (v1alpha1.Health, string) {
+func healthOf(object *unstructured.Unstructured) (health v1alpha1.Health, message string) {
+	defer func() { // kstatus takes it that an object is as its API server would have it
+		if p := recover(); p != nil {
+			health, message = v1alpha1.HealthInProgress, fmt.Sprintf("its status cannot be read: %v", p)
+		}
+	}()
 	result, err := status.Compute(object)
 	if err != nil {
 		return v1alpha1.HealthInProgress, fmt.Sprintf("its status cannot be read: %v", err)

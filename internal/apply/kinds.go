@@ -3,6 +3,7 @@ package apply
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -68,10 +69,12 @@ func ParseKinds(names []string) ([]v1alpha1.WorkloadType, error) {
 	return kinds, nil
 }
 
+var kindName = regexp.MustCompile(`^[A-Z][A-Za-z0-9]{0,62}$`)
+
 func parseKind(name string) (schema.GroupVersionKind, error) {
 	if i := strings.LastIndex(name, "/"); i >= 0 {
 		gv, err := schema.ParseGroupVersion(name[:i])
-		if err != nil || gv.Version == "" || i == len(name)-1 || strings.ToLower(name[i+1:i+2]) == name[i+1:i+2] {
+		if err != nil || gv.Version == "" || i > 317 || !kindName.MatchString(name[i+1:]) {
 			return schema.GroupVersionKind{}, fmt.Errorf("%q is not apiVersion/Kind, for example apps/v1/Deployment or v1/Secret", name)
 		}
 		return gv.WithKind(name[i+1:]), nil

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/internal/delivery/render"
@@ -30,7 +29,7 @@ type state struct {
 	pods pods
 	// memory is what became of attempts. A restart loses it, and each object is applied once more.
 	memory map[id]*memory
-	// vanished are Works that are not there any more: whether the server has confirmed that, or when it is to be asked again.
+	// vanished are Works that are not seen any more.
 	vanished map[string]*vanished
 
 	// wanted is what all Works want, rebuilt once they have changed.
@@ -46,34 +45,6 @@ type settings struct {
 	namespaceTemplate  string
 	podSecurity        string
 	pruneVolumes       bool
-}
-
-// memory is what became of attempts to change an object.
-type memory struct {
-	// running is set while a request is under way. unsure is set after one whose outcome is not known.
-	running, unsure bool
-	// tried is the revision of the latest attempt, and wanted what was to be applied then.
-	tried  string
-	wanted *wanted
-	// uid, revision and owned are of the object as it was last applied.
-	uid      types.UID
-	revision string
-	owned    uint64
-	// problem is why the latest attempt failed, in words for the owner. After failures the next attempt is not made before retry.
-	problem  string
-	failures int
-	retry    time.Time
-	// corrections is how often others have changed the object of late, corrected when that was last put right.
-	corrections int
-	corrected   time.Time
-	// event is the latest warning about a workload without pods, looked for at asked.
-	event string
-	asked time.Time
-}
-
-type vanished struct {
-	running, confirmed bool
-	retry              time.Time
 }
 
 // action is a request that is to be made.
@@ -299,6 +270,7 @@ func (p *planner) object(d *wanted, turn bool) {
 		}
 	case m.uid == l.uid && m.revision == l.revision && m.owned == l.owned && (!scaled || !l.ownsReplicas):
 		p.look(d, l, m)
+		p.settle(m)
 		return
 	default:
 		drifted = m.uid == l.uid && m.owned != l.owned
@@ -328,6 +300,17 @@ func (p *planner) look(d *wanted, l *live, m *memory) {
 		return
 	}
 	p.actions = append(p.actions, action{id: d.id, live: l, look: true, again: true})
+}
+
+// settle forgets that others have changed an object once they have let it be.
+func (p *planner) settle(m *memory) {
+	switch quiet := m.corrected.Add(maxQuarrel); {
+	case m.corrections == 0:
+	case p.now.Before(quiet):
+		p.at(quiet)
+	default:
+		m.corrections = 0
+	}
 }
 
 // pause is how long a change by others is left that keeps coming back.
@@ -368,7 +351,7 @@ func (p *planner) remove() {
 		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Group, b.Group), cmp.Compare(a.name, b.name))
 	})
 	for _, l := range unwanted {
-		if m := p.memoryOf(l.id); !l.deleting && !m.running && (class(l.GroupKind) > 0 || !workloads[l.namespace]) && p.may(l) {
+		if m := p.memoryOf(l.id); !l.deleting && !m.running && (class(l.GroupKind) > 0 || !workloads[l.namespace]) && p.may(l.work) {
 			p.takeAway(m, l.id, l)
 		}
 	}
@@ -376,12 +359,14 @@ func (p *planner) remove() {
 		if p.wanted[key] != nil || p.live[key] != nil || m.running {
 			continue
 		}
-		if !m.unsure {
-			delete(p.memory, key)
+		if !m.unsure || m.wanted == nil || key.GroupKind == namespaceKind || key.GroupKind == claimKind && !p.pruneVolumes {
+			delete(p.memory, key) // where it was made after all, the watch shows it
 			continue
 		}
 		objects[key.namespace] = true
-		p.takeAway(m, key, nil)
+		if p.may(m.wanted.work.name) {
+			p.takeAway(m, key, nil)
+		}
 	}
 	for key, l := range p.live {
 		if key.GroupKind == namespaceKind && p.wanted[key] == nil && !objects[key.name] && !l.deleting && l.revision != "" && p.sure() && p.known() {
@@ -429,45 +414,31 @@ func (k *kind) settled() bool {
 	return k.known && (k.problem != "" || k.synced || k.err != nil && !isTransient(k.err))
 }
 
-// removal is what an attempt to remove an object is remembered by.
-const removal = "-"
-
-func (s *state) memoryOf(key id) *memory {
-	m := s.memory[key]
-	if m == nil {
-		m = &memory{}
-		s.memory[key] = m
-	}
-	return m
-}
-
 // left says that an object stays where no Work wants it: a PersistentVolumeClaim, since what it holds would be lost.
 func (s *state) left(l *live) bool { return l.GroupKind == claimKind && !s.pruneVolumes }
 
-// may says whether an object that no Work wants may be removed. Invariant: its Work is there without it, or the server confirms
-// that the Work is gone.
-func (p *planner) may(l *live) bool {
-	if w := p.works[l.work]; w != nil {
+// may says whether what came with a Work may be removed, since no Work wants it. Invariant: this Work is there without it, or the
+// server confirms that the Work is gone.
+func (p *planner) may(work string) bool {
+	if w := p.works[work]; w != nil {
 		return !w.doubtful
 	}
-	if l.work == "" {
+	if work == "" {
 		return false
 	}
-	v := p.vanished[l.work]
+	v := p.vanished[work]
 	switch {
 	case v == nil:
 		v = &vanished{}
-		p.vanished[l.work] = v
-	case v.confirmed:
-		return p.sure()
+		p.vanished[work] = v
 	case v.running:
 		return false
-	case p.now.Before(v.retry):
+	case p.now.Before(v.retry): // until then an answer holds
 		p.at(v.retry)
-		return false
+		return v.confirmed && p.sure()
 	}
 	v.running = true
-	p.actions = append(p.actions, action{confirm: l.work})
+	p.actions = append(p.actions, action{confirm: work})
 	return false
 }
 

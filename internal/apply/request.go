@@ -66,6 +66,9 @@ func (a *Applier) put(ctx context.Context, do action) (*live, error) {
 			}
 		}
 	}
+	if do.live != nil {
+		object.SetUID(do.live.uid) // one that has taken its name meanwhile is another's, perhaps
+	}
 	applied, err := patch(ctx, objects, object, fieldManager, force)
 	if err != nil {
 		return nil, err

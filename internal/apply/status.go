@@ -1,11 +1,13 @@
 package apply
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -103,12 +105,11 @@ func (s *state) statusOf(w *work, removing []v1alpha1.ManifestReference) *workSt
 
 // fitting returns as many of the first elements as have room, and whether that are not all.
 func fitting[T any](all []T, room int) ([]T, bool) {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false) // as servers keep it
 	for i := range all {
-		text, err := json.Marshal(&all[i])
-		if err != nil {
-			return all[:i], true
-		}
-		if room -= len(text) + 1; room < 0 || i >= v1alpha1.MaxManifestsPerWork {
+		if err := encoder.Encode(&all[i]); err != nil || text.Len() > room || i >= v1alpha1.MaxManifestsPerWork {
 			return all[:i], true
 		}
 	}
@@ -187,7 +188,7 @@ func bounded(r v1alpha1.ManifestReference) v1alpha1.ManifestReference {
 
 // message makes one line of a text. A long one is cut in the middle: servers quote whole objects there, and say what is wrong after.
 func message(text string) string {
-	text = strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "?")
+	text = printable(strings.Join(strings.Fields(text), " "))
 	if len(text) <= maxMessage {
 		return text
 	}
@@ -198,13 +199,23 @@ func message(text string) string {
 	return shortened(text, maxMessage-len(end)-5) + " ... " + end
 }
 
+// printable replaces what cannot be printed, of which JSON makes six characters each.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
+}
+
 // shortened cuts a text to a number of bytes.
 func shortened(text string, most int) string {
-	if len(text) > most {
+	if text = printable(text); len(text) > most {
 		for most > 0 && !utf8.RuneStart(text[most]) {
 			most--
 		}
 		text = text[:most]
 	}
-	return strings.ToValidUTF8(text, "?")
+	return text
 }

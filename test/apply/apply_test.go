@@ -34,11 +34,11 @@ func TestDelivery(t *testing.T) {
 	d := start(t)
 	d.work("a", manifest(web, placed("u-web")), manifest(settings))
 	d.applied("a")
-	status := d.healthy("a", "Deployment/web")
+	status := d.healthy("Deployment/web")
 	if c := status.Counts; c == nil || c.Replicas != 2 || c.Ready != 2 || status.WorkloadUID != "u-web" || status.Namespace != "shop" {
 		t.Errorf("%+v with %+v", status, status.Counts)
 	}
-	in := d.namespace("shop")
+	in := d.namespace()
 	namespace := d.get(namespaces, "", in)
 	for label, want := range map[string]string{
 		"pod-security.kubernetes.io/enforce": "baseline", v1alpha1.LabelWorkspace: d.workspace, v1alpha1.LabelCluster: d.name,

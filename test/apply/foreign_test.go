@@ -16,7 +16,6 @@ var (
 	services        = schema.GroupVersionResource{Version: "v1", Resource: "services"}
 	secrets         = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
 	volumeClaims    = schema.GroupVersionResource{Version: "v1", Resource: "persistentvolumeclaims"}
-	jobs            = schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}
 )
 
 const keys = `
@@ -40,10 +39,10 @@ stringData: {key: theirs, other: theirs}
 `))
 	d.work("a", manifest(settings), manifest(keys), manifest(web, placed("u-web")))
 	d.told("a", "Secret/keys", fmt.Sprintf("Secret keys exists in namespace %s of the cluster and is not delivered by this agent: delete it, rename yours, "+
-		`or annotate yours with tmc.kcp.io/take-over: "true"`, d.namespace("shop")))
-	d.healthy("a", "Deployment/web")
+		`or annotate yours with tmc.kcp.io/take-over: "true"`, d.namespace()))
+	d.healthy("Deployment/web")
 	value := func(key string) string {
-		text, _, _ := unstructured.NestedString(d.get(secrets, d.namespace("shop"), "keys").Object, "data", key)
+		text, _, _ := unstructured.NestedString(d.get(secrets, d.namespace(), "keys").Object, "data", key)
 		return text
 	}
 	if got := value("key"); got != "dGhlaXJz" {
@@ -52,7 +51,7 @@ stringData: {key: theirs, other: theirs}
 
 	t.Log("nor does it remove the object, nor the namespace that the object is in")
 	d.work("a")
-	d.gone(configMaps, d.namespace("shop"), "settings")
+	d.gone(configMaps, d.namespace(), "settings")
 	time.Sleep(2 * time.Second)
 	if got := value("key"); got != "dGhlaXJz" {
 		t.Errorf("the key is %s", got)
@@ -65,7 +64,7 @@ stringData: {key: theirs, other: theirs}
 		t.Errorf("%s, %s", value("key"), value("other"))
 	}
 	d.work("a")
-	d.gone(namespaces, "", d.namespace("shop"))
+	d.gone(namespaces, "", d.namespace())
 }
 
 // TestForeignNamespace: a namespace that the agent has not made it does not use, whatever a manifest says, until the cluster's operator
@@ -73,7 +72,7 @@ stringData: {key: theirs, other: theirs}
 func TestForeignNamespace(t *testing.T) {
 	t.Parallel()
 	d := start(t)
-	in := d.namespace("shop")
+	in := d.namespace()
 	d.inCluster("{apiVersion: v1, kind: Namespace, metadata: {name: " + in + "}}")
 	d.work("a", manifest(settings, takeOver))
 	d.told("a", "ConfigMap/settings", "the namespace "+in+" exists in the cluster and is not this agent's")
@@ -93,14 +92,14 @@ func TestDefaultServiceAccount(t *testing.T) {
 	d := start(t)
 	d.work("a", manifest(settings))
 	d.applied("a")
-	d.eventually("the account is made", func() bool { return d.get(serviceAccounts, d.namespace("shop"), "default") != nil }, func() any { return nil })
+	d.eventually("the account is made", func() bool { return d.get(serviceAccounts, d.namespace(), "default") != nil }, func() any { return nil })
 	d.work("a", manifest(settings), manifest(`{apiVersion: v1, kind: ServiceAccount, metadata: {name: default, namespace: shop}, imagePullSecrets: [{name: registry}]}`))
 	d.applied("a")
-	if pull, _, _ := unstructured.NestedSlice(d.get(serviceAccounts, d.namespace("shop"), "default").Object, "imagePullSecrets"); len(pull) != 1 {
+	if pull, _, _ := unstructured.NestedSlice(d.get(serviceAccounts, d.namespace(), "default").Object, "imagePullSecrets"); len(pull) != 1 {
 		t.Errorf("imagePullSecrets are %v", pull)
 	}
 	d.work("a")
-	d.gone(namespaces, "", d.namespace("shop"))
+	d.gone(namespaces, "", d.namespace())
 }
 
 // TestVolumeClaims: what volumes hold would be lost, so they stay, and with them their namespace, unless the agent is told otherwise.
@@ -111,14 +110,14 @@ func TestVolumeClaims(t *testing.T) {
 		spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}`)
 	d.work("a", claim, manifest(settings))
 	d.applied("a")
-	uid := d.get(volumeClaims, d.namespace("shop"), "data").GetUID()
+	uid := d.get(volumeClaims, d.namespace(), "data").GetUID()
 	d.work("a")
-	d.gone(configMaps, d.namespace("shop"), "settings")
+	d.gone(configMaps, d.namespace(), "settings")
 	d.status("a", "nothing is being removed", func(s *v1alpha1.WorkStatus) bool { return len(s.Removing) == 0 })
 	time.Sleep(2 * time.Second)
 	d.work("a", claim)
 	d.applied("a")
-	if got := d.get(volumeClaims, d.namespace("shop"), "data"); got.GetUID() != uid || got.GetDeletionTimestamp() != nil {
+	if got := d.get(volumeClaims, d.namespace(), "data"); got.GetUID() != uid || got.GetDeletionTimestamp() != nil {
 		t.Errorf("the claim is another, or leaves: %v", got)
 	}
 }
@@ -132,8 +131,8 @@ func TestEqualNames(t *testing.T) {
 		d.applied("a")
 	}
 	one.work("a")
-	one.gone(namespaces, "", one.namespace("shop"))
-	if two.get(deployments, two.namespace("shop"), "web") == nil || two.get(services, two.namespace("shop"), "web") != nil {
+	one.gone(namespaces, "", one.namespace())
+	if two.get(deployments, two.namespace(), "web") == nil || two.get(services, two.namespace(), "web") != nil {
 		t.Error("the other workspace's are touched")
 	}
 }

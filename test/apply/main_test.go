@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -168,6 +169,13 @@ func (d *delivery) run() {
 	}
 }
 
+// hold says whether the registration is this cluster's.
+func (d *delivery) hold(held bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.held = held
+}
+
 func (d *delivery) inWorkspace(documents string) {
 	d.Helper()
 	if err := workspace.Apply(d.Context(), []byte(documents)); err != nil {
@@ -183,9 +191,9 @@ func (d *delivery) inCluster(documents string) {
 	}
 }
 
-// namespace is that of the cluster for one of the workspace.
-func (d *delivery) namespace(name string) string {
-	return render.Namespace(d.config.Delivery.NamespaceTemplate, d.workspace, d.name, name)
+// namespace is that of the cluster for the namespace shop of the workspace, in which all tests have their objects.
+func (d *delivery) namespace() string {
+	return render.Namespace(d.config.Delivery.NamespaceTemplate, d.workspace, d.name, "shop")
 }
 
 // manifest is one object of a Work, as YAML. What it says of itself stands in the fields.
@@ -272,35 +280,29 @@ func (d *delivery) status(name, what string, done func(*v1alpha1.WorkStatus) boo
 }
 
 // applied waits until all of a Work is applied.
-func (d *delivery) applied(name string) *v1alpha1.WorkStatus {
+func (d *delivery) applied(name string) {
 	d.Helper()
-	return d.status(name, "applied", func(s *v1alpha1.WorkStatus) bool {
+	d.status(name, "applied", func(s *v1alpha1.WorkStatus) bool {
 		done, all, _ := strings.Cut(s.Applied, "/")
 		return done == all
 	})
 }
 
 // told waits until the Work says this of an object.
-func (d *delivery) told(work, object, message string) v1alpha1.ManifestStatus {
+func (d *delivery) told(work, object, message string) {
 	d.Helper()
-	var told v1alpha1.ManifestStatus
 	d.status(work, fmt.Sprintf("%s: %q", object, message), func(s *v1alpha1.WorkStatus) bool {
-		for _, m := range s.Manifests {
-			if m.Kind+"/"+m.Name == object {
-				told = m
-				return strings.Contains(m.Message, message)
-			}
-		}
-		return false
+		return slices.ContainsFunc(s.Manifests, func(m v1alpha1.ManifestStatus) bool {
+			return m.Kind+"/"+m.Name == object && strings.Contains(m.Message, message)
+		})
 	})
-	return told
 }
 
-// healthy waits until a workload is Current.
-func (d *delivery) healthy(work, object string) v1alpha1.ManifestStatus {
+// healthy waits until a workload of the Work a is Current.
+func (d *delivery) healthy(object string) v1alpha1.ManifestStatus {
 	d.Helper()
 	var told v1alpha1.ManifestStatus
-	d.status(work, object+" is Current", func(s *v1alpha1.WorkStatus) bool {
+	d.status("a", object+" is Current", func(s *v1alpha1.WorkStatus) bool {
 		for _, m := range s.Manifests {
 			if m.Kind+"/"+m.Name == object {
 				told = m
@@ -341,14 +343,14 @@ func (d *delivery) gone(resource schema.GroupVersionResource, namespace, name st
 
 // in replaces the namespace shop by that of the cluster.
 func (d *delivery) in(document string) string {
-	return strings.ReplaceAll(document, "namespace: shop", "namespace: "+d.namespace("shop"))
+	return strings.ReplaceAll(document, "namespace: shop", "namespace: "+d.namespace())
 }
 
 // patch changes an object of the cluster as somebody else.
-func (d *delivery) patch(resource schema.GroupVersionResource, namespace, name, patch string, subresources ...string) {
+func (d *delivery) patch(resource schema.GroupVersionResource, namespace, name, patch string) {
 	d.Helper()
 	_, err := d.cluster.Resource(resource).Namespace(namespace).Patch(d.Context(), name, types.MergePatchType, []byte(patch),
-		metav1.PatchOptions{FieldManager: "somebody"}, subresources...)
+		metav1.PatchOptions{FieldManager: "somebody"})
 	if err != nil {
 		d.Fatal(err)
 	}

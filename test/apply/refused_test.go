@@ -27,7 +27,7 @@ func TestRefused(t *testing.T) {
 	d := start(t)
 	d.work("a", manifest(settings), manifest(report, placed("u-report")))
 	d.applied("a")
-	in := d.namespace("shop")
+	in := d.namespace()
 	d.inCluster(d.in(`
 apiVersion: v1
 kind: ResourceQuota
@@ -115,7 +115,7 @@ spec:
 	} {
 		d.told("a", object, message)
 	}
-	d.healthy("a", "Deployment/web")
+	d.healthy("Deployment/web")
 	status := d.status("a", "all is told", func(s *v1alpha1.WorkStatus) bool { return s.Applied == "6/14" && s.Failed == 11 })
 	if len(status.Manifests) != 12 { // those, and the Deployment that is well
 		t.Errorf("%d are listed", len(status.Manifests))
@@ -161,13 +161,13 @@ func TestSameObjectTwice(t *testing.T) {
 	d.applied("b")
 	d.work("a", manifest(settings))
 	d.applied("a")
-	d.told("b", "ConfigMap/settings", "Work a has ConfigMap settings in namespace "+d.namespace("shop")+" of the cluster as well")
+	d.told("b", "ConfigMap/settings", "Work a has ConfigMap settings in namespace "+d.namespace()+" of the cluster as well")
 
 	t.Log("it passes from one Work to the other without being removed")
-	uid := d.get(configMaps, d.namespace("shop"), "settings").GetUID()
+	uid := d.get(configMaps, d.namespace(), "settings").GetUID()
 	d.work("a")
 	d.applied("b")
-	if got := d.get(configMaps, d.namespace("shop"), "settings").GetUID(); got != uid {
+	if got := d.get(configMaps, d.namespace(), "settings").GetUID(); got != uid {
 		t.Error("the object is another")
 	}
 }

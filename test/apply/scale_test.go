@@ -11,7 +11,7 @@ import (
 )
 
 func (d *delivery) replicas() int64 {
-	object := d.get(deployments, d.namespace("shop"), "web")
+	object := d.get(deployments, d.namespace(), "web")
 	if object == nil {
 		return -1
 	}
@@ -19,15 +19,16 @@ func (d *delivery) replicas() int64 {
 	return n
 }
 
-func (d *delivery) replicasBecome(n int64) {
+// decided waits until there are two replicas, as the manifest says.
+func (d *delivery) decided() {
 	d.Helper()
-	d.eventually("replicas", func() bool { return d.replicas() == n }, func() any { return d.get(deployments, d.namespace("shop"), "web") })
+	d.eventually("2 replicas", func() bool { return d.replicas() == 2 }, func() any { return d.get(deployments, d.namespace(), "web") })
 }
 
 // scale scales by the subresource, as a field manager.
 func (d *delivery) scale(manager, replicas string) {
 	d.Helper()
-	_, err := d.cluster.Resource(deployments).Namespace(d.namespace("shop")).Patch(d.Context(), "web", types.MergePatchType,
+	_, err := d.cluster.Resource(deployments).Namespace(d.namespace()).Patch(d.Context(), "web", types.MergePatchType,
 		[]byte(`{"spec": {"replicas": `+replicas+`}}`), metav1.PatchOptions{FieldManager: manager}, "scale")
 	if err != nil {
 		d.Fatal(err)
@@ -38,7 +39,7 @@ func (d *delivery) scale(manager, replicas string) {
 func imageOf(document, image string) string { return strings.ReplaceAll(document, "nginx:1", image) }
 
 func (d *delivery) image() string {
-	containers, _, _ := unstructured.NestedSlice(d.get(deployments, d.namespace("shop"), "web").Object, "spec", "template", "spec", "containers")
+	containers, _, _ := unstructured.NestedSlice(d.get(deployments, d.namespace(), "web").Object, "spec", "template", "spec", "containers")
 	return containers[0].(map[string]any)["image"].(string)
 }
 
@@ -48,7 +49,7 @@ func TestScaled(t *testing.T) {
 	d := start(t)
 	d.work("a", manifest(web, placed("u-web"), scaled), manifest(settings))
 	d.applied("a")
-	d.replicasBecome(2)
+	d.decided()
 	d.scale("kube-controller-manager", "5")
 	d.work("a", manifest(imageOf(web, "nginx:2"), placed("u-web"), scaled), manifest(settings))
 	d.applied("a")
@@ -60,7 +61,7 @@ func TestScaled(t *testing.T) {
 	d.scale("kubectl", "4") // so that the scaler in the cluster is gone as well
 	d.work("a", manifest(imageOf(web, "nginx:3"), placed("u-web")), manifest(settings))
 	d.applied("a")
-	d.replicasBecome(2)
+	d.decided()
 
 	t.Log("one that comes later takes over what there is")
 	d.work("a", manifest(imageOf(strings.Replace(web, "replicas: 2", "replicas: 3", 1), "nginx:4"), placed("u-web"), scaled), manifest(settings))
@@ -82,19 +83,16 @@ func TestScaledInCluster(t *testing.T) {
 	d.work("a", manifest(web, placed("u-web")), manifest(settings))
 	d.applied("a")
 	d.scale("kubectl", "7")
-	d.replicasBecome(2)
-	d.patch(deployments, d.namespace("shop"), "web", `{"spec": {"replicas": 6}}`)
-	d.replicasBecome(2)
+	d.decided()
+	d.patch(deployments, d.namespace(), "web", `{"spec": {"replicas": 6}}`)
+	d.decided()
 	d.scale("keda", "5")
 	time.Sleep(2 * time.Second)
 	d.work("a", manifest(imageOf(web, "nginx:2"), placed("u-web")), manifest(settings))
 	d.applied("a")
-	d.patch(deployments, d.namespace("shop"), "web", `{"spec": {"paused": true, "minReadySeconds": 3}}`)
-	d.patch(configMaps, d.namespace("shop"), "settings", `{"data": {"colour": "blue"}}`)
-	d.eventually("red again", func() bool {
-		data, _, _ := unstructured.NestedStringMap(d.get(configMaps, d.namespace("shop"), "settings").Object, "data")
-		return data["colour"] == "red"
-	}, func() any { return nil })
+	d.patch(deployments, d.namespace(), "web", `{"spec": {"paused": true, "minReadySeconds": 3}}`)
+	d.patch(configMaps, d.namespace(), "settings", `{"data": {"colour": "blue"}}`)
+	d.colour("red")
 	if n, image := d.replicas(), d.image(); n != 5 || image != "nginx:2" {
 		t.Errorf("%d replicas of %s", n, image)
 	}
@@ -121,14 +119,14 @@ spec:
 	}
 	all(migration)
 	d.told("a", "Deployment/web", "it waits for wave -1: Job migrate is not ready")
-	if d.get(deployments, d.namespace("shop"), "web") != nil {
+	if d.get(deployments, d.namespace(), "web") != nil {
 		t.Error("it does not wait")
 	}
 	all(strings.Replace(migration, "suspend: true", "suspend: false", 1))
 	d.applied("a")
-	d.healthy("a", "Deployment/web")
+	d.healthy("Deployment/web")
 
 	t.Log("a Deployment whose turn was is updated, and put right, whatever becomes of lower waves")
-	d.patch(deployments, d.namespace("shop"), "web", `{"spec": {"replicas": 6}}`)
-	d.replicasBecome(2)
+	d.patch(deployments, d.namespace(), "web", `{"spec": {"replicas": 6}}`)
+	d.decided()
 }
