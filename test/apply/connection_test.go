@@ -4,14 +4,95 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/internal/apply"
 )
+
+// TestVanishedWork: nothing is removed for want of a Work unless the server says that this Work is gone.
+func TestVanishedWork(t *testing.T) {
+	t.Parallel()
+	var kcp *proxy
+	d := start(t, func(c *apply.Config) { kcp, c.KCP = through(t, c.KCP) })
+	d.work("a", manifest(settings))
+	d.work("b", manifest(keys))
+	d.applied("a")
+	d.applied("b")
+	answer := func(text string, code int) func(http.ResponseWriter, *http.Request) bool {
+		return func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(code)
+			fmt.Fprint(w, text)
+			return true
+		}
+	}
+	listed := make(chan struct{}, 100)
+	isList := func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/works") }
+	stays := func(why string) {
+		t.Helper()
+		time.Sleep(3 * time.Second)
+		if d.get(configMaps, d.namespace(), "settings") == nil || d.get(secrets, d.namespace(), "keys") == nil {
+			t.Fatalf("removed, though %s", why)
+		}
+	}
+	// The next list falls short, and watches show nothing after it.
+	var complete atomic.Bool
+	short := func(w http.ResponseWriter, r *http.Request) bool {
+		switch query := r.URL.Query(); {
+		case query.Get("sendInitialEvents") != "":
+			return answer(`{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Invalid", "code": 422}`, http.StatusUnprocessableEntity)(w, r)
+		case query.Get("watch") != "" && complete.Load():
+			return answer(`{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410}`, http.StatusGone)(w, r)
+		case query.Get("watch") != "":
+			<-r.Context().Done()
+			return true
+		}
+		complete.Store(false)
+		list, err := d.kcp.Resource(works).List(t.Context(), metav1.ListOptions{Limit: 1})
+		if err != nil {
+			t.Error(err)
+		}
+		listed <- struct{}{}
+		return answer(fmt.Sprintf(`{"apiVersion": "tmc.kcp.io/v1alpha1", "kind": "WorkList", "metadata": {"resourceVersion": %q}, "items": []}`, list.GetResourceVersion()),
+			http.StatusOK)(w, r)
+	}
+	for why, get := range map[string]func(http.ResponseWriter, *http.Request) bool{
+		"the Works are there":          nil,
+		"the resource is not served":   answer("404 page not found", http.StatusNotFound),
+		"the server has no such group": answer(`{"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "the server could not find the requested resource", "reason": "NotFound", "details": {}, "code": 404}`, http.StatusNotFound),
+		"the workspace is forbidden":   answer(`{"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "works is forbidden", "reason": "Forbidden", "details": {"name": "a", "group": "tmc.kcp.io", "kind": "works"}, "code": 403}`, http.StatusForbidden),
+		"nothing is answered":          answer("", http.StatusServiceUnavailable),
+	} {
+		t.Log(why)
+		complete.Store(true)
+		kcp.set(false, func(w http.ResponseWriter, r *http.Request) bool {
+			if isList(r) {
+				return short(w, r)
+			}
+			return get != nil && get(w, r)
+		})
+		<-listed
+		stays(why)
+		kcp.set(false, nil)
+		d.work("a", manifest(strings.Replace(settings, "red", fmt.Sprintf("%q", why), 1))) // it has recovered
+		d.applied("a")
+	}
+
+	t.Log("a Work that is deleted takes with it what it had")
+	d.delete("a")
+	d.gone(configMaps, d.namespace(), "settings")
+	if d.get(secrets, d.namespace(), "keys") == nil {
+		t.Error("and what it had not")
+	}
+	d.delete("b")
+	d.gone(namespaces, "", d.namespace())
+}
 
 // TestCutFromKCP: what runs goes on while kcp is not reached, and is kept as it was; then it converges.
 func TestCutFromKCP(t *testing.T) {

@@ -176,6 +176,14 @@ func (d *delivery) hold(held bool) {
 	d.held = held
 }
 
+// delete deletes a Work.
+func (d *delivery) delete(work string) {
+	d.Helper()
+	if err := d.kcp.Resource(works).Namespace(v1alpha1.WorkNamespace(d.name)).Delete(d.Context(), work, metav1.DeleteOptions{}); err != nil {
+		d.Fatal(err)
+	}
+}
+
 func (d *delivery) inWorkspace(documents string) {
 	d.Helper()
 	if err := workspace.Apply(d.Context(), []byte(documents)); err != nil {
