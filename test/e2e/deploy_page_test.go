@@ -1,23 +1,27 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
+	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/kcp-placement/placement/test/internal/access"
 	"github.com/kcp-placement/placement/test/internal/process"
 	"github.com/kcp-placement/placement/test/kubernetes"
 )
@@ -46,17 +50,22 @@ subjects:
   - {apiGroup: rbac.authorization.k8s.io, kind: User, name: team}
 `
 
+// onError tells how things are when a command fails.
+const onError = `trap 'export KUBECONFIG=team.kubeconfig; at "$TEAM" get clusterregistrations,workloadplacements,placementdecisions,works,events -A -o yaml' ERR
+`
+
 var (
-	commands = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
-	columns  = regexp.MustCompile(`(?m)^web-\S+ +web +1 +web: frankfurt +\S+$`)
-	address  = regexp.MustCompile(`(?m)^export KCP=\S+`)
+	columns = regexp.MustCompile(`(?m)^web-\S+ +web +1 +web: frankfurt +\S+$`)
+	address = regexp.MustCompile(`(?m)^export KCP=\S+`)
 )
 
-// TestDeployPage does what docs/deploy.md says, command by command, on a real kcp, with a real kubectl and as people who are no
-// administrators of kcp. It plays the kubelet and nothing else.
-func TestDeployPage(t *testing.T) {
-	site := newSite(t)
-	site.addNode("node", "cpu=8 memory=16Gi")
+// TestDeployPages does what docs/deploy.md and then docs/delivery.md say, command by command, on a real kcp and two real clusters, with a
+// real kubectl and as people who are no administrators of kcp. It runs the containers of the programs, and nothing else.
+func TestDeployPages(t *testing.T) {
+	programs, err := kubernetes.ClusterBinaries(t.Context(), os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
 	kubectl, err := kubernetes.Kubectl(t.Context(), os.Stderr)
 	if err != nil {
 		t.Fatal(err)
@@ -68,32 +77,20 @@ func TestDeployPage(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	page, err := os.ReadFile("../../docs/deploy.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	script := ""
-	for _, block := range commands.FindAllStringSubmatch(string(page), -1) {
-		script += block[1]
-	}
-	host, _, _ := strings.Cut(server.Config("root").Host, "/clusters/")
-	if n := len(address.FindAllString(script, -1)); n != 1 {
-		t.Fatalf("the page names the server %d times", n)
-	}
-	script = address.ReplaceAllLiteralString(script, "export KCP="+host)
-	// What people try next, with the kinds and the columns that the page has installed.
-	script += "at \"$TEAM\" scale deployment web --replicas=3\nat \"$TEAM\" get pd\n"
-
 	dir := t.TempDir()
-	for _, folder := range []string{"crds", "docs", "test"} {
-		target, err := filepath.Abs(filepath.Join("../..", folder))
+	link := func(target, name string) {
+		if target, err = filepath.Abs(target); err == nil {
+			err = os.Symlink(target, filepath.Join(dir, name))
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Symlink(target, filepath.Join(dir, folder)); err != nil {
-			t.Fatal(err)
-		}
 	}
+	for _, folder := range []string{"crds", "docs", "examples", "test"} {
+		link("../../"+folder, folder)
+	}
+	link(kubectl, "kubectl")
+	link(cliProgram.build(t), "kubectl-placement")
 	for token, user := range users {
 		config := rest.AnonymousClientConfig(server.Config("root:acme"))
 		config.BearerToken = token
@@ -106,120 +103,170 @@ func TestDeployPage(t *testing.T) {
 			t.Fatalf("%s is more than the page asks for: %v", user, err)
 		}
 	}
-	writeKubeconfig(t, physical.Config(), filepath.Join(dir, "cluster.kubeconfig"))
-	if err := os.Symlink(kubectl, filepath.Join(dir, "kubectl")); err != nil {
-		t.Fatal(err)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	var kubelets sync.WaitGroup
+	defer kubelets.Wait()
+	defer cancel(nil)
+	for _, name := range []string{"cluster", "dublin"} {
+		s, err := kubernetes.Start(t.Context(), kubernetes.Options{Programs: programs, Dir: filepath.Join(dir, name), Pods: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Stop)
+		if err := s.AddNodes(t.Context(), kubernetes.Node("node", resources(t, "cpu=8 memory=16Gi"))); err != nil {
+			t.Fatal(err)
+		}
+		link(s.Kubeconfig(), name+".kubeconfig")
+		k := newKubelet(t, s, filepath.Join(dir, name))
+		kubelets.Go(func() { cancel(k.run(ctx)) })
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	bash := exec.CommandContext(ctx, "bash", "-euxo", "pipefail", "-c", script)
+	deploy, delivery := readPage(t, "../../docs/deploy.md"), readPage(t, "../../docs/delivery.md")
+	// In between is what people try next, with the kinds and the columns that the page has installed.
+	script := deploy.script() + `
+at "$TEAM" scale deployment web --replicas=3
+at "$TEAM" get pd
+at "$TEAM" scale deployment web --replicas=2
+` + delivery.script()
+	host, _, _ := strings.Cut(server.Config("root").Host, "/clusters/")
+	if n := len(address.FindAllString(script, -1)); n != 1 {
+		t.Fatalf("the pages name the server %d times", n)
+	}
+	script = onError + address.ReplaceAllLiteralString(script, "export KCP="+host)
+
+	limited, done := context.WithTimeout(ctx, 5*time.Minute)
+	defer done()
+	bash := exec.CommandContext(limited, "bash", "-Eeuo", "pipefail", "-c", script)
 	bash.Dir = dir
 	bash.Env = append(os.Environ(), "HOME="+dir, "PATH="+dir+":"+os.Getenv("PATH"))
 	bash.WaitDelay = time.Second
-	type result struct {
-		out []byte
-		err error
+	out, err := bash.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", cmp.Or(context.Cause(limited), err), out)
 	}
-	done := make(chan result, 1)
-	go func() {
-		out, err := bash.CombinedOutput()
-		done <- result{out, err}
-	}()
-	kubelet := &kubelet{site, dir}
-	for _, d := range []struct {
-		namespace, name string
-		program         *program
-	}{
-		{"default", "placement-controller", controllerProgram},
-		{"placement-system", "placement-agent", agentProgram},
-	} {
-		for !kubelet.run(d.namespace, d.name, d.program) {
-			select {
-			case r := <-done:
-				t.Fatalf("%v: the page does not deploy %s\n%s", r.err, d.name, r.out)
-			case <-time.After(200 * time.Millisecond):
-			}
-		}
+	if rest := deploy.compare(t, string(out)); !columns.MatchString(rest) {
+		t.Errorf("kubectl get pd does not show where things are:\n%s", rest)
+	} else {
+		delivery.compare(t, rest)
 	}
-	r := <-done
-	if r.err != nil {
-		t.Fatalf("%v\n%s", r.err, r.out)
+	if testing.Verbose() {
+		t.Logf("%s", out)
 	}
+}
 
-	client, err := dynamic.NewForConfig(server.Config("root:acme:shop"))
+// kubelet runs the containers of our programs in a cluster, as processes.
+type kubelet struct {
+	dir      string
+	admin    *rest.Config
+	client   clientset.Interface
+	programs map[string]string
+	running  map[string]*container
+}
+
+// container is a process that runs for a Deployment, with the arguments that it has there.
+type container struct {
+	*process.Process
+	args []string
+}
+
+func newKubelet(t *testing.T, s *kubernetes.Server, dir string) *kubelet {
+	t.Helper()
+	client, err := clientset.NewForConfig(s.Config())
 	if err != nil {
 		t.Fatal(err)
 	}
-	team := &team{t, "root:acme:shop", client}
-	if got := team.placed()["Deployment web"]; got != "frankfurt" {
-		t.Errorf("web is on %q\n%s", got, r.out)
+	k := &kubelet{dir: dir, admin: s.Config(), client: client, running: map[string]*container{}, programs: map[string]string{}}
+	for _, p := range []*program{controllerProgram, agentProgram} {
+		k.programs[p.name] = p.build(t)
 	}
-	if !columns.Match(r.out) {
-		t.Errorf("kubectl get pd does not show where things are:\n%s", r.out)
+	t.Cleanup(func() {
+		for name, running := range k.running {
+			running.Kill()
+			if t.Failed() {
+				t.Logf("%s in %s\n%s", name, filepath.Base(dir), running.Tail(40))
+			}
+		}
+	})
+	return k
+}
+
+// run runs the containers of Deployments as they stand, until the end of the context. It fails if one does.
+func (k *kubelet) run(ctx context.Context) error {
+	for {
+		deployments, err := k.client.AppsV1().Deployments("").List(ctx, metav1.ListOptions{})
+		for i := 0; err == nil && i < len(deployments.Items); i++ {
+			if d := &deployments.Items[i]; k.programs[d.Name] != "" {
+				err = k.keep(ctx, d)
+			}
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		time.Sleep(200 * time.Millisecond)
 	}
 }
 
-// kubelet runs the containers of Deployments as processes.
-type kubelet struct {
-	*site
-	dir string
-}
-
-// run runs a Deployment as soon as there are it and its Secret, with its arguments as they stand but for what a container has of
-// its own: the paths of mounts, the address of its metrics, and the account of its pod. It reports that it is available when it is.
-func (k *kubelet) run(namespace, name string, p *program) bool {
-	k.Helper()
-	deployment, err := k.client.AppsV1().Deployments(namespace).Get(k.Context(), name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return false
-	} else if err != nil {
-		k.Fatal(err)
+// keep runs the container of a Deployment as soon as there is its Secret, and anew when its arguments change. They are as they stand
+// but for what a container has of its own: the paths of mounts, the address of its metrics, and the account of its pod.
+func (k *kubelet) keep(ctx context.Context, d *appsv1.Deployment) error {
+	pod := d.Spec.Template.Spec
+	c := pod.Containers[0]
+	if running := k.running[d.Name]; running != nil {
+		select {
+		case <-running.Exited():
+			return fmt.Errorf("%s has ended", d.Name)
+		default:
+		}
+		if slices.Equal(running.args, c.Args) {
+			return nil
+		}
+		if err := running.Stop(); err != nil {
+			return fmt.Errorf("stopping %s: %w", d.Name, err)
+		}
 	}
-	pod := deployment.Spec.Template.Spec
-	secret, err := k.client.CoreV1().Secrets(namespace).Get(k.Context(), pod.Volumes[0].Secret.SecretName, metav1.GetOptions{})
+	secret, err := k.client.CoreV1().Secrets(d.Namespace).Get(ctx, pod.Volumes[0].Secret.SecretName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return false
+		return nil
 	} else if err != nil {
-		k.Fatal(err)
+		return err
 	}
-	container, mount := pod.Containers[0], filepath.Join(k.dir, name)
-	if err := os.Mkdir(mount, 0o700); err != nil {
-		k.Fatal(err)
+	mount := filepath.Join(k.dir, d.Name)
+	if err := os.MkdirAll(mount, 0o700); err != nil {
+		return err
 	}
 	for key, value := range secret.Data {
 		if err := os.WriteFile(filepath.Join(mount, key), value, 0o600); err != nil {
-			k.Fatal(err)
+			return err
 		}
 	}
-	listen := freeAddress(k.T)
-	args := []string{}
-	for _, arg := range container.Args {
-		arg = strings.Replace(arg, container.VolumeMounts[0].MountPath, mount, 1)
-		args = append(args, strings.Replace(arg, fmt.Sprintf("=:%d", container.Ports[0].ContainerPort), "="+listen, 1))
+	ports, err := process.FreePorts(1)
+	if err != nil {
+		return err
+	}
+	listen, args := fmt.Sprintf("127.0.0.1:%d", ports[0]), []string{}
+	for _, arg := range c.Args {
+		arg = strings.Replace(arg, c.VolumeMounts[0].MountPath, mount, 1)
+		args = append(args, strings.Replace(arg, fmt.Sprintf("=:%d", c.Ports[0].ContainerPort), "="+listen, 1))
 	}
 	if account := pod.ServiceAccountName; account != "" {
+		config, err := access.ServiceAccount(ctx, k.admin, d.Namespace, account)
+		if err != nil {
+			return err
+		}
 		path := filepath.Join(mount, "in-cluster")
-		writeKubeconfig(k.T, withToken(k.T, physical.Config(), namespace, account), path)
+		if err := access.WriteKubeconfig(config, path); err != nil {
+			return err
+		}
 		args = append(args, "--kubeconfig="+path)
 	}
-	running, err := process.Start(name, k.dir, p.build(k.T), args...)
+	p, err := process.Start(d.Name, k.dir, k.programs[d.Name], args...)
 	if err != nil {
-		k.Fatal(err)
+		return err
 	}
-	k.Cleanup(func() {
-		running.Kill()
-		if k.Failed() {
-			k.Logf("%s\n%s", name, running.Tail(40))
-		}
-	})
-	url := "http://" + listen + container.ReadinessProbe.HTTPGet.Path
-	if err := running.WaitReady(k.Context(), within, func(context.Context) (bool, error) { return strings.HasPrefix(get(url), "200"), nil }); err != nil {
-		k.Fatal(err)
-	}
-	deployment.Status = appsv1.DeploymentStatus{Conditions: []appsv1.DeploymentCondition{{Type: appsv1.DeploymentAvailable, Status: corev1.ConditionTrue}}}
-	if _, err := k.client.AppsV1().Deployments(namespace).UpdateStatus(k.Context(), deployment, metav1.UpdateOptions{}); err != nil {
-		k.Fatal(err)
-	}
-	return true
+	k.running[d.Name] = &container{p, c.Args}
+	url := "http://" + listen + c.ReadinessProbe.HTTPGet.Path
+	return p.WaitReady(ctx, within, func(context.Context) (bool, error) { return strings.HasPrefix(get(url), "200"), nil })
 }

@@ -1,11 +1,9 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -14,15 +12,8 @@ import (
 	"github.com/kcp-placement/placement/test/kubernetes"
 )
 
-var (
-	// session is commands and, in the next block, what they print.
-	session = regexp.MustCompile("(?ms)^```sh\n(.*?)^```\n\n```text\n(.*?)^```$")
-	// age is the last column of kubectl get.
-	age = regexp.MustCompile(`(?m) +[0-9smh]+$`)
-)
-
 // TestReadme types what README.md tells whoever tries the project to type, in the workspace that make run has made, and sees what
-// README.md shows. With UPDATE_README=1 it writes what it sees into the page.
+// README.md shows.
 func TestReadme(t *testing.T) {
 	kubectl, err := kubernetes.Kubectl(t.Context(), os.Stderr)
 	if err != nil {
@@ -71,43 +62,15 @@ func TestReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	page, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sessions := session.FindAllStringSubmatchIndex(string(page), -1)
-	if len(sessions) == 0 {
-		t.Fatal("README.md has no commands")
-	}
-	script := ""
-	for i, at := range sessions {
-		script += fmt.Sprintf("%s\necho '<%d>'\n", page[at[2]:at[3]], i)
-	}
-	bash := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", script)
+	readme := readPage(t, "../../README.md")
+	bash := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", readme.script())
 	bash.Dir = dir
 	bash.Env = append(os.Environ(), "HOME="+dir, "GOCACHE="+goEnv(t, "GOCACHE"), "GOPATH="+goEnv(t, "GOPATH"), "PATH="+filepath.Join(dir, "tools")+":"+os.Getenv("PATH"))
 	out, err := bash.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	updated, rest, end := "", string(out), 0
-	for i, at := range sessions {
-		var printed string
-		printed, rest, _ = strings.Cut(rest, fmt.Sprintf("<%d>\n", i))
-		shown := string(page[at[4]:at[5]])
-		if age.ReplaceAllString(shown, "") == age.ReplaceAllString(printed, "") {
-			printed = shown
-		} else if os.Getenv("UPDATE_README") == "" {
-			t.Errorf("README.md shows\n%s\nit is\n%s", shown, printed)
-		}
-		updated += string(page[end:at[4]]) + printed
-		end = at[5]
-	}
-	if os.Getenv("UPDATE_README") != "" {
-		if err := os.WriteFile("../../README.md", []byte(updated+string(page[end:])), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	readme.compare(t, string(out))
 }
 
 // goEnv is a setting of Go, whatever HOME is.
