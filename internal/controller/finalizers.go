@@ -22,11 +22,16 @@ type finalizers struct {
 	// wanted are those to write, by the UID of the workload; tried are the versions of workloads for which that was tried.
 	wanted map[types.UID]delivery.Finalizer
 	tried  map[types.UID]string
+	// since is from when on workloads want a finalizer that they do not have.
+	since map[types.UID]time.Time
 }
 
 const (
 	// finalizersAtOnce is how many finalizers of a workspace are written before others have their turn.
 	finalizersAtOnce = 20
+	// finalizersAfter is how long a workload goes without its finalizer: what costs as much as its status comes when the burst is over.
+	// If it is deleted before, its copies are removed all the same, and it does not wait for that.
+	finalizersAfter = 10 * time.Second
 	// finalizersRetry is when those that could not be written are tried again.
 	finalizersRetry = 10 * time.Second
 )
@@ -36,34 +41,46 @@ func (f *finalizers) want(wanted []delivery.Finalizer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.wanted = make(map[types.UID]delivery.Finalizer, len(wanted))
-	tried := map[types.UID]string{}
+	tried, since, now := map[types.UID]string{}, map[types.UID]time.Time{}, time.Now()
 	for _, w := range wanted {
 		uid := types.UID(w.UID)
+		if w.Wanted {
+			if since[uid] = f.since[uid]; since[uid].IsZero() {
+				since[uid] = now
+			}
+		}
 		if version := f.tried[uid]; version == w.ResourceVersion {
 			tried[uid] = version
 			continue
 		}
 		f.wanted[uid] = w
 	}
-	f.tried = tried
+	f.tried, f.since = tried, since
 }
 
-// next takes some of the finalizers to write.
-func (f *finalizers) next() (next []delivery.Finalizer, more bool) {
+// next takes some of the finalizers to write. wait is when there may be more, 0 if not before others are wanted.
+func (f *finalizers) next() (next []delivery.Finalizer, wait time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	now := time.Now()
 	if f.tried == nil {
 		f.tried = map[types.UID]string{}
 	}
 	for uid, w := range f.wanted {
+		if left := f.since[uid].Add(finalizersAfter).Sub(now); w.Wanted && left > 0 {
+			if wait == 0 || left < wait {
+				wait = left
+			}
+			continue
+		}
 		if len(next) == finalizersAtOnce {
-			return next, true
+			return next, time.Millisecond
 		}
 		next = append(next, w)
 		f.tried[uid] = w.ResourceVersion
 		delete(f.wanted, uid)
 	}
-	return next, false
+	return next, wait
 }
 
 // again takes back a finalizer that could not be written, unless another is wanted by now.
@@ -86,7 +103,7 @@ func (f *finalizers) waiting() bool {
 
 // writeFinalizers writes some finalizers. One whose workload has changed meanwhile is written once the watch shows that.
 func (d *deliverer) writeFinalizers(ctx context.Context) (r result) {
-	next, more := d.next()
+	next, wait := d.next()
 	var writing errgroup.Group
 	writing.SetLimit(statusesInFlight)
 	for _, f := range next {
@@ -101,7 +118,10 @@ func (d *deliverer) writeFinalizers(ctx context.Context) (r result) {
 		})
 	}
 	_ = writing.Wait() // what has failed is wanted again
-	if r.again = more; d.waiting() {
+	switch {
+	case wait > 0:
+		r.within(wait)
+	case d.waiting():
 		r.within(finalizersRetry)
 	}
 	return r

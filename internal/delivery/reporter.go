@@ -18,11 +18,13 @@ import (
 )
 
 // The status of a workload is written once nothing has changed for reportQuiet, but after reportWithin at the latest, and then no
-// sooner than reportEvery after the last time. What becomes ready or goes wrong is written at once.
+// sooner than reportEvery after the last time. What becomes ready or goes wrong is written at once. A workload that has no status yet
+// has reportFirst to become ready, since most do: so they cost one write and not two.
 const (
 	reportQuiet  = 700 * time.Millisecond
 	reportWithin = 2 * time.Second
 	reportEvery  = 3 * time.Second
+	reportFirst  = 5 * time.Second
 	// One that cannot be written is tried again after reportRetry, then after twice that, up to a minute.
 	reportRetry = 200 * time.Millisecond
 )
@@ -124,8 +126,11 @@ func (r *Reporter) look(w *reported) {
 	case w.since.IsZero():
 		w.since = now
 	}
-	w.due = now
-	if !w.update.Turned {
+	switch w.due = now; {
+	case w.update.Turned:
+	case len(rollout.Assignment.Source.Status) == 0:
+		w.due = w.since.Add(reportFirst)
+	default:
 		w.due = earlier(now.Add(reportQuiet), w.since.Add(reportWithin))
 		w.due = later(w.due, w.wrote.Add(reportEvery))
 	}

@@ -161,7 +161,7 @@ func (b *bench) startAgents(ctx context.Context, t *team, physical *kubernetes.S
 		name := fmt.Sprintf("cluster-%d", i)
 		a, err := agent.Start(ctx, agent.Options{
 			Binary: b.agent, Dir: filepath.Join(b.dir, name), Registration: name, Workspace: b.server.Config("root:" + t.name), Cluster: physical.Config(),
-			Args: []string{"--deliver", "--location", "eu", "--metrics-bind-address", "", "--namespace-template", fmt.Sprintf("c%d-{workspace}-{namespace}", i)},
+			Args: []string{"--deliver", "--location", "eu", "--labels", "tier=gold", "--metrics-bind-address", "", "--namespace-template", fmt.Sprintf("c%d-{workspace}-{namespace}", i)},
 		})
 		if err != nil {
 			return agents, err
