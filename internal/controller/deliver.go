@@ -42,9 +42,12 @@ type deliverer struct {
 	event    func(about runtime.Object, kind, reason, message string)
 }
 
+// clustersAtOnce is in how many clusters of a workspace Works are written at once.
+const clustersAtOnce = 8
+
 func newDeliverer(name logicalcluster.Name, e *endpoint, fence func() error, event func(about runtime.Object, kind, reason, message string)) *deliverer {
 	d := &deliverer{name: name, endpoint: e, fence: fence, rendering: newRendering(e.table), reporter: delivery.NewReporter(time.Now), event: event}
-	d.Now, d.rendering.hides = time.Now, d.hides
+	d.Now, d.AtOnce, d.rendering.hides = time.Now, clustersAtOnce, d.hides
 	works, namespaces := e.delivering.Cluster(name.Path()).Resource(workResource), e.delivering.Cluster(name.Path()).Resource(namespaceResource)
 	d.Actions = delivery.Actions{
 		ListWorks: func(ctx context.Context) ([]*v1alpha1.Work, error) {

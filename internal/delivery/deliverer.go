@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -24,8 +26,13 @@ import (
 type Deliverer struct {
 	Actions
 	// Now is the time.
-	Now    func() time.Time
+	Now func() time.Time
+	// AtOnce is in how many clusters Works are written at once; 1 if 0.
+	AtOnce int
 	limits *workLimits
+
+	// mu is held while Works are written, but for the requests themselves.
+	mu sync.Mutex
 
 	// works are those of the workspace by name, as far as they are known: what the watch shows, and what was written since. It is
 	// nil before they have been listed, and stale once it is not known what a write has done.
@@ -136,15 +143,30 @@ func (d *Deliverer) Deliver(ctx context.Context, round *Round, shown []*v1alpha1
 		result: r, asked: map[departure]bool{},
 	}
 	p.plan(ctx)
+	var writing errgroup.Group
+	writing.SetLimit(max(1, d.AtOnce))
 	for _, name := range names {
-		if d.stale {
-			r.within(time.Millisecond)
-			break // what is planned rests on what is not true any more
-		}
-		d.deliver(ctx, p.clusters[name], r)
+		writing.Go(func() error {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			if d.stale {
+				r.within(time.Millisecond)
+				return nil // what is planned rests on what is not true any more
+			}
+			d.deliver(ctx, p.clusters[name], r)
+			return nil
+		})
 	}
+	_ = writing.Wait() // what fails is in the result
 	p.finalizers()
 	return r
+}
+
+// request makes a request while others make theirs.
+func (d *Deliverer) request(do func() error) error {
+	d.mu.Unlock()
+	defer d.mu.Lock()
+	return do()
 }
 
 // deliver writes the Works of a cluster that are not as they should be.
@@ -190,18 +212,26 @@ func (d *Deliverer) try(name types.NamespacedName, c *clusterPlan, r *Result, do
 // write writes a Work. Where only its status has changed meanwhile, it is written all the same.
 func (d *Deliverer) write(ctx context.Context, c *Cluster, s *slot) error {
 	for attempt := 0; ; attempt++ {
-		written, err := d.WriteWork(ctx, s.object(c))
+		var written *v1alpha1.Work
+		object := s.object(c)
+		err := d.request(func() (err error) {
+			written, err = d.WriteWork(ctx, object)
+			return err
+		})
 		switch {
 		case err == nil:
 			d.wrote(s, written)
 			return nil
 		case s.work == nil && apierrors.IsNotFound(err) && attempt == 0:
-			if err := d.MakeNamespace(ctx, s.name.Namespace); err != nil && !apierrors.IsAlreadyExists(err) {
+			if err := d.request(func() error { return d.MakeNamespace(ctx, s.name.Namespace) }); err != nil && !apierrors.IsAlreadyExists(err) {
 				return fmt.Errorf("namespace %[1]s is missing and cannot be made: %[2]w; make it: kubectl create namespace %[1]s", s.name.Namespace, err)
 			}
 		case s.work != nil && apierrors.IsConflict(err) && attempt < 5:
-			now, err := d.ReadWork(ctx, s.name)
-			if err != nil {
+			var now *v1alpha1.Work
+			if err := d.request(func() (err error) {
+				now, err = d.ReadWork(ctx, s.name)
+				return err
+			}); err != nil {
 				return err
 			}
 			if now.UID != s.work.UID || now.Generation != s.work.Generation {
@@ -237,7 +267,7 @@ func (d *Deliverer) refuse(s *slot, err error) {
 const maxRefused = 10000
 
 func (d *Deliverer) delete(ctx context.Context, s *slot) error {
-	if err := d.DeleteWork(ctx, s.work); err != nil {
+	if err := d.request(func() error { return d.DeleteWork(ctx, s.work) }); err != nil {
 		return err
 	}
 	d.deleted[s.work.UID] = true

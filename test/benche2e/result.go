@@ -136,7 +136,8 @@ func (r *result) print(w io.Writer, format string) error {
 			{"deliver", fmt.Sprintf("%d Deployments to %d clusters: all ready", d.Burst.Workloads, d.Clusters), fmt.Sprintf("%.1f s", d.Burst.Seconds)},
 			{"", "gathered writes for each: Works, decisions", fmt.Sprintf("%.2f", d.Burst.Gathered), fmt.Sprintf("<= %.1f", writesTarget), verdict(d.Burst.Gathered <= writesTarget)},
 			{"", "writes of each Deployment: status, finalizer", fmt.Sprintf("%.2f", d.Burst.Own)},
-			{"", fmt.Sprintf("%d in a stream: decision to applied, p50 / p99", d.Steady.Workloads), d.Steady.Applied},
+			{"", fmt.Sprintf("%d in a stream: decision to Work written, p50 / p99", d.Steady.Workloads), d.Steady.Written},
+			{"", "decision to applied, p50 / p99", d.Steady.Applied},
 			{"", "decision to ready seen in the workspace, p50 / p99", d.Steady.Ready, "p50 <= 2 s", verdict(d.Steady.Ready.P50 <= readyTarget.Seconds()*1000)},
 			{"", "writes for each: gathered, own", fmt.Sprintf("%.2f, %.2f", d.Steady.Gathered, d.Steady.Own)},
 		})
