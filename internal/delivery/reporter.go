@@ -128,7 +128,7 @@ func (r *Reporter) look(w *reported) {
 	}
 	switch w.due = now; {
 	case w.update.Turned:
-	case len(rollout.Assignment.Source.Status) == 0:
+	case len(rollout.Source.Status) == 0:
 		w.due = w.since.Add(reportFirst)
 	default:
 		w.due = earlier(now.Add(reportQuiet), w.since.Add(reportWithin))

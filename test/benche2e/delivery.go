@@ -340,13 +340,8 @@ func (b *bench) deliverySteady(ctx context.Context, t *team, p *program, d *deli
 	written, applied, ready := make([]time.Duration, n), make([]time.Duration, n), make([]time.Duration, n)
 	for i := range n {
 		key := seenKey{t.name, name(i)}
-		decided, _ := d.decided.of(key)
-		at, _ := d.written.of(key)
-		written[i] = at.Sub(decided)
-		at, _ = d.applied.of(key)
-		applied[i] = at.Sub(decided)
-		at, _ = d.ready.of(key)
-		ready[i] = at.Sub(decided)
+		decided := d.decided.of(key)
+		written[i], applied[i], ready[i] = d.written.of(key).Sub(decided), d.applied.of(key).Sub(decided), d.ready.of(key).Sub(decided)
 	}
 	if err := p.settled(ctx); err != nil {
 		return err

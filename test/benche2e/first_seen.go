@@ -45,12 +45,11 @@ func (s *firstSeen) mark(key seenKey) {
 	}
 }
 
-// of returns when the decision on a workload was first seen.
-func (s *firstSeen) of(key seenKey) (time.Time, bool) {
+// of returns when a workload was first seen, the zero time if it was not.
+func (s *firstSeen) of(key seenKey) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at, found := s.at[key]
-	return at, found
+	return s.at[key]
 }
 
 func (s *firstSeen) count() int {

@@ -163,7 +163,7 @@ func (b *bench) stream(ctx context.Context, duration time.Duration, create func(
 	}
 	created, fromCall, fromReturn := make([]time.Duration, n), make([]time.Duration, n), make([]time.Duration, n)
 	for i, c := range calls {
-		at, _ := b.seen.of(c.seenKey)
+		at := b.seen.of(c.seenKey)
 		created[i], fromCall[i], fromReturn[i] = c.returned.Sub(c.called), at.Sub(c.called), at.Sub(c.returned)
 	}
 	return streamResult{Objects: n, Created: quantilesOf(created), SeenFromCall: quantilesOf(fromCall), SeenFromReturn: quantilesOf(fromReturn)}, nil
