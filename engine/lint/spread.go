@@ -170,6 +170,7 @@ func mostSpread(p *v1alpha1.WorkloadPlacement, clusters []*snapshot.Cluster, ask
 		}
 		problem.Constraints = append(problem.Constraints, of)
 	}
+	problem.SetGroups()
 	solution := spread.Choose(problem)
 	if solution.Bounded {
 		return asked // it may be

@@ -3,6 +3,7 @@
 package spread
 
 import (
+	"fmt"
 	"math"
 	"slices"
 )
@@ -112,6 +113,21 @@ func (p *Problem) Settles(s *Solution) bool {
 	}
 	// Of equal ones, the one with earlier candidates is the best: here with those that any other could have.
 	return value > most || value == most && (n == 1 || s.Chosen[n-2] == n-2)
+}
+
+// SetGroups sets the groups of the candidates by their domains, for a problem whose candidates come without.
+func (p *Problem) SetGroups() {
+	groups := map[string]int32{}
+	for i := range p.Candidates {
+		c := &p.Candidates[i]
+		domains := fmt.Sprint(c.Domains)
+		group, found := groups[domains]
+		if !found {
+			group = int32(len(groups))
+			groups[domains] = group
+		}
+		c.Group = group
+	}
 }
 
 type search struct {

@@ -47,18 +47,6 @@ func TestChooseIsTheBest(t *testing.T) {
 	})
 }
 
-// number gives the candidates of a problem their groups.
-func (p *Problem) number() {
-	groups := map[string]int32{}
-	for i := range p.Candidates {
-		c := &p.Candidates[i]
-		if _, known := groups[fmt.Sprint(c.Domains)]; !known {
-			groups[fmt.Sprint(c.Domains)] = int32(len(groups))
-		}
-		c.Group = groups[fmt.Sprint(c.Domains)]
-	}
-}
-
 // rank is how good a choice is.
 type rank struct {
 	least, room, size, value, cost int64
@@ -181,7 +169,7 @@ func drawProblem(t *rapid.T) *Problem {
 		p.Candidates = append(p.Candidates, c)
 	}
 	slices.SortStableFunc(p.Candidates, func(a, b Candidate) int { return int(b.Value - a.Value) })
-	p.number()
+	p.SetGroups()
 	if random.IntN(4) > 0 { // what is wanted is usually wanted less and less
 		for i := 1; i < len(p.Candidates); i++ {
 			p.Candidates[i].Until = min(p.Candidates[i].Until, p.Candidates[i-1].Until)
@@ -209,7 +197,7 @@ func TestChooseIsBounded(t *testing.T) {
 	for i := range 1000 {
 		p.Candidates = append(p.Candidates, Candidate{Value: int64(1000 - i), Domains: []int32{random.Int32N(domains), random.Int32N(domains)}})
 	}
-	p.number()
+	p.SetGroups()
 	s := Choose(p)
 	if _, valid := p.rank(s.Chosen); !valid || len(s.Chosen) == 0 || !s.Bounded {
 		t.Errorf("valid %t: %+v", valid, s)
@@ -221,7 +209,7 @@ func BenchmarkChoose(b *testing.B) {
 	for i := range 1000 {
 		p.Candidates = append(p.Candidates, Candidate{Value: int64(1000 - i), Domains: []int32{int32(max(0, i-900) % 3)}})
 	}
-	p.number()
+	p.SetGroups()
 	for b.Loop() {
 		Choose(p)
 	}
@@ -245,7 +233,7 @@ func BenchmarkWorst(b *testing.B) {
 			}
 			p.Candidates = append(p.Candidates, c)
 		}
-		p.number()
+		p.SetGroups()
 		b.Run(fmt.Sprintf("domains=%d", domains), func(b *testing.B) {
 			for b.Loop() {
 				Choose(p)
