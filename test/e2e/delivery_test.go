@@ -60,6 +60,8 @@ type fleet struct {
 	*team
 	clusters map[string]*kubernetes.Server
 	agents   map[string]*process.Process
+	// made selects what the agents of this team have made.
+	made metav1.ListOptions
 }
 
 // newFleet registers the physical clusters east and west in a team's workspace.
@@ -70,6 +72,7 @@ func newFleet(t *testing.T, team *team) *fleet {
 		t.Fatal(err)
 	}
 	f := &fleet{team: team, clusters: map[string]*kubernetes.Server{"east": started[0], "west": started[1]}, agents: map[string]*process.Process{}}
+	f.Cleanup(f.leave)
 	for name := range f.clusters {
 		f.start(name)
 	}
@@ -77,6 +80,16 @@ func newFleet(t *testing.T, team *team) *fleet {
 		f.eventually(name+" is ready and delivers", "True true", func() string { return f.registered(name) })
 	}
 	return f
+}
+
+// leave leaves nothing behind that the controller would write for during the tests that follow, as for clusters that are lost.
+func (f *fleet) leave() {
+	ctx := context.Background()
+	for _, in := range []dynamic.ResourceInterface{f.client.Resource(placements).Namespace("default"), f.client.Resource(clusters)} {
+		if err := in.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+			f.Error(err)
+		}
+	}
 }
 
 // start starts the agent of a cluster.
@@ -128,11 +141,15 @@ func (f *fleet) inCluster(name string) clientset.Interface {
 
 // ours selects what the agents of this team have made.
 func (f *fleet) ours() metav1.ListOptions {
+	if f.made.LabelSelector != "" {
+		return f.made
+	}
 	u, err := f.client.Resource(configMaps).Namespace("default").Get(f.Context(), "kube-root-ca.crt", metav1.GetOptions{})
 	if err != nil {
 		f.Fatal(err)
 	}
-	return metav1.ListOptions{LabelSelector: v1alpha1.LabelWorkspace + "=" + u.GetAnnotations()["kcp.io/cluster"]}
+	f.made.LabelSelector = v1alpha1.LabelWorkspace + "=" + u.GetAnnotations()["kcp.io/cluster"]
+	return f.made
 }
 
 // running tells which Deployments of the team have ready pods, cluster by cluster: "east web 3/3 image, west ...".
@@ -427,6 +444,7 @@ func TestALostClusterComesBack(t *testing.T) {
 	f := newFleet(t, newTeam(t))
 	f.apply(placement("web", "numberOfClusters: 1", "constraints: [{name: east, expression: \"cluster.name == 'east'\"}]"), app("web", 1, "nginx:1"))
 	f.eventually("it runs", "east web 1/1", f.running)
+	f.eventually("its agent has said so", "True", func() string { return strings.Fields(f.condition("web", v1alpha1.DeliveredCondition))[0] })
 	f.agents["east"].Kill()
 	f.apply(placement("web", "numberOfClusters: 1"))
 	f.eventually("it runs elsewhere", "east web 1/1, west web 1/1", f.running)

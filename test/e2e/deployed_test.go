@@ -66,7 +66,7 @@ func TestDeployed(t *testing.T) {
 		return status // the digest follows
 	})
 	if metrics := get("http://" + address + "/metrics"); !strings.Contains(metrics, `placement_writes_total{kind="PlacementDecision",result="ok"} 1`) {
-		t.Error("the metrics do not count the one write")
+		t.Errorf("the metrics do not count the one write:\n%s", metrics)
 	}
 
 	if err := program.Process.Signal(syscall.SIGTERM); err != nil {
