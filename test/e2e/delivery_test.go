@@ -317,16 +317,16 @@ func TestAnApplicationIsDelivered(t *testing.T) {
 		}
 	}
 
-	// Moved, it runs throughout.
-	f.apply(pinnedTo("web", "west"))
-	f.eventually("it has left east", "west web 5/5", f.running)
+	// Moved, it runs throughout. Clusters are read by name, so the one that it leaves is read before the one that it comes to.
 	f.apply(pinnedTo("web", "east"))
+	f.eventually("it has left west", "east web 5/5", f.running)
+	f.apply(pinnedTo("web", "west"))
 	for deadline := time.Now().Add(2 * within); ; time.Sleep(20 * time.Millisecond) {
 		now := f.running()
 		if !strings.Contains(now, "5/5") {
 			t.Fatalf("nothing is ready in the middle of a move: %s", now)
 		}
-		if now == "east web 5/5" {
+		if now == "west web 5/5" {
 			break
 		}
 		if time.Now().After(deadline) {
