@@ -18,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/gentype"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
@@ -29,6 +28,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/outcome"
 )
 
 // Reasons of events on a registration, besides those of its conditions.
@@ -288,7 +288,7 @@ func (r *registration) writeStatus(ctx context.Context, current *v1alpha1.Cluste
 func (r *registration) latest(ctx context.Context) (*v1alpha1.ClusterRegistration, error) {
 	if current := r.cached(); current != nil && !r.stale {
 		r.existed = true
-		if r.last != nil && r.last.UID == current.UID && newer(r.last, current) {
+		if r.last != nil && r.last.UID == current.UID && outcome.Newer(r.last.ResourceVersion, current.ResourceVersion) {
 			return r.last, nil
 		}
 		return current, nil
@@ -314,11 +314,6 @@ func (r *registration) latest(ctx context.Context) (*v1alpha1.ClusterRegistratio
 	r.accept(created)
 	r.existed = true
 	return created, nil
-}
-
-func newer(a, b *v1alpha1.ClusterRegistration) bool {
-	order, err := resourceversion.CompareResourceVersion(a.ResourceVersion, b.ResourceVersion)
-	return err == nil && order > 0
 }
 
 // createNew registers the cluster. If it is not allowed to, its error says what to apply.

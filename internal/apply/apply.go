@@ -29,6 +29,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/outcome"
 )
 
 const (
@@ -367,7 +368,7 @@ func (a *Applier) writeStatus(ctx context.Context, running *sync.WaitGroup, w *w
 		a.writes[w.name] = write
 	}
 	written := &w.status
-	if write.last != nil && older(w.resourceVersion, write.version) {
+	if write.last != nil && outcome.Newer(write.version, w.resourceVersion) {
 		written = write.last
 	}
 	switch {

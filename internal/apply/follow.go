@@ -19,6 +19,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/outcome"
 )
 
 // Retries of what cannot be listed or is not served.
@@ -99,7 +100,7 @@ func (a *Applier) discover(gvk schema.GroupVersionKind) (resource schema.GroupVe
 
 // observe takes in an object of the cluster, unless a later one is known, and reports whether anything has changed.
 func (s *state) observe(l *live) bool {
-	if before := s.live[l.id]; before != nil && older(l.resourceVersion, before.resourceVersion) {
+	if before := s.live[l.id]; before != nil && outcome.Newer(before.resourceVersion, l.resourceVersion) {
 		return false
 	}
 	s.live[l.id] = l
@@ -121,7 +122,7 @@ func (a *Applier) followWorks(ctx context.Context) {
 	a.follow(ctx, a.works, "", func(err error) { a.update(func(*state) bool { a.worksErr = err; return false }) }, &store[*work]{
 		applier: a, read: workOf,
 		put: func(w *work) bool {
-			if before := a.state.works[w.name]; before != nil && older(w.resourceVersion, before.resourceVersion) {
+			if before := a.state.works[w.name]; before != nil && outcome.Newer(before.resourceVersion, w.resourceVersion) {
 				return false
 			}
 			a.state.putWork(w)
@@ -280,7 +281,7 @@ func (s *store[T]) Replace(objects []any, version string) error {
 			s.put(value)
 		}
 		for value := range s.all {
-			if !keys[s.key(value)] && !older(version, s.version(value)) {
+			if !keys[s.key(value)] && !outcome.Newer(s.version(value), version) {
 				s.remove(value)
 			}
 		}

@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
@@ -101,10 +100,4 @@ func (l *live) ready() bool {
 		return !l.deleting
 	}
 	return l.health == v1alpha1.HealthCurrent
-}
-
-// older reports whether a resource version comes before another of the same resource.
-func older(a, b string) bool {
-	order, err := resourceversion.CompareResourceVersion(a, b)
-	return err == nil && order < 0
 }

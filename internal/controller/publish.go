@@ -5,17 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/klog/v2"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/internal/outcome"
 )
 
 // A slice that could not be written is tried again after retryFirst, then after twice that, up to retryLast.
@@ -113,10 +111,10 @@ func (w *workspace) writeSlices(ctx context.Context, states map[types.Namespaced
 			return true
 		}
 		r.fail(fmt.Errorf("PlacementDecision %s: %w", sl.name, err))
-		if !refused(err) {
+		if !outcome.Refused(err) {
 			w.stale = true // it may have been written all the same
 		}
-		if changedMeanwhile(err) {
+		if outcome.Conflicts(err) || errors.Is(err, errFenced) {
 			return false // what is decided here rests on what is not true any more
 		}
 		failures[sl.name] = before[sl.name].again(err, w.now())
@@ -154,18 +152,6 @@ func (f *writeFailure) delay() time.Duration {
 func (f *writeFailure) again(err error, now time.Time) *writeFailure {
 	backOff := min(max(2*f.delay(), retryFirst), retryLast)
 	return &writeFailure{err: err, backOff: backOff, retryAt: now.Add(backOff)}
-}
-
-// changedMeanwhile says whether a write failed because the object is not as it was read.
-func changedMeanwhile(err error) bool {
-	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || errors.Is(err, errFenced)
-}
-
-// refused says whether a server has answered that it did not write. After any other error it may have, or may still do so.
-func refused(err error) bool {
-	status := apierrors.APIStatus(nil)
-	return errors.As(err, &status) && status.Status().Code >= http.StatusBadRequest && status.Status().Code < http.StatusInternalServerError &&
-		status.Status().Code != http.StatusRequestTimeout && !changedMeanwhile(err)
 }
 
 func namespacedName(p *v1alpha1.WorkloadPlacement) types.NamespacedName {
@@ -265,17 +251,11 @@ func (w *workspace) changedByOthers(seen []*v1alpha1.PlacementDecision) bool {
 		case sl.written == nil:
 		case object != nil && object.ResourceVersion == sl.written.ResourceVersion:
 			sl.shown = true
-		case object != nil && newer(object.ResourceVersion, sl.written.ResourceVersion):
+		case object != nil && outcome.Newer(object.ResourceVersion, sl.written.ResourceVersion):
 			return true
 		case sl.shown || w.now().Sub(sl.since) >= confirmWithin:
 			return true
 		}
 	}
 	return false
-}
-
-// newer says whether one resource version is known to come after another.
-func newer(version, than string) bool {
-	order, err := resourceversion.CompareResourceVersion(version, than)
-	return err == nil && order > 0
 }

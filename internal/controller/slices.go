@@ -18,6 +18,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/outcome"
 )
 
 // store holds the decisions of a workspace: the current ones, and those that its PlacementDecisions durably hold.
@@ -147,7 +148,7 @@ func later(in *v1alpha1.PlacementDecision, d v1alpha1.WorkloadDecision, than *en
 	if !d.DecidedAt.Equal(&than.decision.DecidedAt) {
 		return than.decision.DecidedAt.Before(&d.DecidedAt)
 	}
-	return than.slice.written != nil && newer(in.ResourceVersion, than.slice.written.ResourceVersion)
+	return than.slice.written != nil && outcome.Newer(in.ResourceVersion, than.slice.written.ResourceVersion)
 }
 
 func newSlice(placement types.NamespacedName, name string) *slice {

@@ -19,6 +19,8 @@ import (
 	kcpcache "github.com/kcp-dev/apimachinery/v2/pkg/cache"
 	kcpmetadata "github.com/kcp-dev/client-go/metadata"
 	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/internal/outcome"
 )
 
 // The checks of an endpoint share a page a second, so that they cost the server little however much there is.
@@ -157,7 +159,7 @@ func (d difference) resolved(watch *resourceWatch) bool {
 	if d.gone {
 		return !found || o.GetUID() != d.uid
 	}
-	return found && !newer(d.version, o.GetResourceVersion())
+	return found && !outcome.Newer(d.version, o.GetResourceVersion())
 }
 
 // afterGrace returns what the informer has still not caught up with after the grace.

@@ -14,9 +14,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/outcome"
 )
 
 // Deliverer keeps the Works of one workspace as its placing passes say.
@@ -204,7 +204,7 @@ func (d *Deliverer) try(name types.NamespacedName, c *clusterPlan, r *Result, do
 		return
 	}
 	r.fail(fmt.Errorf("writing Work %s: %w", name, err))
-	if changedMeanwhile(err) || !refused(err) {
+	if !outcome.Refused(err) {
 		d.stale = true
 	}
 }
@@ -338,7 +338,7 @@ func (d *Deliverer) take(shown []*v1alpha1.Work) {
 			d.works[name] = &known{Work: w, since: d.Now(), shown: true}
 		case k.ResourceVersion == w.ResourceVersion:
 			k.shown = true
-		case newer(w.ResourceVersion, k.ResourceVersion):
+		case outcome.Newer(w.ResourceVersion, k.ResourceVersion):
 			if k.UID != w.UID || k.Generation != w.Generation {
 				k.index = nil
 			}
@@ -384,10 +384,4 @@ func (d *Deliverer) current() []*v1alpha1.Work {
 
 func nameOf(w *v1alpha1.Work) types.NamespacedName {
 	return types.NamespacedName{Namespace: w.Namespace, Name: w.Name}
-}
-
-// newer says whether one resource version is known to come after another.
-func newer(version, than string) bool {
-	order, err := resourceversion.CompareResourceVersion(version, than)
-	return err == nil && order > 0
 }

@@ -3,10 +3,7 @@ package delivery
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // What has failed is tried again after retryFirst, then after twice that, up to retryLast.
@@ -73,16 +70,4 @@ func safely(do func() error) (err error) {
 		}
 	}()
 	return do()
-}
-
-// changedMeanwhile says whether a write failed because the object is not as it was read.
-func changedMeanwhile(err error) bool {
-	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err)
-}
-
-// refused says whether a server has answered that it did not write. After any other error it may have, or may still do so.
-func refused(err error) bool {
-	status := apierrors.APIStatus(nil)
-	return errors.As(err, &status) && status.Status().Code >= http.StatusBadRequest && status.Status().Code < http.StatusInternalServerError &&
-		status.Status().Code != http.StatusRequestTimeout
 }
