@@ -50,18 +50,10 @@ It shows what is, not what would be: explain shows why a cluster was chosen, ren
 	now := addNow(c)
 	c.PreRunE = validate(out, from)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		s, isWanted, err := named.open(c, *now)
+		_, w, d, err := named.decide(c, *now)
 		if err != nil {
 			return err
 		}
-		defer s.done()
-		result, err := s.RunUntil(c.Context(), isWanted)
-		if err != nil {
-			return err
-		}
-		s.done()
-		d := &result.Decisions[len(result.Decisions)-1]
-		w := s.workspaces[slices.IndexFunc(s.workspaces, func(w *manifest.Workspace) bool { return w.Name.String() == d.Workspace })]
 		answer := describe(w, d)
 		if err := out.Write(c.OutOrStdout(), answer); err != nil {
 			return err

@@ -45,17 +45,10 @@ The words of constraints and policies are in ` + "`kubectl placement reference`"
 	now := addNow(c)
 	c.PreRunE = validate(out, from, explainFlags{&view})
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		s, isWanted, err := named.open(c, *now)
+		s, _, d, err := named.decide(c, *now)
 		if err != nil {
 			return err
 		}
-		defer s.done()
-		result, err := s.RunUntil(c.Context(), isWanted)
-		if err != nil {
-			return err
-		}
-		s.done()
-		d := &result.Decisions[len(result.Decisions)-1]
 		answer := explained{simulation.Explain(d), view}
 		if err := answer.limit(); err != nil {
 			return fmt.Errorf("%w of workspace %s", err, d.Workspace)

@@ -48,22 +48,14 @@ Agents add labels and annotations that say whose the objects are. A workload in 
 	now := addNow(c)
 	c.PreRunE = validate(out, from, namespaceTemplate{&template})
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		s, isWanted, err := named.open(c, *now)
+		s, w, d, err := named.decide(c, *now)
 		if err != nil {
 			return err
 		}
-		defer s.done()
-		result, err := s.RunUntil(c.Context(), isWanted)
-		if err != nil {
-			return err
-		}
-		s.done()
 		kinds, err := input.Kinds(c)
 		if err != nil {
 			return err
 		}
-		d := &result.Decisions[len(result.Decisions)-1]
-		w := s.workspaces[slices.IndexFunc(s.workspaces, func(w *manifest.Workspace) bool { return w.Name.String() == d.Workspace })]
 		answer, err := renderDecision(kinds, w, d, clusters, template, c.ErrOrStderr())
 		if err != nil {
 			return err

@@ -40,6 +40,21 @@ func newNamedWorkload(c *cobra.Command, from *input.Source) *namedWorkload {
 	return n
 }
 
+// decide places the workloads up to the one that is named, and returns the decision on it with its workspace.
+func (n *namedWorkload) decide(c *cobra.Command, now time.Time) (*session, *manifest.Workspace, *simulation.Decision, error) {
+	s, isWanted, err := n.open(c, now)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer s.done()
+	result, err := s.RunUntil(c.Context(), isWanted)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	d := &result.Decisions[len(result.Decisions)-1]
+	return s, s.workspaces[slices.IndexFunc(s.workspaces, func(w *manifest.Workspace) bool { return w.Name.String() == d.Workspace })], d, nil
+}
+
 // open reads the source into a simulation, and returns a predicate for the decision on the workload.
 func (n *namedWorkload) open(c *cobra.Command, now time.Time) (*session, func(*simulation.Decision) bool, error) {
 	names, err := input.ParseWorkloadName(n.words, n.namespace)
