@@ -144,11 +144,7 @@ func (f *fleet) ours() metav1.ListOptions {
 	if f.made.LabelSelector != "" {
 		return f.made
 	}
-	u, err := f.client.Resource(configMaps).Namespace("default").Get(f.Context(), "kube-root-ca.crt", metav1.GetOptions{})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.made.LabelSelector = v1alpha1.LabelWorkspace + "=" + u.GetAnnotations()["kcp.io/cluster"]
+	f.made.LabelSelector = v1alpha1.LabelWorkspace + "=" + string(f.logicalCluster())
 	return f.made
 }
 

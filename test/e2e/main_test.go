@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,7 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +22,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
+
+	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 
@@ -127,8 +129,50 @@ var (
 // running is a controller in this process.
 type running struct {
 	*controller.Controller
-	registry *prometheus.Registry
-	stop     func()
+	engine *engine.Engine
+	writes *writes
+	stop   func()
+}
+
+// writes are the requests of a controller that change something, as "PATCH https://...". Tests ask for those of their own workspace:
+// in those of others, which tests before them have left, clusters get lost and decisions are made meanwhile.
+type writes struct {
+	mu  sync.Mutex
+	all []string
+}
+
+// through notes the requests that a transport is to send.
+func (w *writes) through(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(request *http.Request) (*http.Response, error) {
+		if request.Method != http.MethodGet {
+			w.mu.Lock()
+			w.all = append(w.all, request.Method+" "+request.URL.String())
+			w.mu.Unlock()
+		}
+		return next.RoundTrip(request)
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
+
+// in returns the writes in the workspace of a team: of events, and of all else.
+func (w *writes) in(t *team) (events, others []string) {
+	t.Helper()
+	of := "/clusters/" + string(t.logicalCluster()) + "/"
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, write := range w.all {
+		switch {
+		case !strings.Contains(write, of):
+		case strings.Contains(write, "/events"):
+			events = append(events, write)
+		default:
+			others = append(others, write)
+		}
+	}
+	return events, others
 }
 
 func startController(ctx context.Context, change ...func(*controller.Config)) (*running, error) {
@@ -140,13 +184,14 @@ func startController(ctx context.Context, change ...func(*controller.Config)) (*
 	if err != nil {
 		return nil, err
 	}
-	registry := prometheus.NewRegistry()
+	writes := &writes{}
 	config := controller.Config{
 		Provider: server.Config(kcp.Provider), EndpointSlice: kcp.Export, MaxConcurrentDecisions: 2,
-		Kinds: []schema.GroupVersionResource{deployments, statefulSets, jobs}, Engine: e, Policies: policies, Registry: registry,
+		Kinds: []schema.GroupVersionResource{deployments, statefulSets, jobs}, Engine: e, Policies: policies, Registry: prometheus.NewRegistry(),
 		Deliver:            true,
 		WatchCheckInterval: 20 * time.Second, // so that no test waits long for a deaf watch
 	}
+	config.Provider.Wrap(writes.through)
 	for _, f := range change {
 		f(&config)
 	}
@@ -157,7 +202,7 @@ func startController(ctx context.Context, change ...func(*controller.Config)) (*
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
-	return &running{c, registry, sync.OnceFunc(func() {
+	return &running{c, e, writes, sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			fmt.Fprintln(os.Stderr, "controller:", err)
@@ -174,40 +219,6 @@ func alone(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-}
-
-// count sums a metric over all series that have the given label values.
-func (r *running) count(t *testing.T, name string, labels ...string) float64 {
-	t.Helper()
-	families, err := r.registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var sum float64
-	for _, family := range families {
-		if family.GetName() != name {
-			continue
-		}
-		for _, metric := range family.GetMetric() {
-			if has(metric, labels) {
-				sum += metric.GetCounter().GetValue() + metric.GetGauge().GetValue() + float64(metric.GetHistogram().GetSampleCount())
-			}
-		}
-	}
-	return sum
-}
-
-func has(metric *dto.Metric, labels []string) bool {
-	for i := 0; i < len(labels); i += 2 {
-		found := false
-		for _, pair := range metric.GetLabel() {
-			found = found || pair.GetName() == labels[i] && pair.GetValue() == labels[i+1]
-		}
-		if !found {
-			return false
-		}
-	}
-	return true
 }
 
 // team is a workspace of one test.
@@ -229,6 +240,16 @@ func newTeam(t *testing.T, suffix ...string) *team {
 		t.Fatal(err)
 	}
 	return &team{t, "root:" + name, client}
+}
+
+// logicalCluster is the team's workspace as the controller knows it.
+func (t *team) logicalCluster() logicalcluster.Name {
+	t.Helper()
+	u, err := t.client.Resource(configMaps).Namespace("default").Get(t.Context(), "kube-root-ca.crt", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return logicalcluster.From(u)
 }
 
 func (t *team) apply(documents ...string) {
