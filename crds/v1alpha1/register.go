@@ -23,6 +23,7 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 		&ClusterRegistration{}, &ClusterRegistrationList{},
 		&ClusterUsage{}, &ClusterUsageList{},
 		&ClusterScore{}, &ClusterScoreList{},
+		&PlacementConfig{}, &PlacementConfigList{},
 		&WorkloadPlacement{}, &WorkloadPlacementList{},
 		&PlacementDecision{}, &PlacementDecisionList{},
 		&Work{}, &WorkList{},

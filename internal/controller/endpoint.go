@@ -97,7 +97,7 @@ func newEndpoint(config Config, url string, metrics *metrics, changed, deliverab
 	if e.checker, err = newWatchChecker(at, config.WatchCheckInterval, metrics); err != nil {
 		return nil, err
 	}
-	resources := append([]schema.GroupVersionResource{bindingResource, clusterResource, usageResource, scoreResource, placementResource, decisionResource, configMapResource}, config.Kinds...)
+	resources := append([]schema.GroupVersionResource{bindingResource, clusterResource, usageResource, scoreResource, configResource, placementResource, decisionResource, configMapResource}, config.Kinds...)
 	if e.deliver {
 		resources = append(resources, workResource)
 	}
@@ -206,6 +206,10 @@ func (e *endpoint) view(name logicalcluster.Name) cacheView {
 			}
 		case scoreResource:
 			view.scores = as[*v1alpha1.ClusterScore](objects, view.unreadable)
+		case configResource:
+			for _, c := range as[*v1alpha1.PlacementConfig](objects, view.unreadable) {
+				view.config = c
+			}
 		case placementResource:
 			view.placements = as[*v1alpha1.WorkloadPlacement](objects, view.unreadable)
 		case decisionResource:

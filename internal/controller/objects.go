@@ -30,6 +30,7 @@ var (
 	clusterResource   = v1alpha1.SchemeGroupVersion.WithResource("clusterregistrations")
 	usageResource     = v1alpha1.SchemeGroupVersion.WithResource("clusterusages")
 	scoreResource     = v1alpha1.SchemeGroupVersion.WithResource("clusterscores")
+	configResource    = v1alpha1.SchemeGroupVersion.WithResource("placementconfigs")
 	placementResource = v1alpha1.SchemeGroupVersion.WithResource("workloadplacements")
 	decisionResource  = v1alpha1.SchemeGroupVersion.WithResource("placementdecisions")
 	configMapResource = corev1.SchemeGroupVersion.WithResource("configmaps")
@@ -77,6 +78,8 @@ func transform(resource schema.GroupVersionResource, table *workload.Table, deli
 		return typed[v1alpha1.ClusterUsage]
 	case scoreResource:
 		return typed[v1alpha1.ClusterScore]
+	case configResource:
+		return typed[v1alpha1.PlacementConfig]
 	case placementResource:
 		return typed[v1alpha1.WorkloadPlacement]
 	case decisionResource:

@@ -50,6 +50,13 @@ metadata: {name: a, namespace: ns, uid: u, annotations: {kcp.io/cluster: w}}
 spec: {workloadSelector: {workloadTypes: [{apiVersion: apps/v1, kind: Deployment}], labelSelector: {matchLabels: {a: b}, matchExpressions: [{key: a, operator: In, values: [b]}]}}, constraints: [{name: c, expression: "true"}], tolerations: [{key: k, tolerationSeconds: 3}], priority: 1, numberOfClusters: 1}
 status: {conditions: [{type: Ready, status: "True", lastTransitionTime: "2026-01-01T00:00:00Z"}], selectedClusters: [a], workloads: 1}
 `},
+	{configResource, `
+apiVersion: tmc.kcp.io/v1alpha1
+kind: PlacementConfig
+metadata: {name: cluster, uid: u, annotations: {kcp.io/cluster: w}}
+spec: {suspend: true}
+status: {conditions: [{type: Suspended, status: "True", lastTransitionTime: "2026-01-01T00:00:00Z"}]}
+`},
 	{workResource, `
 apiVersion: tmc.kcp.io/v1alpha1
 kind: Work

@@ -27,9 +27,11 @@ type cacheView struct {
 	visibility
 	clusters []*v1alpha1.ClusterRegistration
 	// usages are by the name of the cluster, heard the heartbeats of clusters that have one by the UID of the registration.
-	usages     map[string]*v1alpha1.ClusterUsage
-	heard      map[types.UID]heartbeat
-	scores     []*v1alpha1.ClusterScore
+	usages map[string]*v1alpha1.ClusterUsage
+	heard  map[types.UID]heartbeat
+	scores []*v1alpha1.ClusterScore
+	// config is the PlacementConfig; nil where there is none.
+	config     *v1alpha1.PlacementConfig
 	placements []*v1alpha1.WorkloadPlacement
 	decisions  []*v1alpha1.PlacementDecision
 	configMaps []*corev1.ConfigMap

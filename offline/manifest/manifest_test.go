@@ -55,6 +55,14 @@ func TestRead(t *testing.T) {
 {apiVersion: v1, kind: ConfigMap, metadata: {name: b}, data: {y.rego: ""}}`,
 			objects: "default: 0 clusters, 0 placements, 0 workloads, [shop/a/x.rego shop/a/x_test.rego]",
 		},
+		{
+			name: "a PlacementConfig of another name than the one that is read",
+			text: `{apiVersion: tmc.kcp.io/v1alpha1, kind: PlacementConfig, metadata: {name: cluster}, spec: {suspend: true}}
+---
+{apiVersion: tmc.kcp.io/v1alpha1, kind: PlacementConfig, metadata: {name: mine}}`,
+			objects: "default: 0 clusters, 0 placements, 0 workloads, []",
+			errs:    []string{"f.yaml:3:1: PlacementConfig mine: Invalid value: the one PlacementConfig of a workspace has the name cluster"},
+		},
 		{name: "other YAML in a folder", text: "a: b\n---\n[1]\n---\nx", found: true, objects: "default: 0 clusters, 0 placements, 0 workloads, []"},
 		{
 			name: "other YAML that was named", text: "a: b\n---\n[1]\n---\nkind: X", objects: "default: 0 clusters, 0 placements, 0 workloads, []",

@@ -382,6 +382,8 @@ func (r *reader) addOurs(w *Workspace, o *Object) {
 		take(r, &w.Usages, o, wrong)
 	case "ClusterScore":
 		take(r, &w.Scores, o, wrong)
+	case "PlacementConfig":
+		take(r, &w.Configs, o, wrong)
 	case "WorkloadPlacement":
 		take(r, &w.Placements, o, wrong)
 	case "PlacementDecision":
@@ -415,7 +417,7 @@ func unreadable(o *Object, problems decode.Problems) (errs []*Error) {
 func isOurs(o *Object) bool { return o.GroupVersionKind().Group == v1alpha1.SchemeGroupVersion.Group }
 
 func isClusterScoped(o *Object) bool {
-	return isOurs(o) && slices.Contains([]string{"ClusterRegistration", "ClusterUsage", "ClusterScore"}, o.GetKind())
+	return isOurs(o) && slices.Contains([]string{"ClusterRegistration", "ClusterUsage", "ClusterScore", "PlacementConfig"}, o.GetKind())
 }
 
 func isConfigMap(o *Object) bool { return o.GetAPIVersion() == "v1" && o.GetKind() == "ConfigMap" }

@@ -31,6 +31,7 @@ type Workspace struct {
 	Clusters   []Typed[v1alpha1.ClusterRegistration]
 	Usages     []Typed[v1alpha1.ClusterUsage]
 	Scores     []Typed[v1alpha1.ClusterScore]
+	Configs    []Typed[v1alpha1.PlacementConfig]
 	Placements []Typed[v1alpha1.WorkloadPlacement]
 	Decisions  []Typed[v1alpha1.PlacementDecision]
 	Works      []Typed[v1alpha1.Work]
@@ -101,6 +102,7 @@ func (w *Workspace) LeaveOutRefused() {
 	w.Clusters = accepted(w.Clusters)
 	w.Usages = accepted(w.Usages)
 	w.Scores = accepted(w.Scores)
+	w.Configs = accepted(w.Configs)
 	w.Placements = accepted(w.Placements)
 	w.Decisions = accepted(w.Decisions)
 	w.Works = accepted(w.Works)

@@ -20,7 +20,7 @@ func simulateCommand() *cobra.Command {
 		Long: `simulate places all workloads with the engine itself, in order of priority, creation time and name, and reserves what
 each one takes. It shows every decision, how full the fleet is at the end, and why a workload runs nowhere.
 
-Files are Kubernetes YAML: ClusterRegistrations, ClusterUsages, ClusterScores, WorkloadPlacements, ConfigMaps with policies,
+Files are Kubernetes YAML: ClusterRegistrations, ClusterUsages, ClusterScores, a PlacementConfig, WorkloadPlacements, ConfigMaps with policies,
 PlacementDecisions, workloads of any kind with a pod template, and LimitRanges, whose default requests count. Rego files are policies of
 every workspace. The annotation kcp.io/cluster names the workspace of an object.
 

@@ -64,6 +64,14 @@ func (s *Source) live(ctx context.Context, kinds *workload.Table, errOut io.Writ
 			return nil, fmt.Errorf("reading %s of workspace %s: %w", resource.GroupResource(), path, err)
 		}
 	}
+	configs := v1alpha1.SchemeGroupVersion.WithResource("placementconfigs")
+	switch err := list(configs, ""); {
+	case apierrors.IsNotFound(err): // an APIExport of before has none
+	case apierrors.IsForbidden(err):
+		fmt.Fprintf(errOut, "%s of workspace %s may not be read: there is taken to be none\n", configs.GroupResource(), path)
+	case err != nil:
+		return nil, fmt.Errorf("reading %s of workspace %s: %w", configs.GroupResource(), path, err)
+	}
 	configMaps, selector := corev1.SchemeGroupVersion.WithResource("configmaps"), v1alpha1.LabelPolicy+"="+v1alpha1.PolicyRego
 	if s.companions {
 		selector = ""
