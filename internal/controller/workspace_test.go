@@ -554,35 +554,6 @@ func TestAPanicOfTheEngine(t *testing.T) {
 	}
 }
 
-// BenchmarkUnchanged is one pass over a workspace of 1000 clusters, 10 placements and 10000 workloads where nothing is
-// to be done.
-func BenchmarkUnchanged(b *testing.B) {
-	w := newWorld(b)
-	for i := range 1000 {
-		w.clusters = append(w.clusters, testCluster(fmt.Sprintf("c%03d", i), "1000"))
-	}
-	for i := range 10 {
-		p := testPlacement(v1alpha1.WorkloadPlacementSpec{
-			WorkloadSelector: v1alpha1.WorkloadSelector{LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": fmt.Sprint(i)}}},
-			Constraints:      []v1alpha1.Constraint{{Name: "room", Expression: "capacity.free.cpu >= 2 * workload.requests.cpu"}},
-		})
-		p.Name, p.UID = fmt.Sprintf("p%d", i), types.UID(fmt.Sprint(i))
-		w.placements = append(w.placements, p)
-	}
-	for i := range 10000 {
-		o := testWorkload(fmt.Sprintf("w%05d", i), 10)
-		o.workload.Labels = map[string]string{"app": fmt.Sprint(i % 10)}
-		w.workloads = append(w.workloads, o)
-	}
-	w.pass()
-	w.show()
-	w.pass()
-	b.ReportAllocs()
-	for b.Loop() {
-		w.pass()
-	}
-}
-
 func TestReplacedWorkload(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
