@@ -23,7 +23,6 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/kcp-placement/placement/engine"
-	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/metrics"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -44,11 +43,7 @@ type options struct {
 	batchSize           int
 	batchTimeout        time.Duration
 	concurrent          int
-	heartbeatGrace      time.Duration
-	failoverAfter       time.Duration
-	reservationTimeout  time.Duration
-	notReadyDelay       time.Duration
-	disruptions         disruption.Budget
+	pace                controller.Pace
 	watchCheck          time.Duration
 	deliver             bool
 	bindAddress         string
@@ -69,17 +64,12 @@ func newOptions() *options {
 		batchSize:      controller.DefaultBatchSize,
 		batchTimeout:   controller.DefaultBatchTimeout,
 		concurrent:     controller.DefaultMaxConcurrentDecisions,
-		heartbeatGrace: 90 * time.Second,
-		failoverAfter:  5 * time.Minute,
-
-		reservationTimeout: 30 * time.Minute,
-		notReadyDelay:      engine.DefaultNotReadyDelay,
-		disruptions:        disruption.Default,
-		watchCheck:         time.Minute,
-		bindAddress:        "127.0.0.1:8080",
-		leaseNamespace:     "default",
-		leaseName:          "placement-controller",
-		logs:               logs.NewOptions(),
+		pace:           controller.DefaultPace(),
+		watchCheck:     time.Minute,
+		bindAddress:    "127.0.0.1:8080",
+		leaseNamespace: "default",
+		leaseName:      "placement-controller",
+		logs:           logs.NewOptions(),
 	}
 }
 
@@ -96,13 +86,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.IntVar(&o.batchSize, "batch-size", o.batchSize, "How many decisions of a workspace are made at most before they are published. The rest follows at once, after other workspaces that wait have had their turn.")
 	flags.DurationVar(&o.batchTimeout, "batch-timeout", o.batchTimeout, "How long decisions of a workspace are made at most before they are published, even if they are fewer than --batch-size.")
 	flags.IntVar(&o.concurrent, "max-concurrent-decisions", o.concurrent, "How many workspaces are decided on and published at once at most. Workspaces take turns.")
-	flags.DurationVar(&o.heartbeatGrace, "heartbeat-grace-period", o.heartbeatGrace, "How long a cluster that reports may be silent before its Ready condition becomes Unknown: no workloads are placed there then, and those that are there stay. 0 is for ever.")
-	flags.DurationVar(&o.failoverAfter, "failover-after", o.failoverAfter, "How long a cluster that reports may be silent before it is taken for lost: its Ready condition becomes False, and its workloads are placed anew. 0 is for ever.")
-	flags.DurationVar(&o.reservationTimeout, "reservation-timeout", o.reservationTimeout, "How long a cluster that says which workloads it counts has to count one that was placed there, before what is reserved for it is given up. 0 is for ever.")
-	flags.DurationVar(&o.notReadyDelay, "not-ready-delay", o.notReadyDelay, "How long workloads stay on a cluster that says of itself that it is not ready. A toleration of the taint tmc.kcp.io/not-ready, effect NoExecute, in their placement says otherwise.")
-	flags.IntVar(&o.disruptions.Percent, "disruption-percent", o.disruptions.Percent, "Percentage of the placed workloads of a workspace that may lose a cluster within --disruption-interval, for whatever reason. 100 paces nothing.")
-	flags.IntVar(&o.disruptions.Minimum, "disruption-minimum", o.disruptions.Minimum, "How many workloads of a workspace may lose a cluster within --disruption-interval at least, however few are placed.")
-	flags.DurationVar(&o.disruptions.Interval, "disruption-interval", o.disruptions.Interval, "Interval that --disruption-percent and --disruption-minimum are about. 0 paces nothing.")
+	o.pace.AddFlags(flags)
 	flags.DurationVar(&o.watchCheck, "watch-check-interval", o.watchCheck, "How often each watch is compared with a list of metadata, and reopened if it does not deliver what the list shows. 0 is never.")
 	flags.BoolVar(&o.deliver, "deliver", o.deliver, "Bring workloads, with the ConfigMaps, Secrets and other objects that go with them, to clusters whose agents deliver. The APIExport must have the permission claims of crds/delivery/permissionclaims.yaml.")
 	flags.StringVar(&o.bindAddress, "metrics-bind-address", o.bindAddress, "Address to serve /metrics, /healthz and /readyz on. Empty turns it off.")
@@ -138,27 +122,7 @@ func (o *options) validate() error {
 	if o.concurrent < 1 {
 		errs = append(errs, fmt.Errorf("--max-concurrent-decisions must be at least 1, is %d", o.concurrent))
 	}
-	if o.heartbeatGrace < 0 {
-		errs = append(errs, fmt.Errorf("--heartbeat-grace-period must not be negative, is %s", o.heartbeatGrace))
-	}
-	if o.failoverAfter != 0 && o.failoverAfter < o.heartbeatGrace {
-		errs = append(errs, fmt.Errorf("--failover-after must be 0 or at least --heartbeat-grace-period, %s, is %s", o.heartbeatGrace, o.failoverAfter))
-	}
-	if o.reservationTimeout < 0 {
-		errs = append(errs, fmt.Errorf("--reservation-timeout must not be negative, is %s", o.reservationTimeout))
-	}
-	if o.notReadyDelay <= 0 {
-		errs = append(errs, fmt.Errorf("--not-ready-delay must be more than 0, is %s", o.notReadyDelay))
-	}
-	if o.disruptions.Percent < 0 || o.disruptions.Percent > 100 {
-		errs = append(errs, fmt.Errorf("--disruption-percent must be from 0 to 100, is %d", o.disruptions.Percent))
-	}
-	if o.disruptions.Minimum < 1 {
-		errs = append(errs, fmt.Errorf("--disruption-minimum must be at least 1, is %d", o.disruptions.Minimum))
-	}
-	if o.disruptions.Interval < 0 {
-		errs = append(errs, fmt.Errorf("--disruption-interval must not be negative, is %s", o.disruptions.Interval))
-	}
+	errs = append(errs, o.pace.Validate())
 	if o.watchCheck < 0 {
 		errs = append(errs, fmt.Errorf("--watch-check-interval must not be negative, is %s", o.watchCheck))
 	}
@@ -214,7 +178,7 @@ func (o *options) complete() (*completed, error) {
 	}
 	collector := metrics.New()
 	e, err := engine.New(engine.Options{
-		CacheTTL: o.cacheTTL, CacheBytes: int(o.cacheBytes.Value()), NotReadyDelay: o.notReadyDelay, Policies: policies, Metrics: collector,
+		CacheTTL: o.cacheTTL, CacheBytes: int(o.cacheBytes.Value()), NotReadyDelay: o.pace.NotReadyDelay, Policies: policies, Metrics: collector,
 	})
 	if err != nil {
 		return nil, err
@@ -233,8 +197,7 @@ func (o *options) complete() (*completed, error) {
 		Provider: config, EndpointSlice: o.endpointSlice, Kinds: resources, Table: table,
 		Engine: e, Policies: policies, Registry: c.registry, Fence: c.fence,
 		BatchSize: o.batchSize, BatchTimeout: o.batchTimeout, MaxConcurrentDecisions: o.concurrent,
-		HeartbeatGracePeriod: o.heartbeatGrace, FailoverAfter: o.failoverAfter, ReservationTimeout: o.reservationTimeout,
-		Disruptions: o.disruptions, WatchCheckInterval: o.watchCheck, Deliver: o.deliver,
+		Pace: o.pace, WatchCheckInterval: o.watchCheck, Deliver: o.deliver,
 	})
 	return c, err
 }

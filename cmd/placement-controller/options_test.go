@@ -47,7 +47,7 @@ func TestFlags(t *testing.T) {
 		}
 	}
 	if o := newOptions(); o.batchSize != 1000 || o.batchTimeout != 100*time.Millisecond || o.concurrent != 16 ||
-		o.notReadyDelay != 5*time.Minute || o.disruptions != (disruption.Budget{Percent: 10, Minimum: 10, Interval: time.Minute}) {
+		o.pace.NotReadyDelay != 5*time.Minute || o.pace.Disruptions != (disruption.Budget{Percent: 10, Minimum: 10, Interval: time.Minute}) {
 		t.Errorf("docs/deploy.md says other defaults: %+v", o)
 	}
 }

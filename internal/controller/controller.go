@@ -30,7 +30,6 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/engine"
-	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
 )
@@ -61,19 +60,9 @@ type Config struct {
 	// Engine decides, by the policies that Policies compiles.
 	Engine   *engine.Engine
 	Policies *policy.Compiler
-	// HeartbeatGracePeriod is how long a cluster that reports may be silent before its Ready condition becomes Unknown; 0
-	// is for ever.
-	HeartbeatGracePeriod time.Duration
-	// FailoverAfter is how long it may be silent before it is considered lost: its Ready condition becomes False and its
-	// workloads are placed elsewhere; 0 is for ever. It is no less than HeartbeatGracePeriod.
-	FailoverAfter time.Duration
-	// ReservationTimeout is how long a cluster that reports which workloads it counts may take to count one that was placed
-	// there, before its reservation expires; 0 is for ever.
-	ReservationTimeout time.Duration
+	Pace
 	// Deliver has the controller bring workloads to clusters whose agents deliver.
 	Deliver bool
-	// Disruptions is how many workloads of a workspace may lose a cluster within an interval; the zero value paces nothing.
-	Disruptions disruption.Budget
 	// WatchCheckInterval is how often each watch is compared with a list, to find those that are open but deaf; 0 is never.
 	WatchCheckInterval time.Duration
 	// Fence, unless it is nil, is called before each write. An error means that another controller may lead by now, and the
@@ -397,8 +386,7 @@ func (c *Controller) locate(name logicalcluster.Name, f *followed) (*endpoint, c
 // begin follows a workspace through an endpoint.
 func (c *Controller) begin(name logicalcluster.Name, e *endpoint) *followed {
 	f := &followed{endpoint: e, workspace: newWorkspace(name, c.config.Engine, c.config.Policies, c.metrics,
-		limits{batchSize: c.config.BatchSize, batchTimeout: c.config.BatchTimeout, grace: c.config.HeartbeatGracePeriod, failoverAfter: c.config.FailoverAfter, reservationTimeout: c.config.ReservationTimeout, disruptions: c.config.Disruptions},
-		e.actions(name).fenced(c.config.Fence))}
+		c.config.limits(), e.actions(name).fenced(c.config.Fence))}
 	f.publishing, f.table = &c.publishing, e.table
 	if c.config.Deliver {
 		f.deliverer = newDeliverer(name, e, c.config.Fence, f.event)

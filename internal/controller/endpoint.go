@@ -187,45 +187,51 @@ func (e *endpoint) ready() error {
 func (e *endpoint) view(name logicalcluster.Name) cacheView {
 	view := cacheView{unreadable: map[types.UID]decode.Problems{}, visibility: visibility{kinds: e.kinds}}
 	for _, watch := range e.watches {
-		if view.hides(watch.resource) != nil {
-			continue
-		}
-		objects := watch.of(name)
-		switch watch.resource {
-		case bindingResource:
+		switch objects := watch.of(name); {
+		case watch.resource == bindingResource:
 			view.visibility = e.visibility(as[*apisv1alpha2.APIBinding](objects, view.unreadable))
-		case clusterResource:
-			view.clusters = as[*v1alpha1.ClusterRegistration](objects, view.unreadable)
-			if view.hides(leaseResource) == nil {
-				view.heard = e.beats.of(name, view.clusters)
-			}
-		case usageResource:
-			view.usages = map[string]*v1alpha1.ClusterUsage{}
-			for _, u := range as[*v1alpha1.ClusterUsage](objects, view.unreadable) {
-				view.usages[u.Name] = u
-			}
-		case scoreResource:
-			view.scores = as[*v1alpha1.ClusterScore](objects, view.unreadable)
-		case configResource:
-			for _, c := range as[*v1alpha1.PlacementConfig](objects, view.unreadable) {
-				view.config = c
-			}
-		case placementResource:
-			view.placements = as[*v1alpha1.WorkloadPlacement](objects, view.unreadable)
-		case decisionResource:
-			view.decisions = as[*v1alpha1.PlacementDecision](objects, view.unreadable)
-		case workResource:
-			view.works = as[*v1alpha1.Work](objects, view.unreadable)
-		case configMapResource:
-			view.configMaps = as[*corev1.ConfigMap](objects, view.unreadable)
-		default:
-			view.workloads = append(view.workloads, as[*workloadObject](objects, view.unreadable)...)
+		case view.hides(watch.resource) == nil:
+			view.show(watch.resource, objects)
 		}
+	}
+	if view.hides(leaseResource) == nil {
+		view.heard = e.beats.of(name, view.clusters)
 	}
 	if view.limitRangesRead = view.binding != nil && len(hiddenBy(view.binding, []schema.GroupVersionResource{limitRangeResource})) == 0 && isDone(e.limitRanges.listed()); view.limitRangesRead {
-		view.limitRanges = as[*corev1.LimitRange](e.limitRanges.of(name), view.unreadable)
+		view.show(limitRangeResource, e.limitRanges.of(name))
 	}
 	return view
+}
+
+// show adds the objects of a resource, as transform has made them.
+func (v *cacheView) show(resource schema.GroupVersionResource, objects []any) {
+	switch resource {
+	case clusterResource:
+		v.clusters = as[*v1alpha1.ClusterRegistration](objects, v.unreadable)
+	case usageResource:
+		v.usages = map[string]*v1alpha1.ClusterUsage{}
+		for _, u := range as[*v1alpha1.ClusterUsage](objects, v.unreadable) {
+			v.usages[u.Name] = u
+		}
+	case scoreResource:
+		v.scores = as[*v1alpha1.ClusterScore](objects, v.unreadable)
+	case configResource:
+		for _, c := range as[*v1alpha1.PlacementConfig](objects, v.unreadable) {
+			v.config = c
+		}
+	case placementResource:
+		v.placements = as[*v1alpha1.WorkloadPlacement](objects, v.unreadable)
+	case decisionResource:
+		v.decisions = as[*v1alpha1.PlacementDecision](objects, v.unreadable)
+	case workResource:
+		v.works = as[*v1alpha1.Work](objects, v.unreadable)
+	case configMapResource:
+		v.configMaps = as[*corev1.ConfigMap](objects, v.unreadable)
+	case limitRangeResource:
+		v.limitRanges = as[*corev1.LimitRange](objects, v.unreadable)
+	default:
+		v.workloads = append(v.workloads, as[*workloadObject](objects, v.unreadable)...)
+	}
 }
 
 // visibility reads the binding of a workspace to the export. Only one can be bound, since two would bind the same resources.

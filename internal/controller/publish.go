@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
@@ -154,8 +155,8 @@ func (f *writeFailure) again(err error, now time.Time) *writeFailure {
 	return &writeFailure{err: err, backOff: backOff, retryAt: now.Add(backOff)}
 }
 
-func namespacedName(p *v1alpha1.WorkloadPlacement) types.NamespacedName {
-	return types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
+func namespacedName(o metav1.Object) types.NamespacedName {
+	return types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
 // load reads the durable decisions on the first pass, after a write whose outcome is not known, and whenever another client

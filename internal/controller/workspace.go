@@ -148,6 +148,14 @@ type limits struct {
 	disruptions disruption.Budget
 }
 
+// limits of the workspaces of a controller.
+func (c *Config) limits() limits {
+	return limits{
+		batchSize: c.BatchSize, batchTimeout: c.BatchTimeout, grace: c.HeartbeatGracePeriod, failoverAfter: c.FailoverAfter,
+		reservationTimeout: c.ReservationTimeout, disruptions: c.Disruptions,
+	}
+}
+
 // actions are what reconciling does to the world, as functions so that it is tested without an API server.
 type actions struct {
 	listDecisions func(context.Context) ([]*v1alpha1.PlacementDecision, error)

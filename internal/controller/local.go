@@ -1,0 +1,365 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/decode"
+)
+
+// Local is a workspace whose objects are in memory, and whose time is that of its caller: its passes are those of a Controller. What
+// a pass writes is in the objects at once, and the next pass sees it. It is not safe for concurrent use.
+type Local struct {
+	name     logicalcluster.Name
+	pace     Pace
+	table    *workload.Table
+	policies *policy.Compiler
+	now      func() time.Time
+
+	workspace *workspace
+	kinds     []watchedKind
+	beats     heartbeats
+	objects   map[schema.GroupVersionResource]map[types.NamespacedName]localObject
+	// shown are the objects of a resource in order; a resource with a change is left out.
+	shown   map[schema.GroupVersionResource][]any
+	version int
+	events  []LocalEvent
+}
+
+// localObject is an object as a server has it, and as an informer shows it.
+type localObject struct {
+	stored *unstructured.Unstructured
+	shown  any
+}
+
+// LocalEvent is an event that a pass has recorded.
+type LocalEvent struct {
+	At time.Time
+	// About is for example "Deployment default/web".
+	About, Type, Reason, Message string
+}
+
+// localResources are those of the API that a Local has, beside those of workloads, by kind.
+var localResources = map[schema.GroupKind]schema.GroupVersionResource{
+	{Group: v1alpha1.GroupName, Kind: "ClusterRegistration"}: clusterResource,
+	{Group: v1alpha1.GroupName, Kind: "ClusterUsage"}:        usageResource,
+	{Group: v1alpha1.GroupName, Kind: "ClusterScore"}:        scoreResource,
+	{Group: v1alpha1.GroupName, Kind: "PlacementConfig"}:     configResource,
+	{Group: v1alpha1.GroupName, Kind: "WorkloadPlacement"}:   placementResource,
+	{Group: v1alpha1.GroupName, Kind: "PlacementDecision"}:   decisionResource,
+	{Kind: "ConfigMap"}:                              configMapResource,
+	{Kind: "LimitRange"}:                             limitRangeResource,
+	{Group: coordinationv1.GroupName, Kind: "Lease"}: leaseResource,
+}
+
+// NewLocal makes a workspace without objects. All kinds of workload in the table are placed.
+func NewLocal(name logicalcluster.Name, pace Pace, table *workload.Table, now func() time.Time) (*Local, error) {
+	policies, err := policy.NewCompiler(policy.Options{})
+	if err != nil {
+		return nil, err
+	}
+	l := &Local{
+		name: name, pace: pace, table: table, policies: policies, now: now, beats: heartbeats{heard: map[clusterKey]heartbeat{}},
+		objects: map[schema.GroupVersionResource]map[types.NamespacedName]localObject{}, shown: map[schema.GroupVersionResource][]any{},
+	}
+	for _, d := range table.All() {
+		for _, version := range d.Versions {
+			l.kinds = append(l.kinds, watchedKinds(table, []schema.GroupVersionResource{{Group: d.Group, Version: version, Resource: d.Resource}})...)
+		}
+	}
+	return l, l.Restart()
+}
+
+// Restart has another controller go on with the objects as they are.
+func (l *Local) Restart() error {
+	e, err := engine.New(engine.Options{Policies: l.policies, NotReadyDelay: l.pace.NotReadyDelay})
+	if err != nil {
+		return err
+	}
+	m, err := newMetrics(prometheus.NewRegistry())
+	if err != nil {
+		return err
+	}
+	config := Config{Pace: l.pace, BatchSize: DefaultBatchSize, BatchTimeout: DefaultBatchTimeout}
+	l.workspace = newWorkspace(l.name, e, l.policies, m, config.limits(), l.actions())
+	l.workspace.now, l.workspace.table = l.now, l.table
+	l.beats.heard = map[clusterKey]heartbeat{}
+	for _, lease := range l.objects[leaseResource] {
+		l.beats.hear(unwrap(lease.shown).(*coordinationv1.Lease), l.now())
+	}
+	return nil
+}
+
+// Pass makes one pass. again says that another is due at once; otherwise wake is when one is due though nothing changes, the zero
+// time if there is none.
+func (l *Local) Pass(ctx context.Context) (again bool, wake time.Time, err error) {
+	r := l.workspace.reconcile(klog.NewContext(ctx, klog.Logger{}), l.view())
+	if r.after > 0 {
+		wake = l.now().Add(r.after)
+	}
+	return r.again, wake, errors.Join(r.errs...)
+}
+
+func (l *Local) view() cacheView {
+	view := cacheView{unreadable: map[types.UID]decode.Problems{}, visibility: visibility{kinds: l.kinds}, limitRangesRead: true}
+	for _, resource := range slices.SortedFunc(maps.Keys(l.objects), compareResources) {
+		view.show(resource, l.show(resource))
+	}
+	view.heard = l.beats.of(l.name, view.clusters)
+	return view
+}
+
+// show returns the objects of a resource as an informer shows them, by namespace and name.
+func (l *Local) show(resource schema.GroupVersionResource) []any {
+	if shown, current := l.shown[resource]; current {
+		return shown
+	}
+	shown := make([]any, 0, len(l.objects[resource]))
+	for _, name := range slices.SortedFunc(maps.Keys(l.objects[resource]), compareNames) {
+		shown = append(shown, l.objects[resource][name].shown)
+	}
+	l.shown[resource] = shown
+	return shown
+}
+
+func compareResources(a, b schema.GroupVersionResource) int {
+	return strings.Compare(a.String(), b.String())
+}
+
+func compareNames(a, b types.NamespacedName) int {
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+}
+
+// Objects returns all objects, those of a kind by namespace and name. They may not be changed.
+func (l *Local) Objects() (all []*unstructured.Unstructured) {
+	for _, resource := range slices.SortedFunc(maps.Keys(l.objects), compareResources) {
+		for _, name := range slices.SortedFunc(maps.Keys(l.objects[resource]), compareNames) {
+			all = append(all, l.objects[resource][name].stored)
+		}
+	}
+	return all
+}
+
+// Decisions returns the decisions on workloads as they are stored.
+func (l *Local) Decisions() map[workload.Reference]v1alpha1.WorkloadDecision {
+	decisions := map[workload.Reference]v1alpha1.WorkloadDecision{}
+	for _, slice := range as[*v1alpha1.PlacementDecision](l.show(decisionResource), map[types.UID]decode.Problems{}) {
+		for _, d := range slice.Decisions {
+			decisions[workload.Reference{
+				APIVersion: d.Workload.APIVersion, Kind: d.Workload.Kind, Namespace: slice.Namespace, Name: d.Workload.Name, UID: string(d.Workload.UID),
+			}] = d
+		}
+	}
+	return decisions
+}
+
+// Events returns what passes have recorded since the last call.
+func (l *Local) Events() []LocalEvent {
+	events := l.events
+	l.events = nil
+	return events
+}
+
+// Put creates or replaces an object as an API server would, with the defaults of nothing but its metadata. One without a status keeps
+// the status that it has.
+func (l *Local) Put(object *unstructured.Unstructured) error {
+	resource, err := l.resourceOf(object)
+	if err != nil {
+		return err
+	}
+	u := object.DeepCopy()
+	before, found := l.objects[resource][namespacedName(u)]
+	if found {
+		u.SetUID(before.stored.GetUID())
+		u.SetCreationTimestamp(before.stored.GetCreationTimestamp())
+		u.SetGeneration(before.stored.GetGeneration())
+		if status, has := before.stored.Object["status"]; has && u.Object["status"] == nil {
+			u.Object["status"] = status
+		}
+		if !equality.Semantic.DeepEqual(u.Object["spec"], before.stored.Object["spec"]) {
+			u.SetGeneration(before.stored.GetGeneration() + 1)
+		}
+	} else {
+		if u.GetUID() == "" {
+			u.SetUID(types.UID(fmt.Sprintf("%s-%d", u.GetName(), l.version+1)))
+		}
+		if created := u.GetCreationTimestamp(); created.IsZero() {
+			u.SetCreationTimestamp(metav1.NewTime(l.now()))
+		}
+		u.SetGeneration(1)
+	}
+	l.store(resource, u)
+	return nil
+}
+
+// Delete deletes an object. It fails where there is none.
+func (l *Local) Delete(object *unstructured.Unstructured) error {
+	resource, err := l.resourceOf(object)
+	if err != nil {
+		return err
+	}
+	return l.remove(resource, namespacedName(object))
+}
+
+func (l *Local) resourceOf(object *unstructured.Unstructured) (schema.GroupVersionResource, error) {
+	kind := object.GroupVersionKind()
+	if resource, found := localResources[kind.GroupKind()]; found {
+		return resource, nil
+	}
+	d, err := l.table.Find(object.GetAPIVersion(), object.GetKind())
+	if err != nil {
+		return schema.GroupVersionResource{}, err
+	}
+	return schema.GroupVersionResource{Group: kind.Group, Version: kind.Version, Resource: d.Resource}, nil
+}
+
+func (l *Local) store(resource schema.GroupVersionResource, u *unstructured.Unstructured) *unstructured.Unstructured {
+	l.version++
+	u.SetResourceVersion(strconv.Itoa(l.version))
+	if l.objects[resource] == nil {
+		l.objects[resource] = map[types.NamespacedName]localObject{}
+	}
+	inWorkspace := u.DeepCopy()
+	inWorkspace.SetAnnotations(labels.Merge(u.GetAnnotations(), labels.Set{logicalcluster.AnnotationKey: l.name.String()}))
+	shown, _ := transform(resource, l.table, false)(inWorkspace) // never fails
+	l.objects[resource][namespacedName(u)] = localObject{u, shown}
+	delete(l.shown, resource)
+	if lease, ok := unwrap(shown).(*coordinationv1.Lease); ok {
+		l.beats.hear(lease, l.now())
+	}
+	return u
+}
+
+func (l *Local) remove(resource schema.GroupVersionResource, name types.NamespacedName) error {
+	if _, found := l.objects[resource][name]; !found {
+		return apierrors.NewNotFound(resource.GroupResource(), name.Name)
+	}
+	delete(l.objects[resource], name)
+	delete(l.shown, resource)
+	if resource == leaseResource {
+		l.beats.forget(clusterKey{l.name, name.Name})
+	}
+	return nil
+}
+
+// write replaces an object, or the field of it at a path, if it is of the version that its writer has read. An object without a
+// version is created.
+func (l *Local) write(resource schema.GroupVersionResource, object runtime.Object, kind string, path ...string) (*unstructured.Unstructured, error) {
+	u, err := toUnstructured(object, kind)
+	if err != nil {
+		return nil, err
+	}
+	before, found := l.objects[resource][namespacedName(u)]
+	switch version := u.GetResourceVersion(); {
+	case version == "" && found:
+		return nil, apierrors.NewAlreadyExists(resource.GroupResource(), u.GetName())
+	case version == "":
+		u.SetUID(types.UID(fmt.Sprintf("%s-%d", u.GetName(), l.version+1)))
+		u.SetCreationTimestamp(metav1.NewTime(l.now()))
+	case !found || before.stored.GetResourceVersion() != version:
+		return nil, apierrors.NewConflict(resource.GroupResource(), u.GetName(), errors.New("the object has been modified"))
+	}
+	if len(path) > 0 {
+		field, _, err := unstructured.NestedFieldNoCopy(u.Object, path...)
+		if err != nil {
+			return nil, err
+		}
+		u = before.stored.DeepCopy()
+		if err := unstructured.SetNestedField(u.Object, field, path...); err != nil {
+			return nil, err
+		}
+	}
+	return l.store(resource, u), nil
+}
+
+// actions are what an endpoint does at a server.
+func (l *Local) actions() actions {
+	return actions{
+		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
+			return as[*v1alpha1.PlacementDecision](l.show(decisionResource), map[types.UID]decode.Problems{}), nil
+		},
+		writeDecision: func(_ context.Context, d *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
+			u, err := l.write(decisionResource, d, "PlacementDecision")
+			if err != nil {
+				return nil, err
+			}
+			return written[v1alpha1.PlacementDecision](u), nil
+		},
+		deleteDecision: func(_ context.Context, d *v1alpha1.PlacementDecision) error {
+			return l.remove(decisionResource, namespacedName(d))
+		},
+		writeStatus: func(_ context.Context, p *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error) {
+			u, err := l.write(placementResource, p, "WorkloadPlacement", "status")
+			if err != nil {
+				return nil, err
+			}
+			return written[v1alpha1.WorkloadPlacement](u), nil
+		},
+		writeConditions: func(_ context.Context, r *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
+			u, err := l.write(clusterResource, r, "ClusterRegistration", "status", "conditions")
+			if err != nil {
+				return nil, err
+			}
+			return written[v1alpha1.ClusterRegistration](u), nil
+		},
+		there: func(_ context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
+			there := map[types.NamespacedName]bool{}
+			for name := range l.objects[resource] {
+				there[name] = names == nil || slices.Contains(names, name)
+			}
+			maps.DeleteFunc(there, func(_ types.NamespacedName, asked bool) bool { return !asked })
+			return there, nil
+		},
+		stillBound: func(context.Context, *apisv1alpha2.APIBinding) (bool, error) { return true, nil },
+		readHeartbeat: func(_ context.Context, cluster string) (heartbeat, bool, error) {
+			beat, found := l.beats.get(clusterKey{l.name, cluster})
+			return beat, found, nil
+		},
+		annotate: func(_ context.Context, configMap *corev1.ConfigMap, key, value string) error {
+			before, found := l.objects[configMapResource][namespacedName(configMap)]
+			if !found {
+				return nil
+			}
+			annotated := before.stored.DeepCopy()
+			if err := unstructured.SetNestedField(annotated.Object, value, "metadata", "annotations", key); err != nil {
+				return err
+			}
+			l.store(configMapResource, annotated)
+			return nil
+		},
+		event: func(about runtime.Object, kind, reason, message string) {
+			name := about.GetObjectKind().GroupVersionKind().Kind + " "
+			if o, ok := about.(metav1.Object); ok {
+				name += strings.TrimPrefix(o.GetNamespace()+"/"+o.GetName(), "/")
+			}
+			l.events = append(l.events, LocalEvent{l.now(), name, kind, reason, message})
+		},
+	}
+}

@@ -1,0 +1,76 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/disruption"
+)
+
+// Pace is how patient the controller is with clusters, and how fast it moves what has to move.
+type Pace struct {
+	// HeartbeatGracePeriod is how long a cluster that reports may be silent before its Ready condition becomes Unknown; 0
+	// is for ever.
+	HeartbeatGracePeriod time.Duration
+	// FailoverAfter is how long it may be silent before it is considered lost: its Ready condition becomes False and its
+	// workloads are placed elsewhere; 0 is for ever. It is no less than HeartbeatGracePeriod.
+	FailoverAfter time.Duration
+	// ReservationTimeout is how long a cluster that reports which workloads it counts may take to count one that was placed
+	// there, before its reservation expires; 0 is for ever.
+	ReservationTimeout time.Duration
+	// NotReadyDelay is how long workloads stay on a cluster that says of itself that it is not ready. It is for the engine of a
+	// Controller.
+	NotReadyDelay time.Duration
+	// Disruptions is how many workloads of a workspace may lose a cluster within an interval; the zero value paces nothing.
+	Disruptions disruption.Budget
+}
+
+// DefaultPace is that of the controller's flags.
+func DefaultPace() Pace {
+	return Pace{
+		HeartbeatGracePeriod: 90 * time.Second, FailoverAfter: 5 * time.Minute, ReservationTimeout: 30 * time.Minute,
+		NotReadyDelay: engine.DefaultNotReadyDelay, Disruptions: disruption.Default,
+	}
+}
+
+// AddFlags adds the flags of the controller that set the pace.
+func (p *Pace) AddFlags(flags *pflag.FlagSet) {
+	flags.DurationVar(&p.HeartbeatGracePeriod, "heartbeat-grace-period", p.HeartbeatGracePeriod, "How long a cluster that reports may be silent before its Ready condition becomes Unknown: no workloads are placed there then, and those that are there stay. 0 is for ever.")
+	flags.DurationVar(&p.FailoverAfter, "failover-after", p.FailoverAfter, "How long a cluster that reports may be silent before it is taken for lost: its Ready condition becomes False, and its workloads are placed anew. 0 is for ever.")
+	flags.DurationVar(&p.ReservationTimeout, "reservation-timeout", p.ReservationTimeout, "How long a cluster that says which workloads it counts has to count one that was placed there, before what is reserved for it is given up. 0 is for ever.")
+	flags.DurationVar(&p.NotReadyDelay, "not-ready-delay", p.NotReadyDelay, "How long workloads stay on a cluster that says of itself that it is not ready. A toleration of the taint tmc.kcp.io/not-ready, effect NoExecute, in their placement says otherwise.")
+	flags.IntVar(&p.Disruptions.Percent, "disruption-percent", p.Disruptions.Percent, "Percentage of the placed workloads of a workspace that may lose a cluster within --disruption-interval, for whatever reason. 100 paces nothing.")
+	flags.IntVar(&p.Disruptions.Minimum, "disruption-minimum", p.Disruptions.Minimum, "How many workloads of a workspace may lose a cluster within --disruption-interval at least, however few are placed.")
+	flags.DurationVar(&p.Disruptions.Interval, "disruption-interval", p.Disruptions.Interval, "Interval that --disruption-percent and --disruption-minimum are about. 0 paces nothing.")
+}
+
+// Validate returns the errors by the names of the flags.
+func (p *Pace) Validate() error {
+	var errs []error
+	if p.HeartbeatGracePeriod < 0 {
+		errs = append(errs, fmt.Errorf("--heartbeat-grace-period must not be negative, is %s", p.HeartbeatGracePeriod))
+	}
+	if p.FailoverAfter != 0 && p.FailoverAfter < p.HeartbeatGracePeriod {
+		errs = append(errs, fmt.Errorf("--failover-after must be 0 or at least --heartbeat-grace-period, %s, is %s", p.HeartbeatGracePeriod, p.FailoverAfter))
+	}
+	if p.ReservationTimeout < 0 {
+		errs = append(errs, fmt.Errorf("--reservation-timeout must not be negative, is %s", p.ReservationTimeout))
+	}
+	if p.NotReadyDelay <= 0 {
+		errs = append(errs, fmt.Errorf("--not-ready-delay must be more than 0, is %s", p.NotReadyDelay))
+	}
+	if p.Disruptions.Percent < 0 || p.Disruptions.Percent > 100 {
+		errs = append(errs, fmt.Errorf("--disruption-percent must be from 0 to 100, is %d", p.Disruptions.Percent))
+	}
+	if p.Disruptions.Minimum < 1 {
+		errs = append(errs, fmt.Errorf("--disruption-minimum must be at least 1, is %d", p.Disruptions.Minimum))
+	}
+	if p.Disruptions.Interval < 0 {
+		errs = append(errs, fmt.Errorf("--disruption-interval must not be negative, is %s", p.Disruptions.Interval))
+	}
+	return errors.Join(errs...)
+}
