@@ -28,6 +28,15 @@ type Request struct {
 	// Group is the fallback group that the workload stands in, as its decision has it. Return names a better one that it is to
 	// return to, if that has a place for it.
 	Group, Return string
+	// Leave are clusters of Current that the workload should leave, and why. It leaves one only for another place, as one that it
+	// should leave for what the cluster is.
+	Leave []Verdict
+	// Into, unless it is nil, are the only clusters that may be added, or get more replicas.
+	Into []string
+	// MinGain has the workload leave clusters for a gain alone: what is added, or gets more replicas, scores at least so many points
+	// above those that it leaves, 1 to 100. First comes all else: where anything else would change, it leaves none. 0: any place
+	// will do.
+	MinGain int64
 	// Now ends what lasts for some time: tolerations of taints, and the delay for a cluster that is not ready. At the zero
 	// time nothing has ended.
 	Now time.Time

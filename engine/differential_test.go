@@ -261,14 +261,27 @@ type question struct {
 	current []engine.Choice
 	// group is the fallback group that it stands in.
 	group string
+	// leave are those of current that it should leave, into the only ones that may be added unless it is nil, and minGain by how many
+	// points these have to be better.
+	leave, into []string
+	minGain     int64
 }
 
 func (q *question) request() engine.Request {
-	r := engine.Request{Workspace: q.world.name, Placement: q.placement.compiled, Workload: q.workload, Current: q.current, Group: q.group}
+	r := engine.Request{Workspace: q.world.name, Placement: q.placement.compiled, Workload: q.workload, Current: q.current, Group: q.group, Into: q.into, MinGain: q.minGain}
+	r.Leave = leaving(q.leave)
 	if q.now > 0 {
 		r.Now = taintsAdded.Add(time.Duration(q.now) * time.Minute)
 	}
 	return r
+}
+
+// leaving is what a request says of clusters to leave.
+func leaving(clusters []string) (leave []engine.Verdict) {
+	for _, name := range clusters {
+		leave = append(leave, engine.Verdict{Cluster: name, Rejection: &filter.Rejection{Stage: "Move", Message: "somebody says so"}})
+	}
+	return leave
 }
 
 var taintsAdded = metav1.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -408,7 +421,8 @@ func (h *history) drawQuestion(t *rapid.T) *question {
 
 // drawCurrent draws what the workload runs on: mostly what it holds, sometimes something else, or nothing.
 func (q *question) drawCurrent(t *rapid.T, names []string) {
-	q.current = nil
+	q.current, q.leave, q.into, q.minGain = nil, nil, nil, 0
+	defer q.drawMove(t, names)
 	var on []string
 	for _, s := range q.world.held[q.workload.Reference].shares {
 		on = append(on, s.Cluster)
@@ -422,6 +436,22 @@ func (q *question) drawCurrent(t *rapid.T, names []string) {
 	for _, name := range on {
 		q.current = append(q.current, engine.Choice{Name: name, Replicas: q.workload.Replicas})
 	}
+}
+
+// drawMove draws which clusters the workload should leave, and for what.
+func (q *question) drawMove(t *rapid.T, names []string) {
+	if oneIn(t, "only into some", 6) {
+		q.into = append([]string{"unknown"}, some(t, "into", 0, 6, names)...)
+	}
+	if len(q.current) == 0 || !oneIn(t, "leaves", 3) {
+		return
+	}
+	for _, c := range q.current {
+		if oneIn(t, "leaves "+c.Name, 2) {
+			q.leave = append(q.leave, c.Name)
+		}
+	}
+	q.minGain = draw[int64](t, "gain", 0, 0, 1, 5, 20, 100)
 }
 
 func (h *history) set(w *world, c *snapshot.Cluster) {
@@ -762,11 +792,11 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 	var choices []engine.Choice
 	var left, standing []string
 	if len(q.current) == 0 {
-		for _, c := range q.referenceSelect(feasible) {
+		for _, c := range q.referenceSelect(q.allowed(feasible)) {
 			choices = append(choices, c.choice())
 		}
 	} else {
-		choices, left, standing = q.referenceStay(feasible, judgement, func(i int, row *snapshot.Row, w *workload.Workload) (holds, denied bool) {
+		choices, left, standing = q.referenceMove(feasible, judgement, func(i int, row *snapshot.Row, w *workload.Workload) (holds, denied bool) {
 			for _, conjunct := range programs[i].Conjuncts() {
 				v := &constraint.Variables{Row: row, Workload: w, Placement: seen}
 				if placement.ReadsFacts(conjunct) && !conjunct.Holds(v, 0, 0) {
@@ -814,6 +844,49 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 		fmt.Fprintf(&b, "%s %t %s", name, chosen(name), rest)
 	}
 	return b.String(), nil
+}
+
+// allowed are the feasible clusters that may be added.
+func (q *question) allowed(feasible []referenceCandidate) []referenceCandidate {
+	return slices.DeleteFunc(slices.Clone(feasible), func(c referenceCandidate) bool { return q.into != nil && !slices.Contains(q.into, c.name) })
+}
+
+// referenceMove decides for a workload that runs somewhere: where it leaves clusters for a gain alone, it leaves as many as it can, the
+// worst first, for others that are so much better than each of these.
+func (q *question) referenceMove(feasible []referenceCandidate, judgement *policy.Judgement,
+	conjuncts func(i int, row *snapshot.Row, w *workload.Workload) (holds, denied bool),
+) (choices []engine.Choice, left, standing []string) {
+	if q.minGain == 0 {
+		return q.referenceStay(feasible, judgement, conjuncts)
+	}
+	stay := *q
+	stay.leave, stay.minGain = nil, 0
+	choices, left, standing = stay.referenceStay(feasible, judgement, conjuncts)
+	score := map[string]int64{}
+	for _, c := range choices {
+		if !slices.ContainsFunc(q.current, func(o engine.Choice) bool { return o.Name == c.Name }) {
+			return choices, left, standing
+		}
+		score[c.Name] = c.Score
+	}
+	if len(left)+len(standing) > 0 {
+		return choices, left, standing
+	}
+	worst := slices.Clone(q.leave)
+	slices.SortFunc(worst, func(a, b string) int { return cmp.Or(cmp.Compare(score[a], score[b]), strings.Compare(a, b)) })
+	for n := len(worst); n > 0; n-- {
+		move := stay
+		move.leave, move.into = worst[:n], []string{"none"}
+		for _, c := range q.allowed(feasible) {
+			if c.Total >= score[worst[n-1]]+q.minGain {
+				move.into = append(move.into, c.name)
+			}
+		}
+		if moved, gone, stands := move.referenceStay(feasible, judgement, conjuncts); len(stands) == 0 && len(gone) == n {
+			return moved, gone, stands
+		}
+	}
+	return choices, left, standing
 }
 
 // referenceStay decides for a workload that runs somewhere. conjuncts evaluates those of a constraint that read facts alone.
@@ -873,6 +946,9 @@ func (q *question) referenceStay(feasible []referenceCandidate, judgement *polic
 		if p.stage == "" && short {
 			p.stage = filter.Capacity
 		}
+		if p.stage == "" && slices.Contains(q.leave, current.Name) {
+			p.stage = "Move"
+		}
 		switch {
 		case evicts:
 			gone = append(gone, fmt.Sprintf("%s %s", current.Name, p.stage))
@@ -889,7 +965,7 @@ func (q *question) referenceStay(feasible []referenceCandidate, judgement *polic
 	}
 	doubtful = append(slices.Clone(kept[min(number, len(kept)):]), doubtful...)
 	kept = kept[:min(number, len(kept))]
-	others := slices.DeleteFunc(slices.Clone(feasible), func(c referenceCandidate) bool {
+	others := slices.DeleteFunc(q.allowed(feasible), func(c referenceCandidate) bool {
 		return slices.ContainsFunc(q.current, func(current engine.Choice) bool { return current.Name == c.name })
 	})
 	missing := number - len(kept)

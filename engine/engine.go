@@ -124,7 +124,7 @@ func (e *Engine) CompilePlacement(object *v1alpha1.WorkloadPlacement) (*placemen
 // requests beyond what is reserved for it. It gets others only as far as it asks for more. It stands on those that it should
 // leave, as reserved before, while there is no other place for it. It has to leave a cluster that is not registered any more
 // or lost, one with a taint NoExecute that is not tolerated, and one that violates what its author has made required during
-// execution.
+// execution. One that it is to leave because request.Leave says so is one that it should leave.
 //
 // Where the placement asks for clusters that are chosen together, by spread constraints, divided replicas, a minimum or fallback
 // groups, each cluster gets its share, and the decision says its Group and how many replicas are Waiting. When a workload grows, no
@@ -210,7 +210,7 @@ func (e *Engine) Feasible(ctx context.Context, request Request) (bool, error) {
 		return false, err
 	}
 	w := e.lookUp(request.Workspace)
-	request.Current = nil
+	request.Current, request.Leave = nil, nil
 	scheduled, _, err := w.scheduled(ctx, &request)
 	if err != nil {
 		return false, err
@@ -233,7 +233,7 @@ func (e *Engine) Feasible(ctx context.Context, request Request) (bool, error) {
 			return errKeptOut
 		}
 		ranked := c.take()
-		ended := w.takeOutEnded(c, ranked, request.Now, nil)
+		ended := w.takeOutOthers(ranked, &request, w.takeOutEnded(c, ranked, request.Now, nil))
 		feasible = ranked.Feasible()
 		putBack(ranked, ended)
 		c.ranking = ranked

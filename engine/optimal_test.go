@@ -67,10 +67,17 @@ type puzzle struct {
 	placed  []*workload.Workload
 	current []engine.Choice
 	group   string
+	// leave are those of current that it should leave, into the only ones that may be added unless it is nil, and gain by how many
+	// points these have to be better.
+	leave, into []string
+	gain        int64
 }
 
 func (p *puzzle) request() engine.Request {
-	return engine.Request{Workspace: p.world.name, Placement: p.compiled, Workload: p.workload, Current: p.current, Group: p.group}
+	return engine.Request{
+		Workspace: p.world.name, Placement: p.compiled, Workload: p.workload, Current: p.current, Group: p.group,
+		Leave: leaving(p.leave), Into: p.into, MinGain: p.gain,
+	}
 }
 
 func (p *puzzle) String() string {

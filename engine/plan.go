@@ -90,7 +90,15 @@ func (w *workspace) planIn(ctx context.Context, r *Request, tiers []*placement.P
 					return cmp.Or(err, errBehind)
 				}
 			}
-			chosen := w.chooseTogether(d, classes, tiers, &in, &s, cached)
+			asked := &in
+			if in.MinGain > 0 {
+				asked = w.forGain(asked, classes, func(r *Request) *Decision {
+					d := new(Decision)
+					w.chooseTogether(d, classes, tiers, r, &s, cached)
+					return d
+				})
+			}
+			chosen := w.chooseTogether(d, classes, tiers, asked, &s, cached)
 			if whole = d.whole(); !reserve || !whole && !final {
 				return nil
 			}
@@ -355,7 +363,7 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 // the key, it leaves out those of which there are enough better ones in the same domains.
 func (w *workspace) eachFeasible(c *class, tier int, r *Request, held *holding, plan *plan, number int, yield func(ranking.Key) bool) {
 	ranked := c.take()
-	w.current = w.takeOutEnded(c, ranked, r.Now, w.withoutHeld(ranked, held))
+	w.current = w.takeOut(c, ranked, r, held)
 	groups, enough := w.groupsOf(c), number+len(r.Current)
 	switch each := plan.division != nil || c.Strategy.Prefer != nil; {
 	case plan.attraction != nil:

@@ -16,6 +16,9 @@ import (
 // selectFor selects clusters for a workload from the ranking of its class, makes the decision in d, and reserves if asked
 // to. What the workload itself holds does not count. The workspace is locked, and the ranking is current for the snapshot.
 func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Request, s *snapshot.Snapshot, cached, reserve bool) error {
+	if r.MinGain > 0 {
+		r = w.forGainOf(c, r, s)
+	}
 	held := w.held(c, r)
 	*d = w.newDecision(c, r, s, held, cached)
 	if len(r.Current) > 0 {
@@ -83,11 +86,11 @@ func (c *choices) take(n int) []Choice {
 func (w *workspace) selectFrom(c *class, r *Request, held *holding) []ranking.Key {
 	generation := c.ranking.Generation()
 	// A strategy of its own may look at more than the ranking, and time passes.
-	if c.last.generation == generation && c.last.held.same(held) && c.Strategy.Select == nil && !c.Placement.TolerationsEnd {
+	if c.last.generation == generation && c.last.held.same(held) && c.Strategy.Select == nil && !c.Placement.TolerationsEnd && r.Into == nil {
 		return c.last.chosen
 	}
 	ranked := c.take()
-	w.current = w.takeOutEnded(c, ranked, r.Now, w.withoutHeld(ranked, held))
+	w.current = w.takeOut(c, ranked, r, held)
 	chosen := c.last.chosen[:0]
 	if c.Strategy.Select == nil {
 		chosen = ranked.Best(c.Strategy.Number, chosen)
@@ -96,8 +99,15 @@ func (w *workspace) selectFrom(c *class, r *Request, held *holding) []ranking.Ke
 	}
 	putBack(ranked, w.current)
 	c.ranking = ranked
-	c.last = selection{generation: generation, held: *held, chosen: chosen}
+	if c.last = (selection{}); r.Into == nil {
+		c.last = selection{generation: generation, held: *held, chosen: chosen}
+	}
 	return chosen
+}
+
+// takeOut has a ranking be that for one request, and returns the keys that it had.
+func (w *workspace) takeOut(c *class, ranked *ranking.Ranking, r *Request, held *holding) (before []positionedKey) {
+	return w.takeOutOthers(ranked, r, w.takeOutEnded(c, ranked, r.Now, w.withoutHeld(ranked, held)))
 }
 
 // withoutHeld gives the clusters where a workload holds something the keys that they have without it, and returns those that
@@ -129,6 +139,27 @@ func (w *workspace) takeOutEnded(c *class, r *ranking.Ranking, now time.Time, be
 	return before
 }
 
+// takeOutOthers takes the clusters out of a ranking that are not those into which a request is to go, and appends the keys that
+// they had.
+func (w *workspace) takeOutOthers(ranked *ranking.Ranking, r *Request, before []positionedKey) []positionedKey {
+	if r.Into == nil {
+		return before
+	}
+	into := make([]bool, w.fleet.Len())
+	for _, name := range r.Into {
+		if position, registered := w.fleet.Position(name); registered {
+			into[position] = true
+		}
+	}
+	for position, may := range into {
+		if key := ranked.At(position); key != 0 && !may {
+			before = append(before, positionedKey{position, key})
+			ranked.Set(position, 0)
+		}
+	}
+	return before
+}
+
 // putBack restores the keys of clusters, of which one may have been changed twice.
 func putBack(r *ranking.Ranking, before []positionedKey) {
 	for _, k := range slices.Backward(before) {
@@ -142,7 +173,7 @@ func (w *workspace) selectOthers(c *class, r *Request, held *holding, number int
 		return nil
 	}
 	ranked := c.take()
-	w.current = w.takeOutEnded(c, ranked, r.Now, w.withoutHeld(ranked, held))
+	w.current = w.takeOut(c, ranked, r, held)
 	for i := range r.Current {
 		if position, there := w.fleet.Position(r.Current[i].Name); there {
 			w.current = append(w.current, positionedKey{position, ranked.At(position)})

@@ -64,6 +64,9 @@ func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*
 				p.tier = tier
 			}
 		}
+		if why := r.leaves(name); why != nil && !evicts && (p.departure == nil || p.stays > 0) {
+			p.departure, p.stays = why, 0
+		}
 		switch {
 		case evicts:
 			s.leave(name, p.departure)
@@ -122,7 +125,7 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, cur
 	on, divided := c.On(row), plan != nil && plan.division != nil
 	score := scoring.Of(row, c.Asked(on.Workload.Requests, w.usual(c)), c.Judgement.Weights)
 	if divided {
-		if p.room, p.free = plan.roomOn(row); plan.division.Excludes(row.Cluster) || !c.ranking.Admits(position, row) {
+		if p.room, p.free = plan.roomOn(row); plan.division.Excludes(row.Cluster) || !c.ranking.Admits(position, row) || !r.mayAdd(row.Name) {
 			p.room = 0 // it may keep replicas, and gets no more
 		}
 		on = on.Asking(c.Whole.Share(current.Replicas))
@@ -162,7 +165,7 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, cur
 // satisfied reports whether a workload has all that it asks for, and every cluster may go on as it is.
 func (w *workspace) satisfied(ctx context.Context, r *Request) (bool, error) {
 	in := *r
-	if in.Placement = r.Placement.GroupNamed(r.Group); in.Placement == nil || r.Return != "" {
+	if in.Placement = r.Placement.GroupNamed(r.Group); in.Placement == nil || r.Return != "" || len(r.Leave) > 0 {
 		return false, nil
 	}
 	by := in.Placement.Divides(r.Workload)
@@ -220,7 +223,7 @@ func hasAll(r *Request, by *placement.Division) bool {
 // tryKeeping decides for a workload that keeps as many clusters as it asks for, and returns false for any other. It needs no
 // ranking.
 func (w *workspace) tryKeeping(d *Decision, choices *choices, c *class, r *Request, cached, reserve bool) (decided bool, err error) {
-	if len(r.Current) == 0 {
+	if len(r.Current) == 0 || r.MinGain > 0 {
 		return false, nil
 	}
 	w.mu.Lock()

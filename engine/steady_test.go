@@ -197,6 +197,12 @@ func (p *puzzle) decide(t rapid.TB) *engine.Decision {
 	if before := describe(d); len(d.Clusters) > 0 {
 		r := p.request()
 		r.Current, r.Group = d.Clusters, d.Group
+		if len(p.leave) > 0 { // it may not return, and where it stands there was no better place
+			if r.Leave = nil; r.Into == nil {
+				r.Into = differentialClusters
+			}
+			r.Into = slices.DeleteFunc(slices.Clone(r.Into), func(name string) bool { return slices.Contains(p.leave, name) })
+		}
 		again, err := p.engine.Explain(ctx, r)
 		if err != nil {
 			t.Fatal(err)

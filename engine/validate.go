@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/snapshot"
@@ -55,10 +56,37 @@ func (r *Request) validate(ctx context.Context) error {
 			}
 		}
 	}
+	if len(r.Leave) > 0 || len(r.Into) > 0 || r.MinGain != 0 {
+		if err := r.validateMove(); err != nil {
+			return err
+		}
+	}
 	if err := validateAmounts("workload.pod", &r.Workload.Pod); err != nil {
 		return err
 	}
 	return validateAmounts("workload.requests", &r.Workload.Requests)
+}
+
+// validateMove checks what a request says of leaving clusters.
+func (r *Request) validateMove() error {
+	for i := range r.Leave {
+		name := r.Leave[i].Cluster
+		switch {
+		case !slices.ContainsFunc(r.Current, func(c Choice) bool { return c.Name == name }):
+			return invalid("leave["+name+"]", "the workload does not run there: see current")
+		case r.Leave[i].Rejection == nil:
+			return invalid("leave["+name+"].rejection", "is nil: say why the workload should leave the cluster")
+		case slices.ContainsFunc(r.Leave[:i], func(v Verdict) bool { return v.Cluster == name }):
+			return invalid("leave["+name+"]", "the cluster is there twice")
+		}
+	}
+	if slices.Contains(r.Into, "") {
+		return invalid("into", "a cluster has no name")
+	}
+	if r.MinGain < 0 || r.MinGain > 100 {
+		return invalid("minGain", "%d is not from 0 to 100", r.MinGain)
+	}
+	return nil
 }
 
 // validateAmounts checks that amounts are from 0 to MaxAmount, and that each resource has one.

@@ -35,10 +35,22 @@ func TestInvalidRequests(t *testing.T) {
 		}
 		return r
 	}
+	move := func(change func(*engine.Request)) engine.Request {
+		r := current("a")
+		r.Leave = leaving([]string{"a"})
+		change(&r)
+		return r
+	}
 	for _, test := range []struct {
 		request     engine.Request
 		field, want string
 	}{
+		{move(func(r *engine.Request) { r.Current = nil }), "leave[a]", "the workload does not run there: see current"},
+		{move(func(r *engine.Request) { r.Leave = leaving([]string{"a", "a"}) }), "leave[a]", "the cluster is there twice"},
+		{move(func(r *engine.Request) { r.Leave[0].Rejection = nil }), "leave[a].rejection", "is nil: say why the workload should leave the cluster"},
+		{move(func(r *engine.Request) { r.Into = []string{"b", ""} }), "into", "a cluster has no name"},
+		{move(func(r *engine.Request) { r.MinGain = -1 }), "minGain", "-1 is not from 0 to 100"},
+		{move(func(r *engine.Request) { r.MinGain = 101 }), "minGain", "101 is not from 0 to 100"},
 		{engine.Request{Workspace: ws, Workload: workloadOf("w", 1)}, "placement", "is nil"},
 		{engine.Request{Workspace: ws, Workload: workloadOf("w", 1), Placement: &placement.Placement{}}, "placement", "is not compiled: take it from CompilePlacement"},
 		{engine.Request{Workspace: ws, Placement: p}, "workload", "is nil"},

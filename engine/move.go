@@ -1,0 +1,184 @@
+package engine
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"github.com/kcp-placement/placement/engine/filter"
+	"github.com/kcp-placement/placement/engine/internal/ranking"
+	"github.com/kcp-placement/placement/engine/internal/spread"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// leaves returns why the workload is to leave a cluster, nil where it is not.
+func (r *Request) leaves(cluster string) *filter.Rejection {
+	for i := range r.Leave {
+		if r.Leave[i].Cluster == cluster {
+			return r.Leave[i].Rejection
+		}
+	}
+	return nil
+}
+
+// mayAdd reports whether a cluster may be added, or get more replicas.
+func (r *Request) mayAdd(cluster string) bool {
+	return r.Into == nil || slices.Contains(r.Into, cluster)
+}
+
+// forGain returns the request that stands for one with a MinGain: one that leaves clusters for others that are known to be so much
+// better, or none. It leaves as many as it can, the worst first. decide decides without reserving. The workspace is locked, and the
+// rankings are current.
+func (w *workspace) forGain(r *Request, classes []*class, decide func(*Request) *Decision) *Request {
+	asis := *r
+	asis.Leave, asis.MinGain = nil, 0
+	stay := decide(&asis)
+	if !stay.keeps(r.Current) {
+		return &asis
+	}
+	leave := slices.Clone(r.Leave)
+	slices.SortFunc(leave, func(a, b Verdict) int {
+		return cmp.Or(cmp.Compare(stay.worth(a.Cluster), stay.worth(b.Cluster)), cmp.Compare(a.Cluster, b.Cluster))
+	})
+	for ; len(leave) > 0; leave = leave[:len(leave)-1] {
+		move := asis
+		move.Leave, move.Into = leave, w.gainful(&asis, classes, stay, stay.floor(leave, r.MinGain))
+		if len(move.Into) > 0 && decide(&move).gains(stay, leave, r.MinGain) {
+			return &move
+		}
+	}
+	return &asis
+}
+
+// forGainOf is forGain for a workload whose clusters are chosen one by one.
+func (w *workspace) forGainOf(c *class, r *Request, s *snapshot.Snapshot) *Request {
+	return w.forGain(r, []*class{c}, func(r *Request) *Decision {
+		d := new(Decision)
+		_ = w.selectFor(d, &choices{}, c, r, s, true, false) // it fails only where it reserves
+		return d
+	})
+}
+
+// keeps reports whether a workload goes on where it runs: with the clusters that it has, and as many replicas on each.
+func (d *Decision) keeps(current []Choice) bool {
+	return len(d.Left)+len(d.Standing) == 0 && len(d.Clusters) == len(current) && !slices.ContainsFunc(current, func(c Choice) bool {
+		return !slices.ContainsFunc(d.Clusters, func(chosen Choice) bool {
+			return chosen.Name == c.Name && (chosen.Replicas == c.Replicas || !d.Divides())
+		})
+	})
+}
+
+// worth is the total score of a chosen cluster and what affinity to other workloads adds to it.
+func (d *Decision) worth(cluster string) int64 {
+	return d.scoreOf(cluster) + d.pointsOf(cluster)
+}
+
+func (d *Decision) scoreOf(cluster string) int64 {
+	i := slices.IndexFunc(d.Clusters, func(c Choice) bool { return c.Name == cluster })
+	if i < 0 {
+		return 0
+	}
+	return d.Clusters[i].Score
+}
+
+func (d *Decision) pointsOf(cluster string) int64 {
+	position, found := d.snapshot.Position(cluster)
+	if !found {
+		return 0
+	}
+	return d.attraction().points(position)
+}
+
+// floor is what a cluster has to have to be a gain: a total score, the same with what affinity to other workloads adds, and where
+// replicas overflow a tier that is none of the later ones.
+type floor struct {
+	total, worth int64
+	tier         int
+}
+
+func (d *Decision) floor(leave []Verdict, gain int64) floor {
+	f := floor{total: math.MinInt64, worth: math.MinInt64, tier: math.MaxInt}
+	for _, v := range leave {
+		f.total, f.worth = max(f.total, d.scoreOf(v.Cluster)+gain), max(f.worth, d.worth(v.Cluster)+gain)
+		if row := d.row(v.Cluster); row != nil {
+			_, tier := d.classFor(row)
+			f.tier = min(f.tier, tier)
+		}
+	}
+	return f
+}
+
+// gainful returns the clusters that are above a floor, of those that may be added or get more replicas.
+func (w *workspace) gainful(r *Request, classes []*class, stay *Decision, f floor) (into []string) {
+	for i := range stay.Clusters {
+		if c := &stay.Clusters[i]; stay.Divides() && r.mayAdd(c.Name) && c.Score >= f.total && stay.worth(c.Name) >= f.worth {
+			into = append(into, c.Name)
+		}
+	}
+	running, better := len(into), make([]bool, w.fleet.Len())
+	for tier, c := range classes[:min(len(classes), f.tier+1)] {
+		held, ranked := w.held(c, r), c.take()
+		w.current = w.takeOut(c, ranked, r, &held)
+		for position, key := range ranked.Keys() {
+			total := c.Strategy.Total(key)
+			if key == 0 || total < f.total || total+stay.attraction().points(position) < f.worth || better[position] {
+				continue
+			}
+			if name := w.fleet.Row(position).Name; !stay.chose(name) && w.firstTier(classes[:tier], position) {
+				better[position], into = true, append(into, name)
+			}
+		}
+		putBack(ranked, w.current)
+		c.ranking = ranked
+	}
+	slices.Sort(into[running:])
+	return into
+}
+
+// firstTier reports whether a cluster is feasible by none of the classes before.
+func (w *workspace) firstTier(before []*class, position int) bool {
+	return !slices.ContainsFunc(before, func(c *class) bool { return c.ranking.At(position) != 0 })
+}
+
+// gains reports whether a decision leaves what it is to leave and nothing else, and whether what that costs in spread constraints
+// that do not have to hold leaves so much of the gain.
+func (d *Decision) gains(stay *Decision, leave []Verdict, gain int64) bool {
+	if len(d.Standing) > 0 || len(d.Left) != len(leave) || d.Waiting > stay.Waiting ||
+		slices.ContainsFunc(leave, func(v Verdict) bool { return d.chose(v.Cluster) }) {
+		return false
+	}
+	if d.plan == nil || d.plan.problem == nil || len(d.plan.chosen) == 0 {
+		return true
+	}
+	least, most := int64(math.MaxInt64), int64(math.MinInt64)
+	for i := range d.Clusters {
+		if name := d.Clusters[i].Name; !stay.chose(name) {
+			least = min(least, d.worth(name))
+		}
+	}
+	for _, v := range leave {
+		most = max(most, stay.worth(v.Cluster))
+	}
+	return least-most-d.costBeyond(leave) >= gain
+}
+
+// costBeyond is by how many points more than with the clusters that are left the added ones cost in spread constraints.
+func (d *Decision) costBeyond(leave []Verdict) int64 {
+	p, with := *d.plan.problem, make([]int, 0, len(leave))
+	p.Candidates = slices.Clone(p.Candidates)
+	for _, v := range leave {
+		domains := make([]int32, len(d.plan.spread))
+		for k := range d.plan.spread {
+			domains[k] = spread.None
+			if domain, found := d.plan.spread[k].Key.Domain(d.snapshot.Row(v.Cluster).Cluster); found {
+				domains[k] = int32(slices.Index(d.plan.spread[k].domains, domain))
+			}
+		}
+		with, p.Candidates = append(with, len(p.Candidates)), append(p.Candidates, spread.Candidate{Domains: domains})
+	}
+	var more int64
+	for k := range p.Constraints {
+		more += int64(p.Excess(k, d.plan.chosen)-p.Excess(k, with)) * p.Constraints[k].Cost
+	}
+	return more / ranking.Point
+}
