@@ -46,6 +46,7 @@ type options struct {
 	pace                controller.Pace
 	watchCheck          time.Duration
 	deliver             bool
+	suspend             bool
 	bindAddress         string
 	leaderElect         bool
 	leaseNamespace      string
@@ -89,6 +90,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	o.pace.AddFlags(flags)
 	flags.DurationVar(&o.watchCheck, "watch-check-interval", o.watchCheck, "How often each watch is compared with a list of metadata, and reopened if it does not deliver what the list shows. 0 is never.")
 	flags.BoolVar(&o.deliver, "deliver", o.deliver, "Bring workloads, with the ConfigMaps, Secrets and other objects that go with them, to clusters whose agents deliver. The APIExport must have the permission claims of crds/delivery/permissionclaims.yaml.")
+	flags.BoolVar(&o.suspend, "suspend", o.suspend, "Decide nothing in any workspace, and say what would be decided: nothing is placed, moved or withdrawn. What is decided is still delivered, and workloads that are deleted free what they hold.")
 	flags.StringVar(&o.bindAddress, "metrics-bind-address", o.bindAddress, "Address to serve /metrics, /healthz and /readyz on. Empty turns it off.")
 	flags.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "Let one of several controllers work, by a Lease in the workspace with the APIExport.")
 	flags.StringVar(&o.leaseNamespace, "leader-elect-namespace", o.leaseNamespace, "Namespace of the Lease.")
@@ -197,7 +199,7 @@ func (o *options) complete() (*completed, error) {
 		Provider: config, EndpointSlice: o.endpointSlice, Kinds: resources, Table: table,
 		Engine: e, Policies: policies, Registry: c.registry, Fence: c.fence,
 		BatchSize: o.batchSize, BatchTimeout: o.batchTimeout, MaxConcurrentDecisions: o.concurrent,
-		Pace: o.pace, WatchCheckInterval: o.watchCheck, Deliver: o.deliver,
+		Pace: o.pace, WatchCheckInterval: o.watchCheck, Deliver: o.deliver, Suspend: o.suspend,
 	})
 	return c, err
 }

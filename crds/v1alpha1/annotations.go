@@ -115,6 +115,9 @@ const (
 	// DisruptionAllowedCondition on a WorkloadPlacement: no workload keeps a cluster only because others have left theirs
 	// within the disruption budget. It is absent until it turns False for the first time.
 	DisruptionAllowedCondition = "DisruptionAllowed"
+	// SuspendedCondition on a WorkloadPlacement or the PlacementConfig: nothing is decided on its workloads. The message says what
+	// would be. It is absent where nothing is suspended.
+	SuspendedCondition = "Suspended"
 	// WithinCapacityCondition on a ClusterRegistration: what its pods request and what is reserved is no more than the
 	// cluster has. It is absent until it turns False for the first time.
 	WithinCapacityCondition = "WithinCapacity"
@@ -154,6 +157,13 @@ const (
 	// NotConfirmedReason on WorkloadsVisible and PoliciesReady False: the watch does not show what it did, and the server does
 	// not confirm that it is gone.
 	NotConfirmedReason = "NotConfirmed"
+
+	// PlacementSuspendedReason on Suspended True: spec.suspend of the placement is true.
+	PlacementSuspendedReason = "PlacementSuspended"
+	// WorkspaceSuspendedReason on Suspended True: spec.suspend of the PlacementConfig is true.
+	WorkspaceSuspendedReason = "WorkspaceSuspended"
+	// ControllerSuspendedReason on Suspended True: the controller is started with --suspend.
+	ControllerSuspendedReason = "ControllerSuspended"
 
 	// Reasons of condition Delivered. ClaimNotAcceptedReason is one, too.
 

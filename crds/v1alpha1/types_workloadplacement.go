@@ -148,6 +148,14 @@ type WorkloadPlacementSpec struct {
 	// +kubebuilder:validation:MaxItems=8
 	Fallback []ClusterGroup `json:"fallback,omitempty"`
 
+	// suspend has nothing decided on the workloads of the placement: none is placed, moved or withdrawn while it is true. Workloads
+	// that are deleted still free what they hold, and what is decided is still delivered. Condition Suspended says what would be
+	// decided. The PlacementConfig suspends all placements of the workspace.
+	//
+	// +optional
+	// +kubebuilder:default=false
+	Suspend bool `json:"suspend,omitempty"`
+
 	// delivery says how workloads are brought to their clusters, by agents that deliver. No decision depends on it.
 	//
 	// +optional
@@ -591,7 +599,8 @@ type WorkloadPlacementStatus struct {
 	// has its clusters and a place for all of its replicas, and none stands where it should not), DisruptionAllowed (no workload
 	// waits for its turn to leave a cluster; only after some had to), Published (the decisions are durable), Effective (nothing in
 	// the spec is in vain, such as a name that no cluster has), ReservationsHeld (no reservation has expired), Delivered (what is
-	// placed on clusters whose agents deliver is ready there; only where anything is), and Ready, which sums up the first six: it
+	// placed on clusters whose agents deliver is ready there; only where anything is), Suspended (nothing is decided, and what would
+	// be; only while it is so), and Ready, which sums up the first six: it
 	// is True where they all are, and otherwise has the reason and message of the worst.
 	//
 	// +optional

@@ -209,7 +209,7 @@ func (p *Placement) setStrategy(path *field.Path, spec *v1alpha1.WorkloadPlaceme
 // digest leaves out the priority, which orders decisions and does not change them.
 func digest(object *v1alpha1.WorkloadPlacement) (string, error) {
 	spec := object.Spec
-	spec.Priority = 0
+	spec.Priority, spec.Suspend = 0, false
 	content, err := json.Marshal(struct {
 		Environment     int
 		Name, Namespace string

@@ -63,6 +63,8 @@ type Config struct {
 	Pace
 	// Deliver has the controller bring workloads to clusters whose agents deliver.
 	Deliver bool
+	// Suspend has nothing decided in any workspace.
+	Suspend bool
 	// WatchCheckInterval is how often each watch is compared with a list, to find those that are open but deaf; 0 is never.
 	WatchCheckInterval time.Duration
 	// Fence, unless it is nil, is called before each write. An error means that another controller may lead by now, and the

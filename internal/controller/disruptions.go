@@ -35,7 +35,7 @@ func (p *pass) countDisruption(owner *placementState) {
 
 // waitsItsTurn reports whether a workload is to lose a cluster and the brake does not let it now. Then it keeps what it has.
 func (p *pass) waitsItsTurn(item *workItem, due *engine.Decision) bool {
-	if !due.Disrupts() || p.mayDisrupt(item.owner) {
+	if !due.Disrupts() || item.owner.suspension != nil || p.mayDisrupt(item.owner) {
 		return false
 	}
 	item.owner.paced = append(item.owner.paced, item.object.workload.String())
@@ -57,6 +57,7 @@ func (p *pass) releaseUnowned(objects []*workloadObject) {
 		case !found:
 		case owner == nil || object.end != "" || stored.Workload.UID != object.UID:
 			p.release(key)
+		case withholds(owner, object.workload.String(), stored.Clusters):
 		case p.mayDisrupt(owner):
 			p.release(key)
 			p.countDisruption(owner)

@@ -365,6 +365,17 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 			}
 			return written[v1alpha1.WorkloadPlacement](u), nil
 		},
+		writeConfig: func(ctx context.Context, c *v1alpha1.PlacementConfig) (*v1alpha1.PlacementConfig, error) {
+			u, err := toUnstructured(c, "PlacementConfig")
+			if err != nil {
+				return nil, err
+			}
+			u, err = in.Resource(configResource).UpdateStatus(ctx, u, metav1.UpdateOptions{})
+			if counted("PlacementConfig", err) != nil {
+				return nil, err
+			}
+			return written[v1alpha1.PlacementConfig](u), nil
+		},
 		writeConditions: func(ctx context.Context, r *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
 			// Only the conditions: the rest of the status can be a megabyte.
 			patch, err := json.Marshal(map[string]any{

@@ -322,6 +322,13 @@ func (l *Local) actions() actions {
 			}
 			return written[v1alpha1.WorkloadPlacement](u), nil
 		},
+		writeConfig: func(_ context.Context, c *v1alpha1.PlacementConfig) (*v1alpha1.PlacementConfig, error) {
+			u, err := l.write(configResource, c, "PlacementConfig", "status")
+			if err != nil {
+				return nil, err
+			}
+			return written[v1alpha1.PlacementConfig](u), nil
+		},
 		writeConditions: func(_ context.Context, r *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
 			u, err := l.write(clusterResource, r, "ClusterRegistration", "status", "conditions")
 			if err != nil {

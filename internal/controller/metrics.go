@@ -24,6 +24,8 @@ type metrics struct {
 	compile       prometheus.Histogram
 	reopened      *prometheus.CounterVec
 	deliveries    prometheus.Histogram
+	suspended     prometheus.Gauge
+	supposed      *prometheus.GaugeVec
 	workBytes     prometheus.Counter
 }
 
@@ -79,11 +81,17 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Namespace: namespace, Name: "delivery_duration_seconds", Help: "Time of one round of deliveries in a workspace, writes included.",
 			Buckets: prometheus.ExponentialBuckets(1e-4, 4, 10),
 		}),
+		suspended: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "suspended_placements", Help: "WorkloadPlacements on whose workloads nothing is decided because they, their workspace or the controller are suspended.",
+		}),
+		supposed: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "suspended_workloads", Help: "Workloads of suspended placements that would have another decision, by what it would do: place, move, change or withdraw.",
+		}, []string{"would"}),
 		workBytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "work_bytes_total", Help: "Bytes of manifests in the Works that were written.",
 		}),
 	}
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened, m.deliveries, m.workBytes} {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened, m.deliveries, m.workBytes, m.suspended, m.supposed} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

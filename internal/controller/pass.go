@@ -32,6 +32,8 @@ type pass struct {
 	decided int
 	firstAt time.Time
 	cut     bool
+	// looked counts the workloads of suspended placements that this pass has looked at anew.
+	looked int
 	// shifted is set once a workload has got or lost clusters.
 	shifted bool
 	// began is the time of the disruptions of this pass, placedBefore how many workloads were placed then.
@@ -50,12 +52,14 @@ const confirmWithin = 5 * time.Second
 func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	w.countHidden(o.hidden)
 	w.claims.watch(o.binding, w.now())
+	r.do(func() { w.followConfig(ctx, &o, &r) })
 	registrations := o.clusters
 	r.do(func() { registrations = w.watchHealth(ctx, &o, &r) })
 	r.do(func() { w.updateClusters(registrations, &o, &r) })
 	loadErr := w.load(ctx, o.decisions)
 	counted := loadErr == nil && r.do(func() { w.countRequests(ctx, &o, &r) })
 	placements := w.compile(o.placements, o.unreadable)
+	w.suspend(placements, o.unreadable)
 	r.do(func() { w.updatePolicies(ctx, o, placements, &r) })
 	r.do(func() { w.lintPlacements(placements, o.clusters) })
 
@@ -70,6 +74,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 		})
 		decided = counted && known && r.do(func() { p = w.newPass(placements, &r); cut = p.place(ctx, &o) })
 		if decided {
+			w.countSuspended(placements)
 			r.do(func() { w.lintScheduled(placements) })
 			r.do(p.tellDeliveries)
 		}
@@ -87,6 +92,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 			r.do(func() { w.sendPlacedEvents(placements, &r) })
 		}
 		r.do(func() { w.updateStatus(ctx, placements, &r) })
+		r.do(func() { w.updateConfig(ctx, placements, &r) })
 	}
 	r.do(func() { w.watchReports(ctx, &o, &r) })
 	if decided && !cut {

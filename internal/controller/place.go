@@ -46,6 +46,8 @@ type carryOver struct {
 	missing map[located]time.Time
 	// returning is since when a better fallback group has had a place for a workload, without a break.
 	returning map[workloadKey]betterGroup
+	// supposed is what would be decided on workloads of placements that are suspended.
+	supposed map[workloadKey]supposed
 	// failures are why workloads could not be decided on.
 	failures map[workloadKey]error
 }
@@ -53,7 +55,7 @@ type carryOver struct {
 func newCarryOver() carryOver {
 	return carryOver{
 		waiting: map[workloadKey]attempt{}, unreadable: map[types.UID]string{}, settled: map[workloadKey]attempt{},
-		missing: map[located]time.Time{}, failures: map[workloadKey]error{}, returning: map[workloadKey]betterGroup{},
+		missing: map[located]time.Time{}, failures: map[workloadKey]error{}, returning: map[workloadKey]betterGroup{}, supposed: map[workloadKey]supposed{},
 	}
 }
 
@@ -184,7 +186,8 @@ func (p *pass) ownerOf(object *workloadObject) *placementState {
 // decide asks the engine for a decision on a workload, if one is due; otherwise it returns nil.
 func (p *pass) decide(ctx context.Context, item *workItem) *engine.Decision {
 	undecidable := p.undecidable(item)
-	if !undecidable && p.full() {
+	suspended := item.owner.suspension != nil
+	if !undecidable && !suspended && p.full() {
 		item.deferred, p.cut = true, true
 		return nil
 	}
@@ -197,7 +200,10 @@ func (p *pass) decide(ctx context.Context, item *workItem) *engine.Decision {
 	ctx, done := context.WithTimeoutCause(ctx, decideWithin, errTooLong)
 	defer done()
 	due, err := p.isDue(ctx, item)
-	if err == nil && due {
+	switch {
+	case err == nil && due && suspended:
+		err = p.suppose(ctx, item)
+	case err == nil && due:
 		var decision *engine.Decision
 		if decision, err = p.askEngine(ctx, item); err == nil {
 			return decision

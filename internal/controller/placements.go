@@ -58,6 +58,8 @@ type placementState struct {
 	timed map[string]*placement.Placement
 	// delivery says how its workloads fare that are delivered.
 	delivery deliveryReport
+	// suspension is set while nothing is decided on its workloads.
+	suspension *suspension
 	// effective says whether anything in it is in vain.
 	effective *conditionsv1alpha1.Condition
 	// visible says whether all workloads that it can select can be seen.

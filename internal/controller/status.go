@@ -104,10 +104,13 @@ func (w *workspace) updateStatus(ctx context.Context, placements []*placementSta
 
 // turned says whether a status is about another spec, or has a condition with another status or reason.
 func turned(before, after v1alpha1.WorkloadPlacementStatus) bool {
-	return before.ObservedGeneration != after.ObservedGeneration ||
-		!slices.EqualFunc(before.Conditions, after.Conditions, func(a, b conditionsv1alpha1.Condition) bool {
-			return a.Type == b.Type && (a.Status == b.Status && a.Reason == b.Reason || isUnderWay(&a) && isUnderWay(&b))
-		})
+	return before.ObservedGeneration != after.ObservedGeneration || turnedConditions(before.Conditions, after.Conditions)
+}
+
+func turnedConditions(before, after conditionsv1alpha1.Conditions) bool {
+	return !slices.EqualFunc(before, after, func(a, b conditionsv1alpha1.Condition) bool {
+		return a.Type == b.Type && (a.Status == b.Status && a.Reason == b.Reason || isUnderWay(&a) && isUnderWay(&b))
+	})
 }
 
 // isUnderWay says whether a condition Delivered says that nothing is wrong. It turns with each workload then, as counts do.
@@ -157,6 +160,12 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 	conditions.Set(placement, ready)
 
 	conditions.Set(placement, p.visible)
+
+	if p.suspension != nil {
+		conditions.Set(placement, p.suspension.condition())
+	} else {
+		conditions.Delete(placement, v1alpha1.SuspendedCondition)
+	}
 
 	conditions.Set(placement, scheduled(conditions.Get(placement, v1alpha1.ScheduledCondition), p))
 

@@ -118,6 +118,10 @@ type workspace struct {
 	// brake paces disruptions. moved counts those of placements that have had workloads wait for their turn since, by UID.
 	brake disruption.Brake
 	moved map[types.UID]int
+	// config is the PlacementConfig. suspendedPlacements and wouldBe are what the metrics count of those that are suspended.
+	config              placementConfig
+	suspendedPlacements int
+	wouldBe             map[withheld]int
 	// statuses and Placed events of placements, by their UID.
 	statuses map[types.UID]writtenStatus
 	placed   map[types.UID]*placedEvents
@@ -146,13 +150,15 @@ type limits struct {
 	reservationTimeout time.Duration
 	// disruptions is how many workloads of a workspace may lose a cluster within an interval.
 	disruptions disruption.Budget
+	// suspend has nothing decided in any workspace.
+	suspend bool
 }
 
 // limits of the workspaces of a controller.
 func (c *Config) limits() limits {
 	return limits{
 		batchSize: c.BatchSize, batchTimeout: c.BatchTimeout, grace: c.HeartbeatGracePeriod, failoverAfter: c.FailoverAfter,
-		reservationTimeout: c.ReservationTimeout, disruptions: c.Disruptions,
+		reservationTimeout: c.ReservationTimeout, disruptions: c.Disruptions, suspend: c.Suspend,
 	}
 }
 
@@ -163,6 +169,8 @@ type actions struct {
 	writeDecision  func(context.Context, *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error)
 	deleteDecision func(context.Context, *v1alpha1.PlacementDecision) error
 	writeStatus    func(context.Context, *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error)
+	// writeConfig writes the status of the PlacementConfig.
+	writeConfig func(context.Context, *v1alpha1.PlacementConfig) (*v1alpha1.PlacementConfig, error)
 	// writeConditions fails with a conflict where the registration has changed.
 	writeConditions func(context.Context, *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error)
 	// there returns which of some objects of a resource the server has, or of all that are watched where names is nil. It fails
@@ -195,6 +203,7 @@ func (w *workspace) retire() {
 	if w.policyErr != nil {
 		w.metrics.policyErrs.Dec()
 	}
+	w.countSuspended(nil)
 	w.countHidden(nil)
 	w.setQuarantine(nil)
 }

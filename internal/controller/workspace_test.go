@@ -99,6 +99,13 @@ func (w *world) restart() {
 			w.placements = replace(w.placements, written)
 			return written, nil
 		},
+		writeConfig: func(_ context.Context, c *v1alpha1.PlacementConfig) (*v1alpha1.PlacementConfig, error) {
+			w.writes = append(w.writes, "status of the config")
+			written := c.DeepCopy()
+			written.ResourceVersion = w.next()
+			w.config = written
+			return written, nil
+		},
 		writeConditions: w.writeConditions,
 		there: func(_ context.Context, _ schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
 			w.looked++

@@ -1,0 +1,74 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// placementConfig is the PlacementConfig of a workspace as it counts.
+type placementConfig struct {
+	// object is nil where there is none.
+	object *v1alpha1.PlacementConfig
+	// written is its status as we last wrote it, which the informer may not show yet.
+	written *v1alpha1.PlacementConfig
+	at      time.Time
+	basedOn string
+}
+
+// followConfig takes up the PlacementConfig.
+//
+// Invariant: what it asks for ends once the server says that it is gone, and not for want of being shown.
+func (w *workspace) followConfig(ctx context.Context, o *cacheView, r *result) {
+	if o.config == nil && w.config.object != nil {
+		name := types.NamespacedName{Name: v1alpha1.PlacementConfigName}
+		there, err := w.there(ctx, configResource, []types.NamespacedName{name})
+		if err != nil {
+			r.fail(fmt.Errorf("looking for the PlacementConfig, which is not shown any more: %w", err))
+		}
+		if err != nil || there[name] {
+			r.within(confirmWithin)
+			o.config = w.config.object
+		}
+	}
+	w.config.object = o.config
+}
+
+// updateConfig writes the status of the PlacementConfig where it has changed: at once where a condition turns, otherwise every
+// countsEvery.
+func (w *workspace) updateConfig(ctx context.Context, placements []*placementState, r *result) {
+	c := &w.config
+	if c.object == nil {
+		c.written = nil
+		return
+	}
+	current := c.object
+	if c.written != nil && c.written.UID == current.UID && c.basedOn == current.ResourceVersion {
+		current = c.written
+	}
+	updated := current.DeepCopy()
+	if told := w.suspendedInAll(placements); told != nil {
+		conditions.Set(updated, told)
+	} else {
+		conditions.Delete(updated, v1alpha1.SuspendedCondition)
+	}
+	if equality.Semantic.DeepEqual(current.Status, updated.Status) {
+		return
+	}
+	if wait := c.at.Add(countsEvery).Sub(w.now()); wait > 0 && !turnedConditions(current.Status.Conditions, updated.Status.Conditions) {
+		r.within(wait)
+		return
+	}
+	written, err := w.writeConfig(ctx, updated)
+	if err != nil {
+		r.fail(fmt.Errorf("status of the PlacementConfig: %w", err))
+		return
+	}
+	c.written, c.at, c.basedOn = written, w.now(), c.object.ResourceVersion
+}

@@ -1,0 +1,226 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/internal/decode"
+)
+
+// suspension is why nothing is decided on the workloads of a placement, and what would be.
+//
+// Invariant: while a placement is suspended, no decision on its workloads is made, changed or withdrawn, but for workloads and
+// placements that are deleted.
+type suspension struct {
+	reason, message string
+	// would counts the workloads by what would be decided, examples are some of them.
+	would    map[withheld]int
+	examples []string
+	// unknown counts those of which that is not known yet.
+	unknown int
+}
+
+// withheld is what would be decided on a workload.
+type withheld string
+
+const (
+	wouldPlace    withheld = "place"
+	wouldMove     withheld = "move"
+	wouldChange   withheld = "change"
+	wouldWithdraw withheld = "withdraw"
+)
+
+var allWithheld = []withheld{wouldPlace, wouldMove, wouldChange, wouldWithdraw}
+
+// supposed is what would be decided on a workload of a placement that is suspended.
+type supposed struct {
+	inputs   string
+	revision int64
+	at       time.Time
+	would    withheld
+	message  string
+}
+
+// suspend finds out which placements are suspended.
+func (w *workspace) suspend(placements []*placementState, unreadable map[types.UID]decode.Problems) {
+	for _, p := range placements {
+		if reason, message := w.suspended(p.object, unreadable); reason != "" {
+			p.suspension = &suspension{reason: reason, message: message, would: map[withheld]int{}}
+		}
+	}
+}
+
+// suspended returns the reason for which a placement is suspended, the widest first; none if it is not.
+func (w *workspace) suspended(p *v1alpha1.WorkloadPlacement, unreadable map[types.UID]decode.Problems) (reason, message string) {
+	config := w.config.object
+	switch {
+	case w.limits.suspend:
+		return v1alpha1.ControllerSuspendedReason, "The controller is started with --suspend: nothing is decided."
+	case config != nil && config.Spec.Suspend:
+		return v1alpha1.WorkspaceSuspendedReason, "spec.suspend of the PlacementConfig is true: nothing is decided in this workspace."
+	case config != nil && len(unreadable[config.UID].In("spec.suspend")) > 0:
+		return v1alpha1.WorkspaceSuspendedReason, fmt.Sprintf("The PlacementConfig cannot be read: %v: nothing is decided in this workspace.", unreadable[config.UID].In("spec.suspend"))
+	case p.Spec.Suspend:
+		return v1alpha1.PlacementSuspendedReason, "spec.suspend is true: nothing is decided on workloads of this placement."
+	}
+	return "", ""
+}
+
+// suppose finds out what would be decided on a workload of a suspended placement. That is looked at anew when its inputs or the
+// workspace have changed, as often as a status is written.
+func (p *pass) suppose(ctx context.Context, item *workItem) error {
+	r, s := p.request(item), item.owner.suspension
+	known, found := p.supposed[item.key]
+	inputs := p.engine.InputsDigest(r)
+	switch age := p.now().Sub(known.at); {
+	case found && known.inputs == inputs && known.revision == p.engine.Revision(p.name):
+	case found && known.inputs == inputs && age < countsEvery:
+		p.result.within(countsEvery - age)
+	case p.looked >= p.batchSize:
+		p.result.again = true
+		if !found {
+			s.unknown++
+			item.reason = "the placement is suspended"
+			return nil
+		}
+	default:
+		p.looked++
+		decision, err := p.engine.Explain(ctx, r)
+		if err != nil {
+			return err
+		}
+		if len(decision.Clusters) == 0 && !item.found {
+			p.wait(item, decision)
+			return nil
+		}
+		known = p.supposeDecision(item, decision)
+	}
+	p.next.supposed[item.key] = known
+	s.add(known.would, known.message)
+	if !item.found {
+		item.reason = "the placement is suspended: " + known.message
+	}
+	return nil
+}
+
+func (p *pass) supposeDecision(item *workItem, d *engine.Decision) supposed {
+	s := supposed{inputs: d.InputsDigest, revision: d.Revision, at: p.now()}
+	to := make([]string, len(d.Clusters))
+	for i, c := range d.Clusters {
+		to[i] = c.Name
+	}
+	from, on := strings.Join(clusterNames(item.stored.Clusters), ", "), strings.Join(to, ", ")
+	switch left := leaves(d); {
+	case !item.found:
+		s.would, s.message = wouldPlace, fmt.Sprintf("%s would be placed on %s", item.object.workload, on)
+	case len(d.Clusters) == 0:
+		s.would, s.message = wouldWithdraw, fmt.Sprintf("%s would leave %s: %s", item.object.workload, from, left)
+	case d.Disrupts():
+		s.would, s.message = wouldMove, fmt.Sprintf("%s would move from %s to %s: %s", item.object.workload, from, on, left)
+	case from == on:
+		s.would, s.message = wouldChange, fmt.Sprintf("what %s has on %s would change", item.object.workload, on)
+	default:
+		s.would, s.message = wouldChange, fmt.Sprintf("%s would be on %s, now on %s", item.object.workload, on, from)
+	}
+	return s
+}
+
+func (s *suspension) add(o withheld, message string) {
+	if s.would[o]++; len(s.examples) < maxExamples {
+		s.examples = append(s.examples, message)
+	}
+}
+
+// n is how many workloads would have another decision.
+func (s *suspension) n() (n int) {
+	for _, of := range s.would {
+		n += of
+	}
+	return n
+}
+
+// describe says what would be decided, for example "Would place 3, move 1: ...".
+func (s *suspension) describe() string {
+	var counts []string
+	for _, o := range allWithheld {
+		if n := s.would[o]; n > 0 {
+			counts = append(counts, fmt.Sprintf("%s %d", o, n))
+		}
+	}
+	if s.unknown > 0 {
+		counts = append(counts, fmt.Sprintf("decide on %d that have not been looked at yet", s.unknown))
+	}
+	if len(counts) == 0 {
+		return "Would change nothing."
+	}
+	text := "Would " + strings.Join(counts, ", ")
+	if len(s.examples) > 0 {
+		text += ": " + andMore(s.examples, s.n())
+	}
+	return text
+}
+
+// condition is Suspended of a placement.
+func (s *suspension) condition() *conditionsv1alpha1.Condition {
+	return isSuspended(s.reason, s.message+" "+s.describe())
+}
+
+func isSuspended(reason, message string) *conditionsv1alpha1.Condition {
+	return &conditionsv1alpha1.Condition{Type: v1alpha1.SuspendedCondition, Status: corev1.ConditionTrue, Reason: reason, Message: shorten(message)}
+}
+
+// suspendedInAll is the condition Suspended of the PlacementConfig; nil where the workspace is not suspended.
+func (w *workspace) suspendedInAll(placements []*placementState) *conditionsv1alpha1.Condition {
+	reason, message := w.suspended(&v1alpha1.WorkloadPlacement{}, nil)
+	if reason == "" {
+		return nil
+	}
+	all := suspension{would: map[withheld]int{}}
+	for _, p := range placements {
+		if p.suspension != nil {
+			all.merge(p.suspension)
+		}
+	}
+	return isSuspended(reason, message+" "+all.describe())
+}
+
+func (s *suspension) merge(o *suspension) {
+	for what, n := range o.would {
+		s.would[what] += n
+	}
+	s.unknown += o.unknown
+	s.examples = append(s.examples, o.examples[:min(len(o.examples), maxExamples-len(s.examples))]...)
+}
+
+// countSuspended has the metrics tell how many placements are suspended, and what would be decided.
+func (w *workspace) countSuspended(placements []*placementState) {
+	suspended, all := 0, suspension{would: map[withheld]int{}}
+	for _, p := range placements {
+		if p.suspension != nil {
+			suspended++
+			all.merge(p.suspension)
+		}
+	}
+	w.metrics.suspended.Add(float64(suspended - w.suspendedPlacements))
+	for _, o := range allWithheld {
+		w.metrics.supposed.WithLabelValues(string(o)).Add(float64(all.would[o] - w.wouldBe[o]))
+	}
+	w.suspendedPlacements, w.wouldBe = suspended, all.would
+}
+
+// withholds reports whether what a workload holds stays, though its placement does not select it any more.
+func withholds(owner *placementState, name string, clusters []v1alpha1.ClusterDecision) bool {
+	if owner.suspension == nil {
+		return false
+	}
+	owner.suspension.add(wouldWithdraw, fmt.Sprintf("%s would leave %s: the placement does not select it any more", name, strings.Join(clusterNames(clusters), ", ")))
+	return true
+}
