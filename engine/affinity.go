@@ -127,6 +127,17 @@ type known struct {
 	scheduled []*placement.Placement
 }
 
+// placementOf is the placement of a workload as policies schedule it, nil where that is not known.
+func (k *known) placementOf(i int) *placement.Placement {
+	if under := k.scheduled[i]; under != nil {
+		return under
+	}
+	if owner, _ := placement.Owner(k.selectors, k.workloads[i]); owner >= 0 {
+		return k.placements[owner]
+	}
+	return nil
+}
+
 // SetAffinity tells what affinity between workloads has to know before the first decision, and again whenever that changes: all
 // valid placements of a workspace, oldest first, and its workloads. Where policies have terms, that is Relates, each comes with its
 // placement as Scheduled returns it; nil where that fails, which leaves what was known of the workload. Of those that hold something

@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/internal/spread"
@@ -84,18 +85,35 @@ func (w *workspace) ruleOf(t *placement.Affinity, s *set, r *Request, held *hold
 	p := w.presence(s, t.Key)
 	p.lent = true
 	one := rule{Affinity: t, topology: p.topology, in: p.in, nowhere: p.inhabited == 0}
-	if s.has(r.owner(), held.Claim) {
-		one.in, one.nowhere = w.without(p, held)
+	if absent := held.absent(s, r.owner()); len(absent) > 0 {
+		one.in, one.nowhere = w.without(p, absent)
 	}
 	return one
 }
 
-// without returns the domains of a presence with any but the workload that holds something, and whether that is none.
-func (w *workspace) without(p *presence, held *holding) (in []bool, nowhere bool) {
+// absent are the clusters of a set that do not count, one for each share there: those of the workload itself, and of what is gone.
+func (h *holding) absent(s *set, owner capacity.Owner) (clusters []string) {
+	if s.has(owner, h.Claim) {
+		for i := range h.Shares {
+			clusters = append(clusters, h.Shares[i].Cluster)
+		}
+	}
+	if h.gone != nil {
+		for i := range h.gone.stakes {
+			if at := h.gone.stakes[i]; s.has(at.owner, at.claim) {
+				clusters = append(clusters, at.cluster)
+			}
+		}
+	}
+	return clusters
+}
+
+// without returns the domains of a presence with any but those that are absent, and whether that is none.
+func (w *workspace) without(p *presence, absent []string) (in []bool, nowhere bool) {
 	in, inhabited := p.in, p.inhabited
 	domains := make([]int32, 0, 8)
-	for i := range held.Shares {
-		if position, there := w.fleet.Position(held.Shares[i].Cluster); there && p.of[position] != spread.None {
+	for _, cluster := range absent {
+		if position, there := w.fleet.Position(cluster); there && p.of[position] != spread.None {
 			domains = append(domains, p.of[position])
 		}
 	}
@@ -429,10 +447,7 @@ func (a *attraction) circle() string {
 
 // waitsBy returns the terms by which a known workload cannot be placed, since none of the others is.
 func (a *attraction) waitsBy(known int) (terms []*placement.Affinity) {
-	o, under := a.known.workloads[known], a.known.scheduled[known]
-	if owner, _ := placement.Owner(a.known.selectors, o); owner >= 0 && under == nil {
-		under = a.known.placements[owner]
-	}
+	o, under := a.known.workloads[known], a.known.placementOf(known)
 	if under == nil {
 		return nil
 	}

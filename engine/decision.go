@@ -40,6 +40,12 @@ type Request struct {
 	// Now ends what lasts for some time: tolerations of taints, and the delay for a cluster that is not ready. At the zero
 	// time nothing has ended.
 	Now time.Time
+	// Instead are held reservations of others in whose place the workload is put: they do not count for it, and are released in the
+	// step in which it gets clusters.
+	Instead []Held
+
+	// gone is what does not count beside what the workload itself holds.
+	gone *gone
 }
 
 func (r *Request) owner() capacity.Owner { return ownerOf(r.Workload.Reference) }

@@ -142,14 +142,14 @@ func (d *Decision) Summary() string {
 // tally says how the clusters fared by the class of a tier.
 func (d *Decision) tally(c *ranking.Class, tier int) string {
 	t := c.Tally(&d.snapshot)
-	for _, share := range d.held.Shares {
-		if row := d.snapshot.Row(share.Cluster); row != nil {
+	for cluster := range d.held.clusters {
+		if row := d.snapshot.Row(cluster); row != nil {
 			t.Swap(c.Class, row, d.withoutHeld(row), d.now)
 		}
 	}
 	if c.Placement.TolerationsEnd {
 		for _, row := range d.snapshot.Rows() {
-			if c.HasEnded(row, d.now) && d.held.index(row.Name) < 0 {
+			if c.HasEnded(row, d.now) && d.held.index(row.Name) < 0 && d.held.gone.from(row.Name) == nil {
 				t.Swap(c.Class, row, row, d.now)
 			}
 		}
@@ -250,11 +250,9 @@ func (d *Decision) row(cluster string) *snapshot.Row {
 }
 
 func (d *Decision) withoutHeld(row *snapshot.Row) *snapshot.Row {
-	i := d.held.index(row.Name)
-	if i < 0 {
+	without := new(snapshot.Row)
+	if !d.held.without(row, without) {
 		return row
 	}
-	without := new(snapshot.Row)
-	d.held.without(i, row, without)
 	return without
 }

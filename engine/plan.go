@@ -394,8 +394,7 @@ func (w *workspace) eachFeasible(c *class, tier int, r *Request, held *holding, 
 // rowWithout is the row of a position without what the workload holds there, until the next is asked for.
 func (w *workspace) rowWithout(held *holding, position int) *snapshot.Row {
 	row := w.fleet.Row(position)
-	if i := held.index(row.Name); i >= 0 {
-		held.without(i, row, &w.row)
+	if held.without(row, &w.row) {
 		return &w.row
 	}
 	return row

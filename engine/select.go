@@ -114,10 +114,10 @@ func (w *workspace) takeOut(c *class, ranked *ranking.Ranking, r *Request, held 
 // they had.
 func (w *workspace) withoutHeld(ranked *ranking.Ranking, held *holding) (before []positionedKey) {
 	before = w.current[:0]
-	for i := range held.Shares {
-		if position, there := w.fleet.Position(held.Shares[i].Cluster); there {
+	for cluster := range held.clusters {
+		if position, there := w.fleet.Position(cluster); there {
 			before = append(before, positionedKey{position, ranked.At(position)})
-			held.without(i, w.fleet.Row(position), &w.row)
+			held.without(w.fleet.Row(position), &w.row)
 			ranked.Set(position, ranked.KeyOf(position, &w.row))
 		}
 	}
@@ -228,10 +228,26 @@ type holding struct {
 	reports int64
 	// former: an earlier workload of the name holds it, whose pods are not those of the one that is decided.
 	former bool
+	// gone is what does not count of others, in whose place the workload is put; nil where that is nothing.
+	gone *gone
 }
 
 func (h *holding) same(o *holding) bool {
-	return h.Claim == o.Claim && h.reports == o.reports && h.former == o.former
+	return h.Claim == o.Claim && h.reports == o.reports && h.former == o.former && h.gone == o.gone
+}
+
+// clusters yields those on which anything does not count.
+func (h *holding) clusters(yield func(string) bool) {
+	for i := range h.Shares {
+		if !yield(h.Shares[i].Cluster) {
+			return
+		}
+	}
+	for cluster := range h.gone.clusters {
+		if h.index(cluster) < 0 && !yield(cluster) {
+			return
+		}
+	}
 }
 
 // index of the share on a cluster, -1 where there is none.
@@ -243,10 +259,16 @@ var nothing = holding{Claim: &capacity.Claim{}}
 
 func (w *workspace) held(c *class, r *Request) holding {
 	claim := w.ledger.Claim(r.owner())
-	if claim == nil {
-		return nothing
+	gone := r.gone
+	if len(r.Instead) > 0 {
+		gone = w.instead(r.Instead)
 	}
-	h := holding{Claim: claim, reports: w.reports, former: claim.UID != r.Workload.UID}
+	if claim == nil {
+		h := nothing
+		h.gone = gone
+		return h
+	}
+	h := holding{Claim: claim, reports: w.reports, former: claim.UID != r.Workload.UID, gone: gone}
 	if last := &c.last.held; last.same(&h) {
 		return *last
 	}
@@ -254,23 +276,34 @@ func (w *workspace) held(c *class, r *Request) holding {
 	return h
 }
 
-// without puts the row of one of the clusters into to, as it would be if the workload were not there.
-func (h *holding) without(i int, row, to *snapshot.Row) {
-	var counted capacity.Resources
-	if h.counted != nil {
-		counted = h.counted[i]
+// without puts the row of a cluster into to, as it would be if what does not count were not there. It returns false where all
+// counts.
+func (h *holding) without(row, to *snapshot.Row) bool {
+	i, rest := h.index(row.Name), h.gone.from(row.Name)
+	if i < 0 && rest == nil {
+		return false
 	}
-	reserved := h.Shares[i].Reserved(counted)
-	if h.former {
-		counted = capacity.Resources{}
+	var reserved, counted capacity.Resources
+	if i >= 0 {
+		if h.counted != nil {
+			counted = h.counted[i]
+		}
+		reserved = h.Shares[i].Reserved(counted)
+		if h.former {
+			counted = capacity.Resources{}
+		}
+	}
+	if rest != nil {
+		reserved, counted = reserved.Add(rest.reserved), counted.Add(rest.counted)
 	}
 	row.Without(reserved, counted, to)
+	return true
 }
 
 // reserve puts a decision into the ledger, in place of what the workload held before. chosen are the keys of its clusters.
 func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error {
 	group, before := r.group(), d.held.Claim
-	if before.Group == group && before.UID == r.Workload.UID && holds(before.Shares, d.Clusters) && !w.relabelled(before, r) {
+	if len(r.Instead) == 0 && before.Group == group && before.UID == r.Workload.UID && holds(before.Shares, d.Clusters) && !w.relabelled(before, r) {
 		return nil
 	}
 	if len(d.Clusters) == 0 {
@@ -286,12 +319,26 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 		claim.Shares[i] = capacity.Share{Cluster: d.Clusters[i].Name, Amount: d.Clusters[i].Reserved, Expired: d.Clusters[i].Expired}
 	}
 	w.addRepulsions(r.Placement) // before the claim: it is counted below
+	instead := make([]*capacity.Claim, len(r.Instead))
+	for i, h := range r.Instead {
+		instead[i] = w.ledger.Release(h.owner)
+	}
 	if err := w.ledger.Update(r.owner(), claim); err != nil {
+		for i, h := range r.Instead {
+			if instead[i] != nil {
+				w.ledger.Restore(h.owner, instead[i])
+			}
+		}
 		// The ranking is current for what the ledger holds, under the same lock: the two cannot differ.
 		return fmt.Errorf("the ledger refuses what was decided: %w", err)
 	}
 	w.recount(r.owner(), before, claim)
 	w.updateReserved(before)
+	for _, released := range instead {
+		if released != nil {
+			w.updateReserved(released)
+		}
+	}
 	w.ledger.EachReserved(claim, func(i int, reserved capacity.Resources) {
 		w.fleet.ReserveAt(chosen[i].Position(), reserved)
 	})

@@ -114,8 +114,7 @@ func (s *places) leave(cluster string, why *filter.Rejection) {
 // Invariant: how full a cluster is makes no workload leave it. Only what it requests beyond what is promised has to fit.
 func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, current *Choice, position int) (p place, evicts bool) {
 	row, had := w.fleet.Row(position), held.index(current.Name)
-	if had >= 0 {
-		held.without(had, row, &w.row)
+	if held.without(row, &w.row) {
 		row = &w.row
 	}
 	var promised capacity.Share

@@ -135,6 +135,9 @@ const (
 	HeartbeatSeenCondition = "HeartbeatSeen"
 )
 
+// PreemptedReason of a workload that has lost clusters to one of higher priority: in its event, in its history and in the queue.
+const PreemptedReason = "Preempted"
+
 // Reasons of conditions.
 const (
 	// HeartbeatMissedReason on Ready Unknown: the agent has been silent for longer than the grace period.

@@ -96,11 +96,17 @@ type WorkloadPlacementSpec struct {
 	Strategy Strategy `json:"strategy,omitzero"`
 
 	// priority orders workloads that wait for room: those of the placement with the highest priority are placed first, and
-	// among equals the oldest. Nothing is evicted to make room.
+	// among equals the oldest. Nothing is evicted to make room, unless preemption says so.
 	//
 	// +optional
 	// +kubebuilder:default=0
 	Priority int32 `json:"priority,omitempty"`
+
+	// preemption says whether a workload that waits for room may take the place of others of lower priority. Left out, it may not.
+	//
+	// +optional
+	// +kubebuilder:default={}
+	Preemption Preemption `json:"preemption,omitzero"`
 
 	// numberOfClusters is how many clusters each workload gets, or All for every cluster that passes: 3 if left out, fewer where
 	// fewer pass. RoundRobin and Affinity give each workload one cluster.
@@ -631,6 +637,13 @@ type WorkloadPlacementStatus struct {
 	//
 	// +optional
 	Delivered int32 `json:"delivered,omitempty"`
+
+	// queue has the workloads that wait for clusters, or for room for some of their replicas, the next first; the first 10 of more.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=10
+	Queue []QueuedWorkload `json:"queue,omitempty"`
 
 	// observedGeneration is the metadata.generation that this status describes.
 	//

@@ -1,0 +1,21 @@
+package v1alpha1
+
+import corev1 "k8s.io/api/core/v1"
+
+// Preemption says whether workloads that wait for room may take the place of others.
+type Preemption struct {
+	// policy is Never, or PreemptLowerPriority, as preemptionPolicy of a PriorityClass. With PreemptLowerPriority a workload that no
+	// cluster has room for takes the place of workloads of its workspace whose placements have a lower priority: of as few and as
+	// unimportant ones as possible, within the workspace's disruption budget, and never of one that is pinned. They lose the clusters
+	// in question, and wait for others.
+	//
+	// +optional
+	// +kubebuilder:default=Never
+	// +kubebuilder:validation:Enum=Never;PreemptLowerPriority
+	Policy corev1.PreemptionPolicy `json:"policy,omitempty"`
+}
+
+// Preempts reports whether workloads of the placement may take the place of others.
+func (p *WorkloadPlacement) Preempts() bool {
+	return p.Spec.Preemption.Policy == corev1.PreemptLowerPriority
+}

@@ -1,0 +1,618 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/internal/spread"
+	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// Candidate is a placed workload that may lose clusters to one of higher priority.
+type Candidate struct {
+	Workload workload.Reference
+	Priority int32
+	// Since is when it was placed.
+	Since time.Time
+}
+
+// Victim is a candidate with the clusters that it loses, by name.
+type Victim struct {
+	Candidate
+	Clusters []string
+}
+
+// Preemption is who goes so that a workload is placed.
+type Preemption struct {
+	// Victims, the most important first.
+	Victims []Victim
+	// Decision is what the workload gets once they are gone.
+	Decision *Decision
+	// Bounded: the search was cut short, so there may be fewer victims, or less important ones.
+	Bounded bool
+}
+
+// maxPreemptionWork is how many sets of victims are tried at most: some tens of milliseconds for a workload of one cluster.
+const maxPreemptionWork = 2048
+
+// maxTogetherVictims is how many shares are looked at where clusters are chosen together, before those are left out that are not on
+// the clusters that would be chosen if all went.
+const maxTogetherVictims = 64
+
+// Preempt finds which of the candidates have to go so that a workload that has no cluster is placed: a plain one on one cluster at
+// least, one whose clusters are chosen together on as many as it has to have, one whose replicas are divided with all of them, or, where
+// the placement says partial, with as many as there is room for. It returns nil where it is placed without, and where nobody's going
+// helps, and changes nothing. At most so many candidates are victims.
+//
+// Of all sets of victims it finds the first in the order of kube-scheduler's pickOneNodeForPreemption: the lowest priority of the most
+// important victim, the least sum of priorities (each as a distance from the least there can be, so that fewer come before more), the
+// fewest, the latest start of the longest running of the most important, then by name. Victims lose only the clusters that they
+// have to lose.
+//
+// Invariant: no victim has a priority as high as that of the workload, if the caller names no such candidate; none is one that the
+// workload has to be near; and a workload that others require to be near is a victim only with them.
+func (e *Engine) Preempt(ctx context.Context, request Request, candidates []Candidate, most int) (*Preemption, error) {
+	if err := request.validate(ctx); err != nil {
+		return nil, err
+	}
+	w := e.lookUp(request.Workspace)
+	request.Current = nil
+	in, _, err := w.scheduled(ctx, &request)
+	if err != nil {
+		return nil, err
+	}
+	s := &preemption{workspace: w, ctx: ctx, request: in, candidates: candidates, most: most}
+	if fits := s.fits(nil); fits || s.err != nil {
+		return nil, s.err
+	}
+	s.findStakes()
+	s.findSupport()
+	for _, level := range s.levels() {
+		all := make([]int, 0, len(s.stakes))
+		for i := range s.stakes {
+			if s.priority(i) <= level {
+				all = append(all, i)
+			}
+		}
+		if !s.fits(all) {
+			continue
+		}
+		for _, universe := range s.universes(all) {
+			s.search(all, universe)
+		}
+		if s.best != nil {
+			break
+		}
+	}
+	if s.best == nil || s.err != nil {
+		return nil, s.err
+	}
+	d, err := s.decide(s.best.stakes)
+	if err != nil {
+		return nil, err
+	}
+	if in != &request {
+		d.InputsDigest = w.inputsDigest(&request)
+	}
+	return &Preemption{Victims: s.best.victims, Decision: d, Bounded: s.bounded}, nil
+}
+
+// stake is a share of a candidate on a cluster that it can lose.
+type stake struct {
+	// candidate is its index.
+	candidate         int
+	owner             capacity.Owner
+	claim             *capacity.Claim
+	cluster           string
+	reserved, counted capacity.Resources
+}
+
+// gone is shares of others that do not count for a workload.
+type gone struct {
+	stakes []stake
+	on     map[string]*stake
+}
+
+func newGone(stakes []stake) *gone {
+	g := &gone{stakes: stakes, on: make(map[string]*stake, len(stakes))}
+	for i := range stakes {
+		s := &stakes[i]
+		if sum := g.on[s.cluster]; sum == nil {
+			g.on[s.cluster] = &stake{reserved: s.reserved, counted: s.counted}
+		} else {
+			sum.reserved, sum.counted = sum.reserved.Add(s.reserved), sum.counted.Add(s.counted)
+		}
+	}
+	return g
+}
+
+// clusters yields those on which anything is gone.
+func (g *gone) clusters(yield func(string) bool) {
+	if g == nil {
+		return
+	}
+	for cluster := range g.on {
+		if !yield(cluster) {
+			return
+		}
+	}
+}
+
+// from is what is gone from a cluster, nil where that is nothing.
+func (g *gone) from(cluster string) *stake {
+	if g == nil {
+		return nil
+	}
+	return g.on[cluster]
+}
+
+// instead is what does not count of the reservations in whose place a workload is put. What its clusters count of them still does.
+func (w *workspace) instead(holds []Held) *gone {
+	var stakes []stake
+	for _, h := range holds {
+		claim := w.ledger.Claim(h.owner)
+		if claim == nil {
+			continue
+		}
+		counted := w.ledger.Counted(claim)
+		for i := range claim.Shares {
+			s := stake{owner: h.owner, claim: claim, cluster: claim.Shares[i].Cluster}
+			if s.reserved = claim.Shares[i].Amount; counted != nil {
+				s.reserved = claim.Shares[i].Reserved(counted[i])
+			}
+			stakes = append(stakes, s)
+		}
+	}
+	return newGone(stakes)
+}
+
+// preemption is a search for victims.
+type preemption struct {
+	*workspace
+	ctx        context.Context
+	request    *Request
+	candidates []Candidate
+	most       int
+	// stakes are ordered by their candidates, the most important first. state says what becomes of each.
+	stakes []stake
+	state  []fate
+	// support are the workloads that need to be near others, and supports those of them that a stake supports.
+	support  []support
+	supports [][]int
+	// universe has the stakes that the search is about.
+	universe []int
+	best     *sacrifice
+	work     int
+	bounded  bool
+	err      error
+}
+
+type fate uint8
+
+const (
+	kept fate = iota
+	open
+	given
+)
+
+// support is what a workload needs near it: at least one of some stakes.
+type support struct {
+	// dependent is the stake of the workload there, -1 where it is no candidate, or not one that can go.
+	dependent int
+	by        []int
+}
+
+func (s *preemption) priority(stake int) int32 {
+	return s.candidates[s.stakes[stake].candidate].Priority
+}
+
+// levels are the priorities that stakes have, the lowest first.
+func (s *preemption) levels() (levels []int32) {
+	for i := range s.stakes {
+		levels = append(levels, s.priority(i))
+	}
+	slices.Sort(levels)
+	return slices.Compact(levels)
+}
+
+// findStakes finds what the candidates hold where. What the workload has to be near is no candidate.
+func (s *preemption) findStakes() {
+	order := make([]int, len(s.candidates))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		x, y := &s.candidates[a], &s.candidates[b]
+		return cmp.Or(cmp.Compare(y.Priority, x.Priority), x.Since.Compare(y.Since), cmp.Compare(x.Workload.String(), y.Workload.String()), cmp.Compare(a, b))
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	relates := len(s.affinity.sets) > 0
+	for _, i := range order {
+		ref := &s.candidates[i].Workload
+		owner := ownerOf(*ref)
+		claim := s.ledger.Claim(owner)
+		if claim == nil || ref.UID != "" && claim.UID != ref.UID || owner == s.request.owner() || s.needs(owner, claim) {
+			continue
+		}
+		counted := s.ledger.Counted(claim)
+		for j := range claim.Shares {
+			at := stake{candidate: i, owner: owner, claim: claim, cluster: claim.Shares[j].Cluster}
+			if counted != nil {
+				at.counted = counted[j]
+			}
+			at.reserved = claim.Shares[j].Reserved(at.counted)
+			if relates || !at.reserved.IsZero() || !at.counted.IsZero() {
+				s.stakes = append(s.stakes, at)
+			}
+		}
+	}
+	s.state, s.supports = make([]fate, len(s.stakes)), make([][]int, len(s.stakes))
+}
+
+// needs reports whether the workload has to be near the owner of a claim.
+func (s *preemption) needs(owner capacity.Owner, claim *capacity.Claim) bool {
+	return slices.ContainsFunc(s.request.Placement.Affinity, func(t placement.Affinity) bool {
+		return t.Required && !t.Repels && t.Others.Match(owner.Namespace, claim.Labels)
+	})
+}
+
+// located is where one of a set of workloads is.
+type located struct {
+	owner   capacity.Owner
+	cluster string
+}
+
+// findSupport finds which workloads need stakes to be near them.
+func (s *preemption) findSupport() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.affinity.known
+	if known == nil || len(s.stakes) == 0 {
+		return
+	}
+	stakeAt := make(map[located]int, len(s.stakes))
+	for i := range s.stakes {
+		stakeAt[located{s.stakes[i].owner, s.stakes[i].cluster}] = i
+	}
+	selected := map[string][]located{}
+	for i, o := range known.workloads {
+		owner := ownerOf(o.Reference)
+		claim := s.ledger.Claim(owner)
+		if claim == nil || claim.Idle || o.UID != "" && claim.UID != o.UID {
+			continue
+		}
+		for _, t := range known.needs(i) {
+			others, found := selected[t.Others.ID()]
+			if !found {
+				others = s.selectedBy(&t.Others)
+				selected[t.Others.ID()] = others
+			}
+			for j := range claim.Shares {
+				s.support = append(s.support, s.supportOf(located{owner, claim.Shares[j].Cluster}, t, others, stakeAt)...)
+			}
+		}
+	}
+	for i := range s.support {
+		for _, by := range s.support[i].by {
+			s.supports[by] = append(s.supports[by], i)
+		}
+	}
+}
+
+// selectedBy returns where the placed workloads are that a term is about.
+func (s *preemption) selectedBy(others *placement.Others) (at []located) {
+	for owner, claim := range s.ledger.EachClaim {
+		if owner.Held == 0 && !claim.Idle && others.Match(owner.Namespace, claim.Labels) {
+			for i := range claim.Shares {
+				at = append(at, located{owner, claim.Shares[i].Cluster})
+			}
+		}
+	}
+	return at
+}
+
+// supportOf returns what a workload needs near it on one of its clusters by a term; nothing where others are there that stay.
+func (s *preemption) supportOf(dependent located, t *placement.Affinity, others []located, stakeAt map[located]int) []support {
+	domains := s.topology(t.Key)
+	domain := func(cluster string) int32 {
+		if position, there := s.fleet.Position(cluster); there {
+			return domains.of[position]
+		}
+		return spread.None
+	}
+	in := domain(dependent.cluster)
+	if in == spread.None {
+		return nil
+	}
+	one := support{dependent: -1}
+	for _, o := range others {
+		if o.owner == dependent.owner || domain(o.cluster) != in {
+			continue
+		}
+		at, goes := stakeAt[o]
+		if !goes {
+			return nil
+		}
+		one.by = append(one.by, at)
+	}
+	if len(one.by) == 0 {
+		return nil // it is there without
+	}
+	if at, goes := stakeAt[dependent]; goes {
+		one.dependent = at
+	}
+	return []support{one}
+}
+
+// needs returns the terms by which a known workload has to be near others.
+func (k *known) needs(i int) (terms []*placement.Affinity) {
+	under := k.placementOf(i)
+	if under == nil {
+		return nil
+	}
+	for t := range under.Affinity {
+		if term := &under.Affinity[t]; term.Required && !term.Repels {
+			terms = append(terms, term)
+		}
+	}
+	return terms
+}
+
+// universes are the sets of stakes to search one after the other: those on each cluster, unless clusters are chosen together.
+func (s *preemption) universes(all []int) [][]int {
+	if s.together() {
+		if len(all) <= maxTogetherVictims {
+			return [][]int{all}
+		}
+		d, err := s.decide(all)
+		if err != nil {
+			s.err = err
+			return nil
+		}
+		there := slices.DeleteFunc(slices.Clone(all), func(i int) bool { return !d.chose(s.stakes[i].cluster) })
+		if s.fits(there) {
+			s.bounded = true
+			return [][]int{there}
+		}
+		return [][]int{all}
+	}
+	on := map[string][]int{}
+	for _, i := range all {
+		on[s.stakes[i].cluster] = append(on[s.stakes[i].cluster], i)
+	}
+	type bound struct {
+		stakes []int
+		fewest int
+	}
+	bounds := make([]bound, 0, len(on))
+	for cluster, stakes := range on {
+		if fewest := s.fewest(cluster, stakes); fewest <= len(stakes) {
+			bounds = append(bounds, bound{stakes, fewest})
+		}
+	}
+	slices.SortFunc(bounds, func(a, b bound) int {
+		return cmp.Or(cmp.Compare(a.fewest, b.fewest), cmp.Compare(s.stakes[a.stakes[0]].cluster, s.stakes[b.stakes[0]].cluster))
+	})
+	universes := make([][]int, len(bounds))
+	for i := range bounds {
+		universes[i] = bounds[i].stakes
+	}
+	return universes
+}
+
+// together reports whether the clusters of the workload are chosen together, or affinity is about several of them.
+func (s *preemption) together() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.request.Placement.Plans() || s.keepsOut(s.request)
+}
+
+// fewest is how many of some stakes on a cluster have to go at least for want of room: more than there are where all do not suffice.
+func (s *preemption) fewest(cluster string, stakes []int) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	position, there := s.fleet.Position(cluster)
+	if !there {
+		return math.MaxInt
+	}
+	row := s.fleet.Row(position)
+	asks := s.request.Workload.On(row.UsableNodes).Requests
+	for name, asked := range asks.Each {
+		lacking := asked - row.Free.Get(name)
+		if asked <= 0 || lacking <= 0 {
+			continue
+		}
+		amounts := make([]int64, len(stakes))
+		for k, i := range stakes {
+			at := &s.stakes[i]
+			amounts[k] = at.reserved.Add(at.counted).Get(name)
+		}
+		slices.Sort(amounts)
+		k := 0
+		for _, amount := range slices.Backward(amounts) {
+			if lacking <= 0 {
+				break
+			}
+			lacking -= amount
+			k++
+		}
+		if lacking > 0 {
+			return math.MaxInt
+		}
+		n = max(n, k)
+	}
+	return n
+}
+
+// decide decides for the workload as if stakes were gone.
+func (s *preemption) decide(stakes []int) (*Decision, error) {
+	r := *s.request
+	if len(stakes) > 0 {
+		gone := make([]stake, len(stakes))
+		for k, i := range stakes {
+			gone[k] = s.stakes[i]
+		}
+		r.gone = newGone(gone)
+	}
+	return s.decideAs(s.ctx, &r, false)
+}
+
+// fits reports whether the workload is placed once stakes are gone.
+func (s *preemption) fits(stakes []int) bool {
+	if s.err != nil {
+		return false
+	}
+	s.work++
+	d, err := s.decide(stakes)
+	s.err = err
+	return err == nil && len(d.Clusters) > 0
+}
+
+// search looks for the best victims in a universe, where all that the universe has may go.
+func (s *preemption) search(all, universe []int) {
+	if s.err != nil || len(universe) == 0 || !s.fits(universe) {
+		return
+	}
+	clear(s.state)
+	for _, i := range all {
+		s.state[i] = open
+	}
+	s.universe = universe
+	s.try(0)
+}
+
+// try looks for the best victims among those that are given up and the rest of the universe. It keeps first whom it can, the most
+// important first: so what it finds first is what kube-scheduler's reprieve of victims finds, and the rest is branch and bound.
+func (s *preemption) try(at int) {
+	switch {
+	case s.err != nil:
+		return
+	case s.work >= maxPreemptionWork:
+		s.bounded = true
+		return
+	}
+	now := s.sacrificed()
+	if len(now.victims) > s.most || s.best != nil && now.exceeds(s.best) {
+		return
+	}
+	if s.fits(now.stakes) {
+		if s.best == nil || now.compare(s.best) < 0 {
+			s.best = now
+		}
+		return
+	}
+	for at < len(s.universe) && s.state[s.universe[at]] != open {
+		at++
+	}
+	if at == len(s.universe) {
+		return
+	}
+	i := s.universe[at]
+	s.state[i] = kept
+	rest := slices.Clone(now.stakes)
+	for _, o := range s.universe[at+1:] {
+		if s.state[o] == open {
+			rest = append(rest, o)
+		}
+	}
+	if s.fits(rest) {
+		s.try(at + 1)
+	}
+	s.state[i] = open
+	before := slices.Clone(s.state)
+	if s.give(i) {
+		s.try(at + 1)
+	}
+	copy(s.state, before)
+}
+
+// give gives up a stake, and those of the workloads that would be left without what they need near them. It fails where one of these
+// does not go.
+func (s *preemption) give(i int) bool {
+	if s.state[i] == given {
+		return true
+	}
+	if s.state[i] == kept {
+		return false
+	}
+	s.state[i] = given
+	for _, k := range s.supports[i] {
+		needs := &s.support[k]
+		if slices.ContainsFunc(needs.by, func(o int) bool { return s.state[o] != given }) {
+			continue
+		}
+		if needs.dependent < 0 || !s.give(needs.dependent) {
+			return false
+		}
+	}
+	return true
+}
+
+// sacrifice is a set of victims.
+type sacrifice struct {
+	stakes  []int
+	victims []Victim
+	// highest is the highest priority, sum that of all priorities, as distances from the least there can be.
+	highest int32
+	sum     int64
+	// start is when the longest running of those with the highest priority was placed.
+	start time.Time
+}
+
+// sacrificed is what is given up.
+func (s *preemption) sacrificed() *sacrifice {
+	now := &sacrifice{highest: math.MinInt32}
+	last := -1
+	for i, fate := range s.state {
+		if fate != given {
+			continue
+		}
+		now.stakes = append(now.stakes, i)
+		at := &s.stakes[i]
+		if at.candidate != last { // the stakes of a candidate follow each other
+			last = at.candidate
+			c := &s.candidates[last]
+			now.victims = append(now.victims, Victim{Candidate: *c})
+			now.sum += int64(c.Priority) - math.MinInt32
+			if len(now.victims) == 1 {
+				now.highest, now.start = c.Priority, c.Since // they are in this order
+			}
+		}
+		v := &now.victims[len(now.victims)-1]
+		v.Clusters = append(v.Clusters, at.cluster)
+	}
+	for i := range now.victims {
+		slices.Sort(now.victims[i].Clusters)
+	}
+	return now
+}
+
+// exceeds reports whether no set with more victims can be better than another.
+func (a *sacrifice) exceeds(b *sacrifice) bool {
+	return a.sum > b.sum || a.sum == b.sum && len(a.victims) > len(b.victims)
+}
+
+// compare orders sets of victims, the one that does less harm first.
+func (a *sacrifice) compare(b *sacrifice) int {
+	return cmp.Or(
+		cmp.Compare(a.highest, b.highest), cmp.Compare(a.sum, b.sum), cmp.Compare(len(a.victims), len(b.victims)), b.start.Compare(a.start),
+		slices.Compare(a.names(), b.names()),
+		cmp.Compare(len(a.stakes), len(b.stakes)),
+		slices.CompareFunc(a.victims, b.victims, func(x, y Victim) int { return slices.Compare(x.Clusters, y.Clusters) }),
+	)
+}
+
+func (a *sacrifice) names() []string {
+	names := make([]string, len(a.victims))
+	for i := range a.victims {
+		names[i] = a.victims[i].Workload.String()
+	}
+	slices.Sort(names)
+	return names
+}
