@@ -818,7 +818,7 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 	}
 	separator := ": "
 	for _, stage := range []filter.Stage{
-		filter.Registration, filter.Ready, filter.Location, filter.ClusterSelector, filter.Taint,
+		filter.Registration, filter.Ready, filter.Unschedulable, filter.Location, filter.ClusterSelector, filter.Taint,
 		filter.Capability, filter.Nodes, filter.Constraint, filter.Capacity, filter.Policy,
 	} {
 		if stages[stage] > 0 {
@@ -931,7 +931,8 @@ func (q *question) referenceStay(feasible []referenceCandidate, judgement *polic
 			return referenceFits(row, &w)
 		}
 		unknown := q.workload.PerNode && row.UsableNodes == 0
-		short := !unknown && !fits(more)
+		grows := (row.Unschedulable || row.Draining) && !q.workload.PerNode && on.Replicas > current.Replicas
+		short := !unknown && (grows || !fits(more))
 		switch {
 		case promised == nil && (short || unknown):
 			p.choice.Reserved, p.choice.Replicas = capacity.Resources{}, current.Replicas
@@ -943,7 +944,10 @@ func (q *question) referenceStay(feasible []referenceCandidate, judgement *polic
 		}
 		var evicts bool
 		p.stage, evicts = q.referenceDeparture(row, on, judgement, conjuncts)
-		if p.stage == "" && short {
+		switch {
+		case p.stage == "" && grows:
+			p.stage = filter.Unschedulable
+		case p.stage == "" && short:
 			p.stage = filter.Capacity
 		}
 		if p.stage == "" && slices.Contains(q.leave, current.Name) {
@@ -1011,8 +1015,12 @@ func (q *question) referenceDeparture(row *snapshot.Row, w *workload.Workload, j
 	}) {
 		violated(filter.Ready, false)
 	}
+	if row.Draining {
+		violated(filter.Unschedulable, false)
+	}
 	// The selectors and requirements are those of a workload that comes.
 	c := *row.Cluster
+	c.Unschedulable, c.Draining = false, false
 	c.Invalid, c.Conditions, c.Nodes = "", []snapshot.Condition{{Type: "Ready", Status: "True"}}, nil
 	taints := slices.DeleteFunc(slices.Clone(c.Taints), func(t corev1.Taint) bool { return t.Effect != corev1.TaintEffectNoExecute })
 	for _, part := range []struct {
@@ -1098,6 +1106,8 @@ func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w 
 		return filter.Registration, ""
 	case !slices.ContainsFunc(row.Conditions, func(c snapshot.Condition) bool { return c.Type == "Ready" && c.Status == "True" }):
 		return filter.Ready, ""
+	case row.Unschedulable || row.Draining:
+		return filter.Unschedulable, ""
 	case !selects(spec.LocationSelector, map[string]string{"location": row.Location}):
 		return filter.Location, ""
 	case spec.ClusterSelector != nil && (!selects(spec.ClusterSelector.LabelSelector, row.Labels) ||
@@ -1432,6 +1442,7 @@ func drawFacts(t *rapid.T, c *snapshot.Cluster) {
 			TimeAdded: draw(t, "added", nil, &taintsAdded),
 		}}
 	}
+	c.Unschedulable, c.Draining = oneIn(t, "is cordoned", 8), oneIn(t, "is drained", 8)
 	c.Nodes = nil
 	if oneIn(t, "tells of its nodes", 3) {
 		c.Nodes = &nodes.Summary{Incomplete: oneIn(t, "not of all", 6)}

@@ -114,7 +114,11 @@ func (p *plan) stand(places *places, others []place) (more bool) {
 	for (lacking > 0 || missing > 0) && places.standing < len(places.doubtful) {
 		missing--
 		o := &places.doubtful[places.standing]
-		keep(o, min(o.has, max(p.least(), left-p.least()*int64(max(0, missing)))))
+		most := left - p.least()*int64(max(0, missing))
+		if o.departure.Stage == filter.Unschedulable {
+			most = min(most, lacking) // a cluster that is drained keeps only what has no other place
+		}
+		keep(o, min(o.has, max(p.least(), most)))
 		places.standing++
 	}
 	return more

@@ -84,8 +84,8 @@ func (p *puzzle) String() string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(p.world.fleet)) {
 		c := p.world.fleet[name]
-		fmt.Fprintf(&b, "%s: %q %v %v taints %v ready %v allocatable %v allocated %v largest %v reserved %v\n", name, c.Location, c.Labels, c.Capabilities,
-			c.Taints, c.Conditions[0].Status, c.Allocatable, c.Allocated, ptr.Deref(c.LargestFree, capacity.Resources{}), p.world.reserved(name, &p.workload.Reference))
+		fmt.Fprintf(&b, "%s: %q %v %v taints %v cordoned %t drained %t ready %v allocatable %v allocated %v largest %v reserved %v\n", name, c.Location, c.Labels, c.Capabilities,
+			c.Taints, c.Unschedulable, c.Draining, c.Conditions[0].Status, c.Allocatable, c.Allocated, ptr.Deref(c.LargestFree, capacity.Resources{}), p.world.reserved(name, &p.workload.Reference))
 	}
 	spec := &p.object.Spec
 	fmt.Fprintf(&b, "strategy %s, clusters %v, at least %d\n", spec.Strategy.Type, spec.NumberOfClusters, spec.MinClusters)
@@ -179,6 +179,7 @@ func (p *puzzle) drawCluster(name string) *snapshot.Cluster {
 	if p.oneIn(6) {
 		c.Taints = []corev1.Taint{{Key: "dedicated", Effect: oneOf(p.Rand, corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute)}}
 	}
+	c.Unschedulable, c.Draining = p.oneIn(10), p.oneIn(10)
 	if p.oneIn(5) {
 		c.LargestFree = &capacity.Resources{CPU: p.Int64N(5), Memory: p.Int64N(5)}
 	}

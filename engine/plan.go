@@ -187,6 +187,9 @@ func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*place
 		places = w.placesOf(running, &held, d.plan, classes...)
 		others = w.chooseOthers(d.plan, classes, running, &held, &places)
 		if d.plan.division == nil {
+			if c.Placement.AllClusters {
+				places.loseDrained(len(others))
+			}
 			places.standing = places.unreplaced(c.Strategy.Number, len(others))
 			all = slices.Concat(places.kept, others, places.standingOn())
 			break

@@ -90,6 +90,22 @@ func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*
 	return s
 }
 
+// loseDrained has a workload that runs on every cluster leave those that are drained, unless it has nothing else: no other takes their
+// place.
+func (s *places) loseDrained(others int) {
+	drained := func(p place) bool { return p.departure.Stage == filter.Unschedulable }
+	stays := slices.DeleteFunc(slices.Clone(s.doubtful), drained)
+	if len(s.kept)+others+len(stays) == 0 {
+		return
+	}
+	for i := range s.doubtful {
+		if drained(s.doubtful[i]) {
+			s.leave(s.doubtful[i].choice.Name, s.doubtful[i].departure)
+		}
+	}
+	s.doubtful = stays
+}
+
 // bestFirst orders the places that a workload gets; those that it stands on come last.
 func bestFirst(a, b place) int {
 	if a.stands != b.stands {
@@ -138,6 +154,8 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, cur
 	why, shortage, unknown := on.Departure(row, r.Now), on.Shortage(row, promised.Amount), on.NodesUnknown(row)
 	if unknown {
 		shortage = nil
+	} else if grows := on.Grows(row, current.Replicas); grows != nil && !divided {
+		shortage = grows
 	}
 	if shortage != nil || unknown {
 		p.choice.Reserved, p.choice.Expired, p.choice.Replicas = promised.Amount, promised.Expired, current.Replicas
@@ -328,7 +346,7 @@ func (d *Decision) NoBetterPlace() string {
 	}
 	message := fmt.Sprintf("stays on clusters that it should leave (%s), because there is no better place: %s", strings.Join(why, "; "), d.Summary())
 	nearest, obstacles := d.Nearest()
-	if nearest == "" {
+	if nearest == "" && d.Standing[0].Rejection.Stage != filter.Unschedulable { // that a drain ends helps nobody
 		nearest = d.Standing[0].Cluster
 		obstacles = d.Obstacles(nearest)
 	}

@@ -31,7 +31,7 @@ import (
 // Invariants:
 //   - deciding promises no cluster more than it has,
 //   - a cluster where a workload may stay is left only where fewer clusters are asked for, or no replica is left for it,
-//   - when a workload grows, no cluster loses replicas; when it shrinks, none gets any, and no cluster is added,
+//   - when a workload grows, no cluster loses replicas but one that is drained; when it shrinks, none gets any, and no cluster is added,
 //   - all replicas have a cluster, but for those that wait; a share is within its bounds where it is new,
 //   - spread constraints that have to hold do so for the clusters that are added,
 //   - what comes to run somewhere runs on minClusters at least.
@@ -67,6 +67,7 @@ func TestPlansAreSteady(t *testing.T) {
 					c.Allocatable, c.Allocated, c.LargestFree = drawn.Allocatable, drawn.Allocated, drawn.LargestFree
 				} else {
 					c.Location, c.Labels, c.Capabilities, c.Taints, c.Conditions = drawn.Location, drawn.Labels, drawn.Capabilities, drawn.Taints, drawn.Conditions
+					c.Unschedulable, c.Draining = drawn.Unschedulable, drawn.Draining
 				}
 				p.set(c)
 			case "vanish":
@@ -270,6 +271,8 @@ func (p *puzzle) unsteady(d *engine.Decision) string {
 			return fmt.Sprintf("%s is kept, where no replica may stay", current.Name)
 		case stands != nil && all && d.Group == p.group:
 			return fmt.Sprintf("it stands on %s (%v), where it may stay", current.Name, stands)
+		case stands != nil && p.world.fleet[current.Name].Draining:
+			n = min(current.Replicas, chosen(current.Name).Replicas) // the others leave
 		case stands != nil:
 			n = current.Replicas
 		}
@@ -374,7 +377,11 @@ func (p *puzzle) fitting(current *engine.Choice, tiers []v1alpha1.ClusterGroup) 
 	if ready, _ := c.Condition("Ready"); ready.Status == "False" {
 		return 0, false
 	}
+	if c.Draining || c.Unschedulable && p.division() == nil && p.workload.Replicas > current.Replicas {
+		return 0, false
+	}
 	running := copyOf(c)
+	running.Unschedulable = false
 	running.Taints = slices.DeleteFunc(running.Taints, func(t corev1.Taint) bool { return t.Effect != corev1.TaintEffectNoExecute })
 	p.world.fleet[c.Name] = running
 	passes := slices.ContainsFunc(tiers, func(g v1alpha1.ClusterGroup) bool { return p.passes(c.Name, &g, true) })

@@ -19,6 +19,8 @@ import (
 // +kubebuilder:printcolumn:name="CPU",type=string,JSONPath=`.status.allocatable.cpu`,description="Allocatable CPU"
 // +kubebuilder:printcolumn:name="Memory",type=string,JSONPath=`.status.allocatable.memory`,description="Allocatable memory"
 // +kubebuilder:printcolumn:name="Used-CPU",type=string,JSONPath=`.status.allocated.cpu`,description="CPU that the cluster itself reports as requested"
+// +kubebuilder:printcolumn:name="Unschedulable",type=boolean,JSONPath=`.spec.unschedulable`,priority=1
+// +kubebuilder:printcolumn:name="Remaining",type=integer,JSONPath=`.status.drain.remaining`,description="Workloads that a drain has not moved yet",priority=1
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type ClusterRegistration struct {
@@ -70,6 +72,18 @@ type ClusterRegistrationSpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	Taints []corev1.Taint `json:"taints,omitempty"`
+
+	// unschedulable cordons the cluster, as that of a node does: nothing new is placed there, and nothing there gets more replicas. What
+	// is there stays.
+	//
+	// +optional
+	Unschedulable bool `json:"unschedulable,omitempty"`
+
+	// drain empties the cluster: nothing new is placed there, and what is there leaves, each workload once there is another place for it.
+	// status.drain and condition Drained say how far that is. Without other places workloads stay. {} is a drain without a deadline.
+	//
+	// +optional
+	Drain *ClusterDrain `json:"drain,omitempty"`
 
 	// delivery is Agent where the workloads that are placed on the cluster are brought there by its agent, if that is started with
 	// --deliver, or None where others do that.
@@ -138,7 +152,7 @@ type ClusterRegistrationStatus struct {
 	// makes it Unknown, and later False, while the agent is silent. The agent also writes WorkloadsCounted and QuantitiesValid.
 	// The controller makes Valid False where a field of the registration or its ClusterUsage cannot be used, WithinCapacity
 	// where more is in use and promised than there is, HeartbeatSeen where it sees no heartbeat, Delivered where the agent has
-	// not carried out all Works, and Effective where the registration says something in vain, such as a taint with an effect that
+	// not carried out all Works, Drained while a drain is not done, and Effective where the registration says something in vain, such as a taint with an effect that
 	// is none.
 	//
 	// +optional
@@ -204,6 +218,11 @@ type ClusterRegistrationStatus struct {
 	//
 	// +optional
 	AgentDelivery *AgentDelivery `json:"agentDelivery,omitempty"`
+
+	// drain is how far the drain of the cluster has come; absent where it is not drained. The controller writes it.
+	//
+	// +optional
+	Drain *ClusterDrainStatus `json:"drain,omitempty"`
 
 	// clusterUID identifies the physical cluster that reports: the UID of its namespace kube-system. An agent does not write
 	// to a registration that another cluster reports to.

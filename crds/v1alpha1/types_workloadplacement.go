@@ -108,6 +108,12 @@ type WorkloadPlacementSpec struct {
 	// +kubebuilder:default={}
 	Preemption Preemption `json:"preemption,omitzero"`
 
+	// headroom asks for spare capacity, such that the workloads of the placement survive the loss of a cluster or of a domain of
+	// clusters. Condition HeadroomAvailable says whether they would.
+	//
+	// +optional
+	Headroom *Headroom `json:"headroom,omitempty"`
+
 	// numberOfClusters is how many clusters each workload gets, or All for every cluster that passes: 3 if left out, fewer where
 	// fewer pass. RoundRobin and Affinity give each workload one cluster.
 	//

@@ -20,6 +20,7 @@ var chain = []struct {
 }{
 	{registration{}, Registration, facts},
 	{ready{}, Ready, facts},
+	{unschedulable{}, Unschedulable, facts},
 	{location{}, Location, facts},
 	{clusterSelector{}, ClusterSelector, facts},
 	{taint{}, Taint, facts},

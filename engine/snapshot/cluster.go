@@ -20,6 +20,8 @@ type Cluster struct {
 	// Capabilities, one of each type.
 	Capabilities []Capability
 	Taints       []corev1.Taint
+	// Unschedulable: nothing new comes, and what runs there stays as it is. Draining: what runs there leaves for another place, too.
+	Unschedulable, Draining bool
 	// NotReadySince is when Ready became False, where it is; the zero time is long ago.
 	NotReadySince time.Time
 	// Conditions, one of each type; only a cluster whose Ready is True is given workloads.
@@ -93,6 +95,9 @@ func (c *Cluster) Lost() bool {
 	return ready.Status == "False" && ready.Reason == v1alpha1.ClusterLostReason
 }
 
+// Cordoned reports whether nothing new comes to the cluster, whether or not it is drained.
+func (c *Cluster) Cordoned() bool { return c.Unschedulable || c.Draining }
+
 // sameCapacity reports whether two clusters have the same capacity and report the same use.
 func sameCapacity(a, b *Cluster) bool {
 	return a.Allocatable.Same(b.Allocatable) && a.Allocated.Same(b.Allocated) && a.UsableNodes == b.UsableNodes &&
@@ -104,7 +109,7 @@ const ReadyCondition = "Ready"
 
 // sameFacts reports whether two clusters differ in capacity at most.
 func sameFacts(a, b *Cluster) bool {
-	return a == b || a.Name == b.Name && a.Location == b.Location && a.Invalid == b.Invalid && a.NotReadySince.Equal(b.NotReadySince) &&
+	return a == b || a.Name == b.Name && a.Location == b.Location && a.Invalid == b.Invalid && a.Unschedulable == b.Unschedulable && a.Draining == b.Draining && a.NotReadySince.Equal(b.NotReadySince) &&
 		maps.Equal(a.Labels, b.Labels) &&
 		slices.EqualFunc(a.Capabilities, b.Capabilities, func(a, b Capability) bool {
 			return a.Type == b.Type && a.Available == b.Available && maps.Equal(a.Attributes, b.Attributes)

@@ -18,13 +18,15 @@ const maxMessage = 2000
 // used makes the cluster Invalid, which names the field.
 func FromRegistration(r *v1alpha1.ClusterRegistration, usage *v1alpha1.ClusterUsage) *Cluster {
 	c := &Cluster{
-		Name:         r.Name,
-		Location:     r.Spec.Location,
-		Labels:       r.Labels,
-		Capabilities: make([]Capability, 0, len(r.Spec.Capabilities)),
-		Taints:       r.Spec.Taints,
-		Conditions:   make([]Condition, 0, len(r.Status.Conditions)),
-		Nodes:        nodes.FromStatus(&r.Status),
+		Name:          r.Name,
+		Location:      r.Spec.Location,
+		Labels:        r.Labels,
+		Capabilities:  make([]Capability, 0, len(r.Spec.Capabilities)),
+		Taints:        r.Spec.Taints,
+		Unschedulable: r.Spec.Unschedulable,
+		Draining:      r.Spec.Drain != nil,
+		Conditions:    make([]Condition, 0, len(r.Status.Conditions)),
+		Nodes:         nodes.FromStatus(&r.Status),
 	}
 	for _, capability := range r.Spec.Capabilities {
 		c.Capabilities = append(c.Capabilities, Capability{

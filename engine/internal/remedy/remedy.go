@@ -119,6 +119,11 @@ func Ready() Change {
 	}}
 }
 
+// Schedulable is that the cluster is neither cordoned nor drained.
+func Schedulable(text string) Change {
+	return Change{Text: text, apply: func(t *trial) { t.Unschedulable, t.Draining = false, false }}
+}
+
 // Location is that the cluster has another one.
 func Location(text, location string) Change {
 	return Change{Text: text, apply: func(t *trial) { t.Location = location }}
