@@ -273,7 +273,9 @@ func (s *scenario) request(name string) (engine.Request, error) {
 
 // clusters reads the spec and the status of registrations, and usages, from one map. A cluster without conditions is Ready.
 func (s *scenario) clusters(input string) (string, error) {
-	type status struct{ v1alpha1.ClusterRegistrationStatus } // below the spec: drain is that of the spec
+	type status struct {
+		v1alpha1.ClusterRegistrationStatus
+	} // below the spec: drain is that of the spec
 	type registration struct {
 		Labels map[string]string `json:"labels"`
 		v1alpha1.ClusterRegistrationSpec
