@@ -157,10 +157,12 @@ func (e *Engine) SetAffinity(workspace logicalcluster.Name, placements []*placem
 	return e.workspace(workspace).setAffinity(k)
 }
 
-// Relates reports whether the policies of a workspace may have terms of affinity between workloads. Otherwise SetAffinity knows from
+// Relates reports whether the policies of a workspace, the shadow ones included, may have terms of affinity between workloads. Otherwise SetAffinity knows from
 // placements all that there is to know.
 func (e *Engine) Relates(workspace logicalcluster.Name) bool {
-	return e.lookUp(workspace).policies.Load().Relates()
+	w := e.lookUp(workspace)
+	shadow := w.shadow.Load()
+	return w.policies.Load().Relates() || shadow != nil && shadow.Relates()
 }
 
 // Revision changes whenever anything does that decisions depend on beside their inputs: clusters, what is reserved on them, and

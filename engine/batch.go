@@ -39,7 +39,7 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 			b.next++
 			continue
 		}
-		if requests[b.next].Placement.Plans() || b.policies.Load().Schedules() {
+		if requests[b.next].Placement.Plans() || b.policiesOf(&requests[b.next]).Schedules() {
 			results[b.next].Decision, results[b.next].Err = w.decide(ctx, &requests[b.next], true)
 			b.next++
 			continue
@@ -78,7 +78,7 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 
 // known returns the class of a request if the batch has looked it up before.
 func (b *batch) known(r *Request) (*class, bool) {
-	v := b.view(r.Placement)
+	v := b.view(r)
 	c := b.classes[v.ClassHash(r.Workload)]
 	return c, c != nil && v.InClass(r.Workload, c.Class)
 }
@@ -111,7 +111,7 @@ func (b *batch) tryKeeping(c *class, cached bool) (decided bool, err error) {
 func (b *batch) decideLocked(ctx context.Context, c *class, s snapshot.Snapshot, cached bool) error {
 	for {
 		switch {
-		case b.policies.Load() != c.Policy.Policies:
+		case b.policiesOf(&b.requests[b.next]) != c.Policy.Policies:
 			return errNewPolicies
 		case b.keepsOut(&b.requests[b.next]):
 			return errKeptOut

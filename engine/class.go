@@ -6,6 +6,7 @@ import (
 
 	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
@@ -54,25 +55,31 @@ const (
 	maxLockedChanges = 256
 )
 
-// view returns what is read of the workloads of a placement under the policies in force.
-func (w *workspace) view(p *placement.Placement) *ranking.View {
-	policies := w.policies.Load()
-	if v, found := w.views.Load(p); found && v.(*ranking.View).Policies == policies {
+// viewKey is what a view is of: it differs for the policies in force and the shadow ones.
+type viewKey struct {
+	placement *placement.Placement
+	policies  *policy.Set
+}
+
+// view returns what is read of the workloads of a placement under the policies of a request.
+func (w *workspace) view(r *Request) *ranking.View {
+	key := viewKey{r.Placement, w.policiesOf(r)}
+	if v, found := w.views.Load(key); found {
 		return v.(*ranking.View)
 	}
-	v := ranking.NewView(p, policies)
+	v := ranking.NewView(key.placement, key.policies)
 	if w.numViews.Add(1) > maxViews {
 		w.views.Clear()
 		w.numViews.Store(1)
 	}
-	w.views.Store(p, v)
+	w.views.Store(key, v)
 	return v
 }
 
 // classOf returns the class of a workload, from the cache where it is there. Otherwise the policies are evaluated, unless
 // they have been for a workload that is the same to them.
 func (w *workspace) classOf(ctx context.Context, r *Request) (_ *class, cached bool, err error) {
-	v := w.view(r.Placement)
+	v := w.view(r)
 	hash := v.ClassHash(r.Workload)
 	if c, found := w.cachedClass(v, hash, r); found {
 		return c, true, nil
@@ -94,7 +101,7 @@ func (w *workspace) cachedClass(v *ranking.View, hash uint64, r *Request) (*clas
 }
 
 func (w *workspace) inputsDigest(r *Request) string {
-	v := w.view(r.Placement)
+	v := w.view(r)
 	if c, found := w.cachedClass(v, v.ClassHash(r.Workload), r); found {
 		return c.Digest
 	}
@@ -221,7 +228,7 @@ func (w *workspace) prefetch(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		if p := c.Policy; p.Policies != w.policies.Load() {
+		if p := c.Policy; p.Policies != w.policies.Load() && p.Policies != w.shadow.Load() {
 			// The same workloads under the new policies, unless these read more of a workload than is known of it.
 			if !p.Policies.Reads().Union(p.Placement.Reads).Covers(w.policies.Load().Reads()) {
 				continue

@@ -37,6 +37,8 @@ type Request struct {
 	// above those that it leaves, 1 to 100. First comes all else: where anything else would change, it leaves none. 0: any place
 	// will do.
 	MinGain int64
+	// Shadow has the shadow policies of the workspace decide, in place of those in force; those, where there are none.
+	Shadow bool
 	// Now ends what lasts for some time: tolerations of taints, and the delay for a cluster that is not ready. At the zero
 	// time nothing has ended.
 	Now time.Time
@@ -75,7 +77,7 @@ type Decision struct {
 	// Weights and Terms are what the policies said.
 	Weights scoring.Weights
 	Terms   []scoring.Term
-	// PolicyDigest identifies the Rego policies that were in force.
+	// PolicyDigest identifies the Rego policies that it was made by.
 	PolicyDigest string
 	// InputsDigest identifies all that the decision depends on but the clusters.
 	InputsDigest string

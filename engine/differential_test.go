@@ -228,6 +228,8 @@ type world struct {
 	gone   *snapshot.Cluster // that left last
 	held   map[workload.Reference]claim
 	policy int
+	// shadow are the policies beside those in force, -1 where there are none.
+	shadow int
 }
 
 type claim struct {
@@ -265,10 +267,20 @@ type question struct {
 	// points these have to be better.
 	leave, into []string
 	minGain     int64
+	// shadow asks by the shadow policies.
+	shadow bool
+}
+
+// policy is the one that decides.
+func (q *question) policy() int {
+	if q.shadow && q.world.shadow >= 0 {
+		return q.world.shadow
+	}
+	return q.world.policy
 }
 
 func (q *question) request() engine.Request {
-	r := engine.Request{Workspace: q.world.name, Placement: q.placement.compiled, Workload: q.workload, Current: q.current, Group: q.group, Into: q.into, MinGain: q.minGain}
+	r := engine.Request{Workspace: q.world.name, Placement: q.placement.compiled, Workload: q.workload, Current: q.current, Group: q.group, Into: q.into, MinGain: q.minGain, Shadow: q.shadow}
 	r.Leave = leaving(q.leave)
 	if q.now > 0 {
 		r.Now = taintsAdded.Add(time.Duration(q.now) * time.Minute)
@@ -287,7 +299,7 @@ func leaving(clusters []string) (leave []engine.Verdict) {
 var taintsAdded = metav1.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func (q *question) String() string {
-	return fmt.Sprintf("%+v in %s with %v and policies\n%s", q.workload, q.world.name, q.placement.object.Spec.Constraints, tenantPolicies[q.world.policy])
+	return fmt.Sprintf("%+v in %s with %v and policies\n%s", q.workload, q.world.name, q.placement.object.Spec.Constraints, tenantPolicies[q.policy()])
 }
 
 // keptAnswer is a decision with its description of when it was made.
@@ -311,7 +323,7 @@ func newHistory(t *rapid.T, used, fresh compiledPolicies) *history {
 		t.Fatal(err)
 	}
 	for _, name := range []logicalcluster.Name{"root:one", "root:two"} {
-		h.worlds = append(h.worlds, &world{name: name, fleet: map[string]*snapshot.Cluster{}, held: map[workload.Reference]claim{}})
+		h.worlds = append(h.worlds, &world{name: name, fleet: map[string]*snapshot.Cluster{}, held: map[workload.Reference]claim{}, shadow: -1})
 	}
 	for i := range 3 {
 		h.placements = append(h.placements, h.drawPlacement(t, i))
@@ -411,6 +423,7 @@ func (h *history) drawQuestion(t *rapid.T) *question {
 		placement: draw(t, "placement", h.placements...),
 		workload:  drawWorkload(t),
 		now:       below(t, "minutes", 4),
+		shadow:    oneIn(t, "by the shadow policies", 4),
 	}
 	q.drawCurrent(t, h.names)
 	if len(q.placement.object.Spec.Fallback) > 0 {
@@ -507,6 +520,14 @@ func (h *history) comeBack(t *rapid.T) {
 
 func (h *history) changePolicies(t *rapid.T) {
 	w := h.drawWorld(t)
+	if oneIn(t, "of the shadow", 2) {
+		if w.shadow = below(t, "policies", len(tenantPolicies)+1) - 1; w.shadow < 0 {
+			h.engine.SetShadowPolicies(w.name, nil)
+		} else {
+			h.engine.SetShadowPolicies(w.name, h.used.sets[w.shadow])
+		}
+		return
+	}
 	w.policy = below(t, "policies", len(tenantPolicies))
 	h.engine.SetPolicies(w.name, h.used.sets[w.policy])
 }
@@ -641,11 +662,12 @@ func (h *history) anew(t *rapid.T, q *question) (*engine.Engine, engine.Request)
 	for _, c := range w.fleet {
 		e.SetCluster(w.name, copyOf(c))
 	}
-	e.SetPolicies(w.name, h.fresh.sets[w.policy])
+	e.SetPolicies(w.name, h.fresh.sets[q.policy()])
 	for ref, c := range w.held {
 		c.restoreTo(e, w.name, ref)
 	}
 	request := q.request()
+	request.Shadow = false // they are in force there
 	if request.Placement, err = e.CompilePlacement(q.placement.object); err != nil {
 		t.Fatal(err)
 	}
@@ -748,7 +770,7 @@ func describeAll(d *engine.Decision) string {
 func (h *history) reference(t *rapid.T, q *question) (answer string, err error) {
 	p, w := q.placement.object, q.workload
 	seen := workload.Placement{Name: p.Name, Namespace: p.Namespace, Labels: p.Labels}
-	judgement, err := h.fresh.sets[q.world.policy].Judge(context.Background(), policy.Input{
+	judgement, err := h.fresh.sets[q.policy()].Judge(context.Background(), policy.Input{
 		Workspace: q.world.name.String(), Placement: seen, Workload: w,
 	})
 	if err != nil {

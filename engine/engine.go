@@ -161,7 +161,7 @@ func (w *workspace) decideAs(ctx context.Context, r *Request, reserve bool) (*De
 		if !decided && err == nil {
 			err = w.withRanking(ctx, c, func(s snapshot.Snapshot) error {
 				switch {
-				case w.policies.Load() != c.Policy.Policies:
+				case w.policiesOf(r) != c.Policy.Policies:
 					return errNewPolicies
 				case w.keepsOut(r):
 					return errKeptOut
@@ -283,6 +283,12 @@ func (e *Engine) SetPolicies(workspace logicalcluster.Name, set *policy.Set) {
 		set = e.policies.Builtin()
 	}
 	e.workspace(workspace).setPolicies(set)
+}
+
+// SetShadowPolicies sets the policies beside those in force that requests with Shadow are decided by; none if nil. They change no other
+// decision, whatever they do.
+func (e *Engine) SetShadowPolicies(workspace logicalcluster.Name, set *policy.Set) {
+	e.workspace(workspace).setShadow(set)
 }
 
 // Quarantine returns a *policy.QuarantineError where the policies in force in a workspace exceeded their budget so often

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"maps"
 
 	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/policy"
@@ -16,13 +17,17 @@ const quarantineAfter = 3
 type judge struct {
 	// turn is held by who evaluates. It guards all else.
 	turn chan struct{}
-	// policies that were stopped so many times in a row, and why the last time.
-	policies *policy.Set
-	times    int
-	last     error
+	// overran are the policies in force, and the shadow ones, that exceeded their budget the last time.
+	overran map[*policy.Set]overran
 }
 
-func newJudge() judge { return judge{turn: make(chan struct{}, 1)} }
+// overran is how many times in a row policies exceeded their budget, and why the last time.
+type overran struct {
+	times int
+	last  error
+}
+
+func newJudge() judge { return judge{turn: make(chan struct{}, 1), overran: map[*policy.Set]overran{}} }
 
 // policyClassOf returns the policy class of a workload, from the cache where it is there. Otherwise the policies are
 // evaluated.
@@ -75,14 +80,11 @@ func (w *workspace) evaluate(ctx context.Context, policies *policy.Set, in polic
 	case policy.Stopped(err), ctx.Err() != nil: // it says nothing about the policies
 		return nil, err
 	default:
-		j.policies, j.times, j.last = nil, 0, nil
+		delete(j.overran, policies)
 		return judgement, err
 	}
-	if j.policies != policies {
-		j.policies, j.times = policies, 0
-	}
-	j.times++
-	j.last = err
+	maps.DeleteFunc(j.overran, func(other *policy.Set, _ overran) bool { return other != w.policies.Load() && other != w.shadow.Load() })
+	j.overran[policies] = overran{j.overran[policies].times + 1, err}
 	return nil, err
 }
 
@@ -93,8 +95,9 @@ func (w *workspace) quarantine() error {
 }
 
 func (j *judge) quarantine(policies *policy.Set) error {
-	if j.policies != policies || j.times < quarantineAfter {
+	o := j.overran[policies]
+	if o.times < quarantineAfter {
 		return nil
 	}
-	return &policy.QuarantineError{Times: j.times, Last: j.last}
+	return &policy.QuarantineError{Times: o.times, Last: o.last}
 }

@@ -79,7 +79,7 @@ func (w *workspace) planIn(ctx context.Context, r *Request, tiers []*placement.P
 	for {
 		d = new(Decision)
 		err = w.withRanking(ctx, classes[0], func(s snapshot.Snapshot) error {
-			if w.policies.Load() != classes[0].Policy.Policies {
+			if w.policiesOf(&in) != classes[0].Policy.Policies {
 				return errNewPolicies
 			}
 			for _, c := range classes[1:] {

@@ -13,11 +13,11 @@ import (
 //
 // Invariant: what the policies say is a function of the policy class, so the inputs of the request as it was identify the decision.
 func (w *workspace) scheduled(ctx context.Context, r *Request) (*Request, *policy.Set, error) {
-	policies := w.policies.Load()
+	policies := w.policiesOf(r)
 	if !policies.Schedules() {
 		return r, policies, nil
 	}
-	c, err := w.policyClassOf(ctx, w.view(r.Placement), r)
+	c, err := w.policyClassOf(ctx, w.view(r), r)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -189,7 +189,7 @@ func (w *workspace) satisfied(ctx context.Context, r *Request) (bool, error) {
 	if !hasAll(&in, by) {
 		return false, nil
 	}
-	p, err := w.policyClassOf(ctx, w.view(in.Placement), &in)
+	p, err := w.policyClassOf(ctx, w.view(&in), &in)
 	if err != nil {
 		return false, err
 	}
@@ -245,7 +245,7 @@ func (w *workspace) tryKeeping(d *Decision, choices *choices, c *class, r *Reque
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.policies.Load() != c.Policy.Policies {
+	if w.policiesOf(r) != c.Policy.Policies {
 		return false, errNewPolicies
 	}
 	s := w.snapshotFor(c)

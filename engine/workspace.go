@@ -15,10 +15,11 @@ import (
 
 // workspace is all that the engine knows of one logical cluster.
 type workspace struct {
-	name     logicalcluster.Name
-	options  *Options
-	policies atomic.Pointer[policy.Set]
-	// views by placement, bounded by maxViews.
+	name    logicalcluster.Name
+	options *Options
+	// policies are in force; shadow are those of requests with Shadow, nil if there are none.
+	policies, shadow atomic.Pointer[policy.Set]
+	// views by viewKey, bounded by maxViews.
 	views    sync.Map
 	numViews atomic.Int64
 	// cache holds *class, *ranking.PolicyClass and *ranking.Answers.
@@ -70,9 +71,29 @@ func (e *Engine) newWorkspace(name logicalcluster.Name) *workspace {
 
 func (w *workspace) setPolicies(set *policy.Set) {
 	if w.policies.Swap(set) != set {
-		w.views.Clear()
-		w.numViews.Store(0)
+		w.forgetViews()
 	}
+}
+
+func (w *workspace) setShadow(set *policy.Set) {
+	if w.shadow.Swap(set) != set {
+		w.forgetViews()
+	}
+}
+
+func (w *workspace) forgetViews() {
+	w.views.Clear()
+	w.numViews.Store(0)
+}
+
+// policiesOf are those that a request is decided by.
+func (w *workspace) policiesOf(r *Request) *policy.Set {
+	if r.Shadow {
+		if shadow := w.shadow.Load(); shadow != nil {
+			return shadow
+		}
+	}
+	return w.policies.Load()
 }
 
 // updateReserved makes new rows for the clusters of a claim, as far as the ledger holds another amount on them.
