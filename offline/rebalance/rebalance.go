@@ -1,0 +1,148 @@
+// Package rebalance computes the least moves of placed workloads that reach a stated aim: even use, a free cluster, or room for a
+// workload. It moves them in the engine itself, so each move is one that the engine admits at its turn, and puts everything back.
+//
+// It finds some moves that reach the aim in a straightforward way, and then searches for fewer: best first, by a lower bound of how
+// many it takes from a state. It is exact until a bound on its work, which the plan says.
+package rebalance
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// World is a workspace in an engine, with what is placed there.
+type World struct {
+	// Engine is changed while the plan is computed, and as it was afterwards.
+	Engine    *engine.Engine
+	Workspace logicalcluster.Name
+	Workloads []Workload
+}
+
+// Workload is one that is placed, or waits.
+type Workload struct {
+	// Request has where it runs as Current, with what is reserved there.
+	engine.Request
+	// Fixed is why it may not be moved; empty where it may.
+	Fixed string
+	// Idle workloads run nothing any more: they keep no cluster from being free.
+	Idle bool
+}
+
+// Options of a computation. The zero value is good.
+type Options struct {
+	// Work bounds how often the engine is asked in the search for fewer moves; DefaultWork if 0.
+	Work int
+	// MaxMoves bounds how many moves a plan has; as many as a RebalancePlan may have if 0.
+	MaxMoves int
+}
+
+// DefaultWork takes a second or two.
+const DefaultWork = 30_000
+
+// Plan is what moves, or why the aim cannot be reached. Its JSON is a contract: fields may be added, none changes its meaning.
+type Plan struct {
+	Aim string `json:"aim"`
+	// Reached reports whether the moves reach the aim. Otherwise they come as near as was found, and Stuck says what is in the way.
+	Reached bool `json:"reached"`
+	// Moves in their order. Those of a wave do not depend on each other.
+	Moves []Move `json:"moves"`
+	Waves int    `json:"waves"`
+	// AtLeast is how many moves every plan has that reaches the aim, as far as it was searched.
+	AtLeast int `json:"atLeast"`
+	// Exhausted reports that the search ended at its bound on work: there may be a plan with fewer moves, or, where the aim is not
+	// reached, one at all.
+	Exhausted bool    `json:"exhausted"`
+	Stuck     []Stuck `json:"stuck"`
+	// Clusters are how full the clusters are before and after, by name.
+	Clusters []ClusterUse `json:"clusters"`
+}
+
+// Move takes what a workload has on one cluster to another.
+type Move struct {
+	Workload workload.Reference `json:"-"`
+	From     string             `json:"from"`
+	To       string             `json:"to"`
+	// Replicas that move.
+	Replicas int64 `json:"replicas"`
+	// Wave of the move, from 1.
+	Wave int `json:"wave"`
+}
+
+// Stuck is a workload that is in the way and cannot go, or that finds no place.
+type Stuck struct {
+	Workload workload.Reference `json:"-"`
+	// Cluster that it is on; empty where it waits.
+	Cluster string `json:"cluster"`
+	Why     string `json:"why"`
+	// Help is what would help, in words; empty where nothing is known to.
+	Help string `json:"help"`
+}
+
+// ClusterUse is how full a cluster is before and after the moves: Use of its dominant resource, the one with the most in use.
+type ClusterUse struct {
+	Name   string `json:"name"`
+	Before Use    `json:"before"`
+	After  Use    `json:"after"`
+}
+
+// Use of a cluster is the most, over its resources, of (allocated + reserved) / allocatable, in hundredths of a percent, truncated.
+type Use struct {
+	Resource   string `json:"resource"`
+	Hundredths int64  `json:"hundredths"`
+}
+
+// String is for example "62.50% cpu".
+func (u Use) String() string {
+	if u.Resource == "" {
+		return "-"
+	}
+	return fmt.Sprintf("%d.%02d%% %s", u.Hundredths/100, u.Hundredths%100, u.Resource)
+}
+
+// Compute computes the least moves that reach an aim. It fails where the aim names what is not there, or ctx ends.
+func Compute(ctx context.Context, world World, aim Aim, options Options) (*Plan, error) {
+	if options.Work == 0 {
+		options.Work = DefaultWork
+	}
+	if options.MaxMoves == 0 {
+		options.MaxMoves = v1alpha1.MaxRebalanceMoves
+	}
+	s, err := newState(ctx, world, options)
+	if err != nil {
+		return nil, err
+	}
+	defer s.rewind(0)
+	goal, err := aim.of(s)
+	if err != nil {
+		return nil, err
+	}
+	plan := &Plan{Aim: aim.String(), Moves: []Move{}, Stuck: []Stuck{}}
+	plan.Clusters = s.uses()
+
+	found := s.search(goal)
+	if s.err != nil {
+		return nil, s.err
+	}
+	plan.AtLeast, plan.Exhausted = found.atLeast, found.exhausted
+	plan.Moves, plan.Waves = s.inWaves(found.moves)
+	if s.err != nil {
+		return nil, s.err
+	}
+	// The state is now that after the moves.
+	if plan.Reached = goal.left() == 0; !plan.Reached {
+		plan.Stuck = goal.stuck()
+	}
+	for i, after := range s.uses() {
+		plan.Clusters[i].After = after.Before
+	}
+	return plan, s.err
+}
+
+// Exact reports that no plan with fewer moves reaches the aim.
+func (p *Plan) Exact() bool { return p.Reached && p.AtLeast == len(p.Moves) }
