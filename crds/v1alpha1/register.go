@@ -27,6 +27,7 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 		&WorkloadPlacement{}, &WorkloadPlacementList{},
 		&PlacementDecision{}, &PlacementDecisionList{},
 		&Work{}, &WorkList{},
+		&RebalancePlan{}, &RebalancePlanList{},
 	)
 	metav1.AddToGroupVersion(scheme, SchemeGroupVersion)
 	return nil
