@@ -350,7 +350,7 @@ func (a MakeRoom) String() string { return "room for " + a.Workload.String() }
 
 func (a MakeRoom) of(s *state) (goal, error) {
 	i := slices.IndexFunc(s.items, func(w item) bool {
-		ref := w.Workload.Workload.Reference
+		ref := w.Request.Workload.Reference
 		ref.UID = a.Workload.UID
 		return ref == a.Workload
 	})
@@ -403,7 +403,7 @@ func (g *makeRoom) left() int {
 		}
 		n := 1
 		if !g.wanted.divided {
-			asks := g.wanted.Workload.Workload.On(row.UsableNodes).Requests
+			asks := g.wanted.Request.Workload.On(row.UsableNodes).Requests
 			for name, asked := range asks.Each {
 				if lacks := asked - row.Free.Get(name); asked > 0 && lacks > 0 {
 					var departures []int64
@@ -456,7 +456,7 @@ func (g *makeRoom) stuck() []Stuck {
 // whyNot says why a workload does not leave a cluster for one of others, and what would help. An empty cluster is where one is that
 // waits.
 func (s *state) whyNot(w *item, cluster string, into []string) Stuck {
-	stuck := Stuck{Workload: w.Workload.Workload.Reference, Cluster: cluster}
+	stuck := Stuck{Workload: referenceOf(w), Cluster: cluster}
 	if w.fixed != "" {
 		stuck.Why = w.fixed
 		return stuck

@@ -63,11 +63,25 @@ type Plan struct {
 	Clusters []ClusterUse `json:"clusters"`
 }
 
+// Reference identifies a workload.
+type Reference struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Namespace  string `json:"namespace"`
+	Name       string `json:"name"`
+	UID        string `json:"uid,omitempty"`
+}
+
+// String is for example "Deployment default/web".
+func (r Reference) String() string { return workload.Reference(r).String() }
+
+func referenceOf(w *item) Reference { return Reference(w.Request.Workload.Reference) }
+
 // Move takes what a workload has on one cluster to another.
 type Move struct {
-	Workload workload.Reference `json:"-"`
-	From     string             `json:"from"`
-	To       string             `json:"to"`
+	Workload Reference `json:"workload"`
+	From     string    `json:"from"`
+	To       string    `json:"to"`
 	// Replicas that move.
 	Replicas int64 `json:"replicas"`
 	// Wave of the move, from 1.
@@ -76,7 +90,8 @@ type Move struct {
 
 // Stuck is a workload that is in the way and cannot go, or that finds no place.
 type Stuck struct {
-	Workload workload.Reference `json:"-"`
+	// Workload is empty where it is a cluster that is in the way.
+	Workload Reference `json:"workload"`
 	// Cluster that it is on; empty where it waits.
 	Cluster string `json:"cluster"`
 	Why     string `json:"why"`

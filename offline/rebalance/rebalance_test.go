@@ -324,7 +324,7 @@ func (s *small) world(t rapid.TB) rebalance.World {
 			}
 		}
 		if len(one.Current) > 0 {
-			r := engine.Reservation{Workload: one.Request.Workload.Reference, Placement: p.NamespacedName()}
+			r := engine.Reservation{Workload: one.Workload.Reference, Placement: p.NamespacedName()}
 			for _, c := range one.Current {
 				r.Shares = append(r.Shares, capacity.Share{Cluster: c.Name, Amount: c.Reserved})
 			}
@@ -346,7 +346,7 @@ func (s *small) setAffinity(world *rebalance.World) {
 	}
 	world.Engine.SetAffinity("w", compiled, func(yield func(*workload.Workload, *placement.Placement) bool) {
 		for i := range world.Workloads {
-			if !yield(world.Workloads[i].Request.Workload, world.Workloads[i].Placement) {
+			if !yield(world.Workloads[i].Workload, world.Workloads[i].Placement) {
 				return
 			}
 		}

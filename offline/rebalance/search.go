@@ -222,7 +222,7 @@ func (s *state) largestFirst(cluster string) (all []*item) {
 
 // makeRoom moves workloads off clusters, where a workload may run for what they are, until it fits on one. Nothing goes to those to
 // avoid. It tries the clusters in the order of what they lack.
-func (s *state) makeRoom(r engine.Request, goes map[string]bool, index int, avoid []string, fits func(cluster string) bool) bool {
+func (s *state) makeRoom(r engine.Request, goes map[string]bool, index int, avoid []string, fits func(cluster string) bool) {
 	type place struct {
 		name  string
 		lacks int64
@@ -238,7 +238,7 @@ func (s *state) makeRoom(r engine.Request, goes map[string]bool, index int, avoi
 		before := len(s.done)
 		for s.err == nil && len(s.done) < s.MaxMoves {
 			if fits(p.name) {
-				return true
+				return
 			}
 			if !s.clearOne(&r, index, p.name, append([]string{p.name}, avoid...)) {
 				break
@@ -246,7 +246,6 @@ func (s *state) makeRoom(r engine.Request, goes map[string]bool, index int, avoi
 		}
 		s.rewind(before)
 	}
-	return false
 }
 
 // lacking is what a cluster lacks for a workload.

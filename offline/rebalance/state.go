@@ -116,15 +116,15 @@ func (s *state) classify(w *item) error {
 		return nil
 	}
 	var labels []string
-	for _, key := range slices.Sorted(maps.Keys(w.Workload.Workload.Labels)) {
-		labels = append(labels, key+"="+w.Workload.Workload.Labels[key])
+	for _, key := range slices.Sorted(maps.Keys(w.Request.Workload.Labels)) {
+		labels = append(labels, key+"="+w.Request.Workload.Labels[key])
 	}
-	name := strings.Join(append(labels, w.Workload.Workload.Namespace, w.Group, s.Engine.InputsDigest(w.Request)), "\x00")
+	name := strings.Join(append(labels, w.Request.Workload.Namespace, w.Group, s.Engine.InputsDigest(w.Request)), "\x00")
 	if w.kind = s.kinds[name]; w.kind != nil {
 		return nil
 	}
-	w.kind = &kind{name: name, goes: map[string]bool{}}
-	s.kinds[name] = w.kind
+	k := &kind{name: name, goes: map[string]bool{}}
+	w.kind, s.kinds[name] = k, k
 	r := w.Request
 	r.Current, r.Group = nil, ""
 	d, err := s.Engine.Explain(s.ctx, r)
@@ -132,12 +132,12 @@ func (s *state) classify(w *item) error {
 		return context.Cause(s.ctx)
 	}
 	if err != nil {
-		w.kind.fixed = err.Error()
+		k.fixed = err.Error()
 		return nil
 	}
-	w.kind.divided = d.Divides()
+	k.divided = d.Divides()
 	for v := range d.EachVerdict {
-		w.kind.goes[v.Cluster] = v.Rejection == nil || !slices.Contains(byFacts, v.Rejection.Stage)
+		k.goes[v.Cluster] = v.Rejection == nil || !slices.Contains(byFacts, v.Rejection.Stage)
 	}
 	return nil
 }
@@ -145,7 +145,7 @@ func (s *state) classify(w *item) error {
 // likeness of an item is the same for those that moves cannot tell apart.
 func (s *state) likeness(w *item) string {
 	var b strings.Builder
-	b.WriteString(w.kind.name)
+	b.WriteString(w.name)
 	for i := range w.current {
 		c := &w.current[i]
 		fmt.Fprintf(&b, "\x00%s %d %t %v %v", c.Name, c.Replicas, c.Expired, c.Reserved, s.counted(w, c.Name))
@@ -156,10 +156,10 @@ func (s *state) likeness(w *item) string {
 // counted is what a cluster counts of a workload.
 func (s *state) counted(w *item, cluster string) capacity.Resources {
 	row := s.row(cluster)
-	if row == nil || w.Workload.Workload.UID == "" {
+	if row == nil || w.Request.Workload.UID == "" {
 		return capacity.Resources{}
 	}
-	return row.Counted[w.Workload.Workload.UID]
+	return row.Counted[w.Request.Workload.UID]
 }
 
 // takes is what a workload takes of a cluster that it runs on.
@@ -172,9 +172,9 @@ func (s *state) takes(w *item, on *engine.Choice) capacity.Resources {
 // asks is what it would take of another cluster.
 func (s *state) asks(w *item, from *engine.Choice, to *snapshot.Row) capacity.Resources {
 	if w.divided {
-		return w.Workload.Workload.Share(from.Replicas).Requests
+		return w.Request.Workload.Share(from.Replicas).Requests
 	}
-	return w.Workload.Workload.On(to.UsableNodes).Requests
+	return w.Request.Workload.On(to.UsableNodes).Requests
 }
 
 // on is what a workload has on a cluster, nil where it has nothing.
@@ -247,8 +247,8 @@ func (s *state) request(w *item) engine.Request {
 }
 
 // exchanged returns the cluster that a decision has in the place of one, with as many replicas; empty where it does anything else.
-func (w *item) exchanged(d *engine.Decision, for_ *engine.Choice) (to string) {
-	if len(d.Clusters) != len(w.current) || len(d.Left) != 1 || d.Left[0].Cluster != for_.Name || d.Group != w.Group || d.Waiting > 0 {
+func (w *item) exchanged(d *engine.Decision, old *engine.Choice) (to string) {
+	if len(d.Clusters) != len(w.current) || len(d.Left) != 1 || d.Left[0].Cluster != old.Name || d.Group != w.Group || d.Waiting > 0 {
 		return ""
 	}
 	for i := range d.Clusters {
@@ -256,7 +256,7 @@ func (w *item) exchanged(d *engine.Decision, for_ *engine.Choice) (to string) {
 		had := w.on(c.Name)
 		switch {
 		case had != nil && had.Replicas == c.Replicas:
-		case had == nil && to == "" && (!w.divided || c.Replicas == for_.Replicas):
+		case had == nil && to == "" && (!w.divided || c.Replicas == old.Replicas):
 			to = c.Name
 		default:
 			return ""
@@ -275,7 +275,7 @@ func (s *state) report(w *item, cluster string) (before *snapshot.Cluster) {
 	after := *before
 	after.Allocated = before.Allocated.Without(counted)
 	after.Counted = maps.Clone(before.Counted)
-	delete(after.Counted, w.Workload.Workload.UID)
+	delete(after.Counted, w.Request.Workload.UID)
 	if before.LargestFree != nil { // its pods may all have been on the node with the most room
 		largest := before.LargestFree.Combine(counted, func(free, more int64) int64 { return min(free+more, capacity.MaxAmount) })
 		after.LargestFree = &largest
@@ -293,7 +293,7 @@ func (s *state) set(c *snapshot.Cluster) {
 
 // reservation is what is reserved for a workload.
 func (s *state) reservation(w *item) engine.Reservation {
-	r := engine.Reservation{Workload: w.Workload.Workload.Reference, Placement: w.Placement.NamespacedName()}
+	r := engine.Reservation{Workload: w.Request.Workload.Reference, Placement: w.Placement.NamespacedName()}
 	for _, c := range w.current {
 		r.Shares = append(r.Shares, capacity.Share{Cluster: c.Name, Amount: c.Reserved, Expired: c.Expired})
 	}

@@ -17,7 +17,7 @@ func (s *state) inWaves(moves []move) (all []Move, waves int) {
 		waves++
 		for _, m := range moves[:n] {
 			w := &s.items[m.workload]
-			all = append(all, Move{Workload: w.Workload.Workload.Reference, From: m.from, To: m.to, Replicas: w.on(m.from).Replicas, Wave: waves})
+			all = append(all, Move{Workload: referenceOf(w), From: m.from, To: m.to, Replicas: w.on(m.from).Replicas, Wave: waves})
 			if !s.follow([]move{m}) {
 				return all, waves
 			}
