@@ -30,9 +30,10 @@ func TestHostileShadow(t *testing.T) {
 	e.SetPolicies(ws, compiled(`package placement.scoring
 weights := {"health": 1} if input.workload.name`))
 	e.SetShadowPolicies(ws, compiled(`package placement.scoring
+default weights := {"health": 1}
 ten := [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
 weights := {"health": 2} if {
-	input.workload.name
+	input.workload.name != "sample"
 	every a in ten { every b in ten { every c in ten { every d in ten { every e in ten { every f in ten { a + b + c + d + e + f >= 0 } } } } } }
 }`))
 	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{})
