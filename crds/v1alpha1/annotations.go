@@ -11,6 +11,9 @@ const (
 	// AnnotationPlacement on a workload that several placements select names the one that it belongs to.
 	AnnotationPlacement = "tmc.kcp.io/placement"
 
+	// AnnotationPinned with the value "true" on a workload has it never move for a gain.
+	AnnotationPinned = "tmc.kcp.io/pinned"
+
 	// AnnotationDisruptions with the value DisruptionsUnlimited on a WorkloadPlacement lets all of its workloads that have to
 	// leave a cluster do so at once, whatever the controller's disruption budget.
 	AnnotationDisruptions = "tmc.kcp.io/disruptions"
@@ -68,7 +71,7 @@ const (
 // WorkloadAnnotations are the annotations that are read from workloads. Policies may read others.
 var WorkloadAnnotations = []string{
 	AnnotationPreferredCluster, AnnotationAvoidCluster, AnnotationPreferredLocation, AnnotationPlacement,
-	AnnotationWave, AnnotationMove, AnnotationTakeOver,
+	AnnotationWave, AnnotationMove, AnnotationTakeOver, AnnotationPinned,
 }
 
 // PlacementAnnotations are the annotations that are read from WorkloadPlacements, with the values that mean something.

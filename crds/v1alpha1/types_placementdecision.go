@@ -125,6 +125,13 @@ type WorkloadDecision struct {
 	//
 	// +required
 	DecidedAt metav1.Time `json:"decidedAt"`
+
+	// history is how the clusters of the workload have changed, the last change first.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=5
+	History []DecisionChange `json:"history,omitempty"`
 }
 
 // WorkloadReference identifies a workload in the namespace of the PlacementDecision.

@@ -168,6 +168,11 @@ type WorkloadPlacementSpec struct {
 	// +kubebuilder:default=false
 	Suspend bool `json:"suspend,omitempty"`
 
+	// stability says when workloads that may stay where they run move all the same, for a better score. Left out, none does.
+	//
+	// +optional
+	Stability *Stability `json:"stability,omitempty"`
+
 	// delivery says how workloads are brought to their clusters, by agents that deliver. No decision depends on it.
 	//
 	// +optional

@@ -74,8 +74,10 @@ type workItem struct {
 	tried   bool
 	// adopted are the clusters where it runs, where it has no decision.
 	adopted []engine.Choice
-	// returnTo is the fallback group that the workload is to return to.
+	// returnTo is the fallback group that the workload is to return to, move what it is to leave for another reason than what the
+	// clusters are.
 	returnTo string
+	move     *move
 	// reason is why the workload waits, err why it could not be decided on.
 	reason string
 	err    error
@@ -277,6 +279,7 @@ func (p *pass) request(item *workItem) engine.Request {
 	} else {
 		r.Current = item.adopted
 	}
+	item.move.ask(&r)
 	return r
 }
 
@@ -305,6 +308,7 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 		p.countDisruption(item.owner)
 	}
 	if len(decision.Clusters) == 0 {
+		item.attempt.history = historyOf(item, decision, nil, p.now())
 		p.disown(item)
 		p.releaseItem(item)
 		before := item.attempt.message
@@ -319,6 +323,7 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 	wasFound, before := item.found, clusterNames(item.stored.Clusters)
 	result := toAPI(decision, item, p.now())
 	result.Leaving = p.leaving(&item.stored, &result)
+	result.History = historyOf(item, decision, result.Clusters, p.now())
 	after := clusterNames(result.Clusters)
 	p.store.put(item.key, namespacedName(item.owner.object), result)
 	p.hold(item.key)

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/filter"
 )
@@ -25,6 +26,8 @@ type attempt struct {
 	// at is when the message was made; named says that it is made for a workload that the status names.
 	at    time.Time
 	named bool
+	// history is that of the decision that a workload had which waits.
+	history []v1alpha1.DecisionChange
 }
 
 // mayFindCluster says whether it is worth deciding on a workload that has no decision: it is new, its inputs have changed,
@@ -76,6 +79,7 @@ func (p *pass) wait(item *workItem, decision *engine.Decision) {
 	}
 	a.revision = decision.Revision
 	p.explained[peers] = a
+	a.history = item.attempt.history
 	item.attempt, item.tried, item.reason = a, true, a.message
 }
 
