@@ -1,9 +1,6 @@
-// Package scenarios runs decision scenarios: a fleet, policies, a request, and the explained decision in plain text. Each
-// file in testdata reads as a story; `go test ./test/policies/scenarios -rewrite` updates the answers.
 package scenarios
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -13,8 +10,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/datadriven"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -26,6 +21,8 @@ import (
 	"github.com/kcp-placement/placement/offline/report"
 )
 
+// TestScenarios runs a fleet, policies, a request, and the explained decision in plain text. `go test ./test/policies/scenarios -rewrite`
+// updates the answers.
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		s := newScenario(t)
@@ -89,26 +86,15 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 	case "clusters":
 		return s.clusters(d.Input)
 	case "scores":
-		var list []struct {
-			Name string `json:"name"`
-			v1alpha1.ClusterScore
-		}
-		if err := yaml.UnmarshalStrict([]byte(d.Input), &list); err != nil {
+		scores, err := Scores(d.Input)
+		if err != nil {
 			return "", err
 		}
-		s.scores = nil
-		for i := range list {
-			list[i].ClusterScore.Name = list[i].Name
-			s.scores = append(s.scores, &list[i].ClusterScore)
-		}
+		s.scores = scores
 		s.setClusters()
 	case "placement":
-		p := &v1alpha1.WorkloadPlacement{}
-		p.Name, p.Namespace = d.CmdArgs[0].Key, "default"
-		if namespace, name, both := strings.Cut(p.Name, "/"); both {
-			p.Namespace, p.Name = namespace, name
-		}
-		if err := yaml.UnmarshalStrict([]byte(d.Input), &p.Spec); err != nil {
+		p, err := Placement(d.CmdArgs[0].Key, d.Input)
+		if err != nil {
 			return "", err
 		}
 		compiled, err := s.engine.CompilePlacement(p)
@@ -120,8 +106,8 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 		s.setAffinity()
 		return "", nil
 	case "policies":
-		modules := map[string]string{}
-		if err := yaml.UnmarshalStrict([]byte(d.Input), &modules); err != nil {
+		modules, err := Policies(d.Input)
+		if err != nil {
 			return "", err
 		}
 		set, err := s.policies.Compile(modules)
@@ -271,19 +257,10 @@ func (s *scenario) request(name string) (engine.Request, error) {
 	return engine.Request{}, fmt.Errorf("no placement selects %s", w)
 }
 
-// clusters reads the spec and the status of registrations, and usages, from one map. A cluster without conditions is Ready.
+// clusters sets or removes clusters.
 func (s *scenario) clusters(input string) (string, error) {
-	type status struct {
-		v1alpha1.ClusterRegistrationStatus
-	} // below the spec: drain is that of the spec
-	type registration struct {
-		Labels map[string]string `json:"labels"`
-		v1alpha1.ClusterRegistrationSpec
-		status
-		Usage *v1alpha1.ClusterUsage `json:"usage"`
-	}
-	clusters := map[string]*registration{}
-	if err := yaml.UnmarshalStrict([]byte(input), &clusters); err != nil {
+	clusters, err := Clusters(input)
+	if err != nil {
 		return "", err
 	}
 	for name, c := range clusters {
@@ -292,13 +269,7 @@ func (s *scenario) clusters(input string) (string, error) {
 			delete(s.fleet, name)
 			continue
 		}
-		r := &v1alpha1.ClusterRegistration{Spec: c.ClusterRegistrationSpec, Status: c.ClusterRegistrationStatus}
-		r.Name, r.Labels = name, c.Labels
-		cluster := snapshot.FromRegistration(r, c.Usage)
-		if c.Conditions == nil {
-			cluster.Conditions = []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: "True"}}
-		}
-		s.fleet[name] = cluster
+		s.fleet[name] = snapshot.FromRegistration(c.ClusterRegistration, c.Usage)
 	}
 	s.setClusters()
 	return "", nil
@@ -320,32 +291,10 @@ func (s *scenario) setClusters() {
 }
 
 func (s *scenario) workload(kind, name, input string) error {
-	var spec struct {
-		Replicas            *int64            `json:"replicas,omitempty"`
-		Labels, Annotations map[string]string `json:",omitempty"`
-		Requests            map[string]any    `json:"requests,omitempty"`
-		Namespace           string            `json:"namespace,omitempty"`
-		Pod                 map[string]any    `json:"pod,omitempty"`
-	}
-	if err := yaml.UnmarshalStrict([]byte(input), &spec); err != nil {
+	object, err := Workload(kind, name, input)
+	if err != nil {
 		return err
 	}
-	object := &unstructured.Unstructured{Object: map[string]any{}}
-	object.SetAPIVersion("apps/v1")
-	object.SetKind(kind)
-	object.SetNamespace(cmp.Or(spec.Namespace, "default"))
-	object.SetName(name)
-	object.SetUID(types.UID("uid-" + name))
-	object.SetLabels(spec.Labels)
-	object.SetAnnotations(spec.Annotations)
-	container := map[string]any{"name": "main", "resources": map[string]any{"requests": spec.Requests}}
-	pod := map[string]any{"containers": []any{container}}
-	maps.Copy(pod, spec.Pod)
-	fields := map[string]any{"template": map[string]any{"spec": pod}}
-	if spec.Replicas != nil {
-		fields["replicas"] = *spec.Replicas
-	}
-	object.Object["spec"] = fields
 	w, err := workload.FromObject(object)
 	if err != nil {
 		return err
