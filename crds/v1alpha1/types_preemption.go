@@ -19,3 +19,6 @@ type Preemption struct {
 func (p *WorkloadPlacement) Preempts() bool {
 	return p.Spec.Preemption.Policy == corev1.PreemptLowerPriority
 }
+
+// IsPinned reports whether a workload with these annotations is never moved for the sake of others.
+func IsPinned(annotations map[string]string) bool { return annotations["tmc.kcp.io/pinned"] == "true" }

@@ -3,6 +3,7 @@ package disruption
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -26,6 +27,14 @@ func (b Budget) Unlimited() bool { return b.Interval <= 0 || b.Percent >= 100 }
 // Limit is how many of so many placed workloads may lose a cluster within an interval.
 func (b Budget) Limit(placed int) int {
 	return max(placed/100*b.Percent+placed%100*b.Percent/100, b.Minimum, 1)
+}
+
+// Most is how many of so many placed workloads may lose a cluster at once.
+func (b Budget) Most(placed int) int {
+	if b.Unlimited() {
+		return math.MaxInt
+	}
+	return b.Limit(placed)
 }
 
 // String is for example "10 within 1m0s".
@@ -52,6 +61,11 @@ type disruptions struct {
 // Allows reports whether a workload may lose a cluster now, of so many that are placed.
 func (b *Brake) Allows(now time.Time, placed int) bool {
 	return b.Unlimited() || b.used(now) < b.Limit(placed)
+}
+
+// Left is how many workloads may lose a cluster now, of so many that are placed.
+func (b *Brake) Left(now time.Time, placed int) int {
+	return max(0, b.Most(placed)-b.used(now))
 }
 
 // Disrupted counts a workload that loses a cluster now.

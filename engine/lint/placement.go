@@ -40,6 +40,7 @@ var placements = []check[*v1alpha1.WorkloadPlacement]{
 	{Warning, "fallback", fallback},
 	{Error, "circle", circles},
 	{Warning, "toleration", tolerations},
+	{Warning, "preemption", preemptionInVain},
 	{Warning, "annotation", placementAnnotations},
 }
 

@@ -189,6 +189,12 @@ var together = []row{
 		nearMiss: "numberOfClusters: 2\nreplicaScheduling: {type: Divided, maxPerCluster: 2}",
 	},
 	{
+		code:     "preemption",
+		cause:    "preemption: {policy: PreemptLowerPriority}",
+		want:     "spec.preemption.policy: no WorkloadPlacement has a priority below 0, so nobody makes room: give this one a higher priority",
+		nearMiss: "priority: 1\npreemption: {policy: PreemptLowerPriority}",
+	},
+	{
 		code:     "bin_pack",
 		cause:    "strategy: {type: BinPack}\nworkloadSelector: {labelSelector: {matchLabels: {app: logs}}}",
 		want:     "spec.strategy.type: BinPack fills the fullest cluster that has room, and DaemonSet shop/logs requests nothing: all clusters are alike for it",

@@ -71,6 +71,7 @@ func decisions(w io.Writer, r *simulation.Result, workspace string) {
 	}
 	render(w, decisionTable(w, workloads))
 	notes(w, r, workspace)
+	preempted(w, r, workspace)
 }
 
 // notes prints how clusters were chosen together: of each placement for the first few workloads.
@@ -93,6 +94,20 @@ func notes(w io.Writer, r *simulation.Result, workspace string) {
 	if len(printed) > 0 {
 		fmt.Fprintln(w)
 	}
+}
+
+// preempted prints who takes the place of whom.
+func preempted(w io.Writer, r *simulation.Result, workspace string) {
+	t := NewTable(w)
+	t.AppendHeader(table.Row{"TAKES THE PLACE", "PRIORITY", "OF", "PRIORITY", "ON"})
+	for _, d := range r.Decisions {
+		for _, victim := range d.Preempts {
+			if d.Workspace == workspace {
+				t.AppendRow(table.Row{d.Workload.String(), d.Priority, victim.Workload.String(), victim.Priority, strings.Join(victim.Clusters, ", ")})
+			}
+		}
+	}
+	render(w, t)
 }
 
 // fewNotes is for how many workloads of a placement the notes are printed.
@@ -214,6 +229,9 @@ func Diff(w io.Writer, d *simulation.Diff) {
 			to := scored(c.After, c.Divided)
 			if len(c.After) == 0 {
 				to = "nowhere: " + c.Error
+			}
+			for _, by := range c.PreemptedBy {
+				to += fmt.Sprintf("; %s (priority %d) takes its place on %s", by.Workload, by.Priority, strings.Join(by.Clusters, ", "))
 			}
 			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before, c.Divided), to})
 		}

@@ -39,6 +39,9 @@ type Change struct {
 	// cluster to another, or wait. Those that a workload is scaled down by are none of them.
 	Divided       bool  `json:"divided,omitempty"`
 	MovedReplicas int64 `json:"movedReplicas,omitempty"`
+	// PreemptedBy are the workloads in whose favour it loses clusters in the later result, Preempts those in whose place it is put.
+	PreemptedBy []Preemption `json:"preemptedBy,omitempty"`
+	Preempts    []Preemption `json:"preempts,omitempty"`
 	// Error is why the workload runs nowhere in the later result; empty where it runs. Of one that is held it is why it leaves.
 	Error string `json:"error"`
 	// NoBetterPlace is why the workload should leave clusters that it stays on in the later result; empty where it stays on none.
@@ -84,7 +87,7 @@ func Compare(before, after *Result) *Diff {
 	diff := &Diff{Moves: []Change{}, Gains: []Change{}, Redivided: []Change{}, Rescored: []Change{}, Standing: []Change{}, Held: []Change{}, Clusters: []ClusterChange{}}
 	diff.Summary.Workloads = len(after.Decisions)
 	for _, d := range after.Decisions {
-		change := Change{Workspace: d.Workspace, Workload: d.Workload, Placement: d.Placement, Before: []engine.Choice{}, After: d.Clusters, Error: d.Error, NoBetterPlace: d.NoBetterPlace}
+		change := Change{Workspace: d.Workspace, Workload: d.Workload, Placement: d.Placement, Before: []engine.Choice{}, After: d.Clusters, PreemptedBy: d.PreemptedBy, Preempts: d.Preempts, Error: d.Error, NoBetterPlace: d.NoBetterPlace}
 		if e := earlier[workloadKey{d.Workspace, d.Workload}]; e != nil {
 			change.Before = e.Clusters
 			if change.Divided = d.Divided || e.Divided; d.Divided && e.Divided {

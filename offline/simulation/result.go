@@ -24,6 +24,8 @@ type Decision struct {
 	Workload  Workload `json:"workload"`
 	// Placement that the workload belongs to; empty without one.
 	Placement string `json:"placement"`
+	// Priority of the placement.
+	Priority int32 `json:"priority,omitempty"`
 	// Clusters that were chosen, best first.
 	Clusters []engine.Choice `json:"clusters"`
 	// Asked is how many clusters the placement asks for; 0 where the engine was not asked.
@@ -37,6 +39,9 @@ type Decision struct {
 	Notes []string `json:"notes,omitempty"`
 	// NoBetterPlace is why the workload should leave clusters that it stays on, and what would help; empty where it stays on none.
 	NoBetterPlace string `json:"noBetterPlace,omitempty"`
+	// Preempts are the workloads in whose place this one is put, PreemptedBy those in whose favour it has lost clusters.
+	Preempts    []Preemption `json:"preempts,omitempty"`
+	PreemptedBy []Preemption `json:"preemptedBy,omitempty"`
 	// Held is where the workload goes once it is its turn, where the brake holds it; see Simulation.Pace.
 	Held *Held `json:"held,omitempty"`
 	// Rejected clusters by name; nil without Options.Rejected.
@@ -52,6 +57,8 @@ type Decision struct {
 	failed bool
 	// detailed is what is wanted of it beside where the workload runs.
 	detailed detail
+	// waitsFor is what it waits for beside room.
+	waitsFor []string
 	// waitsForOthers: it found no place, and affinity to other workloads counted.
 	waitsForOthers bool
 }
@@ -105,6 +112,8 @@ type Summary struct {
 	Standing int `json:"standing"`
 	// Held workloads wait for their turn to leave a cluster.
 	Held int `json:"held"`
+	// Preempted workloads have lost clusters to others of higher priority.
+	Preempted int `json:"preempted,omitempty"`
 	// ElapsedMs is the time that the decisions took, in milliseconds.
 	ElapsedMs int64 `json:"elapsedMs"`
 }
@@ -124,6 +133,9 @@ func summarize(decisions []Decision, elapsed time.Duration) Summary {
 		}
 		if d.Held != nil {
 			s.Held++
+		}
+		if len(d.PreemptedBy) > 0 {
+			s.Preempted++
 		}
 	}
 	s.Unplaced = s.Workloads - s.Placed

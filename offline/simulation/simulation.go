@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -52,6 +53,8 @@ type Simulation struct {
 	// budget of disruptions, and what is left of it in this Run.
 	budget disruption.Budget
 	pacers map[logicalcluster.Name]*pacer
+	// preempted are the workloads that have lost clusters to others in this Run.
+	preempted map[key][]Preemption
 	// rejected are the latest of each class.
 	rejected map[class]rejected
 }
@@ -67,8 +70,10 @@ type workspace struct {
 }
 
 type placementState struct {
-	name     string
-	priority int32
+	name, namespace string
+	priority        int32
+	// preempts: its workloads may take the place of others.
+	preempts bool
 	compiled *placement.Placement
 	err      error
 	// unlimited: the brake is lifted for its workloads.
@@ -87,8 +92,10 @@ func keyOf(workspace logicalcluster.Name, ref workload.Reference) key {
 
 // assignment is where a workload runs, and the digest of the inputs of that decision.
 type assignment struct {
-	uid          string
-	placement    types.NamespacedName
+	uid       string
+	placement types.NamespacedName
+	// since is when it was decided.
+	since        time.Time
 	clusters     []engine.Choice
 	group        string
 	inputsDigest string
@@ -234,7 +241,7 @@ func (w *workspace) compile(e *engine.Engine) error {
 	objects := slices.Clone(w.Placements)
 	slices.SortFunc(objects, func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return placement.ByAge(a.Typed, b.Typed) })
 	for _, o := range objects {
-		p := &placementState{name: o.Typed.Name, priority: o.Typed.Spec.Priority, unlimited: o.Typed.DisruptsAtOnce()}
+		p := &placementState{name: o.Typed.Name, namespace: o.Typed.Namespace, priority: o.Typed.Spec.Priority, preempts: o.Typed.Preempts(), unlimited: o.Typed.DisruptsAtOnce()}
 		selector, _ := placement.CompileSelector(o.Typed) // Compile returns its error, too
 		if p.compiled, p.err = e.CompilePlacement(o.Typed); p.err != nil {
 			p.err = &manifest.Error{Position: o.Position("spec"), Object: o.String(), Message: p.err.Error()}
@@ -266,7 +273,7 @@ func (s *Simulation) restore(m *manifest.Workspace) error {
 				})
 				continue
 			}
-			a := assignment{uid: string(d.Workload.UID), placement: name, group: d.Group, inputsDigest: d.InputsDigest}
+			a := assignment{uid: string(d.Workload.UID), placement: name, since: d.DecidedAt.Time, group: d.Group, inputsDigest: d.InputsDigest}
 			for i, c := range d.Clusters {
 				a.clusters = append(a.clusters, engine.Choice{
 					Name: c.Name, Replicas: int64(c.Replicas), Score: int64(c.Score), Reason: c.Reason, Reserved: r.Shares[i].Amount,
@@ -296,7 +303,21 @@ func (i item) turn() placement.Turn {
 }
 
 // name of the workload.
-func (i item) name() Workload { return Workload{i.APIVersion, i.Kind, i.Namespace, i.Name} }
+func (i item) name() Workload { return nameOf(i.Reference) }
+
+func nameOf(r workload.Reference) Workload {
+	return Workload{r.APIVersion, r.Kind, r.Namespace, r.Name}
+}
+
+// placementNamed returns one of the placements of a workspace, nil where there is none of the name.
+func (w *workspace) placementNamed(name types.NamespacedName) *placementState {
+	for _, p := range w.placements {
+		if p.name == name.Name && p.namespace == name.Namespace {
+			return p
+		}
+	}
+	return nil
+}
 
 // items returns the workloads of a workspace.
 func (w *workspace) items() []item {
@@ -370,7 +391,7 @@ func (s *Simulation) Run(ctx context.Context) (*Result, error) {
 func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*Result, error) {
 	items := s.items()
 	start := time.Now()
-	s.pacers = s.newPacers()
+	s.pacers, s.preempted = s.newPacers(), map[key][]Preemption{}
 	result := &Result{Decisions: make([]Decision, 0, len(items)), Clusters: []Cluster{}}
 	wanted := -1
 	for i, item := range items {
@@ -447,7 +468,7 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 		unplaced(fmt.Sprintf("no WorkloadPlacement of namespace %s selects this workload", item.Namespace))
 		return
 	}
-	d.Placement = item.placement.name
+	d.Placement, d.Priority, d.PreemptedBy = item.placement.name, item.placement.priority, s.preempted[keyOf(item.workspace.Name, item.Reference)]
 	current, assigned := s.current(item)
 	if !assigned {
 		if end := item.End(); end != "" {
@@ -498,6 +519,9 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 		}
 	}
 	decision, err := decide(ctx, request)
+	if err == nil && !assigned && len(decision.Clusters) == 0 {
+		decision, err = s.preempt(ctx, item, request, d, decision)
+	}
 	if err != nil {
 		failed(err)
 		return
@@ -514,12 +538,12 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 	case d.Kept && item.End() != "", d.Kept && decision.InputsDigest == current.inputsDigest:
 	case len(decision.Clusters) == 0:
 		d.waitsForOthers = decision.Related()
-		unplaced(decision.Summary())
+		unplaced(strings.Join(append([]string{decision.Summary()}, d.waitsFor...), "; "))
 	default: // other inputs can give other scores where the workload stays
 		d.Clusters = decision.Clusters
 		d.Kept = assigned && len(decision.Left) == 0 && len(d.Clusters) == len(current.clusters)
 		s.assignments[keyOf(item.workspace.Name, item.Reference)] = assignment{
-			uid: request.Workload.UID, placement: item.placement.compiled.NamespacedName(), clusters: d.Clusters, group: d.Group,
+			uid: request.Workload.UID, placement: item.placement.compiled.NamespacedName(), since: s.options.Now, clusters: d.Clusters, group: d.Group,
 			inputsDigest: decision.InputsDigest,
 		}
 	}

@@ -122,6 +122,12 @@ func (e explained) Table(w io.Writer) {
 	if e.Kept {
 		fmt.Fprintf(w, "%s stays where it is, as PlacementDecisions say.\n", e.Workload)
 	}
+	for _, victim := range e.Preempts {
+		fmt.Fprintf(w, "%s (priority %d) takes the place of %s.\n", e.Workload, e.Priority, victim)
+	}
+	for _, by := range e.PreemptedBy {
+		fmt.Fprintf(w, "%s (priority %d) makes room for %s.\n", e.Workload, e.Priority, by)
+	}
 	if e.NoBetterPlace != "" {
 		fmt.Fprintf(w, "%s: %s\n", e.Workload, e.NoBetterPlace)
 	}
