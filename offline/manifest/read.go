@@ -320,6 +320,7 @@ func (r *reader) place(o *Object) {
 // add adds an object of our API, a ConfigMap, a LimitRange or a workload to a workspace. Workloads are counted later, when all
 // LimitRanges are known.
 func (r *reader) add(w *Workspace, o *Object) {
+	w.objects = append(w.objects, o)
 	switch {
 	case isOurs(o):
 		r.addOurs(w, o)

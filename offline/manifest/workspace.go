@@ -47,7 +47,13 @@ type Workspace struct {
 	Others []*Object
 	// LimitRanges, which the workloads of their namespaces are counted with.
 	LimitRanges []Typed[corev1.LimitRange]
+
+	objects []*Object
 }
+
+// Objects returns the objects of our API, the ConfigMaps, the LimitRanges and the workloads, left out or not, in the order of the
+// files.
+func (w *Workspace) Objects() []*Object { return w.objects }
 
 // countRequests counts the workloads with what LimitRanges of their namespaces add.
 func (w *Workspace) countRequests() {

@@ -1,5 +1,5 @@
 // Package scenario tests whole decisions: a scenario is a text file with a fleet, policies, workloads, and the expected
-// decisions.
+// decisions, at once or step by step over time.
 package scenario
 
 import (
@@ -18,6 +18,7 @@ import (
 	"golang.org/x/tools/txtar"
 	"sigs.k8s.io/yaml"
 
+	"github.com/kcp-placement/placement/internal/controller"
 	"github.com/kcp-placement/placement/offline/manifest"
 	"github.com/kcp-placement/placement/offline/simulation"
 )
@@ -35,6 +36,11 @@ const (
 //
 //	use           paths of more files and folders to read, one per line, relative to the scenario
 //	expect.yaml   the expectation of each workload, see Expectation
+//
+// A scenario over time has, in place of expect.yaml,
+//
+//	steps.yaml    what happens and what is expected, a list of Steps
+//	flags         flags of the controller, such as --failover-after=10m
 type Scenario struct {
 	// File that it was read from.
 	File string
@@ -44,6 +50,9 @@ type Scenario struct {
 	archive *txtar.Archive
 	files   []*manifest.File
 	expect  map[string]Expectation
+	// story is nil where all is decided at once. later are the files that its steps apply.
+	story *story
+	later map[string][]*manifest.File
 }
 
 // Expectation is the expected decision of one workload. Fields that are left out are not compared.
@@ -66,7 +75,10 @@ type Expectation struct {
 func Parse(file *manifest.File, read func(path string) ([]*manifest.File, error)) (*Scenario, error) {
 	s := &Scenario{File: file.Name, archive: txtar.Parse([]byte(file.Text))}
 	s.Title, _, _ = strings.Cut(strings.TrimSpace(string(s.archive.Comment)), "\n")
-	expects := false
+	expects := slices.ContainsFunc(s.archive.Files, func(f txtar.File) bool { return f.Name == expectFile })
+	if err := s.parseStory(expects, read); err != nil {
+		return nil, fmt.Errorf("%s: %w", file.Name, err)
+	}
 	for _, f := range s.archive.Files {
 		text := string(f.Data)
 		switch f.Name {
@@ -83,18 +95,61 @@ func Parse(file *manifest.File, read func(path string) ([]*manifest.File, error)
 				s.files = append(s.files, files...)
 			}
 		case expectFile:
-			expects = true
 			if err := s.parseExpectations(f.Data); err != nil {
 				return nil, fmt.Errorf("%s: %s: %w", file.Name, expectFile, err)
 			}
+		case stepsFile, flagsFile: // parsed before
 		default:
-			s.files = append(s.files, &manifest.File{Name: path.Join(file.Name, f.Name), Text: text})
+			if s.later[f.Name] == nil {
+				s.files = append(s.files, s.contained(f))
+			}
 		}
 	}
-	if !expects {
-		return nil, fmt.Errorf("%s: there is no file %s in the scenario, which says where the workloads are to run", file.Name, expectFile)
-	}
 	return s, nil
+}
+
+// contained returns a file of the archive.
+func (s *Scenario) contained(f txtar.File) *manifest.File {
+	return &manifest.File{Name: path.Join(s.File, f.Name), Text: string(f.Data)}
+}
+
+// parseStory parses the files of a scenario over time.
+func (s *Scenario) parseStory(expects bool, read func(path string) ([]*manifest.File, error)) error {
+	at := func(name string) int {
+		return slices.IndexFunc(s.archive.Files, func(f txtar.File) bool { return f.Name == name })
+	}
+	steps, flags := at(stepsFile), at(flagsFile)
+	switch {
+	case steps < 0 && !expects:
+		return fmt.Errorf("there is no file %s in the scenario, which says where the workloads are to run, nor %s, which tells a story over time", expectFile, stepsFile)
+	case steps < 0 && flags >= 0:
+		return fmt.Errorf("%s: only a scenario over time, with a file %s, has flags of the controller", flagsFile, stepsFile)
+	case steps < 0:
+		return nil
+	case expects:
+		return fmt.Errorf("there are %s and %s: each step says what is expected", stepsFile, expectFile)
+	}
+	s.story, s.later = &story{pace: controller.DefaultPace(), start: beginning}, map[string][]*manifest.File{}
+	if flags >= 0 {
+		if err := s.story.parseFlags(s.archive.Files[flags].Data); err != nil {
+			return fmt.Errorf("%s: %w", flagsFile, err)
+		}
+	}
+	if err := s.story.parseSteps(s.archive.Files[steps].Data); err != nil {
+		return fmt.Errorf("%s: %w", stepsFile, err)
+	}
+	for _, name := range files(s.story.steps) {
+		if i := at(name); i >= 0 {
+			s.later[name] = []*manifest.File{s.contained(s.archive.Files[i])}
+			continue
+		}
+		found, err := read(path.Join(path.Dir(s.File), name))
+		if err != nil {
+			return fmt.Errorf("%s: apply: %w", stepsFile, err)
+		}
+		s.later[name] = found
+	}
+	return nil
 }
 
 func (s *Scenario) parseExpectations(text []byte) error {
@@ -123,24 +178,37 @@ func (s *Scenario) parseExpectations(text []byte) error {
 }
 
 // Expects reports whether the scenario has an expectation yet.
-func (s *Scenario) Expects() bool { return len(s.expect) > 0 }
+func (s *Scenario) Expects() bool {
+	return len(s.expect) > 0 || s.story != nil && slices.ContainsFunc(s.story.steps, (*Step).expects)
+}
 
 // Failure is one expectation that was not met.
 type Failure struct {
-	// Workload as expect.yaml names it.
+	// Step of a scenario over time: where it stands, when it was, and its title.
+	Step string `json:"step,omitempty"`
+	// Workload as expect.yaml names it; any object in a step, and empty for what is about all of them.
 	Workload string `json:"workload"`
-	// What was expected: clusters, scores, replicas, group, rejected or error.
+	// What was expected: clusters, scores, replicas, group, rejected or error, or a field of a step.
 	What     string `json:"what"`
 	Expected string `json:"expected"`
 	Actual   string `json:"actual"`
+	// Log is what had happened since the step before; only the last failure of a step has it.
+	Log []string `json:"log,omitempty"`
 
 	// Decision that was made; nil where there is no such workload.
 	Decision *simulation.Decision `json:"-"`
+
+	// node is the expected value in steps.yaml, nil where it cannot be replaced by the actual value.
+	node  *yamlv3.Node
+	value any
 }
 
 // Run places the workloads of the scenario and returns the expectations that are not met. It fails where the scenario
 // itself is wrong, or ctx ends.
 func (s *Scenario) Run(ctx context.Context) ([]Failure, error) {
+	if s.story != nil {
+		return s.play(ctx)
+	}
 	decisions, err := s.decide(ctx)
 	if err != nil {
 		return nil, err
@@ -192,7 +260,7 @@ func (e Expectation) compare(name string, d *simulation.Decision) (failures []Fa
 	actual := e.observe(d)
 	differ := func(what string, expected, actual any) {
 		if !reflect.DeepEqual(expected, actual) {
-			failures = append(failures, Failure{name, what, inline(expected), inline(actual), d})
+			failures = append(failures, Failure{Workload: name, What: what, Expected: inline(expected), Actual: inline(actual), Decision: d})
 		}
 	}
 	if e.Clusters != nil {
@@ -211,7 +279,7 @@ func (e Expectation) compare(name string, d *simulation.Decision) (failures []Fa
 		differ("rejected", e.Rejected, actual.Rejected)
 	}
 	if !strings.Contains(d.Error, e.Error) {
-		failures = append(failures, Failure{name, "error", e.Error, d.Error, d})
+		failures = append(failures, Failure{Workload: name, What: "error", Expected: e.Error, Actual: d.Error, Decision: d})
 	}
 	return failures
 }
@@ -257,22 +325,39 @@ func inline(value any) string {
 // Update returns the text of the scenario with the actual decisions as expectations. An empty expect.yaml gets the
 // clusters and the scores of every workload. Comments stay.
 func (s *Scenario) Update(ctx context.Context) (string, error) {
+	if s.story != nil {
+		return s.updateSteps(ctx)
+	}
 	decisions, err := s.decide(ctx)
 	if err != nil {
 		return "", err
 	}
+	text, err := s.expectations([]byte(s.text(expectFile)), decisions)
+	if err != nil {
+		return "", fmt.Errorf("%s: %s: %w", s.File, expectFile, err)
+	}
+	return s.with(expectFile, text), nil
+}
+
+// text returns the text of a file in the scenario; empty where there is none.
+func (s *Scenario) text(name string) string {
+	for _, f := range s.archive.Files {
+		if f.Name == name {
+			return string(f.Data)
+		}
+	}
+	return ""
+}
+
+// with returns the text of the scenario with another text of one of its files.
+func (s *Scenario) with(name string, text []byte) string {
 	updated := &txtar.Archive{Comment: s.archive.Comment, Files: slices.Clone(s.archive.Files)}
 	for i := range updated.Files {
-		if updated.Files[i].Name != expectFile {
-			continue
+		if updated.Files[i].Name == name {
+			updated.Files[i].Data = text
 		}
-		text, err := s.expectations(updated.Files[i].Data, decisions)
-		if err != nil {
-			return "", fmt.Errorf("%s: %s: %w", s.File, expectFile, err)
-		}
-		updated.Files[i].Data = text
 	}
-	return string(txtar.Format(updated)), nil
+	return string(txtar.Format(updated))
 }
 
 func (s *Scenario) expectations(text []byte, decisions map[string]*simulation.Decision) ([]byte, error) {
@@ -313,17 +398,32 @@ func (s *Scenario) expectations(text []byte, decisions map[string]*simulation.De
 			if inline(value) == inline(fields.Content[j+1]) || fields.Content[j].Value == "error" && strings.Contains(actual.Error, s.expect[name].Error) {
 				continue
 			}
-			comment := fields.Content[j+1].LineComment
-			if err := fields.Content[j+1].Encode(value); err != nil {
+			if err := replace(fields.Content[j+1], value); err != nil {
 				return nil, err
 			}
-			fields.Content[j+1].Style, fields.Content[j+1].LineComment = yamlv3.FlowStyle, comment
 		}
 	}
+	return format(&document)
+}
+
+// replace writes another value in a place of YAML. Its comment stays.
+func replace(node *yamlv3.Node, value any) error {
+	comment := node.LineComment
+	if err := node.Encode(value); err != nil {
+		return err
+	}
+	node.LineComment = comment
+	if node.Kind != yamlv3.ScalarNode {
+		node.Style = yamlv3.FlowStyle
+	}
+	return nil
+}
+
+func format(document *yamlv3.Node) ([]byte, error) {
 	var out bytes.Buffer
 	encoder := yamlv3.NewEncoder(&out)
 	encoder.SetIndent(2)
-	if err := encoder.Encode(&document); err != nil {
+	if err := encoder.Encode(document); err != nil {
 		return nil, err
 	}
 	return out.Bytes(), nil

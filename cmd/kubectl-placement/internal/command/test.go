@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,7 +31,9 @@ Rego suites (*_test.rego), as opa test does: it runs rules whose names begin wit
 Suites may call any OPA function that has no access to the outside; policies may call what they may call in force.
 
 Placement scenarios (*.txtar): a fleet, policies and workloads in one file, and expect.yaml with the clusters that are
-expected for each workload, their scores, and what rejects others. --update writes the decisions of the engine into it.`,
+expected for each workload, their scores, and what rejects others. With steps.yaml in its place a scenario goes on over
+time: objects change, clusters fall silent, the controller restarts, and each step says what is expected by then. The clock
+is the scenario's own, so that days take milliseconds. --update writes the decisions of the engine into the file.`,
 		Example: `  kubectl placement test my-policies
   kubectl placement test my-policies -v --run residency
   kubectl placement test my-policies --coverage --threshold 95
@@ -95,7 +99,8 @@ func (t tested) Tests() (tests []output.Test) {
 		if !s.Passed() {
 			one.Failure = s.Error
 			for _, f := range s.Failures {
-				one.Failure += fmt.Sprintf("%s: %s: expected %s, actual %s\n", f.Workload, f.What, f.Expected, f.Actual)
+				about := slices.DeleteFunc([]string{f.Step, f.Workload, f.What}, func(s string) bool { return s == "" })
+				one.Failure += fmt.Sprintf("%s: expected %s, actual %s\n", strings.Join(about, ": "), f.Expected, f.Actual)
 			}
 		}
 		tests = append(tests, one)

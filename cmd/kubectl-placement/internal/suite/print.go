@@ -44,7 +44,13 @@ func (t *ScenarioTest) print(w io.Writer, verbose bool) {
 		fmt.Fprintln(w, indent(t.Error))
 	}
 	for i, f := range t.Failures {
-		fmt.Fprintf(w, "  %s: %s\n    expected  %s\n    actual    %s\n", f.Workload, f.What, f.Expected, f.Actual)
+		if f.Step != "" && (i == 0 || t.Failures[i-1].Step != f.Step) {
+			fmt.Fprintf(w, "  %s\n", f.Step)
+		}
+		fmt.Fprintf(w, "  %s\n    expected  %s\n    actual    %s\n", strings.TrimPrefix(f.Workload+": "+f.What, ": "), f.Expected, f.Actual)
+		if len(f.Log) > 0 {
+			fmt.Fprintf(w, "\n    since the step before:\n    %s\n\n", strings.Join(f.Log, "\n    "))
+		}
 		last := i+1 == len(t.Failures) || t.Failures[i+1].Workload != f.Workload
 		if last && f.Decision != nil && f.Decision.Explained != nil {
 			fmt.Fprintln(w)
