@@ -60,6 +60,21 @@ func TestPlacementPage(t *testing.T) {
 	typeAll(t, string(page), 7)
 }
 
+// TestRebalancePage does what docs/rebalance.md shows, with the files that it shows.
+func TestRebalancePage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/rebalance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	for _, file := range written.FindAllStringSubmatch(string(page), -1) {
+		if err := os.WriteFile(file[1], []byte(file[2]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	typeAll(t, string(page), 4)
+}
+
 // TestDeliveryPage does what docs/delivery.md shows of rendering, with the files that it shows.
 func TestDeliveryPage(t *testing.T) {
 	text, err := os.ReadFile("../../docs/delivery.md")

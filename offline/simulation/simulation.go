@@ -276,7 +276,7 @@ func (s *Simulation) restore(m *manifest.Workspace) error {
 			a := assignment{uid: string(d.Workload.UID), placement: name, since: d.DecidedAt.Time, group: d.Group, inputsDigest: d.InputsDigest}
 			for i, c := range d.Clusters {
 				a.clusters = append(a.clusters, engine.Choice{
-					Name: c.Name, Replicas: int64(c.Replicas), Score: int64(c.Score), Reason: c.Reason, Reserved: r.Shares[i].Amount,
+					Name: c.Name, Replicas: int64(c.Replicas), Score: int64(c.Score), Reason: c.Reason, Reserved: r.Shares[i].Amount, Expired: r.Shares[i].Expired,
 				})
 			}
 			_ = s.engine.Restore(m.Name, r) // what can be read is valid

@@ -35,7 +35,7 @@ func (s *Source) live(ctx context.Context, kinds *workload.Table, errOut io.Writ
 	if err != nil {
 		return nil, fmt.Errorf("--workload-kinds: %w", err)
 	}
-	config, path, err := s.config()
+	config, path, err := s.Config()
 	if err != nil {
 		return nil, err
 	}
@@ -139,8 +139,8 @@ var companions = []schema.GroupVersionResource{
 	policyv1.SchemeGroupVersion.WithResource("poddisruptionbudgets"),
 }
 
-// config returns the configuration of a client for the workspace, and the workspace's path.
-func (s *Source) config() (*rest.Config, string, error) {
+// Config returns the configuration of a client for the workspace, and the workspace's path.
+func (s *Source) Config() (*rest.Config, string, error) {
 	config, err := program.Kubeconfig(s.kubeconfig, s.context)
 	if err != nil {
 		if clientcmd.IsEmptyConfig(err) {
