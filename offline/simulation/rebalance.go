@@ -9,6 +9,7 @@ import (
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/offline/rebalance"
@@ -56,6 +57,10 @@ func (s *Simulation) rebalanced(i item) (w rebalance.Workload, counts bool) {
 		w.Fixed = string(end)
 	case err != nil:
 		w.Fixed = inFiles(i.workspace.Workspace, err).Error()
+	case assigned && i.Annotations[v1alpha1.AnnotationPinned] == "true":
+		w.Fixed = "it has the annotation " + v1alpha1.AnnotationPinned
+	case assigned && i.placement.suspended:
+		w.Fixed = fmt.Sprintf("WorkloadPlacement %s is suspended", i.placement.name)
 	}
 	return w, assigned || w.Fixed == ""
 }

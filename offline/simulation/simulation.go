@@ -76,8 +76,8 @@ type placementState struct {
 	preempts bool
 	compiled *placement.Placement
 	err      error
-	// unlimited: the brake is lifted for its workloads.
-	unlimited bool
+	// unlimited: the brake is lifted for its workloads. suspended: nothing is decided on them.
+	unlimited, suspended bool
 }
 
 type key struct {
@@ -241,7 +241,10 @@ func (w *workspace) compile(e *engine.Engine) error {
 	objects := slices.Clone(w.Placements)
 	slices.SortFunc(objects, func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return placement.ByAge(a.Typed, b.Typed) })
 	for _, o := range objects {
-		p := &placementState{name: o.Typed.Name, namespace: o.Typed.Namespace, priority: o.Typed.Spec.Priority, preempts: o.Typed.Preempts(), unlimited: o.Typed.DisruptsAtOnce()}
+		p := &placementState{
+			name: o.Typed.Name, namespace: o.Typed.Namespace, priority: o.Typed.Spec.Priority, preempts: o.Typed.Preempts(),
+			unlimited: o.Typed.DisruptsAtOnce(), suspended: o.Typed.Spec.Suspend,
+		}
 		selector, _ := placement.CompileSelector(o.Typed) // Compile returns its error, too
 		if p.compiled, p.err = e.CompilePlacement(o.Typed); p.err != nil {
 			p.err = &manifest.Error{Position: o.Position("spec"), Object: o.String(), Message: p.err.Error()}
