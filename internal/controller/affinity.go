@@ -21,19 +21,19 @@ type scheduledAs struct {
 // setAffinity tells the engine what affinity between workloads has to know. Where policies have terms, these are evaluated for all
 // workloads before the first decision, as far as one pass has time: until known is true, nothing is to be decided, since what is placed
 // may keep others away. A workload for which they fail delays nobody: what was known of it stays, and its placement says so.
-func (w *workspace) setAffinity(ctx context.Context, placements []*placementState, workloads []*workloadObject) (known bool) {
+func (w *workspace) setAffinity(ctx context.Context, placements []*placementState) (known bool) {
 	terms := make([]*placement.Placement, 0, len(placements))
 	for _, p := range placements {
 		if p.terms != nil {
 			terms = append(terms, p.terms)
 		}
 	}
-	known = w.engine.Relates(w.name) && w.scheduleAll(ctx, placements, workloads)
+	known = w.engine.Relates(w.name) && w.scheduleAll(ctx, placements)
 	if !w.engine.Relates(w.name) {
 		w.scheduled, known = nil, true
 	}
 	w.engine.SetAffinity(w.name, terms, func(yield func(*workload.Workload, *placement.Placement) bool) {
-		for _, o := range workloads {
+		for o := range w.index.workloads {
 			if !yield(o.workload, w.scheduled[o.workload].as) {
 				return
 			}
@@ -44,18 +44,18 @@ func (w *workspace) setAffinity(ctx context.Context, placements []*placementStat
 
 // scheduleAll evaluates the policies in force for the workloads that they have not been evaluated for, those for which they failed
 // last. It reports whether it has come to all others.
-func (w *workspace) scheduleAll(ctx context.Context, placements []*placementState, workloads []*workloadObject) (all bool) {
+func (w *workspace) scheduleAll(ctx context.Context, placements []*placementState) (all bool) {
 	selectors := make([]placement.Selector, len(placements))
 	for i, p := range placements {
-		selectors[i] = p.selector
+		selectors[i], p.unrelated = p.selector, nil
 	}
 	last, digest, start := w.scheduled, w.engine.PolicyDigest(w.name), w.now()
-	w.scheduled = make(map[*workload.Workload]scheduledAs, len(workloads))
+	w.scheduled = make(map[*workload.Workload]scheduledAs, len(w.index.items))
 	late := func() bool { return w.now().Sub(start) >= trialWithin || w.now().Before(w.restUntil) }
 	all = true
 	var failing []*workloadObject
 	var owners []*placementState // of those
-	for _, o := range workloads {
+	for o := range w.index.workloads {
 		owner, _ := placement.Owner(selectors, o.workload)
 		if owner < 0 || placements[owner].terms == nil || o.err != nil || o.end.RequestsNothing() {
 			continue

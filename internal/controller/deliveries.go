@@ -30,6 +30,11 @@ type deliveries struct {
 	usages     map[string]*v1alpha1.ClusterUsage
 	// running are the workloads that run somewhere and are not shown.
 	running map[workloadKey]workload.Reference
+	// delivered is what this was read from.
+	delivered struct {
+		works map[*v1alpha1.Work]bool
+		done  *delivery.Result
+	}
 	// problems are why workloads are not delivered as they are decided, by UID, and unwritable why Works of clusters cannot be
 	// written, as the last round of deliveries has found.
 	problems   map[types.UID][]delivery.Problem
@@ -47,11 +52,23 @@ func (w *workspace) readDeliveries(o *cacheView) {
 		w.delivering[r.Name] = *delivery.ClusterOf(r)
 	}
 	w.copies, w.usages = delivery.CopiesOf(names, o.works), o.usages
-	w.running = w.runsUnseen(o)
+	w.running = w.runsUnseen()
+	var done *delivery.Result
 	if w.outcome != nil {
-		if done := w.outcome(); done != nil {
+		if done = w.outcome(); done != nil {
 			w.problems, w.unwritable = done.Problems, done.Clusters
 		}
+	}
+	works := make(map[*v1alpha1.Work]bool, len(o.works))
+	for _, work := range o.works {
+		works[work] = true
+	}
+	if w.delivered.done == done && maps.Equal(w.delivered.works, works) {
+		return
+	}
+	w.delivered.done, w.delivered.works = done, works
+	for _, item := range w.index.items {
+		w.index.add(item, deliveryChanged)
 	}
 }
 
@@ -92,10 +109,8 @@ func (p *pass) leaving(before, after *v1alpha1.WorkloadDecision) []v1alpha1.Leav
 // followDepartures takes the clusters off decisions that their workloads have left for good.
 func (p *pass) followDepartures() {
 	asked := map[types.UID]bool{}
-	for key, record := range p.store.records {
-		if record.current == nil || len(record.current.decision.Leaving) == 0 {
-			continue
-		}
+	for _, key := range slices.SortedFunc(maps.Keys(p.store.leaving), workloadKey.compare) {
+		record := p.store.records[key]
 		d := record.current.decision
 		asked[d.Workload.UID] = true
 		left := slices.DeleteFunc(slices.Clone(d.Leaving), func(l v1alpha1.LeavingCluster) bool { return p.hasLeft(d.Workload.UID, l) })
@@ -165,12 +180,17 @@ func countedBy(usage *v1alpha1.ClusterUsage, uid types.UID) (counted capacity.Re
 }
 
 // runsUnseen returns the workloads that run somewhere and are not shown.
-func (w *workspace) runsUnseen(o *cacheView) map[workloadKey]workload.Reference {
-	shown := make(map[types.UID]bool, len(o.workloads))
-	for _, object := range o.workloads {
-		shown[object.UID] = true
-	}
+func (w *workspace) runsUnseen() map[workloadKey]workload.Reference {
 	unseen := map[workloadKey]workload.Reference{}
+	if w.copies.None() {
+		return unseen
+	}
+	shown := make(map[types.UID]bool, len(w.index.items))
+	for _, item := range w.index.items {
+		if item.object != nil {
+			shown[item.object.UID] = true
+		}
+	}
 	for uid, copies := range w.copies.All() {
 		if shown[uid] {
 			continue
@@ -178,6 +198,7 @@ func (w *workspace) runsUnseen(o *cacheView) map[workloadKey]workload.Reference 
 		for _, c := range copies {
 			if reference, known := c.Reference(); known {
 				unseen[keyOf(reference)] = reference
+				w.index.add(w.index.get(keyOf(reference)), deliveryChanged)
 			}
 		}
 	}
@@ -188,40 +209,44 @@ func (w *workspace) runsUnseen(o *cacheView) map[workloadKey]workload.Reference 
 //
 // Invariant: a workload that runs somewhere and is not known to be gone has an assignment.
 func (p *pass) assignments() []delivery.Assignment {
-	all := make([]delivery.Assignment, 0, len(p.items)+len(p.unowned)+len(p.idle)+len(p.kept))
-	for _, item := range p.items {
-		a := delivery.Assignment{Source: item.object.source, Placement: item.owner.object}
-		switch {
-		case item.found && !item.stale:
-			p.assign(item.key, &a)
-		case item.tried && item.err == nil && !item.deferred:
-			a.State = delivery.Waiting
-		}
-		all = append(all, a)
-	}
-	for _, object := range p.unowned {
-		a, key := delivery.Assignment{Source: object.source}, keyOf(object.workload.Reference)
-		if _, by, found := p.store.get(key); found { // it waits for its turn to leave
-			if i := slices.IndexFunc(p.placements, func(s *placementState) bool { return namespacedName(s.object) == by }); i >= 0 {
-				a.Placement = p.placements[i].object
-				p.assign(key, &a)
+	all := make([]delivery.Assignment, 0, len(p.index.items))
+	items := make([]*workItem, 0, len(p.index.items))
+	for key, item := range p.index.items {
+		if p.kept[key] != nil {
+			reference := key.reference()
+			if running, runs := p.running[key]; runs {
+				reference = running
+			} else if d, _, found := p.store.get(key); found {
+				reference.UID = string(d.Workload.UID)
 			}
-		} else if len(p.unselective) == 0 {
-			a.State = delivery.Unselected
+			all = append(all, delivery.Assignment{Source: &delivery.Source{Reference: reference}})
+		} else if item.object != nil {
+			items = append(items, item)
+		}
+	}
+	slices.SortFunc(items, inTurn)
+	for _, item := range items {
+		a := delivery.Assignment{Source: item.object.source}
+		switch {
+		case item.unowned:
+			if _, by, found := p.store.get(item.key); found { // it waits for its turn to leave
+				if i := slices.IndexFunc(p.placements, func(s *placementState) bool { return namespacedName(s.object) == by }); i >= 0 {
+					a.Placement = p.placements[i].object
+					p.assign(item.key, &a)
+				}
+			} else if len(p.unselective) == 0 {
+				a.State = delivery.Unselected
+			}
+		case item.idle:
+		case item.found && !item.stale:
+			a.Placement = item.owner.object
+			p.assign(item.key, &a)
+		default:
+			if a.Placement = item.owner.object; item.tried && item.err == nil && !item.deferred {
+				a.State = delivery.Waiting
+			}
 		}
 		all = append(all, a)
-	}
-	for _, object := range p.idle {
-		all = append(all, delivery.Assignment{Source: object.source})
-	}
-	for key := range p.kept {
-		reference := key.reference()
-		if running, runs := p.running[key]; runs {
-			reference = running
-		} else if d, _, found := p.store.get(key); found {
-			reference.UID = string(d.Workload.UID)
-		}
-		all = append(all, delivery.Assignment{Source: &delivery.Source{Reference: reference}})
 	}
 	return all
 }

@@ -2,8 +2,7 @@ package controller
 
 import (
 	"fmt"
-	"maps"
-	"slices"
+	"strings"
 	"time"
 
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
@@ -38,32 +37,36 @@ func (p *pass) waitsItsTurn(item *workItem, due *engine.Decision) bool {
 	if !due.Disrupts() || item.owner.suspension != nil || p.mayDisrupt(item.owner) {
 		return false
 	}
-	item.owner.paced = append(item.owner.paced, item.object.workload.String())
+	item.paced = true
 	return true
 }
 
 // releaseUnowned releases what workloads hold that no placement selects any more, at the pace of disruptions as long as the
 // placement exists that they were decided for.
-func (p *pass) releaseUnowned(objects []*workloadObject) {
+func (p *pass) releaseUnowned(items []*workItem) {
 	owners := make(map[types.NamespacedName]*placementState, len(p.placements))
 	for _, state := range p.placements {
 		owners[namespacedName(state.object)] = state
 	}
-	for _, object := range objects {
-		key := keyOf(object.workload.Reference)
-		stored, by, found := p.store.get(key)
+	for _, item := range items {
+		p.index.drop(item)
+		_, by, _ := p.store.get(item.key)
 		owner := owners[by]
 		switch {
-		case !found:
-		case owner == nil || object.end != "" || stored.Workload.UID != object.UID:
-			p.release(key)
-		case withholds(owner, object.workload.String(), stored.Clusters):
+		case !item.found:
+		case owner == nil || item.object.end != "" || item.stale:
+			p.release(item.key)
+		case owner.suspension != nil:
+			item.enter(account{to: owner, would: wouldWithdraw, supposed: fmt.Sprintf("%s would leave %s: the placement does not select it any more",
+				item.object.workload, strings.Join(clusterNames(item.stored.Clusters), ", "))})
+			p.index.add(item, leftOver)
 		case p.mayDisrupt(owner):
-			p.release(key)
+			p.release(item.key)
 			p.countDisruption(owner)
-			p.event(object, corev1.EventTypeNormal, "Withdrawn", fmt.Sprintf("left %v: WorkloadPlacement %s does not select it any more", clusterNames(stored.Clusters), by.Name))
+			p.event(item.object, corev1.EventTypeNormal, "Withdrawn", fmt.Sprintf("left %v: WorkloadPlacement %s does not select it any more", clusterNames(item.stored.Clusters), by.Name))
 		default:
-			owner.paced = append(owner.paced, object.workload.String())
+			item.enter(account{to: owner, paced: item.object.workload.String()})
+			p.index.add(item, leftOver)
 		}
 	}
 }
@@ -72,7 +75,7 @@ func (p *pass) releaseUnowned(objects []*workloadObject) {
 func (p *pass) pace() {
 	moved := map[types.UID]int{}
 	for _, owner := range p.placements {
-		if len(owner.paced) == 0 {
+		if owner.paced.Len() == 0 {
 			continue
 		}
 		uid := owner.object.UID
@@ -80,8 +83,8 @@ func (p *pass) pace() {
 		moved[uid] = p.moved[uid] + owner.disrupted
 		next := p.brake.Next(p.began, p.placedBefore)
 		owner.pacing = fmt.Sprintf("%d workloads have lost a cluster, %d wait for their turn: at most %s in this workspace, the next at %s. Annotation %s: %s on the placement lets them go at once. They are: %s",
-			moved[uid], len(owner.paced), p.brake.String(p.placedBefore), next.UTC().Format(time.RFC3339),
-			v1alpha1.AnnotationDisruptions, v1alpha1.DisruptionsUnlimited, examples(owner.paced))
+			moved[uid], owner.paced.Len(), p.brake.String(p.placedBefore), next.UTC().Format(time.RFC3339),
+			v1alpha1.AnnotationDisruptions, v1alpha1.DisruptionsUnlimited, &owner.paced)
 		if !before {
 			p.event(owner.object, corev1.EventTypeWarning, disruptionsPaced, owner.pacing)
 		}
@@ -101,7 +104,7 @@ func (p *pass) wakeForEvictions() {
 			if state.placement == nil {
 				continue
 			}
-			for _, by := range slices.AppendSeq([]*placement.Placement{state.placement}, maps.Values(state.timed)) {
+			for _, by := range append([]*placement.Placement{state.placement}, state.tolerates()...) {
 				if until := filter.NextEnd(by, row, now); !until.IsZero() {
 					p.result.within(until.Sub(now))
 				}

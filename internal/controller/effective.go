@@ -12,9 +12,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/lint"
-	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/snapshot"
-	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // effects are the conditions Effective of placements, for one state of the fleet and what policies say in vain.
@@ -34,15 +32,6 @@ type effect struct {
 	scheduled *conditionsv1alpha1.Condition
 	under     map[string][]lint.Finding
 }
-
-// sample is a workload with its placement as policies schedule it.
-type sample struct {
-	workload *workload.Workload
-	under    *placement.Placement
-}
-
-// maxSamples bounds in how many ways that policies schedule the workloads of a placement it is found out what is in vain.
-const maxSamples = 8
 
 // lintPlacements looks for what placements say in vain, when they, the policies or what is known of clusters has changed. What the
 // policies say in vain comes after what the placement does.
@@ -73,11 +62,12 @@ func (w *workspace) lintScheduled(placements []*placementState) {
 	var linter *lint.Workspace
 	for _, p := range placements {
 		known, found := w.effects.of[p.object.UID]
-		if !found || len(p.samples)+len(known.under) == 0 {
+		samples := p.sampled()
+		if !found || len(samples)+len(known.under) == 0 {
 			continue
 		}
-		under, same := make(map[string][]lint.Finding, len(p.samples)), len(known.under) == len(p.samples)
-		for digest, s := range p.samples {
+		under, same := make(map[string][]lint.Finding, len(samples)), len(known.under) == len(samples)
+		for digest, s := range samples {
 			findings, told := known.under[digest]
 			if !told {
 				if same = false; linter == nil {

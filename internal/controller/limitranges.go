@@ -18,14 +18,8 @@ type requestDefaults struct {
 	// ofNamespaces is as it was last read, limitRanges the objects that it was read from; nil before that.
 	ofNamespaces map[string]corev1.ResourceList
 	limitRanges  map[types.NamespacedName]bool
-	// counted are the workloads of the last pass that have any.
-	counted map[*workloadObject]countedObject
-}
-
-// countedObject is an object as it is counted with defaults.
-type countedObject struct {
-	defaults corev1.ResourceList
-	object   *workloadObject
+	// read says whether they could be read in the last pass.
+	read bool
 }
 
 // countRequests counts the workloads with what LimitRanges of their namespaces add.
@@ -33,29 +27,42 @@ type countedObject struct {
 // Invariant: what was counted stays while LimitRanges cannot be read, across restarts as well. A workload that is decided has
 // what its decision says then, and others what was read last.
 func (w *workspace) countRequests(ctx context.Context, o *cacheView, r *result) {
-	read := w.seesLimitRanges(ctx, o, r)
-	if read {
+	read, before := w.seesLimitRanges(ctx, o, r), w.defaults
+	if w.defaults.read = read; read {
 		w.defaults.ofNamespaces = workload.DefaultRequests(o.limitRanges)
 	}
-	counted := map[*workloadObject]countedObject{}
-	workloads := make([]*workloadObject, len(o.workloads))
-	for i, object := range o.workloads {
-		defaults := w.defaults.ofNamespaces[object.Namespace]
-		if !read {
-			if d, _, found := w.store.get(keyOf(object.workload.Reference)); found && d.Workload.UID == object.UID {
-				defaults = d.DefaultRequest
-			}
+	same := func(a, b corev1.ResourceList) bool { return maps.EqualFunc(a, b, resource.Quantity.Equal) }
+	if read && before.read && maps.EqualFunc(before.ofNamespaces, w.defaults.ofNamespaces, same) ||
+		!read && !before.read && len(w.defaults.ofNamespaces) == 0 && !w.hasDefaultRequests() {
+		for item := range w.index.due {
+			w.countItem(item)
 		}
-		workloads[i] = object
-		if len(defaults) > 0 {
-			c, found := w.defaults.counted[object]
-			if !found || !maps.EqualFunc(c.defaults, defaults, resource.Quantity.Equal) {
-				c = countedObject{defaults, object.countedWith(defaults)}
-			}
-			counted[object], workloads[i] = c, c.object
+		return
+	}
+	for _, item := range w.index.items {
+		w.countItem(item)
+	}
+}
+
+// countItem counts a workload, unless nothing has changed.
+func (w *workspace) countItem(item *workItem) {
+	if item.shown == nil {
+		item.object, item.countedFrom = nil, nil
+		return
+	}
+	defaults := w.defaults.ofNamespaces[item.shown.Namespace]
+	if !w.defaults.read {
+		if d, _, found := w.store.get(item.key); found && d.Workload.UID == item.shown.UID {
+			defaults = d.DefaultRequest
 		}
 	}
-	o.workloads, w.defaults.counted = workloads, counted
+	if item.countedFrom == item.shown && maps.EqualFunc(item.defaults, defaults, resource.Quantity.Equal) {
+		return
+	}
+	if item.countedFrom, item.defaults, item.object = item.shown, defaults, item.shown; len(defaults) > 0 {
+		item.object = item.shown.countedWith(defaults)
+	}
+	w.index.add(item, workloadChanged)
 }
 
 // countedWith returns the object with the requests that it has with defaults.
@@ -102,11 +109,4 @@ func (w *workspace) seesLimitRanges(ctx context.Context, o *cacheView, r *result
 }
 
 // hasDefaultRequests says whether LimitRanges are a part of what any decision reserves.
-func (w *workspace) hasDefaultRequests() bool {
-	for _, record := range w.store.records {
-		if record.current != nil && len(record.current.decision.DefaultRequest) > 0 {
-			return true
-		}
-	}
-	return false
-}
+func (w *workspace) hasDefaultRequests() bool { return w.store.defaulted > 0 }

@@ -27,6 +27,7 @@ type metrics struct {
 	suspended     prometheus.Gauge
 	supposed      *prometheus.GaugeVec
 	workBytes     prometheus.Counter
+	due           *prometheus.CounterVec
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -90,8 +91,11 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		workBytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "work_bytes_total", Help: "Bytes of manifests in the Works that were written.",
 		}),
+		due: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "due_workloads_total", Help: "Workloads that passes have looked at, by the reason why.",
+		}, []string{"reason"}),
 	}
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened, m.deliveries, m.workBytes, m.suspended, m.supposed} {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened, m.deliveries, m.workBytes, m.suspended, m.supposed, m.due} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

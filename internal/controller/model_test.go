@@ -976,7 +976,7 @@ func (m *model) expectNothingWaitsInVain() {
 		for _, row := range m.leader.workspace.engine.Snapshot("ws").Rows() {
 			if ready, _ := row.Condition(string(conditionsv1alpha1.ReadyCondition)); ready.Status == "True" && row.Free.CPU >= w.workload.On(row.UsableNodes).Requests.CPU &&
 				(row.UsableNodes > 0 || !w.workload.PerNode) {
-				m.Fatalf("%s waits for %d, %d are free on %s: %v", name, w.workload.Requests.CPU, row.Free.CPU, row.Name, m.leader.workspace.waiting)
+				m.Fatalf("%s waits for %d, %d are free on %s: %v", name, w.workload.Requests.CPU, row.Free.CPU, row.Name, m.leader.workspace.index.waiting)
 			}
 		}
 	}

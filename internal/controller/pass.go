@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/btree"
 	"k8s.io/klog/v2"
 
-	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/internal/delivery"
 )
 
 // pass is one pass over the workloads of a workspace.
@@ -18,11 +19,16 @@ type pass struct {
 	selectors  []placement.Selector
 	// unselective are the placements of which it is not known what they select.
 	unselective []*placementState
-	// items are the workloads that placements select; unowned those that none selects, and idle those that get no decision.
-	items         []*workItem
-	unowned, idle []*workloadObject
+	// queue are the workloads that are due and belong to a placement, in turn; visited those that the pass has come to.
+	queue   *btree.BTreeG[*workItem]
+	visited []*workItem
 	// kept are the workloads whose decisions stay as they are, since they cannot be seen.
 	kept map[workloadKey]*hidden
+	// revision of the workspace when the pass began to place; reopened is set once those that are open wait in line for another.
+	revision int64
+	reopened bool
+	// clustersDelivering are the clusters that deliver, made where they are asked for.
+	clustersDelivering map[string]*delivery.Cluster
 	// changeable are the clusters on which it is a question of time whether workloads may stay.
 	changeable map[string]bool
 	// explained is the latest attempt in this pass of the workloads that fare the same, by Decision.Peers.
@@ -39,9 +45,7 @@ type pass struct {
 	// began is the time of the disruptions of this pass, placedBefore how many workloads were placed then.
 	began        time.Time
 	placedBefore int
-	// next is the carry-over to the next pass.
-	next   carryOver
-	result *result
+	result       *result
 }
 
 // confirmWithin is how long an informer may take to show what was written before it is looked up.
@@ -51,6 +55,7 @@ const confirmWithin = 5 * time.Second
 // reports that in the result, and the following ones are made all the same, as far as they can be.
 func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	w.countHidden(o.hidden)
+	w.index.take(o.workloads)
 	w.claims.watch(o.binding, w.now())
 	r.do(func() { w.followConfig(ctx, &o, &r) })
 	registrations := o.clusters
@@ -69,14 +74,15 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 		var p *pass
 		known := false
 		counted = counted && r.do(func() { w.readDeliveries(&o) }) && r.do(func() {
-			known = w.setAffinity(ctx, placements, o.workloads)
+			known = w.setAffinity(ctx, placements)
 			r.again = r.again || !known
 		})
 		decided = counted && known && r.do(func() { p = w.newPass(placements, &r); cut = p.place(ctx, &o) })
-		if decided {
+		if !decided {
+			w.index.anew()
+		} else {
 			w.countSuspended(placements)
 			r.do(func() { w.lintScheduled(placements) })
-			r.do(p.tellDeliveries)
 		}
 		w.setQuarantine(w.engine.Quarantine(w.name))
 		r.do(func() { w.publish(ctx, placements, &r) })
@@ -115,7 +121,7 @@ func (w *workspace) notLoaded(err error, placements []*placementState) error {
 func (w *workspace) afterPublishing(cut bool, r *result) {
 	freed := w.releaseHeld()
 	freed = w.applyReviews() || freed
-	r.again = r.again || cut || freed && len(w.waiting) > 0
+	r.again = r.again || cut || freed && w.index.waiting > 0
 	if w.store.unconfirmed() {
 		r.within(confirmWithin)
 	}
@@ -127,13 +133,8 @@ func (w *workspace) afterPublishing(cut bool, r *result) {
 func (w *workspace) newPass(placements []*placementState, r *result) *pass {
 	p := &pass{
 		workspace: w, placements: placements, selectors: make([]placement.Selector, len(placements)),
-		explained: map[string]attempt{}, changeable: map[string]bool{}, next: newCarryOver(), result: r,
-		began: w.now(), placedBefore: len(w.store.byDecision()),
-	}
-	for _, row := range w.engine.Snapshot(w.name).Rows() {
-		if !filter.Timeless(row) {
-			p.changeable[row.Name] = true
-		}
+		explained: map[string]attempt{}, changeable: map[string]bool{}, result: r,
+		began: w.now(), placedBefore: w.store.placed,
 	}
 	for i, state := range placements {
 		p.selectors[i] = state.selector

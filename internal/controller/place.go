@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/btree"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -34,155 +34,183 @@ var (
 	errPanicked = errors.New("deciding failed and is tried again")
 )
 
-// carryOver is what one pass knows about workloads that the next one needs.
-type carryOver struct {
-	// waiting are the workloads that no cluster is feasible for.
-	waiting map[workloadKey]attempt
-	// unreadable are the reported errors of workloads that cannot be decoded.
-	unreadable map[types.UID]string
-	// settled are the placed workloads that should have other clusters, or more, and found none.
-	settled map[workloadKey]attempt
-	// missing is since when a cluster that counts workloads has not counted all of a workload placed there.
-	missing map[located]time.Time
-	// returning is since when a better fallback group has had a place for a workload, without a break.
-	returning map[workloadKey]betterGroup
-	// supposed is what would be decided on workloads of placements that are suspended.
-	supposed map[workloadKey]supposed
-	// failures are why workloads could not be decided on.
-	failures map[workloadKey]error
-}
-
-func newCarryOver() carryOver {
-	return carryOver{
-		waiting: map[workloadKey]attempt{}, unreadable: map[types.UID]string{}, settled: map[workloadKey]attempt{},
-		missing: map[located]time.Time{}, failures: map[workloadKey]error{}, returning: map[workloadKey]betterGroup{}, supposed: map[workloadKey]supposed{},
-	}
-}
-
-// workItem is a workload on its way through a pass.
-type workItem struct {
-	owner  *placementState
-	object *workloadObject
-	key    workloadKey
-	turn   placement.Turn
-	// stored is the decision that the workload has, where found. It is stale where it was made for an earlier workload of
-	// the same name.
-	stored       v1alpha1.WorkloadDecision
-	found, stale bool
-	// attempt is the latest one in vain: to place the workload, where tried, or to find a better place for it.
-	attempt attempt
-	tried   bool
-	// adopted are the clusters where it runs, where it has no decision.
-	adopted []engine.Choice
-	// returnTo is the fallback group that the workload is to return to, move what it is to leave for another reason than what the
-	// clusters are.
-	returnTo string
-	move     *move
-	// reason is why the workload waits, err why it could not be decided on.
-	reason string
-	err    error
-	// deferred says that the pass was cut short before this workload.
-	deferred bool
-}
-
-// place decides on the workloads in turn. For each it asks the engine, if a decision is due, and records the answer.
+// place decides on the workloads that are due, in turn. For each it asks the engine, if a decision may be another one, and records
+// the answer.
 //
-// A pass that is full leaves the remaining workloads as they are, and the next one goes on at once. It starts from the
-// top, where nothing is due any more unless something has changed, so the order is that of one long pass.
+// A pass that is full leaves the remaining workloads as they are, and the next one goes on at once. What has been decided is not due
+// any more then unless something has changed, so the order is that of one long pass.
 func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
-	shown := make(map[workloadKey]bool, len(o.workloads))
-	for _, object := range o.workloads {
-		shown[keyOf(object.workload.Reference)] = true
-	}
-	p.kept = p.findUnseen(ctx, o, shown, p.result)
-	p.reportUnseen(o, p.placements, p.kept)
-	p.releaseGone(shown)
+	due := p.gather(o)
+	p.kept = p.findUnseen(ctx, o, due, p.result)
 	p.followDepartures()
-	p.items = p.inTurn(o.workloads)
-	for _, item := range p.items {
-		err := recovered(func() {
-			if decision := p.decide(ctx, item); decision != nil {
-				p.record(ctx, item, decision)
-			}
-			p.reviewReservation(item)
-		})
-		if err != nil {
-			p.failed(item, err)
-		}
-		p.report(ctx, item)
+	p.line(due)
+	for item := p.nextInTurn(); item != nil; item = p.nextInTurn() {
+		p.visit(ctx, item)
 	}
+	p.reportUnseen(o)
 	p.pace()
 	p.wakeForEvictions()
-	if p.shifted && len(p.next.waiting) > 0 && p.affine(p.placements) {
+	p.wakeNext()
+	p.metrics.waiting.Add(float64(p.index.waiting - p.waited))
+	p.waited = p.index.waiting
+	if p.shifted && p.index.waiting > 0 && p.affine(p.placements) {
 		p.result.again = true // they may have waited for what was placed after them
 	}
-	p.metrics.waiting.Add(float64(len(p.next.waiting) - len(p.waiting)))
-	p.carryOver = p.next
 	return p.cut
 }
 
-// releaseGone releases what workloads hold that do not exist any more.
-func (p *pass) releaseGone(shown map[workloadKey]bool) {
-	for _, key := range p.store.byDecision() {
-		if !shown[key] && p.kept[key] == nil {
-			p.release(key)
-		}
-	}
-}
-
-// inTurn returns the workloads that belong to a placement, in the order in which they are decided on. What others hold is
-// released.
-func (p *pass) inTurn(workloads []*workloadObject) []*workItem {
-	items := make([]*workItem, 0, len(workloads))
-	for _, object := range workloads {
-		if p.kept[keyOf(object.workload.Reference)] != nil {
-			continue
-		}
-		item := &workItem{owner: p.ownerOf(object), object: object, key: keyOf(object.workload.Reference)}
-		if item.owner == nil {
-			p.unowned = append(p.unowned, object)
-			continue
-		}
-		item.stored, _, item.found = p.store.get(item.key)
-		item.stale = item.found && item.stored.Workload.UID != object.UID
+// line has the workloads that are due wait in line, as far as they belong to a placement. What others hold is released.
+func (p *pass) line(due []*workItem) {
+	p.queue = btree.NewG(16, func(a, b *workItem) bool { return inTurn(a, b) < 0 })
+	var unowned []*workItem
+	for _, item := range due {
+		p.find(item)
 		switch {
-		case item.found:
-		case object.end == workload.HasFinished:
-			p.idle = append(p.idle, object)
-			continue
-		case object.end == workload.Suspended, object.end == workload.Controlled:
-			item.owner.idle = append(item.owner.idle, fmt.Sprintf("%s: %s", object.workload, object.workload.WhyNot()))
-			p.idle = append(p.idle, object)
-			continue
+		case p.kept[item.key] != nil:
+			p.keep(item)
+		case item.object == nil:
+			p.release(item.key)
+			p.index.forget(item)
+		case item.unowned:
+			unowned = append(unowned, item)
+		case item.idle:
+			p.rest(item)
+		default:
+			p.lineUp(item)
 		}
-		if item.attempt, item.tried = p.waiting[item.key]; !item.tried {
-			item.attempt = p.settled[item.key]
-		}
-		item.turn = placement.Turn{Priority: item.owner.object.Spec.Priority, Workload: object, Kind: object.Kind, APIVersion: object.APIVersion}
-		items = append(items, item)
 	}
-	p.releaseUnowned(p.unowned)
-	slices.SortFunc(items, func(a, b *workItem) int { return a.turn.Compare(b.turn) })
-	return items
+	p.releaseUnowned(unowned)
 }
 
-// ownerOf returns the placement that a workload belongs to, and says so in the state of others that select it. While it is not
-// known what a placement selects, it keeps the workloads that are placed by it.
-func (p *pass) ownerOf(object *workloadObject) *placementState {
-	for _, owner := range p.unselective {
-		if _, by, placed := p.store.get(keyOf(object.workload.Reference)); placed && by == namespacedName(owner.object) {
-			return owner
+// find looks up which placement and which decision a workload has.
+func (p *pass) find(item *workItem) {
+	item.withdraw()
+	item.stored, _, item.found = p.store.get(item.key)
+	item.stale, item.unowned, item.idle = false, false, false
+	if item.object == nil {
+		return
+	}
+	item.stale = item.found && item.stored.Workload.UID != item.object.UID
+	owner, others := p.ownerOf(item)
+	item.owned(owner)
+	item.others = others
+	item.turn = placement.Turn{Workload: item.object, Kind: item.object.Kind, APIVersion: item.object.APIVersion}
+	if owner == nil {
+		item.unowned = true
+		return
+	}
+	item.turn.Priority = owner.object.Spec.Priority
+	item.idle = !item.found && (item.object.end == workload.HasFinished || item.object.end == workload.Suspended || item.object.end == workload.Controlled)
+}
+
+// owned gives a workload to a placement, nil if to none.
+func (item *workItem) owned(by *placementState) {
+	if item.owner == by {
+		return
+	}
+	if item.owner != nil {
+		delete(item.owner.items, item)
+	}
+	if item.owner = by; by != nil {
+		by.items[item] = true
+	}
+}
+
+// lineUp has a workload wait for its turn.
+func (p *pass) lineUp(item *workItem) {
+	if item.queued == p.index.passes {
+		return
+	}
+	item.queued = p.index.passes
+	p.queue.ReplaceOrInsert(item)
+}
+
+// nextInTurn returns the workload whose turn is next, nil if there is none.
+func (p *pass) nextInTurn() *workItem {
+	item, _ := p.queue.DeleteMin()
+	return item
+}
+
+// visit decides on a workload and takes into account how it fares then.
+func (p *pass) visit(ctx context.Context, item *workItem) {
+	item.begin(p)
+	err := recovered(func() {
+		if decision := p.decide(ctx, item); decision != nil {
+			p.record(ctx, item, decision)
+		}
+		p.reviewReservation(item)
+	})
+	if err != nil {
+		p.failed(item, err)
+	}
+	p.report(ctx, item)
+	p.visited = append(p.visited, item)
+	p.followUp(item)
+}
+
+// begin takes a workload out of the tallies and forgets what the last visit has found.
+func (item *workItem) begin(p *pass) {
+	item.withdraw()
+	if item.found && item.tried { // by another client, meanwhile
+		item.attempt = attempt{}
+		p.index.wait(item, false)
+	}
+	p.index.sleep(item)
+	item.before.missing, item.before.returning, item.before.supposed, item.before.err = item.missing, item.returning, item.supposed, item.err
+	item.missing, item.returning, item.supposed, item.err = nil, betterGroup{}, nil, nil
+	item.adopted, item.returnTo, item.move, item.reason = nil, "", nil, ""
+	item.deferred, item.overlooked, item.satisfied, item.paced = false, false, false, false
+}
+
+// followUp has those workloads wait in line, too, that what has become of another one concerns, and whose turn is later. What it
+// concerns of those before, the next pass looks at.
+func (p *pass) followUp(item *workItem) {
+	if !p.reopened && p.engine.Revision(p.name) != p.revision {
+		p.reopened = true
+		for open := range p.index.open {
+			p.lineUpAfter(open, item)
 		}
 	}
-	i, others := placement.Owner(p.selectors, object.workload)
+	for _, waits := range item.owner.waiting.upTo(maxExamples) { // these the status names
+		if !waits.item.attempt.named {
+			p.lineUpAfter(waits.item, item)
+		}
+	}
+}
+
+func (p *pass) lineUpAfter(item, after *workItem) {
+	if item.owner != nil && inTurn(item, after) > 0 {
+		p.lineUp(item)
+	}
+}
+
+// rest says that a workload without a decision gets none.
+func (p *pass) rest(item *workItem) {
+	a := account{to: item.owner, elsewhere: item.others}
+	if item.object.end != workload.HasFinished {
+		a.idle = fmt.Sprintf("%s: %s", item.object.workload, item.object.workload.WhyNot())
+	}
+	p.index.drop(item)
+	p.index.place(item, nil)
+	item.enter(a)
+}
+
+// ownerOf returns the placement that a workload belongs to, and the others that select it. While it is not known what a placement
+// selects, it keeps the workloads that are placed by it.
+func (p *pass) ownerOf(item *workItem) (owner *placementState, others []*placementState) {
+	for _, owner := range p.unselective {
+		if _, by, placed := p.store.get(item.key); placed && by == namespacedName(owner.object) {
+			return owner, nil
+		}
+	}
+	i, more := placement.Owner(p.selectors, item.object.workload)
 	if i < 0 {
-		return nil
+		return nil, nil
 	}
-	owner := p.placements[i]
-	for _, other := range others {
-		p.placements[other].elsewhere = append(p.placements[other].elsewhere, fmt.Sprintf("%s belongs to %s", object.workload, owner.object.Name))
+	for _, other := range more {
+		others = append(others, p.placements[other])
 	}
-	return owner
+	return p.placements[i], others
 }
 
 // decide asks the engine for a decision on a workload, if one is due; otherwise it returns nil.
@@ -257,7 +285,8 @@ func (p *pass) isDue(ctx context.Context, item *workItem) (bool, error) {
 	case err != nil:
 		return false, err
 	case review == nil:
-		item.attempt = attempt{}
+		groups := request.Placement.Groups
+		item.attempt, item.satisfied = attempt{}, len(groups) == 0 || request.Group == groups[0].Group
 		return false, nil
 	case review.Changes():
 		return !p.waitsItsTurn(item, review), nil
@@ -328,7 +357,8 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 	p.store.put(item.key, namespacedName(item.owner.object), result)
 	p.hold(item.key)
 	if item.tried {
-		item.attempt, item.tried = attempt{}, false
+		item.attempt = attempt{}
+		p.index.wait(item, false)
 	}
 	item.stored, item.found = result, true
 	p.settle(item, decision)
@@ -366,49 +396,71 @@ func (p *pass) failed(item *workItem, err error) {
 	p.stale = true
 	p.result.fail(recovered(func() { p.restoreReservation(item.key) }))
 	item.err = errPanicked
-	if !errors.Is(p.failures[item.key], errPanicked) {
+	if !errors.Is(item.before.err, errPanicked) {
 		p.event(item.object, corev1.EventTypeWarning, "DecidingFailed", item.err.Error())
 	}
 }
 
-// report adds a workload to the state of its placement and to the carry-over.
+// report takes into account how a workload fares.
 func (p *pass) report(ctx context.Context, item *workItem) {
-	owner, object := item.owner, item.object
-	owner.workloads++
+	object, a := item.object, account{to: item.owner, owned: true, elsewhere: item.others}
 	if object.err != nil {
-		p.next.unreadable[object.UID] = object.err.Error()
-		if p.unreadable[object.UID] != object.err.Error() {
-			p.event(object, corev1.EventTypeWarning, "InvalidWorkload", object.err.Error())
+		told := toldUnreadable{object.UID, object.err.Error()}
+		if item.unreadable != told {
+			p.event(object, corev1.EventTypeWarning, "InvalidWorkload", told.why)
 		}
+		item.unreadable = told
+	} else {
+		item.unreadable = toldUnreadable{}
 	}
 	if item.deferred {
-		item.reason, item.err = item.attempt.message, p.failures[item.key]
+		item.reason, item.err = item.attempt.message, item.before.err
 	}
 	if item.err != nil {
 		item.reason = item.err.Error()
-		p.next.failures[item.key] = item.err
 		if !errors.Is(item.err, errPanicked) {
-			owner.policyErr = item.err
+			a.failed = item.err
 		}
 	}
-	if item.tried {
-		p.next.waiting[item.key] = item.attempt
+	if item.paced {
+		a.paced = object.workload.String()
 	}
+	if a.overlooked = item.overlooked && item.supposed == nil; item.supposed != nil {
+		a.would, a.supposed = item.supposed.would, item.supposed.message
+	}
+	placed := item.found && !item.stale
 	switch {
-	case item.found && !item.stale:
-		p.reportPlaced(ctx, item)
+	case placed:
+		p.reportPlaced(ctx, item, &a)
 	case item.deferred && item.reason == "":
-		owner.undecided++
+		a.undecided = true
 	default:
-		owner.waiting = append(owner.waiting, fmt.Sprintf("%s: %s", object.workload, item.reason))
+		a.waiting = fmt.Sprintf("%s: %s", object.workload, item.reason)
 		if object.err == nil && object.end == "" {
-			p.asked(ctx, item)
+			p.asked(ctx, item, &a)
 		}
 	}
+	if !item.tried && !(placed && item.attempt.inputs != "") {
+		item.attempt = attempt{}
+	}
+	p.index.place(item, item.clusters())
+	p.index.settle(item, !item.satisfied)
+	if item.err != nil || item.deferred || item.overlooked || item.paced || item.lacks {
+		p.index.add(item, leftOver)
+	}
+	item.enter(a)
 }
 
-// asked returns the placement of a workload as policies schedule it, and keeps it as a sample; nil where that is not known.
-func (p *pass) asked(ctx context.Context, item *workItem) *placement.Placement {
+// clusters are those that the decision on a workload names.
+func (item *workItem) clusters() (names []string) {
+	for _, c := range item.stored.Clusters {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// asked returns the placement of a workload as policies schedule it, and takes that into account; nil where it is not known.
+func (p *pass) asked(ctx context.Context, item *workItem, a *account) *placement.Placement {
 	owner := item.owner
 	if owner.placement == nil || item.err != nil {
 		return nil // it is told why
@@ -417,39 +469,35 @@ func (p *pass) asked(ctx context.Context, item *workItem) *placement.Placement {
 	if err != nil {
 		return nil
 	}
-	if _, known := owner.samples[under.Digest]; !known && under != owner.placement && len(owner.samples) < maxSamples {
-		owner.samples[under.Digest] = sample{item.object.workload, under}
+	if under == owner.placement {
+		return under
 	}
-	if under != owner.placement && under.TolerationsEnd {
+	a.under = under
+	if under.TolerationsEnd {
 		if key, err := json.Marshal(under.Tolerations); err == nil {
-			owner.timed[string(key)] = under
+			a.timed = string(key)
 		}
 	}
 	return under
 }
 
-func (p *pass) reportPlaced(ctx context.Context, item *workItem) {
-	owner, has := item.owner, len(item.stored.Clusters)
-	owner.placed++
-	if item.attempt.inputs != "" {
-		p.next.settled[item.key] = item.attempt
-	}
+func (p *pass) reportPlaced(ctx context.Context, item *workItem, a *account) {
+	a.placed, a.clusters = true, item.clusters()
+	p.result.do(func() { a.delivery = p.tellDelivery(item) })
 	switch {
 	case item.attempt.message == "":
 	case item.stored.WaitingReplicas > 0:
-		owner.partial = append(owner.partial, fmt.Sprintf("%s: %s", item.object.workload, item.attempt.message))
-		owner.waitingReplicas += item.stored.WaitingReplicas
+		a.partial = fmt.Sprintf("%s: %s", item.object.workload, item.attempt.message)
+		a.waitingReplicas = item.stored.WaitingReplicas
 	default:
-		owner.standing = append(owner.standing, fmt.Sprintf("%s %s", item.object.workload, item.attempt.message))
+		a.standing = fmt.Sprintf("%s %s", item.object.workload, item.attempt.message)
 	}
-	for _, c := range item.stored.Clusters {
-		owner.clusters[c.Name] = true
+	if expired := expiredSince(item.stored); len(expired) > 0 {
+		a.expired = fmt.Sprintf("%s %s", item.object.workload, strings.Join(expired, ", "))
 	}
-	for _, expired := range expiredSince(item.stored) {
-		owner.expired = append(owner.expired, fmt.Sprintf("%s %s", item.object.workload, expired))
-	}
-	if asked := p.asked(ctx, item); asked != nil && asked.Division == nil && !asked.AllClusters && has < asked.NumberOfClusters {
-		owner.fewer = append(owner.fewer, fmt.Sprintf("%s has %d of %d", item.object.workload, has, asked.NumberOfClusters))
+	has := len(item.stored.Clusters)
+	if asked := p.asked(ctx, item, a); asked != nil && asked.Division == nil && !asked.AllClusters && has < asked.NumberOfClusters {
+		a.fewer = fmt.Sprintf("%s has %d of %d", item.object.workload, has, asked.NumberOfClusters)
 	}
 }
 

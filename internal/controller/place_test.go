@@ -65,7 +65,7 @@ func TestCutPassesDecideTheSame(t *testing.T) {
 			if a, b := whole.published(), cut.published(); !maps.Equal(a, b) {
 				r.Fatalf("in one pass\n%v\nin passes of %d\n%v", a, cut.workspace.batchSize, b)
 			}
-			if a, b := len(whole.workspace.waiting), len(cut.workspace.waiting); a != b {
+			if a, b := whole.workspace.index.waiting, cut.workspace.index.waiting; a != b {
 				r.Fatalf("%d wait in one pass, %d in passes of %d", a, b, cut.workspace.batchSize)
 			}
 			for i, p := range whole.placements {
@@ -115,7 +115,7 @@ func expectSteadyProgress(t *rapid.T, w *world) {
 			c := conditions.Get(p, v1alpha1.ScheduledCondition)
 			if last := turns[p.Name]; len(last) == 0 || last[len(last)-1] != c.Reason {
 				turns[p.Name] = append(last, c.Reason)
-				if c.Reason == "WorkloadsWaiting" && len(w.workspace.waiting) == 0 {
+				if c.Reason == "WorkloadsWaiting" && w.workspace.index.waiting == 0 {
 					t.Fatalf("%s: nothing waits: %s", p.Name, c.Message)
 				}
 			}

@@ -1,9 +1,11 @@
 package controller
 
 import (
+	"maps"
 	"slices"
 
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -24,70 +26,78 @@ type compiledPlacement struct {
 	err error
 }
 
-// placementState is a placement with what a pass finds out about it.
+// placementState is a placement with what passes find out about it.
 type placementState struct {
-	object *v1alpha1.WorkloadPlacement
+	object     *v1alpha1.WorkloadPlacement
+	unreadable string
 	compiledPlacement
-	// policyErr is why one of its workloads could not be decided on.
-	policyErr error
+	// selection changes with what the placement selects, and when. changed is set until its workloads are due for it.
+	selection int
+	changed   bool
+	// items are the workloads that belong to it, and tally is what they come to.
+	items map[*workItem]bool
+	tally
 	// unrelated are the placed workloads of which it is not known whether policies have them keep others away.
 	unrelated []string
-	workloads int
-	placed    int
-	// undecided counts the workloads without a decision that the pass, cut short, has not come to.
-	undecided int
-	clusters  map[string]bool
-	// A line for each workload that waits, stands where it should not for want of a better place, has fewer clusters than
-	// asked for, or belongs to another placement.
-	waiting, standing, fewer, elsewhere []string
-	// A line for each workload that is placed in part, and how many replicas of all of them wait.
-	partial         []string
-	waitingReplicas int32
-	// idle are the workloads without a decision that get none: they are suspended, or another object controls them.
-	idle []string
-	// disrupted counts the workloads that have lost a cluster in this pass, paced are those that wait for their turn, and
-	// pacing says so.
-	disrupted int
-	paced     []string
-	pacing    string
-	// expired are the workloads that have no reservation any more on some cluster.
-	expired []string
-	// samples are the ways in which policies schedule its workloads, by digest, as far as they are looked at.
-	samples map[string]sample
-	// timed are those in which tolerations end, one for each list of tolerations.
-	timed map[string]*placement.Placement
-	// delivery says how its workloads fare that are delivered.
-	delivery deliveryReport
-	// suspension is set while nothing is decided on its workloads.
+	// suspension is why nothing is decided on its workloads, nil where it is not suspended.
 	suspension *suspension
-	// effective says whether anything in it is in vain.
-	effective *conditionsv1alpha1.Condition
 	// visible says whether all workloads that it can select can be seen.
 	visible *conditionsv1alpha1.Condition
+	ofPass
+}
+
+// ofPass is what one pass finds out about a placement.
+type ofPass struct {
+	// disrupted counts the workloads that have lost a cluster in this pass; pacing says which wait for their turn.
+	disrupted int
+	pacing    string
+	// effective says whether anything in it is in vain.
+	effective *conditionsv1alpha1.Condition
 	// unread is why the decisions could not be read: nothing is known of the workloads then. unpublished are the slices that
 	// could not be written, with the reason.
 	unread      error
 	unpublished []string
 }
 
-// compile compiles the placements, oldest first. An informer never changes an object but replaces it, so one that is still
-// the same pointer is not compiled again.
+// compile returns the placements, oldest first. One that has not changed but for its status is not compiled again.
 func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement, unreadable map[types.UID]decode.Problems) []*placementState {
 	placements := make([]*placementState, len(objects))
 	last := w.compiled
-	w.compiled = make(map[*v1alpha1.WorkloadPlacement]compiledPlacement, len(objects))
+	w.compiled = make(map[types.NamespacedName]*placementState, len(objects))
 	for i, object := range objects {
-		c, found := last[object]
-		if !found {
-			if err := recovered(func() { c = w.compileOne(object, unreadable[object.UID]) }); err != nil {
-				c.selectorErr, c.err = err, err
-			}
+		s := last[namespacedName(object)]
+		if s == nil || s.object.UID != object.UID {
+			s = &placementState{items: map[*workItem]bool{}}
 		}
-		w.compiled[object] = c
-		placements[i] = &placementState{object: object, compiledPlacement: c, clusters: map[string]bool{}, samples: map[string]sample{}, timed: map[string]*placement.Placement{}}
+		if s.object != object {
+			w.recompile(s, object, unreadable[object.UID])
+		}
+		s.ofPass = ofPass{}
+		w.compiled[namespacedName(object)], placements[i] = s, s
 	}
 	slices.SortFunc(placements, func(a, b *placementState) int { return placement.ByAge(a.object, b.object) })
 	return placements
+}
+
+// recompile takes up another version of a placement.
+func (w *workspace) recompile(s *placementState, object *v1alpha1.WorkloadPlacement, problems decode.Problems) {
+	before, unreadable := s.object, problems.Outside("status").Error()
+	s.object = object
+	same := before != nil && before.CreationTimestamp.Equal(&object.CreationTimestamp)
+	if same && s.unreadable == unreadable && equality.Semantic.DeepEqual(before.Spec, object.Spec) && maps.Equal(before.Labels, object.Labels) &&
+		maps.Equal(before.Annotations, object.Annotations) {
+		return
+	}
+	selects := s.selectorErr == nil
+	s.unreadable, s.compiledPlacement = unreadable, compiledPlacement{}
+	if err := recovered(func() { s.compiledPlacement = w.compileOne(object, problems) }); err != nil {
+		s.selectorErr, s.err = err, err
+	}
+	if !same || selects != (s.selectorErr == nil) || before.Spec.Priority != object.Spec.Priority ||
+		!equality.Semantic.DeepEqual(before.Spec.WorkloadSelector, object.Spec.WorkloadSelector) {
+		s.selection++
+	}
+	s.changed = true
 }
 
 func (w *workspace) compileOne(object *v1alpha1.WorkloadPlacement, unreadable decode.Problems) (c compiledPlacement) {

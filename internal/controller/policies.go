@@ -39,7 +39,7 @@ func (w *workspace) updatePolicies(ctx context.Context, o cacheView, placements 
 	}
 	w.metrics.compile.Observe(time.Since(start).Seconds())
 	if err == nil && !w.wasInForce(set, o.configMaps) {
-		if panicked := recovered(func() { err = w.fails(ctx, set, &o, placements) }); panicked != nil {
+		if panicked := recovered(func() { err = w.fails(ctx, set, placements) }); panicked != nil {
 			err = panicked
 		}
 	}

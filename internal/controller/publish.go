@@ -181,10 +181,14 @@ func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecisio
 	}
 	first, previous := w.store == nil, w.store
 	w.store, w.stale, w.reviewed = newStore(listed, w.now(), w.slicing), false, nil
-	w.settled = map[workloadKey]attempt{} // they may have other clusters now
-	if placed := len(w.store.byDecision()); first && placed > 0 {
+	for _, item := range w.index.items {
+		if !item.tried {
+			item.attempt = attempt{} // it may have other clusters now
+		}
+	}
+	if first && w.store.placed > 0 {
 		// What an earlier process has disrupted is not known: processes that keep restarting move nothing.
-		w.brake.Exhaust(w.now(), placed)
+		w.brake.Exhaust(w.now(), w.store.placed)
 	}
 	return w.restore(ctx, previous)
 }

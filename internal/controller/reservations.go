@@ -14,12 +14,6 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// located is a workload on one of its clusters.
-type located struct {
-	workload workloadKey
-	cluster  string
-}
-
 // reviewReservation updates what a placed workload reserves: nothing once it has finished or while it is suspended, and nothing more on a cluster
 // that has not counted it in time. The decision itself stays: its pods may run there or be on their way, and nothing is
 // evicted without being asked. The ledger follows when the change is written, see applyReviews.
@@ -89,16 +83,18 @@ func (p *pass) missedFor(item *workItem, cluster string) bool {
 	if !counting || p.reservationTimeout == 0 {
 		return false
 	}
-	at := located{item.key, cluster}
-	since, known := p.missing[at]
+	since, known := item.before.missing[cluster]
 	if !known {
 		since = p.now()
 	}
-	p.next.missing[at] = since
+	if item.missing == nil {
+		item.missing = map[string]time.Time{}
+	}
+	item.missing[cluster] = since
 	if heard.Sub(since) >= p.reservationTimeout {
 		return true
 	}
-	p.result.within(max(since.Add(p.reservationTimeout).Sub(p.now()), countsEvery)) // not a pass for each workload
+	p.index.wakeAt(item, since.Add(p.reservationTimeout))
 	return false
 }
 

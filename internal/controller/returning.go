@@ -23,13 +23,13 @@ func (p *pass) mayReturn(ctx context.Context, item *workItem, r *engine.Request)
 	if err != nil || better == "" {
 		return false, err
 	}
-	since, now := p.returning[item.key], p.now()
+	since, now := item.before.returning, p.now()
 	if since.group != better {
 		since = betterGroup{better, now}
 	}
-	p.next.returning[item.key] = since
-	if wait := since.since.Add(r.Placement.GroupNamed(better).ReturnAfter).Sub(now); wait > 0 {
-		p.result.within(wait)
+	item.returning = since
+	if at := since.since.Add(r.Placement.GroupNamed(better).ReturnAfter); at.After(now) {
+		p.index.wakeAt(item, at)
 		return false, nil
 	}
 	item.returnTo, r.Return = better, better

@@ -34,6 +34,12 @@ type store struct {
 	limits  sliceLimits
 	slices  map[types.NamespacedName]*slice
 	records map[workloadKey]*workloadRecord
+	// changed are the workloads whose current decisions, or whether these are durable, have changed.
+	changed map[workloadKey]bool
+	// placed and defaulted count the current decisions, and those among them that reserve what LimitRanges add; leaving have
+	// clusters that their workloads leave.
+	placed, defaulted int
+	leaving           map[workloadKey]bool
 	// unassigned are the workloads whose current decisions have no slice yet.
 	unassigned []workloadKey
 	// deliveries say how workloads fare on their clusters, by name. They are told in decisions and are no part of them.
@@ -111,7 +117,7 @@ func (k workloadKey) compare(o workloadKey) int {
 
 // newStore reads the slices that the API server has. Of several decisions on one workload the later one is current.
 func newStore(written []*v1alpha1.PlacementDecision, now time.Time, limits sliceLimits) *store {
-	s := &store{limits: limits, slices: map[types.NamespacedName]*slice{}, records: map[workloadKey]*workloadRecord{}, deliveries: map[workloadKey]map[string]v1alpha1.ClusterDelivery{}}
+	s := &store{limits: limits, slices: map[types.NamespacedName]*slice{}, records: map[workloadKey]*workloadRecord{}, deliveries: map[workloadKey]map[string]v1alpha1.ClusterDelivery{}, changed: map[workloadKey]bool{}, leaving: map[workloadKey]bool{}}
 	for _, object := range written {
 		sl := newSlice(types.NamespacedName{Namespace: object.Namespace, Name: object.PlacementName}, object.Name)
 		s.slices[sl.name] = sl
@@ -123,7 +129,7 @@ func newStore(written []*v1alpha1.PlacementDecision, now time.Time, limits slice
 			e.slice, content[key] = sl, e
 			r := s.record(key)
 			if r.current == nil || later(object, d, r.current) {
-				r.current = e
+				s.setCurrent(key, r, e)
 				delete(s.deliveries, key)
 				if len(told) > 0 {
 					s.deliveries[key] = told
@@ -175,6 +181,30 @@ func (s *store) record(key workloadKey) *workloadRecord {
 	return r
 }
 
+// setCurrent makes a decision the current one on a workload, nil where it is to have none.
+func (s *store) setCurrent(key workloadKey, r *workloadRecord, e *entry) {
+	for i, counted := range [...]*entry{r.current, e} {
+		sign := 2*i - 1
+		if counted == nil {
+			continue
+		}
+		if s.placed += sign; len(counted.decision.DefaultRequest) > 0 {
+			s.defaulted += sign
+		}
+	}
+	r.current, s.changed[key] = e, true
+	if delete(s.leaving, key); e != nil && len(e.decision.Leaving) > 0 {
+		s.leaving[key] = true
+	}
+}
+
+// takeChanged returns the workloads whose decisions, or whether these are durable, have changed since it was last called.
+func (s *store) takeChanged() map[workloadKey]bool {
+	changed := s.changed
+	s.changed = map[workloadKey]bool{}
+	return changed
+}
+
 // get returns the current decision on a workload and the placement that it was made for.
 func (s *store) get(key workloadKey) (decision v1alpha1.WorkloadDecision, placement types.NamespacedName, found bool) {
 	r := s.records[key]
@@ -222,27 +252,39 @@ func promised(d v1alpha1.WorkloadDecision) v1alpha1.WorkloadDecision {
 
 // unwritten returns the workloads whose current decision is not durable, the latest decision first.
 func (s *store) unwritten() []workloadKey {
-	keys := s.decided(func(key workloadKey, e *entry) bool { return !e.durable(key) })
-	slices.Reverse(keys)
-	return keys
+	keys := slices.DeleteFunc(slices.Clone(s.unassigned), func(key workloadKey) bool {
+		r := s.records[key]
+		return r == nil || r.current == nil || r.current.slice != nil
+	})
+	for _, sl := range s.slices {
+		for key, e := range sl.current {
+			if !sl.changed {
+				break
+			}
+			if sl.durable[key] != e {
+				keys = append(keys, key)
+			}
+		}
+	}
+	slices.SortFunc(keys, func(a, b workloadKey) int { return s.compare(b, a) })
+	return slices.Compact(keys)
 }
 
 // byDecision returns the workloads with a current decision, by when that was made, then by name.
-func (s *store) byDecision() []workloadKey {
-	return s.decided(func(workloadKey, *entry) bool { return true })
-}
-
-func (s *store) decided(which func(workloadKey, *entry) bool) (keys []workloadKey) {
+func (s *store) byDecision() (keys []workloadKey) {
 	for key, r := range s.records {
-		if r.current != nil && which(key, r.current) {
+		if r.current != nil {
 			keys = append(keys, key)
 		}
 	}
-	slices.SortFunc(keys, func(a, b workloadKey) int {
-		at := func(key workloadKey) time.Time { return s.records[key].current.decision.DecidedAt.Time }
-		return cmp.Or(at(a).Compare(at(b)), strings.Compare(a.namespace, b.namespace), strings.Compare(a.name, b.name), a.compare(b))
-	})
+	slices.SortFunc(keys, s.compare)
 	return keys
+}
+
+// compare orders workloads with a current decision by when that was made, then by name.
+func (s *store) compare(a, b workloadKey) int {
+	at := func(key workloadKey) time.Time { return s.records[key].current.decision.DecidedAt.Time }
+	return cmp.Or(at(a).Compare(at(b)), strings.Compare(a.namespace, b.namespace), strings.Compare(a.name, b.name), a.compare(b))
 }
 
 // put makes a decision the current one on a workload. It stays in the slice of the one before, where that belongs to the
@@ -255,7 +297,7 @@ func (s *store) put(key workloadKey, placement types.NamespacedName, decision v1
 		homes = append([]*slice{r.current.slice}, homes...)
 	}
 	s.remove(key)
-	s.record(key).current = e
+	s.setCurrent(key, s.record(key), e)
 	for _, sl := range homes {
 		if sl.placement == placement && sl.fits(s.limits, key, e) {
 			sl.set(key, e)
@@ -331,7 +373,7 @@ func (s *store) remove(key workloadKey) {
 	if r.current.slice != nil {
 		r.current.slice.unset(key)
 	}
-	r.current = nil
+	s.setCurrent(key, r, nil)
 	if len(r.durable) == 0 {
 		s.forget(key)
 	}
@@ -578,7 +620,10 @@ func (sl *slice) holds(content map[workloadKey]*entry) bool {
 
 // wrote records what a slice durably holds now; nil is a slice that is gone.
 func (s *store) wrote(sl *slice, written *v1alpha1.PlacementDecision, content map[workloadKey]*entry, now time.Time) {
-	for key := range sl.durable {
+	for key, e := range sl.durable {
+		if content[key] != e {
+			s.changed[key] = true
+		}
 		if content[key] == nil {
 			r := s.records[key]
 			r.durable = slices.DeleteFunc(r.durable, func(o *slice) bool { return o == sl })
@@ -589,6 +634,7 @@ func (s *store) wrote(sl *slice, written *v1alpha1.PlacementDecision, content ma
 	}
 	for key := range content {
 		if sl.durable[key] == nil {
+			s.changed[key] = true
 			r := s.record(key)
 			r.durable = append(r.durable, sl)
 		}

@@ -136,7 +136,7 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 	if p.effective != nil {
 		conditions.Set(placement, p.effective.DeepCopy())
 	}
-	policyErr := errors.Join(w.policyErr, cmp.Or(w.quarantine, p.policyErr), p.unknownAffinity())
+	policyErr := errors.Join(w.policyErr, cmp.Or(w.quarantine, p.policyErr()), p.unknownAffinity())
 	reason, until := policyErrorReason, "are sound"
 	if unseen := new(hidden); errors.As(policyErr, &unseen) {
 		reason, until = unseen.reason, "can be read"
@@ -162,7 +162,7 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 	conditions.Set(placement, p.visible)
 
 	if p.suspension != nil {
-		conditions.Set(placement, p.suspension.condition())
+		conditions.Set(placement, suspendedCondition(p))
 	} else {
 		conditions.Delete(placement, v1alpha1.SuspendedCondition)
 	}
@@ -174,9 +174,9 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 	}
 
 	held := conditions.TrueCondition(v1alpha1.ReservationsHeldCondition)
-	if len(p.expired) > 0 {
+	if p.expired.Len() > 0 {
 		held = conditions.FalseCondition(v1alpha1.ReservationsHeldCondition, "ReservationExpired", conditionsv1alpha1.ConditionSeverityWarning, "%s",
-			shorten("Nothing is reserved any more for "+examples(p.expired)))
+			shorten("Nothing is reserved any more for "+p.expired.String()))
 	}
 	conditions.Set(placement, held)
 
@@ -207,12 +207,12 @@ func scheduled(current *conditionsv1alpha1.Condition, p *placementState) *condit
 	const deciding = "Deciding"
 	next := conditions.TrueCondition(v1alpha1.ScheduledCondition)
 	switch {
-	case len(p.waiting) > 0:
+	case p.waiting.Len() > 0:
 		next = conditions.FalseCondition(v1alpha1.ScheduledCondition, "WorkloadsWaiting", conditionsv1alpha1.ConditionSeverityWarning,
-			"%d of %d workloads wait. %s", len(p.waiting), p.workloads, examples(p.waiting))
-	case len(p.standing) > 0:
+			"%d of %d workloads wait. %s", p.waiting.Len(), p.workloads, &p.waiting)
+	case p.standing.Len() > 0:
 		next = conditions.FalseCondition(v1alpha1.ScheduledCondition, noBetterPlace, conditionsv1alpha1.ConditionSeverityWarning, "")
-	case len(p.partial) > 0:
+	case p.partial.Len() > 0:
 		next = conditions.FalseCondition(v1alpha1.ScheduledCondition, replicasWaiting, conditionsv1alpha1.ConditionSeverityWarning, "")
 	case p.undecided > 0 && current != nil && current.Reason != deciding:
 		return current
@@ -220,20 +220,20 @@ func scheduled(current *conditionsv1alpha1.Condition, p *placementState) *condit
 		next = conditions.FalseCondition(v1alpha1.ScheduledCondition, deciding, conditionsv1alpha1.ConditionSeverityInfo,
 			"%d of %d workloads are not decided on yet", p.undecided, p.workloads)
 	}
-	if len(p.partial) > 0 {
-		next.Message = strings.TrimSpace(fmt.Sprintf("%s %s, of %d of %d workloads. %s", next.Message, waits(p.waitingReplicas), len(p.partial), p.workloads, examples(p.partial)))
+	if p.partial.Len() > 0 {
+		next.Message = strings.TrimSpace(fmt.Sprintf("%s %s, of %d of %d workloads. %s", next.Message, waits(p.waitingReplicas), p.partial.Len(), p.workloads, &p.partial))
 	}
-	if len(p.standing) > 0 {
-		next.Message = strings.TrimSpace(fmt.Sprintf("%s %d of %d workloads keep what they had. %s", next.Message, len(p.standing), p.workloads, examples(p.standing)))
+	if p.standing.Len() > 0 {
+		next.Message = strings.TrimSpace(fmt.Sprintf("%s %d of %d workloads keep what they had. %s", next.Message, p.standing.Len(), p.workloads, &p.standing))
 	}
-	if len(p.fewer) > 0 {
-		next.Message = strings.TrimSpace(fmt.Sprintf("%s On fewer clusters than asked for: %s", next.Message, examples(p.fewer)))
+	if p.fewer.Len() > 0 {
+		next.Message = strings.TrimSpace(fmt.Sprintf("%s On fewer clusters than asked for: %s", next.Message, &p.fewer))
 	}
-	if len(p.idle) > 0 {
-		next.Message = strings.TrimSpace(fmt.Sprintf("%s Selected, but not to be placed: %s", next.Message, examples(p.idle)))
+	if p.idle.Len() > 0 {
+		next.Message = strings.TrimSpace(fmt.Sprintf("%s Selected, but not to be placed: %s", next.Message, &p.idle))
 	}
-	if len(p.elsewhere) > 0 {
-		next.Message = strings.TrimSpace(fmt.Sprintf("%s Selected, but of other placements: %s", next.Message, examples(p.elsewhere)))
+	if p.elsewhere.Len() > 0 {
+		next.Message = strings.TrimSpace(fmt.Sprintf("%s Selected, but of other placements: %s", next.Message, &p.elsewhere))
 	}
 	next.Message = shorten(next.Message)
 	return next

@@ -15,12 +15,16 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// suspension is why nothing is decided on the workloads of a placement, and what would be.
+// suspension is why nothing is decided on the workloads of a placement.
 //
 // Invariant: while a placement is suspended, no decision on its workloads is made, changed or withdrawn, but for workloads and
 // placements that are deleted.
 type suspension struct {
 	reason, message string
+}
+
+// suppositions are what would be decided on workloads of placements that are suspended.
+type suppositions struct {
 	// would counts the workloads by what would be decided, examples are some of them.
 	would    map[withheld]int
 	examples []string
@@ -52,9 +56,12 @@ type supposed struct {
 // suspend finds out which placements are suspended.
 func (w *workspace) suspend(placements []*placementState, unreadable map[types.UID]decode.Problems) {
 	for _, p := range placements {
+		before := p.suspension
+		p.suspension = nil
 		if reason, message := w.suspended(p.object, unreadable); reason != "" {
-			p.suspension = &suspension{reason: reason, message: message, would: map[withheld]int{}}
+			p.suspension = &suspension{reason: reason, message: message}
 		}
+		p.changed = p.changed || (before == nil) != (p.suspension == nil)
 	}
 }
 
@@ -77,17 +84,15 @@ func (w *workspace) suspended(p *v1alpha1.WorkloadPlacement, unreadable map[type
 // suppose finds out what would be decided on a workload of a suspended placement. That is looked at anew when its inputs or the
 // workspace have changed, as often as a status is written.
 func (p *pass) suppose(ctx context.Context, item *workItem) error {
-	r, s := p.request(item), item.owner.suspension
-	known, found := p.supposed[item.key]
-	inputs := p.engine.InputsDigest(r)
-	switch age := p.now().Sub(known.at); {
-	case found && known.inputs == inputs && known.revision == p.engine.Revision(p.name):
-	case found && known.inputs == inputs && age < countsEvery:
-		p.result.within(countsEvery - age)
+	r := p.request(item)
+	known, inputs := item.before.supposed, p.engine.InputsDigest(r)
+	switch current := known != nil && known.inputs == inputs; {
+	case current && known.revision == p.engine.Revision(p.name):
+	case current && p.now().Before(known.at.Add(countsEvery)):
+		p.index.wakeAt(item, known.at.Add(countsEvery))
 	case p.looked >= p.batchSize:
-		p.result.again = true
-		if !found {
-			s.unknown++
+		p.result.again, item.overlooked = true, true
+		if known == nil {
 			item.reason = "the placement is suspended"
 			return nil
 		}
@@ -103,16 +108,14 @@ func (p *pass) suppose(ctx context.Context, item *workItem) error {
 		}
 		known = p.supposeDecision(item, decision)
 	}
-	p.next.supposed[item.key] = known
-	s.add(known.would, known.message)
-	if !item.found {
+	if item.supposed = known; !item.found {
 		item.reason = "the placement is suspended: " + known.message
 	}
 	return nil
 }
 
-func (p *pass) supposeDecision(item *workItem, d *engine.Decision) supposed {
-	s := supposed{inputs: d.InputsDigest, revision: d.Revision, at: p.now()}
+func (p *pass) supposeDecision(item *workItem, d *engine.Decision) *supposed {
+	s := &supposed{inputs: d.InputsDigest, revision: d.Revision, at: p.now()}
 	to := make([]string, len(d.Clusters))
 	for i, c := range d.Clusters {
 		to[i] = c.Name
@@ -133,14 +136,17 @@ func (p *pass) supposeDecision(item *workItem, d *engine.Decision) supposed {
 	return s
 }
 
-func (s *suspension) add(o withheld, message string) {
-	if s.would[o]++; len(s.examples) < maxExamples {
-		s.examples = append(s.examples, message)
+// suppositions are those of the workloads of one placement.
+func (t *tally) suppositions() (s suppositions) {
+	s = suppositions{would: t.would, unknown: t.overlooked}
+	for _, one := range t.supposed.upTo(maxExamples) {
+		s.examples = append(s.examples, one.text)
 	}
+	return s
 }
 
 // n is how many workloads would have another decision.
-func (s *suspension) n() (n int) {
+func (s *suppositions) n() (n int) {
 	for _, of := range s.would {
 		n += of
 	}
@@ -148,7 +154,7 @@ func (s *suspension) n() (n int) {
 }
 
 // describe says what would be decided, for example "Would place 3, move 1: ...".
-func (s *suspension) describe() string {
+func (s *suppositions) describe() string {
 	var counts []string
 	for _, o := range allWithheld {
 		if n := s.would[o]; n > 0 {
@@ -168,9 +174,10 @@ func (s *suspension) describe() string {
 	return text
 }
 
-// condition is Suspended of a placement.
-func (s *suspension) condition() *conditionsv1alpha1.Condition {
-	return isSuspended(s.reason, s.message+" "+s.describe())
+// suspendedCondition is that of a placement that is suspended.
+func suspendedCondition(p *placementState) *conditionsv1alpha1.Condition {
+	s := p.suppositions()
+	return isSuspended(p.suspension.reason, p.suspension.message+" "+s.describe())
 }
 
 func isSuspended(reason, message string) *conditionsv1alpha1.Condition {
@@ -183,16 +190,16 @@ func (w *workspace) suspendedInAll(placements []*placementState) *conditionsv1al
 	if reason == "" {
 		return nil
 	}
-	all := suspension{would: map[withheld]int{}}
+	all := suppositions{would: map[withheld]int{}}
 	for _, p := range placements {
 		if p.suspension != nil {
-			all.merge(p.suspension)
+			all.merge(p.suppositions())
 		}
 	}
 	return isSuspended(reason, message+" "+all.describe())
 }
 
-func (s *suspension) merge(o *suspension) {
+func (s *suppositions) merge(o suppositions) {
 	for what, n := range o.would {
 		s.would[what] += n
 	}
@@ -202,11 +209,11 @@ func (s *suspension) merge(o *suspension) {
 
 // countSuspended has the metrics tell how many placements are suspended, and what would be decided.
 func (w *workspace) countSuspended(placements []*placementState) {
-	suspended, all := 0, suspension{would: map[withheld]int{}}
+	suspended, all := 0, suppositions{would: map[withheld]int{}}
 	for _, p := range placements {
 		if p.suspension != nil {
 			suspended++
-			all.merge(p.suspension)
+			all.merge(p.suppositions())
 		}
 	}
 	w.metrics.suspended.Add(float64(suspended - w.suspendedPlacements))
@@ -214,13 +221,4 @@ func (w *workspace) countSuspended(placements []*placementState) {
 		w.metrics.supposed.WithLabelValues(string(o)).Add(float64(all.would[o] - w.wouldBe[o]))
 	}
 	w.suspendedPlacements, w.wouldBe = suspended, all.would
-}
-
-// withholds reports whether what a workload holds stays, though its placement does not select it any more.
-func withholds(owner *placementState, name string, clusters []v1alpha1.ClusterDecision) bool {
-	if owner.suspension == nil {
-		return false
-	}
-	owner.suspension.add(wouldWithdraw, fmt.Sprintf("%s would leave %s: the placement does not select it any more", name, strings.Join(clusterNames(clusters), ", ")))
-	return true
 }

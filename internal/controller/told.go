@@ -24,31 +24,46 @@ type deliveryReport struct {
 	// delivering counts the workloads that are delivered, delivered those of them that are ready on all of their clusters.
 	delivering, delivered int
 	// wrong are those with which something is wrong, a line for each, by the reason; underWay are the others that are not ready.
-	wrong    map[string][]string
-	underWay []string
+	wrong    map[string]*lines
+	underWay lines
 }
 
-// tellDeliveries says in the decisions, and to the placements, how workloads fare where they are delivered.
-func (p *pass) tellDeliveries() {
-	clusters := make(map[string]*delivery.Cluster, len(p.delivering))
-	for name, c := range p.delivering {
-		clusters[name] = &c
-	}
-	for _, item := range p.items {
-		if item.found && !item.stale {
-			p.result.do(func() { p.tellDelivery(item, clusters) })
-		}
-	}
+// deliveryAccount is what one workload adds to that.
+type deliveryAccount struct {
+	delivering, ready bool
+	// wrong is the reason of what is wrong with it, if anything is, and text its line.
+	wrong, text string
 }
 
-func (p *pass) tellDelivery(item *workItem, clusters map[string]*delivery.Cluster) {
+func (d *deliveryReport) count(item *workItem, sign int) {
+	switch a := &item.account.delivery; {
+	case !a.delivering:
+		return
+	case a.wrong != "":
+		d.wrong = countLine(d.wrong, a.wrong, line{item: item, text: a.text}, sign)
+	case a.ready:
+		d.delivered += sign
+	default:
+		d.underWay.count(line{item: item, text: a.text}, sign)
+	}
+	d.delivering += sign
+}
+
+// tellDelivery says in the decision on a workload, and to its placement, how it fares where it is delivered.
+func (p *pass) tellDelivery(item *workItem) (a deliveryAccount) {
 	if p.handOver == nil {
 		p.store.tell(item.key, nil)
-		return
+		return a
+	}
+	if p.clustersDelivering == nil {
+		p.clustersDelivering = make(map[string]*delivery.Cluster, len(p.delivering))
+		for name, c := range p.delivering {
+			p.clustersDelivering[name] = &c
+		}
 	}
 	r := &delivery.Rollout{
 		Assignment: &delivery.Assignment{Source: item.object.source, State: delivery.Decided, Placement: item.owner.object},
-		Copies:     p.copies.Of(item.object.UID), Clusters: clusters, Problems: p.problems[item.object.UID],
+		Copies:     p.copies.Of(item.object.UID), Clusters: p.clustersDelivering, Problems: p.problems[item.object.UID],
 	}
 	told, ready, room := map[string]v1alpha1.ClusterDelivery{}, true, maxTold
 	for _, c := range item.stored.Clusters {
@@ -64,55 +79,43 @@ func (p *pass) tellDelivery(item *workItem, clusters map[string]*delivery.Cluste
 		r.Targets = append(r.Targets, t)
 	}
 	p.store.tell(item.key, told)
-	if len(told) > 0 {
-		slices.SortFunc(r.Targets, func(a, b delivery.Target) int { return strings.Compare(a.Cluster, b.Cluster) })
-		item.owner.delivery.add(item.object.workload.String(), r, ready)
+	if len(told) == 0 {
+		return a
 	}
-}
-
-func (d *deliveryReport) add(workload string, r *delivery.Rollout, ready bool) {
-	d.delivering++
-	switch wrong := r.Wrong(); {
-	case wrong != nil:
-		if d.wrong == nil {
-			d.wrong = map[string][]string{}
-		}
-		d.wrong[wrong.Reason] = append(d.wrong[wrong.Reason], workload+": "+wrong.String())
-	case ready:
-		d.delivered++
-	default:
-		d.underWay = append(d.underWay, workload)
+	slices.SortFunc(r.Targets, func(a, b delivery.Target) int { return strings.Compare(a.Cluster, b.Cluster) })
+	a.delivering, a.ready, a.text = true, ready, item.object.workload.String()
+	if wrong := r.Wrong(); wrong != nil {
+		a.wrong, a.text = wrong.Reason, a.text+": "+wrong.String()
 	}
+	return a
 }
 
 // condition is condition Delivered of the placement; nil where nothing is delivered.
 func (d *deliveryReport) condition() *conditionsv1alpha1.Condition {
-	reason, lines := "", []string(nil)
+	reason, n := "", 0
 	for why, some := range d.wrong {
-		if lines == nil || compareReasons(why, reason) < 0 {
-			reason, lines = why, some
+		if n == 0 || compareReasons(why, reason) < 0 {
+			reason = why
 		}
-	}
-	n := 0
-	for _, some := range d.wrong {
-		n += len(some)
+		n += some.Len()
 	}
 	switch {
 	case d.delivering == 0:
 		return nil
 	case n > 0:
-		text := examples(lines)
+		text := d.wrong[reason].String()
 		if reason == v1alpha1.ClaimNotAcceptedReason {
-			text = lines[0] // the command is the same for all
+			first, _ := d.wrong[reason].first()
+			text = first.text // the command is the same for all
 		}
 		message := shorten(fmt.Sprintf("Something is wrong with %d of %d workloads. %s", n, d.delivering, text))
 		if reason == v1alpha1.ClusterSilentReason {
 			return conditions.UnknownCondition(v1alpha1.DeliveredCondition, reason, "%s", message)
 		}
 		return conditions.FalseCondition(v1alpha1.DeliveredCondition, reason, conditionsv1alpha1.ConditionSeverityWarning, "%s", message)
-	case len(d.underWay) > 0:
+	case d.underWay.Len() > 0:
 		return conditions.FalseCondition(v1alpha1.DeliveredCondition, v1alpha1.InProgressReason, conditionsv1alpha1.ConditionSeverityInfo, "%s",
-			shorten(fmt.Sprintf("%d of %d workloads are on their way: %s", len(d.underWay), d.delivering, examples(d.underWay))))
+			shorten(fmt.Sprintf("%d of %d workloads are on their way: %s", d.underWay.Len(), d.delivering, &d.underWay)))
 	default:
 		return conditions.TrueCondition(v1alpha1.DeliveredCondition)
 	}

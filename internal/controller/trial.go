@@ -18,7 +18,7 @@ var errOnTrial = errors.New("the policies are being evaluated for the workloads 
 
 // fails returns why policies do not come into force: they fail for a workload that is to be decided on. It returns errOnTrial
 // where it has not come to all of them.
-func (w *workspace) fails(ctx context.Context, set *policy.Set, o *cacheView, placements []*placementState) error {
+func (w *workspace) fails(ctx context.Context, set *policy.Set, placements []*placementState) error {
 	if w.trial == nil || w.trial.Set != set {
 		w.trial = policy.NewTrial(set)
 	}
@@ -27,7 +27,7 @@ func (w *workspace) fails(ctx context.Context, set *policy.Set, o *cacheView, pl
 		selectors[i] = p.selector
 	}
 	var workloads []policy.Input
-	for _, object := range o.workloads {
+	for object := range w.index.workloads {
 		owner, _ := placement.Owner(selectors, object.workload)
 		if owner >= 0 && placements[owner].placement != nil && object.err == nil && object.end == "" {
 			workloads = append(workloads, policy.Input{Workspace: w.name.String(), Placement: placements[owner].placement.Placement, Workload: object.workload})

@@ -76,11 +76,11 @@ type notShown struct {
 	types.NamespacedName
 }
 
-// findUnseen returns the workloads whose decisions stay as they are, since it is not known what has become of the workload, of
-// its placement or of one of its clusters.
-func (w *workspace) findUnseen(ctx context.Context, o *cacheView, shown map[workloadKey]bool, r *result) map[workloadKey]*hidden {
+// findUnseen returns those of the workloads that are due whose decisions stay as they are, since it is not known what has become of
+// the workload, of its placement or of one of its clusters.
+func (w *workspace) findUnseen(ctx context.Context, o *cacheView, due []*workItem, r *result) map[workloadKey]*hidden {
 	unseen := map[workloadKey]*hidden{}
-	missing := w.restsOn(o, shown, unseen)
+	missing := w.restsOn(o, due, unseen)
 	var asked []notShown
 	gone := map[notShown]bool{}
 	for object := range missing {
@@ -89,21 +89,22 @@ func (w *workspace) findUnseen(ctx context.Context, o *cacheView, shown map[work
 		}
 	}
 	unconfirmed := w.confirmGone(ctx, o.binding, asked, r)
-	for object, keys := range missing {
-		if why := unconfirmed[object]; why != nil {
-			for _, key := range keys {
-				unseen[key] = why
+	for object, items := range missing {
+		why := unconfirmed[object]
+		for _, item := range items {
+			if item.lacks = true; why != nil {
+				unseen[item.key] = why
 			}
 		}
-		gone[object] = unconfirmed[object] == nil
+		gone[object] = why == nil
 	}
 	w.gone = gone
 	return unseen
 }
 
-// restsOn returns what decisions rest on and the informers do not show, with the workloads concerned. Those that could not be
+// restsOn returns what workloads rest on and the informers do not show, with the workloads concerned. Those that could not be
 // shown are added to unseen.
-func (w *workspace) restsOn(o *cacheView, shown map[workloadKey]bool, unseen map[workloadKey]*hidden) map[notShown][]workloadKey {
+func (w *workspace) restsOn(o *cacheView, due []*workItem, unseen map[workloadKey]*hidden) map[notShown][]*workItem {
 	placements, clusters := map[types.NamespacedName]bool{}, map[string]bool{}
 	for _, p := range o.placements {
 		placements[namespacedName(p)] = true
@@ -111,47 +112,59 @@ func (w *workspace) restsOn(o *cacheView, shown map[workloadKey]bool, unseen map
 	for _, c := range o.clusters {
 		clusters[c.Name] = true
 	}
-	missing := map[notShown][]workloadKey{}
-	add := func(key workloadKey, resource schema.GroupVersionResource, namespace, name string) {
+	missing := map[notShown][]*workItem{}
+	add := func(item *workItem, resource schema.GroupVersionResource, namespace, name string) {
 		object := notShown{resource, types.NamespacedName{Namespace: namespace, Name: name}}
-		missing[object] = append(missing[object], key)
+		missing[object] = append(missing[object], item)
 	}
-	rest := func(key workloadKey) {
+	for _, item := range due {
+		item.lacks = false
+		key, record, shown := item.key, w.store.records[item.key], item.object != nil
+		decided := record != nil && record.current != nil
+		if _, runs := w.running[key]; !decided && (!runs || shown) {
+			continue
+		}
 		resource, watched := o.resourceOf(key.apiVersion, key.kind)
 		h := o.hidden[resource.GroupResource()]
 		switch {
-		case h != nil && (!h.partly || !shown[key]):
+		case h != nil && (!h.partly || !shown):
 			unseen[key] = h
-		case shown[key]:
+		case shown:
 		case !watched:
 			unseen[key] = &hidden{
 				reason: v1alpha1.KindNotWatchedReason, why: fmt.Sprintf("%s %s is not among the workload kinds of the controller", key.apiVersion, key.kind),
 				how: "The operator of the controller adds it to --workload-kinds",
 			}
 		default:
-			add(key, resource, key.namespace, key.name)
+			add(item, resource, key.namespace, key.name)
 		}
-	}
-	for key := range w.running {
-		rest(key)
-	}
-	for key, record := range w.store.records {
-		if record.current == nil {
-			continue
-		}
-		if rest(key); unseen[key] != nil {
+		if item.lacks = unseen[key] != nil; item.lacks || !decided {
 			continue
 		}
 		if by := record.current.placement; !placements[by] {
-			add(key, placementResource, by.Namespace, by.Name)
+			add(item, placementResource, by.Namespace, by.Name)
 		}
 		for _, c := range record.current.decision.Clusters {
 			if !clusters[c.Name] {
-				add(key, clusterResource, "", c.Name)
+				add(item, clusterResource, "", c.Name)
 			}
 		}
 	}
 	return missing
+}
+
+// keep has the decision on a workload stay as it is.
+func (p *pass) keep(item *workItem) {
+	p.index.drop(item)
+	p.index.add(item, leftOver)
+	decision, by, _ := p.store.get(item.key)
+	item.stored = decision
+	p.index.place(item, item.clusters())
+	for _, owner := range p.placements {
+		if namespacedName(owner.object) == by {
+			item.enter(account{to: owner, owned: true, placed: true, clusters: item.clusters(), unseen: p.kept[item.key]})
+		}
+	}
 }
 
 // confirmGone asks the server for objects that the informers do not show, and returns those that are not known to be gone. What
@@ -305,18 +318,9 @@ func (w *workspace) hasOwnPolicies() bool {
 	return false
 }
 
-// reportUnseen adds the workloads that cannot be seen to the states of their placements, and says for each placement whether it
-// sees all that it can select.
-func (w *workspace) reportUnseen(o *cacheView, placements []*placementState, unseen map[workloadKey]*hidden) {
-	kept := make(map[types.NamespacedName]map[workloadKey]*hidden, len(placements))
-	for key, why := range unseen {
-		_, by, _ := w.store.get(key)
-		if kept[by] == nil {
-			kept[by] = map[workloadKey]*hidden{}
-		}
-		kept[by][key] = why
-	}
-	for _, p := range placements {
+// reportUnseen says for each placement whether all that it can select is seen.
+func (p *pass) reportUnseen(o *cacheView) {
+	for _, s := range p.placements {
 		reasons := map[string]*hidden{}
 		add := func(h *hidden) {
 			if !h.fleeting {
@@ -324,20 +328,14 @@ func (w *workspace) reportUnseen(o *cacheView, placements []*placementState, uns
 			}
 		}
 		for _, kind := range o.kinds {
-			if h := o.hides(kind.GroupVersionResource); h != nil && selects(p.object, kind) {
+			if h := o.hides(kind.GroupVersionResource); h != nil && selects(s.object, kind) {
 				add(h)
 			}
 		}
-		own := kept[namespacedName(p.object)]
-		for key, why := range own {
+		for _, why := range s.tally.unseen {
 			add(why)
-			p.workloads++
-			p.placed++
-			for _, c := range w.store.records[key].current.decision.Clusters {
-				p.clusters[c.Name] = true
-			}
 		}
-		p.visible = visible(reasons, len(own))
+		s.visible = visible(reasons, len(s.tally.unseen))
 	}
 }
 

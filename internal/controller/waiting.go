@@ -37,7 +37,7 @@ func (p *pass) mayFindCluster(ctx context.Context, item *workItem) (bool, error)
 		return true, nil
 	}
 	item.reason = item.attempt.message
-	explained := item.attempt.named || len(item.owner.waiting) >= maxExamples
+	explained := item.attempt.named || !item.first(&item.owner.waiting)
 	if explained && item.attempt.revision == p.engine.Revision(p.name) {
 		return false, nil
 	}
@@ -51,11 +51,11 @@ func (p *pass) mayFindCluster(ctx context.Context, item *workItem) (bool, error)
 // explainAgain updates the message of a workload that goes on waiting, if it is one of the few that the status names and
 // the message is old enough.
 func (p *pass) explainAgain(ctx context.Context, item *workItem) error {
-	if len(item.owner.waiting) >= maxExamples {
+	if !item.first(&item.owner.waiting) {
 		return nil
 	}
-	if wait := item.attempt.at.Add(countsEvery).Sub(p.now()); wait > 0 {
-		p.result.within(wait)
+	if next := item.attempt.at.Add(countsEvery); next.After(p.now()) {
+		p.index.wakeAt(item, next)
 		return nil
 	}
 	decision, err := p.engine.Explain(ctx, p.request(item))
@@ -68,7 +68,7 @@ func (p *pass) explainAgain(ctx context.Context, item *workItem) error {
 // wait records that a workload found no cluster, and why. Finding the nearest cluster costs a look at each of them, so that
 // is made once in a pass for each equivalence class, and only where the status will name the workload.
 func (p *pass) wait(item *workItem, decision *engine.Decision) {
-	named := len(item.owner.waiting) < maxExamples
+	named := item.first(&item.owner.waiting)
 	peers := decision.Peers()
 	a, explained := p.explained[peers]
 	if !explained || named && !a.named {
@@ -80,7 +80,17 @@ func (p *pass) wait(item *workItem, decision *engine.Decision) {
 	a.revision = decision.Revision
 	p.explained[peers] = a
 	a.history = item.attempt.history
-	item.attempt, item.tried, item.reason = a, true, a.message
+	item.attempt, item.reason = a, a.message
+	p.index.wait(item, true)
+}
+
+// first says whether the lines about workloads whose turns come before that of an item are few enough for the status to have its own.
+func (item *workItem) first(of ...*lines) bool {
+	n := 0
+	for _, l := range of {
+		n += l.before(item, maxExamples)
+	}
+	return n < maxExamples
 }
 
 // waitingFor says what a workload waits for: what the nearest cluster lacks, and what rejected others.
@@ -125,7 +135,7 @@ func (p *pass) settle(item *workItem, d *engine.Decision) {
 	if item.attempt = (attempt{}); len(d.Standing) == 0 && d.Waiting == 0 && len(d.Clusters) >= d.Asked {
 		return
 	}
-	item.attempt = attempt{inputs: d.InputsDigest, revision: d.Revision, at: before.at, named: len(item.owner.standing)+len(item.owner.partial) < maxExamples}
+	item.attempt = attempt{inputs: d.InputsDigest, revision: d.Revision, at: before.at, named: item.first(&item.owner.standing, &item.owner.partial)}
 	switch {
 	case len(d.Standing) == 0 && d.Waiting == 0:
 		return

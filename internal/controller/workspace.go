@@ -76,7 +76,7 @@ type workspace struct {
 	// by UID.
 	clusters    map[string]clusterState
 	scoreFaults map[types.UID]string
-	compiled    map[*v1alpha1.WorkloadPlacement]compiledPlacement
+	compiled    map[types.NamespacedName]*placementState
 	effects     effects
 	// policyErr is why the policies as written are not in force, inForce whether any are.
 	policyErr error
@@ -114,7 +114,9 @@ type workspace struct {
 	counting      map[string]time.Time
 	unseen        map[types.UID]time.Time
 	overcommitted int
-	carryOver
+	// index has the workloads; waited is how many of them wait, as the metric has it.
+	index  *index
+	waited int
 	// brake paces disruptions. moved counts those of placements that have had workloads wait for their turn since, by UID.
 	brake disruption.Brake
 	moved map[types.UID]int
@@ -131,7 +133,7 @@ type workspace struct {
 
 func newWorkspace(name logicalcluster.Name, e *engine.Engine, policies *policy.Compiler, m *metrics, l limits, a actions) *workspace {
 	return &workspace{
-		name: name, engine: e, policies: policies, table: workload.Kinds(), metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, carryOver: newCarryOver(), deliveries: deliveries{departures: delivery.Departures{}, behind: map[types.UID]time.Time{}},
+		name: name, engine: e, policies: policies, table: workload.Kinds(), metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, index: newIndex(), deliveries: deliveries{departures: delivery.Departures{}, behind: map[types.UID]time.Time{}},
 		lookFailures: map[schema.GroupVersionResource]*writeFailure{}, brake: disruption.Brake{Budget: l.disruptions},
 		placed: map[types.UID]*placedEvents{}, reports: map[types.UID]reported{}, slicing: defaultLimits, publishing: new(atomic.Int64),
 	}
@@ -198,7 +200,7 @@ func (w *workspace) retire() {
 	if w.loaded {
 		w.metrics.loaded.Dec()
 	}
-	w.metrics.waiting.Sub(float64(len(w.waiting)))
+	w.metrics.waiting.Sub(float64(w.waited))
 	w.metrics.overcommitted.Sub(float64(w.overcommitted))
 	if w.policyErr != nil {
 		w.metrics.policyErrs.Dec()

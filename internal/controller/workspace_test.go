@@ -32,6 +32,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
 )
@@ -507,16 +508,16 @@ func TestWhatIsUnchangedIsNotReadAgain(t *testing.T) {
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
 	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
 	w.pass()
-	w.pass() // the status that the first has written makes it another object
-	first := w.workspace.compiled[w.placements[0]].placement
-	if w.pass(); first == nil || w.workspace.compiled[w.placements[0]].placement != first {
+	compiled := func() *placement.Placement { return w.workspace.compiled[namespacedName(w.placements[0])].placement }
+	first := compiled() // the status that the pass has written makes it another object
+	if w.pass(); first == nil || compiled() != first {
 		t.Error("compiled again")
 	}
 	labelled := w.placements[0].DeepCopy() // policies can read labels, which do not change the generation
 	labelled.Labels = map[string]string{"team": "shop"}
 	w.placements, w.clusters = []*v1alpha1.WorkloadPlacement{labelled}, []*v1alpha1.ClusterRegistration{testCluster("a", "8")}
 	w.pass()
-	if again := w.workspace.compiled[w.placements[0]].placement; again == first || again.Labels["team"] != "shop" || len(w.workspace.compiled) != 1 {
+	if again := compiled(); again == first || again.Labels["team"] != "shop" || len(w.workspace.compiled) != 1 {
 		t.Errorf("%+v", again)
 	}
 	if free := w.workspace.engine.Snapshot("ws").Row("a").Free.CPU; free != 8000 {

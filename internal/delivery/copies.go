@@ -129,6 +129,9 @@ func (c *Copies) add(cluster string, uid types.UID, copied *Copy) {
 // Of returns the copies of a workload by cluster. Nothing in it may be changed.
 func (c *Copies) Of(uid types.UID) map[string]*Copy { return c.of[uid] }
 
+// None says that there are none.
+func (c *Copies) None() bool { return len(c.of) == 0 }
+
 // All yields the copies of each workload.
 func (c *Copies) All() iter.Seq2[types.UID, map[string]*Copy] { return maps.All(c.of) }
 

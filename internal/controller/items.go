@@ -1,0 +1,237 @@
+package controller
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/btree"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/placement"
+)
+
+// workItem is a workload, for as long as it is shown, has a decision or runs somewhere: what passes know of it.
+type workItem struct {
+	key workloadKey
+	// shown is the workload as the informer shows it, nil where it does not; object is the same with what LimitRanges add, which is
+	// defaults, to countedFrom. turn is that of the object, and of its placement.
+	shown, object, countedFrom *workloadObject
+	defaults                   corev1.ResourceList
+	turn                       placement.Turn
+	// owner is the placement that it belongs to, nil if to none; others are those that select it besides.
+	owner  *placementState
+	others []*placementState
+	account
+	// on are the clusters under which the index finds it.
+	on []string
+
+	// stored is the decision that the workload has, where found. It is stale where it was made for an earlier workload of
+	// the same name.
+	stored       v1alpha1.WorkloadDecision
+	found, stale bool
+	// attempt is the latest one in vain: to place the workload, where tried, or to find a better place for it.
+	attempt attempt
+	tried   bool
+	// missing is since when a cluster that counts workloads has not counted all of this one.
+	missing map[string]time.Time
+	// returning is since when a better fallback group has had a place for it, without a break.
+	returning betterGroup
+	// supposed is what would be decided on it, while its placement is suspended.
+	supposed *supposed
+	// unreadable is the error that was told of an object that cannot be decoded, by UID.
+	unreadable toldUnreadable
+	// err is why it could not be decided on when it was last looked at.
+	err error
+
+	// What follows is of one visit.
+
+	// before is what the visit before has found.
+	before struct {
+		missing   map[string]time.Time
+		returning betterGroup
+		supposed  *supposed
+		err       error
+	}
+
+	// adopted are the clusters where it runs, where it has no decision.
+	adopted []engine.Choice
+	// returnTo is the fallback group that the workload is to return to, move what it is to leave for another reason than what the
+	// clusters are.
+	returnTo string
+	move     *move
+	// reason is why the workload waits.
+	reason string
+	// deferred says that the pass was cut short before this workload, overlooked that it has not come to what would be decided on it.
+	// satisfied says that it has all that it asks for where it is,
+	// paced that it waits its turn to lose a cluster.
+	deferred, overlooked, satisfied, paced bool
+
+	// visited is the last pass that looked at it, queued the last one that is to. wake is when it is due though nothing changes; the
+	// zero time is never.
+	visited, queued int64
+	wake            time.Time
+	// lacks is set while something that it rests on is not shown; unowned, and idle, are set where it gets no decision.
+	lacks, unowned, idle bool
+}
+
+type toldUnreadable struct {
+	uid types.UID
+	why string
+}
+
+// index has the workloads of a workspace, and knows which of them are due: due.go says why.
+type index struct {
+	items map[workloadKey]*workItem
+	// on has those that are, by their decisions, on a cluster.
+	on map[string]map[*workItem]bool
+	// due are the workloads that the next pass looks at.
+	due map[*workItem]reason
+	// open are those that something else than they themselves may change: they wait, or should have other clusters, or more.
+	open map[*workItem]bool
+	// timers are the workloads that are due at a time, the earliest first.
+	timers *btree.BTreeG[*workItem]
+	// waiting counts those that no cluster is feasible for.
+	waiting int
+	// passes counts the passes that have come to placing.
+	passes int64
+	// seen counts how often it was taken up what is shown.
+	seen  map[*workItem]int64
+	round int64
+
+	premises premises
+	// marks are what workloads on clusters were last looked at for.
+	marks map[string]clusterMark
+	// revision of the workspace at which all that are open have been looked at.
+	revision int64
+}
+
+func newIndex() *index {
+	return &index{
+		items: map[workloadKey]*workItem{}, on: map[string]map[*workItem]bool{}, due: map[*workItem]reason{}, open: map[*workItem]bool{},
+		timers: btree.NewG(8, func(a, b *workItem) bool {
+			return cmp.Or(a.wake.Compare(b.wake), a.key.compare(b.key)) < 0
+		}),
+		seen: map[*workItem]int64{},
+	}
+}
+
+// get returns the item of a workload, which is made if there is none.
+func (x *index) get(key workloadKey) *workItem {
+	item := x.items[key]
+	if item == nil {
+		item = &workItem{key: key}
+		x.items[key] = item
+	}
+	return item
+}
+
+// take takes up which workloads are shown. An informer never changes an object but replaces it.
+func (x *index) take(shown []*workloadObject) {
+	x.round++
+	for _, object := range shown {
+		item := x.get(keyOf(object.workload.Reference))
+		if x.seen[item] = x.round; item.shown != object {
+			item.shown = object
+			x.add(item, workloadChanged)
+		}
+	}
+	for item, round := range x.seen {
+		if round < x.round {
+			delete(x.seen, item)
+			item.shown = nil
+			x.add(item, workloadChanged)
+		}
+	}
+}
+
+// place puts an item under the clusters of its decision.
+func (x *index) place(item *workItem, clusters []string) {
+	if slices.Equal(item.on, clusters) {
+		return
+	}
+	for _, name := range item.on {
+		if delete(x.on[name], item); len(x.on[name]) == 0 {
+			delete(x.on, name)
+		}
+	}
+	item.on = clusters
+	for _, name := range clusters {
+		if x.on[name] == nil {
+			x.on[name] = map[*workItem]bool{}
+		}
+		x.on[name][item] = true
+	}
+}
+
+// wakeAt has an item be due at a time, or before.
+func (x *index) wakeAt(item *workItem, at time.Time) {
+	if item.wake.IsZero() || at.Before(item.wake) {
+		x.timers.Delete(item)
+		item.wake = at
+		x.timers.ReplaceOrInsert(item)
+	}
+}
+
+// sleep takes back when an item is due.
+func (x *index) sleep(item *workItem) {
+	if !item.wake.IsZero() {
+		x.timers.Delete(item)
+		item.wake = time.Time{}
+	}
+}
+
+// wait sets whether a workload waits for a cluster.
+func (x *index) wait(item *workItem, tried bool) {
+	if tried != item.tried {
+		x.waiting += map[bool]int{true: 1, false: -1}[tried]
+		item.tried = tried
+	}
+}
+
+// settle sets whether something else than a workload itself may change it.
+func (x *index) settle(item *workItem, open bool) {
+	if open {
+		x.open[item] = true
+	} else {
+		delete(x.open, item)
+	}
+}
+
+// drop forgets what passes have found out about a workload that gets no decision now.
+func (x *index) drop(item *workItem) {
+	x.sleep(item)
+	x.wait(item, false)
+	x.settle(item, false)
+	item.attempt, item.err, item.missing, item.returning, item.supposed = attempt{}, nil, nil, betterGroup{}, nil
+}
+
+// forget drops an item of which nothing is left.
+func (x *index) forget(item *workItem) {
+	x.drop(item)
+	item.withdraw()
+	item.owned(nil)
+	x.place(item, nil)
+	delete(x.due, item)
+	delete(x.seen, item)
+	delete(x.items, item.key)
+}
+
+// workloads yields the workloads that are shown, by their names.
+func (x *index) workloads(yield func(*workloadObject) bool) {
+	for _, item := range slices.SortedFunc(maps.Values(x.items), byKey) {
+		if item.object != nil && !yield(item.object) {
+			return
+		}
+	}
+}
+
+// byKey orders items by the names of their workloads.
+func byKey(a, b *workItem) int { return a.key.compare(b.key) }
+
+// inTurn orders items as they are decided on.
+func inTurn(a, b *workItem) int { return a.turn.Compare(b.turn) }
