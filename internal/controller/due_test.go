@@ -48,7 +48,7 @@ func TestAPassOverWhatIsDueIsAPassOverAll(t *testing.T) {
 			h.both[i] = d
 		}
 		for i := range 3 {
-			h.place(i, false)
+			h.place(i)
 		}
 		h.run()
 	})
@@ -104,7 +104,7 @@ func (h *histories) run() {
 		},
 		"a cluster reports what it counts": func(*rapid.T) { h.report(at.Draw(h.T, "cluster")) },
 		"an agent reports":                 func(*rapid.T) { h.work(at.Draw(h.T, "cluster")) },
-		"a placement changes":              func(*rapid.T) { h.place(rapid.IntRange(0, 2).Draw(h.T, "placement"), true) },
+		"a placement changes":              func(*rapid.T) { h.place(rapid.IntRange(0, 2).Draw(h.T, "placement")) },
 		"a placement goes": func(*rapid.T) {
 			gone := fmt.Sprintf("p%d", rapid.IntRange(0, 2).Draw(h.T, "placement"))
 			h.edit(func(d *delivered) {
@@ -296,7 +296,7 @@ func (h *histories) placed() map[types.UID]string {
 }
 
 // place has a placement be there, or be another one.
-func (h *histories) place(i int, again bool) {
+func (h *histories) place(i int) {
 	p := testPlacement(v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(rapid.Int32Range(1, 2).Draw(h.T, "clusters")))})
 	p.Name, p.UID = fmt.Sprintf("p%d", i), types.UID(fmt.Sprintf("p%d", i))
 	p.Spec.Priority = rapid.Int32Range(0, 1).Draw(h.T, "priority")

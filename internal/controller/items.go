@@ -26,7 +26,8 @@ type workItem struct {
 	// owner is the placement that it belongs to, nil if to none; others are those that select it besides.
 	owner  *placementState
 	others []*placementState
-	account
+	// account is what it adds to the tally of a placement.
+	account account
 	// on are the clusters under which the index finds it.
 	on []string
 
@@ -71,10 +72,9 @@ type workItem struct {
 	// paced that it waits its turn to lose a cluster.
 	deferred, overlooked, satisfied, paced bool
 
-	// visited is the last pass that looked at it, queued the last one that is to. wake is when it is due though nothing changes; the
-	// zero time is never.
-	visited, queued int64
-	wake            time.Time
+	// queued is the last pass in which it has waited in line. wake is when it is due though nothing changes; the zero time is never.
+	queued int64
+	wake   time.Time
 	// lacks is set while something that it rests on is not shown; unowned, and idle, are set where it gets no decision.
 	lacks, unowned, idle bool
 }

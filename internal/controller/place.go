@@ -440,7 +440,7 @@ func (p *pass) report(ctx context.Context, item *workItem) {
 			p.asked(ctx, item, &a)
 		}
 	}
-	if !item.tried && !(placed && item.attempt.inputs != "") {
+	if !item.tried && (!placed || item.attempt.inputs == "") {
 		item.attempt = attempt{}
 	}
 	p.index.place(item, item.clusters())

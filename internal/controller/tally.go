@@ -65,7 +65,7 @@ type account struct {
 // withdraw takes the account of a workload out of the tallies.
 func (item *workItem) withdraw() {
 	if item.account.to != nil {
-		item.account.to.tally.count(item, -1)
+		item.account.to.count(item, -1)
 	}
 	for _, other := range item.account.elsewhere {
 		other.elsewhere.remove(item)
@@ -77,7 +77,7 @@ func (item *workItem) withdraw() {
 func (item *workItem) enter(a account) {
 	item.account = a
 	if a.to != nil {
-		a.to.tally.count(item, 1)
+		a.to.count(item, 1)
 	}
 	for _, other := range a.elsewhere {
 		other.elsewhere.add(line{item: item, text: fmt.Sprintf("%s belongs to %s", item.object.workload, a.to.object.Name)})
@@ -182,8 +182,7 @@ func (t *tally) sampled() map[string]sample {
 	}
 	var all []first
 	for digest, of := range t.samples {
-		l, _ := of.first()
-		all = append(all, first{digest, l})
+		all = append(all, first{digest, of.first()})
 	}
 	slices.SortFunc(all, func(a, b first) int { return a.item.turn.Compare(b.item.turn) })
 	samples := map[string]sample{}
@@ -202,8 +201,7 @@ type sample struct {
 // tolerates returns all that policies make of the placement in which tolerations end.
 func (t *tally) tolerates() (all []*placement.Placement) {
 	for _, key := range slices.Sorted(maps.Keys(t.timed)) {
-		l, _ := t.timed[key].first()
-		all = append(all, l.under)
+		all = append(all, t.timed[key].first().under)
 	}
 	return all
 }
@@ -259,11 +257,10 @@ func (l *lines) before(item *workItem, most int) (n int) {
 	return n
 }
 
-func (l *lines) first() (one line, found bool) {
-	if l.tree == nil {
-		return one, false
-	}
-	return l.tree.Min()
+// first is the line of the workload whose turn comes first, of those that there are.
+func (l *lines) first() line {
+	one, _ := l.tree.Min()
+	return one
 }
 
 func (l *lines) last() (one line, found bool) {

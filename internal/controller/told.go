@@ -105,8 +105,7 @@ func (d *deliveryReport) condition() *conditionsv1alpha1.Condition {
 	case n > 0:
 		text := d.wrong[reason].String()
 		if reason == v1alpha1.ClaimNotAcceptedReason {
-			first, _ := d.wrong[reason].first()
-			text = first.text // the command is the same for all
+			text = d.wrong[reason].first().text // the command is the same for all
 		}
 		message := shorten(fmt.Sprintf("Something is wrong with %d of %d workloads. %s", n, d.delivering, text))
 		if reason == v1alpha1.ClusterSilentReason {

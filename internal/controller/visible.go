@@ -332,10 +332,10 @@ func (p *pass) reportUnseen(o *cacheView) {
 				add(h)
 			}
 		}
-		for _, why := range s.tally.unseen {
+		for _, why := range s.unseen {
 			add(why)
 		}
-		s.visible = visible(reasons, len(s.tally.unseen))
+		s.visible = visible(reasons, len(s.unseen))
 	}
 }
 
