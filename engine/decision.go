@@ -22,11 +22,9 @@ type Request struct {
 	// Placement that the workload belongs to, from Engine.CompilePlacement.
 	Placement *placement.Placement
 	Workload  *workload.Workload
-	// Current is what the workload runs on, with its name and replicas there, how many are Left and whether it has a Part; the rest of a
-	// Choice does not count. Empty for a workload that has no clusters, or is to be placed as if it had none.
+	// Current is what the workload runs on, with its name and replicas there; the rest of a Choice does not count. Empty for
+	// a workload that has no clusters, or is to be placed as if it had none.
 	Current []Choice
-	// Unassigned is set where some parts of what the workload has to complete are no cluster's: see Choice.Part.
-	Unassigned bool
 	// Group is the fallback group that the workload stands in, as its decision has it. Return names a better one that it is to
 	// return to, if that has a place for it.
 	Group, Return string
@@ -111,10 +109,4 @@ type Choice struct {
 	Reserved capacity.Resources `json:"-"`
 	// Expired says that the reservation has expired: nothing is reserved there any more.
 	Expired bool `json:"-"`
-	// Left is how many pods may still run there at most, however many replicas the cluster has; nil where that is not bounded. Others
-	// have ended, and ask for nothing any more.
-	Left *int64 `json:"-"`
-	// Part is set where replicas are divided and the cluster has a part of its own of what the workload has to complete, as a Job's
-	// copy has completions of its own, which cannot become others' while it has them.
-	Part bool `json:"-"`
 }

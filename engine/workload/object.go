@@ -69,8 +69,7 @@ type Object struct {
 type podSet struct {
 	path     string
 	template *podTemplate
-	// pods is how many there are, whole how many before any of them has ended.
-	pods, whole int64
+	pods     int64
 	// storage is what the volumes of each pod claim.
 	storage capacity.Resources
 	// asks is what each pod asks of its node.
@@ -156,14 +155,6 @@ func (o *Object) readPodSets(d *Definition, s *scope) error {
 // Known returns what is known of the workload before it is counted: all but its pods and what they request.
 func (o *Object) Known() *Workload { return &o.workload }
 
-// Pods returns how many pods there are, without a look at what they request.
-func (o *Object) Pods() (n int64, err error) {
-	for i := range o.sets {
-		n += o.sets[i].pods
-	}
-	return n, o.err
-}
-
 // Count adds up the pods, with what LimitRanges add to each container that asks for none of a resource: see DefaultRequests. An
 // error names the field; the workload then has only its reference, labels, annotations and, as far as it could be told, its End.
 func (o *Object) Count(defaults corev1.ResourceList) (*Workload, error) {
@@ -171,30 +162,17 @@ func (o *Object) Count(defaults corev1.ResourceList) (*Workload, error) {
 	if o.err != nil {
 		return &w, o.err
 	}
-	counted, err := w.with(o.sets, defaults, func(p *podSet) int64 { return p.pods })
-	if err == nil && slices.ContainsFunc(o.sets, func(p podSet) bool { return p.whole > p.pods }) {
-		counted.Unended, err = w.with(o.sets, defaults, func(p *podSet) int64 { return max(p.whole, p.pods) })
-	}
-	if err != nil {
-		return &w, err
-	}
-	return counted, nil
-}
-
-// with is the workload with so many pods of each pod set.
-func (w *Workload) with(sets []podSet, defaults corev1.ResourceList, pods func(*podSet) int64) (*Workload, error) {
-	counted := *w
 	var all Workload
-	for i := range sets {
-		if err := all.addPodSet(&sets[i], pods(&sets[i]), defaults); err != nil {
-			return nil, err
+	for i := range o.sets {
+		if err := all.addPodSet(&o.sets[i], defaults); err != nil {
+			return &w, err
 		}
 	}
-	counted.Replicas, counted.Requests = all.Replicas, nonZero(all.Requests)
-	if largest := nonZero(all.Pod); !counted.Replica().Equal(largest) {
-		counted.Pod = largest
+	w.Replicas, w.Requests = all.Replicas, nonZero(all.Requests)
+	if largest := nonZero(all.Pod); !w.Replica().Equal(largest) {
+		w.Pod = largest
 	}
-	return &counted, nil
+	return &w, nil
 }
 
 // Divisible reports whether an object of the kind is so many equal pods.
@@ -237,26 +215,17 @@ func (o *Object) readPodSet(d *Definition, p *PodSetDefinition, s *scope) error 
 	if err != nil {
 		return err
 	}
-	whole := n
-	if p.count.readsStatus() {
-		before := *s
-		before.object = maps.Clone(s.object)
-		delete(before.object, "status")
-		if whole, err = p.count.count(&before); err != nil {
-			return err
-		}
-	}
 	path, template, err := p.template(s)
 	if err != nil {
 		return err
 	}
 	switch {
-	case template == nil && max(n, whole) == 0:
+	case template == nil && n == 0:
 		return nil
 	case template == nil:
 		return fmt.Errorf("%s: there is no pod template in this %s", path, d.Kind)
 	}
-	set := podSet{path: path, pods: n, whole: whole}
+	set := podSet{path: path, pods: n}
 	if set.template, set.storage, err = readPod(path, template); err != nil {
 		return err
 	}
@@ -279,19 +248,19 @@ func (o *Object) readPodSet(d *Definition, p *PodSetDefinition, s *scope) error 
 	return nil
 }
 
-// addPodSet adds so many pods of a pod set to a workload that is the sum of those before.
-func (w *Workload) addPodSet(p *podSet, pods int64, defaults corev1.ResourceList) error {
+// addPodSet adds a pod set to a workload that is the sum of those before.
+func (w *Workload) addPodSet(p *podSet, defaults corev1.ResourceList) error {
 	pod, err := p.template.requests(p.path, defaults)
 	if err != nil {
 		return err
 	}
-	requests, err := pod.Add(p.storage).Mul(pods)
+	requests, err := pod.Add(p.storage).Mul(p.pods)
 	if err != nil {
-		return fmt.Errorf("%s: requests of %d pods: %w", p.path, pods, err)
+		return fmt.Errorf("%s: requests of %d pods: %w", p.path, p.pods, err)
 	}
-	w.Replicas += pods
+	w.Replicas += p.pods
 	w.Requests = w.Requests.Add(requests)
-	if pods > 0 {
+	if p.pods > 0 {
 		w.Pod = w.Pod.Combine(pod, func(a, b int64) int64 { return max(a, b) })
 	}
 	for name, amount := range w.Requests.Each {

@@ -27,6 +27,7 @@ func (p *pass) mayDisrupt(owner *placementState) bool {
 // countDisruption counts a workload of a placement that has lost a cluster.
 func (p *pass) countDisruption(owner *placementState) {
 	owner.disrupted++
+	p.metrics.disruptions.Inc()
 	if !owner.object.DisruptsAtOnce() {
 		p.brake.Disrupted(p.began)
 	}

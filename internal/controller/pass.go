@@ -8,7 +8,6 @@ import (
 	"github.com/google/btree"
 	"k8s.io/klog/v2"
 
-	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/internal/delivery"
 )
@@ -39,8 +38,6 @@ type pass struct {
 	decided int
 	firstAt time.Time
 	cut     bool
-	// made are decisions of this pass that the shadow policies make again.
-	made []engine.Request
 	// looked counts the workloads of suspended placements that this pass has looked at anew.
 	looked int
 	// shifted is set once a workload has got or lost clusters.
@@ -93,10 +90,6 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 			r.do(p.handOverRound)
 		}
 		r.do(func() { w.afterPublishing(cut, &r) })
-		if decided {
-			r.do(func() { p.compareShadow(ctx) })
-		}
-		r.do(func() { w.tryShadow(ctx, &o, placements, &r) })
 	} else {
 		r.fail(w.notLoaded(loadErr, placements))
 	}
@@ -128,7 +121,7 @@ func (w *workspace) notLoaded(err error, placements []*placementState) error {
 func (w *workspace) afterPublishing(cut bool, r *result) {
 	freed := w.releaseHeld()
 	freed = w.applyReviews() || freed
-	r.again = r.again || cut || freed && w.index.waiting > 0
+	r.again = r.again || cut || freed && len(w.index.open) > 0
 	if w.store.unconfirmed() {
 		r.within(confirmWithin)
 	}

@@ -298,14 +298,13 @@ func (p *pass) isDue(ctx context.Context, item *workItem) (bool, error) {
 
 // request asks about a workload and where it runs.
 func (p *pass) request(item *workItem) engine.Request {
-	r := engine.Request{Workspace: p.name, Placement: item.owner.placement, Workload: p.asks(item), Now: p.now()}
+	r := engine.Request{Workspace: p.name, Placement: item.owner.placement, Workload: item.object.workload, Now: p.now()}
 	if item.found && !item.stale {
 		r.Current = make([]engine.Choice, len(item.stored.Clusters))
 		for i, c := range item.stored.Clusters {
 			r.Current[i] = engine.Choice{Name: c.Name, Replicas: int64(max(0, c.Replicas))}
 		}
 		r.Group, r.Return = item.stored.Group, item.returnTo
-		p.progress(item, &r)
 	} else {
 		r.Current = item.adopted
 	}
@@ -316,8 +315,7 @@ func (p *pass) request(item *workItem) engine.Request {
 func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision, error) {
 	start, began := time.Now(), p.now()
 	p.adopt(item)
-	request := p.request(item)
-	decision, err := p.ask(ctx, request)
+	decision, err := p.ask(ctx, p.request(item))
 	p.metrics.duration.Observe(time.Since(start).Seconds())
 	p.metrics.decided(decision, err)
 	if err != nil {
@@ -328,7 +326,6 @@ func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision,
 		p.firstAt = began
 	}
 	p.decided++
-	p.shadowed(request)
 	return decision, nil
 }
 
@@ -468,7 +465,7 @@ func (p *pass) asked(ctx context.Context, item *workItem, a *account) *placement
 	if owner.placement == nil || item.err != nil {
 		return nil // it is told why
 	}
-	under, err := p.engine.Scheduled(ctx, engine.Request{Workspace: p.name, Placement: owner.placement, Workload: p.asks(item)})
+	under, err := p.engine.Scheduled(ctx, engine.Request{Workspace: p.name, Placement: owner.placement, Workload: item.object.workload})
 	if err != nil {
 		return nil
 	}
@@ -525,7 +522,7 @@ func toAPI(d *engine.Decision, item *workItem, now time.Time) v1alpha1.WorkloadD
 		SnapshotGeneration: d.Generation,
 		DecidedAt:          metav1.NewTime(now),
 		Group:              d.Group,
-		Divided:            d.Divides() || item.stored.Divided && item.object.workload.Whole().Replicas == 0, // shares of nothing, until it is scaled again
+		Divided:            d.Divides(),
 		WaitingReplicas:    int32(d.Waiting),
 	}
 	alike := true

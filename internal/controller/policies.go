@@ -18,7 +18,6 @@ import (
 	"github.com/kcp-placement/placement/engine/lint"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
-	"github.com/kcp-placement/placement/internal/decode"
 )
 
 // updatePolicies puts the Rego of the workspace's ConfigMaps into force, all together or not at all, and annotates each
@@ -32,16 +31,15 @@ func (w *workspace) updatePolicies(ctx context.Context, o cacheView, placements 
 		}
 		return
 	}
-	start, inForce := time.Now(), policy.OfSet(o.configMaps, "")
-	w.compileShadow(policy.OfSet(o.configMaps, v1alpha1.PolicySetShadow), o.unreadable)
+	start := time.Now()
 	var set *policy.Set
 	var err error
-	if panicked := recovered(func() { set, err = w.compilePolicies(inForce, o.unreadable) }); panicked != nil {
+	if panicked := recovered(func() { set, err = w.compilePolicies(o) }); panicked != nil {
 		err = panicked
 	}
 	w.metrics.compile.Observe(time.Since(start).Seconds())
-	if err == nil && !w.wasInForce(set, inForce) {
-		if panicked := recovered(func() { err = w.fails(ctx, &w.trial, set, placements) }); panicked != nil {
+	if err == nil && !w.wasInForce(set, o.configMaps) {
+		if panicked := recovered(func() { err = w.fails(ctx, set, placements) }); panicked != nil {
 			err = panicked
 		}
 	}
@@ -58,7 +56,7 @@ func (w *workspace) updatePolicies(ctx context.Context, o cacheView, placements 
 		w.inForce = true
 		w.lintPolicies(ctx, set, o.clusters)
 	}
-	w.annotatePolicies(ctx, inForce, &w.refused, func(c *corev1.ConfigMap) policyStatus { return newPolicyStatus(c, set, err, w.linted.findings) }, r)
+	w.annotatePolicies(ctx, o.configMaps, set, err, r)
 }
 
 // wasInForce reports whether policies are in force, or were before a restart: then they stay, and a workload for which they fail
@@ -133,11 +131,11 @@ func (w *workspace) factsHash(registrations []*v1alpha1.ClusterRegistration) (su
 	return sum
 }
 
-// annotatePolicies writes the outcome to the ConfigMaps, with an event for each that is refused and is not among those that were.
-func (w *workspace) annotatePolicies(ctx context.Context, configMaps []*corev1.ConfigMap, refused *map[types.UID]string, statusOf func(*corev1.ConfigMap) policyStatus, r *result) {
+// annotatePolicies writes the outcome to the ConfigMaps, with an event for each that is refused.
+func (w *workspace) annotatePolicies(ctx context.Context, configMaps []*corev1.ConfigMap, set *policy.Set, outcome error, r *result) {
 	told := map[types.UID]string{}
 	for _, configMap := range configMaps {
-		status := statusOf(configMap)
+		status := newPolicyStatus(configMap, set, outcome, w.linted.findings)
 		text := status.String()
 		if status.Error != nil {
 			told[configMap.UID] = text
@@ -145,12 +143,12 @@ func (w *workspace) annotatePolicies(ctx context.Context, configMaps []*corev1.C
 		if configMap.Annotations[v1alpha1.AnnotationPolicyStatus] == text {
 			continue
 		}
-		if status.Error != nil && (*refused)[configMap.UID] != text {
+		if status.Error != nil && w.refused[configMap.UID] != text {
 			w.event(configMap, corev1.EventTypeWarning, "PoliciesRefused", status.Error.String())
 		}
 		r.fail(w.annotate(ctx, configMap, v1alpha1.AnnotationPolicyStatus, text))
 	}
-	*refused = told
+	w.refused = told
 }
 
 // maxRefusedEvents bounds the events of one pass about policies that are refused, as every placement of the workspace is concerned.
@@ -174,17 +172,17 @@ func (w *workspace) setPolicyErr(err error) {
 }
 
 // compilePolicies fails where a ConfigMap cannot be read in full, since a policy could be missing.
-func (w *workspace) compilePolicies(configMaps []*corev1.ConfigMap, problemsOf map[types.UID]decode.Problems) (*policy.Set, error) {
+func (w *workspace) compilePolicies(o cacheView) (*policy.Set, error) {
 	var unreadable policy.Errors
-	for _, configMap := range configMaps {
-		if problems := problemsOf[configMap.UID]; len(problems) > 0 {
+	for _, configMap := range o.configMaps {
+		if problems := o.unreadable[configMap.UID]; len(problems) > 0 {
 			unreadable = append(unreadable, policy.Error{Code: "unreadable", File: policy.ModuleName(configMap, ""), Row: 1, Col: 1, Message: problems.Error()})
 		}
 	}
 	if len(unreadable) > 0 {
 		return nil, unreadable
 	}
-	return w.policies.Compile(policy.Modules(configMaps))
+	return w.policies.Compile(policy.Modules(o.configMaps))
 }
 
 // policyStatus is the annotation of a ConfigMap, in the shape that kube-mgmt uses and with what is in vain beside.
@@ -193,9 +191,8 @@ type policyStatus struct {
 	Error  *policyError `json:"error,omitempty"`
 	// Warnings are what the modules say in vain.
 	Warnings []policyDetail `json:"warnings,omitempty"`
-	// Digest is that of the workspace's policies where they are in force, Shadow that of its shadow policies where they are evaluated.
+	// Digest is that of the workspace's policies where they are in force.
 	Digest string `json:"digest,omitempty"`
-	Shadow string `json:"shadow,omitempty"`
 }
 
 type policyError struct {

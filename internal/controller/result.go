@@ -13,7 +13,7 @@ import (
 
 // result is the outcome of a pass over a workspace.
 type result struct {
-	// again asks for another pass at once: capacity was freed that a workload may be waiting for.
+	// again asks for another pass at once: capacity was freed that a workload may be waiting for, or that may be a better place.
 	again bool
 	// after asks for another pass after this time, unless it is 0.
 	after time.Duration

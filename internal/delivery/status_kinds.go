@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -153,8 +152,7 @@ func jobSucceeded(_ *Rollout, n *v1alpha1.WorkloadCounts, _ int32) bool {
 	return n.CompletionTime != nil
 }
 
-// fillJob sums up a Job, which is Complete or Failed only once it is over on all of its clusters, and no completions wait for one,
-// since that is for good.
+// fillJob sums up a Job, which is Complete or Failed only once it is over on all of its clusters, since that is for good.
 func (s *status) fillJob() {
 	start, _ := s.current["startTime"].(string)
 	if start == "" && s.total.StartTime != nil {
@@ -163,7 +161,7 @@ func (s *status) fillJob() {
 	if start != "" {
 		s.fields["startTime"] = start
 	}
-	over := s.State == Decided && s.finished && start != "" && !slices.ContainsFunc(s.Problems, func(p Problem) bool { return p.Reason == v1alpha1.NotPlacedReason })
+	over := s.State == Decided && s.finished && start != ""
 	if over {
 		s.total.Active, s.total.Ready = 0, 0
 	}

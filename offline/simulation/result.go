@@ -15,9 +15,7 @@ type Result struct {
 	Decisions []Decision `json:"decisions"`
 	// Clusters after the last decision, by workspace and name.
 	Clusters []Cluster `json:"clusters"`
-	// Suspended is what the controller decides nothing on now.
-	Suspended []Suspended `json:"suspended,omitempty"`
-	Summary   Summary     `json:"summary"`
+	Summary  Summary   `json:"summary"`
 }
 
 // Decision is where one workload runs.

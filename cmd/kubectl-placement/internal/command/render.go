@@ -230,8 +230,7 @@ func sharesOf(kinds *workload.Table, object *unstructured.Unstructured, d *simul
 	for _, choice := range d.Clusters {
 		replicas[choice.Name] = int32(choice.Replicas)
 	}
-	shares, _, err := render.Divide(kinds, object, replicas, nil)
-	return shares, err
+	return render.Divide(kinds, object, replicas, nil)
 }
 
 // clusterOf returns what overrides select a cluster by.
