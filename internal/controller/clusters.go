@@ -86,11 +86,13 @@ func (s since) put(c *snapshot.Cluster, now time.Time) (next since) {
 // are still the same pointers is not read again until one of its scores runs out.
 func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration, o *cacheView, result *result) {
 	gone, scores, now := w.clusters, w.scoresByCluster(o), w.now()
+	changed := false
 	w.clusters = make(map[string]clusterState, len(registrations))
 	for _, r := range registrations {
 		before := gone[r.Name]
 		c := before
 		if objects := (clusterObjects{r, o.usages[r.Name], scores[r.Name]}); !c.isCurrent(objects, now) {
+			changed = true
 			err := recovered(func() { c = w.updateCluster(objects, before.since, o.unreadable) })
 			if err != nil {
 				result.fail(fmt.Errorf("ClusterRegistration %s: %w", r.Name, err))
@@ -107,7 +109,11 @@ func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration
 		delete(gone, r.Name)
 	}
 	for name := range gone {
+		changed = true
 		w.engine.RemoveCluster(w.name, name)
+	}
+	if changed {
+		w.facts = w.factsHash(registrations)
 	}
 }
 

@@ -326,7 +326,7 @@ func TestAWorkspaceUnbinds(t *testing.T) {
 	shard.put("deployments", "shop", oneCPU("x"))
 	eventually(t, "the informer shows that", func() bool {
 		v := i.currentEndpoints()[0].view("shop")
-		return len(v.clusters) == 0 && len(v.workloads) == 2
+		return len(v.clusters) == 0 && v.live.count("shop") == 2
 	})
 	eventually(t, "the queue is empty", func() bool { return i.queue.Len() == 0 })
 	if got := shard.stored("placementdecisions"); len(got) != 1 || shard.requested("PUT workloadplacements") != written {

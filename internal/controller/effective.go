@@ -35,9 +35,9 @@ type effect struct {
 
 // lintPlacements looks for what placements say in vain, when they, the policies or what is known of clusters has changed. What the
 // policies say in vain comes after what the placement does.
-func (w *workspace) lintPlacements(placements []*placementState, registrations []*v1alpha1.ClusterRegistration) {
+func (w *workspace) lintPlacements(placements []*placementState) {
 	last := w.effects
-	w.effects = effects{w.factsHash(registrations), w.linted.told, make(map[types.UID]effect, len(placements))}
+	w.effects = effects{w.facts, w.linted.told, make(map[types.UID]effect, len(placements))}
 	stale := last.facts != w.effects.facts || !slices.Equal(last.policies, w.effects.policies)
 	var linter *lint.Workspace
 	for _, p := range placements {

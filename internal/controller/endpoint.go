@@ -55,6 +55,7 @@ type endpoint struct {
 	checker   *watchChecker
 	metrics   *metrics
 	beats     heartbeats
+	workloads *shownWorkloads
 	// changed is called with the workspace of every object that changes, and with all of them once everything is listed.
 	changed func(logicalcluster.Name)
 	// deliverable is called with the workspace of every object that changes what is delivered.
@@ -89,7 +90,7 @@ func newEndpoint(config Config, url string, metrics *metrics, changed, deliverab
 	e := &endpoint{
 		url: url, client: client, delivering: delivering, reporting: reporting, metadata: metadata, metrics: metrics, changed: changed, deliverable: deliverable,
 		table: table, kinds: watchedKinds(table, config.Kinds), deliver: config.Deliver,
-		beats: heartbeats{heard: map[clusterKey]heartbeat{}}, synced: make(chan struct{}),
+		workloads: newShownWorkloads(), beats: heartbeats{heard: map[clusterKey]heartbeat{}}, synced: make(chan struct{}),
 	}
 	if e.recorder, err = newRecorder(at, metrics); err != nil {
 		return nil, err
@@ -185,13 +186,11 @@ func (e *endpoint) ready() error {
 
 // view reads a workspace from what is watched.
 func (e *endpoint) view(name logicalcluster.Name) cacheView {
-	view := cacheView{unreadable: map[types.UID]decode.Problems{}, visibility: visibility{kinds: e.kinds}}
+	view := cacheView{unreadable: map[types.UID]decode.Problems{}, live: &liveWorkloads{e.workloads, name}}
+	view.visibility = e.visibility(as[*apisv1alpha2.APIBinding](e.watch(bindingResource).of(name), view.unreadable))
 	for _, watch := range e.watches {
-		switch objects := watch.of(name); {
-		case watch.resource == bindingResource:
-			view.visibility = e.visibility(as[*apisv1alpha2.APIBinding](objects, view.unreadable))
-		case view.hides(watch.resource) == nil:
-			view.show(watch.resource, objects)
+		if watch.resource != bindingResource && e.table.Resource(watch.resource) == nil && view.hides(watch.resource) == nil {
+			view.show(watch.resource, watch.of(name))
 		}
 	}
 	if view.hides(leaseResource) == nil {
@@ -254,7 +253,7 @@ func (e *endpoint) visibility(bindings []*apisv1alpha2.APIBinding) visibility {
 
 // empty says whether there is nothing in a workspace that is placed, or that workloads are placed by.
 func (v cacheView) empty() bool {
-	return len(v.clusters)+len(v.placements)+len(v.decisions)+len(v.configMaps)+len(v.workloads) == 0
+	return len(v.clusters)+len(v.placements)+len(v.decisions)+len(v.configMaps)+len(v.workloads) == 0 && (v.live == nil || v.live.count(v.live.workspace) == 0)
 }
 
 // there returns which of some objects in a workspace the server has, or of all where names is nil. It asks for each, or lists all

@@ -99,9 +99,9 @@ type index struct {
 	waiting int
 	// passes counts the passes that have come to placing.
 	passes int64
-	// seen counts how often it was taken up what is shown.
-	seen  map[*workItem]int64
-	round int64
+	// source is where what is shown was taken from, hidden the kinds that could not be seen then.
+	source *shownWorkloads
+	hidden []watchedKind
 
 	premises premises
 	// marks are what workloads on clusters were last looked at for.
@@ -116,7 +116,6 @@ func newIndex() *index {
 		timers: btree.NewG(8, func(a, b *workItem) bool {
 			return cmp.Or(a.wake.Compare(b.wake), a.key.compare(b.key)) < 0
 		}),
-		seen: map[*workItem]int64{},
 	}
 }
 
@@ -130,19 +129,39 @@ func (x *index) get(key workloadKey) *workItem {
 	return item
 }
 
-// take takes up which workloads are shown. An informer never changes an object but replaces it.
-func (x *index) take(shown []*workloadObject) {
-	x.round++
-	for _, object := range shown {
-		item := x.get(keyOf(object.workload.Reference))
-		if x.seen[item] = x.round; item.shown != object {
+// take takes up which workloads are shown: all of them at first, and where that is not known, what has changed.
+func (x *index) take(o *cacheView) {
+	hidden := slices.DeleteFunc(slices.Clone(o.kinds), func(k watchedKind) bool { return o.hides(k.GroupVersionResource) == nil })
+	all := o.live == nil || x.source != o.live.shownWorkloads || !slices.Equal(x.hidden, hidden)
+	there := map[*workItem]bool{} // where all are taken
+	set := func(key workloadKey, object *workloadObject) {
+		if slices.ContainsFunc(hidden, func(k watchedKind) bool { return k.kind == key.kind && k.apiVersion == key.apiVersion }) {
+			object = nil
+		}
+		if object == nil && x.items[key] == nil {
+			return
+		}
+		item := x.get(key)
+		if all && object != nil {
+			there[item] = true
+		}
+		if item.shown != object { // an informer never changes an object but replaces it
 			item.shown = object
 			x.add(item, workloadChanged)
 		}
 	}
-	for item, round := range x.seen {
-		if round < x.round {
-			delete(x.seen, item)
+	if x.hidden, x.source = hidden, nil; o.live != nil {
+		x.source = o.live.shownWorkloads
+		x.source.take(o.live.workspace, all, set)
+	}
+	for _, object := range o.workloads {
+		set(keyOf(object.workload.Reference), object)
+	}
+	for _, item := range x.items {
+		if !all {
+			break
+		}
+		if item.shown != nil && !there[item] {
 			item.shown = nil
 			x.add(item, workloadChanged)
 		}
@@ -217,7 +236,6 @@ func (x *index) forget(item *workItem) {
 	item.owned(nil)
 	x.place(item, nil)
 	delete(x.due, item)
-	delete(x.seen, item)
 	delete(x.items, item.key)
 }
 

@@ -55,7 +55,7 @@ const confirmWithin = 5 * time.Second
 // reports that in the result, and the following ones are made all the same, as far as they can be.
 func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	w.countHidden(o.hidden)
-	w.index.take(o.workloads)
+	w.index.take(&o)
 	w.claims.watch(o.binding, w.now())
 	r.do(func() { w.followConfig(ctx, &o, &r) })
 	registrations := o.clusters
@@ -66,7 +66,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	placements := w.compile(o.placements, o.unreadable)
 	w.suspend(placements, o.unreadable)
 	r.do(func() { w.updatePolicies(ctx, o, placements, &r) })
-	r.do(func() { w.lintPlacements(placements, o.clusters) })
+	r.do(func() { w.lintPlacements(placements) })
 
 	decided, cut := false, false
 	if loadErr == nil {

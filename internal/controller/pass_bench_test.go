@@ -25,6 +25,7 @@ const (
 // benchWorld is a workspace at rest in which everything is placed, and where workloads are delivered, runs.
 func benchWorld(b *testing.B, delivers bool) *delivered {
 	d := &delivered{world: newWorld(b)}
+	d.live = &liveWorkloads{newShownWorkloads(), "ws"}
 	for i := range benchClusters {
 		c := testCluster(fmt.Sprintf("c%03d", i), "1000")
 		c.Spec.Location = fmt.Sprintf("region-%d", i%5)
@@ -48,7 +49,7 @@ func benchWorld(b *testing.B, delivers bool) *delivered {
 		d.placements = append(d.placements, p)
 	}
 	for i := range benchWorkloads {
-		d.workloads = append(d.workloads, benchWorkload(fmt.Sprintf("w%05d", i), i%benchPlacements, int64(10+i%20)))
+		d.shows(benchWorkload(i, int64(10+i%20)))
 	}
 	if delivers {
 		d.restart()
@@ -80,12 +81,15 @@ func benchWorld(b *testing.B, delivers bool) *delivered {
 	return d
 }
 
-func benchWorkload(name string, team int, cpu int64) *workloadObject {
-	o := delivers(name, cpu)
-	o.Labels = map[string]string{"team": fmt.Sprint(team)}
+func benchWorkload(i int, cpu int64) *workloadObject {
+	o := delivers(fmt.Sprintf("w%05d", i), cpu)
+	o.Labels = map[string]string{"team": fmt.Sprint(i % benchPlacements)}
 	o.workload.Labels = o.Labels
 	return o
 }
+
+// shows has the informer show a workload.
+func (d *delivered) shows(o *workloadObject) { d.live.set("ws", keyOf(o.workload.Reference), o) }
 
 // atRest makes passes until the informers show all that was written, and nothing else is.
 func (d *delivered) atRest() {
@@ -109,11 +113,6 @@ func BenchmarkPass(b *testing.B) {
 		r.ResourceVersion = d.next()
 		d.clusters = replace(d.clusters, r)
 	}
-	workload := func(d *delivered, i int, name string, cpu int64) {
-		all := slices.Clone(d.workloads)
-		all[i] = benchWorkload(name, i%benchPlacements, cpu)
-		d.workloads = all
-	}
 	for _, bench := range []struct {
 		name     string
 		delivers bool
@@ -121,17 +120,12 @@ func BenchmarkPass(b *testing.B) {
 		change func(d *delivered, n int)
 	}{
 		{"Nothing", false, func(*delivered, int) {}},
-		{"WorkloadAnnotated", false, func(d *delivered, n int) {
-			workload(d, n%benchWorkloads, d.workloads[n%benchWorkloads].Name, d.workloads[n%benchWorkloads].workload.Requests.CPU)
+		{"WorkloadAnnotated", false, func(d *delivered, n int) { d.shows(benchWorkload(n%benchWorkloads, int64(10+n%benchWorkloads%20))) }},
+		{"WorkloadScaled", false, func(d *delivered, n int) { d.shows(benchWorkload(n%benchWorkloads, int64(50+n/benchWorkloads%20))) }},
+		{"WorkloadAdded", false, func(d *delivered, n int) { d.shows(benchWorkload(benchWorkloads+n, 10)) }},
+		{"WorkloadRemoved", false, func(d *delivered, n int) {
+			d.live.set("ws", keyOf(benchWorkload(n%benchWorkloads, 10).workload.Reference), nil)
 		}},
-		{"WorkloadScaled", false, func(d *delivered, n int) {
-			at := n % benchWorkloads
-			workload(d, at, d.workloads[at].Name, 10+d.workloads[at].workload.Requests.CPU%50)
-		}},
-		{"WorkloadAdded", false, func(d *delivered, n int) {
-			d.workloads = append(slices.Clone(d.workloads), benchWorkload(fmt.Sprintf("new%05d", n), n%benchPlacements, 10))
-		}},
-		{"WorkloadRemoved", false, func(d *delivered, _ int) { d.workloads = slices.Clone(d.workloads[:len(d.workloads)-1]) }},
 		{"ClusterReported", false, func(d *delivered, n int) {
 			cluster(d, n%benchClusters, func(r *v1alpha1.ClusterRegistration) {
 				r.Status.LastHeartbeatTime = &metav1.Time{Time: d.clock}
@@ -151,9 +145,7 @@ func BenchmarkPass(b *testing.B) {
 			d.placements = replace(d.placements, p)
 		}},
 		{"DeliveredNothing", true, func(*delivered, int) {}},
-		{"DeliveredWorkloadAnnotated", true, func(d *delivered, n int) {
-			workload(d, n%benchWorkloads, d.workloads[n%benchWorkloads].Name, d.workloads[n%benchWorkloads].workload.Requests.CPU)
-		}},
+		{"DeliveredWorkloadAnnotated", true, func(d *delivered, n int) { d.shows(benchWorkload(n%benchWorkloads, int64(10+n%benchWorkloads%20))) }},
 		{"DeliveredWorkReported", true, func(d *delivered, n int) {
 			all := slices.Clone(d.works)
 			w := all[n%len(all)].DeepCopy()

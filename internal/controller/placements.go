@@ -41,6 +41,8 @@ type placementState struct {
 	unrelated []string
 	// suspension is why nothing is decided on its workloads, nil where it is not suspended.
 	suspension *suspension
+	// told is what its status was made of that says all.
+	told statusBasis
 	// visible says whether all workloads that it can select can be seen.
 	visible *conditionsv1alpha1.Condition
 	ofPass

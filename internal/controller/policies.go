@@ -54,7 +54,7 @@ func (w *workspace) updatePolicies(ctx context.Context, o cacheView, placements 
 		}
 		w.engine.SetPolicies(w.name, set)
 		w.inForce = true
-		w.lintPolicies(ctx, set, o.clusters)
+		w.lintPolicies(ctx, set)
 	}
 	w.annotatePolicies(ctx, o.configMaps, set, err, r)
 }
@@ -79,13 +79,12 @@ type linted struct {
 }
 
 // lintPolicies looks for what the policies in force say in vain, when they or the facts of clusters have changed.
-func (w *workspace) lintPolicies(ctx context.Context, set *policy.Set, registrations []*v1alpha1.ClusterRegistration) {
+func (w *workspace) lintPolicies(ctx context.Context, set *policy.Set) {
 	if set == w.policies.Builtin() {
 		w.linted = linted{}
 		return
 	}
-	facts := w.factsHash(registrations)
-	if w.linted.set == set && w.linted.facts == facts {
+	if w.linted.set == set && w.linted.facts == w.facts {
 		return
 	}
 	if w.linted.set != set {
@@ -96,7 +95,7 @@ func (w *workspace) lintPolicies(ctx context.Context, set *policy.Set, registrat
 		clusters = append(clusters, row.Cluster)
 	}
 	checked := lint.Policies{Set: set, Kinds: w.table.References(), Probes: w.linted.probes, Fleet: lint.NewFleet(clusters)}
-	w.linted.set, w.linted.facts, w.linted.findings, w.linted.told = set, facts, checked.Find(), nil
+	w.linted.set, w.linted.facts, w.linted.findings, w.linted.told = set, w.facts, checked.Find(), nil
 	for _, f := range w.linted.findings {
 		w.linted.told = append(w.linted.told, fmt.Sprintf("%s:%d:%d: %s", f.Object, f.Line, f.Column, f.Message))
 	}

@@ -654,7 +654,7 @@ func (s *store) wrote(sl *slice, written *v1alpha1.PlacementDecision, content ma
 // and has another UID: then the slice would be collected as garbage.
 func (sl *slice) describesOwner() bool {
 	return sl.written == nil || sl.owner == nil || sl.written.Labels[v1alpha1.LabelPlacement] == placementLabel(sl.owner.Name) &&
-		equality.Semantic.DeepEqual(sl.written.OwnerReferences, ownerReferences(sl.owner))
+		slices.EqualFunc(sl.written.OwnerReferences, ownerReferences(sl.owner), sameOwner)
 }
 
 // object is a slice with content as it is to be written.
@@ -735,6 +735,11 @@ func placementLabel(placement string) string {
 		return ""
 	}
 	return placement
+}
+
+func sameOwner(a, b metav1.OwnerReference) bool {
+	return a.APIVersion == b.APIVersion && a.Kind == b.Kind && a.Name == b.Name && a.UID == b.UID && ptr.Equal(a.Controller, b.Controller) &&
+		ptr.Equal(a.BlockOwnerDeletion, b.BlockOwnerDeletion)
 }
 
 func ownerReferences(owner *v1alpha1.WorkloadPlacement) []metav1.OwnerReference {

@@ -79,9 +79,14 @@ func (w *workspace) updateStatus(ctx context.Context, placements []*placementSta
 				current = last.object
 			}
 		}
+		says := w.statusBasis(p)
+		if p.told == says {
+			continue
+		}
 		updated := current.DeepCopy()
 		w.fill(updated, p)
 		if equality.Semantic.DeepEqual(current.Status, updated.Status) {
+			p.told = says
 			continue
 		}
 		if wait := last.at.Add(countsEvery).Sub(w.now()); wait > 0 && !turned(current.Status, updated.Status) {
@@ -100,6 +105,37 @@ func (w *workspace) updateStatus(ctx context.Context, placements []*placementSta
 		statuses[written.UID] = writtenStatus{at: w.now(), basedOn: p.object.ResourceVersion, object: written}
 	}
 	w.statuses = statuses
+}
+
+// statusBasis is what the status of a placement is made of.
+//
+// Invariant: fill reads nothing else. While it is the same, a pass does not make the status anew, unless it looks at all workloads.
+type statusBasis struct {
+	object                                                    *v1alpha1.WorkloadPlacement
+	tally                                                     int64
+	effective                                                 *conditionsv1alpha1.Condition
+	suspension                                                suspension
+	pacing, visible, unread, unpublished, unrelated, policies string
+}
+
+func (w *workspace) statusBasis(p *placementState) statusBasis {
+	b := statusBasis{
+		object: p.object, tally: p.version, effective: p.effective, pacing: p.pacing, unpublished: strings.Join(p.unpublished, "; "),
+		unrelated: strings.Join(p.unrelated, "; "), policies: w.policyWarnings(),
+	}
+	if p.suspension != nil {
+		b.suspension = *p.suspension
+	}
+	if p.visible != nil {
+		b.visible = p.visible.Reason + p.visible.Message
+	}
+	if p.unread != nil {
+		b.unread = p.unread.Error()
+	}
+	if err := errors.Join(w.policyErr, w.quarantine); err != nil {
+		b.policies += fmt.Sprint(w.inForce, err)
+	}
+	return b
 }
 
 // turned says whether a status is about another spec, or has a condition with another status or reason.

@@ -16,6 +16,8 @@ import (
 // Invariant: it is the sum of their accounts. A workload takes its account out before it is looked at and puts it in afterwards, so
 // the tally follows what has changed, and says what it would if all were counted anew.
 type tally struct {
+	// version changes with all that follows.
+	version int64
 	// workloads, placed and undecided count them, waitingReplicas the replicas that wait; clusters how many are on each.
 	workloads, placed, undecided int
 	waitingReplicas              int32
@@ -68,6 +70,7 @@ func (item *workItem) withdraw() {
 		item.account.to.count(item, -1)
 	}
 	for _, other := range item.account.elsewhere {
+		other.version++
 		other.elsewhere.remove(item)
 	}
 	item.account = account{}
@@ -80,6 +83,7 @@ func (item *workItem) enter(a account) {
 		a.to.count(item, 1)
 	}
 	for _, other := range a.elsewhere {
+		other.version++
 		other.elsewhere.add(line{item: item, text: fmt.Sprintf("%s belongs to %s", item.object.workload, a.to.object.Name)})
 	}
 }
@@ -87,6 +91,7 @@ func (item *workItem) enter(a account) {
 // count adds or takes off the account of a workload.
 func (t *tally) count(item *workItem, sign int) {
 	a := &item.account
+	t.version++
 	if a.owned {
 		t.workloads += sign
 	}

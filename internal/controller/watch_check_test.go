@@ -86,11 +86,11 @@ func TestADeafWatchIsReopened(t *testing.T) {
 				if err := e.ready(); err != nil {
 					t.Error(err)
 				}
-				if got, want := len(e.view("shop").workloads), len(server.stored("deployments")); got != want {
+				if got, want := e.workloads.count("shop"), len(server.stored("deployments")); got != want {
 					t.Errorf("the informer has %d objects, the server %d", got, want)
 				}
 				server.put("deployments", "shop", testDeployment("later"))
-				eventually(t, "the new watch delivers", func() bool { return len(e.view("shop").workloads) == len(server.stored("deployments")) })
+				eventually(t, "the new watch delivers", func() bool { return e.workloads.count("shop") == len(server.stored("deployments")) })
 			})
 		}
 	}
@@ -139,7 +139,7 @@ func TestALongListIsCheckedAPageAtATime(t *testing.T) {
 	if err := check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := len(e.view("shop").workloads); got != 2*checkPageSize+1 || e.reopened() != 1 {
+	if got := e.workloads.count("shop"); got != 2*checkPageSize+1 || e.reopened() != 1 {
 		t.Errorf("%d objects, reopened %v times", got, e.reopened())
 	}
 	// Two lists of three pages, one look at an object, and the informer's own list.

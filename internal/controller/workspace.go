@@ -35,7 +35,9 @@ type cacheView struct {
 	placements []*v1alpha1.WorkloadPlacement
 	decisions  []*v1alpha1.PlacementDecision
 	configMaps []*corev1.ConfigMap
-	workloads  []*workloadObject
+	// workloads are those that are shown, unless live has them.
+	workloads []*workloadObject
+	live      *liveWorkloads
 	// works are what clusters are to run, where workloads are delivered.
 	works []*v1alpha1.Work
 	// limitRanges are all that the workspace has where limitRangesRead is set.
@@ -76,8 +78,10 @@ type workspace struct {
 	// by UID.
 	clusters    map[string]clusterState
 	scoreFaults map[types.UID]string
-	compiled    map[types.NamespacedName]*placementState
-	effects     effects
+	// facts identifies what policies and placements can name of the clusters.
+	facts    uint64
+	compiled map[types.NamespacedName]*placementState
+	effects  effects
 	// policyErr is why the policies as written are not in force, inForce whether any are.
 	policyErr error
 	inForce   bool
