@@ -63,6 +63,12 @@ const (
 	LabelPolicy = "openpolicyagent.org/policy"
 	// PolicyRego is the value of LabelPolicy.
 	PolicyRego = "rego"
+	// LabelPolicySet with the value PolicySetShadow on such a ConfigMap takes its modules out of the policies in force: those of all
+	// ConfigMaps with it are a set of their own, which is evaluated beside the one in force and decides nothing, but as the
+	// policyRollout of the PlacementConfig says.
+	LabelPolicySet = "tmc.kcp.io/policy-set"
+	// PolicySetShadow is the value of LabelPolicySet.
+	PolicySetShadow = "shadow"
 	// AnnotationPolicyStatus on such a ConfigMap is the outcome of loading it, in kube-mgmt's shape: {"status":"ok"} or
 	// {"status":"error","error":{"code":...,"message":...,"errors":[...]}}.
 	AnnotationPolicyStatus = "openpolicyagent.org/policy-status"

@@ -18,6 +18,7 @@ import (
 var configMaps = []check[*corev1.ConfigMap]{
 	{Warning, codePolicyLabel, policyLabel},
 	{Warning, codeNotLoaded, notLoaded},
+	{Warning, codePolicySet, policySet},
 }
 
 // ConfigMap returns what of a ConfigMap looks like a policy and is not loaded. It says nothing about ConfigMaps that are not
@@ -75,6 +76,14 @@ func policyLabel(configMap *corev1.ConfigMap, _ *Workspace, report *report) {
 			report.at(dataPath.Key(key), "is not loaded: the ConfigMap needs the label %s: %s%s", v1alpha1.LabelPolicy, v1alpha1.PolicyRego, near)
 		}
 		return
+	}
+}
+
+// policySet reports policies of a set that there is not: they are in force nowhere.
+func policySet(configMap *corev1.ConfigMap, _ *Workspace, report *report) {
+	set := policy.SetOf(configMap)
+	if policy.HasModules(configMap) && set != "" && set != v1alpha1.PolicySetShadow {
+		report.at(metadataLabels.Key(v1alpha1.LabelPolicySet), "is %q, so the policies are not loaded: it must be %q, or be left out for the policies in force", set, v1alpha1.PolicySetShadow)
 	}
 }
 

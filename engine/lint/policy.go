@@ -104,6 +104,7 @@ const (
 	codeStaleScore   = "stale_score"
 	codeJudgement    = "judgement"
 	codeNotLoaded    = "not_loaded"
+	codePolicySet    = "policy_set"
 	codePolicyLabel  = "policy_label"
 )
 

@@ -19,6 +19,20 @@ func HasModules(configMap *corev1.ConfigMap) bool {
 	return configMap.Labels[v1alpha1.LabelPolicy] == v1alpha1.PolicyRego
 }
 
+// SetOf returns the set that the policies of a ConfigMap belong to, by its label: the one in force if empty, or v1alpha1.PolicySetShadow.
+// Policies of any other belong to none.
+func SetOf(configMap *corev1.ConfigMap) string { return configMap.Labels[v1alpha1.LabelPolicySet] }
+
+// OfSet returns those ConfigMaps whose policies belong to a set.
+func OfSet(configMaps []*corev1.ConfigMap, set string) (of []*corev1.ConfigMap) {
+	for _, c := range configMaps {
+		if SetOf(c) == set {
+			of = append(of, c)
+		}
+	}
+	return of
+}
+
 // ModuleName returns the file name of a module in messages.
 func ModuleName(configMap *corev1.ConfigMap, key string) string {
 	return configMap.Namespace + "/" + configMap.Name + "/" + key

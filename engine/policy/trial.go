@@ -20,7 +20,12 @@ type Trial struct {
 	seed maphash.Seed
 	// outcomes are the errors of workloads by what the set sees of them; nil where it does not fail.
 	outcomes map[seen]error
+	// overran is an evaluation that exceeded its budget.
+	overran error
 }
+
+// Overran returns the error of an evaluation that exceeded its budget; nil if none has.
+func (t *Trial) Overran() error { return t.overran }
 
 // seen is what a set sees of a workload of a workspace.
 type seen struct {
@@ -54,6 +59,9 @@ func (t *Trial) Run(ctx context.Context, workloads []Input, goesOn func() bool) 
 				continue
 			}
 			_, outcome = t.Set.Judge(ctx, in)
+			if OverBudget(outcome) {
+				t.overran = outcome
+			}
 			switch {
 			case ctx.Err() != nil:
 				return false, context.Cause(ctx)
@@ -88,11 +96,23 @@ func forWorkload(err error, name string) Errors {
 
 // WasInForce reports whether ConfigMaps say that the set is in force, in the status that the controller writes.
 func (s *Set) WasInForce(configMaps []*corev1.ConfigMap) bool {
-	return slices.ContainsFunc(configMaps, func(c *corev1.ConfigMap) bool {
-		var status struct {
-			Digest string `json:"digest"`
-		}
-		err := json.Unmarshal([]byte(c.Annotations[v1alpha1.AnnotationPolicyStatus]), &status)
-		return err == nil && status.Digest == s.digest
-	})
+	return slices.ContainsFunc(configMaps, func(c *corev1.ConfigMap) bool { return toldOf(c).Digest == s.digest })
+}
+
+// WasShadow reports whether ConfigMaps say there that the set is evaluated as the shadow policies.
+func (s *Set) WasShadow(configMaps []*corev1.ConfigMap) bool {
+	return slices.ContainsFunc(configMaps, func(c *corev1.ConfigMap) bool { return toldOf(c).Shadow == s.digest })
+}
+
+// told is what is read again of the status that the controller writes.
+type told struct {
+	Digest string `json:"digest"`
+	Shadow string `json:"shadow"`
+}
+
+func toldOf(c *corev1.ConfigMap) (status told) {
+	if json.Unmarshal([]byte(c.Annotations[v1alpha1.AnnotationPolicyStatus]), &status) != nil {
+		return told{}
+	}
+	return status
 }

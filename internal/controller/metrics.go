@@ -27,6 +27,7 @@ type metrics struct {
 	deliveries    prometheus.Histogram
 	suspended     prometheus.Gauge
 	supposed      *prometheus.GaugeVec
+	shadow        *prometheus.CounterVec
 	workBytes     prometheus.Counter
 	due           *prometheus.CounterVec
 }
@@ -92,6 +93,9 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		supposed: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "suspended_workloads", Help: "Workloads of suspended placements that would have another decision, by what it would do: place, move, change or withdraw.",
 		}, []string{"would"}),
+		shadow: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "shadow_decisions_total", Help: "Decisions that were made again by the shadow policies of the workspace, by what these would do: same, other_clusters, would_wait, would_not_wait; failed and skipped are not known.",
+		}, []string{"result"}),
 		workBytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "work_bytes_total", Help: "Bytes of manifests in the Works that were written.",
 		}),
@@ -99,7 +103,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Namespace: namespace, Name: "due_workloads_total", Help: "Workloads that passes have looked at, by the reason why.",
 		}, []string{"reason"}),
 	}
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.disruptions, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened, m.deliveries, m.workBytes, m.suspended, m.supposed, m.due} {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.disruptions, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened, m.deliveries, m.workBytes, m.suspended, m.supposed, m.shadow, m.due} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

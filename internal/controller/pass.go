@@ -8,6 +8,7 @@ import (
 	"github.com/google/btree"
 	"k8s.io/klog/v2"
 
+	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/internal/delivery"
 )
@@ -38,6 +39,8 @@ type pass struct {
 	decided int
 	firstAt time.Time
 	cut     bool
+	// made are decisions of this pass that the shadow policies make again.
+	made []engine.Request
 	// looked counts the workloads of suspended placements that this pass has looked at anew.
 	looked int
 	// shifted is set once a workload has got or lost clusters.
@@ -90,6 +93,10 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 			r.do(p.handOverRound)
 		}
 		r.do(func() { w.afterPublishing(cut, &r) })
+		if decided {
+			r.do(func() { p.compareShadow(ctx) })
+		}
+		r.do(func() { w.tryShadow(ctx, &o, placements, &r) })
 	} else {
 		r.fail(w.notLoaded(loadErr, placements))
 	}

@@ -315,7 +315,8 @@ func (p *pass) request(item *workItem) engine.Request {
 func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision, error) {
 	start, began := time.Now(), p.now()
 	p.adopt(item)
-	decision, err := p.ask(ctx, p.request(item))
+	request := p.request(item)
+	decision, err := p.ask(ctx, request)
 	p.metrics.duration.Observe(time.Since(start).Seconds())
 	p.metrics.decided(decision, err)
 	if err != nil {
@@ -326,6 +327,7 @@ func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision,
 		p.firstAt = began
 	}
 	p.decided++
+	p.shadowed(request)
 	return decision, nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/kcp-placement/placement/engine/lint"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/internal/decode"
 )
 
 // updatePolicies puts the Rego of the workspace's ConfigMaps into force, all together or not at all, and annotates each
@@ -31,15 +32,16 @@ func (w *workspace) updatePolicies(ctx context.Context, o cacheView, placements 
 		}
 		return
 	}
-	start := time.Now()
+	start, inForce := time.Now(), policy.OfSet(o.configMaps, "")
+	w.compileShadow(policy.OfSet(o.configMaps, v1alpha1.PolicySetShadow), o.unreadable)
 	var set *policy.Set
 	var err error
-	if panicked := recovered(func() { set, err = w.compilePolicies(o) }); panicked != nil {
+	if panicked := recovered(func() { set, err = w.compilePolicies(inForce, o.unreadable) }); panicked != nil {
 		err = panicked
 	}
 	w.metrics.compile.Observe(time.Since(start).Seconds())
-	if err == nil && !w.wasInForce(set, o.configMaps) {
-		if panicked := recovered(func() { err = w.fails(ctx, set, placements) }); panicked != nil {
+	if err == nil && !w.wasInForce(set, inForce) {
+		if panicked := recovered(func() { err = w.fails(ctx, &w.trial, set, placements) }); panicked != nil {
 			err = panicked
 		}
 	}
@@ -56,7 +58,7 @@ func (w *workspace) updatePolicies(ctx context.Context, o cacheView, placements 
 		w.inForce = true
 		w.lintPolicies(ctx, set)
 	}
-	w.annotatePolicies(ctx, o.configMaps, set, err, r)
+	w.annotatePolicies(ctx, inForce, &w.refused, func(c *corev1.ConfigMap) policyStatus { return newPolicyStatus(c, set, err, w.linted.findings) }, r)
 }
 
 // wasInForce reports whether policies are in force, or were before a restart: then they stay, and a workload for which they fail
@@ -130,11 +132,11 @@ func (w *workspace) factsHash(registrations []*v1alpha1.ClusterRegistration) (su
 	return sum
 }
 
-// annotatePolicies writes the outcome to the ConfigMaps, with an event for each that is refused.
-func (w *workspace) annotatePolicies(ctx context.Context, configMaps []*corev1.ConfigMap, set *policy.Set, outcome error, r *result) {
+// annotatePolicies writes the outcome to the ConfigMaps, with an event for each that is refused and is not among those that were.
+func (w *workspace) annotatePolicies(ctx context.Context, configMaps []*corev1.ConfigMap, refused *map[types.UID]string, statusOf func(*corev1.ConfigMap) policyStatus, r *result) {
 	told := map[types.UID]string{}
 	for _, configMap := range configMaps {
-		status := newPolicyStatus(configMap, set, outcome, w.linted.findings)
+		status := statusOf(configMap)
 		text := status.String()
 		if status.Error != nil {
 			told[configMap.UID] = text
@@ -142,12 +144,12 @@ func (w *workspace) annotatePolicies(ctx context.Context, configMaps []*corev1.C
 		if configMap.Annotations[v1alpha1.AnnotationPolicyStatus] == text {
 			continue
 		}
-		if status.Error != nil && w.refused[configMap.UID] != text {
+		if status.Error != nil && (*refused)[configMap.UID] != text {
 			w.event(configMap, corev1.EventTypeWarning, "PoliciesRefused", status.Error.String())
 		}
 		r.fail(w.annotate(ctx, configMap, v1alpha1.AnnotationPolicyStatus, text))
 	}
-	w.refused = told
+	*refused = told
 }
 
 // maxRefusedEvents bounds the events of one pass about policies that are refused, as every placement of the workspace is concerned.
@@ -171,17 +173,17 @@ func (w *workspace) setPolicyErr(err error) {
 }
 
 // compilePolicies fails where a ConfigMap cannot be read in full, since a policy could be missing.
-func (w *workspace) compilePolicies(o cacheView) (*policy.Set, error) {
+func (w *workspace) compilePolicies(configMaps []*corev1.ConfigMap, problemsOf map[types.UID]decode.Problems) (*policy.Set, error) {
 	var unreadable policy.Errors
-	for _, configMap := range o.configMaps {
-		if problems := o.unreadable[configMap.UID]; len(problems) > 0 {
+	for _, configMap := range configMaps {
+		if problems := problemsOf[configMap.UID]; len(problems) > 0 {
 			unreadable = append(unreadable, policy.Error{Code: "unreadable", File: policy.ModuleName(configMap, ""), Row: 1, Col: 1, Message: problems.Error()})
 		}
 	}
 	if len(unreadable) > 0 {
 		return nil, unreadable
 	}
-	return w.policies.Compile(policy.Modules(o.configMaps))
+	return w.policies.Compile(policy.Modules(configMaps))
 }
 
 // policyStatus is the annotation of a ConfigMap, in the shape that kube-mgmt uses and with what is in vain beside.
@@ -190,8 +192,9 @@ type policyStatus struct {
 	Error  *policyError `json:"error,omitempty"`
 	// Warnings are what the modules say in vain.
 	Warnings []policyDetail `json:"warnings,omitempty"`
-	// Digest is that of the workspace's policies where they are in force.
+	// Digest is that of the workspace's policies where they are in force, Shadow that of its shadow policies where they are evaluated.
 	Digest string `json:"digest,omitempty"`
+	Shadow string `json:"shadow,omitempty"`
 }
 
 type policyError struct {

@@ -18,9 +18,9 @@ var errOnTrial = errors.New("the policies are being evaluated for the workloads 
 
 // fails returns why policies do not come into force: they fail for a workload that is to be decided on. It returns errOnTrial
 // where it has not come to all of them.
-func (w *workspace) fails(ctx context.Context, set *policy.Set, placements []*placementState) error {
-	if w.trial == nil || w.trial.Set != set {
-		w.trial = policy.NewTrial(set)
+func (w *workspace) fails(ctx context.Context, trial **policy.Trial, set *policy.Set, placements []*placementState) error {
+	if *trial == nil || (*trial).Set != set {
+		*trial = policy.NewTrial(set)
 	}
 	selectors := make([]placement.Selector, len(placements))
 	for i, p := range placements {
@@ -34,12 +34,12 @@ func (w *workspace) fails(ctx context.Context, set *policy.Set, placements []*pl
 		}
 	}
 	start := w.now()
-	done, err := w.trial.Run(ctx, workloads, func() bool { return w.now().Sub(start) < trialWithin })
+	done, err := (*trial).Run(ctx, workloads, func() bool { return w.now().Sub(start) < trialWithin })
 	if err == nil && !done {
 		return errOnTrial
 	}
 	if done {
-		w.trial = nil
+		*trial = nil
 	}
 	return err
 }

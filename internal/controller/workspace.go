@@ -88,6 +88,7 @@ type workspace struct {
 	// trial is of policies that are not in force yet; linted is what those in force say in vain. refused are the statuses of
 	// ConfigMaps with errors, by their UIDs.
 	trial   *policy.Trial
+	shadow  shadow
 	linted  linted
 	refused map[types.UID]string
 	// scheduled is what policies with terms of affinity say of the workloads that are shown.

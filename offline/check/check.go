@@ -203,6 +203,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	}
 	c.configMaps(w)
 	set := c.modules(w)
+	c.shadow(w)
 	linter.Policies = workload.ReadsOf("annotations")
 	if set != nil { // else nobody knows
 		linter.Policies = set.Reads()

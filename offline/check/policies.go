@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/lint"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/offline/manifest"
@@ -34,6 +35,19 @@ func (c *checker) modules(w *manifest.Workspace) *policy.Set {
 	c.rego(w, Error, "", errs)
 	c.rego(w, Warning, CodeLint, warnings)
 	return set
+}
+
+// shadow checks the Rego of the shadow policies.
+func (c *checker) shadow(w *manifest.Workspace) {
+	texts := w.TextsOf(v1alpha1.PolicySetShadow)
+	c.report.Modules += len(texts)
+	if _, err := c.policies.Compile(texts); err != nil {
+		c.rego(w, Error, "", err)
+		return
+	}
+	errs, warnings := c.policies.Lint(texts)
+	c.rego(w, Error, "", errs)
+	c.rego(w, Warning, CodeLint, warnings)
 }
 
 // effect checks what the policies say in vain, and evaluates them for workloads that are made up. It returns what it finds.

@@ -99,7 +99,7 @@ func (w *Workspace) replaceFiles(files map[string]Module) error {
 	for _, file := range slices.Sorted(maps.Keys(files)) {
 		var replaced []string
 		for _, module := range slices.Sorted(maps.Keys(w.Modules)) {
-			if _, isCandidate := files[module]; Name(module) == Name(file) && !isCandidate {
+			if _, isCandidate := files[module]; Name(module) == Name(file) && !isCandidate && w.Modules[module].Set == "" {
 				replaced = append(replaced, module)
 			}
 		}

@@ -336,7 +336,7 @@ func (r *reader) add(w *Workspace, o *Object) {
 		}
 		for key, text := range configMap.Data {
 			if strings.HasSuffix(key, ".rego") {
-				w.Modules[policy.ModuleName(&configMap, key)] = Module{Text: text, object: o, path: "data[" + key + "]"}
+				w.Modules[policy.ModuleName(&configMap, key)] = Module{Text: text, Set: policy.SetOf(&configMap), object: o, path: "data[" + key + "]"}
 			}
 		}
 	case isLimitRange(o):

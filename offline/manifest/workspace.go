@@ -144,6 +144,8 @@ func (w Workload) End() workload.End { return w.Workload.End }
 // Module is a Rego module.
 type Module struct {
 	Text string
+	// Set is that of its ConfigMap: empty for the policies in force, see policy.SetOf.
+	Set string
 	// object and path locate the module in a ConfigMap; file is set for a file of its own.
 	object *Object
 	path   string
@@ -181,13 +183,35 @@ func (m Module) At(row, column int) Place {
 	return place
 }
 
-// Texts returns the texts of the modules by name.
-func (w *Workspace) Texts() map[string]string {
+// Texts returns the texts of the modules in force by name.
+func (w *Workspace) Texts() map[string]string { return w.TextsOf("") }
+
+// TextsOf returns the texts of the modules of a set by name.
+func (w *Workspace) TextsOf(set string) map[string]string {
 	texts := make(map[string]string, len(w.Modules))
 	for name, m := range w.Modules {
-		texts[name] = m.Text
+		if m.Set == set {
+			texts[name] = m.Text
+		}
 	}
 	return texts
+}
+
+// Shadowed returns the workspace as it would be with its shadow policies in force, in place of those that are; nil where it has none.
+func (w *Workspace) Shadowed() *Workspace {
+	modules := map[string]Module{}
+	for name, m := range w.Modules {
+		if m.Set == v1alpha1.PolicySetShadow {
+			m.Set = ""
+			modules[name] = m
+		}
+	}
+	if len(modules) == 0 {
+		return nil
+	}
+	shadowed := *w
+	shadowed.Modules = modules
+	return &shadowed
 }
 
 // At is Module.At for a module by name; found is false where the workspace has none of that name.

@@ -32,8 +32,22 @@ func Simulation(w io.Writer, r *simulation.Result) {
 	}
 	fmt.Fprintf(w, "%d workloads: %d placed%s, %d unplaced, in %d ms\n",
 		r.Summary.Workloads, r.Summary.Placed, short, r.Summary.Unplaced, r.Summary.ElapsedMs)
+	suspended(w, r.Suspended)
 	if r.Summary.Held > 0 {
 		fmt.Fprintf(w, "%d are held by the brake until it is their turn to leave: see docs/disruption.md\n", r.Summary.Held)
+	}
+}
+
+// suspended says of what the controller decides nothing now.
+func suspended(w io.Writer, all []simulation.Suspended) {
+	for _, s := range all {
+		what := "workspace " + s.Workspace + " is"
+		if len(s.Placements) == 1 {
+			what = "placement " + s.Placements[0] + " is"
+		} else if len(s.Placements) > 1 {
+			what = "placements " + andMore(s.Placements) + " are"
+		}
+		fmt.Fprintf(w, "%s suspended by %s: the controller decides nothing there until that ends\n", what, s.By)
 	}
 }
 
@@ -294,6 +308,7 @@ func Diff(w io.Writer, d *simulation.Diff) {
 		render(w, t)
 	}
 	s := d.Summary
+	suspended(w, d.Suspended)
 	fmt.Fprintf(w, "%d workloads: %d would move", s.Workloads, s.Moved)
 	if s.Unplaced > 0 {
 		fmt.Fprintf(w, " (%d to nowhere)", s.Unplaced)

@@ -45,6 +45,7 @@ func Top(w io.Writer, top *simulation.Top, now time.Time) {
 	if len(top.Clusters) > 0 {
 		fmt.Fprintf(w, "%s allocated   %s reserved   %s free   %s overcommitted\n", cellAllocated, cellReserved, cellFree, text.FgRed.Sprint(cellOver))
 	}
+	suspended(w, top.Suspended)
 	s := top.Summary
 	fmt.Fprintf(w, "%d clusters, %d overcommitted; %d workloads wait\n", s.Clusters, s.Overcommitted, s.Waiting)
 }

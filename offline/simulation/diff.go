@@ -25,7 +25,9 @@ type Diff struct {
 	Held []Change `json:"held"`
 	// Clusters are those with another utilization, by workspace and name.
 	Clusters []ClusterChange `json:"clusters"`
-	Summary  DiffSummary     `json:"summary"`
+	// Suspended is what the controller decides nothing on now.
+	Suspended []Suspended `json:"suspended,omitempty"`
+	Summary   DiffSummary `json:"summary"`
 }
 
 // Change is one workload before and after.
@@ -59,6 +61,9 @@ type ClusterChange struct {
 // DiffSummary counts.
 type DiffSummary struct {
 	Workloads int `json:"workloads"`
+	// Before and After are how many of them run somewhere.
+	Before int `json:"before"`
+	After  int `json:"after"`
 	// Moved workloads lose clusters; Gained ones get clusters and lose none.
 	Moved    int `json:"moved"`
 	Gained   int `json:"gained"`
@@ -85,7 +90,8 @@ func Compare(before, after *Result) *Diff {
 		earlier[workloadKey{d.Workspace, d.Workload}] = d
 	}
 	diff := &Diff{Moves: []Change{}, Gains: []Change{}, Redivided: []Change{}, Rescored: []Change{}, Standing: []Change{}, Held: []Change{}, Clusters: []ClusterChange{}}
-	diff.Summary.Workloads = len(after.Decisions)
+	diff.Suspended = after.Suspended
+	diff.Summary.Workloads, diff.Summary.Before, diff.Summary.After = len(after.Decisions), before.Summary.Placed, after.Summary.Placed
 	for _, d := range after.Decisions {
 		change := Change{Workspace: d.Workspace, Workload: d.Workload, Placement: d.Placement, Before: []engine.Choice{}, After: d.Clusters, PreemptedBy: d.PreemptedBy, Preempts: d.Preempts, Error: d.Error, NoBetterPlace: d.NoBetterPlace}
 		if e := earlier[workloadKey{d.Workspace, d.Workload}]; e != nil {

@@ -15,7 +15,9 @@ type Result struct {
 	Decisions []Decision `json:"decisions"`
 	// Clusters after the last decision, by workspace and name.
 	Clusters []Cluster `json:"clusters"`
-	Summary  Summary   `json:"summary"`
+	// Suspended is what the controller decides nothing on now.
+	Suspended []Suspended `json:"suspended,omitempty"`
+	Summary   Summary     `json:"summary"`
 }
 
 // Decision is where one workload runs.

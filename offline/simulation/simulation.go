@@ -422,6 +422,7 @@ func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*
 	if wanted >= 0 {
 		result.Decisions = result.Decisions[:wanted+1]
 	}
+	result.Suspended = s.suspended()
 	result.Summary = summarize(result.Decisions, time.Since(start))
 	for _, w := range s.workspaces {
 		for _, row := range s.engine.Snapshot(w.Name).Rows() {

@@ -285,7 +285,7 @@ terms contains {"match": {"clusterNames": ["a"]}, "factor": "affinity", "onMatch
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := `{"workloads":2,"moved":1,"gained":0,"rescored":1,"redivided":0,"movedReplicas":0,"placed":0,"unplaced":0,"standing":0,"held":0}`; string(text) != want {
+	if want := `{"workloads":2,"before":2,"after":2,"moved":1,"gained":0,"rescored":1,"redivided":0,"movedReplicas":0,"placed":0,"unplaced":0,"standing":0,"held":0}`; string(text) != want {
 		t.Errorf("got %s, want %s", text, want)
 	}
 	if len(diff.Moves) != 1 || diff.Moves[0].Before[0].Name != "a" || diff.Moves[0].After[0].Name != "b" {

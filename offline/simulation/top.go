@@ -19,8 +19,10 @@ type Top struct {
 	Clusters []ClusterLoad `json:"clusters"`
 	// Queue holds the workloads that belong to a placement and have no decision, in the order in which they are placed; nil
 	// without Options.Queue.
-	Queue   []Waiting  `json:"queue,omitzero"`
-	Summary TopSummary `json:"summary"`
+	Queue []Waiting `json:"queue,omitzero"`
+	// Suspended is what the controller decides nothing on now.
+	Suspended []Suspended `json:"suspended,omitempty"`
+	Summary   TopSummary  `json:"summary"`
 }
 
 // ClusterLoad is how full one cluster is, by resource. A resource that is left out is 0.
@@ -78,7 +80,7 @@ type TopSummary struct {
 
 // Top returns how full the clusters are, and which workloads wait. It places nothing. It fails only where ctx ends.
 func (s *Simulation) Top(ctx context.Context) (*Top, error) {
-	top := &Top{Clusters: []ClusterLoad{}}
+	top := &Top{Clusters: []ClusterLoad{}, Suspended: s.suspended()}
 	for _, w := range s.workspaces {
 		for _, row := range s.engine.Snapshot(w.Name).Rows() {
 			load := newLoad(w.Name.String(), row)

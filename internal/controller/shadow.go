@@ -1,0 +1,205 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/internal/decode"
+)
+
+// shadow is the second set of policies of a workspace, of the ConfigMaps with that label.
+//
+// Invariant: whatever is wrong with it, or takes too long, those in force decide what they would without it. It is evaluated after
+// decisions are published, and never again once it has exceeded its budget.
+type shadow struct {
+	configMaps []*corev1.ConfigMap
+	// compiled is the set as written, err why there is none or why it is refused.
+	compiled *policy.Set
+	err      error
+	// set is evaluated; nil where there is none, where it is refused, and until it has been tried.
+	set   *policy.Set
+	trial *policy.Trial
+	// overran is the set that has exceeded its budget, and how.
+	overran    *policy.Set
+	overranErr error
+	refused    map[types.UID]string
+	// unknown are ConfigMaps of a set that there is not.
+	unknown map[types.UID]string
+}
+
+const (
+	// maxShadowed is how many decisions of a pass are made again by the shadow policies at most, shadowWithin how long that may take.
+	maxShadowed  = 200
+	shadowWithin = 100 * time.Millisecond
+)
+
+// compileShadow compiles the shadow policies. Those that were evaluated are not any more once their text has changed.
+func (w *workspace) compileShadow(configMaps []*corev1.ConfigMap, unreadable map[types.UID]decode.Problems) {
+	s := &w.shadow
+	s.configMaps = configMaps
+	if len(configMaps) == 0 {
+		s.compiled, s.err, s.trial, s.overran = nil, nil, nil, nil
+	} else if panicked := recovered(func() { s.compiled, s.err = w.compilePolicies(configMaps, unreadable) }); panicked != nil {
+		s.compiled, s.err = nil, panicked
+	}
+	switch {
+	case s.compiled == nil:
+		w.evaluateShadow(nil)
+	case s.compiled == s.overran:
+		s.err = s.overranErr
+	case s.compiled == s.set:
+	case s.compiled.WasShadow(configMaps): // before a restart
+		w.evaluateShadow(s.compiled)
+	default:
+		w.evaluateShadow(nil)
+	}
+}
+
+// evaluateShadow has a set evaluated beside the one in force.
+func (w *workspace) evaluateShadow(set *policy.Set) {
+	if w.shadow.set != set {
+		w.shadow.set = set
+		w.engine.SetShadowPolicies(w.name, set)
+	}
+}
+
+// tryShadow evaluates shadow policies for the workloads that there are, as those that are to come into force are, and tells the
+// outcome.
+func (w *workspace) tryShadow(ctx context.Context, o *cacheView, placements []*placementState, r *result) {
+	s := &w.shadow
+	if s.compiled != nil && s.compiled != s.set && s.err == nil {
+		var err error
+		if panicked := recovered(func() { err = w.fails(ctx, &s.trial, s.compiled, placements) }); panicked != nil {
+			err = panicked
+		}
+		if errors.Is(err, errOnTrial) {
+			r.again = true
+			return
+		}
+		if s.trial != nil && s.trial.Overran() != nil {
+			s.overran, s.overranErr = s.compiled, err
+		}
+		if s.err = err; err == nil {
+			w.evaluateShadow(s.compiled)
+		}
+	}
+	w.annotatePolicies(ctx, s.configMaps, &s.refused, s.status, r)
+	unknown := slices.DeleteFunc(slices.Clone(o.configMaps), func(c *corev1.ConfigMap) bool {
+		set := policy.SetOf(c)
+		return set == "" || set == v1alpha1.PolicySetShadow
+	})
+	w.annotatePolicies(ctx, unknown, &s.unknown, unknownSet, r)
+}
+
+// status is what a ConfigMap of the shadow policies is told.
+func (s *shadow) status(configMap *corev1.ConfigMap) policyStatus {
+	status := newPolicyStatus(configMap, s.compiled, s.err, nil)
+	status.Digest = ""
+	if status.Error != nil {
+		status.Error.Message = "the shadow policies are not evaluated"
+	} else if s.err == nil {
+		status.Shadow = s.compiled.Digest()
+	}
+	return status
+}
+
+// unknownSet is what a ConfigMap is told whose policies belong to no set.
+func unknownSet(configMap *corev1.ConfigMap) policyStatus {
+	message := fmt.Sprintf("the label %s is %q: it must be %q, or be left out for the policies in force", v1alpha1.LabelPolicySet, policy.SetOf(configMap), v1alpha1.PolicySetShadow)
+	return policyStatus{Status: "error", Error: &policyError{
+		Code: "invalid_parameter", Message: "the policies are not loaded", Errors: []policyDetail{{Code: "unknown_set", Message: message}},
+	}}
+}
+
+// shadowResult is what the shadow policies would do otherwise, as the metric has it.
+type shadowResult string
+
+const (
+	differsNot      shadowResult = "same"
+	otherClusters   shadowResult = "other_clusters"
+	wouldWait       shadowResult = "would_wait"
+	wouldNotWait    shadowResult = "would_not_wait"
+	shadowFailed    shadowResult = "failed"
+	shadowNotLooked shadowResult = "skipped"
+)
+
+// differenceOf compares two decisions on one workload, by the policies in force and by the shadow ones.
+func differenceOf(inForce, shadow *engine.Decision) shadowResult {
+	byName := func(a, b engine.Choice) int { return strings.Compare(a.Name, b.Name) }
+	one, other := slices.SortedFunc(slices.Values(inForce.Clusters), byName), slices.SortedFunc(slices.Values(shadow.Clusters), byName)
+	switch {
+	case slices.EqualFunc(one, other, func(a, b engine.Choice) bool { return a.Name == b.Name && a.Replicas == b.Replicas }):
+		return differsNot
+	case len(other) == 0:
+		return wouldWait
+	case len(one) == 0:
+		return wouldNotWait
+	default:
+		return otherClusters
+	}
+}
+
+// shadowed has a decision made again by the shadow policies once it is published.
+func (p *pass) shadowed(r engine.Request) {
+	switch {
+	case p.shadow.set == nil:
+	case len(p.made) < maxShadowed:
+		p.made = append(p.made, r)
+	default:
+		p.metrics.shadow.WithLabelValues(string(shadowNotLooked)).Inc()
+	}
+}
+
+// compareShadow makes the decisions of a pass again, by the policies in force and by the shadow ones, and counts how these differ. Both
+// see the same clusters, where what the workload itself has been given does not count, and nothing is reserved.
+func (p *pass) compareShadow(ctx context.Context) {
+	start := time.Now()
+	for i, r := range p.made {
+		result := shadowNotLooked
+		if time.Since(start) < shadowWithin && p.shadow.set != nil {
+			result = p.compareOne(ctx, r)
+		}
+		p.metrics.shadow.WithLabelValues(string(result)).Inc()
+		p.made[i] = engine.Request{}
+	}
+}
+
+func (p *pass) compareOne(ctx context.Context, r engine.Request) shadowResult {
+	ctx, done := context.WithTimeout(ctx, decideWithin)
+	defer done()
+	r.Shadow = false
+	inForce, err := p.engine.Explain(ctx, r)
+	if err != nil {
+		return shadowNotLooked
+	}
+	r.Shadow = true
+	var shadow *engine.Decision
+	if panicked := recovered(func() { shadow, err = p.engine.Explain(ctx, r) }); panicked != nil {
+		err = panicked
+	}
+	switch {
+	case policy.OverBudget(err):
+		p.shadow.overran = p.shadow.set
+		p.shadow.overranErr = policy.Errors{{Code: "limit_error", Message: fmt.Sprintf("%v (for %s): they are not evaluated until they are changed", err, r.Workload)}}
+		p.shadow.err = p.shadow.overranErr
+		p.evaluateShadow(nil)
+		p.result.again = true // its ConfigMaps are told
+		return shadowFailed
+	case err != nil:
+		return shadowFailed
+	case inForce.Revision != shadow.Revision:
+		return shadowNotLooked
+	default:
+		return differenceOf(inForce, shadow)
+	}
+}
