@@ -22,9 +22,11 @@ type Request struct {
 	// Placement that the workload belongs to, from Engine.CompilePlacement.
 	Placement *placement.Placement
 	Workload  *workload.Workload
-	// Current is what the workload runs on, with its name and replicas there; the rest of a Choice does not count. Empty for
-	// a workload that has no clusters, or is to be placed as if it had none.
+	// Current is what the workload runs on, with its name and replicas there, what has Ended and whether it has a Part; the rest of a
+	// Choice does not count. Empty for a workload that has no clusters, or is to be placed as if it had none.
 	Current []Choice
+	// Unassigned is set where some parts of what the workload has to complete are no cluster's: see Choice.Part.
+	Unassigned bool
 	// Group is the fallback group that the workload stands in, as its decision has it. Return names a better one that it is to
 	// return to, if that has a place for it.
 	Group, Return string
@@ -109,4 +111,9 @@ type Choice struct {
 	Reserved capacity.Resources `json:"-"`
 	// Expired says that the reservation has expired: nothing is reserved there any more.
 	Expired bool `json:"-"`
+	// Ended is what pods that the workload had there asked for, and need no more.
+	Ended capacity.Resources `json:"-"`
+	// Part is set where replicas are divided and the cluster has a part of its own of what the workload has to complete, as a Job's
+	// copy has completions of its own, which cannot become others' while it has them.
+	Part bool `json:"-"`
 }

@@ -19,8 +19,49 @@ import (
 // Replicas is the stage that rejects clusters that a workload has no replicas for any more.
 const Replicas filter.Stage = "Replicas"
 
-// least is how many replicas a cluster gets at least.
-func (p *plan) least() int64 { return min(p.division.Min, p.replicas) }
+// parts is how many of its clusters have a part of their own of what the workload has to complete.
+func (r *Request) parts() (n int64) {
+	for i := range r.Current {
+		if r.Current[i].Part {
+			n++
+		}
+	}
+	return n
+}
+
+// hasParts reports whether clusters have parts of what the workload has to complete.
+func (p *plan) hasParts() bool { return p != nil && p.parts > 0 }
+
+// settleParts has the clusters of a workload that has begun keep what they have to complete.
+//
+// Invariant: a cluster with a part of its own keeps a replica at least, for as long as the workload may stay there. A part that is no
+// cluster's becomes that of another one, so those that have one get no more replicas in its place; where each has its own, no other
+// cluster gets any.
+func (p *plan) settleParts(r *Request, s *places) {
+	if !p.hasParts() {
+		return
+	}
+	kept := int64(0)
+	for i := range s.kept {
+		if s.kept[i].part {
+			kept++
+		}
+	}
+	p.replicas = max(r.Workload.Replicas, kept)
+	if p.open = r.Unassigned || kept < p.parts; !p.open {
+		return
+	}
+	p.replicas = max(r.Workload.Replicas, kept+p.minimum)
+	shares, order := make([]int64, len(s.kept)), make([]int, len(s.kept))
+	for i := range s.kept {
+		shares[i], order[i] = s.kept[i].choice.Replicas, len(order)-1-i
+	}
+	division.Drain(p.replicas-p.minimum, shares, order, 1, len(order)) // so many at least are the other's
+	for i := range s.kept {
+		o := &s.kept[i]
+		o.choice.Replicas, o.stays, o.room = shares[i], min(o.stays, shares[i]), max(1, shares[i])
+	}
+}
 
 // roomOn is how many replicas a cluster may have, and how many there is room for.
 func (p *plan) roomOn(row *snapshot.Row) (room, free int64) {
@@ -44,7 +85,7 @@ func (p *plan) roomOn(row *snapshot.Row) (room, free int64) {
 // fitting is the most of n replicas that fit, at least as many as a cluster gets; 0 where these do not.
 func (p *plan) fitting(n int64, fit func(n int64) bool) int64 {
 	n = int64(sort.Search(int(n), func(i int) bool { return !fit(int64(i) + 1) }))
-	if n < p.least() {
+	if n < p.minimum {
 		return 0
 	}
 	return n
@@ -81,7 +122,7 @@ func (p *plan) need(problem *spread.Problem, places *places, candidates []candid
 		first := sort.Search(len(places.kept), func(k int) bool { return byRank(&o, &places.kept[k]) < 0 })
 		problem.Candidates[i].Until = max(0, grows-before[first])
 	}
-	problem.Number = int(max(0, min(int64(problem.Number), grows/p.least())))
+	problem.Number = int(max(0, min(int64(problem.Number), grows/p.minimum)))
 	problem.Least = max(0, min(problem.Number, p.classes[0].Placement.MinClusters-len(places.kept)-places.standing))
 	if problem.Need == 0 && problem.Fewest {
 		problem.Number = problem.Least
@@ -107,18 +148,18 @@ func (p *plan) stand(places *places, others []place) (more bool) {
 		o.choice.Replicas, o.room, o.stands, more = n, n, true, true
 	}
 	for i := range places.kept {
-		if o := &places.kept[i]; lacking > 0 && o.stays < o.has && !o.stands {
+		if o := &places.kept[i]; lacking > 0 && o.departure != nil && o.stays < o.has && !o.stands {
 			keep(o, min(o.has, o.stays+left))
 		}
 	}
 	for (lacking > 0 || missing > 0) && places.standing < len(places.doubtful) {
 		missing--
 		o := &places.doubtful[places.standing]
-		most := left - p.least()*int64(max(0, missing))
+		most := left - p.minimum*int64(max(0, missing))
 		if o.departure.Stage == filter.Unschedulable {
 			most = min(most, lacking) // a cluster that is drained keeps only what has no other place
 		}
-		keep(o, min(o.has, max(p.least(), most)))
+		keep(o, min(o.has, max(p.minimum, most)))
 		places.standing++
 	}
 	return more
@@ -130,7 +171,7 @@ func (p *plan) running(r *Request) *Request {
 		return r
 	}
 	running := *r
-	running.Current = slices.DeleteFunc(slices.Clone(r.Current), func(c Choice) bool { return c.Replicas == 0 })
+	running.Current = slices.DeleteFunc(slices.Clone(r.Current), func(c Choice) bool { return c.Replicas == 0 && !c.Part })
 	return &running
 }
 
@@ -196,7 +237,9 @@ func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, oth
 		case o.has == 0:
 			o.choice.Reserved = plan.classes[0].Whole.Share(share).Requests
 		default:
-			on, _ := w.placeOn(plan.classes[o.tier], r, held, plan, &Choice{Name: o.choice.Name, Replicas: share}, o.key.Position())
+			current := r.Current[slices.IndexFunc(r.Current, func(c Choice) bool { return c.Name == o.choice.Name })]
+			current.Replicas = share
+			on, _ := w.placeOn(plan.classes[o.tier], r, held, plan, &current, o.key.Position())
 			o.choice = on.choice
 		}
 		o.choice.Replicas = share
@@ -221,12 +264,17 @@ func (p *plan) shares(n, has int64, all []place, weights []int64) []int64 {
 	for i := range all {
 		have := all[i].choice.Replicas
 		switch c := &clusters[i]; {
+		case all[i].part:
+			*c = division.Cluster{Low: 1, High: max(1, have)}
+			if !shrinks {
+				*c = division.Cluster{Low: max(1, have), High: max(1, all[i].room)}
+			}
 		case shrinks:
-			*c = division.Cluster{Low: min(p.least(), have), High: have}
+			*c = division.Cluster{Low: min(p.minimum, have), High: have}
 		case have > 0:
 			*c = division.Cluster{Low: have, High: all[i].room}
 		default:
-			*c = division.Cluster{Low: p.least(), High: all[i].room}
+			*c = division.Cluster{Low: p.minimum, High: all[i].room}
 		}
 		clusters[i].Weight = weights[i]
 	}
@@ -240,7 +288,11 @@ func (p *plan) shares(n, has int64, all []place, weights []int64) []int64 {
 		if p.division.By == v1alpha1.DivideAggregated { // the smallest goes first
 			slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(shares[a], shares[b]) })
 		}
-		division.Drain(n, shares, order, p.least(), int(min(int64(p.classes[0].Placement.MinClusters), n/p.least())))
+		least, fewest := p.minimum, int(min(int64(p.classes[0].Placement.MinClusters), n/p.minimum))
+		if p.hasParts() {
+			least, fewest = 1, len(all)
+		}
+		division.Drain(n, shares, order, least, fewest)
 		return shares
 	case inOrder:
 		return division.Fill(n, clusters)

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
+	"pgregory.net/rapid"
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
@@ -28,7 +29,7 @@ import (
 
 const ws = "root:test"
 
-func newEngine(t testing.TB, options engine.Options) *engine.Engine {
+func newEngine(t rapid.TB, options engine.Options) *engine.Engine {
 	t.Helper()
 	e, err := engine.New(options)
 	if err != nil {
@@ -49,7 +50,7 @@ func cluster(name string, cpu int64, change ...func(*snapshot.Cluster)) *snapsho
 	return c
 }
 
-func compile(t testing.TB, e *engine.Engine, spec v1alpha1.WorkloadPlacementSpec) *placement.Placement {
+func compile(t rapid.TB, e *engine.Engine, spec v1alpha1.WorkloadPlacementSpec) *placement.Placement {
 	t.Helper()
 	p := &v1alpha1.WorkloadPlacement{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default"}, Spec: spec}
 	compiled, err := e.CompilePlacement(p)

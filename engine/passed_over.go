@@ -23,8 +23,8 @@ func (d *Decision) passedOver(position int, row *snapshot.Row, v *Verdict) strin
 		switch room, _ := p.roomOn(row); {
 		case p.division.Excludes(row.Cluster):
 			return "weights give it none"
-		case room < p.least():
-			return fmt.Sprintf("there is room for %d replicas, and a cluster gets %d at least", room, p.least())
+		case room < p.minimum:
+			return fmt.Sprintf("there is room for %d replicas, and a cluster gets %d at least", room, p.minimum)
 		}
 	}
 	last := len(p.chosen) - 1

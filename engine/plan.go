@@ -20,10 +20,16 @@ type plan struct {
 	// division of replicas; nil where each cluster gets all of them.
 	division *placement.Division
 	replicas int64
+	// minimum is how many replicas a cluster gets at least, where they are divided.
+	minimum int64
 	// trimmed says which clusters keep a part of their replicas, since they have no room for all any more.
 	trimmed []string
 	// one is the workload with one replica, where they are divided.
-	one    *workload.Workload
+	one *workload.Workload
+	// parts is how many clusters have a part of their own of what the workload has to complete, open whether some part is no
+	// cluster's: see settleParts.
+	parts  int64
+	open   bool
 	spread []spreadOver
 	// cost of the spread constraints that do not hold, in points of the score.
 	cost int64
@@ -49,7 +55,7 @@ type plan struct {
 func newPlan(r *Request) *plan {
 	p := &plan{division: r.Placement.Divides(r.Workload), replicas: r.Workload.Replicas}
 	if p.division != nil {
-		p.one = r.Workload.Share(1)
+		p.one, p.minimum, p.parts = r.Workload.Share(1), min(p.division.Min, p.replicas), r.parts()
 	}
 	return p
 }
@@ -185,6 +191,7 @@ func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*place
 	var all, others []place
 	for running := d.plan.running(r); running != nil; {
 		places = w.placesOf(running, &held, d.plan, classes...)
+		d.plan.settleParts(r, &places)
 		others = w.chooseOthers(d.plan, classes, running, &held, &places)
 		if d.plan.division == nil {
 			if c.Placement.AllClusters {
@@ -226,7 +233,7 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 	if running := len(places.kept) + len(places.doubtful); running > 0 && c.Placement.Division != nil && r.Workload.Replicas == 0 {
 		number = min(number, len(places.doubtful)) // scaled to nothing, it gets no more clusters than it leaves
 	}
-	if number <= 0 {
+	if number <= 0 || plan.hasParts() && !plan.open {
 		return nil
 	}
 	plan.groups = w.groupsOf(c)
@@ -288,7 +295,7 @@ func (p *plan) fewest(places *places) int {
 	case p.division == nil:
 		return 0
 	default:
-		return int(min(int64(min(least, running)), p.replicas/p.least()))
+		return int(min(int64(min(least, running)), p.replicas/p.minimum))
 	}
 }
 
@@ -341,7 +348,7 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 			if plan.division != nil {
 				row := w.rowWithout(held, position)
 				one.room, one.free = plan.roomOn(row)
-				if one.room < plan.least() || plan.division.Excludes(row.Cluster) {
+				if one.room < plan.minimum || plan.division.Excludes(row.Cluster) {
 					return true
 				}
 				if prefer == nil && len(found)-first == most {

@@ -13,6 +13,7 @@ import (
 	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/scoring"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // NumberOfClusters is the stage that rejects the worst clusters of a workload whose placement asks for fewer.
@@ -34,6 +35,8 @@ type place struct {
 	// departure is why the workload should leave it, nil where all of it may stay. It stands there for want of a better place.
 	departure *filter.Rejection
 	stands    bool
+	// part is set where the cluster has a part of its own of what the workload has to complete.
+	part bool
 }
 
 // places are the clusters that a workload runs on, by what becomes of them.
@@ -79,7 +82,7 @@ func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*
 	}
 	slices.SortFunc(s.kept, bestFirst)
 	slices.SortFunc(s.doubtful, bestFirst)
-	if number := classes[0].Strategy.Number; len(s.kept) > number {
+	if number := classes[0].Strategy.Number; len(s.kept) > number && !plan.hasParts() {
 		more := slices.Clone(s.kept[number:])
 		for i := range more {
 			more[i].stays, more[i].choice.Replicas = 0, more[i].has
@@ -121,6 +124,16 @@ func byRank(a, b *place) int {
 	return cmp.Or(cmp.Compare(a.tier, b.tier), cmp.Compare(b.value, a.value), cmp.Compare(b.key, a.key))
 }
 
+// asks is what a workload asks for on a cluster where some of its pods have ended.
+func (c *Choice) asks(w *workload.Workload) *workload.Workload {
+	if c.Ended.IsZero() {
+		return w
+	}
+	less := *w
+	less.Requests = w.Requests.Without(c.Ended)
+	return &less
+}
+
 func (s *places) leave(cluster string, why *filter.Rejection) {
 	s.left = append(s.left, Verdict{Cluster: cluster, Rejection: why})
 }
@@ -145,6 +158,7 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, cur
 		}
 		on = on.Asking(c.Whole.Share(current.Replicas))
 	}
+	on = on.Asking(current.asks(on.Workload))
 	asks := on.Workload
 	p.key = c.Strategy.Key(position, score.Total, score.Headroom, score.Factors[scoring.Affinity]+score.Factors[scoring.Location])
 	if plan != nil {
@@ -162,14 +176,16 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, cur
 	} else {
 		p.choice.Expired = promised.Expired && on.Shortage(row, capacity.Resources{}) != nil
 	}
-	p.has, p.stays = p.choice.Replicas, p.choice.Replicas
+	p.has, p.stays, p.part = p.choice.Replicas, p.choice.Replicas, divided && current.Part
 	switch {
 	case why != nil:
 		p.stays = 0
 	case shortage != nil:
 		why, p.stays = shortage, 0
 		if divided {
-			p.stays = plan.fitting(current.Replicas, func(n int64) bool { return on.Asking(c.Whole.Share(n)).Shortage(row, promised.Amount) == nil })
+			p.stays = plan.fitting(current.Replicas, func(n int64) bool {
+				return on.Asking(current.asks(c.Whole.Share(n))).Shortage(row, promised.Amount) == nil
+			})
 		}
 	}
 	p.room = max(p.room, p.stays)
@@ -211,6 +227,7 @@ func (w *workspace) satisfied(ctx context.Context, r *Request) (bool, error) {
 		if by != nil {
 			asks = r.Workload.Share(current.Replicas)
 		}
+		asks = current.asks(asks)
 		if current.Replicas != asks.Replicas || !share.Amount.Same(asks.Requests) || !p.Running().MayStay(position, row, r.Now) {
 			return false, nil
 		}
@@ -224,12 +241,19 @@ func hasAll(r *Request, by *placement.Division) bool {
 	if by == nil {
 		return len(r.Current) == number && !r.Placement.AllClusters
 	}
-	replicas := r.Workload.Replicas
+	replicas, parts := r.Workload.Replicas, r.parts()
+	if parts > 0 && r.Unassigned {
+		return false
+	}
+	replicas = max(replicas, parts)
 	for i := range r.Current {
 		if r.Current[i].Replicas == 0 {
 			return false
 		}
 		replicas -= r.Current[i].Replicas
+	}
+	if parts > 0 {
+		return replicas == 0
 	}
 	if by.By == v1alpha1.DivideAggregated || by.By == v1alpha1.DivideOverflow {
 		return replicas == 0 && len(r.Current) <= number

@@ -216,6 +216,11 @@ func (s *scope) wrong(e *expression, format string, args ...any) error {
 	return fmt.Errorf("%s: %w", strings.Join(fields, ", "), fmt.Errorf(format, args...))
 }
 
+// readsStatus says whether the expression reads the status of the object.
+func (e *expression) readsStatus() bool {
+	return e != nil && slices.ContainsFunc(e.reads, func(field string) bool { return field == "status" || strings.HasPrefix(field, "status.") })
+}
+
 // count returns how many pods there are; 1 without an expression.
 func (e *expression) count(s *scope) (int64, error) {
 	if e == nil {

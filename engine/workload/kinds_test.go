@@ -152,6 +152,31 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+// TestWhole: a workload of which pods have ended is told as it was before as well, since so begins every copy of it. What its
+// status can add, runs of a CronJob that overlap, is no less by that.
+func TestWhole(t *testing.T) {
+	for _, test := range []struct {
+		apiVersion, kind, spec, status string
+		now, whole                     int64
+	}{
+		{"batch/v1", "Job", `{parallelism: 4, completions: 6, template: ` + pod(4) + `}`, `{active: 2, succeeded: 4}`, 2, 4},
+		{"batch/v1", "Job", `{parallelism: 4, completions: 6, template: ` + pod(4) + `}`, `{succeeded: 6}`, 0, 4},
+		{"batch/v1", "Job", `{parallelism: 4, template: ` + pod(4) + `}`, `{active: 1, succeeded: 3}`, 1, 4},
+		{"batch/v1", "Job", `{parallelism: 4, completions: 6, template: ` + pod(4) + `}`, `{active: 4}`, 4, 4},
+		{"batch/v1", "CronJob", `{jobTemplate: {spec: {parallelism: 2, template: ` + pod(4) + `}}}`, `{active: [{name: a}, {name: b}]}`, 4, 4},
+		{"batch.volcano.sh/v1alpha1", "Job", `{tasks: [{name: a, replicas: 3, template: ` + pod(4) + `}]}`, `{taskStatusCount: {a: {phase: {Succeeded: 2}}}}`, 1, 3},
+		{"apps/v1", "Deployment", `{replicas: 3, template: ` + pod(4) + `}`, `{replicas: 1}`, 3, 3},
+	} {
+		w, err := workload.FromObject(parse(t, fmt.Sprintf("{apiVersion: %s, kind: %s, metadata: {name: a}, spec: %s, status: %s}", test.apiVersion, test.kind, test.spec, test.status)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if whole := w.Whole(); w.Replicas != test.now || whole.Replicas != test.whole || whole.Requests.CPU != 4000*test.whole {
+			t.Errorf("%s %s with status %s: %d pods now, %d in all, which ask for %+v", test.kind, test.spec, test.status, w.Replicas, whole.Replicas, whole.Requests)
+		}
+	}
+}
+
 func TestVolumeClaims(t *testing.T) {
 	got, err := workload.FromObject(parse(t, `{apiVersion: apps/v1, kind: StatefulSet, spec: {replicas: 3,
 		template: {spec: {containers: [{name: c, resources: {requests: {ephemeral-storage: 1Gi}}}],

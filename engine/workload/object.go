@@ -69,7 +69,8 @@ type Object struct {
 type podSet struct {
 	path     string
 	template *podTemplate
-	pods     int64
+	// pods is how many there are, whole how many before any of them has ended.
+	pods, whole int64
 	// storage is what the volumes of each pod claim.
 	storage capacity.Resources
 	// asks is what each pod asks of its node.
@@ -162,17 +163,30 @@ func (o *Object) Count(defaults corev1.ResourceList) (*Workload, error) {
 	if o.err != nil {
 		return &w, o.err
 	}
+	counted, err := w.with(o.sets, defaults, func(p *podSet) int64 { return p.pods })
+	if err == nil && slices.ContainsFunc(o.sets, func(p podSet) bool { return p.whole > p.pods }) {
+		counted.Unended, err = w.with(o.sets, defaults, func(p *podSet) int64 { return max(p.whole, p.pods) })
+	}
+	if err != nil {
+		return &w, err
+	}
+	return counted, nil
+}
+
+// with is the workload with so many pods of each pod set.
+func (w *Workload) with(sets []podSet, defaults corev1.ResourceList, pods func(*podSet) int64) (*Workload, error) {
+	counted := *w
 	var all Workload
-	for i := range o.sets {
-		if err := all.addPodSet(&o.sets[i], defaults); err != nil {
-			return &w, err
+	for i := range sets {
+		if err := all.addPodSet(&sets[i], pods(&sets[i]), defaults); err != nil {
+			return nil, err
 		}
 	}
-	w.Replicas, w.Requests = all.Replicas, nonZero(all.Requests)
-	if largest := nonZero(all.Pod); !w.Replica().Equal(largest) {
-		w.Pod = largest
+	counted.Replicas, counted.Requests = all.Replicas, nonZero(all.Requests)
+	if largest := nonZero(all.Pod); !counted.Replica().Equal(largest) {
+		counted.Pod = largest
 	}
-	return &w, nil
+	return &counted, nil
 }
 
 // Divisible reports whether an object of the kind is so many equal pods.
@@ -215,17 +229,26 @@ func (o *Object) readPodSet(d *Definition, p *PodSetDefinition, s *scope) error 
 	if err != nil {
 		return err
 	}
+	whole := n
+	if p.count.readsStatus() {
+		before := *s
+		before.object = maps.Clone(s.object)
+		delete(before.object, "status")
+		if whole, err = p.count.count(&before); err != nil {
+			return err
+		}
+	}
 	path, template, err := p.template(s)
 	if err != nil {
 		return err
 	}
 	switch {
-	case template == nil && n == 0:
+	case template == nil && max(n, whole) == 0:
 		return nil
 	case template == nil:
 		return fmt.Errorf("%s: there is no pod template in this %s", path, d.Kind)
 	}
-	set := podSet{path: path, pods: n}
+	set := podSet{path: path, pods: n, whole: whole}
 	if set.template, set.storage, err = readPod(path, template); err != nil {
 		return err
 	}
@@ -248,19 +271,19 @@ func (o *Object) readPodSet(d *Definition, p *PodSetDefinition, s *scope) error 
 	return nil
 }
 
-// addPodSet adds a pod set to a workload that is the sum of those before.
-func (w *Workload) addPodSet(p *podSet, defaults corev1.ResourceList) error {
+// addPodSet adds so many pods of a pod set to a workload that is the sum of those before.
+func (w *Workload) addPodSet(p *podSet, pods int64, defaults corev1.ResourceList) error {
 	pod, err := p.template.requests(p.path, defaults)
 	if err != nil {
 		return err
 	}
-	requests, err := pod.Add(p.storage).Mul(p.pods)
+	requests, err := pod.Add(p.storage).Mul(pods)
 	if err != nil {
-		return fmt.Errorf("%s: requests of %d pods: %w", p.path, p.pods, err)
+		return fmt.Errorf("%s: requests of %d pods: %w", p.path, pods, err)
 	}
-	w.Replicas += p.pods
+	w.Replicas += pods
 	w.Requests = w.Requests.Add(requests)
-	if p.pods > 0 {
+	if pods > 0 {
 		w.Pod = w.Pod.Combine(pod, func(a, b int64) int64 { return max(a, b) })
 	}
 	for name, amount := range w.Requests.Each {

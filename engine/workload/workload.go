@@ -2,6 +2,7 @@
 package workload
 
 import (
+	"cmp"
 	"math"
 
 	"github.com/kcp-placement/placement/engine/capacity"
@@ -41,7 +42,13 @@ type Workload struct {
 	// cannot read them, and Decide does not.
 	End        End
 	Controller string
+	// Unended is the workload before any of its pods have ended; nil where none has.
+	Unended *Workload
 }
+
+// Whole is the workload before any of its pods have ended: a Job with all of its completions. So begins each copy, whatever those
+// that there are have done.
+func (w *Workload) Whole() *Workload { return cmp.Or(w.Unended, w) }
 
 // On is the workload on a cluster of so many usable nodes: itself, unless it is PerNode. More than capacity.MaxAmount counts as
 // one more, which no cluster has.
