@@ -298,13 +298,14 @@ func (p *pass) isDue(ctx context.Context, item *workItem) (bool, error) {
 
 // request asks about a workload and where it runs.
 func (p *pass) request(item *workItem) engine.Request {
-	r := engine.Request{Workspace: p.name, Placement: item.owner.placement, Workload: item.object.workload, Now: p.now()}
+	r := engine.Request{Workspace: p.name, Placement: item.owner.placement, Workload: p.asks(item), Now: p.now()}
 	if item.found && !item.stale {
 		r.Current = make([]engine.Choice, len(item.stored.Clusters))
 		for i, c := range item.stored.Clusters {
 			r.Current[i] = engine.Choice{Name: c.Name, Replicas: int64(max(0, c.Replicas))}
 		}
 		r.Group, r.Return = item.stored.Group, item.returnTo
+		p.progress(item, &r)
 	} else {
 		r.Current = item.adopted
 	}
@@ -467,7 +468,7 @@ func (p *pass) asked(ctx context.Context, item *workItem, a *account) *placement
 	if owner.placement == nil || item.err != nil {
 		return nil // it is told why
 	}
-	under, err := p.engine.Scheduled(ctx, engine.Request{Workspace: p.name, Placement: owner.placement, Workload: item.object.workload})
+	under, err := p.engine.Scheduled(ctx, engine.Request{Workspace: p.name, Placement: owner.placement, Workload: p.asks(item)})
 	if err != nil {
 		return nil
 	}
@@ -524,7 +525,7 @@ func toAPI(d *engine.Decision, item *workItem, now time.Time) v1alpha1.WorkloadD
 		SnapshotGeneration: d.Generation,
 		DecidedAt:          metav1.NewTime(now),
 		Group:              d.Group,
-		Divided:            d.Divides(),
+		Divided:            d.Divides() || item.stored.Divided && item.object.workload.Whole().Replicas == 0, // shares of nothing, until it is scaled again
 		WaitingReplicas:    int32(d.Waiting),
 	}
 	alike := true

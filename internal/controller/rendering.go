@@ -48,8 +48,9 @@ type renderedWorkload struct {
 	err     error
 	with    []*unstructured.Unstructured
 	missing []render.Reference
-	// divided are the shares of clusters for these replicas, and for what has these revisions before.
+	// divided are the shares of clusters for these replicas, and for what has these revisions before; left is what none of them has.
 	divided  map[string]render.Share
+	left     int64
 	replicas map[string]int32
 	before   map[string]string
 	// clusters have its manifests.
@@ -168,6 +169,10 @@ func (r *rendering) render(a *delivery.Assignment, shares []delivery.Share) []de
 		}
 		all[i] = r.rendered(s.Name, w, made)
 	}
+	if a.Divided && w.left > 0 && len(all) > 0 {
+		all[0].Problems = append(all[0].Problems, delivery.Problem{Reason: v1alpha1.NotPlacedReason, Message: fmt.Sprintf(
+			"%d completions are no cluster's: they wait for one that has none of this %s yet, since what a copy has to complete cannot be changed", w.left, a.Kind)})
+	}
 	return all
 }
 
@@ -282,7 +287,7 @@ func (r *rendering) divide(a *delivery.Assignment, w *renderedWorkload, shares [
 		return nil, err
 	}
 	w.replicas, w.before = replicas, revisions
-	w.divided, err = render.Divide(r.table, object, replicas, before)
+	w.divided, w.left, err = render.Divide(r.table, object, replicas, before)
 	return w.divided, err
 }
 

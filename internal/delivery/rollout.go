@@ -71,7 +71,7 @@ func (r *Rollout) Ready(t Target) bool {
 	if kind.ready == nil {
 		return true
 	}
-	n, want := countsOf(c), t.Replicas
+	n, want := c.Counts(), t.Replicas
 	if c.Manifest.Scaled {
 		want = n.Desired
 	}

@@ -144,8 +144,8 @@ type sums struct {
 // maxCount bounds what an agent can say, so that the sum over all clusters does not overflow.
 const maxCount = 1_000_000
 
-// countsOf is what an agent says of a copy, as far as that can be.
-func countsOf(c *Copy) v1alpha1.WorkloadCounts {
+// Counts is what an agent says of a copy, as far as that can be.
+func (c *Copy) Counts() v1alpha1.WorkloadCounts {
 	if c.Status == nil || c.Status.Counts == nil {
 		return v1alpha1.WorkloadCounts{}
 	}
@@ -171,7 +171,7 @@ func (r *Rollout) sum() sums {
 		s.finished = s.finished && (ready || failed)
 		want, n := t.Replicas, v1alpha1.WorkloadCounts{}
 		if c := r.Copies[t.Cluster]; c != nil {
-			n = countsOf(c)
+			n = c.Counts()
 			if c.Manifest != nil && c.Manifest.Scaled {
 				want = n.Desired
 			}
@@ -183,7 +183,7 @@ func (r *Rollout) sum() sums {
 		if lost := r.Clusters[cluster]; lost != nil && lost.Lost && !decided[cluster] {
 			continue // nobody knows what is left there
 		}
-		s.add(countsOf(c), r.Applied(cluster) && (decided[cluster] || r.State == Unselected))
+		s.add(c.Counts(), r.Applied(cluster) && (decided[cluster] || r.State == Unselected))
 	}
 	s.done = s.ready && r.fits(targets)
 	return s

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -152,7 +153,8 @@ func jobSucceeded(_ *Rollout, n *v1alpha1.WorkloadCounts, _ int32) bool {
 	return n.CompletionTime != nil
 }
 
-// fillJob sums up a Job, which is Complete or Failed only once it is over on all of its clusters, since that is for good.
+// fillJob sums up a Job, which is Complete or Failed only once it is over on all of its clusters, and no completions wait for one,
+// since that is for good.
 func (s *status) fillJob() {
 	start, _ := s.current["startTime"].(string)
 	if start == "" && s.total.StartTime != nil {
@@ -161,7 +163,7 @@ func (s *status) fillJob() {
 	if start != "" {
 		s.fields["startTime"] = start
 	}
-	over := s.State == Decided && s.finished && start != ""
+	over := s.State == Decided && s.finished && start != "" && !slices.ContainsFunc(s.Problems, func(p Problem) bool { return p.Reason == v1alpha1.NotPlacedReason })
 	if over {
 		s.total.Active, s.total.Ready = 0, 0
 	}

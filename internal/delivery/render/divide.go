@@ -21,19 +21,19 @@ type Share map[string]int64
 // Divide returns the share of each cluster of a workload that each is to run so many replicas of; nil where the kind cannot be
 // divided, and each cluster gets all of them. What belongs to replicas, the completions of a Job, is divided as they are.
 //
-// Invariant: shares add up to the whole, unless copies have more already. The share of a copy of before, as its manifest has it,
-// stays, since Jobs take no change of it, and new copies get what is left.
-func Divide(kinds *workload.Table, object *unstructured.Unstructured, replicas map[string]int32, before map[string]*v1alpha1.Manifest) (map[string]Share, error) {
+// Invariant: shares and what is left add up to the whole, unless copies have more already. The share of a copy of before, as its
+// manifest has it, stays, since Jobs take no change of it, and new copies get the rest. So something is left where there are none.
+func Divide(kinds *workload.Table, object *unstructured.Unstructured, replicas map[string]int32, before map[string]*v1alpha1.Manifest) (_ map[string]Share, left int64, err error) {
 	d, err := kinds.Find(object.GetAPIVersion(), object.GetKind())
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if !d.Divisible() {
-		return nil, nil
+		return nil, 0, nil
 	}
 	paths := d.Divided()
 	if len(paths) == 0 {
-		return nil, fmt.Errorf("%s: the table of kinds does not say which numbers are divided: podSets[0].divided in the file of --kinds-file", d.GroupKind())
+		return nil, 0, fmt.Errorf("%s: the table of kinds does not say which numbers are divided: podSets[0].divided in the file of --kinds-file", d.GroupKind())
 	}
 	shares := make(map[string]Share, len(replicas))
 	for cluster, n := range replicas {
@@ -42,19 +42,45 @@ func Divide(kinds *workload.Table, object *unstructured.Unstructured, replicas m
 	for _, path := range paths[1:] {
 		whole, found, err := number(object.Object, path)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", describe(object), err)
+			return nil, 0, fmt.Errorf("%s: %w", describe(object), err)
 		}
 		if !found {
 			continue
 		}
 		if mode, _, _ := unstructured.NestedString(object.Object, append(parent(path), "completionMode")...); mode == "Indexed" {
-			return nil, fmt.Errorf("%s: completionMode Indexed cannot be divided, since each cluster counts indexes from 0: make it NonIndexed, or let the placement duplicate replicas", describe(object))
+			return nil, 0, fmt.Errorf("%s: completionMode Indexed cannot be divided, since each cluster counts indexes from 0: make it NonIndexed, or let the placement duplicate replicas", describe(object))
 		}
 		for cluster, part := range divide(whole, path, replicas, before) {
 			shares[cluster][path] = part
+			whole -= part
 		}
+		left = max(left, whole)
 	}
-	return shares, nil
+	return shares, left, nil
+}
+
+// Parts says which clusters have a part of their own of what is divided beside replicas, the completions of a Job, and how much of it
+// no cluster has.
+func Parts(kinds *workload.Table, object *unstructured.Unstructured, copies map[string]*v1alpha1.Manifest) (parts map[string]bool, left int64) {
+	parts = map[string]bool{}
+	d, err := kinds.Find(object.GetAPIVersion(), object.GetKind())
+	if err != nil || len(d.Divided()) < 2 {
+		return parts, 0
+	}
+	for _, path := range d.Divided()[1:] {
+		whole, found, err := number(object.Object, path)
+		if !found || err != nil {
+			continue
+		}
+		for cluster, m := range copies {
+			if part, found := delivered(m, path); found {
+				parts[cluster] = true
+				whole -= part
+			}
+		}
+		left = max(left, whole)
+	}
+	return parts, left
 }
 
 // divide divides a number by the method of the largest remainder; equal ones go by the names of clusters.

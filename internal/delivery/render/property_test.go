@@ -274,7 +274,7 @@ func TestDivide(t *testing.T) {
 		copies, parts := map[string]*v1alpha1.Manifest{}, map[string]int64{}
 		for range 3 {
 			replicas := rapid.MapOfN(rapid.SampledFrom([]string{"a", "b", "c", "d", "e"}), rapid.Int32Range(0, 1<<31-1), 1, 5).Draw(t, "replicas")
-			shares, err := render.Divide(workload.Kinds(), job, replicas, copies)
+			shares, left, err := render.Divide(workload.Kinds(), job, replicas, copies)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -295,8 +295,8 @@ func TestDivide(t *testing.T) {
 					t.Fatalf("%s has %d, want %d", cluster, share["spec.parallelism"], replicas[cluster])
 				}
 			}
-			if sum != completions && added && kept <= completions || sum > completions {
-				t.Fatalf("%d are divided into %d: %v", completions, sum, shares)
+			if left > 0 && added || sum+left != completions && kept <= completions || sum > completions {
+				t.Fatalf("%d are divided into %d and %d: %v", completions, sum, left, shares)
 			}
 			copies = map[string]*v1alpha1.Manifest{}
 			for cluster, share := range shares {

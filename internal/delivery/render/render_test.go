@@ -116,7 +116,7 @@ func (s *story) divide(t *testing.T, d *datadriven.TestData, out io.Writer) erro
 		}
 		replicas[arg.Key] = n
 	}
-	shares, err := render.Divide(workload.Kinds(), s.workload, replicas, s.copies)
+	shares, _, err := render.Divide(workload.Kinds(), s.workload, replicas, s.copies)
 	if err != nil {
 		return err
 	}

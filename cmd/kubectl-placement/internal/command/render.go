@@ -230,7 +230,8 @@ func sharesOf(kinds *workload.Table, object *unstructured.Unstructured, d *simul
 	for _, choice := range d.Clusters {
 		replicas[choice.Name] = int32(choice.Replicas)
 	}
-	return render.Divide(kinds, object, replicas, nil)
+	shares, _, err := render.Divide(kinds, object, replicas, nil)
+	return shares, err
 }
 
 // clusterOf returns what overrides select a cluster by.
