@@ -22,7 +22,7 @@ type Request struct {
 	// Placement that the workload belongs to, from Engine.CompilePlacement.
 	Placement *placement.Placement
 	Workload  *workload.Workload
-	// Current is what the workload runs on, with its name and replicas there, what has Ended and whether it has a Part; the rest of a
+	// Current is what the workload runs on, with its name and replicas there, how many are Left and whether it has a Part; the rest of a
 	// Choice does not count. Empty for a workload that has no clusters, or is to be placed as if it had none.
 	Current []Choice
 	// Unassigned is set where some parts of what the workload has to complete are no cluster's: see Choice.Part.
@@ -111,8 +111,9 @@ type Choice struct {
 	Reserved capacity.Resources `json:"-"`
 	// Expired says that the reservation has expired: nothing is reserved there any more.
 	Expired bool `json:"-"`
-	// Ended is what pods that the workload had there asked for, and need no more.
-	Ended capacity.Resources `json:"-"`
+	// Left is how many pods may still run there at most, however many replicas the cluster has; nil where that is not bounded. Others
+	// have ended, and ask for nothing any more.
+	Left *int64 `json:"-"`
 	// Part is set where replicas are divided and the cluster has a part of its own of what the workload has to complete, as a Job's
 	// copy has completions of its own, which cannot become others' while it has them.
 	Part bool `json:"-"`

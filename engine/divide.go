@@ -41,14 +41,16 @@ func (p *plan) settleParts(r *Request, s *places) {
 	if !p.hasParts() {
 		return
 	}
-	kept := int64(0)
+	kept, parts := int64(len(s.kept)), int64(0)
 	for i := range s.kept {
 		if s.kept[i].part {
-			kept++
+			parts++
 		}
+		s.kept[i].part = true // one that has none yet is about to get one
 	}
 	p.replicas = max(r.Workload.Replicas, kept)
-	if p.open = r.Unassigned || kept < p.parts; !p.open {
+	p.open = (r.Unassigned || parts < p.parts) && parts == kept // otherwise one that is about to takes what is no cluster's
+	if !p.open {
 		return
 	}
 	p.replicas = max(r.Workload.Replicas, kept+p.minimum)

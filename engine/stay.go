@@ -126,11 +126,11 @@ func byRank(a, b *place) int {
 
 // asks is what a workload asks for on a cluster where some of its pods have ended.
 func (c *Choice) asks(w *workload.Workload) *workload.Workload {
-	if c.Ended.IsZero() {
+	if c.Left == nil || *c.Left >= w.Replicas {
 		return w
 	}
 	less := *w
-	less.Requests = w.Requests.Without(c.Ended)
+	less.Requests = w.Share(max(0, *c.Left)).Requests
 	return &less
 }
 

@@ -156,6 +156,14 @@ func (o *Object) readPodSets(d *Definition, s *scope) error {
 // Known returns what is known of the workload before it is counted: all but its pods and what they request.
 func (o *Object) Known() *Workload { return &o.workload }
 
+// Pods returns how many pods there are, without a look at what they request.
+func (o *Object) Pods() (n int64, err error) {
+	for i := range o.sets {
+		n += o.sets[i].pods
+	}
+	return n, o.err
+}
+
 // Count adds up the pods, with what LimitRanges add to each container that asks for none of a resource: see DefaultRequests. An
 // error names the field; the workload then has only its reference, labels, annotations and, as far as it could be told, its End.
 func (o *Object) Count(defaults corev1.ResourceList) (*Workload, error) {

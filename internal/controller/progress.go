@@ -1,12 +1,14 @@
 package controller
 
 import (
+	"math"
+	"strings"
+
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/json"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
-	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/delivery"
 	"github.com/kcp-placement/placement/internal/delivery/render"
@@ -22,13 +24,13 @@ func (p *pass) asks(item *workItem) *workload.Workload {
 	return w
 }
 
-// progress says what pods that have ended asked for on each cluster, and which clusters have a part of what there is to complete.
+// progress says how many pods are left on each cluster, and which clusters have a part of what there is to complete.
 //
 // Invariant: no less is asked for on a cluster than pods of the workload may still request there.
 func (p *pass) progress(item *workItem, r *engine.Request) {
 	now := item.object.workload
 	whole := now.Whole()
-	if r.Workload != whole || whole.PerNode || whole.Replicas == 0 {
+	if r.Workload != whole || !whole.Divisible || whole.Replicas == 0 {
 		return
 	}
 	copies, manifests := p.copies.Of(item.object.UID), map[string]*v1alpha1.Manifest{}
@@ -36,19 +38,16 @@ func (p *pass) progress(item *workItem, r *engine.Request) {
 		c := &r.Current[i]
 		copied := copies[c.Name]
 		switch {
-		case p.delivering[c.Name].Delivers || copied != nil:
-			if copied != nil && copied.Manifest != nil {
-				manifests[c.Name] = copied.Manifest
-				c.Ended = requestsOf(whole, p.ended(copied))
-			}
-		case len(r.Current) == 1:
-			c.Ended = whole.Requests.Without(now.Requests)
-		case item.stored.Divided: // how many have ended where is not known, but no cluster has more left than all of them
-			c.Ended = requestsOf(whole, c.Replicas-min(c.Replicas, now.Replicas))
+		case copied != nil && copied.Manifest != nil:
+			manifests[c.Name] = copied.Manifest
+			c.Left = p.left(copied)
+		case p.delivering[c.Name].Delivers:
+		case now != whole && (item.stored.Divided || len(r.Current) == 1): // where they have ended is not known
+			c.Left = &now.Replicas
 		}
 	}
-	if d, err := p.table.Find(whole.APIVersion, whole.Kind); err != nil || !item.stored.Divided || len(manifests) == 0 || len(d.Divided()) < 2 {
-		return // any cluster can run any of its replicas
+	if !item.stored.Divided || len(manifests) == 0 || len(p.divided(whole.APIVersion, whole.Kind)) < 2 {
+		return // any cluster can run any of the replicas
 	}
 	if object := decoded(item.object.source.Manifest); object != nil {
 		parts, left := render.Parts(p.table, object, manifests)
@@ -59,36 +58,39 @@ func (p *pass) progress(item *workItem, r *engine.Request) {
 	}
 }
 
-// requestsOf is what so many pods of a workload whose pods are all alike request.
-func requestsOf(whole *workload.Workload, pods int64) capacity.Resources {
-	if pods <= 0 || !whole.Divisible {
-		return capacity.Resources{}
+// divided are the paths of what is divided of a kind.
+func (p *pass) divided(apiVersion, kind string) []string {
+	d, err := p.table.Find(apiVersion, kind)
+	if err != nil {
+		return nil
 	}
-	return whole.Requests.Without(whole.Share(whole.Replicas - min(pods, whole.Replicas)).Requests)
+	return d.Divided()
 }
 
-// ended is how many of the pods that a copy has to run have ended, as its agent reports: what the kind counts for the copy with its own
-// status.
-func (p *pass) ended(c *delivery.Copy) int64 {
+// left is how many pods a copy may still run, as its agent reports: what the kind would count for it with that status if it had any number
+// of replicas; nil where nothing bounds them.
+func (p *pass) left(c *delivery.Copy) *int64 {
 	n := c.Counts()
-	health := c.Health()
-	if health == v1alpha1.HealthPending || n.Succeeded == 0 && n.Failed == 0 && n.CompletionTime == nil {
-		return 0
+	if c.Health() == v1alpha1.HealthPending || n.Succeeded == 0 && n.Failed == 0 && n.CompletionTime == nil {
+		return nil
+	}
+	if n.CompletionTime != nil || n.Failed > 0 && c.Health() == v1alpha1.HealthFailed {
+		return new(int64)
 	}
 	object := decoded(c.Manifest.Object.Raw)
 	if object == nil {
-		return 0
+		return nil
 	}
 	object.Object["status"] = map[string]any{"active": int64(n.Active), "succeeded": int64(n.Succeeded), "failed": int64(n.Failed)}
-	w, err := p.table.FromObject(object)
-	switch {
-	case err != nil || w.Unended == nil:
-		return 0
-	case n.CompletionTime != nil || health == v1alpha1.HealthFailed:
-		return w.Unended.Replicas
-	default:
-		return w.Unended.Replicas - w.Replicas
+	paths := p.divided(object.GetAPIVersion(), object.GetKind())
+	if len(paths) == 0 || unstructured.SetNestedField(object.Object, int64(math.MaxInt32), strings.Split(paths[0], ".")...) != nil {
+		return nil
 	}
+	pods, err := p.table.Read(object).Pods()
+	if err != nil {
+		return nil
+	}
+	return &pods
 }
 
 // decoded is an object as JSON; nil where it is none.

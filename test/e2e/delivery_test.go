@@ -13,10 +13,12 @@ import (
 	"testing"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
@@ -346,6 +348,77 @@ func (f *fleet) deployment(path string) string {
 		return fmt.Sprintf("%v: %s", err, out)
 	}
 	return out
+}
+
+// TestADividedJobCompletes: two clusters run the pods of one Job, each its part of the completions, until all have succeeded. Neither
+// loses its share while they do, though ever fewer are left, and what has succeeded is reserved no more.
+func TestADividedJobCompletes(t *testing.T) {
+	f := newFleet(t, newTeam(t))
+	f.apply(placement("sum", "replicaScheduling: {type: Divided}"), `
+apiVersion: batch/v1
+kind: Job
+metadata: {name: sum, namespace: default, labels: {app: sum}}
+spec:
+  parallelism: 4
+  completions: 11
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: main, image: busybox, resources: {requests: {cpu: 100m}}}]
+`)
+	f.expect("Job sum", "east,west")
+	f.eventually("it completes", "11 True", func() string {
+		if on := f.placed()["Job sum"]; on != "east,west" {
+			t.Fatalf("it is on %q", on)
+		}
+		u, err := f.client.Resource(jobs).Namespace("default").Get(t.Context(), "sum", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		succeeded, _, _ := unstructured.NestedInt64(u.Object, "status", "succeeded")
+		job := as[batchv1.Job](f.team, u)
+		for _, c := range job.Status.Conditions {
+			if c.Type == batchv1.JobComplete {
+				return fmt.Sprint(succeeded, " ", c.Status)
+			}
+		}
+		return fmt.Sprint(succeeded)
+	})
+	var completed int32
+	for cluster := range f.clusters {
+		list, err := f.inCluster(cluster).BatchV1().Jobs("").List(t.Context(), f.ours())
+		if err != nil || len(list.Items) != 1 {
+			t.Fatalf("%d Jobs in %s, %v", len(list.Items), cluster, err)
+		}
+		completed += *list.Items[0].Spec.Completions
+	}
+	if completed != 11 {
+		t.Errorf("%d completions in all clusters", completed)
+	}
+	f.eventually("nothing is reserved for it", "", f.reserved)
+}
+
+// reserved is what decisions reserve, and where.
+func (f *fleet) reserved() string {
+	f.Helper()
+	list, err := f.client.Resource(decisions).List(f.Context(), metav1.ListOptions{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	var all []string
+	for i := range list.Items {
+		for _, d := range as[v1alpha1.PlacementDecision](f.team, &list.Items[i]).Decisions {
+			if len(d.Reserved) > 0 {
+				all = append(all, d.Workload.Name)
+			}
+			for _, c := range d.Clusters {
+				if len(c.Reserved) > 0 {
+					all = append(all, d.Workload.Name+" on "+c.Name)
+				}
+			}
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // TestAnAgentIsCutOff: what runs goes on while an agent is away, and follows when it is back.
