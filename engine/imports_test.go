@@ -22,6 +22,7 @@ var imports = map[string]string{
 	"k8s.io/klog/v2":                                           "an argument of Toleration.ToleratesTaint",
 	"github.com/kcp-dev/logicalcluster/v3":                     "names of workspaces",
 	"github.com/agnivade/levenshtein":                          "kinds: what a misspelt one is likely to mean",
+	"github.com/robfig/cron/v3":                                "stability: schedules, as a CronJob has them",
 	"sigs.k8s.io/yaml":                                         "kinds: the table",
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1": "the API: the type of conditions",
 }

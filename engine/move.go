@@ -2,12 +2,16 @@ package engine
 
 import (
 	"cmp"
+	"context"
+	"fmt"
 	"math"
 	"slices"
 
 	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/internal/spread"
+	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/engine/scoring"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
@@ -181,4 +185,101 @@ func (d *Decision) costBeyond(leave []Verdict) int64 {
 		more += int64(p.Excess(k, d.plan.chosen)-p.Excess(k, with)) * p.Constraints[k].Cost
 	}
 	return more / ranking.Point
+}
+
+// Outscored returns those of request.Current above which some cluster scores request.MinGain points, the lowest score first: others
+// are not left for a gain. It is read off the rankings, and costs next to nothing; whether a workload can leave one that it names is for
+// Decide and Explain to say.
+func (e *Engine) Outscored(ctx context.Context, request Request) (clusters []string, err error) {
+	if err := request.validate(ctx); err != nil {
+		return nil, err
+	}
+	w := e.lookUp(request.Workspace)
+	in, _, err := w.scheduled(ctx, &request)
+	if err != nil {
+		return nil, err
+	}
+	tiers := []*placement.Placement{in.Placement}
+	if overflows(in) && len(in.Placement.Groups) > 0 {
+		tiers = in.Placement.Groups
+	} else if group := in.Placement.GroupNamed(in.Group); group != nil {
+		tiers[0] = group
+	}
+	best, own := int64(math.MinInt64), make(map[string]int64, len(in.Current))
+	for i, tier := range tiers {
+		of := *in
+		of.Placement = tier
+		c, _, err := w.classOf(ctx, &of)
+		if err != nil {
+			return nil, err
+		}
+		if err := w.withRanking(ctx, c, func(snapshot.Snapshot) error {
+			best = max(best, c.bestBut(len(of.Current), func(position int) bool { return of.runsOn(w.fleet.Row(position).Name) }))
+			held := w.held(c, &of)
+			for k := range of.Current {
+				if name := of.Current[k].Name; i == 0 {
+					own[name] = w.scoreOn(c, &held, name)
+				}
+			}
+			return nil
+		}); err != nil {
+			return nil, err
+		}
+	}
+	for name, score := range own {
+		highest := best
+		for other, its := range own { // one that it runs on may take the replicas
+			if in.Placement.Divides(in.Workload) != nil && other != name {
+				highest = max(highest, its)
+			}
+		}
+		if score+in.MinGain <= highest {
+			clusters = append(clusters, name)
+		}
+	}
+	slices.SortFunc(clusters, func(a, b string) int { return cmp.Or(cmp.Compare(own[a], own[b]), cmp.Compare(a, b)) })
+	return clusters, nil
+}
+
+func (r *Request) runsOn(cluster string) bool {
+	return slices.ContainsFunc(r.Current, func(c Choice) bool { return c.Name == cluster })
+}
+
+// bestBut is the highest total of a feasible cluster but for some, of which there are n at most.
+func (c *class) bestBut(n int, some func(position int) bool) int64 {
+	best, keys := int64(math.MinInt64), c.ranking.Keys()
+	if !c.Strategy.Packs && !c.Strategy.ByProximity { // then the keys are ordered by their totals
+		keys = c.ranking.Best(n+1, nil)
+	}
+	for _, key := range keys {
+		if key != 0 && c.Strategy.Total(key) > best && !some(key.Position()) {
+			best = c.Strategy.Total(key)
+		}
+	}
+	return best
+}
+
+// scoreOn is the total of a cluster for a workload that holds something, as it is without that; 0 where it is not registered.
+func (w *workspace) scoreOn(c *class, held *holding, cluster string) int64 {
+	position, registered := w.fleet.Position(cluster)
+	if !registered {
+		return 0
+	}
+	row := w.rowWithout(held, position)
+	return scoring.Of(row, c.Asked(c.On(row).Workload.Requests, w.usual(c)), c.Judgement.Weights).Total
+}
+
+// Gain says what a workload gains by leaving a cluster, for example "scores 71, and vast 90".
+func (d *Decision) Gain(cluster string) string {
+	row := d.row(cluster)
+	if row == nil {
+		return ""
+	}
+	text := fmt.Sprintf("scores %d", scoring.Of(row, d.asked(row), d.Weights).Total)
+	for i := range d.Clusters {
+		if c := &d.Clusters[i]; d.held.index(c.Name) < 0 {
+			text += fmt.Sprintf(", and %s %d", c.Name, c.Score)
+		}
+	}
+	return text
 }

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -32,7 +33,7 @@ func TestMovesOfPlans(t *testing.T) {
 		p := drawPuzzle(t, judge, rapid.Uint64().Draw(t, "seed"))
 		p.take(p.decide(t))
 		for range 3 {
-			for name := range p.world.fleet {
+			for _, name := range slices.Sorted(maps.Keys(p.world.fleet)) {
 				if p.oneIn(3) {
 					c, drawn := copyOf(p.world.fleet[name]), p.drawCluster(name)
 					c.Allocatable, c.Allocated, c.LargestFree = drawn.Allocatable, drawn.Allocated, drawn.LargestFree
@@ -138,7 +139,14 @@ func (p *puzzle) strays(t rapid.TB, d *engine.Decision) string {
 	for _, v := range stay.Verdicts() {
 		worth[v.Cluster] = v.Score.Total + v.Points
 	}
+	outscored, err := p.engine.Outscored(context.Background(), p.request())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, v := range d.Left {
+		if !slices.Contains(outscored, v.Cluster) {
+			return fmt.Sprintf("%s is left, and none is known to score more: %v", v.Cluster, outscored)
+		}
 		if !slices.Contains(p.leave, v.Cluster) {
 			return fmt.Sprintf("%s is left", v.Cluster)
 		}
@@ -228,7 +236,7 @@ func (p *puzzle) misses(t rapid.TB, stay *engine.Decision) string {
 			}
 		}
 		moved := p.explain(t, []string{leave}, into)
-		if len(moved.Left) == 1 && len(moved.Standing) == 0 && moved.Left[0].Cluster == leave && moved.Waiting <= stay.Waiting && worst(p.leave, score, points, leave) {
+		if len(moved.Left) == 1 && len(moved.Standing) == 0 && moved.Left[0].Cluster == leave && moved.Waiting <= stay.Waiting && moved.Group == stay.Group && worst(p.leave, score, points, leave) {
 			return fmt.Sprintf("%s could be left for a gain: %+v", leave, moved.Clusters)
 		}
 	}

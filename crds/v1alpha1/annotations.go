@@ -147,6 +147,13 @@ const (
 // PreemptedReason of a workload that has lost clusters to one of higher priority: in its event, in its history and in the queue.
 const PreemptedReason = "Preempted"
 
+// MovesValidCondition of a PlacementConfig is False where its spec.moves is not valid: then nothing moves for a gain in the workspace.
+// InvalidMovesReason is its reason.
+const (
+	MovesValidCondition = "MovesValid"
+	InvalidMovesReason  = "InvalidMoves"
+)
+
 // Reasons of conditions.
 const (
 	// HeartbeatMissedReason on Ready Unknown: the agent has been silent for longer than the grace period.

@@ -42,6 +42,12 @@ type PlacementConfigSpec struct {
 	// +optional
 	// +kubebuilder:default=false
 	Suspend bool `json:"suspend,omitempty"`
+
+	// moves bounds how many workloads of all placements together move for a gain, and when, besides what stability of each placement
+	// says. Left out, only that counts.
+	//
+	// +optional
+	Moves *MoveLimits `json:"moves,omitempty"`
 }
 
 // PlacementConfigStatus says what has become of a PlacementConfig.

@@ -88,6 +88,22 @@ type MoveBudget struct {
 	Interval *metav1.Duration `json:"interval,omitempty"`
 }
 
+// MoveLimits are when workloads move, and how many of them.
+type MoveLimits struct {
+	// budget is how many workloads move within an interval.
+	//
+	// +optional
+	// +kubebuilder:default={}
+	Budget MoveBudget `json:"budget,omitzero"`
+
+	// windows are the only times at which workloads move; at any time if left out.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	Windows []MoveWindow `json:"windows,omitempty"`
+}
+
 // MoveWindow is a time that comes again.
 type MoveWindow struct {
 	// schedule is when the window opens, in the five fields of cron: minute, hour, day of the month, month, day of the week. For

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +19,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/constraint"
 	"github.com/kcp-placement/placement/engine/internal/toleration"
+	"github.com/kcp-placement/placement/engine/stability"
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
@@ -53,6 +55,8 @@ type Placement struct {
 	Groups      []*Placement
 	Group       string
 	ReturnAfter time.Duration
+	// Stability is when workloads move for a gain; nil where they do not. No decision depends on it.
+	Stability *stability.Rules
 
 	// ByPolicies are the fields that are as policies say, Overruled those of policies that do not count, each with the reason.
 	ByPolicies, Overruled []string
@@ -105,9 +109,11 @@ func (p *Placement) Plans() bool {
 func Compile(object *v1alpha1.WorkloadPlacement, constraints *constraint.Compiler, strategies Strategies) (*Placement, error) {
 	p, errs := compileSpec(object, constraints, strategies)
 	groups, more := compileGroups(object, constraints, strategies)
-	if errs = append(errs, more...); len(errs) > 0 {
+	rules, wrong := stability.Compile(field.NewPath("spec", "stability"), object.Spec.Stability)
+	if errs = slices.Concat(errs, more, wrong); len(errs) > 0 {
 		return nil, errs.ToAggregate()
 	}
+	p.Stability = rules
 	for i, group := range groups {
 		p.Reads, p.FactReads = p.Reads.Union(group.Reads), p.FactReads.Union(group.FactReads)
 		p.TolerationsEnd = p.TolerationsEnd || group.TolerationsEnd
@@ -206,10 +212,10 @@ func (p *Placement) setStrategy(path *field.Path, spec *v1alpha1.WorkloadPlaceme
 	return errs
 }
 
-// digest leaves out the priority, which orders decisions and does not change them.
+// digest leaves out what orders decisions or says when they are made, and does not change them.
 func digest(object *v1alpha1.WorkloadPlacement) (string, error) {
 	spec := object.Spec
-	spec.Priority, spec.Suspend = 0, false
+	spec.Priority, spec.Suspend, spec.Stability = 0, false, nil
 	content, err := json.Marshal(struct {
 		Environment     int
 		Name, Namespace string

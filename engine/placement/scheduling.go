@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/internal/toleration"
+	"github.com/kcp-placement/placement/engine/stability"
 )
 
 // SchedulingSpec is how policies schedule workloads: fields of a placement's spec, in the same form. Each counts for placements that
@@ -28,6 +30,41 @@ type SchedulingSpec struct {
 	ReplicaScheduling *v1alpha1.ReplicaScheduling     `json:"replicaScheduling,omitempty"`
 	WorkloadAffinity  []v1alpha1.WorkloadAffinityTerm `json:"workloadAffinity,omitempty"`
 	Tolerations       []corev1.Toleration             `json:"tolerations,omitempty"`
+	Stability         *StabilityTerm                  `json:"stability,omitempty"`
+}
+
+// StabilityTerm is what policies say of moves for a gain, where the placement has any: the larger of what both say counts.
+type StabilityTerm struct {
+	// MinGain is in points of the total score, After in seconds.
+	MinGain int32 `json:"minGain,omitempty"`
+	After   int64 `json:"after,omitempty"`
+	// Pinned says that workloads do not move for a gain.
+	Pinned bool `json:"pinned,omitempty"`
+}
+
+// validate names the field that is invalid.
+func (t *StabilityTerm) validate(path *field.Path) *field.Error {
+	switch {
+	case t == nil:
+	case t.MinGain < 0 || t.MinGain > 100:
+		return field.Invalid(path.Child("minGain"), t.MinGain, "must be from 0 to 100")
+	case t.After < 0 || t.After > maxAfter:
+		return field.Invalid(path.Child("after"), t.After, fmt.Sprintf("must be from 0 to %d seconds", maxAfter))
+	}
+	return nil
+}
+
+// Steadied returns the rules of a placement under what the policies say for workloads that are scheduled as this one; nil where they do
+// not move for a gain.
+func (p *Placement) Steadied(rules *stability.Rules) *stability.Rules {
+	if rules == nil || p.scheduling == nil || p.scheduling.spec.Stability == nil {
+		return rules
+	}
+	term, steadied := p.scheduling.spec.Stability, *rules
+	steadied.MinGain = max(rules.MinGain, int64(term.MinGain))
+	steadied.After = max(rules.After, time.Duration(term.After)*time.Second)
+	steadied.Pinned = rules.Pinned || term.Pinned
+	return &steadied
 }
 
 // Scheduling is a compiled SchedulingSpec. It is immutable.
@@ -54,6 +91,7 @@ const (
 	maxAffinity          = 16
 	maxNamespaces        = 32
 	maxTolerations       = 32
+	maxAfter             = 366 * 24 * 60 * 60
 )
 
 // CompileScheduling validates and compiles what policies say, as Compile does for a placement. It names the first field that is
@@ -78,6 +116,9 @@ func CompileScheduling(spec *SchedulingSpec) (*Scheduling, error) {
 	errs = append(errs, p.compileDivision(field.NewPath("replicaScheduling"), &v1alpha1.WorkloadPlacementSpec{ReplicaScheduling: spec.ReplicaScheduling})...)
 	errs = append(errs, p.compileAffinity(field.NewPath("workloadAffinity"), spec.WorkloadAffinity)...)
 	errs = append(errs, toleration.Validate(field.NewPath("tolerations"), spec.Tolerations)...)
+	if err := spec.Stability.validate(field.NewPath("stability")); err != nil {
+		errs = append(errs, err)
+	}
 	if len(errs) > 0 {
 		return nil, errs[0]
 	}
@@ -194,6 +235,7 @@ func (p *Placement) Under(s *Scheduling) *Placement {
 		under.Tolerations = slices.Concat(p.Tolerations, s.spec.Tolerations)
 		under.TolerationsEnd = p.TolerationsEnd || tolerationsEnd(s.spec.Tolerations)
 	}
+	take("stability", s.spec.Stability != nil, true, "")
 	if len(under.ByPolicies)+len(under.Overruled) == 0 {
 		return p
 	}

@@ -58,6 +58,9 @@ func (w *workspace) updateConfig(ctx context.Context, placements []*placementSta
 	} else {
 		conditions.Delete(updated, v1alpha1.SuspendedCondition)
 	}
+	if told := w.movesValid(conditions.Get(current, v1alpha1.MovesValidCondition)); told != nil {
+		conditions.Set(updated, told)
+	}
 	if equality.Semantic.DeepEqual(current.Status, updated.Status) {
 		return
 	}

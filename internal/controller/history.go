@@ -50,13 +50,21 @@ var reasons = map[filter.Stage]v1alpha1.ChangeReason{
 	filter.Stage(v1alpha1.ChangePreempted):  v1alpha1.ChangePreempted,
 }
 
+// countMove counts the last change of a decision where a cluster is left by it.
+func (m *metrics) countMove(before, after []v1alpha1.DecisionChange) {
+	if len(after) > 0 && len(after[0].From) > 0 && (len(before) == 0 || !after[0].At.Equal(&before[0].At)) {
+		m.moves.WithLabelValues(string(after[0].Reason)).Inc()
+	}
+}
+
 // historyOf is the history of a workload with what a decision changes, the last change first. It is written with the decision.
 func historyOf(item *workItem, d *engine.Decision, after []v1alpha1.ClusterDecision, now time.Time) []v1alpha1.DecisionChange {
 	history := item.stored.History
 	if !item.found {
 		history = item.attempt.history
 	}
-	c := v1alpha1.DecisionChange{At: metav1.NewTime(now)}
+	// In whole seconds, which is how it is written, and not before it is: cool-downs and budgets follow from it.
+	c := v1alpha1.DecisionChange{At: metav1.NewTime(now.Add(time.Second - 1).Truncate(time.Second))}
 	c.From, c.To = without(item.stored.Clusters, after), without(after, item.stored.Clusters)
 	if len(c.From)+len(c.To) == 0 {
 		return history

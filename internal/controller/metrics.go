@@ -30,6 +30,7 @@ type metrics struct {
 	shadow        *prometheus.CounterVec
 	workBytes     prometheus.Counter
 	due           *prometheus.CounterVec
+	moves         *prometheus.CounterVec
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -96,6 +97,9 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		shadow: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "shadow_decisions_total", Help: "Decisions that were made again by the shadow policies of the workspace, by what these would do: same, other_clusters, would_wait, would_not_wait; failed and skipped are not known.",
 		}, []string{"result"}),
+		moves: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "moves_total", Help: "Decisions by which a workload left a cluster, by reason: Gain, Rescheduled, Evicted, Failover, Drained, Rebalanced, Preempted, Returned or Scaled.",
+		}, []string{"reason"}),
 		workBytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "work_bytes_total", Help: "Bytes of manifests in the Works that were written.",
 		}),
@@ -103,7 +107,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Namespace: namespace, Name: "due_workloads_total", Help: "Workloads that passes have looked at, by the reason why.",
 		}, []string{"reason"}),
 	}
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.disruptions, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened, m.deliveries, m.workBytes, m.suspended, m.supposed, m.shadow, m.due} {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.disruptions, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened, m.deliveries, m.workBytes, m.suspended, m.supposed, m.shadow, m.due, m.moves} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

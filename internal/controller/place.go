@@ -47,6 +47,7 @@ func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 	for item := p.nextInTurn(); item != nil; item = p.nextInTurn() {
 		p.visit(ctx, item)
 	}
+	p.result.do(func() { p.moveForGain(ctx) })
 	p.reportUnseen(o)
 	p.pace()
 	p.wakeForEvictions()
@@ -158,7 +159,7 @@ func (item *workItem) begin(p *pass) {
 	p.index.sleep(item)
 	item.before.missing, item.before.returning, item.before.supposed, item.before.err = item.missing, item.returning, item.supposed, item.err
 	item.missing, item.returning, item.supposed, item.err = nil, betterGroup{}, nil, nil
-	item.adopted, item.returnTo, item.move, item.reason = nil, "", nil, ""
+	item.adopted, item.returnTo, item.reason = nil, "", ""
 	item.deferred, item.overlooked, item.satisfied, item.paced = false, false, false, false
 }
 
@@ -277,7 +278,7 @@ func (p *pass) isDue(ctx context.Context, item *workItem) (bool, error) {
 	}
 	request := p.request(item)
 	returns, err := p.mayReturn(ctx, item, &request)
-	if err != nil || !returns && p.stillSettled(item, &request) {
+	if err != nil || !returns && item.move == nil && p.stillSettled(item, &request) {
 		return false, err
 	}
 	review, err := p.engine.Review(ctx, request)
@@ -341,6 +342,7 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 	}
 	if len(decision.Clusters) == 0 {
 		item.attempt.history = historyOf(item, decision, nil, p.now())
+		p.metrics.countMove(item.stored.History, item.attempt.history)
 		p.disown(item)
 		p.releaseItem(item)
 		before := item.attempt.message
@@ -356,6 +358,7 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 	result := toAPI(decision, item, p.now())
 	result.Leaving = p.leaving(&item.stored, &result)
 	result.History = historyOf(item, decision, result.Clusters, p.now())
+	p.metrics.countMove(item.stored.History, result.History)
 	after := clusterNames(result.Clusters)
 	p.store.put(item.key, namespacedName(item.owner.object), result)
 	p.hold(item.key)

@@ -190,6 +190,7 @@ func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecisio
 		// What an earlier process has disrupted is not known: processes that keep restarting move nothing.
 		w.brake.Exhaust(w.now(), w.store.placed)
 	}
+	w.gains.recount(w.store)
 	return w.restore(ctx, previous)
 }
 

@@ -122,6 +122,7 @@ type workspace struct {
 	// index has the workloads; waited is how many of them wait, as the metric has it.
 	index  *index
 	waited int
+	gains  gains
 	// brake paces disruptions. moved counts those of placements that have had workloads wait for their turn since, by UID.
 	brake disruption.Brake
 	moved map[types.UID]int

@@ -1,0 +1,329 @@
+package controller
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/engine/stability"
+)
+
+// gains is what is known of moves for a gain from one pass to the next. Workloads that may move are looked at in rounds, some in each
+// pass; a round begins once anything has changed. Those that would gain are looked at in each pass, until they move or would not.
+type gains struct {
+	// since is since when workloads would gain, without a break.
+	since map[workloadKey]time.Time
+	// queue are the workloads that this round has not come to. It began at a time, for some placements at a revision of the workspace.
+	queue    []workloadKey
+	began    time.Time
+	revision int64
+	of       map[*placement.Placement]bool
+	// again is when time alone may let another workload gain, the zero time if never; crowded is set where one that gains is not kept.
+	again   time.Time
+	crowded bool
+	// spent are the moves for a gain by the placement, and all of them.
+	spent map[types.NamespacedName]*stability.Spent
+	all   stability.Spent
+	// limits are those of the PlacementConfig, which was read from.
+	limits    stability.Limits
+	limitsErr error
+	from      *v1alpha1.PlacementConfig
+}
+
+// Bounds of what one pass looks at for the sake of a gain.
+const (
+	lookAtOnce  = 250
+	lookEach    = 100
+	lookAgainIn = time.Second
+)
+
+// recount counts the moves that the history of decisions has. Those of workloads that are gone are known only to who has made them.
+func (g *gains) recount(s *store) {
+	var all stability.Spent
+	by := map[types.NamespacedName]*stability.Spent{}
+	for _, r := range s.records {
+		if r.current == nil {
+			continue
+		}
+		for _, c := range r.current.decision.History {
+			if c.Reason == v1alpha1.ChangeGain {
+				all.Add(c.At.Time)
+				of := by[r.current.placement]
+				if of == nil {
+					of = &stability.Spent{}
+					by[r.current.placement] = of
+				}
+				of.Add(c.At.Time)
+			}
+		}
+	}
+	g.all.Merge(&all)
+	for name, known := range g.spent {
+		if by[name] == nil {
+			by[name] = &stability.Spent{}
+		}
+		by[name].Merge(known)
+	}
+	g.spent = by
+}
+
+func (g *gains) spentBy(placement types.NamespacedName) *stability.Spent {
+	if g.spent[placement] == nil {
+		g.spent[placement] = &stability.Spent{}
+	}
+	return g.spent[placement]
+}
+
+// wake has a round begin at a time at the latest.
+func (g *gains) wake(at time.Time) {
+	if !at.IsZero() && (g.again.IsZero() || at.Before(g.again)) {
+		g.again = at
+	}
+}
+
+// moveForGain moves workloads that would gain, as far as their placements let them.
+//
+// Invariants: what has left a cluster stays for its cool-down; no budget is exceeded; no third move undoes the first.
+func (p *pass) moveForGain(ctx context.Context) {
+	g, now := &p.gains, p.now()
+	movable, every := p.movable(now)
+	if len(movable) == 0 {
+		g.since, g.queue, g.of, g.again = nil, nil, nil, time.Time{}
+		return
+	}
+	p.beginRound(movable, every)
+	look := slices.SortedFunc(maps.Keys(g.since), workloadKey.compare)
+	n := min(len(g.queue), lookAtOnce)
+	for _, key := range g.queue[:n] {
+		if _, known := g.since[key]; !known {
+			look = append(look, key)
+		}
+	}
+	g.queue = g.queue[n:]
+	for _, key := range look {
+		gains, item := false, p.index.items[key]
+		if item != nil {
+			p.result.do(func() {
+				var err error
+				if gains, err = p.lookForGain(ctx, item, now); err != nil {
+					p.restIfSlow(err)
+				}
+			})
+			item.move = nil
+		}
+		switch _, known := g.since[key]; {
+		case !gains:
+			delete(g.since, key)
+		case !known:
+			g.crowded = true
+		}
+	}
+	switch {
+	case len(g.queue) > 0:
+		p.result.within(lookAgainIn)
+	case g.crowded:
+		p.result.within(every)
+	case !g.again.IsZero():
+		p.result.within(max(g.again.Sub(now), 1))
+	}
+}
+
+// movable are the placements whose workloads may move for a gain now or soon, and how often a round begins.
+func (p *pass) movable(now time.Time) (all map[types.NamespacedName]*placementState, every time.Duration) {
+	p.followMoveLimits()
+	all, every = map[types.NamespacedName]*placementState{}, time.Minute
+	for _, state := range p.placements {
+		if state.placement == nil || state.placement.Stability == nil || state.suspension != nil || p.gains.limitsErr != nil {
+			continue
+		}
+		rules := state.placement.Stability
+		opens := now
+		for _, windows := range []stability.Windows{rules.Windows, p.gains.limits.Windows} {
+			if open, next := windows.Open(now); !open && (next.IsZero() || next.After(opens)) {
+				opens = next
+			}
+		}
+		switch wait := opens.Add(-rules.After).Sub(now); {
+		case opens.IsZero(): // no window opens again
+		case wait > 0:
+			p.result.within(wait)
+		default:
+			all[namespacedName(state.object)] = state
+			every = min(every, max(rules.After/10, lookAgainIn))
+		}
+	}
+	return all, every
+}
+
+// followMoveLimits takes up what the PlacementConfig says of moves. While that is not valid, none is made for a gain.
+func (w *workspace) followMoveLimits() {
+	g, config := &w.gains, w.config.object
+	if g.from == config {
+		return
+	}
+	g.from, g.limits, g.limitsErr = config, stability.Limits{}, nil
+	if config != nil && config.Spec.Moves != nil {
+		limits, errs := stability.CompileLimits(field.NewPath("spec", "moves"), config.Spec.Moves.Budget, config.Spec.Moves.Windows)
+		g.limits, g.limitsErr = limits, errs.ToAggregate()
+	}
+}
+
+// movesValid is the condition of that name of the PlacementConfig, nil where all is well and always was.
+func (w *workspace) movesValid(current *conditionsv1alpha1.Condition) *conditionsv1alpha1.Condition {
+	switch w.followMoveLimits(); {
+	case w.gains.limitsErr != nil:
+		return conditions.FalseCondition(v1alpha1.MovesValidCondition, v1alpha1.InvalidMovesReason, conditionsv1alpha1.ConditionSeverityError, "nothing moves for a gain in this workspace: %v", w.gains.limitsErr)
+	case current != nil:
+		return conditions.TrueCondition(v1alpha1.MovesValidCondition)
+	}
+	return nil
+}
+
+// beginRound begins to look at all workloads of some placements where anything has changed since that began last, from time to time
+// where they are many.
+func (p *pass) beginRound(movable map[types.NamespacedName]*placementState, every time.Duration) {
+	g, now, of, workloads := &p.gains, p.now(), map[*placement.Placement]bool{}, 0
+	for _, state := range movable {
+		of[state.placement], workloads = true, workloads+len(state.items)
+	}
+	many := workloads > lookAtOnce
+	changed := !maps.Equal(g.of, of)
+	due := changed || g.crowded || g.revision != p.engine.Revision(p.name) || !g.again.IsZero() && !now.Before(g.again)
+	switch wait := g.began.Add(every).Sub(now); {
+	case len(g.queue) > 0 && !changed:
+		return
+	case !due:
+		return
+	case wait > 0 && many && !changed && !now.Before(g.began):
+		p.result.within(wait)
+		return
+	}
+	g.began, g.revision, g.of, g.again, g.crowded = now, p.engine.Revision(p.name), of, time.Time{}, false
+	if g.queue = g.queue[:0]; g.since == nil {
+		g.since = map[workloadKey]time.Time{}
+	}
+	for _, state := range movable {
+		for item := range state.items {
+			g.queue = append(g.queue, item.key)
+		}
+	}
+	slices.SortFunc(g.queue, workloadKey.compare)
+}
+
+// lookForGain reports whether a workload would gain by a move, and makes it where that has been so for long enough, and may be now.
+func (p *pass) lookForGain(ctx context.Context, item *workItem, now time.Time) (gains bool, err error) {
+	rules, err := p.rulesFor(ctx, item)
+	if err != nil || rules == nil {
+		return false, err
+	}
+	g := &p.gains
+	if until := rules.CoolsUntil(item.stored.History); now.Before(until) {
+		g.wake(until)
+		return false, nil
+	}
+	if gains, err := p.wouldGain(ctx, item, rules, now); err != nil || !gains {
+		return false, err
+	}
+	since, known := g.since[item.key]
+	if !known {
+		if len(g.since) >= lookEach {
+			return true, nil
+		}
+		since = now
+		g.since[item.key] = since
+	}
+	name := namespacedName(item.owner.object)
+	next := since.Add(rules.After)
+	mine, all := g.spentBy(name).Next(&rules.Limits, now), g.all.Next(&g.limits, now)
+	if mine.IsZero() || all.IsZero() {
+		return true, nil // no window opens again
+	}
+	times := []time.Time{next, mine, all}
+	if !p.mayDisrupt(item.owner) {
+		times = append(times, p.brake.Next(p.began, p.placedBefore))
+	}
+	next = slices.MaxFunc(times, time.Time.Compare)
+	switch wait := next.Sub(now); {
+	case wait > 0:
+		p.result.within(wait)
+		return true, nil
+	case p.full():
+		p.result.again = true
+		return true, nil
+	}
+	p.visit(ctx, item)
+	if moved := item.stored.History; len(moved) > 0 && moved[0].Reason == v1alpha1.ChangeGain && !moved[0].At.Time.Before(now) {
+		g.spentBy(name).Add(moved[0].At.Time)
+		g.all.Add(moved[0].At.Time)
+	}
+	return false, nil
+}
+
+// rulesFor are the rules by which a workload may move for a gain; nil where it does not.
+func (p *pass) rulesFor(ctx context.Context, item *workItem) (*stability.Rules, error) {
+	owner := item.owner
+	if owner == nil || item.object == nil || !item.found || item.stale || item.deferred || p.kept[item.key] != nil || item.err != nil || len(item.stored.Leaving) > 0 || owner.suspension != nil ||
+		owner.placement == nil || owner.placement.Stability == nil || p.undecidable(item) {
+		return nil, nil
+	}
+	under, err := p.engine.Scheduled(ctx, p.request(item))
+	if err != nil {
+		return nil, err
+	}
+	rules := under.Steadied(owner.placement.Stability)
+	if _, pinned := rules.Pins(item.object.workload); pinned {
+		return nil, nil
+	}
+	return rules, nil
+}
+
+// wouldGain reports whether a workload would leave a cluster for a gain, and has its item ask for that.
+func (p *pass) wouldGain(ctx context.Context, item *workItem, rules *stability.Rules, now time.Time) (bool, error) {
+	r := p.request(item)
+	r.MinGain = rules.MinGain
+	outscored, err := p.engine.Outscored(ctx, r)
+	if err != nil || len(outscored) == 0 {
+		return false, err
+	}
+	m := &move{minGain: rules.MinGain, reason: v1alpha1.ChangeGain}
+	if bars, until := rules.Bars(item.stored.History, now); len(bars) > 0 {
+		p.gains.wake(until)
+		m.into = []string{}
+		for _, row := range p.engine.Snapshot(p.name).Rows() {
+			if !slices.Contains(bars, row.Name) {
+				m.into = append(m.into, row.Name)
+			}
+		}
+	}
+	for _, cluster := range outscored {
+		m.leave, item.move = []string{cluster}, m
+		decision, err := p.engine.Review(ctx, p.request(item))
+		if err != nil {
+			return false, err
+		}
+		if m.message = gainOf(decision, cluster); m.message != "" {
+			return true, nil
+		}
+	}
+	item.move = nil
+	return false, nil
+}
+
+// gainOf says what a workload gains by leaving a cluster; empty where it does not leave it.
+func gainOf(d *engine.Decision, cluster string) string {
+	if d == nil || !slices.ContainsFunc(d.Left, func(v engine.Verdict) bool {
+		return v.Cluster == cluster && string(v.Rejection.Stage) == string(v1alpha1.ChangeGain)
+	}) {
+		return ""
+	}
+	return d.Gain(cluster)
+}
