@@ -63,12 +63,18 @@ type WorkSpec struct {
 
 // Manifest is one object as it is to be in the cluster.
 type Manifest struct {
-	// revision is a digest of all that is said here but needs. The agent repeats in status the one that the cluster has.
+	// revision is a digest of all that is said here but needs and since. The agent repeats in status the one that the cluster has.
 	//
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
 	Revision string `json:"revision"`
+
+	// since is the metadata.generation of the Work from which on the manifest has this revision. The agent repeats it in status: what
+	// it says by an earlier one does not count, though the revision may be the same.
+	//
+	// +optional
+	Since int64 `json:"since,omitempty"`
 
 	// workloadUID is the UID that the object has in its workspace, if it is a workload that was placed.
 	//
@@ -201,6 +207,11 @@ type ManifestStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
 	Revision string `json:"revision,omitempty"`
+
+	// since is that of the manifest that this is said of.
+	//
+	// +optional
+	Since int64 `json:"since,omitempty"`
 
 	// health is how the cluster's own controllers have got on with the revision, in the terms of kstatus.
 	//

@@ -118,7 +118,7 @@ func fitting[T any](all []T, room int) ([]T, bool) {
 
 // manifestStatus says how one object fares.
 func (s *state) manifestStatus(d *wanted) (status v1alpha1.ManifestStatus) {
-	status.ManifestReference = bounded(d.reference)
+	status.ManifestReference, status.Since = bounded(d.reference), d.manifest.Since
 	if d.problem != "" {
 		status.Health, status.Message, status.Wrong = v1alpha1.HealthPending, message(d.problem), true
 		return status

@@ -72,7 +72,7 @@ func TestStatusIsBounded(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d := &wanted{work: w, manifest: &v1alpha1.Manifest{Revision: revision, Object: runtime.RawExtension{Raw: object}}}
+			d := &wanted{work: w, manifest: &v1alpha1.Manifest{Revision: revision, Since: int64(i + 1), Object: runtime.RawExtension{Raw: object}}}
 			if i < workloads {
 				d.manifest.WorkloadUID = types.UID(fmt.Sprint(i) + uid)
 			}
@@ -109,7 +109,9 @@ func TestStatusIsBounded(t *testing.T) {
 		told := 0
 		for _, m := range status.Manifests {
 			if m.WorkloadUID != "" {
-				told++
+				if told++; m.Since != int64(told) {
+					t.Errorf("of the manifest since %d it is told as of one since %d", told, m.Since)
+				}
 			}
 		}
 		if told != workloads {

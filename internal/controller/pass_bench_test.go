@@ -72,7 +72,7 @@ func benchWorld(b *testing.B, delivers bool) *delivered {
 			for _, m := range work.Spec.Manifests {
 				work.Status.Manifests = append(work.Status.Manifests, v1alpha1.ManifestStatus{
 					ManifestReference: v1alpha1.ManifestReference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "default", Name: string(m.WorkloadUID), WorkloadUID: m.WorkloadUID},
-					Revision:          m.Revision, Health: v1alpha1.HealthCurrent,
+					Revision:          m.Revision, Since: m.Since, Health: v1alpha1.HealthCurrent,
 				})
 			}
 		}

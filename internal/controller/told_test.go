@@ -27,7 +27,7 @@ func (d *delivered) says(health v1alpha1.Health, message string) {
 		for _, m := range w.Spec.Manifests {
 			w.Status.Manifests = append(w.Status.Manifests, v1alpha1.ManifestStatus{
 				ManifestReference: v1alpha1.ManifestReference{Kind: "Deployment", Namespace: "default", Name: string(m.WorkloadUID), WorkloadUID: m.WorkloadUID},
-				Revision:          m.Revision, Health: health, Message: message, Wrong: health == v1alpha1.HealthFailed, Counts: &v1alpha1.WorkloadCounts{Replicas: 1, Updated: 1, Ready: 1, Available: 1},
+				Revision:          m.Revision, Since: m.Since, Health: health, Message: message, Wrong: health == v1alpha1.HealthFailed, Counts: &v1alpha1.WorkloadCounts{Replicas: 1, Updated: 1, Ready: 1, Available: 1},
 			})
 		}
 		d.works[i] = w

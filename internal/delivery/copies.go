@@ -23,12 +23,13 @@ type Copy struct {
 	Removing *v1alpha1.ManifestReference
 }
 
-// Health is the state of the copy as it is to be: what the agent says of another revision does not count.
+// Health is the state of the copy as it is to be: what the agent says of another revision does not count, nor what it said before the
+// manifest was there, when the same revision may have been on its way out.
 func (c *Copy) Health() v1alpha1.Health {
 	switch {
 	case c.Manifest == nil:
 		return v1alpha1.HealthTerminating
-	case c.Status == nil || c.Status.Revision != c.Manifest.Revision || c.Status.Health == "":
+	case c.Status == nil || c.Status.Revision != c.Manifest.Revision || c.Status.Since != c.Manifest.Since || c.Status.Health == "":
 		return v1alpha1.HealthPending
 	default:
 		return c.Status.Health

@@ -62,6 +62,8 @@ type physical struct {
 	Cluster
 	registered bool
 	runs       map[objectKey]applied
+	// wishes count how often it was said what it is to have of a workload.
+	wishes map[types.UID]int
 	// excused are workloads that it ran while it was lost or did not deliver: nobody waits until they are gone.
 	excused map[types.UID]bool
 }
@@ -72,6 +74,8 @@ type applied struct {
 	replicas int32
 	ready    bool
 	work     string
+	// wish is which of the wishes for the workload it fulfils.
+	wish int
 }
 
 func newWorld(t *rapid.T) *world {
@@ -80,7 +84,7 @@ func newWorld(t *rapid.T) *world {
 		companions: map[string]int{}, clusters: map[string]*physical{}, failAfter: -1,
 	}
 	for _, name := range []string{"a", "b", "c"} {
-		w.clusters[name] = &physical{Cluster: Cluster{Name: name, Delivers: true, UID: types.UID("cluster-" + name)}, registered: true, runs: map[objectKey]applied{}, excused: map[types.UID]bool{}}
+		w.clusters[name] = &physical{Cluster: Cluster{Name: name, Delivers: true, UID: types.UID("cluster-" + name)}, registered: true, runs: map[objectKey]applied{}, wishes: map[types.UID]int{}, excused: map[types.UID]bool{}}
 	}
 	for i := range 2 {
 		p := &v1alpha1.WorkloadPlacement{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("p%d", i), Namespace: "default", CreationTimestamp: metav1.Unix(int64(i), 0)}}
@@ -169,11 +173,27 @@ func (w *world) write(_ context.Context, object *v1alpha1.Work) (written *v1alph
 		} else if made.Status = stored.Status; !equalSpecs(made, stored) {
 			made.Generation = stored.Generation + 1
 		}
+		w.countWishes(stored, made)
 		w.works[name], written = made, made.DeepCopy()
 		w.checkUnique(name.Namespace)
 		return nil
 	})
 	return written, err
+}
+
+// countWishes notes what a cluster is to have that it was not to have before, or not so.
+func (w *world) countWishes(before, after *v1alpha1.Work) {
+	had := map[types.UID]string{}
+	if before != nil {
+		for _, m := range before.Spec.Manifests {
+			had[m.WorkloadUID] = m.Revision
+		}
+	}
+	for _, m := range after.Spec.Manifests {
+		if had[m.WorkloadUID] != m.Revision {
+			w.at(after.Namespace).wishes[m.WorkloadUID]++
+		}
+	}
 }
 
 func equalSpecs(a, b *v1alpha1.Work) bool {
@@ -274,8 +294,15 @@ func (w *world) check(before, after *v1alpha1.Work) {
 	}
 }
 
-// saysReady says whether the agent of a cluster has said, of the Works as they are or as the watch shows them, that a workload is ready.
+// saysReady says whether the agent of a cluster has said, of the Works as they are or as the watch shows them, that a workload is ready,
+// and whether it is ready as it is to be now: not as it once was to be, though that may have been the same.
 func (w *world) saysReady(cluster string, uid types.UID) bool {
+	c := w.clusters[cluster]
+	for _, ran := range c.runs {
+		if ran.uid == uid && (ran.wish != c.wishes[uid] || !ran.ready) {
+			return false
+		}
+	}
 	for _, works := range [][]*v1alpha1.Work{w.listed(), w.before} {
 		if copied := CopiesOf([]string{cluster}, works).Of(uid)[cluster]; copied != nil && copied.Health() == v1alpha1.HealthCurrent {
 			return true
@@ -386,7 +413,7 @@ func (w *world) carryOut(c *physical, slow bool) {
 		for i, key := range indexOf(stored) {
 			m := stored.Spec.Manifests[i]
 			wanted[key] = true
-			ran := applied{revision: m.Revision, uid: m.WorkloadUID, ready: !slow, work: name.Name}
+			ran := applied{revision: m.Revision, uid: m.WorkloadUID, ready: !slow, work: name.Name, wish: c.wishes[m.WorkloadUID]}
 			if before, found := c.runs[key]; found && before.revision == m.Revision {
 				ran.ready = ran.ready || before.ready
 			}
@@ -396,7 +423,7 @@ func (w *world) carryOut(c *physical, slow bool) {
 			}
 			c.runs[key] = ran
 			if m.WorkloadUID != "" {
-				status := v1alpha1.ManifestStatus{ManifestReference: reference(key.Kind, key.Name), Revision: m.Revision, Health: v1alpha1.HealthInProgress, Counts: &v1alpha1.WorkloadCounts{}}
+				status := v1alpha1.ManifestStatus{ManifestReference: reference(key.Kind, key.Name), Revision: m.Revision, Since: m.Since, Health: v1alpha1.HealthInProgress, Counts: &v1alpha1.WorkloadCounts{}}
 				status.WorkloadUID = m.WorkloadUID
 				if ran.ready {
 					status.Health, status.Counts.Ready = v1alpha1.HealthCurrent, ran.replicas
@@ -648,4 +675,61 @@ func (w *world) converge() {
 			w.Fatalf("%s keeps its finalizer though no agent delivers", m.Name)
 		}
 	}
+}
+
+// newDeployment is a workload that is decided on.
+func (w *world) newDeployment(name string, targets ...Target) *modelled {
+	m := &modelled{}
+	m.Source = &Source{Reference: workload.Reference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "default", Name: name, UID: "uid-" + name}, Generation: 1}
+	w.workloads[name] = m
+	m.State, m.Targets, m.DecidedAt, m.Placement = Decided, targets, w.now, w.placements[0]
+	return m
+}
+
+// TestThereAndBack: a workload moves to and fro between clusters whose agents are behind. What an agent has said of a copy before that
+// was to go, and then to be there again just the same, is no reason to let another go.
+func TestThereAndBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.calm = true
+		m := w.newDeployment("w", Target{"a", 1})
+		t.Repeat(map[string]func(*rapid.T){
+			"decide": func(t *rapid.T) {
+				w.decide(m, []Target{{rapid.SampledFrom([]string{"a", "b"}).Draw(t, "target"), 1}})
+			},
+			"carry out": func(t *rapid.T) { w.carryOut(w.pickCluster(), rapid.Bool().Draw(t, "slow")) },
+			"deliver":   func(*rapid.T) { w.deliver(w.listed()) },
+			"again":     func(*rapid.T) { w.deliver(w.listed()) },
+		})
+	})
+}
+
+// TestABusyWorkHoldsUpNoMove: in the Work to which a workload moves something changes again before the agent has told that it has carried
+// out the last change, time after time. The old copy goes all the same once the new one is ready.
+func TestABusyWorkHoldsUpNoMove(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.calm = true
+		busy, m := w.newDeployment("busy", Target{"b", 1}), w.newDeployment("w", Target{"a", 1})
+		round := func() {
+			busy.Generation++
+			w.deliver(w.listed())
+			for _, c := range w.clusters {
+				w.carryOut(c, false)
+			}
+			for name, stored := range w.works {
+				if w.at(name.Namespace).Name == "b" { // it has changed again while the agent told
+					stored.Status.ObservedGeneration = stored.Generation - 1
+				}
+			}
+		}
+		round()
+		w.decide(m, []Target{{"b", 1}})
+		for range 3 {
+			round()
+		}
+		if copies := CopiesOf([]string{"a"}, w.listed()).Of("uid-w"); copies["a"] != nil && copies["a"].Manifest != nil {
+			t.Error("w is still to run on a")
+		}
+	})
 }

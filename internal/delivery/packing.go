@@ -59,10 +59,29 @@ func (s *slot) object(c *Cluster) *v1alpha1.Work {
 	w.OwnerReferences = owners(c)
 	w.Spec.Workloads = int32(s.workloads)
 	w.Spec.Manifests = make([]v1alpha1.Manifest, len(s.manifests))
+	since := s.since()
 	for i, m := range s.manifests {
 		w.Spec.Manifests[i] = *m
+		if before, stays := since[m.Revision]; stays {
+			w.Spec.Manifests[i].Since = before
+		} else {
+			w.Spec.Manifests[i].Since = w.Generation + 1 // once it is written
+		}
 	}
 	return w
+}
+
+// since is since when the Work has had each of its revisions.
+func (s *slot) since() map[string]int64 {
+	if s.work == nil {
+		return nil
+	}
+	since := make(map[string]int64, len(s.work.Spec.Manifests))
+	for i := range s.work.Spec.Manifests {
+		m := &s.work.Spec.Manifests[i]
+		since[m.Revision] = m.Since
+	}
+	return since
 }
 
 // owners has a Work go with the registration of its cluster.

@@ -290,13 +290,11 @@ func (p *planning) holds(uid types.UID, cluster string) bool {
 	return !p.departures.Gone(p.copies, uid, cluster)
 }
 
-// allReady says whether all copies that are wanted are ready. What an agent says of an earlier version of a Work does not count: the
-// same revision may have been there before, and be on its way out.
+// allReady says whether all copies that are wanted are ready.
 func (p *planning) allReady(a *Assignment, here map[string]*Copy) bool {
 	for _, t := range a.Targets {
 		copied := here[t.Cluster]
 		if c := p.clusters[t.Cluster]; c == nil || !c.Delivers || c.Lost || copied == nil || copied.Health() != v1alpha1.HealthCurrent ||
-			copied.Work.Status.ObservedGeneration < copied.Work.Generation ||
 			copied.Manifest.Replicas != nil && *copied.Manifest.Replicas < t.Replicas {
 			return false
 		}

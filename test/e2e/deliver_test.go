@@ -67,7 +67,7 @@ func (t *team) carryOut(cluster string) {
 			}
 			status.Manifests = append(status.Manifests, v1alpha1.ManifestStatus{
 				ManifestReference: v1alpha1.ManifestReference{APIVersion: object.APIVersion, Kind: object.Kind, Namespace: object.Namespace, Name: object.Name, WorkloadUID: m.WorkloadUID},
-				Revision:          m.Revision, Health: v1alpha1.HealthCurrent,
+				Revision:          m.Revision, Since: m.Since, Health: v1alpha1.HealthCurrent,
 				Counts: &v1alpha1.WorkloadCounts{Desired: 1, Replicas: 1, Updated: 1, Ready: 1, Available: 1},
 			})
 		}

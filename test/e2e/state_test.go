@@ -32,7 +32,7 @@ func (t *team) says(cluster string, says v1alpha1.ManifestStatus) {
 			one := says
 			one.ManifestReference = v1alpha1.ManifestReference{APIVersion: object.APIVersion, Kind: object.Kind, Namespace: object.Namespace, Name: object.Name, WorkloadUID: m.WorkloadUID}
 			if one.Health != v1alpha1.HealthPending {
-				one.Revision = m.Revision
+				one.Revision, one.Since = m.Revision, m.Since
 			}
 			status.Manifests = append(status.Manifests, one)
 		}

@@ -140,10 +140,10 @@ func (e TooLargeError) Error() string {
 	return fmt.Sprintf("it has %d KiB as it is delivered, more than %d KiB: make it smaller, or split it into several objects", (e+1023)>>10, MaxObjectBytes>>10)
 }
 
-// Revision is the digest of all of a manifest but its needs.
+// Revision is the digest of all of a manifest but its needs, and since when it is so.
 func Revision(m *v1alpha1.Manifest) (string, error) {
 	digested := *m
-	digested.Revision, digested.Needs = "", nil
+	digested.Revision, digested.Since, digested.Needs = "", 0, nil
 	content, err := json.Marshal(digested)
 	if err != nil {
 		return "", err
