@@ -155,6 +155,7 @@ func newPreemptWorld(t *rapid.T, sets *policy.Compiler) *preemptWorld {
 	case "spread":
 		spec.MinClusters, spec.SpreadConstraints = 2, []v1alpha1.SpreadConstraint{{TopologyKey: "location", MaxSkew: 1}}
 	case "divided", "partial":
+		high.Divisible = true
 		high.Replicas = int64(rapid.IntRange(2, 4).Draw(t, "replicas"))
 		one := capacity.Resources{CPU: int64(rapid.IntRange(1, 4).Draw(t, "each"))}
 		high.Requests, _ = one.Mul(high.Replicas)

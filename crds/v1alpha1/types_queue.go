@@ -112,6 +112,12 @@ type QueueEstimate struct {
 
 // SuggestedRegistration is a cluster that would have a place for a workload.
 type SuggestedRegistration struct {
+	// name of the registration, where the placement lists the names of its clusters; otherwise any will do.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
 	// location of the cluster; empty where any will do.
 	//
 	// +optional
