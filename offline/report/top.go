@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"k8s.io/apimachinery/pkg/util/duration"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/offline/simulation"
 )
@@ -87,19 +89,76 @@ func resourcesOf(c *simulation.ClusterLoad) []string {
 
 func queue(w io.Writer, top *simulation.Top, workspace string, now time.Time) {
 	t := NewTable(w)
-	t.AppendHeader(table.Row{"PRIORITY", "WORKLOAD", "PLACEMENT", "AGE", "WAITS FOR"})
+	estimates := slices.ContainsFunc(top.Queue, func(q simulation.Waiting) bool { return q.Workspace == workspace && q.Estimate != nil })
+	header := table.Row{"NEXT", "PRIORITY", "WORKLOAD", "PLACEMENT", "AGE"}
+	if estimates {
+		header = append(header, "ROOM IN ABOUT")
+	}
+	t.AppendHeader(append(header, "WAITS FOR"))
+	var suggested []string
+	wouldFit := map[string][]string{}
 	for i := range top.Queue {
 		q := &top.Queue[i]
 		if q.Workspace != workspace {
 			continue
 		}
 		age := "-"
-		if q.CreationTimestamp != nil {
-			age = duration.HumanDuration(now.Sub(q.CreationTimestamp.Time))
+		if since := cmp.Or(q.Since, q.CreationTimestamp); since != nil {
+			age = duration.HumanDuration(now.Sub(since.Time))
 		}
-		t.AppendRow(table.Row{q.Priority, q.Workload.String(), q.Placement, age, q.WaitsFor})
+		row := table.Row{q.Position, q.Priority, q.Workload.String(), q.Placement, age}
+		if estimates {
+			in := "-"
+			if q.Estimate != nil {
+				in = duration.HumanDuration(max(0, q.Estimate.At.Sub(now)))
+			}
+			row = append(row, in)
+		}
+		waitsFor := q.WaitsFor
+		if len(q.NominatedClusters) > 0 {
+			waitsFor = "others to make room on " + strings.Join(q.NominatedClusters, ", ")
+		}
+		t.AppendRow(append(row, waitsFor))
+		if q.WouldFit != nil {
+			text := suggestion(q.WouldFit)
+			if len(wouldFit[text]) == 0 {
+				suggested = append(suggested, text)
+			}
+			wouldFit[text] = append(wouldFit[text], q.Workload.String())
+		}
 	}
 	render(w, t)
+	for _, text := range suggested {
+		fmt.Fprintf(w, "a new cluster would have a place for %s: %s\n", andMore(wouldFit[text]), text)
+	}
+	if len(suggested) > 0 {
+		fmt.Fprintln(w)
+	}
+}
+
+// suggestion is for example "location eu, label tier=gold, capability gpu, cpu 8, memory 4Gi".
+func suggestion(s *v1alpha1.SuggestedRegistration) string {
+	var parts []string
+	if s.Name != "" {
+		parts = append(parts, "name "+s.Name)
+	}
+	if s.Location != "" {
+		parts = append(parts, "location "+s.Location)
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Labels)) {
+		parts = append(parts, fmt.Sprintf("label %s=%s", key, s.Labels[key]))
+	}
+	for _, c := range s.Capabilities {
+		parts = append(parts, "capability "+c.Type)
+	}
+	for _, taint := range s.Taints {
+		parts = append(parts, "taint "+taint.ToString())
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Allocatable)) {
+		amount := s.Allocatable[name]
+		parts = append(parts, fmt.Sprintf("%s %s", name, &amount))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // use is a bar, and the share in use in percent.

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/offline/simulation"
 )
 
@@ -83,6 +84,7 @@ func TestTop(t *testing.T) {
 	text.DisableColors()
 	defer text.EnableColors()
 	now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	since := metav1.NewTime(now.Add(-10 * time.Minute))
 	created := metav1.NewTime(now.Add(-3*time.Hour - 7*time.Minute))
 	top := &simulation.Top{
 		Clusters: []simulation.ClusterLoad{{
@@ -93,7 +95,11 @@ func TestTop(t *testing.T) {
 			Ready: "True", Free: map[string]int64{"cpu": math.MinInt64},
 		}},
 		Queue: []simulation.Waiting{
-			{Workspace: "default", Workload: simulation.Workload{Kind: "Job", Namespace: "default", Name: "x"}, Placement: "p", CreationTimestamp: &created, WaitsFor: "its turn"},
+			{Workspace: "default", Workload: simulation.Workload{Kind: "Job", Namespace: "default", Name: "x"}, Placement: "p", CreationTimestamp: &created, WaitsFor: "its turn", Position: 1,
+				Estimate: &v1alpha1.QueueEstimate{At: metav1.NewTime(now.Add(90 * time.Minute))}},
+			{Workspace: "default", Workload: simulation.Workload{Kind: "Job", Namespace: "default", Name: "y"}, Placement: "p", Since: &since, WaitsFor: "a: 2 more cpu free", Position: 2,
+				WouldFit: &v1alpha1.SuggestedRegistration{Location: "eu", Labels: map[string]string{"tier": "gold"}, Capabilities: []v1alpha1.Capability{{Type: "gpu"}}}},
+			{Workspace: "default", Workload: simulation.Workload{Kind: "Job", Namespace: "default", Name: "z"}, Placement: "p", NominatedClusters: []string{"a"}, Position: 3},
 		},
 		Summary: simulation.TopSummary{Clusters: 1, Overcommitted: 1, Waiting: 1},
 	}
@@ -103,8 +109,12 @@ func TestTop(t *testing.T) {
 a         True    cpu        1m            0           9223372036854775807m   -9223372036854775808m   -              ▒!!!!!!!!!!!!!!!!!!! >999%
                   memory     0             0           0                      0                       -              -
 
-PRIORITY   WORKLOAD        PLACEMENT   AGE    WAITS FOR
-       0   Job default/x   p           3h7m   its turn
+NEXT   PRIORITY   WORKLOAD        PLACEMENT   AGE    ROOM IN ABOUT   WAITS FOR
+   1          0   Job default/x   p           3h7m   90m             its turn
+   2          0   Job default/y   p           10m    -               a: 2 more cpu free
+   3          0   Job default/z   p           -      -               others to make room on a
+
+a new cluster would have a place for Job default/y: location eu, label tier=gold, capability gpu
 
 █ allocated   ▒ reserved   · free   ! overcommitted
 1 clusters, 1 overcommitted; 1 workloads wait

@@ -76,6 +76,8 @@ type placementState struct {
 	preempts bool
 	compiled *placement.Placement
 	err      error
+	// queue is what the controller says of its workloads that wait.
+	queue []v1alpha1.QueuedWorkload
 	// unlimited: the brake is lifted for its workloads. suspended: nothing is decided on them.
 	unlimited, suspended bool
 }
@@ -243,7 +245,7 @@ func (w *workspace) compile(e *engine.Engine) error {
 	for _, o := range objects {
 		p := &placementState{
 			name: o.Typed.Name, namespace: o.Typed.Namespace, priority: o.Typed.Spec.Priority, preempts: o.Typed.Preempts(),
-			unlimited: o.Typed.DisruptsAtOnce(), suspended: o.Typed.Spec.Suspend,
+			queue: o.Typed.Status.Queue, unlimited: o.Typed.DisruptsAtOnce(), suspended: o.Typed.Spec.Suspend,
 		}
 		selector, _ := placement.CompileSelector(o.Typed) // Compile returns its error, too
 		if p.compiled, p.err = e.CompilePlacement(o.Typed); p.err != nil {

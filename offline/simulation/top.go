@@ -9,16 +9,18 @@ import (
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // Top is how full the fleet is, and which workloads wait. Its JSON is a contract like that of Result.
 type Top struct {
 	// Clusters by workspace and name.
 	Clusters []ClusterLoad `json:"clusters"`
-	// Queue holds the workloads that belong to a placement and have no decision, in the order in which they are placed; nil
-	// without Options.Queue.
+	// Queue holds the workloads that belong to a placement and have no decision, or wait for room for some of their replicas, in the
+	// order in which they are placed; nil without Options.Queue.
 	Queue []Waiting `json:"queue,omitzero"`
 	// Suspended is what the controller decides nothing on now.
 	Suspended []Suspended `json:"suspended,omitempty"`
@@ -58,6 +60,19 @@ type Waiting struct {
 	Priority int32 `json:"priority"`
 	// CreationTimestamp of the workload; nil where it is not known.
 	CreationTimestamp *metav1.Time `json:"creationTimestamp,omitzero"`
+	// Position in the queue of the workspace: 1 is next.
+	Position int `json:"position"`
+	// Since is when it began to wait, as the controller says; nil where it has not said so.
+	Since *metav1.Time `json:"since,omitzero"`
+	// WaitingReplicas is how many replicas wait, where it is placed in part.
+	WaitingReplicas int64 `json:"waitingReplicas,omitempty"`
+	// BlockedBy are the objects that keep it waiting.
+	BlockedBy []v1alpha1.QueueBlocker `json:"blockedBy,omitempty"`
+	// WouldFit is a cluster that would have a place for it, if it were registered.
+	WouldFit *v1alpha1.SuggestedRegistration `json:"wouldFit,omitempty"`
+	// NominatedClusters are where others make room for it, and Estimate is when there is room, as the controller says.
+	NominatedClusters []string                `json:"nominatedClusters,omitempty"`
+	Estimate          *v1alpha1.QueueEstimate `json:"estimate,omitempty"`
 	// WaitsFor says in one line what the workload waits for.
 	WaitsFor string `json:"waitsFor"`
 	// Nearest is the cluster that is nearest to being feasible; empty where one is feasible, none is registered, or Error is
@@ -92,14 +107,14 @@ func (s *Simulation) Top(ctx context.Context) (*Top, error) {
 	}
 	items := slices.DeleteFunc(s.items(), func(i item) bool {
 		current, assigned := s.current(i)
-		return i.placement == nil || assigned && len(current.clusters) > 0 || i.End() != ""
+		return i.placement == nil || assigned && len(current.clusters) > 0 && i.waitingReplicas(current) == 0 || i.End() != ""
 	})
 	top.Summary.Clusters, top.Summary.Waiting = len(top.Clusters), len(items)
 	if !s.options.Queue {
 		return top, nil
 	}
 	top.Queue = make([]Waiting, 0, len(items))
-	evaluated := map[class]*Waiting{}
+	evaluated, positions := map[class]*Waiting{}, map[logicalcluster.Name]int{}
 	for i, item := range items {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -114,6 +129,11 @@ func (s *Simulation) Top(ctx context.Context) (*Top, error) {
 		if at := item.GetCreationTimestamp(); !at.IsZero() {
 			waiting.CreationTimestamp = &at
 		}
+		positions[item.workspace.Name]++
+		waiting.Position = positions[item.workspace.Name]
+		if told := item.placement.queued(item.Reference); told != nil {
+			waiting.Since, waiting.NominatedClusters, waiting.Estimate = &told.Since, told.NominatedClusters, told.Estimate
+		}
 		s.evaluate(ctx, item, &waiting, evaluated)
 		top.Queue = append(top.Queue, waiting)
 	}
@@ -121,6 +141,28 @@ func (s *Simulation) Top(ctx context.Context) (*Top, error) {
 		return nil, context.Cause(ctx)
 	}
 	return top, nil
+}
+
+// waitingReplicas is how many replicas of a divided workload are on none of its clusters.
+func (i item) waitingReplicas(current assignment) int64 {
+	if i.Err != nil || len(current.clusters) == 0 || i.placement.compiled == nil || i.placement.compiled.Divides(i.Workload.Workload) == nil {
+		return 0
+	}
+	waiting := i.Replicas
+	for _, c := range current.clusters {
+		waiting -= c.Replicas
+	}
+	return max(0, waiting)
+}
+
+// queued is what the controller says of a workload that waits; nil where it says nothing.
+func (p *placementState) queued(ref workload.Reference) *v1alpha1.QueuedWorkload {
+	for i := range p.queue {
+		if q := &p.queue[i]; q.Workload.APIVersion == ref.APIVersion && q.Workload.Kind == ref.Kind && q.Workload.Name == ref.Name {
+			return q
+		}
+	}
+	return nil
 }
 
 func newLoad(workspace string, row *snapshot.Row) ClusterLoad {
@@ -136,6 +178,9 @@ func newLoad(workspace string, row *snapshot.Row) ClusterLoad {
 	}
 	return load
 }
+
+// maxSuggestions is for how many classes of waiting workloads clusters are suggested: each is tried in a copy of its workspace.
+const maxSuggestions = 20
 
 // class is an equivalence class of waiting workloads: they wait for the same.
 type class struct {
@@ -154,11 +199,14 @@ func (s *Simulation) evaluate(ctx context.Context, item item, waiting *Waiting, 
 		fail(err)
 		return
 	}
-	request := s.request(item, assignment{})
+	current, _ := s.current(item)
+	waiting.WaitingReplicas = item.waitingReplicas(current)
+	request := s.request(item, current)
 	if _, reserved := s.assignments[keyOf(item.workspace.Name, item.Reference)]; !reserved && !item.workspace.affine {
 		key := class{item.workspace.Name, s.engine.InputsDigest(request)}
 		if same := evaluated[key]; same != nil {
 			waiting.WaitsFor, waiting.Nearest, waiting.Obstacles, waiting.Error = same.WaitsFor, same.Nearest, same.Obstacles, same.Error
+			waiting.BlockedBy, waiting.WouldFit = same.BlockedBy, same.WouldFit
 			return
 		}
 		evaluated[key] = waiting
@@ -168,11 +216,20 @@ func (s *Simulation) evaluate(ctx context.Context, item item, waiting *Waiting, 
 		fail(err)
 		return
 	}
+	waiting.BlockedBy = decision.Blockers()
+	if (len(decision.Clusters) == 0 || decision.Waiting > 0) && len(evaluated) <= maxSuggestions {
+		if waiting.WouldFit, err = s.engine.Suggest(ctx, request); err != nil {
+			fail(err)
+			return
+		}
+	}
 	cluster, lacks := decision.Nearest()
 	waiting.Nearest, waiting.Obstacles = cluster, obstacles(lacks)
 	switch {
 	case cluster != "":
 		waiting.WaitsFor = cluster + ": " + strings.Join(filter.Remedies(lacks), "; ")
+	case decision.Waiting > 0:
+		waiting.WaitsFor = decision.NoBetterPlace()
 	case len(decision.Clusters) > 0:
 		feasible, _, _ := strings.Cut(decision.Summary(), ":")
 		waiting.WaitsFor = "its turn: " + feasible

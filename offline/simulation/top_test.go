@@ -21,6 +21,47 @@ func queue(top *simulation.Top) string {
 	return strings.Join(lines, "\n")
 }
 
+// TestTopOfQueue: what is placed in part waits, too; each has its position, what keeps it waiting, and a cluster that would have a place
+// for it; since when, and when there is room, it is told by the controller.
+func TestTopOfQueue(t *testing.T) {
+	s, err := simulation.New(simulation.Options{Queue: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Load(t.Context(), read(t, cluster("a", "2"), `
+apiVersion: tmc.kcp.io/v1alpha1
+kind: WorkloadPlacement
+metadata: {name: p}
+spec: {workloadSelector: {}, replicaScheduling: {type: Divided, partial: true}}
+status:
+  queue: [{workload: {apiVersion: apps/v1, kind: Deployment, name: large, uid: u2}, position: 2, since: "2026-01-01T00:00:00Z", reason: NoFeasibleCluster,
+    estimate: {at: "2026-01-01T01:00:00Z"}}]
+---`, strings.Replace(deployment("part", 1, "1"), "spec: {", "spec: {replicas: 3, ", 1), deployment("large", 2, "5"), `
+apiVersion: tmc.kcp.io/v1alpha1
+kind: PlacementDecision
+metadata: {name: p-1}
+placementName: p
+decisions:
+  - {workload: {apiVersion: apps/v1, kind: Deployment, name: part, uid: u}, divided: true, clusters: [{name: a, replicas: 2}], waitingReplicas: 1, reserved: {cpu: "2"}, decidedAt: "2026-01-01T00:00:00Z"}
+`)); err != nil {
+		t.Fatal(err)
+	}
+	top, err := s.Top(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(top.Queue) != 2 || top.Summary.Waiting != 2 {
+		t.Fatalf("%d wait: %+v", top.Summary.Waiting, top.Queue)
+	}
+	part, large := top.Queue[0], top.Queue[1]
+	if part.Position != 1 || part.WaitingReplicas != 1 || len(part.BlockedBy) == 0 || part.WouldFit == nil || part.WouldFit.Allocatable.Cpu().Value() != 1 {
+		t.Errorf("%+v", part)
+	}
+	if large.Position != 2 || large.Since == nil || large.Estimate == nil || len(large.BlockedBy) != 1 || large.BlockedBy[0].Name != "a" || large.WouldFit.Allocatable.Cpu().Value() != 5 {
+		t.Errorf("%+v", large)
+	}
+}
+
 // TestTop: a workload with a decision does not wait; one that waits says what for, the same for each of a class.
 func TestTop(t *testing.T) {
 	s, err := simulation.New(simulation.Options{Queue: true})
