@@ -78,7 +78,7 @@ func (d *Decision) blockingWorkload(cluster, message string) v1alpha1.QueueBlock
 	var other *workload.Workload
 	if known := d.attraction().known; known != nil {
 		for _, o := range known.workloads {
-			if o.End == "" && rule.Others.Match(o.Namespace, o.Labels) && ownerOf(o.Reference) != ownerOf(d.Workload) && (other == nil || o.Reference.String() < other.Reference.String()) {
+			if o.End == "" && rule.Others.Match(o.Namespace, o.Labels) && ownerOf(o.Reference) != ownerOf(d.Workload) && (other == nil || o.String() < other.String()) {
 				other = o
 			}
 		}

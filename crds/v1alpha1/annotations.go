@@ -11,7 +11,7 @@ const (
 	// AnnotationPlacement on a workload that several placements select names the one that it belongs to.
 	AnnotationPlacement = "tmc.kcp.io/placement"
 
-	// AnnotationPinned with the value "true" on a workload has it never move for a gain.
+	// AnnotationPinned with the value "true" on a workload has it never move for a gain, nor give way to one of higher priority.
 	AnnotationPinned = "tmc.kcp.io/pinned"
 
 	// AnnotationDisruptions with the value DisruptionsUnlimited on a WorkloadPlacement lets all of its workloads that have to
@@ -143,9 +143,6 @@ const (
 	// seen for the first time.
 	HeartbeatSeenCondition = "HeartbeatSeen"
 )
-
-// PreemptedReason of a workload that has lost clusters to one of higher priority: in its event, in its history and in the queue.
-const PreemptedReason = "Preempted"
 
 // MovesValidCondition of a PlacementConfig is False where its spec.moves is not valid: then nothing moves for a gain in the workspace.
 // InvalidMovesReason is its reason.

@@ -21,4 +21,4 @@ func (p *WorkloadPlacement) Preempts() bool {
 }
 
 // IsPinned reports whether a workload with these annotations is never moved for the sake of others.
-func IsPinned(annotations map[string]string) bool { return annotations["tmc.kcp.io/pinned"] == "true" }
+func IsPinned(annotations map[string]string) bool { return annotations[AnnotationPinned] == "true" }

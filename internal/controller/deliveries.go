@@ -121,7 +121,7 @@ func (p *pass) followDepartures() {
 		p.store.put(key, record.current.placement, d)
 		p.hold(key)
 	}
-	p.departures.Forget(func(uid types.UID, _ string) bool { return asked[uid] })
+	p.departures.Forget(func(uid types.UID, _ string) bool { return asked[uid] || p.makesRoom(uid) })
 }
 
 // hasLeft says whether nothing is left of a workload on a cluster that it leaves. A write that puts it there may be under way for
@@ -149,7 +149,7 @@ func (p *pass) adopt(item *workItem) {
 	}
 	r := engine.Reservation{Workload: item.object.workload.Reference, Placement: namespacedName(item.owner.object)}
 	for _, cluster := range slices.Sorted(maps.Keys(copies)) {
-		if copies[cluster].Manifest == nil || p.delivering[cluster].Lost {
+		if copies[cluster].Manifest == nil || p.delivering[cluster].Lost || p.gaveUp(item.key, item.object.UID, cluster) {
 			continue
 		}
 		item.adopted = append(item.adopted, engine.Choice{Name: cluster, Replicas: copies[cluster].Replicas()})

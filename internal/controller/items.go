@@ -61,6 +61,8 @@ type workItem struct {
 
 	// adopted are the clusters where it runs, where it has no decision.
 	adopted []engine.Choice
+	// instead is what others have given up for it.
+	instead []engine.Held
 	// returnTo is the fallback group that the workload is to return to, move what it is to leave for another reason than what the
 	// clusters are.
 	returnTo string

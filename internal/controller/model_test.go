@@ -45,8 +45,10 @@ import (
 //   - no write promises more on a cluster than it has, by the last report that the controller knows,
 //   - after each pass the ledger holds exactly what the decisions promise,
 //   - at rest, no workload waits that fits on a cluster,
-//   - no pass takes a workload off all its clusters unless it must leave each of them: the cluster is gone or lost, a taint
+//   - no pass takes a workload off all its clusters unless it makes room, or must leave each of them: the cluster is gone or lost, a taint
 //     NoExecute is not tolerated or not any more, or a constraint required during execution is violated,
+//   - where the most important workloads take the place of others, these are less important, and the write that gives them the place
+//     comes after the one that takes it from the others,
 //   - no interval has more disruptions than its budget, not even across a change of leader,
 //   - when all workloads are gone, all capacity is free.
 //
@@ -144,8 +146,8 @@ type leader struct {
 	beats map[string]heartbeat
 	// tainted is when it was first shown a cluster's taint that does not say when it was added.
 	tainted map[string]time.Time
-	// withdrawn are the unwritten before the pass.
-	withdrawn map[string]bool
+	// withdrawn are the unwritten before the pass, preempted those that have made room in it.
+	withdrawn, preempted map[string]bool
 	// fenced says that its lease has expired, breaks that it writes once all the same.
 	fenced, breaks bool
 	// killAfter is the number of writes before it is killed, dead says that it was.
@@ -202,6 +204,9 @@ func newModel(t *rapid.T, policies *policy.Compiler) *model {
 		spec.Constraints = []v1alpha1.Constraint{{
 			Name: "tier", Expression: `cluster.labels.?tier.orValue("") != "low"`, RequiredDuringExecution: rapid.Bool().Draw(t, "required during execution"),
 		}}
+		if i == 0 && rapid.Bool().Draw(t, "preempts") {
+			spec.Preemption.Policy = corev1.PreemptLowerPriority
+		}
 		p := testPlacement(spec)
 		p.Name, p.UID, p.ResourceVersion = fmt.Sprintf("p%d", i), types.UID(fmt.Sprintf("p%d", i)), m.next()
 		m.placements = append(m.placements, p)
@@ -562,7 +567,7 @@ func (m *model) elect() {
 		m.Fatal(err)
 	}
 	batchSize := rapid.SampledFrom([]int{1, 2, 3, 1000}).Draw(m.T, "batch size")
-	l := &leader{model: m, killAfter: -1, panicAt: -1, failAt: -1, beats: map[string]heartbeat{}, tainted: map[string]time.Time{}}
+	l := &leader{model: m, killAfter: -1, panicAt: -1, failAt: -1, beats: map[string]heartbeat{}, tainted: map[string]time.Time{}, preempted: map[string]bool{}}
 	l.workspace = newWorkspace("ws", e, m.policies, metrics, limits{batchSize: batchSize, batchTimeout: time.Hour, grace: 10 * time.Minute, failoverAfter: 40 * time.Minute, reservationTimeout: 30 * time.Minute, disruptions: m.budget}, actions{
 		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
 			return sorted(m.decisions), nil
@@ -607,7 +612,11 @@ func (m *model) elect() {
 			beat, found := l.beats[cluster]
 			return beat, found, l.alive()
 		},
-		event: func(runtime.Object, string, string, string) {},
+		event: func(about runtime.Object, _, reason, message string) {
+			if w, is := about.(*workloadObject); is && reason == string(v1alpha1.ChangePreempted) {
+				l.expectVictim(w, message)
+			}
+		},
 	})
 	l.view.kinds = watchedKinds(workload.Kinds(), []schema.GroupVersionResource{deployments})
 	l.workspace.now, l.workspace.slicing = func() time.Time { return m.clock }, m.slicing
@@ -820,7 +829,7 @@ func (l *leader) hear(cluster string) {
 func (l *leader) pass() {
 	for {
 		before := l.durable()
-		l.withdrawn = l.unwritten()
+		l.withdrawn, l.preempted = l.unwritten(), map[string]bool{}
 		l.seeTaints()
 		r := l.workspace.reconcile(klog.NewContext(context.Background(), klog.Logger{}), l.view)
 		if !l.fenced && !l.rogue && !l.dead {
@@ -868,7 +877,23 @@ func (l *leader) expectDisruptionsWithinBudget(current, decided []engine.Choice)
 	stays := func(had engine.Choice) bool {
 		return slices.ContainsFunc(decided, func(c engine.Choice) bool { return c.Name == had.Name })
 	}
-	if l.fenced || l.rogue || l.budget.Unlimited() || !slices.ContainsFunc(current, func(had engine.Choice) bool { return !stays(had) }) {
+	if slices.ContainsFunc(current, func(had engine.Choice) bool { return !stays(had) }) {
+		l.expectBudgetFor()
+	}
+}
+
+// expectVictim checks who makes room for a workload of higher priority: none of that priority, within the budget of disruptions.
+func (l *leader) expectVictim(w *workloadObject, message string) {
+	if w.workload.Labels["of"] == "0" || l.placements[0].Spec.Preemption.Policy == "" {
+		l.Fatalf("%s %s", w.Name, message)
+	}
+	l.preempted[w.Name] = true
+	l.expectBudgetFor()
+}
+
+// expectBudgetFor checks that the budget allows for one more disruption.
+func (l *leader) expectBudgetFor() {
+	if l.fenced || l.rogue || l.budget.Unlimited() {
 		return
 	}
 	l.disrupted = slices.DeleteFunc(append(l.disrupted, l.clock), func(at time.Time) bool { return l.clock.Sub(at) >= l.budget.Interval })
@@ -883,7 +908,7 @@ func (l *leader) expectNothingLosesItsPlace(before map[string]v1alpha1.WorkloadD
 	after := l.durable()
 	for _, w := range l.view.workloads {
 		d, placed := before[w.Name]
-		if _, still := after[w.Name]; !placed || still || l.withdrawn[w.Name] || d.Workload.UID != w.UID {
+		if _, still := after[w.Name]; !placed || still || l.withdrawn[w.Name] || l.preempted[w.Name] || d.Workload.UID != w.UID {
 			continue
 		}
 		for _, r := range l.view.clusters {
@@ -922,7 +947,7 @@ func (l *leader) mustLeave(w *workloadObject, shown *v1alpha1.ClusterRegistratio
 func (l *leader) expectTheLedgerToBeTrue(written bool) {
 	load := l.load()
 	for _, row := range l.workspace.engine.Snapshot("ws").Rows() {
-		if held := row.Allocated.CPU + row.Reserved.CPU; held < load[row.Name] || written && held != load[row.Name] {
+		if held := row.Allocated.CPU + row.Reserved.CPU; held < load[row.Name] || written && held != load[row.Name] && len(l.workspace.nominations) == 0 {
 			l.Fatalf("%s: %d in use and reserved in the ledger, %d by the decisions", row.Name, held, load[row.Name])
 		}
 	}

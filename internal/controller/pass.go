@@ -48,7 +48,9 @@ type pass struct {
 	// began is the time of the disruptions of this pass, placedBefore how many workloads were placed then.
 	began        time.Time
 	placedBefore int
-	result       *result
+	// preemptions counts the workloads for which victims were looked for.
+	preemptions int
+	result      *result
 }
 
 // confirmWithin is how long an informer may take to show what was written before it is looked up.
@@ -128,7 +130,7 @@ func (w *workspace) notLoaded(err error, placements []*placementState) error {
 func (w *workspace) afterPublishing(cut bool, r *result) {
 	freed := w.releaseHeld()
 	freed = w.applyReviews() || freed
-	r.again = r.again || cut || freed && len(w.index.open) > 0
+	r.again = r.again || cut || freed && len(w.index.open) > 0 || w.nominationsPublished()
 	if w.store.unconfirmed() {
 		r.within(confirmWithin)
 	}

@@ -40,6 +40,7 @@ var (
 // A pass that is full leaves the remaining workloads as they are, and the next one goes on at once. What has been decided is not due
 // any more then unless something has changed, so the order is that of one long pass.
 func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
+	p.followNominations()
 	due := p.gather(o)
 	p.kept = p.findUnseen(ctx, o, due, p.result)
 	p.followDepartures()
@@ -139,6 +140,10 @@ func (p *pass) visit(ctx context.Context, item *workItem) {
 		if decision := p.decide(ctx, item); decision != nil {
 			p.record(ctx, item, decision)
 		}
+		if err := p.preempt(ctx, item); err != nil {
+			item.err = err
+			p.restIfSlow(err)
+		}
 		p.reviewReservation(item)
 	})
 	if err != nil {
@@ -159,7 +164,7 @@ func (item *workItem) begin(p *pass) {
 	p.index.sleep(item)
 	item.before.missing, item.before.returning, item.before.supposed, item.before.err = item.missing, item.returning, item.supposed, item.err
 	item.missing, item.returning, item.supposed, item.err = nil, betterGroup{}, nil, nil
-	item.adopted, item.returnTo, item.reason = nil, "", ""
+	item.adopted, item.instead, item.returnTo, item.reason = nil, nil, "", ""
 	item.deferred, item.overlooked, item.satisfied, item.paced = false, false, false, false
 }
 
@@ -308,7 +313,7 @@ func (p *pass) request(item *workItem) engine.Request {
 		r.Group, r.Return = item.stored.Group, item.returnTo
 		p.progress(item, &r)
 	} else {
-		r.Current = item.adopted
+		r.Current, r.Instead = item.adopted, item.instead
 	}
 	item.move.ask(&r)
 	return r
@@ -367,6 +372,7 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 		p.index.wait(item, false)
 	}
 	item.stored, item.found = result, true
+	p.withdraw(item.key) // what others have given up for it is its own now
 	p.settle(item, decision)
 	klog.FromContext(ctx).V(2).Info("Placed", "workload", item.object.workload, "placement", item.owner.object.Name, "clusters", after)
 	switch {

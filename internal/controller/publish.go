@@ -202,6 +202,7 @@ func (w *workspace) restore(ctx context.Context, previous *store) error {
 	var restored, given, foreign []engine.Reservation
 	var givenBy, foreignKeys []workloadKey
 	var leaving []bool
+	w.dropVoid()
 	for _, key := range w.store.byDecision() {
 		current := w.store.records[key].current
 		r, err := engine.ReservationOf(current.placement, &current.decision)
@@ -215,7 +216,9 @@ func (w *workspace) restore(ctx context.Context, previous *store) error {
 			foreign, foreignKeys = append(foreign, r), append(foreignKeys, key)
 		}
 		for _, g := range w.store.givenUp(key) {
-			given, givenBy, leaving = append(given, g.Reservation), append(givenBy, key), append(leaving, g.leaving)
+			if r := w.notNominated(key, g.Reservation); len(r.Shares) > 0 {
+				given, givenBy, leaving = append(given, r), append(givenBy, key), append(leaving, g.leaving)
+			}
 		}
 	}
 	holds, refusals, err := w.engine.Replace(w.name, restored, given, foreign)
@@ -227,6 +230,7 @@ func (w *workspace) restore(ctx context.Context, previous *store) error {
 	for i, h := range holds {
 		w.held[givenBy[i]] = append(w.held[givenBy[i]], held{h, leaving[i]})
 	}
+	w.renominate()
 	for i, err := range refusals {
 		if err != nil {
 			logger.Error(err, "A decision of another controller does not fit beside what is promised, and is made anew", "workload", foreignKeys[i].reference().String())

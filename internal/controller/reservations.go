@@ -157,7 +157,11 @@ func (w *workspace) hold(key workloadKey) {
 	before := w.held[key]
 	delete(w.held, key)
 	for _, g := range w.store.givenUp(key) {
-		if h, err := w.engine.Hold(w.name, g.Reservation); err == nil { // always: a part of what can be read
+		r := w.notNominated(key, g.Reservation)
+		if len(r.Shares) == 0 {
+			continue
+		}
+		if h, err := w.engine.Hold(w.name, r); err == nil { // always: a part of what can be read
 			w.held[key] = append(w.held[key], held{h, g.leaving})
 		}
 	}

@@ -26,6 +26,9 @@ type attempt struct {
 	// at is when the message was made; named says that it is made for a workload that the status names.
 	at    time.Time
 	named bool
+	// preempted is the revision at which it was last tried to have others make room, and preemptAt when it is tried again.
+	preempted int64
+	preemptAt time.Time
 	// history is that of the decision that a workload had which waits.
 	history []v1alpha1.DecisionChange
 }
@@ -33,6 +36,9 @@ type attempt struct {
 // mayFindCluster says whether it is worth deciding on a workload that has no decision: it is new, its inputs have changed,
 // or a cluster has become feasible for it.
 func (p *pass) mayFindCluster(ctx context.Context, item *workItem) (bool, error) {
+	if nominated, due, err := p.nominated(ctx, item); nominated || err != nil {
+		return due, err
+	}
 	if !item.tried || item.attempt.inputs != p.engine.InputsDigest(p.request(item)) {
 		return true, nil
 	}
@@ -79,7 +85,7 @@ func (p *pass) wait(item *workItem, decision *engine.Decision) {
 	}
 	a.revision = decision.Revision
 	p.explained[peers] = a
-	a.history = item.attempt.history
+	a.history, a.preempted, a.preemptAt = item.attempt.history, item.attempt.preempted, item.attempt.preemptAt
 	item.attempt, item.reason = a, a.message
 	p.index.wait(item, true)
 }

@@ -111,8 +111,10 @@ type workspace struct {
 	quarantine error
 	// held are reservations of what workloads have left, until that is written. reviewed are the workloads whose
 	// reservations change once their decisions are written.
-	held     map[workloadKey][]held
-	reviewed []workloadKey
+	held map[workloadKey][]held
+	// nominations are the workloads for which others make room.
+	nominations map[workloadKey]*nomination
+	reviewed    []workloadKey
 	// reports are the registrations that we have written, counting when the clusters that count workloads were last heard of.
 	// unseen is since when no heartbeat is seen of clusters that have an agent.
 	reports       map[types.UID]reported
@@ -139,7 +141,7 @@ type workspace struct {
 
 func newWorkspace(name logicalcluster.Name, e *engine.Engine, policies *policy.Compiler, m *metrics, l limits, a actions) *workspace {
 	return &workspace{
-		name: name, engine: e, policies: policies, table: workload.Kinds(), metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, index: newIndex(), deliveries: deliveries{departures: delivery.Departures{}, behind: map[types.UID]time.Time{}},
+		name: name, engine: e, policies: policies, table: workload.Kinds(), metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, index: newIndex(), nominations: map[workloadKey]*nomination{}, deliveries: deliveries{departures: delivery.Departures{}, behind: map[types.UID]time.Time{}},
 		lookFailures: map[schema.GroupVersionResource]*writeFailure{}, brake: disruption.Brake{Budget: l.disruptions},
 		placed: map[types.UID]*placedEvents{}, reports: map[types.UID]reported{}, slicing: defaultLimits, publishing: new(atomic.Int64),
 	}
