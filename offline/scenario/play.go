@@ -27,24 +27,39 @@ import (
 // beginning is the time of stories that do not give one: a Thursday.
 var beginning = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// Bounds of what a controller may do in vain, far beyond what it does in any story.
-const (
-	maxPasses  = 1000
-	maxWakeUps = 100_000
-)
+// World is where a story is played: a workspace, and a controller that follows it.
+type World interface {
+	// Put creates or replaces an object, its status included, and Delete deletes one.
+	Put(ctx context.Context, object *unstructured.Unstructured) error
+	Delete(ctx context.Context, object *unstructured.Unstructured) error
+	// Objects returns all that steps can name, PlacementDecisions included. They may not be changed.
+	Objects(ctx context.Context) ([]*unstructured.Unstructured, error)
+	// Restart has another controller take over.
+	Restart(ctx context.Context) error
+	// Advance lets time go by until a time of the story. Whenever something may have changed it has the agents report by beat before,
+	// and calls seen after the controller has done what was due.
+	Advance(ctx context.Context, until time.Time, beat, seen func() error) error
+	// Now is the time of the story.
+	Now() time.Time
+	// Events are those since the last call.
+	Events() []controller.LocalEvent
+	// Patience is how long the controller may take to do what is expected, 0 where it has done so when Advance returns.
+	Patience() time.Duration
+}
 
 // player plays a story.
 type player struct {
 	*Scenario
-	world *controller.Local
-	now   time.Time
-	// wake is when the controller makes a pass though nothing changes, the zero time if it does not.
-	wake time.Time
+	World
+	// began is when the story did.
+	began time.Time
 	// agents are those of the registered clusters by name.
 	agents map[string]*agent
-	// decisions are the latest, and moves how often each workload has lost a cluster.
+	// objects by name, and decisions, as they were seen last.
+	objects   map[string]*unstructured.Unstructured
 	decisions map[string]decided
-	moves     map[string]int
+	// moves is how often each workload has lost a cluster.
+	moves map[string]int
 	// events are those since the step before.
 	events   []controller.LocalEvent
 	failures []Failure
@@ -64,15 +79,11 @@ type decided struct {
 	group    string
 }
 
-// play plays the story and returns the expectations that are not met. It fails where the story itself is wrong, or ctx ends.
-func (s *Scenario) play(ctx context.Context) ([]Failure, error) {
-	start := s.story.start
-	p := &player{Scenario: s, now: start, wake: start, agents: map[string]*agent{}, moves: map[string]int{}}
-	var err error
-	if p.world, err = controller.NewLocal(manifest.DefaultWorkspace, s.story.pace, workload.Kinds(), func() time.Time { return p.now }); err != nil {
-		return nil, err
-	}
-	if err := p.apply(s.files); err != nil {
+// Play plays a scenario over time and returns the expectations that are not met. It fails where the story itself is wrong, or ctx
+// ends.
+func (s *Scenario) Play(ctx context.Context, world World) ([]Failure, error) {
+	p := &player{Scenario: s, World: world, began: world.Now(), agents: map[string]*agent{}, moves: map[string]int{}}
+	if err := p.apply(ctx, s.files); err != nil {
 		return nil, err
 	}
 	if err := p.play(ctx, s.story.steps); err != nil {
@@ -97,75 +108,41 @@ func (p *player) play(ctx context.Context, steps []*Step) error {
 
 // at says which step it is, and when.
 func (p *player) at(step *Step) string {
-	return strings.TrimSuffix(fmt.Sprintf("%s:%d at %s: %s", stepsFile, step.node.Line, p.now.Sub(p.story.start), step.Title), ": ")
+	return strings.TrimSuffix(fmt.Sprintf("%s:%d at %s: %s", stepsFile, step.node.Line, p.Now().Sub(p.began), step.Title), ": ")
 }
 
 func (p *player) step(ctx context.Context, step *Step) error {
-	until := p.now
+	until := p.Now()
 	switch {
 	case step.after != nil:
 		until = until.Add(*step.after)
 	case step.at != nil:
-		if until = p.story.start.Add(*step.at); until.Before(p.now) {
-			return fmt.Errorf("the step is at %s, and the one before at %s", *step.at, p.now.Sub(p.story.start))
+		if until = p.began.Add(*step.at); until.Before(p.Now()) && p.Patience() == 0 {
+			return fmt.Errorf("the step is at %s, and the one before at %s", *step.at, p.Now().Sub(p.began))
 		}
 	}
-	if err := p.advance(ctx, until); err != nil {
+	beat, seen := func() error { return p.beat(ctx) }, func() error { return p.see(ctx) }
+	if err := p.Advance(ctx, until, beat, seen); err != nil {
 		return err
 	}
-	if err := p.act(step); err != nil {
+	if err := p.act(ctx, step); err != nil {
 		return err
 	}
-	if err := p.settle(ctx); err != nil {
-		return err
-	}
-	before := len(p.failures)
-	if p.check(step); len(p.failures) > before {
-		p.failures[len(p.failures)-1].Log = p.log()
-	}
-	p.events = nil
-	return nil
-}
-
-// advance goes from one time at which the controller wakes up to the next, and on to the time of a step.
-func (p *player) advance(ctx context.Context, until time.Time) error {
-	for range maxWakeUps {
-		if p.wake.IsZero() || p.wake.After(until) {
-			p.now = until
-			return p.beat()
-		}
-		if p.wake.After(p.now) {
-			p.now = p.wake
-		}
-		if err := p.settle(ctx); err != nil {
+	deadline := time.Now().Add(p.Patience())
+	for {
+		if err := p.Advance(ctx, p.Now(), beat, seen); err != nil {
 			return err
 		}
-	}
-	return fmt.Errorf("the controller has woken up %d times and would go on", maxWakeUps)
-}
-
-// settle has the agents report, and the controller make passes until none is due.
-func (p *player) settle(ctx context.Context) error {
-	if err := p.beat(); err != nil {
-		return err
-	}
-	for range maxPasses {
-		again, wake, err := p.world.Pass(ctx)
-		if err != nil {
-			return err
-		}
-		p.countMoves()
-		p.events = append(p.events, p.world.Events()...)
-		if !again {
-			p.wake = wake
-			return context.Cause(ctx)
+		failures := p.check(step)
+		if len(failures) == 0 || !time.Now().Before(deadline) {
+			p.failures, p.events = append(p.failures, failures...), nil
+			return nil
 		}
 	}
-	return fmt.Errorf("the controller has made %d passes and would go on", maxPasses)
 }
 
 // beat renews the Leases of the clusters that are not silent.
-func (p *player) beat() error {
+func (p *player) beat(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(p.agents)) {
 		if p.agents[name].silent {
 			continue
@@ -173,75 +150,86 @@ func (p *player) beat() error {
 		lease := &unstructured.Unstructured{Object: map[string]any{
 			"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
 			"metadata": map[string]any{"namespace": v1alpha1.AgentNamespace, "name": name, "labels": map[string]any{v1alpha1.LabelHeartbeat: "true"}},
-			"spec":     map[string]any{"holderIdentity": name, "renewTime": p.now.Format("2006-01-02T15:04:05.000000Z07:00")},
+			"spec":     map[string]any{"holderIdentity": name, "renewTime": p.Now().Format("2006-01-02T15:04:05.000000Z07:00")},
 		}}
-		if err := p.world.Put(lease); err != nil {
+		if err := p.Put(ctx, lease); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// countMoves counts the workloads that have lost a cluster in a pass.
-func (p *player) countMoves() {
-	after := map[string]decided{}
-	for ref, d := range p.world.Decisions() {
-		ref.APIVersion, ref.UID = "", ""
-		one := decided{uid: string(d.Workload.UID), group: d.Group, clusters: map[string]int64{}}
-		for _, c := range d.Clusters {
-			one.clusters[c.Name] = int64(c.Replicas)
-		}
-		after[ref.String()] = one
+// see takes up what there is, and counts the workloads that have lost a cluster.
+func (p *player) see(ctx context.Context) error {
+	all, err := p.Objects(ctx)
+	if err != nil {
+		return err
 	}
-	for name, before := range p.decisions {
-		now, uid := after[name], ""
-		if o := p.object(name); o != nil {
+	p.events = append(p.events, p.Events()...)
+	before := p.decisions
+	p.objects, p.decisions = map[string]*unstructured.Unstructured{}, map[string]decided{}
+	for _, o := range all {
+		p.objects[nameOf(o)] = o
+		if o.GetKind() == "PlacementDecision" {
+			if err := p.readDecisions(o); err != nil {
+				return err
+			}
+		}
+	}
+	for name, had := range before {
+		uid := ""
+		if o := p.objects[name]; o != nil {
 			uid = string(o.GetUID())
 		}
-		for cluster := range before.clusters {
-			if _, still := now.clusters[cluster]; !still && uid == before.uid {
+		for cluster := range had.clusters {
+			if _, still := p.decisions[name].clusters[cluster]; !still && uid == had.uid {
 				p.moves[name]++
 				break
 			}
 		}
 	}
-	p.decisions = after
+	return nil
 }
 
-// object returns an object by its name, such as "ClusterRegistration eu"; nil where there is none.
-func (p *player) object(name string) *unstructured.Unstructured {
-	for _, o := range p.world.Objects() {
-		if nameOf(o) == name {
-			return o
+func (p *player) readDecisions(o *unstructured.Unstructured) error {
+	var slice v1alpha1.PlacementDecision
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &slice); err != nil {
+		return fmt.Errorf("%s: %w", nameOf(o), err)
+	}
+	for _, d := range slice.Decisions {
+		one := decided{uid: string(d.Workload.UID), group: d.Group, clusters: map[string]int64{}}
+		for _, c := range d.Clusters {
+			one.clusters[c.Name] = int64(c.Replicas)
 		}
+		p.decisions[workload.Reference{Kind: d.Workload.Kind, Namespace: slice.Namespace, Name: d.Workload.Name}.String()] = one
 	}
 	return nil
 }
 
 func nameOf(o *unstructured.Unstructured) string { return (&manifest.Object{Unstructured: o}).String() }
 
-// named is object for a name that a step has.
+// named returns an object by a name that a step has.
 func (p *player) named(name string) (*unstructured.Unstructured, error) {
-	if o := p.object(name); o != nil {
+	if o := p.objects[name]; o != nil {
 		return o, nil
 	}
 	return nil, fmt.Errorf("there is no %s: an object is named by its kind, namespace and name, as in Deployment default/web or ClusterRegistration eu", name)
 }
 
 // act does what a step does.
-func (p *player) act(step *Step) error {
+func (p *player) act(ctx context.Context, step *Step) error {
 	for i, applied := range step.Apply {
-		if err := p.applyStep(step, i, applied); err != nil {
+		if err := p.applyStep(ctx, step, i, applied); err != nil {
 			return fmt.Errorf("apply[%d]: %w", i, err)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(step.Patch)) {
-		if err := p.patch(name, step.Patch[name]); err != nil {
+		if err := p.patch(ctx, name, step.Patch[name]); err != nil {
 			return fmt.Errorf("patch: %s: %w", name, err)
 		}
 	}
 	for _, name := range step.Delete {
-		if err := p.delete(name); err != nil {
+		if err := p.delete(ctx, name); err != nil {
 			return fmt.Errorf("delete: %w", err)
 		}
 	}
@@ -252,41 +240,41 @@ func (p *player) act(step *Step) error {
 		p.agents[name].silent = true
 	}
 	for _, name := range step.Reports {
-		if err := p.report(name); err != nil {
+		if err := p.report(ctx, name); err != nil {
 			return fmt.Errorf("reports: %w", err)
 		}
 	}
 	if step.Restart {
-		return p.world.Restart()
+		return p.Restart(ctx)
 	}
 	return nil
 }
 
-func (p *player) applyStep(step *Step, i int, applied json.RawMessage) error {
+func (p *player) applyStep(ctx context.Context, step *Step, i int, applied json.RawMessage) error {
 	var name string
 	if json.Unmarshal(applied, &name) != nil {
-		return p.apply([]*manifest.File{{Name: fmt.Sprintf("%s/%s, line %d, apply[%d]", p.File, stepsFile, step.node.Line, i), Text: string(applied)}})
+		return p.apply(ctx, []*manifest.File{{Name: fmt.Sprintf("%s/%s, line %d, apply[%d]", p.File, stepsFile, step.node.Line, i), Text: string(applied)}})
 	}
-	return p.apply(p.later[name])
+	return p.apply(ctx, p.later[name])
 }
 
 // apply creates or replaces the objects of files, with the defaults that the server sets.
-func (p *player) apply(files []*manifest.File) error {
+func (p *player) apply(ctx context.Context, files []*manifest.File) error {
 	var objects []*manifest.File
 	for _, f := range files {
 		if !strings.HasSuffix(f.Name, ".rego") {
 			objects = append(objects, f)
 		} else if !policy.IsSuite(f.Name) {
-			if err := p.world.Put(policyMap(f)); err != nil {
+			if err := p.Put(ctx, policyMap(f)); err != nil {
 				return err
 			}
 		}
 	}
 	workspaces, wrong := manifest.Read(objects)
-	return p.put(workspaces, wrong)
+	return p.put(ctx, workspaces, wrong)
 }
 
-func (p *player) put(workspaces []*manifest.Workspace, wrong []*manifest.Error) error {
+func (p *player) put(ctx context.Context, workspaces []*manifest.Workspace, wrong []*manifest.Error) error {
 	if len(wrong) > 0 {
 		return manifest.Join(wrong)
 	}
@@ -300,7 +288,7 @@ func (p *player) put(workspaces []*manifest.Workspace, wrong []*manifest.Error) 
 					return err
 				}
 			}
-			if err := p.world.Put(o.Unstructured); err != nil {
+			if err := p.Put(ctx, o.Unstructured); err != nil {
 				return fmt.Errorf("%s: %w", o, err)
 			}
 		}
@@ -342,13 +330,13 @@ func isReady(condition any) bool {
 }
 
 // report has an agent report again, its Ready condition included.
-func (p *player) report(name string) error {
+func (p *player) report(ctx context.Context, name string) error {
 	a := p.agents[name]
 	if a == nil {
 		return fmt.Errorf("there is no ClusterRegistration %s", name)
 	}
 	a.silent = false
-	registration := p.object("ClusterRegistration " + name).DeepCopy()
+	registration := p.objects["ClusterRegistration "+name].DeepCopy()
 	conditions, _, _ := unstructured.NestedSlice(registration.Object, "status", "conditions")
 	conditions = slices.DeleteFunc(conditions, isReady)
 	if a.ready != nil {
@@ -357,10 +345,10 @@ func (p *player) report(name string) error {
 	if err := unstructured.SetNestedSlice(registration.Object, conditions, "status", "conditions"); err != nil {
 		return err
 	}
-	return p.world.Put(registration)
+	return p.Put(ctx, registration)
 }
 
-func (p *player) patch(name string, patch json.RawMessage) error {
+func (p *player) patch(ctx context.Context, name string, patch json.RawMessage) error {
 	before, err := p.named(name)
 	if err != nil {
 		return err
@@ -377,10 +365,10 @@ func (p *player) patch(name string, patch json.RawMessage) error {
 		return err
 	}
 	w, wrong := manifest.Reader{Kinds: workload.Kinds()}.FromObjects(manifest.DefaultWorkspace, []*unstructured.Unstructured{after})
-	return p.put([]*manifest.Workspace{w}, wrong)
+	return p.put(ctx, []*manifest.Workspace{w}, wrong)
 }
 
-func (p *player) delete(name string) error {
+func (p *player) delete(ctx context.Context, name string) error {
 	o, err := p.named(name)
 	if err != nil {
 		return err
@@ -388,14 +376,14 @@ func (p *player) delete(name string) error {
 	if o.GetKind() == "ClusterRegistration" {
 		delete(p.agents, o.GetName())
 	}
-	return p.world.Delete(o)
+	return p.Delete(ctx, o)
 }
 
 // check compares what is expected with what is.
-func (p *player) check(step *Step) {
+func (p *player) check(step *Step) (failures []Failure) {
 	differ := func(about, what string, at *yamlv3.Node, expected, actual any) {
 		if !reflect.DeepEqual(expected, actual) {
-			p.failures = append(p.failures, Failure{
+			failures = append(failures, Failure{
 				Step: p.at(step), Workload: about, What: what, Expected: plain(expected), Actual: plain(actual), node: at, value: actual,
 			})
 		}
@@ -405,7 +393,7 @@ func (p *player) check(step *Step) {
 		differ("", "expect", expect, "nothing yet", p.placed())
 	}
 	for _, name := range slices.Sorted(maps.Keys(step.Expect)) {
-		o := p.object(name)
+		o := p.objects[name]
 		if o == nil {
 			differ(name, "object", nil, name, "there is no such object")
 			continue
@@ -457,30 +445,36 @@ func (p *player) check(step *Step) {
 		differ("", "moves", field(step.node, "moves"), *step.Moves, moves)
 	}
 	p.checkEvents(step, differ)
+	if len(failures) > 0 {
+		failures[len(failures)-1].Log = p.log()
+	}
+	return failures
 }
 
 // placed is what could be expected of the workloads.
 func (p *player) placed() map[string]any {
 	placed := map[string]any{}
-	for _, o := range p.workloads() {
-		placed[nameOf(o)] = map[string]any{"clusters": inOrder(maps.Keys(p.decisions[nameOf(o)].clusters))}
+	for _, name := range p.workloads() {
+		placed[name] = map[string]any{"clusters": inOrder(maps.Keys(p.decisions[name].clusters))}
 	}
 	return placed
 }
 
 func inOrder(names iter.Seq[string]) []string { return append([]string{}, slices.Sorted(names)...) }
 
-// workloads returns the objects of the kinds that are placed.
-func (p *player) workloads() []*unstructured.Unstructured {
-	return slices.DeleteFunc(p.world.Objects(), func(o *unstructured.Unstructured) bool {
-		_, err := workload.Kinds().Find(o.GetAPIVersion(), o.GetKind())
-		return err != nil
-	})
+// workloads returns the names of the objects of the kinds that are placed.
+func (p *player) workloads() (names []string) {
+	for name, o := range p.objects {
+		if _, err := workload.Kinds().Find(o.GetAPIVersion(), o.GetKind()); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // updateSteps returns the text of the scenario with what is in place of what was expected in its steps.
 func (s *Scenario) updateSteps(ctx context.Context) (string, error) {
-	failures, err := s.play(ctx)
+	failures, err := s.Run(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -512,8 +506,8 @@ func plain(value any) string {
 
 // waiting counts the workloads without a decision.
 func (p *player) waiting() (n int) {
-	for _, o := range p.workloads() {
-		if _, placed := p.decisions[nameOf(o)]; !placed {
+	for _, name := range p.workloads() {
+		if _, placed := p.decisions[name]; !placed {
 			n++
 		}
 	}
@@ -592,7 +586,7 @@ func asJSON(value any) (same any) {
 // log tells what has happened since the step before.
 func (p *player) log() (lines []string) {
 	for _, e := range p.events {
-		lines = append(lines, fmt.Sprintf("%s %s %s: %s", e.At.Sub(p.story.start), e.About, e.Reason, e.Message))
+		lines = append(lines, fmt.Sprintf("%s %s %s: %s", e.At.Sub(p.began), e.About, e.Reason, e.Message))
 	}
 	return lines
 }

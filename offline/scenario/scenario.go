@@ -207,7 +207,11 @@ type Failure struct {
 // itself is wrong, or ctx ends.
 func (s *Scenario) Run(ctx context.Context) ([]Failure, error) {
 	if s.story != nil {
-		return s.play(ctx)
+		world, err := newLocal(s.story)
+		if err != nil {
+			return nil, err
+		}
+		return s.Play(ctx, world)
 	}
 	decisions, err := s.decide(ctx)
 	if err != nil {
