@@ -17,6 +17,8 @@ const PlacementConfigName = "cluster"
 // +kubebuilder:resource:scope=Cluster,categories=placement,path=placementconfigs,shortName=plconfig
 // +kubebuilder:validation:XValidation:rule="self.metadata.name == 'cluster'",message="the one PlacementConfig of a workspace has the name cluster"
 // +kubebuilder:printcolumn:name="Suspended",type=string,JSONPath=`.status.conditions[?(@.type=="Suspended")].status`,description="Whether nothing is decided in the workspace"
+// +kubebuilder:printcolumn:name="Rollout",type=string,JSONPath=`.status.policyRollout.phase`,description="How far the rollout of the shadow policies is"
+// +kubebuilder:printcolumn:name="Percent",type=integer,JSONPath=`.status.policyRollout.percent`,description="The share of the placements that they decide for"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type PlacementConfig struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -48,6 +50,12 @@ type PlacementConfigSpec struct {
 	//
 	// +optional
 	Moves *MoveLimits `json:"moves,omitempty"`
+
+	// policyRollout brings the shadow policies of the workspace into force step by step. status.policyRollout says how far it is.
+	// Left out, they decide nothing.
+	//
+	// +optional
+	PolicyRollout *PolicyRollout `json:"policyRollout,omitempty"`
 }
 
 // PlacementConfigStatus says what has become of a PlacementConfig.
@@ -59,6 +67,11 @@ type PlacementConfigStatus struct {
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=64
 	Conditions []conditionsv1alpha1.Condition `json:"conditions,omitempty"`
+
+	// policyRollout is how far the rollout of the shadow policies is; absent where there is none.
+	//
+	// +optional
+	PolicyRollout *PolicyRolloutStatus `json:"policyRollout,omitempty"`
 }
 
 // GetConditions implements conditions.Getter.

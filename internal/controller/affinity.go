@@ -49,7 +49,7 @@ func (w *workspace) scheduleAll(ctx context.Context, placements []*placementStat
 	for i, p := range placements {
 		selectors[i], p.unrelated = p.selector, nil
 	}
-	last, digest, start := w.scheduled, w.engine.PolicyDigest(w.name), w.now()
+	last, start := w.scheduled, w.now()
 	w.scheduled = make(map[*workload.Workload]scheduledAs, len(w.index.items))
 	late := func() bool { return w.now().Sub(start) >= trialWithin || w.now().Before(w.restUntil) }
 	all = true
@@ -61,12 +61,12 @@ func (w *workspace) scheduleAll(ctx context.Context, placements []*placementStat
 			continue
 		}
 		s, found := last[o.workload]
-		if found = found && s.by == placements[owner].terms && s.digest == digest; !found {
+		if found = found && s.by == placements[owner].terms && s.digest == w.digestFor(placements[owner]); !found {
 			if late() {
 				all = false
 				continue
 			}
-			s = w.schedule(ctx, o.workload, placements[owner].terms, digest)
+			s = w.schedule(ctx, o.workload, placements[owner])
 		}
 		if w.scheduled[o.workload] = s; s.err != nil {
 			failing, owners = append(failing, o), append(owners, placements[owner])
@@ -74,7 +74,7 @@ func (w *workspace) scheduleAll(ctx context.Context, placements []*placementStat
 	}
 	for i, o := range failing {
 		if _, again := last[o.workload]; again && !late() {
-			w.scheduled[o.workload] = w.schedule(ctx, o.workload, owners[i].terms, digest)
+			w.scheduled[o.workload] = w.schedule(ctx, o.workload, owners[i])
 		}
 		if _, _, placed := w.store.get(keyOf(o.workload.Reference)); placed && w.scheduled[o.workload].err != nil {
 			owners[i].unrelated = append(owners[i].unrelated, o.workload.String())
@@ -83,12 +83,20 @@ func (w *workspace) scheduleAll(ctx context.Context, placements []*placementStat
 	return all || w.now().Before(w.restUntil)
 }
 
-func (w *workspace) schedule(ctx context.Context, of *workload.Workload, by *placement.Placement, digest string) scheduledAs {
+// digestFor identifies the policies that decide for a placement.
+func (w *workspace) digestFor(p *placementState) string {
+	if p.candidate && w.shadow.set != nil {
+		return w.shadow.set.Digest()
+	}
+	return w.engine.PolicyDigest(w.name)
+}
+
+func (w *workspace) schedule(ctx context.Context, of *workload.Workload, owner *placementState) scheduledAs {
 	ctx, done := context.WithTimeoutCause(ctx, decideWithin, errTooLong)
 	defer done()
-	s := scheduledAs{by: by, digest: digest}
+	s := scheduledAs{by: owner.terms, digest: w.digestFor(owner)}
 	if panicked := recovered(func() {
-		s.as, s.err = w.engine.Scheduled(ctx, engine.Request{Workspace: w.name, Placement: by, Workload: of})
+		s.as, s.err = w.engine.Scheduled(ctx, engine.Request{Workspace: w.name, Placement: owner.terms, Workload: of, Shadow: owner.candidate})
 	}); panicked != nil {
 		s.err = panicked
 	}

@@ -37,6 +37,9 @@ func (w *workspace) followConfig(ctx context.Context, o *cacheView, r *result) {
 			o.config = w.config.object
 		}
 	}
+	if w.config.object == nil && o.config != nil {
+		w.rollout = o.config.Status.PolicyRollout.DeepCopy() // as the controller before us has left it
+	}
 	w.config.object = o.config
 }
 
@@ -61,10 +64,11 @@ func (w *workspace) updateConfig(ctx context.Context, placements []*placementSta
 	if told := w.movesValid(conditions.Get(current, v1alpha1.MovesValidCondition)); told != nil {
 		conditions.Set(updated, told)
 	}
+	updated.Status.PolicyRollout = w.rollout.DeepCopy()
 	if equality.Semantic.DeepEqual(current.Status, updated.Status) {
 		return
 	}
-	if wait := c.at.Add(countsEvery).Sub(w.now()); wait > 0 && !turnedConditions(current.Status.Conditions, updated.Status.Conditions) {
+	if wait := c.at.Add(countsEvery).Sub(w.now()); wait > 0 && !turnedConditions(current.Status.Conditions, updated.Status.Conditions) && sameStep(current.Status.PolicyRollout, w.rollout) {
 		r.within(wait)
 		return
 	}
@@ -73,5 +77,16 @@ func (w *workspace) updateConfig(ctx context.Context, placements []*placementSta
 		r.fail(fmt.Errorf("status of the PlacementConfig: %w", err))
 		return
 	}
+	if !sameStep(current.Status.PolicyRollout, w.rollout) {
+		r.again = true // it takes effect
+	}
 	c.written, c.at, c.basedOn = written, w.now(), c.object.ResourceVersion
+}
+
+// sameStep reports whether two statuses of a rollout are of the same candidate, phase and share.
+func sameStep(a, b *v1alpha1.PolicyRolloutStatus) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Digest == b.Digest && a.Phase == b.Phase && a.Percent == b.Percent
 }

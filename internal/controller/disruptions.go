@@ -28,6 +28,9 @@ func (p *pass) mayDisrupt(owner *placementState) bool {
 func (p *pass) countDisruption(owner *placementState) {
 	owner.disrupted++
 	p.metrics.disruptions.Inc()
+	if owner.candidate {
+		p.rollout.Moves++
+	}
 	if !owner.object.DisruptsAtOnce() {
 		p.brake.Disrupted(p.began)
 	}

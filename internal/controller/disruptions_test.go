@@ -97,9 +97,11 @@ var evict = corev1.Taint{Key: "drain", Effect: corev1.TaintEffectNoExecute}
 // they have until it is their turn. The placement says how many have gone, how many follow, when, and what lifts the brake.
 func TestBrake(t *testing.T) {
 	for name, cause := range map[string]func(w *world){
-		"a taint":           func(w *world) { w.taint("a", evict) },
-		"a lost cluster":    func(w *world) { w.ready(corev1.ConditionFalse, v1alpha1.ClusterLostReason) },
-		"a deleted cluster": func(w *world) { w.clusters = w.clusters[1:] },
+		"a taint":                               func(w *world) { w.taint("a", evict) },
+		"a lost cluster":                        func(w *world) { w.ready(corev1.ConditionFalse, v1alpha1.ClusterLostReason) },
+		"a deleted cluster":                     func(w *world) { w.clusters = w.clusters[1:] },
+		"policies that require another cluster": func(w *world) { w.configMaps = policyMap(onlyOn("b")) },
+		"policies that require another cluster during execution": func(w *world) { w.configMaps = policyMap(evicting) },
 		"a selector": func(w *world) {
 			w.edit(func(p *v1alpha1.WorkloadPlacement) {
 				p.Spec.ClusterSelector = &v1alpha1.ClusterSelector{ClusterNames: []string{"b"}}

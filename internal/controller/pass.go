@@ -71,6 +71,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	placements := w.compile(o.placements, o.unreadable)
 	w.suspend(placements, o.unreadable)
 	r.do(func() { w.updatePolicies(ctx, o, placements, &r) })
+	r.do(func() { w.followRollout(placements, &r) })
 	r.do(func() { w.lintPlacements(placements) })
 
 	decided, cut := false, false
@@ -87,6 +88,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 			w.index.anew()
 		} else {
 			w.countSuspended(placements)
+			r.do(func() { w.limitRollout(placements, &r) })
 			r.do(func() { w.lintScheduled(placements) })
 		}
 		w.setQuarantine(w.engine.Quarantine(w.name))

@@ -233,19 +233,22 @@ func (p *pass) decide(ctx context.Context, item *workItem) *engine.Decision {
 	if undecidable {
 		return nil
 	}
-	ctx, done := context.WithTimeoutCause(ctx, decideWithin, errTooLong)
+	within, done := context.WithTimeoutCause(ctx, decideWithin, errTooLong)
 	defer done()
-	due, err := p.isDue(ctx, item)
+	due, err := p.isDue(within, item)
 	switch {
 	case err == nil && due && suspended:
-		err = p.suppose(ctx, item)
+		err = p.suppose(within, item)
 	case err == nil && due:
 		var decision *engine.Decision
-		if decision, err = p.askEngine(ctx, item); err == nil {
+		if decision, err = p.askEngine(within, item); err == nil {
 			return decision
 		}
 	}
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() == nil && p.failsFor(item, err):
+		return p.decide(ctx, item) // by the policies in force
+	case err != nil:
 		item.err = err
 		p.restIfSlow(err)
 	}
@@ -304,7 +307,7 @@ func (p *pass) isDue(ctx context.Context, item *workItem) (bool, error) {
 
 // request asks about a workload and where it runs.
 func (p *pass) request(item *workItem) engine.Request {
-	r := engine.Request{Workspace: p.name, Placement: item.owner.placement, Workload: p.asks(item), Now: p.now()}
+	r := engine.Request{Workspace: p.name, Placement: item.owner.placement, Workload: p.asks(item), Shadow: item.owner.candidate, Now: p.now()}
 	if item.found && !item.stale {
 		r.Current = make([]engine.Choice, len(item.stored.Clusters))
 		for i, c := range item.stored.Clusters {
@@ -477,7 +480,7 @@ func (p *pass) asked(ctx context.Context, item *workItem, a *account) *placement
 	if owner.placement == nil || item.err != nil {
 		return nil // it is told why
 	}
-	under, err := p.engine.Scheduled(ctx, engine.Request{Workspace: p.name, Placement: owner.placement, Workload: p.asks(item)})
+	under, err := p.engine.Scheduled(ctx, engine.Request{Workspace: p.name, Placement: owner.placement, Workload: p.asks(item), Shadow: owner.candidate})
 	if err != nil {
 		return nil
 	}

@@ -43,6 +43,8 @@ type placementState struct {
 	suspension *suspension
 	// told is what its status was made of that says all.
 	told statusBasis
+	// candidate is set while the shadow policies decide for it, in a rollout.
+	candidate bool
 	// visible says whether all workloads that it can select can be seen.
 	visible *conditionsv1alpha1.Condition
 	ofPass

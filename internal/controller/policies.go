@@ -32,6 +32,7 @@ func (w *workspace) updatePolicies(ctx context.Context, o cacheView, placements 
 		}
 		return
 	}
+	w.policiesShown = o.configMaps
 	start, inForce := time.Now(), policy.OfSet(o.configMaps, "")
 	w.compileShadow(policy.OfSet(o.configMaps, v1alpha1.PolicySetShadow), o.unreadable)
 	var set *policy.Set
@@ -64,6 +65,9 @@ func (w *workspace) updatePolicies(ctx context.Context, o cacheView, placements 
 // wasInForce reports whether policies are in force, or were before a restart: then they stay, and a workload for which they fail
 // waits alone. The built-in ones fail for none.
 func (w *workspace) wasInForce(set *policy.Set, configMaps []*corev1.ConfigMap) bool {
+	if w.rollout != nil && w.rollout.Phase == v1alpha1.RolloutComplete && set.Digest() == w.rollout.Digest {
+		return true
+	}
 	if w.inForce {
 		return set.Digest() == w.engine.PolicyDigest(w.name)
 	}

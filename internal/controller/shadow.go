@@ -58,7 +58,7 @@ func (w *workspace) compileShadow(configMaps []*corev1.ConfigMap, unreadable map
 	case s.compiled == s.overran:
 		s.err = s.overranErr
 	case s.compiled == s.set:
-	case s.compiled.WasShadow(configMaps): // before a restart
+	case s.compiled.WasShadow(configMaps), w.rollout != nil && w.rollout.Percent > 0 && w.rollout.Digest == s.compiled.Digest(): // before a restart
 		w.evaluateShadow(s.compiled)
 	default:
 		w.evaluateShadow(nil)

@@ -89,8 +89,11 @@ type workspace struct {
 	// ConfigMaps with errors, by their UIDs.
 	trial   *policy.Trial
 	shadow  shadow
-	linted  linted
-	refused map[types.UID]string
+	rollout *v1alpha1.PolicyRolloutStatus
+	// policiesShown are the ConfigMaps with policies of the last pass.
+	policiesShown []*corev1.ConfigMap
+	linted        linted
+	refused       map[types.UID]string
 	// scheduled is what policies with terms of affinity say of the workloads that are shown.
 	scheduled map[*workload.Workload]scheduledAs
 	// policyMaps are the ConfigMaps with policies that were shown last; nil before any could be.
