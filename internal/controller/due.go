@@ -35,6 +35,8 @@ const (
 	deliveryChanged reason = "DeliveryChanged"
 	// leftOver: the last pass has not come to it, failed for it, had it wait its turn, or could not see all that it rests on.
 	leftOver reason = "LeftOver"
+	// moveAsked: a rebalance plan has it move.
+	moveAsked reason = "MoveAsked"
 	// premisesChanged: what all workloads rest on has changed. Then a pass is a full one: it looks at all, and counts them anew.
 	premisesChanged reason = "PremisesChanged"
 )
@@ -121,6 +123,7 @@ func (p *pass) gather(o *cacheView) []*workItem {
 		}
 	}
 	p.gatherOnClusters(o)
+	p.gatherMoves()
 	for item, found := x.timers.Min(); found && !item.wake.After(p.now()); item, found = x.timers.Min() {
 		x.sleep(item)
 		x.add(item, timeCame)

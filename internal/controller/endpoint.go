@@ -98,7 +98,7 @@ func newEndpoint(config Config, url string, metrics *metrics, changed, deliverab
 	if e.checker, err = newWatchChecker(at, config.WatchCheckInterval, metrics); err != nil {
 		return nil, err
 	}
-	resources := append([]schema.GroupVersionResource{bindingResource, clusterResource, usageResource, scoreResource, configResource, placementResource, decisionResource, configMapResource}, config.Kinds...)
+	resources := append([]schema.GroupVersionResource{bindingResource, clusterResource, usageResource, scoreResource, configResource, placementResource, decisionResource, planResource, configMapResource}, config.Kinds...)
 	if e.deliver {
 		resources = append(resources, workResource)
 	}
@@ -220,6 +220,8 @@ func (v *cacheView) show(resource schema.GroupVersionResource, objects []any) {
 		}
 	case placementResource:
 		v.placements = as[*v1alpha1.WorkloadPlacement](objects, v.unreadable)
+	case planResource:
+		v.plans = as[*v1alpha1.RebalancePlan](objects, v.unreadable)
 	case decisionResource:
 		v.decisions = as[*v1alpha1.PlacementDecision](objects, v.unreadable)
 	case workResource:
@@ -363,6 +365,18 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 				return nil, err
 			}
 			return written[v1alpha1.WorkloadPlacement](u), nil
+		},
+		writePlan: func(ctx context.Context, p *v1alpha1.RebalancePlan) (*v1alpha1.RebalancePlan, error) {
+			// Only the status: the moves can be a megabyte.
+			patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": p.ResourceVersion}, "status": p.Status})
+			if err != nil {
+				return nil, err
+			}
+			u, err := in.Resource(planResource).Patch(ctx, p.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+			if counted("RebalancePlan", err) != nil {
+				return nil, err
+			}
+			return written[v1alpha1.RebalancePlan](u), nil
 		},
 		writeConfig: func(ctx context.Context, c *v1alpha1.PlacementConfig) (*v1alpha1.PlacementConfig, error) {
 			u, err := toUnstructured(c, "PlacementConfig")

@@ -74,6 +74,7 @@ var localResources = map[schema.GroupKind]schema.GroupVersionResource{
 	{Group: v1alpha1.GroupName, Kind: "PlacementConfig"}:     configResource,
 	{Group: v1alpha1.GroupName, Kind: "WorkloadPlacement"}:   placementResource,
 	{Group: v1alpha1.GroupName, Kind: "PlacementDecision"}:   decisionResource,
+	{Group: v1alpha1.GroupName, Kind: "RebalancePlan"}:       planResource,
 	{Kind: "ConfigMap"}:                              configMapResource,
 	{Kind: "LimitRange"}:                             limitRangeResource,
 	{Group: coordinationv1.GroupName, Kind: "Lease"}: leaseResource,
@@ -328,6 +329,13 @@ func (l *Local) actions() actions {
 				return nil, err
 			}
 			return written[v1alpha1.PlacementConfig](u), nil
+		},
+		writePlan: func(_ context.Context, p *v1alpha1.RebalancePlan) (*v1alpha1.RebalancePlan, error) {
+			u, err := l.write(planResource, p, "RebalancePlan", "status")
+			if err != nil {
+				return nil, err
+			}
+			return written[v1alpha1.RebalancePlan](u), nil
 		},
 		writeConditions: func(_ context.Context, r *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
 			u, err := l.write(clusterResource, r, "ClusterRegistration", "status", "conditions")

@@ -32,6 +32,7 @@ var (
 	scoreResource     = v1alpha1.SchemeGroupVersion.WithResource("clusterscores")
 	configResource    = v1alpha1.SchemeGroupVersion.WithResource("placementconfigs")
 	placementResource = v1alpha1.SchemeGroupVersion.WithResource("workloadplacements")
+	planResource      = v1alpha1.SchemeGroupVersion.WithResource("rebalanceplans")
 	decisionResource  = v1alpha1.SchemeGroupVersion.WithResource("placementdecisions")
 	configMapResource = corev1.SchemeGroupVersion.WithResource("configmaps")
 	// limitRangeResource is served by an APIExport, as the workload kinds are: kcp has no LimitRanges of its own.
@@ -84,6 +85,8 @@ func transform(resource schema.GroupVersionResource, table *workload.Table, deli
 		return typed[v1alpha1.WorkloadPlacement]
 	case decisionResource:
 		return typed[v1alpha1.PlacementDecision]
+	case planResource:
+		return typed[v1alpha1.RebalancePlan]
 	case configMapResource:
 		return typed[corev1.ConfigMap]
 	case workResource:

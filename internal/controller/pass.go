@@ -83,6 +83,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 			known = w.setAffinity(ctx, placements)
 			r.again = r.again || !known
 		})
+		w.followPlans(&o)
 		decided = counted && known && r.do(func() { p = w.newPass(placements, &r); cut = p.place(ctx, &o) })
 		if !decided {
 			w.index.anew()
@@ -95,6 +96,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 		r.do(func() { w.publish(ctx, placements, &r) })
 		if decided {
 			r.do(p.handOverRound)
+			r.do(func() { p.updatePlans(ctx, &o) })
 		}
 		r.do(func() { w.afterPublishing(cut, &r) })
 		if decided {

@@ -284,6 +284,9 @@ func (p *pass) isDue(ctx context.Context, item *workItem) (bool, error) {
 	if !item.found {
 		return p.mayFindCluster(ctx, item)
 	}
+	if p.carryOut(ctx, item) {
+		return true, nil
+	}
 	request := p.request(item)
 	returns, err := p.mayReturn(ctx, item, &request)
 	if err != nil || !returns && item.move == nil && p.stillSettled(item, &request) {

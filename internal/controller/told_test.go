@@ -17,9 +17,11 @@ import (
 )
 
 // says has the agent of cluster a report on what it runs.
-func (d *delivered) says(health v1alpha1.Health, message string) {
+func (d *delivered) says(health v1alpha1.Health, message string) { d.saysOn("a", health, message) }
+
+func (d *delivered) saysOn(cluster string, health v1alpha1.Health, message string) {
 	for i, w := range d.works {
-		if w.Namespace != v1alpha1.WorkNamespace("a") {
+		if w.Namespace != v1alpha1.WorkNamespace(cluster) {
 			continue
 		}
 		w = w.DeepCopy()

@@ -34,6 +34,7 @@ type cacheView struct {
 	config     *v1alpha1.PlacementConfig
 	placements []*v1alpha1.WorkloadPlacement
 	decisions  []*v1alpha1.PlacementDecision
+	plans      []*v1alpha1.RebalancePlan
 	configMaps []*corev1.ConfigMap
 	// workloads are those that are shown, unless live has them.
 	workloads []*workloadObject
@@ -128,6 +129,8 @@ type workspace struct {
 	index  *index
 	waited int
 	gains  gains
+	// rebalancing has the RebalancePlans.
+	rebalancing rebalancing
 	// brake paces disruptions. moved counts those of placements that have had workloads wait for their turn since, by UID.
 	brake disruption.Brake
 	moved map[types.UID]int
@@ -183,6 +186,7 @@ type actions struct {
 	deleteDecision func(context.Context, *v1alpha1.PlacementDecision) error
 	writeStatus    func(context.Context, *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error)
 	// writeConfig writes the status of the PlacementConfig.
+	writePlan   func(context.Context, *v1alpha1.RebalancePlan) (*v1alpha1.RebalancePlan, error)
 	writeConfig func(context.Context, *v1alpha1.PlacementConfig) (*v1alpha1.PlacementConfig, error)
 	// writeConditions fails with a conflict where the registration has changed.
 	writeConditions func(context.Context, *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error)

@@ -107,6 +107,18 @@ func (w *world) restart() {
 			w.config = written
 			return written, nil
 		},
+		writePlan: func(_ context.Context, p *v1alpha1.RebalancePlan) (*v1alpha1.RebalancePlan, error) {
+			w.writes = append(w.writes, "status of plan "+p.Name)
+			if w.failNext != nil {
+				err := w.failNext
+				w.failNext = nil
+				return nil, err
+			}
+			written := p.DeepCopy()
+			written.ResourceVersion = w.next()
+			w.plans = replace(w.plans, written)
+			return written, nil
+		},
 		writeConditions: w.writeConditions,
 		there: func(_ context.Context, _ schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
 			w.looked++
