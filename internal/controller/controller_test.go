@@ -354,3 +354,42 @@ func TestAResourceThatIsNotServed(t *testing.T) {
 		}
 	}
 }
+
+// TestAPlanOutlivesItsController: one controller begins a plan and cannot write a decision any more, the next one carries it out.
+func TestAPlanOutlivesItsController(t *testing.T) {
+	s := newShop(t, "api", "web")
+	on := func(cluster string) (n int) {
+		for _, u := range s.stored("placementdecisions") {
+			for _, d := range written[v1alpha1.PlacementDecision](u).Decisions {
+				if len(d.Clusters) == 1 && d.Clusters[0].Name == cluster {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	plan := func() *v1alpha1.RebalancePlan { return written[v1alpha1.RebalancePlan](s.stored("rebalanceplans")[0]) }
+	t.Run("begun", func(t *testing.T) {
+		newInstallation(t).shows(s)
+		eventually(t, "both are on a", func() bool { return on("a") == 2 })
+		s.set(func(s *apiServer) { s.refuse = noDecisions })
+		b := testCluster("b", "4")
+		b.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "ClusterRegistration"}
+		s.put("clusterregistrations", "shop", b)
+		two := moves("p1", "1 api a b", "2 web a b")
+		two.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "RebalancePlan"}
+		s.put("rebalanceplans", "shop", two)
+		eventually(t, "the first wave has begun", func() bool { return plan().Status.Wave == 1 })
+	})
+	if n := on("a"); n != 2 {
+		t.Errorf("%d are on a", n)
+	}
+	s.set(func(s *apiServer) { s.refuse = nil })
+	t.Run("carried on", func(t *testing.T) {
+		newInstallation(t).shows(s)
+		eventually(t, "the plan is complete", func() bool { return plan().IsOver() })
+	})
+	if got := plan().Status; got.Moved != 2 || on("b") != 2 {
+		t.Errorf("%d are on b: %+v", on("b"), got)
+	}
+}

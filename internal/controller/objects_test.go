@@ -57,6 +57,13 @@ metadata: {name: cluster, uid: u, annotations: {kcp.io/cluster: w}}
 spec: {suspend: true}
 status: {conditions: [{type: Suspended, status: "True", lastTransitionTime: "2026-01-01T00:00:00Z"}]}
 `},
+	{planResource, `
+apiVersion: tmc.kcp.io/v1alpha1
+kind: RebalancePlan
+metadata: {name: a, uid: u, annotations: {kcp.io/cluster: w}}
+spec: {aim: even, suspend: true, limits: {moveTimeout: 5m, moreWaiting: 1}, moves: [{workload: {namespace: ns, apiVersion: apps/v1, kind: Deployment, name: d, uid: u}, from: a, to: b, wave: 1}]}
+status: {conditions: [{type: Progressing, status: "True", lastTransitionTime: "2026-01-01T00:00:00Z"}], startedAt: "2026-01-01T00:00:00Z", wave: 1, moves: 1, waves: [{wave: 1, startedAt: "2026-01-01T00:00:00Z"}], skippedMoves: [{from: a, to: b, wave: 1, reason: Twice}]}
+`},
 	{workResource, `
 apiVersion: tmc.kcp.io/v1alpha1
 kind: Work
