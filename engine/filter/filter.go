@@ -43,6 +43,16 @@ const (
 	planned
 )
 
+// ReadsFacts reports whether a stage reads nothing of a cluster but what it is: how full it is makes no difference.
+func (s Stage) ReadsFacts() bool {
+	for i := range chain {
+		if chain[i].name == s {
+			return chain[i].reads == facts
+		}
+	}
+	return false
+}
+
 // stage is one step of the filter. It has no state: all that it needs is in the query.
 type stage interface {
 	// violations reports all that a cluster violates, as long as report returns true, and returns whether it always did.

@@ -178,13 +178,7 @@ func notAdmitted(d *engine.Decision, to string) (why string, outdated bool) {
 	if len(obstacles) == 0 {
 		return fmt.Sprintf("%s does not admit it: %s", to, d.NoBetterPlace()), false
 	}
-	outdated = slices.ContainsFunc(obstacles, func(o filter.Obstacle) bool {
-		switch o.Stage {
-		case filter.Registration, filter.Ready, filter.Location, filter.ClusterSelector, filter.Taint, filter.Capability, filter.Nodes:
-			return true
-		}
-		return false
-	})
+	outdated = slices.ContainsFunc(obstacles, func(o filter.Obstacle) bool { return o.Stage.ReadsFacts() })
 	return fmt.Sprintf("%s does not admit it: %s", to, obstacles[0].String()), outdated
 }
 

@@ -391,6 +391,8 @@ func (r *reader) addOurs(w *Workspace, o *Object) {
 		take(r, &w.Decisions, o, wrong)
 	case "Work":
 		take(r, &w.Works, o, wrong)
+	case "RebalancePlan": // it is checked, and the controller alone carries it out
+		take(r, new([]Typed[v1alpha1.RebalancePlan]), o, wrong)
 	}
 }
 
@@ -418,7 +420,7 @@ func unreadable(o *Object, problems decode.Problems) (errs []*Error) {
 func isOurs(o *Object) bool { return o.GroupVersionKind().Group == v1alpha1.SchemeGroupVersion.Group }
 
 func isClusterScoped(o *Object) bool {
-	return isOurs(o) && slices.Contains([]string{"ClusterRegistration", "ClusterUsage", "ClusterScore", "PlacementConfig"}, o.GetKind())
+	return isOurs(o) && slices.Contains([]string{"ClusterRegistration", "ClusterUsage", "ClusterScore", "PlacementConfig", "RebalancePlan"}, o.GetKind())
 }
 
 func isConfigMap(o *Object) bool { return o.GetAPIVersion() == "v1" && o.GetKind() == "ConfigMap" }

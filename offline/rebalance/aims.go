@@ -41,8 +41,8 @@ const never = math.MaxInt32
 // maxStuck bounds how many workloads are named that are in the way.
 const maxStuck = 100
 
-// Even has the use of the clusters differ by no more than Percent points: of those that are named, or of all that are ready and
-// without a taint NoSchedule or NoExecute.
+// Even has the use of the clusters differ by no more than Percent points: of those that are named, or of all that are ready, not
+// cordoned, and without a taint NoSchedule or NoExecute.
 type Even struct {
 	Percent  int
 	Clusters []string
@@ -67,7 +67,7 @@ func (a Even) of(s *state) (goal, error) {
 	}
 	for _, row := range s.rows() {
 		if len(a.Clusters) == 0 {
-			g.selected[row.Name] = row.Ready() && !slices.ContainsFunc(row.Taints, keepsAway) && useOf(row).Resource != ""
+			g.selected[row.Name] = row.Ready() && !row.Cordoned() && !slices.ContainsFunc(row.Taints, keepsAway) && useOf(row).Resource != ""
 		}
 		// What any workload could add to the use of a cluster.
 		var arrivals []int64

@@ -106,9 +106,6 @@ func (s *state) rows() []*snapshot.Row { return s.now().rows }
 // row of a cluster, nil where there is none.
 func (s *state) row(cluster string) *snapshot.Row { return s.now().byName[cluster] }
 
-// byFacts are the stages of the filter that moves have no effect on.
-var byFacts = []filter.Stage{filter.Registration, filter.Ready, filter.Location, filter.ClusterSelector, filter.Taint, filter.Capability, filter.Nodes}
-
 // classify finds the kind of a workload.
 func (s *state) classify(w *item) error {
 	if w.Fixed != "" {
@@ -137,7 +134,7 @@ func (s *state) classify(w *item) error {
 	}
 	k.divided = d.Divides()
 	for v := range d.EachVerdict {
-		k.goes[v.Cluster] = v.Rejection == nil || !slices.Contains(byFacts, v.Rejection.Stage)
+		k.goes[v.Cluster] = v.Rejection == nil || !v.Rejection.Stage.ReadsFacts()
 	}
 	return nil
 }

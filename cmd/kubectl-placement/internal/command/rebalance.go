@@ -36,8 +36,8 @@ admits at its turn, by constraints, policies, spread, affinity and room. A workl
 tmc.kcp.io/pinned: "true" does not move, nor one that is suspended or has ended.
 
 The use of a cluster is that of its dominant resource: the most, over its resources, of (allocated + reserved) / allocatable.
-  --even=10           the use of all clusters that are ready, and have no taint NoSchedule or NoExecute, is within 10 points;
-                      --cluster names others
+  --even=10           the use of all clusters that are ready, not cordoned, and without taints NoSchedule and NoExecute, is within 10
+                      points; --cluster names others
   --free=CLUSTER      nothing is left on the cluster
   --make-room=WORKLOAD  the workload, which waits, finds clusters; a file with a workload says what is yet to come
 
