@@ -29,11 +29,12 @@ type deliveries struct {
 	copies     *delivery.Copies
 	usages     map[string]*v1alpha1.ClusterUsage
 	// running are the workloads that run somewhere and are not shown.
-	running map[workloadKey]workload.Reference
-	// delivered is what this was read from.
+	running map[workloadKey]map[types.UID]workload.Reference
+	// delivered is what this was read from; unseen are the workloads in running by UID.
 	delivered struct {
-		works map[*v1alpha1.Work]bool
-		done  *delivery.Result
+		clusters map[string]*v1alpha1.ClusterRegistration
+		done     *delivery.Result
+		unseen   map[types.UID]workloadKey
 	}
 	// problems are why workloads are not delivered as they are decided, by UID, and unwritable why Works of clusters cannot be
 	// written, as the last round of deliveries has found.
@@ -43,32 +44,72 @@ type deliveries struct {
 	behind map[types.UID]time.Time
 }
 
-// readDeliveries reads what is delivered where.
+func newDeliveries() deliveries {
+	d := deliveries{departures: delivery.Departures{}, copies: &delivery.Copies{}, running: map[workloadKey]map[types.UID]workload.Reference{}, behind: map[types.UID]time.Time{}}
+	d.delivered.unseen = map[types.UID]workloadKey{}
+	return d
+}
+
+// readDeliveries reads what is delivered where. Workloads of which something has changed by that are due.
 func (w *workspace) readDeliveries(o *cacheView) {
-	w.delivering = map[string]delivery.Cluster{}
-	names := make([]string, len(o.clusters))
+	delivering, names := make(map[string]delivery.Cluster, len(o.clusters)), make([]string, len(o.clusters))
+	read := make(map[string]*v1alpha1.ClusterRegistration, len(o.clusters))
 	for i, r := range o.clusters {
-		names[i] = r.Name
-		w.delivering[r.Name] = *delivery.ClusterOf(r)
-	}
-	w.copies, w.usages = delivery.CopiesOf(names, o.works), o.usages
-	w.running = w.runsUnseen()
-	var done *delivery.Result
-	if w.outcome != nil {
-		if done = w.outcome(); done != nil {
-			w.problems, w.unwritable = done.Problems, done.Clusters
+		if names[i], read[r.Name] = r.Name, r; w.delivered.clusters[r.Name] == r {
+			delivering[r.Name] = w.delivering[r.Name]
+		} else {
+			delivering[r.Name] = *delivery.ClusterOf(r)
 		}
 	}
-	works := make(map[*v1alpha1.Work]bool, len(o.works))
-	for _, work := range o.works {
-		works[work] = true
+	w.delivering, w.usages, w.delivered.clusters = delivering, o.usages, read
+	changed := w.copies.Update(names, o.works)
+	if w.outcome != nil {
+		if done := w.outcome(); done != nil && done != w.delivered.done {
+			for uid, problems := range done.Problems {
+				changed[uid] = changed[uid] || !slices.Equal(problems, w.problems[uid])
+			}
+			for uid := range w.problems {
+				changed[uid] = changed[uid] || len(done.Problems[uid]) == 0
+			}
+			w.problems, w.unwritable, w.delivered.done = done.Problems, done.Clusters, done
+		}
 	}
-	if w.delivered.done == done && maps.Equal(w.delivered.works, works) {
+	for uid, other := range changed {
+		if item := w.index.uids[uid]; item != nil && other {
+			w.index.add(item, deliveryChanged)
+		}
+	}
+	maps.Copy(changed, w.index.turned)
+	clear(w.index.turned)
+	for uid := range changed {
+		w.followUnseen(uid)
+	}
+}
+
+// followUnseen finds out whether a workload runs somewhere and is not shown.
+func (w *workspace) followUnseen(uid types.UID) {
+	if key, ran := w.delivered.unseen[uid]; ran {
+		if delete(w.running[key], uid); len(w.running[key]) == 0 {
+			delete(w.running, key)
+		}
+		delete(w.delivered.unseen, uid)
+		w.index.add(w.index.get(key), deliveryChanged)
+	}
+	if w.index.uids[uid] != nil {
 		return
 	}
-	w.delivered.done, w.delivered.works = done, works
-	for _, item := range w.index.items {
-		w.index.add(item, deliveryChanged)
+	for _, c := range w.copies.Of(uid) {
+		reference, known := c.Reference()
+		if !known {
+			continue
+		}
+		key := keyOf(reference)
+		if w.running[key] == nil {
+			w.running[key] = map[types.UID]workload.Reference{}
+		}
+		w.running[key][uid], w.delivered.unseen[uid] = reference, key
+		w.index.add(w.index.get(key), deliveryChanged)
+		return
 	}
 }
 
@@ -179,32 +220,6 @@ func countedBy(usage *v1alpha1.ClusterUsage, uid types.UID) (counted capacity.Re
 	return counted
 }
 
-// runsUnseen returns the workloads that run somewhere and are not shown.
-func (w *workspace) runsUnseen() map[workloadKey]workload.Reference {
-	unseen := map[workloadKey]workload.Reference{}
-	if w.copies.None() {
-		return unseen
-	}
-	shown := make(map[types.UID]bool, len(w.index.items))
-	for _, item := range w.index.items {
-		if item.object != nil {
-			shown[item.object.UID] = true
-		}
-	}
-	for uid, copies := range w.copies.All() {
-		if shown[uid] {
-			continue
-		}
-		for _, c := range copies {
-			if reference, known := c.Reference(); known {
-				unseen[keyOf(reference)] = reference
-				w.index.add(w.index.get(keyOf(reference)), deliveryChanged)
-			}
-		}
-	}
-	return unseen
-}
-
 // assignments says where the workloads of a pass belong, by decisions that are durable.
 //
 // Invariant: a workload that runs somewhere and is not known to be gone has an assignment.
@@ -213,13 +228,14 @@ func (p *pass) assignments() []delivery.Assignment {
 	items := make([]*workItem, 0, len(p.index.items))
 	for key, item := range p.index.items {
 		if p.kept[key] != nil {
-			reference := key.reference()
-			if running, runs := p.running[key]; runs {
-				reference = running
-			} else if d, _, found := p.store.get(key); found {
-				reference.UID = string(d.Workload.UID)
+			for _, reference := range p.running[key] {
+				all = append(all, delivery.Assignment{Source: &delivery.Source{Reference: reference}})
 			}
-			all = append(all, delivery.Assignment{Source: &delivery.Source{Reference: reference}})
+			if d, _, found := p.store.get(key); found && len(p.running[key]) == 0 {
+				reference := key.reference()
+				reference.UID = string(d.Workload.UID)
+				all = append(all, delivery.Assignment{Source: &delivery.Source{Reference: reference}})
+			}
 		} else if item.object != nil {
 			items = append(items, item)
 		}

@@ -266,7 +266,7 @@ func (w *workspace) watchReports(ctx context.Context, o *cacheView, r *result) {
 	for _, shown := range o.clusters {
 		if conditionsReadable(shown, o) {
 			w.watchReport(ctx, shown, over[shown.Name], r)
-			if w.handOver != nil && w.copies != nil {
+			if w.handOver != nil && w.delivering != nil {
 				w.watchDelivery(ctx, shown, r)
 			}
 		}

@@ -89,6 +89,9 @@ type toldUnreadable struct {
 // index has the workloads of a workspace, and knows which of them are due: due.go says why.
 type index struct {
 	items map[workloadKey]*workItem
+	// uids has those that are shown, by UID; turned are the UIDs of which one has come or gone.
+	uids   map[types.UID]*workItem
+	turned map[types.UID]bool
 	// on has those that are, by their decisions, on a cluster.
 	on map[string]map[*workItem]bool
 	// due are the workloads that the next pass looks at.
@@ -114,7 +117,7 @@ type index struct {
 
 func newIndex() *index {
 	return &index{
-		items: map[workloadKey]*workItem{}, on: map[string]map[*workItem]bool{}, due: map[*workItem]reason{}, open: map[*workItem]bool{},
+		items: map[workloadKey]*workItem{}, uids: map[types.UID]*workItem{}, turned: map[types.UID]bool{}, on: map[string]map[*workItem]bool{}, due: map[*workItem]reason{}, open: map[*workItem]bool{},
 		timers: btree.NewG(8, func(a, b *workItem) bool {
 			return cmp.Or(a.wake.Compare(b.wake), a.key.compare(b.key)) < 0
 		}),
@@ -148,8 +151,7 @@ func (x *index) take(o *cacheView) {
 			there[item] = true
 		}
 		if item.shown != object { // an informer never changes an object but replaces it
-			item.shown = object
-			x.add(item, workloadChanged)
+			x.show(item, object)
 		}
 	}
 	if x.hidden, x.source = hidden, nil; o.live != nil {
@@ -164,10 +166,25 @@ func (x *index) take(o *cacheView) {
 			break
 		}
 		if item.shown != nil && !there[item] {
-			item.shown = nil
-			x.add(item, workloadChanged)
+			x.show(item, nil)
 		}
 	}
+}
+
+// show takes up a workload as it is shown now, nil if it is not.
+func (x *index) show(item *workItem, object *workloadObject) {
+	before := item.shown
+	if item.shown = object; before != nil && (object == nil || before.UID != object.UID) {
+		x.turned[before.UID] = true
+		if x.uids[before.UID] == item {
+			delete(x.uids, before.UID)
+		}
+	}
+	if object != nil {
+		x.turned[object.UID] = x.turned[object.UID] || x.uids[object.UID] == nil
+		x.uids[object.UID] = item
+	}
+	x.add(item, workloadChanged)
 }
 
 // place puts an item under the clusters of its decision.

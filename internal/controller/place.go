@@ -70,6 +70,10 @@ func (p *pass) line(due []*workItem) {
 		switch {
 		case p.kept[item.key] != nil:
 			p.keep(item)
+		case item.object == nil && len(p.running[item.key]) > 0:
+			p.release(item.key)
+			p.index.drop(item)
+			p.index.add(item, leftOver)
 		case item.object == nil:
 			p.release(item.key)
 			p.index.forget(item)

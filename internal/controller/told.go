@@ -179,19 +179,10 @@ const (
 
 // carriedOut is condition Delivered of a registration; nil where nothing is delivered there.
 func (w *workspace) carriedOut(shown *v1alpha1.ClusterRegistration) *conditionsv1alpha1.Condition {
-	c, works := w.delivering[shown.Name], w.copies.Works(shown.Name)
-	behind, removing := 0, 0
+	c, works, progress := w.delivering[shown.Name], w.copies.Works(shown.Name), w.copies.Progress(shown.Name)
 	var wrong []string
-	for _, work := range works {
-		if work.Status.ObservedGeneration < work.Generation {
-			behind++
-		}
-		removing += len(work.Status.Removing)
-		for i := range work.Status.Manifests {
-			if m := &work.Status.Manifests[i]; m.Wrong {
-				wrong = append(wrong, delivery.Clean(fmt.Sprintf("%s %s/%s: %s", m.Kind, m.Namespace, m.Name, m.Message), maxTold))
-			}
-		}
+	for _, m := range progress.Wrong[:min(len(progress.Wrong), maxExamples)] {
+		wrong = append(wrong, delivery.Clean(fmt.Sprintf("%s %s/%s: %s", m.Kind, m.Namespace, m.Name, m.Message), maxTold))
 	}
 	fault := func(reason, format string, args ...any) *conditionsv1alpha1.Condition {
 		return conditions.FalseCondition(v1alpha1.DeliveredCondition, reason, conditionsv1alpha1.ConditionSeverityWarning, "%s", shorten(fmt.Sprintf(format, args...)))
@@ -210,11 +201,11 @@ func (w *workspace) carriedOut(shown *v1alpha1.ClusterRegistration) *conditionsv
 	case w.unwritable[shown.Name] != "":
 		return fault(worksUnwritten, "%s", w.unwritable[shown.Name])
 	case len(wrong) > 0:
-		return fault(v1alpha1.NotAppliedReason, "Something is wrong with %d objects. %s", len(wrong), examples(wrong))
-	case behind > 0:
-		return fault(v1alpha1.InProgressReason, "%d of %d Works are not carried out yet", behind, len(works))
-	case removing > 0:
-		return fault(v1alpha1.InProgressReason, "%d objects are being removed", removing)
+		return fault(v1alpha1.NotAppliedReason, "Something is wrong with %d objects. %s", len(progress.Wrong), andMore(wrong, len(progress.Wrong)))
+	case progress.Behind > 0:
+		return fault(v1alpha1.InProgressReason, "%d of %d Works are not carried out yet", progress.Behind, len(works))
+	case progress.Removing > 0:
+		return fault(v1alpha1.InProgressReason, "%d objects are being removed", progress.Removing)
 	default:
 		return conditions.TrueCondition(v1alpha1.DeliveredCondition)
 	}
@@ -223,13 +214,11 @@ func (w *workspace) carriedOut(shown *v1alpha1.ClusterRegistration) *conditionsv
 // leftOn returns the workloads that may still run on a cluster though no decision has them there.
 func (w *workspace) leftOn(cluster string) (left []string) {
 	wanted := map[types.UID]bool{}
-	for _, record := range w.store.records {
-		if record.current != nil && slices.Contains(clusterNames(record.current.decision.Clusters), cluster) {
-			wanted[record.current.decision.Workload.UID] = true
-		}
+	for item := range w.index.on[cluster] {
+		wanted[item.stored.Workload.UID] = true
 	}
-	for uid, copies := range w.copies.All() {
-		if c := copies[cluster]; c != nil && !wanted[uid] {
+	for uid, c := range w.copies.In(cluster) {
+		if !wanted[uid] {
 			if reference, known := c.Reference(); known {
 				left = append(left, reference.String())
 			}

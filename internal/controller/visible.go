@@ -121,7 +121,7 @@ func (w *workspace) restsOn(o *cacheView, due []*workItem, unseen map[workloadKe
 		item.lacks = false
 		key, record, shown := item.key, w.store.records[item.key], item.object != nil
 		decided := record != nil && record.current != nil
-		if _, runs := w.running[key]; !decided && (!runs || shown) {
+		if runs := len(w.running[key]) > 0; !decided && (!runs || shown) {
 			continue
 		}
 		resource, watched := o.resourceOf(key.apiVersion, key.kind)

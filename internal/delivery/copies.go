@@ -1,12 +1,17 @@
 package delivery
 
 import (
+	"cmp"
 	"encoding/json"
 	"iter"
 	"maps"
+	"slices"
+	"strings"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -66,34 +71,118 @@ func (c *Copy) Replicas() int64 {
 
 // Copies are the copies of workloads in the clusters of a workspace.
 type Copies struct {
-	// of are the copies by the UID of the workload and by the cluster.
+	// of are the copies by the UID of the workload and by the cluster. Invariant: the map of a workload is never changed, but replaced.
 	of map[types.UID]map[string]*Copy
-	// works are the Works by cluster.
-	works map[string][]*v1alpha1.Work
+	// in are the clusters.
+	in map[string]*copiesIn
+}
+
+// copiesIn are the copies in one cluster, and the Works that they were read from.
+type copiesIn struct {
+	works    []*v1alpha1.Work
+	copies   map[types.UID]*Copy
+	progress Progress
+}
+
+// Progress is how far an agent has carried out the Works of its cluster.
+type Progress struct {
+	// Behind counts the Works that it has not carried out as they are, Removing the objects that are being removed.
+	Behind, Removing int
+	// Wrong are the objects with which something is wrong.
+	Wrong []*v1alpha1.ManifestStatus
 }
 
 // CopiesOf reads Works, each with the name of the cluster that it is for. Those of namespaces that are of no cluster are left
 // out. What agents say counts only for workloads that they were given.
 func CopiesOf(clusters []string, works []*v1alpha1.Work) *Copies {
-	c := &Copies{of: map[types.UID]map[string]*Copy{}, works: map[string][]*v1alpha1.Work{}}
-	names := make(map[string]string, len(clusters))
+	c := &Copies{}
+	c.Update(clusters, works)
+	return c
+}
+
+// Update takes up Works as they are now, and returns the workloads whose copies are other ones by that. A Work is never changed, but
+// replaced: clusters all of whose Works are the same are not read again.
+func (c *Copies) Update(clusters []string, works []*v1alpha1.Work) (changed map[types.UID]bool) {
+	if c.of == nil {
+		c.of, c.in = map[types.UID]map[string]*Copy{}, map[string]*copiesIn{}
+	}
+	names, now := make(map[string]string, len(clusters)), make(map[string][]*v1alpha1.Work, len(clusters))
 	for _, name := range clusters {
 		names[v1alpha1.WorkNamespace(name)] = name
 	}
 	for _, w := range works {
 		if cluster, found := names[w.Namespace]; found {
-			c.works[cluster] = append(c.works[cluster], w)
-			c.read(cluster, w)
+			now[cluster] = append(now[cluster], w)
 		}
 	}
-	return c
+	changed = map[types.UID]bool{}
+	for cluster := range c.in {
+		if now[cluster] == nil {
+			c.take(cluster, nil, changed)
+		}
+	}
+	for cluster, works := range now {
+		slices.SortFunc(works, func(a, b *v1alpha1.Work) int {
+			return cmp.Or(cmp.Compare(len(a.Name), len(b.Name)), strings.Compare(a.Name, b.Name))
+		})
+		if !slices.Equal(c.Works(cluster), works) {
+			c.take(cluster, works, changed)
+		}
+	}
+	return changed
 }
 
-func (c *Copies) read(cluster string, w *v1alpha1.Work) {
+// take reads the Works of a cluster.
+func (c *Copies) take(cluster string, works []*v1alpha1.Work, changed map[types.UID]bool) {
+	before, now := map[types.UID]*Copy(nil), &copiesIn{works: works, copies: map[types.UID]*Copy{}}
+	if c.in[cluster] != nil {
+		before = c.in[cluster].copies
+	}
+	for _, w := range works {
+		now.read(w)
+	}
+	for uid := range before {
+		if now.copies[uid] == nil {
+			changed[uid] = true
+			c.set(uid, cluster, nil)
+		}
+	}
+	for uid, copied := range now.copies {
+		if b := before[uid]; b == nil || !b.same(copied) {
+			changed[uid] = true
+		}
+		c.set(uid, cluster, copied)
+	}
+	if c.in[cluster] = now; works == nil {
+		delete(c.in, cluster)
+	}
+}
+
+// set replaces a copy; nil is one that is gone.
+func (c *Copies) set(uid types.UID, cluster string, copied *Copy) {
+	now := make(map[string]*Copy, len(c.of[uid])+1)
+	maps.Copy(now, c.of[uid])
+	if now[cluster] = copied; copied == nil {
+		delete(now, cluster)
+	}
+	if c.of[uid] = now; len(now) == 0 {
+		delete(c.of, uid)
+	}
+}
+
+func (c *copiesIn) read(w *v1alpha1.Work) {
+	if w.Status.ObservedGeneration < w.Generation {
+		c.progress.Behind++
+	}
+	c.progress.Removing += len(w.Status.Removing)
 	statuses := make(map[types.UID]*v1alpha1.ManifestStatus, len(w.Status.Manifests))
 	for i := range w.Status.Manifests {
-		if s := &w.Status.Manifests[i]; s.WorkloadUID != "" {
+		s := &w.Status.Manifests[i]
+		if s.WorkloadUID != "" {
 			statuses[s.WorkloadUID] = s
+		}
+		if s.Wrong {
+			c.progress.Wrong = append(c.progress.Wrong, s)
 		}
 	}
 	for i := range w.Spec.Manifests {
@@ -101,43 +190,66 @@ func (c *Copies) read(cluster string, w *v1alpha1.Work) {
 		if m.WorkloadUID == "" {
 			continue
 		}
-		c.add(cluster, m.WorkloadUID, &Copy{Work: w, Manifest: m, Status: statuses[m.WorkloadUID]})
+		c.add(m.WorkloadUID, &Copy{Work: w, Manifest: m, Status: statuses[m.WorkloadUID]})
 	}
 	// What the agent had when it was last heard of, and what has left since, is there until the agent has carried that out.
 	if w.Status.ObservedGeneration < w.Generation {
 		for uid, status := range statuses {
-			if c.of[uid][cluster] == nil {
-				c.add(cluster, uid, &Copy{Work: w, Removing: &status.ManifestReference})
+			if c.copies[uid] == nil {
+				c.add(uid, &Copy{Work: w, Removing: &status.ManifestReference})
 			}
 		}
 	}
 	for i := range w.Status.Removing {
-		if uid := w.Status.Removing[i].WorkloadUID; uid != "" && c.of[uid][cluster] == nil {
-			c.add(cluster, uid, &Copy{Work: w, Removing: &w.Status.Removing[i]})
+		if uid := w.Status.Removing[i].WorkloadUID; uid != "" && c.copies[uid] == nil {
+			c.add(uid, &Copy{Work: w, Removing: &w.Status.Removing[i]})
 		}
 	}
 }
 
-func (c *Copies) add(cluster string, uid types.UID, copied *Copy) {
-	if c.of[uid] == nil {
-		c.of[uid] = map[string]*Copy{}
+func (c *copiesIn) add(uid types.UID, copied *Copy) {
+	if before := c.copies[uid]; before == nil || before.Manifest == nil {
+		c.copies[uid] = copied
 	}
-	if before := c.of[uid][cluster]; before == nil || before.Manifest == nil {
-		c.of[uid][cluster] = copied
+}
+
+// same says whether all that is known of a copy is what is known of another one.
+func (c *Copy) same(d *Copy) bool {
+	if c.Manifest != d.Manifest && (c.Manifest == nil || d.Manifest == nil || c.Manifest.Revision != d.Manifest.Revision ||
+		c.Manifest.Generation != d.Manifest.Generation || !ptr.Equal(c.Manifest.Replicas, d.Manifest.Replicas)) {
+		return false
 	}
+	carriedOut := func(w *v1alpha1.Work) bool { return w.Status.ObservedGeneration >= w.Generation }
+	return c.Work.UID == d.Work.UID && carriedOut(c.Work) == carriedOut(d.Work) && equality.Semantic.DeepEqual(c.Status, d.Status) &&
+		equality.Semantic.DeepEqual(c.Removing, d.Removing)
 }
 
 // Of returns the copies of a workload by cluster. Nothing in it may be changed.
 func (c *Copies) Of(uid types.UID) map[string]*Copy { return c.of[uid] }
 
-// None says that there are none.
-func (c *Copies) None() bool { return len(c.of) == 0 }
-
-// All yields the copies of each workload.
-func (c *Copies) All() iter.Seq2[types.UID, map[string]*Copy] { return maps.All(c.of) }
+// In yields the copies in a cluster.
+func (c *Copies) In(cluster string) iter.Seq2[types.UID, *Copy] {
+	if in := c.in[cluster]; in != nil {
+		return maps.All(in.copies)
+	}
+	return func(func(types.UID, *Copy) bool) {}
+}
 
 // Works returns the Works of a cluster.
-func (c *Copies) Works(cluster string) []*v1alpha1.Work { return c.works[cluster] }
+func (c *Copies) Works(cluster string) []*v1alpha1.Work {
+	if in := c.in[cluster]; in != nil {
+		return in.works
+	}
+	return nil
+}
+
+// Progress returns how far the agent of a cluster is.
+func (c *Copies) Progress(cluster string) (p Progress) {
+	if in := c.in[cluster]; in != nil {
+		p = in.progress
+	}
+	return p
+}
 
 // Departures are copies that are to be removed, of which the agent has not said yet that they are gone.
 //

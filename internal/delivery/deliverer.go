@@ -38,6 +38,8 @@ type Deliverer struct {
 	// nil before they have been listed, and stale once it is not known what a write has done.
 	works map[types.NamespacedName]*known
 	stale bool
+	// copies are those that these have.
+	copies *Copies
 	// deleted are Works that the watch may still show.
 	deleted map[types.UID]bool
 	// refused are manifests that the server does not take, by revision, and why: they hold up no other.
@@ -138,8 +140,9 @@ func (d *Deliverer) Deliver(ctx context.Context, round *Round, shown []*v1alpha1
 	for i := range round.Clusters {
 		names[i] = round.Clusters[i].Name
 	}
+	d.copies.Update(names, d.current())
 	p := &planning{
-		Deliverer: d, round: round, copies: CopiesOf(names, d.current()), clusters: make(map[string]*clusterPlan, len(names)),
+		Deliverer: d, round: round, copies: d.copies, clusters: make(map[string]*clusterPlan, len(names)),
 		result: r, asked: map[departure]bool{},
 	}
 	p.plan(ctx)
@@ -292,7 +295,7 @@ const showWithin = 5 * time.Second
 // is not known what it did, and where the watch does not show what was written.
 func (d *Deliverer) load(ctx context.Context, shown []*v1alpha1.Work) error {
 	if d.works == nil {
-		d.departures, d.left, d.deleted, d.stale = Departures{}, map[types.UID][]string{}, map[types.UID]bool{}, true
+		d.departures, d.left, d.deleted, d.stale, d.copies = Departures{}, map[types.UID][]string{}, map[types.UID]bool{}, true, &Copies{}
 	}
 	if !d.stale {
 		d.take(shown)
@@ -367,7 +370,8 @@ func (d *Deliverer) Copies(round *Round) (copies *Copies, known bool) {
 	for i := range round.Clusters {
 		names[i] = round.Clusters[i].Name
 	}
-	return CopiesOf(names, d.current()), true
+	d.copies.Update(names, d.current())
+	return d.copies, true
 }
 
 // current returns the Works as they are known, by name.
