@@ -36,6 +36,8 @@ type deliveries struct {
 		done     *delivery.Result
 		unseen   map[types.UID]workloadKey
 	}
+	// handed are the clusters of the last round that was handed over.
+	handed map[string]*v1alpha1.ClusterRegistration
 	// problems are why workloads are not delivered as they are decided, by UID, and unwritable why Works of clusters cannot be
 	// written, as the last round of deliveries has found.
 	problems   map[types.UID][]delivery.Problem
@@ -220,51 +222,45 @@ func countedBy(usage *v1alpha1.ClusterUsage, uid types.UID) (counted capacity.Re
 	return counted
 }
 
-// assignments says where the workloads of a pass belong, by decisions that are durable.
+// assignments says where a workload belongs, by a decision that is durable.
 //
 // Invariant: a workload that runs somewhere and is not known to be gone has an assignment.
-func (p *pass) assignments() []delivery.Assignment {
-	all := make([]delivery.Assignment, 0, len(p.index.items))
-	items := make([]*workItem, 0, len(p.index.items))
-	for key, item := range p.index.items {
-		if p.kept[key] != nil {
-			for _, reference := range p.running[key] {
-				all = append(all, delivery.Assignment{Source: &delivery.Source{Reference: reference}})
+func (p *pass) assignments(item *workItem) (all []*delivery.Assignment) {
+	if p.kept[item.key] != nil {
+		for _, uid := range slices.Sorted(maps.Keys(p.running[item.key])) {
+			all = append(all, &delivery.Assignment{Source: &delivery.Source{Reference: p.running[item.key][uid]}})
+		}
+		if item.found && len(all) == 0 {
+			reference := item.key.reference()
+			reference.UID = string(item.stored.Workload.UID)
+			all = append(all, &delivery.Assignment{Source: &delivery.Source{Reference: reference}})
+		}
+		return all
+	}
+	if item.object == nil {
+		return nil
+	}
+	a := &delivery.Assignment{Source: item.object.source}
+	switch {
+	case item.unowned:
+		if _, by, found := p.store.get(item.key); found { // it waits for its turn to leave
+			if s := p.compiled[by]; s != nil {
+				a.Placement = s.content
+				p.assign(item.key, a)
 			}
-			if d, _, found := p.store.get(key); found && len(p.running[key]) == 0 {
-				reference := key.reference()
-				reference.UID = string(d.Workload.UID)
-				all = append(all, delivery.Assignment{Source: &delivery.Source{Reference: reference}})
-			}
-		} else if item.object != nil {
-			items = append(items, item)
+		} else if len(p.unselective) == 0 {
+			a.State = delivery.Unselected
+		}
+	case item.idle:
+	case item.found && !item.stale:
+		a.Placement = item.owner.content
+		p.assign(item.key, a)
+	default:
+		if a.Placement = item.owner.content; item.tried && item.err == nil && !item.deferred {
+			a.State = delivery.Waiting
 		}
 	}
-	slices.SortFunc(items, inTurn)
-	for _, item := range items {
-		a := delivery.Assignment{Source: item.object.source}
-		switch {
-		case item.unowned:
-			if _, by, found := p.store.get(item.key); found { // it waits for its turn to leave
-				if i := slices.IndexFunc(p.placements, func(s *placementState) bool { return namespacedName(s.object) == by }); i >= 0 {
-					a.Placement = p.placements[i].object
-					p.assign(item.key, &a)
-				}
-			} else if len(p.unselective) == 0 {
-				a.State = delivery.Unselected
-			}
-		case item.idle:
-		case item.found && !item.stale:
-			a.Placement = item.owner.object
-			p.assign(item.key, &a)
-		default:
-			if a.Placement = item.owner.object; item.tried && item.err == nil && !item.deferred {
-				a.State = delivery.Waiting
-			}
-		}
-		all = append(all, a)
-	}
-	return all
+	return []*delivery.Assignment{a}
 }
 
 // assign says where a workload belongs, if that is durable.
@@ -283,14 +279,50 @@ func (p *pass) assign(key workloadKey, a *delivery.Assignment) {
 	}
 }
 
-// handOverRound says where all workloads belong, once what the pass has decided is written.
+// handOverRound says where all workloads belong, once what the pass has decided is written, and if that is anything else than before.
 func (p *pass) handOverRound() {
 	if p.handOver == nil {
 		return
 	}
-	r := delivery.Round{Assignments: p.assignments()}
+	x := p.index
+	for _, item := range append(p.due, p.visited...) {
+		x.assign(item, p.assignments(item))
+	}
+	for key := range p.store.changed { // by what the pass has written
+		if item := x.items[key]; item != nil {
+			x.assign(item, p.assignments(item))
+		}
+	}
+	if !x.reassigned && maps.Equal(p.handed, p.delivered.clusters) {
+		return
+	}
+	r := delivery.Round{Assignments: make([]*delivery.Assignment, 0, len(x.items))}
+	x.turns.Ascend(func(item *workItem) bool {
+		r.Assignments = append(r.Assignments, item.assigned...)
+		return true
+	})
+	for _, key := range slices.SortedFunc(maps.Keys(p.kept), workloadKey.compare) {
+		if item := x.items[key]; item.object == nil {
+			r.Assignments = append(r.Assignments, item.assigned...)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(p.delivering)) {
 		r.Clusters = append(r.Clusters, p.delivering[name])
 	}
 	p.handOver(r)
+	x.reassigned, p.handed = false, p.delivered.clusters
+}
+
+// assign says where a workload belongs.
+func (x *index) assign(item *workItem, now []*delivery.Assignment) {
+	if !slices.EqualFunc(item.assigned, now, sameAssignment) {
+		item.assigned, x.reassigned = now, true
+	}
+}
+
+func sameAssignment(a, b *delivery.Assignment) bool {
+	unseen := func(s *delivery.Source) bool { return s != nil && s.Manifest == nil && s.ResourceVersion == "" }
+	return (a.Source == b.Source || unseen(a.Source) && unseen(b.Source) && a.Reference == b.Reference && a.Generation == b.Generation) &&
+		a.State == b.State && a.Placement == b.Placement && slices.Equal(a.Targets, b.Targets) && a.Divided == b.Divided &&
+		a.DecidedAt.Equal(b.DecidedAt) && slices.Equal(a.Leaving, b.Leaving)
 }

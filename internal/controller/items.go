@@ -13,6 +13,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/placement"
+	"github.com/kcp-placement/placement/internal/delivery"
 )
 
 // workItem is a workload, for as long as it is shown, has a decision or runs somewhere: what passes know of it.
@@ -28,6 +29,8 @@ type workItem struct {
 	others []*placementState
 	// account is what it adds to the tally of a placement.
 	account account
+	// assigned says where it belongs, as it was last handed over to be delivered.
+	assigned []*delivery.Assignment
 	// on are the clusters under which the index finds it.
 	on []string
 
@@ -98,6 +101,9 @@ type index struct {
 	due map[*workItem]reason
 	// open are those that something else than they themselves may change: they wait, or should have other clusters, or more.
 	open map[*workItem]bool
+	// turns has those that are shown, in turn. reassigned is set while any belongs elsewhere than was last handed over.
+	turns      *btree.BTreeG[*workItem]
+	reassigned bool
 	// timers are the workloads that are due at a time, the earliest first.
 	timers *btree.BTreeG[*workItem]
 	// waiting counts those that no cluster is feasible for.
@@ -118,6 +124,7 @@ type index struct {
 func newIndex() *index {
 	return &index{
 		items: map[workloadKey]*workItem{}, uids: map[types.UID]*workItem{}, turned: map[types.UID]bool{}, on: map[string]map[*workItem]bool{}, due: map[*workItem]reason{}, open: map[*workItem]bool{},
+		turns: btree.NewG(16, func(a, b *workItem) bool { return inTurn(a, b) < 0 }),
 		timers: btree.NewG(8, func(a, b *workItem) bool {
 			return cmp.Or(a.wake.Compare(b.wake), a.key.compare(b.key)) < 0
 		}),
@@ -206,6 +213,16 @@ func (x *index) place(item *workItem, clusters []string) {
 	}
 }
 
+// turn gives an item its turn; the zero value is that of one that is not shown.
+func (x *index) turn(item *workItem, now placement.Turn) {
+	if item.turn.Workload != nil {
+		x.turns.Delete(item)
+	}
+	if item.turn = now; now.Workload != nil {
+		x.turns.ReplaceOrInsert(item)
+	}
+}
+
 // wakeAt has an item be due at a time, or before.
 func (x *index) wakeAt(item *workItem, at time.Time) {
 	if item.wake.IsZero() || at.Before(item.wake) {
@@ -253,6 +270,8 @@ func (x *index) forget(item *workItem) {
 	x.drop(item)
 	item.withdraw()
 	item.owned(nil)
+	x.turn(item, placement.Turn{})
+	x.assign(item, nil)
 	x.place(item, nil)
 	delete(x.due, item)
 	delete(x.items, item.key)

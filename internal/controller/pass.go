@@ -20,6 +20,8 @@ type pass struct {
 	selectors  []placement.Selector
 	// unselective are the placements of which it is not known what they select.
 	unselective []*placementState
+	// due are the workloads that were due when the pass began to place.
+	due []*workItem
 	// queue are the workloads that are due and belong to a placement, in turn; visited those that the pass has come to.
 	queue   *btree.BTreeG[*workItem]
 	visited []*workItem

@@ -41,10 +41,10 @@ var (
 // any more then unless something has changed, so the order is that of one long pass.
 func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 	p.followNominations()
-	due := p.gather(o)
-	p.kept = p.findUnseen(ctx, o, due, p.result)
+	p.due = p.gather(o)
+	p.kept = p.findUnseen(ctx, o, p.due, p.result)
 	p.followDepartures()
-	p.line(due)
+	p.line(p.due)
 	for item := p.nextInTurn(); item != nil; item = p.nextInTurn() {
 		p.visit(ctx, item)
 	}
@@ -94,18 +94,23 @@ func (p *pass) find(item *workItem) {
 	item.stored, _, item.found = p.store.get(item.key)
 	item.stale, item.unowned, item.idle = false, false, false
 	if item.object == nil {
+		item.owned(nil)
+		p.index.turn(item, placement.Turn{})
 		return
 	}
 	item.stale = item.found && item.stored.Workload.UID != item.object.UID
 	owner, others := p.ownerOf(item)
 	item.owned(owner)
 	item.others = others
-	item.turn = placement.Turn{Workload: item.object, Kind: item.object.Kind, APIVersion: item.object.APIVersion}
+	turn := placement.Turn{Workload: item.object, Kind: item.object.Kind, APIVersion: item.object.APIVersion}
+	if owner != nil {
+		turn.Priority = owner.object.Spec.Priority
+	}
+	p.index.turn(item, turn)
 	if owner == nil {
 		item.unowned = true
 		return
 	}
-	item.turn.Priority = owner.object.Spec.Priority
 	item.idle = !item.found && (item.object.end == workload.HasFinished || item.object.end == workload.Suspended || item.object.end == workload.Controlled)
 }
 

@@ -30,6 +30,8 @@ type compiledPlacement struct {
 type placementState struct {
 	object     *v1alpha1.WorkloadPlacement
 	unreadable string
+	// content is the first object that said what object does, but for the status.
+	content *v1alpha1.WorkloadPlacement
 	compiledPlacement
 	// selection changes with what the placement selects, and when. changed is set until its workloads are due for it.
 	selection int
@@ -93,7 +95,7 @@ func (w *workspace) recompile(s *placementState, object *v1alpha1.WorkloadPlacem
 		return
 	}
 	selects := s.selectorErr == nil
-	s.unreadable, s.compiledPlacement = unreadable, compiledPlacement{}
+	s.unreadable, s.content, s.compiledPlacement = unreadable, object, compiledPlacement{}
 	if err := recovered(func() { s.compiledPlacement = w.compileOne(object, problems) }); err != nil {
 		s.selectorErr, s.err = err, err
 	}

@@ -44,8 +44,7 @@ func (d *deliverer) tellDenied(binding *apisv1alpha2.APIBinding, round *delivery
 	if len(denied) == 0 {
 		return
 	}
-	for i := range round.Assignments {
-		a := &round.Assignments[i]
+	for _, a := range round.Assignments {
 		at := slices.IndexFunc(d.endpoint.kinds, func(k watchedKind) bool { return k.kind == a.Kind && k.apiVersion == a.APIVersion })
 		if a.State != delivery.Decided || at < 0 {
 			continue

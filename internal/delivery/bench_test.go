@@ -49,7 +49,7 @@ func BenchmarkRound(b *testing.B) {
 	}
 	for i := range 50_000 {
 		s := &Source{Reference: workload.Reference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "default", Name: fmt.Sprintf("w%d", i), UID: fmt.Sprintf("uid-%d", i)}, Generation: 1, Finalizers: []string{v1alpha1.FinalizerDelivery}}
-		round.Assignments = append(round.Assignments, Assignment{Source: s, State: Decided, Placement: p, Targets: []Target{{Cluster: fmt.Sprintf("c%d", i%100), Replicas: 1}}})
+		round.Assignments = append(round.Assignments, &Assignment{Source: s, State: Decided, Placement: p, Targets: []Target{{Cluster: fmt.Sprintf("c%d", i%100), Replicas: 1}}})
 	}
 	shown := func() (all []*v1alpha1.Work) {
 		for _, w := range works {

@@ -216,7 +216,7 @@ func (c *copiesIn) add(uid types.UID, copied *Copy) {
 // same says whether all that is known of a copy is what is known of another one.
 func (c *Copy) same(d *Copy) bool {
 	if c.Manifest != d.Manifest && (c.Manifest == nil || d.Manifest == nil || c.Manifest.Revision != d.Manifest.Revision ||
-		c.Manifest.Generation != d.Manifest.Generation || !ptr.Equal(c.Manifest.Replicas, d.Manifest.Replicas)) {
+		c.Manifest.Since != d.Manifest.Since || c.Manifest.Generation != d.Manifest.Generation || !ptr.Equal(c.Manifest.Replicas, d.Manifest.Replicas)) {
 		return false
 	}
 	carriedOut := func(w *v1alpha1.Work) bool { return w.Status.ObservedGeneration >= w.Generation }

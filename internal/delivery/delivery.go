@@ -61,8 +61,9 @@ type Assignment struct {
 
 // Round is what a placing pass hands over: where every workload belongs. A workload that it does not have is gone.
 type Round struct {
-	Clusters    []Cluster
-	Assignments []Assignment
+	Clusters []Cluster
+	// Assignments are not changed any more: one that says something else is another one.
+	Assignments []*Assignment
 }
 
 // Target is what a cluster is to run of a workload.

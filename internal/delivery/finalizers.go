@@ -12,8 +12,7 @@ import (
 // deleted loses it once nothing is left of it, but on clusters from which nothing can be removed: those that are lost or gone, or whose
 // agents do not deliver. Once no agent delivers, all lose it, so that a controller that does not deliver leaves none that is held.
 func (p *planning) finalizers() {
-	for i := range p.round.Assignments {
-		a := &p.round.Assignments[i]
+	for _, a := range p.round.Assignments {
 		here, has := p.copies.Of(types.UID(a.UID)), slices.Contains(a.Finalizers, v1alpha1.FinalizerDelivery)
 		switch {
 		case a.Deleting:

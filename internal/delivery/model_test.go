@@ -368,7 +368,7 @@ func (w *world) round() *Round {
 			a := m.Assignment
 			source := *m.Source
 			a.Source = &source
-			r.Assignments = append(r.Assignments, a)
+			r.Assignments = append(r.Assignments, &a)
 		}
 	}
 	return r

@@ -58,7 +58,7 @@ func TestPacking(t *testing.T) {
 			for batch := range slices.Chunk(all, test.batch) {
 				for _, i := range batch {
 					source := &Source{Reference: workload.Reference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "default", Name: fmt.Sprint("w", i), UID: fmt.Sprint("uid", i)}}
-					round.Assignments = append(round.Assignments, Assignment{Source: source, State: Decided, Placement: placement, Targets: []Target{{Cluster: "dublin", Replicas: 1}}})
+					round.Assignments = append(round.Assignments, &Assignment{Source: source, State: Decided, Placement: placement, Targets: []Target{{Cluster: "dublin", Replicas: 1}}})
 				}
 				var shown []*v1alpha1.Work
 				for _, w := range works {

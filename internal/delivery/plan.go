@@ -138,10 +138,10 @@ func (p *planning) plan(ctx context.Context) {
 }
 
 // byAge returns assignments by the age of their placements, those without one last.
-func byAge(assignments []Assignment) []*Assignment {
+func byAge(assignments []*Assignment) []*Assignment {
 	of := map[*v1alpha1.WorkloadPlacement][]*Assignment{}
-	for i := range assignments {
-		of[assignments[i].Placement] = append(of[assignments[i].Placement], &assignments[i])
+	for _, a := range assignments {
+		of[a.Placement] = append(of[a.Placement], a)
 	}
 	placements := slices.SortedFunc(maps.Keys(of), func(a, b *v1alpha1.WorkloadPlacement) int {
 		switch {

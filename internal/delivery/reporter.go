@@ -75,8 +75,7 @@ func (r *Reporter) Report(round *Round, copies *Copies, problems map[types.UID][
 		clusters[round.Clusters[i].Name] = &round.Clusters[i]
 	}
 	there := make(map[types.UID]bool, len(round.Assignments))
-	for i := range round.Assignments {
-		a := &round.Assignments[i]
+	for _, a := range round.Assignments {
 		if a.Source == nil || a.UID == "" {
 			continue
 		}

@@ -61,7 +61,7 @@ func (r *reporting) say(health v1alpha1.Health, n int32, message string) {
 func (r *reporting) report() {
 	rollout := r.rollout()
 	rollout.Source = r.shown
-	round := &delivery.Round{Assignments: []delivery.Assignment{*rollout.Assignment}}
+	round := &delivery.Round{Assignments: []*delivery.Assignment{rollout.Assignment}}
 	for _, c := range r.clusters {
 		round.Clusters = append(round.Clusters, *c)
 	}
