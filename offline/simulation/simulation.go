@@ -80,6 +80,9 @@ type placementState struct {
 	queue []v1alpha1.QueuedWorkload
 	// unlimited: the brake is lifted for its workloads. suspended: nothing is decided on them.
 	unlimited, suspended bool
+	// candidate: the shadow policies decide for it, in a rollout.
+	candidate bool
+	uid       types.UID
 }
 
 type key struct {
@@ -150,6 +153,7 @@ func (s *Simulation) Load(ctx context.Context, workspaces []*manifest.Workspace)
 			w.policyErr = inFiles(m, err)
 			errs = append(errs, fmt.Errorf("policies of workspace %s: %w", m.Name, w.policyErr))
 		}
+		s.followRollout(w)
 		if first && !s.options.Fresh {
 			errs = append(errs, s.restore(m))
 		}
@@ -174,7 +178,7 @@ func (s *Simulation) setAffinity(ctx context.Context, w *workspace) {
 			var scheduled *placement.Placement
 			if p := items[i].placement; p != nil && p.compiled != nil && items[i].Err == nil {
 				// Where the policies fail for a workload, its decision says so.
-				scheduled, _ = s.engine.Scheduled(ctx, engine.Request{Workspace: w.Name, Placement: p.compiled, Workload: items[i].Workload.Workload})
+				scheduled, _ = s.engine.Scheduled(ctx, engine.Request{Workspace: w.Name, Placement: p.compiled, Workload: items[i].Workload.Workload, Shadow: p.candidate})
 			}
 			if !yield(items[i].Workload.Workload, scheduled) {
 				return
@@ -245,7 +249,7 @@ func (w *workspace) compile(e *engine.Engine) error {
 	for _, o := range objects {
 		p := &placementState{
 			name: o.Typed.Name, namespace: o.Typed.Namespace, priority: o.Typed.Spec.Priority, preempts: o.Typed.Preempts(),
-			queue: o.Typed.Status.Queue, unlimited: o.Typed.DisruptsAtOnce(), suspended: o.Typed.Spec.Suspend,
+			queue: o.Typed.Status.Queue, unlimited: o.Typed.DisruptsAtOnce(), suspended: o.Typed.Spec.Suspend, uid: o.Typed.UID,
 		}
 		selector, _ := placement.CompileSelector(o.Typed) // Compile returns its error, too
 		if p.compiled, p.err = e.CompilePlacement(o.Typed); p.err != nil {
@@ -356,7 +360,7 @@ func (s *Simulation) request(i item, current assignment) engine.Request {
 		named := *w
 		named.UID, w = current.uid, &named
 	}
-	return engine.Request{Workspace: i.workspace.Name, Placement: i.placement.compiled, Workload: w, Current: current.clusters, Group: current.group, Now: s.options.Now}
+	return engine.Request{Workspace: i.workspace.Name, Placement: i.placement.compiled, Workload: w, Current: current.clusters, Group: current.group, Shadow: i.placement.candidate, Now: s.options.Now}
 }
 
 // err is why a workload that belongs to a placement cannot be decided.
