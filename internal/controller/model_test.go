@@ -98,6 +98,7 @@ type model struct {
 	leases        map[string]heartbeat
 	placements    []*v1alpha1.WorkloadPlacement
 	workloads     map[string]*workloadObject
+	plans         map[string]*v1alpha1.RebalancePlan
 
 	// broken are slices that cannot be written for now, by how a write of them ends.
 	broken map[string]brokenWrite
@@ -180,7 +181,7 @@ func newModel(t *rapid.T, policies *policy.Compiler) *model {
 		T: t, policies: policies, clock: time.Unix(1_000_000, 0),
 		decisions: map[types.NamespacedName]*v1alpha1.PlacementDecision{}, registrations: map[string]*v1alpha1.ClusterRegistration{},
 		usages: map[string]*v1alpha1.ClusterUsage{}, leases: map[string]heartbeat{},
-		workloads: map[string]*workloadObject{}, sites: map[string]*site{}, broken: map[string]brokenWrite{},
+		workloads: map[string]*workloadObject{}, plans: map[string]*v1alpha1.RebalancePlan{}, sites: map[string]*site{}, broken: map[string]brokenWrite{},
 		slicing: sliceLimits{decisions: rapid.IntRange(1, 4).Draw(t, "decisions"), bytes: 1 << 20, youngBytes: 1 << 20},
 	}
 	m.slicing.youngDecisions = rapid.IntRange(1, m.slicing.decisions).Draw(t, "young")
@@ -321,8 +322,9 @@ func (m *model) run() {
 			m.clock = m.clock.Add(rapid.SampledFrom(steps).Draw(m.T, "time"))
 			m.visible = m.visible || m.claimed && !m.clock.Before(m.boundAt.Add(claimsSettle/2))
 		}),
-		"informers show": step(func() { m.leader.show(rapid.IntRange(0, allKinds).Draw(m.T, "kinds")) }),
-		"a pass":         step(func() { m.leader.pass() }),
+		"a plan comes or goes": step(m.rebalance),
+		"informers show":       step(func() { m.leader.show(rapid.IntRange(0, allKinds).Draw(m.T, "kinds")) }),
+		"a pass":               step(func() { m.leader.pass() }),
 		"a full pass": step(func() {
 			m.leader.show(allKinds)
 			m.leader.pass()
@@ -421,6 +423,58 @@ func (m *model) run() {
 		if row.Free.CPU != row.Allocatable.CPU {
 			m.Fatalf("%s: %d of %d free at the end", row.Name, row.Free.CPU, row.Allocatable.CPU)
 		}
+	}
+}
+
+// rebalance makes a plan of any moves, suspends one or lets it go on, or deletes it.
+func (m *model) rebalance() {
+	name := rapid.SampledFrom([]string{"p1", "p2"}).Draw(m.T, "plan")
+	p := m.plans[name]
+	switch {
+	case p == nil:
+		var lines []string
+		cluster := rapid.SampledFrom([]string{"a", "b", "c"})
+		for range rapid.IntRange(1, 5).Draw(m.T, "moves") {
+			lines = append(lines, fmt.Sprintf("%d %s %s %s", rapid.IntRange(1, 3).Draw(m.T, "wave"), rapid.SampledFrom([]string{"t", "u", "v", "w"}).Draw(m.T, "of"),
+				cluster.Draw(m.T, "from"), cluster.Draw(m.T, "to")))
+		}
+		p = moves(name, lines...)
+		p.UID, p.CreationTimestamp = types.UID(m.next()), metav1.NewTime(m.clock)
+		p.Spec.Limits.MoreWaiting = int32(rapid.IntRange(0, 2).Draw(m.T, "more waiting"))
+	case rapid.Bool().Draw(m.T, "is deleted"):
+		delete(m.plans, name)
+		return
+	default:
+		p = p.DeepCopy()
+		p.Spec.Suspend = !p.Spec.Suspend
+	}
+	p.ResourceVersion = m.next()
+	m.plans[name] = p
+}
+
+// endPlans lets all plans go on, and expects them to come to an end once all is well.
+func (m *model) endPlans() {
+	for _, name := range slices.Sorted(maps.Keys(m.plans)) {
+		p := m.plans[name].DeepCopy()
+		p.Spec.Suspend, p.ResourceVersion = false, m.next()
+		m.plans[name] = p
+	}
+	over := func() bool {
+		return !slices.ContainsFunc(slices.Collect(maps.Values(m.plans)), func(p *v1alpha1.RebalancePlan) bool { return !p.IsOver() })
+	}
+	for i := 0; !over(); i++ {
+		if i > 50 {
+			for _, p := range m.plans {
+				m.Logf("%s: %+v", p.Name, p.Status)
+			}
+			m.Fatal("a plan does not come to an end")
+		}
+		m.clock = m.clock.Add(5 * time.Minute)
+		for _, name := range slices.Sorted(maps.Keys(m.sites)) {
+			m.report(name, -1)
+		}
+		m.leader.show(allKinds)
+		m.leader.pass()
 	}
 }
 
@@ -581,6 +635,19 @@ func (m *model) elect() {
 		},
 		writeStatus: func(_ context.Context, p *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error) {
 			return p, l.alive()
+		},
+		writePlan: func(_ context.Context, p *v1alpha1.RebalancePlan) (*v1alpha1.RebalancePlan, error) {
+			current := m.plans[p.Name]
+			if err := l.alive(); err != nil {
+				return nil, err
+			}
+			if current == nil || current.ResourceVersion != p.ResourceVersion {
+				return nil, apierrors.NewConflict(schema.GroupResource{}, p.Name, errors.New("changed"))
+			}
+			written := current.DeepCopy()
+			written.Status, written.ResourceVersion = *p.Status.DeepCopy(), m.next()
+			m.plans[p.Name] = written
+			return written, nil
 		},
 		writeConditions: func(_ context.Context, r *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
 			current := m.registrations[r.Name]
@@ -766,7 +833,7 @@ func (l *leader) load() map[string]int64 {
 }
 
 // allKinds has a bit for each kind of object.
-const allKinds = 127
+const allKinds = 255
 
 // show brings informers up to date; each bit of kinds is one kind of object.
 func (l *leader) show(kinds int) {
@@ -790,6 +857,12 @@ func (l *leader) show(kinds int) {
 				break
 			}
 			l.view.workloads = append(l.view.workloads, l.workloads[name])
+		}
+	}
+	if kinds&128 != 0 {
+		l.view.plans = nil
+		for _, name := range slices.Sorted(maps.Keys(l.plans)) {
+			l.view.plans = append(l.view.plans, l.plans[name])
 		}
 	}
 	if kinds&16 != 0 {
@@ -970,6 +1043,7 @@ func (m *model) settle() {
 	m.leader.show(allKinds)
 	m.leader.pass()
 	m.clock = m.clock.Add(retryLast) // the claims settle
+	m.endPlans()
 	for before := -1; before != m.version; {
 		before = m.version
 		m.clock = m.clock.Add(retryLast) // for whoever asks the server again
