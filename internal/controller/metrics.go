@@ -28,6 +28,7 @@ type metrics struct {
 	suspended     prometheus.Gauge
 	supposed      *prometheus.GaugeVec
 	shadow        *prometheus.CounterVec
+	rolledBack    prometheus.Counter
 	workBytes     prometheus.Counter
 	due           *prometheus.CounterVec
 	moves         *prometheus.CounterVec
@@ -100,6 +101,9 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		moves: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "moves_total", Help: "Decisions by which a workload left a cluster, by reason: Gain, Rescheduled, Evicted, Failover, Drained, Rebalanced, Preempted, Returned or Scaled.",
 		}, []string{"reason"}),
+		rolledBack: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "policy_rollbacks_total", Help: "Rollouts of shadow policies that were taken back because they failed or exceeded a limit.",
+		}),
 		workBytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "work_bytes_total", Help: "Bytes of manifests in the Works that were written.",
 		}),
@@ -107,7 +111,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Namespace: namespace, Name: "due_workloads_total", Help: "Workloads that passes have looked at, by the reason why.",
 		}, []string{"reason"}),
 	}
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.disruptions, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened, m.deliveries, m.workBytes, m.suspended, m.supposed, m.shadow, m.due, m.moves} {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.disruptions, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened, m.deliveries, m.workBytes, m.suspended, m.supposed, m.shadow, m.rolledBack, m.due, m.moves} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

@@ -24,7 +24,7 @@ const (
 // Invariant: the candidate decides for more placements only once that is written in the status, so a restart goes on where it was; for
 // fewer at once.
 func (w *workspace) followRollout(placements []*placementState, r *result) {
-	if w.rollout = w.nextRollout(placements, r); w.rollout != nil {
+	if w.rollout = w.nextRollout(r); w.rollout != nil {
 		w.rollout.Placements = 0
 	}
 	for _, p := range placements {
@@ -50,7 +50,7 @@ func (c *placementConfig) rollout() *v1alpha1.PolicyRolloutStatus {
 }
 
 // nextRollout returns the status of the rollout as it is from now on; nil where there is none.
-func (w *workspace) nextRollout(placements []*placementState, r *result) *v1alpha1.PolicyRolloutStatus {
+func (w *workspace) nextRollout(r *result) *v1alpha1.PolicyRolloutStatus {
 	config, s := w.config.object, &w.shadow
 	if config == nil || config.Spec.PolicyRollout == nil || len(config.Spec.PolicyRollout.Steps) == 0 {
 		return nil
@@ -131,6 +131,7 @@ func (w *workspace) rolledBack(now *v1alpha1.PolicyRolloutStatus, why string) *v
 	next := now.DeepCopy()
 	next.Phase, next.Percent, next.Placements, next.Since = v1alpha1.RolloutRolledBack, 0, 0, &metav1.Time{Time: w.now().Truncate(time.Second)}
 	next.Message = shorten(fmt.Sprintf("All placements are back with the policies in force, because %s. Change the candidate, or remove spec.policyRollout and write it again, to start anew", why))
+	w.metrics.rolledBack.Inc()
 	w.event(w.config.object, corev1.EventTypeWarning, rolloutRolledBack, next.Message)
 	return next
 }
