@@ -127,6 +127,8 @@ const (
 	// SuspendedCondition on a WorkloadPlacement or the PlacementConfig: nothing is decided on its workloads. The message says what
 	// would be. It is absent where nothing is suspended.
 	SuspendedCondition = "Suspended"
+	// DrainedCondition on a ClusterRegistration with spec.drain: no workload is placed there any more. It is absent without a drain.
+	DrainedCondition = "Drained"
 	// WithinCapacityCondition on a ClusterRegistration: what its pods request and what is reserved is no more than the
 	// cluster has. It is absent until it turns False for the first time.
 	WithinCapacityCondition = "WithinCapacity"

@@ -44,7 +44,7 @@ type DrainedWorkload struct {
 	// +kubebuilder:validation:MaxLength=63
 	Namespace string `json:"namespace"`
 
-	// reason is Paced where the workload waits for its turn, NoBetterPlace where no other cluster can take it, and Due where it is
+	// reason is Paced where the workload waits for its turn, NoBetterPlace where no other cluster can take it, NotSeen where it cannot be seen, and Due where it is
 	// decided on next.
 	//
 	// +optional

@@ -16,6 +16,8 @@ type Budget struct {
 	Minimum int
 	// Interval that counts, whenever it begins; 0 paces nothing.
 	Interval time.Duration
+	// slowed is by what Limit is divided; 0 is by nothing.
+	slowed int
 }
 
 // Default is a tenth of the workloads a minute, and at least ten.
@@ -26,7 +28,16 @@ func (b Budget) Unlimited() bool { return b.Interval <= 0 || b.Percent >= 100 }
 
 // Limit is how many of so many placed workloads may lose a cluster within an interval.
 func (b Budget) Limit(placed int) int {
-	return max(placed/100*b.Percent+placed%100*b.Percent/100, b.Minimum, 1)
+	return max(max(placed/100*b.Percent+placed%100*b.Percent/100, b.Minimum)/max(b.slowed, 1), 1)
+}
+
+// Slowed is a budget of which only one part in so many is left: that of Default where this one paces nothing.
+func (b Budget) Slowed(by int) Budget {
+	if b.Unlimited() {
+		b = Default
+	}
+	b.slowed = by
+	return b
 }
 
 // Most is how many of so many placed workloads may lose a cluster at once.

@@ -70,14 +70,22 @@ func ByAge(a, b metav1.Object) int {
 // Turn is the position of a workload in the scheduling queue of its workspace.
 type Turn struct {
 	// Priority of the placement that the workload belongs to.
-	Priority         int32
+	Priority int32
+	// Displaced is set for a workload that has been on a cluster that is lost, Size how large it is: the largest share of what the
+	// other clusters have that it asks for of any resource.
+	Displaced        bool
+	Size             float64
 	Workload         metav1.Object
 	Kind, APIVersion string
 }
 
-// Compare orders turns: higher priority first, then the older workload, then by namespace, name, kind and version.
+// Compare orders turns: higher priority first, then those that are displaced, the largest first, then the older workload, then by
+// namespace, name, kind and version.
 func (t Turn) Compare(o Turn) int {
-	return cmp.Or(cmp.Compare(o.Priority, t.Priority), ByAge(t.Workload, o.Workload),
+	if t.Displaced != o.Displaced && t.Priority == o.Priority {
+		return map[bool]int{true: -1, false: 1}[t.Displaced]
+	}
+	return cmp.Or(cmp.Compare(o.Priority, t.Priority), cmp.Compare(o.Size, t.Size), ByAge(t.Workload, o.Workload),
 		strings.Compare(t.Kind, o.Kind), strings.Compare(t.APIVersion, o.APIVersion))
 }
 

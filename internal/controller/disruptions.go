@@ -24,21 +24,31 @@ func (p *pass) mayDisrupt(owner *placementState) bool {
 	return owner.object.DisruptsAtOnce() || p.brake.Allows(p.began, p.placedBefore)
 }
 
-// countDisruption counts a workload of a placement that has lost a cluster.
-func (p *pass) countDisruption(owner *placementState) {
+// countDisruption counts a workload of a placement that has lost a cluster by a decision, nil where that is not what took it away.
+func (p *pass) countDisruption(owner *placementState, by *engine.Decision) {
 	owner.disrupted++
 	p.metrics.disruptions.Inc()
 	if owner.candidate {
 		p.rollout.Moves++
 	}
-	if !owner.object.DisruptsAtOnce() {
-		p.brake.Disrupted(p.began)
+	if owner.object.DisruptsAtOnce() || by != nil && p.overdue(by) {
+		return
+	}
+	p.brake.Disrupted(p.began)
+	if by != nil && p.failsOver(by) {
+		p.slowed.Disrupted(p.began)
 	}
 }
 
-// waitsItsTurn reports whether a workload is to lose a cluster and the brake does not let it now. Then it keeps what it has.
+// waitsItsTurn reports whether a workload is to lose a cluster and the brake, or the loss of much of the fleet, does not let it now.
+// Then it keeps what it has.
 func (p *pass) waitsItsTurn(item *workItem, due *engine.Decision) bool {
-	if !due.Disrupts() || item.owner.suspension != nil || p.mayDisrupt(item.owner) {
+	if !due.Disrupts() || item.owner.suspension != nil {
+		return false
+	}
+	if p.holdsBack(item.owner, due) {
+		item.owner.heldBack++
+	} else if p.mayDisrupt(item.owner) || p.overdue(due) {
 		return false
 	}
 	item.paced = true
@@ -67,7 +77,7 @@ func (p *pass) releaseUnowned(items []*workItem) {
 			p.index.add(item, leftOver)
 		case p.mayDisrupt(owner):
 			p.release(item.key)
-			p.countDisruption(owner)
+			p.countDisruption(owner, nil)
 			p.event(item.object, corev1.EventTypeNormal, "Withdrawn", fmt.Sprintf("left %v: WorkloadPlacement %s does not select it any more", clusterNames(item.stored.Clusters), by.Name))
 		default:
 			item.enter(account{to: owner, paced: item.object.workload.String()})
@@ -86,16 +96,32 @@ func (p *pass) pace() {
 		uid := owner.object.UID
 		_, before := p.moved[uid]
 		moved[uid] = p.moved[uid] + owner.disrupted
-		next := p.brake.Next(p.began, p.placedBefore)
-		owner.pacing = fmt.Sprintf("%d workloads have lost a cluster, %d wait for their turn: at most %s in this workspace, the next at %s. Annotation %s: %s on the placement lets them go at once. They are: %s",
-			moved[uid], owner.paced.Len(), p.brake.String(p.placedBefore), next.UTC().Format(time.RFC3339),
-			v1alpha1.AnnotationDisruptions, v1alpha1.DisruptionsUnlimited, &owner.paced)
+		var next time.Time
+		owner.pacing, owner.pacedFor, next = p.pacing(owner, moved[uid])
 		if !before {
-			p.event(owner.object, corev1.EventTypeWarning, disruptionsPaced, owner.pacing)
+			p.event(owner.object, corev1.EventTypeWarning, owner.pacedFor, owner.pacing)
 		}
-		p.result.within(max(next.Sub(p.now()), time.Millisecond))
+		if !next.IsZero() {
+			p.result.within(max(next.Sub(p.now()), time.Millisecond))
+		}
 	}
 	p.moved = moved
+}
+
+// pacing says why workloads of a placement wait their turn, and when the next goes; the zero time where that is no question of time.
+func (p *pass) pacing(owner *placementState, moved int) (message, reason string, next time.Time) {
+	brake, why, reason := &p.brake, "", disruptionsPaced
+	if owner.heldBack > 0 {
+		reason = p.loss.failover.reason()
+		if p.loss.failover == failoverStopped {
+			return fmt.Sprintf("%s. %d workloads stay on lost clusters. They are: %s", &p.loss, owner.heldBack, &owner.paced), reason, next
+		}
+		brake, why = &p.slowed, p.loss.String()+". "
+	}
+	next = brake.Next(p.began, p.placedBefore)
+	return why + fmt.Sprintf("%d workloads have lost a cluster, %d wait for their turn: at most %s in this workspace, the next at %s. Annotation %s: %s on the placement lets them go at once. They are: %s",
+		moved, owner.paced.Len(), brake.String(p.placedBefore), next.UTC().Format(time.RFC3339),
+		v1alpha1.AnnotationDisruptions, v1alpha1.DisruptionsUnlimited, &owner.paced), reason, next
 }
 
 // wakeForEvictions asks for a pass when the next toleration ends.
@@ -122,7 +148,7 @@ func (p *pass) wakeForEvictions() {
 func disruptionAllowed(current *conditionsv1alpha1.Condition, p *placementState) *conditionsv1alpha1.Condition {
 	switch {
 	case p.pacing != "":
-		return conditions.FalseCondition(v1alpha1.DisruptionAllowedCondition, disruptionsPaced, conditionsv1alpha1.ConditionSeverityInfo, "%s", shorten(p.pacing))
+		return conditions.FalseCondition(v1alpha1.DisruptionAllowedCondition, p.pacedFor, conditionsv1alpha1.ConditionSeverityInfo, "%s", shorten(p.pacing))
 	case current != nil:
 		return conditions.TrueCondition(v1alpha1.DisruptionAllowedCondition)
 	default:

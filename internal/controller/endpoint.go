@@ -390,9 +390,9 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 			return written[v1alpha1.PlacementConfig](u), nil
 		},
 		writeConditions: func(ctx context.Context, r *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
-			// Only the conditions: the rest of the status can be a megabyte.
+			// Only what is the controller's: the rest of the status can be a megabyte.
 			patch, err := json.Marshal(map[string]any{
-				"metadata": map[string]any{"resourceVersion": r.ResourceVersion}, "status": map[string]any{"conditions": r.Status.Conditions},
+				"metadata": map[string]any{"resourceVersion": r.ResourceVersion}, "status": map[string]any{"conditions": r.Status.Conditions, "drain": r.Status.Drain},
 			})
 			if err != nil {
 				return nil, err

@@ -120,7 +120,7 @@ func (w *workspace) latest(r *v1alpha1.ClusterRegistration) *v1alpha1.ClusterReg
 func (w *workspace) watchHealth(ctx context.Context, o *cacheView, r *result) []*v1alpha1.ClusterRegistration {
 	registrations := make([]*v1alpha1.ClusterRegistration, len(o.clusters))
 	w.counting = map[string]time.Time{}
-	unseen := map[types.UID]time.Time{}
+	unseen, missed := map[types.UID]time.Time{}, map[types.UID]time.Time{}
 	for i, shown := range o.clusters {
 		beat, seen := o.heard[shown.UID]
 		writable := conditionsReadable(shown, o)
@@ -134,16 +134,34 @@ func (w *workspace) watchHealth(ctx context.Context, o *cacheView, r *result) []
 			w.watchUnseen(ctx, shown, seen, unseen[shown.UID], o.hides(leaseResource), r)
 		}
 		registrations[i] = w.latest(shown)
+		if conditions.GetReason(registrations[i], v1alpha1.ReadyCondition) == v1alpha1.HeartbeatMissedReason {
+			missed[shown.UID] = w.missedSince(shown)
+		}
 	}
-	w.unseen = unseen
+	w.unseen, w.missed = unseen, missed
 	return registrations
+}
+
+// missedSince is since when this process has known a cluster to be silent.
+func (w *workspace) missedSince(r *v1alpha1.ClusterRegistration) time.Time {
+	if since, known := w.missed[r.UID]; known {
+		return since
+	}
+	return w.now()
 }
 
 // watchSilence writes the Ready condition of a cluster that is silent. It returns whether the cluster has a Lease.
 func (w *workspace) watchSilence(ctx context.Context, shown *v1alpha1.ClusterRegistration, beat heartbeat, usage *v1alpha1.ClusterUsage, writable bool, r *result) bool {
 	c := w.latest(shown)
-	condition, consequence := w.silence(w.now().Sub(beat.at), r)
 	reason := conditions.GetReason(c, v1alpha1.ReadyCondition)
+	var known time.Duration
+	switch reason {
+	case v1alpha1.HeartbeatMissedReason:
+		known = w.now().Sub(w.missedSince(shown))
+	case v1alpha1.ClusterLostReason:
+		known = w.failoverAfter
+	}
+	condition, consequence := w.silence(w.now().Sub(beat.at), known, r)
 	switch {
 	case condition == nil:
 		// Invariant: the usage is no older than the heartbeat. Otherwise pods that are counted by now would look missing.
@@ -219,16 +237,20 @@ func (w *workspace) watchUnseen(ctx context.Context, shown *v1alpha1.ClusterRegi
 
 // silence returns the condition of a cluster that has been silent for some time, nil if there is none yet, and what it means for
 // workloads. It asks for another pass at the time when the condition changes next.
-func (w *workspace) silence(silent time.Duration, r *result) (condition *conditionsv1alpha1.Condition, consequence string) {
+//
+// Invariant: a cluster is taken for lost only once it has been known to be silent, by its condition, for another grace period. So a
+// controller that has seen nothing for long, since it or the server was cut off or asleep, first waits for clusters to report.
+func (w *workspace) silence(silent, known time.Duration, r *result) (condition *conditionsv1alpha1.Condition, consequence string) {
+	wait := max(w.failoverAfter-silent, min(w.grace, w.failoverAfter-w.grace)-known)
 	switch {
 	case w.grace == 0:
 		return nil, ""
 	case silent < w.grace:
 		r.within(w.grace - silent)
 		return nil, ""
-	case w.failoverAfter == 0 || silent < w.failoverAfter:
+	case w.failoverAfter == 0 || wait > 0:
 		if w.failoverAfter > 0 {
-			r.within(w.failoverAfter - silent)
+			r.within(wait)
 		}
 		return conditions.UnknownCondition(v1alpha1.ReadyCondition, v1alpha1.HeartbeatMissedReason, "the cluster has not reported for %s", w.grace),
 			"no workloads are placed there until it does"
@@ -243,12 +265,17 @@ func (w *workspace) silence(silent time.Duration, r *result) (condition *conditi
 func (w *workspace) setCondition(ctx context.Context, shown *v1alpha1.ClusterRegistration, condition *conditionsv1alpha1.Condition) (*v1alpha1.ClusterRegistration, error) {
 	updated := w.latest(shown).DeepCopy()
 	conditions.Set(updated, condition)
+	return w.writeReport(ctx, shown, updated, fmt.Sprintf("condition %s", condition.Type))
+}
+
+// writeReport writes the conditions and the drain of a registration, and returns nil if another writer came first.
+func (w *workspace) writeReport(ctx context.Context, shown, updated *v1alpha1.ClusterRegistration, what string) (*v1alpha1.ClusterRegistration, error) {
 	written, err := w.writeConditions(ctx, updated)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("condition %s of ClusterRegistration %s: %w", condition.Type, shown.Name, err)
+		return nil, fmt.Errorf("%s of ClusterRegistration %s: %w", what, shown.Name, err)
 	}
 	w.reports[shown.UID] = reported{at: w.now(), basedOn: shown.ResourceVersion, object: written}
 	return written, nil
@@ -266,6 +293,7 @@ func (w *workspace) watchReports(ctx context.Context, o *cacheView, r *result) {
 	for _, shown := range o.clusters {
 		if conditionsReadable(shown, o) {
 			w.watchReport(ctx, shown, over[shown.Name], r)
+			w.watchDrain(ctx, shown, r)
 			if w.handOver != nil && w.delivering != nil {
 				w.watchDelivery(ctx, shown, r)
 			}

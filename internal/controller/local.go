@@ -338,7 +338,7 @@ func (l *Local) actions() actions {
 			return written[v1alpha1.RebalancePlan](u), nil
 		},
 		writeConditions: func(_ context.Context, r *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
-			u, err := l.write(clusterResource, r, "ClusterRegistration", "status", "conditions")
+			u, err := l.write(clusterResource, r, "ClusterRegistration", "status")
 			if err != nil {
 				return nil, err
 			}

@@ -29,6 +29,7 @@ type metrics struct {
 	supposed      *prometheus.GaugeVec
 	shadow        *prometheus.CounterVec
 	rolledBack    prometheus.Counter
+	failover      *prometheus.GaugeVec
 	workBytes     prometheus.Counter
 	due           *prometheus.CounterVec
 	moves         *prometheus.CounterVec
@@ -78,6 +79,9 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		hidden: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "workspaces_unreadable", Help: "Workspaces whose APIBinding does not let the controller read a resource in full, by resource.",
 		}, []string{"resource"}),
+		failover: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "workspaces_failover_held_back", Help: "Workspaces of which so many clusters are silent at once that failover is Slowed or Stopped.",
+		}, []string{"failover"}),
 		compile: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "policy_compile_duration_seconds", Help: "Time to compile the Rego of a workspace, or to find it compiled.",
 			Buckets: prometheus.ExponentialBuckets(1e-5, 4, 10),
@@ -111,7 +115,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Namespace: namespace, Name: "due_workloads_total", Help: "Workloads that passes have looked at, by the reason why.",
 		}, []string{"reason"}),
 	}
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.disruptions, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened, m.deliveries, m.workBytes, m.suspended, m.supposed, m.shadow, m.rolledBack, m.due, m.moves} {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.disruptions, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened, m.deliveries, m.workBytes, m.suspended, m.supposed, m.shadow, m.rolledBack, m.failover, m.due, m.moves} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

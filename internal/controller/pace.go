@@ -27,6 +27,9 @@ type Pace struct {
 	NotReadyDelay time.Duration
 	// Disruptions is how many workloads of a workspace may lose a cluster within an interval; the zero value paces nothing.
 	Disruptions disruption.Budget
+	// UnhealthyFleetThreshold is the share of a workspace's clusters from which on, if so many are silent at once, failover goes on at
+	// a tenth of its pace; 0 is none.
+	UnhealthyFleetThreshold float64
 }
 
 // DefaultPace is that of the controller's flags.
@@ -34,6 +37,7 @@ func DefaultPace() Pace {
 	return Pace{
 		HeartbeatGracePeriod: 90 * time.Second, FailoverAfter: 5 * time.Minute, ReservationTimeout: 30 * time.Minute,
 		NotReadyDelay: engine.DefaultNotReadyDelay, Disruptions: disruption.Default,
+		UnhealthyFleetThreshold: 0.55,
 	}
 }
 
@@ -46,6 +50,7 @@ func (p *Pace) AddFlags(flags *pflag.FlagSet) {
 	flags.IntVar(&p.Disruptions.Percent, "disruption-percent", p.Disruptions.Percent, "Percentage of the placed workloads of a workspace that may lose a cluster within --disruption-interval, for whatever reason. 100 paces nothing.")
 	flags.IntVar(&p.Disruptions.Minimum, "disruption-minimum", p.Disruptions.Minimum, "How many workloads of a workspace may lose a cluster within --disruption-interval at least, however few are placed.")
 	flags.DurationVar(&p.Disruptions.Interval, "disruption-interval", p.Disruptions.Interval, "Interval that --disruption-percent and --disruption-minimum are about. 0 paces nothing.")
+	flags.Float64Var(&p.UnhealthyFleetThreshold, "unhealthy-fleet-threshold", p.UnhealthyFleetThreshold, "Share of the clusters of a workspace, and more than 2 of them, from which on, if so many are silent at once, the workloads of lost clusters are placed anew at a tenth of the pace: it may be the controller that is cut off. If all are silent none is, whatever this says. 0 never slows.")
 }
 
 // Validate returns the errors by the names of the flags.
@@ -71,6 +76,9 @@ func (p *Pace) Validate() error {
 	}
 	if p.Disruptions.Interval < 0 {
 		errs = append(errs, fmt.Errorf("--disruption-interval must not be negative, is %s", p.Disruptions.Interval))
+	}
+	if !(p.UnhealthyFleetThreshold >= 0 && p.UnhealthyFleetThreshold <= 1) {
+		errs = append(errs, fmt.Errorf("--unhealthy-fleet-threshold must be from 0 to 1, is %g", p.UnhealthyFleetThreshold))
 	}
 	return errors.Join(errs...)
 }

@@ -67,7 +67,9 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	r.do(func() { w.followConfig(ctx, &o, &r) })
 	registrations := o.clusters
 	r.do(func() { registrations = w.watchHealth(ctx, &o, &r) })
+	w.watchLoss(ctx, registrations)
 	r.do(func() { w.updateClusters(registrations, &o, &r) })
+	r.do(w.countRest)
 	loadErr := w.load(ctx, o.decisions)
 	counted := loadErr == nil && r.do(func() { w.countRequests(ctx, &o, &r) })
 	placements := w.compile(o.placements, o.unreadable)

@@ -50,6 +50,7 @@ func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 	}
 	p.result.do(func() { p.moveForGain(ctx) })
 	p.reportUnseen(o)
+	p.followDrains()
 	p.pace()
 	p.wakeForEvictions()
 	p.wakeNext()
@@ -105,6 +106,7 @@ func (p *pass) find(item *workItem) {
 	turn := placement.Turn{Workload: item.object, Kind: item.object.Kind, APIVersion: item.object.APIVersion}
 	if owner != nil {
 		turn.Priority = owner.object.Spec.Priority
+		turn.Displaced, turn.Size = p.displaced(item)
 	}
 	p.index.turn(item, turn)
 	if owner == nil {
@@ -358,7 +360,7 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 	left := leaves(decision)
 	p.shifted = p.shifted || len(decision.Clusters) > 0 || item.found
 	if decision.Disrupts() {
-		p.countDisruption(item.owner)
+		p.countDisruption(item.owner, decision)
 	}
 	if len(decision.Clusters) == 0 {
 		item.attempt.history = historyOf(item, decision, nil, p.now())

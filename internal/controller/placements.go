@@ -54,9 +54,10 @@ type placementState struct {
 
 // ofPass is what one pass finds out about a placement.
 type ofPass struct {
-	// disrupted counts the workloads that have lost a cluster in this pass; pacing says which wait for their turn.
-	disrupted int
-	pacing    string
+	// disrupted counts the workloads that have lost a cluster in this pass, heldBack those that stay on a lost one since much of the
+	// fleet is silent; pacing says which wait for their turn, for the reason pacedFor.
+	disrupted, heldBack int
+	pacing, pacedFor    string
 	// effective says whether anything in it is in vain.
 	effective *conditionsv1alpha1.Condition
 	// unread is why the decisions could not be read: nothing is known of the workloads then. unpublished are the slices that

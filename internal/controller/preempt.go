@@ -179,7 +179,7 @@ func (p *pass) giveWay(by *workItem, n *nomination, item *workItem, clusters []s
 		item.stored = now
 	}
 	p.restoreReservation(item.key)
-	p.countDisruption(item.owner)
+	p.countDisruption(item.owner, nil)
 	p.shifted = true
 	p.event(item.object, corev1.EventTypeWarning, string(v1alpha1.ChangePreempted), message)
 	p.lineUp(item) // its turn is later

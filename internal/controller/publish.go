@@ -189,6 +189,7 @@ func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecisio
 	if first && w.store.placed > 0 {
 		// What an earlier process has disrupted is not known: processes that keep restarting move nothing.
 		w.brake.Exhaust(w.now(), w.store.placed)
+		w.slowed.Exhaust(w.now(), w.store.placed)
 	}
 	w.gains.recount(w.store)
 	return w.restore(ctx, previous)

@@ -124,6 +124,11 @@ type workspace struct {
 	counting      map[string]time.Time
 	unseen        map[types.UID]time.Time
 	overcommitted int
+	// drains is how far those of clusters have come, by name; loss how much of the fleet has fallen silent at once.
+	drains map[string]*v1alpha1.ClusterDrainStatus
+	loss   loss
+	// missed is since when this process has known clusters to be silent.
+	missed map[types.UID]time.Time
 	// index has the workloads; waited is how many of them wait, as the metric has it.
 	index  *index
 	waited int
@@ -132,7 +137,9 @@ type workspace struct {
 	rebalancing rebalancing
 	// brake paces disruptions. moved counts those of placements that have had workloads wait for their turn since, by UID.
 	brake disruption.Brake
-	moved map[types.UID]int
+	// slowed paces the workloads of lost clusters while too many of them are.
+	slowed disruption.Brake
+	moved  map[types.UID]int
 	// config is the PlacementConfig. suspendedPlacements and wouldBe are what the metrics count of those that are suspended.
 	config              placementConfig
 	suspendedPlacements int
@@ -147,7 +154,7 @@ type workspace struct {
 func newWorkspace(name logicalcluster.Name, e *engine.Engine, policies *policy.Compiler, m *metrics, l limits, a actions) *workspace {
 	return &workspace{
 		name: name, engine: e, policies: policies, table: workload.Kinds(), metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, index: newIndex(), nominations: map[workloadKey]*nomination{}, deliveries: newDeliveries(),
-		lookFailures: map[schema.GroupVersionResource]*writeFailure{}, brake: disruption.Brake{Budget: l.disruptions},
+		lookFailures: map[schema.GroupVersionResource]*writeFailure{}, brake: disruption.Brake{Budget: l.disruptions}, slowed: disruption.Brake{Budget: l.disruptions.Slowed(slowedBy)},
 		placed: map[types.UID]*placedEvents{}, reports: map[types.UID]reported{}, slicing: defaultLimits, publishing: new(atomic.Int64),
 	}
 }
@@ -165,6 +172,8 @@ type limits struct {
 	reservationTimeout time.Duration
 	// disruptions is how many workloads of a workspace may lose a cluster within an interval.
 	disruptions disruption.Budget
+	// unhealthyThreshold is the share of the clusters that are silent at once from which on failover is slowed; 0 is none.
+	unhealthyThreshold float64
 	// suspend has nothing decided in any workspace.
 	suspend bool
 }
@@ -173,7 +182,7 @@ type limits struct {
 func (c *Config) limits() limits {
 	return limits{
 		batchSize: c.BatchSize, batchTimeout: c.BatchTimeout, grace: c.HeartbeatGracePeriod, failoverAfter: c.FailoverAfter,
-		reservationTimeout: c.ReservationTimeout, disruptions: c.Disruptions, suspend: c.Suspend,
+		reservationTimeout: c.ReservationTimeout, disruptions: c.Disruptions, unhealthyThreshold: c.UnhealthyFleetThreshold, suspend: c.Suspend,
 	}
 }
 
@@ -187,7 +196,7 @@ type actions struct {
 	// writeConfig writes the status of the PlacementConfig.
 	writePlan   func(context.Context, *v1alpha1.RebalancePlan) (*v1alpha1.RebalancePlan, error)
 	writeConfig func(context.Context, *v1alpha1.PlacementConfig) (*v1alpha1.PlacementConfig, error)
-	// writeConditions fails with a conflict where the registration has changed.
+	// writeConditions writes the conditions and the drain of a registration. It fails with a conflict where the registration has changed.
 	writeConditions func(context.Context, *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error)
 	// there returns which of some objects of a resource the server has, or of all that are watched where names is nil. It fails
 	// where the resource cannot be read.
@@ -222,6 +231,9 @@ func (w *workspace) retire() {
 	w.countSuspended(nil)
 	w.countHidden(nil)
 	w.setQuarantine(nil)
+	if w.loss.failover != failoverNormal {
+		w.metrics.failover.WithLabelValues(string(w.loss.failover)).Dec()
+	}
 }
 
 // countHidden counts the resources that the workspace does not let the controller read.

@@ -87,7 +87,7 @@ func (w *world) restart() {
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.workspace = newWorkspace("ws", e, policies, m, limits{batchSize: 1000, batchTimeout: time.Hour, grace: time.Minute, failoverAfter: 5 * time.Minute, reservationTimeout: time.Hour}, actions{
+	w.workspace = newWorkspace("ws", e, policies, m, limits{batchSize: 1000, batchTimeout: time.Hour, grace: time.Minute, failoverAfter: 5 * time.Minute, reservationTimeout: time.Hour, unhealthyThreshold: 0.55}, actions{
 		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
 			return slices.Collect(maps.Values(w.stored)), nil
 		},

@@ -1,0 +1,149 @@
+package controller
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// drain sets the drain of a cluster, nil for none.
+func (w *world) drain(name string, drain *v1alpha1.ClusterDrain) {
+	w.change(name, func(c *v1alpha1.ClusterRegistration) {
+		c.Spec.Drain = drain
+		c.ResourceVersion = w.next()
+	})
+}
+
+// drained is the condition Drained of a cluster, and what its status says of the drain.
+func (w *world) drained(name string) string {
+	for _, c := range w.clusters {
+		if c.Name != name {
+			continue
+		}
+		condition := conditions.Get(c, v1alpha1.DrainedCondition)
+		if condition == nil || c.Status.Drain == nil {
+			return fmt.Sprintf("no condition: %t, no drain: %t", condition == nil, c.Status.Drain == nil)
+		}
+		d := c.Status.Drain
+		text := strings.TrimSpace(fmt.Sprintf("%s %s", condition.Status, condition.Reason)) + fmt.Sprintf(": %d remain", d.Remaining)
+		if len(d.Workloads) > 0 {
+			text += fmt.Sprintf(", %s: %s", d.Workloads[0].Workload.Name, d.Workloads[0].Reason)
+		}
+		return text
+	}
+	return "no cluster"
+}
+
+func (w *world) drainIs(name, want string) {
+	w.Helper()
+	if got := w.drained(name); got != want {
+		w.Errorf("drain of %s: %s\nwant: %s", name, got, want)
+	}
+}
+
+// TestDrain: workloads leave a drained cluster at the pace of the budget, and the registration says how many remain and why.
+func TestDrain(t *testing.T) {
+	w := withBrake(t)
+	w.drain("a", &v1alpha1.ClusterDrain{})
+	for remain := 30; remain > 0; remain -= 10 {
+		w.pass()
+		w.on(fmt.Sprint(remain, " ", 40-remain))
+		w.drainIs("a", fmt.Sprintf("False Draining: %d remain, w%d: Paced", remain, 40-remain))
+		w.elapse(time.Minute)
+	}
+	w.pass()
+	w.on("0 40")
+	w.drainIs("a", "True: 0 remain")
+	if told := append(w.eventsOf("Draining"), w.eventsOf("Drained")...); len(told) != 2 {
+		t.Errorf("events %q", told)
+	}
+
+	// It is over: nothing is left of it, and nothing returns by itself.
+	w.drain("a", nil)
+	w.pass()
+	w.on("0 40")
+	w.drainIs("a", "no condition: true, no drain: true")
+	w.writes = nil
+	if w.pass(); len(w.writes) > 0 {
+		t.Errorf("written: %q", w.writes)
+	}
+}
+
+// TestDrainDeadline: until the deadline workloads leave at the pace of the budget. Then all that can leave do at once, and that uses
+// none of the budget up. What has no other place stays all the same, and the registration says so.
+func TestDrainDeadline(t *testing.T) {
+	w := withBrake(t)
+	w.change("b", func(c *v1alpha1.ClusterRegistration) { *c = *testCluster("b", "35") })
+	deadline := metav1.NewTime(w.clock.Add(90 * time.Second))
+	w.drain("a", &v1alpha1.ClusterDrain{Deadline: &deadline})
+	w.pass()
+	w.on("30 10")
+	w.elapse(80 * time.Second)
+	w.on("20 20")
+	w.elapse(9 * time.Second)
+	w.on("20 20")
+	w.elapse(time.Second)
+	w.pass()
+	w.on("5 35")
+	w.drainIs("a", "False DeadlineExceeded: 5 remain, w35: NoBetterPlace")
+	if told := w.eventsOf("DeadlineExceeded"); len(told) != 1 || !strings.Contains(told[0], "what has none stays") {
+		t.Errorf("events %q", told)
+	}
+	w.change("b", func(c *v1alpha1.ClusterRegistration) { *c = *testCluster("b", "40") })
+	w.pass()
+	w.on("0 40")
+	w.drainIs("a", "True: 0 remain")
+}
+
+// TestDrainInOrder: those of the highest priority leave first, and among equals the oldest.
+func TestDrainInOrder(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	low, high := testPlacement(one), testPlacement(one)
+	low.Spec.WorkloadSelector.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"tier": "low"}}
+	high.Name, high.UID, high.Spec.Priority = "high", "high", 10
+	high.Spec.WorkloadSelector.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"tier": "high"}}
+	w.placements = []*v1alpha1.WorkloadPlacement{low, high}
+	for _, name := range []string{"old low", "new low", "new high"} {
+		o := testWorkload(name, 1000)
+		o.Labels = map[string]string{"tier": strings.Fields(name)[1]}
+		o.workload.Labels = o.Labels
+		o.CreationTimestamp = metav1.NewTime(w.clock.Add(map[string]time.Duration{"old": 0, "new": time.Hour}[strings.Fields(name)[0]]))
+		w.workloads = append(w.workloads, o)
+	}
+	w.pass()
+	w.expect(map[string]string{"old low": "a", "new low": "a", "new high": "a"})
+	w.clusters = append(w.clusters, testCluster("b", "1"))
+	w.drain("a", &v1alpha1.ClusterDrain{})
+	w.pass()
+	w.expect(map[string]string{"old low": "a", "new low": "a", "new high": "b"})
+	w.change("b", func(c *v1alpha1.ClusterRegistration) { *c = *testCluster("b", "2") })
+	w.pass()
+	w.expect(map[string]string{"old low": "b", "new low": "a", "new high": "b"})
+}
+
+// TestDrainOfAll: what is to run everywhere loses a drained cluster, which is a disruption, and the last one is kept.
+func TestDrainOfAll(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4"), testCluster("b", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromString(v1alpha1.AllClusters))})}
+	w.workloads = []*workloadObject{testWorkload("everywhere", 1000)}
+	w.pass()
+	w.expect(map[string]string{"everywhere": "a,b"})
+	w.drain("a", &v1alpha1.ClusterDrain{})
+	w.pass()
+	w.expect(map[string]string{"everywhere": "b"})
+	w.drainIs("a", "True: 0 remain")
+	w.drain("b", &v1alpha1.ClusterDrain{})
+	w.pass()
+	w.expect(map[string]string{"everywhere": "b"})
+	w.drainIs("b", "False Draining: 1 remain, everywhere: NoBetterPlace")
+}

@@ -1,0 +1,147 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	"k8s.io/klog/v2"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
+)
+
+// loss is how much of a fleet has fallen silent at once. It may be ours: then what runs there is well, and moving it would do harm.
+type loss struct {
+	failover failover
+	// silent of so many clusters that have ever reported are silent or lost.
+	silent, of int
+	// lost are the clusters whose workloads are placed anew, rest what all others can have in use.
+	lost map[string]bool
+	rest capacity.Resources
+}
+
+// failover is how fast the workloads of lost clusters are placed anew, as in Kubernetes' node lifecycle controller.
+type failover string
+
+const (
+	failoverNormal failover = ""
+	// failoverSlowed: more than a share of the fleet is silent. The pace is a tenth.
+	failoverSlowed failover = "Slowed"
+	// failoverStopped: all of it is silent.
+	failoverStopped failover = "Stopped"
+)
+
+// slowedBy is by how much failover is slowed.
+const slowedBy = 10
+
+// fewLost is how many clusters may always be lost: of a small fleet these are a large share.
+const fewLost = 2
+
+// watchLoss finds out how much of the fleet has fallen silent, by the conditions of its registrations. Clusters count from when they
+// are silent, before they are lost: so those that fall silent together are seen together, though one is lost first.
+func (w *workspace) watchLoss(ctx context.Context, registrations []*v1alpha1.ClusterRegistration) {
+	now := loss{}
+	for _, r := range registrations {
+		ready := conditions.Get(r, v1alpha1.ReadyCondition)
+		if ready == nil {
+			continue
+		}
+		now.of++
+		switch ready.Reason {
+		case v1alpha1.ClusterLostReason:
+			if now.lost == nil {
+				now.lost = map[string]bool{}
+			}
+			now.lost[r.Name] = true
+			now.silent++
+		case v1alpha1.HeartbeatMissedReason:
+			now.silent++
+		}
+	}
+	switch {
+	case now.silent > 0 && now.silent == now.of:
+		now.failover = failoverStopped
+	case now.silent > fewLost && w.unhealthyThreshold > 0 && float64(now.silent)/float64(now.of) >= w.unhealthyThreshold:
+		now.failover = failoverSlowed
+	}
+	if before := w.loss.failover; before != now.failover {
+		if before != failoverNormal {
+			w.metrics.failover.WithLabelValues(string(before)).Dec()
+		}
+		if now.failover != failoverNormal {
+			w.metrics.failover.WithLabelValues(string(now.failover)).Inc()
+		}
+		klog.FromContext(ctx).Info("The pace of failover has changed", "silentClusters", now.silent, "clusters", now.of, "failover", string(now.failover))
+	}
+	w.loss = now
+}
+
+// countRest adds up what the clusters have that are not lost.
+func (w *workspace) countRest() {
+	if len(w.loss.lost) == 0 {
+		return
+	}
+	for _, row := range w.engine.Snapshot(w.name).Rows() {
+		if !row.Lost() {
+			w.loss.rest = w.loss.rest.Add(row.Allocatable)
+		}
+	}
+}
+
+// displaced says whether a workload has been on a cluster that is lost, and how large it is.
+func (w *workspace) displaced(item *workItem) (displaced bool, size float64) {
+	if len(w.loss.lost) == 0 {
+		return false, 0
+	}
+	for _, c := range item.stored.Clusters {
+		displaced = displaced || w.loss.lost[c.Name]
+	}
+	if !displaced {
+		return false, 0
+	}
+	for name, amount := range item.object.workload.Requests.Each {
+		switch rest := w.loss.rest.Get(name); {
+		case amount > 0 && rest <= 0:
+			size = math.Inf(1)
+		case amount > 0:
+			size = max(size, float64(amount)/float64(rest))
+		}
+	}
+	return true, size
+}
+
+// failsOver reports whether a workload leaves a cluster because that is lost.
+func (w *workspace) failsOver(d *engine.Decision) bool {
+	for _, v := range d.Left {
+		if w.loss.lost[v.Cluster] {
+			return true
+		}
+	}
+	return false
+}
+
+// holdsBack reports whether so much of the fleet is silent that a workload of a lost cluster stays where it is for now.
+func (p *pass) holdsBack(owner *placementState, due *engine.Decision) bool {
+	switch {
+	case p.loss.failover == failoverNormal || !p.failsOver(due):
+		return false
+	case p.loss.failover == failoverStopped:
+		return true
+	default:
+		return !owner.object.DisruptsAtOnce() && !p.slowed.Allows(p.began, p.placedBefore)
+	}
+}
+
+// reason is that of condition DisruptionAllowed where failover is slowed or stopped.
+func (f failover) reason() string { return "Failover" + string(f) }
+
+// String says why failover is slowed or stopped.
+func (l *loss) String() string {
+	if l.failover == failoverStopped {
+		return fmt.Sprintf("all %d clusters of the workspace are silent, so that it may be the controller that is cut off: failover stops until one is heard of", l.of)
+	}
+	return fmt.Sprintf("%d of %d clusters of the workspace are silent at once, so that it may be the controller that is cut off: failover goes on at a tenth of its pace", l.silent, l.of)
+}
