@@ -18,9 +18,6 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// maxBlockers bounds how many objects are told that keep a workload waiting.
-const maxBlockers = 8
-
 // Blockers returns which objects keep a workload waiting, or some of its replicas: those that keep it from the cluster that is Nearest,
 // or its placement, where clusters are feasible and what it asks of several of them together cannot be met.
 func (d *Decision) Blockers() []v1alpha1.QueueBlocker {
@@ -58,7 +55,7 @@ func (d *Decision) Blockers() []v1alpha1.QueueBlocker {
 		default:
 			all = append(all, ofCluster(""))
 		}
-		if len(all) == maxBlockers {
+		if len(all) == v1alpha1.MaxBlockers {
 			break
 		}
 	}

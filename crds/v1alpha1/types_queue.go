@@ -8,6 +8,9 @@ import (
 // MaxQueued is how many waiting workloads the status of a placement lists at most.
 const MaxQueued = 10
 
+// MaxBlockers is how many objects are told that keep a workload waiting.
+const MaxBlockers = 8
+
 // QueuedWorkload is a workload that waits for clusters, or for room for some of its replicas.
 type QueuedWorkload struct {
 	// workload that waits.

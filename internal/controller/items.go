@@ -41,6 +41,8 @@ type workItem struct {
 	// attempt is the latest one in vain: to place the workload, where tried, or to find a better place for it.
 	attempt attempt
 	tried   bool
+	// waitingSince is when it began to wait, for clusters or for room for some of its replicas.
+	waitingSince time.Time
 	// missing is since when a cluster that counts workloads has not counted all of this one.
 	missing map[string]time.Time
 	// returning is since when a better fallback group has had a place for it, without a break.

@@ -900,7 +900,10 @@ func (l *leader) hear(cluster string) {
 
 // pass makes passes until no other is due at once, and compares the ledger with the decisions.
 func (l *leader) pass() {
-	for {
+	for n := 0; ; n++ {
+		if n == 1000 {
+			l.Fatalf("passes go on for ever: %v", l.durable())
+		}
 		before := l.durable()
 		l.withdrawn, l.preempted = l.unwritten(), map[string]bool{}
 		l.seeTaints()

@@ -51,6 +51,7 @@ func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 	p.result.do(func() { p.moveForGain(ctx) })
 	p.reportUnseen(o)
 	p.followDrains()
+	p.suggest(ctx)
 	p.pace()
 	p.wakeForEvictions()
 	p.wakeNext()
@@ -472,6 +473,7 @@ func (p *pass) report(ctx context.Context, item *workItem) {
 	if !item.tried && (!placed || item.attempt.inputs == "") {
 		item.attempt = attempt{}
 	}
+	p.followWaiting(item, a.waiting != "" || a.partial != "")
 	p.index.place(item, item.clusters())
 	p.index.settle(item, !item.satisfied)
 	if item.err != nil || item.deferred || item.overlooked || item.paced || item.lacks {

@@ -23,6 +23,7 @@ func (p *pass) reviewReservation(item *workItem) {
 	}
 	clusters, reserved := p.expire(item), item.stored.Reserved
 	if item.object.end.RequestsNothing() && reservesAnything(&item.stored) {
+		p.free(&item.stored)
 		clusters, reserved = slices.Clone(item.stored.Clusters), nil
 		for i := range clusters {
 			// Nothing is reserved, either, that a cluster could fail to count.
@@ -136,7 +137,8 @@ func (w *workspace) restoreReservation(key workloadKey) {
 
 // release removes the decision on a workload.
 func (w *workspace) release(key workloadKey) {
-	if _, _, found := w.store.get(key); found {
+	if d, _, found := w.store.get(key); found {
+		w.free(&d)
 		w.store.remove(key)
 		w.restoreReservation(key)
 	}

@@ -80,12 +80,19 @@ func (w *workspace) updateStatus(ctx context.Context, placements []*placementSta
 			}
 		}
 		says := w.statusBasis(p)
+		if first, waits := p.next(); waits {
+			says.ahead = ahead(first, placements)
+		}
 		if p.told == says {
 			continue
 		}
 		updated := current.DeepCopy()
 		w.fill(updated, p)
-		if equality.Semantic.DeepEqual(current.Status, updated.Status) {
+		if p.unread == nil {
+			updated.Status.Queue = w.queueOf(p, placements)
+		}
+		only := updated.DeepCopy()
+		if keepEstimates(current.Status.Queue, only.Status.Queue); equality.Semantic.DeepEqual(current.Status, only.Status) {
 			p.told = says
 			continue
 		}
@@ -116,6 +123,8 @@ type statusBasis struct {
 	effective                                                 *conditionsv1alpha1.Condition
 	suspension                                                suspension
 	pacing, visible, unread, unpublished, unrelated, policies string
+	// ahead is how many workloads wait before the first that does of its own.
+	ahead int
 }
 
 func (w *workspace) statusBasis(p *placementState) statusBasis {

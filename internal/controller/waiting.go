@@ -26,6 +26,8 @@ type attempt struct {
 	// at is when the message was made; named says that it is made for a workload that the status names.
 	at    time.Time
 	named bool
+	// blockers are the objects that keep the workload waiting, as far as that is known.
+	blockers []v1alpha1.QueueBlocker
 	// preempted is the revision at which it was last tried to have others make room, and preemptAt when it is tried again.
 	preempted int64
 	preemptAt time.Time
@@ -80,7 +82,7 @@ func (p *pass) wait(item *workItem, decision *engine.Decision) {
 	if !explained || named && !a.named {
 		a = attempt{inputs: decision.InputsDigest, message: decision.Summary(), at: p.now(), named: named}
 		if named {
-			a.message = waitingFor(decision)
+			a.message, a.blockers = waitingFor(decision), decision.Blockers()
 		}
 	}
 	a.revision = decision.Revision
@@ -146,11 +148,11 @@ func (p *pass) settle(item *workItem, d *engine.Decision) {
 	case len(d.Standing) == 0 && d.Waiting == 0:
 		return
 	case before.message != "" && before.inputs == d.InputsDigest && (before.named || !item.attempt.named) && p.now().Sub(before.at) < countsEvery:
-		item.attempt.message, item.attempt.named = before.message, before.named
+		item.attempt.message, item.attempt.named, item.attempt.blockers = before.message, before.named, before.blockers
 		p.result.within(countsEvery)
 		return
 	case item.attempt.named:
-		item.attempt.message = shorten(d.NoBetterPlace())
+		item.attempt.message, item.attempt.blockers = shorten(d.NoBetterPlace()), d.Blockers()
 	case len(d.Standing) == 0:
 		item.attempt.message = fmt.Sprintf("%d replicas wait for room", d.Waiting)
 	default:

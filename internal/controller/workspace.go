@@ -115,6 +115,11 @@ type workspace struct {
 	// held are reservations of what workloads have left, until that is written. reviewed are the workloads whose
 	// reservations change once their decisions are written.
 	held map[workloadKey][]held
+	// suggestions are the clusters that would have a place for workloads that wait, by the digest of their inputs; suggestAt is when
+	// the next one may be looked for. freed is what was given up lately, watchedSince since when that is known.
+	suggestions             map[string]*suggestion
+	suggestAt, watchedSince time.Time
+	freed                   []freed
 	// nominations are the workloads for which others make room.
 	nominations map[workloadKey]*nomination
 	reviewed    []workloadKey
@@ -153,7 +158,7 @@ type workspace struct {
 
 func newWorkspace(name logicalcluster.Name, e *engine.Engine, policies *policy.Compiler, m *metrics, l limits, a actions) *workspace {
 	return &workspace{
-		name: name, engine: e, policies: policies, table: workload.Kinds(), metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, index: newIndex(), nominations: map[workloadKey]*nomination{}, deliveries: newDeliveries(),
+		name: name, engine: e, policies: policies, table: workload.Kinds(), metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, index: newIndex(), nominations: map[workloadKey]*nomination{}, suggestions: map[string]*suggestion{}, deliveries: newDeliveries(),
 		lookFailures: map[schema.GroupVersionResource]*writeFailure{}, brake: disruption.Brake{Budget: l.disruptions}, slowed: disruption.Brake{Budget: l.disruptions.Slowed(slowedBy)},
 		placed: map[types.UID]*placedEvents{}, reports: map[types.UID]reported{}, slicing: defaultLimits, publishing: new(atomic.Int64),
 	}
