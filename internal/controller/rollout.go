@@ -73,7 +73,7 @@ func (w *workspace) nextRollout(r *result) *v1alpha1.PolicyRolloutStatus {
 		return now
 	case now.Phase == v1alpha1.RolloutPending:
 		if !w.loaded { // how many wait is not known yet
-			r.again = true
+			r.within(time.Second)
 			return now
 		}
 		now.WaitingBefore, now.Moves = int32(w.index.waiting), 0
