@@ -187,6 +187,37 @@ func (d *Decision) costBeyond(leave []Verdict) int64 {
 	return more / ranking.Point
 }
 
+// GainStage is the stage by which a workload leaves a cluster for a gain.
+const GainStage filter.Stage = "Gain"
+
+// ForGain returns which of request.Current a workload leaves for a gain of request.MinGain, if it leaves one and does not go to those
+// that are barred, into which it may go, and what is decided then; nil where it leaves none. It reserves nothing.
+func (e *Engine) ForGain(ctx context.Context, request Request, barred []string) (from string, into []string, d *Decision, err error) {
+	outscored, err := e.Outscored(ctx, request)
+	if err != nil || len(outscored) == 0 {
+		return "", nil, nil, err
+	}
+	if len(barred) > 0 {
+		into = []string{}
+		for _, row := range e.Snapshot(request.Workspace).Rows() {
+			if !slices.Contains(barred, row.Name) {
+				into = append(into, row.Name)
+			}
+		}
+	}
+	for _, cluster := range outscored {
+		request.Leave, request.Into = []Verdict{{Cluster: cluster, Rejection: &filter.Rejection{Stage: GainStage}}}, into
+		d, err := e.Explain(ctx, request)
+		if err != nil {
+			return "", nil, nil, err
+		}
+		if slices.ContainsFunc(d.Left, func(v Verdict) bool { return v.Cluster == cluster && v.Rejection.Stage == GainStage }) {
+			return cluster, into, d, nil
+		}
+	}
+	return "", nil, nil, nil
+}
+
 // Outscored returns those of request.Current above which some cluster scores request.MinGain points, the lowest score first: others
 // are not left for a gain. It is read off the rankings, and costs next to nothing; whether a workload can leave one that it names is for
 // Decide and Explain to say.

@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
-	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/stability"
 )
@@ -290,40 +289,11 @@ func (p *pass) rulesFor(ctx context.Context, item *workItem) (*stability.Rules, 
 func (p *pass) wouldGain(ctx context.Context, item *workItem, rules *stability.Rules, now time.Time) (bool, error) {
 	r := p.request(item)
 	r.MinGain = rules.MinGain
-	outscored, err := p.engine.Outscored(ctx, r)
-	if err != nil || len(outscored) == 0 {
+	bars, until := rules.Bars(item.stored.History, now)
+	from, into, decision, err := p.engine.ForGain(ctx, r, bars)
+	if p.gains.wake(until); err != nil || decision == nil {
 		return false, err
 	}
-	m := &move{minGain: rules.MinGain, reason: v1alpha1.ChangeGain}
-	if bars, until := rules.Bars(item.stored.History, now); len(bars) > 0 {
-		p.gains.wake(until)
-		m.into = []string{}
-		for _, row := range p.engine.Snapshot(p.name).Rows() {
-			if !slices.Contains(bars, row.Name) {
-				m.into = append(m.into, row.Name)
-			}
-		}
-	}
-	for _, cluster := range outscored {
-		m.leave, item.move = []string{cluster}, m
-		decision, err := p.engine.Review(ctx, p.request(item))
-		if err != nil {
-			return false, err
-		}
-		if m.message = gainOf(decision, cluster); m.message != "" {
-			return true, nil
-		}
-	}
-	item.move = nil
-	return false, nil
-}
-
-// gainOf says what a workload gains by leaving a cluster; empty where it does not leave it.
-func gainOf(d *engine.Decision, cluster string) string {
-	if d == nil || !slices.ContainsFunc(d.Left, func(v engine.Verdict) bool {
-		return v.Cluster == cluster && string(v.Rejection.Stage) == string(v1alpha1.ChangeGain)
-	}) {
-		return ""
-	}
-	return d.Gain(cluster)
+	item.move = &move{leave: []string{from}, into: into, minGain: rules.MinGain, reason: v1alpha1.ChangeGain, message: decision.Gain(from)}
+	return true, nil
 }

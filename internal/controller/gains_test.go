@@ -256,8 +256,8 @@ func checkSteady(t rapid.TB, w *gainWorld, s *v1alpha1.Stability) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if gain := gainOf(d, c.Name); gain != "" {
-				t.Fatalf("%s would still gain where nothing changes any more: %s; %v", key.name, gain, w.moves)
+			if len(d.Left) > 0 {
+				t.Fatalf("%s would still gain where nothing changes any more: %s; %v", key.name, d.Gain(c.Name), w.moves)
 			}
 		}
 	}

@@ -76,6 +76,9 @@ func decisions(w io.Writer, r *simulation.Result, workspace string) {
 			if d.Held != nil {
 				c.Reason += " until it is its turn to leave"
 			}
+			if d.Gain != nil && d.Gain.From == c.Name {
+				c.Reason += ", would leave for a gain"
+			}
 			if i == 0 && len(d.Clusters) < d.Asked {
 				c.Reason += fmt.Sprintf(", %d of %d clusters", len(d.Clusters), d.Asked)
 			}

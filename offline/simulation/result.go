@@ -46,6 +46,8 @@ type Decision struct {
 	PreemptedBy []Preemption `json:"preemptedBy,omitempty"`
 	// Held is where the workload goes once it is its turn, where the brake holds it; see Simulation.Pace.
 	Held *Held `json:"held,omitempty"`
+	// Gain is where the workload would be better off, where its placement has workloads move for a gain.
+	Gain *Gain `json:"gain,omitempty"`
 	// Rejected clusters by name; nil without Options.Rejected.
 	Rejected []Rejection `json:"rejected,omitzero"`
 	// Error is why the workload runs nowhere; empty where it runs.

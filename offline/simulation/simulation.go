@@ -104,6 +104,7 @@ type assignment struct {
 	clusters     []engine.Choice
 	group        string
 	inputsDigest string
+	history      []v1alpha1.DecisionChange
 }
 
 // New returns a simulation without workspaces.
@@ -282,7 +283,7 @@ func (s *Simulation) restore(m *manifest.Workspace) error {
 				})
 				continue
 			}
-			a := assignment{uid: string(d.Workload.UID), placement: name, since: d.DecidedAt.Time, group: d.Group, inputsDigest: d.InputsDigest}
+			a := assignment{uid: string(d.Workload.UID), placement: name, since: d.DecidedAt.Time, group: d.Group, inputsDigest: d.InputsDigest, history: d.History}
 			for i, c := range d.Clusters {
 				a.clusters = append(a.clusters, engine.Choice{
 					Name: c.Name, Replicas: int64(c.Replicas), Score: int64(c.Score), Reason: c.Reason, Reserved: r.Shares[i].Amount, Expired: r.Shares[i].Expired,
@@ -519,6 +520,7 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 		}
 		if !changes {
 			d.Kept, d.Clusters, d.NoBetterPlace = true, current.clusters, review.NoBetterPlace()
+			d.Gain = s.gain(ctx, item, current, request, scheduled)
 			if d.Group = current.group; review != nil {
 				d.WaitingReplicas, d.Notes = review.Waiting, review.Notes()
 			}

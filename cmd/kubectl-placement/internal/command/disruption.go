@@ -33,6 +33,6 @@ func (b *budgetFlags) Validate() error {
 // addNow adds --now.
 func addNow(c *cobra.Command) *time.Time {
 	now := new(time.Time)
-	c.Flags().TimeVar(now, "now", time.Time{}, []string{time.RFC3339}, "Time at which to look, for tolerationSeconds of taints and clusters that are not ready, for example 2026-11-26T12:00:00Z. Default: the time now.")
+	c.Flags().TimeVar(now, "now", time.Time{}, []string{time.RFC3339}, "Time at which to look, for tolerationSeconds of taints, clusters that are not ready, cool-downs and windows, for example 2026-11-26T12:00:00Z. Default: the time now.")
 	return now
 }

@@ -131,6 +131,9 @@ func (e explained) Table(w io.Writer) {
 	if e.NoBetterPlace != "" {
 		fmt.Fprintf(w, "%s: %s\n", e.Workload, e.NoBetterPlace)
 	}
+	if g := e.Gain; g != nil {
+		fmt.Fprintln(w, g.Sentence(e.Workload))
+	}
 	if e.Explained == nil {
 		fmt.Fprintf(w, "%s: %s\n", e.Workload, e.Error)
 		return

@@ -44,8 +44,8 @@ func root() *cobra.Command {
 		Long: `kubectl placement helps authors of placement policies, which are CEL constraints in WorkloadPlacements and Rego that
 weighs and prefers clusters, and operators of a fleet.
 
-Every command works on files and folders, without a server. Without files, simulate, explain, describe, diff, top, render
-and rebalance read a live workspace; only rebalance --apply writes to it. What constraints and policies can say is in ` + "`kubectl placement reference`" + `.
+Every command works on files and folders, without a server. Without files, simulate, explain, describe, history, diff, top,
+render and rebalance read a live workspace; only rebalance --apply writes to it. What constraints and policies can say is in ` + "`kubectl placement reference`" + `.
 
 Exit codes: 0 if all is fine, 1 if a check failed, 2 if the call was wrong or could not be carried out, 130 if it was
 interrupted.`,
@@ -55,6 +55,7 @@ interrupted.`,
   kubectl placement simulate fleet/             # show where everything would run
   kubectl placement explain web fleet/          # show why
   kubectl placement describe web --workspace root:team    # show its way to its clusters, and what is wrong
+  kubectl placement history web --workspace root:team     # show how it came to run where it does
   kubectl placement diff fleet/ -c my-policies/policies   # show what new policies would move
   kubectl placement top fleet/                  # show how full the fleet is, and what waits for what
   kubectl placement rebalance fleet/ --even     # compute the least moves that even it out
@@ -75,7 +76,7 @@ interrupted.`,
 		commands []*cobra.Command
 	}{
 		{"Write policies:", []*cobra.Command{initCommand(), referenceCommand(), kindsCommand(), checkCommand(), testCommand(), fmtCommand(), bundleCommand()}},
-		{"See what they do:", []*cobra.Command{simulateCommand(), explainCommand(), describeCommand(), diffCommand(), topCommand(), renderCommand(), rebalanceCommand()}},
+		{"See what they do:", []*cobra.Command{simulateCommand(), explainCommand(), describeCommand(), historyCommand(), diffCommand(), topCommand(), renderCommand(), rebalanceCommand()}},
 		{"The program:", []*cobra.Command{versionCommand()}},
 	}
 	for _, g := range groups {
