@@ -61,8 +61,14 @@ func TestPlacementPage(t *testing.T) {
 }
 
 // TestRebalancePage does what docs/rebalance.md shows, with the files that it shows.
-func TestRebalancePage(t *testing.T) {
-	page, err := os.ReadFile("../../docs/rebalance.md")
+func TestRebalancePage(t *testing.T) { typePage(t, "rebalance.md", 4) }
+
+// TestMovesPage does what docs/moves.md shows, with the files that it shows.
+func TestMovesPage(t *testing.T) { typePage(t, "moves.md", 3) }
+
+func typePage(t *testing.T, name string, atLeast int) {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +78,7 @@ func TestRebalancePage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	typeAll(t, string(page), 4)
+	typeAll(t, string(page), atLeast)
 }
 
 // TestDeliveryPage does what docs/delivery.md shows of rendering, with the files that it shows.
