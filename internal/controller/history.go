@@ -46,8 +46,7 @@ var reasons = map[filter.Stage]v1alpha1.ChangeReason{
 	engine.Replicas:                         v1alpha1.ChangeScaled,
 	filter.Stage(v1alpha1.ChangeGain):       v1alpha1.ChangeGain,
 	filter.Stage(v1alpha1.ChangeRebalanced): v1alpha1.ChangeRebalanced,
-	filter.Stage(v1alpha1.ChangeDrained):    v1alpha1.ChangeDrained,
-	filter.Stage(v1alpha1.ChangePreempted):  v1alpha1.ChangePreempted,
+	filter.Unschedulable:                    v1alpha1.ChangeDrained, // what runs leaves a cluster only if it is drained
 }
 
 // countMove counts the last change of a decision where a cluster is left by it.

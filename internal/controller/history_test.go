@@ -72,6 +72,11 @@ func TestHistory(t *testing.T) {
 			taint(1, noExecute)
 		}, 1, ""},
 		{"one does", func() { taint(1) }, 1, "Placed >b; Failover a>; Scaled b>; ClustersAdded >b; Rescheduled b>a"},
+		{"the cluster is drained", func() {
+			w.clusters[0] = testCluster("a", "8")
+			w.clusters[1] = w.clusters[1].DeepCopy()
+			w.clusters[1].Spec.Drain = &v1alpha1.ClusterDrain{}
+		}, 1, "Drained b>a; Placed >b; Failover a>; Scaled b>; ClustersAdded >b"},
 	} {
 		w.sleep(time.Minute)
 		step.do()
@@ -83,7 +88,7 @@ func TestHistory(t *testing.T) {
 		}
 		writes := 0
 		for _, write := range w.writes {
-			if !strings.HasPrefix(write, "status") {
+			if strings.Contains(write, "p-0") {
 				writes++
 			}
 		}
@@ -92,7 +97,7 @@ func TestHistory(t *testing.T) {
 		}
 	}
 	for _, slice := range w.stored {
-		if message := slice.Decisions[0].History[1].Message; !strings.HasPrefix(message, "a: ") {
+		if message := slice.Decisions[0].History[2].Message; !strings.HasPrefix(message, "a: ") {
 			t.Errorf("the failover says %q", message)
 		}
 	}

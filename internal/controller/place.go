@@ -162,6 +162,7 @@ func (p *pass) visit(ctx context.Context, item *workItem) {
 		p.failed(item, err)
 	}
 	p.report(ctx, item)
+	item.move = nil
 	p.visited = append(p.visited, item)
 	p.followUp(item)
 }

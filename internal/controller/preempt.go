@@ -169,6 +169,7 @@ func (p *pass) giveWay(by *workItem, n *nomination, item *workItem, clusters []s
 		At: now.DecidedAt, From: clusters[:min(len(clusters), v1alpha1.MaxChangedClusters)], Reason: v1alpha1.ChangePreempted, Message: message,
 	}
 	now.History = append([]v1alpha1.DecisionChange{change}, before.History[:min(len(before.History), v1alpha1.MaxChanges-1)]...)
+	p.metrics.countMove(before.History, now.History)
 	n.victims = append(n.victims, v) // from now on hold leaves out what is held here
 	if len(now.Clusters) == 0 {
 		p.store.remove(item.key)
