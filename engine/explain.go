@@ -191,14 +191,14 @@ func (d *Decision) Obstacles(cluster string) []filter.Obstacle {
 }
 
 // Nearest returns the cluster that is nearest to being feasible, and what keeps it from that: what a workload waits for
-// that found no cluster. It is the one with the fewest obstacles, of those that are neither cordoned nor drained if there are any, then the one that lacks the least share of what it has,
+// that found no cluster. It is the one with the fewest obstacles, of those that are neither cordoned, drained nor lost if there are any, then the one that lacks the least share of what it has,
 // then the first by name. There is none where a cluster is feasible or none is registered.
 func (d *Decision) Nearest() (cluster string, obstacles []filter.Obstacle) {
 	fewest, least := math.MaxInt, 0.0
 	for _, row := range d.rows() {
 		n := 0
-		if row.Cordoned() {
-			n = len(filter.Stages()) // someone wants nothing there: any other cluster is nearer
+		if row.Cordoned() || row.Lost() {
+			n = len(filter.Stages()) // nothing is wanted, or can be had, there: any other cluster is nearer
 		}
 		d.class.Violations(row, false, d.now, func(filter.Violation) bool {
 			n++

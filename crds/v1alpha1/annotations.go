@@ -127,6 +127,9 @@ const (
 	// SuspendedCondition on a WorkloadPlacement or the PlacementConfig: nothing is decided on its workloads. The message says what
 	// would be. It is absent where nothing is suspended.
 	SuspendedCondition = "Suspended"
+	// HeadroomAvailableCondition on a WorkloadPlacement with spec.headroom: its workloads would have a place if any one domain were lost.
+	// It is no part of Ready, and absent where nothing is asked for.
+	HeadroomAvailableCondition = "HeadroomAvailable"
 	// DrainedCondition on a ClusterRegistration with spec.drain: no workload is placed there any more. It is absent without a drain.
 	DrainedCondition = "Drained"
 	// WithinCapacityCondition on a ClusterRegistration: what its pods request and what is reserved is no more than the

@@ -161,6 +161,9 @@ func compileSpec(object *v1alpha1.WorkloadPlacement, constraints *constraint.Com
 	errs = append(errs, p.setStrategy(path, spec, strategies)...)
 	errs = append(errs, p.compileSpread(path.Child("spreadConstraints"), spec.SpreadConstraints)...)
 	errs = append(errs, p.compileDivision(path.Child("replicaScheduling"), spec)...)
+	if spec.Headroom != nil {
+		errs = append(errs, validateTopologyKey(path.Child("headroom", "survive", "topologyKey"), spec.Headroom.Survive.TopologyKey)...)
+	}
 	errs = append(errs, p.compileAffinity(path.Child("workloadAffinity"), spec.WorkloadAffinity)...)
 	p.repelBy("", p.Affinity)
 	if len(errs) > 0 {

@@ -92,18 +92,18 @@ func (w *workspace) countRest() {
 }
 
 // displaced says whether a workload has been on a cluster that is lost, and how large it is.
-func (w *workspace) displaced(item *workItem) (displaced bool, size float64) {
-	if len(w.loss.lost) == 0 {
+func (l *loss) displaced(item *workItem) (displaced bool, size float64) {
+	if len(l.lost) == 0 {
 		return false, 0
 	}
 	for _, c := range item.stored.Clusters {
-		displaced = displaced || w.loss.lost[c.Name]
+		displaced = displaced || l.lost[c.Name]
 	}
 	if !displaced {
 		return false, 0
 	}
 	for name, amount := range item.object.workload.Requests.Each {
-		switch rest := w.loss.rest.Get(name); {
+		switch rest := l.rest.Get(name); {
 		case amount > 0 && rest <= 0:
 			size = math.Inf(1)
 		case amount > 0:

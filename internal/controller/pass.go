@@ -121,6 +121,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	if decided && !cut {
 		w.setLoaded()
 		r.do(func() { w.prefetch(ctx) })
+		r.do(func() { w.checkHeadroom(ctx, placements, &r) })
 	}
 	return r
 }

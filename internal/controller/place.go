@@ -107,7 +107,7 @@ func (p *pass) find(item *workItem) {
 	turn := placement.Turn{Workload: item.object, Kind: item.object.Kind, APIVersion: item.object.APIVersion}
 	if owner != nil {
 		turn.Priority = owner.object.Spec.Priority
-		turn.Displaced, turn.Size = p.displaced(item)
+		turn.Displaced, turn.Size = p.loss.displaced(item)
 	}
 	p.index.turn(item, turn)
 	if owner == nil {

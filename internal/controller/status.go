@@ -122,6 +122,8 @@ type statusBasis struct {
 	tally                                                     int64
 	effective                                                 *conditionsv1alpha1.Condition
 	suspension                                                suspension
+	headroom                                                  foreseen
+	headroomKnown                                             bool
 	pacing, visible, unread, unpublished, unrelated, policies string
 	// ahead is how many workloads wait before the first that does of its own.
 	ahead int
@@ -132,6 +134,7 @@ func (w *workspace) statusBasis(p *placementState) statusBasis {
 		object: p.object, tally: p.version, effective: p.effective, pacing: p.pacing, unpublished: strings.Join(p.unpublished, "; "),
 		unrelated: strings.Join(p.unrelated, "; "), policies: w.policyWarnings(),
 	}
+	b.headroom, b.headroomKnown = w.headroom.found[p.object.UID]
 	if p.suspension != nil {
 		b.suspension = *p.suspension
 	}
@@ -216,6 +219,12 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 
 	if paced := disruptionAllowed(conditions.Get(placement, v1alpha1.DisruptionAllowedCondition), p); paced != nil {
 		conditions.Set(placement, paced)
+	}
+
+	if headroom := w.headroomCondition(p); headroom != nil {
+		conditions.Set(placement, headroom)
+	} else {
+		conditions.Delete(placement, v1alpha1.HeadroomAvailableCondition)
 	}
 
 	held := conditions.TrueCondition(v1alpha1.ReservationsHeldCondition)

@@ -132,6 +132,8 @@ type workspace struct {
 	// drains is how far those of clusters have come, by name; loss how much of the fleet has fallen silent at once.
 	drains map[string]*v1alpha1.ClusterDrainStatus
 	loss   loss
+	// headroom is what the loss of domains would do.
+	headroom headroom
 	// missed is since when this process has known clusters to be silent.
 	missed map[types.UID]time.Time
 	// index has the workloads; waited is how many of them wait, as the metric has it.

@@ -1,0 +1,71 @@
+package engine
+
+import (
+	"context"
+	"slices"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// Rehearsal is a copy of a workspace in which some clusters are lost: what is decided there is reserved in the copy alone.
+type Rehearsal struct{ copied *workspace }
+
+// Rehearse copies a workspace as it is now, with some clusters lost. The workspace does not change. It costs about as much as to set all of its
+// clusters and reservations, and what the copy decides is ranked anew.
+func (e *Engine) Rehearse(name logicalcluster.Name, lost []string) *Rehearsal {
+	unobserved := &Engine{options: e.options, constraints: e.constraints, policies: e.policies}
+	unobserved.options.Metrics = noMetrics{}
+	copied, w := unobserved.newWorkspace(name), e.lookUp(name)
+	copied.policies.Store(w.policies.Load())
+
+	w.mu.Lock()
+	clusters := make([]*snapshot.Cluster, w.fleet.Len())
+	for i := range clusters {
+		clusters[i] = w.fleet.Row(i).Cluster
+	}
+	var granted []capacity.Grant
+	for owner, claim := range w.ledger.EachClaim {
+		of := &capacity.Claim{UID: claim.UID, Group: claim.Group, Labels: claim.Labels, Idle: claim.Idle, Repels: claim.Repels, Shares: claim.Shares}
+		granted = append(granted, capacity.Grant{Owner: owner, Claim: of})
+	}
+	known := w.affinity.known
+	w.mu.Unlock()
+
+	for _, c := range clusters {
+		if slices.Contains(lost, c.Name) {
+			c = lose(c)
+		}
+		copied.setCluster(c)
+	}
+	copied.restoreAll(granted)
+	if known != nil {
+		copied.setAffinity(known)
+	}
+	return &Rehearsal{copied}
+}
+
+// restoreAll records claims as they are.
+func (w *workspace) restoreAll(granted []capacity.Grant) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, clusters := w.ledger.Replace(granted, nil)
+	for _, name := range clusters {
+		w.fleet.Reserve(name, w.ledger.Reserved(name))
+	}
+}
+
+func lose(c *snapshot.Cluster) *snapshot.Cluster {
+	gone := *c
+	gone.Conditions = slices.DeleteFunc(slices.Clone(c.Conditions), func(c snapshot.Condition) bool { return c.Type == snapshot.ReadyCondition })
+	gone.Conditions = append(gone.Conditions, snapshot.Condition{Type: snapshot.ReadyCondition, Status: "False", Reason: v1alpha1.ClusterLostReason})
+	return &gone
+}
+
+// Decide is what Engine.Decide would decide for a workload if the clusters were lost, after all that has been decided in the rehearsal.
+func (r *Rehearsal) Decide(ctx context.Context, request Request) (*Decision, error) {
+	return r.copied.decide(ctx, &request, true)
+}
