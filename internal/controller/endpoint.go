@@ -368,7 +368,14 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 		},
 		writePlan: func(ctx context.Context, p *v1alpha1.RebalancePlan) (*v1alpha1.RebalancePlan, error) {
 			// Only the status: the moves can be a megabyte.
-			patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": p.ResourceVersion}, "status": p.Status})
+			status, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&p.Status)
+			if err != nil {
+				return nil, err
+			}
+			if len(p.Status.SkippedMoves) == 0 {
+				status["skippedMoves"] = nil
+			}
+			patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": p.ResourceVersion}, "status": status})
 			if err != nil {
 				return nil, err
 			}

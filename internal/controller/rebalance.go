@@ -312,7 +312,9 @@ func (p *pass) updatePlans(ctx context.Context, o *cacheView) {
 		if plan.DeletionTimestamp != nil || plan.IsOver() {
 			continue
 		}
-		updated := plan.DeepCopy()
+		updated := new(v1alpha1.RebalancePlan)
+		*updated = *plan // but for the status, which alone is changed
+		updated.Status = *plan.Status.DeepCopy()
 		p.assess(updated, o)
 		if equality.Semantic.DeepEqual(plan.Status, updated.Status) {
 			continue

@@ -383,6 +383,23 @@ func TestLeastMoves(t *testing.T) {
 				t.Fatalf("%s: %d moves reach it, got %+v", a, want, plan)
 			}
 			s.replay(t, a, plan)
+
+			// With less work or fewer moves than it takes, a plan says no more than is known.
+			short, err := rebalance.Compute(t.Context(), world, a, rebalance.Options{
+				Work: rapid.IntRange(1, 30).Draw(t, "work"), MaxMoves: rapid.IntRange(1, 3).Draw(t, "most moves"),
+			})
+			if err != nil {
+				t.Fatalf("%s: %v", a, err)
+			}
+			switch {
+			case !maps.Equal(before, uses(world)):
+				t.Fatalf("%s: the engine is not as it was", a)
+			case want < 0 && short.Reached, want >= 0 && !short.Reached && !short.Exhausted:
+				t.Fatalf("%s: %d moves reach it, cut short it says %+v", a, want, short)
+			case want >= 0 && (short.Reached && len(short.Moves) < want || short.AtLeast > want):
+				t.Fatalf("%s: %d moves reach it, cut short it says that it takes at least %d, by %v", a, want, short.AtLeast, short.Moves)
+			}
+			s.replay(t, a, short)
 		}
 	})
 }

@@ -44,7 +44,7 @@ func (s *state) search(g goal) (r result) {
 	case s.err != nil:
 	case found != nil:
 		r.moves, r.atLeast = found, len(found)
-	case best.exhausted:
+	case best.exhausted || best.cut && !reached:
 		r.atLeast, r.exhausted = best.atLeast, true
 	case reached:
 		r.atLeast = len(r.moves)
@@ -61,9 +61,10 @@ type bestFirst struct {
 	// seen are the states that are known, with how many moves lead there.
 	seen map[uint64]int
 	open queue
-	// exhausted is set where the engine has been asked as often as it may be: then it takes atLeast moves.
-	exhausted bool
-	atLeast   int
+	// exhausted is set where the engine has been asked as often as it may be, cut where a state was left since it takes more moves than
+	// a plan may have. It takes atLeast moves then.
+	exhausted, cut bool
+	atLeast        int
 }
 
 // node is a state that the moves of its parents and its own lead to. total is how many it takes at least by this way.
@@ -93,10 +94,11 @@ func (q *queue) Pop() any {
 func (b *bestFirst) run(left int) []move {
 	end, order := b.asked+b.Work, 0
 	heap.Push(&b.open, &node{total: left})
-	b.seen[b.digest()] = 0
+	b.seen[b.digest()], b.atLeast = 0, left
 	for len(b.open) > 0 && b.err == nil {
 		n := heap.Pop(&b.open).(*node)
 		if n.total > b.most {
+			b.cut = true
 			return nil
 		}
 		if b.atLeast = n.total; b.asked >= end {
@@ -120,6 +122,8 @@ func (b *bestFirst) run(left int) []move {
 				case depth+left <= b.most:
 					order++
 					heap.Push(&b.open, &node{parent: n, move: c.move, depth: depth, total: max(n.total, depth+left), order: order})
+				case left < never:
+					b.cut = true
 				}
 			}
 			b.rewind(n.depth)

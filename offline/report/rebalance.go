@@ -6,6 +6,7 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/offline/rebalance"
 )
 
@@ -59,6 +60,8 @@ func Outcome(p *rebalance.Plan) string {
 		return fmt.Sprintf("%s: reached by %s, and by no fewer moves", p.Aim, moves)
 	case p.Reached:
 		return fmt.Sprintf("%s: reached by %s. It takes at least %d: the search for fewer has ended at its bound, see --work", p.Aim, moves, p.AtLeast)
+	case p.AtLeast > v1alpha1.MaxRebalanceMoves:
+		return fmt.Sprintf("%s: takes at least %d moves, and a plan has at most %d", p.Aim, p.AtLeast, v1alpha1.MaxRebalanceMoves)
 	case p.Exhausted:
 		return fmt.Sprintf("%s: not reached by what was found, %s. The search has ended at its bound, see --work", p.Aim, moves)
 	case len(p.Moves) > 0:

@@ -129,6 +129,9 @@ func (a *aimFlags) add(c *cobra.Command) {
 	a.flags.StringVar(&a.free, "free", "", "Have nothing left on the cluster of this name.")
 	a.flags.StringVar(&a.makeRoom, "make-room", "", "Have this workload find clusters, for example deployment/web, or the one in a file.")
 	a.flags.StringVarP(&a.namespace, "namespace", "n", "", "With --make-room: namespace of the workload. Default: any.")
+	for _, name := range []string{"even", "cluster", "free"} {
+		_ = c.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
+	}
 	c.MarkFlagsOneRequired("even", "free", "make-room")
 	c.MarkFlagsMutuallyExclusive("even", "free", "make-room")
 }
