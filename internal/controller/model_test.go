@@ -1055,6 +1055,11 @@ func (m *model) settle() {
 	}
 	m.leader.show(allKinds)
 	m.leader.pass()
+	before := m.version
+	m.leader.workspace.index.anew()
+	if m.leader.pass(); m.version != before {
+		m.Fatalf("a pass over all workloads writes what passes over those that were due have not")
+	}
 }
 
 // expectNothingWaitsInVain checks that every workload has exactly one decision, unless it fits on no cluster.

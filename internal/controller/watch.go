@@ -62,12 +62,12 @@ func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resour
 	case leaseResource:
 		w.selector = labels.Set{v1alpha1.LabelHeartbeat: "true"}.String()
 		handler = e.hear()
+	case workResource:
+		handler = e.enqueue(func(name logicalcluster.Name) { e.changed(name); e.deliverable(name) })
 	default:
 		if e.table.Resource(resource) != nil {
 			handler = e.workloads.follow(e.changed)
 		}
-	case workResource:
-		handler = e.enqueue(func(name logicalcluster.Name) { e.changed(name); e.deliverable(name) })
 	}
 	return w.over(e, handler, transform(resource, e.table, e.deliver))
 }
