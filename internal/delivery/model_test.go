@@ -733,3 +733,20 @@ func TestABusyWorkHoldsUpNoMove(t *testing.T) {
 		}
 	})
 }
+
+// TestAWrongMoveIsTold: an annotation that names no order of moves does not count, and the workload says so while it is delivered all the same.
+func TestAWrongMoveIsTold(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.calm = true
+		m := w.newDeployment("w", Target{"a", 1})
+		m.Annotations = map[string]string{v1alpha1.AnnotationMove: "breakbeforemake"}
+		told := w.deliver(w.listed()).Problems["uid-w"]
+		if len(told) != 1 || !strings.Contains(told[0].Message, `annotation tmc.kcp.io/move: "breakbeforemake" must be`) {
+			t.Errorf("told %v", told)
+		}
+		if CopiesOf([]string{"a"}, w.listed()).Of("uid-w")["a"] == nil {
+			t.Error("it is not delivered")
+		}
+	})
+}

@@ -20,9 +20,9 @@ import (
 // DefaultMoveTimeout is that of the API.
 const DefaultMoveTimeout = 10 * time.Minute
 
-// MoveType is in which order the workload moves.
+// MoveType is in which order the workload moves. An annotation that says neither does not count.
 func (a *Assignment) MoveType() v1alpha1.MoveType {
-	if t := v1alpha1.MoveType(a.Annotations[v1alpha1.AnnotationMove]); t == v1alpha1.MakeBeforeBreak || t == v1alpha1.BreakBeforeMake {
+	if t, err := v1alpha1.MoveOf(a.Annotations); err == nil && t != "" {
 		return t
 	}
 	switch {
@@ -218,6 +218,10 @@ func (p *planning) decide(a *Assignment, here map[string]*Copy) {
 		}
 	}
 	breaks := a.MoveType() == v1alpha1.BreakBeforeMake
+	if _, err := v1alpha1.MoveOf(a.Annotations); err != nil {
+		p.result.problem(types.UID(a.UID), Problem{Reason: v1alpha1.NotAppliedReason,
+			Message: fmt.Sprintf("annotation %s: %v; it moves as if there were none, %s", v1alpha1.AnnotationMove, err, a.MoveType())})
+	}
 	late := !p.Now().Before(a.MoveBy())
 	if breaks {
 		if waits := p.stillOn(a, here, targets); waits != "" {
