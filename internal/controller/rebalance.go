@@ -448,20 +448,20 @@ func halt(plan *v1alpha1.RebalancePlan, reason, message string) {
 	conditions.Set(plan, conditions.FalseCondition(v1alpha1.ProgressingCondition, v1alpha1.OverReason, conditionsv1alpha1.ConditionSeverityInfo, "the plan has halted"))
 }
 
-// worse says whether things have got worse since a plan began.
+// worse says whether things have got worse since a plan began: of what has happened together, what is the cause of the other.
 func (w *workspace) worse(plan *v1alpha1.RebalancePlan, o *cacheView) (reason, message string) {
 	s := &plan.Status
 	if s.StartedAt == nil {
 		return "", ""
-	}
-	if waiting, most := w.waitingNow(), int(s.WaitingBefore)+int(plan.Spec.Limits.MoreWaiting); waiting > most {
-		return v1alpha1.MoreWorkloadsWaitReason, fmt.Sprintf("%d workloads wait for a cluster, %d did when the plan began", waiting, s.WaitingBefore)
 	}
 	for _, shown := range o.clusters {
 		ready := conditions.Get(w.latest(shown), v1alpha1.ReadyCondition)
 		if ready != nil && ready.Reason == v1alpha1.ClusterLostReason && ready.LastTransitionTime.After(s.StartedAt.Time) {
 			return v1alpha1.ClusterLostSinceReason, fmt.Sprintf("cluster %s has been lost since the plan began", shown.Name)
 		}
+	}
+	if waiting, most := w.waitingNow(), int(s.WaitingBefore)+int(plan.Spec.Limits.MoreWaiting); waiting > most {
+		return v1alpha1.MoreWorkloadsWaitReason, fmt.Sprintf("%d workloads wait for a cluster, %d did when the plan began", waiting, s.WaitingBefore)
 	}
 	return "", ""
 }

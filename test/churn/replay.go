@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/controller"
 )
@@ -27,7 +28,7 @@ var modes = []mode{
 	{"nothing moves", `{moves: Never}`},
 	{"for a gain, 5 an hour", `{moves: ForGain}`},
 	{"for a gain, 100 an hour", `{moves: ForGain, budget: {moves: 100, interval: 1h}}`},
-	{"always the best score", `{moves: ForGain, minGain: 1, after: 0s, cooldown: 0s, budget: {moves: 10000, interval: 1s}}`},
+	{"always the best score", `{moves: ForGain, minGain: 1, after: 0s, cooldown: 1m, budget: {moves: 10000, interval: 1s}}`},
 }
 
 // outcome is what a replay comes to.
@@ -105,10 +106,23 @@ func (r *replayer) begin() error {
 			return err
 		}
 	}
+	if err := r.world.Put(&unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "ConfigMap", "data": map[string]any{"scoring.rego": policies},
+		"metadata": map[string]any{"namespace": "default", "name": "scoring", "labels": map[string]any{v1alpha1.LabelPolicy: v1alpha1.PolicyRego}},
+	}}); err != nil {
+		return err
+	}
 	return r.put(`{apiVersion: tmc.kcp.io/v1alpha1, kind: WorkloadPlacement, metadata: {name: p, namespace: default}, spec: {
 		workloadSelector: {}, numberOfClusters: 1, stability: ` + r.stability + `, constraints: [{name: gpu-model, expression:
 			'!("gpu-models" in workload.annotations) || cluster.labels[?"gpu-model"].orValue("") in workload.annotations["gpu-models"].split("|")'}]}}`)
 }
+
+// policies keep room for what is usual, and even out what is left.
+const policies = `
+package placement.scoring
+
+weights := {"capacity": 30, "health": 30, "performance": 20, "packing": 50}
+`
 
 func (r *replayer) put(text string) error {
 	u := &unstructured.Unstructured{}
