@@ -141,6 +141,7 @@ func (e *Engine) Suggest(ctx context.Context, request Request) (*v1alpha1.Sugges
 func (e *Engine) copyOf(w *workspace) *workspace {
 	c := e.newWorkspace(w.name)
 	c.policies.Store(w.policies.Load())
+	c.shadow.Store(w.shadow.Load())
 	w.mu.Lock()
 	var grants []capacity.Grant
 	for owner, claim := range w.ledger.EachClaim {

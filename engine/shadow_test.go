@@ -53,3 +53,24 @@ weights := {"health": 2} if {
 		t.Errorf("those in force are in quarantine: %v", err)
 	}
 }
+
+// TestShadowSuggests: for a workload that shadow policies decide on, no cluster is suggested that they would not place it on.
+func TestShadowSuggests(t *testing.T) {
+	policies, err := policy.NewCompiler(policy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := policies.Compile(map[string]string{"a.rego": `package placement.affinity
+terms contains {"match": {"location": "mars"}, "factor": "location", "required": true}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEngine(t, engine.Options{Policies: policies})
+	e.SetCluster(ws, cluster("a", 10))
+	e.SetShadowPolicies(ws, set)
+	request := engine.Request{Workspace: ws, Placement: compile(t, e, v1alpha1.WorkloadPlacementSpec{}), Workload: workloadOf("w", 20), Shadow: true}
+	suggested, err := e.Suggest(context.Background(), request)
+	if err != nil || suggested != nil && suggested.Location != "mars" {
+		t.Errorf("suggests %+v, %v", suggested, err)
+	}
+}
