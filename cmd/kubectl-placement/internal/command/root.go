@@ -77,6 +77,7 @@ interrupted.`,
 	}{
 		{"Write policies:", []*cobra.Command{initCommand(), referenceCommand(), kindsCommand(), checkCommand(), testCommand(), fmtCommand(), bundleCommand()}},
 		{"See what they do:", []*cobra.Command{simulateCommand(), explainCommand(), describeCommand(), historyCommand(), diffCommand(), topCommand(), renderCommand(), rebalanceCommand()}},
+		{"Take clusters out of use:", []*cobra.Command{cordonCommand(), uncordonCommand(), drainCommand()}},
 		{"The program:", []*cobra.Command{versionCommand()}},
 	}
 	for _, g := range groups {

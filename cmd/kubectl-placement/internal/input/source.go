@@ -36,6 +36,15 @@ func NewSource(c *cobra.Command) *Source {
 	return s
 }
 
+// NewLiveSource adds the flags for a command that is about a live workspace alone.
+func NewLiveSource(c *cobra.Command) *Source {
+	s := &Source{}
+	c.Flags().StringVar(&s.kubeconfig, "kubeconfig", "", "Kubeconfig of the workspace. Default: $KUBECONFIG or ~/.kube/config.")
+	c.Flags().StringVar(&s.context, "context", "", "Context of the kubeconfig. Default: the current one.")
+	c.Flags().StringVar(&s.workspace, "workspace", "", "Path of the workspace, for example root:team-shop. Default: the one that the kubeconfig points at.")
+	return s
+}
+
 // ReadCompanions has the objects read that go with workloads when these are delivered. Files have them in any case.
 func (s *Source) ReadCompanions() { s.companions = true }
 
