@@ -177,7 +177,7 @@ func (item *workItem) begin(p *pass) {
 	p.index.sleep(item)
 	item.before.missing, item.before.returning, item.before.supposed, item.before.err = item.missing, item.returning, item.supposed, item.err
 	item.missing, item.returning, item.supposed, item.err = nil, betterGroup{}, nil, nil
-	item.adopted, item.instead, item.returnTo, item.move, item.reason = nil, nil, "", nil, ""
+	item.adopted, item.instead, item.returnTo, item.reason = nil, nil, "", ""
 	item.deferred, item.overlooked, item.satisfied, item.paced = false, false, false, false
 }
 
