@@ -29,21 +29,21 @@ func reporting(t *testing.T, clusters int) *world {
 		w.reports(fmt.Sprintf("c%d", i+1), "40", nil)
 	}
 	w.pass()
-	w.onCluster("c0", 40)
+	w.onFirst(40)
 	w.events = nil
 	return w
 }
 
-func (w *world) onCluster(name string, want int) {
+func (w *world) onFirst(want int) {
 	w.Helper()
 	got := 0
 	for _, cluster := range w.where() {
-		if cluster == name {
+		if cluster == "c0" {
 			got++
 		}
 	}
 	if got != want {
-		w.Errorf("%d workloads on %s, want %d", got, name, want)
+		w.Errorf("%d workloads on c0, want %d", got, want)
 	}
 }
 
@@ -84,7 +84,7 @@ func TestFailoverOfMuch(t *testing.T) {
 				heard = append(heard, fmt.Sprintf("c%d", c.clusters-1-i))
 			}
 			w.silence(5*time.Minute+10*time.Second, heard...)
-			w.onCluster("c0", 40-c.moved)
+			w.onFirst(40 - c.moved)
 			if got := w.condition("DisruptionAllowed"); !strings.HasPrefix(got, "False "+c.reason+":") {
 				t.Errorf("condition %s", got)
 			}
@@ -96,11 +96,11 @@ func TestFailoverOfMuch(t *testing.T) {
 				t.Errorf("the metric counts %v workspaces that are %s", counted, state)
 			}
 			w.silence(time.Minute, heard...)
-			w.onCluster("c0", 40-c.later)
+			w.onFirst(40 - c.later)
 
 			// All report again: what is on its way goes on where it is, and nothing returns.
 			w.silence(2*time.Minute, names(c.clusters)...)
-			w.onCluster("c0", 40-c.later)
+			w.onFirst(40 - c.later)
 			if got := w.condition("DisruptionAllowed"); got != "True" {
 				t.Errorf("condition %s", got)
 			}
@@ -121,14 +121,14 @@ func TestCutOffController(t *testing.T) {
 	w := reporting(t, 4)
 	w.sleep(time.Hour)
 	w.pass() // the informers show what they showed an hour ago
-	w.onCluster("c0", 40)
+	w.onFirst(40)
 	if got := w.clusterCondition("c0", "Ready"); !strings.HasPrefix(got, "Unknown HeartbeatMissed") {
 		t.Errorf("after an hour without news: %s", got)
 	}
 	w.silence(50*time.Second, "c1") // one agent comes back first
-	w.onCluster("c0", 40)
+	w.onFirst(40)
 	w.silence(time.Minute, names(4)...)
-	w.onCluster("c0", 40)
+	w.onFirst(40)
 	if got := w.clusterCondition("c0", "Ready"); got != "True" {
 		t.Errorf("it reports again: %s", got)
 	}
@@ -139,7 +139,7 @@ func TestCutOffController(t *testing.T) {
 		w.sleep(10 * time.Minute)
 		w.workspace.reconcile(t.Context(), w.cacheView)
 	}
-	w.onCluster("c0", 40)
+	w.onFirst(40)
 }
 
 // TestFlappingCluster: one that is up and down every few seconds moves nothing, however long that goes on, whether it says so itself
@@ -157,12 +157,12 @@ func TestFlappingCluster(t *testing.T) {
 		}
 		w.pass()
 	}
-	w.onCluster("c0", 40)
+	w.onFirst(40)
 	for range 6 {
 		w.silence(2*time.Minute, "c1")
 		w.silence(20*time.Second, "c0", "c1")
 	}
-	w.onCluster("c0", 40)
+	w.onFirst(40)
 }
 
 // TestFailoverInOrder: by priority first, then the largest, by the share of what is left that they ask for, before new ones of the
