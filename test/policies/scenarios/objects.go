@@ -43,7 +43,7 @@ func Clusters(input string) (map[string]*Cluster, error) {
 		if clusters[name] = nil; c == nil {
 			continue
 		}
-		r := &v1alpha1.ClusterRegistration{Spec: c.ClusterRegistrationSpec, Status: c.status.ClusterRegistrationStatus}
+		r := &v1alpha1.ClusterRegistration{Spec: c.ClusterRegistrationSpec, Status: c.ClusterRegistrationStatus}
 		r.Name, r.Labels = name, c.Labels
 		if r.Status.Conditions == nil {
 			r.Status.Conditions = conditionsv1alpha1.Conditions{{Type: v1alpha1.ReadyCondition, Status: "True"}}
