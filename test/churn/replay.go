@@ -28,7 +28,7 @@ var modes = []mode{
 	{"nothing moves", `{moves: Never}`},
 	{"for a gain, 5 an hour", `{moves: ForGain}`},
 	{"for a gain, 100 an hour", `{moves: ForGain, budget: {moves: 100, interval: 1h}}`},
-	{"always the best score", `{moves: ForGain, minGain: 1, after: 0s, cooldown: 1m, budget: {moves: 10000, interval: 1s}}`},
+	{"always the best score", `{moves: ForGain, minGain: 1, after: 0s, cooldown: 10m, budget: {moves: 10000, interval: 1s}}`},
 }
 
 // outcome is what a replay comes to.
