@@ -121,7 +121,7 @@ func (r *replayer) begin() error {
 const policies = `
 package placement.scoring
 
-weights := {"capacity": 30, "health": 30, "performance": 20, "packing": 50}
+weights := {"capacity": 30, "performance": 70}
 `
 
 func (r *replayer) put(text string) error {
