@@ -223,6 +223,12 @@ func (p *pass) outcomeOf(i int) moveState {
 	skip := func(reason, format string, args ...any) moveState {
 		return moveState{skipped: reason, message: shortenTo(fmt.Sprintf(format, args...), 500)}
 	}
+	missing := func(reason, format string, args ...any) moveState {
+		if !p.isOver(c.Status.StartedAt.Add(confirmWithin)) {
+			return moveState{waits: fmt.Sprintf(format, args...)} // the plan may be shown before what it names
+		}
+		return skip(reason, format, args...)
+	}
 	stored, _, found := p.store.get(m.key)
 	on := clusterNames(stored.Clusters)
 	from, to := slices.Contains(on, m.From), slices.Contains(on, m.To)
@@ -235,7 +241,7 @@ func (p *pass) outcomeOf(i int) moveState {
 	case object == nil && p.kept[m.key] != nil:
 		return moveState{waits: "it cannot be seen"}
 	case object == nil, m.Workload.UID != "" && m.Workload.UID != object.UID:
-		return skip(skipWorkloadGone, "there is no such workload any more")
+		return missing(skipWorkloadGone, "there is no such workload any more")
 	case !found || stored.Workload.UID != object.UID:
 		return skip(skipNotPlaced, "it is not placed")
 	case from && to:
@@ -253,7 +259,7 @@ func (p *pass) outcomeOf(i int) moveState {
 		}
 		return moveState{waits: waits, overdue: p.isOver(since.Add(c.timeout()))}
 	case !p.registered(m.To):
-		return skip(skipNotAdmitted, "there is no cluster %s", m.To)
+		return missing(skipNotAdmitted, "there is no cluster %s", m.To)
 	case object.end != "":
 		return skip(skipNotAdmitted, "%s", object.workload.WhyNot())
 	case m.outdated:

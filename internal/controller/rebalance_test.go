@@ -167,10 +167,26 @@ func TestMovesThatDoNotApply(t *testing.T) {
 				test.change(w)
 			}
 			w.pass()
+			w.sleep(confirmWithin) // what it names may be shown later than the plan
+			w.pass()
 			w.expectPlan("p1", "wave 2, 1 of 2 moved, 1 skipped; "+test.want+"; Complete True: 1 of 2 moves are done, 1 do not apply any more")
 			w.expect(map[string]string{"api": "c", "web": "a"})
 		})
 	}
+}
+
+// TestAPlanIsShownFirst: a plan may be shown before the cluster that it names.
+func TestAPlanIsShownFirst(t *testing.T) {
+	w := rebalancedWorld(t)
+	later := w.clusters[1]
+	w.clusters = slices.Delete(slices.Clone(w.clusters), 1, 2)
+	w.plans = []*v1alpha1.RebalancePlan{moves("p1", "1 web a b")}
+	w.pass()
+	w.expect(map[string]string{"api": "a", "web": "a"})
+	w.clusters = append(w.clusters, later)
+	w.pass()
+	w.expect(map[string]string{"api": "a", "web": "b"})
+	w.expectPlan("p1", "wave 1, 1 of 1 moved, 0 skipped; Complete True: 1 of 1 moves are done")
 }
 
 // TestOneWorkloadTwiceInAWave: the first of its moves counts.
@@ -387,6 +403,8 @@ func TestHostilePlans(t *testing.T) {
 	w.unreadable = map[types.UID]decode.Problems{"unreadable": {{Field: "spec.moves[0].wave", Message: "is no number"}}}
 	empty := moves("empty")
 	w.plans = []*v1alpha1.RebalancePlan{moves("a-large-one", lines...), empty, unreadable, moves("honest", "1 web a b")}
+	w.pass()
+	w.sleep(confirmWithin)
 	w.pass()
 	w.expect(map[string]string{"api": "a", "web": "b"})
 	if got := w.plan("a-large-one"); !strings.Contains(got, "0 of 1000 moved, 1000 skipped") || len(w.plans[0].Status.SkippedMoves) > v1alpha1.MaxRebalanceSkipped {
