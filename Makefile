@@ -68,6 +68,11 @@ bench-packing: ## Replay traces and draw docs/packing.svg: OPENB=folder has the 
 	OPENB="$(abspath $(OPENB))" go test -run '^$$' -bench OpenB -benchtime 1x -timeout 30m ./engine | tee bin/packing.txt
 	go run ./test/bench -packing docs/packing.svg bin/packing.txt
 
+.PHONY: bench-churn
+bench-churn: ## Replay arrivals and departures and draw docs/churn.svg: OPENB=folder as for bench-packing.
+	@test -n "$(OPENB)" || { echo "set OPENB to the folder of openb_node_list_all_node.csv and openb_pod_list_default.csv" >&2; exit 1; }
+	go run ./test/churn -openb "$(abspath $(OPENB))" -every 16 -most 600 -plot docs/churn.svg
+
 .PHONY: bench-e2e
 bench-e2e: $(KCP) ## Measure the controller on a real kcp: a burst, a steady stream, a restart, delivery. ARGS=-h lists the flags.
 	@go build -trimpath -o bin/ ./cmd/placement-controller ./cmd/placement-agent

@@ -16,7 +16,7 @@ import (
 func main() {
 	folder := flag.String("openb", "", "The `folder` of openb_node_list_all_node.csv and openb_pod_list_default.csv.")
 	plot := flag.String("plot", "", "Write a plot to this `file`, as SVG.")
-	speed := flag.Int64("speed", 60, "How many times as dense the arrivals are as in the trace. Workloads run as long as they do there.")
+	speed := flag.Int64("speed", 20, "How many times as dense the arrivals are as in the trace. Workloads run as long as they do there.")
 	every := flag.Int("every", 8, "Take every so many-th node of the trace as a cluster.")
 	most := flag.Int("most", 0, "Replay only so many of the workloads; 0: all.")
 	flag.Parse()

@@ -117,7 +117,7 @@ func (r *replayer) begin() error {
 			'!("gpu-models" in workload.annotations) || cluster.labels[?"gpu-model"].orValue("") in workload.annotations["gpu-models"].split("|")'}]}}`)
 }
 
-// policies keep room for what is usual, and even out what is left.
+// policies prefer clusters that are less in use: more than the built-in weights do, so that there is something to gain.
 const policies = `
 package placement.scoring
 
