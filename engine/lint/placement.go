@@ -28,6 +28,7 @@ var placements = []check[*v1alpha1.WorkloadPlacement]{
 	{Warning, "too_many_clusters", numberOfClusters},
 	{Warning, "topology_key", topologyKeys},
 	{Warning, "topology_key", affinityKeys},
+	{Warning, "topology_key", headroomKey},
 	{Error, "contradiction", contradictoryAffinity},
 	{Warning, "no_workload", affinityToNothing},
 	{Error, "contradiction", tooFewClusters},

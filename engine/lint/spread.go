@@ -44,6 +44,16 @@ func topologyKeys(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
 	}
 }
 
+// headroomKey reports a key that divides no cluster into domains to lose.
+func headroomKey(p *v1alpha1.WorkloadPlacement, w *Workspace, report *report) {
+	asked := p.Spec.Headroom
+	if asked == nil || !w.Fleet.Known() || len(domains(snapshot.TopologyKey(asked.Survive.TopologyKey), w.Fleet.Clusters)) > 0 {
+		return
+	}
+	key := asked.Survive.TopologyKey
+	report.at(spec.Child("headroom", "survive", "topologyKey"), "no cluster of the fleet has %s, so that nothing is checked%s", key, spelling.DidYouMean(key, w.Fleet.topologyKeys()))
+}
+
 // topologyKeys are those that some cluster has a value for.
 func (f *Fleet) topologyKeys() []string {
 	keys := map[string]bool{v1alpha1.TopologyKeyLocation: true, v1alpha1.TopologyKeyCluster: true}

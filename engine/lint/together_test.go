@@ -27,6 +27,12 @@ var together = []row{
 		nearMiss: `spreadConstraints: [{topologyKey: "capability:gpu/model", whenUnsatisfiable: ScheduleAnyway}]`,
 	},
 	{
+		code:     "topology_key", // nothing is lost with a domain that there is not
+		cause:    `headroom: {survive: {topologyKey: teir}}`,
+		want:     "spec.headroom.survive.topologyKey: no cluster of the fleet has teir, so that nothing is checked, did you mean tier?",
+		nearMiss: `headroom: {survive: {topologyKey: tier}}`,
+	},
+	{
 		code:     "contradiction", // two tiers with a cluster each, and one more than maxSkew lets one have
 		cause:    "minClusters: 3\nnumberOfClusters: 3\nspreadConstraints: [{topologyKey: location, minDomains: 4}]",
 		want:     "spec.spreadConstraints: at most 2 of the 3 clusters that pass keep all constraints at once, and minClusters is 3: every workload waits. Raise maxSkew, lower minDomains or minClusters, or write whenUnsatisfiable: ScheduleAnyway",

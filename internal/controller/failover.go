@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"fmt"
-	"math"
 
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	"k8s.io/klog/v2"
@@ -11,6 +10,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/headroom"
 )
 
 // loss is how much of a fleet has fallen silent at once. It may be ours: then what runs there is well, and moving it would do harm.
@@ -84,11 +84,7 @@ func (w *workspace) countRest() {
 	if len(w.loss.lost) == 0 {
 		return
 	}
-	for _, row := range w.engine.Snapshot(w.name).Rows() {
-		if !row.Lost() {
-			w.loss.rest = w.loss.rest.Add(row.Allocatable)
-		}
-	}
+	w.loss.rest = headroom.Rest(w.engine.Snapshot(w.name).Rows())
 }
 
 // displaced says whether a workload has been on a cluster that is lost, and how large it is.
@@ -102,15 +98,7 @@ func (l *loss) displaced(item *workItem) (displaced bool, size float64) {
 	if !displaced {
 		return false, 0
 	}
-	for name, amount := range item.object.workload.Requests.Each {
-		switch rest := l.rest.Get(name); {
-		case amount > 0 && rest <= 0:
-			size = math.Inf(1)
-		case amount > 0:
-			size = max(size, float64(amount)/float64(rest))
-		}
-	}
-	return true, size
+	return true, headroom.Size(item.object.workload.Requests, l.rest)
 }
 
 // failsOver reports whether a workload leaves a cluster because that is lost.

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -16,7 +15,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
-	"github.com/kcp-placement/placement/engine/filter"
+	"github.com/kcp-placement/placement/engine/headroom"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
@@ -28,11 +27,11 @@ const (
 	restLeast   = 10 * time.Second
 )
 
-// headroom finds out, in the background of passes, whether workloads survive the losses that their placements ask to survive.
-type headroom struct {
+// foresight finds out, in the background of passes, whether workloads survive the losses that their placements ask to survive.
+type foresight struct {
 	// basis is what found was found out about, check what is being found out.
 	basis headroomBasis
-	found map[types.UID]foreseen
+	found map[types.UID]headroom.Outlook
 	check *headroomCheck
 	// restUntil is when the next check begins at the earliest.
 	restUntil time.Time
@@ -44,41 +43,17 @@ type headroomBasis struct {
 	asked    string
 }
 
-// foreseen is what a placement's workloads would come to.
-type foreseen struct {
-	// domains are how many there are of its topology key; worst is the one whose loss would have most workloads wait.
-	domains int
-	worst   domainLoss
-	// others is how many other domains there are whose loss would have some wait.
-	others int
-}
-
-// domainLoss is the loss of one domain.
-type domainLoss struct {
-	domain string
-	// affected of the placement's workloads are there, waiting of them would wait; why is about the first.
-	affected, waiting int
-	why               string
-}
-
 // headroomCheck is a check that goes on.
 type headroomCheck struct {
 	headroomBasis
 	wanted  map[snapshot.TopologyKey][]*placementState
-	domains []domain
-	found   map[types.UID]foreseen
+	domains []headroom.Domain
+	found   map[types.UID]headroom.Outlook
 	// rehearsal of the first of the domains, the workloads that are not decided on yet there, and what is known so far.
 	rehearsal *engine.Rehearsal
 	left      []*workItem
-	losses    map[*placementState]*domainLoss
+	losses    map[*placementState]*headroom.Loss
 	took      time.Duration
-}
-
-// domain is clusters that are lost together.
-type domain struct {
-	key      snapshot.TopologyKey
-	name     string
-	clusters []string
 }
 
 // checkHeadroom goes on with a check, or begins one where anything has changed.
@@ -87,7 +62,7 @@ func (w *workspace) checkHeadroom(ctx context.Context, placements []*placementSt
 	basis, wanted := w.headroomBasis(placements)
 	switch {
 	case len(wanted) == 0:
-		*h = headroom{}
+		*h = foresight{}
 		return
 	case h.check != nil && h.check.asked == basis.asked:
 	case h.found != nil && h.basis == basis:
@@ -96,10 +71,14 @@ func (w *workspace) checkHeadroom(ctx context.Context, placements []*placementSt
 		r.within(h.restUntil.Sub(w.now()))
 		return
 	default:
-		h.check = &headroomCheck{headroomBasis: basis, wanted: wanted, domains: w.domainsOf(wanted), found: map[types.UID]foreseen{}}
-		for key, states := range wanted {
-			for _, s := range states {
-				h.check.found[s.object.UID] = foreseen{domains: countDomains(h.check.domains, key)}
+		c := &headroomCheck{headroomBasis: basis, wanted: wanted, found: map[types.UID]headroom.Outlook{}}
+		h.check = c
+		rows := w.engine.Snapshot(w.name).Rows()
+		for _, key := range slices.Sorted(maps.Keys(wanted)) {
+			domains := headroom.Domains(rows, key)
+			c.domains = append(c.domains, domains...)
+			for _, s := range wanted[key] {
+				c.found[s.object.UID] = headroom.Outlook{Domains: len(domains)}
 			}
 		}
 	}
@@ -141,46 +120,20 @@ func (w *workspace) headroomBasis(placements []*placementState) (headroomBasis, 
 	return headroomBasis{w.engine.Revision(w.name), asked.String()}, wanted
 }
 
-// domainsOf returns the domains of topology keys that are not lost already.
-func (w *workspace) domainsOf(wanted map[snapshot.TopologyKey][]*placementState) (all []domain) {
-	rows := w.engine.Snapshot(w.name).Rows()
-	for _, key := range slices.Sorted(maps.Keys(wanted)) {
-		clusters := map[string][]string{}
-		for _, row := range rows {
-			if name, found := key.Domain(row.Cluster); found && !row.Lost() {
-				clusters[name] = append(clusters[name], row.Name)
-			}
-		}
-		for _, name := range slices.Sorted(maps.Keys(clusters)) {
-			all = append(all, domain{key, name, clusters[name]})
-		}
-	}
-	return all
-}
-
-func countDomains(all []domain, key snapshot.TopologyKey) (n int) {
-	for i := range all {
-		if all[i].key == key {
-			n++
-		}
-	}
-	return n
-}
-
 // rehearse goes on with the first domain of a check until some time, and takes it out once that is done. All workloads that are there are
 // placed anew in the order of failover, whosever they are.
 func (w *workspace) rehearse(ctx context.Context, c *headroomCheck, until time.Time) error {
 	d := &c.domains[0]
 	if c.rehearsal == nil {
-		c.losses = map[*placementState]*domainLoss{}
-		for _, s := range c.wanted[d.key] {
-			c.losses[s] = &domainLoss{domain: d.name}
+		c.losses = map[*placementState]*headroom.Loss{}
+		for _, s := range c.wanted[d.Key] {
+			c.losses[s] = &headroom.Loss{Domain: d.Name}
 		}
 		if c.left = w.affected(d, c.losses); len(c.left) == 0 {
 			c.domains = c.domains[1:]
 			return nil
 		}
-		c.rehearsal = w.engine.Rehearse(w.name, d.clusters)
+		c.rehearsal = w.engine.Rehearse(w.name, d.Clusters)
 	}
 	for ; len(c.left) > 0; c.left = c.left[1:] {
 		if time.Now().After(until) {
@@ -198,28 +151,13 @@ func (w *workspace) rehearse(ctx context.Context, c *headroomCheck, until time.T
 		if err != nil {
 			return err
 		}
-		loss := c.losses[item.owner]
-		if loss == nil {
-			continue
-		}
-		if loss.affected++; len(decision.Clusters) == 0 || decision.Waiting > 0 {
-			if loss.waiting++; loss.waiting == 1 {
-				loss.why = fmt.Sprintf("%s: %s", item.object.workload, wouldHelp(decision))
-			}
+		if loss := c.losses[item.owner]; loss != nil {
+			loss.Add(item.object.workload, decision)
 		}
 	}
 	for s, loss := range c.losses {
 		f := c.found[s.object.UID]
-		switch {
-		case loss.waiting == 0:
-		case f.worst.waiting == 0:
-			f.worst = *loss
-		case loss.waiting > f.worst.waiting:
-			f.worst = *loss
-			f.others++
-		default:
-			f.others++
-		}
+		f.Add(*loss)
 		c.found[s.object.UID] = f
 	}
 	c.domains, c.rehearsal = c.domains[1:], nil
@@ -227,30 +165,21 @@ func (w *workspace) rehearse(ctx context.Context, c *headroomCheck, until time.T
 }
 
 // affected are the workloads on the clusters of a domain in the order of failover, none where no placement that asks has any there.
-func (w *workspace) affected(d *domain, asking map[*placementState]*domainLoss) []*workItem {
-	lost := loss{lost: map[string]bool{}}
-	for _, name := range d.clusters {
-		lost.lost[name] = true
-	}
-	for _, row := range w.engine.Snapshot(w.name).Rows() {
-		if !lost.lost[row.Name] && !row.Lost() {
-			lost.rest = lost.rest.Add(row.Allocatable)
-		}
-	}
+func (w *workspace) affected(d *headroom.Domain, asking map[*placementState]*headroom.Loss) []*workItem {
+	rest := headroom.Rest(w.engine.Snapshot(w.name).Rows(), d.Clusters...)
 	type displaced struct {
 		*workItem
 		size float64
 	}
 	var all []displaced
 	seen, concerns := map[*workItem]bool{}, false
-	for _, name := range d.clusters {
+	for _, name := range d.Clusters {
 		for item := range w.index.on[name] {
 			if seen[item] || item.object == nil || item.owner == nil || item.owner.placement == nil || !item.found || item.stale {
 				continue
 			}
 			seen[item], concerns = true, concerns || asking[item.owner] != nil
-			_, size := lost.displaced(item)
-			all = append(all, displaced{item, size})
+			all = append(all, displaced{item, headroom.Size(item.object.workload.Requests, rest)})
 		}
 	}
 	if !concerns {
@@ -268,34 +197,20 @@ func (w *workspace) affected(d *domain, asking map[*placementState]*domainLoss) 
 	return items
 }
 
-// wouldHelp says why a workload would wait, and what would help.
-func wouldHelp(d *engine.Decision) string {
-	message := d.Summary()
-	nearest, obstacles := d.Nearest()
-	if remedies := filter.Remedies(obstacles); nearest != "" && len(remedies) > 0 {
-		message += fmt.Sprintf("; what would help: %s on %s", strings.Join(remedies, " and "), nearest)
-	}
-	return message
-}
-
 // headroomCondition says whether the workloads of a placement would survive what it asks to survive; nil where it asks for nothing.
 func (w *workspace) headroomCondition(p *placementState) *conditionsv1alpha1.Condition {
 	if p.object.Spec.Headroom == nil {
 		return nil
 	}
-	key := cmp.Or(p.object.Spec.Headroom.Survive.TopologyKey, v1alpha1.TopologyKeyCluster)
+	key := snapshot.TopologyKey(p.object.Spec.Headroom.Survive.TopologyKey)
 	f, known := w.headroom.found[p.object.UID]
 	switch {
 	case !known:
 		return conditions.UnknownCondition(v1alpha1.HeadroomAvailableCondition, "NotChecked", "It is not known yet what the loss of a domain of %s would do.", key)
-	case f.worst.waiting == 0:
+	case f.Survives():
 		c := conditions.TrueCondition(v1alpha1.HeadroomAvailableCondition)
-		c.Message = fmt.Sprintf("All workloads would have a place if any one of %d domains of %s were lost.", f.domains, key)
+		c.Message = f.Describe(key)
 		return c
 	}
-	message := fmt.Sprintf("If %s %s were lost, %d of the %d workloads there would wait. %s", key, f.worst.domain, f.worst.waiting, f.worst.affected, f.worst.why)
-	if f.others > 0 {
-		message += fmt.Sprintf(". So would some for %d other domains.", f.others)
-	}
-	return conditions.FalseCondition(v1alpha1.HeadroomAvailableCondition, "HeadroomShort", conditionsv1alpha1.ConditionSeverityWarning, "%s", shorten(message))
+	return conditions.FalseCondition(v1alpha1.HeadroomAvailableCondition, "HeadroomShort", conditionsv1alpha1.ConditionSeverityWarning, "%s", shorten(f.Describe(key)))
 }

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/headroom"
 	"github.com/kcp-placement/placement/engine/policy"
 )
 
@@ -122,7 +123,7 @@ type statusBasis struct {
 	tally                                                     int64
 	effective                                                 *conditionsv1alpha1.Condition
 	suspension                                                suspension
-	headroom                                                  foreseen
+	headroom                                                  headroom.Outlook
 	headroomKnown                                             bool
 	pacing, visible, unread, unpublished, unrelated, policies string
 	// ahead is how many workloads wait before the first that does of its own.
@@ -221,8 +222,8 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 		conditions.Set(placement, paced)
 	}
 
-	if headroom := w.headroomCondition(p); headroom != nil {
-		conditions.Set(placement, headroom)
+	if available := w.headroomCondition(p); available != nil {
+		conditions.Set(placement, available)
 	} else {
 		conditions.Delete(placement, v1alpha1.HeadroomAvailableCondition)
 	}

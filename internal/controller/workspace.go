@@ -133,7 +133,7 @@ type workspace struct {
 	drains map[string]*v1alpha1.ClusterDrainStatus
 	loss   loss
 	// headroom is what the loss of domains would do.
-	headroom headroom
+	headroom foresight
 	// missed is since when this process has known clusters to be silent.
 	missed map[types.UID]time.Time
 	// index has the workloads; waited is how many of them wait, as the metric has it.

@@ -46,7 +46,9 @@ const (
 	CodeDecision  = "decision"
 	// CodeNotPlaced marks objects that may be meant as workloads and are not placed.
 	CodeNotPlaced = "not_placed"
-	CodeLint      = "rego_lint"
+	// CodeDeadline marks drains whose deadline has passed.
+	CodeDeadline = "deadline"
+	CodeLint     = "rego_lint"
 	// CodeJudgement marks policies that fail for one of the workloads.
 	CodeJudgement = "judgement"
 )
@@ -176,6 +178,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	}
 	for _, o := range w.Clusters {
 		c.lint(o.Object, lint.Registration(o.Typed))
+		c.deadline(o)
 	}
 	for _, o := range w.Placements {
 		linter.Placements = append(linter.Placements, o.Typed)
@@ -265,6 +268,17 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		}
 	}
 	return nil
+}
+
+// deadline warns of a drain that would be applied with a deadline in the past. One that has begun may have passed it.
+func (c *checker) deadline(o manifest.Typed[v1alpha1.ClusterRegistration]) {
+	drain := o.Typed.Spec.Drain
+	if drain == nil || drain.Deadline == nil || o.Typed.Status.Drain != nil || c.now.Before(drain.Deadline.Time) {
+		return
+	}
+	const at = "spec.drain.deadline"
+	c.find(Finding{Warning, CodeDeadline, o.Position(at), o.String(), at, fmt.Sprintf(
+		"%s has passed, so that all that can leave does at once: give a later time, or leave it out to keep the pace", drain.Deadline.UTC().Format(time.RFC3339))})
 }
 
 // scheduledAs is a placement as policies schedule one of its workloads.

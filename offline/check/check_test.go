@@ -224,3 +224,19 @@ workloadAffinity contains {"type": "Attract", "labelSelector": {"matchLabels": {
 		t.Error(diff)
 	}
 }
+
+// TestDeadlineOfDrain: a drain that begins after its deadline has no pace, which is hardly meant. One that is under way may pass it.
+func TestDeadlineOfDrain(t *testing.T) {
+	for _, test := range []struct{ name, cluster, want string }{
+		{"past", `spec: {location: eu, drain: {deadline: "2026-01-01T01:00:00+01:00"}}`, "fleet.yaml:5:40: ClusterRegistration a: spec.drain.deadline: 2026-01-01T00:00:00Z has passed, " +
+			"so that all that can leave does at once: give a later time, or leave it out to keep the pace [deadline]"},
+		{"future", `spec: {location: eu, drain: {deadline: "9999-01-01T00:00:00Z"}}`, ""},
+		{"none", `spec: {location: eu, drain: {}}`, ""},
+		{"under way", "spec: {location: eu, drain: {deadline: \"2026-01-01T00:00:00Z\"}}\nstatus: {drain: {remaining: 1}}", ""},
+	} {
+		text := "apiVersion: tmc.kcp.io/v1alpha1\nkind: ClusterRegistration\nmetadata:\n  name: a\n" + test.cluster
+		if got := strings.Join(found(t, []*manifest.File{{Name: "fleet.yaml", Text: text}}), "\n"); got != test.want {
+			t.Errorf("%s: got %s\nwant %s", test.name, got, test.want)
+		}
+	}
+}

@@ -37,12 +37,16 @@ func Top(w io.Writer, top *simulation.Top, now time.Time) {
 	for i := range top.Queue {
 		names[top.Queue[i].Workspace] = true
 	}
+	for i := range top.Headroom {
+		names[top.Headroom[i].Workspace] = true
+	}
 	for _, workspace := range slices.Sorted(maps.Keys(names)) {
 		if len(names) > 1 {
 			fmt.Fprintf(w, "workspace %s\n\n", workspace)
 		}
 		loads(w, top, workspace)
 		queue(w, top, workspace, now)
+		headroom(w, top, workspace)
 	}
 	if len(top.Clusters) > 0 {
 		fmt.Fprintf(w, "%s allocated   %s reserved   %s free   %s overcommitted\n", cellAllocated, cellReserved, cellFree, text.FgRed.Sprint(cellOver))
@@ -62,6 +66,12 @@ func loads(w io.Writer, top *simulation.Top, workspace string) {
 			continue
 		}
 		name, ready := c.Name, c.Ready
+		switch { // as kubectl get nodes
+		case c.Draining:
+			ready += ",Draining"
+		case c.SchedulingDisabled:
+			ready += ",SchedulingDisabled"
+		}
 		for _, resource := range resourcesOf(c) {
 			largest := "-"
 			if c.LargestFree != nil {
@@ -72,6 +82,19 @@ func loads(w io.Writer, top *simulation.Top, workspace string) {
 				amount(resource, c.Reserved[resource]), amount(resource, c.Free[resource]), largest, use(c, resource),
 			})
 			name, ready = "", ""
+		}
+	}
+	render(w, t)
+}
+
+// headroom prints whether placements survive what they ask to survive.
+func headroom(w io.Writer, top *simulation.Top, workspace string) {
+	t := NewTable(w)
+	t.AppendHeader(table.Row{"PLACEMENT", "SURVIVES", "WHAT A LOSS WOULD DO"})
+	for i := range top.Headroom {
+		if h := &top.Headroom[i]; h.Workspace == workspace {
+			survives := map[bool]string{true: "yes", false: "no"}[h.Survives]
+			t.AppendRow(table.Row{h.Namespace + "/" + h.Placement, survives, h.Message})
 		}
 	}
 	render(w, t)

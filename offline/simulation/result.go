@@ -11,7 +11,8 @@ import (
 // Result of a simulation. Its JSON is a contract: fields may be added, none changes its meaning. CPU is in millicores,
 // memory and storage in bytes, other resources in whole units.
 type Result struct {
-	// Decisions in the order in which the workloads were placed: by priority, creation time and name.
+	// Decisions in the order in which the workloads were placed: by priority, those of lost clusters before others and the largest of them
+	// first, then by creation time and name.
 	Decisions []Decision `json:"decisions"`
 	// Clusters after the last decision, by workspace and name.
 	Clusters []Cluster `json:"clusters"`

@@ -22,6 +22,7 @@ import (
 	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/offline/manifest"
 )
@@ -82,7 +83,9 @@ type placementState struct {
 	unlimited, suspended bool
 	// candidate: the shadow policies decide for it, in a rollout.
 	candidate bool
-	uid       types.UID
+	// survive is what the placement asks to survive the loss of, empty for nothing.
+	survive snapshot.TopologyKey
+	uid     types.UID
 }
 
 type key struct {
@@ -252,6 +255,9 @@ func (w *workspace) compile(e *engine.Engine) error {
 			name: o.Typed.Name, namespace: o.Typed.Namespace, priority: o.Typed.Spec.Priority, preempts: o.Typed.Preempts(),
 			queue: o.Typed.Status.Queue, unlimited: o.Typed.DisruptsAtOnce(), suspended: o.Typed.Spec.Suspend, uid: o.Typed.UID,
 		}
+		if asked := o.Typed.Spec.Headroom; asked != nil {
+			p.survive = snapshot.TopologyKey(asked.Survive.TopologyKey)
+		}
 		selector, _ := placement.CompileSelector(o.Typed) // Compile returns its error, too
 		if p.compiled, p.err = e.CompilePlacement(o.Typed); p.err != nil {
 			p.err = &manifest.Error{Position: o.Position("spec"), Object: o.String(), Message: p.err.Error()}
@@ -302,10 +308,13 @@ type item struct {
 	manifest.Workload
 	// placement that the workload belongs to; nil where there is none.
 	placement *placementState
+	// displaced: it is on a cluster that is lost. size is how large it is then.
+	displaced bool
+	size      float64
 }
 
 func (i item) turn() placement.Turn {
-	t := placement.Turn{Workload: i.Object, Kind: i.Kind, APIVersion: i.APIVersion}
+	t := placement.Turn{Displaced: i.displaced, Size: i.size, Workload: i.Object, Kind: i.Kind, APIVersion: i.APIVersion}
 	if i.placement != nil {
 		t.Priority = i.placement.priority
 	}
@@ -345,7 +354,11 @@ func (w *workspace) items() []item {
 func (s *Simulation) items() []item {
 	var items []item
 	for _, w := range s.workspaces {
-		items = append(items, w.items()...)
+		lost := s.lossOf(w)
+		for _, i := range w.items() {
+			i.displacedBy(lost, s.assignments[keyOf(w.Name, i.Reference)])
+			items = append(items, i)
+		}
 	}
 	slices.SortFunc(items, func(a, b item) int {
 		return cmp.Or(a.turn().Compare(b.turn()), cmp.Compare(a.workspace.Name, b.workspace.Name))
@@ -390,7 +403,8 @@ func (s *Simulation) Clear() {
 	clear(s.assignments)
 }
 
-// Run places all workloads in order of their placements' priority, creation time and name. It fails only where ctx ends:
+// Run places all workloads in the order of the controller: by priority, those of lost clusters before others and the largest of them first,
+// then by creation time and name. It fails only where ctx ends:
 // errors of a workload are in its decision.
 func (s *Simulation) Run(ctx context.Context) (*Result, error) {
 	return s.RunUntil(ctx, nil)

@@ -22,6 +22,8 @@ type Top struct {
 	// Queue holds the workloads that belong to a placement and have no decision, or wait for room for some of their replicas, in the
 	// order in which they are placed; nil without Options.Queue.
 	Queue []Waiting `json:"queue,omitzero"`
+	// Headroom of the placements that ask for it.
+	Headroom []Headroom `json:"headroom,omitempty"`
 	// Suspended is what the controller decides nothing on now.
 	Suspended []Suspended `json:"suspended,omitempty"`
 	Summary   TopSummary  `json:"summary"`
@@ -33,6 +35,9 @@ type ClusterLoad struct {
 	Location string `json:"location"`
 	// Ready is the status of the cluster's Ready condition: True, False or Unknown.
 	Ready string `json:"ready"`
+	// SchedulingDisabled: nothing new comes, since the cluster is cordoned or drained. Draining: what is there leaves.
+	SchedulingDisabled bool `json:"schedulingDisabled,omitempty"`
+	Draining           bool `json:"draining,omitempty"`
 	// Allocated is what the cluster itself reports as requested.
 	Allocated map[string]int64 `json:"allocated"`
 	// Free is Allocatable less Allocated and Reserved; negative where the cluster is overcommitted.
@@ -105,6 +110,10 @@ func (s *Simulation) Top(ctx context.Context) (*Top, error) {
 			}
 		}
 	}
+	var err error
+	if top.Headroom, err = s.headroom(ctx); err != nil {
+		return nil, err
+	}
 	items := slices.DeleteFunc(s.items(), func(i item) bool {
 		current, assigned := s.current(i)
 		return i.placement == nil || assigned && len(current.clusters) > 0 && i.waitingReplicas(current) == 0 || i.End() != ""
@@ -168,7 +177,7 @@ func (p *placementState) queued(ref workload.Reference) *v1alpha1.QueuedWorkload
 func newLoad(workspace string, row *snapshot.Row) ClusterLoad {
 	load := ClusterLoad{
 		Cluster: newCluster(workspace, row), Location: row.Location, Ready: "Unknown",
-		Allocated: amounts(row.Allocated), Free: amounts(row.Free),
+		SchedulingDisabled: row.Cordoned(), Draining: row.Draining, Allocated: amounts(row.Allocated), Free: amounts(row.Free),
 	}
 	if ready, known := row.Condition(snapshot.ReadyCondition); known {
 		load.Ready = ready.Status

@@ -29,13 +29,17 @@ func topCommand() *cobra.Command {
 		Short: "Show how full the fleet is, and what waits for what",
 		Long: `top shows for each cluster and resource what is allocatable, what the cluster reports as allocated, what is reserved, and
 what is free in total and on the node with the most of it. Reserved is what decisions promise and the cluster does not
-report yet. If more is in use than there is, free is negative and the bar ends in exclamation marks.
+report yet. If more is in use than there is, free is negative and the bar ends in exclamation marks. A cluster that is
+cordoned shows SchedulingDisabled, one that is drained Draining.
 
 Below that is the queue: the workloads that belong to a placement and have no decision, or wait for room for some of their
 replicas, in the order in which they are placed: by priority, creation time and name. Each one shows what it waits for: what
 the nearest cluster lacks, or its turn if a cluster is feasible; and when there is room, where the controller has an estimate.
 Below the queue are clusters that would have a place for what waits. With -o json, blockedBy has the objects in the way and
 wouldFit the cluster that is suggested.
+
+For placements with spec.headroom, top says whether their workloads survive the loss of any one domain, which loss would have
+most of them wait, and what would help, as their condition HeadroomAvailable does.
 
 top places nothing: it shows the fleet as PlacementDecisions leave it. The exit code is 1 if an object or a policy is
 wrong.`,
