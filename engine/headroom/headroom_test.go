@@ -47,6 +47,9 @@ func TestDomains(t *testing.T) {
 	if len(got) != 2 || got[0].Name != "eu" || len(got[0].Clusters) != 2 || got[1].Name != "us" || len(got[1].Clusters) != 1 {
 		t.Errorf("%+v", got)
 	}
+	if (&headroom.Outlook{}).Describe("zone") != "No cluster has zone, so that there is no domain to lose." || len(headroom.Domains(rows, "zone")) > 0 {
+		t.Error("there are domains of a key that no cluster has")
+	}
 	if rest := headroom.Rest(rows, got[0].Clusters...); rest.CPU != 2000 {
 		t.Errorf("%v", rest)
 	}

@@ -71,9 +71,12 @@ func (s *Simulation) rehearse(ctx context.Context, w *workspace, key snapshot.To
 		_, assigned := s.current(i)
 		return !assigned || i.err() != nil || i.End() != ""
 	})
-	for _, d := range domains {
+	for done, d := range domains {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if s.options.Progress != nil {
+			s.options.Progress(done, len(domains))
 		}
 		displaced := s.displaced(items, &loss{sets.New(d.Clusters...), headroom.Rest(rows, d.Clusters...)})
 		if !slices.ContainsFunc(displaced, func(i item) bool { return i.placement.survive == key }) {

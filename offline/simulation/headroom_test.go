@@ -18,7 +18,9 @@ func lost(cluster string) string {
 // TestFailover: workloads of lost clusters are placed anew in the order of the controller: by priority, before others, the largest first.
 func TestFailover(t *testing.T) {
 	owner := func(name string) string { return ", annotations: {tmc.kcp.io/placement: " + name + "}" }
-	fleet := func(cpu string) []string { return []string{cluster("a", cpu), placement("low", one), placement("high", one+", priority: 1")} }
+	fleet := func(cpu string) []string {
+		return []string{cluster("a", cpu), placement("low", one), placement("high", one+", priority: 1")}
+	}
 	s := load(t, append(fleet("8"), deployment("small", 3, "1", owner("low")), deployment("large", 4, "3", owner("low")))...)
 	run(t, s)
 	objects := append(fleet("8"), cluster("b", "4"), deployment("small", 3, "1", owner("low")), deployment("large", 4, "3", owner("low")),
@@ -70,7 +72,11 @@ func TestHeadroomForetells(t *testing.T) {
 			for _, text := range workloads {
 				objects = append(objects, text)
 			}
-			s := load(t, objects...)
+			s, err := simulation.New(simulation.Options{Headroom: true})
+			if err != nil {
+				r.Fatal(err)
+			}
+			reload(s, objects)
 			result, err := s.Run(t.Context())
 			if err != nil {
 				r.Fatal(err)

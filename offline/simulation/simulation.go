@@ -37,9 +37,12 @@ type Options struct {
 	Explained bool
 	// Queue adds the waiting workloads, and what they wait for, to Top.
 	Queue bool
+	// Headroom adds to Top whether placements survive what they ask to survive. It costs a copy of the workspace for each domain.
+	Headroom bool
 	// Now is the time that is simulated; that of New if it is zero.
 	Now time.Time
-	// Progress is called with the number of workloads that have been placed, or evaluated by Top. It may be nil.
+	// Progress is called with the number of workloads that have been placed, or evaluated by Top, or of domains whose loss Top rehearses. It
+	// may be nil.
 	Progress func(done, total int)
 }
 

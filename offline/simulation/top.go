@@ -22,7 +22,7 @@ type Top struct {
 	// Queue holds the workloads that belong to a placement and have no decision, or wait for room for some of their replicas, in the
 	// order in which they are placed; nil without Options.Queue.
 	Queue []Waiting `json:"queue,omitzero"`
-	// Headroom of the placements that ask for it.
+	// Headroom of the placements that ask for it; nil without Options.Headroom.
 	Headroom []Headroom `json:"headroom,omitempty"`
 	// Suspended is what the controller decides nothing on now.
 	Suspended []Suspended `json:"suspended,omitempty"`
@@ -110,9 +110,11 @@ func (s *Simulation) Top(ctx context.Context) (*Top, error) {
 			}
 		}
 	}
-	var err error
-	if top.Headroom, err = s.headroom(ctx); err != nil {
-		return nil, err
+	if s.options.Headroom {
+		var err error
+		if top.Headroom, err = s.headroom(ctx); err != nil {
+			return nil, err
+		}
 	}
 	items := slices.DeleteFunc(s.items(), func(i item) bool {
 		current, assigned := s.current(i)

@@ -23,7 +23,7 @@ const byName = "name"
 
 func topCommand() *cobra.Command {
 	var sortBy string
-	var noQueue bool
+	var noQueue, noHeadroom bool
 	c := &cobra.Command{
 		Use:   "top [FILES]",
 		Short: "Show how full the fleet is, and what waits for what",
@@ -46,18 +46,19 @@ wrong.`,
 		Example: `  kubectl placement top --workspace root:team-shop      # live, read only
   kubectl placement top all/ --sort-by memory        # the fullest first
   kubectl placement top -o json | jq '.queue[] | select(.priority > 0) | .waitsFor'
-  watch kubectl placement top --no-queue`,
+  watch kubectl placement top --no-queue --no-headroom`,
 	}
 	from, out := input.NewSource(c), output.NewFlag(c, fleetLoad{})
 	c.Flags().StringVar(&sortBy, "sort-by", byName, "Order of the clusters of a workspace: name, or a resource such as cpu or memory, fullest first.")
 	c.Flags().BoolVar(&noQueue, "no-queue", false, "Leave out waiting workloads.")
+	c.Flags().BoolVar(&noHeadroom, "no-headroom", false, "Leave out whether placements with spec.headroom survive a loss; of many clusters that takes a while.")
 	_ = c.RegisterFlagCompletionFunc("sort-by", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return []string{byName, capacity.CPU, capacity.Memory}, cobra.ShellCompDirectiveNoFileComp
 	})
 	c.Args = from.Arguments
 	c.PreRunE = validate(out, from)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		s, err := open(c, from, "evaluating the queue", simulation.Options{Queue: !noQueue})
+		s, err := open(c, from, "evaluating the fleet", simulation.Options{Queue: !noQueue, Headroom: !noHeadroom})
 		if err != nil {
 			return err
 		}
