@@ -20,12 +20,14 @@ import (
 
 // nomination is the room that victims give up for a workload of higher priority, as the nominated node of a pod is.
 //
-// Invariant: what is given up for a workload is held until it is the workload's own, in one step, or until the nomination is void. It is
-// the workload's only once no durable decision promises it to a victim, and the victim is gone there, where it is delivered.
+// Invariant: what is given up for a workload, and what it needs beside that, is held until it is the workload's own, in one step, or until
+// the nomination is void. It is the workload's only once no durable decision promises it to a victim, and the victim is gone there, where it is delivered.
 type nomination struct {
 	uid     types.UID
 	since   time.Time
 	victims []victim
+	// rest is what was free already and the workload needs beside what the victims give up: nobody may come back to it meanwhile.
+	rest *victim
 	// published is set once it is durable that the victims have given it up.
 	published bool
 }
@@ -111,6 +113,7 @@ func (p *pass) preempt(ctx context.Context, item *workItem) error {
 	for _, v := range found.Victims {
 		p.giveWay(item, n, p.index.get(keyOf(v.Workload)), v.Clusters)
 	}
+	p.holdRest(n, item, found.Decision)
 	klog.FromContext(ctx).V(2).Info("Others make room", "workload", item.object.workload, "victims", len(n.victims), "clusters", n.clusters())
 	p.event(item.object, corev1.EventTypeNormal, "Nominated", n.String())
 	item.reason = n.String()
@@ -186,6 +189,35 @@ func (p *pass) giveWay(by *workItem, n *nomination, item *workItem, clusters []s
 	p.lineUp(item) // its turn is later
 }
 
+// holdRest holds what a workload is to have beside what others give up for it.
+func (p *pass) holdRest(n *nomination, item *workItem, d *engine.Decision) {
+	rest := victim{key: item.key, uid: item.object.UID}
+	for _, c := range d.Clusters {
+		needs := c.Reserved
+		for _, v := range n.victims {
+			for _, s := range v.shares {
+				if s.Cluster == c.Name {
+					needs = needs.Without(s.Amount)
+				}
+			}
+		}
+		if !needs.IsZero() {
+			rest.shares = append(rest.shares, capacity.Share{Cluster: c.Name, Amount: needs})
+		}
+	}
+	if len(rest.shares) > 0 {
+		n.rest = &rest
+		p.holdFor(n.rest)
+	}
+}
+
+// holdFor holds what is given up, or needed beside that.
+func (w *workspace) holdFor(v *victim) {
+	held := engine.Reservation{Workload: v.key.reference(), Shares: v.shares}
+	held.Workload.UID = string(v.uid)
+	v.held, _ = w.engine.Hold(w.name, held) // what can be read is always held
+}
+
 // followNominations has the workloads be due for which others make room, and withdraws nominations that are void: of workloads that
 // are gone or get no decision, or whose victims have come back.
 func (p *pass) followNominations() {
@@ -219,6 +251,9 @@ func (w *workspace) withdraw(key workloadKey) {
 		w.hold(v.key)
 		w.engine.ReleaseHeld(w.name, v.held)
 	}
+	if n.rest != nil {
+		w.engine.ReleaseHeld(w.name, n.rest.held)
+	}
 }
 
 // nominated says whether others make room for a workload, and whether it is to be decided on: it may have their place now, or another
@@ -232,11 +267,15 @@ func (p *pass) nominated(ctx context.Context, item *workItem) (is, due bool, err
 		p.withdraw(item.key)
 		return false, false, nil
 	}
+	if n.rest != nil {
+		item.instead = append(item.instead, n.rest.held)
+	}
 	if feasible, err := p.engine.Feasible(ctx, p.request(item)); err != nil || feasible {
 		return true, feasible, err
 	}
 	item.reason = n.String()
 	if !p.isFree(n) {
+		item.instead = nil
 		return true, false, nil
 	}
 	for _, v := range n.victims {
@@ -317,10 +356,10 @@ func (w *workspace) dropVoid() {
 func (w *workspace) renominate() {
 	for _, n := range w.nominations {
 		for i := range n.victims {
-			v := &n.victims[i]
-			held := engine.Reservation{Workload: v.key.reference(), Shares: v.shares}
-			held.Workload.UID = string(v.uid)
-			v.held, _ = w.engine.Hold(w.name, held)
+			w.holdFor(&n.victims[i])
+		}
+		if n.rest != nil {
+			w.holdFor(n.rest)
 		}
 	}
 }

@@ -122,6 +122,31 @@ func TestPreemption(t *testing.T) {
 	}
 }
 
+// TestPreemptionHoldsWhatIsFreeToo: a workload that takes what others give up and what was free besides gets both. If a victim could
+// come back to what was free, it would be a victim again, for ever.
+func TestPreemptionHoldsWhatIsFreeToo(t *testing.T) {
+	w := newWorld(t)
+	w.tiered()
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "10")}
+	w.add("low", testWorkload("batch", 3000))
+	w.add("usual", testWorkload("web", 3000))
+	w.pass()
+	w.add("urgent", testWorkload("now", 6000))
+	w.show()
+	for range 5 {
+		w.pass()
+		w.promisedOnce()
+		w.show()
+	}
+	w.expect(map[string]string{"now": "a", "web": "a"})
+	if told := w.eventsOf(string(v1alpha1.ChangePreempted)); len(told) != 1 {
+		t.Errorf("events %q", told)
+	}
+	if free := w.workspace.engine.Snapshot("ws").Row("a").Free.CPU; free != 1000 {
+		t.Errorf("%d free: what was held is still held", free)
+	}
+}
+
 // TestPreemptionByWhoMay: only where the placement asks for it, never of what is pinned or as important, never in vain, and never more
 // than the budget of disruptions allows.
 func TestPreemptionByWhoMay(t *testing.T) {
