@@ -319,8 +319,7 @@ func (m *model) run() {
 			if m.rogue {
 				steps = steps[:2] // nothing expires
 			}
-			m.clock = m.clock.Add(rapid.SampledFrom(steps).Draw(m.T, "time"))
-			m.visible = m.visible || m.claimed && !m.clock.Before(m.boundAt.Add(claimsSettle/2))
+			m.elapse(rapid.SampledFrom(steps).Draw(m.T, "time"))
 		}),
 		"a plan comes or goes": step(m.rebalance),
 		"informers show":       step(func() { m.leader.show(rapid.IntRange(0, allKinds).Draw(m.T, "kinds")) }),
@@ -469,13 +468,20 @@ func (m *model) endPlans() {
 			}
 			m.Fatal("a plan does not come to an end")
 		}
-		m.clock = m.clock.Add(5 * time.Minute)
+		m.elapse(5 * time.Minute)
 		for _, name := range slices.Sorted(maps.Keys(m.sites)) {
 			m.report(name, -1)
 		}
 		m.leader.show(allKinds)
 		m.leader.pass()
 	}
+}
+
+// elapse lets time go by. The server shows workloads again some time after their claim is accepted, and before the controller
+// relies on what it does not show.
+func (m *model) elapse(d time.Duration) {
+	m.clock = m.clock.Add(d)
+	m.visible = m.visible || m.claimed && !m.clock.Before(m.boundAt.Add(claimsSettle/2))
 }
 
 // claim accepts or withdraws the claim on workloads.
@@ -1045,11 +1051,14 @@ func (m *model) settle() {
 	m.visible = true
 	m.leader.show(allKinds)
 	m.leader.pass()
-	m.clock = m.clock.Add(retryLast) // the claims settle
+	m.elapse(retryLast) // the claims settle
 	m.endPlans()
-	for before := -1; before != m.version; {
+	for n, before := 0, -1; before != m.version; n++ {
+		if n == 200 {
+			m.Fatalf("it does not come to rest: %v", m.durable())
+		}
 		before = m.version
-		m.clock = m.clock.Add(retryLast) // for whoever asks the server again
+		m.elapse(retryLast) // for whoever asks the server again
 		m.leader.show(allKinds)
 		m.leader.pass()
 	}
