@@ -104,6 +104,8 @@ type ClusterUse struct {
 	Name   string `json:"name"`
 	Before Use    `json:"before"`
 	After  Use    `json:"after"`
+	// NotCounted: the aim is not about the cluster, since it is not ready, cordoned, tainted or not among those that are asked for.
+	NotCounted bool `json:"notCounted,omitempty"`
 }
 
 // Use of a cluster is the most, over its resources, of (allocated + reserved) / allocatable, in hundredths of a percent, truncated.
@@ -155,6 +157,9 @@ func Compute(ctx context.Context, world World, aim Aim, options Options) (*Plan,
 	}
 	for i, after := range s.uses() {
 		plan.Clusters[i].After = after.Before
+		if g, evens := goal.(*even); evens {
+			plan.Clusters[i].NotCounted = !g.selected[after.Name]
+		}
 	}
 	return plan, s.err
 }

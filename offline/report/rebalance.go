@@ -24,7 +24,11 @@ func Rebalance(w io.Writer, p *rebalance.Plan) {
 		t := NewTable(w)
 		t.AppendHeader(table.Row{"CLUSTER", "USE BEFORE", "USE AFTER"})
 		for _, c := range p.Clusters {
-			t.AppendRow(table.Row{c.Name, c.Before, c.After})
+			name := c.Name
+			if c.NotCounted {
+				name += " (not counted)"
+			}
+			t.AppendRow(table.Row{name, c.Before, c.After})
 		}
 		render(w, t)
 	}
