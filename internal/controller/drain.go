@@ -147,7 +147,7 @@ func (w *workspace) watchDrain(ctx context.Context, shown *v1alpha1.ClusterRegis
 		}
 	}
 	after := conditions.Get(updated, v1alpha1.DrainedCondition)
-	turned := before == nil || after == nil || before.Status != after.Status || before.Reason != after.Reason
+	turned := turnedConditions(current.Status.Conditions, updated.Status.Conditions)
 	if !turned && equality.Semantic.DeepEqual(current.Status, updated.Status) {
 		return
 	}
