@@ -9,9 +9,12 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/internal/controller"
@@ -26,7 +29,7 @@ const hurry = 600
 // TestStories: what stories tell of a controller in memory is so of one beside a real kcp, by the same files.
 func TestStories(t *testing.T) {
 	const folder = "../policies/stories"
-	for _, name := range []string{"waiting", "drain", "policies"} {
+	for _, name := range []string{"waiting", "drain", "policies", "preemption", "shadow"} {
 		t.Run(name, func(t *testing.T) {
 			read := func(name string) ([]*manifest.File, error) {
 				text, err := os.ReadFile(name)
@@ -40,7 +43,7 @@ func TestStories(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			failures, err := story.Play(t.Context(), &realWorld{team: newTeam(t), begun: time.Now()})
+			failures, err := story.Play(t.Context(), &realWorld{team: newTeam(t), begun: time.Now(), told: map[types.UID]int32{}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -55,6 +58,8 @@ func TestStories(t *testing.T) {
 type realWorld struct {
 	*team
 	begun time.Time
+	// told are the events that have been returned, by how often each has happened.
+	told map[types.UID]int32
 }
 
 // Put implements stories.World.
@@ -120,8 +125,26 @@ func (w *realWorld) Now() time.Time {
 	return w.begun.Add(time.Since(w.begun) * hurry)
 }
 
-// Events implements stories.World. The events of a server come late, or not at all.
-func (w *realWorld) Events() []controller.LocalEvent { return nil }
+// Events implements stories.World.
+func (w *realWorld) Events() (since []controller.LocalEvent) {
+	list, err := w.client.Resource(events).List(w.Context(), metav1.ListOptions{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	for i := range list.Items {
+		var e corev1.Event
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(list.Items[i].Object, &e); err != nil {
+			w.Fatal(err)
+		}
+		if w.told[e.UID] >= max(1, e.Count) {
+			continue
+		}
+		w.told[e.UID] = max(1, e.Count)
+		about := e.InvolvedObject.Kind + " " + strings.TrimPrefix(e.InvolvedObject.Namespace+"/"+e.InvolvedObject.Name, "/")
+		since = append(since, controller.LocalEvent{At: e.LastTimestamp.Time, About: about, Type: e.Type, Reason: e.Reason, Message: e.Message})
+	}
+	return since
+}
 
 // Patience implements stories.World.
 func (w *realWorld) Patience() time.Duration { return within }
