@@ -1,0 +1,48 @@
+package fairness
+
+import (
+	"math"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+)
+
+// Terms are what a workspace may have of a set.
+type Terms struct {
+	// Quota is the most that it may be promised, by resource; of one that is left out, any amount.
+	Quota map[string]int64
+	// Guaranteed is its own: others may borrow it, and give it back.
+	Guaranteed capacity.Resources
+	// BorrowingLimit is the most that it may be promised beyond what it is guaranteed, by resource; of one that is left out, any amount.
+	BorrowingLimit map[string]int64
+	// Weight divides its share.
+	Weight int64
+}
+
+// Limit is the most of a resource that the workspace may be promised, math.MaxInt64 where that is not bounded.
+func (t *Terms) Limit(resource string) int64 {
+	limit := int64(math.MaxInt64)
+	if quota, bounded := t.Quota[resource]; bounded {
+		limit = quota
+	}
+	if most, bounded := t.BorrowingLimit[resource]; bounded {
+		if own := t.Guaranteed.Get(resource); own <= math.MaxInt64-most {
+			limit = min(limit, own+most)
+		}
+	}
+	return limit
+}
+
+// Borrowed is what of the amounts that the workspace is promised is beyond what it is guaranteed.
+func (t *Terms) Borrowed(promised capacity.Resources) capacity.Resources {
+	return promised.Without(t.Guaranteed)
+}
+
+// Guarantees reports whether the workspace, which is promised so much, stays within what it is guaranteed of all that is asked for.
+func (t *Terms) Guarantees(promised, asked capacity.Resources) bool {
+	for name, amount := range asked.Each {
+		if amount > 0 && amount > t.Guaranteed.Get(name)-promised.Get(name) {
+			return false
+		}
+	}
+	return true
+}
