@@ -35,22 +35,30 @@ import (
 )
 
 // Local is a workspace whose objects are in memory, and whose time is that of its caller: its passes are those of a Controller. What
-// a pass writes is in the objects at once, and the next pass sees it. It is not safe for concurrent use.
+// a pass writes is in the objects at once, and the next pass sees it. It is not safe for concurrent use, nor are others beside it.
 type Local struct {
-	name     logicalcluster.Name
+	*localServer
+	name      logicalcluster.Name
+	workspace *workspace
+	objects   map[schema.GroupVersionResource]map[types.NamespacedName]localObject
+	// shown are the objects of a resource in order; a resource with a change is left out.
+	shown  map[schema.GroupVersionResource][]any
+	events []LocalEvent
+}
+
+// localServer has workspaces that one controller decides.
+type localServer struct {
 	pace     Pace
 	table    *workload.Table
 	policies *policy.Compiler
 	now      func() time.Time
 
-	workspace *workspace
-	kinds     []watchedKind
-	beats     heartbeats
-	objects   map[schema.GroupVersionResource]map[types.NamespacedName]localObject
-	// shown are the objects of a resource in order; a resource with a change is left out.
-	shown   map[schema.GroupVersionResource][]any
-	version int
-	events  []LocalEvent
+	workspaces map[logicalcluster.Name]*Local
+	kinds      []watchedKind
+	beats      heartbeats
+	version    int
+	engine     *engine.Engine
+	metrics    *metrics
 }
 
 // localObject is an object as a server has it, and as an informer shows it.
@@ -86,36 +94,52 @@ func NewLocal(name logicalcluster.Name, pace Pace, table *workload.Table, now fu
 	if err != nil {
 		return nil, err
 	}
-	l := &Local{
-		name: name, pace: pace, table: table, policies: policies, now: now, beats: heartbeats{heard: map[clusterKey]heartbeat{}},
-		objects: map[schema.GroupVersionResource]map[types.NamespacedName]localObject{}, shown: map[schema.GroupVersionResource][]any{},
-	}
+	s := &localServer{pace: pace, table: table, policies: policies, now: now, workspaces: map[logicalcluster.Name]*Local{}, beats: heartbeats{heard: map[clusterKey]heartbeat{}}}
 	for _, d := range table.All() {
 		for _, version := range d.Versions {
-			l.kinds = append(l.kinds, watchedKinds(table, []schema.GroupVersionResource{{Group: d.Group, Version: version, Resource: d.Resource}})...)
+			s.kinds = append(s.kinds, watchedKinds(table, []schema.GroupVersionResource{{Group: d.Group, Version: version, Resource: d.Resource}})...)
 		}
 	}
-	return l, l.Restart()
+	if err := s.Restart(); err != nil {
+		return nil, err
+	}
+	return s.Workspace(name), nil
 }
 
-// Restart has another controller go on with the objects as they are.
-func (l *Local) Restart() error {
-	e, err := engine.New(engine.Options{Policies: l.policies, NotReadyDelay: l.pace.NotReadyDelay})
-	if err != nil {
+// Workspace returns another workspace that the same controller decides. One that is not known has no objects yet.
+func (s *localServer) Workspace(name logicalcluster.Name) *Local {
+	l := s.workspaces[name]
+	if l == nil {
+		l = &Local{localServer: s, name: name, objects: map[schema.GroupVersionResource]map[types.NamespacedName]localObject{}, shown: map[schema.GroupVersionResource][]any{}}
+		s.workspaces[name] = l
+		l.begin()
+	}
+	return l
+}
+
+// Restart has another controller go on with the objects of all workspaces as they are.
+func (s *localServer) Restart() (err error) {
+	if s.engine, err = engine.New(engine.Options{Policies: s.policies, NotReadyDelay: s.pace.NotReadyDelay}); err != nil {
 		return err
 	}
-	m, err := newMetrics(prometheus.NewRegistry())
-	if err != nil {
+	if s.metrics, err = newMetrics(prometheus.NewRegistry()); err != nil {
 		return err
 	}
+	s.beats.heard = map[clusterKey]heartbeat{}
+	for _, l := range s.workspaces {
+		l.begin()
+	}
+	return nil
+}
+
+// begin has the controller follow the workspace.
+func (l *Local) begin() {
 	config := Config{Pace: l.pace, BatchSize: DefaultBatchSize, BatchTimeout: DefaultBatchTimeout}
-	l.workspace = newWorkspace(l.name, e, l.policies, m, config.limits(), l.actions())
+	l.workspace = newWorkspace(l.name, l.engine, l.policies, l.metrics, config.limits(), l.actions())
 	l.workspace.now, l.workspace.table = l.now, l.table
-	l.beats.heard = map[clusterKey]heartbeat{}
 	for _, lease := range l.objects[leaseResource] {
 		l.beats.hear(unwrap(lease.shown).(*coordinationv1.Lease), l.now())
 	}
-	return nil
 }
 
 // Pass makes one pass. again says that another is due at once; otherwise wake is when one is due though nothing changes, the zero
