@@ -13,6 +13,7 @@ import (
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
 	schemavalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	"k8s.io/apimachinery/pkg/util/json"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
@@ -154,6 +155,38 @@ func TestOneFaultOneMessage(t *testing.T) {
 	}
 }
 
+// TestSetsAreRefusedFieldByField: a mistake in one grant is told at that grant.
+func TestSetsAreRefusedFieldByField(t *testing.T) {
+	const exactlyOne, negative = "exactly one of path and cluster must be set", "amounts must not be negative"
+	for _, test := range []struct {
+		kind, spec string
+		want       []string
+	}{
+		{"ClusterSet", "{}", nil},
+		{"ClusterSet", "{clusterSelector: {}, grants: [{name: a, workspace: {path: 'root:teams:a'}, quota: {cpu: 1500m, memory: 4Gi, pods: 10}}]}", nil},
+		{"ClusterSet", "{grants: [{name: a, workspace: {}}]}", []string{"spec.grants[0].workspace: " + exactlyOne}},
+		{"ClusterSet", "{grants: [{name: a, workspace: {path: root, cluster: root}}]}", []string{"spec.grants[0].workspace: " + exactlyOne}},
+		{"ClusterSet", "{grants: [{name: a, workspace: {path: root}}, {name: a, workspace: {cluster: b}}]}", []string{"spec.grants[1]: "}},
+		{"ClusterSet", "{grants: [{name: a, workspace: {path: root}, quota: {cpu: -1}}]}", []string{"spec.grants[0].quota: " + negative}},
+		{"ClusterSet", "{grants: [{name: a, workspace: {path: root}, clusterQuota: {cpu: '-1'}}]}", []string{"spec.grants[0].clusterQuota: " + negative}},
+		{"ClusterSet", "{grants: [{name: a, workspace: {path: root}, guaranteed: {cpu: '-1'}, borrowingLimit: {cpu: '-1m'}}]}", []string{
+			"spec.grants[0].borrowingLimit: " + negative, "spec.grants[0].guaranteed: " + negative,
+		}},
+		{"ClusterSet", "{grants: [{name: a, workspace: {path: root}, weight: 0}]}", []string{"spec.grants[0].weight: spec.grants[0].weight in body should be greater than or equal to 1"}},
+		{"ClusterSet", "{grants: [{name: a, workspace: {path: root}, weight: 1000001}]}", []string{"spec.grants[0].weight: spec.grants[0].weight in body should be less than or equal to 1000000"}},
+		{"ClusterSetBinding", "{clusterSet: gold, workspace: {path: 'root:platform'}}", nil},
+		{"ClusterSetBinding", "{clusterSet: gold, workspace: {path: root, cluster: b}}", []string{"spec.workspace: " + exactlyOne}},
+	} {
+		t.Run(test.spec, func(t *testing.T) {
+			got := refusals(t, test.kind, test.spec)
+			slices.Sort(got)
+			if !slices.Equal(got, test.want) {
+				t.Errorf("%q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
 // refusals are what a server has against an object of a kind with a spec.
 func refusals(t *testing.T, kind, spec string) (refusals []string) {
 	t.Helper()
@@ -179,9 +212,12 @@ func refusals(t *testing.T, kind, spec string) (refusals []string) {
 	if err := json.Unmarshal(text, &object); err != nil { // whole numbers are int64, as a server has them
 		t.Fatal(err)
 	}
-	object["spec"].(map[string]any)["workloadSelector"] = map[string]any{}
+	if kind == "WorkloadPlacement" {
+		object["spec"].(map[string]any)["workloadSelector"] = map[string]any{}
+	}
 	defaulting.Default(object, structural)
 	errs := schemavalidation.ValidateCustomResource(nil, object, validator)
+	errs = append(errs, listtype.ValidateListSetsAndMaps(nil, structural, object)...)
 	more, _ := cel.NewValidator(structural, true, celconfig.PerCallLimit).Validate(t.Context(), nil, structural, object, nil, celconfig.RuntimeCELCostBudget)
 	for _, err := range append(errs, more...) {
 		refusals = append(refusals, err.Field+": "+err.Detail)

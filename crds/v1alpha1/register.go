@@ -28,6 +28,8 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 		&PlacementDecision{}, &PlacementDecisionList{},
 		&Work{}, &WorkList{},
 		&RebalancePlan{}, &RebalancePlanList{},
+		&ClusterSet{}, &ClusterSetList{},
+		&ClusterSetBinding{}, &ClusterSetBindingList{},
 	)
 	metav1.AddToGroupVersion(scheme, SchemeGroupVersion)
 	return nil

@@ -30,6 +30,12 @@ type PlacementDecision struct {
 	// +kubebuilder:validation:MaxLength=253
 	PlacementName string `json:"placementName"`
 
+	// source is the workspace and the namespace of the placement, in a slice that is kept beside the ClusterRegistrations because the
+	// placement is in another workspace, which shares the clusters. There is a copy of it beside the placement, for reading.
+	//
+	// +optional
+	Source *DecisionSource `json:"source,omitempty"`
+
 	// count is the number of decisions in the slice.
 	//
 	// +optional
@@ -48,6 +54,23 @@ type PlacementDecision struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=100
 	Decisions []WorkloadDecision `json:"decisions,omitempty"`
+}
+
+// DecisionSource is where a placement is.
+type DecisionSource struct {
+	// workspace is the logical cluster of the placement.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Workspace string `json:"workspace"`
+
+	// namespace of the placement.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace"`
 }
 
 // WorkloadDecision says where one workload runs.

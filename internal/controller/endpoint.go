@@ -98,7 +98,7 @@ func newEndpoint(config Config, url string, metrics *metrics, changed, deliverab
 	if e.checker, err = newWatchChecker(at, config.WatchCheckInterval, metrics); err != nil {
 		return nil, err
 	}
-	resources := append([]schema.GroupVersionResource{bindingResource, clusterResource, usageResource, scoreResource, configResource, placementResource, decisionResource, planResource, configMapResource}, config.Kinds...)
+	resources := append([]schema.GroupVersionResource{bindingResource, clusterResource, usageResource, scoreResource, configResource, placementResource, decisionResource, planResource, setResource, setBindingResource, configMapResource}, config.Kinds...)
 	if e.deliver {
 		resources = append(resources, workResource)
 	}
@@ -222,6 +222,10 @@ func (v *cacheView) show(resource schema.GroupVersionResource, objects []any) {
 		v.placements = as[*v1alpha1.WorkloadPlacement](objects, v.unreadable)
 	case planResource:
 		v.plans = as[*v1alpha1.RebalancePlan](objects, v.unreadable)
+	case setResource:
+		v.sets = as[*v1alpha1.ClusterSet](objects, v.unreadable)
+	case setBindingResource:
+		v.setBindings = as[*v1alpha1.ClusterSetBinding](objects, v.unreadable)
 	case decisionResource:
 		v.decisions = as[*v1alpha1.PlacementDecision](objects, v.unreadable)
 	case workResource:
@@ -255,7 +259,7 @@ func (e *endpoint) visibility(bindings []*apisv1alpha2.APIBinding) visibility {
 
 // empty says whether there is nothing in a workspace that is placed, or that workloads are placed by.
 func (v cacheView) empty() bool {
-	return len(v.clusters)+len(v.placements)+len(v.decisions)+len(v.configMaps)+len(v.workloads) == 0 && (v.live == nil || v.live.count(v.live.workspace) == 0)
+	return len(v.clusters)+len(v.sets)+len(v.setBindings)+len(v.placements)+len(v.decisions)+len(v.configMaps)+len(v.workloads) == 0 && (v.live == nil || v.live.count(v.live.workspace) == 0)
 }
 
 // there returns which of some objects in a workspace the server has, or of all where names is nil. It asks for each, or lists all

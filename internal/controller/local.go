@@ -83,6 +83,8 @@ var localResources = map[schema.GroupKind]schema.GroupVersionResource{
 	{Group: v1alpha1.GroupName, Kind: "WorkloadPlacement"}:   placementResource,
 	{Group: v1alpha1.GroupName, Kind: "PlacementDecision"}:   decisionResource,
 	{Group: v1alpha1.GroupName, Kind: "RebalancePlan"}:       planResource,
+	{Group: v1alpha1.GroupName, Kind: "ClusterSet"}:          setResource,
+	{Group: v1alpha1.GroupName, Kind: "ClusterSetBinding"}:   setBindingResource,
 	{Kind: "ConfigMap"}:                              configMapResource,
 	{Kind: "LimitRange"}:                             limitRangeResource,
 	{Group: coordinationv1.GroupName, Kind: "Lease"}: leaseResource,

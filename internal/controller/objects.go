@@ -26,15 +26,17 @@ import (
 
 // The resources that the controller watches beside the workload kinds.
 var (
-	bindingResource   = apisv1alpha2.SchemeGroupVersion.WithResource("apibindings")
-	clusterResource   = v1alpha1.SchemeGroupVersion.WithResource("clusterregistrations")
-	usageResource     = v1alpha1.SchemeGroupVersion.WithResource("clusterusages")
-	scoreResource     = v1alpha1.SchemeGroupVersion.WithResource("clusterscores")
-	configResource    = v1alpha1.SchemeGroupVersion.WithResource("placementconfigs")
-	placementResource = v1alpha1.SchemeGroupVersion.WithResource("workloadplacements")
-	planResource      = v1alpha1.SchemeGroupVersion.WithResource("rebalanceplans")
-	decisionResource  = v1alpha1.SchemeGroupVersion.WithResource("placementdecisions")
-	configMapResource = corev1.SchemeGroupVersion.WithResource("configmaps")
+	bindingResource    = apisv1alpha2.SchemeGroupVersion.WithResource("apibindings")
+	clusterResource    = v1alpha1.SchemeGroupVersion.WithResource("clusterregistrations")
+	usageResource      = v1alpha1.SchemeGroupVersion.WithResource("clusterusages")
+	scoreResource      = v1alpha1.SchemeGroupVersion.WithResource("clusterscores")
+	configResource     = v1alpha1.SchemeGroupVersion.WithResource("placementconfigs")
+	placementResource  = v1alpha1.SchemeGroupVersion.WithResource("workloadplacements")
+	planResource       = v1alpha1.SchemeGroupVersion.WithResource("rebalanceplans")
+	setResource        = v1alpha1.SchemeGroupVersion.WithResource("clustersets")
+	setBindingResource = v1alpha1.SchemeGroupVersion.WithResource("clustersetbindings")
+	decisionResource   = v1alpha1.SchemeGroupVersion.WithResource("placementdecisions")
+	configMapResource  = corev1.SchemeGroupVersion.WithResource("configmaps")
 	// limitRangeResource is served by an APIExport, as the workload kinds are: kcp has no LimitRanges of its own.
 	limitRangeResource = corev1.SchemeGroupVersion.WithResource("limitranges")
 	namespaceResource  = corev1.SchemeGroupVersion.WithResource("namespaces")
@@ -87,6 +89,10 @@ func transform(resource schema.GroupVersionResource, table *workload.Table, deli
 		return typed[v1alpha1.PlacementDecision]
 	case planResource:
 		return typed[v1alpha1.RebalancePlan]
+	case setResource:
+		return typed[v1alpha1.ClusterSet]
+	case setBindingResource:
+		return typed[v1alpha1.ClusterSetBinding]
 	case configMapResource:
 		return typed[corev1.ConfigMap]
 	case workResource:

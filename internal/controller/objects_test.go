@@ -64,6 +64,20 @@ metadata: {name: a, uid: u, annotations: {kcp.io/cluster: w}}
 spec: {aim: even, suspend: true, limits: {moveTimeout: 5m, moreWaiting: 1}, moves: [{workload: {namespace: ns, apiVersion: apps/v1, kind: Deployment, name: d, uid: u}, from: a, to: b, wave: 1}]}
 status: {conditions: [{type: Progressing, status: "True", lastTransitionTime: "2026-01-01T00:00:00Z"}], startedAt: "2026-01-01T00:00:00Z", wave: 1, moves: 1, waves: [{wave: 1, startedAt: "2026-01-01T00:00:00Z"}], skippedMoves: [{from: a, to: b, wave: 1, reason: Twice}]}
 `},
+	{setResource, `
+apiVersion: tmc.kcp.io/v1alpha1
+kind: ClusterSet
+metadata: {name: gold, uid: u, annotations: {kcp.io/cluster: w}}
+spec: {clusterSelector: {labelSelector: {matchLabels: {tier: gold}}, clusterNames: [a]}, grants: [{name: shop, workspace: {path: "root:teams:shop"}, quota: {cpu: "4"}, clusterQuota: {cpu: "2"}, guaranteed: {cpu: "1"}, borrowingLimit: {cpu: "1"}, weight: 2}]}
+status: {conditions: [{type: Ready, status: "True", lastTransitionTime: "2026-01-01T00:00:00Z"}], clusters: 1, grants: [{name: shop, path: "root:teams:shop", cluster: t, bound: true, quota: {cpu: "4"}, used: {cpu: "1"}, reserved: {cpu: "1"}, dominantShare: 250, waiting: 1}]}
+`},
+	{setBindingResource, `
+apiVersion: tmc.kcp.io/v1alpha1
+kind: ClusterSetBinding
+metadata: {name: gold, uid: u, annotations: {kcp.io/cluster: w}}
+spec: {clusterSet: gold, workspace: {cluster: p}}
+status: {conditions: [{type: Bound, status: "True", lastTransitionTime: "2026-01-01T00:00:00Z"}], summary: 1/1, quota: {cpu: "4"}, used: {cpu: "1"}, clusters: [{name: a, location: eu, ready: true, free: {cpu: "3"}}]}
+`},
 	{workResource, `
 apiVersion: tmc.kcp.io/v1alpha1
 kind: Work

@@ -34,7 +34,10 @@ type cacheView struct {
 	placements []*v1alpha1.WorkloadPlacement
 	decisions  []*v1alpha1.PlacementDecision
 	plans      []*v1alpha1.RebalancePlan
-	configMaps []*corev1.ConfigMap
+	// sets share the clusters of this workspace, setBindings have it use those of others.
+	sets        []*v1alpha1.ClusterSet
+	setBindings []*v1alpha1.ClusterSetBinding
+	configMaps  []*corev1.ConfigMap
 	// workloads are those that are shown, unless live has them.
 	workloads []*workloadObject
 	live      *liveWorkloads

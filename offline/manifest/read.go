@@ -420,7 +420,7 @@ func unreadable(o *Object, problems decode.Problems) (errs []*Error) {
 func isOurs(o *Object) bool { return o.GroupVersionKind().Group == v1alpha1.SchemeGroupVersion.Group }
 
 func isClusterScoped(o *Object) bool {
-	return isOurs(o) && slices.Contains([]string{"ClusterRegistration", "ClusterUsage", "ClusterScore", "PlacementConfig", "RebalancePlan"}, o.GetKind())
+	return isOurs(o) && slices.Contains([]string{"ClusterRegistration", "ClusterUsage", "ClusterScore", "PlacementConfig", "RebalancePlan", "ClusterSet", "ClusterSetBinding"}, o.GetKind())
 }
 
 func isConfigMap(o *Object) bool { return o.GetAPIVersion() == "v1" && o.GetKind() == "ConfigMap" }
