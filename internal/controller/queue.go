@@ -2,8 +2,10 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,6 +14,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/policy"
 )
 
 // The queue of a workspace is the workloads that wait, for clusters or for room for some of their replicas, in their turns. The status
@@ -102,7 +105,7 @@ func (w *workspace) queued(item *workItem, placements []*placementState) v1alpha
 // maxBlocker bounds the message of a blocker in bytes.
 const maxBlocker = 1000
 
-// undecidedBy is the object that keeps the engine from being asked about a workload.
+// undecidedBy are the objects that keep the engine from being asked about a workload.
 func (w *workspace) undecidedBy(item *workItem) []v1alpha1.QueueBlocker {
 	object, placement := item.object, item.owner.object
 	switch {
@@ -111,11 +114,35 @@ func (w *workspace) undecidedBy(item *workItem) []v1alpha1.QueueBlocker {
 	case item.owner.err != nil:
 		return []v1alpha1.QueueBlocker{{Kind: "WorkloadPlacement", Namespace: placement.Namespace, Name: placement.Name, Field: "spec", Message: shortenTo(item.owner.err.Error(), maxBlocker)}}
 	case w.policyErr != nil:
-		return []v1alpha1.QueueBlocker{{Kind: "ConfigMap", Message: shortenTo(w.policyErr.Error(), maxBlocker)}}
+		return blockingConfigMaps(w.policyErr)
 	case item.owner.suspension != nil:
 		return []v1alpha1.QueueBlocker{{Kind: "WorkloadPlacement", Namespace: placement.Namespace, Name: placement.Name, Message: shortenTo(item.owner.suspension.message, maxBlocker)}}
 	}
 	return nil
+}
+
+// blockingConfigMaps are those whose modules have errors. The error of no module in particular is told without a name.
+func blockingConfigMaps(policyErr error) (blockers []v1alpha1.QueueBlocker) {
+	var errs policy.Errors
+	if !errors.As(policyErr, &errs) {
+		errs = policy.Errors{{Message: policyErr.Error()}}
+	}
+	for _, e := range errs {
+		b := v1alpha1.QueueBlocker{Kind: "ConfigMap", Message: shortenTo(e.Message, maxBlocker)}
+		if parts := strings.SplitN(e.File, "/", 3); len(parts) == 3 {
+			b.Namespace, b.Name, b.Message = parts[0], parts[1], shortenTo(e.Error(), maxBlocker)
+			if parts[2] != "" {
+				b.Field = "data[" + parts[2] + "]"
+			}
+		}
+		same := func(other v1alpha1.QueueBlocker) bool {
+			return other.Name == b.Name && other.Field == b.Field && other.Namespace == b.Namespace
+		}
+		if !slices.ContainsFunc(blockers, same) && len(blockers) < v1alpha1.MaxBlockers {
+			blockers = append(blockers, b)
+		}
+	}
+	return blockers
 }
 
 // suggestion is a cluster that would have a place for workloads with the same inputs, nil where none is found, and when that was.

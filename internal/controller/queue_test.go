@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
@@ -73,6 +75,27 @@ func TestQueue(t *testing.T) {
 	w.pass()
 	if low, usual := w.queue("low"), w.queue("usual"); len(low)+len(usual) > 0 {
 		t.Errorf("nothing waits, and the queue is %v, %v", low, usual)
+	}
+}
+
+// TestBlockingPolicies: a workload that waits for policies names the ConfigMaps whose modules have errors, each once with its key.
+func TestBlockingPolicies(t *testing.T) {
+	w := newWorld(t)
+	w.tiered()
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	w.add("usual", testWorkload("web", 1000))
+	for _, name := range []string{"broken", "sound", "wrong"} {
+		configMap := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default", UID: types.UID(name)}, Data: map[string]string{"a.rego": "package placement.a\n"}}
+		if name != "sound" {
+			configMap.Data["b.rego"] = "package placement.b\nx := nowhere\ny := nowhere\n"
+		}
+		w.configMaps = append(w.configMaps, configMap)
+	}
+	w.pass()
+	w.elapse(2 * countsEvery)
+	const want = "1 web NotDecided ConfigMap/broken data[b.rego] ConfigMap/wrong data[b.rego]"
+	if got := strings.Join(w.queue("usual"), ", "); got != want {
+		t.Errorf("the queue is %q, not %q", got, want)
 	}
 }
 

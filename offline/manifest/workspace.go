@@ -55,16 +55,31 @@ type Workspace struct {
 // files.
 func (w *Workspace) Objects() []*Object { return w.objects }
 
-// countRequests counts the workloads with what LimitRanges of their namespaces add.
+// countRequests counts the workloads with what LimitRanges of their namespaces add; where none is given, with what decisions say
+// that they add.
 func (w *Workspace) countRequests() {
 	ranges := make([]*corev1.LimitRange, len(w.LimitRanges))
 	for i, r := range w.LimitRanges {
 		ranges[i] = r.Typed
 	}
 	defaults := workload.DefaultRequests(ranges)
+	decided := map[workload.Reference]v1alpha1.WorkloadDecision{}
+	if len(ranges) == 0 {
+		for _, slice := range w.Decisions {
+			for _, d := range slice.Typed.Decisions {
+				decided[workload.Reference{APIVersion: d.Workload.APIVersion, Kind: d.Workload.Kind, Namespace: slice.GetNamespace(), Name: d.Workload.Name}] = d
+			}
+		}
+	}
 	for i := range w.Workloads {
 		o := &w.Workloads[i]
-		o.Workload, o.Err = o.read.Count(defaults[o.GetNamespace()])
+		add := defaults[o.GetNamespace()]
+		ref := o.Reference
+		ref.UID = ""
+		if d, found := decided[ref]; found && (o.UID == "" || o.UID == string(d.Workload.UID)) {
+			add = d.DefaultRequest
+		}
+		o.Workload, o.Err = o.read.Count(add)
 	}
 }
 
