@@ -75,6 +75,9 @@ names := {"a": ["dublin"], "b": ["virginia", "frankfurt"]}`},
 		{name: "scheduling that has an effect", scheduling: `minClusters := 2
 spreadConstraints := [{"topologyKey": "tier"}] if input.workload.labels.spread == "yes"
 workloadAffinity contains {"type": "Repel", "labelSelector": {"matchLabels": {"app": input.workload.labels.app}}, "topologyKey": "location"}`},
+		{name: "moves for a gain", scheduling: `stability := {"minGain": 20, "after": 60}`},
+		{name: "moves for a gain of what does not move", scheduling: `stability := {"minGain": 20, "pinned": true}`,
+			want: []string{"scheduling.rego:5 warning stability: scheduling.stability: what is pinned does not move, whatever minGain and after say: leave out one or the other"}},
 		{name: "scheduling over what no cluster has", scheduling: `spreadConstraints := [{"topologyKey": "regoin"}] if input.workload.kind == "Job"
 workloadAffinity contains {"type": "Attract", "labelSelector": {}, "topologyKey": "teir", "required": true} if input.workload.labels.tier == "gold"
 workloadAffinity contains {"type": "Attract", "labelSelector": {}, "topologyKey": "tier"}`,

@@ -9,11 +9,15 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/engine/stability"
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // codeOverruled is that of what policies say of scheduling and a placement does not allow.
 const codeOverruled = "overruled"
+
+// codeStability is that of what policies say in vain of moves for a gain.
+const codeStability = "stability"
 
 // Scheduled returns what policies say in vain of a workload of a placement, or make the placement say in vain, as it is under them.
 // What the placement says in vain by itself is left out, and what is told of the policies already.
@@ -30,6 +34,12 @@ func (w *Workspace) Scheduled(p *v1alpha1.WorkloadPlacement, under *placement.Pl
 		f.Message += fmt.Sprintf(" (as the policies schedule %s)", of)
 		findings = append(findings, f)
 	}
+	if message := w.steadiedInVain(under); message != "" {
+		findings = append(findings, Finding{
+			Severity: Warning, Code: codeStability, Object: objectOf(p), Field: "scheduling.stability",
+			Message: fmt.Sprintf("has no effect: %s (as the policies schedule %s)", message, of),
+		})
+	}
 	for _, why := range under.Overruled {
 		field, reason, _ := strings.Cut(why, ": ")
 		findings = append(findings, Finding{
@@ -38,6 +48,24 @@ func (w *Workspace) Scheduled(p *v1alpha1.WorkloadPlacement, under *placement.Pl
 		})
 	}
 	return findings
+}
+
+// steadiedInVain is why what policies say of moves for a gain changes nothing for a placement; empty where it does. Policies of a
+// workspace may well be for some of its placements only.
+func (w *Workspace) steadiedInVain(under *placement.Placement) string {
+	rules := under.Stability
+	switch steadied := under.Steadied(rules); {
+	case !slices.Contains(under.ByPolicies, "stability"):
+	case rules != nil && steadied.MinGain == rules.MinGain && steadied.After == rules.After && steadied.Pinned == rules.Pinned:
+		return "spec.stability asks for as much or more, and the larger counts"
+	case rules == nil && !slices.ContainsFunc(w.Placements, movesForGain):
+		return "no placement has workloads move for a gain, which spec.stability.moves: ForGain is for"
+	}
+	return ""
+}
+
+func movesForGain(p *v1alpha1.WorkloadPlacement) bool {
+	return p.Spec.Stability != nil && p.Spec.Stability.Moves == v1alpha1.MovesForGain
 }
 
 // beyond returns what a placement under policies says in vain, and not by itself. Fields by policies are those of
@@ -75,6 +103,9 @@ func (p *Policies) scheduling(r *policyReport) {
 			}
 			// Whether there are such workloads, and such placements, nobody knows.
 			r.at(Warning, f.Code, p.Set.OriginOfScheduling(j, strings.TrimPrefix(f.Field, "scheduling.")), "%s: %s", f.Field, f.Message)
+		}
+		if s := j.Scheduling.Alone().Steadied(&stability.Rules{}); s.Pinned && (s.MinGain > 0 || s.After > 0) {
+			r.at(Warning, codeStability, p.Set.OriginOfScheduling(j, "stability"), "scheduling.stability: what is pinned does not move, whatever minGain and after say: leave out one or the other")
 		}
 	}
 }
