@@ -1,0 +1,298 @@
+package sharing
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/internal/spelling"
+)
+
+// Reasons of problems of a ClusterSet.
+const (
+	// InvalidSelector and InvalidQuantity: nothing is granted by what is wrong.
+	InvalidSelector = "InvalidSelector"
+	InvalidQuantity = "InvalidQuantity"
+	// NoClusters: the set selects none.
+	NoClusters = "NoClusters"
+	// WorkspaceNotFound: the workspace of a grant is not known.
+	WorkspaceNotFound = "WorkspaceNotFound"
+	// OwnWorkspace: a grant to the workspace of the set itself.
+	OwnWorkspace = "OwnWorkspace"
+	// GrantedTwice: two grants are for one workspace. The first counts.
+	GrantedTwice = "GrantedTwice"
+	// GuaranteedAboveQuota: no more is guaranteed than the quota.
+	GuaranteedAboveQuota = "GuaranteedAboveQuota"
+	// NothingGuaranteed: a limit on borrowing beyond nothing guaranteed.
+	NothingGuaranteed = "NothingGuaranteed"
+	// UnknownResource: no cluster of the set has the resource.
+	UnknownResource = "UnknownResource"
+	// QuotaOvercommitted and GuaranteeOvercommitted: quotas, or what is guaranteed, add up to more than the clusters have.
+	QuotaOvercommitted     = "QuotaOvercommitted"
+	GuaranteeOvercommitted = "GuaranteeOvercommitted"
+)
+
+// Problem is something wrong, or likely wrong, with a ClusterSet.
+type Problem struct {
+	Reason, Field, Message string
+}
+
+// Set is a ClusterSet and how it stands.
+type Set struct {
+	*v1alpha1.ClusterSet
+	// Clusters that it selects, by name.
+	Clusters []string
+	// Grants in the order of spec.grants.
+	Grants   []Grant
+	Problems []Problem
+}
+
+// Grant is how a grant of a ClusterSet stands.
+type Grant struct {
+	// Workspace that it is for; nil where that is not known.
+	Workspace *Workspace
+	// Bound: the workspace uses it. If not, Message says why.
+	Bound   bool
+	Message string
+}
+
+// SetsOf returns the ClusterSets of a workspace by name, and how they stand. Allocatable is what a cluster has.
+func SetsOf(w *Workspace, lookup Lookup, allocatable func(cluster string) capacity.Resources) []Set {
+	views := map[logicalcluster.Name]View{}
+	stands := func(team *Workspace, set string) Grant {
+		view, known := views[team.Name]
+		if !known {
+			view = ViewOf(team, lookup)
+			views[team.Name] = view
+		}
+		g := Grant{Workspace: team, Message: "the workspace has no ClusterSetBinding for the set"}
+		for _, b := range view.Bindings {
+			switch {
+			case b.Spec.ClusterSet != set || b.Fleet != w.Name:
+			case b.Reason == Bound:
+				return Grant{Workspace: team, Bound: true}
+			case b.Reason == OwnFleet:
+				g.Message = "the workspace uses clusters of its own"
+			case b.Reason == OtherFleet:
+				g.Message = "the workspace uses the clusters of another workspace"
+			}
+		}
+		return g
+	}
+	sets := make([]Set, len(w.sets))
+	for i, s := range w.sets {
+		set := &sets[i]
+		set.ClusterSet, set.Clusters = s.ClusterSet, s.clusters
+		selector := field.NewPath("spec", "clusterSelector")
+		switch {
+		case len(s.errs) > 0:
+			for _, err := range s.errs {
+				set.Problems = append(set.Problems, Problem{InvalidSelector, err.Field, err.ErrorBody() + ": nothing is granted"})
+			}
+		case len(s.clusters) == 0 && s.Spec.ClusterSelector == nil:
+			set.find(NoClusters, selector, "is not given, and selects no cluster: {} selects all")
+		case len(s.clusters) == 0:
+			set.find(NoClusters, selector, "selects none of the %d registered clusters", len(w.registered))
+		}
+		first := map[logicalcluster.Name]string{}
+		for j := range s.Spec.Grants {
+			g := &s.Spec.Grants[j]
+			at := field.NewPath("spec", "grants").Index(j)
+			team := lookup(g.Workspace)
+			var stand Grant
+			switch {
+			case team == nil:
+				stand.Message = fmt.Sprintf("there is no workspace %s that binds the APIExport of placement: check the name", g.Workspace)
+				set.find(WorkspaceNotFound, at.Child("workspace"), "%s", stand.Message)
+			case team.Name == w.Name:
+				stand.Message = "this workspace uses all of its clusters without a grant: remove it"
+				set.find(OwnWorkspace, at.Child("workspace"), "%s", stand.Message)
+			case first[team.Name] != "":
+				stand.Message = fmt.Sprintf("grant %s is for %s already, and the first counts: make them one", first[team.Name], team)
+				set.find(GrantedTwice, at.Child("workspace"), "%s", stand.Message)
+			default:
+				first[team.Name] = g.Name
+				stand = stands(team, s.Name)
+			}
+			set.Grants = append(set.Grants, stand)
+			_, problems := grantOf(&w.sets[i], j)
+			set.Problems = append(set.Problems, problems...)
+		}
+	}
+	overcommitted(sets, allocatable)
+	return sets
+}
+
+func (s *Set) find(reason string, at *field.Path, format string, args ...any) {
+	s.Problems = append(s.Problems, Problem{reason, at.String(), fmt.Sprintf(format, args...)})
+}
+
+// grantOf reads a grant, and returns what is wrong with it.
+func grantOf(s *selected, index int) (*engine.Grant, []Problem) {
+	given := &s.Spec.Grants[index]
+	at := field.NewPath("spec", "grants").Index(index)
+	var problems []Problem
+	read := func(name string, list corev1.ResourceList) map[string]int64 {
+		amounts := make(map[string]int64, len(list))
+		for _, resource := range slices.Sorted(maps.Keys(list)) {
+			r, err := capacity.FromResourceList(corev1.ResourceList{resource: list[resource]})
+			if err != nil {
+				problems = append(problems, Problem{InvalidQuantity, at.Child(name).Key(string(resource)).String(), strings.TrimPrefix(err.Error(), string(resource)+": ")})
+				continue
+			}
+			amounts[string(resource)] = r.Get(string(resource))
+		}
+		return amounts
+	}
+	g := &engine.Grant{
+		Set: s.Name, Clusters: slices.Clone(s.clusters), Weight: max(1, int64(given.Weight)),
+		Quota: read("quota", given.Quota), ClusterQuota: read("clusterQuota", given.ClusterQuota), Guaranteed: read("guaranteed", given.Guaranteed),
+		BorrowingLimit: read("borrowingLimit", given.BorrowingLimit),
+	}
+	for _, resource := range slices.Sorted(maps.Keys(g.Guaranteed)) {
+		quota, bounded := g.Quota[resource]
+		if guaranteed := g.Guaranteed[resource]; bounded && guaranteed > quota {
+			problems = append(problems, Problem{GuaranteedAboveQuota, at.Child("guaranteed").Key(resource).String(), fmt.Sprintf(
+				"%s is more than the quota of %s, which is all that can be used", capacity.Format(resource, guaranteed, true), capacity.Format(resource, quota, false))})
+			g.Guaranteed[resource] = quota
+		}
+	}
+	for _, resource := range slices.Sorted(maps.Keys(g.BorrowingLimit)) {
+		if _, guaranteed := g.Guaranteed[resource]; !guaranteed {
+			problems = append(problems, Problem{NothingGuaranteed, at.Child("borrowingLimit").Key(resource).String(),
+				"nothing of this resource is guaranteed, so that all of it is borrowed: say what is guaranteed, or write the limit as quota"})
+		}
+	}
+	return g, problems
+}
+
+// overcommitted finds quotas and guarantees that add up to more than clusters have, and resources that none of them has. Sets that
+// share clusters are counted together.
+func overcommitted(sets []Set, allocatable func(string) capacity.Resources) {
+	for _, together := range overlapping(sets) {
+		var has capacity.Resources
+		counted := map[string]bool{}
+		names := make([]string, len(together))
+		for i, set := range together {
+			names[i] = set.Name
+			for _, name := range set.Clusters {
+				if !counted[name] {
+					counted[name] = true
+					has = has.Add(allocatable(name))
+				}
+			}
+		}
+		if len(counted) == 0 {
+			continue
+		}
+		of := "the grants"
+		if len(together) > 1 {
+			of = fmt.Sprintf("the grants of ClusterSets %s, which share clusters,", strings.Join(names, ", "))
+		}
+		sums := map[string]capacity.Resources{}
+		for _, set := range together {
+			for i := range set.Spec.Grants {
+				g, _ := grantOf(&selected{ClusterSet: set.ClusterSet}, i)
+				sums["quota"] = sums["quota"].Add(resources(g.Quota))
+				sums["guaranteed"] = sums["guaranteed"].Add(resources(g.Guaranteed))
+			}
+		}
+		for _, set := range together {
+			set.unknownResources(has)
+			for _, kind := range []struct{ name, reason string }{{"quota", QuotaOvercommitted}, {"guaranteed", GuaranteeOvercommitted}} {
+				for name, sum := range sums[kind.name].Each {
+					if sum <= has.Get(name) || has.Get(name) == 0 || !set.names(kind.name, name) {
+						continue
+					}
+					set.find(kind.reason, field.NewPath("spec", "grants"), "%s of %s of %s comes to %s, and the clusters have %s",
+						kind.name, name, of, capacity.Format(name, sum, true), capacity.Format(name, has.Get(name), false))
+				}
+			}
+		}
+	}
+}
+
+// overlapping divides sets into groups that share no cluster with each other.
+func overlapping(sets []Set) (groups [][]*Set) {
+	of := map[string]int{} // the first set of a cluster
+	group := make([]int, len(sets))
+	for i := range sets {
+		group[i] = i
+		for _, name := range sets[i].Clusters {
+			first, shared := of[name]
+			if !shared {
+				of[name] = i
+				continue
+			}
+			joined, into := group[i], group[first]
+			for j := range group[:i+1] {
+				if group[j] == joined {
+					group[j] = into
+				}
+			}
+		}
+	}
+	for i := range sets {
+		var members []*Set
+		for j := range sets {
+			if group[j] == i {
+				members = append(members, &sets[j])
+			}
+		}
+		if len(members) > 0 {
+			groups = append(groups, members)
+		}
+	}
+	return groups
+}
+
+// resources are amounts by name.
+func resources(amounts map[string]int64) (sum capacity.Resources) {
+	for name, amount := range amounts {
+		sum = sum.Add(capacity.Of(name, amount))
+	}
+	return sum
+}
+
+// amounts of a grant by the field that they stand in.
+func amounts(g *v1alpha1.ClusterSetGrant) map[string]corev1.ResourceList {
+	return map[string]corev1.ResourceList{"quota": g.Quota, "clusterQuota": g.ClusterQuota, "guaranteed": g.Guaranteed, "borrowingLimit": g.BorrowingLimit}
+}
+
+// names reports whether a grant of the set has an amount of a resource in a field.
+func (s *Set) names(at, resource string) bool {
+	return slices.ContainsFunc(s.Spec.Grants, func(g v1alpha1.ClusterSetGrant) bool {
+		_, named := amounts(&g)[at][corev1.ResourceName(resource)]
+		return named
+	})
+}
+
+// unknownResources finds resources in grants that no cluster has. None may be meant to be had.
+func (s *Set) unknownResources(has capacity.Resources) {
+	known := slices.Sorted(maps.Keys(has.ResourceList()))
+	names := make([]string, len(known))
+	for i, name := range known {
+		names[i] = string(name)
+	}
+	for i := range s.Spec.Grants {
+		all := amounts(&s.Spec.Grants[i])
+		for _, at := range slices.Sorted(maps.Keys(all)) {
+			for _, name := range slices.Sorted(maps.Keys(all[at])) {
+				if amount := all[at][name]; amount.IsZero() || slices.Contains(known, name) {
+					continue
+				}
+				s.find(UnknownResource, field.NewPath("spec", "grants").Index(i).Child(at).Key(string(name)),
+					"no cluster of the set has any%s", spelling.DidYouMean(string(name), names))
+			}
+		}
+	}
+}

@@ -1,0 +1,228 @@
+package sharing_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/internal/sharing"
+)
+
+// workspace of a test, of which the path is "root:" and the name. Clusters have their first letter as label tier, and 10 cpu.
+type workspace struct {
+	clusters string            // names
+	sets     map[string]string // specs by name
+	bindings []string          // names as workspace/set, in the order of their creation
+	held     string            // a workspace
+}
+
+func read[T any](t *testing.T, text string) (object T) {
+	if err := yaml.UnmarshalStrict([]byte(text), &object); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return object
+}
+
+func world(t *testing.T, workspaces map[string]workspace) map[string]*sharing.Workspace {
+	all := map[string]*sharing.Workspace{}
+	for name, w := range workspaces {
+		registered := map[string]labels.Set{}
+		for _, cluster := range strings.Fields(w.clusters) {
+			registered[cluster] = labels.Set{"tier": cluster[:1]}
+		}
+		var sets []*v1alpha1.ClusterSet
+		for name, spec := range w.sets {
+			sets = append(sets, &v1alpha1.ClusterSet{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: read[v1alpha1.ClusterSetSpec](t, spec)})
+		}
+		var bindings []*v1alpha1.ClusterSetBinding
+		for i, text := range w.bindings {
+			of, set, _ := strings.Cut(text, "/")
+			b := &v1alpha1.ClusterSetBinding{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%c", 'z'-i)}}
+			b.CreationTimestamp.Time = metav1.Unix(int64(i), 0).Time
+			b.Spec.ClusterSet, b.Spec.Workspace.Path = set, "root:"+of
+			bindings = append([]*v1alpha1.ClusterSetBinding{b}, bindings...)
+		}
+		all[name] = sharing.NewWorkspace(logicalcluster.Name(name), "root:"+name, registered, sets, bindings)
+		all[name].Held = logicalcluster.Name(w.held)
+	}
+	return all
+}
+
+func among(all map[string]*sharing.Workspace) sharing.Lookup {
+	var list []*sharing.Workspace
+	for _, w := range all {
+		list = append(list, w)
+	}
+	return sharing.Among(list)
+}
+
+// TestViews: which fleet a workspace team looks at, through which grants, and what its bindings say, the oldest first.
+func TestViews(t *testing.T) {
+	const all = `{clusterSelector: {}, grants: [{name: team, workspace: {path: "root:team"}, quota: {cpu: "4"}}]}`
+	platform := func(bindings ...string) map[string]workspace {
+		return map[string]workspace{"platform": {clusters: "a1 a2 b1", sets: map[string]string{"all": all}}, "team": {bindings: bindings}}
+	}
+	with := func(worlds map[string]workspace, name string, w workspace) map[string]workspace {
+		worlds[name] = w
+		return worlds
+	}
+	for _, test := range []struct {
+		name string
+		in   map[string]workspace
+		want string
+	}{
+		{"both sides agree", platform("platform/all"), "platform: all [a1 a2 b1] cpu<=4000; Bound"},
+		{"no binding", platform(), "team: "},
+		{"a binding without a grant", with(platform("platform/all"), "platform", workspace{clusters: "a1", sets: map[string]string{"all": `{clusterSelector: {}, grants: [{name: other, workspace: {path: "root:other"}}]}`}}), "team: ; NotGranted"},
+		{"a set that is not there", platform("platform/gold"), "team: ; NotGranted"},
+		{"a workspace that is not there", platform("nowhere/all"), "team: ; NotGranted"},
+		{"a grant by logical cluster", with(platform("platform/all"), "platform", workspace{clusters: "a1", sets: map[string]string{"all": `{clusterSelector: {}, grants: [{name: team, workspace: {cluster: team}}]}`}}), "platform: all [a1]; Bound"},
+		{"a set without a selector selects nothing", with(platform("platform/all"), "platform", workspace{clusters: "a1", sets: map[string]string{"all": `{grants: [{name: team, workspace: {path: "root:team"}}]}`}}), "platform: all []; Bound"},
+		{"a selector that cannot be read", with(platform("platform/all"), "platform", workspace{clusters: "a1", sets: map[string]string{"all": `{clusterSelector: {labelSelector: {matchExpressions: [{key: a, operator: Is}]}}, grants: [{name: team, workspace: {path: "root:team"}}]}`}}), "team: ; InvalidGrant"},
+		{"an amount that cannot be", with(platform("platform/all"), "platform", workspace{clusters: "a1", sets: map[string]string{"all": `{clusterSelector: {}, grants: [{name: team, workspace: {path: "root:team"}, quota: {cpu: "-1"}}]}`}}), "team: ; InvalidGrant"},
+		{"the first of two grants counts", with(platform("platform/all"), "platform", workspace{clusters: "a1", sets: map[string]string{"all": `{clusterSelector: {}, grants: [{name: a, workspace: {path: "root:team"}, quota: {cpu: "1"}}, {name: b, workspace: {cluster: team}, quota: {cpu: "9"}}]}`}}), "platform: all [a1] cpu<=1000; Bound"},
+		{"a cluster in two sets belongs to the first by name", with(platform("platform/late", "platform/early"), "platform", workspace{clusters: "a1 a2 b1", sets: map[string]string{
+			"early": `{clusterSelector: {clusterNames: [a1]}, grants: [{name: team, workspace: {path: "root:team"}, quota: {cpu: "1"}}]}`,
+			"late":  `{clusterSelector: {labelSelector: {matchLabels: {tier: a}}}, grants: [{name: team, workspace: {path: "root:team"}, quota: {cpu: "2"}}]}`,
+		}}), "platform: early [a1] cpu<=1000, late [a2] cpu<=2000; Bound; Bound"},
+		{"two bindings to one set are as one", platform("platform/all", "platform/all"), "platform: all [a1 a2 b1] cpu<=4000; Bound; Bound"},
+		{"clusters of its own", with(platform(), "team", workspace{clusters: "c1", bindings: []string{"platform/all"}}), "team: ; OwnFleet"},
+		{"a workspace without a cluster that shares them", with(platform(), "team", workspace{sets: map[string]string{"none": `{}`}, bindings: []string{"platform/all"}}), "team: ; OwnFleet"},
+		{"a binding to its own set", with(platform(), "team", workspace{clusters: "c1", sets: map[string]string{"mine": `{clusterSelector: {}, grants: [{name: me, workspace: {path: "root:team"}}]}`}, bindings: []string{"team/mine"}}), "team: ; OwnFleet"},
+		{"a cycle", map[string]workspace{
+			"team":  {sets: map[string]string{"x": `{clusterSelector: {}, grants: [{name: other, workspace: {path: "root:other"}}]}`}, bindings: []string{"other/x"}},
+			"other": {sets: map[string]string{"x": `{clusterSelector: {}, grants: [{name: team, workspace: {path: "root:team"}}]}`}, bindings: []string{"team/x"}},
+		}, "team: ; OwnFleet"},
+		{"the fleet of the oldest binding", with(platform("platform/all", "others/all"), "others", workspace{clusters: "o1", sets: map[string]string{"all": all}}), "platform: all [a1 a2 b1] cpu<=4000; Bound; OtherFleet"},
+		{"a binding that nobody answers keeps no fleet out", with(platform("others/none", "platform/all"), "others", workspace{clusters: "o1", sets: map[string]string{"all": all}}), "platform: all [a1 a2 b1] cpu<=4000; NotGranted; Bound"},
+		{"what is placed keeps the fleet when the binding goes", with(platform(), "team", workspace{held: "platform"}), "platform: "},
+		{"and when the grant goes", with(platform(), "team", workspace{held: "platform", bindings: []string{"platform/gold"}}), "platform: ; NotGranted"},
+		{"and from an older binding", with(with(platform(), "others", workspace{clusters: "o1", sets: map[string]string{"all": all}}), "team", workspace{held: "platform", bindings: []string{"others/all", "platform/all"}}), "platform: all [a1 a2 b1] cpu<=4000; OtherFleet; Bound"},
+		{"and from clusters of its own", with(platform(), "team", workspace{held: "platform", clusters: "c1", bindings: []string{"platform/all"}}), "platform: all [a1 a2 b1] cpu<=4000; Bound"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			all := world(t, test.in)
+			v := sharing.ViewOf(all["team"], among(all))
+			var grants []string
+			for _, g := range v.Grants {
+				text := fmt.Sprintf("%s %v", g.Set, g.Clusters)
+				if most, bounded := g.Quota["cpu"]; bounded {
+					text += fmt.Sprintf(" cpu<=%d", most)
+				}
+				grants = append(grants, text)
+			}
+			got := v.Fleet.String() + ": " + strings.Join(grants, ", ")
+			for _, b := range v.Bindings {
+				got += "; " + b.Reason
+				if b.Reason != sharing.Bound && (b.Message == "" || b.Field == "") {
+					t.Errorf("binding %s: nothing is said: %+v", b.Name, b)
+				}
+			}
+			if got != test.want {
+				t.Errorf("%s, not %s", got, test.want)
+			}
+		})
+	}
+}
+
+// TestHidden: a team is told the same of a set that is not there, of one that grants it nothing and of a workspace that is not there.
+func TestHidden(t *testing.T) {
+	told := map[string]bool{}
+	for _, sets := range []map[string]workspace{
+		{},
+		{"platform": {clusters: "a1"}},
+		{"platform": {clusters: "a1", sets: map[string]string{"gold": `{clusterSelector: {}, grants: [{name: other, workspace: {path: "root:other"}}]}`}}},
+		{"platform": {clusters: "a1", sets: map[string]string{"gold": `{clusterSelector: {labelSelector: {matchExpressions: [{key: a, operator: Is}]}}}`}}},
+	} {
+		sets["team"] = workspace{bindings: []string{"platform/gold"}}
+		all := world(t, sets)
+		b := sharing.ViewOf(all["team"], among(all)).Bindings[0]
+		told[fmt.Sprintln(b.Reason, b.Field, b.Message, b.Fleet, b.Clusters)] = true
+	}
+	if len(told) != 1 {
+		t.Errorf("the answers tell more than that nothing is granted: %v", told)
+	}
+}
+
+// TestSets: what a platform team is told of its sets.
+func TestSets(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		sets map[string]string
+		want []string
+	}{
+		{"nothing to say", map[string]string{"gold": `{clusterSelector: {}, grants: [{name: a, workspace: {path: "root:team"}, quota: {cpu: "30"}, guaranteed: {cpu: "10"}, borrowingLimit: {cpu: "5"}}]}`}, nil},
+		{"no selector", map[string]string{"gold": `{}`}, []string{"gold NoClusters spec.clusterSelector: is not given, and selects no cluster: {} selects all"}},
+		{"an empty set", map[string]string{"gold": `{clusterSelector: {labelSelector: {matchLabels: {tier: z}}}}`}, []string{"gold NoClusters spec.clusterSelector: selects none of the 3 registered clusters"}},
+		{"a selector that cannot be read", map[string]string{"gold": `{clusterSelector: {labelSelector: {matchExpressions: [{key: a, operator: Is}]}}}`},
+			[]string{`gold InvalidSelector spec.clusterSelector.labelSelector: Invalid value: "Is" is not a valid label selector operator: nothing is granted`}},
+		{"workspaces that cannot be meant", map[string]string{"gold": `{clusterSelector: {}, grants: [{name: a, workspace: {path: "root:tema"}}, {name: b, workspace: {cluster: platform}}, {name: c, workspace: {cluster: team}}, {name: d, workspace: {path: "root:team"}}]}`},
+			[]string{
+				"gold WorkspaceNotFound spec.grants[0].workspace: there is no workspace root:tema that binds the APIExport of placement: check the name",
+				"gold OwnWorkspace spec.grants[1].workspace: this workspace uses all of its clusters without a grant: remove it",
+				"gold GrantedTwice spec.grants[3].workspace: grant c is for root:team already, and the first counts: make them one",
+			}},
+		{"amounts that cannot be meant", map[string]string{"gold": `{clusterSelector: {}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "4", memory: "-1"}, clusterQuota: {cpus: "4", nothing: "0"}, guaranteed: {cpu: "5"}, borrowingLimit: {memory: 1Gi}}]}`},
+			[]string{
+				"gold InvalidQuantity spec.grants[0].quota[memory]: -1 is negative",
+				"gold GuaranteedAboveQuota spec.grants[0].guaranteed[cpu]: 5 is more than the quota of 4, which is all that can be used",
+				"gold NothingGuaranteed spec.grants[0].borrowingLimit[memory]: nothing of this resource is guaranteed, so that all of it is borrowed: say what is guaranteed, or write the limit as quota",
+				"gold UnknownResource spec.grants[0].clusterQuota[cpus]: no cluster of the set has any, did you mean cpu?",
+			}},
+		{"more than there is", map[string]string{"gold": `{clusterSelector: {clusterNames: [a1]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "6"}, guaranteed: {cpu: "6"}}, {name: b, workspace: {cluster: more}, quota: {cpu: "6"}, guaranteed: {cpu: "5"}}]}`},
+			[]string{
+				"gold WorkspaceNotFound spec.grants[1].workspace: there is no workspace more that binds the APIExport of placement: check the name",
+				"gold QuotaOvercommitted spec.grants: quota of cpu of the grants comes to 12, and the clusters have 10",
+				"gold GuaranteeOvercommitted spec.grants: guaranteed of cpu of the grants comes to 11, and the clusters have 10",
+			}},
+		{"sets that share a cluster are counted together", map[string]string{
+			"gold":   `{clusterSelector: {clusterNames: [a1, a2]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "15"}}]}`,
+			"silver": `{clusterSelector: {clusterNames: [a2, b1]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "16"}}]}`,
+		}, []string{
+			"gold QuotaOvercommitted spec.grants: quota of cpu of the grants of ClusterSets gold, silver, which share clusters, comes to 31, and the clusters have 30",
+			"silver QuotaOvercommitted spec.grants: quota of cpu of the grants of ClusterSets gold, silver, which share clusters, comes to 31, and the clusters have 30",
+		}},
+		{"sets that share none are not", map[string]string{
+			"gold":   `{clusterSelector: {labelSelector: {matchLabels: {tier: a}}}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "20"}}]}`,
+			"silver": `{clusterSelector: {labelSelector: {matchLabels: {tier: b}}}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "10"}}]}`,
+		}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			all := world(t, map[string]workspace{"platform": {clusters: "a1 a2 b1", sets: test.sets}, "team": {}})
+			var got []string
+			for _, s := range sharing.SetsOf(all["platform"], among(all), func(string) capacity.Resources { return capacity.Resources{CPU: 10000, Memory: 1 << 30} }) {
+				if len(s.Grants) != len(s.Spec.Grants) {
+					t.Errorf("%s: %d grants of %d", s.Name, len(s.Grants), len(s.Spec.Grants))
+				}
+				for _, g := range s.Grants {
+					if g.Bound == (g.Message != "") {
+						t.Errorf("%s: it does not say why, or why not: %+v", s.Name, g)
+					}
+				}
+				for _, p := range s.Problems {
+					got = append(got, fmt.Sprintf("%s %s %s: %s", s.Name, p.Reason, p.Field, p.Message))
+				}
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(test.want, "\n"))
+			}
+		})
+	}
+}
+
+func write(t *testing.T, object any) string {
+	text, err := yaml.Marshal(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
