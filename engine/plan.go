@@ -239,7 +239,7 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 	plan.groups = w.groupsOf(c)
 	constraints := w.countDomains(plan, classes, r, held, places)
 	for most := max(someCandidates, 2*number); ; most *= 8 {
-		candidates, all := w.candidates(plan, classes, r, held, number, most)
+		candidates, all := w.candidates(plan, classes, r, held, constraints, number, most)
 		p := &spread.Problem{Number: number, Candidates: make([]spread.Candidate, len(candidates)), Constraints: constraints}
 		if plan.division != nil {
 			plan.need(p, places, candidates)
@@ -324,7 +324,7 @@ func (p *plan) tooFew(chosen, least, feasible int) string {
 
 // candidates returns feasible clusters that the workload does not run on, the best first: as many as can matter where number are
 // chosen, or so many of each class at most where replicas are divided. Unless it says otherwise, no others matter.
-func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *holding, number, most int) (found []candidate, all bool) {
+func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *holding, constraints []spread.Constraint, number, most int) (found []candidate, all bool) {
 	taken := make([]int, 0, len(r.Current))
 	for i := range r.Current {
 		if position, there := w.fleet.Position(r.Current[i].Name); there {
@@ -333,10 +333,10 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 	}
 	turn := w.turn(r, *held, number)
 	plan.attraction.begin(taken)
-	found, all = make([]candidate, 0, min(w.fleet.Len(), max(most, plan.groups.n*number))), true
+	found, all = make([]candidate, 0, min(w.fleet.Len(), max(most, 2*plan.groups.n))), true
 	for tier, c := range classes {
 		first, prefer := len(found), c.Strategy.Prefer
-		w.eachFeasible(c, tier, r, held, plan, number, func(key ranking.Key) bool {
+		w.eachFeasible(c, tier, r, held, plan, constraints, number, func(key ranking.Key) bool {
 			position := key.Position()
 			if slices.Contains(taken, position) || tier > 0 && slices.ContainsFunc(found[:first], func(o candidate) bool { return o.key.Position() == position }) {
 				return true
@@ -370,8 +370,9 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 }
 
 // eachFeasible yields the keys of the feasible clusters, best first, as they are without the workload. Where all that is chosen by is
-// the key, it leaves out those of which there are enough better ones in the same domains.
-func (w *workspace) eachFeasible(c *class, tier int, r *Request, held *holding, plan *plan, number int, yield func(ranking.Key) bool) {
+// the key, it leaves out those of which there are enough better ones in the same domains: as many as can be chosen there, and one to
+// tell why no other is.
+func (w *workspace) eachFeasible(c *class, tier int, r *Request, held *holding, plan *plan, constraints []spread.Constraint, number int, yield func(ranking.Key) bool) {
 	ranked := c.take()
 	w.current = w.takeOut(c, ranked, r, held)
 	groups, enough := w.groupsOf(c), number+len(r.Current)
@@ -384,13 +385,27 @@ func (w *workspace) eachFeasible(c *class, tier int, r *Request, held *holding, 
 	case each:
 		ranked.Descending(yield)
 	default:
-		has, full := make([]int, groups.n), 0
+		left, full := make([]int, groups.n), 0
+		for group := range left {
+			left[group] = enough
+		}
+		for k := range constraints {
+			limits := constraints[k].Limits(number)
+			for group, domains := range groups.domains {
+				if domain := domains[k]; domain != spread.None {
+					left[group] = min(left[group], max(0, limits[domain])+1+len(r.Current))
+				} else if constraints[k].Cost == 0 {
+					left[group] = min(left[group], 1+len(r.Current))
+				}
+			}
+		}
 		for key := range ranked.Descending {
 			group := groups.of[key.Position()]
-			if has[group]++; has[group] > enough {
+			if left[group] == 0 {
 				continue
 			}
-			if yield(key); has[group] == enough {
+			yield(key)
+			if left[group]--; left[group] == 0 {
 				if full++; full == groups.n {
 					break
 				}
@@ -447,18 +462,11 @@ func (w *workspace) countDomains(plan *plan, classes []*class, r *Request, held 
 
 // locate gives the candidates of a problem their values, domains and groups.
 func (w *workspace) locate(p *spread.Problem, c *class, candidates []candidate) {
-	n := len(p.Constraints)
-	domains, groups := make([]int32, len(candidates)*n), w.groupsOf(c)
+	groups := w.groupsOf(c)
 	for i := range candidates {
 		o := &p.Candidates[i]
-		o.Value, o.Domains = candidates[i].value, domains[i*n:(i+1)*n:(i+1)*n]
-		o.Group = groups.of[candidates[i].key.Position()]
-	}
-	for k := range p.Constraints {
-		t := w.topology(c.Placement.Spread[k].Key)
-		for i := range candidates {
-			p.Candidates[i].Domains[k] = t.of[candidates[i].key.Position()]
-		}
+		o.Value, o.Group = candidates[i].value, groups.of[candidates[i].key.Position()]
+		o.Domains = groups.domains[o.Group]
 	}
 }
 

@@ -57,6 +57,8 @@ type groups struct {
 	facts int64
 	of    []int32
 	n     int
+	// domains are those of each group, one for each constraint.
+	domains [][]int32
 }
 
 // groupsOf returns the groups of clusters for the spread constraints of a class. They are kept until facts of a cluster change.
@@ -73,8 +75,16 @@ func (w *workspace) groupsOf(c *class) *groups {
 		return c.groups
 	}
 	g := &groups{facts: facts, of: make([]int32, w.fleet.Len()), n: 1}
-	for k := range c.Placement.Spread {
-		g.split(w.topology(c.Placement.Spread[k].Key))
+	topologies := make([]*topology, len(c.Placement.Spread))
+	for k := range topologies {
+		topologies[k] = w.topology(c.Placement.Spread[k].Key)
+		g.split(topologies[k])
+	}
+	g.domains = make([][]int32, g.n)
+	for position, group := range g.of {
+		for k := len(g.domains[group]); k < len(topologies); k++ {
+			g.domains[group] = append(g.domains[group], topologies[k].of[position])
+		}
 	}
 	if len(w.groups) >= maxTopologies {
 		clear(w.groups)

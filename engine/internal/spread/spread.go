@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sort"
 )
 
 // MaxWork bounds a search, in looks at a domain or a candidate: some milliseconds. What is found within it is the best there is,
@@ -40,6 +41,80 @@ type Constraint struct {
 	Counts []int
 	// Eligible are the domains of which one can have the fewest. Where they are fewer than MinDomains, 0 is the fewest.
 	Eligible []bool
+}
+
+// Limits is how many of number clusters each domain can get at most, whatever else is chosen.
+func (c *Constraint) Limits(number int) []int {
+	limits, none := make([]int, len(c.Counts)), make([]int, len(c.Counts))
+	if c.Cost == 0 {
+		c.limit(limits, none, nil, number)
+		return limits
+	}
+	for d := range limits {
+		limits[d] = number
+	}
+	return limits
+}
+
+// limit sets how many of number more clusters each domain can get at most, once some are added, and returns the sum. Where open is not
+// nil, no domain gets more than that.
+//
+// What a domain has in the end exceeds the fewest by MaxSkew at most. So to have more, it takes others with it: of each level that the
+// fewest can be at, the clusters that bring all domains there are not left for this one.
+func (c *Constraint) limit(limits, added, open []int, number int) (sum int) {
+	least, all, domains := math.MaxInt, number, 0
+	for d, eligible := range c.Eligible {
+		if eligible {
+			has := c.Counts[d] + added[d]
+			all += has
+			domains++
+			if open != nil {
+				least = min(least, has+open[d])
+			}
+		}
+	}
+	level, left := 0, number
+	if domains > 0 && domains >= c.MinDomains {
+		level = min(all/domains, least)
+		if left = number - c.needs(level, added); left < 0 {
+			fewest := c.fewest(added, nil)
+			level = fewest + sort.Search(level-fewest, func(i int) bool { return c.needs(fewest+i+1, added) > number })
+			left = number - c.needs(level, added)
+		}
+	}
+	lower, leftThere := level-1, 0
+	if level > 0 {
+		leftThere = number - c.needs(lower, added)
+	}
+	for d := range limits {
+		has := c.Counts[d] + added[d]
+		base := func(level int) int {
+			if c.Eligible[d] {
+				return max(has, level)
+			}
+			return has
+		}
+		most := min(level+c.MaxSkew, left+base(level))
+		if level > 0 {
+			most = max(most, min(lower+c.MaxSkew, leftThere+base(lower)), lower-1+c.MaxSkew)
+		}
+		limits[d] = min(most-has, number)
+		if open != nil {
+			limits[d] = min(limits[d], open[d])
+		}
+		sum += max(0, limits[d])
+	}
+	return sum
+}
+
+// needs is how many clusters bring each eligible domain to a level.
+func (c *Constraint) needs(level int, added []int) (needs int) {
+	for d, eligible := range c.Eligible {
+		if eligible {
+			needs += max(0, level-c.Counts[d]-added[d])
+		}
+	}
+	return needs
 }
 
 // Problem asks for clusters.
@@ -380,28 +455,7 @@ func (s *search) mostMore() int {
 		if c.Cost > 0 {
 			continue
 		}
-		added, open, room := s.added[k], s.open[k], s.most[k]
-		fewest, all, domains := math.MaxInt, s.Number-len(s.chosen), 0
-		for d, eligible := range c.Eligible {
-			if eligible {
-				has := c.Counts[d] + added[d]
-				fewest = min(fewest, has+open[d])
-				all += has
-				domains++
-			}
-		}
-		switch {
-		case domains == 0 || domains < c.MinDomains:
-			fewest = 0
-		default:
-			fewest = min(fewest, all/domains)
-		}
-		more := 0
-		for d := range open {
-			room[d] = min(open[d], fewest+c.MaxSkew-c.Counts[d]-added[d])
-			more += max(0, room[d])
-		}
-		most = min(most, more)
+		most = min(most, c.limit(s.most[k], s.added[k], s.open[k], s.Number-len(s.chosen)))
 	}
 	return most
 }
