@@ -115,6 +115,14 @@ func (c *planned) timeout() time.Duration {
 	return 10 * time.Minute
 }
 
+// made reports whether a workload has made a move since its wave began. It is made once: where the workload goes on to another cluster
+// for a reason of its own, back to a better fallback group for example, it would otherwise go to and fro for as long as the wave lasts.
+func (c *planned) made(m *planMove, history []v1alpha1.DecisionChange) bool {
+	return slices.ContainsFunc(history, func(h v1alpha1.DecisionChange) bool {
+		return !h.At.Time.Before(c.wave.StartedAt.Time) && slices.Contains(h.From, m.From) && slices.Contains(h.To, m.To)
+	})
+}
+
 // gatherMoves has the workloads be due that are to move.
 func (p *pass) gatherMoves() {
 	if p.rebalancing.current == nil {
@@ -141,7 +149,7 @@ func (p *pass) carryOut(ctx context.Context, item *workItem) bool {
 	m := &c.moves[i]
 	on := clusterNames(item.stored.Clusters)
 	switch {
-	case !slices.Contains(on, m.From) || slices.Contains(on, m.To) || m.Workload.UID != "" && m.Workload.UID != item.object.UID:
+	case !slices.Contains(on, m.From) || slices.Contains(on, m.To) || m.Workload.UID != "" && m.Workload.UID != item.object.UID || c.made(m, item.stored.History):
 		return false
 	case item.object.Annotations[v1alpha1.AnnotationPinned] == "true":
 		m.waits, m.outdated = "it has the annotation "+v1alpha1.AnnotationPinned, true
@@ -244,6 +252,8 @@ func (p *pass) outcomeOf(i int) moveState {
 		return missing(skipWorkloadGone, "there is no such workload any more")
 	case !found || stored.Workload.UID != object.UID:
 		return skip(skipNotPlaced, "it is not placed")
+	case !to && c.made(m, stored.History):
+		return skip(skipMovedMeanwhile, "it has made the move, and is on %s by now", strings.Join(on, ", "))
 	case from && to:
 		return skip(skipMovedMeanwhile, "it is on both clusters")
 	case !from && !to:

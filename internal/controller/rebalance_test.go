@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/disruption"
@@ -418,4 +420,24 @@ func TestHostilePlans(t *testing.T) {
 	if c := conditions.Get(w.plans[slices.IndexFunc(w.plans, func(p *v1alpha1.RebalancePlan) bool { return p.Name == "unreadable" })], v1alpha1.HaltedCondition); c == nil || c.Reason != v1alpha1.InvalidPlanReason {
 		t.Error(w.plan("unreadable"))
 	}
+}
+
+// TestPlanMovesOnce: a plan has workloads leave the group of clusters that they return to. Each is moved once: were it moved again, it
+// would go to and fro, and use up the budget of disruptions that the others of its wave wait for.
+func TestPlanMovesOnce(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("own", "4"), testCluster("rented", "4")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(1)), Fallback: []v1alpha1.ClusterGroup{
+		{Name: "own", ClusterSelector: &v1alpha1.ClusterSelector{ClusterNames: []string{"own"}}, ReturnAfter: &metav1.Duration{Duration: 5 * time.Second}}, {Name: "any"},
+	}})}
+	w.workloads = []*workloadObject{testWorkload("api", 1000), testWorkload("web", 1000)}
+	w.pass()
+	w.expect(map[string]string{"api": "own", "web": "own"})
+	w.workspace.brake.Budget = disruption.Budget{Minimum: 1, Interval: time.Minute}
+	w.plans = []*v1alpha1.RebalancePlan{moves("p1", "1 api own rented", "1 web own rented")}
+	for range 10 {
+		w.pass()
+		w.sleep(time.Minute)
+	}
+	w.expectPlan("p1", "wave 1, 1 of 2 moved, 1 skipped; api MovedMeanwhile: it has made the move, and is on own by now; Complete True: 1 of 2 moves are done, 1 do not apply any more")
 }
