@@ -42,12 +42,25 @@ generate: ## Generate deep copies, CRDs, APIResourceSchemas and the allow-list o
 	UPDATE_CAPABILITIES=1 go test -count=1 ./policies
 	go tool opa fmt --write policies test/policies
 
+.PHONY: console
+console: internal/console/web/node_modules/.package-lock.json ## Bundle the console's pages, which are committed; needs Node.js and npm.
+	npm --prefix internal/console/web run --silent build
+
+internal/console/web/node_modules/.package-lock.json: internal/console/web/package-lock.json internal/console/web/.npmrc
+	@{ command -v node && command -v npm; } >/dev/null || \
+		{ test "$$(id -u)" = 0 && command -v apt-get && apt-get update && apt-get install -y --no-install-recommends nodejs npm; } >&2 || \
+		{ echo "the console's pages are bundled with Node.js 18 or later: install nodejs and npm, as with apt-get install nodejs npm" >&2; exit 1; }
+	cd internal/console/web && npm ci --no-audit --no-fund
+	@touch $@
+
+GENERATED := crds test/kcp policies test/policies internal/console/web/dist test/console/axe.min.js
+
 .PHONY: verify
-verify: generate ## Fail where what is generated is not what is committed.
-	@git diff --exit-code --stat -- crds test/kcp policies test/policies || \
-		{ echo "generated files are stale: commit what 'make generate' changed" >&2; exit 1; }
-	@test -z "$$(git status --porcelain -- crds test/kcp policies)" || \
-		{ git status --short -- crds test/kcp policies; echo "generated files are not committed" >&2; exit 1; }
+verify: generate console ## Fail where what is generated is not what is committed.
+	@git diff --exit-code --stat -- $(GENERATED) || \
+		{ echo "generated files are stale: commit what 'make generate console' changed" >&2; exit 1; }
+	@test -z "$$(git status --porcelain -- $(GENERATED))" || \
+		{ git status --short -- $(GENERATED); echo "generated files are not committed" >&2; exit 1; }
 
 .PHONY: lint
 lint: bin/golangci-lint-$(GOLANGCI_LINT_VERSION) ## Run the formatter, go vet and the linters.

@@ -1,0 +1,531 @@
+// Why a workload runs where it does, or why it waits: the answer in a sentence, the way to its pods, and every cluster's verdict.
+import type { ComponentChildren } from "preact";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import type { HistoryData, Link, Obstacle, Verdict, WhyData } from "../api";
+import { markExpression } from "../cel";
+import { useAnswer } from "../fetching";
+import { age, clock, list, plural } from "../format";
+import { firstView, measure } from "../marks";
+import { Choose, Clusters, Empty, Failed, Loading, clusterHref } from "../parts";
+import { href, refine, useAddress } from "../router";
+
+export function Why({ workspace }: { workspace: string }) {
+  const { path, query } = useAddress();
+  const [, kind, namespace, name] = path;
+  const complete = kind && namespace && name;
+  const at = `workloads/${[kind, namespace, name].map((p) => encodeURIComponent(p ?? "")).join("/")}`;
+  const { data, failure } = useAnswer<WhyData>(complete ? `${at}/why?workspace=${encodeURIComponent(workspace)}` : null);
+  useEffect(() => {
+    if (data) firstView("why");
+  }, [data !== undefined]);
+  if (!complete) {
+    return (
+      <Empty title="Which workload?">
+        Choose one in <a href={href(["workloads"])}>the workloads</a>, or press / and type its name.
+      </Empty>
+    );
+  }
+  if (!data) {
+    if (failure?.status === 404) {
+      return (
+        <Empty title={`There is no ${kind} ${namespace}/${name}`}>
+          It may have been deleted. <a href={href(["workloads"])}>Show the workloads.</a>
+        </Empty>
+      );
+    }
+    return failure ? <Failed failure={failure} /> : <Loading what="the verdicts" />;
+  }
+  return (
+    <>
+      <div class="head">
+        <div>
+          <p class="small">
+            <a href={href(["workloads"])}>Workloads</a> / {data.workload.kind} in {data.workload.namespace}
+          </p>
+          <h1>{data.workload.name}</h1>
+        </div>
+        {data.placement && (
+          <a class="button" href={href(["playground"], { placement: data.placement })}>
+            Try another policy
+          </a>
+        )}
+      </div>
+      <section class="card stack tight" aria-label="The answer">
+        <p class="answer">{sentence(data)}</p>
+        {data.error && data.verdicts.length === 0 && (
+          <div class="notice bad">
+            <span aria-hidden="true">✕</span>
+            <div>{data.error}</div>
+          </div>
+        )}
+        <NextStep data={data} />
+        {data.noBetterPlace && (
+          <div class="notice warn">
+            <span aria-hidden="true">!</span>
+            <div>It should leave where it stands, and stays for want of a better place: {data.noBetterPlace}</div>
+          </div>
+        )}
+        {data.gain && data.gain.to.length > 0 && (
+          <p class="small">
+            It would be better off on {list(data.gain.to.map((c) => c.name))} ({data.gain.gain}){data.gain.keeps.length > 0 && `, and stays: ${data.gain.keeps.join("; ")}`}.
+          </p>
+        )}
+        {data.notes && data.notes.length > 0 && (
+          <ul class="small muted">
+            {data.notes.map((n) => (
+              <li key={n}>{n}</li>
+            ))}
+          </ul>
+        )}
+        {data.chain && data.chain.length > 0 && <Chain of={data.chain} />}
+      </section>
+      {data.verdicts.length > 0 && (
+        <>
+          <div class="halves">
+            <Funnel verdicts={data.verdicts} />
+            <Scores verdicts={data.verdicts} />
+          </div>
+          <Verdicts data={data} only={query.get("only") ?? ""} shown={query.get("cluster") ?? ""} />
+        </>
+      )}
+      <History at={at} workspace={workspace} />
+    </>
+  );
+}
+
+/** The answer, as one would say it. */
+function sentence(d: WhyData): ComponentChildren {
+  const feasible = d.verdicts.filter((v) => v.feasible);
+  const chosen = d.clusters;
+  const name = <strong>{d.workload.name}</strong>;
+  if (chosen.length === 0) {
+    if (d.verdicts.length === 0) return <>{name} runs nowhere.</>;
+    if (feasible.length === 0) {
+      return (
+        <>
+          {name} runs nowhere: none of the {plural(d.verdicts.length, "cluster")} may take it.
+        </>
+      );
+    }
+    return (
+      <>
+        {name} has no place yet, although {feasible.length} of {plural(d.verdicts.length, "cluster")} could take it.
+      </>
+    );
+  }
+  const where = chosen.map((c, i) => (
+    <>
+      {i > 0 && (i === chosen.length - 1 ? " and " : ", ")}
+      <a href={clusterHref(c.name)}>
+        <strong>{c.name}</strong>
+      </a>
+      {d.divided && ` (${plural(c.replicas, "replica")})`}
+    </>
+  ));
+  const top = chosen[0];
+  const others = feasible.filter((v) => !chosen.some((c) => c.name === v.cluster));
+  return (
+    <>
+      {name} runs on {where}.{" "}
+      {d.verdicts.length === 0 ? (
+        ""
+      ) : feasible.length === 1 && chosen.length === 1 ? (
+        <>
+          It is the only one of {plural(d.verdicts.length, "cluster")} that may take it; its score is {top.score} ({top.reason}).
+        </>
+      ) : others.length === 0 ? (
+        <>
+          {feasible.length === d.verdicts.length ? `All ${plural(feasible.length, "cluster")} may` : `These are the only ones of ${plural(d.verdicts.length, "cluster")} that may`} take it.
+        </>
+      ) : (
+        <>
+          {feasible.length} of {plural(d.verdicts.length, "cluster")} may take it, and {chosen.length === 1 ? "this one has" : "these have"} the best place in their order: {top.score} (
+          {top.reason}); next is {others[0].cluster} with {others[0].score}.
+        </>
+      )}
+    </>
+  );
+}
+
+/** What would let a workload in that waits. */
+function NextStep({ data: d }: { data: WhyData }) {
+  const q = d.queue;
+  if (!q) return null;
+  return (
+    <div class="notice warn" role="note" aria-label="What would let it in">
+      <span aria-hidden="true">◷</span>
+      <div>
+        <strong>
+          #{q.position} in the queue{q.since && `, for ${age(q.since)}`}
+          {q.estimate && `, about ${q.estimate} more`}
+        </strong>
+        <p>
+          {q.nearest ? (
+            <>
+              What would let it in: <a href={clusterHref(q.nearest)}>{q.nearest}</a> is nearest, and needs <strong>{list([...new Set(q.obstacles.map((o) => o.needs).filter(Boolean))]) || q.waitsFor}</strong>.
+            </>
+          ) : (
+            <>It waits for {q.waitsFor}.</>
+          )}
+        </p>
+      </div>
+    </div>
+  );
+}
+
+const signs: Record<string, string> = { ok: "✓", broken: "✕", pending: "◷" };
+
+function Chain({ of }: { of: Link[] }) {
+  const broken = of.findIndex((l) => l.state === "broken");
+  return (
+    <div>
+      <h3 id="chain">From the placement to the pods</h3>
+      <ol class="chain" aria-labelledby="chain">
+        {of.map((l, i) => (
+          <li key={`${l.what} ${l.name} ${i}`} class={broken >= 0 && i > broken ? "after" : ""}>
+            <div class={`link ${l.state}`}>
+              <span class="what">
+                <span class={`mark ${l.state === "ok" ? "good" : l.state === "broken" ? "bad" : ""}`} aria-hidden="true">
+                  {signs[l.state] ?? "·"}
+                </span>
+                {l.what}
+                {i === broken && <strong class="mark bad">: broken here</strong>}
+              </span>
+              {l.name && <span class="one strong">{l.name}</span>}
+              {l.message && <span class="small">{l.message}</span>}
+            </div>
+          </li>
+        ))}
+      </ol>
+    </div>
+  );
+}
+
+/** How many clusters each stage of the filter rejects, in the order of the stages. */
+function Funnel({ verdicts }: { verdicts: Verdict[] }) {
+  const stages = useMemo(() => {
+    const rejected: Record<string, number> = Object.create(null);
+    const names: string[] = [];
+    for (const v of verdicts) {
+      if (v.feasible) continue;
+      const o = v.obstacles[0];
+      const stage = o ? (o.constraint ? `${o.stage} ${o.constraint}` : o.stage) : "Other";
+      if (!(stage in rejected)) names.push(stage);
+      rejected[stage] = (rejected[stage] ?? 0) + 1;
+    }
+    names.sort((a, b) => order(a) - order(b) || a.localeCompare(b));
+    let left = verdicts.length;
+    return names.map((name) => ({ name, lost: rejected[name], left: (left -= rejected[name]) }));
+  }, [verdicts]);
+  const total = verdicts.length;
+  const feasible = verdicts.filter((v) => v.feasible).length;
+  const chosen = verdicts.filter((v) => v.chosen).length;
+  const width = (n: number) => ({ width: `${(100 * n) / total}%` });
+  return (
+    <section class="card">
+      <header>
+        <h2>How many clusters are left</h2>
+      </header>
+      <ol class="funnel">
+        <li>
+          <span>All clusters</span>
+          <span class="track" aria-hidden="true">
+            <i class="kept" style={width(total)} />
+          </span>
+          <span class="right strong">{total}</span>
+        </li>
+        {stages.map((s) => (
+          <li key={s.name}>
+            <span class="one" title={s.name}>{s.name}</span>
+            <span class="track" aria-hidden="true">
+              <i class="kept" style={width(s.left)} />
+              <i class="lost" style={width(s.lost)} />
+            </span>
+            <span class="right">
+              <strong>{s.left}</strong> <span class="muted">(−{s.lost})</span>
+            </span>
+          </li>
+        ))}
+        <li class="end">
+          <span>{chosen ? "Chosen" : "May take it"}</span>
+          <span class="track" aria-hidden="true">
+            <i class="kept" style={width(chosen || feasible)} />
+          </span>
+          <span class="right strong">
+            {chosen || feasible}
+            {chosen > 0 && chosen < feasible && <span class="muted"> of {feasible}</span>}
+          </span>
+        </li>
+      </ol>
+    </section>
+  );
+}
+
+const chainOfStages = ["Draining", "Cordon", "Names", "Location", "Labels", "Ready", "Taint", "Capability", "Constraint", "Affinity", "Capacity"];
+function order(stage: string): number {
+  const at = chainOfStages.findIndex((s) => stage.startsWith(s));
+  return at < 0 ? chainOfStages.length : at;
+}
+
+/** What each factor adds to the total of the best clusters: the bars are as long as the totals. */
+function Scores({ verdicts }: { verdicts: Verdict[] }) {
+  const feasible = verdicts.filter((v) => v.feasible);
+  const names = feasible[0]?.factors.map((f) => f.name) ?? [];
+  if (feasible.length === 0) {
+    return (
+      <section class="card">
+        <header>
+          <h2>What each factor adds</h2>
+        </header>
+        <Empty title="No cluster has a score">Only clusters that may take the workload are scored. The table says what each one lacks.</Empty>
+      </section>
+    );
+  }
+  return (
+    <section class="card">
+      <header>
+        <h2>What each factor adds</h2>
+        <span class="muted small">{feasible.length > 8 ? `the best 8 of ${feasible.length}` : "score × weight, of 100"}</span>
+      </header>
+      <ul class="funnel">
+        {feasible.slice(0, 8).map((v) => (
+          <li key={v.cluster}>
+            <span class={`one ${v.chosen ? "strong" : ""}`} title={v.cluster}>{v.cluster}</span>
+            <FactorBar v={v} />
+            <span class="right">
+              <strong>{v.score}</strong> <span class="muted">{v.reason}</span>
+            </span>
+          </li>
+        ))}
+      </ul>
+      <br />
+      <p class="key">
+        {names.map((n, i) => (
+          <span key={n}>
+            <i class={`b${i % 6}`} /> {n}
+            {weightOf(feasible[0], n) === 0 && " (weighs 0)"}
+          </span>
+        ))}
+      </p>
+    </section>
+  );
+}
+
+const weightOf = (v: Verdict, name: string): number => v.factors.find((f) => f.name === name)?.weight ?? 0;
+
+function FactorBar({ v }: { v: Verdict }) {
+  const weights = v.factors.reduce((a, f) => a + f.weight, 0) || 1;
+  const label = v.factors.map((f) => `${f.name} adds ${Math.round((10 * f.score * f.weight) / weights) / 10}`).join(", ");
+  return (
+    <span class="factors" role="img" aria-label={label}>
+      {v.factors.map((f, i) => (
+        <i key={f.name} class={`f${i % 6}`} style={{ width: `${(f.score * f.weight) / weights}%` }} title={`${f.name}: ${f.score} × ${f.weight}`} />
+      ))}
+    </span>
+  );
+}
+
+const most = 200;
+
+function Verdicts({ data, only, shown }: { data: WhyData; only: string; shown: string }) {
+  const [search, set] = useState("");
+  const text = search.toLowerCase();
+  const rows = data.verdicts.filter(
+    (v) => (only === "" || (only === "chosen" ? v.chosen : only === "feasible" ? v.feasible : !v.feasible)) && (!text || v.cluster.toLowerCase().includes(text) || v.obstacles.some((o) => o.message.toLowerCase().includes(text))),
+  );
+  const n = (f: (v: Verdict) => boolean) => data.verdicts.filter(f).length;
+  return (
+    <section class="card stack tight" aria-label="Every cluster's verdict">
+      <header>
+        <h2>Every cluster’s verdict</h2>
+        <span class="muted small">{data.summary}</span>
+      </header>
+      <div class="tools">
+        <Choose
+          legend="Show"
+          name="only"
+          value={only}
+          options={[
+            { value: "", label: `All ${data.verdicts.length}` },
+            { value: "chosen", label: `Chosen ${n((v) => v.chosen)}` },
+            { value: "feasible", label: `May take it ${n((v) => v.feasible)}` },
+            { value: "rejected", label: `May not ${n((v) => !v.feasible)}` },
+          ]}
+          onChange={(value) => refine({ only: value })}
+        />
+        {data.verdicts.length > 12 && (
+          <label class="field grow">
+            Search
+            <input type="search" value={search} placeholder="cluster or reason" onInput={(e) => set(e.currentTarget.value)} />
+          </label>
+        )}
+      </div>
+      {rows.length === 0 ? (
+        <Empty title="No cluster is like that" />
+      ) : (
+        <div class="scroll">
+          <table class="verdicts">
+            <thead>
+              <tr>
+                <th scope="col">Cluster</th>
+                <th scope="col">Verdict</th>
+                <th scope="col">Because</th>
+                <th scope="col">What would let it in</th>
+              </tr>
+            </thead>
+            <tbody>
+              {rows.slice(0, most).map((v) => (
+                <Row key={v.cluster} v={v} data={data} open={v.cluster === shown} />
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {rows.length > most && <p class="muted small">{rows.length - most} more: search for one by its name.</p>}
+    </section>
+  );
+}
+
+function Row({ v, data, open }: { v: Verdict; data: WhyData; open: boolean }) {
+  const needs = [...new Set(v.obstacles.map((o) => o.needs).filter(Boolean))];
+  const remember = (e: Event) => {
+    const opened = (e.currentTarget as HTMLDetailsElement).open;
+    if (opened) measure("why:open");
+    if (opened !== open) refine({ cluster: opened ? v.cluster : null });
+  };
+  return (
+    <tr class={v.chosen ? "chosen" : ""}>
+      <th scope="row">
+        <a href={clusterHref(v.cluster)}>{v.cluster}</a>
+      </th>
+      <td class="nowrap">
+        {v.chosen ? (
+          <span class="tag accent">✓ chosen</span>
+        ) : v.feasible ? (
+          <span class="tag">may take it</span>
+        ) : (
+          <span class="tag bad">✕ may not</span>
+        )}
+        {v.chosen && data.divided && v.replicas ? <div class="small muted">{plural(v.replicas, "replica")}</div> : null}
+      </td>
+      <td>
+        {v.feasible ? (
+          <details open={open} onToggle={remember}>
+            <summary>
+              {v.score} {v.reason}
+              {v.points ? `, ${v.points > 0 ? "+" : ""}${v.points} for affinity` : ""}
+            </summary>
+            <Factors v={v} />
+          </details>
+        ) : (
+          <div class="stack tight">
+            {v.obstacles.slice(0, open ? undefined : 1).map((o, i) => (
+              <Obstructed key={i} o={o} data={data} />
+            ))}
+            {v.obstacles.length > 1 && (
+              <details open={open} onToggle={remember}>
+                <summary>
+                  {open ? "Show the first only" : `${v.obstacles.length - 1} more in its way`}
+                </summary>
+              </details>
+            )}
+          </div>
+        )}
+        {v.note && <p class="small muted">{v.note}</p>}
+      </td>
+      <td>{needs.length > 0 ? needs.map((n) => <div key={n} class="needs">{n}</div>) : <span class="muted">–</span>}</td>
+    </tr>
+  );
+}
+
+function Factors({ v }: { v: Verdict }) {
+  const weights = v.factors.reduce((a, f) => a + f.weight, 0) || 1;
+  return (
+    <div class="stack tight">
+      <FactorBar v={v} />
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Factor</th>
+            <th scope="col" class="right">Score</th>
+            <th scope="col" class="right">Weight</th>
+            <th scope="col" class="right">Adds</th>
+            <th scope="col">Because</th>
+          </tr>
+        </thead>
+        <tbody>
+          {v.factors.map((f) => (
+            <tr key={f.name}>
+              <th scope="row">{f.name}</th>
+              <td class="right">{f.score}</td>
+              <td class="right">{f.weight}</td>
+              <td class="right">{((f.score * f.weight) / weights).toFixed(1)}</td>
+              <td>{f.because}</td>
+            </tr>
+          ))}
+          <tr>
+            <th scope="row">Total</th>
+            <td />
+            <td class="right">{weights}</td>
+            <td class="right strong">{v.score}</td>
+            <td class="muted">rounded down</td>
+          </tr>
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+/** An obstacle; of a constraint, its text with the part that fails marked, and what was observed beside each name. */
+function Obstructed({ o, data }: { o: Obstacle; data: WhyData }) {
+  const full = data.constraints?.find((c) => c.name === o.constraint);
+  return (
+    <div>
+      <span class="strong">{o.constraint ? `Constraint ${o.constraint}` : o.stage}</span>
+      {!o.expression && <span>: {o.message}</span>}
+      {full?.message && <p class="small muted">{full.message}</p>}
+      {o.expression && (
+        <>
+          <p class="cel">
+            {markExpression(full?.expression ?? o.expression, o.expression, o.observed).map((part, i) => {
+              const text = part.failing ? <mark key={i}>{part.text}</mark> : <span key={i}>{part.text}</span>;
+              return part.value === undefined ? text : (
+                <>
+                  {text}
+                  <span class="seen">
+                    <span class="visually-hidden">observed </span>
+                    {part.value}
+                  </span>
+                </>
+              );
+            })}
+          </p>
+          {/^cannot be evaluated/.test(o.message) && <p class="small">{o.message}</p>}
+        </>
+      )}
+    </div>
+  );
+}
+
+function History({ at, workspace }: { at: string; workspace: string }) {
+  const { data } = useAnswer<HistoryData>(`${at}/history?workspace=${encodeURIComponent(workspace)}`);
+  if (!data?.entries.length) return null;
+  return (
+    <section class="card">
+      <header>
+        <h2>How it came to run there</h2>
+      </header>
+      <ol class="feed">
+        {data.entries.map((e, i) => (
+          <li key={`${e.at} ${i}`}>
+            <time dateTime={e.at}>{clock(e.at)}</time>
+            <span>
+              {e.text} {e.clusters && <Clusters of={e.clusters} />}
+            </span>
+          </li>
+        ))}
+      </ol>
+    </section>
+  );
+}
+
