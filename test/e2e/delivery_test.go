@@ -429,7 +429,7 @@ func TestAnAgentIsCutOff(t *testing.T) {
 	f.agents["east"].Pause()
 	f.apply(app("web", 4, "nginx:1"))
 	f.delete(deployments, "default", "gone")
-	time.Sleep(5 * time.Second)
+	time.Sleep(time.Minute)
 	if got := f.running(); got != "east gone 1/1, east web 2/2" {
 		t.Errorf("%s, while the agent is away", got)
 	}
