@@ -22,8 +22,9 @@ const (
 	// InvalidSelector and InvalidQuantity: nothing is granted by what is wrong.
 	InvalidSelector = "InvalidSelector"
 	InvalidQuantity = "InvalidQuantity"
-	// NoClusters: the set selects none.
-	NoClusters = "NoClusters"
+	// NoClusters: the set selects none. UnknownCluster: a name that it selects is not registered.
+	NoClusters     = "NoClusters"
+	UnknownCluster = "UnknownCluster"
 	// WorkspaceNotFound: the workspace of a grant is not known.
 	WorkspaceNotFound = "WorkspaceNotFound"
 	// OwnWorkspace: a grant to the workspace of the set itself.
@@ -101,14 +102,20 @@ func SetsOf(w *Workspace, lookup Lookup, allocatable func(cluster string) capaci
 		case len(s.clusters) == 0 && s.Spec.ClusterSelector == nil:
 			set.find(NoClusters, selector, "is not given, and selects no cluster: {} selects all")
 		case len(s.clusters) == 0:
-			set.find(NoClusters, selector, "selects none of the %d registered clusters", len(w.registered))
+			set.find(NoClusters, selector, "selects none of the registered clusters")
+		default:
+			for j, name := range s.Spec.ClusterSelector.ClusterNames {
+				if _, found := slices.BinarySearch(w.registered, name); !found {
+					set.find(UnknownCluster, selector.Child("clusterNames").Index(j), "there is no ClusterRegistration %s%s", name, spelling.DidYouMean(name, w.registered))
+				}
+			}
 		}
 		first := map[logicalcluster.Name]string{}
 		for j := range s.Spec.Grants {
 			g := &s.Spec.Grants[j]
 			at := field.NewPath("spec", "grants").Index(j)
 			team := lookup(g.Workspace)
-			var stand Grant
+			stand := Grant{Workspace: team}
 			switch {
 			case team == nil:
 				stand.Message = fmt.Sprintf("there is no workspace %s that binds the APIExport of placement: check the name", g.Workspace)

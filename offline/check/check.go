@@ -117,7 +117,9 @@ func Run(ctx context.Context, kinds *workload.Table, files []*manifest.File) (*R
 	for _, e := range wrong {
 		c.find(Finding{Error, CodeManifest, e.Position, e.Object, e.Field, e.Message})
 	}
+	c.shared = newShared(workspaces)
 	for _, w := range workspaces {
+		c.sharing(w)
 		if err := c.workspace(ctx, w); err != nil {
 			return nil, err
 		}
@@ -149,6 +151,7 @@ type checker struct {
 	policies    *policy.Compiler
 	engine      *engine.Engine
 	now         time.Time
+	shared      *shared
 	report      *Report
 }
 
@@ -156,11 +159,12 @@ func (c *checker) find(f Finding) { c.report.Findings = append(c.report.Findings
 
 func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	var clusters []*snapshot.Cluster
-	for _, o := range w.Clusters {
-		usage, at := w.UsageOf(o.Typed.Name), o.Object
-		s := w.Cluster(o.Typed, c.now)
+	owner, seen := c.shared.fleetOf(w)
+	for _, o := range seen {
+		usage, at := owner.UsageOf(o.Typed.Name), o.Object
+		s := owner.Cluster(o.Typed, c.now)
 		clusters = append(clusters, s)
-		if s.Invalid != "" {
+		if s.Invalid != "" && owner == w {
 			invalid, ofUsage := strings.CutPrefix(s.Invalid, "ClusterUsage: ")
 			if ofUsage {
 				at = usage.Object
@@ -254,7 +258,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 			scheduled = append(scheduled, scheduledAs{w.Placements[owner], under, o.Workload})
 		}
 	}
-	delivery := c.delivery(w)
+	delivery := c.delivery(w, seen)
 	for i, o := range w.Placements {
 		delivery.placement(o, owned[i])
 	}

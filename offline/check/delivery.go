@@ -25,7 +25,7 @@ type delivery struct {
 	clusters []render.Cluster
 }
 
-func (c *checker) delivery(w *manifest.Workspace) *delivery {
+func (c *checker) delivery(w *manifest.Workspace, clusters []manifest.Typed[v1alpha1.ClusterRegistration]) *delivery {
 	d := &delivery{checker: c, objects: render.NewObjects(c.kinds)}
 	for _, o := range w.ConfigMaps {
 		d.objects.Put(o.Unstructured)
@@ -33,7 +33,7 @@ func (c *checker) delivery(w *manifest.Workspace) *delivery {
 	for _, o := range w.Others {
 		d.objects.Put(o.Unstructured)
 	}
-	for _, o := range w.Clusters {
+	for _, o := range clusters {
 		d.clusters = append(d.clusters, render.Cluster{Name: o.Typed.Name, Location: o.Typed.Spec.Location, Labels: o.Typed.Labels})
 	}
 	return d

@@ -75,7 +75,7 @@ func assigned(workspaces, candidates []*Workspace) ([]*Workspace, error) {
 
 // onlyFiles reports whether a workspace holds only Rego files, which belong to every workspace.
 func (w *Workspace) onlyFiles() bool {
-	return len(w.Clusters)+len(w.Usages)+len(w.Scores)+len(w.Placements)+len(w.Decisions)+len(w.Workloads)+len(w.ConfigMaps)+len(w.LimitRanges) == 0
+	return len(w.Clusters)+len(w.Usages)+len(w.Scores)+len(w.Placements)+len(w.Decisions)+len(w.Workloads)+len(w.ConfigMaps)+len(w.LimitRanges)+len(w.Configs)+len(w.Sets)+len(w.Bindings) == 0
 }
 
 // Empty reports whether the workspace holds nothing.
@@ -128,6 +128,9 @@ func (w *Workspace) replaceObjects(c *Workspace) {
 	w.Placements = replace(w.Placements, c.Placements)
 	w.Workloads = replace(w.Workloads, c.Workloads)
 	w.LimitRanges = replace(w.LimitRanges, c.LimitRanges)
+	w.Configs = replace(w.Configs, c.Configs)
+	w.Sets = replace(w.Sets, c.Sets)
+	w.Bindings = replace(w.Bindings, c.Bindings)
 	w.countRequests()
 }
 

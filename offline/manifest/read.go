@@ -49,10 +49,12 @@ type reader struct {
 	generated map[string]int
 	// unknown are the objects of kinds that are not placed.
 	unknown []LeftOut
+	// calledAt is where the path of a workspace is said.
+	calledAt map[*Workspace]Position
 }
 
 func newReader(kinds *workload.Table) *reader {
-	return &reader{kinds: kinds, byName: map[logicalcluster.Name]*Workspace{}, seen: map[string]Position{}, generated: map[string]int{}}
+	return &reader{kinds: kinds, byName: map[logicalcluster.Name]*Workspace{}, seen: map[string]Position{}, generated: map[string]int{}, calledAt: map[*Workspace]Position{}}
 }
 
 func (r *reader) workspace(name logicalcluster.Name) *Workspace {
@@ -290,6 +292,11 @@ func (r *reader) place(o *Object) {
 		r.fail(o.Position(""), noObject)
 		return
 	}
+	if o.GetKind() == "LogicalCluster" && o.GroupVersionKind().Group == "core.kcp.io" { // only says how a workspace is called
+		r.workspace(workspaceOf(o))
+		r.called(o)
+		return
+	}
 	if err := r.isUnknown(o); err != nil {
 		r.unknown = append(r.unknown, LeftOut{o, workspaceOf(o), err})
 		return
@@ -314,6 +321,7 @@ func (r *reader) place(o *Object) {
 		return
 	}
 	r.seen[key] = o.Position("")
+	r.called(o)
 	r.add(w, o)
 }
 
@@ -391,6 +399,10 @@ func (r *reader) addOurs(w *Workspace, o *Object) {
 		take(r, &w.Decisions, o, wrong)
 	case "Work":
 		take(r, &w.Works, o, wrong)
+	case "ClusterSet":
+		take(r, &w.Sets, o, wrong)
+	case "ClusterSetBinding":
+		take(r, &w.Bindings, o, wrong)
 	case "RebalancePlan": // it is checked, and the controller alone carries it out
 		take(r, new([]Typed[v1alpha1.RebalancePlan]), o, wrong)
 	}
@@ -477,11 +489,4 @@ func hasPods(value any, name string) bool {
 		}
 	}
 	return false
-}
-
-func workspaceOf(o *Object) logicalcluster.Name {
-	if name := logicalcluster.From(o); name != "" {
-		return name
-	}
-	return DefaultWorkspace
 }

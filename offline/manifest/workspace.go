@@ -22,12 +22,16 @@ import (
 	"github.com/kcp-placement/placement/internal/delivery/render"
 )
 
-// DefaultWorkspace is the workspace of objects that do not carry the annotation kcp.io/cluster.
+// DefaultWorkspace is the workspace of objects that do not say which one they are of: see workspaceOf.
 const DefaultWorkspace logicalcluster.Name = "default"
 
 // Workspace holds the objects of one logical cluster.
 type Workspace struct {
-	Name       logicalcluster.Name
+	Name logicalcluster.Name
+	// Path of the workspace, where it is known.
+	Path string
+	// Held is the workspace on whose clusters PlacementDecisions of this one hold something; empty where these are its own.
+	Held       logicalcluster.Name
 	Clusters   []Typed[v1alpha1.ClusterRegistration]
 	Usages     []Typed[v1alpha1.ClusterUsage]
 	Scores     []Typed[v1alpha1.ClusterScore]
@@ -35,6 +39,8 @@ type Workspace struct {
 	Placements []Typed[v1alpha1.WorkloadPlacement]
 	Decisions  []Typed[v1alpha1.PlacementDecision]
 	Works      []Typed[v1alpha1.Work]
+	Sets       []Typed[v1alpha1.ClusterSet]
+	Bindings   []Typed[v1alpha1.ClusterSetBinding]
 	Workloads  []Workload
 	// LeftOut are objects that may be meant as workloads and are not placed.
 	LeftOut []LeftOut
@@ -127,6 +133,8 @@ func (w *Workspace) LeaveOutRefused() {
 	w.Placements = accepted(w.Placements)
 	w.Decisions = accepted(w.Decisions)
 	w.Works = accepted(w.Works)
+	w.Sets = accepted(w.Sets)
+	w.Bindings = accepted(w.Bindings)
 }
 
 func accepted[T any](objects []Typed[T]) []Typed[T] {
@@ -257,6 +265,7 @@ func (by Reader) Read(files []*File) ([]*Workspace, []*Error) {
 		}
 	}
 	r.leaveOut()
+	r.nameByPath()
 	for _, u := range r.unknown {
 		if w := r.byName[u.workspace]; w != nil && render.CanGo(u.Unstructured) {
 			if u.GetNamespace() == "" {
@@ -265,6 +274,7 @@ func (by Reader) Read(files []*File) ([]*Workspace, []*Error) {
 			w.Others = append(w.Others, u.Object)
 		}
 	}
+	r.distribute()
 	for _, w := range r.workspaces {
 		w.countRequests()
 	}
@@ -290,19 +300,34 @@ func (by Reader) Read(files []*File) ([]*Workspace, []*Error) {
 	return r.workspaces, r.errs
 }
 
-// FromObjects returns a workspace of objects that have no file, such as those of a server.
-func (by Reader) FromObjects(name logicalcluster.Name, objects []*unstructured.Unstructured) (*Workspace, []*Error) {
+// Live is what a server has of one workspace.
+type Live struct {
+	Name logicalcluster.Name
+	// Path of the workspace.
+	Path    string
+	Objects []*unstructured.Unstructured
+}
+
+// FromObjects returns workspaces, sorted by name, of objects that have no file, such as those of a server.
+func (by Reader) FromObjects(live ...Live) ([]*Workspace, []*Error) {
 	r := newReader(by.Kinds)
-	w := r.workspace(name)
-	for _, u := range objects {
-		if o := (&Object{Unstructured: u}); r.isUnknown(o) == nil {
-			r.add(w, o)
-		} else {
-			w.Others = append(w.Others, o)
+	for _, l := range live {
+		w := r.workspace(l.Name)
+		w.Path = l.Path
+		for _, u := range l.Objects {
+			if o := (&Object{Unstructured: u}); r.isUnknown(o) == nil {
+				r.add(w, o)
+			} else {
+				w.Others = append(w.Others, o)
+			}
 		}
 	}
-	w.countRequests()
-	return w, r.errs
+	r.distribute()
+	for _, w := range r.workspaces {
+		w.countRequests()
+	}
+	slices.SortFunc(r.workspaces, func(a, b *Workspace) int { return cmp.Compare(a.Name, b.Name) })
+	return r.workspaces, r.errs
 }
 
 // Join joins errors; nil if there are none.

@@ -364,8 +364,8 @@ func (p *player) patch(ctx context.Context, name string, patch json.RawMessage) 
 	if err := after.UnmarshalJSON(text); err != nil {
 		return err
 	}
-	w, wrong := manifest.Reader{Kinds: workload.Kinds()}.FromObjects(manifest.DefaultWorkspace, []*unstructured.Unstructured{after})
-	return p.put(ctx, []*manifest.Workspace{w}, wrong)
+	workspaces, wrong := manifest.Reader{Kinds: workload.Kinds()}.FromObjects(manifest.Live{Name: manifest.DefaultWorkspace, Objects: []*unstructured.Unstructured{after}})
+	return p.put(ctx, workspaces, wrong)
 }
 
 func (p *player) delete(ctx context.Context, name string) error {

@@ -121,12 +121,18 @@ func (s *Source) live(ctx context.Context, kinds *workload.Table, errOut io.Writ
 			break
 		}
 	}
-	workspace, errs := manifest.Reader{Kinds: kinds}.FromObjects(name, objects)
-	workspace.LeaveOutRefused()
-	if len(errs) > 0 {
-		return []*manifest.Workspace{workspace}, exit.Failure{Cause: manifest.Join(errs)}
+	live := manifest.Live{Name: name, Objects: objects}
+	if path != name.String() || path == "root" { // the kubeconfig may name the logical cluster
+		live.Path = path
 	}
-	return []*manifest.Workspace{workspace}, nil
+	workspaces, errs := manifest.Reader{Kinds: kinds}.FromObjects(live)
+	for _, w := range workspaces {
+		w.LeaveOutRefused()
+	}
+	if len(errs) > 0 {
+		return workspaces, exit.Failure{Cause: manifest.Join(errs)}
+	}
+	return workspaces, nil
 }
 
 // companions are what goes with workloads, beside ConfigMaps.

@@ -1,0 +1,99 @@
+package check_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kcp-placement/placement/offline/manifest"
+)
+
+// file of a workspace, by its path, with objects as specs of one line each: "Kind name {spec}".
+func fileOf(path string, objects ...string) *manifest.File {
+	var text strings.Builder
+	for _, o := range objects {
+		parts := strings.SplitN(o, " ", 3)
+		labels, status := "", ""
+		if parts[0] == "ClusterRegistration" {
+			labels = ", labels: {tier: gold}"
+			status = "\nstatus: {allocatable: {cpu: 10, memory: 64Gi, nvidia.com/gpu: 4}}"
+		}
+		fmt.Fprintf(&text, "apiVersion: tmc.kcp.io/v1alpha1\nkind: %s\nmetadata: {name: %s, annotations: {kcp.io/path: %q}%s}\nspec: %s%s\n---\n", parts[0], parts[1], path, labels, parts[2], status)
+	}
+	return &manifest.File{Name: strings.ReplaceAll(path, ":", "-") + ".yaml", Text: text.String()}
+}
+
+// TestSharing: what ClusterSets and ClusterSetBindings say in vain is told at its field. A workspace that is not among the files may be
+// there all the same.
+func TestSharing(t *testing.T) {
+	const cluster, bind = "ClusterRegistration eu {location: eu}", `ClusterSetBinding gold {clusterSet: gold, workspace: {path: "root:platform"}}`
+	grant := func(more string) string {
+		return `ClusterSet gold {clusterSelector: {}, grants: [{name: a, workspace: {path: "root:teams:a"}` + more + `}]}`
+	}
+	platform := func(objects ...string) *manifest.File { return fileOf("root:platform", objects...) }
+	team := func(objects ...string) *manifest.File { return fileOf("root:teams:a", objects...) }
+	for _, test := range []struct {
+		name  string
+		files []*manifest.File
+		want  []string
+	}{
+		{"both sides agree", []*manifest.File{platform(cluster, grant(`, quota: {cpu: 4, nvidia.com/gpu: 1}`)), team(bind)}, nil},
+		{"one side alone", []*manifest.File{platform(cluster, grant(""))}, nil},
+		{"the other side alone", []*manifest.File{team(bind)}, nil},
+		{"a set whose clusters are elsewhere", []*manifest.File{platform(`ClusterSet gold {clusterSelector: {labelSelector: {matchLabels: {tier: gold}}}}`)}, nil},
+		{"a misspelt workspace", []*manifest.File{platform(cluster, `ClusterSet gold {clusterSelector: {}, grants: [{name: a, workspace: {path: "root:teasm:a"}}]}`), team(`ClusterSetBinding gold {clusterSet: gold, workspace: {path: "root:platfform"}}`)}, []string{
+			"root-platform.yaml:10:66: ClusterSet gold: spec.grants[0].workspace.path: there is no workspace root:teasm:a in the files, did you mean root:teams:a? [sharing]",
+			"root-teams-a.yaml:4:44: ClusterSetBinding gold: spec.workspace.path: there is no workspace root:platfform in the files, did you mean root:platform? [sharing]",
+		}},
+		{"a misspelt set", []*manifest.File{platform(cluster, grant("")), team(`ClusterSetBinding gold {clusterSet: glod, workspace: {path: "root:platform"}}`)}, []string{
+			"root-teams-a.yaml:4:20: ClusterSetBinding gold: spec.clusterSet: no ClusterSet glod of workspace root:platform grants this workspace anything: check both names, and ask its owners for a grant to root:teams:a [sharing]",
+		}},
+		{"a misspelt resource", []*manifest.File{platform(cluster, grant(`, quota: {cpus: 4}, clusterQuota: {nvida.com/gpu: 1}, guaranteed: {gpu: 0}`))}, []string{
+			"root-platform.yaml:10:97: ClusterSet gold: spec.grants[0].quota[cpus]: no cluster of the set has any, did you mean cpu? [sharing]",
+			"root-platform.yaml:10:131: ClusterSet gold: spec.grants[0].clusterQuota[nvida.com/gpu]: no cluster of the set has any, did you mean nvidia.com/gpu? [sharing]",
+		}},
+		{"a selector that selects nothing", []*manifest.File{platform(cluster, `ClusterSet gold {clusterSelector: {labelSelector: {matchLabels: {tier: glod}}}}`)}, []string{
+			"root-platform.yaml:10:25: ClusterSet gold: spec.clusterSelector: selects none of the registered clusters [sharing]",
+		}},
+		{"a cluster that is not there", []*manifest.File{platform(cluster, `ClusterSet gold {clusterSelector: {clusterNames: [eu, ue]}}`)}, []string{
+			"root-platform.yaml:10:45: ClusterSet gold: spec.clusterSelector.clusterNames[1]: there is no ClusterRegistration ue [sharing]",
+		}},
+		{"a selector that cannot be read", []*manifest.File{platform(cluster, `ClusterSet gold {clusterSelector: {labelSelector: {matchExpressions: [{key: tier, operator: Is}]}}}`)}, []string{
+			`root-platform.yaml:10:41: ClusterSet gold: spec.clusterSelector.labelSelector: Invalid value: "Is" is not a valid label selector operator: nothing is granted [sharing]`,
+		}},
+		{"more guaranteed than the quota, or than there is", []*manifest.File{platform(cluster, grant(`, quota: {cpu: 12}, guaranteed: {cpu: 14}`))}, []string{
+			"root-platform.yaml:10:37: ClusterSet gold: spec.grants: guaranteed of cpu of the grants comes to 12, and the clusters have 10 [sharing]",
+			"root-platform.yaml:10:37: ClusterSet gold: spec.grants: quota of cpu of the grants comes to 12, and the clusters have 10 [sharing]",
+			"root-platform.yaml:10:119: ClusterSet gold: spec.grants[0].guaranteed[cpu]: 14 is more than the quota of 12, which is all that can be used [sharing]",
+		}},
+		{"a limit to borrow beyond nothing", []*manifest.File{platform(cluster, grant(`, borrowingLimit: {cpu: 2}`))}, []string{
+			"root-platform.yaml:10:105: ClusterSet gold: spec.grants[0].borrowingLimit[cpu]: nothing of this resource is guaranteed, so that all of it is borrowed: say what is guaranteed, or write the limit as quota [sharing]",
+		}},
+		{"a workspace that is named twice", []*manifest.File{platform(cluster, `ClusterSet gold {clusterSelector: {}, grants: [{name: a, workspace: {path: "root:teams:a"}}, {name: b, workspace: {path: "root:teams:a"}}]}`), team(bind)}, []string{
+			"root-platform.yaml:10:105: ClusterSet gold: spec.grants[1].workspace: grant a is for root:teams:a already, and the first counts: make them one [sharing]",
+		}},
+		{"a grant to itself", []*manifest.File{platform(cluster, `ClusterSet gold {clusterSelector: {}, grants: [{name: a, workspace: {path: "root:platform"}}]}`)}, []string{
+			"root-platform.yaml:10:59: ClusterSet gold: spec.grants[0].workspace: this workspace uses all of its clusters without a grant: remove it [sharing]",
+		}},
+		{"clusters of its own beside a binding", []*manifest.File{platform(cluster, grant("")), team(bind, "ClusterRegistration mine {location: eu}")}, []string{
+			"root-teams-a.yaml:4:37: ClusterSetBinding gold: spec.workspace: this workspace has ClusterRegistrations or ClusterSets of its own and places on its own clusters only: delete these, or use another workspace for shared clusters [sharing]",
+		}},
+		{"a placement of a team is checked with the clusters that it sees", []*manifest.File{
+			platform(cluster, grant("")),
+			team(bind, `WorkloadPlacement web {workloadSelector: {}, locationSelector: {matchLabels: {location: ue}}}`),
+		}, []string{
+			"root-teams-a.yaml:9:73: WorkloadPlacement default/web: spec.locationSelector.matchLabels[location]: no cluster of the fleet has the location=ue [unknown_location]",
+		}},
+		{"the schema speaks first", []*manifest.File{platform(cluster, grant(`, quota: {cpu: -1}`), `ClusterSet silver {clusterSelector: {}, grants: [{name: a, workspace: {}}, {name: a, workspace: {path: "root:x", cluster: z}}]}`)}, []string{
+			`root-platform.yaml:10:90: ClusterSet gold: spec.grants[0].quota: Invalid value: amounts must not be negative [manifest]`,
+			`root-platform.yaml:15:64: ClusterSet silver: spec.grants[1]: Duplicate value: {"name":"a"} [manifest]`,
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := found(t, test.files); !slices.Equal(got, test.want) {
+				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(test.want, "\n"))
+			}
+		})
+	}
+}

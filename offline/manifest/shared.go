@@ -1,0 +1,103 @@
+package manifest
+
+import (
+	"strings"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/sharing"
+)
+
+// annotationPath is where kcp says the path of a workspace.
+const annotationPath = "kcp.io/path"
+
+// workspaceOf is the workspace that an object names by its annotation kcp.io/cluster, a logical cluster or a path, or by kcp.io/path.
+func workspaceOf(o *Object) logicalcluster.Name {
+	if name := logicalcluster.From(o); name != "" {
+		return name
+	}
+	if path := o.GetAnnotations()[annotationPath]; path != "" {
+		return logicalcluster.Name(path)
+	}
+	return DefaultWorkspace
+}
+
+// called notes the path of an object's workspace, where the object says it.
+func (r *reader) called(o *Object) {
+	w := r.workspace(workspaceOf(o))
+	path := o.GetAnnotations()[annotationPath]
+	if path == "" && strings.Contains(w.Name.String(), ":") {
+		path = w.Name.String()
+	}
+	switch {
+	case path == "" || path == w.Path:
+	case w.Path != "":
+		r.fail(o.Position("metadata.annotations["+annotationPath+"]"), "%s: workspace %s has the path %s already: give all its objects one path", o, w.Name, w.Path)
+	default:
+		w.Path = path
+		r.calledAt[w] = o.Position("metadata.annotations")
+	}
+}
+
+// nameByPath refuses two workspaces of one path: they are meant as one.
+func (r *reader) nameByPath() {
+	first := map[string]*Workspace{}
+	for _, w := range r.workspaces {
+		if other := first[w.Path]; w.Path != "" && other != nil {
+			r.fail(r.calledAt[w], "workspace %s is named %s and %s: give all its objects the same annotation %s", w.Path, other.Name, w.Name, logicalcluster.AnnotationKey)
+			continue
+		}
+		first[w.Path] = w
+	}
+}
+
+// distribute hands each PlacementDecision that is kept beside the registrations to the workspace of its placement. What that has itself
+// are copies, which count for nothing then.
+func (r *reader) distribute() {
+	kept := map[*Workspace][]Typed[v1alpha1.PlacementDecision]{}
+	for _, w := range r.workspaces {
+		var own []Typed[v1alpha1.PlacementDecision]
+		for _, d := range w.Decisions {
+			source := d.Typed.Source
+			if source == nil || source.Workspace == w.Name.String() {
+				own = append(own, d)
+				continue
+			}
+			typed := d.Typed.DeepCopy()
+			typed.Namespace, typed.Source = source.Namespace, nil
+			of := r.workspace(logicalcluster.Name(source.Workspace))
+			of.Held = w.Name
+			kept[of] = append(kept[of], Typed[v1alpha1.PlacementDecision]{Object: d.Object, Typed: typed, Refused: d.Refused})
+		}
+		w.Decisions = own
+	}
+	for w, decisions := range kept {
+		w.Decisions = decisions
+	}
+}
+
+// Shared returns workspaces as they share clusters, by name, and how they refer to each other.
+func Shared(workspaces []*Workspace) (map[logicalcluster.Name]*sharing.Workspace, sharing.Lookup) {
+	byName, all := make(map[logicalcluster.Name]*sharing.Workspace, len(workspaces)), make([]*sharing.Workspace, len(workspaces))
+	for i, w := range workspaces {
+		registered := make(map[string]labels.Set, len(w.Clusters))
+		for _, c := range w.Clusters {
+			registered[c.Typed.Name] = c.Typed.Labels
+		}
+		all[i] = sharing.NewWorkspace(w.Name, w.Path, registered, typed(w.Sets), typed(w.Bindings))
+		all[i].Held = w.Held
+		byName[w.Name] = all[i]
+	}
+	return byName, sharing.Among(all)
+}
+
+func typed[T any](objects []Typed[T]) []*T {
+	all := make([]*T, len(objects))
+	for i, o := range objects {
+		all[i] = o.Typed
+	}
+	return all
+}
