@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 
+	kcpcache "github.com/kcp-dev/apimachinery/v2/pkg/cache"
 	apisv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha1"
 	kcpclient "github.com/kcp-dev/kcp/sdk/client/clientset/versioned"
 	"github.com/kcp-dev/logicalcluster/v3"
@@ -88,6 +89,8 @@ type Controller struct {
 	deliveries, finalizers, statuses workqueue.TypedRateLimitingInterface[logicalcluster.Name]
 	// publishing is how many workspaces are writing decisions.
 	publishing atomic.Int64
+	// paths are those by which workspaces that share clusters name each other.
+	paths *paths
 
 	mu         sync.Mutex
 	endpoints  map[string]*endpoint
@@ -125,14 +128,29 @@ func New(config Config) (*Controller, error) {
 	config.MaxConcurrentDecisions = cmp.Or(config.MaxConcurrentDecisions, DefaultMaxConcurrentDecisions)
 	config.BatchSize = cmp.Or(config.BatchSize, DefaultBatchSize)
 	config.BatchTimeout = cmp.Or(config.BatchTimeout, DefaultBatchTimeout)
-	return &Controller{
+	c := &Controller{
 		config:  config,
 		kcp:     client,
 		metrics: m,
 		queue:   newQueue("workspaces"), deliveries: newQueue("deliveries"), finalizers: newQueue("finalizers"), statuses: newQueue("statuses"),
 		endpoints:  map[string]*endpoint{},
 		workspaces: map[logicalcluster.Name]*followed{},
-	}, nil
+	}
+	if c.paths, err = newPaths(config.Provider, c.wakeSharing); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// wakeSharing has a pass be made over all workspaces that share clusters.
+func (c *Controller) wakeSharing() {
+	for _, e := range c.currentEndpoints() {
+		for _, resource := range []schema.GroupVersionResource{setResource, setBindingResource} {
+			for _, name := range e.watch(resource).objects.ListIndexFuncValues(kcpcache.ClusterIndexName) {
+				c.queue.Add(logicalcluster.Name(name))
+			}
+		}
+	}
 }
 
 func newQueue(name string) workqueue.TypedRateLimitingInterface[logicalcluster.Name] {
@@ -180,6 +198,7 @@ func (c *Controller) Run(ctx context.Context) error {
 			})
 		}
 	}
+	workers.Go(func() { c.paths.run(ctx) })
 	work(c.queue, c.config.MaxConcurrentDecisions, c.reconcile)
 	if c.config.Deliver {
 		work(c.deliveries, c.config.MaxConcurrentDecisions, c.deliver)
@@ -395,6 +414,7 @@ func (c *Controller) begin(name logicalcluster.Name, e *endpoint) *followed {
 		f.handOver, f.outcome = f.deliverer.handOver, f.deliverer.result.Load
 	}
 	c.metrics.workspaces.Inc()
+	c.paths.retry()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.workspaces[name] = f

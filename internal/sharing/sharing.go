@@ -63,12 +63,13 @@ func NewWorkspace(name logicalcluster.Name, path string, registered map[string]l
 // String is the path of the workspace, or its name where that is not known.
 func (w *Workspace) String() string { return cmp.Or(w.Path, w.Name.String()) }
 
-// isMeant reports whether a reference means the workspace.
-func (w *Workspace) isMeant(by v1alpha1.WorkspaceReference) bool {
+// isMeant reports whether a reference means the workspace: it is the lookup that says which one is at a path.
+func (w *Workspace) isMeant(by v1alpha1.WorkspaceReference, lookup Lookup) bool {
 	if by.Cluster != "" {
 		return by.Cluster == w.Name.String()
 	}
-	return by.Path != "" && by.Path == w.Path
+	found := lookup(by)
+	return found != nil && found.Name == w.Name
 }
 
 // Lookup finds a workspace; nil where none is known.
@@ -197,7 +198,7 @@ func (w *Workspace) answer(b *v1alpha1.ClusterSetBinding, lookup Lookup) Binding
 		return answer
 	}
 	set := owner.sets[i]
-	grant := slices.IndexFunc(set.Spec.Grants, func(g v1alpha1.ClusterSetGrant) bool { return w.isMeant(g.Workspace) })
+	grant := slices.IndexFunc(set.Spec.Grants, func(g v1alpha1.ClusterSetGrant) bool { return w.isMeant(g.Workspace, lookup) })
 	if grant < 0 {
 		return answer
 	}

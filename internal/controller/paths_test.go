@@ -1,0 +1,99 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+)
+
+// TestPathsAreWhatTheParentSays: it is the parent that says which workspace is at a path, again and again. Until it has, and whenever it
+// cannot be asked, nobody is taken for another.
+func TestPathsAreWhatTheParentSays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answers := map[string]any{}
+		changes, reads := 0, 0
+		p := unreadPaths(func() { changes++ })
+		p.read = func(_ context.Context, parent logicalcluster.Path, name string) (logicalcluster.Name, error) {
+			reads++
+			switch answer := answers[parent.Join(name).String()].(type) {
+			case string:
+				return logicalcluster.Name(answer), nil
+			case error:
+				return "", answer
+			default:
+				return "", apierrors.NewNotFound(workspaceResource.GroupResource(), name)
+			}
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); p.run(ctx) }()
+		defer func() { stop(); <-done }()
+		says := func(path string) string {
+			_, _ = p.of(path) // has it read
+			time.Sleep(100 * time.Millisecond)
+			synctest.Wait()
+			cluster, err := p.of(path)
+			if err != nil {
+				return err.Error()
+			}
+			return cluster.String()
+		}
+		for _, step := range []struct {
+			why     string
+			answer  any
+			after   time.Duration
+			changed bool
+			want    string
+		}{
+			{"there is none", nil, 0, true, "there is no workspace shop in root:teams: check the path"},
+			{"it is made, and nobody tells", "one", pathsRetried, true, "one"},
+			{"the server is down", errors.New("no route"), pathsEvery, false, "one"},
+			{"it is deleted, and made anew", "two", 2 * pathsRetried, true, "two"},
+			{"it is being made", "", pathsEvery, true, "workspace root:teams:shop is not ready yet"},
+			{"the right to read it is taken away", apierrors.NewForbidden(workspaceResource.GroupResource(), "shop", nil), pathsRetried, true,
+				"the controller may not read the workspaces of root:teams, or there is no such workspace: check the path; name the workspace by its logical cluster, which is spec.cluster of the Workspace; or let the controller get workspaces there"},
+		} {
+			answers["root:teams:shop"] = step.answer
+			before := changes
+			time.Sleep(step.after)
+			if got := says("root:teams:shop"); got != step.want {
+				t.Errorf("%s: %q, want %q", step.why, got, step.want)
+			}
+			if got := changes > before; got != step.changed {
+				t.Errorf("%s: told is %t", step.why, got)
+			}
+		}
+
+		for path, want := range map[string]string{"root": "root", "2hv4xb9ywkdm3c1q": "2hv4xb9ywkdm3c1q"} {
+			if got, err := p.of(path); err != nil || got.String() != want {
+				t.Errorf("%s is %s, %v: a name is that of a logical cluster", path, got, err)
+			}
+		}
+
+		answers["root:teams:new"] = nil
+		if got := says("root:teams:new"); !strings.HasPrefix(got, "there is no workspace") {
+			t.Error(got)
+		}
+		answers["root:teams:new"] = "three"
+		p.retry()
+		if got := says("root:teams:new"); got != "three" {
+			t.Errorf("%q: a workspace that has come is found at once", got)
+		}
+
+		time.Sleep(pathsKept + 2*pathsEvery)
+		synctest.Wait()
+		before := reads
+		time.Sleep(3 * pathsEvery)
+		synctest.Wait()
+		if reads != before || len(p.found) > 0 {
+			t.Errorf("%d reads, %d paths: nobody asks for them", reads-before, len(p.found))
+		}
+	})
+}
