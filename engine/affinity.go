@@ -169,12 +169,12 @@ func (e *Engine) Relates(workspace logicalcluster.Name) bool {
 // what is placed where, as far as affinity between workloads asks for it.
 func (e *Engine) Revision(workspace logicalcluster.Name) int64 {
 	w := e.lookUp(workspace)
-	w.mu.Lock()
+	w.lock()
 	defer w.mu.Unlock()
 	return w.revision()
 }
 
-func (w *workspace) revision() int64 { return w.fleet.Snapshot().Generation + w.affinity.changes }
+func (w *workspace) revision() int64 { return w.seen.Snapshot().Generation + w.affinity.changes }
 
 func (w *workspace) forgetAffinity() (changed bool) {
 	w.mu.Lock()
@@ -207,7 +207,7 @@ func (w *workspace) setAffinity(k *known) (changed bool) {
 				w.addRepulsions(scheduled)
 			}
 			if now.Idle != claim.Idle || now.Repels != claim.Repels || !maps.Equal(now.Labels, claim.Labels) {
-				w.restoreClaim(owner, claim, &now)
+				w.restoreClaim(owner, claim, &now) // what is reserved stays the same
 			}
 		case scheduled != nil && o.End == "":
 			for i := range scheduled.Affinity {
@@ -425,10 +425,10 @@ func (s *set) count(w *workspace, c *capacity.Claim, by int) {
 		if s.on[cluster] += by; s.on[cluster] == 0 {
 			delete(s.on, cluster)
 		}
-		position, there := w.fleet.Position(cluster)
+		position, there := w.seen.Position(cluster)
 		for key, p := range s.domains {
 			switch {
-			case p.facts != w.fleet.Facts():
+			case p.facts != w.seen.Facts():
 				delete(s.domains, key) // made anew when it is needed
 			case there && p.of[position] != spread.None:
 				p.count(p.of[position], by)
@@ -456,13 +456,13 @@ const maxPresences = 4096
 
 // presence returns in which domains of a topology key any of a set is.
 func (w *workspace) presence(s *set, key snapshot.TopologyKey) *presence {
-	if p := s.domains[key]; p != nil && p.facts == w.fleet.Facts() {
+	if p := s.domains[key]; p != nil && p.facts == w.seen.Facts() {
 		return p
 	}
 	t := w.topology(key)
 	p := &presence{topology: t, counts: make([]int, len(t.domains)), in: make([]bool, len(t.domains))}
 	for cluster, n := range s.on {
-		if position, there := w.fleet.Position(cluster); there && t.of[position] != spread.None {
+		if position, there := w.seen.Position(cluster); there && t.of[position] != spread.None {
 			p.count(t.of[position], n)
 		}
 	}

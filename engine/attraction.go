@@ -113,7 +113,7 @@ func (w *workspace) without(p *presence, absent []string) (in []bool, nowhere bo
 	in, inhabited := p.in, p.inhabited
 	domains := make([]int32, 0, 8)
 	for _, cluster := range absent {
-		if position, there := w.fleet.Position(cluster); there && p.of[position] != spread.None {
+		if position, there := w.seen.Position(cluster); there && p.of[position] != spread.None {
 			domains = append(domains, p.of[position])
 		}
 	}

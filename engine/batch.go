@@ -66,6 +66,7 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 		switch {
 		case errors.Is(err, errNewPolicies):
 			clear(b.classes)
+		case errors.Is(err, errTaken):
 		case errors.Is(err, errKeptOut):
 			results[b.next].Decision, results[b.next].Err = w.decide(ctx, &requests[b.next], true)
 			b.next++
@@ -125,6 +126,7 @@ func (b *batch) decideLocked(ctx context.Context, c *class, s snapshot.Snapshot,
 		if c, cached = b.known(&b.requests[b.next]); !cached {
 			return nil
 		}
+		b.sync()
 		s = b.snapshotFor(c)
 		if current, err := b.refresh(ctx, c, &s); !current || err != nil {
 			return err

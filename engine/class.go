@@ -144,7 +144,7 @@ func (w *workspace) withRanking(ctx context.Context, c *class, do func(snapshot.
 
 // tryWithRanking does nothing, and returns false, where the ranking is too far behind.
 func (w *workspace) tryWithRanking(ctx context.Context, c *class, do func(snapshot.Snapshot) error) (done bool, err error) {
-	w.mu.Lock()
+	w.lock()
 	defer w.mu.Unlock()
 	s := w.snapshotFor(c)
 	if current, err := w.refresh(ctx, c, &s); !current || err != nil {
@@ -182,8 +182,8 @@ func (c *class) take() *ranking.Ranking {
 func (w *workspace) rank(ctx context.Context, c *class) error {
 	c.evaluating.Lock()
 	defer c.evaluating.Unlock()
-	w.mu.Lock()
-	s := w.fleet.Whole()
+	w.lock()
+	s := w.seen.Whole()
 	s.Usual = w.usual(c)
 	changes, known := c.ranking.Behind(&s)
 	var r *ranking.Ranking

@@ -349,4 +349,4 @@ func (w *workspace) weights(by *placement.Division, all []place) []int64 {
 	return weights
 }
 
-func (w *workspace) rowOf(p *place) *snapshot.Row { return w.fleet.Row(p.key.Position()) }
+func (w *workspace) rowOf(p *place) *snapshot.Row { return w.seen.Row(p.key.Position()) }

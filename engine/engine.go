@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kcp-dev/logicalcluster/v3"
@@ -53,14 +54,19 @@ type Options struct {
 	Constraints *constraint.Compiler
 }
 
-// Engine decides for any number of workspaces, which share compiled policies and nothing else. It is safe for
-// concurrent use, and deciding in one workspace does not wait for another.
+// Engine decides for any number of workspaces, which share compiled policies and, where one has been told to Share, a fleet. It is safe
+// for concurrent use, and deciding in one workspace does not wait for another's policies.
 type Engine struct {
 	options     Options
 	constraints *constraint.Compiler
 	policies    *policy.Compiler
 	// workspaces: *workspace by logicalcluster.Name.
 	workspaces sync.Map
+	// fleets by the workspaces whose clusters they are. making is held to make or forget one, or a workspace.
+	making sync.Mutex
+	fleets map[logicalcluster.Name]*fleet
+	// holds counts the reservations that have been held.
+	holds atomic.Int64
 }
 
 // New makes an engine without workspaces.
@@ -83,7 +89,9 @@ func New(options Options) (*Engine, error) {
 	if options.CacheBytes < 0 || options.CacheTTL < 0 {
 		return nil, fmt.Errorf("cache bytes %d and time to live %s must not be negative", options.CacheBytes, options.CacheTTL)
 	}
-	e := &Engine{options: options, constraints: options.Constraints, policies: options.Policies}
+	e := &Engine{
+		options: options, constraints: options.Constraints, policies: options.Policies, fleets: map[logicalcluster.Name]*fleet{},
+	}
 	var err error
 	if e.policies == nil {
 		if e.policies, err = policy.NewCompiler(policy.Options{}); err != nil {
@@ -170,7 +178,7 @@ func (w *workspace) decideAs(ctx context.Context, r *Request, reserve bool) (*De
 			})
 		}
 		switch {
-		case errors.Is(err, errNewPolicies):
+		case errors.Is(err, errNewPolicies), errors.Is(err, errTaken):
 		case errors.Is(err, errKeptOut):
 			return w.plan(ctx, r, reserve)
 		case err != nil:
@@ -322,10 +330,16 @@ func (e *Engine) Snapshot(workspace logicalcluster.Name) *snapshot.Snapshot {
 	return &s
 }
 
-// Forget drops all that is known of a workspace.
+// Forget drops all that is known of a workspace: its policies, its clusters, and what is reserved for it on these. What is reserved
+// for it on another's fleet stays until ReleaseAll.
 func (e *Engine) Forget(name logicalcluster.Name) {
+	e.making.Lock()
+	defer e.making.Unlock()
 	if w, found := e.workspaces.LoadAndDelete(name); found {
 		w.(*workspace).cache.Clear()
+	}
+	if f := e.fleets[name]; f != nil && f.forget() {
+		delete(e.fleets, name)
 	}
 }
 
@@ -334,8 +348,22 @@ func (e *Engine) workspace(name logicalcluster.Name) *workspace {
 	if w, found := e.workspaces.Load(name); found {
 		return w.(*workspace)
 	}
-	w, _ := e.workspaces.LoadOrStore(name, e.newWorkspace(name))
-	return w.(*workspace)
+	e.making.Lock()
+	defer e.making.Unlock()
+	if w, found := e.workspaces.Load(name); found {
+		return w.(*workspace)
+	}
+	own, known := e.fleets[name]
+	if !known {
+		own = newFleet(name)
+		e.fleets[name] = own
+	}
+	w := e.newWorkspace(name, own)
+	if known {
+		w.look(own, nil)
+	}
+	e.workspaces.Store(name, w)
+	return w
 }
 
 // lookUp returns a workspace for one who reads it or decides in it: one that is not known is empty, and is not kept.
@@ -343,5 +371,5 @@ func (e *Engine) lookUp(name logicalcluster.Name) *workspace {
 	if w, found := e.workspaces.Load(name); found {
 		return w.(*workspace)
 	}
-	return e.newWorkspace(name)
+	return e.newWorkspace(name, newFleet(name))
 }

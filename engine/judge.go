@@ -61,7 +61,7 @@ func (w *workspace) policyClassOf(ctx context.Context, v *ranking.View, r *Reque
 	p := ranking.NewPolicyClass(r.Placement, v.Policies, read, judgement)
 	p.Terms = scoring.WithTaints(p.Judgement.Terms, r.Placement.Tolerations)
 	w.mu.Lock()
-	clusters := w.fleet.Len()
+	clusters := w.seen.Len()
 	w.mu.Unlock()
 	w.keep(policyClasses, hash, p, 8*clusters)
 	return p, nil

@@ -119,7 +119,7 @@ func (w *workspace) gainful(r *Request, classes []*class, stay *Decision, f floo
 			into = append(into, c.Name)
 		}
 	}
-	running, better := len(into), make([]bool, w.fleet.Len())
+	running, better := len(into), make([]bool, w.seen.Len())
 	for tier, c := range classes[:min(len(classes), f.tier+1)] {
 		held, ranked := w.held(c, r), c.take()
 		w.current = w.takeOut(c, ranked, r, &held)
@@ -128,7 +128,7 @@ func (w *workspace) gainful(r *Request, classes []*class, stay *Decision, f floo
 			if key == 0 || total < f.total || total+stay.attraction().points(position) < f.worth || better[position] {
 				continue
 			}
-			if name := w.fleet.Row(position).Name; !stay.chose(name) && w.firstTier(classes[:tier], position) {
+			if name := w.seen.Row(position).Name; !stay.chose(name) && w.firstTier(classes[:tier], position) {
 				better[position], into = true, append(into, name)
 			}
 		}
@@ -245,7 +245,7 @@ func (e *Engine) Outscored(ctx context.Context, request Request) (clusters []str
 			return nil, err
 		}
 		if err := w.withRanking(ctx, c, func(snapshot.Snapshot) error {
-			best = max(best, c.bestBut(len(of.Current), func(position int) bool { return of.runsOn(w.fleet.Row(position).Name) }))
+			best = max(best, c.bestBut(len(of.Current), func(position int) bool { return of.runsOn(w.seen.Row(position).Name) }))
 			held := w.held(c, &of)
 			for k := range of.Current {
 				if name := of.Current[k].Name; i == 0 {
@@ -292,7 +292,7 @@ func (c *class) bestBut(n int, some func(position int) bool) int64 {
 
 // scoreOn is the total of a cluster for a workload that holds something, as it is without that; 0 where it is not registered.
 func (w *workspace) scoreOn(c *class, held *holding, cluster string) int64 {
-	position, registered := w.fleet.Position(cluster)
+	position, registered := w.seen.Position(cluster)
 	if !registered {
 		return 0
 	}

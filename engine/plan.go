@@ -116,6 +116,7 @@ func (w *workspace) planIn(ctx context.Context, r *Request, tiers []*placement.P
 			if classes, cached, err = w.classesOf(ctx, &in, tiers); err != nil {
 				return nil, false, err
 			}
+		case errors.Is(err, errTaken):
 		case errors.Is(err, errBehind):
 			if err := w.rank(ctx, behind); err != nil {
 				return nil, false, err
@@ -327,13 +328,13 @@ func (p *plan) tooFew(chosen, least, feasible int) string {
 func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *holding, constraints []spread.Constraint, number, most int) (found []candidate, all bool) {
 	taken := make([]int, 0, len(r.Current))
 	for i := range r.Current {
-		if position, there := w.fleet.Position(r.Current[i].Name); there {
+		if position, there := w.seen.Position(r.Current[i].Name); there {
 			taken = append(taken, position)
 		}
 	}
 	turn := w.turn(r, *held, number)
 	plan.attraction.begin(taken)
-	found, all = make([]candidate, 0, min(w.fleet.Len(), max(most, 2*plan.groups.n))), true
+	found, all = make([]candidate, 0, min(w.seen.Len(), max(most, 2*plan.groups.n))), true
 	for tier, c := range classes {
 		first, prefer := len(found), c.Strategy.Prefer
 		w.eachFeasible(c, tier, r, held, plan, constraints, number, func(key ranking.Key) bool {
@@ -418,7 +419,7 @@ func (w *workspace) eachFeasible(c *class, tier int, r *Request, held *holding, 
 
 // rowWithout is the row of a position without what the workload holds there, until the next is asked for.
 func (w *workspace) rowWithout(held *holding, position int) *snapshot.Row {
-	row := w.fleet.Row(position)
+	row := w.seen.Row(position)
 	if held.without(row, &w.row) {
 		return &w.row
 	}
@@ -433,7 +434,7 @@ func (w *workspace) countDomains(plan *plan, classes []*class, r *Request, held 
 		t := w.topology(constraint.Key)
 		over := spreadOver{Spread: *constraint, domains: t.domains, counts: make([]int, len(t.domains)), eligible: w.eligibleDomains(classes, t)}
 		count := func(cluster string, n int) {
-			if position, there := w.fleet.Position(cluster); there && t.of[position] != spread.None {
+			if position, there := w.seen.Position(cluster); there && t.of[position] != spread.None {
 				over.counts[t.of[position]] += n
 			}
 		}

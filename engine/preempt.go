@@ -159,7 +159,7 @@ func (w *workspace) instead(holds []Held) *gone {
 		if claim == nil {
 			continue
 		}
-		counted := w.ledger.Counted(claim)
+		counted := w.counted(claim)
 		for i := range claim.Shares {
 			s := stake{owner: h.owner, claim: claim, cluster: claim.Shares[i].Cluster}
 			if s.reserved = claim.Shares[i].Amount; counted != nil {
@@ -230,7 +230,7 @@ func (s *preemption) findStakes() {
 		x, y := &s.candidates[a], &s.candidates[b]
 		return cmp.Or(cmp.Compare(y.Priority, x.Priority), x.Since.Compare(y.Since), cmp.Compare(x.Workload.String(), y.Workload.String()), cmp.Compare(a, b))
 	})
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	relates := len(s.affinity.sets) > 0
 	for _, i := range order {
@@ -240,7 +240,7 @@ func (s *preemption) findStakes() {
 		if claim == nil || ref.UID != "" && claim.UID != ref.UID || owner == s.request.owner() || s.needs(owner, claim) {
 			continue
 		}
-		counted := s.ledger.Counted(claim)
+		counted := s.counted(claim)
 		for j := range claim.Shares {
 			at := stake{candidate: i, owner: owner, claim: claim, cluster: claim.Shares[j].Cluster}
 			if counted != nil {
@@ -270,7 +270,7 @@ type located struct {
 
 // findSupport finds which workloads need stakes to be near them.
 func (s *preemption) findSupport() {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	known := s.affinity.known
 	if known == nil || len(s.stakes) == 0 {
@@ -321,7 +321,7 @@ func (s *preemption) selectedBy(others *placement.Others) (at []located) {
 func (s *preemption) supportOf(dependent located, t *placement.Affinity, others []located, stakeAt map[located]int) []support {
 	domains := s.topology(t.Key)
 	domain := func(cluster string) int32 {
-		if position, there := s.fleet.Position(cluster); there {
+		if position, there := s.seen.Position(cluster); there {
 			return domains.of[position]
 		}
 		return spread.None
@@ -408,20 +408,20 @@ func (s *preemption) universes(all []int) [][]int {
 
 // together reports whether the clusters of the workload are chosen together, or affinity is about several of them.
 func (s *preemption) together() bool {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	return s.request.Placement.Plans() || s.keepsOut(s.request)
 }
 
 // fewest is how many of some stakes on a cluster have to go at least for want of room: more than there are where all do not suffice.
 func (s *preemption) fewest(cluster string, stakes []int) (n int) {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
-	position, there := s.fleet.Position(cluster)
+	position, there := s.seen.Position(cluster)
 	if !there {
 		return math.MaxInt
 	}
-	row := s.fleet.Row(position)
+	row := s.seen.Row(position)
 	asks := s.request.Workload.On(row.UsableNodes).Requests
 	for name, asked := range asks.Each {
 		lacking := asked - row.Free.Get(name)

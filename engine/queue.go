@@ -11,7 +11,6 @@ import (
 	operators "k8s.io/apimachinery/pkg/selection"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
-	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/snapshot"
@@ -139,22 +138,15 @@ func (e *Engine) Suggest(ctx context.Context, request Request) (*v1alpha1.Sugges
 
 // copyOf is a workspace with the same clusters, claims and policies, and caches of its own: what is tried there changes nothing here.
 func (e *Engine) copyOf(w *workspace) *workspace {
-	c := e.newWorkspace(w.name)
+	c := e.newWorkspace(w.name, newFleet(w.name))
 	c.policies.Store(w.policies.Load())
 	c.shadow.Store(w.shadow.Load())
-	w.mu.Lock()
-	var grants []capacity.Grant
-	for owner, claim := range w.ledger.EachClaim {
-		copied := capacity.Claim{
-			UID: claim.UID, Group: claim.Group, Labels: claim.Labels, Idle: claim.Idle, Repels: claim.Repels, Shares: claim.Shares,
-		}
-		grants = append(grants, capacity.Grant{Owner: owner, Claim: &copied})
-	}
-	known, s := w.affinity.known, w.fleet.Snapshot()
+	w.lock()
+	clusters, granted, known := w.clustersAlone(), w.granted(), w.affinity.known
 	w.mu.Unlock()
-	c.replace(grants, nil)
-	for _, row := range s.Rows() {
-		c.setCluster(row.Cluster)
+	c.replace(granted, nil)
+	for _, one := range clusters {
+		c.setCluster(one)
 	}
 	if known != nil {
 		c.setAffinity(known)
@@ -209,10 +201,10 @@ func (t *trial) simplify(c *snapshot.Cluster) {
 
 // nameFor is what a suggested cluster is called: one of the names that the placement lists and that no cluster has, where it lists any.
 func (w *workspace) nameFor(p *placement.Placement) (name string, ok bool) {
-	w.mu.Lock()
+	w.lock()
 	defer w.mu.Unlock()
 	registered := func(name string) bool {
-		_, there := w.fleet.Position(name)
+		_, there := w.seen.Position(name)
 		return there
 	}
 	for _, in := range append([]*placement.Placement{p}, p.Groups...) {
@@ -248,10 +240,10 @@ func (w *workspace) models(p *placement.Placement) (models []snapshot.Cluster) {
 		}
 		models = append(models, m)
 	}
-	w.mu.Lock()
+	w.lock()
 	defer w.mu.Unlock()
-	for position := range min(w.fleet.Len(), maxModels) {
-		o := w.fleet.Row(position).Cluster
+	for position := range min(w.seen.Len(), maxModels) {
+		o := w.seen.Row(position).Cluster
 		m := snapshot.Cluster{Location: o.Location, Labels: o.Labels, Capabilities: slices.Clone(o.Capabilities), Taints: o.Taints, Nodes: o.Nodes, Scores: o.Scores, Conditions: ready}
 		for i := range m.Capabilities {
 			m.Capabilities[i].Available = true

@@ -7,7 +7,6 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
-	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
@@ -19,20 +18,11 @@ type Rehearsal struct{ copied *workspace }
 func (e *Engine) Rehearse(name logicalcluster.Name, lost []string) *Rehearsal {
 	unobserved := &Engine{options: e.options, constraints: e.constraints, policies: e.policies}
 	unobserved.options.Metrics = noMetrics{}
-	copied, w := unobserved.newWorkspace(name), e.lookUp(name)
+	copied, w := unobserved.newWorkspace(name, newFleet(name)), e.lookUp(name)
 	copied.policies.Store(w.policies.Load())
 
-	w.mu.Lock()
-	clusters := make([]*snapshot.Cluster, w.fleet.Len())
-	for i := range clusters {
-		clusters[i] = w.fleet.Row(i).Cluster
-	}
-	var granted []capacity.Grant
-	for owner, claim := range w.ledger.EachClaim {
-		of := &capacity.Claim{UID: claim.UID, Group: claim.Group, Labels: claim.Labels, Idle: claim.Idle, Repels: claim.Repels, Shares: claim.Shares}
-		granted = append(granted, capacity.Grant{Owner: owner, Claim: of})
-	}
-	known := w.affinity.known
+	w.lock()
+	clusters, granted, known := w.clustersAlone(), w.granted(), w.affinity.known
 	w.mu.Unlock()
 
 	for _, c := range clusters {
@@ -41,21 +31,11 @@ func (e *Engine) Rehearse(name logicalcluster.Name, lost []string) *Rehearsal {
 		}
 		copied.setCluster(c)
 	}
-	copied.restoreAll(granted)
+	copied.replace(granted, nil)
 	if known != nil {
 		copied.setAffinity(known)
 	}
 	return &Rehearsal{copied}
-}
-
-// restoreAll records claims as they are.
-func (w *workspace) restoreAll(granted []capacity.Grant) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	_, clusters := w.ledger.Replace(granted, nil)
-	for _, name := range clusters {
-		w.fleet.Reserve(name, w.ledger.Reserved(name))
-	}
 }
 
 func lose(c *snapshot.Cluster) *snapshot.Cluster {

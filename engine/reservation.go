@@ -61,8 +61,8 @@ func (e *Engine) Restore(workspace logicalcluster.Name, r Reservation) error {
 	return e.workspace(workspace).grant(ownerOf(r.Workload), r.claim(), false)
 }
 
-// Reserve makes a reservation that was decided on elsewhere, if it fits; otherwise it returns a *capacity.ShortageError, or an
-// *InvalidError. What is promised to the workload already need not fit.
+// Reserve makes a reservation that was decided on elsewhere, if it fits; otherwise it returns a *capacity.ShortageError, a
+// *capacity.QuotaError, a *capacity.NotGrantedError or an *InvalidError. What is promised to the workload already need not fit.
 func (e *Engine) Reserve(workspace logicalcluster.Name, r Reservation, promised ...Reservation) error {
 	if err := r.validate(); err != nil {
 		return err
@@ -93,7 +93,7 @@ func (e *Engine) ReleaseHeld(workspace logicalcluster.Name, h Held) (freed bool)
 	return e.lookUp(workspace).release(h.owner)
 }
 
-// Replace replaces everything that is reserved in a workspace, in one step: no decision sees a part of it. What is restored
+// Replace replaces everything that is reserved for a workspace, in one step: no decision sees a part of it. What is restored
 // and held was granted before and is recorded without asking. Foreign reservations, which another has granted, are verified
 // after that, in their order; refused has an error for each, which is nil where it fits. Where any is invalid, Replace fails with
 // an *InvalidError and nothing has changed.
@@ -124,7 +124,10 @@ func (e *Engine) Replace(workspace logicalcluster.Name, restored, held, foreign 
 
 // Uncounted returns those of a workload's clusters whose reports do not count all that it asks for.
 func (e *Engine) Uncounted(workspace logicalcluster.Name, ref workload.Reference) []string {
-	return e.lookUp(workspace).ledger.Uncounted(ownerOf(ref))
+	w := e.lookUp(workspace)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ledger.Uncounted(ownerOf(ref))
 }
 
 // Release gives back what a workload has reserved, and returns whether that was anything.
@@ -141,6 +144,8 @@ func (w *workspace) nextHeld(ref workload.Reference) Held {
 func (w *workspace) replace(granted, verified []capacity.Grant) []error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.fleet.mu.Lock()
+	defer w.fleet.mu.Unlock()
 	for _, all := range [][]capacity.Grant{granted, verified} {
 		for i := range all {
 			all[i].Claim.SameOwner(w.ledger.Claim(all[i].Owner))
@@ -149,7 +154,7 @@ func (w *workspace) replace(granted, verified []capacity.Grant) []error {
 	refused, clusters := w.ledger.Replace(granted, verified)
 	w.recountAll()
 	for _, name := range clusters {
-		w.fleet.Reserve(name, w.ledger.Reserved(name))
+		w.fleet.updateReservedOn(name)
 	}
 	return refused
 }

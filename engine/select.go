@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"slices"
@@ -59,7 +60,7 @@ func (w *workspace) newDecision(c *class, r *Request, s *snapshot.Snapshot, held
 
 // choose makes the choice of a feasible cluster.
 func (w *workspace) choose(c *class, key ranking.Key) Choice {
-	total, row := c.Strategy.Total(key), w.fleet.Row(key.Position())
+	total, row := c.Strategy.Total(key), w.seen.Row(key.Position())
 	asks := c.On(row).Workload
 	return Choice{Name: row.Name, Replicas: asks.Replicas, Score: total, Reason: scoring.Reason(total), Reserved: asks.Requests}
 }
@@ -115,9 +116,9 @@ func (w *workspace) takeOut(c *class, ranked *ranking.Ranking, r *Request, held 
 func (w *workspace) withoutHeld(ranked *ranking.Ranking, held *holding) (before []positionedKey) {
 	before = w.current[:0]
 	for cluster := range held.clusters {
-		if position, there := w.fleet.Position(cluster); there {
+		if position, there := w.seen.Position(cluster); there {
 			before = append(before, positionedKey{position, ranked.At(position)})
-			held.without(w.fleet.Row(position), &w.row)
+			held.without(w.seen.Row(position), &w.row)
 			ranked.Set(position, ranked.KeyOf(position, &w.row))
 		}
 	}
@@ -130,8 +131,8 @@ func (w *workspace) takeOutEnded(c *class, r *ranking.Ranking, now time.Time, be
 	if !c.Placement.TolerationsEnd || now.IsZero() {
 		return before
 	}
-	for position := range w.fleet.Len() {
-		if c.HasEnded(w.fleet.Row(position), now) {
+	for position := range w.seen.Len() {
+		if c.HasEnded(w.seen.Row(position), now) {
 			before = append(before, positionedKey{position, r.At(position)})
 			r.Set(position, 0)
 		}
@@ -145,9 +146,9 @@ func (w *workspace) takeOutOthers(ranked *ranking.Ranking, r *Request, before []
 	if r.Into == nil {
 		return before
 	}
-	into := make([]bool, w.fleet.Len())
+	into := make([]bool, w.seen.Len())
 	for _, name := range r.Into {
-		if position, registered := w.fleet.Position(name); registered {
+		if position, registered := w.seen.Position(name); registered {
 			into[position] = true
 		}
 	}
@@ -175,7 +176,7 @@ func (w *workspace) selectOthers(c *class, r *Request, held *holding, number int
 	ranked := c.take()
 	w.current = w.takeOut(c, ranked, r, held)
 	for i := range r.Current {
-		if position, there := w.fleet.Position(r.Current[i].Name); there {
+		if position, there := w.seen.Position(r.Current[i].Name); there {
 			w.current = append(w.current, positionedKey{position, ranked.At(position)})
 			ranked.Set(position, 0)
 		}
@@ -203,7 +204,7 @@ func (w *workspace) turn(r *Request, held holding, number int) ranking.Turn {
 		Number: number,
 		Seed:   seedOf(cmp.Or(ref.UID, ref.String())),
 		InUse: func(position int) int {
-			name := w.fleet.Row(position).Name
+			name := w.seen.Row(position).Name
 			n := w.ledger.Group(group)[name]
 			if held.Group == group && held.ShareOn(name) != nil {
 				n-- // the workload's own
@@ -272,7 +273,7 @@ func (w *workspace) held(c *class, r *Request) holding {
 	if last := &c.last.held; last.same(&h) {
 		return *last
 	}
-	h.counted = w.ledger.Counted(claim)
+	h.counted = w.counted(claim)
 	return h
 }
 
@@ -300,16 +301,22 @@ func (h *holding) without(row, to *snapshot.Row) bool {
 	return true
 }
 
-// reserve puts a decision into the ledger, in place of what the workload held before. chosen are the keys of its clusters.
+// reserve puts a decision into the ledger, in place of what the workload held before. chosen are the keys of its clusters. It is errTaken
+// where the fleet has changed since the workspace has looked, so that the decision cannot be made any more.
 func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error {
 	group, before := r.group(), d.held.Claim
 	if len(r.Instead) == 0 && before.Group == group && before.UID == r.Workload.UID && holds(before.Shares, d.Clusters) && !w.relabelled(before, r) {
 		return nil
 	}
+	w.fleet.mu.Lock()
+	defer w.fleet.mu.Unlock()
 	if len(d.Clusters) == 0 {
 		w.recount(r.owner(), w.ledger.Release(r.owner()), nil)
-		w.updateReserved(before)
+		w.fleet.updateReserved(before)
 		return nil
+	}
+	if w.window != nil && w.window.facts != w.fleet.rows.Facts() {
+		return errTaken
 	}
 	claim := &capacity.Claim{
 		UID: r.Workload.UID, Group: group, Labels: r.Workload.Labels, Idle: r.Workload.End.RequestsNothing(),
@@ -329,21 +336,27 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 				w.ledger.Restore(h.owner, instead[i])
 			}
 		}
-		// The ranking is current for what the ledger holds, under the same lock: the two cannot differ.
+		if w.window != nil && w.window.synced != w.fleet.rows.Snapshot().Generation {
+			return errTaken
+		}
+		// The ranking is current for what the ledger holds: the two cannot differ.
 		return fmt.Errorf("the ledger refuses what was decided: %w", err)
 	}
 	w.recount(r.owner(), before, claim)
-	w.updateReserved(before)
+	w.fleet.updateReserved(before)
 	for _, released := range instead {
 		if released != nil {
-			w.updateReserved(released)
+			w.fleet.updateReserved(released)
 		}
 	}
 	w.ledger.EachReserved(claim, func(i int, reserved capacity.Resources) {
-		w.fleet.ReserveAt(chosen[i].Position(), reserved)
+		w.fleet.rows.ReserveAt(w.placeOf(chosen[i].Position()), reserved)
 	})
 	return nil
 }
+
+// errTaken ends what was decided on a view of the fleet that is not current any more.
+var errTaken = errors.New("others have taken the room meanwhile")
 
 // holds reports whether shares are what choices reserve.
 func holds(shares []capacity.Share, choices []Choice) bool {

@@ -54,7 +54,7 @@ type places struct {
 func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*class) (s places) {
 	for i := range r.Current {
 		name := r.Current[i].Name
-		position, registered := w.fleet.Position(name)
+		position, registered := w.seen.Position(name)
 		if !registered {
 			s.leave(name, &filter.Rejection{Stage: filter.Registration, Message: "the cluster is not registered any more"})
 			continue
@@ -142,7 +142,7 @@ func (s *places) leave(cluster string, why *filter.Rejection) {
 //
 // Invariant: how full a cluster is makes no workload leave it. Only what it requests beyond what is promised has to fit.
 func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, current *Choice, position int) (p place, evicts bool) {
-	row, had := w.fleet.Row(position), held.index(current.Name)
+	row, had := w.seen.Row(position), held.index(current.Name)
 	if held.without(row, &w.row) {
 		row = &w.row
 	}
@@ -209,7 +209,7 @@ func (w *workspace) satisfied(ctx context.Context, r *Request) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	w.mu.Lock()
+	w.lock()
 	defer w.mu.Unlock()
 	claim := w.ledger.Claim(r.owner())
 	if claim == nil || claim.UID != r.Workload.UID || claim.Group != r.group() {
@@ -217,12 +217,12 @@ func (w *workspace) satisfied(ctx context.Context, r *Request) (bool, error) {
 	}
 	for i := range r.Current {
 		current := &r.Current[i]
-		position, registered := w.fleet.Position(current.Name)
+		position, registered := w.seen.Position(current.Name)
 		share := claim.ShareOn(current.Name)
 		if !registered || share == nil {
 			return false, nil
 		}
-		row := w.fleet.Row(position)
+		row := w.seen.Row(position)
 		asks := r.Workload.On(row.UsableNodes)
 		if by != nil {
 			asks = r.Workload.Share(current.Replicas)
@@ -267,7 +267,7 @@ func (w *workspace) tryKeeping(d *Decision, choices *choices, c *class, r *Reque
 	if len(r.Current) == 0 || r.MinGain > 0 {
 		return false, nil
 	}
-	w.mu.Lock()
+	w.lock()
 	defer w.mu.Unlock()
 	if w.policiesOf(r) != c.Policy.Policies {
 		return false, errNewPolicies

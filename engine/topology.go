@@ -17,14 +17,14 @@ type topology struct {
 
 // topology returns the domains of a topology key. It is kept until facts of a cluster change.
 func (w *workspace) topology(key snapshot.TopologyKey) *topology {
-	facts := w.fleet.Facts()
+	facts := w.seen.Facts()
 	if t := w.topologies[key]; t != nil && t.facts == facts {
 		return t
 	}
-	t := &topology{facts: facts, of: make([]int32, w.fleet.Len())}
+	t := &topology{facts: facts, of: make([]int32, w.seen.Len())}
 	ids := map[string]int32{}
 	for position := range t.of {
-		domain, found := key.Domain(w.fleet.Row(position).Cluster)
+		domain, found := key.Domain(w.seen.Row(position).Cluster)
 		if !found {
 			t.of[position] = spread.None
 			continue
@@ -63,7 +63,7 @@ type groups struct {
 
 // groupsOf returns the groups of clusters for the spread constraints of a class. They are kept until facts of a cluster change.
 func (w *workspace) groupsOf(c *class) *groups {
-	facts := w.fleet.Facts()
+	facts := w.seen.Facts()
 	if c.groups != nil && c.groups.facts == facts {
 		return c.groups
 	}
@@ -74,7 +74,7 @@ func (w *workspace) groupsOf(c *class) *groups {
 	if c.groups = w.groups[keys]; c.groups != nil && c.groups.facts == facts {
 		return c.groups
 	}
-	g := &groups{facts: facts, of: make([]int32, w.fleet.Len()), n: 1}
+	g := &groups{facts: facts, of: make([]int32, w.seen.Len()), n: 1}
 	topologies := make([]*topology, len(c.Placement.Spread))
 	for k := range topologies {
 		topologies[k] = w.topology(c.Placement.Spread[k].Key)
@@ -139,7 +139,7 @@ func (c *class) eligibleDomains(w *workspace, t *topology) []bool {
 		if domain == spread.None || domains[domain] || slices.ContainsFunc(required, func(o *topology) bool { return o.of[position] == spread.None }) {
 			continue
 		}
-		row := w.fleet.Row(position)
+		row := w.seen.Row(position)
 		domains[domain] = (division == nil || !division.Excludes(row.Cluster)) && c.ranking.Admits(position, row)
 	}
 	if len(c.eligible) >= len(c.Placement.Spread) {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"github.com/kcp-dev/logicalcluster/v3"
 	"math"
 	"slices"
 
@@ -149,6 +150,36 @@ func (r *Reservation) validate() error {
 		}
 		if err := validateAmounts("clusters["+s.Cluster+"].reserved", &s.Amount); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+func validateGrants(workspace, fleet logicalcluster.Name, all []Grant) error {
+	if workspace == fleet {
+		return invalid("fleet", "%s is the workspace itself: it sees its own clusters without a grant", fleet)
+	}
+	sets := map[string]bool{}
+	for i := range all {
+		g := &all[i]
+		field := "grants[" + g.Set + "]"
+		switch {
+		case g.Set == "":
+			return invalid(field, "the name of the set is empty")
+		case sets[g.Set]:
+			return invalid(field, "there are two of this set")
+		case g.Weight < 1:
+			return invalid(field+".weight", "%d is not 1 at least", g.Weight)
+		}
+		sets[g.Set] = true
+		for of, amounts := range map[string]map[string]int64{
+			"quota": g.Quota, "clusterQuota": g.ClusterQuota, "guaranteed": g.Guaranteed, "borrowingLimit": g.BorrowingLimit,
+		} {
+			for name, amount := range amounts {
+				if amount < 0 {
+					return invalid(field+"."+of+"["+name+"]", "%d is negative", amount)
+				}
+			}
 		}
 	}
 	return nil

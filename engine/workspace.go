@@ -28,11 +28,17 @@ type workspace struct {
 	evicted atomic.Pointer[class]
 	judge   judge
 
-	// mu makes ledger and fleet change together.
-	// Invariant: what the fleet's rows say is reserved is what the ledger holds.
-	mu     sync.Mutex
-	fleet  snapshot.Fleet
+	// own is the fleet of the clusters that are registered in the workspace itself.
+	own *fleet
+
+	// mu guards all that follows, and the rankings.
+	mu sync.Mutex
+	// fleet is the one that the workspace looks at, with seen the rows and with ledger the claims of this workspace there.
+	fleet  *fleet
+	seen   *snapshot.Fleet
 	ledger *capacity.Ledger
+	// window is nil as long as nobody else looks at the fleet: then seen are its rows themselves.
+	window *window
 	// reports counts what clusters have reported.
 	reports int64
 	// current, row and chosen are scratch space of selectFor.
@@ -45,7 +51,7 @@ type workspace struct {
 	groups   map[string]*groups
 	affinity affinity
 	// holds counts the reservations that have been held.
-	holds atomic.Int64
+	holds *atomic.Int64
 }
 
 type positionedKey struct {
@@ -56,9 +62,10 @@ type positionedKey struct {
 // maxViews bounds how many placements a workspace keeps views of.
 const maxViews = 4096
 
-func (e *Engine) newWorkspace(name logicalcluster.Name) *workspace {
+func (e *Engine) newWorkspace(name logicalcluster.Name, own *fleet) *workspace {
 	w := &workspace{
-		name: name, options: &e.options, ledger: capacity.NewLedger(), judge: newJudge(),
+		name: name, options: &e.options, holds: &e.holds, judge: newJudge(),
+		own: own, fleet: own, seen: &own.rows, ledger: own.ledgers[name],
 		topologies: map[snapshot.TopologyKey]*topology{},
 		groups:     map[string]*groups{},
 		cache: lru.New[cacheKey, any](lru.Options{
@@ -96,23 +103,15 @@ func (w *workspace) policiesOf(r *Request) *policy.Set {
 	return w.policies.Load()
 }
 
-// updateReserved makes new rows for the clusters of a claim, as far as the ledger holds another amount on them.
-func (w *workspace) updateReserved(claim *capacity.Claim) {
-	for i := range claim.Shares {
-		name := claim.Shares[i].Cluster
-		w.fleet.Reserve(name, w.ledger.Reserved(name))
-	}
-}
-
 func (w *workspace) snapshot() snapshot.Snapshot {
-	w.mu.Lock()
+	w.lock()
 	defer w.mu.Unlock()
-	return w.fleet.Snapshot()
+	return w.seen.Snapshot()
 }
 
 // snapshotFor is the fleet as a class sees it. The workspace is locked.
 func (w *workspace) snapshotFor(c *class) snapshot.Snapshot {
-	s := w.fleet.Snapshot()
+	s := w.seen.Snapshot()
 	s.Usual = w.usual(c)
 	return s
 }
@@ -129,21 +128,22 @@ func (w *workspace) setCluster(c *snapshot.Cluster) (changed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.reports++
-	return w.fleet.Set(c, w.ledger.SetCluster(c.Name, c.Allocatable.Sub(c.Allocated), c.Counted))
+	return w.own.setCluster(c)
 }
 
 func (w *workspace) removeCluster(name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.reports++
-	w.ledger.RemoveCluster(name)
-	w.fleet.Remove(name)
+	w.own.removeCluster(name)
 }
 
 // grant records a claim that exists already, if it fits beyond what is promised, or without asking.
 func (w *workspace) grant(owner capacity.Owner, claim *capacity.Claim, verify bool, promised ...*capacity.Claim) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.fleet.mu.Lock()
+	defer w.fleet.mu.Unlock()
 	before := w.ledger.Claim(owner)
 	claim.SameOwner(before)
 	if !verify {
@@ -154,21 +154,23 @@ func (w *workspace) grant(owner capacity.Owner, claim *capacity.Claim, verify bo
 		w.recount(owner, before, claim)
 	}
 	if before != nil {
-		w.updateReserved(before)
+		w.fleet.updateReserved(before)
 	}
-	w.updateReserved(claim)
+	w.fleet.updateReserved(claim)
 	return nil
 }
 
 func (w *workspace) release(owner capacity.Owner) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.fleet.mu.Lock()
+	defer w.fleet.mu.Unlock()
 	claim := w.ledger.Release(owner)
 	if claim == nil {
 		return false
 	}
 	w.recount(owner, claim, nil)
-	w.updateReserved(claim)
+	w.fleet.updateReserved(claim)
 	return true
 }
 

@@ -81,7 +81,8 @@ func (s *stake) counted() Resources { return countedFor(s.account.counted, s.uid
 // reserved is what the stake reserves.
 func (s *stake) reserved() Resources { return s.Reserved(s.counted()) }
 
-// Ledger holds the claims on the clusters of one workspace. It is safe for concurrent use.
+// Ledger holds the claims of one workspace on the clusters of a fleet, which others may have claims on as well: see Beside. It is
+// safe for concurrent use.
 //
 // A promise has three states. Reserve sets it aside if it fits; a decision made on a stale snapshot fails here and is
 // retried. SetCluster turns it into use: as far as a cluster's report counts the owner's pods, by UID, the amount is part of
@@ -89,14 +90,22 @@ func (s *stake) reserved() Resources { return s.Reserved(s.counted()) }
 //
 // Invariant: for every cluster and resource, in use + reserved <= allocatable, unless the cluster shrinks or others fill it.
 type Ledger struct {
-	mu       sync.Mutex
-	accounts map[string]*account
-	claims   map[Owner]*Claim
-	groups   map[types.NamespacedName]map[string]int
+	*clusters
+	claims map[Owner]*Claim
+	groups map[types.NamespacedName]map[string]int
 	// spare is the map of a group that is gone, reused for the next.
 	spare map[string]int
 	// shapes of what the claims ask for; nil until somebody asks for Usual.
 	shapes *shapes
+	// quotas bound the claims; nil where only what clusters have does.
+	quotas *quotas
+}
+
+// clusters are those of a fleet, one for the ledgers of all its workspaces.
+type clusters struct {
+	// mu guards these ledgers.
+	mu       sync.Mutex
+	accounts map[string]*account
 }
 
 // account is one cluster in the ledger. It exists while the cluster is registered or a claim has a stake in it.
@@ -115,13 +124,15 @@ type account struct {
 	first   *stake
 }
 
-// NewLedger returns an empty ledger.
+// NewLedger returns an empty ledger of a new fleet.
 func NewLedger() *Ledger {
-	return &Ledger{
-		accounts: map[string]*account{},
-		claims:   map[Owner]*Claim{},
-		groups:   map[types.NamespacedName]map[string]int{},
-	}
+	return (&Ledger{clusters: &clusters{accounts: map[string]*account{}}}).Beside()
+}
+
+// Beside returns an empty ledger of another workspace on the same clusters: each sees its own claims alone, and what both promise
+// never exceeds what there is.
+func (l *Ledger) Beside() *Ledger {
+	return &Ledger{clusters: l.clusters, claims: map[Owner]*Claim{}, groups: map[types.NamespacedName]map[string]int{}}
 }
 
 // ShortageError is the error of a claim that does not fit.
@@ -217,8 +228,8 @@ func countedFor(counted map[string]Resources, uid string) Resources {
 	return counted[uid]
 }
 
-// Reserve grants the claim in place of the owner's previous one. If it does not fit, Reserve returns a *ShortageError and
-// changes nothing. Of each resource it asks only where the claim has more on a cluster than one that is promised to the same
+// Reserve grants the claim in place of the owner's previous one. If it does not fit, Reserve returns a *ShortageError, where quotas leave
+// too little a *QuotaError, on a cluster that no quota is for a *NotGrantedError, and changes nothing. Of each resource it asks only where the claim has more on a cluster than one that is promised to the same
 // workload.
 func (l *Ledger) Reserve(owner Owner, claim *Claim, promised ...*Claim) error {
 	l.mu.Lock()
@@ -267,6 +278,9 @@ func (l *Ledger) reserve(owner Owner, claim *Claim, promised ...*Claim) error {
 		if name, short := free.lacking(asked); short {
 			return &ShortageError{Cluster: share.Cluster, Resource: name, Asked: asked.Get(name), Free: free.get(name)}
 		}
+	}
+	if err := l.quotas.short(previous, claim, promised); err != nil {
+		return err
 	}
 	l.grant(owner, previous, claim)
 	return nil
@@ -322,6 +336,7 @@ func (l *Ledger) grant(owner Owner, previous, claim *Claim) {
 	}
 	l.claims[owner] = claim
 	l.countShapes(owner, claim, 1)
+	l.quotas.count(claim, 1)
 	group := l.groups[claim.Group]
 	if group == nil {
 		if group = l.spare; group == nil {
@@ -365,6 +380,7 @@ func (l *Ledger) countShapes(owner Owner, claim *Claim, by int64) {
 
 // remove removes a claim from the accounts.
 func (l *Ledger) remove(claim *Claim) {
+	l.quotas.count(claim, -1)
 	group := l.groups[claim.Group]
 	for i := range claim.stakes {
 		s := &claim.stakes[i]
@@ -387,6 +403,12 @@ func (l *Ledger) remove(claim *Claim) {
 		delete(l.groups, claim.Group)
 		l.spare = group
 	}
+}
+
+// ReleaseAll removes all claims of the ledger and returns the clusters that they were on.
+func (l *Ledger) ReleaseAll() (clusters []string) {
+	_, clusters = l.Replace(nil, nil)
+	return clusters
 }
 
 // Claim returns the owner's claim, nil if it has none.

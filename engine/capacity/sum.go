@@ -76,6 +76,11 @@ func (s *sum) extendedAmounts() map[string]int64 {
 	return amounts
 }
 
+// resources are the amounts, each clamped to int64.
+func (s *sum) resources() Resources {
+	return Resources{CPU: s.cpu.Int64(), Memory: s.memory.Int64(), Storage: s.storage.Int64(), Extended: s.extendedAmounts()}
+}
+
 // lacking returns the first resource, in the order of Resources.Each, of which request asks for more than the sum has.
 func (s *sum) lacking(request Resources) (name string, short bool) {
 	less := func(has int128.Int, asked int64) bool { return asked > 0 && has.Less(int128.Of(asked)) }

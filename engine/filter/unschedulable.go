@@ -5,14 +5,14 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Unschedulable rejects clusters that are cordoned or drained. What runs on a cordoned cluster stays as it is; it leaves a cluster that is
-// drained for another place.
+// Unschedulable rejects clusters that are cordoned or drained, or not granted any more. What runs on a cordoned cluster stays as it is; it
+// leaves one of the others for another place.
 const Unschedulable Stage = "Unschedulable"
 
 type unschedulable struct{}
 
 func (unschedulable) violations(q *query, report func(Violation) bool) bool {
-	return !q.row.Draining && (q.running || !q.row.Unschedulable) || report(Violation{})
+	return !q.row.Leaving() && (q.running || !q.row.Unschedulable) || report(Violation{})
 }
 
 // Grows returns the violation of a cluster that takes no replica more, for a workload, as it is On the cluster, that runs there and
@@ -25,6 +25,9 @@ func (c *Class) Grows(row *snapshot.Row, has int64) *Violation {
 }
 
 func (unschedulable) message(q *query, _ Violation) string {
+	if q.row.Withdrawn {
+		return "the cluster is not granted to this workspace any more (ClusterSet)"
+	}
 	if q.row.Draining {
 		return "the cluster is being drained (spec.drain)"
 	}
@@ -32,6 +35,9 @@ func (unschedulable) message(q *query, _ Violation) string {
 }
 
 func (unschedulable) obstacles(q *query, _ Violation) []Obstacle {
+	if q.row.Withdrawn {
+		return needs(remedy.Schedulable("a grant of a ClusterSet that has the cluster"))
+	}
 	if q.row.Draining {
 		return needs(remedy.Schedulable("no spec.drain"))
 	}

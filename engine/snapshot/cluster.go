@@ -22,6 +22,8 @@ type Cluster struct {
 	Taints       []corev1.Taint
 	// Unschedulable: nothing new comes, and what runs there stays as it is. Draining: what runs there leaves for another place, too.
 	Unschedulable, Draining bool
+	// Withdrawn: it is not granted to the workspace any more, which has something there: that leaves as if the cluster were drained.
+	Withdrawn bool
 	// NotReadySince is when Ready became False, where it is; the zero time is long ago.
 	NotReadySince time.Time
 	// Conditions, one of each type; only a cluster whose Ready is True is given workloads.
@@ -96,12 +98,16 @@ func (c *Cluster) Lost() bool {
 }
 
 // Cordoned reports whether nothing new comes to the cluster, whether or not it is drained.
-func (c *Cluster) Cordoned() bool { return c.Unschedulable || c.Draining }
+func (c *Cluster) Cordoned() bool { return c.Unschedulable || c.Leaving() }
+
+// Leaving reports whether what runs on the cluster leaves it for another place.
+func (c *Cluster) Leaving() bool { return c.Draining || c.Withdrawn }
 
 // sameCapacity reports whether two clusters have the same capacity and report the same use.
 func sameCapacity(a, b *Cluster) bool {
-	return a.Allocatable.Same(b.Allocatable) && a.Allocated.Same(b.Allocated) && a.UsableNodes == b.UsableNodes &&
-		(a.LargestFree == b.LargestFree || a.LargestFree != nil && b.LargestFree != nil && a.LargestFree.Same(*b.LargestFree))
+	return a == b || a.Allocatable.Same(b.Allocatable) && a.Allocated.Same(b.Allocated) && a.UsableNodes == b.UsableNodes &&
+		(a.LargestFree == b.LargestFree || a.LargestFree != nil && b.LargestFree != nil && a.LargestFree.Same(*b.LargestFree)) &&
+		maps.EqualFunc(a.Counted, b.Counted, capacity.Resources.Same)
 }
 
 // ReadyCondition is the type of the condition that makes a cluster eligible for workloads.
@@ -109,7 +115,7 @@ const ReadyCondition = "Ready"
 
 // sameFacts reports whether two clusters differ in capacity at most.
 func sameFacts(a, b *Cluster) bool {
-	return a == b || a.Name == b.Name && a.Location == b.Location && a.Invalid == b.Invalid && a.Unschedulable == b.Unschedulable && a.Draining == b.Draining && a.NotReadySince.Equal(b.NotReadySince) &&
+	return a == b || a.Name == b.Name && a.Location == b.Location && a.Invalid == b.Invalid && a.Unschedulable == b.Unschedulable && a.Draining == b.Draining && a.Withdrawn == b.Withdrawn && a.NotReadySince.Equal(b.NotReadySince) &&
 		maps.Equal(a.Labels, b.Labels) &&
 		slices.EqualFunc(a.Capabilities, b.Capabilities, func(a, b Capability) bool {
 			return a.Type == b.Type && a.Available == b.Available && maps.Equal(a.Attributes, b.Attributes)

@@ -29,33 +29,51 @@ type Fleet struct {
 	costsChanged bool
 }
 
+// ContinueFrom has an empty fleet go on with the versions of another one: none of its own is ever one of the other's.
+func (f *Fleet) ContinueFrom(o *Fleet) { f.generation, f.facts = o.generation, o.facts }
+
 // Set adds or replaces a cluster with these reservations, and reports whether anything has changed.
 func (f *Fleet) Set(c *Cluster, reserved capacity.Resources) (changed bool) {
 	i, known := f.Position(c.Name)
-	if !known {
-		row := NewRow(c, reserved)
-		f.generation++
-		f.facts++
-		row.Version, row.Figures.Facts = f.generation, f.facts
-		f.rows = slices.Insert(f.rows, i, row)
-		f.costChanged(nil, c)
-		f.moved()
-		return true
-	}
-	before := f.rows[i]
-	same := sameFacts(before.Cluster, c)
-	if same && sameCapacity(before.Cluster, c) && before.Reserved.Same(reserved) {
+	same := known && sameFacts(f.rows[i].Cluster, c)
+	if same && sameCapacity(f.rows[i].Cluster, c) && f.rows[i].Reserved.Same(reserved) {
 		return false
 	}
-	row := NewRow(c, reserved)
+	f.put(i, known, same, NewRow(c, reserved))
+	return true
+}
+
+// SetRow is Set with the row of another fleet. The caller knows that facts are the same as before, or has them compared.
+func (f *Fleet) SetRow(row *Row, same bool) (changed bool) {
+	i, known := f.Position(row.Name)
+	same = known && (same || sameFacts(f.rows[i].Cluster, row.Cluster))
+	if same && sameCapacity(f.rows[i].Cluster, row.Cluster) && f.rows[i].Reserved.Same(row.Reserved) {
+		return false
+	}
+	own := *row
+	f.put(i, known, same, &own)
+	return true
+}
+
+// put adds a row at a position, or replaces the one there, which may have the same facts.
+func (f *Fleet) put(i int, known, same bool, row *Row) {
+	if !known {
+		f.generation++
+		f.facts++
+		row.Version, row.Figures.Facts, row.CostScore = f.generation, f.facts, unknownCost
+		f.rows = slices.Insert(f.rows, i, row)
+		f.costChanged(nil, row.Cluster)
+		f.moved()
+		return
+	}
+	before := f.rows[i]
 	row.Figures.Facts, row.CostScore = before.Figures.Facts, before.CostScore
 	if !same {
 		f.facts++
 		row.Figures.Facts = f.facts
-		f.costChanged(before.Cluster, c)
+		f.costChanged(before.Cluster, row.Cluster)
 	}
 	f.replace(i, row)
-	return true
 }
 
 // Remove removes a cluster.

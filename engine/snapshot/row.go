@@ -82,16 +82,21 @@ func NewRow(c *Cluster, reserved capacity.Resources) *Row {
 }
 
 // Without puts r into to as it would be without a workload, given what is reserved and what is counted for it there. Its pods may
-// all be on the node with the most room, so that node is taken to have as much more.
+// all be on the node with the most room, so that node is taken to have as much more. What is reserved beyond what the row says is
+// reserved is in use in it: see Published.
 func (r *Row) Without(reserved, counted capacity.Resources, to *Row) {
-	rest := r.Reserved.Sub(reserved).WithoutNone()
-	if counted.IsZero() {
+	rest, used := r.Reserved.Sub(reserved), counted
+	if rest.Negative() {
+		rest, used = r.Reserved.Without(reserved), counted.Add(reserved.Without(r.Reserved))
+	}
+	rest = rest.WithoutNone()
+	if used.IsZero() {
 		r.with(rest, to)
 		return
 	}
 	c := *r.Cluster
-	c.Allocated = c.Allocated.Sub(counted)
-	if c.LargestFree != nil {
+	c.Allocated = c.Allocated.Sub(used)
+	if c.LargestFree != nil && !counted.IsZero() {
 		largest := c.LargestFree.Add(counted)
 		c.LargestFree = &largest
 	}

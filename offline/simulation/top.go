@@ -179,7 +179,7 @@ func (p *placementState) queued(ref workload.Reference) *v1alpha1.QueuedWorkload
 func newLoad(workspace string, row *snapshot.Row) ClusterLoad {
 	load := ClusterLoad{
 		Cluster: newCluster(workspace, row), Location: row.Location, Ready: "Unknown",
-		SchedulingDisabled: row.Cordoned(), Draining: row.Draining, Allocated: amounts(row.Allocated), Free: amounts(row.Free),
+		SchedulingDisabled: row.Cordoned(), Draining: row.Leaving(), Allocated: amounts(row.Allocated), Free: amounts(row.Free),
 	}
 	if ready, known := row.Condition(snapshot.ReadyCondition); known {
 		load.Ready = ready.Status

@@ -119,9 +119,9 @@ func Ready() Change {
 	}}
 }
 
-// Schedulable is that the cluster is neither cordoned nor drained.
+// Schedulable is that the cluster is neither cordoned nor drained, and granted.
 func Schedulable(text string) Change {
-	return Change{Text: text, apply: func(t *trial) { t.Unschedulable, t.Draining = false, false }}
+	return Change{Text: text, apply: func(t *trial) { t.Unschedulable, t.Draining, t.Withdrawn = false, false, false }}
 }
 
 // Location is that the cluster has another one.

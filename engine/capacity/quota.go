@@ -1,0 +1,273 @@
+package capacity
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/kcp-placement/placement/internal/int128"
+)
+
+// Quota bounds what the claims of a ledger may come to on a set of clusters. A resource that is left out is not bounded.
+type Quota struct {
+	Set string
+	// Clusters of the set. A cluster of two sets is of the first.
+	Clusters []string
+	// Whole is for all clusters of the set together, Each for every one of them.
+	Whole, Each map[string]int64
+}
+
+// QuotaError is the error of a claim for which a quota leaves too little.
+type QuotaError struct {
+	Set string
+	// Cluster is empty where the quota is that of the whole set.
+	Cluster, Resource string
+	// Left is below 0 where more is promised than the quota has. Asked is what the claim asks for beyond what it had.
+	Asked, Left int64
+}
+
+// Error implements error.
+func (e *QuotaError) Error() string {
+	what := "quota of ClusterSet " + e.Set
+	if e.Cluster != "" {
+		what = "clusterQuota of ClusterSet " + e.Set + " on " + e.Cluster
+	}
+	return what + ": " + e.Shortage()
+}
+
+// Shortage is for example "2 cpu left, 4 asked for".
+func (e *QuotaError) Shortage() string {
+	return fmt.Sprintf("%s %s left, %s asked for", Format(e.Resource, e.Left, false), e.Resource, Format(e.Resource, e.Asked, true))
+}
+
+// NotGrantedError is the error of a claim on a cluster that no set has.
+type NotGrantedError struct{ Cluster string }
+
+// Error implements error.
+func (e *NotGrantedError) Error() string {
+	return fmt.Sprintf("cluster %s is not granted to the workspace", e.Cluster)
+}
+
+// quotas are those of a ledger, with what its claims come to. A ledger without any is bounded by what clusters have alone.
+type quotas struct {
+	sets []*quotaSet
+	// of has the set of each cluster that is in one, on what is promised on each cluster.
+	of map[string]*quotaSet
+	on map[string]*promise
+	// outside counts the changes of claims on clusters that no set has.
+	outside int64
+}
+
+type quotaSet struct {
+	Quota
+	promise
+}
+
+// promise is what some claims come to: whole, whether or not reports count them.
+//
+// Invariant: amount is the exact sum of what the claims ask for.
+type promise struct {
+	amount sum
+	claims int
+}
+
+func (p *promise) count(amount Resources, by int) {
+	if p.claims += by; by > 0 {
+		p.amount.add(amount)
+	} else {
+		p.amount.sub(amount)
+	}
+}
+
+// SetQuotas bounds the claims of the ledger from now on; what is promised stays. Nothing can be claimed on clusters that no quota is
+// for.
+func (l *Ledger) SetQuotas(all []Quota) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	q := &quotas{of: map[string]*quotaSet{}, on: map[string]*promise{}, outside: 1}
+	if l.quotas != nil {
+		q.outside = l.quotas.outside + 1
+	}
+	for _, one := range all {
+		set := &quotaSet{Quota: one}
+		q.sets = append(q.sets, set)
+		for _, cluster := range one.Clusters {
+			if q.of[cluster] == nil {
+				q.of[cluster] = set
+			}
+		}
+	}
+	for _, claim := range l.claims {
+		q.count(claim, 1)
+	}
+	l.quotas = q
+}
+
+// count counts a claim, or takes it off again where by is -1.
+func (q *quotas) count(claim *Claim, by int) {
+	if q == nil {
+		return
+	}
+	for i := range claim.Shares {
+		s := &claim.Shares[i]
+		on := q.on[s.Cluster]
+		if on == nil {
+			on = new(promise)
+			q.on[s.Cluster] = on
+		}
+		if on.count(s.Amount, by); on.claims == 0 {
+			delete(q.on, s.Cluster)
+		}
+		if set := q.of[s.Cluster]; set != nil {
+			set.count(s.Amount, by)
+		} else {
+			q.outside++
+		}
+	}
+}
+
+// Outside changes whenever claims do on clusters that no quota is for; it is 0 for a ledger without quotas.
+func (l *Ledger) Outside() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.quotas == nil {
+		return 0
+	}
+	return l.quotas.outside
+}
+
+// Has reports whether the ledger, which has quotas, has any claim on a cluster.
+func (l *Ledger) Has(cluster string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.quotas != nil && l.quotas.on[cluster] != nil
+}
+
+// short returns why a claim cannot be granted in place of another one of its owner, nil where it can. What is promised to the same
+// workload already need not be left.
+func (q *quotas) short(previous, claim *Claim, promised []*Claim) error {
+	if q == nil {
+		return nil
+	}
+	for i := range claim.Shares {
+		s := &claim.Shares[i]
+		set := q.of[s.Cluster]
+		if set == nil {
+			if !slices.ContainsFunc(promised, func(p *Claim) bool {
+				had := p.ShareOn(s.Cluster)
+				return p.UID == claim.UID && had != nil && s.Amount.MoreThan(had.Amount).IsZero()
+			}) {
+				return &NotGrantedError{s.Cluster}
+			}
+			continue
+		}
+		here := func(cluster string) bool { return cluster == s.Cluster }
+		var on promise
+		if p := q.on[s.Cluster]; p != nil {
+			on = *p
+		}
+		if e := shortOf(set.Each, &on.amount, here, previous, claim, promised); e != nil {
+			e.Set, e.Cluster = set.Set, s.Cluster
+			return e
+		}
+		inSet := func(cluster string) bool { return q.of[cluster] == set }
+		if slices.ContainsFunc(claim.Shares[:i], func(o Share) bool { return inSet(o.Cluster) }) {
+			continue // asked already
+		}
+		if e := shortOf(set.Whole, &set.amount, inSet, previous, claim, promised); e != nil {
+			e.Set = set.Set
+			return e
+		}
+	}
+	return nil
+}
+
+// shortOf returns the first resource of which a claim exceeds limits on some clusters, given what is promised there; nil where it
+// exceeds none, or asks for no more than one that is promised to the same workload.
+func shortOf(limits map[string]int64, there *sum, some func(cluster string) bool, previous, claim *Claim, promised []*Claim) *QuotaError {
+	for _, name := range slices.Sorted(maps.Keys(limits)) {
+		asked, before := claim.of(name, some), previous.of(name, some)
+		if asked == (int128.Int{}) {
+			continue
+		}
+		allowed := int128.Of(limits[name]).Sub(there.of(name)).Add(before)
+		if !allowed.Less(asked) || slices.ContainsFunc(promised, func(p *Claim) bool { return p.UID == claim.UID && !p.of(name, some).Less(asked) }) {
+			continue
+		}
+		var had int128.Int
+		for _, p := range promised {
+			if of := p.of(name, some); p.UID == claim.UID && had.Less(of) {
+				had = of
+			}
+		}
+		return &QuotaError{Resource: name, Asked: asked.Sub(had).Int64(), Left: allowed.Sub(had).Int64()}
+	}
+	return nil
+}
+
+// of is what a claim, which may be nil, asks for of a resource on some clusters.
+func (c *Claim) of(name string, some func(cluster string) bool) (all int128.Int) {
+	if c == nil {
+		return all
+	}
+	for i := range c.Shares {
+		if some(c.Shares[i].Cluster) {
+			all = all.Add(int128.Of(c.Shares[i].Amount.Get(name)))
+		}
+	}
+	return all
+}
+
+// Account is what the claims of a ledger come to on a set of clusters.
+type Account struct {
+	// Set is empty for clusters that no set has.
+	Set string
+	// Promised is what claims ask for, Reserved the part of it that is not counted by reports. Amounts beyond int64 are clamped.
+	Promised, Reserved Resources
+	// Quota is that of the whole set, and Left what it leaves.
+	Quota, Left map[string]int64
+}
+
+// Accounts returns one for each quota, in their order, and one for the clusters without if there is any claim on these.
+func (l *Ledger) Accounts() []Account {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	type both struct {
+		promised, reserved sum
+		any                bool
+	}
+	var rest both
+	of := map[*quotaSet]*both{}
+	for _, claim := range l.claims {
+		for i := range claim.stakes {
+			s, to := &claim.stakes[i], &rest
+			if l.quotas != nil && l.quotas.of[s.Cluster] != nil {
+				set := l.quotas.of[s.Cluster]
+				if to = of[set]; to == nil {
+					to = new(both)
+					of[set] = to
+				}
+			}
+			to.any = true
+			to.promised.add(s.Amount)
+			to.reserved.add(s.reserved())
+		}
+	}
+	var all []Account
+	if l.quotas != nil {
+		for _, set := range l.quotas.sets {
+			a := Account{Set: set.Set, Quota: set.Whole, Left: make(map[string]int64, len(set.Whole))}
+			for name, amount := range set.Whole {
+				a.Left[name] = int128.Of(amount).Sub(set.amount.of(name)).Int64()
+			}
+			if to := of[set]; to != nil {
+				a.Promised, a.Reserved = to.promised.resources(), to.reserved.resources()
+			}
+			all = append(all, a)
+		}
+	}
+	if rest.any {
+		all = append(all, Account{Promised: rest.promised.resources(), Reserved: rest.reserved.resources()})
+	}
+	return all
+}

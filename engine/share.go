@@ -1,0 +1,172 @@
+package engine
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+)
+
+// grants are those of a workspace, by the names of their sets.
+type grants struct {
+	all []Grant
+	// setOf is the grant that a cluster is of.
+	setOf map[string]*Grant
+}
+
+func newGrants(all []Grant) *grants {
+	g := &grants{all: slices.Clone(all), setOf: map[string]*Grant{}}
+	slices.SortFunc(g.all, func(a, b Grant) int { return cmp.Compare(a.Set, b.Set) })
+	for i := range g.all {
+		for _, cluster := range g.all[i].Clusters {
+			if g.setOf[cluster] == nil {
+				g.setOf[cluster] = &g.all[i]
+			}
+		}
+	}
+	return g
+}
+
+func (g *grants) quotas() []capacity.Quota {
+	all := make([]capacity.Quota, len(g.all))
+	for i := range g.all {
+		all[i] = capacity.Quota{Set: g.all[i].Set, Clusters: g.all[i].Clusters, Whole: g.all[i].Quota, Each: g.all[i].ClusterQuota}
+	}
+	return all
+}
+
+// Share has a workspace look at another's fleet through grants, which replace those that it had. It sees the clusters that are granted,
+// and those where something is reserved for it as ones that it should leave: without grants nothing new comes, and what is there stays
+// until there is another place. It fails with an *InvalidError.
+func (e *Engine) Share(workspace, fleet logicalcluster.Name, all []Grant) error {
+	if err := validateGrants(workspace, fleet, all); err != nil {
+		return err
+	}
+	owner := e.workspace(fleet)
+	owner.mu.Lock()
+	if owner.window == nil && owner.fleet == owner.own { // from now on its fleet changes beside it
+		owner.look(owner.own, nil)
+	}
+	owner.mu.Unlock()
+	w := e.workspace(workspace)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.look(owner.own, newGrants(all))
+	return nil
+}
+
+// Unshare has a workspace look at its own fleet again. What is reserved for it on another's stays until ReleaseAll.
+func (e *Engine) Unshare(workspace logicalcluster.Name) {
+	w := e.lookUp(workspace)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.fleet != w.own {
+		w.look(w.own, nil)
+	}
+}
+
+// ReleaseAll gives back all that is reserved for a workspace on a fleet, and returns whether that was anything.
+func (e *Engine) ReleaseAll(workspace, fleet logicalcluster.Name) (freed bool) {
+	e.making.Lock()
+	f := e.fleets[fleet]
+	e.making.Unlock()
+	if f == nil {
+		return false
+	}
+	w := e.lookUp(workspace)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	freed = f.releaseAll(workspace)
+	if freed && w.fleet == f {
+		w.recountAll()
+	}
+	return freed
+}
+
+// look has a workspace look at a fleet, through grants unless it is its own. The workspace is locked.
+func (w *workspace) look(f *fleet, through *grants) {
+	f.mu.Lock()
+	if w.window == nil || w.fleet != f {
+		// Invariant: generations only grow, so that nothing that was kept for one fleet is taken for another's.
+		w.window = &window{}
+		w.window.rows.ContinueFrom(w.seen)
+		w.fleet, w.seen = f, &w.window.rows
+		f.shared = true
+		if ledger := f.ledgerOf(w.name); ledger != w.ledger {
+			w.ledger = ledger
+			defer w.recountAll()
+		}
+	}
+	if w.window.grants, w.window.stale = through, true; through != nil {
+		w.ledger.SetQuotas(through.quotas())
+	}
+	f.mu.Unlock()
+}
+
+// releaseAll gives back all that is reserved for a workspace.
+func (f *fleet) releaseAll(workspace logicalcluster.Name) (freed bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ledger := f.ledgers[workspace]
+	if ledger == nil {
+		return false
+	}
+	for _, cluster := range ledger.ReleaseAll() {
+		freed = true
+		f.updateReservedOn(cluster)
+	}
+	return freed
+}
+
+// forget forgets the clusters and what is reserved for the fleet's own workspace. It returns whether nothing is left: nobody else looks.
+func (f *fleet) forget() bool {
+	f.mu.Lock()
+	shared := f.shared
+	var names []string
+	for i := range f.rows.Len() {
+		names = append(names, f.rows.Row(i).Name)
+	}
+	f.mu.Unlock()
+	if !shared {
+		return true
+	}
+	f.releaseAll(f.name)
+	for _, name := range names {
+		f.removeCluster(name)
+	}
+	return false
+}
+
+// Account is what a workspace has of a set of clusters.
+type Account struct {
+	Workspace logicalcluster.Name
+	// Set is empty for what the workspace whose fleet it is has, and for what others have on clusters that are not granted to them.
+	Set string
+	// Promised is all that is promised, Reserved the part of it that no report counts yet.
+	Promised, Reserved capacity.Resources
+	// Quota is that of the grant. Left is what it leaves, below 0 where more is promised.
+	Quota, Left map[string]int64
+}
+
+// Accounts returns what workspaces have of a fleet, those of each by the names of their sets.
+func (e *Engine) Accounts(fleet logicalcluster.Name) (all []Account) {
+	e.making.Lock()
+	f := e.fleets[fleet]
+	e.making.Unlock()
+	if f == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name, ledger := range f.ledgers {
+		for _, a := range ledger.Accounts() {
+			all = append(all, Account{Workspace: name, Set: a.Set, Promised: a.Promised, Reserved: a.Reserved, Quota: a.Quota, Left: a.Left})
+		}
+	}
+	slices.SortFunc(all, func(a, b Account) int {
+		return cmp.Or(cmp.Compare(a.Workspace, b.Workspace), cmp.Compare(a.Set, b.Set))
+	})
+	return all
+}
