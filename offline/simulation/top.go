@@ -44,6 +44,9 @@ type ClusterLoad struct {
 	Free map[string]int64 `json:"free"`
 	// LargestFree is the most that is free on one node; nil where the cluster does not report it.
 	LargestFree map[string]int64 `json:"largestFree,omitzero"`
+
+	// Row is all that is known of the cluster.
+	Row *snapshot.Row `json:"-"`
 }
 
 // Overcommitted reports whether more is allocated and reserved of a resource than is allocatable.
@@ -179,7 +182,7 @@ func (p *placementState) queued(ref workload.Reference) *v1alpha1.QueuedWorkload
 func newLoad(workspace string, row *snapshot.Row) ClusterLoad {
 	load := ClusterLoad{
 		Cluster: newCluster(workspace, row), Location: row.Location, Ready: "Unknown",
-		SchedulingDisabled: row.Cordoned(), Draining: row.Leaving(), Allocated: amounts(row.Allocated), Free: amounts(row.Free),
+		SchedulingDisabled: row.Cordoned(), Draining: row.Leaving(), Allocated: amounts(row.Allocated), Free: amounts(row.Free), Row: row,
 	}
 	if ready, known := row.Condition(snapshot.ReadyCondition); known {
 		load.Ready = ready.Status

@@ -1,31 +1,17 @@
 package command
 
 import (
-	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
-	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
-	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	"github.com/spf13/cobra"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/input"
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/output"
-	"github.com/kcp-placement/placement/crds/v1alpha1"
-	"github.com/kcp-placement/placement/engine/workload"
-	"github.com/kcp-placement/placement/internal/delivery"
-	"github.com/kcp-placement/placement/offline/manifest"
+	"github.com/kcp-placement/placement/offline/description"
 	"github.com/kcp-placement/placement/offline/report"
-	"github.com/kcp-placement/placement/offline/simulation"
 )
 
 func describeCommand() *cobra.Command {
@@ -43,7 +29,7 @@ It shows what is, not what would be: explain shows why a cluster was chosen, ren
   kubectl placement describe web all/ -o yaml
   kubectl placement describe web --fail    # exit code 1 where something is wrong`,
 	}
-	from, out := input.NewSource(c), output.NewFlag(c, description{})
+	from, out := input.NewSource(c), output.NewFlag(c, described{})
 	from.ReadWorks()
 	named := newNamedWorkload(c, from)
 	c.Flags().BoolVar(&fail, "fail", false, "Exit with code 1 where something is wrong.")
@@ -54,7 +40,7 @@ It shows what is, not what would be: explain shows why a cluster was chosen, ren
 		if err != nil {
 			return err
 		}
-		answer := describe(w, d)
+		answer := described{description.Of(w, d)}
 		if err := out.Write(c.OutOrStdout(), answer); err != nil {
 			return err
 		}
@@ -66,269 +52,11 @@ It shows what is, not what would be: explain shows why a cluster was chosen, ren
 	return c
 }
 
-// description is the answer of describe. Its JSON is a contract.
-type description struct {
-	Workspace  string              `json:"workspace"`
-	Workload   simulation.Workload `json:"workload"`
-	UID        types.UID           `json:"uid,omitempty"`
-	Generation int64               `json:"generation,omitempty"`
-	// Chain leads from the workload to its status.
-	Chain []link `json:"chain"`
-	// Clusters of the decision, and those that the workload leaves.
-	Clusters []describedCluster `json:"clusters"`
-	// Wrong is the first thing that is wrong; empty where nothing is.
-	Wrong string `json:"wrong"`
-}
-
-// link is one link of the chain.
-type link struct {
-	Name  string `json:"name"`
-	State string `json:"state"`
-	// Wrong is set where something is wrong here.
-	Wrong bool `json:"wrong"`
-}
-
-// describedCluster is how a workload fares on one cluster.
-type describedCluster struct {
-	Name     string `json:"name"`
-	Score    int32  `json:"score"`
-	Reason   string `json:"reason,omitempty"`
-	Replicas int32  `json:"replicas"`
-	// Leaving is set where the workload leaves the cluster.
-	Leaving bool `json:"leaving,omitempty"`
-	// Work that has it, with the revision that is wanted, and whether the agent has applied that.
-	Work     string `json:"work,omitempty"`
-	Revision string `json:"revision,omitempty"`
-	Applied  bool   `json:"applied"`
-	// Health, Counts and Message are what the agent reports; Health is empty where it delivers nothing.
-	Health  v1alpha1.Health          `json:"health,omitempty"`
-	Counts  *v1alpha1.WorkloadCounts `json:"counts,omitempty"`
-	Message string                   `json:"message,omitempty"`
-}
-
-func (d *description) add(name string, wrong bool, format string, args ...any) {
-	l := link{name, fmt.Sprintf(format, args...), wrong}
-	d.Chain = append(d.Chain, l)
-	if wrong && d.Wrong == "" {
-		d.Wrong = l.Name + ": " + l.State
-	}
-}
-
-// describe follows a workload from its placement to its status.
-func describe(w *manifest.Workspace, d *simulation.Decision) description {
-	object := objectOf(w, d)
-	answer := description{
-		Workspace: d.Workspace, Workload: d.Workload, UID: object.GetUID(), Generation: object.GetGeneration(), Clusters: []describedCluster{},
-	}
-	deleting := ""
-	if object.GetDeletionTimestamp() != nil {
-		deleting = ", being deleted"
-	}
-	answer.add("workload", false, "%s, generation %d%s", d.Workload, object.GetGeneration(), deleting)
-
-	placement := placementOf(w, d)
-	if placement == nil {
-		answer.add("placement", true, "%s", cmp.Or(d.Error, "none"))
-		return answer
-	}
-	answer.placement(placement)
-	slice, stored := decisionOf(w, object)
-	answer.policies(placement, stored)
-	if stored == nil {
-		answer.undecided(d)
-		return answer
-	}
-	answer.decision(slice, stored)
-	r := rolloutOf(w, object, placement, stored)
-	for _, c := range stored.Clusters {
-		answer.Clusters = append(answer.Clusters, clusterOn(r, c))
-	}
-	for _, l := range stored.Leaving {
-		c := clusterOn(r, v1alpha1.ClusterDecision{Name: l.Name})
-		if c.Leaving = true; c.Work == "" {
-			c.Health, c.Message = "", "gone"
-		}
-		answer.Clusters = append(answer.Clusters, c)
-	}
-	answer.delivery(r)
-	answer.status(object)
-	return answer
-}
-
-func placementOf(w *manifest.Workspace, d *simulation.Decision) *v1alpha1.WorkloadPlacement {
-	for _, p := range w.Placements {
-		if p.Typed.Namespace == d.Workload.Namespace && p.Typed.Name == d.Placement {
-			return p.Typed
-		}
-	}
-	return nil
-}
-
-// decisionOf is what is stored on a workload.
-func decisionOf(w *manifest.Workspace, object *unstructured.Unstructured) (slice string, decision *v1alpha1.WorkloadDecision) {
-	for _, s := range w.Decisions {
-		for i := range s.Typed.Decisions {
-			of := &s.Typed.Decisions[i].Workload
-			if s.Typed.Namespace == object.GetNamespace() && of.APIVersion == object.GetAPIVersion() && of.Kind == object.GetKind() &&
-				of.Name == object.GetName() && (of.UID == object.GetUID() || object.GetUID() == "") {
-				return s.Typed.Name, &s.Typed.Decisions[i]
-			}
-		}
-	}
-	return "", nil
-}
-
-// placement adds the placement, with the first condition that is in the way of its workloads.
-func (d *description) placement(p *v1alpha1.WorkloadPlacement) {
-	for _, kind := range []conditionsv1alpha1.ConditionType{v1alpha1.ConstraintsValidCondition, v1alpha1.WorkloadsVisibleCondition, v1alpha1.PublishedCondition} {
-		if c := conditions.Get(p, kind); c != nil && c.Status != corev1.ConditionTrue {
-			d.add("placement", true, "%s: %s is %s: %s", p.Name, kind, c.Status, c.Message)
-			return
-		}
-	}
-	d.add("placement", false, "%s", p.Name)
-}
-
-func (d *description) policies(p *v1alpha1.WorkloadPlacement, stored *v1alpha1.WorkloadDecision) {
-	digest := ""
-	if stored != nil && stored.PolicyDigest != "" {
-		digest = ", digest " + stored.PolicyDigest
-	}
-	if c := conditions.Get(p, v1alpha1.PoliciesReadyCondition); c != nil && c.Status != corev1.ConditionTrue {
-		d.add("policies", true, "%s: %s", c.Reason, c.Message)
-		return
-	}
-	d.add("policies", false, "in force%s", digest)
-}
-
-// undecided adds why there is no decision.
-func (d *description) undecided(would *simulation.Decision) {
-	if would.Error != "" {
-		d.add("decision", true, "none: %s", would.Error)
-		return
-	}
-	var names []string
-	for _, c := range would.Clusters {
-		names = append(names, c.Name)
-	}
-	d.add("decision", true, "none yet: it would be placed on %s", strings.Join(names, ", "))
-}
-
-func (d *description) decision(slice string, stored *v1alpha1.WorkloadDecision) {
-	var parts []string
-	for _, c := range stored.Clusters {
-		parts = append(parts, fmt.Sprintf("%s x%d", c.Name, c.Replicas))
-	}
-	text := fmt.Sprintf("PlacementDecision %s: %s, since %s", slice, strings.Join(parts, ", "), stored.DecidedAt.UTC().Format(time.RFC3339))
-	if stored.Group != "" {
-		text += ", group " + stored.Group
-	}
-	if stored.WaitingReplicas > 0 {
-		text += fmt.Sprintf("; %d replicas wait for room", stored.WaitingReplicas)
-	}
-	d.add("decision", stored.WaitingReplicas > 0, "%s", text)
-}
-
-// rolloutOf is the workload with what its clusters are to run and say.
-func rolloutOf(w *manifest.Workspace, object *unstructured.Unstructured, placement *v1alpha1.WorkloadPlacement, stored *v1alpha1.WorkloadDecision) *delivery.Rollout {
-	clusters, names := map[string]*delivery.Cluster{}, make([]string, len(w.Clusters))
-	for i, c := range w.Clusters {
-		names[i] = c.Typed.Name
-		clusters[c.Typed.Name] = delivery.ClusterOf(c.Typed)
-	}
-	works := make([]*v1alpha1.Work, len(w.Works))
-	for i := range w.Works {
-		works[i] = w.Works[i].Typed
-	}
-	content, _ := json.Marshal(object.Object) // what was read as JSON or YAML
-	r := &delivery.Rollout{
-		Assignment: &delivery.Assignment{
-			Source: &delivery.Source{
-				Reference: workload.Reference{
-					APIVersion: object.GetAPIVersion(), Kind: object.GetKind(), Namespace: object.GetNamespace(), Name: object.GetName(), UID: string(object.GetUID()),
-				},
-				Generation: object.GetGeneration(), Manifest: content,
-			},
-			State: delivery.Decided, Placement: placement, DecidedAt: stored.DecidedAt.Time,
-		},
-		Copies: delivery.CopiesOf(names, works).Of(stored.Workload.UID), Clusters: clusters,
-	}
-	for _, c := range stored.Clusters {
-		r.Targets = append(r.Targets, delivery.Target{Cluster: c.Name, Replicas: c.Replicas})
-	}
-	slices.SortFunc(r.Targets, func(a, b delivery.Target) int { return strings.Compare(a.Cluster, b.Cluster) })
-	return r
-}
-
-func clusterOn(r *delivery.Rollout, c v1alpha1.ClusterDecision) describedCluster {
-	d := describedCluster{Name: c.Name, Score: c.Score, Reason: c.Reason, Replicas: c.Replicas}
-	if on := r.On(delivery.Target{Cluster: c.Name, Replicas: c.Replicas}); on != nil {
-		d.Health, d.Message = on.Health, on.Message
-	}
-	if d.Message == "" && c.Delivery != nil {
-		d.Message = c.Delivery.Message // the controller knows more than Works say
-	}
-	if copied := r.Copies[c.Name]; copied != nil {
-		d.Work, d.Applied = copied.Work.Namespace+"/"+copied.Work.Name, r.Applied(c.Name)
-		if copied.Manifest != nil {
-			d.Revision = copied.Manifest.Revision
-		}
-		if copied.Status != nil {
-			d.Counts = copied.Status.Counts
-		}
-	}
-	return d
-}
-
-// delivery adds the Works and the pods.
-func (d *description) delivery(r *delivery.Rollout) {
-	delivered, applied, ready := 0, 0, 0
-	for _, t := range r.Targets {
-		if r.On(t) == nil {
-			continue
-		}
-		delivered++
-		if r.Applied(t.Cluster) {
-			applied++
-		}
-		if r.Ready(t) {
-			ready++
-		}
-	}
-	if delivered == 0 {
-		d.add("works", false, "none: no agent of its clusters delivers, others bring it there")
-		return
-	}
-	wrong := r.Wrong()
-	atPods := wrong != nil && (wrong.Reason == v1alpha1.FailedReason || wrong.Reason == v1alpha1.UnhealthyReason)
-	state := func(text string, here bool) string {
-		if here {
-			text += ". " + wrong.String()
-		}
-		return text
-	}
-	atWorks := wrong != nil && !atPods
-	d.add("works", atWorks, "%s", state(fmt.Sprintf("applied on %d of %d clusters", applied, delivered), atWorks))
-	d.add("pods", atPods, "%s", state(fmt.Sprintf("ready on %d of %d clusters", ready, delivered), atPods))
-}
-
-// status adds what the workload's own status says.
-func (d *description) status(object *unstructured.Unstructured) {
-	all, _, _ := unstructured.NestedSlice(object.Object, "status", "conditions")
-	for _, value := range all {
-		c, _ := value.(map[string]any)
-		if c["type"] != v1alpha1.DeliveredCondition {
-			continue
-		}
-		wrong := c["status"] != string(corev1.ConditionTrue) && c["reason"] != v1alpha1.InProgressReason
-		d.add("status", wrong, "%s", delivery.Clean(fmt.Sprintf("Delivered is %v, %v: %v", c["status"], c["reason"], c["message"]), 2000))
-		return
-	}
-	d.add("status", false, "says nothing of delivery yet")
-}
+// described is the answer of describe.
+type described struct{ description.Description }
 
 // Table implements output.Tabular.
-func (d description) Table(w io.Writer) {
+func (d described) Table(w io.Writer) {
 	t := report.NewTable(w)
 	first := true
 	for _, l := range d.Chain {

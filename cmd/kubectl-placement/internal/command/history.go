@@ -13,8 +13,8 @@ import (
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/input"
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/output"
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/offline/description"
 	"github.com/kcp-placement/placement/offline/report"
-	"github.com/kcp-placement/placement/offline/simulation"
 )
 
 func historyCommand() *cobra.Command {
@@ -39,29 +39,13 @@ Drained and Preempted.`, v1alpha1.MaxChanges),
 		if err != nil {
 			return err
 		}
-		answer := history{Workspace: d.Workspace, Workload: d.Workload, Clusters: []string{}, Changes: []v1alpha1.DecisionChange{}}
-		if _, stored := decisionOf(w, objectOf(w, d)); stored != nil {
-			answer.Placement = d.Placement
-			for _, c := range stored.Clusters {
-				answer.Clusters = append(answer.Clusters, c.Name)
-			}
-			answer.Changes = append(answer.Changes, stored.History...)
-		}
-		return out.Write(c.OutOrStdout(), answer)
+		return out.Write(c.OutOrStdout(), history{description.HistoryOf(w, d)})
 	}
 	return c
 }
 
-// history is the answer of the command of that name. Its JSON is a contract.
-type history struct {
-	Workspace string              `json:"workspace"`
-	Workload  simulation.Workload `json:"workload"`
-	Placement string              `json:"placement,omitempty"`
-	// Clusters that it runs on by its decision; none where it has none.
-	Clusters []string `json:"clusters"`
-	// Changes of its clusters, the latest first.
-	Changes []v1alpha1.DecisionChange `json:"changes"`
-}
+// history is the answer of the command of that name.
+type history struct{ description.History }
 
 // Table implements output.Tabular.
 func (h history) Table(w io.Writer) {

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/output"
-	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/reference"
+	"github.com/kcp-placement/placement/internal/reference"
 	"github.com/kcp-placement/placement/offline/report"
 )
 

@@ -17,6 +17,7 @@ import (
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/delivery/render"
+	"github.com/kcp-placement/placement/offline/description"
 	"github.com/kcp-placement/placement/offline/manifest"
 	"github.com/kcp-placement/placement/offline/simulation"
 )
@@ -120,7 +121,7 @@ const noUID = "00000000-0000-0000-0000-000000000000"
 func renderDecision(kinds *workload.Table, w *manifest.Workspace, d *simulation.Decision, clusters []string, template string, errOut io.Writer) (answer rendered, err error) {
 	answer = rendered{Workspace: d.Workspace, Workload: d.Workload, Clusters: []renderedCluster{}}
 	tell := func(format string, args ...any) { fmt.Fprintf(errOut, format+"\n", args...) }
-	object := objectOf(w, d)
+	object := description.Object(w, d)
 	if object.GetUID() == "" {
 		object.SetUID(noUID)
 	}
@@ -178,14 +179,6 @@ func renderDecision(kinds *workload.Table, w *manifest.Workspace, d *simulation.
 		answer.Clusters = append(answer.Clusters, renderedCluster{name, objects})
 	}
 	return answer, nil
-}
-
-// objectOf returns a copy of the object that was decided on.
-func objectOf(w *manifest.Workspace, d *simulation.Decision) *unstructured.Unstructured {
-	i := slices.IndexFunc(w.Workloads, func(o manifest.Workload) bool {
-		return d.Workload == simulation.Workload{APIVersion: o.GetAPIVersion(), Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName()}
-	})
-	return w.Workloads[i].DeepCopy()
 }
 
 // companionsOf returns what goes with an object, and what is missing.

@@ -76,7 +76,7 @@ interrupted.`,
 		commands []*cobra.Command
 	}{
 		{"Write policies:", []*cobra.Command{initCommand(), referenceCommand(), kindsCommand(), checkCommand(), testCommand(), fmtCommand(), bundleCommand()}},
-		{"See what they do:", []*cobra.Command{simulateCommand(), explainCommand(), describeCommand(), historyCommand(), diffCommand(), topCommand(), renderCommand(), rebalanceCommand()}},
+		{"See what they do:", []*cobra.Command{simulateCommand(), explainCommand(), describeCommand(), historyCommand(), diffCommand(), topCommand(), consoleCommand(), renderCommand(), rebalanceCommand()}},
 		{"Take clusters out of use:", []*cobra.Command{cordonCommand(), uncordonCommand(), drainCommand()}},
 		{"The program:", []*cobra.Command{versionCommand()}},
 	}

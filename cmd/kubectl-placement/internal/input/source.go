@@ -1,10 +1,12 @@
 package input
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -70,6 +72,14 @@ func (s *Source) ReadsStdin() bool { return slices.Contains(s.files, "-") }
 
 // Live reports whether a live workspace is read.
 func (s *Source) Live() bool { return len(s.files) == 0 }
+
+// String names what is read.
+func (s *Source) String() string {
+	if s.Live() {
+		return cmp.Or(s.workspace, "the workspace of the kubeconfig")
+	}
+	return strings.Join(s.files, " ")
+}
 
 // IsPath reports whether an argument names a file or folder that there is, or standard input.
 func IsPath(argument string) bool {

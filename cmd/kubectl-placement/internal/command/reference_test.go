@@ -1,4 +1,4 @@
-package reference_test
+package command_test
 
 import (
 	"encoding/json"
@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/command"
-	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/reference"
+	"github.com/kcp-placement/placement/internal/reference"
 	"github.com/kcp-placement/placement/policies"
 )
 

@@ -1,0 +1,70 @@
+package input
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
+	"github.com/kcp-placement/placement/internal/console"
+)
+
+// followEvery is how often files are looked at.
+const followEvery = 2 * time.Second
+
+// FollowFiles returns the files of a source for a console, which reads them again when they have changed.
+func (s *Source) FollowFiles(c *cobra.Command) console.Source { return followed{s, c} }
+
+type followed struct {
+	*Source
+	command *cobra.Command
+}
+
+// Follow implements console.Source.
+func (f followed) Follow(ctx context.Context, tell func(console.Reading)) {
+	var known map[string]time.Time
+	for {
+		if now := f.modified(); f.Live() || known == nil || !maps.Equal(now, known) {
+			known = now
+			workspaces, err := f.Load(f.command)
+			r := console.Reading{Workspaces: workspaces, At: time.Now(), Err: err}
+			var wrong exit.Failure
+			if errors.As(err, &wrong) && workspaces != nil { // objects that are left out
+				r.Err, r.Problems = nil, strings.Split(wrong.Error(), "\n")
+			}
+			tell(r)
+		}
+		if f.ReadsStdin() {
+			<-ctx.Done()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(followEvery):
+		}
+	}
+}
+
+// modified returns when each file was modified. One that cannot be read is left out: reading says why.
+func (f followed) modified() map[string]time.Time {
+	times := map[string]time.Time{}
+	for _, path := range f.files {
+		_ = filepath.WalkDir(path+string(filepath.Separator), func(file string, _ fs.DirEntry, err error) error {
+			if err != nil {
+				return nil
+			}
+			if info, err := os.Stat(file); err == nil {
+				times[file] = info.ModTime()
+			}
+			return nil
+		})
+	}
+	return times
+}
