@@ -58,6 +58,15 @@ const (
 
 	// LabelPlacement on a PlacementDecision is the name of the placement whose decisions it contains.
 	LabelPlacement = "tmc.kcp.io/placement"
+	// DecisionNamespace is where the PlacementDecisions of other workspaces are that share the clusters of a workspace.
+	DecisionNamespace = "placement-decisions"
+	// AnnotationSlice and AnnotationPlacementUID on these are the name that the PlacementDecision has in its own workspace, and the UID
+	// of its placement.
+	AnnotationSlice        = "tmc.kcp.io/slice"
+	AnnotationPlacementUID = "tmc.kcp.io/placement-uid"
+	// AnnotationCopyOf on a PlacementDecision says that it is a copy for reading, and names the logical cluster of the workspace where what
+	// counts is kept.
+	AnnotationCopyOf = "tmc.kcp.io/copy-of"
 
 	// LabelPolicy with the value PolicyRego marks a ConfigMap with Rego modules, as in kube-mgmt.
 	LabelPolicy = "openpolicyagent.org/policy"

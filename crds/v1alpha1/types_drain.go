@@ -39,6 +39,12 @@ type DrainedWorkload struct {
 	// workload is what remains.
 	Workload WorkloadReference `json:"workload"`
 
+	// workspace is the logical cluster of the workload, where it is of another workspace that shares the cluster.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Workspace string `json:"workspace,omitempty"`
+
 	// namespace of the workload.
 	//
 	// +kubebuilder:validation:MaxLength=63

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -85,7 +86,7 @@ func (s since) put(c *snapshot.Cluster, now time.Time) (next since) {
 // updateClusters brings the fleet up to date. An informer never changes an object but replaces it, so a cluster whose objects
 // are still the same pointers is not read again until one of its scores runs out.
 func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration, o *cacheView, result *result) {
-	gone, scores, now := w.clusters, w.scoresByCluster(o), w.now()
+	gone, scores, now := maps.Clone(w.clusters), w.scoresByCluster(o), w.now() // what is published does not change
 	changed := false
 	w.clusters = make(map[string]clusterState, len(registrations))
 	for _, r := range registrations {

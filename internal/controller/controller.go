@@ -4,6 +4,7 @@ package controller
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -30,6 +31,7 @@ import (
 	kcpclient "github.com/kcp-dev/kcp/sdk/client/clientset/versioned"
 	"github.com/kcp-dev/logicalcluster/v3"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -90,7 +92,8 @@ type Controller struct {
 	// publishing is how many workspaces are writing decisions.
 	publishing atomic.Int64
 	// paths are those by which workspaces that share clusters name each other.
-	paths *paths
+	paths  *paths
+	fleets *fleets
 
 	mu         sync.Mutex
 	endpoints  map[string]*endpoint
@@ -139,6 +142,8 @@ func New(config Config) (*Controller, error) {
 	if c.paths, err = newPaths(config.Provider, c.wakeSharing); err != nil {
 		return nil, err
 	}
+	c.fleets = newFleets()
+	c.fleets.wake, c.fleets.gone, c.fleets.at = c.queue.Add, c.gone, c.paths.of
 	return c, nil
 }
 
@@ -255,6 +260,7 @@ func (c *Controller) follow(ctx context.Context, slice *apisv1alpha1.APIExportEn
 			logger.Error(err, "An endpoint cannot be followed", "url", url)
 			continue
 		}
+		e.visits = c.fleets.visits
 		c.endpoints[url] = e
 		e.start(context.WithoutCancel(ctx))
 	}
@@ -374,8 +380,17 @@ func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (r
 	case bound.DeletionTimestamp != nil:
 		return r // kcp deletes all objects of the API in it: nothing is decided or written on what is left
 	}
+	host, grants := c.fleets.look(name, &view, f.state())
+	if f != nil && f.host != host {
+		c.forget(name, f)
+		f = nil
+		host, grants = c.fleets.look(name, &view, nil)
+	}
 	if f == nil {
-		f = c.begin(name, e)
+		f = c.begin(name, e, host)
+	}
+	if host != nil {
+		view.visit(host, name, grants)
 	}
 	f.boundBy = view.binding.Name
 	start := time.Now()
@@ -404,12 +419,50 @@ func (c *Controller) locate(name logicalcluster.Name, f *followed) (*endpoint, c
 	return nil, cacheView{}
 }
 
-// begin follows a workspace through an endpoint.
-func (c *Controller) begin(name logicalcluster.Name, e *endpoint) *followed {
+// gone reports whether the server says, wherever the workspace may be, that a placement is not there. It fails where that is not known.
+func (c *Controller) gone(ctx context.Context, of logicalcluster.Name, placement types.NamespacedName) (bool, error) {
+	endpoints := c.currentEndpoints()
+	if len(endpoints) == 0 {
+		return false, errors.New("no endpoint is followed")
+	}
+	ctx, done := context.WithTimeout(ctx, readWithin)
+	defer done()
+	for _, e := range endpoints {
+		found, err := e.read(ctx, of, placementResource, placement)
+		if apierrors.IsForbidden(err) { // as it is where nothing is bound
+			var bindings map[types.NamespacedName]bool
+			if bindings, err = e.there(ctx, of, bindingResource, nil); apierrors.IsForbidden(err) {
+				err = nil
+			} else if err == nil && len(bindings) > 0 {
+				err = fmt.Errorf("workspace %s does not let its placements be read", of)
+			}
+		}
+		if err != nil || found != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// state is nil for a workspace that is not followed.
+func (f *followed) state() *workspace {
+	if f == nil {
+		return nil
+	}
+	return f.workspace
+}
+
+// begin follows a workspace through an endpoint. It looks at the clusters of another one, host, unless that is nil.
+func (c *Controller) begin(name logicalcluster.Name, e *endpoint, host *fleet) *followed {
 	f := &followed{endpoint: e, workspace: newWorkspace(name, c.config.Engine, c.config.Policies, c.metrics,
 		c.config.limits(), e.actions(name).fenced(c.config.Fence))}
 	f.publishing, f.table = &c.publishing, e.table
-	if c.config.Deliver {
+	f.fleet.kept = func(of logicalcluster.Name) []*v1alpha1.PlacementDecision { return e.kept(name, of) }
+	c.fleets.add(f.fleet)
+	switch {
+	case host != nil:
+		f.lookFor(host)
+	case c.config.Deliver:
 		f.deliverer = newDeliverer(name, e, c.config.Fence, f.event)
 		f.handOver, f.outcome = f.deliverer.handOver, f.deliverer.result.Load
 	}
@@ -427,6 +480,7 @@ func (c *Controller) forget(name logicalcluster.Name, f *followed) {
 	delete(c.workspaces, name)
 	c.mu.Unlock()
 	f.retire()
+	c.fleets.forget(f.workspace)
 	c.config.Engine.Forget(name)
 }
 

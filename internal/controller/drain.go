@@ -63,6 +63,9 @@ func (p *pass) followDrains() {
 			}
 		}
 	}
+	if p.host == nil {
+		p.guestDrains()
+	}
 }
 
 // byTurn orders workloads as they leave; those that have never been seen come last.

@@ -13,11 +13,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/pager"
 	"k8s.io/klog/v2"
@@ -58,6 +60,8 @@ type endpoint struct {
 	workloads *shownWorkloads
 	// changed is called with the workspace of every object that changes, and with all of them once everything is listed.
 	changed func(logicalcluster.Name)
+	// visits says whether a workspace looks at the clusters of another one.
+	visits func(host, guest logicalcluster.Name) bool
 	// deliverable is called with the workspace of every object that changes what is delivered.
 	deliverable func(logicalcluster.Name)
 	// synced is closed once everything is listed.
@@ -90,6 +94,7 @@ func newEndpoint(config Config, url string, metrics *metrics, changed, deliverab
 	e := &endpoint{
 		url: url, client: client, delivering: delivering, reporting: reporting, metadata: metadata, metrics: metrics, changed: changed, deliverable: deliverable,
 		table: table, kinds: watchedKinds(table, config.Kinds), deliver: config.Deliver,
+		visits:    func(_, _ logicalcluster.Name) bool { return false },
 		workloads: newShownWorkloads(), beats: heartbeats{heard: map[clusterKey]heartbeat{}}, synced: make(chan struct{}),
 	}
 	if e.recorder, err = newRecorder(at, metrics); err != nil {
@@ -202,6 +207,15 @@ func (e *endpoint) view(name logicalcluster.Name) cacheView {
 	return view
 }
 
+// kept returns the slices that a workspace keeps for another one.
+func (e *endpoint) kept(in, of logicalcluster.Name) []*v1alpha1.PlacementDecision {
+	objects, err := e.watch(decisionResource).objects.ByIndex(sourceIndex, sourceKey(in, of.String()))
+	if err != nil {
+		panic(err) // no such index, but newResourceWatch makes it
+	}
+	return keptFor(of, as[*v1alpha1.PlacementDecision](objects, map[types.UID]decode.Problems{}))
+}
+
 // show adds the objects of a resource, as transform has made them.
 func (v *cacheView) show(resource schema.GroupVersionResource, objects []any) {
 	switch resource {
@@ -227,7 +241,7 @@ func (v *cacheView) show(resource schema.GroupVersionResource, objects []any) {
 	case setBindingResource:
 		v.setBindings = as[*v1alpha1.ClusterSetBinding](objects, v.unreadable)
 	case decisionResource:
-		v.decisions = as[*v1alpha1.PlacementDecision](objects, v.unreadable)
+		v.decisions, v.kept = splitKept(as[*v1alpha1.PlacementDecision](objects, v.unreadable))
 	case workResource:
 		v.works = as[*v1alpha1.Work](objects, v.unreadable)
 	case configMapResource:
@@ -322,17 +336,25 @@ const lookPageSize = 500
 func (e *endpoint) actions(name logicalcluster.Name) actions {
 	in := e.client.Cluster(name.Path())
 	counted := e.metrics.wrote
+	list := func(ctx context.Context, in dynamic.ResourceInterface, o metav1.ListOptions) ([]*v1alpha1.PlacementDecision, error) {
+		list, err := in.List(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		decisions := make([]*v1alpha1.PlacementDecision, len(list.Items))
+		for i := range list.Items {
+			decisions[i] = storedDecisions(ctx, &list.Items[i])
+		}
+		return decisions, nil
+	}
 	return actions{
 		listDecisions: func(ctx context.Context) ([]*v1alpha1.PlacementDecision, error) {
-			list, err := in.Resource(decisionResource).List(ctx, metav1.ListOptions{})
-			if err != nil {
-				return nil, err
-			}
-			decisions := make([]*v1alpha1.PlacementDecision, len(list.Items))
-			for i := range list.Items {
-				decisions[i] = storedDecisions(ctx, &list.Items[i])
-			}
-			return decisions, nil
+			return list(ctx, in.Resource(decisionResource), metav1.ListOptions{})
+		},
+		listKept: func(ctx context.Context, of logicalcluster.Name) ([]*v1alpha1.PlacementDecision, error) {
+			return list(ctx, in.Resource(decisionResource).Namespace(v1alpha1.DecisionNamespace), metav1.ListOptions{
+				LabelSelector: labels.Set{v1alpha1.LabelWorkspace: of.String()}.String(),
+			})
 		},
 		writeDecision: func(ctx context.Context, d *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
 			u, err := toUnstructured(d, "PlacementDecision")
@@ -358,6 +380,11 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 				err = nil
 			}
 			return counted("PlacementDecision", err)
+		},
+		makeNamespace: func(ctx context.Context, name string) error {
+			namespace := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}}}
+			_, err := in.Resource(namespaceResource).Create(ctx, namespace, metav1.CreateOptions{})
+			return counted("Namespace", err)
 		},
 		writeStatus: func(ctx context.Context, p *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error) {
 			u, err := toUnstructured(p, "WorkloadPlacement")

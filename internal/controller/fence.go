@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/kcp-dev/logicalcluster/v3"
+
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
@@ -24,11 +26,20 @@ func (a actions) fenced(fence func() error) actions {
 		defer done()
 		return a.listDecisions(ctx)
 	}
+	f.listKept = func(ctx context.Context, of logicalcluster.Name) ([]*v1alpha1.PlacementDecision, error) {
+		ctx, done := context.WithTimeout(ctx, readWithin)
+		defer done()
+		return a.listKept(ctx, of)
+	}
 	f.writeDecision = fenced(fence, a.writeDecision)
 	f.deleteDecision = func(ctx context.Context, d *v1alpha1.PlacementDecision) error {
 		_, err := fenced(fence, func(ctx context.Context, d *v1alpha1.PlacementDecision) (any, error) {
 			return nil, a.deleteDecision(ctx, d)
 		})(ctx, d)
+		return err
+	}
+	f.makeNamespace = func(ctx context.Context, name string) error {
+		_, err := fenced(fence, func(ctx context.Context, name string) (any, error) { return nil, a.makeNamespace(ctx, name) })(ctx, name)
 		return err
 	}
 	f.writeStatus = fenced(fence, a.writeStatus)

@@ -44,6 +44,8 @@ type Local struct {
 	// shown are the objects of a resource in order; a resource with a change is left out.
 	shown  map[schema.GroupVersionResource][]any
 	events []LocalEvent
+	// due is set once something has changed since the last pass began, or a pass over another workspace has asked for one.
+	due bool
 }
 
 // localServer has workspaces that one controller decides.
@@ -59,6 +61,7 @@ type localServer struct {
 	version    int
 	engine     *engine.Engine
 	metrics    *metrics
+	fleets     *fleets
 }
 
 // localObject is an object as a server has it, and as an informer shows it.
@@ -108,15 +111,27 @@ func NewLocal(name logicalcluster.Name, pace Pace, table *workload.Table, now fu
 	return s.Workspace(name), nil
 }
 
-// Workspace returns another workspace that the same controller decides. One that is not known has no objects yet.
+// Workspace returns another workspace that the same controller decides. One that is not known has no objects yet. References to
+// workspaces by path mean the one that has the path for a name.
 func (s *localServer) Workspace(name logicalcluster.Name) *Local {
 	l := s.workspaces[name]
 	if l == nil {
 		l = &Local{localServer: s, name: name, objects: map[schema.GroupVersionResource]map[types.NamespacedName]localObject{}, shown: map[schema.GroupVersionResource][]any{}}
 		s.workspaces[name] = l
-		l.begin()
+		l.begin(nil)
 	}
 	return l
+}
+
+// Due lists the workspaces over which a pass is due, since something has changed there, or a pass over another one has asked for it, in
+// the order of their names.
+func (s *localServer) Due() (due []*Local) {
+	for _, name := range slices.Sorted(maps.Keys(s.workspaces)) {
+		if l := s.workspaces[name]; l.due {
+			due = append(due, l)
+		}
+	}
+	return due
 }
 
 // Restart has another controller go on with the objects of all workspaces as they are.
@@ -128,26 +143,58 @@ func (s *localServer) Restart() (err error) {
 		return err
 	}
 	s.beats.heard = map[clusterKey]heartbeat{}
+	s.fleets = newFleets()
+	s.fleets.wake = func(name logicalcluster.Name) {
+		if l := s.workspaces[name]; l != nil {
+			l.due = true
+		}
+	}
+	s.fleets.gone = func(_ context.Context, of logicalcluster.Name, placement types.NamespacedName) (bool, error) {
+		l := s.workspaces[of]
+		return l == nil || l.objects[placementResource][placement].stored == nil, nil
+	}
+	s.fleets.at = func(path string) (logicalcluster.Name, error) { return logicalcluster.Name(path), nil }
 	for _, l := range s.workspaces {
-		l.begin()
+		l.begin(nil)
 	}
 	return nil
 }
 
-// begin has the controller follow the workspace.
-func (l *Local) begin() {
+// begin has the controller follow the workspace, which looks at the clusters of another one, host, unless that is nil.
+func (l *Local) begin(host *fleet) {
 	config := Config{Pace: l.pace, BatchSize: DefaultBatchSize, BatchTimeout: DefaultBatchTimeout}
 	l.workspace = newWorkspace(l.name, l.engine, l.policies, l.metrics, config.limits(), l.actions())
 	l.workspace.now, l.workspace.table = l.now, l.table
 	for _, lease := range l.objects[leaseResource] {
 		l.beats.hear(unwrap(lease.shown).(*coordinationv1.Lease), l.now())
 	}
+	l.workspace.fleet.kept = l.kept
+	if l.fleets.add(l.workspace.fleet); host != nil {
+		l.workspace.lookFor(host)
+	}
+}
+
+// kept returns the slices that the workspace keeps for another one.
+func (l *Local) kept(of logicalcluster.Name) []*v1alpha1.PlacementDecision {
+	return keptFor(of, as[*v1alpha1.PlacementDecision](l.show(decisionResource), map[types.UID]decode.Problems{}))
 }
 
 // Pass makes one pass. again says that another is due at once; otherwise wake is when one is due though nothing changes, the zero
 // time if there is none.
 func (l *Local) Pass(ctx context.Context) (again bool, wake time.Time, err error) {
-	r := l.workspace.reconcile(klog.NewContext(ctx, klog.Logger{}), l.view())
+	l.due = false
+	view := l.view()
+	host, grants := l.fleets.look(l.name, &view, l.workspace)
+	if l.workspace.host != host {
+		l.fleets.forget(l.workspace)
+		l.engine.Forget(l.name)
+		host, grants = l.fleets.look(l.name, &view, nil)
+		l.begin(host)
+	}
+	if host != nil {
+		view.visit(host, l.name, grants)
+	}
+	r := l.workspace.reconcile(klog.NewContext(ctx, klog.Logger{}), view)
 	if r.after > 0 {
 		wake = l.now().Add(r.after)
 	}
@@ -278,16 +325,29 @@ func (l *Local) store(resource schema.GroupVersionResource, u *unstructured.Unst
 	shown, _ := transform(resource, l.table, false)(inWorkspace) // never fails
 	l.objects[resource][namespacedName(u)] = localObject{u, shown}
 	delete(l.shown, resource)
+	l.changed(shown)
 	if lease, ok := unwrap(shown).(*coordinationv1.Lease); ok {
 		l.beats.hear(lease, l.now())
 	}
 	return u
 }
 
+// changed has a pass be made over the workspace that a change concerns.
+func (l *Local) changed(shown any) {
+	concerned := l
+	if d, ok := unwrap(shown).(*v1alpha1.PlacementDecision); ok && d.Source != nil {
+		if of := logicalcluster.Name(d.Source.Workspace); l.fleets.visits(l.name, of) {
+			concerned = l.workspaces[of]
+		}
+	}
+	concerned.due = true
+}
+
 func (l *Local) remove(resource schema.GroupVersionResource, name types.NamespacedName) error {
 	if _, found := l.objects[resource][name]; !found {
 		return apierrors.NewNotFound(resource.GroupResource(), name.Name)
 	}
+	l.changed(l.objects[resource][name].shown)
 	delete(l.objects[resource], name)
 	delete(l.shown, resource)
 	if resource == leaseResource {
@@ -332,6 +392,9 @@ func (l *Local) actions() actions {
 		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
 			return as[*v1alpha1.PlacementDecision](l.show(decisionResource), map[types.UID]decode.Problems{}), nil
 		},
+		listKept: func(context.Context, logicalcluster.Name) ([]*v1alpha1.PlacementDecision, error) {
+			return as[*v1alpha1.PlacementDecision](l.show(decisionResource), map[types.UID]decode.Problems{}), nil
+		},
 		writeDecision: func(_ context.Context, d *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
 			u, err := l.write(decisionResource, d, "PlacementDecision")
 			if err != nil {
@@ -342,6 +405,7 @@ func (l *Local) actions() actions {
 		deleteDecision: func(_ context.Context, d *v1alpha1.PlacementDecision) error {
 			return l.remove(decisionResource, namespacedName(d))
 		},
+		makeNamespace: func(context.Context, string) error { return nil }, // there are all
 		writeStatus: func(_ context.Context, p *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error) {
 			u, err := l.write(placementResource, p, "WorkloadPlacement", "status")
 			if err != nil {

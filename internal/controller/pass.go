@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -65,12 +66,11 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	w.index.take(&o)
 	w.claims.watch(o.binding, w.now())
 	r.do(func() { w.followConfig(ctx, &o, &r) })
-	registrations := o.clusters
-	r.do(func() { registrations = w.watchHealth(ctx, &o, &r) })
-	w.watchLoss(ctx, registrations)
-	r.do(func() { w.updateClusters(registrations, &o, &r) })
-	r.do(w.countRest)
+	w.followClusters(ctx, &o, &r)
 	loadErr := w.load(ctx, o.decisions)
+	if loadErr == nil {
+		loadErr = w.open(&o)
+	}
 	counted := loadErr == nil && r.do(func() { w.countRequests(ctx, &o, &r) })
 	placements := w.compile(o.placements, o.unreadable)
 	w.suspend(placements, o.unreadable)
@@ -98,6 +98,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 		}
 		w.setQuarantine(w.engine.Quarantine(w.name))
 		r.do(func() { w.publish(ctx, placements, &r) })
+		r.do(func() { w.updateCopies(ctx, &o, &r) })
 		if decided {
 			r.do(p.handOverRound)
 			r.do(func() { p.updatePlans(ctx, &o) })
@@ -107,8 +108,10 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 			r.do(func() { p.compareShadow(ctx) })
 		}
 		r.do(func() { w.tryShadow(ctx, &o, placements, &r) })
+	} else if err := w.notLoaded(loadErr, placements); errors.As(loadErr, new(errNotOpen)) {
+		r.within(confirmWithin)
 	} else {
-		r.fail(w.notLoaded(loadErr, placements))
+		r.fail(err)
 	}
 	if (decided || loadErr != nil) && !w.yields(&r) {
 		if loadErr == nil {
@@ -117,7 +120,10 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 		r.do(func() { w.updateStatus(ctx, placements, &r) })
 		r.do(func() { w.updateConfig(ctx, placements, &r) })
 	}
-	r.do(func() { w.watchReports(ctx, &o, &r) })
+	if w.host == nil {
+		r.do(func() { w.watchReports(ctx, &o, &r) })
+		r.do(func() { w.tendKept(ctx, &o, &r) })
+	}
 	if decided && !cut {
 		w.setLoaded()
 		r.do(func() { w.prefetch(ctx) })
@@ -139,6 +145,7 @@ func (w *workspace) notLoaded(err error, placements []*placementState) error {
 func (w *workspace) afterPublishing(cut bool, r *result) {
 	freed := w.releaseHeld()
 	freed = w.applyReviews() || freed
+	w.looksAt().lookedAt(w.name, len(w.index.open) > 0, w.drains, freed)
 	r.again = r.again || cut || freed && len(w.index.open) > 0 || w.nominationsPublished()
 	if w.store.unconfirmed() {
 		r.within(confirmWithin)

@@ -162,15 +162,19 @@ func namespacedName(o metav1.Object) types.NamespacedName {
 // load reads the durable decisions on the first pass, after a write whose outcome is not known, and whenever another client
 // has changed them. What they promise replaces everything that is reserved.
 func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecision) error {
+	if w.host != nil && w.host.published.Load() == nil {
+		return errNotOpen{w.host.name}
+	}
 	if w.store != nil && !w.stale && !w.changedByOthers(shown) {
 		return nil
 	}
 	// Not from the informer: a leader before us may have written what it does not show yet.
-	listed, err := w.listDecisions(ctx)
+	all, err := w.listDecisions(ctx)
 	if err != nil {
 		w.stale = true
 		return err
 	}
+	listed := w.split(all)
 	// The informer may be behind the list: what it shows and the list does not is deleted.
 	w.deleted = map[types.UID]bool{}
 	for _, object := range shown {

@@ -64,6 +64,8 @@ func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resour
 		handler = e.hear()
 	case workResource:
 		handler = e.enqueue(func(name logicalcluster.Name) { e.changed(name); e.deliverable(name) })
+	case decisionResource:
+		handler = enqueueOf(e.changed, e.decidedOf)
 	default:
 		if e.table.Resource(resource) != nil {
 			handler = e.workloads.follow(e.changed)
@@ -72,10 +74,32 @@ func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resour
 	return w.over(e, handler, transform(resource, e.table, e.deliver))
 }
 
+// sourceIndex finds the PlacementDecisions that a workspace keeps for another one.
+const sourceIndex = "source"
+
+func sourceKey(in logicalcluster.Name, of string) string { return in.String() + "|" + of }
+
+func indexSource(object any) ([]string, error) {
+	if d, ok := unwrap(object).(*v1alpha1.PlacementDecision); ok && d.Source != nil {
+		return []string{sourceKey(logicalcluster.From(d), d.Source.Workspace)}, nil
+	}
+	return nil, nil
+}
+
+// decidedOf is the workspace that a PlacementDecision concerns: that of its placement, if this one looks at the clusters where it is kept.
+// Nobody wakes another workspace by naming it.
+func (e *endpoint) decidedOf(object metav1.Object) logicalcluster.Name {
+	in := logicalcluster.From(object)
+	if d, ok := unwrap(object).(*v1alpha1.PlacementDecision); ok && d.Source != nil && e.visits(in, logicalcluster.Name(d.Source.Workspace)) {
+		return logicalcluster.Name(d.Source.Workspace)
+	}
+	return in
+}
+
 // over watches an endpoint.
 func (w *resourceWatch) over(e *endpoint, handler cache.ResourceEventHandler, transform cache.TransformFunc) *resourceWatch {
 	resource := w.resource
-	w.objects = cache.NewIndexer(kcpcache.DeletionHandlingMetaClusterNamespaceKeyFunc, cache.Indexers{kcpcache.ClusterIndexName: kcpcache.ClusterIndexFunc})
+	w.objects = cache.NewIndexer(kcpcache.DeletionHandlingMetaClusterNamespaceKeyFunc, cache.Indexers{kcpcache.ClusterIndexName: kcpcache.ClusterIndexFunc, sourceIndex: indexSource})
 	client := e.client.Resource(resource)
 	noop := context.CancelFunc(func() {})
 	w.end.Store(&noop)
@@ -178,9 +202,14 @@ func (w *resourceWatch) listed() <-chan struct{} { return w.reflector.HasSyncedC
 
 // enqueue reports the workspace of each object that changes.
 func (e *endpoint) enqueue(changed func(logicalcluster.Name)) cache.ResourceEventHandlerFuncs {
+	return enqueueOf(changed, func(o metav1.Object) logicalcluster.Name { return logicalcluster.From(o) })
+}
+
+// enqueueOf reports the workspace that each object concerns that changes.
+func enqueueOf(changed func(logicalcluster.Name), concerns func(metav1.Object) logicalcluster.Name) cache.ResourceEventHandlerFuncs {
 	notify := func(object any) {
 		if o, ok := latestState(object).(metav1.Object); ok {
-			changed(logicalcluster.From(o))
+			changed(concerns(o))
 		}
 	}
 	return cache.ResourceEventHandlerFuncs{

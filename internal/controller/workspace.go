@@ -33,7 +33,11 @@ type cacheView struct {
 	config     *v1alpha1.PlacementConfig
 	placements []*v1alpha1.WorkloadPlacement
 	decisions  []*v1alpha1.PlacementDecision
-	plans      []*v1alpha1.RebalancePlan
+	// kept are the slices that the workspace keeps for others; copies are those of what is kept for it elsewhere.
+	kept, copies []*v1alpha1.PlacementDecision
+	// grants are what it may have of the clusters of another workspace, where it looks at these.
+	grants []engine.Grant
+	plans  []*v1alpha1.RebalancePlan
 	// sets share the clusters of this workspace, setBindings have it use those of others.
 	sets        []*v1alpha1.ClusterSet
 	setBindings []*v1alpha1.ClusterSetBinding
@@ -64,6 +68,24 @@ type workspace struct {
 	ask func(context.Context, engine.Request) (*engine.Decision, error)
 	actions
 	limits
+	// fleet is the clusters of the workspace itself, host those of another one that it looks at instead, nil if it does not. own are
+	// the actions in the workspace itself, wherever its decisions are kept.
+	fleet, host *fleet
+	own         actions
+	// registrations are as they were last shown or written. listedKept are the slices of other workspaces as they were last listed,
+	// until the fleet is open.
+	registrations []*v1alpha1.ClusterRegistration
+	listedKept    map[logicalcluster.Name][]*v1alpha1.PlacementDecision
+	// grants are those that the engine has for clusters of another workspace, once they are shared.
+	grants []engine.Grant
+	shared bool
+	// orphans are the workspaces that something is kept for, and that do not look at the clusters.
+	orphans map[logicalcluster.Name]*orphan
+	// fleetMarks and fleetRevision are what guests were last woken for.
+	fleetMarks    map[string]fleetMark
+	fleetRevision int64
+	// copied are the copies of slices that are kept elsewhere.
+	copied map[types.NamespacedName]*copied
 	// publishing is how many workspaces are writing decisions, this one included. yielding is since when statuses and events
 	// have waited for them.
 	publishing *atomic.Int64
@@ -163,6 +185,7 @@ type workspace struct {
 
 func newWorkspace(name logicalcluster.Name, e *engine.Engine, policies *policy.Compiler, m *metrics, l limits, a actions) *workspace {
 	return &workspace{
+		fleet: newFleet(name, a), own: a, copied: map[types.NamespacedName]*copied{}, orphans: map[logicalcluster.Name]*orphan{},
 		name: name, engine: e, policies: policies, table: workload.Kinds(), metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, index: newIndex(), nominations: map[workloadKey]*nomination{}, suggestions: map[string]*suggestion{}, deliveries: newDeliveries(),
 		lookFailures: map[schema.GroupVersionResource]*writeFailure{}, brake: disruption.Brake{Budget: l.disruptions}, slowed: disruption.Brake{Budget: l.disruptions.Slowed(slowedBy)},
 		placed: map[types.UID]*placedEvents{}, reports: map[types.UID]reported{}, slicing: defaultLimits, publishing: new(atomic.Int64),
@@ -199,9 +222,12 @@ func (c *Config) limits() limits {
 // actions are what reconciling does to the world, as functions so that it is tested without an API server.
 type actions struct {
 	listDecisions func(context.Context) ([]*v1alpha1.PlacementDecision, error)
+	// listKept lists the slices that are kept for another workspace.
+	listKept func(context.Context, logicalcluster.Name) ([]*v1alpha1.PlacementDecision, error)
 	// writeDecision creates an object without resource version, and updates one with.
 	writeDecision  func(context.Context, *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error)
 	deleteDecision func(context.Context, *v1alpha1.PlacementDecision) error
+	makeNamespace  func(context.Context, string) error
 	writeStatus    func(context.Context, *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error)
 	// writeConfig writes the status of the PlacementConfig.
 	writePlan   func(context.Context, *v1alpha1.RebalancePlan) (*v1alpha1.RebalancePlan, error)

@@ -1,0 +1,188 @@
+package controller
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/internal/sharing"
+)
+
+// fleets are those of all workspaces of a controller, and who looks at which.
+type fleets struct {
+	wake func(logicalcluster.Name)
+	gone func(context.Context, logicalcluster.Name, types.NamespacedName) (bool, error)
+	// at returns the workspace at a path.
+	at func(path string) (logicalcluster.Name, error)
+
+	mu     sync.Mutex
+	fleets map[logicalcluster.Name]*fleet
+	shares map[logicalcluster.Name]*shares
+}
+
+// shares is what a workspace says of sharing clusters.
+type shares struct {
+	*sharing.Workspace
+	terms
+}
+
+// terms are what that was read from.
+type terms struct {
+	held       logicalcluster.Name
+	registered map[string]labels.Set
+	// versions of ClusterSets and ClusterSetBindings by UID.
+	sets, bindings map[types.UID]int64
+}
+
+func (t *terms) same(o *terms) bool {
+	return t.held == o.held && maps.Equal(t.sets, o.sets) && maps.Equal(t.bindings, o.bindings) &&
+		maps.EqualFunc(t.registered, o.registered, func(a, b labels.Set) bool { return maps.Equal(a, b) })
+}
+
+func newFleets() *fleets {
+	return &fleets{fleets: map[logicalcluster.Name]*fleet{}, shares: map[logicalcluster.Name]*shares{}}
+}
+
+// add has others find the fleet of a workspace.
+func (f *fleets) add(of *fleet) {
+	of.wake, of.gone = f.wake, f.gone
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := f.fleets[of.name]
+	f.fleets[of.name] = of
+	if before != nil {
+		for _, name := range before.visitors() {
+			f.wake(name)
+		}
+	}
+}
+
+// forget drops a workspace that is not followed any more. Those that look at its fleet find that it is not open.
+func (f *fleets) forget(w *workspace) {
+	w.fleet.close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fleets[w.name] == w.fleet {
+		delete(f.fleets, w.name)
+	}
+	delete(f.shares, w.name)
+	if w.host != nil {
+		w.host.leave(w.name)
+	}
+	for _, name := range w.fleet.visitors() {
+		f.wake(name)
+	}
+	f.wakeSharing(w.name)
+}
+
+// visit makes a view that of a workspace which looks at the clusters of another: what it has of decisions itself are copies, and
+// clusters of its own do not count.
+func (o *cacheView) visit(host *fleet, name logicalcluster.Name, grants []engine.Grant) {
+	o.copies, o.decisions, o.kept, o.grants = slices.Concat(o.decisions, o.kept), host.kept(name), nil, grants
+	o.clusters, o.usages, o.heard, o.scores, o.works = nil, nil, nil, nil, nil
+}
+
+// find returns the fleet of a workspace. One that is not followed has one that is not open.
+func (f *fleets) find(name logicalcluster.Name) *fleet {
+	found := f.fleets[name]
+	if found == nil {
+		found = newFleet(name, actions{})
+		found.wake = f.wake
+		f.fleets[name] = found
+	}
+	return found
+}
+
+// visits reports whether a workspace looks at the clusters of another one.
+func (f *fleets) visits(host, guest logicalcluster.Name) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	of := f.fleets[host]
+	return of != nil && of.visits(guest)
+}
+
+// look returns the fleet of another workspace that a workspace looks at, and through which grants; nil where it looks at its own. now
+// is the one that it looks at so far.
+//
+// Invariant: a workspace stays with a fleet as long as anything is promised to it there, and nobody else has it look at another: that
+// it was there is said by its own copies of what is kept.
+func (f *fleets) look(name logicalcluster.Name, o *cacheView, now *workspace) (host *fleet, grants []engine.Grant) {
+	t := terms{registered: make(map[string]labels.Set, len(o.clusters)), sets: map[types.UID]int64{}, bindings: map[types.UID]int64{}}
+	for _, r := range o.clusters {
+		t.registered[r.Name] = r.Labels
+	}
+	for _, s := range o.sets {
+		t.sets[s.UID] = s.Generation
+	}
+	for _, b := range o.setBindings {
+		t.bindings[b.UID] = b.Generation
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t.held = f.holds(name, o, now)
+	before := f.shares[name]
+	if before == nil || !before.same(&t) {
+		w := sharing.NewWorkspace(name, "", t.registered, o.sets, o.setBindings)
+		w.Held = t.held
+		f.shares[name] = &shares{w, t}
+		if before != nil || len(o.sets)+len(o.setBindings) > 0 {
+			f.wakeSharing(name)
+		}
+	}
+	v := sharing.ViewOf(f.shares[name].Workspace, f.lookup)
+	if v.Fleet == name {
+		return nil, nil
+	}
+	return f.find(v.Fleet), v.Grants
+}
+
+// holds returns the fleet to which a workspace is tied by what is decided, empty where it is not.
+func (f *fleets) holds(name logicalcluster.Name, o *cacheView, now *workspace) logicalcluster.Name {
+	visits := now != nil && now.host != nil
+	if visits && (now.store != nil && len(now.store.slices) > 0 || len(now.host.kept(name)) > 0) {
+		return now.host.name
+	}
+	for _, d := range o.decisions {
+		at := logicalcluster.Name(d.Annotations[v1alpha1.AnnotationCopyOf])
+		switch {
+		case at == "" && !visits:
+			return name // its own clusters may be about to be shown
+		case at == "" || at == name:
+		case f.find(at).published.Load() == nil || len(f.find(at).kept(name)) > 0:
+			return at
+		}
+	}
+	return ""
+}
+
+// lookup finds a workspace by what it has said itself.
+func (f *fleets) lookup(r v1alpha1.WorkspaceReference) *sharing.Workspace {
+	name := logicalcluster.Name(r.Cluster)
+	if name == "" {
+		var err error
+		if name, err = f.at(r.Path); err != nil {
+			return nil
+		}
+	}
+	if s := f.shares[name]; s != nil {
+		return s.Workspace
+	}
+	return nil
+}
+
+// wakeSharing has a pass be made over all workspaces that share clusters, but for one.
+func (f *fleets) wakeSharing(but logicalcluster.Name) {
+	for _, name := range slices.Sorted(maps.Keys(f.shares)) {
+		if s := f.shares[name]; name != but && len(s.sets)+len(s.bindings) > 0 {
+			f.wake(name)
+		}
+	}
+}

@@ -1,0 +1,87 @@
+package controller
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"maps"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// The slices of a workspace on shared clusters are kept in the workspace that has the clusters, in one namespace. In memory they are
+// as if they were beside their placements.
+//
+// Invariant: what is promised on shared clusters is read from there alone. What a team writes in its own workspace changes none of it.
+
+// keptName is the name of a slice where it is kept, with a hash in place of the end of one that is too long.
+func keptName(workspace logicalcluster.Name, slice types.NamespacedName) string {
+	const most = 253
+	name := workspace.String() + "." + slice.Namespace + "." + slice.Name
+	if len(name) > most {
+		sum := sha256.Sum256([]byte(name))
+		name = name[:most-17] + "-" + hex.EncodeToString(sum[:8])
+	}
+	return name
+}
+
+// keep returns a slice of a workspace as it is kept.
+func keep(workspace logicalcluster.Name, slice *v1alpha1.PlacementDecision) *v1alpha1.PlacementDecision {
+	kept := *slice
+	kept.Source = &v1alpha1.DecisionSource{Workspace: workspace.String(), Namespace: slice.Namespace}
+	kept.Namespace, kept.Name = v1alpha1.DecisionNamespace, keptName(workspace, namespacedName(slice))
+	// The placement is in another workspace: a reference to it would have the slice be collected as garbage.
+	kept.OwnerReferences, kept.Annotations = nil, maps.Clone(slice.Annotations)
+	kept.Labels = maps.Clone(slice.Labels)
+	metav1.SetMetaDataLabel(&kept.ObjectMeta, v1alpha1.LabelWorkspace, workspace.String())
+	metav1.SetMetaDataAnnotation(&kept.ObjectMeta, v1alpha1.AnnotationSlice, slice.Name)
+	if owner := metav1.GetControllerOf(slice); owner != nil {
+		metav1.SetMetaDataAnnotation(&kept.ObjectMeta, v1alpha1.AnnotationPlacementUID, string(owner.UID))
+	}
+	return &kept
+}
+
+// fromKept returns the workspace of a slice that is kept, and the slice as it is there. It is false for a slice that no controller has
+// written.
+func fromKept(kept *v1alpha1.PlacementDecision) (workspace logicalcluster.Name, slice *v1alpha1.PlacementDecision, ok bool) {
+	if kept.Source == nil {
+		return "", nil, false
+	}
+	workspace = logicalcluster.Name(kept.Source.Workspace)
+	name := types.NamespacedName{Namespace: kept.Source.Namespace, Name: kept.Annotations[v1alpha1.AnnotationSlice]}
+	if kept.Namespace != v1alpha1.DecisionNamespace || kept.Name != keptName(workspace, name) || kept.Labels[v1alpha1.LabelWorkspace] != workspace.String() {
+		return workspace, nil, false
+	}
+	back := *kept
+	back.Namespace, back.Name, back.Source, back.OwnerReferences = name.Namespace, name.Name, nil, nil
+	if uid := kept.Annotations[v1alpha1.AnnotationPlacementUID]; uid != "" {
+		back.OwnerReferences = ownerReferences(&v1alpha1.WorkloadPlacement{ObjectMeta: metav1.ObjectMeta{Name: kept.PlacementName, UID: types.UID(uid)}})
+	}
+	return workspace, &back, true
+}
+
+// splitKept tells the slices of a workspace itself from those that it keeps for others.
+func splitKept(all []*v1alpha1.PlacementDecision) (own, kept []*v1alpha1.PlacementDecision) {
+	for _, d := range all {
+		if d.Source == nil {
+			own = append(own, d)
+		} else {
+			kept = append(kept, d)
+		}
+	}
+	return own, kept
+}
+
+// keptFor returns the slices that are kept for a workspace, as they are there.
+func keptFor(workspace logicalcluster.Name, all []*v1alpha1.PlacementDecision) (slices []*v1alpha1.PlacementDecision) {
+	for _, d := range all {
+		if of, slice, ok := fromKept(d); ok && of == workspace {
+			slices = append(slices, slice)
+		}
+	}
+	return slices
+}

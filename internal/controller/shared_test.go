@@ -1,0 +1,641 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/decode"
+)
+
+// estate is a platform team with clusters, and teams that share them, decided by one controller.
+type estate struct {
+	testing.TB
+	now      time.Time
+	platform *Local
+}
+
+// newEstate has clusters of four CPUs each, in a set that grants each team a quota of CPU.
+func newEstate(t testing.TB, clusters []string, teams map[string]string) *estate {
+	e := &estate{TB: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	var err error
+	if e.platform, err = NewLocal("platform", DefaultPace(), workload.Kinds(), func() time.Time { return e.now }); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range clusters {
+		e.register(name, "shared")
+	}
+	e.share(teams)
+	for team := range teams {
+		e.put(team, `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSetBinding, metadata: {name: shared}, spec: {clusterSet: shared, workspace: {cluster: platform}}}`)
+		e.put(team, `{apiVersion: tmc.kcp.io/v1alpha1, kind: WorkloadPlacement, metadata: {name: p, namespace: default}, spec: {workloadSelector: {}, numberOfClusters: 1}}`)
+	}
+	return e
+}
+
+func (e *estate) register(name, set string) {
+	e.put("platform", fmt.Sprintf(`{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterRegistration, metadata: {name: %s, labels: {set: %s}},
+		spec: {location: eu}, status: {allocatable: {cpu: "4"}, conditions: [{type: Ready, status: "True"}]}}`, name, set))
+}
+
+// share grants quotas of CPU to teams, and nothing to others.
+func (e *estate) share(teams map[string]string) {
+	var grants []string
+	for _, team := range slices.Sorted(maps.Keys(teams)) {
+		grants = append(grants, fmt.Sprintf(`{name: %s, workspace: {cluster: %s}, quota: {cpu: %q}}`, team, team, teams[team]))
+	}
+	e.put("platform", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSet, metadata: {name: shared},
+		spec: {clusterSelector: {labelSelector: {matchLabels: {set: shared}}}, grants: [`+strings.Join(grants, ", ")+`]}}`)
+}
+
+func (e *estate) in(workspace string) *Local {
+	return e.platform.Workspace(logicalcluster.Name(workspace))
+}
+
+func (e *estate) put(workspace, text string) {
+	e.Helper()
+	var u unstructured.Unstructured
+	if err := yaml.Unmarshal([]byte(text), &u.Object); err != nil {
+		e.Fatal(err)
+	}
+	if err := e.in(workspace).Put(&u); err != nil {
+		e.Fatal(err)
+	}
+}
+
+// deploy makes Deployments that ask for so many millicores each.
+func (e *estate) deploy(team string, from, to, millis int) {
+	for i := from; i < to; i++ {
+		e.put(team, fmt.Sprintf(`{apiVersion: apps/v1, kind: Deployment, metadata: {name: web-%d, namespace: default},
+			spec: {template: {spec: {containers: [{name: main, resources: {requests: {cpu: %dm}}}]}}}}`, i, millis))
+	}
+}
+
+// settle has passes be made until none is due.
+func (e *estate) settle() {
+	e.Helper()
+	for range 1000 {
+		due := e.platform.Due()
+		if len(due) == 0 {
+			return
+		}
+		for _, l := range due {
+			again, _, err := l.Pass(context.Background())
+			if err != nil {
+				e.Fatalf("pass over %s: %v", l.name, err)
+			}
+			l.due = l.due || again
+			e.checkPromises()
+		}
+	}
+	e.Fatal("passes go on and on")
+}
+
+// later has some time pass.
+func (e *estate) later(d time.Duration) {
+	e.Helper()
+	e.now = e.now.Add(d)
+	for _, l := range e.platform.workspaces {
+		l.due = true
+	}
+	e.settle()
+}
+
+// promised is what the slices that are kept by the platform promise, in millicores, by cluster and by workspace.
+func (e *estate) promised() (on, to map[string]int64) {
+	on, to = map[string]int64{}, map[string]int64{}
+	for _, d := range as[*v1alpha1.PlacementDecision](e.platform.show(decisionResource), map[types.UID]decode.Problems{}) {
+		of := "platform"
+		if d.Source != nil {
+			of = d.Source.Workspace
+		}
+		for _, w := range d.Decisions {
+			for _, c := range w.Clusters {
+				on[c.Name] += w.Reserved.Cpu().MilliValue()
+				to[of] += w.Reserved.Cpu().MilliValue()
+			}
+		}
+	}
+	return on, to
+}
+
+// checkPromises fails where more is promised on a cluster than it has.
+func (e *estate) checkPromises() {
+	e.Helper()
+	on, _ := e.promised()
+	for cluster, millis := range on {
+		if millis > 4000 {
+			e.Fatalf("%dm are promised on %s", millis, cluster)
+		}
+	}
+}
+
+// where returns the clusters of the workloads of a team, as people there read them.
+func (e *estate) where(team string) map[string]string {
+	where := map[string]string{}
+	for ref, d := range e.in(team).Decisions() {
+		for _, c := range d.Clusters {
+			where[ref.Name] += c.Name
+		}
+	}
+	return where
+}
+
+func (e *estate) copies(team string) []*unstructured.Unstructured {
+	var all []*unstructured.Unstructured
+	for _, u := range e.in(team).Objects() {
+		if u.GetKind() == "PlacementDecision" {
+			all = append(all, u)
+		}
+	}
+	return all
+}
+
+func (e *estate) happened(team, reason string) bool {
+	return slices.ContainsFunc(e.in(team).Events(), func(event LocalEvent) bool { return event.Reason == reason })
+}
+
+func threeTeams(t testing.TB) *estate {
+	return newEstate(t, []string{"eu-1", "eu-2"}, map[string]string{"red": "4", "green": "4", "blue": "4"})
+}
+
+// TestTeamsFillASharedFleet: three teams ask for more than there is. All of it is promised, to the last millicore, nothing twice, and no
+// team has more than its quota.
+func TestTeamsFillASharedFleet(t *testing.T) {
+	e := threeTeams(t)
+	for _, team := range []string{"red", "green", "blue"} {
+		e.deploy(team, 0, 20, 250)
+	}
+	e.settle()
+	on, to := e.promised()
+	if on["eu-1"] != 4000 || on["eu-2"] != 4000 {
+		t.Errorf("promised: %v", on)
+	}
+	total := int64(0)
+	for team, millis := range to {
+		if total += millis; millis > 4000 {
+			t.Errorf("%s has %dm", team, millis)
+		}
+		if got := int64(len(e.where(team))) * 250; got != millis {
+			t.Errorf("%s reads of %dm, %dm are kept for it", team, got, millis)
+		}
+	}
+	if total != 8000 {
+		t.Errorf("promised: %v", to)
+	}
+	// Room that becomes free goes to those who wait.
+	for i := range 20 {
+		if e.where("red")[fmt.Sprintf("web-%d", i)] != "" {
+			e.delete("red", fmt.Sprintf("web-%d", i))
+		}
+	}
+	e.settle()
+	if on, _ := e.promised(); on["eu-1"] != 4000 || on["eu-2"] != 4000 {
+		t.Errorf("promised once red has made room: %v", on)
+	}
+}
+
+func (e *estate) delete(team, deployment string) {
+	e.Helper()
+	u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"namespace": "default", "name": deployment}}}
+	if err := e.in(team).Delete(u); err != nil {
+		e.Fatal(err)
+	}
+}
+
+// TestCopiesAreForReading: what a team does to the PlacementDecisions in its workspace is undone, and changes nothing that is promised.
+func TestCopiesAreForReading(t *testing.T) {
+	for name, spoil := range map[string]func(e *estate, copied *unstructured.Unstructured){
+		"edited": func(e *estate, c *unstructured.Unstructured) {
+			decisions, _, _ := unstructured.NestedSlice(c.Object, "decisions")
+			decisions[0].(map[string]any)["clusters"] = []any{map[string]any{"name": "eu-2", "replicas": int64(1)}}
+			decisions[0].(map[string]any)["reserved"] = map[string]any{"cpu": "1m"}
+			_ = unstructured.SetNestedSlice(c.Object, decisions, "decisions")
+			if err := e.in("red").Put(c); err != nil {
+				e.Fatal(err)
+			}
+		},
+		"emptied": func(e *estate, c *unstructured.Unstructured) {
+			delete(c.Object, "decisions")
+			if err := e.in("red").Put(c); err != nil {
+				e.Fatal(err)
+			}
+		},
+		"deleted": func(e *estate, c *unstructured.Unstructured) {
+			if err := e.in("red").Delete(c); err != nil {
+				e.Fatal(err)
+			}
+		},
+		"not marked any more": func(e *estate, c *unstructured.Unstructured) {
+			c.SetAnnotations(nil)
+			if err := e.in("red").Put(c); err != nil {
+				e.Fatal(err)
+			}
+		},
+		"said to be kept for another": func(e *estate, c *unstructured.Unstructured) {
+			_ = unstructured.SetNestedStringMap(c.Object, map[string]string{"workspace": "green", "namespace": "default"}, "source")
+			if err := e.in("red").Put(c); err != nil {
+				e.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := threeTeams(t)
+			e.deploy("red", 0, 3, 1000)
+			e.settle()
+			before, kept := e.where("red"), e.copies("platform")
+			if len(before) != 3 {
+				t.Fatalf("before: %v", before)
+			}
+			spoil(e, e.copies("red")[0].DeepCopy())
+			e.later(time.Minute)
+			if after := e.where("red"); !maps.Equal(before, after) {
+				t.Errorf("before: %v, after: %v", before, after)
+			}
+			if !e.happened("red", decisionDiscarded) {
+				t.Error("no event tells")
+			}
+			for i, u := range e.copies("platform") {
+				if u.GetResourceVersion() != kept[i].GetResourceVersion() {
+					t.Error("what is kept has been written")
+				}
+			}
+			// What is promised to others rests on what is kept.
+			e.deploy("green", 0, 10, 1000)
+			e.settle()
+			if _, to := e.promised(); to["red"] != 3000 || to["green"] != 4000 {
+				t.Errorf("promised: %v", to)
+			}
+		})
+	}
+}
+
+// TestForgedDecisionsCountForNothing: a team makes PlacementDecisions of its own, which hold nothing and take nothing from others.
+func TestForgedDecisionsCountForNothing(t *testing.T) {
+	e := threeTeams(t)
+	e.deploy("red", 0, 2, 1000)
+	e.settle()
+	for i, source := range []string{"", "source: {workspace: green, namespace: default},"} {
+		e.put("red", fmt.Sprintf(`{apiVersion: tmc.kcp.io/v1alpha1, kind: PlacementDecision, metadata: {name: mine-%d, namespace: default}, placementName: p, count: 1, %s
+			decisions: [{workload: {apiVersion: apps/v1, kind: Deployment, name: huge, uid: u}, clusters: [{name: eu-1, replicas: 1}], reserved: {cpu: "4"}, decidedAt: "2026-01-01T00:00:00Z"}]}`, i, source))
+	}
+	e.deploy("green", 0, 10, 1000)
+	e.deploy("blue", 0, 10, 1000)
+	e.later(time.Minute)
+	if _, to := e.promised(); to["red"] != 2000 || to["green"]+to["blue"] != 6000 {
+		t.Errorf("promised: %v", to)
+	}
+	for _, c := range e.copies("red") {
+		if strings.HasPrefix(c.GetName(), "mine") {
+			t.Errorf("%s is still there", c.GetName())
+		}
+	}
+}
+
+// TestWithdrawnGrant: what runs stays and stays reserved, nothing new comes, and it goes on once it is granted again.
+func TestWithdrawnGrant(t *testing.T) {
+	e := threeTeams(t)
+	e.deploy("red", 0, 2, 1000)
+	e.settle()
+	before := e.where("red")
+	e.share(map[string]string{"green": "8", "blue": "8"})
+	e.settle()
+	e.deploy("red", 2, 4, 1000)
+	e.deploy("green", 0, 8, 1000)
+	e.later(time.Hour)
+	if after := e.where("red"); !maps.Equal(before, after) {
+		t.Errorf("before: %v, after: %v", before, after)
+	}
+	if _, to := e.promised(); to["red"] != 2000 || to["green"] != 6000 {
+		t.Errorf("promised: %v", to)
+	}
+	e.delete("red", "web-0")
+	e.settle()
+	if _, to := e.promised(); to["red"] != 1000 || to["green"] != 7000 {
+		t.Errorf("promised once one is gone: %v", to)
+	}
+	e.delete("green", "web-0")
+	e.share(map[string]string{"red": "2", "green": "0"})
+	e.later(time.Minute)
+	if _, to := e.promised(); to["red"] != 2000 {
+		t.Errorf("promised once it is granted again: %v", to)
+	}
+}
+
+// TestClusterLeavesTheSet: what runs on it moves to another cluster of the set, and stays where there is no room.
+func TestClusterLeavesTheSet(t *testing.T) {
+	e := threeTeams(t)
+	e.deploy("red", 0, 4, 1000)
+	e.settle()
+	e.register("eu-1", "kept-back")
+	e.later(time.Hour)
+	for name, cluster := range e.where("red") {
+		if cluster != "eu-2" {
+			t.Errorf("%s is on %s", name, cluster)
+		}
+	}
+	e.register("eu-2", "kept-back")
+	e.later(time.Hour)
+	if where := e.where("red"); len(where) != 4 {
+		t.Errorf("without a cluster in the set: %v", where)
+	}
+}
+
+// TestRestartOnASharedFleet: another controller finds everything as it was, writes nothing, and promises nothing twice.
+func TestRestartOnASharedFleet(t *testing.T) {
+	e := threeTeams(t)
+	for _, team := range []string{"red", "green", "blue"} {
+		e.deploy(team, 0, 20, 250)
+	}
+	// In the middle: the platform has made its pass, and one team.
+	for _, l := range e.platform.Due() {
+		if l.name != "red" {
+			if _, _, err := l.Pass(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for range 2 {
+		if err := e.platform.Restart(); err != nil {
+			t.Fatal(err)
+		}
+		e.later(time.Second)
+	}
+	if on, _ := e.promised(); on["eu-1"] != 4000 || on["eu-2"] != 4000 {
+		t.Errorf("promised: %v", on)
+	}
+	versions := func() (all []string) {
+		for _, l := range e.platform.workspaces {
+			for _, u := range l.Objects() {
+				if u.GetKind() == "PlacementDecision" {
+					all = append(all, l.name.String()+u.GetName()+u.GetResourceVersion())
+				}
+			}
+		}
+		slices.Sort(all)
+		return all
+	}
+	before := versions()
+	if err := e.platform.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	e.later(time.Second)
+	if after := versions(); !slices.Equal(before, after) {
+		t.Errorf("written: %v\nbefore: %v", after, before)
+	}
+}
+
+// TestNothingIsDecidedBeforeAllIsKnown: after a restart, teams whose passes come first find no room that is promised to others.
+func TestNothingIsDecidedBeforeAllIsKnown(t *testing.T) {
+	e := threeTeams(t)
+	e.deploy("red", 0, 8, 500)
+	e.settle()
+	e.deploy("green", 0, 20, 500)
+	if err := e.platform.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	for _, order := range [][]string{{"green"}, {"platform", "green"}} {
+		for _, name := range order {
+			if _, _, err := e.in(name).Pass(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		on, to := e.promised()
+		if to["red"] != 4000 || on["eu-1"]+on["eu-2"] > 8000 {
+			t.Fatalf("promised: %v %v", on, to)
+		}
+	}
+	if _, to := e.promised(); to["green"] != 4000 {
+		t.Errorf("promised: %v", to)
+	}
+}
+
+// TestHostilePolicyOfOneTeam: the others are decided as if it was not there.
+func TestHostilePolicyOfOneTeam(t *testing.T) {
+	e := threeTeams(t)
+	e.put("red", `{apiVersion: v1, kind: ConfigMap, metadata: {name: hostile, namespace: default, labels: {openpolicyagent.org/policy: rego}}, data: {"a.rego": "package placement.scoring\nweights := {\"capacity\": count([x | some x in numbers.range(1, 100000000); x > 3])}\n"}}`)
+	for _, team := range []string{"red", "green"} {
+		e.deploy(team, 0, 4, 1000)
+	}
+	e.settle()
+	if _, to := e.promised(); to["green"] != 4000 || to["red"] != 0 {
+		t.Errorf("promised: %v", to)
+	}
+}
+
+// TestWorkspaceThatIsGone: what it had stays promised until the server says that its placements are gone, and then goes to others.
+func TestWorkspaceThatIsGone(t *testing.T) {
+	e := threeTeams(t)
+	e.deploy("red", 0, 4, 1000)
+	e.settle()
+	e.deploy("green", 0, 4, 1000)
+	e.deploy("blue", 0, 4, 1000)
+	e.settle()
+	red := e.in("red")
+	delete(e.platform.workspaces, "red")
+	e.platform.fleets.forget(red.workspace)
+	e.platform.engine.Forget("red")
+	e.settle()
+	if _, to := e.promised(); to["red"] != 4000 {
+		t.Errorf("promised at once: %v", to)
+	}
+	e.later(2 * orphanedFor)
+	e.later(2 * orphanedFor)
+	if _, to := e.promised(); to["red"] != 0 || to["green"]+to["blue"] != 8000 {
+		t.Errorf("promised later: %v", to)
+	}
+}
+
+// TestPlatformIsAwayForAWhile: nothing is decided meanwhile, nothing is lost, and it goes on afterwards.
+func TestPlatformIsAwayForAWhile(t *testing.T) {
+	e := threeTeams(t)
+	e.deploy("red", 0, 2, 1000)
+	e.settle()
+	before, kept := e.where("red"), len(e.copies("platform"))
+	e.platform.fleets.forget(e.platform.workspace)
+	e.platform.engine.Forget("platform")
+	e.deploy("red", 2, 3, 1000)
+	for range 3 {
+		e.now = e.now.Add(time.Hour)
+		for _, team := range []string{"red", "green"} {
+			if _, _, err := e.in(team).Pass(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if after := e.where("red"); !maps.Equal(before, after) || len(e.copies("platform")) != kept {
+		t.Errorf("before: %v, meanwhile: %v", before, after)
+	}
+	e.platform.begin(nil)
+	e.later(time.Second)
+	after := e.where("red")
+	if len(after) != 3 || after["web-0"] != before["web-0"] || after["web-1"] != before["web-1"] {
+		t.Errorf("before: %v, after: %v", before, after)
+	}
+}
+
+// TestTeamsOnAnotherShard: what is promised is kept on the shard of the clusters, and copied to that of the team; edits of either wake
+// whom they concern.
+func TestTeamsOnAnotherShard(t *testing.T) {
+	i := newInstallation(t)
+	platform, teams := newAPIServer(t), newAPIServer(t)
+	object := func(s *apiServer, resource, workspace, text string) {
+		t.Helper()
+		var u unstructured.Unstructured
+		if err := yaml.Unmarshal([]byte(text), &u.Object); err != nil {
+			t.Fatal(err)
+		}
+		s.put(resource, workspace, &u)
+	}
+	platform.put("apibindings", "platform", testBinding("configmaps", "leases.coordination.k8s.io", "deployments.apps", "jobs.batch"))
+	object(platform, "clusterregistrations", "platform", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterRegistration, metadata: {name: a}, status: {allocatable: {cpu: "3"}, conditions: [{type: Ready, status: "True"}]}}`)
+	object(platform, "clustersets", "platform", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSet, metadata: {name: all}, spec: {clusterSelector: {}, grants: [
+		{name: red, workspace: {cluster: red}, quota: {cpu: "2"}}, {name: green, workspace: {cluster: green}, quota: {cpu: "2"}}]}}`)
+	for _, team := range []string{"red", "green"} {
+		teams.put("apibindings", team, testBinding("configmaps", "leases.coordination.k8s.io", "deployments.apps", "jobs.batch"))
+		object(teams, "clustersetbindings", team, `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSetBinding, metadata: {name: all}, spec: {clusterSet: all, workspace: {cluster: platform}}}`)
+		placement := testPlacement(one)
+		placement.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "WorkloadPlacement"}
+		teams.put("workloadplacements", team, placement)
+		for _, name := range []string{"x", "y", "z"} { // equal names in both, each with a UID of its own
+			teams.put("deployments", team, oneCPU(name))
+		}
+	}
+	i.shows(platform, teams)
+	count := func(s *apiServer) (n int) {
+		for _, u := range s.stored("placementdecisions") {
+			decisions, _, _ := unstructured.NestedSlice(u.Object, "decisions")
+			n += len(decisions)
+		}
+		return n
+	}
+	eventually(t, "the cluster is full, and the copies say so", func() bool { return count(platform) == 3 && count(teams) == 3 })
+	for _, u := range platform.stored("placementdecisions") {
+		if source, _, _ := unstructured.NestedString(u.Object, "source", "workspace"); u.GetNamespace() != v1alpha1.DecisionNamespace || source == "" || len(u.GetOwnerReferences()) > 0 {
+			t.Errorf("kept as %s/%s of %q with owners %v", u.GetNamespace(), u.GetName(), source, u.GetOwnerReferences())
+		}
+	}
+
+	copied := teams.stored("placementdecisions")[0]
+	team := copied.GetAnnotations()["kcp.io/cluster"]
+	edited := copied.DeepCopy()
+	delete(edited.Object, "decisions")
+	teams.put("placementdecisions", team, edited)
+	eventually(t, "the edited copy is put right", func() bool { return count(teams) == 3 })
+
+	eventually(t, "all is quiet", func() bool { return i.queue.Len() == 0 })
+	for _, u := range teams.stored("deployments") {
+		if u.GetAnnotations()["kcp.io/cluster"] == team && count(platform) == 3 {
+			teams.set(func(s *apiServer) {
+				s.drop(target{cluster: team, namespace: u.GetNamespace(), resource: "deployments", name: u.GetName()})
+			})
+		}
+	}
+	eventually(t, "others get the room, as far as their quota goes", func() bool { return count(platform) == 2 && count(teams) == 2 })
+}
+
+// passes has passes be made until none is due, and returns over which workspaces.
+func (e *estate) passes() (over []string) {
+	e.Helper()
+	for len(e.platform.Due()) > 0 {
+		for _, l := range e.platform.Due() {
+			over = append(over, l.name.String())
+			again, _, err := l.Pass(context.Background())
+			if err != nil {
+				e.Fatal(err)
+			}
+			l.due = l.due || again
+		}
+	}
+	slices.Sort(over)
+	return slices.Compact(over)
+}
+
+// TestWhoLooksAtWhatHasChanged: the report of a cluster costs passes over those alone that wait for room, what a cluster is concerns
+// all, and room that a team gives back those that wait.
+func TestWhoLooksAtWhatHasChanged(t *testing.T) {
+	e := threeTeams(t)
+	e.deploy("red", 0, 2, 1000)
+	e.deploy("green", 0, 5, 1000) // one more than its quota
+	e.settle()
+	for _, tc := range []struct {
+		name   string
+		change func()
+		want   string
+	}{
+		{"a report", func() {
+			e.put("platform", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterRegistration, metadata: {name: eu-1, labels: {set: shared}}, spec: {location: eu},
+				status: {allocatable: {cpu: "4"}, allocated: {cpu: 100m}, conditions: [{type: Ready, status: "True"}]}}`)
+		}, "green platform"},
+		{"another location", func() {
+			e.put("platform", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterRegistration, metadata: {name: eu-1, labels: {set: shared}}, spec: {location: us},
+				status: {allocatable: {cpu: "4"}, conditions: [{type: Ready, status: "True"}]}}`)
+		}, "blue green platform red"},
+		{"a workload more", func() { e.deploy("red", 2, 3, 100) }, "red"},
+		{"a workload less", func() { e.delete("red", "web-2") }, "green platform red"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tc.change()
+			if got := strings.Join(e.passes(), " "); got != tc.want {
+				t.Errorf("passes over %s, not %s", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestDrainOfASharedCluster: it is drained once nobody has anything there, and its owners read whose workloads remain.
+func TestDrainOfASharedCluster(t *testing.T) {
+	e := threeTeams(t)
+	e.deploy("red", 0, 4, 1000)
+	e.deploy("green", 0, 4, 1000)
+	e.settle()
+	e.put("platform", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterRegistration, metadata: {name: eu-1, labels: {set: shared}}, spec: {location: eu, drain: {}},
+		status: {allocatable: {cpu: "4"}, conditions: [{type: Ready, status: "True"}]}}`)
+	drain := func() (status v1alpha1.ClusterDrainStatus, drained string) {
+		e.later(time.Minute)
+		for _, r := range as[*v1alpha1.ClusterRegistration](e.platform.show(clusterResource), map[types.UID]decode.Problems{}) {
+			if r.Name == "eu-1" && r.Status.Drain != nil {
+				status = *r.Status.Drain
+				drained = string(conditions.Get(r, v1alpha1.DrainedCondition).Status)
+			}
+		}
+		return status, drained
+	}
+	status, drained := drain()
+	if status.Remaining != 4 || drained != "False" {
+		t.Fatalf("%d remain, drained: %s", status.Remaining, drained)
+	}
+	teams := map[string]int{}
+	for _, w := range status.Workloads {
+		teams[w.Workspace]++
+	}
+	if teams["red"]+teams["green"] != 4 {
+		t.Errorf("remaining, by workspace: %v", teams)
+	}
+	e.register("eu-3", "shared")
+	for range 10 {
+		if status, drained = drain(); drained == "True" {
+			break
+		}
+	}
+	if status.Remaining != 0 || drained != "True" {
+		t.Errorf("%d remain, drained: %s", status.Remaining, drained)
+	}
+	if on, to := e.promised(); on["eu-1"] != 0 || to["red"] != 4000 || to["green"] != 4000 {
+		t.Errorf("promised: %v %v", on, to)
+	}
+}
