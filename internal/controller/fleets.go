@@ -26,12 +26,16 @@ type fleets struct {
 	mu     sync.Mutex
 	fleets map[logicalcluster.Name]*fleet
 	shares map[logicalcluster.Name]*shares
+	// naming are those of shares that name others.
+	naming map[logicalcluster.Name]*shares
 }
 
 // shares is what a workspace says of sharing clusters.
 type shares struct {
 	*sharing.Workspace
 	terms
+	// names are the workspaces that its ClusterSets and ClusterSetBindings name.
+	names []v1alpha1.WorkspaceReference
 }
 
 // terms are what that was read from.
@@ -48,7 +52,7 @@ func (t *terms) same(o *terms) bool {
 }
 
 func newFleets() *fleets {
-	return &fleets{fleets: map[logicalcluster.Name]*fleet{}, shares: map[logicalcluster.Name]*shares{}}
+	return &fleets{fleets: map[logicalcluster.Name]*fleet{}, shares: map[logicalcluster.Name]*shares{}, naming: map[logicalcluster.Name]*shares{}}
 }
 
 // add has others find the fleet of a workspace.
@@ -74,13 +78,14 @@ func (f *fleets) forget(w *workspace) {
 		delete(f.fleets, w.name)
 	}
 	delete(f.shares, w.name)
+	delete(f.naming, w.name)
 	if w.host != nil {
 		w.host.leave(w.name)
 	}
 	for _, name := range w.fleet.visitors() {
 		f.wake(name)
 	}
-	f.wakeSharing(w.name)
+	f.wakeNaming(w.name)
 }
 
 // visit makes a view that of a workspace which looks at the clusters of another: what it has of decisions itself are copies, and
@@ -130,12 +135,21 @@ func (f *fleets) look(name logicalcluster.Name, o *cacheView, now *workspace) (h
 	t.held = f.holds(name, o, now)
 	before := f.shares[name]
 	if before == nil || !before.same(&t) {
-		w := sharing.NewWorkspace(name, "", t.registered, o.sets, o.setBindings)
-		w.Held = t.held
-		f.shares[name] = &shares{w, t}
-		if before != nil || len(o.sets)+len(o.setBindings) > 0 {
-			f.wakeSharing(name)
+		said := &shares{Workspace: sharing.NewWorkspace(name, "", t.registered, o.sets, o.setBindings), terms: t}
+		for _, s := range o.sets {
+			for _, g := range s.Spec.Grants {
+				said.names = append(said.names, g.Workspace)
+			}
 		}
+		for _, b := range o.setBindings {
+			said.names = append(said.names, b.Spec.Workspace)
+		}
+		said.Held = t.held
+		f.shares[name] = said
+		if delete(f.naming, name); len(said.names) > 0 {
+			f.naming[name] = said
+		}
+		f.wakeNaming(name)
 	}
 	v := sharing.ViewOf(f.shares[name].Workspace, f.lookup)
 	if v.Fleet == name {
@@ -165,23 +179,28 @@ func (f *fleets) holds(name logicalcluster.Name, o *cacheView, now *workspace) l
 
 // lookup finds a workspace by what it has said itself.
 func (f *fleets) lookup(r v1alpha1.WorkspaceReference) *sharing.Workspace {
-	name := logicalcluster.Name(r.Cluster)
-	if name == "" {
-		var err error
-		if name, err = f.at(r.Path); err != nil {
-			return nil
-		}
-	}
-	if s := f.shares[name]; s != nil {
+	if s := f.shares[f.means(r)]; s != nil {
 		return s.Workspace
 	}
 	return nil
 }
 
-// wakeSharing has a pass be made over all workspaces that share clusters, but for one.
-func (f *fleets) wakeSharing(but logicalcluster.Name) {
-	for _, name := range slices.Sorted(maps.Keys(f.shares)) {
-		if s := f.shares[name]; name != but && len(s.sets)+len(s.bindings) > 0 {
+// means is the workspace that a reference names, empty where that is not known.
+func (f *fleets) means(r v1alpha1.WorkspaceReference) logicalcluster.Name {
+	if r.Cluster != "" {
+		return logicalcluster.Name(r.Cluster)
+	}
+	name, err := f.at(r.Path)
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// wakeNaming has a pass be made over all workspaces that name one.
+func (f *fleets) wakeNaming(one logicalcluster.Name) {
+	for _, name := range slices.Sorted(maps.Keys(f.naming)) {
+		if name != one && slices.ContainsFunc(f.naming[name].names, func(r v1alpha1.WorkspaceReference) bool { return f.means(r) == one }) {
 			f.wake(name)
 		}
 	}
