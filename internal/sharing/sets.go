@@ -149,14 +149,9 @@ func grantOf(s *selected, index int) (*engine.Grant, []Problem) {
 	at := field.NewPath("spec", "grants").Index(index)
 	var problems []Problem
 	read := func(name string, list corev1.ResourceList) map[string]int64 {
-		amounts := make(map[string]int64, len(list))
-		for _, resource := range slices.Sorted(maps.Keys(list)) {
-			r, err := capacity.FromResourceList(corev1.ResourceList{resource: list[resource]})
-			if err != nil {
-				problems = append(problems, Problem{InvalidQuantity, at.Child(name).Key(string(resource)).String(), strings.TrimPrefix(err.Error(), string(resource)+": ")})
-				continue
-			}
-			amounts[string(resource)] = r.Get(string(resource))
+		amounts, wrong := readAmounts(list)
+		for _, resource := range slices.Sorted(maps.Keys(wrong)) {
+			problems = append(problems, Problem{InvalidQuantity, at.Child(name).Key(resource).String(), wrong[resource]})
 		}
 		return amounts
 	}
@@ -180,6 +175,27 @@ func grantOf(s *selected, index int) (*engine.Grant, []Problem) {
 		}
 	}
 	return g, problems
+}
+
+// Amounts are those of a resource list that can be read, by resource: none is left out for being 0.
+func Amounts(list corev1.ResourceList) map[string]int64 {
+	amounts, _ := readAmounts(list)
+	return amounts
+}
+
+// readAmounts returns the amounts of a resource list, and what is wrong with those that cannot be read.
+func readAmounts(list corev1.ResourceList) (amounts map[string]int64, wrong map[string]string) {
+	amounts, wrong = make(map[string]int64, len(list)), map[string]string{}
+	for resource, quantity := range list {
+		name := string(resource)
+		r, err := capacity.FromResourceList(corev1.ResourceList{resource: quantity})
+		if err != nil {
+			wrong[name] = strings.TrimPrefix(err.Error(), name+": ")
+			continue
+		}
+		amounts[name] = r.Get(name)
+	}
+	return amounts, wrong
 }
 
 // overcommitted finds quotas and guarantees that add up to more than clusters have, and resources that none of them has. Sets that

@@ -101,3 +101,36 @@ func typed[T any](objects []Typed[T]) []*T {
 	}
 	return all
 }
+
+// SharingWith returns the workspaces that may share clusters with one, itself included: those that its bindings name, and those that bind
+// the sets of these, or its own.
+func SharingWith(workspaces []*Workspace, name logicalcluster.Name) (with []*Workspace) {
+	shared, lookup := Shared(workspaces)
+	owners := func(w *Workspace) map[logicalcluster.Name]bool {
+		all := map[logicalcluster.Name]bool{w.Name: len(w.Sets) > 0 || w.Name == name, w.Held: w.Held != ""}
+		for _, b := range w.Bindings {
+			if owner := lookup(b.Typed.Spec.Workspace); owner != nil {
+				all[owner.Name] = true
+			}
+		}
+		return all
+	}
+	if shared[name] == nil {
+		return nil
+	}
+	var own map[logicalcluster.Name]bool
+	for _, w := range workspaces {
+		if w.Name == name {
+			own = owners(w)
+		}
+	}
+	for _, w := range workspaces {
+		for owner, is := range owners(w) {
+			if is && own[owner] {
+				with = append(with, w)
+				break
+			}
+		}
+	}
+	return with
+}

@@ -35,6 +35,9 @@ type Headroom struct {
 // headroom rehearses for each placement that asks for it the loss of each domain, in the order of placements' age.
 func (s *Simulation) headroom(ctx context.Context) (all []Headroom, err error) {
 	for _, w := range s.workspaces {
+		if !s.shows(w.Name) {
+			continue
+		}
 		outlooks, rehearsed := map[*placementState]*headroom.Outlook{}, map[snapshot.TopologyKey]bool{}
 		for _, p := range w.placements {
 			if p.survive == "" || p.err != nil || rehearsed[p.survive] {

@@ -67,6 +67,9 @@ func (s *Simulation) rebalanced(i item) (w rebalance.Workload, counts bool) {
 
 // RebalancedWorkspace is the only workspace there is to rebalance. It fails where there are several.
 func (s *Simulation) RebalancedWorkspace() (logicalcluster.Name, error) {
+	if s.options.About != "" {
+		return s.options.About, nil
+	}
 	if len(s.workspaces) != 1 {
 		names := make([]string, len(s.workspaces))
 		for i, w := range s.workspaces {

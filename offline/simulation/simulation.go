@@ -24,6 +24,7 @@ import (
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/sharing"
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
@@ -31,6 +32,9 @@ import (
 type Options struct {
 	// Fresh ignores PlacementDecisions, as if nothing had been placed yet.
 	Fresh bool
+	// About is the only workspace that results are about, as those who work in it see them; all if empty. Others are placed for the
+	// clusters that they share with it.
+	About logicalcluster.Name
 	// Rejected adds the rejected clusters, with the reasons, to decisions.
 	Rejected bool
 	// Explained keeps the engine's decisions, and all that explaining them takes, in Decision.Explained.
@@ -54,6 +58,10 @@ type Simulation struct {
 	workspaces []*workspace
 	// assignments of workloads by workspace and name. Invariant: the engine holds a reservation for each.
 	assignments map[key]assignment
+	// fleets are the workspaces whose clusters each one looks at, shared and lookup what they share these by.
+	fleets map[logicalcluster.Name]logicalcluster.Name
+	shared map[logicalcluster.Name]*sharing.Workspace
+	lookup sharing.Lookup
 	// budget of disruptions, and what is left of it in this Run.
 	budget disruption.Budget
 	pacers map[logicalcluster.Name]*pacer
@@ -132,41 +140,61 @@ func New(options Options) (*Simulation, error) {
 // Load replaces the loaded workspaces; workloads keep their assignments. It returns the errors in clusters, placements,
 // policies and PlacementDecisions. Workloads of a placement or of policies with an error are not decided.
 func (s *Simulation) Load(ctx context.Context, workspaces []*manifest.Workspace) error {
-	first := len(s.workspaces) == 0
+	before := s.workspaces
 	s.workspaces = nil
-	var errs []error
+	errs := map[logicalcluster.Name][]error{}
 	for _, m := range workspaces {
-		w := &workspace{Workspace: m}
-		s.workspaces = append(s.workspaces, w)
-		gone := map[string]bool{}
-		for _, row := range s.engine.Snapshot(m.Name).Rows() {
-			gone[row.Name] = true
+		s.workspaces = append(s.workspaces, &workspace{Workspace: m})
+		errs[m.Name] = s.register(m, before)
+	}
+	// Nothing is decided on a fleet before all that is promised there is known.
+	all := s.share()
+	for _, w := range s.workspaces {
+		if before == nil && !s.options.Fresh {
+			errs[w.Name] = append(errs[w.Name], s.restore(w.Workspace))
 		}
-		for _, c := range m.Clusters {
-			cluster := m.Cluster(c.Typed, s.options.Now)
-			if cluster.Invalid != "" {
-				errs = append(errs, &manifest.Error{Position: c.Position("status"), Object: c.String(), Message: cluster.Invalid})
-			}
-			if _, err := s.engine.SetCluster(m.Name, cluster); err != nil {
-				errs = append(errs, &manifest.Error{Position: c.Position("status"), Object: c.String(), Message: err.Error()})
-			}
-			delete(gone, c.Typed.Name)
-		}
-		for name := range gone {
-			s.engine.RemoveCluster(m.Name, name)
-		}
-		errs = append(errs, w.compile(s.engine))
+	}
+	for _, w := range s.workspaces {
+		errs[w.Name] = append(errs[w.Name], w.compile(s.engine))
 		if err := s.updatePolicies(ctx, w); err != nil {
-			w.policyErr = inFiles(m, err)
-			errs = append(errs, fmt.Errorf("policies of workspace %s: %w", m.Name, w.policyErr))
+			w.policyErr = inFiles(w.Workspace, err)
+			errs[w.Name] = append(errs[w.Name], fmt.Errorf("policies of workspace %s: %w", w.Name, w.policyErr))
 		}
 		s.followRollout(w)
-		if first && !s.options.Fresh {
-			errs = append(errs, s.restore(m))
-		}
 		s.setAffinity(ctx, w)
 	}
-	return errors.Join(errs...)
+	for _, w := range s.workspaces {
+		if s.shows(w.Name) { // what is wrong with another is that one's own
+			all = errors.Join(all, errors.Join(errs[w.Name]...))
+		}
+	}
+	return all
+}
+
+// register puts the clusters of a workspace in place of those that it had before.
+func (s *Simulation) register(m *manifest.Workspace, before []*workspace) (errs []error) {
+	gone := map[string]bool{}
+	for _, w := range before {
+		for _, c := range w.Clusters {
+			if w.Name == m.Name {
+				gone[c.Typed.Name] = true
+			}
+		}
+	}
+	for _, c := range m.Clusters {
+		cluster := m.Cluster(c.Typed, s.options.Now)
+		if cluster.Invalid != "" {
+			errs = append(errs, &manifest.Error{Position: c.Position("status"), Object: c.String(), Message: cluster.Invalid})
+		}
+		if _, err := s.engine.SetCluster(m.Name, cluster); err != nil {
+			errs = append(errs, &manifest.Error{Position: c.Position("status"), Object: c.String(), Message: err.Error()})
+		}
+		delete(gone, c.Typed.Name)
+	}
+	for name := range gone {
+		s.engine.RemoveCluster(m.Name, name)
+	}
+	return errs
 }
 
 // setAffinity tells the engine what affinity between workloads has to know.
@@ -223,7 +251,7 @@ func (s *Simulation) updatePolicies(ctx context.Context, w *workspace) error {
 // Pairs is how many pairs of a workload and a cluster of its workspace there are.
 func (s *Simulation) Pairs() (n int) {
 	for _, w := range s.workspaces {
-		n += len(w.Workloads) * len(w.Clusters)
+		n += len(w.Workloads) * s.engine.Snapshot(w.Name).Len()
 	}
 	return n
 }
@@ -446,9 +474,13 @@ func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*
 	if wanted >= 0 {
 		result.Decisions = result.Decisions[:wanted+1]
 	}
+	result.Decisions = shown(s, result.Decisions, func(d *Decision) string { return d.Workspace })
 	result.Suspended = s.suspended()
 	result.Summary = summarize(result.Decisions, time.Since(start))
 	for _, w := range s.workspaces {
+		if !s.shows(w.Name) {
+			continue
+		}
 		for _, row := range s.engine.Snapshot(w.Name).Rows() {
 			result.Clusters = append(result.Clusters, newCluster(w.Name.String(), row))
 		}
@@ -550,6 +582,10 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 	decision, err := decide(ctx, request)
 	if err == nil && !assigned && len(decision.Clusters) == 0 {
 		decision, err = s.preempt(ctx, item, request, d, decision)
+	}
+	if quota := new(capacity.QuotaError); errors.As(err, &quota) {
+		unplaced(quota.Error())
+		return
 	}
 	if err != nil {
 		failed(err)

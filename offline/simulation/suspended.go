@@ -24,7 +24,7 @@ func (s *Simulation) suspended() (all []Suspended) {
 	for _, w := range s.workspaces {
 		all = append(all, suspendedIn(w.Workspace)...)
 	}
-	return all
+	return shown(s, all, func(one *Suspended) string { return one.Workspace })
 }
 
 func suspendedIn(w *manifest.Workspace) []Suspended {

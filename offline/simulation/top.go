@@ -22,6 +22,8 @@ type Top struct {
 	// Queue holds the workloads that belong to a placement and have no decision, or wait for room for some of their replicas, in the
 	// order in which they are placed; nil without Options.Queue.
 	Queue []Waiting `json:"queue,omitzero"`
+	// Accounts of the workspaces that share clusters.
+	Accounts []Account `json:"accounts,omitempty"`
 	// Headroom of the placements that ask for it; nil without Options.Headroom.
 	Headroom []Headroom `json:"headroom,omitempty"`
 	// Suspended is what the controller decides nothing on now.
@@ -105,9 +107,16 @@ type TopSummary struct {
 func (s *Simulation) Top(ctx context.Context) (*Top, error) {
 	top := &Top{Clusters: []ClusterLoad{}, Suspended: s.suspended()}
 	for _, w := range s.workspaces {
+		if !s.shows(w.Name) {
+			continue
+		}
 		for _, row := range s.engine.Snapshot(w.Name).Rows() {
 			load := newLoad(w.Name.String(), row)
 			top.Clusters = append(top.Clusters, load)
+			if s.fleets[w.Name] != w.Name && s.shows(s.fleets[w.Name]) {
+				continue // it is counted for the workspace that it belongs to
+			}
+			top.Summary.Clusters++
 			if load.Overcommitted() {
 				top.Summary.Overcommitted++
 			}
@@ -123,7 +132,13 @@ func (s *Simulation) Top(ctx context.Context) (*Top, error) {
 		current, assigned := s.current(i)
 		return i.placement == nil || assigned && len(current.clusters) > 0 && i.waitingReplicas(current) == 0 || i.End() != ""
 	})
-	top.Summary.Clusters, top.Summary.Waiting = len(top.Clusters), len(items)
+	waiting := map[logicalcluster.Name]int{}
+	for _, i := range items {
+		waiting[i.workspace.Name]++
+	}
+	top.Accounts = s.accounts(waiting)
+	items = shown(s, items, func(i *item) string { return i.workspace.Name.String() })
+	top.Summary.Waiting = len(items)
 	if !s.options.Queue {
 		return top, nil
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kcp-dev/logicalcluster/v3"
+
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/input"
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/output"
@@ -73,7 +75,7 @@ without any there is nothing to compare with.`,
 			return err
 		}
 		defer s.done()
-		overlaid, err := overlay(c, s.workspaces, candidates, prune, shadow)
+		overlaid, err := overlay(c, s, candidates, prune, shadow)
 		if err != nil {
 			return err
 		}
@@ -133,9 +135,9 @@ func undecided(result *simulation.Result) error {
 }
 
 // overlay returns workspaces with candidates in the place of what they replace.
-func overlay(c *cobra.Command, workspaces []*manifest.Workspace, candidates []string, prune, shadow bool) ([]*manifest.Workspace, error) {
+func overlay(c *cobra.Command, s *session, candidates []string, prune, shadow bool) ([]*manifest.Workspace, error) {
 	if shadow {
-		return shadowed(workspaces)
+		return shadowed(s.workspaces, s.about)
 	}
 	replacing, err := input.Workspaces(c, candidates)
 	if err != nil {
@@ -144,14 +146,14 @@ func overlay(c *cobra.Command, workspaces []*manifest.Workspace, candidates []st
 	if len(replacing) == 1 && replacing[0].Empty() && !prune {
 		return nil, fmt.Errorf("there is no candidate in %s", strings.Join(candidates, ", "))
 	}
-	return manifest.Overlay(workspaces, replacing, prune)
+	return manifest.Overlay(s.workspaces, replacing, prune)
 }
 
 // shadowed returns workspaces with their shadow policies in force, where they have any.
-func shadowed(workspaces []*manifest.Workspace) ([]*manifest.Workspace, error) {
+func shadowed(workspaces []*manifest.Workspace, about logicalcluster.Name) ([]*manifest.Workspace, error) {
 	result, found := slices.Clone(workspaces), false
 	for i, w := range workspaces {
-		if with := w.Shadowed(); with != nil {
+		if with := w.Shadowed(); with != nil && (about == "" || about == w.Name) {
 			result[i], found = with, true
 		}
 	}

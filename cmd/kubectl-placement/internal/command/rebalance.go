@@ -167,11 +167,11 @@ func (a *aimFlags) in(c *cobra.Command, s *session) (rebalance.Aim, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--make-room: %w", err)
 	}
-	isWanted, err := findWorkload(s.workspaces, names, a.makeRoom)
+	isWanted, err := findWorkload(asked(s.workspaces, s.about), names, a.makeRoom)
 	if err != nil {
 		return nil, fmt.Errorf("--make-room: %w", err)
 	}
-	for _, w := range s.workspaces {
+	for _, w := range asked(s.workspaces, s.about) {
 		for _, o := range w.Workloads {
 			name := simulation.Workload{APIVersion: o.GetAPIVersion(), Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName()}
 			if isWanted(&simulation.Decision{Workspace: w.Name.String(), Workload: name}) {

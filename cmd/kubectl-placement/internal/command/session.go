@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kcp-dev/logicalcluster/v3"
+
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/input"
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/terminal"
@@ -20,6 +22,8 @@ import (
 type session struct {
 	*simulation.Simulation
 	workspaces []*manifest.Workspace
+	// about is the only workspace that is asked about; all if empty.
+	about logicalcluster.Name
 	// invalid reports objects that are wrong: those that cannot be read are left out, and workloads of placements and policies
 	// that are wrong are not decided.
 	invalid error
@@ -44,13 +48,18 @@ func load(c *cobra.Command, from *input.Source, update func(done, total int), op
 	if workspaces == nil {
 		return nil, wrong
 	}
-	tellLeftOut(c.ErrOrStderr(), workspaces)
-	options.Progress = update
+	tellLeftOut(c.ErrOrStderr(), asked(workspaces, from.About()))
+	options.Progress, options.About = update, from.About()
 	s, err := simulation.New(options)
 	if err != nil {
 		return nil, err
 	}
-	return &session{Simulation: s, workspaces: workspaces, invalid: errors.Join(wrong, s.Load(c.Context(), workspaces))}, nil
+	return &session{Simulation: s, workspaces: workspaces, about: options.About, invalid: errors.Join(wrong, s.Load(c.Context(), workspaces))}, nil
+}
+
+// asked returns the workspaces that are asked about.
+func asked(workspaces []*manifest.Workspace, about logicalcluster.Name) []*manifest.Workspace {
+	return slices.DeleteFunc(slices.Clone(workspaces), func(w *manifest.Workspace) bool { return about != "" && w.Name != about })
 }
 
 // maxLeftOut is how many objects that are not placed are named.

@@ -21,8 +21,14 @@ import (
 // byName is the order of top that is not a resource.
 const byName = "name"
 
+// What top shows a row of.
+const (
+	byCluster   = "cluster"
+	byWorkspace = "workspace"
+)
+
 func topCommand() *cobra.Command {
-	var sortBy string
+	var sortBy, by string
 	var noQueue, noHeadroom bool
 	c := &cobra.Command{
 		Use:   "top [FILES]",
@@ -41,24 +47,37 @@ wouldFit the cluster that is suggested.
 For placements with spec.headroom, top says whether their workloads survive the loss of any one domain, which loss would have
 most of them wait, and what would help, as their condition HeadroomAvailable does.
 
+--by workspace shows accounts in place of clusters: what each workspace has of each ClusterSet (used), what clusters do not
+report of it yet (reserved), its quota and what is left of it, what it is guaranteed, its dominant share, which is the largest
+over all resources of what the clusters of the set have, and how many of its workloads wait. In a workspace with a
+ClusterSetBinding it is that workspace's account alone.
+
 top places nothing: it shows the fleet as PlacementDecisions leave it. The exit code is 1 if an object or a policy is
 wrong.`,
 		Example: `  kubectl placement top --workspace root:team-shop      # live, read only
   kubectl placement top all/ --sort-by memory        # the fullest first
+  kubectl placement top --by workspace --workspace root:platform
   kubectl placement top -o json | jq '.queue[] | select(.priority > 0) | .waitsFor'
   watch kubectl placement top --no-queue --no-headroom`,
 	}
 	from, out := input.NewSource(c), output.NewFlag(c, fleetLoad{})
 	c.Flags().StringVar(&sortBy, "sort-by", byName, "Order of the clusters of a workspace: name, or a resource such as cpu or memory, fullest first.")
+	c.Flags().StringVar(&by, "by", byCluster, "What to show: how full each cluster is, or what each workspace has of clusters that are shared: cluster or workspace.")
 	c.Flags().BoolVar(&noQueue, "no-queue", false, "Leave out waiting workloads.")
 	c.Flags().BoolVar(&noHeadroom, "no-headroom", false, "Leave out whether placements with spec.headroom survive a loss; of many clusters that takes a while.")
+	_ = c.RegisterFlagCompletionFunc("by", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return []string{byCluster, byWorkspace}, cobra.ShellCompDirectiveNoFileComp
+	})
 	_ = c.RegisterFlagCompletionFunc("sort-by", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return []string{byName, capacity.CPU, capacity.Memory}, cobra.ShellCompDirectiveNoFileComp
 	})
 	c.Args = from.Arguments
 	c.PreRunE = validate(out, from)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		s, err := open(c, from, "evaluating the fleet", simulation.Options{Queue: !noQueue, Headroom: !noHeadroom})
+		if by != byCluster && by != byWorkspace {
+			return fmt.Errorf("--by %s: give %s or %s", by, byCluster, byWorkspace)
+		}
+		s, err := open(c, from, "evaluating the fleet", simulation.Options{Queue: !noQueue && by == byCluster, Headroom: !noHeadroom && by == byCluster})
 		if err != nil {
 			return err
 		}
@@ -71,7 +90,7 @@ wrong.`,
 		if err := sortClusters(top, sortBy); err != nil {
 			return err
 		}
-		if err := out.Write(c.OutOrStdout(), fleetLoad{top}); err != nil {
+		if err := out.Write(c.OutOrStdout(), fleetLoad{top, by}); err != nil {
 			return err
 		}
 		if s.invalid != nil || slices.ContainsFunc(top.Queue, func(w simulation.Waiting) bool { return w.Error != "" }) {
@@ -83,10 +102,19 @@ wrong.`,
 }
 
 // fleetLoad is the answer of top.
-type fleetLoad struct{ *simulation.Top }
+type fleetLoad struct {
+	*simulation.Top
+	by string
+}
 
 // Table implements output.Tabular.
-func (l fleetLoad) Table(w io.Writer) { report.Top(w, l.Top, time.Now()) }
+func (l fleetLoad) Table(w io.Writer) {
+	if l.by == byWorkspace {
+		report.Accounts(w, l.Accounts)
+		return
+	}
+	report.Top(w, l.Top, time.Now())
+}
 
 // sortClusters sorts the clusters of each workspace by the share of a resource that is in use, fullest first, then by
 // name.

@@ -68,7 +68,7 @@ func (n *namedWorkload) open(c *cobra.Command, now time.Time) (*session, func(*s
 		}
 		return nil, nil, err
 	}
-	isWanted, err := findWorkload(s.workspaces, names, strings.Join(n.words, " "))
+	isWanted, err := findWorkload(asked(s.workspaces, s.about), names, strings.Join(n.words, " "))
 	if err != nil {
 		s.done()
 		return nil, nil, errors.Join(err, s.invalid) // it may be among what cannot be read

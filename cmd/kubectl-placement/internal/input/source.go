@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kcp-dev/logicalcluster/v3"
+
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/offline/manifest"
@@ -21,6 +23,10 @@ type Source struct {
 
 	kubeconfig, context, workspace string
 	kinds                          []string
+	// about is the only workspace that is asked about.
+	about logicalcluster.Name
+	// teams: the workspaces of grants are read, too.
+	teams bool
 	// companions: objects that go with workloads are read, too.
 	companions bool
 	// works: Works are read, too.
@@ -33,7 +39,8 @@ func NewSource(c *cobra.Command) *Source {
 	c.Flags().StringArrayVarP(&s.files, "filename", "f", nil, "File or folder with everything below it, like an argument; - is standard input. Repeatable. Without any a live workspace is read.")
 	c.Flags().StringVar(&s.kubeconfig, "kubeconfig", "", "Kubeconfig of the live workspace. Default: $KUBECONFIG or ~/.kube/config.")
 	c.Flags().StringVar(&s.context, "context", "", "Context of the kubeconfig. Default: the current one.")
-	c.Flags().StringVar(&s.workspace, "workspace", "", "Path of the live workspace, for example root:team-shop. Default: the one that the kubeconfig points at. With files: the only workspace of the files to use.")
+	c.Flags().StringVar(&s.workspace, "workspace", "", "Path of the live workspace, for example root:team-shop. Default: the one that the kubeconfig points at. With files: the only workspace of the files to show; those that share clusters with it count.")
+	c.Flags().BoolVar(&s.teams, "with-teams", false, "In a live workspace with ClusterSets: read the workspaces that its grants are for, too.")
 	c.Flags().StringSliceVar(&s.kinds, "workload-kinds", s.kinds, "Workload kinds to read from a live workspace, as resource.version.group; see kubectl placement kinds.")
 	return s
 }
@@ -104,12 +111,17 @@ func (s *Source) Load(c *cobra.Command) ([]*manifest.Workspace, error) {
 		return workspaces, err
 	}
 	for _, w := range workspaces {
-		if w.Name.String() == s.workspace {
-			return []*manifest.Workspace{w}, err
+		if w.Name.String() == s.workspace || w.Path == s.workspace {
+			s.about = w.Name
+			return manifest.SharingWith(workspaces, w.Name), err
 		}
 	}
 	return nil, fmt.Errorf("--workspace %s: the files have no objects of it", s.workspace)
 }
+
+// About is the only workspace that is asked about, where others are read for the clusters that it shares with them; empty for all that
+// are read. It is known once they are.
+func (s *Source) About() logicalcluster.Name { return s.about }
 
 // Workspaces reads the workspaces of files and folders. Objects with errors are left out, as kubectl goes on with the others; then
 // there are workspaces, and an exit.Failure.

@@ -1,0 +1,170 @@
+package simulation
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/internal/sharing"
+	"github.com/kcp-placement/placement/offline/manifest"
+)
+
+// share has the workspaces look at their own fleets, or at those of others, as ClusterSets and ClusterSetBindings say.
+func (s *Simulation) share() error {
+	manifests := make([]*manifest.Workspace, len(s.workspaces))
+	for i, w := range s.workspaces {
+		manifests[i] = w.Workspace
+	}
+	s.shared, s.lookup = manifest.Shared(manifests)
+	holding := map[logicalcluster.Name]bool{}
+	for k := range s.assignments {
+		holding[k.workspace] = true
+	}
+	fleets := map[logicalcluster.Name]logicalcluster.Name{}
+	var errs []error
+	for _, w := range s.workspaces {
+		own := s.shared[w.Name]
+		switch before, loaded := s.fleets[w.Name]; {
+		case s.options.Fresh || loaded && !holding[w.Name]:
+			own.Held = ""
+		case loaded && before != w.Name:
+			own.Held = before
+		}
+		view := sharing.ViewOf(own, s.lookup)
+		fleets[w.Name] = view.Fleet
+		if view.Fleet == w.Name {
+			s.engine.Unshare(w.Name)
+		} else if err := s.engine.Share(w.Name, view.Fleet, view.Grants); err != nil {
+			errs = append(errs, fmt.Errorf("the clusters of workspace %s for workspace %s: %w", view.Fleet, w.Name, err))
+		}
+	}
+	s.fleets = fleets
+	return errors.Join(errs...)
+}
+
+// shows says whether results are about a workspace.
+func (s *Simulation) shows(workspace logicalcluster.Name) bool {
+	return s.options.About == "" || s.options.About == workspace
+}
+
+// owns says whether results are about a fleet as its owner sees it.
+func (s *Simulation) owns(fleet logicalcluster.Name) bool {
+	return s.fleets[fleet] == fleet && s.shows(fleet)
+}
+
+// Account is what a workspace has of the clusters of a set. Amounts are by resource.
+type Account struct {
+	// Fleet is the workspace whose clusters they are.
+	Fleet string `json:"fleet"`
+	// Set is the ClusterSet; empty for what the workspace of the clusters has itself, and for what others have on clusters that no grant
+	// of theirs has.
+	Set       string `json:"set,omitempty"`
+	Workspace string `json:"workspace"`
+	// Path of the workspace, where it is known.
+	Path string `json:"path,omitempty"`
+	// Grant of the set; empty where it was taken away. Bound: the workspace uses it.
+	Grant string `json:"grant,omitempty"`
+	Bound bool   `json:"bound"`
+	// Used is all that is promised, Reserved the part of it that the clusters do not report yet.
+	Used     map[string]int64 `json:"used"`
+	Reserved map[string]int64 `json:"reserved"`
+	// Quota and Guaranteed are those of the grant, Left is what the quota leaves.
+	Quota      map[string]int64 `json:"quota,omitempty"`
+	Guaranteed map[string]int64 `json:"guaranteed,omitempty"`
+	Left       map[string]int64 `json:"left,omitempty"`
+	// DominantShare is the largest share, over all resources, of what the clusters of the set have, in thousandths, and Dominant the
+	// resource.
+	DominantShare int64  `json:"dominantShare"`
+	Dominant      string `json:"dominant,omitempty"`
+	// Waiting is how many workloads of the workspace wait.
+	Waiting int `json:"waiting"`
+}
+
+// accounts of the workspaces that share clusters, by fleet, set and workspace. Who looks from a workspace that shares those of another
+// sees its own alone.
+func (s *Simulation) accounts(waiting map[logicalcluster.Name]int) (all []Account) {
+	for _, owner := range s.workspaces {
+		if s.fleets[owner.Name] != owner.Name {
+			continue
+		}
+		allocatable := map[string]capacity.Resources{}
+		var whole capacity.Resources
+		for _, row := range s.engine.Snapshot(owner.Name).Rows() {
+			allocatable[row.Name], whole = row.Allocatable, whole.Add(row.Allocatable)
+		}
+		type member struct{ set, workspace string }
+		granted := map[member]*Account{}
+		size := map[string]capacity.Resources{"": whole}
+		var of []*Account
+		sets := sharing.SetsOf(s.shared[owner.Name], s.lookup, func(name string) capacity.Resources { return allocatable[name] })
+		for i := range sets {
+			set := &sets[i]
+			for _, name := range set.Clusters {
+				size[set.Name] = size[set.Name].Add(allocatable[name])
+			}
+			for j, g := range set.Grants {
+				spec := &set.Spec.Grants[j]
+				a := &Account{Fleet: owner.Name.String(), Set: set.Name, Grant: spec.Name, Bound: g.Bound, Path: spec.Workspace.Path, Workspace: spec.Workspace.String(), Used: map[string]int64{}, Reserved: map[string]int64{}}
+				a.Quota, a.Guaranteed = sharing.Amounts(spec.Quota), sharing.Amounts(spec.Guaranteed)
+				a.Left = a.Quota
+				if g.Workspace != nil {
+					a.Workspace, a.Path = g.Workspace.Name.String(), g.Workspace.Path
+					if of := (member{set.Name, a.Workspace}); granted[of] == nil {
+						granted[of] = a
+					}
+				}
+				of = append(of, a)
+			}
+		}
+		for _, e := range s.engine.Accounts(owner.Name) {
+			a := granted[member{e.Set, e.Workspace.String()}]
+			if a == nil {
+				if e.Promised.IsZero() && e.Reserved.IsZero() {
+					continue
+				}
+				a = &Account{Fleet: owner.Name.String(), Set: e.Set, Workspace: e.Workspace.String()}
+				if w := s.shared[e.Workspace]; w != nil {
+					a.Path = w.Path
+				}
+				of = append(of, a)
+			}
+			a.Used, a.Reserved = amounts(e.Promised), amounts(e.Reserved)
+			if e.Quota != nil {
+				a.Left = e.Left
+			}
+			a.DominantShare, a.Dominant = dominantShare(e.Promised, size[e.Set])
+		}
+		if len(sets) == 0 && len(of) < 2 {
+			continue // nothing is shared
+		}
+		for _, a := range of {
+			if name := logicalcluster.Name(a.Workspace); s.owns(owner.Name) || s.shows(name) {
+				a.Waiting = waiting[name]
+				all = append(all, *a)
+			}
+		}
+	}
+	return all
+}
+
+// dominantShare is the largest share of what there is, in thousandths, and of which resource.
+func dominantShare(of, all capacity.Resources) (thousandths int64, resource string) {
+	for name, amount := range of.Each {
+		has := all.Get(name)
+		if amount <= 0 || has <= 0 {
+			continue
+		}
+		if share := int64(float64(amount) / float64(has) * 1000); resource == "" || share > thousandths {
+			thousandths, resource = share, name
+		}
+	}
+	return thousandths, resource
+}
+
+// shown returns those of a list that results are about.
+func shown[T any](s *Simulation, all []T, workspace func(*T) string) []T {
+	return slices.DeleteFunc(all, func(one T) bool { return !s.shows(logicalcluster.Name(workspace(&one))) })
+}
