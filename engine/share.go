@@ -150,6 +150,20 @@ type Account struct {
 	Quota, Left map[string]int64
 }
 
+// Room returns what is free for a workspace on each cluster that it sees: no more than its quotas leave.
+func (e *Engine) Room(workspace logicalcluster.Name) map[string]capacity.Resources {
+	w := e.lookUp(workspace)
+	s := w.snapshot()
+	w.mu.Lock()
+	ledger := w.ledger
+	w.mu.Unlock()
+	room := map[string]capacity.Resources{}
+	for _, row := range s.Rows() {
+		room[row.Name] = ledger.Left(row.Name, row.Free)
+	}
+	return room
+}
+
 // Accounts returns what workspaces have of a fleet, those of each by the names of their sets.
 func (e *Engine) Accounts(fleet logicalcluster.Name) (all []Account) {
 	e.making.Lock()
@@ -161,12 +175,26 @@ func (e *Engine) Accounts(fleet logicalcluster.Name) (all []Account) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for name, ledger := range f.ledgers {
-		for _, a := range ledger.Accounts() {
-			all = append(all, Account{Workspace: name, Set: a.Set, Promised: a.Promised, Reserved: a.Reserved, Quota: a.Quota, Left: a.Left})
-		}
+		all = append(all, accountsIn(name, ledger)...)
 	}
 	slices.SortFunc(all, func(a, b Account) int {
 		return cmp.Or(cmp.Compare(a.Workspace, b.Workspace), cmp.Compare(a.Set, b.Set))
 	})
+	return all
+}
+
+// AccountsOf returns what one workspace has of the fleet that it looks at, by the names of the sets.
+func (e *Engine) AccountsOf(workspace logicalcluster.Name) []Account {
+	w := e.lookUp(workspace)
+	w.mu.Lock()
+	ledger := w.ledger
+	w.mu.Unlock()
+	return accountsIn(workspace, ledger)
+}
+
+func accountsIn(workspace logicalcluster.Name, ledger *capacity.Ledger) (all []Account) {
+	for _, a := range ledger.Accounts() {
+		all = append(all, Account{Workspace: workspace, Set: a.Set, Promised: a.Promised, Reserved: a.Reserved, Quota: a.Quota, Left: a.Left})
+	}
 	return all
 }

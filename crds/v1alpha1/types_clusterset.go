@@ -153,8 +153,8 @@ type ClusterSetStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions of the set: Ready once it can be read, has clusters, and all workspaces of grants are known; Overcommitted while the
-	// quotas, those of other sets with the same clusters included, add up to more than the clusters have.
+	// conditions of the set: Ready once it can be read and has clusters, Bound while the workspaces of all grants use them, and Overcommitted
+	// while the quotas, those of other sets with the same clusters included, add up to more than the clusters have.
 	//
 	// +optional
 	// +listType=map

@@ -154,8 +154,23 @@ const (
 	// OvercommittedCondition on a ClusterSet: quotas add up to more than the clusters have. Reservations are exact all the same: who
 	// comes first has the room.
 	OvercommittedCondition conditionsv1alpha1.ConditionType = "Overcommitted"
-	// BoundCondition on a ClusterSetBinding: the set grants its clusters to the workspace.
+	// BoundCondition on a ClusterSetBinding: the set grants its clusters to the workspace. On a ClusterSet: the workspaces of all grants
+	// use them.
 	BoundCondition conditionsv1alpha1.ConditionType = "Bound"
 	// UsableCondition on a ClusterSetBinding: placements of the workspace use the clusters of the set.
 	UsableCondition conditionsv1alpha1.ConditionType = "Usable"
+)
+
+// Reasons of these conditions, beside those of what is wrong with a field.
+const (
+	// GrantsNotBoundReason on Bound False of a ClusterSet: some workspaces do not use what they are granted.
+	GrantsNotBoundReason = "GrantsNotBound"
+	// WithinCapacityReason on Overcommitted False: the clusters have all that is granted.
+	WithinCapacityReason = "WithinCapacity"
+	// WorkspaceUnknownReason on Ready or Bound False: it is not known which workspace is at a path.
+	WorkspaceUnknownReason = "WorkspaceUnknown"
+	// NotBoundReason on Usable False: the set grants the workspace nothing.
+	NotBoundReason = "NotBound"
+	// FleetNotReadReason on Usable False: it is not known yet what is promised on the clusters.
+	FleetNotReadReason = "FleetNotRead"
 )

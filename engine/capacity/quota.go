@@ -218,6 +218,38 @@ func (c *Claim) of(name string, some func(cluster string) bool) (all int128.Int)
 	return all
 }
 
+// Left returns the least of what is free on a cluster and of what the quotas leave there; it is nothing where no quota is for the cluster.
+// A ledger without quotas leaves what is free.
+func (l *Ledger) Left(cluster string, free Resources) Resources {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	q := l.quotas
+	if q == nil {
+		return free
+	}
+	set := q.of[cluster]
+	if set == nil {
+		return Resources{}
+	}
+	var on promise
+	if p := q.on[cluster]; p != nil {
+		on = *p
+	}
+	left := free
+	for _, bound := range []struct {
+		limits map[string]int64
+		there  *sum
+	}{{set.Whole, &set.amount}, {set.Each, &on.amount}} {
+		for name, limit := range bound.limits {
+			rest := max(0, int128.Of(limit).Sub(bound.there.of(name)).Int64())
+			if more := left.Get(name) - rest; more > 0 {
+				left = left.Sub(Of(name, more))
+			}
+		}
+	}
+	return left
+}
+
 // Account is what the claims of a ledger come to on a set of clusters.
 type Account struct {
 	// Set is empty for clusters that no set has.

@@ -139,12 +139,20 @@ func New(config Config) (*Controller, error) {
 		endpoints:  map[string]*endpoint{},
 		workspaces: map[logicalcluster.Name]*followed{},
 	}
-	if c.paths, err = newPaths(config.Provider, c.wakeSharing); err != nil {
+	if c.paths, err = newPaths(config.Provider, c.renamed); err != nil {
 		return nil, err
 	}
 	c.fleets = newFleets()
 	c.fleets.wake, c.fleets.gone, c.fleets.at = c.queue.Add, c.gone, c.paths.of
 	return c, nil
+}
+
+// renamed takes up that another workspace is at a path.
+func (c *Controller) renamed() {
+	c.fleets.mu.Lock()
+	c.fleets.version++
+	c.fleets.mu.Unlock()
+	c.wakeSharing()
 }
 
 // wakeSharing has a pass be made over all workspaces that share clusters.
@@ -456,7 +464,7 @@ func (f *followed) state() *workspace {
 func (c *Controller) begin(name logicalcluster.Name, e *endpoint, host *fleet) *followed {
 	f := &followed{endpoint: e, workspace: newWorkspace(name, c.config.Engine, c.config.Policies, c.metrics,
 		c.config.limits(), e.actions(name).fenced(c.config.Fence))}
-	f.publishing, f.table = &c.publishing, e.table
+	f.publishing, f.table, f.fleets = &c.publishing, e.table, c.fleets
 	f.fleet.kept = func(of logicalcluster.Name) []*v1alpha1.PlacementDecision { return e.kept(name, of) }
 	c.fleets.add(f.fleet)
 	switch {

@@ -416,6 +416,28 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 			}
 			return written[v1alpha1.RebalancePlan](u), nil
 		},
+		writeSet: func(ctx context.Context, s *v1alpha1.ClusterSet) (*v1alpha1.ClusterSet, error) {
+			u, err := toUnstructured(s, "ClusterSet")
+			if err != nil {
+				return nil, err
+			}
+			u, err = in.Resource(setResource).UpdateStatus(ctx, u, metav1.UpdateOptions{})
+			if counted("ClusterSet", err) != nil {
+				return nil, err
+			}
+			return written[v1alpha1.ClusterSet](u), nil
+		},
+		writeSetBinding: func(ctx context.Context, b *v1alpha1.ClusterSetBinding) (*v1alpha1.ClusterSetBinding, error) {
+			u, err := toUnstructured(b, "ClusterSetBinding")
+			if err != nil {
+				return nil, err
+			}
+			u, err = in.Resource(setBindingResource).UpdateStatus(ctx, u, metav1.UpdateOptions{})
+			if counted("ClusterSetBinding", err) != nil {
+				return nil, err
+			}
+			return written[v1alpha1.ClusterSetBinding](u), nil
+		},
 		writeConfig: func(ctx context.Context, c *v1alpha1.PlacementConfig) (*v1alpha1.PlacementConfig, error) {
 			u, err := toUnstructured(c, "PlacementConfig")
 			if err != nil {

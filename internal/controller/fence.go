@@ -44,6 +44,7 @@ func (a actions) fenced(fence func() error) actions {
 	}
 	f.writeStatus = fenced(fence, a.writeStatus)
 	f.writeConfig = fenced(fence, a.writeConfig)
+	f.writeSet, f.writeSetBinding = fenced(fence, a.writeSet), fenced(fence, a.writeSetBinding)
 	f.writePlan = fenced(fence, a.writePlan)
 	f.writeConditions = fenced(fence, a.writeConditions)
 	f.annotate = func(ctx context.Context, configMap *corev1.ConfigMap, key, value string) error {

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/internal/sharing"
 )
 
@@ -28,6 +30,9 @@ type fleets struct {
 	shares map[logicalcluster.Name]*shares
 	// naming are those of shares that name others.
 	naming map[logicalcluster.Name]*shares
+	// version grows as these change; waiting counts the workloads of workspaces that wait for clusters of others.
+	version int64
+	waiting map[logicalcluster.Name]int
 }
 
 // shares is what a workspace says of sharing clusters.
@@ -52,7 +57,7 @@ func (t *terms) same(o *terms) bool {
 }
 
 func newFleets() *fleets {
-	return &fleets{fleets: map[logicalcluster.Name]*fleet{}, shares: map[logicalcluster.Name]*shares{}, naming: map[logicalcluster.Name]*shares{}}
+	return &fleets{fleets: map[logicalcluster.Name]*fleet{}, shares: map[logicalcluster.Name]*shares{}, naming: map[logicalcluster.Name]*shares{}, waiting: map[logicalcluster.Name]int{}}
 }
 
 // add has others find the fleet of a workspace.
@@ -79,6 +84,8 @@ func (f *fleets) forget(w *workspace) {
 	}
 	delete(f.shares, w.name)
 	delete(f.naming, w.name)
+	delete(f.waiting, w.name)
+	f.version++
 	if w.host != nil {
 		w.host.leave(w.name)
 	}
@@ -135,6 +142,7 @@ func (f *fleets) look(name logicalcluster.Name, o *cacheView, now *workspace) (h
 	t.held = f.holds(name, o, now)
 	before := f.shares[name]
 	if before == nil || !before.same(&t) {
+		f.version++
 		said := &shares{Workspace: sharing.NewWorkspace(name, "", t.registered, o.sets, o.setBindings), terms: t}
 		for _, s := range o.sets {
 			for _, g := range s.Spec.Grants {
@@ -204,4 +212,70 @@ func (f *fleets) wakeNaming(one logicalcluster.Name) {
 			f.wake(name)
 		}
 	}
+}
+
+// said identifies what workspaces say of sharing clusters.
+func (f *fleets) said() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.version
+}
+
+// view returns how a workspace looks at which fleet, as it and others have said last.
+func (f *fleets) view(name logicalcluster.Name) sharing.View {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.shares[name] == nil {
+		return sharing.View{Fleet: name}
+	}
+	return sharing.ViewOf(f.shares[name].Workspace, f.lookup)
+}
+
+// sets returns how the ClusterSets of a workspace stand.
+func (f *fleets) sets(name logicalcluster.Name, allocatable func(cluster string) capacity.Resources) []sharing.Set {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.shares[name] == nil {
+		return nil
+	}
+	return sharing.SetsOf(f.shares[name].Workspace, f.lookup, allocatable)
+}
+
+// unresolved returns why the controller cannot know which workspace a reference means. Whether there is one is nobody's to know who is
+// not bound to it.
+func (f *fleets) unresolved(r v1alpha1.WorkspaceReference) error {
+	if r.Path == "" {
+		return nil
+	}
+	if _, err := f.at(r.Path); errors.As(err, new(*unreadablePath)) || errors.Is(err, errPathUnread) {
+		return err
+	}
+	return nil
+}
+
+// notOpen returns why nothing is decided on a fleet yet.
+func (f *fleets) notOpen(name logicalcluster.Name) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.find(name).published.Load() == nil {
+		return errNotOpen{name}
+	}
+	return nil
+}
+
+// tellWaiting has the workspace of a fleet know how many workloads of another one wait.
+func (f *fleets) tellWaiting(of, fleet logicalcluster.Name, waiting int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.waiting[of] = waiting; waiting == 0 {
+		delete(f.waiting, of)
+	}
+	f.wake(fleet)
+}
+
+// waitingIn is how many workloads of a workspace wait.
+func (f *fleets) waitingIn(of logicalcluster.Name) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.waiting[of]
 }

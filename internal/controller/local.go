@@ -164,7 +164,7 @@ func (s *localServer) Restart() (err error) {
 func (l *Local) begin(host *fleet) {
 	config := Config{Pace: l.pace, BatchSize: DefaultBatchSize, BatchTimeout: DefaultBatchTimeout}
 	l.workspace = newWorkspace(l.name, l.engine, l.policies, l.metrics, config.limits(), l.actions())
-	l.workspace.now, l.workspace.table = l.now, l.table
+	l.workspace.now, l.workspace.table, l.workspace.fleets = l.now, l.table, l.fleets
 	for _, lease := range l.objects[leaseResource] {
 		l.beats.hear(unwrap(lease.shown).(*coordinationv1.Lease), l.now())
 	}
@@ -419,6 +419,20 @@ func (l *Local) actions() actions {
 				return nil, err
 			}
 			return written[v1alpha1.PlacementConfig](u), nil
+		},
+		writeSet: func(_ context.Context, s *v1alpha1.ClusterSet) (*v1alpha1.ClusterSet, error) {
+			u, err := l.write(setResource, s, "ClusterSet", "status")
+			if err != nil {
+				return nil, err
+			}
+			return written[v1alpha1.ClusterSet](u), nil
+		},
+		writeSetBinding: func(_ context.Context, b *v1alpha1.ClusterSetBinding) (*v1alpha1.ClusterSetBinding, error) {
+			u, err := l.write(setBindingResource, b, "ClusterSetBinding", "status")
+			if err != nil {
+				return nil, err
+			}
+			return written[v1alpha1.ClusterSetBinding](u), nil
 		},
 		writePlan: func(_ context.Context, p *v1alpha1.RebalancePlan) (*v1alpha1.RebalancePlan, error) {
 			u, err := l.write(planResource, p, "RebalancePlan", "status")

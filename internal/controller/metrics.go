@@ -7,7 +7,7 @@ import (
 	"github.com/kcp-placement/placement/engine"
 )
 
-// metrics of the controller. No label has a value that tenants choose.
+// metrics of the controller. No label has a value that tenants choose, but for accounts, which are bounded.
 type metrics struct {
 	decisions     *prometheus.CounterVec
 	duration      prometheus.Histogram
@@ -33,11 +33,13 @@ type metrics struct {
 	workBytes     prometheus.Counter
 	due           *prometheus.CounterVec
 	moves         *prometheus.CounterVec
+	accounts      *accounts
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 	const namespace = "placement"
 	m := &metrics{
+		accounts: newAccounts(),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "decisions_total", Help: "Decisions of the engine by outcome: placed, waiting or failed.",
 		}, []string{"outcome"}),
@@ -115,7 +117,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Namespace: namespace, Name: "due_workloads_total", Help: "Workloads that passes have looked at, by the reason why.",
 		}, []string{"reason"}),
 	}
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.disruptions, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened, m.deliveries, m.workBytes, m.suspended, m.supposed, m.shadow, m.rolledBack, m.failover, m.due, m.moves} {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.writes, m.passes, m.workspaces, m.loaded, m.waiting, m.disruptions, m.expired, m.overcommitted, m.policyErrs, m.quarantined, m.hidden, m.compile, m.reopened, m.deliveries, m.workBytes, m.suspended, m.supposed, m.shadow, m.rolledBack, m.failover, m.due, m.moves, m.accounts} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

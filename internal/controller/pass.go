@@ -119,6 +119,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 		}
 		r.do(func() { w.updateStatus(ctx, placements, &r) })
 		r.do(func() { w.updateConfig(ctx, placements, &r) })
+		r.do(func() { w.updateSharing(ctx, &o, &r) })
 	}
 	if w.host == nil {
 		r.do(func() { w.watchReports(ctx, &o, &r) })

@@ -55,6 +55,15 @@ const (
 // errPathUnread is why it is not known yet what is at a path.
 var errPathUnread = errors.New("it has not been read yet which workspace that is")
 
+// unreadablePath is why the controller cannot know which workspace is at a path, whether there is one or not.
+type unreadablePath struct{ parent logicalcluster.Path }
+
+// Error implements error.
+func (e *unreadablePath) Error() string {
+	return fmt.Sprintf("the controller may not read the workspaces of %s, or there is no such workspace: check the path; name the workspace by its logical cluster, "+
+		"which is spec.cluster of the Workspace; or let the controller get workspaces there", e.parent)
+}
+
 // workspaceResource has the workspaces in their parent.
 var workspaceResource = schema.GroupVersionResource{Group: "tenancy.kcp.io", Version: "v1alpha1", Resource: "workspaces"}
 
@@ -153,8 +162,7 @@ func (p *paths) follow(ctx context.Context, path string) {
 	case apierrors.IsNotFound(err):
 		err = fmt.Errorf("there is no workspace %s in %s: check the path", name, parent)
 	case apierrors.IsForbidden(err):
-		err = fmt.Errorf("the controller may not read the workspaces of %s, or there is no such workspace: check the path; name the workspace by its logical cluster, "+
-			"which is spec.cluster of the Workspace; or let the controller get workspaces there", parent)
+		err = &unreadablePath{parent}
 	case err == nil && cluster == "":
 		err = fmt.Errorf("workspace %s is not ready yet", path)
 	case err != nil:

@@ -179,6 +179,9 @@ type workspace struct {
 	// statuses and Placed events of placements, by their UID.
 	statuses map[types.UID]writtenStatus
 	placed   map[types.UID]*placedEvents
+	// fleets are those of all workspaces, nil where there are no others; sharing are the statuses about them.
+	fleets  *fleets
+	sharing sharingStatuses
 	// loaded is set after the first full pass.
 	loaded bool
 }
@@ -230,8 +233,11 @@ type actions struct {
 	makeNamespace  func(context.Context, string) error
 	writeStatus    func(context.Context, *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error)
 	// writeConfig writes the status of the PlacementConfig.
-	writePlan   func(context.Context, *v1alpha1.RebalancePlan) (*v1alpha1.RebalancePlan, error)
-	writeConfig func(context.Context, *v1alpha1.PlacementConfig) (*v1alpha1.PlacementConfig, error)
+	writePlan func(context.Context, *v1alpha1.RebalancePlan) (*v1alpha1.RebalancePlan, error)
+	// writeSet and writeSetBinding write statuses.
+	writeSet        func(context.Context, *v1alpha1.ClusterSet) (*v1alpha1.ClusterSet, error)
+	writeSetBinding func(context.Context, *v1alpha1.ClusterSetBinding) (*v1alpha1.ClusterSetBinding, error)
+	writeConfig     func(context.Context, *v1alpha1.PlacementConfig) (*v1alpha1.PlacementConfig, error)
 	// writeConditions writes the conditions and the drain of a registration. It fails with a conflict where the registration has changed.
 	writeConditions func(context.Context, *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error)
 	// there returns which of some objects of a resource the server has, or of all that are watched where names is nil. It fails
@@ -264,6 +270,7 @@ func (w *workspace) retire() {
 	if w.policyErr != nil {
 		w.metrics.policyErrs.Dec()
 	}
+	w.metrics.accounts.put(w.name, nil)
 	w.countSuspended(nil)
 	w.countHidden(nil)
 	w.setQuarantine(nil)

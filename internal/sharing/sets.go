@@ -64,6 +64,8 @@ type Grant struct {
 	// Bound: the workspace uses it. If not, Message says why.
 	Bound   bool
 	Message string
+	// Unanswered: no workspace is known, or it has no ClusterSetBinding for the set.
+	Unanswered bool
 }
 
 // SetsOf returns the ClusterSets of a workspace by name, and how they stand. Allocatable is what a cluster has.
@@ -75,16 +77,16 @@ func SetsOf(w *Workspace, lookup Lookup, allocatable func(cluster string) capaci
 			view = ViewOf(team, lookup)
 			views[team.Name] = view
 		}
-		g := Grant{Workspace: team, Message: "the workspace has no ClusterSetBinding for the set"}
+		g := Grant{Workspace: team, Message: "the workspace has no ClusterSetBinding for the set", Unanswered: true}
 		for _, b := range view.Bindings {
 			switch {
 			case b.Spec.ClusterSet != set || b.Fleet != w.Name:
 			case b.Reason == Bound:
 				return Grant{Workspace: team, Bound: true}
 			case b.Reason == OwnFleet:
-				g.Message = "the workspace uses clusters of its own"
+				g.Message, g.Unanswered = "the workspace uses clusters of its own", false
 			case b.Reason == OtherFleet:
-				g.Message = "the workspace uses the clusters of another workspace"
+				g.Message, g.Unanswered = "the workspace uses the clusters of another workspace", false
 			}
 		}
 		return g
@@ -118,6 +120,7 @@ func SetsOf(w *Workspace, lookup Lookup, allocatable func(cluster string) capaci
 			stand := Grant{Workspace: team}
 			switch {
 			case team == nil:
+				stand.Unanswered = true
 				stand.Message = fmt.Sprintf("there is no workspace %s that binds the APIExport of placement: check the name", g.Workspace)
 				set.find(WorkspaceNotFound, at.Child("workspace"), "%s", stand.Message)
 			case team.Name == w.Name:

@@ -1,0 +1,120 @@
+package controller
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
+)
+
+// accounts are the metrics of what workspaces have of shared clusters, for the platform teams.
+//
+// Invariant: they are of grants that both sides agree on, of resources that clusters have, and of no more of them than maxAccounts and
+// maxAccountResources for each fleet.
+type accounts struct {
+	mu sync.Mutex
+	of map[logicalcluster.Name][]chargedAccount
+}
+
+const (
+	maxAccounts         = 1000
+	maxAccountResources = 8
+)
+
+// chargedAccount is an account with what it is a share of.
+type chargedAccount struct {
+	engine.Account
+	has     capacity.Resources
+	waiting int
+}
+
+var (
+	accountLabels  = []string{"fleet", "set", "workspace"}
+	accountUsed    = prometheus.NewDesc("placement_shared_used", "What workspaces are promised on the clusters of a ClusterSet, in cores, bytes or pieces.", append(accountLabels, "resource"), nil)
+	accountHeld    = prometheus.NewDesc("placement_shared_reserved", "The part of placement_shared_used that clusters do not count yet.", append(accountLabels, "resource"), nil)
+	accountQuota   = prometheus.NewDesc("placement_shared_quota", "The most that workspaces may be promised, for resources that their grant bounds.", append(accountLabels, "resource"), nil)
+	accountShare   = prometheus.NewDesc("placement_shared_dominant_share", "The largest share, from 0 to 1, of anything that workspaces have of the clusters of a ClusterSet.", accountLabels, nil)
+	accountWaiting = prometheus.NewDesc("placement_shared_waiting_workloads", "Workloads of workspaces that wait for shared clusters.", accountLabels, nil)
+	accountOmitted = prometheus.NewDesc("placement_shared_omitted_accounts", "Accounts of a fleet that are not among the metrics, since there are too many.", []string{"fleet"}, nil)
+)
+
+func newAccounts() *accounts { return &accounts{of: map[logicalcluster.Name][]chargedAccount{}} }
+
+// put replaces the accounts of a fleet.
+func (a *accounts) put(fleet logicalcluster.Name, all []chargedAccount) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.of[fleet] = all; len(all) == 0 {
+		delete(a.of, fleet)
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (a *accounts) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{accountUsed, accountHeld, accountQuota, accountShare, accountWaiting, accountOmitted} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (a *accounts) Collect(to chan<- prometheus.Metric) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	tell := func(d *prometheus.Desc, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	for fleet, all := range a.of {
+		for _, one := range all[:min(len(all), maxAccounts)] {
+			labels := []string{fleet.String(), one.Set, one.Workspace.String()}
+			for _, name := range resourcesOf(one.has) {
+				of := append(slices.Clone(labels), name)
+				tell(accountUsed, inUnits(name, one.Promised.Get(name)), of...)
+				tell(accountHeld, inUnits(name, one.Reserved.Get(name)), of...)
+				if quota, bounded := one.Quota[name]; bounded {
+					tell(accountQuota, inUnits(name, quota), of...)
+				}
+			}
+			tell(accountShare, float64(dominantShare(one.Promised, one.has))/1000, labels...)
+			tell(accountWaiting, float64(one.waiting), labels...)
+		}
+		tell(accountOmitted, float64(max(0, len(all)-maxAccounts)), fleet.String())
+	}
+}
+
+// resourcesOf are those that there are any of, cpu, memory and storage first.
+func resourcesOf(has capacity.Resources) (names []string) {
+	for name, amount := range has.Each {
+		if amount > 0 && len(names) < maxAccountResources {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// inUnits is an amount as Prometheus has it.
+func inUnits(name string, amount int64) float64 {
+	if name == capacity.CPU {
+		return float64(amount) / 1000
+	}
+	return float64(amount)
+}
+
+// charged are the accounts of the workspaces that use the set.
+func (s *setReport) charged() (all []chargedAccount) {
+	of := map[logicalcluster.Name]chargedAccount{}
+	for _, g := range s.Grants {
+		if g.Bound {
+			of[g.Workspace.Name] = chargedAccount{accountOf(s.accounts, g.Workspace.Name, s.Name), s.has, s.waiting(g.Workspace.Name)}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		all = append(all, of[name])
+	}
+	return all
+}

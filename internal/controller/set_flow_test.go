@@ -1,0 +1,104 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/internal/decode"
+)
+
+// tells is what the ClusterSets and ClusterSetBindings of a workspace say.
+func (e *estate) tells(workspace string) string {
+	text, unreadable := "", map[types.UID]decode.Problems{}
+	for _, s := range as[*v1alpha1.ClusterSet](e.in(workspace).show(setResource), unreadable) {
+		text += strings.ReplaceAll(told(s), "\n", "\nset "+s.Name+" ")
+		text += fmt.Sprintf("\nset %s has %d clusters, %d of %d grants are bound", s.Name, s.Status.Clusters, s.Status.Bound, s.Status.Granted)
+		for _, g := range s.Status.Grants {
+			text += fmt.Sprintf("\n  %s: %s of %s cpu, %d thousandths, %d waiting", g.Name, g.Used.Cpu(), g.Quota.Cpu(), g.DominantShare, g.Waiting)
+			if g.Message != "" {
+				text += ": " + g.Message
+			}
+		}
+	}
+	for _, b := range as[*v1alpha1.ClusterSetBinding](e.in(workspace).show(setBindingResource), unreadable) {
+		text += strings.ReplaceAll(told(b), "\n", "\nbinding "+b.Name+" ")
+		text += fmt.Sprintf("\nbinding %s sees %s, %s of %s cpu:", b.Name, b.Status.Summary, b.Status.Used.Cpu(), b.Status.Quota.Cpu())
+		for _, c := range b.Status.Clusters {
+			text += fmt.Sprintf(" %s has %s free", c.Name, c.Free.Cpu())
+		}
+	}
+	return strings.TrimPrefix(text, "\n")
+}
+
+func (e *estate) expect(workspace, want string) {
+	e.Helper()
+	if got := e.tells(workspace); got != strings.TrimPrefix(want, "\n") {
+		e.Errorf("%s tells\n%s\nwant%s", workspace, got, want)
+	}
+}
+
+// TestBothSidesAreTold: from the grant to its end, platform and team read in their own objects how things stand, and nothing of others.
+func TestBothSidesAreTold(t *testing.T) {
+	e := newEstate(t, []string{"eu-1", "eu-2"}, map[string]string{"red": "3", "green": "7"})
+	e.deploy("red", 0, 3, 1000)
+	e.settle()
+	e.later(time.Minute)
+	e.later(time.Minute) // what teams have come to is told to the platform
+	e.expect("platform", `
+set shared Ready True
+set shared Bound True
+set shared Overcommitted True QuotaOvercommitted: reservations are exact all the same, and who comes first has the room: spec.grants: quota of cpu of the grants comes to 10, and the clusters have 8
+set shared has 2 clusters, 2 of 2 grants are bound
+  green: 0 of 7 cpu, 0 thousandths, 0 waiting
+  red: 3 of 3 cpu, 375 thousandths, 0 waiting`)
+	e.expect("red", `
+binding shared Bound True
+binding shared Usable True
+binding shared sees 2/2, 3 of 3 cpu: eu-1 has 0 free eu-2 has 0 free`)
+	e.expect("green", `
+binding shared Bound True
+binding shared Usable True
+binding shared sees 2/2, 0 of 7 cpu: eu-1 has 2 free eu-2 has 3 free`)
+
+	e.happen("red", "ClusterSetBinding shared Normal Bound")
+	e.happen("platform", "ClusterSet shared Warning QuotaOvercommitted", "ClusterSet shared Normal Bound")
+
+	e.share(map[string]string{"green": "7"})
+	e.settle()
+	e.later(time.Minute)
+	e.later(time.Minute) // what teams have come to is told to the platform
+	e.expect("red", `
+binding shared Bound False NotGranted: spec.clusterSet: no ClusterSet shared of workspace platform grants this workspace anything: check both names, and ask its owners for a grant to red
+binding shared Usable False NotBound: see condition Bound
+binding shared sees 0/0, 0 of 0 cpu:`)
+	e.expect("platform", `
+set shared Ready True
+set shared Bound True
+set shared Overcommitted False WithinCapacity
+set shared has 2 clusters, 1 of 1 grants are bound
+  green: 0 of 7 cpu, 0 thousandths, 0 waiting
+  red: 3 of 0 cpu, 375 thousandths, 0 waiting: the grant was taken away: what runs stays until it has another place, and nothing new comes`)
+	e.happen("red", "ClusterSetBinding shared Warning NotGranted")
+}
+
+// happen fails where other events have been recorded about sets and bindings since it was called last, messages apart.
+func (e *estate) happen(workspace string, want ...string) {
+	e.Helper()
+	var got []string
+	for _, event := range e.in(workspace).Events() {
+		if strings.HasPrefix(event.About, "ClusterSet") {
+			got = append(got, fmt.Sprintf("%s %s %s", event.About, event.Type, event.Reason))
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		e.Errorf("%s: %q, want %q", workspace, got, want)
+	}
+}

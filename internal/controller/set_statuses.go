@@ -1,0 +1,441 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
+	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/internal/decode"
+	"github.com/kcp-placement/placement/internal/int128"
+	"github.com/kcp-placement/placement/internal/sharing"
+)
+
+// setReport is how a ClusterSet stands.
+type setReport struct {
+	sharing.Set
+	unreadable decode.Problems
+	// has is what the clusters of the set have.
+	has capacity.Resources
+	// accounts are those of the fleet, waiting counts the workloads of a workspace that wait.
+	accounts []engine.Account
+	waiting  func(logicalcluster.Name) int
+	// unresolved is why it is not known which workspace is at a path, where that says nothing of what is there.
+	unresolved func(v1alpha1.WorkspaceReference) error
+}
+
+// accountOf is that of a workspace on a set.
+func accountOf(accounts []engine.Account, workspace logicalcluster.Name, set string) engine.Account {
+	i := slices.IndexFunc(accounts, func(a engine.Account) bool { return a.Workspace == workspace && a.Set == set })
+	if i < 0 {
+		return engine.Account{Workspace: workspace, Set: set}
+	}
+	return accounts[i]
+}
+
+// dominantShare is the largest share of anything that an amount is of what there is, in thousandths.
+func dominantShare(amount, has capacity.Resources) (share int64) {
+	for name, n := range amount.Each {
+		if of := has.Get(name); n > 0 && of > 0 {
+			part, _ := int128.MulDiv(n, 1000, of)
+			share = max(share, part)
+		}
+	}
+	return share
+}
+
+// fill brings the status of a ClusterSet up to date.
+func (s *setReport) fill(set *v1alpha1.ClusterSet) {
+	status := &set.Status
+	before := status.Grants
+	status.ObservedGeneration, status.Clusters, status.Granted, status.Bound = set.Generation, int32(len(s.Clusters)), int32(len(set.Spec.Grants)), 0
+	status.Grants = nil
+	var unbound, unresolved []string
+	named := map[string]bool{}
+	for i := range set.Spec.Grants {
+		g := &set.Spec.Grants[i]
+		named[g.Name] = true
+		stand := s.Grants[i]
+		one := v1alpha1.ClusterSetGrantStatus{Name: g.Name, Path: g.Workspace.Path, Bound: stand.Bound, Message: shortenTo(stand.Message, maxGrantMessage), Quota: g.Quota}
+		if err := s.unresolved(g.Workspace); err != nil {
+			one.Message = shortenTo(err.Error(), maxGrantMessage)
+			unresolved = append(unresolved, fmt.Sprintf("spec.grants[%d].workspace: %v", i, err))
+		} else if stand.Unanswered {
+			// Invariant: it is the same whether there is such a workspace or not.
+			one.Message = fmt.Sprintf("no ClusterSetBinding of workspace %s names this set: check spec.grants[%d].workspace, and have its team create one", g.Workspace, i)
+		} else {
+			one.Cluster = stand.Workspace.Name.String()
+		}
+		if one.Bound {
+			status.Bound++
+			s.charge(&one, set.Name)
+		} else {
+			unbound = append(unbound, fmt.Sprintf("grant %s: %s", g.Name, one.Message))
+		}
+		status.Grants = append(status.Grants, one)
+	}
+	for _, one := range before {
+		if named[one.Name] || one.Cluster == "" {
+			continue
+		}
+		one.Bound, one.Quota, one.Message = false, nil, "the grant was taken away: what runs stays until it has another place, and nothing new comes"
+		if s.charge(&one, set.Name, ""); len(one.Used) > 0 && len(status.Grants) < 2*v1alpha1.MaxGrants {
+			status.Grants = append(status.Grants, one)
+		}
+	}
+
+	var wrong, over []sharing.Problem
+	for _, p := range s.unreadable {
+		wrong = append(wrong, sharing.Problem{Reason: "InvalidSpec", Field: p.Field, Message: p.Message})
+	}
+	for _, p := range s.Problems {
+		switch p.Reason {
+		case sharing.QuotaOvercommitted, sharing.GuaranteeOvercommitted:
+			over = append(over, p)
+		case sharing.WorkspaceNotFound: // as any grant that is not bound
+		default:
+			wrong = append(wrong, p)
+		}
+	}
+	ready := conditions.TrueCondition(conditionsv1alpha1.ReadyCondition)
+	switch {
+	case len(wrong) > 0:
+		severity := conditionsv1alpha1.ConditionSeverityWarning
+		if slices.Contains([]string{"InvalidSpec", sharing.InvalidSelector, sharing.InvalidQuantity}, wrong[0].Reason) {
+			severity = conditionsv1alpha1.ConditionSeverityError
+		}
+		ready = conditions.FalseCondition(conditionsv1alpha1.ReadyCondition, wrong[0].Reason, severity, "%s", shorten(examples(problems(wrong))))
+	case len(unresolved) > 0:
+		ready = conditions.FalseCondition(conditionsv1alpha1.ReadyCondition, v1alpha1.WorkspaceUnknownReason, conditionsv1alpha1.ConditionSeverityWarning, "%s", shorten(examples(unresolved)))
+	}
+	conditions.Set(set, ready)
+
+	bound := conditions.TrueCondition(v1alpha1.BoundCondition)
+	if len(unbound) > 0 {
+		bound = conditions.FalseCondition(v1alpha1.BoundCondition, v1alpha1.GrantsNotBoundReason, conditionsv1alpha1.ConditionSeverityInfo, "%s", shorten(examples(unbound)))
+	}
+	conditions.Set(set, bound)
+
+	overcommitted := conditions.FalseCondition(v1alpha1.OvercommittedCondition, v1alpha1.WithinCapacityReason, conditionsv1alpha1.ConditionSeverityInfo, "")
+	if len(over) > 0 {
+		overcommitted = conditions.TrueCondition(v1alpha1.OvercommittedCondition)
+		overcommitted.Reason = over[0].Reason
+		overcommitted.Message = shorten("reservations are exact all the same, and who comes first has the room: " + examples(problems(over)))
+	}
+	conditions.Set(set, overcommitted)
+}
+
+// maxGrantMessage bounds the message of one grant.
+const maxGrantMessage = 1000
+
+// charge says what a workspace has of a set; that with an empty name is of what is granted no more.
+func (s *setReport) charge(one *v1alpha1.ClusterSetGrantStatus, sets ...string) {
+	of := logicalcluster.Name(one.Cluster)
+	var promised, reserved capacity.Resources
+	for _, set := range sets {
+		account := accountOf(s.accounts, of, set)
+		promised, reserved = promised.Add(account.Promised), reserved.Add(account.Reserved)
+	}
+	one.Used, one.Reserved = promised.ResourceList(), reserved.ResourceList()
+	one.DominantShare, one.Waiting = int32(min(dominantShare(promised, s.has), maxShare)), int32(s.waiting(of))
+}
+
+// maxShare is more than any share that means anything.
+const maxShare = 1_000_000_000
+
+func problems(all []sharing.Problem) (texts []string) {
+	for _, p := range all {
+		texts = append(texts, p.Field+": "+p.Message)
+	}
+	return texts
+}
+
+// bindingReport is how a ClusterSetBinding stands.
+type bindingReport struct {
+	sharing.Binding
+	unreadable decode.Problems
+	// grant is that of the set, nil where there is none. rows are the clusters as the workspace sees them, room what is free there for it.
+	grant   *engine.Grant
+	rows    []*snapshot.Row
+	room    map[string]capacity.Resources
+	account engine.Account
+	// unread is why nothing is decided on the clusters yet, unresolved why it is not known which workspace is at the path.
+	unread, unresolved error
+}
+
+// fill brings the status of a ClusterSetBinding up to date.
+func (b *bindingReport) fill(binding *v1alpha1.ClusterSetBinding) {
+	status := &binding.Status
+	status.ObservedGeneration, status.Quota, status.Used, status.Clusters, status.OmittedClusters = binding.Generation, nil, nil, nil, 0
+	no := func(kind conditionsv1alpha1.ConditionType, reason, at, message string) *conditionsv1alpha1.Condition {
+		if at != "" {
+			message = at + ": " + message
+		}
+		return conditions.FalseCondition(kind, reason, conditionsv1alpha1.ConditionSeverityError, "%s", shorten(message))
+	}
+	bound, usable := conditions.TrueCondition(v1alpha1.BoundCondition), conditions.TrueCondition(v1alpha1.UsableCondition)
+	switch {
+	case len(b.unreadable) > 0:
+		bound = no(v1alpha1.BoundCondition, "InvalidSpec", "", b.unreadable.Error())
+	case b.Fleet != "": // granted
+	case b.unresolved != nil:
+		bound = no(v1alpha1.BoundCondition, v1alpha1.WorkspaceUnknownReason, "spec.workspace.path", b.unresolved.Error())
+	default:
+		bound = no(v1alpha1.BoundCondition, b.Reason, b.Field, b.Message)
+	}
+	switch {
+	case bound.Status != corev1.ConditionTrue:
+		usable = no(v1alpha1.UsableCondition, v1alpha1.NotBoundReason, "", "see condition Bound")
+	case b.Reason != sharing.Bound:
+		usable = no(v1alpha1.UsableCondition, b.Reason, b.Field, b.Message)
+	case len(b.Clusters) == 0:
+		usable = no(v1alpha1.UsableCondition, sharing.NoClusters, "spec.clusterSet", fmt.Sprintf("ClusterSet %s has no clusters, or none that another bound set does not have: ask its owners", binding.Spec.ClusterSet))
+	case b.unread != nil:
+		usable = no(v1alpha1.UsableCondition, v1alpha1.FleetNotReadReason, "", b.unread.Error())
+	default:
+		usable.Message = b.Message
+	}
+	conditions.Set(binding, bound)
+	conditions.Set(binding, usable)
+
+	ready := 0
+	if b.grant != nil {
+		status.Quota, status.Used = quantities(b.grant.Quota), b.account.Promised.ResourceList()
+		in := map[string]bool{}
+		for _, name := range b.Clusters {
+			in[name] = true
+		}
+		for _, row := range b.rows {
+			if !in[row.Name] {
+				continue
+			}
+			one := v1alpha1.SharedCluster{Name: row.Name, Location: row.Location, Ready: row.HealthScore == snapshot.Healthy && !row.Cordoned(), Free: corev1.ResourceList{}}
+			if one.Ready {
+				ready++
+			}
+			if len(status.Clusters) == v1alpha1.MaxBindingClusters {
+				status.OmittedClusters++
+				continue
+			}
+			for name, has := range row.Allocatable.Each {
+				if has > 0 {
+					one.Free[corev1.ResourceName(name)] = capacity.Quantity(name, max(0, b.room[row.Name].Get(name)))
+				}
+			}
+			status.Clusters = append(status.Clusters, one)
+		}
+		slices.SortFunc(status.Clusters, func(a, b v1alpha1.SharedCluster) int { return cmp.Compare(a.Name, b.Name) })
+	}
+	status.Summary = fmt.Sprintf("%d/%d", ready, len(b.Clusters))
+}
+
+// quantities are amounts as the API has them.
+func quantities(amounts map[string]int64) corev1.ResourceList {
+	list := make(corev1.ResourceList, len(amounts))
+	for _, name := range slices.Sorted(maps.Keys(amounts)) {
+		list[corev1.ResourceName(name)] = capacity.Quantity(name, amounts[name])
+	}
+	return list
+}
+
+// writtenSharing is a ClusterSet or a ClusterSetBinding as its status was last written, which the informer may not show yet.
+type writtenSharing[T conditions.Setter] struct {
+	object  T
+	basedOn string
+	at      time.Time
+}
+
+// sharingStatus writes the status of a ClusterSet, or of a ClusterSetBinding, where it has changed: at once where a condition turns,
+// otherwise every so often.
+func sharingStatus[T conditions.Setter](w *workspace, kept map[types.UID]writtenSharing[T], shown T, every time.Duration, fill func(T), write func(T) (T, error), r *result) {
+	last, found := kept[shown.GetUID()]
+	current := shown
+	if found && last.basedOn == shown.GetResourceVersion() {
+		current = last.object
+	}
+	updated := current.DeepCopyObject().(T)
+	fill(updated)
+	if equality.Semantic.DeepEqual(current, updated) {
+		return
+	}
+	turned := turnedConditions(current.GetConditions(), updated.GetConditions())
+	if wait := last.at.Add(every).Sub(w.now()); found && wait > 0 && !turned {
+		r.within(wait)
+		return
+	}
+	after, err := write(updated)
+	if err != nil {
+		r.fail(fmt.Errorf("status of %s %s: %w", updated.GetObjectKind().GroupVersionKind().Kind, updated.GetName(), err))
+		return
+	}
+	kept[shown.GetUID()] = writtenSharing[T]{object: after, basedOn: shown.GetResourceVersion(), at: w.now()}
+	for _, c := range updated.GetConditions() {
+		before := conditions.Get(current, c.Type)
+		if before != nil && before.Status == c.Status && before.Reason == c.Reason {
+			continue
+		}
+		if kind, reason := sharingEvent(&c); reason != "" {
+			w.event(updated, kind, reason, cmp.Or(c.Message, "both sides agree"))
+		}
+	}
+}
+
+// sharingEvent is the event for a condition that has turned; without a reason there is none.
+func sharingEvent(c *conditionsv1alpha1.Condition) (kind, reason string) {
+	switch {
+	case c.Type == v1alpha1.OvercommittedCondition && c.Status == corev1.ConditionTrue:
+		return corev1.EventTypeWarning, c.Reason
+	case c.Type == v1alpha1.OvercommittedCondition || c.Reason == v1alpha1.NotBoundReason || c.Reason == v1alpha1.GrantsNotBoundReason:
+		return "", "" // nothing is wrong, or another condition says what
+	case c.Status != corev1.ConditionTrue:
+		return corev1.EventTypeWarning, c.Reason
+	case c.Type == v1alpha1.BoundCondition:
+		return corev1.EventTypeNormal, string(c.Type)
+	}
+	return "", ""
+}
+
+// grantOf returns that of a set, nil where there is none.
+func grantOf(all []engine.Grant, set string) *engine.Grant {
+	i := slices.IndexFunc(all, func(g engine.Grant) bool { return g.Set == set })
+	if i < 0 {
+		return nil
+	}
+	return &all[i]
+}
+
+// sharingStatuses are the statuses of ClusterSets and ClusterSetBindings of a workspace.
+type sharingStatuses struct {
+	sets     map[types.UID]writtenSharing[*v1alpha1.ClusterSet]
+	bindings map[types.UID]writtenSharing[*v1alpha1.ClusterSetBinding]
+	// looked is when they were made last, of what was shown and said then.
+	looked  time.Time
+	version int64
+	shown   string
+	// waited is how many workloads wait, as the workspace with the clusters knows it.
+	waited int
+}
+
+const (
+	// bindingsEvery is how often what is free is told anew: no pass is made for each change of it. bindingsEach is added for each
+	// cluster, since a thousand of them make a large status.
+	bindingsEvery, bindingsEach = 30 * time.Second, 30 * time.Millisecond
+)
+
+// updateSharing writes the statuses of ClusterSets and ClusterSetBindings.
+func (w *workspace) updateSharing(ctx context.Context, o *cacheView, r *result) {
+	s := &w.sharing
+	if w.host != nil && s.waited != w.waitingNow() {
+		s.waited = w.waitingNow()
+		w.fleets.tellWaiting(w.name, w.host.name, s.waited)
+	}
+	if w.fleets == nil || len(o.sets)+len(o.setBindings) == 0 {
+		w.metrics.accounts.put(w.name, nil)
+		*s = sharingStatuses{waited: s.waited}
+		return
+	}
+	if s.sets == nil {
+		s.sets, s.bindings = map[types.UID]writtenSharing[*v1alpha1.ClusterSet]{}, map[types.UID]writtenSharing[*v1alpha1.ClusterSetBinding]{}
+	}
+	shown, every := sharingShown(o), countsEvery
+	if len(o.sets) == 0 {
+		every = bindingsEvery + time.Duration(len(o.clusters))*bindingsEach
+	}
+	version := w.fleets.said()
+	if wait := s.looked.Add(every).Sub(w.now()); wait > 0 && s.version == version && s.shown == shown {
+		r.within(wait)
+		return
+	}
+	s.looked, s.version, s.shown = w.now(), version, shown
+	r.within(every)
+	w.updateSets(ctx, o, r)
+	w.updateBindings(ctx, o, every, r)
+}
+
+// sharingShown identifies what is shown of sets and bindings, but for their statuses.
+func sharingShown(o *cacheView) (shown string) {
+	for _, set := range o.sets {
+		shown += fmt.Sprintf("%s %d ", set.UID, set.Generation)
+	}
+	for _, b := range o.setBindings {
+		shown += fmt.Sprintf("%s %d ", b.UID, b.Generation)
+	}
+	return fmt.Sprint(shown, len(o.unreadable))
+}
+
+func (w *workspace) updateSets(ctx context.Context, o *cacheView, r *result) {
+	allocatable := map[string]capacity.Resources{}
+	for _, row := range w.engine.Snapshot(w.name).Rows() {
+		allocatable[row.Name] = row.Allocatable
+	}
+	accounts := w.engine.Accounts(w.name)
+	stand := w.fleets.sets(w.name, func(name string) capacity.Resources { return allocatable[name] })
+	kept := map[types.UID]writtenSharing[*v1alpha1.ClusterSet]{}
+	var charged []chargedAccount
+	for i := range stand {
+		at := slices.IndexFunc(o.sets, func(s *v1alpha1.ClusterSet) bool { return s.UID == stand[i].UID })
+		if at < 0 {
+			continue
+		}
+		shown := o.sets[at]
+		report := setReport{Set: stand[i], unreadable: o.unreadable[shown.UID], accounts: accounts, waiting: w.fleets.waitingIn, unresolved: w.fleets.unresolved}
+		for _, name := range stand[i].Clusters {
+			report.has = report.has.Add(allocatable[name])
+		}
+		if last, found := w.sharing.sets[shown.UID]; found {
+			kept[shown.UID] = last
+		}
+		sharingStatus(w, kept, shown, countsEvery, report.fill, func(s *v1alpha1.ClusterSet) (*v1alpha1.ClusterSet, error) { return w.writeSet(ctx, s) }, r)
+		charged = append(charged, report.charged()...)
+	}
+	w.sharing.sets = kept
+	w.metrics.accounts.put(w.name, charged)
+}
+
+func (w *workspace) updateBindings(ctx context.Context, o *cacheView, every time.Duration, r *result) {
+	if len(o.setBindings) == 0 {
+		return
+	}
+	view := w.fleets.view(w.name)
+	var rows []*snapshot.Row
+	var room map[string]capacity.Resources
+	var accounts []engine.Account
+	if w.host != nil {
+		rows, room, accounts = w.engine.Snapshot(w.name).Rows(), w.engine.Room(w.name), w.engine.AccountsOf(w.name)
+	}
+	kept := map[types.UID]writtenSharing[*v1alpha1.ClusterSetBinding]{}
+	for _, b := range view.Bindings {
+		at := slices.IndexFunc(o.setBindings, func(s *v1alpha1.ClusterSetBinding) bool { return s.UID == b.UID })
+		if at < 0 {
+			continue
+		}
+		shown := o.setBindings[at]
+		report := bindingReport{Binding: b, unreadable: o.unreadable[shown.UID], rows: rows, room: room, unresolved: w.fleets.unresolved(b.Spec.Workspace)}
+		if b.Reason == sharing.Bound {
+			report.grant = grantOf(view.Grants, b.Spec.ClusterSet)
+			report.account = accountOf(accounts, w.name, b.Spec.ClusterSet)
+			report.unread = w.fleets.notOpen(view.Fleet)
+		}
+		if last, found := w.sharing.bindings[shown.UID]; found {
+			kept[shown.UID] = last
+		}
+		sharingStatus(w, kept, shown, every, report.fill, func(s *v1alpha1.ClusterSetBinding) (*v1alpha1.ClusterSetBinding, error) {
+			return w.writeSetBinding(ctx, s)
+		}, r)
+	}
+	w.sharing.bindings = kept
+}
