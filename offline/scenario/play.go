@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/kcp-dev/logicalcluster/v3"
+
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -27,7 +30,8 @@ import (
 // beginning is the time of stories that do not give one: a Thursday.
 var beginning = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// World is where a story is played: a workspace, and a controller that follows it.
+// World is where a story is played: workspaces, and a controller that follows them. The annotation kcp.io/cluster of an object names its
+// workspace, where that is not the one that the story is about.
 type World interface {
 	// Put creates or replaces an object, its status included, and Delete deletes one.
 	Put(ctx context.Context, object *unstructured.Unstructured) error
@@ -53,7 +57,7 @@ type player struct {
 	World
 	// began is when the story did.
 	began time.Time
-	// agents are those of the registered clusters by name.
+	// agents are those of the registered clusters by name, that of another workspace before it.
 	agents map[string]*agent
 	// objects by name, and decisions, as they were seen last.
 	objects   map[string]*unstructured.Unstructured
@@ -147,11 +151,15 @@ func (p *player) beat(ctx context.Context) error {
 		if p.agents[name].silent {
 			continue
 		}
+		workspace, cluster := apart(name)
 		lease := &unstructured.Unstructured{Object: map[string]any{
 			"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-			"metadata": map[string]any{"namespace": v1alpha1.AgentNamespace, "name": name, "labels": map[string]any{v1alpha1.LabelHeartbeat: "true"}},
-			"spec":     map[string]any{"holderIdentity": name, "renewTime": p.Now().Format("2006-01-02T15:04:05.000000Z07:00")},
+			"metadata": map[string]any{"namespace": v1alpha1.AgentNamespace, "name": cluster, "labels": map[string]any{v1alpha1.LabelHeartbeat: "true"}},
+			"spec":     map[string]any{"holderIdentity": cluster, "renewTime": p.Now().Format("2006-01-02T15:04:05.000000Z07:00")},
 		}}
+		if workspace != "" {
+			setWorkspace(lease, workspace)
+		}
 		if err := p.Put(ctx, lease); err != nil {
 			return err
 		}
@@ -196,24 +204,63 @@ func (p *player) readDecisions(o *unstructured.Unstructured) error {
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &slice); err != nil {
 		return fmt.Errorf("%s: %w", nameOf(o), err)
 	}
+	workspace, namespace := workspaceOf(o), slice.Namespace
+	switch {
+	case slice.Annotations[v1alpha1.AnnotationCopyOf] != "":
+		return nil // what counts is in the other workspace
+	case slice.Source != nil:
+		workspace, namespace = logicalcluster.Name(slice.Source.Workspace), slice.Source.Namespace
+	}
 	for _, d := range slice.Decisions {
 		one := decided{uid: string(d.Workload.UID), group: d.Group, clusters: map[string]int64{}}
 		for _, c := range d.Clusters {
 			one.clusters[c.Name] = int64(c.Replicas)
 		}
-		p.decisions[workload.Reference{Kind: d.Workload.Kind, Namespace: slice.Namespace, Name: d.Workload.Name}.String()] = one
+		p.decisions[within(workspace, workload.Reference{Kind: d.Workload.Kind, Namespace: namespace, Name: d.Workload.Name}.String())] = one
 	}
 	return nil
 }
 
-func nameOf(o *unstructured.Unstructured) string { return (&manifest.Object{Unstructured: o}).String() }
+// nameOf is how steps name an object: "Deployment default/web", with the workspace before it where that is another one, as in
+// "root:teams:shop Deployment default/web".
+func nameOf(o *unstructured.Unstructured) string {
+	return within(workspaceOf(o), (&manifest.Object{Unstructured: o}).String())
+}
+
+func workspaceOf(o *unstructured.Unstructured) logicalcluster.Name {
+	return cmp.Or(logicalcluster.From(o), manifest.DefaultWorkspace)
+}
+
+func setWorkspace(o *unstructured.Unstructured, workspace logicalcluster.Name) {
+	annotations := maps.Clone(o.GetAnnotations())
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[logicalcluster.AnnotationKey] = workspace.String()
+	o.SetAnnotations(annotations)
+}
+
+func within(workspace logicalcluster.Name, name string) string {
+	if workspace == manifest.DefaultWorkspace {
+		return name
+	}
+	return workspace.String() + " " + name
+}
+
+// apart divides the name of a cluster from that of its workspace, which is empty for the one that the story is about.
+func apart(name string) (workspace logicalcluster.Name, cluster string) {
+	if at := strings.LastIndexByte(name, ' '); at >= 0 {
+		return logicalcluster.Name(name[:at]), name[at+1:]
+	}
+	return "", name
+}
 
 // named returns an object by a name that a step has.
 func (p *player) named(name string) (*unstructured.Unstructured, error) {
 	if o := p.objects[name]; o != nil {
 		return o, nil
 	}
-	return nil, fmt.Errorf("there is no %s: an object is named by its kind, namespace and name, as in Deployment default/web or ClusterRegistration eu", name)
+	return nil, fmt.Errorf("there is no %s: an object is named by its kind, namespace and name, as in Deployment default/web or ClusterRegistration eu, with its workspace before it where a story has several", name)
 }
 
 // act does what a step does.
@@ -279,10 +326,10 @@ func (p *player) put(ctx context.Context, workspaces []*manifest.Workspace, wron
 		return manifest.Join(wrong)
 	}
 	for _, w := range workspaces {
-		if w.Name != manifest.DefaultWorkspace {
-			return fmt.Errorf("a story is about one workspace: leave out the annotation kcp.io/cluster %s", w.Name)
-		}
 		for _, o := range w.Objects() {
+			if w.Name != manifest.DefaultWorkspace {
+				setWorkspace(o.Unstructured, w.Name)
+			}
 			if o.GetKind() == "ClusterRegistration" {
 				if err := p.connect(o.Unstructured); err != nil {
 					return err
@@ -308,12 +355,12 @@ func policyMap(f *manifest.File) *unstructured.Unstructured {
 
 // connect gives a registered cluster an agent, which reports the Ready condition that the registration has.
 func (p *player) connect(registration *unstructured.Unstructured) error {
-	name := registration.GetName()
+	name := within(workspaceOf(registration), registration.GetName())
 	if p.agents[name] == nil {
 		p.agents[name] = &agent{}
 	}
 	p.agents[name].ready = readyOf(registration)
-	return unstructured.SetNestedField(registration.Object, name, "status", "clusterUID")
+	return unstructured.SetNestedField(registration.Object, registration.GetName(), "status", "clusterUID")
 }
 
 func readyOf(registration *unstructured.Unstructured) any {
@@ -336,7 +383,8 @@ func (p *player) report(ctx context.Context, name string) error {
 		return fmt.Errorf("there is no ClusterRegistration %s", name)
 	}
 	a.silent = false
-	registration := p.objects["ClusterRegistration "+name].DeepCopy()
+	workspace, cluster := apart(name)
+	registration := p.objects[within(cmp.Or(workspace, manifest.DefaultWorkspace), "ClusterRegistration "+cluster)].DeepCopy()
 	conditions, _, _ := unstructured.NestedSlice(registration.Object, "status", "conditions")
 	conditions = slices.DeleteFunc(conditions, isReady)
 	if a.ready != nil {
@@ -364,7 +412,7 @@ func (p *player) patch(ctx context.Context, name string, patch json.RawMessage) 
 	if err := after.UnmarshalJSON(text); err != nil {
 		return err
 	}
-	workspaces, wrong := manifest.Reader{Kinds: workload.Kinds()}.FromObjects(manifest.Live{Name: manifest.DefaultWorkspace, Objects: []*unstructured.Unstructured{after}})
+	workspaces, wrong := manifest.Reader{Kinds: workload.Kinds()}.FromObjects(manifest.Live{Name: workspaceOf(after), Objects: []*unstructured.Unstructured{after}})
 	return p.put(ctx, workspaces, wrong)
 }
 
@@ -374,7 +422,7 @@ func (p *player) delete(ctx context.Context, name string) error {
 		return err
 	}
 	if o.GetKind() == "ClusterRegistration" {
-		delete(p.agents, o.GetName())
+		delete(p.agents, within(workspaceOf(o), o.GetName()))
 	}
 	return p.Delete(ctx, o)
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/internal/controller"
@@ -62,8 +65,11 @@ type realWorld struct {
 	told map[types.UID]int32
 }
 
-// Put implements stories.World.
+// Put implements stories.World. Stories about several workspaces are played in memory only.
 func (w *realWorld) Put(ctx context.Context, o *unstructured.Unstructured) error {
+	if other := logicalcluster.From(o); other != "" {
+		return fmt.Errorf("the story has another workspace, %s: it is not for a real server", other)
+	}
 	applied := o.DeepCopy()
 	for _, field := range []string{"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp"} {
 		unstructured.RemoveNestedField(applied.Object, "metadata", field)
@@ -91,6 +97,7 @@ func (w *realWorld) Objects(ctx context.Context) (all []*unstructured.Unstructur
 			return nil, err
 		}
 		for i := range list.Items {
+			unstructured.RemoveNestedField(list.Items[i].Object, "metadata", "annotations", logicalcluster.AnnotationKey) // the story's own
 			all = append(all, &list.Items[i])
 		}
 	}
