@@ -55,7 +55,7 @@ func (r *reader) nameByPath() {
 }
 
 // distribute hands each PlacementDecision that is kept beside the registrations to the workspace of its placement. What that has itself
-// are copies, which count for nothing then.
+// are copies, which count only where there is nothing else.
 func (r *reader) distribute() {
 	kept := map[*Workspace][]Typed[v1alpha1.PlacementDecision]{}
 	for _, w := range r.workspaces {
@@ -63,6 +63,9 @@ func (r *reader) distribute() {
 		for _, d := range w.Decisions {
 			source := d.Typed.Source
 			if source == nil || source.Workspace == w.Name.String() {
+				if of := logicalcluster.Name(d.GetAnnotations()[v1alpha1.AnnotationCopyOf]); of != "" && of != w.Name && w.Held == "" {
+					w.Held = of
+				}
 				own = append(own, d)
 				continue
 			}

@@ -62,7 +62,8 @@ decisions:
 `, name, namespace, workspace, source, workload)
 	}
 	workspaces, errs := manifest.Read([]*manifest.File{{Name: "f.yaml", Text: slice("platform", "placement-decisions", "x", "source: {workspace: team, namespace: shop}", "kept") +
-		slice("platform", "default", "own", "", "mine") + slice("team", "shop", "web", "", "edited") + slice("other", "shop", "web", "", "own")}})
+		slice("platform", "default", "own", "", "mine") + slice("team", "shop", "web", "", "edited") + slice("other", "shop", "web", "", "own") +
+		slice("apart, tmc.kcp.io/copy-of: elsewhere", "shop", "web", "", "copied")}})
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
@@ -72,7 +73,7 @@ decisions:
 			got = append(got, fmt.Sprintf("%s held by %q: %s/%s %s", w.Name, w.Held, d.Typed.Namespace, d.Typed.PlacementName, d.Typed.Decisions[0].Workload.Name))
 		}
 	}
-	want := []string{`other held by "": shop/web own`, `platform held by "": default/web mine`, `team held by "platform": shop/web kept`}
+	want := []string{`apart held by "elsewhere": shop/web copied`, `other held by "": shop/web own`, `platform held by "": default/web mine`, `team held by "platform": shop/web kept`}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
