@@ -174,7 +174,9 @@ func (e *Engine) Revision(workspace logicalcluster.Name) int64 {
 	return w.revision()
 }
 
-func (w *workspace) revision() int64 { return w.seen.Snapshot().Generation + w.affinity.changes }
+func (w *workspace) revision() int64 {
+	return w.seen.Snapshot().Generation + w.affinity.changes + w.turns.Load()
+}
 
 func (w *workspace) forgetAffinity() (changed bool) {
 	w.mu.Lock()

@@ -353,9 +353,12 @@ func (r *rule) obstacle(position int) filter.Obstacle {
 func (d *Decision) Related() bool { return d.attraction() != nil }
 
 // Peers identifies the workloads that fare the same as this one at one Revision: they agree in their inputs, and in what affinity
-// to other workloads says of them.
+// to other workloads says of them, and whose turn it is.
 func (d *Decision) Peers() string {
 	peers := d.InputsDigest
+	if len(d.withheld) > 0 {
+		peers += fmt.Sprint(" ", d.withheld)
+	}
 	if a := d.attraction(); a != nil {
 		for i := range a.rules {
 			r := &a.rules[i]

@@ -67,7 +67,7 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 		case errors.Is(err, errNewPolicies):
 			clear(b.classes)
 		case errors.Is(err, errTaken):
-		case errors.Is(err, errKeptOut):
+		case errors.Is(err, errKeptOut), errors.As(err, new(*othersFirst)):
 			results[b.next].Decision, results[b.next].Err = w.decide(ctx, &requests[b.next], true)
 			b.next++
 		case err != nil:

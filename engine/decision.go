@@ -44,12 +44,18 @@ type Request struct {
 	// Now ends what lasts for some time: tolerations of taints, and the delay for a cluster that is not ready. At the zero
 	// time nothing has ended.
 	Now time.Time
+	// Priority is that of the placement, and Since when the workload began to wait, zero if it has only come: they count where workspaces
+	// share clusters, see Engine.SetLine.
+	Priority int32
+	Since    time.Time
 	// Instead are held reservations of others in whose place the workload is put: they do not count for it, and are released in the
 	// step in which it gets clusters.
 	Instead []Held
 
 	// gone is what does not count beside what the workload itself holds.
 	gone *gone
+	// withheld are the clusters where others come first: none of them may be added, or get more.
+	withheld []string
 }
 
 func (r *Request) owner() capacity.Owner { return ownerOf(r.Workload.Reference) }
@@ -97,6 +103,8 @@ type Decision struct {
 	snapshot snapshot.Snapshot
 	held     holding
 	now      time.Time
+	// withheld are those of the request.
+	withheld []string
 }
 
 // Choice is one chosen cluster.

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,8 @@ const (
 	DefaultCacheBytes = 64 << 20
 	// DefaultNotReadyDelay is that of Kubernetes for pods on a node that is not ready.
 	DefaultNotReadyDelay = 5 * time.Minute
+	// DefaultGatherAfter is long beside what most workloads wait, since a cluster that gathers room stands partly idle.
+	DefaultGatherAfter = time.Hour
 )
 
 // Options of an Engine; the zero value is good.
@@ -44,6 +47,8 @@ type Options struct {
 	// NotReadyDelay is how long workloads stay on a cluster whose Ready condition is False, unless their placement tolerates
 	// v1alpha1.TaintNotReady; DefaultNotReadyDelay if 0.
 	NotReadyDelay time.Duration
+	// GatherAfter is how long a workload may wait on shared clusters before one of them gathers room for it; DefaultGatherAfter if 0.
+	GatherAfter time.Duration
 	// Now tells the time for CacheTTL and Metrics; time.Now if nil.
 	Now func() time.Time
 	// Metrics observes what the engine does, unless it is nil.
@@ -79,6 +84,9 @@ func New(options Options) (*Engine, error) {
 	}
 	if options.NotReadyDelay == 0 {
 		options.NotReadyDelay = DefaultNotReadyDelay
+	}
+	if options.GatherAfter == 0 {
+		options.GatherAfter = DefaultGatherAfter
 	}
 	if options.Now == nil {
 		options.Now = time.Now
@@ -151,8 +159,21 @@ func (e *Engine) Explain(ctx context.Context, request Request) (*Decision, error
 	return e.lookUp(request.Workspace).decide(ctx, &request, false)
 }
 
-// decideAs decides for a request as it is scheduled.
+// decideAs decides for a request as it is scheduled. Where others come first on clusters that it would choose, it does so without these.
 func (w *workspace) decideAs(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
+	for {
+		d, err := w.decideAmong(ctx, r, reserve)
+		var others *othersFirst
+		if !errors.As(err, &others) {
+			return d, err
+		}
+		rest := *r
+		rest.withheld = slices.Concat(r.withheld, others.clusters)
+		r = &rest
+	}
+}
+
+func (w *workspace) decideAmong(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
 	if r.Placement.Plans() {
 		return w.plan(ctx, r, reserve)
 	}
@@ -225,10 +246,10 @@ func (e *Engine) Feasible(ctx context.Context, request Request) (bool, error) {
 	}
 	request = *scheduled
 	together := func() (bool, error) {
-		d, err := w.plan(ctx, &request, false)
+		d, err := w.decideAs(ctx, &request, false)
 		return err == nil && len(d.Clusters) > 0, err
 	}
-	if request.Placement.Plans() {
+	if request.Placement.Plans() || w.hasLines() {
 		return together()
 	}
 	c, _, err := w.classOf(ctx, &request)

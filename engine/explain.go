@@ -45,6 +45,8 @@ func (d *Decision) EachVerdict(yield func(Verdict) bool) {
 			v.Rejection = d.class.Reject(row, violation)
 		} else if rule := attraction.rejects(position); rule != nil && !d.chose(row.Name) {
 			v.Rejection = rule.rejection(position)
+		} else if d.withholds(row.Name) {
+			v.Rejection = notItsTurn
 		} else {
 			v.Score = scoring.Of(row, d.asked(row), d.Weights)
 			v.Points = attraction.points(position)
@@ -155,6 +157,7 @@ func (d *Decision) tally(c *ranking.Class, tier int) string {
 		}
 	}
 	t.Later(WorkloadAffinity, d.attraction().excluded(tier))
+	t.Later(Turn, d.countWithheld(c))
 	return t.String()
 }
 
@@ -187,6 +190,9 @@ func (d *Decision) Obstacles(cluster string) []filter.Obstacle {
 	if rule, position := d.rejectedBy(cluster); rule != nil {
 		obstacles = append(obstacles, rule.obstacle(position))
 	}
+	if d.withholds(cluster) {
+		obstacles = append(obstacles, filter.NewObstacle(*notItsTurn, "its turn"))
+	}
 	return obstacles
 }
 
@@ -205,6 +211,9 @@ func (d *Decision) Nearest() (cluster string, obstacles []filter.Obstacle) {
 			return n <= fewest
 		})
 		if rule, _ := d.rejectedBy(row.Name); rule != nil {
+			n++
+		}
+		if d.withholds(row.Name) {
 			n++
 		}
 		if n == 0 {

@@ -25,13 +25,17 @@ type fleet struct {
 	publishedLayout int64
 	// shared is set once another workspace looks at the fleet: from then on the fleet's own has a view of it, too.
 	shared bool
+	// lines are who waits for room.
+	lines lines
 }
 
 // publication is a row as others see it, and the one that it was made of.
 type publication struct{ of, row *snapshot.Row }
 
 func newFleet(name logicalcluster.Name) *fleet {
-	return &fleet{name: name, ledgers: map[logicalcluster.Name]*capacity.Ledger{name: capacity.NewLedger()}}
+	f := &fleet{name: name, ledgers: map[logicalcluster.Name]*capacity.Ledger{name: capacity.NewLedger()}}
+	f.lines.rows = &f.rows
+	return f
 }
 
 // ledgerOf is the ledger of a workspace. The fleet is locked.
@@ -47,14 +51,27 @@ func (f *fleet) ledgerOf(name logicalcluster.Name) *capacity.Ledger {
 func (f *fleet) setCluster(c *snapshot.Cluster) (changed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.rows.Set(c, f.ledgers[f.name].SetCluster(c.Name, c.Allocatable.Sub(c.Allocated), c.Counted))
+	before := f.row(c.Name)
+	changed = f.rows.Set(c, f.ledgers[f.name].SetCluster(c.Name, c.Allocatable.Sub(c.Allocated), c.Counted))
+	f.lines.follow(before, f.row(c.Name))
+	return changed
 }
 
 func (f *fleet) removeCluster(name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ledgers[f.name].RemoveCluster(name)
+	before := f.row(name)
 	f.rows.Remove(name)
+	f.lines.follow(before, nil)
+}
+
+// row is that of a cluster, nil where it is not registered.
+func (f *fleet) row(cluster string) *snapshot.Row {
+	if position, there := f.rows.Position(cluster); there {
+		return f.rows.Row(position)
+	}
+	return nil
 }
 
 // updateReserved makes new rows for the clusters of a claim, as far as the ledgers hold another amount on them. The fleet is locked.
@@ -65,7 +82,11 @@ func (f *fleet) updateReserved(claim *capacity.Claim) {
 }
 
 func (f *fleet) updateReservedOn(cluster string) {
-	f.rows.Reserve(cluster, f.ledgers[f.name].Reserved(cluster))
+	if position, there := f.rows.Position(cluster); there {
+		before := f.rows.Row(position)
+		f.rows.ReserveAt(position, f.ledgers[f.name].Reserved(cluster))
+		f.lines.follow(before, f.rows.Row(position))
+	}
 }
 
 // publish returns the row of a position as other workspaces see it. The fleet is locked, and has this layout.

@@ -27,8 +27,11 @@ func (r *Request) leaves(cluster string) *filter.Rejection {
 
 // mayAdd reports whether a cluster may be added, or get more replicas.
 func (r *Request) mayAdd(cluster string) bool {
-	return r.Into == nil || slices.Contains(r.Into, cluster)
+	return (r.Into == nil || slices.Contains(r.Into, cluster)) && !r.withholds(cluster)
 }
+
+// mayAddAny reports whether any cluster may be added.
+func (r *Request) mayAddAny() bool { return r.Into == nil && len(r.withheld) == 0 }
 
 // forGain returns the request that stands for one with a MinGain: one that leaves clusters for others that are known to be so much
 // better, or none. It leaves as many as it can, the worst first. decide decides without reserving. The workspace is locked, and the

@@ -105,8 +105,11 @@ func (w *workspace) planIn(ctx context.Context, r *Request, tiers []*placement.P
 				})
 			}
 			chosen := w.chooseTogether(d, classes, tiers, asked, &s, cached)
-			if whole = d.whole(); !reserve || !whole && !final {
+			switch whole = d.whole(); {
+			case !whole && !final:
 				return nil
+			case !reserve:
+				return w.mayYield(&in, d)
 			}
 			return w.reserve(&in, d, chosen)
 		})

@@ -156,5 +156,6 @@ func (w *workspace) replace(granted, verified []capacity.Grant) []error {
 	for _, name := range clusters {
 		w.fleet.updateReservedOn(name)
 	}
+	w.fleet.lines.ease(w.name)
 	return refused
 }

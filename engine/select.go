@@ -35,7 +35,7 @@ func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Reques
 	}
 	d.changes = true
 	if !reserve {
-		return nil
+		return w.mayYield(r, d)
 	}
 	return w.reserve(r, d, chosen)
 }
@@ -49,12 +49,13 @@ func (w *workspace) newDecision(c *class, r *Request, s *snapshot.Snapshot, held
 		PolicyDigest: c.Policy.Policies.Digest(),
 		InputsDigest: c.Digest,
 		Generation:   s.Generation,
-		Revision:     s.Generation + w.affinity.changes,
+		Revision:     s.Generation + w.affinity.changes + w.turns.Load(),
 		Cached:       cached,
 		class:        c.Class,
 		snapshot:     *s,
 		held:         held,
 		now:          r.Now,
+		withheld:     r.withheld,
 	}
 }
 
@@ -87,7 +88,7 @@ func (c *choices) take(n int) []Choice {
 func (w *workspace) selectFrom(c *class, r *Request, held *holding) []ranking.Key {
 	generation := c.ranking.Generation()
 	// A strategy of its own may look at more than the ranking, and time passes.
-	if c.last.generation == generation && c.last.held.same(held) && c.Strategy.Select == nil && !c.Placement.TolerationsEnd && r.Into == nil {
+	if c.last.generation == generation && c.last.held.same(held) && c.Strategy.Select == nil && !c.Placement.TolerationsEnd && r.mayAddAny() {
 		return c.last.chosen
 	}
 	ranked := c.take()
@@ -100,7 +101,7 @@ func (w *workspace) selectFrom(c *class, r *Request, held *holding) []ranking.Ke
 	}
 	putBack(ranked, w.current)
 	c.ranking = ranked
-	if c.last = (selection{}); r.Into == nil {
+	if c.last = (selection{}); r.mayAddAny() {
 		c.last = selection{generation: generation, held: *held, chosen: chosen}
 	}
 	return chosen
@@ -140,9 +141,19 @@ func (w *workspace) takeOutEnded(c *class, r *ranking.Ranking, now time.Time, be
 	return before
 }
 
-// takeOutOthers takes the clusters out of a ranking that are not those into which a request is to go, and appends the keys that
-// they had.
+// takeOutOthers takes the clusters out of a ranking into which a request may not go, and appends the keys that they had.
 func (w *workspace) takeOutOthers(ranked *ranking.Ranking, r *Request, before []positionedKey) []positionedKey {
+	takeOut := func(position int) {
+		if key := ranked.At(position); key != 0 {
+			before = append(before, positionedKey{position, key})
+			ranked.Set(position, 0)
+		}
+	}
+	for _, name := range r.withheld {
+		if position, registered := w.seen.Position(name); registered {
+			takeOut(position)
+		}
+	}
 	if r.Into == nil {
 		return before
 	}
@@ -153,9 +164,8 @@ func (w *workspace) takeOutOthers(ranked *ranking.Ranking, r *Request, before []
 		}
 	}
 	for position, may := range into {
-		if key := ranked.At(position); key != 0 && !may {
-			before = append(before, positionedKey{position, key})
-			ranked.Set(position, 0)
+		if !may {
+			takeOut(position)
 		}
 	}
 	return before
@@ -313,10 +323,14 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 	if len(d.Clusters) == 0 {
 		w.recount(r.owner(), w.ledger.Release(r.owner()), nil)
 		w.fleet.updateReserved(before)
+		w.fleet.lines.decided(w.name, r.owner(), d)
 		return nil
 	}
 	if w.window != nil && w.window.facts != w.fleet.rows.Facts() {
 		return errTaken
+	}
+	if err := w.yields(r, d); err != nil {
+		return err
 	}
 	claim := &capacity.Claim{
 		UID: r.Workload.UID, Group: group, Labels: r.Workload.Labels, Idle: r.Workload.End.RequestsNothing(),
@@ -349,6 +363,7 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 			w.fleet.updateReserved(released)
 		}
 	}
+	w.fleet.lines.decided(w.name, r.owner(), d)
 	w.ledger.EachReserved(claim, func(i int, reserved capacity.Resources) {
 		w.fleet.rows.ReserveAt(w.placeOf(chosen[i].Position()), reserved)
 	})

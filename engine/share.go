@@ -2,11 +2,13 @@ package engine
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/internal/fairness"
 )
 
 // grants are those of a workspace, by the names of their sets.
@@ -32,9 +34,29 @@ func newGrants(all []Grant) *grants {
 func (g *grants) quotas() []capacity.Quota {
 	all := make([]capacity.Quota, len(g.all))
 	for i := range g.all {
-		all[i] = capacity.Quota{Set: g.all[i].Set, Clusters: g.all[i].Clusters, Whole: g.all[i].Quota, Each: g.all[i].ClusterQuota}
+		all[i] = capacity.Quota{Set: g.all[i].Set, Clusters: g.all[i].Clusters, Whole: g.all[i].limits(), Each: g.all[i].ClusterQuota}
 	}
 	return all
+}
+
+func (g *Grant) terms() fairness.Terms {
+	t := fairness.Terms{Quota: g.Quota, BorrowingLimit: g.BorrowingLimit, Weight: g.Weight}
+	for name, amount := range g.Guaranteed {
+		t.Guaranteed = t.Guaranteed.Add(capacity.Of(name, amount))
+	}
+	return t
+}
+
+// limits are the most that the workspace may be promised, by quota and by what it may borrow.
+func (g *Grant) limits() map[string]int64 {
+	terms, limits := g.terms(), maps.Clone(g.Quota)
+	for name := range g.BorrowingLimit {
+		if limits == nil {
+			limits = map[string]int64{}
+		}
+		limits[name] = terms.Limit(name)
+	}
+	return limits
 }
 
 // Share has a workspace look at another's fleet through grants, which replace those that it had. It sees the clusters that are granted,
@@ -87,6 +109,11 @@ func (e *Engine) ReleaseAll(workspace, fleet logicalcluster.Name) (freed bool) {
 
 // look has a workspace look at a fleet, through grants unless it is its own. The workspace is locked.
 func (w *workspace) look(f *fleet, through *grants) {
+	if before := w.fleet; before != f {
+		before.mu.Lock()
+		before.lines.dismiss(w.name)
+		before.mu.Unlock()
+	}
 	f.mu.Lock()
 	if w.window == nil || w.fleet != f {
 		// Invariant: generations only grow, so that nothing that was kept for one fleet is taken for another's.
@@ -101,6 +128,7 @@ func (w *workspace) look(f *fleet, through *grants) {
 	}
 	if w.window.grants, w.window.stale = through, true; through != nil {
 		w.ledger.SetQuotas(through.quotas())
+		f.lines.admit(w, through)
 	}
 	f.mu.Unlock()
 }
@@ -117,6 +145,7 @@ func (f *fleet) releaseAll(workspace logicalcluster.Name) (freed bool) {
 		freed = true
 		f.updateReservedOn(cluster)
 	}
+	f.lines.ease(workspace)
 	return freed
 }
 

@@ -171,7 +171,8 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, cur
 	} else if grows := on.Grows(row, current.Replicas); grows != nil && !divided {
 		shortage = grows
 	}
-	if shortage != nil || unknown {
+	waits := !unknown && r.withholds(row.Name) && !asks.Requests.MoreThan(promised.Amount).IsZero()
+	if shortage != nil || unknown || waits {
 		p.choice.Reserved, p.choice.Expired, p.choice.Replicas = promised.Amount, promised.Expired, current.Replicas
 	} else {
 		p.choice.Expired = promised.Expired && on.Shortage(row, capacity.Resources{}) != nil
@@ -180,17 +181,21 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, cur
 	switch {
 	case why != nil:
 		p.stays = 0
-	case shortage != nil:
+	case shortage != nil, waits:
 		why, p.stays = shortage, 0
 		if divided {
 			p.stays = plan.fitting(current.Replicas, func(n int64) bool {
-				return on.Asking(current.asks(c.Whole.Share(n))).Shortage(row, promised.Amount) == nil
+				part := on.Asking(current.asks(c.Whole.Share(n)))
+				return part.Shortage(row, promised.Amount) == nil && (!waits || part.Workload.Requests.MoreThan(promised.Amount).IsZero())
 			})
 		}
 	}
 	p.room = max(p.room, p.stays)
-	if why != nil {
+	switch {
+	case why != nil:
 		p.departure, evicts = on.Reject(row, why), why.Evicts
+	case waits:
+		p.departure = notItsTurn
 	}
 	return p, evicts
 }
@@ -301,7 +306,7 @@ func (w *workspace) stay(d *Decision, choices *choices, c *class, r *Request, p 
 	w.chosen = chosen
 	d.changes = d.Group != r.Group || d.differs(r)
 	if !reserve {
-		return nil
+		return w.mayYield(r, d)
 	}
 	return w.reserve(r, d, chosen)
 }

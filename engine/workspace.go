@@ -52,6 +52,8 @@ type workspace struct {
 	affinity affinity
 	// holds counts the reservations that have been held.
 	holds *atomic.Int64
+	// turns counts how often the workspace is called to look at what is free.
+	turns atomic.Int64
 }
 
 type positionedKey struct {
@@ -171,6 +173,7 @@ func (w *workspace) release(owner capacity.Owner) bool {
 	}
 	w.recount(owner, claim, nil)
 	w.fleet.updateReserved(claim)
+	w.fleet.lines.ease(w.name)
 	return true
 }
 

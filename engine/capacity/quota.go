@@ -250,6 +250,23 @@ func (l *Ledger) Left(cluster string, free Resources) Resources {
 	return left
 }
 
+// Promised is what claims come to on the set of a cluster, amounts beyond int64 clamped.
+func (l *Ledger) Promised(cluster string) Resources {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.quotas == nil || l.quotas.of[cluster] == nil {
+		return Resources{}
+	}
+	return l.quotas.of[cluster].amount.resources()
+}
+
+// Allows reports whether quotas leave so much on a cluster.
+func (l *Ledger) Allows(cluster string, more Resources) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.quotas.short(nil, &Claim{Shares: []Share{{Cluster: cluster, Amount: more}}}, nil) == nil
+}
+
 // Account is what the claims of a ledger come to on a set of clusters.
 type Account struct {
 	// Set is empty for clusters that no set has.
