@@ -315,8 +315,9 @@ type Play struct {
 type Played struct {
 	// Findings are those of kubectl placement check in what is tried.
 	Findings []Finding `json:"findings"`
-	// Diff is what kubectl placement diff prints; absent where what is tried would not come into force.
+	// Diff is what kubectl placement diff prints; absent where there is none, which Note explains.
 	Diff *simulation.Diff `json:"diff,omitempty"`
+	Note string           `json:"note,omitempty"`
 	// ElapsedMs is how long it took, in milliseconds.
 	ElapsedMs int64 `json:"elapsedMs"`
 }

@@ -89,7 +89,3 @@ func newCluster(load *simulation.ClusterLoad, since map[string]metav1.Time) Clus
 	}
 	return c
 }
-
-func (v *view) shown(w *manifest.Workspace) Shown {
-	return Shown{Workspace: w.Name.String(), At: v.at, Version: v.version, Simulated: v.simulated, Problems: v.problems}
-}

@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
-	"path"
+	"runtime"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/kcp-placement/placement/engine/workload"
@@ -27,57 +25,67 @@ import (
 type Options struct {
 	// Kinds of workload; those that are known where it is nil.
 	Kinds *workload.Table
-	// Hosts are the names by which the console may be called, beside loopback addresses. Any where it is nil.
+	// Hosts are the names by which browsers may call the console, beside those of the loopback device; any name where it has "*".
 	Hosts []string
+	// Prometheus is where metrics of the controller are, if anywhere.
+	Prometheus *Prometheus
 }
 
-// ErrUnauthenticated is returned by Callers for who has no token, or a wrong one.
-var ErrUnauthenticated = errors.New("no token, or one that is not valid")
+// Who asks, and what Callers say of it.
+var (
+	// ErrUnauthenticated: there is no token, or a wrong one.
+	ErrUnauthenticated = errors.New("there is no valid token: open the link that the console has printed, or sign in with a token of your own")
+	errTooMany         = errors.New("too many workspaces are open at once: close some, and ask again in five minutes")
+)
 
-// maxBody bounds what a request may hold.
-const maxBody = 4 << 20
+const (
+	// maxBody bounds what a request may hold.
+	maxBody = 4 << 20
+	// patience is how long a request waits for what it is about to be read, or tried.
+	patience = 60 * time.Second
+)
 
 // Handler returns the console's server.
 func Handler(callers Callers, options Options) http.Handler {
 	if options.Kinds == nil {
 		options.Kinds = workload.Kinds()
 	}
-	h := &handler{callers: callers, options: options, models: map[string]*model{}, boot: strings.ToLower(rand.Text()[:6])}
+	h := &handler{callers: callers, options: options, boot: strings.ToLower(rand.Text()[:6]), busy: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/workspaces", h.workspaces)
-	mux.HandleFunc("GET /api/v1/fleet", h.about(func(_ *http.Request, v *view, w *manifest.Workspace) (any, error) { return v.fleet(w), nil }))
-	mux.HandleFunc("GET /api/v1/workloads", h.about(func(r *http.Request, v *view, w *manifest.Workspace) (any, error) {
-		answer, err := selected(v.workloads(w), r.URL.Query())
-		if err != nil {
-			return nil, err
-		}
-		answer.Shown = v.shown(w)
-		return answer, nil
-	}))
-	mux.HandleFunc("GET /api/v1/workloads/{kind}/{namespace}/{name}/why", h.about(why))
+	mux.HandleFunc("GET /api/v1/fleet", h.about(fleet))
+	mux.HandleFunc("GET /api/v1/workloads", h.about(workloads))
+	mux.HandleFunc("GET /api/v1/workloads/{kind}/{namespace}/{name}/why", h.about(h.why))
 	mux.HandleFunc("GET /api/v1/workloads/{kind}/{namespace}/{name}/history", h.about(history))
-	mux.HandleFunc("GET /api/v1/policies", h.about(func(_ *http.Request, v *view, w *manifest.Workspace) (any, error) { return v.policies(w) }))
-	mux.HandleFunc("GET /api/v1/completions", h.about(func(_ *http.Request, v *view, w *manifest.Workspace) (any, error) { return v.completions(w), nil }))
-	mux.HandleFunc("GET /api/v1/library", func(w http.ResponseWriter, _ *http.Request) {
-		answer, err := library()
-		respond(w, answer, err)
-	})
+	mux.HandleFunc("GET /api/v1/policies", h.about(func(a *asked) (any, error) { return a.view.policies(a.workspace) }))
+	mux.HandleFunc("GET /api/v1/completions", h.about(func(a *asked) (any, error) { return a.view.completions(a.workspace), nil }))
+	mux.HandleFunc("GET /api/v1/series", h.series)
 	mux.HandleFunc("GET /api/v1/events", h.events)
 	mux.HandleFunc("POST /api/v1/playground", h.playground)
+	mux.HandleFunc("POST /api/v1/export", h.export)
+	mux.HandleFunc("GET /api/v1/library", func(w http.ResponseWriter, r *http.Request) {
+		answer, err := library()
+		respond(w, r, "", answer, err)
+	})
+	mux.HandleFunc("GET /api/v1/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(openAPI)
+	})
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
-		respond(w, nil, &failure{http.StatusNotFound, r.Method + " " + r.URL.Path + " is not part of the API: /api/v1/openapi.json documents it"})
+		respond(w, r, "", nil, &failure{http.StatusNotFound, r.Method + " " + r.URL.Path + " is not part of the API: /api/v1/openapi.json documents it"})
 	})
 	mux.Handle("/", pages(web.Files()))
-	return secured(mux)
+	return secured(options.Hosts, compressed(mux))
 }
 
 type handler struct {
 	callers Callers
 	options Options
 	boot    string
-
-	mu     sync.Mutex
-	models map[string]*model
+	models  models
+	// busy is held by what takes long to compute.
+	busy chan struct{}
 }
 
 // failure is an answer that is an error.
@@ -89,162 +97,216 @@ type failure struct {
 // Error implements error.
 func (f *failure) Error() string { return f.detail }
 
-// secured adds the headers that keep a page to itself.
-func secured(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'none'")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		next.ServeHTTP(w, r)
-	})
+// asked is what a request is about.
+type asked struct {
+	*http.Request
+	model     *model
+	view      *view
+	behind    *Behind
+	workspace *manifest.Workspace
 }
 
-// pages serves the pages. What is no file is an address within them.
-func pages(files fs.FS) http.Handler {
-	server := http.FileServerFS(files)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if path.Ext(r.URL.Path) == "" {
-			http.ServeFileFS(w, r, files, "index.html")
-			return
-		}
-		server.ServeHTTP(w, r)
-	})
-}
-
-// respond writes an answer as JSON, or the error as a problem.
-func respond(w http.ResponseWriter, answer any, err error) {
-	status := http.StatusOK
-	if err != nil {
-		var of *failure
-		switch {
-		case errors.As(err, &of):
-			status = of.status
-		case errors.Is(err, ErrUnauthenticated):
-			status = http.StatusUnauthorized
-		case errors.Is(err, context.Canceled):
-			status = 499 // the caller is gone
-		case errors.Is(err, errNotYet):
-			status = http.StatusServiceUnavailable
-		default:
-			status = http.StatusBadGateway
-		}
-		answer = &Problem{Title: http.StatusText(status), Status: status, Detail: err.Error()}
-		w.Header().Set("Content-Type", "application/problem+json")
-	} else {
-		w.Header().Set("Content-Type", "application/json")
-	}
-	text, err := json.Marshal(answer)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_, _ = w.Write(text)
+// shown is what an answer begins with.
+func (a *asked) shown() Shown {
+	shown := a.view.shown(a.workspace)
+	shown.Behind = a.behind
+	return shown
 }
 
 // model returns what follows a workspace for who asks.
-func (h *handler) model(r *http.Request, workspace string) (*model, error) {
-	token := bearer(r)
-	key, source, err := h.callers.Open(token, workspace)
+func (h *handler) model(r *http.Request, workspace string) (*model, func(), error) {
+	caller, of, source, err := h.callers.Open(bearer(r), workspace)
+	if err != nil {
+		return nil, nil, err
+	}
+	key := modelKey{caller, of}
+	kind, _ := h.callers.Describe()
+	m, err := h.models.get(key, func() *model { return follow(source, kind == SourceFiles, h.boot) })
+	return m, func() { h.models.drop(key, m) }, err
+}
+
+// bearer is the token of a request; empty where it has none.
+func bearer(r *http.Request) string {
+	token, found := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !found {
+		return ""
+	}
+	return token
+}
+
+// open returns what a request about a workspace is about.
+func (h *handler) open(r *http.Request, workspace string) (*asked, error) {
+	m, drop, err := h.model(r, workspace)
 	if err != nil {
 		return nil, err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	m := h.models[key]
-	if m == nil {
-		kind, _ := h.callers.Describe()
-		m = follow(source, kind == "files", h.boot)
-		h.models[key] = m
-	}
-	return m, nil
-}
-
-// open returns the view that a request is about.
-func (h *handler) open(r *http.Request, workspace string) (*view, *manifest.Workspace, error) {
-	m, err := h.model(r, workspace)
-	if err != nil {
-		return nil, nil, err
-	}
-	ctx, done := context.WithTimeout(r.Context(), 30*time.Second)
+	ctx, done := context.WithTimeout(r.Context(), patience)
 	defer done()
-	v, _, err := m.view(ctx)
+	s, err := m.first(ctx)
 	if err != nil {
-		return nil, nil, err
+		if s.err != nil {
+			drop()
+		}
+		return nil, err
 	}
-	w, err := v.workspace(workspace)
-	return v, w, err
+	a := &asked{Request: r, model: m, view: s.view, behind: s.behind}
+	a.workspace, err = s.view.workspace(workspace)
+	return a, err
 }
 
 // about answers a request about a workspace.
-func (h *handler) about(answer func(*http.Request, *view, *manifest.Workspace) (any, error)) http.HandlerFunc {
+func (h *handler) about(answer func(*asked) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		v, of, err := h.open(r, r.URL.Query().Get("workspace"))
+		a, err := h.open(r, r.URL.Query().Get("workspace"))
 		if err != nil {
-			respond(w, nil, err)
+			respond(w, r, "", nil, err)
 			return
 		}
-		body, err := answer(r, v, of)
-		respond(w, body, err)
+		tag := fmt.Sprintf(`W/"%s-%t"`, a.view.version, a.behind != nil)
+		if r.Header.Get("If-None-Match") == tag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		body, err := answer(a)
+		respond(w, r, tag, body, err)
+	}
+}
+
+// compute runs what takes long, when it is its turn.
+func (h *handler) compute(ctx context.Context, f func(context.Context) error) error {
+	ctx, done := context.WithTimeout(ctx, patience)
+	defer done()
+	select {
+	case h.busy <- struct{}{}:
+		defer func() { <-h.busy }()
+		return f(ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
 func (h *handler) workspaces(w http.ResponseWriter, r *http.Request) {
+	answer, err := h.listed(r)
+	respond(w, r, "", answer, err)
+}
+
+func (h *handler) listed(r *http.Request) (*Workspaces, error) {
 	source, from := h.callers.Describe()
 	answer := &Workspaces{Workspaces: []Workspace{}, Source: source, From: from, Version: build.Version()}
-	m, err := h.model(r, "")
+	if lister, ok := h.callers.(Lister); ok {
+		var err error
+		answer.Workspaces, err = lister.List(r.Context(), bearer(r))
+		return answer, err
+	}
+	m, drop, err := h.model(r, "")
 	if err != nil {
-		respond(w, nil, err)
-		return
+		return nil, err
 	}
-	v, behind, err := m.view(r.Context())
+	s, err := m.first(r.Context())
 	if err != nil {
-		respond(w, nil, err)
-		return
+		if s.err != nil {
+			drop()
+		}
+		return nil, err
 	}
-	for _, of := range v.workspaces {
-		answer.Workspaces = append(answer.Workspaces, Workspace{Name: of.Name.String(), Behind: behind})
+	for _, of := range s.view.shownWorkspaces() {
+		answer.Workspaces = append(answer.Workspaces, Workspace{Name: of.Name.String(), Path: of.Path, Behind: s.behind})
 	}
-	respond(w, answer, nil)
+	return answer, nil
 }
 
-func why(r *http.Request, v *view, w *manifest.Workspace) (any, error) {
-	s, err := v.find(w, r.PathValue("kind"), r.PathValue("namespace"), r.PathValue("name"))
-	if err != nil {
-		return nil, err
-	}
-	d, err := v.decide(r.Context(), s)
-	if err != nil {
-		return nil, err
-	}
-	return v.why(w, d), nil
+func fleet(a *asked) (any, error) {
+	answer := a.view.fleet(a.workspace)
+	answer.Shown = a.shown()
+	answer.Changes = a.model.events(a.workspace.Name.String())
+	return answer, nil
 }
 
-func history(r *http.Request, v *view, w *manifest.Workspace) (any, error) {
-	s, err := v.find(w, r.PathValue("kind"), r.PathValue("namespace"), r.PathValue("name"))
+func workloads(a *asked) (any, error) {
+	answer, err := selected(a.view.workloads(a.workspace), a.URL.Query())
 	if err != nil {
 		return nil, err
 	}
-	return description.HistoryOf(w, &simulation.Decision{Workspace: s.Workspace, Workload: s.Name(), Placement: s.Placement}), nil
+	answer.Shown = a.shown()
+	return answer, nil
+}
+
+func (h *handler) why(a *asked) (any, error) {
+	s, err := a.view.find(a.workspace, a.PathValue("kind"), a.PathValue("namespace"), a.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	var answer *Why
+	err = h.compute(a.Context(), func(ctx context.Context) error {
+		d, err := a.view.decide(ctx, s)
+		if err == nil {
+			answer = a.view.why(a.workspace, d)
+			answer.Shown = a.shown()
+		}
+		return err
+	})
+	return answer, err
+}
+
+func history(a *asked) (any, error) {
+	s, err := a.view.find(a.workspace, a.PathValue("kind"), a.PathValue("namespace"), a.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	return description.HistoryOf(a.workspace, &simulation.Decision{Workspace: s.Workspace, Workload: s.Name(), Placement: s.Placement}), nil
+}
+
+func (h *handler) series(w http.ResponseWriter, r *http.Request) {
+	answer, err := func() (*Charts, error) {
+		a, err := h.open(r, r.URL.Query().Get("workspace"))
+		if err != nil {
+			return nil, err
+		}
+		charts := &Charts{Source: "watched", Series: a.model.charts(a.workspace.Name.String())}
+		if h.options.Prometheus != nil {
+			more, err := h.options.Prometheus.series(r.Context())
+			if err != nil {
+				return nil, &failure{http.StatusBadGateway, "Prometheus: " + err.Error()}
+			}
+			charts.Source, charts.Series = "prometheus", append(charts.Series, more...)
+		}
+		return charts, nil
+	}()
+	respond(w, r, "", answer, err)
 }
 
 func (h *handler) playground(w http.ResponseWriter, r *http.Request) {
 	var request Play
-	if err := read(w, r, &request); err != nil {
-		respond(w, nil, err)
-		return
-	}
-	v, of, err := h.open(r, request.Workspace)
-	if err != nil {
-		respond(w, nil, err)
-		return
-	}
-	answer, err := v.play(r.Context(), h.options.Kinds, of, &request)
-	respond(w, answer, err)
+	answer, err := func() (answer *Played, err error) {
+		if err := read(w, r, &request); err != nil {
+			return nil, err
+		}
+		a, err := h.open(r, request.Workspace)
+		if err != nil {
+			return nil, err
+		}
+		err = h.compute(r.Context(), func(ctx context.Context) error {
+			answer, err = a.view.play(ctx, h.options.Kinds, a.workspace, &request)
+			return err
+		})
+		return answer, err
+	}()
+	respond(w, r, "", answer, err)
+}
+
+func (h *handler) export(w http.ResponseWriter, r *http.Request) {
+	var request Export
+	answer, err := func() (*Exported, error) {
+		if err := read(w, r, &request); err != nil {
+			return nil, err
+		}
+		a, err := h.open(r, request.Workspace)
+		if err != nil {
+			return nil, err
+		}
+		return a.view.export(r.Context(), h.options.Kinds, a.workspace, &request)
+	}()
+	respond(w, r, "", answer, err)
 }
 
 // read reads the body of a request.
@@ -256,64 +318,57 @@ func read(w http.ResponseWriter, r *http.Request, into any) error {
 	switch {
 	case errors.As(err, &large):
 		return &failure{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes: try less at once", large.Limit)}
-	case err == nil:
-		if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-			return &failure{http.StatusBadRequest, "the body is more than one JSON value"}
-		}
-		return nil
+	case err != nil:
+		return &failure{http.StatusBadRequest, "the body is not the JSON that this takes: " + err.Error()}
 	}
-	return &failure{http.StatusBadRequest, "the body is not the JSON that this takes: " + err.Error()}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return &failure{http.StatusBadRequest, "the body is more than one JSON value"}
+	}
+	return nil
 }
 
-// events tells of changes as long as the caller listens.
+// aliveEvery is how often a stream of events says that it is still there.
+const aliveEvery = 10 * time.Second
+
+// events tells of changes as long as the caller listens: changed with the version, and behind with the reason.
 func (h *handler) events(w http.ResponseWriter, r *http.Request) {
-	m, err := h.model(r, r.URL.Query().Get("workspace"))
+	a, err := h.open(r, r.URL.Query().Get("workspace"))
 	if err != nil {
-		respond(w, nil, err)
+		respond(w, r, "", nil, err)
 		return
 	}
-	if _, _, err := m.view(r.Context()); err != nil {
-		respond(w, nil, err)
-		return
-	}
+	a.model.listen(1)
+	defer a.model.listen(-1)
 	out := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	alive := time.NewTicker(10 * time.Second)
+	alive := time.NewTicker(aliveEvery)
 	defer alive.Stop()
 	told := ""
 	for {
-		m.mu.Lock()
-		v, behind, changed := m.latest, m.behind, m.changed
-		m.used = time.Now()
-		m.mu.Unlock()
-		switch {
-		case behind != nil:
-			text, _ := json.Marshal(behind)
-			fmt.Fprintf(w, "event: behind\ndata: %s\n\n", text)
-		case v.version != told:
-			fmt.Fprintf(w, "event: changed\nid: %s\ndata: {\"version\":%q}\n\n", v.version, v.version)
-			told = v.version
-		default:
-			fmt.Fprint(w, ": \n\n")
+		s := a.model.state()
+		if s.view == nil { // the caller may not see it any more
+			return
 		}
-		if err := out.Flush(); err != nil {
+		switch {
+		case s.behind != nil:
+			told = ""
+			body, _ := json.Marshal(s.behind) // has texts and a time
+			_, err = fmt.Fprintf(w, "event: behind\ndata: %s\n\n", body)
+		case s.view.version != told:
+			told = s.view.version
+			_, err = fmt.Fprintf(w, "event: changed\nid: %[1]s\ndata: {\"version\":%[1]q}\n\n", told)
+		default:
+			_, err = io.WriteString(w, ": still here\n\n")
+		}
+		if err = errors.Join(err, out.Flush()); err != nil {
 			return
 		}
 		select {
 		case <-r.Context().Done():
 			return
-		case <-changed:
+		case <-s.changed:
 		case <-alive.C:
 		}
 	}
-}
-
-// bearer is the token of a request; empty where it has none.
-func bearer(r *http.Request) string {
-	token, found := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !found {
-		return ""
-	}
-	return token
 }

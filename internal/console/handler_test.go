@@ -14,7 +14,7 @@ import (
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
-const token = "the-token-of-the-link"
+const secret = "the-token-of-the-link"
 
 // read is a source of files that do not change.
 type read []*manifest.Workspace
@@ -54,7 +54,7 @@ func example(t testing.TB, name string) read {
 func ask[T any](t testing.TB, handler http.Handler, method, path, body string) (answer T, status int) {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, "http://127.0.0.1:8080"+path, strings.NewReader(body))
-	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Authorization", "Bearer "+secret)
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, r)
 	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
@@ -64,7 +64,7 @@ func ask[T any](t testing.TB, handler http.Handler, method, path, body string) (
 }
 
 func serve(from console.Source) http.Handler {
-	return console.Handler(&console.Local{Token: token, From: from, Kind: "files", Name: "examples"}, console.Options{})
+	return console.Handler(&console.Local{Token: secret, From: from, Kind: "files", Name: "examples"}, console.Options{})
 }
 
 // TestWhy: the example's training job runs where its GPUs are free, and the funnel accounts for every cluster.
@@ -93,7 +93,7 @@ func TestWhy(t *testing.T) {
 // TestToken: who does not have the link sees nothing.
 func TestToken(t *testing.T) {
 	handler := serve(example(t, "team-ml"))
-	for _, header := range []string{"", "Bearer ", "Bearer wrong", "Basic " + token} {
+	for _, header := range []string{"", "Bearer ", "Bearer wrong", "Basic " + secret} {
 		r := httptest.NewRequestWithContext(t.Context(), "GET", "http://127.0.0.1:8080/api/v1/fleet", nil)
 		r.Header.Set("Authorization", header)
 		w := httptest.NewRecorder()

@@ -2,11 +2,15 @@ package console
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -15,7 +19,84 @@ import (
 	"github.com/kcp-placement/placement/offline/simulation"
 )
 
-// placementFile is the name of the file that a placement is tried as.
+// table is where policies are tried on workspaces as they are. What is in force is placed once; each try starts from there, and
+// leaves nothing behind. Tenants' Rego runs here with a budget and a quarantine of its own.
+type table struct {
+	workspaces []*manifest.Workspace
+	about      logicalcluster.Name
+	at         time.Time
+	// turn is held by who tries.
+	turn chan struct{}
+	// bases are what is in force: as decided, and placed anew.
+	bases map[bool]*base
+}
+
+// base is what is in force, placed.
+type base struct {
+	*simulation.Simulation
+	// invalid is why what is given as in force would not come into force.
+	invalid error
+	before  *simulation.Result
+	placed  simulation.Assignments
+}
+
+func newTable(workspaces []*manifest.Workspace, about logicalcluster.Name, at time.Time) *table {
+	return &table{workspaces: workspaces, about: about, at: at, turn: make(chan struct{}, 1), bases: map[bool]*base{}}
+}
+
+// base returns what is in force. Who calls it has the turn.
+func (t *table) base(ctx context.Context, fresh bool) (*base, error) {
+	if b := t.bases[fresh]; b != nil {
+		return b, nil
+	}
+	s, err := simulation.New(simulation.Options{Fresh: fresh, Now: t.at, About: t.about})
+	if err != nil {
+		return nil, err
+	}
+	b := &base{Simulation: s, invalid: s.Load(ctx, t.workspaces)}
+	if b.before, err = s.Run(ctx); err != nil {
+		return nil, err
+	}
+	b.placed = s.Assignments()
+	t.bases[fresh] = b
+	return b, nil
+}
+
+// diff returns what other workspaces in the place of those in force would move, or a note why that is not known.
+func (t *table) diff(ctx context.Context, p *Play, overlaid []*manifest.Workspace) (*simulation.Diff, string, error) {
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-ctx.Done():
+		return nil, "", context.Cause(ctx)
+	}
+	b, err := t.base(ctx, p.Fresh)
+	if err != nil {
+		return nil, "", err
+	}
+	if b.invalid != nil && (p.Fresh || !decided(t.workspaces)) {
+		return nil, "There is nothing to compare with: what is in force is wrong, and no PlacementDecision says where workloads run.", nil
+	}
+	budget := disruption.Default
+	if p.DisruptionPercent != nil {
+		budget.Percent = *p.DisruptionPercent
+	}
+	b.Reset(b.placed)
+	b.Pace(budget)
+	if p.Fresh {
+		b.Clear()
+	}
+	if err := b.Load(ctx, overlaid); err != nil {
+		return nil, "What is tried would not come into force: " + err.Error(), context.Cause(ctx)
+	}
+	after, err := b.Run(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	return simulation.Compare(b.before, after), "", nil
+}
+
+// placementFile is what the name of the file begins with that a placement is tried as.
 const placementFile = "placement "
 
 // files are what is tried, as files of their own.
@@ -29,54 +110,113 @@ func (p *Play) files() (files []*manifest.File) {
 	return files
 }
 
+// validate refuses what no workspace can be.
+func (p *Play) validate() error {
+	for name := range p.Modules {
+		if !strings.HasSuffix(name, ".rego") {
+			return &failure{http.StatusUnprocessableEntity, fmt.Sprintf("modules: %q must end in .rego", name)}
+		}
+	}
+	for name := range p.Placements {
+		if strings.HasSuffix(name, ".rego") {
+			return &failure{http.StatusUnprocessableEntity, fmt.Sprintf("placements: %q is the name of a module", name)}
+		}
+	}
+	if p.DisruptionPercent != nil && (*p.DisruptionPercent < 0 || *p.DisruptionPercent > 100) {
+		return &failure{http.StatusUnprocessableEntity, fmt.Sprintf("disruptionPercent: %d must be from 0 to 100", *p.DisruptionPercent)}
+	}
+	return nil
+}
+
+// overlay returns a workspace with what is tried in the place of what is in force, and the errors in that.
+func (p *Play) overlay(kinds *workload.Table, w *manifest.Workspace) (*manifest.Workspace, []*manifest.Error, error) {
+	candidates, wrong := manifest.Reader{Kinds: kinds}.Read(p.files())
+	for _, c := range candidates {
+		c.LeaveOutRefused()
+	}
+	overlaid, err := manifest.Overlay([]*manifest.Workspace{w}, candidates, p.Modules != nil)
+	switch {
+	case err != nil:
+		return nil, wrong, &failure{http.StatusUnprocessableEntity, err.Error()}
+	case len(overlaid) != 1:
+		return nil, wrong, &failure{http.StatusUnprocessableEntity, fmt.Sprintf("what is tried says that it is of another workspace than %s: take the annotation kcp.io/cluster out", w.Name)}
+	}
+	if p.Modules != nil { // the other sets of policies stay
+		for name, m := range w.Modules {
+			if m.Set != "" {
+				overlaid[0].Modules[name] = m
+			}
+		}
+	}
+	return overlaid[0], wrong, nil
+}
+
 // play tries placements and policies on a workspace.
 func (v *view) play(ctx context.Context, kinds *workload.Table, w *manifest.Workspace, p *Play) (*Played, error) {
 	start := time.Now()
-	answer := &Played{Findings: []Finding{}}
-	candidates, wrong := manifest.Reader{Kinds: kinds}.Read(p.files())
-	for _, e := range wrong {
-		answer.Findings = append(answer.Findings, newFinding(check.Finding{Severity: check.Error, Code: check.CodeManifest, Position: e.Position, Object: e.Object, Field: e.Field, Message: e.Message}))
-	}
-	if len(wrong) > 0 {
-		answer.ElapsedMs = time.Since(start).Milliseconds()
-		return answer, nil
-	}
-	base := []*manifest.Workspace{w}
-	overlaid, err := manifest.Overlay(base, candidates, p.Modules != nil)
-	if err != nil {
-		return nil, &failure{http.StatusUnprocessableEntity, err.Error()}
-	}
-	sim, err := simulation.New(simulation.Options{Fresh: p.Fresh, Now: v.at})
-	if err != nil {
+	if err := p.validate(); err != nil {
 		return nil, err
 	}
-	_ = sim.Load(ctx, base)
-	before, err := sim.Run(ctx)
-	if err != nil {
-		return nil, err
-	}
-	budget := disruption.Default
-	if p.DisruptionPercent != nil {
-		budget.Percent = *p.DisruptionPercent
-	}
-	sim.Pace(budget)
-	if p.Fresh {
-		sim.Clear()
-	}
-	if err := sim.Load(ctx, overlaid); err != nil {
-		for _, line := range strings.Split(err.Error(), "\n") {
-			answer.Findings = append(answer.Findings, Finding{Severity: string(check.Error), Message: line})
+	t := v.table
+	if p.Objects != "" {
+		workspaces, wrong := manifest.Reader{Kinds: kinds}.Read([]*manifest.File{{Name: "objects", Text: p.Objects}})
+		if err := manifest.Join(wrong); err != nil {
+			return nil, &failure{http.StatusUnprocessableEntity, "objects: " + err.Error()}
 		}
-		answer.ElapsedMs = time.Since(start).Milliseconds()
-		return answer, nil
+		if len(workspaces) != 1 {
+			return nil, &failure{http.StatusUnprocessableEntity, "objects: they are of several workspaces: give those of one"}
+		}
+		w, t = workspaces[0], newTable(workspaces, "", v.at)
 	}
-	after, err := sim.Run(ctx)
+	overlaid, wrong, err := p.overlay(kinds, w)
 	if err != nil {
 		return nil, err
 	}
-	answer.Diff = simulation.Compare(before, after)
+	all := slices.Clone(t.workspaces)
+	for i := range all {
+		if all[i].Name == w.Name {
+			all[i] = overlaid
+		}
+	}
+	answer := &Played{}
+	var group errgroup.Group
+	group.Go(func() (err error) {
+		answer.Findings, err = findings(ctx, kinds, all, wrong, p)
+		return err
+	})
+	if len(wrong) > 0 {
+		answer.Note = "What is tried would not be taken by the API server."
+	} else {
+		answer.Diff, answer.Note, err = t.diff(ctx, p, all)
+	}
+	if checkErr := group.Wait(); err == nil {
+		err = checkErr
+	}
 	answer.ElapsedMs = time.Since(start).Milliseconds()
-	return answer, nil
+	return answer, err
+}
+
+// findings are those of check in what is tried.
+func findings(ctx context.Context, kinds *workload.Table, workspaces []*manifest.Workspace, wrong []*manifest.Error, p *Play) ([]Finding, error) {
+	report, err := check.Workspaces(ctx, kinds, workspaces, wrong)
+	if err != nil {
+		return nil, err
+	}
+	found := []Finding{}
+	for _, f := range report.Findings {
+		if f.File == nil {
+			continue
+		}
+		name, isPlacement := strings.CutPrefix(f.File.Name, placementFile)
+		_, tried := p.Modules[f.File.Name]
+		if isPlacement {
+			_, tried = p.Placements[name]
+		}
+		if tried {
+			found = append(found, newFinding(f))
+		}
+	}
+	return found, nil
 }
 
 func newFinding(f check.Finding) Finding {

@@ -23,11 +23,11 @@ type Local struct {
 func NewToken() string { return rand.Text() }
 
 // Open implements Callers.
-func (l *Local) Open(token, _ string) (string, Source, error) {
+func (l *Local) Open(token, _ string) (caller, of string, from Source, err error) {
 	if subtle.ConstantTimeCompare([]byte(token), []byte(l.Token)) != 1 {
-		return "", nil, ErrUnauthenticated
+		return "", "", nil, ErrUnauthenticated
 	}
-	return "", l.From, nil
+	return "", "", l.From, nil
 }
 
 // Describe implements Callers.

@@ -38,7 +38,7 @@ func (v *view) find(w *manifest.Workspace, kind, namespace, name string) (*simul
 
 // decide places the workloads up to one, as kubectl placement explain does.
 func (v *view) decide(ctx context.Context, s *simulation.Standing) (*simulation.Decision, error) {
-	sim, err := simulation.New(simulation.Options{Now: v.at})
+	sim, err := simulation.New(simulation.Options{Now: v.at, About: v.about})
 	if err != nil {
 		return nil, err
 	}

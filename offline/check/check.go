@@ -100,6 +100,12 @@ func (r *Report) Count(severity Severity) (n int) {
 
 // Run checks files, with these kinds of workload. It fails only where ctx ends.
 func Run(ctx context.Context, kinds *workload.Table, files []*manifest.File) (*Report, error) {
+	workspaces, wrong := manifest.Reader{Kinds: kinds}.Read(files)
+	return Workspaces(ctx, kinds, workspaces, wrong)
+}
+
+// Workspaces checks workspaces that have been read, with the errors that reading has found. It fails only where ctx ends.
+func Workspaces(ctx context.Context, kinds *workload.Table, workspaces []*manifest.Workspace, wrong []*manifest.Error) (*Report, error) {
 	constraints, err := constraint.NewCompiler(constraint.Options{})
 	if err != nil {
 		return nil, err
@@ -113,7 +119,6 @@ func Run(ctx context.Context, kinds *workload.Table, files []*manifest.File) (*R
 		return nil, err
 	}
 	c := checker{kinds: kinds, constraints: constraints, policies: policies, engine: e, now: time.Now(), report: &Report{}}
-	workspaces, wrong := manifest.Reader{Kinds: kinds}.Read(files)
 	for _, e := range wrong {
 		c.find(Finding{Error, CodeManifest, e.Position, e.Object, e.Field, e.Message})
 	}

@@ -1,26 +1,21 @@
 package command
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"sigs.k8s.io/yaml"
 
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/input"
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/terminal"
-	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/offline/bundle"
 	"github.com/kcp-placement/placement/offline/check"
 	"github.com/kcp-placement/placement/offline/manifest"
 	"github.com/kcp-placement/placement/offline/report"
@@ -77,7 +72,7 @@ It refuses what check refuses: what it writes comes into force when it is applie
 		if checked.Count(check.Error) > 0 {
 			return exit.Failure{}
 		}
-		text, err := configMap(name, namespace, data, format)
+		text, err := bundle.ConfigMap(name, namespace, data, format)
 		if err != nil {
 			return err
 		}
@@ -107,63 +102,4 @@ func bundled(files []*manifest.File) (map[string]string, error) {
 		data[key], from[key] = strings.ReplaceAll(strings.TrimPrefix(f.Text, "\ufeff"), "\r\n", "\n"), f.Name
 	}
 	return data, nil
-}
-
-// configMap returns a ConfigMap with policies as text.
-func configMap(name, namespace string, data map[string]string, format string) (string, error) {
-	metadata := map[string]any{"name": name, "labels": map[string]string{v1alpha1.LabelPolicy: v1alpha1.PolicyRego}}
-	if namespace != "" {
-		metadata["namespace"] = namespace
-	}
-	object := map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
-	if format == "json" {
-		object["data"] = data
-		text, err := json.MarshalIndent(object, "", "  ")
-		return string(text) + "\n", err
-	}
-	head, err := yaml.Marshal(object)
-	if err != nil {
-		return "", err
-	}
-	var text strings.Builder
-	text.Write(head)
-	text.WriteString("data:\n")
-	for _, key := range slices.Sorted(maps.Keys(data)) {
-		text.WriteString("  " + key + ": " + block(data[key]))
-	}
-	return text.String(), nil
-}
-
-// block writes a text as a literal block of YAML with an indentation of four, or in quotes where a block cannot hold it.
-func block(text string) string {
-	lines := strings.TrimRight(text, "\n")
-	cannot := lines == "" || strings.ContainsFunc(text, func(r rune) bool {
-		return r != '\n' && r != '\t' && (!unicode.IsPrint(r) && r != '\u00a0' && r != '\u3000' || r == '\ufeff' || r == unicode.ReplacementChar)
-	})
-	if cannot {
-		return strconv.QuoteToASCII(text) + "\n" // YAML has all escapes of Go
-	}
-	header := "|"
-	if strings.HasPrefix(text, " ") || strings.HasPrefix(text, "\n") || strings.HasPrefix(text, "\t") {
-		header += "2" // else the first line says how far the block is indented
-	}
-	ending := "\n"
-	switch trailing := text[len(lines):]; len(trailing) {
-	case 0:
-		header += "-"
-	case 1:
-	default:
-		header, ending = header+"+", trailing
-	}
-	var b strings.Builder
-	b.WriteString(header + "\n")
-	for i, line := range strings.Split(lines, "\n") {
-		if i > 0 {
-			b.WriteByte('\n')
-		}
-		if line != "" {
-			b.WriteString("    " + line)
-		}
-	}
-	return b.String() + ending
 }

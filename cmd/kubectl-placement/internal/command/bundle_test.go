@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kcp-placement/placement/offline/bundle"
 	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
@@ -25,7 +26,7 @@ func TestBundleRoundTrip(t *testing.T) {
 		for format, unmarshal := range map[string]func([]byte, any) error{
 			"yaml": func(text []byte, into any) error { return yaml.UnmarshalStrict(text, into) }, "json": json.Unmarshal,
 		} {
-			written, err := configMap("policies", "default", data, format)
+			written, err := bundle.ConfigMap("policies", "default", data, format)
 			if err != nil {
 				t.Fatal(err)
 			}

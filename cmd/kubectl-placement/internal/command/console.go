@@ -3,6 +3,7 @@ package command
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"os/exec"
 	"runtime"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 func consoleCommand() *cobra.Command {
 	var port int
 	var noBrowser bool
+	var prometheus string
 	c := &cobra.Command{
 		Use:   "console [FILES]",
 		Short: "Show all this in a browser, and try policies there",
@@ -34,6 +36,7 @@ Behind the pages is an API with the JSON of the other commands: /api/v1/openapi.
 	from.ReadWorks()
 	c.Flags().IntVar(&port, "port", 0, "Port to serve on. Default: any that is free.")
 	c.Flags().BoolVar(&noBrowser, "no-browser", false, "Print the link, and open no browser.")
+	c.Flags().StringVar(&prometheus, "prometheus", "", "URL of a Prometheus with the metrics of the controller, for charts that go further back.")
 	c.Args = from.Arguments
 	c.PreRunE = validate(from)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -41,7 +44,14 @@ Behind the pages is an API with the JSON of the other commands: /api/v1/openapi.
 		if err != nil {
 			return err
 		}
-		local := &console.Local{Token: console.NewToken(), From: from.FollowFiles(c), Kind: "files", Name: from.String()}
+		source, err := from.Follow(c)
+		if err != nil {
+			return err
+		}
+		local := &console.Local{Token: console.NewToken(), From: source, Kind: console.SourceFiles, Name: from.String()}
+		if from.Live() {
+			local.Kind = console.SourceLive
+		}
 		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
 			return fmt.Errorf("--port: %w", err)
@@ -51,7 +61,11 @@ Behind the pages is an API with the JSON of the other commands: /api/v1/openapi.
 		if !noBrowser {
 			openBrowser(link)
 		}
-		return console.Serve(c.Context(), listener, console.Handler(local, console.Options{Kinds: kinds}))
+		options := console.Options{Kinds: kinds}
+		if prometheus != "" {
+			options.Prometheus = &console.Prometheus{URL: prometheus, Client: &http.Client{}}
+		}
+		return console.Serve(c.Context(), listener, console.Handler(local, options))
 	}
 	return c
 }

@@ -19,9 +19,23 @@ import (
 // followEvery is how often files are looked at.
 const followEvery = 2 * time.Second
 
-// FollowFiles returns the files of a source for a console, which reads them again when they have changed.
-func (s *Source) FollowFiles(c *cobra.Command) console.Source { return followed{s, c} }
+// Follow returns what is read for a console, and read again when it has changed; Load need not be called.
+func (s *Source) Follow(c *cobra.Command) (console.Source, error) {
+	if !s.Live() {
+		return followed{s, c}, nil
+	}
+	kinds, err := Kinds(c)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.reader(kinds)
+	if err != nil {
+		return nil, err
+	}
+	return console.Live(r), nil
+}
 
+// followed are files that are read again when they have changed.
 type followed struct {
 	*Source
 	command *cobra.Command
@@ -31,10 +45,10 @@ type followed struct {
 func (f followed) Follow(ctx context.Context, tell func(console.Reading)) {
 	var known map[string]time.Time
 	for {
-		if now := f.modified(); f.Live() || known == nil || !maps.Equal(now, known) {
+		if now := f.modified(); known == nil || !maps.Equal(now, known) {
 			known = now
 			workspaces, err := f.Load(f.command)
-			r := console.Reading{Workspaces: workspaces, At: time.Now(), Err: err}
+			r := console.Reading{Workspaces: workspaces, About: f.About(), At: time.Now(), Err: err}
 			var wrong exit.Failure
 			if errors.As(err, &wrong) && workspaces != nil { // objects that are left out
 				r.Err, r.Problems = nil, strings.Split(wrong.Error(), "\n")

@@ -8,9 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/kcp-dev/logicalcluster/v3"
+	"github.com/spf13/cobra"
 
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
 	"github.com/kcp-placement/placement/engine/workload"

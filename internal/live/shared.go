@@ -1,4 +1,4 @@
-package input
+package live
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 
 // sharing reads the workspaces that a workspace shares clusters with: those whose sets it binds, as far as clusters are concerned, and
 // with --with-teams those that its own sets are granted to.
-func (r *liveReader) sharing(ctx context.Context, own manifest.Live) error {
+func (r *reading) sharing(ctx context.Context, own manifest.Live) error {
 	for _, b := range typed[v1alpha1.ClusterSetBinding](own, "ClusterSetBinding") {
 		of := b.Spec.Workspace.String()
 		switch err := r.clusters(ctx, of); {
@@ -32,22 +32,22 @@ func (r *liveReader) sharing(ctx context.Context, own manifest.Live) error {
 			teams[set.Spec.Grants[i].Workspace.String()] = true
 		}
 	}
-	if len(teams) > 0 && !r.source.teams {
-		fmt.Fprintf(r.errOut, "The workspaces of %d grants are known by their decisions only: --with-teams reads them, too.\n", len(teams))
+	if len(teams) > 0 && !r.Teams {
+		r.note("The workspaces of %d grants are known by their decisions only: --with-teams reads them, too.", len(teams))
 		return nil
 	}
 	for team := range teams {
 		switch _, err := r.workspace(ctx, team); {
 		case apierrors.IsForbidden(err), apierrors.IsNotFound(err):
-			fmt.Fprintf(r.errOut, "Workspace %s cannot be read, and is known by its decisions only: %v\n", team, err)
+			r.note("Workspace %s cannot be read, and is known by its decisions only: %v", team, err)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil:
-			fmt.Fprintf(r.errOut, "Workspace %s is known by its decisions only: %v\n", team, err)
+			r.note("Workspace %s is known by its decisions only: %v", team, err)
 		}
 	}
 	if len(teams) > 0 {
-		r.source.about = ""
+		r.answer.About = ""
 	}
 	return nil
 }
@@ -66,14 +66,10 @@ func typed[T any](live manifest.Live, kind string) (all []*T) {
 }
 
 // clusters reads what a workspace says of clusters, and of what is promised there.
-func (r *liveReader) clusters(ctx context.Context, path string) error {
-	client, err := r.at(path)
-	if err != nil {
-		return err
-	}
+func (r *reading) clusters(ctx context.Context, path string) error {
 	var objects []*unstructured.Unstructured
 	for _, resource := range ours("clusterregistrations", "clusterusages", "clusterscores", "clustersets", "placementdecisions") {
-		some, err := list(ctx, client, resource, "")
+		some, err := r.from.list(ctx, path, resource, "")
 		if err != nil {
 			return err
 		}
@@ -84,8 +80,8 @@ func (r *liveReader) clusters(ctx context.Context, path string) error {
 }
 
 // standIn registers the clusters of a binding as its status tells of them, for those who may not read the registrations.
-func (r *liveReader) standIn(own manifest.Live, b *v1alpha1.ClusterSetBinding) {
-	fmt.Fprintf(r.errOut, "The clusters of workspace %s may not be read. They are taken to be as the status of ClusterSetBinding %s tells of them, by location and what is free: labels, capabilities and taints are not known, and what asks for these does not match.\n",
+func (r *reading) standIn(own manifest.Live, b *v1alpha1.ClusterSetBinding) {
+	r.note("The clusters of workspace %s may not be read. They are taken to be as the status of ClusterSetBinding %s tells of them, by location and what is free: labels, capabilities and taints are not known, and what asks for these does not match.",
 		b.Spec.Workspace, b.Name)
 	has := map[string]capacity.Resources{}
 	for _, slice := range typed[v1alpha1.PlacementDecision](own, "PlacementDecision") {
