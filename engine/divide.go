@@ -156,8 +156,10 @@ func (p *plan) stand(places *places, others []place) (more bool) {
 	}
 	for (lacking > 0 || missing > 0) && places.standing < len(places.doubtful) {
 		missing--
-		o := &places.doubtful[places.standing]
-		most := left - p.minimum*int64(max(0, missing))
+		o, most := &places.doubtful[places.standing], left
+		for i := places.standing + 1; i <= places.standing+missing && i < len(places.doubtful); i++ {
+			most -= min(p.minimum, places.doubtful[i].has) // so many at least are the others'
+		}
 		if o.departure.Stage == filter.Unschedulable {
 			most = min(most, lacking) // a cluster that is drained keeps only what has no other place
 		}
