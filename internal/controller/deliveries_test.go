@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/internal/delivery"
 )
 
@@ -204,6 +205,30 @@ func TestAnUnwrittenDecisionIsNotDelivered(t *testing.T) {
 	d.sleep(retryFirst)
 	d.pass()
 	d.expectRound("web", "decided a")
+}
+
+// TestAnEvictionCountsOnce: a workload has to leave its cluster, finds no other, and still runs there when there is one: it has lost its
+// cluster once.
+func TestAnEvictionCountsOnce(t *testing.T) {
+	d := newDelivered(t, testCluster("a", "4"))
+	d.workspace.brake.Budget = disruption.Budget{Minimum: 2, Interval: time.Minute}
+	d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	d.workloads = []*workloadObject{delivers("web", 2000)}
+	d.pass()
+	d.runs("a", false, "web")
+	tainted := d.clusters[0].DeepCopy()
+	tainted.Spec.Taints = []corev1.Taint{{Key: "k", Effect: corev1.TaintEffectNoExecute}}
+	d.clusters = []*v1alpha1.ClusterRegistration{tainted}
+	d.pass()
+	d.expect(map[string]string{})
+	b := testCluster("b", "4")
+	b.Status.AgentDelivery = &v1alpha1.AgentDelivery{}
+	d.clusters = append(d.clusters, b)
+	d.pass()
+	d.expect(map[string]string{"web": "b"})
+	if left := d.workspace.brake.Left(d.clock, 1); left != 1 {
+		t.Errorf("%d more may lose a cluster now, want 1", left)
+	}
 }
 
 // TestWhatIsKeptIsTakenUpAgain: a workload that was kept when no placement selected it stays where it runs, if it may, once one

@@ -361,7 +361,7 @@ func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision,
 func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Decision) {
 	left := leaves(decision)
 	p.shifted = p.shifted || len(decision.Clusters) > 0 || item.found
-	if decision.Disrupts() {
+	if decision.Disrupts() && !item.withdrawn() {
 		p.countDisruption(item.owner, decision)
 	}
 	if len(decision.Clusters) == 0 {
@@ -402,6 +402,13 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 	case len(after) > len(before):
 		p.event(item.object, corev1.EventTypeNormal, "ClustersAdded", fmt.Sprintf("placed on %s, before on %s", describe(result.Clusters), strings.Join(before, ", ")))
 	}
+}
+
+// withdrawn reports whether a workload without a decision has lost the one that it had. That has been counted, though it may run until its
+// copy is gone.
+func (item *workItem) withdrawn() bool {
+	h := item.attempt.history
+	return !item.found && len(h) > 0 && len(h[0].From) > 0 && len(h[0].To) == 0
 }
 
 // leaves lists the clusters that a workload leaves, and why.
