@@ -11,6 +11,8 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/disruption"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // notToBeSeen returns the clusters of the workloads that are there, have a decision, and are not shown to the controller.
@@ -52,6 +54,10 @@ func (l *leader) load() map[string]int64 {
 					promised[p] = max(promised[p], amountOf(d, c)-counted[c.Name][d.Workload.UID])
 				}
 			}
+			for _, c := range d.Leaving {
+				p := promise{d.Workload.UID, c.Name}
+				promised[p] = max(promised[p], millis(c.Reserved)-counted[c.Name][d.Workload.UID])
+			}
 		}
 	}
 	for p, amount := range promised {
@@ -89,26 +95,97 @@ func (l *leader) seeTaints() {
 	}
 }
 
-// expectDisruptionWithinBudget checks a decision that the engine has made: where it leaves a cluster, no more workloads than the
-// budget allows have left one within the last interval. A cluster for which a workload has no replicas left is none that it loses.
-func (l *leader) expectDisruptionWithinBudget(workload string, current []engine.Choice, d *engine.Decision) {
-	had, has := int64(0), int64(0)
-	for i := range d.Clusters {
-		has += d.Clusters[i].Replicas
+// expectDecisionToBeFair checks a decision that the engine has made: what the controller asks about, and where that goes.
+func (l *leader) expectDecisionToBeFair(r *engine.Request, d *engine.Decision) {
+	owner := l.view.placements[slices.IndexFunc(l.view.placements, func(p *v1alpha1.WorkloadPlacement) bool { return p.Name == r.Placement.Name })]
+	if owner.Spec.Suspend || l.view.config != nil && l.view.config.Spec.Suspend {
+		l.Fatalf("%s is decided on while %s is suspended", r.Workload.Name, owner.Name)
 	}
-	left := ""
-	for _, c := range current {
-		if had += c.Replicas; !slices.ContainsFunc(d.Clusters, func(now engine.Choice) bool { return now.Name == c.Name }) {
-			left = c.Name
+	for _, c := range d.Clusters {
+		shown := l.view.clusters[slices.IndexFunc(l.view.clusters, func(r *v1alpha1.ClusterRegistration) bool { return r.Name == c.Name })]
+		if (shown.Spec.Unschedulable || shown.Spec.Drain != nil) && !has(r.Current, c.Name) {
+			l.Fatalf("%s comes to %s, which is cordoned or drained", r.Workload.Name, c.Name)
 		}
 	}
+	l.expectDisruptionWithinBudget(r.Workload, r.Current, d)
+}
+
+func has(clusters []engine.Choice, name string) bool {
+	return slices.ContainsFunc(clusters, func(c engine.Choice) bool { return c.Name == name })
+}
+
+// expectDisruptionWithinBudget checks that where a decision leaves a cluster, no more workloads than the budget allows have left one
+// within the last interval. A cluster where a workload has no replicas, or for which it has none left, is none that it loses, and those that leave a cluster
+// whose drain is overdue do not count.
+func (l *leader) expectDisruptionWithinBudget(w *workload.Workload, current []engine.Choice, d *engine.Decision) {
+	had, gets := int64(0), int64(0)
+	for i := range d.Clusters {
+		gets += d.Clusters[i].Replicas
+	}
+	var left []string
+	lost, overdue := false, true
+	for _, c := range current {
+		if had += c.Replicas; has(d.Clusters, c.Name) || w.Divisible && c.Replicas == 0 && !d.Disrupts() {
+			continue
+		}
+		left = append(left, c.Name)
+		at := slices.IndexFunc(l.view.clusters, func(r *v1alpha1.ClusterRegistration) bool { return r.Name == c.Name })
+		lost = lost || at >= 0 && isSilent(l.workspace.latest(l.view.clusters[at]), v1alpha1.ClusterLostReason)
+		overdue = overdue && at >= 0 && isOverdue(l.view.clusters[at], l.clock)
+	}
 	switch {
-	case left == "":
-	case d.Disrupts():
-		l.happens("disruptions")
+	case len(left) == 0:
+		return
+	case !d.Disrupts() && gets >= had:
+		l.Fatalf("%s leaves %s though it has as many replicas, and that does not count as a disruption", w.Name, left)
+	case !d.Disrupts():
+		return
+	}
+	if _, _, found := l.workspace.store.get(keyOf(w.Reference)); !found {
+		return // its decision has been withdrawn already: what still runs is on its way out
+	}
+	l.happens("disruptions")
+	if !overdue {
 		l.expectBudgetFor()
-	case has >= had:
-		l.Fatalf("%s leaves %s though it has as many replicas, and that does not count as a disruption", workload, left)
+	}
+	if lost {
+		l.expectFailover(w.Name)
+	}
+}
+
+func isSilent(r *v1alpha1.ClusterRegistration, reasons ...string) bool {
+	return slices.Contains(reasons, conditions.GetReason(r, v1alpha1.ReadyCondition))
+}
+
+func isOverdue(r *v1alpha1.ClusterRegistration, now time.Time) bool {
+	return r.Spec.Drain != nil && r.Spec.Drain.Deadline != nil && !now.Before(r.Spec.Drain.Deadline.Time)
+}
+
+// expectFailover checks that a workload may leave a lost cluster: not while all clusters are silent, and only one in each interval while
+// most of them are.
+func (l *leader) expectFailover(workload string) {
+	silent, of := 0, len(l.view.clusters)
+	for _, shown := range l.view.clusters {
+		if isSilent(l.workspace.latest(shown), v1alpha1.HeartbeatMissedReason, v1alpha1.ClusterLostReason) {
+			silent++
+		}
+	}
+	if silent == of {
+		l.Fatalf("%s leaves a lost cluster while all %d clusters are silent", workload, of)
+	}
+	if l.fenced || l.rogue {
+		return
+	}
+	interval := l.budget.Interval
+	if l.budget.Unlimited() {
+		interval = disruption.Default.Interval
+	}
+	l.failedOver = slices.DeleteFunc(append(l.failedOver, l.clock), func(at time.Time) bool { return l.clock.Sub(at) >= interval })
+	if slowed := silent > 2 && float64(silent)/float64(of) >= 0.55; slowed {
+		l.happens("failover while most clusters are silent")
+		if n := len(l.failedOver); n > 1 {
+			l.Fatalf("%d workloads have left lost clusters within %s while %d of %d clusters are silent", n, interval, silent, of)
+		}
 	}
 }
 
@@ -117,6 +194,7 @@ func (l *leader) expectVictim(w *workloadObject, message string) {
 	if w.workload.Labels["of"] == "0" || l.placements[0].Spec.Preemption.Policy == "" {
 		l.Fatalf("%s %s", w.Name, message)
 	}
+	l.happens("victims")
 	l.preempted[w.Name] = true
 	l.expectBudgetFor()
 }
@@ -132,8 +210,8 @@ func (l *leader) expectBudgetFor() {
 	}
 }
 
-// expectNothingLosesItsPlace checks that what was placed before a pass still is, unless it is gone or has to leave all its
-// clusters.
+// expectNothingLosesItsPlace checks that what was placed before a pass still is, unless it is gone, has to leave all its clusters, or is
+// scaled to nothing.
 func (l *leader) expectNothingLosesItsPlace(before map[string]v1alpha1.WorkloadDecision) {
 	after := l.durable()
 	for _, w := range l.view.workloads {
@@ -142,8 +220,8 @@ func (l *leader) expectNothingLosesItsPlace(before map[string]v1alpha1.WorkloadD
 			continue
 		}
 		for _, r := range l.view.clusters {
-			on := slices.ContainsFunc(d.Clusters, func(c v1alpha1.ClusterDecision) bool { return c.Name == r.Name })
-			if on && !l.mustLeave(w, r) {
+			runs := slices.ContainsFunc(d.Clusters, func(c v1alpha1.ClusterDecision) bool { return c.Name == r.Name && c.Replicas > 0 })
+			if runs && !l.mustLeave(w, r) {
 				l.Fatalf("%s has lost its place on %s", w.Name, r.Name)
 			}
 		}
@@ -152,9 +230,7 @@ func (l *leader) expectNothingLosesItsPlace(before map[string]v1alpha1.WorkloadD
 
 // mustLeave says whether a workload has to leave a cluster as it is shown.
 func (l *leader) mustLeave(w *workloadObject, shown *v1alpha1.ClusterRegistration) bool {
-	owner := l.placements[slices.IndexFunc(l.placements, func(p *v1alpha1.WorkloadPlacement) bool {
-		return p.Spec.WorkloadSelector.LabelSelector.MatchLabels["of"] == w.Labels["of"]
-	})]
+	owner := l.owner(w)
 	lost := false
 	for _, r := range []*v1alpha1.ClusterRegistration{shown, l.registrations[shown.Name]} { // the latter with what the controller has written
 		lost = lost || r != nil && conditions.GetReason(r, v1alpha1.ReadyCondition) == v1alpha1.ClusterLostReason
@@ -183,6 +259,39 @@ func (l *leader) expectTheLedgerToBeTrue(written bool) {
 			l.Fatalf("%s: %d in use and reserved in the ledger, %d by the decisions", row.Name, held, load[row.Name])
 		}
 	}
+}
+
+// expectDrained checks that no workload is left on a cluster that is drained and could be elsewhere: a workload that has a cluster to itself and
+// is not divided, and another cluster has room for it. At rest that is so.
+func (m *model) expectDrained() {
+	for name, d := range m.durable() {
+		w, owner := m.workloads[name], m.owner(m.workloads[name])
+		if owner.Spec.ReplicaScheduling != nil {
+			continue
+		}
+		for _, c := range d.Clusters {
+			if r := m.registrations[c.Name]; r.Spec.Drain == nil {
+				continue
+			}
+			for _, row := range m.leader.workspace.engine.Snapshot("ws").Rows() {
+				r := m.registrations[row.Name]
+				on := slices.ContainsFunc(d.Clusters, func(c v1alpha1.ClusterDecision) bool { return c.Name == row.Name })
+				if on || r.Spec.Drain != nil || r.Spec.Unschedulable || w.workload.PerNode && row.UsableNodes == 0 {
+					continue
+				}
+				if asks := w.workload.On(row.UsableNodes).Requests.CPU; row.Free.CPU >= asks {
+					m.Fatalf("%s stays on %s, which is drained: it asks for %d, and %d are free on %s", name, c.Name, asks, row.Free.CPU, row.Name)
+				}
+			}
+		}
+	}
+}
+
+// owner is the placement of a workload.
+func (m *model) owner(w *workloadObject) *v1alpha1.WorkloadPlacement {
+	return m.placements[slices.IndexFunc(m.placements, func(p *v1alpha1.WorkloadPlacement) bool {
+		return p.Spec.WorkloadSelector.LabelSelector.MatchLabels["of"] == w.Labels["of"]
+	})]
 }
 
 // expectNothingWaitsInVain checks that every workload has exactly one decision, unless it fits on no cluster.
@@ -217,14 +326,52 @@ func (m *model) expectNothingWaitsInVain() {
 	}
 }
 
-// countChanges counts, by their reasons, the changes that a write has made durable.
-func (m *model) countChanges(before, after map[string]v1alpha1.WorkloadDecision) {
-	for name, d := range after {
-		if len(d.History) == 0 {
+// followChanges counts, by their reasons, the changes that a write has made durable, and checks that moves for a gain keep to the rules.
+func (m *model) followChanges(before, after map[string]v1alpha1.WorkloadDecision) {
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		history := after[name].History
+		if was := before[name].History; len(history) == 0 || len(was) > 0 && was[0].At.Equal(&history[0].At) && was[0].Reason == history[0].Reason {
 			continue
 		}
-		if was := before[name].History; len(was) == 0 || was[0].At != d.History[0].At || was[0].Reason != d.History[0].Reason {
-			m.happens("change " + string(d.History[0].Reason))
+		m.happens("change " + string(history[0].Reason))
+		if w := m.workloads[name]; history[0].Reason == v1alpha1.ChangeGain && w != nil && w.UID == after[name].Workload.UID {
+			m.expectMoveForGain(w, history)
 		}
+	}
+}
+
+// expectMoveForGain checks the last change in the history of a workload, which is a move for a gain: it comes in a window, after the
+// cool-down, not back to where the workload was before one of its last two moves, and within the budget of the placement.
+func (m *model) expectMoveForGain(w *workloadObject, history []v1alpha1.DecisionChange) {
+	now, n := history[0], 0
+	for _, h := range history[1:] {
+		if len(h.From) == 0 {
+			continue
+		}
+		if n++; n == 1 && now.At.Sub(h.At.Time) < cooldown {
+			m.Fatalf("%s moves for a gain %s after it has left %v", w.Name, now.At.Sub(h.At.Time), h.From)
+		}
+		if n <= 2 && now.At.Sub(h.At.Time) < 10*cooldown && slices.ContainsFunc(now.To, func(to string) bool { return slices.Contains(h.From, to) }) {
+			m.Fatalf("%s moves for a gain to %v, which it has left %s ago", w.Name, now.To, now.At.Sub(h.At.Time))
+		}
+	}
+	owner := m.owner(w)
+	if owner.Spec.Stability == nil { // it was another's when it was decided
+		return
+	}
+	if at := now.At.UTC(); len(owner.Spec.Stability.Windows) > 0 && at.Minute()%10 >= 5 {
+		m.Fatalf("%s moves for a gain at %s, outside of the windows", w.Name, at)
+	}
+	m.gained = slices.DeleteFunc(append(m.gained, gained{w.UID, owner.Name, now.At.Time}), func(g gained) bool { return now.At.Sub(g.at) >= moveInterval })
+	moves := int32(0)
+	for _, g := range m.gained { // those of workloads that are gone, or another placement's, may not be known any more
+		if g.placement == owner.Name && slices.ContainsFunc(slices.Collect(maps.Values(m.workloads)), func(w *workloadObject) bool {
+			return w.UID == g.uid && m.owner(w) == owner
+		}) {
+			moves++
+		}
+	}
+	if moves > owner.Spec.Stability.Budget.Moves {
+		m.Fatalf("%d workloads of %s have moved for a gain within %s", moves, owner.Name, moveInterval)
 	}
 }

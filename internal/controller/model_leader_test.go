@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
@@ -20,6 +21,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/delivery"
 )
 
 // leader is a controller with the view of its informers.
@@ -27,6 +29,10 @@ type leader struct {
 	*model
 	workspace *workspace
 	view      cacheView
+	// deliverer delivers what the last pass has handed over, round, which came to outcome.
+	deliverer *delivery.Deliverer
+	round     *delivery.Round
+	outcome   *delivery.Result
 	// beats are the heartbeats that it has seen, by cluster.
 	beats map[string]heartbeat
 	// tainted is when it was first shown a cluster's taint that does not say when it was added.
@@ -77,7 +83,7 @@ func (m *model) elect() {
 	}
 	batchSize := rapid.SampledFrom([]int{1, 2, 3, 1000}).Draw(m.T, "batch size")
 	l := &leader{model: m, killAfter: -1, panicAt: -1, failAt: -1, beats: map[string]heartbeat{}, tainted: map[string]time.Time{}, preempted: map[string]bool{}}
-	l.workspace = newWorkspace("ws", e, m.policies, metrics, limits{batchSize: batchSize, batchTimeout: time.Hour, grace: 10 * time.Minute, failoverAfter: 40 * time.Minute, reservationTimeout: 30 * time.Minute, disruptions: m.budget}, actions{
+	l.workspace = newWorkspace("ws", e, m.policies, metrics, limits{batchSize: batchSize, batchTimeout: time.Hour, grace: 10 * time.Minute, failoverAfter: 40 * time.Minute, reservationTimeout: 30 * time.Minute, disruptions: m.budget, unhealthyThreshold: 0.55}, actions{
 		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
 			return sorted(m.decisions), nil
 		},
@@ -90,6 +96,17 @@ func (m *model) elect() {
 		},
 		writeStatus: func(_ context.Context, p *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error) {
 			return p, l.alive()
+		},
+		writeConfig: func(_ context.Context, c *v1alpha1.PlacementConfig) (*v1alpha1.PlacementConfig, error) {
+			if err := l.alive(); err != nil {
+				return nil, err
+			}
+			if m.config == nil || m.config.ResourceVersion != c.ResourceVersion {
+				return nil, apierrors.NewConflict(schema.GroupResource{}, c.Name, errors.New("changed"))
+			}
+			m.config = c.DeepCopy()
+			m.config.ResourceVersion = m.next()
+			return m.config, nil
 		},
 		writePlan: func(_ context.Context, p *v1alpha1.RebalancePlan) (*v1alpha1.RebalancePlan, error) {
 			current := m.plans[p.Name]
@@ -120,7 +137,8 @@ func (m *model) elect() {
 		there: func(_ context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
 			there := map[types.NamespacedName]bool{}
 			for _, name := range names {
-				if resource == deployments && m.visible && m.workloads[name.Name] != nil || resource == clusterResource && m.registrations[name.Name] != nil || resource == placementResource {
+				if resource == deployments && m.visible && m.workloads[name.Name] != nil || resource == clusterResource && m.registrations[name.Name] != nil || resource == placementResource ||
+					resource == configResource && m.config != nil {
 					there[name] = true
 				}
 			}
@@ -154,10 +172,11 @@ func (m *model) elect() {
 		}
 		if err == nil {
 			l.happens("decisions")
-			l.expectDisruptionWithinBudget(request.Workload.Name, request.Current, decision)
+			l.expectDecisionToBeFair(&request, decision)
 		}
 		return decision, err
 	}
+	l.beginDelivering()
 	l.show(allKinds)
 	m.leader = l
 	if m.rogue {
@@ -177,15 +196,8 @@ func (l *leader) write(name types.NamespacedName, version string, d *v1alpha1.Pl
 	if l.meddle != nil {
 		l.meddle()
 	}
-	if l.killAfter == 0 {
-		l.dead = true
-	}
-	l.killAfter--
-	if err := l.alive(); err != nil {
+	if err := l.attempt(func() error { return nil }); err != nil {
 		return nil, err
-	}
-	if l.failAt--; l.failAt == -1 {
-		return nil, apierrors.NewInternalError(errors.New("out of cheese"))
 	}
 	l.breaks = false
 	outcome, broken := l.broken[name.Name]
@@ -215,7 +227,8 @@ func (l *leader) write(name types.NamespacedName, version string, d *v1alpha1.Pl
 	}
 	l.happens("writes of decisions")
 	durable := l.durable()
-	l.countChanges(was, durable)
+	l.followChanges(was, durable)
+	l.expectGone(was, durable)
 	for workload, clusters := range stays {
 		if after := clusterNames(durable[workload].Clusters); !slices.Equal(after, clusters) && !slices.Equal(after, l.decided[workload]) && !l.rogue {
 			l.Fatalf("%s cannot be seen, is on %v, was on %v, and was to be on %v", workload, after, clusters, l.decided[workload])
@@ -238,7 +251,7 @@ func (l *leader) write(name types.NamespacedName, version string, d *v1alpha1.Pl
 }
 
 // allKinds has a bit for each kind of object.
-const allKinds = 255
+const allKinds = 511
 
 // show brings informers up to date; each bit of kinds is one kind of object.
 func (l *leader) show(kinds int) {
@@ -270,8 +283,12 @@ func (l *leader) show(kinds int) {
 			l.view.plans = append(l.view.plans, l.plans[name])
 		}
 	}
+	if kinds&256 != 0 {
+		l.view.works = l.storedWorks()
+	}
 	if kinds&16 != 0 {
 		l.view.usages = maps.Clone(l.usages)
+		l.view.config = l.config
 	}
 	if kinds&32 != 0 {
 		for name := range l.leases {
@@ -313,6 +330,9 @@ func (l *leader) pass() {
 		l.decided, l.preempted = l.belongs(), map[string]bool{}
 		l.seeTaints()
 		r := l.workspace.reconcile(klog.NewContext(context.Background(), klog.Logger{}), l.view)
+		if l.workspace.loss.failover != failoverNormal {
+			l.happens("passes while failover is " + strings.ToLower(string(l.workspace.loss.failover)))
+		}
 		if !l.fenced && !l.rogue && !l.dead {
 			l.expectTheLedgerToBeTrue(r.err() == nil && len(l.workspace.writeFailures) == 0)
 			l.expectNothingLosesItsPlace(before)

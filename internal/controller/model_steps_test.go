@@ -30,9 +30,20 @@ func (m *model) run() {
 	}
 	m.leader.show(allKinds)
 	m.leader.pass()
-	m.Repeat(map[string]func(*rapid.T){
+	m.Repeat(map[string]func(*rapid.T){ // the first of the names are taken more often than others
+		"a cluster is cordoned or not": step(func() {
+			m.edit(at.Draw(m.T, "cluster"), func(r *v1alpha1.ClusterRegistration) { r.Spec.Unschedulable = !r.Spec.Unschedulable })
+		}),
+		"a cluster is drained or not":      step(func() { m.edit(at.Draw(m.T, "cluster"), m.drain) }),
+		"a part of the fleet falls silent": step(m.fallSilent),
+		"a placement is suspended or not": step(func() {
+			m.place(rapid.IntRange(0, 2).Draw(m.T, "placement"), func(p *v1alpha1.WorkloadPlacement) { p.Spec.Suspend = !p.Spec.Suspend })
+		}),
+		"all is suspended or not":     step(m.suspend),
 		"a workload comes or changes": step(func() { m.ask(name.Draw(m.T, "workload"), rapid.IntRange(0, 2).Draw(m.T, "placement")) }),
+		"a workload is scaled":        step(m.scale),
 		"a workload goes":             step(func() { delete(m.workloads, name.Draw(m.T, "workload")) }),
+		"deliveries go on":            step(m.deliverSome),
 		"pods start":                  step(m.startPods),
 		"pods vanish": step(func() {
 			s := m.sites[at.Draw(m.T, "cluster")]
@@ -56,7 +67,7 @@ func (m *model) run() {
 		"a cluster vanishes or returns": step(func() {
 			name := at.Draw(m.T, "cluster")
 			if m.registrations[name] != nil && rapid.Bool().Draw(m.T, "vanishes") {
-				delete(m.registrations, name)
+				m.deregister(name)
 			} else if m.registrations[name] == nil {
 				m.register(name)
 			}
@@ -125,14 +136,14 @@ func (m *model) run() {
 			name := fmt.Sprintf("p%d-%d", rapid.IntRange(0, 2).Draw(m.T, "placement"), rapid.IntRange(0, 1).Draw(m.T, "slice"))
 			m.broken[name] = rapid.SampledFrom([]brokenWrite{refusedWrite, lostWrite, lostAnswer}).Draw(m.T, "outcome")
 		}),
-		"a claim is withdrawn": step(func() {
+		"the claim is withdrawn": step(func() {
 			m.claim(false)
 			m.leader.show(rapid.IntRange(0, allKinds).Draw(m.T, "kinds")) // whether it sees that before the workloads vanish, after, or both
 			m.visible = false
 			m.leader.show(rapid.IntRange(0, allKinds).Draw(m.T, "kinds"))
 			m.leader.pass()
 		}),
-		"a claim is accepted":         step(func() { m.claim(true) }),
+		"the claim is accepted":       step(func() { m.claim(true) }),
 		"slices can be written again": step(func() { clear(m.broken) }),
 		"another leads": step(func() {
 			m.before = append(m.before, m.leader)
@@ -168,8 +179,15 @@ func (m *model) run() {
 			}
 		}),
 	})
+	m.heal()
+	m.settle()
+	m.expectDrained()
+	for _, name := range slices.Sorted(maps.Keys(m.sites)) {
+		m.edit(name, func(r *v1alpha1.ClusterRegistration) { r.Spec.Unschedulable, r.Spec.Drain = false, nil })
+	}
 	m.settle()
 	m.expectNothingWaitsInVain()
+	m.expectDelivered()
 	m.leader.expectTheLedgerToBeTrue(true)
 	if m.rogue {
 		promised := map[string]int64{}
@@ -209,15 +227,62 @@ func (m *model) goOn() {
 	if len(m.broken) > 0 && rapid.IntRange(0, 3).Draw(m.T, "slices are writable") == 3 {
 		clear(m.broken)
 	}
+	for range rapid.IntRange(0, 2).Draw(m.T, "deliveries") {
+		m.deliverSome()
+	}
 	switch rapid.IntRange(0, 4).Draw(m.T, "then") {
 	case 0, 1:
+		m.leader.show(allKinds)
+		m.leader.pass()
 	case 2:
 		m.leader.show(rapid.IntRange(0, allKinds).Draw(m.T, "kinds"))
 		m.leader.pass()
-	default:
+	}
+}
+
+// fallSilent has some clusters not be heard of until they are lost, if they are left that long. The others go on reporting.
+func (m *model) fallSilent() {
+	if m.rogue {
+		return // nothing expires
+	}
+	all := slices.Sorted(maps.Keys(m.sites))
+	silent := rapid.SliceOfNDistinct(rapid.SampledFrom(all), 1, len(all), rapid.ID).Draw(m.T, "silent")
+	for range rapid.IntRange(1, 6).Draw(m.T, "times") {
+		m.elapse(11 * time.Minute)
+		for _, name := range all {
+			if !slices.Contains(silent, name) {
+				m.report(name, -1)
+			}
+		}
 		m.leader.show(allKinds)
 		m.leader.pass()
 	}
+}
+
+// drain begins to drain a cluster, with a deadline or without, or ends that.
+func (m *model) drain(r *v1alpha1.ClusterRegistration) {
+	if r.Spec.Drain != nil {
+		r.Spec.Drain = nil
+		return
+	}
+	r.Spec.Drain = &v1alpha1.ClusterDrain{}
+	if within := rapid.SampledFrom([]time.Duration{0, 10 * time.Second, time.Minute}).Draw(m.T, "deadline"); within > 0 {
+		r.Spec.Drain.Deadline = &metav1.Time{Time: m.clock.Add(within)}
+	}
+}
+
+// suspend makes a PlacementConfig that suspends the workspace, has one suspend it or not any more, or deletes it.
+func (m *model) suspend() {
+	switch {
+	case m.config == nil:
+		m.config = &v1alpha1.PlacementConfig{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.PlacementConfigName, UID: types.UID(m.next())}}
+	case m.config.Spec.Suspend && rapid.Bool().Draw(m.T, "is deleted"):
+		m.config = nil
+		return
+	default:
+		m.config = m.config.DeepCopy()
+	}
+	m.config.Spec.Suspend, m.config.ResourceVersion = !m.config.Spec.Suspend, m.next()
 }
 
 // rebalance makes a plan of any moves, suspends one or lets it go on, or deletes it.
@@ -227,10 +292,15 @@ func (m *model) rebalance() {
 	switch {
 	case p == nil:
 		var lines []string
-		cluster := rapid.SampledFrom([]string{"a", "b", "c"})
+		cluster := rapid.SampledFrom(slices.Sorted(maps.Keys(m.sites)))
+		placed := m.durable()
 		for range rapid.IntRange(1, 5).Draw(m.T, "moves") {
-			lines = append(lines, fmt.Sprintf("%d %s %s %s", rapid.IntRange(1, 3).Draw(m.T, "wave"), rapid.SampledFrom([]string{"t", "u", "v", "w"}).Draw(m.T, "of"),
-				cluster.Draw(m.T, "from"), cluster.Draw(m.T, "to")))
+			of := rapid.SampledFrom(append(slices.Sorted(maps.Keys(placed)), "t", "u")).Draw(m.T, "of")
+			from := cluster
+			if d, found := placed[of]; found && rapid.Bool().Draw(m.T, "from where it is") {
+				from = rapid.SampledFrom(clusterNames(d.Clusters))
+			}
+			lines = append(lines, fmt.Sprintf("%d %s %s %s", rapid.IntRange(1, 3).Draw(m.T, "wave"), of, from.Draw(m.T, "from"), cluster.Draw(m.T, "to")))
 		}
 		p = moves(name, lines...)
 		p.UID, p.CreationTimestamp = types.UID(m.next()), metav1.NewTime(m.clock)
@@ -264,9 +334,8 @@ func (m *model) endPlans() {
 			m.Fatal("a plan does not come to an end")
 		}
 		m.elapse(5 * time.Minute)
-		for _, name := range slices.Sorted(maps.Keys(m.sites)) {
-			m.report(name, -1)
-		}
+		m.reportAll()
+		m.deliverAll()
 		m.leader.show(allKinds)
 		m.leader.pass()
 	}
@@ -281,32 +350,44 @@ func (m *model) repair(l *leader) {
 	}
 }
 
-// settle brings everything to rest: all clusters report, all informers are up to date, and passes are made until they write
-// nothing.
-func (m *model) settle() {
+// heal has all clusters be ready and as they should be, but for those that are cordoned or drained, and nothing keeps a leader from
+// deciding.
+func (m *model) heal() {
 	for _, name := range slices.Sorted(maps.Keys(m.sites)) {
 		if m.registrations[name] == nil {
 			m.register(name)
 		}
 		m.sites[name].unready = false
 		m.edit(name, func(r *v1alpha1.ClusterRegistration) { r.Spec.Taints, r.Labels = nil, nil })
-		m.report(name, -1)
 	}
+	for i := range m.placements {
+		m.place(i, func(p *v1alpha1.WorkloadPlacement) { p.Spec.Suspend = false })
+	}
+	m.config = nil
 	clear(m.broken)
 	m.claim(true)
-	m.visible = true
+	m.visible, m.calm = true, true
+}
+
+// settle brings everything to rest: all clusters report, all informers are up to date, and passes are made until they write
+// nothing.
+func (m *model) settle() {
+	m.reportAll()
 	m.leader.show(allKinds)
 	m.leader.pass()
 	m.elapse(retryLast) // the claims settle
 	m.endPlans()
-	for n, before := 0, -1; before != m.version; n++ {
+	for n, rests := 0, false; !rests; n++ {
 		if n == 200 {
 			m.Fatalf("it does not come to rest: %v", m.durable())
 		}
-		before = m.version
+		works := maps.Clone(m.works)
+		m.deliverAll()
+		before := m.version
 		m.elapse(retryLast) // for whoever asks the server again
 		m.leader.show(allKinds)
 		m.leader.pass()
+		rests = before == m.version && maps.Equal(works, m.works) && !m.leaves() && (m.leader.outcome == nil || m.leader.outcome.After == 0)
 	}
 	m.leader.show(allKinds)
 	m.leader.pass()
@@ -314,5 +395,16 @@ func (m *model) settle() {
 	m.leader.workspace.index.anew()
 	if m.leader.pass(); m.version != before {
 		m.Fatalf("a pass over all workloads writes what passes over those that were due have not")
+	}
+}
+
+// leaves reports whether a workload has clusters to leave, which it may take some time for.
+func (m *model) leaves() bool {
+	return slices.ContainsFunc(slices.Collect(maps.Values(m.durable())), func(d v1alpha1.WorkloadDecision) bool { return len(d.Leaving) > 0 })
+}
+
+func (m *model) reportAll() {
+	for _, name := range slices.Sorted(maps.Keys(m.sites)) {
+		m.report(name, -1)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/policy"
+	"github.com/kcp-placement/placement/internal/delivery"
 	"github.com/kcp-placement/placement/internal/outcome"
 )
 
@@ -39,6 +40,15 @@ type model struct {
 	placements    []*v1alpha1.WorkloadPlacement
 	workloads     map[string]*workloadObject
 	plans         map[string]*v1alpha1.RebalancePlan
+	config        *v1alpha1.PlacementConfig // nil where there is none
+
+	// calm says that nothing changes any more by itself.
+	calm bool
+
+	// delivers says that what is decided is delivered, by works; sources are workloads as they are delivered.
+	delivers bool
+	works    map[types.NamespacedName]*v1alpha1.Work
+	sources  map[*delivery.Source]*workloadObject
 
 	// broken are slices that cannot be written for now, by how a write of them ends.
 	broken map[string]brokenWrite
@@ -62,6 +72,10 @@ type model struct {
 	// budget is that of disruptions, disrupted when there were some.
 	budget    disruption.Budget
 	disrupted []time.Time
+	// gained are moves for a gain that are durable.
+	gained []gained
+	// failedOver is when workloads have left clusters that were lost.
+	failedOver []time.Time
 
 	// slicing bounds slices, so that a few decisions fill several.
 	slicing sliceLimits
@@ -70,12 +84,22 @@ type model struct {
 	happened map[string]int
 }
 
+// gained is a move for a gain.
+type gained struct {
+	uid       types.UID
+	placement string
+	at        time.Time
+}
+
 // site is a physical cluster: what it has, what the pods of each workload request there, and all of its reports.
 type site struct {
 	allocatable int64
+	usableNodes int32
 	// unready says that it reports Ready False.
 	unready bool
 	pods    map[types.UID]int64
+	// runs are the workloads that its agent has been told to run.
+	runs    map[types.UID]ran
 	reports []v1alpha1.ClusterUsage
 }
 
@@ -85,12 +109,15 @@ func newModel(t *rapid.T, policies *policy.Compiler) *model {
 		decisions: map[types.NamespacedName]*v1alpha1.PlacementDecision{}, registrations: map[string]*v1alpha1.ClusterRegistration{},
 		usages: map[string]*v1alpha1.ClusterUsage{}, leases: map[string]heartbeat{},
 		workloads: map[string]*workloadObject{}, plans: map[string]*v1alpha1.RebalancePlan{}, sites: map[string]*site{}, broken: map[string]brokenWrite{},
+		works: map[types.NamespacedName]*v1alpha1.Work{}, sources: map[*delivery.Source]*workloadObject{},
 		slicing: sliceLimits{decisions: rapid.IntRange(1, 4).Draw(t, "decisions"), bytes: 1 << 20, youngBytes: 1 << 20},
 	}
 	m.slicing.youngDecisions = rapid.IntRange(1, m.slicing.decisions).Draw(t, "young")
-	m.rogue = rapid.IntRange(0, 3).Draw(t, "rogue") == 0
-	for _, name := range []string{"a", "b", "c"}[:rapid.IntRange(2, 3).Draw(t, "clusters")] {
-		m.sites[name] = &site{allocatable: rapid.Int64Range(6, 24).Draw(t, name), pods: map[types.UID]int64{}}
+	m.rogue = rapid.IntRange(0, 3).Draw(t, "rogue") == 3
+	m.delivers = !m.rogue && rapid.Bool().Draw(t, "delivers")
+	room := rapid.SampledFrom([]int64{8, 24}).Draw(t, "room")
+	for _, name := range []string{"a", "b", "c", "d", "e"}[:rapid.IntRange(2, 5).Draw(t, "clusters")] {
+		m.sites[name] = &site{allocatable: rapid.Int64Range(room/4, room).Draw(t, name), pods: map[types.UID]int64{}, runs: map[types.UID]ran{}}
 		m.register(name)
 	}
 	m.budget = rapid.SampledFrom([]disruption.Budget{{}, {Minimum: 1, Interval: time.Minute}, {Minimum: 2, Interval: time.Minute}}).Draw(t, "budget")
@@ -101,15 +128,25 @@ func newModel(t *rapid.T, policies *policy.Compiler) *model {
 		{NumberOfClusters: ptr.To(intstr.FromInt32(2)), Strategy: v1alpha1.Strategy{Type: v1alpha1.StrategySpread}},
 		{Strategy: v1alpha1.Strategy{Type: v1alpha1.StrategyRoundRobin}, NumberOfClusters: ptr.To(intstr.FromInt32(1))},
 	} {
-		if rapid.Bool().Draw(t, "chosen together") {
+		if rapid.IntRange(0, 3).Draw(t, "chosen one by one") != 3 {
 			chooseTogether(&spec, i)
 		}
 		spec.WorkloadSelector.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"of": fmt.Sprint(i)}}
 		spec.Constraints = []v1alpha1.Constraint{{
 			Name: "tier", Expression: `cluster.labels.?tier.orValue("") != "low"`, RequiredDuringExecution: rapid.Bool().Draw(t, "required during execution"),
 		}}
-		if i == 0 && rapid.Bool().Draw(t, "preempts") {
+		if i == 0 && rapid.IntRange(0, 3).Draw(t, "preempts") != 3 {
 			spec.Preemption.Policy = corev1.PreemptLowerPriority
+		}
+		if i > 0 && rapid.Bool().Draw(t, "moves for a gain") {
+			spec.Stability = &v1alpha1.Stability{
+				Moves: v1alpha1.MovesForGain, MinGain: rapid.Int32Range(1, 10).Draw(t, "min gain"),
+				After: &metav1.Duration{Duration: 6 * time.Second}, Cooldown: &metav1.Duration{Duration: cooldown},
+				Budget: v1alpha1.MoveBudget{Moves: rapid.Int32Range(1, 2).Draw(t, "moves"), Interval: &metav1.Duration{Duration: moveInterval}},
+			}
+			if rapid.Bool().Draw(t, "only in windows") {
+				spec.Stability.Windows = []v1alpha1.MoveWindow{{Schedule: "*/10 * * * *", Duration: metav1.Duration{Duration: 5 * time.Minute}}}
+			}
 		}
 		p := testPlacement(spec)
 		p.Name, p.UID, p.ResourceVersion = fmt.Sprintf("p%d", i), types.UID(fmt.Sprintf("p%d", i)), m.next()
@@ -120,6 +157,9 @@ func newModel(t *rapid.T, policies *policy.Compiler) *model {
 	m.elect()
 	return m
 }
+
+// cooldown of workloads that move for a gain, and moveInterval of the budget of such moves.
+const cooldown, moveInterval = 2 * time.Minute, 10 * time.Minute
 
 // chooseTogether has the clusters of a placement's workloads chosen together, so that each fits wherever it fits on a cluster.
 func chooseTogether(spec *v1alpha1.WorkloadPlacementSpec, i int) {
@@ -175,13 +215,32 @@ func (m *model) ask(name string, placement int) {
 	w.workload.UID = string(w.UID)
 	w.workload.Labels = map[string]string{"of": fmt.Sprint(placement)}
 	w.Labels = w.workload.Labels
+	m.source(w)
 	m.workloads[name] = w
+}
+
+// scale gives a workload another number of replicas.
+func (m *model) scale() {
+	if len(m.workloads) == 0 {
+		return
+	}
+	name := rapid.SampledFrom(slices.Sorted(maps.Keys(m.workloads))).Draw(m.T, "workload")
+	before := m.workloads[name]
+	if !before.workload.Divisible {
+		return
+	}
+	w, of := *before, *before.workload
+	w.workload, of.Requests.CPU = &of, of.Requests.CPU/max(1, of.Replicas)
+	of.Replicas = rapid.Int64Range(0, 5).Draw(m.T, "replicas")
+	of.Requests.CPU *= of.Replicas
+	m.source(&w)
+	m.workloads[name] = &w
 }
 
 // startPods starts pods of a placed workload: all, some, or one too many.
 func (m *model) startPods() {
 	durable := m.durable()
-	if len(durable) == 0 {
+	if len(durable) == 0 || m.delivers { // then agents start them
 		return
 	}
 	d := durable[rapid.SampledFrom(slices.Sorted(maps.Keys(durable))).Draw(m.T, "of")]
@@ -234,10 +293,30 @@ func (m *model) edit(name string, change func(*v1alpha1.ClusterRegistration)) {
 	}
 }
 
+// place changes a placement as its author does.
+func (m *model) place(i int, change func(*v1alpha1.WorkloadPlacement)) {
+	edited := m.placements[i].DeepCopy()
+	change(edited)
+	edited.Generation, edited.ResourceVersion = edited.Generation+1, m.next()
+	m.placements[i] = edited
+}
+
 func (m *model) register(name string) {
 	m.uids++
 	m.registrations[name] = &v1alpha1.ClusterRegistration{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(fmt.Sprintf("%s-%d", name, m.uids))}}
 	m.report(name, -1)
+}
+
+// deregister deletes a registration, and what goes with it.
+func (m *model) deregister(name string) {
+	delete(m.registrations, name)
+	maps.DeleteFunc(m.works, func(work types.NamespacedName, _ *v1alpha1.Work) bool {
+		return work.Namespace == v1alpha1.WorkNamespace(name)
+	})
+	if m.delivers {
+		clear(m.sites[name].runs)
+		clear(m.sites[name].pods)
+	}
 }
 
 // report writes a report of a cluster: a new one, or an earlier one again.
@@ -268,12 +347,18 @@ func (m *model) report(name string, again int) {
 	m.usages[name] = usage
 	reported := current.DeepCopy()
 	reported.Status.ClusterUID, reported.Status.Allocatable, reported.Status.Allocated = usage.ClusterUID, usage.Allocatable, usage.Allocated
-	reported.Status.Nodes = &v1alpha1.NodeCounts{Usable: rapid.SampledFrom([]int32{1, 1, 2, 3, 0}).Draw(m.T, "usable nodes")}
+	if !m.calm {
+		s.usableNodes = rapid.SampledFrom([]int32{1, 1, 2, 3, 0}).Draw(m.T, "usable nodes")
+	}
+	reported.Status.Nodes = &v1alpha1.NodeCounts{Usable: s.usableNodes}
 	ready := conditions.TrueCondition(v1alpha1.ReadyCondition)
 	if s.unready {
 		ready = conditions.FalseCondition(v1alpha1.ReadyCondition, "Upgrading", conditionsv1alpha1.ConditionSeverityError, "")
 	}
 	conditions.Set(reported, ready)
+	if m.delivers {
+		reported.Status.AgentDelivery = &v1alpha1.AgentDelivery{}
+	}
 	reported.ResourceVersion = m.next()
 	m.registrations[name] = reported
 	m.leases[name] = heartbeat{renewed: m.clock, holder: usage.ClusterUID, usage: v1alpha1.UsageVersion(usage)}
