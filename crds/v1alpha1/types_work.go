@@ -48,6 +48,13 @@ type Work struct {
 
 // WorkSpec is what is to run in a cluster.
 type WorkSpec struct {
+	// workspace is the logical cluster that the objects are of, where that is another workspace, which shares the cluster. Agents put them
+	// into namespaces of that workspace.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Workspace string `json:"workspace,omitempty"`
+
 	// workloads is how many of the manifests are workloads that were placed.
 	//
 	// +optional

@@ -78,15 +78,20 @@ func isConfiguration(gk schema.GroupKind) bool {
 
 var claimKind = schema.GroupKind{Kind: "PersistentVolumeClaim"}
 
-// ordered are the Works by name. The first that wants an object has it.
+// ordered are the Works by name, those of other workspaces last. The first that wants an object has it.
 func (s *state) ordered() []*work {
-	return slices.SortedFunc(maps.Values(s.works), func(a, b *work) int { return cmp.Compare(a.name, b.name) })
+	return slices.SortedFunc(maps.Values(s.works), func(a, b *work) int {
+		return cmp.Or(cmp.Compare(a.workspace, b.workspace), cmp.Compare(a.name, b.name))
+	})
 }
 
 // rebuild reads what all Works want.
+//
+// Invariant: no namespace of the cluster has objects of two workspaces.
 func (s *state) rebuild() {
 	s.changed = false
 	s.wanted, s.namespaces = map[id]*wanted{}, map[string][]*wanted{}
+	ofWorkspace := map[string]string{} // by namespace of the cluster
 	for _, w := range s.ordered() {
 		for i, before := range w.manifests {
 			if before.name == "" {
@@ -96,6 +101,18 @@ func (s *state) rebuild() {
 			*d = *before
 			w.manifests[i] = d
 			s.resolve(d)
+			if _, taken := ofWorkspace[d.namespace]; !taken && d.kind != nil {
+				ofWorkspace[d.namespace] = w.workspace
+			}
+			if other, taken := ofWorkspace[d.namespace]; taken && other != w.workspace {
+				if d.kind != nil {
+					d.kind, d.problem = nil, fmt.Sprintf("namespace %s of the cluster is that of another workspace: the agent needs another --namespace-template", d.namespace)
+				}
+				if s.wanted[d.id] == nil {
+					s.wanted[d.id] = d // what is there stays
+				}
+				continue
+			}
 			if first := s.wanted[d.id]; first != nil {
 				d.kind, d.problem = nil, fmt.Sprintf("Work %s has %s %s in namespace %s of the cluster as well, from namespace %s: the first by name is applied",
 					first.work.name, first.Kind, first.name, first.namespace, first.reference.Namespace)
@@ -126,10 +143,12 @@ func class(gk schema.GroupKind) int {
 // resolve finds where in the cluster an object belongs, and whether it may be applied.
 func (s *state) resolve(d *wanted) {
 	d.kind, d.problem = nil, ""
-	d.namespace = render.Namespace(s.namespaceTemplate, s.workspace, s.cluster, d.reference.Namespace)
+	d.namespace = render.Namespace(s.namespaceTemplate, cmp.Or(d.work.workspace, s.workspace), s.cluster, d.reference.Namespace)
 	gv, _ := schema.ParseGroupVersion(d.reference.APIVersion) // read has parsed it
 	k := s.kinds[gv.WithKind(d.Kind)]
 	switch {
+	case d.work.workspace != "" && !render.KeepsApart(s.namespaceTemplate):
+		d.problem = fmt.Sprintf("the agent of the cluster names namespaces %q, whatever the workspace: for workspaces that share the cluster, {workspace} has to be in its flag --namespace-template", s.namespaceTemplate)
 	case k == nil:
 		d.problem = fmt.Sprintf("the agent of the cluster does not apply %s of %s: its flag --deliver-kinds does not list it", d.Kind, d.reference.APIVersion)
 	case k.problem != "":

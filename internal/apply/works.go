@@ -16,7 +16,9 @@ import (
 
 // work is a Work as the agent has read it. It is not changed, but for status, which is the agent's.
 type work struct {
-	name            string
+	name string
+	// workspace is the one that the objects are of, empty for that of the registration.
+	workspace       string
 	uid             types.UID
 	generation      int64
 	resourceVersion string
@@ -44,7 +46,7 @@ type wanted struct {
 func workOf(object *unstructured.Unstructured) *work {
 	content, problems := decode.To[v1alpha1.Work](object.Object)
 	w := &work{
-		name: object.GetName(), uid: object.GetUID(), generation: object.GetGeneration(), resourceVersion: object.GetResourceVersion(),
+		name: object.GetName(), workspace: content.Spec.Workspace, uid: object.GetUID(), generation: object.GetGeneration(), resourceVersion: object.GetResourceVersion(),
 		status: content.Status,
 	}
 	unread := map[int]string{}

@@ -35,6 +35,7 @@ import (
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/internal/decode"
 )
 
 // Defaults of Config. With batches of 100 or more, a burst goes out in 10 to 12 writes for a thousand decisions. Larger ones
@@ -427,7 +428,8 @@ func (c *Controller) locate(name logicalcluster.Name, f *followed) (*endpoint, c
 	return nil, cacheView{}
 }
 
-// gone reports whether the server says, wherever the workspace may be, that a placement is not there. It fails where that is not known.
+// gone reports whether the server says, wherever the workspace may be, that a placement is not there; without a name, that the workspace
+// is not bound any more. It fails where that is not known.
 func (c *Controller) gone(ctx context.Context, of logicalcluster.Name, placement types.NamespacedName) (bool, error) {
 	endpoints := c.currentEndpoints()
 	if len(endpoints) == 0 {
@@ -436,16 +438,14 @@ func (c *Controller) gone(ctx context.Context, of logicalcluster.Name, placement
 	ctx, done := context.WithTimeout(ctx, readWithin)
 	defer done()
 	for _, e := range endpoints {
-		found, err := e.read(ctx, of, placementResource, placement)
-		if apierrors.IsForbidden(err) { // as it is where nothing is bound
-			var bindings map[types.NamespacedName]bool
-			if bindings, err = e.there(ctx, of, bindingResource, nil); apierrors.IsForbidden(err) {
-				err = nil
-			} else if err == nil && len(bindings) > 0 {
-				err = fmt.Errorf("workspace %s does not let its placements be read", of)
-			}
+		bindings, err := e.there(ctx, of, bindingResource, nil)
+		switch {
+		case apierrors.IsForbidden(err), err == nil && len(bindings) == 0: // as it is where nothing is bound
+			continue
+		case err != nil || placement.Name == "":
+			return false, err
 		}
-		if err != nil || found != nil {
+		if found, err := e.read(ctx, of, placementResource, placement); err != nil || found != nil {
 			return false, err
 		}
 	}
@@ -465,13 +465,18 @@ func (c *Controller) begin(name logicalcluster.Name, e *endpoint, host *fleet) *
 	f := &followed{endpoint: e, workspace: newWorkspace(name, c.config.Engine, c.config.Policies, c.metrics,
 		c.config.limits(), e.actions(name).fenced(c.config.Fence))}
 	f.publishing, f.table, f.fleets = &c.publishing, e.table, c.fleets
-	f.fleet.kept = func(of logicalcluster.Name) []*v1alpha1.PlacementDecision { return e.kept(name, of) }
+	f.fleet.kept = func(of logicalcluster.Name) []*v1alpha1.PlacementDecision {
+		return keptFor(of, as[*v1alpha1.PlacementDecision](e.kept(decisionResource, name, of), map[types.UID]decode.Problems{}))
+	}
+	if c.config.Deliver {
+		f.fleet.works = e.keptWorks(name, c.config.Fence)
+	}
 	c.fleets.add(f.fleet)
-	switch {
-	case host != nil:
+	if host != nil {
 		f.lookFor(host)
-	case c.config.Deliver:
-		f.deliverer = newDeliverer(name, e, c.config.Fence, f.event)
+	}
+	if works := f.looksAt().works; works != nil {
+		f.deliverer = newDeliverer(name, e, c.config.Fence, works, f.event)
 		f.handOver, f.outcome = f.deliverer.handOver, f.deliverer.result.Load
 	}
 	c.metrics.workspaces.Inc()

@@ -38,7 +38,7 @@ type installation struct {
 	provider *apiServer
 }
 
-func newInstallation(t *testing.T) *installation {
+func newInstallation(t *testing.T, change ...func(*Config)) *installation {
 	policies, err := policy.NewCompiler(policy.Options{Timeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
@@ -49,11 +49,14 @@ func newInstallation(t *testing.T) *installation {
 	}
 	i := &installation{t: t, provider: newAPIServer(t)}
 	i.shows()
-	i.Controller, err = New(Config{
+	config := Config{
 		Provider: i.provider.config(), EndpointSlice: "tmc.kcp.io", Kinds: []schema.GroupVersionResource{deployments},
 		Engine: e, Policies: policies, Registry: prometheus.NewRegistry(),
-	})
-	if err != nil {
+	}
+	for _, f := range change {
+		f(&config)
+	}
+	if i.Controller, err = New(config); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -30,6 +32,7 @@ type deliverer struct {
 	name     logicalcluster.Name
 	endpoint *endpoint
 	fence    func() error
+	works    *keptWorks
 	// round is what the last placing pass has said, result what the last round has come to.
 	round  atomic.Pointer[delivery.Round]
 	result atomic.Pointer[delivery.Result]
@@ -45,15 +48,45 @@ type deliverer struct {
 // clustersAtOnce is in how many clusters of a workspace Works are written at once.
 const clustersAtOnce = 8
 
-func newDeliverer(name logicalcluster.Name, e *endpoint, fence func() error, event func(about runtime.Object, kind, reason, message string)) *deliverer {
-	d := &deliverer{name: name, endpoint: e, fence: fence, rendering: newRendering(e.table), reporter: delivery.NewReporter(time.Now), event: event}
-	d.Now, d.AtOnce, d.rendering.hides = time.Now, clustersAtOnce, d.hides
-	works, namespaces := e.delivering.Cluster(name.Path()).Resource(workResource), e.delivering.Cluster(name.Path()).Resource(namespaceResource)
-	d.Actions = delivery.Actions{
+// keptWorks are the Works for the clusters of a workspace.
+type keptWorks struct {
+	// actions write those of a workspace, shown are those that the watch shows.
+	actions func(of logicalcluster.Name) delivery.Actions
+	shown   func(of logicalcluster.Name) []*v1alpha1.Work
+}
+
+// keptWorks are the Works in a workspace that the endpoint shows.
+func (e *endpoint) keptWorks(in logicalcluster.Name, fence func() error) *keptWorks {
+	return &keptWorks{
+		actions: func(of logicalcluster.Name) delivery.Actions { return e.workActions(in, of, fence) },
+		shown:   func(of logicalcluster.Name) []*v1alpha1.Work { return e.works(in, of) },
+	}
+}
+
+// workActions write the Works of a workspace in one: in itself, or with the clusters that it looks at.
+func (e *endpoint) workActions(in, of logicalcluster.Name, fence func() error) delivery.Actions {
+	works, namespaces := e.delivering.Cluster(in.Path()).Resource(workResource), e.delivering.Cluster(in.Path()).Resource(namespaceResource)
+	own, selector := in == of, "!"+v1alpha1.LabelWorkspace
+	keep, name := func(w *v1alpha1.Work) *v1alpha1.Work { return w }, func(name string) string { return name }
+	if !own {
+		selector = labels.Set{v1alpha1.LabelWorkspace: of.String()}.String()
+		keep, name = func(w *v1alpha1.Work) *v1alpha1.Work { return keepWork(of, w) }, func(name string) string { return keptWorkName(of, name) }
+	}
+	answered := func(u *unstructured.Unstructured) (*v1alpha1.Work, error) {
+		work := written[v1alpha1.Work](u)
+		if own {
+			return work, nil
+		}
+		if back, ok := workFromKept(of, work); ok {
+			return back, nil
+		}
+		return nil, fmt.Errorf("work %s/%s is not what a controller has written", work.Namespace, work.Name)
+	}
+	return delivery.Actions{
 		ListWorks: func(ctx context.Context) ([]*v1alpha1.Work, error) {
 			ctx, done := context.WithTimeout(ctx, readWithin)
 			defer done()
-			list, err := works.List(ctx, metav1.ListOptions{})
+			list, err := works.List(ctx, metav1.ListOptions{LabelSelector: selector})
 			if err != nil {
 				return nil, err
 			}
@@ -61,17 +94,20 @@ func newDeliverer(name logicalcluster.Name, e *endpoint, fence func() error, eve
 			for i := range list.Items {
 				all[i] = written[v1alpha1.Work](&list.Items[i])
 			}
-			return all, nil
+			if own {
+				return worksOf("", all), nil
+			}
+			return worksOf(of, all), nil
 		},
-		ReadWork: func(ctx context.Context, name types.NamespacedName) (*v1alpha1.Work, error) {
-			u, err := works.Namespace(name.Namespace).Get(ctx, name.Name, metav1.GetOptions{})
+		ReadWork: func(ctx context.Context, work types.NamespacedName) (*v1alpha1.Work, error) {
+			u, err := works.Namespace(work.Namespace).Get(ctx, name(work.Name), metav1.GetOptions{})
 			if err != nil {
 				return nil, err
 			}
-			return written[v1alpha1.Work](u), nil
+			return answered(u)
 		},
 		WriteWork: fenced(fence, func(ctx context.Context, w *v1alpha1.Work) (*v1alpha1.Work, error) {
-			u, err := toUnstructured(w, "Work")
+			u, err := toUnstructured(keep(w), "Work")
 			if err != nil {
 				return nil, err
 			}
@@ -87,11 +123,11 @@ func newDeliverer(name logicalcluster.Name, e *endpoint, fence func() error, eve
 			for i := range w.Spec.Manifests {
 				e.metrics.workBytes.Add(float64(len(w.Spec.Manifests[i].Object.Raw)))
 			}
-			return written[v1alpha1.Work](u), nil
+			return answered(u)
 		}),
 		DeleteWork: func(ctx context.Context, w *v1alpha1.Work) error {
 			_, err := fenced(fence, func(ctx context.Context, w *v1alpha1.Work) (any, error) {
-				return nil, works.Namespace(w.Namespace).Delete(ctx, w.Name, metav1.DeleteOptions{
+				return nil, works.Namespace(w.Namespace).Delete(ctx, name(w.Name), metav1.DeleteOptions{
 					Preconditions: &metav1.Preconditions{UID: &w.UID, ResourceVersion: &w.ResourceVersion},
 				})
 			})(ctx, w)
@@ -104,10 +140,17 @@ func newDeliverer(name logicalcluster.Name, e *endpoint, fence func() error, eve
 			})(ctx, name)
 			return e.metrics.wrote("Namespace", err)
 		},
-		Gone:   d.gone,
-		Shown:  d.rendering.shows,
-		Render: d.rendering.render,
 	}
+}
+
+// newDeliverer delivers what is in a workspace by Works that are kept in it, or with the clusters that it looks at.
+func newDeliverer(name logicalcluster.Name, e *endpoint, fence func() error, works *keptWorks, event func(about runtime.Object, kind, reason, message string)) *deliverer {
+	d := &deliverer{
+		name: name, endpoint: e, fence: fence, works: works, rendering: newRendering(e.table), reporter: delivery.NewReporter(time.Now), event: event,
+	}
+	d.Now, d.AtOnce, d.rendering.hides = time.Now, clustersAtOnce, d.hides
+	d.Actions = works.actions(name)
+	d.Gone, d.Shown, d.Render = d.gone, d.rendering.shows, d.rendering.render
 	return d
 }
 
@@ -134,7 +177,7 @@ func (d *deliverer) deliver(ctx context.Context) (r result) {
 	for _, watch := range d.endpoint.companions {
 		d.rendering.show(watch.resource, watch.of(d.name))
 	}
-	done := d.Deliver(ctx, round, as[*v1alpha1.Work](d.endpoint.watch(workResource).of(d.name), map[types.UID]decode.Problems{}))
+	done := d.Deliver(ctx, round, d.works.shown(d.name))
 	d.rendering.forget()
 	d.tellDenied(binding, round, done)
 	if before := d.result.Swap(done); before == nil || !equality.Semantic.DeepEqual(before.Problems, done.Problems) || !maps.Equal(before.Clusters, done.Clusters) {

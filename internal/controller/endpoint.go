@@ -207,13 +207,21 @@ func (e *endpoint) view(name logicalcluster.Name) cacheView {
 	return view
 }
 
-// kept returns the slices that a workspace keeps for another one.
-func (e *endpoint) kept(in, of logicalcluster.Name) []*v1alpha1.PlacementDecision {
-	objects, err := e.watch(decisionResource).objects.ByIndex(sourceIndex, sourceKey(in, of.String()))
+// kept returns what a workspace keeps of a resource for another one.
+func (e *endpoint) kept(resource schema.GroupVersionResource, in, of logicalcluster.Name) []any {
+	objects, err := e.watch(resource).objects.ByIndex(sourceIndex, sourceKey(in, of))
 	if err != nil {
 		panic(err) // no such index, but newResourceWatch makes it
 	}
-	return keptFor(of, as[*v1alpha1.PlacementDecision](objects, map[types.UID]decode.Problems{}))
+	return objects
+}
+
+// works returns the Works of a workspace that are kept in one: in itself, or with the clusters that it looks at.
+func (e *endpoint) works(in, of logicalcluster.Name) []*v1alpha1.Work {
+	if in == of {
+		return worksOf("", as[*v1alpha1.Work](e.watch(workResource).of(in), map[types.UID]decode.Problems{}))
+	}
+	return worksOf(of, as[*v1alpha1.Work](e.kept(workResource, in, of), map[types.UID]decode.Problems{}))
 }
 
 // show adds the objects of a resource, as transform has made them.
@@ -243,7 +251,8 @@ func (v *cacheView) show(resource schema.GroupVersionResource, objects []any) {
 	case decisionResource:
 		v.decisions, v.kept = splitKept(as[*v1alpha1.PlacementDecision](objects, v.unreadable))
 	case workResource:
-		v.works = as[*v1alpha1.Work](objects, v.unreadable)
+		all := as[*v1alpha1.Work](objects, v.unreadable)
+		v.works, v.keptWorks = worksOf("", all), slices.DeleteFunc(all, func(w *v1alpha1.Work) bool { return w.Spec.Workspace == "" })
 	case configMapResource:
 		v.configMaps = as[*corev1.ConfigMap](objects, v.unreadable)
 	case limitRangeResource:

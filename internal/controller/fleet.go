@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/klog/v2"
 
 	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
@@ -35,7 +36,10 @@ type fleet struct {
 	// actions are those of its workspace, and kept returns the slices that its informer shows there of another one.
 	actions
 	kept func(logicalcluster.Name) []*v1alpha1.PlacementDecision
-	// wake has a pass be made over a workspace; gone reports whether the server says that a placement of one is not there.
+	// works are those for its clusters; nil where nothing is delivered.
+	works *keptWorks
+	// wake has a pass be made over a workspace; gone reports whether the server says that a placement of one is not there;
+	// without a name, that the workspace is not bound any more.
 	wake func(logicalcluster.Name)
 	gone func(context.Context, logicalcluster.Name, types.NamespacedName) (bool, error)
 	// published is nil until the fleet is open.
@@ -353,15 +357,17 @@ func (w *workspace) tendKept(ctx context.Context, o *cacheView, r *result) {
 			r.fail(fmt.Errorf("deleting PlacementDecision %s/%s: %w", d.Namespace, d.Name, err))
 		}
 	}
-	for of := range w.orphans {
-		if _, shown := kept[of]; !shown {
-			kept[of] = nil
+	works := map[logicalcluster.Name][]*v1alpha1.Work{}
+	for _, work := range o.keptWorks {
+		of := logicalcluster.Name(work.Spec.Workspace)
+		if work, ok := workFromKept(of, work); ok {
+			works[of] = append(works[of], work)
 		}
 	}
-	for _, of := range slices.Sorted(maps.Keys(kept)) {
+	for _, of := range sets.List(sets.KeySet(kept).Union(sets.KeySet(works)).Union(sets.KeySet(w.orphans))) {
 		if w.fleet.visits(of) {
 			delete(w.orphans, of)
-		} else if err := w.tendOrphan(ctx, of, kept[of], r); err != nil {
+		} else if err := w.tendOrphan(ctx, of, kept[of], works[of], r); err != nil {
 			r.fail(fmt.Errorf("what is kept for workspace %s: %w", of, err))
 		}
 	}
@@ -376,7 +382,7 @@ func versionsOf(all []*v1alpha1.PlacementDecision) map[types.NamespacedName]stri
 }
 
 // tendOrphan looks after the slices of one workspace.
-func (w *workspace) tendOrphan(ctx context.Context, of logicalcluster.Name, shown []*v1alpha1.PlacementDecision, r *result) error {
+func (w *workspace) tendOrphan(ctx context.Context, of logicalcluster.Name, shown []*v1alpha1.PlacementDecision, works []*v1alpha1.Work, r *result) error {
 	one := w.orphans[of]
 	if one == nil {
 		one = &orphan{askAt: w.now().Add(orphanedFor)}
@@ -394,7 +400,7 @@ func (w *workspace) tendOrphan(ctx context.Context, of logicalcluster.Name, show
 			return err
 		}
 	}
-	if len(one.slices) == 0 {
+	if len(one.slices)+len(works) == 0 {
 		delete(w.orphans, of)
 		return nil
 	}
@@ -415,6 +421,18 @@ func (w *workspace) tendOrphan(ctx context.Context, of logicalcluster.Name, show
 			if err := w.deleteDecision(ctx, keep(of, slice)); err != nil && !outcome.Conflicts(err) {
 				return err
 			}
+		}
+	}
+	if len(works) == 0 || len(one.slices) > 0 {
+		return nil
+	}
+	// What runs without a decision stays where it runs as long as its workspace is there.
+	if unbound, err := w.fleet.gone(ctx, of, types.NamespacedName{}); err != nil || !unbound {
+		return err
+	}
+	for _, work := range works {
+		if err := w.fleet.works.actions(of).DeleteWork(ctx, work); err != nil && !outcome.Conflicts(err) && !apierrors.IsNotFound(err) {
+			return err
 		}
 	}
 	return nil

@@ -99,7 +99,10 @@ func (f *fleets) forget(w *workspace) {
 // clusters of its own do not count.
 func (o *cacheView) visit(host *fleet, name logicalcluster.Name, grants []engine.Grant) {
 	o.copies, o.decisions, o.kept, o.grants = slices.Concat(o.decisions, o.kept), host.kept(name), nil, grants
-	o.clusters, o.usages, o.heard, o.scores, o.works = nil, nil, nil, nil, nil
+	o.clusters, o.usages, o.heard, o.scores, o.works, o.keptWorks = nil, nil, nil, nil, nil, nil
+	if host.works != nil {
+		o.works = host.works.shown(name)
+	}
 }
 
 // find returns the fleet of a workspace. One that is not followed has one that is not open.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -62,6 +63,44 @@ func fromKept(kept *v1alpha1.PlacementDecision) (workspace logicalcluster.Name, 
 		back.OwnerReferences = ownerReferences(&v1alpha1.WorkloadPlacement{ObjectMeta: metav1.ObjectMeta{Name: kept.PlacementName, UID: types.UID(uid)}})
 	}
 	return workspace, &back, true
+}
+
+// keepWork returns a Work of a workspace as it is kept: in the namespace of its cluster, for whose agent it is.
+func keepWork(workspace logicalcluster.Name, work *v1alpha1.Work) *v1alpha1.Work {
+	kept := *work
+	kept.Name, kept.Spec.Workspace, kept.Labels = keptWorkName(workspace, work.Name), workspace.String(), maps.Clone(work.Labels)
+	metav1.SetMetaDataLabel(&kept.ObjectMeta, v1alpha1.LabelWorkspace, workspace.String())
+	return &kept
+}
+
+func keptWorkName(workspace logicalcluster.Name, work string) string {
+	return workspace.String() + "." + work
+}
+
+// workFromKept returns a Work as it is in its workspace, false for one that no controller has written for it.
+func workFromKept(workspace logicalcluster.Name, kept *v1alpha1.Work) (*v1alpha1.Work, bool) {
+	name, ok := strings.CutPrefix(kept.Name, keptWorkName(workspace, ""))
+	if !ok || kept.Spec.Workspace != workspace.String() || kept.Labels[v1alpha1.LabelWorkspace] != workspace.String() {
+		return nil, false
+	}
+	work := *kept
+	work.Name, work.Spec.Workspace = name, ""
+	return &work, true
+}
+
+// worksOf returns those of some Works that are of a workspace, as they are there; of the workspace that has them where that is empty.
+func worksOf(workspace logicalcluster.Name, all []*v1alpha1.Work) (works []*v1alpha1.Work) {
+	for _, w := range all {
+		if workspace != "" {
+			w, _ = workFromKept(workspace, w)
+		} else if w.Spec.Workspace != "" {
+			w = nil
+		}
+		if w != nil {
+			works = append(works, w)
+		}
+	}
+	return works
 }
 
 // splitKept tells the slices of a workspace itself from those that it keeps for others.

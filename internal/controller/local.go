@@ -151,7 +151,7 @@ func (s *localServer) Restart() (err error) {
 	}
 	s.fleets.gone = func(_ context.Context, of logicalcluster.Name, placement types.NamespacedName) (bool, error) {
 		l := s.workspaces[of]
-		return l == nil || l.objects[placementResource][placement].stored == nil, nil
+		return l == nil || placement.Name != "" && l.objects[placementResource][placement].stored == nil, nil
 	}
 	s.fleets.at = func(path string) (logicalcluster.Name, error) { return logicalcluster.Name(path), nil }
 	for _, l := range s.workspaces {

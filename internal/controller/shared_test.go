@@ -488,10 +488,10 @@ func TestPlatformIsAwayForAWhile(t *testing.T) {
 	}
 }
 
-// TestTeamsOnAnotherShard: what is promised is kept on the shard of the clusters, and copied to that of the team; edits of either wake
-// whom they concern.
+// TestTeamsOnAnotherShard: what is promised, and what is to run, is kept on the shard of the clusters, and promises are copied to that of
+// the team; edits of either wake whom they concern.
 func TestTeamsOnAnotherShard(t *testing.T) {
-	i := newInstallation(t)
+	i := newInstallation(t, func(c *Config) { c.Deliver = true })
 	platform, teams := newAPIServer(t), newAPIServer(t)
 	object := func(s *apiServer, resource, workspace, text string) {
 		t.Helper()
@@ -502,7 +502,8 @@ func TestTeamsOnAnotherShard(t *testing.T) {
 		s.put(resource, workspace, &u)
 	}
 	platform.put("apibindings", "platform", testBinding("configmaps", "leases.coordination.k8s.io", "deployments.apps", "jobs.batch"))
-	object(platform, "clusterregistrations", "platform", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterRegistration, metadata: {name: a}, status: {allocatable: {cpu: "3"}, conditions: [{type: Ready, status: "True"}]}}`)
+	object(platform, "clusterregistrations", "platform", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterRegistration, metadata: {name: a},
+		status: {agentDelivery: {namespaceTemplate: "{workspace}-{namespace}"}, allocatable: {cpu: "3"}, conditions: [{type: Ready, status: "True"}]}}`)
 	object(platform, "clustersets", "platform", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSet, metadata: {name: all}, spec: {clusterSelector: {}, grants: [
 		{name: red, workspace: {cluster: red}, quota: {cpu: "2"}}, {name: green, workspace: {cluster: green}, quota: {cpu: "2"}}]}}`)
 	for _, team := range []string{"red", "green"} {
@@ -530,6 +531,20 @@ func TestTeamsOnAnotherShard(t *testing.T) {
 		}
 	}
 
+	// Deployments of equal names are in different Works.
+	delivered := func() string {
+		all := map[string]int{}
+		for _, u := range platform.stored("works") {
+			of, _, _ := unstructured.NestedString(u.Object, "spec", "workspace")
+			manifests, _, _ := unstructured.NestedSlice(u.Object, "spec", "manifests")
+			if all[of] += len(manifests); !strings.HasPrefix(u.GetName(), of+".") || u.GetNamespace() != v1alpha1.WorkNamespace("a") {
+				t.Errorf("work %s/%s is of %s", u.GetNamespace(), u.GetName(), of)
+			}
+		}
+		return fmt.Sprint(all["red"]+all["green"], len(all), len(teams.stored("works")))
+	}
+	eventually(t, "what both have is delivered", func() bool { return delivered() == "3 2 0" })
+
 	copied := teams.stored("placementdecisions")[0]
 	team := copied.GetAnnotations()["kcp.io/cluster"]
 	edited := copied.DeepCopy()
@@ -546,6 +561,7 @@ func TestTeamsOnAnotherShard(t *testing.T) {
 		}
 	}
 	eventually(t, "others get the room, as far as their quota goes", func() bool { return count(platform) == 2 && count(teams) == 2 })
+	eventually(t, "what is gone is not to run any more", func() bool { return delivered() == "2 1 0" })
 }
 
 // passes has passes be made until none is due, and returns over which workspaces.

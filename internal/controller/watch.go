@@ -63,9 +63,9 @@ func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resour
 		w.selector = labels.Set{v1alpha1.LabelHeartbeat: "true"}.String()
 		handler = e.hear()
 	case workResource:
-		handler = e.enqueue(func(name logicalcluster.Name) { e.changed(name); e.deliverable(name) })
+		handler = enqueueOf(func(name logicalcluster.Name) { e.changed(name); e.deliverable(name) }, e.concerned)
 	case decisionResource:
-		handler = enqueueOf(e.changed, e.decidedOf)
+		handler = enqueueOf(e.changed, e.concerned)
 	default:
 		if e.table.Resource(resource) != nil {
 			handler = e.workloads.follow(e.changed)
@@ -74,24 +74,41 @@ func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resour
 	return w.over(e, handler, transform(resource, e.table, e.deliver))
 }
 
-// sourceIndex finds the PlacementDecisions that a workspace keeps for another one.
+// sourceIndex finds what a workspace keeps for another one.
 const sourceIndex = "source"
 
-func sourceKey(in logicalcluster.Name, of string) string { return in.String() + "|" + of }
+func sourceKey(in, of logicalcluster.Name) string { return in.String() + "|" + of.String() }
 
 func indexSource(object any) ([]string, error) {
-	if d, ok := unwrap(object).(*v1alpha1.PlacementDecision); ok && d.Source != nil {
-		return []string{sourceKey(logicalcluster.From(d), d.Source.Workspace)}, nil
+	if o, ok := unwrap(object).(metav1.Object); ok {
+		if of := sourceOf(o); of != "" {
+			return []string{sourceKey(logicalcluster.From(o), of)}, nil
+		}
 	}
 	return nil, nil
 }
 
-// decidedOf is the workspace that a PlacementDecision concerns: that of its placement, if this one looks at the clusters where it is kept.
-// Nobody wakes another workspace by naming it.
-func (e *endpoint) decidedOf(object metav1.Object) logicalcluster.Name {
+// sourceOf is the workspace that an object is kept for, empty where that is its own.
+func sourceOf(object metav1.Object) logicalcluster.Name {
+	switch o := object.(type) {
+	case *v1alpha1.PlacementDecision:
+		if o.Source != nil {
+			return logicalcluster.Name(o.Source.Workspace)
+		}
+	case *v1alpha1.Work:
+		return logicalcluster.Name(o.Spec.Workspace)
+	}
+	return ""
+}
+
+// concerned is the workspace that a change concerns: the one that an object is kept for, if this one looks at the clusters where it is
+// kept. Nobody wakes another workspace by naming it.
+func (e *endpoint) concerned(object metav1.Object) logicalcluster.Name {
 	in := logicalcluster.From(object)
-	if d, ok := unwrap(object).(*v1alpha1.PlacementDecision); ok && d.Source != nil && e.visits(in, logicalcluster.Name(d.Source.Workspace)) {
-		return logicalcluster.Name(d.Source.Workspace)
+	if o, ok := unwrap(object).(metav1.Object); ok {
+		if of := sourceOf(o); of != "" && e.visits(in, of) {
+			return of
+		}
 	}
 	return in
 }

@@ -45,8 +45,8 @@ type cacheView struct {
 	// workloads are those that are shown, unless live has them.
 	workloads []*workloadObject
 	live      *liveWorkloads
-	// works are what clusters are to run, where workloads are delivered.
-	works []*v1alpha1.Work
+	// works are what clusters are to run, where workloads are delivered, keptWorks those that the workspace keeps for others.
+	works, keptWorks []*v1alpha1.Work
 	// limitRanges are all that the workspace has where limitRangesRead is set.
 	limitRanges     []*corev1.LimitRange
 	limitRangesRead bool

@@ -203,3 +203,25 @@ weights := {"capacity": count([x | some x in numbers.range(1, 100000000); x > 3]
 	}
 	platform.eventually("promised after a restart", before, promised)
 }
+
+// TestSharedClustersRunWhatTeamsPlace: agents of a platform team run what two teams place there. Equal names are two applications in
+// namespaces of their own, each team reads how its own fares, and nothing is left of what a team deletes.
+func TestSharedClustersRunWhatTeamsPlace(t *testing.T) {
+	f := newFleet(t, newTeam(t, "platform"))
+	one, two := newTeam(t, "one"), newTeam(t, "two")
+	f.apply(sharedWith(map[*team]string{one: "4", two: "4"}))
+	for i, team := range []*team{one, two} {
+		team.apply(fmt.Sprintf(`{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSetBinding, metadata: {name: shared}, spec: {clusterSet: shared, workspace: {path: "%s"}}}`, f.workspace),
+			pinnedTo("web", "east", "west"), app("web", i+1, fmt.Sprintf("nginx:%d", i+1)))
+	}
+	f.eventually("both run", "east web 1/1, east web 2/2, west web 1/1, west web 2/2", f.running)
+	for i, team := range []*team{one, two} {
+		team.eventually("replicas that are ready, of each copy", fmt.Sprint(2*(i+1)), func() string { return team.field(deployments, "web", "status", "readyReplicas") })
+		team.eventually("Delivered", "True", func() string { return team.condition("web", v1alpha1.DeliveredCondition) })
+	}
+	one.delete(deployments, "default", "web")
+	f.eventually("that of one is gone", "east web 2/2, west web 2/2", f.running)
+	one.eventually("it is gone from the workspace as well", "gone", func() string { return one.finalizers("web") })
+	two.delete(deployments, "default", "web")
+	f.eventually("nothing is left", "", f.left)
+}

@@ -35,6 +35,9 @@ func Namespace(template, workspace, cluster, namespace string) string {
 	return strings.TrimLeft(name+"-"+hash, "-")
 }
 
+// KeepsApart reports whether a template names the namespaces of different workspaces differently.
+func KeepsApart(template string) bool { return strings.Contains(template, "{workspace}") }
+
 // hashBytes are so many that nobody finds two namespaces with the same.
 const hashBytes = 8
 
