@@ -32,7 +32,8 @@ import (
 
 // TestScenarios runs the scenarios of the engine on the controller, each file in a workspace of its own: where a scenario decides on a
 // workload, it is created, and what the controller publishes is compared with the clusters, scores and replicas of the answer. What
-// a scenario asks of the engine alone (explain, free, stays, return, and all after a change of the clock) is left to the engine's test.
+// a scenario asks of the engine alone (explain, free, stays, return, and all after a change of the clock, or once another workspace looks
+// at its clusters) is left to the engine's test.
 func TestScenarios(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../policies/scenarios/testdata/*.txt")
@@ -63,8 +64,9 @@ type scenario struct {
 	workloads map[string]*unstructured.Unstructured
 	created   map[string]bool
 	scores    []string
-	// clock is set once the scenario has told the time: a server has its own.
-	clock bool
+	// alone is set once the scenario is one for the engine alone: it has told the time, and a server has its own, or it has
+	// other workspaces look at its clusters.
+	alone bool
 	// reported is set once agents report workloads by their UIDs, so that they cannot be created anew.
 	reported bool
 	// moved is set once clusters have changed beside workloads: then the controller
@@ -82,7 +84,7 @@ func newScenario(t *testing.T) *scenario {
 
 // run carries out one command, and returns the answer that is expected where there is nothing to be compared.
 func (s *scenario) run(d *datadriven.TestData) string {
-	if s.clock = s.clock || d.Cmd == "now"; s.clock || strings.HasPrefix(d.Expected, "error:") {
+	if s.alone = s.alone || d.Cmd == "now" || d.Cmd == "share"; s.alone || strings.HasPrefix(d.Expected, "error:") {
 		return d.Expected
 	}
 	switch d.Cmd {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
@@ -14,6 +15,8 @@ import (
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/internal/sharing"
 )
 
 // Cluster is a registration, and what its agent reports of workloads; Usage is nil where it reports nothing.
@@ -113,4 +116,24 @@ func Workload(kind, name, input string) (*unstructured.Unstructured, error) {
 	}
 	object.Object["spec"] = fields
 	return object, nil
+}
+
+// Grants reads a list of {set, clusters, quota, clusterQuota, guaranteed, borrowingLimit, weight}.
+func Grants(input string) (grants []engine.Grant, err error) {
+	var list []struct {
+		Set                                             string   `json:"set"`
+		Clusters                                        []string `json:"clusters"`
+		Quota, ClusterQuota, Guaranteed, BorrowingLimit corev1.ResourceList
+		Weight                                          int64 `json:"weight"`
+	}
+	if err := yaml.Unmarshal([]byte(input), &list); err != nil {
+		return nil, err
+	}
+	for _, g := range list {
+		grants = append(grants, engine.Grant{
+			Set: g.Set, Clusters: g.Clusters, Quota: sharing.Amounts(g.Quota), ClusterQuota: sharing.Amounts(g.ClusterQuota),
+			Guaranteed: sharing.Amounts(g.Guaranteed), BorrowingLimit: sharing.Amounts(g.BorrowingLimit), Weight: max(1, g.Weight),
+		})
+	}
+	return grants, nil
 }

@@ -12,8 +12,11 @@ import (
 	"github.com/cockroachdb/datadriven"
 	"sigs.k8s.io/yaml"
 
+	"github.com/kcp-dev/logicalcluster/v3"
+
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
@@ -36,20 +39,37 @@ func TestScenarios(t *testing.T) {
 	})
 }
 
-const workspace = "root:scenario"
+// platform is the workspace of the clusters, and of all else unless a command names another one.
+const platform = logicalcluster.Name("root:scenario")
 
 // scenario is the state that the commands of one file work on.
 type scenario struct {
-	engine     *engine.Engine
-	policies   *policy.Compiler
+	engine   *engine.Engine
+	policies *policy.Compiler
+	// team is that of the workspace which commands are about.
+	*team
+	teams map[logicalcluster.Name]*team
+	now   time.Time
+	// fleet is the clusters without scores, scores those of ClusterScores.
+	fleet  map[string]*snapshot.Cluster
+	scores []*v1alpha1.ClusterScore
+}
+
+// team is what a workspace has but for clusters.
+type team struct {
+	workspace  logicalcluster.Name
 	placements []*placement.Placement
 	workloads  map[string]*workload.Workload
 	// decisions are the latest.
 	decisions map[string]*engine.Decision
-	now       time.Time
-	// fleet is the clusters without scores, scores those of ClusterScores.
-	fleet  map[string]*snapshot.Cluster
-	scores []*v1alpha1.ClusterScore
+}
+
+// in has the commands that follow be about a workspace.
+func (s *scenario) in(workspace logicalcluster.Name) {
+	if s.team = s.teams[workspace]; s.team == nil {
+		s.team = &team{workspace: workspace, workloads: map[string]*workload.Workload{}, decisions: map[string]*engine.Decision{}}
+		s.teams[workspace] = s.team
+	}
 }
 
 func newScenario(t *testing.T) *scenario {
@@ -61,7 +81,9 @@ func newScenario(t *testing.T) *scenario {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &scenario{engine: e, policies: policies, workloads: map[string]*workload.Workload{}, fleet: map[string]*snapshot.Cluster{}, decisions: map[string]*engine.Decision{}}
+	s := &scenario{engine: e, policies: policies, teams: map[logicalcluster.Name]*team{}, fleet: map[string]*snapshot.Cluster{}}
+	s.in(platform)
+	return s
 }
 
 // run runs one command:
@@ -80,6 +102,10 @@ func newScenario(t *testing.T) *scenario {
 //	now TIME                 what the time is for the commands that follow
 //	release NAME...          releases the reservations of workloads
 //	free                     prints what is free in every cluster
+//	share WORKSPACE          YAML: a list of {set, clusters, quota, clusterQuota, guaranteed, borrowingLimit, weight}: through which grants
+//	                         the workspace looks at the clusters
+//	in WORKSPACE             has the commands that follow be about another workspace, but for clusters and scores
+//	accounts                 prints what each workspace has of each set
 func (s *scenario) run(d *datadriven.TestData) (string, error) {
 	var out strings.Builder
 	switch d.Cmd {
@@ -114,7 +140,7 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		s.engine.SetPolicies(workspace, set)
+		s.engine.SetPolicies(s.workspace, set)
 		s.setAffinity()
 		return "", nil
 	case "workload":
@@ -199,15 +225,31 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 		return "", err
 	case "release":
 		for _, arg := range d.CmdArgs {
-			fmt.Fprintf(&out, "%s had a reservation: %v\n", arg.Key, s.engine.Release(workspace, s.workloads[arg.Key].Reference))
+			fmt.Fprintf(&out, "%s had a reservation: %v\n", arg.Key, s.engine.Release(s.workspace, s.workloads[arg.Key].Reference))
 		}
 	case "free":
-		for _, row := range s.engine.Snapshot(workspace).Rows() {
+		for _, row := range s.engine.Snapshot(s.workspace).Rows() {
 			free, err := yaml.Marshal(row.Free.ResourceList())
 			if err != nil {
 				return "", err
 			}
 			fmt.Fprintf(&out, "%s: %s\n", row.Name, strings.Join(strings.Split(strings.TrimSpace(string(free)), "\n"), ", "))
+		}
+	case "share":
+		grants, err := Grants(d.Input)
+		if err != nil {
+			return "", err
+		}
+		return "", s.engine.Share(logicalcluster.Name(d.CmdArgs[0].Key), platform, grants)
+	case "in":
+		s.in(logicalcluster.Name(d.CmdArgs[0].Key))
+	case "accounts":
+		for _, a := range s.engine.Accounts(platform) {
+			fmt.Fprintf(&out, "%s %s: %s cpu", a.Workspace, a.Set, capacity.Format(capacity.CPU, a.Promised.CPU, true))
+			if quota, bounded := a.Quota[capacity.CPU]; bounded {
+				fmt.Fprintf(&out, " of %s", capacity.Format(capacity.CPU, quota, false))
+			}
+			out.WriteString("\n")
 		}
 	default:
 		return "", fmt.Errorf("there is no command %q", d.Cmd)
@@ -251,7 +293,7 @@ func (s *scenario) request(name string) (engine.Request, error) {
 	}
 	for _, p := range s.placements {
 		if p.Selects(w) {
-			return engine.Request{Workspace: workspace, Placement: p, Workload: w, Now: s.now}, nil
+			return engine.Request{Workspace: s.workspace, Placement: p, Workload: w, Now: s.now}, nil
 		}
 	}
 	return engine.Request{}, fmt.Errorf("no placement selects %s", w)
@@ -265,7 +307,7 @@ func (s *scenario) clusters(input string) (string, error) {
 	}
 	for name, c := range clusters {
 		if c == nil {
-			s.engine.RemoveCluster(workspace, name)
+			s.engine.RemoveCluster(platform, name)
 			delete(s.fleet, name)
 			continue
 		}
@@ -286,7 +328,7 @@ func (s *scenario) setClusters() {
 		}
 		scored := *c
 		scored.Scores, _ = snapshot.ScoresOf(of, s.now)
-		s.engine.SetCluster(workspace, &scored)
+		s.engine.SetCluster(platform, &scored)
 	}
 }
 
@@ -310,12 +352,12 @@ func (s *scenario) setAffinity() {
 	for i, p := range s.placements {
 		selectors[i] = p.Selector
 	}
-	s.engine.SetAffinity(workspace, s.placements, func(yield func(*workload.Workload, *placement.Placement) bool) {
+	s.engine.SetAffinity(s.workspace, s.placements, func(yield func(*workload.Workload, *placement.Placement) bool) {
 		for _, name := range slices.Sorted(maps.Keys(s.workloads)) {
 			var scheduled *placement.Placement
 			if owner, _ := placement.Owner(selectors, s.workloads[name]); owner >= 0 {
 				// Where the policies fail for it, deciding says so.
-				scheduled, _ = s.engine.Scheduled(context.Background(), engine.Request{Workspace: workspace, Placement: s.placements[owner], Workload: s.workloads[name]})
+				scheduled, _ = s.engine.Scheduled(context.Background(), engine.Request{Workspace: s.workspace, Placement: s.placements[owner], Workload: s.workloads[name]})
 			}
 			if !yield(s.workloads[name], scheduled) {
 				return

@@ -30,6 +30,8 @@ func checkCommand() *cobra.Command {
   in vain      names that nothing in the given fleet has, selectors and constraints that are the same for all, or that none of the
                clusters and workloads meets, numbers in the wrong unit, annotations that nothing reads, placements and workloads
                without each other, workloads without requests, what of a pod placing does not look at
+  sharing      ClusterSets and ClusterSetBindings: workspaces, sets and resources that there are not, selectors that select nothing,
+               quotas and guarantees that come to more than the clusters have; placements of a team with the clusters it sees
   warnings     OPA's strict mode, and with --regal the rules of Regal
 
 What passes comes into force when it is applied. What constraints and policies can say: kubectl placement reference.`,

@@ -31,6 +31,7 @@ that they lose clusters, which would only gain clusters, how scores would change
 
 Candidates are files and folders like those of -f. An object replaces the one of its kind and name, and a ConfigMap replaces
 all policies of the ConfigMap of its name. A Rego file replaces the policy of its file name in any ConfigMap, or is added.
+A ClusterSet with other quotas shows who would get a place, and who would wait: what runs stays.
 
 First the workloads are placed under what is in force, unless PlacementDecisions say where they are. Then each one is
 evaluated again under the candidates, in the same order, as the controller would, while the others hold their
@@ -49,6 +50,7 @@ without any there is nothing to compare with.`,
   kubectl placement diff -c policies/ --workspace root:team-shop     # a live workspace, read only
   kubectl placement diff --shadow --fresh --workspace root:team-shop # where the shadow policies would place all workloads
   kubectl placement diff all/ -c new-weights.rego --fresh         # as if nothing had been placed yet
+  kubectl placement diff -c quotas.yaml --with-teams --workspace root:platform  # a quota that is not live yet
   kubectl placement diff all/ -c policies/ --prune --exit-code    # in CI: 1 if any workload would lose or gain clusters`,
 	}
 	from, out := input.NewSource(c), output.NewFlag(c, compared{})

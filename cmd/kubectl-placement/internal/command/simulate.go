@@ -22,7 +22,8 @@ each one takes. It shows every decision, how full the fleet is at the end, and w
 
 Files are Kubernetes YAML: ClusterRegistrations, ClusterUsages, ClusterScores, a PlacementConfig, WorkloadPlacements, ConfigMaps with policies,
 PlacementDecisions, workloads of any kind with a pod template, and LimitRanges, whose default requests count. Rego files are policies of
-every workspace. The annotation kcp.io/cluster names the workspace of an object.
+every workspace. The annotation kcp.io/path or kcp.io/cluster names the workspace of an object. Workspaces that share clusters, by
+ClusterSets and ClusterSetBindings, are placed together, each within its quota.
 
 A workload with a PlacementDecision stays where it is unless the controller would move it, too, and lets it go
 at once: the others are held by the brake. Nothing is decided by policies that do not compile or fail for one of the
