@@ -135,7 +135,8 @@ func (e *Engine) SetLine(ctx context.Context, workspace logicalcluster.Name, wai
 			continue // where it is decided on, it is told why
 		}
 		if one.at, one.looked = tick, tick; fits {
-			turn, one.turn, one.looked = true, true, looked[one.owner]
+			had, again := looked[one.owner]
+			turn, one.turn, one.looked = turn || !again, true, had
 		}
 		blind = blind || len(one.blind) > 0
 		now = append(now, one)

@@ -465,7 +465,7 @@ func TestTurns(t *testing.T) {
 		t.Error("red's turn is blue's")
 	}
 	line("blue", "[] true", at("blue", "job", 1))
-	line("red", "[blue red] false", waits)
+	line("red", "[blue] false", waits)
 	if d := decide(at("blue", "job", 1)); names(d) != "a" {
 		t.Errorf("blue waits for red, which has had its turn: %s", d.Summary())
 	}

@@ -79,9 +79,9 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	r.do(func() { w.lintPlacements(placements) })
 
 	decided, cut := false, false
+	var p *pass
 	if loadErr == nil {
 		r.do(w.verifyUnwritten)
-		var p *pass
 		known := false
 		counted = counted && r.do(func() { w.readDeliveries(&o) }) && r.do(func() {
 			known = w.setAffinity(ctx, placements)
@@ -113,6 +113,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	} else {
 		r.fail(err)
 	}
+	r.do(func() { w.standInLine(ctx, p, decided, &r) })
 	if (decided || loadErr != nil) && !w.yields(&r) {
 		if loadErr == nil {
 			r.do(func() { w.sendPlacedEvents(placements, &r) })

@@ -323,7 +323,7 @@ func (p *pass) isDue(ctx context.Context, item *workItem) (bool, error) {
 
 // request asks about a workload and where it runs.
 func (p *pass) request(item *workItem) engine.Request {
-	r := engine.Request{Workspace: p.name, Placement: item.owner.placement, Workload: p.asks(item), Shadow: item.owner.candidate, Now: p.now()}
+	r := engine.Request{Workspace: p.name, Placement: item.owner.placement, Workload: p.asks(item), Shadow: item.owner.candidate, Now: p.now(), Priority: item.turn.Priority, Since: item.waitingSince}
 	if item.found && !item.stale {
 		r.Current = make([]engine.Choice, len(item.stored.Clusters))
 		for i, c := range item.stored.Clusters {
