@@ -56,6 +56,8 @@ type Request struct {
 	gone *gone
 	// withheld are the clusters where others come first: none of them may be added, or get more.
 	withheld []string
+	// strict: replicas that go to other clusters count where they were, too, until they are gone. Otherwise amounts are rounded.
+	strict bool
 }
 
 func (r *Request) owner() capacity.Owner { return ownerOf(r.Workload.Reference) }
@@ -98,7 +100,11 @@ type Decision struct {
 
 	changes bool
 	plan    *plan
-	class   *ranking.Class
+	// quota is what the quotas of sets left for the clusters that were added; nil where that was enough for any.
+	quota *budget
+	// grants are those by which the workspace sees the clusters; nil where these are its own.
+	grants *grants
+	class  *ranking.Class
 	// snapshot that was decided on, and what the workload itself held then, which does not count.
 	snapshot snapshot.Snapshot
 	held     holding

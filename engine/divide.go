@@ -108,7 +108,7 @@ func (s *places) has() (n int64) {
 //
 // Invariant: when a workload grows, no cluster loses replicas. So a new cluster gets some only of those that no cluster has.
 func (p *plan) need(problem *spread.Problem, places *places, candidates []candidate) {
-	grows := p.replicas - places.has()
+	grows := min(p.replicas-places.has(), p.budget.timesInAll(p.one.Requests))
 	problem.Fewest = p.division.By == v1alpha1.DivideAggregated
 	problem.InOrder = p.division.By == v1alpha1.DivideOverflow
 	for i := range candidates {
@@ -135,13 +135,10 @@ func (p *plan) need(problem *spread.Problem, places *places, candidates []candid
 // of it stays, then on doubtful clusters. It reports whether it stands on more by that.
 func (p *plan) stand(places *places, others []place) (more bool) {
 	left := p.replicas - places.has() // those that no cluster has
-	lacking, missing := left, p.fewest(places)-len(places.kept)-places.standing-len(others)
-	for i := range places.kept {
-		lacking -= places.kept[i].room - places.kept[i].choice.Replicas
+	if p.division.Partial {
+		left = min(left, p.budget.timesInAll(p.one.Requests))
 	}
-	for i := range others {
-		lacking -= others[i].room
-	}
+	lacking, missing := left-p.more(slices.Concat(places.kept, others)), p.fewest(places)-len(places.kept)-places.standing-len(others)
 	if p.lacks == "" && lacking > 0 {
 		p.lacks = fmt.Sprintf("there is room for %d of %d replicas", p.replicas-lacking, p.replicas)
 	}
@@ -209,10 +206,7 @@ func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, oth
 	all := slices.Concat(p.kept, p.doubtful[:p.standing], others)
 	slices.SortStableFunc(all, bestFirst)
 	has, want := p.has(), plan.replicas
-	var room int64
-	for i := range all {
-		room += all[i].room
-	}
+	room := has + plan.more(all)
 	if room < want {
 		plan.why = cmp.Or(plan.why, fmt.Sprintf("there is room for %d of %d replicas", room, plan.replicas))
 		if !plan.division.Partial { // as before, or not at all
@@ -222,7 +216,7 @@ func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, oth
 			all = slices.DeleteFunc(all, func(o place) bool { return o.has == 0 })
 		}
 	}
-	shares := plan.shares(want, has, all, w.weights(plan.division, all))
+	shares := plan.sharesWithin(want, has, all, w.weights(plan.division, all))
 	stands, loses, current := false, false, map[string]int64{}
 	given = make([]place, 0, len(all))
 	for i, share := range shares {
@@ -243,7 +237,7 @@ func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, oth
 		default:
 			current := r.Current[slices.IndexFunc(r.Current, func(c Choice) bool { return c.Name == o.choice.Name })]
 			current.Replicas = share
-			on, _ := w.placeOn(plan.classes[o.tier], r, held, plan, &current, o.key.Position())
+			on, _ := w.placeOn(plan.classes[o.tier], r, held, nil, plan, &current, o.key.Position())
 			o.choice = on.choice
 		}
 		o.choice.Replicas = share

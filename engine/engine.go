@@ -263,7 +263,7 @@ func (e *Engine) Feasible(ctx context.Context, request Request) (bool, error) {
 		}
 		ranked := c.take()
 		ended := w.takeOutOthers(ranked, &request, w.takeOutEnded(c, ranked, request.Now, nil))
-		feasible = ranked.Feasible()
+		feasible = w.anyWithin(c, ranked)
 		putBack(ranked, ended)
 		c.ranking = ranked
 		return nil
@@ -345,9 +345,10 @@ func (e *Engine) RemoveCluster(workspace logicalcluster.Name, name string) {
 	e.lookUp(workspace).removeCluster(name)
 }
 
-// Snapshot returns the fleet of a workspace as it is now.
+// Snapshot returns the clusters that a workspace sees as they are now. What is free is what the workspace can be promised there: no more
+// than its quotas leave, over a whole set, too.
 func (e *Engine) Snapshot(workspace logicalcluster.Name) *snapshot.Snapshot {
-	s := e.lookUp(workspace).snapshot()
+	s := e.lookUp(workspace).snapshotWithin()
 	return &s
 }
 

@@ -47,6 +47,8 @@ func (d *Decision) EachVerdict(yield func(Verdict) bool) {
 			v.Rejection = rule.rejection(position)
 		} else if d.withholds(row.Name) {
 			v.Rejection = notItsTurn
+		} else if why := d.overQuota(position, row); why != nil {
+			v.Rejection = why
 		} else {
 			v.Score = scoring.Of(row, d.asked(row), d.Weights)
 			v.Points = attraction.points(position)
@@ -112,10 +114,13 @@ func (d *Decision) rank(position int, v *Verdict) (value int64, key ranking.Key)
 // Summary says in one line how the clusters fared, for example
 // "0 of 3 clusters are feasible: 1 rejected by Ready, 2 rejected by Capacity".
 func (d *Decision) Summary() string {
-	if d.plan == nil {
-		return d.tally(d.class, 0)
-	}
 	summary := d.tally(d.class, 0)
+	if d.plan == nil {
+		if why := d.quotaLeft(); why != "" {
+			summary += "; " + why
+		}
+		return summary
+	}
 	if len(d.plan.classes) > 1 {
 		groups := make([]string, len(d.plan.classes))
 		for i, c := range d.plan.classes {
@@ -124,6 +129,9 @@ func (d *Decision) Summary() string {
 		summary = strings.Join(groups, "; ")
 	}
 	if why := d.attraction().why(); why != "" {
+		summary += "; " + why
+	}
+	if why := d.quotaLeft(); why != "" {
 		summary += "; " + why
 	}
 	if why := d.plan.why; why != "" {
@@ -158,6 +166,7 @@ func (d *Decision) tally(c *ranking.Class, tier int) string {
 	}
 	t.Later(WorkloadAffinity, d.attraction().excluded(tier))
 	t.Later(Turn, d.countWithheld(c))
+	t.Later(filter.Quota, d.quota.excluded(tier))
 	return t.String()
 }
 
@@ -193,6 +202,11 @@ func (d *Decision) Obstacles(cluster string) []filter.Obstacle {
 	if d.withholds(cluster) {
 		obstacles = append(obstacles, filter.NewObstacle(*notItsTurn, "its turn"))
 	}
+	if position, found := d.snapshot.Position(cluster); found {
+		if o, rejected := d.quotaObstacle(position, row); rejected {
+			obstacles = append(obstacles, o)
+		}
+	}
 	return obstacles
 }
 
@@ -201,7 +215,7 @@ func (d *Decision) Obstacles(cluster string) []filter.Obstacle {
 // then the first by name. There is none where a cluster is feasible or none is registered.
 func (d *Decision) Nearest() (cluster string, obstacles []filter.Obstacle) {
 	fewest, least := math.MaxInt, 0.0
-	for _, row := range d.rows() {
+	for position, row := range d.rows() {
 		n := 0
 		if row.Cordoned() || row.Lost() {
 			n = len(filter.Stages()) // nothing is wanted, or can be had, there: any other cluster is nearer
@@ -214,6 +228,9 @@ func (d *Decision) Nearest() (cluster string, obstacles []filter.Obstacle) {
 			n++
 		}
 		if d.withholds(row.Name) {
+			n++
+		}
+		if d.overQuota(position, row) != nil {
 			n++
 		}
 		if n == 0 {

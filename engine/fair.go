@@ -496,7 +496,7 @@ func (l *lines) precedes(of *line, row *snapshot.Row, other *fairness.Claimant) 
 // claimant is one of a workspace that asks for more on a cluster.
 func (l *lines) claimant(of *line, cluster string, more capacity.Resources, priority int32, since time.Time, owner capacity.Owner) fairness.Claimant {
 	me := fairness.Claimant{Priority: priority, Since: since, Workspace: of.name.String(), Workload: nameOf(owner)}
-	if g := of.grants.setOf[cluster]; g != nil {
+	if g := of.grants.of(cluster); g != nil {
 		promised := of.ledger.Promised(cluster)
 		me.Share = fairness.DominantShare(promised, l.total(of, g), g.Weight)
 		terms := g.terms()
@@ -513,7 +513,7 @@ func (l *lines) total(of *line, g *Grant) capacity.Resources {
 	total, known := of.totals[g]
 	if !known {
 		for _, cluster := range g.Clusters {
-			if position, there := l.rows.Position(cluster); there && of.grants.setOf[cluster] == g {
+			if position, there := l.rows.Position(cluster); there && of.grants.of(cluster) == g {
 				total = total.Add(l.rows.Row(position).Allocatable)
 			}
 		}
@@ -555,8 +555,8 @@ func (w *workspace) gathersOn(o *waiter, now time.Time) (cluster string) {
 				continue // it has no use for what is free there
 			}
 			var empty snapshot.Row
-			row.Without(row.Reserved, row.Allocated, &empty)
-			if c.First(&empty, false, now) == nil && w.window.grants.setOf[row.Name] != nil && w.ledger.Allows(row.Name, asks) {
+			row.Without(capacity.Resources{}, row.Reserved, row.Allocated, &empty)
+			if c.First(&empty, false, now) == nil && w.window.grants.setOf(row.Name) >= 0 && w.ledger.Allows(row.Name, asks) {
 				least, cluster = lacks, row.Name
 			}
 		}

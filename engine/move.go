@@ -202,7 +202,8 @@ func (e *Engine) ForGain(ctx context.Context, request Request, barred []string) 
 	}
 	if len(barred) > 0 {
 		into = []string{}
-		for _, row := range e.Snapshot(request.Workspace).Rows() {
+		s := e.lookUp(request.Workspace).snapshot()
+		for _, row := range s.Rows() {
 			if !slices.Contains(barred, row.Name) {
 				into = append(into, row.Name)
 			}

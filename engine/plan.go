@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/internal/spread"
 	"github.com/kcp-placement/placement/engine/placement"
@@ -50,10 +52,14 @@ type plan struct {
 	chosen     []int
 	// groups of all clusters.
 	groups *groups
+	// budget is what the quotas of sets leave beside the clusters that the workload keeps or stands on; most is how many others it gets
+	// at most for that.
+	budget *budget
+	most   int
 }
 
 func newPlan(r *Request) *plan {
-	p := &plan{division: r.Placement.Divides(r.Workload), replicas: r.Workload.Replicas}
+	p := &plan{division: r.Placement.Divides(r.Workload), replicas: r.Workload.Replicas, most: math.MaxInt}
 	if p.division != nil {
 		p.one, p.minimum, p.parts = r.Workload.Share(1), min(p.division.Min, p.replicas), r.parts()
 	}
@@ -113,7 +119,10 @@ func (w *workspace) planIn(ctx context.Context, r *Request, tiers []*placement.P
 			}
 			return w.reserve(&in, d, chosen)
 		})
+		var exceeded *capacity.QuotaError
 		switch {
+		case errors.As(err, &exceeded) && !in.strict:
+			in.strict = true
 		case errors.Is(err, errNewPolicies):
 			w.use(classes, -1)
 			if classes, cached, err = w.classesOf(ctx, &in, tiers); err != nil {
@@ -198,6 +207,10 @@ func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*place
 		d.plan.settleParts(r, &places)
 		others = w.chooseOthers(d.plan, classes, running, &held, &places)
 		if d.plan.division == nil {
+			for d.plan.exceeds(&places, others) {
+				d.plan.most = len(others) - 1
+				others = w.chooseOthers(d.plan, classes, running, &held, &places)
+			}
 			if c.Placement.AllClusters {
 				places.loseDrained(len(others))
 			}
@@ -216,6 +229,9 @@ func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*place
 	}
 	if c.Placement.AllClusters || d.plan.division != nil {
 		d.Asked = max(len(d.Clusters), c.Placement.MinClusters)
+	}
+	if len(d.Clusters) < c.Strategy.Number || d.Waiting > 0 {
+		d.quota = d.plan.budget
 	}
 	d.Group = tiers[d.lastTier(&places, others)].Group
 	if d.changes = d.differs(r); !d.changes && slices.ContainsFunc(tiers, func(t *placement.Placement) bool { return t.Group == r.Group }) {
@@ -237,20 +253,23 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 	if running := len(places.kept) + len(places.doubtful); running > 0 && c.Placement.Division != nil && r.Workload.Replicas == 0 {
 		number = min(number, len(places.doubtful)) // scaled to nothing, it gets no more clusters than it leaves
 	}
-	if number <= 0 || plan.hasParts() && !plan.open {
+	plan.budget = w.budgetBeside(plan, r, held, places)
+	if number = min(number, plan.most); number <= 0 || plan.hasParts() && !plan.open {
 		return nil
 	}
+	barred := bars{}
 	plan.groups = w.groupsOf(c)
 	constraints := w.countDomains(plan, classes, r, held, places)
 	for most := max(someCandidates, 2*number); ; most *= 8 {
 		candidates, all := w.candidates(plan, classes, r, held, constraints, number, most)
+		candidates = slices.DeleteFunc(candidates, func(o candidate) bool { return barred.has(plan.budget, o.key.Position()) })
 		p := &spread.Problem{Number: number, Candidates: make([]spread.Candidate, len(candidates)), Constraints: constraints}
 		if plan.division != nil {
 			plan.need(p, places, candidates)
 		}
 		w.locate(p, c, candidates)
 		solution := spread.Choose(p)
-		if !all && !p.Settles(&solution) {
+		if !all && !p.Settles(&solution) || w.bar(barred, plan, classes, candidates, solution.Chosen) {
 			continue
 		}
 		if least := plan.fewest(places) - len(places.kept) - places.standing; len(solution.Chosen) < least {
@@ -345,6 +364,9 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 			if slices.Contains(taken, position) || tier > 0 && slices.ContainsFunc(found[:first], func(o candidate) bool { return o.key.Position() == position }) {
 				return true
 			}
+			if plan.budget.lacks(plan.budget.setAt(position), plan.least(c.Class, w.seen.Row(position))) != nil {
+				return true
+			}
 			one := candidate{key: key, tier: tier, order: plan.valueOf(c, key)}
 			if one.value = one.order; prefer != nil {
 				one.value = prefer(key, &turn) + plan.attraction.points(position)*ranking.Point
@@ -352,6 +374,7 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 			if plan.division != nil {
 				row := w.rowWithout(held, position)
 				one.room, one.free = plan.roomOn(row)
+				one.room = min(one.room, plan.budget.times(plan.budget.setAt(position), plan.one.Requests))
 				if one.room < plan.minimum || plan.division.Excludes(row.Cluster) {
 					return true
 				}
@@ -379,6 +402,10 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 func (w *workspace) eachFeasible(c *class, tier int, r *Request, held *holding, plan *plan, constraints []spread.Constraint, number int, yield func(ranking.Key) bool) {
 	ranked := c.take()
 	w.current = w.takeOut(c, ranked, r, held)
+	plan.budget.count(tier, ranked, func(position int) bool {
+		row := w.seen.Row(position)
+		return !r.runsOn(row.Name) && plan.budget.lacks(plan.budget.setAt(position), plan.least(c.Class, row)) != nil
+	})
 	groups, enough := w.groupsOf(c), number+len(r.Current)
 	switch each := plan.division != nil || c.Strategy.Prefer != nil; {
 	case plan.attraction != nil:

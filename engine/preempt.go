@@ -85,6 +85,9 @@ func (e *Engine) Preempt(ctx context.Context, request Request, candidates []Cand
 		for _, universe := range s.universes(all) {
 			s.search(all, universe)
 		}
+		if s.best == nil && s.ledger.Left() != nil { // what others have elsewhere in a set counts, too
+			s.search(all, all)
+		}
 		if s.best != nil {
 			break
 		}
@@ -105,11 +108,12 @@ func (e *Engine) Preempt(ctx context.Context, request Request, candidates []Cand
 // stake is a share of a candidate on a cluster that it can lose.
 type stake struct {
 	// candidate is its index.
-	candidate         int
-	owner             capacity.Owner
-	claim             *capacity.Claim
-	cluster           string
-	reserved, counted capacity.Resources
+	candidate int
+	owner     capacity.Owner
+	claim     *capacity.Claim
+	cluster   string
+	// promised is the whole share: reserved is what of it no report counts.
+	promised, reserved, counted capacity.Resources
 }
 
 // gone is shares of others that do not count for a workload.
@@ -123,9 +127,9 @@ func newGone(stakes []stake) *gone {
 	for i := range stakes {
 		s := &stakes[i]
 		if sum := g.on[s.cluster]; sum == nil {
-			g.on[s.cluster] = &stake{reserved: s.reserved, counted: s.counted}
+			g.on[s.cluster] = &stake{promised: s.promised, reserved: s.reserved, counted: s.counted}
 		} else {
-			sum.reserved, sum.counted = sum.reserved.Add(s.reserved), sum.counted.Add(s.counted)
+			sum.promised, sum.reserved, sum.counted = sum.promised.Add(s.promised), sum.reserved.Add(s.reserved), sum.counted.Add(s.counted)
 		}
 	}
 	return g
@@ -161,7 +165,7 @@ func (w *workspace) instead(holds []Held) *gone {
 		}
 		counted := w.counted(claim)
 		for i := range claim.Shares {
-			s := stake{owner: h.owner, claim: claim, cluster: claim.Shares[i].Cluster}
+			s := stake{owner: h.owner, claim: claim, cluster: claim.Shares[i].Cluster, promised: claim.Shares[i].Amount}
 			if s.reserved = claim.Shares[i].Amount; counted != nil {
 				s.reserved = claim.Shares[i].Reserved(counted[i])
 			}
@@ -242,7 +246,7 @@ func (s *preemption) findStakes() {
 		}
 		counted := s.counted(claim)
 		for j := range claim.Shares {
-			at := stake{candidate: i, owner: owner, claim: claim, cluster: claim.Shares[j].Cluster}
+			at := stake{candidate: i, owner: owner, claim: claim, cluster: claim.Shares[j].Cluster, promised: claim.Shares[j].Amount}
 			if counted != nil {
 				at.counted = counted[j]
 			}

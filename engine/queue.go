@@ -51,6 +51,8 @@ func (d *Decision) Blockers() []v1alpha1.QueueBlocker {
 			all = append(all, ofCluster("status.conditions[Ready]"))
 		case filter.Capacity:
 			all = append(all, ofCluster("status.allocatable"))
+		case filter.Quota:
+			all = append(all, v1alpha1.QueueBlocker{Kind: "ClusterSet", Name: d.setOf(cluster), Field: "spec.grants", Message: message})
 		default:
 			all = append(all, ofCluster(""))
 		}

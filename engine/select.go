@@ -24,9 +24,13 @@ func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Reques
 	*d = w.newDecision(c, r, s, held, cached)
 	if len(r.Current) > 0 {
 		places := w.placesOf(r, &held, nil, c)
-		return w.stay(d, choices, c, r, &places, w.selectOthers(c, r, &held, c.Strategy.Number-len(places.kept)), reserve)
+		number := c.Strategy.Number - len(places.kept)
+		others, b := w.selectOthers(c, r, &held, &places, number)
+		d.quota = b
+		return w.stay(d, choices, c, r, &places, others, reserve)
 	}
-	chosen := w.selectFrom(c, r, &held)
+	chosen, b := w.selectFrom(c, r, &held)
+	d.quota = b
 	if len(chosen) > 0 {
 		d.Clusters = choices.take(len(chosen))
 	}
@@ -53,6 +57,7 @@ func (w *workspace) newDecision(c *class, r *Request, s *snapshot.Snapshot, held
 		Cached:       cached,
 		class:        c.Class,
 		snapshot:     *s,
+		grants:       w.grants(),
 		held:         held,
 		now:          r.Now,
 		withheld:     r.withheld,
@@ -84,27 +89,41 @@ func (c *choices) take(n int) []Choice {
 }
 
 // selectFrom takes clusters from the ranking for a workload that holds something already: its clusters get the keys that
-// they have without it, until the clusters are selected.
-func (w *workspace) selectFrom(c *class, r *Request, held *holding) []ranking.Key {
+// they have without it, until the clusters are selected. It returns the budget where that may keep some from being selected.
+func (w *workspace) selectFrom(c *class, r *Request, held *holding) ([]ranking.Key, *budget) {
 	generation := c.ranking.Generation()
+	b := w.budgetOf(held)
+	if !b.binds(c, c.Strategy.Number) {
+		b = nil
+	}
 	// A strategy of its own may look at more than the ranking, and time passes.
-	if c.last.generation == generation && c.last.held.same(held) && c.Strategy.Select == nil && !c.Placement.TolerationsEnd && r.mayAddAny() {
-		return c.last.chosen
+	if c.last.generation == generation && c.last.held.same(held) && c.Strategy.Select == nil && !c.Placement.TolerationsEnd && r.mayAddAny() && b == nil {
+		return c.last.chosen, nil
 	}
 	ranked := c.take()
 	w.current = w.takeOut(c, ranked, r, held)
-	chosen := c.last.chosen[:0]
-	if c.Strategy.Select == nil {
-		chosen = ranked.Best(c.Strategy.Number, chosen)
-	} else {
-		chosen = w.selectInTurn(&c.Strategy, ranked.Tournament, r, *held, c.Strategy.Number, chosen)
-	}
+	left := b.clone()
+	chosen := w.selectRanked(b, c, ranked, r, held, c.Strategy.Number, c.last.chosen[:0])
 	putBack(ranked, w.current)
 	c.ranking = ranked
-	if c.last = (selection{}); r.mayAddAny() {
+	if c.last = (selection{}); r.mayAddAny() && b == nil {
 		c.last = selection{generation: generation, held: *held, chosen: chosen}
 	}
-	return chosen
+	return chosen, left.rejecting(b)
+}
+
+// selectRanked takes clusters from a ranking that is that for one request, as far as a budget has room for them.
+func (w *workspace) selectRanked(b *budget, c *class, ranked *ranking.Ranking, r *Request, held *holding, number int, chosen []ranking.Key) []ranking.Key {
+	selects := func(number int, chosen []ranking.Key) []ranking.Key {
+		if c.Strategy.Select == nil {
+			return ranked.Best(number, chosen)
+		}
+		return w.selectInTurn(&c.Strategy, ranked.Tournament, r, *held, number, chosen)
+	}
+	if b == nil {
+		return selects(number, chosen)
+	}
+	return w.selectWithin(b, c, ranked, number, chosen, selects)
 }
 
 // takeOut has a ranking be that for one request, and returns the keys that it had.
@@ -178,10 +197,19 @@ func putBack(r *ranking.Ranking, before []positionedKey) {
 	}
 }
 
-// selectOthers takes up to number clusters from the ranking for a workload that runs somewhere: none of its own.
-func (w *workspace) selectOthers(c *class, r *Request, held *holding, number int) (chosen []ranking.Key) {
+// selectOthers takes up to number clusters from the ranking for a workload that runs somewhere: none of its own. It returns the budget
+// where that may keep some from being selected.
+func (w *workspace) selectOthers(c *class, r *Request, held *holding, places *places, number int) (chosen []ranking.Key, left *budget) {
 	if number <= 0 {
-		return nil
+		return nil, nil
+	}
+	b := w.budgetOf(held)
+	for i := range places.kept {
+		b.take(places.kept[i].choice)
+	}
+	left = b.clone()
+	if !b.binds(c, number) {
+		b = nil
 	}
 	ranked := c.take()
 	w.current = w.takeOut(c, ranked, r, held)
@@ -191,14 +219,14 @@ func (w *workspace) selectOthers(c *class, r *Request, held *holding, number int
 			ranked.Set(position, 0)
 		}
 	}
-	if c.Strategy.Select == nil {
-		chosen = ranked.Best(number, nil)
-	} else {
-		chosen = w.selectInTurn(&c.Strategy, ranked.Tournament, r, *held, number, nil)
-	}
+	chosen = w.selectRanked(b, c, ranked, r, held, number, nil)
 	putBack(ranked, w.current)
 	c.ranking = ranked
-	return chosen[:min(number, len(chosen))]
+	chosen = chosen[:min(number, len(chosen))]
+	for len(chosen) > 0 && left.exceeded(w, c, places, chosen) {
+		chosen = chosen[:len(chosen)-1]
+	}
+	return chosen, left.rejecting(b)
 }
 
 // selectInTurn selects by a strategy of its own. It takes held by value, which would be moved to the heap otherwise.
@@ -294,8 +322,9 @@ func (h *holding) without(row, to *snapshot.Row) bool {
 	if i < 0 && rest == nil {
 		return false
 	}
-	var reserved, counted capacity.Resources
+	var promised, reserved, counted capacity.Resources
 	if i >= 0 {
+		promised = h.Shares[i].Amount
 		if h.counted != nil {
 			counted = h.counted[i]
 		}
@@ -305,9 +334,9 @@ func (h *holding) without(row, to *snapshot.Row) bool {
 		}
 	}
 	if rest != nil {
-		reserved, counted = reserved.Add(rest.reserved), counted.Add(rest.counted)
+		promised, reserved, counted = promised.Add(rest.promised), reserved.Add(rest.reserved), counted.Add(rest.counted)
 	}
-	row.Without(reserved, counted, to)
+	row.Without(promised, reserved, counted, to)
 	return true
 }
 

@@ -14,21 +14,39 @@ import (
 // grants are those of a workspace, by the names of their sets.
 type grants struct {
 	all []Grant
-	// setOf is the grant that a cluster is of.
-	setOf map[string]*Grant
+	// sets has for each cluster the index of the grant that it is of.
+	sets map[string]int
 }
 
 func newGrants(all []Grant) *grants {
-	g := &grants{all: slices.Clone(all), setOf: map[string]*Grant{}}
+	g := &grants{all: slices.Clone(all), sets: map[string]int{}}
 	slices.SortFunc(g.all, func(a, b Grant) int { return cmp.Compare(a.Set, b.Set) })
 	for i := range g.all {
 		for _, cluster := range g.all[i].Clusters {
-			if g.setOf[cluster] == nil {
-				g.setOf[cluster] = &g.all[i]
+			if g.setOf(cluster) < 0 {
+				g.sets[cluster] = i
 			}
 		}
 	}
 	return g
+}
+
+// setOf is the index of the grant that a cluster is of, -1 where it is of none.
+func (g *grants) setOf(cluster string) int {
+	if g != nil {
+		if i, granted := g.sets[cluster]; granted {
+			return i
+		}
+	}
+	return -1
+}
+
+// of is the grant that a cluster is of, nil where it is of none.
+func (g *grants) of(cluster string) *Grant {
+	if i := g.setOf(cluster); i >= 0 {
+		return &g.all[i]
+	}
+	return nil
 }
 
 func (g *grants) quotas() []capacity.Quota {
@@ -179,16 +197,19 @@ type Account struct {
 	Quota, Left map[string]int64
 }
 
-// Room returns what is free for a workspace on each cluster that it sees: no more than its quotas leave.
+// Room returns what is free for a workspace on each cluster that it sees: no more than its quotas leave, and nothing where they have more
+// promised than they are, or on a cluster that is not granted any more.
 func (e *Engine) Room(workspace logicalcluster.Name) map[string]capacity.Resources {
-	w := e.lookUp(workspace)
-	s := w.snapshot()
-	w.mu.Lock()
-	ledger := w.ledger
-	w.mu.Unlock()
 	room := map[string]capacity.Resources{}
-	for _, row := range s.Rows() {
-		room[row.Name] = ledger.Left(row.Name, row.Free)
+	for _, row := range e.Snapshot(workspace).Rows() {
+		switch {
+		case row.Withdrawn:
+			room[row.Name] = capacity.Resources{}
+		case row.Quota != nil:
+			room[row.Name] = row.Free.Combine(row.Quota.Free, func(left, free int64) int64 { return max(left, min(free, 0)) })
+		default:
+			room[row.Name] = row.Free
+		}
 	}
 	return room
 }

@@ -52,6 +52,7 @@ type places struct {
 // placesOf finds what becomes of the clusters that a workload runs on, where it may stay by any of the classes. The workspace is
 // locked.
 func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*class) (s places) {
+	growth := w.growthOf(r, held)
 	for i := range r.Current {
 		name := r.Current[i].Name
 		position, registered := w.seen.Position(name)
@@ -59,14 +60,16 @@ func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*
 			s.leave(name, &filter.Rejection{Stage: filter.Registration, Message: "the cluster is not registered any more"})
 			continue
 		}
-		p, evicts := w.placeOn(classes[0], r, held, plan, &r.Current[i], position)
+		p, evicts := w.placeOn(classes[0], r, held, growth, plan, &r.Current[i], position)
 		for tier := 1; tier < len(classes) && p.departure != nil; tier++ {
-			o, evicted := w.placeOn(classes[tier], r, held, plan, &r.Current[i], position)
+			o, evicted := w.placeOn(classes[tier], r, held, growth, plan, &r.Current[i], position)
 			if o.departure == nil || o.stays > p.stays || evicts && !evicted {
 				p, evicts = o, evicted
 				p.tier = tier
 			}
 		}
+		growth.add(name, held.promisedOn(name), 1)
+		growth.take(p.choice)
 		if why := r.leaves(name); why != nil && !evicts && (p.departure == nil || p.stays > 0) {
 			p.departure, p.stays = why, 0
 		}
@@ -140,8 +143,9 @@ func (s *places) leave(cluster string, why *filter.Rejection) {
 
 // placeOn finds how much of a workload may stay on a cluster, and what is reserved there if all of it does.
 //
-// Invariant: how full a cluster is makes no workload leave it. Only what it requests beyond what is promised has to fit.
-func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, current *Choice, position int) (p place, evicts bool) {
+// Invariant: how full a cluster is makes no workload leave it. Only what it requests beyond what is promised has to fit, there and in the
+// quotas, of which growth is what is left.
+func (w *workspace) placeOn(c *class, r *Request, held *holding, growth *budget, plan *plan, current *Choice, position int) (p place, evicts bool) {
 	row, had := w.seen.Row(position), held.index(current.Name)
 	if held.without(row, &w.row) {
 		row = &w.row
@@ -172,7 +176,8 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, cur
 		shortage = grows
 	}
 	waits := !unknown && r.withholds(row.Name) && !asks.Requests.MoreThan(promised.Amount).IsZero()
-	if shortage != nil || unknown || waits {
+	exceeds := growth.exceeding(position, promised.Amount, asks.Requests)
+	if shortage != nil || unknown || waits || exceeds != nil {
 		p.choice.Reserved, p.choice.Expired, p.choice.Replicas = promised.Amount, promised.Expired, current.Replicas
 	} else {
 		p.choice.Expired = promised.Expired && on.Shortage(row, capacity.Resources{}) != nil
@@ -181,12 +186,13 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, cur
 	switch {
 	case why != nil:
 		p.stays = 0
-	case shortage != nil, waits:
-		why, p.stays = shortage, 0
+	case shortage != nil || waits || exceeds != nil:
+		why, p.stays, p.departure = shortage, 0, exceeds
 		if divided {
 			p.stays = plan.fitting(current.Replicas, func(n int64) bool {
 				part := on.Asking(current.asks(c.Whole.Share(n)))
-				return part.Shortage(row, promised.Amount) == nil && (!waits || part.Workload.Requests.MoreThan(promised.Amount).IsZero())
+				more := part.Workload.Requests.MoreThan(promised.Amount)
+				return part.Shortage(row, promised.Amount) == nil && growth.exceeding(position, promised.Amount, part.Workload.Requests) == nil && (!waits || more.IsZero())
 			})
 		}
 	}
@@ -194,7 +200,7 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, plan *plan, cur
 	switch {
 	case why != nil:
 		p.departure, evicts = on.Reject(row, why), why.Evicts
-	case waits:
+	case waits && exceeds == nil:
 		p.departure = notItsTurn
 	}
 	return p, evicts

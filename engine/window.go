@@ -26,8 +26,8 @@ type window struct {
 	of     []*snapshot.Row
 	places []int
 	at     []int32
-	// outside is the version of the claims on clusters that are not granted.
-	outside int64
+	// sets are the indices of the grants by position in the window, -1 for a cluster that is not granted any more.
+	sets []int32
 }
 
 // news is a row of the fleet that has changed, by its position there, and what the workspace is to see of it.
@@ -48,13 +48,12 @@ func (w *workspace) sync() {
 	if v == nil {
 		return
 	}
-	if outside := w.ledger.Outside(); outside != v.outside {
-		v.outside, v.stale = outside, true
-	}
+	outside, own := w.ledger.Moved()
+	v.stale = v.stale || outside
 	f := w.fleet
 	f.mu.Lock()
 	s, facts := f.rows.Snapshot(), f.rows.Facts()
-	if s.Generation == v.synced && !v.stale {
+	if s.Generation == v.synced && !v.stale && len(own) == 0 {
 		f.mu.Unlock()
 		return
 	}
@@ -72,6 +71,11 @@ func (w *workspace) sync() {
 		for _, c := range changes {
 			if v.at[c.Position] >= 0 {
 				places = append(places, c.Position)
+			}
+		}
+		for _, cluster := range own {
+			if place, there := f.rows.Position(cluster); there {
+				places = append(places, place)
 			}
 		}
 		slices.Sort(places) // in which order they have changed is of no concern
@@ -92,9 +96,9 @@ func (w *workspace) sync() {
 	clusters := f.rows.Len()
 	f.mu.Unlock()
 	if renew {
-		v.renew(fresh, clusters)
+		v.renew(fresh, clusters, w.ledger)
 	} else {
-		v.update(fresh)
+		v.update(fresh, w.ledger)
 	}
 	v.synced, v.layout, v.facts, v.stale = s.Generation, s.Layout(), facts, false
 	if len(fresh) > 0 {
@@ -104,41 +108,48 @@ func (w *workspace) sync() {
 
 // sees reports whether a cluster is to be seen: one that is granted, or that has something of the workspace.
 func (v *window) sees(cluster string, claims *capacity.Ledger) bool {
-	return v.grants == nil || v.grants.setOf[cluster] != nil || claims.Has(cluster)
+	return v.grants == nil || v.grants.setOf(cluster) >= 0 || claims.Has(cluster)
 }
 
 // show is what the window is to have of a row.
-func (v *window) show(one *news) *snapshot.Row {
-	if v.grants != nil && v.grants.setOf[one.row.Name] == nil {
+func (v *window) show(one *news, claims *capacity.Ledger) *snapshot.Row {
+	if v.grants == nil {
+		return one.row
+	}
+	if v.grants.setOf(one.row.Name) < 0 {
 		return one.row.AsWithdrawn()
+	}
+	if left := claims.LeftOn(one.row.Name); left != nil {
+		return one.row.Within(left)
 	}
 	return one.row
 }
 
 // update takes up rows that have changed, of clusters that are seen.
-func (v *window) update(fresh []news) {
+func (v *window) update(fresh []news, claims *capacity.Ledger) {
 	for i := range fresh {
 		one := &fresh[i]
 		position := v.at[one.place]
-		v.rows.SetRow(v.show(one), v.of[position].Figures.Facts == one.of.Figures.Facts)
+		v.rows.SetRow(v.show(one, claims), v.of[position].Figures.Facts == one.of.Figures.Facts)
 		v.of[position] = one.of
 	}
 }
 
 // renew takes up which clusters are seen: all that there are now, in the order of their names.
-func (v *window) renew(all []news, clusters int) {
+func (v *window) renew(all []news, clusters int, claims *capacity.Ledger) {
 	for _, before := range v.of {
 		if _, stays := slices.BinarySearchFunc(all, before.Name, func(one news, name string) int { return strings.Compare(one.of.Name, name) }); !stays {
 			v.rows.Remove(before.Name)
 		}
 	}
-	v.of, v.places, v.at = make([]*snapshot.Row, len(all)), make([]int, len(all)), make([]int32, clusters)
+	v.of, v.places, v.at, v.sets = make([]*snapshot.Row, len(all)), make([]int, len(all)), make([]int32, clusters), make([]int32, len(all))
 	for place := range v.at {
 		v.at[place] = -1
 	}
 	for i := range all {
-		v.rows.SetRow(v.show(&all[i]), false)
+		v.rows.SetRow(v.show(&all[i], claims), false)
 		v.of[i], v.places[i], v.at[all[i].place] = all[i].of, all[i].place, int32(i)
+		v.sets[i] = int32(v.grants.setOf(all[i].of.Name))
 	}
 }
 
@@ -221,4 +232,12 @@ func (w *workspace) granted() (all []capacity.Grant) {
 		}})
 	}
 	return all
+}
+
+// grants are those by which a workspace sees the clusters; nil where these are its own.
+func (w *workspace) grants() *grants {
+	if w.window == nil {
+		return nil
+	}
+	return w.window.grants
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/kcp-placement/placement/internal/int128"
 )
@@ -54,8 +55,11 @@ type quotas struct {
 	// of has the set of each cluster that is in one, on what is promised on each cluster.
 	of map[string]*quotaSet
 	on map[string]*promise
-	// outside counts the changes of claims on clusters that no set has.
-	outside int64
+	// whole is set where the quota of any set bounds all of its clusters together.
+	whole bool
+	// moved is set once claims on clusters that no set has have changed, changed are those of whose quota more or less is left.
+	moved   bool
+	changed map[string]bool
 }
 
 type quotaSet struct {
@@ -84,13 +88,10 @@ func (p *promise) count(amount Resources, by int) {
 func (l *Ledger) SetQuotas(all []Quota) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	q := &quotas{of: map[string]*quotaSet{}, on: map[string]*promise{}, outside: 1}
-	if l.quotas != nil {
-		q.outside = l.quotas.outside + 1
-	}
+	q := &quotas{of: map[string]*quotaSet{}, on: map[string]*promise{}, changed: map[string]bool{}}
 	for _, one := range all {
 		set := &quotaSet{Quota: one}
-		q.sets = append(q.sets, set)
+		q.sets, q.whole = append(q.sets, set), q.whole || len(one.Whole) > 0
 		for _, cluster := range one.Clusters {
 			if q.of[cluster] == nil {
 				q.of[cluster] = set
@@ -118,22 +119,71 @@ func (q *quotas) count(claim *Claim, by int) {
 		if on.count(s.Amount, by); on.claims == 0 {
 			delete(q.on, s.Cluster)
 		}
-		if set := q.of[s.Cluster]; set != nil {
+		switch set := q.of[s.Cluster]; {
+		case set == nil:
+			q.moved = true
+		case len(set.Each) > 0:
+			q.changed[s.Cluster] = true
+			fallthrough
+		default:
 			set.count(s.Amount, by)
-		} else {
-			q.outside++
 		}
 	}
 }
 
-// Outside changes whenever claims do on clusters that no quota is for; it is 0 for a ledger without quotas.
-func (l *Ledger) Outside() int64 {
+// Moved returns what is new since it was asked last: whether claims have changed on clusters that no quota is for, and on which clusters
+// more or less is left of their quota.
+func (l *Ledger) Moved() (outside bool, changed []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.quotas == nil {
-		return 0
+	q := l.quotas
+	if q == nil || !q.moved && len(q.changed) == 0 {
+		return false, nil
 	}
-	return l.quotas.outside
+	outside, changed = q.moved, slices.Collect(maps.Keys(q.changed))
+	q.moved = false
+	clear(q.changed)
+	return outside, changed
+}
+
+// LeftOn is what the quota on a cluster leaves, below 0 where more is promised; nil where it has none.
+func (l *Ledger) LeftOn(cluster string) map[string]int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.quotas == nil || l.quotas.of[cluster] == nil || len(l.quotas.of[cluster].Each) == 0 {
+		return nil
+	}
+	left, on := maps.Clone(l.quotas.of[cluster].Each), l.quotas.on[cluster]
+	for name, amount := range left {
+		if on != nil {
+			left[name] = int128.Of(amount).Sub(on.amount.of(name)).Int64()
+		}
+	}
+	return left
+}
+
+// Left is what the quota of a whole set leaves of a resource, below 0 where more is promised.
+type Left struct {
+	Resource string
+	Amount   int128.Int
+}
+
+// Left returns what is left of the quota of each set, in their order, ordered by resource; nil where none bounds a whole set.
+func (l *Ledger) Left() (of [][]Left) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.quotas == nil || !l.quotas.whole {
+		return nil
+	}
+	of = make([][]Left, len(l.quotas.sets))
+	for i, set := range l.quotas.sets {
+		of[i] = make([]Left, 0, len(set.Whole))
+		for name, amount := range set.Whole {
+			of[i] = append(of[i], Left{name, int128.Of(amount).Sub(set.amount.of(name))})
+		}
+		slices.SortFunc(of[i], func(a, b Left) int { return strings.Compare(a.Resource, b.Resource) })
+	}
+	return of
 }
 
 // Has reports whether the ledger, which has quotas, has any claim on a cluster.
@@ -216,38 +266,6 @@ func (c *Claim) of(name string, some func(cluster string) bool) (all int128.Int)
 		}
 	}
 	return all
-}
-
-// Left returns the least of what is free on a cluster and of what the quotas leave there; it is nothing where no quota is for the cluster.
-// A ledger without quotas leaves what is free.
-func (l *Ledger) Left(cluster string, free Resources) Resources {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	q := l.quotas
-	if q == nil {
-		return free
-	}
-	set := q.of[cluster]
-	if set == nil {
-		return Resources{}
-	}
-	var on promise
-	if p := q.on[cluster]; p != nil {
-		on = *p
-	}
-	left := free
-	for _, bound := range []struct {
-		limits map[string]int64
-		there  *sum
-	}{{set.Whole, &set.amount}, {set.Each, &on.amount}} {
-		for name, limit := range bound.limits {
-			rest := max(0, int128.Of(limit).Sub(bound.there.of(name)).Int64())
-			if more := left.Get(name) - rest; more > 0 {
-				left = left.Sub(Of(name, more))
-			}
-		}
-	}
-	return left
 }
 
 // Promised is what claims come to on the set of a cluster, amounts beyond int64 clamped.

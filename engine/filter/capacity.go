@@ -22,8 +22,13 @@ func (room) violations(q *query, report func(Violation) bool) bool {
 	if q.NodesUnknown(q.row) {
 		return report(Violation{})
 	}
-	shortage := q.Shortage(q.row, capacity.Resources{})
-	return shortage == nil || report(*shortage)
+	resource, onNode := q.row.Lacking(q.Workload.Requests, q.Replica)
+	if q.row.Quota != nil && !onNode {
+		if resource, _ = q.row.Quota.Free.Lacking(q.Workload.Requests); resource == "" {
+			resource, onNode = q.row.LackingOnNode(q.Replica)
+		}
+	}
+	return resource == "" || report(Violation{resource: resource, onNode: onNode})
 }
 
 // Shortage returns the violation of a cluster that lacks what the workload, as it is On the cluster, requests, of the
@@ -35,10 +40,14 @@ func (c *Class) Shortage(row *snapshot.Row, promised capacity.Resources) *Violat
 		replica = requests.Combine(replica, func(more, replica int64) int64 { return replica * min(more, 1) })
 	}
 	resource, onNode := row.Lacking(requests, replica)
-	if resource == "" {
+	switch {
+	case resource == "":
 		return nil
+	case !onNode && row.Quota != nil && row.Quota.Free.Get(resource) >= requests.Get(resource):
+		return &Violation{Stage: Quota, resource: resource}
+	default:
+		return &Violation{Stage: Capacity, resource: resource, onNode: onNode}
 	}
-	return &Violation{Stage: Capacity, resource: resource, onNode: onNode}
 }
 
 // NodesUnknown reports whether it is not known what the workload, as it is On a cluster, asks for there.
@@ -56,7 +65,15 @@ func (room) message(q *query, v Violation) string {
 		return fmt.Sprintf("claims volumes of %s, and the cluster has no allocatable storage", capacity.Format(v.resource, q.Workload.Requests.Storage, true))
 	}
 	return fmt.Sprintf("asks for %s %s, %s free", capacity.Format(v.resource, q.Workload.Requests.Get(v.resource), true),
-		v.resource, capacity.Format(v.resource, q.row.Free.Get(v.resource), false))
+		v.resource, capacity.Format(v.resource, freeOn(q.row).Get(v.resource), false))
+}
+
+// freeOn is what is free on a cluster, whatever a quota leaves of it.
+func freeOn(row *snapshot.Row) capacity.Resources {
+	if row.Quota != nil {
+		return row.Quota.Free
+	}
+	return row.Free
 }
 
 func (room) obstacles(q *query, _ Violation) []Obstacle {
@@ -71,7 +88,7 @@ func (room) obstacles(q *query, _ Violation) []Obstacle {
 			}
 		}
 	}
-	need(q.lackingInAll(q.row), false)
+	need(q.Workload.Requests.Combine(freeOn(q.row), lacking), false)
 	need(q.lackingOnNode(q.row), true)
 	return needs(more...)
 }

@@ -28,6 +28,7 @@ var chain = []struct {
 	{nodeGroups{}, Nodes, facts},
 	{constraints{}, Constraint, planned},
 	{room{}, Capacity, planned},
+	{quota{}, Quota, planned},
 	{terms{}, Policy, planned},
 }
 

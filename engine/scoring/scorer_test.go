@@ -37,7 +37,7 @@ func TestScorerAgreesWithOf(t *testing.T) {
 		}, resources.Draw(t, "reserved"))
 		if rapid.IntRange(0, 3).Draw(t, "without") == 0 { // what is counted may be more than what is in use
 			without := new(snapshot.Row)
-			row.Without(capacity.Resources{}, resources.Draw(t, "counted"), without)
+			row.Without(capacity.Resources{}, capacity.Resources{}, resources.Draw(t, "counted"), without)
 			row = without
 		}
 		requests := resources.Draw(t, "requests")

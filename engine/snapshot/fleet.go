@@ -47,7 +47,7 @@ func (f *Fleet) Set(c *Cluster, reserved capacity.Resources) (changed bool) {
 func (f *Fleet) SetRow(row *Row, same bool) (changed bool) {
 	i, known := f.Position(row.Name)
 	same = known && (same || sameFacts(f.rows[i].Cluster, row.Cluster))
-	if same && sameCapacity(f.rows[i].Cluster, row.Cluster) && f.rows[i].Reserved.Same(row.Reserved) {
+	if same && sameCapacity(f.rows[i].Cluster, row.Cluster) && f.rows[i].Reserved.Same(row.Reserved) && sameQuota(f.rows[i], row) {
 		return false
 	}
 	own := *row

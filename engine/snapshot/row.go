@@ -15,8 +15,10 @@ type Row struct {
 	Version int64
 	// Reserved is what is promised to workloads and not yet in use.
 	Reserved capacity.Resources
-	// Free = Allocatable - Allocated - Reserved; negative where a cluster has shrunk below its promises.
+	// Free = Allocatable - Allocated - Reserved, as far as Quota leaves it; negative where a cluster has shrunk below its promises.
 	Free capacity.Resources
+	// Quota bounds what the workspace is promised there; nil where nothing but the cluster does.
+	Quota *Quota
 	// Utilization = (Allocated + Reserved) / Allocatable in percent, truncated. Where nothing is allocatable it is 0
 	// if nothing is in use, otherwise 100.
 	Utilization capacity.Resources
@@ -81,10 +83,14 @@ func NewRow(c *Cluster, reserved capacity.Resources) *Row {
 	return r
 }
 
-// Without puts r into to as it would be without a workload, given what is reserved and what is counted for it there. Its pods may
+// Without puts r into to as it would be without a workload, given what is promised, reserved and counted for it there. Its pods may
 // all be on the node with the most room, so that node is taken to have as much more. What is reserved beyond what the row says is
 // reserved is in use in it: see Published.
-func (r *Row) Without(reserved, counted capacity.Resources, to *Row) {
+func (r *Row) Without(promised, reserved, counted capacity.Resources, to *Row) {
+	if r.Quota != nil && !promised.IsZero() {
+		less := *r
+		less.Quota, r = r.Quota.without(promised), &less
+	}
 	rest, used := r.Reserved.Sub(reserved), counted
 	if rest.Negative() {
 		rest, used = r.Reserved.Without(reserved), counted.Add(reserved.Without(r.Reserved))
@@ -102,6 +108,9 @@ func (r *Row) Without(reserved, counted capacity.Resources, to *Row) {
 	}
 	next := NewRow(&c, rest)
 	next.Figures.Facts, next.CostScore = r.Figures.Facts, r.CostScore
+	if r.Quota != nil {
+		next.bound(r.Quota.Left)
+	}
 	*to = *next
 }
 
@@ -111,6 +120,11 @@ func (r *Row) Lacking(requests, replica capacity.Resources) (name string, onNode
 	if name, short := r.Free.Lacking(requests); short {
 		return name, false
 	}
+	return r.LackingOnNode(replica)
+}
+
+// LackingOnNode returns the first resource of which no node has enough for one replica; empty where all suffice.
+func (r *Row) LackingOnNode(replica capacity.Resources) (name string, onNode bool) {
 	if r.LargestFree != nil {
 		if name, short := r.LargestFree.Lacking(replica); short {
 			return name, true
@@ -130,7 +144,7 @@ func (r *Row) With(reserved capacity.Resources) *Row {
 func (r *Row) with(reserved capacity.Resources, to *Row) {
 	*to = *r
 	to.Version = 0
-	if len(r.Reserved.Extended)+len(reserved.Extended) > 0 {
+	if len(r.Reserved.Extended)+len(reserved.Extended) > 0 || r.Quota != nil {
 		to.reserve(r.Allocatable, r.Allocated, reserved)
 		return
 	}
@@ -153,6 +167,9 @@ func (r *Row) reserve(allocatable, allocated, reserved capacity.Resources) {
 	r.PerformanceScore = performance(cpu, memory)
 	r.Figures.Free = [2]int64{r.Free.CPU, r.Free.Memory}
 	r.Figures.Performance = r.PerformanceScore
+	if r.Quota != nil {
+		r.bound(r.Quota.Left)
+	}
 }
 
 // performance is the score of a mean utilization, which is compared exactly.

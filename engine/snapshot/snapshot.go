@@ -126,6 +126,13 @@ func (s *Snapshot) Rows() []*Row {
 	return rows
 }
 
+// With is the snapshot with other rows in place of its own, of the same clusters in the same order.
+func (s *Snapshot) With(rows []*Row) Snapshot {
+	with := *s
+	with.base, with.log = &base{generation: s.Generation, layout: s.Layout(), block: newBlock(rows)}, nil
+	return with
+}
+
 // Position returns the position of a cluster, if there is one of that name.
 func (s *Snapshot) Position(name string) (position int, found bool) {
 	return find(s.origin().block.Rows, name)

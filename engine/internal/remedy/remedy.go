@@ -111,6 +111,16 @@ func rounded(name string, amount int64) (string, int64) {
 	return text, amount
 }
 
+// Quota is that the quota on the cluster leaves more of a resource.
+func Quota(name string, more int64) Change {
+	text, amount := rounded(name, more)
+	return Change{Text: fmt.Sprintf("%s more %s of the clusterQuota", text, name), apply: func(t *trial) {
+		if _, bounded := t.left[name]; bounded {
+			t.left[name] += amount
+		}
+	}}
+}
+
 // Ready is that the cluster is.
 func Ready() Change {
 	return Change{Text: "Ready to be True", apply: func(t *trial) {
@@ -156,11 +166,16 @@ func Capability(kind string) Change {
 type trial struct {
 	snapshot.Cluster
 	reserved capacity.Resources
+	// left is what a quota on the cluster leaves; nil where there is none.
+	left map[string]int64
 }
 
 // Try returns a cluster as it is after all changes that can be tried.
 func Try(row *snapshot.Row, changes []Change) *snapshot.Row {
-	t := &trial{*row.Cluster, row.Reserved}
+	t := &trial{*row.Cluster, row.Reserved, nil}
+	if row.Quota != nil {
+		t.left = maps.Clone(row.Quota.Left)
+	}
 	t.Labels = maps.Clone(t.Labels)
 	if t.Labels == nil {
 		t.Labels = map[string]string{}
@@ -174,7 +189,11 @@ func Try(row *snapshot.Row, changes []Change) *snapshot.Row {
 	for _, m := range largest(changes) {
 		t.free(m)
 	}
-	return snapshot.NewRow(&t.Cluster, t.reserved)
+	tried := snapshot.NewRow(&t.Cluster, t.reserved)
+	if t.left != nil {
+		return tried.Within(t.left)
+	}
+	return tried
 }
 
 // largest returns what has to be free, once for each resource.
