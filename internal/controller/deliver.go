@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,17 +51,48 @@ const clustersAtOnce = 8
 
 // keptWorks are the Works for the clusters of a workspace.
 type keptWorks struct {
-	// actions write those of a workspace, shown are those that the watch shows.
-	actions func(of logicalcluster.Name) delivery.Actions
-	shown   func(of logicalcluster.Name) []*v1alpha1.Work
+	endpoint *endpoint
+	in       logicalcluster.Name
+	fence    func() error
+
+	mu sync.Mutex
+	// translated are those of other workspaces as they are there, by what the watch shows. An object that is shown again is the same.
+	translated map[logicalcluster.Name]map[*v1alpha1.Work]*v1alpha1.Work
 }
 
 // keptWorks are the Works in a workspace that the endpoint shows.
 func (e *endpoint) keptWorks(in logicalcluster.Name, fence func() error) *keptWorks {
-	return &keptWorks{
-		actions: func(of logicalcluster.Name) delivery.Actions { return e.workActions(in, of, fence) },
-		shown:   func(of logicalcluster.Name) []*v1alpha1.Work { return e.works(in, of) },
+	return &keptWorks{endpoint: e, in: in, fence: fence, translated: map[logicalcluster.Name]map[*v1alpha1.Work]*v1alpha1.Work{}}
+}
+
+// actions write the Works of a workspace.
+func (k *keptWorks) actions(of logicalcluster.Name) delivery.Actions {
+	return k.endpoint.workActions(k.in, of, k.fence)
+}
+
+// shown are those of a workspace that the watch shows.
+func (k *keptWorks) shown(of logicalcluster.Name) []*v1alpha1.Work {
+	unreadable := map[types.UID]decode.Problems{}
+	if of == k.in {
+		return worksOf("", as[*v1alpha1.Work](k.endpoint.watch(workResource).of(of), unreadable))
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var works []*v1alpha1.Work
+	before, now := k.translated[of], map[*v1alpha1.Work]*v1alpha1.Work{}
+	for _, kept := range as[*v1alpha1.Work](k.endpoint.kept(workResource, k.in, of), unreadable) {
+		work, known := before[kept], true
+		if work == nil {
+			work, known = workFromKept(of, kept)
+		}
+		if known {
+			now[kept], works = work, append(works, work)
+		}
+	}
+	if k.translated[of] = now; len(now) == 0 {
+		delete(k.translated, of)
+	}
+	return works
 }
 
 // workActions write the Works of a workspace in one: in itself, or with the clusters that it looks at.

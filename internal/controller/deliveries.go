@@ -27,6 +27,8 @@ type deliveries struct {
 	// delivering are the clusters whose agents deliver, by name, and copies what runs where, in this pass.
 	delivering map[string]delivery.Cluster
 	copies     *delivery.Copies
+	// keptCopies are those of workspaces that share the clusters.
+	keptCopies delivery.Copies
 	usages     map[string]*v1alpha1.ClusterUsage
 	// running are the workloads that run somewhere and are not shown.
 	running map[workloadKey]map[types.UID]workload.Reference
@@ -64,6 +66,7 @@ func (w *workspace) readDeliveries(o *cacheView) {
 		}
 	}
 	w.delivering, w.usages, w.delivered.clusters = delivering, o.usages, read
+	w.keptCopies.Update(names, o.keptWorks)
 	changed := w.copies.Update(names, o.works)
 	if w.outcome != nil {
 		if done := w.outcome(); done != nil && done != w.delivered.done {

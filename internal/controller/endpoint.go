@@ -216,14 +216,6 @@ func (e *endpoint) kept(resource schema.GroupVersionResource, in, of logicalclus
 	return objects
 }
 
-// works returns the Works of a workspace that are kept in one: in itself, or with the clusters that it looks at.
-func (e *endpoint) works(in, of logicalcluster.Name) []*v1alpha1.Work {
-	if in == of {
-		return worksOf("", as[*v1alpha1.Work](e.watch(workResource).of(in), map[types.UID]decode.Problems{}))
-	}
-	return worksOf(of, as[*v1alpha1.Work](e.kept(workResource, in, of), map[types.UID]decode.Problems{}))
-}
-
 // show adds the objects of a resource, as transform has made them.
 func (v *cacheView) show(resource schema.GroupVersionResource, objects []any) {
 	switch resource {

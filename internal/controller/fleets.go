@@ -175,17 +175,18 @@ func (f *fleets) holds(name logicalcluster.Name, o *cacheView, now *workspace) l
 	if visits && (now.store != nil && len(now.store.slices) > 0 || len(now.host.kept(name)) > 0) {
 		return now.host.name
 	}
+	own := logicalcluster.Name("")
 	for _, d := range o.decisions {
 		at := logicalcluster.Name(d.Annotations[v1alpha1.AnnotationCopyOf])
 		switch {
 		case at == "" && !visits:
-			return name // its own clusters may be about to be shown
+			own = name // though its clusters may not be shown yet
 		case at == "" || at == name:
 		case f.find(at).published.Load() == nil || len(f.find(at).kept(name)) > 0:
 			return at
 		}
 	}
-	return ""
+	return own
 }
 
 // lookup finds a workspace by what it has said itself.

@@ -179,7 +179,9 @@ const (
 
 // carriedOut is condition Delivered of a registration; nil where nothing is delivered there.
 func (w *workspace) carriedOut(shown *v1alpha1.ClusterRegistration) *conditionsv1alpha1.Condition {
-	c, works, progress := w.delivering[shown.Name], w.copies.Works(shown.Name), w.copies.Progress(shown.Name)
+	c, works, progress := w.delivering[shown.Name], slices.Concat(w.copies.Works(shown.Name), w.keptCopies.Works(shown.Name)), w.copies.Progress(shown.Name)
+	kept := w.keptCopies.Progress(shown.Name)
+	progress.Behind, progress.Removing, progress.Wrong = progress.Behind+kept.Behind, progress.Removing+kept.Removing, slices.Concat(progress.Wrong, kept.Wrong)
 	var wrong []string
 	for _, m := range progress.Wrong[:min(len(progress.Wrong), maxExamples)] {
 		wrong = append(wrong, delivery.Clean(fmt.Sprintf("%s %s/%s: %s", m.Kind, m.Namespace, m.Name, m.Message), maxTold))
