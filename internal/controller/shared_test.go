@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,8 +11,10 @@ import (
 	"time"
 
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
+	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
@@ -545,6 +548,13 @@ func TestTeamsOnAnotherShard(t *testing.T) {
 	}
 	eventually(t, "what both have is delivered", func() bool { return delivered() == "3 2 0" })
 
+	i.mu.Lock()
+	works := i.workspaces["red"].host.works
+	i.mu.Unlock()
+	if shown := works.shown("red"); len(shown) > 0 && !slices.Equal(shown, works.shown("red")) {
+		t.Error("each pass would find other Works, and read them anew")
+	}
+
 	copied := teams.stored("placementdecisions")[0]
 	team := copied.GetAnnotations()["kcp.io/cluster"]
 	edited := copied.DeepCopy()
@@ -653,5 +663,118 @@ func TestDrainOfASharedCluster(t *testing.T) {
 	}
 	if on, to := e.promised(); on["eu-1"] != 0 || to["red"] != 4000 || to["green"] != 4000 {
 		t.Errorf("promised: %v %v", on, to)
+	}
+}
+
+// TestWorksOfAWorkspaceThatIsGone: what runs for a workspace that is not bound any more is removed, and only once the server says so.
+func TestWorksOfAWorkspaceThatIsGone(t *testing.T) {
+	server := newAPIServer(t)
+	m, err := newMetrics(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := newEndpoint(Config{Provider: server.config(), Kinds: []schema.GroupVersionResource{deployments}, Deliver: true}, server.URL, m, func(logicalcluster.Name) {}, func(logicalcluster.Name) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	local, err := NewLocal("platform", DefaultPace(), workload.Kinds(), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1_000_000, 0)
+	w := local.workspace
+	w.now, w.fleet.works = func() time.Time { return now }, e.keptWorks("platform", nil)
+	server.put("works", "platform", &v1alpha1.Work{
+		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "Work"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "cluster-eu", Name: "red.w-0", Labels: map[string]string{v1alpha1.LabelWorkspace: "red"}},
+		Spec:       v1alpha1.WorkSpec{Workspace: "red"},
+	})
+	for _, tc := range []struct {
+		name    string
+		visits  bool
+		unbound bool
+		err     error
+		left    int
+	}{
+		{"its workspace looks at the clusters", true, true, nil, 1},
+		{"it is not followed yet", false, false, nil, 1},
+		{"it is not known whether it is bound", false, true, errors.New("no answer"), 1},
+		{"it is not bound any more", false, true, nil, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if w.fleet.leave("red"); tc.visits {
+				w.fleet.visit("red")
+			}
+			w.fleet.gone = func(context.Context, logicalcluster.Name, types.NamespacedName) (bool, error) {
+				return tc.unbound, tc.err
+			}
+			var r result
+			for range 3 {
+				now = now.Add(2 * orphanedFor)
+				var works []*v1alpha1.Work
+				for _, u := range server.stored("works") {
+					works = append(works, written[v1alpha1.Work](u))
+				}
+				w.tendKept(context.Background(), &cacheView{keptWorks: works}, &r)
+			}
+			if left := len(server.stored("works")); left != tc.left {
+				t.Errorf("%d Works are left, errors: %v", left, r.errs)
+			}
+		})
+	}
+}
+
+// TestWorkspaceComesAndGoes: a workspace with clusters of its own stays with these, whatever it binds; without them it comes to those that
+// it has bound, and stays there as long as it has anything there.
+func TestWorkspaceComesAndGoes(t *testing.T) {
+	e := threeTeams(t)
+	registration := `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterRegistration, metadata: {name: own}, spec: {}, status: {allocatable: {cpu: "4"}, conditions: [{type: Ready, status: "True"}]}}`
+	remove := func(text string) {
+		t.Helper()
+		var u unstructured.Unstructured
+		if err := yaml.Unmarshal([]byte(text), &u.Object); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.in("red").Delete(&u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	on := func(what, want string) {
+		t.Helper()
+		e.later(time.Hour)
+		var all []string
+		for name, cluster := range e.where("red") {
+			all = append(all, name+" "+cluster[:2])
+		}
+		slices.Sort(all)
+		if got := strings.Join(all, ", "); got != want {
+			t.Fatalf("%s: %s, not %s", what, got, want)
+		}
+	}
+	e.put("red", registration)
+	e.deploy("red", 0, 1, 1000)
+	on("with a cluster of its own", "web-0 ow")
+	if kept, to := e.copies("platform"), e.copies("red"); len(kept) != 0 || len(to) != 1 || isCopy(as[*v1alpha1.PlacementDecision](e.in("red").show(decisionResource), map[types.UID]decode.Problems{})[0]) {
+		t.Fatalf("kept: %v, own: %v", kept, to)
+	}
+	remove(registration)
+	on("without it", "web-0 eu")
+	if kept := e.copies("platform"); len(kept) != 1 {
+		t.Fatalf("kept: %v", kept)
+	}
+	e.put("red", registration)
+	e.deploy("red", 1, 2, 1000)
+	on("with one again, while it has something on the others", "web-0 eu, web-1 eu")
+	if err := e.platform.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	on("after a restart", "web-0 eu, web-1 eu")
+	e.delete("red", "web-0")
+	e.delete("red", "web-1")
+	on("with nothing there any more", "")
+	e.deploy("red", 2, 3, 1000)
+	on("then it has its own", "web-2 ow")
+	if kept := e.copies("platform"); len(kept) != 0 {
+		t.Fatalf("kept: %v", kept)
 	}
 }
