@@ -22,7 +22,7 @@ func Accounts(w io.Writer, accounts []simulation.Account) {
 	}
 	for first := 0; first < len(accounts); {
 		fleet := accounts[first].Fleet
-		fmt.Fprintf(w, "clusters of workspace %s\n\n", fleet)
+		fmt.Fprintf(w, "clusters of workspace %s\n\n", cmp.Or(accounts[first].FleetPath, fleet))
 		t := NewTable(w)
 		t.AppendHeader(table.Row{"SET", "WORKSPACE", "RESOURCE", "USED", "RESERVED", "QUOTA", "LEFT", "GUARANTEED", "SHARE", "WAITING"})
 		for ; first < len(accounts) && accounts[first].Fleet == fleet; first++ {

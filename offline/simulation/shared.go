@@ -7,6 +7,7 @@ import (
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/internal/sharing"
 	"github.com/kcp-placement/placement/offline/manifest"
@@ -57,8 +58,9 @@ func (s *Simulation) owns(fleet logicalcluster.Name) bool {
 
 // Account is what a workspace has of the clusters of a set. Amounts are by resource.
 type Account struct {
-	// Fleet is the workspace whose clusters they are.
-	Fleet string `json:"fleet"`
+	// Fleet is the workspace whose clusters they are, and FleetPath its path, where it is known.
+	Fleet     string `json:"fleet"`
+	FleetPath string `json:"fleetPath,omitempty"`
 	// Set is the ClusterSet; empty for what the workspace of the clusters has itself, and for what others have on clusters that no grant
 	// of theirs has.
 	Set       string `json:"set,omitempty"`
@@ -81,6 +83,9 @@ type Account struct {
 	Dominant      string `json:"dominant,omitempty"`
 	// Waiting is how many workloads of the workspace wait.
 	Waiting int `json:"waiting"`
+
+	// told is set where the account is as the status of the ClusterSet tells of it.
+	told bool
 }
 
 // accounts of the workspaces that share clusters, by fleet, set and workspace. Who looks from a workspace that shares those of another
@@ -96,7 +101,7 @@ func (s *Simulation) accounts(waiting map[logicalcluster.Name]int) (all []Accoun
 			allocatable[row.Name], whole = row.Allocatable, whole.Add(row.Allocatable)
 		}
 		type member struct{ set, workspace string }
-		granted := map[member]*Account{}
+		granted, told := map[member]*Account{}, map[string]bool{}
 		size := map[string]capacity.Resources{"": whole}
 		var of []*Account
 		sets := sharing.SetsOf(s.shared[owner.Name], s.lookup, func(name string) capacity.Resources { return allocatable[name] })
@@ -116,11 +121,17 @@ func (s *Simulation) accounts(waiting map[logicalcluster.Name]int) (all []Accoun
 						granted[of] = a
 					}
 				}
+				if g.Workspace == nil && a.tell(set.ClusterSet, spec.Name, size[set.Name]) {
+					told[a.Workspace] = true
+				}
 				of = append(of, a)
 			}
 		}
 		for _, e := range s.engine.Accounts(owner.Name) {
 			a := granted[member{e.Set, e.Workspace.String()}]
+			if told[e.Workspace.String()] {
+				continue
+			}
 			if a == nil {
 				if e.Promised.IsZero() && e.Reserved.IsZero() {
 					continue
@@ -142,12 +153,38 @@ func (s *Simulation) accounts(waiting map[logicalcluster.Name]int) (all []Accoun
 		}
 		for _, a := range of {
 			if name := logicalcluster.Name(a.Workspace); s.owns(owner.Name) || s.shows(name) {
-				a.Waiting = waiting[name]
+				if !a.told {
+					a.Waiting = waiting[name]
+				}
+				a.FleetPath = s.shared[owner.Name].Path
 				all = append(all, *a)
 			}
 		}
 	}
 	return all
+}
+
+// tell takes up what the controller says of a workspace that is not in the input, and whether it says anything.
+func (a *Account) tell(set *v1alpha1.ClusterSet, grant string, has capacity.Resources) bool {
+	i := slices.IndexFunc(set.Status.Grants, func(g v1alpha1.ClusterSetGrantStatus) bool { return g.Name == grant && g.Cluster != "" })
+	if i < 0 {
+		return false
+	}
+	g := &set.Status.Grants[i]
+	a.told, a.Workspace, a.Bound, a.Waiting = true, g.Cluster, g.Bound, int(g.Waiting)
+	a.Used, a.Reserved = sharing.Amounts(g.Used), sharing.Amounts(g.Reserved)
+	if a.Quota != nil {
+		a.Left = make(map[string]int64, len(a.Quota))
+		for name, quota := range a.Quota {
+			a.Left[name] = quota - a.Used[name]
+		}
+	}
+	var used capacity.Resources
+	for name, amount := range a.Used {
+		used = used.Add(capacity.Of(name, amount))
+	}
+	a.DominantShare, a.Dominant = dominantShare(used, has)
+	return true
 }
 
 // dominantShare is the largest share of what there is, in thousandths, and of which resource.
