@@ -255,7 +255,7 @@ func (d *Decision) getsMore() bool {
 	return !now.Without(before).IsZero()
 }
 
-// replace says who waits of a workspace, and returns whom to call.
+// replace says who waits of a workspace, and returns whom to call: those whose turn it is now, and those that others wait for.
 func (l *lines) replace(of *line, now []*waiter, turn, blind bool) (call map[logicalcluster.Name]bool) {
 	l.waiting += min(1, len(now)) - min(1, len(of.waiting))
 	before := of.by
@@ -265,22 +265,20 @@ func (l *lines) replace(of *line, now []*waiter, turn, blind bool) (call map[log
 		call[of.name] = true
 	}
 	for name := range before {
-		if other := l.of[name]; other != nil && !l.hasTurn(other) {
-			of.by[name] = true
-		} else {
+		if other := l.of[name]; other == nil || l.hasTurn(other) {
 			call[name] = true
 		}
 	}
 	for name, other := range l.of {
-		if other.by[of.name] && !other.called {
+		if len(other.by) > 0 && !other.called {
 			other.called, call[name] = true, true
 		}
 	}
 	return call
 }
 
-// hasTurn reports whether anyone in a line comes first now on a cluster where others came first when it looked. Of a line in which nobody
-// is blind, others that are not in it may have waited.
+// hasTurn reports whether anyone in a line comes first now on a cluster where others came first when it looked. If nobody does, it waits
+// from now on for those that come first now. Of a line in which nobody is blind, others that are not in it may have waited.
 func (l *lines) hasTurn(of *line) bool {
 	blind := false
 	for _, o := range of.waiting {
@@ -294,7 +292,9 @@ func (l *lines) hasTurn(of *line) bool {
 			me := l.claimant(of, cluster, o.asks(o.classes[0], row), o.priority, o.since, o.owner)
 			first := true
 			for _, other := range l.of {
-				first = first && (other == of || !l.precedes(other, row, &me))
+				if other != of && l.precedes(other, row, &me) {
+					first, other.by[of.name] = false, true
+				}
 			}
 			if first {
 				return true
@@ -423,8 +423,14 @@ func (w *workspace) yields(r *Request, d *Decision) error {
 		if c.Expired {
 			continue
 		}
-		more := c.Reserved.Without(promisedOn(d.held.Claim, c.Name))
-		if row := f.row(c.Name); row != nil && !more.IsZero() && f.lines.yields(l, r, row, more) {
+		more, row := c.Reserved.Without(promisedOn(d.held.Claim, c.Name)), f.row(c.Name)
+		if more.IsZero() || row == nil {
+			continue
+		}
+		if d.Divides() { // it takes its turns part by part, as it does in line
+			more = r.Workload.Share(max(1, d.plan.minimum)).Requests
+		}
+		if f.lines.yields(l, r, row, more) {
 			others.clusters = append(others.clusters, c.Name)
 		}
 	}

@@ -186,7 +186,7 @@ func (f *sharedFleet) resize(t *rapid.T) {
 // grant says what a team may have.
 func (f *sharedFleet) grant(t *rapid.T, one *team) {
 	amounts := func(what string) map[string]int64 {
-		if what == "guaranteed" && rapid.Bool().Draw(t, what) {
+		if rapid.Bool().Draw(t, what) {
 			return map[string]int64{capacity.CPU: rapid.Int64Range(0, 8).Draw(t, what)}
 		}
 		return nil
