@@ -131,9 +131,6 @@ func (p *Play) validate() error {
 // overlay returns a workspace with what is tried in the place of what is in force, and the errors in that.
 func (p *Play) overlay(kinds *workload.Table, w *manifest.Workspace) (*manifest.Workspace, []*manifest.Error, error) {
 	candidates, wrong := manifest.Reader{Kinds: kinds}.Read(p.files())
-	for _, c := range candidates {
-		c.LeaveOutRefused()
-	}
 	overlaid, err := manifest.Overlay([]*manifest.Workspace{w}, candidates, p.Modules != nil)
 	switch {
 	case err != nil:

@@ -163,6 +163,7 @@ type checker struct {
 func (c *checker) find(f Finding) { c.report.Findings = append(c.report.Findings, f) }
 
 func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
+	oldestFirst := slices.SortedFunc(slices.Values(w.Placements), func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return placement.ByAge(a.Typed, b.Typed) })
 	var clusters []*snapshot.Cluster
 	owner, seen := c.shared.fleetOf(w)
 	for _, o := range seen {
@@ -189,7 +190,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		c.lint(o.Object, lint.Registration(o.Typed))
 		c.deadline(o)
 	}
-	for _, o := range w.Placements {
+	for _, o := range oldestFirst {
 		linter.Placements = append(linter.Placements, o.Typed)
 	}
 	for _, o := range w.Workloads {
@@ -205,10 +206,9 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 			}
 		}
 	}
-	placements := make([]*placement.Placement, len(w.Placements))
-	selectors := make([]placement.Selector, len(w.Placements))
-	slices.SortFunc(w.Placements, func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return placement.ByAge(a.Typed, b.Typed) })
-	for i, o := range w.Placements {
+	placements := make([]*placement.Placement, len(oldestFirst))
+	selectors := make([]placement.Selector, len(oldestFirst))
+	for i, o := range oldestFirst {
 		placements[i] = c.placement(o)
 		c.lint(o.Object, linter.Placement(o.Typed))
 		selectors[i], _ = placement.CompileSelector(o.Typed)
@@ -228,10 +228,10 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		c.find(Finding{Warning, CodeNotPlaced, o.Position(field), o.String(), field, message})
 	}
 	objects := map[string]*manifest.Object{}
-	for _, o := range w.Placements {
+	for _, o := range oldestFirst {
 		objects[o.String()] = o.Object
 	}
-	owned := make([][]manifest.Workload, len(w.Placements))
+	owned := make([][]manifest.Workload, len(oldestFirst))
 	for _, o := range w.Workloads {
 		objects[o.String()] = o.Object
 		if o.End() != workload.Controlled {
@@ -260,11 +260,11 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		}
 		if under, err := c.engine.Scheduled(ctx, request); err == nil && !sampled[under.Digest] {
 			sampled[under.Digest] = true
-			scheduled = append(scheduled, scheduledAs{w.Placements[owner], under, o.Workload})
+			scheduled = append(scheduled, scheduledAs{oldestFirst[owner], under, o.Workload})
 		}
 	}
 	delivery := c.delivery(w, seen)
-	for i, o := range w.Placements {
+	for i, o := range oldestFirst {
 		delivery.placement(o, owned[i])
 	}
 	for _, f := range linter.Selection() {

@@ -3,6 +3,7 @@ package manifest
 import (
 	"fmt"
 	"strings"
+	"sync"
 )
 
 // File is a file that was read.
@@ -15,6 +16,7 @@ type File struct {
 	// Err is why a file that was found cannot be read.
 	Err error
 
+	split sync.Once
 	lines []string
 }
 
@@ -26,9 +28,7 @@ func (f *File) lineCount() int {
 
 // Line returns line n of the file, counting from 1; "" where there is no such line.
 func (f *File) Line(n int) string {
-	if f.lines == nil {
-		f.lines = strings.Split(f.Text, "\n")
-	}
+	f.split.Do(func() { f.lines = strings.Split(f.Text, "\n") })
 	if n < 1 || n > len(f.lines) {
 		return ""
 	}

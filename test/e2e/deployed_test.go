@@ -31,7 +31,7 @@ func TestDeployed(t *testing.T) {
 		t.Fatal(err)
 	}
 	kubeconfig := filepath.Join(dir, "kubeconfig")
-	writeKubeconfig(t, withToken(t, server.Config(kcp.Provider), "default", "placement-controller"), kubeconfig)
+	writeKubeconfig(t, withToken(t, server.Config(kcp.Provider), "placement-controller"), kubeconfig)
 
 	address := freeAddress(t)
 	log, err := os.Create(filepath.Join(dir, "log"))

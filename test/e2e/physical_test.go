@@ -326,10 +326,10 @@ func (t *team) agentRights(name string) *rest.Config {
 	return config
 }
 
-// withToken returns the configuration of a ServiceAccount.
-func withToken(t *testing.T, admin *rest.Config, namespace, account string) *rest.Config {
+// withToken returns the configuration of a ServiceAccount of the namespace default.
+func withToken(t *testing.T, admin *rest.Config, account string) *rest.Config {
 	t.Helper()
-	config, err := access.ServiceAccount(t.Context(), admin, namespace, account)
+	config, err := access.ServiceAccount(t.Context(), admin, "default", account)
 	if err != nil {
 		t.Fatal(err)
 	}

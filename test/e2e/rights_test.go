@@ -39,7 +39,7 @@ func TestDecisionsAreTheControllers(t *testing.T) {
 	t.Parallel()
 	team := newTeam(t)
 	team.apply(admin)
-	client, err := dynamic.NewForConfig(withToken(t, server.Config(team.workspace), "default", "owner"))
+	client, err := dynamic.NewForConfig(withToken(t, server.Config(team.workspace), "owner"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,7 @@ func root() *cobra.Command {
 weighs and prefers clusters, and operators of a fleet.
 
 Every command works on files and folders, without a server. Without files, simulate, explain, describe, history, diff, top,
-render and rebalance read a live workspace; only rebalance --apply writes to it. What constraints and policies can say is in ` + "`kubectl placement reference`" + `.
+console, render and rebalance read a live workspace; only rebalance --apply writes to it. What constraints and policies can say is in ` + "`kubectl placement reference`" + `.
 
 Exit codes: 0 if all is fine, 1 if a check failed, 2 if the call was wrong or could not be carried out, 130 if it was
 interrupted.`,
@@ -58,6 +58,7 @@ interrupted.`,
   kubectl placement history web --workspace root:team     # show how it came to run where it does
   kubectl placement diff fleet/ -c my-policies/policies   # show what new policies would move
   kubectl placement top fleet/                  # show how full the fleet is, and what waits for what
+  kubectl placement console fleet/              # show all that in a browser, and try policies there
   kubectl placement rebalance fleet/ --even     # compute the least moves that even it out
   kubectl placement render web fleet/           # print what its clusters get
   kubectl placement bundle my-policies/policies # write a ConfigMap with the policies, to be applied
