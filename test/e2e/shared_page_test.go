@@ -52,7 +52,7 @@ func TestSharedFleetsPage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	config := withToken(t, server.Config(kcp.Provider), "default", "placement-controller")
+	config := withToken(t, server.Config(kcp.Provider), "placement-controller")
 	config.Host = server.Config("root:acme").Host
 	asController, err := dynamic.NewForConfig(config)
 	if err != nil {

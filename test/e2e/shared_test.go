@@ -22,7 +22,7 @@ import (
 func (t *team) asOwner() *team {
 	t.Helper()
 	t.apply(admin)
-	client, err := dynamic.NewForConfig(withToken(t.T, server.Config(t.workspace), "default", "owner"))
+	client, err := dynamic.NewForConfig(withToken(t.T, server.Config(t.workspace), "owner"))
 	if err != nil {
 		t.Fatal(err)
 	}
