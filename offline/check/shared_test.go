@@ -31,6 +31,11 @@ func TestSharing(t *testing.T) {
 	grant := func(more string) string {
 		return `ClusterSet gold {clusterSelector: {}, grants: [{name: a, workspace: {path: "root:teams:a"}` + more + `}]}`
 	}
+	const ownFleet = "this workspace has ClusterRegistrations or ClusterSets of its own and places on its own clusters only: delete these, or use another workspace for shared clusters [sharing]"
+	many := ""
+	for i := range 2000 {
+		many += fmt.Sprintf(`{name: g%d, workspace: {path: "root:teams:t%d"}}, `, i, i)
+	}
 	platform := func(objects ...string) *manifest.File { return fileOf("root:platform", objects...) }
 	team := func(objects ...string) *manifest.File { return fileOf("root:teams:a", objects...) }
 	for _, test := range []struct {
@@ -84,6 +89,26 @@ func TestSharing(t *testing.T) {
 			team(bind, `WorkloadPlacement web {workloadSelector: {}, locationSelector: {matchLabels: {location: ue}}}`),
 		}, []string{
 			"root-teams-a.yaml:9:73: WorkloadPlacement default/web: spec.locationSelector.matchLabels[location]: no cluster of the fleet has the location=ue [unknown_location]",
+		}},
+		{"more grants than a set may have", []*manifest.File{platform(cluster, `ClusterSet gold {clusterSelector: {}, grants: [`+many+`]}`)}, []string{
+			"root-platform.yaml:10:37: ClusterSet gold: spec.grants: Too many: 2000: must have at most 500 items [manifest]",
+		}},
+		{"an amount out of proportion", []*manifest.File{platform(cluster, grant(`, quota: {cpu: 9E, memory: "9e99999"}`))}, []string{
+			"root-platform.yaml:10:108: ClusterSet gold: spec.grants[0].quota.memory: 9e99999 is out of proportion [manifest]",
+		}},
+		{"an amount that is too large", []*manifest.File{platform(cluster, grant(`, quota: {cpu: 9E}`))}, []string{
+			"root-platform.yaml:10:96: ClusterSet gold: spec.grants[0].quota[cpu]: 9E is too large [sharing]",
+		}},
+		{"two sets of one name", []*manifest.File{platform(cluster, grant(""), grant(""))}, []string{
+			"root-platform.yaml:12:1: ClusterSet gold is defined twice, first at root-platform.yaml:7:1 [manifest]",
+		}},
+		{"one name in two workspaces", []*manifest.File{platform(cluster, grant("")), fileOf("root:other", cluster, grant(""))}, nil},
+		{"a cycle", []*manifest.File{
+			platform(`ClusterSet gold {clusterSelector: {}, grants: [{name: a, workspace: {path: "root:teams:a"}}]}`, `ClusterSetBinding gold {clusterSet: gold, workspace: {path: "root:teams:a"}}`),
+			team(`ClusterSet gold {clusterSelector: {}, grants: [{name: a, workspace: {path: "root:platform"}}]}`, bind),
+		}, []string{
+			"root-platform.yaml:9:37: ClusterSetBinding gold: spec.workspace: " + ownFleet,
+			"root-teams-a.yaml:9:37: ClusterSetBinding gold: spec.workspace: " + ownFleet,
 		}},
 		{"the schema speaks first", []*manifest.File{platform(cluster, grant(`, quota: {cpu: -1}`), `ClusterSet silver {clusterSelector: {}, grants: [{name: a, workspace: {}}, {name: a, workspace: {path: "root:x", cluster: z}}]}`)}, []string{
 			`root-platform.yaml:10:90: ClusterSet gold: spec.grants[0].quota: Invalid value: amounts must not be negative [manifest]`,

@@ -260,7 +260,7 @@ func (p *player) named(name string) (*unstructured.Unstructured, error) {
 	if o := p.objects[name]; o != nil {
 		return o, nil
 	}
-	return nil, fmt.Errorf("there is no %s: an object is named by its kind, namespace and name, as in Deployment default/web or ClusterRegistration eu, with its workspace before it where a story has several", name)
+	return nil, fmt.Errorf("there is no %s: an object is named by its kind, namespace and name, as in Deployment default/web or ClusterRegistration eu", name)
 }
 
 // act does what a step does.

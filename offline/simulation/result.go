@@ -64,8 +64,8 @@ type Decision struct {
 	detailed detail
 	// waitsFor is what it waits for beside room.
 	waitsFor []string
-	// waitsForOthers: it found no place, and affinity to other workloads counted.
-	waitsForOthers bool
+	// waitsForOthers: it found no place, and affinity to other workloads counted. waitsForTurn: another workspace comes first.
+	waitsForOthers, waitsForTurn bool
 }
 
 type detail struct{ explained, rejected bool }

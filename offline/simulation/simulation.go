@@ -405,7 +405,14 @@ func (s *Simulation) request(i item, current assignment) engine.Request {
 		named := *w
 		named.UID, w = current.uid, &named
 	}
-	return engine.Request{Workspace: i.workspace.Name, Placement: i.placement.compiled, Workload: w, Current: current.clusters, Group: current.group, Shadow: i.placement.candidate, Now: s.options.Now}
+	var since time.Time
+	if told := i.placement.queued(i.Reference); told != nil {
+		since = told.Since.Time
+	}
+	return engine.Request{
+		Workspace: i.workspace.Name, Placement: i.placement.compiled, Workload: w, Current: current.clusters, Group: current.group, Shadow: i.placement.candidate, Now: s.options.Now,
+		Priority: i.placement.priority, Since: since,
+	}
 }
 
 // err is why a workload that belongs to a placement cannot be decided.
@@ -459,14 +466,20 @@ func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*
 		d := Decision{Workspace: item.workspace.Name.String(), Workload: item.name(), Clusters: []engine.Choice{}}
 		isLast := last != nil && last(&d)
 		d.detailed = detail{explained: s.options.Explained || isLast, rejected: s.options.Rejected && (last == nil || isLast)}
-		s.place(ctx, item, &d)
+		inLine := s.inLine(item)
+		if !inLine {
+			s.place(ctx, item, &d)
+		}
 		result.Decisions = append(result.Decisions, d)
 		if isLast {
-			if wanted = i; !d.waitsForOthers {
+			if wanted = i; !d.waitsForOthers && !inLine {
 				break
 			}
 			last = func(*Decision) bool { return false } // the others are placed for its sake
 		}
+	}
+	if err := s.takeTurns(ctx, items, result.Decisions); err != nil {
+		return nil, err
 	}
 	if err := s.placeWaiting(ctx, items, result.Decisions); err != nil {
 		return nil, err
@@ -602,7 +615,7 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 	switch {
 	case d.Kept && item.End() != "", d.Kept && decision.InputsDigest == current.inputsDigest:
 	case len(decision.Clusters) == 0:
-		d.waitsForOthers = decision.Related()
+		d.waitsForOthers, d.waitsForTurn = decision.Related(), isTurn(decision)
 		unplaced(strings.Join(append([]string{decision.Summary()}, d.waitsFor...), "; "))
 	default: // other inputs can give other scores where the workload stays
 		d.Clusters = decision.Clusters

@@ -1,0 +1,76 @@
+package simulation
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/engine"
+)
+
+// inLine says whether a workload waits for room on clusters that are another workspace's. Those of all workspaces take turns then.
+func (s *Simulation) inLine(i item) bool {
+	_, assigned := s.current(i)
+	return s.fleets[i.workspace.Name] != i.workspace.Name && !assigned && i.placement != nil && i.err() == nil && i.End() == ""
+}
+
+// isTurn says whether a workload waits because others come first.
+func isTurn(d *engine.Decision) bool {
+	return slices.ContainsFunc(d.Verdicts(), func(v engine.Verdict) bool { return v.Rejection != nil && v.Rejection.Stage == engine.Turn })
+}
+
+// takeTurns places the workloads that are in line, as the controller does where all wait at once: each workspace places its own, the first in
+// turn first, as long as it is its turn.
+func (s *Simulation) takeTurns(ctx context.Context, items []item, decisions []Decision) error {
+	lines := map[logicalcluster.Name][]int{}
+	for i := range decisions {
+		if s.inLine(items[i]) {
+			lines[items[i].workspace.Name] = append(lines[items[i].workspace.Name], i)
+		}
+	}
+	names := slices.Sorted(maps.Keys(lines))
+	defer func() { // who asks later asks about one workload
+		for _, name := range names {
+			s.engine.SetLine(ctx, name, nil)
+		}
+	}()
+	for idle := 0; idle < 2 && len(names) > 0; idle++ {
+		for _, name := range names {
+			requests := make([]engine.Request, len(lines[name]))
+			for j, i := range lines[name] {
+				requests[j] = s.request(items[i], assignment{})
+			}
+			s.engine.SetLine(ctx, name, requests)
+		}
+		left := map[logicalcluster.Name][]int{}
+		for placed := true; placed; {
+			placed = false
+			for _, name := range names {
+				for len(lines[name]) > 0 {
+					if ctx.Err() != nil {
+						return context.Cause(ctx)
+					}
+					i := lines[name][0]
+					before := &decisions[i]
+					d := Decision{Workspace: before.Workspace, Workload: before.Workload, Clusters: []engine.Choice{}, detailed: before.detailed}
+					s.place(ctx, items[i], &d)
+					if *before = d; d.waitsForTurn {
+						break
+					}
+					lines[name] = lines[name][1:]
+					if len(d.Clusters) == 0 {
+						left[name] = append(left[name], i)
+						continue
+					}
+					placed, idle = true, -1
+				}
+			}
+		}
+		for _, name := range names {
+			lines[name] = append(left[name], lines[name]...)
+		}
+	}
+	return nil
+}
