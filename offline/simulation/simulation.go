@@ -596,10 +596,6 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 	if err == nil && !assigned && len(decision.Clusters) == 0 {
 		decision, err = s.preempt(ctx, item, request, d, decision)
 	}
-	if quota := new(capacity.QuotaError); errors.As(err, &quota) {
-		unplaced(quota.Error())
-		return
-	}
 	if err != nil {
 		failed(err)
 		return

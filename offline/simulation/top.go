@@ -10,6 +10,7 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -110,8 +111,15 @@ func (s *Simulation) Top(ctx context.Context) (*Top, error) {
 		if !s.shows(w.Name) {
 			continue
 		}
+		var room map[string]capacity.Resources // what is free for one that shares the clusters of another
+		if s.fleets[w.Name] != w.Name {
+			room = s.engine.Room(w.Name)
+		}
 		for _, row := range s.engine.Snapshot(w.Name).Rows() {
 			load := newLoad(w.Name.String(), row)
+			if left, bounded := room[row.Name]; bounded {
+				load.Free = amounts(left)
+			}
 			top.Clusters = append(top.Clusters, load)
 			if s.fleets[w.Name] != w.Name && s.shows(s.fleets[w.Name]) {
 				continue // it is counted for the workspace that it belongs to
