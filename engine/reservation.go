@@ -106,7 +106,37 @@ func (e *Engine) Replace(workspace logicalcluster.Name, restored, held, foreign 
 		}
 	}
 	w := e.workspace(workspace)
-	granted := make([]capacity.Grant, 0, len(restored)+len(held))
+	granted, holds := w.grantsOf(restored, held)
+	verified := make([]capacity.Grant, len(foreign))
+	for i := range foreign {
+		verified[i] = capacity.Grant{Owner: ownerOf(foreign[i].Workload), Claim: foreign[i].claim()}
+	}
+	return holds, w.replace(granted, verified), nil
+}
+
+// RestoreAll replaces everything that is reserved for a workspace on a fleet, which it need not look at: what is restored and held was
+// granted before and is recorded without asking. It fails with an *InvalidError, and then nothing has changed.
+func (e *Engine) RestoreAll(workspace, fleet logicalcluster.Name, restored, held []Reservation) error {
+	for _, all := range [][]Reservation{restored, held} {
+		for i := range all {
+			if err := all[i].validate(); err != nil {
+				return err
+			}
+		}
+	}
+	owner := e.workspace(fleet)
+	owner.share()
+	w := e.lookUp(workspace)
+	granted, _ := w.grantsOf(restored, held)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.replaceOn(owner.own, granted, nil)
+	return nil
+}
+
+// grantsOf are the claims of reservations that were granted before.
+func (w *workspace) grantsOf(restored, held []Reservation) (granted []capacity.Grant, holds []Held) {
+	granted = make([]capacity.Grant, 0, len(restored)+len(held))
 	for i := range restored {
 		granted = append(granted, capacity.Grant{Owner: ownerOf(restored[i].Workload), Claim: restored[i].claim()})
 	}
@@ -115,11 +145,7 @@ func (e *Engine) Replace(workspace logicalcluster.Name, restored, held, foreign 
 		holds = append(holds, h)
 		granted = append(granted, capacity.Grant{Owner: h.owner, Claim: held[i].claim()})
 	}
-	verified := make([]capacity.Grant, len(foreign))
-	for i := range foreign {
-		verified[i] = capacity.Grant{Owner: ownerOf(foreign[i].Workload), Claim: foreign[i].claim()}
-	}
-	return holds, w.replace(granted, verified), nil
+	return granted, holds
 }
 
 // Uncounted returns those of a workload's clusters whose reports do not count all that it asks for.
@@ -144,18 +170,26 @@ func (w *workspace) nextHeld(ref workload.Reference) Held {
 func (w *workspace) replace(granted, verified []capacity.Grant) []error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.fleet.mu.Lock()
-	defer w.fleet.mu.Unlock()
+	return w.replaceOn(w.fleet, granted, verified)
+}
+
+// replaceOn replaces everything that is reserved for the workspace on a fleet. The workspace is locked.
+func (w *workspace) replaceOn(on *fleet, granted, verified []capacity.Grant) []error {
+	on.mu.Lock()
+	defer on.mu.Unlock()
+	ledger := on.ledgerOf(w.name)
 	for _, all := range [][]capacity.Grant{granted, verified} {
 		for i := range all {
-			all[i].Claim.SameOwner(w.ledger.Claim(all[i].Owner))
+			all[i].Claim.SameOwner(ledger.Claim(all[i].Owner))
 		}
 	}
-	refused, clusters := w.ledger.Replace(granted, verified)
-	w.recountAll()
-	for _, name := range clusters {
-		w.fleet.updateReservedOn(name)
+	refused, clusters := ledger.Replace(granted, verified)
+	if ledger == w.ledger {
+		w.recountAll()
 	}
-	w.fleet.lines.ease(w.name)
+	for _, name := range clusters {
+		on.updateReservedOn(name)
+	}
+	on.lines.ease(w.name)
 	return refused
 }

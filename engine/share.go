@@ -85,16 +85,21 @@ func (e *Engine) Share(workspace, fleet logicalcluster.Name, all []Grant) error 
 		return err
 	}
 	owner := e.workspace(fleet)
-	owner.mu.Lock()
-	if owner.window == nil && owner.fleet == owner.own { // from now on its fleet changes beside it
-		owner.look(owner.own, nil)
-	}
-	owner.mu.Unlock()
+	owner.share()
 	w := e.workspace(workspace)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.look(owner.own, newGrants(all))
 	return nil
+}
+
+// share has others change the workspace's own fleet from now on, beside it.
+func (w *workspace) share() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.window == nil && w.fleet == w.own {
+		w.look(w.own, nil)
+	}
 }
 
 // Unshare has a workspace look at its own fleet again. What is reserved for it on another's stays until ReleaseAll.

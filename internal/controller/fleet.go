@@ -318,15 +318,7 @@ func (w *workspace) restoreFor(of logicalcluster.Name, slices []*v1alpha1.Placem
 			given = append(given, g.Reservation)
 		}
 	}
-	if len(slices) == 0 {
-		w.engine.ReleaseAll(of, w.name)
-		return nil
-	}
-	if err := w.engine.Share(of, w.name, nil); err != nil {
-		return err
-	}
-	_, _, err := w.engine.Replace(of, restored, given, nil)
-	return err
+	return w.engine.RestoreAll(of, w.name, restored, given)
 }
 
 // orphan is a workspace that something is kept for, and that does not look at the clusters: it is gone, is not followed yet, or looks
@@ -345,10 +337,13 @@ const orphanedFor = time.Minute
 // tendKept looks after the slices of workspaces that do not look at the clusters. What they promise stays promised until the server
 // says that their placement is gone. A slice that no controller has written is deleted.
 func (w *workspace) tendKept(ctx context.Context, o *cacheView, r *result) {
-	kept := map[logicalcluster.Name][]*v1alpha1.PlacementDecision{}
+	kept, guests := map[logicalcluster.Name][]*v1alpha1.PlacementDecision{}, sets.New(w.fleet.visitors()...)
 	for _, d := range o.kept {
-		of, slice, ok := fromKept(d)
-		if ok {
+		of, _, ok := nameOfKept(d)
+		if ok && guests.Has(of) {
+			continue
+		}
+		if _, slice, ok := fromKept(d); ok {
 			kept[of] = append(kept[of], slice)
 			continue
 		}
@@ -360,7 +355,7 @@ func (w *workspace) tendKept(ctx context.Context, o *cacheView, r *result) {
 	works := map[logicalcluster.Name][]*v1alpha1.Work{}
 	for _, work := range o.keptWorks {
 		of := logicalcluster.Name(work.Spec.Workspace)
-		if work, ok := workFromKept(of, work); ok {
+		if work, ok := workFromKept(of, work); ok && !guests.Has(of) {
 			works[of] = append(works[of], work)
 		}
 	}

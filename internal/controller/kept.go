@@ -46,15 +46,20 @@ func keep(workspace logicalcluster.Name, slice *v1alpha1.PlacementDecision) *v1a
 	return &kept
 }
 
-// fromKept returns the workspace of a slice that is kept, and the slice as it is there. It is false for a slice that no controller has
-// written.
-func fromKept(kept *v1alpha1.PlacementDecision) (workspace logicalcluster.Name, slice *v1alpha1.PlacementDecision, ok bool) {
+// nameOfKept returns the workspace of a slice that is kept, and its name there. It is false for a slice that no controller has written.
+func nameOfKept(kept *v1alpha1.PlacementDecision) (workspace logicalcluster.Name, slice types.NamespacedName, ok bool) {
 	if kept.Source == nil {
-		return "", nil, false
+		return "", slice, false
 	}
 	workspace = logicalcluster.Name(kept.Source.Workspace)
-	name := types.NamespacedName{Namespace: kept.Source.Namespace, Name: kept.Annotations[v1alpha1.AnnotationSlice]}
-	if kept.Namespace != v1alpha1.DecisionNamespace || kept.Name != keptName(workspace, name) || kept.Labels[v1alpha1.LabelWorkspace] != workspace.String() {
+	slice = types.NamespacedName{Namespace: kept.Source.Namespace, Name: kept.Annotations[v1alpha1.AnnotationSlice]}
+	return workspace, slice, kept.Namespace == v1alpha1.DecisionNamespace && kept.Name == keptName(workspace, slice) && kept.Labels[v1alpha1.LabelWorkspace] == workspace.String()
+}
+
+// fromKept returns the workspace of a slice that is kept, and the slice as it is there.
+func fromKept(kept *v1alpha1.PlacementDecision) (workspace logicalcluster.Name, slice *v1alpha1.PlacementDecision, ok bool) {
+	workspace, name, ok := nameOfKept(kept)
+	if !ok {
 		return workspace, nil, false
 	}
 	back := *kept

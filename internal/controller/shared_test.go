@@ -778,3 +778,50 @@ func TestWorkspaceComesAndGoes(t *testing.T) {
 		t.Fatalf("kept: %v", kept)
 	}
 }
+
+// TestWorkspaceOfTwoPlatforms: what is kept for a workspace where it does not look any more stays promised there, and has it look nowhere
+// else than where it does.
+func TestWorkspaceOfTwoPlatforms(t *testing.T) {
+	e := threeTeams(t)
+	e.deploy("red", 0, 2, 1000)
+	e.settle()
+	// The workspace is made anew, and binds a set of another platform team.
+	red := e.in("red")
+	delete(e.platform.workspaces, "red")
+	e.platform.fleets.forget(red.workspace)
+	e.platform.engine.Forget("red")
+	e.put("other", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterRegistration, metadata: {name: asia}, spec: {}, status: {allocatable: {cpu: "4"}, conditions: [{type: Ready, status: "True"}]}}`)
+	e.put("other", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSet, metadata: {name: all}, spec: {clusterSelector: {}, grants: [{name: red, workspace: {cluster: red}, quota: {cpu: "4"}}]}}`)
+	e.put("red", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSetBinding, metadata: {name: all}, spec: {clusterSet: all, workspace: {cluster: other}}}`)
+	e.put("red", `{apiVersion: tmc.kcp.io/v1alpha1, kind: WorkloadPlacement, metadata: {name: p, namespace: default}, spec: {workloadSelector: {}, numberOfClusters: 1}}`)
+	e.deploy("red", 10, 12, 1000)
+	e.later(time.Second)
+	check := func(when string, where int) {
+		t.Helper()
+		if placed := e.where("red"); len(placed) != where || slices.ContainsFunc(slices.Collect(maps.Values(placed)), func(on string) bool { return on != "asia" }) {
+			t.Errorf("%s: %v", when, placed)
+		}
+		if _, to := e.promised(); to["red"] != 2000 {
+			t.Errorf("%s, promised at the first: %v", when, to)
+		}
+	}
+	check("at first", 2)
+	if err := e.platform.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	e.later(time.Second)
+	check("after a restart", 2)
+	e.platform.fleets.forget(e.platform.workspace)
+	e.platform.engine.Forget("platform")
+	e.platform.begin(nil)
+	e.later(time.Second)
+	check("once the first platform was away", 2)
+	e.deploy("red", 12, 14, 1000)
+	e.deploy("green", 0, 10, 1000)
+	e.deploy("blue", 0, 10, 1000)
+	e.later(2 * orphanedFor) // its placement is there
+	check("later", 4)
+	if on, _ := e.promised(); on["eu-1"]+on["eu-2"] != 8000 {
+		t.Errorf("promised: %v", on)
+	}
+}
