@@ -53,7 +53,11 @@ var call = regexp.MustCompile(`^(?:[a-z]\.)?([A-Za-z_.]+)\(.*\)$`)
 func celWord(section, variable string, cells []string) []Completion {
 	label, about := cells[0], cells[1]
 	if section == "Variables" {
-		return []Completion{{Label: variable + "." + label, Type: "property", Detail: cells[1], Info: cells[2]}}
+		path := variable + "." + label
+		if !strings.Contains(cells[3], path) { // a field of what is in a list, such as a taint
+			path = label
+		}
+		return []Completion{{Label: path, Type: "property", Detail: cells[1], Info: cells[2]}}
 	}
 	label, _, _ = strings.Cut(label, ", (")
 	name := call.FindStringSubmatch(label)

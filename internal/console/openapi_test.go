@@ -48,7 +48,7 @@ var operations = []operation{
 	{method: "GET", path: "/api/v1/fleet", about: "The clusters of a workspace, how full they are, and what has changed lately.", query: []parameter{inWorkspace}, response: console.Fleet{}},
 	{method: "GET", path: "/api/v1/workloads", about: "Where workloads run, or what they wait for.", query: []parameter{
 		inWorkspace, {"q", "Words that kind, namespace, name, placement or clusters contain."}, {"namespace", "Only of this namespace."}, {"placement", "Only of this placement."},
-		{"state", "Only of this state."}, {"cluster", "Only on this cluster."}, {"limit", "How many at most."}, {"continue", "What the answer before says, for the next ones."},
+		{"state", "Only of this state."}, {"cluster", "Only on this cluster."}, {"nearest", "Only what waits that this cluster is the nearest for."}, {"limit", "How many at most."}, {"continue", "What the answer before says, for the next ones."},
 	}, response: console.Workloads{}},
 	{method: "GET", path: "/api/v1/workloads/{kind}/{namespace}/{name}/why", about: "Why a workload runs where it does, or waits: kubectl placement explain and describe.", query: []parameter{inWorkspace}, response: console.Why{}},
 	{method: "GET", path: "/api/v1/workloads/{kind}/{namespace}/{name}/history", about: "How it came to run there: kubectl placement history.", query: []parameter{inWorkspace}, response: description.History{}},

@@ -120,7 +120,7 @@ func selected(all []Workload, query url.Values) (*Workloads, error) {
 			answer.Placements = append(answer.Placements, o.Placement)
 		}
 		is := func(key, value string) bool { return query.Get(key) == "" || query.Get(key) == value }
-		if !is("namespace", o.Workload.Namespace) || !is("placement", o.Placement) || !o.mentions(words) || !o.isOn(query.Get("cluster")) {
+		if !is("namespace", o.Workload.Namespace) || !is("placement", o.Placement) || !o.mentions(words) || !o.isOn(query.Get("cluster")) || !o.waitsOn(query.Get("nearest")) {
 			continue
 		}
 		answer.States[o.State]++
@@ -145,15 +145,24 @@ func selected(all []Workload, query url.Values) (*Workloads, error) {
 }
 
 func (o *Workload) mentions(words []string) bool {
-	text := strings.ToLower(strings.Join([]string{o.Workload.Kind, o.Workload.Namespace + "/" + o.Workload.Name, o.Placement}, " "))
+	texts := []string{o.Workload.Kind, o.Workload.Namespace + "/" + o.Workload.Name, o.Placement, o.Error}
 	for _, c := range o.Clusters {
-		text += " " + c.Name
+		texts = append(texts, c.Name)
 	}
+	if o.Queued != nil {
+		texts = append(texts, o.WaitsFor)
+	}
+	text := strings.ToLower(strings.Join(texts, " "))
 	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(text, word) })
 }
 
 func (o *Workload) isOn(cluster string) bool {
 	return cluster == "" || slices.ContainsFunc(o.Clusters, func(c engine.Choice) bool { return c.Name == cluster }) || slices.Contains(o.Leaving, cluster)
+}
+
+// waitsOn reports whether a workload waits that a cluster is the nearest for, or nominated.
+func (o *Workload) waitsOn(cluster string) bool {
+	return cluster == "" || o.Queued != nil && (o.Nearest == cluster || slices.Contains(o.NominatedClusters, cluster))
 }
 
 // page returns which of n items a query is for.

@@ -70,7 +70,10 @@ func (f followed) Follow(ctx context.Context, tell func(console.Reading)) {
 func (f followed) modified() map[string]time.Time {
 	times := map[string]time.Time{}
 	for _, path := range f.files {
-		_ = filepath.WalkDir(path+string(filepath.Separator), func(file string, _ fs.DirEntry, err error) error {
+		if at, err := filepath.EvalSymlinks(path); err == nil { // a walk follows no link
+			path = at
+		}
+		_ = filepath.WalkDir(path, func(file string, _ fs.DirEntry, err error) error {
 			if err != nil {
 				return nil
 			}

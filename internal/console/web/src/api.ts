@@ -17,10 +17,27 @@ export interface Choice {
   reason: string;
 }
 
+/** Since when, and why, what is shown may not be what is. */
+export interface Behind {
+  since: string;
+  message: string;
+}
+
+/** What every answer about a workspace begins with. */
+export interface Shown {
+  workspace: string;
+  at: string;
+  version: string;
+  behind?: Behind;
+  /** There is no PlacementDecision: what is shown is where the workloads would run. */
+  simulated?: boolean;
+  problems?: string[];
+}
+
 export interface Workspaces {
-  workspaces: { name: string; path?: string }[];
-  /** files or live; what the title says beside it. */
-  source: "files" | "live";
+  workspaces: { name: string; path?: string; behind?: Behind }[];
+  /** files, live (one workspace, by a kubeconfig) or server (any that the caller may read). */
+  source: "files" | "live" | "server";
   from: string;
   version: string;
 }
@@ -57,14 +74,11 @@ export interface Change {
   workload?: WorkloadRef;
 }
 
-export interface Fleet {
-  workspace: string;
-  at: string;
-  generation: number;
+export interface Fleet extends Shown {
   clusters: Cluster[];
   changes: Change[];
+  headroom?: { namespace: string; placement: string; topologyKey: string; survives: boolean; message: string }[];
   summary: { clusters: number; overcommitted: number; waiting: number };
-  problems?: string[];
 }
 
 export interface Obstacle {
@@ -76,34 +90,49 @@ export interface Obstacle {
   needs: string;
 }
 
-export interface Workload {
-  workload: WorkloadRef;
-  placement: string;
-  /** Running, Partial (fewer clusters or replicas than asked), Waiting, Failed (an object or a policy is wrong), Unselected. */
-  state: string;
-  priority: number;
-  clusters: Choice[];
-  asked?: number;
-  replicas?: number;
-  requests?: Amounts;
-  createdAt?: string;
-  /** Of one that waits: its place in the queue, since when, and what for. */
+export interface Queued {
   position?: number;
   since?: string;
   waitsFor?: string;
   nearest?: string;
   obstacles?: Obstacle[];
-  blockedBy?: { kind: string; namespace?: string; name: string }[];
-  estimate?: string;
-  wouldFit?: unknown;
+  blockedBy?: { kind: string; namespace?: string; name?: string }[];
+  nominatedClusters?: string[];
+  estimate?: { at: string; because?: string };
+  /** A cluster that would have a place for it, if it were registered. */
+  wouldFit?: {
+    name?: string;
+    location?: string;
+    labels?: Record<string, string>;
+    capabilities?: { type: string; attributes?: Record<string, string> }[];
+    allocatable?: Record<string, string>;
+  };
+}
+
+export interface Workload extends Queued {
+  workload: WorkloadRef;
+  placement: string;
+  priority: number;
+  state: string;
+  clusters: Choice[];
+  leaving?: string[];
+  asked?: number;
+  replicas?: number;
+  waitingReplicas?: number;
+  requests?: Amounts;
+  createdAt?: string;
+  decidedAt?: string;
   error?: string;
   delivery?: { cluster: string; state: string; ready: number; replicas: number; message?: string }[];
 }
 
-export interface Workloads {
-  workspace: string;
+export interface Workloads extends Shown {
   total: number;
+  states: Record<string, number>;
+  namespaces: string[];
+  placements: string[];
   workloads: Workload[];
+  continue?: string;
 }
 
 export interface Verdict {
@@ -119,17 +148,14 @@ export interface Verdict {
   obstacles: Obstacle[];
 }
 
-/** One link of the chain from a placement to pods. */
+/** One link of the chain from the workload to its pods. */
 export interface Link {
-  what: string;
   name: string;
-  /** ok, broken, pending. */
   state: string;
-  message?: string;
+  wrong: boolean;
 }
 
-export interface WhyData {
-  workspace: string;
+export interface WhyData extends Shown {
   workload: WorkloadRef;
   placement: string;
   clusters: Choice[];
@@ -138,20 +164,25 @@ export interface WhyData {
   noBetterPlace?: string;
   group?: string;
   divided?: boolean;
+  waitingReplicas?: number;
   error: string;
   summary: string;
   verdicts: Verdict[];
-  /** Full text of the placement's constraints by name. */
-  constraints?: { name: string; expression: string; message?: string }[];
-  chain?: Link[];
-  queue?: { position: number; waitsFor: string; nearest: string; since?: string; estimate?: string; obstacles: Obstacle[] };
   gain?: { from: string; to: Choice[]; gain: string; keeps: string[]; after: string };
-  /** An earlier decision, not made now: the verdicts are those of now. */
-  kept?: boolean;
+  /** How many clusters each stage rejects, and how many are left. */
+  stages: { name: string; rejected: number; left: number }[];
+  constraints?: { name: string; expression: string; message?: string }[];
+  chain: Link[];
+  /** How it fares on the clusters that it has by its decision, and on those that it leaves. */
+  delivered: { name: string; leaving?: boolean; health?: string; message?: string }[];
+  wrong: string;
+  queue?: Queued;
+  /** The smallest changes that would each admit it to a cluster, the nearest first. */
+  remedies?: { cluster: string; needs: string[] }[];
 }
 
-export interface HistoryData {
-  entries: { at: string; text: string; clusters?: Choice[] }[];
+export interface HistoryData extends Shown {
+  changes: { at: string; from?: string[]; to?: string[]; reason: string; message?: string }[];
 }
 
 export interface Finding {
@@ -165,8 +196,7 @@ export interface Finding {
   message: string;
 }
 
-export interface Policies {
-  workspace: string;
+export interface Policies extends Shown {
   placements: { namespace: string; name: string; yaml: string }[];
   modules: Record<string, string>;
   factors: string[];
@@ -232,6 +262,16 @@ export interface Completions {
   /** Names of a language: variables, fields and functions with what they are. */
   cel: Completion[];
   rego: Completion[];
+  /** What the clusters have. */
+  fleet: {
+    clusters: string[];
+    locations: string[];
+    labels: Record<string, string[]>;
+    capabilities: Record<string, string[]>;
+    taints: string[];
+    conditions: string[];
+    resources: string[];
+  };
 }
 
 export interface Completion {

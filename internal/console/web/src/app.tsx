@@ -5,8 +5,8 @@ import { type Answer, useAnswer } from "./fetching";
 import { Finder } from "./finder";
 import { age } from "./format";
 import { follow, useLive } from "./live";
-import { Failed, Loading } from "./parts";
-import { href, refine, useAddress } from "./router";
+import { Empty, Failed, Loading } from "./parts";
+import { href, navigate, useAddress } from "./router";
 import { signIn, signOut, signedIn } from "./session";
 import { type Theme, applyTheme, theme } from "./theme";
 import { Fleet } from "./views/fleet";
@@ -70,18 +70,10 @@ export function App() {
           </nav>
           <div class="end">
             {workspace && <Finder workspace={workspace} />}
-            {names.length > 1 && (
-              <select aria-label="Workspace" value={workspace} onChange={(e) => refine({ workspace: e.currentTarget.value }, false)}>
-                {names.map((w) => (
-                  <option key={w.name} value={w.name}>
-                    {w.path ?? w.name}
-                  </option>
-                ))}
-              </select>
-            )}
+            {known.data && workspace && <WorkspaceField known={known.data} workspace={workspace} />}
             <LiveSign />
             <ThemeButton />
-            {signedIn() && known.data && (
+            {signedIn() && known.data?.source === "server" && (
               <button type="button" class="button quiet tiny" onClick={signOut}>
                 Sign out
               </button>
@@ -112,11 +104,21 @@ function Content({ known, workspace, view }: { known: Answer<Workspaces>; worksp
   if (known.failure?.status === 401) return <SignIn refused={signedIn()} />;
   if (!known.data) return known.failure ? <Failed failure={known.failure} /> : <Loading what="the workspaces" />;
   if (!workspace) {
+    if (known.data.source === "server") {
+      return (
+        <section class="card stack tight">
+          <h1>Which workspace?</h1>
+          <p class="muted">Write the path of one that you may read, for example root:team-shop, and press Enter.</p>
+          <div>
+            <WorkspaceField known={known.data} workspace="" />
+          </div>
+        </section>
+      );
+    }
     return (
-      <div class="empty">
-        <strong>There is no workspace to show</strong>
-        <p>Start the console with files (kubectl placement console -f examples/team-ml), or with a kubeconfig that points at a workspace of kcp.</p>
-      </div>
+      <Empty page title="There is no workspace to show">
+        Start the console with files (kubectl placement console examples/team-ml), or with a kubeconfig that points at a workspace of kcp.
+      </Empty>
     );
   }
   switch (view) {
@@ -132,13 +134,12 @@ function Content({ known, workspace, view }: { known: Answer<Workspaces>; worksp
       return <Time workspace={workspace} />;
     default:
       return (
-        <div class="empty">
-          <strong>There is no such page</strong>
+        <Empty page title="There is no such page">
           <p>
             The console has <a href={href(["fleet"])}>the fleet</a>, <a href={href(["workloads"])}>the workloads and the queue</a>, and{" "}
             <a href={href(["playground"])}>the playground</a>.
           </p>
-        </div>
+        </Empty>
       );
   }
 }
@@ -158,6 +159,33 @@ function Later({ load, workspace }: { load: () => Promise<View>; workspace: stri
   }, []);
   if (loaded.error) return <p role="alert" class="notice bad">{loaded.error}</p>;
   return loaded.view ? <loaded.view workspace={workspace} /> : <Loading what="the editor" />;
+}
+
+/** The workspace: one of those that there are or, with a console in a cluster, any by its path. */
+function WorkspaceField({ known, workspace }: { known: Workspaces; workspace: string }) {
+  const go = (to: string) => to && to !== workspace && navigate(href(["fleet"], { workspace: to }));
+  if (known.source === "server") {
+    return (
+      <>
+        <input type="text" aria-label="Workspace" list="workspaces" placeholder="root:team" value={workspace} onChange={(e) => go(e.currentTarget.value.trim())} />
+        <datalist id="workspaces">
+          {known.workspaces.map((w) => (
+            <option key={w.name} value={w.path ?? w.name} />
+          ))}
+        </datalist>
+      </>
+    );
+  }
+  if (known.workspaces.length < 2) return null;
+  return (
+    <select aria-label="Workspace" value={workspace} onChange={(e) => go(e.currentTarget.value)}>
+      {known.workspaces.map((w) => (
+        <option key={w.name} value={w.name}>
+          {w.path ?? w.name}
+        </option>
+      ))}
+    </select>
+  );
 }
 
 function LiveSign() {

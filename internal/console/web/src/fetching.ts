@@ -1,6 +1,6 @@
 // Asks the server. Answers are kept until something is new; what is asked for and no longer wanted is cancelled.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { useLive } from "./live";
+import { saw, useLive } from "./live";
 import { token } from "./session";
 
 export class Failure extends Error {
@@ -27,13 +27,15 @@ export async function ask<T>(path: string, body?: unknown, signal?: AbortSignal)
   }
   const text = await response.text();
   if (!response.ok) throw new Failure(response.status, reason(text) || `The server answers ${response.status}.`);
-  return JSON.parse(text) as T;
+  const answer = JSON.parse(text);
+  if (answer.at && answer.version) saw(answer.version);
+  return answer as T;
 }
 
 function reason(text: string): string {
   try {
     const answer = JSON.parse(text);
-    return String(answer.message ?? answer.error ?? text);
+    return String(answer.detail ?? answer.title ?? text);
   } catch {
     return text.trim();
   }
@@ -56,7 +58,12 @@ export function useAnswer<T>(path: string | null): Answer<T> {
   useEffect(() => {
     if (path === null) return;
     const stop = new AbortController();
-    set((before) => ({ path, data: (kept.get(path) as T | undefined) ?? (before.path === path ? before.data : undefined), loading: true }));
+    set((before) => ({
+      path,
+      data: (kept.get(path) as T | undefined) ?? (before.path === path ? before.data : undefined),
+      failure: before.path === path ? before.failure : undefined,
+      loading: true,
+    }));
     ask<T>(path, undefined, stop.signal).then(
       (data) => {
         if (kept.size > 40) kept.delete(kept.keys().next().value!);

@@ -22,7 +22,7 @@ export function Finder({ workspace }: { workspace: string }) {
   const asked = open && query !== "";
   const w = encodeURIComponent(workspace);
   const fleet = useAnswer<Fleet>(asked ? `fleet?workspace=${w}` : null);
-  const workloads = useAnswer<Workloads>(asked ? `workloads?workspace=${w}` : null);
+  const workloads = useAnswer<Workloads>(asked ? `workloads?workspace=${w}&q=${encodeURIComponent(query)}&limit=8` : null);
 
   useEffect(() => {
     const focus = (event: KeyboardEvent) => {
@@ -39,9 +39,8 @@ export function Finder({ workspace }: { workspace: string }) {
     if (!asked) return [];
     const all: Found[] = [];
     for (const { workload: ref, placement } of workloads.data?.workloads ?? []) {
-      if (all.length >= 8) break;
       const name = `${ref.namespace}/${ref.name}`;
-      if (name.toLowerCase().includes(query)) all.push({ key: `${ref.kind}/${name}`, name, what: placement ? `${ref.kind}, ${placement}` : ref.kind, to: href(refPath(ref)) });
+      all.push({ key: `${ref.kind}/${name}`, name, what: placement ? `${ref.kind}, ${placement}` : ref.kind, to: href(refPath(ref)) });
     }
     let clusters = 0;
     for (const c of fleet.data?.clusters ?? []) {

@@ -13,6 +13,13 @@ export interface Live {
   message: string;
 }
 
+// The version of what was fetched last: hearing of it again is no news.
+let seen = "";
+
+export function saw(version: string): void {
+  seen = version;
+}
+
 let current: Live = { state: "connecting", revision: 0, at: 0, message: "" };
 const listeners = new Set<(live: Live) => void>();
 
@@ -84,13 +91,14 @@ function take(event: string): void {
     if (line.startsWith("data:")) data += line.slice(5).trim();
   }
   if (!data) return;
-  const told = JSON.parse(data) as { behind?: boolean; message?: string; at?: string };
+  const told = JSON.parse(data) as { message?: string; version?: string };
   switch (name) {
     case "behind":
       set({ state: "behind", message: told.message ?? "" });
       break;
     case "changed":
-      set({ state: "live", revision: current.revision + 1, at: Date.now(), message: "" });
+      set({ state: "live", revision: current.revision + (told.version === seen ? 0 : 1), at: Date.now(), message: "" });
+      seen = told.version ?? "";
       break;
     default:
       set({ state: "live", at: Date.now(), message: "" });

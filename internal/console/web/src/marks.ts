@@ -1,8 +1,7 @@
 // How long things take, as performance measures that the browser's tools and the tests read.
 
-/** Measures from now until what follows from it is on the screen. */
-export function measure(name: string): void {
-  const start = performance.now();
+/** Measures from a start until what follows from it is on the screen. */
+export function measure(name: string, start = performance.now()): void {
   requestAnimationFrame(() => setTimeout(() => performance.measure(name, { start, end: performance.now() })));
 }
 

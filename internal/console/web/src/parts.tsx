@@ -1,8 +1,8 @@
 // Small pieces that the views share.
 import type { ComponentChildren } from "preact";
-import type { Amounts, Choice } from "./api";
+import type { Amounts, Choice, Shown } from "./api";
 import type { Failure } from "./fetching";
-import { amount, percent, resourceName, used } from "./format";
+import { amount, clock, percent, resourceName, used } from "./format";
 import { href } from "./router";
 
 export function Loading({ what }: { what: string }) {
@@ -43,10 +43,28 @@ export function Problems({ of, title }: { of: string[] | undefined; title: strin
   );
 }
 
-export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
+/** That what is shown is a simulation, or is not what is. */
+export function About({ of }: { of: Shown }) {
+  return (
+    <>
+      {of.behind && (
+        <div class="notice warn" role="alert">
+          <span aria-hidden="true">!</span>
+          <div>
+            <strong>This may not be what is, since {clock(of.behind.since)}.</strong> {of.behind.message}
+          </div>
+        </div>
+      )}
+      <Problems of={of.problems} title="Some objects or policies are wrong" />
+    </>
+  );
+}
+
+/** That there is nothing to see, and what to do. A page that is nothing else has it as its heading. */
+export function Empty({ title, page = false, children }: { title: string; page?: boolean; children?: ComponentChildren }) {
   return (
     <div class="empty">
-      <strong>{title}</strong>
+      {page ? <h1>{title}</h1> : <strong>{title}</strong>}
       {children && <div>{children}</div>}
     </div>
   );
@@ -139,8 +157,8 @@ export function Clusters({ of, replicas = false }: { of: Choice[]; replicas?: bo
   );
 }
 
-const tones: Record<string, string> = { Running: "good", Partial: "warn", Waiting: "warn", Failed: "bad" };
-const signs: Record<string, string> = { Running: "✓", Partial: "◐", Waiting: "◷", Failed: "✕" };
+const tones: Record<string, string> = { Running: "good", Partial: "warn", Moving: "accent", Waiting: "warn", Failed: "bad" };
+const signs: Record<string, string> = { Running: "✓", Partial: "◐", Moving: "→", Waiting: "◷", Failed: "✕", Ended: "■" };
 
 export function State({ state }: { state: string }) {
   return (

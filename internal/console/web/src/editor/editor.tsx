@@ -7,7 +7,7 @@ import { EditorState, type Extension } from "@codemirror/state";
 import { EditorView, drawSelection, highlightActiveLine, keymap, lineNumbers } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { useEffect, useRef } from "preact/hooks";
-import type { Completion, Completions, Finding } from "../api";
+import type { Completions, Finding } from "../api";
 import { celRange, placement } from "./cel";
 import { rego } from "./rego";
 
@@ -66,6 +66,8 @@ const states = new Map<string, EditorState>();
 export function Editor(props: EditorProps) {
   const host = useRef<HTMLDivElement>(null);
   const view = useRef<EditorView | null>(null);
+  // What was told by onChange and has not come back as the value: it is no news, and may be older than what stands here.
+  const told = useRef<string[]>([]);
   const latest = useRef(props);
   latest.current = props;
 
@@ -90,13 +92,17 @@ export function Editor(props: EditorProps) {
       EditorView.lineWrapping,
       EditorView.contentAttributes.of({ "aria-label": label, spellcheck: "false", autocapitalize: "off" }),
       EditorView.updateListener.of((update) => {
-        if (update.docChanged) latest.current.onChange(update.state.doc.toString());
+        if (!update.docChanged) return;
+        const text = update.state.doc.toString();
+        told.current.push(text);
+        latest.current.onChange(text);
       }),
     ];
     const before = states.get(id);
     const state = EditorState.create({ doc: value, extensions: config, selection: before && before.doc.toString() === value ? before.selection : undefined });
     const editor = new EditorView({ state, root, parent: root });
     view.current = editor;
+    told.current = [];
     return () => {
       states.set(id, editor.state);
       editor.destroy();
@@ -106,6 +112,11 @@ export function Editor(props: EditorProps) {
   // A value from elsewhere, such as a slider, is put in as one change, which can be undone.
   useEffect(() => {
     const editor = view.current;
+    const at = told.current.lastIndexOf(props.value);
+    if (at >= 0) {
+      told.current.splice(0, at + 1);
+      return;
+    }
     if (!editor || editor.state.doc.toString() === props.value) return;
     editor.dispatch({ changes: difference(editor.state.doc.toString(), props.value) });
   }, [props.value]);
@@ -141,18 +152,47 @@ function diagnostic(state: EditorState, f: Finding): Diagnostic {
   return { from, to: Math.min(line.to, from + (word?.[0].length ?? 0)), severity: f.severity === "error" ? "error" : "warning", message: f.message };
 }
 
+/** What can stand at the cursor: names of the language, and what the fleet has. */
 function complete(context: CompletionContext, language: Language, known: Completions | undefined): CompletionResult | null {
-  const inCel = language === "placement" && within(context);
-  if (language === "placement" && !inCel) return null;
-  const before = context.matchBefore(/[A-Za-z_][\w.]*/);
-  if (!before && !context.explicit) return null;
-  const from = before?.from ?? context.pos;
-  const options = (language === "rego" ? known?.rego : known?.cel) ?? [];
-  return { from, options: options.map(option), validFor: /^[\w.]*$/ };
+  if (!known || (language === "placement" && !within(context))) return null;
+  const quoted = context.matchBefore(/"[^"\n]*/);
+  if (quoted && (context.state.sliceDoc(context.state.doc.lineAt(context.pos).from, quoted.from).split('"').length - 1) % 2 === 0) {
+    return { from: quoted.from + 1, options: vocabulary(known).map((label) => ({ label })), validFor: /^[^"]*$/ };
+  }
+  const word = context.matchBefore(/[A-Za-z_][\w.]*/);
+  if (!word && !context.explicit) return null;
+  const dot = word ? word.text.lastIndexOf(".") + 1 : 0;
+  const path = word?.text.slice(0, dot) ?? "";
+  const options: Option[] = [];
+  for (const c of known[language === "rego" ? "rego" : "cel"]) {
+    const apply = (label: string) => (c.type === "function" ? `${label}(` : label);
+    const ofAny = !c.label.includes(".") && (c.type === "function" || c.type === "property"); // of whatever stands before the dot
+    if (!path && c.type === "property" && ofAny) continue;
+    if (c.label.startsWith(path)) options.push({ label: c.label.slice(dot), detail: c.detail, info: c.info, apply: apply(c.label.slice(dot)) });
+    else if (path && ofAny) options.push({ label: c.label, detail: c.detail, info: c.info, apply: apply(c.label), boost: -10 });
+  }
+  if (/^capacity\.\w+\.$|^(?:input\.)?workload\.requests\.$/.test(path)) options.push(...known.fleet.resources.map(member));
+  if (path === "cluster.labels.") options.push(...Object.keys(known.fleet.labels).map(member));
+  return { from: (word?.from ?? context.pos) + dot, options, validFor: /^\w*$/ };
 }
 
-function option(c: Completion): Option {
-  return { label: c.label, detail: c.detail, info: c.info, type: c.type, apply: c.type === "function" && !c.label.endsWith(")") ? `${c.label}(` : c.label };
+/** A key of a map: in brackets, where it is no plain name. */
+function member(key: string): Option {
+  if (/^[A-Za-z_]\w*$/.test(key)) return { label: key };
+  return { label: key, apply: (view, _, from, to) => view.dispatch({ changes: { from: from - 1, to, insert: `[${JSON.stringify(key)}]` } }) };
+}
+
+function vocabulary({ fleet }: Completions): string[] {
+  const values = [
+    ...fleet.locations,
+    ...fleet.clusters,
+    ...Object.entries(fleet.labels).flatMap(([key, all]) => [key, ...all]),
+    ...Object.entries(fleet.capabilities).flatMap(([key, all]) => [key, ...all]),
+    ...fleet.taints,
+    ...fleet.conditions,
+    ...fleet.resources,
+  ];
+  return [...new Set(values)];
 }
 
 function within({ state, pos }: CompletionContext): boolean {

@@ -5,7 +5,7 @@ import type { Cluster, Fleet as FleetData, Workloads } from "../api";
 import { useAnswer } from "../fetching";
 import { age, amount, clock, plural, refPath, refText, resourceName, resources, used } from "../format";
 import { firstView, measure } from "../marks";
-import { AmountBar, AmountKey, Choose, Empty, Failed, Loading, Problems, sum } from "../parts";
+import { About, AmountBar, AmountKey, Choose, Empty, Failed, Loading, sum } from "../parts";
 import { href, navigate, refine, useAddress } from "../router";
 
 type Colouring = "use" | "headroom" | "health";
@@ -33,6 +33,7 @@ export function Fleet({ workspace }: { workspace: string }) {
         <div>
           <h1>Fleet</h1>
           <p>
+            {data.simulated && "Simulated, since there are no PlacementDecisions: "}
             {plural(data.summary.clusters, "cluster")}, {unready(clusters)}, {data.summary.overcommitted ? `${data.summary.overcommitted} overcommitted` : "none overcommitted"};{" "}
             <a href={href(["workloads"], { state: data.summary.waiting ? "Waiting" : null })}>
               {data.summary.waiting === 1 ? "1 workload waits" : `${plural(data.summary.waiting, "workload")} ${data.summary.waiting ? "wait" : "waiting"}`}
@@ -41,7 +42,7 @@ export function Fleet({ workspace }: { workspace: string }) {
           </p>
         </div>
       </div>
-      <Problems of={data.problems} title="Some objects or policies are wrong" />
+      <About of={data} />
       {clusters.length === 0 ? (
         <section class="card">
           <Empty title="There are no clusters yet">
@@ -56,7 +57,6 @@ export function Fleet({ workspace }: { workspace: string }) {
                 <AmountBar key={r} resource={r} allocatable={sum(clusters, "allocatable", r)} allocated={sum(clusters, "allocated", r)} reserved={sum(clusters, "reserved", r)} />
               ))}
             </div>
-            <br />
             <AmountKey />
           </section>
           <div class={`split ${cluster ? "open" : ""}`}>
@@ -168,25 +168,25 @@ interface Look {
 /** How a cluster looks in the map, and the same in words. */
 function look(c: Cluster, colour: Colouring, resource: string, most: number): Look {
   const health = healthOf(c);
-  if (colour === "health") return { tone: health.tone, value: health.word, text: health.text };
+  if (colour === "health") return { tone: health.tone, value: health.word, text: health.word };
   const allocatable = c.allocatable[resource] ?? 0;
   const taken = (c.allocated[resource] ?? 0) + (c.reserved[resource] ?? 0);
   const name = resourceName(resource);
-  if (allocatable === 0 && taken === 0) return { tone: "none", value: "none", text: `no ${name}` };
+  if (allocatable === 0 && taken === 0) return { tone: "none", value: "none", text: `none: it has no ${name}` };
   const use = used(allocatable, taken) ?? 0;
   const free = allocatable - taken;
-  const state = health.tone === "good" ? "" : `, ${health.text}`;
-  if (free < 0) return { tone: "over", value: `${amount(resource, -free)} over`, text: `${name} overcommitted by ${amount(resource, -free)}${state}` };
-  if (colour === "use") return { tone: `u${Math.min(10, Math.floor(use / 9.0909))}`, value: `${Math.round(use)}%`, text: `${Math.round(use)}% of ${name} in use, ${amount(resource, free)} free${state}` };
-  return { tone: `u${most > 0 ? Math.floor((10 * free) / most) : 0}`, value: amount(resource, free), text: `${amount(resource, free)} of ${name} free${state}` };
+  const state = health.tone === "good" ? "" : `, ${health.word.toLowerCase()}`;
+  if (free < 0) return { tone: "over", value: `${amount(resource, -free)} over`, text: `${amount(resource, -free)} over what there is of ${name}${state}` };
+  if (colour === "use") return { tone: `u${Math.min(10, Math.floor(use / 9.0909))}`, value: `${Math.round(use)}%`, text: `${Math.round(use)}% in use of ${name}, ${amount(resource, free)} free${state}` };
+  return { tone: `u${most > 0 ? Math.floor((10 * free) / most) : 0}`, value: amount(resource, free), text: `${amount(resource, free)} free of ${name}${state}` };
 }
 
-function healthOf(c: Cluster): { tone: "good" | "warn" | "bad"; word: string; text: string } {
-  if (c.ready === "False") return { tone: "bad", word: "Not ready", text: "not ready" };
-  if (c.ready !== "True") return { tone: "bad", word: "Unknown", text: "not known to be ready" };
-  if (c.draining) return { tone: "warn", word: "Draining", text: "draining" };
-  if (c.schedulingDisabled) return { tone: "warn", word: "Cordoned", text: "cordoned" };
-  return { tone: "good", word: "Ready", text: "ready" };
+function healthOf(c: Cluster): { tone: "good" | "warn" | "bad"; word: string } {
+  if (c.ready === "False") return { tone: "bad", word: "Not ready" };
+  if (c.ready !== "True") return { tone: "bad", word: "Unknown" };
+  if (c.draining) return { tone: "warn", word: "Draining" };
+  if (c.schedulingDisabled) return { tone: "warn", word: "Cordoned" };
+  return { tone: "good", word: "Ready" };
 }
 
 function Legend({ colour }: { colour: Colouring }) {
@@ -297,12 +297,12 @@ const Map = memo(function Map({ clusters, colour, resource, group, search, selec
                 data-name={c.name}
                 data-text={look.text}
                 aria-pressed={c.name === selected}
-                aria-label={`${c.name}: ${look.text}`}
+                aria-label={`${c.name} ${look.text}`}
                 tabIndex={c.name === stop ? 0 : -1}
               >
                 {roomy ? (
                   <>
-                    <b>{c.name}</b>
+                    <b>{c.name}</b>{" "}
                     <span class="value">
                       {look.value} {colour !== "health" && look.tone.startsWith("u") && <small>{colour === "use" ? "in use" : "free"}</small>}
                     </span>
@@ -346,16 +346,15 @@ function Gone({ name }: { name: string }) {
 
 function Details({ cluster: c, workspace, names }: { cluster: Cluster; workspace: string; names: string[] }) {
   const health = healthOf(c);
-  const title = useRef<HTMLHeadingElement>(null);
-  const { data } = useAnswer<Workloads>(`workloads?workspace=${encodeURIComponent(workspace)}`);
-  const here = data?.workloads.filter((w) => w.clusters.some((on) => on.name === c.name)) ?? [];
-  const waits = data?.workloads.filter((w) => w.nearest === c.name) ?? [];
+  const about = `workloads?workspace=${encodeURIComponent(workspace)}&limit=20`;
+  const here = useAnswer<Workloads>(`${about}&cluster=${encodeURIComponent(c.name)}`).data;
+  const waits = useAnswer<Workloads>(`${about}&nearest=${encodeURIComponent(c.name)}`).data;
   const keys = Object.fromEntries(new URLSearchParams(location.search));
   return (
     <section class="card panel stack tight" aria-label={`Cluster ${c.name}`}>
-      <header class="list">
-        <div class="row">
-          <h2 ref={title}>{c.name}</h2>
+      <header>
+        <div class="between">
+          <h2>{c.name}</h2>
           <a class="button tiny" href={href(["fleet"], keys)}>
             Close
           </a>
@@ -385,33 +384,31 @@ function Details({ cluster: c, workspace, names }: { cluster: Cluster; workspace
           The largest node still takes {Object.entries(c.largestFree).filter(([, v]) => v > 0).map(([r, v]) => `${amount(r, v)} ${resourceName(r)}`).join(", ") || "nothing"}.
         </p>
       )}
-      <h3>Runs here{data ? `: ${here.length}` : ""}</h3>
-      {here.length === 0 ? (
-        <p class="small muted">{data ? "Nothing has been placed here." : "Loading …"}</p>
+      <h3>Runs here{here ? `: ${here.total}` : ""}</h3>
+      {!here?.total ? (
+        <p class="small muted">{here ? "Nothing has been placed here." : "Loading …"}</p>
       ) : (
         <ul class="list">
-          {here.slice(0, 50).map((w) => {
-            const on = w.clusters.find((x) => x.name === c.name)!;
+          {here.workloads.map((w) => {
+            const on = w.clusters.find((x) => x.name === c.name);
             return (
               <li key={refText(w.workload)}>
                 <span class="row">
                   <a href={href(refPath(w.workload))}>{refText(w.workload)}</a>
-                  <span class="muted">
-                    {on.replicas > 1 ? `${plural(on.replicas, "replica")}, ` : ""}score {on.score}
-                  </span>
+                  <span class="muted">{on ? `${on.replicas > 1 ? `${plural(on.replicas, "replica")}, ` : ""}score ${on.score}` : "leaving"}</span>
                 </span>
               </li>
             );
           })}
         </ul>
       )}
-      {here.length > 50 && <a href={href(["workloads"], { q: c.name })}>All {here.length}</a>}
-      <h3>Waits for it{data ? `: ${waits.length}` : ""}</h3>
-      {waits.length === 0 ? (
-        <p class="small muted">{data ? "No workload waits with this cluster as the nearest." : "Loading …"}</p>
+      {here && here.total > here.workloads.length && <a href={href(["workloads"], { cluster: c.name })}>All {here.total}</a>}
+      <h3>Waits for it{waits ? `: ${waits.total}` : ""}</h3>
+      {!waits?.total ? (
+        <p class="small muted">{waits ? "No workload waits with this cluster as the nearest." : "Loading …"}</p>
       ) : (
         <ul class="list">
-          {waits.slice(0, 20).map((w) => (
+          {waits.workloads.map((w) => (
             <li key={refText(w.workload)}>
               <a href={href(refPath(w.workload))}>{refText(w.workload)}</a>
               <br />
@@ -420,6 +417,7 @@ function Details({ cluster: c, workspace, names }: { cluster: Cluster; workspace
           ))}
         </ul>
       )}
+      {waits && waits.total > waits.workloads.length && <a href={href(["workloads"], { nearest: c.name })}>All {waits.total}</a>}
       <details>
         <summary>Labels, taints and conditions</summary>
         <dl class="facts">

@@ -187,9 +187,12 @@ function Table({ workspace, base, start, error, policies }: { workspace: string;
                   >
                     {t.kind === "rego" ? t.key.split("/").at(-1) : `Placement ${t.key.split("/").at(-1)}`}
                     {changed(t) && (
-                      <span class="dot" title="changed">
-                        ●<span class="visually-hidden"> changed</span>
-                      </span>
+                      <>
+                        <span class="dot" aria-hidden="true">
+                          ●
+                        </span>
+                        <span class="visually-hidden"> changed</span>
+                      </>
                     )}
                     {findings.some((f) => of(t)(f) && f.severity === "error") && (
                       <span class="mark bad">
@@ -236,7 +239,7 @@ function Table({ workspace, base, start, error, policies }: { workspace: string;
 
 const none: Finding[] = [];
 
-const body = (work: Work) => ({ placements: Object.values(work.placements), modules: work.modules, objects: work.objects });
+const body = (work: Work) => ({ placements: work.placements, modules: work.modules, objects: work.objects });
 
 interface PlayedState {
   data?: Played;
@@ -324,11 +327,13 @@ function WeightsForm({ work, policies, onEdit, onStart }: { work: Work; policies
               <label for={`weight-${factor}`}>{factor}</label>
               <input id={`weight-${factor}`} type="range" min="0" max="100" value={weight} onInput={(e) => set(factor, Number(e.currentTarget.value))} />
               <output for={`weight-${factor}`}>{weight}</output>
-              <button type="button" class="button tiny" aria-label={`Halve ${factor}`} disabled={weight < 2} onClick={() => set(factor, Math.floor(weight / 2))}>
-                ½
+              <button type="button" class="button tiny" disabled={weight < 2} onClick={() => set(factor, Math.floor(weight / 2))}>
+                <span aria-hidden="true">½</span>
+                <span class="visually-hidden">Halve {factor}</span>
               </button>
-              <button type="button" class="button tiny" aria-label={`Double ${factor}`} title={weight * 2 > 100 ? "A weight is 100 at most" : undefined} disabled={weight === 0 || weight >= 100} onClick={() => set(factor, Math.min(100, weight * 2))}>
-                ×2
+              <button type="button" class="button tiny" title={weight * 2 > 100 ? "A weight is 100 at most" : undefined} disabled={weight === 0 || weight >= 100} onClick={() => set(factor, Math.min(100, weight * 2))}>
+                <span aria-hidden="true">×2</span>
+                <span class="visually-hidden">Double {factor}</span>
               </button>
             </div>
           );
@@ -406,7 +411,7 @@ function Moved({ diff, fresh, changed, tryFresh }: { diff: Diff; fresh: boolean;
   const flows = useMemo(() => flowsOf([...diff.moves, ...diff.gains, ...diff.held]), [diff]);
   return (
     <>
-      <dl class="big" role="group" aria-label="In numbers">
+      <dl class="big">
         <Count n={s.moved} label={s.moved === 1 ? "workload moves" : "workloads move"} />
         {s.gained > 0 && <Count n={s.gained} label="get clusters and lose none" />}
         {s.redivided > 0 && <Count n={s.redivided} label="are divided otherwise" />}

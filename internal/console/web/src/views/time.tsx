@@ -199,8 +199,8 @@ function steps(points: [number, number][], x: (t: number) => number, y: (v: numb
   return `${d}H${x(last)}`;
 }
 
-/** The next of 1, 2, 5, 10, 20 ... */
+/** The next of 2, 4, 6, 10, 20 ..., of which the half is whole, too. */
 function nice(v: number): number {
   const power = 10 ** Math.floor(Math.log10(v));
-  return [1, 2, 5, 10].map((f) => f * power).find((n) => n >= v)!;
+  return [2, 4, 6, 10, 20].map((f) => f * power).find((n) => n >= v)!;
 }

@@ -1,12 +1,12 @@
 // Why a workload runs where it does, or why it waits: the answer in a sentence, the way to its pods, and every cluster's verdict.
 import type { ComponentChildren } from "preact";
-import { useEffect, useMemo, useState } from "preact/hooks";
-import type { HistoryData, Link, Obstacle, Verdict, WhyData } from "../api";
+import { useEffect, useState } from "preact/hooks";
+import type { HistoryData, Link, Obstacle, Queued, Verdict, WhyData } from "../api";
 import { markExpression } from "../cel";
 import { useAnswer } from "../fetching";
 import { age, clock, list, plural } from "../format";
 import { firstView, measure } from "../marks";
-import { Choose, Clusters, Empty, Failed, Loading, clusterHref } from "../parts";
+import { About, Choose, Empty, Failed, Loading, clusterHref } from "../parts";
 import { href, refine, useAddress } from "../router";
 
 export function Why({ workspace }: { workspace: string }) {
@@ -20,7 +20,7 @@ export function Why({ workspace }: { workspace: string }) {
   }, [data !== undefined]);
   if (!complete) {
     return (
-      <Empty title="Which workload?">
+      <Empty page title="Which workload?">
         Choose one in <a href={href(["workloads"])}>the workloads</a>, or press / and type its name.
       </Empty>
     );
@@ -28,7 +28,7 @@ export function Why({ workspace }: { workspace: string }) {
   if (!data) {
     if (failure?.status === 404) {
       return (
-        <Empty title={`There is no ${kind} ${namespace}/${name}`}>
+        <Empty page title={`There is no ${kind} ${namespace}/${name}`}>
           It may have been deleted. <a href={href(["workloads"])}>Show the workloads.</a>
         </Empty>
       );
@@ -50,6 +50,7 @@ export function Why({ workspace }: { workspace: string }) {
           </a>
         )}
       </div>
+      <About of={data} />
       <section class="card stack tight" aria-label="The answer">
         <p class="answer">{sentence(data)}</p>
         {data.error && data.verdicts.length === 0 && (
@@ -77,12 +78,12 @@ export function Why({ workspace }: { workspace: string }) {
             ))}
           </ul>
         )}
-        {data.chain && data.chain.length > 0 && <Chain of={data.chain} />}
+        {data.chain.length > 0 && <Chain of={data.chain} simulated={data.simulated === true && data.clusters.length > 0} />}
       </section>
       {data.verdicts.length > 0 && (
         <>
           <div class="halves">
-            <Funnel verdicts={data.verdicts} />
+            <Funnel data={data} />
             <Scores verdicts={data.verdicts} />
           </div>
           <Verdicts data={data} only={query.get("only") ?? ""} shown={query.get("cluster") ?? ""} />
@@ -98,6 +99,8 @@ function sentence(d: WhyData): ComponentChildren {
   const feasible = d.verdicts.filter((v) => v.feasible);
   const chosen = d.clusters;
   const name = <strong>{d.workload.name}</strong>;
+  const now = d.delivered.filter((c) => !c.leaving).map((c) => c.name);
+  const leaves = now.filter((c) => !chosen.some((x) => x.name === c));
   if (chosen.length === 0) {
     if (d.verdicts.length === 0) return <>{name} runs nowhere.</>;
     if (feasible.length === 0) {
@@ -126,7 +129,16 @@ function sentence(d: WhyData): ComponentChildren {
   const others = feasible.filter((v) => !chosen.some((c) => c.name === v.cluster));
   return (
     <>
-      {name} runs on {where}.{" "}
+      {name}{" "}
+      {leaves.length > 0 ? (
+        <>
+          runs on <strong>{list(now)}</strong>, and is to move to {where}.
+        </>
+      ) : (
+        <>
+          {d.simulated ? "would run" : "runs"} on {where}.
+        </>
+      )}{" "}
       {d.verdicts.length === 0 ? (
         ""
       ) : feasible.length === 1 && chosen.length === 1 ? (
@@ -151,80 +163,95 @@ function sentence(d: WhyData): ComponentChildren {
 function NextStep({ data: d }: { data: WhyData }) {
   const q = d.queue;
   if (!q) return null;
+  const [nearest, ...others] = d.remedies ?? [];
   return (
     <div class="notice warn" role="note" aria-label="What would let it in">
       <span aria-hidden="true">◷</span>
       <div>
         <strong>
-          #{q.position} in the queue{q.since && `, for ${age(q.since)}`}
-          {q.estimate && `, about ${q.estimate} more`}
+          {q.position ? `#${q.position} in the queue` : "It waits"}
+          {q.since && `, for ${age(q.since)}`}
+          {q.estimate && `, until about ${clock(q.estimate.at)}`}
         </strong>
         <p>
-          {q.nearest ? (
+          {nearest ? (
             <>
-              What would let it in: <a href={clusterHref(q.nearest)}>{q.nearest}</a> is nearest, and needs <strong>{list([...new Set(q.obstacles.map((o) => o.needs).filter(Boolean))]) || q.waitsFor}</strong>.
+              What would let it in: <a href={clusterHref(nearest.cluster)}>{nearest.cluster}</a> is nearest, and needs <strong>{list(distinct(nearest.needs))}</strong>.
             </>
           ) : (
-            <>It waits for {q.waitsFor}.</>
+            <>What keeps it: {q.waitsFor}.</>
           )}
         </p>
+        {others.slice(0, 3).map((r) => (
+          <p key={r.cluster} class="small">
+            Or <a href={clusterHref(r.cluster)}>{r.cluster}</a>: {list(distinct(r.needs))}.
+          </p>
+        ))}
+        {q.estimate?.because && <p class="small">{q.estimate.because}</p>}
+        {q.wouldFit && <p class="small">Or register a cluster {fitting(q.wouldFit)}.</p>}
       </div>
     </div>
   );
 }
 
-const signs: Record<string, string> = { ok: "✓", broken: "✕", pending: "◷" };
+/** Several obstacles may need the same. */
+const distinct = (needs: string[]): string[] => [...new Set(needs.filter(Boolean))];
 
-function Chain({ of }: { of: Link[] }) {
-  const broken = of.findIndex((l) => l.state === "broken");
+function fitting(c: NonNullable<Queued["wouldFit"]>): string {
+  const parts = [
+    c.name && `named ${c.name}`,
+    c.location && `in ${c.location}`,
+    ...Object.entries(c.labels ?? {}).map(([k, v]) => `with the label ${k}=${v}`),
+    ...(c.capabilities ?? []).map((cap) => `with the capability ${cap.type}`),
+    Object.keys(c.allocatable ?? {}).length > 0 && `with at least ${list(Object.entries(c.allocatable!).map(([r, v]) => `${v} ${r}`))}`,
+  ];
+  return parts.filter(Boolean).join(", ");
+}
+
+/** The way of the workload to its pods. Where it breaks is marked; what comes after follows from that. */
+function Chain({ of, simulated }: { of: Link[]; simulated: boolean }) {
+  // In a simulation nothing has been decided yet: that is no fault.
+  const end = of.findIndex((l) => l.wrong);
+  const broken = simulated && of[end]?.name === "decision" ? -1 : end;
   return (
     <div>
-      <h3 id="chain">From the placement to the pods</h3>
+      <h2 id="chain" class="minor">From the placement to the pods</h2>
       <ol class="chain" aria-labelledby="chain">
-        {of.map((l, i) => (
-          <li key={`${l.what} ${l.name} ${i}`} class={broken >= 0 && i > broken ? "after" : ""}>
-            <div class={`link ${l.state}`}>
-              <span class="what">
-                <span class={`mark ${l.state === "ok" ? "good" : l.state === "broken" ? "bad" : ""}`} aria-hidden="true">
-                  {signs[l.state] ?? "·"}
+        {of.map((l, i) => {
+          const state = i === broken ? "broken" : end >= 0 && i >= end ? "pending" : "ok";
+          return (
+            <li key={`${l.name} ${i}`} class={state === "pending" ? "after" : ""}>
+              <div class={`link ${state}`}>
+                <span class="what">
+                  <span class={`mark ${{ ok: "good", broken: "bad", pending: "" }[state]}`} aria-hidden="true">
+                    {{ ok: "✓", broken: "✕", pending: "◷" }[state]}
+                  </span>
+                  <span>
+                    {l.name}
+                    {state === "broken" && <strong class="mark bad">: broken here</strong>}
+                  </span>
                 </span>
-                {l.what}
-                {i === broken && <strong class="mark bad">: broken here</strong>}
-              </span>
-              {l.name && <span class="one strong">{l.name}</span>}
-              {l.message && <span class="small">{l.message}</span>}
-            </div>
-          </li>
-        ))}
+                <span class="says">{l.state}</span>
+              </div>
+            </li>
+          );
+        })}
       </ol>
     </div>
   );
 }
 
 /** How many clusters each stage of the filter rejects, in the order of the stages. */
-function Funnel({ verdicts }: { verdicts: Verdict[] }) {
-  const stages = useMemo(() => {
-    const rejected: Record<string, number> = Object.create(null);
-    const names: string[] = [];
-    for (const v of verdicts) {
-      if (v.feasible) continue;
-      const o = v.obstacles[0];
-      const stage = o ? (o.constraint ? `${o.stage} ${o.constraint}` : o.stage) : "Other";
-      if (!(stage in rejected)) names.push(stage);
-      rejected[stage] = (rejected[stage] ?? 0) + 1;
-    }
-    names.sort((a, b) => order(a) - order(b) || a.localeCompare(b));
-    let left = verdicts.length;
-    return names.map((name) => ({ name, lost: rejected[name], left: (left -= rejected[name]) }));
-  }, [verdicts]);
-  const total = verdicts.length;
-  const feasible = verdicts.filter((v) => v.feasible).length;
-  const chosen = verdicts.filter((v) => v.chosen).length;
+function Funnel({ data }: { data: WhyData }) {
+  const total = data.verdicts.length;
+  const feasible = data.verdicts.filter((v) => v.feasible).length;
+  const chosen = data.verdicts.filter((v) => v.chosen).length;
   const width = (n: number) => ({ width: `${(100 * n) / total}%` });
   return (
     <section class="card">
       <header>
         <h2>How many clusters are left</h2>
+        <span class="muted small">after each stage</span>
       </header>
       <ol class="funnel">
         <li>
@@ -234,15 +261,15 @@ function Funnel({ verdicts }: { verdicts: Verdict[] }) {
           </span>
           <span class="right strong">{total}</span>
         </li>
-        {stages.map((s) => (
+        {data.stages.map((s) => (
           <li key={s.name}>
             <span class="one" title={s.name}>{s.name}</span>
             <span class="track" aria-hidden="true">
               <i class="kept" style={width(s.left)} />
-              <i class="lost" style={width(s.lost)} />
+              <i class="lost" style={width(s.rejected)} />
             </span>
             <span class="right">
-              <strong>{s.left}</strong> <span class="muted">(−{s.lost})</span>
+              <strong>{s.left}</strong> <span class="muted">(−{s.rejected})</span>
             </span>
           </li>
         ))}
@@ -259,12 +286,6 @@ function Funnel({ verdicts }: { verdicts: Verdict[] }) {
       </ol>
     </section>
   );
-}
-
-const chainOfStages = ["Draining", "Cordon", "Names", "Location", "Labels", "Ready", "Taint", "Capability", "Constraint", "Affinity", "Capacity"];
-function order(stage: string): number {
-  const at = chainOfStages.findIndex((s) => stage.startsWith(s));
-  return at < 0 ? chainOfStages.length : at;
 }
 
 /** What each factor adds to the total of the best clusters: the bars are as long as the totals. */
@@ -387,7 +408,7 @@ function Verdicts({ data, only, shown }: { data: WhyData; only: string; shown: s
 }
 
 function Row({ v, data, open }: { v: Verdict; data: WhyData; open: boolean }) {
-  const needs = [...new Set(v.obstacles.map((o) => o.needs).filter(Boolean))];
+  const needs = distinct(v.obstacles.map((o) => o.needs));
   const remember = (e: Event) => {
     const opened = (e.currentTarget as HTMLDetailsElement).open;
     if (opened) measure("why:open");
@@ -509,18 +530,22 @@ function Obstructed({ o, data }: { o: Obstacle; data: WhyData }) {
 
 function History({ at, workspace }: { at: string; workspace: string }) {
   const { data } = useAnswer<HistoryData>(`${at}/history?workspace=${encodeURIComponent(workspace)}`);
-  if (!data?.entries.length) return null;
+  if (!data?.changes.length) return null;
   return (
     <section class="card">
       <header>
         <h2>How it came to run there</h2>
+        <span class="muted small">the latest first</span>
       </header>
       <ol class="feed">
-        {data.entries.map((e, i) => (
-          <li key={`${e.at} ${i}`}>
-            <time dateTime={e.at}>{clock(e.at)}</time>
+        {data.changes.map((c, i) => (
+          <li key={`${c.at} ${i}`}>
+            <time dateTime={c.at}>{clock(c.at)}</time>
             <span>
-              {e.text} {e.clusters && <Clusters of={e.clusters} />}
+              <strong>{c.reason}</strong>
+              {c.from?.length ? ` from ${list(c.from)}` : ""}
+              {c.to?.length ? ` to ${list(c.to)}` : ""}
+              {c.message && <span class="muted">: {c.message}</span>}
             </span>
           </li>
         ))}
@@ -528,4 +553,3 @@ function History({ at, workspace }: { at: string; workspace: string }) {
     </section>
   );
 }
-

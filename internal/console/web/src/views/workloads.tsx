@@ -1,70 +1,62 @@
 // All workloads of a workspace, and the queue: who waits, in which order, and for what.
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Workload, Workloads as Data } from "../api";
-import { useAnswer } from "../fetching";
+import { Failure, ask } from "../fetching";
 import { age, count, plural, refPath, refText } from "../format";
+import { useLive } from "../live";
 import { firstView, measure } from "../marks";
-import { Choose, Clusters, Empty, Failed, Loading, State, clusterHref } from "../parts";
+import { About, Choose, Clusters, Empty, Failed, Loading, State, clusterHref } from "../parts";
 import { href, refine, useAddress } from "../router";
 
-const states = ["Running", "Partial", "Waiting", "Failed", "Unselected"];
+const states = ["Running", "Partial", "Moving", "Waiting", "Failed", "Ended", "Unselected"];
 
 export function Workloads({ workspace }: { workspace: string }) {
   const { query } = useAddress();
-  const { data, failure } = useAnswer<Data>(`workloads?workspace=${encodeURIComponent(workspace)}`);
-  useEffect(() => {
-    if (data) firstView("workloads");
-  }, [data !== undefined]);
-  const state = query.get("state") ?? "";
   const [typed, type] = useState(query.get("q") ?? "");
-  useEffect(() => type(query.get("q") ?? ""), [query.get("q")]);
-  const filters = { text: typed.trim().toLowerCase(), namespace: query.get("namespace") ?? "", placement: query.get("placement") ?? "" };
+  const asked = query.get("q") ?? "";
+  useEffect(() => type(asked), [asked]);
+  const filter = Object.fromEntries(["q", "state", "namespace", "placement", "cluster", "nearest"].map((k) => [k, query.get(k) ?? ""]));
+  const rows = useRows(workspace, filter);
+  const searched = useRef(0);
+  const { head, failure } = rows;
+  useEffect(() => {
+    if (head) firstView("workloads");
+  }, [head !== undefined]);
+  // The address follows a moment after the last key.
+  useEffect(() => {
+    if (typed === asked) return;
+    searched.current ||= performance.now();
+    const timer = setTimeout(() => refine({ q: typed }), 120);
+    return () => clearTimeout(timer);
+  }, [typed]);
+  useEffect(() => {
+    if (!searched.current || rows.query.get("q") !== (typed || null)) return;
+    measure("workloads:search", searched.current);
+    searched.current = 0;
+  }, [head]);
 
-  const all = data?.workloads;
-  const known = useMemo(() => {
-    const namespaces = new Set<string>();
-    const placements = new Set<string>();
-    for (const w of all ?? []) {
-      namespaces.add(w.workload.namespace);
-      if (w.placement) placements.add(w.placement);
-    }
-    return { namespaces: [...namespaces].sort(), placements: [...placements].sort() };
-  }, [all]);
-  const { shown, counts } = useMemo(() => {
-    const counts: Record<string, number> = {};
-    const shown: Workload[] = [];
-    for (const w of all ?? []) {
-      if (!matches(w, filters)) continue;
-      counts[w.state] = (counts[w.state] ?? 0) + 1;
-      if (state === "" || w.state === state) shown.push(w);
-    }
-    if (state === "Waiting") shown.sort((a, b) => (a.position ?? Infinity) - (b.position ?? Infinity));
-    return { shown, counts };
-  }, [all, state, filters.text, filters.namespace, filters.placement]);
-
-  if (!data) return failure ? <Failed failure={failure} /> : <Loading what="the workloads" />;
-  const total = Object.values(counts).reduce((a, b) => a + b, 0);
+  if (!head) return failure ? <Failed failure={failure} /> : <Loading what="the workloads" />;
+  const all = Object.values(head.states).reduce((a, b) => a + b, 0);
+  const filtered = Object.values(filter).some(Boolean);
+  const about = filter.cluster || filter.nearest;
   return (
     <>
       <div class="head">
         <div>
           <h1>Workloads and queue</h1>
-          <p>
-            {plural(data.workloads.length, "workload")}. Those that wait are tried by priority, then age, then name. Follow a name to see why it runs where it does, or what it
-            waits for.
-          </p>
+          <p>Those that wait are tried by priority, then age, then name. Follow a name to see why a workload runs where it does, or what it waits for.</p>
         </div>
       </div>
       <div class="tools">
         <Choose
           legend="State"
           name="state"
-          value={state}
+          value={filter.state}
           options={[
-            { value: "", label: <>All <span class="muted">{count(total)}</span></> },
+            { value: "", label: <>All <span class="muted">{count(all)}</span></> },
             ...states
-              .filter((s) => counts[s] || s === state || s === "Waiting" || s === "Running")
-              .map((s) => ({ value: s, label: <>{s} <span class="muted">{count(counts[s] ?? 0)}</span></> })),
+              .filter((s) => head.states[s] || s === filter.state || s === "Waiting" || s === "Running")
+              .map((s) => ({ value: s, label: <>{s} <span class="muted">{count(head.states[s] ?? 0)}</span></> })),
           ]}
           onChange={(value) => {
             measure("workloads:state");
@@ -73,70 +65,105 @@ export function Workloads({ workspace }: { workspace: string }) {
         />
         <label class="field grow">
           Search
-          <input
-            type="search"
-            placeholder="name, namespace, cluster or reason"
-            value={typed}
-            onInput={(e) => {
-              measure("workloads:search");
-              type(e.currentTarget.value);
-              refine({ q: e.currentTarget.value });
-            }}
-          />
+          <input type="search" placeholder="name, namespace, cluster or reason" value={typed} onInput={(e) => type(e.currentTarget.value)} />
         </label>
         <label class="field">
           Namespace
-          <select value={filters.namespace} onChange={(e) => refine({ namespace: e.currentTarget.value })}>
+          <select value={filter.namespace} onChange={(e) => refine({ namespace: e.currentTarget.value })}>
             <option value="">All</option>
-            {known.namespaces.map((n) => (
+            {head.namespaces.map((n) => (
               <option key={n}>{n}</option>
             ))}
           </select>
         </label>
         <label class="field">
           Placement
-          <select value={filters.placement} onChange={(e) => refine({ placement: e.currentTarget.value })}>
+          <select value={filter.placement} onChange={(e) => refine({ placement: e.currentTarget.value })}>
             <option value="">All</option>
-            {known.placements.map((n) => (
+            {head.placements.map((n) => (
               <option key={n}>{n}</option>
             ))}
           </select>
         </label>
+        {about && (
+          <a class="button" href={href(["workloads"])}>
+            {filter.cluster ? "Only on" : "Only those that wait for"} {about}: show all
+          </a>
+        )}
       </div>
-      {shown.length === 0 ? (
+      {failure && <Failed failure={failure} />}
+      <About of={head} />
+      <p class="visually-hidden" role="status">
+        {plural(head.total, "workload")}
+      </p>
+      {head.total === 0 ? (
         <section class="card">
-          {data.workloads.length === 0 ? (
+          {!filtered ? (
             <Empty title="There are no workloads yet">Create a Deployment, StatefulSet or Job in this workspace, and a WorkloadPlacement that selects it.</Empty>
-          ) : state === "Waiting" && total > 0 && !counts.Waiting ? (
+          ) : filter.state === "Waiting" && all > 0 ? (
             <Empty title="Nothing waits">Everything that a placement selects has a place.</Empty>
           ) : (
             <Empty title="No workload is like that">
-              <a href={href(["workloads"])}>Show all {plural(data.workloads.length, "workload")}</a>
+              <a href={href(["workloads"])}>Show all</a>
             </Empty>
           )}
         </section>
       ) : (
-        <Rows of={shown} />
+        <Rows rows={rows} total={head.total} />
       )}
     </>
   );
 }
 
-function matches(w: Workload, f: { text: string; namespace: string; placement: string }): boolean {
-  if (f.namespace && w.workload.namespace !== f.namespace) return false;
-  if (f.placement && w.placement !== f.placement) return false;
-  if (!f.text) return true;
-  const ref = w.workload;
-  return (
-    `${ref.kind} ${ref.namespace}/${ref.name}`.toLowerCase().includes(f.text) ||
-    w.placement.toLowerCase().includes(f.text) ||
-    w.clusters.some((c) => c.name.toLowerCase().includes(f.text)) ||
-    (w.waitsFor ?? w.error ?? "").toLowerCase().includes(f.text)
-  );
+const page = 200;
+
+interface LoadedRows {
+  /** The query that the rows are of. */
+  query: URLSearchParams;
+  head?: Data;
+  failure?: Failure;
+  at(index: number): Workload | undefined;
+  /** Has the rows from first to last loaded, if they are not. */
+  need(first: number, last: number): void;
+}
+
+/** The rows of a query, loaded page by page as they come into view; what is shown stays until there is newer. */
+function useRows(workspace: string, filter: Record<string, string>): LoadedRows {
+  const { revision } = useLive();
+  const query = new URLSearchParams({ workspace, ...Object.fromEntries(Object.entries(filter).filter(([, v]) => v)) }).toString();
+  const [loaded, set] = useState<{ query: string; head?: Data; failure?: Failure; pages: Record<number, Workload[]> }>({ query, pages: {} });
+  const run = useRef({ stop: new AbortController(), asked: new Set<number>() });
+  const load = (n: number, first: boolean) => {
+    const { stop, asked } = run.current;
+    if (asked.has(n)) return;
+    asked.add(n);
+    ask<Data>(`workloads?${query}&limit=${page}${n ? `&continue=${n * page}` : ""}`, undefined, stop.signal).then(
+      (data) => set((l) => ({ query, head: data, pages: first ? { [n]: data.workloads } : { ...l.pages, [n]: data.workloads } })),
+      (error: unknown) => {
+        if (!stop.signal.aborted) set((l) => ({ ...l, failure: error instanceof Failure ? error : new Failure(0, String(error)) }));
+      },
+    );
+  };
+  useEffect(() => {
+    run.current = { stop: new AbortController(), asked: new Set() };
+    load(0, loaded.query !== query);
+    const { stop } = run.current;
+    return () => stop.abort();
+  }, [query, revision]);
+  return {
+    query: new URLSearchParams(loaded.query),
+    head: loaded.head,
+    failure: loaded.failure,
+    at: (index) => loaded.pages[Math.floor(index / page)]?.[index % page],
+    need(first, last) {
+      if (loaded.query !== query) return;
+      for (let n = Math.floor(first / page); n <= Math.floor(Math.max(first, last - 1) / page); n++) load(n, false);
+    },
+  };
 }
 
 /** Only the rows that are seen are in the page, however many there are. */
-function Rows({ of }: { of: Workload[] }) {
+function Rows({ rows, total }: { rows: LoadedRows; total: number }) {
   const box = useRef<HTMLDivElement>(null);
   const [view, set] = useState({ top: 0, height: 800, row: 56 });
   const wanted = useRef<number | null>(null);
@@ -144,40 +171,41 @@ function Rows({ of }: { of: Workload[] }) {
     const el = box.current;
     if (el) set({ top: el.scrollTop, height: el.clientHeight, row: matchMedia("(max-width: 860px)").matches ? 104 : 56 });
   };
-  useLayoutEffect(update, []);
-  useEffect(() => {
+  useLayoutEffect(() => {
+    update();
     addEventListener("resize", update);
     return () => removeEventListener("resize", update);
   }, []);
-  useLayoutEffect(() => {
-    box.current!.scrollTop = 0;
-    update();
-  }, [of]);
-  const first = Math.max(0, Math.floor(view.top / view.row) - 8);
-  const last = Math.min(of.length, Math.ceil((view.top + view.height) / view.row) + 8);
-
+  const top = Math.min(view.top, Math.max(0, total * view.row - view.height));
+  const first = Math.max(0, Math.floor(top / view.row) - 8);
+  const last = Math.min(total, Math.ceil((top + view.height) / view.row) + 8);
+  useEffect(() => rows.need(first, last));
   useLayoutEffect(() => {
     if (wanted.current === null) return;
-    box.current!.querySelector<HTMLElement>(`[aria-rowindex="${wanted.current + 2}"] a`)?.focus();
+    const link = box.current!.querySelector<HTMLElement>(`[aria-rowindex="${wanted.current + 2}"] a`);
+    if (!link) return;
+    link.focus();
     wanted.current = null;
   });
   const move = (e: KeyboardEvent) => {
     const row = (document.activeElement as Element | null)?.closest("[aria-rowindex]");
     if (!row) return;
     const now = Number(row.getAttribute("aria-rowindex")) - 2;
-    const page = Math.max(1, Math.floor(view.height / view.row) - 1);
-    const to = { ArrowDown: now + 1, ArrowUp: now - 1, PageDown: now + page, PageUp: now - page, Home: 0, End: of.length - 1 }[e.key];
+    const seen = Math.max(1, Math.floor(view.height / view.row) - 1);
+    const to = { ArrowDown: now + 1, ArrowUp: now - 1, PageDown: now + seen, PageUp: now - seen, Home: 0, End: total - 1 }[e.key];
     if (to === undefined) return;
     e.preventDefault();
-    const target = Math.max(0, Math.min(of.length - 1, to));
+    const target = Math.max(0, Math.min(total - 1, to));
     const el = box.current!;
     if (target * view.row < el.scrollTop) el.scrollTop = target * view.row;
     else if ((target + 1) * view.row > el.scrollTop + el.clientHeight) el.scrollTop = (target + 1) * view.row - el.clientHeight;
     wanted.current = target;
     update();
   };
+  const shown = [];
+  for (let i = first; i < last; i++) shown.push(<Row key={i} w={rows.at(i)} index={i} top={i * view.row} />);
   return (
-    <div class="grid" role="table" aria-label="Workloads" aria-rowcount={of.length + 1}>
+    <div class="grid" role="table" aria-label="Workloads" aria-rowcount={total + 1}>
       <div role="rowgroup">
         <div class="row titles" role="row" aria-rowindex={1}>
           <span role="columnheader">Workload</span>
@@ -188,25 +216,23 @@ function Rows({ of }: { of: Workload[] }) {
           <span role="columnheader" class="c-age">Age</span>
         </div>
       </div>
-      <div
-        ref={box}
-        class="window"
-        role="rowgroup"
-        tabIndex={-1}
-        onScroll={update}
-        onKeyDown={move}
-      >
-        <div class="body" role="presentation" style={{ height: `${of.length * view.row}px` }}>
-          {of.slice(first, last).map((w, i) => (
-            <Row key={refText(w.workload)} w={w} index={first + i} top={(first + i) * view.row} />
-          ))}
+      <div ref={box} class="window" role="presentation" onScroll={update} onKeyDown={move}>
+        <div class="body" role="rowgroup" style={{ height: `${total * view.row}px` }}>
+          {shown}
         </div>
       </div>
     </div>
   );
 }
 
-function Row({ w, index, top }: { w: Workload; index: number; top: number }) {
+function Row({ w, index, top }: { w: Workload | undefined; index: number; top: number }) {
+  if (!w) {
+    return (
+      <div class="row muted" role="row" aria-rowindex={index + 2} style={{ top: `${top}px` }}>
+        <span role="cell">…</span>
+      </div>
+    );
+  }
   const ref = w.workload;
   return (
     <div class="row" role="row" aria-rowindex={index + 2} style={{ top: `${top}px` }}>
