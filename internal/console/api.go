@@ -376,9 +376,12 @@ type Preset struct {
 	Name        string `json:"name"`
 	Title       string `json:"title"`
 	Description string `json:"description"`
-	// File is the module's name, Module its text.
+	// File is the module's name, Module its text. It decides nothing by itself.
 	File   string `json:"file"`
 	Module string `json:"module"`
+	// Entries are the modules by which it comes into force, by name: they go with it. Of a workspace with weights or scheduling of its
+	// own, those are in conflict with entries for the same.
+	Entries map[string]string `json:"entries"`
 }
 
 // Export is the request of POST /api/v1/export.

@@ -3,6 +3,7 @@ package console_test
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -233,6 +234,32 @@ func TestCancelled(t *testing.T) {
 	got, status := ask[console.Played](t, handler, "POST", "/api/v1/playground", body)
 	if got.ElapsedMs, want.ElapsedMs = 0, 0; status != http.StatusOK || !reflect.DeepEqual(got, want) {
 		t.Errorf("%d: got %+v, want %+v", status, got, want)
+	}
+}
+
+// TestLibrary: every ready policy has a title and a description, and comes into force with its entries.
+func TestLibrary(t *testing.T) {
+	handler := serve(example(t, "team-global"))
+	library, _ := ask[console.Library](t, handler, "GET", "/api/v1/library", "")
+	if len(library.Presets) < 5 {
+		t.Errorf("%d policies", len(library.Presets))
+	}
+	for _, p := range library.Presets {
+		modules := map[string]string{p.File: p.Module}
+		maps.Copy(modules, p.Entries)
+		body, err := json.Marshal(console.Play{Modules: modules})
+		if err != nil {
+			t.Fatal(err)
+		}
+		played, status := ask[console.Played](t, handler, "POST", "/api/v1/playground", string(body))
+		if status != http.StatusOK || played.Diff == nil || p.Title == "" || p.Description == "" || len(p.Entries) == 0 {
+			t.Errorf("%s: %d: %+v", p.Name, status, played)
+		}
+		for _, f := range played.Findings {
+			if f.Code == "unread_rule" {
+				t.Errorf("%s: %+v", p.Name, f)
+			}
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/scoring"
 	"github.com/kcp-placement/placement/engine/workload"
+	"github.com/kcp-placement/placement/offline/bundle"
 	"github.com/kcp-placement/placement/offline/manifest"
 	"github.com/kcp-placement/placement/policies"
 )
@@ -86,7 +87,11 @@ func library() (*Library, error) {
 			return nil, err
 		}
 		title, about := metadata(string(text))
-		l.Presets = append(l.Presets, Preset{Name: f.Name(), Title: title, Description: about, File: f.Name() + ".rego", Module: string(text)})
+		entries := map[string]string{}
+		for name, text := range bundle.Entries(f.Name()) {
+			entries[f.Name()+"-"+name] = text
+		}
+		l.Presets = append(l.Presets, Preset{Name: f.Name(), Title: title, Description: about, File: f.Name() + ".rego", Module: string(text), Entries: entries})
 	}
 	return l, nil
 }

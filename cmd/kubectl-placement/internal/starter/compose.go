@@ -3,21 +3,17 @@ package starter
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"path"
-	"strings"
 
-	"github.com/open-policy-agent/opa/v1/ast"
 	"golang.org/x/tools/txtar"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	sigsyaml "sigs.k8s.io/yaml"
 
+	"github.com/kcp-placement/placement/offline/bundle"
 	"github.com/kcp-placement/placement/offline/scenario"
-	"github.com/kcp-placement/placement/policies"
 )
 
 // composed are the files of several policies of the library that decide together: terms add up, and of the weights those of the
@@ -51,14 +47,8 @@ func composed(library []string) (map[string][]byte, error) {
 	if files[clustersFile], err = clusters(files[clustersFile], stories); err != nil {
 		return nil, err
 	}
-	if names := defining("terms", library); len(names) > 0 {
-		files["policies/affinity.rego"] = []byte(termsOf(names))
-	}
-	if names := defining("weights", library); len(names) > 0 {
-		files["policies/scoring.rego"] = []byte(weightsOf(names))
-	}
-	if names := defining("scheduling", library); len(names) > 0 {
-		files["policies/scheduling.rego"] = []byte(schedulingOf(names))
+	for name, text := range bundle.Entries(library...) {
+		files["policies/"+name] = []byte(text)
 	}
 	return files, nil
 }
@@ -116,62 +106,4 @@ func clusters(general []byte, stories []*txtar.Archive) ([]byte, error) {
 }
 
 // Order returns which policies of the library define weights, in the order in which these count.
-func Order(library ...string) []string { return defining("weights", library) }
-
-// defining returns the policies of the library that define a rule.
-func defining(rule string, library []string) (names []string) {
-	for _, name := range library {
-		text, _ := fs.ReadFile(policies.Library, libraryModule(name)) // embedded
-		module, err := ast.ParseModuleWithOpts(name, string(text), ast.ParserOptions{})
-		if err != nil {
-			continue
-		}
-		for _, r := range module.Rules {
-			if ref := r.Head.Ref(); len(ref) > 0 && ref[0].Value.Compare(ast.Var(rule)) == 0 {
-				names = append(names, name)
-				break
-			}
-		}
-	}
-	return names
-}
-
-// identifier is the last part of the package of a policy.
-func identifier(name string) string { return strings.ReplaceAll(name, "-", "_") }
-
-func termsOf(library []string) string {
-	var imports, rules string
-	for _, name := range library {
-		imports += "import data.placement.library." + identifier(name) + "\n"
-		rules += fmt.Sprintf("\nterms contains term if some term in %s.terms\n", identifier(name))
-	}
-	return "# The terms of these policies add up.\npackage placement.affinity\n\n" + imports + rules
-}
-
-func weightsOf(library []string) string {
-	imports, rule := "import data.placement.builtin.scoring as builtin\n", ""
-	for i, name := range library {
-		imports += "import data.placement.library." + identifier(name) + "\n"
-		start := "weights := "
-		if i > 0 {
-			start = " else := "
-		}
-		rule += fmt.Sprintf("%[1]s%[2]s.weights if {\n\t%[2]s.weights != builtin.weights\n}", start, identifier(name))
-	}
-	return "# Weights do not add up. For each workload those of the first of these policies count that has any but the built-in ones: the\n" +
-		"# order decides.\npackage placement.scoring\n\n" + imports + "\n" + rule + " else := builtin.weights\n"
-}
-
-func schedulingOf(library []string) string {
-	var imports, rule string
-	for i, name := range library {
-		imports += "import data.placement.library." + identifier(name) + "\n"
-		if i > 0 {
-			rule += " else "
-		} else {
-			rule += "scheduling "
-		}
-		rule += fmt.Sprintf(":= %s.scheduling", identifier(name))
-	}
-	return "# For each workload the first of these policies counts that schedules it.\npackage placement\n\n" + imports + "\n" + rule + "\n"
-}
+func Order(library ...string) []string { return bundle.Defining("weights", library) }
