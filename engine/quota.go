@@ -325,14 +325,22 @@ func (w *workspace) budgetBeside(plan *plan, r *Request, held *holding, places *
 	}
 	for _, all := range [][]place{places.kept, places.doubtful[:places.standing]} {
 		for i := range all {
-			choice := all[i].choice
-			if plan.division != nil && choice.Replicas < all[i].has && !r.strict {
-				choice.Reserved = plan.classes[0].Whole.Share(choice.Replicas).Requests
+			reserved := plan.reserves(&all[i], plan.classes[0])
+			if r.strict {
+				reserved = reserved.Combine(all[i].choice.Reserved, func(a, b int64) int64 { return max(a, b) })
 			}
-			b.take(choice)
+			b.add(all[i].choice.Name, reserved, -1)
 		}
 	}
 	return b
+}
+
+// reserves is what a workload has reserved where it keeps some of its replicas, or all, or stands.
+func (p *plan) reserves(o *place, c *class) capacity.Resources {
+	if p != nil && p.division != nil && 0 < o.choice.Replicas && o.choice.Replicas < o.has {
+		return c.Whole.Share(o.choice.Replicas).Requests
+	}
+	return o.choice.Reserved
 }
 
 // exceeds reports whether there is too little for a workload whose replicas are not divided: for what it keeps, for others, and for

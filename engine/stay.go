@@ -69,7 +69,6 @@ func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*
 			}
 		}
 		growth.add(name, held.promisedOn(name), 1)
-		growth.take(p.choice)
 		if why := r.leaves(name); why != nil && !evicts && (p.departure == nil || p.stays > 0) {
 			p.departure, p.stays = why, 0
 		}
@@ -81,6 +80,9 @@ func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*
 			s.kept = append(s.kept, p)
 		default:
 			s.doubtful = append(s.doubtful, p)
+		}
+		if !evicts {
+			growth.add(name, plan.reserves(&p, classes[0]), -1)
 		}
 	}
 	slices.SortFunc(s.kept, bestFirst)

@@ -203,7 +203,7 @@ func (q *quotas) short(previous, claim *Claim, promised []*Claim) error {
 		s := &claim.Shares[i]
 		set := q.of[s.Cluster]
 		if set == nil {
-			if !slices.ContainsFunc(promised, func(p *Claim) bool {
+			if !s.Amount.IsZero() && !slices.ContainsFunc(promised, func(p *Claim) bool {
 				had := p.ShareOn(s.Cluster)
 				return p.UID == claim.UID && had != nil && s.Amount.MoreThan(had.Amount).IsZero()
 			}) {

@@ -41,6 +41,8 @@ func (c *Class) Shortage(row *snapshot.Row, promised capacity.Resources) *Violat
 	}
 	resource, onNode := row.Lacking(requests, replica)
 	switch {
+	case row.Withdrawn && !requests.IsZero():
+		return &Violation{Stage: Unschedulable} // what is there stays, and gets no more
 	case resource == "":
 		return nil
 	case !onNode && row.Quota != nil && row.Quota.Free.Get(resource) >= requests.Get(resource):

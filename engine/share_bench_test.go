@@ -1,0 +1,148 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
+)
+
+// sharedScene is a scene whose clusters teams share.
+func sharedScene(b *testing.B, size, teams int, quota map[string]int64) (*scene, []logicalcluster.Name) {
+	s := newScene(b, size)
+	var names []logicalcluster.Name
+	for i := range teams {
+		names = append(names, logicalcluster.Name(fmt.Sprintf("root:team-%03d", i)))
+		s.share(b, names[i], quota)
+	}
+	return s, names
+}
+
+func (s *scene) share(b *testing.B, team logicalcluster.Name, quota map[string]int64) {
+	clusters := make([]string, s.size)
+	for i := range clusters {
+		clusters[i] = fleetName(i)
+	}
+	if err := s.engine.Share(team, ws, []engine.Grant{{Set: "gold", Clusters: clusters, Quota: quota, Weight: 1}}); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkTeamsDecide: 100 workspaces on one fleet all decide at once, each again and again for 500 workloads of 4 classes that were
+// seen, in one call, with their reservations, which it gives back before the next round. An operation is one decision.
+func BenchmarkTeamsDecide(b *testing.B) {
+	const teams, each = 100, 500
+	for _, c := range []struct {
+		name  string
+		quota map[string]int64
+	}{{"no quota", nil}, {"quota", map[string]int64{capacity.CPU: 1 << 50, capacity.Memory: 1 << 60}}} {
+		b.Run(c.name, func(b *testing.B) {
+			s, names := sharedScene(b, 1000, teams, c.quota)
+			rounds := make([][]engine.Request, teams)
+			for i, team := range names {
+				for k, w := range classWorkloads("w", each) {
+					w.Requests = capacity.Resources{CPU: int64(10 * (1 + k%4)), Memory: int64(1+k%4) << 20}
+					rounds[i] = append(rounds[i], engine.Request{Workspace: team, Placement: s.placement, Workload: w})
+				}
+			}
+			decide := func(requests []engine.Request) {
+				for _, r := range s.engine.DecideBatch(context.Background(), requests) {
+					if r.Err != nil || len(r.Decision.Clusters) != 3 {
+						b.Error(r)
+						return
+					}
+				}
+				for i := range requests {
+					s.engine.Release(requests[i].Workspace, requests[i].Workload.Reference)
+				}
+			}
+			for i := range rounds {
+				decide(rounds[i])
+			}
+			var next atomic.Int64
+			var all sync.WaitGroup
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range runtime.GOMAXPROCS(0) {
+				all.Go(func() {
+					for {
+						first := next.Add(each) - each
+						if first >= int64(b.N) {
+							return
+						}
+						decide(rounds[first/each%teams][:min(each, int64(b.N)-first)])
+					}
+				})
+			}
+			all.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decisions/s")
+		})
+	}
+}
+
+// BenchmarkTeamsReport: the report of one cluster of a thousand, with so many workspaces that have decided on the fleet.
+func BenchmarkTeamsReport(b *testing.B) {
+	for _, teams := range []int{1, 100} {
+		b.Run(fmt.Sprintf("teams=%d", teams), func(b *testing.B) {
+			s, names := sharedScene(b, 1000, teams, nil)
+			for _, team := range names {
+				r := s.request(newClass(0))
+				r.Workspace = team
+				if _, err := s.engine.Decide(context.Background(), r); err != nil {
+					b.Fatal(err)
+				}
+			}
+			changes := newChanges(1000)
+			b.ReportAllocs()
+			for b.Loop() {
+				s.engine.SetCluster(ws, changes.take())
+			}
+		})
+	}
+}
+
+// BenchmarkTeamsMemory: what each further workspace takes of the heap on a fleet of a thousand clusters before it decides, and after it
+// has decided for one class. An operation has a hundred of them look.
+func BenchmarkTeamsMemory(b *testing.B) {
+	const teams = 100
+	var idle, deciding float64
+	rounds := 0
+	for ; b.Loop(); rounds++ {
+		b.StopTimer()
+		s, names := sharedScene(b, 1000, 1, nil)
+		r := s.request(newClass(0))
+		r.Workspace = names[0]
+		if _, err := s.engine.Decide(context.Background(), r); err != nil {
+			b.Fatal(err)
+		}
+		before := heap()
+		b.StartTimer()
+		var more []logicalcluster.Name
+		for i := range teams {
+			more = append(more, logicalcluster.Name(fmt.Sprintf("root:more-%03d", i)))
+			s.share(b, more[i], map[string]int64{capacity.CPU: 1 << 40})
+		}
+		b.StopTimer()
+		looks := heap()
+		for _, team := range more {
+			r.Workspace = team
+			if _, err := s.engine.Decide(context.Background(), r); err != nil {
+				b.Fatal(err)
+			}
+		}
+		idle, deciding = idle+float64(looks)-float64(before), deciding+float64(heap())-float64(looks)
+		runtime.KeepAlive(slices.Clone(more))
+		runtime.KeepAlive(s)
+		b.StartTimer()
+	}
+	b.ReportMetric(idle/float64(rounds*teams), "B/workspace")
+	b.ReportMetric(deciding/float64(rounds*teams), "B/deciding")
+}
