@@ -66,6 +66,9 @@ func TestRebalancePage(t *testing.T) { typePage(t, "rebalance.md", 4) }
 // TestMovesPage does what docs/moves.md shows, with the files that it shows.
 func TestMovesPage(t *testing.T) { typePage(t, "moves.md", 3) }
 
+// TestSharedFleetsPage tries a quota as docs/shared-fleets.md shows it, with the files that it shows.
+func TestSharedFleetsPage(t *testing.T) { typePage(t, "shared-fleets.md", 2) }
+
 func typePage(t *testing.T, name string, atLeast int) {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/" + name)
