@@ -48,8 +48,9 @@ type lines struct {
 	grown map[string]int64
 	// capacities counts the changes of what is allocatable.
 	capacities int64
-	// gathering is the one for which a cluster gathers room; nil where that is none.
-	gathering *gathering
+	// gathering is the one for which a cluster gathers room, and reclaiming the one for which others give back what it is guaranteed; nil
+	// where that is none.
+	gathering, reclaiming *gathering
 }
 
 // line is who waits of one workspace.
@@ -58,6 +59,8 @@ type line struct {
 	grants  *grants
 	ledger  *capacity.Ledger
 	waiting []*waiter
+	// offers are the placed workloads that others may reclaim.
+	offers []Candidate
 	// eased is the tick at which its quota last left more.
 	eased int64
 	// called is set while the workspace is to look again, or waits itself for others to look.
@@ -80,6 +83,9 @@ type waiter struct {
 	classes []*ranking.Class
 	part    *workload.Workload
 	has     *capacity.Claim
+	// single: a place on any one cluster is of use to it. now is the time at which it looked.
+	single bool
+	now    time.Time
 	// at is the tick at which it was looked for a place, turn set if there was one, and refused if it could not be had after all, since others
 	// came first.
 	at            int64
@@ -89,7 +95,8 @@ type waiter struct {
 	blind  []string
 }
 
-// gathering is a workload that has waited too long, and the cluster on which nobody else gets more until it has a place.
+// gathering is a workload that has waited too long, or for which others give up something, and the cluster on which nobody else gets more
+// until it has a place.
 type gathering struct {
 	of      logicalcluster.Name
 	owner   capacity.Owner
@@ -97,6 +104,8 @@ type gathering struct {
 	cluster string
 	// by are those that have found the cluster taken.
 	by map[logicalcluster.Name]bool
+	// victims are who is to give up something for it, by workspace, and gave those who may have done so.
+	victims, gave map[logicalcluster.Name][]Victim
 }
 
 // compare orders those that could gather room: the one that has waited longest comes first.
@@ -141,9 +150,9 @@ func (e *Engine) SetLine(ctx context.Context, workspace logicalcluster.Name, wai
 		blind = blind || len(one.blind) > 0
 		now = append(now, one)
 	}
-	var gathers *gathering
+	var gathers, reclaims *gathering
 	if len(now) > 0 {
-		gathers = w.gathers(now, waiting[0].Now)
+		gathers, reclaims = w.gathers(now, waiting[0].Now), w.reclaims(ctx, now)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -152,7 +161,8 @@ func (e *Engine) SetLine(ctx context.Context, workspace logicalcluster.Name, wai
 		return nil, false // it looks elsewhere meanwhile
 	}
 	all := f.lines.replace(l, now, turn, blind)
-	f.lines.gather(w.name, gathers, all)
+	f.lines.gather(&f.lines.gathering, w.name, gathers, all)
+	f.lines.gather(&f.lines.reclaiming, w.name, reclaims, all)
 	for name := range all {
 		if o := f.lines.of[name]; o != nil {
 			o.turns.Add(1)
@@ -188,9 +198,10 @@ func (w *workspace) lookFor(ctx context.Context, r *Request) (one *waiter, fits 
 	if err != nil {
 		return nil, false, err
 	}
-	one = &waiter{owner: r.owner(), priority: r.Priority, since: r.Since, has: d.held.Claim}
+	one = &waiter{owner: r.owner(), priority: r.Priority, since: r.Since, has: d.held.Claim, now: r.Now, single: d.plan == nil && len(r.Current) == 0}
 	if d.Divides() {
 		one.part = r.Workload.Share(max(1, d.plan.minimum))
+		one.single = d.plan.division.Partial && d.attraction() == nil
 	}
 	all := []*Decision{d}
 	if d.plan != nil {
@@ -285,7 +296,7 @@ func (l *lines) hasTurn(of *line) bool {
 		for _, cluster := range o.blind {
 			blind = true
 			position, there := l.rows.Position(cluster)
-			if !there || l.gathering != nil && l.gathering.cluster == cluster {
+			if !there || len(l.gatheredFor(cluster)) > 0 {
 				continue
 			}
 			row := l.rows.Row(position)
@@ -304,19 +315,58 @@ func (l *lines) hasTurn(of *line) bool {
 	return !blind
 }
 
-// gather has one of a workspace gather room if nobody does who has waited longer, and says whom to call where that ends for another.
-func (l *lines) gather(of logicalcluster.Name, next *gathering, call map[logicalcluster.Name]bool) {
-	now := l.gathering
-	if now != nil {
-		same := next != nil && next.of == now.of && next.owner == now.owner && next.cluster == now.cluster
-		if same || now.of != of && (next == nil || next.compare(now) > 0) {
-			return
+// gather has one of a workspace gather room in place of another, if that is not of another workspace and has waited longer, and says whom
+// to call: who gives up something for it, and where the cluster is another one's than before, all whom that concerns.
+func (l *lines) gather(slot **gathering, of logicalcluster.Name, next *gathering, call map[logicalcluster.Name]bool) {
+	now := *slot
+	if now != nil && now.of != of && (next == nil || next.compare(now) > 0) {
+		return
+	}
+	*slot = next
+	if next != nil && (now == nil || !next.asksFor(now)) {
+		for name := range next.victims {
+			call[name] = true
 		}
+	}
+	if now != nil && next != nil && next.of == now.of && next.owner == now.owner && next.cluster == now.cluster {
+		next.by = now.by
+		next.remember(now.gave)
+		return
+	}
+	if now != nil {
 		maps.Copy(call, now.by)
 	}
-	if l.gathering = next; next != nil {
+	if next == nil {
+		return
+	}
+	next.remember(nil)
+	if len(next.victims) == 0 {
 		call[of] = true // nobody comes first there any more
 	}
+}
+
+// remember adds those who are asked now to those who were before.
+func (g *gathering) remember(before map[logicalcluster.Name][]Victim) {
+	g.gave = map[logicalcluster.Name][]Victim{}
+	for _, all := range []map[logicalcluster.Name][]Victim{before, g.victims} {
+		for name, victims := range all {
+			for _, v := range victims {
+				if !slices.ContainsFunc(g.gave[name], func(o Victim) bool { return o.Workload == v.Workload && slices.Equal(o.Clusters, v.Clusters) }) {
+					g.gave[name] = append(g.gave[name], v)
+				}
+			}
+		}
+	}
+}
+
+// gatheredFor are those for whom a cluster gathers room.
+func (l *lines) gatheredFor(cluster string) (all []*gathering) {
+	for _, g := range []*gathering{l.gathering, l.reclaiming} {
+		if g != nil && g.cluster == cluster {
+			all = append(all, g)
+		}
+	}
+	return all
 }
 
 // admit has a workspace stand in line from now on, as far as it has anyone who waits.
@@ -338,8 +388,10 @@ func (l *lines) dismiss(name logicalcluster.Name) {
 	if of := l.of[name]; of != nil {
 		l.waiting -= min(1, len(of.waiting))
 		delete(l.of, name)
-		if l.gathering != nil && l.gathering.of == name {
-			l.gathering = nil
+		for _, g := range []**gathering{&l.gathering, &l.reclaiming} {
+			if *g != nil && (*g).of == name {
+				*g = nil
+			}
 		}
 	}
 }
@@ -452,7 +504,10 @@ func (w *workspace) mayYield(r *Request, d *Decision) error {
 
 // yields reports whether others come before a request of a workspace that is to have more on a cluster, and has them know.
 func (l *lines) yields(of *line, r *Request, row *snapshot.Row, more capacity.Resources) (others bool) {
-	if g := l.gathering; g != nil && g.cluster == row.Name && !l.of[g.of].absent(r.Now) {
+	for _, g := range l.gatheredFor(row.Name) { // the one that has waited too long before the one that reclaims
+		if l.of[g.of].absent(r.Now) {
+			continue
+		}
 		if g.of == of.name && g.owner == r.owner() {
 			return false
 		}

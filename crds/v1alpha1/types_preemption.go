@@ -13,6 +13,13 @@ type Preemption struct {
 	// +kubebuilder:default=Never
 	// +kubebuilder:validation:Enum=Never;PreemptLowerPriority
 	Policy corev1.PreemptionPolicy `json:"policy,omitempty"`
+
+	// reclaimable lets workloads of the placement lose clusters that they share with other workspaces, so that one of these gets what it is
+	// guaranteed and this workspace has borrowed: as few and as unimportant ones as possible, within the workspace's disruption budget,
+	// and never one that is pinned. They wait for other places then. Left out, what runs is never given back; it goes only as it ends.
+	//
+	// +optional
+	Reclaimable bool `json:"reclaimable,omitempty"`
 }
 
 // Preempts reports whether workloads of the placement may take the place of others.

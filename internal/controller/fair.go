@@ -1,9 +1,13 @@
 package controller
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 )
 
@@ -20,6 +24,11 @@ func (w *workspace) standInLine(ctx context.Context, p *pass, decides bool, r *r
 	if decides {
 		waiting = p.inLine()
 	}
+	var offers []engine.Candidate
+	if decides {
+		offers = p.reclaimable()
+	}
+	w.engine.SetOffers(w.name, offers)
 	call, blind := w.engine.SetLine(ctx, w.name, waiting)
 	for _, name := range call {
 		if name == w.name {
@@ -56,4 +65,55 @@ func (p *pass) inLine() (waiting []engine.Request) {
 		waiting = append(waiting, p.request(item))
 	}
 	return waiting
+}
+
+// reclaimable are the placed workloads that may lose clusters so that others get what they are guaranteed, the least important first. Where
+// workloads have to be near others there are none: one's going could leave another without what it has to be near.
+func (p *pass) reclaimable() (all []engine.Candidate) {
+	if !slices.ContainsFunc(p.placements, func(s *placementState) bool { return s.object.Spec.Preemption.Reclaimable }) || p.affine(p.placements) {
+		return nil
+	}
+	for _, item := range p.index.items {
+		if stored, gives := p.mayGiveBack(item); gives {
+			all = append(all, engine.Candidate{Workload: item.object.workload.Reference, Priority: item.turn.Priority, Since: stored.DecidedAt.Time})
+		}
+	}
+	slices.SortFunc(all, func(a, b engine.Candidate) int {
+		return cmp.Or(cmp.Compare(a.Priority, b.Priority), b.Since.Compare(a.Since), strings.Compare(a.Workload.String(), b.Workload.String()))
+	})
+	return all
+}
+
+// mayGiveBack reports whether a workload may lose clusters for what others are guaranteed, and returns its decision.
+func (p *pass) mayGiveBack(item *workItem) (stored v1alpha1.WorkloadDecision, gives bool) {
+	if item.owner == nil || item.object == nil || !item.owner.object.Spec.Preemption.Reclaimable || !p.mayLose(item) {
+		return stored, false
+	}
+	stored, _, found := p.store.get(item.key)
+	return stored, found && stored.Workload.UID == item.object.UID
+}
+
+// giveBack has workloads give up what others reclaim, as far as the budget of disruptions allows. The workspace is not told for whom.
+func (p *pass) giveBack() {
+	if p.host == nil {
+		return
+	}
+	for _, v := range p.engine.Reclaimed(p.name) {
+		item := p.index.items[keyOf(v.Workload)]
+		if item == nil {
+			continue
+		}
+		stored, gives := p.mayGiveBack(item)
+		on := slices.DeleteFunc(slices.Clone(v.Clusters), func(name string) bool {
+			return !slices.ContainsFunc(stored.Clusters, func(c v1alpha1.ClusterDecision) bool { return c.Name == name })
+		})
+		if !gives || len(on) == 0 {
+			continue
+		}
+		if !item.owner.object.DisruptsAtOnce() && p.brake.Left(p.began, p.placedBefore) < 1 {
+			p.result.within(max(1, p.brake.Next(p.began, p.placedBefore).Sub(p.began)))
+			continue
+		}
+		p.makeRoom(item, on, fmt.Sprintf("makes room on %s: another workspace is guaranteed what this one has borrowed", strings.Join(on, ", ")))
+	}
 }

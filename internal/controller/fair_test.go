@@ -1,10 +1,14 @@
 package controller
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
 // TestTurnsOfTeams: red has all, and gives up one workload after the other. What becomes free goes to the team with the lowest share,
@@ -25,6 +29,38 @@ func TestTurnsOfTeams(t *testing.T) {
 		others := 8 - max(red, 2)
 		if to["red"] != 1000*max(red, 2) || max(to["green"], to["blue"]) != (others+1)/2*1000 || min(to["green"], to["blue"]) != others/2*1000 {
 			t.Errorf("red has given up %d: promised %v", 8-red, to)
+		}
+	}
+}
+
+// TestGuaranteedIsGivenBack: green has borrowed all. What red is guaranteed it gets back as far as green's placement lets it be reclaimed, as
+// fast as green's disruption budget allows, and no more: what stays stays, and green is not told for whom.
+func TestGuaranteedIsGivenBack(t *testing.T) {
+	for _, reclaimable := range []bool{true, false} {
+		e := newEstate(t, []string{"eu-1", "eu-2"}, map[string]string{"red": "8", "green": "8"})
+		e.put("platform", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSet, metadata: {name: shared}, spec: {clusterSelector: {labelSelector: {matchLabels: {set: shared}}},
+			grants: [{name: red, workspace: {cluster: red}, guaranteed: {cpu: "3"}}, {name: green, workspace: {cluster: green}, guaranteed: {cpu: "4"}}]}}`)
+		e.put("green", fmt.Sprintf(`{apiVersion: tmc.kcp.io/v1alpha1, kind: WorkloadPlacement, metadata: {name: p, namespace: default},
+			spec: {workloadSelector: {}, numberOfClusters: 1, preemption: {reclaimable: %t}}}`, reclaimable))
+		e.deploy("green", 0, 8, 1000)
+		e.settle()
+		e.deploy("red", 0, 6, 1000)
+		e.settle()
+		for range 30 {
+			e.later(time.Minute)
+		}
+		on, to := e.promised()
+		want := map[bool]int64{true: 3000, false: 0}[reclaimable]
+		if to["red"] != want || to["green"] != 8000-want || on["eu-1"]+on["eu-2"] != 8000 {
+			t.Errorf("reclaimable %t: promised to %v on %v", reclaimable, to, on)
+		}
+		if happened := e.happened("green", string(v1alpha1.ChangePreempted)); happened != reclaimable {
+			t.Errorf("reclaimable %t: told: %t", reclaimable, happened)
+		}
+		for _, event := range e.in("green").Events() {
+			if strings.Contains(event.Message, "red") {
+				t.Errorf("green is told of red: %s", event.Message)
+			}
 		}
 	}
 }

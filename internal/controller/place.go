@@ -45,6 +45,7 @@ func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 	p.kept = p.findUnseen(ctx, o, p.due, p.result)
 	p.followDepartures()
 	p.line(p.due)
+	p.giveBack()
 	for item := p.nextInTurn(); item != nil; item = p.nextInTurn() {
 		p.visit(ctx, item)
 	}

@@ -123,8 +123,7 @@ func (p *pass) preempt(ctx context.Context, item *workItem) error {
 // candidates are the placed workloads of lower priority that may lose clusters.
 func (p *pass) candidates(of *workItem) (all []engine.Candidate) {
 	for _, item := range p.index.items {
-		if item.owner == nil || item.object == nil || item.turn.Priority >= of.turn.Priority || item.object.end != "" || item.lacks || item.unowned ||
-			p.kept[item.key] != nil || item.owner.err != nil || item.owner.suspension != nil || v1alpha1.IsPinned(item.object.Annotations) {
+		if item.owner == nil || item.object == nil || item.turn.Priority >= of.turn.Priority || !p.mayLose(item) {
 			continue
 		}
 		if stored, _, found := p.store.get(item.key); found && stored.Workload.UID == item.object.UID {
@@ -133,6 +132,12 @@ func (p *pass) candidates(of *workItem) (all []engine.Candidate) {
 	}
 	slices.SortFunc(all, func(a, b engine.Candidate) int { return strings.Compare(a.Workload.String(), b.Workload.String()) })
 	return all
+}
+
+// mayLose reports whether a workload that belongs to a placement may lose clusters to others at all.
+func (p *pass) mayLose(item *workItem) bool {
+	return item.object.end == "" && !item.lacks && !item.unowned && p.kept[item.key] == nil && item.owner.err == nil && item.owner.suspension == nil &&
+		!v1alpha1.IsPinned(item.object.Annotations)
 }
 
 // countedBy is how many of some victims count against the budget of disruptions.
@@ -157,7 +162,13 @@ func (p *pass) giveWay(by *workItem, n *nomination, item *workItem, clusters []s
 	}
 	held := engine.Reservation{Workload: reservation.Workload, Shares: v.shares}
 	v.held, _ = p.engine.Hold(p.name, held) // beside the claim, which is reduced now
+	n.victims = append(n.victims, v)        // from now on hold leaves out what is held here
+	p.makeRoom(item, clusters, fmt.Sprintf("makes room on %s for %s of priority %d", strings.Join(clusters, ", "), by.object.workload, by.turn.Priority))
+}
 
+// makeRoom takes clusters off a workload for others, and says why.
+func (p *pass) makeRoom(item *workItem, clusters []string, message string) {
+	before, placement, _ := p.store.get(item.key)
 	now := before
 	now.Clusters = slices.DeleteFunc(slices.Clone(before.Clusters), func(c v1alpha1.ClusterDecision) bool { return slices.Contains(clusters, c.Name) })
 	for _, c := range before.Clusters {
@@ -167,13 +178,11 @@ func (p *pass) giveWay(by *workItem, n *nomination, item *workItem, clusters []s
 	}
 	now.DecidedAt = metav1.NewTime(p.now())
 	now.Leaving = p.leaving(&before, &now)
-	message := fmt.Sprintf("makes room on %s for %s of priority %d", strings.Join(clusters, ", "), by.object.workload, by.turn.Priority)
 	change := v1alpha1.DecisionChange{
 		At: now.DecidedAt, From: clusters[:min(len(clusters), v1alpha1.MaxChangedClusters)], Reason: v1alpha1.ChangePreempted, Message: message,
 	}
 	now.History = append([]v1alpha1.DecisionChange{change}, before.History[:min(len(before.History), v1alpha1.MaxChanges-1)]...)
 	p.metrics.countMove(before.History, now.History)
-	n.victims = append(n.victims, v) // from now on hold leaves out what is held here
 	if len(now.Clusters) == 0 {
 		p.store.remove(item.key)
 		item.stored, item.found = v1alpha1.WorkloadDecision{}, false
