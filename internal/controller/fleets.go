@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -15,6 +16,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/internal/decode"
 	"github.com/kcp-placement/placement/internal/sharing"
 )
 
@@ -146,7 +148,7 @@ func (f *fleets) look(name logicalcluster.Name, o *cacheView, now *workspace) (h
 	before := f.shares[name]
 	if before == nil || !before.same(&t) {
 		f.version++
-		said := &shares{Workspace: sharing.NewWorkspace(name, "", t.registered, o.sets, o.setBindings), terms: t}
+		said := &shares{Workspace: sharing.NewWorkspace(name, "", t.registered, o.readableSets(), o.setBindings), terms: t}
 		for _, s := range o.sets {
 			for _, g := range s.Spec.Grants {
 				said.names = append(said.names, g.Workspace)
@@ -216,6 +218,29 @@ func (f *fleets) wakeNaming(one logicalcluster.Name) {
 			f.wake(name)
 		}
 	}
+}
+
+// readableSets returns the ClusterSets. One whose spec cannot be read in full has no clusters: a quota that is left out for that would
+// bound nothing.
+func (o *cacheView) readableSets() []*v1alpha1.ClusterSet {
+	sets := slices.Clone(o.sets)
+	for i, set := range sets {
+		if len(specProblems(o.unreadable[set.UID])) > 0 {
+			sets[i] = set.DeepCopy()
+			sets[i].Spec.ClusterSelector = nil
+		}
+	}
+	return sets
+}
+
+// specProblems are those with the spec of an object.
+func specProblems(all decode.Problems) (spec decode.Problems) {
+	for _, p := range all {
+		if p.Field == "spec" || strings.HasPrefix(p.Field, "spec.") {
+			spec = append(spec, p)
+		}
+	}
+	return spec
 }
 
 // said identifies what workspaces say of sharing clusters.

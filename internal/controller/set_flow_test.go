@@ -46,7 +46,7 @@ func (e *estate) expect(workspace, want string) {
 // TestBothSidesAreTold: from the grant to its end, platform and team read in their own objects how things stand, and nothing of others.
 func TestBothSidesAreTold(t *testing.T) {
 	e := newEstate(t, []string{"eu-1", "eu-2"}, map[string]string{"red": "3", "green": "7"})
-	e.deploy("red", 0, 3, 1000)
+	e.deploy("red", 0, 5, 1000)
 	e.settle()
 	e.later(time.Minute)
 	e.later(time.Minute) // what teams have come to is told to the platform
@@ -56,7 +56,7 @@ set shared Bound True
 set shared Overcommitted True QuotaOvercommitted: reservations are exact all the same, and who comes first has the room: spec.grants: quota of cpu of the grants comes to 10, and the clusters have 8
 set shared has 2 clusters, 2 of 2 grants are bound
   green: 0 of 7 cpu, 0 thousandths, 0 waiting
-  red: 3 of 3 cpu, 375 thousandths, 0 waiting`)
+  red: 3 of 3 cpu, 375 thousandths, 2 waiting`)
 	e.expect("red", `
 binding shared Bound True
 binding shared Usable True
@@ -83,7 +83,7 @@ set shared Bound True
 set shared Overcommitted False WithinCapacity
 set shared has 2 clusters, 1 of 1 grants are bound
   green: 0 of 7 cpu, 0 thousandths, 0 waiting
-  red: 3 of 0 cpu, 375 thousandths, 0 waiting: the grant was taken away: what runs stays until it has another place, and nothing new comes`)
+  red: 3 of 0 cpu, 375 thousandths, 2 waiting: the grant was taken away: what runs stays until it has another place, and nothing new comes`)
 	e.happen("red", "ClusterSetBinding shared Warning NotGranted")
 }
 
@@ -101,4 +101,86 @@ func (e *estate) happen(workspace string, want ...string) {
 	if !slices.Equal(got, want) {
 		e.Errorf("%s: %q, want %q", workspace, got, want)
 	}
+}
+
+// TestWhatCannotBeReadGrantsNothing: a quota that cannot be read would bound nothing if it were left out.
+func TestWhatCannotBeReadGrantsNothing(t *testing.T) {
+	e := newEstate(t, []string{"eu-1"}, map[string]string{"red": "1e99999999"})
+	e.deploy("red", 0, 3, 1000)
+	e.settle()
+	e.expect("platform", `
+set shared Ready False InvalidSpec: spec.grants[0].quota.cpu: 1e99999999 is out of proportion
+set shared Bound True
+set shared Overcommitted False WithinCapacity
+set shared has 0 clusters, 1 of 1 grants are bound
+  red: 0 of 0 cpu, 0 thousandths, 3 waiting`)
+	e.expect("red", `
+binding shared Bound True
+binding shared Usable False NoClusters: spec.clusterSet: ClusterSet shared has no clusters, or none that another bound set does not have: ask its owners
+binding shared sees 0/0, 0 of 0 cpu:`)
+	if where := e.where("red"); len(where) > 0 {
+		t.Errorf("placed: %v", where)
+	}
+}
+
+// TestPlatformsThatBindEachOther: a circle of bindings gives nobody anything, and both sides read what to do.
+func TestPlatformsThatBindEachOther(t *testing.T) {
+	e := newEstate(t, []string{"eu-1"}, map[string]string{"other": "4"})
+	e.put("other", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterRegistration, metadata: {name: us-1}, spec: {location: us}, status: {allocatable: {cpu: "4"}, conditions: [{type: Ready, status: "True"}]}}`)
+	e.put("other", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSet, metadata: {name: theirs}, spec: {clusterSelector: {}, grants: [{name: platform, workspace: {cluster: platform}}]}}`)
+	e.put("platform", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSetBinding, metadata: {name: theirs}, spec: {clusterSet: theirs, workspace: {cluster: other}}}`)
+	e.deploy("other", 0, 1, 1000)
+	e.settle()
+	e.later(time.Minute)
+	const ownFleet = "Usable False OwnFleet: spec.workspace: this workspace has ClusterRegistrations or ClusterSets of its own and places on its own clusters only: delete these, or use another workspace for shared clusters"
+	for _, workspace := range []string{"platform", "other"} {
+		if got := e.tells(workspace); !strings.Contains(got, ownFleet) || !strings.Contains(got, "Bound False GrantsNotBound") {
+			t.Errorf("%s tells\n%s", workspace, got)
+		}
+	}
+	if where := e.where("other"); where["web-0"] != "us-1" {
+		t.Errorf("placed: %v", where)
+	}
+}
+
+// TestClusterLeavesASet: what runs on a cluster that leaves its set goes to another one of the set, or stays for want of one, and both
+// sides are told what there is.
+func TestClusterLeavesASet(t *testing.T) {
+	e := newEstate(t, []string{"eu-1", "eu-2"}, map[string]string{"red": "8"})
+	e.deploy("red", 0, 4, 1000)
+	e.settle()
+	before := e.where("red")
+	e.register("eu-1", "none")
+	for range 10 {
+		e.later(time.Minute)
+	}
+	for name, cluster := range e.where("red") {
+		if cluster != "eu-2" {
+			t.Errorf("%s was on %s and is on %s", name, before[name], cluster)
+		}
+	}
+	e.expect("red", `
+binding shared Bound True
+binding shared Usable True
+binding shared sees 1/1, 4 of 8 cpu: eu-2 has 0 free`)
+
+	e.register("eu-2", "none")
+	for range 5 {
+		e.later(time.Minute)
+	}
+	for name, cluster := range e.where("red") {
+		if cluster != "eu-2" {
+			t.Errorf("%s is on %s", name, cluster)
+		}
+	}
+	e.expect("red", `
+binding shared Bound True
+binding shared Usable False NoClusters: spec.clusterSet: ClusterSet shared has no clusters, or none that another bound set does not have: ask its owners
+binding shared sees 0/0, 0 of 8 cpu:`)
+	e.expect("platform", `
+set shared Ready False NoClusters: spec.clusterSelector: selects none of the registered clusters
+set shared Bound True
+set shared Overcommitted False WithinCapacity
+set shared has 0 clusters, 1 of 1 grants are bound
+  red: 0 of 8 cpu, 0 thousandths, 0 waiting`)
 }

@@ -107,6 +107,10 @@ func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 		case sharing.QuotaOvercommitted, sharing.GuaranteeOvercommitted:
 			over = append(over, p)
 		case sharing.WorkspaceNotFound: // as any grant that is not bound
+		case sharing.NoClusters:
+			if len(s.unreadable) == 0 { // otherwise it has none for that
+				wrong = append(wrong, p)
+			}
 		default:
 			wrong = append(wrong, p)
 		}
@@ -392,7 +396,7 @@ func (w *workspace) updateSets(ctx context.Context, o *cacheView, r *result) {
 			continue
 		}
 		shown := o.sets[at]
-		report := setReport{Set: stand[i], unreadable: o.unreadable[shown.UID], accounts: accounts, waiting: w.fleets.waitingIn, unresolved: w.fleets.unresolved}
+		report := setReport{Set: stand[i], unreadable: specProblems(o.unreadable[shown.UID]), accounts: accounts, waiting: w.fleets.waitingIn, unresolved: w.fleets.unresolved}
 		for _, name := range stand[i].Clusters {
 			report.has = report.has.Add(allocatable[name])
 		}
@@ -424,7 +428,7 @@ func (w *workspace) updateBindings(ctx context.Context, o *cacheView, every time
 			continue
 		}
 		shown := o.setBindings[at]
-		report := bindingReport{Binding: b, unreadable: o.unreadable[shown.UID], rows: rows, room: room, unresolved: w.fleets.unresolved(b.Spec.Workspace)}
+		report := bindingReport{Binding: b, unreadable: specProblems(o.unreadable[shown.UID]), rows: rows, room: room, unresolved: w.fleets.unresolved(b.Spec.Workspace)}
 		if b.Reason == sharing.Bound {
 			report.grant = grantOf(view.Grants, b.Spec.ClusterSet)
 			report.account = accountOf(accounts, w.name, b.Spec.ClusterSet)
