@@ -1,6 +1,6 @@
 // Command run shows placement on a real, local kcp: it starts the server and the controller, applies the fleets, policies and
-// workloads of the two teams of examples/, waits until every workload is placed, and prints where and why. With --physical there is a
-// third team, whose clusters are real and run what is placed on them.
+// workloads of the teams of examples/, one of which has no clusters but those that another one shares with it, waits until every workload is
+// placed, and prints where and why. With --physical there is one more team, whose clusters are real and run what is placed on them.
 package main
 
 import (
@@ -61,8 +61,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	d := demo{teams: []team{
-		{"team-shop", "Deployment default/web", files},
+		{"team-shop", "Deployment default/web", slices.Concat(files, []string{"sets.yaml"})},
 		{"team-ml", "Job default/train-vision", files},
+		{"team-blog", "Deployment default/comments", []string{"binding.yaml", "placements.yaml", "workloads.yaml"}},
 	}}
 	c := &cobra.Command{
 		Use:           "run",
@@ -75,7 +76,7 @@ func main() {
 	c.Flags().BoolVar(&d.once, "once", os.Getenv("ONCE") != "", "Exit after printing, with an error if a workload is not placed as expected. Default: true if $ONCE is set.")
 	c.Flags().StringVar(&d.dir, "dir", ".kcp", "Folder for the data of the server and the kubeconfigs.")
 	c.Flags().StringVar(&d.examples, "examples", "examples", "Folder with the files of the teams.")
-	c.Flags().IntVar(&d.physical, "physical", 0, "How many physical clusters to start, with agents, for a third team. Their programs are built first if need be.")
+	c.Flags().IntVar(&d.physical, "physical", 0, "How many physical clusters to start, with agents, for one more team. Their programs are built first if need be.")
 	c.Flags().StringVar(&d.agent, "agent", "bin/placement-agent", "Program of their agents.")
 	if err := c.ExecuteContext(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -139,6 +140,15 @@ func (d *demo) run(ctx context.Context) error {
 	}
 	defer stop()
 	say("the controller is running, its log is %s", filepath.Join(d.dir, "controller.log"))
+	say("making the workspaces of the teams")
+	for _, team := range slices.Backward(d.teams) { // those that share the clusters of others come after these
+		if err := d.server.CreateTeam(ctx, team.name); err != nil {
+			return err
+		}
+		if err := d.clear(ctx, team.name); err != nil {
+			return fmt.Errorf("clearing root:%s: %w", team.name, err)
+		}
+	}
 	for _, team := range d.teams {
 		say("workspace root:%s", team.name)
 		if err := d.bring(ctx, team); err != nil {
@@ -210,12 +220,6 @@ func (d *demo) startController(ctx context.Context) (stop func(), err error) {
 }
 
 func (d *demo) bring(ctx context.Context, t team) error {
-	if err := d.server.CreateTeam(ctx, t.name); err != nil {
-		return err
-	}
-	if err := d.clear(ctx, t.name); err != nil {
-		return fmt.Errorf("clearing root:%s: %w", t.name, err)
-	}
 	if t.name == live.name {
 		if err := d.startAgents(ctx); err != nil {
 			return err
@@ -241,7 +245,7 @@ func (d *demo) clear(ctx context.Context, team string) error {
 	}
 	group := v1alpha1.SchemeGroupVersion
 	resources := slices.Concat(slices.Collect(maps.Values(d.kinds)), []schema.GroupVersionResource{
-		group.WithResource("workloadplacements"), group.WithResource("clusterregistrations"), corev1.SchemeGroupVersion.WithResource("configmaps"),
+		group.WithResource("workloadplacements"), group.WithResource("clusterregistrations"), group.WithResource("clustersets"), group.WithResource("clustersetbindings"), corev1.SchemeGroupVersion.WithResource("configmaps"),
 	})
 	for _, resource := range resources {
 		options := metav1.ListOptions{}
@@ -333,6 +337,9 @@ func (d *demo) placed(ctx context.Context, team string) ([]report.Placed, error)
 	}
 	var placed []report.Placed
 	for i := range decisions {
+		if decisions[i].Source != nil {
+			continue // it is of a team that shares the clusters
+		}
 		placed = append(placed, report.FromAPI(&decisions[i])...)
 	}
 	slices.SortFunc(placed, func(a, b report.Placed) int { return strings.Compare(a.Workload, b.Workload) })
@@ -411,7 +418,11 @@ Look around, in another terminal:
   kubectl edit configmap placement-policies        # change a weight, and decisions change
   kubectl edit clusterregistration dublin --subresource=status   # make it not Ready
 
-The other team also has a cluster frankfurt, which is another one: KUBECONFIG=%[1]s/team-ml.kubeconfig
+team-ml also has a cluster frankfurt, which is another one: KUBECONFIG=%[1]s/team-ml.kubeconfig
+team-blog has no clusters. It uses those that team-shop shares with it, up to a quota:
+
+  kubectl --kubeconfig %[1]s/team-blog.kubeconfig get clustersetbindings,placementdecisions
+  kubectl get clustersets                          # and who has how much of them
 `, d.dir)
 	if d.physical > 0 {
 		d.hintsPhysical()
