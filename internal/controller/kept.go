@@ -25,7 +25,7 @@ func keptName(workspace logicalcluster.Name, slice types.NamespacedName) string 
 	name := workspace.String() + "." + slice.Namespace + "." + slice.Name
 	if len(name) > most {
 		sum := sha256.Sum256([]byte(name))
-		name = name[:most-17] + "-" + hex.EncodeToString(sum[:8])
+		name = strings.TrimRight(name[:most-17], "-.") + "-" + hex.EncodeToString(sum[:8])
 	}
 	return name
 }

@@ -12,10 +12,13 @@ import (
 
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	"github.com/prometheus/client_golang/prometheus"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kcp-dev/logicalcluster/v3"
@@ -824,4 +827,64 @@ func TestWorkspaceOfTwoPlatforms(t *testing.T) {
 	if on, _ := e.promised(); on["eu-1"]+on["eu-2"] != 8000 {
 		t.Errorf("promised: %v", on)
 	}
+}
+
+// TestNamespaceOfKeptDecisions: it is made where it is missing, and where the controller may not make it, the error says what to do.
+func TestNamespaceOfKeptDecisions(t *testing.T) {
+	missing := apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, v1alpha1.DecisionNamespace)
+	for name, tc := range map[string]struct {
+		refused error
+		want    string
+	}{
+		"made":           {nil, ""},
+		"made by others": {apierrors.NewAlreadyExists(schema.GroupResource{Resource: "namespaces"}, v1alpha1.DecisionNamespace), ""},
+		"refused":        {errors.New("no claim"), "its owners run kubectl create namespace placement-decisions: no claim"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			there := false
+			f := newFleet("platform", actions{
+				writeDecision: func(_ context.Context, d *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
+					if !there {
+						return nil, missing
+					}
+					return d, nil
+				},
+				makeNamespace: func(context.Context, string) error {
+					there = tc.want == ""
+					return tc.refused
+				},
+			})
+			slice := &v1alpha1.PlacementDecision{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p-0"}, PlacementName: "p"}
+			written, err := actions{}.keptIn(f, "red").writeDecision(context.Background(), slice)
+			if tc.want == "" && (err != nil || written.Name != "p-0" || written.Namespace != "default") {
+				t.Errorf("%v, %v", written, err)
+			}
+			if tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// TestKeptNames: a slice that is kept is found again by its own name, and no two have the same, however long their names are.
+func TestKeptNames(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		one := func(i string) (logicalcluster.Name, *v1alpha1.PlacementDecision) {
+			name := func(what, pattern string) string { return rapid.StringMatching(pattern).Draw(t, what+" "+i) }
+			label := "[a-z]([-a-z]{0,60}[a-z])?"
+			return logicalcluster.Name(name("workspace", label)), &v1alpha1.PlacementDecision{
+				ObjectMeta: metav1.ObjectMeta{Namespace: name("namespace", label), Name: name("slice", label+"([.]"+label+"){0,3}")}, PlacementName: "p",
+			}
+		}
+		of, slice := one("a")
+		kept := keep(of, slice)
+		back, again, ok := fromKept(kept)
+		if !ok || back != of || namespacedName(again) != namespacedName(slice) || len(validation.IsDNS1123Subdomain(kept.Name)) > 0 {
+			t.Fatalf("%s of %s is kept as %s, and read as %v of %s: %t", namespacedName(slice), of, kept.Name, again, back, ok)
+		}
+		other, another := one("b")
+		if (other != of || namespacedName(another) != namespacedName(slice)) && keep(other, another).Name == kept.Name {
+			t.Fatalf("%s of %s and %s of %s are both kept as %s", namespacedName(slice), of, namespacedName(another), other, kept.Name)
+		}
+	})
 }

@@ -221,7 +221,13 @@ func TestSharedClustersRunWhatTeamsPlace(t *testing.T) {
 	}
 	one.delete(deployments, "default", "web")
 	f.eventually("that of one is gone", "east web 2/2, west web 2/2", f.running)
-	one.eventually("it is gone from the workspace as well", "gone", func() string { return one.finalizers("web") })
+	one.eventually("Deployments in its workspace", "0", func() string {
+		list, err := one.client.Resource(deployments).List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(len(list.Items))
+	})
 	two.delete(deployments, "default", "web")
 	f.eventually("nothing is left", "", f.left)
 }
