@@ -287,4 +287,6 @@ export interface Preset {
   description: string;
   module: string;
   file: string;
+  /** The modules by which it comes into force, by name: they go with it. */
+  entries: Record<string, string>;
 }

@@ -124,6 +124,7 @@ function Table({ workspace, base, start, error, policies }: { workspace: string;
                   const preset = library.find((p) => p.name === e.currentTarget.value);
                   e.currentTarget.value = "";
                   if (preset) {
+                    for (const [name, entry] of Object.entries(preset.entries)) addModule(name, entry);
                     addModule(preset.file, preset.module);
                     say(`${preset.title}: ${preset.description}`);
                   }
