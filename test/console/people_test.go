@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/kcp-placement/placement/offline/simulation"
@@ -96,7 +97,14 @@ weights := {"capacity": 10, "health": 10, "performance": 40, "location": 20}
 	}
 	p.the("image", "Where workloads would be placed, before and after: ")
 	p.accessible()
+	p.do(chromedp.EmulateViewport(1200, 800))
 	p.screenshot("playground-moves")
+
+	// What was tried can be kept: as an object to apply, and as a scenario that a test plays.
+	p.the("button", "Save as ConfigMap").click()
+	p.sees(".yaml is saved.")
+	p.the("button", "Save as scenario").click()
+	p.sees(".txtar is saved.")
 }
 
 // shownMoves are the rows of the playground's table whose workloads move.
