@@ -265,9 +265,9 @@ func (b *budget) exceeded(w *workspace, c *class, places *places, others []ranki
 	return after.overdrawn()
 }
 
-// selectWithin selects up to number clusters as select does, of each set as many as the budget has room for, and takes them from it.
+// selectWithin selects up to number clusters as selectRanked does, of each set as many as the budget has room for, and takes them from it.
 // Keys that are taken out of the ranking are appended to w.current.
-func (w *workspace) selectWithin(b *budget, c *class, ranked *ranking.Ranking, number int, chosen []ranking.Key, selects func(number int, chosen []ranking.Key) []ranking.Key) []ranking.Key {
+func (w *workspace) selectWithin(b *budget, c *class, ranked *ranking.Ranking, r *Request, held *holding, number int, chosen []ranking.Key) []ranking.Key {
 	asks := func(position int) capacity.Resources { return c.On(w.seen.Row(position)).Workload.Requests }
 	takeOut := func(position int) {
 		w.current = append(w.current, positionedKey{position, ranked.At(position)})
@@ -294,7 +294,7 @@ func (w *workspace) selectWithin(b *budget, c *class, ranked *ranking.Ranking, n
 	}
 	first := len(chosen)
 	for len(chosen)-first < number {
-		more, all := selects(number-(len(chosen)-first), nil), true
+		more, all := w.selectRanked(nil, c, ranked, r, held, number-(len(chosen)-first), nil), true
 		for _, key := range more {
 			position := key.Position()
 			if b.lacks(b.setAt(position), asks(position)) != nil {

@@ -114,16 +114,14 @@ func (w *workspace) selectFrom(c *class, r *Request, held *holding) ([]ranking.K
 
 // selectRanked takes clusters from a ranking that is that for one request, as far as a budget has room for them.
 func (w *workspace) selectRanked(b *budget, c *class, ranked *ranking.Ranking, r *Request, held *holding, number int, chosen []ranking.Key) []ranking.Key {
-	selects := func(number int, chosen []ranking.Key) []ranking.Key {
-		if c.Strategy.Select == nil {
-			return ranked.Best(number, chosen)
-		}
+	switch {
+	case b != nil:
+		return w.selectWithin(b, c, ranked, r, held, number, chosen)
+	case c.Strategy.Select == nil:
+		return ranked.Best(number, chosen)
+	default:
 		return w.selectInTurn(&c.Strategy, ranked.Tournament, r, *held, number, chosen)
 	}
-	if b == nil {
-		return selects(number, chosen)
-	}
-	return w.selectWithin(b, c, ranked, number, chosen, selects)
 }
 
 // takeOut has a ranking be that for one request, and returns the keys that it had.
