@@ -91,9 +91,7 @@ func (w *workspace) writeSlices(ctx context.Context, states map[types.Namespaced
 	}
 	before, failures := w.writeFailures, map[types.NamespacedName]*writeFailure{}
 	w.writeFailures = failures
-	if wait := w.store.tellDue(w.now()); wait > 0 {
-		r.within(wait)
-	}
+	w.store.tellDue(w.now())
 	pending := w.store.pending()
 	for _, sl := range pending {
 		if f := before[sl.name]; f != nil && w.now().Before(f.retryAt) {
@@ -122,6 +120,9 @@ func (w *workspace) writeSlices(ctx context.Context, states map[types.Namespaced
 		r.within(failures[sl.name].backOff)
 		return true
 	})
+	if wait := w.store.tellDue(w.now()); wait > 0 { // what has been written for another reason tells all
+		r.within(wait)
+	}
 }
 
 // write writes a slice with content, or deletes it where that is nothing.
