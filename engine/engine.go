@@ -359,6 +359,7 @@ func (e *Engine) Forget(name logicalcluster.Name) {
 	defer e.making.Unlock()
 	if w, found := e.workspaces.LoadAndDelete(name); found {
 		w.(*workspace).cache.Clear()
+		w.(*workspace).leaveLine()
 	}
 	if f := e.fleets[name]; f != nil && f.forget() {
 		delete(e.fleets, name)

@@ -156,6 +156,16 @@ func (w *workspace) look(f *fleet, through *grants) {
 	f.mu.Unlock()
 }
 
+// leaveLine has a workspace stand in line for nothing any more on the clusters of others.
+func (w *workspace) leaveLine() {
+	w.mu.Lock()
+	f := w.fleet
+	w.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lines.dismiss(w.name)
+}
+
 // releaseAll gives back all that is reserved for a workspace.
 func (f *fleet) releaseAll(workspace logicalcluster.Name) (freed bool) {
 	f.mu.Lock()

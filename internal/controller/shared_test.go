@@ -30,13 +30,13 @@ import (
 
 // estate is a platform team with clusters, and teams that share them, decided by one controller.
 type estate struct {
-	testing.TB
+	rapid.TB
 	now      time.Time
 	platform *Local
 }
 
 // newEstate has clusters of four CPUs each, in a set that grants each team a quota of CPU.
-func newEstate(t testing.TB, clusters []string, teams map[string]string) *estate {
+func newEstate(t rapid.TB, clusters []string, teams map[string]string) *estate {
 	e := &estate{TB: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 	var err error
 	if e.platform, err = NewLocal("platform", DefaultPace(), workload.Kinds(), func() time.Time { return e.now }); err != nil {
@@ -463,6 +463,30 @@ func TestWorkspaceThatIsGone(t *testing.T) {
 	e.later(2 * orphanedFor)
 	if _, to := e.promised(); to["red"] != 0 || to["green"]+to["blue"] != 8000 {
 		t.Errorf("promised later: %v", to)
+	}
+}
+
+// TestATeamThatLeavesWaitsForNothing: a workload has waited so long that a cluster gathers room for it. Once its team has left, others get
+// that room.
+func TestATeamThatLeavesWaitsForNothing(t *testing.T) {
+	e := newEstate(t, []string{"eu-1"}, map[string]string{"red": "4", "green": "4", "blue": "4"})
+	e.deploy("red", 0, 7, 500)
+	e.settle()
+	e.deploy("blue", 0, 1, 1000)
+	e.later(time.Hour)
+	e.later(time.Hour)
+	e.deploy("green", 0, 1, 500)
+	e.settle()
+	if where := e.where("green"); len(where) > 0 {
+		t.Fatalf("green has %v, and the room is gathered for blue", where)
+	}
+	binding := &unstructured.Unstructured{Object: map[string]any{"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "ClusterSetBinding", "metadata": map[string]any{"name": "shared"}}}
+	if err := e.in("blue").Delete(binding); err != nil {
+		t.Fatal(err)
+	}
+	e.later(time.Minute)
+	if where := e.where("green"); where["web-0"] != "eu-1" {
+		t.Errorf("green has %v", where)
 	}
 }
 
