@@ -3,6 +3,7 @@ package manifest
 import (
 	"strconv"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -12,9 +13,32 @@ import (
 type Object struct {
 	*unstructured.Unstructured
 	file *File
-	// above is the number of lines before the document of node.
-	above int
-	node  *yaml.Node
+	// above is the number of lines before the document, at the path of the object in it, as in items[3]; empty where it is all of it.
+	above    int
+	document *document
+	at       string
+}
+
+// document is the text of an object, or of a list of objects. Its nodes take many times the room of the text, and most are never asked
+// for.
+type document struct {
+	text string
+	once sync.Once
+	root *yaml.Node
+}
+
+// node returns the root of the object; nil where it is not from a file.
+func (o *Object) node() *yaml.Node {
+	if o.document == nil {
+		return nil
+	}
+	o.document.once.Do(func() {
+		var parsed yaml.Node
+		if yaml.Unmarshal([]byte(o.document.text), &parsed) == nil && len(parsed.Content) > 0 { // as it was when the file was read
+			o.document.root = parsed.Content[0]
+		}
+	})
+	return descend(o.document.root, split(o.at))
 }
 
 // String is for example "WorkloadPlacement default/web".
@@ -74,8 +98,10 @@ func (o *Object) position(n *yaml.Node) Position {
 // find returns the node of a path, or its innermost parent where it is missing.
 func (o *Object) find(path string) *yaml.Node { return o.descend(split(path)) }
 
-func (o *Object) descend(elements []string) *yaml.Node {
-	n := o.node
+func (o *Object) descend(elements []string) *yaml.Node { return descend(o.node(), elements) }
+
+// descend returns the node of a path below another, or its innermost parent where it is missing.
+func descend(n *yaml.Node, elements []string) *yaml.Node {
 	for _, element := range elements {
 		next := child(n, element)
 		if next == nil {

@@ -44,7 +44,7 @@ type reader struct {
 	errs       []*Error
 	objects    int
 	// seen holds the positions of objects by workspace, kind and name.
-	seen map[string]Position
+	seen map[string]*Object
 	// generated counts the names that are made of each generateName.
 	generated map[string]int
 	// unknown are the objects of kinds that are not placed.
@@ -54,7 +54,7 @@ type reader struct {
 }
 
 func newReader(kinds *workload.Table) *reader {
-	return &reader{kinds: kinds, byName: map[logicalcluster.Name]*Workspace{}, seen: map[string]Position{}, generated: map[string]int{}, calledAt: map[*Workspace]Position{}}
+	return &reader{kinds: kinds, byName: map[logicalcluster.Name]*Workspace{}, seen: map[string]*Object{}, generated: map[string]int{}, calledAt: map[*Workspace]Position{}}
 }
 
 func (r *reader) workspace(name logicalcluster.Name) *Workspace {
@@ -183,8 +183,7 @@ func (r *reader) document(f *File, text string, above int) {
 		wrong(err)
 		return
 	}
-	o := &Object{file: f, above: above, node: node.Content[0]}
-	if f.Found && isForeign(o.node) {
+	if f.Found && isForeign(node.Content[0]) {
 		return
 	}
 	asJSON, err := kyaml.YAMLToJSON([]byte(text))
@@ -197,7 +196,7 @@ func (r *reader) document(f *File, text string, above int) {
 		wrong(err)
 		return
 	}
-	r.item(o, content, schema.GroupVersionKind{})
+	r.item(&Object{file: f, above: above, document: &document{text: text}}, node.Content[0], content, schema.GroupVersionKind{})
 }
 
 // isForeign reports whether a document is no object of Kubernetes, but for example a Chart.yaml, values or a workflow.
@@ -214,7 +213,7 @@ func isForeign(n *yaml.Node) bool {
 const noObject = "this is not a Kubernetes object: it needs an apiVersion and a kind"
 
 // item adds a document, or an item of a list in one, to its workspace. The items of a list of a kind may leave that kind out.
-func (r *reader) item(o *Object, content any, kind schema.GroupVersionKind) {
+func (r *reader) item(o *Object, node *yaml.Node, content any, kind schema.GroupVersionKind) {
 	fields, ok := content.(map[string]any)
 	switch {
 	case r.full(o):
@@ -224,7 +223,7 @@ func (r *reader) item(o *Object, content any, kind schema.GroupVersionKind) {
 		return
 	}
 	o.Unstructured = &unstructured.Unstructured{Object: fields}
-	if key := repeated(o.node); key != nil {
+	if key := repeated(node); key != nil {
 		r.errs = append(r.errs, &Error{Position: o.position(key), Object: o.String(), Message: fmt.Sprintf("key %q already set in map", key.Value)})
 		return
 	}
@@ -247,9 +246,10 @@ func (r *reader) item(o *Object, content any, kind schema.GroupVersionKind) {
 		kind = o.GroupVersionKind()
 		kind.Kind = of
 	}
-	nodes := child(o.node, "items")
+	nodes := child(node, "items")
 	for i, item := range all {
-		r.item(&Object{file: o.file, above: o.above, node: child(nodes, strconv.Itoa(i))}, item, kind)
+		at := fmt.Sprintf("%s.items[%d]", o.at, i)
+		r.item(&Object{file: o.file, above: o.above, document: o.document, at: at}, child(nodes, strconv.Itoa(i)), item, kind)
 	}
 }
 
@@ -317,10 +317,10 @@ func (r *reader) place(o *Object) {
 	}
 	key := fmt.Sprintf("%s %s %s", name, o.GroupVersionKind().GroupKind(), o)
 	if first, twice := r.seen[key]; twice {
-		r.fail(o.Position(""), "%s is defined twice, first at %s", o, first)
+		r.fail(o.Position(""), "%s is defined twice, first at %s", o, first.Position(""))
 		return
 	}
-	r.seen[key] = o.Position("")
+	r.seen[key] = o
 	r.called(o)
 	r.add(w, o)
 }
