@@ -20,11 +20,12 @@ import (
 	"github.com/kcp-placement/placement/internal/int128"
 )
 
-// Turn is the stage that rejects clusters whose room is another workspace's first.
+// Turn is the stage that rejects clusters for whose room another workload comes first: one of another workspace, or one of any for which the
+// cluster gathers room.
 const Turn filter.Stage = "Turn"
 
 // notItsTurn does not say whose turn it is: a workspace sees nothing of others.
-var notItsTurn = &filter.Rejection{Stage: Turn, Message: "what is free there is another workspace's first"}
+var notItsTurn = &filter.Rejection{Stage: Turn, Message: "another workload comes first for what is free there"}
 
 // TurnWithin is how long others wait for a workspace to look at what has become free. Then they go on, until it has looked.
 const TurnWithin = 5 * time.Second

@@ -419,7 +419,7 @@ func TestTurns(t *testing.T) {
 	if got, want := d.Summary(), "0 of 1 clusters are feasible: 1 rejected by Turn"; len(d.Clusters) > 0 || got != want {
 		t.Errorf("blue is on %q: %s, want %s", names(d), got, want)
 	}
-	if got, want := d.Verdicts()[0].Rejection.String(), "Turn: what is free there is another workspace's first"; got != want {
+	if got, want := d.Verdicts()[0].Rejection.String(), "Turn: another workload comes first for what is free there"; got != want {
 		t.Errorf("blue is told %q, want %q", got, want)
 	}
 	if cluster, obstacles := d.Nearest(); cluster != "a" || len(obstacles) != 1 || obstacles[0].Stage != engine.Turn {

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
@@ -66,6 +67,8 @@ type sharedModel struct {
 	dead, tardy bool
 	late        func() error
 	happened    map[string]int
+	// begun is when the history did.
+	begun time.Time
 }
 
 // sharedSite is a cluster in millicores.
@@ -83,6 +86,7 @@ func newSharedModel(t *rapid.T) *sharedModel {
 		asks: map[string]map[string]int64{}, watched: map[*workspace]bool{}, killAfter: -1, tardy: rapid.IntRange(0, 3).Draw(t, "tardy") == 3, happened: map[string]int{},
 	}
 	m.estate = newEstate(t, nil, nil)
+	m.begun = m.now
 	for _, name := range []string{"a", "b", "c"}[:rapid.IntRange(1, 3).Draw(t, "clusters")] {
 		m.clusters[name] = &sharedSite{allocatable: rapid.Int64Range(4, 16).Draw(t, name) * 250, inSet: true}
 		m.register(name)
@@ -456,14 +460,15 @@ func (m *sharedModel) rest() {
 	}
 }
 
-// othersWait reports whether workloads of other teams wait, which may come first.
-func (m *sharedModel) othersWait(team string, kept map[keptKey]*v1alpha1.WorkloadDecision) bool {
+// othersWait reports whether other workloads wait that may come first: those of other teams, and of its own one for which a cluster may
+// gather room by now.
+func (m *sharedModel) othersWait(team, deployment string, kept map[keptKey]*v1alpha1.WorkloadDecision) bool {
 	for _, other := range estateTeams {
-		if other == team || other != "platform" && (!m.bound[other] || m.quotas[other] == 0) {
+		if other == team && m.now.Sub(m.begun) < engine.DefaultGatherAfter || other != "platform" && (!m.bound[other] || m.quotas[other] == 0) {
 			continue
 		}
 		for name := range m.asks[other] {
-			if kept[keptKey{other, name}] == nil {
+			if kept[keptKey{other, name}] == nil && (other != team || name != deployment) {
 				return true
 			}
 		}
@@ -488,7 +493,7 @@ func (m *sharedModel) expectRest() {
 				placed, fits := kept[keptKey{team, deployment}] != nil, !c.cordoned && c.allocatable-on[name] >= asks
 				switch {
 				case placed || !fits || team != "platform" && (!m.bound[team] || !c.inSet):
-				case left >= asks && m.othersWait(team, kept):
+				case left >= asks && m.othersWait(team, deployment, kept):
 					m.happens("may wait for its turn")
 				case left >= asks:
 					m.t.Fatalf("%s of %s waits for %d, %d are free on %s, and %d are left of its quota", deployment, team, asks, c.allocatable-on[name], name, left)
