@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,12 +19,13 @@ import (
 // cannot be asked, nobody is taken for another.
 func TestPathsAreWhatTheParentSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		answers := map[string]any{}
-		changes, reads := 0, 0
-		p := unreadPaths(func() { changes++ })
+		var answers sync.Map
+		var changes, reads atomic.Int64
+		p := unreadPaths(func() { changes.Add(1) })
 		p.read = func(_ context.Context, parent logicalcluster.Path, name string) (logicalcluster.Name, error) {
-			reads++
-			switch answer := answers[parent.Join(name).String()].(type) {
+			reads.Add(1)
+			answer, _ := answers.Load(parent.Join(name).String())
+			switch answer := answer.(type) {
 			case string:
 				return logicalcluster.Name(answer), nil
 			case error:
@@ -60,13 +63,13 @@ func TestPathsAreWhatTheParentSays(t *testing.T) {
 			{"the right to read it is taken away", apierrors.NewForbidden(workspaceResource.GroupResource(), "shop", nil), pathsRetried, true,
 				"the controller may not read the workspaces of root:teams, or there is no such workspace: check the path; name the workspace by its logical cluster, which is spec.cluster of the Workspace; or let the controller get workspaces there"},
 		} {
-			answers["root:teams:shop"] = step.answer
-			before := changes
+			answers.Store("root:teams:shop", step.answer)
+			before := changes.Load()
 			time.Sleep(step.after)
 			if got := says("root:teams:shop"); got != step.want {
 				t.Errorf("%s: %q, want %q", step.why, got, step.want)
 			}
-			if got := changes > before; got != step.changed {
+			if got := changes.Load() > before; got != step.changed {
 				t.Errorf("%s: told is %t", step.why, got)
 			}
 		}
@@ -77,11 +80,10 @@ func TestPathsAreWhatTheParentSays(t *testing.T) {
 			}
 		}
 
-		answers["root:teams:new"] = nil
 		if got := says("root:teams:new"); !strings.HasPrefix(got, "there is no workspace") {
 			t.Error(got)
 		}
-		answers["root:teams:new"] = "three"
+		answers.Store("root:teams:new", "three")
 		p.retry()
 		if got := says("root:teams:new"); got != "three" {
 			t.Errorf("%q: a workspace that has come is found at once", got)
@@ -89,11 +91,11 @@ func TestPathsAreWhatTheParentSays(t *testing.T) {
 
 		time.Sleep(pathsKept + 2*pathsEvery)
 		synctest.Wait()
-		before := reads
+		before := reads.Load()
 		time.Sleep(3 * pathsEvery)
 		synctest.Wait()
-		if reads != before || len(p.found) > 0 {
-			t.Errorf("%d reads, %d paths: nobody asks for them", reads-before, len(p.found))
+		if more := reads.Load() - before; more != 0 || len(p.found) > 0 {
+			t.Errorf("%d reads, %d paths: nobody asks for them", more, len(p.found))
 		}
 	})
 }
