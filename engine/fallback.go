@@ -76,7 +76,7 @@ func overflows(r *Request) bool {
 }
 
 // standsIn returns the fallback group that a workload stands in; nil where it runs nowhere. Where that is not known any more, it is
-// the first in which it may stay.
+// the first in which the most of its clusters may stay.
 func (w *workspace) standsIn(ctx context.Context, r *Request) (*placement.Placement, error) {
 	if len(r.Current) == 0 {
 		return nil, nil
@@ -84,13 +84,21 @@ func (w *workspace) standsIn(ctx context.Context, r *Request) (*placement.Placem
 	if g := r.Placement.GroupNamed(r.Group); g != nil {
 		return g, nil
 	}
+	var most *placement.Placement
+	fewest := 0
 	for _, g := range r.Placement.Groups {
 		d, _, err := w.planIn(ctx, r, []*placement.Placement{g}, false, false)
-		if err != nil || len(d.Left)+len(d.Standing) == 0 {
-			return g, err
+		if err != nil {
+			return nil, err
+		}
+		if leaves := len(d.Left) + len(d.Standing); most == nil || leaves < fewest {
+			most, fewest = g, leaves
+		}
+		if fewest == 0 {
+			break
 		}
 	}
-	return r.Placement.Groups[0], nil
+	return most, nil
 }
 
 // BetterGroup returns the first fallback group that has a place for a workload now, of those before the one that it stands in to
