@@ -27,7 +27,7 @@ test: $(KCP) $(KUBERNETES) ## Run all tests: policy suites and scenarios, unit t
 	go run ./cmd/kubectl-placement test policies test/policies cmd/kubectl-placement/internal/starter/files examples/team-global --threshold 95
 	for suite in policies/library cmd/kubectl-placement/internal/starter/files examples/team-shop examples/team-ml examples/team-global; do \
 		go run ./cmd/kubectl-placement check --strict $$suite; done
-	go test -race -timeout 30m ./...
+	go test -race -timeout 45m ./...
 
 .PHONY: build
 build: ## Build the programs into bin/.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,62 +26,20 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/kcp-placement/placement/test/internal/chromium"
 )
 
 // patience is how long a page may take for what it is waited for: the machine may be busy.
 const patience = 60 * time.Second
 
-// findChromium returns a browser: CHROMIUM_BIN, one in the path, or Debian's, which it installs where it may.
-func findChromium() (string, error) {
-	if bin := os.Getenv("CHROMIUM_BIN"); bin != "" {
-		return bin, nil
+// browser is one browser for all tests; each has a tab of its own.
+var browser = sync.OnceValues(func() (context.Context, error) {
+	ctx, end, err := chromium.Start()
+	if err == nil {
+		atExit(end)
 	}
-	find := func() string {
-		for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
-			if bin, err := exec.LookPath(name); err == nil {
-				return bin
-			}
-		}
-		return ""
-	}
-	if bin := find(); bin != "" {
-		return bin, nil
-	}
-	if apt, err := exec.LookPath("apt-get"); err == nil && os.Getuid() == 0 {
-		for _, args := range [][]string{{"update"}, {"install", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"}} {
-			install := exec.Command(apt, args...)
-			install.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-			if out, err := install.CombinedOutput(); err != nil {
-				return "", fmt.Errorf("apt-get %s: %w\n%s", strings.Join(args, " "), err, out)
-			}
-		}
-		if bin := find(); bin != "" {
-			return bin, nil
-		}
-	}
-	return "", errors.New("the tests of the console need a browser: install chromium, or name one in CHROMIUM_BIN")
-}
-
-// chromium is one browser for all tests; each has a tab of its own.
-var chromium = sync.OnceValues(func() (context.Context, error) {
-	bin, err := findChromium()
-	if err != nil {
-		return nil, err
-	}
-	options := []chromedp.ExecAllocatorOption{
-		chromedp.ExecPath(bin), chromedp.Headless, chromedp.WindowSize(1440, 1000),
-		// Nothing but this machine can be reached, whatever a page or the browser itself asks for.
-		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
-		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("lang", "en"), chromedp.Flag("force-color-profile", "srgb"),
-	}
-	if os.Getuid() == 0 {
-		options = append(options, chromedp.NoSandbox) // Chromium's does not work for root
-	}
-	allocator, end := chromedp.NewExecAllocator(context.Background(), options...)
-	ctx, cancel := chromedp.NewContext(allocator)
-	atExit(func() { cancel(); end() })
-	return ctx, chromedp.Do(ctx)
+	return ctx, err
 })
 
 // tab is a page of the console, and what a person does with it: who finds things by their roles and names.
@@ -100,12 +57,12 @@ type tab struct {
 // logged an error, or has been stopped by the Content-Security-Policy.
 func open(t *testing.T, c *console, path string) *tab {
 	t.Helper()
-	browser, err := chromium()
+	all, err := browser()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &tab{T: t, server: c.url}
-	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext(), chromedp.WithListener(p.listen))
+	ctx, cancel := chromedp.NewContext(all, chromedp.WithNewBrowserContext(), chromedp.WithListener(p.listen))
 	t.Cleanup(cancel)
 	p.ctx = ctx
 	p.do(chromedp.EmulateViewport(1440, 1000))

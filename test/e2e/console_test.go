@@ -5,11 +5,16 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
 
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/console"
+	"github.com/kcp-placement/placement/test/internal/chromium"
 )
 
 // TestConsole: two teams look at one console, each with a token of their own. Each sees their workspace as the controller has decided
@@ -92,4 +97,58 @@ func TestConsole(t *testing.T) {
 	ann.apply(cluster("dublin", "128"))
 	ann.expect("Deployment huge", "dublin")
 	ann.eventually("what Ann sees of what has changed", "200, dublin with 1, paris with 1", func() string { return clusters(ann, annsToken) })
+}
+
+// TestConsoleInABrowser: somebody signs in with a token and sees in a browser, live, where a workload runs, why another waits and for
+// what, and that it waits no more once there is a cluster for it.
+func TestConsoleInABrowser(t *testing.T) {
+	team := newTeam(t)
+	team.apply(admin, cluster("paris", "8"), placement("app", "numberOfClusters: 1"), deployment("web", "app", "1"), deployment("huge", "app", "64"))
+	team.expect("Deployment web", "paris")
+	resources, err := workload.Kinds().Resources(workload.DefaultResources)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages := httptest.NewServer(console.Handler(&console.Tokens{Server: server.Config("root"), Kinds: workload.Kinds(), Resources: resources}, console.Options{}))
+	defer pages.Close()
+	browser, stop, err := chromium.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	visit := func(path string) {
+		if err := chromedp.Do(browser, chromedp.Navigate(pages.URL+path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shows := func(text string) {
+		t.Helper()
+		var shown string
+		for deadline := time.Now().Add(within); !strings.Contains(shown, text); time.Sleep(100 * time.Millisecond) {
+			if shown, err = chromedp.Run(browser, chromedp.Evaluate[string]("document.body.innerText.replace(/\\s+/g, ' ')")); err != nil {
+				t.Fatal(err)
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("it does not show %q:\n%s", text, shown)
+			}
+		}
+	}
+	of := "?workspace=" + url.QueryEscape(team.workspace)
+	visit("/fleet" + of)
+	shows("it acts with your token")
+	fill := fmt.Sprintf(`const token = document.querySelector("input[type=password]");
+		token.value = %q;
+		token.dispatchEvent(new Event("input", {bubbles: true}));
+		setTimeout(() => token.form.requestSubmit());
+		true`, withToken(t, server.Config(team.workspace), "owner").BearerToken)
+	if _, err := chromedp.Run(browser, chromedp.Evaluate[bool](fill)); err != nil {
+		t.Fatal(err)
+	}
+	shows("paris")
+	visit("/why/Deployment/default/web" + of)
+	shows("web runs on paris")
+	visit("/why/Deployment/default/huge" + of)
+	shows("57 more cpu free")
+	team.apply(cluster("dublin", "128"))
+	shows("huge runs on dublin")
 }
