@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,8 +10,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clientset "k8s.io/client-go/kubernetes"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
@@ -18,6 +21,8 @@ import (
 // TestAFullFleetIsExact: workloads fill two clusters to the last millicore, and come, grow and go. No pod ever lacks room, so nothing
 // is promised twice; each gap is filled, so nothing is lost; and what a cluster counts for a workload is what its pods request.
 func TestAFullFleetIsExact(t *testing.T) {
+	emptyClusters(t)
+	t.Cleanup(func() { emptyClusters(t) }) // once no agent is left
 	f := newFleet(t, newTeam(t))
 	f.watchPods()
 	f.apply(placement("app", "numberOfClusters: 1"))
@@ -44,6 +49,39 @@ func TestAFullFleetIsExact(t *testing.T) {
 	f.eventually("it has grown", "2", func() string { return f.readyReplicas(names[grows]) })
 	f.eventually("the fleet is full again", "east 16, west 16", f.requested)
 	f.eventually("the clusters count what runs", "", f.miscounted)
+}
+
+// emptyClusters removes what tests leave behind in clusters when their agents go: here all room counts.
+func emptyClusters(t *testing.T) {
+	t.Helper()
+	started, err := physicalClusters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, done := context.WithTimeout(context.Background(), within)
+	defer done()
+	for _, s := range started {
+		client, err := clientset.NewForConfig(s.Config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		namespaces, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: v1alpha1.LabelWorkspace})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range namespaces.Items {
+			if err := client.CoreV1().Namespaces().Delete(ctx, n.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+				t.Fatal(err)
+			}
+		}
+		for left := -1; left != 0; time.Sleep(100 * time.Millisecond) {
+			pods, err := client.CoreV1().Pods("").List(ctx, metav1.ListOptions{LabelSelector: v1alpha1.LabelWorkloadUID})
+			if err != nil {
+				t.Fatalf("%d pods are left: %v", left, err)
+			}
+			left = len(pods.Items)
+		}
+	}
 }
 
 // fourCPUs is a Deployment whose pods ask for 4 CPUs each.
