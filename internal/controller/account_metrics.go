@@ -11,6 +11,7 @@ import (
 
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/internal/sharing"
 )
 
 // accounts are the metrics of what workspaces have of shared clusters, for the platform teams.
@@ -80,7 +81,8 @@ func (a *accounts) Collect(to chan<- prometheus.Metric) {
 					tell(accountQuota, inUnits(name, quota), of...)
 				}
 			}
-			tell(accountShare, float64(dominantShare(one.Promised, one.has))/1000, labels...)
+			share, _ := sharing.DominantShare(one.Promised, one.has)
+			tell(accountShare, float64(share)/1000, labels...)
 			tell(accountWaiting, float64(one.waiting), labels...)
 		}
 		tell(accountOmitted, float64(max(0, len(all)-maxAccounts)), fleet.String())

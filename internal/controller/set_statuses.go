@@ -21,7 +21,6 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/snapshot"
 	"github.com/kcp-placement/placement/internal/decode"
-	"github.com/kcp-placement/placement/internal/int128"
 	"github.com/kcp-placement/placement/internal/sharing"
 )
 
@@ -45,17 +44,6 @@ func accountOf(accounts []engine.Account, workspace logicalcluster.Name, set str
 		return engine.Account{Workspace: workspace, Set: set}
 	}
 	return accounts[i]
-}
-
-// dominantShare is the largest share of anything that an amount is of what there is, in thousandths.
-func dominantShare(amount, has capacity.Resources) (share int64) {
-	for name, n := range amount.Each {
-		if of := has.Get(name); n > 0 && of > 0 {
-			part, _ := int128.MulDiv(n, 1000, of)
-			share = max(share, part)
-		}
-	}
-	return share
 }
 
 // fill brings the status of a ClusterSet up to date.
@@ -155,7 +143,8 @@ func (s *setReport) charge(one *v1alpha1.ClusterSetGrantStatus, sets ...string) 
 		promised, reserved = promised.Add(account.Promised), reserved.Add(account.Reserved)
 	}
 	one.Used, one.Reserved = promised.ResourceList(), reserved.ResourceList()
-	one.DominantShare, one.Waiting = int32(min(dominantShare(promised, s.has), maxShare)), int32(s.waiting(of))
+	share, _ := sharing.DominantShare(promised, s.has)
+	one.DominantShare, one.Waiting = int32(min(share, maxShare)), int32(s.waiting(of))
 }
 
 // maxShare is more than any share that means anything.

@@ -146,7 +146,7 @@ func (s *Simulation) accounts(waiting map[logicalcluster.Name]int) (all []Accoun
 			if e.Quota != nil {
 				a.Left = e.Left
 			}
-			a.DominantShare, a.Dominant = dominantShare(e.Promised, size[e.Set])
+			a.DominantShare, a.Dominant = sharing.DominantShare(e.Promised, size[e.Set])
 		}
 		if len(sets) == 0 && len(of) < 2 {
 			continue // nothing is shared
@@ -183,22 +183,8 @@ func (a *Account) tell(set *v1alpha1.ClusterSet, grant string, has capacity.Reso
 	for name, amount := range a.Used {
 		used = used.Add(capacity.Of(name, amount))
 	}
-	a.DominantShare, a.Dominant = dominantShare(used, has)
+	a.DominantShare, a.Dominant = sharing.DominantShare(used, has)
 	return true
-}
-
-// dominantShare is the largest share of what there is, in thousandths, and of which resource.
-func dominantShare(of, all capacity.Resources) (thousandths int64, resource string) {
-	for name, amount := range of.Each {
-		has := all.Get(name)
-		if amount <= 0 || has <= 0 {
-			continue
-		}
-		if share := int64(float64(amount) / float64(has) * 1000); resource == "" || share > thousandths {
-			thousandths, resource = share, name
-		}
-	}
-	return thousandths, resource
 }
 
 // shown returns those of a list that results are about.
