@@ -49,9 +49,10 @@ type lines struct {
 	grown map[string]int64
 	// capacities counts the changes of what is allocatable.
 	capacities int64
-	// gathering is the one for which a cluster gathers room, and reclaiming the one for which others give back what it is guaranteed; nil
-	// where that is none.
-	gathering, reclaiming *gathering
+	// gathering is the one for which a cluster gathers room, nil where that is none.
+	gathering *gathering
+	// reclaiming are those for which others give back what they are guaranteed, by cluster. Invariant: they are of different workspaces.
+	reclaiming map[string]*gathering
 }
 
 // line is who waits of one workspace.
@@ -162,8 +163,8 @@ func (e *Engine) SetLine(ctx context.Context, workspace logicalcluster.Name, wai
 		return nil, false // it looks elsewhere meanwhile
 	}
 	all := f.lines.replace(l, now, turn, blind)
-	f.lines.gather(&f.lines.gathering, w.name, gathers, all)
-	f.lines.gather(&f.lines.reclaiming, w.name, reclaims, all)
+	f.lines.gather(w.name, gathers, all)
+	f.lines.reclaim(w.name, reclaims, all)
 	for name := range all {
 		if o := f.lines.of[name]; o != nil {
 			o.turns.Add(1)
@@ -317,13 +318,19 @@ func (l *lines) hasTurn(of *line) bool {
 }
 
 // gather has one of a workspace gather room in place of another, if that is not of another workspace and has waited longer, and says whom
-// to call: who gives up something for it, and where the cluster is another one's than before, all whom that concerns.
-func (l *lines) gather(slot **gathering, of logicalcluster.Name, next *gathering, call map[logicalcluster.Name]bool) {
-	now := *slot
+// to call.
+func (l *lines) gather(of logicalcluster.Name, next *gathering, call map[logicalcluster.Name]bool) {
+	now := l.gathering
 	if now != nil && now.of != of && (next == nil || next.compare(now) > 0) {
 		return
 	}
-	*slot = next
+	l.gathering = next
+	succeed(now, next, call)
+}
+
+// succeed says whom to call where one gathers room in place of another, either of which may be nil: who gives up something for it, and where
+// the cluster is another one's than before, all whom that concerns.
+func succeed(now, next *gathering, call map[logicalcluster.Name]bool) {
 	if next != nil && (now == nil || !next.asksFor(now)) {
 		for name := range next.victims {
 			call[name] = true
@@ -340,9 +347,9 @@ func (l *lines) gather(slot **gathering, of logicalcluster.Name, next *gathering
 	if next == nil {
 		return
 	}
-	next.remember(nil)
+	next.remember(next.gave)
 	if len(next.victims) == 0 {
-		call[of] = true // nobody comes first there any more
+		call[next.of] = true // nobody comes first there any more
 	}
 }
 
@@ -362,7 +369,7 @@ func (g *gathering) remember(before map[logicalcluster.Name][]Victim) {
 
 // gatheredFor are those for whom a cluster gathers room.
 func (l *lines) gatheredFor(cluster string) (all []*gathering) {
-	for _, g := range []*gathering{l.gathering, l.reclaiming} {
+	for _, g := range []*gathering{l.gathering, l.reclaiming[cluster]} {
 		if g != nil && g.cluster == cluster {
 			all = append(all, g)
 		}
@@ -373,7 +380,7 @@ func (l *lines) gatheredFor(cluster string) (all []*gathering) {
 // admit has a workspace stand in line from now on, as far as it has anyone who waits.
 func (l *lines) admit(w *workspace, through *grants) {
 	if l.of == nil {
-		l.of, l.grown = map[logicalcluster.Name]*line{}, map[string]int64{}
+		l.of, l.grown, l.reclaiming = map[logicalcluster.Name]*line{}, map[string]int64{}, map[string]*gathering{}
 	}
 	of := l.of[w.name]
 	if of == nil {
@@ -389,11 +396,10 @@ func (l *lines) dismiss(name logicalcluster.Name) {
 	if of := l.of[name]; of != nil {
 		l.waiting -= min(1, len(of.waiting))
 		delete(l.of, name)
-		for _, g := range []**gathering{&l.gathering, &l.reclaiming} {
-			if *g != nil && (*g).of == name {
-				*g = nil
-			}
+		if l.gathering != nil && l.gathering.of == name {
+			l.gathering = nil
 		}
+		maps.DeleteFunc(l.reclaiming, func(_ string, g *gathering) bool { return g.of == name })
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // maxOffers is how many workloads of a workspace are looked at for what others reclaim: the least important.
@@ -31,21 +32,60 @@ func (e *Engine) SetOffers(workspace logicalcluster.Name, offers []Candidate) {
 	}
 }
 
-// Reclaimed returns which workloads of a workspace are to give up clusters for what another is guaranteed. They should do so as soon as
-// the workspace's budget of disruptions allows it; what they give up goes to whoever comes first there.
+// Reclaimed returns which workloads of a workspace are to give up clusters for what others are guaranteed, those first that are asked for the
+// one that has waited longest. They should do so as soon as the workspace's budget of disruptions allows it; what they give up goes to whoever
+// comes first there.
 //
 // Invariant: no workspace is asked for anything that it is guaranteed.
-func (e *Engine) Reclaimed(workspace logicalcluster.Name) []Victim {
+func (e *Engine) Reclaimed(workspace logicalcluster.Name) (all []Victim) {
 	w := e.lookUp(workspace)
 	w.mu.Lock()
 	f := w.fleet
 	w.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if g := f.lines.reclaiming; g != nil {
-		return g.victims[workspace]
+	for _, g := range f.lines.claims() {
+		for _, v := range g.victims[workspace] {
+			if i := slices.IndexFunc(all, func(o Victim) bool { return o.Workload == v.Workload }); i >= 0 {
+				all[i].Clusters = append(slices.Clone(all[i].Clusters), v.Clusters...)
+			} else {
+				all = append(all, v)
+			}
+		}
 	}
-	return nil
+	return all
+}
+
+// Reclaim is what others are to give up on a cluster for a workload that waits within what its workspace is guaranteed.
+type Reclaim struct {
+	Workspace logicalcluster.Name
+	Workload  workload.Reference
+	Cluster   string
+	// Victims by workspace.
+	Victims map[logicalcluster.Name][]Victim
+}
+
+// Reclaims returns what is to be given up on a fleet, and for whom, the one that has waited longest first. It is for the owners of the fleet: no
+// other workspace may see any of it.
+func (e *Engine) Reclaims(fleet logicalcluster.Name) (all []Reclaim) {
+	e.making.Lock()
+	f := e.fleets[fleet]
+	e.making.Unlock()
+	if f == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, g := range f.lines.claims() {
+		of := workload.Reference{APIVersion: g.owner.APIVersion, Kind: g.owner.Kind, Namespace: g.owner.Namespace, Name: g.owner.Name}
+		all = append(all, Reclaim{Workspace: g.of, Workload: of, Cluster: g.cluster, Victims: g.victims})
+	}
+	return all
+}
+
+// claims are those for whom others are to give up something, the one that has waited longest first.
+func (l *lines) claims() []*gathering {
+	return slices.SortedFunc(maps.Values(l.reclaiming), (*gathering).compare)
 }
 
 // offer is what a workload that may be reclaimed has on a cluster.
@@ -56,49 +96,90 @@ type offer struct {
 	amount, reserved, counted capacity.Resources
 }
 
-// comingTo is what others have given up on each cluster that is not free yet: it is held until that is durable and gone, or the cluster still
-// counts it for those who have made room for a workload of the workspace. The fleet is locked.
-func (l *lines) comingTo(w logicalcluster.Name) map[string]capacity.Resources {
-	coming, held := map[string]capacity.Resources{}, map[located]bool{}
-	if l.reclaiming == nil || l.reclaiming.of != w {
-		return coming
-	}
-	for name, victims := range l.reclaiming.gave {
-		of := l.of[name]
-		if of == nil {
-			continue
-		}
-		for owner, claim := range of.ledger.EachClaim {
-			for i := range claim.Shares {
-				if s := &claim.Shares[i]; owner.Held != 0 {
+// coming is what those who were asked have given up on each cluster and is not free yet: it is held until that is durable and gone, or the
+// cluster still counts it. The fleet is locked.
+func (l *lines) coming() map[string]capacity.Resources {
+	coming, held := map[string]capacity.Resources{}, map[logicalcluster.Name]map[located]bool{}
+	for _, g := range l.reclaiming {
+		for name := range g.gave {
+			if of := l.of[name]; of != nil && held[name] == nil {
+				held[name] = map[located]bool{}
+				for owner, s := range of.held {
 					coming[s.Cluster] = coming[s.Cluster].Add(s.Amount)
-					owner.Held = 0
-					held[located{owner, s.Cluster}] = true
+					held[name][located{owner, s.Cluster}] = true
 				}
 			}
 		}
-		for _, v := range victims {
-			owner := ownerOf(v.Workload)
-			claim := of.ledger.Claim(owner)
-			for _, cluster := range v.Clusters {
-				position, there := l.rows.Position(cluster)
-				if there && !held[located{owner, cluster}] && (claim == nil || claim.ShareOn(cluster) == nil) && v.Workload.UID != "" {
-					coming[cluster] = coming[cluster].Add(l.rows.Row(position).Counted[v.Workload.UID])
+	}
+	for _, g := range l.reclaiming {
+		position, there := l.rows.Position(g.cluster)
+		if !there {
+			continue
+		}
+		for name, victims := range g.gave {
+			of := l.of[name]
+			for _, v := range victims {
+				if owner := ownerOf(v.Workload); of == nil || v.Workload.UID == "" || held[name][located{owner, g.cluster}] || of.ledger.Claim(owner).ShareOn(g.cluster) != nil {
+					continue
 				}
+				coming[g.cluster] = coming[g.cluster].Add(l.rows.Row(position).Counted[v.Workload.UID])
 			}
 		}
 	}
 	return coming
 }
 
+// held has what workloads of the workspace have given up, and is still held.
+func (l *line) held(yield func(capacity.Owner, *capacity.Share) bool) {
+	for owner, claim := range l.ledger.EachHeld {
+		owner.Held = 0
+		for i := range claim.Shares {
+			if !yield(owner, &claim.Shares[i]) {
+				return
+			}
+		}
+	}
+}
+
+// borrowed is what a workspace has beyond what it is guaranteed of each of its sets, and neither has given up nor is asked for by others
+// than one.
+func (l *lines) borrowed(of *line, by logicalcluster.Name) map[*Grant]*capacity.Resources {
+	goes := map[*Grant]capacity.Resources{}
+	for _, s := range of.held {
+		if g := of.grants.of(s.Cluster); g != nil {
+			goes[g] = goes[g].Add(s.Amount)
+		}
+	}
+	for _, asked := range l.reclaiming {
+		g := of.grants.of(asked.cluster)
+		if asked.of == by || g == nil {
+			continue
+		}
+		for _, v := range asked.victims[of.name] {
+			if s := of.ledger.Claim(ownerOf(v.Workload)).ShareOn(asked.cluster); s != nil {
+				goes[g] = goes[g].Add(s.Amount)
+			}
+		}
+	}
+	borrowed := map[*Grant]*capacity.Resources{}
+	for i := range of.grants.all {
+		if g := &of.grants.all[i]; len(g.Clusters) > 0 {
+			terms := g.terms()
+			beyond := terms.Borrowed(of.ledger.Promised(g.Clusters[0])).Without(goes[g])
+			borrowed[g] = &beyond
+		}
+	}
+	return borrowed
+}
+
 // offersTo returns what others offer, by cluster, the least important first. The fleet is locked.
 func (l *lines) offersTo(w logicalcluster.Name) map[string][]offer {
 	on := map[string][]offer{}
 	for name, of := range l.of {
-		if name == w {
+		if name == w || len(of.offers) == 0 {
 			continue
 		}
-		borrowed := map[*Grant]*capacity.Resources{}
+		borrowed := l.borrowed(of, w)
 		for i := range of.offers {
 			c := &of.offers[i]
 			claim := of.ledger.Claim(ownerOf(c.Workload))
@@ -111,11 +192,6 @@ func (l *lines) offersTo(w logicalcluster.Name) map[string][]offer {
 				g := of.grants.of(s.Cluster)
 				if g == nil {
 					continue
-				}
-				if borrowed[g] == nil {
-					terms := g.terms()
-					beyond := terms.Borrowed(of.ledger.Promised(s.Cluster))
-					borrowed[g] = &beyond
 				}
 				o := offer{Candidate: *c, of: name, borrowed: borrowed[g], amount: s.Amount}
 				if counted != nil {
@@ -135,25 +211,32 @@ func (l *lines) offersTo(w logicalcluster.Name) map[string][]offer {
 }
 
 // reclaims returns for which of a workspace's waiting workloads others give back room, and where: the first in turn that stays within what
-// is guaranteed, and has a place once some of what others have borrowed is gone; nil where that is none.
+// is guaranteed, and has a place once some of what others have borrowed is gone; nil where that is none. A cluster where others have it
+// already is taken only where there is no other one, and from those that have waited less long.
 func (w *workspace) reclaims(ctx context.Context, waiting []*waiter) *gathering {
 	w.lock()
 	defer w.mu.Unlock()
-	if w.window == nil || w.window.grants == nil {
+	if w.window == nil || !w.window.grants.guarantee() {
+		return nil
+	}
+	waiting = slices.DeleteFunc(slices.Clone(waiting), func(o *waiter) bool { return o.turn || !o.single })
+	if len(waiting) == 0 {
 		return nil
 	}
 	w.fleet.mu.Lock()
-	offers, coming := w.fleet.lines.offersTo(w.name), w.fleet.lines.comingTo(w.name)
+	offers, coming, taken := w.fleet.lines.offersTo(w.name), w.fleet.lines.coming(), w.fleet.lines.takenFrom(w.name)
 	w.fleet.mu.Unlock()
 	for _, o := range waiting {
-		if o.turn || !o.single {
-			continue
-		}
+		next := &gathering{of: w.name, owner: o.owner, since: o.since, by: map[logicalcluster.Name]bool{}}
 		var best *reclaim
 		for position := range w.seen.Len() {
 			row := w.seen.Row(position)
 			cluster := row.Name
 			if len(offers[cluster]) == 0 && coming[cluster].IsZero() {
+				continue
+			}
+			other := taken[cluster]
+			if other != nil && (next.compare(other) > 0 || best != nil && !best.takes) {
 				continue
 			}
 			g := w.window.grants.of(cluster)
@@ -166,18 +249,66 @@ func (w *workspace) reclaims(ctx context.Context, waiting []*waiter) *gathering 
 				if !terms.Guarantees(w.ledger.Promised(cluster), asks) || !w.ledger.Allows(cluster, asks) || !c.Admits(row) {
 					continue
 				}
-				if r := o.reclaimOn(c, row, offers[cluster], coming[cluster]); r != nil && (best == nil || r.compare(&best.sacrifice) < 0) {
+				r := o.reclaimOn(c, row, offers[cluster], coming[cluster])
+				if r == nil {
+					continue
+				}
+				r.takes = other != nil
+				if best == nil || best.takes && !r.takes || best.takes == r.takes && r.compare(&best.sacrifice) < 0 {
 					best = r
 				}
 			}
 		}
 		if best != nil {
-			return &gathering{
-				of: w.name, owner: o.owner, since: o.since, cluster: best.cluster, by: map[logicalcluster.Name]bool{}, victims: best.of,
-			}
+			next.cluster, next.victims = best.cluster, best.of
+			return next
 		}
 	}
 	return nil
+}
+
+// guarantee reports whether anything is guaranteed.
+func (g *grants) guarantee() bool {
+	return g != nil && slices.ContainsFunc(g.all, func(one Grant) bool { return len(one.Guaranteed) > 0 })
+}
+
+// takenFrom are the others for whom clusters gather what is reclaimed. The fleet is locked.
+func (l *lines) takenFrom(w logicalcluster.Name) map[string]*gathering {
+	taken := map[string]*gathering{}
+	for cluster, g := range l.reclaiming {
+		if g.of != w {
+			taken[cluster] = &gathering{of: g.of, owner: g.owner, since: g.since}
+		}
+	}
+	return taken
+}
+
+// reclaim has others give back something for one of a workspace, or for nobody any more, and says whom to call. One cluster gathers for one,
+// and one of a workspace has others give back something at a time.
+func (l *lines) reclaim(of logicalcluster.Name, next *gathering, call map[logicalcluster.Name]bool) {
+	if next != nil {
+		if other := l.reclaiming[next.cluster]; other != nil && other.of != of {
+			if next.compare(other) > 0 {
+				other.by[of] = true // it has come meanwhile
+				next = nil
+			} else {
+				maps.Copy(call, other.by)
+				call[other.of] = true
+				next.gave = other.gave
+			}
+		}
+	}
+	var now *gathering
+	for cluster, g := range l.reclaiming {
+		if g.of == of {
+			now = g
+			delete(l.reclaiming, cluster)
+		}
+	}
+	if next != nil {
+		l.reclaiming[next.cluster] = next
+	}
+	succeed(now, next, call)
 }
 
 // reclaim is what is given up on a cluster, by workspace.
@@ -185,6 +316,8 @@ type reclaim struct {
 	sacrifice
 	cluster string
 	of      map[logicalcluster.Name][]Victim
+	// takes: another one is given something back on the cluster so far.
+	takes bool
 }
 
 // reclaimOn returns what has to be given up on a cluster beside what is given up there already, nil where that is not enough. It is found as kube-scheduler finds victims: of all

@@ -2,8 +2,12 @@ package engine_test
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
@@ -76,9 +80,9 @@ func TestReclaim(t *testing.T) {
 	}
 }
 
-// TestReclaimsOneByOne: of several who are guaranteed more than is free, one at a time gets it back, the one that has waited longest first,
-// and what is given up in between for a cluster is not taken by others bit by bit.
-func TestReclaimsOneByOne(t *testing.T) {
+// TestReclaimsInTurn: of two who are guaranteed more than is free on the only cluster, one at a time gets it back, the one that has waited
+// longest first, and what is given up in between for a cluster is not taken by others bit by bit.
+func TestReclaimsInTurn(t *testing.T) {
 	s := newShared(t, cluster("a", 10))
 	all := map[logicalcluster.Name]int64{"red": 4, "green": 4, "blue": 0}
 	for team, guaranteed := range all {
@@ -120,5 +124,174 @@ func TestReclaimsOneByOne(t *testing.T) {
 	line("red", 1)
 	if asked := s.Reclaimed("blue"); len(asked) != 1 {
 		t.Errorf("blue is asked for %v, one has gone", asked)
+	}
+}
+
+// giving is teams on shared clusters, each of which has workloads of one size, in a random history.
+type giving struct {
+	*shared
+	size       int64
+	guaranteed map[logicalcluster.Name]int64
+	waiting    map[logicalcluster.Name][]string
+	placed     map[logicalcluster.Name]map[string]string // the cluster of each
+	held       []heldFor
+	named      int
+}
+
+type heldFor struct {
+	team logicalcluster.Name
+	held engine.Held
+}
+
+func (g *giving) want(team logicalcluster.Name) {
+	g.named++
+	g.waiting[team] = append(g.waiting[team], fmt.Sprintf("w%03d", g.named))
+}
+
+// look is a pass over a team: it decides on what waits, offers all that it has, and stands in line. It returns whether it was given anything.
+func (g *giving) look(team logicalcluster.Name) (placed bool) {
+	request := func(name string) engine.Request {
+		r := g.request(team, name, g.size)
+		n := int64(0)
+		_, _ = fmt.Sscanf(name, "w%d", &n)
+		r.Since = time.Unix(n, 0)
+		return r
+	}
+	var left []string
+	var line []engine.Request
+	for _, name := range g.waiting[team] {
+		d, err := g.Decide(g.Context(), request(name))
+		if err != nil {
+			g.Fatal(err)
+		}
+		if len(d.Clusters) == 0 {
+			left, line = append(left, name), append(line, request(name))
+			continue
+		}
+		g.placed[team][name], placed = d.Clusters[0].Name, true
+	}
+	g.waiting[team] = left
+	var offers []engine.Candidate
+	for _, name := range slices.Sorted(maps.Keys(g.placed[team])) {
+		offers = append(offers, engine.Candidate{Workload: workloadOf(name, g.size).Reference})
+	}
+	g.SetOffers(team, offers)
+	g.SetLine(g.Context(), team, line)
+	return placed
+}
+
+// give has a team give up what it is asked for first. What it gives up is held, and its workload waits.
+func (g *giving) give(team logicalcluster.Name) (given bool) {
+	for _, v := range g.Reclaimed(team) {
+		name := v.Workload.Name
+		on, there := g.placed[team][name]
+		if !there {
+			continue // it has given it up, and nobody has looked since
+		}
+		held, err := g.Hold(team, engine.Reservation{Workload: v.Workload, Shares: share(on, g.size)})
+		if err != nil || fmt.Sprint(v.Clusters) != fmt.Sprint([]string{on}) {
+			g.Fatalf("%s is on %s and is to leave %v: %v", name, on, v.Clusters, err)
+		}
+		g.Release(team, v.Workload)
+		g.held = append(g.held, heldFor{team, held})
+		delete(g.placed[team], name)
+		g.waiting[team] = append(g.waiting[team], name)
+		return true
+	}
+	return false
+}
+
+func (g *giving) durable() {
+	if len(g.held) > 0 {
+		g.ReleaseHeld(g.held[0].team, g.held[0].held)
+		g.held = g.held[1:]
+	}
+}
+
+// check holds that nobody is asked for what it is guaranteed, and that what is asked for one is not asked for another.
+func (g *giving) check(t *rapid.T) {
+	clusters, claimants, asked := map[string]bool{}, map[logicalcluster.Name]bool{}, map[logicalcluster.Name]int64{}
+	for _, r := range g.Reclaims(platform) {
+		if clusters[r.Cluster] || claimants[r.Workspace] {
+			t.Fatalf("two are given something back on %s, or two of %s", r.Cluster, r.Workspace)
+		}
+		clusters[r.Cluster], claimants[r.Workspace] = true, true
+		for team, victims := range r.Victims {
+			for _, v := range victims {
+				if g.placed[team][v.Workload.Name] == r.Cluster {
+					asked[team] += g.size
+				}
+			}
+		}
+	}
+	for team, amount := range asked {
+		if has := int64(len(g.placed[team])) * g.size; has-amount < g.guaranteed[team] {
+			t.Fatalf("%s has %d and is asked for %d, though it is guaranteed %d", team, has, amount, g.guaranteed[team])
+		}
+	}
+}
+
+// TestReclaimsTogether: several teams are given back at once what they are guaranteed, each on a cluster. However what is asked for, given up
+// and taken interleaves, nobody is asked for what it is guaranteed itself, and in the end each has what it is guaranteed, as far as it wants
+// that much and no more is guaranteed than there is.
+func TestReclaimsTogether(t *testing.T) {
+	teams := []logicalcluster.Name{"red", "green", "blue", "gray"}
+	several := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		g := &giving{
+			shared: newShared(t, cluster("a", 10), cluster("b", 10), cluster("c", 10)), size: rapid.SampledFrom([]int64{1, 2, 5}).Draw(rt, "size"),
+			guaranteed: map[logicalcluster.Name]int64{}, waiting: map[logicalcluster.Name][]string{}, placed: map[logicalcluster.Name]map[string]string{},
+		}
+		overcommitted := rapid.Bool().Draw(rt, "overcommitted")
+		left := 30 / g.size
+		if overcommitted {
+			left *= 2
+		}
+		for _, team := range teams {
+			n := rapid.Int64Range(0, min(left, 30/g.size)).Draw(rt, "guaranteed")
+			left -= n
+			g.guaranteed[team], g.placed[team] = n*g.size, map[string]string{}
+			g.grant(team, engine.Grant{Set: "gold", Clusters: []string{"a", "b", "c"}, Guaranteed: map[string]int64{capacity.CPU: n * g.size}})
+		}
+		for borrower := teams[rapid.IntRange(2, 3).Draw(rt, "borrower")]; ; {
+			if g.want(borrower); !g.look(borrower) {
+				break
+			}
+		}
+		drawn := func(t *rapid.T) logicalcluster.Name { return rapid.SampledFrom(teams).Draw(t, "team") }
+		rt.Repeat(map[string]func(*rapid.T){
+			"want":    func(t *rapid.T) { g.want(drawn(t)) },
+			"look":    func(t *rapid.T) { g.look(drawn(t)) },
+			"give":    func(t *rapid.T) { g.give(drawn(t)) },
+			"durable": func(*rapid.T) { g.durable() },
+			"":        g.check,
+		})
+		for idle, rounds := 0, 0; idle < 2; rounds++ {
+			moves := false
+			if rounds > 500 {
+				rt.Fatal("it does not come to rest")
+			}
+			for _, team := range teams {
+				moves = g.look(team) || moves
+				several += max(0, len(g.Reclaims(platform))-1)
+				moves = g.give(team) || moves
+				g.check(rt)
+			}
+			for len(g.held) > 0 {
+				g.durable()
+				moves = true
+			}
+			if idle++; moves {
+				idle = 0
+			}
+		}
+		for _, team := range teams {
+			if has := int64(len(g.placed[team])) * g.size; !overcommitted && has < g.guaranteed[team] && len(g.waiting[team]) > 0 {
+				rt.Fatalf("%s has %d of the %d that it is guaranteed, and wants more: %+v", team, has, g.guaranteed[team], g.Reclaims(platform))
+			}
+		}
+	})
+	if several == 0 {
+		t.Error("nobody was given anything back beside another")
 	}
 }

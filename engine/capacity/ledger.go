@@ -58,6 +58,9 @@ func (s *Share) Reserved(counted Resources) Resources {
 
 // ShareOn returns the share of a claim on a cluster, nil if it has none there.
 func (c *Claim) ShareOn(cluster string) *Share {
+	if c == nil {
+		return nil
+	}
 	for i := range c.Shares {
 		if c.Shares[i].Cluster == cluster {
 			return &c.Shares[i]
@@ -93,6 +96,8 @@ type Ledger struct {
 	*clusters
 	claims map[Owner]*Claim
 	groups map[types.NamespacedName]map[string]int
+	// held are the claims on what their owners have left.
+	held map[Owner]*Claim
 	// spare is the map of a group that is gone, reused for the next.
 	spare map[string]int
 	// shapes of what the claims ask for; nil until somebody asks for Usual.
@@ -302,7 +307,7 @@ func (l *Ledger) Replace(restored, foreign []Grant) (refused []error, clusters [
 		for i := range claim.Shares {
 			touched[claim.Shares[i].Cluster] = true
 		}
-		delete(l.claims, owner)
+		l.forget(owner)
 		l.countShapes(owner, claim, -1)
 		l.remove(claim)
 	}
@@ -335,6 +340,12 @@ func (l *Ledger) grant(owner Owner, previous, claim *Claim) {
 		l.remove(previous)
 	}
 	l.claims[owner] = claim
+	if owner.Held != 0 {
+		if l.held == nil {
+			l.held = map[Owner]*Claim{}
+		}
+		l.held[owner] = claim
+	}
 	l.countShapes(owner, claim, 1)
 	l.quotas.count(claim, 1)
 	group := l.groups[claim.Group]
@@ -358,13 +369,20 @@ func (l *Ledger) grant(owner Owner, previous, claim *Claim) {
 	}
 }
 
+func (l *Ledger) forget(owner Owner) {
+	delete(l.claims, owner)
+	if owner.Held != 0 {
+		delete(l.held, owner)
+	}
+}
+
 // Release removes the owner's claim and returns it, nil if it has none.
 func (l *Ledger) Release(owner Owner) *Claim {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	claim := l.claims[owner]
 	if claim != nil {
-		delete(l.claims, owner)
+		l.forget(owner)
 		l.countShapes(owner, claim, -1)
 		l.remove(claim)
 	}
@@ -423,6 +441,17 @@ func (l *Ledger) EachClaim(yield func(Owner, *Claim) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for owner, claim := range l.claims {
+		if !yield(owner, claim) {
+			return
+		}
+	}
+}
+
+// EachHeld yields the claims on what their owners have left, as EachClaim does.
+func (l *Ledger) EachHeld(yield func(Owner, *Claim) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for owner, claim := range l.held {
 		if !yield(owner, claim) {
 			return
 		}

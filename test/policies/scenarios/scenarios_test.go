@@ -50,6 +50,8 @@ type scenario struct {
 	*team
 	teams map[logicalcluster.Name]*team
 	now   time.Time
+	// waits counts those that were in line: each has waited less long than those before.
+	waits int
 	// fleet is the clusters without scores, scores those of ClusterScores.
 	fleet  map[string]*snapshot.Cluster
 	scores []*v1alpha1.ClusterScore
@@ -106,6 +108,9 @@ func newScenario(t *testing.T) *scenario {
 //	                         the workspace looks at the clusters
 //	in WORKSPACE             has the commands that follow be about another workspace, but for clusters and scores
 //	accounts                 prints what each workspace has of each set
+//	line NAME...             has workloads of the workspace wait in line, in place of those before, and prints which workspaces look again
+//	offer NAME...            has the workspace offer workloads for what others are guaranteed, the least important first
+//	reclaims                 prints who is to give back what, and for whom
 func (s *scenario) run(d *datadriven.TestData) (string, error) {
 	var out strings.Builder
 	switch d.Cmd {
@@ -250,6 +255,36 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 				fmt.Fprintf(&out, " of %s", capacity.Format(capacity.CPU, quota, false))
 			}
 			out.WriteString("\n")
+		}
+	case "line":
+		var waiting []engine.Request
+		for _, arg := range d.CmdArgs {
+			request, err := s.request(arg.Key)
+			if err != nil {
+				return "", err
+			}
+			s.waits++
+			request.Since = time.Unix(int64(s.waits), 0)
+			waiting = append(waiting, request)
+		}
+		call, _ := s.engine.SetLine(context.Background(), s.workspace, waiting)
+		for _, name := range call {
+			fmt.Fprintf(&out, "%s looks again\n", name)
+		}
+	case "offer":
+		var offers []engine.Candidate
+		for _, arg := range d.CmdArgs {
+			offers = append(offers, engine.Candidate{Workload: s.workloads[arg.Key].Reference})
+		}
+		s.engine.SetOffers(s.workspace, offers)
+	case "reclaims":
+		for _, r := range s.engine.Reclaims(platform) {
+			fmt.Fprintf(&out, "%s %s, on %s:\n", r.Workspace, r.Workload, r.Cluster)
+			for _, name := range slices.Sorted(maps.Keys(r.Victims)) {
+				for _, v := range r.Victims[name] {
+					fmt.Fprintf(&out, "  %s gives up %s\n", name, v.Workload)
+				}
+			}
 		}
 	default:
 		return "", fmt.Errorf("there is no command %q", d.Cmd)
