@@ -952,7 +952,8 @@ func (q *question) referenceStay(feasible []referenceCandidate, judgement *polic
 			}
 			return referenceFits(row, &w)
 		}
-		unknown := q.workload.PerNode && row.UsableNodes == 0
+		running, _ := referenceNodesFor(row, q.workload)
+		unknown := q.workload.PerNode && running == 0
 		grows := (row.Unschedulable || row.Draining) && !q.workload.PerNode && on.Replicas > current.Replicas
 		short := !unknown && (grows || !fits(more))
 		switch {
@@ -1099,11 +1100,32 @@ func referenceOn(w *workload.Workload, row *snapshot.Row) *workload.Workload {
 		return w
 	}
 	on := *w
-	on.Replicas, on.Requests = 0, w.Requests.Sub(w.Requests)
-	for range row.UsableNodes {
-		on.Replicas, on.Requests = on.Replicas+w.Replicas, on.Requests.Add(w.Requests)
+	on.Pod = w.Replica()
+	running, usable := referenceNodesFor(row, w)
+	on.Replicas, on.Requests = running*w.Replicas, w.Requests.Sub(w.Requests)
+	for range usable {
+		on.Requests = on.Requests.Add(w.Requests)
 	}
 	return &on
+}
+
+// referenceNodesFor is on how many nodes a workload with a pod on each runs, and how many of these have no taint.
+func referenceNodesFor(row *snapshot.Row, w *workload.Workload) (running, usable int64) {
+	if row.Nodes == nil || row.Nodes.Incomplete || slices.ContainsFunc(row.Nodes.Groups, func(g nodes.Group) bool { return g.Count == 0 }) {
+		return row.UsableNodes, row.UsableNodes
+	}
+	for _, g := range row.Nodes.Groups {
+		of := snapshot.Row{Cluster: &snapshot.Cluster{Nodes: &nodes.Summary{Groups: []nodes.Group{g}}}}
+		several := w.Nodes == differentialAsks["both disks"] // of two templates, one of which tolerates all
+		switch {
+		case several && (g.Labels["disk"] == "hdd" || g.Labels["disk"] == "ssd" && len(g.Taints) == 0), !several && referenceNodes(&of, w):
+			running += g.Count
+			if len(g.Taints) == 0 {
+				usable += g.Count
+			}
+		}
+	}
+	return running, usable
 }
 
 // referenceFilter returns the first stage that rejects a cluster, with the constraint where it is one; constraints returns
@@ -1153,7 +1175,7 @@ func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w 
 	if failed := constraints(); failed != "" {
 		return filter.Constraint, failed
 	}
-	if w.PerNode && row.UsableNodes == 0 {
+	if running, _ := referenceNodesFor(row, w); w.PerNode && running == 0 {
 		return filter.Capacity, ""
 	}
 	if !referenceFits(row, w) {
@@ -1469,7 +1491,10 @@ func drawFacts(t *rapid.T, c *snapshot.Cluster) {
 	if oneIn(t, "tells of its nodes", 3) {
 		c.Nodes = &nodes.Summary{Incomplete: oneIn(t, "not of all", 6)}
 		for range 1 + below(t, "node groups", 3) {
-			g := nodes.Group{Labels: drawMap(t, "node label", map[string][]string{"disk": {"ssd", "hdd"}})}
+			g := nodes.Group{Labels: drawMap(t, "node label", map[string][]string{"disk": {"ssd", "hdd"}}), Count: 1 + int64(below(t, "nodes", 3))}
+			if oneIn(t, "nodes are not counted", 6) {
+				g.Count = 0
+			}
 			if oneIn(t, "node taint", 3) {
 				g.Taints = []corev1.Taint{{Key: "a", Effect: corev1.TaintEffectNoSchedule}}
 			}

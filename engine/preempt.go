@@ -426,7 +426,7 @@ func (s *preemption) fewest(cluster string, stakes []int) (n int) {
 		return math.MaxInt
 	}
 	row := s.seen.Row(position)
-	asks := s.request.Workload.On(row.UsableNodes).Requests
+	asks := row.On(s.request.Workload).Requests
 	for name, asked := range asks.Each {
 		lacking := asked - row.Free.Get(name)
 		if asked <= 0 || lacking <= 0 {

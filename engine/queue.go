@@ -111,7 +111,7 @@ func (e *Engine) Suggest(ctx context.Context, request Request) (*v1alpha1.Sugges
 		return nil, nil
 	}
 	t := &trial{workspace: e.copyOf(w), ctx: ctx, request: in}
-	asks := in.Workload.On(1)
+	asks := in.Workload.On(1, 1)
 	if in.Placement.Divides(in.Workload) != nil {
 		waiting := in.Workload.Replicas
 		for i := range in.Current {
@@ -127,7 +127,7 @@ func (e *Engine) Suggest(ctx context.Context, request Request) (*v1alpha1.Sugges
 			break // larger than any cluster
 		}
 		for _, model := range w.models(in.Placement) {
-			model.Name, model.Allocatable, model.UsableNodes = name, size, 1
+			model.Name, model.Allocatable, model.UsableNodes, model.Nodes = name, size, 1, model.Nodes.Uncounted()
 			if !t.admits(&model) {
 				continue
 			}

@@ -171,7 +171,7 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, growth *budget,
 		p.value = plan.valueOf(c, p.key)
 	}
 	p.choice = Choice{Name: current.Name, Replicas: asks.Replicas, Score: score.Total, Reason: scoring.Reason(score.Total), Reserved: asks.Requests}
-	why, shortage, unknown := on.Departure(row, r.Now), on.Shortage(row, promised.Amount), on.NodesUnknown(row)
+	why, shortage, unknown := on.Departure(row, r.Now), on.Shortage(row, promised.Amount), on.NodesUnknown()
 	if unknown {
 		shortage = nil
 	} else if grows := on.Grows(row, current.Replicas); grows != nil && !divided {
@@ -236,7 +236,7 @@ func (w *workspace) satisfied(ctx context.Context, r *Request) (bool, error) {
 			return false, nil
 		}
 		row := w.seen.Row(position)
-		asks := r.Workload.On(row.UsableNodes)
+		asks := row.On(r.Workload)
 		if by != nil {
 			asks = r.Workload.Share(current.Replicas)
 		}

@@ -253,7 +253,8 @@ type NodeCounts struct {
 
 // NodeGroup is the nodes of a cluster that agree in all labels and taints that are told. They are ready and not cordoned.
 type NodeGroup struct {
-	// count is how many nodes these are. It is for people: what is free is not told by group.
+	// count is how many nodes these are. A DaemonSet has a pod on each that its pods can run on, if every group has a count; 0 is
+	// not known. What is free is not told by group.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=0

@@ -19,7 +19,7 @@ func (room) violations(q *query, report func(Violation) bool) bool {
 	if q.running {
 		return true
 	}
-	if q.NodesUnknown(q.row) {
+	if q.NodesUnknown() {
 		return report(Violation{})
 	}
 	resource, onNode := q.row.Lacking(q.Workload.Requests, q.Replica)
@@ -53,10 +53,10 @@ func (c *Class) Shortage(row *snapshot.Row, promised capacity.Resources) *Violat
 }
 
 // NodesUnknown reports whether it is not known what the workload, as it is On a cluster, asks for there.
-func (c *Class) NodesUnknown(row *snapshot.Row) bool { return c.perNode && row.UsableNodes == 0 }
+func (c *Class) NodesUnknown() bool { return c.noNodes }
 
 func (room) message(q *query, v Violation) string {
-	if q.NodesUnknown(q.row) {
+	if q.NodesUnknown() {
 		return "has a pod on each usable node, and no usable node is known (status.nodes.usable)"
 	}
 	if v.onNode {
@@ -79,7 +79,7 @@ func freeOn(row *snapshot.Row) capacity.Resources {
 }
 
 func (room) obstacles(q *query, _ Violation) []Obstacle {
-	if q.NodesUnknown(q.row) {
+	if q.NodesUnknown() {
 		return needs(remedy.Words("a usable node in status.nodes"))
 	}
 	var more []remedy.Change

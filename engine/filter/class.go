@@ -33,8 +33,9 @@ type Class struct {
 	// MoreResources reports whether the requests are of more than CPU and memory.
 	MoreResources bool
 
-	// perNode is set for a class that On has made: the workload asks for something on each node of one cluster.
-	perNode bool
+	// perNode is set for a class that On has made: the workload asks for something on each node of one cluster. noNodes is set where no
+	// node is known that it runs on.
+	perNode, noNodes bool
 
 	// all are the conditions of each constraint, made when someone asks why a cluster is rejected.
 	all  [][]Condition
@@ -90,8 +91,10 @@ func (c *Class) On(row *snapshot.Row) *Class {
 	if !c.Workload.PerNode {
 		return c
 	}
+	running, usable := row.NodesFor(c.Workload)
 	return &Class{
-		Placement: c.Placement, Workload: c.Workload.On(row.UsableNodes), Judgement: c.Judgement, Replica: c.Replica, perNode: true,
+		Placement: c.Placement, Workload: c.Workload.On(running, usable), Judgement: c.Judgement, Replica: c.Replica,
+		perNode: true, noNodes: running == 0,
 	}
 }
 
@@ -100,7 +103,7 @@ func (c *Class) Asking(w *workload.Workload) *Class {
 	if w == c.Workload {
 		return c
 	}
-	return &Class{Placement: c.Placement, Workload: w, Judgement: c.Judgement, Replica: c.Replica, perNode: c.perNode}
+	return &Class{Placement: c.Placement, Workload: w, Judgement: c.Judgement, Replica: c.Replica, perNode: c.perNode, noNodes: c.noNodes}
 }
 
 // conditions returns all conditions, by constraint.

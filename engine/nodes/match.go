@@ -19,6 +19,33 @@ func (s *Summary) Have(p *Pods) bool {
 	return slices.ContainsFunc(s.Groups, func(g Group) bool { return p.selects(&g) && p.untolerated(&g) == nil })
 }
 
+// Count is on how many nodes the pods of a workload run that has one on each that it can run on, as a DaemonSet has. usable are those
+// of them without taints: what the others have is no part of what a cluster has. It is not known where not all groups are told of, or not
+// how many nodes they are.
+func (s *Summary) Count(w *Wishes) (running, usable int64, known bool) {
+	if s == nil || s.Incomplete {
+		return 0, 0, false
+	}
+	all := slices.Clone(w.Pods())
+	for i := range all {
+		all[i] = *all[i].told(s)
+	}
+	for i := range s.Groups {
+		g := &s.Groups[i]
+		if g.Count == 0 {
+			return 0, 0, false
+		}
+		if !slices.ContainsFunc(all, func(p Pods) bool { return p.selects(g) && p.untolerated(g) == nil }) {
+			continue
+		}
+		running += g.Count
+		if plain[0].untolerated(g) == nil {
+			usable += g.Count
+		}
+	}
+	return running, usable, true
+}
+
 // selects reports whether the node selector and the required node affinity select the nodes of a group.
 func (p *Pods) selects(g *Group) bool {
 	var node corev1.Node

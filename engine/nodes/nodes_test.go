@@ -121,6 +121,40 @@ func answer(spec nodes.PodSpec, status v1alpha1.ClusterRegistrationStatus) strin
 	return lack.Message + " (" + lack.Field + ") -> " + lack.Remedy
 }
 
+// TestCount: a pod on each node is one on each that it can run on. Nodes with taints that it tolerates count, but are no part of what the
+// cluster has. Where a group is not counted, or not told, it is not known.
+func TestCount(t *testing.T) {
+	fleet := func(count int, more string) string {
+		return fmt.Sprintf(`{nodeGroups: [{count: 3, labels: {disk: ssd}}, {count: 2, labels: {disk: ssd}, taints: [{key: gpu, effect: NoSchedule}]},
+			{count: %d, labels: {disk: hdd}}]%s}`, count, more)
+	}
+	for _, test := range []struct{ name, status, pod, want string }{
+		{"pods that ask for nothing run where there are no taints", fleet(5, ""), "{}", "8 8 true"},
+		{"a node selector", fleet(5, ""), "{nodeSelector: {disk: ssd}}", "3 3 true"},
+		{"what tolerates a taint runs there, too", fleet(5, ""), "{nodeSelector: {disk: ssd}, tolerations: [{key: gpu, operator: Exists}]}", "5 3 true"},
+		{"what has no node runs on none", fleet(5, ""), "{nodeSelector: {disk: tape}}", "0 0 true"},
+		{"labels that are not told are taken as met", fleet(5, ", omittedNodeLabels: [disk]"), "{nodeSelector: {disk: tape}}", "8 8 true"},
+		{"a group that is not counted", fleet(0, ""), "{}", "0 0 false"},
+		{"groups that are not told", fleet(5, ", omittedNodeGroups: 1"), "{}", "0 0 false"},
+		{"nothing is told", "{}", "{}", "0 0 false"},
+	} {
+		status := parse[v1alpha1.ClusterRegistrationStatus](t, strings.ReplaceAll(test.status, "\t", " "))
+		spec := parse[nodes.PodSpec](t, test.pod)
+		pods, err := spec.Of("spec", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wishes, err := nodes.Of([]nodes.Pods{pods})
+		if err != nil {
+			t.Fatal(err)
+		}
+		running, usable, known := nodes.FromStatus(&status).Count(wishes)
+		if got := fmt.Sprint(running, usable, known); got != test.want {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
+}
+
 // TestExtendedResources: pods tolerate the taints of the resources that they request, as the API server may add.
 func TestExtendedResources(t *testing.T) {
 	s := &nodes.Summary{Groups: []nodes.Group{{Taints: []corev1.Taint{{Key: "nvidia.com/gpu", Value: "present", Effect: corev1.TaintEffectNoSchedule}}}}}

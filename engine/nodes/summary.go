@@ -23,10 +23,11 @@ type Summary struct {
 type Group struct {
 	Labels map[string]string
 	Taints []corev1.Taint
+	// Count is how many nodes these are; 0 where that is not told.
+	Count int64
 }
 
-// FromStatus returns what the status of a registration tells, nil where it tells nothing; what is beyond its bounds is not told. How many nodes are of a group is not
-// taken up, so that clusters do not change with every node.
+// FromStatus returns what the status of a registration tells, nil where it tells nothing; what is beyond its bounds is not told.
 func FromStatus(s *v1alpha1.ClusterRegistrationStatus) *Summary {
 	if len(s.NodeGroups) == 0 {
 		return nil
@@ -40,7 +41,7 @@ func FromStatus(s *v1alpha1.ClusterRegistrationStatus) *Summary {
 		all.OmittedLabels = []string{v1alpha1.AllNodeLabels}
 	}
 	for i, g := range groups {
-		all.Groups[i] = Group{g.Labels, g.Taints}
+		all.Groups[i] = Group{g.Labels, g.Taints, int64(max(0, g.Count))}
 	}
 	return all
 }
@@ -52,10 +53,23 @@ func (s *Summary) Equal(o *Summary) bool {
 	}
 	return s.Incomplete == o.Incomplete && slices.Equal(s.OmittedLabels, o.OmittedLabels) &&
 		slices.EqualFunc(s.Groups, o.Groups, func(a, b Group) bool {
-			return maps.Equal(a.Labels, b.Labels) && slices.EqualFunc(a.Taints, b.Taints, func(a, b corev1.Taint) bool {
+			return a.Count == b.Count && maps.Equal(a.Labels, b.Labels) && slices.EqualFunc(a.Taints, b.Taints, func(a, b corev1.Taint) bool {
 				return a.Key == b.Key && a.Value == b.Value && a.Effect == b.Effect
 			})
 		})
+}
+
+// Uncounted is what a summary tells but for how many nodes there are.
+func (s *Summary) Uncounted() *Summary {
+	if s == nil {
+		return nil
+	}
+	of := *s
+	of.Groups = slices.Clone(s.Groups)
+	for i := range of.Groups {
+		of.Groups[i].Count = 0
+	}
+	return &of
 }
 
 // Union is what several clusters tell together, to be looked at by people.

@@ -10,6 +10,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/nodes"
+	"github.com/kcp-placement/placement/engine/workload"
 )
 
 // Cluster is what is known about one physical cluster. It is immutable.
@@ -36,7 +37,8 @@ type Cluster struct {
 	Counted map[string]capacity.Resources
 	// LargestFree is the most of each resource that is free on any one node; nil if unknown.
 	LargestFree *capacity.Resources
-	// UsableNodes is the number of nodes that can take pods; 0 if unknown. It counts for workloads with a pod on each node.
+	// UsableNodes is the number of nodes that can take pods; 0 if unknown. It counts for workloads with a pod on each node, unless Nodes
+	// tells on which of them these run.
 	UsableNodes int64
 	// Nodes is what is told of the cluster's nodes; nil if nothing is.
 	Nodes *nodes.Summary
@@ -77,6 +79,23 @@ func (c *Cluster) Condition(kind string) (condition Condition, known bool) {
 		}
 	}
 	return Condition{}, false
+}
+
+// NodesFor is on how many nodes of the cluster the pods of a workload run that is PerNode, and how many of these are part of what the
+// cluster has; 0 if unknown.
+func (c *Cluster) NodesFor(w *workload.Workload) (running, usable int64) {
+	if running, usable, known := c.Nodes.Count(w.Nodes); known {
+		return running, usable
+	}
+	return c.UsableNodes, c.UsableNodes
+}
+
+// On is a workload on the cluster: itself, unless it is PerNode.
+func (c *Cluster) On(w *workload.Workload) *workload.Workload {
+	if !w.PerNode {
+		return w
+	}
+	return w.On(c.NodesFor(w))
 }
 
 // Ready reports whether the cluster's Ready condition is True.

@@ -29,8 +29,8 @@ type Workload struct {
 	Replicas int64
 	// Requests of all pods together, which one cluster must have free.
 	Requests capacity.Resources
-	// PerNode is set for a workload with Replicas on each usable node of a cluster, as a DaemonSet has: what it asks for differs
-	// by cluster, see On.
+	// PerNode is set for a workload with Replicas on each node of a cluster that its pods can run on, as a DaemonSet has: what it asks
+	// for differs by cluster, see On.
 	PerNode bool
 	// Divisible is set where the replicas are all of one kind, and clusters can have a share of them.
 	Divisible bool
@@ -50,17 +50,17 @@ type Workload struct {
 // that there are have done.
 func (w *Workload) Whole() *Workload { return cmp.Or(w.Unended, w) }
 
-// On is the workload on a cluster of so many usable nodes: itself, unless it is PerNode. More than capacity.MaxAmount counts as
-// one more, which no cluster has.
-func (w *Workload) On(nodes int64) *Workload {
+// On is the workload on a cluster where its pods run on so many nodes, of which so many are part of what the cluster has: itself, unless
+// it is PerNode. More than capacity.MaxAmount counts as one more, which no cluster has.
+func (w *Workload) On(running, usable int64) *Workload {
 	if !w.PerNode {
 		return w
 	}
 	on := *w
 	on.PerNode = false
-	on.Replicas = times(w.Replicas, nodes, math.MaxInt32)
+	on.Replicas = times(w.Replicas, running, math.MaxInt32)
 	on.Requests = w.Requests.Combine(capacity.Resources{}, func(amount, _ int64) int64 {
-		return times(amount, nodes, capacity.MaxAmount+1)
+		return times(amount, usable, capacity.MaxAmount+1)
 	})
 	return &on
 }

@@ -124,7 +124,7 @@ func (l *leader) render(a *delivery.Assignment, shares []delivery.Share) (all []
 		if a.Divided {
 			o.Spec.CPU = w.workload.Whole().Share(int64(s.Replicas)).Requests.CPU
 		} else if r := l.registrations[s.Name]; r != nil && r.Status.Nodes != nil {
-			o.Spec.CPU = w.workload.On(int64(r.Status.Nodes.Usable)).Requests.CPU
+			o.Spec.CPU = w.workload.On(int64(r.Status.Nodes.Usable), int64(r.Status.Nodes.Usable)).Requests.CPU
 		}
 		raw, err := json.Marshal(o)
 		if err != nil {

@@ -279,7 +279,7 @@ func (m *model) expectDrained() {
 				if on || r.Spec.Drain != nil || r.Spec.Unschedulable || w.workload.PerNode && row.UsableNodes == 0 {
 					continue
 				}
-				if asks := w.workload.On(row.UsableNodes).Requests.CPU; row.Free.CPU >= asks {
+				if asks := row.On(w.workload).Requests.CPU; row.Free.CPU >= asks {
 					m.Fatalf("%s stays on %s, which is drained: it asks for %d, and %d are free on %s", name, c.Name, asks, row.Free.CPU, row.Name)
 				}
 			}
@@ -313,7 +313,7 @@ func (m *model) expectNothingWaitsInVain() {
 			continue
 		}
 		for _, row := range m.leader.workspace.engine.Snapshot("ws").Rows() {
-			if ready, _ := row.Condition(string(conditionsv1alpha1.ReadyCondition)); ready.Status == "True" && row.Free.CPU >= w.workload.On(row.UsableNodes).Requests.CPU &&
+			if ready, _ := row.Condition(string(conditionsv1alpha1.ReadyCondition)); ready.Status == "True" && row.Free.CPU >= row.On(w.workload).Requests.CPU &&
 				(row.UsableNodes > 0 || !w.workload.PerNode) {
 				m.Fatalf("%s waits for %d, %d are free on %s: %v", name, w.workload.Requests.CPU, row.Free.CPU, row.Name, m.leader.workspace.index.waiting)
 			}

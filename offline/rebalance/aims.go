@@ -403,7 +403,7 @@ func (g *makeRoom) left() int {
 		}
 		n := 1
 		if !g.wanted.divided {
-			asks := g.wanted.Request.Workload.On(row.UsableNodes).Requests
+			asks := row.On(g.wanted.Request.Workload).Requests
 			for name, asked := range asks.Each {
 				if lacks := asked - row.Free.Get(name); asked > 0 && lacks > 0 {
 					var departures []int64

@@ -254,7 +254,7 @@ func (s *state) makeRoom(r engine.Request, goes map[string]bool, index int, avoi
 
 // lacking is what a cluster lacks for a workload.
 func lacking(r *engine.Request, row *snapshot.Row) capacity.Resources {
-	return r.Workload.On(row.UsableNodes).Requests.Combine(row.Free, func(asked, free int64) int64 {
+	return row.On(r.Workload).Requests.Combine(row.Free, func(asked, free int64) int64 {
 		if asked <= 0 {
 			return 0
 		}

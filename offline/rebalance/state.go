@@ -171,7 +171,7 @@ func (s *state) asks(w *item, from *engine.Choice, to *snapshot.Row) capacity.Re
 	if w.divided {
 		return w.Request.Workload.Share(from.Replicas).Requests
 	}
-	return w.Request.Workload.On(to.UsableNodes).Requests
+	return to.On(w.Request.Workload).Requests
 }
 
 // on is what a workload has on a cluster, nil where it has nothing.
