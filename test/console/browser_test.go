@@ -176,11 +176,12 @@ func (p *tab) sees(text string) {
 
 func flat(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// element is something with a role and a name, as a screen reader tells it.
+// element is something with a role and a name, as a screen reader tells it. A page may replace its node at any time, so it is looked
+// for again whenever something is done with it.
 type element struct {
-	tab  *tab
-	name string
-	node cdp.BackendNodeID
+	tab        *tab
+	role, name string
+	node       cdp.BackendNodeID
 }
 
 // all returns what there is of a role whose name begins with a text.
@@ -203,51 +204,108 @@ func (p *tab) all(role, name string) []element {
 			}
 		}
 		if !n.Ignored && strings.HasPrefix(is, name) {
-			all = append(all, element{p, is, n.BackendDOMNodeID})
+			all = append(all, element{p, role, is, n.BackendDOMNodeID})
 		}
 	}
 	return all
 }
 
-// the waits for the one thing of a role whose name begins with a text; of several, the one whose name is the text.
+// one returns the one thing of a role whose name begins with a text; of several, the one whose name is the text.
+func (p *tab) one(role, name string) (element, bool) {
+	p.Helper()
+	found := p.all(role, name)
+	if exact := slices.IndexFunc(found, func(e element) bool { return e.name == name }); len(found) > 1 && exact >= 0 {
+		found = found[exact : exact+1]
+	}
+	if len(found) != 1 {
+		return element{}, false
+	}
+	return found[0], true
+}
+
+// the waits for the one thing of a role whose name begins with a text.
 func (p *tab) the(role, name string) element {
 	p.Helper()
-	var one element
-	p.until(fmt.Sprintf("there is one %s %q", role, name), func() bool {
-		found := p.all(role, name)
-		if exact := slices.IndexFunc(found, func(e element) bool { return e.name == name }); len(found) > 1 && exact >= 0 {
-			found = found[exact : exact+1]
-		}
-		if len(found) == 1 {
-			one = found[0]
-		}
-		return len(found) == 1
+	var e element
+	p.until(fmt.Sprintf("there is one %s %q", role, name), func() (there bool) {
+		e, there = p.one(role, name)
+		return there
 	})
-	return one
+	e.name = name
+	return e
 }
+
+// on calls a function of JavaScript on the node of an element; what it answers is false, too, where the node is gone meanwhile.
+func on[T any](e element, function string) (answer T, ok bool) {
+	p := e.tab
+	p.Helper()
+	e, there := p.one(e.role, e.name)
+	if !there {
+		return answer, false
+	}
+	node, err := chromedp.Call(p.ctx, dom.ResolveNode, dom.ResolveNodeParams{BackendNodeID: e.node})
+	if err != nil {
+		return answer, false
+	}
+	called, err := chromedp.Call(p.ctx, runtime.CallFunctionOn, runtime.CallFunctionOnParams{
+		ObjectID: node.Object.ObjectID, FunctionDeclaration: function, AwaitPromise: new(true), ReturnByValue: new(true),
+	})
+	if err != nil || called.ExceptionDetails != nil {
+		return answer, false
+	}
+	return answer, json.Unmarshal(called.Result.Value, &answer) == nil
+}
+
+// aim brings an element into view, waits until it stands still, and has a click do nothing unless it meets the element: a page moves
+// while it loads. It answers with the element's middle.
+const aim = `async function() {
+	this.scrollIntoViewIfNeeded();
+	let box, last;
+	do {
+		last = box;
+		await new Promise(requestAnimationFrame);
+		box = this.getClientRects()[0];
+		if (!box) return null;
+	} while (!last || box.x !== last.x || box.y !== last.y || box.width !== last.width || box.height !== last.height);
+	const target = [this, ...(this.labels ?? [])];
+	const met = window.met = {};
+	const look = (e) => {
+		if (target.some((t) => e.composedPath().includes(t)) || met.mousedown && !this.isConnected) {
+			met[e.type] = true;
+			return;
+		}
+		e.stopImmediatePropagation();
+		e.preventDefault();
+	};
+	const types = ["pointerdown", "mousedown", "pointerup", "mouseup", "click"];
+	for (const t of types) addEventListener(t, look, true);
+	met.end = () => {
+		for (const t of types) removeEventListener(t, look, true);
+		return met.click || met.mousedown && !this.isConnected || false;
+	};
+	return [box.x + box.width / 2, box.y + box.height / 2];
+}`
 
 // click clicks with the mouse in the middle of an element.
 func (e element) click() {
 	p := e.tab
 	p.Helper()
-	p.call(func() error {
-		_, err := chromedp.Call(p.ctx, dom.ScrollIntoViewIfNeeded, dom.ScrollIntoViewIfNeededParams{BackendNodeID: e.node})
-		return err
+	p.until(fmt.Sprintf("%s %q can be clicked", e.role, e.name), func() bool {
+		at, ok := on[[]float64](e, aim)
+		if !ok || len(at) != 2 {
+			return false
+		}
+		p.do(chromedp.MouseClickXY(at[0], at[1]))
+		return eval[bool](p, "window.met?.end() ?? true") // another page has no met
 	})
-	quads, err := chromedp.Call(p.ctx, dom.GetContentQuads, dom.GetContentQuadsParams{BackendNodeID: e.node})
-	if err != nil || len(quads.Quads) == 0 {
-		p.Fatalf("%q cannot be clicked: %v", e.name, err)
-	}
-	q := quads.Quads[0]
-	p.do(chromedp.MouseClickXY((q[0]+q[2]+q[4]+q[6])/4, (q[1]+q[3]+q[5]+q[7])/4))
 }
 
 func (e element) focus() {
 	p := e.tab
 	p.Helper()
-	p.call(func() error {
-		_, err := chromedp.Call(p.ctx, dom.Focus, dom.FocusParams{BackendNodeID: e.node})
-		return err
+	p.until(fmt.Sprintf("%s %q has the focus", e.role, e.name), func() bool {
+		focused, ok := on[bool](e, `function() { this.focus(); return this.matches(":focus"); }`)
+		return ok && focused
 	})
 }
 
@@ -287,6 +345,12 @@ func (p *tab) focused() string {
 		return text
 	}
 	return strings.TrimSpace(value(found.Nodes[0].Role) + " " + value(found.Nodes[0].Name))
+}
+
+// isAt waits until something has the focus whose role and name begin with a text.
+func (p *tab) isAt(what string) {
+	p.Helper()
+	p.until("the focus is at "+what, func() bool { return strings.HasPrefix(p.focused(), what) })
 }
 
 // tabTo presses Tab until something has the focus that begins with a text.

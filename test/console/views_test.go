@@ -121,6 +121,33 @@ func TestBehind(t *testing.T) {
 	p.expected("ERR_")
 }
 
+// TestWhatIsOpenStaysOpen: news, and a server that fails for a while, take nothing away from who reads.
+func TestWhatIsOpenStaysOpen(t *testing.T) {
+	text := read(t, filepath.Join(teamML, "fleet.yaml"))
+	file := write(t, "fleet.yaml", text)
+	p := open(t, start(t, file), "/fleet/oslo")
+	p.the("DisclosureTriangle", "Labels, taints and conditions").click()
+	p.sees("AgentReporting")
+	change := func(from, to string) {
+		text = strings.ReplaceAll(text, from, to)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change("AgentReporting", "AgentSpeaking")
+	p.sees("AgentSpeaking")
+
+	eval[bool](p, `(() => {
+		const ask = window.fetch;
+		window.fetch = (path, options) => /events/.test(path) ? ask(path, options) : Promise.resolve(new Response('{"detail": "the server is restarting"}', {status: 503}));
+		return true;
+	})()`)
+	change("AgentSpeaking", "AgentSilent")
+	p.sees("the server is restarting")
+	p.sees("AgentSpeaking")
+	p.expected("503")
+}
+
 func read(t *testing.T, file string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)

@@ -49,6 +49,9 @@ export interface Answer<T> {
 
 const kept = new Map<string, unknown>();
 
+/** What one may not see, or what is not there, is shown no more; whatever else goes wrong, what one looks at stays. */
+const refuses = ({ status }: Failure): boolean => status >= 400 && status < 500 && status !== 408 && status !== 429;
+
 /** Answer of a path, asked again when something is new. Until a new answer comes the last one of the same path stands. */
 export function useAnswer<T>(path: string | null): Answer<T> {
   const { revision } = useLive();
@@ -73,7 +76,7 @@ export function useAnswer<T>(path: string | null): Answer<T> {
       (error: unknown) => {
         if (stop.signal.aborted) return;
         const failure = error instanceof Failure ? error : new Failure(0, String(error));
-        set((before) => ({ path, data: failure.status === 0 ? before.data : undefined, failure, loading: false }));
+        set((before) => ({ path, data: refuses(failure) ? undefined : before.data, failure, loading: false }));
       },
     );
     return () => stop.abort();

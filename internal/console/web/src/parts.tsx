@@ -44,9 +44,10 @@ export function Problems({ of, title }: { of: string[] | undefined; title: strin
 }
 
 /** That what is shown is a simulation, or is not what is. */
-export function About({ of }: { of: Shown }) {
+export function About({ of, failure }: { of: Shown; failure?: Failure }) {
   return (
     <>
+      {failure && <Failed failure={failure} />}
       {of.behind && (
         <div class="notice warn" role="alert">
           <span aria-hidden="true">!</span>

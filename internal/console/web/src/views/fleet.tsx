@@ -42,7 +42,7 @@ export function Fleet({ workspace }: { workspace: string }) {
           </p>
         </div>
       </div>
-      <About of={data} />
+      <About of={data} failure={failure} />
       {clusters.length === 0 ? (
         <section class="card">
           <Empty title="There are no clusters yet">

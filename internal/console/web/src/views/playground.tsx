@@ -33,10 +33,13 @@ export function Playground({ workspace }: { workspace: string }) {
   if (data && base.current?.workspace !== workspace) {
     base.current = { workspace, work: { placements: Object.fromEntries(data.placements.map((p) => [`${p.namespace}/${p.name}`, p.yaml])), modules: data.modules } };
   }
-  if (!data || !base.current || (packed && !linked)) return failure ? <Failed failure={failure} /> : <Loading what="the policies" />;
+  const policies = useRef(data);
+  policies.current = data ?? policies.current;
+  // What one is editing stays, whatever the server answers meanwhile.
+  if (!policies.current || base.current?.workspace !== workspace || (packed && !linked)) return failure ? <Failed failure={failure} /> : <Loading what="the policies" />;
   const error = linked && "error" in linked ? linked.error : undefined;
   const start = linked && !("error" in linked) ? linked : undefined;
-  return <Table key={`${workspace} ${packed ?? ""}`} workspace={workspace} base={base.current.work} start={start} error={error} policies={data} />;
+  return <Table key={`${workspace} ${packed ?? ""}`} workspace={workspace} base={base.current.work} start={start} error={error} policies={policies.current} />;
 }
 
 function Table({ workspace, base, start, error, policies }: { workspace: string; base: Work; start?: Example; error?: string; policies: Policies }) {

@@ -50,7 +50,7 @@ export function Why({ workspace }: { workspace: string }) {
           </a>
         )}
       </div>
-      <About of={data} />
+      <About of={data} failure={failure} />
       <section class="card stack tight" aria-label="The answer">
         <p class="answer">{sentence(data)}</p>
         {data.error && data.verdicts.length === 0 && (

@@ -91,8 +91,7 @@ export function Workloads({ workspace }: { workspace: string }) {
           </a>
         )}
       </div>
-      {failure && <Failed failure={failure} />}
-      <About of={head} />
+      <About of={head} failure={failure} />
       <p class="visually-hidden" role="status">
         {plural(head.total, "workload")}
       </p>
