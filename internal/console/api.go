@@ -194,6 +194,8 @@ type Workload struct {
 	Error string `json:"error,omitempty"`
 	// Delivery is how it fares on each cluster whose agent delivers.
 	Delivery []Delivery `json:"delivery,omitempty"`
+	// Suspended is what has the controller decide nothing on it now; empty where it does.
+	Suspended string `json:"suspended,omitempty"`
 }
 
 // Queued is what a workload waits for.
@@ -221,8 +223,7 @@ type Delivery struct {
 	Cluster string `json:"cluster"`
 	// State is what the agent reports: Pending, InProgress, Current, Failed, Terminating or Unknown.
 	State string `json:"state"`
-	// Ready of Replicas replicas are ready.
-	Ready    int32  `json:"ready"`
+	// Replicas that it is to have there.
 	Replicas int32  `json:"replicas"`
 	Message  string `json:"message,omitempty"`
 }
@@ -247,6 +248,10 @@ type Why struct {
 	// Remedies are the smallest changes that would each admit the workload to a cluster, the nearest cluster first; none where it
 	// has all that it asks for.
 	Remedies []Remedy `json:"remedies,omitempty"`
+	// Suspended is what has the controller decide nothing on it now; empty where it does.
+	Suspended string `json:"suspended,omitempty"`
+	// Headroom says whether the workloads of its placement survive what that asks to survive; absent where it asks for nothing.
+	Headroom *simulation.Headroom `json:"headroom,omitempty"`
 }
 
 // Stage of the funnel.

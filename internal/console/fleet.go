@@ -63,6 +63,16 @@ func (v *view) fleet(w *manifest.Workspace) *Fleet {
 	return f
 }
 
+// suspended returns what suspends a placement of a workspace; empty where nothing does.
+func (v *view) suspended(workspace, namespace, placement string) string {
+	for _, s := range v.top.Suspended {
+		if s.Workspace == workspace && placement != "" && (len(s.Placements) == 0 || slices.Contains(s.Placements, namespace+"/"+placement)) {
+			return s.By
+		}
+	}
+	return ""
+}
+
 func newCluster(load *simulation.ClusterLoad, since map[string]metav1.Time) Cluster {
 	row := load.Row
 	c := Cluster{

@@ -58,6 +58,12 @@ func (v *view) why(w *manifest.Workspace, d *simulation.Decision) *Why {
 		Shown: v.shown(w), Explanation: simulation.Explain(d), Stages: []Stage{}, Chain: way.Chain, Delivered: way.Clusters, Wrong: way.Wrong,
 	}
 	answer.Stages = funnel(answer.Verdicts)
+	answer.Suspended = v.suspended(d.Workspace, d.Workload.Namespace, d.Placement)
+	for i := range v.top.Headroom {
+		if h := &v.top.Headroom[i]; h.Workspace == d.Workspace && h.Namespace == d.Workload.Namespace && h.Placement == d.Placement {
+			answer.Headroom = h
+		}
+	}
 	for _, p := range w.Placements {
 		if p.Typed.Namespace == d.Workload.Namespace && p.Typed.Name == d.Placement {
 			for _, c := range placement.EachConstraint(p.Typed) {

@@ -28,7 +28,9 @@ func (v *view) workloads(w *manifest.Workspace) []Workload {
 	all := []Workload{}
 	for i := range v.standings {
 		if s := &v.standings[i]; s.Workspace == name {
-			all = append(all, newWorkload(s, stored[s.Name()], queue[s.Name()]))
+			o := newWorkload(s, stored[s.Name()], queue[s.Name()])
+			o.Suspended = v.suspended(name, s.GetNamespace(), s.Placement)
+			all = append(all, o)
 		}
 	}
 	return all

@@ -77,11 +77,14 @@ func Of(w *manifest.Workspace, d *simulation.Decision) Description {
 	answer := Description{
 		Workspace: d.Workspace, Workload: d.Workload, UID: object.GetUID(), Generation: object.GetGeneration(), Clusters: []Cluster{},
 	}
-	deleting := ""
+	generation, deleting := "", ""
+	if answer.Generation > 0 { // one in a file has none
+		generation = fmt.Sprintf(", generation %d", answer.Generation)
+	}
 	if object.GetDeletionTimestamp() != nil {
 		deleting = ", being deleted"
 	}
-	answer.add("workload", false, "%s, generation %d%s", d.Workload, object.GetGeneration(), deleting)
+	answer.add("workload", false, "%s%s%s", d.Workload, generation, deleting)
 
 	placement := placementOf(w, d)
 	if placement == nil {

@@ -22,6 +22,7 @@ func write(t *testing.T, name, text string) string {
 func TestViews(t *testing.T) {
 	demo := start(t, writeFleet(t, 24, 60))
 	ml := start(t, teamML, waiting)
+	losses := start(t, "testdata/losses.yaml")
 	for _, view := range []struct {
 		name string
 		c    *console
@@ -37,6 +38,10 @@ func TestViews(t *testing.T) {
 		{"why-waiting", ml, "/why/Job/default/train-huge", []string{"What would let it in: oslo is nearest", "Decision", "broken here"}},
 		{"playground", demo, "/playground", []string{"What would move", "performance", "Placement web"}},
 		{"time", demo, "/time", []string{"Use of all clusters"}},
+		{"losses", losses, "/fleet", []string{"If clusters were lost", "default/web ! would wait If location eu were lost, 1 of the", "default/api ✓ survives", "Nothing is decided for default/batch now, by spec.suspend"}},
+		{"suspended", losses, "/workloads", []string{"suspended", "nightly"}},
+		{"why-suspended", losses, "/why/Job/default/nightly", []string{"Nothing is decided for default/batch now"}},
+		{"why-losses", losses, "/why/Deployment/default/web", []string{"web would run on paris", "If clusters were lost: ! would wait"}},
 		{"not-found", ml, "/nonsense", []string{"There is no such page"}},
 		{"no-workload", ml, "/why/Job/default/gone", []string{"There is no Job default/gone"}},
 		{"no-cluster", ml, "/fleet/gone", []string{"There is no cluster gone"}},

@@ -74,10 +74,26 @@ export interface Change {
   workload?: WorkloadRef;
 }
 
+/** Whether the workloads of a placement survive the loss of any one domain. */
+export interface Headroom {
+  namespace: string;
+  placement: string;
+  topologyKey: string;
+  survives: boolean;
+  message: string;
+}
+
+/** What the controller decides nothing on now: placements, or the whole workspace where it names none. */
+export interface Suspended {
+  placements?: string[];
+  by: string;
+}
+
 export interface Fleet extends Shown {
   clusters: Cluster[];
   changes: Change[];
-  headroom?: { namespace: string; placement: string; topologyKey: string; survives: boolean; message: string }[];
+  headroom?: Headroom[];
+  suspended?: Suspended[];
   summary: { clusters: number; overcommitted: number; waiting: number };
 }
 
@@ -123,7 +139,8 @@ export interface Workload extends Queued {
   createdAt?: string;
   decidedAt?: string;
   error?: string;
-  delivery?: { cluster: string; state: string; ready: number; replicas: number; message?: string }[];
+  delivery?: { cluster: string; state: string; replicas: number; message?: string }[];
+  suspended?: string;
 }
 
 export interface Workloads extends Shown {
@@ -179,6 +196,8 @@ export interface WhyData extends Shown {
   queue?: Queued;
   /** The smallest changes that would each admit it to a cluster, the nearest first. */
   remedies?: { cluster: string; needs: string[] }[];
+  suspended?: string;
+  headroom?: Headroom;
 }
 
 export interface HistoryData extends Shown {
@@ -216,6 +235,7 @@ export interface MoveChange {
 }
 
 export interface Diff {
+  suspended?: Suspended[];
   moves: MoveChange[];
   gains: MoveChange[];
   redivided: MoveChange[];

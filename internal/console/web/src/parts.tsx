@@ -1,6 +1,6 @@
 // Small pieces that the views share.
 import type { ComponentChildren } from "preact";
-import type { Amounts, Choice, Shown } from "./api";
+import type { Amounts, Choice, Headroom, Shown, Suspended } from "./api";
 import type { Failure } from "./fetching";
 import { amount, clock, percent, resourceName, used } from "./format";
 import { href } from "./router";
@@ -58,6 +58,31 @@ export function About({ of, failure }: { of: Shown; failure?: Failure }) {
       )}
       <Problems of={of.problems} title="Some objects or policies are wrong" />
     </>
+  );
+}
+
+/** That the controller decides nothing now on some placements, or on all. */
+export function Suspensions({ of }: { of: Suspended[] | undefined }) {
+  return (
+    <>
+      {of?.map((s, i) => (
+        <div key={i} class="notice warn" role="note" aria-label="Suspended">
+          <span aria-hidden="true">⏸</span>
+          <div>
+            <strong>{s.placements ? `Nothing is decided for ${s.placements.join(", ")} now` : "Nothing is decided in this workspace now"}</strong>, by {s.by}: what runs stays, what is new waits.
+          </div>
+        </div>
+      ))}
+    </>
+  );
+}
+
+/** Whether a placement survives the loss that it asks to survive, and what would help. */
+export function Survival({ of }: { of: Headroom }) {
+  return (
+    <span>
+      {of.survives ? <span class="tag good">✓ survives</span> : <span class="tag warn">! would wait</span>} {of.message}
+    </span>
   );
 }
 

@@ -5,7 +5,7 @@ import type { Cluster, Fleet as FleetData, Workloads } from "../api";
 import { useAnswer } from "../fetching";
 import { age, amount, clock, plural, refPath, refText, resourceName, resources, used } from "../format";
 import { firstView, measure } from "../marks";
-import { About, AmountBar, AmountKey, Choose, Empty, Failed, Loading, sum } from "../parts";
+import { About, AmountBar, AmountKey, Choose, Empty, Failed, Loading, Survival, Suspensions, sum } from "../parts";
 import { href, navigate, refine, useAddress } from "../router";
 
 type Colouring = "use" | "headroom" | "health";
@@ -43,6 +43,7 @@ export function Fleet({ workspace }: { workspace: string }) {
         </div>
       </div>
       <About of={data} failure={failure} />
+      <Suspensions of={data.suspended} />
       {clusters.length === 0 ? (
         <section class="card">
           <Empty title="There are no clusters yet">
@@ -112,6 +113,23 @@ export function Fleet({ workspace }: { workspace: string }) {
             </section>
             <div class="stack">
               {selected && (cluster ? <Details key={selected} cluster={cluster} workspace={workspace} names={names} /> : <Gone name={selected} />)}
+              {data.headroom && data.headroom.length > 0 && (
+                <section class="card" aria-label="If clusters were lost">
+                  <header>
+                    <h2>If clusters were lost</h2>
+                  </header>
+                  <ul class="list">
+                    {data.headroom.map((h) => (
+                      <li key={`${h.namespace}/${h.placement}`}>
+                        <a class="strong" href={href(["workloads"], { placement: h.placement, namespace: h.namespace })}>
+                          {h.namespace}/{h.placement}
+                        </a>{" "}
+                        <Survival of={h} />
+                      </li>
+                    ))}
+                  </ul>
+                </section>
+              )}
               <section class="card">
                 <header>
                   <h2>What changed lately</h2>

@@ -5,7 +5,7 @@ import { Editor } from "../editor/editor";
 import { Failure, ask, useAnswer } from "../fetching";
 import { list, percent, plural, refPath, refText, resourceName } from "../format";
 import { firstView } from "../marks";
-import { Choose, Empty, Failed, Loading } from "../parts";
+import { Choose, Empty, Failed, Loading, Suspensions } from "../parts";
 import { href, useAddress } from "../router";
 import { type Flow, Sankey, nowhere } from "../sankey";
 import { type Example, pack, unpack } from "../share";
@@ -400,6 +400,7 @@ function Outcome({ played, fresh, setFresh, changed }: { played: PlayedState; fr
         )}
         {diff && (
           <div class={played.loading ? "stale stack tight" : "stack tight"}>
+            <Suspensions of={diff.suspended} />
             <Moved diff={diff} fresh={fresh} changed={changed} tryFresh={() => setFresh(true)} />
           </div>
         )}

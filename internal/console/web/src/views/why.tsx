@@ -6,7 +6,7 @@ import { markExpression } from "../cel";
 import { useAnswer } from "../fetching";
 import { age, clock, list, plural } from "../format";
 import { firstView, measure } from "../marks";
-import { About, Choose, Empty, Failed, Loading, clusterHref } from "../parts";
+import { About, Choose, Empty, Failed, Loading, Survival, Suspensions, clusterHref } from "../parts";
 import { href, refine, useAddress } from "../router";
 
 export function Why({ workspace }: { workspace: string }) {
@@ -59,6 +59,7 @@ export function Why({ workspace }: { workspace: string }) {
             <div>{data.error}</div>
           </div>
         )}
+        {data.suspended && <Suspensions of={[{ placements: [`${data.workload.namespace}/${data.placement}`], by: data.suspended }]} />}
         <NextStep data={data} />
         {data.noBetterPlace && (
           <div class="notice warn">
@@ -69,6 +70,11 @@ export function Why({ workspace }: { workspace: string }) {
         {data.gain && data.gain.to.length > 0 && (
           <p class="small">
             It would be better off on {list(data.gain.to.map((c) => c.name))} ({data.gain.gain}){data.gain.keeps.length > 0 && `, and stays: ${data.gain.keeps.join("; ")}`}.
+          </p>
+        )}
+        {data.headroom && (
+          <p class="small">
+            If clusters were lost: <Survival of={data.headroom} />
           </p>
         )}
         {data.notes && data.notes.length > 0 && (
@@ -127,6 +133,8 @@ function sentence(d: WhyData): ComponentChildren {
   ));
   const top = chosen[0];
   const others = feasible.filter((v) => !chosen.some((c) => c.name === v.cluster));
+  // The score of a decision is that of the time when it was made; what can be compared are those of now.
+  const worst = feasible.filter((v) => chosen.some((c) => c.name === v.cluster)).at(-1);
   return (
     <>
       {name}{" "}
@@ -151,8 +159,17 @@ function sentence(d: WhyData): ComponentChildren {
         </>
       ) : (
         <>
-          {feasible.length} of {plural(d.verdicts.length, "cluster")} may take it, and {chosen.length === 1 ? "this one has" : "these have"} the best place in their order: {top.score} (
-          {top.reason}); next is {others[0].cluster} with {others[0].score}.
+          {feasible.length} of {plural(d.verdicts.length, "cluster")} may take it
+          {others[0].score > (worst?.score ?? 0) ? (
+            <>
+              . <a href={clusterHref(others[0].cluster)}>{others[0].cluster}</a> would score more, {others[0].score} ({others[0].reason}), than {worst ? `${worst.cluster}, ${worst.score} (${worst.reason})` : top.name}
+              {d.simulated ? "." : ", but what runs stays where it may stay."}
+            </>
+          ) : (
+            <>
+              , and {chosen.length === 1 ? "this one has" : "these have"} the best place in their order: {worst?.score} ({worst?.reason}); next is {others[0].cluster} with {others[0].score}.
+            </>
+          )}
         </>
       )}
     </>
@@ -302,14 +319,16 @@ function Scores({ verdicts }: { verdicts: Verdict[] }) {
       </section>
     );
   }
+  // Where it is, whatever that scores, and the best of the others.
+  const shown = [...feasible.slice(0, 8), ...feasible.slice(8).filter((v) => v.chosen).slice(0, 4)];
   return (
     <section class="card">
       <header>
         <h2>What each factor adds</h2>
-        <span class="muted small">{feasible.length > 8 ? `the best 8 of ${feasible.length}` : "score × weight, of 100"}</span>
+        <span class="muted small">{shown.length < feasible.length ? `the best of ${feasible.length}` : "score × weight, of 100"}</span>
       </header>
       <ul class="funnel">
-        {feasible.slice(0, 8).map((v) => (
+        {shown.map((v) => (
           <li key={v.cluster}>
             <span class={`one ${v.chosen ? "strong" : ""}`} title={v.cluster}>{v.cluster}</span>
             <FactorBar v={v} />

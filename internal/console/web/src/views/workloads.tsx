@@ -249,6 +249,11 @@ function Row({ w, index, top }: { w: Workload | undefined; index: number; top: n
       </span>
       <span role="cell">
         <State state={w.state} />
+        {w.suspended && (
+          <span class="tag warn" title={`Nothing is decided on it now, by ${w.suspended}`}>
+            ⏸ suspended
+          </span>
+        )}
       </span>
       <span role="cell" class="c-on">
         {w.clusters.length ? <Clusters of={w.clusters} replicas /> : <span class="muted">nowhere</span>}
@@ -257,7 +262,7 @@ function Row({ w, index, top }: { w: Workload | undefined; index: number; top: n
         <Blocker w={w} />
       </span>
       <span role="cell" class="c-age muted">
-        {age(w.since ?? w.createdAt)}
+        {age(w.since ?? w.createdAt) || "–"}
       </span>
     </div>
   );
@@ -266,7 +271,7 @@ function Row({ w, index, top }: { w: Workload | undefined; index: number; top: n
 /** What a workload waits for, with its place in the queue and a link to what is in the way. */
 function Blocker({ w }: { w: Workload }) {
   if (w.error && w.state !== "Waiting") return <span class="two mark bad small">{w.error}</span>;
-  if (w.position === undefined) return w.delivery?.length ? <Delivery of={w.delivery} /> : <span class="muted">–</span>;
+  if (w.position === undefined) return w.delivery?.length ? <Delivery of={w.delivery} /> : <span class="muted nothing">–</span>;
   const text = w.waitsFor ?? "";
   const nearest = w.nearest && text.startsWith(`${w.nearest}: `) ? w.nearest : "";
   return (
@@ -286,12 +291,15 @@ function Blocker({ w }: { w: Workload }) {
   );
 }
 
+// What agents report, in the words of kstatus, as one would say it.
+const fares: Record<string, string> = { Current: "healthy", InProgress: "in progress", Pending: "not there yet", Failed: "failed", Terminating: "ending", Unknown: "unknown" };
+
 function Delivery({ of }: { of: NonNullable<Workload["delivery"]> }) {
   return (
     <span class="tags">
       {of.slice(0, 3).map((d) => (
-        <span key={d.cluster} class={`tag ${d.ready >= d.replicas ? "good" : "warn"}`} title={d.message}>
-          {d.cluster} {d.ready}/{d.replicas} ready
+        <span key={d.cluster} class={`tag ${{ Current: "good", Failed: "bad" }[d.state] ?? "warn"}`} title={d.message}>
+          {d.cluster}: {fares[d.state] ?? d.state}
         </span>
       ))}
     </span>
