@@ -137,11 +137,16 @@ func (e *endpoint) run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { e.recorder.run(ctx) })
 	running.Go(func() { e.waitForSync(ctx) })
-	for _, watch := range append(append(slices.Clone(e.watches), e.leases, e.limitRanges), e.companions...) {
+	for _, watch := range e.all() {
 		running.Go(func() { watch.reflector.RunWithContext(ctx) })
 		running.Go(func() { e.checker.run(ctx, watch) })
 	}
 	running.Wait()
+}
+
+// all are the watches.
+func (e *endpoint) all() []*resourceWatch {
+	return append(append(slices.Clone(e.watches), e.leases, e.limitRanges), e.companions...)
 }
 
 // waitForSync waits until all resources are listed, and then enqueues every workspace: earlier changes were not acted on.

@@ -39,6 +39,8 @@ type resourceWatch struct {
 	// deaf is set while the objects lack what a list shows.
 	deaf atomic.Bool
 
+	// bound receives an element when a binding changes: it may be what a resource waits for that is not served.
+	bound chan struct{}
 	// wanted counts the calls of relist, seen is how many of them the latest list came after.
 	wanted, seen atomic.Int64
 	// end ends the watch, open or still being opened.
@@ -56,6 +58,8 @@ func (listThenWatch) IsWatchListSemanticsUnSupported() bool { return true }
 func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resourceWatch {
 	w, handler := &resourceWatch{resource: resource}, e.enqueue(e.changed)
 	switch resource {
+	case bindingResource:
+		handler = enqueueOf(func(name logicalcluster.Name) { e.rebound(); e.changed(name) }, func(o metav1.Object) logicalcluster.Name { return logicalcluster.From(o) })
 	case configMapResource:
 		// Otherwise every kube-root-ca.crt would come along.
 		w.selector = labels.Set{v1alpha1.LabelPolicy: v1alpha1.PolicyRego}.String()
@@ -116,6 +120,7 @@ func (e *endpoint) concerned(object metav1.Object) logicalcluster.Name {
 // over watches an endpoint.
 func (w *resourceWatch) over(e *endpoint, handler cache.ResourceEventHandler, transform cache.TransformFunc) *resourceWatch {
 	resource := w.resource
+	w.bound = make(chan struct{}, 1)
 	w.objects = cache.NewIndexer(kcpcache.DeletionHandlingMetaClusterNamespaceKeyFunc, cache.Indexers{kcpcache.ClusterIndexName: kcpcache.ClusterIndexFunc, sourceIndex: indexSource})
 	client := e.client.Resource(resource)
 	noop := context.CancelFunc(func() {})
@@ -124,15 +129,17 @@ func (w *resourceWatch) over(e *endpoint, handler cache.ResourceEventHandler, tr
 		ListerWatcher: listThenWatch{&cache.ListWatch{
 			ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 				o.LabelSelector, o.FieldSelector = w.selector, w.fields
-				wanted := w.wanted.Load()
-				if wanted > w.seen.Load() {
-					o.ResourceVersion = "" // not from a cache, which may be as deaf as the watch
-				}
-				list, err := client.List(ctx, o)
-				if err == nil {
-					w.seen.Store(wanted)
-				}
-				return list, err
+				return onceServed(ctx, w.bound, func(ctx context.Context) (runtime.Object, error) {
+					wanted := w.wanted.Load()
+					if wanted > w.seen.Load() {
+						o.ResourceVersion = "" // not from a cache, which may be as deaf as the watch
+					}
+					list, err := client.List(ctx, o)
+					if err == nil {
+						w.seen.Store(wanted)
+					}
+					return list, err
+				})
 			},
 			WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 				o.LabelSelector, o.FieldSelector = w.selector, w.fields
@@ -162,14 +169,55 @@ func (w *resourceWatch) over(e *endpoint, handler cache.ResourceEventHandler, tr
 			switch {
 			case errors.Is(err, context.Canceled) || apierrors.IsResourceExpired(err):
 			case apierrors.IsNotFound(err):
-				// The first consumer has only just bound, or has not accepted the claim.
-				logger.V(2).Info("Not served yet")
+				logger.V(2).Info("Not served any more")
 			default:
 				logger.Error(err, "A watch failed and is retried")
 			}
 		},
 	})
 	return w
+}
+
+// A resource that is not served is asked for after askFirst, then after twice that, up to askLast, and from the start each time a
+// binding changes.
+const (
+	askFirst = time.Second
+	askLast  = 30 * time.Second
+)
+
+// onceServed asks for what is not served before the first consumer has bound and has accepted the claim. It does not leave that to the
+// reflector, which would find out up to a minute later.
+func onceServed[T any](ctx context.Context, bound <-chan struct{}, ask func(context.Context) (T, error)) (T, error) {
+	for pause := askFirst; ; {
+		answer, err := ask(ctx)
+		if !apierrors.IsNotFound(err) {
+			return answer, err
+		}
+		asked := time.Now()
+		select {
+		case <-ctx.Done():
+			return answer, ctx.Err()
+		case <-bound: // kcp serves it a moment later, and many may bind at once
+			pause = askFirst
+		case <-time.After(pause):
+			pause = min(2*pause, askLast)
+		}
+		select {
+		case <-ctx.Done():
+			return answer, ctx.Err()
+		case <-time.After(time.Until(asked.Add(askFirst))):
+		}
+	}
+}
+
+// rebound has all resources asked for that are not served.
+func (e *endpoint) rebound() {
+	for _, w := range e.all() {
+		select {
+		case w.bound <- struct{}{}:
+		default: // one is pending already
+		}
+	}
 }
 
 // relist ends the watch, lists anew and opens another watch.

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/retry"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/test/kcp"
@@ -26,30 +25,28 @@ var bindings = schema.GroupVersionResource{Group: "apis.kcp.io", Version: "v1alp
 func (t *team) claim(state string, resources ...string) {
 	t.Helper()
 	api := t.client.Resource(bindings)
-	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error { // kcp writes its status meanwhile
-		binding, err := api.Get(t.Context(), kcp.Export, metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		claims, _, err := unstructured.NestedSlice(binding.Object, "spec", "permissionClaims")
-		if err != nil {
-			return err
-		}
-		claims = slices.DeleteFunc(claims, func(c any) bool {
-			claim := c.(map[string]any)
-			if !slices.Contains(resources, claim["resource"].(string)) {
-				return false
-			}
-			claim["state"] = state
-			return state == ""
-		})
-		if err := unstructured.SetNestedSlice(binding.Object, claims, "spec", "permissionClaims"); err != nil {
-			return err
-		}
-		_, err = api.Update(t.Context(), binding, metav1.UpdateOptions{})
-		return err
-	})
+	binding, err := api.Get(t.Context(), kcp.Export, metav1.GetOptions{})
 	if err != nil {
+		t.Fatal(err)
+	}
+	claims, _, err := unstructured.NestedSlice(binding.Object, "spec", "permissionClaims")
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims = slices.DeleteFunc(claims, func(c any) bool {
+		claim := c.(map[string]any)
+		if !slices.Contains(resources, claim["resource"].(string)) {
+			return false
+		}
+		claim["state"] = state
+		return state == ""
+	})
+	// kcp writes its status meanwhile, which is no conflict: nobody else changes the spec.
+	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"permissionClaims": claims}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := api.Patch(t.Context(), kcp.Export, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }
