@@ -143,8 +143,8 @@ func (a *Agent) Run(ctx context.Context) error {
 // step does what is due: it reads the cluster, writes what has changed if that is material or the interval is over, and then
 // renews the Lease.
 func (a *Agent) step(ctx context.Context) {
-	now := a.clock.Now()
-	read, due := a.schedule.due(now)
+	started := a.clock.Now()
+	read, due := a.schedule.due(started)
 	if !read {
 		return
 	}
@@ -155,18 +155,18 @@ func (a *Agent) step(ctx context.Context) {
 		if !due && !r.material(a.last, a.material) {
 			return
 		}
-		err = a.write(ctx, r, due, now)
+		err = a.write(ctx, r, due, started)
 	}
 	if ctx.Err() != nil {
 		return
 	}
 	log := klog.FromContext(ctx)
-	now = a.clock.Now()
+	now := a.clock.Now()
 	blocked := &blockedError{}
 	switch {
 	case err == nil:
 		log.V(2).Info("Reported", "ready", r.conditions[0].Status, "material", !due)
-		a.schedule.written(now)
+		a.schedule.written(now, now.Sub(started))
 		a.metrics.result("ok", now)
 	case errors.As(err, &blocked):
 		log.Error(err, "The report was not written; retrying", "in", a.schedule.interval)

@@ -8,10 +8,13 @@ import (
 
 // Changes are gathered until none has come for quiet, for longest at most, and longest lies between two reports. So a
 // registration follows its cluster within a second, and neither a burst nor a stream of changes costs more than one write in
-// that time.
+// that time. After one that took long to write, resting times as long passes, up to mostRest: a server that is busy with the reports of
+// many large clusters gets fewer of them. What is promised stays reserved until a report has it, so a late one does no harm.
 const (
-	quiet   = 250 * time.Millisecond
-	longest = 750 * time.Millisecond
+	quiet    = 250 * time.Millisecond
+	longest  = 750 * time.Millisecond
+	resting  = 20
+	mostRest = 5 * time.Second
 )
 
 // maxRetry is the longest pause between attempts to write.
@@ -20,8 +23,9 @@ const maxRetry = 10 * time.Second
 // schedule decides when to read the cluster and when to write. It has no clock.
 type schedule struct {
 	interval time.Duration
-	// wrote is when the latest report was written.
+	// wrote is when the latest report was written, took how long that took.
 	wrote time.Time
+	took  time.Duration
 	// report is when a report is due whether or not anything has changed.
 	report time.Time
 	// first and last are when the first and the last change were seen that have not been read yet; zero without one.
@@ -48,7 +52,7 @@ func (s *schedule) next() time.Time {
 		return s.report
 	}
 	read := earlier(s.last.Add(quiet), s.first.Add(longest))
-	if earliest := s.wrote.Add(longest); read.Before(earliest) {
+	if earliest := s.wrote.Add(max(longest, min(resting*s.took, mostRest))); read.Before(earliest) {
 		read = earliest
 	}
 	return earlier(read, s.report)
@@ -63,7 +67,8 @@ func (s *schedule) due(now time.Time) (read, report bool) {
 func (s *schedule) clearChanges() { s.first, s.last = time.Time{}, time.Time{} }
 
 // written plans the next report after one has been written.
-func (s *schedule) written(now time.Time) {
+func (s *schedule) written(now time.Time, took time.Duration) {
+	s.took = took
 	s.wrote, s.report, s.failed, s.backoff = now, now.Add(s.interval), false, nil
 }
 

@@ -11,19 +11,24 @@ func TestDebounce(t *testing.T) {
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 	for _, test := range []struct {
 		name    string
+		took    int
 		changes []int
 		want    int
 	}{
-		{"nothing changes", nil, 30_000},
-		{"one change", []int{1000}, 1250},
-		{"a second one soon after", []int{1000, 1200}, 1450},
-		{"a stream of changes", []int{1000, 1200, 1400, 1600, 1740}, 1750},
-		{"soon after the last report", []int{100}, 750},
-		{"a stream since the last report", []int{1, 200, 400, 600, 745}, 751},
-		{"just before the report", []int{29_900}, 30_000},
+		{"nothing changes", 10, nil, 30_000},
+		{"one change", 10, []int{1000}, 1250},
+		{"a second one soon after", 10, []int{1000, 1200}, 1450},
+		{"a stream of changes", 10, []int{1000, 1200, 1400, 1600, 1740}, 1750},
+		{"soon after the last report", 10, []int{100}, 750},
+		{"a stream since the last report", 10, []int{1, 200, 400, 600, 745}, 751},
+		{"just before the report", 10, []int{29_900}, 30_000},
+		{"soon after a report that took long", 100, []int{100}, 2000},
+		{"long after a report that took long", 100, []int{7000}, 7250},
+		{"nothing changes after a report that took long", 100, nil, 30_000},
+		{"soon after a report that took very long", 10_000, []int{100}, 5000},
 	} {
 		s := schedule{interval: 30 * time.Second}
-		s.written(start)
+		s.written(start, time.Duration(test.took)*time.Millisecond)
 		for _, ms := range test.changes {
 			s.changed(at(ms))
 		}
@@ -46,7 +51,7 @@ func TestDebounce(t *testing.T) {
 func TestRetries(t *testing.T) {
 	now := time.Unix(0, 0)
 	s := schedule{interval: 30 * time.Second}
-	s.written(now)
+	s.written(now, 0)
 	last := time.Duration(0)
 	for i := range 20 {
 		s.retry(now)
@@ -64,7 +69,7 @@ func TestRetries(t *testing.T) {
 	if last < maxRetry {
 		t.Errorf("the pauses grow to %s only", last)
 	}
-	s.written(now)
+	s.written(now, 0)
 	s.retry(now)
 	if pause := s.next().Sub(now); pause > 120*time.Millisecond {
 		t.Errorf("after a success the first pause is %s", pause)

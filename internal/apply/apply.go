@@ -41,9 +41,9 @@ const (
 	// maxRequests is how many requests to the cluster are under way, maxRepeated how many of these may be such that failed before: so
 	// what the cluster takes long to refuse delays nothing else.
 	maxRequests, maxRepeated = 16, 4
-	// A status is written once changes have gathered, and not again before the pause is over.
-	statusGather, statusPause = 150 * time.Millisecond, time.Second
-	maxStatusWrites           = 4
+	// A status that could not be written is tried again after statusRetry, then after twice that, up to maxRetry.
+	statusRetry     = time.Second
+	maxStatusWrites = 4
 )
 
 // Config is what it takes to deliver.
@@ -380,7 +380,7 @@ func (a *Applier) writeStatus(ctx context.Context, running *sync.WaitGroup, w *w
 	case write.since.IsZero():
 		write.since = now
 	}
-	due := write.since.Add(statusGather)
+	due := statusDue(written, status, write.since)
 	if due.Before(write.earliest) {
 		due = write.earliest
 	}
@@ -401,14 +401,15 @@ func (a *Applier) writeStatus(ctx context.Context, running *sync.WaitGroup, w *w
 		defer a.mu.Unlock()
 		defer a.signal()
 		a.running.statuses--
-		write.running, write.since, write.earliest = false, time.Time{}, time.Now().Add(statusPause)
+		ended := time.Now()
+		write.running, write.since, write.earliest = false, time.Time{}, ended.Add(statusRest*ended.Sub(now))
 		a.metrics.statuses.WithLabelValues(resultOf(err)).Inc()
 		if err == nil {
 			write.last, write.version, write.failures = status, version, 0
 			return
 		}
 		write.failures++
-		write.earliest = time.Now().Add(wait.Jitter(min(statusPause<<min(write.failures, 6), maxRetry), 0.2))
+		write.earliest = time.Now().Add(wait.Jitter(min(statusRetry<<min(write.failures, 6), maxRetry), 0.2))
 		if !apierrors.IsNotFound(err) {
 			klog.FromContext(ctx).Error(err, "The status of a Work was not written; retrying", "work", name, "in", time.Until(write.earliest))
 		}

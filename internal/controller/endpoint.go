@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -54,6 +55,8 @@ type endpoint struct {
 	delivering kcpdynamic.ClusterInterface
 	// reporting writes the statuses and finalizers of workloads. Its requests hold up neither.
 	reporting kcpdynamic.ClusterInterface
+	// statuses counts the statuses of workloads that are being written.
+	statuses  atomic.Int64
 	checker   *watchChecker
 	metrics   *metrics
 	beats     heartbeats

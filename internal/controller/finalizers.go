@@ -29,9 +29,11 @@ type finalizers struct {
 const (
 	// finalizersAtOnce is how many finalizers of a workspace are written before others have their turn.
 	finalizersAtOnce = 20
-	// finalizersAfter is how long a workload goes without its finalizer: what costs as much as its status comes when the burst is over.
-	// If it is deleted before, its copies are removed all the same, and it does not wait for that.
-	finalizersAfter = 10 * time.Second
+	// finalizersAfter is how long a workload goes without its finalizer, finalizersWithin how long where statuses are being written: what
+	// costs as much as its status comes when the burst is over. If it is deleted before, its copies are removed all the same, and it does
+	// not wait for that.
+	finalizersAfter  = 10 * time.Second
+	finalizersWithin = time.Minute
 	// finalizersRetry is when those that could not be written are tried again.
 	finalizersRetry = 10 * time.Second
 )
@@ -58,8 +60,9 @@ func (f *finalizers) want(wanted []delivery.Finalizer) {
 	f.tried, f.since = tried, since
 }
 
-// next takes some of the finalizers to write. wait is when there may be more, 0 if not before others are wanted.
-func (f *finalizers) next() (next []delivery.Finalizer, wait time.Duration) {
+// next takes some of the finalizers to write: few where the server is busy with statuses. wait is when there may be more, 0 if not
+// before others are wanted.
+func (f *finalizers) next(busy bool) (next []delivery.Finalizer, wait time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
@@ -67,7 +70,11 @@ func (f *finalizers) next() (next []delivery.Finalizer, wait time.Duration) {
 		f.tried = map[types.UID]string{}
 	}
 	for uid, w := range f.wanted {
-		if left := f.since[uid].Add(finalizersAfter).Sub(now); w.Wanted && left > 0 {
+		left := f.since[uid].Add(finalizersAfter).Sub(now)
+		if busy && left <= 0 && now.Before(f.since[uid].Add(finalizersWithin)) {
+			left = yieldEvery
+		}
+		if w.Wanted && left > 0 {
 			if wait == 0 || left < wait {
 				wait = left
 			}
@@ -103,7 +110,7 @@ func (f *finalizers) waiting() bool {
 
 // writeFinalizers writes some finalizers. One whose workload has changed meanwhile is written once the watch shows that.
 func (d *deliverer) writeFinalizers(ctx context.Context) (r result) {
-	next, wait := d.next()
+	next, wait := d.next(d.endpoint.statuses.Load() > 0)
 	var writing errgroup.Group
 	writing.SetLimit(statusesInFlight)
 	for _, f := range next {

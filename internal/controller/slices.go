@@ -48,8 +48,12 @@ type store struct {
 	deliveries map[workloadKey]map[string]v1alpha1.ClusterDelivery
 }
 
-// tellEvery is the least time between two writes of a slice for the sake of what is told of delivery alone.
-const tellEvery = 2 * time.Second
+// tellEvery is the least time between two writes of a slice for the sake of what is told of delivery alone. tellEach is added for each
+// cluster that a workload of the slice is on its way to: in a burst, one write tells of many.
+const (
+	tellEvery = 2 * time.Second
+	tellEach  = 100 * time.Millisecond
+)
 
 // sliceLimits bound a slice, and what counts as a young one.
 type sliceLimits struct{ decisions, bytes, youngDecisions, youngBytes int }
@@ -324,12 +328,27 @@ func (s *store) tell(key workloadKey, told map[string]v1alpha1.ClusterDelivery) 
 // tellDue marks the slices that are to be written for what is told, and returns when the next one is due; 0 is never.
 func (s *store) tellDue(now time.Time) (wait time.Duration) {
 	for _, sl := range s.slices {
-		left := sl.since.Add(tellEvery).Sub(now)
-		if sl.telling = sl.untold && left <= 0; sl.untold && left > 0 && (wait == 0 || left < wait) {
+		if sl.telling = false; !sl.untold {
+			continue
+		}
+		left := sl.since.Add(tellEvery + time.Duration(s.underWay(sl))*tellEach).Sub(now)
+		if sl.telling = left <= 0; left > 0 && (wait == 0 || left < wait) {
 			wait = left
 		}
 	}
 	return wait
+}
+
+// underWay counts the clusters that workloads of a slice are on their way to, as many as there are decisions at most.
+func (s *store) underWay(sl *slice) (n int) {
+	for key := range sl.current {
+		for _, d := range s.deliveries[key] {
+			if d.Health == v1alpha1.HealthPending || d.Health == v1alpha1.HealthInProgress {
+				n++
+			}
+		}
+	}
+	return min(n, v1alpha1.MaxDecisionsPerSlice)
 }
 
 // withoutDelivery takes out of a decision what it tells of delivery.

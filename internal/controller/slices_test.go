@@ -182,7 +182,7 @@ func TestSlices(t *testing.T) {
 			},
 		})
 		publish(never)
-		server.now = server.now.Add(tellEvery)
+		server.now = server.now.Add(tellEvery + v1alpha1.MaxDecisionsPerSlice*tellEach)
 		publish(never)
 		got := map[workloadKey]types.NamespacedName{}
 		for _, object := range server.stored {

@@ -61,6 +61,8 @@ func (d *deliverer) tellDenied(binding *apisv1alpha2.APIBinding, round *delivery
 // writeStatuses writes the statuses of workloads that are due. The rate limit of their client holds up nothing else.
 func (d *deliverer) writeStatuses(ctx context.Context) (r result) {
 	next, wait := d.reporter.Next()
+	d.endpoint.statuses.Add(int64(len(next)))
+	defer d.endpoint.statuses.Add(-int64(len(next)))
 	var mu sync.Mutex
 	var writing errgroup.Group
 	writing.SetLimit(statusesInFlight)

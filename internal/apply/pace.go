@@ -1,0 +1,58 @@
+package apply
+
+import (
+	"time"
+
+	"github.com/kcp-placement/placement/crds/v1alpha1"
+)
+
+// The status of a Work is written at once where workloads turn: they are ready, or gone, or something is wrong with them. While many
+// others are on their way, those that turn wait until they are one for every crowd of these. What else changes, and what waits, is written
+// after statusGather, and statusEach for each that is on its way. After a write, statusRest times as long passes as it took: the busier
+// the server, the more is gathered.
+const (
+	crowd        = 4
+	statusGather = time.Second
+	statusEach   = 25 * time.Millisecond
+	statusRest   = 4
+)
+
+// statusDue is when a status is to be written that differs from the written one since a time.
+func statusDue(written, status *v1alpha1.WorkStatus, since time.Time) time.Time {
+	turned, underWay := progress(written, status)
+	if turned > 0 && crowd*turned >= underWay {
+		return since
+	}
+	return since.Add(statusGather + time.Duration(underWay)*statusEach)
+}
+
+// progress counts the objects that have turned since a status was written, and those that are on their way.
+func progress(written, status *v1alpha1.WorkStatus) (turned, underWay int) {
+	before := make(map[v1alpha1.ManifestReference]*v1alpha1.ManifestStatus, len(written.Manifests)+len(written.Removing))
+	for _, reference := range written.Removing {
+		before[reference] = &v1alpha1.ManifestStatus{}
+	}
+	for i := range written.Manifests {
+		before[written.Manifests[i].ManifestReference] = &written.Manifests[i]
+	}
+	for i := range status.Manifests {
+		m := &status.Manifests[i]
+		b := before[m.ManifestReference]
+		delete(before, m.ManifestReference)
+		switch {
+		case !settled(m):
+			underWay++
+		case b == nil || b.Health != m.Health || b.Wrong != m.Wrong || b.Revision != m.Revision || b.Since != m.Since:
+			turned++
+		}
+	}
+	for _, reference := range status.Removing {
+		delete(before, reference)
+	}
+	return turned + len(before), underWay + len(status.Removing)
+}
+
+// settled says that nothing more is to be expected of an object soon.
+func settled(m *v1alpha1.ManifestStatus) bool {
+	return m.Wrong || m.Health == v1alpha1.HealthCurrent || m.Health == v1alpha1.HealthFailed
+}
