@@ -98,18 +98,12 @@ func New(c Config) (*Agent, error) {
 		return nil, fmt.Errorf("the kcp workspace: %w", err)
 	}
 	registration.delivery = c.Delivery
-	a := newAgent(cluster, registration, c.Interval, c.MaterialChange, c.Clock)
-	if c.Registry != nil {
-		if err := c.Registry.Register(a.metrics); err != nil {
-			return nil, err
-		}
-	}
-	return a, nil
+	return newAgent(cluster, registration, c.Interval, c.MaterialChange, newMetrics(c.Registry, c.Clock), c.Clock), nil
 }
 
-func newAgent(cluster *cluster, registration *registration, interval time.Duration, material float64, clock clock.Clock) *Agent {
+func newAgent(cluster *cluster, registration *registration, interval time.Duration, material float64, metrics *metrics, clock clock.Clock) *Agent {
 	return &Agent{
-		cluster: cluster, registration: registration, material: material, clock: clock, metrics: newMetrics(clock),
+		cluster: cluster, registration: registration, material: material, clock: clock, metrics: metrics,
 		schedule: schedule{interval: interval, report: clock.Now().Add(interval)},
 		notReady: errNotRead,
 	}

@@ -154,7 +154,7 @@ func newWorld(t *testing.T) *world {
 		return nil
 	}
 	r.event = func(_ runtime.Object, kind, reason, _ string, _ ...any) { w.events = append(w.events, kind+" "+reason) }
-	w.agent = newAgent(c, r, DefaultInterval, 1, w.clock)
+	w.agent = newAgent(c, r, DefaultInterval, 1, newMetrics(nil, w.clock), w.clock)
 	return w
 }
 
@@ -600,7 +600,7 @@ func (lister) IsWatchListSemanticsUnSupported() bool { return true }
 // Everything at once, with a clock that runs: nodes and pods come from a server, and changes arrive at the registration.
 func TestRun(t *testing.T) {
 	w := newWorld(t)
-	w.agent = newAgent(newClusterFor(lister{w.client.CoreV1()}, DefaultInterval, nil, clock.RealClock{}), w.agent.registration, DefaultInterval, 1, clock.RealClock{})
+	w.agent = newAgent(newClusterFor(lister{w.client.CoreV1()}, DefaultInterval, nil, clock.RealClock{}), w.agent.registration, DefaultInterval, 1, w.agent.metrics, clock.RealClock{})
 	w.agent.registration.run = func(ctx context.Context) { <-ctx.Done() }
 	written := make(chan string)
 	update := w.agent.registration.updateStatus

@@ -5,46 +5,48 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"k8s.io/utils/clock"
 )
 
 // metrics are the agent's own.
 type metrics struct {
-	reports          *prometheus.CounterVec
-	nodes            *prometheus.GaugeVec
-	pods, workloads  prometheus.Gauge
-	invalid          prometheus.Gauge
-	sinceLastSuccess prometheus.GaugeFunc
+	reports         *prometheus.CounterVec
+	nodes           *prometheus.GaugeVec
+	pods, workloads prometheus.Gauge
+	invalid         prometheus.Gauge
 
 	mu          sync.Mutex
 	lastSuccess time.Time
 }
 
-func newMetrics(clock clock.Clock) *metrics {
+// newMetrics registers the metrics, unless there is no registry.
+func newMetrics(registry prometheus.Registerer, clock clock.Clock) *metrics {
+	register := promauto.With(registry)
 	m := &metrics{
-		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
+		reports: register.NewCounterVec(prometheus.CounterOpts{
 			Name: "placement_agent_reports_total",
 			Help: "Attempts to report, by result: ok, error, conflict (another cluster's agent has the name), unregistered, or incomplete (its ClusterUsage, its Lease or a right to them is missing).",
 		}, []string{"result"}),
-		nodes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		nodes: register.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "placement_agent_nodes",
 			Help: "Nodes, by whether they are usable.",
 		}, []string{"usable"}),
-		pods: prometheus.NewGauge(prometheus.GaugeOpts{
+		pods: register.NewGauge(prometheus.GaugeOpts{
 			Name: "placement_agent_pods",
 			Help: "Pods that are counted.",
 		}),
-		workloads: prometheus.NewGauge(prometheus.GaugeOpts{
+		workloads: register.NewGauge(prometheus.GaugeOpts{
 			Name: "placement_agent_workloads",
 			Help: "Workloads that have pods here.",
 		}),
-		invalid: prometheus.NewGauge(prometheus.GaugeOpts{
+		invalid: register.NewGauge(prometheus.GaugeOpts{
 			Name: "placement_agent_invalid_quantities",
 			Help: "Quantities of nodes and pods that could not be used.",
 		}),
 		lastSuccess: clock.Now(),
 	}
-	m.sinceLastSuccess = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	register.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "placement_agent_seconds_since_last_report",
 		Help: "Seconds since the last report was written, or since the start.",
 	}, func() float64 {
@@ -56,18 +58,6 @@ func newMetrics(clock clock.Clock) *metrics {
 		m.reports.WithLabelValues(result)
 	}
 	return m
-}
-
-// Describe implements prometheus.Collector.
-func (m *metrics) Describe(descriptions chan<- *prometheus.Desc) {
-	prometheus.DescribeByCollect(m, descriptions)
-}
-
-// Collect implements prometheus.Collector.
-func (m *metrics) Collect(values chan<- prometheus.Metric) {
-	for _, c := range []prometheus.Collector{m.reports, m.nodes, m.pods, m.workloads, m.invalid, m.sinceLastSuccess} {
-		c.Collect(values)
-	}
 }
 
 func (m *metrics) figures(f *figures) {

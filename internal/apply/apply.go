@@ -98,7 +98,7 @@ type statusWrite struct {
 
 // New returns an applier, which delivers once it is run.
 func New(c Config) (*Applier, error) {
-	a := &Applier{Config: c, metrics: newMetrics(), news: make(chan struct{}, 1), writes: map[string]*statusWrite{}}
+	a := &Applier{Config: c, metrics: newMetrics(c.Registry), news: make(chan struct{}, 1), writes: map[string]*statusWrite{}}
 	configure := func(config *rest.Config) *rest.Config {
 		config = rest.CopyConfig(config)
 		config.UserAgent, config.QPS, config.WarningHandler = userAgent, -1, rest.NoWarnings{} // requests are bounded by how many are under way
@@ -120,11 +120,6 @@ func New(c Config) (*Applier, error) {
 	a.state = newState(settings{
 		cluster: c.Registration, namespaceTemplate: c.Delivery.NamespaceTemplate, podSecurity: c.Delivery.PodSecurity, pruneVolumes: c.PruneVolumeClaims,
 	}, c.Delivery.Kinds)
-	if c.Registry != nil {
-		if err := c.Registry.Register(a.metrics); err != nil {
-			return nil, err
-		}
-	}
 	return a, nil
 }
 

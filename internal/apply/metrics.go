@@ -1,9 +1,9 @@
 package apply
 
 import (
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // metrics are those of delivery.
@@ -15,50 +15,34 @@ type metrics struct {
 	corrections     prometheus.Counter
 }
 
-func newMetrics() *metrics {
+// newMetrics registers the metrics, unless there is no registry.
+func newMetrics(registry prometheus.Registerer) *metrics {
+	register := promauto.With(registry)
 	return &metrics{
-		works: prometheus.NewGauge(prometheus.GaugeOpts{
+		works: register.NewGauge(prometheus.GaugeOpts{
 			Name: "placement_agent_works",
 			Help: "Works of the cluster.",
 		}),
-		objects: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		objects: register.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "placement_agent_objects",
 			Help: "Objects in Works, by state: applied as they are there, pending, or failed, with something wrong.",
 		}, []string{"state"}),
-		removing: prometheus.NewGauge(prometheus.GaugeOpts{
+		removing: register.NewGauge(prometheus.GaugeOpts{
 			Name: "placement_agent_objects_removing",
 			Help: "Objects in no Work that the cluster still has.",
 		}),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+		requests: register.NewCounterVec(prometheus.CounterOpts{
 			Name: "placement_agent_object_requests_total",
 			Help: "Attempts to apply or remove an object, by result: ok, refused by the cluster, or error, where it has not answered.",
 		}, []string{"verb", "result"}),
-		statuses: prometheus.NewCounterVec(prometheus.CounterOpts{
+		statuses: register.NewCounterVec(prometheus.CounterOpts{
 			Name: "placement_agent_work_status_writes_total",
 			Help: "Writes of the status of a Work, by result.",
 		}, []string{"result"}),
-		corrections: prometheus.NewCounter(prometheus.CounterOpts{
+		corrections: register.NewCounter(prometheus.CounterOpts{
 			Name: "placement_agent_corrections_total",
 			Help: "Objects put right that others in the cluster had changed.",
 		}),
-	}
-}
-
-func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.works, m.removing, m.objects, m.requests, m.statuses, m.corrections}
-}
-
-// Describe implements prometheus.Collector.
-func (m *metrics) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, c := range m.collectors() {
-		c.Describe(descriptions)
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (m *metrics) Collect(values chan<- prometheus.Metric) {
-	for _, c := range m.collectors() {
-		c.Collect(values)
 	}
 }
 
