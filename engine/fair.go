@@ -39,8 +39,8 @@ const maxInLine = 64
 // what its quota leaves, and has not looked at the cluster since there is more. One that has looked and found no place keeps nobody
 // waiting.
 type lines struct {
-	// rows are those of the fleet.
-	rows *snapshot.Fleet
+	// row is that of a cluster of the fleet, nil where it is not registered.
+	row func(cluster string) *snapshot.Row
 	// of has a line for each workspace that looks at the fleet through grants; waiting is how many of them have anyone in it.
 	of      map[logicalcluster.Name]*line
 	waiting int
@@ -297,11 +297,10 @@ func (l *lines) hasTurn(of *line) bool {
 	for _, o := range of.waiting {
 		for _, cluster := range o.blind {
 			blind = true
-			position, there := l.rows.Position(cluster)
-			if !there || len(l.gatheredFor(cluster)) > 0 {
+			row := l.row(cluster)
+			if row == nil || len(l.gatheredFor(cluster)) > 0 {
 				continue
 			}
-			row := l.rows.Row(position)
 			me := l.claimant(of, cluster, o.asks(o.classes[0], row), o.priority, o.since, o.owner)
 			first := true
 			for _, other := range l.of {
@@ -425,6 +424,14 @@ func (l *lines) follow(before, now *snapshot.Row) {
 	case before == nil || before.Figures.Facts != now.Figures.Facts || !now.Free.Without(before.Free).IsZero() || growsOnNode(before, now):
 		l.ticks++
 		l.grown[now.Name] = l.ticks
+	}
+}
+
+// followReserved records how what is reserved on a cluster has changed.
+func (l *lines) followReserved(cluster string, before, now capacity.Resources) {
+	if l.of != nil && !before.Without(now).IsZero() {
+		l.ticks++
+		l.grown[cluster] = l.ticks
 	}
 }
 
@@ -581,8 +588,8 @@ func (l *lines) total(of *line, g *Grant) capacity.Resources {
 	total, known := of.totals[g]
 	if !known {
 		for _, cluster := range g.Clusters {
-			if position, there := l.rows.Position(cluster); there && of.grants.of(cluster) == g {
-				total = total.Add(l.rows.Row(position).Allocatable)
+			if row := l.row(cluster); row != nil && of.grants.of(cluster) == g {
+				total = total.Add(row.Allocatable)
 			}
 		}
 		of.totals[g] = total

@@ -13,28 +13,35 @@ import (
 type fleet struct {
 	name logicalcluster.Name
 	// mu makes rows and ledgers change together. Order: the mu of a workspace, then that of the fleet that it looks at. It is held to
-	// copy rows, to verify and to reserve; policies and rankings are evaluated without it.
+	// read what has changed, to verify and to reserve; policies and rankings are evaluated without it.
 	//
-	// Invariant: what rows say is reserved is what the ledgers hold.
+	// Invariant: what rows say is reserved is what the ledgers hold; while the fleet is shared, of what row returns.
 	mu   sync.Mutex
 	rows snapshot.Fleet
 	// ledgers of all workspaces with claims on the clusters, and that of the fleet's own.
 	ledgers map[logicalcluster.Name]*capacity.Ledger
-	// published are rows as other workspaces see them, by position; made when one asks.
-	published       []publication
-	publishedLayout int64
 	// shared is set once another workspace looks at the fleet: from then on the fleet's own has a view of it, too.
 	shared bool
+	// layout counts how often a cluster has joined or left. The rest is about a shared fleet of this layout: sites of clusters by position,
+	// nil until somebody asks, and in which order they have changed.
+	layout int64
+	sites  []site
+	recent recent
 	// lines are who waits for room.
 	lines lines
 }
 
-// publication is a row as others see it, and the one that it was made of.
-type publication struct{ of, row *snapshot.Row }
+// site is what a shared fleet keeps of a cluster: rows are made where somebody asks for them, by those who do.
+type site struct {
+	// reserved is what the ledgers hold.
+	reserved capacity.Resources
+	// published is the cluster as other workspaces see it, and of what it was made of.
+	of, published *snapshot.Cluster
+}
 
 func newFleet(name logicalcluster.Name) *fleet {
 	f := &fleet{name: name, ledgers: map[logicalcluster.Name]*capacity.Ledger{name: capacity.NewLedger()}}
-	f.lines.rows = &f.rows
+	f.lines.row = f.row
 	return f
 }
 
@@ -52,7 +59,16 @@ func (f *fleet) setCluster(c *snapshot.Cluster) (changed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	before := f.row(c.Name)
-	changed = f.rows.Set(c, f.ledgers[f.name].SetCluster(c.Name, c.Allocatable.Sub(c.Allocated), c.Counted))
+	reserved := f.ledgers[f.name].SetCluster(c.Name, c.Allocatable.Sub(c.Allocated), c.Counted)
+	changed = f.rows.Set(c, reserved)
+	switch {
+	case before == nil:
+		f.moved()
+	case changed && f.shared:
+		position, _ := f.rows.Position(c.Name)
+		f.sites[position].reserved = reserved
+		f.recent.touch(position)
+	}
 	f.lines.follow(before, f.row(c.Name))
 	return changed
 }
@@ -63,40 +79,76 @@ func (f *fleet) removeCluster(name string) {
 	f.ledgers[f.name].RemoveCluster(name)
 	before := f.row(name)
 	f.rows.Remove(name)
+	f.moved()
 	f.lines.follow(before, nil)
 }
 
-// row is that of a cluster, nil where it is not registered.
-func (f *fleet) row(cluster string) *snapshot.Row {
-	if position, there := f.rows.Position(cluster); there {
-		return f.rows.Row(position)
-	}
-	return nil
+// moved drops everything that depends on positions.
+func (f *fleet) moved() {
+	f.layout++
+	f.sites = nil
 }
 
-// updateReserved makes new rows for the clusters of a claim, as far as the ledgers hold another amount on them. The fleet is locked.
-func (f *fleet) updateReserved(claim *capacity.Claim) {
-	for i := range claim.Shares {
-		f.updateReservedOn(claim.Shares[i].Cluster)
+// arrange makes the sites of a shared fleet, unless they are there. The fleet is locked.
+func (f *fleet) arrange() {
+	if f.sites != nil || !f.shared {
+		return
 	}
+	f.rows.Index()
+	f.sites = make([]site, f.rows.Len())
+	for i := range f.sites {
+		f.sites[i].reserved = f.ledgers[f.name].Reserved(f.rows.Row(i).Name)
+	}
+	f.recent.arrange(len(f.sites))
+}
+
+// row is that of a cluster, nil where it is not registered. The fleet is locked.
+func (f *fleet) row(cluster string) *snapshot.Row {
+	position, there := f.rows.Position(cluster)
+	if !there {
+		return nil
+	}
+	if f.arrange(); f.shared {
+		f.rows.ReserveAt(position, f.sites[position].reserved)
+	}
+	return f.rows.Row(position)
+}
+
+// updateReserved takes up what the ledgers hold on the clusters of a claim that has been granted, or given up. The fleet is locked.
+func (f *fleet) updateReserved(claim *capacity.Claim) {
+	f.arrange()
+	f.ledgers[f.name].EachReserved(claim, func(i int, reserved capacity.Resources) {
+		if position, there := f.rows.Position(claim.Shares[i].Cluster); there {
+			f.reserveAt(position, reserved)
+		}
+	})
 }
 
 func (f *fleet) updateReservedOn(cluster string) {
+	f.arrange()
 	if position, there := f.rows.Position(cluster); there {
-		before := f.rows.Row(position)
-		f.rows.ReserveAt(position, f.ledgers[f.name].Reserved(cluster))
-		f.lines.follow(before, f.rows.Row(position))
+		f.reserveAt(position, f.ledgers[f.name].Reserved(cluster))
 	}
 }
 
-// publish returns the row of a position as other workspaces see it. The fleet is locked, and has this layout.
-func (f *fleet) publish(position int, layout int64) *snapshot.Row {
-	if f.publishedLayout != layout || len(f.published) != f.rows.Len() {
-		f.published, f.publishedLayout = make([]publication, f.rows.Len()), layout
+// reserveAt takes up what the ledgers hold on the cluster of a position. A shared fleet is arranged.
+func (f *fleet) reserveAt(position int, reserved capacity.Resources) {
+	if !f.shared {
+		f.rows.ReserveAt(position, reserved)
+		return
 	}
-	p, row := &f.published[position], f.rows.Row(position)
-	if p.of != row {
-		p.of, p.row = row, row.Published(p.row)
+	if s := &f.sites[position]; !s.reserved.Same(reserved) {
+		f.lines.followReserved(f.rows.Row(position).Name, s.reserved, reserved)
+		s.reserved = reserved
+		f.recent.touch(position)
 	}
-	return p.row
+}
+
+// publish returns the cluster of a position as other workspaces see it. The fleet is locked and arranged.
+func (f *fleet) publish(position int) *snapshot.Cluster {
+	s, of := &f.sites[position], f.rows.Row(position).Cluster
+	if s.of != of {
+		s.of, s.published = of, of.Published(s.published)
+	}
+	return s.published
 }

@@ -112,8 +112,8 @@ func (l *lines) coming() map[string]capacity.Resources {
 		}
 	}
 	for _, g := range l.reclaiming {
-		position, there := l.rows.Position(g.cluster)
-		if !there {
+		row := l.row(g.cluster)
+		if row == nil {
 			continue
 		}
 		for name, victims := range g.gave {
@@ -122,7 +122,7 @@ func (l *lines) coming() map[string]capacity.Resources {
 				if owner := ownerOf(v.Workload); of == nil || v.Workload.UID == "" || held[name][located{owner, g.cluster}] || of.ledger.Claim(owner).ShareOn(g.cluster) != nil {
 					continue
 				}
-				coming[g.cluster] = coming[g.cluster].Add(l.rows.Row(position).Counted[v.Workload.UID])
+				coming[g.cluster] = coming[g.cluster].Add(row.Counted[v.Workload.UID])
 			}
 		}
 	}

@@ -377,7 +377,7 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 				w.ledger.Restore(h.owner, instead[i])
 			}
 		}
-		if w.window != nil && w.window.synced != w.fleet.rows.Snapshot().Generation {
+		if w.window != nil && w.window.synced != w.fleet.recent.generation {
 			return errTaken
 		}
 		// The ranking is current for what the ledger holds: the two cannot differ.
@@ -392,7 +392,7 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 	}
 	w.fleet.lines.decided(w.name, r.owner(), d)
 	w.ledger.EachReserved(claim, func(i int, reserved capacity.Resources) {
-		w.fleet.rows.ReserveAt(w.placeOf(chosen[i].Position()), reserved)
+		w.fleet.reserveAt(w.placeOf(chosen[i].Position()), reserved)
 	})
 	return nil
 }

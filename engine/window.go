@@ -8,8 +8,8 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// window is a fleet that several workspaces look at, as one of them sees it: brought up to date from the fleet's log when the workspace
-// asks, so a report costs the same however many look. The workspace's mu guards it.
+// window is a fleet that several workspaces look at, as one of them sees it: brought up to date with what has changed in the fleet when
+// the workspace asks, so a report costs the same however many look. The workspace's mu guards it.
 //
 // Invariant: what a workspace sees, its positions and generations included, is a function of its grants, of its own claims, and of
 // what clusters are and have free whenever it asks.
@@ -17,23 +17,27 @@ type window struct {
 	rows snapshot.Fleet
 	// grants are nil for the workspace whose fleet it is, which sees all as it is.
 	grants *grants
-	// synced is the generation of the fleet that the window is current for, layout and facts are its versions then.
+	// synced, layout and facts are the versions of the fleet that the window is current for.
 	synced, layout, facts int64
 	// stale is set where other clusters are to be seen than before.
 	stale bool
-	// of are the fleet's rows by position in the window, and places their positions in the fleet; at has the positions in the window by those
-	// in the fleet, -1 where a cluster is not seen.
-	of     []*snapshot.Row
-	places []int
-	at     []int32
+	// reported are the clusters as they report, by position in the window, and places their positions in the fleet; at has the positions in
+	// the window by those in the fleet, -1 where a cluster is not seen.
+	reported []*snapshot.Cluster
+	places   []int
+	at       []int32
 	// sets are the indices of the grants by position in the window, -1 for a cluster that is not granted any more.
 	sets []int32
+	// changed and news are scratch space of sync.
+	changed []int
+	news    []news
 }
 
-// news is a row of the fleet that has changed, by its position there, and what the workspace is to see of it.
+// news is what a workspace is to see of a cluster that has changed, by its position in the fleet.
 type news struct {
-	place   int
-	of, row *snapshot.Row
+	place             int
+	reported, cluster *snapshot.Cluster
+	use               snapshot.Use
 }
 
 // lock locks the workspace and brings what it sees of the fleet up to date.
@@ -50,60 +54,54 @@ func (w *workspace) sync() {
 	}
 	outside, own := w.ledger.Moved()
 	v.stale = v.stale || outside
-	f := w.fleet
+	renewed, changed := v.read(w.fleet, own, w.ledger)
+	if renewed {
+		v.renew(w.ledger)
+	} else {
+		v.update(w.ledger)
+	}
+	if changed {
+		w.reports++
+	}
+}
+
+// read takes over what has changed in the fleet: all that is seen, where these are not the clusters that were. What own claims have
+// changed of quotas on clusters has changed as well.
+func (v *window) read(f *fleet, own []string, claims *capacity.Ledger) (all, any bool) {
 	f.mu.Lock()
-	s, facts := f.rows.Snapshot(), f.rows.Facts()
-	if s.Generation == v.synced && !v.stale && len(own) == 0 {
-		f.mu.Unlock()
-		return
-	}
-	renew := v.stale || s.Layout() != v.layout
-	var fresh []news
-	see := func(place int) {
-		one := news{place: place, of: f.rows.Row(place)}
-		if one.row = one.of; v.grants != nil {
-			one.row = f.publish(place, s.Layout())
+	defer f.mu.Unlock()
+	f.arrange()
+	v.changed, v.news = v.changed[:0], v.news[:0]
+	if all = v.stale || f.layout != v.layout; all {
+		v.at = make([]int32, len(f.sites))
+		for place := range f.sites {
+			if v.at[place] = -1; v.sees(f.rows.Row(place).Name, claims) {
+				v.changed = append(v.changed, place)
+			}
 		}
-		fresh = append(fresh, one)
-	}
-	if changes, known := s.Since(v.synced); known && !renew {
-		places := make([]int, 0, len(changes))
-		for _, c := range changes {
-			if v.at[c.Position] >= 0 {
-				places = append(places, c.Position)
+	} else {
+		for place := range f.recent.since(v.synced) {
+			if v.at[place] >= 0 {
+				v.changed = append(v.changed, place)
 			}
 		}
 		for _, cluster := range own {
 			if place, there := f.rows.Position(cluster); there {
-				places = append(places, place)
+				v.changed = append(v.changed, place)
 			}
 		}
-		slices.Sort(places) // in which order they have changed is of no concern
-		for _, place := range slices.Compact(places) {
-			see(place)
-		}
-	} else if renew {
-		for place := range f.rows.Len() {
-			if v.sees(f.rows.Row(place).Name, w.ledger) {
-				see(place)
-			}
-		}
-	} else {
-		for _, place := range v.places {
-			see(place)
+		slices.Sort(v.changed) // in which order they have changed is of no concern
+	}
+	for _, place := range slices.Compact(v.changed) {
+		of, reserved := f.rows.Row(place).Cluster, f.sites[place].reserved
+		if v.grants == nil {
+			v.news = append(v.news, news{place, of, of, snapshot.Use{Allocated: of.Allocated, Reserved: reserved}})
+		} else {
+			v.news = append(v.news, news{place, of, f.publish(place), snapshot.UsedOf(of, reserved)})
 		}
 	}
-	clusters := f.rows.Len()
-	f.mu.Unlock()
-	if renew {
-		v.renew(fresh, clusters, w.ledger)
-	} else {
-		v.update(fresh, w.ledger)
-	}
-	v.synced, v.layout, v.facts, v.stale = s.Generation, s.Layout(), facts, false
-	if len(fresh) > 0 {
-		w.reports++
-	}
+	v.synced, v.layout, v.facts, v.stale = f.recent.generation, f.layout, f.rows.Facts(), false
+	return all, len(v.news) > 0
 }
 
 // sees reports whether a cluster is to be seen: one that is granted, or that has something of the workspace.
@@ -111,46 +109,45 @@ func (v *window) sees(cluster string, claims *capacity.Ledger) bool {
 	return v.grants == nil || v.grants.setOf(cluster) >= 0 || claims.Has(cluster)
 }
 
-// show is what the window is to have of a row.
-func (v *window) show(one *news, claims *capacity.Ledger) *snapshot.Row {
-	if v.grants == nil {
-		return one.row
+// restrict has news of a cluster of a set be what grants leave of it.
+func (v *window) restrict(one *news, set int32, claims *capacity.Ledger) {
+	switch {
+	case v.grants == nil:
+	case set < 0:
+		one.cluster = one.cluster.AsWithdrawn()
+	case len(v.grants.all[set].ClusterQuota) > 0:
+		one.use.Left = claims.LeftOn(one.cluster.Name)
 	}
-	if v.grants.setOf(one.row.Name) < 0 {
-		return one.row.AsWithdrawn()
-	}
-	if left := claims.LeftOn(one.row.Name); left != nil {
-		return one.row.Within(left)
-	}
-	return one.row
 }
 
-// update takes up rows that have changed, of clusters that are seen.
-func (v *window) update(fresh []news, claims *capacity.Ledger) {
-	for i := range fresh {
-		one := &fresh[i]
+// update takes up news of clusters that are seen.
+func (v *window) update(claims *capacity.Ledger) {
+	for i := range v.news {
+		one := &v.news[i]
 		position := v.at[one.place]
-		v.rows.SetRow(v.show(one, claims), v.of[position].Figures.Facts == one.of.Figures.Facts)
-		v.of[position] = one.of
+		v.restrict(one, v.sets[position], claims)
+		v.rows.SetUsedAt(int(position), one.cluster, &one.use)
+		v.reported[position] = one.reported
 	}
 }
 
-// renew takes up which clusters are seen: all that there are now, in the order of their names.
-func (v *window) renew(all []news, clusters int, claims *capacity.Ledger) {
-	for _, before := range v.of {
-		if _, stays := slices.BinarySearchFunc(all, before.Name, func(one news, name string) int { return strings.Compare(one.of.Name, name) }); !stays {
+// renew takes up which clusters are seen: all of which there are news, in the order of their names.
+func (v *window) renew(claims *capacity.Ledger) {
+	for _, before := range v.reported {
+		if _, stays := slices.BinarySearchFunc(v.news, before.Name, func(one news, name string) int { return strings.Compare(one.cluster.Name, name) }); !stays {
 			v.rows.Remove(before.Name)
 		}
 	}
-	v.of, v.places, v.at, v.sets = make([]*snapshot.Row, len(all)), make([]int, len(all)), make([]int32, clusters), make([]int32, len(all))
-	for place := range v.at {
-		v.at[place] = -1
+	seen := len(v.news)
+	v.reported, v.places, v.sets = make([]*snapshot.Cluster, seen), make([]int, seen), make([]int32, seen)
+	for i := range v.news {
+		one := &v.news[i]
+		v.reported[i], v.places[i], v.at[one.place] = one.reported, one.place, int32(i)
+		v.sets[i] = int32(v.grants.setOf(one.cluster.Name))
+		v.restrict(one, v.sets[i], claims)
+		v.rows.SetUsed(one.cluster, &one.use)
 	}
-	for i := range all {
-		v.rows.SetRow(v.show(&all[i], claims), false)
-		v.of[i], v.places[i], v.at[all[i].place] = all[i].of, all[i].place, int32(i)
-		v.sets[i] = int32(v.grants.setOf(all[i].of.Name))
-	}
+	v.changed, v.news = nil, nil // which were large
 }
 
 // placeOf is the position in the fleet of one in the window, which is current for its layout.
@@ -189,7 +186,7 @@ func (w *workspace) reportOf(position int) *snapshot.Cluster {
 	if w.window == nil {
 		return w.seen.Row(position).Cluster
 	}
-	return w.window.of[position].Cluster
+	return w.window.reported[position]
 }
 
 // clustersAlone are the clusters that the workspace sees as they would be reported if nobody else had anything reserved there: what

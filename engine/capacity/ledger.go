@@ -488,7 +488,7 @@ func (l *Ledger) Reserved(cluster string) Resources {
 	return Resources{}
 }
 
-// EachReserved yields what is reserved on each cluster of a claim that is granted, in their order.
+// EachReserved yields what is reserved on each cluster of a claim that is granted, or has been until now, in their order.
 func (l *Ledger) EachReserved(claim *Claim, yield func(i int, reserved Resources)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

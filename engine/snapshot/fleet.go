@@ -43,15 +43,32 @@ func (f *Fleet) Set(c *Cluster, reserved capacity.Resources) (changed bool) {
 	return true
 }
 
-// SetRow is Set with the row of another fleet. The caller knows that facts are the same as before, or has them compared.
-func (f *Fleet) SetRow(row *Row, same bool) (changed bool) {
-	i, known := f.Position(row.Name)
-	same = known && (same || sameFacts(f.rows[i].Cluster, row.Cluster))
-	if same && sameCapacity(f.rows[i].Cluster, row.Cluster) && f.rows[i].Reserved.Same(row.Reserved) && sameQuota(f.rows[i], row) {
+// SetUsed is Set for a cluster of which so much is in use.
+func (f *Fleet) SetUsed(c *Cluster, use *Use) (changed bool) {
+	i, known := f.Position(c.Name)
+	if known {
+		return f.SetUsedAt(i, c, use)
+	}
+	f.put(i, false, false, NewRow(c, capacity.Resources{}).using(use))
+	return true
+}
+
+// SetUsedAt is SetUsed for the cluster of a position.
+func (f *Fleet) SetUsedAt(position int, c *Cluster, use *Use) (changed bool) {
+	before := f.rows[position]
+	from, same := before, before.Cluster == c
+	if !same {
+		same = sameFacts(before.Cluster, c)
+		if !same || !sameCapacity(before.Cluster, c) {
+			from = NewRow(c, capacity.Resources{})
+		}
+	}
+	if from == before && before.uses(use) {
 		return false
 	}
-	own := *row
-	f.put(i, known, same, &own)
+	next := from.using(use)
+	next.Cluster = c
+	f.put(position, true, same, next)
 	return true
 }
 
@@ -129,6 +146,16 @@ func (f *Fleet) Position(name string) (i int, known bool) {
 	return find(f.rows, name)
 }
 
+// Index has Position find clusters faster, until one joins or leaves.
+func (f *Fleet) Index() {
+	if f.index == nil {
+		f.index = make(map[string]int, len(f.rows))
+		for i, row := range f.rows {
+			f.index[row.Name] = i
+		}
+	}
+}
+
 // Row returns the current row at a position.
 func (f *Fleet) Row(position int) *Row { return f.rows[position] }
 
@@ -142,10 +169,7 @@ func (f *Fleet) Len() int { return len(f.rows) }
 func (f *Fleet) Snapshot() Snapshot {
 	f.scaleCosts()
 	if f.base == nil {
-		f.index = make(map[string]int, len(f.rows))
-		for i, row := range f.rows {
-			f.index[row.Name] = i
-		}
+		f.Index()
 		f.base = &base{generation: f.generation, layout: f.generation, block: newBlock(f.rows)}
 	}
 	return Snapshot{Generation: f.generation, base: f.base, log: f.log}

@@ -7,30 +7,58 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// Published is the row as other workspaces than the fleet's own see it: what a cluster is, and what is free there. All that is not
-// free is in use, whoever uses it or has it reserved; what conditions say in words is left out, as it may name workloads. before is
-// what it was last, nil if it is the first.
-//
-// Invariant: it is a function of facts, of what is allocatable and of what is free.
-func (r *Row) Published(before *Row) *Row {
-	c := new(Cluster)
-	if before != nil && before.Figures.Facts == r.Figures.Facts {
-		*c = *before.Cluster
-		c.Allocatable, c.LargestFree, c.UsableNodes = r.Allocatable, r.LargestFree, r.UsableNodes
-	} else {
-		*c = *r.Cluster
-		c.Counted, c.Conditions = nil, slices.Clone(c.Conditions)
-		for i := range c.Conditions {
-			c.Conditions[i].Message = ""
-		}
-		if c.Invalid != "" {
-			c.Invalid = "the registration cannot be used"
-		}
+// Published is the cluster as other workspaces than the fleet's own see it: what it is. What is in use there, by whomever, is said by
+// the rows that are made of it; what conditions say in words is left out, as it may name workloads. It is before, which may be nil, where
+// that says the same.
+func (c *Cluster) Published(before *Cluster) *Cluster {
+	p := *c
+	p.Allocated, p.Counted = capacity.Resources{}, nil
+	p.Conditions = slices.Clone(c.Conditions)
+	for i := range p.Conditions {
+		p.Conditions[i].Message = ""
 	}
-	c.Allocated = r.Allocatable.Sub(r.Free)
-	published := *r
-	published.Cluster, published.Version, published.Reserved = c, 0, capacity.Resources{}
-	return &published
+	if p.Invalid != "" {
+		p.Invalid = "the registration cannot be used"
+	}
+	if before != nil && sameFacts(before, &p) && sameCapacity(before, &p) {
+		return before
+	}
+	return &p
+}
+
+// Use is what of a cluster is not free for a workspace.
+type Use struct {
+	Allocated, Reserved capacity.Resources
+	// Left is what a quota leaves; nil where none bounds what the workspace is promised there.
+	Left map[string]int64
+}
+
+// UsedOf is the use of all that is not free, whoever has it and whether or not it runs.
+//
+// Invariant: it is a function of what is allocatable and of what is free.
+func UsedOf(c *Cluster, reserved capacity.Resources) Use {
+	free := c.Allocatable.Sub(c.Allocated.Add(reserved))
+	return Use{Allocated: c.Allocatable.Sub(free)}
+}
+
+// using is r with another use.
+func (r *Row) using(u *Use) *Row {
+	unbound, next := r, new(Row)
+	if r.Quota != nil {
+		whole := *r
+		whole.Quota, whole.Free, unbound = nil, r.Quota.Free, &whole
+	}
+	unbound.with(u.Allocated, u.Reserved, next)
+	if u.Left != nil {
+		next.bound(u.Left)
+	}
+	return next
+}
+
+// uses reports whether that is the use in the row.
+func (r *Row) uses(u *Use) bool {
+	return r.Allocated.Same(u.Allocated) && r.Reserved.Same(u.Reserved) &&
+		(r.Quota == nil && u.Left == nil || r.Quota != nil && u.Left != nil && maps.Equal(r.Quota.Left, u.Left))
 }
 
 // Quota is what a workspace may still be promised on a cluster that it shares with others.
@@ -85,15 +113,9 @@ func (r *Row) bound(left map[string]int64) {
 	r.Figures.Free = [2]int64{r.Free.CPU, r.Free.Memory}
 }
 
-// sameQuota reports whether two rows with the same capacity have the same quota.
-func sameQuota(a, b *Row) bool {
-	return a.Quota == b.Quota || a.Quota != nil && b.Quota != nil && maps.Equal(a.Quota.Left, b.Quota.Left)
-}
-
-// AsWithdrawn is the row of a cluster that is not granted to a workspace any more.
-func (r *Row) AsWithdrawn() *Row {
-	c, withdrawn := *r.Cluster, *r
-	c.Withdrawn = true
-	withdrawn.Cluster = &c
+// AsWithdrawn is the cluster once it is not granted to a workspace any more.
+func (c *Cluster) AsWithdrawn() *Cluster {
+	withdrawn := *c
+	withdrawn.Withdrawn = true
 	return &withdrawn
 }

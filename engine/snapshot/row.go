@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"maps"
 	"math"
 
 	"github.com/kcp-placement/placement/engine/capacity"
@@ -13,6 +14,8 @@ type Row struct {
 	Figures Figures
 	// Version identifies the row in its fleet; it is 0 for a row that is in none.
 	Version int64
+	// Allocated is what is in use: what the cluster reports and, where others than the fleet's own see it, all that is not free.
+	Allocated capacity.Resources
 	// Reserved is what is promised to workloads and not yet in use.
 	Reserved capacity.Resources
 	// Free = Allocatable - Allocated - Reserved, as far as Quota leaves it; negative where a cluster has shrunk below its promises.
@@ -79,7 +82,7 @@ func NewRow(c *Cluster, reserved capacity.Resources) *Row {
 			r.Figures.PerMillion[i] = 1_000_000 / float64(allocatable)
 		}
 	}
-	r.reserve(c.Allocatable, c.Allocated, reserved)
+	r.use(c.Allocatable, c.Allocated, reserved)
 	return r
 }
 
@@ -97,11 +100,11 @@ func (r *Row) Without(promised, reserved, counted capacity.Resources, to *Row) {
 	}
 	rest = rest.WithoutNone()
 	if used.IsZero() {
-		r.with(rest, to)
+		r.with(r.Allocated, rest, to)
 		return
 	}
 	c := *r.Cluster
-	c.Allocated = c.Allocated.Sub(used)
+	c.Allocated = r.Allocated.Sub(used)
 	if c.LargestFree != nil && !counted.IsZero() {
 		largest := c.LargestFree.Add(counted)
 		c.LargestFree = &largest
@@ -136,29 +139,29 @@ func (r *Row) LackingOnNode(replica capacity.Resources) (name string, onNode boo
 // With returns r with other reservations.
 func (r *Row) With(reserved capacity.Resources) *Row {
 	next := new(Row)
-	r.with(reserved, next)
+	r.with(r.Allocated, reserved, next)
 	return next
 }
 
-// with puts r with other reservations into to.
-func (r *Row) with(reserved capacity.Resources, to *Row) {
+// with puts r with so much in use and reserved into to.
+func (r *Row) with(allocated, reserved capacity.Resources, to *Row) {
 	*to = *r
 	to.Version = 0
-	if len(r.Reserved.Extended)+len(reserved.Extended) > 0 || r.Quota != nil {
-		to.reserve(r.Allocatable, r.Allocated, reserved)
+	if len(r.Reserved.Extended)+len(reserved.Extended) > 0 || r.Quota != nil || !maps.Equal(r.Allocated.Extended, allocated.Extended) {
+		to.use(r.Allocatable, allocated, reserved)
 		return
 	}
-	// Usually no extended resource is reserved: then both rows share what is derived of these.
-	allocatable, allocated := r.Allocatable, r.Allocated
+	// Usually no extended resource is concerned: then both rows share what is derived of these.
+	allocatable := r.Allocatable
 	allocatable.Extended, allocated.Extended = nil, nil
-	to.reserve(allocatable, allocated, reserved)
-	to.Free.Extended, to.Utilization.Extended = r.Free.Extended, r.Utilization.Extended
+	to.use(allocatable, allocated, reserved)
+	to.Allocated.Extended, to.Free.Extended, to.Utilization.Extended = r.Allocated.Extended, r.Free.Extended, r.Utilization.Extended
 }
 
-// reserve derives everything that depends on what is reserved.
-func (r *Row) reserve(allocatable, allocated, reserved capacity.Resources) {
+// use derives everything that depends on what is in use and reserved.
+func (r *Row) use(allocatable, allocated, reserved capacity.Resources) {
 	used := allocated.Add(reserved)
-	r.Reserved, r.Free = reserved, allocatable.Sub(used)
+	r.Allocated, r.Reserved, r.Free = allocated, reserved, allocatable.Sub(used)
 	cpu, memory := utilizationOf(used.CPU, allocatable.CPU), utilizationOf(used.Memory, allocatable.Memory)
 	r.Utilization = capacity.Resources{CPU: cpu.percent, Memory: memory.percent, Storage: utilizationOf(used.Storage, allocatable.Storage).percent}
 	if len(used.Extended)+len(allocatable.Extended) > 0 {

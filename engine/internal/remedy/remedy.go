@@ -173,6 +173,7 @@ type trial struct {
 // Try returns a cluster as it is after all changes that can be tried.
 func Try(row *snapshot.Row, changes []Change) *snapshot.Row {
 	t := &trial{*row.Cluster, row.Reserved, nil}
+	t.Allocated = row.Allocated
 	if row.Quota != nil {
 		t.left = maps.Clone(row.Quota.Left)
 	}
