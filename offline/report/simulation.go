@@ -89,6 +89,7 @@ func decisions(w io.Writer, r *simulation.Result, workspace string) {
 	render(w, decisionTable(w, workloads))
 	notes(w, r, workspace)
 	preempted(w, r, workspace)
+	givenBack(w, r, workspace)
 }
 
 // notes prints how clusters were chosen together: of each placement for the first few workloads.
@@ -122,6 +123,24 @@ func preempted(w io.Writer, r *simulation.Result, workspace string) {
 			if d.Workspace == workspace {
 				t.AppendRow(table.Row{d.Workload.String(), d.Priority, victim.Workload.String(), victim.Priority, strings.Join(victim.Clusters, ", ")})
 			}
+		}
+	}
+	render(w, t)
+}
+
+// givenBack prints what workspaces give back to others that are guaranteed it.
+func givenBack(w io.Writer, r *simulation.Result, workspace string) {
+	t := NewTable(w)
+	t.AppendHeader(table.Row{"GUARANTEED", "MAKES ROOM FOR", "IS GIVEN ROOM BY"})
+	for _, d := range r.Decisions {
+		if d.Workspace != workspace {
+			continue
+		}
+		for _, to := range d.GivesBack {
+			t.AppendRow(table.Row{d.Workload.String(), to.String(), ""})
+		}
+		for _, by := range d.Reclaims {
+			t.AppendRow(table.Row{d.Workload.String(), "", by.String()})
 		}
 	}
 	render(w, t)
@@ -249,6 +268,9 @@ func Diff(w io.Writer, d *simulation.Diff) {
 			}
 			for _, by := range c.PreemptedBy {
 				to += fmt.Sprintf("; %s (priority %d) takes its place on %s", by.Workload, by.Priority, strings.Join(by.Clusters, ", "))
+			}
+			for _, by := range c.GivesBack {
+				to += fmt.Sprintf("; makes room for %s, to whom it is guaranteed", by)
 			}
 			t.AppendRow(table.Row{in(c.Workspace, c.Workload.String()), c.Placement, scored(c.Before, c.Divided), to})
 		}

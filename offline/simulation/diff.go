@@ -44,6 +44,8 @@ type Change struct {
 	// PreemptedBy are the workloads in whose favour it loses clusters in the later result, Preempts those in whose place it is put.
 	PreemptedBy []Preemption `json:"preemptedBy,omitempty"`
 	Preempts    []Preemption `json:"preempts,omitempty"`
+	// GivesBack is what it loses to workloads of other workspaces in the later result, since these are guaranteed it.
+	GivesBack []GivenBack `json:"givesBack,omitempty"`
 	// Error is why the workload runs nowhere in the later result; empty where it runs. Of one that is held it is why it leaves.
 	Error string `json:"error"`
 	// NoBetterPlace is why the workload should leave clusters that it stays on in the later result; empty where it stays on none.
@@ -93,7 +95,7 @@ func Compare(before, after *Result) *Diff {
 	diff.Suspended = after.Suspended
 	diff.Summary.Workloads, diff.Summary.Before, diff.Summary.After = len(after.Decisions), before.Summary.Placed, after.Summary.Placed
 	for _, d := range after.Decisions {
-		change := Change{Workspace: d.Workspace, Workload: d.Workload, Placement: d.Placement, Before: []engine.Choice{}, After: d.Clusters, PreemptedBy: d.PreemptedBy, Preempts: d.Preempts, Error: d.Error, NoBetterPlace: d.NoBetterPlace}
+		change := Change{Workspace: d.Workspace, Workload: d.Workload, Placement: d.Placement, Before: []engine.Choice{}, After: d.Clusters, PreemptedBy: d.PreemptedBy, Preempts: d.Preempts, GivesBack: d.GivesBack, Error: d.Error, NoBetterPlace: d.NoBetterPlace}
 		if e := earlier[workloadKey{d.Workspace, d.Workload}]; e != nil {
 			change.Before = e.Clusters
 			if change.Divided = d.Divided || e.Divided; d.Divided && e.Divided {

@@ -45,6 +45,10 @@ type Decision struct {
 	// Preempts are the workloads in whose place this one is put, PreemptedBy those in whose favour it has lost clusters.
 	Preempts    []Preemption `json:"preempts,omitempty"`
 	PreemptedBy []Preemption `json:"preemptedBy,omitempty"`
+	// GivesBack is what it has lost to workloads of other workspaces that are guaranteed what its own has borrowed, Reclaims what others have
+	// given back for it.
+	GivesBack []GivenBack `json:"givesBack,omitempty"`
+	Reclaims  []GivenBack `json:"reclaims,omitempty"`
 	// Held is where the workload goes once it is its turn, where the brake holds it; see Simulation.Pace.
 	Held *Held `json:"held,omitempty"`
 	// Gain is where the workload would be better off, where its placement has workloads move for a gain.

@@ -2,10 +2,14 @@ package simulation_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/kcp-dev/logicalcluster/v3"
+
 	"github.com/kcp-placement/placement/offline/manifest"
+	"github.com/kcp-placement/placement/offline/report"
 	"github.com/kcp-placement/placement/offline/simulation"
 )
 
@@ -105,5 +109,83 @@ func TestTurns(t *testing.T) {
 				t.Errorf("%v, want %v", got, test.want)
 			}
 		})
+	}
+}
+
+// TestGiveBack: borrowers fill the clusters, as decisions say, and a team wants what it is guaranteed. What is reclaimable makes room for that, and
+// no more. Who looks at all workspaces reads who gives what to whom; who looks from a team reads that others do, not which, nor how many.
+func TestGiveBack(t *testing.T) {
+	grants := `{name: shop, workspace: {path: "root:shop"}, guaranteed: {cpu: "3"}}, {name: ml, workspace: {path: "root:ml"}}, {name: web, workspace: {path: "root:web"}}`
+	files := estate(1, grants, "ml 6", "web 4", "shop 4")
+	for _, f := range files {
+		if f.Name == "ml.yaml" {
+			f.Text = strings.Replace(f.Text, "numberOfClusters: 1", "numberOfClusters: 1, preemption: {reclaimable: true}", 1)
+		}
+	}
+	for _, team := range []string{"ml 6", "web 4"} {
+		name, count := team[:strings.Index(team, " ")], 0
+		_, _ = fmt.Sscanf(team, name+" %d", &count)
+		text := fmt.Sprintf("apiVersion: tmc.kcp.io/v1alpha1\nkind: PlacementDecision\nmetadata: {name: all-1, namespace: default, annotations: {kcp.io/path: \"root:%s\"}}\nplacementName: all\ndecisions:\n", name)
+		for i := range count {
+			text += fmt.Sprintf(`- {workload: {apiVersion: apps/v1, kind: Deployment, name: w%03d, uid: u%d}, inputsDigest: d, decidedAt: "2026-01-0%dT00:00:00Z", clusters: [{name: c0, replicas: 1, score: 80, reason: Good, reserved: {cpu: "1"}}]}
+`, i, i, i+1)
+		}
+		files = append(files, &manifest.File{Name: name + "-decisions.yaml", Text: text})
+	}
+	for _, test := range []struct {
+		about     logicalcluster.Name
+		given     string // what is given back, by whom and to whom
+		decisions int
+	}{
+		{"", "ml w000 for root:shop w000, ml w001 for root:shop w001, ml w002 for root:shop w002; shop w000 by root:ml w000, shop w001 by root:ml w001, shop w002 by root:ml w002", 14},
+		{"root:ml", "ml w000 for others, ml w001 for others, ml w002 for others; ", 6},
+		{"root:shop", "; shop w000 by others, shop w001 by others, shop w002 by others", 4},
+		{"root:web", "; ", 4},
+	} {
+		workspaces, errs := manifest.Read(files)
+		if len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		s, err := simulation.New(simulation.Options{About: test.about})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Load(t.Context(), workspaces); err != nil {
+			t.Fatal(err)
+		}
+		result, err := s.Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		side := func(g simulation.GivenBack) string {
+			if g.Workload == nil && g.Workspace == "" && g.Placement == "" {
+				return "others"
+			}
+			return g.Workspace + " " + g.Workload.Name
+		}
+		var gives, gets []string
+		for _, d := range result.Decisions {
+			who := strings.TrimPrefix(d.Workspace, "root:") + " " + d.Workload.Name
+			for _, g := range d.GivesBack {
+				gives = append(gives, who+" for "+side(g))
+			}
+			for _, g := range d.Reclaims {
+				gets = append(gets, who+" by "+side(g))
+			}
+			if len(d.GivesBack) > 0 != (len(d.Clusters) == 0 && strings.HasPrefix(who, "ml")) {
+				t.Errorf("%s gives back %v and is on %v", who, d.GivesBack, d.Clusters)
+			}
+		}
+		slices.Sort(gives)
+		if got := strings.Join(gives, ", ") + "; " + strings.Join(gets, ", "); got != test.given || len(result.Decisions) != test.decisions {
+			t.Errorf("about %q: of %d decisions %s, want of %d %s", test.about, len(result.Decisions), got, test.decisions, test.given)
+		}
+		var text strings.Builder
+		report.Simulation(&text, result)
+		for _, other := range []string{"root:ml", "root:shop"} {
+			if test.about != "" && test.about != logicalcluster.Name(other) && strings.Contains(text.String(), other) {
+				t.Errorf("%s reads of %s: %s", test.about, other, text.String())
+			}
+		}
 	}
 }

@@ -67,6 +67,8 @@ type Simulation struct {
 	pacers map[logicalcluster.Name]*pacer
 	// preempted are the workloads that have lost clusters to others in this Run.
 	preempted map[key][]Preemption
+	// gaveBack are those that have lost clusters to workloads of other workspaces in this Run.
+	gaveBack map[key][]GivenBack
 	// rejected are the latest of each class.
 	rejected map[class]rejected
 }
@@ -84,10 +86,10 @@ type workspace struct {
 type placementState struct {
 	name, namespace string
 	priority        int32
-	// preempts: its workloads may take the place of others.
-	preempts bool
-	compiled *placement.Placement
-	err      error
+	// preempts: its workloads may take the place of others. reclaimable: they make room for what other workspaces are guaranteed.
+	preempts, reclaimable bool
+	compiled              *placement.Placement
+	err                   error
 	// queue is what the controller says of its workloads that wait.
 	queue []v1alpha1.QueuedWorkload
 	// unlimited: the brake is lifted for its workloads. suspended: nothing is decided on them.
@@ -283,7 +285,7 @@ func (w *workspace) compile(e *engine.Engine) error {
 	slices.SortFunc(objects, func(a, b manifest.Typed[v1alpha1.WorkloadPlacement]) int { return placement.ByAge(a.Typed, b.Typed) })
 	for _, o := range objects {
 		p := &placementState{
-			name: o.Typed.Name, namespace: o.Typed.Namespace, priority: o.Typed.Spec.Priority, preempts: o.Typed.Preempts(),
+			name: o.Typed.Name, namespace: o.Typed.Namespace, priority: o.Typed.Spec.Priority, preempts: o.Typed.Preempts(), reclaimable: o.Typed.Spec.Preemption.Reclaimable,
 			queue: o.Typed.Status.Queue, unlimited: o.Typed.DisruptsAtOnce(), suspended: o.Typed.Spec.Suspend, uid: o.Typed.UID,
 		}
 		if asked := o.Typed.Spec.Headroom; asked != nil {
@@ -453,7 +455,7 @@ func (s *Simulation) Run(ctx context.Context) (*Result, error) {
 func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*Result, error) {
 	items := s.items()
 	start := time.Now()
-	s.pacers, s.preempted = s.newPacers(), map[key][]Preemption{}
+	s.pacers, s.preempted, s.gaveBack = s.newPacers(), map[key][]Preemption{}, map[key][]GivenBack{}
 	result := &Result{Decisions: make([]Decision, 0, len(items)), Clusters: []Cluster{}}
 	wanted := -1
 	for i, item := range items {
@@ -472,7 +474,7 @@ func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*
 		}
 		result.Decisions = append(result.Decisions, d)
 		if isLast {
-			if wanted = i; !d.waitsForOthers && !inLine {
+			if wanted = i; !d.waitsForOthers && !inLine && !s.mayGiveBack(item) {
 				break
 			}
 			last = func(*Decision) bool { return false } // the others are placed for its sake
@@ -514,13 +516,17 @@ func (s *Simulation) placeWaiting(ctx context.Context, items []item, decisions [
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			d := Decision{Workspace: before.Workspace, Workload: before.Workload, Clusters: []engine.Choice{}, detailed: before.detailed}
-			s.place(ctx, items[i], &d)
-			again = again || len(d.Clusters) > 0
-			*before = d
+			s.placeAgain(ctx, items[i], before)
+			again = again || len(before.Clusters) > 0
 		}
 	}
 	return nil
+}
+
+// placeAgain decides again for a workload, in place of an earlier decision.
+func (s *Simulation) placeAgain(ctx context.Context, item item, d *Decision) {
+	*d = Decision{Workspace: d.Workspace, Workload: d.Workload, Clusters: []engine.Choice{}, detailed: d.detailed}
+	s.place(ctx, item, d)
 }
 
 // place decides for one workload, unless it stays where it is.
@@ -542,6 +548,7 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 		return
 	}
 	d.Placement, d.Priority, d.PreemptedBy = item.placement.name, item.placement.priority, s.preempted[keyOf(item.workspace.Name, item.Reference)]
+	d.GivesBack = s.gaveBack[keyOf(item.workspace.Name, item.Reference)]
 	current, assigned := s.current(item)
 	if !assigned {
 		if end := item.End(); end != "" {

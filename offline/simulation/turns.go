@@ -36,14 +36,32 @@ func (s *Simulation) takeTurns(ctx context.Context, items []item, decisions []De
 			s.engine.SetLine(ctx, name, nil)
 		}
 	}()
-	for idle := 0; idle < 2 && len(names) > 0; idle++ {
-		for _, name := range names {
-			requests := make([]engine.Request, len(lines[name]))
-			for j, i := range lines[name] {
-				requests[j] = s.request(items[i], assignment{})
-			}
-			s.engine.SetLine(ctx, name, requests)
+	setLine := func(name logicalcluster.Name) {
+		requests := make([]engine.Request, len(lines[name]))
+		for j, i := range lines[name] {
+			requests[j] = s.request(items[i], assignment{})
 		}
+		s.engine.SetLine(ctx, name, requests)
+	}
+	for idle := 0; idle < 2 && len(names) > 0; idle++ {
+		s.offer()
+		for _, name := range names {
+			setLine(name)
+		}
+		given, err := s.giveBack(ctx, items, decisions, func(i int) {
+			name := items[i].workspace.Name
+			lines[name] = slices.DeleteFunc(lines[name], func(o int) bool { return o == i })
+			setLine(name)
+		})
+		if err != nil {
+			return err
+		}
+		for _, i := range given { // in turn with the others that wait
+			name := items[i].workspace.Name
+			lines[name] = slices.Compact(slices.Sorted(slices.Values(append(lines[name], i))))
+			idle = 0
+		}
+		names = slices.Sorted(maps.Keys(lines))
 		left := map[logicalcluster.Name][]int{}
 		for placed := true; placed; {
 			placed = false
@@ -53,10 +71,9 @@ func (s *Simulation) takeTurns(ctx context.Context, items []item, decisions []De
 						return context.Cause(ctx)
 					}
 					i := lines[name][0]
-					before := &decisions[i]
-					d := Decision{Workspace: before.Workspace, Workload: before.Workload, Clusters: []engine.Choice{}, detailed: before.detailed}
-					s.place(ctx, items[i], &d)
-					if *before = d; d.waitsForTurn {
+					s.placeAgain(ctx, items[i], &decisions[i])
+					d := &decisions[i]
+					if d.waitsForTurn {
 						break
 					}
 					lines[name] = lines[name][1:]

@@ -128,6 +128,12 @@ func (e explained) Table(w io.Writer) {
 	for _, by := range e.PreemptedBy {
 		fmt.Fprintf(w, "%s (priority %d) makes room for %s.\n", e.Workload, e.Priority, by)
 	}
+	for _, to := range e.GivesBack {
+		fmt.Fprintf(w, "%s makes room for %s: what this workspace has borrowed is guaranteed there.\n", e.Workload, to)
+	}
+	for _, by := range e.Reclaims {
+		fmt.Fprintf(w, "%s is given room by %s: its workspace is guaranteed what is borrowed there.\n", e.Workload, by)
+	}
 	if e.NoBetterPlace != "" {
 		fmt.Fprintf(w, "%s: %s\n", e.Workload, e.NoBetterPlace)
 	}
