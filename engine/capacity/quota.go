@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/kcp-placement/placement/internal/int128"
 )
@@ -65,6 +64,20 @@ type quotas struct {
 type quotaSet struct {
 	Quota
 	promise
+	// whole and each are the limits of Whole and Each, ordered by resource.
+	whole, each []limit
+}
+
+type limit struct {
+	resource string
+	amount   int128.Int
+}
+
+func limitsOf(amounts map[string]int64) (all []limit) {
+	for _, name := range slices.Sorted(maps.Keys(amounts)) {
+		all = append(all, limit{name, int128.Of(amounts[name])})
+	}
+	return all
 }
 
 // promise is what some claims come to: whole, whether or not reports count them.
@@ -90,7 +103,7 @@ func (l *Ledger) SetQuotas(all []Quota) {
 	defer l.mu.Unlock()
 	q := &quotas{of: map[string]*quotaSet{}, on: map[string]*promise{}, changed: map[string]bool{}}
 	for _, one := range all {
-		set := &quotaSet{Quota: one}
+		set := &quotaSet{Quota: one, whole: limitsOf(one.Whole), each: limitsOf(one.Each)}
 		q.sets, q.whole = append(q.sets, set), q.whole || len(one.Whole) > 0
 		for _, cluster := range one.Clusters {
 			if q.of[cluster] == nil {
@@ -177,11 +190,10 @@ func (l *Ledger) Left() (of [][]Left) {
 	}
 	of = make([][]Left, len(l.quotas.sets))
 	for i, set := range l.quotas.sets {
-		of[i] = make([]Left, 0, len(set.Whole))
-		for name, amount := range set.Whole {
-			of[i] = append(of[i], Left{name, int128.Of(amount).Sub(set.amount.of(name))})
+		of[i] = make([]Left, len(set.whole))
+		for k, l := range set.whole {
+			of[i][k] = Left{l.resource, l.amount.Sub(set.amount.of(l.resource))}
 		}
-		slices.SortFunc(of[i], func(a, b Left) int { return strings.Compare(a.Resource, b.Resource) })
 	}
 	return of
 }
@@ -211,20 +223,24 @@ func (q *quotas) short(previous, claim *Claim, promised []*Claim) error {
 			}
 			continue
 		}
-		here := func(cluster string) bool { return cluster == s.Cluster }
-		var on promise
-		if p := q.on[s.Cluster]; p != nil {
-			on = *p
+		if len(set.each) > 0 {
+			here, on := func(cluster string) bool { return cluster == s.Cluster }, q.on[s.Cluster]
+			if on == nil {
+				on = &promise{}
+			}
+			if e := shortOf(set.each, &on.amount, here, previous, claim, promised); e != nil {
+				e.Set, e.Cluster = set.Set, s.Cluster
+				return e
+			}
 		}
-		if e := shortOf(set.Each, &on.amount, here, previous, claim, promised); e != nil {
-			e.Set, e.Cluster = set.Set, s.Cluster
-			return e
+		if len(set.whole) == 0 {
+			continue
 		}
 		inSet := func(cluster string) bool { return q.of[cluster] == set }
 		if slices.ContainsFunc(claim.Shares[:i], func(o Share) bool { return inSet(o.Cluster) }) {
 			continue // asked already
 		}
-		if e := shortOf(set.Whole, &set.amount, inSet, previous, claim, promised); e != nil {
+		if e := shortOf(set.whole, &set.amount, inSet, previous, claim, promised); e != nil {
 			e.Set = set.Set
 			return e
 		}
@@ -234,13 +250,14 @@ func (q *quotas) short(previous, claim *Claim, promised []*Claim) error {
 
 // shortOf returns the first resource of which a claim exceeds limits on some clusters, given what is promised there; nil where it
 // exceeds none, or asks for no more than one that is promised to the same workload.
-func shortOf(limits map[string]int64, there *sum, some func(cluster string) bool, previous, claim *Claim, promised []*Claim) *QuotaError {
-	for _, name := range slices.Sorted(maps.Keys(limits)) {
+func shortOf(limits []limit, there *sum, some func(cluster string) bool, previous, claim *Claim, promised []*Claim) *QuotaError {
+	for _, l := range limits {
+		name := l.resource
 		asked, before := claim.of(name, some), previous.of(name, some)
 		if asked == (int128.Int{}) {
 			continue
 		}
-		allowed := int128.Of(limits[name]).Sub(there.of(name)).Add(before)
+		allowed := l.amount.Sub(there.of(name)).Add(before)
 		if !allowed.Less(asked) || slices.ContainsFunc(promised, func(p *Claim) bool { return p.UID == claim.UID && !p.of(name, some).Less(asked) }) {
 			continue
 		}
