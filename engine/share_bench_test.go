@@ -36,15 +36,16 @@ func (s *scene) share(b *testing.B, team logicalcluster.Name, quota map[string]i
 	}
 }
 
-// BenchmarkTeamsDecide: 100 workspaces on one fleet all decide at once, each again and again for 500 workloads of 4 classes that were
-// seen, in one call, with their reservations, which it gives back before the next round. An operation is one decision.
+// BenchmarkTeamsDecide: 100 workspaces on one fleet all decide at once, a goroutine for each, by one call for each of 500 workloads of 4
+// classes that were seen. Each decision reserves on three clusters, and is given back before the next round. An operation is one
+// decision, with its part of giving back.
 func BenchmarkTeamsDecide(b *testing.B) {
 	const teams, each = 100, 500
 	for _, c := range []struct {
 		name  string
 		quota map[string]int64
-	}{{"no quota", nil}, {"quota", map[string]int64{capacity.CPU: 1 << 50, capacity.Memory: 1 << 60}}} {
-		b.Run(c.name, func(b *testing.B) {
+	}{{"free", nil}, {"quota", map[string]int64{capacity.CPU: 1 << 50, capacity.Memory: 1 << 60}}} {
+		b.Run(fmt.Sprintf("%s/clusters=1000", c.name), func(b *testing.B) {
 			s, names := sharedScene(b, 1000, teams, c.quota)
 			rounds := make([][]engine.Request, teams)
 			for i, team := range names {
@@ -54,9 +55,9 @@ func BenchmarkTeamsDecide(b *testing.B) {
 				}
 			}
 			decide := func(requests []engine.Request) {
-				for _, r := range s.engine.DecideBatch(context.Background(), requests) {
-					if r.Err != nil || len(r.Decision.Clusters) != 3 {
-						b.Error(r)
+				for i := range requests {
+					if d, err := s.engine.Decide(context.Background(), requests[i]); err != nil || len(d.Clusters) != 3 {
+						b.Error(d, err)
 						return
 					}
 				}
@@ -67,18 +68,16 @@ func BenchmarkTeamsDecide(b *testing.B) {
 			for i := range rounds {
 				decide(rounds[i])
 			}
-			var next atomic.Int64
+			var taken atomic.Int64
 			var all sync.WaitGroup
 			b.ReportAllocs()
 			b.ResetTimer()
-			for range runtime.GOMAXPROCS(0) {
+			for i := range rounds {
 				all.Go(func() {
-					for {
-						first := next.Add(each) - each
-						if first >= int64(b.N) {
-							return
+					for left := int64(b.N); left > 0; {
+						if left = int64(b.N) + each - taken.Add(each); left > 0 {
+							decide(rounds[i][:min(each, left)])
 						}
-						decide(rounds[first/each%teams][:min(each, int64(b.N)-first)])
 					}
 				})
 			}
@@ -91,7 +90,7 @@ func BenchmarkTeamsDecide(b *testing.B) {
 // BenchmarkTeamsReport: the report of one cluster of a thousand, with so many workspaces that have decided on the fleet.
 func BenchmarkTeamsReport(b *testing.B) {
 	for _, teams := range []int{1, 100} {
-		b.Run(fmt.Sprintf("teams=%d", teams), func(b *testing.B) {
+		b.Run(fmt.Sprintf("teams=%d/clusters=1000", teams), func(b *testing.B) {
 			s, names := sharedScene(b, 1000, teams, nil)
 			for _, team := range names {
 				r := s.request(newClass(0))
@@ -112,6 +111,10 @@ func BenchmarkTeamsReport(b *testing.B) {
 // BenchmarkTeamsMemory: what each further workspace takes of the heap on a fleet of a thousand clusters before it decides, and after it
 // has decided for one class. An operation has a hundred of them look.
 func BenchmarkTeamsMemory(b *testing.B) {
+	b.Run("clusters=1000", benchmarkTeamsMemory)
+}
+
+func benchmarkTeamsMemory(b *testing.B) {
 	const teams = 100
 	var idle, deciding float64
 	rounds := 0

@@ -196,6 +196,14 @@ func (m *measurements) lines() []line {
 		{"... 4 goroutines", of("Ledger/goroutines=4", "pairs/s"), count, &target{size: 10000, least: true, bound: 1e6}},
 		{"... 16 goroutines", of("Ledger/goroutines=16", "pairs/s"), count, &target{size: 10000, least: true, bound: 1e6}},
 		{"... allocations", of("Ledger/goroutines=16", "allocs/op"), count, &target{size: 10000, bound: 0}},
+		{"100 workspaces of one fleet at once, decisions/s", of("TeamsDecide/free", "decisions/s"), count, &target{size: 1000, least: true, bound: 300_000}},
+		{"... within quotas", of("TeamsDecide/quota", "decisions/s"), count, &target{size: 1000, least: true, bound: 300_000}},
+		time("one cluster's report to a fleet of 100 workspaces", "TeamsReport/teams=100", nil),
+		{"... of the same to a fleet of one", func(n int) float64 {
+			return of("TeamsReport/teams=100", "sec/op")(n) / of("TeamsReport/teams=1", "sec/op")(n)
+		}, times, &target{size: 1000, bound: 1.2}},
+		{"memory of a further workspace before it decides", of("TeamsMemory", "B/workspace"), byteCount, &target{size: 1000, bound: 200 << 10}},
+		{"... after it has decided for one class", of("TeamsMemory", "B/deciding"), byteCount, nil},
 		{"memory of a cluster in a workspace", of("Memory", "B/cluster"), byteCount, &target{size: 1000, bound: 2048}},
 	},
 		feature("BinPack", "BinPack"),
