@@ -36,7 +36,8 @@ func (e *Engine) SetOffers(workspace logicalcluster.Name, offers []Candidate) {
 // one that has waited longest. They should do so as soon as the workspace's budget of disruptions allows it; what they give up goes to whoever
 // comes first there.
 //
-// Invariant: no workspace is asked for anything that it is guaranteed.
+// Invariant: no workspace is asked for anything that it is guaranteed, nor for anything that nobody is guaranteed any more: sets, grants
+// and promises may have changed since it was found.
 func (e *Engine) Reclaimed(workspace logicalcluster.Name) (all []Victim) {
 	w := e.lookUp(workspace)
 	w.mu.Lock()
@@ -44,16 +45,65 @@ func (e *Engine) Reclaimed(workspace logicalcluster.Name) (all []Victim) {
 	w.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	of, borrowed := f.lines.of[workspace], map[*Grant]capacity.Resources{}
+	if of == nil {
+		return nil
+	}
 	for _, g := range f.lines.claims() {
+		granted := of.grants.of(g.cluster)
+		if granted == nil || !f.isDue(g) {
+			continue
+		}
+		left, known := borrowed[granted]
+		if !known {
+			terms := granted.terms()
+			left = terms.Borrowed(of.ledger.Promised(g.cluster))
+		}
 		for _, v := range g.victims[workspace] {
+			share := of.shareOf(v.Workload, g.cluster)
+			if share == nil {
+				continue
+			}
+			if _, more := left.Lacking(share.Amount); more {
+				continue
+			}
+			left = left.Sub(share.Amount)
 			if i := slices.IndexFunc(all, func(o Victim) bool { return o.Workload == v.Workload }); i >= 0 {
 				all[i].Clusters = append(slices.Clone(all[i].Clusters), v.Clusters...)
 			} else {
 				all = append(all, v)
 			}
 		}
+		borrowed[granted] = left
 	}
 	return all
+}
+
+// shareOf is what a workload of the workspace has on a cluster, nil where that is nothing.
+func (l *line) shareOf(of workload.Reference, cluster string) *capacity.Share {
+	if claim := l.ledger.Claim(ownerOf(of)); claim != nil && claim.UID == of.UID {
+		return claim.ShareOn(cluster)
+	}
+	return nil
+}
+
+// isDue reports whether the workload for which others give back room still waits for what its workspace is guaranteed there. The fleet is
+// locked.
+func (f *fleet) isDue(g *gathering) bool {
+	of, row := f.lines.of[g.of], f.row(g.cluster)
+	if of == nil || row == nil {
+		return false
+	}
+	granted := of.grants.of(g.cluster)
+	if granted == nil {
+		return false
+	}
+	terms := granted.terms()
+	return slices.ContainsFunc(of.waiting, func(o *waiter) bool {
+		return o.owner == g.owner && slices.ContainsFunc(o.classes, func(c *ranking.Class) bool {
+			return terms.Guarantees(of.ledger.Promised(g.cluster), o.asks(c, row))
+		})
+	})
 }
 
 // Reclaim is what others are to give up on a cluster for a workload that waits within what its workspace is guaranteed.

@@ -295,3 +295,41 @@ func TestReclaimsTogether(t *testing.T) {
 		t.Error("nobody was given anything back beside another")
 	}
 }
+
+// TestNothingIsReclaimedInVain: between the pass that has found who is to give something up and the one that does, sets and grants change.
+// Nobody loses anything by that which is not owed any more.
+func TestNothingIsReclaimedInVain(t *testing.T) {
+	grant := func(guaranteed int64, clusters ...string) engine.Grant {
+		return engine.Grant{Set: "gold", Clusters: clusters, Guaranteed: map[string]int64{capacity.CPU: guaranteed}}
+	}
+	for why, change := range map[string]func(s *shared){
+		"the cluster has left the set":               func(s *shared) { s.grant("blue", grant(0)); s.grant("red", grant(4)) },
+		"who has borrowed is guaranteed what it has": func(s *shared) { s.grant("blue", grant(10, "a")) },
+		"who waits is guaranteed less":               func(s *shared) { s.grant("red", grant(1, "a")) },
+		"who waits looks at other clusters":          func(s *shared) { s.Unshare("red") },
+		"who waits does not wait any more":           func(s *shared) { s.SetLine(t.Context(), "red", nil) },
+		"another workload of the name has its place": func(s *shared) {
+			r := engine.Reservation{Workload: workloadOf("w", 10).Reference, Shares: share("a", 10)}
+			r.Workload.UID = "another"
+			if err := s.Restore("blue", r); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(why, func(t *testing.T) {
+			s := newShared(t, cluster("a", 10))
+			s.grant("red", grant(4, "a"))
+			s.grant("blue", grant(0, "a"))
+			s.decide("blue", "w", 10)
+			s.SetOffers("blue", []engine.Candidate{{Workload: workloadOf("w", 10).Reference}})
+			s.SetLine(t.Context(), "red", []engine.Request{s.request("red", "db", 4)})
+			if asked := s.Reclaimed("blue"); len(asked) != 1 {
+				t.Fatalf("blue is asked for %v", asked)
+			}
+			change(s)
+			if asked := s.Reclaimed("blue"); len(asked) > 0 {
+				t.Errorf("blue is asked for %v", asked)
+			}
+		})
+	}
+}
