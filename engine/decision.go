@@ -51,6 +51,8 @@ type Request struct {
 	// Instead are held reservations of others in whose place the workload is put: they do not count for it, and are released in the
 	// step in which it gets clusters.
 	Instead []Held
+	// Hold has what the workload gives up be held from the step in which it gets what it is to have: see Decision.GivenUp.
+	Hold bool
 
 	// gone is what does not count beside what the workload itself holds.
 	gone *gone
@@ -84,6 +86,10 @@ type Decision struct {
 	// Left are those of Request.Current that the workload leaves. Standing are those of Clusters that it should leave, for
 	// which there is no better place: what was reserved there stays as it was. Each has a Rejection.
 	Left, Standing []Verdict
+	// GivenUp holds what the workload had beyond what it has now, where the request asks for that.
+	//
+	// Invariant: what is given up is free for nobody, not for a moment, before ReleaseHeld: others decide on shared clusters meanwhile.
+	GivenUp []Held
 	// Weights and Terms are what the policies said.
 	Weights scoring.Weights
 	Terms   []scoring.Term

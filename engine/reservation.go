@@ -85,6 +85,41 @@ func (e *Engine) Hold(workspace logicalcluster.Name, r Reservation) (Held, error
 	return h, w.grant(h.owner, r.claim(), false)
 }
 
+// holdGivenUp holds what a workload had before a decision and has not any more, where it is asked for. The fleet is locked.
+func (w *workspace) holdGivenUp(r *Request, d *Decision, now *capacity.Claim) {
+	if !r.Hold || len(d.held.Shares) == 0 {
+		return
+	}
+	for _, claim := range givenUp(d.held.Claim, now) {
+		h := w.nextHeld(r.Workload.Reference)
+		w.restoreClaim(h.owner, nil, claim)
+		d.GivenUp = append(d.GivenUp, h)
+	}
+}
+
+// givenUp is what a claim has beyond the one in its place, which is nil where there is none.
+func givenUp(before, now *capacity.Claim) (all []*capacity.Claim) {
+	// What a cluster counts for the owner is subtracted from the claim that it keeps there.
+	left, kept := &capacity.Claim{UID: before.UID}, &capacity.Claim{}
+	for _, share := range before.Shares {
+		to := left
+		if now != nil && now.UID == before.UID {
+			if stays := now.ShareOn(share.Cluster); stays != nil && !stays.Expired {
+				to, share.Amount = kept, share.Amount.Without(stays.Amount)
+			}
+		}
+		if !share.Expired && !share.Amount.IsZero() {
+			to.Shares = append(to.Shares, share)
+		}
+	}
+	for _, claim := range []*capacity.Claim{left, kept} {
+		if len(claim.Shares) > 0 {
+			all = append(all, claim)
+		}
+	}
+	return all
+}
+
 // Held identifies a reservation that is held beside the one of its workload.
 type Held struct{ owner capacity.Owner }
 

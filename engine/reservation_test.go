@@ -114,3 +114,55 @@ func TestReservationOf(t *testing.T) {
 		}
 	}
 }
+
+// TestHoldsWhatIsGivenUp: what a workload gives up by a decision is held from that step on where the request asks for it, so no other finds
+// it free until it is released. What it keeps or has gained is not held, and without being asked for nothing is.
+func TestHoldsWhatIsGivenUp(t *testing.T) {
+	for _, test := range []struct {
+		why            string
+		asks           int64
+		current        string
+		drained        bool
+		claims, afterA int64 // all that is reserved on a, and without what is held
+	}{
+		{"less on the same cluster", 3, "a", false, 8, 3},
+		{"another cluster", 8, "a", true, 8, 0},
+		{"as much", 8, "a", false, 8, 8},
+		{"more", 9, "a", false, 9, 9},
+		{"no cluster", 11, "", false, 8, 0},
+	} {
+		for _, hold := range []bool{true, false} {
+			t.Run(fmt.Sprint(test.why, " ", hold), func(t *testing.T) {
+				s := newShared(t, cluster("a", 10))
+				s.decide(platform, "w", 8)
+				if test.drained {
+					a := cluster("a", 10)
+					a.Unschedulable, a.Draining = true, true
+					s.set(a)
+					s.set(cluster("b", 10))
+				}
+				r := s.request(platform, "w", test.asks)
+				if r.Hold = hold; test.current != "" {
+					r.Current = []engine.Choice{{Name: test.current, Replicas: 1}}
+				}
+				d, err := s.Decide(t.Context(), r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := test.afterA
+				if hold {
+					want = test.claims
+				}
+				if got := s.Snapshot(platform).Row("a").Reserved.CPU; got != want {
+					t.Errorf("%d reserved, want %d", got, want)
+				}
+				for _, h := range d.GivenUp {
+					s.ReleaseHeld(platform, h)
+				}
+				if got := s.Snapshot(platform).Row("a").Reserved.CPU; got != test.afterA {
+					t.Errorf("%d reserved once what was given up is released, want %d", got, test.afterA)
+				}
+			})
+		}
+	}
+}

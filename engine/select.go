@@ -349,6 +349,7 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 	defer w.fleet.mu.Unlock()
 	if len(d.Clusters) == 0 {
 		w.recount(r.owner(), w.ledger.Release(r.owner()), nil)
+		w.holdGivenUp(r, d, nil)
 		w.fleet.updateReserved(before)
 		w.fleet.lines.decided(w.name, r.owner(), d)
 		return nil
@@ -384,6 +385,7 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 		return fmt.Errorf("the ledger refuses what was decided: %w", err)
 	}
 	w.recount(r.owner(), before, claim)
+	w.holdGivenUp(r, d, claim)
 	w.fleet.updateReserved(before)
 	for _, released := range instead {
 		if released != nil {

@@ -51,6 +51,8 @@ type fleet struct {
 
 	mu     sync.Mutex
 	guests map[logicalcluster.Name]*guest
+	// left are those that do not look any more: what they have decided last may not have been written.
+	left sets.Set[logicalcluster.Name]
 }
 
 // publishedFleet is what a pass knows of the clusters. It is immutable.
@@ -74,7 +76,7 @@ type guest struct {
 func newFleet(name logicalcluster.Name, a actions) *fleet {
 	return &fleet{
 		name: name, actions: a, kept: func(logicalcluster.Name) []*v1alpha1.PlacementDecision { return nil }, wake: func(logicalcluster.Name) {},
-		guests: map[logicalcluster.Name]*guest{},
+		guests: map[logicalcluster.Name]*guest{}, left: sets.New[logicalcluster.Name](),
 	}
 }
 
@@ -90,12 +92,14 @@ func (f *fleet) visit(name logicalcluster.Name) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.guests[name] = &guest{open: true}
+	f.left.Delete(name)
 }
 
 // leave ends that. What it has there stays.
 func (f *fleet) leave(name logicalcluster.Name) {
 	f.mu.Lock()
 	delete(f.guests, name)
+	f.left.Insert(name)
 	f.mu.Unlock()
 	f.wake(f.name)
 }
@@ -105,6 +109,14 @@ func (f *fleet) visits(name logicalcluster.Name) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.guests[name] != nil
+}
+
+// haveLeft returns the workspaces that have ceased to look at the fleet since it was last asked.
+func (f *fleet) haveLeft() (left sets.Set[logicalcluster.Name]) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	left, f.left = f.left, sets.New[logicalcluster.Name]()
+	return left
 }
 
 // close has nothing more be written that was decided on the fleet. It returns once nothing is being written: another fleet of the same
@@ -326,6 +338,8 @@ func (w *workspace) restoreFor(of logicalcluster.Name, slices []*v1alpha1.Placem
 type orphan struct {
 	// slices are those that are in the ledger.
 	slices []*v1alpha1.PlacementDecision
+	// unread is set while the ledger may hold something else.
+	unread bool
 	// askAt is when the server is asked next what has become of it.
 	askAt time.Time
 }
@@ -359,6 +373,9 @@ func (w *workspace) tendKept(ctx context.Context, o *cacheView, r *result) {
 			works[of] = append(works[of], work)
 		}
 	}
+	for of := range w.fleet.haveLeft() {
+		w.orphans[of] = &orphan{unread: true, askAt: w.now().Add(orphanedFor)}
+	}
 	for _, of := range sets.List(sets.KeySet(kept).Union(sets.KeySet(works)).Union(sets.KeySet(w.orphans))) {
 		if w.fleet.visits(of) {
 			delete(w.orphans, of)
@@ -383,7 +400,7 @@ func (w *workspace) tendOrphan(ctx context.Context, of logicalcluster.Name, show
 		one = &orphan{askAt: w.now().Add(orphanedFor)}
 		w.orphans[of] = one
 	}
-	if !maps.Equal(versionsOf(shown), versionsOf(one.slices)) {
+	if one.unread || !maps.Equal(versionsOf(shown), versionsOf(one.slices)) {
 		// Not from the informer, which may be behind.
 		all, err := w.listKept(ctx, of)
 		if err != nil {
@@ -391,7 +408,7 @@ func (w *workspace) tendOrphan(ctx context.Context, of logicalcluster.Name, show
 		}
 		listed := keptFor(of, all)
 		w.fleet.unlessVisited(of, func() { err = w.restoreFor(of, listed) })
-		if one.slices = listed; err != nil {
+		if one.slices, one.unread = listed, err != nil; err != nil {
 			return err
 		}
 	}

@@ -343,6 +343,7 @@ func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision,
 	start, began := time.Now(), p.now()
 	p.adopt(item)
 	request := p.request(item)
+	request.Hold = true
 	decision, err := p.ask(ctx, request)
 	p.metrics.duration.Observe(time.Since(start).Seconds())
 	p.metrics.decided(decision, err)
@@ -360,6 +361,9 @@ func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision,
 
 // record takes a decision over into the store.
 func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Decision) {
+	for _, h := range decision.GivenUp {
+		p.held[item.key] = append(p.held[item.key], held{Held: h}) // until hold, which knows what is durable
+	}
 	left := leaves(decision)
 	p.shifted = p.shifted || len(decision.Clusters) > 0 || item.found
 	if decision.Disrupts() && !item.withdrawn() {

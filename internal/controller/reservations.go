@@ -123,8 +123,9 @@ func expiredSince(d v1alpha1.WorkloadDecision) (expired []string) {
 	return expired
 }
 
-// restoreReservation makes the ledger reserve for a workload what the store says.
+// restoreReservation makes the ledger reserve for a workload what the store says, and hold what it has given up.
 func (w *workspace) restoreReservation(key workloadKey) {
+	before := w.renewHeld(key)
 	if d, placement, found := w.store.get(key); found {
 		if r, err := engine.ReservationOf(placement, &d); err == nil { // one that cannot be read was never restored
 			_ = w.engine.Restore(w.name, r) // what can be read is valid
@@ -132,7 +133,7 @@ func (w *workspace) restoreReservation(key workloadKey) {
 	} else {
 		w.engine.Release(w.name, key.reference())
 	}
-	w.hold(key)
+	w.dropHeld(before)
 }
 
 // release removes the decision on a workload.
@@ -156,7 +157,13 @@ type held struct {
 // Invariant: the durable decisions promise nothing twice, wherever a pass is killed. Were the room given to another workload
 // at once, both would stand in the durable decisions between two writes.
 func (w *workspace) hold(key workloadKey) {
-	before := w.held[key]
+	w.dropHeld(w.renewHeld(key))
+}
+
+// renewHeld holds what a workload has given up by now, and returns what was held for that before. It stays held as well until dropHeld:
+// other workspaces may decide on the same clusters at any moment.
+func (w *workspace) renewHeld(key workloadKey) (before []held) {
+	before = w.held[key]
 	delete(w.held, key)
 	for _, g := range w.store.givenUp(key) {
 		r := w.notNominated(key, g.Reservation)
@@ -167,7 +174,11 @@ func (w *workspace) hold(key workloadKey) {
 			w.held[key] = append(w.held[key], held{h, g.leaving})
 		}
 	}
-	for _, h := range before {
+	return before
+}
+
+func (w *workspace) dropHeld(all []held) {
+	for _, h := range all {
 		w.engine.ReleaseHeld(w.name, h.Held)
 	}
 }

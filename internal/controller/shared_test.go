@@ -24,6 +24,7 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/decode"
 )
@@ -33,6 +34,8 @@ type estate struct {
 	rapid.TB
 	now      time.Time
 	platform *Local
+	// away are workspaces that are not bound to the export: the controller does not see their objects.
+	away map[string]*Local
 }
 
 // newEstate has clusters of four CPUs each, in a set that grants each team a quota of CPU.
@@ -69,6 +72,9 @@ func (e *estate) share(teams map[string]string) {
 }
 
 func (e *estate) in(workspace string) *Local {
+	if l := e.away[workspace]; l != nil {
+		return l
+	}
 	return e.platform.Workspace(logicalcluster.Name(workspace))
 }
 
@@ -911,4 +917,51 @@ func TestKeptNames(t *testing.T) {
 			t.Fatalf("%s of %s and %s of %s are both kept as %s", namespacedName(slice), of, namespacedName(another), other, kept.Name)
 		}
 	})
+}
+
+// TestWhatIsGivenUpIsHeldAtOnce: workspaces are decided at the same time. What one of them gives up by a decision is free for nobody, not even
+// between the decision and what the pass does about it next, until it is written that it is given up.
+func TestWhatIsGivenUpIsHeldAtOnce(t *testing.T) {
+	e := newEstate(t, []string{"eu-1"}, map[string]string{"red": "4", "green": "4"})
+	e.deploy("red", 0, 1, 4000)
+	e.settle()
+	e.deploy("green", 0, 1, 3000)
+	e.settle()
+	e.deploy("red", 0, 1, 1000)
+	red, meanwhile := e.in("red").workspace, 0
+	ask := red.ask
+	red.ask = func(ctx context.Context, r engine.Request) (*engine.Decision, error) {
+		d, err := ask(ctx, r)
+		if _, _, passErr := e.in("green").Pass(ctx); passErr != nil {
+			t.Error(passErr)
+		}
+		e.checkPromises()
+		meanwhile++
+		return d, err
+	}
+	e.settle()
+	if e.where("green")["web-0"] != "eu-1" || meanwhile == 0 {
+		t.Errorf("green: %v, after %d passes in the middle of one over red", e.where("green"), meanwhile)
+	}
+}
+
+// TestWhatWasNotWrittenIsGivenBack: a workspace goes away whose last decisions could not be written. What they have reserved is free again.
+func TestWhatWasNotWrittenIsGivenBack(t *testing.T) {
+	e := newEstate(t, []string{"eu-1"}, map[string]string{"red": "4"})
+	e.settle()
+	e.deploy("red", 0, 1, 3000)
+	red := e.in("red")
+	red.workspace.writeDecision = func(context.Context, *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
+		return nil, apierrors.NewForbidden(schema.GroupResource{}, "p-0", errors.New("not now"))
+	}
+	if _, _, err := red.Pass(context.Background()); err == nil {
+		t.Fatal("the write has not failed")
+	}
+	red.fleets.forget(red.workspace)
+	red.engine.Forget(red.name)
+	delete(e.platform.workspaces, red.name)
+	e.settle()
+	if row := e.platform.workspace.engine.Snapshot("platform").Row("eu-1"); row.Free.CPU != 4000 {
+		t.Errorf("%dm are free of 4000m", row.Free.CPU)
+	}
 }
