@@ -183,6 +183,15 @@ func (l *Local) kept(of logicalcluster.Name) []*v1alpha1.PlacementDecision {
 // time if there is none.
 func (l *Local) Pass(ctx context.Context) (again bool, wake time.Time, err error) {
 	l.due = false
+	r := l.workspace.reconcile(klog.NewContext(ctx, klog.Logger{}), l.follow())
+	if r.after > 0 {
+		wake = l.now().Add(r.after)
+	}
+	return r.again, wake, errors.Join(r.errs...)
+}
+
+// follow has the workspace look at the clusters that its objects say it looks at, and returns what it sees.
+func (l *Local) follow() cacheView {
 	view := l.view()
 	host, grants := l.fleets.look(l.name, &view, l.workspace)
 	if l.workspace.host != host {
@@ -194,11 +203,7 @@ func (l *Local) Pass(ctx context.Context) (again bool, wake time.Time, err error
 	if host != nil {
 		view.visit(host, l.name, grants)
 	}
-	r := l.workspace.reconcile(klog.NewContext(ctx, klog.Logger{}), view)
-	if r.after > 0 {
-		wake = l.now().Add(r.after)
-	}
-	return r.again, wake, errors.Join(r.errs...)
+	return view
 }
 
 func (l *Local) view() cacheView {

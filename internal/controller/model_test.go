@@ -42,6 +42,20 @@ import (
 // -rapid.checks and -rapid.steps set the number of histories and their length. PLACEMENT_MODEL=10m makes new histories for ten
 // minutes. The log says what has happened how often: a kind of event that never happens fails the test.
 func TestNothingIsPromisedTwice(t *testing.T) {
+	policies, err := policy.NewCompiler(policy.Options{Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	makeHistories(t, 400, always, func(t *rapid.T) map[string]int {
+		m := newModel(t, policies)
+		m.run()
+		return m.happened
+	})
+}
+
+// makeHistories makes random histories, so many at least, each of which returns what has happened in it. What is to happen always must
+// have happened in one of them.
+func makeHistories(t *testing.T, fewest int, always []string, make func(*rapid.T) map[string]int) {
 	var long time.Duration
 	if text := os.Getenv("PLACEMENT_MODEL"); text != "" {
 		var err error
@@ -49,17 +63,12 @@ func TestNothingIsPromisedTwice(t *testing.T) {
 			t.Fatal("PLACEMENT_MODEL: ", err)
 		}
 	}
-	policies, err := policy.NewCompiler(policy.Options{Timeout: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
 	histories, happened := 0, map[string]int{}
 	for start := time.Now(); ; {
 		rapid.Check(t, func(t *rapid.T) {
-			m := newModel(t, policies)
-			m.run()
+			in := make(t)
 			histories++
-			for what, n := range m.happened {
+			for what, n := range in {
 				happened[what] += n
 			}
 		})
@@ -76,9 +85,6 @@ func TestNothingIsPromisedTwice(t *testing.T) {
 		t.Logf("%s: %d, %.2f in each of %d histories", what, happened[what], float64(happened[what])/float64(histories), histories)
 	}
 }
-
-// fewest is how many histories a run makes at least.
-const fewest = 400
 
 // always are the events without which histories are too thin to show anything.
 var always = []string{
