@@ -33,8 +33,9 @@ func told(generation int64, workloads ...string) *v1alpha1.WorkStatus {
 	return s
 }
 
-func crowded(ready, of int) *v1alpha1.WorkStatus {
-	workloads := make([]string, of)
+// crowded says that so many of a hundred workloads are ready.
+func crowded(ready int) *v1alpha1.WorkStatus {
+	workloads := make([]string, 100)
 	for i := range workloads {
 		if workloads[i] = "starting"; i < ready {
 			workloads[i] = "ready"
@@ -64,8 +65,8 @@ func TestWhatTurnsIsTold(t *testing.T) {
 		"it is not ready any more":                  {told(1, "ready"), told(1, "starting"), 1025 * time.Millisecond},
 		"it is being removed":                       {told(1, "ready"), told(2, "going"), 1025 * time.Millisecond},
 		"a ConfigMap has changed":                   {told(1, "ready"), told(2, "ready"), time.Second},
-		"one of a hundred is ready":                 {crowded(0, 100), crowded(1, 100), 3475 * time.Millisecond},
-		"twenty of a hundred are ready":             {crowded(0, 100), crowded(20, 100), 0},
+		"one of a hundred is ready":                 {crowded(0), crowded(1), 3475 * time.Millisecond},
+		"twenty of a hundred are ready":             {crowded(0), crowded(20), 0},
 	} {
 		since := time.Unix(100, 0)
 		if got := statusDue(test.written, test.status, since).Sub(since); got != test.want {
@@ -80,7 +81,7 @@ func TestABurstIsToldInFewWrites(t *testing.T) {
 	const workloads, tick = 100, 20 * time.Millisecond
 	says := make([]*v1alpha1.WorkStatus, workloads+1)
 	for ready := range says {
-		says[ready] = crowded(ready, workloads)
+		says[ready] = crowded(ready)
 	}
 	for _, every := range []time.Duration{time.Millisecond, 20 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond, 600 * time.Millisecond} {
 		for _, took := range []time.Duration{time.Millisecond, 50 * time.Millisecond, time.Second} {
