@@ -224,15 +224,7 @@ func (p *planning) decide(a *Assignment, here map[string]*Copy) {
 	}
 	late := !p.Now().Before(a.MoveBy())
 	if breaks {
-		if waits := p.stillOn(a, here, targets); waits != "" {
-			shares = slices.DeleteFunc(shares, func(s Share) bool {
-				if s.Before == nil {
-					p.result.problem(types.UID(a.UID), Problem{Cluster: s.Name, Reason: v1alpha1.InProgressReason,
-						Message: fmt.Sprintf("it comes here once it is gone from %s, since it breaks before it makes", waits)})
-				}
-				return s.Before == nil
-			})
-		}
+		shares = p.breakFirst(a, shares, here, targets, late)
 	} else if !late && p.shrinks(a, shares, here) {
 		for i, s := range shares {
 			if s.Before != nil && s.Before.Replicas != nil {
@@ -269,6 +261,54 @@ func (p *planning) render(a *Assignment, shares []Share) (rendered []Rendered) {
 		return make([]Rendered, len(shares))
 	}
 	return rendered
+}
+
+// breakFirst returns the shares without what waits until the workload is gone from clusters that it leaves, and, where its replicas are
+// divided, until others have no more of them than they are to have. It waits for the latter until a move is late.
+func (p *planning) breakFirst(a *Assignment, shares []Share, here map[string]*Copy, targets map[string]int32, late bool) []Share {
+	waits := func(s Share, format, cluster string) {
+		p.result.problem(types.UID(a.UID), Problem{Cluster: s.Name, Reason: v1alpha1.InProgressReason, Message: fmt.Sprintf(format, cluster)})
+	}
+	left, shrunk := p.stillOn(a, here, targets), ""
+	if a.Divided && !late {
+		shrunk = stillMore(shares, here)
+	}
+	if shrunk != "" {
+		p.result.within(a.MoveBy().Sub(p.Now()))
+	}
+	if left == "" && shrunk == "" {
+		return shares
+	}
+	var first []Share
+	for _, s := range shares {
+		switch grows := a.Divided && s.Before != nil && s.Before.Replicas != nil && *s.Before.Replicas < s.Replicas; {
+		case s.Before == nil && left != "":
+			waits(s, "it comes here once it is gone from %s, since it breaks before it makes", left)
+			continue
+		case s.Before == nil:
+			waits(s, "it comes here once it has shrunk on %s, since it breaks before it makes", shrunk)
+			continue
+		case grows:
+			waits(s, "it grows here once it is gone from, or has shrunk on, %s, since it breaks before it makes", cmp.Or(left, shrunk))
+			s.Replicas = *s.Before.Replicas
+		}
+		first = append(first, s)
+	}
+	return first
+}
+
+// stillMore returns a cluster that has, or may have, more replicas than its share; empty where there is none.
+func stillMore(shares []Share, here map[string]*Copy) string {
+	for _, s := range shares {
+		c := here[s.Name]
+		if s.Lost || s.Before == nil || s.Before.Replicas == nil || s.Before.Scaled {
+			continue
+		}
+		if *s.Before.Replicas > s.Replicas || c.Health() == v1alpha1.HealthPending || c.Status.Counts != nil && c.Status.Counts.Replicas > s.Replicas {
+			return s.Name
+		}
+	}
+	return ""
 }
 
 // stillOn returns a cluster that the workload leaves and where something of it may be left; empty where there is none.
