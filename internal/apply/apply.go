@@ -397,7 +397,7 @@ func (a *Applier) writeStatus(ctx context.Context, running *sync.WaitGroup, w *w
 		defer a.signal()
 		a.running.statuses--
 		ended := time.Now()
-		write.running, write.since, write.earliest = false, time.Time{}, ended.Add(statusRest*ended.Sub(now))
+		write.running, write.since, write.earliest = false, time.Time{}, ended.Add(statusPause(ended.Sub(now)))
 		a.metrics.statuses.WithLabelValues(resultOf(err)).Inc()
 		if err == nil {
 			write.last, write.version, write.failures = status, version, 0

@@ -8,14 +8,18 @@ import (
 
 // The status of a Work is written at once where workloads turn: they are ready, or gone, or something is wrong with them. While many
 // others are on their way, those that turn wait until they are one for every crowd of these. What else changes, and what waits, is written
-// after statusGather, and statusEach for each that is on its way. After a write, statusRest times as long passes as it took: the busier
-// the server, the more is gathered.
+// after statusGather, and statusEach for each that is on its way. After a write, statusRest times as long passes as it took, up to
+// mostRest: the busier the server, the more is gathered.
 const (
 	crowd        = 4
 	statusGather = time.Second
 	statusEach   = 25 * time.Millisecond
 	statusRest   = 4
+	mostRest     = 2 * time.Second
 )
+
+// statusPause is how long to write no status after a write that took so long.
+func statusPause(took time.Duration) time.Duration { return min(statusRest*took, mostRest) }
 
 // statusDue is when a status is to be written that differs from the written one since a time.
 func statusDue(written, status *v1alpha1.WorkStatus, since time.Time) time.Time {

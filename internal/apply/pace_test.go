@@ -95,11 +95,11 @@ func TestABurstIsToldInFewWrites(t *testing.T) {
 				case since.IsZero():
 					since = now
 				}
-				if late := now.Sub(since) - statusGather - workloads*statusEach - (1+statusRest)*took; late > tick {
+				if late := now.Sub(since) - statusGather - workloads*statusEach - took - statusPause(took); late > tick {
 					t.Fatalf("one each %v, written within %v: %v late", every, took, late)
 				}
 				if !now.Before(statusDue(written, status, since)) && !now.Before(earliest) {
-					written, since, earliest = status, time.Time{}, now.Add((1+statusRest)*took)
+					written, since, earliest = status, time.Time{}, now.Add(took+statusPause(took))
 					writes++
 				}
 			}
