@@ -216,19 +216,22 @@ func (u *Usual) Usable(allocatable, free, requests Resources) (now, then float64
 type amount struct{ now, then, per float64 }
 
 func (u *Usual) usable(amounts []amount) (now, then float64) {
-	cells := u.cells
-	for len(cells) > 0 {
-		fitsNow, fitsThen, size := int64(plenty), int64(plenty), 0.0
-		for r := range amounts {
+	for cells := u.cells; len(cells) > 0; cells = cells[len(amounts):] {
+		fitsNow, fitsThen, size := float64(plenty), float64(plenty), 0.0
+		of := cells[:len(amounts)]
+		for r := range of {
 			// Conversions keep products from being fused with sums, which differs from machine to machine.
-			a, c := &amounts[r], &cells[r]
-			fitsNow = min(fitsNow, int64(float64(a.now*c.times)+c.more))
-			fitsThen = min(fitsThen, int64(float64(a.then*c.times)+c.more))
+			a, c := &amounts[r], &of[r]
+			if fits := float64(a.now*c.times) + c.more; fits < fitsNow {
+				fitsNow = fits
+			}
+			if fits := float64(a.then*c.times) + c.more; fits < fitsThen {
+				fitsThen = fits
+			}
 			size += float64(c.weight * a.per)
 		}
-		cells = cells[len(amounts):]
-		now += float64(size * float64(max(0, fitsNow)))
-		then += float64(size * float64(max(0, fitsThen)))
+		now += float64(size * float64(max(0, int64(fitsNow))))
+		then += float64(size * float64(max(0, int64(fitsThen))))
 	}
 	return now, then
 }

@@ -10,10 +10,10 @@ import (
 // capacityFactor is how many times over what is free covers what is requested: the mean of CPU and memory.
 var capacityFactor = factor{
 	name: "capacity",
-	score: func(row *snapshot.Row, a Asked) int64 {
+	score: func(row *snapshot.Row, a *Asked) int64 {
 		return (coverage(row.Free.CPU, a.Requests.CPU) + coverage(row.Free.Memory, a.Requests.Memory)) / 2
 	},
-	because: func(row *snapshot.Row, a Asked) string {
+	because: func(row *snapshot.Row, a *Asked) string {
 		return fmt.Sprintf("mean of cpu %s and memory %s", describeCoverage(capacity.CPU, row.Free.CPU, a.Requests.CPU),
 			describeCoverage(capacity.Memory, row.Free.Memory, a.Requests.Memory))
 	},

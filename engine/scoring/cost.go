@@ -10,8 +10,8 @@ import (
 // costFactor is how cheap a cluster is among those of its fleet.
 var costFactor = factor{
 	name:  "cost",
-	score: func(row *snapshot.Row, _ Asked) int64 { return row.CostScore },
-	because: func(row *snapshot.Row, _ Asked) string {
+	score: func(row *snapshot.Row, _ *Asked) int64 { return row.CostScore },
+	because: func(row *snapshot.Row, _ *Asked) string {
 		text, labelled := row.Labels[v1alpha1.LabelCost]
 		if !labelled {
 			return "no label " + v1alpha1.LabelCost

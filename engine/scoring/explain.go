@@ -20,7 +20,7 @@ func Explain(row *snapshot.Row, a Asked, weights Weights) []Explanation {
 	var explanations []Explanation
 	for _, f := range weights.Told() {
 		explanations = append(explanations, Explanation{
-			Factor: f.String(), Score: score.Factors[f], Weight: weights.Factors[f], Because: factors[f].because(row, a),
+			Factor: f.String(), Score: score.Factors[f], Weight: weights.Factors[f], Because: factors[f].because(row, &a),
 		})
 	}
 	for i, w := range weights.Scores {

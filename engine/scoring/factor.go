@@ -43,9 +43,9 @@ type factor struct {
 	// name in policies.
 	name string
 	// score of a cluster, 0..100.
-	score func(row *snapshot.Row, a Asked) int64
+	score func(row *snapshot.Row, a *Asked) int64
 	// because says in words how the score comes about.
-	because func(row *snapshot.Row, a Asked) string
+	because func(row *snapshot.Row, a *Asked) string
 }
 
 // Asked is what clusters are scored for.

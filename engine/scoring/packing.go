@@ -13,7 +13,7 @@ import (
 // 2023, over all resources.
 var packingFactor = factor{
 	name: "packing",
-	score: func(row *snapshot.Row, a Asked) int64 {
+	score: func(row *snapshot.Row, a *Asked) int64 {
 		if a.Usual == nil {
 			return 100
 		}
@@ -23,7 +23,7 @@ var packingFactor = factor{
 		}
 		return int64(100 * (then / now))
 	},
-	because: func(row *snapshot.Row, a Asked) string {
+	because: func(row *snapshot.Row, a *Asked) string {
 		if a.Usual == nil {
 			return "nothing is usual yet: no workload has a place"
 		}

@@ -11,8 +11,8 @@ import (
 // performanceFactor is how little of a cluster's CPU and memory is in use.
 var performanceFactor = factor{
 	name:  "performance",
-	score: func(row *snapshot.Row, _ Asked) int64 { return row.PerformanceScore },
-	because: func(row *snapshot.Row, _ Asked) string {
+	score: func(row *snapshot.Row, _ *Asked) int64 { return row.PerformanceScore },
+	because: func(row *snapshot.Row, _ *Asked) string {
 		used := row.Allocated.Add(row.Reserved)
 		return fmt.Sprintf("mean of cpu %s and memory %s in use", percent(used.CPU, row.Allocatable.CPU, row.Utilization.CPU),
 			percent(used.Memory, row.Allocatable.Memory, row.Utilization.Memory))

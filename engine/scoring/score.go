@@ -40,7 +40,7 @@ func Of(row *snapshot.Row, a Asked, weights Weights) Score {
 	s := Score{Headroom: a.headroom(row)}
 	var sum, total int64
 	for f := range factors {
-		s.Factors[f] = factors[f].score(row, a)
+		s.Factors[f] = factors[f].score(row, &a)
 		sum += weights.Factors[f] * s.Factors[f]
 		total += weights.Factors[f]
 	}

@@ -38,7 +38,7 @@ func FactScoreOf(row *snapshot.Row, health int64, weights *Weights, terms []Term
 // once, what depends on the facts of a cluster is its FactScore, and multiplication stands in for division. Factors that
 // it has no faster form of are scored for every row, if they weigh anything.
 type Scorer struct {
-	asked                 Asked // but for Usual
+	asked                 Asked
 	capacity, performance int64 // weights
 	sum                   uint32
 	// others are the factors without a faster form that weigh anything.
@@ -99,11 +99,17 @@ func (s *steps) coverage(free int64) int64 {
 	}
 }
 
-// Score returns the total and the headroom of a cluster, given the Weighted of its FactScore and what workloads usually ask
-// for. The row is that of the figures.
-func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64, usual *capacity.Usual) (total, least int64) {
-	if len(s.others) > 0 {
-		weighted += s.scoreOthers(row, usual)
+// Among is the scorer of the same workloads where others usually ask for this.
+func (s *Scorer) Among(usual *capacity.Usual) Scorer {
+	among := *s
+	among.asked.Usual = usual
+	return among
+}
+
+// Score returns the total and the headroom of a cluster, given the Weighted of its FactScore. The row is that of the figures.
+func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (total, least int64) {
+	for _, o := range s.others {
+		weighted += o.weight * factors[o.Factor].score(row, &s.asked)
 	}
 	if s.exact {
 		covered := coverage(f.Free[snapshot.CPU], s.asked.Requests.CPU) + coverage(f.Free[snapshot.Memory], s.asked.Requests.Memory)
@@ -128,16 +134,6 @@ func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64, u
 		least = s.headroom(f)
 	}
 	return s.total(covered, weighted, f), least
-}
-
-// scoreOthers is the sum of weight x factor over the factors without a faster form.
-func (s *Scorer) scoreOthers(row *snapshot.Row, usual *capacity.Usual) (weighted int64) {
-	asked := s.asked
-	asked.Usual = usual
-	for _, o := range s.others {
-		weighted += o.weight * factors[o.Factor].score(row, asked)
-	}
-	return weighted
 }
 
 func (s *Scorer) total(covered, weighted int64, f *snapshot.Figures) int64 {

@@ -79,7 +79,8 @@ func TestScorerAgreesWithOf(t *testing.T) {
 		scorer, facts := scoring.NewScorer(asked, weights), scoring.FactScoreOf(row, row.HealthScore, &weights, terms, matches)
 		asked.Usual = usual
 		want := scoring.Of(row, asked, weights)
-		total, headroom := scorer.Score(&row.Figures, row, facts.Weighted, usual)
+		among := scorer.Among(usual)
+		total, headroom := among.Score(&row.Figures, row, facts.Weighted)
 		if proximity := want.Factors[scoring.Affinity] + want.Factors[scoring.Location]; total != want.Total || headroom != want.Headroom || facts.Proximity != proximity {
 			t.Fatalf("total %d, headroom %d, proximity %d; want %+v", total, headroom, facts.Proximity, want)
 		}

@@ -23,8 +23,9 @@ type evaluation struct {
 	layout int64
 	rows   []*snapshot.Row
 	scores *scores
-	// usual is what workloads of the workspace usually ask for, where the class asks for it.
-	usual *capacity.Usual
+	// usual is what workloads of the workspace usually ask for, where the class asks for it. scorer scores among these.
+	usual  *capacity.Usual
+	scorer scoring.Scorer
 	// mixed are the answers to the class's mixed conditions, by which of their comparisons fail; nil until asked for.
 	mixed [][1 << constraint.MaxComparisons]*Answers
 	// admitted, facts and named are what fact scores are made of; nil until asked for. named are the positions of the
@@ -54,6 +55,7 @@ func newEvaluation(store Store, c *Class, s *snapshot.Snapshot, rows []*snapshot
 	if c.Packs {
 		e.usual = s.Usual
 	}
+	e.scorer = c.scorer.Among(e.usual)
 	if e.scores == nil || e.scores.layout != layout {
 		e.scores = &scores{layout: layout, entries: make([]atomic.Uint64, len(rows))}
 		c.Policy.scores.Store(e.scores)
@@ -96,7 +98,7 @@ func (e *evaluation) keys(keys []Key, clusters snapshot.Block) {
 	for i, key := range keys {
 		if key != 0 {
 			s := factScore(key)
-			total, headroom := c.scorer.Score(&figures[i], rows[i], s.weighted(), e.usual)
+			total, headroom := e.scorer.Score(&figures[i], rows[i], s.weighted())
 			keys[i] = c.Strategy.Key(first+i, total, headroom, s.proximity())
 		}
 	}
