@@ -61,12 +61,30 @@ func (w *workspace) plan(ctx context.Context, r *Request, reserve bool) (*Decisi
 	if chosen < 0 {
 		chosen = max(0, slices.IndexFunc(tried, func(d *Decision) bool { return len(d.Clusters) > 0 }))
 	}
-	in := groups[slices.IndexFunc(groups, func(g *placement.Placement) bool { return g.Group == tried[chosen].Group })]
-	d, _, err := w.planIn(ctx, r, []*placement.Placement{in}, reserve, true)
+	in, err := w.standing(ctx, r, tried[chosen])
+	if err != nil {
+		return nil, err
+	}
+	d, _, err := w.planIn(ctx, r, []*placement.Placement{r.Placement.GroupNamed(in)}, reserve, true)
 	if err == nil {
-		d.plan.others = slices.Delete(tried, chosen, chosen+1)
+		d.plan.others = slices.DeleteFunc(tried, func(o *Decision) bool { return o.Group == in })
 	}
 	return finish(d, err)
+}
+
+// standing is the group that a workload stands in once it has what a decision leaves of its clusters. Others have no place for all that
+// it has now, and may have one for fewer: it goes there at once, since the decision would be another one when it is asked for again.
+func (w *workspace) standing(ctx context.Context, r *Request, d *Decision) (group string, err error) {
+	if n := len(d.Clusters); n == 0 || n >= len(r.Current) {
+		return d.Group, nil
+	}
+	rest := *r
+	rest.Current, rest.Group, rest.Return = d.Clusters, d.Group, ""
+	next, err := w.plan(ctx, &rest, false)
+	if err != nil || len(next.Clusters) == 0 {
+		return d.Group, err
+	}
+	return next.Group, nil
 }
 
 // overflows reports whether the replicas of a workload fill one group after the other, and have no group to return to.

@@ -15,6 +15,8 @@ import (
 	"pgregory.net/rapid"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
@@ -333,6 +335,12 @@ func (p *puzzle) unsteady(d *engine.Decision) string {
 	}
 	// While it shrinks, another cluster may take the place of one that it leaves, and takes replicas away to have as many as it needs.
 	few := doubtful > 0 && len(d.Clusters) <= min(stays+doubtful, int(p.object.Spec.MinClusters))
+	// So may one for replicas that a cluster leaves, where fewer are asked for than there are, and too few of them for a cluster.
+	var all int64
+	for i := range p.current {
+		all += p.current[i].Replicas
+	}
+	few = few || doubtful > 0 && replicas < all && replicas-has < least*int64(len(added))
 	if replicas < has && len(added) > 0 && !few {
 		return "it shrinks, and gets a cluster"
 	}
@@ -486,6 +494,38 @@ func TestGroupsThatTheCacheCannotHold(t *testing.T) {
 	}
 	if got := names(d); got != "a,b" {
 		t.Errorf("%s", got)
+	}
+}
+
+// TestGroupForWhatIsLeft: old has to be left by the group that the workload stands in, and then the other group, which tolerates its
+// taint, has a place for all that is left. The workload goes there at once: otherwise it would give up old, and move all the same.
+func TestGroupForWhatIsLeft(t *testing.T) {
+	e := newEngine(t, engine.Options{})
+	for _, name := range []string{"old", "new"} {
+		c := cluster(name, 8000)
+		if c.Labels = map[string]string{"tier": name}; name == "old" {
+			c.Taints = []corev1.Taint{{Key: "dedicated", Effect: corev1.TaintEffectNoExecute}}
+		}
+		e.SetCluster(ws, c)
+	}
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(2)), Fallback: []v1alpha1.ClusterGroup{
+		{Name: "x", ClusterSelector: &v1alpha1.ClusterSelector{ClusterNames: []string{"old"}}},
+		{
+			Name: "y", Tolerations: []corev1.Toleration{{Key: "dedicated", Operator: corev1.TolerationOpExists}},
+			Constraints: []v1alpha1.Constraint{{Name: "new", Expression: `cluster.labels["tier"] == "new"`}},
+		},
+	}})
+	r := engine.Request{Workspace: ws, Placement: p, Workload: workloadOf("w", 1000), Group: "x", Current: []engine.Choice{{Name: "old"}, {Name: "new"}}}
+	d, err := e.Decide(context.Background(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := d.Group + " " + names(d); got != "y new,old" {
+		t.Errorf("decided %s", got)
+	}
+	r.Current, r.Group = d.Clusters, d.Group
+	if again, err := e.Decide(context.Background(), r); err != nil || again.Changes() {
+		t.Errorf("%v, then %s %s", err, again.Group, names(again))
 	}
 }
 
