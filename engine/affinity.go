@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/btree"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-dev/logicalcluster/v3"
@@ -118,21 +119,38 @@ type presence struct {
 	lent      bool
 }
 
-// known is what SetAffinity was told: all that could be placed. It is immutable.
+// known is what SetAffinity and UpdateAffinity have told: all that could be placed. It is immutable.
 type known struct {
 	placements []*placement.Placement
 	selectors  []placement.Selector
-	workloads  []*workload.Workload
-	// scheduled are the placements of the workloads under what policies say, nil where policies have no terms.
-	scheduled []*placement.Placement
+	workloads  *btree.BTreeG[related]
 }
 
-// placementOf is the placement of a workload as policies schedule it, nil where that is not known.
-func (k *known) placementOf(i int) *placement.Placement {
-	if under := k.scheduled[i]; under != nil {
-		return under
+// related is a workload that could be placed, and its placement under what policies say; that is nil where policies have no terms.
+type related struct {
+	*workload.Workload
+	under *placement.Placement
+}
+
+func newKnown(placements []*placement.Placement) *known {
+	k := &known{placements: slices.Clone(placements), workloads: btree.NewG(16, func(a, b related) bool {
+		return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name), strings.Compare(a.APIVersion, b.APIVersion)) < 0
+	})}
+	for _, p := range placements {
+		k.selectors = append(k.selectors, p.Selector)
 	}
-	if owner, _ := placement.Owner(k.selectors, k.workloads[i]); owner >= 0 {
+	return k
+}
+
+// each yields the known workloads, by name.
+func (k *known) each(yield func(related) bool) { k.workloads.Ascend(yield) }
+
+// placementOf is the placement of a workload as policies schedule it, nil where that is not known.
+func (k *known) placementOf(o related) *placement.Placement {
+	if o.under != nil {
+		return o.under
+	}
+	if owner, _ := placement.Owner(k.selectors, o.Workload); owner >= 0 {
 		return k.placements[owner]
 	}
 	return nil
@@ -140,21 +158,24 @@ func (k *known) placementOf(i int) *placement.Placement {
 
 // SetAffinity tells what affinity between workloads has to know before the first decision, and again whenever that changes: all
 // valid placements of a workspace, oldest first, and its workloads. Where policies have terms, that is Relates, each comes with its
-// placement as Scheduled returns it; nil where that fails, which leaves what was known of the workload. Of those that hold something
+// placement as Scheduled returns it; nil where that fails, which leaves what was known of the workload. UpdateAffinity tells of changes to the workloads alone. Of those that hold something
 // the labels count, and by which terms policies have them keep others away: a Reservation has neither. Where neither placements nor
 // policies have terms, the workloads are not looked at. It returns whether anything has changed by that.
 func (e *Engine) SetAffinity(workspace logicalcluster.Name, placements []*placement.Placement, workloads iter.Seq2[*workload.Workload, *placement.Placement]) (changed bool) {
 	if !e.Relates(workspace) && !slices.ContainsFunc(placements, func(p *placement.Placement) bool { return len(p.Affinity) > 0 }) {
 		return e.lookUp(workspace).forgetAffinity()
 	}
-	k := &known{placements: slices.Clone(placements)}
-	for _, p := range placements {
-		k.selectors = append(k.selectors, p.Selector)
-	}
+	k := newKnown(placements)
 	for w, scheduled := range workloads {
-		k.workloads, k.scheduled = append(k.workloads, w), append(k.scheduled, scheduled)
+		k.workloads.ReplaceOrInsert(related{w, scheduled})
 	}
 	return e.workspace(workspace).setAffinity(k)
+}
+
+// UpdateAffinity tells of the workloads that have changed since SetAffinity, and of those that are gone: what is then known is what
+// SetAffinity would tell of all. Before SetAffinity it tells nothing. It returns whether anything has changed by that.
+func (e *Engine) UpdateAffinity(workspace logicalcluster.Name, workloads iter.Seq2[*workload.Workload, *placement.Placement], gone []workload.Reference) (changed bool) {
+	return e.lookUp(workspace).updateAffinity(workloads, gone)
 }
 
 // Relates reports whether the policies of a workspace, the shadow ones included, may have terms of affinity between workloads. Otherwise SetAffinity knows from
@@ -197,32 +218,62 @@ func (w *workspace) setAffinity(k *known) (changed bool) {
 	if last == nil || !slices.Equal(last.placements, k.placements) {
 		w.setTerms(k.placements)
 	}
-	made := 0
-	for i, o := range k.workloads {
-		owner, scheduled := ownerOf(o.Reference), k.scheduled[i]
-		claim := w.ledger.Claim(owner)
-		switch {
-		case claim != nil && (o.UID == "" || claim.UID == o.UID):
-			now := capacity.Claim{UID: claim.UID, Group: claim.Group, Shares: claim.Shares, Labels: o.Labels, Idle: o.End.RequestsNothing(), Repels: claim.Repels}
-			if scheduled != nil && scheduled.NamespacedName() == claim.Group {
-				now.Repels = scheduled.RepelsByPolicies()
-				w.addRepulsions(scheduled)
-			}
-			if now.Idle != claim.Idle || now.Repels != claim.Repels || !maps.Equal(now.Labels, claim.Labels) {
-				w.restoreClaim(owner, claim, &now) // what is reserved stays the same
-			}
-		case scheduled != nil && o.End == "":
-			for i := range scheduled.Affinity {
-				if t := &scheduled.Affinity[i]; t.Required && !t.Repels && made < maxCircles {
-					sets := len(a.sets)
-					if w.setOf(&t.Others); len(a.sets) > sets {
-						made++
-					}
+	circles := maxCircles
+	for o := range k.each {
+		w.relate(o, &circles)
+	}
+	return a.changes != before
+}
+
+func (w *workspace) updateAffinity(workloads iter.Seq2[*workload.Workload, *placement.Placement], gone []workload.Reference) (changed bool) {
+	var all []related // by whatever they take to tell, not under the lock
+	for o, scheduled := range workloads {
+		all = append(all, related{o, scheduled})
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a, before := &w.affinity, w.affinity.changes
+	if a.known == nil {
+		return false
+	}
+	k := *a.known
+	a.known, k.workloads = &k, k.workloads.Clone()
+	for _, ref := range gone {
+		k.workloads.Delete(related{Workload: &workload.Workload{Reference: ref}})
+	}
+	circles := maxCircles
+	for _, o := range all {
+		k.workloads.ReplaceOrInsert(o)
+		w.relate(o, &circles)
+	}
+	return a.changes != before
+}
+
+// relate has the claim of a workload say what affinity reads of it. For one that is not placed, sets are made of the others that it
+// waits for, as long as there are circles left.
+func (w *workspace) relate(o related, circles *int) {
+	a, owner := &w.affinity, ownerOf(o.Reference)
+	claim := w.ledger.Claim(owner)
+	switch {
+	case claim != nil && (o.UID == "" || claim.UID == o.UID):
+		now := capacity.Claim{UID: claim.UID, Group: claim.Group, Shares: claim.Shares, Labels: o.Labels, Idle: o.End.RequestsNothing(), Repels: claim.Repels}
+		if o.under != nil && o.under.NamespacedName() == claim.Group {
+			now.Repels = o.under.RepelsByPolicies()
+			w.addRepulsions(o.under)
+		}
+		if now.Idle != claim.Idle || now.Repels != claim.Repels || !maps.Equal(now.Labels, claim.Labels) {
+			w.restoreClaim(owner, claim, &now) // what is reserved stays the same
+		}
+	case o.under != nil && o.End == "":
+		for i := range o.under.Affinity {
+			if t := &o.under.Affinity[i]; t.Required && !t.Repels && *circles > 0 {
+				sets := len(a.sets)
+				if w.setOf(&t.Others); len(a.sets) > sets {
+					*circles--
 				}
 			}
 		}
 	}
-	return a.changes != before
 }
 
 // maxCircles bounds of how many selectors in terms of policies it is found out at once whether any such workload is placed. Only of

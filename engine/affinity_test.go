@@ -204,9 +204,13 @@ func (h *affinityHistory) start(t *rapid.T) {
 	h.tell()
 }
 
-func (h *affinityHistory) tell() {
-	h.engine.SetAffinity(ws, h.compiled, func(yield func(*workload.Workload, *placement.Placement) bool) {
-		for i, w := range h.workloads {
+func (h *affinityHistory) tell() { h.engine.SetAffinity(ws, h.compiled, h.scheduled(h.workloads)) }
+
+// scheduled are workloads as policies schedule them.
+func (h *affinityHistory) scheduled(workloads []*workload.Workload) iter.Seq2[*workload.Workload, *placement.Placement] {
+	return func(yield func(*workload.Workload, *placement.Placement) bool) {
+		for _, w := range workloads {
+			i := slices.Index(h.workloads, w)
 			scheduled, err := h.engine.Scheduled(context.Background(), engine.Request{Workspace: ws, Placement: h.compiled[h.owners[i]], Workload: w})
 			if err != nil {
 				panic(err)
@@ -215,7 +219,7 @@ func (h *affinityHistory) tell() {
 				return
 			}
 		}
-	})
+	}
 }
 
 // unscheduled are workloads where no policies have terms of affinity.
@@ -396,7 +400,7 @@ func (h *affinityHistory) replace(i int, change func(*workload.Workload)) {
 	change(&changed)
 	h.workloads = slices.Clone(h.workloads)
 	h.workloads[i] = &changed
-	h.tell()
+	h.engine.UpdateAffinity(ws, h.scheduled(h.workloads[i:i+1]), nil)
 }
 
 func (h *affinityHistory) label(t *rapid.T) {

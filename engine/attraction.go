@@ -418,16 +418,16 @@ func (a *attraction) circle() string {
 	for at := 0; at < len(links) && at < maxLinks; at++ {
 		var next []link
 		closes, opens := false, false
-		for i, o := range a.known.workloads {
+		for o := range a.known.each {
 			switch {
 			case o.End != "" || !links[at].term.Others.Match(o.Namespace, o.Labels):
-			case sameWorkload(o, a.workload):
+			case sameWorkload(o.Workload, a.workload):
 				closes = true
 			default:
-				terms := a.waitsBy(i)
+				terms := a.waitsBy(o)
 				opens = opens || len(terms) == 0 // it can be placed first
 				for _, t := range terms {
-					next = append(next, link{o, t, at})
+					next = append(next, link{o.Workload, t, at})
 				}
 			}
 		}
@@ -449,8 +449,8 @@ func (a *attraction) circle() string {
 }
 
 // waitsBy returns the terms by which a known workload cannot be placed, since none of the others is.
-func (a *attraction) waitsBy(known int) (terms []*placement.Affinity) {
-	o, under := a.known.workloads[known], a.known.placementOf(known)
+func (a *attraction) waitsBy(o related) (terms []*placement.Affinity) {
+	under := a.known.placementOf(o)
 	if under == nil {
 		return nil
 	}

@@ -14,6 +14,7 @@ var imports = map[string]string{
 	"github.com/open-policy-agent/opa/v1":                      "policies",
 	"golang.org/x/sys/unix":                                    "policies: the processor time of a thread",
 	"github.com/hashicorp/golang-lru/v2":                       "caches",
+	"github.com/google/btree":                                  "workloads that affinity is about: a copy of many costs what differs",
 	"k8s.io/api/core/v1":                                       "the API: taints, tolerations, resource lists",
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1": "the API: a value of any type in an override",
 	"k8s.io/apimachinery/pkg":                                  "the API: quantities, selectors, field errors",

@@ -285,13 +285,13 @@ func (s *preemption) findSupport() {
 		stakeAt[located{s.stakes[i].owner, s.stakes[i].cluster}] = i
 	}
 	selected := map[string][]located{}
-	for i, o := range known.workloads {
+	for o := range known.each {
 		owner := ownerOf(o.Reference)
 		claim := s.ledger.Claim(owner)
 		if claim == nil || claim.Idle || o.UID != "" && claim.UID != o.UID {
 			continue
 		}
-		for _, t := range known.needs(i) {
+		for _, t := range known.needs(o) {
 			others, found := selected[t.Others.ID()]
 			if !found {
 				others = s.selectedBy(&t.Others)
@@ -355,8 +355,8 @@ func (s *preemption) supportOf(dependent located, t *placement.Affinity, others 
 }
 
 // needs returns the terms by which a known workload has to be near others.
-func (k *known) needs(i int) (terms []*placement.Affinity) {
-	under := k.placementOf(i)
+func (k *known) needs(o related) (terms []*placement.Affinity) {
+	under := k.placementOf(o)
 	if under == nil {
 		return nil
 	}

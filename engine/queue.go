@@ -75,9 +75,9 @@ func (d *Decision) blockingWorkload(cluster, message string) v1alpha1.QueueBlock
 	}
 	var other *workload.Workload
 	if known := d.attraction().known; known != nil {
-		for _, o := range known.workloads {
+		for o := range known.each {
 			if o.End == "" && rule.Others.Match(o.Namespace, o.Labels) && ownerOf(o.Reference) != ownerOf(d.Workload) && (other == nil || o.String() < other.String()) {
-				other = o
+				other = o.Workload
 			}
 		}
 	}

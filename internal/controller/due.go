@@ -91,6 +91,7 @@ func (x *index) add(item *workItem, why reason) {
 	if _, due := x.due[item]; !due {
 		x.due[item] = why
 	}
+	x.unrelated[item] = true
 }
 
 // addOn has the next pass look at the workloads on a cluster.

@@ -113,7 +113,8 @@ func (h *histories) run() {
 		},
 		"policies change": func(*rapid.T) {
 			policy := rapid.SampledFrom([]string{"", "package placement.scoring\nweights := {\"capacity\": 7}", "package placement.x\np := {",
-				"package placement.scheduling\nnumber_of_clusters := 2 if input.workload.name < \"w\""}).Draw(h.T, "policy")
+				"package placement.scheduling\nnumber_of_clusters := 2 if input.workload.name < \"w\"",
+				"package placement.scheduling\nworkloadAffinity contains {\"type\": \"Repel\", \"required\": true, \"labelSelector\": {\"matchLabels\": {\"team\": input.workload.labels.team}}} if input.workload.labels.team != \"2\""}).Draw(h.T, "policy")
 			h.edit(func(d *delivered) {
 				d.configMaps = nil
 				if policy != "" {
@@ -303,7 +304,8 @@ func (h *histories) place(i int) {
 	p.Spec.WorkloadSelector.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"team": fmt.Sprint(i)}}
 	p.Spec.Constraints = []v1alpha1.Constraint{{Name: "tier", Expression: `cluster.labels.?tier.orValue("") != "low"`, RequiredDuringExecution: rapid.Bool().Draw(h.T, "required during execution")}}
 	p.Spec.Tolerations = []corev1.Toleration{{Key: evict.Key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To[int64](8)}}
-	switch rapid.SampledFrom([]string{"", "", "", "all", "fallback", "divided", "selects more", "selects nothing known", "invalid", "affinity"}).Draw(h.T, "kind") {
+	kind := rapid.SampledFrom([]string{"", "", "", "all", "fallback", "divided", "selects more", "selects nothing known", "invalid", "affinity", "near", "apart"}).Draw(h.T, "kind")
+	switch kind {
 	case "all":
 		p.Spec.NumberOfClusters = ptr.To(intstr.FromString(v1alpha1.AllClusters))
 	case "fallback":
@@ -320,6 +322,14 @@ func (h *histories) place(i int) {
 		p.Spec.Constraints[0].Expression = "cluster.nothing"
 	case "affinity":
 		p.Spec.SpreadConstraints = []v1alpha1.SpreadConstraint{{TopologyKey: "cluster", Scope: v1alpha1.SpreadWorkloads, WhenUnsatisfiable: corev1.ScheduleAnyway, Weight: 20}}
+	case "near", "apart":
+		p.Spec.WorkloadAffinity = []v1alpha1.WorkloadAffinityTerm{{
+			Type: map[bool]v1alpha1.WorkloadAffinityType{true: v1alpha1.WorkloadsAttract, false: v1alpha1.WorkloadsRepel}[kind == "near"], Required: rapid.Bool().Draw(h.T, "required"),
+			LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": rapid.SampledFrom([]string{"0", "1", "3"}).Draw(h.T, "others")}},
+		}}
+		if !p.Spec.WorkloadAffinity[0].Required {
+			p.Spec.WorkloadAffinity[0].Weight = 30
+		}
 	}
 	version := fmt.Sprint("edit", h.next())
 	h.edit(func(d *delivered) {
@@ -346,6 +356,7 @@ func (h *histories) pass() {
 			}
 			if i == 1 {
 				d.workspace.index.anew()
+				d.workspace.related = affinityBasis{}
 			}
 			results[i] = d.workspace.reconcile(context.Background(), d.cacheView)
 			for _, err := range results[i].errs {

@@ -27,6 +27,8 @@ type workItem struct {
 	// owner is the placement that it belongs to, nil if to none; others are those that select it besides.
 	owner  *placementState
 	others []*placementState
+	// scheduled is what policies with terms of affinity say of it.
+	scheduled scheduledAs
 	// account is what it adds to the tally of a placement.
 	account account
 	// assigned says where it belongs, as it was last handed over to be delivered.
@@ -101,6 +103,10 @@ type index struct {
 	on map[string]map[*workItem]bool
 	// due are the workloads that the next pass looks at.
 	due map[*workItem]reason
+	// unrelated are those that may have changed since the engine was told what affinity between workloads has to know of them.
+	// unscheduled are those for which policies with terms of affinity fail, with the placements that they belong to.
+	unrelated   map[*workItem]bool
+	unscheduled map[*workItem]*placementState
 	// open are those that something else than they themselves may change: they wait, or should have other clusters, or more.
 	open map[*workItem]bool
 	// turns has those that are shown, in turn. reassigned is set while any belongs elsewhere than was last handed over.
@@ -125,7 +131,8 @@ type index struct {
 
 func newIndex() *index {
 	return &index{
-		items: map[workloadKey]*workItem{}, uids: map[types.UID]*workItem{}, turned: map[types.UID]bool{}, on: map[string]map[*workItem]bool{}, due: map[*workItem]reason{}, open: map[*workItem]bool{},
+		items: map[workloadKey]*workItem{}, uids: map[types.UID]*workItem{}, turned: map[types.UID]bool{}, on: map[string]map[*workItem]bool{},
+		due: map[*workItem]reason{}, unrelated: map[*workItem]bool{}, unscheduled: map[*workItem]*placementState{}, open: map[*workItem]bool{},
 		turns: btree.NewG(16, func(a, b *workItem) bool { return inTurn(a, b) < 0 }),
 		timers: btree.NewG(8, func(a, b *workItem) bool {
 			return cmp.Or(a.wake.Compare(b.wake), a.key.compare(b.key)) < 0
@@ -276,6 +283,7 @@ func (x *index) forget(item *workItem) {
 	x.assign(item, nil)
 	x.place(item, nil)
 	delete(x.due, item)
+	delete(x.unscheduled, item)
 	delete(x.items, item.key)
 }
 

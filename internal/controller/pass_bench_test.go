@@ -144,6 +144,17 @@ func BenchmarkPass(b *testing.B) {
 			p.ResourceVersion = d.next()
 			d.placements = replace(d.placements, p)
 		}},
+		{"AffineWorkloadScaled", false, func(d *delivered, n int) {
+			if p := d.placements[0]; len(p.Spec.WorkloadAffinity) == 0 {
+				p = p.DeepCopy()
+				p.Generation++
+				p.ResourceVersion = d.next()
+				p.Spec.WorkloadAffinity = []v1alpha1.WorkloadAffinityTerm{{Type: v1alpha1.WorkloadsAttract, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "0"}}, Weight: 10}}
+				d.placements = replace(d.placements, p)
+				d.atRest()
+			}
+			d.shows(benchWorkload(n%benchWorkloads, int64(50+n/benchWorkloads%20)))
+		}},
 		{"DeliveredNothing", true, func(*delivered, int) {}},
 		{"DeliveredWorkloadAnnotated", true, func(d *delivered, n int) { d.shows(benchWorkload(n%benchWorkloads, int64(10+n%benchWorkloads%20))) }},
 		{"DeliveredWorkReported", true, func(d *delivered, n int) {

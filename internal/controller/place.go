@@ -46,6 +46,9 @@ func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 	p.followDepartures()
 	p.line(p.due)
 	p.giveBack()
+	if p.engine.Revision(p.name) != p.revision { // what was released kept others away
+		p.reopen(nil)
+	}
 	for item := p.nextInTurn(); item != nil; item = p.nextInTurn() {
 		p.visit(ctx, item)
 	}
@@ -187,9 +190,7 @@ func (item *workItem) begin(p *pass) {
 func (p *pass) followUp(item *workItem) {
 	if !p.reopened && p.engine.Revision(p.name) != p.revision {
 		p.reopened = true
-		for open := range p.index.open {
-			p.lineUpAfter(open, item)
-		}
+		p.reopen(item)
 	}
 	for _, waits := range item.owner.waiting.upTo(maxExamples) { // these the status names
 		if !waits.item.attempt.named {
@@ -198,8 +199,15 @@ func (p *pass) followUp(item *workItem) {
 	}
 }
 
+// reopen has those wait in line that are open, whose turn is after that of another one, if any.
+func (p *pass) reopen(after *workItem) {
+	for item := range p.index.open {
+		p.lineUpAfter(item, after)
+	}
+}
+
 func (p *pass) lineUpAfter(item, after *workItem) {
-	if item.owner != nil && inTurn(item, after) > 0 {
+	if item.owner != nil && (after == nil || inTurn(item, after) > 0) {
 		p.lineUp(item)
 	}
 }

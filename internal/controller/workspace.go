@@ -119,8 +119,8 @@ type workspace struct {
 	policiesShown []*corev1.ConfigMap
 	linted        linted
 	refused       map[types.UID]string
-	// scheduled is what policies with terms of affinity say of the workloads that are shown.
-	scheduled map[*workload.Workload]scheduledAs
+	// related is what the engine was last told of affinity between workloads rests on; the zero value after a failure.
+	related affinityBasis
 	// policyMaps are the ConfigMaps with policies that were shown last; nil before any could be.
 	policyMaps map[types.NamespacedName]bool
 	claims     boundClaims
