@@ -345,6 +345,7 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 	if len(r.Instead) == 0 && before.Group == group && before.UID == r.Workload.UID && holds(before.Shares, d.Clusters) && !w.relabelled(before, r) {
 		return nil
 	}
+	claim := claimOf(r, d)
 	w.fleet.mu.Lock()
 	defer w.fleet.mu.Unlock()
 	if len(d.Clusters) == 0 {
@@ -359,13 +360,6 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 	}
 	if err := w.yields(r, d); err != nil {
 		return err
-	}
-	claim := &capacity.Claim{
-		UID: r.Workload.UID, Group: group, Labels: r.Workload.Labels, Idle: r.Workload.End.RequestsNothing(),
-		Repels: r.Placement.RepelsByPolicies(), Shares: make([]capacity.Share, len(d.Clusters)),
-	}
-	for i := range d.Clusters {
-		claim.Shares[i] = capacity.Share{Cluster: d.Clusters[i].Name, Amount: d.Clusters[i].Reserved, Expired: d.Clusters[i].Expired}
 	}
 	w.addRepulsions(r.Placement) // before the claim: it is counted below
 	instead := make([]*capacity.Claim, len(r.Instead))
@@ -397,6 +391,18 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 		w.fleet.reserveAt(w.placeOf(chosen[i].Position()), reserved)
 	})
 	return nil
+}
+
+// claimOf is what a decision promises.
+func claimOf(r *Request, d *Decision) *capacity.Claim {
+	claim := &capacity.Claim{
+		UID: r.Workload.UID, Group: r.group(), Labels: r.Workload.Labels, Idle: r.Workload.End.RequestsNothing(),
+		Repels: r.Placement.RepelsByPolicies(), Shares: make([]capacity.Share, len(d.Clusters)),
+	}
+	for i := range d.Clusters {
+		claim.Shares[i] = capacity.Share{Cluster: d.Clusters[i].Name, Amount: d.Clusters[i].Reserved, Expired: d.Clusters[i].Expired}
+	}
+	return claim
 }
 
 // errTaken ends what was decided on a view of the fleet that is not current any more.

@@ -94,6 +94,8 @@ func (s *stake) reserved() Resources { return s.Reserved(s.counted()) }
 // Invariant: for every cluster and resource, in use + reserved <= allocatable, unless the cluster shrinks or others fill it.
 type Ledger struct {
 	*clusters
+	// own guards all that follows. Order: own, then the mu of the clusters. Who asks for nothing of these does not wait for other ledgers.
+	own    sync.Mutex
 	claims map[Owner]*Claim
 	groups map[types.NamespacedName]map[string]int
 	// held are the claims on what their owners have left.
@@ -108,7 +110,7 @@ type Ledger struct {
 
 // clusters are those of a fleet, one for the ledgers of all its workspaces.
 type clusters struct {
-	// mu guards these ledgers.
+	// mu guards the accounts, and makes them change together with claims.
 	mu       sync.Mutex
 	accounts map[string]*account
 }
@@ -237,6 +239,8 @@ func countedFor(counted map[string]Resources, uid string) Resources {
 // too little a *QuotaError, on a cluster that no quota is for a *NotGrantedError, and changes nothing. Of each resource it asks only where the claim has more on a cluster than one that is promised to the same
 // workload.
 func (l *Ledger) Reserve(owner Owner, claim *Claim, promised ...*Claim) error {
+	l.own.Lock()
+	defer l.own.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.reserve(owner, claim, promised...)
@@ -245,6 +249,8 @@ func (l *Ledger) Reserve(owner Owner, claim *Claim, promised ...*Claim) error {
 // Update is Reserve for an owner to which its previous claim is promised. So a claim that stays as large stands on a cluster
 // that has shrunk since.
 func (l *Ledger) Update(owner Owner, claim *Claim) error {
+	l.own.Lock()
+	defer l.own.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if previous := l.claims[owner]; previous != nil {
@@ -300,6 +306,8 @@ type Grant struct {
 // Replace replaces all claims: restored ones are granted without asking whether they fit, then foreign ones are reserved in
 // their order. It returns an error for each foreign claim, nil where it fits, and the clusters of all claims before and after.
 func (l *Ledger) Replace(restored, foreign []Grant) (refused []error, clusters []string) {
+	l.own.Lock()
+	defer l.own.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	touched := map[string]bool{}
@@ -328,6 +336,8 @@ func (l *Ledger) Replace(restored, foreign []Grant) (refused []error, clusters [
 
 // Restore grants a claim without checking that it fits: it was granted before.
 func (l *Ledger) Restore(owner Owner, claim *Claim) {
+	l.own.Lock()
+	defer l.own.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.grant(owner, l.claims[owner], claim)
@@ -378,6 +388,8 @@ func (l *Ledger) forget(owner Owner) {
 
 // Release removes the owner's claim and returns it, nil if it has none.
 func (l *Ledger) Release(owner Owner) *Claim {
+	l.own.Lock()
+	defer l.own.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	claim := l.claims[owner]
@@ -431,15 +443,15 @@ func (l *Ledger) ReleaseAll() (clusters []string) {
 
 // Claim returns the owner's claim, nil if it has none.
 func (l *Ledger) Claim(owner Owner) *Claim {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.own.Lock()
+	defer l.own.Unlock()
 	return l.claims[owner]
 }
 
 // EachClaim yields all claims, in no order. The ledger must not be changed or asked meanwhile.
 func (l *Ledger) EachClaim(yield func(Owner, *Claim) bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.own.Lock()
+	defer l.own.Unlock()
 	for owner, claim := range l.claims {
 		if !yield(owner, claim) {
 			return
@@ -449,8 +461,8 @@ func (l *Ledger) EachClaim(yield func(Owner, *Claim) bool) {
 
 // EachHeld yields the claims on what their owners have left, as EachClaim does.
 func (l *Ledger) EachHeld(yield func(Owner, *Claim) bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.own.Lock()
+	defer l.own.Unlock()
 	for owner, claim := range l.held {
 		if !yield(owner, claim) {
 			return
@@ -461,6 +473,8 @@ func (l *Ledger) EachHeld(yield func(Owner, *Claim) bool) {
 // Uncounted returns the clusters whose report does not count the whole amount of the owner's claim. Storage is never counted: a
 // report counts pods, and volumes are not of a pod. It stays reserved.
 func (l *Ledger) Uncounted(owner Owner) (clusters []string) {
+	l.own.Lock()
+	defer l.own.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	claim := l.claims[owner]
@@ -515,7 +529,7 @@ func (l *Ledger) Counted(claim *Claim) (counted []Resources) {
 // Group returns the number of claims of a group on each cluster. The map is the ledger's own and valid until the ledger
 // changes.
 func (l *Ledger) Group(group types.NamespacedName) map[string]int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.own.Lock()
+	defer l.own.Unlock()
 	return l.groups[group]
 }

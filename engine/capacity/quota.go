@@ -99,8 +99,8 @@ func (p *promise) count(amount Resources, by int) {
 // SetQuotas bounds the claims of the ledger from now on; what is promised stays. Nothing can be claimed on clusters that no quota is
 // for.
 func (l *Ledger) SetQuotas(all []Quota) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.own.Lock()
+	defer l.own.Unlock()
 	q := &quotas{of: map[string]*quotaSet{}, on: map[string]*promise{}, changed: map[string]bool{}}
 	for _, one := range all {
 		set := &quotaSet{Quota: one, whole: limitsOf(one.Whole), each: limitsOf(one.Each)}
@@ -147,8 +147,8 @@ func (q *quotas) count(claim *Claim, by int) {
 // Moved returns what is new since it was asked last: whether claims have changed on clusters that no quota is for, and on which clusters
 // more or less is left of their quota.
 func (l *Ledger) Moved() (outside bool, changed []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.own.Lock()
+	defer l.own.Unlock()
 	q := l.quotas
 	if q == nil || !q.moved && len(q.changed) == 0 {
 		return false, nil
@@ -161,8 +161,8 @@ func (l *Ledger) Moved() (outside bool, changed []string) {
 
 // LeftOn is what the quota on a cluster leaves, below 0 where more is promised; nil where it has none.
 func (l *Ledger) LeftOn(cluster string) map[string]int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.own.Lock()
+	defer l.own.Unlock()
 	if l.quotas == nil || l.quotas.of[cluster] == nil || len(l.quotas.of[cluster].Each) == 0 {
 		return nil
 	}
@@ -183,8 +183,8 @@ type Left struct {
 
 // Left returns what is left of the quota of each set, in their order, ordered by resource; nil where none bounds a whole set.
 func (l *Ledger) Left() (of [][]Left) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.own.Lock()
+	defer l.own.Unlock()
 	if l.quotas == nil || !l.quotas.whole {
 		return nil
 	}
@@ -200,8 +200,8 @@ func (l *Ledger) Left() (of [][]Left) {
 
 // Has reports whether the ledger, which has quotas, has any claim on a cluster.
 func (l *Ledger) Has(cluster string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.own.Lock()
+	defer l.own.Unlock()
 	return l.quotas != nil && l.quotas.on[cluster] != nil
 }
 
@@ -287,8 +287,8 @@ func (c *Claim) of(name string, some func(cluster string) bool) (all int128.Int)
 
 // Promised is what claims come to on the set of a cluster, amounts beyond int64 clamped.
 func (l *Ledger) Promised(cluster string) Resources {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.own.Lock()
+	defer l.own.Unlock()
 	if l.quotas == nil || l.quotas.of[cluster] == nil {
 		return Resources{}
 	}
@@ -297,8 +297,8 @@ func (l *Ledger) Promised(cluster string) Resources {
 
 // Allows reports whether quotas leave so much on a cluster.
 func (l *Ledger) Allows(cluster string, more Resources) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.own.Lock()
+	defer l.own.Unlock()
 	return l.quotas.short(nil, &Claim{Shares: []Share{{Cluster: cluster, Amount: more}}}, nil) == nil
 }
 
@@ -314,6 +314,8 @@ type Account struct {
 
 // Accounts returns one for each quota, in their order, and one for the clusters without if there is any claim on these.
 func (l *Ledger) Accounts() []Account {
+	l.own.Lock()
+	defer l.own.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	type both struct {

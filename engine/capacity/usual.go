@@ -108,8 +108,8 @@ func (s *shapes) count(claim *Claim, by int64) {
 // Invariant: it is a function of the claims that are granted now. Since what counts of a number of claims is its magnitude, it
 // is the same, by its pointer too, until the claims of some shape have doubled or halved.
 func (l *Ledger) Usual() *Usual {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.own.Lock()
+	defer l.own.Unlock()
 	if l.shapes == nil {
 		l.shapes = &shapes{counts: map[shapeKey]*shapeCount{}}
 		for owner, claim := range l.claims {
