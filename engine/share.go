@@ -65,6 +65,16 @@ func (g *Grant) terms() fairness.Terms {
 	return t
 }
 
+// Most is the most of a resource that may ever be promised on one cluster by the grant, math.MaxInt64 where that is not bounded.
+func (g *Grant) Most(resource string) int64 {
+	terms := g.terms()
+	most := terms.Limit(resource)
+	if each, bounded := g.ClusterQuota[resource]; bounded {
+		most = min(most, each)
+	}
+	return most
+}
+
 // limits are the most that the workspace may be promised, by quota and by what it may borrow.
 func (g *Grant) limits() map[string]int64 {
 	terms, limits := g.terms(), maps.Clone(g.Quota)

@@ -239,6 +239,14 @@ type ClusterSetGrantStatus struct {
 	// +kubebuilder:validation:MaxProperties=256
 	Reserved corev1.ResourceList `json:"reserved,omitempty"`
 
+	// outside is what the workspace is promised on clusters that are in none of the sets that grant it any: they have left them, and what
+	// runs there stays until it has another place. It is no part of used, and of several sets the first by name tells it.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:validation:MaxProperties=256
+	Outside corev1.ResourceList `json:"outside,omitempty"`
+
 	// dominantShare is the largest share, over all resources, that the workspace has of what the clusters of the set have, in
 	// thousandths.
 	//

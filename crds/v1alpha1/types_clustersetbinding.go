@@ -169,6 +169,8 @@ const (
 	WithinCapacityReason = "WithinCapacity"
 	// WorkspaceUnknownReason on Ready or Bound False: it is not known which workspace is at a path.
 	WorkspaceUnknownReason = "WorkspaceUnknown"
+	// NamespaceMissingReason on Ready False: there is no namespace in which decisions for other workspaces can be kept.
+	NamespaceMissingReason = "NamespaceMissing"
 	// NotBoundReason on Usable False: the set grants the workspace nothing.
 	NotBoundReason = "NotBound"
 	// FleetNotReadReason on Usable False: it is not known yet what is promised on the clusters.

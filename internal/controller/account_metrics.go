@@ -37,7 +37,7 @@ type chargedAccount struct {
 
 var (
 	accountLabels  = []string{"fleet", "set", "workspace"}
-	accountUsed    = prometheus.NewDesc("placement_shared_used", "What workspaces are promised on the clusters of a ClusterSet, in cores, bytes or pieces.", append(accountLabels, "resource"), nil)
+	accountUsed    = prometheus.NewDesc("placement_shared_used", "What workspaces are promised on the clusters of a ClusterSet, in cores, bytes or pieces; with an empty set, on clusters that are in none of theirs any more.", append(accountLabels, "resource"), nil)
 	accountHeld    = prometheus.NewDesc("placement_shared_reserved", "The part of placement_shared_used that clusters do not count yet.", append(accountLabels, "resource"), nil)
 	accountQuota   = prometheus.NewDesc("placement_shared_quota", "The most that workspaces may be promised, for resources that their grant bounds.", append(accountLabels, "resource"), nil)
 	accountShare   = prometheus.NewDesc("placement_shared_dominant_share", "The largest share, from 0 to 1, of anything that workspaces have of the clusters of a ClusterSet.", accountLabels, nil)

@@ -37,7 +37,7 @@ placement_shared_quota{fleet="platform",resource="cpu",set="gold",workspace="sho
 # TYPE placement_shared_reserved gauge
 placement_shared_reserved{fleet="platform",resource="cpu",set="gold",workspace="shop"} 0.5
 placement_shared_reserved{fleet="platform",resource="memory",set="gold",workspace="shop"} 0
-# HELP placement_shared_used What workspaces are promised on the clusters of a ClusterSet, in cores, bytes or pieces.
+# HELP placement_shared_used What workspaces are promised on the clusters of a ClusterSet, in cores, bytes or pieces; with an empty set, on clusters that are in none of theirs any more.
 # TYPE placement_shared_used gauge
 placement_shared_used{fleet="platform",resource="cpu",set="gold",workspace="shop"} 1.5
 placement_shared_used{fleet="platform",resource="memory",set="gold",workspace="shop"} 1.073741824e+09

@@ -45,6 +45,9 @@ type fleet struct {
 	// published is nil until the fleet is open.
 	published atomic.Pointer[publishedFleet]
 
+	// homeless is set while there is no namespace to keep slices in, and the controller cannot make it.
+	homeless atomic.Bool
+
 	// writing is held by those who write slices of guests, until the fleet is closed.
 	writing sync.RWMutex
 	closed  bool
@@ -127,6 +130,13 @@ func (f *fleet) close() {
 	f.closed = true
 }
 
+// setHomeless has the owners of the clusters be told whether slices can be kept.
+func (f *fleet) setHomeless(is bool) {
+	if f.homeless.Swap(is) != is {
+		f.wake(f.name)
+	}
+}
+
 // visitors are the workspaces that look at the fleet.
 func (f *fleet) visitors() []logicalcluster.Name {
 	f.mu.Lock()
@@ -178,6 +188,7 @@ func (a actions) keptIn(f *fleet, of logicalcluster.Name) actions {
 		written, err := f.writeDecision(ctx, keep(of, d))
 		if d.ResourceVersion == "" && apierrors.IsNotFound(err) {
 			if err := f.makeNamespace(ctx, v1alpha1.DecisionNamespace); err != nil && !apierrors.IsAlreadyExists(err) {
+				f.setHomeless(true)
 				return nil, fmt.Errorf("namespace %s is missing in the workspace of the clusters, and the controller cannot make it: its owners run kubectl create namespace %[1]s: %w", v1alpha1.DecisionNamespace, err)
 			}
 			written, err = f.writeDecision(ctx, keep(of, d))
@@ -185,6 +196,7 @@ func (a actions) keptIn(f *fleet, of logicalcluster.Name) actions {
 		if err != nil {
 			return nil, err
 		}
+		f.setHomeless(false)
 		_, slice, ok := fromKept(written)
 		if !ok {
 			return nil, fmt.Errorf("the server has stored PlacementDecision %s/%s as something else", written.Namespace, written.Name)
@@ -340,8 +352,9 @@ type orphan struct {
 	slices []*v1alpha1.PlacementDecision
 	// unread is set while the ledger may hold something else.
 	unread bool
-	// askAt is when the server is asked next what has become of it.
+	// askAt is when the server is asked next what has become of it. stays is set while the server says that it has placements.
 	askAt time.Time
+	stays bool
 }
 
 // orphanedFor is how long a workspace does not look at the clusters before the server is asked what has become of its placements, and
@@ -422,13 +435,14 @@ func (w *workspace) tendOrphan(ctx context.Context, of logicalcluster.Name, show
 	}
 	one.askAt = w.now().Add(orphanedFor)
 	r.within(orphanedFor)
+	one.stays = false
 	for _, slice := range one.slices {
 		gone, err := w.fleet.gone(ctx, of, types.NamespacedName{Namespace: slice.Namespace, Name: slice.PlacementName})
 		if err != nil {
 			klog.FromContext(ctx).V(2).Info("It is not known what has become of a placement", "of", of, "placement", slice.PlacementName, "reason", err.Error())
 			continue
 		}
-		if gone {
+		if one.stays = one.stays || !gone; gone {
 			r.again = true // with what is left
 			if err := w.deleteDecision(ctx, keep(of, slice)); err != nil && !outcome.Conflicts(err) {
 				return err

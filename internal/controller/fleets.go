@@ -58,6 +58,22 @@ func (t *terms) same(o *terms) bool {
 		maps.EqualFunc(t.registered, o.registered, func(a, b labels.Set) bool { return maps.Equal(a, b) })
 }
 
+// registers reports whether these are the registrations of a view. No map is made for that in each pass.
+func (t *terms) registers(o *cacheView) bool {
+	return len(t.registered) == len(o.clusters) && !slices.ContainsFunc(o.clusters, func(r *v1alpha1.ClusterRegistration) bool {
+		before, there := t.registered[r.Name]
+		return !there || !maps.Equal(before, labelsIn(o, r))
+	})
+}
+
+// labelsIn are those of a registration by which ClusterSets select; none where there are no sets.
+func labelsIn(o *cacheView, r *v1alpha1.ClusterRegistration) labels.Set {
+	if len(o.sets) == 0 {
+		return nil
+	}
+	return r.Labels
+}
+
 func newFleets() *fleets {
 	return &fleets{fleets: map[logicalcluster.Name]*fleet{}, shares: map[logicalcluster.Name]*shares{}, naming: map[logicalcluster.Name]*shares{}, waiting: map[logicalcluster.Name]int{}}
 }
@@ -132,10 +148,7 @@ func (f *fleets) visits(host, guest logicalcluster.Name) bool {
 // Invariant: a workspace stays with a fleet as long as anything is promised to it there, and nobody else has it look at another: that
 // it was there is said by its own copies of what is kept.
 func (f *fleets) look(name logicalcluster.Name, o *cacheView, now *workspace) (host *fleet, grants []engine.Grant) {
-	t := terms{registered: make(map[string]labels.Set, len(o.clusters)), sets: map[types.UID]int64{}, bindings: map[types.UID]int64{}}
-	for _, r := range o.clusters {
-		t.registered[r.Name] = r.Labels
-	}
+	t := terms{sets: map[types.UID]int64{}, bindings: map[types.UID]int64{}}
 	for _, s := range o.sets {
 		t.sets[s.UID] = s.Generation
 	}
@@ -146,6 +159,14 @@ func (f *fleets) look(name logicalcluster.Name, o *cacheView, now *workspace) (h
 	defer f.mu.Unlock()
 	t.held = f.holds(name, o, now)
 	before := f.shares[name]
+	if before != nil && before.registers(o) {
+		t.registered = before.registered
+	} else {
+		t.registered = make(map[string]labels.Set, len(o.clusters))
+		for _, r := range o.clusters {
+			t.registered[r.Name] = labelsIn(o, r)
+		}
+	}
 	if before == nil || !before.same(&t) {
 		f.version++
 		said := &shares{Workspace: sharing.NewWorkspace(name, "", t.registered, o.readableSets(), o.setBindings), terms: t}

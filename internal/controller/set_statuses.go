@@ -35,6 +35,22 @@ type setReport struct {
 	waiting  func(logicalcluster.Name) int
 	// unresolved is why it is not known which workspace is at a path, where that says nothing of what is there.
 	unresolved func(v1alpha1.WorkspaceReference) error
+	// first reports whether the set is the first that tells of a workspace. orphaned are workspaces that something is kept for, and that do
+	// not look at the clusters. homeless: there is no namespace to keep slices in.
+	first    func(logicalcluster.Name) bool
+	orphaned func(logicalcluster.Name) bool
+	homeless bool
+}
+
+// keeps reports whether a workspace is promised anything on the set, or on clusters that are in none of its sets.
+func (s *setReport) keeps(of *sharing.Workspace, set string) bool {
+	return of != nil && (!accountOf(s.accounts, of.Name, set).Promised.IsZero() || !accountOf(s.accounts, of.Name, "").Promised.IsZero())
+}
+
+// orphanMessage says what becomes of what is kept for a workspace that does not look at the clusters.
+func orphanMessage(of string) string {
+	return fmt.Sprintf("the workspace does not use these clusters any more and has placements still: what it had stays reserved until its team binds the set again or deletes them; "+
+		"if nothing of it runs here, delete the PlacementDecisions with label %s=%s in namespace %s", v1alpha1.LabelWorkspace, of, v1alpha1.DecisionNamespace)
 }
 
 // accountOf is that of a workspace on a set.
@@ -62,15 +78,17 @@ func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 		if err := s.unresolved(g.Workspace); err != nil {
 			one.Message = shortenTo(err.Error(), maxGrantMessage)
 			unresolved = append(unresolved, fmt.Sprintf("spec.grants[%d].workspace: %v", i, err))
-		} else if stand.Unanswered {
+		} else if stand.Unanswered && !s.keeps(stand.Workspace, set.Name) {
 			// Invariant: it is the same whether there is such a workspace or not.
 			one.Message = fmt.Sprintf("no ClusterSetBinding of workspace %s names this set: check spec.grants[%d].workspace, and have its team create one", g.Workspace, i)
 		} else {
 			one.Cluster = stand.Workspace.Name.String()
+			if s.charge(&one, set.Name); s.orphaned(stand.Workspace.Name) {
+				one.Message = orphanMessage(one.Cluster)
+			}
 		}
 		if one.Bound {
 			status.Bound++
-			s.charge(&one, set.Name)
 		} else {
 			unbound = append(unbound, fmt.Sprintf("grant %s: %s", g.Name, one.Message))
 		}
@@ -81,6 +99,9 @@ func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 			continue
 		}
 		one.Bound, one.Quota, one.Message = false, nil, "the grant was taken away: what runs stays until it has another place, and nothing new comes"
+		if s.orphaned(logicalcluster.Name(one.Cluster)) {
+			one.Message = orphanMessage(one.Cluster)
+		}
 		if s.charge(&one, set.Name, ""); len(one.Used) > 0 && len(status.Grants) < 2*v1alpha1.MaxGrants {
 			status.Grants = append(status.Grants, one)
 		}
@@ -102,6 +123,10 @@ func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 		default:
 			wrong = append(wrong, p)
 		}
+	}
+	if s.homeless {
+		wrong = append(wrong, sharing.Problem{Reason: v1alpha1.NamespaceMissingReason, Field: "namespace " + v1alpha1.DecisionNamespace, Message: "is missing in this workspace, and the controller cannot make it: " +
+			"nothing new is placed for other workspaces until you run kubectl create namespace " + v1alpha1.DecisionNamespace})
 	}
 	ready := conditions.TrueCondition(conditionsv1alpha1.ReadyCondition)
 	switch {
@@ -134,15 +159,22 @@ func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 // maxGrantMessage bounds the message of one grant.
 const maxGrantMessage = 1000
 
-// charge says what a workspace has of a set; that with an empty name is of what is granted no more.
+// charge says what a workspace has of a set. What it has on clusters that are in none of its sets is told apart, unless that is a part of
+// what is asked for, with an empty name: all that it has was promised by a grant that was taken away.
 func (s *setReport) charge(one *v1alpha1.ClusterSetGrantStatus, sets ...string) {
 	of := logicalcluster.Name(one.Cluster)
 	var promised, reserved capacity.Resources
 	for _, set := range sets {
+		if set == "" && !s.first(of) {
+			continue
+		}
 		account := accountOf(s.accounts, of, set)
 		promised, reserved = promised.Add(account.Promised), reserved.Add(account.Reserved)
 	}
-	one.Used, one.Reserved = promised.ResourceList(), reserved.ResourceList()
+	one.Used, one.Reserved, one.Outside = promised.ResourceList(), reserved.ResourceList(), nil
+	if !slices.Contains(sets, "") && s.first(of) {
+		one.Outside = accountOf(s.accounts, of, "").Promised.ResourceList()
+	}
 	share, _ := sharing.DominantShare(promised, s.has)
 	one.DominantShare, one.Waiting = int32(min(share, maxShare)), int32(s.waiting(of))
 }
@@ -344,7 +376,7 @@ func (w *workspace) updateSharing(ctx context.Context, o *cacheView, r *result) 
 	if s.sets == nil {
 		s.sets, s.bindings = map[types.UID]writtenSharing[*v1alpha1.ClusterSet]{}, map[types.UID]writtenSharing[*v1alpha1.ClusterSetBinding]{}
 	}
-	shown, every := sharingShown(o), countsEvery
+	shown, every := fmt.Sprint(sharingShown(o), w.fleet.homeless.Load(), len(w.orphans)), countsEvery
 	if len(o.sets) == 0 {
 		every = bindingsEvery + time.Duration(len(o.clusters))*bindingsEach
 	}
@@ -379,13 +411,24 @@ func (w *workspace) updateSets(ctx context.Context, o *cacheView, r *result) {
 	stand := w.fleets.sets(w.name, func(name string) capacity.Resources { return allocatable[name] })
 	kept := map[types.UID]writtenSharing[*v1alpha1.ClusterSet]{}
 	var charged []chargedAccount
+	told := map[logicalcluster.Name]string{}
+	orphaned := func(name logicalcluster.Name) bool {
+		orphan := w.orphans[name]
+		return orphan != nil && orphan.stays
+	}
 	for i := range stand {
 		at := slices.IndexFunc(o.sets, func(s *v1alpha1.ClusterSet) bool { return s.UID == stand[i].UID })
 		if at < 0 {
 			continue
 		}
 		shown := o.sets[at]
-		report := setReport{Set: stand[i], unreadable: specProblems(o.unreadable[shown.UID]), accounts: accounts, waiting: w.fleets.waitingIn, unresolved: w.fleets.unresolved}
+		report := setReport{Set: stand[i], unreadable: specProblems(o.unreadable[shown.UID]), accounts: accounts, waiting: w.fleets.waitingIn, unresolved: w.fleets.unresolved, orphaned: orphaned, homeless: w.fleet.homeless.Load()}
+		report.first = func(of logicalcluster.Name) bool {
+			if told[of] == "" {
+				told[of] = shown.Name
+			}
+			return told[of] == shown.Name
+		}
 		for _, name := range stand[i].Clusters {
 			report.has = report.has.Add(allocatable[name])
 		}
@@ -396,6 +439,15 @@ func (w *workspace) updateSets(ctx context.Context, o *cacheView, r *result) {
 		charged = append(charged, report.charged()...)
 	}
 	w.sharing.sets = kept
+	var whole capacity.Resources
+	for _, has := range allocatable {
+		whole = whole.Add(has)
+	}
+	for _, a := range accounts {
+		if a.Set == "" && a.Workspace != w.name && !a.Promised.IsZero() {
+			charged = append(charged, chargedAccount{Account: a, has: whole})
+		}
+	}
 	w.metrics.accounts.put(w.name, charged)
 }
 

@@ -78,10 +78,33 @@ func TestStatusOfClusterSets(t *testing.T) {
 		shop       map[string]string
 		shops      string // the clusters that the team has itself
 		unresolved error
+		outside    int64 // what the team has on clusters that have left the set
+		orphan     bool
+		homeless   bool
 		want       string
 	}{
 		{why: "both sides agree", set: gold, shop: bound, want: `
 Ready True
+Bound True
+Overcommitted False WithinCapacity
+shop: bound shop, 3 of 4 cpu, 300 thousandths, 7 waiting`},
+		{why: "a cluster has left the set, with work on it", set: gold, shop: bound, outside: 2000, want: `
+Ready True
+Bound True
+Overcommitted False WithinCapacity
+shop: bound shop, 3 of 4 cpu, 300 thousandths, 7 waiting, 2 outside`},
+		{why: "a binding is deleted, and work goes on", set: gold, shop: map[string]string{}, outside: 2000, want: `
+Ready True
+Bound False GrantsNotBound: grant shop: the workspace has no ClusterSetBinding for the set
+Overcommitted False WithinCapacity
+shop: the workspace has no ClusterSetBinding for the set, 2 outside`},
+		{why: "the team does not look at the clusters, and its placements are there", set: gold, shop: map[string]string{}, outside: 2000, orphan: true, want: `
+Ready True
+Bound False GrantsNotBound: grant shop: ` + orphanMessage("shop") + `
+Overcommitted False WithinCapacity
+shop: ` + orphanMessage("shop") + `, 2 outside`},
+		{why: "there is no namespace for what teams are promised", set: gold, shop: bound, homeless: true, want: `
+Ready False NamespaceMissing: namespace placement-decisions: is missing in this workspace, and the controller cannot make it: nothing new is placed for other workspaces until you run kubectl create namespace placement-decisions
 Bound True
 Overcommitted False WithinCapacity
 shop: bound shop, 3 of 4 cpu, 300 thousandths, 7 waiting`},
@@ -147,9 +170,15 @@ shop: bound shop, 3 of 4 cpu, 300 thousandths, 7 waiting`},
 			has := func(string) capacity.Resources { return capacity.Resources{CPU: 5000} }
 			report := setReport{
 				Set: sharing.SetsOf(workspaces["platform"], lookup, has)[0], has: capacity.Resources{CPU: 10000},
-				accounts:   []engine.Account{{Workspace: "shop", Set: "gold", Promised: capacity.Resources{CPU: 3000}}},
+				accounts:   []engine.Account{{Workspace: "shop", Promised: capacity.Resources{CPU: test.outside}}},
+				first:      func(logicalcluster.Name) bool { return true },
+				orphaned:   func(logicalcluster.Name) bool { return test.orphan },
+				homeless:   test.homeless,
 				waiting:    func(of logicalcluster.Name) int { return map[logicalcluster.Name]int{"shop": 7}[of] },
 				unresolved: func(v1alpha1.WorkspaceReference) error { return test.unresolved },
+			}
+			if len(test.shop) > 0 {
+				report.accounts = append(report.accounts, engine.Account{Workspace: "shop", Set: "gold", Promised: capacity.Resources{CPU: 3000}})
 			}
 			set := report.DeepCopy()
 			report.fill(set)
@@ -159,6 +188,9 @@ shop: bound shop, 3 of 4 cpu, 300 thousandths, 7 waiting`},
 					got += fmt.Sprintf("\n%s: bound %s, %s of %s cpu, %d thousandths, %d waiting", g.Name, g.Cluster, g.Used.Cpu(), g.Quota.Cpu(), g.DominantShare, g.Waiting)
 				} else {
 					got += fmt.Sprintf("\n%s: %s", g.Name, g.Message)
+				}
+				if len(g.Outside) > 0 {
+					got += fmt.Sprintf(", %s outside", g.Outside.Cpu())
 				}
 			}
 			if got != test.want {
@@ -188,6 +220,8 @@ func TestGrantTakenAway(t *testing.T) {
 	report := setReport{
 		Set: sharing.SetsOf(workspaces["platform"], lookup, func(string) capacity.Resources { return has })[0], has: has,
 		waiting:    func(logicalcluster.Name) int { return 0 },
+		first:      func(logicalcluster.Name) bool { return true },
+		orphaned:   func(logicalcluster.Name) bool { return false },
 		unresolved: func(v1alpha1.WorkspaceReference) error { return nil },
 	}
 	set := report.DeepCopy()

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -364,6 +365,68 @@ func TestClusterLeavesTheSet(t *testing.T) {
 	e.later(time.Hour)
 	if where := e.where("red"); len(where) != 4 {
 		t.Errorf("without a cluster in the set: %v", where)
+	}
+	e.later(time.Hour)
+	if g := e.granted("red"); g == nil || !g.Bound || g.Outside.Cpu().String() != "4" || !g.Used.Cpu().IsZero() {
+		t.Errorf("what runs outside of the set is not told apart: %+v", g)
+	}
+}
+
+// granted is what the set says of a team.
+func (e *estate) granted(team string) *v1alpha1.ClusterSetGrantStatus {
+	for _, u := range e.in("platform").Objects() {
+		var set v1alpha1.ClusterSet
+		if u.GetKind() != "ClusterSet" || runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &set) != nil {
+			continue
+		}
+		for i := range set.Status.Grants {
+			if g := &set.Status.Grants[i]; g.Cluster == team {
+				return g
+			}
+		}
+	}
+	return nil
+}
+
+// TestATeamThatNobodyKnows: red has deleted its binding and its copies while no controller ran. What is kept for it stays as long as the server
+// says that its placement is there; the platform team reads what helps, and that does.
+func TestATeamThatNobodyKnows(t *testing.T) {
+	e := threeTeams(t)
+	e.deploy("red", 0, 4, 1000)
+	e.settle()
+	for _, u := range append(e.copies("red"), &unstructured.Unstructured{Object: map[string]any{"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "ClusterSetBinding", "metadata": map[string]any{"name": "shared"}}}) {
+		if err := e.in("red").Delete(u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.platform.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		e.later(2 * orphanedFor)
+	}
+	if _, to := e.promised(); to["red"] != 4000 {
+		t.Errorf("promised: %v", to)
+	}
+	g := e.granted("red")
+	if g == nil || g.Bound || g.Outside.Cpu().String() != "4" || g.Message != orphanMessage("red") {
+		t.Fatalf("the platform team reads %+v", g)
+	}
+	for _, u := range e.in("platform").Objects() {
+		if u.GetKind() == "PlacementDecision" && u.GetLabels()[v1alpha1.LabelWorkspace] == "red" {
+			if err := e.in("platform").Delete(u); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for range 3 {
+		e.later(2 * orphanedFor)
+	}
+	if _, to := e.promised(); to["red"] != 0 {
+		t.Errorf("promised once what is kept has been deleted: %v", to)
+	}
+	if g := e.granted("red"); g != nil {
+		t.Errorf("the platform team still reads %+v", g)
 	}
 }
 
@@ -891,6 +954,13 @@ func TestNamespaceOfKeptDecisions(t *testing.T) {
 			}
 			if tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 				t.Errorf("%v", err)
+			}
+			if f.homeless.Load() != (tc.want != "") {
+				t.Error("its owners are told otherwise")
+			}
+			there = true // once they have made it
+			if _, err := (actions{}).keptIn(f, "red").writeDecision(context.Background(), slice); err != nil || f.homeless.Load() {
+				t.Errorf("%v, and its owners are told that it is missing: %t", err, f.homeless.Load())
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"fmt"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -93,7 +94,9 @@ func (c *checker) sharing(w *manifest.Workspace) {
 			}
 		}
 	}
-	for _, b := range sharing.ViewOf(c.shared.sharing[w.Name], c.shared.lookup).Bindings {
+	view := sharing.ViewOf(c.shared.sharing[w.Name], c.shared.lookup)
+	c.tooLarge(w, view.Grants)
+	for _, b := range view.Bindings {
 		i := slices.IndexFunc(w.Bindings, func(o manifest.Typed[v1alpha1.ClusterSetBinding]) bool { return o.Typed == b.ClusterSetBinding })
 		o := w.Bindings[i].Object
 		switch {
@@ -102,6 +105,43 @@ func (c *checker) sharing(w *manifest.Workspace) {
 			unknown(o, "spec.workspace.path", b.Spec.Workspace)
 		default:
 			c.lint(o, []lint.Finding{{Severity: Warning, Code: CodeSharing, Object: o.String(), Field: b.Field, Message: b.Message}})
+		}
+	}
+}
+
+// tooLarge finds workloads that ask for more than any grant to their workspace can ever give, whatever is free.
+func (c *checker) tooLarge(w *manifest.Workspace, grants []engine.Grant) {
+	if len(grants) == 0 {
+		return
+	}
+	// Of one whose replicas may be divided, a single one has to fit.
+	divides := slices.ContainsFunc(w.Placements, func(p manifest.Typed[v1alpha1.WorkloadPlacement]) bool { return p.Typed.Spec.ReplicaScheduling != nil })
+	for _, o := range w.Workloads {
+		if o.Err != nil || o.PerNode || o.End() != "" {
+			continue
+		}
+		asks := o.Requests
+		if divides {
+			asks = o.Share(1).Requests
+		}
+		why := ""
+		for i := range grants {
+			g := &grants[i]
+			if len(g.Clusters) == 0 {
+				continue
+			}
+			short := ""
+			for name, amount := range asks.Each {
+				if most := g.Most(name); amount > most && short == "" {
+					short = fmt.Sprintf("asks for %s %s, and ClusterSet %s grants this workspace %s at most", capacity.Format(name, amount, true), name, g.Set, capacity.Format(name, most, false))
+				}
+			}
+			if why = short; short == "" {
+				break
+			}
+		}
+		if why != "" {
+			c.lint(o.Object, []lint.Finding{{Severity: Warning, Code: CodeSharing, Object: o.String(), Field: "spec", Message: why + ": it waits for ever; ask for less, or its owners for a larger quota"}})
 		}
 	}
 }

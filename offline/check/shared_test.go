@@ -15,13 +15,21 @@ func fileOf(path string, objects ...string) *manifest.File {
 	for _, o := range objects {
 		parts := strings.SplitN(o, " ", 3)
 		labels, status := "", ""
+		version := "tmc.kcp.io/v1alpha1"
+		if parts[0] == "Deployment" {
+			version = "apps/v1"
+		}
 		if parts[0] == "ClusterRegistration" {
 			labels = ", labels: {tier: gold}"
 			status = "\nstatus: {allocatable: {cpu: 10, memory: 64Gi, nvidia.com/gpu: 4}}"
 		}
-		fmt.Fprintf(&text, "apiVersion: tmc.kcp.io/v1alpha1\nkind: %s\nmetadata: {name: %s, annotations: {kcp.io/path: %q}%s}\nspec: %s%s\n---\n", parts[0], parts[1], path, labels, parts[2], status)
+		fmt.Fprintf(&text, "apiVersion: %s\nkind: %s\nmetadata: {name: %s, annotations: {kcp.io/path: %q}%s}\nspec: %s%s\n---\n", version, parts[0], parts[1], path, labels, parts[2], status)
 	}
 	return &manifest.File{Name: strings.ReplaceAll(path, ":", "-") + ".yaml", Text: text.String()}
+}
+
+func deployment(name string, cpu int) string {
+	return fmt.Sprintf("Deployment %s {template: {spec: {containers: [{name: c, resources: {requests: {cpu: %d}}}]}}}", name, cpu)
 }
 
 // TestSharing: what ClusterSets and ClusterSetBindings say in vain is told at its field. A workspace that is not among the files may be
@@ -44,6 +52,11 @@ func TestSharing(t *testing.T) {
 		want  []string
 	}{
 		{"both sides agree", []*manifest.File{platform(cluster, grant(`, quota: {cpu: 4, nvidia.com/gpu: 1}`)), team(bind)}, nil},
+		{"a workload that is larger than any quota", []*manifest.File{platform(cluster, grant(`, quota: {cpu: 4}, clusterQuota: {cpu: 3}`)), team(bind, deployment("fits", 3), deployment("large", 4))}, []string{
+			"root-teams-a.yaml:14:7: Deployment default/large: spec: asks for 4 cpu, and ClusterSet gold grants this workspace 3 at most: it waits for ever; ask for less, or its owners for a larger quota [sharing]",
+		}},
+		{"one that is larger than one of two quotas", []*manifest.File{platform(cluster, "ClusterRegistration us {location: us}", `ClusterSet gold {clusterSelector: {clusterNames: [eu]}, grants: [{name: a, workspace: {path: "root:teams:a"}, quota: {cpu: 4}}]}`, `ClusterSet iron {clusterSelector: {clusterNames: [us]}, grants: [{name: a, workspace: {path: "root:teams:a"}}]}`),
+			team(bind, `ClusterSetBinding iron {clusterSet: iron, workspace: {path: "root:platform"}}`, deployment("large", 8))}, nil},
 		{"one side alone", []*manifest.File{platform(cluster, grant(""))}, nil},
 		{"the other side alone", []*manifest.File{team(bind)}, nil},
 		{"a set whose clusters are elsewhere", []*manifest.File{platform(`ClusterSet gold {clusterSelector: {labelSelector: {matchLabels: {tier: gold}}}}`)}, nil},

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -29,12 +30,20 @@ func (s *Simulation) Rebalance(ctx context.Context, workspace logicalcluster.Nam
 			world.Workloads = append(world.Workloads, w)
 		}
 	}
-	others := slices.DeleteFunc(slices.Collect(maps.Keys(s.assignments)), func(k key) bool { return k.workspace != workspace || given[k] })
-	slices.SortFunc(others, func(a, b key) int { return strings.Compare(a.String(), b.String()) })
+	// What other workspaces have on the clusters of this one stays, and counts as in use.
+	others := slices.DeleteFunc(slices.Collect(maps.Keys(s.assignments)), func(k key) bool {
+		return k.workspace != workspace && s.fleets[k.workspace] != workspace || given[k]
+	})
+	slices.SortFunc(others, func(a, b key) int {
+		return cmp.Or(cmp.Compare(a.workspace, b.workspace), strings.Compare(a.String(), b.String()))
+	})
 	for _, k := range others {
+		fixed := "a decision places it, and it is not among what is read"
+		if k.workspace != workspace {
+			fixed = fmt.Sprintf("it is of workspace %s: a workspace is rebalanced by itself", k.workspace)
+		}
 		world.Workloads = append(world.Workloads, rebalance.Workload{
-			Request: engine.Request{Workspace: workspace, Workload: &workload.Workload{Reference: k.Reference}, Current: s.assignments[k].clusters},
-			Fixed:   "a decision places it, and it is not among what is read",
+			Request: engine.Request{Workspace: workspace, Workload: &workload.Workload{Reference: k.Reference}, Current: s.assignments[k].clusters}, Fixed: fixed,
 		})
 	}
 	return rebalance.Compute(ctx, world, aim, options)

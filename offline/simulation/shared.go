@@ -125,6 +125,9 @@ func (s *Simulation) accounts(waiting map[logicalcluster.Name]int) (all []Accoun
 					told[a.Workspace] = true
 				}
 				of = append(of, a)
+				if outside := a.outside(set.ClusterSet, whole); outside != nil {
+					of = append(of, outside)
+				}
 			}
 		}
 		for _, e := range s.engine.Accounts(owner.Name) {
@@ -185,6 +188,21 @@ func (a *Account) tell(set *v1alpha1.ClusterSet, grant string, has capacity.Reso
 	}
 	a.DominantShare, a.Dominant = sharing.DominantShare(used, has)
 	return true
+}
+
+// outside is what the controller says that a workspace which is not in the input has on clusters that have left its sets; nil for nothing.
+func (a *Account) outside(set *v1alpha1.ClusterSet, whole capacity.Resources) *Account {
+	i := slices.IndexFunc(set.Status.Grants, func(g v1alpha1.ClusterSetGrantStatus) bool { return g.Name == a.Grant && len(g.Outside) > 0 })
+	if !a.told || i < 0 {
+		return nil
+	}
+	o := &Account{Fleet: a.Fleet, Workspace: a.Workspace, Path: a.Path, Used: sharing.Amounts(set.Status.Grants[i].Outside), Reserved: map[string]int64{}, told: true}
+	var used capacity.Resources
+	for name, amount := range o.Used {
+		used = used.Add(capacity.Of(name, amount))
+	}
+	o.DominantShare, o.Dominant = sharing.DominantShare(used, whole)
+	return o
 }
 
 // shown returns those of a list that results are about.

@@ -9,6 +9,7 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/offline/manifest"
+	"github.com/kcp-placement/placement/offline/rebalance"
 	"github.com/kcp-placement/placement/offline/report"
 	"github.com/kcp-placement/placement/offline/simulation"
 )
@@ -187,5 +188,47 @@ func TestGiveBack(t *testing.T) {
 				t.Errorf("%s reads of %s: %s", test.about, other, text.String())
 			}
 		}
+	}
+}
+
+// TestRebalanceBesideGuests: what teams have on the clusters of a platform team stays, and is in the way where a cluster is to be freed.
+func TestRebalanceBesideGuests(t *testing.T) {
+	files := append(estate(2, `{name: shop, workspace: {path: "root:shop"}}`, "shop 2"), &manifest.File{Name: "own.yaml", Text: `apiVersion: tmc.kcp.io/v1alpha1
+kind: WorkloadPlacement
+metadata: {name: all, namespace: default, annotations: {kcp.io/path: "root:platform"}}
+spec: {workloadSelector: {}, numberOfClusters: 1}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: own, namespace: default, annotations: {kcp.io/path: "root:platform"}}
+spec: {template: {spec: {containers: [{name: c, resources: {requests: {cpu: "1"}}}]}}}
+`})
+	workspaces, errs := manifest.Read(files)
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	s, err := simulation.New(simulation.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Load(t.Context(), workspaces); err != nil {
+		t.Fatal(err)
+	}
+	result, err := s.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	on := ""
+	for _, d := range result.Decisions {
+		if d.Workspace == "root:shop" && len(d.Clusters) > 0 {
+			on = d.Clusters[0].Name
+		}
+	}
+	plan, err := s.Rebalance(t.Context(), "root:platform", rebalance.Free{Cluster: on}, rebalance.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan.Reached || len(plan.Stuck) == 0 || !strings.Contains(fmt.Sprint(plan.Stuck), "it is of workspace root:shop") {
+		t.Errorf("%s is free: %t, in the way are %+v", on, plan.Reached, plan.Stuck)
 	}
 }

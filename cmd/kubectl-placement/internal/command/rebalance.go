@@ -33,7 +33,8 @@ func rebalanceCommand() *cobra.Command {
 		Long: `rebalance computes the least moves of placed workloads that reach an aim, and shows them in waves: the moves of one do not
 depend on each other, and there is room for their old places and the new ones together. Every move is one that the engine
 admits at its turn, by constraints, policies, spread, affinity and room. A workload with the annotation
-tmc.kcp.io/pinned: "true" does not move, nor one that is suspended or has ended.
+tmc.kcp.io/pinned: "true" does not move, nor one that is suspended or has ended. A workspace is rebalanced by itself: what others have on
+the clusters that it shares with them stays, counts as in use, and is named where it is in the way.
 
 The use of a cluster is that of its dominant resource: the most, over its resources, of (allocated + reserved) / allocatable.
   --even=10           the use of all clusters that are ready, not cordoned, and without taints NoSchedule and NoExecute, is within 10
