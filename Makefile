@@ -46,11 +46,14 @@ generate: ## Generate deep copies, CRDs, APIResourceSchemas and the allow-list o
 console: internal/console/web/node_modules/.package-lock.json ## Bundle the console's pages, which are committed; needs Node.js and npm.
 	npm --prefix internal/console/web run --silent build
 
+# A mirror may fail for a moment, and a test may be installing something else.
+APT_GET := DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=5 -o DPkg::Lock::Timeout=600
+
 internal/console/web/node_modules/.package-lock.json: internal/console/web/package-lock.json internal/console/web/.npmrc
 	@{ command -v node && command -v npm; } >/dev/null || \
-		{ test "$$(id -u)" = 0 && command -v apt-get && apt-get update && apt-get install -y --no-install-recommends nodejs npm; } >&2 || \
-		{ echo "the console's pages are bundled with Node.js 18 or later: install nodejs and npm, as with apt-get install nodejs npm" >&2; exit 1; }
-	cd internal/console/web && npm ci --no-audit --no-fund
+		{ test "$$(id -u)" = 0 && command -v apt-get && $(APT_GET) update && $(APT_GET) install -y --no-install-recommends nodejs npm; } >&2 || \
+		{ echo "the console's pages are bundled with Node.js 18 or later: install nodejs and npm, as root with apt-get install nodejs npm" >&2; exit 1; }
+	cd internal/console/web && npm ci --no-audit --no-fund --fetch-retries 5
 	@touch $@
 
 GENERATED := crds test/kcp policies test/policies internal/console/web/dist test/console/axe.min.js

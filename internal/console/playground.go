@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"weak"
 
 	"github.com/kcp-dev/logicalcluster/v3"
 	"golang.org/x/sync/errgroup"
@@ -25,23 +26,45 @@ type table struct {
 	workspaces []*manifest.Workspace
 	about      logicalcluster.Name
 	at         time.Time
-	// turn is held by who tries.
+	// turn is held by who tries; idle fires when nobody has tried for a while.
 	turn chan struct{}
-	// bases are what is in force: as decided, and placed anew.
+	idle *time.Timer
+	// trial is where all is tried; nil before the first try. What is compiled and ranked there is most of what a table holds.
+	trial *simulation.Simulation
+	// invalid is why what is given as in force would not come into force.
+	invalid error
+	// decided is where workloads are by their decisions.
+	decided simulation.Assignments
+	// bases are what is in force, placed: as decided, and anew.
 	bases map[bool]*base
 }
 
 // base is what is in force, placed.
 type base struct {
-	*simulation.Simulation
-	// invalid is why what is given as in force would not come into force.
-	invalid error
-	before  *simulation.Result
-	placed  simulation.Assignments
+	before *simulation.Result
+	placed simulation.Assignments
 }
 
 func newTable(workspaces []*manifest.Workspace, about logicalcluster.Name, at time.Time) *table {
-	return &table{workspaces: workspaces, about: about, at: at, turn: make(chan struct{}, 1), bases: map[bool]*base{}}
+	t := &table{workspaces: workspaces, about: about, at: at, turn: make(chan struct{}, 1), bases: map[bool]*base{}}
+	held := weak.Make(t) // the timer of what is shown no more holds nothing
+	t.idle = time.AfterFunc(trialIdle, func() {
+		if t := held.Value(); t != nil {
+			t.forget()
+		}
+	})
+	return t
+}
+
+// trialIdle is how long what a try has compiled and ranked is kept for the next one.
+const trialIdle = 2 * time.Minute
+
+// forget frees what the next try makes again.
+func (t *table) forget() {
+	t.turn <- struct{}{}
+	defer func() { <-t.turn }()
+	t.trial = nil
+	clear(t.bases)
 }
 
 // base returns what is in force. Who calls it has the turn.
@@ -49,17 +72,36 @@ func (t *table) base(ctx context.Context, fresh bool) (*base, error) {
 	if b := t.bases[fresh]; b != nil {
 		return b, nil
 	}
-	s, err := simulation.New(simulation.Options{Fresh: fresh, Now: t.at, About: t.about})
+	begins := t.trial == nil
+	if begins {
+		s, err := simulation.New(simulation.Options{Now: t.at, About: t.about})
+		if err != nil {
+			return nil, err
+		}
+		t.invalid = s.Load(ctx, t.workspaces)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		t.trial, t.decided = s, s.Assignments()
+	}
+	if !begins || fresh {
+		_ = t.load(ctx, t.workspaces, t.decided, fresh) // t.invalid has what is wrong
+	}
+	before, err := t.trial.Run(ctx)
 	if err != nil {
 		return nil, err
 	}
-	b := &base{Simulation: s, invalid: s.Load(ctx, t.workspaces)}
-	if b.before, err = s.Run(ctx); err != nil {
-		return nil, err
+	t.bases[fresh] = &base{before, t.trial.Assignments()}
+	return t.bases[fresh], nil
+}
+
+// load has the trial begin from where workloads are, or from nothing.
+func (t *table) load(ctx context.Context, workspaces []*manifest.Workspace, from simulation.Assignments, fresh bool) error {
+	t.trial.Reset(from)
+	if fresh {
+		t.trial.Clear()
 	}
-	b.placed = s.Assignments()
-	t.bases[fresh] = b
-	return b, nil
+	return t.trial.Load(ctx, workspaces)
 }
 
 // diff returns what other workspaces in the place of those in force would move, or a note why that is not known.
@@ -70,26 +112,25 @@ func (t *table) diff(ctx context.Context, p *Play, overlaid []*manifest.Workspac
 	case <-ctx.Done():
 		return nil, "", context.Cause(ctx)
 	}
+	t.idle.Stop()
+	defer t.idle.Reset(trialIdle)
 	b, err := t.base(ctx, p.Fresh)
 	if err != nil {
 		return nil, "", err
 	}
-	if b.invalid != nil && (p.Fresh || !decided(t.workspaces)) {
+	if t.invalid != nil && (p.Fresh || !decided(t.workspaces)) {
 		return nil, "There is nothing to compare with: what is in force is wrong, and no PlacementDecision says where workloads run.", nil
 	}
 	budget := disruption.Default
 	if p.DisruptionPercent != nil {
 		budget.Percent = *p.DisruptionPercent
 	}
-	b.Reset(b.placed)
-	b.Pace(budget)
-	if p.Fresh {
-		b.Clear()
-	}
-	if err := b.Load(ctx, overlaid); err != nil {
+	err = t.load(ctx, overlaid, b.placed, p.Fresh)
+	if err != nil {
 		return nil, "What is tried would not come into force: " + err.Error(), context.Cause(ctx)
 	}
-	after, err := b.Run(ctx)
+	t.trial.Pace(budget)
+	after, err := t.trial.Run(ctx)
 	if err != nil {
 		return nil, "", err
 	}

@@ -48,6 +48,23 @@ func TestLoad(t *testing.T) {
 		t.Errorf("%d rows are in the page at once", n)
 	}
 	p.print("workloads:search")
+	c.printMemory()
+
+	// Tries are on all of it: what runs stays, and all is placed anew.
+	p.visit("/playground")
+	p.sees("simulated in")
+	p.the("button", "Double location").click()
+	p.sees("What runs stays where it may stay")
+	p.the("radio", "All is placed anew").click()
+	p.until("many move", func() bool { return len(p.all("image", "Where workloads would be placed")) == 1 })
+	p.the("button", "Halve location").click()
+	p.sees("workloads move 0")
+	p.print("playground:simulate")
+	c.printMemory()
+}
+
+// printMemory prints what the console has taken at most.
+func (c *console) printMemory() {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.process.Pid))
 	if err == nil { // Linux
 		for line := range strings.Lines(string(status)) {

@@ -65,7 +65,8 @@ func find() (string, error) {
 			return bin, nil
 		}
 		for _, args := range [][]string{{"update"}, {"install", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"}} {
-			install := exec.Command(apt, args...)
+			// A mirror may fail for a moment, and make may be installing something else.
+			install := exec.Command(apt, append([]string{"-o", "Acquire::Retries=5", "-o", "DPkg::Lock::Timeout=600"}, args...)...)
 			install.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 			if out, err := install.CombinedOutput(); err != nil {
 				return "", fmt.Errorf("apt-get %s: %w\n%s", strings.Join(args, " "), err, out)

@@ -67,7 +67,7 @@ export function Suspensions({ of }: { of: Suspended[] | undefined }) {
     <>
       {of?.map((s, i) => (
         <div key={i} class="notice warn" role="note" aria-label="Suspended">
-          <span aria-hidden="true">⏸</span>
+          <span aria-hidden="true">‖</span>
           <div>
             <strong>{s.placements ? `Nothing is decided for ${s.placements.join(", ")} now` : "Nothing is decided in this workspace now"}</strong>, by {s.by}: what runs stays, what is new waits.
           </div>

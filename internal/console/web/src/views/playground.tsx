@@ -55,6 +55,8 @@ function Table({ workspace, base, start, error, policies }: { workspace: string;
   const played = usePlayed(workspace, work, fresh);
   const completions = useAnswer<Completions>(`completions?workspace=${encodeURIComponent(workspace)}`).data;
   const library = useAnswer<{ presets: Preset[] }>("library").data?.presets ?? [];
+  const [picked, pick] = useState("");
+  const preset = library.find((p) => p.name === picked);
   useEffect(() => firstView("playground"), []);
 
   const text = tab ? (tab.kind === "rego" ? work.modules[tab.key] : work.placements[tab.key]) : "";
@@ -71,6 +73,19 @@ function Table({ workspace, base, start, error, policies }: { workspace: string;
     for (let n = 2; file in work.modules && work.modules[file] !== module; n++) file = name.replace(/(\.rego)?$/, `-${n}.rego`);
     edit("rego", file, module);
     choose({ kind: "rego", key: file });
+  };
+  // Two rules for the same weights would conflict: those of a policy of the library stand in for those that are written out already.
+  const addPreset = (preset: Preset) => {
+    const weights = /^(?:default )?(?:scoring\.)?weights\b/m;
+    const written = /^(?:scoring\.)?weights\s*:=\s*\{[^}]*\}[ \t]*$/gm;
+    const standsIn = Object.values(preset.entries).some((text) => weights.test(text)) && Object.values(work.modules).some((text) => text.search(written) >= 0);
+    if (standsIn) {
+      const commented = (text: string) => text.replace(written, (rule) => rule.replace(/^/gm, "# "));
+      setWork((w) => ({ ...w, modules: Object.fromEntries(Object.entries(w.modules).map(([name, text]) => [name, commented(text)])) }));
+    }
+    for (const [name, entry] of Object.entries(preset.entries)) addModule(name, entry);
+    addModule(preset.file, preset.module);
+    say(`${preset.title}: ${preset.description}${standsIn ? " Its weights are in force; those that were written out are commented out." : ""}`);
   };
   const share = async () => {
     const link = new URL(href(["playground"]), location.origin);
@@ -121,18 +136,7 @@ function Table({ workspace, base, start, error, policies }: { workspace: string;
           {library.length > 0 && (
             <label class="field">
               Add from the library
-              <select
-                value=""
-                onChange={(e) => {
-                  const preset = library.find((p) => p.name === e.currentTarget.value);
-                  e.currentTarget.value = "";
-                  if (preset) {
-                    for (const [name, entry] of Object.entries(preset.entries)) addModule(name, entry);
-                    addModule(preset.file, preset.module);
-                    say(`${preset.title}: ${preset.description}`);
-                  }
-                }}
-              >
+              <select value={preset?.name ?? ""} onChange={(e) => pick(e.currentTarget.value)}>
                 <option value="">Choose a policy …</option>
                 {library.map((p) => (
                   <option key={p.name} value={p.name}>
@@ -141,6 +145,11 @@ function Table({ workspace, base, start, error, policies }: { workspace: string;
                 ))}
               </select>
             </label>
+          )}
+          {library.length > 0 && (
+            <button type="button" class="button" disabled={!preset} onClick={() => preset && addPreset(preset)}>
+              Add
+            </button>
           )}
           <label class="button">
             Open files

@@ -251,7 +251,7 @@ function Row({ w, index, top }: { w: Workload | undefined; index: number; top: n
         <State state={w.state} />
         {w.suspended && (
           <span class="tag warn" title={`Nothing is decided on it now, by ${w.suspended}`}>
-            ⏸ suspended
+            ‖ suspended
           </span>
         )}
       </span>
