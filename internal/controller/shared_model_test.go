@@ -434,6 +434,12 @@ func (m *sharedModel) pass(l *Local) {
 	m.frames = append(m.frames, &frame{l, m.known, maps.Clone(m.known.allocatable)})
 	before, by := m.kept(), m.lead
 	_, had := m.promised(m.known.inSet)
+	decided := map[string]bool{} // by this pass, and not by one whose write has failed
+	for key, d := range before {
+		if s := l.workspace.store; m.in(key.team) == l && s != nil {
+			_, _, decided[key.name] = s.get(keyIn("default", d.Workload))
+		}
+	}
 	again, _, err := l.Pass(context.Background())
 	m.frames = m.frames[:len(m.frames)-1]
 	if l.due = l.due || again || err != nil || by != m.lead; m.lead.fenced || m.tardy {
@@ -447,7 +453,7 @@ func (m *sharedModel) pass(l *Local) {
 		switch {
 		case !m.reclaimable[key.team]:
 			m.t.Fatalf("%s of %s has lost its place on %v", key.name, key.team, clusterNames(d.Clusters))
-		case m.in(key.team) == l && by == m.lead && had[key.team] <= m.known.guaranteed[key.team]:
+		case decided[key.name] && by == m.lead && had[key.team] <= m.known.guaranteed[key.team]:
 			m.t.Fatalf("%s of %s, which has %d and is guaranteed %d, has lost its place on %v", key.name, key.team, had[key.team], m.known.guaranteed[key.team], clusterNames(d.Clusters))
 		}
 		m.happens("reclaimed")
