@@ -223,7 +223,7 @@ func fleet(a *asked) (any, error) {
 }
 
 func workloads(a *asked) (any, error) {
-	answer, err := selected(a.view.workloads(a.workspace), a.URL.Query())
+	answer, err := selected(a.view.rows[a.workspace](), a.URL.Query())
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/kcp-dev/logicalcluster/v3"
@@ -25,6 +26,8 @@ type view struct {
 	problems  []string
 	top       *simulation.Top
 	standings []simulation.Standing
+	// rows list the workloads of each workspace that is shown. They are made when they are first asked for: each key of a search asks.
+	rows map[*manifest.Workspace]func() []row
 	// table is where policies are tried.
 	table *table
 }
@@ -47,8 +50,14 @@ func newView(ctx context.Context, version string, r Reading, simulate bool) (*vi
 	if v.top, err = s.Top(ctx); err != nil {
 		return nil, err
 	}
-	v.standings, err = s.Standings(ctx)
-	return v, err
+	if v.standings, err = s.Standings(ctx); err != nil {
+		return nil, err
+	}
+	v.rows = map[*manifest.Workspace]func() []row{}
+	for _, w := range v.shownWorkspaces() {
+		v.rows[w] = sync.OnceValue(func() []row { return v.list(w) })
+	}
+	return v, nil
 }
 
 // decided reports whether PlacementDecisions say where workloads run.

@@ -9,14 +9,23 @@ import (
 	"strconv"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/util/sets"
+
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/offline/manifest"
 	"github.com/kcp-placement/placement/offline/simulation"
 )
 
-// workloads returns where all workloads of a workspace stand, in the order in which they are placed.
-func (v *view) workloads(w *manifest.Workspace) []Workload {
+// row is a workload in the list of its workspace, without its Requests, and the text that a search looks through.
+type row struct {
+	Workload
+	of   *simulation.Standing
+	text string
+}
+
+// list returns where all workloads of a workspace stand, in the order in which they are placed.
+func (v *view) list(w *manifest.Workspace) []row {
 	name := w.Name.String()
 	queue := map[simulation.Workload]*simulation.Waiting{}
 	for i := range v.top.Queue {
@@ -25,12 +34,12 @@ func (v *view) workloads(w *manifest.Workspace) []Workload {
 		}
 	}
 	stored := storedIn(w)
-	all := []Workload{}
+	all := []row{}
 	for i := range v.standings {
 		if s := &v.standings[i]; s.Workspace == name {
 			o := newWorkload(s, stored[s.Name()], queue[s.Name()])
 			o.Suspended = v.suspended(name, s.GetNamespace(), s.Placement)
-			all = append(all, o)
+			all = append(all, row{o, s, o.text()})
 		}
 	}
 	return all
@@ -50,14 +59,14 @@ func storedIn(w *manifest.Workspace) map[simulation.Workload]*v1alpha1.WorkloadD
 
 func newWorkload(s *simulation.Standing, stored *v1alpha1.WorkloadDecision, waiting *simulation.Waiting) Workload {
 	o := Workload{
-		Workload: s.Name(), Placement: s.Placement, Priority: s.Priority, Clusters: append([]engine.Choice{}, s.Clusters...), Asked: s.Asked, Group: s.Group,
+		Workload: s.Name(), Placement: s.Placement, Priority: s.Priority, Clusters: s.Clusters, Asked: s.Asked, Group: s.Group,
 		WaitingReplicas: s.WaitingReplicas,
 	}
+	if o.Clusters == nil {
+		o.Clusters = []engine.Choice{}
+	}
 	if s.Workload.Err == nil {
-		o.Replicas, o.Requests = s.Replicas, map[string]int64{}
-		for resource, amount := range s.Requests.Each {
-			o.Requests[resource] = amount
-		}
+		o.Replicas = s.Replicas
 	}
 	if at := s.GetCreationTimestamp(); !at.IsZero() {
 		o.CreatedAt = &at.Time
@@ -111,42 +120,59 @@ func stateOf(s *simulation.Standing, o *Workload) State {
 }
 
 // selected returns the workloads that a query selects, and a page of them.
-func selected(all []Workload, query url.Values) (*Workloads, error) {
-	answer := &Workloads{States: map[State]int{}, Namespaces: []string{}, Placements: []string{}, Workloads: []Workload{}}
+func selected(all []row, query url.Values) (*Workloads, error) {
+	answer := &Workloads{States: map[State]int{}, Workloads: []Workload{}}
 	words := strings.Fields(strings.ToLower(query.Get("q")))
-	var found []Workload
+	namespaces, placements := sets.New[string](), sets.New[string]()
+	var found []*row
 	for i := range all {
 		o := &all[i]
-		answer.Namespaces = append(answer.Namespaces, o.Workload.Namespace)
+		namespaces.Insert(o.Workload.Workload.Namespace)
 		if o.Placement != "" {
-			answer.Placements = append(answer.Placements, o.Placement)
+			placements.Insert(o.Placement)
 		}
 		is := func(key, value string) bool { return query.Get(key) == "" || query.Get(key) == value }
-		if !is("namespace", o.Workload.Namespace) || !is("placement", o.Placement) || !o.mentions(words) || !o.isOn(query.Get("cluster")) || !o.waitsOn(query.Get("nearest")) {
+		if !is("namespace", o.Workload.Workload.Namespace) || !is("placement", o.Placement) || !o.mentions(words) || !o.isOn(query.Get("cluster")) || !o.waitsOn(query.Get("nearest")) {
 			continue
 		}
 		answer.States[o.State]++
 		if is("state", string(o.State)) {
-			found = append(found, *o)
+			found = append(found, o)
 		}
 	}
-	for _, names := range []*[]string{&answer.Namespaces, &answer.Placements} {
-		slices.Sort(*names)
-		*names = slices.Compact(*names)
-	}
+	answer.Namespaces, answer.Placements = sets.List(namespaces), sets.List(placements)
 	answer.Total = len(found)
 	from, to, err := page(query, len(found))
 	if err != nil {
 		return nil, err
 	}
-	answer.Workloads = append(answer.Workloads, found[from:to]...)
+	for _, o := range found[from:to] {
+		answer.Workloads = append(answer.Workloads, o.Workload)
+		answer.Workloads[len(answer.Workloads)-1].Requests = o.requests()
+	}
 	if to < len(found) {
 		answer.Continue = strconv.Itoa(to)
 	}
 	return answer, nil
 }
 
-func (o *Workload) mentions(words []string) bool {
+func (r *row) requests() map[string]int64 {
+	if r.of.Workload.Err != nil {
+		return nil
+	}
+	requests := map[string]int64{}
+	for resource, amount := range r.of.Requests.Each {
+		requests[resource] = amount
+	}
+	return requests
+}
+
+func (r *row) mentions(words []string) bool {
+	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(r.text, word) })
+}
+
+// text is all that a search finds a workload by, in lower case.
+func (o *Workload) text() string {
 	texts := []string{o.Workload.Kind, o.Workload.Namespace + "/" + o.Workload.Name, o.Placement, o.Error}
 	for _, c := range o.Clusters {
 		texts = append(texts, c.Name)
@@ -154,8 +180,7 @@ func (o *Workload) mentions(words []string) bool {
 	if o.Queued != nil {
 		texts = append(texts, o.WaitsFor)
 	}
-	text := strings.ToLower(strings.Join(texts, " "))
-	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(text, word) })
+	return strings.ToLower(strings.Join(texts, " "))
 }
 
 func (o *Workload) isOn(cluster string) bool {

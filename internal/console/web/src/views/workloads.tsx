@@ -22,11 +22,12 @@ export function Workloads({ workspace }: { workspace: string }) {
   useEffect(() => {
     if (head) firstView("workloads");
   }, [head !== undefined]);
-  // The address follows a moment after the last key.
+  // The address follows a moment after the last key: keys that come at once are one search. A request that is under way for the
+  // address before is cancelled.
   useEffect(() => {
     if (typed === asked) return;
     searched.current ||= performance.now();
-    const timer = setTimeout(() => refine({ q: typed }), 120);
+    const timer = setTimeout(() => refine({ q: typed }), 50);
     return () => clearTimeout(timer);
   }, [typed]);
   useEffect(() => {
