@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
@@ -48,16 +49,37 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 }
 
 func (o *options) validate() error {
-	server, err := url.Parse(o.server)
+	var errs []error
+	if o.server == "" {
+		errs = append(errs, errors.New("--server is missing: give the URL of the kcp"))
+	} else if err := checkURL(o.server, "https"); err != nil {
+		errs = append(errs, fmt.Errorf("--server %w", err))
+	}
 	switch {
-	case o.server == "":
-		return errors.New("--server is missing: give the URL of the kcp")
-	case err != nil || server.Scheme != "https" || server.Host == "":
-		return fmt.Errorf("--server %s: it must be a URL that begins with https://", o.server)
 	case (o.certFile == "") != (o.keyFile == ""):
-		return errors.New("--tls-cert-file and --tls-private-key-file go together: give both")
+		errs = append(errs, errors.New("--tls-cert-file and --tls-private-key-file go together: give both"))
+	case o.certFile != "" && o.allowHTTP:
+		errs = append(errs, errors.New("--allow-http and --tls-cert-file exclude each other: give the certificate, or have a proxy in front that has it"))
 	case o.certFile == "" && !o.allowHTTP:
-		return errors.New("give --tls-cert-file and --tls-private-key-file, or --allow-http behind a proxy that has TLS")
+		errs = append(errs, errors.New("give --tls-cert-file and --tls-private-key-file, or --allow-http behind a proxy that has TLS"))
+	}
+	if o.prometheus != "" {
+		if err := checkURL(o.prometheus, "http", "https"); err != nil {
+			errs = append(errs, fmt.Errorf("--prometheus %w", err))
+		}
+	}
+	if kinds, err := program.Kinds(o.kindsFile); err != nil {
+		errs = append(errs, err)
+	} else if _, err := kinds.Resources(o.kinds); err != nil {
+		errs = append(errs, fmt.Errorf("--workload-kinds: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// checkURL returns an error unless a text is a URL of one of some schemes.
+func checkURL(text string, schemes ...string) error {
+	if at, err := url.Parse(text); err != nil || !slices.Contains(schemes, at.Scheme) || at.Host == "" {
+		return fmt.Errorf("%s: it must be a URL that begins with %s://", text, strings.Join(schemes, ":// or "))
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func Handler(callers Callers, options Options) http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(openAPI)
 	})
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		respond(w, r, "", nil, &failure{http.StatusNotFound, r.Method + " " + r.URL.Path + " is not part of the API: /api/v1/openapi.json documents it"})
 	})

@@ -139,6 +139,11 @@ func TestForeignSites(t *testing.T) {
 			}
 		}
 	}
+	// The probes of a cluster call by an address, and learn no more than that the console is there.
+	r, w := httptest.NewRequestWithContext(t.Context(), "GET", "http://10.0.0.7:8443/healthz", nil), httptest.NewRecorder()
+	if handler.ServeHTTP(w, r); w.Code != http.StatusOK || w.Body.String() != "ok\n" {
+		t.Errorf("/healthz: %d: %s", w.Code, w.Body)
+	}
 }
 
 // TestOversized: what is too large, or not what a path takes, is refused with what to do.

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/cert"
 
 	"github.com/kcp-placement/placement/test/internal/access"
 	"github.com/kcp-placement/placement/test/internal/process"
@@ -91,6 +92,15 @@ func TestDeployPages(t *testing.T) {
 	}
 	link(kubectl, "kubectl")
 	link(cliProgram.build(t), "kubectl-placement")
+	certificate, key, err := cert.GenerateSelfSignedCertKey("console.example.com", nil, nil)
+	for name, content := range map[string][]byte{"console.crt": certificate, "console.key": key} {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), content, 0o600)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	for token, user := range users {
 		config := rest.AnonymousClientConfig(server.Config("root:acme"))
 		config.BearerToken = token
