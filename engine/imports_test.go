@@ -10,6 +10,7 @@ import (
 // engine links them with all that they import.
 var imports = map[string]string{
 	"github.com/google/cel-go":                                 "constraints",
+	"github.com/antlr4-go/antlr/v4":                            "constraints: the tokens of CEL, by which the text of a part is found",
 	"k8s.io/apiserver/pkg/cel/library":                         "constraints: quantities, and the costs of functions as Kubernetes estimates them",
 	"github.com/open-policy-agent/opa/v1":                      "policies",
 	"golang.org/x/sys/unix":                                    "policies: the processor time of a thread",

@@ -126,8 +126,9 @@ func (c *Compiler) Compile(expression string) (*Program, error) {
 	if known, found := c.cache.Get(expression); found {
 		return known.program, known.err
 	}
+	expression = strings.Clone(expression)
 	program, err := c.compile(expression)
-	c.cache.Add(strings.Clone(expression), cached{program, err})
+	c.cache.Add(expression, cached{program, err})
 	return program, err
 }
 
@@ -168,7 +169,7 @@ func (c *Compiler) compile(expression string) (program *Program, err error) {
 		option = cel.OptTrackState
 	}
 	explainer := sync.OnceValues(func() (cel.Program, error) { return c.plan(checked.NativeRep(), option) })
-	program = newProgram(checked, cost.Max, evaluator, explainer)
+	program = newProgram(expression, checked, cost.Max, evaluator, explainer)
 	program.conjuncts = c.split(program)
 	return program, nil
 }

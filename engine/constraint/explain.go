@@ -15,8 +15,9 @@ import (
 
 // Cause is a conjunct that does not hold.
 type Cause struct {
-	// Expression is the part, as CEL.
+	// Expression is the part, as CEL, and Span where it stands in the text of the whole.
 	Expression string
+	Span       Span
 	// Err is set where the part cannot be evaluated.
 	Err error
 	// Observed are the values that the part read.
@@ -30,11 +31,15 @@ type Cause struct {
 func (p *Program) Explain(v *Variables) []Cause {
 	if err := within(p.checks, v); err != nil {
 		less := remedy.Words("less of what the constraint reads")
-		return []Cause{{Expression: p.text(p.ast.Expr()), Err: err, Remedies: one(less)}}
+		cause := p.cause(p.ast.Expr())
+		cause.Err, cause.Remedies = err, one(less)
+		return []Cause{cause}
 	}
 	explainer, err := p.explainer()
 	if err != nil {
-		return []Cause{{Expression: p.text(p.ast.Expr()), Err: err}}
+		cause := p.cause(p.ast.Expr())
+		cause.Err = err
+		return []Cause{cause}
 	}
 	_, details, _ := explainer.Eval(v) // an error is the value of the part that it is in
 	if details == nil || details.State() == nil {
@@ -64,7 +69,8 @@ func (w *explanation) causes(e ast.Expr) (causes []Cause) {
 	if value == types.True || value == nil { // it holds, or nothing is known of it
 		return nil
 	}
-	cause := Cause{Expression: w.text(e), Observed: observe(pathsOf(e, nil), w.variables), Remedies: w.remedies(e)}
+	cause := w.cause(e)
+	cause.Observed, cause.Remedies = observe(pathsOf(e, nil), w.variables), w.remedies(e)
 	if err, failed := value.(*types.Err); failed {
 		cause.Err = err
 	}
@@ -86,6 +92,11 @@ func (w *explanation) value(e ast.Expr) ref.Val {
 		}
 	}
 	return nil
+}
+
+// cause is a part of the expression that does not hold.
+func (p *Program) cause(e ast.Expr) Cause {
+	return Cause{Expression: p.text(e), Span: p.spans()[e.ID()]}
 }
 
 // text returns a part of the expression as CEL, on one line.

@@ -2,6 +2,7 @@ package constraint
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/ast"
@@ -22,6 +23,8 @@ type Program struct {
 	explainer func() (cel.Program, error)
 	ast       *ast.AST
 	conjuncts []*Conjunct
+	// spans are where the parts stand that Explain names.
+	spans func() map[int64]Span
 }
 
 // Variables are what an expression is evaluated over.
@@ -39,10 +42,11 @@ type Observation struct {
 	Value string
 }
 
-func newProgram(checked *cel.Ast, cost uint64, evaluator cel.Program, explainer func() (cel.Program, error)) *Program {
+func newProgram(text string, checked *cel.Ast, cost uint64, evaluator cel.Program, explainer func() (cel.Program, error)) *Program {
 	p := &Program{evaluator: evaluator, cost: cost, explainer: explainer, ast: checked.NativeRep()}
 	p.reads = readsOf(p.ast.Expr())
 	p.checks = checksFor(p.ast.Expr())
+	p.spans = sync.OnceValue(func() map[int64]Span { return spansOf(text, p.ast) })
 	return p
 }
 

@@ -65,7 +65,7 @@ func (constraints) message(q *query, v Violation) string {
 
 func (constraints) obstacles(q *query, v Violation) (obstacles []Obstacle) {
 	for _, cause := range q.Placement.Constraints[v.index].Program.Explain(q.variables()) {
-		obstacles = append(obstacles, Obstacle{Expression: cause.Expression, Observed: cause.Observed, options: cause.Remedies})
+		obstacles = append(obstacles, Obstacle{Expression: cause.Expression, Span: cause.Span, Observed: cause.Observed, options: cause.Remedies})
 	}
 	return obstacles
 }

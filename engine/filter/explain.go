@@ -34,8 +34,10 @@ func (r *Rejection) String() string {
 // Obstacle is one of all the reasons for which a cluster is not feasible.
 type Obstacle struct {
 	Rejection
-	// Expression is the part of the constraint that does not hold, where Stage is Constraint, and Observed what it reads.
+	// Expression is the part of the constraint that does not hold, where Stage is Constraint, Span where it stands in the constraint's
+	// expression, and Observed what it reads.
 	Expression string
+	Span       constraint.Span
 	Observed   []constraint.Observation
 	// Remedy is the smallest change that removes the obstacle, in words: "2 more cpu free", "label tier=gold or label
 	// tier=silver". Who makes those of all obstacles of a cluster has it admitted: they are tried together.
@@ -167,7 +169,7 @@ func (o *Obstacle) tried() bool { return slices.ContainsFunc(o.options, remedy.O
 
 // about reports whether two obstacles are of the same condition.
 func (o *Obstacle) about(other Obstacle) bool {
-	return o.Stage == other.Stage && o.Constraint == other.Constraint && o.Expression == other.Expression
+	return o.Stage == other.Stage && o.Constraint == other.Constraint && o.Expression == other.Expression && o.Span == other.Span
 }
 
 // raise has an obstacle ask for as much more room as is still lacking after changes.

@@ -235,7 +235,7 @@ type Why struct {
 	// Stages is the funnel: how many clusters each stage of the filter rejects, in order, and how many are left. Stages that reject
 	// none are left out.
 	Stages []Stage `json:"stages"`
-	// Constraints of the placement, with the texts that Obstacle.Expression is a part of.
+	// Constraints of the placement, with the texts that Obstacle.Span is in.
 	Constraints []Constraint `json:"constraints,omitempty"`
 	// Chain leads from the workload to its pods; the first link that is wrong is where to look.
 	Chain []description.Link `json:"chain"`

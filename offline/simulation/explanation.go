@@ -46,12 +46,21 @@ type Factor struct {
 type Obstacle struct {
 	Stage      string `json:"stage"`
 	Constraint string `json:"constraint"`
-	// Expression is the part of the constraint that fails, Observed the values that it reads.
+	// Expression is the part of the constraint that fails, Span where that stands in the text of the constraint, and Observed the values
+	// that it reads.
 	Expression string     `json:"expression"`
+	Span       *Span      `json:"span,omitempty"`
 	Observed   []Observed `json:"observed"`
 	Message    string     `json:"message"`
 	// Needs is the smallest change that would remove the obstacle.
 	Needs string `json:"needs"`
+}
+
+// Span of a text, in characters (Unicode code points, not bytes) from 0.
+type Span struct {
+	Start int `json:"start"`
+	// End is that after the last character.
+	End int `json:"end"`
 }
 
 // Observed is a value that a constraint reads.
@@ -85,6 +94,9 @@ func obstacles(of []filter.Obstacle) []Obstacle {
 	for i, o := range of {
 		all[i] = Obstacle{
 			Stage: string(o.Stage), Constraint: o.Constraint, Expression: o.Expression, Observed: []Observed{}, Message: o.Message, Needs: o.Remedy,
+		}
+		if o.Expression != "" {
+			all[i].Span = &Span{o.Span.Start, o.Span.End}
 		}
 		for _, at := range o.Observed {
 			all[i].Observed = append(all[i].Observed, Observed{at.Path, at.Value})

@@ -220,3 +220,28 @@ func TestALinkHoldsTheExample(t *testing.T) {
 	other.visit("/playground#example=cut-off")
 	other.sees("The link does not hold a whole example")
 }
+
+// TestTheFailingPartIsMarked: what fails is marked where it stands in the constraint as its author wrote it, be it written twice, on several
+// lines, or after text that a browser counts otherwise.
+func TestTheFailingPartIsMarked(t *testing.T) {
+	placement := strings.ReplaceAll(read(t, teamML+"/placements.yaml"), `capacity.free["nvidia.com/gpu"] >= workload.requests["nvidia.com/gpu"]`, `|
+        "🚀" != "é" && capacity.free['nvidia.com/gpu']>=1 && (
+          capacity.free[ "nvidia.com/gpu" ]  >=  workload.requests['nvidia.com/gpu'] // all (
+        ) && cluster.name != "" && (capacity.free["nvidia.com/gpu"] >= workload.requests["nvidia.com/gpu"])`)
+	files := []string{teamML + "/fleet.yaml", teamML + "/workloads.yaml", teamML + "/policies.yaml", write(t, "placements.yaml", placement)}
+	p := open(t, start(t, files...), "/why/Job/default/train-vision")
+	p.sees("6 more nvidia.com/gpu free")
+	const whole = `"🚀" != "é" && capacity.free['nvidia.com/gpu']>=1 && ( %s // all ( ) && cluster.name != "" && (%s)`
+	first, second := `capacity.free[ "nvidia.com/gpu" ] observed 2 >= workload.requests['nvidia.com/gpu'] observed 8`, `capacity.free["nvidia.com/gpu"] observed 2 >= workload.requests["nvidia.com/gpu"] observed 8`
+	plain := strings.NewReplacer(" observed 2", "", " observed 8", "")
+	p.sees(fmt.Sprintf(whole, first, plain.Replace(second)))
+	p.the("DisclosureTriangle", "2 more in its way").click()
+	p.sees(fmt.Sprintf(whole, plain.Replace(first), second))
+	marked := eval[[]string](p, `[...document.querySelectorAll(".cel")].map(e => [...e.querySelectorAll("mark")].map(m => m.textContent).join(""))`)
+	for i := range marked {
+		marked[i] = flat(marked[i])
+	}
+	if want := []string{plain.Replace(first), plain.Replace(second)}; !slices.Equal(marked[:min(2, len(marked))], want) {
+		t.Errorf("marked are %q, want %q", marked, want)
+	}
+}

@@ -101,6 +101,8 @@ export interface Obstacle {
   stage: string;
   constraint: string;
   expression: string;
+  /** Where that stands in the text of the constraint, in code points. */
+  span?: { start: number; end: number };
   observed: { path: string; value: string }[];
   message: string;
   needs: string;

@@ -527,7 +527,7 @@ function Obstructed({ o, data }: { o: Obstacle; data: WhyData }) {
       {o.expression && (
         <>
           <p class="cel">
-            {markExpression(full?.expression ?? o.expression, o.expression, o.observed).map((part, i) => {
+            {markExpression(full?.expression ?? o.expression, full && o.span, o.observed).map((part, i) => {
               const text = part.failing ? <mark key={i}>{part.text}</mark> : <span key={i}>{part.text}</span>;
               return part.value === undefined ? text : (
                 <>
