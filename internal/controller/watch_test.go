@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,24 +17,25 @@ import (
 func TestWhatABindingBringsIsAskedForSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		unserved := apierrors.NewNotFound(schema.GroupResource{Resource: "limitranges"}, "")
-		bound, served, asked := make(chan struct{}, 1), false, 0
+		bound := make(chan struct{}, 1)
+		var served atomic.Bool
+		var asked, answeredAt atomic.Int64
 		start := time.Now()
-		var answeredAt time.Duration
 		go func() {
 			_, err := onceServed(t.Context(), bound, func(context.Context) (string, error) {
-				if asked++; !served {
+				if asked.Add(1); !served.Load() {
 					return "", unserved
 				}
 				return "served", nil
 			})
-			if answeredAt = time.Since(start); err != nil {
+			if answeredAt.Store(int64(time.Since(start))); err != nil {
 				t.Error(err)
 			}
 		}()
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if asked < 100 || asked > 200 {
-			t.Errorf("asked %d times in an hour", asked)
+		if n := asked.Load(); n < 100 || n > 200 {
+			t.Errorf("asked %d times in an hour", n)
 		}
 		for range 1000 {
 			select {
@@ -43,12 +45,12 @@ func TestWhatABindingBringsIsAskedForSoon(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		synctest.Wait()
-		before := asked
-		served = true
+		before := asked.Load()
+		served.Store(true)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if answeredAt == 0 || asked > before+3 {
-			t.Errorf("answered after %v, asked %d times since", answeredAt, asked-before)
+		if since := asked.Load() - before; answeredAt.Load() == 0 || since > 3 {
+			t.Errorf("answered after %v, asked %d times since", time.Duration(answeredAt.Load()), since)
 		}
 	})
 }
