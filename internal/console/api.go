@@ -404,9 +404,11 @@ type Exported struct {
 
 // Charts is the answer of GET /api/v1/series.
 type Charts struct {
-	// Source is watched, for as long as the console has, or prometheus.
-	Source string   `json:"source"`
-	Series []Series `json:"series"`
+	// Source is watched, for as long as the console has, or prometheus, which adds to that.
+	Source string `json:"source"`
+	// Problem is why a Prometheus that the console was started with adds nothing.
+	Problem string   `json:"problem,omitempty"`
+	Series  []Series `json:"series"`
 }
 
 // Series is a line of a chart.

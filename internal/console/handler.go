@@ -266,7 +266,8 @@ func (h *handler) series(w http.ResponseWriter, r *http.Request) {
 		if h.options.Prometheus != nil {
 			more, err := h.options.Prometheus.series(r.Context())
 			if err != nil {
-				return nil, &failure{http.StatusBadGateway, "Prometheus: " + err.Error()}
+				charts.Problem = "What Prometheus knows is missing: " + err.Error()
+				return charts, nil
 			}
 			charts.Source, charts.Series = "prometheus", append(charts.Series, more...)
 		}

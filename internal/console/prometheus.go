@@ -24,6 +24,8 @@ const (
 	// prometheusRange is how far back charts go, prometheusPoints how many points they have.
 	prometheusRange, prometheusPoints = 6 * time.Hour, 180
 	maxPrometheusBody                 = 4 << 20
+	// prometheusTimeout is how long all charts may take: those that are watched wait for them.
+	prometheusTimeout = 5 * time.Second
 )
 
 // queries are the charts that Prometheus adds.
@@ -36,13 +38,16 @@ var queries = []struct{ chart, name, unit, query, label string }{
 
 // series asks for all charts.
 func (p *Prometheus) series(ctx context.Context) ([]Series, error) {
-	ctx, done := context.WithTimeout(ctx, 10*time.Second)
+	ctx, done := context.WithTimeout(ctx, prometheusTimeout)
 	defer done()
 	var all []Series
 	now := time.Now()
 	for _, q := range queries {
 		found, err := p.ask(ctx, q.query, now)
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("it does not answer within %v", prometheusTimeout)
+		case err != nil:
 			return nil, err
 		}
 		for _, s := range found {
@@ -89,8 +94,9 @@ func (p *Prometheus) ask(ctx context.Context, query string, now time.Time) ([]ma
 		return nil, err
 	}
 	answer, err := p.Client.Do(r)
-	if err != nil {
-		return nil, err
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) { // all errors of a client are
+		return nil, fmt.Errorf("it does not answer: %w", wrapped.Err)
 	}
 	defer answer.Body.Close()
 	var body struct {
@@ -98,10 +104,10 @@ func (p *Prometheus) ask(ctx context.Context, query string, now time.Time) ([]ma
 		Data          struct{ Result []matrix }
 	}
 	if err := json.NewDecoder(io.LimitReader(answer.Body, maxPrometheusBody)).Decode(&body); err != nil {
-		return nil, fmt.Errorf("%s: %w", answer.Status, err)
+		return nil, fmt.Errorf("it answers %s, and not as a Prometheus does", answer.Status)
 	}
 	if body.Status != "success" {
-		return nil, errors.New(body.Error)
+		return nil, fmt.Errorf("it answers %s: %s", answer.Status, body.Error)
 	}
 	return body.Data.Result, nil
 }

@@ -54,6 +54,16 @@ func TestChartsOfPrometheus(t *testing.T) {
 	p.sees("waiting 7")
 	p.accessible()
 	p.screenshot("time-prometheus")
+
+	// What the console has watched is there all the same when Prometheus is down.
+	prometheus.Close()
+	p.visit("/time")
+	p.sees("What Prometheus knows is missing: it does not answer: dial tcp")
+	p.the("region", "Use of all clusters")
+	if len(p.all("region", "All workspaces")) > 0 {
+		t.Error("there are charts of a Prometheus that is down")
+	}
+	p.accessible()
 }
 
 // TestPlaygroundOfFiles: somebody tries a placement on clusters of their own, which no workspace has.

@@ -269,6 +269,8 @@ export interface Played {
 
 export interface Series {
   source: "watched" | "prometheus";
+  /** Why Prometheus adds nothing. */
+  problem?: string;
   series: {
     /** Title of the chart that it belongs to. */
     chart: string;

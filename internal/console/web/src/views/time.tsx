@@ -25,7 +25,10 @@ export function Time({ workspace }: { workspace: string }) {
       <div class="head">
         <div>
           <h1>Over time</h1>
-          <p>{data.source === "prometheus" ? "From Prometheus." : "For as long as this console has watched. Start it with --prometheus to see more."}</p>
+          <p>
+            For as long as this console has watched
+            {data.source === "prometheus" ? ", and from Prometheus." : data.problem ? "." : ". Start it with --prometheus to see more."}
+          </p>
         </div>
         <Choose
           legend="Span"
@@ -40,6 +43,12 @@ export function Time({ workspace }: { workspace: string }) {
           onChange={(value) => refine({ range: value })}
         />
       </div>
+      {data.problem && (
+        <div class="notice warn" role="note" aria-label="Prometheus">
+          <span aria-hidden="true">!</span>
+          <div>{data.problem}</div>
+        </div>
+      )}
       {charts.length === 0 ? (
         <section class="card">
           <Empty title="Nothing has been measured yet">The first points come within seconds. Leave the page open.</Empty>
