@@ -518,7 +518,9 @@ function Factors({ v }: { v: Verdict }) {
 
 /** An obstacle; of a constraint, its text with the part that fails marked, and what was observed beside each name. */
 function Obstructed({ o, data }: { o: Obstacle; data: WhyData }) {
-  const full = data.constraints?.find((c) => c.name === o.constraint);
+  // Fallback groups may have constraints of the same name: which of them fails is not said, so the part is shown alone.
+  const named = data.constraints?.filter((c) => c.name === o.constraint) ?? [];
+  const full = named.length === 1 ? named[0] : undefined;
   return (
     <div>
       <span class="strong">{o.constraint ? `Constraint ${o.constraint}` : o.stage}</span>
