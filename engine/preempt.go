@@ -25,6 +25,8 @@ type Candidate struct {
 type Victim struct {
 	Candidate
 	Clusters []string
+	// Frees is what is free on each of these once it is gone there: what is reserved for it, and what the cluster counts. Preempt says so.
+	Frees []capacity.Share
 }
 
 // Preemption is who goes so that a workload is placed.
@@ -33,6 +35,10 @@ type Preemption struct {
 	Victims []Victim
 	// Decision is what the workload gets once they are gone.
 	Decision *Decision
+	// Rest is what it needs for that beside what they free. That is free by now.
+	//
+	// Invariant: it gets it, whoever asks meanwhile, where what they free is held for them, and the rest for nobody whom clusters count.
+	Rest []capacity.Share
 	// Bounded: the search was cut short, so there may be fewer victims, or less important ones.
 	Bounded bool
 }
@@ -102,7 +108,24 @@ func (e *Engine) Preempt(ctx context.Context, request Request, candidates []Cand
 	if in != &request {
 		d.InputsDigest = w.inputsDigest(&request)
 	}
-	return &Preemption{Victims: s.best.victims, Decision: d, Bounded: s.bounded}, nil
+	return &Preemption{Victims: s.best.victims, Decision: d, Rest: s.rest(d), Bounded: s.bounded}, nil
+}
+
+// rest is what a decision takes beside what those free that are given up for it. What a cluster counts of the workload itself, whose pods may
+// still run there, was free to none of the decisions.
+func (s *preemption) rest(d *Decision) (shares []capacity.Share) {
+	freed := map[string]capacity.Resources{}
+	for _, v := range s.best.victims {
+		for _, f := range v.Frees {
+			freed[f.Cluster] = freed[f.Cluster].Add(f.Amount)
+		}
+	}
+	for _, c := range d.Clusters {
+		if more := c.Reserved.Without(freed[c.Name]); !more.IsZero() {
+			shares = append(shares, capacity.Share{Cluster: c.Name, Amount: more})
+		}
+	}
+	return shares
 }
 
 // stake is a share of a candidate on a cluster that it can lose.
@@ -590,6 +613,7 @@ func (s *preemption) sacrificed() *sacrifice {
 		}
 		v := &now.victims[len(now.victims)-1]
 		v.Clusters = append(v.Clusters, at.cluster)
+		v.Frees = append(v.Frees, capacity.Share{Cluster: at.cluster, Amount: at.reserved.Add(at.counted)})
 	}
 	for i := range now.victims {
 		slices.Sort(now.victims[i].Clusters)

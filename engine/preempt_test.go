@@ -53,15 +53,76 @@ func TestPreempt(t *testing.T) {
 		if len(found.Decision.Clusters) == 0 {
 			t.Fatal("victims, and no decision")
 		}
+		held := rapid.Bool().Draw(t, "held")
+		if held {
+			w.request.Instead = w.hold(t, found)
+			w.othersAsk(t, found)
+		}
 		w.evict(w.sharesOf(found))
+		if held {
+			w.othersAsk(t, found)
+		}
 		fresh, err := w.engine.Decide(context.Background(), w.request)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if held { // others have made other clusters better or worse, and have taken nothing that it needs
+			if len(fresh.Clusters) == 0 || fresh.Waiting > found.Decision.Waiting {
+				t.Fatalf("%s is told to be had and held, and once they are gone it is %s, and %d replicas wait", names(found.Decision), names(fresh), fresh.Waiting)
+			}
+			return
 		}
 		if names(fresh) != names(found.Decision) || fresh.Waiting != found.Decision.Waiting {
 			t.Fatalf("%s is told to be had, and once they are gone it is %s", names(found.Decision), names(fresh))
 		}
 	})
+}
+
+// hold takes the promises of victims away, which clusters count still, and holds what is needed.
+func (w *preemptWorld) hold(t *rapid.T, found *engine.Preemption) (holds []engine.Held) {
+	hold := func(r engine.Reservation) {
+		h, err := w.engine.Hold(ws, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		holds = append(holds, h)
+	}
+	lost := w.sharesOf(found)
+	for i, o := range w.placed {
+		rest := []capacity.Share{}
+		for j, s := range o.shares {
+			if !slices.Contains(lost, preemptShare{i, j}) {
+				rest = append(rest, s)
+			}
+		}
+		w.restore(o, rest)
+	}
+	for _, v := range found.Victims {
+		hold(engine.Reservation{Workload: v.Workload, Shares: v.Frees})
+	}
+	if len(found.Rest) > 0 {
+		rest := w.request.Workload.Reference
+		rest.UID = ""
+		hold(engine.Reservation{Workload: rest, Shares: found.Rest})
+	}
+	return holds
+}
+
+// othersAsk has the victims, as others would, ask for what is free.
+func (w *preemptWorld) othersAsk(t *rapid.T, found *engine.Preemption) {
+	plain, err := w.engine.CompilePlacement(&v1alpha1.WorkloadPlacement{
+		ObjectMeta: metav1.ObjectMeta{Name: "again", Namespace: "default"}, Spec: v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(1))},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range found.Victims {
+		again := workloadOf("again-"+v.Workload.Name, int64(rapid.IntRange(1, 6).Draw(t, "asks again")))
+		again.UID = v.Workload.UID // its pods are those of the victim: what a promise to it reserves is less by them
+		if _, err := w.engine.Decide(context.Background(), engine.Request{Workspace: ws, Placement: plain, Workload: again}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // preemptWorld is a fleet with placed workloads, and one of higher priority that waits.
@@ -120,7 +181,8 @@ func newPreemptWorld(t *rapid.T, sets *policy.Compiler) *preemptWorld {
 			if rapid.IntRange(0, 2).Draw(t, "on") > 0 && (j == len(clusters)-1 || len(o.shares) < 2) {
 				o.shares = append(o.shares, capacity.Share{Cluster: c.Name, Amount: one.Requests})
 				if counting && rapid.Bool().Draw(t, "counted") {
-					c.Counted[one.UID], c.Allocated = one.Requests, c.Allocated.Add(one.Requests)
+					runs := capacity.Resources{CPU: max(0, one.Requests.CPU+int64(rapid.IntRange(-1, 2).Draw(t, "more")))}
+					c.Counted[one.UID], c.Allocated = runs, c.Allocated.Add(runs)
 				}
 			}
 		}
@@ -142,6 +204,10 @@ func newPreemptWorld(t *rapid.T, sets *policy.Compiler) *preemptWorld {
 		}
 	}
 	for _, c := range clusters {
+		if counting && rapid.IntRange(0, 2).Draw(t, "its own pods run there") == 0 {
+			own := capacity.Resources{CPU: int64(rapid.IntRange(1, 3).Draw(t, "own"))}
+			c.Counted["uhigh"], c.Allocated = own, c.Allocated.Add(own)
+		}
 		if _, err := e.SetCluster(ws, c); err != nil {
 			t.Fatal(err)
 		}

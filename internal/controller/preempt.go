@@ -26,13 +26,14 @@ type nomination struct {
 	uid     types.UID
 	since   time.Time
 	victims []victim
-	// rest is what was free already and the workload needs beside what the victims give up: nobody may come back to it meanwhile.
+	// rest is what was free already and the workload needs beside what the victims give up: nobody may come back to it meanwhile. It has no
+	// UID: whatever clusters still count of the workload, this is held beside it.
 	rest *victim
 	// published is set once it is durable that the victims have given it up.
 	published bool
 }
 
-// victim is a workload that gives up clusters, with what it had there, and what holds that.
+// victim is a workload that gives up clusters, with what is free there once it is gone, and what holds that.
 type victim struct {
 	key  workloadKey
 	uid  types.UID
@@ -81,15 +82,38 @@ func (w *workspace) notNominated(key workloadKey, r engine.Reservation) engine.R
 	return r
 }
 
+// preempting is how others have been asked to make room for a workload that waits.
+type preempting struct {
+	// preempted is the revision at which that was last tried, and preemptAt when it is tried again though nothing has changed.
+	preempted int64
+	preemptAt time.Time
+	// inVain is how often in a row they have made room in vain, and rested the time from which on it may be tried again at all.
+	inVain int
+	rested time.Time
+}
+
+// restAfterVain is how long nobody makes room for a workload for which others have done so in vain; it doubles each time, up to maxRestAfterVain.
+const restAfterVain, maxRestAfterVain = 10 * time.Second, 10 * time.Minute
+
+// failed records that others have made room in vain.
+func (a *preempting) failed(now time.Time) {
+	a.rested = now.Add(min(restAfterVain<<min(a.inVain, 16), maxRestAfterVain))
+	a.inVain++
+}
+
 // maxPreemptions is for how many workloads a pass looks for victims: each may take some tens of milliseconds.
 const maxPreemptions = 4
 
 // preempt has others make room for a workload that no cluster is feasible for, if its placement asks for that. That is tried once for
-// each revision of the workspace.
+// each revision of the workspace, and less and less often where it is in vain: to make room changes the revision.
 func (p *pass) preempt(ctx context.Context, item *workItem) error {
 	owner := item.owner
 	if !owner.object.Preempts() || item.found || !item.tried || item.err != nil || item.deferred || owner.suspension != nil || p.undecidable(item) ||
 		p.nominations[item.key] != nil || item.attempt.preempted == p.engine.Revision(p.name) && p.now().Before(item.attempt.preemptAt) {
+		return nil
+	}
+	if p.now().Before(item.attempt.rested) {
+		p.index.wakeAt(item, item.attempt.rested)
 		return nil
 	}
 	if p.preemptions++; p.preemptions > maxPreemptions {
@@ -111,9 +135,12 @@ func (p *pass) preempt(ctx context.Context, item *workItem) error {
 	n := &nomination{uid: item.object.UID, since: p.now()}
 	p.nominations[item.key] = n
 	for _, v := range found.Victims {
-		p.giveWay(item, n, p.index.get(keyOf(v.Workload)), v.Clusters)
+		p.giveWay(item, n, p.index.get(keyOf(v.Workload)), v)
 	}
-	p.holdRest(n, item, found.Decision)
+	if len(found.Rest) > 0 {
+		n.rest = &victim{key: item.key, shares: found.Rest}
+		p.holdFor(n.rest)
+	}
 	klog.FromContext(ctx).V(2).Info("Others make room", "workload", item.object.workload, "victims", len(n.victims), "clusters", n.clusters())
 	p.event(item.object, corev1.EventTypeNormal, "Nominated", n.String())
 	item.reason = n.String()
@@ -151,19 +178,11 @@ func (p *pass) countedBy(victims []engine.Victim) (n int) {
 }
 
 // giveWay takes clusters off a workload for the sake of another one, whose they are to be. What it had there is held in the same step.
-func (p *pass) giveWay(by *workItem, n *nomination, item *workItem, clusters []string) {
-	before, placement, _ := p.store.get(item.key)
-	v := victim{key: item.key, uid: before.Workload.UID, name: item.object.workload.String()}
-	reservation, _ := engine.ReservationOf(placement, &before) // it is a candidate, so it was read before
-	for _, s := range reservation.Shares {
-		if slices.Contains(clusters, s.Cluster) {
-			v.shares = append(v.shares, s)
-		}
-	}
-	held := engine.Reservation{Workload: reservation.Workload, Shares: v.shares}
-	v.held, _ = p.engine.Hold(p.name, held) // beside the claim, which is reduced now
-	n.victims = append(n.victims, v)        // from now on hold leaves out what is held here
-	p.makeRoom(item, clusters, fmt.Sprintf("makes room on %s for %s of priority %d", strings.Join(clusters, ", "), by.object.workload, by.turn.Priority))
+func (p *pass) giveWay(by *workItem, n *nomination, item *workItem, found engine.Victim) {
+	v := victim{key: item.key, uid: item.object.UID, name: item.object.workload.String(), shares: found.Frees}
+	p.holdFor(&v)                    // beside the claim, which is reduced now
+	n.victims = append(n.victims, v) // from now on hold leaves out what is held here
+	p.makeRoom(item, found.Clusters, fmt.Sprintf("makes room on %s for %s of priority %d", strings.Join(found.Clusters, ", "), by.object.workload, by.turn.Priority))
 }
 
 // makeRoom takes clusters off a workload for others, and says why.
@@ -198,28 +217,6 @@ func (p *pass) makeRoom(item *workItem, clusters []string, message string) {
 	p.lineUp(item) // its turn is later
 }
 
-// holdRest holds what a workload is to have beside what others give up for it.
-func (p *pass) holdRest(n *nomination, item *workItem, d *engine.Decision) {
-	rest := victim{key: item.key, uid: item.object.UID}
-	for _, c := range d.Clusters {
-		needs := c.Reserved
-		for _, v := range n.victims {
-			for _, s := range v.shares {
-				if s.Cluster == c.Name {
-					needs = needs.Without(s.Amount)
-				}
-			}
-		}
-		if !needs.IsZero() {
-			rest.shares = append(rest.shares, capacity.Share{Cluster: c.Name, Amount: needs})
-		}
-	}
-	if len(rest.shares) > 0 {
-		n.rest = &rest
-		p.holdFor(n.rest)
-	}
-}
-
 // holdFor holds what is given up, or needed beside that.
 func (w *workspace) holdFor(v *victim) {
 	held := engine.Reservation{Workload: v.key.reference(), Shares: v.shares}
@@ -233,11 +230,15 @@ func (p *pass) followNominations() {
 	for _, key := range slices.SortedFunc(maps.Keys(p.nominations), workloadKey.compare) {
 		n, item := p.nominations[key], p.index.items[key]
 		_, _, placed := p.store.get(key)
-		if item == nil || item.shown == nil || item.shown.UID != n.uid || item.owner == nil || item.object.end != "" || placed || slices.ContainsFunc(n.victims, p.isBack) {
+		switch {
+		case item == nil || item.shown == nil || item.shown.UID != n.uid || item.owner == nil || item.object.end != "" || placed:
 			p.withdraw(key)
-			continue
+		case slices.ContainsFunc(n.victims, p.isBack):
+			p.withdraw(key)
+			item.attempt.failed(p.now())
+		default:
+			p.index.add(item, leftOver)
 		}
-		p.index.add(item, leftOver)
 	}
 }
 
@@ -302,6 +303,7 @@ func (p *pass) nominated(ctx context.Context, item *workItem) (is, due bool, err
 	default:
 		item.instead = nil
 		p.withdraw(item.key)
+		item.attempt.failed(p.now())
 		return false, false, nil
 	}
 }

@@ -147,6 +147,66 @@ func TestPreemptionHoldsWhatIsFreeToo(t *testing.T) {
 	}
 }
 
+// TestPreemptionWhileItsOwnPodsRun: a workload that takes what others give up gets that, though pods of its own, of before it lost its place,
+// still run there, and the victim's pods use more than it asks for. What is held must not count these as what is promised: a victim could come
+// back, and be a victim again, for ever.
+func TestPreemptionWhileItsOwnPodsRun(t *testing.T) {
+	w := newWorld(t)
+	w.tiered()
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "9")}
+	w.add("low", testWorkload("batch", 2000))
+	w.pass()
+	w.add("urgent", testWorkload("now", 6000))
+	w.reports("a", "9", map[string]string{"batch": "3", "now": "2"})
+	w.show()
+	for range 3 {
+		w.pass()
+		w.expect(map[string]string{})
+		w.show()
+	}
+	w.reports("a", "9", map[string]string{"now": "2"})
+	w.pass()
+	w.expect(map[string]string{"now": "a", "batch": "a"}) // of which its pods use 2 by now
+	if told := w.eventsOf(string(v1alpha1.ChangePreempted)); len(told) != 1 {
+		t.Errorf("events %q", told)
+	}
+}
+
+// TestPreemptionInVain: where others have made room in vain, since the cluster has shrunk before it was free, nobody makes room again at once,
+// however the cluster changes.
+func TestPreemptionInVain(t *testing.T) {
+	w := newWorld(t)
+	w.tiered()
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
+	w.add("usual", testWorkload("web", 2000))
+	w.add("low", testWorkload("batch", 1000))
+	w.pass()
+	w.add("urgent", testWorkload("now", 2000))
+	small, large := map[string]string{"web": "2"}, map[string]string{"web": "2", "batch": "1"}
+	reports := func(allocatable string, counted map[string]string) {
+		w.reports("a", allocatable, counted)
+		w.pass()
+	}
+	flap := func() {
+		reports("4", large)
+		reports("3", small)
+		w.expect(map[string]string{"web": "a", "batch": "a"})
+	}
+	for times, rest := range []time.Duration{0, restAfterVain, 2 * restAfterVain} {
+		w.sleep(rest)
+		flap()
+		flap()
+		if told := w.eventsOf(string(v1alpha1.ChangePreempted)); len(told) != times+1 {
+			t.Fatalf("after %s: events %q", rest, told)
+		}
+		w.expect(map[string]string{"web": "a", "batch": "a"})
+	}
+	w.sleep(4 * restAfterVain)
+	reports("4", large)
+	reports("4", small)
+	w.expect(map[string]string{"web": "a", "now": "a"})
+}
+
 // TestPreemptionByWhoMay: only where the placement asks for it, never of what is pinned or as important, never in vain, and never more
 // than the budget of disruptions allows.
 func TestPreemptionByWhoMay(t *testing.T) {

@@ -28,9 +28,7 @@ type attempt struct {
 	named bool
 	// blockers are the objects that keep the workload waiting, as far as that is known.
 	blockers []v1alpha1.QueueBlocker
-	// preempted is the revision at which it was last tried to have others make room, and preemptAt when it is tried again.
-	preempted int64
-	preemptAt time.Time
+	preempting
 	// history is that of the decision that a workload had which waits.
 	history []v1alpha1.DecisionChange
 }
@@ -87,7 +85,7 @@ func (p *pass) wait(item *workItem, decision *engine.Decision) {
 	}
 	a.revision = decision.Revision
 	p.explained[peers] = a
-	a.history, a.preempted, a.preemptAt = item.attempt.history, item.attempt.preempted, item.attempt.preemptAt
+	a.history, a.preempting = item.attempt.history, item.attempt.preempting
 	item.attempt, item.reason = a, a.message
 	p.index.wait(item, true)
 }
