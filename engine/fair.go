@@ -605,7 +605,7 @@ func (w *workspace) gathers(waiting []*waiter, now time.Time) *gathering {
 	})
 	for _, o := range byAge {
 		if now.IsZero() || o.since.IsZero() || now.Sub(o.since) < w.options.GatherAfter {
-			break
+			continue // one that has a place, and should leave it, does not wait
 		}
 		if cluster := w.gathersOn(o, now); cluster != "" {
 			return &gathering{of: w.name, owner: o.owner, since: o.since, cluster: cluster, by: map[logicalcluster.Name]bool{}}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
 )
 
 // TestTurnsOfTeams: red has all, and gives up one workload after the other. What becomes free goes to the team with the lowest share,
@@ -62,5 +63,41 @@ func TestGuaranteedIsGivenBack(t *testing.T) {
 				t.Errorf("green is told of red: %s", event.Message)
 			}
 		}
+	}
+}
+
+// TestGatheringBesideOneThatShouldLeave: a workload that has waited too long has a cluster gather room for it, though another one of its
+// workspace, that has a place and should leave it, stands in line. While that one was in line, it was not: a cluster gathered room only while
+// the disruption budget kept the other one from going, which was in line again as soon as it did. So passes were made without end.
+func TestGatheringBesideOneThatShouldLeave(t *testing.T) {
+	e := newEstate(t, []string{"a"}, map[string]string{"red": "100", "green": "100"})
+	spent := func(after time.Duration) {
+		e.now = e.now.Add(after)
+		for range 10 {
+			e.in("red").workspace.brake.Disrupted(e.now)
+		}
+		e.later(0)
+	}
+	e.deploy("red", 0, 1, 500)
+	e.settle()
+	e.register("a", "other")
+	spent(0)
+	e.deploy("red", 0, 1, 600) // it asks for more, so others may come first where it goes
+	e.register("c", "shared")
+	e.deploy("green", 0, 1, 3000)
+	e.settle()
+	e.deploy("red", 1, 2, 3500)
+	spent(2 * engine.DefaultGatherAfter)
+	e.deploy("green", 1, 2, 250)
+	e.settle()
+	if red, green := e.where("red"), e.where("green"); red["web-0"] != "a" || red["web-1"] != "" || green["web-0"] != "c" || green["web-1"] != "" {
+		t.Fatalf("red %v, green %v", red, green)
+	}
+
+	e.later(time.Minute) // it may go now, and the other one comes first
+	e.delete("green", "web-0")
+	e.settle()
+	if red, green := e.where("red"), e.where("green"); red["web-0"] != "a" || red["web-1"] != "c" || green["web-1"] != "c" {
+		t.Fatalf("red %v, green %v", red, green)
 	}
 }
