@@ -33,33 +33,75 @@ import (
 // what is due, the other one at all workloads. Both write the same decisions and statuses, tell the same events, hand over the same
 // assignments, and ask for the next pass at the same time.
 func TestAPassOverWhatIsDueIsAPassOverAll(t *testing.T) {
-	rapid.Check(t, func(r *rapid.T) {
-		h := &histories{T: r, t: t}
-		delivers := rapid.Bool().Draw(r, "delivers")
-		budget := rapid.SampledFrom([]disruption.Budget{{}, {Minimum: 1, Interval: time.Minute}}).Draw(r, "budget")
-		batch := rapid.SampledFrom([]int{1, 2, 1000}).Draw(r, "batch size")
-		for i := range h.both {
-			d := newDelivered(t, testCluster("a", "6"), testCluster("b", "8"), testCluster("c", "10"))
-			if !delivers {
-				d.workspace.handOver = nil
-			}
-			d.workspace.brake.Budget, d.workspace.batchSize = budget, batch
-			d.workspace.reservationTimeout = 10 * time.Minute
-			h.both[i] = d
-		}
-		for i := range 3 {
-			h.place(i)
-		}
-		h.run()
-	})
+	rapid.Check(t, func(r *rapid.T) { newHistories(t, r).run() })
 }
 
-// histories are the two worlds; the second one looks at all workloads in each pass.
+// TestShadowPoliciesChangeNothing drives two controllers through the same random history, one of them with shadow policies that come,
+// change, fail and go. Both decide the same, at the same time, and hand over the same assignments.
+func TestShadowPoliciesChangeNothing(t *testing.T) {
+	evaluated := 0
+	rapid.Check(t, func(r *rapid.T) {
+		h := newHistories(t, r)
+		h.shadowed = true
+		h.run()
+		if h.both[1].workspace.shadow.set != nil {
+			evaluated++
+		}
+	})
+	if evaluated == 0 && !t.Failed() {
+		t.Error("shadow policies were never evaluated")
+	}
+}
+
+func newHistories(t *testing.T, r *rapid.T) *histories {
+	h := &histories{T: r, t: t}
+	delivers := rapid.Bool().Draw(r, "delivers")
+	budget := rapid.SampledFrom([]disruption.Budget{{}, {Minimum: 1, Interval: time.Minute}}).Draw(r, "budget")
+	batch := rapid.SampledFrom([]int{1, 2, 1000}).Draw(r, "batch size")
+	for i := range h.both {
+		d := newDelivered(t, testCluster("a", "6"), testCluster("b", "8"), testCluster("c", "10"))
+		if !delivers {
+			d.workspace.handOver = nil
+		}
+		d.workspace.brake.Budget, d.workspace.batchSize = budget, batch
+		d.workspace.reservationTimeout = 10 * time.Minute
+		h.both[i] = d
+	}
+	for i := range 3 {
+		h.place(i)
+	}
+	return h
+}
+
+// histories are the two worlds; the second one looks at all workloads in each pass, or has shadow policies where it is shadowed.
 type histories struct {
 	*rapid.T
-	t    *testing.T
-	both [2]*delivered
-	uids int
+	t        *testing.T
+	both     [2]*delivered
+	uids     int
+	shadowed bool
+	// policies and shadow are the ConfigMaps in force, and those of the second world beside them.
+	policies, shadow []*corev1.ConfigMap
+}
+
+// setPolicies has both worlds show the ConfigMaps with policies.
+func (h *histories) setPolicies() {
+	for i, d := range h.both {
+		if d.configMaps = slices.Clone(h.policies); i == 1 {
+			d.configMaps = append(d.configMaps, h.shadow...)
+		}
+	}
+}
+
+// drawPolicy returns a ConfigMap with policies, none at times.
+func (h *histories) drawPolicy(name string) []*corev1.ConfigMap {
+	policy := rapid.SampledFrom([]string{"", "package placement.scoring\nweights := {\"capacity\": 7}", "package placement.x\np := {",
+		"package placement.scheduling\nnumber_of_clusters := 2 if input.workload.name < \"w\"",
+		"package placement.scheduling\nworkloadAffinity contains {\"type\": \"Repel\", \"required\": true, \"labelSelector\": {\"matchLabels\": {\"team\": input.workload.labels.team}}} if input.workload.labels.team != \"2\""}).Draw(h.T, "policy")
+	if policy == "" {
+		return nil
+	}
+	return []*corev1.ConfigMap{{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default", UID: types.UID(name)}, Data: map[string]string{"a.rego": policy}}}
 }
 
 // edit does the same in both worlds.
@@ -112,15 +154,18 @@ func (h *histories) run() {
 			})
 		},
 		"policies change": func(*rapid.T) {
-			policy := rapid.SampledFrom([]string{"", "package placement.scoring\nweights := {\"capacity\": 7}", "package placement.x\np := {",
-				"package placement.scheduling\nnumber_of_clusters := 2 if input.workload.name < \"w\"",
-				"package placement.scheduling\nworkloadAffinity contains {\"type\": \"Repel\", \"required\": true, \"labelSelector\": {\"matchLabels\": {\"team\": input.workload.labels.team}}} if input.workload.labels.team != \"2\""}).Draw(h.T, "policy")
-			h.edit(func(d *delivered) {
-				d.configMaps = nil
-				if policy != "" {
-					d.configMaps = []*corev1.ConfigMap{{ObjectMeta: metav1.ObjectMeta{Name: "cm", Namespace: "default", UID: "cm"}, Data: map[string]string{"a.rego": policy}}}
-				}
-			})
+			h.policies = h.drawPolicy("cm")
+			h.setPolicies()
+		},
+		"shadow policies change": func(*rapid.T) {
+			if !h.shadowed {
+				return
+			}
+			h.shadow = h.drawPolicy("shadow")
+			for _, c := range h.shadow {
+				c.Labels = map[string]string{v1alpha1.LabelPolicySet: v1alpha1.PolicySetShadow}
+			}
+			h.setPolicies()
 		},
 		"LimitRanges change": func(*rapid.T) {
 			cpu, read := rapid.SampledFrom([]string{"", "1", "2"}).Draw(h.T, "cpu"), rapid.Bool().Draw(h.T, "read")
@@ -354,7 +399,7 @@ func (h *histories) pass() {
 			if n == 100 {
 				h.Fatal("passes do not come to an end")
 			}
-			if i == 1 {
+			if i == 1 && !h.shadowed {
 				d.workspace.index.anew()
 				d.workspace.related = affinityBasis{}
 			}
@@ -367,15 +412,10 @@ func (h *histories) pass() {
 	a, b := h.both[0], h.both[1]
 	differ := func(what string, of func(d *delivered) any) {
 		if one, other := of(a), of(b); !equality.Semantic.DeepEqual(one, other) {
-			h.Fatalf("%s:\n%v\nby a pass over what is due, by a pass over all:\n%v", what, one, other)
+			h.Fatalf("%s:\n%v\nby a pass over what is due, by a pass over all, or with shadow policies:\n%v", what, one, other)
 		}
 	}
-	differ("writes", func(d *delivered) any { return d.writes })
-	differ("events", func(d *delivered) any { return d.events })
 	differ("decisions", func(d *delivered) any { return d.stored })
-	for i := range a.placements {
-		differ("status of "+a.placements[i].Name, func(d *delivered) any { return untimed(d.placements[i].Status) })
-	}
 	differ("handed over", func(d *delivered) any {
 		var all []string
 		for _, r := range d.round.Assignments {
@@ -384,6 +424,14 @@ func (h *histories) pass() {
 		slices.Sort(all)
 		return all
 	})
+	if h.shadowed {
+		return
+	}
+	differ("writes", func(d *delivered) any { return d.writes })
+	differ("events", func(d *delivered) any { return d.events })
+	for i := range a.placements {
+		differ("status of "+a.placements[i].Name, func(d *delivered) any { return untimed(d.placements[i].Status) })
+	}
 	if results[0].after != results[1].after || !errs[0].Equal(errs[1]) {
 		h.Fatalf("the next pass: in %s, %v by a pass over what is due, in %s, %v by a pass over all", results[0].after, errs[0], results[1].after, errs[1])
 	}
