@@ -375,3 +375,37 @@ func (m *model) expectMoveForGain(w *workloadObject, history []v1alpha1.Decision
 		m.Fatalf("%d workloads of %s have moved for a gain within %s", moves, owner.Name, moveInterval)
 	}
 }
+
+// allowedCandidate are the statuses of a rollout that a leader may act on in its next pass: what is stored, and what it is shown.
+func (l *leader) allowedCandidate() (all []*v1alpha1.PolicyRolloutStatus) {
+	for _, config := range []*v1alpha1.PlacementConfig{l.config, l.view.config} {
+		if config != nil {
+			all = append(all, config.Status.PolicyRollout.DeepCopy())
+		}
+	}
+	return all
+}
+
+// expectCandidateWithin expects that the candidate of a rollout has decided for no placement for which no durable status had it decide
+// before the pass, and for none once the rollout has gone back.
+func (l *leader) expectCandidateWithin(allowed []*v1alpha1.PolicyRolloutStatus) {
+	w := l.workspace
+	if w.shadow.set != nil {
+		l.happens("shadow policies are evaluated")
+	}
+	back := w.rollout != nil && w.rollout.Phase == v1alpha1.RolloutRolledBack
+	if back {
+		l.happens("a rollout goes back")
+	}
+	for _, p := range w.compiled {
+		if !p.candidate {
+			continue
+		}
+		l.happens("a candidate decides")
+		if back || !slices.ContainsFunc(allowed, func(s *v1alpha1.PolicyRolloutStatus) bool {
+			return s.Includes(p.object.UID) && s.Digest == w.shadow.set.Digest()
+		}) {
+			l.Fatalf("the candidate decides for %s, and the rollout says %+v; before the pass it said %v", p.object.Name, w.rollout, allowed)
+		}
+	}
+}

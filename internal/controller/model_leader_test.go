@@ -288,7 +288,7 @@ func (l *leader) show(kinds int) {
 	}
 	if kinds&16 != 0 {
 		l.view.usages = maps.Clone(l.usages)
-		l.view.config = l.config
+		l.view.config, l.view.configMaps = l.config, l.configMaps
 	}
 	if kinds&32 != 0 {
 		for name := range l.leases {
@@ -329,6 +329,7 @@ func (l *leader) pass() {
 		before := l.durable()
 		l.decided, l.preempted = l.belongs(), map[string]bool{}
 		l.seeTaints()
+		allowed := l.allowedCandidate()
 		r := l.workspace.reconcile(klog.NewContext(context.Background(), klog.Logger{}), l.view)
 		if l.workspace.loss.failover != failoverNormal {
 			l.happens("passes while failover is " + strings.ToLower(string(l.workspace.loss.failover)))
@@ -336,6 +337,9 @@ func (l *leader) pass() {
 		if !l.fenced && !l.rogue && !l.dead {
 			l.expectTheLedgerToBeTrue(r.err() == nil && len(l.workspace.writeFailures) == 0)
 			l.expectNothingLosesItsPlace(before)
+		}
+		if !l.fenced && !l.dead {
+			l.expectCandidateWithin(allowed)
 		}
 		if r.err() != nil || !r.again {
 			return

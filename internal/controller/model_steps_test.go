@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -40,6 +42,8 @@ func (m *model) run() {
 			m.place(rapid.IntRange(0, 2).Draw(m.T, "placement"), func(p *v1alpha1.WorkloadPlacement) { p.Spec.Suspend = !p.Spec.Suspend })
 		}),
 		"all is suspended or not":     step(m.suspend),
+		"shadow policies change":      step(m.changeShadow),
+		"a rollout begins or ends":    step(m.rollOut),
 		"a workload comes or changes": step(func() { m.ask(name.Draw(m.T, "workload"), rapid.IntRange(0, 2).Draw(m.T, "placement")) }),
 		"a workload is scaled":        step(m.scale),
 		"a workload goes":             step(func() { delete(m.workloads, name.Draw(m.T, "workload")) }),
@@ -273,16 +277,49 @@ func (m *model) drain(r *v1alpha1.ClusterRegistration) {
 
 // suspend makes a PlacementConfig that suspends the workspace, has one suspend it or not any more, or deletes it.
 func (m *model) suspend() {
-	switch {
-	case m.config == nil:
-		m.config = &v1alpha1.PlacementConfig{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.PlacementConfigName, UID: types.UID(m.next())}}
-	case m.config.Spec.Suspend && rapid.Bool().Draw(m.T, "is deleted"):
+	if m.config != nil && m.config.Spec.Suspend && rapid.Bool().Draw(m.T, "is deleted") {
 		m.config = nil
 		return
-	default:
-		m.config = m.config.DeepCopy()
 	}
-	m.config.Spec.Suspend, m.config.ResourceVersion = !m.config.Spec.Suspend, m.next()
+	m.configure(func(spec *v1alpha1.PlacementConfigSpec) { spec.Suspend = !spec.Suspend })
+}
+
+// configure changes the PlacementConfig, which is made if there is none.
+func (m *model) configure(change func(*v1alpha1.PlacementConfigSpec)) {
+	if m.config == nil {
+		m.config = &v1alpha1.PlacementConfig{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.PlacementConfigName, UID: types.UID(m.next())}}
+	}
+	m.config = m.config.DeepCopy()
+	change(&m.config.Spec)
+	m.config.ResourceVersion = m.next()
+}
+
+// changeShadow has shadow policies come that place otherwise, fail for some workloads or do not compile, or go.
+func (m *model) changeShadow() {
+	module := rapid.SampledFrom([]string{
+		"", "package placement.scoring\nweights := {\"capacity\": 1, \"location\": 90}", "package placement.scoring\nweights := {\"performance\": 90}",
+		"package placement.scheduling\nminClusters := \"none\" if input.workload.name > \"w\"", "package placement.scheduling\np := {",
+	}).Draw(m.T, "shadow policies")
+	m.configMaps = nil
+	if module != "" {
+		m.configMaps = shadowMap(module)
+	}
+}
+
+// rollOut begins a rollout of the shadow policies, or ends it.
+func (m *model) rollOut() {
+	m.configure(func(spec *v1alpha1.PlacementConfigSpec) {
+		if spec.PolicyRollout != nil && rapid.Bool().Draw(m.T, "ends") {
+			spec.PolicyRollout = nil
+			return
+		}
+		spec.PolicyRollout = &v1alpha1.PolicyRollout{Steps: []v1alpha1.PolicyRolloutStep{
+			{Percent: rapid.Int32Range(1, 60).Draw(m.T, "percent"), Pause: metav1.Duration{Duration: time.Second}}, {Percent: 90, Pause: metav1.Duration{Duration: 10 * time.Second}},
+		}}
+		if rapid.Bool().Draw(m.T, "limited") {
+			spec.PolicyRollout.Limits = &v1alpha1.PolicyRolloutLimits{Moves: ptr.To[int32](0), Waiting: ptr.To(intstr.FromInt32(0))}
+		}
+	})
 }
 
 // rebalance makes a plan of any moves, suspends one or lets it go on, or deletes it.
@@ -363,7 +400,7 @@ func (m *model) heal() {
 	for i := range m.placements {
 		m.place(i, func(p *v1alpha1.WorkloadPlacement) { p.Spec.Suspend = false })
 	}
-	m.config = nil
+	m.config, m.configMaps = nil, nil
 	clear(m.broken)
 	m.claim(true)
 	m.visible, m.calm = true, true

@@ -41,6 +41,7 @@ type model struct {
 	workloads     map[string]*workloadObject
 	plans         map[string]*v1alpha1.RebalancePlan
 	config        *v1alpha1.PlacementConfig // nil where there is none
+	configMaps    []*corev1.ConfigMap       // the shadow policies
 
 	// calm says that nothing changes any more by itself.
 	calm bool
