@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -101,6 +103,29 @@ func (e *estate) happen(workspace string, want ...string) {
 	if !slices.Equal(got, want) {
 		e.Errorf("%s: %q, want %q", workspace, got, want)
 	}
+}
+
+// TestATeamHearsAtOnceThatItsClustersAreRead: a team may bind a set before it is known what is promised on its clusters. It is told when
+// that is known, and not half a minute later.
+func TestATeamHearsAtOnceThatItsClustersAreRead(t *testing.T) {
+	e := newEstate(t, []string{"eu-1"}, map[string]string{"red": "4"})
+	list, unread := e.platform.workspace.listDecisions, errors.New("etcdserver: no leader")
+	e.platform.workspace.listDecisions = func(context.Context) ([]*v1alpha1.PlacementDecision, error) { return nil, unread }
+	for _, l := range []*Local{e.platform, e.in("red"), e.platform, e.in("red")} {
+		if _, _, err := l.Pass(t.Context()); l == e.platform && !errors.Is(err, unread) {
+			t.Fatalf("the decisions of the platform's workspace are read: %v", err)
+		}
+	}
+	e.expect("red", `
+binding shared Bound True
+binding shared Usable False FleetNotRead: what is promised on the clusters of workspace platform is not known yet: everything stays as it is until it is
+binding shared sees 0/1, 0 of 4 cpu:`)
+	e.platform.workspace.listDecisions, e.platform.due = list, true
+	e.settle()
+	e.expect("red", `
+binding shared Bound True
+binding shared Usable True
+binding shared sees 1/1, 0 of 4 cpu: eu-1 has 4 free`)
 }
 
 // TestWhatCannotBeReadGrantsNothing: a quota that cannot be read would bound nothing if it were left out.

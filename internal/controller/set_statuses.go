@@ -376,7 +376,7 @@ func (w *workspace) updateSharing(ctx context.Context, o *cacheView, r *result) 
 	if s.sets == nil {
 		s.sets, s.bindings = map[types.UID]writtenSharing[*v1alpha1.ClusterSet]{}, map[types.UID]writtenSharing[*v1alpha1.ClusterSetBinding]{}
 	}
-	shown, every := fmt.Sprint(sharingShown(o), w.fleet.homeless.Load(), len(w.orphans)), countsEvery
+	shown, every := fmt.Sprint(sharingShown(o), w.fleet.homeless.Load(), len(w.orphans), w.looksAt().published.Load() != nil), countsEvery
 	if len(o.sets) == 0 {
 		every = bindingsEvery + time.Duration(len(o.clusters))*bindingsEach
 	}
