@@ -218,11 +218,20 @@ func (w *workspace) setAffinity(k *known) (changed bool) {
 	if last == nil || !slices.Equal(last.placements, k.placements) {
 		w.setTerms(k.placements)
 	}
-	circles := maxCircles
+	circles, retold := maxCircles, false
 	for o := range k.each {
 		w.relate(o, &circles)
 	}
-	return a.changes != before
+	if last != nil {
+		for o := range last.each {
+			is, _ := k.workloads.Get(o)
+			retold = retold || a.awaits(o, is)
+		}
+		for o := range k.each {
+			retold = retold || !last.workloads.Has(o) && a.awaits(related{}, o)
+		}
+	}
+	return a.retell(retold) != before
 }
 
 func (w *workspace) updateAffinity(workloads iter.Seq2[*workload.Workload, *placement.Placement], gone []workload.Reference) (changed bool) {
@@ -238,15 +247,43 @@ func (w *workspace) updateAffinity(workloads iter.Seq2[*workload.Workload, *plac
 	}
 	k := *a.known
 	a.known, k.workloads = &k, k.workloads.Clone()
+	circles, retold := maxCircles, false
 	for _, ref := range gone {
-		k.workloads.Delete(related{Workload: &workload.Workload{Reference: ref}})
+		was, _ := k.workloads.Delete(related{Workload: &workload.Workload{Reference: ref}})
+		retold = retold || a.awaits(was, related{})
 	}
-	circles := maxCircles
 	for _, o := range all {
-		k.workloads.ReplaceOrInsert(o)
+		was, _ := k.workloads.ReplaceOrInsert(o)
 		w.relate(o, &circles)
+		retold = retold || a.awaits(was, o)
 	}
-	return a.changes != before
+	return a.retell(retold) != before
+}
+
+// awaits reports whether any workload may wait for one that is known otherwise than before, since none that its term selects is placed:
+// what it is told depends on what that one waits for itself. was and is have no Workload where it was or is not known.
+func (a *affinity) awaits(was, is related) (awaited bool) {
+	if was.Workload != nil && is.Workload != nil && was.under == is.under && was.End == is.End && maps.Equal(was.Labels, is.Labels) {
+		return false
+	}
+	for _, o := range []related{was, is} {
+		if o.Workload == nil || awaited {
+			continue
+		}
+		a.selecting.each(o.Labels, func(s *set) bool {
+			awaited = len(s.on) == 0 && s.others.Match(o.Namespace, o.Labels)
+			return !awaited
+		})
+	}
+	return awaited
+}
+
+// retell has those that wait be told anew why, and returns what changes has come to.
+func (a *affinity) retell(retold bool) int64 {
+	if retold {
+		a.changes++
+	}
+	return a.changes
 }
 
 // relate has the claim of a workload say what affinity reads of it. For one that is not placed, sets are made of the others that it

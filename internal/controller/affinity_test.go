@@ -121,18 +121,28 @@ func TestAffinityFollowsLabels(t *testing.T) {
 	w.expect(map[string]string{"other": "a", "app": "a"})
 }
 
-// TestAffinityInACircle: two that need each other are told so.
-func TestAffinityInACircle(t *testing.T) {
+// TestACircleIsTold: workloads that wait for each other are told so, also where one comes only once the other waits, and until one goes.
+func TestACircleIsTold(t *testing.T) {
 	w := newWorld(t)
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
-	hen, egg := affinePlacement("hen", v1alpha1.WorkloadsAttract, "egg"), affinePlacement("egg", v1alpha1.WorkloadsAttract, "hen")
-	hen.Name = "p"
-	w.placements = []*v1alpha1.WorkloadPlacement{hen, egg}
-	w.workloads = []*workloadObject{ofApp("hen", 1000), ofApp("egg", 1000)}
-	w.pass()
-	w.expect(map[string]string{})
-	if got := w.condition(v1alpha1.ScheduledCondition); !strings.Contains(got, "Deployment default/hen and Deployment default/egg wait for each other") {
-		t.Error(got)
+	w.placements = []*v1alpha1.WorkloadPlacement{affinePlacement("hen", v1alpha1.WorkloadsAttract, "egg"), affinePlacement("egg", v1alpha1.WorkloadsAttract, "hen")}
+	w.placements[0].Name = "p"
+	hen, egg := ofApp("hen", 1000), ofApp("egg", 1000)
+	const circle, alone = "Deployment default/hen and Deployment default/egg wait for each other", "and none is placed"
+	for i, step := range []struct {
+		workloads []*workloadObject
+		told      string
+	}{
+		{[]*workloadObject{hen}, alone}, {[]*workloadObject{hen, egg}, circle}, {[]*workloadObject{hen}, alone},
+	} {
+		w.workloads = step.workloads
+		w.pass()
+		w.sleep(2 * countsEvery) // messages are made anew every so often
+		w.pass()
+		w.expect(map[string]string{})
+		if got := w.condition(v1alpha1.ScheduledCondition); !strings.Contains(got, step.told) || step.told == alone && strings.Contains(got, circle) {
+			t.Errorf("step %d: %s", i, got)
+		}
 	}
 }
 
