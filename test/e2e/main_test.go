@@ -269,7 +269,7 @@ func (t *team) delete(resource schema.GroupVersionResource, namespace, name stri
 }
 
 // within is the longest that the controller may take for anything on a busy machine.
-const within = 30 * time.Second
+const within = time.Minute
 
 // eventually waits until what is observed is as wanted.
 func (t *team) eventually(what, want string, observe func() string) {
