@@ -155,6 +155,10 @@ func (p *pass) leaving(before, after *v1alpha1.WorkloadDecision) []v1alpha1.Leav
 // followDepartures takes the clusters off decisions that their workloads have left for good.
 func (p *pass) followDepartures() {
 	asked := map[types.UID]bool{}
+	for _, key := range p.store.unwritten() {
+		asked[p.store.records[key].current.decision.Workload.UID] = true
+		p.leaveDurable(key)
+	}
 	for _, key := range slices.SortedFunc(maps.Keys(p.store.leaving), workloadKey.compare) {
 		record := p.store.records[key]
 		d := record.current.decision
@@ -168,6 +172,34 @@ func (p *pass) followDepartures() {
 		p.hold(key)
 	}
 	p.departures.Forget(func(uid types.UID, _ string) bool { return asked[uid] || p.makesRoom(uid) })
+}
+
+// leaveDurable has a decision that is not durable leave all clusters that the durable one names and where the workload still runs. When it was
+// made these may have been lost, and are back since: what runs there was taken for gone, and that must not become durable.
+func (p *pass) leaveDurable(key workloadKey) {
+	r := p.store.records[key]
+	now := r.current.decision
+	for _, e := range r.superseded(key) {
+		if e.decision.Workload.UID != now.Workload.UID {
+			continue
+		}
+		for _, l := range p.leaving(&e.decision, &now) {
+			if slices.ContainsFunc(now.Leaving, func(o v1alpha1.LeavingCluster) bool { return o.Name == l.Name }) {
+				continue
+			}
+			if l.Since.After(now.DecidedAt.Time) {
+				l.Since = now.DecidedAt
+			}
+			if !p.hasLeft(now.Workload.UID, l) {
+				now.Leaving = append(slices.Clone(now.Leaving), l)
+			}
+		}
+	}
+	if len(now.Leaving) > len(r.current.decision.Leaving) {
+		slices.SortFunc(now.Leaving, func(a, b v1alpha1.LeavingCluster) int { return strings.Compare(a.Name, b.Name) })
+		p.store.put(key, r.current.placement, now)
+		p.hold(key)
+	}
 }
 
 // hasLeft says whether nothing is left of a workload on a cluster that it leaves. A write that puts it there may be under way for

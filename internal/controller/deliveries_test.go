@@ -162,6 +162,50 @@ func TestALostClusterHoldsNothingBack(t *testing.T) {
 	}
 }
 
+// TestALostClusterIsBackBeforeThatIsWritten: what a workload leaves counts as gone while that cluster is lost. Once the cluster is back, and the
+// workload still runs there, no write says that it is gone, whenever that was decided.
+func TestALostClusterIsBackBeforeThatIsWritten(t *testing.T) {
+	lost := testCluster("a", "4")
+	lost.Status.AgentDelivery = &v1alpha1.AgentDelivery{}
+	lost.Status.Conditions[0].Status, lost.Status.Conditions[0].Reason = corev1.ConditionFalse, v1alpha1.ClusterLostReason
+	for name, movesBefore := range map[string]bool{"it has left before": true, "it leaves meanwhile": false} {
+		d := newDelivered(t, testCluster("a", "4"), testCluster("b", "4"))
+		back := d.clusters[0]
+		d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(pinned)}
+		d.workloads = []*workloadObject{pin(delivers("web", 2000), "a")}
+		d.pass()
+		d.runs("a", false, "web")
+		if movesBefore {
+			d.workloads = []*workloadObject{pin(delivers("web", 2000), "b")}
+			d.pass()
+		}
+		d.show()
+		write := d.workspace.writeDecision
+		d.refuseWrites("p-0")
+		d.clusters[0] = lost
+		d.workloads = []*workloadObject{pin(delivers("web", 2000), "b")}
+		if err := d.reconcile(); err == nil {
+			t.Fatal("the write must fail")
+		}
+		d.workspace.writeDecision = write
+		d.clusters[0] = back
+		d.sleep(time.Minute)
+		d.pass()
+		leaving := func() int {
+			return len(d.stored[types.NamespacedName{Namespace: "default", Name: "p-0"}].Decisions[0].Leaving)
+		}
+		if leaving() != 1 || d.free("a") != 2000 {
+			t.Errorf("%s: it leaves %d clusters, and %d are free on a", name, leaving(), d.free("a"))
+		}
+		d.runs("a", false)
+		d.sleep(WriteWithin)
+		d.pass()
+		if leaving() != 0 || d.free("a") != 4000 {
+			t.Errorf("%s: once it is gone it leaves %d clusters, and %d are free on a", name, leaving(), d.free("a"))
+		}
+	}
+}
+
 // TestWhatIsHandedOver: nothing is said to be unselected, waiting or gone that only cannot be seen or decided now.
 func TestWhatIsHandedOver(t *testing.T) {
 	d := newDelivered(t, testCluster("a", "4"))
