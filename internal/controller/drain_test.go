@@ -12,6 +12,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/disruption"
 )
 
 // drain sets the drain of a cluster, nil for none.
@@ -101,6 +103,31 @@ func TestDrainDeadline(t *testing.T) {
 	w.pass()
 	w.on("0 40")
 	w.drainIs("a", "True: 0 remain")
+}
+
+// TestScaledOnceADrainIsOverdue: a divided workload that leaves a drained cluster after the deadline, and at the same time another for which it
+// has no replica left, uses none of the budget up.
+func TestScaledOnceADrainIsOverdue(t *testing.T) {
+	w := newWorld(t)
+	w.workspace.brake.Budget = disruption.Budget{Minimum: 1, Interval: time.Minute}
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4"), testCluster("b", "3"), testCluster("c", "2")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(v1alpha1.WorkloadPlacementSpec{
+		NumberOfClusters: ptr.To(intstr.FromInt32(3)), ReplicaScheduling: &v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDivided},
+	})}
+	scaled := func(replicas int64) {
+		o := testWorkload("w", 0)
+		o.workload.Divisible, o.workload.Replicas, o.workload.Requests = true, replicas, capacity.Resources{CPU: 1000 * replicas}
+		w.workloads = []*workloadObject{o}
+		w.pass()
+	}
+	scaled(3)
+	w.expect(map[string]string{"w": "a,b,c"})
+	w.drain("a", &v1alpha1.ClusterDrain{Deadline: &metav1.Time{Time: w.clock}})
+	scaled(1)
+	w.expect(map[string]string{"w": "b"})
+	if left := w.workspace.brake.Left(w.clock, 1); left != 1 {
+		t.Errorf("%d more may lose a cluster now, want 1", left)
+	}
 }
 
 // TestDrainInOrder: those of the highest priority leave first, and among equals the oldest.

@@ -115,30 +115,35 @@ func has(clusters []engine.Choice, name string) bool {
 }
 
 // expectDisruptionWithinBudget checks that where a decision leaves a cluster, no more workloads than the budget allows have left one
-// within the last interval. A cluster where a workload has no replicas, or for which it has none left, is none that it loses, and those that leave a cluster
-// whose drain is overdue do not count.
+// within the last interval. A cluster where a workload has no replicas, or for which it has none left, is none that it loses, not either
+// where it loses another one in the same step. Those that leave only clusters whose drain is overdue do not count.
 func (l *leader) expectDisruptionWithinBudget(w *workload.Workload, current []engine.Choice, d *engine.Decision) {
 	had, gets := int64(0), int64(0)
+	for _, c := range current {
+		had += c.Replicas
+	}
 	for i := range d.Clusters {
 		gets += d.Clusters[i].Replicas
 	}
-	var left []string
 	lost, overdue := false, true
 	for _, c := range current {
-		if had += c.Replicas; has(d.Clusters, c.Name) || w.Divisible && c.Replicas == 0 && !d.Disrupts() {
+		if has(d.Clusters, c.Name) {
 			continue
 		}
-		left = append(left, c.Name)
+		if slices.ContainsFunc(d.Left, func(v engine.Verdict) bool { return v.Cluster == c.Name && v.Rejection.Stage == engine.Replicas }) {
+			if !w.Divisible || c.Replicas > 0 && gets >= had {
+				l.Fatalf("%s leaves %s though it has as many replicas, and that does not count as a disruption", w.Name, c.Name)
+			}
+			continue
+		}
 		at := slices.IndexFunc(l.view.clusters, func(r *v1alpha1.ClusterRegistration) bool { return r.Name == c.Name })
 		lost = lost || at >= 0 && isSilent(l.workspace.latest(l.view.clusters[at]), v1alpha1.ClusterLostReason)
 		overdue = overdue && at >= 0 && isOverdue(l.view.clusters[at], l.clock)
+		if !d.Disrupts() {
+			l.Fatalf("%s loses %s, and that does not count as a disruption", w.Name, c.Name)
+		}
 	}
-	switch {
-	case len(left) == 0:
-		return
-	case !d.Disrupts() && gets >= had:
-		l.Fatalf("%s leaves %s though it has as many replicas, and that does not count as a disruption", w.Name, left)
-	case !d.Disrupts():
+	if !d.Disrupts() {
 		return
 	}
 	if _, _, found := l.workspace.store.get(keyOf(w.Reference)); !found {
