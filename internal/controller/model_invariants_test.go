@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -299,7 +300,8 @@ func (m *model) owner(w *workloadObject) *v1alpha1.WorkloadPlacement {
 	})]
 }
 
-// expectNothingWaitsInVain checks that every workload has exactly one decision, unless it fits on no cluster.
+// expectNothingWaitsInVain checks that every workload has exactly one decision, unless it fits on no cluster, or on fewer than it has to
+// have. Of one replica that is divided, no two clusters get any.
 func (m *model) expectNothingWaitsInVain() {
 	durable, entries := m.durable(), 0
 	for _, slice := range m.decisions {
@@ -317,11 +319,17 @@ func (m *model) expectNothingWaitsInVain() {
 		if placed {
 			continue
 		}
+		var fits []string
 		for _, row := range m.leader.workspace.engine.Snapshot("ws").Rows() {
 			if ready, _ := row.Condition(string(conditionsv1alpha1.ReadyCondition)); ready.Status == "True" && row.Free.CPU >= row.On(w.workload).Requests.CPU &&
 				(row.UsableNodes > 0 || !w.workload.PerNode) {
-				m.Fatalf("%s waits for %d, %d are free on %s: %v", name, w.workload.Requests.CPU, row.Free.CPU, row.Name, m.leader.workspace.index.waiting)
+				fits = append(fits, fmt.Sprintf("%s, %d free", row.Name, row.Free.CPU))
 			}
+		}
+		spec := &m.owner(w).Spec
+		least, divided := max(1, int(spec.MinClusters)), spec.ReplicaScheduling != nil && w.workload.Divisible
+		if len(fits) >= least && (least == 1 || !divided || w.workload.Replicas >= int64(least)) {
+			m.Fatalf("%s waits for %d on %d clusters, and fits on %v: %v", name, w.workload.Requests.CPU, least, fits, m.leader.workspace.index.waiting)
 		}
 	}
 	for name := range durable {

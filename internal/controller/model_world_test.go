@@ -136,6 +136,9 @@ func newModel(t *rapid.T, policies *policy.Compiler) *model {
 		spec.Constraints = []v1alpha1.Constraint{{
 			Name: "tier", Expression: `cluster.labels.?tier.orValue("") != "low"`, RequiredDuringExecution: rapid.Bool().Draw(t, "required during execution"),
 		}}
+		if i == 1 && rapid.IntRange(0, 2).Draw(t, "at least two") == 2 {
+			spec.MinClusters = 2
+		}
 		if i == 0 && rapid.IntRange(0, 3).Draw(t, "preempts") != 3 {
 			spec.Preemption.Policy = corev1.PreemptLowerPriority
 		}
