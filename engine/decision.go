@@ -134,6 +134,8 @@ type Choice struct {
 	// Left is how many pods may still run there at most, however many replicas the cluster has; nil where that is not bounded. Others
 	// have ended, and ask for nothing any more.
 	Left *int64 `json:"-"`
+	// Runs is what the workload may still request there, though it asks for less: as much of what is reserved for it stays so.
+	Runs capacity.Resources `json:"-"`
 	// Part is set where replicas are divided and the cluster has a part of its own of what the workload has to complete, as a Job's
 	// copy has completions of its own, which cannot become others' while it has them.
 	Part bool `json:"-"`

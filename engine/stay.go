@@ -129,14 +129,22 @@ func byRank(a, b *place) int {
 	return cmp.Or(cmp.Compare(a.tier, b.tier), cmp.Compare(b.value, a.value), cmp.Compare(b.key, a.key))
 }
 
-// asks is what a workload asks for on a cluster where some of its pods have ended.
-func (c *Choice) asks(w *workload.Workload) *workload.Workload {
-	if c.Left == nil || *c.Left >= w.Replicas {
+// asks is what a workload asks for on a cluster where this is promised to it, some of its pods have ended, and others may still run.
+func (c *Choice) asks(w *workload.Workload, promised capacity.Resources) *workload.Workload {
+	requests := w.Requests
+	if c.Left != nil && *c.Left < w.Replicas {
+		requests = w.Share(max(0, *c.Left)).Requests
+	}
+	if !c.Runs.IsZero() {
+		runs := c.Runs.Combine(promised, func(a, b int64) int64 { return min(a, b) }).WithoutNone()
+		requests = requests.Combine(runs, func(a, b int64) int64 { return max(a, b) })
+	}
+	if requests.Same(w.Requests) {
 		return w
 	}
-	less := *w
-	less.Requests = w.Share(max(0, *c.Left)).Requests
-	return &less
+	other := *w
+	other.Requests = requests
+	return &other
 }
 
 func (s *places) leave(cluster string, why *filter.Rejection) {
@@ -164,7 +172,7 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, growth *budget,
 		}
 		on = on.Asking(c.Whole.Share(current.Replicas))
 	}
-	on = on.Asking(current.asks(on.Workload))
+	on = on.Asking(current.asks(on.Workload, promised.Amount))
 	asks := on.Workload
 	p.key = c.Strategy.Key(position, score.Total, score.Headroom, score.Factors[scoring.Affinity]+score.Factors[scoring.Location])
 	if plan != nil {
@@ -192,7 +200,7 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, growth *budget,
 		why, p.stays, p.departure = shortage, 0, exceeds
 		if divided {
 			p.stays = plan.fitting(current.Replicas, func(n int64) bool {
-				part := on.Asking(current.asks(c.Whole.Share(n)))
+				part := on.Asking(current.asks(c.Whole.Share(n), promised.Amount))
 				more := part.Workload.Requests.MoreThan(promised.Amount)
 				return part.Shortage(row, promised.Amount) == nil && growth.exceeding(position, promised.Amount, part.Workload.Requests) == nil && (!waits || more.IsZero())
 			})
@@ -240,7 +248,7 @@ func (w *workspace) satisfied(ctx context.Context, r *Request) (bool, error) {
 		if by != nil {
 			asks = r.Workload.Share(current.Replicas)
 		}
-		asks = current.asks(asks)
+		asks = current.asks(asks, share.Amount)
 		if current.Replicas != asks.Replicas || !share.Amount.Same(asks.Requests) || !p.Running().MayStay(position, row, r.Now) {
 			return false, nil
 		}

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/disruption"
@@ -129,6 +130,102 @@ func TestWhatIsLeftStaysReserved(t *testing.T) {
 	for _, slice := range d.stored {
 		if leaving := slice.Decisions[0].Leaving; len(leaving) > 0 {
 			t.Errorf("leaving %v", leaving)
+		}
+	}
+}
+
+// TestWhatMayStillRunStaysReserved: a workload that asks for less keeps what it has until the agent says that the cluster runs no more of it,
+// through a restart too. The report need not count all pods: those that were evicted or have not started yet may still come.
+func TestWhatMayStillRunStaysReserved(t *testing.T) {
+	scaled := func(replicas, cpu, generation int64) *workloadObject {
+		w := delivers("web", replicas*cpu)
+		w.workload.Divisible, w.workload.Replicas, w.source.Generation = true, replicas, generation
+		return w
+	}
+	for name, c := range map[string]struct {
+		after *workloadObject
+		// still are what the cluster says while more runs there, released once the last of them is not.
+		still []v1alpha1.WorkloadCounts
+		then  v1alpha1.WorkloadCounts
+		at    int64
+	}{
+		"fewer replicas": {
+			scaled(1, 1000, 2),
+			[]v1alpha1.WorkloadCounts{{Replicas: 4, Updated: 4}, {Replicas: 2, Updated: 2}}, v1alpha1.WorkloadCounts{Replicas: 1, Updated: 1}, 1000,
+		},
+		"less for each": {
+			scaled(4, 250, 2),
+			[]v1alpha1.WorkloadCounts{{Replicas: 5, Updated: 1}, {Replicas: 4, Updated: 3}}, v1alpha1.WorkloadCounts{Replicas: 4, Updated: 4}, 1000,
+		},
+		"to none": {scaled(0, 0, 2), []v1alpha1.WorkloadCounts{{Replicas: 1, Updated: 1}}, v1alpha1.WorkloadCounts{}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDelivered(t, testCluster("a", "4"))
+			d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+			d.workloads = []*workloadObject{scaled(4, 1000, 1)}
+			d.pass()
+			tells := func(generation int64, health v1alpha1.Health, n v1alpha1.WorkloadCounts) {
+				d.runs("a", false, "web")
+				work := d.works[0]
+				m := &work.Spec.Manifests[0]
+				m.Generation, m.Revision, m.Replicas = generation, fmt.Sprint(generation), ptr.To(int32(4))
+				if generation == 2 {
+					m.Replicas = ptr.To(int32(c.after.workload.Replicas))
+				}
+				work.Status.Manifests = []v1alpha1.ManifestStatus{{ManifestReference: v1alpha1.ManifestReference{WorkloadUID: "web"}, Revision: m.Revision, Health: health, Counts: &n}}
+			}
+			reserved := func(when string, want int64) {
+				t.Helper()
+				d.sleep(WriteWithin)
+				d.show()
+				d.pass()
+				if got := 4000 - d.free("a"); got != want {
+					t.Errorf("%s: %d reserved, want %d", when, got, want)
+				}
+			}
+			tells(1, v1alpha1.HealthCurrent, v1alpha1.WorkloadCounts{Replicas: 4, Updated: 4})
+			reserved("at first", 4000)
+			d.workloads = []*workloadObject{c.after}
+			reserved("before the Work says it", 4000)
+			tells(2, "", v1alpha1.WorkloadCounts{})
+			d.works[0].Status.Manifests[0].Revision = "1"
+			reserved("before the agent has applied it", 4000)
+			for _, n := range c.still {
+				tells(2, v1alpha1.HealthInProgress, n)
+				reserved(fmt.Sprintf("with %+v", n), 4000)
+			}
+			d.restart()
+			reserved("after a restart", 4000)
+			tells(2, v1alpha1.HealthCurrent, c.then)
+			reserved("once no more runs", c.at)
+			d.restart()
+			reserved("after another restart", c.at)
+			d.writes = nil
+			reserved("at rest", c.at)
+			if len(d.writes) > 0 {
+				t.Errorf("written at rest: %v", d.writes)
+			}
+		})
+	}
+}
+
+// TestWhoHoldsNothingMore: what a workload asks for less is free at once where nobody is to say how much runs: on a cluster that others
+// deliver to, and where an autoscaler of the cluster owns the replicas.
+func TestWhoHoldsNothingMore(t *testing.T) {
+	for name, change := range map[string]func(*delivered){
+		"not delivering": func(d *delivered) { d.clusters[0] = testCluster("a", "4") },
+		"scaled":         func(d *delivered) { d.works[0].Spec.Manifests[0].Scaled = true },
+	} {
+		d := newDelivered(t, testCluster("a", "4"))
+		d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+		d.workloads = []*workloadObject{delivers("web", 4000)}
+		d.pass()
+		d.runs("a", false, "web")
+		change(d)
+		d.workloads = []*workloadObject{delivers("web", 1000)}
+		d.pass()
+		if got := d.free("a"); got != 3000 {
+			t.Errorf("%s: %d free", name, got)
 		}
 	}
 }

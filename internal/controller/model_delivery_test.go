@@ -294,6 +294,7 @@ func (l *leader) expectGone(before, after map[string]v1alpha1.WorkloadDecision) 
 		if !there || now.Workload.UID != was.Workload.UID {
 			continue
 		}
+		l.expectNoLessThanRuns(name, &was, &now)
 		for _, left := range was.Leaving {
 			stays := slices.ContainsFunc(now.Leaving, func(o v1alpha1.LeavingCluster) bool { return o.Name == left.Name }) ||
 				slices.Contains(clusterNames(now.Clusters), left.Name)
@@ -302,6 +303,35 @@ func (l *leader) expectGone(before, after map[string]v1alpha1.WorkloadDecision) 
 				l.Fatalf("%s is said to be gone from %s, and runs there", name, left.Name)
 			}
 			l.happens("departures")
+		}
+	}
+}
+
+// expectNoLessThanRuns checks that what is reserved on a cluster is no less than before, or no less than what its Works and its agent may still run.
+func (l *leader) expectNoLessThanRuns(name string, was, now *v1alpha1.WorkloadDecision) {
+	if w := l.workloads[name]; w != nil && w.workload.PerNode {
+		return // what runs follows the nodes
+	}
+	uid, copies := was.Workload.UID, l.copies().Of(was.Workload.UID)
+	for _, c := range now.Clusters {
+		d, had := l.workspace.delivering[c.Name], slices.IndexFunc(was.Clusters, func(o v1alpha1.ClusterDecision) bool { return o.Name == c.Name })
+		if had < 0 || !d.Delivers || d.Lost || l.registrations[c.Name] == nil || was.Clusters[had].ReservationExpiredAt != nil || c.ReservationExpiredAt != nil {
+			continue
+		}
+		runs := l.sites[c.Name].runs[uid].object.Spec.CPU
+		if copied := copies[c.Name]; copied != nil && copied.Manifest != nil {
+			var o deliveredObject
+			if err := json.Unmarshal(copied.Manifest.Object.Raw, &o); err != nil {
+				l.Fatal(err)
+			}
+			runs = max(runs, o.Spec.CPU)
+		}
+		before, after := amountOf(*was, was.Clusters[had]), amountOf(*now, c)
+		if after < min(before, runs) {
+			l.Fatalf("%s: %d instead of %d are reserved on %s, and it may still run %d there", name, after, before, c.Name, runs)
+		}
+		if after < before {
+			l.happens("reservations that fall")
 		}
 	}
 }

@@ -6,9 +6,11 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/delivery"
 	"github.com/kcp-placement/placement/internal/delivery/render"
@@ -28,6 +30,7 @@ func (p *pass) asks(item *workItem) *workload.Workload {
 //
 // Invariant: no less is asked for on a cluster than pods of the workload may still request there.
 func (p *pass) progress(item *workItem, r *engine.Request) {
+	p.stillRuns(item, r)
 	now := item.object.workload
 	whole := now.Whole()
 	if r.Workload != whole || !whole.Divisible || whole.Replicas == 0 {
@@ -56,6 +59,42 @@ func (p *pass) progress(item *workItem, r *engine.Request) {
 		}
 		r.Unassigned = left > 0
 	}
+}
+
+// stillRuns says what a workload may still request on each cluster that it is delivered to, though it asks for less there: as much as is
+// reserved, until the agent says that the cluster has what the workload is now and runs no more than that. Of a Job, progress knows that
+// better, and where an autoscaler of the cluster owns the replicas nobody does.
+func (p *pass) stillRuns(item *workItem, r *engine.Request) {
+	whole := item.object.workload.Whole()
+	if p.handOver == nil || r.Workload != whole || len(p.divided(whole.APIVersion, whole.Kind)) > 1 {
+		return
+	}
+	copies, until := p.copies.Of(item.object.UID), item.stored.DecidedAt.Add(WriteWithin)
+	underWay := p.now().Before(until) // a write that delivers what was decided before
+	for i, c := range item.stored.Clusters {
+		copied := copies[c.Name]
+		switch {
+		case !p.holdsLeft(c.Name) || c.ReservationExpiredAt != nil || copied != nil && copied.Manifest != nil && copied.Manifest.Scaled:
+		case underWay && (copied == nil || item.stored.Divided):
+			r.Current[i].Runs = reservedOn(&item.stored, &c)
+			p.index.wakeAt(item, until)
+		case copied == nil:
+		case !copied.CarriedOut(item.object.source):
+			r.Current[i].Runs = reservedOn(&item.stored, &c)
+		case whole.Divisible && whole.Replicas > 0:
+			r.Current[i].Runs = whole.Share(int64(ptr.Deref(copied.Manifest.Replicas, 0))).Requests
+		}
+	}
+}
+
+// reservedOn is what a decision reserves on one of its clusters.
+func reservedOn(d *v1alpha1.WorkloadDecision, c *v1alpha1.ClusterDecision) capacity.Resources {
+	list := c.Reserved
+	if len(list) == 0 {
+		list = d.Reserved
+	}
+	amount, _ := capacity.FromResourceList(list) // what cannot be read is not reserved
+	return amount
 }
 
 // divided are the paths of what is divided of a kind.

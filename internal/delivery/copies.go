@@ -41,6 +41,23 @@ func (c *Copy) Health() v1alpha1.Health {
 	}
 }
 
+// CarriedOut says whether the cluster has the copy as it is to be, made of the workload as it is, and runs nothing else of it any more: no
+// more replicas, and, of a kind whose controller replaces pods, none of an earlier template.
+func (c *Copy) CarriedOut(source *Source) bool {
+	if health := c.Health(); health == v1alpha1.HealthPending || health == v1alpha1.HealthTerminating || c.Manifest.Generation != source.Generation {
+		return false
+	}
+	n := c.Counts()
+	switch source.Kind {
+	case "DaemonSet": // has as many replicas as there are nodes
+		return n.Updated >= n.Replicas
+	case "Deployment", "StatefulSet":
+		return n.Updated >= n.Replicas && n.Replicas <= ptr.Deref(c.Manifest.Replicas, n.Replicas)
+	default:
+		return n.Replicas <= ptr.Deref(c.Manifest.Replicas, n.Replicas)
+	}
+}
+
 // Reference is the workload by its name in the workspace.
 func (c *Copy) Reference() (r workload.Reference, known bool) {
 	if c.Manifest == nil {
