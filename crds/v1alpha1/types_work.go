@@ -66,6 +66,24 @@ type WorkSpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=1000
 	Manifests []Manifest `json:"manifests,omitempty"`
+
+	// departed are workloads that have left manifests before the agent has said anything of them: it may have applied them all the same.
+	// They are kept until it has carried out that they are to go. The agent does not read them.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1000
+	Departed []DepartedWorkload `json:"departed,omitempty"`
+}
+
+// DepartedWorkload is a workload that has left the manifests of a Work.
+type DepartedWorkload struct {
+	ManifestReference `json:",inline"`
+
+	// generation is the metadata.generation of the Work from which on it is without the workload.
+	//
+	// +required
+	Generation int64 `json:"generation"`
 }
 
 // Manifest is one object as it is to be in the cluster.

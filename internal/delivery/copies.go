@@ -158,7 +158,6 @@ func (c *Copies) take(cluster string, works []*v1alpha1.Work, changed map[types.
 	for _, w := range works {
 		now.read(w)
 	}
-	now.keepUnreported(before)
 	for uid := range before {
 		if now.copies[uid] == nil {
 			changed[uid] = true
@@ -218,25 +217,14 @@ func (c *copiesIn) read(w *v1alpha1.Work) {
 			}
 		}
 	}
+	for i := range w.Spec.Departed {
+		if d := &w.Spec.Departed[i]; d.Generation > w.Status.ObservedGeneration && c.copies[d.WorkloadUID] == nil {
+			c.add(d.WorkloadUID, &Copy{Work: w, Removing: &d.ManifestReference})
+		}
+	}
 	for i := range w.Status.Removing {
 		if uid := w.Status.Removing[i].WorkloadUID; uid != "" && c.copies[uid] == nil {
 			c.add(uid, &Copy{Work: w, Removing: &w.Status.Removing[i]})
-		}
-	}
-}
-
-// keepUnreported has a copy count as there that has left its Work before the agent has said anything of it: the agent may have applied it
-// all the same. It counts until the agent has carried out the Work as it is.
-func (c *copiesIn) keepUnreported(before map[types.UID]*Copy) {
-	for uid, copied := range before {
-		if c.copies[uid] != nil {
-			continue
-		}
-		at := slices.IndexFunc(c.works, func(w *v1alpha1.Work) bool {
-			return w.UID == copied.Work.UID && w.Status.ObservedGeneration < w.Generation
-		})
-		if r, known := copied.Reference(); known && at >= 0 {
-			c.copies[uid] = &Copy{Work: c.works[at], Removing: &v1alpha1.ManifestReference{APIVersion: r.APIVersion, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, WorkloadUID: uid}}
 		}
 	}
 }

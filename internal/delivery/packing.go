@@ -68,7 +68,40 @@ func (s *slot) object(c *Cluster) *v1alpha1.Work {
 			w.Spec.Manifests[i].Since = w.Generation + 1 // once it is written
 		}
 	}
+	w.Spec.Departed = s.departed()
 	return w
+}
+
+// departed are the workloads that have left the Work, or leave it now, and of which the agent has said nothing: the last ones, as many as a
+// Work takes.
+func (s *slot) departed() (departed []v1alpha1.DepartedWorkload) {
+	if s.work == nil {
+		return nil
+	}
+	known := make(map[types.UID]bool, len(s.manifests))
+	for _, m := range s.manifests {
+		known[m.WorkloadUID] = true
+	}
+	for _, d := range s.work.Spec.Departed {
+		if !known[d.WorkloadUID] && d.Generation > s.work.Status.ObservedGeneration {
+			departed = append(departed, d)
+		}
+	}
+	for i := range s.work.Status.Manifests {
+		known[s.work.Status.Manifests[i].WorkloadUID] = true
+	}
+	for i := range s.work.Spec.Manifests {
+		m := &s.work.Spec.Manifests[i]
+		if m.WorkloadUID == "" || known[m.WorkloadUID] {
+			continue
+		}
+		if r, readable := (&Copy{Manifest: m}).Reference(); readable {
+			departed = append(departed, v1alpha1.DepartedWorkload{Generation: s.work.Generation + 1, ManifestReference: v1alpha1.ManifestReference{
+				APIVersion: r.APIVersion, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, WorkloadUID: m.WorkloadUID,
+			}})
+		}
+	}
+	return departed[max(0, len(departed)-v1alpha1.MaxManifestsPerWork):]
 }
 
 // since is since when the Work has had each of its revisions.
