@@ -658,6 +658,18 @@ func (d *Decision) withholds(cluster string) bool {
 	return slices.Contains(d.withheld, cluster) && !d.chose(cluster)
 }
 
+// AwaitsTurn reports whether a cluster is feasible but for others, which come first there.
+func (d *Decision) AwaitsTurn() bool {
+	if len(d.withheld) > 0 { // else it costs nothing
+		for v := range d.EachVerdict {
+			if v.Rejection == notItsTurn {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // countWithheld is how many clusters would be feasible for a class if others did not come first there.
 func (d *Decision) countWithheld(c *ranking.Class) (n int) {
 	for _, cluster := range d.withheld {

@@ -618,7 +618,7 @@ func (s *Simulation) place(ctx context.Context, item item, d *Decision) {
 	switch {
 	case d.Kept && item.End() != "", d.Kept && decision.InputsDigest == current.inputsDigest:
 	case len(decision.Clusters) == 0:
-		d.waitsForOthers, d.waitsForTurn = decision.Related(), isTurn(decision)
+		d.waitsForOthers, d.waitsForTurn = decision.Related(), decision.AwaitsTurn()
 		unplaced(strings.Join(append([]string{decision.Summary()}, d.waitsFor...), "; "))
 	default: // other inputs can give other scores where the workload stays
 		d.Clusters = decision.Clusters

@@ -362,3 +362,24 @@ func TestNeverOversubscribed(t *testing.T) {
 		}
 	})
 }
+
+// TestWaitingCostsNoVerdicts: to place a workload that waits does not take to look at each cluster again and say why it is none, for which
+// nobody has asked.
+func TestWaitingCostsNoVerdicts(t *testing.T) {
+	const clusters, workloads = 300, 100
+	var texts []string
+	for i := range clusters {
+		texts = append(texts, cluster(fmt.Sprintf("c%03d", i), "4"))
+	}
+	texts = append(texts, placement("all", one))
+	for i := range workloads {
+		texts = append(texts, deployment(fmt.Sprintf("huge%03d", i), i%60, "1000"))
+	}
+	s := load(t, strings.Join(texts, "\n---\n"))
+	if all := run(t, s); all.Summary.Placed != 0 {
+		t.Fatalf("%d are placed, want that all wait", all.Summary.Placed)
+	}
+	if allocated := testing.AllocsPerRun(1, func() { run(t, s) }) / workloads; allocated > clusters/2 {
+		t.Errorf("one that waits for any of %d clusters takes %.0f allocations", clusters, allocated)
+	}
+}

@@ -16,11 +16,6 @@ func (s *Simulation) inLine(i item) bool {
 	return s.fleets[i.workspace.Name] != i.workspace.Name && !assigned && i.placement != nil && i.err() == nil && i.End() == ""
 }
 
-// isTurn says whether a workload waits because others come first.
-func isTurn(d *engine.Decision) bool {
-	return slices.ContainsFunc(d.Verdicts(), func(v engine.Verdict) bool { return v.Rejection != nil && v.Rejection.Stage == engine.Turn })
-}
-
 // takeTurns places the workloads that are in line, as the controller does where all wait at once: each workspace places its own, the first in
 // turn first, as long as it is its turn.
 func (s *Simulation) takeTurns(ctx context.Context, items []item, decisions []Decision) error {
