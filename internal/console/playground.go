@@ -63,7 +63,22 @@ const trialIdle = 2 * time.Minute
 func (t *table) forget() {
 	t.turn <- struct{}{}
 	defer func() { <-t.turn }()
-	t.trial = nil
+	t.free()
+}
+
+// leave frees what only a try on what is about to be shown no more would need; one that runs keeps it.
+func (t *table) leave() {
+	select {
+	case t.turn <- struct{}{}:
+		t.free()
+		<-t.turn
+	default:
+	}
+}
+
+// free is called by who has the turn.
+func (t *table) free() {
+	t.trial, t.decided = nil, simulation.Assignments{}
 	clear(t.bases)
 }
 
@@ -236,25 +251,27 @@ func (v *view) play(ctx context.Context, kinds *workload.Table, w *manifest.Work
 
 // findings are those of check in what is tried.
 func findings(ctx context.Context, kinds *workload.Table, workspaces []*manifest.Workspace, wrong []*manifest.Error, p *Play) ([]Finding, error) {
-	report, err := check.Workspaces(ctx, kinds, workspaces, wrong)
+	report, err := check.Workspaces(ctx, kinds, workspaces, wrong, p.tries)
 	if err != nil {
 		return nil, err
 	}
 	found := []Finding{}
 	for _, f := range report.Findings {
-		if f.File == nil {
-			continue
-		}
-		name, isPlacement := strings.CutPrefix(f.File.Name, placementFile)
-		_, tried := p.Modules[f.File.Name]
-		if isPlacement {
-			_, tried = p.Placements[name]
-		}
-		if tried {
-			found = append(found, newFinding(f))
-		}
+		found = append(found, newFinding(f))
 	}
 	return found, nil
+}
+
+// tries reports whether a file is one of those that are tried.
+func (p *Play) tries(f *manifest.File) bool {
+	if f == nil {
+		return false
+	}
+	_, tried := p.Modules[f.Name]
+	if name, isPlacement := strings.CutPrefix(f.Name, placementFile); isPlacement {
+		_, tried = p.Placements[name]
+	}
+	return tried
 }
 
 func newFinding(f check.Finding) Finding {

@@ -101,11 +101,12 @@ func (r *Report) Count(severity Severity) (n int) {
 // Run checks files, with these kinds of workload. It fails only where ctx ends.
 func Run(ctx context.Context, kinds *workload.Table, files []*manifest.File) (*Report, error) {
 	workspaces, wrong := manifest.Reader{Kinds: kinds}.Read(files)
-	return Workspaces(ctx, kinds, workspaces, wrong)
+	return Workspaces(ctx, kinds, workspaces, wrong, func(*manifest.File) bool { return true })
 }
 
-// Workspaces checks workspaces that have been read, with the errors that reading has found. It fails only where ctx ends.
-func Workspaces(ctx context.Context, kinds *workload.Table, workspaces []*manifest.Workspace, wrong []*manifest.Error) (*Report, error) {
+// Workspaces checks workspaces that have been read, with the errors that reading has found. It reports what is in the files that of is
+// true for, and does not look for what could only be found in others. It fails only where ctx ends.
+func Workspaces(ctx context.Context, kinds *workload.Table, workspaces []*manifest.Workspace, wrong []*manifest.Error, of func(*manifest.File) bool) (*Report, error) {
 	constraints, err := constraint.NewCompiler(constraint.Options{})
 	if err != nil {
 		return nil, err
@@ -118,7 +119,7 @@ func Workspaces(ctx context.Context, kinds *workload.Table, workspaces []*manife
 	if err != nil {
 		return nil, err
 	}
-	c := checker{kinds: kinds, constraints: constraints, policies: policies, engine: e, now: time.Now(), report: &Report{}}
+	c := checker{kinds: kinds, constraints: constraints, policies: policies, engine: e, now: time.Now(), of: of, report: &Report{}}
 	for _, e := range wrong {
 		c.find(Finding{Error, CodeManifest, e.Position, e.Object, e.Field, e.Message})
 	}
@@ -130,6 +131,7 @@ func Workspaces(ctx context.Context, kinds *workload.Table, workspaces []*manife
 		}
 	}
 	r := c.report
+	r.Findings = slices.DeleteFunc(r.Findings, func(f Finding) bool { return !of(f.File) })
 	r.Sort()
 	slices.SortStableFunc(r.Costs, func(a, b Cost) int { return cmp.Compare(b.Cost, a.Cost) })
 	return r, nil
@@ -157,8 +159,13 @@ type checker struct {
 	engine      *engine.Engine
 	now         time.Time
 	shared      *shared
-	report      *Report
+	// of says for a file whether what is in it is reported.
+	of     func(*manifest.File) bool
+	report *Report
 }
+
+// tells reports whether what is in an object is reported.
+func (c *checker) tells(o *manifest.Object) bool { return c.of(o.File()) }
 
 func (c *checker) find(f Finding) { c.report.Findings = append(c.report.Findings, f) }
 
@@ -184,11 +191,15 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		linter.Scores = append(linter.Scores, o.Typed)
 	}
 	for _, o := range w.Scores {
-		c.lint(o.Object, linter.Score(o.Typed))
+		if c.tells(o.Object) {
+			c.lint(o.Object, linter.Score(o.Typed))
+		}
 	}
 	for _, o := range w.Clusters {
-		c.lint(o.Object, lint.Registration(o.Typed))
-		c.deadline(o)
+		if c.tells(o.Object) {
+			c.lint(o.Object, lint.Registration(o.Typed))
+			c.deadline(o)
+		}
 	}
 	for _, o := range oldestFirst {
 		linter.Placements = append(linter.Placements, o.Typed)
@@ -199,6 +210,9 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 		}
 	}
 	for _, o := range w.Decisions {
+		if !c.tells(o.Object) {
+			continue
+		}
 		for i, d := range o.Typed.Decisions {
 			if _, err := engine.ReservationOf(types.NamespacedName{}, &d); err != nil {
 				field, message, _ := strings.Cut(fmt.Sprintf("decisions[%d].%v", i, err), ": ")
@@ -210,7 +224,9 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	selectors := make([]placement.Selector, len(oldestFirst))
 	for i, o := range oldestFirst {
 		placements[i] = c.placement(o)
-		c.lint(o.Object, linter.Placement(o.Typed))
+		if c.tells(o.Object) {
+			c.lint(o.Object, linter.Placement(o.Typed))
+		}
 		selectors[i], _ = placement.CompileSelector(o.Typed)
 	}
 	c.configMaps(w)
@@ -224,6 +240,9 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	var scheduled []scheduledAs
 	sampled := map[string]bool{}
 	for _, o := range w.LeftOut {
+		if !c.tells(o.Object) {
+			continue
+		}
 		field, message, _ := strings.Cut(o.Err.Error(), ": ")
 		c.find(Finding{Warning, CodeNotPlaced, o.Position(field), o.String(), field, message})
 	}
@@ -234,12 +253,14 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	owned := make([][]manifest.Workload, len(oldestFirst))
 	for _, o := range w.Workloads {
 		objects[o.String()] = o.Object
-		if o.End() != workload.Controlled {
+		if o.End() != workload.Controlled && c.tells(o.Object) {
 			c.lintAll(o.Object, linter.Workload(lint.Workload{Unstructured: o.Unstructured, Read: o.Workload}))
 		}
 		if o.Err != nil {
-			field, message, _ := strings.Cut(o.Err.Error(), ": ")
-			c.find(Finding{Error, CodeWorkload, o.Position(field), o.String(), field, message})
+			if c.tells(o.Object) {
+				field, message, _ := strings.Cut(o.Err.Error(), ": ")
+				c.find(Finding{Error, CodeWorkload, o.Position(field), o.String(), field, message})
+			}
 			continue
 		}
 		owner, _ := placement.Owner(selectors, o.Workload)
@@ -265,14 +286,21 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	}
 	delivery := c.delivery(w, seen)
 	for i, o := range oldestFirst {
-		delivery.placement(o, owned[i])
+		if c.tells(o.Object) {
+			delivery.placement(o, owned[i])
+		}
 	}
 	for _, f := range linter.Selection() {
-		c.lintAll(objects[f.Object], []lint.Finding{f})
+		if c.tells(objects[f.Object]) {
+			c.lintAll(objects[f.Object], []lint.Finding{f})
+		}
 	}
 	if set != nil {
 		told := c.effect(ctx, w, set, linter)
 		for _, s := range scheduled {
+			if !c.tells(s.placement.Object) {
+				continue
+			}
 			c.lintAll(s.placement.Object, linter.Scheduled(s.placement.Typed, s.under, s.workload, told))
 		}
 	}

@@ -240,3 +240,49 @@ func TestDeadlineOfDrain(t *testing.T) {
 		}
 	}
 }
+
+// TestOfSomeFiles: what is found in a file is the same, whether the others are reported, too, or not.
+func TestOfSomeFiles(t *testing.T) {
+	folders, err := filepath.Glob(filepath.Join(root, "examples/*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(workspaces []*manifest.Workspace, wrong []*manifest.Error, of func(*manifest.File) bool) (found []string) {
+		report, err := check.Workspaces(t.Context(), workload.Kinds(), workspaces, wrong, of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range report.Findings {
+			if of(f.File) {
+				found = append(found, fmt.Sprintf("%s: %s: %s [%s]", f.Severity, f.Position, f.Description(), f.Code))
+			}
+		}
+		return found
+	}
+	inFiles := 0
+	for _, folder := range folders {
+		if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+			continue
+		}
+		files := read(t, folder)
+		for _, f := range files { // as one mistypes
+			f.Text = strings.NewReplacer("nvidia.com/gpu", "nvidia.com/gqu", "preferred-location", "preferred-lokation", "weights :=", "wieghts :=", "tier", "teir").Replace(f.Text)
+		}
+		workspaces, wrong := manifest.Reader{Kinds: workload.Kinds()}.Read(files)
+		var all, each []string
+		for _, f := range files {
+			of := func(of *manifest.File) bool { return of == f }
+			each = append(each, check(workspaces, wrong, of)...)
+		}
+		all = check(workspaces, wrong, func(f *manifest.File) bool { return f != nil })
+		slices.Sort(all)
+		slices.Sort(each)
+		if diff := gocmp.Diff(all, each); diff != "" {
+			t.Errorf("%s: in all files, and in each:\n%s", folder, diff)
+		}
+		inFiles += len(all)
+	}
+	if inFiles == 0 {
+		t.Error("nothing is found anywhere")
+	}
+}

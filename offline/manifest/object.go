@@ -27,6 +27,9 @@ type document struct {
 	root *yaml.Node
 }
 
+// File is the file that the object is from; nil where it is from none.
+func (o *Object) File() *File { return o.file }
+
 // node returns the root of the object; nil where it is not from a file.
 func (o *Object) node() *yaml.Node {
 	if o.document == nil {

@@ -131,7 +131,9 @@ func (w *Workspace) replaceObjects(c *Workspace) {
 	w.Configs = replace(w.Configs, c.Configs)
 	w.Sets = replace(w.Sets, c.Sets)
 	w.Bindings = replace(w.Bindings, c.Bindings)
-	w.countRequests()
+	if len(c.Workloads)+len(c.LimitRanges) > 0 { // else they ask for what they did
+		w.countRequests()
+	}
 }
 
 // replace returns objects with those in by in the place of those with their names, and the others of by added.
