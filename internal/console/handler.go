@@ -338,8 +338,9 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request) {
 		respond(w, r, "", nil, err)
 		return
 	}
-	a.model.listen(1)
-	defer a.model.listen(-1)
+	m := a.model // and nothing else: what a is about is not what is shown any more after the next change
+	m.listen(1)
+	defer m.listen(-1)
 	out := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
@@ -347,7 +348,7 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request) {
 	defer alive.Stop()
 	told := ""
 	for {
-		s := a.model.state()
+		s := m.state()
 		if s.view == nil { // the caller may not see it any more
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -27,15 +28,18 @@ type model struct {
 
 var errNotYet = errors.New("the workspace is being read, which takes long: ask again in a moment")
 
-// follow begins to follow a source. With simulate a workspace without decisions is shown as it would be placed.
-func follow(source Source, simulate bool, boot string) *model {
+// follow begins to follow a source. Of files, a workspace without decisions is shown as it would be placed.
+func follow(source Source, files bool, boot string) *model {
 	ctx, stop := context.WithCancel(context.Background())
 	m := &model{stop: stop, changed: make(chan struct{}), used: time.Now()}
 	go func() {
 		n := 0
 		source.Follow(ctx, func(r Reading) {
 			n++
-			m.take(ctx, fmt.Sprintf("%s-%d", boot, n), r, simulate)
+			m.take(ctx, fmt.Sprintf("%s-%d", boot, n), r, files)
+			if n == 1 || files { // what is left of reading it all is garbage, a lot of it
+				debug.FreeOSMemory()
+			}
 		})
 	}()
 	return m
@@ -45,6 +49,12 @@ func follow(source Source, simulate bool, boot string) *model {
 func (m *model) take(ctx context.Context, version string, r Reading, simulate bool) {
 	var v *view
 	if r.Workspaces != nil {
+		m.mu.Lock()
+		before := m.latest
+		m.mu.Unlock()
+		if before != nil {
+			before.table.leave()
+		}
 		var err error
 		if v, err = newView(ctx, version, r, simulate); err != nil {
 			v, r.Err = nil, err
