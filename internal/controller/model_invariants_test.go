@@ -1,20 +1,36 @@
 package controller
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"time"
 
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	"k8s.io/apimachinery/pkg/types"
+	"pgregory.net/rapid"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/workload"
 )
+
+// expectNoPanic checks that no step of a pass has panicked. What histories, and rapid itself, panic with is no error of the runtime.
+func expectNoPanic(t *rapid.T, errs ...error) {
+	for _, err := range errs {
+		var panicked *panicError
+		if !errors.As(err, &panicked) {
+			continue
+		}
+		if fault, is := panicked.value.(runtime.Error); is {
+			t.Fatalf("%v\n%s", fault, panicked.stack)
+		}
+	}
+}
 
 // notToBeSeen returns the clusters of the workloads that are there, have a decision, and are not shown to the controller.
 func (l *leader) notToBeSeen() map[string][]string {
@@ -389,9 +405,14 @@ func (m *model) expectMoveForGain(w *workloadObject, history []v1alpha1.Decision
 	}
 }
 
-// allowedCandidate are the statuses of a rollout that a leader may act on in its next pass: what is stored, and what it is shown.
+// allowedCandidate are the statuses of a rollout that a leader may act on in its next pass: what is stored, what it is shown, and, until it is
+// shown something else, what it has written itself: that another has deleted it meanwhile it cannot know.
 func (l *leader) allowedCandidate() (all []*v1alpha1.PolicyRolloutStatus) {
-	for _, config := range []*v1alpha1.PlacementConfig{l.config, l.view.config} {
+	known := []*v1alpha1.PlacementConfig{l.config, l.view.config}
+	if l.view.config == l.configuredOn {
+		known = append(known, l.configured)
+	}
+	for _, config := range known {
 		if config != nil {
 			all = append(all, config.Status.PolicyRollout.DeepCopy())
 		}

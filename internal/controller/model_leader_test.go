@@ -10,6 +10,7 @@ import (
 
 	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
 	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -37,6 +38,8 @@ type leader struct {
 	beats map[string]heartbeat
 	// tainted is when it was first shown a cluster's taint that does not say when it was added.
 	tainted map[string]time.Time
+	// configured is the PlacementConfig as it has written it last, while it was shown configuredOn.
+	configured, configuredOn *v1alpha1.PlacementConfig
 	// decided is where workloads belonged before the pass, by what was decided and may not have been written; preempted are those
 	// that have made room in it.
 	decided   map[string][]string
@@ -106,6 +109,7 @@ func (m *model) elect() {
 			}
 			m.config = c.DeepCopy()
 			m.config.ResourceVersion = m.next()
+			l.configured, l.configuredOn = m.config, l.view.config
 			return m.config, nil
 		},
 		writePlan: func(_ context.Context, p *v1alpha1.RebalancePlan) (*v1alpha1.RebalancePlan, error) {
@@ -152,6 +156,7 @@ func (m *model) elect() {
 			beat, found := l.beats[cluster]
 			return beat, found, l.alive()
 		},
+		annotate: func(context.Context, *corev1.ConfigMap, string, string) error { return l.alive() },
 		event: func(about runtime.Object, _, reason, message string) {
 			if w, is := about.(*workloadObject); is && reason == string(v1alpha1.ChangePreempted) {
 				l.expectVictim(w, message)
@@ -331,6 +336,7 @@ func (l *leader) pass() {
 		l.seeTaints()
 		allowed := l.allowedCandidate()
 		r := l.workspace.reconcile(klog.NewContext(context.Background(), klog.Logger{}), l.view)
+		expectNoPanic(l.T, r.errs...)
 		if l.workspace.loss.failover != failoverNormal {
 			l.happens("passes while failover is " + strings.ToLower(string(l.workspace.loss.failover)))
 		}

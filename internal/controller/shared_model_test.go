@@ -117,6 +117,7 @@ func newSharedModel(t *rapid.T) *sharedModel {
 		clusters: map[string]*sharedSite{}, asks: map[string]map[string]int64{}, watched: map[*workspace]bool{}, killAfter: -1, failAt: -1,
 		tardy: rapid.IntRange(0, 2).Draw(t, "tardy") == 2, nested: rapid.Bool().Draw(t, "nested"), happened: map[string]int{},
 	}
+	m.known = sharedTerms{map[string]int64{}, map[string]bool{}, map[string]int64{}, map[string]int64{}}
 	m.estate = newEstate(t, nil, nil)
 	m.away = map[string]*Local{}
 	m.begun = m.now
@@ -441,6 +442,7 @@ func (m *sharedModel) pass(l *Local) {
 		}
 	}
 	again, _, err := l.Pass(context.Background())
+	expectNoPanic(m.t, err)
 	m.frames = m.frames[:len(m.frames)-1]
 	if l.due = l.due || again || err != nil || by != m.lead; m.lead.fenced || m.tardy {
 		return
