@@ -19,12 +19,14 @@ import (
 )
 
 // TestAFullFleetIsExact: workloads fill two clusters to the last millicore, and come, grow and go. No pod ever lacks room, so nothing
-// is promised twice; each gap is filled, so nothing is lost; and what a cluster counts for a workload is what its pods request.
+// is promised twice; each gap is filled, so nothing is lost; what a cluster counts for a workload is what its pods request, and they never
+// request more than is promised to it.
 func TestAFullFleetIsExact(t *testing.T) {
 	emptyClusters(t)
 	t.Cleanup(func() { emptyClusters(t) }) // once no agent is left
 	f := newFleet(t, newTeam(t))
 	f.watchPods()
+	f.watchPromises()
 	f.apply(placement("app", "numberOfClusters: 1"))
 	names := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 	for _, name := range names {
@@ -49,6 +51,14 @@ func TestAFullFleetIsExact(t *testing.T) {
 	f.eventually("it has grown", "2", func() string { return f.readyReplicas(names[grows]) })
 	f.eventually("the fleet is full again", "east 16, west 16", f.requested)
 	f.eventually("the clusters count what runs", "", f.miscounted)
+
+	// One that shrinks makes room for the next once fewer of its pods run.
+	f.apply(fourCPUs("next", 1))
+	f.waits("next", "0 free")
+	f.apply(fourCPUs(names[grows], 1))
+	f.eventually("the next one has the room", "1", func() string { return f.readyReplicas("next") })
+	f.eventually("the fleet is full once more", "east 16, west 16", f.requested)
+	f.eventually("what is promised is what runs", "", func() string { return f.unpromised(f.promised(), true) })
 }
 
 // emptyClusters removes what tests leave behind in clusters when their agents go: here all room counts.
@@ -133,10 +143,93 @@ func (f *fleet) watchPods() {
 	f.Cleanup(func() { <-done })
 }
 
+// promises are the CPU that decisions reserve on each cluster, by the UID of the workload.
+type promises map[string]map[string]resource.Quantity
+
+func (f *fleet) promised() promises {
+	all := promises{}
+	list, err := f.client.Resource(decisions).Namespace("default").List(f.Context(), metav1.ListOptions{})
+	if err != nil {
+		if f.Context().Err() == nil {
+			f.Error(err)
+		}
+		return all
+	}
+	for i := range list.Items {
+		for _, d := range as[v1alpha1.PlacementDecision](f.team, &list.Items[i]).Decisions {
+			add := func(cluster string, reserved corev1.ResourceList) {
+				if all[cluster] == nil {
+					all[cluster] = map[string]resource.Quantity{}
+				}
+				if had := all[cluster][string(d.Workload.UID)]; had.Cmp(*reserved.Cpu()) < 0 {
+					all[cluster][string(d.Workload.UID)] = *reserved.Cpu()
+				}
+			}
+			for _, c := range d.Clusters {
+				if len(c.Reserved) == 0 {
+					c.Reserved = d.Reserved
+				}
+				add(c.Name, c.Reserved)
+			}
+			for _, l := range d.Leaving {
+				add(l.Name, l.Reserved)
+			}
+		}
+	}
+	return all
+}
+
+// unpromised says whose pods request more than is promised to them; exactly also whose request less.
+func (f *fleet) unpromised(p promises, exactly bool) string {
+	var wrong []string
+	for cluster := range f.clusters {
+		runs := f.requestedBy(cluster)
+		for uid, runs := range runs {
+			promised, decided := p[cluster][uid]
+			if !decided && !exactly {
+				continue // it is deleted, and on its way out
+			}
+			if runs.Cmp(promised) > 0 || exactly && runs.Cmp(promised) < 0 {
+				wrong = append(wrong, fmt.Sprintf("%s: pods of %s request %s, and %s are promised", cluster, uid, runs.String(), promised.String()))
+			}
+		}
+		for uid, promised := range p[cluster] {
+			if _, runs := runs[uid]; exactly && !runs && !promised.IsZero() {
+				wrong = append(wrong, fmt.Sprintf("%s: no pod of %s runs, and %s are promised", cluster, uid, promised.String()))
+			}
+		}
+	}
+	slices.Sort(wrong)
+	return strings.Join(wrong, "; ")
+}
+
+// watchPromises looks for workloads whose pods request more than is promised to them, until the test ends. They are to grow and to shrink
+// only, since the pods of an update surge.
+func (f *fleet) watchPromises() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for before := (promises{}); f.Context().Err() == nil; time.Sleep(50 * time.Millisecond) {
+			wrong := f.unpromised(before, false)
+			before = f.promised()
+			if wrong == "" || f.Context().Err() != nil {
+				continue
+			}
+			if still := f.unpromised(before, false); still != "" {
+				f.Error(still)
+			}
+		}
+	}()
+	f.Cleanup(func() { <-done })
+}
+
 // requestedBy sums the CPU that pods in a cluster request, by the UID of their workload.
 func (f *fleet) requestedBy(cluster string) map[string]resource.Quantity {
 	sums := map[string]resource.Quantity{}
 	for _, p := range f.pods(cluster) {
+		if p.DeletionTimestamp != nil {
+			continue // it is on its way out
+		}
 		sum := sums[p.Labels[v1alpha1.LabelWorkloadUID]]
 		sum.Add(*p.Spec.Containers[0].Resources.Requests.Cpu())
 		sums[p.Labels[v1alpha1.LabelWorkloadUID]] = sum
