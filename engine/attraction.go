@@ -38,8 +38,9 @@ type rule struct {
 	// by is the placement of others whose term keeps the workload away; empty for one of its own placement.
 	by types.NamespacedName
 	*topology
-	// in has the domains with any of the others, but for the workload itself; nowhere is set where that is none.
+	// in has the domains with any of the others; of these, vacant have none but those that do not count. nowhere is set where all are.
 	in      []bool
+	vacant  []int32
 	nowhere bool
 	// first: nothing is there to be attracted by, and the workload may be the first.
 	first bool
@@ -86,9 +87,15 @@ func (w *workspace) ruleOf(t *placement.Affinity, s *set, r *Request, held *hold
 	p.lent = true
 	one := rule{Affinity: t, topology: p.topology, in: p.in, nowhere: p.inhabited == 0}
 	if absent := held.absent(s, r.owner()); len(absent) > 0 {
-		one.in, one.nowhere = w.without(p, absent)
+		one.vacant = w.vacantWithout(p, absent)
+		one.nowhere = p.inhabited == len(one.vacant)
 	}
 	return one
+}
+
+// inhabits reports whether any of the others is in a domain.
+func (r *rule) inhabits(domain int32) bool {
+	return domain != spread.None && r.in[domain] && !slices.Contains(r.vacant, domain)
 }
 
 // absent are the clusters of a set that do not count, one for each share there: those of the workload itself, and of what is gone.
@@ -108,9 +115,8 @@ func (h *holding) absent(s *set, owner capacity.Owner) (clusters []string) {
 	return clusters
 }
 
-// without returns the domains of a presence with any but those that are absent, and whether that is none.
-func (w *workspace) without(p *presence, absent []string) (in []bool, nowhere bool) {
-	in, inhabited := p.in, p.inhabited
+// vacantWithout returns the domains of a presence with none but those that are absent, in order.
+func (w *workspace) vacantWithout(p *presence, absent []string) (vacant []int32) {
 	domains := make([]int32, 0, 8)
 	for _, cluster := range absent {
 		if position, there := w.seen.Position(cluster); there && p.of[position] != spread.None {
@@ -124,14 +130,10 @@ func (w *workspace) without(p *presence, absent []string) (in []bool, nowhere bo
 			next++
 		}
 		if next-first == p.counts[domain] {
-			if inhabited == p.inhabited {
-				in = slices.Clone(in)
-			}
-			in[domain] = false
-			inhabited--
+			vacant = append(vacant, domain)
 		}
 	}
-	return in, inhabited == 0
+	return vacant
 }
 
 // waits reports whether nothing can be placed before one of the others is.
@@ -143,7 +145,7 @@ func (r *rule) rejectsAt(position int) bool {
 		return false
 	}
 	domain := r.of[position]
-	in := domain != spread.None && r.in[domain]
+	in := r.inhabits(domain)
 	if r.Repels {
 		return in
 	}
@@ -182,6 +184,8 @@ type kinds struct {
 	// of groups, and the group. points are the different ones.
 	of     []int32
 	points []int64
+	// rejected are the positions that a rule rejects.
+	rejected []int
 }
 
 func (a *attraction) kindsOf(c *class, g *groups) *kinds {
@@ -198,7 +202,7 @@ func (a *attraction) kindsOf(c *class, g *groups) *kinds {
 			}
 		}
 		if rejected < 0 {
-			k.of[position] = rejected
+			k.of[position], k.rejected = rejected, append(k.rejected, position)
 			continue
 		}
 		more := a.points(position)
@@ -215,65 +219,52 @@ func (a *attraction) kindsOf(c *class, g *groups) *kinds {
 // sameRule reports whether two rules say the same of every cluster.
 func sameRule(a, b rule) bool {
 	return a.Affinity == b.Affinity && a.topology == b.topology && a.first == b.first && len(a.in) == len(b.in) &&
-		(len(a.in) == 0 || &a.in[0] == &b.in[0] || slices.Equal(a.in, b.in))
-}
-
-// allowed is a feasible cluster that no rule rejects.
-type allowed struct {
-	key   ranking.Key
-	value int64
+		slices.Equal(a.vacant, b.vacant) && (len(a.in) == 0 || &a.in[0] == &b.in[0] || slices.Equal(a.in, b.in))
 }
 
 // best yields the feasible clusters of a tier that no rule rejects, best first: of those of a kind, enough.
-func (a *attraction) best(c *class, tier int, ranked *ranking.Tournament, groups *groups, enough int, yield func(ranking.Key) bool) {
+func (a *attraction) best(c *class, tier int, ranked *ranking.Ranking, groups *groups, enough int, yield func(ranking.Key) bool) {
 	k := a.kindsOf(c, groups)
-	keys := ranked.Keys()[:len(k.of)]
 	for tier >= len(a.rejected) {
 		a.rejected = append(a.rejected, 0)
 	}
-	reject := func(position, by int) {
-		if kind := k.of[position]; kind < 0 && keys[position] != 0 {
-			a.rules[-1-kind].rejects += by
-			a.rejected[tier] += by
+	for _, position := range k.rejected {
+		if ranked.At(position) != 0 && !slices.Contains(a.running, position) {
+			a.rules[-1-k.of[position]].rejects++
+			a.rejected[tier]++
 		}
 	}
-	var all []allowed
-	every := enough >= len(keys)
-	tops := make([][]ranking.Key, 0)
-	if !every {
-		tops = make([][]ranking.Key, len(k.points)*groups.n)
+	left, full := make([]int, len(k.points)*groups.n), 0
+	for kind := range left {
+		left[kind] = enough
 	}
-	for position, key := range keys {
-		kind := k.of[position]
-		switch {
-		case key == 0:
-		case kind < 0:
-			reject(position, 1)
-		case every:
-			all = append(all, allowed{key, c.Strategy.Value(key) + k.points[int(kind)/groups.n]*ranking.Point})
-		default:
-			top := tops[kind]
-			if len(top) == enough {
-				if key < top[enough-1] {
-					continue
-				}
-				top = top[:enough-1]
+	allowed := func(yield func(ranking.Key) bool) {
+		for key := range ranked.Descending {
+			kind := k.of[key.Position()]
+			if kind < 0 || left[kind] == 0 {
+				continue
 			}
-			at, _ := slices.BinarySearchFunc(top, key, func(a, b ranking.Key) int { return cmp.Compare(b, a) })
-			tops[kind] = slices.Insert(top, at, key)
+			if !yield(key) {
+				return
+			}
+			if left[kind]--; left[kind] == 0 {
+				if full++; full == len(left) {
+					return
+				}
+			}
 		}
 	}
-	for _, position := range a.running {
-		reject(position, -1)
+	if len(k.points) == 1 {
+		allowed(yield)
+		return
 	}
-	for kind, top := range tops {
-		for _, key := range top {
-			all = append(all, allowed{key, c.Strategy.Value(key) + k.points[kind/groups.n]*ranking.Point})
-		}
+	all := slices.Collect(allowed)
+	value := func(key ranking.Key) int64 {
+		return c.Strategy.Value(key) + k.points[int(k.of[key.Position()])/groups.n]*ranking.Point
 	}
-	slices.SortFunc(all, func(a, b allowed) int { return cmp.Or(cmp.Compare(b.value, a.value), cmp.Compare(b.key, a.key)) })
-	for i := range all {
-		if !yield(all[i].key) {
+	slices.SortFunc(all, func(a, b ranking.Key) int { return cmp.Or(cmp.Compare(value(b), value(a)), cmp.Compare(b, a)) })
+	for _, key := range all {
+		if !yield(key) {
 			return
 		}
 	}
@@ -301,7 +292,7 @@ func (a *attraction) points(position int) (points int64) {
 func (r *rule) points(position int) int64 {
 	domain := r.of[position]
 	switch {
-	case r.Required || domain == spread.None || !r.in[domain]:
+	case r.Required || !r.inhabits(domain):
 		return 0
 	case r.Repels:
 		return -r.Weight

@@ -203,7 +203,7 @@ func noReplica(replicas int64) *filter.Rejection {
 //
 // Invariant: a decision that is asked for again, where nothing has changed, is the same.
 func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, others []place) (given []place, fewer *Request) {
-	all := slices.Concat(p.kept, p.doubtful[:p.standing], others)
+	all := w.join(p.kept, p.doubtful[:p.standing], others)
 	slices.SortStableFunc(all, bestFirst)
 	has, want := p.has(), plan.replicas
 	room := has + plan.more(all)

@@ -163,9 +163,12 @@ func (e *Engine) Explain(ctx context.Context, request Request) (*Decision, error
 func (w *workspace) decideAs(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
 	for {
 		d, err := w.decideAmong(ctx, r, reserve)
+		if err == nil {
+			return d, nil
+		}
 		var others *othersFirst
 		if !errors.As(err, &others) {
-			return d, err
+			return nil, err
 		}
 		rest := *r
 		rest.withheld = slices.Concat(r.withheld, others.clusters)

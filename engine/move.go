@@ -172,7 +172,7 @@ func (d *Decision) gains(stay *Decision, leave []Verdict, gain int64) bool {
 // costBeyond is by how many points more than with the clusters that are left the added ones cost in spread constraints.
 func (d *Decision) costBeyond(leave []Verdict) int64 {
 	p, with := *d.plan.problem, make([]int, 0, len(leave))
-	p.Candidates = slices.Clone(p.Candidates)
+	p.Candidates, p.Groups = slices.Clone(p.Candidates), slices.Clone(p.Groups)
 	for _, v := range leave {
 		domains := make([]int32, len(d.plan.spread))
 		for k := range d.plan.spread {
@@ -181,7 +181,8 @@ func (d *Decision) costBeyond(leave []Verdict) int64 {
 				domains[k] = int32(slices.Index(d.plan.spread[k].domains, domain))
 			}
 		}
-		with, p.Candidates = append(with, len(p.Candidates)), append(p.Candidates, spread.Candidate{Domains: domains})
+		with, p.Candidates = append(with, len(p.Candidates)), append(p.Candidates, spread.Candidate{Group: int32(len(p.Groups))})
+		p.Groups = append(p.Groups, domains)
 	}
 	var more int64
 	for k := range p.Constraints {

@@ -24,7 +24,7 @@ func (d *Decision) Notes() (notes []string) {
 		notes = append(append(notes, note), p.trimmed...)
 	}
 	for i := range d.plan.spread {
-		notes = append(notes, d.plan.spread[i].note())
+		notes = append(notes, d.plan.spread[i].note(d.plan.counts(i)))
 	}
 	notes = append(notes, d.plan.attraction.notes(d)...)
 	if d.plan.cost > 0 {
@@ -40,14 +40,14 @@ func (d *Decision) Notes() (notes []string) {
 const mostDomains = 8
 
 // note says for example "clusters over location: eu 2, us 1 (max skew 1)". Of many domains it names those with the most.
-func (s *spreadOver) note() string {
+func (s *spreadOver) note(counted []int) string {
 	what := "clusters"
 	if s.Workloads {
 		what = "workloads"
 	}
 	var domains []int
 	for i := range s.domains {
-		if s.eligible[i] || s.counts[i] > 0 {
+		if s.eligible[i] || counted[i] > 0 {
 			domains = append(domains, i)
 		}
 	}
@@ -57,9 +57,9 @@ func (s *spreadOver) note() string {
 	byName := func(a, b int) int { return cmp.Compare(s.domains[a], s.domains[b]) }
 	more := ""
 	if n := len(domains) - mostDomains; n > 0 {
-		slices.SortFunc(domains, func(a, b int) int { return cmp.Or(cmp.Compare(s.counts[b], s.counts[a]), byName(a, b)) })
-		more = fmt.Sprintf(" and %d more with %d", n, s.counts[domains[mostDomains]])
-		if least := s.counts[domains[len(domains)-1]]; least < s.counts[domains[mostDomains]] {
+		slices.SortFunc(domains, func(a, b int) int { return cmp.Or(cmp.Compare(counted[b], counted[a]), byName(a, b)) })
+		more = fmt.Sprintf(" and %d more with %d", n, counted[domains[mostDomains]])
+		if least := counted[domains[len(domains)-1]]; least < counted[domains[mostDomains]] {
 			more += fmt.Sprintf(" down to %d", least)
 		}
 		domains = domains[:mostDomains]
@@ -67,7 +67,7 @@ func (s *spreadOver) note() string {
 	slices.SortFunc(domains, byName)
 	counts := make([]string, len(domains))
 	for i, domain := range domains {
-		counts[i] = fmt.Sprintf("%s %d", s.domains[domain], s.counts[domain])
+		counts[i] = fmt.Sprintf("%s %d", s.domains[domain], counted[domain])
 	}
 	bound := fmt.Sprintf("max skew %d", s.MaxSkew)
 	if there, lacks := s.lacksDomains(); lacks {

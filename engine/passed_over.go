@@ -66,7 +66,7 @@ func (p *plan) insteadOf(row *snapshot.Row) int {
 		}
 	}
 	for i := range p.candidates {
-		if slices.Equal(p.problem.Candidates[i].Domains, domains) && !slices.Contains(p.chosen, i) {
+		if slices.Equal(p.problem.Domains(i), domains) && !slices.Contains(p.chosen, i) {
 			return i
 		}
 	}
@@ -88,7 +88,7 @@ func (d *Decision) breaks(i, other int) string {
 		if more <= 0 {
 			continue
 		}
-		note := p.spread[k].without(d, other, p.problem.Candidates[i].Domains[k])
+		note := d.without(k, other, p.problem.Domains(i)[k])
 		if constraint.Cost == 0 {
 			return note
 		}
@@ -125,16 +125,17 @@ func (p *plan) room(chosen []int) (room int64) {
 }
 
 // without says what a domain would have, for example "spread over location: instead of dublin, eu would have 2 and ap 0".
-func (s *spreadOver) without(d *Decision, other int, domain int32) string {
+func (d *Decision) without(k, other int, domain int32) string {
+	p, s := d.plan, &d.plan.spread[k]
 	start := fmt.Sprintf("spread over %s: ", s.Key)
 	if domain == spread.None {
 		return start + "it is in no domain"
 	}
-	counts, verb := slices.Clone(s.counts), "has"
+	counts, verb := p.counts(k), "has"
 	if other >= 0 {
 		start, verb = fmt.Sprintf("%sinstead of %s, ", start, d.nameOf(other)), "would have"
 		counts[domain]++
-		if out := d.plan.domainOf(other, s); out != spread.None {
+		if out := p.problem.Domains(other)[k]; out != spread.None {
 			counts[out]--
 		}
 	}
@@ -152,16 +153,6 @@ func (s *spreadOver) without(d *Decision, other int, domain int32) string {
 		text += fmt.Sprintf(" and %s %d", s.domains[fewest], counts[fewest])
 	}
 	return text
-}
-
-// domainOf is the domain of a candidate for one of the constraints.
-func (p *plan) domainOf(candidate int, s *spreadOver) int32 {
-	for k := range p.spread {
-		if &p.spread[k] == s {
-			return p.problem.Candidates[candidate].Domains[k]
-		}
-	}
-	return spread.None
 }
 
 func (d *Decision) nameOf(candidate int) string {

@@ -66,11 +66,12 @@ func newPlan(r *Request) *plan {
 	return p
 }
 
-// spreadOver is a spread constraint with what it counts, after the decision, in each domain.
+// spreadOver is a spread constraint with what it counts in each domain.
 type spreadOver struct {
 	placement.Spread
 	domains []string
-	counts  []int
+	// before is what counts in each domain beside what is chosen.
+	before []int
 	// eligible are the domains that the constraint is about.
 	eligible []bool
 }
@@ -119,9 +120,10 @@ func (w *workspace) planIn(ctx context.Context, r *Request, tiers []*placement.P
 			}
 			return w.reserve(&in, d, chosen)
 		})
-		var exceeded *capacity.QuotaError
 		switch {
-		case errors.As(err, &exceeded) && !in.strict:
+		case err == nil:
+			return d, whole, nil
+		case errors.As(err, new(*capacity.QuotaError)) && !in.strict:
 			in.strict = true
 		case errors.Is(err, errNewPolicies):
 			w.use(classes, -1)
@@ -133,10 +135,8 @@ func (w *workspace) planIn(ctx context.Context, r *Request, tiers []*placement.P
 			if err := w.rank(ctx, behind); err != nil {
 				return nil, false, err
 			}
-		case err != nil:
-			return nil, false, err
 		default:
-			return d, whole, nil
+			return nil, false, err
 		}
 	}
 }
@@ -215,7 +215,7 @@ func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*place
 				places.loseDrained(len(others))
 			}
 			places.standing = places.unreplaced(c.Strategy.Number, len(others))
-			all = slices.Concat(places.kept, others, places.standingOn())
+			all = w.join(places.kept, others, places.standingOn())
 			break
 		}
 		for d.plan.stand(&places, others) {
@@ -241,6 +241,16 @@ func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*place
 	return chosen
 }
 
+// join returns all of several places, until it is called again.
+func (w *workspace) join(several ...[]place) (all []place) {
+	all = w.places[:0]
+	for _, some := range several {
+		all = append(all, some...)
+	}
+	w.places = all
+	return all
+}
+
 // someCandidates is how many of the best clusters are looked at first where replicas are divided: with these nearly every choice is
 // settled.
 const someCandidates = 16
@@ -262,12 +272,18 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 	constraints := w.countDomains(plan, classes, r, held, places)
 	for most := max(someCandidates, 2*number); ; most *= 8 {
 		candidates, all := w.candidates(plan, classes, r, held, constraints, number, most)
-		candidates = slices.DeleteFunc(candidates, func(o candidate) bool { return barred.has(plan.budget, o.key.Position()) })
-		p := &spread.Problem{Number: number, Candidates: make([]spread.Candidate, len(candidates)), Constraints: constraints}
+		if len(barred) > 0 {
+			candidates = slices.DeleteFunc(candidates, func(o candidate) bool { return barred.has(plan.budget, o.key.Position()) })
+		}
+		p := &spread.Problem{
+			Number: number, Candidates: make([]spread.Candidate, len(candidates)), Constraints: constraints, Groups: plan.groups.domains,
+		}
+		for i := range candidates {
+			p.Candidates[i].Value, p.Candidates[i].Group = candidates[i].value, plan.groups.of[candidates[i].key.Position()]
+		}
 		if plan.division != nil {
 			plan.need(p, places, candidates)
 		}
-		w.locate(p, c, candidates)
 		solution := spread.Choose(p)
 		if !all && !p.Settles(&solution) || w.bar(barred, plan, classes, candidates, solution.Chosen) {
 			continue
@@ -277,7 +293,8 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 			plan.problem, plan.candidates = p, candidates
 			return nil
 		}
-		others = make([]place, len(solution.Chosen))
+		others = slices.Grow(w.others[:0], len(solution.Chosen))[:len(solution.Chosen)]
+		w.others = others
 		for i, at := range solution.Chosen {
 			o := &candidates[at]
 			chosen := &others[i]
@@ -286,8 +303,8 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 				chosen.choice.Replicas = 0 // until they are divided
 			}
 		}
-		plan.record(p, &solution)
 		plan.problem, plan.candidates, plan.chosen = p, candidates, solution.Chosen
+		plan.bounded, plan.cost = solution.Bounded, solution.Cost/ranking.Point
 		return others
 	}
 }
@@ -354,7 +371,10 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 			taken = append(taken, position)
 		}
 	}
-	turn := w.turn(r, *held, number)
+	var turn ranking.Turn
+	if slices.ContainsFunc(classes, func(c *class) bool { return c.Strategy.Prefer != nil }) {
+		turn = w.turn(r, *held, number)
+	}
 	plan.attraction.begin(taken)
 	found, all = make([]candidate, 0, min(w.seen.Len(), max(most, 2*plan.groups.n))), true
 	for tier, c := range classes {
@@ -364,7 +384,7 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 			if slices.Contains(taken, position) || tier > 0 && slices.ContainsFunc(found[:first], func(o candidate) bool { return o.key.Position() == position }) {
 				return true
 			}
-			if plan.budget.lacks(plan.budget.setAt(position), plan.least(c.Class, w.seen.Row(position))) != nil {
+			if w.exceedsQuota(plan, c, position) {
 				return true
 			}
 			one := candidate{key: key, tier: tier, order: plan.valueOf(c, key)}
@@ -403,8 +423,7 @@ func (w *workspace) eachFeasible(c *class, tier int, r *Request, held *holding, 
 	ranked := c.take()
 	w.current = w.takeOut(c, ranked, r, held)
 	plan.budget.count(tier, ranked, func(position int) bool {
-		row := w.seen.Row(position)
-		return !r.runsOn(row.Name) && plan.budget.lacks(plan.budget.setAt(position), plan.least(c.Class, row)) != nil
+		return !r.runsOn(w.seen.Row(position).Name) && w.exceedsQuota(plan, c, position)
 	})
 	groups, enough := w.groupsOf(c), number+len(r.Current)
 	switch each := plan.division != nil || c.Strategy.Prefer != nil; {
@@ -412,16 +431,17 @@ func (w *workspace) eachFeasible(c *class, tier int, r *Request, held *holding, 
 		if each {
 			enough = ranked.Len()
 		}
-		plan.attraction.best(c, tier, ranked.Tournament, groups, enough, yield)
+		plan.attraction.best(c, tier, ranked, groups, enough, yield)
 	case each:
 		ranked.Descending(yield)
 	default:
+		var memory [16]int
 		left, full := make([]int, groups.n), 0
 		for group := range left {
 			left[group] = enough
 		}
 		for k := range constraints {
-			limits := constraints[k].Limits(number)
+			limits := constraints[k].Limits(number, memory[:0])
 			for group, domains := range groups.domains {
 				if domain := domains[k]; domain != spread.None {
 					left[group] = min(left[group], max(0, limits[domain])+1+len(r.Current))
@@ -459,13 +479,16 @@ func (w *workspace) rowWithout(held *holding, position int) *snapshot.Row {
 // countDomains states the spread constraints of a placement, with what counts in each domain before anything is chosen.
 func (w *workspace) countDomains(plan *plan, classes []*class, r *Request, held *holding, places *places) (constraints []spread.Constraint) {
 	c := classes[0]
+	if n := len(c.Placement.Spread); n > 0 {
+		plan.spread, constraints = make([]spreadOver, 0, n), make([]spread.Constraint, 0, n)
+	}
 	for k := range c.Placement.Spread {
 		constraint := &c.Placement.Spread[k]
 		t := w.topology(constraint.Key)
-		over := spreadOver{Spread: *constraint, domains: t.domains, counts: make([]int, len(t.domains)), eligible: w.eligibleDomains(classes, t)}
+		counts, eligible := make([]int, len(t.domains)), w.eligibleDomains(classes, t)
 		count := func(cluster string, n int) {
 			if position, there := w.seen.Position(cluster); there && t.of[position] != spread.None {
-				over.counts[t.of[position]] += n
+				counts[t.of[position]] += n
 			}
 		}
 		if constraint.Workloads {
@@ -481,8 +504,8 @@ func (w *workspace) countDomains(plan *plan, classes []*class, r *Request, held 
 		for i := range places.kept {
 			count(places.kept[i].choice.Name, 1)
 		}
-		plan.spread = append(plan.spread, over)
-		problem := spread.Constraint{MaxSkew: constraint.MaxSkew, MinDomains: constraint.MinDomains, Counts: over.counts, Eligible: over.eligible}
+		plan.spread = append(plan.spread, spreadOver{Spread: *constraint, domains: t.domains, before: counts, eligible: eligible})
+		problem := spread.Constraint{MaxSkew: constraint.MaxSkew, MinDomains: constraint.MinDomains, Counts: counts, Eligible: eligible}
 		if !constraint.Required {
 			problem.Cost = constraint.Weight * ranking.Point
 		}
@@ -491,29 +514,15 @@ func (w *workspace) countDomains(plan *plan, classes []*class, r *Request, held 
 	return constraints
 }
 
-// locate gives the candidates of a problem their values, domains and groups.
-func (w *workspace) locate(p *spread.Problem, c *class, candidates []candidate) {
-	groups := w.groupsOf(c)
-	for i := range candidates {
-		o := &p.Candidates[i]
-		o.Value, o.Group = candidates[i].value, groups.of[candidates[i].key.Position()]
-		o.Domains = groups.domains[o.Group]
-	}
-}
-
-// record keeps what was found for those who ask.
-func (p *plan) record(problem *spread.Problem, s *spread.Solution) {
-	p.bounded, p.cost = s.Bounded, s.Cost/ranking.Point
-	for k := range p.spread {
-		p.spread[k].counts = slices.Clone(p.spread[k].counts)
-	}
-	for _, i := range s.Chosen {
-		for k, domain := range problem.Candidates[i].Domains {
-			if domain != spread.None {
-				p.spread[k].counts[domain]++
-			}
+// counts is what a spread constraint counts in each domain after the decision.
+func (p *plan) counts(k int) []int {
+	counts := slices.Clone(p.spread[k].before)
+	for _, i := range p.chosen {
+		if domain := p.problem.Domains(i)[k]; domain != spread.None {
+			counts[domain]++
 		}
 	}
+	return counts
 }
 
 // settleOn makes the choices of a decision, and returns their keys.

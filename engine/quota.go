@@ -367,6 +367,12 @@ func (p *plan) least(c *ranking.Class, row *snapshot.Row) capacity.Resources {
 	return c.On(row).Workload.Requests
 }
 
+// exceedsQuota reports whether the quotas leave less than the workload asks for at least where the cluster of a position is added.
+func (w *workspace) exceedsQuota(p *plan, c *class, position int) bool {
+	set := p.budget.setAt(position)
+	return set >= 0 && p.budget.lacks(set, p.least(c.Class, w.seen.Row(position))) != nil
+}
+
 // bars are the sets of which no cluster is to be chosen but some, by position.
 type bars map[int]map[int]bool
 

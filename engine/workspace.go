@@ -41,10 +41,11 @@ type workspace struct {
 	window *window
 	// reports counts what clusters have reported.
 	reports int64
-	// current, row and chosen are scratch space of selectFor.
-	current []positionedKey
-	row     snapshot.Row
-	chosen  []ranking.Key
+	// current, row and chosen are scratch space of selectFor, others and places of chooseTogether.
+	current        []positionedKey
+	row            snapshot.Row
+	chosen         []ranking.Key
+	others, places []place
 	// topologies are the domains of the topology keys in use.
 	topologies map[snapshot.TopologyKey]*topology
 	// groups of clusters, by the topology keys of spread constraints.

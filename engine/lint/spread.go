@@ -160,6 +160,7 @@ func mostSpread(p *v1alpha1.WorkloadPlacement, clusters []*snapshot.Cluster, ask
 		return outside(p, c) || r != nil && len(r.Weights) > 0 && weightOf(r, c, fleet) == 0
 	})
 	problem := &spread.Problem{Number: asked, Candidates: make([]spread.Candidate, len(clusters))}
+	domains := make([][]int32, len(clusters))
 	for _, c := range p.Spec.SpreadConstraints {
 		if c.WhenUnsatisfiable == corev1.ScheduleAnyway {
 			continue
@@ -176,11 +177,11 @@ func mostSpread(p *v1alpha1.WorkloadPlacement, clusters []*snapshot.Cluster, ask
 				}
 				at = id
 			}
-			problem.Candidates[i].Domains = append(problem.Candidates[i].Domains, at)
+			domains[i] = append(domains[i], at)
 		}
 		problem.Constraints = append(problem.Constraints, of)
 	}
-	problem.SetGroups()
+	problem.SetGroups(domains)
 	solution := spread.Choose(problem)
 	if solution.Bounded {
 		return asked // it may be

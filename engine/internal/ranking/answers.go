@@ -91,9 +91,12 @@ const (
 
 // get returns the answer to a variant of the predicate, if it is known for the stamp.
 func (a *Answers) get(position int, stamp int64, variant uint) (holds, known bool) {
-	e := a.entries[position].Load()
+	return get(a.entries[position].Load(), stamp, variant)
+}
+
+func get(entry uint64, stamp int64, variant uint) (holds, known bool) {
 	variant &= 7
-	return e>>variant&1 != 0, e>>stampShift == uint64(stamp) && e>>knownShift>>variant&1 != 0
+	return entry>>variant&1 != 0, entry>>stampShift == uint64(stamp) && entry>>knownShift>>variant&1 != 0
 }
 
 // put keeps an answer. Of answers for one cluster that are put at the same moment one may get lost.

@@ -159,32 +159,44 @@ func (e *evaluation) checkNodes(keys []Key, nodes []snapshot.Node) {
 // checkMixed rejects clusters for which a mixed condition does not hold.
 func (e *evaluation) checkMixed(index int, keys []Key, first int, figures []snapshot.Figures, rows []*snapshot.Row) {
 	c, answers := &e.class.Mixed[index], e.mixedAnswers(index, 0)
-	readsCapacity := c.Conjunct.Reads().Capacity
-	figures, rows = figures[:len(keys)], rows[:len(keys)]
+	readsRows := c.HasChecks() || c.Conjunct.Reads().Capacity
+	figures, rows, entries := figures[:len(keys)], rows[:len(keys)], answers.entries[first:first+len(keys)]
 	for i, key := range keys {
 		if key == 0 {
 			continue
 		}
-		holding, failing := c.Holding(&figures[i].Free), uint(0)
-		if c.HasChecks() {
-			holding, failing = c.Check(rows[i], holding)
-		}
-		stamp, answers := figures[i].Facts, answers
-		if readsCapacity {
-			stamp = rows[i].Version
-		}
-		if failing != 0 {
-			answers = e.mixedAnswers(index, failing)
-		}
-		holds, known := answers.get(first+i, stamp, holding)
-		if !known && e.alive() {
-			holds = c.Conjunct.Holds(e.over(rows[i]), holding, failing)
-			answers.put(first+i, stamp, holding, holds)
+		var holds, known bool
+		if holding := c.Holding(&figures[i].Free); readsRows {
+			holds = e.mixedHolds(index, first+i, rows[i], holding)
+		} else if holds, known = get(entries[i].Load(), figures[i].Facts, holding); !known {
+			holds = e.askMixed(c, answers, first+i, figures[i].Facts, rows[i], holding, 0)
 		}
 		if !holds {
 			keys[i] = 0
 		}
 	}
+}
+
+// mixedHolds reports whether a mixed condition holds for a cluster, of whose row it reads more than the figures.
+func (e *evaluation) mixedHolds(index, position int, row *snapshot.Row, holding uint) bool {
+	c, failing, stamp := &e.class.Mixed[index], uint(0), row.Figures.Facts
+	if holding, failing = c.Check(row, holding); c.Conjunct.Reads().Capacity {
+		stamp = row.Version
+	}
+	answers := e.mixedAnswers(index, failing)
+	if holds, known := answers.get(position, stamp, holding); known {
+		return holds
+	}
+	return e.askMixed(c, answers, position, stamp, row, holding, failing)
+}
+
+// askMixed evaluates a mixed condition for a cluster.
+func (e *evaluation) askMixed(c *filter.Condition, answers *Answers, position int, stamp int64, row *snapshot.Row, holding, failing uint) (holds bool) {
+	if e.alive() {
+		holds = c.Conjunct.Holds(e.over(row), holding, failing)
+		answers.put(position, stamp, holding, holds)
+	}
+	return holds
 }
 
 // checkRows rejects clusters by what has no faster form: other comparisons, other resources, other stages.

@@ -1,7 +1,6 @@
 package ranking
 
 import (
-	"cmp"
 	"context"
 	"slices"
 
@@ -17,7 +16,7 @@ type Ranking struct {
 	*Tournament
 	layout, generation int64
 	evaluation         evaluation
-	// sorted are the keys of the feasible clusters, best first; nil until someone has asked for them twice.
+	// sorted are the keys of the feasible clusters, best last; nil until someone has asked for them twice.
 	sorted []Key
 	asked  bool
 	// changed has a bit for each cluster. Invariant: all bits are 0 between refreshes.
@@ -45,25 +44,25 @@ func New(ctx context.Context, c *Class, store Store, s *snapshot.Snapshot, memor
 // firstKeys is how many keys are found one by one for who asks for the first time.
 const firstKeys = 64
 
-// Descending yields the keys of the feasible clusters, best first. No key may change meanwhile.
+// Descending yields the keys of the feasible clusters, best first. No key may be read or changed meanwhile.
 func (r *Ranking) Descending(yield func(Key) bool) {
 	from := 0
 	if r.sorted == nil && !r.asked {
 		r.asked = true
-		first := r.Best(min(firstKeys, r.Len()), nil)
-		for _, key := range first {
-			if !yield(key) {
-				return
-			}
-		}
-		if from = len(first); from < firstKeys {
+		enough := false
+		r.Each(firstKeys, func(key Key) bool {
+			from++
+			enough = !yield(key)
+			return !enough
+		})
+		if enough || from < firstKeys {
 			return
 		}
 	}
 	if r.sorted == nil {
-		r.sorted = r.Tournament.sorted(r.Len())
+		r.sorted = r.Tournament.sorted()
 	}
-	for _, key := range r.sorted[from:] {
+	for _, key := range slices.Backward(r.sorted[:len(r.sorted)-from]) {
 		if !yield(key) {
 			return
 		}
@@ -73,18 +72,28 @@ func (r *Ranking) Descending(yield func(Key) bool) {
 // Set changes the key of a position.
 func (r *Ranking) Set(position int, key Key) {
 	if before := r.At(position); r.sorted != nil && before != key {
-		if at, found := slices.BinarySearchFunc(r.sorted, before, descending); found {
-			r.sorted = slices.Delete(r.sorted, at, at+1)
-		}
-		if key != 0 {
-			at, _ := slices.BinarySearchFunc(r.sorted, key, descending)
-			r.sorted = slices.Insert(r.sorted, at, key)
-		}
+		r.resort(before, key)
 	}
 	r.Tournament.Set(position, key)
 }
 
-func descending(a, b Key) int { return cmp.Compare(b, a) }
+// resort puts a key in the place of another among those that are sorted; none where it is 0.
+func (r *Ranking) resort(before, key Key) {
+	from, _ := slices.BinarySearch(r.sorted, before)
+	to, _ := slices.BinarySearch(r.sorted, key)
+	switch {
+	case before == 0:
+		r.sorted = slices.Insert(r.sorted, to, key)
+	case key == 0:
+		r.sorted = slices.Delete(r.sorted, from, from+1)
+	case from < to:
+		copy(r.sorted[from:to-1], r.sorted[from+1:to])
+		r.sorted[to-1] = key
+	default:
+		copy(r.sorted[to+1:from+1], r.sorted[to:from])
+		r.sorted[to] = key
+	}
+}
 
 // Clone copies the ranking.
 func (r *Ranking) Clone() *Ranking {

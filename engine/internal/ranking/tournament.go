@@ -86,31 +86,45 @@ func (t *Tournament) Set(position int, key Key) {
 // Best appends the n best feasible clusters, or as many as there are, best first.
 func (t *Tournament) Best(n int, to []Key) []Key {
 	if n > len(t.levels[0])/group {
-		return append(to, t.sorted(n)...)
+		all := t.sorted()
+		slices.Reverse(all)
+		return append(to, all[:min(n, len(all))]...)
 	}
-	before := len(to)
-	for range n {
-		best := largest(t.levels[len(t.levels)-1], 0)
-		if best == 0 {
-			break
-		}
-		to = append(to, best)
-		t.Set(best.Position(), 0)
-	}
-	for _, key := range to[before:] {
-		t.Set(key.Position(), key)
-	}
+	t.Each(n, func(key Key) bool {
+		to = append(to, key)
+		return true
+	})
 	return to
 }
 
-// Feasible reports whether any cluster is.
-func (t *Tournament) Feasible() bool { return largest(t.levels[len(t.levels)-1], 0) != 0 }
+// Each yields the n best feasible clusters, or as many as there are, best first: each is found once it is asked for. No key may be read
+// or changed meanwhile.
+func (t *Tournament) Each(n int, yield func(Key) bool) {
+	var few [8]Key
+	out := few[:0] // these are taken out until the end
+	for len(out) < n {
+		best := t.best()
+		if best == 0 || !yield(best) || len(out) == n-1 {
+			break
+		}
+		out = append(out, best)
+		t.Set(best.Position(), 0)
+	}
+	for _, key := range out {
+		t.Set(key.Position(), key)
+	}
+}
 
-func (t *Tournament) sorted(n int) []Key {
+// Feasible reports whether any cluster is.
+func (t *Tournament) Feasible() bool { return t.best() != 0 }
+
+func (t *Tournament) best() Key { return largest(t.levels[len(t.levels)-1], 0) }
+
+// sorted are the keys of the feasible clusters, best last.
+func (t *Tournament) sorted() []Key {
 	sorted := slices.DeleteFunc(slices.Clone(t.Keys()), func(k Key) bool { return k == 0 })
 	slices.Sort(sorted)
-	slices.Reverse(sorted)
-	return sorted[:min(n, len(sorted))]
+	return sorted
 }
 
 func largest(level []Key, g int) Key {

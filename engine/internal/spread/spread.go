@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"sync"
 )
 
 // MaxWork bounds a search, in looks at a domain or a candidate: some milliseconds. What is found within it is the best there is,
@@ -22,9 +23,7 @@ type Candidate struct {
 	// Until is the room of those before it, in a Problem InOrder, with which it is not wanted any more: at least Need. It is wanted
 	// all the same where without it a constraint breaks.
 	Until int64
-	// Domains are the cluster's, one for each constraint; None where it is in no domain.
-	Domains []int32
-	// Group is a small number for each combination of Domains.
+	// Group says which domains the cluster is in: see Problem.Groups.
 	Group int32
 }
 
@@ -43,14 +42,16 @@ type Constraint struct {
 	Eligible []bool
 }
 
-// Limits is how many of number clusters each domain can get at most, whatever else is chosen.
-func (c *Constraint) Limits(number int) []int {
-	limits, none := make([]int, len(c.Counts)), make([]int, len(c.Counts))
+// Limits appends how many of number clusters each domain can get at most, whatever else is chosen.
+func (c *Constraint) Limits(number int, to []int) []int {
+	var few [16]int
+	none := append(few[:0], make([]int, len(c.Counts))...)
+	limits := append(to, none...)
 	if c.Cost == 0 {
-		c.limit(limits, none, nil, number)
+		c.limit(limits[len(to):], none, nil, number)
 		return limits
 	}
-	for d := range limits {
+	for d := len(to); d < len(limits); d++ {
 		limits[d] = number
 	}
 	return limits
@@ -123,6 +124,8 @@ type Problem struct {
 	// chosen.
 	Candidates  []Candidate
 	Constraints []Constraint
+	// Groups are the combinations of domains: one domain for each constraint, None where there is none.
+	Groups [][]int32
 	// Number of clusters at most, and how many there have to be at least, as far as possible.
 	Number, Least int
 	// Need is how many replicas there must be room for, as far as possible; 0 where room does not count.
@@ -148,13 +151,20 @@ type Solution struct {
 // Choose solves a problem. The largest number of clusters comes before all else, as far as Least; then the largest room, as far as it
 // is needed; then the largest number of clusters, or the smallest; then the sum of values less costs.
 func Choose(p *Problem) Solution {
-	s := newSearch(p)
+	s := searches.Get().(*search)
+	s.begin(p)
 	if !p.InOrder {
 		s.consider()
 	}
 	s.step(0)
-	return s.best
+	best := s.best
+	s.Problem, s.best = nil, Solution{}
+	searches.Put(s)
+	return best
 }
+
+// searches are used again: most are short, and to allocate one takes longer.
+var searches = sync.Pool{New: func() any { return new(search) }}
 
 // Settles reports whether a solution is the best even if there are more candidates, none of which has a larger value than the last
 // one here.
@@ -190,18 +200,20 @@ func (p *Problem) Settles(s *Solution) bool {
 	return value > most || value == most && (n == 1 || s.Chosen[n-2] == n-2)
 }
 
-// SetGroups sets the groups of the candidates by their domains, for a problem whose candidates come without.
-func (p *Problem) SetGroups() {
+// Domains are those of the candidate i, one for each constraint.
+func (p *Problem) Domains(i int) []int32 { return p.Groups[p.Candidates[i].Group] }
+
+// SetGroups puts the candidates into groups by their domains.
+func (p *Problem) SetGroups(domains [][]int32) {
 	groups := map[string]int32{}
 	for i := range p.Candidates {
-		c := &p.Candidates[i]
-		domains := fmt.Sprint(c.Domains)
-		group, found := groups[domains]
+		text := fmt.Sprint(domains[i])
+		group, found := groups[text]
 		if !found {
 			group = int32(len(groups))
-			groups[domains] = group
+			groups[text], p.Groups = group, append(p.Groups, domains[i])
 		}
-		c.Group = group
+		p.Candidates[i].Group = group
 	}
 }
 
@@ -216,8 +228,11 @@ type search struct {
 	// added is for each constraint what each domain has got, open how many candidates that are still to come it has, and most how many
 	// more it can get.
 	added, open, most [][]int
-	// left is scratch.
-	left []int
+	// left is scratch. The lists above are of amounts, counts and lists.
+	left    []int
+	amounts []int64
+	counts  []int
+	lists   [][]int
 
 	chosen []int
 	value  int64
@@ -233,7 +248,8 @@ type search struct {
 	done      bool
 }
 
-func newSearch(p *Problem) *search {
+// begin begins a search in the memory of the one before.
+func (s *search) begin(p *Problem) {
 	n, groups, domains, widest := len(p.Candidates), int32(0), 0, 0
 	for i := range p.Candidates {
 		groups = max(groups, p.Candidates[i].Group+1)
@@ -242,10 +258,12 @@ func newSearch(p *Problem) *search {
 		domains += len(p.Constraints[k].Counts)
 		widest = max(widest, len(p.Constraints[k].Counts))
 	}
-	s := &search{Problem: p, domains: 8 + 4*domains, chosen: make([]int, 0, min(n, max(0, p.Number)))}
+	*s = search{
+		Problem: p, domains: 8 + 4*domains, chosen: s.chosen[:0], best: Solution{Chosen: make([]int, 0, min(n, max(0, p.Number)))},
+		amounts: zeros(s.amounts, 2*(n+1)+int(groups)), counts: zeros(s.counts, 3*domains+widest), lists: zeros(s.lists, 3*len(p.Constraints)),
+	}
 	s.plain = !p.InOrder && !p.Fewest && p.Need == 0 && !slices.ContainsFunc(p.Constraints, func(c Constraint) bool { return c.Cost > 0 })
-	amounts := make([]int64, 2*(n+1)+int(groups))
-	s.sums, s.roomLeft, s.closed = amounts[:n+1], amounts[n+1:2*(n+1)], amounts[2*(n+1):]
+	s.sums, s.roomLeft, s.closed = s.amounts[:n+1], s.amounts[n+1:2*(n+1)], s.amounts[2*(n+1):]
 	for i := range p.Candidates {
 		s.sums[i+1] = s.sums[i] + p.Candidates[i].Value
 	}
@@ -255,20 +273,25 @@ func newSearch(p *Problem) *search {
 	for g := range s.closed {
 		s.closed[g] = -1
 	}
-	counts := make([]int, 3*domains+widest)
+	counts := s.counts
 	take := func(n int) (taken []int) {
 		taken, counts = counts[:n:n], counts[n:]
 		return taken
 	}
 	s.left = take(widest)
-	lists := make([][]int, 3*len(p.Constraints))
-	s.added, s.open, s.most = lists[:len(p.Constraints)], lists[len(p.Constraints):2*len(p.Constraints)], lists[2*len(p.Constraints):]
+	s.added, s.open, s.most = s.lists[:len(p.Constraints)], s.lists[len(p.Constraints):2*len(p.Constraints)], s.lists[2*len(p.Constraints):]
 	for k := range p.Constraints {
 		n := len(p.Constraints[k].Counts)
 		s.added[k], s.open[k], s.most[k] = take(n), take(n), take(n)
 	}
 	s.pass(0, n, 1)
-	return s
+}
+
+// zeros returns n zero values, in the memory of others where that is enough.
+func zeros[T any](memory []T, n int) []T {
+	memory = slices.Grow(memory[:0], n)[:n]
+	clear(memory)
+	return memory
 }
 
 // step decides about the candidate i and all after it.
@@ -353,7 +376,7 @@ func (s *search) choose(i int) {
 // pass counts candidates among those that are still to come, or not.
 func (s *search) pass(from, to, by int) {
 	for i := from; i < to; i++ {
-		for k, d := range s.Candidates[i].Domains {
+		for k, d := range s.Domains(i) {
 			if d != None {
 				s.open[k][d] += by
 			}
@@ -362,7 +385,7 @@ func (s *search) pass(from, to, by int) {
 }
 
 func (s *search) take(i int, c *Candidate, by int) {
-	for k, d := range c.Domains {
+	for k, d := range s.Groups[c.Group] {
 		if d != None {
 			s.added[k][d] += by
 		}
@@ -382,7 +405,7 @@ func (s *search) excluded(c *Candidate) bool {
 	if c.Room <= s.closed[c.Group] {
 		return true
 	}
-	for k, d := range c.Domains {
+	for k, d := range s.Groups[c.Group] {
 		if s.Constraints[k].Cost == 0 && (d == None || s.most[k][d] <= 0) {
 			return true
 		}
@@ -433,7 +456,7 @@ func (s *search) mostValue(i, more int) int64 {
 		j := i
 		for ; j < len(s.Candidates) && left > 0; j++ {
 			c := &s.Candidates[j]
-			if d := c.Domains[k]; !s.excluded(c) && room[d] > 0 {
+			if d := s.Groups[c.Group][k]; !s.excluded(c) && room[d] > 0 {
 				room[d]--
 				left--
 				value += c.Value
@@ -494,7 +517,7 @@ func (p *Problem) Excess(constraint int, chosen []int) (excess int) {
 	c := &p.Constraints[constraint]
 	added := make([]int, len(c.Counts))
 	for _, i := range chosen {
-		if d := p.Candidates[i].Domains[constraint]; d == None {
+		if d := p.Domains(i)[constraint]; d == None {
 			excess++
 		} else {
 			added[d]++
@@ -548,7 +571,7 @@ func (s *search) consider() {
 		}
 		if c.Cost > 0 {
 			for _, i := range s.chosen {
-				if s.Candidates[i].Domains[k] == None {
+				if s.Domains(i)[k] == None {
 					excess++
 				}
 			}

@@ -99,7 +99,7 @@ func (p *Problem) rank(chosen []int) (r rank, ok bool) {
 	for k, c := range p.Constraints {
 		counts, got, outside := slices.Clone(c.Counts), make([]int, len(c.Counts)), 0
 		for _, i := range chosen {
-			if d := p.Candidates[i].Domains[k]; d == None {
+			if d := p.Domains(i)[k]; d == None {
 				outside++
 			} else {
 				counts[d]++
@@ -153,23 +153,25 @@ func drawProblem(t *rapid.T) *Problem {
 		p.Fewest = random.IntN(2) == 0
 		p.InOrder = !p.Fewest && random.IntN(2) == 0
 	}
+	var in [][]int32
 	for range random.IntN(10) {
 		c := Candidate{Value: random.Int64N(105) - 5}
 		if divided {
 			c.Room = 1 + random.Int64N(5)
 			c.Until = p.Need + random.Int64N(5)*random.Int64N(2)
 		}
+		in = append(in, make([]int32, len(domains)))
 		for k := range domains {
 			d := random.IntN(domains[k]+1) - 1
 			if d != None {
 				p.Constraints[k].Eligible[d] = true // a candidate makes its domain eligible
 			}
-			c.Domains = append(c.Domains, int32(d))
+			in[len(in)-1][k] = int32(d)
 		}
 		p.Candidates = append(p.Candidates, c)
 	}
+	p.SetGroups(in)
 	slices.SortStableFunc(p.Candidates, func(a, b Candidate) int { return int(b.Value - a.Value) })
-	p.SetGroups()
 	if random.IntN(4) > 0 { // what is wanted is usually wanted less and less
 		for i := 1; i < len(p.Candidates); i++ {
 			p.Candidates[i].Until = min(p.Candidates[i].Until, p.Candidates[i-1].Until)
@@ -194,10 +196,12 @@ func TestChooseIsBounded(t *testing.T) {
 		p.Constraints = append(p.Constraints, c)
 	}
 	random := rand.New(rand.NewPCG(1, 2))
+	var in [][]int32
 	for i := range 1000 {
-		p.Candidates = append(p.Candidates, Candidate{Value: int64(1000 - i), Domains: []int32{random.Int32N(domains), random.Int32N(domains)}})
+		p.Candidates = append(p.Candidates, Candidate{Value: int64(1000 - i)})
+		in = append(in, []int32{random.Int32N(domains), random.Int32N(domains)})
 	}
-	p.SetGroups()
+	p.SetGroups(in)
 	s := Choose(p)
 	if _, valid := p.rank(s.Chosen); !valid || len(s.Chosen) == 0 || !s.Bounded {
 		t.Errorf("valid %t: %+v", valid, s)
@@ -206,10 +210,12 @@ func TestChooseIsBounded(t *testing.T) {
 
 func BenchmarkChoose(b *testing.B) {
 	p := &Problem{Number: 3, Constraints: []Constraint{{MaxSkew: 1, Counts: make([]int, 3), Eligible: []bool{true, true, true}}}}
+	var in [][]int32
 	for i := range 1000 {
-		p.Candidates = append(p.Candidates, Candidate{Value: int64(1000 - i), Domains: []int32{int32(max(0, i-900) % 3)}})
+		p.Candidates = append(p.Candidates, Candidate{Value: int64(1000 - i)})
+		in = append(in, []int32{int32(max(0, i-900) % 3)})
 	}
-	p.SetGroups()
+	p.SetGroups(in)
 	for b.Loop() {
 		Choose(p)
 	}
@@ -224,16 +230,17 @@ func BenchmarkWorst(b *testing.B) {
 			c := Constraint{MaxSkew: 1, MinDomains: domains + 1, Counts: make([]int, domains), Eligible: make([]bool, domains)}
 			p.Constraints = append(p.Constraints, c)
 		}
+		var in [][]int32
 		for i := range 1000 {
-			c := Candidate{Value: int64(1000 - i)}
+			in = append(in, make([]int32, len(p.Constraints)))
 			for k := range p.Constraints {
 				d := random.Int32N(int32(domains))
 				p.Constraints[k].Eligible[d] = true
-				c.Domains = append(c.Domains, d)
+				in[i][k] = d
 			}
-			p.Candidates = append(p.Candidates, c)
+			p.Candidates = append(p.Candidates, Candidate{Value: int64(1000 - i)})
 		}
-		p.SetGroups()
+		p.SetGroups(in)
 		b.Run(fmt.Sprintf("domains=%d", domains), func(b *testing.B) {
 			for b.Loop() {
 				Choose(p)
