@@ -61,6 +61,8 @@ type line struct {
 	grants  *grants
 	ledger  *capacity.Ledger
 	waiting []*waiter
+	// fronts are those on clusters that somebody has asked for since waiting has changed.
+	fronts map[string]front
 	// offers are the placed workloads that others may reclaim.
 	offers []Candidate
 	// eased is the tick at which its quota last left more.
@@ -78,6 +80,7 @@ type line struct {
 // waiter is one workload that waits.
 type waiter struct {
 	owner    capacity.Owner
+	name     string // nameOf the owner
 	priority int32
 	since    time.Time
 	// classes are those by which clusters are feasible for it. part is what it can make use of where its replicas are divided, has what it
@@ -94,7 +97,12 @@ type waiter struct {
 	turn, refused bool
 	// looked is the tick from which on what has become free is news to it, and blind are the clusters where all is: others came first there.
 	looked int64
-	blind  []string
+	blind  []string // in order
+}
+
+func (o *waiter) isBlind(cluster string) bool {
+	_, blind := slices.BinarySearch(o.blind, cluster)
+	return blind
 }
 
 // gathering is a workload that has waited too long, or for which others give up something, and the cluster on which nobody else gets more
@@ -200,7 +208,7 @@ func (w *workspace) lookFor(ctx context.Context, r *Request) (one *waiter, fits 
 	if err != nil {
 		return nil, false, err
 	}
-	one = &waiter{owner: r.owner(), priority: r.Priority, since: r.Since, has: d.held.Claim, now: r.Now, single: d.plan == nil && len(r.Current) == 0}
+	one = &waiter{owner: r.owner(), name: nameOf(r.owner()), priority: r.Priority, since: r.Since, has: d.held.Claim, now: r.Now, single: d.plan == nil && len(r.Current) == 0}
 	if d.Divides() {
 		one.part = r.Workload.Share(max(1, d.plan.minimum))
 		one.single = d.plan.division.Partial && d.attraction() == nil
@@ -217,11 +225,13 @@ func (w *workspace) lookFor(ctx context.Context, r *Request) (one *waiter, fits 
 			}
 		}
 		for _, cluster := range d.withheld {
-			if d.withholds(cluster) && !slices.Contains(one.blind, cluster) {
+			if d.withholds(cluster) {
 				one.blind = append(one.blind, cluster)
 			}
 		}
 	}
+	slices.Sort(one.blind)
+	one.blind = slices.Compact(one.blind)
 	fits = d.getsMore()
 	grows := slices.ContainsFunc(d.Standing, func(v Verdict) bool {
 		row := d.row(v.Cluster)
@@ -272,13 +282,14 @@ func (d *Decision) getsMore() bool {
 func (l *lines) replace(of *line, now []*waiter, turn, blind bool) (call map[logicalcluster.Name]bool) {
 	l.waiting += min(1, len(now)) - min(1, len(of.waiting))
 	before := of.by
-	of.waiting, of.called, of.by, of.owed = now, turn || blind, map[logicalcluster.Name]bool{}, time.Time{}
+	of.waiting, of.fronts, of.called, of.by, of.owed = now, nil, turn || blind, map[logicalcluster.Name]bool{}, time.Time{}
 	call = map[logicalcluster.Name]bool{}
 	if turn {
 		call[of.name] = true
 	}
+	fronts := map[string][]front{}
 	for name := range before {
-		if other := l.of[name]; other == nil || l.hasTurn(other) {
+		if other := l.of[name]; other == nil || l.hasTurn(other, fronts) {
 			call[name] = true
 		}
 	}
@@ -291,9 +302,10 @@ func (l *lines) replace(of *line, now []*waiter, turn, blind bool) (call map[log
 }
 
 // hasTurn reports whether anyone in a line comes first now on a cluster where others came first when it looked. If nobody does, it waits
-// from now on for those that come first now. Of a line in which nobody is blind, others that are not in it may have waited.
-func (l *lines) hasTurn(of *line) bool {
-	blind := false
+// from now on for those that come first now. Of a line in which nobody is blind, others that are not in it may have waited. fronts are
+// those of clusters, kept from one line to the next, as nothing changes meanwhile.
+func (l *lines) hasTurn(of *line, fronts map[string][]front) bool {
+	blind, known := false, map[string]int{} // how many of the fronts of a cluster know that the line waits for them: the first
 	for _, o := range of.waiting {
 		for _, cluster := range o.blind {
 			blind = true
@@ -301,14 +313,23 @@ func (l *lines) hasTurn(of *line) bool {
 			if row == nil || len(l.gatheredFor(cluster)) > 0 {
 				continue
 			}
-			me := l.claimant(of, cluster, o.asks(o.classes[0], row), o.priority, o.since, o.owner)
-			first := true
-			for _, other := range l.of {
-				if other != of && l.precedes(other, row, &me) {
-					first, other.by[of.name] = false, true
+			all, found := fronts[cluster]
+			if !found {
+				all = l.fronts(row)
+				fronts[cluster] = all
+			}
+			me := l.claimant(of, cluster, o.asks(o.classes[0], row), o.priority, o.since, o.name)
+			n := known[cluster]
+			for ; n < len(all) && all[n].first.Compare(&me) < 0; n++ {
+				if all[n].line != of {
+					all[n].by[of.name] = true
 				}
 			}
-			if first {
+			known[cluster] = n
+			if len(all) > 0 && all[0].line == of {
+				all = all[1:]
+			}
+			if len(all) == 0 || all[0].first.Compare(&me) >= 0 {
 				return true
 			}
 		}
@@ -386,7 +407,7 @@ func (l *lines) admit(w *workspace, through *grants) {
 		of = &line{by: map[logicalcluster.Name]bool{}}
 		l.of[w.name] = of
 	}
-	of.workspace, of.grants, of.ledger, of.totals = w, through, w.ledger, nil
+	of.workspace, of.grants, of.ledger, of.totals, of.fronts = w, through, w.ledger, nil, nil
 	l.ease(w.name)
 }
 
@@ -450,7 +471,7 @@ func (l *lines) decided(name logicalcluster.Name, owner capacity.Owner, d *Decis
 		l.ease(name)
 	}
 	if waiting := len(of.waiting); waiting > 0 && len(d.Clusters) > 0 && d.Waiting == 0 {
-		of.waiting = slices.DeleteFunc(of.waiting, func(o *waiter) bool { return o.owner == owner })
+		of.waiting, of.fronts = slices.DeleteFunc(of.waiting, func(o *waiter) bool { return o.owner == owner }), nil
 		l.waiting -= min(1, waiting) - min(1, len(of.waiting))
 	}
 }
@@ -528,9 +549,12 @@ func (l *lines) yields(of *line, r *Request, row *snapshot.Row, more capacity.Re
 		g.by[of.name] = true
 		return true
 	}
-	me := l.claimant(of, row.Name, more, r.Priority, r.Since, r.owner())
+	me := l.claimant(of, row.Name, more, r.Priority, r.Since, nameOf(r.owner()))
 	for _, other := range l.of {
-		if other == of || len(other.waiting) == 0 || other.absent(r.Now) || !l.precedes(other, row, &me) {
+		if other == of || other.absent(r.Now) {
+			continue
+		}
+		if f := l.front(other, row); f.first == nil || f.first.Compare(&me) >= 0 {
 			continue
 		}
 		if other.by[of.name], others = true, true; other.owed.IsZero() {
@@ -548,11 +572,33 @@ func (l *line) absent(now time.Time) bool {
 	return !now.IsZero() && !l.owed.IsZero() && now.Sub(l.owed) > TurnWithin
 }
 
-// precedes reports whether anyone in a line comes before another on a cluster, would fit there, and has not looked since there is more.
-func (l *lines) precedes(of *line, row *snapshot.Row, other *fairness.Claimant) bool {
-	grown := max(l.grown[row.Name], of.eased)
+// front is who of a line comes first on a cluster: nobody where first is nil.
+type front struct {
+	*line
+	first *fairness.Claimant
+	// as is all that first follows from, beside who is in the line.
+	as frontAs
+}
+
+type frontAs struct {
+	row                         *snapshot.Row
+	grants                      *grants
+	grown, promised, capacities int64
+}
+
+// front is who of a line comes first on a cluster, of those that would fit there and have not looked since there is more. It is kept as long
+// as nothing changes by which it could be another: so who comes before a claimant is found by comparing it with one of each line.
+func (l *lines) front(of *line, row *snapshot.Row) front {
+	if len(of.waiting) == 0 {
+		return front{}
+	}
+	as := frontAs{row, of.grants, max(l.grown[row.Name], of.eased), of.ledger.Version(), l.capacities}
+	if kept := of.fronts[row.Name]; kept.as == as {
+		return kept
+	}
+	f := front{line: of, as: as}
 	for _, o := range of.waiting {
-		if o.looked >= grown && !slices.Contains(o.blind, row.Name) {
+		if o.looked >= as.grown && !o.isBlind(row.Name) {
 			continue
 		}
 		for _, c := range o.classes {
@@ -560,17 +606,32 @@ func (l *lines) precedes(of *line, row *snapshot.Row, other *fairness.Claimant) 
 			if lacks, _ := row.Lacking(asks, c.Replica); lacks != "" || !of.ledger.Allows(row.Name, asks) || !c.Admits(row) {
 				continue
 			}
-			if me := l.claimant(of, row.Name, asks, o.priority, o.since, o.owner); me.Compare(other) < 0 {
-				return true
+			if me := l.claimant(of, row.Name, asks, o.priority, o.since, o.name); f.first == nil || me.Compare(f.first) < 0 {
+				f.first = &me
 			}
 		}
 	}
-	return false
+	if of.fronts == nil {
+		of.fronts = map[string]front{}
+	}
+	of.fronts[row.Name] = f
+	return f
+}
+
+// fronts are those of all lines on a cluster that have one, the first in turn first.
+func (l *lines) fronts(row *snapshot.Row) (all []front) {
+	for _, of := range l.of {
+		if f := l.front(of, row); f.first != nil {
+			all = append(all, f)
+		}
+	}
+	slices.SortFunc(all, func(a, b front) int { return a.first.Compare(b.first) })
+	return all
 }
 
 // claimant is one of a workspace that asks for more on a cluster.
-func (l *lines) claimant(of *line, cluster string, more capacity.Resources, priority int32, since time.Time, owner capacity.Owner) fairness.Claimant {
-	me := fairness.Claimant{Priority: priority, Since: since, Workspace: of.name.String(), Workload: nameOf(owner)}
+func (l *lines) claimant(of *line, cluster string, more capacity.Resources, priority int32, since time.Time, name string) fairness.Claimant {
+	me := fairness.Claimant{Priority: priority, Since: since, Workspace: of.name.String(), Workload: name}
 	if g := of.grants.of(cluster); g != nil {
 		promised := of.ledger.Promised(cluster)
 		me.Share = fairness.DominantShare(promised, l.total(of, g), g.Weight)
@@ -601,7 +662,7 @@ func (l *lines) total(of *line, g *Grant) capacity.Resources {
 // and would have a place on some cluster if that were empty. Of such clusters it is the one that lacks the least share of what it has.
 func (w *workspace) gathers(waiting []*waiter, now time.Time) *gathering {
 	byAge := slices.SortedFunc(slices.Values(waiting), func(a, b *waiter) int {
-		return cmp.Or(a.since.Compare(b.since), cmp.Compare(nameOf(a.owner), nameOf(b.owner)))
+		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.name, b.name))
 	})
 	for _, o := range byAge {
 		if now.IsZero() || o.since.IsZero() || now.Sub(o.since) < w.options.GatherAfter {
@@ -626,7 +687,7 @@ func (w *workspace) gathersOn(o *waiter, now time.Time) (cluster string) {
 		for _, c := range o.classes {
 			asks := o.asks(c, row)
 			lacks := lacking(row, asks)
-			if lacks >= least || lacks == 0 && !o.turn && !slices.Contains(o.blind, row.Name) {
+			if lacks >= least || lacks == 0 && !o.turn && !o.isBlind(row.Name) {
 				continue // it has no use for what is free there
 			}
 			var empty snapshot.Row

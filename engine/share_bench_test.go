@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
@@ -148,4 +149,35 @@ func benchmarkTeamsMemory(b *testing.B) {
 	}
 	b.ReportMetric(idle/float64(rounds*teams), "B/workspace")
 	b.ReportMetric(deciding/float64(rounds*teams), "B/deciding")
+}
+
+// BenchmarkTeamsLine: 100 workspaces on one fleet of a thousand clusters have a hundred workloads each that wait, for the room on few of the
+// clusters. An operation is one of them in turn saying who waits, with the look for a place for each of the first 64.
+func BenchmarkTeamsLine(b *testing.B) {
+	b.Run("clusters=1000", func(b *testing.B) {
+		const teams, each = 100, 100
+		s, names := sharedScene(b, 1000, teams, nil)
+		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		waiting := make([][]engine.Request, teams)
+		for i, team := range names {
+			for k := range each {
+				since := now.Add(time.Duration(k*teams-i) * time.Millisecond)
+				waiting[i] = append(waiting[i], engine.Request{
+					Workspace: team, Placement: s.placement, Workload: benchWorkload(fmt.Sprint("w", k), 3_800_000, 1<<30), Since: since, Now: now.Add(time.Minute),
+				})
+			}
+		}
+		line := func(i int) {
+			if _, blind := s.engine.SetLine(context.Background(), names[i%teams], waiting[i%teams]); !blind {
+				b.Fatal("nobody waits for the turn of others")
+			}
+		}
+		for i := range 2 * teams {
+			s.engine.SetLine(context.Background(), names[i%teams], waiting[i%teams])
+		}
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			line(i)
+		}
+	})
 }

@@ -105,7 +105,15 @@ type Ledger struct {
 	// shapes of what the claims ask for; nil until somebody asks for Usual.
 	shapes *shapes
 	// quotas bound the claims; nil where only what clusters have does.
-	quotas *quotas
+	quotas  *quotas
+	version int64
+}
+
+// Version changes whenever a claim or a quota does.
+func (l *Ledger) Version() int64 {
+	l.own.Lock()
+	defer l.own.Unlock()
+	return l.version
 }
 
 // clusters are those of a fleet, one for the ledgers of all its workspaces.
@@ -345,6 +353,7 @@ func (l *Ledger) Restore(owner Owner, claim *Claim) {
 
 // grant records a claim in place of the owner's previous one.
 func (l *Ledger) grant(owner Owner, previous, claim *Claim) {
+	l.version++
 	if previous != nil {
 		l.countShapes(owner, previous, -1)
 		l.remove(previous)
@@ -410,6 +419,7 @@ func (l *Ledger) countShapes(owner Owner, claim *Claim, by int64) {
 
 // remove removes a claim from the accounts.
 func (l *Ledger) remove(claim *Claim) {
+	l.version++
 	l.quotas.count(claim, -1)
 	group := l.groups[claim.Group]
 	for i := range claim.stakes {

@@ -115,6 +115,7 @@ func (l *Ledger) SetQuotas(all []Quota) {
 		q.count(claim, 1)
 	}
 	l.quotas = q
+	l.version++
 }
 
 // count counts a claim, or takes it off again where by is -1.
