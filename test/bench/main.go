@@ -198,6 +198,7 @@ func (m *measurements) lines() []line {
 		{"... allocations", of("Ledger/goroutines=16", "allocs/op"), count, &target{size: 10000, bound: 0}},
 		{"100 workspaces of one fleet at once, decisions/s", of("TeamsDecide/free", "decisions/s"), count, &target{size: 1000, least: true, bound: 300_000}},
 		{"... within quotas", of("TeamsDecide/quota", "decisions/s"), count, &target{size: 1000, least: true, bound: 300_000}},
+		time("one of 100 workspaces with 100 waiting each says who waits", "TeamsLine", &target{size: 1000, bound: 50e-3}),
 		time("one cluster's report to a fleet of 100 workspaces", "TeamsReport/teams=100", nil),
 		{"... of the same to a fleet of one", func(n int) float64 {
 			return of("TeamsReport/teams=100", "sec/op")(n) / of("TeamsReport/teams=1", "sec/op")(n)

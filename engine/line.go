@@ -1,0 +1,348 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/kcp-dev/logicalcluster/v3"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/internal/ranking"
+	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/engine/workload"
+)
+
+// maxInLine is how many workloads hold the place of a workspace in line: the first.
+const maxInLine = 64
+
+// lines are the workloads that wait for room on a fleet, by workspace. The fleet's lock guards them.
+//
+// Invariant: nobody gets more on a cluster while one of another workspace that comes before it waits, would fit there by what is free and
+// what its quota leaves, and has not looked at the cluster since there is more. One that has looked and found no place keeps nobody
+// waiting.
+type lines struct {
+	// row is that of a cluster of the fleet, nil where it is not registered.
+	row func(cluster string) *snapshot.Row
+	// of has a line for each workspace that looks at the fleet through grants; waiting is how many of them have anyone in it.
+	of      map[logicalcluster.Name]*line
+	waiting int
+	// ticks counts what becomes free; grown is when there was last more on each cluster.
+	ticks int64
+	grown map[string]int64
+	// capacities counts the changes of what is allocatable.
+	capacities int64
+	// gathering is the one for which a cluster gathers room, nil where that is none.
+	gathering *gathering
+	// reclaiming are those for which others give back what they are guaranteed, by cluster. Invariant: they are of different workspaces.
+	reclaiming map[string]*gathering
+}
+
+// line is who waits of one workspace.
+type line struct {
+	*workspace
+	grants  *grants
+	ledger  *capacity.Ledger
+	waiting []*waiter
+	// fronts are those on clusters that somebody has asked for since waiting has changed.
+	fronts map[string]front
+	// offers are the placed workloads that others may reclaim.
+	offers []Candidate
+	// eased is the tick at which its quota last left more.
+	eased int64
+	// called is set while the workspace is to look again, or waits itself for others to look.
+	called bool
+	// by are those that wait for the workspace to look, the first of them since owed.
+	by   map[logicalcluster.Name]bool
+	owed time.Time
+	// totals are what the clusters of each set have together, as of these capacities.
+	totals   map[*Grant]capacity.Resources
+	totalsOf int64
+}
+
+// waiter is one workload that waits.
+type waiter struct {
+	owner    capacity.Owner
+	name     string // nameOf the owner
+	priority int32
+	since    time.Time
+	// classes are those by which clusters are feasible for it. part is what it can make use of where its replicas are divided, has what it
+	// is promised already.
+	classes []*ranking.Class
+	part    *workload.Workload
+	has     *capacity.Claim
+	// single: a place on any one cluster is of use to it. now is the time at which it looked.
+	single bool
+	now    time.Time
+	// at is the tick at which it was looked for a place, turn set if there was one, and refused if it could not be had after all, since others
+	// came first.
+	at            int64
+	turn, refused bool
+	// looked is the tick from which on what has become free is news to it, and blind are the clusters where all is: others came first there.
+	looked int64
+	blind  []string // in order
+}
+
+func (o *waiter) isBlind(cluster string) bool {
+	_, blind := slices.BinarySearch(o.blind, cluster)
+	return blind
+}
+
+func nameOf(o capacity.Owner) string {
+	return fmt.Sprint(o.Namespace, "/", o.Name, " ", o.Kind, " ", o.APIVersion)
+}
+
+// SetLine says which workloads of a workspace wait for room on the clusters that it shares, the first in turn first, in place of those
+// that were in line before. It looks for a place for each, and returns the workspaces, by name, that should decide again on what
+// waits: those that have waited for this one to look, those that others wait for, and this one itself where there is a place. It reports
+// whether any waits for the turn of others, which it should ask about again within TurnWithin.
+//
+// It is called after each round of decisions of a workspace: with nothing where nothing waits, or what waits cannot be decided on.
+func (e *Engine) SetLine(ctx context.Context, workspace logicalcluster.Name, waiting []Request) (call []logicalcluster.Name, blind bool) {
+	w := e.lookUp(workspace)
+	w.mu.Lock()
+	f := w.fleet
+	w.mu.Unlock()
+	f.mu.Lock()
+	tick, before := f.lines.ticks, f.lines.of[w.name]
+	if before == nil {
+		f.mu.Unlock()
+		return nil, false
+	}
+	looked := before.looked()
+	f.mu.Unlock()
+	var now []*waiter
+	turn := false
+	for i := range waiting[:min(len(waiting), maxInLine)] {
+		one, fits, err := w.lookFor(ctx, &waiting[i])
+		if one == nil || err != nil {
+			continue // where it is decided on, it is told why
+		}
+		if one.at, one.looked = tick, tick; fits {
+			had, again := looked[one.owner]
+			turn, one.turn, one.looked = turn || !again, true, had
+		}
+		blind = blind || len(one.blind) > 0
+		now = append(now, one)
+	}
+	var gathers, reclaims *gathering
+	if len(now) > 0 {
+		gathers, reclaims = w.gathers(now, waiting[0].Now), w.reclaims(ctx, now)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l := f.lines.of[w.name]
+	if l == nil {
+		return nil, false // it looks elsewhere meanwhile
+	}
+	all := f.lines.replace(l, now, turn, blind)
+	f.lines.gather(w.name, gathers, all)
+	f.lines.reclaim(w.name, reclaims, all)
+	for name := range all {
+		if o := f.lines.of[name]; o != nil {
+			o.turns.Add(1)
+			call = append(call, name)
+		}
+	}
+	slices.Sort(call)
+	return call, blind
+}
+
+// looked are the ticks at which those of a line have looked who have a place: one that had its turn before, and did not take what was
+// free then, keeps nobody waiting for that.
+func (l *line) looked() map[capacity.Owner]int64 {
+	looked := make(map[capacity.Owner]int64, len(l.waiting))
+	for _, o := range l.waiting {
+		if o.turn && !o.refused {
+			looked[o.owner] = o.at
+		}
+	}
+	return looked
+}
+
+// lookFor looks for a place for one that waits; nil where it does not wait for more than it has. It reports whether there is a place.
+func (w *workspace) lookFor(ctx context.Context, r *Request) (one *waiter, fits bool, err error) {
+	if err := r.validate(ctx); err != nil {
+		return nil, false, err
+	}
+	in, _, err := w.scheduled(ctx, r)
+	if err != nil {
+		return nil, false, err
+	}
+	d, err := w.decideAs(ctx, in, false)
+	if err != nil {
+		return nil, false, err
+	}
+	one = &waiter{owner: r.owner(), name: nameOf(r.owner()), priority: r.Priority, since: r.Since, has: d.held.Claim, now: r.Now, single: d.plan == nil && len(r.Current) == 0}
+	if d.Divides() {
+		one.part = r.Workload.Share(max(1, d.plan.minimum))
+		one.single = d.plan.division.Partial && d.attraction() == nil
+	}
+	all := []*Decision{d}
+	if d.plan != nil {
+		all = append(all, d.plan.others...)
+	}
+	for _, d := range all {
+		one.classes = append(one.classes, d.class)
+		if d.plan != nil {
+			for _, c := range d.plan.classes[1:] {
+				one.classes = append(one.classes, c.Class)
+			}
+		}
+		for _, cluster := range d.withheld {
+			if d.withholds(cluster) {
+				one.blind = append(one.blind, cluster)
+			}
+		}
+	}
+	slices.Sort(one.blind)
+	one.blind = slices.Compact(one.blind)
+	fits = d.getsMore()
+	grows := slices.ContainsFunc(d.Standing, func(v Verdict) bool {
+		row := d.row(v.Cluster)
+		return row != nil && !one.asks(d.class, row).IsZero()
+	})
+	if len(r.Current) > 0 && d.Waiting == 0 && !fits && !grows {
+		return nil, false, nil
+	}
+	return one, fits, nil
+}
+
+// asks is what the workload asks for on a cluster beyond what it is promised there.
+func (o *waiter) asks(c *ranking.Class, row *snapshot.Row) capacity.Resources {
+	if o.part != nil {
+		return o.part.Requests
+	}
+	return c.On(row).Workload.Requests.Without(promisedOn(o.has, row.Name))
+}
+
+// promisedOn is what a claim reserves on a cluster, whether or not that is counted.
+func promisedOn(claim *capacity.Claim, cluster string) (amount capacity.Resources) {
+	if s := claim.ShareOn(cluster); s != nil && !s.Expired {
+		amount = s.Amount
+	}
+	return amount
+}
+
+// promises returns what is promised to a workload on all its clusters together, before a decision and by it.
+func (d *Decision) promises() (before, now capacity.Resources) {
+	for i := range d.held.Shares {
+		before = before.Add(promisedOn(d.held.Claim, d.held.Shares[i].Cluster))
+	}
+	for i := range d.Clusters {
+		if c := &d.Clusters[i]; !c.Expired {
+			now = now.Add(c.Reserved)
+		}
+	}
+	return before, now
+}
+
+// getsMore reports whether a decision promises more to a workload than it has.
+func (d *Decision) getsMore() bool {
+	before, now := d.promises()
+	return !now.Without(before).IsZero()
+}
+
+// replace says who waits of a workspace, and returns whom to call: those whose turn it is now, and those that others wait for.
+func (l *lines) replace(of *line, now []*waiter, turn, blind bool) (call map[logicalcluster.Name]bool) {
+	l.waiting += min(1, len(now)) - min(1, len(of.waiting))
+	before := of.by
+	of.waiting, of.fronts, of.called, of.by, of.owed = now, nil, turn || blind, map[logicalcluster.Name]bool{}, time.Time{}
+	call = map[logicalcluster.Name]bool{}
+	if turn {
+		call[of.name] = true
+	}
+	fronts := map[string][]front{}
+	for name := range before {
+		if other := l.of[name]; other == nil || l.hasTurn(other, fronts) {
+			call[name] = true
+		}
+	}
+	for name, other := range l.of {
+		if len(other.by) > 0 && !other.called {
+			other.called, call[name] = true, true
+		}
+	}
+	return call
+}
+
+// admit has a workspace stand in line from now on, as far as it has anyone who waits.
+func (l *lines) admit(w *workspace, through *grants) {
+	if l.of == nil {
+		l.of, l.grown, l.reclaiming = map[logicalcluster.Name]*line{}, map[string]int64{}, map[string]*gathering{}
+	}
+	of := l.of[w.name]
+	if of == nil {
+		of = &line{by: map[logicalcluster.Name]bool{}}
+		l.of[w.name] = of
+	}
+	of.workspace, of.grants, of.ledger, of.totals, of.fronts = w, through, w.ledger, nil, nil
+	l.ease(w.name)
+}
+
+// dismiss has a workspace stand in line no more. Who waits for it finds that out within TurnWithin.
+func (l *lines) dismiss(name logicalcluster.Name) {
+	if of := l.of[name]; of != nil {
+		l.waiting -= min(1, len(of.waiting))
+		delete(l.of, name)
+		if l.gathering != nil && l.gathering.of == name {
+			l.gathering = nil
+		}
+		maps.DeleteFunc(l.reclaiming, func(_ string, g *gathering) bool { return g.of == name })
+	}
+}
+
+// ease records that the quota of a workspace may leave more than before.
+func (l *lines) ease(name logicalcluster.Name) {
+	if of := l.of[name]; of != nil {
+		l.ticks++
+		of.eased = l.ticks
+	}
+}
+
+// follow records how a cluster has changed, which is nil where it was or is not there.
+func (l *lines) follow(before, now *snapshot.Row) {
+	if l.of == nil || before == now {
+		return
+	}
+	if before == nil || now == nil || !before.Allocatable.Same(now.Allocatable) {
+		l.capacities++
+	}
+	switch {
+	case now == nil:
+		delete(l.grown, before.Name)
+	case before == nil || before.Figures.Facts != now.Figures.Facts || !now.Free.Without(before.Free).IsZero() || growsOnNode(before, now):
+		l.ticks++
+		l.grown[now.Name] = l.ticks
+	}
+}
+
+// followReserved records how what is reserved on a cluster has changed.
+func (l *lines) followReserved(cluster string, before, now capacity.Resources) {
+	if l.of != nil && !before.Without(now).IsZero() {
+		l.ticks++
+		l.grown[cluster] = l.ticks
+	}
+}
+
+func growsOnNode(before, now *snapshot.Row) bool {
+	return before.UsableNodes != now.UsableNodes || before.LargestFree != now.LargestFree &&
+		(before.LargestFree == nil || now.LargestFree == nil || !now.LargestFree.Without(*before.LargestFree).IsZero())
+}
+
+// decided takes up a decision that is reserved.
+func (l *lines) decided(name logicalcluster.Name, owner capacity.Owner, d *Decision) {
+	of := l.of[name]
+	if of == nil {
+		return
+	}
+	if before, now := d.promises(); !before.Without(now).IsZero() {
+		l.ease(name)
+	}
+	if waiting := len(of.waiting); waiting > 0 && len(d.Clusters) > 0 && d.Waiting == 0 {
+		of.waiting, of.fronts = slices.DeleteFunc(of.waiting, func(o *waiter) bool { return o.owner == owner }), nil
+		l.waiting -= min(1, waiting) - min(1, len(of.waiting))
+	}
+}

@@ -1,0 +1,270 @@
+package engine
+
+import (
+	"slices"
+	"time"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/filter"
+	"github.com/kcp-placement/placement/engine/internal/fairness"
+	"github.com/kcp-placement/placement/engine/internal/ranking"
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// Turn is the stage that rejects clusters for whose room another workload comes first: one of another workspace, or one of any for which the
+// cluster gathers room.
+const Turn filter.Stage = "Turn"
+
+// notItsTurn does not say whose turn it is: a workspace sees nothing of others.
+var notItsTurn = &filter.Rejection{Stage: Turn, Message: "another workload comes first for what is free there"}
+
+// TurnWithin is how long others wait for a workspace to look at what has become free. Then they go on, until it has looked.
+const TurnWithin = 5 * time.Second
+
+// hasTurn reports whether anyone in a line comes first now on a cluster where others came first when it looked. If nobody does, it waits
+// from now on for those that come first now. Of a line in which nobody is blind, others that are not in it may have waited. fronts are
+// those of clusters, kept from one line to the next, as nothing changes meanwhile.
+func (l *lines) hasTurn(of *line, fronts map[string][]front) bool {
+	blind, known := false, map[string]int{} // how many of the fronts of a cluster know that the line waits for them: the first
+	for _, o := range of.waiting {
+		for _, cluster := range o.blind {
+			blind = true
+			row := l.row(cluster)
+			if row == nil || len(l.gatheredFor(cluster)) > 0 {
+				continue
+			}
+			all, found := fronts[cluster]
+			if !found {
+				all = l.fronts(row)
+				fronts[cluster] = all
+			}
+			me := l.claimant(of, cluster, o.asks(o.classes[0], row), o.priority, o.since, o.name)
+			n := known[cluster]
+			for ; n < len(all) && all[n].first.Compare(&me) < 0; n++ {
+				if all[n].line != of {
+					all[n].by[of.name] = true
+				}
+			}
+			known[cluster] = n
+			if len(all) > 0 && all[0].line == of {
+				all = all[1:]
+			}
+			if len(all) == 0 || all[0].first.Compare(&me) >= 0 {
+				return true
+			}
+		}
+	}
+	return !blind
+}
+
+// hasLines reports whether anybody waits on the fleet that a workspace shares.
+func (w *workspace) hasLines() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.window == nil || w.window.grants == nil {
+		return false
+	}
+	w.fleet.mu.Lock()
+	defer w.fleet.mu.Unlock()
+	return w.fleet.lines.waiting > 0
+}
+
+// othersFirst is the error of a decision that would have a workload get more on clusters where others come first.
+type othersFirst struct{ clusters []string }
+
+func (o *othersFirst) Error() string { return notItsTurn.Message }
+
+// yields returns *othersFirst where a decision would have a workload get more on clusters where others come first: one waits there that
+// precedes it by the rules of fairness, or the cluster gathers room for another. The fleet is locked.
+//
+// Who does not get more in all than it is promised, for example one that has to move, waits for nobody's turn. Nor does the workspace
+// whose fleet it is.
+func (w *workspace) yields(r *Request, d *Decision) error {
+	f := w.fleet
+	l := f.lines.of[w.name]
+	if l == nil || f.lines.waiting == 0 || len(r.Instead) > 0 || !d.getsMore() {
+		return nil
+	}
+	var others othersFirst
+	for i := range d.Clusters {
+		c := &d.Clusters[i]
+		if c.Expired {
+			continue
+		}
+		more, row := c.Reserved.Without(promisedOn(d.held.Claim, c.Name)), f.row(c.Name)
+		if more.IsZero() || row == nil {
+			continue
+		}
+		if d.Divides() { // it takes its turns part by part, as it does in line
+			more = r.Workload.Share(max(1, d.plan.minimum)).Requests
+		}
+		if f.lines.yields(l, r, row, more) {
+			others.clusters = append(others.clusters, c.Name)
+		}
+	}
+	if len(others.clusters) == 0 {
+		return nil
+	}
+	return &others
+}
+
+// mayYield is yields for who only asks.
+func (w *workspace) mayYield(r *Request, d *Decision) error {
+	if w.window == nil || w.window.grants == nil {
+		return nil
+	}
+	w.fleet.mu.Lock()
+	defer w.fleet.mu.Unlock()
+	return w.yields(r, d)
+}
+
+// yields reports whether others come before a request of a workspace that is to have more on a cluster, and has them know.
+func (l *lines) yields(of *line, r *Request, row *snapshot.Row, more capacity.Resources) (others bool) {
+	for _, g := range l.gatheredFor(row.Name) { // the one that has waited too long before the one that reclaims
+		if l.of[g.of].absent(r.Now) {
+			continue
+		}
+		if g.of == of.name && g.owner == r.owner() {
+			return false
+		}
+		g.by[of.name] = true
+		return true
+	}
+	me := l.claimant(of, row.Name, more, r.Priority, r.Since, nameOf(r.owner()))
+	for _, other := range l.of {
+		if other == of || other.absent(r.Now) {
+			continue
+		}
+		if f := l.front(other, row); f.first == nil || f.first.Compare(&me) >= 0 {
+			continue
+		}
+		if other.by[of.name], others = true, true; other.owed.IsZero() {
+			other.owed = r.Now
+		}
+	}
+	for _, o := range of.waiting {
+		o.refused = o.refused || others && o.owner == r.owner()
+	}
+	return others
+}
+
+// absent reports whether others have waited long enough for the workspace to look.
+func (l *line) absent(now time.Time) bool {
+	return !now.IsZero() && !l.owed.IsZero() && now.Sub(l.owed) > TurnWithin
+}
+
+// front is who of a line comes first on a cluster: nobody where first is nil.
+type front struct {
+	*line
+	first *fairness.Claimant
+	// as is all that first follows from, beside who is in the line.
+	as frontAs
+}
+
+type frontAs struct {
+	row                         *snapshot.Row
+	grants                      *grants
+	grown, promised, capacities int64
+}
+
+// front is who of a line comes first on a cluster, of those that would fit there and have not looked since there is more. It is kept as long
+// as nothing changes by which it could be another: so who comes before a claimant is found by comparing it with one of each line.
+func (l *lines) front(of *line, row *snapshot.Row) front {
+	if len(of.waiting) == 0 {
+		return front{}
+	}
+	as := frontAs{row, of.grants, max(l.grown[row.Name], of.eased), of.ledger.Version(), l.capacities}
+	if kept := of.fronts[row.Name]; kept.as == as {
+		return kept
+	}
+	f := front{line: of, as: as}
+	for _, o := range of.waiting {
+		if o.looked >= as.grown && !o.isBlind(row.Name) {
+			continue
+		}
+		for _, c := range o.classes {
+			asks := o.asks(c, row)
+			if lacks, _ := row.Lacking(asks, c.Replica); lacks != "" || !of.ledger.Allows(row.Name, asks) || !c.Admits(row) {
+				continue
+			}
+			if me := l.claimant(of, row.Name, asks, o.priority, o.since, o.name); f.first == nil || me.Compare(f.first) < 0 {
+				f.first = &me
+			}
+		}
+	}
+	if of.fronts == nil {
+		of.fronts = map[string]front{}
+	}
+	of.fronts[row.Name] = f
+	return f
+}
+
+// fronts are those of all lines on a cluster that have one, the first in turn first.
+func (l *lines) fronts(row *snapshot.Row) (all []front) {
+	for _, of := range l.of {
+		if f := l.front(of, row); f.first != nil {
+			all = append(all, f)
+		}
+	}
+	slices.SortFunc(all, func(a, b front) int { return a.first.Compare(b.first) })
+	return all
+}
+
+// claimant is one of a workspace that asks for more on a cluster.
+func (l *lines) claimant(of *line, cluster string, more capacity.Resources, priority int32, since time.Time, name string) fairness.Claimant {
+	me := fairness.Claimant{Priority: priority, Since: since, Workspace: of.name.String(), Workload: name}
+	if g := of.grants.of(cluster); g != nil {
+		promised := of.ledger.Promised(cluster)
+		me.Share = fairness.DominantShare(promised, l.total(of, g), g.Weight)
+		terms := g.terms()
+		me.Guaranteed = terms.Guarantees(promised, more)
+	}
+	return me
+}
+
+// total is what the clusters of a set have together.
+func (l *lines) total(of *line, g *Grant) capacity.Resources {
+	if of.totals == nil || of.totalsOf != l.capacities {
+		of.totals, of.totalsOf = map[*Grant]capacity.Resources{}, l.capacities
+	}
+	total, known := of.totals[g]
+	if !known {
+		for _, cluster := range g.Clusters {
+			if row := l.row(cluster); row != nil && of.grants.of(cluster) == g {
+				total = total.Add(row.Allocatable)
+			}
+		}
+		of.totals[g] = total
+	}
+	return total
+}
+
+// withholds reports whether a workload may get nothing more on a cluster until others have had their turn there.
+func (r *Request) withholds(cluster string) bool { return slices.Contains(r.withheld, cluster) }
+
+// withholds reports whether a cluster was no choice, since others come first there.
+func (d *Decision) withholds(cluster string) bool {
+	return slices.Contains(d.withheld, cluster) && !d.chose(cluster)
+}
+
+// AwaitsTurn reports whether a cluster is feasible but for others, which come first there.
+func (d *Decision) AwaitsTurn() bool {
+	if len(d.withheld) > 0 { // else it costs nothing
+		for v := range d.EachVerdict {
+			if v.Rejection == notItsTurn {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// countWithheld is how many clusters would be feasible for a class if others did not come first there.
+func (d *Decision) countWithheld(c *ranking.Class) (n int) {
+	for _, cluster := range d.withheld {
+		if row := d.row(cluster); row != nil && c.First(row, false, d.now) == nil && !d.chose(cluster) {
+			n++
+		}
+	}
+	return n
+}
