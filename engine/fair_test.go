@@ -484,3 +484,29 @@ func TestTurns(t *testing.T) {
 		t.Errorf("blue waits for one that has left: %s", d.Summary())
 	}
 }
+
+// TestTurnsFollowShares: who comes first follows from what teams have now, and not from what they had when it was asked before.
+func TestTurnsFollowShares(t *testing.T) {
+	s := newShared(t, cluster("a", 10), cluster("b", 10))
+	for _, team := range []logicalcluster.Name{"red", "blue"} {
+		s.grant(team, engine.Grant{Set: "gold", Clusters: []string{"a", "b"}})
+	}
+	decide := func(team logicalcluster.Name, name string, cpu int64, into, want string) {
+		t.Helper()
+		r := s.request(team, name, cpu)
+		r.Into = []string{into}
+		d, err := s.Decide(t.Context(), r)
+		if err != nil || names(d) != want {
+			t.Errorf("%s of %s is on %q, want %q: %v", name, team, names(d), want, err)
+		}
+	}
+	decide("blue", "web", 6, "a", "a")
+	decide(platform, "own", 1, "a", "a")
+	decide(platform, "full", 10, "b", "b")
+	s.SetLine(t.Context(), "red", []engine.Request{s.request("red", "db", 4)})
+	s.Release(platform, workloadOf("own", 1).Reference)
+	decide("blue", "job", 1, "a", "") // red has nothing, and comes first
+	s.Release(platform, workloadOf("full", 10).Reference)
+	decide("red", "big", 8, "b", "b")
+	decide("blue", "job", 1, "a", "a") // red has more than blue
+}

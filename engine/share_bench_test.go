@@ -16,9 +16,9 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// sharedScene is a scene whose clusters teams share.
-func sharedScene(b *testing.B, size, teams int, quota map[string]int64) (*scene, []logicalcluster.Name) {
-	s := newScene(b, size)
+// sharedScene is a scene whose thousand clusters teams share.
+func sharedScene(b *testing.B, teams int, quota map[string]int64) (*scene, []logicalcluster.Name) {
+	s := newScene(b, 1000)
 	var names []logicalcluster.Name
 	for i := range teams {
 		names = append(names, logicalcluster.Name(fmt.Sprintf("root:team-%03d", i)))
@@ -47,7 +47,7 @@ func BenchmarkTeamsDecide(b *testing.B) {
 		quota map[string]int64
 	}{{"free", nil}, {"quota", map[string]int64{capacity.CPU: 1 << 50, capacity.Memory: 1 << 60}}} {
 		b.Run(fmt.Sprintf("%s/clusters=1000", c.name), func(b *testing.B) {
-			s, names := sharedScene(b, 1000, teams, c.quota)
+			s, names := sharedScene(b, teams, c.quota)
 			rounds := make([][]engine.Request, teams)
 			for i, team := range names {
 				for k, w := range classWorkloads("w", each) {
@@ -92,7 +92,7 @@ func BenchmarkTeamsDecide(b *testing.B) {
 func BenchmarkTeamsReport(b *testing.B) {
 	for _, teams := range []int{1, 100} {
 		b.Run(fmt.Sprintf("teams=%d/clusters=1000", teams), func(b *testing.B) {
-			s, names := sharedScene(b, 1000, teams, nil)
+			s, names := sharedScene(b, teams, nil)
 			for _, team := range names {
 				r := s.request(newClass(0))
 				r.Workspace = team
@@ -121,7 +121,7 @@ func benchmarkTeamsMemory(b *testing.B) {
 	rounds := 0
 	for ; b.Loop(); rounds++ {
 		b.StopTimer()
-		s, names := sharedScene(b, 1000, 1, nil)
+		s, names := sharedScene(b, 1, nil)
 		r := s.request(newClass(0))
 		r.Workspace = names[0]
 		if _, err := s.engine.Decide(context.Background(), r); err != nil {
@@ -156,7 +156,7 @@ func benchmarkTeamsMemory(b *testing.B) {
 func BenchmarkTeamsLine(b *testing.B) {
 	b.Run("clusters=1000", func(b *testing.B) {
 		const teams, each = 100, 100
-		s, names := sharedScene(b, 1000, teams, nil)
+		s, names := sharedScene(b, teams, nil)
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 		waiting := make([][]engine.Request, teams)
 		for i, team := range names {

@@ -179,8 +179,9 @@ func (e *evaluation) checkMixed(index int, keys []Key, first int, figures []snap
 
 // mixedHolds reports whether a mixed condition holds for a cluster, of whose row it reads more than the figures.
 func (e *evaluation) mixedHolds(index, position int, row *snapshot.Row, holding uint) bool {
-	c, failing, stamp := &e.class.Mixed[index], uint(0), row.Figures.Facts
-	if holding, failing = c.Check(row, holding); c.Conjunct.Reads().Capacity {
+	c, stamp := &e.class.Mixed[index], row.Figures.Facts
+	holding, failing := c.Check(row, holding)
+	if c.Conjunct.Reads().Capacity {
 		stamp = row.Version
 	}
 	answers := e.mixedAnswers(index, failing)
