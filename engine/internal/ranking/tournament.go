@@ -101,7 +101,12 @@ func (t *Tournament) Best(n int, to []Key) []Key {
 // or changed meanwhile.
 func (t *Tournament) Each(n int, yield func(Key) bool) {
 	var few [8]Key
-	out := few[:0] // these are taken out until the end
+	out := few[:0] // these are taken out until the end, also where yield panics
+	defer func() {
+		for _, key := range out {
+			t.Set(key.Position(), key)
+		}
+	}()
 	for len(out) < n {
 		best := t.best()
 		if best == 0 || !yield(best) || len(out) == n-1 {
@@ -109,9 +114,6 @@ func (t *Tournament) Each(n int, yield func(Key) bool) {
 		}
 		out = append(out, best)
 		t.Set(best.Position(), 0)
-	}
-	for _, key := range out {
-		t.Set(key.Position(), key)
 	}
 }
 

@@ -45,6 +45,27 @@ func TestTournament(t *testing.T) {
 	})
 }
 
+// TestEachPutsBackWhatItTakesOut: however the loop over the best clusters ends, none of them is lost.
+func TestEachPutsBackWhatItTakesOut(t *testing.T) {
+	for how, end := range map[string]func() bool{"breaks": func() bool { return false }, "panics": func() bool { panic("a fault") }} {
+		ranking, strategy := NewTournament(20), StrategyFor(v1alpha1.StrategySpread, 3)
+		for place := range 20 {
+			ranking.Set(place, strategy.Key(place, int64(place), 0, 0))
+		}
+		before, seen := slices.Clone(ranking.Keys()), 0
+		func() {
+			defer func() { _ = recover() }()
+			ranking.Each(20, func(Key) bool {
+				seen++
+				return seen < 5 || end()
+			})
+		}()
+		if seen != 5 || !slices.Equal(ranking.Keys(), before) {
+			t.Errorf("a loop that %s in the 5th of its %d rounds leaves other keys", how, seen)
+		}
+	}
+}
+
 // TestKey: the order of each strategy, and that a key tells what it was made of.
 func TestKey(t *testing.T) {
 	type candidate struct {
