@@ -266,7 +266,7 @@ func TestOfSomeFiles(t *testing.T) {
 		}
 		files := read(t, folder)
 		for _, f := range files { // as one mistypes
-			f.Text = strings.NewReplacer("nvidia.com/gpu", "nvidia.com/gqu", "preferred-location", "preferred-lokation", "weights :=", "wieghts :=", "tier", "teir").Replace(f.Text)
+			f.Text = strings.NewReplacer("nvidia.com/gpu", "nvidia.com/gqu", "preferred-location", "preferred-lokation", "weights :=", "weihts :=", "tier", "teir").Replace(f.Text)
 		}
 		workspaces, wrong := manifest.Reader{Kinds: workload.Kinds()}.Read(files)
 		var all, each []string
