@@ -88,7 +88,7 @@ func scenarioOf(ctx context.Context, w *manifest.Workspace) (*Exported, error) {
 	add := func(name string, objects []*manifest.Object) error {
 		var text strings.Builder
 		for i, o := range objects {
-			part, err := yaml.Marshal(portable(o.Unstructured))
+			part, err := yaml.Marshal(portable(o.Unstructured()))
 			if err != nil {
 				return err
 			}

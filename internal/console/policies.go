@@ -26,7 +26,7 @@ func (v *view) policies(w *manifest.Workspace) (*Policies, error) {
 	p := &Policies{Shown: v.shown(w), Placements: []Text{}, Modules: w.Texts(), Shadow: w.TextsOf(v1alpha1.PolicySetShadow), Builtin: map[string]string{}}
 	maps.DeleteFunc(p.Modules, func(name, _ string) bool { return strings.HasSuffix(name, "_test.rego") })
 	for _, o := range w.Placements {
-		object := o.DeepCopy()
+		object := o.Unstructured().DeepCopy()
 		object.SetManagedFields(nil)
 		delete(object.Object, "status")
 		text, err := yaml.Marshal(object.Object)

@@ -254,7 +254,7 @@ func (c *checker) workspace(ctx context.Context, w *manifest.Workspace) error {
 	for _, o := range w.Workloads {
 		objects[o.String()] = o.Object
 		if o.End() != workload.Controlled && c.tells(o.Object) {
-			c.lintAll(o.Object, linter.Workload(lint.Workload{Unstructured: o.Unstructured, Read: o.Workload}))
+			c.lintAll(o.Object, linter.Workload(lint.Workload{Unstructured: o.Unstructured(), Read: o.Workload}))
 		}
 		if o.Err != nil {
 			if c.tells(o.Object) {

@@ -28,10 +28,10 @@ type delivery struct {
 func (c *checker) delivery(w *manifest.Workspace, clusters []manifest.Typed[v1alpha1.ClusterRegistration]) *delivery {
 	d := &delivery{checker: c, objects: render.NewObjects(c.kinds)}
 	for _, o := range w.ConfigMaps {
-		d.objects.Put(o.Unstructured)
+		d.objects.Put(o.Unstructured())
 	}
 	for _, o := range w.Others {
-		d.objects.Put(o.Unstructured)
+		d.objects.Put(o.Unstructured())
 	}
 	for _, o := range clusters {
 		d.clusters = append(d.clusters, render.Cluster{Name: o.Typed.Name, Location: o.Typed.Spec.Location, Labels: o.Typed.Labels})
@@ -76,7 +76,7 @@ func (d *delivery) placement(o manifest.Typed[v1alpha1.WorkloadPlacement], workl
 
 // render returns what cannot be delivered of a workload to any of the clusters, each once.
 func (d *delivery) render(w manifest.Workload, overrides *render.Overrides) (errs []error) {
-	needs, err := render.NeedsOf(d.kinds, w.Unstructured)
+	needs, err := render.NeedsOf(d.kinds, w.Unstructured())
 	if err != nil {
 		return nil // it is told where the workload is read
 	}
@@ -88,7 +88,7 @@ func (d *delivery) render(w manifest.Workload, overrides *render.Overrides) (err
 			continue
 		}
 		rendered[changes] = true
-		_, err := render.Manifests(render.Request{Kinds: d.kinds, Workload: w.Unstructured, With: with, Changes: changes})
+		_, err := render.Manifests(render.Request{Kinds: d.kinds, Workload: w.Unstructured(), With: with, Changes: changes})
 		for _, err := range split(err) {
 			if !told[err.Error()] {
 				told[err.Error()] = true
@@ -117,7 +117,7 @@ func (d *delivery) inVain(o manifest.Typed[v1alpha1.WorkloadPlacement], override
 	}
 	var containers, kinds []string
 	for _, w := range workloads {
-		templates, err := d.kinds.PodTemplates(w.Unstructured)
+		templates, err := d.kinds.PodTemplates(w.Unstructured())
 		if err != nil {
 			return // it is told where the workload is read
 		}

@@ -292,5 +292,5 @@ func Object(w *manifest.Workspace, d *simulation.Decision) *unstructured.Unstruc
 	i := slices.IndexFunc(w.Workloads, func(o manifest.Workload) bool {
 		return d.Workload == simulation.Workload{APIVersion: o.GetAPIVersion(), Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName()}
 	})
-	return w.Workloads[i].DeepCopy()
+	return w.Workloads[i].Unstructured().DeepCopy()
 }

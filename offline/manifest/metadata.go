@@ -15,14 +15,14 @@ import (
 
 // metadata validates an object's metadata as the API server does. Without it, the accessors of unstructured objects
 // silently drop what is of the wrong type: a workload would lose all its labels.
-func metadata(o *Object) (errs []*Error) {
+func metadata(o *Object) (meta *metav1.ObjectMeta, errs []*Error) {
 	fail := func(path, format string, args ...any) {
 		errs = append(errs, &Error{Position: o.Position(path), Object: o.String(), Field: path, Message: fmt.Sprintf(format, args...)})
 	}
-	fields, found, err := unstructured.NestedMap(o.Object, "metadata")
+	fields, found, err := unstructured.NestedMap(o.whole.Object, "metadata")
 	if err != nil || !found {
 		fail("metadata", "must be an object with a name")
-		return errs
+		return nil, errs
 	}
 	text := func(path string, value any) {
 		switch value.(type) {
@@ -49,16 +49,16 @@ func metadata(o *Object) (errs []*Error) {
 		}
 	}
 	if len(errs) > 0 {
-		return errs
+		return nil, errs
 	}
-	var meta metav1.ObjectMeta
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(fields, &meta, true); err != nil {
+	meta = &metav1.ObjectMeta{}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(fields, meta, true); err != nil {
 		fail("metadata", "%v", err)
-		return errs
+		return nil, errs
 	}
 	if meta.Name == "" {
 		fail("metadata.name", "is missing")
-		return errs
+		return nil, errs
 	}
 	for _, message := range validation.IsDNS1123Subdomain(meta.Name) {
 		fail("metadata.name", "%s", message)
@@ -74,5 +74,6 @@ func metadata(o *Object) (errs []*Error) {
 	for _, wrong := range metav1validation.ValidateLabels(meta.Labels, field.NewPath("metadata", "labels")) {
 		fail(wrong.Field, "%s", wrong.ErrorBody())
 	}
-	return errs
+	meta.ManagedFields = nil
+	return meta, errs
 }

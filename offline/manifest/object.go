@@ -4,14 +4,26 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"weak"
 
 	"go.yaml.in/yaml/v3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/json"
 )
 
 // Object is an object with the positions of its fields. Without a file the positions are empty.
 type Object struct {
-	*unstructured.Unstructured
+	metav1.Object
+
+	apiVersion, kind string
+	// whole is all of it; where that is nil, json is: fields as maps take ten times the room, and most are never asked for again.
+	whole *unstructured.Unstructured
+	json  string
+	// known is what was read of an object that has no errors: it is the same for the same text.
+	known any
+
 	file *File
 	// above is the number of lines before the document, at the path of the object in it, as in items[3]; empty where it is all of it.
 	above    int
@@ -23,8 +35,53 @@ type Object struct {
 // for.
 type document struct {
 	text string
-	once sync.Once
-	root *yaml.Node
+	mu   sync.Mutex
+	root weak.Pointer[yaml.Node]
+}
+
+// NewObject returns an object that is from no file.
+func NewObject(content *unstructured.Unstructured) *Object {
+	return &Object{Object: content, whole: content, apiVersion: content.GetAPIVersion(), kind: content.GetKind()}
+}
+
+// movedTo returns the object as it is in a file that has the same text of it.
+func (o *Object) movedTo(f *File, above int, text string) *Object {
+	moved := *o
+	moved.file, moved.above, moved.document = f, above, &document{text: text}
+	return &moved
+}
+
+// GetAPIVersion returns the API version of the object.
+func (o *Object) GetAPIVersion() string { return o.apiVersion }
+
+// GetKind returns the kind of the object.
+func (o *Object) GetKind() string { return o.kind }
+
+// GroupVersionKind returns the kind of the object with its group and version.
+func (o *Object) GroupVersionKind() schema.GroupVersionKind {
+	return schema.FromAPIVersionAndKind(o.apiVersion, o.kind)
+}
+
+// Unstructured returns all of the object. It must not be changed.
+func (o *Object) Unstructured() *unstructured.Unstructured {
+	if o.whole != nil {
+		return o.whole
+	}
+	content := &unstructured.Unstructured{}
+	if err := json.Unmarshal([]byte(o.json), &content.Object); err != nil {
+		panic(err) // compact has written it
+	}
+	return content
+}
+
+// compact keeps the object as text.
+func (o *Object) compact() {
+	if o.whole == nil {
+		return
+	}
+	if text, err := json.Marshal(o.whole.Object); err == nil { // else it stays as it is
+		o.json, o.whole = string(text), nil
+	}
 }
 
 // File is the file that the object is from; nil where it is from none.
@@ -35,13 +92,22 @@ func (o *Object) node() *yaml.Node {
 	if o.document == nil {
 		return nil
 	}
-	o.document.once.Do(func() {
-		var parsed yaml.Node
-		if yaml.Unmarshal([]byte(o.document.text), &parsed) == nil && len(parsed.Content) > 0 { // as it was when the file was read
-			o.document.root = parsed.Content[0]
-		}
-	})
-	return descend(o.document.root, split(o.at))
+	return descend(o.document.node(), split(o.at))
+}
+
+// node returns the root of the document. It is parsed again where it has been freed.
+func (d *document) node() *yaml.Node {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if root := d.root.Value(); root != nil {
+		return root
+	}
+	var parsed yaml.Node
+	if yaml.Unmarshal([]byte(d.text), &parsed) != nil || len(parsed.Content) == 0 { // as it was when the file was read
+		return nil
+	}
+	d.root = weak.Make(parsed.Content[0])
+	return parsed.Content[0]
 }
 
 // String is for example "WorkloadPlacement default/web".

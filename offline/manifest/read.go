@@ -51,6 +51,8 @@ type reader struct {
 	unknown []LeftOut
 	// calledAt is where the path of a workspace is said.
 	calledAt map[*Workspace]Position
+	// before are the objects of an earlier reading that are read again from the same text.
+	before map[string]*Object
 }
 
 func newReader(kinds *workload.Table) *reader {
@@ -167,6 +169,12 @@ func (r *reader) document(f *File, text string, above int) {
 		}
 		r.fail(p, "%s", message)
 	}
+	if same := r.before[text]; same != nil {
+		if o := same.movedTo(f, above, text); !r.full(o) {
+			r.place(o)
+		}
+		return
+	}
 	var node, second yaml.Node
 	documents := yaml.NewDecoder(strings.NewReader(text))
 	switch err := documents.Decode(&node); {
@@ -222,13 +230,15 @@ func (r *reader) item(o *Object, node *yaml.Node, content any, kind schema.Group
 		r.fail(o.Position(""), "this is not a Kubernetes object")
 		return
 	}
-	o.Unstructured = &unstructured.Unstructured{Object: fields}
+	o.whole = &unstructured.Unstructured{Object: fields}
+	o.Object, o.apiVersion, o.kind = o.whole, o.whole.GetAPIVersion(), o.whole.GetKind()
 	if key := repeated(node); key != nil {
 		r.errs = append(r.errs, &Error{Position: o.position(key), Object: o.String(), Message: fmt.Sprintf("key %q already set in map", key.Value)})
 		return
 	}
 	if !kind.Empty() && fields["kind"] == nil && fields["apiVersion"] == nil {
-		o.SetGroupVersionKind(kind)
+		o.whole.SetGroupVersionKind(kind)
+		o.apiVersion, o.kind = o.whole.GetAPIVersion(), o.whole.GetKind()
 	}
 	items, isList := fields["items"]
 	of, named := strings.CutSuffix(o.GetKind(), "List")
@@ -301,20 +311,27 @@ func (r *reader) place(o *Object) {
 		r.unknown = append(r.unknown, LeftOut{o, workspaceOf(o), err})
 		return
 	}
-	if prefix := o.GetGenerateName(); prefix != "" && o.GetName() == "" {
-		// The API server's suffixes have no 0, so that no other object has the name.
-		r.generated[prefix]++
-		o.SetName(fmt.Sprintf("%s%05d", prefix[:min(len(prefix), maxGenerateName)], r.generated[prefix]))
-	}
-	if wrong := metadata(o); len(wrong) > 0 {
-		r.errs = append(r.errs, wrong...)
-		return
+	generated := false
+	if o.known == nil {
+		if prefix := o.GetGenerateName(); prefix != "" && o.GetName() == "" {
+			// The API server's suffixes have no 0, so that no other object has the name.
+			r.generated[prefix]++
+			o.SetName(fmt.Sprintf("%s%05d", prefix[:min(len(prefix), maxGenerateName)], r.generated[prefix]))
+			generated = true
+		}
+		meta, wrong := metadata(o)
+		if len(wrong) > 0 {
+			r.errs = append(r.errs, wrong...)
+			return
+		}
+		if meta.Namespace == "" && !isClusterScoped(o) {
+			meta.Namespace = metav1.NamespaceDefault
+			o.SetNamespace(metav1.NamespaceDefault)
+		}
+		o.Object = meta
 	}
 	name := workspaceOf(o)
 	w := r.workspace(name)
-	if o.GetNamespace() == "" && !isClusterScoped(o) {
-		o.SetNamespace(metav1.NamespaceDefault)
-	}
 	key := fmt.Sprintf("%s %s %s", name, o.GroupVersionKind().GroupKind(), o)
 	if first, twice := r.seen[key]; twice {
 		r.fail(o.Position(""), "%s is defined twice, first at %s", o, first.Position(""))
@@ -323,6 +340,12 @@ func (r *reader) place(o *Object) {
 	r.seen[key] = o
 	r.called(o)
 	r.add(w, o)
+	if generated { // which name it has depends on what else there is
+		o.known = nil
+	}
+	if !isConfigMap(o) { // those go with workloads
+		o.compact()
+	}
 }
 
 // add adds an object of our API, a ConfigMap, a LimitRange or a workload to a workspace. Workloads are counted later, when all
@@ -333,31 +356,37 @@ func (r *reader) add(w *Workspace, o *Object) {
 	case isOurs(o):
 		r.addOurs(w, o)
 	case isConfigMap(o):
-		configMap, problems := decode.To[corev1.ConfigMap](o.Object)
+		configMap, problems := decoded[corev1.ConfigMap](o)
 		if len(problems) > 0 {
 			r.errs = append(r.errs, unreadable(o, problems)...)
 			return
 		}
-		w.ConfigMaps = append(w.ConfigMaps, Typed[corev1.ConfigMap]{Object: o, Typed: &configMap})
-		if !policy.HasModules(&configMap) {
+		o.known = configMap
+		w.ConfigMaps = append(w.ConfigMaps, Typed[corev1.ConfigMap]{Object: o, Typed: configMap})
+		if !policy.HasModules(configMap) {
 			return
 		}
 		for key, text := range configMap.Data {
 			if strings.HasSuffix(key, ".rego") {
-				w.Modules[policy.ModuleName(&configMap, key)] = Module{Text: text, Set: policy.SetOf(&configMap), object: o, path: "data[" + key + "]"}
+				w.Modules[policy.ModuleName(configMap, key)] = Module{Text: text, Set: policy.SetOf(configMap), object: o, path: "data[" + key + "]"}
 			}
 		}
 	case isLimitRange(o):
 		take(r, &w.LimitRanges, o, nil)
 	default:
-		read := r.kinds.Read(o.Unstructured)
+		read, same := o.known.(*workload.Object)
+		if !same {
+			read = r.kinds.Read(o.whole)
+			o.known = read
+		}
 		if known := read.Known(); known.Controller != "" {
 			w.LeftOut = append(w.LeftOut, LeftOut{o, w.Name, errors.New("metadata.ownerReferences: " + known.WhyNot())})
 			return
 		}
-		if o.file != nil { // a server has dropped them, or knows them
-			for _, f := range lint.UnknownFields(o.Unstructured) {
+		if o.file != nil && !same { // a server has dropped them, or knows them
+			for _, f := range lint.UnknownFields(o.whole) {
 				r.errs = append(r.errs, &Error{Position: o.PositionOfKey(f.Field), Object: f.Object, Field: f.Field, Message: f.Message})
+				o.known = nil
 			}
 		}
 		w.Workloads = append(w.Workloads, Workload{Object: o, Workload: read.Known(), read: read})
@@ -383,7 +412,10 @@ func (r *reader) addOurs(w *Workspace, o *Object) {
 		r.fail(o.Position("kind"), "%s", message)
 		return
 	}
-	wrong := k.validate(o)
+	var wrong []*Error
+	if o.known == nil {
+		wrong = k.validate(o)
+	}
 	switch o.GetKind() {
 	case "ClusterRegistration":
 		take(r, &w.Clusters, o, wrong)
@@ -410,16 +442,28 @@ func (r *reader) addOurs(w *Workspace, o *Object) {
 
 // take adds an object, even with errors if it can be decoded, so that later checks find its other errors, too.
 func take[T any](r *reader, into *[]Typed[T], o *Object, wrong []*Error) {
-	typed, problems := decode.To[T](o.Object)
+	typed, problems := decoded[T](o)
 	if len(problems) == 0 {
-		*into = append(*into, Typed[T]{o, &typed, len(wrong) > 0})
+		*into = append(*into, Typed[T]{o, typed, len(wrong) > 0})
 	}
 	for _, e := range unreadable(o, problems) {
 		if !slices.ContainsFunc(wrong, func(w *Error) bool { return w.Field == e.Field }) {
 			wrong = append(wrong, e)
 		}
 	}
+	if len(wrong) == 0 {
+		o.known = typed
+	}
 	r.errs = append(r.errs, wrong...)
+}
+
+// decoded returns an object as its type.
+func decoded[T any](o *Object) (*T, decode.Problems) {
+	if known, same := o.known.(*T); same {
+		return known, nil
+	}
+	typed, problems := decode.To[T](o.whole.Object)
+	return &typed, problems
 }
 
 func unreadable(o *Object, problems decode.Problems) (errs []*Error) {
@@ -456,7 +500,7 @@ func (r *reader) isUnknown(o *Object) error {
 func (r *reader) leaveOut() {
 	for _, u := range r.unknown {
 		near := r.kinds.Nearest(u.GetAPIVersion(), u.GetKind())
-		if near != nil && near.Kind == u.GetKind() || r.isNamed(u) || hasPods(u.Object.Object, "") {
+		if near != nil && near.Kind == u.GetKind() || r.isNamed(u) || hasPods(u.whole.Object, "") {
 			w := r.workspace(u.workspace)
 			w.LeftOut = append(w.LeftOut, u)
 		}

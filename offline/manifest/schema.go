@@ -75,17 +75,17 @@ func newKind(definition *apiextensionsv1.CustomResourceDefinition) (*kind, error
 
 // validate validates an object against its schema as the API server does, and sets defaults.
 func (k *kind) validate(o *Object) (errs []*Error) {
-	unknown := pruning.PruneWithOptions(o.Object, k.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
+	unknown := pruning.PruneWithOptions(o.whole.Object, k.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
 	for _, path := range unknown {
 		message := "unknown field" + spelling.DidYouMean(lastOf(path), k.siblings(path))
 		errs = append(errs, &Error{Position: o.PositionOfKey(path), Object: o.String(), Field: path, Message: message})
 	}
-	defaulting.PruneNonNullableNullsWithoutDefaults(o.Object, k.structural)
-	defaulting.Default(o.Object, k.structural)
-	wrong := validation.ValidateCustomResource(nil, o.Object, k.validator)
-	wrong = append(wrong, listtype.ValidateListSetsAndMaps(nil, k.structural, o.Object)...)
+	defaulting.PruneNonNullableNullsWithoutDefaults(o.whole.Object, k.structural)
+	defaulting.Default(o.whole.Object, k.structural)
+	wrong := validation.ValidateCustomResource(nil, o.whole.Object, k.validator)
+	wrong = append(wrong, listtype.ValidateListSetsAndMaps(nil, k.structural, o.whole.Object)...)
 	if len(wrong) == 0 {
-		wrong, _ = k.rules.Validate(context.Background(), nil, k.structural, o.Object, nil, celconfig.RuntimeCELCostBudget)
+		wrong, _ = k.rules.Validate(context.Background(), nil, k.structural, o.whole.Object, nil, celconfig.RuntimeCELCostBudget)
 	}
 	for _, e := range wrong {
 		message := e.ErrorBody()
@@ -104,7 +104,7 @@ func (k *kind) validate(o *Object) (errs []*Error) {
 func (k *kind) asMember(o *Object, path string) string {
 	elements := split(path)
 	s := k.at(elements)
-	value, found, err := unstructured.NestedString(o.Object, elements...)
+	value, found, err := unstructured.NestedString(o.whole.Object, elements...)
 	if s == nil || s.ValueValidation == nil || len(s.ValueValidation.Required) != 1 || !found || err != nil {
 		return ""
 	}

@@ -250,15 +250,28 @@ func (w *Workspace) At(module string, row, column int) (p Place, found bool) {
 func Name(module string) string { return module[strings.LastIndexByte(module, '/')+1:] }
 
 // Read is Reader.Read with the kinds of workload that are known without being told.
-func Read(files []*File) ([]*Workspace, []*Error) { return Reader{workload.Kinds()}.Read(files) }
+func Read(files []*File) ([]*Workspace, []*Error) { return Reader{Kinds: workload.Kinds()}.Read(files) }
 
-// Reader reads objects. Kinds are those of workloads.
-type Reader struct{ Kinds *workload.Table }
+// Reader reads objects.
+type Reader struct {
+	// Kinds are those of workloads.
+	Kinds *workload.Table
+	// Before is what the same kinds were read into earlier: what is unchanged of it is not read again, and shared.
+	Before []*Workspace
+}
 
 // Read reads files of objects and of Rego into workspaces, sorted by name. A Rego file is a module of every workspace.
 // Objects with errors may be left out: those that are not are Refused. Errors come in the order of the files.
 func (by Reader) Read(files []*File) ([]*Workspace, []*Error) {
 	r := newReader(by.Kinds)
+	r.before = map[string]*Object{}
+	for _, w := range by.Before {
+		for _, o := range w.objects {
+			if o.known != nil && o.document != nil && o.at == "" {
+				r.before[o.document.text] = o
+			}
+		}
+	}
 	for _, f := range files {
 		if !strings.HasSuffix(f.Name, ".rego") {
 			r.read(f)
@@ -267,7 +280,7 @@ func (by Reader) Read(files []*File) ([]*Workspace, []*Error) {
 	r.leaveOut()
 	r.nameByPath()
 	for _, u := range r.unknown {
-		if w := r.byName[u.workspace]; w != nil && render.CanGo(u.Unstructured) {
+		if w := r.byName[u.workspace]; w != nil && render.CanGo(u.whole) {
 			if u.GetNamespace() == "" {
 				u.SetNamespace(metav1.NamespaceDefault)
 			}
@@ -315,7 +328,7 @@ func (by Reader) FromObjects(live ...Live) ([]*Workspace, []*Error) {
 		w := r.workspace(l.Name)
 		w.Path = l.Path
 		for _, u := range l.Objects {
-			if o := (&Object{Unstructured: u}); r.isUnknown(o) == nil {
+			if o := NewObject(u); r.isUnknown(o) == nil {
 				r.add(w, o)
 			} else {
 				w.Others = append(w.Others, o)

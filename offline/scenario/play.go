@@ -224,7 +224,7 @@ func (p *player) readDecisions(o *unstructured.Unstructured) error {
 // nameOf is how steps name an object: "Deployment default/web", with the workspace before it where that is another one, as in
 // "root:teams:shop Deployment default/web".
 func nameOf(o *unstructured.Unstructured) string {
-	return within(workspaceOf(o), (&manifest.Object{Unstructured: o}).String())
+	return within(workspaceOf(o), manifest.NewObject(o).String())
 }
 
 func workspaceOf(o *unstructured.Unstructured) logicalcluster.Name {
@@ -327,15 +327,16 @@ func (p *player) put(ctx context.Context, workspaces []*manifest.Workspace, wron
 	}
 	for _, w := range workspaces {
 		for _, o := range w.Objects() {
+			object := o.Unstructured().DeepCopy()
 			if w.Name != manifest.DefaultWorkspace {
-				setWorkspace(o.Unstructured, w.Name)
+				setWorkspace(object, w.Name)
 			}
 			if o.GetKind() == "ClusterRegistration" {
-				if err := p.connect(o.Unstructured); err != nil {
+				if err := p.connect(object); err != nil {
 					return err
 				}
 			}
-			if err := p.Put(ctx, o.Unstructured); err != nil {
+			if err := p.Put(ctx, object); err != nil {
 				return fmt.Errorf("%s: %w", o, err)
 			}
 		}

@@ -185,10 +185,10 @@ func renderDecision(kinds *workload.Table, w *manifest.Workspace, d *simulation.
 func companionsOf(kinds *workload.Table, w *manifest.Workspace, object *unstructured.Unstructured) ([]*unstructured.Unstructured, []render.Reference, error) {
 	objects := render.NewObjects(kinds)
 	for _, o := range w.ConfigMaps {
-		objects.Put(o.Unstructured)
+		objects.Put(o.Unstructured())
 	}
 	for _, o := range w.Others {
-		objects.Put(o.Unstructured)
+		objects.Put(o.Unstructured())
 	}
 	needs, err := render.NeedsOf(kinds, object)
 	if err != nil {

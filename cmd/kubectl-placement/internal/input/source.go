@@ -30,6 +30,8 @@ type Source struct {
 	companions bool
 	// works: Works are read, too.
 	works bool
+	// read are the kinds and what was read of the files, for when they are read again.
+	read manifest.Reader
 }
 
 // NewSource adds the flags of a source to a command.
@@ -105,7 +107,17 @@ func (s *Source) Load(c *cobra.Command) ([]*manifest.Workspace, error) {
 		}
 		return s.live(c.Context(), kinds, c.ErrOrStderr())
 	}
-	workspaces, err := Workspaces(c, s.files)
+	if s.read.Kinds == nil {
+		kinds, err := Kinds(c)
+		if err != nil {
+			return nil, err
+		}
+		s.read.Kinds = kinds
+	}
+	workspaces, err := read(c, s.files, s.read)
+	if workspaces != nil {
+		s.read.Before = workspaces
+	}
 	if workspaces == nil || s.workspace == "" {
 		return workspaces, err
 	}
@@ -125,15 +137,19 @@ func (s *Source) About() logicalcluster.Name { return s.about }
 // Workspaces reads the workspaces of files and folders. Objects with errors are left out, as kubectl goes on with the others; then
 // there are workspaces, and an exit.Failure.
 func Workspaces(c *cobra.Command, paths []string) ([]*manifest.Workspace, error) {
-	files, err := Files(c.Context(), paths, c.InOrStdin(), ManifestEndings...)
-	if err != nil {
-		return nil, err
-	}
 	kinds, err := Kinds(c)
 	if err != nil {
 		return nil, err
 	}
-	workspaces, errs := manifest.Reader{Kinds: kinds}.Read(files)
+	return read(c, paths, manifest.Reader{Kinds: kinds})
+}
+
+func read(c *cobra.Command, paths []string, by manifest.Reader) ([]*manifest.Workspace, error) {
+	files, err := Files(c.Context(), paths, c.InOrStdin(), ManifestEndings...)
+	if err != nil {
+		return nil, err
+	}
+	workspaces, errs := by.Read(files)
 	for _, w := range workspaces {
 		w.LeaveOutRefused()
 	}
