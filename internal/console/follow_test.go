@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"weak"
 
@@ -75,5 +76,25 @@ func try(t *testing.T, handler http.Handler) {
 	t.Helper()
 	if played, status := ask[console.Played](t, handler, "POST", "/api/v1/playground", "{}"); status != http.StatusOK || played.Diff == nil {
 		t.Fatalf("%d: %+v", status, played)
+	}
+}
+
+// slow is a source that takes an hour to read.
+type slow read
+
+func (s slow) Follow(_ context.Context, tell func(console.Reading)) {
+	time.Sleep(time.Hour)
+	tell(console.Reading{Workspaces: s, At: time.Now()})
+}
+
+// TestSlowReading: whatever a page asks for is answered once the workspaces are read, however long that takes.
+func TestSlowReading(t *testing.T) {
+	for _, path := range []string{"/api/v1/workspaces", "/api/v1/fleet", "/api/v1/workloads", "/api/v1/policies", "/api/v1/series"} {
+		workspaces := example(t, "team-ml")
+		synctest.Test(t, func(t *testing.T) {
+			if _, status := ask[any](t, serve(slow(workspaces)), "GET", path, ""); status != http.StatusOK {
+				t.Errorf("%s: %d", path, status)
+			}
+		})
 	}
 }

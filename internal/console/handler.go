@@ -41,7 +41,7 @@ var (
 const (
 	// maxBody bounds what a request may hold.
 	maxBody = 4 << 20
-	// patience is how long a request waits for what it is about to be read, or tried.
+	// patience is how long a request waits for what is tried, or explained.
 	patience = 60 * time.Second
 )
 
@@ -140,9 +140,7 @@ func (h *handler) open(r *http.Request, workspace string) (*asked, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, done := context.WithTimeout(r.Context(), patience)
-	defer done()
-	s, err := m.first(ctx)
+	s, err := m.first(r.Context()) // however long it takes to read it: no page can do without
 	if err != nil {
 		if s.err != nil {
 			drop()

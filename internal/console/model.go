@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -25,8 +24,6 @@ type model struct {
 	used      time.Time
 	listeners int
 }
-
-var errNotYet = errors.New("the workspace is being read, which takes long: ask again in a moment")
 
 // follow begins to follow a source. Of files, a workspace without decisions is shown as it would be placed.
 func follow(source Source, files bool, boot string) *model {
@@ -95,8 +92,10 @@ func (m *model) state() state {
 	return state{m.latest, m.behind, m.err, m.changed}
 }
 
-// first returns the state once there is any.
+// first returns the state once there is any. Who waits for it has the source followed.
 func (m *model) first(ctx context.Context) (state, error) {
+	m.listen(1)
+	defer m.listen(-1)
 	for {
 		s := m.state()
 		if s.view != nil || s.err != nil {
@@ -105,7 +104,7 @@ func (m *model) first(ctx context.Context) (state, error) {
 		select {
 		case <-s.changed:
 		case <-ctx.Done():
-			return s, errNotYet
+			return s, context.Cause(ctx)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,6 +73,24 @@ func start(t testing.TB, files ...string) *console {
 		t.Fatalf("the console prints %q in place of its link", line)
 	}
 	return &console{url: url, token: token, process: c.Process}
+}
+
+// read waits until the console has read its files, however long that takes.
+func (c *console) read(t testing.TB) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.url+"/api/v1/workspaces", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+c.token)
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if answer.StatusCode != http.StatusOK {
+		t.Fatal(answer.Status)
+	}
 }
 
 // run returns what a command of kubectl placement prints as JSON.
