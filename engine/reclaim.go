@@ -118,9 +118,7 @@ type Reclaim struct {
 // Reclaims returns what is to be given up on a fleet, and for whom, the one that has waited longest first. It is for the owners of the fleet: no
 // other workspace may see any of it.
 func (e *Engine) Reclaims(fleet logicalcluster.Name) (all []Reclaim) {
-	e.making.Lock()
-	f := e.fleets[fleet]
-	e.making.Unlock()
+	f := e.fleetOf(fleet)
 	if f == nil {
 		return nil
 	}

@@ -124,9 +124,7 @@ func (e *Engine) Unshare(workspace logicalcluster.Name) {
 
 // ReleaseAll gives back all that is reserved for a workspace on a fleet, and returns whether that was anything.
 func (e *Engine) ReleaseAll(workspace, fleet logicalcluster.Name) (freed bool) {
-	e.making.Lock()
-	f := e.fleets[fleet]
-	e.making.Unlock()
+	f := e.fleetOf(fleet)
 	if f == nil {
 		return false
 	}
@@ -239,11 +237,16 @@ func (e *Engine) Room(workspace logicalcluster.Name) map[string]capacity.Resourc
 	return room
 }
 
+// fleetOf returns the fleet of a workspace, nil where there is none.
+func (e *Engine) fleetOf(workspace logicalcluster.Name) *fleet {
+	e.making.Lock()
+	defer e.making.Unlock()
+	return e.fleets[workspace]
+}
+
 // Accounts returns what workspaces have of a fleet, those of each by the names of their sets.
 func (e *Engine) Accounts(fleet logicalcluster.Name) (all []Account) {
-	e.making.Lock()
-	f := e.fleets[fleet]
-	e.making.Unlock()
+	f := e.fleetOf(fleet)
 	if f == nil {
 		return nil
 	}
