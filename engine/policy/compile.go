@@ -268,6 +268,37 @@ func (c *Compiler) parse(file, text string) (*ast.Module, error) {
 	return ast.ParseModuleWithOpts(file, text, c.ParserOptions())
 }
 
+// SameRules reports whether modules, given as text by file name, are the same but for comments and layout. Those that cannot be parsed
+// are not.
+func (c *Compiler) SameRules(a, b map[string]string) (same bool) {
+	defer func() {
+		if recover() != nil { // as in compile
+			same = false
+		}
+	}()
+	if withinLimits(a) != nil || withinLimits(b) != nil {
+		return false
+	}
+	for file, text := range a {
+		other, both := b[file]
+		if !both {
+			return false
+		}
+		if text == other {
+			continue
+		}
+		one, err := c.parse(file, text)
+		if err != nil {
+			return false
+		}
+		two, err := c.parse(file, other)
+		if err != nil || !one.Equal(two) {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
 var sample = Input{
 	Workspace: "sample",
 	Placement: workload.Placement{Name: "sample", Namespace: "default"},

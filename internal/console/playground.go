@@ -12,6 +12,7 @@ import (
 
 	"github.com/kcp-dev/logicalcluster/v3"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/engine/disruption"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -37,6 +38,13 @@ type table struct {
 	decided simulation.Assignments
 	// bases are what is in force, placed: as decided, and anew.
 	bases map[bool]*base
+	// last is what was tried last, and moved what; nil where that may depend on more than its rules.
+	last *tried
+}
+
+type tried struct {
+	*Play
+	diff *simulation.Diff
 }
 
 // base is what is in force, placed.
@@ -78,7 +86,7 @@ func (t *table) leave() {
 
 // free is called by who has the turn.
 func (t *table) free() {
-	t.trial, t.decided = nil, simulation.Assignments{}
+	t.trial, t.decided, t.last = nil, simulation.Assignments{}, nil
 	clear(t.bases)
 }
 
@@ -129,6 +137,10 @@ func (t *table) diff(ctx context.Context, p *Play, overlaid []*manifest.Workspac
 	}
 	t.idle.Stop()
 	defer t.idle.Reset(trialIdle)
+	if t.last != nil && t.last.same(p) {
+		return t.last.diff, "", nil
+	}
+	t.last = nil
 	b, err := t.base(ctx, p.Fresh)
 	if err != nil {
 		return nil, "", err
@@ -149,7 +161,21 @@ func (t *table) diff(ctx context.Context, p *Play, overlaid []*manifest.Workspac
 	if err != nil {
 		return nil, "", err
 	}
-	return simulation.Compare(b.before, after), "", nil
+	diff := simulation.Compare(b.before, after)
+	if !slices.ContainsFunc(after.Decisions, func(d simulation.Decision) bool { return d.Failed() }) { // errors tell the line of a module
+		t.last = &tried{p, diff}
+	}
+	return diff, "", nil
+}
+
+// same reports whether two plays move the same: they differ in the comments and the layout of policies at most.
+func (p *Play) same(other *Play) bool {
+	if p.Workspace != other.Workspace || p.Fresh != other.Fresh || !ptr.Equal(p.DisruptionPercent, other.DisruptionPercent) ||
+		!maps.Equal(p.Placements, other.Placements) || (p.Modules == nil) != (other.Modules == nil) {
+		return false
+	}
+	compiler, err := compiler()
+	return err == nil && compiler.SameRules(p.Modules, other.Modules)
 }
 
 // placementFile is what the name of the file begins with that a placement is tried as.

@@ -53,9 +53,12 @@ func (v *view) policies(w *manifest.Workspace) (*Policies, error) {
 	return p, err
 }
 
+// compiler of policies that are not tried.
+var compiler = sync.OnceValues(func() (*policy.Compiler, error) { return policy.NewCompiler(policy.Options{}) })
+
 // builtinWeights are those of a workspace without policies.
 var builtinWeights = sync.OnceValues(func() (map[string]int64, error) {
-	compiler, err := policy.NewCompiler(policy.Options{})
+	compiler, err := compiler()
 	if err != nil {
 		return nil, err
 	}
