@@ -35,8 +35,9 @@ func (l *Local) Open(token, _ string) (caller, of string, from Source, err error
 // Describe implements Callers.
 func (l *Local) Describe() (source, from string) { return l.Kind, l.Name }
 
-// gcPercent has the garbage of reading ten thousand objects take half as much memory as they do, instead of as much.
-const gcPercent = 50
+// gcPercent has garbage take a third of the memory that is in use, instead of as much. A try on ten thousand workloads takes a fifth more
+// CPU time than with 50, and the console 40 MB less.
+const gcPercent = 30
 
 // Serve serves until ctx ends, and then ends gracefully. Memory counts for more than time here, unless GOGC says otherwise.
 func Serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
