@@ -56,8 +56,7 @@ func (p *pass) followDrains() {
 		}
 	}
 	for key := range p.store.leaving {
-		d, _, _ := p.store.get(key)
-		for _, from := range d.Leaving {
+		for _, from := range p.store.leavingNow(key) {
 			if drain := p.drains[from.Name]; drain != nil {
 				drain.Leaving++
 			}

@@ -185,10 +185,7 @@ func (f *fleet) unpromised(p promises, exactly bool) string {
 	for cluster := range f.clusters {
 		runs := f.requestedBy(cluster)
 		for uid, runs := range runs {
-			promised, decided := p[cluster][uid]
-			if !decided && !exactly {
-				continue // it is deleted, and on its way out
-			}
+			promised := p[cluster][uid]
 			if runs.Cmp(promised) > 0 || exactly && runs.Cmp(promised) < 0 {
 				wrong = append(wrong, fmt.Sprintf("%s: pods of %s request %s, and %s are promised", cluster, uid, runs.String(), promised.String()))
 			}
