@@ -80,6 +80,8 @@ type observedStatus struct {
 	UpdatedNumberScheduled int32 `json:"updatedNumberScheduled"`
 	NumberReady            int32 `json:"numberReady"`
 	NumberAvailable        int32 `json:"numberAvailable"`
+	// ObservedGeneration is nil where the kind does not say of which generation its status is.
+	ObservedGeneration *int64 `json:"observedGeneration"`
 	// Ready of a Job is a number; what is no number is left out.
 	Conditions []observedCondition `json:"conditions"`
 }
@@ -91,11 +93,15 @@ type observedCondition struct {
 	Message string                 `json:"message"`
 }
 
-// statusOf reads an object's status. What cannot be read is left out.
+// statusOf reads an object's status. What cannot be read is left out, as are pods of a template that is not the object's any more: a status of an
+// earlier generation calls these updated.
 func statusOf(object *unstructured.Unstructured) *observedStatus {
 	observed, _ := decode.To[observedStatus](object.Object["status"])
 	replicas, _, _ := unstructured.NestedInt64(object.Object, "spec", "replicas")
 	observed.Desired = int32(min(max(replicas, 0), math.MaxInt32))
+	if of := observed.ObservedGeneration; of != nil && *of != object.GetGeneration() {
+		observed.UpdatedReplicas, observed.UpdatedNumberScheduled = 0, 0
+	}
 	return &observed
 }
 

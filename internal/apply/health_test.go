@@ -30,6 +30,18 @@ func TestHealth(t *testing.T) {
 			counts: &v1alpha1.WorkloadCounts{Desired: 2, Replicas: 3, Updated: 1, Ready: 2, Available: 2},
 		},
 		{
+			name: "the status is of an earlier template", health: v1alpha1.HealthInProgress, message: "Deployment generation is 2, but latest observed generation is 1",
+			object: `{kind: Deployment, apiVersion: apps/v1, metadata: {generation: 2}, spec: {replicas: 1}, status: {observedGeneration: 1, replicas: 1,
+				updatedReplicas: 1, readyReplicas: 1, availableReplicas: 1, conditions: [{type: Available, status: "True"}]}}`,
+			counts: &v1alpha1.WorkloadCounts{Desired: 1, Replicas: 1, Ready: 1, Available: 1},
+		},
+		{
+			name: "the status is of an earlier template, of a DaemonSet", health: v1alpha1.HealthInProgress, message: "DaemonSet generation is 2, but latest observed generation is 1",
+			object: `{kind: DaemonSet, apiVersion: apps/v1, metadata: {generation: 2}, status: {observedGeneration: 1, desiredNumberScheduled: 2, currentNumberScheduled: 2,
+				updatedNumberScheduled: 2, numberReady: 2, numberAvailable: 2}}`,
+			counts: &v1alpha1.WorkloadCounts{Desired: 2, Replicas: 2, Ready: 2, Available: 2},
+		},
+		{
 			name: "a quota forbids pods", health: v1alpha1.HealthInProgress, message: "Replicas: 0/2", complaint: "FailedCreate: pods is forbidden: exceeded quota",
 			object: `{kind: Deployment, apiVersion: apps/v1, metadata: {generation: 1}, spec: {replicas: 2}, status: {observedGeneration: 1,
 				conditions: [{type: Progressing, status: "True"}, {type: ReplicaFailure, status: "True", reason: FailedCreate, message: "pods is forbidden: exceeded quota"}]}}`,
