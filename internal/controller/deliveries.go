@@ -152,24 +152,6 @@ func (p *pass) leaving(before, after *v1alpha1.WorkloadDecision) []v1alpha1.Leav
 	return leaving
 }
 
-// comeBack has a decision reserve no less on clusters that the workload was leaving than what may still run there. It returns whether that is more
-// than the decision has asked for: stillRuns says from when on it is not.
-func comeBack(leaving []v1alpha1.LeavingCluster, d *v1alpha1.WorkloadDecision) (more bool) {
-	for i := range d.Clusters {
-		c := &d.Clusters[i]
-		at := slices.IndexFunc(leaving, func(l v1alpha1.LeavingCluster) bool { return l.Name == c.Name })
-		if at < 0 || c.ReservationExpiredAt != nil {
-			continue
-		}
-		left, err := capacity.FromResourceList(leaving[at].Reserved)
-		asks := reservedOn(d, c)
-		if all := asks.Combine(left, func(a, b int64) int64 { return max(a, b) }); err == nil && !all.Same(asks) {
-			c.Reserved, more = all.ResourceList(), true
-		}
-	}
-	return more
-}
-
 // followDepartures takes the clusters off decisions that their workloads have left for good.
 func (p *pass) followDepartures() {
 	asked := map[types.UID]bool{}

@@ -216,29 +216,6 @@ func TestWhatEndsStaysReserved(t *testing.T) {
 	}
 }
 
-// TestWhatComesBackReservesWhatRuns: a workload that comes back to a cluster that it leaves, and asks for less there, keeps what it had until the
-// agent says that no more of it runs.
-func TestWhatComesBackReservesWhatRuns(t *testing.T) {
-	d := newDelivered(t, testCluster("a", "4"), testCluster("b", "4"))
-	d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(pinned)}
-	d.workloads = []*workloadObject{pin(delivers("web", 2000), "a")}
-	d.pass()
-	d.runs("a", false, "web")
-	d.workloads = []*workloadObject{pin(delivers("web", 2000), "b")}
-	d.pass()
-	back := pin(delivers("web", 500), "a")
-	back.source.Generation = 2
-	d.workloads = []*workloadObject{back}
-	for range 2 {
-		d.pass()
-		d.expect(map[string]string{"web": "a"})
-		if got := 4000 - d.free("a"); got != 2000 {
-			t.Errorf("%d are reserved", got)
-		}
-		d.restart()
-	}
-}
-
 // TestTheFinalizerFreesAtOnce: once the finalizer is taken off, the agents have said that nothing is left.
 func TestTheFinalizerFreesAtOnce(t *testing.T) {
 	d := newDelivered(t, testCluster("a", "4"))

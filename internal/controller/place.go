@@ -413,16 +413,11 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 		leaves = departing
 	}
 	result.Leaving = p.leaving(leaves, &result)
-	comesBack := comeBack(leaves.Leaving, &result)
 	result.History = historyOf(item, decision, result.Clusters, p.now())
 	p.metrics.countMove(item.stored.History, result.History)
 	after := clusterNames(result.Clusters)
 	p.store.put(item.key, namespacedName(item.owner.object), result)
-	if comesBack {
-		p.restoreReservation(item.key)
-	} else {
-		p.hold(item.key)
-	}
+	p.hold(item.key)
 	if item.tried {
 		item.attempt = attempt{}
 		p.index.wait(item, false)
