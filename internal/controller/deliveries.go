@@ -167,10 +167,6 @@ func (p *pass) followDepartures() {
 		if len(left) == len(d.Leaving) {
 			continue
 		}
-		if len(left)+len(d.Clusters) == 0 {
-			p.release(key)
-			continue
-		}
 		d.Leaving = left
 		p.store.put(key, record.current.placement, d)
 		p.hold(key)

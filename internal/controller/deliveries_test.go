@@ -8,14 +8,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine/disruption"
-	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/delivery"
 )
 
@@ -134,115 +132,6 @@ func TestWhatIsLeftStaysReserved(t *testing.T) {
 			t.Errorf("leaving %v", leaving)
 		}
 	}
-}
-
-// TestWhatEndsStaysReserved: a workload that has no decision any more, for whatever reason, keeps what it had reserved until it is gone from its
-// cluster, through restarts too.
-func TestWhatEndsStaysReserved(t *testing.T) {
-	remove := func(d *delivered) {
-		d.works[0].Spec.Manifests[0].WhenUnselected = v1alpha1.RemoveUnselected
-	}
-	evicted := func(d *delivered) {
-		d.clusters[0] = d.clusters[0].DeepCopy()
-		d.clusters[0].Spec.Taints = []corev1.Taint{{Key: "k", Effect: corev1.TaintEffectNoExecute}}
-	}
-	for name, c := range map[string]struct {
-		ends func(*delivered)
-		// after is what is reserved once it is gone, and at once what is before that, 2000 unless it is set.
-		after  int64
-		atOnce bool
-	}{
-		"deleted": {ends: func(d *delivered) { d.workloads = nil }},
-		"deleted while it is held": {ends: func(d *delivered) {
-			d.workloads = []*workloadObject{deleting("web", 2000)}
-			d.pass()
-			d.workloads = nil // somebody has taken the finalizer off
-		}},
-		"deleted with its placement": {ends: func(d *delivered) { d.workloads, d.placements = []*workloadObject{deleting("web", 2000)}, nil }},
-		"made again": {ends: func(d *delivered) {
-			again := delivers("web", 3000)
-			again.UID, again.workload.UID, again.source.UID = "web2", "web2", "web2"
-			d.workloads = []*workloadObject{again}
-		}, after: 3000},
-		"not selected, and removed": {ends: func(d *delivered) { remove(d); d.placements = nil }},
-		"not selected, and kept":    {ends: func(d *delivered) { d.placements = nil }, atOnce: true},
-		"no cluster is found":       {ends: evicted},
-		"lost": {ends: func(d *delivered) {
-			d.clusters[0] = d.clusters[0].DeepCopy()
-			d.clusters[0].Status.Conditions[0].Status, d.clusters[0].Status.Conditions[0].Reason = corev1.ConditionFalse, v1alpha1.ClusterLostReason
-			d.workloads = nil
-		}, atOnce: true},
-		"not delivered": {ends: func(d *delivered) { d.clusters[0], d.workloads = testCluster("a", "4"), nil }, atOnce: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			d := newDelivered(t, testCluster("a", "4"))
-			d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
-			d.workloads = []*workloadObject{delivers("web", 2000)}
-			d.pass()
-			d.runs("a", false, "web")
-			d.show()
-			d.pass()
-			reserved := func(when string, want int64) {
-				t.Helper()
-				d.show()
-				d.pass()
-				if got := 4000 - d.free("a"); got != want {
-					t.Errorf("%s: %d reserved, want %d", when, got, want)
-				}
-			}
-			held := int64(2000)
-			if c.atOnce {
-				held = 0
-			}
-			c.ends(d)
-			reserved("at once", held)
-			d.sleep(time.Minute)
-			reserved("while it runs", held)
-			d.restart()
-			reserved("after a restart", held)
-			d.runs("a", true)
-			reserved("before the agent has removed it", held)
-			d.runs("a", false)
-			d.pass() // which writes that
-			reserved("once it is gone", c.after)
-			if c.after == 0 && len(d.stored) > 0 {
-				t.Errorf("%d slices are left", len(d.stored))
-			}
-			d.writes = nil
-			if d.pass(); len(d.writes) > 0 {
-				t.Errorf("written at rest: %v", d.writes)
-			}
-		})
-	}
-}
-
-// TestTheFinalizerFreesAtOnce: once the finalizer is taken off, the agents have said that nothing is left.
-func TestTheFinalizerFreesAtOnce(t *testing.T) {
-	d := newDelivered(t, testCluster("a", "4"))
-	d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
-	d.workloads = []*workloadObject{delivers("web", 2000)}
-	d.pass()
-	d.runs("a", false, "web")
-	d.workloads = []*workloadObject{deleting("web", 2000)}
-	d.pass()
-	d.runs("a", false)
-	d.pass()
-	if got := d.free("a"); got != 2000 {
-		t.Errorf("%d are free while it is held", got)
-	}
-	d.workloads = nil
-	d.pass()
-	if got := d.free("a"); got != 4000 {
-		t.Errorf("%d are free once it is gone", got)
-	}
-}
-
-// deleting is a workload that is being deleted, and held by the finalizer.
-func deleting(name string, cpu int64) *workloadObject {
-	o := delivers(name, cpu)
-	o.DeletionTimestamp, o.end, o.workload.End = &metav1.Time{Time: o.CreationTimestamp.Time}, workload.BeingDeleted, workload.BeingDeleted
-	o.source.Deleting, o.source.Finalizers = true, []string{v1alpha1.FinalizerDelivery}
-	return o
 }
 
 // TestWhatMayStillRunStaysReserved: a workload that asks for less keeps what it has until the agent says that the cluster runs no more of it,

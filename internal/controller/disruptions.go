@@ -69,17 +69,14 @@ func (p *pass) releaseUnowned(items []*workItem) {
 		owner := owners[by]
 		switch {
 		case !item.found:
-			if p.staysUnselected(item) {
-				p.release(item.key)
-			}
 		case owner == nil || item.object.end != "" || item.stale:
-			p.releaseUnselected(item)
+			p.release(item.key)
 		case owner.suspension != nil:
 			item.enter(account{to: owner, would: wouldWithdraw, supposed: fmt.Sprintf("%s would leave %s: the placement does not select it any more",
 				item.object.workload, strings.Join(clusterNames(item.stored.Clusters), ", "))})
 			p.index.add(item, leftOver)
 		case p.mayDisrupt(owner):
-			p.releaseUnselected(item)
+			p.release(item.key)
 			p.countDisruption(owner, nil)
 			p.event(item.object, corev1.EventTypeNormal, "Withdrawn", fmt.Sprintf("left %v: WorkloadPlacement %s does not select it any more", clusterNames(item.stored.Clusters), by.Name))
 		default:
@@ -87,28 +84,6 @@ func (p *pass) releaseUnowned(items []*workItem) {
 			p.index.add(item, leftOver)
 		}
 	}
-}
-
-// releaseUnselected releases what a workload holds that no placement selects any more.
-func (p *pass) releaseUnselected(item *workItem) {
-	if !item.stale && p.staysUnselected(item) {
-		p.release(item.key)
-	} else {
-		p.depart(item)
-	}
-}
-
-// staysUnselected says whether a workload that no placement selects goes on to run as it is.
-func (p *pass) staysUnselected(item *workItem) bool {
-	if item.object.DeletionTimestamp != nil {
-		return false
-	}
-	for _, c := range p.copies.Of(item.object.UID) {
-		if c.Manifest != nil && c.Manifest.WhenUnselected != v1alpha1.RemoveUnselected {
-			return true
-		}
-	}
-	return false
 }
 
 // pace says which placements have workloads that wait their turn, and asks for the pass in which it comes.

@@ -56,7 +56,8 @@ func (p *pass) followDrains() {
 		}
 	}
 	for key := range p.store.leaving {
-		for _, from := range p.store.leavingNow(key) {
+		d, _, _ := p.store.get(key)
+		for _, from := range d.Leaving {
 			if drain := p.drains[from.Name]; drain != nil {
 				drain.Leaving++
 			}

@@ -337,9 +337,7 @@ func (w *workspace) restoreFor(of logicalcluster.Name, slices []*v1alpha1.Placem
 			klog.Background().Error(err, "A stored decision cannot be read and promises nothing", "workspace", of, "workload", key.reference().String())
 			continue
 		}
-		if current.places() != nil {
-			restored = append(restored, r)
-		}
+		restored = append(restored, r)
 		for _, g := range s.givenUp(key) {
 			given = append(given, g.Reservation)
 		}

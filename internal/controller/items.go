@@ -51,8 +51,6 @@ type workItem struct {
 	returning betterGroup
 	// supposed is what would be decided on it, while its placement is suspended.
 	supposed *supposed
-	// held is the UID of the workload once it was shown as being deleted, with the finalizer that keeps it until nothing of it runs.
-	held types.UID
 	// unreadable is the error that was told of an object that cannot be decoded, by UID.
 	unreadable toldUnreadable
 	// err is why it could not be decided on when it was last looked at.
@@ -201,9 +199,6 @@ func (x *index) show(item *workItem, object *workloadObject) {
 	if object != nil {
 		x.turned[object.UID] = x.turned[object.UID] || x.uids[object.UID] == nil
 		x.uids[object.UID] = item
-		if s := object.source; s != nil && s.Deleting && slices.Contains(s.Finalizers, v1alpha1.FinalizerDelivery) {
-			item.held = object.UID
-		}
 	}
 	x.add(item, workloadChanged)
 }

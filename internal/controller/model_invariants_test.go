@@ -237,8 +237,8 @@ func (l *leader) expectBudgetFor() {
 func (l *leader) expectNothingLosesItsPlace(before map[string]v1alpha1.WorkloadDecision) {
 	after := l.durable()
 	for _, w := range l.view.workloads {
-		d := before[w.Name]
-		if len(d.Clusters) == 0 || len(after[w.Name].Clusters) > 0 || len(l.decided[w.Name]) == 0 || l.preempted[w.Name] || d.Workload.UID != w.UID {
+		d, placed := before[w.Name]
+		if _, still := after[w.Name]; !placed || still || len(l.decided[w.Name]) == 0 || l.preempted[w.Name] || d.Workload.UID != w.UID {
 			continue
 		}
 		for _, r := range l.view.clusters {

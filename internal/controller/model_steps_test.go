@@ -334,7 +334,7 @@ func (m *model) rebalance() {
 		for range rapid.IntRange(1, 5).Draw(m.T, "moves") {
 			of := rapid.SampledFrom(append(slices.Sorted(maps.Keys(placed)), "t", "u")).Draw(m.T, "of")
 			from := cluster
-			if d := placed[of]; len(d.Clusters) > 0 && rapid.Bool().Draw(m.T, "from where it is") {
+			if d, found := placed[of]; found && rapid.Bool().Draw(m.T, "from where it is") {
 				from = rapid.SampledFrom(clusterNames(d.Clusters))
 			}
 			lines = append(lines, fmt.Sprintf("%d %s %s %s", rapid.IntRange(1, 3).Draw(m.T, "wave"), of, from.Draw(m.T, "from"), cluster.Draw(m.T, "to")))

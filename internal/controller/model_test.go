@@ -89,5 +89,5 @@ func makeHistories(t *testing.T, fewest int, always []string, make func(*rapid.T
 // always are the events without which histories are too thin to show anything.
 var always = []string{
 	"change Placed", "change ClustersAdded", "change Rescheduled", "change Evicted", "change Failover", "change Returned", "change Rebalanced",
-	"change Drained", "change Gain", "victims", "a candidate decides", "a rollout goes back", "shadow policies are evaluated", "failover while most clusters are silent", "passes while failover is stopped", "passes while failover is slowed", "departures", "departures from all clusters", "reservations that fall",
+	"change Drained", "change Gain", "victims", "a candidate decides", "a rollout goes back", "shadow policies are evaluated", "failover while most clusters are silent", "passes while failover is stopped", "passes while failover is slowed", "departures", "reservations that fall",
 }

@@ -77,11 +77,11 @@ func (p *pass) line(due []*workItem) {
 		case p.kept[item.key] != nil:
 			p.keep(item)
 		case item.object == nil && len(p.running[item.key]) > 0:
-			p.depart(item)
+			p.release(item.key)
 			p.index.drop(item)
 			p.index.add(item, leftOver)
 		case item.object == nil:
-			p.depart(item)
+			p.release(item.key)
 			p.index.forget(item)
 		case item.unowned:
 			unowned = append(unowned, item)
@@ -252,7 +252,7 @@ func (p *pass) decide(ctx context.Context, item *workItem) *engine.Decision {
 	if item.stale {
 		p.releaseItem(item)
 	}
-	if undecidable || p.waitsForFormer(item) {
+	if undecidable {
 		return nil
 	}
 	within, done := context.WithTimeoutCause(ctx, decideWithin, errTooLong)
@@ -293,21 +293,6 @@ func (p *pass) undecidable(item *workItem) bool {
 	default:
 		return false
 	}
-	return true
-}
-
-// waitsForFormer says whether a workload waits until nothing is left of an earlier one of the same name, and says so. In clusters it would be the
-// same object.
-func (p *pass) waitsForFormer(item *workItem) bool {
-	former := p.store.departing(item.key)
-	if former == nil || former.Workload.UID == item.object.UID {
-		return false
-	}
-	names := make([]string, len(former.Leaving))
-	for i, l := range former.Leaving {
-		names[i] = l.Name
-	}
-	item.reason = "waits until nothing is left of the workload that had its name before, on " + examples(names)
 	return true
 }
 
@@ -408,11 +393,7 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 	}
 	wasFound, before := item.found, clusterNames(item.stored.Clusters)
 	result := toAPI(decision, item, p.now())
-	leaves := &item.stored
-	if departing := p.store.departing(item.key); departing != nil {
-		leaves = departing
-	}
-	result.Leaving = p.leaving(leaves, &result)
+	result.Leaving = p.leaving(&item.stored, &result)
 	result.History = historyOf(item, decision, result.Clusters, p.now())
 	p.metrics.countMove(item.stored.History, result.History)
 	after := clusterNames(result.Clusters)
@@ -454,7 +435,7 @@ func leaves(d *engine.Decision) string {
 
 // releaseItem releases what a workload has.
 func (p *pass) releaseItem(item *workItem) {
-	p.depart(item)
+	p.release(item.key)
 	item.stored, item.found, item.stale = v1alpha1.WorkloadDecision{}, false, false
 }
 

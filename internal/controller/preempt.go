@@ -108,7 +108,7 @@ const maxPreemptions = 4
 // each revision of the workspace, and less and less often where it is in vain: to make room changes the revision.
 func (p *pass) preempt(ctx context.Context, item *workItem) error {
 	owner := item.owner
-	if !owner.object.Preempts() || item.found || !item.tried || item.err != nil || item.deferred || owner.suspension != nil || p.undecidable(item) || p.waitsForFormer(item) ||
+	if !owner.object.Preempts() || item.found || !item.tried || item.err != nil || item.deferred || owner.suspension != nil || p.undecidable(item) ||
 		p.nominations[item.key] != nil || item.attempt.preempted == p.engine.Revision(p.name) && p.now().Before(item.attempt.preemptAt) {
 		return nil
 	}
@@ -314,8 +314,9 @@ func (p *pass) isFree(n *nomination) bool {
 		if !p.store.published(v.key) {
 			return false
 		}
+		stored, _, _ := p.store.get(v.key)
 		for _, s := range v.shares {
-			if slices.ContainsFunc(p.store.leavingNow(v.key), func(l v1alpha1.LeavingCluster) bool { return l.Name == s.Cluster }) ||
+			if slices.ContainsFunc(stored.Leaving, func(l v1alpha1.LeavingCluster) bool { return l.Name == s.Cluster }) ||
 				!p.hasLeft(v.uid, v1alpha1.LeavingCluster{Name: s.Cluster, Since: metav1.NewTime(n.since)}) {
 				return false
 			}

@@ -57,7 +57,7 @@ func (w *workspace) verifyUnwritten() {
 	for _, key := range w.store.unwritten() {
 		e := w.store.records[key].current
 		reservation, err := engine.ReservationOf(e.placement, &e.decision)
-		if err != nil || e.places() == nil {
+		if err != nil {
 			continue
 		}
 		// What is to expire is reserved until that is durable.
@@ -191,7 +191,7 @@ func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecisio
 			item.attempt = attempt{} // it may have other clusters now
 		}
 	}
-	if first && len(w.store.records) > 0 {
+	if first && w.store.placed > 0 {
 		// What an earlier process has disrupted is not known: processes that keep restarting move nothing.
 		w.brake.Exhaust(w.now(), w.store.placed)
 		w.slowed.Exhaust(w.now(), w.store.placed)
@@ -216,7 +216,6 @@ func (w *workspace) restore(ctx context.Context, previous *store) error {
 		case err != nil:
 			logger.Error(err, "A stored decision cannot be read and is made anew", "slice", current.slice.name, "workload", key.reference().String())
 			w.store.remove(key)
-		case current.places() == nil:
 		case previous == nil || previous.knows(key, current.decision):
 			restored = append(restored, r)
 		default:

@@ -136,38 +136,13 @@ func (w *workspace) restoreReservation(key workloadKey) {
 	w.dropHeld(before)
 }
 
-// release removes the decision on a workload of which nothing runs by it, or that goes on to run without one.
+// release removes the decision on a workload.
 func (w *workspace) release(key workloadKey) {
 	if d, _, found := w.store.get(key); found {
 		w.free(&d)
-	} else if w.store.departing(key) == nil {
-		return
+		w.store.remove(key)
+		w.restoreReservation(key)
 	}
-	w.store.remove(key)
-	w.restoreReservation(key)
-}
-
-// depart has a workload have no decision any more. Where it is delivered, one without clusters is written until it is gone from those that it
-// leaves by that.
-//
-// Invariant: whatever ends a workload that is delivered, its room is free only once nothing of it runs there.
-func (p *pass) depart(item *workItem) {
-	before, placement, found := p.store.get(item.key)
-	if !found {
-		return
-	}
-	now := v1alpha1.WorkloadDecision{Workload: before.Workload, DecidedAt: metav1.NewTime(p.now()), History: before.History}
-	now.Leaving = slices.DeleteFunc(p.leaving(&before, &now), func(l v1alpha1.LeavingCluster) bool {
-		confirmed := item.held == before.Workload.UID && p.copies.Of(item.held)[l.Name] == nil // when the finalizer was taken off
-		return confirmed || !p.holdsLeft(l.Name)
-	})
-	if delivered := len(p.store.records[item.key].durable) > 0; !delivered || len(now.Leaving) == 0 {
-		p.release(item.key)
-		return
-	}
-	p.free(&before)
-	p.store.put(item.key, placement, now)
-	p.restoreReservation(item.key)
 }
 
 // held is a reservation that is kept beside the one of its workload.

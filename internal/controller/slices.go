@@ -36,8 +36,8 @@ type store struct {
 	records map[workloadKey]*workloadRecord
 	// changed are the workloads whose current decisions, or whether these are durable, have changed.
 	changed map[workloadKey]bool
-	// placed and defaulted count the current decisions that name clusters, and those among them that reserve what LimitRanges add;
-	// leaving have clusters that their workloads leave.
+	// placed and defaulted count the current decisions, and those among them that reserve what LimitRanges add; leaving have
+	// clusters that their workloads leave.
 	placed, defaulted int
 	leaving           map[workloadKey]bool
 	// unassigned are the workloads whose current decisions have no slice yet.
@@ -63,7 +63,7 @@ var defaultLimits = sliceLimits{decisions: v1alpha1.MaxDecisionsPerSlice, bytes:
 
 // workloadRecord is all that is known of one workload.
 type workloadRecord struct {
-	// current is nil for a workload that is to have no decision. One without clusters only says what the workload still leaves.
+	// current is nil for a workload that is to have no decision.
 	current *entry
 	// durable are the slices that durably hold a decision on the workload.
 	durable []*slice
@@ -189,7 +189,7 @@ func (s *store) record(key workloadKey) *workloadRecord {
 func (s *store) setCurrent(key workloadKey, r *workloadRecord, e *entry) {
 	for i, counted := range [...]*entry{r.current, e} {
 		sign := 2*i - 1
-		if counted.places() == nil {
+		if counted == nil {
 			continue
 		}
 		if s.placed += sign; len(counted.decision.DefaultRequest) > 0 {
@@ -209,47 +209,13 @@ func (s *store) takeChanged() map[workloadKey]bool {
 	return changed
 }
 
-// get returns the current decision on a workload and the placement that it was made for. One that only says what the workload still
-// leaves is none.
+// get returns the current decision on a workload and the placement that it was made for.
 func (s *store) get(key workloadKey) (decision v1alpha1.WorkloadDecision, placement types.NamespacedName, found bool) {
-	e := s.records[key].decided()
-	if e == nil {
+	r := s.records[key]
+	if r == nil || r.current == nil {
 		return v1alpha1.WorkloadDecision{}, types.NamespacedName{}, false
 	}
-	return e.decision, e.placement, true
-}
-
-// departing returns what says which clusters a workload without a decision still leaves, nil where it leaves none. It may be about an
-// earlier workload of the same name.
-func (s *store) departing(key workloadKey) *v1alpha1.WorkloadDecision {
-	if r := s.records[key]; r != nil && r.current != nil && r.decided() == nil {
-		return &r.current.decision
-	}
-	return nil
-}
-
-// leavingNow are the clusters that a workload leaves.
-func (s *store) leavingNow(key workloadKey) []v1alpha1.LeavingCluster {
-	if r := s.records[key]; r != nil && r.current != nil {
-		return r.current.decision.Leaving
-	}
-	return nil
-}
-
-// decided is the current decision on a workload, if that names clusters.
-func (r *workloadRecord) decided() *entry {
-	if r == nil {
-		return nil
-	}
-	return r.current.places()
-}
-
-// places is an entry that names clusters, nil for any other.
-func (e *entry) places() *entry {
-	if e == nil || len(e.decision.Clusters) == 0 {
-		return nil
-	}
-	return e
+	return r.current.decision, r.current.placement, true
 }
 
 // published says whether the current decision on a workload is durable and nothing else about the workload is; a workload
@@ -735,7 +701,7 @@ func (s *store) object(sl *slice, content map[workloadKey]*entry) *v1alpha1.Plac
 
 // summary says where the workloads of a slice are: "web: frankfurt, dublin; orders: paris", or, of more than three, how many are
 // on each cluster, "frankfurt 60, dublin 40", the most first. Replicas that are divided are told: "web: frankfurt x4, dublin x2
-// (1 replica waits)". What has no cluster any more leaves those that it had: "web: leaves paris".
+// (1 replica waits)".
 func summary(decisions []v1alpha1.WorkloadDecision) string {
 	parts, separator := []string{}, "; "
 	on, waiting := map[string]int{}, int32(0)
@@ -747,14 +713,7 @@ func summary(decisions []v1alpha1.WorkloadDecision) string {
 				names[i] = fmt.Sprintf("%s x%d", c.Name, c.Replicas)
 			}
 		}
-		part := d.Workload.Name + ": "
-		if len(names) == 0 {
-			part += "leaves "
-			for _, l := range d.Leaving {
-				names = append(names, l.Name)
-			}
-		}
-		part += strings.Join(names, ", ")
+		part := d.Workload.Name + ": " + strings.Join(names, ", ")
 		if d.WaitingReplicas > 0 {
 			part += fmt.Sprintf(" (%s)", waits(d.WaitingReplicas))
 		}

@@ -275,8 +275,6 @@ func TestSummary(t *testing.T) {
 	shares := on("batch", "x", "y")
 	shares.Clusters[0].Replicas, shares.Clusters[1].Replicas, shares.WaitingReplicas = 4, 2, 1
 	shares.Divided = true
-	left := on("gone")
-	left.Leaving = []v1alpha1.LeavingCluster{{Name: "x"}, {Name: "y"}}
 	everywhere := on("wide")
 	for i := range v1alpha1.MaxDecisionsPerSlice {
 		everywhere.Clusters = append(everywhere.Clusters, v1alpha1.ClusterDecision{Name: fmt.Sprintf("cluster-%03d", i)})
@@ -290,7 +288,6 @@ func TestSummary(t *testing.T) {
 		{[]v1alpha1.WorkloadDecision{shares, shares, on("b", "y"), on("c", "y")}, "(2 replicas wait) y 4, x 2"},
 		{[]v1alpha1.WorkloadDecision{on("web", "frankfurt", "dublin")}, "web: frankfurt, dublin"},
 		{[]v1alpha1.WorkloadDecision{on("a", "paris"), on("b", "dublin")}, "a: paris; b: dublin"},
-		{[]v1alpha1.WorkloadDecision{on("a", "paris"), left}, "a: paris; gone: leaves x, y"},
 		{[]v1alpha1.WorkloadDecision{on("a", "x"), on("b", "y"), on("c", "z", "y"), on("d", "y")}, "y 3, x 1, z 1"},
 		{[]v1alpha1.WorkloadDecision{everywhere}, "wide: cluster-000, cluster-001, cluster-002, cluster-003, cluster-004, cluster-005, " +
 			"cluster-006, cluster-007, cluster-008, cluster-009, cluster-010, cluster-011, cluster-012, cluster-013, cluster-014,..."},

@@ -120,7 +120,7 @@ func (w *workspace) restsOn(o *cacheView, due []*workItem, unseen map[workloadKe
 	for _, item := range due {
 		item.lacks = false
 		key, record, shown := item.key, w.store.records[item.key], item.object != nil
-		decided := record.decided() != nil
+		decided := record != nil && record.current != nil
 		if runs := len(w.running[key]) > 0; !decided && (!runs || shown) {
 			continue
 		}

@@ -236,9 +236,7 @@ func (w *world) where() map[string]string {
 			if _, twice := where[d.Workload.Name]; twice {
 				w.Fatalf("%s is in two slices", d.Workload.Name)
 			}
-			if len(d.Clusters) > 0 { // otherwise it has no place, and leaves those that it had
-				where[d.Workload.Name] = strings.Join(clusterNames(d.Clusters), ",")
-			}
+			where[d.Workload.Name] = strings.Join(clusterNames(d.Clusters), ",")
 		}
 	}
 	return where

@@ -94,7 +94,7 @@ func Of(w *manifest.Workspace, d *simulation.Decision) Description {
 	answer.placement(placement)
 	slice, stored := Decision(w, object)
 	answer.policies(placement, stored)
-	if stored == nil || len(stored.Clusters) == 0 { // without clusters it only says which ones the workload still leaves
+	if stored == nil {
 		answer.undecided(d)
 		return answer
 	}

@@ -316,9 +316,6 @@ func (s *Simulation) restore(m *manifest.Workspace) error {
 				})
 				continue
 			}
-			if len(d.Clusters) == 0 {
-				continue // it only says which clusters the workload still leaves
-			}
 			if _, twice := s.assignments[keyOf(m.Name, ref)]; twice {
 				errs = append(errs, &manifest.Error{
 					Position: slice.Position("decisions"), Object: slice.String(), Message: fmt.Sprintf("%s has another decision already", ref),

@@ -185,7 +185,10 @@ func (f *fleet) unpromised(p promises, exactly bool) string {
 	for cluster := range f.clusters {
 		runs := f.requestedBy(cluster)
 		for uid, runs := range runs {
-			promised := p[cluster][uid]
+			promised, decided := p[cluster][uid]
+			if !decided && !exactly {
+				continue // it is deleted, and on its way out
+			}
 			if runs.Cmp(promised) > 0 || exactly && runs.Cmp(promised) < 0 {
 				wrong = append(wrong, fmt.Sprintf("%s: pods of %s request %s, and %s are promised", cluster, uid, runs.String(), promised.String()))
 			}
