@@ -307,10 +307,11 @@ func (l *leader) expectGone(before, after map[string]v1alpha1.WorkloadDecision) 
 	}
 }
 
-// expectNoLessThanRuns checks that what is reserved on a cluster is no less than before, or no less than what its Works and its agent may still run.
+// expectNoLessThanRuns checks that what is reserved on a cluster is no less than before, or no less than what its Works and its agent may still
+// run. It does not claim that of divided shares: one that comes to nothing and back, or that another placement divides, may be reserved anew.
 func (l *leader) expectNoLessThanRuns(name string, was, now *v1alpha1.WorkloadDecision) {
-	if w := l.workloads[name]; w != nil && w.workload.PerNode {
-		return // what runs follows the nodes
+	if w := l.workloads[name]; was.Divided || now.Divided || was.Group != now.Group || w != nil && w.workload.PerNode {
+		return // what runs of one for each node follows the nodes
 	}
 	uid, copies := was.Workload.UID, l.copies().Of(was.Workload.UID)
 	for _, c := range now.Clusters {
