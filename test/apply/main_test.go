@@ -324,7 +324,7 @@ func (d *delivery) healthy(object string) v1alpha1.ManifestStatus {
 
 func (d *delivery) eventually(what string, done func() bool, last func() any) {
 	d.Helper()
-	for deadline := time.Now().Add(60 * time.Second); !done(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !done(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			text, _ := yaml.Marshal(last())
 			d.Fatalf("never: %s. The last is\n%s", what, text)
