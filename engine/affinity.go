@@ -231,7 +231,10 @@ func (w *workspace) setAffinity(k *known) (changed bool) {
 			retold = retold || !last.workloads.Has(o) && a.awaits(related{}, o)
 		}
 	}
-	return a.retell(retold) != before
+	if retold {
+		a.changes++
+	}
+	return a.changes != before
 }
 
 func (w *workspace) updateAffinity(workloads iter.Seq2[*workload.Workload, *placement.Placement], gone []workload.Reference) (changed bool) {
@@ -257,11 +260,14 @@ func (w *workspace) updateAffinity(workloads iter.Seq2[*workload.Workload, *plac
 		w.relate(o, &circles)
 		retold = retold || a.awaits(was, o)
 	}
-	return a.retell(retold) != before
+	if retold {
+		a.changes++
+	}
+	return a.changes != before
 }
 
 // awaits reports whether any workload may wait for one that is known otherwise than before, since none that its term selects is placed:
-// what it is told depends on what that one waits for itself. was and is have no Workload where it was or is not known.
+// it is to be told anew why, which depends on what that one waits for itself. was and is have no Workload where it was or is not known.
 func (a *affinity) awaits(was, is related) (awaited bool) {
 	if was.Workload != nil && is.Workload != nil && was.under == is.under && was.End == is.End && maps.Equal(was.Labels, is.Labels) {
 		return false
@@ -276,14 +282,6 @@ func (a *affinity) awaits(was, is related) (awaited bool) {
 		})
 	}
 	return awaited
-}
-
-// retell has those that wait be told anew why, and returns what changes has come to.
-func (a *affinity) retell(retold bool) int64 {
-	if retold {
-		a.changes++
-	}
-	return a.changes
 }
 
 // relate has the claim of a workload say what affinity reads of it. For one that is not placed, sets are made of the others that it

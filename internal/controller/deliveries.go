@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -142,14 +143,20 @@ func (p *pass) leaving(before, after *v1alpha1.WorkloadDecision) []v1alpha1.Leav
 		}
 		l := v1alpha1.LeavingCluster{Name: c.Name, Since: metav1.NewTime(p.now())}
 		if c.ReservationExpiredAt == nil {
-			if l.Reserved = c.Reserved; len(l.Reserved) == 0 {
-				l.Reserved = before.Reserved
-			}
+			l.Reserved = reservedOn(before, &c)
 		}
 		leaving = append(leaving, l)
 	}
 	slices.SortFunc(leaving, func(a, b v1alpha1.LeavingCluster) int { return strings.Compare(a.Name, b.Name) })
 	return leaving
+}
+
+// reservedOn is what a decision reserves on one of its clusters.
+func reservedOn(d *v1alpha1.WorkloadDecision, c *v1alpha1.ClusterDecision) corev1.ResourceList {
+	if len(c.Reserved) > 0 {
+		return c.Reserved
+	}
+	return d.Reserved
 }
 
 // followDepartures takes the clusters off decisions that their workloads have left for good.

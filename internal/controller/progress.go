@@ -76,25 +76,15 @@ func (p *pass) stillRuns(item *workItem, r *engine.Request) {
 		switch {
 		case !p.holdsLeft(c.Name) || c.ReservationExpiredAt != nil || copied != nil && copied.Manifest != nil && copied.Manifest.Scaled:
 		case underWay && (copied == nil || item.stored.Divided):
-			r.Current[i].Runs = reservedOn(&item.stored, &c)
+			r.Current[i].Runs, _ = capacity.FromResourceList(reservedOn(&item.stored, &c)) // what cannot be read is not reserved
 			p.index.wakeAt(item, until)
 		case copied == nil:
 		case !copied.CarriedOut(item.object.source):
-			r.Current[i].Runs = reservedOn(&item.stored, &c)
+			r.Current[i].Runs, _ = capacity.FromResourceList(reservedOn(&item.stored, &c)) // what cannot be read is not reserved
 		case whole.Divisible && whole.Replicas > 0:
 			r.Current[i].Runs = whole.Share(int64(ptr.Deref(copied.Manifest.Replicas, 0))).Requests
 		}
 	}
-}
-
-// reservedOn is what a decision reserves on one of its clusters.
-func reservedOn(d *v1alpha1.WorkloadDecision, c *v1alpha1.ClusterDecision) capacity.Resources {
-	list := c.Reserved
-	if len(list) == 0 {
-		list = d.Reserved
-	}
-	amount, _ := capacity.FromResourceList(list) // what cannot be read is not reserved
-	return amount
 }
 
 // divided are the paths of what is divided of a kind.
