@@ -134,22 +134,22 @@ func (w *workspace) drainCondition(r *v1alpha1.ClusterRegistration, s *v1alpha1.
 // watchDrain writes how far the drain of a cluster has come: at once where the condition turns, otherwise every countsEvery.
 func (w *workspace) watchDrain(ctx context.Context, shown *v1alpha1.ClusterRegistration, r *result) {
 	current := w.latest(shown)
-	before, status := conditions.Get(current, v1alpha1.DrainedCondition), w.drains[shown.Name]
-	updated := current.DeepCopy()
-	switch {
-	case shown.Spec.Drain == nil && current.Status.Drain == nil && before == nil, shown.Spec.Drain != nil && status == nil:
+	before, status := conditionOf(current, v1alpha1.DrainedCondition), w.drains[shown.Name]
+	if shown.Spec.Drain == nil && current.Status.Drain == nil && before == nil || shown.Spec.Drain != nil && status == nil {
 		return
-	case shown.Spec.Drain == nil:
+	}
+	updated := current.DeepCopy()
+	if shown.Spec.Drain == nil {
 		updated.Status.Drain = nil
 		conditions.Delete(updated, v1alpha1.DrainedCondition)
-	default:
+	} else {
 		updated.Status.Drain = status
 		conditions.Set(updated, w.drainCondition(shown, status))
 		if deadline := shown.Spec.Drain.Deadline; deadline != nil && w.now().Before(deadline.Time) {
 			r.within(deadline.Sub(w.now()))
 		}
 	}
-	after := conditions.Get(updated, v1alpha1.DrainedCondition)
+	after := conditionOf(updated, v1alpha1.DrainedCondition)
 	turned := turnedConditions(current.Status.Conditions, updated.Status.Conditions)
 	if !turned && equality.Semantic.DeepEqual(current.Status, updated.Status) {
 		return

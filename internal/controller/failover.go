@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	"k8s.io/klog/v2"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -45,7 +44,7 @@ const fewLost = 2
 func (w *workspace) watchLoss(ctx context.Context, registrations []*v1alpha1.ClusterRegistration) {
 	now := loss{}
 	for _, r := range registrations {
-		ready := conditions.Get(r, v1alpha1.ReadyCondition)
+		ready := conditionOf(r, v1alpha1.ReadyCondition)
 		if ready == nil {
 			continue
 		}

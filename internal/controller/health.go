@@ -110,6 +110,24 @@ func (w *workspace) latest(r *v1alpha1.ClusterRegistration) *v1alpha1.ClusterReg
 	return r
 }
 
+// conditionOf returns a condition of a registration in place, nil where it has none: every pass asks for those of all clusters.
+func conditionOf(r *v1alpha1.ClusterRegistration, kind conditionsv1alpha1.ConditionType) *conditionsv1alpha1.Condition {
+	for i := range r.Status.Conditions {
+		if r.Status.Conditions[i].Type == kind {
+			return &r.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// readyReason is the reason of the Ready condition of a cluster, empty where it has none.
+func readyReason(r *v1alpha1.ClusterRegistration) string {
+	if ready := conditionOf(r, v1alpha1.ReadyCondition); ready != nil {
+		return ready.Reason
+	}
+	return ""
+}
+
 // watchHealth makes the Ready condition of a silent cluster Unknown after the grace period and False once it counts as lost,
 // and returns the registrations with these conditions. Only what is written counts: if the write fails, the cluster stays as it
 // was.
@@ -134,7 +152,7 @@ func (w *workspace) watchHealth(ctx context.Context, o *cacheView, r *result) []
 			w.watchUnseen(ctx, shown, seen, unseen[shown.UID], o.hides(leaseResource), r)
 		}
 		registrations[i] = w.latest(shown)
-		if conditions.GetReason(registrations[i], v1alpha1.ReadyCondition) == v1alpha1.HeartbeatMissedReason {
+		if readyReason(registrations[i]) == v1alpha1.HeartbeatMissedReason {
 			missed[shown.UID] = w.missedSince(shown)
 		}
 	}
@@ -153,7 +171,7 @@ func (w *workspace) missedSince(r *v1alpha1.ClusterRegistration) time.Time {
 // watchSilence writes the Ready condition of a cluster that is silent. It returns whether the cluster has a Lease.
 func (w *workspace) watchSilence(ctx context.Context, shown *v1alpha1.ClusterRegistration, beat heartbeat, usage *v1alpha1.ClusterUsage, writable bool, r *result) bool {
 	c := w.latest(shown)
-	reason := conditions.GetReason(c, v1alpha1.ReadyCondition)
+	reason := readyReason(c)
 	var known time.Duration
 	switch reason {
 	case v1alpha1.HeartbeatMissedReason:
@@ -165,7 +183,7 @@ func (w *workspace) watchSilence(ctx context.Context, shown *v1alpha1.ClusterReg
 	switch {
 	case condition == nil:
 		// Invariant: the usage is no older than the heartbeat. Otherwise pods that are counted by now would look missing.
-		if conditions.IsTrue(c, v1alpha1.ReadyCondition) && usage != nil && usage.OmittedWorkloads == 0 && v1alpha1.UsageAtLeast(usage, beat.usage) {
+		if ready := conditionOf(c, v1alpha1.ReadyCondition); ready != nil && ready.Status == corev1.ConditionTrue && usage != nil && usage.OmittedWorkloads == 0 && v1alpha1.UsageAtLeast(usage, beat.usage) {
 			w.counting[c.Name] = beat.at
 		}
 		return true
@@ -206,7 +224,7 @@ func (w *workspace) unseenSince(r *v1alpha1.ClusterRegistration) time.Time {
 // where Leases cannot be read, and True once it has one. A cluster that always had a Lease does not get the condition.
 func (w *workspace) watchUnseen(ctx context.Context, shown *v1alpha1.ClusterRegistration, seen bool, since time.Time, hidden *hidden, r *result) {
 	c := w.latest(shown)
-	before := conditions.Get(c, v1alpha1.HeartbeatSeenCondition)
+	before := conditionOf(c, v1alpha1.HeartbeatSeenCondition)
 	reported := before != nil && before.Status != corev1.ConditionTrue
 	reason := noLeaseReason
 	if hidden != nil {
@@ -330,13 +348,16 @@ func conditionsReadable(r *v1alpha1.ClusterRegistration, o *cacheView) bool {
 // reportFault makes a condition False with a message, or True if the message is empty: at once where it turns, otherwise every
 // countsEvery. A condition that was never False is not written at all. It returns whether the fault has begun.
 func (w *workspace) reportFault(ctx context.Context, shown *v1alpha1.ClusterRegistration, kind conditionsv1alpha1.ConditionType, reason, message string, r *result) (began bool) {
-	before := conditions.Get(w.latest(shown), kind)
+	before := conditionOf(w.latest(shown), kind)
+	if before == nil && message == "" {
+		return false
+	}
 	after := conditions.TrueCondition(kind)
 	if message != "" {
 		after = conditions.FalseCondition(kind, reason, conditionsv1alpha1.ConditionSeverityWarning, "%s", message)
 	}
-	turned := before == nil && message != "" || before != nil && before.Status != after.Status
-	if !turned && (before == nil || before.Message == after.Message) {
+	turned := before == nil || before.Status != after.Status
+	if !turned && before.Message == after.Message {
 		return false
 	}
 	if wait := w.reports[shown.UID].at.Add(countsEvery).Sub(w.now()); !turned && wait > 0 {

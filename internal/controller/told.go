@@ -139,7 +139,7 @@ func compareReasons(a, b string) int {
 // watchDelivery makes condition Delivered of a registration say whether its agent has carried out all Works. An agent that is
 // behind for as long as it takes to carry out what has just been written is not worth a write.
 func (w *workspace) watchDelivery(ctx context.Context, shown *v1alpha1.ClusterRegistration, r *result) {
-	before := conditions.Get(w.latest(shown), v1alpha1.DeliveredCondition)
+	before := conditionOf(w.latest(shown), v1alpha1.DeliveredCondition)
 	after := w.carriedOut(shown)
 	switch {
 	case after == nil && (before == nil || before.Reason == notDelivering):

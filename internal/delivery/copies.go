@@ -92,6 +92,9 @@ type Copies struct {
 	of map[types.UID]map[string]*Copy
 	// in are the clusters.
 	in map[string]*copiesIn
+	// clusters are those that Works were read for last, and namespaces those of their Works, with the cluster of each.
+	clusters   []string
+	namespaces map[string]string
 }
 
 // copiesIn are the copies in one cluster, and the Works that they were read from.
@@ -123,12 +126,15 @@ func (c *Copies) Update(clusters []string, works []*v1alpha1.Work) (changed map[
 	if c.of == nil {
 		c.of, c.in = map[types.UID]map[string]*Copy{}, map[string]*copiesIn{}
 	}
-	names, now := make(map[string]string, len(clusters)), make(map[string][]*v1alpha1.Work, len(clusters))
-	for _, name := range clusters {
-		names[v1alpha1.WorkNamespace(name)] = name
+	if !slices.Equal(c.clusters, clusters) {
+		c.clusters, c.namespaces = slices.Clone(clusters), make(map[string]string, len(clusters))
+		for _, name := range clusters {
+			c.namespaces[v1alpha1.WorkNamespace(name)] = name
+		}
 	}
+	now := map[string][]*v1alpha1.Work{}
 	for _, w := range works {
-		if cluster, found := names[w.Namespace]; found {
+		if cluster, found := c.namespaces[w.Namespace]; found {
 			now[cluster] = append(now[cluster], w)
 		}
 	}
