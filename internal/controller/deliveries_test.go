@@ -209,6 +209,26 @@ func TestWhatMayStillRunStaysReserved(t *testing.T) {
 	}
 }
 
+// TestAWorkThatIsNotShownYetHoldsItsRoom: a Work with what a workload asked for before may be under way when the workload asks for less, however
+// long ago it was placed.
+func TestAWorkThatIsNotShownYetHoldsItsRoom(t *testing.T) {
+	d := newDelivered(t, testCluster("a", "4"))
+	d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	d.workloads = []*workloadObject{delivers("web", 4000)}
+	d.pass()
+	d.sleep(2 * WriteWithin)
+	d.show()
+	d.workloads = []*workloadObject{delivers("web", 1000)}
+	for _, want := range []int64{0, 3000} {
+		d.pass()
+		if got := d.free("a"); got != want {
+			t.Errorf("%d free, want %d", got, want)
+		}
+		d.sleep(WriteWithin)
+		d.show()
+	}
+}
+
 // TestWhoHoldsNothingMore: what a workload asks for less is free at once where nobody is to say how much runs: on a cluster that others
 // deliver to, and where an autoscaler of the cluster owns the replicas.
 func TestWhoHoldsNothingMore(t *testing.T) {

@@ -24,6 +24,8 @@ type workItem struct {
 	shown, object, countedFrom *workloadObject
 	defaults                   corev1.ResourceList
 	turn                       placement.Turn
+	// asksSince is since when this process has seen the object ask for what it asks for.
+	asksSince time.Time
 	// owner is the placement that it belongs to, nil if to none; others are those that select it besides.
 	owner  *placementState
 	others []*placementState

@@ -59,8 +59,12 @@ func (w *workspace) countItem(item *workItem) {
 	if item.countedFrom == item.shown && maps.EqualFunc(item.defaults, defaults, resource.Quantity.Equal) {
 		return
 	}
+	before := item.object
 	if item.countedFrom, item.defaults, item.object = item.shown, defaults, item.shown; len(defaults) > 0 {
 		item.object = item.shown.countedWith(defaults)
+	}
+	if before == nil || before.UID != item.object.UID || !before.workload.Whole().Requests.Same(item.object.workload.Whole().Requests) {
+		item.asksSince = w.now()
 	}
 	w.index.add(item, workloadChanged)
 }

@@ -70,6 +70,9 @@ func (p *pass) stillRuns(item *workItem, r *engine.Request) {
 		return
 	}
 	copies, until := p.copies.Of(item.object.UID), item.stored.DecidedAt.Add(WriteWithin)
+	if asked := item.asksSince.Add(WriteWithin); asked.After(until) {
+		until = asked
+	}
 	underWay := p.now().Before(until) // a write that delivers what was decided before
 	for i, c := range item.stored.Clusters {
 		copied := copies[c.Name]

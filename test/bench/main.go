@@ -196,8 +196,10 @@ func (m *measurements) lines() []line {
 		{"... 4 goroutines", of("Ledger/goroutines=4", "pairs/s"), count, &target{size: 10000, least: true, bound: 1e6}},
 		{"... 16 goroutines", of("Ledger/goroutines=16", "pairs/s"), count, &target{size: 10000, least: true, bound: 1e6}},
 		{"... allocations", of("Ledger/goroutines=16", "allocs/op"), count, &target{size: 10000, bound: 0}},
-		{"100 workspaces of one fleet at once, decisions/s", of("TeamsDecide/free", "decisions/s"), count, &target{size: 1000, least: true, bound: 300_000}},
-		{"... within quotas", of("TeamsDecide/quota", "decisions/s"), count, &target{size: 1000, least: true, bound: 300_000}},
+		{"100 workspaces of one fleet at once, a call for each workload, decisions/s", of("TeamsDecide/free/each", "decisions/s"), count, nil},
+		{"... within quotas", of("TeamsDecide/quota/each", "decisions/s"), count, nil},
+		{"... in batches", of("TeamsDecide/free/batch", "decisions/s"), count, &target{size: 1000, least: true, bound: 300_000}},
+		{"... in batches within quotas", of("TeamsDecide/quota/batch", "decisions/s"), count, &target{size: 1000, least: true, bound: 300_000}},
 		time("one of 100 workspaces with 100 waiting each says who waits", "TeamsLine", &target{size: 1000, bound: 50e-3}),
 		time("one cluster's report to a fleet of 100 workspaces", "TeamsReport/teams=100", nil),
 		{"... of the same to a fleet of one", func(n int) float64 {
