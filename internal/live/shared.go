@@ -7,8 +7,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/internal/decode"
 	"github.com/kcp-placement/placement/offline/manifest"
@@ -85,10 +87,14 @@ func (r *reading) standIn(own manifest.Live, b *v1alpha1.ClusterSetBinding) {
 		b.Spec.Workspace, b.Name)
 	has := map[string]capacity.Resources{}
 	for _, slice := range typed[v1alpha1.PlacementDecision](own, "PlacementDecision") {
-		for _, d := range slice.Decisions {
-			for _, c := range d.Clusters {
-				if reserved, err := capacity.FromResourceList(c.Reserved); err == nil {
-					has[c.Name] = has[c.Name].Add(reserved)
+		for i := range slice.Decisions {
+			reservation, err := engine.ReservationOf(types.NamespacedName{}, &slice.Decisions[i])
+			if err != nil {
+				continue // what cannot be read is not reserved
+			}
+			for _, share := range reservation.Shares {
+				if !share.Expired {
+					has[share.Cluster] = has[share.Cluster].Add(share.Amount)
 				}
 			}
 		}
