@@ -17,7 +17,9 @@ import (
 // TestAStandInHasWhatIsFreeAndWhatIsReserved: a team may not read the registrations that it shares, and is told what is left for it. A
 // simulation places its workloads anew, so each cluster has what they hold there as well.
 func TestAStandInHasWhatIsFreeAndWhatIsReserved(t *testing.T) {
-	cpu := func(amount string) corev1.ResourceList { return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(amount)} }
+	cpu := func(amount string) corev1.ResourceList {
+		return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(amount)}
+	}
 	now := metav1.Now()
 	decisions := &v1alpha1.PlacementDecision{
 		TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "PlacementDecision"},
