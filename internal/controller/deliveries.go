@@ -125,8 +125,25 @@ func (w *workspace) holdsLeft(cluster string) bool {
 	return w.handOver != nil && c.Delivers && !c.Lost
 }
 
-// leaving returns the clusters that a workload leaves by a decision, besides those that it was leaving already.
-func (p *pass) leaving(before, after *v1alpha1.WorkloadDecision) []v1alpha1.LeavingCluster {
+// leaving returns the clusters that a workload leaves by a decision in place of the one before, besides those that it was leaving already.
+// What is durable and not current any more is left, too: what runs there may not be known to be gone when that is written.
+func (p *pass) leaving(key workloadKey, before, after *v1alpha1.WorkloadDecision) []v1alpha1.LeavingCluster {
+	leaving := p.leavingBy(before, after)
+	for _, e := range p.store.record(key).superseded(key) {
+		if e.decision.Workload.UID != after.Workload.UID {
+			continue
+		}
+		for _, l := range p.leavingBy(&e.decision, after) {
+			if !p.hasLeft(after.Workload.UID, l) {
+				leaving = append(leaving, l)
+			}
+		}
+	}
+	slices.SortStableFunc(leaving, func(a, b v1alpha1.LeavingCluster) int { return strings.Compare(a.Name, b.Name) })
+	return slices.CompactFunc(leaving, func(a, b v1alpha1.LeavingCluster) bool { return a.Name == b.Name })
+}
+
+func (p *pass) leavingBy(before, after *v1alpha1.WorkloadDecision) []v1alpha1.LeavingCluster {
 	stays := make(map[string]bool, len(after.Clusters))
 	for _, c := range after.Clusters {
 		stays[c.Name] = true
@@ -147,7 +164,6 @@ func (p *pass) leaving(before, after *v1alpha1.WorkloadDecision) []v1alpha1.Leav
 		}
 		leaving = append(leaving, l)
 	}
-	slices.SortFunc(leaving, func(a, b v1alpha1.LeavingCluster) int { return strings.Compare(a.Name, b.Name) })
 	return leaving
 }
 
@@ -190,7 +206,7 @@ func (p *pass) leaveDurable(key workloadKey) {
 		if e.decision.Workload.UID != now.Workload.UID {
 			continue
 		}
-		for _, l := range p.leaving(&e.decision, &now) {
+		for _, l := range p.leavingBy(&e.decision, &now) {
 			if slices.ContainsFunc(now.Leaving, func(o v1alpha1.LeavingCluster) bool { return o.Name == l.Name }) {
 				continue
 			}

@@ -393,7 +393,7 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 	}
 	wasFound, before := item.found, clusterNames(item.stored.Clusters)
 	result := toAPI(decision, item, p.now())
-	result.Leaving = p.leaving(&item.stored, &result)
+	result.Leaving = p.leaving(item.key, &item.stored, &result)
 	result.History = historyOf(item, decision, result.Clusters, p.now())
 	p.metrics.countMove(item.stored.History, result.History)
 	after := clusterNames(result.Clusters)

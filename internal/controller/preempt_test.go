@@ -305,6 +305,36 @@ func TestPreemptionWithDelivery(t *testing.T) {
 	}
 }
 
+// TestAVictimThatMovesOnLeavesItsPlace: a victim that has another place in the same pass leaves the one that it gave up, and what is reserved
+// there stays so until its copy is gone.
+func TestAVictimThatMovesOnLeavesItsPlace(t *testing.T) {
+	d := newDelivered(t, testCluster("a", "4"))
+	d.tiered()
+	d.add("low", delivers("batch", 4000))
+	d.pass()
+	d.runs("a", false, "batch")
+	d.sleep(time.Minute)
+	d.pass()
+
+	p := d.placements[d.named("urgent")].DeepCopy()
+	p.Spec.Constraints = []v1alpha1.Constraint{{Name: "a", Expression: `cluster.name == "a"`}}
+	p.ResourceVersion = d.next()
+	d.placements = replace(d.placements, p)
+	b := testCluster("b", "4")
+	b.Status.AgentDelivery = &v1alpha1.AgentDelivery{}
+	d.clusters = append(d.clusters, b)
+	d.add("urgent", delivers("now", 2000))
+	d.pass()
+	d.expect(map[string]string{"batch": "b"})
+	for _, slice := range d.stored {
+		for _, decision := range slice.Decisions {
+			if decision.Workload.Name == "batch" && (len(decision.Leaving) != 1 || decision.Leaving[0].Name != "a") {
+				t.Errorf("leaves %v", decision.Leaving)
+			}
+		}
+	}
+}
+
 // TestVoidNomination: where the workload for which others make room goes, or finds another place, what they have given up is theirs
 // again.
 func TestVoidNomination(t *testing.T) {
