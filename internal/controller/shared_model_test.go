@@ -55,7 +55,7 @@ type sharedModel struct {
 	bound, reclaimable map[string]bool
 	clusters           map[string]*sharedSite
 	// known is what the last pass over the platform's workspace has taken up: that counts.
-	known sharedTerms
+	known *sharedTerms
 	// asks are what the Deployments ask for, by team and name.
 	asks map[string]map[string]int64
 	// lead is the controller that holds the lease, serving the one whose passes are made, former are those that go on.
@@ -89,7 +89,7 @@ type sharedTerms struct {
 // fit no more when it is written.
 type frame struct {
 	local *Local
-	sharedTerms
+	*sharedTerms
 	most map[string]int64
 }
 
@@ -117,7 +117,7 @@ func newSharedModel(t *rapid.T) *sharedModel {
 		clusters: map[string]*sharedSite{}, asks: map[string]map[string]int64{}, watched: map[*workspace]bool{}, killAfter: -1, failAt: -1,
 		tardy: rapid.IntRange(0, 2).Draw(t, "tardy") == 2, nested: rapid.Bool().Draw(t, "nested"), happened: map[string]int{},
 	}
-	m.known = sharedTerms{map[string]int64{}, map[string]bool{}, map[string]int64{}, map[string]int64{}}
+	m.known = &sharedTerms{map[string]int64{}, map[string]bool{}, map[string]int64{}, map[string]int64{}}
 	m.estate = newEstate(t, nil, nil)
 	m.away = map[string]*Local{}
 	m.begun = m.now
@@ -419,12 +419,13 @@ func (m *sharedModel) meanwhile(by *tenure) {
 	}
 }
 
-// pass makes a pass. Nothing that runs loses its place, but for what its team has borrowed and another is guaranteed.
+// pass makes a pass. Nothing that runs loses its place, but for what its team has borrowed and another is guaranteed, by the terms that held
+// throughout.
 func (m *sharedModel) pass(l *Local) {
 	l.follow()
 	m.watch(l)
 	if l == m.platform {
-		m.known = sharedTerms{map[string]int64{}, map[string]bool{}, maps.Clone(m.quotas), maps.Clone(m.guaranteed)}
+		m.known = &sharedTerms{map[string]int64{}, map[string]bool{}, maps.Clone(m.quotas), maps.Clone(m.guaranteed)}
 		for name, c := range m.clusters {
 			m.known.allocatable[name], m.known.inSet[name] = c.allocatable, c.inSet
 			for _, f := range m.frames {
@@ -433,7 +434,7 @@ func (m *sharedModel) pass(l *Local) {
 		}
 	}
 	m.frames = append(m.frames, &frame{l, m.known, maps.Clone(m.known.allocatable)})
-	before, by := m.kept(), m.lead
+	before, by, terms := m.kept(), m.lead, m.known
 	_, had := m.promised(m.known.inSet)
 	decided := map[string]bool{} // by this pass, and not by one whose write has failed
 	for key, d := range before {
@@ -455,7 +456,7 @@ func (m *sharedModel) pass(l *Local) {
 		switch {
 		case !m.reclaimable[key.team]:
 			m.t.Fatalf("%s of %s has lost its place on %v", key.name, key.team, clusterNames(d.Clusters))
-		case decided[key.name] && by == m.lead && had[key.team] <= m.known.guaranteed[key.team]:
+		case decided[key.name] && by == m.lead && terms == m.known && had[key.team] <= m.known.guaranteed[key.team]:
 			m.t.Fatalf("%s of %s, which has %d and is guaranteed %d, has lost its place on %v", key.name, key.team, had[key.team], m.known.guaranteed[key.team], clusterNames(d.Clusters))
 		}
 		m.happens("reclaimed")
