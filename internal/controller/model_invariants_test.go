@@ -405,6 +405,19 @@ func (m *model) expectMoveForGain(w *workloadObject, history []v1alpha1.Decision
 	}
 }
 
+// forgetGains forgets the moves for a gain that no history tells: of workloads that have lost their decision since.
+func (m *model) forgetGains() {
+	told := map[gained]bool{}
+	for _, slice := range m.decisions {
+		for _, d := range slice.Decisions {
+			for _, h := range d.History {
+				told[gained{d.Workload.UID, slice.PlacementName, h.At.Time}] = h.Reason == v1alpha1.ChangeGain
+			}
+		}
+	}
+	m.gained = slices.DeleteFunc(m.gained, func(g gained) bool { return !told[g] })
+}
+
 // allowedCandidate are the statuses of a rollout that a leader may act on in its next pass: what is stored, what it is shown, and, until it is
 // shown something else, what it has written itself: that another has deleted it meanwhile it cannot know.
 func (l *leader) allowedCandidate() (all []*v1alpha1.PolicyRolloutStatus) {

@@ -71,11 +71,13 @@ const (
 	lostAnswer
 )
 
-// elect starts a new leader. Where it finds decisions, it takes the budget of disruptions for used up.
+// elect starts a new leader. Where it finds decisions, it takes the budget of disruptions for used up, and knows of the moves for a gain that
+// these tell.
 func (m *model) elect() {
 	if len(m.decisions) == 0 {
 		m.disrupted = nil
 	}
+	m.forgetGains()
 	e, err := engine.New(engine.Options{Policies: m.policies})
 	if err != nil {
 		m.Fatal(err)
