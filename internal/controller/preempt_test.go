@@ -269,17 +269,23 @@ func (w *world) conditionOf(placement, kind string) string {
 	return ""
 }
 
-// TestPreemptionWithDelivery: the room is free only once the victim's copy is gone. Until then it is held for the one that is nominated:
-// nobody else takes it, not even the victim, and a restart gives it to nobody either.
-func TestPreemptionWithDelivery(t *testing.T) {
+// withBatch is a world in which a workload of low priority runs on a cluster that it fills.
+func withBatch(t *testing.T) *delivered {
 	d := newDelivered(t, testCluster("a", "4"))
 	d.tiered()
 	d.add("low", delivers("batch", 4000))
 	d.pass()
-	d.expectRound("batch", "decided a")
 	d.runs("a", false, "batch")
 	d.sleep(time.Minute)
 	d.pass()
+	return d
+}
+
+// TestPreemptionWithDelivery: the room is free only once the victim's copy is gone. Until then it is held for the one that is nominated:
+// nobody else takes it, not even the victim, and a restart gives it to nobody either.
+func TestPreemptionWithDelivery(t *testing.T) {
+	d := withBatch(t)
+	d.expectRound("batch", "decided a")
 
 	d.add("urgent", delivers("now", 2000))
 	d.pass()
@@ -308,13 +314,7 @@ func TestPreemptionWithDelivery(t *testing.T) {
 // TestAVictimThatMovesOnLeavesItsPlace: a victim that has another place in the same pass leaves the one that it gave up, and what is reserved
 // there stays so until its copy is gone.
 func TestAVictimThatMovesOnLeavesItsPlace(t *testing.T) {
-	d := newDelivered(t, testCluster("a", "4"))
-	d.tiered()
-	d.add("low", delivers("batch", 4000))
-	d.pass()
-	d.runs("a", false, "batch")
-	d.sleep(time.Minute)
-	d.pass()
+	d := withBatch(t)
 
 	p := d.placements[d.named("urgent")].DeepCopy()
 	p.Spec.Constraints = []v1alpha1.Constraint{{Name: "a", Expression: `cluster.name == "a"`}}
@@ -352,13 +352,7 @@ func TestVoidNomination(t *testing.T) {
 		"another place": {func(d *delivered) { d.clusters = append(d.clusters, testCluster("b", "2")) }, map[string]string{"batch": "a", "now": "b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDelivered(t, testCluster("a", "4"))
-			d.tiered()
-			d.add("low", delivers("batch", 4000))
-			d.pass()
-			d.runs("a", false, "batch")
-			d.sleep(time.Minute)
-			d.pass()
+			d := withBatch(t)
 			d.add("urgent", delivers("now", 2000))
 			d.pass()
 			d.expect(map[string]string{})
