@@ -11,6 +11,7 @@ import (
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/dump"
 	"pgregory.net/rapid"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
@@ -452,7 +453,7 @@ func (l *leader) expectCandidateWithin(allowed []*v1alpha1.PolicyRolloutStatus) 
 		if back || !slices.ContainsFunc(allowed, func(s *v1alpha1.PolicyRolloutStatus) bool {
 			return s.Includes(p.object.UID) && s.Digest == w.shadow.set.Digest()
 		}) {
-			l.Fatalf("the candidate decides for %s, and the rollout says %+v; before the pass it said %v", p.object.Name, w.rollout, allowed)
+			l.Fatalf("the candidate decides for %s, and the rollout says %+v; before the pass it said one of %s", p.object.Name, w.rollout, dump.OneLine(allowed))
 		}
 	}
 }
