@@ -197,7 +197,9 @@ func (m *model) run() {
 		promised := map[string]int64{}
 		for _, d := range m.durable() {
 			for _, c := range d.Clusters {
-				promised[c.Name] += amountOf(d, c)
+				if c.ReservationExpiredAt == nil { // it takes a while to come to rest
+					promised[c.Name] += amountOf(d, c)
+				}
 			}
 		}
 		for name, amount := range promised {
