@@ -492,9 +492,7 @@ func (w *workspace) countDomains(plan *plan, classes []*class, r *Request, held 
 			}
 		}
 		if constraint.Workloads {
-			for cluster, n := range w.ledger.Group(r.group()) {
-				count(cluster, n)
-			}
+			w.ledger.EachInGroup(r.group(), count)
 			if held.Group == r.group() {
 				for i := range held.Shares {
 					count(held.Shares[i].Cluster, -1)

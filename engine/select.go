@@ -241,7 +241,7 @@ func (w *workspace) turn(r *Request, held holding, number int) ranking.Turn {
 		Seed:   seedOf(cmp.Or(ref.UID, ref.String())),
 		InUse: func(position int) int {
 			name := w.seen.Row(position).Name
-			n := w.ledger.Group(group)[name]
+			n := w.ledger.InGroup(group, name)
 			if held.Group == group && held.ShareOn(name) != nil {
 				n-- // the workload's own
 			}

@@ -74,12 +74,20 @@ func (c *Claim) ShareOn(cluster string) *Share {
 type stake struct {
 	*Share
 	uid        string
-	account    *account
+	place      *place
 	prev, next *stake
 }
 
 // counted is what the cluster counts for the owner.
-func (s *stake) counted() Resources { return countedFor(s.account.counted, s.uid) }
+func (s *stake) counted() Resources { return countedFor(s.place.account.counted, s.uid) }
+
+// place is a cluster on which a ledger has claims. It exists while there are any.
+type place struct {
+	account *account
+	// set is the quota that the cluster is in, nil where it is in none.
+	set *quotaSet
+	promise
+}
 
 // reserved is what the stake reserves.
 func (s *stake) reserved() Resources { return s.Reserved(s.counted()) }
@@ -97,11 +105,14 @@ type Ledger struct {
 	// own guards all that follows. Order: own, then the mu of the clusters. Who asks for nothing of these does not wait for other ledgers.
 	own    sync.Mutex
 	claims map[Owner]*Claim
-	groups map[types.NamespacedName]map[string]int
+	places map[string]*place
+	// groups count the claims of each group by place.
+	groups map[types.NamespacedName]map[*place]int
 	// held are the claims on what their owners have left.
 	held map[Owner]*Claim
-	// spare is the map of a group that is gone, reused for the next.
-	spare map[string]int
+	// spare is the map of a group that is gone, reused for the next; found are the places of a claim that is reserved.
+	spare map[*place]int
+	found []*place
 	// shapes of what the claims ask for; nil until somebody asks for Usual.
 	shapes *shapes
 	// quotas bound the claims; nil where only what clusters have does.
@@ -147,7 +158,9 @@ func NewLedger() *Ledger {
 // Beside returns an empty ledger of another workspace on the same clusters: each sees its own claims alone, and what both promise
 // never exceeds what there is.
 func (l *Ledger) Beside() *Ledger {
-	return &Ledger{clusters: l.clusters, claims: map[Owner]*Claim{}, groups: map[types.NamespacedName]map[string]int{}}
+	return &Ledger{
+		clusters: l.clusters, claims: map[Owner]*Claim{}, places: map[string]*place{}, groups: map[types.NamespacedName]map[*place]int{},
+	}
 }
 
 // ShortageError is the error of a claim that does not fit.
@@ -181,7 +194,7 @@ func (l *Ledger) RemoveCluster(cluster string) {
 	if a := l.accounts[cluster]; a != nil {
 		a.open, a.available = false, Resources{}
 		a.count(nil)
-		l.close(a)
+		l.closeAccount(a)
 	}
 }
 
@@ -194,7 +207,7 @@ func (l *Ledger) account(cluster string) *account {
 	return a
 }
 
-func (l *Ledger) close(a *account) {
+func (l *Ledger) closeAccount(a *account) {
 	if !a.open && a.first == nil {
 		delete(l.accounts, a.cluster)
 	}
@@ -269,8 +282,11 @@ func (l *Ledger) Update(owner Owner, claim *Claim) error {
 
 func (l *Ledger) reserve(owner Owner, claim *Claim, promised ...*Claim) error {
 	previous := l.claims[owner]
+	l.found = l.found[:0]
 	for i := range claim.Shares {
 		share := &claim.Shares[i]
+		at := l.placeOf(share.Cluster)
+		l.found = append(l.found, at)
 		var had *Share
 		if previous != nil {
 			had = previous.ShareOn(share.Cluster)
@@ -285,7 +301,11 @@ func (l *Ledger) reserve(owner Owner, claim *Claim, promised ...*Claim) error {
 			}
 		}
 		var free sum
-		if a := l.accounts[share.Cluster]; a != nil {
+		a := at.account
+		if a == nil {
+			a = l.accounts[share.Cluster]
+		}
+		if a != nil {
 			// What the owner has there is free for itself, reserved or in use.
 			free.add(a.available)
 			free.subSum(&a.reserved)
@@ -298,11 +318,19 @@ func (l *Ledger) reserve(owner Owner, claim *Claim, promised ...*Claim) error {
 			return &ShortageError{Cluster: share.Cluster, Resource: name, Asked: asked.Get(name), Free: free.get(name)}
 		}
 	}
-	if err := l.quotas.short(previous, claim, promised); err != nil {
+	if err := l.quotas.short(l.found, previous, claim, promised); err != nil {
 		return err
 	}
-	l.grant(owner, previous, claim)
+	l.grant(owner, previous, claim, l.found)
 	return nil
+}
+
+// placeOf is the place on a cluster. One on which there are no claims is not kept, and has no account yet.
+func (l *Ledger) placeOf(cluster string) *place {
+	if at := l.places[cluster]; at != nil {
+		return at
+	}
+	return &place{set: l.quotas.setOf(cluster)}
 }
 
 // Grant is a claim with its owner.
@@ -326,9 +354,10 @@ func (l *Ledger) Replace(restored, foreign []Grant) (refused []error, clusters [
 		l.forget(owner)
 		l.countShapes(owner, claim, -1)
 		l.remove(claim)
+		l.close(claim)
 	}
 	for _, g := range restored {
-		l.grant(g.Owner, nil, g.Claim)
+		l.grant(g.Owner, nil, g.Claim, nil)
 	}
 	refused = make([]error, len(foreign))
 	for i, g := range foreign {
@@ -348,11 +377,11 @@ func (l *Ledger) Restore(owner Owner, claim *Claim) {
 	defer l.own.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.grant(owner, l.claims[owner], claim)
+	l.grant(owner, l.claims[owner], claim, nil)
 }
 
-// grant records a claim in place of the owner's previous one.
-func (l *Ledger) grant(owner Owner, previous, claim *Claim) {
+// grant records a claim in place of the owner's previous one, at places where these are known.
+func (l *Ledger) grant(owner Owner, previous, claim *Claim, at []*place) {
 	l.version++
 	if previous != nil {
 		l.countShapes(owner, previous, -1)
@@ -366,26 +395,50 @@ func (l *Ledger) grant(owner Owner, previous, claim *Claim) {
 		l.held[owner] = claim
 	}
 	l.countShapes(owner, claim, 1)
-	l.quotas.count(claim, 1)
 	group := l.groups[claim.Group]
 	if group == nil {
 		if group = l.spare; group == nil {
-			group = map[string]int{}
+			group = map[*place]int{}
 		}
 		l.groups[claim.Group], l.spare = group, nil
 	}
 	claim.stakes = slices.Grow(claim.stakes[:0], len(claim.Shares))[:len(claim.Shares)]
 	for i := range claim.Shares {
 		share, s := &claim.Shares[i], &claim.stakes[i]
-		a := l.account(share.Cluster)
-		*s = stake{Share: share, uid: claim.UID, account: a, next: a.first}
+		var p *place
+		if at != nil {
+			p = at[i]
+		}
+		if p == nil || p.claims == 0 {
+			p = l.keep(share.Cluster, p)
+		}
+		a := p.account
+		*s = stake{Share: share, uid: claim.UID, place: p, next: a.first}
 		if a.first != nil {
 			a.first.prev = s
 		}
 		a.first = s
 		a.reserve(s.reserved())
-		group[share.Cluster]++
+		p.count(share.Amount, 1)
+		l.quotas.count(share, p, 1)
+		group[p]++
 	}
+	if previous != nil {
+		l.close(previous)
+	}
+}
+
+// keep keeps a place, which may be nil, unless another one on its cluster is kept.
+func (l *Ledger) keep(cluster string, p *place) *place {
+	if kept := l.places[cluster]; kept != nil {
+		return kept
+	}
+	if p == nil {
+		p = l.placeOf(cluster)
+	}
+	p.account = l.account(cluster)
+	l.places[cluster] = p
+	return p
 }
 
 func (l *Ledger) forget(owner Owner) {
@@ -406,6 +459,7 @@ func (l *Ledger) Release(owner Owner) *Claim {
 		l.forget(owner)
 		l.countShapes(owner, claim, -1)
 		l.remove(claim)
+		l.close(claim)
 	}
 	return claim
 }
@@ -417,31 +471,41 @@ func (l *Ledger) countShapes(owner Owner, claim *Claim, by int64) {
 	}
 }
 
-// remove removes a claim from the accounts.
+// remove removes a claim from its places, which stay until close.
 func (l *Ledger) remove(claim *Claim) {
 	l.version++
-	l.quotas.count(claim, -1)
 	group := l.groups[claim.Group]
 	for i := range claim.stakes {
 		s := &claim.stakes[i]
-		a := s.account
-		a.unreserve(s.reserved())
+		p := s.place
+		p.account.unreserve(s.reserved())
 		if s.next != nil {
 			s.next.prev = s.prev
 		}
 		if s.prev != nil {
 			s.prev.next = s.next
 		} else {
-			a.first = s.next
+			p.account.first = s.next
 		}
-		l.close(a)
-		if group[a.cluster]--; group[a.cluster] == 0 {
-			delete(group, a.cluster)
+		p.count(s.Amount, -1)
+		l.quotas.count(s.Share, p, -1)
+		if group[p]--; group[p] == 0 {
+			delete(group, p)
 		}
 	}
 	if len(group) == 0 {
 		delete(l.groups, claim.Group)
 		l.spare = group
+	}
+}
+
+// close forgets the places of a claim that has been removed on which there are no others.
+func (l *Ledger) close(claim *Claim) {
+	for i := range claim.stakes {
+		if p := claim.stakes[i].place; p.claims == 0 {
+			delete(l.places, p.account.cluster)
+			l.closeAccount(p.account)
+		}
 	}
 }
 
@@ -517,7 +581,7 @@ func (l *Ledger) EachReserved(claim *Claim, yield func(i int, reserved Resources
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range claim.stakes {
-		yield(i, claim.stakes[i].account.shown)
+		yield(i, claim.stakes[i].place.account.shown)
 	}
 }
 
@@ -536,10 +600,19 @@ func (l *Ledger) Counted(claim *Claim) (counted []Resources) {
 	return counted
 }
 
-// Group returns the number of claims of a group on each cluster. The map is the ledger's own and valid until the ledger
-// changes.
-func (l *Ledger) Group(group types.NamespacedName) map[string]int {
+// InGroup is how many claims of a group there are on a cluster.
+func (l *Ledger) InGroup(group types.NamespacedName, cluster string) int {
 	l.own.Lock()
 	defer l.own.Unlock()
-	return l.groups[group]
+	return l.groups[group][l.places[cluster]]
+}
+
+// EachInGroup calls do for each cluster on which there are claims of a group, with how many, in no order. The ledger must not be changed or asked
+// meanwhile.
+func (l *Ledger) EachInGroup(group types.NamespacedName, do func(cluster string, claims int)) {
+	l.own.Lock()
+	defer l.own.Unlock()
+	for p, n := range l.groups[group] {
+		do(p.account.cluster, n)
+	}
 }

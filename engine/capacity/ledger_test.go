@@ -236,7 +236,7 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 							count++
 						}
 					}
-					if got := ledger.Group(types.NamespacedName{Name: "g"})[name]; got != count {
+					if got := ledger.InGroup(types.NamespacedName{Name: "g"}, name); got != count {
 						t.Fatalf("%s: count %d, want %d", name, got, count)
 					}
 				}

@@ -51,9 +51,8 @@ func (e *NotGrantedError) Error() string {
 // quotas are those of a ledger, with what its claims come to. A ledger without any is bounded by what clusters have alone.
 type quotas struct {
 	sets []*quotaSet
-	// of has the set of each cluster that is in one, on what is promised on each cluster.
+	// of has the set of each cluster that is in one.
 	of map[string]*quotaSet
-	on map[string]*promise
 	// whole is set where the quota of any set bounds all of its clusters together.
 	whole bool
 	// moved is set once claims on clusters that no set has have changed, changed are those of whose quota more or less is left.
@@ -101,7 +100,7 @@ func (p *promise) count(amount Resources, by int) {
 func (l *Ledger) SetQuotas(all []Quota) {
 	l.own.Lock()
 	defer l.own.Unlock()
-	q := &quotas{of: map[string]*quotaSet{}, on: map[string]*promise{}, changed: map[string]bool{}}
+	q := &quotas{of: map[string]*quotaSet{}, changed: map[string]bool{}}
 	for _, one := range all {
 		set := &quotaSet{Quota: one, whole: limitsOf(one.Whole), each: limitsOf(one.Each)}
 		q.sets, q.whole = append(q.sets, set), q.whole || len(one.Whole) > 0
@@ -111,37 +110,37 @@ func (l *Ledger) SetQuotas(all []Quota) {
 			}
 		}
 	}
+	for cluster, p := range l.places {
+		p.set = q.of[cluster]
+	}
 	for _, claim := range l.claims {
-		q.count(claim, 1)
+		for i := range claim.stakes {
+			q.count(claim.stakes[i].Share, claim.stakes[i].place, 1)
+		}
 	}
 	l.quotas = q
 	l.version++
 }
 
-// count counts a claim, or takes it off again where by is -1.
-func (q *quotas) count(claim *Claim, by int) {
+// setOf is the set of a cluster, nil where it is in none.
+func (q *quotas) setOf(cluster string) *quotaSet {
 	if q == nil {
-		return
+		return nil
 	}
-	for i := range claim.Shares {
-		s := &claim.Shares[i]
-		on := q.on[s.Cluster]
-		if on == nil {
-			on = new(promise)
-			q.on[s.Cluster] = on
-		}
-		if on.count(s.Amount, by); on.claims == 0 {
-			delete(q.on, s.Cluster)
-		}
-		switch set := q.of[s.Cluster]; {
-		case set == nil:
-			q.moved = true
-		case len(set.Each) > 0:
+	return q.of[cluster]
+}
+
+// count counts a share, or takes it off again where by is -1.
+func (q *quotas) count(s *Share, at *place, by int) {
+	switch {
+	case q == nil:
+	case at.set == nil:
+		q.moved = true
+	default:
+		if len(at.set.Each) > 0 {
 			q.changed[s.Cluster] = true
-			fallthrough
-		default:
-			set.count(s.Amount, by)
 		}
+		at.set.count(s.Amount, by)
 	}
 }
 
@@ -167,11 +166,9 @@ func (l *Ledger) LeftOn(cluster string) map[string]int64 {
 	if l.quotas == nil || l.quotas.of[cluster] == nil || len(l.quotas.of[cluster].Each) == 0 {
 		return nil
 	}
-	left, on := maps.Clone(l.quotas.of[cluster].Each), l.quotas.on[cluster]
+	left, on := maps.Clone(l.quotas.of[cluster].Each), l.placeOf(cluster)
 	for name, amount := range left {
-		if on != nil {
-			left[name] = int128.Of(amount).Sub(on.amount.of(name)).Int64()
-		}
+		left[name] = int128.Of(amount).Sub(on.amount.of(name)).Int64()
 	}
 	return left
 }
@@ -203,18 +200,18 @@ func (l *Ledger) Left() (of [][]Left) {
 func (l *Ledger) Has(cluster string) bool {
 	l.own.Lock()
 	defer l.own.Unlock()
-	return l.quotas != nil && l.quotas.on[cluster] != nil
+	return l.quotas != nil && l.places[cluster] != nil
 }
 
-// short returns why a claim cannot be granted in place of another one of its owner, nil where it can. What is promised to the same
-// workload already need not be left.
-func (q *quotas) short(previous, claim *Claim, promised []*Claim) error {
+// short returns why a claim cannot be granted at places, in place of another one of its owner, nil where it can. What is promised to the
+// same workload already need not be left.
+func (q *quotas) short(at []*place, previous, claim *Claim, promised []*Claim) error {
 	if q == nil {
 		return nil
 	}
 	for i := range claim.Shares {
 		s := &claim.Shares[i]
-		set := q.of[s.Cluster]
+		set := at[i].set
 		if set == nil {
 			if !s.Amount.IsZero() && !slices.ContainsFunc(promised, func(p *Claim) bool {
 				had := p.ShareOn(s.Cluster)
@@ -225,11 +222,8 @@ func (q *quotas) short(previous, claim *Claim, promised []*Claim) error {
 			continue
 		}
 		if len(set.each) > 0 {
-			here, on := func(cluster string) bool { return cluster == s.Cluster }, q.on[s.Cluster]
-			if on == nil {
-				on = &promise{}
-			}
-			if e := shortOf(set.each, &on.amount, here, previous, claim, promised); e != nil {
+			here := func(cluster string) bool { return cluster == s.Cluster }
+			if e := shortOf(set.each, &at[i].amount, here, previous, claim, promised); e != nil {
 				e.Set, e.Cluster = set.Set, s.Cluster
 				return e
 			}
@@ -300,7 +294,7 @@ func (l *Ledger) Promised(cluster string) Resources {
 func (l *Ledger) Allows(cluster string, more Resources) bool {
 	l.own.Lock()
 	defer l.own.Unlock()
-	return l.quotas.short(nil, &Claim{Shares: []Share{{Cluster: cluster, Amount: more}}}, nil) == nil
+	return l.quotas.short([]*place{l.placeOf(cluster)}, nil, &Claim{Shares: []Share{{Cluster: cluster, Amount: more}}}, nil) == nil
 }
 
 // Account is what the claims of a ledger come to on a set of clusters.
@@ -328,8 +322,7 @@ func (l *Ledger) Accounts() []Account {
 	for _, claim := range l.claims {
 		for i := range claim.stakes {
 			s, to := &claim.stakes[i], &rest
-			if l.quotas != nil && l.quotas.of[s.Cluster] != nil {
-				set := l.quotas.of[s.Cluster]
+			if set := s.place.set; set != nil {
 				if to = of[set]; to == nil {
 					to = new(both)
 					of[set] = to
