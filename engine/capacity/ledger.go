@@ -81,6 +81,9 @@ type stake struct {
 // counted is what the cluster counts for the owner.
 func (s *stake) counted() Resources { return countedFor(s.place.account.counted, s.uid) }
 
+// reserved is what the stake reserves.
+func (s *stake) reserved() Resources { return s.Reserved(s.counted()) }
+
 // place is a cluster on which a ledger has claims. It exists while there are any.
 type place struct {
 	account *account
@@ -88,9 +91,6 @@ type place struct {
 	set *quotaSet
 	promise
 }
-
-// reserved is what the stake reserves.
-func (s *stake) reserved() Resources { return s.Reserved(s.counted()) }
 
 // Ledger holds the claims of one workspace on the clusters of a fleet, which others may have claims on as well: see Beside. It is
 // safe for concurrent use.
@@ -607,8 +607,8 @@ func (l *Ledger) InGroup(group types.NamespacedName, cluster string) int {
 	return l.groups[group][l.places[cluster]]
 }
 
-// EachInGroup calls do for each cluster on which there are claims of a group, with how many, in no order. The ledger must not be changed or asked
-// meanwhile.
+// EachInGroup calls do for each cluster on which there are claims of a group, with how many, in no order. The ledger must not be changed
+// or asked meanwhile.
 func (l *Ledger) EachInGroup(group types.NamespacedName, do func(cluster string, claims int)) {
 	l.own.Lock()
 	defer l.own.Unlock()

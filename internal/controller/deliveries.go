@@ -125,22 +125,34 @@ func (w *workspace) holdsLeft(cluster string) bool {
 	return w.handOver != nil && c.Delivers && !c.Lost
 }
 
-// leaving returns the clusters that a workload leaves by a decision in place of the one before, besides those that it was leaving already.
-// What is durable and not current any more is left, too: what runs there may not be known to be gone when that is written.
+// leaving returns the clusters that a workload leaves by a decision that is made in place of the one before: those by which they differ,
+// those that it was leaving already, and what withDurable adds.
 func (p *pass) leaving(key workloadKey, before, after *v1alpha1.WorkloadDecision) []v1alpha1.LeavingCluster {
-	leaving := p.leavingBy(before, after)
-	for _, e := range p.store.record(key).superseded(key) {
-		if e.decision.Workload.UID != after.Workload.UID {
+	return p.withDurable(key, after, p.leavingBy(before, after))
+}
+
+// withDurable adds to the clusters that a workload leaves by a decision those that durable ones name and where it still runs, in order. A
+// victim may have lost all clusters in between, or these may have been lost when the decision was made, and are back since: what runs there
+// was taken for gone, and that must not become durable.
+func (p *pass) withDurable(key workloadKey, now *v1alpha1.WorkloadDecision, leaving []v1alpha1.LeavingCluster) []v1alpha1.LeavingCluster {
+	for _, e := range p.store.records[key].superseded(key) {
+		if e.decision.Workload.UID != now.Workload.UID {
 			continue
 		}
-		for _, l := range p.leavingBy(&e.decision, after) {
-			if !p.hasLeft(after.Workload.UID, l) {
+		for _, l := range p.leavingBy(&e.decision, now) {
+			if slices.ContainsFunc(leaving, func(o v1alpha1.LeavingCluster) bool { return o.Name == l.Name }) {
+				continue
+			}
+			if l.Since.After(now.DecidedAt.Time) {
+				l.Since = now.DecidedAt
+			}
+			if !p.hasLeft(now.Workload.UID, l) {
 				leaving = append(leaving, l)
 			}
 		}
 	}
-	slices.SortStableFunc(leaving, func(a, b v1alpha1.LeavingCluster) int { return strings.Compare(a.Name, b.Name) })
-	return slices.CompactFunc(leaving, func(a, b v1alpha1.LeavingCluster) bool { return a.Name == b.Name })
+	slices.SortFunc(leaving, func(a, b v1alpha1.LeavingCluster) int { return strings.Compare(a.Name, b.Name) })
+	return leaving
 }
 
 func (p *pass) leavingBy(before, after *v1alpha1.WorkloadDecision) []v1alpha1.LeavingCluster {
@@ -197,30 +209,12 @@ func (p *pass) followDepartures() {
 	p.departures.Forget(func(uid types.UID, _ string) bool { return asked[uid] || p.makesRoom(uid) })
 }
 
-// leaveDurable has a decision that is not durable leave all clusters that the durable one names and where the workload still runs. When it was
-// made these may have been lost, and are back since: what runs there was taken for gone, and that must not become durable.
+// leaveDurable has a decision that is not durable leave what withDurable adds.
 func (p *pass) leaveDurable(key workloadKey) {
-	r := p.store.records[key]
-	now := r.current.decision
-	for _, e := range r.superseded(key) {
-		if e.decision.Workload.UID != now.Workload.UID {
-			continue
-		}
-		for _, l := range p.leavingBy(&e.decision, &now) {
-			if slices.ContainsFunc(now.Leaving, func(o v1alpha1.LeavingCluster) bool { return o.Name == l.Name }) {
-				continue
-			}
-			if l.Since.After(now.DecidedAt.Time) {
-				l.Since = now.DecidedAt
-			}
-			if !p.hasLeft(now.Workload.UID, l) {
-				now.Leaving = append(slices.Clone(now.Leaving), l)
-			}
-		}
-	}
-	if len(now.Leaving) > len(r.current.decision.Leaving) {
-		slices.SortFunc(now.Leaving, func(a, b v1alpha1.LeavingCluster) int { return strings.Compare(a.Name, b.Name) })
-		p.store.put(key, r.current.placement, now)
+	current := p.store.records[key].current
+	now := current.decision
+	if now.Leaving = p.withDurable(key, &now, slices.Clone(now.Leaving)); len(now.Leaving) > len(current.decision.Leaving) {
+		p.store.put(key, current.placement, now)
 		p.hold(key)
 	}
 }

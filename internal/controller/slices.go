@@ -227,8 +227,11 @@ func (s *store) published(key workloadKey) bool {
 
 func (e *entry) durable(key workloadKey) bool { return e.slice != nil && e.slice.durable[key] == e }
 
-// superseded returns the decisions on a workload that are durable and not current.
+// superseded returns the decisions on a workload that are durable and not current; none where nothing is recorded.
 func (r *workloadRecord) superseded(key workloadKey) (superseded []*entry) {
+	if r == nil {
+		return nil
+	}
 	for _, sl := range r.durable {
 		if e := sl.durable[key]; e != r.current {
 			superseded = append(superseded, e)
