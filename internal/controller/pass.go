@@ -146,7 +146,6 @@ func (w *workspace) notLoaded(err error, placements []*placementState) error {
 // afterPublishing releases what was held until it was written, and asks for the next pass.
 func (w *workspace) afterPublishing(cut bool, r *result) {
 	freed := w.releaseHeld()
-	freed = w.applyReviews() || freed
 	w.looksAt().lookedAt(w.name, len(w.index.open) > 0, w.drains, freed)
 	r.again = r.again || cut || freed && len(w.index.open) > 0 || w.nominationsPublished()
 	if w.store.unconfirmed() {

@@ -60,11 +60,6 @@ func (w *workspace) verifyUnwritten() {
 		if err != nil {
 			continue
 		}
-		// What is to expire is reserved until that is durable.
-		for i := range reservation.Shares {
-			share := &reservation.Shares[i]
-			share.Expired = share.Expired && w.store.expired(key, e.decision.Workload.UID, share.Cluster)
-		}
 		if w.engine.Reserve(w.name, reservation, w.store.promised(key)...) != nil {
 			w.revert(key)
 		}
@@ -185,7 +180,7 @@ func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecisio
 		delete(w.deleted, object.UID)
 	}
 	first, previous := w.store == nil, w.store
-	w.store, w.stale, w.reviewed = newStore(listed, w.now(), w.slicing), false, nil
+	w.store, w.stale = newStore(listed, w.now(), w.slicing), false
 	for _, item := range w.index.items {
 		if !item.tried {
 			item.attempt = attempt{} // it may have other clusters now

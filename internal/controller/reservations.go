@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
@@ -16,7 +15,7 @@ import (
 
 // reviewReservation updates what a placed workload reserves: nothing once it has finished or while it is suspended, and nothing more on a cluster
 // that has not counted it in time. The decision itself stays: its pods may run there or be on their way, and nothing is
-// evicted without being asked. The ledger follows when the change is written, see applyReviews.
+// evicted without being asked.
 func (p *pass) reviewReservation(item *workItem) {
 	if !item.found || item.stale {
 		return
@@ -35,7 +34,7 @@ func (p *pass) reviewReservation(item *workItem) {
 	}
 	item.stored.Clusters, item.stored.Reserved = clusters, reserved
 	p.store.put(item.key, namespacedName(item.owner.object), item.stored)
-	p.reviewed = append(p.reviewed, item.key)
+	p.restoreReservation(item.key)
 }
 
 // reservesAnything says whether a decision has an amount on any cluster.
@@ -97,20 +96,6 @@ func (p *pass) missedFor(item *workItem, cluster string) bool {
 	}
 	p.index.wakeAt(item, since.Add(p.reservationTimeout))
 	return false
-}
-
-// applyReviews makes the ledger reserve what the reviewed decisions say once they are durable, and returns whether there were
-// any.
-func (w *workspace) applyReviews() (freed bool) {
-	w.reviewed = slices.DeleteFunc(w.reviewed, func(key workloadKey) bool {
-		durable := w.store.published(key)
-		if durable {
-			w.restoreReservation(key)
-			freed = true
-		}
-		return durable
-	})
-	return freed
 }
 
 // expiredSince lists the clusters of a decision on which nothing is reserved any more.
@@ -213,23 +198,6 @@ func (s *store) promised(key workloadKey) (all []engine.Reservation) {
 		}
 	}
 	return all
-}
-
-// expired says whether what a workload reserves on a cluster has durably expired.
-func (s *store) expired(key workloadKey, uid types.UID, cluster string) (expired bool) {
-	for _, sl := range s.records[key].durable {
-		d := &sl.durable[key].decision
-		for _, c := range d.Clusters {
-			switch {
-			case d.Workload.UID != uid || c.Name != cluster:
-			case c.ReservationExpiredAt == nil:
-				return false
-			default:
-				expired = true
-			}
-		}
-	}
-	return expired
 }
 
 // givenUp is a part of what a workload had reserved.

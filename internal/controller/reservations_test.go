@@ -221,6 +221,73 @@ func TestFinishedAfterItExpired(t *testing.T) {
 	}
 }
 
+// TestWhatHasFinishedKeepsItsRoomUntilThatIsWritten: the room of a job that has finished is free once no durable decision promises it.
+func TestWhatHasFinishedKeepsItsRoomUntilThatIsWritten(t *testing.T) {
+	w := newWorld(t)
+	w.reports("a", "4", nil)
+	w.placements = []*v1alpha1.WorkloadPlacement{ownPlacement("p"), ownPlacement("q")}
+	waits := ownedBy("q", "waits", 3000)
+	waits.CreationTimestamp = metav1.NewTime(w.clock)
+	w.workloads = []*workloadObject{ownedBy("p", "job", 3000), waits}
+	w.pass()
+	w.expect(map[string]string{"job": "a"})
+
+	finished := ownedBy("p", "job", 3000)
+	finished.end = workload.HasFinished
+	w.workloads = []*workloadObject{finished, waits}
+	w.refuseWrites("p-0")
+	for range 3 {
+		w.show()
+		_ = w.reconcile()
+		w.expect(map[string]string{"job": "a"})
+		if free := w.freeOnA(); free != 1000 {
+			t.Errorf("%d free: a durable decision promises 3 of 4", free)
+		}
+	}
+	w.refuseWrites()
+	w.sleep(retryLast)
+	w.reports("a", "4", nil)
+	w.pass()
+	w.expect(map[string]string{"job": "a", "waits": "a"})
+}
+
+// TestAReservationThatCountsAgain: a workload whose reservation has expired becomes another placement's, and shows up. What its new
+// slice promises then is reserved, whether or not the old one can be written.
+func TestAReservationThatCountsAgain(t *testing.T) {
+	w := newWorld(t)
+	w.reports("a", "4", nil)
+	w.placements = []*v1alpha1.WorkloadPlacement{ownPlacement("p"), ownPlacement("q")}
+	stays := ownedBy("p", "stays", 1000)
+	w.workloads = []*workloadObject{ownedBy("p", "w", 2000), stays}
+	w.pass()
+	w.sleep(time.Hour + time.Second)
+	w.reports("a", "4", map[string]string{"stays": "1"})
+	w.pass()
+	if free := w.freeOnA(); free != 3000 {
+		t.Fatalf("%d free: the reservation has expired", free)
+	}
+
+	w.show()
+	w.workloads = []*workloadObject{ownedBy("q", "w", 2000), stays}
+	w.refuseWrites("p-0")
+	count := func(cpu string) {
+		w.reports("a", "4", map[string]string{"stays": "1", "w": cpu})
+		_ = w.reconcile()
+		w.show()
+	}
+	count("0")
+	w.restart()
+	w.refuseWrites("p-0")
+	count("2")
+	count("0")
+	if slice := w.stored[types.NamespacedName{Namespace: "default", Name: "q-0"}]; slice == nil || slice.Decisions[0].Clusters[0].ReservationExpiredAt != nil {
+		t.Fatal("not what the test is about")
+	}
+	if free := w.freeOnA(); free != 1000 {
+		t.Errorf("%d free: a durable decision promises 3 of 4", free)
+	}
+}
+
 // TestSuspendedWorkloads hold nothing until they are resumed. One that has a place finds it again where there is still room.
 func TestSuspendedWorkloads(t *testing.T) {
 	w := newWorld(t)

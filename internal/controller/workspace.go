@@ -137,8 +137,7 @@ type workspace struct {
 	tooSlow   error
 	// quarantine is why the policies are not evaluated any more.
 	quarantine error
-	// held are reservations of what workloads have left, until that is written. reviewed are the workloads whose
-	// reservations change once their decisions are written.
+	// held are reservations of what workloads have given up, until that is written.
 	held map[workloadKey][]held
 	// suggestions are the clusters that would have a place for workloads that wait, by the digest of their inputs; suggestAt is when
 	// the next one may be looked for. freed is what was given up lately, watchedSince since when that is known.
@@ -147,7 +146,6 @@ type workspace struct {
 	freed                   []freed
 	// nominations are the workloads for which others make room.
 	nominations map[workloadKey]*nomination
-	reviewed    []workloadKey
 	// reports are the registrations that we have written, counting when the clusters that count workloads were last heard of.
 	// unseen is since when no heartbeat is seen of clusters that have an agent.
 	reports       map[types.UID]reported
