@@ -47,9 +47,22 @@ func TestRestart(t *testing.T) {
 		}
 		return strings.Join(all, " ")
 	}
-	// Writes of the last pass may be under way, and counts are written up to five seconds later.
-	time.Sleep(6 * time.Second)
-	before := versions()
+	for name, counts := range map[string]string{"app": "2 of 2", "big": "0 of 1"} {
+		team.eventually("what is placed for "+name, counts, func() string {
+			object, err := team.client.Resource(placements).Namespace("default").Get(t.Context(), name, metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			status := as[v1alpha1.WorkloadPlacement](team, object).Status
+			return fmt.Sprintf("%d of %d", status.Placed, status.Workloads)
+		})
+	}
+	// Other counts are written up to five seconds later, and up to two more while other workspaces publish.
+	before := ""
+	for now := versions(); now != before; now = versions() {
+		before = now
+		time.Sleep(8 * time.Second)
+	}
 
 	current.stop()
 	next, err := startController(context.Background()) // it serves the tests that follow, too
