@@ -7,8 +7,12 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// maxTogether is how many decisions of a batch are allocated together at most: one that is kept keeps the others.
-const maxTogether = 64
+const (
+	// maxTogether is how many decisions of a batch are allocated together at most: one that is kept keeps the others.
+	maxTogether = 16
+	// maxFollowed is how many decisions of a batch are made at most before the workspace looks at what others have done.
+	maxFollowed = 512
+)
 
 // batch is a call of DecideBatch in one workspace.
 type batch struct {
@@ -108,9 +112,11 @@ func (b *batch) tryKeeping(c *class, cached bool) (decided bool, err error) {
 	return decided && err == nil, err
 }
 
-// decideLocked decides for the next request, whose class has a current ranking, and for as many after it as it can.
+// decideLocked decides for the next request, whose class has a current ranking, and for as many after it as it can. It does not look
+// at what others do meanwhile on a shared fleet: where they have taken the room, or the clusters are others than they were, reserve says so.
 func (b *batch) decideLocked(ctx context.Context, c *class, s snapshot.Snapshot, cached bool) error {
-	for {
+	defer b.startFollowing()()
+	for last := b.next + maxFollowed; ; {
 		switch {
 		case b.policiesOf(&b.requests[b.next]) != c.Policy.Policies:
 			return errNewPolicies
@@ -123,10 +129,9 @@ func (b *batch) decideLocked(ctx context.Context, c *class, s snapshot.Snapshot,
 		if b.decided(cached); b.next == len(b.requests) || b.requests[b.next].validate(ctx) != nil {
 			return nil
 		}
-		if c, cached = b.known(&b.requests[b.next]); !cached {
+		if c, cached = b.known(&b.requests[b.next]); !cached || b.next >= last || !b.follow() {
 			return nil
 		}
-		b.sync()
 		s = b.snapshotFor(c)
 		if current, err := b.refresh(ctx, c, &s); !current || err != nil {
 			return err

@@ -220,7 +220,8 @@ type Result struct {
 }
 
 // DecideBatch decides for several workloads, and answers as Decide does if it is called for one after the other in this
-// order. Each class is looked up once, and the workspace is locked once for all requests in a row that are of it.
+// order. Each class is looked up once, and the workspace is locked once for all requests in a row whose classes are known. On a shared
+// fleet it then looks at what others do once for 512 requests; what it reserves fits all the same.
 func (e *Engine) DecideBatch(ctx context.Context, requests []Request) []Result {
 	defer e.options.time(StepDecide)()
 	results := make([]Result, len(requests))

@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"sync"
-
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/engine/capacity"
@@ -16,7 +14,7 @@ type fleet struct {
 	// read what has changed, to verify and to reserve; policies and rankings are evaluated without it.
 	//
 	// Invariant: what rows say is reserved is what the ledgers hold; while the fleet is shared, of what row returns.
-	mu   sync.Mutex
+	mu   briefMutex
 	rows snapshot.Fleet
 	// ledgers of all workspaces with claims on the clusters, and that of the fleet's own.
 	ledgers map[logicalcluster.Name]*capacity.Ledger

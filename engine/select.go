@@ -348,6 +348,10 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 	claim := claimOf(r, d)
 	w.fleet.mu.Lock()
 	defer w.fleet.mu.Unlock()
+	v := w.window
+	if v != nil && (len(before.Shares) > 0 || len(r.Instead) > 0) {
+		v.follows = false // other clusters than those of the decision change as well
+	}
 	if len(d.Clusters) == 0 {
 		w.recount(r.owner(), w.ledger.Release(r.owner()), nil)
 		w.holdGivenUp(r, d, nil)
@@ -388,7 +392,10 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 	}
 	w.fleet.lines.decided(w.name, r.owner(), d)
 	w.ledger.EachReserved(claim, func(i int, reserved capacity.Resources) {
-		w.fleet.reserveAt(w.placeOf(chosen[i].Position()), reserved)
+		place := w.placeOf(chosen[i].Position())
+		if w.fleet.reserveAt(place, reserved); v != nil && v.follows {
+			v.own = append(v.own, v.newsOf(w.fleet, place))
+		}
 	})
 	return nil
 }

@@ -494,6 +494,49 @@ func TestInformationFlow(t *testing.T) {
 	})
 }
 
+// TestABatchOfATeamIsALoop: a batch of a team decides as one call for each of its workloads does, also where it decides for one again.
+func TestABatchOfATeamIsALoop(t *testing.T) {
+	options, specs := tenancyOptions(t)
+	rapid.Check(t, func(r *rapid.T) {
+		draw := func(what string, from, to int) int64 { return int64(rapid.IntRange(from, to).Draw(r, what)) }
+		h := &tenancy{T: r, options: options, specs: specs, clusters: map[string]*snapshot.Cluster{}, grants: map[logicalcluster.Name][]engine.Grant{}}
+		h.engine = newEngine(t, options)
+		for _, name := range sharedClusters {
+			h.set(name)
+		}
+		for _, team := range sharedTeams {
+			h.grants[team] = h.drawGrants()
+			h.share(h.engine, team)
+		}
+		loop, team, of := h.fresh(t), sharedTeams[0], specs[draw("spec", 0, len(specs)-1)]
+		for range 2 {
+			requests := make([]engine.Request, draw("workloads", 1, 12))
+			for i := range requests {
+				w := workloadOf(fmt.Sprint("w", draw("name", 0, 8)), draw("cpu", 1, 2))
+				w.Replicas, w.Divisible = 2, true
+				requests[i] = engine.Request{Workspace: team, Placement: of, Workload: w}
+			}
+			for i, got := range h.engine.DecideBatch(t.Context(), requests) {
+				want, err := loop.Decide(t.Context(), requests[i])
+				if err != nil || got.Err != nil {
+					r.Fatal(err, got.Err)
+				}
+				if got, want := told(got.Decision, false), told(want, false); got != want {
+					r.Fatalf("%s: request %d of a batch is told\n%s\nand alone\n%s", h, i, got, want)
+				}
+			}
+			for _, who := range append([]logicalcluster.Name{platform}, sharedTeams...) {
+				batch, alone := h.engine.Snapshot(who).Rows(), loop.Snapshot(who).Rows()
+				for i := range alone {
+					if !batch[i].Free.Equal(alone[i].Free) || !batch[i].Reserved.Equal(alone[i].Reserved) {
+						r.Fatalf("%s: after a batch, %s sees %+v, otherwise %+v", h, who, batch[i], alone[i])
+					}
+				}
+			}
+		}
+	})
+}
+
 // TestQuotasAtOnce: teams that decide at the same time, while clusters report and quotas change, get no more than their quotas and no
 // more than there is. With quotas that leave less than there is, they get all of these.
 func TestQuotasAtOnce(t *testing.T) {

@@ -31,6 +31,9 @@ type window struct {
 	// changed and news are scratch space of sync.
 	changed []int
 	news    []news
+	// own are the news that the workspace's own decisions make, kept while it follows.
+	own     []news
+	follows bool
 }
 
 // news is what a workspace is to see of a cluster that has changed, by its position in the fleet.
@@ -93,15 +96,44 @@ func (v *window) read(f *fleet, own []string, claims *capacity.Ledger) (all, any
 		slices.Sort(v.changed) // in which order they have changed is of no concern
 	}
 	for _, place := range slices.Compact(v.changed) {
-		of, reserved := f.rows.Row(place).Cluster, f.sites[place].reserved
-		if v.grants == nil {
-			v.news = append(v.news, news{place, of, of, snapshot.Use{Allocated: of.Allocated, Reserved: reserved}})
-		} else {
-			v.news = append(v.news, news{place, of, f.publish(place), snapshot.UsedOf(of, reserved)})
-		}
+		v.news = append(v.news, v.newsOf(f, place))
 	}
 	v.synced, v.layout, v.facts, v.stale = f.recent.generation, f.layout, f.rows.Facts(), false
 	return all, len(v.news) > 0
+}
+
+// newsOf is what is to be seen of a cluster now. The fleet is locked and arranged.
+func (v *window) newsOf(f *fleet, place int) news {
+	of, reserved := f.rows.Row(place).Cluster, f.sites[place].reserved
+	if v.grants == nil {
+		return news{place, of, of, snapshot.Use{Allocated: of.Allocated, Reserved: reserved}}
+	}
+	return news{place, of, f.publish(place), snapshot.UsedOf(of, reserved)}
+}
+
+// follow brings what a workspace sees up to date with what it has decided itself since it looked, and with nothing else. It returns
+// false where it has to look.
+func (w *workspace) follow() bool {
+	v := w.window
+	if v == nil {
+		return true // it sees all at once
+	}
+	if !v.follows {
+		return false
+	}
+	v.news, v.own = v.own, v.news[:0]
+	v.update(w.ledger)
+	return true
+}
+
+// startFollowing has reserve keep the news that follow takes up, until stop is called. The workspace is locked and current.
+func (w *workspace) startFollowing() (stop func()) {
+	v := w.window
+	if v == nil {
+		return func() {}
+	}
+	v.own, v.follows = v.own[:0], true
+	return func() { v.follows = false }
 }
 
 // sees reports whether a cluster is to be seen: one that is granted, or that has something of the workspace.

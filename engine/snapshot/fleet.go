@@ -7,8 +7,8 @@ import (
 )
 
 // A fleet logs at least minLog changes, and as many as half its clusters: applying more takes about as long as evaluating every
-// cluster. Whole renews the base once an eighth of the clusters, or minUnbased, have changed. So the amortized cost of a change
-// is constant.
+// cluster. It renews the base and drops older ones once there are three times as many. Whole renews the base once an eighth of the
+// clusters, or minUnbased, have changed. So the amortized cost of a change is constant.
 const (
 	minLog     = 256
 	minUnbased = 64
@@ -126,7 +126,7 @@ func (f *Fleet) replace(i int, row *Row) {
 		return // no snapshot shares the log
 	}
 	f.log = append(f.log, Change{i, row})
-	if most := max(minLog, len(f.rows)/2); len(f.log) >= 2*most {
+	if most := max(minLog, len(f.rows)/2); len(f.log) >= 3*most {
 		f.rebase()
 		f.log = slices.Clone(f.log[len(f.log)-most:])
 	}
