@@ -183,6 +183,7 @@ func newDeliverer(name logicalcluster.Name, e *endpoint, fence func() error, wor
 	d.Now, d.AtOnce, d.rendering.hides = time.Now, clustersAtOnce, d.hides
 	d.Actions = works.actions(name)
 	d.Gone, d.Shown, d.Render = d.gone, d.rendering.shows, d.rendering.render
+	d.Superseded = func(round *delivery.Round) bool { return d.round.Load() != round }
 	return d
 }
 

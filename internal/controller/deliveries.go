@@ -146,7 +146,7 @@ func (p *pass) withDurable(key workloadKey, now *v1alpha1.WorkloadDecision, leav
 			if l.Since.After(now.DecidedAt.Time) {
 				l.Since = now.DecidedAt
 			}
-			if !p.hasLeft(now.Workload.UID, l) {
+			if !p.hasLeft(key, now.Workload.UID, l) {
 				leaving = append(leaving, l)
 			}
 		}
@@ -198,7 +198,7 @@ func (p *pass) followDepartures() {
 		record := p.store.records[key]
 		d := record.current.decision
 		asked[d.Workload.UID] = true
-		left := slices.DeleteFunc(slices.Clone(d.Leaving), func(l v1alpha1.LeavingCluster) bool { return p.hasLeft(d.Workload.UID, l) })
+		left := slices.DeleteFunc(slices.Clone(d.Leaving), func(l v1alpha1.LeavingCluster) bool { return p.hasLeft(key, d.Workload.UID, l) })
 		if len(left) == len(d.Leaving) {
 			continue
 		}
@@ -220,13 +220,17 @@ func (p *pass) leaveDurable(key workloadKey) {
 }
 
 // hasLeft says whether nothing is left of a workload on a cluster that it leaves. A write that puts it there may be under way for
-// as long as writes take.
-func (p *pass) hasLeft(uid types.UID, l v1alpha1.LeavingCluster) bool {
+// as long as writes take, after it was handed over that it leaves.
+func (p *pass) hasLeft(key workloadKey, uid types.UID, l v1alpha1.LeavingCluster) bool {
 	if !p.holdsLeft(l.Name) {
 		return true
 	}
 	gone := p.departures.Gone(p.copies, uid, l.Name)
-	if wait := l.Since.Add(WriteWithin).Sub(p.now()); wait > 0 {
+	since := l.Since.Time
+	if item := p.index.items[key]; item != nil && item.reassignedAt.After(since) {
+		since = item.reassignedAt
+	}
+	if wait := since.Add(WriteWithin).Sub(p.now()); wait > 0 {
 		if gone {
 			p.result.within(wait)
 		}
@@ -338,11 +342,11 @@ func (p *pass) handOverRound() {
 	}
 	x := p.index
 	for _, item := range append(p.due, p.visited...) {
-		x.assign(item, p.assignments(item))
+		x.assign(item, p.assignments(item), p.now())
 	}
 	for key := range p.store.changed { // by what the pass has written
 		if item := x.items[key]; item != nil {
-			x.assign(item, p.assignments(item))
+			x.assign(item, p.assignments(item), p.now())
 		}
 	}
 	if !x.reassigned && maps.Equal(p.handed, p.delivered.clusters) {
@@ -366,10 +370,14 @@ func (p *pass) handOverRound() {
 }
 
 // assign says where a workload belongs.
-func (x *index) assign(item *workItem, now []*delivery.Assignment) {
-	if !slices.EqualFunc(item.assigned, now, sameAssignment) {
-		item.assigned, x.reassigned = now, true
+func (x *index) assign(item *workItem, now []*delivery.Assignment, at time.Time) {
+	if slices.EqualFunc(item.assigned, now, sameAssignment) {
+		return
 	}
+	if len(item.assigned) > 0 {
+		item.reassignedAt = at
+	}
+	item.assigned, x.reassigned = now, true
 }
 
 func sameAssignment(a, b *delivery.Assignment) bool {

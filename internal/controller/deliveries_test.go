@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -226,6 +227,37 @@ func TestAWorkThatIsNotShownYetHoldsItsRoom(t *testing.T) {
 		}
 		d.sleep(WriteWithin)
 		d.show()
+	}
+}
+
+// TestWhatIsUnderWayHoldsItsRoom: a Work may be under way to a cluster that a workload leaves, for as long as a write takes after it was handed
+// over that it leaves, which may be long after that was decided.
+func TestWhatIsUnderWayHoldsItsRoom(t *testing.T) {
+	d := newDelivered(t, testCluster("a", "4"), testCluster("b", "4"))
+	d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(pinned)}
+	d.workloads = []*workloadObject{pin(delivers("web", 2000), "a")}
+	d.pass()
+	d.expectRound("web", "decided a")
+	d.show()
+
+	const slow = WriteWithin - time.Second
+	write := d.workspace.writeDecision
+	d.workspace.writeDecision = func(ctx context.Context, object *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
+		d.sleep(slow)
+		return write(ctx, object)
+	}
+	d.workloads = []*workloadObject{pin(delivers("web", 2000), "b")}
+	d.pass()
+	d.expectRound("web", "decided b")
+	d.workspace.writeDecision = write
+	for _, want := range []int64{2000, 4000} {
+		d.sleep(WriteWithin - slow)
+		d.show()
+		d.pass()
+		if got := d.free("a"); got != want {
+			t.Errorf("%d free on a, want %d", got, want)
+		}
+		d.sleep(slow)
 	}
 }
 

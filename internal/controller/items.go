@@ -33,8 +33,9 @@ type workItem struct {
 	scheduled scheduledAs
 	// account is what it adds to the tally of a placement.
 	account account
-	// assigned says where it belongs, as it was last handed over to be delivered.
-	assigned []*delivery.Assignment
+	// assigned says where it belongs, as it was last handed over to be delivered; reassignedAt is when that was other than before.
+	assigned     []*delivery.Assignment
+	reassignedAt time.Time
 	// on are the clusters under which the index finds it.
 	on []string
 
@@ -282,7 +283,7 @@ func (x *index) forget(item *workItem) {
 	item.withdraw()
 	item.owned(nil)
 	x.turn(item, placement.Turn{})
-	x.assign(item, nil)
+	x.assign(item, nil, time.Time{})
 	x.place(item, nil)
 	delete(x.due, item)
 	delete(x.unscheduled, item)

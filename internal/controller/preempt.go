@@ -317,7 +317,7 @@ func (p *pass) isFree(n *nomination) bool {
 		stored, _, _ := p.store.get(v.key)
 		for _, s := range v.shares {
 			if slices.ContainsFunc(stored.Leaving, func(l v1alpha1.LeavingCluster) bool { return l.Name == s.Cluster }) ||
-				!p.hasLeft(v.uid, v1alpha1.LeavingCluster{Name: s.Cluster, Since: metav1.NewTime(n.since)}) {
+				!p.hasLeft(v.key, v.uid, v1alpha1.LeavingCluster{Name: s.Cluster, Since: metav1.NewTime(n.since)}) {
 				return false
 			}
 		}

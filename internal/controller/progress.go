@@ -3,6 +3,7 @@ package controller
 import (
 	"math"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/json"
@@ -69,10 +70,13 @@ func (p *pass) stillRuns(item *workItem, r *engine.Request) {
 	if p.handOver == nil || r.Workload != whole || len(p.divided(whole.APIVersion, whole.Kind)) > 1 {
 		return
 	}
-	copies, until := p.copies.Of(item.object.UID), item.stored.DecidedAt.Add(WriteWithin)
-	if asked := item.asksSince.Add(WriteWithin); asked.After(until) {
-		until = asked
+	copies, since := p.copies.Of(item.object.UID), item.stored.DecidedAt.Time
+	for _, later := range []time.Time{item.asksSince, item.reassignedAt} {
+		if later.After(since) {
+			since = later
+		}
 	}
+	until := since.Add(WriteWithin)
 	underWay := p.now().Before(until) // a write that delivers what was decided before
 	for i, c := range item.stored.Clusters {
 		copied := copies[c.Name]

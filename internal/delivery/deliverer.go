@@ -49,6 +49,8 @@ type Deliverer struct {
 	// left are the clusters that copies were removed from, by workload, until nothing is left there.
 	left       map[types.UID][]string
 	departures Departures
+	// from is the cluster at which the round before was superseded, and where the next begins.
+	from string
 }
 
 // Actions are what delivering does to the world, as functions so that it is tested without an API server.
@@ -65,6 +67,11 @@ type Actions struct {
 	// Render makes the manifests of a workload for clusters, for each what it is to have, in their order. It is asked for every
 	// workload each time, and quick where nothing has changed.
 	Render func(*Assignment, []Share) []Rendered
+	// Superseded says whether a later round has been handed over; nil where none ever is meanwhile.
+	//
+	// Invariant: no write of a round begins once it is superseded. So what a decision has put an end to is not under way any more as
+	// long after that was handed over as a write takes.
+	Superseded func(*Round) bool
 }
 
 // Share is what a cluster is to have of a workload.
@@ -148,7 +155,9 @@ func (d *Deliverer) Deliver(ctx context.Context, round *Round, shown []*v1alpha1
 	p.plan(ctx)
 	var writing errgroup.Group
 	writing.SetLimit(max(1, d.AtOnce))
-	for _, name := range names {
+	first := max(0, slices.Index(names, d.from))
+	d.from = ""
+	for _, name := range slices.Concat(names[first:], names[:first]) {
 		writing.Go(func() error {
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -156,7 +165,7 @@ func (d *Deliverer) Deliver(ctx context.Context, round *Round, shown []*v1alpha1
 				r.within(time.Millisecond)
 				return nil // what is planned rests on what is not true any more
 			}
-			d.deliver(ctx, p.clusters[name], r)
+			p.deliver(ctx, p.clusters[name])
 			return nil
 		})
 	}
@@ -172,31 +181,41 @@ func (d *Deliverer) request(do func() error) error {
 	return do()
 }
 
+// superseded says whether what is planned is not what is to be any more.
+func (p *planning) superseded() bool { return p.Superseded != nil && p.Superseded(p.round) }
+
 // deliver writes the Works of a cluster that are not as they should be.
-func (d *Deliverer) deliver(ctx context.Context, c *clusterPlan, r *Result) {
+func (p *planning) deliver(ctx context.Context, c *clusterPlan) {
 	if c.Delivers {
 		for _, refused := range c.pack() {
-			r.problem(refused.uid, Problem{Cluster: c.Name, Reason: v1alpha1.TooLargeReason, Message: refused.why})
+			p.result.problem(refused.uid, Problem{Cluster: c.Name, Reason: v1alpha1.TooLargeReason, Message: refused.why})
 		}
 	} else {
 		c.prune()
 	}
 	for _, s := range c.slots {
+		var do func() error
 		switch {
 		case s.work != nil && len(s.manifests) == 0 && c.mayDelete(s):
-			d.try(s.name, c, r, func() error { return d.delete(ctx, s) })
+			do = func() error { return p.delete(ctx, s) }
 		case s.changed || s.work != nil && c.Delivers && !owned(s.work, c.Cluster):
-			d.try(s.name, c, r, func() error { return d.write(ctx, c.Cluster, s) })
+			do = func() error { return p.write(ctx, c.Cluster, s) }
+		default:
+			continue
 		}
-		if d.stale {
+		if p.superseded() {
+			p.from = cmp.Or(p.from, c.Name)
+			return
+		}
+		if p.try(s.name, c, do); p.stale {
 			return
 		}
 	}
 }
 
 // try does something to a Work, unless that has failed only just.
-func (d *Deliverer) try(name types.NamespacedName, c *clusterPlan, r *Result, do func() error) {
-	err := d.failures.try("work "+name.String(), do)
+func (p *planning) try(name types.NamespacedName, c *clusterPlan, do func() error) {
+	r, err := p.result, p.failures.try("work "+name.String(), do)
 	if err == nil {
 		return
 	}
@@ -208,13 +227,14 @@ func (d *Deliverer) try(name types.NamespacedName, c *clusterPlan, r *Result, do
 	}
 	r.fail(fmt.Errorf("writing Work %s: %w", name, err))
 	if !outcome.Refused(err) {
-		d.stale = true
+		p.stale = true
 	}
 }
 
-// write writes a Work. Where only its status has changed meanwhile, it is written all the same.
-func (d *Deliverer) write(ctx context.Context, c *Cluster, s *slot) error {
-	for attempt := 0; ; attempt++ {
+// write writes a Work, unless the round is superseded. Where only its status has changed meanwhile, it is written all the same.
+func (p *planning) write(ctx context.Context, c *Cluster, s *slot) error {
+	d := p.Deliverer
+	for attempt := 0; !p.superseded(); attempt++ {
 		var written *v1alpha1.Work
 		object := s.object(c)
 		err := d.request(func() (err error) {
@@ -247,6 +267,7 @@ func (d *Deliverer) write(ctx context.Context, c *Cluster, s *slot) error {
 			return err
 		}
 	}
+	return nil
 }
 
 // refuse takes note of the manifests that a server calls invalid.

@@ -45,8 +45,10 @@ type world struct {
 	// failAfter is how many writes are made before one fails; lost says that the failed one is made all the same.
 	failAfter int
 	lost      bool
-	writes    int
-	calm      bool
+	// handOverAfter is how many writes are begun before a later round is handed over, -1 where none is.
+	handOverAfter int
+	writes        int
+	calm          bool
 }
 
 // modelled is a workload.
@@ -81,7 +83,7 @@ type applied struct {
 func newWorld(t *rapid.T) *world {
 	w := &world{
 		T: t, now: time.Unix(1e9, 0), works: map[types.NamespacedName]*v1alpha1.Work{}, namespaces: map[string]bool{}, workloads: map[string]*modelled{},
-		companions: map[string]int{}, clusters: map[string]*physical{}, failAfter: -1,
+		companions: map[string]int{}, clusters: map[string]*physical{}, failAfter: -1, handOverAfter: -1,
 	}
 	for _, name := range []string{"a", "b", "c"} {
 		w.clusters[name] = &physical{Cluster: Cluster{Name: name, Delivers: true, UID: types.UID("cluster-" + name)}, registered: true, runs: map[objectKey]applied{}, wishes: map[types.UID]int{}, excused: map[types.UID]bool{}}
@@ -118,8 +120,9 @@ func (w *world) restart() {
 			}
 			return gone, nil
 		},
-		Shown:  func(m v1alpha1.ManifestReference) bool { _, there := w.companions[m.Name]; return there },
-		Render: w.render,
+		Shown:      func(m v1alpha1.ManifestReference) bool { _, there := w.companions[m.Name]; return there },
+		Render:     w.render,
+		Superseded: func(*Round) bool { return w.handOverAfter == 0 },
 	}}
 }
 
@@ -143,7 +146,18 @@ func (w *world) listed() []*v1alpha1.Work {
 	return all
 }
 
+// begin notes that a write of a Work begins.
+func (w *world) begin() {
+	switch {
+	case w.handOverAfter == 0:
+		w.Fatal("a write of a round begins that is superseded")
+	case w.handOverAfter > 0:
+		w.handOverAfter--
+	}
+}
+
 func (w *world) write(_ context.Context, object *v1alpha1.Work) (written *v1alpha1.Work, err error) {
+	w.begin()
 	err = w.attempt(func() error {
 		name := nameOf(object)
 		stored := w.works[name]
@@ -203,6 +217,7 @@ func equalSpecs(a, b *v1alpha1.Work) bool {
 }
 
 func (w *world) remove(_ context.Context, object *v1alpha1.Work) error {
+	w.begin()
 	return w.attempt(func() error {
 		stored := w.works[nameOf(object)]
 		if stored == nil || stored.UID != object.UID || stored.ResourceVersion != object.ResourceVersion {
@@ -741,10 +756,38 @@ func TestSharesBreakFirst(t *testing.T) {
 				w.decide(m, []Target{{"a", a}, {"b", 4 - a}})
 				m.Divided = true
 			},
-			"carry out": func(t *rapid.T) { w.carryOut(w.pickCluster(), rapid.Bool().Draw(t, "slow")) },
-			"deliver":   func(*rapid.T) { w.deliver(w.listed()) },
+			"carry out":                    func(t *rapid.T) { w.carryOut(w.pickCluster(), rapid.Bool().Draw(t, "slow")) },
+			"deliver":                      func(*rapid.T) { w.deliver(w.listed()) },
+			"a later round is handed over": func(t *rapid.T) { w.deliverSome(rapid.IntRange(0, 3).Draw(t, "writes")) },
 		})
 		w.converge()
+	})
+}
+
+// deliverSome makes a round in the midst of which a later one is handed over.
+func (w *world) deliverSome(writes int) {
+	w.handOverAfter = writes
+	w.deliver(w.listed())
+	w.handOverAfter = -1
+}
+
+// TestEveryClusterHasItsTurn: where a later round is handed over at every write, each cluster is written for all the same.
+func TestEveryClusterHasItsTurn(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.calm = true
+		busy := w.newDeployment("busy", Target{"a", 1})
+		w.newDeployment("b", Target{"b", 1})
+		w.newDeployment("c", Target{"c", 1})
+		for range 12 {
+			busy.Generation++
+			w.deliverSome(1)
+		}
+		for _, uid := range []types.UID{"uid-busy", "uid-b", "uid-c"} {
+			if copies := CopiesOf([]string{"a", "b", "c"}, w.listed()).Of(uid); len(copies) != 1 {
+				t.Errorf("%s is delivered to %d clusters", uid, len(copies))
+			}
+		}
 	})
 }
 
