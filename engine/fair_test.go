@@ -509,4 +509,13 @@ func TestTurnsFollowShares(t *testing.T) {
 	s.Release(platform, workloadOf("full", 10).Reference)
 	decide("red", "big", 8, "b", "b")
 	decide("blue", "job", 1, "a", "a") // red has more than blue
+
+	s.Release("blue", workloadOf("job", 1).Reference)
+	s.Release("red", workloadOf("big", 8).Reference)
+	decide("blue", "job", 1, "a", "")
+	kept := engine.Reservation{Workload: workloadOf("kept", 8).Reference, Shares: []capacity.Share{{Cluster: "b", Amount: capacity.Resources{CPU: 8}}}}
+	if err := s.Reserve("red", kept); err != nil {
+		t.Fatal(err)
+	}
+	decide("blue", "job", 1, "a", "a") // also where that was not decided here
 }

@@ -109,6 +109,7 @@ func (t *team) field(resource schema.GroupVersionResource, name string, path ...
 
 // TestDeliver: what is decided stands in a Work of the cluster, with all that goes with it, and leaves it once it is deleted.
 func TestDeliver(t *testing.T) {
+	t.Parallel()
 	team := newTeam(t)
 	team.apply(delivering("dublin"), placement("web"), `
 apiVersion: v1
@@ -195,6 +196,7 @@ spec:
 // TestWithoutTheClaimOnSecrets: a team that does not accept the claim on Secrets is told so by the workloads that refer to one, and
 // everything else is delivered.
 func TestWithoutTheClaimOnSecrets(t *testing.T) {
+	t.Parallel()
 	team := newTeam(t)
 	team.claim("Rejected", "secrets")
 	team.apply(delivering("dublin"), placement("web"), `

@@ -257,6 +257,7 @@ func pinnedTo(name string, on ...string) string {
 // TestAnApplicationIsDelivered: a Deployment with what it refers to comes to run in two clusters, is scaled, updated, moved and
 // deleted, and its workspace shows the truth throughout.
 func TestAnApplicationIsDelivered(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, newTeam(t))
 	f.apply(pinnedTo("web", "east", "west"), app("web", 3, "nginx:1"))
 	f.eventually("it runs", "east web 3/3, west web 3/3", f.running)
@@ -353,6 +354,7 @@ func (f *fleet) deployment(path string) string {
 // TestADividedJobCompletes: two clusters run the pods of one Job, each its part of the completions, until all have succeeded. Neither
 // loses its share while they do, though ever fewer are left, and what has succeeded is reserved no more.
 func TestADividedJobCompletes(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, newTeam(t))
 	f.apply(placement("sum", "replicaScheduling: {type: Divided}"), `
 apiVersion: batch/v1
@@ -423,6 +425,7 @@ func (f *fleet) reserved() string {
 
 // TestAnAgentIsCutOff: what runs goes on while an agent is away, and follows when it is back.
 func TestAnAgentIsCutOff(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, newTeam(t))
 	f.apply(pinnedTo("web", "east"), app("web", 2, "nginx:1"), pinnedTo("gone", "east"), app("gone", 1, "nginx:1"))
 	f.eventually("they run", "east gone 1/1, east web 2/2", f.running)
@@ -544,6 +547,7 @@ func TestALostClusterComesBack(t *testing.T) {
 
 // TestTwoWorkspacesStayApart: equal names in two workspaces on the same clusters are two applications.
 func TestTwoWorkspacesStayApart(t *testing.T) {
+	t.Parallel()
 	var fleets []*fleet
 	for i, name := range []string{"one", "two"} {
 		f := newFleet(t, newTeam(t, name))

@@ -63,6 +63,7 @@ var (
 // TestDeployPages does what docs/deploy.md and then docs/delivery.md say, command by command, on a real kcp and two real clusters, with a
 // real kubectl and as people who are no administrators of kcp. It runs the containers of the programs, and nothing else.
 func TestDeployPages(t *testing.T) {
+	t.Parallel()
 	programs, err := kubernetes.ClusterBinaries(t.Context(), os.Stderr)
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +145,7 @@ at "$TEAM" scale deployment web --replicas=2
 	}
 	script = onError + address.ReplaceAllLiteralString(script, "export KCP="+host)
 
-	limited, done := context.WithTimeout(ctx, 5*time.Minute)
+	limited, done := context.WithTimeout(ctx, 10*time.Minute)
 	defer done()
 	bash := exec.CommandContext(limited, "bash", "-Eeuo", "pipefail", "-c", script)
 	bash.Dir = dir

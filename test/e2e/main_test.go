@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -43,7 +44,13 @@ var (
 	scratch string
 )
 
+// atOnce is how many tests that may run beside others do: they wait, most of the time.
+const atOnce = "4"
+
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", atOnce); err != nil {
+		panic(err)
+	}
 	os.Exit(run(m))
 }
 

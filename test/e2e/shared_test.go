@@ -207,6 +207,7 @@ weights := {"capacity": count([x | some x in numbers.range(1, 100000000); x > 3]
 // TestSharedClustersRunWhatTeamsPlace: agents of a platform team run what two teams place there. Equal names are two applications in
 // namespaces of their own, each team reads how its own fares, and nothing is left of what a team deletes.
 func TestSharedClustersRunWhatTeamsPlace(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, newTeam(t, "platform"))
 	one, two := newTeam(t, "one"), newTeam(t, "two")
 	f.apply(sharedWith(map[*team]string{one: "4", two: "4"}))

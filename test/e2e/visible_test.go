@@ -163,6 +163,7 @@ func TestAWithdrawnClaimMovesNothing(t *testing.T) {
 
 // TestAClaimThatComesAndGoes quickly writes no decision.
 func TestAClaimThatComesAndGoes(t *testing.T) {
+	t.Parallel()
 	team := newTeam(t)
 	team.apply(cluster("a", "640"), cluster("b", "64"), placement("app", "numberOfClusters: 1"))
 	for i := range 20 {
@@ -186,6 +187,7 @@ func TestAClaimThatComesAndGoes(t *testing.T) {
 
 // TestManyThatAreDeletedAreReleased promptly.
 func TestManyThatAreDeletedAreReleased(t *testing.T) {
+	t.Parallel()
 	team := newTeam(t)
 	team.apply(cluster("a", "640"), placement("app", "numberOfClusters: 1"))
 	for i := range 100 {
@@ -202,6 +204,7 @@ func TestManyThatAreDeletedAreReleased(t *testing.T) {
 
 // TestWithoutTheClaimOnConfigMaps: a team that has never accepted it has no policies of its own, and is placed by the built-in ones.
 func TestWithoutTheClaimOnConfigMaps(t *testing.T) {
+	t.Parallel()
 	team := newTeam(t)
 	team.claim("", "configmaps", "statefulsets")
 	team.apply(cluster("a", "64"), placement("app", "numberOfClusters: 1"), deployment("web", "app", "1"))
