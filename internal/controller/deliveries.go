@@ -227,8 +227,8 @@ func (p *pass) hasLeft(key workloadKey, uid types.UID, l v1alpha1.LeavingCluster
 	}
 	gone := p.departures.Gone(p.copies, uid, l.Name)
 	since := l.Since.Time
-	if item := p.index.items[key]; item != nil && item.reassignedAt.After(since) {
-		since = item.reassignedAt
+	if item := p.index.items[key]; item != nil && item.gaveUpAt.After(since) {
+		since = item.gaveUpAt
 	}
 	if wait := since.Add(WriteWithin).Sub(p.now()); wait > 0 {
 		if gone {
@@ -374,10 +374,28 @@ func (x *index) assign(item *workItem, now []*delivery.Assignment, at time.Time)
 	if slices.EqualFunc(item.assigned, now, sameAssignment) {
 		return
 	}
-	if len(item.assigned) > 0 {
-		item.reassignedAt = at
+	if givesUp(item.assigned, now) || len(item.assigned) > 0 && item.asksSince.After(item.gaveUpAt) {
+		item.gaveUpAt = at
 	}
 	item.assigned, x.reassigned = now, true
+}
+
+// givesUp says whether a workload is to have less on any cluster than before.
+func givesUp(before, now []*delivery.Assignment) bool {
+	replicas := map[string]int32{}
+	for _, a := range now {
+		for _, t := range a.Targets {
+			replicas[t.Cluster] = t.Replicas
+		}
+	}
+	for _, a := range before {
+		for _, t := range a.Targets {
+			if stays, found := replicas[t.Cluster]; !found || stays < t.Replicas {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func sameAssignment(a, b *delivery.Assignment) bool {

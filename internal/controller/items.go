@@ -33,9 +33,9 @@ type workItem struct {
 	scheduled scheduledAs
 	// account is what it adds to the tally of a placement.
 	account account
-	// assigned says where it belongs, as it was last handed over to be delivered; reassignedAt is when that was other than before.
-	assigned     []*delivery.Assignment
-	reassignedAt time.Time
+	// assigned says where it belongs, as it was last handed over to be delivered; gaveUpAt is when that was less than before.
+	assigned []*delivery.Assignment
+	gaveUpAt time.Time
 	// on are the clusters under which the index finds it.
 	on []string
 

@@ -71,7 +71,7 @@ func (p *pass) stillRuns(item *workItem, r *engine.Request) {
 		return
 	}
 	copies, since := p.copies.Of(item.object.UID), item.stored.DecidedAt.Time
-	for _, later := range []time.Time{item.asksSince, item.reassignedAt} {
+	for _, later := range []time.Time{item.asksSince, item.gaveUpAt} {
 		if later.After(since) {
 			since = later
 		}
