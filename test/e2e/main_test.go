@@ -45,7 +45,7 @@ var (
 )
 
 // atOnce is how many tests that may run beside others do: they wait, most of the time.
-const atOnce = "4"
+const atOnce = "3"
 
 func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", atOnce); err != nil {

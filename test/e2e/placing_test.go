@@ -370,8 +370,9 @@ func TestBurst(t *testing.T) {
 	for _, slice := range list.Items {
 		generations += slice.GetGeneration()
 	}
-	if len(list.Items) != 3 || generations > 10 {
-		t.Errorf("%d slices, written %d times", len(list.Items), generations)
+	// Three slices have room for all. What the controller sees only later is in a fourth.
+	if n := len(list.Items); n < 3 || n > 4 || generations > 10 {
+		t.Errorf("%d slices, written %d times", n, generations)
 	}
 	on := map[string]int{}
 	for _, cluster := range team.placed() {
