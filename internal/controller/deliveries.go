@@ -226,11 +226,7 @@ func (p *pass) hasLeft(key workloadKey, uid types.UID, l v1alpha1.LeavingCluster
 		return true
 	}
 	gone := p.departures.Gone(p.copies, uid, l.Name)
-	since := l.Since.Time
-	if item := p.index.items[key]; item != nil && item.gaveUpAt.After(since) {
-		since = item.gaveUpAt
-	}
-	if wait := since.Add(WriteWithin).Sub(p.now()); wait > 0 {
+	if wait := p.index.items[key].underWayUntil(l.Since.Time).Sub(p.now()); wait > 0 {
 		if gone {
 			p.result.within(wait)
 		}
@@ -378,6 +374,14 @@ func (x *index) assign(item *workItem, now []*delivery.Assignment, at time.Time)
 		item.gaveUpAt = at
 	}
 	item.assigned, x.reassigned = now, true
+}
+
+// underWayUntil is how long a write may be under way by what was decided before a time: as long as writes take after less was handed over.
+func (i *workItem) underWayUntil(since time.Time) time.Time {
+	if i != nil && i.gaveUpAt.After(since) {
+		since = i.gaveUpAt
+	}
+	return since.Add(WriteWithin)
 }
 
 // givesUp says whether a workload is to have less on any cluster than before.

@@ -3,7 +3,6 @@ package controller
 import (
 	"math"
 	"strings"
-	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/json"
@@ -71,12 +70,10 @@ func (p *pass) stillRuns(item *workItem, r *engine.Request) {
 		return
 	}
 	copies, since := p.copies.Of(item.object.UID), item.stored.DecidedAt.Time
-	for _, later := range []time.Time{item.asksSince, item.gaveUpAt} {
-		if later.After(since) {
-			since = later
-		}
+	if item.asksSince.After(since) {
+		since = item.asksSince
 	}
-	until := since.Add(WriteWithin)
+	until := item.underWayUntil(since)
 	underWay := p.now().Before(until) // a write that delivers what was decided before
 	for i, c := range item.stored.Clusters {
 		copied := copies[c.Name]
