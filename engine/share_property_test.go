@@ -293,6 +293,23 @@ func (h *tenancy) check() {
 	}
 }
 
+// drawTenancy begins a history: with all clusters, and teams that hold nothing yet.
+func drawTenancy(t *testing.T, r *rapid.T, options engine.Options, specs []*placement.Placement) *tenancy {
+	h := &tenancy{
+		T: r, options: options, specs: specs, engine: newEngine(t, options), clusters: map[string]*snapshot.Cluster{},
+		grants: map[logicalcluster.Name][]engine.Grant{}, held: map[logicalcluster.Name]map[string]*tenant{},
+	}
+	for _, name := range sharedClusters {
+		h.set(name)
+	}
+	for _, team := range sharedTeams {
+		h.held[team] = map[string]*tenant{}
+		h.grants[team] = h.drawGrants()
+		h.share(h.engine, team)
+	}
+	return h
+}
+
 func (h *tenancy) String() string { return strings.Join(h.log, "\n") }
 
 // TestTenancy drives random histories of teams on a fleet: clusters come, go and report, grants and quotas change, workloads are edited
@@ -300,18 +317,7 @@ func (h *tenancy) String() string { return strings.Join(h.log, "\n") }
 func TestTenancy(t *testing.T) {
 	options, specs := tenancyOptions(t)
 	rapid.Check(t, func(r *rapid.T) {
-		h := &tenancy{
-			T: r, options: options, specs: specs, engine: newEngine(t, options), clusters: map[string]*snapshot.Cluster{},
-			grants: map[logicalcluster.Name][]engine.Grant{}, held: map[logicalcluster.Name]map[string]*tenant{},
-		}
-		for _, name := range sharedClusters {
-			h.set(name)
-		}
-		for _, team := range sharedTeams {
-			h.held[team] = map[string]*tenant{}
-			h.grants[team] = h.drawGrants()
-			h.share(h.engine, team)
-		}
+		h := drawTenancy(t, r, options, specs)
 		for range 20 {
 			team := rapid.SampledFrom(sharedTeams).Draw(r, "team")
 			name := rapid.SampledFrom(sharedClusters).Draw(r, "cluster")
@@ -499,15 +505,7 @@ func TestABatchOfATeamIsALoop(t *testing.T) {
 	options, specs := tenancyOptions(t)
 	rapid.Check(t, func(r *rapid.T) {
 		draw := func(what string, from, to int) int64 { return int64(rapid.IntRange(from, to).Draw(r, what)) }
-		h := &tenancy{T: r, options: options, specs: specs, clusters: map[string]*snapshot.Cluster{}, grants: map[logicalcluster.Name][]engine.Grant{}}
-		h.engine = newEngine(t, options)
-		for _, name := range sharedClusters {
-			h.set(name)
-		}
-		for _, team := range sharedTeams {
-			h.grants[team] = h.drawGrants()
-			h.share(h.engine, team)
-		}
+		h := drawTenancy(t, r, options, specs)
 		loop, team, of := h.fresh(t), sharedTeams[0], specs[draw("spec", 0, len(specs)-1)]
 		for range 2 {
 			requests := make([]engine.Request, draw("workloads", 1, 12))

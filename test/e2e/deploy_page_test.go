@@ -145,7 +145,7 @@ at "$TEAM" scale deployment web --replicas=2
 	}
 	script = onError + address.ReplaceAllLiteralString(script, "export KCP="+host)
 
-	limited, done := context.WithTimeout(ctx, 10*time.Minute)
+	limited, done := context.WithTimeout(ctx, 5*time.Minute)
 	defer done()
 	bash := exec.CommandContext(limited, "bash", "-Eeuo", "pipefail", "-c", script)
 	bash.Dir = dir
