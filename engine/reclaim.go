@@ -19,17 +19,53 @@ import (
 const maxOffers = 128
 
 // SetOffers says which placed workloads of a workspace may lose clusters so that others get back what they are guaranteed and it has
-// borrowed, the least important first, in place of those that it said before.
-func (e *Engine) SetOffers(workspace logicalcluster.Name, offers []Candidate) {
+// borrowed, the least important first, in place of those that it said before. Where there are more of them, it returns the workspaces, by name,
+// in which somebody waits for what is guaranteed: they should stand in line anew, and may reclaim from these.
+func (e *Engine) SetOffers(workspace logicalcluster.Name, offers []Candidate) (call []logicalcluster.Name) {
 	w := e.lookUp(workspace)
 	w.mu.Lock()
 	f := w.fleet
 	w.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if l := f.lines.of[workspace]; l != nil {
-		l.offers = offers[:min(len(offers), maxOffers)]
+	l := f.lines.of[workspace]
+	if l == nil {
+		return nil
 	}
+	before := make(map[workload.Reference]bool, len(l.offers))
+	for _, c := range l.offers {
+		before[c.Workload] = true
+	}
+	l.offers = offers[:min(len(offers), maxOffers)]
+	if f.lines.waiting == 0 || !slices.ContainsFunc(l.offers, func(c Candidate) bool { return !before[c.Workload] }) {
+		return nil
+	}
+	for name, other := range f.lines.of {
+		if other != l && f.lines.waitsWithin(other) {
+			call = append(call, name)
+		}
+	}
+	slices.Sort(call)
+	return call
+}
+
+// waitsWithin reports whether somebody of a workspace waits for what it is guaranteed. The fleet is locked.
+func (l *lines) waitsWithin(of *line) bool {
+	return of.grants.guarantee() && slices.ContainsFunc(of.grants.all, func(g Grant) bool {
+		return len(g.Guaranteed) > 0 && len(g.Clusters) > 0 && slices.ContainsFunc(of.waiting, func(o *waiter) bool {
+			return !o.turn && o.single && l.guarantees(of, o, g.Clusters[0])
+		})
+	})
+}
+
+// guarantees reports whether a workload that waits stays within what its workspace is guaranteed, if it gets a place on a cluster.
+func (l *lines) guarantees(of *line, o *waiter, cluster string) bool {
+	row, granted := l.row(cluster), of.grants.of(cluster)
+	if row == nil || granted == nil {
+		return false
+	}
+	terms, promised := granted.terms(), of.ledger.Promised(cluster)
+	return slices.ContainsFunc(o.classes, func(c *ranking.Class) bool { return terms.Guarantees(promised, o.asks(c, row)) })
 }
 
 // Reclaimed returns which workloads of a workspace are to give up clusters for what others are guaranteed, those first that are asked for the
@@ -90,20 +126,8 @@ func (l *line) shareOf(of workload.Reference, cluster string) *capacity.Share {
 // isDue reports whether the workload for which others give back room still waits for what its workspace is guaranteed there. The fleet is
 // locked.
 func (f *fleet) isDue(g *gathering) bool {
-	of, row := f.lines.of[g.of], f.row(g.cluster)
-	if of == nil || row == nil {
-		return false
-	}
-	granted := of.grants.of(g.cluster)
-	if granted == nil {
-		return false
-	}
-	terms := granted.terms()
-	return slices.ContainsFunc(of.waiting, func(o *waiter) bool {
-		return o.owner == g.owner && slices.ContainsFunc(o.classes, func(c *ranking.Class) bool {
-			return terms.Guarantees(of.ledger.Promised(g.cluster), o.asks(c, row))
-		})
-	})
+	of := f.lines.of[g.of]
+	return of != nil && slices.ContainsFunc(of.waiting, func(o *waiter) bool { return o.owner == g.owner && f.lines.guarantees(of, o, g.cluster) })
 }
 
 // Reclaim is what others are to give up on a cluster for a workload that waits within what its workspace is guaranteed.

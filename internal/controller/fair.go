@@ -28,9 +28,9 @@ func (w *workspace) standInLine(ctx context.Context, p *pass, decides bool, r *r
 	if decides {
 		offers = p.reclaimable()
 	}
-	w.engine.SetOffers(w.name, offers)
-	call, blind := w.engine.SetLine(ctx, w.name, waiting)
-	for _, name := range call {
+	call := w.engine.SetOffers(w.name, offers)
+	turns, blind := w.engine.SetLine(ctx, w.name, waiting)
+	for _, name := range append(call, turns...) {
 		if name == w.name {
 			r.again = true
 		} else {

@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +12,8 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // TestTurnsOfTeams: red has all, and gives up one workload after the other. What becomes free goes to the team with the lowest share,
@@ -99,5 +103,69 @@ func TestGatheringBesideOneThatShouldLeave(t *testing.T) {
 	e.settle()
 	if red, green := e.where("red"), e.where("green"); red["web-0"] != "a" || red["web-1"] != "c" || green["web-1"] != "c" {
 		t.Fatalf("red %v, green %v", red, green)
+	}
+}
+
+// TestWhatIsNotWrittenIsNotGivenBack: green's workload is to move off a cluster that has left the set, and that cannot be written. Red reclaims
+// the cluster that it is to move to. The workload runs where it is as long as nothing else is written: it gives back only what it has.
+func TestWhatIsNotWrittenIsNotGivenBack(t *testing.T) {
+	e := newEstate(t, []string{"eu-1"}, map[string]string{"red": "8", "green": "8"})
+	e.put("platform", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSet, metadata: {name: shared}, spec: {clusterSelector: {labelSelector: {matchLabels: {set: shared}}},
+		grants: [{name: red, workspace: {cluster: red}, guaranteed: {cpu: "4"}}, {name: green, workspace: {cluster: green}}]}}`)
+	e.put("green", `{apiVersion: tmc.kcp.io/v1alpha1, kind: WorkloadPlacement, metadata: {name: p, namespace: default},
+		spec: {workloadSelector: {}, numberOfClusters: 1, preemption: {reclaimable: true}}}`)
+	e.deploy("green", 0, 1, 3000)
+	e.settle()
+	e.register("eu-2", "shared")
+	e.settle()
+	e.register("eu-1", "none")
+	green, refused := e.in("green"), true
+	write := green.workspace.writeDecision
+	green.workspace.writeDecision = func(ctx context.Context, d *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
+		if refused {
+			return nil, apierrors.NewForbidden(schema.GroupResource{}, "p-0", errors.New("not now"))
+		}
+		return write(ctx, d)
+	}
+	pass := func() {
+		e.now = e.now.Add(time.Minute)
+		for _, l := range e.platform.workspaces {
+			_, _, _ = l.Pass(context.Background())
+		}
+	}
+	for range 3 {
+		pass()
+	}
+	e.deploy("red", 0, 1, 4000)
+	for range 5 {
+		pass()
+		if where, _, _ := green.workspace.store.get(workloadKey{"apps/v1", "Deployment", "default", "web-0"}); len(where.Clusters) == 0 {
+			t.Fatal("what runs on eu-1 has lost its place, and another one has never been written")
+		}
+	}
+	refused = false
+	for range 30 {
+		e.later(time.Minute)
+	}
+	if red := e.where("red"); red["web-0"] != "eu-2" {
+		t.Errorf("once it is written, red is on %v", red)
+	}
+}
+
+// TestWhatMayBeReclaimedFromNowOn: red is guaranteed what green has borrowed, and waits. As soon as green's placement lets that be reclaimed, it is.
+func TestWhatMayBeReclaimedFromNowOn(t *testing.T) {
+	e := newEstate(t, []string{"eu-1"}, map[string]string{"red": "8", "green": "8"})
+	e.put("platform", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSet, metadata: {name: shared}, spec: {clusterSelector: {labelSelector: {matchLabels: {set: shared}}},
+		grants: [{name: red, workspace: {cluster: red}, guaranteed: {cpu: "4"}}, {name: green, workspace: {cluster: green}}]}}`)
+	e.deploy("green", 0, 1, 4000)
+	e.settle()
+	e.later(time.Hour)
+	e.deploy("red", 0, 1, 4000)
+	e.settle()
+	e.put("green", `{apiVersion: tmc.kcp.io/v1alpha1, kind: WorkloadPlacement, metadata: {name: p, namespace: default},
+		spec: {workloadSelector: {}, numberOfClusters: 1, preemption: {reclaimable: true}}}`)
+	e.settle()
+	if where := e.where("red")["web-0"]; where != "eu-1" {
+		t.Errorf("red is on %q", where)
 	}
 }

@@ -162,8 +162,10 @@ func (p *pass) candidates(of *workItem) (all []engine.Candidate) {
 }
 
 // mayLose reports whether a workload that belongs to a placement may lose clusters to others at all.
+//
+// Invariant: what a workload durably has is not lost for the sake of what it does not have yet. One whose move is not written runs where it was.
 func (p *pass) mayLose(item *workItem) bool {
-	return item.object.end == "" && !item.lacks && !item.unowned && p.kept[item.key] == nil && item.owner.err == nil && item.owner.suspension == nil &&
+	return len(p.store.records[item.key].superseded(item.key)) == 0 && item.object.end == "" && !item.lacks && !item.unowned && p.kept[item.key] == nil && item.owner.err == nil && item.owner.suspension == nil &&
 		!v1alpha1.IsPinned(item.object.Annotations)
 }
 
