@@ -1115,7 +1115,7 @@ func referenceNodesFor(row *snapshot.Row, w *workload.Workload) (running, usable
 		return row.UsableNodes, row.UsableNodes
 	}
 	for _, g := range row.Nodes.Groups {
-		of := snapshot.Row{Cluster: &snapshot.Cluster{Nodes: &nodes.Summary{Groups: []nodes.Group{g}}}}
+		of := snapshot.Row{Basis: &snapshot.Basis{Cluster: &snapshot.Cluster{Nodes: &nodes.Summary{Groups: []nodes.Group{g}}}}}
 		several := w.Nodes == differentialAsks["both disks"] // of two templates, one of which tolerates all
 		switch {
 		case several && (g.Labels["disk"] == "hdd" || g.Labels["disk"] == "ssd" && len(g.Taints) == 0), !several && referenceNodes(&of, w):
@@ -1410,7 +1410,7 @@ func (h *history) checkReservations(t *rapid.T) {
 		for i, name := range slices.Sorted(maps.Keys(w.fleet)) {
 			want := snapshot.NewRow(w.fleet[name], w.reserved(name, nil))
 			got := rows[i]
-			if got.Name != name || !got.Reserved.Equal(want.Reserved) || !got.Free.Equal(want.Free) || !got.Utilization.Equal(want.Utilization) ||
+			if got.Name != name || !got.Reserved.Equal(want.Reserved) || !got.Free.Equal(want.Free) || !got.Utilization().Equal(want.Utilization()) ||
 				got.HealthScore != want.HealthScore || got.PerformanceScore != want.PerformanceScore || got.CostScore != w.costScore(name) {
 				t.Fatalf("%s in %s is\n%+v, want\n%+v", name, w.name, got, want)
 			}

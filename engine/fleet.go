@@ -29,12 +29,15 @@ type fleet struct {
 	lines lines
 }
 
-// site is what a shared fleet keeps of a cluster: rows are made where somebody asks for them, by those who do.
+// site is what a shared fleet keeps of a cluster: rows are made where somebody asks for them, by those who do. It fills a cache line.
 type site struct {
 	// reserved is what the ledgers hold.
 	reserved capacity.Resources
+	// changed is the generation of the last change.
+	changed int64
 	// published is the cluster as other workspaces see it, and of what it was made of.
 	of, published *snapshot.Cluster
+	_             [8]byte
 }
 
 func newFleet(name logicalcluster.Name) *fleet {
@@ -64,8 +67,7 @@ func (f *fleet) setCluster(c *snapshot.Cluster) (changed bool) {
 		f.moved()
 	case changed && f.shared:
 		position, _ := f.rows.Position(c.Name)
-		f.sites[position].reserved = reserved
-		f.recent.touch(position)
+		f.sites[position].reserved, f.sites[position].changed = reserved, f.recent.touch(position)
 	}
 	f.lines.follow(before, f.row(c.Name))
 	return changed
@@ -137,8 +139,7 @@ func (f *fleet) reserveAt(position int, reserved capacity.Resources) {
 	}
 	if s := &f.sites[position]; !s.reserved.Same(reserved) {
 		f.lines.followReserved(f.rows.Row(position).Name, s.reserved, reserved)
-		s.reserved = reserved
-		f.recent.touch(position)
+		s.reserved, s.changed = reserved, f.recent.touch(position)
 	}
 }
 

@@ -313,7 +313,7 @@ func (l *lines) follow(before, now *snapshot.Row) {
 	switch {
 	case now == nil:
 		delete(l.grown, before.Name)
-	case before == nil || before.Figures.Facts != now.Figures.Facts || !now.Free.Without(before.Free).IsZero() || growsOnNode(before, now):
+	case before == nil || before.Facts != now.Facts || !now.Free.Without(before.Free).IsZero() || growsOnNode(before, now):
 		l.ticks++
 		l.grown[now.Name] = l.ticks
 	}

@@ -1,57 +1,42 @@
 package engine
 
-import "iter"
+import "math/bits"
 
 // recent is in which order clusters have changed last, by position. Whoever looks again finds each that has changed since, once, however
 // often it has.
 //
-// Invariant: from the latest on, no cluster has changed after the one before it.
+// A change writes to little memory, one after the other: workspaces on other processors want to read it at once.
 type recent struct {
-	// generation counts the changes.
+	// generation counts the changes. The position of the cluster that has changed at one is at its index, modulo the length.
 	generation int64
-	latest     int32
-	clusters   []lastChange
-}
-
-// lastChange is the generation of the last change of a cluster, and who has changed next before and after it, -1 where nobody has.
-type lastChange struct {
-	generation   int64
-	older, newer int32
+	positions  []int32
 }
 
 // arrange begins anew with so many clusters.
 func (r *recent) arrange(clusters int) {
-	r.latest, r.clusters = -1, make([]lastChange, clusters)
-	for i := range r.clusters {
-		r.clusters[i] = lastChange{r.generation, r.latest, -1}
-		if i > 0 {
-			r.clusters[i-1].newer = int32(i)
-		}
-		r.latest = int32(i)
-	}
+	r.positions = make([]int32, 1<<bits.Len(uint(clusters)))
 }
 
-// touch records that a cluster has changed.
-func (r *recent) touch(position int) {
+// touch records that a cluster has changed, and returns the generation of that.
+func (r *recent) touch(position int) int64 {
 	r.generation++
-	c := &r.clusters[position]
-	c.generation = r.generation
-	if c.newer < 0 {
-		return // it is the latest already
-	}
-	r.clusters[c.newer].older = c.older
-	if c.older >= 0 {
-		r.clusters[c.older].newer = c.newer
-	}
-	r.clusters[r.latest].newer = int32(position)
-	c.older, c.newer, r.latest = r.latest, -1, int32(position)
+	r.positions[r.generation&int64(len(r.positions)-1)] = int32(position)
+	return r.generation
 }
 
-// since yields the positions of the clusters that have changed after a generation, the latest first.
-func (r *recent) since(generation int64) iter.Seq[int] {
-	return func(yield func(int) bool) {
-		for i := r.latest; i >= 0 && r.clusters[i].generation > generation && yield(int(i)); {
-			i = r.clusters[i].older
+// since yields the positions of the sites that have changed after a generation, in no order.
+func (r *recent) since(generation int64, sites []site, yield func(position int)) {
+	if r.generation-generation > int64(len(r.positions)) {
+		for position := range sites {
+			if sites[position].changed > generation {
+				yield(position)
+			}
+		}
+		return
+	}
+	for g := generation + 1; g <= r.generation; g++ {
+		if position := int(r.positions[g&int64(len(r.positions)-1)]); sites[position].changed == g { // else it has changed again
+			yield(position)
 		}
 	}
 }

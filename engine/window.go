@@ -83,11 +83,11 @@ func (v *window) read(f *fleet, own []string, claims *capacity.Ledger) (all, any
 			}
 		}
 	} else {
-		for place := range f.recent.since(v.synced) {
+		f.recent.since(v.synced, f.sites, func(place int) {
 			if v.at[place] >= 0 {
 				v.changed = append(v.changed, place)
 			}
-		}
+		})
 		for _, cluster := range own {
 			if place, there := f.rows.Position(cluster); there {
 				v.changed = append(v.changed, place)

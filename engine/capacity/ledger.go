@@ -69,8 +69,7 @@ func (c *Claim) ShareOn(cluster string) *Share {
 	return nil
 }
 
-// stake is a granted share. The stakes on a cluster form a linked list, so that a report of the cluster visits no other
-// claims.
+// stake is a granted share. The stakes of a place form a linked list, so that a report of the cluster visits no other claims.
 type stake struct {
 	*Share
 	uid        string
@@ -84,12 +83,16 @@ func (s *stake) counted() Resources { return countedFor(s.place.account.counted,
 // reserved is what the stake reserves.
 func (s *stake) reserved() Resources { return s.Reserved(s.counted()) }
 
-// place is a cluster on which a ledger has claims. It exists while there are any.
+// place is a cluster on which a ledger has claims. It exists while there are any. The places on a cluster form a linked list, one for each
+// ledger: so what a claim changes that other ledgers read is the account alone.
 type place struct {
+	cluster string
 	account *account
 	// set is the quota that the cluster is in, nil where it is in none.
 	set *quotaSet
 	promise
+	first      *stake
+	prev, next *place
 }
 
 // Ledger holds the claims of one workspace on the clusters of a fleet, which others may have claims on as well: see Beside. It is
@@ -118,6 +121,15 @@ type Ledger struct {
 	// quotas bound the claims; nil where only what clusters have does.
 	quotas  *quotas
 	version int64
+	// asked is the claim that was asked for last: who asks reserves next.
+	asked askedClaim
+}
+
+// askedClaim is valid for one version of a ledger.
+type askedClaim struct {
+	version int64
+	owner   Owner
+	claim   *Claim
 }
 
 // Version changes whenever a claim or a quota does.
@@ -134,20 +146,25 @@ type clusters struct {
 	accounts map[string]*account
 }
 
-// account is one cluster in the ledger. It exists while the cluster is registered or a claim has a stake in it.
+// account is one cluster in the ledger. It exists while the cluster is registered or any ledger has a place there. It fits into two cache
+// lines: all that is reserved at the same time on several processors writes to these.
 type account struct {
-	cluster string
-	// open is set while the cluster is registered.
-	open      bool
-	available Resources
 	// Invariant: reserved is the exact sum of what the stakes reserve.
-	reserved sum
-	// shown is reserved for readers, each amount clamped to int64. That is eight times MaxAmount, so a clamped amount never
-	// makes a cluster look as if it had room.
-	shown Resources
+	reserved  sum
+	available Resources
 	// counted is what the cluster's report counts for each owner, by UID.
 	counted map[string]Resources
-	first   *stake
+	// extended is what is reserved of the extended resources, for readers.
+	extended map[string]int64
+	first    *place
+	// open is set while the cluster is registered.
+	open bool
+}
+
+// shown is what is reserved, for readers, each amount clamped to int64. That is eight times MaxAmount, so a clamped amount never makes a
+// cluster look as if it had room.
+func (a *account) shown() Resources {
+	return Resources{CPU: a.reserved.cpu.Int64(), Memory: a.reserved.memory.Int64(), Storage: a.reserved.storage.Int64(), Extended: a.extended}
 }
 
 // NewLedger returns an empty ledger of a new fleet.
@@ -184,7 +201,7 @@ func (l *Ledger) SetCluster(cluster string, available Resources, counted map[str
 	a := l.account(cluster)
 	a.open, a.available = true, available
 	a.count(counted)
-	return a.shown
+	return a.shown()
 }
 
 // RemoveCluster removes a cluster: nothing can be reserved there any more. Claims on it stay granted, since it may return.
@@ -194,22 +211,22 @@ func (l *Ledger) RemoveCluster(cluster string) {
 	if a := l.accounts[cluster]; a != nil {
 		a.open, a.available = false, Resources{}
 		a.count(nil)
-		l.closeAccount(a)
+		l.closeAccount(cluster, a)
 	}
 }
 
 func (l *Ledger) account(cluster string) *account {
 	a := l.accounts[cluster]
 	if a == nil {
-		a = &account{cluster: cluster}
+		a = &account{}
 		l.accounts[cluster] = a
 	}
 	return a
 }
 
-func (l *Ledger) closeAccount(a *account) {
+func (l *Ledger) closeAccount(cluster string, a *account) {
 	if !a.open && a.first == nil {
-		delete(l.accounts, a.cluster)
+		delete(l.accounts, cluster)
 	}
 }
 
@@ -218,33 +235,26 @@ func (a *account) count(counted map[string]Resources) {
 	if len(a.counted)+len(counted) == 0 {
 		return
 	}
-	for s := a.first; s != nil; s = s.next {
-		if before, after := s.reserved(), s.Reserved(countedFor(counted, s.uid)); !before.Same(after) {
-			a.unreserve(before)
-			a.reserve(after)
+	for p := a.first; p != nil; p = p.next {
+		for s := p.first; s != nil; s = s.next {
+			if before, after := s.reserved(), s.Reserved(countedFor(counted, s.uid)); !before.Same(after) {
+				a.unreserve(before)
+				a.reserve(after)
+			}
 		}
 	}
 	a.counted = counted
 }
 
 func (a *account) reserve(r Resources) {
-	a.reserved.add(r)
-	a.show(r)
+	if a.reserved.add(r); len(r.Extended) > 0 {
+		a.extended = a.reserved.extendedAmounts()
+	}
 }
 
 func (a *account) unreserve(r Resources) {
-	a.reserved.sub(r)
-	a.show(r)
-}
-
-// show updates shown after a change by r.
-func (a *account) show(r Resources) {
-	extended := a.shown.Extended
-	if len(r.Extended) > 0 {
-		extended = a.reserved.extendedAmounts()
-	}
-	a.shown = Resources{
-		CPU: a.reserved.cpu.Int64(), Memory: a.reserved.memory.Int64(), Storage: a.reserved.storage.Int64(), Extended: extended,
+	if a.reserved.sub(r); len(r.Extended) > 0 {
+		a.extended = a.reserved.extendedAmounts()
 	}
 }
 
@@ -274,14 +284,14 @@ func (l *Ledger) Update(owner Owner, claim *Claim) error {
 	defer l.own.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if previous := l.claims[owner]; previous != nil {
+	if previous := l.claimOf(owner); previous != nil {
 		return l.reserve(owner, claim, previous)
 	}
 	return l.reserve(owner, claim)
 }
 
 func (l *Ledger) reserve(owner Owner, claim *Claim, promised ...*Claim) error {
-	previous := l.claims[owner]
+	previous := l.claimOf(owner)
 	l.found = l.found[:0]
 	for i := range claim.Shares {
 		share := &claim.Shares[i]
@@ -330,7 +340,7 @@ func (l *Ledger) placeOf(cluster string) *place {
 	if at := l.places[cluster]; at != nil {
 		return at
 	}
-	return &place{set: l.quotas.setOf(cluster)}
+	return &place{cluster: cluster, set: l.quotas.setOf(cluster)}
 }
 
 // Grant is a claim with its owner.
@@ -412,13 +422,12 @@ func (l *Ledger) grant(owner Owner, previous, claim *Claim, at []*place) {
 		if p == nil || p.claims == 0 {
 			p = l.keep(share.Cluster, p)
 		}
-		a := p.account
-		*s = stake{Share: share, uid: claim.UID, place: p, next: a.first}
-		if a.first != nil {
-			a.first.prev = s
+		*s = stake{Share: share, uid: claim.UID, place: p, next: p.first}
+		if p.first != nil {
+			p.first.prev = s
 		}
-		a.first = s
-		a.reserve(s.reserved())
+		p.first = s
+		p.account.reserve(s.reserved())
 		p.count(share.Amount, 1)
 		l.quotas.count(share, p, 1)
 		group[p]++
@@ -436,8 +445,11 @@ func (l *Ledger) keep(cluster string, p *place) *place {
 	if p == nil {
 		p = l.placeOf(cluster)
 	}
-	p.account = l.account(cluster)
-	l.places[cluster] = p
+	a := l.account(cluster)
+	if p.account, p.next = a, a.first; a.first != nil {
+		a.first.prev = p
+	}
+	a.first, l.places[cluster] = p, p
 	return p
 }
 
@@ -485,7 +497,7 @@ func (l *Ledger) remove(claim *Claim) {
 		if s.prev != nil {
 			s.prev.next = s.next
 		} else {
-			p.account.first = s.next
+			p.first = s.next
 		}
 		p.count(s.Amount, -1)
 		l.quotas.count(s.Share, p, -1)
@@ -503,10 +515,23 @@ func (l *Ledger) remove(claim *Claim) {
 func (l *Ledger) close(claim *Claim) {
 	for i := range claim.stakes {
 		if p := claim.stakes[i].place; p.claims == 0 {
-			delete(l.places, p.account.cluster)
-			l.closeAccount(p.account)
+			l.leave(p)
 		}
 	}
+}
+
+// leave forgets a place.
+func (l *Ledger) leave(p *place) {
+	if p.next != nil {
+		p.next.prev = p.prev
+	}
+	if p.prev != nil {
+		p.prev.next = p.next
+	} else {
+		p.account.first = p.next
+	}
+	delete(l.places, p.cluster)
+	l.closeAccount(p.cluster, p.account)
 }
 
 // ReleaseAll removes all claims of the ledger and returns the clusters that they were on.
@@ -519,6 +544,15 @@ func (l *Ledger) ReleaseAll() (clusters []string) {
 func (l *Ledger) Claim(owner Owner) *Claim {
 	l.own.Lock()
 	defer l.own.Unlock()
+	claim := l.claimOf(owner)
+	l.asked = askedClaim{l.version, owner, claim}
+	return claim
+}
+
+func (l *Ledger) claimOf(owner Owner) *Claim {
+	if l.asked.version == l.version && l.asked.owner == owner {
+		return l.asked.claim
+	}
 	return l.claims[owner]
 }
 
@@ -571,7 +605,7 @@ func (l *Ledger) Reserved(cluster string) Resources {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if a := l.accounts[cluster]; a != nil {
-		return a.shown
+		return a.shown()
 	}
 	return Resources{}
 }
@@ -581,7 +615,7 @@ func (l *Ledger) EachReserved(claim *Claim, yield func(i int, reserved Resources
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range claim.stakes {
-		yield(i, claim.stakes[i].place.account.shown)
+		yield(i, claim.stakes[i].place.account.shown())
 	}
 }
 
@@ -613,6 +647,6 @@ func (l *Ledger) EachInGroup(group types.NamespacedName, do func(cluster string,
 	l.own.Lock()
 	defer l.own.Unlock()
 	for p, n := range l.groups[group] {
-		do(p.account.cluster, n)
+		do(p.cluster, n)
 	}
 }

@@ -260,6 +260,9 @@ func (r Resources) Lacking(request Resources) (name string, ok bool) {
 	case request.Storage > 0 && r.Storage < request.Storage:
 		return Storage, true
 	}
+	if len(request.Extended) == 0 {
+		return "", false
+	}
 	for short, amount := range request.Extended {
 		if amount > 0 && r.Extended[short] < amount && (!ok || short < name) {
 			name, ok = short, true

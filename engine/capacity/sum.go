@@ -15,6 +15,9 @@ func (s *sum) add(r Resources) {
 	s.cpu = s.cpu.Add(int128.Of(r.CPU))
 	s.memory = s.memory.Add(int128.Of(r.Memory))
 	s.storage = s.storage.Add(int128.Of(r.Storage))
+	if len(r.Extended) == 0 { // ranging over an empty map costs more than all else here
+		return
+	}
 	for name, amount := range r.Extended {
 		s.setExtended(name, s.extended[name].Add(int128.Of(amount)))
 	}
@@ -24,6 +27,9 @@ func (s *sum) sub(r Resources) {
 	s.cpu = s.cpu.Sub(int128.Of(r.CPU))
 	s.memory = s.memory.Sub(int128.Of(r.Memory))
 	s.storage = s.storage.Sub(int128.Of(r.Storage))
+	if len(r.Extended) == 0 {
+		return
+	}
 	for name, amount := range r.Extended {
 		s.setExtended(name, s.extended[name].Sub(int128.Of(amount)))
 	}
@@ -31,6 +37,9 @@ func (s *sum) sub(r Resources) {
 
 func (s *sum) subSum(o *sum) {
 	s.cpu, s.memory, s.storage = s.cpu.Sub(o.cpu), s.memory.Sub(o.memory), s.storage.Sub(o.storage)
+	if len(o.extended) == 0 {
+		return
+	}
 	for name, amount := range o.extended {
 		s.setExtended(name, s.extended[name].Sub(amount))
 	}
@@ -91,6 +100,9 @@ func (s *sum) lacking(request Resources) (name string, short bool) {
 		return Memory, true
 	case less(s.storage, request.Storage):
 		return Storage, true
+	}
+	if len(request.Extended) == 0 {
+		return "", false
 	}
 	for extended, amount := range request.Extended {
 		if less(s.extended[extended], amount) && (!short || extended < name) {

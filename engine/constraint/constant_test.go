@@ -107,7 +107,7 @@ func checkConstants(t testing.TB, c *constraint.Compiler, writing, making []byte
 		*amounts = amounts.Combine(capacity.Resources{}, func(a, _ int64) int64 { return max(a, 0) })
 	}
 	v.Workload.Replicas = max(v.Workload.Replicas, 0)
-	for _, amounts := range []*capacity.Resources{&v.Row.Allocated, &v.Row.Reserved, &v.Row.Utilization, &v.Workload.Requests} {
+	for _, amounts := range []*capacity.Resources{&v.Row.Allocated, &v.Row.Reserved, &v.Workload.Requests} {
 		possible(amounts)
 	}
 	cluster := *v.Row.Cluster

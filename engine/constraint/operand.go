@@ -178,7 +178,8 @@ func (r *comparisonReader) amount(e ast.Expr, give func(n int64, found bool) (in
 	case variable == "capacity" && clusterAmounts[field] != nil:
 		supplied := clusterAmounts[field]
 		return &clusterValue{read: func(row *snapshot.Row) (int64, bool) {
-			return give((*resourceMap)(supplied(row)).amount(name))
+			amounts := supplied(row)
+			return give((*resourceMap)(&amounts).amount(name))
 		}}, true
 	case variable == "workload" && field == "requests":
 		return workloadValue(func(w *workload.Workload) (int64, bool) {
@@ -200,12 +201,12 @@ func (r *comparisonReader) field(e ast.Expr) (variable, field string) {
 
 // clusterAmounts and scores are the fields of the variable capacity.
 var (
-	clusterAmounts = map[string]func(*snapshot.Row) *capacity.Resources{
-		"allocatable": func(r *snapshot.Row) *capacity.Resources { return &r.Allocatable },
-		"allocated":   func(r *snapshot.Row) *capacity.Resources { return &r.Allocated },
-		"reserved":    func(r *snapshot.Row) *capacity.Resources { return &r.Reserved },
-		"free":        func(r *snapshot.Row) *capacity.Resources { return &r.Free },
-		"utilization": func(r *snapshot.Row) *capacity.Resources { return &r.Utilization },
+	clusterAmounts = map[string]func(*snapshot.Row) capacity.Resources{
+		"allocatable": func(r *snapshot.Row) capacity.Resources { return r.Allocatable },
+		"allocated":   func(r *snapshot.Row) capacity.Resources { return r.Allocated },
+		"reserved":    func(r *snapshot.Row) capacity.Resources { return r.Reserved },
+		"free":        func(r *snapshot.Row) capacity.Resources { return r.Free },
+		"utilization": (*snapshot.Row).Utilization,
 	}
 	scores = map[string]func(*snapshot.Row) int64{
 		"healthScore":      func(r *snapshot.Row) int64 { return r.HealthScore },

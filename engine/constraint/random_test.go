@@ -391,7 +391,7 @@ func (w *world) variables() *constraint.Variables {
 	row := snapshot.NewRow(c, w.resources())
 	if w.below(2) == 1 {
 		row.Free.CPU, row.Free.Memory = w.amount(), w.amount()
-		row.Utilization.CPU = w.amount()
+		row.Allocated.CPU = w.amount()
 	}
 	return &constraint.Variables{
 		Row: row,

@@ -45,7 +45,7 @@ var (
 		"allocated":        of(intMap, func(r *capacityRow) any { return (*resourceMap)(&r.Allocated) }),
 		"reserved":         of(intMap, func(r *capacityRow) any { return (*resourceMap)(&r.Reserved) }),
 		"free":             of(intMap, func(r *capacityRow) any { return (*resourceMap)(&r.Free) }),
-		"utilization":      of(intMap, func(r *capacityRow) any { return (*resourceMap)(&r.Utilization) }),
+		"utilization":      of(intMap, func(r *capacityRow) any { used := (*snapshot.Row)(r).Utilization(); return (*resourceMap)(&used) }),
 		"healthScore":      of(types.IntType, func(r *capacityRow) any { return types.Int(r.HealthScore) }),
 		"performanceScore": of(types.IntType, func(r *capacityRow) any { return types.Int(r.PerformanceScore) }),
 	})

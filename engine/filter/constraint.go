@@ -137,6 +137,7 @@ func (c *Condition) Check(row *snapshot.Row, holding uint) (all, failing uint) {
 
 // Holds evaluates the condition for one cluster. An error counts as not holding.
 func (c *Condition) Holds(v *constraint.Variables) bool {
-	holding, failing := c.Check(v.Row, c.Holding(&v.Row.Figures.Free))
+	free := v.Row.FreeOfBoth()
+	holding, failing := c.Check(v.Row, c.Holding(&free))
 	return c.Conjunct.Holds(v, holding, failing)
 }

@@ -27,14 +27,14 @@ func (c *Class) MayStay(position int, row *snapshot.Row, now time.Time) bool {
 	if c.Workload.PerNode {
 		return c.Departure(row, now) == nil // what is known of the facts is not of one class
 	}
-	if c.Facts.mayStay(position, row.Figures.Facts) {
+	if c.Facts.mayStay(position, row.Facts) {
 		return true
 	}
 	if c.Departure(row, now) != nil {
 		return false
 	}
 	if Timeless(row) {
-		c.Facts.stays(position, row.Figures.Facts)
+		c.Facts.stays(position, row.Facts)
 	}
 	return true
 }

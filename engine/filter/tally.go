@@ -200,7 +200,7 @@ func (c *counter) rejectedByFacts(position int) int {
 		f.outcomes = append(f.outcomes, factOutcome{})
 	}
 	known := &f.outcomes[position]
-	if version := c.row.Figures.Facts; known.facts != version {
+	if version := c.row.Facts; known.facts != version {
 		*known = factOutcome{version, uint8(len(chain))}
 		for i := range chain {
 			if chain[i].reads == facts && !chain[i].violations(&c.query, stop) || chain[i].name == Constraint && !c.hold(true) {

@@ -96,7 +96,7 @@ func (k *known) unmet(program *constraint.Program) string {
 	if len(conjuncts) == 0 {
 		return ""
 	}
-	rows, workloads := []*snapshot.Row{{Cluster: &snapshot.Cluster{}}}, slices.Values([]*workload.Workload{{}})
+	rows, workloads := []*snapshot.Row{{Basis: &snapshot.Basis{Cluster: &snapshot.Cluster{}}}}, slices.Values([]*workload.Workload{{}})
 	if reads.Cluster {
 		rows = k.Fleet.rows
 	}

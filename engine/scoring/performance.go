@@ -14,8 +14,8 @@ var performanceFactor = factor{
 	score: func(row *snapshot.Row, _ *Asked) int64 { return row.PerformanceScore },
 	because: func(row *snapshot.Row, _ *Asked) string {
 		used := row.Allocated.Add(row.Reserved)
-		return fmt.Sprintf("mean of cpu %s and memory %s in use", percent(used.CPU, row.Allocatable.CPU, row.Utilization.CPU),
-			percent(used.Memory, row.Allocatable.Memory, row.Utilization.Memory))
+		return fmt.Sprintf("mean of cpu %s and memory %s in use", percent(used.CPU, row.Allocatable.CPU, row.Utilization().CPU),
+			percent(used.Memory, row.Allocatable.Memory, row.Utilization().Memory))
 	},
 }
 

@@ -86,11 +86,11 @@ func TestPerformanceFactor(t *testing.T) {
 	})
 	t.Run("nothing allocatable", func(t *testing.T) {
 		row := snapshot.NewRow(&snapshot.Cluster{}, capacity.Resources{})
-		if got := row.Utilization.CPU; got != 0 {
+		if got := row.Utilization().CPU; got != 0 {
 			t.Errorf("nothing in use: %d %%", got)
 		}
 		row = snapshot.NewRow(&snapshot.Cluster{Allocated: both(1)}, capacity.Resources{})
-		if got := row.Utilization.CPU; got != 100 {
+		if got := row.Utilization().CPU; got != 100 {
 			t.Errorf("something in use: %d %%", got)
 		}
 	})

@@ -80,7 +80,8 @@ func TestScorerAgreesWithOf(t *testing.T) {
 		asked.Usual = usual
 		want := scoring.Of(row, asked, weights)
 		among := scorer.Among(usual)
-		total, headroom := among.Score(&row.Figures, row, facts.Weighted)
+		figures := row.Figures()
+		total, headroom := among.Score(&figures, row, facts.Weighted)
 		if proximity := want.Factors[scoring.Affinity] + want.Factors[scoring.Location]; total != want.Total || headroom != want.Headroom || facts.Proximity != proximity {
 			t.Fatalf("total %d, headroom %d, proximity %d; want %+v", total, headroom, facts.Proximity, want)
 		}

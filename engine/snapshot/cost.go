@@ -81,8 +81,8 @@ func (f *Fleet) scaleCosts() {
 	all := costsOf(f.rows)
 	for i, row := range f.rows {
 		if score := all.score(row.Cluster); score != row.CostScore {
-			next := *row
-			next.CostScore = score
+			next, basis := *row, *row.Basis
+			basis.CostScore, next.Basis = score, &basis
 			f.replace(i, &next)
 		}
 	}

@@ -67,7 +67,10 @@ func (f *Fleet) SetUsedAt(position int, c *Cluster, use *Use) (changed bool) {
 		return false
 	}
 	next := from.using(use)
-	next.Cluster = c
+	if next.Cluster != c {
+		basis := *next.Basis
+		basis.Cluster, next.Basis = c, &basis
+	}
 	f.put(position, true, same, next)
 	return true
 }
@@ -77,17 +80,19 @@ func (f *Fleet) put(i int, known, same bool, row *Row) {
 	if !known {
 		f.generation++
 		f.facts++
-		row.Version, row.Figures.Facts, row.CostScore = f.generation, f.facts, unknownCost
+		row.Version, row.Facts, row.CostScore = f.generation, f.facts, unknownCost
 		f.rows = slices.Insert(f.rows, i, row)
 		f.costChanged(nil, row.Cluster)
 		f.moved()
 		return
 	}
 	before := f.rows[i]
-	row.Figures.Facts, row.CostScore = before.Figures.Facts, before.CostScore
+	if row.Basis != before.Basis {
+		row.Facts, row.CostScore = before.Facts, before.CostScore
+	}
 	if !same {
 		f.facts++
-		row.Figures.Facts = f.facts
+		row.Facts = f.facts
 		f.costChanged(before.Cluster, row.Cluster)
 	}
 	f.replace(i, row)

@@ -110,7 +110,6 @@ func (r *Row) bound(left map[string]int64) {
 			r.Free = r.Free.Sub(capacity.Of(name, more))
 		}
 	}
-	r.Figures.Free = [2]int64{r.Free.CPU, r.Free.Memory}
 }
 
 // AsWithdrawn is the cluster once it is not granted to a workspace any more.

@@ -10,8 +10,7 @@ import (
 
 // Row is one cluster of a fleet with everything derived from it. It is immutable.
 type Row struct {
-	*Cluster
-	Figures Figures
+	*Basis
 	// Version identifies the row in its fleet; it is 0 for a row that is in none.
 	Version int64
 	// Allocated is what is in use: what the cluster reports and, where others than the fleet's own see it, all that is not free.
@@ -22,16 +21,23 @@ type Row struct {
 	Free capacity.Resources
 	// Quota bounds what the workspace is promised there; nil where nothing but the cluster does.
 	Quota *Quota
-	// Utilization = (Allocated + Reserved) / Allocatable in percent, truncated. Where nothing is allocatable it is 0
-	// if nothing is in use, otherwise 100.
-	Utilization capacity.Resources
-	// HealthScore is 100 if Ready is True, 50 if it is False, 0 if it is unknown.
-	HealthScore int64
 	// PerformanceScore is by the mean utilization of CPU and memory: below 50 % 100, below 80 % 70, below 95 % 40,
 	// else 10.
 	PerformanceScore int64
+}
+
+// Basis is what of a row does not depend on what is in use. It is immutable once the row is in a fleet, where rows of a cluster share it.
+type Basis struct {
+	*Cluster
+	// Facts is a version of everything about the cluster but its capacity: while it is the same, so are location, labels,
+	// capabilities, taints and conditions.
+	Facts int64
+	// HealthScore is 100 if Ready is True, 50 if it is False, 0 if it is unknown.
+	HealthScore int64
 	// CostScore is 100 for the cheapest cluster of the fleet, 0 for the dearest, and 50 where the cost is not known.
 	CostScore int64
+	// PerMillion is 1,000,000 / Allocatable of CPU and Memory, 0 where nothing is allocatable.
+	PerMillion [2]float64
 }
 
 // Indices of resources in Figures and Node.
@@ -42,15 +48,23 @@ const (
 
 // Figures are the numbers of a row that ranking reads for every cluster. They fit into one cache line.
 type Figures struct {
-	// Facts is a version of everything about the cluster but its capacity: while it is the same, so are location, labels,
-	// capabilities, taints and conditions.
+	// Facts, PerMillion and Performance are what the row says.
 	Facts int64
 	// Free and Allocatable are amounts of CPU in millicores and of Memory in bytes.
 	Free, Allocatable [2]int64
-	// PerMillion is 1,000,000 / Allocatable, 0 where nothing is allocatable.
-	PerMillion [2]float64
-	// Performance is the row's PerformanceScore.
-	Performance int64
+	PerMillion        [2]float64
+	Performance       int64
+}
+
+// FreeOfBoth is what is free of CPU and Memory.
+func (r *Row) FreeOfBoth() [2]int64 { return [2]int64{r.Free.CPU, r.Free.Memory} }
+
+// Figures returns those of the row.
+func (r *Row) Figures() Figures {
+	return Figures{
+		Facts: r.Facts, Free: r.FreeOfBoth(), Allocatable: [2]int64{r.Allocatable.CPU, r.Allocatable.Memory},
+		PerMillion: r.PerMillion, Performance: r.PerformanceScore,
+	}
 }
 
 // Node is the most CPU, in millicores, and the most Memory, in bytes, that is free on any one node.
@@ -69,17 +83,16 @@ const Healthy = 100
 
 // NewRow derives the row of a cluster with these reservations.
 func NewRow(c *Cluster, reserved capacity.Resources) *Row {
-	r := &Row{Cluster: c, CostScore: unknownCost}
+	r := &Row{Basis: &Basis{Cluster: c, CostScore: unknownCost}}
 	switch ready, _ := c.Condition(ReadyCondition); ready.Status {
 	case "True":
 		r.HealthScore = Healthy
 	case "False":
 		r.HealthScore = 50
 	}
-	r.Figures.Allocatable = [2]int64{c.Allocatable.CPU, c.Allocatable.Memory}
-	for i, allocatable := range r.Figures.Allocatable {
+	for i, allocatable := range [2]int64{c.Allocatable.CPU, c.Allocatable.Memory} {
 		if allocatable > 0 {
-			r.Figures.PerMillion[i] = 1_000_000 / float64(allocatable)
+			r.PerMillion[i] = 1_000_000 / float64(allocatable)
 		}
 	}
 	r.use(c.Allocatable, c.Allocated, reserved)
@@ -110,7 +123,7 @@ func (r *Row) Without(promised, reserved, counted capacity.Resources, to *Row) {
 		c.LargestFree = &largest
 	}
 	next := NewRow(&c, rest)
-	next.Figures.Facts, next.CostScore = r.Figures.Facts, r.CostScore
+	next.Facts, next.CostScore = r.Facts, r.CostScore
 	if r.Quota != nil {
 		next.bound(r.Quota.Left)
 	}
@@ -155,24 +168,23 @@ func (r *Row) with(allocated, reserved capacity.Resources, to *Row) {
 	allocatable := r.Allocatable
 	allocatable.Extended, allocated.Extended = nil, nil
 	to.use(allocatable, allocated, reserved)
-	to.Allocated.Extended, to.Free.Extended, to.Utilization.Extended = r.Allocated.Extended, r.Free.Extended, r.Utilization.Extended
+	to.Allocated.Extended, to.Free.Extended = r.Allocated.Extended, r.Free.Extended
 }
 
 // use derives everything that depends on what is in use and reserved.
 func (r *Row) use(allocatable, allocated, reserved capacity.Resources) {
 	used := allocated.Add(reserved)
 	r.Allocated, r.Reserved, r.Free = allocated, reserved, allocatable.Sub(used)
-	cpu, memory := utilizationOf(used.CPU, allocatable.CPU), utilizationOf(used.Memory, allocatable.Memory)
-	r.Utilization = capacity.Resources{CPU: cpu.percent, Memory: memory.percent, Storage: utilizationOf(used.Storage, allocatable.Storage).percent}
-	if len(used.Extended)+len(allocatable.Extended) > 0 {
-		r.Utilization.Extended = used.Combine(allocatable, func(used, allocatable int64) int64 { return utilizationOf(used, allocatable).percent }).Extended
-	}
-	r.PerformanceScore = performance(cpu, memory)
-	r.Figures.Free = [2]int64{r.Free.CPU, r.Free.Memory}
-	r.Figures.Performance = r.PerformanceScore
+	r.PerformanceScore = performance(utilizationOf(used.CPU, allocatable.CPU), utilizationOf(used.Memory, allocatable.Memory))
 	if r.Quota != nil {
 		r.bound(r.Quota.Left)
 	}
+}
+
+// Utilization = (Allocated + Reserved) / Allocatable in percent, truncated. Where nothing is allocatable it is 0 if nothing is in use,
+// otherwise 100.
+func (r *Row) Utilization() capacity.Resources {
+	return r.Allocated.Add(r.Reserved).Combine(r.Allocatable, func(used, allocatable int64) int64 { return utilizationOf(used, allocatable).percent })
 }
 
 // performance is the score of a mean utilization, which is compared exactly.

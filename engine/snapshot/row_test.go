@@ -25,7 +25,7 @@ func TestPerformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			row := snapshot.NewRow(&snapshot.Cluster{Name: "a", Allocatable: test.allocatable, Allocated: test.allocated}, capacity.Resources{})
 			if row.PerformanceScore != test.want {
-				t.Errorf("score %d, want %d, of utilization %+v", row.PerformanceScore, test.want, row.Utilization)
+				t.Errorf("score %d, want %d, of utilization %+v", row.PerformanceScore, test.want, row.Utilization())
 			}
 		})
 	}

@@ -49,7 +49,7 @@ type Block struct {
 
 // One returns the block of one cluster in the memory that is given, so that it allocates nothing.
 func One(place int, row *Row, rows *[1]*Row, figures *[1]Figures, nodes *[1]Node) Block {
-	rows[0], figures[0] = row, row.Figures
+	rows[0], figures[0] = row, row.Figures()
 	b := Block{Place: place, Rows: rows[:], Figures: figures[:]}
 	if row.LargestFree != nil {
 		nodes[0] = row.node()
@@ -72,7 +72,7 @@ func (b *Block) Cut(n int) (first, rest Block) {
 func newBlock(rows []*Row) Block {
 	b := Block{Rows: slices.Clone(rows), Figures: make([]Figures, len(rows))}
 	for i, row := range rows {
-		b.Figures[i] = row.Figures
+		b.Figures[i] = row.Figures()
 		if row.LargestFree != nil && b.Nodes == nil {
 			b.Nodes = make([]Node, len(rows))
 			for j := range i {

@@ -167,7 +167,7 @@ func (p *pass) gatherOnClusters(o *cacheView) {
 		_, counting := p.counting[row.Name]
 		c := p.delivering[row.Name]
 		now := clusterMark{
-			facts: row.Figures.Facts, usableNodes: row.UsableNodes, usage: o.usages[row.Name], counting: counting,
+			facts: row.Facts, usableNodes: row.UsableNodes, usage: o.usages[row.Name], counting: counting,
 			delivers: c.Delivers, silent: c.Silent, lost: c.Lost,
 		}
 		if marks[row.Name] = now; !filter.Timeless(row) {

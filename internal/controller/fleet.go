@@ -492,7 +492,7 @@ func (w *workspace) wakeGuests(all bool) {
 	}
 	marks := map[string]fleetMark{}
 	for _, row := range w.engine.Snapshot(w.name).Rows() {
-		m := fleetMark{facts: row.Figures.Facts, usableNodes: row.UsableNodes}
+		m := fleetMark{facts: row.Facts, usableNodes: row.UsableNodes}
 		if r := w.clusters[row.Name].registration; r != nil {
 			m.generation = r.Generation
 		}

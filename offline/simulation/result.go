@@ -154,7 +154,7 @@ func summarize(decisions []Decision, elapsed time.Duration) Summary {
 func newCluster(workspace string, row *snapshot.Row) Cluster {
 	return Cluster{
 		Workspace: workspace, Name: row.Name,
-		Allocatable: amounts(row.Allocatable), Reserved: amounts(row.Reserved), Utilization: amounts(row.Utilization),
+		Allocatable: amounts(row.Allocatable), Reserved: amounts(row.Reserved), Utilization: amounts(row.Utilization()),
 	}
 }
 

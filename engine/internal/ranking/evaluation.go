@@ -179,7 +179,7 @@ func (e *evaluation) checkMixed(index int, keys []Key, first int, figures []snap
 
 // mixedHolds reports whether a mixed condition holds for a cluster, of whose row it reads more than the figures.
 func (e *evaluation) mixedHolds(index, position int, row *snapshot.Row, holding uint) bool {
-	c, stamp := &e.class.Mixed[index], row.Figures.Facts
+	c, stamp := &e.class.Mixed[index], row.Facts
 	holding, failing := c.Check(row, holding)
 	if c.Conjunct.Reads().Capacity {
 		stamp = row.Version

@@ -144,10 +144,10 @@ func (r *Ranking) KeyOf(position int, row *snapshot.Row) Key {
 func (r *Ranking) Admits(position int, row *snapshot.Row) bool {
 	e := &r.evaluation
 	e.ctx = context.Background()
-	if s := factScore(e.scores.entries[position].Load()); s.of(row.Figures.Facts) {
+	if s := factScore(e.scores.entries[position].Load()); s.of(row.Facts) {
 		return s.feasible()
 	}
-	return e.factScore(position, row.Figures.Facts, row).feasible()
+	return e.factScore(position, row.Facts, row).feasible()
 }
 
 // Bytes returns about how much memory the ranking and the tally of its class keep in use, what they share with others
