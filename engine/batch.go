@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
@@ -21,8 +22,10 @@ type batch struct {
 	results  []Result
 	// next is the request to decide for.
 	next int
-	// classes that were looked up, by hash.
+	// classes that were looked up, by hash, and the view of the last request.
 	classes   map[uint64]*class
+	viewed    viewKey
+	lastView  *ranking.View
 	decisions []Decision
 	choices   choices
 }
@@ -83,7 +86,10 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 
 // known returns the class of a request if the batch has looked it up before.
 func (b *batch) known(r *Request) (*class, bool) {
-	v := b.view(r)
+	if key := (viewKey{r.Placement, b.policiesOf(r)}); b.lastView == nil || b.viewed != key {
+		b.viewed, b.lastView = key, b.view(r)
+	}
+	v := b.lastView
 	c := b.classes[v.ClassHash(r.Workload)]
 	return c, c != nil && v.InClass(r.Workload, c.Class)
 }

@@ -196,7 +196,7 @@ func (p *plan) valueOf(c *class, key ranking.Key) int64 {
 func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*placement.Placement, r *Request, s *snapshot.Snapshot, cached bool) []ranking.Key {
 	c := classes[0]
 	held := w.held(c, r)
-	*d = w.newDecision(c, r, s, held, cached)
+	w.begin(d, c, r, s, &held, cached)
 	d.plan = newPlan(r)
 	d.plan.classes = classes
 	d.plan.attraction = w.attractionOf(r, &held)

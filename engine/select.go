@@ -21,7 +21,7 @@ func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Reques
 		r = w.forGainOf(c, r, s)
 	}
 	held := w.held(c, r)
-	*d = w.newDecision(c, r, s, held, cached)
+	w.begin(d, c, r, s, &held, cached)
 	if len(r.Current) > 0 {
 		places := w.placesOf(r, &held, nil, c)
 		number := c.Strategy.Number - len(places.kept)
@@ -44,8 +44,9 @@ func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Reques
 	return w.reserve(r, d, chosen)
 }
 
-func (w *workspace) newDecision(c *class, r *Request, s *snapshot.Snapshot, held holding, cached bool) Decision {
-	return Decision{
+// begin begins a decision in d.
+func (w *workspace) begin(d *Decision, c *class, r *Request, s *snapshot.Snapshot, held *holding, cached bool) {
+	*d = Decision{
 		Workload:     r.Workload.Reference,
 		Asked:        c.Strategy.Number,
 		Weights:      c.Judgement.Weights,
@@ -58,7 +59,7 @@ func (w *workspace) newDecision(c *class, r *Request, s *snapshot.Snapshot, held
 		class:        c.Class,
 		snapshot:     *s,
 		grants:       w.grants(),
-		held:         held,
+		held:         *held,
 		now:          r.Now,
 		withheld:     r.withheld,
 	}
@@ -92,9 +93,11 @@ func (c *choices) take(n int) []Choice {
 // they have without it, until the clusters are selected. It returns the budget where that may keep some from being selected.
 func (w *workspace) selectFrom(c *class, r *Request, held *holding) ([]ranking.Key, *budget) {
 	generation := c.ranking.Generation()
-	b := w.budgetOf(held)
-	if !b.binds(c, c.Strategy.Number) {
-		b = nil
+	var b *budget
+	if c.Workload.PerNode || !w.ledger.Suffices(c.Workload.Requests, int64(c.Strategy.Number)) {
+		if b = w.budgetOf(held); !b.binds(c, c.Strategy.Number) {
+			b = nil
+		}
 	}
 	// A strategy of its own may look at more than the ranking, and time passes.
 	if c.last.generation == generation && c.last.held.same(held) && c.Strategy.Select == nil && !c.Placement.TolerationsEnd && r.mayAddAny() && b == nil {
@@ -359,7 +362,7 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 		w.fleet.lines.decided(w.name, r.owner(), d)
 		return nil
 	}
-	if w.window != nil && w.window.facts != w.fleet.rows.Facts() {
+	if v != nil && v.facts != w.fleet.rows.Facts() {
 		return errTaken
 	}
 	if err := w.yields(r, d); err != nil {
@@ -376,7 +379,7 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 				w.ledger.Restore(h.owner, instead[i])
 			}
 		}
-		if w.window != nil && w.window.synced != w.fleet.recent.generation {
+		if v != nil && v.synced != w.fleet.recent.generation {
 			return errTaken
 		}
 		// The ranking is current for what the ledger holds: the two cannot differ.
@@ -402,10 +405,9 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 
 // claimOf is what a decision promises.
 func claimOf(r *Request, d *Decision) *capacity.Claim {
-	claim := &capacity.Claim{
-		UID: r.Workload.UID, Group: r.group(), Labels: r.Workload.Labels, Idle: r.Workload.End.RequestsNothing(),
-		Repels: r.Placement.RepelsByPolicies(), Shares: make([]capacity.Share, len(d.Clusters)),
-	}
+	claim := capacity.NewClaim(len(d.Clusters))
+	claim.UID, claim.Group, claim.Labels = r.Workload.UID, r.group(), r.Workload.Labels
+	claim.Idle, claim.Repels = r.Workload.End.RequestsNothing(), r.Placement.RepelsByPolicies()
 	for i := range d.Clusters {
 		claim.Shares[i] = capacity.Share{Cluster: d.Clusters[i].Name, Amount: d.Clusters[i].Reserved, Expired: d.Clusters[i].Expired}
 	}

@@ -299,7 +299,7 @@ func (w *workspace) tryKeeping(d *Decision, choices *choices, c *class, r *Reque
 	if len(places.kept) < c.Strategy.Number {
 		return false, nil
 	}
-	*d = w.newDecision(c, r, &s, held, cached)
+	w.begin(d, c, r, &s, &held, cached)
 	return true, w.stay(d, choices, c, r, &places, nil, reserve)
 }
 

@@ -33,6 +33,30 @@ type Claim struct {
 	stakes []stake
 }
 
+// NewClaim returns a claim with so many shares. Those of a few are one piece of memory with it.
+func NewClaim(shares int) *Claim {
+	switch shares {
+	case 1:
+		c := &struct {
+			Claim
+			shares [1]Share
+			stakes [1]stake
+		}{}
+		c.Shares, c.Claim.stakes = c.shares[:], c.stakes[:]
+		return &c.Claim
+	case 2, 3:
+		c := &struct {
+			Claim
+			shares [3]Share
+			stakes [3]stake
+		}{}
+		c.Shares, c.Claim.stakes = c.shares[:shares:shares], c.stakes[:]
+		return &c.Claim
+	default:
+		return &Claim{Shares: make([]Share, shares)}
+	}
+}
+
 // SameOwner takes over what is known of the owner from a claim that it had before, which may be nil.
 func (c *Claim) SameOwner(before *Claim) {
 	if before != nil && before.UID == c.UID {

@@ -196,6 +196,23 @@ func (l *Ledger) Left() (of [][]Left) {
 	return of
 }
 
+// Suffices reports whether the quotas of all whole sets leave an amount so many times.
+func (l *Ledger) Suffices(amount Resources, times int64) bool {
+	l.own.Lock()
+	defer l.own.Unlock()
+	if l.quotas == nil || !l.quotas.whole {
+		return true
+	}
+	for _, set := range l.quotas.sets {
+		for _, l := range set.whole {
+			if asked := amount.Get(l.resource); asked > 0 && l.amount.Sub(set.amount.of(l.resource)).Less(int128.Mul(asked, times)) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // Has reports whether the ledger, which has quotas, has any claim on a cluster.
 func (l *Ledger) Has(cluster string) bool {
 	l.own.Lock()
@@ -222,8 +239,9 @@ func (q *quotas) short(at []*place, previous, claim *Claim, promised []*Claim) e
 			continue
 		}
 		if len(set.each) > 0 {
+			asked := func(name string) int128.Int { return int128.Of(s.Amount.Get(name)) }
 			here := func(cluster string) bool { return cluster == s.Cluster }
-			if e := shortOf(set.each, &at[i].amount, here, previous, claim, promised); e != nil {
+			if e := shortOf(set.each, &at[i].amount, asked, here, previous, claim.UID, promised); e != nil {
 				e.Set, e.Cluster = set.Set, s.Cluster
 				return e
 			}
@@ -231,11 +249,19 @@ func (q *quotas) short(at []*place, previous, claim *Claim, promised []*Claim) e
 		if len(set.whole) == 0 {
 			continue
 		}
-		inSet := func(cluster string) bool { return q.of[cluster] == set }
-		if slices.ContainsFunc(claim.Shares[:i], func(o Share) bool { return inSet(o.Cluster) }) {
+		if slices.ContainsFunc(at[:i], func(o *place) bool { return o.set == set }) {
 			continue // asked already
 		}
-		if e := shortOf(set.whole, &set.amount, inSet, previous, claim, promised); e != nil {
+		asked := func(name string) (all int128.Int) {
+			for k := range claim.Shares {
+				if at[k].set == set {
+					all = all.Add(int128.Of(claim.Shares[k].Amount.Get(name)))
+				}
+			}
+			return all
+		}
+		inSet := func(cluster string) bool { return q.of[cluster] == set }
+		if e := shortOf(set.whole, &set.amount, asked, inSet, previous, claim.UID, promised); e != nil {
 			e.Set = set.Set
 			return e
 		}
@@ -243,22 +269,22 @@ func (q *quotas) short(at []*place, previous, claim *Claim, promised []*Claim) e
 	return nil
 }
 
-// shortOf returns the first resource of which a claim exceeds limits on some clusters, given what is promised there; nil where it
-// exceeds none, or asks for no more than one that is promised to the same workload.
-func shortOf(limits []limit, there *sum, some func(cluster string) bool, previous, claim *Claim, promised []*Claim) *QuotaError {
+// shortOf returns the first resource of which a claim of an owner asks for more than limits on some clusters, given what is promised there;
+// nil where it exceeds none, or asks for no more than one that is promised to the same workload.
+func shortOf(limits []limit, there *sum, asks func(name string) int128.Int, some func(cluster string) bool, previous *Claim, uid string, promised []*Claim) *QuotaError {
 	for _, l := range limits {
 		name := l.resource
-		asked, before := claim.of(name, some), previous.of(name, some)
+		asked, before := asks(name), previous.of(name, some)
 		if asked == (int128.Int{}) {
 			continue
 		}
 		allowed := l.amount.Sub(there.of(name)).Add(before)
-		if !allowed.Less(asked) || slices.ContainsFunc(promised, func(p *Claim) bool { return p.UID == claim.UID && !p.of(name, some).Less(asked) }) {
+		if !allowed.Less(asked) || slices.ContainsFunc(promised, func(p *Claim) bool { return p.UID == uid && !p.of(name, some).Less(asked) }) {
 			continue
 		}
 		var had int128.Int
 		for _, p := range promised {
-			if of := p.of(name, some); p.UID == claim.UID && had.Less(of) {
+			if of := p.of(name, some); p.UID == uid && had.Less(of) {
 				had = of
 			}
 		}

@@ -133,7 +133,7 @@ func (f *Fleet) replace(i int, row *Row) {
 	f.log = append(f.log, Change{i, row})
 	if most := max(minLog, len(f.rows)/2); len(f.log) >= 3*most {
 		f.rebase()
-		f.log = slices.Clone(f.log[len(f.log)-most:])
+		f.log = append(make([]Change, 0, 3*most), f.log[len(f.log)-most:]...)
 	}
 }
 

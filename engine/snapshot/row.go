@@ -160,7 +160,8 @@ func (r *Row) With(reserved capacity.Resources) *Row {
 func (r *Row) with(allocated, reserved capacity.Resources, to *Row) {
 	*to = *r
 	to.Version = 0
-	if len(r.Reserved.Extended)+len(reserved.Extended) > 0 || r.Quota != nil || !maps.Equal(r.Allocated.Extended, allocated.Extended) {
+	if len(r.Reserved.Extended)+len(reserved.Extended) > 0 || r.Quota != nil ||
+		len(r.Allocated.Extended)+len(allocated.Extended) > 0 && !maps.Equal(r.Allocated.Extended, allocated.Extended) {
 		to.use(r.Allocatable, allocated, reserved)
 		return
 	}
