@@ -137,7 +137,7 @@ func (c *Condition) Check(row *snapshot.Row, holding uint) (all, failing uint) {
 
 // Holds evaluates the condition for one cluster. An error counts as not holding.
 func (c *Condition) Holds(v *constraint.Variables) bool {
-	free := v.Row.FreeOfBoth()
-	holding, failing := c.Check(v.Row, c.Holding(&free))
+	figures := v.Row.Figures()
+	holding, failing := c.Check(v.Row, c.Holding(&figures.Free))
 	return c.Conjunct.Holds(v, holding, failing)
 }

@@ -131,7 +131,7 @@ func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (
 	// is, unless it is that near to one.
 	const near = 1e-6
 	if least = int64(share - near); least != int64(share+near) {
-		least = s.headroom(f)
+		least = s.headroom(f, row)
 	}
 	return s.total(covered, weighted, f), least
 }
@@ -144,11 +144,11 @@ func (s *Scorer) total(covered, weighted int64, f *snapshot.Figures) int64 {
 }
 
 // headroom is the function of this name, for requests of CPU and memory.
-func (s *Scorer) headroom(f *snapshot.Figures) int64 {
-	least := int64(MaxHeadroom)
+func (s *Scorer) headroom(f *snapshot.Figures, row *snapshot.Row) int64 {
+	least, allocatable := int64(MaxHeadroom), [2]int64{row.Allocatable.CPU, row.Allocatable.Memory}
 	for i, amount := range s.amounts {
 		if amount > 0 {
-			least = min(least, permillion(f.Free[i]-amount, f.Allocatable[i]))
+			least = min(least, permillion(f.Free[i]-amount, allocatable[i]))
 		}
 	}
 	return least

@@ -46,25 +46,19 @@ const (
 	Memory
 )
 
-// Figures are the numbers of a row that ranking reads for every cluster. They fit into one cache line.
+// Figures are the numbers of a row that ranking reads for every cluster: they fit into one cache line.
 type Figures struct {
 	// Facts, PerMillion and Performance are what the row says.
 	Facts int64
-	// Free and Allocatable are amounts of CPU in millicores and of Memory in bytes.
-	Free, Allocatable [2]int64
-	PerMillion        [2]float64
-	Performance       int64
+	// Free is CPU in millicores and Memory in bytes.
+	Free        [2]int64
+	PerMillion  [2]float64
+	Performance int64
 }
-
-// FreeOfBoth is what is free of CPU and Memory.
-func (r *Row) FreeOfBoth() [2]int64 { return [2]int64{r.Free.CPU, r.Free.Memory} }
 
 // Figures returns those of the row.
 func (r *Row) Figures() Figures {
-	return Figures{
-		Facts: r.Facts, Free: r.FreeOfBoth(), Allocatable: [2]int64{r.Allocatable.CPU, r.Allocatable.Memory},
-		PerMillion: r.PerMillion, Performance: r.PerformanceScore,
-	}
+	return Figures{Facts: r.Facts, Free: [2]int64{r.Free.CPU, r.Free.Memory}, PerMillion: r.PerMillion, Performance: r.PerformanceScore}
 }
 
 // Node is the most CPU, in millicores, and the most Memory, in bytes, that is free on any one node.

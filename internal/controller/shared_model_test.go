@@ -50,10 +50,10 @@ type sharedModel struct {
 	*estate
 	t *rapid.T
 	// quotas are in millicores, of the teams that are granted the set, guaranteed the part of them that they have first call on, and bound
-	// the teams that bind to it. reclaimable are those whose placements let go of what they have borrowed.
-	quotas, guaranteed map[string]int64
-	bound, reclaimable map[string]bool
-	clusters           map[string]*sharedSite
+	// the teams that bind to it. reclaimable are those whose placements let go of what they have borrowed, wasReclaimable those whose did.
+	quotas, guaranteed                 map[string]int64
+	bound, reclaimable, wasReclaimable map[string]bool
+	clusters                           map[string]*sharedSite
 	// known is what the last pass over the platform's workspace has taken up: that counts.
 	known *sharedTerms
 	// asks are what the Deployments ask for, by team and name.
@@ -113,7 +113,7 @@ var estateTeams = []string{"platform", "red", "green", "blue"}
 
 func newSharedModel(t *rapid.T) *sharedModel {
 	m := &sharedModel{
-		t: t, quotas: map[string]int64{"red": 4000, "green": 3000, "blue": 2000}, guaranteed: map[string]int64{}, bound: map[string]bool{}, reclaimable: map[string]bool{},
+		t: t, quotas: map[string]int64{"red": 4000, "green": 3000, "blue": 2000}, guaranteed: map[string]int64{}, bound: map[string]bool{}, reclaimable: map[string]bool{}, wasReclaimable: map[string]bool{},
 		clusters: map[string]*sharedSite{}, asks: map[string]map[string]int64{}, watched: map[*workspace]bool{}, killAfter: -1, failAt: -1,
 		tardy: rapid.IntRange(0, 2).Draw(t, "tardy") == 2, nested: rapid.Bool().Draw(t, "nested"), happened: map[string]int{},
 	}
@@ -127,9 +127,7 @@ func newSharedModel(t *rapid.T) *sharedModel {
 	}
 	for _, team := range estateTeams {
 		m.asks[team] = map[string]int64{}
-		m.reclaimable[team] = team != "platform" && rapid.IntRange(0, 2).Draw(t, "reclaimable") > 0
-		m.put(team, fmt.Sprintf(`{apiVersion: tmc.kcp.io/v1alpha1, kind: WorkloadPlacement, metadata: {name: p, namespace: default},
-			spec: {workloadSelector: {}, numberOfClusters: 1, preemption: {reclaimable: %t}}}`, m.reclaimable[team]))
+		m.place(team, team != "platform" && rapid.IntRange(0, 2).Draw(t, "reclaimable") > 0)
 		if team != "platform" {
 			m.guaranteed[team] = rapid.SampledFrom([]int64{0, 1000, 2000, 4000}).Draw(t, "guaranteed")
 			m.bind(team)
@@ -179,6 +177,13 @@ func (m *sharedModel) grant() {
 		grants += fmt.Sprintf(`{name: %s, workspace: {cluster: %s}, quota: {cpu: %dm}, guaranteed: {cpu: %dm}}, `, team, team, m.quotas[team], m.guaranteed[team])
 	}
 	m.put("platform", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSet, metadata: {name: shared}, spec: {clusterSelector: {labelSelector: {matchLabels: {in: "true"}}}, grants: [`+grants+`]}}`)
+}
+
+// place has the placement of a team let what it places be reclaimed, or not.
+func (m *sharedModel) place(team string, reclaimable bool) {
+	m.reclaimable[team], m.wasReclaimable[team] = reclaimable, m.wasReclaimable[team] || reclaimable
+	m.put(team, fmt.Sprintf(`{apiVersion: tmc.kcp.io/v1alpha1, kind: WorkloadPlacement, metadata: {name: p, namespace: default},
+		spec: {workloadSelector: {}, numberOfClusters: 1, preemption: {reclaimable: %t}}}`, reclaimable))
 }
 
 func (m *sharedModel) bind(team string) {
@@ -257,6 +262,10 @@ func (m *sharedModel) run() {
 			}
 			delete(m.bound, team)
 			m.remove(team, "tmc.kcp.io/v1alpha1", "ClusterSetBinding", "", "shared")
+		}),
+		"a placement lets its workloads be reclaimed or not": step(func() {
+			team := rapid.SampledFrom(estateTeams[1:]).Draw(m.t, "team")
+			m.place(team, !m.reclaimable[team])
 		}),
 		"a cluster is in the set or not": step(func() {
 			name := cluster.Draw(m.t, "cluster")
@@ -454,7 +463,7 @@ func (m *sharedModel) pass(l *Local) {
 			continue
 		}
 		switch {
-		case !m.reclaimable[key.team]:
+		case !m.reclaimable[key.team] && (decided[key.name] || !m.wasReclaimable[key.team]):
 			m.t.Fatalf("%s of %s has lost its place on %v", key.name, key.team, clusterNames(d.Clusters))
 		case decided[key.name] && by == m.lead && terms == m.known && had[key.team] <= m.known.guaranteed[key.team]:
 			m.t.Fatalf("%s of %s, which has %d and is guaranteed %d, has lost its place on %v", key.name, key.team, had[key.team], m.known.guaranteed[key.team], clusterNames(d.Clusters))
