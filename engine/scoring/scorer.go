@@ -2,6 +2,7 @@ package scoring
 
 import (
 	"math"
+	"math/bits"
 
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/snapshot"
@@ -41,6 +42,9 @@ type Scorer struct {
 	asked                 Asked
 	capacity, performance int64 // weights
 	sum                   uint32
+	// inverse is 2^64 / sum, rounded up: the product with a number of 32 bits has its quotient above bit 64. See D. Lemire, O. Kaser and
+	// N. Kurz, Faster remainder by direct computation, 2019.
+	inverse uint64
 	// others are the factors without a faster form that weigh anything.
 	others []weightedFactor
 	// amounts of CPU and memory, and the steps of how often what is free covers them.
@@ -70,6 +74,9 @@ func NewScorer(asked Asked, weights Weights) Scorer {
 	}
 	for _, w := range weights.Scores {
 		s.sum += uint32(w.Weight)
+	}
+	if s.sum > 1 {
+		s.inverse = math.MaxUint64/uint64(s.sum) + 1
 	}
 	s.amounts = [2]int64{requests.CPU, requests.Memory}
 	s.steps = [2]steps{stepsOf(requests.CPU), stepsOf(requests.Memory)}
@@ -137,10 +144,12 @@ func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (
 }
 
 func (s *Scorer) total(covered, weighted int64, f *snapshot.Figures) int64 {
-	if s.sum == 0 {
-		return 0
+	points := uint32(weighted + s.capacity*(covered/2) + s.performance*f.Performance)
+	if s.sum <= 1 {
+		return int64(points * s.sum)
 	}
-	return int64(uint32(weighted+s.capacity*(covered/2)+s.performance*f.Performance) / s.sum)
+	total, _ := bits.Mul64(uint64(points), s.inverse)
+	return int64(total)
 }
 
 // headroom is the function of this name, for requests of CPU and memory.

@@ -190,5 +190,19 @@ func (f *Fleet) Whole() Snapshot {
 }
 
 func (f *Fleet) rebase() {
-	f.base = &base{generation: f.generation, layout: f.base.layout, block: newBlock(f.rows)}
+	f.base = &base{generation: f.generation, layout: f.base.layout, block: f.block()}
+}
+
+// block is that of the rows: the one of the base, with what has changed since.
+func (f *Fleet) block() Block {
+	changes := f.log[int64(len(f.log))-(f.generation-f.base.generation):]
+	before := &f.base.block
+	b := Block{Rows: slices.Clone(before.Rows), Figures: slices.Clone(before.Figures), Nodes: slices.Clone(before.Nodes)}
+	for _, c := range changes {
+		if c.Row.LargestFree != nil && b.Nodes == nil {
+			return newBlock(f.rows)
+		}
+		b.set(c.Position, c.Row)
+	}
+	return b
 }

@@ -68,20 +68,22 @@ func (b *Block) Cut(n int) (first, rest Block) {
 	return first, rest
 }
 
+// set puts a row in its place. A block without Nodes takes no row of a cluster that knows its LargestFree.
+func (b *Block) set(i int, row *Row) {
+	b.Rows[i], b.Figures[i] = row, row.Figures()
+	if b.Nodes != nil {
+		b.Nodes[i] = row.node()
+	}
+}
+
 // newBlock returns the block of all rows of a fleet.
 func newBlock(rows []*Row) Block {
 	b := Block{Rows: slices.Clone(rows), Figures: make([]Figures, len(rows))}
+	if slices.ContainsFunc(rows, func(row *Row) bool { return row.LargestFree != nil }) {
+		b.Nodes = make([]Node, len(rows))
+	}
 	for i, row := range rows {
-		b.Figures[i] = row.Figures()
-		if row.LargestFree != nil && b.Nodes == nil {
-			b.Nodes = make([]Node, len(rows))
-			for j := range i {
-				b.Nodes[j] = rows[j].node()
-			}
-		}
-		if b.Nodes != nil {
-			b.Nodes[i] = row.node()
-		}
+		b.set(i, row)
 	}
 	return b
 }
