@@ -51,11 +51,17 @@ func (e *Engine) SetOffers(workspace logicalcluster.Name, offers []Candidate) (c
 
 // waitsWithin reports whether somebody of a workspace waits for what it is guaranteed. The fleet is locked.
 func (l *lines) waitsWithin(of *line) bool {
-	return of.grants.guarantee() && slices.ContainsFunc(of.grants.all, func(g Grant) bool {
-		return len(g.Guaranteed) > 0 && len(g.Clusters) > 0 && slices.ContainsFunc(of.waiting, func(o *waiter) bool {
-			return !o.turn && o.single && l.guarantees(of, o, g.Clusters[0])
-		})
-	})
+	if !of.grants.guarantee() {
+		return false
+	}
+	for i := range of.grants.all {
+		g := &of.grants.all[i]
+		one := slices.IndexFunc(g.Clusters, func(cluster string) bool { return l.row(cluster) != nil && of.grants.of(cluster) == g })
+		if one >= 0 && slices.ContainsFunc(of.waiting, func(o *waiter) bool { return !o.turn && o.single && l.guarantees(of, o, g.Clusters[one]) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // guarantees reports whether a workload that waits stays within what its workspace is guaranteed, if it gets a place on a cluster.
