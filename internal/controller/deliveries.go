@@ -21,8 +21,10 @@ import (
 type deliveries struct {
 	// handOver takes where the workloads belong, after each pass; nil where nothing is delivered.
 	handOver func(delivery.Round)
-	// outcome is what the last round of deliveries has come to, nil before the first; it is nil where nothing is delivered.
+	// outcome is what the last round of deliveries has come to, nil before the first; it is nil where nothing is delivered. unsure is set while
+	// it is not known what Works there are.
 	outcome func() *delivery.Result
+	unsure  bool
 	// departures are the copies on clusters that workloads leave.
 	departures delivery.Departures
 	// delivering are the clusters whose agents deliver, by name, and copies what runs where, in this pass.
@@ -68,17 +70,20 @@ func (w *workspace) readDeliveries(o *cacheView) {
 	}
 	w.delivering, w.usages, w.delivered.clusters = delivering, o.usages, read
 	w.keptCopies.Update(names, o.keptWorks)
-	changed := w.copies.Update(names, o.works)
+	var done *delivery.Result
 	if w.outcome != nil {
-		if done := w.outcome(); done != nil && done != w.delivered.done {
-			for uid, problems := range done.Problems {
-				changed[uid] = changed[uid] || !slices.Equal(problems, w.problems[uid])
-			}
-			for uid := range w.problems {
-				changed[uid] = changed[uid] || len(done.Problems[uid]) == 0
-			}
-			w.problems, w.unwritable, w.delivered.done = done.Problems, done.Clusters, done
+		done = w.outcome()
+		w.unsure = done == nil || done.Unsure
+	}
+	changed := w.copies.Update(names, done.Newest(o.works))
+	if done != nil && done != w.delivered.done {
+		for uid, problems := range done.Problems {
+			changed[uid] = changed[uid] || !slices.Equal(problems, w.problems[uid])
 		}
+		for uid := range w.problems {
+			changed[uid] = changed[uid] || len(done.Problems[uid]) == 0
+		}
+		w.problems, w.unwritable, w.delivered.done = done.Problems, done.Clusters, done
 	}
 	for uid, other := range changed {
 		if item := w.index.uids[uid]; item != nil && other {
@@ -220,10 +225,14 @@ func (p *pass) leaveDurable(key workloadKey) {
 }
 
 // hasLeft says whether nothing is left of a workload on a cluster that it leaves. A write that puts it there may be under way for
-// as long as writes take, after it was handed over that it leaves.
+// as long as writes take, after it was handed over that it leaves, and be known only once Works have been listed.
 func (p *pass) hasLeft(key workloadKey, uid types.UID, l v1alpha1.LeavingCluster) bool {
 	if !p.holdsLeft(l.Name) {
 		return true
+	}
+	if p.unsure {
+		p.result.within(confirmWithin)
+		return false
 	}
 	gone := p.departures.Gone(p.copies, uid, l.Name)
 	if wait := p.index.items[key].underWayUntil(l.Since.Time).Sub(p.now()); wait > 0 {

@@ -262,6 +262,34 @@ func TestWhatIsUnderWayHoldsItsRoom(t *testing.T) {
 	}
 }
 
+// TestWhatIsWrittenIsThere: a workload leaves a cluster, and the watch shows nothing of the Work that has it there. It holds its room as long as
+// those who deliver know of the Work, and while they do not know what there is: nothing is taken for gone since it is not seen.
+func TestWhatIsWrittenIsThere(t *testing.T) {
+	d := newDelivered(t, testCluster("a", "4"), testCluster("b", "4"))
+	d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(pinned)}
+	d.workloads = []*workloadObject{pin(delivers("web", 2000), "a")}
+	d.pass()
+	d.runs("a", false, "web")
+	known := &delivery.Result{Unshown: d.works}
+	d.works = nil
+	d.workspace.outcome = func() *delivery.Result { return known }
+	d.workloads = []*workloadObject{pin(delivers("web", 2000), "b")}
+	for _, step := range []struct {
+		known *delivery.Result
+		want  int64
+	}{{known, 2000}, {nil, 2000}, {&delivery.Result{Unsure: true}, 2000}, {&delivery.Result{}, 4000}} {
+		known = step.known
+		for range 3 {
+			d.pass()
+			d.show()
+			d.sleep(10 * WriteWithin)
+		}
+		if got := d.free("a"); got != step.want {
+			t.Errorf("%d free on a, want %d: known is %+v", got, step.want, step.known)
+		}
+	}
+}
+
 // TestWhoHoldsNothingMore: what a workload asks for less is free at once where nobody is to say how much runs: on a cluster that others
 // deliver to, and where an autoscaler of the cluster owns the replicas.
 func TestWhoHoldsNothingMore(t *testing.T) {

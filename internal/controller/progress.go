@@ -74,6 +74,9 @@ func (p *pass) stillRuns(item *workItem, r *engine.Request) {
 		since = item.asksSince
 	}
 	until := item.underWayUntil(since)
+	if soon := p.now().Add(confirmWithin); p.unsure && until.Before(soon) {
+		until = soon
+	}
 	underWay := p.now().Before(until) // a write that delivers what was decided before
 	for i, c := range item.stored.Clusters {
 		copied := copies[c.Name]

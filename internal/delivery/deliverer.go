@@ -106,6 +106,10 @@ type Result struct {
 	Clusters map[string]string
 	// Finalizers are workloads that are to have the finalizer, or have it no more.
 	Finalizers []Finalizer
+	// Unshown are the Works as they are known after the round of which the watch shows an earlier version, or nothing. Unsure says that it
+	// is not known what is on the server.
+	Unshown []*v1alpha1.Work
+	Unsure  bool
 	// Errors are of writes. After is when to try again though nothing changes; 0 is never.
 	Errors []error
 	After  time.Duration
@@ -115,6 +119,28 @@ type Result struct {
 type Finalizer struct {
 	*Source
 	Wanted bool
+}
+
+// Newest returns the Works that the watch shows now, with those that it does not show yet as they are known since the round. Before the first
+// round nothing else is known.
+//
+// Invariant: what was written is there, however long the watch takes to show it.
+func (r *Result) Newest(shown []*v1alpha1.Work) []*v1alpha1.Work {
+	if r == nil || len(r.Unshown) == 0 {
+		return shown
+	}
+	all, at := slices.Clone(shown), make(map[types.NamespacedName]int, len(shown))
+	for i, w := range shown {
+		at[nameOf(w)] = i
+	}
+	for _, w := range r.Unshown {
+		if i, there := at[nameOf(w)]; !there {
+			all = append(all, w)
+		} else if outcome.Newer(w.ResourceVersion, all[i].ResourceVersion) {
+			all[i] = w
+		}
+	}
+	return all
 }
 
 func (r *Result) problem(uid types.UID, p Problem) {
@@ -139,6 +165,7 @@ func (d *Deliverer) Deliver(ctx context.Context, round *Round, shown []*v1alpha1
 	d.limits = cmp.Or(d.limits, &defaultWorkLimits)
 	r := &Result{Problems: map[types.UID][]Problem{}, Clusters: map[string]string{}}
 	d.failures.begin(d.Now(), r)
+	defer func() { r.Unshown, r.Unsure = d.unshown(), d.works == nil || d.stale }()
 	if err := d.load(ctx, shown); err != nil {
 		r.fail(fmt.Errorf("reading Works: %w", err))
 		return r
@@ -380,6 +407,16 @@ func (d *Deliverer) take(shown []*v1alpha1.Work) {
 // wrote records what a write has made of a Work.
 func (d *Deliverer) wrote(s *slot, written *v1alpha1.Work) {
 	d.works[s.name] = &known{Work: written, index: s.index(), since: d.Now()}
+}
+
+// unshown are the Works of which the watch has shown an earlier version, or nothing.
+func (d *Deliverer) unshown() (all []*v1alpha1.Work) {
+	for _, k := range d.works {
+		if !k.shown {
+			all = append(all, k.Work)
+		}
+	}
+	return all
 }
 
 // Copies are those that the Works have as they are known after a round; known is false where that is not what is on the server.

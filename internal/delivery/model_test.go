@@ -409,10 +409,24 @@ func (w *world) round() *Round {
 	return r
 }
 
+// expectNewest checks that what was written is known to be there, however late the watch is.
+func (w *world) expectNewest(r *Result, shown []*v1alpha1.Work) {
+	known := map[types.NamespacedName]int64{}
+	for _, work := range r.Newest(shown) {
+		known[nameOf(work)] = work.Generation
+	}
+	for name, stored := range w.works {
+		if !r.Unsure && known[name] != stored.Generation {
+			w.Fatalf("Work %s is of generation %d, known is %d", name, stored.Generation, known[name])
+		}
+	}
+}
+
 // deliver makes a round, with the Works that the watch shows.
 func (w *world) deliver(shown []*v1alpha1.Work) *Result {
 	round := w.round()
 	r := w.deliverer.Deliver(w.Context(), round, shown)
+	w.expectNewest(r, shown)
 	for _, f := range r.Finalizers {
 		m := w.workloads[f.Name]
 		if m.gone || m.UID != f.UID {
