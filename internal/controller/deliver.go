@@ -213,7 +213,9 @@ func (d *deliverer) deliver(ctx context.Context) (r result) {
 	done := d.Deliver(ctx, round, d.works.shown(d.name))
 	d.rendering.forget()
 	d.tellDenied(binding, round, done)
-	if before := d.result.Swap(done); before == nil || before.Unsure != done.Unsure || !equality.Semantic.DeepEqual(before.Problems, done.Problems) || !maps.Equal(before.Clusters, done.Clusters) {
+	before := d.result.Swap(done)
+	if before == nil || before.Unsure != done.Unsure || done.Vanished ||
+		!equality.Semantic.DeepEqual(before.Problems, done.Problems) || !maps.Equal(before.Clusters, done.Clusters) {
 		d.endpoint.changed(d.name) // placements and registrations say so
 	}
 	d.want(done.Finalizers)

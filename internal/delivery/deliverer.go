@@ -38,6 +38,8 @@ type Deliverer struct {
 	// nil before they have been listed, and stale once it is not known what a write has done.
 	works map[types.NamespacedName]*known
 	stale bool
+	// unshown are those that the round before has told of.
+	unshown []*v1alpha1.Work
 	// copies are those that these have.
 	copies *Copies
 	// deleted are Works that the watch may still show.
@@ -110,6 +112,8 @@ type Result struct {
 	// is not known what is on the server.
 	Unshown []*v1alpha1.Work
 	Unsure  bool
+	// Vanished says that a Work which was Unshown after the round before is gone: who has counted it as there should look again.
+	Vanished bool
 	// Errors are of writes. After is when to try again though nothing changes; 0 is never.
 	Errors []error
 	After  time.Duration
@@ -165,7 +169,7 @@ func (d *Deliverer) Deliver(ctx context.Context, round *Round, shown []*v1alpha1
 	d.limits = cmp.Or(d.limits, &defaultWorkLimits)
 	r := &Result{Problems: map[types.UID][]Problem{}, Clusters: map[string]string{}}
 	d.failures.begin(d.Now(), r)
-	defer func() { r.Unshown, r.Unsure = d.unshown(), d.works == nil || d.stale }()
+	defer d.tellKnown(r)
 	if err := d.load(ctx, shown); err != nil {
 		r.fail(fmt.Errorf("reading Works: %w", err))
 		return r
@@ -409,14 +413,19 @@ func (d *Deliverer) wrote(s *slot, written *v1alpha1.Work) {
 	d.works[s.name] = &known{Work: written, index: s.index(), since: d.Now()}
 }
 
-// unshown are the Works of which the watch has shown an earlier version, or nothing.
-func (d *Deliverer) unshown() (all []*v1alpha1.Work) {
+// tellKnown says what is known of the Works after a round beyond what the watch shows.
+func (d *Deliverer) tellKnown(r *Result) {
+	r.Unsure = d.works == nil || d.stale
+	for _, w := range d.unshown {
+		now := d.works[nameOf(w)]
+		r.Vanished = r.Vanished || now == nil || now.UID != w.UID
+	}
 	for _, k := range d.works {
 		if !k.shown {
-			all = append(all, k.Work)
+			r.Unshown = append(r.Unshown, k.Work)
 		}
 	}
-	return all
+	d.unshown = r.Unshown
 }
 
 // Copies are those that the Works have as they are known after a round; known is false where that is not what is on the server.

@@ -36,7 +36,9 @@ type world struct {
 	version   int
 	works     map[types.NamespacedName]*v1alpha1.Work
 	// before are the Works as they were some time ago, which is what a slow watch shows.
-	before     []*v1alpha1.Work
+	before []*v1alpha1.Work
+	// unshown are those that the round before has told of.
+	unshown    []*v1alpha1.Work
 	namespaces map[string]bool
 	workloads  map[string]*modelled
 	companions map[string]int
@@ -99,6 +101,7 @@ func newWorld(t *rapid.T) *world {
 
 // restart is a new process.
 func (w *world) restart() {
+	w.unshown = nil
 	w.deliverer = &Deliverer{Now: func() time.Time { return w.now }, limits: &workLimits{workloads: 3, manifests: 6, bytes: 6000, freshBytes: 4000, few: 2, bytesOfOne: 600}, Actions: Actions{
 		ListWorks: func(context.Context) ([]*v1alpha1.Work, error) { return w.listed(), nil },
 		ReadWork: func(_ context.Context, name types.NamespacedName) (*v1alpha1.Work, error) {
@@ -409,12 +412,18 @@ func (w *world) round() *Round {
 	return r
 }
 
-// expectNewest checks that what was written is known to be there, however late the watch is.
+// expectNewest checks that what was written is known to be there, however late the watch is, and that it is told what is not there any more.
 func (w *world) expectNewest(r *Result, shown []*v1alpha1.Work) {
-	known := map[types.NamespacedName]int64{}
+	known, there := map[types.NamespacedName]int64{}, map[types.UID]bool{}
 	for _, work := range r.Newest(shown) {
-		known[nameOf(work)] = work.Generation
+		known[nameOf(work)], there[work.UID] = work.Generation, true
 	}
+	for _, work := range w.unshown {
+		if !there[work.UID] && !r.Vanished {
+			w.Fatalf("Work %s was there, is not any more, and nobody is told", nameOf(work))
+		}
+	}
+	w.unshown = r.Unshown
 	for name, stored := range w.works {
 		if !r.Unsure && known[name] != stored.Generation {
 			w.Fatalf("Work %s is of generation %d, known is %d", name, stored.Generation, known[name])
