@@ -109,7 +109,11 @@ const maxPreemptions = 4
 func (p *pass) preempt(ctx context.Context, item *workItem) error {
 	owner := item.owner
 	if !owner.object.Preempts() || item.found || !item.tried || item.err != nil || item.deferred || owner.suspension != nil || p.undecidable(item) ||
-		p.nominations[item.key] != nil || item.attempt.preempted == p.engine.Revision(p.name) && p.now().Before(item.attempt.preemptAt) {
+		p.nominations[item.key] != nil {
+		return nil
+	}
+	if item.attempt.preempted == p.engine.Revision(p.name) && p.now().Before(item.attempt.preemptAt) {
+		p.index.wakeAt(item, item.attempt.preemptAt)
 		return nil
 	}
 	if p.now().Before(item.attempt.rested) {
