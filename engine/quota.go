@@ -327,7 +327,7 @@ func (w *workspace) budgetBeside(plan *plan, r *Request, held *holding, places *
 		for i := range all {
 			reserved := plan.reserves(&all[i], plan.classes[0])
 			if r.strict {
-				reserved = reserved.Combine(all[i].choice.Reserved, func(a, b int64) int64 { return max(a, b) })
+				reserved = reserved.Max(all[i].choice.Reserved)
 			}
 			b.add(all[i].choice.Name, reserved, -1)
 		}

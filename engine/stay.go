@@ -136,8 +136,7 @@ func (c *Choice) asks(w *workload.Workload, promised capacity.Resources) *worklo
 		requests = w.Share(max(0, *c.Left)).Requests
 	}
 	if !c.Runs.IsZero() {
-		runs := c.Runs.Combine(promised, func(a, b int64) int64 { return min(a, b) }).WithoutNone()
-		requests = requests.Combine(runs, func(a, b int64) int64 { return max(a, b) })
+		requests = requests.Max(c.Runs.Min(promised).WithoutNone())
 	}
 	if requests.Same(w.Requests) {
 		return w

@@ -271,6 +271,16 @@ func (r Resources) Lacking(request Resources) (name string, ok bool) {
 	return name, ok
 }
 
+// Max has the larger amount of each resource in r and o.
+func (r Resources) Max(o Resources) Resources {
+	return r.Combine(o, func(a, b int64) int64 { return max(a, b) })
+}
+
+// Min has the smaller amount of each resource in r and o.
+func (r Resources) Min(o Resources) Resources {
+	return r.Combine(o, func(a, b int64) int64 { return min(a, b) })
+}
+
 // Combine applies f to the amounts of each resource in r and o.
 func (r Resources) Combine(o Resources, f func(a, b int64) int64) Resources {
 	result := Resources{CPU: f(r.CPU, o.CPU), Memory: f(r.Memory, o.Memory), Storage: f(r.Storage, o.Storage)}

@@ -85,7 +85,7 @@ func (c *Cluster) readCapacity(s *v1alpha1.ClusterRegistrationStatus, usage *v1a
 	if err != nil {
 		return fmt.Errorf("ClusterUsage: allocatable.%w", err)
 	}
-	c.Allocatable = c.Allocatable.Combine(allocatable, func(a, b int64) int64 { return min(a, b) })
+	c.Allocatable = c.Allocatable.Min(allocatable)
 	if err := c.readUsage(usage); err != nil {
 		return fmt.Errorf("ClusterUsage: %w", err)
 	}

@@ -292,7 +292,7 @@ func (w *Workload) addPodSet(p *podSet, pods int64, defaults corev1.ResourceList
 	w.Replicas += pods
 	w.Requests = w.Requests.Add(requests)
 	if pods > 0 {
-		w.Pod = w.Pod.Combine(pod, func(a, b int64) int64 { return max(a, b) })
+		w.Pod = w.Pod.Max(pod)
 	}
 	for name, amount := range w.Requests.Each {
 		if amount > capacity.MaxAmount {

@@ -9,11 +9,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
-	"github.com/kcp-placement/placement/engine/workload"
 	"github.com/kcp-placement/placement/internal/delivery"
 )
 
@@ -34,7 +34,7 @@ type deliveries struct {
 	keptCopies delivery.Copies
 	usages     map[string]*v1alpha1.ClusterUsage
 	// running are the workloads that run somewhere and are not shown.
-	running map[workloadKey]map[types.UID]workload.Reference
+	running map[workloadKey]sets.Set[types.UID]
 	// delivered is what this was read from; unseen are the workloads in running by UID.
 	delivered struct {
 		clusters map[string]*v1alpha1.ClusterRegistration
@@ -52,7 +52,7 @@ type deliveries struct {
 }
 
 func newDeliveries() deliveries {
-	d := deliveries{departures: delivery.Departures{}, copies: &delivery.Copies{}, running: map[workloadKey]map[types.UID]workload.Reference{}, behind: map[types.UID]time.Time{}}
+	d := deliveries{departures: delivery.Departures{}, copies: &delivery.Copies{}, running: map[workloadKey]sets.Set[types.UID]{}, behind: map[types.UID]time.Time{}}
 	d.delivered.unseen = map[types.UID]workloadKey{}
 	return d
 }
@@ -100,7 +100,7 @@ func (w *workspace) readDeliveries(o *cacheView) {
 // followUnseen finds out whether a workload runs somewhere and is not shown.
 func (w *workspace) followUnseen(uid types.UID) {
 	if key, ran := w.delivered.unseen[uid]; ran {
-		if delete(w.running[key], uid); len(w.running[key]) == 0 {
+		if w.running[key].Delete(uid); len(w.running[key]) == 0 {
 			delete(w.running, key)
 		}
 		delete(w.delivered.unseen, uid)
@@ -116,9 +116,10 @@ func (w *workspace) followUnseen(uid types.UID) {
 		}
 		key := keyOf(reference)
 		if w.running[key] == nil {
-			w.running[key] = map[types.UID]workload.Reference{}
+			w.running[key] = sets.New[types.UID]()
 		}
-		w.running[key][uid], w.delivered.unseen[uid] = reference, key
+		w.running[key].Insert(uid)
+		w.delivered.unseen[uid] = key
 		w.index.add(w.index.get(key), deliveryChanged)
 		return
 	}
@@ -130,34 +131,56 @@ func (w *workspace) holdsLeft(cluster string) bool {
 	return w.handOver != nil && c.Delivers && !c.Lost
 }
 
-// leaving returns the clusters that a workload leaves by a decision that is made in place of the one before: those by which they differ,
-// those that it was leaving already, and what withDurable adds.
-func (p *pass) leaving(key workloadKey, before, after *v1alpha1.WorkloadDecision) []v1alpha1.LeavingCluster {
-	return p.withDurable(key, after, p.leavingBy(before, after))
-}
-
-// withDurable adds to the clusters that a workload leaves by a decision those that durable ones name and where it still runs, in order. A
-// victim may have lost all clusters in between, or these may have been lost when the decision was made, and are back since: what runs there
-// was taken for gone, and that must not become durable.
-func (p *pass) withDurable(key workloadKey, now *v1alpha1.WorkloadDecision, leaving []v1alpha1.LeavingCluster) []v1alpha1.LeavingCluster {
-	for _, e := range p.store.records[key].superseded(key) {
+// keepDurable has a decision give up nothing that a durable one promises and that may still run: it leaves the clusters that it does not
+// name, and reserves on the others as much as may run there. It reports whether it reserves more than before. What was durable may have been
+// taken for gone when decisions were made that never became so: a victim may have lost all clusters in between, or these may have been
+// lost, and are back since.
+//
+// Invariant: no write says that less is promised on a cluster than the pods of the workload may still request there.
+func (p *pass) keepDurable(key workloadKey, now *v1alpha1.WorkloadDecision) (raised bool) {
+	for _, e := range p.store.records[key].durably(key) {
 		if e.decision.Workload.UID != now.Workload.UID {
 			continue
 		}
 		for _, l := range p.leavingBy(&e.decision, now) {
-			if slices.ContainsFunc(leaving, func(o v1alpha1.LeavingCluster) bool { return o.Name == l.Name }) {
+			if slices.ContainsFunc(now.Leaving, func(o v1alpha1.LeavingCluster) bool { return o.Name == l.Name }) {
 				continue
 			}
 			if l.Since.After(now.DecidedAt.Time) {
 				l.Since = now.DecidedAt
 			}
 			if !p.hasLeft(key, now.Workload.UID, l) {
-				leaving = append(leaving, l)
+				now.Leaving = append(slices.Clone(now.Leaving), l)
 			}
 		}
+		raised = p.reserveWhatRuns(key, e, now) || raised
 	}
-	slices.SortFunc(leaving, func(a, b v1alpha1.LeavingCluster) int { return strings.Compare(a.Name, b.Name) })
-	return leaving
+	slices.SortFunc(now.Leaving, func(a, b v1alpha1.LeavingCluster) int { return strings.Compare(a.Name, b.Name) })
+	return raised
+}
+
+// reserveWhatRuns has a decision reserve on its clusters what may still run there of what a durable one promises.
+func (p *pass) reserveWhatRuns(key workloadKey, e *entry, now *v1alpha1.WorkloadDecision) (raised bool) {
+	reserved, err := engine.ReservationOf(e.placement, now)
+	durable, unreadable := engine.ReservationOf(e.placement, &e.decision)
+	if err != nil || unreadable != nil {
+		return false // it was never restored
+	}
+	for _, promised := range append(durable.Shares, leavingOf(key, &e.decision).Shares...) {
+		i := slices.IndexFunc(reserved.Shares, func(s capacity.Share) bool { return s.Cluster == promised.Cluster })
+		if i < 0 || promised.Expired || reserved.Shares[i].Expired || promised.Amount.MoreThan(reserved.Shares[i].Amount).IsZero() {
+			continue
+		}
+		runs := p.stillRuns(key, &e.decision, promised.Cluster, promised.Amount)
+		if !runs.MoreThan(reserved.Shares[i].Amount).IsZero() {
+			reserved.Shares[i].Amount, raised = reserved.Shares[i].Amount.Max(runs), true
+		}
+	}
+	if raised {
+		now.Clusters = slices.Clone(now.Clusters)
+		setReserved(now, func(i int) capacity.Resources { return reserved.Shares[i].Amount })
+	}
+	return raised
 }
 
 func (p *pass) leavingBy(before, after *v1alpha1.WorkloadDecision) []v1alpha1.LeavingCluster {
@@ -184,6 +207,22 @@ func (p *pass) leavingBy(before, after *v1alpha1.WorkloadDecision) []v1alpha1.Le
 	return leaving
 }
 
+// setReserved has a decision reserve an amount on each of its clusters, by index.
+func setReserved(d *v1alpha1.WorkloadDecision, amount func(i int) capacity.Resources) {
+	alike := true
+	for i := range d.Clusters {
+		alike = alike && amount(i).Same(amount(0))
+	}
+	d.Reserved = nil
+	for i := range d.Clusters {
+		if d.Clusters[i].Reserved = nil; alike {
+			d.Reserved = amount(i).ResourceList()
+		} else {
+			d.Clusters[i].Reserved = amount(i).ResourceList()
+		}
+	}
+}
+
 // reservedOn is what a decision reserves on one of its clusters.
 func reservedOn(d *v1alpha1.WorkloadDecision, c *v1alpha1.ClusterDecision) corev1.ResourceList {
 	if len(c.Reserved) > 0 {
@@ -197,7 +236,7 @@ func (p *pass) followDepartures() {
 	asked := map[types.UID]bool{}
 	for _, key := range p.store.unwritten() {
 		asked[p.store.records[key].current.decision.Workload.UID] = true
-		p.leaveDurable(key)
+		p.renewUnwritten(key)
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(p.store.leaving), workloadKey.compare) {
 		record := p.store.records[key]
@@ -214,13 +253,13 @@ func (p *pass) followDepartures() {
 	p.departures.Forget(func(uid types.UID, _ string) bool { return asked[uid] || p.makesRoom(uid) })
 }
 
-// leaveDurable has a decision that is not durable leave what withDurable adds.
-func (p *pass) leaveDurable(key workloadKey) {
+// renewUnwritten has a decision that is not durable keep what is.
+func (p *pass) renewUnwritten(key workloadKey) {
 	current := p.store.records[key].current
 	now := current.decision
-	if now.Leaving = p.withDurable(key, &now, slices.Clone(now.Leaving)); len(now.Leaving) > len(current.decision.Leaving) {
+	if raised := p.keepDurable(key, &now); raised || len(now.Leaving) > len(current.decision.Leaving) {
 		p.store.put(key, current.placement, now)
-		p.hold(key)
+		p.restoreReservation(key)
 	}
 }
 
@@ -288,12 +327,16 @@ func countedBy(usage *v1alpha1.ClusterUsage, uid types.UID) (counted capacity.Re
 // Invariant: a workload that runs somewhere and is not known to be gone has an assignment.
 func (p *pass) assignments(item *workItem) (all []*delivery.Assignment) {
 	if p.kept[item.key] != nil {
-		for _, uid := range slices.Sorted(maps.Keys(p.running[item.key])) {
-			all = append(all, &delivery.Assignment{Source: &delivery.Source{Reference: p.running[item.key][uid]}})
+		uids := sets.New[types.UID]().Union(p.running[item.key])
+		if item.found {
+			uids.Insert(item.stored.Workload.UID)
 		}
-		if item.found && len(all) == 0 {
+		if item.object != nil {
+			uids.Insert(item.object.UID)
+		}
+		for _, uid := range sets.List(uids) {
 			reference := item.key.reference()
-			reference.UID = string(item.stored.Workload.UID)
+			reference.UID = string(uid)
 			all = append(all, &delivery.Assignment{Source: &delivery.Source{Reference: reference}})
 		}
 		return all

@@ -395,7 +395,7 @@ func TestWhatIsHandedOver(t *testing.T) {
 	d.runs("a", false, "web", "kept")
 	d.show()
 
-	d.invisible = map[types.NamespacedName]bool{{Namespace: "default", Name: "kept"}: true, {Namespace: "default", Name: "web"}: true}
+	d.invisible = map[types.NamespacedName]types.UID{{Namespace: "default", Name: "kept"}: "1", {Namespace: "default", Name: "web"}: "1"}
 	d.workloads = nil
 	d.pass()
 	d.expectRound("web", "unknown")

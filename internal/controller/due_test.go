@@ -126,7 +126,7 @@ func (h *histories) run() {
 		"a workload is not shown": func(*rapid.T) {
 			gone := name.Draw(h.T, "workload")
 			h.edit(func(d *delivered) {
-				d.invisible = map[types.NamespacedName]bool{{Namespace: "default", Name: gone}: true}
+				d.invisible = map[types.NamespacedName]types.UID{{Namespace: "default", Name: gone}: "1"}
 				d.workloads = slices.DeleteFunc(slices.Clone(d.workloads), func(o *workloadObject) bool { return o.Name == gone })
 			})
 		},

@@ -287,7 +287,7 @@ func (v cacheView) empty() bool {
 
 // there returns which of some objects in a workspace the server has, or of all where names is nil. It asks for each, or lists all
 // where that takes fewer requests.
-func (e *endpoint) there(ctx context.Context, workspace logicalcluster.Name, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
+func (e *endpoint) there(ctx context.Context, workspace logicalcluster.Name, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
 	watch := e.limitRanges
 	if i := slices.IndexFunc(e.watches, func(w *resourceWatch) bool { return w.resource == resource }); i >= 0 {
 		watch = e.watches[i]
@@ -296,7 +296,7 @@ func (e *endpoint) there(ctx context.Context, workspace logicalcluster.Name, res
 	if err != nil {
 		return nil, err
 	}
-	in, there := e.metadata.Resource(resource).Cluster(workspace.Path()), map[types.NamespacedName]bool{}
+	in, there := e.metadata.Resource(resource).Cluster(workspace.Path()), map[types.NamespacedName]types.UID{}
 	selector, err := labels.Parse(watch.selector)
 	if err != nil {
 		return nil, err
@@ -308,7 +308,7 @@ func (e *endpoint) there(ctx context.Context, workspace logicalcluster.Name, res
 		err := pages.EachListItem(ctx, metav1.ListOptions{LabelSelector: watch.selector}, func(object runtime.Object) error {
 			o := object.(*metav1.PartialObjectMetadata)
 			if name := (types.NamespacedName{Namespace: o.Namespace, Name: o.Name}); names == nil || asked.Has(name) {
-				there[name] = true
+				there[name] = o.UID
 			}
 			return nil
 		})
@@ -320,7 +320,7 @@ func (e *endpoint) there(ctx context.Context, workspace logicalcluster.Name, res
 			return nil, err
 		}
 		if o != nil && selector.Matches(labels.Set(o.Labels)) {
-			there[name] = true
+			there[name] = o.UID
 		}
 	}
 	return there, nil
@@ -472,7 +472,7 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 			}
 			return written[v1alpha1.ClusterRegistration](u), nil
 		},
-		there: func(ctx context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
+		there: func(ctx context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
 			return e.there(ctx, name, resource, names)
 		},
 		stillBound: func(ctx context.Context, binding *apisv1alpha2.APIBinding) (bool, error) {

@@ -206,7 +206,7 @@ func (a actions) keptIn(f *fleet, of logicalcluster.Name) actions {
 	kept.deleteDecision = func(ctx context.Context, d *v1alpha1.PlacementDecision) error {
 		return f.deleteDecision(ctx, keep(of, d))
 	}
-	kept.there = func(ctx context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
+	kept.there = func(ctx context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
 		if resource != clusterResource {
 			return a.there(ctx, resource, names)
 		}

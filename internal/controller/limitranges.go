@@ -17,7 +17,7 @@ import (
 type requestDefaults struct {
 	// ofNamespaces is as it was last read, limitRanges the objects that it was read from; nil before that.
 	ofNamespaces map[string]corev1.ResourceList
-	limitRanges  map[types.NamespacedName]bool
+	limitRanges  map[types.NamespacedName]types.UID
 	// read says whether they could be read in the last pass.
 	read bool
 }
@@ -87,10 +87,7 @@ func (w *workspace) seesLimitRanges(ctx context.Context, o *cacheView, r *result
 	if !o.limitRangesRead {
 		return false
 	}
-	shown := make(map[types.NamespacedName]bool, len(o.limitRanges))
-	for _, l := range o.limitRanges {
-		shown[types.NamespacedName{Namespace: l.Namespace, Name: l.Name}] = true
-	}
+	shown := uidsOf(o.limitRanges)
 	known := w.defaults.limitRanges
 	if known == nil && w.hasDefaultRequests() { // we have just started
 		var err error
@@ -99,13 +96,7 @@ func (w *workspace) seesLimitRanges(ctx context.Context, o *cacheView, r *result
 			return false
 		}
 	}
-	var missing []notShown
-	for name := range known {
-		if !shown[name] {
-			missing = append(missing, notShown{limitRangeResource, name})
-		}
-	}
-	if len(w.confirmGone(ctx, o.binding, missing, r)) > 0 {
+	if len(w.confirmGone(ctx, o.binding, missing(limitRangeResource, known, shown), r)) > 0 {
 		return false
 	}
 	w.defaults.limitRanges = shown

@@ -45,7 +45,7 @@ func TestLimitRangesCount(t *testing.T) {
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "8")}
 	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
 	w.workloads = []*workloadObject{silent(t, "w", 1)}
-	there := map[types.NamespacedName]bool{{Namespace: "default", Name: "defaults"}: true}
+	there := map[types.NamespacedName]types.UID{{Namespace: "default", Name: "defaults"}: "1"}
 	shows := func(ranges ...*corev1.LimitRange) func() {
 		return func() { w.limitRanges, w.limitRangesRead = ranges, true }
 	}

@@ -453,12 +453,13 @@ func (l *Local) actions() actions {
 			}
 			return written[v1alpha1.ClusterRegistration](u), nil
 		},
-		there: func(_ context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
-			there := map[types.NamespacedName]bool{}
-			for name := range l.objects[resource] {
-				there[name] = names == nil || slices.Contains(names, name)
+		there: func(_ context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
+			there := map[types.NamespacedName]types.UID{}
+			for name, o := range l.objects[resource] {
+				if names == nil || slices.Contains(names, name) {
+					there[name] = o.stored.GetUID()
+				}
 			}
-			maps.DeleteFunc(there, func(_ types.NamespacedName, asked bool) bool { return !asked })
 			return there, nil
 		},
 		stillBound: func(context.Context, *apisv1alpha2.APIBinding) (bool, error) { return true, nil },

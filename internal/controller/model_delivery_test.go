@@ -315,8 +315,8 @@ func (l *leader) expectNoLessThanRuns(name string, was, now *v1alpha1.WorkloadDe
 	}
 	uid, copies := was.Workload.UID, l.copies().Of(was.Workload.UID)
 	for _, c := range now.Clusters {
-		d, had := l.workspace.delivering[c.Name], slices.IndexFunc(was.Clusters, func(o v1alpha1.ClusterDecision) bool { return o.Name == c.Name })
-		if had < 0 || !d.Delivers || d.Lost || l.registrations[c.Name] == nil || was.Clusters[had].ReservationExpiredAt != nil || c.ReservationExpiredAt != nil {
+		d, before := l.workspace.delivering[c.Name], promisedOn(was, c.Name)
+		if before == 0 || !d.Delivers || d.Lost || l.registrations[c.Name] == nil || c.ReservationExpiredAt != nil {
 			continue
 		}
 		runs := l.sites[c.Name].runs[uid].object.Spec.CPU
@@ -327,7 +327,7 @@ func (l *leader) expectNoLessThanRuns(name string, was, now *v1alpha1.WorkloadDe
 			}
 			runs = max(runs, o.Spec.CPU)
 		}
-		before, after := amountOf(*was, was.Clusters[had]), amountOf(*now, c)
+		after := amountOf(*now, c)
 		if after < min(before, runs) {
 			l.Fatalf("%s: %d instead of %d are reserved on %s, and it may still run %d there", name, after, before, c.Name, runs)
 		}
@@ -335,6 +335,21 @@ func (l *leader) expectNoLessThanRuns(name string, was, now *v1alpha1.WorkloadDe
 			l.happens("reservations that fall")
 		}
 	}
+}
+
+// promisedOn is what a decision promises on a cluster, or on one that the workload leaves: 0 where that has expired.
+func promisedOn(d *v1alpha1.WorkloadDecision, cluster string) int64 {
+	for _, c := range d.Clusters {
+		if c.Name == cluster && c.ReservationExpiredAt == nil {
+			return amountOf(*d, c)
+		}
+	}
+	for _, l := range d.Leaving {
+		if l.Name == cluster {
+			return millis(l.Reserved)
+		}
+	}
+	return 0
 }
 
 // expectDelivered checks that at rest each workload runs where it is decided to be, and nowhere else.

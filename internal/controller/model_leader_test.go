@@ -140,12 +140,17 @@ func (m *model) elect() {
 			m.registrations[r.Name] = written
 			return written, nil
 		},
-		there: func(_ context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
-			there := map[types.NamespacedName]bool{}
+		there: func(_ context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
+			there := map[types.NamespacedName]types.UID{}
 			for _, name := range names {
-				if resource == deployments && m.visible && m.workloads[name.Name] != nil || resource == clusterResource && m.registrations[name.Name] != nil || resource == placementResource ||
-					resource == configResource && m.config != nil {
-					there[name] = true
+				w, r := m.workloads[name.Name], m.registrations[name.Name]
+				switch {
+				case resource == deployments && m.visible && w != nil:
+					there[name] = w.UID
+				case resource == clusterResource && r != nil:
+					there[name] = r.UID
+				case resource == placementResource, resource == configResource && m.config != nil:
+					there[name] = "some"
 				}
 			}
 			return there, l.alive()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/workload"
@@ -393,12 +394,17 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 	}
 	wasFound, before := item.found, clusterNames(item.stored.Clusters)
 	result := toAPI(decision, item, p.now())
-	result.Leaving = p.leaving(item.key, &item.stored, &result)
+	result.Leaving = p.leavingBy(&item.stored, &result)
+	raised := p.keepDurable(item.key, &result)
 	result.History = historyOf(item, decision, result.Clusters, p.now())
 	p.metrics.countMove(item.stored.History, result.History)
 	after := clusterNames(result.Clusters)
 	p.store.put(item.key, namespacedName(item.owner.object), result)
-	p.hold(item.key)
+	if raised {
+		p.restoreReservation(item.key)
+	} else {
+		p.hold(item.key)
+	}
 	if item.tried {
 		item.attempt = attempt{}
 		p.index.wait(item, false)
@@ -577,22 +583,14 @@ func toAPI(d *engine.Decision, item *workItem, now time.Time) v1alpha1.WorkloadD
 		Divided:            d.Divides() || item.stored.Divided && item.object.workload.Whole().Replicas == 0, // shares of nothing, until it is scaled again
 		WaitingReplicas:    int32(d.Waiting),
 	}
-	alike := true
-	for _, c := range d.Clusters {
-		alike = alike && c.Reserved.Same(d.Clusters[0].Reserved)
-	}
 	for _, c := range d.Clusters {
 		cluster := v1alpha1.ClusterDecision{Name: c.Name, Replicas: int32(c.Replicas), Score: int32(c.Score), Reason: c.Reason}
 		if at := slices.IndexFunc(item.stored.Clusters, func(had v1alpha1.ClusterDecision) bool { return had.Name == c.Name }); c.Expired && at >= 0 {
 			cluster.ReservationExpiredAt = item.stored.Clusters[at].ReservationExpiredAt
 		}
-		if alike {
-			result.Reserved = c.Reserved.ResourceList()
-		} else {
-			cluster.Reserved = c.Reserved.ResourceList()
-		}
 		result.Clusters = append(result.Clusters, cluster)
 	}
+	setReserved(&result, func(i int) capacity.Resources { return d.Clusters[i].Reserved })
 	return result
 }
 

@@ -202,7 +202,8 @@ func (p *pass) makeRoom(item *workItem, clusters []string, message string) {
 		}
 	}
 	now.DecidedAt = metav1.NewTime(p.now())
-	now.Leaving = p.leaving(item.key, &before, &now)
+	now.Leaving = p.leavingBy(&before, &now)
+	p.keepDurable(item.key, &now)
 	change := v1alpha1.DecisionChange{
 		At: now.DecidedAt, From: clusters[:min(len(clusters), v1alpha1.MaxChangedClusters)], Reason: v1alpha1.ChangePreempted, Message: message,
 	}

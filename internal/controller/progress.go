@@ -30,7 +30,12 @@ func (p *pass) asks(item *workItem) *workload.Workload {
 //
 // Invariant: no less is asked for on a cluster than pods of the workload may still request there.
 func (p *pass) progress(item *workItem, r *engine.Request) {
-	p.stillRuns(item, r)
+	for i, c := range item.stored.Clusters {
+		if c.ReservationExpiredAt == nil {
+			promised, _ := capacity.FromResourceList(reservedOn(&item.stored, &c)) // what cannot be read is not reserved
+			r.Current[i].Runs = p.stillRuns(item.key, &item.stored, c.Name, promised)
+		}
+	}
 	now := item.object.workload
 	whole := now.Whole()
 	if r.Workload != whole || !whole.Divisible || whole.Replicas == 0 {
@@ -61,37 +66,42 @@ func (p *pass) progress(item *workItem, r *engine.Request) {
 	}
 }
 
-// stillRuns says what a workload may still request on each cluster that it is delivered to, though it asks for less there: as much as is
-// reserved, until the agent says that the cluster has what the workload is now and runs no more than that. Of a Job, progress knows that
-// better, and where an autoscaler of the cluster owns the replicas nobody does.
-func (p *pass) stillRuns(item *workItem, r *engine.Request) {
-	whole := item.object.workload.Whole()
-	if p.handOver == nil || r.Workload != whole || len(p.divided(whole.APIVersion, whole.Kind)) > 1 {
-		return
-	}
-	copies, since := p.copies.Of(item.object.UID), item.stored.DecidedAt.Time
-	if item.asksSince.After(since) {
-		since = item.asksSince
-	}
-	until := item.underWayUntil(since)
-	if soon := p.now().Add(confirmWithin); p.unsure && until.Before(soon) {
-		until = soon
-	}
-	underWay := p.now().Before(until) // a write that delivers what was decided before
-	for i, c := range item.stored.Clusters {
-		copied := copies[c.Name]
-		switch {
-		case !p.holdsLeft(c.Name) || c.ReservationExpiredAt != nil || copied != nil && copied.Manifest != nil && copied.Manifest.Scaled:
-		case underWay && (copied == nil || item.stored.Divided):
-			r.Current[i].Runs, _ = capacity.FromResourceList(reservedOn(&item.stored, &c)) // what cannot be read is not reserved
-			p.index.wakeAt(item, until)
-		case copied == nil:
-		case !copied.CarriedOut(item.object.source):
-			r.Current[i].Runs, _ = capacity.FromResourceList(reservedOn(&item.stored, &c)) // what cannot be read is not reserved
-		case whole.Divisible && whole.Replicas > 0:
-			r.Current[i].Runs = whole.Share(int64(ptr.Deref(copied.Manifest.Replicas, 0))).Requests
+// stillRuns is how much of what is promised to a workload on a cluster it may still request there, though it asks for less: all of it, until
+// the agent says that the cluster has what the workload is now and runs no more than that. Of a Job, progress knows that better, and where an
+// autoscaler of the cluster owns the replicas nobody does. A write that delivers what was decided before may be under way.
+func (p *pass) stillRuns(key workloadKey, decided *v1alpha1.WorkloadDecision, cluster string, promised capacity.Resources) (none capacity.Resources) {
+	item, copied := p.index.items[key], p.copies.Of(decided.Workload.UID)[cluster]
+	shown := item != nil && item.object != nil
+	switch {
+	case promised.IsZero(), !p.holdsLeft(cluster), len(p.divided(key.apiVersion, key.kind)) > 1, shown && item.object.end.RequestsNothing(),
+		copied != nil && copied.Manifest != nil && copied.Manifest.Scaled:
+		return none
+	case copied == nil || decided.Divided:
+		since := decided.DecidedAt.Time
+		if item != nil && item.asksSince.After(since) {
+			since = item.asksSince
+		}
+		until := item.underWayUntil(since)
+		if soon := p.now().Add(confirmWithin); p.unsure && until.Before(soon) {
+			until = soon
+		}
+		if wait := until.Sub(p.now()); wait > 0 {
+			if item != nil {
+				p.index.wakeAt(item, until)
+			}
+			return promised
 		}
 	}
+	switch {
+	case copied == nil:
+		return none
+	case !shown || !copied.CarriedOut(item.object.source):
+		return promised
+	}
+	if whole := item.object.workload.Whole(); whole.Divisible && whole.Replicas > 0 {
+		return whole.Share(int64(ptr.Deref(copied.Manifest.Replicas, 0))).Requests.Min(promised)
+	}
+	return none
 }
 
 // divided are the paths of what is divided of a kind.

@@ -181,17 +181,20 @@ func (s *store) published(key workloadKey) bool {
 
 func (e *entry) durable(key workloadKey) bool { return e.slice != nil && e.slice.durable[key] == e }
 
-// superseded returns the decisions on a workload that are durable and not current; none where nothing is recorded.
-func (r *workloadRecord) superseded(key workloadKey) (superseded []*entry) {
+// durably returns the decisions on a workload that are durable; none where nothing is recorded.
+func (r *workloadRecord) durably(key workloadKey) (all []*entry) {
 	if r == nil {
 		return nil
 	}
 	for _, sl := range r.durable {
-		if e := sl.durable[key]; e != r.current {
-			superseded = append(superseded, e)
-		}
+		all = append(all, sl.durable[key])
 	}
-	return superseded
+	return all
+}
+
+// superseded returns those of them that are not current.
+func (r *workloadRecord) superseded(key workloadKey) []*entry {
+	return slices.DeleteFunc(r.durably(key), func(e *entry) bool { return e == r.current })
 }
 
 // knows says whether a decision promises what one does that is current or durable here.

@@ -200,7 +200,7 @@ func TestConfigThatIsNotShown(t *testing.T) {
 		t.Errorf("the config says %v", got)
 	}
 	shown := w.config
-	w.config, w.invisible = nil, map[types.NamespacedName]bool{{Name: shown.Name}: true}
+	w.config, w.invisible = nil, map[types.NamespacedName]types.UID{{Name: shown.Name}: "1"}
 	w.pass()
 	w.expect(map[string]string{})
 	w.lookErr = errors.New("the server is away")

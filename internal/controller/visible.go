@@ -12,8 +12,10 @@ import (
 	conditionsv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1"
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/util/conditions"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 
 	apisv1alpha2 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha2"
 
@@ -74,6 +76,8 @@ func (v *visibility) hides(resource schema.GroupVersionResource) *hidden {
 type notShown struct {
 	resource schema.GroupVersionResource
 	types.NamespacedName
+	// uid is set where the informers show another object of that name: this one is gone once the server has no object with that UID.
+	uid types.UID
 }
 
 // findUnseen returns those of the workloads that are due whose decisions stay as they are, since it is not known what has become of
@@ -113,15 +117,15 @@ func (w *workspace) restsOn(o *cacheView, due []*workItem, unseen map[workloadKe
 		clusters[c.Name] = true
 	}
 	missing := map[notShown][]*workItem{}
-	add := func(item *workItem, resource schema.GroupVersionResource, namespace, name string) {
-		object := notShown{resource, types.NamespacedName{Namespace: namespace, Name: name}}
+	add := func(item *workItem, resource schema.GroupVersionResource, namespace, name string, uid types.UID) {
+		object := notShown{resource, types.NamespacedName{Namespace: namespace, Name: name}, uid}
 		missing[object] = append(missing[object], item)
 	}
 	for _, item := range due {
 		item.lacks = false
 		key, record, shown := item.key, w.store.records[item.key], item.object != nil
 		decided := record != nil && record.current != nil
-		if runs := len(w.running[key]) > 0; !decided && (!runs || shown) {
+		if !decided && len(w.running[key]) == 0 {
 			continue
 		}
 		resource, watched := o.resourceOf(key.apiVersion, key.kind)
@@ -130,23 +134,29 @@ func (w *workspace) restsOn(o *cacheView, due []*workItem, unseen map[workloadKe
 		case h != nil && (!h.partly || !shown):
 			unseen[key] = h
 		case shown:
+			for uid := range w.running[key] {
+				add(item, resource, key.namespace, key.name, uid)
+			}
+			if decided && record.current.decision.Workload.UID != item.object.UID {
+				add(item, resource, key.namespace, key.name, record.current.decision.Workload.UID)
+			}
 		case !watched:
 			unseen[key] = &hidden{
 				reason: v1alpha1.KindNotWatchedReason, why: fmt.Sprintf("%s %s is not among the workload kinds of the controller", key.apiVersion, key.kind),
 				how: "The operator of the controller adds it to --workload-kinds",
 			}
 		default:
-			add(item, resource, key.namespace, key.name)
+			add(item, resource, key.namespace, key.name, "")
 		}
 		if item.lacks = unseen[key] != nil; item.lacks || !decided {
 			continue
 		}
 		if by := record.current.placement; !placements[by] {
-			add(item, placementResource, by.Namespace, by.Name)
+			add(item, placementResource, by.Namespace, by.Name, "")
 		}
 		for _, c := range record.current.decision.Clusters {
 			if !clusters[c.Name] {
-				add(item, clusterResource, "", c.Name)
+				add(item, clusterResource, "", c.Name, "")
 			}
 		}
 	}
@@ -170,16 +180,23 @@ func (p *pass) keep(item *workItem) {
 // confirmGone asks the server for objects that the informers do not show, and returns those that are not known to be gone. What
 // fails is asked for again after a back-off.
 func (w *workspace) confirmGone(ctx context.Context, binding *apisv1alpha2.APIBinding, objects []notShown, r *result) map[notShown]*hidden {
-	asked := map[schema.GroupVersionResource][]types.NamespacedName{}
+	byResource := map[schema.GroupVersionResource][]notShown{}
 	for _, object := range objects {
-		asked[object.resource] = append(asked[object.resource], object.NamespacedName)
+		byResource[object.resource] = append(byResource[object.resource], object)
 	}
 	unconfirmed := map[notShown]*hidden{}
-	for resource, names := range asked {
-		there, failure := map[types.NamespacedName]bool{}, w.lookFailures[resource]
+	for resource, asked := range byResource {
+		failure, still := w.lookFailures[resource], asked
 		if failure == nil || !w.now().Before(failure.retryAt) {
-			var err error
-			if there, err = w.look(ctx, binding, resource, names); err == nil && len(there) == 0 {
+			names := sets.New[types.NamespacedName]()
+			for _, object := range asked {
+				names.Insert(object.NamespacedName)
+			}
+			there, err := w.look(ctx, binding, resource, names.UnsortedList())
+			if err == nil {
+				still = slices.DeleteFunc(asked, func(o notShown) bool { return !o.isIn(there) })
+			}
+			if len(still) == 0 {
 				delete(w.lookFailures, resource)
 				continue
 			}
@@ -187,13 +204,17 @@ func (w *workspace) confirmGone(ctx context.Context, binding *apisv1alpha2.APIBi
 			w.lookFailures[resource] = failure
 		}
 		r.within(failure.retryAt.Sub(w.now()))
-		for _, name := range names {
-			if len(there) == 0 || there[name] {
-				unconfirmed[notShown{resource, name}] = failure.unconfirmed(resource, name)
-			}
+		for _, object := range still {
+			unconfirmed[object] = failure.unconfirmed(object)
 		}
 	}
 	return unconfirmed
+}
+
+// isIn says whether an object is among those that the server has.
+func (o *notShown) isIn(there map[types.NamespacedName]types.UID) bool {
+	uid, found := there[o.NamespacedName]
+	return found && (o.uid == "" || o.uid == uid)
 }
 
 // claimsSettle is how long a binding has to be as it is before it counts what is not there, and claimsSettleEach how much longer
@@ -236,7 +257,7 @@ func (c *boundClaims) unsettled(decided int, at time.Time) time.Duration {
 
 // look returns which of some objects the server has, or of all of a resource where names is nil. It fails where that is not to be
 // relied on. The binding is read last: once it does not accept a claim any more, kcp takes the objects away one by one.
-func (w *workspace) look(ctx context.Context, binding *apisv1alpha2.APIBinding, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
+func (w *workspace) look(ctx context.Context, binding *apisv1alpha2.APIBinding, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
 	ctx, done := context.WithTimeout(ctx, readWithin)
 	defer done()
 	if resource.Group != v1alpha1.GroupName && w.claims.unsettled(len(w.store.records), w.now()) > 0 {
@@ -254,15 +275,15 @@ func (w *workspace) look(ctx context.Context, binding *apisv1alpha2.APIBinding, 
 }
 
 // unconfirmed is why an object is not known to be gone.
-func (f *writeFailure) unconfirmed(resource schema.GroupVersionResource, name types.NamespacedName) *hidden {
-	h := &hidden{
-		reason: v1alpha1.NotConfirmedReason, why: fmt.Sprintf("%s %s is not shown by the watch any more, and the server has it", resource.GroupResource(), name.Name),
-		how: "The server is asked again", fleeting: f.backOff < confirmWithin,
+func (f *writeFailure) unconfirmed(object notShown) *hidden {
+	what, server := fmt.Sprintf("%s %s is not shown by the watch any more", object.resource.GroupResource(), object.Name), "the server has it"
+	if object.uid != "" {
+		what = fmt.Sprintf("%s %s is shown by the watch as another object of that name, not as that with UID %s", object.resource.GroupResource(), object.Name, object.uid)
 	}
 	if f.err != nil {
-		h.why = fmt.Sprintf("%s %s is not shown by the watch any more, and the server does not confirm that it is gone: %v", resource.GroupResource(), name.Name, f.err)
+		server = fmt.Sprintf("the server does not confirm that it is gone: %v", f.err)
 	}
-	return h
+	return &hidden{reason: v1alpha1.NotConfirmedReason, why: what + ", and " + server, how: "The server is asked again", fleeting: f.backOff < confirmWithin}
 }
 
 // policiesUnseen returns an error while it is not known which policies the workspace has: those in force stay as they are then.
@@ -274,10 +295,7 @@ func (w *workspace) policiesUnseen(ctx context.Context, o *cacheView, r *result)
 		}
 		return h
 	}
-	shown := make(map[types.NamespacedName]bool, len(o.configMaps))
-	for _, c := range o.configMaps {
-		shown[types.NamespacedName{Namespace: c.Namespace, Name: c.Name}] = true
-	}
+	shown := uidsOf(o.configMaps)
 	known := w.policyMaps
 	if known == nil && w.hasOwnPolicies() { // we have just started
 		var err error
@@ -286,12 +304,7 @@ func (w *workspace) policiesUnseen(ctx context.Context, o *cacheView, r *result)
 			return &hidden{reason: v1alpha1.NotConfirmedReason, why: "the ConfigMaps with policies cannot be listed: " + err.Error(), how: "The server is asked again"}
 		}
 	}
-	var missing []notShown
-	for name := range known {
-		if !shown[name] {
-			missing = append(missing, notShown{configMapResource, name})
-		}
-	}
+	missing := missing(configMapResource, known, shown)
 	if h := o.hidden[configMapResource.GroupResource()]; h != nil && (len(missing) > 0 || len(shown) == 0 && w.hasOwnPolicies()) {
 		return h
 	}
@@ -300,6 +313,25 @@ func (w *workspace) policiesUnseen(ctx context.Context, o *cacheView, r *result)
 	}
 	w.policyMaps = shown
 	return nil
+}
+
+// uidsOf are the UIDs of objects by name.
+func uidsOf[T metav1.Object](objects []T) map[types.NamespacedName]types.UID {
+	uids := make(map[types.NamespacedName]types.UID, len(objects))
+	for _, o := range objects {
+		uids[namespacedName(o)] = o.GetUID()
+	}
+	return uids
+}
+
+// missing are the objects of a resource that were there and are not shown, whatever their UIDs.
+func missing(resource schema.GroupVersionResource, known, shown map[types.NamespacedName]types.UID) (all []notShown) {
+	for name := range known {
+		if _, found := shown[name]; !found {
+			all = append(all, notShown{resource: resource, NamespacedName: name})
+		}
+	}
+	return all
 }
 
 // hasOwnPolicies says whether policies of the workspace's own are in force, or were when something was decided.

@@ -88,7 +88,7 @@ func TestWhatCannotBeSeenIsNotGone(t *testing.T) {
 			"True", "False NotConfirmed: jobs.batch train is not shown by the watch any more, and the server does not confirm that it is gone: jobs.batch is forbidden",
 		},
 		"a list fell short": {
-			func(w *world) { w.invisible = map[types.NamespacedName]bool{train: true} },
+			func(w *world) { w.invisible = map[types.NamespacedName]types.UID{train: "1"} },
 			"True", "False NotConfirmed: jobs.batch train is not shown by the watch any more, and the server has it",
 		},
 		"its kind is not watched any more": {
@@ -233,7 +233,7 @@ func TestPlacementsAndClustersThatAreNotShown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newSeenWorld(t)
 			row.hide(w)
-			w.invisible = map[types.NamespacedName]bool{{Namespace: "default", Name: "p"}: true, {Name: "a"}: true}
+			w.invisible = map[types.NamespacedName]types.UID{{Namespace: "default", Name: "p"}: "1", {Name: "a"}: "1"}
 			w.pass()
 			w.restart()
 			w.pass()
@@ -265,7 +265,7 @@ func TestPoliciesThatCannotBeSeenStay(t *testing.T) {
 		"the binding is not shown yet":  {func(w *world) { w.rebound = true }, "NotConfirmed"},
 		"the server does not let us in": {func(w *world) { w.lookErr = errors.New("forbidden") }, "NotConfirmed"},
 		"a list fell short": {func(w *world) {
-			w.invisible = map[types.NamespacedName]bool{{Namespace: "default", Name: "berlin"}: true}
+			w.invisible = map[types.NamespacedName]types.UID{{Namespace: "default", Name: "berlin"}: "1"}
 		}, "NotConfirmed"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -122,7 +122,7 @@ type workspace struct {
 	// related is what the engine was last told of affinity between workloads rests on; the zero value after a failure.
 	related affinityBasis
 	// policyMaps are the ConfigMaps with policies that were shown last; nil before any could be.
-	policyMaps map[types.NamespacedName]bool
+	policyMaps map[types.NamespacedName]types.UID
 	claims     boundClaims
 	deliveries
 	defaults requestDefaults
@@ -238,9 +238,9 @@ type actions struct {
 	writeConfig     func(context.Context, *v1alpha1.PlacementConfig) (*v1alpha1.PlacementConfig, error)
 	// writeConditions writes the conditions and the drain of a registration. It fails with a conflict where the registration has changed.
 	writeConditions func(context.Context, *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error)
-	// there returns which of some objects of a resource the server has, or of all that are watched where names is nil. It fails
+	// there returns the UIDs of those of some objects of a resource that the server has, or of all that are watched where names is nil. It fails
 	// where the resource cannot be read.
-	there func(ctx context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error)
+	there func(ctx context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error)
 	// stillBound says whether the server has the same version of a binding.
 	stillBound func(context.Context, *apisv1alpha2.APIBinding) (bool, error)
 	// readHeartbeat reads the Lease of a cluster from the server; found is false if it cannot be seen there.

@@ -54,7 +54,7 @@ type world struct {
 	lookErr error
 	rebound bool
 	// invisible are objects that the server has and the informers do not show.
-	invisible map[types.NamespacedName]bool
+	invisible map[types.NamespacedName]types.UID
 	// looked counts how often that was asked.
 	looked int
 	// leases are the heartbeats of clusters as the server has them, unless it answers with leaseErr.
@@ -121,10 +121,12 @@ func (w *world) restart() {
 			return written, nil
 		},
 		writeConditions: w.writeConditions,
-		there: func(_ context.Context, _ schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]bool, error) {
+		there: func(_ context.Context, _ schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
 			w.looked++
 			there := maps.Clone(w.invisible)
-			maps.DeleteFunc(there, func(name types.NamespacedName, _ bool) bool { return names != nil && !slices.Contains(names, name) })
+			maps.DeleteFunc(there, func(name types.NamespacedName, _ types.UID) bool {
+				return names != nil && !slices.Contains(names, name)
+			})
 			return there, w.lookErr
 		},
 		stillBound: func(context.Context, *apisv1alpha2.APIBinding) (bool, error) { return !w.rebound, nil },
