@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/pager"
+	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 
 	kcpcache "github.com/kcp-dev/apimachinery/v2/pkg/cache"
@@ -40,21 +41,25 @@ const (
 // looks like a world in which nothing happens. kcp's main branch of August 2026 leaves wildcard watches deaf that are opened
 // before the first workspace has bound the export. What the checker compares is a list of metadata.
 type watchChecker struct {
-	url     string
-	client  kcpmetadata.ClusterInterface
+	url    string
+	client kcpmetadata.ClusterInterface
+	// pace has requests wait. A client that is limited by its config writes a line to the log for each one that waits for long.
+	pace    flowcontrol.RateLimiter
 	metrics *metrics
 	// interval is how often each resource is checked; 0 is never.
 	interval, grace time.Duration
 }
 
 func newWatchChecker(config *rest.Config, interval time.Duration, m *metrics) (*watchChecker, error) {
-	slow := rest.CopyConfig(config)
-	slow.QPS, slow.Burst = checkQPS, checkBurst
-	client, err := kcpmetadata.NewForConfig(slow)
+	unlimited := rest.CopyConfig(config)
+	unlimited.QPS = -1
+	client, err := kcpmetadata.NewForConfig(unlimited)
 	if err != nil {
 		return nil, err
 	}
-	return &watchChecker{url: config.Host, client: client, metrics: m, interval: interval, grace: checkGrace}, nil
+	return &watchChecker{
+		url: config.Host, client: client, pace: flowcontrol.NewTokenBucketRateLimiter(checkQPS, checkBurst), metrics: m, interval: interval, grace: checkGrace,
+	}, nil
 }
 
 // run checks a watch from its first list until ctx ends, about once in each interval. It starts at random, so that the checks
@@ -127,6 +132,9 @@ func (c *watchChecker) compare(ctx context.Context, watch *resourceWatch) (diffe
 		}
 	}
 	pages := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		if err := c.pace.Wait(ctx); err != nil {
+			return nil, err
+		}
 		return c.client.Resource(watch.resource).List(ctx, o)
 	})
 	pages.PageSize, pages.PageBufferSize = checkPageSize, 1
@@ -179,6 +187,9 @@ func (c *watchChecker) confirm(ctx context.Context, watch *resourceWatch, d diff
 	}
 	name, namespace, object, err := kcpcache.SplitMetaClusterNamespaceKey(d.key)
 	if err != nil {
+		return false
+	}
+	if c.pace.Wait(ctx) != nil {
 		return false
 	}
 	o, err := c.client.Resource(watch.resource).Cluster(name.Path()).Namespace(namespace).Get(ctx, object, metav1.GetOptions{})
