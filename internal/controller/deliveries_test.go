@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -382,6 +384,112 @@ func TestALostClusterIsBackBeforeThatIsWritten(t *testing.T) {
 			t.Errorf("%s: once it is gone it leaves %d clusters, and %d are free on a", name, leaving(), d.free("a"))
 		}
 	}
+}
+
+// TestWhatRunsIsReservedWhereItReturns: a workload asks for less, and is decided to be on a cluster where it may still run as it was. As much as
+// is durably promised there stays reserved until the agent has carried out less, though the last decision promised nothing or less there.
+func TestWhatRunsIsReservedWhereItReturns(t *testing.T) {
+	for name, between := range map[string]func(d *delivered, lose, back func()){
+		"from where it was to go, which was never written": func(d *delivered, lose, back func()) {
+			write := d.workspace.writeDecision
+			d.refuseWrites("p-0")
+			lose()
+			d.workloads = []*workloadObject{pin(delivers("web", 500), "b")}
+			_ = d.reconcile()
+			d.workspace.writeDecision = write
+			back()
+		},
+		"to where it was while the cluster was lost": func(d *delivered, lose, back func()) {
+			write := d.workspace.writeDecision
+			d.refuseWrites("p-0")
+			lose()
+			d.workloads = []*workloadObject{pin(delivers("web", 500), "a")}
+			_ = d.reconcile()
+			d.workspace.writeDecision = write
+			back()
+		},
+		"while it leaves": func(d *delivered, _, _ func()) {
+			d.workloads = []*workloadObject{pin(delivers("web", 2000), "b")}
+			d.pass()
+			d.show()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDelivered(t, testCluster("a", "4"), testCluster("b", "4"))
+			there, lost := d.clusters[0], d.clusters[0].DeepCopy()
+			lost.Status.Conditions[0].Status, lost.Status.Conditions[0].Reason = corev1.ConditionFalse, v1alpha1.ClusterLostReason
+			d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(pinned)}
+			d.workloads = []*workloadObject{pin(delivers("web", 2000), "a")}
+			d.pass()
+			d.runs("a", false, "web")
+			d.sleep(2 * WriteWithin)
+			d.show()
+			between(d, func() { d.clusters[0] = lost }, func() { d.clusters[0] = there })
+			d.workloads = []*workloadObject{pin(delivers("web", 500), "a")}
+			d.sleep(time.Minute)
+			for _, step := range []struct {
+				carriedOut bool
+				reserved   string
+			}{{false, "2"}, {true, "500m"}} {
+				if step.carriedOut {
+					d.runs("a", false, "web")
+					d.works[0].Status.Manifests = []v1alpha1.ManifestStatus{{
+						ManifestReference: v1alpha1.ManifestReference{WorkloadUID: "web"}, Revision: "1", Health: v1alpha1.HealthCurrent, Counts: &v1alpha1.WorkloadCounts{},
+					}}
+				}
+				for range 3 {
+					d.pass()
+					d.show()
+					d.sleep(WriteWithin)
+				}
+				stored := d.stored[types.NamespacedName{Namespace: "default", Name: "p-0"}].Decisions[0]
+				if got := reservedOn(&stored, &stored.Clusters[0])[corev1.ResourceCPU]; stored.Clusters[0].Name != "a" || got.String() != step.reserved {
+					t.Errorf("carried out is %t: %s are reserved on %s, want %s on a", step.carriedOut, got.String(), stored.Clusters[0].Name, step.reserved)
+				}
+				if want := resource.MustParse(step.reserved); 4000-d.free("a") != want.MilliValue() {
+					t.Errorf("carried out is %t: %dm are free on a", step.carriedOut, d.free("a"))
+				}
+			}
+		})
+	}
+}
+
+// TestAnotherOfThatNameIsShown: a watch that is behind shows a workload that has been made again as it was before. What is decided for the new one,
+// and where it runs, stays until the server says that it is gone.
+func TestAnotherOfThatNameIsShown(t *testing.T) {
+	d := newDelivered(t, testCluster("a", "4"), testCluster("b", "4"))
+	d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(pinned)}
+	former, again := pin(delivers("web", 1000), "b"), pin(delivers("web", 2000), "a")
+	former.UID, former.workload.UID = "former", "former"
+	d.workloads = []*workloadObject{again}
+	d.pass()
+	d.runs("a", false, "web")
+	d.show()
+	expect := func(when, want string, free int64) {
+		t.Helper()
+		d.sleep(time.Minute)
+		d.pass()
+		d.show()
+		d.expectRound("web", want)
+		if got := d.free("a"); got != free {
+			t.Errorf("%s: %d are free on a", when, got)
+		}
+	}
+	d.workloads = []*workloadObject{former}
+	d.invisible = map[types.NamespacedName]types.UID{{Namespace: "default", Name: "web"}: "web"}
+	expect("the server has the new one", "unknown", 2000)
+	if !slices.ContainsFunc(d.round.Assignments, func(a *delivery.Assignment) bool { return a.UID == "web" }) {
+		t.Error("it runs and has no assignment")
+	}
+	d.invisible, d.lookErr = nil, errors.New("no route")
+	expect("the server cannot be asked", "unknown", 2000)
+	d.restart()
+	expect("after a restart", "unknown", 2000)
+	d.workloads, d.lookErr = []*workloadObject{again}, nil
+	expect("the watch has come up", "decided a", 2000)
+	d.workloads = []*workloadObject{former}
+	d.runs("a", false)
+	expect("the server has the other one", "decided b", 4000)
 }
 
 // TestWhatIsHandedOver: nothing is said to be unselected, waiting or gone that only cannot be seen or decided now.
