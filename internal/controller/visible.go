@@ -188,15 +188,8 @@ func (w *workspace) confirmGone(ctx context.Context, binding *apisv1alpha2.APIBi
 	for resource, asked := range byResource {
 		failure, still := w.lookFailures[resource], asked
 		if failure == nil || !w.now().Before(failure.retryAt) {
-			names := sets.New[types.NamespacedName]()
-			for _, object := range asked {
-				names.Insert(object.NamespacedName)
-			}
-			there, err := w.look(ctx, binding, resource, names.UnsortedList())
-			if err == nil {
-				still = slices.DeleteFunc(asked, func(o notShown) bool { return !o.isIn(there) })
-			}
-			if len(still) == 0 {
+			var err error
+			if still, err = w.stillThere(ctx, binding, resource, asked); len(still) == 0 {
 				delete(w.lookFailures, resource)
 				continue
 			}
@@ -211,10 +204,40 @@ func (w *workspace) confirmGone(ctx context.Context, binding *apisv1alpha2.APIBi
 	return unconfirmed
 }
 
-// isIn says whether an object is among those that the server has.
-func (o *notShown) isIn(there map[types.NamespacedName]types.UID) bool {
-	uid, found := there[o.NamespacedName]
-	return found && (o.uid == "" || o.uid == uid)
+// stillThere returns those of some objects of a resource that are not known to be gone. One in whose place the server has another one is
+// gone, however little is known of the others.
+func (w *workspace) stillThere(ctx context.Context, binding *apisv1alpha2.APIBinding, resource schema.GroupVersionResource, objects []notShown) ([]notShown, error) {
+	namesOf := func(objects []notShown) []types.NamespacedName {
+		names := sets.New[types.NamespacedName]()
+		for _, o := range objects {
+			names.Insert(o.NamespacedName)
+		}
+		return names.UnsortedList()
+	}
+	still := slices.Clone(objects)
+	if identified := slices.DeleteFunc(slices.Clone(objects), func(o notShown) bool { return o.uid == "" }); len(identified) > 0 {
+		within, done := context.WithTimeout(ctx, readWithin)
+		defer done()
+		there, err := w.there(within, resource, namesOf(identified))
+		if err != nil {
+			return still, err
+		}
+		still = slices.DeleteFunc(still, func(o notShown) bool {
+			uid, found := there[o.NamespacedName]
+			return found && o.uid != "" && o.uid != uid
+		})
+	}
+	if len(still) == 0 {
+		return nil, nil
+	}
+	there, err := w.look(ctx, binding, resource, namesOf(still))
+	if err != nil {
+		return still, err
+	}
+	return slices.DeleteFunc(still, func(o notShown) bool {
+		_, found := there[o.NamespacedName]
+		return !found
+	}), nil
 }
 
 // claimsSettle is how long a binding has to be as it is before it counts what is not there, and claimsSettleEach how much longer
