@@ -28,12 +28,12 @@ type BoundComparison struct {
 func (c *Comparison) String() string { return c.text }
 
 // Bind substitutes the values of a workload.
-func (c *Comparison) Bind(w *workload.Workload) *BoundComparison {
-	return &BoundComparison{relation: c.relation, left: c.left.bind(w), right: c.right.bind(w)}
+func (c *Comparison) Bind(w *workload.Workload) BoundComparison {
+	return BoundComparison{relation: c.relation, left: c.left.bind(w), right: c.right.bind(w)}
 }
 
 // Outcome compares for one cluster. known is false where CEL returns an error.
-func (b *BoundComparison) Outcome(row *snapshot.Row) (holds, known bool) {
+func (b BoundComparison) Outcome(row *snapshot.Row) (holds, known bool) {
 	left, known := b.left.value(row)
 	if !known {
 		return false, false
@@ -53,7 +53,7 @@ const (
 
 // Range returns the interval of one resource in which the comparison holds; ok is false where it depends on anything
 // else. Invariant: for every cluster the outcome is known, and is lo <= value <= hi. An empty interval has lo > hi.
-func (b *BoundComparison) Range() (leaf Resource, lo, hi int64, ok bool) {
+func (b BoundComparison) Range() (leaf Resource, lo, hi int64, ok bool) {
 	r, left, right := b.relation, b.left, b.right
 	if _, isConstant := left.(constant); isConstant {
 		r, left, right = r.mirrored(), right, left

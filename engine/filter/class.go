@@ -27,7 +27,7 @@ type Class struct {
 	// Free is how much CPU and memory must be free: by the requests, and by constraints that are a single comparison.
 	Free [2]Interval
 	// Comparisons are the constraints that are any other single comparison.
-	Comparisons []*constraint.BoundComparison
+	Comparisons []constraint.BoundComparison
 	// Mixed are the conditions that combine facts with capacity.
 	Mixed []Condition
 	// MoreResources reports whether the requests are of more than CPU and memory.

@@ -87,7 +87,7 @@ type resourceInterval struct {
 }
 
 type check struct {
-	*constraint.BoundComparison
+	constraint.BoundComparison
 	bit uint
 }
 

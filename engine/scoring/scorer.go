@@ -123,21 +123,20 @@ func (s *Scorer) Score(f *snapshot.Figures, row *snapshot.Row, weighted int64) (
 		return s.total(covered, weighted, f), s.asked.headroom(row)
 	}
 	covered := s.steps[snapshot.CPU].coverage(f.Free[snapshot.CPU]) + s.steps[snapshot.Memory].coverage(f.Free[snapshot.Memory])
-	share := float64(MaxHeadroom)
+	// What is left of a feasible cluster is not negative, so that shares are in the order of their bits, and of integers the lesser is found
+	// without a branch.
+	share := math.Float64bits(MaxHeadroom)
 	if amount := s.amounts[snapshot.CPU]; amount > 0 {
-		if part := float64(f.Free[snapshot.CPU]-amount) * f.PerMillion[snapshot.CPU]; part < share {
-			share = part
-		}
+		share = min(share, math.Float64bits(float64(f.Free[snapshot.CPU]-amount)*f.PerMillion[snapshot.CPU]))
 	}
 	if amount := s.amounts[snapshot.Memory]; amount > 0 {
-		if part := float64(f.Free[snapshot.Memory]-amount) * f.PerMillion[snapshot.Memory]; part < share {
-			share = part
-		}
+		share = min(share, math.Float64bits(float64(f.Free[snapshot.Memory]-amount)*f.PerMillion[snapshot.Memory]))
 	}
-	// The products are off by less than a billionth. So the lesser tells on which side of a whole number the exact one
-	// is, unless it is that near to one.
-	const near = 1e-6
-	if least = int64(share - near); least != int64(share+near) {
+	// The products are off by less than a billionth. So the lesser tells on which side of a whole number the exact one is, unless it is
+	// that near to one: within 32 of the parts into which a whole one is cut here.
+	const bits, near = 24, 32
+	parts := int64(math.Float64frombits(share) * (1 << bits))
+	if least = parts >> bits; uint64(parts&(1<<bits-1)-near) >= 1<<bits-2*near {
 		least = s.headroom(f, row)
 	}
 	return s.total(covered, weighted, f), least

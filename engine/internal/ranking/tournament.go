@@ -90,6 +90,7 @@ func (t *Tournament) Best(n int, to []Key) []Key {
 		slices.Reverse(all)
 		return append(to, all[:min(n, len(all))]...)
 	}
+	to = slices.Grow(to, n)
 	t.Each(n, func(key Key) bool {
 		to = append(to, key)
 		return true
