@@ -389,25 +389,20 @@ func TestALostClusterIsBackBeforeThatIsWritten(t *testing.T) {
 // TestWhatRunsIsReservedWhereItReturns: a workload asks for less, and is decided to be on a cluster where it may still run as it was. As much as
 // is durably promised there stays reserved until the agent has carried out less, though the last decision promised nothing or less there.
 func TestWhatRunsIsReservedWhereItReturns(t *testing.T) {
+	whileLost := func(on string) func(d *delivered, lose, back func()) {
+		return func(d *delivered, lose, back func()) {
+			write := d.workspace.writeDecision
+			d.refuseWrites("p-0")
+			lose()
+			d.workloads = []*workloadObject{pin(delivers("web", 500), on)}
+			_ = d.reconcile()
+			d.workspace.writeDecision = write
+			back()
+		}
+	}
 	for name, between := range map[string]func(d *delivered, lose, back func()){
-		"from where it was to go, which was never written": func(d *delivered, lose, back func()) {
-			write := d.workspace.writeDecision
-			d.refuseWrites("p-0")
-			lose()
-			d.workloads = []*workloadObject{pin(delivers("web", 500), "b")}
-			_ = d.reconcile()
-			d.workspace.writeDecision = write
-			back()
-		},
-		"to where it was while the cluster was lost": func(d *delivered, lose, back func()) {
-			write := d.workspace.writeDecision
-			d.refuseWrites("p-0")
-			lose()
-			d.workloads = []*workloadObject{pin(delivers("web", 500), "a")}
-			_ = d.reconcile()
-			d.workspace.writeDecision = write
-			back()
-		},
+		"from where it was to go, which was never written": whileLost("b"),
+		"to where it was while the cluster was lost":       whileLost("a"),
 		"while it leaves": func(d *delivered, _, _ func()) {
 			d.workloads = []*workloadObject{pin(delivers("web", 2000), "b")}
 			d.pass()
