@@ -1100,8 +1100,10 @@ func referenceOn(w *workload.Workload, row *snapshot.Row) *workload.Workload {
 		return w
 	}
 	on := *w
-	on.Pod = w.Replica()
 	running, usable := referenceNodesFor(row, w)
+	if on.Pod = w.Replica(); usable == 0 {
+		on.Pod = capacity.Resources{}
+	}
 	on.Replicas, on.Requests = running*w.Replicas, w.Requests.Sub(w.Requests)
 	for range usable {
 		on.Requests = on.Requests.Add(w.Requests)

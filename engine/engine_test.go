@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
@@ -21,6 +22,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/nodes"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/policy"
 	"github.com/kcp-placement/placement/engine/snapshot"
@@ -230,6 +232,38 @@ func TestExpiredReservationsHoldNothing(t *testing.T) {
 	}
 	if free := e.Snapshot(ws).Row("a").Free.CPU; free != 3 {
 		t.Errorf("%d free", free)
+	}
+}
+
+// TestNodesOfWhichNothingIsAsked: a workload that asks for nothing more on a cluster, since it is scaled to none, or since it runs on nodes with
+// taints alone, which are no part of what the cluster has, does not ask for room on any one node either.
+func TestNodesOfWhichNothingIsAsked(t *testing.T) {
+	e := newEngine(t, engine.Options{})
+	for _, name := range []string{"full", "other"} {
+		e.SetCluster(ws, cluster(name, 100, func(c *snapshot.Cluster) {
+			c.LargestFree = &capacity.Resources{}
+			c.Nodes = &nodes.Summary{Groups: []nodes.Group{{Taints: []corev1.Taint{{Key: "dedicated", Effect: corev1.TaintEffectNoSchedule}}, Count: 3}}}
+		}))
+	}
+	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(1))})
+	none, perNode := workloadOf("none", 0), workloadOf("per-node", 2)
+	none.Replicas, none.Pod = 0, capacity.Resources{CPU: 2}
+	perNode.PerNode, perNode.Replicas = true, 1
+	perNode.Nodes = asksOf(nodes.PodSpec{Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}})
+	for _, r := range []engine.Request{
+		{Workload: none, Current: []engine.Choice{{Name: "full"}}},
+		{Workload: perNode},
+		{Workload: perNode, Current: []engine.Choice{{Name: "full", Replicas: 2}}},
+	} {
+		r.Workspace, r.Placement = ws, p
+		d, err := e.Decide(context.Background(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(d.Clusters) != 1 || d.Clusters[0].Name != "full" || len(d.Standing) > 0 || d.Clusters[0].Replicas != map[bool]int64{true: 3}[r.Workload.PerNode] {
+			t.Errorf("%s with %v: %+v, standing %+v: %s", r.Workload, r.Current, d.Clusters, d.Standing, d.Summary())
+		}
+		e.Release(ws, r.Workload.Reference)
 	}
 }
 

@@ -34,11 +34,8 @@ func (room) violations(q *query, report func(Violation) bool) bool {
 // Shortage returns the violation of a cluster that lacks what the workload, as it is On the cluster, requests, of the
 // resources of which that is more than what is promised to it; nil where it has enough.
 func (c *Class) Shortage(row *snapshot.Row, promised capacity.Resources) *Violation {
-	requests, replica := c.Workload.Requests, c.Replica
-	if !promised.IsZero() {
-		requests = requests.MoreThan(promised)
-		replica = requests.Combine(replica, func(more, replica int64) int64 { return replica * min(more, 1) })
-	}
+	requests := c.Workload.Requests.MoreThan(promised)
+	replica := requests.Combine(c.Replica, func(more, replica int64) int64 { return replica * min(more, 1) })
 	resource, onNode := row.Lacking(requests, replica)
 	switch {
 	case row.Withdrawn && !requests.IsZero():

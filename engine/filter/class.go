@@ -92,8 +92,12 @@ func (c *Class) On(row *snapshot.Row) *Class {
 		return c
 	}
 	running, usable := row.NodesFor(c.Workload)
+	replica := c.Replica
+	if usable == 0 { // what its nodes have is no part of what the cluster has, nor of what is free on any one node
+		replica = capacity.Resources{}
+	}
 	return &Class{
-		Placement: c.Placement, Workload: c.Workload.On(running, usable), Judgement: c.Judgement, Replica: c.Replica,
+		Placement: c.Placement, Workload: c.Workload.On(running, usable), Judgement: c.Judgement, Replica: replica,
 		perNode: true, noNodes: running == 0,
 	}
 }
