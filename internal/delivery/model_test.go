@@ -322,8 +322,8 @@ func (w *world) check(before, after *v1alpha1.Work) {
 	}
 }
 
-// saysReady says whether the agent of a cluster has said, of the Works as they are or as the watch shows them, that a workload is ready,
-// and whether it is ready as it is to be now: not as it once was to be, though that may have been the same.
+// saysReady says whether the agent of a cluster has said, of the Works of its registration as they are or as the watch shows them, that a
+// workload is ready, and whether it is ready as it is to be now: not as it once was to be, though that may have been the same.
 func (w *world) saysReady(cluster string, uid types.UID) bool {
 	c := w.clusters[cluster]
 	for _, ran := range c.runs {
@@ -332,7 +332,7 @@ func (w *world) saysReady(cluster string, uid types.UID) bool {
 		}
 	}
 	for _, works := range [][]*v1alpha1.Work{w.listed(), w.before} {
-		if copied := CopiesOf([]string{cluster}, works).Of(uid)[cluster]; copied != nil && copied.Health() == v1alpha1.HealthCurrent {
+		if copied := CopiesOf([]string{cluster}, works).Of(uid)[cluster]; copied != nil && owned(copied.Work, &c.Cluster) && copied.Health() == v1alpha1.HealthCurrent {
 			return true
 		}
 	}
@@ -510,6 +510,15 @@ func (w *world) carryOut(c *physical, slow bool) {
 	}
 }
 
+// register has a cluster be registered or not. Its Works go with the registration, and another of the name has another UID.
+func (w *world) register(c *physical, registered bool) {
+	if c.registered = registered; registered {
+		c.UID += "'"
+		c.runs = map[objectKey]applied{}
+	}
+	maps.DeleteFunc(w.works, func(name types.NamespacedName, _ *v1alpha1.Work) bool { return w.at(name.Namespace) == c })
+}
+
 // settle takes clusters off decisions that their workloads have left.
 func (w *world) settle() {
 	for _, m := range w.workloads {
@@ -611,12 +620,8 @@ func TestModel(t *testing.T) {
 					c.Lost = !c.Lost
 				case 1:
 					c.Delivers = !c.Delivers
-				case 2: // its Works go with it, and another of the name has another UID
-					if c.registered = !c.registered; c.registered {
-						c.UID += "'"
-						c.runs = map[objectKey]applied{}
-					}
-					maps.DeleteFunc(w.works, func(name types.NamespacedName, _ *v1alpha1.Work) bool { return w.at(name.Namespace) == c })
+				case 2:
+					w.register(c, !c.registered)
 				}
 			},
 			"carry out": func(t *rapid.T) { w.carryOut(w.pickCluster(), rapid.Bool().Draw(t, "slow")) },
@@ -762,6 +767,27 @@ func TestThereAndBack(t *testing.T) {
 			"deliver":   func(*rapid.T) { w.deliver(w.listed()) },
 			"again":     func(*rapid.T) { w.deliver(w.listed()) },
 		})
+	})
+}
+
+// TestAFormerRegistrationSaysNothing: a cluster is registered anew while a workload moves there, and the watch still shows that it is ready there.
+func TestAFormerRegistrationSaysNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.calm = true
+		m := w.newDeployment("w", Target{"a", 1})
+		for _, on := range []string{"a", "b"} {
+			w.decide(m, []Target{{on, 1}})
+			w.deliver(w.listed())
+			w.carryOut(w.clusters[on], false)
+		}
+		w.before = w.listed()
+		w.register(w.clusters["b"], false)
+		w.register(w.clusters["b"], true)
+		w.deliver(w.before)
+		if on := w.clusters["a"]; CopiesOf([]string{"a"}, w.listed()).Of(types.UID(m.UID)) == nil || !on.has(types.UID(m.UID)) {
+			t.Fatal("it leaves a")
+		}
 	})
 }
 

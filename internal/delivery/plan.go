@@ -187,7 +187,7 @@ func (p *planning) assign(a *Assignment) {
 	here := p.copies.Of(types.UID(a.UID))
 	switch a.State {
 	case Decided:
-		p.decide(a, here)
+		p.decide(a, p.asTold(here))
 	case Waiting:
 	case Unknown, Unselected:
 		for _, cluster := range clustersOf(here) {
@@ -196,6 +196,23 @@ func (p *planning) assign(a *Assignment) {
 			}
 		}
 	}
+}
+
+// asTold are copies without what agents have said of a former registration of their cluster: its Works may be gone, and that not be seen yet.
+func (p *planning) asTold(here map[string]*Copy) map[string]*Copy {
+	told, cloned := here, false
+	for name, copied := range here {
+		if c := p.clusters[name]; c == nil || !c.Delivers || owned(copied.Work, c.Cluster) {
+			continue
+		}
+		if !cloned {
+			told, cloned = maps.Clone(here), true
+		}
+		untold := *copied
+		untold.Status = nil
+		told[name] = &untold
+	}
+	return told
 }
 
 // decide says what the clusters of a decision are to have, and which of the others keep what they have until then.
