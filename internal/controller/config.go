@@ -32,7 +32,7 @@ func (w *workspace) followConfig(ctx context.Context, o *cacheView, r *result) {
 		if err != nil {
 			r.fail(fmt.Errorf("looking for the PlacementConfig, which is not shown any more: %w", err))
 		}
-		if _, found := there[name]; err != nil || found {
+		if err != nil || contains(there, name) {
 			r.within(confirmWithin)
 			o.config = w.config.object
 		}

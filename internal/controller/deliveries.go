@@ -33,7 +33,7 @@ type deliveries struct {
 	// keptCopies are those of workspaces that share the clusters.
 	keptCopies delivery.Copies
 	usages     map[string]*v1alpha1.ClusterUsage
-	// running are the workloads that run somewhere and are not shown.
+	// running are the workloads that run somewhere, are not shown and not known to be replaced.
 	running map[workloadKey]sets.Set[types.UID]
 	// delivered is what this was read from; unseen are the workloads in running by UID.
 	delivered struct {
@@ -100,13 +100,10 @@ func (w *workspace) readDeliveries(o *cacheView) {
 // followUnseen finds out whether a workload runs somewhere and is not shown.
 func (w *workspace) followUnseen(uid types.UID) {
 	if key, ran := w.delivered.unseen[uid]; ran {
-		if w.running[key].Delete(uid); len(w.running[key]) == 0 {
-			delete(w.running, key)
-		}
-		delete(w.delivered.unseen, uid)
+		w.notRunning(key, uid)
 		w.index.add(w.index.get(key), deliveryChanged)
 	}
-	if w.index.uids[uid] != nil {
+	if w.index.uids[uid] != nil || contains(w.replaced, uid) {
 		return
 	}
 	for _, c := range w.copies.Of(uid) {
@@ -123,6 +120,13 @@ func (w *workspace) followUnseen(uid types.UID) {
 		w.index.add(w.index.get(key), deliveryChanged)
 		return
 	}
+}
+
+func (w *workspace) notRunning(key workloadKey, uid types.UID) {
+	if w.running[key].Delete(uid); len(w.running[key]) == 0 {
+		delete(w.running, key)
+	}
+	delete(w.delivered.unseen, uid)
 }
 
 // holdsLeft says whether what is reserved on a cluster that a workload leaves stays so until it is gone there.

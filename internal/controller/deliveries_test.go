@@ -454,8 +454,7 @@ func TestWhatRunsIsReservedWhereItReturns(t *testing.T) {
 func TestAnotherOfThatNameIsShown(t *testing.T) {
 	d := newDelivered(t, testCluster("a", "4"), testCluster("b", "4"))
 	d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(pinned)}
-	former, again := pin(delivers("web", 1000), "b"), pin(delivers("web", 2000), "a")
-	former.UID, former.workload.UID = "former", "former"
+	former, again := madeAgain(pin(delivers("web", 1000), "b"), "former"), pin(delivers("web", 2000), "a")
 	d.workloads = []*workloadObject{again}
 	d.pass()
 	d.runs("a", false, "web")
@@ -486,6 +485,117 @@ func TestAnotherOfThatNameIsShown(t *testing.T) {
 	d.runs("a", false)
 	d.invisible, d.rebound = map[types.NamespacedName]types.UID{{Namespace: "default", Name: "web"}: "former"}, true
 	expect("the server has the other one, whatever else it lets us see", "decided b", 4000)
+}
+
+// madeAgain has a workload be another one of its name.
+func madeAgain(o *workloadObject, uid string) *workloadObject {
+	o.UID, o.workload.UID, o.source.UID = types.UID(uid), uid, uid
+	return o
+}
+
+// TestAnotherOfThatNameSaysNothing: what a cluster may still run of a workload does not follow from another one of its name, which the watch
+// shows instead and of which the cluster has just that generation.
+func TestAnotherOfThatNameSaysNothing(t *testing.T) {
+	d := newDelivered(t, testCluster("a", "4"))
+	there, lost := d.clusters[0], d.clusters[0].DeepCopy()
+	lost.Status.Conditions[0].Status, lost.Status.Conditions[0].Reason = corev1.ConditionFalse, v1alpha1.ClusterLostReason
+	d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	asks := func(cpu, generation int64) *workloadObject {
+		w := delivers("web", cpu)
+		w.source.Generation = generation
+		return w
+	}
+	d.workloads = []*workloadObject{asks(2000, 1)}
+	d.pass()
+	d.runs("a", false, "web")
+	d.works[0].Spec.Manifests[0].Generation = 1
+	d.works[0].Status.Manifests = []v1alpha1.ManifestStatus{{
+		ManifestReference: v1alpha1.ManifestReference{WorkloadUID: "web"}, Revision: "1", Health: v1alpha1.HealthCurrent, Counts: &v1alpha1.WorkloadCounts{},
+	}}
+	d.sleep(2 * WriteWithin)
+	d.show()
+	write := d.workspace.writeDecision
+	d.refuseWrites("p-0")
+	d.clusters[0], d.workloads = lost, []*workloadObject{asks(500, 2)}
+	_ = d.reconcile()
+	d.workspace.writeDecision = write
+	d.clusters[0], d.workloads = there, []*workloadObject{madeAgain(asks(300, 1), "former")}
+	d.invisible = map[types.NamespacedName]types.UID{{Namespace: "default", Name: "web"}: "web"}
+	for range 2 {
+		d.sleep(time.Minute)
+		d.pass()
+		d.show()
+		if got := d.free("a"); got != 2000 {
+			t.Errorf("%d are free on a", got)
+		}
+	}
+}
+
+// TestACopyThatIsStuck: a workload has been made again, and its predecessor's copy stays, since the agent of its cluster does nothing. The new
+// one is as any other: whoever has priority takes its place, and the server is not asked for each edit whether the other one is gone.
+func TestACopyThatIsStuck(t *testing.T) {
+	d := newDelivered(t, testCluster("a", "4"), testCluster("b", "4"))
+	d.tiered()
+	for _, p := range d.placements {
+		p.Spec.Constraints = pinned.Constraints
+	}
+	add := func(tier string, o *workloadObject, on string) {
+		d.add(tier, o)
+		pin(o, on)
+	}
+	add("low", delivers("batch", 4000), "b")
+	d.pass()
+	d.runs("b", true, "batch")
+	d.show()
+	edit := func() {
+		d.workloads = nil
+		add("low", madeAgain(delivers("batch", 4000), "again"), "a")
+		d.pass()
+		d.show()
+	}
+	edit()
+	placements := d.placements
+	for _, d.placements = range [][]*v1alpha1.WorkloadPlacement{placements, nil, placements} {
+		edit()
+		d.looked = 0
+		for range 10 {
+			edit()
+		}
+		if d.looked > 0 {
+			t.Errorf("asked %d times with %d placements", d.looked, len(d.placements))
+		}
+	}
+	add("urgent", delivers("now", 2000), "a")
+	for range 3 {
+		d.sleep(time.Minute)
+		d.pass()
+		d.show()
+	}
+	if got := fmt.Sprint(d.where()); got != "map[now:a]" {
+		t.Error(got)
+	}
+}
+
+// TestOneThatIsNotConfirmedDelaysNoOther: a workload that is not shown, and that the server has, is no reason to wait with another one that has been
+// made again.
+func TestOneThatIsNotConfirmedDelaysNoOther(t *testing.T) {
+	d := newDelivered(t, testCluster("a", "4"))
+	d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	d.workloads = []*workloadObject{delivers("short", 1000), delivers("web", 1000)}
+	d.pass()
+	d.show()
+	d.invisible = map[types.NamespacedName]types.UID{{Namespace: "default", Name: "short"}: "short"}
+	d.workloads = d.workloads[1:]
+	for range 10 {
+		d.sleep(time.Minute)
+		d.pass()
+		d.show()
+	}
+	d.workloads = []*workloadObject{madeAgain(delivers("web", 2000), "again")}
+	d.pass()
+	if decision, _, _ := d.workspace.store.get(keyOf(d.workloads[0].workload.Reference)); decision.Workload.UID != "again" {
+		t.Errorf("decided is %q", decision.Workload.UID)
+	}
 }
 
 // TestWhatIsHandedOver: nothing is said to be unselected, waiting or gone that only cannot be seen or decided now.

@@ -71,7 +71,7 @@ func (p *pass) progress(item *workItem, r *engine.Request) {
 // autoscaler of the cluster owns the replicas nobody does. A write that delivers what was decided before may be under way.
 func (p *pass) stillRuns(key workloadKey, decided *v1alpha1.WorkloadDecision, cluster string, promised capacity.Resources) (none capacity.Resources) {
 	item, copied := p.index.items[key], p.copies.Of(decided.Workload.UID)[cluster]
-	shown := item != nil && item.object != nil
+	shown := item != nil && item.object != nil && item.object.UID == decided.Workload.UID
 	switch {
 	case promised.IsZero(), !p.holdsLeft(cluster), len(p.divided(key.apiVersion, key.kind)) > 1, shown && item.object.end.RequestsNothing(),
 		copied != nil && copied.Manifest != nil && copied.Manifest.Scaled:

@@ -76,8 +76,6 @@ func (v *visibility) hides(resource schema.GroupVersionResource) *hidden {
 type notShown struct {
 	resource schema.GroupVersionResource
 	types.NamespacedName
-	// uid is set where the informers show another object of that name: this one is gone once the server has no object with that UID.
-	uid types.UID
 }
 
 // findUnseen returns those of the workloads that are due whose decisions stay as they are, since it is not known what has become of
@@ -103,6 +101,7 @@ func (w *workspace) findUnseen(ctx context.Context, o *cacheView, due []*workIte
 		gone[object] = why == nil
 	}
 	w.gone = gone
+	w.findOutdated(ctx, o, due, unseen, r)
 	return unseen
 }
 
@@ -117,15 +116,15 @@ func (w *workspace) restsOn(o *cacheView, due []*workItem, unseen map[workloadKe
 		clusters[c.Name] = true
 	}
 	missing := map[notShown][]*workItem{}
-	add := func(item *workItem, resource schema.GroupVersionResource, namespace, name string, uid types.UID) {
-		object := notShown{resource, types.NamespacedName{Namespace: namespace, Name: name}, uid}
+	add := func(item *workItem, resource schema.GroupVersionResource, namespace, name string) {
+		object := notShown{resource, types.NamespacedName{Namespace: namespace, Name: name}}
 		missing[object] = append(missing[object], item)
 	}
 	for _, item := range due {
 		item.lacks = false
 		key, record, shown := item.key, w.store.records[item.key], item.object != nil
 		decided := record != nil && record.current != nil
-		if !decided && len(w.running[key]) == 0 {
+		if runs := len(w.running[key]) > 0; !decided && (!runs || shown) {
 			continue
 		}
 		resource, watched := o.resourceOf(key.apiVersion, key.kind)
@@ -134,29 +133,23 @@ func (w *workspace) restsOn(o *cacheView, due []*workItem, unseen map[workloadKe
 		case h != nil && (!h.partly || !shown):
 			unseen[key] = h
 		case shown:
-			for uid := range w.running[key] {
-				add(item, resource, key.namespace, key.name, uid)
-			}
-			if decided && record.current.decision.Workload.UID != item.object.UID {
-				add(item, resource, key.namespace, key.name, record.current.decision.Workload.UID)
-			}
 		case !watched:
 			unseen[key] = &hidden{
 				reason: v1alpha1.KindNotWatchedReason, why: fmt.Sprintf("%s %s is not among the workload kinds of the controller", key.apiVersion, key.kind),
 				how: "The operator of the controller adds it to --workload-kinds",
 			}
 		default:
-			add(item, resource, key.namespace, key.name, "")
+			add(item, resource, key.namespace, key.name)
 		}
 		if item.lacks = unseen[key] != nil; item.lacks || !decided {
 			continue
 		}
 		if by := record.current.placement; !placements[by] {
-			add(item, placementResource, by.Namespace, by.Name, "")
+			add(item, placementResource, by.Namespace, by.Name)
 		}
 		for _, c := range record.current.decision.Clusters {
 			if !clusters[c.Name] {
-				add(item, clusterResource, "", c.Name, "")
+				add(item, clusterResource, "", c.Name)
 			}
 		}
 	}
@@ -180,16 +173,19 @@ func (p *pass) keep(item *workItem) {
 // confirmGone asks the server for objects that the informers do not show, and returns those that are not known to be gone. What
 // fails is asked for again after a back-off.
 func (w *workspace) confirmGone(ctx context.Context, binding *apisv1alpha2.APIBinding, objects []notShown, r *result) map[notShown]*hidden {
-	byResource := map[schema.GroupVersionResource][]notShown{}
+	asked := map[schema.GroupVersionResource][]types.NamespacedName{}
 	for _, object := range objects {
-		byResource[object.resource] = append(byResource[object.resource], object)
+		asked[object.resource] = append(asked[object.resource], object.NamespacedName)
 	}
 	unconfirmed := map[notShown]*hidden{}
-	for resource, asked := range byResource {
-		failure, still := w.lookFailures[resource], asked
+	for resource, still := range asked {
+		failure := w.lookFailures[resource]
 		if failure == nil || !w.now().Before(failure.retryAt) {
-			var err error
-			if still, err = w.stillThere(ctx, binding, resource, asked); len(still) == 0 {
+			there, err := w.look(ctx, binding, resource, still)
+			if err == nil {
+				still = slices.DeleteFunc(still, func(name types.NamespacedName) bool { return !contains(there, name) })
+			}
+			if len(still) == 0 {
 				delete(w.lookFailures, resource)
 				continue
 			}
@@ -197,47 +193,81 @@ func (w *workspace) confirmGone(ctx context.Context, binding *apisv1alpha2.APIBi
 			w.lookFailures[resource] = failure
 		}
 		r.within(failure.retryAt.Sub(w.now()))
-		for _, object := range still {
-			unconfirmed[object] = failure.unconfirmed(object)
+		for _, name := range still {
+			unconfirmed[notShown{resource, name}] = failure.unconfirmed(fmt.Sprintf("%s %s is not shown by the watch any more", resource.GroupResource(), name.Name))
 		}
 	}
 	return unconfirmed
 }
 
-// stillThere returns those of some objects of a resource that are not known to be gone. One in whose place the server has another one is
-// gone, however little is known of the others.
-func (w *workspace) stillThere(ctx context.Context, binding *apisv1alpha2.APIBinding, resource schema.GroupVersionResource, objects []notShown) ([]notShown, error) {
-	namesOf := func(objects []notShown) []types.NamespacedName {
-		names := sets.New[types.NamespacedName]()
-		for _, o := range objects {
-			names.Insert(o.NamespacedName)
+func contains[K comparable, V any](all map[K]V, key K) bool {
+	_, found := all[key]
+	return found
+}
+
+// findOutdated adds to unseen the workloads of which another one of that name is decided or runs, until the server says that it is not there
+// any more: an informer that is behind shows a workload that has been made again as it was before.
+func (w *workspace) findOutdated(ctx context.Context, o *cacheView, due []*workItem, unseen map[workloadKey]*hidden, r *result) {
+	maps.DeleteFunc(w.replaced, func(uid types.UID, key workloadKey) bool {
+		return len(w.copies.Of(uid)) == 0 && w.decidedUID(key) != uid
+	})
+	failures, asked := map[workloadKey]*writeFailure{}, map[schema.GroupVersionResource][]*workItem{}
+	for _, item := range due {
+		if item.object == nil || unseen[item.key] != nil || len(w.others(item)) == 0 {
+			continue
 		}
-		return names.UnsortedList()
+		if f := w.outdated[item.key]; f != nil && w.now().Before(f.retryAt) {
+			failures[item.key] = f
+		} else if resource, watched := o.resourceOf(item.key.apiVersion, item.key.kind); watched {
+			asked[resource] = append(asked[resource], item)
+		}
 	}
-	still := slices.Clone(objects)
-	if identified := slices.DeleteFunc(slices.Clone(objects), func(o notShown) bool { return o.uid == "" }); len(identified) > 0 {
+	for resource, items := range asked {
+		names := make([]types.NamespacedName, len(items))
+		for i, item := range items {
+			names[i] = namespacedName(item.object)
+		}
 		within, done := context.WithTimeout(ctx, readWithin)
-		defer done()
-		there, err := w.there(within, resource, namesOf(identified))
-		if err != nil {
-			return still, err
+		there, err := w.there(within, resource, names)
+		done()
+		for i, item := range items {
+			others := w.others(item)
+			if now, found := there[names[i]]; err != nil || !found || others.Has(now) {
+				failures[item.key] = w.outdated[item.key].again(err, w.now())
+				continue
+			}
+			for uid := range others {
+				w.replaced[uid] = item.key
+				w.notRunning(item.key, uid)
+			}
 		}
-		still = slices.DeleteFunc(still, func(o notShown) bool {
-			uid, found := there[o.NamespacedName]
-			return found && o.uid != "" && o.uid != uid
-		})
 	}
-	if len(still) == 0 {
-		return nil, nil
+	for key, f := range failures {
+		unseen[key] = f.unconfirmed(fmt.Sprintf("another object is shown as %s %s than that which is placed or runs", key.kind, key.name))
+		r.within(f.retryAt.Sub(w.now()))
 	}
-	there, err := w.look(ctx, binding, resource, namesOf(still))
-	if err != nil {
-		return still, err
+	w.outdated = failures
+}
+
+// others are the UIDs of workloads that have the name of one that is shown, and are decided or run, unless they are known to be replaced.
+func (w *workspace) others(item *workItem) sets.Set[types.UID] {
+	uids := sets.New[types.UID]().Union(w.running[item.key])
+	if decided := w.decidedUID(item.key); decided != "" {
+		uids.Insert(decided)
 	}
-	return slices.DeleteFunc(still, func(o notShown) bool {
-		_, found := there[o.NamespacedName]
-		return !found
-	}), nil
+	uids.Delete(item.object.UID)
+	for uid := range uids {
+		if contains(w.replaced, uid) {
+			uids.Delete(uid)
+		}
+	}
+	return uids
+}
+
+// decidedUID is that of the workload that the current decision is on, empty where there is none.
+func (w *workspace) decidedUID(key workloadKey) types.UID {
+	decision, _, _ := w.store.get(key)
+	return decision.Workload.UID
 }
 
 // claimsSettle is how long a binding has to be as it is before it counts what is not there, and claimsSettleEach how much longer
@@ -297,16 +327,13 @@ func (w *workspace) look(ctx context.Context, binding *apisv1alpha2.APIBinding, 
 	return there, err
 }
 
-// unconfirmed is why an object is not known to be gone.
-func (f *writeFailure) unconfirmed(object notShown) *hidden {
-	what, server := fmt.Sprintf("%s %s is not shown by the watch any more", object.resource.GroupResource(), object.Name), "the server has it"
-	if object.uid != "" {
-		what = fmt.Sprintf("%s %s is shown by the watch as another object of that name, not as that with UID %s", object.resource.GroupResource(), object.Name, object.uid)
-	}
+// unconfirmed is why an object is not known to be gone, given what suggests that it is.
+func (f *writeFailure) unconfirmed(what string) *hidden {
+	why := what + ", and the server has it"
 	if f.err != nil {
-		server = fmt.Sprintf("the server does not confirm that it is gone: %v", f.err)
+		why = fmt.Sprintf("%s, and the server does not confirm that it is gone: %v", what, f.err)
 	}
-	return &hidden{reason: v1alpha1.NotConfirmedReason, why: what + ", and " + server, how: "The server is asked again", fleeting: f.backOff < confirmWithin}
+	return &hidden{reason: v1alpha1.NotConfirmedReason, why: why, how: "The server is asked again", fleeting: f.backOff < confirmWithin}
 }
 
 // policiesUnseen returns an error while it is not known which policies the workspace has: those in force stay as they are then.
@@ -350,8 +377,8 @@ func uidsOf[T metav1.Object](objects []T) map[types.NamespacedName]types.UID {
 // missing are the objects of a resource that were there and are not shown, whatever their UIDs.
 func missing(resource schema.GroupVersionResource, known, shown map[types.NamespacedName]types.UID) (all []notShown) {
 	for name := range known {
-		if _, found := shown[name]; !found {
-			all = append(all, notShown{resource: resource, NamespacedName: name})
+		if !contains(shown, name) {
+			all = append(all, notShown{resource, name})
 		}
 	}
 	return all

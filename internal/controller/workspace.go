@@ -128,7 +128,11 @@ type workspace struct {
 	defaults requestDefaults
 	// gone are objects that are not shown and that the server does not have, though decisions rest on them. lookFailures are why
 	// others are not known to be gone, by resource.
-	gone         map[notShown]bool
+	gone map[notShown]bool
+	// replaced are workloads, by UID, in whose place the server has others, and outdated why it is not known of one that is shown whether it has
+	// replaced another or the other way round.
+	replaced     map[types.UID]workloadKey
+	outdated     map[workloadKey]*writeFailure
 	lookFailures map[schema.GroupVersionResource]*writeFailure
 	// counted are the resources that cannot be read, as the metric has them.
 	counted map[schema.GroupResource]*hidden
@@ -188,7 +192,7 @@ func newWorkspace(name logicalcluster.Name, e *engine.Engine, policies *policy.C
 	return &workspace{
 		fleet: newFleet(name, a), own: a, copied: map[types.NamespacedName]*copied{}, orphans: map[logicalcluster.Name]*orphan{},
 		name: name, engine: e, policies: policies, table: workload.Kinds(), metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, index: newIndex(), nominations: map[workloadKey]*nomination{}, suggestions: map[string]*suggestion{}, deliveries: newDeliveries(),
-		lookFailures: map[schema.GroupVersionResource]*writeFailure{}, brake: disruption.Brake{Budget: l.disruptions}, slowed: disruption.Brake{Budget: l.disruptions.Slowed(slowedBy)},
+		lookFailures: map[schema.GroupVersionResource]*writeFailure{}, replaced: map[types.UID]workloadKey{}, brake: disruption.Brake{Budget: l.disruptions}, slowed: disruption.Brake{Budget: l.disruptions.Slowed(slowedBy)},
 		placed: map[types.UID]*placedEvents{}, reports: map[types.UID]reported{}, slicing: defaultLimits, publishing: new(atomic.Int64),
 	}
 }

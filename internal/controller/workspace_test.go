@@ -123,10 +123,17 @@ func (w *world) restart() {
 		writeConditions: w.writeConditions,
 		there: func(_ context.Context, _ schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
 			w.looked++
-			there := maps.Clone(w.invisible)
-			maps.DeleteFunc(there, func(name types.NamespacedName, _ types.UID) bool {
-				return names != nil && !slices.Contains(names, name)
-			})
+			there := map[types.NamespacedName]types.UID{}
+			for _, o := range w.workloads {
+				if name := namespacedName(o); slices.Contains(names, name) {
+					there[name] = o.UID
+				}
+			}
+			for name, uid := range w.invisible {
+				if names == nil || slices.Contains(names, name) {
+					there[name] = uid
+				}
+			}
 			return there, w.lookErr
 		},
 		stillBound: func(context.Context, *apisv1alpha2.APIBinding) (bool, error) { return !w.rebound, nil },
