@@ -140,6 +140,13 @@ func TestWhatIsLeftStaysReserved(t *testing.T) {
 // TestWhatMayStillRunStaysReserved: a workload that asks for less keeps what it has until the agent says that the cluster runs no more of it,
 // through a restart too. The report need not count all pods: those that were evicted or have not started yet may still come.
 func TestWhatMayStillRunStaysReserved(t *testing.T) {
+	t.Run("one cluster", func(t *testing.T) { whatMayStillRunStaysReserved(t, one) })
+	t.Run("divided among more clusters than there are", func(t *testing.T) {
+		whatMayStillRunStaysReserved(t, v1alpha1.WorkloadPlacementSpec{ReplicaScheduling: &v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDivided}})
+	})
+}
+
+func whatMayStillRunStaysReserved(t *testing.T, spec v1alpha1.WorkloadPlacementSpec) {
 	scaled := func(replicas, cpu, generation int64) *workloadObject {
 		w := delivers("web", replicas*cpu)
 		w.workload.Divisible, w.workload.Replicas, w.source.Generation = true, replicas, generation
@@ -164,7 +171,7 @@ func TestWhatMayStillRunStaysReserved(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDelivered(t, testCluster("a", "4"))
-			d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+			d.placements = []*v1alpha1.WorkloadPlacement{testPlacement(spec)}
 			d.workloads = []*workloadObject{scaled(4, 1000, 1)}
 			d.pass()
 			tells := func(generation int64, health v1alpha1.Health, n v1alpha1.WorkloadCounts) {

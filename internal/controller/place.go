@@ -326,7 +326,7 @@ func (p *pass) isDue(ctx context.Context, item *workItem) (bool, error) {
 	case review.Changes():
 		return !p.waitsItsTurn(item, review), nil
 	default:
-		p.settle(item, review)
+		p.settle(item, review, request.Current)
 		return false, nil
 	}
 }
@@ -411,7 +411,7 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 	}
 	item.stored, item.found = result, true
 	p.withdraw(item.key) // what others have given up for it is its own now
-	p.settle(item, decision)
+	p.settle(item, decision, nil)
 	klog.FromContext(ctx).V(2).Info("Placed", "workload", item.object.workload, "placement", item.owner.object.Name, "clusters", after)
 	switch {
 	case !wasFound:

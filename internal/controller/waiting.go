@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
@@ -21,8 +22,9 @@ type attempt struct {
 	inputs string
 	// message is empty for a workload that is on good clusters, though fewer than it asks for.
 	message string
-	// revision of the workspace that was decided on.
+	// revision of the workspace that was decided on, and current what the workload had and ran then.
 	revision int64
+	current  []engine.Choice
 	// at is when the message was made; named says that it is made for a workload that the status names.
 	at    time.Time
 	named bool
@@ -127,7 +129,10 @@ func waitingFor(d *engine.Decision) string {
 // stillSettled says whether it is known that there is no better place for a workload.
 func (p *pass) stillSettled(item *workItem, r *engine.Request) bool {
 	a := &item.attempt
-	if a.inputs == "" || a.revision != p.engine.Revision(p.name) || a.inputs != p.engine.InputsDigest(*r) {
+	runsSame := func(a, b engine.Choice) bool {
+		return a.Name == b.Name && a.Replicas == b.Replicas && a.Part == b.Part && a.Runs.Same(b.Runs) && ptr.Equal(a.Left, b.Left)
+	}
+	if a.inputs == "" || a.revision != p.engine.Revision(p.name) || a.inputs != p.engine.InputsDigest(*r) || !slices.EqualFunc(a.current, r.Current, runsSame) {
 		return false
 	}
 	// Where it is a question of time whether a workload may stay, the fleet need not change for that.
@@ -136,12 +141,12 @@ func (p *pass) stillSettled(item *workItem, r *engine.Request) bool {
 
 // settle records that there is no better place for a workload that should have other clusters, or more, and why. Saying why
 // costs a look at every cluster, so that is made only for a workload that the status will name.
-func (p *pass) settle(item *workItem, d *engine.Decision) {
+func (p *pass) settle(item *workItem, d *engine.Decision, current []engine.Choice) {
 	before := item.attempt
 	if item.attempt = (attempt{}); len(d.Standing) == 0 && d.Waiting == 0 && len(d.Clusters) >= d.Asked {
 		return
 	}
-	item.attempt = attempt{inputs: d.InputsDigest, revision: d.Revision, at: before.at, named: item.first(&item.owner.standing, &item.owner.partial)}
+	item.attempt = attempt{inputs: d.InputsDigest, revision: d.Revision, current: current, at: before.at, named: item.first(&item.owner.standing, &item.owner.partial)}
 	switch {
 	case len(d.Standing) == 0 && d.Waiting == 0:
 		return
