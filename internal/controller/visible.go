@@ -200,6 +200,7 @@ func (w *workspace) confirmGone(ctx context.Context, binding *apisv1alpha2.APIBi
 	return unconfirmed
 }
 
+// contains says whether a map has a key.
 func contains[K comparable, V any](all map[K]V, key K) bool {
 	_, found := all[key]
 	return found
@@ -251,10 +252,14 @@ func (w *workspace) findOutdated(ctx context.Context, o *cacheView, due []*workI
 
 // others are the UIDs of workloads that have the name of one that is shown, and are decided or run, unless they are known to be replaced.
 func (w *workspace) others(item *workItem) sets.Set[types.UID] {
-	uids := sets.New[types.UID]().Union(w.running[item.key])
-	if decided := w.decidedUID(item.key); decided != "" {
-		uids.Insert(decided)
+	decided := w.decidedUID(item.key)
+	if decided == "" {
+		decided = item.object.UID
 	}
+	if len(w.running[item.key]) == 0 && decided == item.object.UID {
+		return nil
+	}
+	uids := w.running[item.key].Union(sets.New(decided))
 	uids.Delete(item.object.UID)
 	for uid := range uids {
 		if contains(w.replaced, uid) {
