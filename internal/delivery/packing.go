@@ -3,6 +3,7 @@ package delivery
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -116,29 +117,15 @@ func (s *slot) since() map[string]int64 {
 	return since
 }
 
-var apiVersion = v1alpha1.SchemeGroupVersion.String()
-
-// ownerOf has a Work go with the registration of its cluster.
-func ownerOf(c *Cluster) metav1.OwnerReference {
-	return metav1.OwnerReference{APIVersion: apiVersion, Kind: "ClusterRegistration", Name: c.Name, UID: c.UID}
-}
-
+// owners has a Work go with the registration of its cluster.
 func owners(c *Cluster) []metav1.OwnerReference {
-	owner := ownerOf(c)
-	owner.Controller = ptr.To(true)
-	return []metav1.OwnerReference{owner}
+	return []metav1.OwnerReference{{
+		APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "ClusterRegistration", Name: c.Name, UID: c.UID, Controller: ptr.To(true),
+	}}
 }
 
 // owned says whether a Work goes with the registration as it is, and not with an earlier one of the same name.
-func owned(w *v1alpha1.Work, c *Cluster) bool {
-	if len(w.OwnerReferences) != 1 {
-		return false
-	}
-	owner := w.OwnerReferences[0]
-	controls := ptr.Deref(owner.Controller, false)
-	owner.Controller = nil
-	return controls && owner == ownerOf(c)
-}
+func owned(w *v1alpha1.Work, c *Cluster) bool { return reflect.DeepEqual(w.OwnerReferences, owners(c)) }
 
 // sizeOf is about what a manifest takes in bytes.
 func sizeOf(m *v1alpha1.Manifest) int { return len(m.Object.Raw) + 400 + 150*len(m.Needs) }

@@ -200,15 +200,19 @@ func (p *planning) assign(a *Assignment) {
 
 // asTold are copies without what agents have said of a former registration of their cluster: its Works may be gone, and that not be seen yet.
 func (p *planning) asTold(here map[string]*Copy) map[string]*Copy {
-	told, cloned := here, false
+	var former []string
 	for name, copied := range here {
-		if c := p.clusters[name]; c == nil || !c.Delivers || owned(copied.Work, c.Cluster) {
-			continue
+		c, owner := p.clusters[name], metav1.GetControllerOfNoCopy(copied.Work)
+		if c != nil && c.Delivers && (owner == nil || owner.UID != c.UID) {
+			former = append(former, name)
 		}
-		if !cloned {
-			told, cloned = maps.Clone(here), true
-		}
-		untold := *copied
+	}
+	if len(former) == 0 {
+		return here
+	}
+	told := maps.Clone(here)
+	for _, name := range former {
+		untold := *here[name]
 		untold.Status = nil
 		told[name] = &untold
 	}
