@@ -371,3 +371,23 @@ func TestAPlacementThatSelectsOtherKinds(t *testing.T) {
 		t.Error("the metric counts a workspace that is gone")
 	}
 }
+
+// TestAFailedAnswerSaysNothing: the server is asked for two workloads that are not shown and has one of them, and meanwhile the APIBinding has
+// changed. Then it is not known of the other one either that it is gone.
+func TestAFailedAnswerSaysNothing(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "8")}
+	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
+	w.workloads = []*workloadObject{testWorkload("there", 1000), testWorkload("other", 1000)}
+	w.pass()
+	w.sleep(time.Minute)
+	w.show()
+	w.workloads, w.rebound = nil, true
+	w.invisible = map[types.NamespacedName]types.UID{{Namespace: "default", Name: "there"}: "there"}
+	w.pass()
+	w.expect(map[string]string{"there": "a", "other": "a"})
+	w.rebound = false
+	w.sleep(time.Minute)
+	w.pass()
+	w.expect(map[string]string{"there": "a"})
+}
