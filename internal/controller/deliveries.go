@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -209,30 +208,6 @@ func (p *pass) leavingBy(before, after *v1alpha1.WorkloadDecision) []v1alpha1.Le
 		leaving = append(leaving, l)
 	}
 	return leaving
-}
-
-// setReserved has a decision reserve an amount on each of its clusters, by index.
-func setReserved(d *v1alpha1.WorkloadDecision, amount func(i int) capacity.Resources) {
-	alike := true
-	for i := range d.Clusters {
-		alike = alike && amount(i).Same(amount(0))
-	}
-	d.Reserved = nil
-	for i := range d.Clusters {
-		if d.Clusters[i].Reserved = nil; alike {
-			d.Reserved = amount(i).ResourceList()
-		} else {
-			d.Clusters[i].Reserved = amount(i).ResourceList()
-		}
-	}
-}
-
-// reservedOn is what a decision reserves on one of its clusters.
-func reservedOn(d *v1alpha1.WorkloadDecision, c *v1alpha1.ClusterDecision) corev1.ResourceList {
-	if len(c.Reserved) > 0 {
-		return c.Reserved
-	}
-	return d.Reserved
 }
 
 // followDepartures takes the clusters off decisions that their workloads have left for good.
