@@ -41,15 +41,15 @@ func toAPI(d *engine.Decision, item *workItem, now time.Time) v1alpha1.WorkloadD
 
 // setReserved has a decision reserve an amount on each of its clusters, by index.
 func setReserved(d *v1alpha1.WorkloadDecision, amount func(i int) capacity.Resources) {
-	alike := true
+	alike := len(d.Clusters) > 0
 	for i := range d.Clusters {
 		alike = alike && amount(i).Same(amount(0))
 	}
-	d.Reserved = nil
+	if d.Reserved = nil; alike {
+		d.Reserved = amount(0).ResourceList()
+	}
 	for i := range d.Clusters {
-		if d.Clusters[i].Reserved = nil; alike {
-			d.Reserved = amount(i).ResourceList()
-		} else {
+		if d.Clusters[i].Reserved = nil; !alike {
 			d.Clusters[i].Reserved = amount(i).ResourceList()
 		}
 	}

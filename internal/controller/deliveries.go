@@ -141,7 +141,7 @@ func (w *workspace) holdsLeft(cluster string) bool {
 //
 // Invariant: no write says that less is promised on a cluster than the pods of the workload may still request there.
 func (p *pass) keepDurable(key workloadKey, now *v1alpha1.WorkloadDecision) (raised bool) {
-	for _, e := range p.store.records[key].durably(key) {
+	for e := range p.store.records[key].durably(key) {
 		if e.decision.Workload.UID != now.Workload.UID {
 			continue
 		}
@@ -171,7 +171,7 @@ func (p *pass) reserveWhatRuns(key workloadKey, e *entry, now *v1alpha1.Workload
 	}
 	for _, promised := range append(durable.Shares, leavingOf(key, &e.decision).Shares...) {
 		i := slices.IndexFunc(reserved.Shares, func(s capacity.Share) bool { return s.Cluster == promised.Cluster })
-		if i < 0 || promised.Expired || reserved.Shares[i].Expired || promised.Amount.MoreThan(reserved.Shares[i].Amount).IsZero() {
+		if i < 0 || !p.holdsLeft(promised.Cluster) || promised.Expired || reserved.Shares[i].Expired || promised.Amount.MoreThan(reserved.Shares[i].Amount).IsZero() {
 			continue
 		}
 		runs := p.stillRuns(key, &e.decision, promised.Cluster, promised.Amount)
@@ -306,7 +306,7 @@ func countedBy(usage *v1alpha1.ClusterUsage, uid types.UID) (counted capacity.Re
 // Invariant: a workload that runs somewhere and is not known to be gone has an assignment.
 func (p *pass) assignments(item *workItem) (all []*delivery.Assignment) {
 	if p.kept[item.key] != nil {
-		uids := sets.New[types.UID]().Union(p.running[item.key])
+		uids := p.running[item.key].Clone()
 		if item.found {
 			uids.Insert(item.stored.Workload.UID)
 		}

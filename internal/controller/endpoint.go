@@ -285,7 +285,7 @@ func (v cacheView) empty() bool {
 	return len(v.clusters)+len(v.sets)+len(v.setBindings)+len(v.placements)+len(v.decisions)+len(v.configMaps)+len(v.workloads) == 0 && (v.live == nil || v.live.count(v.live.workspace) == 0)
 }
 
-// there returns which of some objects in a workspace the server has, or of all where names is nil. It asks for each, or lists all
+// there returns the UIDs of those of some objects in a workspace that the server has, or of all where names is nil. It asks for each, or lists all
 // where that takes fewer requests.
 func (e *endpoint) there(ctx context.Context, workspace logicalcluster.Name, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
 	watch := e.limitRanges

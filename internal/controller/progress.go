@@ -31,7 +31,7 @@ func (p *pass) asks(item *workItem) *workload.Workload {
 // Invariant: no less is asked for on a cluster than pods of the workload may still request there.
 func (p *pass) progress(item *workItem, r *engine.Request) {
 	for i, c := range item.stored.Clusters {
-		if c.ReservationExpiredAt == nil {
+		if c.ReservationExpiredAt == nil && p.holdsLeft(c.Name) {
 			promised, _ := capacity.FromResourceList(reservedOn(&item.stored, &c)) // what cannot be read is not reserved
 			r.Current[i].Runs = p.stillRuns(item.key, &item.stored, c.Name, promised)
 		}
@@ -66,14 +66,14 @@ func (p *pass) progress(item *workItem, r *engine.Request) {
 	}
 }
 
-// stillRuns is how much of what is promised to a workload on a cluster it may still request there, though it asks for less: all of it, until
+// stillRuns is how much of what is promised to a workload on a cluster that holdsLeft it may still request there, though it asks for less: all of it, until
 // the agent says that the cluster has what the workload is now and runs no more than that. Of a Job, progress knows that better, and where an
 // autoscaler of the cluster owns the replicas nobody does. A write that delivers what was decided before may be under way.
 func (p *pass) stillRuns(key workloadKey, decided *v1alpha1.WorkloadDecision, cluster string, promised capacity.Resources) (none capacity.Resources) {
 	item, copied := p.index.items[key], p.copies.Of(decided.Workload.UID)[cluster]
 	shown := item != nil && item.object != nil && item.object.UID == decided.Workload.UID
 	switch {
-	case promised.IsZero(), !p.holdsLeft(cluster), len(p.divided(key.apiVersion, key.kind)) > 1, shown && item.object.end.RequestsNothing(),
+	case promised.IsZero(), len(p.divided(key.apiVersion, key.kind)) > 1, shown && item.object.end.RequestsNothing(),
 		copied != nil && copied.Manifest != nil && copied.Manifest.Scaled:
 		return none
 	case copied == nil || decided.Divided:

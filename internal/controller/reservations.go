@@ -191,7 +191,7 @@ func (w *workspace) releaseHeld() (freed bool) {
 
 // promised is what the durable decisions on a workload reserve.
 func (s *store) promised(key workloadKey) (all []engine.Reservation) {
-	for _, e := range s.records[key].durably(key) {
+	for e := range s.records[key].durably(key) {
 		if r, err := engine.ReservationOf(e.placement, &e.decision); err == nil {
 			all = append(all, r)
 		}

@@ -3,6 +3,7 @@ package controller
 import (
 	"cmp"
 	"encoding/json"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -181,20 +182,25 @@ func (s *store) published(key workloadKey) bool {
 
 func (e *entry) durable(key workloadKey) bool { return e.slice != nil && e.slice.durable[key] == e }
 
-// durably returns the decisions on a workload that are durable; none where nothing is recorded.
-func (r *workloadRecord) durably(key workloadKey) (all []*entry) {
-	if r == nil {
-		return nil
+// durably yields the decisions on a workload that are durable; none where nothing is recorded.
+func (r *workloadRecord) durably(key workloadKey) iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		for i := 0; r != nil && i < len(r.durable); i++ {
+			if !yield(r.durable[i].durable[key]) {
+				return
+			}
+		}
 	}
-	for _, sl := range r.durable {
-		all = append(all, sl.durable[key])
-	}
-	return all
 }
 
 // superseded returns those of them that are not current.
-func (r *workloadRecord) superseded(key workloadKey) []*entry {
-	return slices.DeleteFunc(r.durably(key), func(e *entry) bool { return e == r.current })
+func (r *workloadRecord) superseded(key workloadKey) (superseded []*entry) {
+	for e := range r.durably(key) {
+		if e != r.current {
+			superseded = append(superseded, e)
+		}
+	}
+	return superseded
 }
 
 // knows says whether a decision promises what one does that is current or durable here.

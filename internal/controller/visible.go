@@ -359,11 +359,11 @@ func (w *workspace) policiesUnseen(ctx context.Context, o *cacheView, r *result)
 			return &hidden{reason: v1alpha1.NotConfirmedReason, why: "the ConfigMaps with policies cannot be listed: " + err.Error(), how: "The server is asked again"}
 		}
 	}
-	missing := missing(configMapResource, known, shown)
-	if h := o.hidden[configMapResource.GroupResource()]; h != nil && (len(missing) > 0 || len(shown) == 0 && w.hasOwnPolicies()) {
+	unshown := missing(configMapResource, known, shown)
+	if h := o.hidden[configMapResource.GroupResource()]; h != nil && (len(unshown) > 0 || len(shown) == 0 && w.hasOwnPolicies()) {
 		return h
 	}
-	for _, h := range w.confirmGone(ctx, o.binding, missing, r) {
+	for _, h := range w.confirmGone(ctx, o.binding, unshown, r) {
 		return h
 	}
 	w.policyMaps = shown
