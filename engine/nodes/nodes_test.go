@@ -93,7 +93,9 @@ func TestWhatPodsAskFor(t *testing.T) {
 		{"a toleration by what is no number", `{tolerations: [{key: a, operator: Lt, value: "07"}]}`, fleet,
 			`error: pod.spec.tolerations[0].value: Invalid value: "07": must be an integer where operator is Lt`},
 		{"too much", affinity(`[{matchExpressions: [{key: a, operator: In, values: [` + strings.Repeat("b, ", 1024) + `]}]}]`), fleet,
-			"error: pod.spec: nodeSelector, required node affinity and tolerations have more than 1024 values"},
+			"error: pod.spec: nodeSelector and required node affinity have more than 1024 values"},
+		{"too many tolerations", `{tolerations: [` + strings.Repeat("{key: a, operator: Exists}, ", 129) + `]}`, fleet,
+			"error: pod.spec: there are more than 128 tolerations, with those of extended resources that are requested"},
 	} {
 		spec := parse[nodes.PodSpec](t, test.pod)
 		if got := answer(spec, parse[v1alpha1.ClusterRegistrationStatus](t, strings.ReplaceAll(test.status, "\t", " "))); !strings.HasPrefix(got, test.want) || test.want == "" && got != "" {

@@ -37,8 +37,9 @@ type Pods struct {
 	match       nodeaffinity.RequiredNodeAffinity
 }
 
-// maxAsked bounds what a workload asks for, in values, so that matching it with a cluster has a bounded cost.
-const maxAsked = 1024
+// maxAsked and maxTolerations bound what the pods of a workload ask for, so that matching them with a cluster has a bounded cost: values
+// are looked up by label, while each toleration is compared with each taint of each node group.
+const maxAsked, maxTolerations = 1024, 128
 
 // Of returns what pods ask for whose spec stands at a path. As the admission plugin ExtendedResourceToleration has it, pods
 // tolerate the taints whose keys are extended resources that they request. The error names the field.
@@ -48,8 +49,8 @@ func (spec *PodSpec) Of(path string, extended []string) (Pods, error) {
 	if required != nil {
 		p.terms = required.NodeSelectorTerms
 	}
-	if p.asked() > maxAsked {
-		return Pods{}, p.tooMuch()
+	if err := p.checkAsked(p.asked(), len(p.tolerations)+len(extended)); err != nil {
+		return Pods{}, err
 	}
 	if err := spec.validate(field.NewPath(path)); err != nil {
 		return Pods{}, errors.New(short(err.Error())) // it quotes what is wrong
@@ -78,13 +79,20 @@ func (spec *PodSpec) validate(path *field.Path) error {
 	return toleration.Validate(path.Child("tolerations"), spec.Tolerations).ToAggregate()
 }
 
-func (p *Pods) tooMuch() error {
-	return fmt.Errorf("%s: nodeSelector, required node affinity and tolerations have more than %d values", p.path, maxAsked)
+// checkAsked returns why so many values and tolerations are too many.
+func (p *Pods) checkAsked(values, tolerations int) error {
+	switch {
+	case values > maxAsked:
+		return fmt.Errorf("%s: nodeSelector and required node affinity have more than %d values", p.path, maxAsked)
+	case tolerations > maxTolerations:
+		return fmt.Errorf("%s: there are more than %d tolerations, with those of extended resources that are requested", p.path, maxTolerations)
+	}
+	return nil
 }
 
-// asked is how many values the pods ask for.
+// asked is how many values of labels the pods ask for.
 func (p *Pods) asked() int {
-	n := len(p.selector) + len(p.tolerations) + len(p.terms)
+	n := len(p.selector) + len(p.terms)
 	for _, term := range p.terms {
 		for _, requirements := range [][]corev1.NodeSelectorRequirement{term.MatchExpressions, term.MatchFields} {
 			for _, r := range requirements {
@@ -141,7 +149,7 @@ func Of(all []Pods) (*Wishes, error) {
 	}
 	w := &Wishes{}
 	texts := map[string]bool{}
-	hash, asked := sha256.New(), 0
+	hash, asked, tolerations := sha256.New(), 0, 0
 	for _, p := range all {
 		text, err := json.Marshal([]any{p.selector, p.terms, p.tolerations})
 		if err != nil {
@@ -153,8 +161,9 @@ func Of(all []Pods) (*Wishes, error) {
 		texts[string(text)] = true
 		w.all = append(w.all, p)
 		fmt.Fprintf(hash, "%q %s\n", p.path, text)
-		if asked += p.asked(); asked > maxAsked {
-			return nil, p.tooMuch()
+		asked, tolerations = asked+p.asked(), tolerations+len(p.tolerations)
+		if err := p.checkAsked(asked, tolerations); err != nil {
+			return nil, err
 		}
 	}
 	w.digest = hex.EncodeToString(hash.Sum(nil)[:16])

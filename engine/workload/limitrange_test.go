@@ -1,10 +1,12 @@
 package workload_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kcp-placement/placement/engine/capacity"
@@ -109,5 +111,35 @@ func TestCountWithDefaults(t *testing.T) {
 	broken := workload.Kinds().Read(parse(t, `{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: a, resources: {requests: {cpu: -1}}}]}}`))
 	if got, err := broken.Count(defaults); err == nil || got.Name != "p" || !strings.Contains(err.Error(), "containers[a].resources.requests.cpu") {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestCountingIsBounded: an object of some kilobytes cannot have each of its containers counted with thousands of resources.
+func TestCountingIsBounded(t *testing.T) {
+	defaults := corev1.ResourceList{}
+	for i := range 300 {
+		defaults[corev1.ResourceName(fmt.Sprint("example.com/", i))] = resource.MustParse("1")
+	}
+	const few, many = 100, 300
+	for name, row := range map[string]struct {
+		pod      func(containers int) string
+		defaults corev1.ResourceList
+	}{
+		"defaults of LimitRanges": {func(n int) string { return "containers: [" + strings.Repeat("{name: a}, ", n) + "]" }, defaults},
+		"a sidecar, which counts for each container that is started after it": {func(n int) string {
+			requests := ""
+			for i := range 300 {
+				requests += fmt.Sprintf("hugepages-%dKi: 0, ", 4<<i%30+i)
+			}
+			return "containers: [{name: a}], initContainers: [{name: b, restartPolicy: Always, resources: {requests: {" + requests + "}}}, " + strings.Repeat("{name: a}, ", n) + "]"
+		}, nil},
+	} {
+		for _, n := range []int{few, many} {
+			object := workload.Kinds().Read(parse(t, "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {"+row.pod(n)+"}}"))
+			_, err := object.Count(row.defaults)
+			if refused := err != nil && strings.Contains(err.Error(), "spec: the containers, times the resources"); refused != (n == many) {
+				t.Errorf("%s, %d containers: %v", name, n, err)
+			}
+		}
 	}
 }

@@ -61,6 +61,9 @@ func readPod(path string, content any) (template *podTemplate, storage capacity.
 // requests returns what the scheduler counts for a pod that is made of the template at a path, with what LimitRanges add.
 func (t *podTemplate) requests(path string, defaults corev1.ResourceList) (capacity.Resources, error) {
 	pod := t.pod()
+	if countedAtMost(pod, defaults) > maxCounted {
+		return capacity.Resources{}, fmt.Errorf("%s: the containers, times the resources that they and LimitRanges name, are more than %d", child(path, "spec"), maxCounted)
+	}
 	setDefaults(pod, defaults)
 	if err := validateRequests(child(path, "spec"), &pod.Spec); err != nil {
 		return capacity.Resources{}, err
@@ -70,6 +73,20 @@ func (t *podTemplate) requests(path string, defaults corev1.ResourceList) (capac
 		return capacity.Resources{}, fmt.Errorf("%s: requests: %w", child(path, "spec"), err)
 	}
 	return requests, nil
+}
+
+// maxCounted bounds what counting a pod costs, which grows with its containers times the resources that are named: those of sidecars
+// count again for each init container, and those of LimitRanges for each container.
+const maxCounted = 1 << 16
+
+// countedAtMost is how many amounts are added, or compared, at most to count a pod.
+func countedAtMost(pod *corev1.Pod, defaults corev1.ResourceList) int {
+	containers, names := 0, len(defaults)
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		containers++
+		names += len(c.Resources.Requests) + len(c.Resources.Limits)
+	}
+	return containers * names
 }
 
 // asks returns what a pod that is made of the template at a path asks of its node.
