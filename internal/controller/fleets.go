@@ -24,8 +24,8 @@ import (
 type fleets struct {
 	wake func(logicalcluster.Name)
 	gone func(context.Context, logicalcluster.Name, types.NamespacedName) (bool, error)
-	// at returns the workspace at a path.
-	at func(path string) (logicalcluster.Name, error)
+	// at returns the workspace at a path that one asks for, nobody where that one has asked before.
+	at func(by logicalcluster.Name, path string) (logicalcluster.Name, error)
 
 	mu     sync.Mutex
 	fleets map[logicalcluster.Name]*fleet
@@ -178,6 +178,11 @@ func (f *fleets) look(name logicalcluster.Name, o *cacheView, now *workspace) (h
 		for _, b := range o.setBindings {
 			said.names = append(said.names, b.Spec.Workspace)
 		}
+		for _, named := range said.names {
+			if named.Path != "" {
+				_, _ = f.at(name, named.Path) // in its own turns
+			}
+		}
 		said.Held = t.held
 		f.shares[name] = said
 		if delete(f.naming, name); len(said.names) > 0 {
@@ -225,7 +230,7 @@ func (f *fleets) means(r v1alpha1.WorkspaceReference) logicalcluster.Name {
 	if r.Cluster != "" {
 		return logicalcluster.Name(r.Cluster)
 	}
-	name, err := f.at(r.Path)
+	name, err := f.at("", r.Path)
 	if err != nil {
 		return ""
 	}
@@ -297,7 +302,7 @@ func (f *fleets) unresolved(r v1alpha1.WorkspaceReference) error {
 	if r.Path == "" {
 		return nil
 	}
-	if _, err := f.at(r.Path); errors.As(err, new(*unreadablePath)) || errors.Is(err, errPathUnread) {
+	if _, err := f.at("", r.Path); errors.As(err, new(*unreadablePath)) || errors.Is(err, errPathUnread) {
 		return err
 	}
 	return nil

@@ -153,7 +153,9 @@ func (s *localServer) Restart() (err error) {
 		l := s.workspaces[of]
 		return l == nil || placement.Name != "" && l.objects[placementResource][placement].stored == nil, nil
 	}
-	s.fleets.at = func(path string) (logicalcluster.Name, error) { return logicalcluster.Name(path), nil }
+	s.fleets.at = func(_ logicalcluster.Name, path string) (logicalcluster.Name, error) {
+		return logicalcluster.Name(path), nil
+	}
 	for _, l := range s.workspaces {
 		l.begin(nil)
 	}

@@ -28,10 +28,19 @@ type paths struct {
 	// changed is called once another workspace, or none, is found at a path that somebody has asked for.
 	changed func()
 	now     func() time.Time
-	queue   workqueue.TypedRateLimitingInterface[string]
+	// queue has what to read. The zero value in it stands for calling changed.
+	queue workqueue.TypedRateLimitingInterface[pathAsked]
 
 	mu    sync.Mutex
 	found map[string]*atPath
+	// told is when changed was called last.
+	told time.Time
+}
+
+// pathAsked is a path that a workspace asks for.
+type pathAsked struct {
+	by   logicalcluster.Name
+	path string
 }
 
 // atPath is what is at a path.
@@ -41,6 +50,9 @@ type atPath struct {
 	err error
 	// asked is when somebody asked last.
 	asked time.Time
+	// followed is set once it is read in the turns of a workspace, which it stays with.
+	followed bool
+	by       logicalcluster.Name
 }
 
 const (
@@ -50,6 +62,8 @@ const (
 	pathsKept = time.Hour
 	// pathsPerSecond is how many are read at most, whatever workspaces name.
 	pathsPerSecond, concurrentPaths = 50, 4
+	// pathsToldEvery is how often changed is called at most: many workspaces look at their sets and bindings anew then.
+	pathsToldEvery = time.Second
 )
 
 // errPathUnread is why it is not known yet what is at a path.
@@ -89,13 +103,52 @@ func newPaths(config *rest.Config, changed func()) (*paths, error) {
 }
 
 func unreadPaths(changed func()) *paths {
+	queue := workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[pathAsked]{Name: "paths", Queue: &pathTurns{of: map[logicalcluster.Name][]pathAsked{}}})
 	return &paths{changed: changed, now: time.Now, found: map[string]*atPath{}, queue: workqueue.NewTypedRateLimitingQueueWithConfig(
-		workqueue.NewTypedItemExponentialFailureRateLimiter[string](time.Second, pathsRetried), workqueue.TypedRateLimitingQueueConfig[string]{Name: "paths"},
+		workqueue.NewTypedItemExponentialFailureRateLimiter[pathAsked](time.Second, pathsRetried),
+		workqueue.TypedRateLimitingQueueConfig[pathAsked]{
+			DelayingQueue: workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[pathAsked]{Name: "paths", Queue: queue}),
+		},
 	)}
 }
 
-// of returns the logical cluster at a path.
-func (p *paths) of(path string) (logicalcluster.Name, error) {
+// pathTurns is a queue in which workspaces take turns, however many paths each asks for.
+type pathTurns struct {
+	next []logicalcluster.Name
+	of   map[logicalcluster.Name][]pathAsked
+	n    int
+}
+
+// Touch implements workqueue.Queue.
+func (*pathTurns) Touch(pathAsked) {}
+
+// Push implements workqueue.Queue.
+func (t *pathTurns) Push(asked pathAsked) {
+	if len(t.of[asked.by]) == 0 {
+		t.next = append(t.next, asked.by)
+	}
+	t.of[asked.by] = append(t.of[asked.by], asked)
+	t.n++
+}
+
+// Len implements workqueue.Queue.
+func (t *pathTurns) Len() int { return t.n }
+
+// Pop implements workqueue.Queue.
+func (t *pathTurns) Pop() pathAsked {
+	by := t.next[0]
+	first := t.of[by][0]
+	t.next, t.of[by], t.n = t.next[1:], t.of[by][1:], t.n-1
+	if len(t.of[by]) > 0 {
+		t.next = append(t.next, by)
+	} else {
+		delete(t.of, by)
+	}
+	return first
+}
+
+// of returns the logical cluster at a path that a workspace asks for.
+func (p *paths) of(by logicalcluster.Name, path string) (logicalcluster.Name, error) {
 	parent, name := logicalcluster.NewPath(path).Split()
 	if parent.Empty() {
 		return logicalcluster.Name(name), nil // root, or the name of a logical cluster
@@ -106,7 +159,9 @@ func (p *paths) of(path string) (logicalcluster.Name, error) {
 	if at == nil {
 		at = &atPath{err: errPathUnread}
 		p.found[path] = at
-		p.queue.Add(path)
+	}
+	if !at.followed {
+		p.queue.Add(pathAsked{by, path}) // whose turn comes first
 	}
 	at.asked = p.now()
 	return at.cluster, at.err
@@ -117,8 +172,8 @@ func (p *paths) retry() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for path, at := range p.found {
-		if at.err != nil {
-			p.queue.Add(path)
+		if at.followed && at.err != nil {
+			p.queue.Add(pathAsked{at.by, path})
 		}
 	}
 }
@@ -130,30 +185,65 @@ func (p *paths) run(ctx context.Context) {
 	for range concurrentPaths {
 		reading.Go(func() {
 			for {
-				path, shutdown := p.queue.Get()
+				asked, shutdown := p.queue.Get()
 				if shutdown {
 					return
 				}
-				p.follow(ctx, path)
-				p.queue.Done(path)
+				if asked == (pathAsked{}) {
+					p.tellNow()
+				} else {
+					p.follow(ctx, asked)
+				}
+				p.queue.Done(asked)
 			}
 		})
 	}
 	reading.Wait()
 }
 
-// follow reads what is at a path, and has it read again in time.
-func (p *paths) follow(ctx context.Context, path string) {
+// tell has changed be called, now or once pathsToldEvery is over.
+func (p *paths) tell() {
 	p.mu.Lock()
-	at := p.found[path]
-	if at == nil || p.now().Sub(at.asked) > pathsKept {
-		delete(p.found, path)
-		p.queue.Forget(path)
-		p.mu.Unlock()
+	defer p.mu.Unlock()
+	p.queue.AddAfter(pathAsked{}, p.told.Add(pathsToldEvery).Sub(p.now()))
+}
+
+// tellNow calls changed.
+func (p *paths) tellNow() {
+	p.mu.Lock()
+	p.told = p.now()
+	p.mu.Unlock()
+	p.changed()
+}
+
+// follows returns what is known of a path if it is to be read in the turns of the workspace that asks. One that nobody has asked for in a
+// while is forgotten.
+func (p *paths) follows(asked pathAsked) *atPath {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := p.found[asked.path]
+	switch {
+	case at == nil, at.followed && at.by != asked.by:
+		at = nil
+	case p.now().Sub(at.asked) > pathsKept:
+		delete(p.found, asked.path)
+		at = nil
+	default:
+		at.followed, at.by = true, asked.by
+	}
+	if at == nil {
+		p.queue.Forget(asked)
+	}
+	return at
+}
+
+// follow reads what is at a path, and has it read again in time.
+func (p *paths) follow(ctx context.Context, asked pathAsked) {
+	at := p.follows(asked)
+	if at == nil {
 		return
 	}
-	p.mu.Unlock()
-
+	path := asked.path
 	parent, name := logicalcluster.NewPath(path).Split()
 	cluster, err := p.read(ctx, parent, name)
 	switch {
@@ -167,7 +257,7 @@ func (p *paths) follow(ctx context.Context, path string) {
 		err = fmt.Errorf("workspace %s is not ready yet", path)
 	case err != nil:
 		klog.FromContext(ctx).Error(err, "It cannot be read which workspace is at a path", "path", path)
-		p.queue.AddRateLimited(path)
+		p.queue.AddRateLimited(asked)
 		return // it is taken to be what it was
 	}
 	p.mu.Lock()
@@ -175,12 +265,12 @@ func (p *paths) follow(ctx context.Context, path string) {
 	at.cluster, at.err = cluster, err
 	p.mu.Unlock()
 	if err != nil {
-		p.queue.AddRateLimited(path)
+		p.queue.AddRateLimited(asked)
 	} else {
-		p.queue.Forget(path)
-		p.queue.AddAfter(path, pathsEvery)
+		p.queue.Forget(asked)
+		p.queue.AddAfter(asked, pathsEvery)
 	}
 	if changed {
-		p.changed()
+		p.tell()
 	}
 }

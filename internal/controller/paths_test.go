@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,10 +40,10 @@ func TestPathsAreWhatTheParentSays(t *testing.T) {
 		go func() { defer close(done); p.run(ctx) }()
 		defer func() { stop(); <-done }()
 		says := func(path string) string {
-			_, _ = p.of(path) // has it read
+			_, _ = p.of("", path) // has it read
 			time.Sleep(100 * time.Millisecond)
 			synctest.Wait()
-			cluster, err := p.of(path)
+			cluster, err := p.of("", path)
 			if err != nil {
 				return err.Error()
 			}
@@ -75,7 +76,7 @@ func TestPathsAreWhatTheParentSays(t *testing.T) {
 		}
 
 		for path, want := range map[string]string{"root": "root", "2hv4xb9ywkdm3c1q": "2hv4xb9ywkdm3c1q"} {
-			if got, err := p.of(path); err != nil || got.String() != want {
+			if got, err := p.of("", path); err != nil || got.String() != want {
 				t.Errorf("%s is %s, %v: a name is that of a logical cluster", path, got, err)
 			}
 		}
@@ -96,6 +97,43 @@ func TestPathsAreWhatTheParentSays(t *testing.T) {
 		synctest.Wait()
 		if more := reads.Load() - before; more != 0 || len(p.found) > 0 {
 			t.Errorf("%d reads, %d paths: nobody asks for them", more, len(p.found))
+		}
+	})
+}
+
+// TestPathsTakeTurns: a workspace that names thousands of paths delays no other, not even at a path that it names as well, and does not have
+// all be looked at anew for each.
+func TestPathsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var changes atomic.Int64
+		p := unreadPaths(func() { changes.Add(1) })
+		p.read = func(_ context.Context, _ logicalcluster.Path, name string) (logicalcluster.Name, error) {
+			time.Sleep(concurrentPaths * time.Second / pathsPerSecond)
+			return logicalcluster.Name(name), nil
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); p.run(ctx) }()
+		defer func() { stop(); <-done }()
+		const many = 5000
+		for i := range many {
+			_, _ = p.of("hostile", fmt.Sprint("root:teams:x", i))
+		}
+		_, _ = p.of("hostile", "root:teams:shop")
+		time.Sleep(time.Second)
+		_, _ = p.of("team", "root:teams:shop")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if name, err := p.of("team", "root:teams:shop"); name != "shop" || err != nil {
+			t.Errorf("%q, %v after a second", name, err)
+		}
+		time.Sleep(many/pathsPerSecond*time.Second - time.Second)
+		synctest.Wait()
+		if name, err := p.of("hostile", fmt.Sprint("root:teams:x", many-1)); name == "" || err != nil {
+			t.Errorf("%q, %v: what others ask is read, too", name, err)
+		}
+		if n := changes.Load(); n < 2 || n > many/pathsPerSecond+5 {
+			t.Errorf("told %d times", n)
 		}
 	})
 }
