@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
@@ -62,14 +63,12 @@ func (s *scope) names() []string {
 
 // selects returns the clusters that pass what a scope says about what they are; all where a selector is invalid.
 func (s *scope) selects(fleet *Fleet) []*snapshot.Cluster {
-	locations, clusters := labels.Everything(), labels.Everything()
-	var err, alsoErr error
-	if s.locations != nil {
-		locations, err = metav1.LabelSelectorAsSelector(s.locations)
+	var of *metav1.LabelSelector
+	if s.clusters != nil {
+		of = s.clusters.LabelSelector
 	}
-	if c := s.clusters; c != nil && c.LabelSelector != nil {
-		clusters, alsoErr = metav1.LabelSelectorAsSelector(c.LabelSelector)
-	}
+	locations, err := placement.CompileLabels(nil, s.locations)
+	clusters, alsoErr := placement.CompileLabels(nil, of)
 	if err != nil || alsoErr != nil {
 		return fleet.Clusters
 	}

@@ -137,7 +137,7 @@ func CompileOthers(path *field.Path, t *v1alpha1.WorkloadAffinityTerm, namespace
 	if t.LabelSelector == nil {
 		return o, field.Required(path, "write {} to select all workloads")
 	}
-	selector, err := compileLabels(path, t.LabelSelector)
+	selector, err := CompileLabels(path, t.LabelSelector)
 	if err != nil {
 		return o, err
 	}

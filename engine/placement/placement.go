@@ -149,10 +149,10 @@ func compileSpec(object *v1alpha1.WorkloadPlacement, constraints *constraint.Com
 	var err *field.Error
 	p.Selector, err = CompileSelector(object)
 	check(err)
-	p.Locations, err = compileLabels(path.Child("locationSelector"), spec.LocationSelector)
+	p.Locations, err = CompileLabels(path.Child("locationSelector"), spec.LocationSelector)
 	check(err)
 	if spec.ClusterSelector != nil {
-		p.Clusters, err = compileLabels(path.Child("clusterSelector", "labelSelector"), spec.ClusterSelector.LabelSelector)
+		p.Clusters, err = CompileLabels(path.Child("clusterSelector", "labelSelector"), spec.ClusterSelector.LabelSelector)
 		check(err)
 		p.ClusterNames = spec.ClusterSelector.ClusterNames
 	}

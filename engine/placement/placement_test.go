@@ -26,6 +26,7 @@ func TestCompileNamesEveryField(t *testing.T) {
 	}
 	_, err = placement.Compile(&v1alpha1.WorkloadPlacement{Spec: v1alpha1.WorkloadPlacementSpec{
 		WorkloadSelector: v1alpha1.WorkloadSelector{LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"a b": "c"}}},
+		LocationSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "In", Values: make([]string, 256)}}},
 		Constraints: []v1alpha1.Constraint{
 			{Name: "fine", Expression: "true"},
 			{Name: "typo", Expression: "cluster.nam == 'a'"},
@@ -36,6 +37,7 @@ func TestCompileNamesEveryField(t *testing.T) {
 	}}, compiler, ranking.ClustersOf)
 	for _, want := range []string{
 		`spec.workloadSelector.labelSelector: Invalid value: key: Invalid value: "a b": name part must consist of`,
+		`spec.locationSelector: Invalid value: it has 257 labels, expressions and values, more than 256`,
 		`spec.constraints[1].expression: Invalid value: "cluster.nam == 'a'": constraint "typo": 1:8: undefined field 'nam'`,
 		`spec.tolerations[0].operator: Unsupported value: "Like": supported values: "Equal", "Exists", "Gt", "Lt"`,
 		`spec.tolerations[1].value: Invalid value: "v": must be empty where operator is Exists`,

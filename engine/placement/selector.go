@@ -2,6 +2,7 @@ package placement
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -25,7 +26,7 @@ type Selector struct {
 // its spec is invalid.
 func CompileSelector(object *v1alpha1.WorkloadPlacement) (Selector, *field.Error) {
 	s := object.Spec.WorkloadSelector
-	compiled, err := compileLabels(field.NewPath("spec", "workloadSelector", "labelSelector"), s.LabelSelector)
+	compiled, err := CompileLabels(field.NewPath("spec", "workloadSelector", "labelSelector"), s.LabelSelector)
 	if err != nil {
 		return Selector{}, err
 	}
@@ -100,11 +101,11 @@ func CompileClusters(path *field.Path, location *metav1.LabelSelector, cluster *
 	var errs field.ErrorList
 	c := &Clusters{labels: labels.Everything()}
 	var err *field.Error
-	if c.locations, err = compileLabels(path.Child("locationSelector"), location); err != nil {
+	if c.locations, err = CompileLabels(path.Child("locationSelector"), location); err != nil {
 		errs = append(errs, err)
 	}
 	if cluster != nil {
-		if c.labels, err = compileLabels(path.Child("clusterSelector", "labelSelector"), cluster.LabelSelector); err != nil {
+		if c.labels, err = CompileLabels(path.Child("clusterSelector", "labelSelector"), cluster.LabelSelector); err != nil {
 			errs = append(errs, err)
 		}
 		c.names = cluster.ClusterNames
@@ -118,10 +119,21 @@ func (c *Clusters) Select(name, location string, of map[string]string) bool {
 		(len(c.names) == 0 || slices.Contains(c.names, name))
 }
 
-// compileLabels compiles a label selector; one that is left out selects everything.
-func compileLabels(path *field.Path, s *metav1.LabelSelector) (labels.Selector, *field.Error) {
+// MaxSelector limits the labels, expressions and values of a label selector together: it is matched with every workload, or cluster, and
+// Kubernetes takes seconds to validate thousands of values.
+const MaxSelector = 256
+
+// CompileLabels compiles the label selector at a path; one that is left out selects everything.
+func CompileLabels(path *field.Path, s *metav1.LabelSelector) (labels.Selector, *field.Error) {
 	if s == nil {
 		return labels.Everything(), nil
+	}
+	size := len(s.MatchLabels) + len(s.MatchExpressions)
+	for i := range s.MatchExpressions {
+		size += len(s.MatchExpressions[i].Values)
+	}
+	if size > MaxSelector {
+		return nil, field.Invalid(path, field.OmitValueType{}, fmt.Sprintf("it has %d labels, expressions and values, more than %d", size, MaxSelector))
 	}
 	compiled, err := metav1.LabelSelectorAsSelector(s)
 	if err != nil {

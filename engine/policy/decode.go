@@ -9,7 +9,9 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apifield "k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/scoring"
 	"github.com/kcp-placement/placement/internal/spelling"
 )
@@ -122,33 +124,16 @@ func decodeTerm(t *ast.Term) (decoded scoring.Term, err error) {
 			return decoded, errors.New("match says nothing, so that every cluster matches: otherwise and required need one")
 		}
 	}
-	if err := boundSelector("match.labelSelector", m.labelSelector); err != nil {
-		return decoded, err
-	}
 	decoded.Match = scoring.Match{ClusterNames: m.clusterNames, Location: m.location, Capability: m.capability}
 	if m.labelSelector != nil {
-		if decoded.Match.Labels, err = metav1.LabelSelectorAsSelector(m.labelSelector); err != nil {
-			return decoded, fmt.Errorf("match.labelSelector: %w", err)
+		var wrong *apifield.Error
+		if decoded.Match.Labels, wrong = placement.CompileLabels(apifield.NewPath("match", "labelSelector"), m.labelSelector); wrong != nil {
+			return decoded, fmt.Errorf("%s: %s", wrong.Field, wrong.Detail)
 		}
 	}
 	decoded.OnMatch, decoded.Otherwise, decoded.Score, decoded.Reason = raw.onMatch, raw.otherwise, raw.score, raw.reason
 	decoded.Required, decoded.RequiredDuringExecution = raw.required || raw.enforced, raw.enforced
 	return decoded, nil
-}
-
-// boundSelector limits the size of a label selector: Kubernetes takes seconds to validate thousands of values.
-func boundSelector(field string, s *metav1.LabelSelector) error {
-	if s == nil {
-		return nil
-	}
-	size := len(s.MatchLabels) + len(s.MatchExpressions)
-	for i := range s.MatchExpressions {
-		size += len(s.MatchExpressions[i].Values)
-	}
-	if size > MaxSelector {
-		return fmt.Errorf("%s has %d labels, expressions and values, more than %d", field, size, MaxSelector)
-	}
-	return nil
 }
 
 // policyTerm is a term as policies write it.

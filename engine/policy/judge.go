@@ -26,8 +26,6 @@ const (
 	MaxDelta  = 100
 	MaxTerms  = 256
 	MaxReason = 256
-	// MaxSelector limits the labels, expressions and values of a label selector together.
-	MaxSelector = 256
 )
 
 // Input is the document `input` of policies.

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/json"
 	apifield "k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -38,37 +37,11 @@ func decodeScheduling(t *ast.Term) (*placement.Scheduling, error) {
 	if len(problems) > 0 {
 		return nil, &fieldError{t, problems[0].Field, problems[0]}
 	}
-	if path, err := boundSelectors(&spec); err != nil {
-		return nil, &fieldError{t, path, err}
-	}
 	s, err := placement.CompileScheduling(&spec)
 	if wrong := (*apifield.Error)(nil); errors.As(err, &wrong) {
 		return nil, &fieldError{t, wrong.Field, err}
 	}
 	return s, err
-}
-
-// boundSelectors limits the label selectors, and names the part that has a larger one.
-func boundSelectors(spec *placement.SchedulingSpec) (path string, err error) {
-	bound := func(at string, selectors ...*metav1.LabelSelector) {
-		for _, s := range selectors {
-			if err == nil {
-				path, err = at, boundSelector(at, s)
-			}
-		}
-	}
-	if r := spec.ReplicaScheduling; r != nil {
-		for i, w := range r.Weights {
-			at := fmt.Sprintf("replicaScheduling.weights[%d]", i)
-			if bound(at, w.LocationSelector); w.ClusterSelector != nil {
-				bound(at, w.ClusterSelector.LabelSelector)
-			}
-		}
-	}
-	for i := range spec.WorkloadAffinity {
-		bound(fmt.Sprintf("workloadAffinity[%d].labelSelector", i), spec.WorkloadAffinity[i].LabelSelector)
-	}
-	return path, err
 }
 
 // fieldError is about a field of what policies say of scheduling.
