@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -157,60 +156,6 @@ func (e *Engine) Decide(ctx context.Context, request Request) (*Decision, error)
 // Explain returns the decision that Decide would return, and reserves nothing.
 func (e *Engine) Explain(ctx context.Context, request Request) (*Decision, error) {
 	return e.lookUp(request.Workspace).decide(ctx, &request, false)
-}
-
-// decideAs decides for a request as it is scheduled. Where others come first on clusters that it would choose, it does so without these.
-func (w *workspace) decideAs(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
-	for {
-		d, err := w.decideAmong(ctx, r, reserve)
-		if err == nil {
-			return d, nil
-		}
-		var others *othersFirst
-		if !errors.As(err, &others) {
-			return nil, err
-		}
-		rest := *r
-		rest.withheld = slices.Concat(r.withheld, others.clusters)
-		r = &rest
-	}
-}
-
-func (w *workspace) decideAmong(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
-	if r.Placement.Plans() {
-		return w.plan(ctx, r, reserve)
-	}
-	for {
-		// Which class the workload is of, and what the policies say of it.
-		c, cached, err := w.classOf(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		// Whether the workload keeps what it has. Otherwise, how the clusters rank for the class: locked and current, so that
-		// what is selected is there to be reserved.
-		d := new(Decision)
-		decided, err := w.tryKeeping(d, &choices{}, c, r, cached, reserve)
-		if !decided && err == nil {
-			err = w.withRanking(ctx, c, func(s snapshot.Snapshot) error {
-				switch {
-				case w.policiesOf(r) != c.Policy.Policies:
-					return errNewPolicies
-				case w.keepsOut(r):
-					return errKeptOut
-				}
-				return w.selectFor(d, &choices{}, c, r, &s, cached, reserve)
-			})
-		}
-		switch {
-		case errors.Is(err, errNewPolicies), errors.Is(err, errTaken):
-		case errors.Is(err, errKeptOut):
-			return w.plan(ctx, r, reserve)
-		case err != nil:
-			return nil, err
-		default:
-			return d, nil
-		}
-	}
 }
 
 // Result is the answer to one request of a batch: a decision or an error.

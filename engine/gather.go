@@ -93,7 +93,7 @@ func (l *lines) gatheredFor(cluster string) (all []*gathering) {
 }
 
 // gathers returns who of a workspace is to gather room, and where: the one that has waited longest of those that have waited for too long,
-// and would have a place on some cluster if that were empty. Of such clusters it is the one that lacks the least share of what it has.
+// and would have a place on some cluster if that were empty. It gathers on the cluster whose shortfall is the smallest part of its capacity.
 func (w *workspace) gathers(waiting []*waiter, now time.Time) *gathering {
 	byAge := slices.SortedFunc(slices.Values(waiting), func(a, b *waiter) int {
 		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.name, b.name))

@@ -194,8 +194,8 @@ func (d *Decision) costBeyond(leave []Verdict) int64 {
 // GainStage is the stage by which a workload leaves a cluster for a gain.
 const GainStage filter.Stage = "Gain"
 
-// ForGain returns which of request.Current a workload leaves for a gain of request.MinGain, if it leaves one and does not go to those
-// that are barred, into which it may go, and what is decided then; nil where it leaves none. It reserves nothing.
+// ForGain returns the cluster of request.Current that a workload leaves to gain at least request.MinGain, into which clusters it may go, and
+// the decision that follows; nil where it stays. It does not go to barred clusters. Nothing is reserved.
 func (e *Engine) ForGain(ctx context.Context, request Request, barred []string) (from string, into []string, d *Decision, err error) {
 	outscored, err := e.Outscored(ctx, request)
 	if err != nil || len(outscored) == 0 {

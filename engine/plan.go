@@ -416,9 +416,8 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 	return found, all
 }
 
-// eachFeasible yields the keys of the feasible clusters, best first, as they are without the workload. Where all that is chosen by is
-// the key, it leaves out those of which there are enough better ones in the same domains: as many as can be chosen there, and one to
-// tell why no other is.
+// eachFeasible yields the keys of the feasible clusters, best first, as they are without the workload. Where only the key orders them, it
+// leaves out clusters with enough better ones in the same domains: as many as can be chosen there, and one to tell why no other is.
 func (w *workspace) eachFeasible(c *class, tier int, r *Request, held *holding, plan *plan, constraints []spread.Constraint, number int, yield func(ranking.Key) bool) {
 	ranked := c.take()
 	w.current = w.takeOut(c, ranked, r, held)

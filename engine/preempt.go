@@ -35,9 +35,10 @@ type Preemption struct {
 	Victims []Victim
 	// Decision is what the workload gets once they are gone.
 	Decision *Decision
-	// Rest is what it needs for that beside what they free. That is free by now.
+	// Rest is what it needs beside what they free. It is free now.
 	//
-	// Invariant: it gets it, whoever asks meanwhile, where what they free is held for them, and the rest for nobody whom clusters count.
+	// Invariant: it gets both, whoever asks meanwhile, while what the victims free stays reserved for them, and Rest for an owner that no
+	// cluster counts.
 	Rest []capacity.Share
 	// Bounded: the search was cut short, so there may be fewer victims, or less important ones.
 	Bounded bool
@@ -111,8 +112,8 @@ func (e *Engine) Preempt(ctx context.Context, request Request, candidates []Cand
 	return &Preemption{Victims: s.best.victims, Decision: d, Rest: s.rest(d), Bounded: s.bounded}, nil
 }
 
-// rest is what a decision takes beside what those free that are given up for it. What a cluster counts of the workload itself, whose pods may
-// still run there, was free to none of the decisions.
+// rest is what a decision takes beyond what its victims free. What a cluster counts of the workload itself, whose pods may still run there,
+// was free to none of the decisions.
 func (s *preemption) rest(d *Decision) (shares []capacity.Share) {
 	freed := map[string]capacity.Resources{}
 	for _, v := range s.best.victims {

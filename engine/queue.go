@@ -17,8 +17,8 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// Blockers returns which objects keep a workload waiting, or some of its replicas: those that keep it from the cluster that is Nearest,
-// or its placement, where clusters are feasible and what it asks of several of them together cannot be met.
+// Blockers returns the objects that keep a workload, or some of its replicas, waiting: those that keep it from the Nearest cluster, or, where
+// clusters are feasible but cannot be combined, its placement.
 func (d *Decision) Blockers() []v1alpha1.QueueBlocker {
 	p := d.class.Placement
 	ofPlacement := func(field, message string) v1alpha1.QueueBlocker {

@@ -18,9 +18,9 @@ import (
 // maxOffers is how many workloads of a workspace are looked at for what others reclaim: the least important.
 const maxOffers = 128
 
-// SetOffers says which placed workloads of a workspace may lose clusters so that others get back what they are guaranteed and it has
-// borrowed, the least important first, in place of those that it said before. Where there are more of them, it returns the workspaces, by name,
-// in which somebody waits for what is guaranteed: they should stand in line anew, and may reclaim from these.
+// SetOffers replaces the list of placed workloads of a workspace that others may reclaim what they are guaranteed from, the least important
+// first. Where the list has grown, it returns the workspaces, by name, in which somebody waits for what is guaranteed: they should stand in
+// line anew.
 func (e *Engine) SetOffers(workspace logicalcluster.Name, offers []Candidate) (call []logicalcluster.Name) {
 	w := e.lookUp(workspace)
 	w.mu.Lock()

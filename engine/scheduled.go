@@ -42,31 +42,6 @@ func (e *Engine) Scheduled(ctx context.Context, request Request) (*placement.Pla
 	return r.Placement, nil
 }
 
-// decide is the whole path of a decision.
-func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
-	if err := r.validate(ctx); err != nil {
-		return nil, err
-	}
-	for {
-		in, policies, err := w.scheduled(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		d, err := w.decideAs(ctx, in, reserve)
-		if err != nil {
-			return nil, err
-		}
-		if d.class.Policy.Policies != policies {
-			continue // they have changed, and what they say of scheduling with them
-		}
-		if in != r {
-			d.InputsDigest = w.inputsDigest(r)
-		}
-		w.options.Metrics.Request(d.Cached)
-		return d, nil
-	}
-}
-
 // policyNotes say what of the scheduling of a placement is as policies say, and what of theirs does not count.
 func policyNotes(p *placement.Placement) (notes []string) {
 	if len(p.ByPolicies) > 0 {

@@ -106,7 +106,8 @@ const (
 
 // Capability is something that a cluster offers.
 type Capability struct {
-	// type names the capability, for example "gpu" or "storage".
+	// type names the capability, for example "gpu" or "storage". A placement requires it by the same name in
+	// capabilityRequirements[].type.
 	//
 	// +required
 	// +kubebuilder:validation:MinLength=1

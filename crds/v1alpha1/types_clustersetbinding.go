@@ -40,7 +40,8 @@ type ClusterSetBinding struct {
 
 // ClusterSetBindingSpec names a set.
 type ClusterSetBindingSpec struct {
-	// clusterSet is the name of the ClusterSet.
+	// clusterSet is the name of the ClusterSet in the platform's workspace. Its clusters can be used once the set grants them to this
+	// workspace, too.
 	//
 	// +required
 	// +kubebuilder:validation:MinLength=1

@@ -193,7 +193,8 @@ type ManifestPatch struct {
 
 // PatchOperation is one operation of a JSON patch.
 type PatchOperation struct {
-	// op is the operation.
+	// op is what happens at the path: add puts a value there, before others in a list; replace changes one that has to be there; remove
+	// takes it away. A patch that does not apply leaves the workload undelivered, and its condition says why.
 	//
 	// +required
 	// +kubebuilder:validation:Enum=add;remove;replace

@@ -46,7 +46,7 @@ type RebalancePlan struct {
 
 // RebalancePlanSpec says what moves where.
 type RebalancePlanSpec struct {
-	// aim is what the moves are for, in words for people.
+	// aim is what the moves are for. Write it for people: nothing depends on it.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024

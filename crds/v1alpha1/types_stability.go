@@ -36,8 +36,8 @@ type Stability struct {
 	// +kubebuilder:validation:MaxLength=63
 	Cooldown *metav1.Duration `json:"cooldown,omitempty"`
 
-	// budget is how many workloads of the placement move for a gain within an interval. The disruption budget of the workspace counts
-	// besides.
+	// budget is how many workloads of the placement move for a gain within an interval; others wait for the next. The disruption budget of
+	// the workspace counts besides.
 	//
 	// +optional
 	// +kubebuilder:default={}

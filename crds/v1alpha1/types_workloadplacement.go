@@ -338,7 +338,7 @@ type ReplicaScheduling struct {
 	// +kubebuilder:validation:Minimum=1
 	MinPerCluster int32 `json:"minPerCluster,omitempty"`
 
-	// maxPerCluster is how many replicas a cluster gets at most.
+	// maxPerCluster is how many replicas a cluster gets at most. Others go to other clusters, and wait where there are none.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=1
@@ -399,7 +399,7 @@ type ClusterWeight struct {
 
 // WorkloadAffinityTerm attracts workloads to the domains where others are, or repels them.
 type WorkloadAffinityTerm struct {
-	// type is Attract or Repel.
+	// type is Attract to be placed where the selected workloads are, Repel to be placed where they are not.
 	//
 	// +required
 	Type WorkloadAffinityType `json:"type"`
@@ -468,7 +468,7 @@ type ClusterGroup struct {
 	// +optional
 	LocationSelector *metav1.LabelSelector `json:"locationSelector,omitempty"`
 
-	// clusterSelector narrows that of the spec.
+	// clusterSelector narrows that of the spec: a cluster has to be selected by both.
 	//
 	// +optional
 	ClusterSelector *ClusterSelector `json:"clusterSelector,omitempty"`

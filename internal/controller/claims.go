@@ -100,12 +100,12 @@ func denies(binding *apisv1alpha2.APIBinding, resource schema.GroupResource, ver
 	return nil, nil
 }
 
-// missingVerbs are those of some verbs that are not among those that there are.
-func missingVerbs(verbs, there []string) []string {
-	if slices.Contains(there, "*") {
+// missingVerbs returns the wanted verbs that a claim does not have.
+func missingVerbs(wanted, claimed []string) []string {
+	if slices.Contains(claimed, "*") {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(verbs), func(v string) bool { return slices.Contains(there, v) })
+	return slices.DeleteFunc(slices.Clone(wanted), func(v string) bool { return slices.Contains(claimed, v) })
 }
 
 // patchOperation is one of a JSON patch.

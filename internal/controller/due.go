@@ -79,7 +79,7 @@ func (p *premises) same(o *premises) bool {
 type clusterMark struct {
 	// facts is the version of all that the cluster is but its capacity.
 	facts, usableNodes int64
-	// usage says what it counts, counting that it does so.
+	// usage is what it counts of workloads; counting is set while it counts them.
 	usage    *v1alpha1.ClusterUsage
 	counting bool
 	// delivers, silent and lost are of its agent.

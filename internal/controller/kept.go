@@ -93,7 +93,7 @@ func workFromKept(workspace logicalcluster.Name, kept *v1alpha1.Work) (*v1alpha1
 	return &work, true
 }
 
-// worksOf returns those of some Works that are of a workspace, as they are there; of the workspace that has them where that is empty.
+// worksOf returns the Works of a workspace, as they are there. An empty name means the workspace that has them all.
 func worksOf(workspace logicalcluster.Name, all []*v1alpha1.Work) (works []*v1alpha1.Work) {
 	for _, w := range all {
 		if workspace != "" {

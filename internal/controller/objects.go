@@ -68,42 +68,32 @@ func (w *workloadObject) DeepCopyObject() runtime.Object {
 // GetObjectKind implements runtime.Object.
 func (w *workloadObject) GetObjectKind() schema.ObjectKind { return &w.TypeMeta }
 
+// transforms are the informers' transformations of what is not a workload.
+var transforms = map[schema.GroupVersionResource]cache.TransformFunc{
+	bindingResource:    toBinding,
+	clusterResource:    typed[v1alpha1.ClusterRegistration],
+	usageResource:      typed[v1alpha1.ClusterUsage],
+	scoreResource:      typed[v1alpha1.ClusterScore],
+	configResource:     typed[v1alpha1.PlacementConfig],
+	placementResource:  typed[v1alpha1.WorkloadPlacement],
+	decisionResource:   typed[v1alpha1.PlacementDecision],
+	planResource:       typed[v1alpha1.RebalancePlan],
+	setResource:        typed[v1alpha1.ClusterSet],
+	setBindingResource: typed[v1alpha1.ClusterSetBinding],
+	configMapResource:  typed[corev1.ConfigMap],
+	workResource:       typed[v1alpha1.Work],
+	limitRangeResource: typed[corev1.LimitRange],
+	leaseResource:      typed[coordinationv1.Lease],
+}
+
 // transform returns the informer's transformation from what the API delivers to what is stored.
 //
 // Invariant: it never fails, whatever an object contains. An error would keep the informer of all tenants from syncing.
 func transform(resource schema.GroupVersionResource, table *workload.Table, deliver bool) cache.TransformFunc {
-	switch resource {
-	case bindingResource:
-		return toBinding
-	case clusterResource:
-		return typed[v1alpha1.ClusterRegistration]
-	case usageResource:
-		return typed[v1alpha1.ClusterUsage]
-	case scoreResource:
-		return typed[v1alpha1.ClusterScore]
-	case configResource:
-		return typed[v1alpha1.PlacementConfig]
-	case placementResource:
-		return typed[v1alpha1.WorkloadPlacement]
-	case decisionResource:
-		return typed[v1alpha1.PlacementDecision]
-	case planResource:
-		return typed[v1alpha1.RebalancePlan]
-	case setResource:
-		return typed[v1alpha1.ClusterSet]
-	case setBindingResource:
-		return typed[v1alpha1.ClusterSetBinding]
-	case configMapResource:
-		return typed[corev1.ConfigMap]
-	case workResource:
-		return typed[v1alpha1.Work]
-	case limitRangeResource:
-		return typed[corev1.LimitRange]
-	case leaseResource:
-		return typed[coordinationv1.Lease]
-	default:
-		return func(content any) (any, error) { return toWorkload(table, deliver, content) }
+	if f := transforms[resource]; f != nil {
+		return f
 	}
+	return func(content any) (any, error) { return toWorkload(table, deliver, content) }
 }
 
 // object is a pointer to an API type.

@@ -24,11 +24,13 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// watched are all resources that informers are made for, with a kind of each and an example that has all that can hurt.
-var watched = []struct {
+type example struct {
 	resource schema.GroupVersionResource
 	example  string
-}{
+}
+
+// watched are all resources that informers are made for, with a kind of each and an example that has all that can hurt.
+var watched = []example{
 	{clusterResource, `
 apiVersion: tmc.kcp.io/v1alpha1
 kind: ClusterRegistration
@@ -100,6 +102,42 @@ metadata: {name: a, namespace: ns, uid: u, annotations: {kcp.io/cluster: w}}
 data: {a.rego: package placement}
 binaryData: {a: YWJj}
 immutable: false
+`},
+	{bindingResource, `
+apiVersion: apis.kcp.io/v1alpha2
+kind: APIBinding
+metadata: {name: a, uid: u, annotations: {kcp.io/cluster: w}, managedFields: [{manager: m, operation: Update, time: "2026-01-01T00:00:00Z", fieldsType: FieldsV1, fieldsV1: {"f:spec": {"f:permissionClaims": {}}}}]}
+spec: {reference: {export: {path: "root:placement", name: tmc.kcp.io}}, permissionClaims: [{group: apps, resource: deployments, verbs: [get], identityHash: h, state: Accepted, selector: {matchAll: true}}]}
+status: {phase: Bound, boundResources: [{group: tmc.kcp.io, resource: works, storageVersions: [v1alpha1], schema: {name: works, UID: u, identityHash: h}}], appliedPermissionClaims: [{resource: configmaps, verbs: [get], selector: {matchAll: true}}], conditions: [{type: Ready, status: "True", lastTransitionTime: "2026-01-01T00:00:00Z"}]}
+`},
+	{usageResource, `
+apiVersion: tmc.kcp.io/v1alpha1
+kind: ClusterUsage
+metadata: {name: a, uid: u, annotations: {kcp.io/cluster: w}}
+clusterUID: u
+allocatable: {cpu: "4"}
+allocated: {cpu: "1"}
+workloads: [{uid: u, requests: {cpu: "1"}}]
+`},
+	{scoreResource, `
+apiVersion: tmc.kcp.io/v1alpha1
+kind: ClusterScore
+metadata: {name: a, uid: u, annotations: {kcp.io/cluster: w}}
+clusterName: a
+scores: [{name: carbon, value: 70}]
+validUntil: "2026-01-01T00:00:00Z"
+`},
+	{limitRangeResource, `
+apiVersion: v1
+kind: LimitRange
+metadata: {name: a, namespace: ns, uid: u, annotations: {kcp.io/cluster: w}}
+spec: {limits: [{type: Container, max: {cpu: "4"}, min: {cpu: 1m}, default: {cpu: "1"}, defaultRequest: {cpu: 100m}, maxLimitRequestRatio: {cpu: "10"}}]}
+`},
+	{leaseResource, `
+apiVersion: coordination.k8s.io/v1
+kind: Lease
+metadata: {name: a, namespace: ns, uid: u, annotations: {kcp.io/cluster: w}}
+spec: {holderIdentity: a, leaseDurationSeconds: 40, acquireTime: "2026-01-01T00:00:00.000000Z", renewTime: "2026-01-01T00:00:00.000000Z", leaseTransitions: 1, strategy: OldestEmulationVersion, preferredHolder: b}
 `},
 	{schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}, `
 apiVersion: batch/v1
@@ -191,6 +229,11 @@ func TestTransformNeverFails(t *testing.T) {
 	worst := []any{
 		"1e-99999999", "1E+0099999999", strings.Repeat("9", 1<<16), "2026-01-01t00:00:00z", "2026-01-01T00:00:00ZTx", "", "x",
 		nil, true, int64(1) << 62, 1e300, -0.5, map[string]any{}, map[string]any{"a": "b"}, map[string]any{"": nil}, []any{}, []any{nil, "a", map[string]any{}}, nested,
+	}
+	for resource := range transforms {
+		if !slices.ContainsFunc(watched, func(w example) bool { return w.resource == resource }) {
+			t.Errorf("%s are watched, and no example has all that can hurt in one", resource.Resource)
+		}
 	}
 	for _, w := range watched {
 		t.Run(w.resource.Resource, func(t *testing.T) {

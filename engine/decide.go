@@ -1,0 +1,89 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/kcp-placement/placement/engine/snapshot"
+)
+
+// decide is the whole path of a decision, as policies that are in force schedule the workload.
+func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
+	if err := r.validate(ctx); err != nil {
+		return nil, err
+	}
+	for {
+		in, policies, err := w.scheduled(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		d, err := w.decideAs(ctx, in, reserve)
+		if err != nil {
+			return nil, err
+		}
+		if d.class.Policy.Policies != policies {
+			continue // they have changed, and what they say of scheduling with them
+		}
+		if in != r {
+			d.InputsDigest = w.inputsDigest(r)
+		}
+		w.options.Metrics.Request(d.Cached)
+		return d, nil
+	}
+}
+
+// decideAs decides for a request as it is scheduled. Where others come first on clusters that it would choose, it does so without these.
+func (w *workspace) decideAs(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
+	for {
+		d, err := w.decideAmong(ctx, r, reserve)
+		if err == nil {
+			return d, nil
+		}
+		var others *othersFirst
+		if !errors.As(err, &others) {
+			return nil, err
+		}
+		rest := *r
+		rest.withheld = slices.Concat(r.withheld, others.clusters)
+		r = &rest
+	}
+}
+
+// decideAmong decides for a request on the clusters that are not withheld from it.
+func (w *workspace) decideAmong(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
+	if r.Placement.Plans() {
+		return w.plan(ctx, r, reserve)
+	}
+	for {
+		// Which class the workload is of, and what the policies say of it.
+		c, cached, err := w.classOf(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		// Whether the workload keeps what it has. Otherwise, how the clusters rank for the class: locked and current, so that
+		// what is selected is there to be reserved.
+		d := new(Decision)
+		decided, err := w.tryKeeping(d, &choices{}, c, r, cached, reserve)
+		if !decided && err == nil {
+			err = w.withRanking(ctx, c, func(s snapshot.Snapshot) error {
+				switch {
+				case w.policiesOf(r) != c.Policy.Policies:
+					return errNewPolicies
+				case w.keepsOut(r):
+					return errKeptOut
+				}
+				return w.selectFor(d, &choices{}, c, r, &s, cached, reserve)
+			})
+		}
+		switch {
+		case errors.Is(err, errNewPolicies), errors.Is(err, errTaken):
+		case errors.Is(err, errKeptOut):
+			return w.plan(ctx, r, reserve)
+		case err != nil:
+			return nil, err
+		default:
+			return d, nil
+		}
+	}
+}
