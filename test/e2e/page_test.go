@@ -18,8 +18,9 @@ type page struct {
 
 var (
 	typed = regexp.MustCompile("(?ms)^```sh\n(.*?)^```\n(?:\n```text\n(.*?)^```$)?")
-	// varies is what differs from one time to another, beside the last column of kubectl get: its age.
-	varies = regexp.MustCompile(`(?m) +[0-9smh]+$|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
+	// varies is what differs from one time to another, beside the last column of kubectl get: its age. kubectl wait may log that its
+	// watch has ended when it is done.
+	varies = regexp.MustCompile(`(?m) +[0-9smh]+$|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ|^I\d{4} .* reflector\.go:.*"Warning: watch ended with error".*\n`)
 )
 
 func readPage(t *testing.T, path string) *page {
