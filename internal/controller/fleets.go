@@ -171,9 +171,7 @@ func (f *fleets) look(name logicalcluster.Name, o *cacheView, now *workspace) (h
 		f.version++
 		said := &shares{Workspace: sharing.NewWorkspace(name, "", t.registered, o.readableSets(), o.setBindings), terms: t}
 		for _, s := range o.sets {
-			for _, g := range s.Spec.Grants {
-				said.names = append(said.names, g.Workspace)
-			}
+			said.names = append(said.names, workspacesOf(s)...)
 		}
 		for _, b := range o.setBindings {
 			said.names = append(said.names, b.Spec.Workspace)
@@ -195,6 +193,14 @@ func (f *fleets) look(name logicalcluster.Name, o *cacheView, now *workspace) (h
 		return nil, nil
 	}
 	return f.find(v.Fleet), v.Grants
+}
+
+// workspacesOf are those that the grants of a set name.
+func workspacesOf(set *v1alpha1.ClusterSet) (all []v1alpha1.WorkspaceReference) {
+	for i := range set.Spec.Grants {
+		all = append(all, set.Spec.Grants[i].Workspace)
+	}
+	return all
 }
 
 // holds returns the fleet to which a workspace is tied by what is decided, empty where it is not.
@@ -306,6 +312,18 @@ func (f *fleets) unresolved(r v1alpha1.WorkspaceReference) error {
 		return err
 	}
 	return nil
+}
+
+// resolving reports whether it is about to be read which workspaces some references mean. Nothing is said of them until then, or who names a
+// path would be told by that whether others have named it before.
+func (f *fleets) resolving(references ...v1alpha1.WorkspaceReference) bool {
+	return slices.ContainsFunc(references, func(r v1alpha1.WorkspaceReference) bool {
+		if r.Path == "" {
+			return false
+		}
+		_, err := f.at("", r.Path)
+		return errors.Is(err, errPathUntried)
+	})
 }
 
 // notOpen returns why nothing is decided on a fleet yet.

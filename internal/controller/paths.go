@@ -66,8 +66,11 @@ const (
 	pathsToldEvery = time.Second
 )
 
-// errPathUnread is why it is not known yet what is at a path.
-var errPathUnread = errors.New("it has not been read yet which workspace that is")
+// errPathUntried and errPathUnread are why it is not known yet what is at a path: nobody has tried to read it, or that has failed.
+var (
+	errPathUntried = errors.New("it is about to be read which workspace that is")
+	errPathUnread  = errors.New("it could not be read yet which workspace that is")
+)
 
 // unreadablePath is why the controller cannot know which workspace is at a path, whether there is one or not.
 type unreadablePath struct{ parent logicalcluster.Path }
@@ -157,7 +160,7 @@ func (p *paths) of(by logicalcluster.Name, path string) (logicalcluster.Name, er
 	defer p.mu.Unlock()
 	at := p.found[path]
 	if at == nil {
-		at = &atPath{err: errPathUnread}
+		at = &atPath{err: errPathUntried}
 		p.found[path] = at
 	}
 	if !at.followed {
@@ -237,6 +240,19 @@ func (p *paths) follows(asked pathAsked) *atPath {
 	return at
 }
 
+// failed has it be told that a path could not be read, if it never has been.
+func (p *paths) failed(at *atPath) {
+	p.mu.Lock()
+	first := errors.Is(at.err, errPathUntried)
+	if first {
+		at.err = errPathUnread
+	}
+	p.mu.Unlock()
+	if first {
+		p.tell()
+	}
+}
+
 // follow reads what is at a path, and has it read again in time.
 func (p *paths) follow(ctx context.Context, asked pathAsked) {
 	at := p.follows(asked)
@@ -258,6 +274,7 @@ func (p *paths) follow(ctx context.Context, asked pathAsked) {
 	case err != nil:
 		klog.FromContext(ctx).Error(err, "It cannot be read which workspace is at a path", "path", path)
 		p.queue.AddRateLimited(asked)
+		p.failed(at)
 		return // it is taken to be what it was
 	}
 	p.mu.Lock()

@@ -137,3 +137,35 @@ func TestPathsTakeTurns(t *testing.T) {
 		}
 	})
 }
+
+// TestNamingAPathTellsNothing: who names a path is told the same, by the same events, whether others have named it before or not.
+func TestNamingAPathTellsNothing(t *testing.T) {
+	told := map[string]string{}
+	for _, path := range []string{"root:secret", "root:nobody"} {
+		e := newEstate(t, []string{"a"}, map[string]string{"red": "4"})
+		p := unreadPaths(func() {})
+		p.now = func() time.Time { return e.now }
+		p.read = func(_ context.Context, _ logicalcluster.Path, name string) (logicalcluster.Name, error) {
+			return "", apierrors.NewNotFound(workspaceResource.GroupResource(), name)
+		}
+		e.platform.fleets.at = p.of
+		read := func(by logicalcluster.Name, path string) {
+			e.settle()
+			p.follow(t.Context(), pathAsked{by, path})
+			e.later(time.Minute)
+			e.later(time.Minute)
+		}
+		e.put("other", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSet, metadata: {name: s}, spec: {clusterSelector: {}, grants: [{name: x, workspace: {path: "root:secret"}}]}}`)
+		read("other", "root:secret")
+		e.put("red", `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSetBinding, metadata: {name: probe}, spec: {clusterSet: shared, workspace: {path: "`+path+`"}}}`)
+		read("red", path)
+		for _, event := range e.in("red").Events() {
+			if event.About == "ClusterSetBinding probe" {
+				told[path] += fmt.Sprintln(event.Type, event.Reason, strings.ReplaceAll(event.Message, path, "PATH"))
+			}
+		}
+	}
+	if secret, nobody := told["root:secret"], told["root:nobody"]; secret != nobody || !strings.Contains(secret, "NotGranted") {
+		t.Errorf("of a path that others have named:\n%s\nof another:\n%s", secret, nobody)
+	}
+}

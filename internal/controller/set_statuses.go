@@ -435,7 +435,9 @@ func (w *workspace) updateSets(ctx context.Context, o *cacheView, r *result) {
 		if last, found := w.sharing.sets[shown.UID]; found {
 			kept[shown.UID] = last
 		}
-		sharingStatus(w, kept, shown, countsEvery, report.fill, func(s *v1alpha1.ClusterSet) (*v1alpha1.ClusterSet, error) { return w.writeSet(ctx, s) }, r)
+		if !w.fleets.resolving(workspacesOf(shown)...) {
+			sharingStatus(w, kept, shown, countsEvery, report.fill, func(s *v1alpha1.ClusterSet) (*v1alpha1.ClusterSet, error) { return w.writeSet(ctx, s) }, r)
+		}
 		charged = append(charged, report.charged()...)
 	}
 	w.sharing.sets = kept
@@ -477,6 +479,9 @@ func (w *workspace) updateBindings(ctx context.Context, o *cacheView, every time
 		}
 		if last, found := w.sharing.bindings[shown.UID]; found {
 			kept[shown.UID] = last
+		}
+		if w.fleets.resolving(b.Spec.Workspace) {
+			continue
 		}
 		sharingStatus(w, kept, shown, every, report.fill, func(s *v1alpha1.ClusterSetBinding) (*v1alpha1.ClusterSetBinding, error) {
 			return w.writeSetBinding(ctx, s)
