@@ -3,11 +3,15 @@ package live
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
@@ -19,15 +23,17 @@ import (
 // sharing reads the workspaces that a workspace shares clusters with: those whose sets it binds, as far as clusters are concerned, and
 // with --with-teams those that its own sets are granted to.
 func (r *reading) sharing(ctx context.Context, own manifest.Live) error {
+	var unread []*v1alpha1.ClusterSetBinding
 	for _, b := range typed[v1alpha1.ClusterSetBinding](own, "ClusterSetBinding") {
 		of := b.Spec.Workspace.String()
 		switch err := r.clusters(ctx, of); {
 		case apierrors.IsForbidden(err), apierrors.IsNotFound(err):
-			r.standIn(own, b)
+			unread = append(unread, b)
 		case err != nil:
 			return fmt.Errorf("reading the clusters of workspace %s: %w", of, err)
 		}
 	}
+	r.standIn(own, unread)
 	teams := map[string]bool{}
 	for _, set := range typed[v1alpha1.ClusterSet](own, "ClusterSet") {
 		for i := range set.Spec.Grants {
@@ -81,10 +87,44 @@ func (r *reading) clusters(ctx context.Context, path string) error {
 	return nil
 }
 
-// standIn registers the clusters of a binding as its status tells of them, for those who may not read the registrations.
-func (r *reading) standIn(own manifest.Live, b *v1alpha1.ClusterSetBinding) {
-	r.note("The clusters of workspace %s may not be read. They are taken to be as the status of ClusterSetBinding %s tells of them, by location and what is free: labels, capabilities and taints are not known, and what asks for these does not match.",
-		b.Spec.Workspace, b.Name)
+// standIn registers the clusters of bindings as their statuses tell of them, for those who may not read the registrations, and those on
+// which the workspace still has something. What its decisions are copies of may not be read then either, so that they count themselves.
+func (r *reading) standIn(own manifest.Live, unread []*v1alpha1.ClusterSetBinding) {
+	at := slices.IndexFunc(r.all, func(l manifest.Live) bool { return l.Name == own.Name })
+	objects := slices.Clone(own.Objects)
+	copies := false
+	for i, o := range objects {
+		if of := o.GetAnnotations()[v1alpha1.AnnotationCopyOf]; o.GetKind() == "PlacementDecision" && of != "" && !r.read[logicalcluster.Name(of)] {
+			copies, objects[i] = true, o.DeepCopy()
+			unstructured.RemoveNestedField(objects[i].Object, "metadata", "annotations", v1alpha1.AnnotationCopyOf)
+		}
+	}
+	if at < 0 || len(unread) == 0 && !copies {
+		return
+	}
+	has := reserved(own)
+	registered := map[string]bool{}
+	for _, b := range unread {
+		r.note("The clusters of workspace %s may not be read. They are taken to be as the status of ClusterSetBinding %s tells of them, by location and what is free: labels, capabilities and taints are not known, and what asks for these does not match.",
+			b.Spec.Workspace, b.Name)
+		for _, c := range b.Status.Clusters {
+			objects = append(objects, registrationOf(c, has[c.Name]))
+			registered[c.Name] = true
+		}
+	}
+	if copies {
+		for _, name := range slices.Sorted(maps.Keys(has)) {
+			if !registered[name] {
+				r.note("Cluster %s is known by the decisions of this workspace only, which has something there still.", name)
+				objects = append(objects, registrationOf(v1alpha1.SharedCluster{Name: name, Ready: true}, has[name]))
+			}
+		}
+	}
+	r.all[at].Objects = objects
+}
+
+// reserved is how much decisions of a workspace reserve on each cluster.
+func reserved(own manifest.Live) map[string]capacity.Resources {
 	has := map[string]capacity.Resources{}
 	for _, slice := range typed[v1alpha1.PlacementDecision](own, "PlacementDecision") {
 		for i := range slice.Decisions {
@@ -99,14 +139,7 @@ func (r *reading) standIn(own manifest.Live, b *v1alpha1.ClusterSetBinding) {
 			}
 		}
 	}
-	for i := range r.all {
-		if r.all[i].Name != own.Name {
-			continue
-		}
-		for _, c := range b.Status.Clusters {
-			r.all[i].Objects = append(r.all[i].Objects, registrationOf(c, has[c.Name]))
-		}
-	}
+	return has
 }
 
 // registrationOf is a registration of a cluster with what is free there, beside what the workspace has already.
