@@ -834,7 +834,7 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 
 	var b strings.Builder
 	if len(q.world.fleet) == 0 {
-		b.WriteString("no clusters are registered in this workspace")
+		b.WriteString("no clusters are registered in this workspace, and no ClusterSetBinding gives it any")
 	} else {
 		fmt.Fprintf(&b, "%d of %d clusters are feasible", len(feasible), len(q.world.fleet))
 	}

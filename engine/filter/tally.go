@@ -45,7 +45,7 @@ func (t *Tally) add(stage, n int) {
 // String is for example "0 of 3 clusters are feasible: 1 rejected by Ready, 2 rejected by Capacity".
 func (t *Tally) String() string {
 	if t.Clusters == 0 {
-		return "no clusters are registered in this workspace"
+		return "no clusters are registered in this workspace, and no ClusterSetBinding gives it any"
 	}
 	var rejected []string
 	for i, n := range t.rejected {

@@ -79,14 +79,16 @@ func SetsOf(w *Workspace, lookup Lookup, allocatable func(cluster string) capaci
 		}
 		g := Grant{Workspace: team, Message: "the workspace has no ClusterSetBinding for the set", Unanswered: true}
 		for _, b := range view.Bindings {
-			switch {
-			case b.Spec.ClusterSet != set || b.Fleet != w.Name:
+			switch owner := lookup(b.Spec.Workspace); {
+			case b.Spec.ClusterSet != set || owner == nil || owner.Name != w.Name:
 			case b.Reason == Bound:
 				return Grant{Workspace: team, Bound: true}
 			case b.Reason == OwnFleet:
 				g.Message, g.Unanswered = "the workspace uses clusters of its own", false
 			case b.Reason == OtherFleet:
 				g.Message, g.Unanswered = "the workspace uses the clusters of another workspace", false
+			case b.Reason == InvalidGrant:
+				g.Message, g.Unanswered = "the ClusterSet, or this grant, has errors, and nothing new is placed until they are mended", false
 			}
 		}
 		return g

@@ -153,6 +153,19 @@ func TestHidden(t *testing.T) {
 	}
 }
 
+// TestAGrantWithErrors: where a team has bound a set by a grant with errors, its owners are told of these, and not to have it bound.
+func TestAGrantWithErrors(t *testing.T) {
+	all := world(t, map[string]workspace{
+		"platform": {clusters: "a1", sets: map[string]string{"gold": `{clusterSelector: {}, grants: [{name: team, workspace: {path: "root:team"}, quota: {cpu: "-1"}}]}`}},
+		"team":     {bindings: []string{"platform/gold"}},
+	})
+	for _, s := range sharing.SetsOf(all["platform"], among(all), func(string) capacity.Resources { return capacity.Resources{} }) {
+		if g := s.Grants[0]; g.Bound || g.Unanswered || !strings.Contains(g.Message, "has errors") {
+			t.Errorf("%+v", g)
+		}
+	}
+}
+
 // TestSets: what a platform team is told of its sets.
 func TestSets(t *testing.T) {
 	for _, test := range []struct {
