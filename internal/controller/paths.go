@@ -193,7 +193,7 @@ func (p *paths) run(ctx context.Context) {
 					return
 				}
 				if asked == (pathAsked{}) {
-					p.tellNow()
+					p.tell()
 				} else {
 					p.follow(ctx, asked)
 				}
@@ -204,18 +204,18 @@ func (p *paths) run(ctx context.Context) {
 	reading.Wait()
 }
 
-// tell has changed be called, now or once pathsToldEvery is over.
+// tell calls changed, at once or when pathsToldEvery is over.
 func (p *paths) tell() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.queue.AddAfter(pathAsked{}, p.told.Add(pathsToldEvery).Sub(p.now()))
-}
-
-// tellNow calls changed.
-func (p *paths) tellNow() {
-	p.mu.Lock()
-	p.told = p.now()
+	wait := p.told.Add(pathsToldEvery).Sub(p.now())
+	if wait <= 0 {
+		p.told = p.now()
+	}
 	p.mu.Unlock()
+	if wait > 0 {
+		p.queue.AddAfter(pathAsked{}, wait)
+		return
+	}
 	p.changed()
 }
 
