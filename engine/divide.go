@@ -206,8 +206,7 @@ func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, oth
 	all := w.join(p.kept, p.doubtful[:p.standing], others)
 	slices.SortStableFunc(all, bestFirst)
 	has, want := p.has(), plan.replicas
-	room := has + plan.more(all)
-	if room < want {
+	lack := func(room int64) {
 		plan.why = cmp.Or(plan.why, fmt.Sprintf("there is room for %d of %d replicas", room, plan.replicas))
 		if !plan.division.Partial { // as before, or not at all
 			if want = has; room > has {
@@ -216,7 +215,17 @@ func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, oth
 			all = slices.DeleteFunc(all, func(o place) bool { return o.has == 0 })
 		}
 	}
+	if room := has + plan.more(all); room < want {
+		lack(room)
+	}
 	shares := plan.sharesWithin(want, has, all, w.weights(plan.division, all))
+	if plan.budget != nil && sumOf(shares) < want { // of sets that share some of their clusters
+		all = plan.apart(all)
+		if shares = plan.shares(want, has, all, w.weights(plan.division, all)); sumOf(shares) < want {
+			lack(sumOf(shares))
+			shares = plan.shares(want, has, all, w.weights(plan.division, all))
+		}
+	}
 	stands, loses, current := false, false, map[string]int64{}
 	given = make([]place, 0, len(all))
 	for i, share := range shares {
@@ -254,6 +263,13 @@ func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, oth
 		return nil, plan.running(&less)
 	}
 	return given, nil
+}
+
+func sumOf(shares []int64) (sum int64) {
+	for _, share := range shares {
+		sum += share
+	}
+	return sum
 }
 
 // shares divides n replicas among clusters, the best first, which have so many in all.

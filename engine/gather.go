@@ -126,7 +126,7 @@ func (w *workspace) gathersOn(o *waiter, now time.Time) (cluster string) {
 			}
 			var empty snapshot.Row
 			row.Without(capacity.Resources{}, row.Reserved, row.Allocated, &empty)
-			if c.First(&empty, false, now) == nil && w.window.grants.setOf(row.Name) >= 0 && w.ledger.Allows(row.Name, asks) {
+			if c.First(&empty, false, now) == nil && w.window.grants.groupOf(row.Name) >= 0 && w.ledger.Allows(row.Name, asks) {
 				least, cluster = lacks, row.Name
 			}
 		}

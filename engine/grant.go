@@ -5,7 +5,7 @@ package engine
 type Grant struct {
 	// Set is the name of the ClusterSet.
 	Set string
-	// Clusters of the fleet that the set has. One that is in two of them is of the first set by name.
+	// Clusters of the fleet that the set has. What is promised on one that several sets have counts in each, and the quotas of all hold.
 	Clusters []string
 	// Quota is the most that the workspace may be promised on all of them, ClusterQuota on each.
 	Quota        map[string]int64

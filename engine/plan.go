@@ -394,7 +394,7 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 			if plan.division != nil {
 				row := w.rowWithout(held, position)
 				one.room, one.free = plan.roomOn(row)
-				one.room = min(one.room, plan.budget.times(plan.budget.setAt(position), plan.one.Requests))
+				one.room = min(one.room, plan.budget.timesOn(plan.budget.groupAt(position), plan.one.Requests))
 				if one.room < plan.minimum || plan.division.Excludes(row.Cluster) {
 					return true
 				}

@@ -52,7 +52,7 @@ func (d *Decision) Blockers() []v1alpha1.QueueBlocker {
 		case filter.Capacity:
 			all = append(all, ofCluster("status.allocatable"))
 		case filter.Quota:
-			all = append(all, v1alpha1.QueueBlocker{Kind: "ClusterSet", Name: d.setOf(cluster), Field: "spec.grants", Message: message})
+			all = append(all, v1alpha1.QueueBlocker{Kind: "ClusterSet", Name: d.boundedBy(cluster), Field: "spec.grants", Message: message})
 		default:
 			all = append(all, ofCluster(""))
 		}

@@ -1,254 +1,13 @@
 package engine
 
 import (
-	"fmt"
-	"math"
 	"slices"
 
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/internal/ranking"
 	"github.com/kcp-placement/placement/engine/snapshot"
-	"github.com/kcp-placement/placement/internal/int128"
 )
-
-// budget is what one workload may be promised in each set of clusters of which a quota bounds the whole: what it has there, and what is
-// left for all. What is chosen is taken from it. A quota of a set is about several clusters, so it is no part of a ranking.
-//
-// Invariant: a workload may always be promised as much as it is, wherever in the set.
-type budget struct {
-	grants *grants
-	// sets are the indices of the grants by position, left is by these.
-	sets []int32
-	left [][]capacity.Left
-	// rejected is how many feasible clusters of each tier it keeps from being selected.
-	rejected []int
-}
-
-// budgetOf is the budget of a workload; nil where no quota bounds a whole set.
-func (w *workspace) budgetOf(held *holding) *budget {
-	if w.window == nil || w.window.grants == nil {
-		return nil
-	}
-	left := w.ledger.Left()
-	if left == nil {
-		return nil
-	}
-	b := &budget{grants: w.window.grants, sets: w.window.sets, left: left}
-	if held.gone != nil {
-		for i := range held.gone.stakes {
-			b.add(held.gone.stakes[i].cluster, held.gone.stakes[i].promised, 1)
-		}
-	}
-	if !held.former {
-		for _, of := range b.left { // more may be promised than the quota has
-			for i := range of {
-				if of[i].Amount.Less(int128.Int{}) {
-					of[i].Amount = int128.Int{}
-				}
-			}
-		}
-	}
-	for i := range held.Shares {
-		b.add(held.Shares[i].Cluster, held.Shares[i].Amount, 1)
-	}
-	return b
-}
-
-// growthOf is the budget for what a workload asks for beyond what is promised to it where it runs.
-func (w *workspace) growthOf(r *Request, held *holding) *budget {
-	if len(r.Current) == 0 {
-		return nil
-	}
-	b := w.budgetOf(held)
-	for i := range r.Current {
-		b.add(r.Current[i].Name, held.promisedOn(r.Current[i].Name), -1)
-	}
-	return b
-}
-
-// promisedOn is what is promised on a cluster to the workload itself, not to a former one of its name.
-func (h *holding) promisedOn(cluster string) capacity.Resources {
-	if had := h.ShareOn(cluster); had != nil && !h.former {
-		return had.Amount
-	}
-	return capacity.Resources{}
-}
-
-// exceeding is why a workload that runs on a cluster cannot grow there; nil where it can, or does not grow.
-func (b *budget) exceeding(position int, promised, asks capacity.Resources) *filter.Rejection {
-	if b == nil || promised.Same(asks) {
-		return nil
-	}
-	return b.rejection(position, asks.Combine(promised, func(asks, promised int64) int64 { return max(0, asks-promised) }))
-}
-
-// add gives back, or takes where by is -1, what is promised on a cluster.
-func (b *budget) add(cluster string, amount capacity.Resources, by int) {
-	if b != nil {
-		b.addTo(b.grants.setOf(cluster), amount, by)
-	}
-}
-
-func (b *budget) addTo(set int, amount capacity.Resources, by int) {
-	if set < 0 {
-		return
-	}
-	for i := range b.left[set] {
-		l := &b.left[set][i]
-		if one := int128.Of(amount.Get(l.Resource)); by > 0 {
-			l.Amount = l.Amount.Add(one)
-		} else {
-			l.Amount = l.Amount.Sub(one)
-		}
-	}
-}
-
-// take takes what is promised on clusters.
-func (b *budget) take(choices ...Choice) {
-	for i := range choices {
-		b.add(choices[i].Name, choices[i].Reserved, -1)
-	}
-}
-
-// lacks returns the resource of which a set has too little left for an amount; nil where it has enough.
-func (b *budget) lacks(set int, asks capacity.Resources) *capacity.Left {
-	if b == nil || set < 0 {
-		return nil
-	}
-	for i := range b.left[set] {
-		l := &b.left[set][i]
-		if asked := asks.Get(l.Resource); asked > 0 && l.Amount.Less(int128.Of(asked)) {
-			return l
-		}
-	}
-	return nil
-}
-
-func (b *budget) setAt(position int) int {
-	if b == nil {
-		return -1
-	}
-	return int(b.sets[position])
-}
-
-// overdrawn reports whether more has been taken than there was.
-func (b *budget) overdrawn() bool {
-	return b != nil && slices.ContainsFunc(b.left, func(of []capacity.Left) bool {
-		return slices.ContainsFunc(of, func(l capacity.Left) bool { return l.Amount.Less(int128.Int{}) })
-	})
-}
-
-// plenty is more often than anything is asked for.
-const plenty = math.MaxInt32
-
-// times is how often an amount can be taken from a set.
-func (b *budget) times(set int, asks capacity.Resources) int64 {
-	n := int64(plenty)
-	if b == nil || set < 0 {
-		return n
-	}
-	for _, l := range b.left[set] {
-		if asked := asks.Get(l.Resource); asked > 0 {
-			n = min(n, max(0, l.Amount.Int64())/asked)
-		}
-	}
-	return n
-}
-
-// timesInAll is how often an amount can be taken from all sets together.
-func (b *budget) timesInAll(asks capacity.Resources) (n int64) {
-	if b == nil {
-		return plenty
-	}
-	for set := range b.left {
-		n = min(plenty, n+b.times(set, asks))
-	}
-	return n
-}
-
-// binds reports whether a workload of a class may be kept from any choice of so many clusters.
-func (b *budget) binds(c *class, number int) bool {
-	if b == nil {
-		return false
-	}
-	if c.Workload.PerNode {
-		return true
-	}
-	for set := range b.left {
-		if b.times(set, c.Workload.Requests) < int64(number) {
-			return true
-		}
-	}
-	return false
-}
-
-// clone is a budget to take from that leaves this one as it is.
-func (b *budget) clone() *budget {
-	if b == nil {
-		return nil
-	}
-	c := *b
-	c.left = make([][]capacity.Left, len(b.left))
-	for i := range c.left {
-		c.left[i] = slices.Clone(b.left[i])
-	}
-	return &c
-}
-
-// rejection is why a set has too little left for what a workload asks for on a cluster; nil where it has enough.
-func (b *budget) rejection(position int, asks capacity.Resources) *filter.Rejection {
-	l := b.lacks(b.setAt(position), asks)
-	if l == nil {
-		return nil
-	}
-	short := capacity.QuotaError{Set: b.grants.all[b.setAt(position)].Set, Resource: l.Resource, Asked: asks.Get(l.Resource), Left: l.Amount.Int64()}
-	return &filter.Rejection{Stage: filter.Quota, Message: short.Error()}
-}
-
-// obstacle is the rejection with what would remove it.
-func (b *budget) obstacle(position int, asks capacity.Resources) (filter.Obstacle, bool) {
-	l := b.lacks(b.setAt(position), asks)
-	if l == nil {
-		return filter.Obstacle{}, false
-	}
-	more := int128.Of(asks.Get(l.Resource)).Sub(l.Amount).Int64()
-	needs := fmt.Sprintf("%s more %s in the quota of ClusterSet %s", capacity.Format(l.Resource, more, true), l.Resource, b.grants.all[b.setAt(position)].Set)
-	return filter.NewObstacle(*b.rejection(position, asks), needs), true
-}
-
-// rejecting is the budget that a selection began with, for those who ask why, after it was used up to b; nil where b kept nothing.
-func (b *budget) rejecting(used *budget) *budget {
-	if used == nil {
-		return nil
-	}
-	b.rejected = used.rejected
-	return b
-}
-
-// count counts the feasible clusters of a tier that are rejected.
-func (b *budget) count(tier int, ranked *ranking.Ranking, rejects func(position int) bool) {
-	if b == nil {
-		return
-	}
-	for tier >= len(b.rejected) {
-		b.rejected = append(b.rejected, 0)
-	}
-	b.rejected[tier] = 0
-	for position, key := range ranked.Keys() {
-		if key != 0 && rejects(position) {
-			b.rejected[tier]++
-		}
-	}
-}
-
-// excluded is how many feasible clusters of a tier are rejected.
-func (b *budget) excluded(tier int) int {
-	if b == nil || tier >= len(b.rejected) {
-		return 0
-	}
-	return b.rejected[tier]
-}
 
 // exceeded reports whether there is too little for a workload that gets others beside what it keeps and what it stands on then.
 func (b *budget) exceeded(w *workspace, c *class, places *places, others []ranking.Key) bool {
@@ -275,7 +34,7 @@ func (w *workspace) selectWithin(b *budget, c *class, ranked *ranking.Ranking, r
 	}
 	exhaust := func() {
 		for position, key := range ranked.Keys() {
-			if key != 0 && b.lacks(b.setAt(position), asks(position)) != nil {
+			if key != 0 && !b.allows(b.groupAt(position), asks(position)) {
 				takeOut(position)
 			}
 		}
@@ -283,7 +42,7 @@ func (w *workspace) selectWithin(b *budget, c *class, ranked *ranking.Ranking, r
 	feasible := 0
 	b.count(0, ranked, func(position int) bool {
 		feasible++
-		return b.lacks(b.setAt(position), asks(position)) != nil
+		return !b.allows(b.groupAt(position), asks(position))
 	})
 	switch b.rejected[0] {
 	case 0:
@@ -297,11 +56,11 @@ func (w *workspace) selectWithin(b *budget, c *class, ranked *ranking.Ranking, r
 		more, all := w.selectRanked(nil, c, ranked, r, held, number-(len(chosen)-first), nil), true
 		for _, key := range more {
 			position := key.Position()
-			if b.lacks(b.setAt(position), asks(position)) != nil {
+			if !b.allows(b.groupAt(position), asks(position)) {
 				all = false
 				break
 			}
-			b.addTo(b.setAt(position), asks(position), -1)
+			b.addTo(b.groupAt(position), asks(position), -1)
 			chosen = append(chosen, key)
 		}
 		if all {
@@ -369,16 +128,18 @@ func (p *plan) least(c *ranking.Class, row *snapshot.Row) capacity.Resources {
 
 // exceedsQuota reports whether the quotas leave less than the workload asks for at least where the cluster of a position is added.
 func (w *workspace) exceedsQuota(p *plan, c *class, position int) bool {
-	set := p.budget.setAt(position)
-	return set >= 0 && p.budget.lacks(set, p.least(c.Class, w.seen.Row(position))) != nil
+	group := p.budget.groupAt(position)
+	return group >= 0 && !p.budget.allows(group, p.least(c.Class, w.seen.Row(position)))
 }
 
 // bars are the sets of which no cluster is to be chosen but some, by position.
 type bars map[int]map[int]bool
 
 func (s bars) has(b *budget, position int) bool {
-	allowed, barred := s[b.setAt(position)]
-	return barred && !allowed[position]
+	return slices.ContainsFunc(b.grants.setsOf(b.groupAt(position)), func(set int) bool {
+		allowed, barred := s[set]
+		return barred && !allowed[position]
+	})
 }
 
 // bar bars the sets of which more clusters are chosen than the budget has room for, but for as many as it has. It reports whether there
@@ -390,20 +151,18 @@ func (w *workspace) bar(s bars, p *plan, classes []*class, candidates []candidat
 	left, taken := p.budget.clone(), bars{}
 	for _, i := range chosen {
 		position := candidates[i].key.Position()
-		set := left.setAt(position)
-		if set < 0 {
-			continue
-		}
-		if taken[set] == nil {
-			taken[set] = map[int]bool{}
-		}
-		asks := p.least(classes[candidates[i].tier].Class, w.seen.Row(position))
-		if left.lacks(set, asks) != nil {
+		group, asks := left.groupAt(position), p.least(classes[candidates[i].tier].Class, w.seen.Row(position))
+		if set, lacks := left.lacks(group, asks); lacks != nil {
 			s[set], more = taken[set], true
 			continue
 		}
-		left.addTo(set, asks, -1)
-		taken[set][position] = true
+		left.addTo(group, asks, -1)
+		for _, set := range left.grants.setsOf(group) {
+			if taken[set] == nil {
+				taken[set] = map[int]bool{}
+			}
+			taken[set][position] = true
+		}
 	}
 	return more
 }
@@ -416,30 +175,40 @@ func (p *plan) more(all []place) (n int64) {
 		}
 		return n
 	}
-	in := map[int]int64{}
-	for i := range all {
-		in[p.budget.setAt(all[i].key.Position())] += all[i].room - all[i].choice.Replicas
-	}
-	for set, more := range in {
-		n += min(more, p.budget.times(set, p.one.Requests))
-	}
-	return n
+	return p.budget.timesWithin(p.one.Requests, p.moreIn(all))
 }
 
-// sharesWithin are the shares of n replicas as far as the quotas of sets leave room: of each set the clusters get as many more as there
-// is room for, divided as if there were no others.
+// moreIn is how many replicas more the clusters of each group have room for.
+func (p *plan) moreIn(all []place) map[int]int64 {
+	in := map[int]int64{}
+	for i := range all {
+		in[p.budget.groupAt(all[i].key.Position())] += all[i].room - all[i].choice.Replicas
+	}
+	return in
+}
+
+// apart bounds the room of each cluster, the best first, by what the quotas leave for it alone: all of that can be used at once. Clusters
+// with too little are left out.
+func (p *plan) apart(all []place) []place {
+	left := p.moreIn(all)
+	p.budget.timesWithin(p.one.Requests, left)
+	for i := range all {
+		o, group := &all[i], p.budget.groupAt(all[i].key.Position())
+		more := min(left[group], o.room-o.choice.Replicas)
+		o.room, left[group] = o.choice.Replicas+more, left[group]-more
+	}
+	return slices.DeleteFunc(all, func(o place) bool { return o.has == 0 && o.room < p.minimum })
+}
+
+// sharesWithin are the shares of n replicas as far as the quotas of sets leave room: of each set, the smallest first, the clusters get as
+// many more as there is room for, divided as if there were no others.
 func (p *plan) sharesWithin(n, has int64, all []place, weights []int64) []int64 {
+	if p.budget != nil {
+		all = slices.Clone(all)
+	}
 	for {
-		shares, more := p.shares(n, has, all, weights), map[int]int64{}
-		for i := range all {
-			more[p.budget.setAt(all[i].key.Position())] += shares[i] - all[i].choice.Replicas
-		}
-		over := -1
-		for set, n := range more {
-			if n > p.budget.times(set, p.one.Requests) && (over < 0 || set < over) {
-				over = set
-			}
-		}
+		shares := p.shares(n, has, all, weights)
+		over, times := p.exceededBy(shares, all)
 		if over < 0 {
 			return shares
 		}
@@ -448,15 +217,34 @@ func (p *plan) sharesWithin(n, has int64, all []place, weights []int64) []int64 
 		var ofWeights []int64
 		var had int64
 		for i := range all {
-			if p.budget.setAt(all[i].key.Position()) == over {
+			if p.budget.grants.in(p.budget.groupAt(all[i].key.Position()), over) {
 				of, at, ofWeights = append(of, all[i]), append(at, i), append(ofWeights, weights[i])
 				had += all[i].choice.Replicas
 			}
 		}
-		for k, share := range p.shares(had+p.budget.times(over, p.one.Requests), had, of, ofWeights) {
+		for k, share := range p.shares(had+times, had, of, ofWeights) {
 			all[at[k]].room = share
 		}
 	}
+}
+
+// exceededBy is the smallest set that shares of replicas exceed, and how many more it has room for; -1 where they exceed none.
+func (p *plan) exceededBy(shares []int64, all []place) (set int, times int64) {
+	if p.budget == nil {
+		return -1, 0
+	}
+	for _, set := range p.budget.grants.bySize {
+		more := int64(0)
+		for i := range all {
+			if p.budget.grants.in(p.budget.groupAt(all[i].key.Position()), set) {
+				more += shares[i] - all[i].choice.Replicas
+			}
+		}
+		if times := p.budget.times(set, p.one.Requests); more > times {
+			return set, times
+		}
+	}
+	return -1, 0
 }
 
 // overQuota is why the quota of a set keeps a feasible cluster from being added; nil where it does not, or the workload has it.
@@ -502,10 +290,17 @@ func (d *Decision) quotaLeft() string {
 	return ""
 }
 
-// setOf is the name of the set by which a cluster is granted.
-func (d *Decision) setOf(cluster string) string {
-	if set := d.grants.setOf(cluster); set >= 0 {
-		return d.grants.all[set].Set
+// boundedBy is the name of the set whose quota keeps a cluster from being added: that of the whole set, or the first on the cluster.
+func (d *Decision) boundedBy(cluster string) string {
+	if position, there := d.snapshot.Position(cluster); there && d.quota != nil {
+		if set, lacks := d.quota.lacks(d.quota.groupAt(position), d.least(d.snapshot.Row(cluster))); lacks != nil {
+			return d.quota.grants.all[set].Set
+		}
+	}
+	for g := range d.grants.on(cluster) {
+		if len(g.ClusterQuota) > 0 {
+			return g.Set
+		}
 	}
 	return ""
 }
@@ -517,7 +312,7 @@ func (w *workspace) anyWithin(c *class, ranked *ranking.Ranking) bool {
 		return ranked.Feasible()
 	}
 	for position, key := range ranked.Keys() {
-		if key != 0 && b.lacks(b.setAt(position), c.On(w.seen.Row(position)).Workload.Requests) == nil {
+		if key != 0 && b.allows(b.groupAt(position), c.On(w.seen.Row(position)).Workload.Requests) {
 			return true
 		}
 	}
@@ -541,9 +336,12 @@ func (w *workspace) snapshotWithin() snapshot.Snapshot {
 	}
 	rows := s.Rows()
 	for position, row := range rows {
-		if set := b.setAt(position); set >= 0 && len(left[set]) > 0 {
-			rows[position] = row.WithinBoth(left[set])
+		for _, set := range b.grants.setsOf(b.groupAt(position)) {
+			if len(left[set]) > 0 {
+				row = row.WithinBoth(left[set])
+			}
 		}
+		rows[position] = row
 	}
 	return s.With(rows)
 }

@@ -1,6 +1,8 @@
 package engine_test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -185,6 +187,98 @@ func TestQuotaOfSeveralClusters(t *testing.T) {
 			again.Current = d.Clusters
 			if d, err := s.Decide(t.Context(), again); err != nil || len(again.Current) > 0 && d.Changes() {
 				t.Errorf("asked again: %+v, %v", d, err)
+			}
+		})
+	}
+}
+
+// TestQuotasOfSetsThatShareClusters: what is promised on a cluster counts in each set that has it, so no quota is exceeded by binding another
+// set that has some of the same clusters.
+func TestQuotasOfSetsThatShareClusters(t *testing.T) {
+	set := func(name, clusters string, quota, clusterQuota int64) engine.Grant {
+		g := gold(clusters, quota, clusterQuota)
+		g.Set = name
+		return g
+	}
+	divided := v1alpha1.WorkloadPlacementSpec{
+		NumberOfClusters:  ptr.To(intstr.FromInt32(4)),
+		ReplicaScheduling: &v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDivided, Division: v1alpha1.DivideEven},
+	}
+	for name, c := range map[string]struct {
+		sets          []engine.Grant
+		has, asks     int64
+		replicas      int64
+		want, summary string
+	}{
+		"a set without a quota": {
+			sets: []engine.Grant{set("any", "a", 0, 0), set("gold", "a,b", 4, 0)}, has: 4, asks: 1,
+			summary: "0 of 2 clusters are feasible: 2 rejected by Quota",
+		},
+		"a larger quota": {
+			sets: []engine.Grant{set("any", "a,b,c", 9, 0), set("gold", "a,b", 4, 0)}, has: 4, asks: 1,
+			want: "c:1", summary: "1 of 3 clusters are feasible: 2 rejected by Quota",
+		},
+		"the least on a cluster": {
+			sets: []engine.Grant{set("any", "a,b", 0, 9), set("gold", "a", 0, 4)}, asks: 5,
+			want: "b:5", summary: "1 of 2 clusters are feasible: 1 rejected by Quota",
+		},
+		"replicas, one set within the other": {
+			sets: []engine.Grant{set("all", "a,b,c", 7, 0), set("gold", "a,b", 3, 0)}, asks: 7, replicas: 7,
+			want: "a:2 b:1 c:4", summary: "3 of 3 clusters are feasible",
+		},
+		"replicas, and too little": {
+			sets: []engine.Grant{set("all", "a,b,c", 6, 0), set("gold", "a,b", 3, 0)}, asks: 7, replicas: 7,
+			summary: "there is room for 6 of 7 replicas; partial: true would place these",
+		},
+		"replicas on sets that share some": {
+			sets: []engine.Grant{set("one", "a,b", 2, 0), set("two", "b,c", 2, 0)}, asks: 3, replicas: 3,
+			want: "a:1 b:1 c:1", summary: "3 of 3 clusters are feasible",
+		},
+		"as many as there is room for in any way": {
+			sets: []engine.Grant{set("one", "a,b", 2, 0), set("two", "b,c", 2, 0)}, asks: 4, replicas: 4,
+			want: "a:2 c:2", summary: "3 of 3 clusters are feasible",
+		},
+		"never some of the replicas alone": {
+			sets: []engine.Grant{set("one", "a,b", 2, 0), set("two", "b,c", 2, 0)}, asks: 5, replicas: 5,
+			summary: "there is room for 4 of 5 replicas; partial: true would place these",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShared(t, cluster("a", 50), cluster("b", 50), cluster("c", 40))
+			var all []engine.Choice
+			if s.grant("red", c.sets[1]); c.has > 0 {
+				all = s.decide("red", "had", c.has).Clusters
+			}
+			s.grant("red", c.sets...)
+			r := s.request("red", "web", c.asks)
+			if c.replicas > 0 {
+				r.Placement, r.Workload.Replicas, r.Workload.Divisible = compile(t, s.Engine, divided), c.replicas, true
+			}
+			d, err := s.Decide(t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var on []string
+			for _, c := range d.Clusters {
+				on = append(on, fmt.Sprintf("%s:%d", c.Name, c.Reserved.CPU))
+			}
+			if slices.Sort(on); strings.Join(on, " ") != c.want || !strings.Contains(d.Summary(), c.summary) {
+				t.Errorf("on %s, %s; want %s, %s", on, d.Summary(), c.want, c.summary)
+			}
+			promised := map[string]int64{}
+			for _, a := range s.Accounts(platform) {
+				promised[a.Set] = a.Promised.CPU
+			}
+			for _, set := range c.sets {
+				want := int64(0)
+				for _, on := range append(all, d.Clusters...) {
+					if slices.Contains(set.Clusters, on.Name) {
+						want += on.Reserved.CPU
+					}
+				}
+				if promised[set.Set] != want {
+					t.Errorf("%s accounts for %d, want %d", set.Set, promised[set.Set], want)
+				}
 			}
 		})
 	}

@@ -56,7 +56,7 @@ func (l *lines) waitsWithin(of *line) bool {
 	}
 	for i := range of.grants.all {
 		g := &of.grants.all[i]
-		one := slices.IndexFunc(g.Clusters, func(cluster string) bool { return l.row(cluster) != nil && of.grants.of(cluster) == g })
+		one := slices.IndexFunc(g.Clusters, func(cluster string) bool { return l.row(cluster) != nil })
 		if one >= 0 && slices.ContainsFunc(of.waiting, func(o *waiter) bool { return !o.turn && o.single && l.guarantees(of, o, g.Clusters[one]) }) {
 			return true
 		}
@@ -66,12 +66,18 @@ func (l *lines) waitsWithin(of *line) bool {
 
 // guarantees reports whether a workload that waits stays within what its workspace is guaranteed, if it gets a place on a cluster.
 func (l *lines) guarantees(of *line, o *waiter, cluster string) bool {
-	row, granted := l.row(cluster), of.grants.of(cluster)
-	if row == nil || granted == nil {
-		return false
+	row := l.row(cluster)
+	return row != nil && slices.ContainsFunc(o.classes, func(c *ranking.Class) bool { return of.grants.guarantees(of.ledger, cluster, o.asks(c, row)) })
+}
+
+// guarantees reports whether a workspace stays within what any set guarantees to it, if it gets more on a cluster.
+func (g *grants) guarantees(claims *capacity.Ledger, cluster string, more capacity.Resources) bool {
+	for g := range g.on(cluster) {
+		if terms := g.terms(); terms.Guarantees(claims.Promised(g.Set), more) {
+			return true
+		}
 	}
-	terms, promised := granted.terms(), of.ledger.Promised(cluster)
-	return slices.ContainsFunc(o.classes, func(c *ranking.Class) bool { return terms.Guarantees(promised, o.asks(c, row)) })
+	return false
 }
 
 // Reclaimed returns which workloads of a workspace are to give up clusters for what others are guaranteed, those first that are asked for the
@@ -87,38 +93,55 @@ func (e *Engine) Reclaimed(workspace logicalcluster.Name) (all []Victim) {
 	w.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	of, borrowed := f.lines.of[workspace], map[*Grant]capacity.Resources{}
+	of := f.lines.of[workspace]
 	if of == nil {
 		return nil
 	}
+	left := of.borrowed()
 	for _, g := range f.lines.claims() {
-		granted := of.grants.of(g.cluster)
-		if granted == nil || !f.isDue(g) {
+		granted := slices.Collect(of.grants.on(g.cluster))
+		if len(granted) == 0 || !f.isDue(g) {
 			continue
-		}
-		left, known := borrowed[granted]
-		if !known {
-			terms := granted.terms()
-			left = terms.Borrowed(of.ledger.Promised(g.cluster))
 		}
 		for _, v := range g.victims[workspace] {
 			share := of.shareOf(v.Workload, g.cluster)
-			if share == nil {
+			if share == nil || !left.take(granted, share.Amount) {
 				continue
 			}
-			if _, more := left.Lacking(share.Amount); more {
-				continue
-			}
-			left = left.Sub(share.Amount)
 			if i := slices.IndexFunc(all, func(o Victim) bool { return o.Workload == v.Workload }); i >= 0 {
 				all[i].Clusters = append(slices.Clone(all[i].Clusters), v.Clusters...)
 			} else {
 				all = append(all, v)
 			}
 		}
-		borrowed[granted] = left
 	}
 	return all
+}
+
+// borrowed is what a workspace has beyond what it is guaranteed of each of its sets.
+type borrowed map[*Grant]capacity.Resources
+
+func (l *line) borrowed() borrowed {
+	all := borrowed{}
+	for i := range l.grants.all {
+		g := &l.grants.all[i]
+		terms := g.terms()
+		all[g] = terms.Borrowed(l.ledger.Promised(g.Set))
+	}
+	return all
+}
+
+// take takes what a workload gives up on a cluster of some sets, unless the workspace is guaranteed any of it.
+func (b borrowed) take(of []*Grant, amount capacity.Resources) bool {
+	for _, g := range of {
+		if _, more := b[g].Lacking(amount); more {
+			return false
+		}
+	}
+	for _, g := range of {
+		b[g] = b[g].Sub(amount)
+	}
+	return true
 }
 
 // shareOf is what a workload of the workspace has on a cluster, nil where that is nothing.
@@ -170,7 +193,8 @@ func (l *lines) claims() []*gathering {
 type offer struct {
 	Candidate
 	of                        logicalcluster.Name
-	borrowed                  *capacity.Resources
+	borrowed                  borrowed
+	granted                   []*Grant
 	amount, reserved, counted capacity.Resources
 }
 
@@ -219,35 +243,28 @@ func (l *line) held(yield func(capacity.Owner, *capacity.Share) bool) {
 	}
 }
 
-// borrowed is what a workspace has beyond what it is guaranteed of each of its sets, and neither has given up nor is asked for by others
-// than one.
-func (l *lines) borrowed(of *line, by logicalcluster.Name) map[*Grant]*capacity.Resources {
-	goes := map[*Grant]capacity.Resources{}
-	for _, s := range of.held {
-		if g := of.grants.of(s.Cluster); g != nil {
-			goes[g] = goes[g].Add(s.Amount)
+// borrowedBeside is what a workspace has borrowed, and neither has given up nor is asked for by others than one.
+func (l *lines) borrowedBeside(of *line, by logicalcluster.Name) borrowed {
+	left := of.borrowed()
+	without := func(s *capacity.Share) {
+		for g := range of.grants.on(s.Cluster) {
+			left[g] = left[g].Without(s.Amount)
 		}
 	}
+	for _, s := range of.held {
+		without(s)
+	}
 	for _, asked := range l.reclaiming {
-		g := of.grants.of(asked.cluster)
-		if asked.of == by || g == nil {
+		if asked.of == by {
 			continue
 		}
 		for _, v := range asked.victims[of.name] {
 			if s := of.ledger.Claim(ownerOf(v.Workload)).ShareOn(asked.cluster); s != nil {
-				goes[g] = goes[g].Add(s.Amount)
+				without(s)
 			}
 		}
 	}
-	borrowed := map[*Grant]*capacity.Resources{}
-	for i := range of.grants.all {
-		if g := &of.grants.all[i]; len(g.Clusters) > 0 {
-			terms := g.terms()
-			beyond := terms.Borrowed(of.ledger.Promised(g.Clusters[0])).Without(goes[g])
-			borrowed[g] = &beyond
-		}
-	}
-	return borrowed
+	return left
 }
 
 // offersTo returns what others offer, by cluster, the least important first. The fleet is locked.
@@ -257,7 +274,7 @@ func (l *lines) offersTo(w logicalcluster.Name) map[string][]offer {
 		if name == w || len(of.offers) == 0 {
 			continue
 		}
-		borrowed := l.borrowed(of, w)
+		left := l.borrowedBeside(of, w)
 		for i := range of.offers {
 			c := &of.offers[i]
 			claim := of.ledger.Claim(ownerOf(c.Workload))
@@ -267,11 +284,11 @@ func (l *lines) offersTo(w logicalcluster.Name) map[string][]offer {
 			counted := of.ledger.Counted(claim)
 			for k := range claim.Shares {
 				s := &claim.Shares[k]
-				g := of.grants.of(s.Cluster)
-				if g == nil {
+				granted := slices.Collect(of.grants.on(s.Cluster))
+				if len(granted) == 0 {
 					continue
 				}
-				o := offer{Candidate: *c, of: name, borrowed: borrowed[g], amount: s.Amount}
+				o := offer{Candidate: *c, of: name, borrowed: left, granted: granted, amount: s.Amount}
 				if counted != nil {
 					o.counted = counted[k]
 				}
@@ -317,14 +334,12 @@ func (w *workspace) reclaims(ctx context.Context, waiting []*waiter) *gathering 
 			if other != nil && (next.compare(other) > 0 || best != nil && !best.takes) {
 				continue
 			}
-			g := w.window.grants.of(cluster)
-			if g == nil || ctx.Err() != nil {
+			if ctx.Err() != nil {
 				continue
 			}
-			terms := g.terms()
 			for _, c := range o.classes {
 				asks := o.asks(c, row)
-				if !terms.Guarantees(w.ledger.Promised(cluster), asks) || !w.ledger.Allows(cluster, asks) || !c.Admits(row) {
+				if !w.window.grants.guarantees(w.ledger, cluster, asks) || !w.ledger.Allows(cluster, asks) || !c.Admits(row) {
 					continue
 				}
 				r := o.reclaimOn(c, row, offers[cluster], coming[cluster])
@@ -401,15 +416,14 @@ type reclaim struct {
 // reclaimOn returns what has to be given up on a cluster beside what is given up there already, nil where that is not enough. It is found as kube-scheduler finds victims: of all
 // that may go those stay that can, the most important first.
 func (o *waiter) reclaimOn(c *ranking.Class, row *snapshot.Row, offers []offer, coming capacity.Resources) *reclaim {
-	left := map[*capacity.Resources]capacity.Resources{}
+	left := map[logicalcluster.Name]borrowed{}
 	var goes []*offer
 	for i := range offers {
 		one := &offers[i]
-		if _, known := left[one.borrowed]; !known {
-			left[one.borrowed] = *one.borrowed
+		if left[one.of] == nil {
+			left[one.of] = maps.Clone(one.borrowed)
 		}
-		if _, more := left[one.borrowed].Lacking(one.amount); !more && !one.reserved.Add(one.counted).IsZero() {
-			left[one.borrowed] = left[one.borrowed].Sub(one.amount)
+		if !one.reserved.Add(one.counted).IsZero() && left[one.of].take(one.granted, one.amount) {
 			goes = append(goes, one)
 		}
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 
@@ -14,39 +15,69 @@ import (
 // grants are those of a workspace, by the names of their sets.
 type grants struct {
 	all []Grant
-	// sets has for each cluster the index of the grant that it is of.
-	sets map[string]int
+	// groups are the sets that clusters are in together, as indices of the grants; of is the group of each cluster.
+	groups [][]int
+	of     map[string]int
+	// bySize are the sets, those of fewer clusters first, and shared the groups, those of more sets first.
+	bySize, shared []int
 }
 
 func newGrants(all []Grant) *grants {
-	g := &grants{all: slices.Clone(all), sets: map[string]int{}}
+	g := &grants{all: slices.Clone(all), of: map[string]int{}}
 	slices.SortFunc(g.all, func(a, b Grant) int { return cmp.Compare(a.Set, b.Set) })
-	for i := range g.all {
-		for _, cluster := range g.all[i].Clusters {
-			if g.setOf(cluster) < 0 {
-				g.sets[cluster] = i
+	for set := range g.all {
+		joined := map[int]int{}
+		for _, cluster := range g.all[set].Clusters {
+			before := g.groupOf(cluster)
+			if g.in(before, set) {
+				continue
 			}
+			group, made := joined[before]
+			if !made {
+				group = len(g.groups)
+				joined[before], g.groups = group, append(g.groups, append(slices.Clone(g.setsOf(before)), set))
+			}
+			g.of[cluster] = group
 		}
+		g.bySize = append(g.bySize, set)
 	}
+	for group := range g.groups {
+		g.shared = append(g.shared, group)
+	}
+	slices.SortStableFunc(g.shared, func(a, b int) int { return cmp.Compare(len(g.groups[b]), len(g.groups[a])) })
+	slices.SortStableFunc(g.bySize, func(a, b int) int { return cmp.Compare(len(g.all[a].Clusters), len(g.all[b].Clusters)) })
 	return g
 }
 
-// setOf is the index of the grant that a cluster is of, -1 where it is of none.
-func (g *grants) setOf(cluster string) int {
+// groupOf is the group of sets that a cluster is in, -1 where it is in none.
+func (g *grants) groupOf(cluster string) int {
 	if g != nil {
-		if i, granted := g.sets[cluster]; granted {
-			return i
+		if group, granted := g.of[cluster]; granted {
+			return group
 		}
 	}
 	return -1
 }
 
-// of is the grant that a cluster is of, nil where it is of none.
-func (g *grants) of(cluster string) *Grant {
-	if i := g.setOf(cluster); i >= 0 {
-		return &g.all[i]
+// setsOf are the sets of a group.
+func (g *grants) setsOf(group int) []int {
+	if group < 0 {
+		return nil
 	}
-	return nil
+	return g.groups[group]
+}
+
+func (g *grants) in(group, set int) bool { return slices.Contains(g.setsOf(group), set) }
+
+// on yields the grants of the sets that a cluster is in.
+func (g *grants) on(cluster string) iter.Seq[*Grant] {
+	return func(yield func(*Grant) bool) {
+		for _, set := range g.setsOf(g.groupOf(cluster)) {
+			if !yield(&g.all[set]) {
+				return
+			}
+		}
+	}
 }
 
 func (g *grants) quotas() []capacity.Quota {

@@ -170,18 +170,21 @@ func (h *tenancy) promised(team logicalcluster.Name, some func(cluster string) b
 	return all
 }
 
-// setOf is the set by which a team sees a cluster.
-func (h *tenancy) setOf(team logicalcluster.Name, cluster string) string {
-	var sets []string
+// granted are the sets by which a team sees a cluster: all count what it is promised there. One that is in none is in the set without a name.
+func (h *tenancy) granted(team logicalcluster.Name, cluster string) (sets []string) {
 	for _, g := range h.grants[team] {
 		if slices.Contains(g.Clusters, cluster) {
 			sets = append(sets, g.Set)
 		}
 	}
-	if slices.Sort(sets); len(sets) > 0 {
-		return sets[0]
+	if len(sets) == 0 {
+		return []string{""}
 	}
-	return ""
+	return sets
+}
+
+func (h *tenancy) in(team logicalcluster.Name, set string) func(cluster string) bool {
+	return func(cluster string) bool { return slices.Contains(h.granted(team, cluster), set) }
 }
 
 // decide decides for a workload, and holds the decision to all that it has to be.
@@ -215,10 +218,12 @@ func (h *tenancy) decide(t *testing.T, team logicalcluster.Name) {
 	sets := map[string]bool{}
 	for _, c := range sharedClusters {
 		sum("cluster "+c, func(o string) bool { return o == c })
-		sets[h.setOf(team, c)] = true
+		for _, set := range h.granted(team, c) {
+			sets[set] = true
+		}
 	}
 	for set := range sets {
-		sum("set "+set, func(o string) bool { return h.setOf(team, o) == set })
+		sum("set "+set, h.in(team, set))
 	}
 	had := w.current
 	w.current = got.Clusters
@@ -231,7 +236,7 @@ func (h *tenancy) decide(t *testing.T, team logicalcluster.Name) {
 			h.Fatalf("%s: something new is on %s, which is not there", h, c)
 		}
 		added := slices.ContainsFunc(got.Clusters, func(o engine.Choice) bool { return o.Name == c }) && !slices.ContainsFunc(had, func(o engine.Choice) bool { return o.Name == c })
-		if (added || !grown.IsZero()) && h.setOf(team, c) == "" {
+		if (added || !grown.IsZero()) && h.in(team, "")(c) {
 			h.Fatalf("%s: something new is on %s, which is not granted", h, c)
 		}
 		free := h.free(c)
@@ -239,6 +244,15 @@ func (h *tenancy) decide(t *testing.T, team logicalcluster.Name) {
 			if more > 0 && free.Get(name) < 0 {
 				h.Fatalf("%s: more %s is promised on %s than there is: %v", h, name, c, free)
 			}
+		}
+	}
+	if by := sharedSpecs[w.spec].ReplicaScheduling; by != nil && !by.Partial && len(had) == 0 && len(w.current) > 0 {
+		replicas := int64(0)
+		for _, c := range w.current {
+			replicas += c.Replicas
+		}
+		if replicas != w.Replicas {
+			h.Fatalf("%s: %d of %d replicas have a place, and all need one", h, replicas, w.Replicas)
 		}
 	}
 	for _, g := range h.grants[team] {
@@ -250,11 +264,9 @@ func (h *tenancy) decide(t *testing.T, team logicalcluster.Name) {
 				}
 			}
 		}
-		within("set "+g.Set, g.Quota, func(o string) bool { return h.setOf(team, o) == g.Set })
+		within("set "+g.Set, g.Quota, h.in(team, g.Set))
 		for _, c := range g.Clusters {
-			if h.setOf(team, c) == g.Set {
-				within("cluster "+c, g.ClusterQuota, func(o string) bool { return o == c })
-			}
+			within("cluster "+c, g.ClusterQuota, func(o string) bool { return o == c })
 		}
 	}
 }
@@ -286,7 +298,7 @@ func (h *tenancy) check() {
 		}
 	}
 	for _, a := range h.engine.Accounts(platform) {
-		want := h.promised(a.Workspace, func(o string) bool { return h.setOf(a.Workspace, o) == a.Set })
+		want := h.promised(a.Workspace, h.in(a.Workspace, a.Set))
 		if !a.Promised.Equal(want) {
 			h.Fatalf("%s: %s is promised %v of %q, want %v", h, a.Workspace, a.Promised, a.Set, want)
 		}

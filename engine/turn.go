@@ -210,16 +210,22 @@ func (l *lines) fronts(row *snapshot.Row) (all []front) {
 	return all
 }
 
-// claimant is one of a workspace that asks for more on a cluster.
+// claimant is one of a workspace that asks for more on a cluster. Of several sets that the cluster is in, that one counts by which it comes
+// first.
 func (l *lines) claimant(of *line, cluster string, more capacity.Resources, priority int32, since time.Time, name string) fairness.Claimant {
 	me := fairness.Claimant{Priority: priority, Since: since, Workspace: of.name.String(), Workload: name}
-	if g := of.grants.of(cluster); g != nil {
-		promised := of.ledger.Promised(cluster)
-		me.Share = fairness.DominantShare(promised, l.total(of, g), g.Weight)
-		terms := g.terms()
-		me.Guaranteed = terms.Guarantees(promised, more)
+	var first *fairness.Claimant
+	for g := range of.grants.on(cluster) {
+		terms, promised, by := g.terms(), of.ledger.Promised(g.Set), me
+		by.Share, by.Guaranteed = fairness.DominantShare(promised, l.total(of, g), g.Weight), terms.Guarantees(promised, more)
+		if first == nil || by.Compare(first) < 0 {
+			first = &by
+		}
 	}
-	return me
+	if first == nil {
+		return me
+	}
+	return *first
 }
 
 // total is what the clusters of a set have together.
@@ -230,7 +236,7 @@ func (l *lines) total(of *line, g *Grant) capacity.Resources {
 	total, known := of.totals[g]
 	if !known {
 		for _, cluster := range g.Clusters {
-			if row := l.row(cluster); row != nil && of.grants.of(cluster) == g {
+			if row := l.row(cluster); row != nil {
 				total = total.Add(row.Allocatable)
 			}
 		}

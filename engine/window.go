@@ -26,8 +26,8 @@ type window struct {
 	reported []*snapshot.Cluster
 	places   []int
 	at       []int32
-	// sets are the indices of the grants by position in the window, -1 for a cluster that is not granted any more.
-	sets []int32
+	// groups are those of the grants by position in the window, -1 for a cluster that is not granted any more.
+	groups []int32
 	// changed and news are scratch space of sync.
 	changed []int
 	news    []news
@@ -138,16 +138,16 @@ func (w *workspace) startFollowing() (stop func()) {
 
 // sees reports whether a cluster is to be seen: one that is granted, or that has something of the workspace.
 func (v *window) sees(cluster string, claims *capacity.Ledger) bool {
-	return v.grants == nil || v.grants.setOf(cluster) >= 0 || claims.Has(cluster)
+	return v.grants == nil || v.grants.groupOf(cluster) >= 0 || claims.Has(cluster)
 }
 
 // restrict has news of a cluster of a set be what grants leave of it.
-func (v *window) restrict(one *news, set int32, claims *capacity.Ledger) {
+func (v *window) restrict(one *news, group int32, claims *capacity.Ledger) {
 	switch {
 	case v.grants == nil:
-	case set < 0:
+	case group < 0:
 		one.cluster = one.cluster.AsWithdrawn()
-	case len(v.grants.all[set].ClusterQuota) > 0:
+	case slices.ContainsFunc(v.grants.setsOf(int(group)), func(set int) bool { return len(v.grants.all[set].ClusterQuota) > 0 }):
 		one.use.Left = claims.LeftOn(one.cluster.Name)
 	}
 }
@@ -157,7 +157,7 @@ func (v *window) update(claims *capacity.Ledger) {
 	for i := range v.news {
 		one := &v.news[i]
 		position := v.at[one.place]
-		v.restrict(one, v.sets[position], claims)
+		v.restrict(one, v.groups[position], claims)
 		v.rows.SetUsedAt(int(position), one.cluster, &one.use)
 		v.reported[position] = one.reported
 	}
@@ -171,12 +171,12 @@ func (v *window) renew(claims *capacity.Ledger) {
 		}
 	}
 	seen := len(v.news)
-	v.reported, v.places, v.sets = make([]*snapshot.Cluster, seen), make([]int, seen), make([]int32, seen)
+	v.reported, v.places, v.groups = make([]*snapshot.Cluster, seen), make([]int, seen), make([]int32, seen)
 	for i := range v.news {
 		one := &v.news[i]
 		v.reported[i], v.places[i], v.at[one.place] = one.reported, one.place, int32(i)
-		v.sets[i] = int32(v.grants.setOf(one.cluster.Name))
-		v.restrict(one, v.sets[i], claims)
+		v.groups[i] = int32(v.grants.groupOf(one.cluster.Name))
+		v.restrict(one, v.groups[i], claims)
 		v.rows.SetUsed(one.cluster, &one.use)
 	}
 	v.changed, v.news = nil, nil // which were large

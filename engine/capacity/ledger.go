@@ -28,8 +28,8 @@ func (s *stake) reserved() Resources { return s.Reserved(s.counted()) }
 type place struct {
 	cluster string
 	account *account
-	// set is the quota that the cluster is in, nil where it is in none.
-	set *quotaSet
+	// in is the sets that the cluster is in.
+	in *membership
 	promise
 	first      *stake
 	prev, next *place
@@ -280,7 +280,7 @@ func (l *Ledger) placeOf(cluster string) *place {
 	if at := l.places[cluster]; at != nil {
 		return at
 	}
-	return &place{cluster: cluster, set: l.quotas.setOf(cluster)}
+	return &place{cluster: cluster, in: l.quotas.membershipOf(cluster)}
 }
 
 // Grant is a claim with its owner.

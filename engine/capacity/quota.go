@@ -11,7 +11,7 @@ import (
 // Quota bounds what the claims of a ledger may come to on a set of clusters. A resource that is left out is not bounded.
 type Quota struct {
 	Set string
-	// Clusters of the set. A cluster of two sets is of the first.
+	// Clusters of the set. What is promised on one of several sets counts in each.
 	Clusters []string
 	// Whole is for all clusters of the set together, Each for every one of them.
 	Whole, Each map[string]int64
@@ -51,8 +51,8 @@ func (e *NotGrantedError) Error() string {
 // quotas are those of a ledger, with what its claims come to. A ledger without any is bounded by what clusters have alone.
 type quotas struct {
 	sets []*quotaSet
-	// of has the set of each cluster that is in one.
-	of map[string]*quotaSet
+	// of has the sets of each cluster that is in any.
+	of map[string]*membership
 	// whole is set where the quota of any set bounds all of its clusters together.
 	whole bool
 	// moved is set once claims on clusters that no set has have changed, changed are those of whose quota more or less is left.
@@ -65,6 +65,22 @@ type quotaSet struct {
 	promise
 	// whole and each are the limits of Whole and Each, ordered by resource.
 	whole, each []limit
+}
+
+// membership is the sets that a cluster is in, in their order; nil is none. Clusters of the same sets share one.
+type membership struct{ sets []*quotaSet }
+
+func (m *membership) has(set *quotaSet) bool { return slices.Contains(m.each(), set) }
+
+func (m *membership) each() []*quotaSet {
+	if m == nil {
+		return nil
+	}
+	return m.sets
+}
+
+func (m *membership) join(set *quotaSet) *membership {
+	return &membership{append(slices.Clone(m.each()), set)}
 }
 
 type limit struct {
@@ -100,18 +116,23 @@ func (p *promise) count(amount Resources, by int) {
 func (l *Ledger) SetQuotas(all []Quota) {
 	l.own.Lock()
 	defer l.own.Unlock()
-	q := &quotas{of: map[string]*quotaSet{}, changed: map[string]bool{}}
+	q := &quotas{of: map[string]*membership{}, changed: map[string]bool{}}
 	for _, one := range all {
-		set := &quotaSet{Quota: one, whole: limitsOf(one.Whole), each: limitsOf(one.Each)}
+		set, joined := &quotaSet{Quota: one, whole: limitsOf(one.Whole), each: limitsOf(one.Each)}, map[*membership]*membership{}
 		q.sets, q.whole = append(q.sets, set), q.whole || len(one.Whole) > 0
 		for _, cluster := range one.Clusters {
-			if q.of[cluster] == nil {
-				q.of[cluster] = set
+			before := q.of[cluster]
+			if before.has(set) {
+				continue
 			}
+			if joined[before] == nil {
+				joined[before] = before.join(set)
+			}
+			q.of[cluster] = joined[before]
 		}
 	}
 	for cluster, p := range l.places {
-		p.set = q.of[cluster]
+		p.in = q.of[cluster]
 	}
 	for _, claim := range l.claims {
 		for i := range claim.stakes {
@@ -122,8 +143,8 @@ func (l *Ledger) SetQuotas(all []Quota) {
 	l.version++
 }
 
-// setOf is the set of a cluster, nil where it is in none.
-func (q *quotas) setOf(cluster string) *quotaSet {
+// membershipOf is that of a cluster.
+func (q *quotas) membershipOf(cluster string) *membership {
 	if q == nil {
 		return nil
 	}
@@ -134,13 +155,15 @@ func (q *quotas) setOf(cluster string) *quotaSet {
 func (q *quotas) count(s *Share, at *place, by int) {
 	switch {
 	case q == nil:
-	case at.set == nil:
+	case at.in == nil:
 		q.moved = true
 	default:
-		if len(at.set.Each) > 0 {
-			q.changed[s.Cluster] = true
+		for _, set := range at.in.sets {
+			if len(set.Each) > 0 {
+				q.changed[s.Cluster] = true
+			}
+			set.count(s.Amount, by)
 		}
-		at.set.count(s.Amount, by)
 	}
 }
 
@@ -159,16 +182,21 @@ func (l *Ledger) Moved() (outside bool, changed []string) {
 	return outside, changed
 }
 
-// LeftOn is what the quota on a cluster leaves, below 0 where more is promised; nil where it has none.
-func (l *Ledger) LeftOn(cluster string) map[string]int64 {
+// LeftOn is what the quotas on a cluster leave, below 0 where more is promised; nil where there are none.
+func (l *Ledger) LeftOn(cluster string) (left map[string]int64) {
 	l.own.Lock()
 	defer l.own.Unlock()
-	if l.quotas == nil || l.quotas.of[cluster] == nil || len(l.quotas.of[cluster].Each) == 0 {
-		return nil
-	}
-	left, on := maps.Clone(l.quotas.of[cluster].Each), l.placeOf(cluster)
-	for name, amount := range left {
-		left[name] = int128.Of(amount).Sub(on.amount.of(name)).Int64()
+	on := l.placeOf(cluster)
+	for _, set := range on.in.each() {
+		for _, limit := range set.each {
+			if left == nil {
+				left = map[string]int64{}
+			}
+			amount := limit.amount.Sub(on.amount.of(limit.resource)).Int64()
+			if least, bounded := left[limit.resource]; !bounded || amount < least {
+				left[limit.resource] = amount
+			}
+		}
 	}
 	return left
 }
@@ -228,43 +256,44 @@ func (q *quotas) short(at []*place, previous, claim *Claim, promised []*Claim) e
 	}
 	for i := range claim.Shares {
 		s := &claim.Shares[i]
-		set := at[i].set
-		if set == nil {
-			if !s.Amount.IsZero() && !slices.ContainsFunc(promised, func(p *Claim) bool {
-				had := p.ShareOn(s.Cluster)
-				return p.UID == claim.UID && had != nil && s.Amount.MoreThan(had.Amount).IsZero()
-			}) {
-				return &NotGrantedError{s.Cluster}
-			}
-			continue
+		if at[i].in == nil && !s.Amount.IsZero() && !slices.ContainsFunc(promised, func(p *Claim) bool {
+			had := p.ShareOn(s.Cluster)
+			return p.UID == claim.UID && had != nil && s.Amount.MoreThan(had.Amount).IsZero()
+		}) {
+			return &NotGrantedError{s.Cluster}
 		}
-		if len(set.each) > 0 {
+		for _, set := range at[i].in.each() {
 			asked := func(name string) int128.Int { return int128.Of(s.Amount.Get(name)) }
 			here := func(cluster string) bool { return cluster == s.Cluster }
 			if e := shortOf(set.each, &at[i].amount, asked, here, previous, claim.UID, promised); e != nil {
 				e.Set, e.Cluster = set.Set, s.Cluster
 				return e
 			}
-		}
-		if len(set.whole) == 0 {
-			continue
-		}
-		if slices.ContainsFunc(at[:i], func(o *place) bool { return o.set == set }) {
-			continue // asked already
-		}
-		asked := func(name string) (all int128.Int) {
-			for k := range claim.Shares {
-				if at[k].set == set {
-					all = all.Add(int128.Of(claim.Shares[k].Amount.Get(name)))
-				}
+			if slices.ContainsFunc(at[:i], func(o *place) bool { return o.in.has(set) }) {
+				continue // it is asked already
 			}
-			return all
+			if e := q.shortIn(set, at, previous, claim, promised); e != nil {
+				return e
+			}
 		}
-		inSet := func(cluster string) bool { return q.of[cluster] == set }
-		if e := shortOf(set.whole, &set.amount, asked, inSet, previous, claim.UID, promised); e != nil {
-			e.Set = set.Set
-			return e
+	}
+	return nil
+}
+
+// shortIn returns why the quota of a whole set leaves too little for a claim; nil where it does not.
+func (q *quotas) shortIn(set *quotaSet, at []*place, previous, claim *Claim, promised []*Claim) error {
+	asked := func(name string) (all int128.Int) {
+		for k := range claim.Shares {
+			if at[k].in.has(set) {
+				all = all.Add(int128.Of(claim.Shares[k].Amount.Get(name)))
+			}
 		}
+		return all
+	}
+	inSet := func(cluster string) bool { return q.of[cluster].has(set) }
+	if e := shortOf(set.whole, &set.amount, asked, inSet, previous, claim.UID, promised); e != nil {
+		e.Set = set.Set
+		return e
 	}
 	return nil
 }
@@ -306,14 +335,18 @@ func (c *Claim) of(name string, some func(cluster string) bool) (all int128.Int)
 	return all
 }
 
-// Promised is what claims come to on the set of a cluster, amounts beyond int64 clamped.
-func (l *Ledger) Promised(cluster string) Resources {
+// Promised is what claims come to on the clusters of a set, amounts beyond int64 clamped.
+func (l *Ledger) Promised(set string) Resources {
 	l.own.Lock()
 	defer l.own.Unlock()
-	if l.quotas == nil || l.quotas.of[cluster] == nil {
-		return Resources{}
+	if l.quotas != nil {
+		for _, one := range l.quotas.sets {
+			if one.Set == set {
+				return one.amount.resources()
+			}
+		}
 	}
-	return l.quotas.of[cluster].amount.resources()
+	return Resources{}
 }
 
 // Allows reports whether quotas leave so much on a cluster.
@@ -323,7 +356,7 @@ func (l *Ledger) Allows(cluster string, more Resources) bool {
 	return l.quotas.short([]*place{l.placeOf(cluster)}, nil, &Claim{Shares: []Share{{Cluster: cluster, Amount: more}}}, nil) == nil
 }
 
-// Account is what the claims of a ledger come to on a set of clusters.
+// Account is what the claims of a ledger come to on a set of clusters. What is on a cluster of several sets is in the account of each.
 type Account struct {
 	// Set is empty for clusters that no set has.
 	Set string
@@ -339,24 +372,26 @@ func (l *Ledger) Accounts() []Account {
 	defer l.own.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	type both struct {
-		promised, reserved sum
-		any                bool
-	}
-	var rest both
+	type both struct{ promised, reserved sum }
+	none := new(quotaSet)
+	outside := []*quotaSet{none}
 	of := map[*quotaSet]*both{}
 	for _, claim := range l.claims {
 		for i := range claim.stakes {
-			s, to := &claim.stakes[i], &rest
-			if set := s.place.set; set != nil {
-				if to = of[set]; to == nil {
+			s := &claim.stakes[i]
+			sets := s.place.in.each()
+			if len(sets) == 0 {
+				sets = outside
+			}
+			for _, set := range sets {
+				to := of[set]
+				if to == nil {
 					to = new(both)
 					of[set] = to
 				}
+				to.promised.add(s.Amount)
+				to.reserved.add(s.reserved())
 			}
-			to.any = true
-			to.promised.add(s.Amount)
-			to.reserved.add(s.reserved())
 		}
 	}
 	var all []Account
@@ -372,7 +407,7 @@ func (l *Ledger) Accounts() []Account {
 			all = append(all, a)
 		}
 	}
-	if rest.any {
+	if rest := of[none]; rest != nil {
 		all = append(all, Account{Promised: rest.promised.resources(), Reserved: rest.reserved.resources()})
 	}
 	return all

@@ -141,7 +141,7 @@ set shared has 0 clusters, 1 of 1 grants are bound
   red: 0 of 0 cpu, 0 thousandths, 3 waiting`)
 	e.expect("red", `
 binding shared Bound True
-binding shared Usable False NoClusters: spec.clusterSet: ClusterSet shared has no clusters, or none that another bound set does not have: ask its owners
+binding shared Usable False NoClusters: spec.clusterSet: ClusterSet shared has no clusters: ask its owners
 binding shared sees 0/0, 0 of 0 cpu:`)
 	if where := e.where("red"); len(where) > 0 {
 		t.Errorf("placed: %v", where)
@@ -200,7 +200,7 @@ binding shared sees 1/1, 4 of 8 cpu: eu-2 has 0 free`)
 	}
 	e.expect("red", `
 binding shared Bound True
-binding shared Usable False NoClusters: spec.clusterSet: ClusterSet shared has no clusters, or none that another bound set does not have: ask its owners
+binding shared Usable False NoClusters: spec.clusterSet: ClusterSet shared has no clusters: ask its owners
 binding shared sees 0/0, 0 of 8 cpu:`)
 	e.expect("platform", `
 set shared Ready False NoClusters: spec.clusterSelector: selects none of the registered clusters

@@ -228,7 +228,7 @@ func (b *bindingReport) fill(binding *v1alpha1.ClusterSetBinding) {
 	case b.Reason != sharing.Bound:
 		usable = no(v1alpha1.UsableCondition, b.Reason, b.Field, b.Message)
 	case len(b.Clusters) == 0:
-		usable = no(v1alpha1.UsableCondition, sharing.NoClusters, "spec.clusterSet", fmt.Sprintf("ClusterSet %s has no clusters, or none that another bound set does not have: ask its owners", binding.Spec.ClusterSet))
+		usable = no(v1alpha1.UsableCondition, sharing.NoClusters, "spec.clusterSet", fmt.Sprintf("ClusterSet %s has no clusters: ask its owners", binding.Spec.ClusterSet))
 	case b.unread != nil:
 		usable = no(v1alpha1.UsableCondition, v1alpha1.FleetNotReadReason, "", b.unread.Error())
 	default:

@@ -279,13 +279,13 @@ gold 0/0, 0 of 0:`},
 gold Bound True
 gold Usable False OwnFleet: spec.workspace: this workspace has ClusterRegistrations or ClusterSets of its own and places on its own clusters only: delete these, or use another workspace for shared clusters
 gold 0/0, 0 of 0:`},
-		{why: "a cluster in two bound sets is of the first", platform: platform, shop: map[string]string{"gold": of("gold", "platform"), "silver": of("silver", "platform")}, want: `
+		{why: "a cluster in two bound sets is in both", platform: platform, shop: map[string]string{"gold": of("gold", "platform"), "silver": of("silver", "platform")}, want: `
 gold Bound True
 gold Usable True
 gold 1/2, 3 of 4: a eu true 1, b eu false 0
 silver Bound True
-silver Usable False NoClusters: spec.clusterSet: ClusterSet silver has no clusters, or none that another bound set does not have: ask its owners
-silver 0/0, 3 of 0:`},
+silver Usable True
+silver 0/1, 3 of 0: b eu false 0`},
 		{why: "two platform teams", platform: platform, other: map[string]string{"gold": gold}, shop: map[string]string{"gold": of("gold", "other"), "silver": of("silver", "platform")}, want: `
 gold Bound True
 gold Usable True

@@ -55,12 +55,10 @@ func TestAnyWorld(t *testing.T) {
 			}
 			seen := map[string]bool{}
 			for _, g := range v.Grants {
-				for _, c := range g.Clusters {
-					if seen[c] {
-						r.Fatalf("%s sees %s in two sets", name, c)
-					}
-					seen[c] = true
+				if seen[g.Set] {
+					r.Fatalf("%s has two grants of %s", name, g.Set)
 				}
+				seen[g.Set] = true
 			}
 			for _, b := range v.Bindings {
 				if b.Reason == sharing.Bound {

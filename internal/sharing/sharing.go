@@ -97,7 +97,7 @@ type View struct {
 	// Fleet is named by the workspace whose clusters they are; that of a workspace with a fleet of its own is its own.
 	Fleet logicalcluster.Name
 	// Grants by name of the ClusterSet, where the fleet is another workspace's. Without any, what is there stays, and nothing new comes.
-	// Invariant: a cluster is in one of them at most.
+	// A cluster may be in several of them.
 	Grants []engine.Grant
 	// Bindings of the workspace, the oldest first.
 	Bindings []Binding
@@ -162,14 +162,8 @@ func ViewOf(w *Workspace, lookup Lookup) View {
 			}
 		}
 	}
-	taken := map[string]bool{}
 	for _, set := range slices.Sorted(maps.Keys(grants)) {
-		g := grants[set]
-		g.Clusters = slices.DeleteFunc(g.Clusters, func(name string) bool { return taken[name] })
-		for _, name := range g.Clusters {
-			taken[name] = true
-		}
-		v.Grants = append(v.Grants, *g)
+		v.Grants = append(v.Grants, *grants[set])
 	}
 	for i := range v.Bindings {
 		if b := &v.Bindings[i]; b.Reason == Bound {

@@ -90,10 +90,10 @@ func TestViews(t *testing.T) {
 		{"a selector that cannot be read", with(platform("platform/all"), "platform", workspace{clusters: "a1", sets: map[string]string{"all": `{clusterSelector: {labelSelector: {matchExpressions: [{key: a, operator: Is}]}}, grants: [{name: team, workspace: {path: "root:team"}}]}`}}), "team: ; InvalidGrant"},
 		{"an amount that cannot be", with(platform("platform/all"), "platform", workspace{clusters: "a1", sets: map[string]string{"all": `{clusterSelector: {}, grants: [{name: team, workspace: {path: "root:team"}, quota: {cpu: "-1"}}]}`}}), "team: ; InvalidGrant"},
 		{"the first of two grants counts", with(platform("platform/all"), "platform", workspace{clusters: "a1", sets: map[string]string{"all": `{clusterSelector: {}, grants: [{name: a, workspace: {path: "root:team"}, quota: {cpu: "1"}}, {name: b, workspace: {cluster: team}, quota: {cpu: "9"}}]}`}}), "platform: all [a1] cpu<=1000; Bound"},
-		{"a cluster in two sets belongs to the first by name", with(platform("platform/late", "platform/early"), "platform", workspace{clusters: "a1 a2 b1", sets: map[string]string{
+		{"a cluster in two sets is in both", with(platform("platform/late", "platform/early"), "platform", workspace{clusters: "a1 a2 b1", sets: map[string]string{
 			"early": `{clusterSelector: {clusterNames: [a1]}, grants: [{name: team, workspace: {path: "root:team"}, quota: {cpu: "1"}}]}`,
 			"late":  `{clusterSelector: {labelSelector: {matchLabels: {tier: a}}}, grants: [{name: team, workspace: {path: "root:team"}, quota: {cpu: "2"}}]}`,
-		}}), "platform: early [a1] cpu<=1000, late [a2] cpu<=2000; Bound; Bound"},
+		}}), "platform: early [a1] cpu<=1000, late [a1 a2] cpu<=2000; Bound; Bound"},
 		{"two bindings to one set are as one", platform("platform/all", "platform/all"), "platform: all [a1 a2 b1] cpu<=4000; Bound; Bound"},
 		{"clusters of its own", with(platform(), "team", workspace{clusters: "c1", bindings: []string{"platform/all"}}), "team: ; OwnFleet"},
 		{"a workspace without a cluster that shares them", with(platform(), "team", workspace{sets: map[string]string{"none": `{}`}, bindings: []string{"platform/all"}}), "team: ; OwnFleet"},
