@@ -56,6 +56,8 @@ type Request struct {
 
 	// gone is what does not count beside what the workload itself holds.
 	gone *gone
+	// alone has nobody else come first anywhere: it is only asked what would be.
+	alone bool
 	// withheld are the clusters where others come first: none of them may be added, or get more.
 	withheld []string
 	// strict: replicas that go to other clusters count where they were, too, until they are gone. Otherwise amounts are rounded.

@@ -10,17 +10,20 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 
 	"github.com/kcp-placement/placement/engine/capacity"
-	"github.com/kcp-placement/placement/engine/snapshot"
-	"github.com/kcp-placement/placement/internal/int128"
 )
 
-// gathering is a workload that has waited too long, or for which others give up something, and the cluster on which nobody else gets more
+// gathering is a workload that has waited too long, or for which others give up something, and the clusters on which nobody else gets more
 // until it has a place.
 type gathering struct {
-	of      logicalcluster.Name
-	owner   capacity.Owner
-	since   time.Time
-	cluster string
+	of logicalcluster.Name
+	// line is the place of the workspace among those that stand in line.
+	line  int64
+	owner capacity.Owner
+	since time.Time
+	// clusters are where one gathers that has waited too long, from began until it is over; cluster is where others give up something.
+	clusters     []string
+	began, until time.Time
+	cluster      string
 	// by are those that have found the cluster taken.
 	by map[logicalcluster.Name]bool
 	// victims are who is to give up something for it, by workspace, and gave those who may have done so.
@@ -29,18 +32,71 @@ type gathering struct {
 
 // compare orders those that could gather room: the one that has waited longest comes first.
 func (g *gathering) compare(o *gathering) int {
-	return cmp.Or(g.since.Compare(o.since), cmp.Compare(g.of, o.of), cmp.Compare(nameOf(g.owner), nameOf(o.owner)))
+	return cmp.Or(g.since.Compare(o.since), cmp.Compare(g.line, o.line), cmp.Compare(nameOf(g.owner), nameOf(o.owner)))
 }
 
-// gather has one of a workspace gather room in place of another, if that is not of another workspace and has waited longer, and says whom
-// to call.
-func (l *lines) gather(of logicalcluster.Name, next *gathering, call map[logicalcluster.Name]bool) {
+// over reports whether an attempt has lasted as long as it may.
+func (g *gathering) over(now time.Time) bool { return !g.until.IsZero() && !now.Before(g.until) }
+
+// gather takes up whom a workspace would have gather room next, nil for nobody, and says whom to call where another one gathers by that than
+// before, or elsewhere.
+//
+// Invariant: an attempt goes on until its workload has a place, or does not wait for one any more, or until it is over: nobody else's
+// ends it. Then whoever has waited longest since they waited first, or since their last attempt, is next. So each that waits has its turn.
+func (l *lines) gather(of *line, next *gathering, call map[logicalcluster.Name]bool) {
+	if of.next = next; next != nil {
+		next.line = of.came
+	}
 	now := l.gathering
-	if now != nil && now.of != of && (next == nil || next.compare(now) > 0) {
+	switch over := now != nil && now.over(l.now); {
+	case now == nil:
+	case !over && now.of != of.name:
+		return
+	case !over && next != nil && next.owner == now.owner:
+		next.began, next.until = now.began, now.until
+		l.gathering = next
+		succeed(now, next, call)
+		return
+	default:
+		l.stop(now)
+	}
+	l.gathering = l.elect()
+	succeed(now, l.gathering, call)
+}
+
+// stop ends an attempt, whether or not it has lasted as long as it may. For as long as it has taken the workload makes no other.
+func (l *lines) stop(g *gathering) {
+	l.gathering = nil
+	of := l.of[g.of]
+	if of == nil || of.patience[g.owner] == nil {
 		return
 	}
-	l.gathering = next
-	succeed(now, next, call)
+	p, end := of.patience[g.owner], l.now
+	if g.over(end) {
+		end = g.until
+		p.lasts = min(p.lasts, math.MaxInt64/2) * 2
+	}
+	p.ended, p.again = end, end.Add(end.Sub(g.began))
+}
+
+// elect begins the attempt of whoever is next, nil where nobody is.
+func (l *lines) elect() (first *gathering) {
+	for _, of := range l.of {
+		if of.next == nil {
+			continue
+		}
+		p := of.patience[of.next.owner]
+		if p == nil || l.now.Before(p.again) || !slices.ContainsFunc(of.waiting, func(o *waiter) bool { return o.owner == of.next.owner }) {
+			continue
+		}
+		next := *of.next
+		next.since, next.by = latest(next.since, p.ended), map[logicalcluster.Name]bool{}
+		next.began, next.until = l.now, l.now.Add(p.lasts)
+		if first == nil || next.compare(first) < 0 {
+			first = &next
+		}
+	}
+	return first
 }
 
 // succeed says whom to call where one gathers room in place of another, either of which may be nil: who gives up something for it, and where
@@ -51,7 +107,7 @@ func succeed(now, next *gathering, call map[logicalcluster.Name]bool) {
 			call[name] = true
 		}
 	}
-	if now != nil && next != nil && next.of == now.of && next.owner == now.owner && next.cluster == now.cluster {
+	if now != nil && next != nil && next.of == now.of && next.owner == now.owner && next.cluster == now.cluster && slices.Equal(next.clusters, now.clusters) {
 		next.by = now.by
 		next.remember(now.gave)
 		return
@@ -84,63 +140,124 @@ func (g *gathering) remember(before map[logicalcluster.Name][]Victim) {
 
 // gatheredFor are those for whom a cluster gathers room.
 func (l *lines) gatheredFor(cluster string) (all []*gathering) {
-	for _, g := range []*gathering{l.gathering, l.reclaiming[cluster]} {
-		if g != nil && g.cluster == cluster {
-			all = append(all, g)
-		}
+	if g := l.gathering; g != nil && slices.Contains(g.clusters, cluster) && !g.over(l.now) {
+		all = append(all, g)
+	}
+	if g := l.reclaiming[cluster]; g != nil {
+		all = append(all, g)
 	}
 	return all
 }
 
-// gathers returns who of a workspace is to gather room, and where: the one that has waited longest of those that have waited for too long,
-// and would have a place on some cluster if that were empty. It gathers on the cluster whose shortfall is the smallest part of its capacity.
-func (w *workspace) gathers(waiting []*waiter, now time.Time) *gathering {
-	byAge := slices.SortedFunc(slices.Values(waiting), func(a, b *waiter) int {
-		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.name, b.name))
-	})
-	for _, o := range byAge {
-		if now.IsZero() || o.since.IsZero() || now.Sub(o.since) < w.options.GatherAfter {
+// patience is how long a workload has stood in line, and what has become of its attempts to gather room.
+type patience struct {
+	uid string
+	// first is when it was first seen in line, seen when it was last.
+	first, seen time.Time
+	// lasts is how long its next attempt may last: twice as long as the last one that was over.
+	lasts time.Duration
+	// ended is when its last attempt has, and again when it may make another.
+	ended, again time.Time
+}
+
+// since is from when on a workload waits that began to do so at some time: not before it was first seen.
+func (p *patience) since(began time.Time) time.Time { return latest(p.first, began) }
+
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// maxPatience is of how many workloads of a workspace it is known how long they have waited.
+const maxPatience = 4 * maxInLine
+
+// remember takes up who stands in line. One that is out of it for a moment, since it cannot be decided on, is not forgotten.
+func (l *line) remember(now []*waiter, at time.Time, after time.Duration) {
+	if at.IsZero() {
+		return
+	}
+	for _, o := range now {
+		p := l.patience[o.owner]
+		if uid := o.request.Workload.UID; p == nil || p.uid != uid {
+			p = &patience{uid: uid, first: at, lasts: after}
+			l.patience[o.owner] = p
+		}
+		p.seen = at
+	}
+	maps.DeleteFunc(l.patience, func(_ capacity.Owner, p *patience) bool { return at.Sub(p.seen) > after })
+	if more := len(l.patience) - maxPatience; more > 0 {
+		first := slices.SortedFunc(maps.Keys(l.patience), func(a, b capacity.Owner) int {
+			return cmp.Or(l.patience[a].seen.Compare(l.patience[b].seen), cmp.Compare(nameOf(a), nameOf(b)))
+		})
+		for _, owner := range first[:more] {
+			delete(l.patience, owner)
+		}
+	}
+}
+
+// known are copies of what is known of those of a workspace that wait, as if all attempts that are over had been ended, and which of them
+// goes on to gather room, nil where none does.
+func (l *lines) known(of *line) (all map[capacity.Owner]patience, goesOn *gathering) {
+	all = make(map[capacity.Owner]patience, len(of.patience))
+	for owner, p := range of.patience {
+		all[owner] = *p
+	}
+	switch g := l.gathering; {
+	case g == nil || g.of != of.name:
+	case g.over(l.now):
+		p := all[g.owner]
+		p.ended, p.again = g.until, g.until.Add(g.until.Sub(g.began))
+		all[g.owner] = p
+	default:
+		goesOn = g
+	}
+	return all, goesOn
+}
+
+// gathers returns who of a workspace is to gather room next, and where: of those that have waited for too long, and would have a place if
+// what known workloads hold were gone, the one that has waited longest since it waited first, or since its last attempt. One that gathers
+// goes on.
+func (v *vacating) gathers(waiting []*waiter, known map[capacity.Owner]patience, goesOn *gathering, now time.Time) *gathering {
+	if now.IsZero() || v.grants == nil {
+		return nil
+	}
+	var all []*gathering
+	by := map[capacity.Owner]*waiter{}
+	for _, o := range waiting {
+		p, seen := known[o.owner]
+		if !seen || p.uid != o.request.Workload.UID || o.since.IsZero() || now.Before(p.again) || now.Sub(p.since(o.since)) < v.options.GatherAfter {
 			continue // one that has a place, and should leave it, does not wait
 		}
-		if cluster := w.gathersOn(o, now); cluster != "" {
-			return &gathering{of: w.name, owner: o.owner, since: o.since, cluster: cluster, by: map[logicalcluster.Name]bool{}}
+		by[o.owner] = o
+		all = append(all, &gathering{of: v.name, owner: o.owner, since: latest(p.since(o.since), p.ended), by: map[logicalcluster.Name]bool{}})
+	}
+	slices.SortFunc(all, func(a, b *gathering) int {
+		if goesOn != nil && (a.owner == goesOn.owner) != (b.owner == goesOn.owner) {
+			if a.owner == goesOn.owner {
+				return -1
+			}
+			return 1
 		}
+		return a.compare(b)
+	})
+	vain := map[uint64]bool{}
+	for _, next := range all {
+		o := by[next.owner]
+		kind, any := v.kindOf(o.request)
+		if any && vain[kind] {
+			continue
+		}
+		on, err := v.find(o)
+		if err != nil {
+			continue // where it is decided on, it is told why
+		}
+		if len(on) > 0 {
+			next.clusters = on
+			return next
+		}
+		vain[kind] = any
 	}
 	return nil
-}
-
-func (w *workspace) gathersOn(o *waiter, now time.Time) (cluster string) {
-	w.lock()
-	defer w.mu.Unlock()
-	if w.window == nil || w.window.grants == nil {
-		return ""
-	}
-	least := int64(math.MaxInt64)
-	for position := range w.seen.Len() {
-		row := w.seen.Row(position)
-		for _, c := range o.classes {
-			asks := o.asks(c, row)
-			lacks := lacking(row, asks)
-			if lacks >= least || lacks == 0 && !o.turn && !o.isBlind(row.Name) {
-				continue // it has no use for what is free there
-			}
-			var empty snapshot.Row
-			row.Without(capacity.Resources{}, row.Reserved, row.Allocated, &empty)
-			if c.First(&empty, false, now) == nil && w.window.grants.groupOf(row.Name) >= 0 && w.ledger.Allows(row.Name, asks) {
-				least, cluster = lacks, row.Name
-			}
-		}
-	}
-	return cluster
-}
-
-// lacking is how much of what is asked for a cluster lacks, in millionths of what it has, 0 only where it lacks nothing.
-func lacking(row *snapshot.Row, asks capacity.Resources) (most int64) {
-	for name, amount := range asks.Each {
-		if short := amount - row.Free.Get(name); amount > 0 && short > 0 {
-			share, _ := int128.MulDiv(short, 1_000_000, max(1, row.Allocatable.Get(name)))
-			most = max(most, 1, share)
-		}
-	}
-	return most
 }

@@ -1,11 +1,14 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
+
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kcp-dev/logicalcluster/v3"
 
@@ -15,8 +18,11 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// maxInLine is how many workloads hold the place of a workspace in line: the first.
-const maxInLine = 64
+// So many workloads of a placement, and of a workspace in all, hold its place in line.
+const (
+	maxInLineEach = 8
+	maxInLine     = 64
+)
 
 // lines are the workloads that wait for room on a fleet, by workspace. The fleet's lock guards them.
 //
@@ -34,7 +40,10 @@ type lines struct {
 	grown map[string]int64
 	// capacities counts the changes of what is allocatable.
 	capacities int64
-	// gathering is the one for which a cluster gathers room, nil where that is none.
+	// came is how many workspaces have come to stand in line, and now the latest time that anybody has told.
+	came int64
+	now  time.Time
+	// gathering is the one for which clusters gather room, nil where that is none.
 	gathering *gathering
 	// reclaiming are those for which others give back what they are guaranteed, by cluster. Invariant: they are of different workspaces.
 	reclaiming map[string]*gathering
@@ -43,6 +52,9 @@ type lines struct {
 // line is who waits of one workspace.
 type line struct {
 	*workspace
+	// came is its place among all lines: those that came before have lower numbers. Between what is otherwise equal it decides in place of
+	// names, which others have chosen.
+	came    int64
 	grants  *grants
 	ledger  *capacity.Ledger
 	waiting []*waiter
@@ -50,6 +62,9 @@ type line struct {
 	fronts map[string]front
 	// offers are the placed workloads that others may reclaim.
 	offers []Candidate
+	// next is whom it would have gather room, and patience what is known of those that wait or have waited.
+	next     *gathering
+	patience map[capacity.Owner]*patience
 	// eased is the tick at which its quota last left more.
 	eased int64
 	// called is set while the workspace is to look again, or waits itself for others to look.
@@ -66,6 +81,7 @@ type line struct {
 type waiter struct {
 	owner    capacity.Owner
 	name     string // nameOf the owner
+	request  *Request
 	priority int32
 	since    time.Time
 	// classes are those by which clusters are feasible for it. part is what it can make use of where its replicas are divided, has what it
@@ -95,9 +111,12 @@ func nameOf(o capacity.Owner) string {
 }
 
 // SetLine says which workloads of a workspace wait for room on the clusters that it shares, the first in turn first, in place of those
-// that were in line before. It looks for a place for each, and returns the workspaces, by name, that should decide again on what
-// waits: those that have waited for this one to look, those that others wait for, and this one itself where there is a place. It reports
-// whether any waits for the turn of others, which it should ask about again within TurnWithin.
+// that were in line before. It looks for a place for each that holds the place of the workspace, and returns the workspaces, by name, that should
+// decide again on what waits: those that have waited for this one to look, those that others wait for, and this one itself where there is a
+// place. It reports whether any waits for the turn of others, which it should ask about again within TurnWithin.
+//
+// Of each placement 8 stand in line, of the workspace 64: the first that could have a place if all workloads that are known were gone. Those
+// that could not take the places that are left. Whether one could is found out once for all of its kind.
 //
 // It is called after each round of decisions of a workspace: with nothing where nothing waits, or what waits cannot be decided on.
 func (e *Engine) SetLine(ctx context.Context, workspace logicalcluster.Name, waiting []Request) (call []logicalcluster.Name, blind bool) {
@@ -105,31 +124,32 @@ func (e *Engine) SetLine(ctx context.Context, workspace logicalcluster.Name, wai
 	w.mu.Lock()
 	f := w.fleet
 	w.mu.Unlock()
+	var at time.Time
+	if len(waiting) > 0 {
+		at = waiting[0].Now
+	}
 	f.mu.Lock()
 	tick, before := f.lines.ticks, f.lines.of[w.name]
 	if before == nil {
 		f.mu.Unlock()
 		return nil, false
 	}
+	f.lines.tell(at)
 	looked := before.looked()
+	known, goesOn := f.lines.known(before)
 	f.mu.Unlock()
-	var now []*waiter
-	turn := false
-	for i := range waiting[:min(len(waiting), maxInLine)] {
-		one, fits, err := w.lookFor(ctx, &waiting[i])
-		if one == nil || err != nil {
-			continue // where it is decided on, it is told why
+	v := w.vacating(ctx)
+	now, turn := v.stand(waiting), false
+	for _, o := range now {
+		if o.at, o.looked = tick, tick; o.turn {
+			had, again := looked[o.owner]
+			turn, o.looked = turn || !again, had
 		}
-		if one.at, one.looked = tick, tick; fits {
-			had, again := looked[one.owner]
-			turn, one.turn, one.looked = turn || !again, true, had
-		}
-		blind = blind || len(one.blind) > 0
-		now = append(now, one)
+		blind = blind || len(o.blind) > 0
 	}
 	var gathers, reclaims *gathering
 	if len(now) > 0 {
-		gathers, reclaims = w.gathers(now, waiting[0].Now), w.reclaims(ctx, now)
+		gathers, reclaims = v.gathers(now, known, goesOn, at), w.reclaims(ctx, now)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -138,7 +158,8 @@ func (e *Engine) SetLine(ctx context.Context, workspace logicalcluster.Name, wai
 		return nil, false // it looks elsewhere meanwhile
 	}
 	all := f.lines.replace(l, now, turn, blind)
-	f.lines.gather(w.name, gathers, all)
+	l.remember(now, at, w.options.GatherAfter)
+	f.lines.gather(l, gathers, all)
 	f.lines.reclaim(w.name, reclaims, all)
 	for name := range all {
 		if o := f.lines.of[name]; o != nil {
@@ -148,6 +169,63 @@ func (e *Engine) SetLine(ctx context.Context, workspace logicalcluster.Name, wai
 	}
 	slices.Sort(call)
 	return call, blind
+}
+
+// tell tells the time.
+func (l *lines) tell(now time.Time) { l.now = latest(l.now, now) }
+
+// stand looks for a place for those that hold the place of the workspace in line.
+func (v *vacating) stand(waiting []Request) (now []*waiter) {
+	type standing struct {
+		*waiter
+		turn  int
+		group types.NamespacedName
+	}
+	var could, never []standing
+	each, inVain := map[types.NamespacedName]int{}, map[types.NamespacedName]int{}
+	for i := range waiting {
+		if len(could) == maxInLine {
+			break
+		}
+		r := &waiting[i]
+		if r.validate(v.ctx) != nil || each[r.group()] == maxInLineEach {
+			continue
+		}
+		in, _, err := v.scheduled(v.ctx, r)
+		if err != nil {
+			continue // where it is decided on, it is told why
+		}
+		group, vain := r.group(), v.isVain(in)
+		if vain && (inVain[group] == maxInLineEach || len(never) == maxInLine) {
+			continue
+		}
+		one, err := v.lookFor(v.ctx, in)
+		if one == nil || err != nil {
+			continue
+		}
+		if !vain && !one.turn && len(one.blind) == 0 {
+			any, err := v.could(one)
+			vain = err == nil && !any
+		}
+		if s := (standing{one, i, group}); vain {
+			inVain[group]++
+			never = append(never, s)
+		} else {
+			each[group]++
+			could = append(could, s)
+		}
+	}
+	for _, s := range never {
+		if len(could) < maxInLine && each[s.group] < maxInLineEach {
+			each[s.group]++
+			could = append(could, s)
+		}
+	}
+	slices.SortFunc(could, func(a, b standing) int { return cmp.Compare(a.turn, b.turn) })
+	for _, s := range could {
+		now = append(now, s.waiter)
+	}
+	return now
 }
 
 // looked are the ticks at which those of a line have looked who have a place: one that had its turn before, and did not take what was
@@ -162,20 +240,13 @@ func (l *line) looked() map[capacity.Owner]int64 {
 	return looked
 }
 
-// lookFor looks for a place for one that waits; nil where it does not wait for more than it has. It reports whether there is a place.
-func (w *workspace) lookFor(ctx context.Context, r *Request) (one *waiter, fits bool, err error) {
-	if err := r.validate(ctx); err != nil {
-		return nil, false, err
-	}
-	in, _, err := w.scheduled(ctx, r)
+// lookFor looks for a place for one that waits, as it is scheduled; nil where it does not wait for more than it has.
+func (w *workspace) lookFor(ctx context.Context, r *Request) (one *waiter, err error) {
+	d, err := w.decideAs(ctx, r, false)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	d, err := w.decideAs(ctx, in, false)
-	if err != nil {
-		return nil, false, err
-	}
-	one = &waiter{owner: r.owner(), name: nameOf(r.owner()), priority: r.Priority, since: r.Since, has: d.held.Claim, now: r.Now, single: d.plan == nil && len(r.Current) == 0}
+	one = &waiter{owner: r.owner(), name: nameOf(r.owner()), request: r, priority: r.Priority, since: r.Since, has: d.held.Claim, now: r.Now, single: d.plan == nil && len(r.Current) == 0}
 	if d.Divides() {
 		one.part = r.Workload.Share(max(1, d.plan.minimum))
 		one.single = d.plan.division.Partial && d.attraction() == nil
@@ -199,15 +270,15 @@ func (w *workspace) lookFor(ctx context.Context, r *Request) (one *waiter, fits 
 	}
 	slices.Sort(one.blind)
 	one.blind = slices.Compact(one.blind)
-	fits = d.getsMore()
+	one.turn = d.getsMore()
 	grows := slices.ContainsFunc(d.Standing, func(v Verdict) bool {
 		row := d.row(v.Cluster)
 		return row != nil && !one.asks(d.class, row).IsZero()
 	})
-	if len(r.Current) > 0 && d.Waiting == 0 && !fits && !grows {
-		return nil, false, nil
+	if len(r.Current) > 0 && d.Waiting == 0 && !one.turn && !grows {
+		return nil, nil
 	}
-	return one, fits, nil
+	return one, nil
 }
 
 // asks is what the workload asks for on a cluster beyond what it is promised there.
@@ -275,7 +346,8 @@ func (l *lines) admit(w *workspace, through *grants) {
 	}
 	of := l.of[w.name]
 	if of == nil {
-		of = &line{by: map[logicalcluster.Name]bool{}}
+		l.came++
+		of = &line{came: l.came, by: map[logicalcluster.Name]bool{}, patience: map[capacity.Owner]*patience{}}
 		l.of[w.name] = of
 	}
 	of.workspace, of.grants, of.ledger, of.totals, of.fronts = w, through, w.ledger, nil, nil
@@ -340,6 +412,9 @@ func (l *lines) decided(name logicalcluster.Name, owner capacity.Owner, d *Decis
 	}
 	if before, now := d.promises(); !before.Without(now).IsZero() {
 		l.ease(name)
+	}
+	if len(d.Clusters) > 0 && d.Waiting == 0 {
+		delete(of.patience, owner)
 	}
 	if waiting := len(of.waiting); waiting > 0 && len(d.Clusters) > 0 && d.Waiting == 0 {
 		of.waiting, of.fronts = slices.DeleteFunc(of.waiting, func(o *waiter) bool { return o.owner == owner }), nil

@@ -591,6 +591,8 @@ type sacrifice struct {
 	sum     int64
 	// start is when the longest running of those with the highest priority was placed.
 	start time.Time
+	// lines are the places in line of the victims' workspaces, where these are others': their names must decide nothing between them.
+	lines []int64
 }
 
 // sacrificed is what is given up.
@@ -631,7 +633,7 @@ func (a *sacrifice) exceeds(b *sacrifice) bool {
 func (a *sacrifice) compare(b *sacrifice) int {
 	return cmp.Or(
 		cmp.Compare(a.highest, b.highest), cmp.Compare(a.sum, b.sum), cmp.Compare(len(a.victims), len(b.victims)), b.start.Compare(a.start),
-		slices.Compare(a.names(), b.names()),
+		slices.Compare(a.lines, b.lines), slices.Compare(a.names(), b.names()),
 		cmp.Compare(len(a.stakes), len(b.stakes)),
 		slices.CompareFunc(a.victims, b.victims, func(x, y Victim) int { return slices.Compare(x.Clusters, y.Clusters) }),
 	)

@@ -193,6 +193,7 @@ func (l *lines) claims() []*gathering {
 type offer struct {
 	Candidate
 	of                        logicalcluster.Name
+	line                      int64
 	borrowed                  borrowed
 	granted                   []*Grant
 	amount, reserved, counted capacity.Resources
@@ -288,7 +289,7 @@ func (l *lines) offersTo(w logicalcluster.Name) map[string][]offer {
 				if len(granted) == 0 {
 					continue
 				}
-				o := offer{Candidate: *c, of: name, borrowed: left, granted: granted, amount: s.Amount}
+				o := offer{Candidate: *c, of: name, line: of.came, borrowed: left, granted: granted, amount: s.Amount}
 				if counted != nil {
 					o.counted = counted[k]
 				}
@@ -299,7 +300,7 @@ func (l *lines) offersTo(w logicalcluster.Name) map[string][]offer {
 	}
 	for _, all := range on {
 		slices.SortFunc(all, func(a, b offer) int {
-			return cmp.Or(cmp.Compare(a.Priority, b.Priority), b.Since.Compare(a.Since), cmp.Compare(a.of, b.of), cmp.Compare(a.Workload.String(), b.Workload.String()))
+			return cmp.Or(cmp.Compare(a.Priority, b.Priority), b.Since.Compare(a.Since), cmp.Compare(a.line, b.line), cmp.Compare(a.Workload.String(), b.Workload.String()))
 		})
 	}
 	return on
@@ -320,9 +321,13 @@ func (w *workspace) reclaims(ctx context.Context, waiting []*waiter) *gathering 
 	}
 	w.fleet.mu.Lock()
 	offers, coming, taken := w.fleet.lines.offersTo(w.name), w.fleet.lines.coming(), w.fleet.lines.takenFrom(w.name)
+	var came int64
+	if l := w.fleet.lines.of[w.name]; l != nil {
+		came = l.came
+	}
 	w.fleet.mu.Unlock()
 	for _, o := range waiting {
-		next := &gathering{of: w.name, owner: o.owner, since: o.since, by: map[logicalcluster.Name]bool{}}
+		next := &gathering{of: w.name, line: came, owner: o.owner, since: o.since, by: map[logicalcluster.Name]bool{}}
 		var best *reclaim
 		for position := range w.seen.Len() {
 			row := w.seen.Row(position)
@@ -370,7 +375,7 @@ func (l *lines) takenFrom(w logicalcluster.Name) map[string]*gathering {
 	taken := map[string]*gathering{}
 	for cluster, g := range l.reclaiming {
 		if g.of != w {
-			taken[cluster] = &gathering{of: g.of, owner: g.owner, since: g.since}
+			taken[cluster] = &gathering{of: g.of, line: g.line, owner: g.owner, since: g.since}
 		}
 	}
 	return taken
@@ -454,6 +459,7 @@ func (o *waiter) reclaimOn(c *ranking.Class, row *snapshot.Row, offers []offer, 
 		v := Victim{Candidate: one.Candidate, Clusters: []string{row.Name}}
 		r.of[one.of], r.victims = append(r.of[one.of], v), append(r.victims, v)
 		r.sum += int64(one.Priority) - math.MinInt32
+		r.lines = append(r.lines, one.line)
 		if len(r.victims) == 1 || one.Priority == r.highest && one.Since.Before(r.start) {
 			r.highest, r.start = one.Priority, one.Since
 		}

@@ -82,7 +82,7 @@ func (o *othersFirst) Error() string { return notItsTurn.Message }
 func (w *workspace) yields(r *Request, d *Decision) error {
 	f := w.fleet
 	l := f.lines.of[w.name]
-	if l == nil || f.lines.waiting == 0 || len(r.Instead) > 0 || !d.getsMore() {
+	if l == nil || f.lines.waiting == 0 || len(r.Instead) > 0 || r.alone || !d.getsMore() {
 		return nil
 	}
 	var others othersFirst
@@ -120,6 +120,7 @@ func (w *workspace) mayYield(r *Request, d *Decision) error {
 
 // yields reports whether others come before a request of a workspace that is to have more on a cluster, and has them know.
 func (l *lines) yields(of *line, r *Request, row *snapshot.Row, more capacity.Resources) (others bool) {
+	l.tell(r.Now)
 	for _, g := range l.gatheredFor(row.Name) { // the one that has waited too long before the one that reclaims
 		if l.of[g.of].absent(r.Now) {
 			continue
@@ -213,7 +214,7 @@ func (l *lines) fronts(row *snapshot.Row) (all []front) {
 // claimant is one of a workspace that asks for more on a cluster. Of several sets that the cluster is in, that one counts by which it comes
 // first.
 func (l *lines) claimant(of *line, cluster string, more capacity.Resources, priority int32, since time.Time, name string) fairness.Claimant {
-	me := fairness.Claimant{Priority: priority, Since: since, Workspace: of.name.String(), Workload: name}
+	me := fairness.Claimant{Priority: priority, Since: since, Line: of.came, Workload: name}
 	var first *fairness.Claimant
 	for g := range of.grants.on(cluster) {
 		terms, promised, by := g.terms(), of.ledger.Promised(g.Set), me

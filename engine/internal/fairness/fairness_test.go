@@ -100,11 +100,10 @@ func TestThousandths(t *testing.T) {
 }
 
 var claimants = rapid.Custom(func(t *rapid.T) fairness.Claimant {
-	names := rapid.SampledFrom([]string{"a", "b"})
 	return fairness.Claimant{
 		Guaranteed: rapid.Bool().Draw(t, "guaranteed"), Priority: rapid.Int32Range(-1, 1).Draw(t, "priority"),
 		Share: fairness.DominantShare(resources.Draw(t, "promised"), capacity.Resources{CPU: 3, Memory: 2}, rapid.Int64Range(1, 2).Draw(t, "weight")),
-		Since: times.Draw(t, "since"), Workspace: names.Draw(t, "workspace"), Workload: names.Draw(t, "workload"),
+		Since: times.Draw(t, "since"), Line: rapid.Int64Range(1, 2).Draw(t, "line"), Workload: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "workload"),
 	}
 })
 
@@ -119,7 +118,7 @@ func TestTotalOrder(t *testing.T) {
 		if a.Compare(&b) <= 0 && b.Compare(&c) <= 0 && a.Compare(&c) > 0 {
 			t.Fatal("a circle")
 		}
-		if a.Compare(&b) == 0 && (a.Workspace != b.Workspace || a.Workload != b.Workload || !a.Since.Equal(b.Since)) {
+		if a.Compare(&b) == 0 && (a.Line != b.Line || a.Workload != b.Workload || !a.Since.Equal(b.Since)) {
 			t.Fatal("neither comes first")
 		}
 	})
@@ -146,11 +145,13 @@ func TestOrder(t *testing.T) {
 		{"and priority decides between equal shares",
 			fairness.Claimant{Priority: 1, Since: late}, fairness.Claimant{Since: early}},
 		{"then the one that waits longer",
-			fairness.Claimant{Since: early, Workspace: "b"}, fairness.Claimant{Since: late, Workspace: "a"}},
+			fairness.Claimant{Since: early, Line: 2}, fairness.Claimant{Since: late, Line: 1}},
 		{"and any that waits before one that has only come",
 			fairness.Claimant{Since: late}, fairness.Claimant{}},
-		{"then the name of the workspace",
-			fairness.Claimant{Workspace: "a", Workload: "z"}, fairness.Claimant{Workspace: "b", Workload: "a"}},
+		{"then the workspace that came first, whatever anything is called",
+			fairness.Claimant{Line: 1, Workload: "z"}, fairness.Claimant{Line: 2, Workload: "a"}},
+		{"and within one the name of the workload",
+			fairness.Claimant{Line: 1, Workload: "a"}, fairness.Claimant{Line: 1, Workload: "z"}},
 	} {
 		if test.first.Compare(&test.second) >= 0 || test.second.Compare(&test.first) <= 0 {
 			t.Errorf("%s: %+v does not come before %+v", test.why, test.first, test.second)
@@ -211,14 +212,14 @@ func TestFilling(t *testing.T) {
 			var line []fairness.Claimant
 			for i := range teams {
 				if _, short := free.Lacking(teams[i].piece); !short {
-					line = append(line, fairness.Claimant{Share: share(i), Workspace: string(rune('a' + i))})
+					line = append(line, fairness.Claimant{Share: share(i), Line: int64(i)})
 				}
 			}
 			if len(line) < len(teams) {
 				return // the first that finds no room ends what can be said of all
 			}
 			slices.SortFunc(line, func(a, b fairness.Claimant) int { return a.Compare(&b) })
-			first := int(line[0].Workspace[0] - 'a')
+			first := int(line[0].Line)
 			teams[first].before = share(first)
 			teams[first].has, free = teams[first].has.Add(teams[first].piece), free.Sub(teams[first].piece)
 			for i := range teams {

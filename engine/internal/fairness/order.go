@@ -15,13 +15,15 @@ type Claimant struct {
 	Share Share
 	// Since is when it began to wait; zero for one that has only come.
 	Since time.Time
-	// Workspace and Workload name it.
-	Workspace, Workload string
+	// Line is the place of its workspace among those that stand in line, by when they came. Workload names it within the workspace.
+	Line     int64
+	Workload string
 }
 
 // Compare orders claimants, who gets room first before the others. What stays within what is guaranteed comes first, by priority and
 // then by share. Beyond that, where workspaces borrow, the share comes first: no workspace gets more for setting high priorities. Then
-// the one that has waited longest; names decide between what is otherwise equal.
+// the one that has waited longest, and then the one whose workspace came first; names decide within a workspace alone, as what others call
+// themselves must change nothing for anybody.
 //
 // Invariant: it is a total order of claimants that differ in any field.
 func (c *Claimant) Compare(o *Claimant) int {
@@ -35,7 +37,7 @@ func (c *Claimant) Compare(o *Claimant) int {
 	if !c.Guaranteed {
 		priority, share = share, priority
 	}
-	return cmp.Or(priority, share, c.compareSince(o), cmp.Compare(c.Workspace, o.Workspace), cmp.Compare(c.Workload, o.Workload))
+	return cmp.Or(priority, share, c.compareSince(o), cmp.Compare(c.Line, o.Line), cmp.Compare(c.Workload, o.Workload))
 }
 
 func (c *Claimant) compareSince(o *Claimant) int {

@@ -1,0 +1,230 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/snapshot"
+	"github.com/kcp-placement/placement/internal/int128"
+)
+
+// vacating asks where workloads of a workspace would have a place if what known workloads hold on clusters were gone. What else is in use
+// there, by daemons or pods that nobody knows, stays for ever.
+type vacating struct {
+	*workspace
+	ctx context.Context
+	// ledger and grants are those of the workspace on the fleet, nil where it looks at none through grants.
+	ledger *capacity.Ledger
+	grants *grants
+	// known is what claims come to, by cluster, of those that have been asked about.
+	known map[string]*capacity.Known
+	// kinds says of kinds of workloads whether one could ever have a place.
+	kinds map[uint64]bool
+}
+
+func (w *workspace) vacating(ctx context.Context) *vacating {
+	w.lock()
+	defer w.mu.Unlock()
+	return &vacating{workspace: w, ctx: ctx, ledger: w.ledger, grants: w.grants(), known: map[string]*capacity.Known{}, kinds: map[uint64]bool{}}
+}
+
+// kindOf identifies the workloads that have a place where a workload has one; it is false where there may be no other one.
+func (v *vacating) kindOf(r *Request) (kind uint64, any bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(r.Current) > 0 || v.keepsOut(r) {
+		return 0, false
+	}
+	return v.view(r).ClassHash(r.Workload), true
+}
+
+// knownOn is what claims come to on a cluster.
+func (v *vacating) knownOn(cluster string) *capacity.Known {
+	k := v.known[cluster]
+	if k == nil {
+		of := v.ledger.Known(cluster)
+		k = &of
+		v.known[cluster] = k
+	}
+	return k
+}
+
+// isVain reports whether it is known that a workload could never have a place.
+func (v *vacating) isVain(r *Request) bool {
+	kind, any := v.kindOf(r)
+	could, known := v.kinds[kind]
+	return any && known && !could
+}
+
+// could reports whether a workload that waits could ever have more than it has, whoever goes: by what clusters are and by quotas.
+func (v *vacating) could(o *waiter) (could bool, err error) {
+	kind, any := v.kindOf(o.request)
+	if any {
+		if could, known := v.kinds[kind]; known {
+			return could, nil
+		}
+	}
+	clusters := v.clustersFor(o)
+	for n := 1; n <= len(clusters); n = max(n+1, min(2*n, len(clusters))) {
+		d, err := v.decide(o, clusters[:n], true)
+		if err != nil {
+			return false, err
+		}
+		if could = d.getsMore(); could {
+			break
+		}
+	}
+	if any {
+		v.kinds[kind] = could
+	}
+	return could, nil
+}
+
+// find returns the clusters on which a workload that waits would get more, if what known workloads hold there were gone; none where it
+// would not, or its quotas leave too little. These are the ones that it would be placed on if as few as possible were empty, those first that
+// lack least of what it asks for.
+func (v *vacating) find(o *waiter) (on []string, err error) {
+	clusters := v.clustersFor(o)
+	var found *Decision
+	decide := func(n int) (fits bool, err error) {
+		d, err := v.decide(o, clusters[:n], false)
+		if err != nil {
+			return false, err
+		}
+		if fits = d.getsMore(); fits {
+			found = d
+		}
+		return fits, nil
+	}
+	// None suffices where others come first for what is free.
+	few, many := 0, 0
+	for {
+		fits, err := decide(many)
+		if err != nil {
+			return nil, err
+		}
+		if fits {
+			break
+		}
+		if many == len(clusters) {
+			return nil, nil
+		}
+		few, many = many+1, min(max(1, 2*many), len(clusters))
+	}
+	for few < many {
+		n := (few + many) / 2
+		fits, err := decide(n)
+		switch {
+		case err != nil:
+			return nil, err
+		case fits:
+			many = n
+		default:
+			few = n + 1
+		}
+	}
+	for i := range found.Clusters {
+		c := &found.Clusters[i]
+		if !c.Expired && !c.Reserved.Without(promisedOn(o.has, c.Name)).IsZero() {
+			on = append(on, c.Name)
+		}
+	}
+	slices.Sort(on)
+	return on, nil
+}
+
+// decide is where a workload would be if what known workloads hold on some clusters were gone, and nobody else waited; with quotas of
+// which nothing is used, too, if that is asked.
+func (v *vacating) decide(o *waiter, clusters []string, unused bool) (*Decision, error) {
+	r := *o.request
+	r.alone, r.gone = true, &gone{on: make(map[string]*stake, len(clusters))}
+	own := v.ledger.Claim(r.owner())
+	if own == nil {
+		own = nothing.Claim
+	}
+	counted := v.ledger.Counted(own)
+	for _, cluster := range clusters {
+		k := v.knownOn(cluster)
+		s := &stake{cluster: cluster, reserved: k.Reserved, counted: k.Counted}
+		if unused {
+			s.promised = k.Promised
+		}
+		for i := range own.Shares { // what it holds itself does not count anyway
+			if share := &own.Shares[i]; share.Cluster == cluster {
+				var of capacity.Resources
+				if counted != nil {
+					of = counted[i]
+				}
+				s.promised, s.reserved, s.counted = s.promised.Without(share.Amount), s.reserved.Without(share.Reserved(of)), s.counted.Without(of)
+			}
+		}
+		r.gone.on[cluster] = s
+	}
+	if unused && v.grants != nil {
+		for i := range v.grants.all {
+			if g := &v.grants.all[i]; len(g.Clusters) > 0 {
+				r.gone.stakes = append(r.gone.stakes, stake{cluster: g.Clusters[0], promised: v.ledger.Promised(g.Clusters[0])})
+			}
+		}
+	}
+	return v.decideAs(v.ctx, &r, false)
+}
+
+// clustersFor are those that could have room for a workload if what known workloads hold were gone, those first that lack least of what it
+// asks for.
+func (v *vacating) clustersFor(o *waiter) (names []string) {
+	if v.grants == nil {
+		return nil
+	}
+	type short struct {
+		cluster string
+		lacks   int64
+	}
+	var all []short
+	v.lock()
+	defer v.mu.Unlock()
+	for position := range v.seen.Len() {
+		row := v.seen.Row(position)
+		least := int64(math.MaxInt64)
+		for _, c := range o.classes {
+			asks := o.asks(c, row)
+			if _, never := row.Allocatable.Lacking(asks); never || !c.Admits(row) {
+				continue
+			}
+			lacks := lacking(row, asks)
+			if lacks > 0 {
+				free := row.Free
+				if row.Quota != nil {
+					free = row.Quota.Free
+				}
+				k := v.knownOn(row.Name)
+				if _, never := free.Add(k.Reserved).Add(k.Counted).Lacking(asks); never {
+					continue
+				}
+			}
+			least = min(least, lacks)
+		}
+		if least < math.MaxInt64 {
+			all = append(all, short{row.Name, least})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b short) int { return cmp.Compare(a.lacks, b.lacks) })
+	for i := range all {
+		names = append(names, all[i].cluster)
+	}
+	return names
+}
+
+// lacking is how much of what is asked for a cluster lacks, in millionths of what it has, 0 only where it lacks nothing.
+func lacking(row *snapshot.Row, asks capacity.Resources) (most int64) {
+	for name, amount := range asks.Each {
+		if short := amount - row.Free.Get(name); amount > 0 && short > 0 {
+			share, _ := int128.MulDiv(short, 1_000_000, max(1, row.Allocatable.Get(name)))
+			most = max(most, 1, share)
+		}
+	}
+	return most
+}
