@@ -54,59 +54,6 @@ func TestWhoGetsRoomFirst(t *testing.T) {
 	})
 }
 
-// TestNobodyWaitsForEver: small workloads come without an end, take what is free, and end; by all other rules they come first. One for
-// which a cluster has to be empty gets it all the same, once it has waited long enough, and those of several teams one after the other.
-func TestNobodyWaitsForEver(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		const after, lasts = 10 * time.Minute, 5
-		f := newSharedFleet(t, engine.Options{GatherAfter: after})
-		f.timed = true
-		var giants []*job
-		for _, one := range f.teams {
-			if err := f.Share(one.name, platform, []engine.Grant{{Set: "gold", Clusters: slices.Sorted(maps.Keys(f.clusters)), Weight: 1}}); err != nil {
-				t.Fatal(err)
-			}
-			if rapid.Bool().Draw(t, "wants a whole cluster") {
-				where := rapid.SampledFrom(slices.Sorted(maps.Keys(f.clusters))).Draw(t, "as large as")
-				giants = append(giants, &job{name: fmt.Sprint("giant", len(giants)), clusters: 1, cpu: f.clusters[where], since: f.clock, priority: -1})
-				one.waiting = append(one.waiting, giants[len(giants)-1])
-			}
-		}
-		ends := map[*job]int{}
-		within := int(after/time.Minute) + (len(giants)+1)*(lasts+2)
-		for minute := range within {
-			f.clock = f.clock.Add(time.Minute)
-			for _, one := range f.teams {
-				for _, j := range slices.Clone(one.placed) {
-					if _, known := ends[j]; !known {
-						ends[j] = minute + rapid.IntRange(1, lasts).Draw(t, "lasts")
-					}
-					if ends[j] <= minute {
-						f.Release(one.name, workloadOf(j.name, 1).Reference)
-						one.placed = slices.DeleteFunc(one.placed, func(o *job) bool { return o == j })
-						f.wakeAll()
-					}
-				}
-				for len(one.waiting) < 4 {
-					f.n++
-					one.waiting = slices.Insert(one.waiting, 0, &job{name: fmt.Sprint("w", f.n), clusters: 1, cpu: 1, priority: 1, since: f.clock})
-					one.due = true
-				}
-			}
-			for rounds := 0; f.round(t); rounds++ {
-				if rounds > 10_000 {
-					t.Fatalf("it does not come to rest: %s", f)
-				}
-			}
-		}
-		for _, giant := range giants {
-			if len(giant.on) == 0 {
-				t.Fatalf("after %d minutes %s still waits: %s", within, giant.name, f)
-			}
-		}
-	})
-}
-
 // sharedFleet is a fleet and the teams on it, with books of their own.
 type sharedFleet struct {
 	*engine.Engine
@@ -126,6 +73,7 @@ type team struct {
 	placed    []*job
 	line      []*job
 	due       bool
+	blind     bool
 	undecided []*job
 	running   bool
 }
@@ -151,6 +99,7 @@ func newSharedFleet(t *rapid.T, options engine.Options) *sharedFleet {
 			f.under[fmt.Sprint(zone, n)] = compile(t, f.Engine, spec)
 		}
 	}
+	f.under["both2"] = compile(t, f.Engine, v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt(2)), MinClusters: 2})
 	for i := range rapid.IntRange(1, 3).Draw(t, "clusters") {
 		f.set(t, fmt.Sprint("c", i), rapid.Int64Range(1, 8).Draw(t, "cpu"))
 	}
@@ -175,6 +124,15 @@ func (f *sharedFleet) set(t *rapid.T, name string, cpu int64) {
 		t.Fatal(err)
 	}
 	f.wakeAll()
+}
+
+// setInUse has something run on a cluster that nobody knows.
+func (f *sharedFleet) setInUse(t *rapid.T, name string, cpu int64) {
+	if _, err := f.SetCluster(platform, cluster(name, f.clusters[name], func(c *snapshot.Cluster) {
+		c.Labels, c.Allocated = map[string]string{"zone": zoneOf(name)}, capacity.Resources{CPU: cpu}
+	})); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // resize changes what a cluster has.
@@ -258,16 +216,32 @@ func (f *sharedFleet) round(t *rapid.T) (any bool) {
 		return true
 	}
 	one.running = false
-	one.line = slices.Clone(one.waiting)
+	one.line = f.inLine(one)
 	var requests []engine.Request
-	for _, j := range one.line {
+	for _, j := range one.waiting {
 		requests = append(requests, f.request(one, j))
 	}
-	call, _ := f.SetLine(context.Background(), one.name, requests)
+	var call []logicalcluster.Name
+	call, one.blind = f.SetLine(context.Background(), one.name, requests)
 	for _, name := range call {
 		f.teams[slices.IndexFunc(f.teams, func(o *team) bool { return o.name == name })].due = true
 	}
 	return true
+}
+
+// inLine are the workloads of a team that hold its place: the first 8, those before others that could ever have a place.
+func (f *sharedFleet) inLine(one *team) []*job {
+	idle := &sharedFleet{clusters: f.clusters}
+	could := func(j *job) bool {
+		return slices.ContainsFunc(slices.Collect(maps.Keys(f.clusters)), func(c string) bool { return idle.fits(&team{terms: one.terms}, j, c) })
+	}
+	line := slices.DeleteFunc(slices.Clone(one.waiting), func(j *job) bool { return !could(j) })
+	for _, j := range one.waiting {
+		if !could(j) {
+			line = append(line, j)
+		}
+	}
+	return line[:min(len(line), 8)]
 }
 
 func (f *sharedFleet) request(one *team, j *job) engine.Request {

@@ -19,7 +19,8 @@ type gathering struct {
 	// line is the place of the workspace among those that stand in line.
 	line  int64
 	owner capacity.Owner
-	since time.Time
+	// since is from when on it has waited, and told when it began to as the workspace says.
+	since, told time.Time
 	// clusters are where one gathers that has waited too long, from began until it is over; cluster is where others give up something.
 	clusters     []string
 	began, until time.Time
@@ -32,7 +33,7 @@ type gathering struct {
 
 // compare orders those that could gather room: the one that has waited longest comes first.
 func (g *gathering) compare(o *gathering) int {
-	return cmp.Or(g.since.Compare(o.since), cmp.Compare(g.line, o.line), cmp.Compare(nameOf(g.owner), nameOf(o.owner)))
+	return cmp.Or(g.since.Compare(o.since), g.told.Compare(o.told), cmp.Compare(g.line, o.line), cmp.Compare(nameOf(g.owner), nameOf(o.owner)))
 }
 
 // over reports whether an attempt has lasted as long as it may.
@@ -71,12 +72,7 @@ func (l *lines) stop(g *gathering) {
 	if of == nil || of.patience[g.owner] == nil {
 		return
 	}
-	p, end := of.patience[g.owner], l.now
-	if g.over(end) {
-		end = g.until
-		p.lasts = min(p.lasts, math.MaxInt64/2) * 2
-	}
-	p.ended, p.again = end, end.Add(end.Sub(g.began))
+	of.patience[g.owner].stop(g, l.now)
 }
 
 // elect begins the attempt of whoever is next, nil where nobody is.
@@ -91,7 +87,7 @@ func (l *lines) elect() (first *gathering) {
 		}
 		next := *of.next
 		next.since, next.by = latest(next.since, p.ended), map[logicalcluster.Name]bool{}
-		next.began, next.until = l.now, l.now.Add(p.lasts)
+		next.began, next.until = l.now, l.now.Add(p.lasts(next.clusters, of.options.GatherAfter))
 		if first == nil || next.compare(first) < 0 {
 			first = &next
 		}
@@ -154,10 +150,37 @@ type patience struct {
 	uid string
 	// first is when it was first seen in line, seen when it was last.
 	first, seen time.Time
-	// lasts is how long its next attempt may last: twice as long as the last one that was over.
-	lasts time.Duration
-	// ended is when its last attempt has, and again when it may make another.
+	// tried is how many attempts on each cluster were over, ended when the last one was, and again when it may make another.
+	tried        map[string]int
 	ended, again time.Time
+}
+
+// lasts is how long an attempt on clusters may last: twice as long each time.
+func (p *patience) lasts(clusters []string, first time.Duration) time.Duration {
+	times := 0
+	for _, cluster := range clusters {
+		times = max(times, p.tried[cluster])
+	}
+	for range times {
+		first = min(first, math.MaxInt64/2) * 2
+	}
+	return first
+}
+
+// stop ends an attempt: for as long as it has taken the workload makes no other.
+func (p *patience) stop(g *gathering, now time.Time) {
+	if g.over(now) {
+		now = g.until
+		tried := maps.Clone(p.tried)
+		if tried == nil {
+			tried = map[string]int{}
+		}
+		for _, cluster := range g.clusters {
+			tried[cluster]++
+		}
+		p.tried = tried
+	}
+	p.ended, p.again = now, now.Add(now.Sub(g.began))
 }
 
 // since is from when on a workload waits that began to do so at some time: not before it was first seen.
@@ -181,7 +204,7 @@ func (l *line) remember(now []*waiter, at time.Time, after time.Duration) {
 	for _, o := range now {
 		p := l.patience[o.owner]
 		if uid := o.request.Workload.UID; p == nil || p.uid != uid {
-			p = &patience{uid: uid, first: at, lasts: after}
+			p = &patience{uid: uid, first: at}
 			l.patience[o.owner] = p
 		}
 		p.seen = at
@@ -207,9 +230,10 @@ func (l *lines) known(of *line) (all map[capacity.Owner]patience, goesOn *gather
 	switch g := l.gathering; {
 	case g == nil || g.of != of.name:
 	case g.over(l.now):
-		p := all[g.owner]
-		p.ended, p.again = g.until, g.until.Add(g.until.Sub(g.began))
-		all[g.owner] = p
+		if p, seen := all[g.owner]; seen {
+			p.stop(g, l.now)
+			all[g.owner] = p
+		}
 	default:
 		goesOn = g
 	}
@@ -231,7 +255,7 @@ func (v *vacating) gathers(waiting []*waiter, known map[capacity.Owner]patience,
 			continue // one that has a place, and should leave it, does not wait
 		}
 		by[o.owner] = o
-		all = append(all, &gathering{of: v.name, owner: o.owner, since: latest(p.since(o.since), p.ended), by: map[logicalcluster.Name]bool{}})
+		all = append(all, &gathering{of: v.name, owner: o.owner, since: latest(p.since(o.since), p.ended), told: o.since, by: map[logicalcluster.Name]bool{}})
 	}
 	slices.SortFunc(all, func(a, b *gathering) int {
 		if goesOn != nil && (a.owner == goesOn.owner) != (b.owner == goesOn.owner) {
@@ -249,7 +273,7 @@ func (v *vacating) gathers(waiting []*waiter, known map[capacity.Owner]patience,
 		if any && vain[kind] {
 			continue
 		}
-		on, err := v.find(o)
+		on, err := v.find(o, known[o.owner].tried)
 		if err != nil {
 			continue // where it is decided on, it is told why
 		}

@@ -84,10 +84,11 @@ func (v *vacating) could(o *waiter) (could bool, err error) {
 }
 
 // find returns the clusters on which a workload that waits would get more, if what known workloads hold there were gone; none where it
-// would not, or its quotas leave too little. These are the ones that it would be placed on if as few as possible were empty, those first that
-// lack least of what it asks for.
-func (v *vacating) find(o *waiter) (on []string, err error) {
+// would not, or its quotas leave too little. These are the ones that it would be placed on if as few as possible were empty: those first that
+// it has tried least often, then those that lack least of what it asks for.
+func (v *vacating) find(o *waiter, tried map[string]int) (on []string, err error) {
 	clusters := v.clustersFor(o)
+	slices.SortStableFunc(clusters, func(a, b string) int { return cmp.Compare(tried[a], tried[b]) })
 	var found *Decision
 	decide := func(n int) (fits bool, err error) {
 		d, err := v.decide(o, clusters[:n], false)
