@@ -81,7 +81,7 @@ func TestNobodyWaitsForEver(t *testing.T) {
 				}
 			}
 		}
-		within := after + (len(giants)+1)*(lasts+2)
+		within := after + (len(giants)+1+len(f.teams))*(lasts+2) // a team may look only after another's attempt has begun
 		if len(ends) > 0 { // attempts may be in vain, first of all that wait, then some twice as long
 			within += 5 * after * (4*len(f.teams) + inVain + len(giants))
 		}
@@ -273,4 +273,72 @@ func TestGatheringTakesTurns(t *testing.T) {
 	step(1, "")
 	step(239, "")
 	step(1, "a")
+}
+
+// TestGatheringWaitsUntilItIsSeen: how long a workload has waited counts from when it stands in line first. One that is old, and comes to be
+// placed here now, has a cluster gather room after an hour; whether it is out of line for a moment makes no difference.
+func TestGatheringWaitsUntilItIsSeen(t *testing.T) {
+	g := newGatherers(t, cluster("a", 10))
+	g.place("blue", "web", 5, "a")
+	g.since["old"] = g.now.Add(-100 * time.Hour)
+	at := func(minutes int, want string) {
+		t.Helper()
+		g.now = g.now.Add(time.Duration(minutes) * time.Minute)
+		g.line("red", g.ask("red", "old", 10))
+		if free := g.small("a"); free != want {
+			t.Errorf("small workloads have a place on %q, want %q", free, want)
+		}
+	}
+	at(0, "a")
+	at(30, "a")
+	g.line("red")
+	at(29, "a")
+	at(1, "")
+	g.since["old"] = g.now // it has been placed elsewhere meanwhile, as the controller says
+	at(1, "a")
+}
+
+// TestGatheringOnSeveral: a workload that needs several clusters at once has as many gather room for it together, those that lack least, by
+// its placement. Others keep theirs.
+func TestGatheringOnSeveral(t *testing.T) {
+	location := func(name string) string { return map[bool]string{true: "eu", false: "us"}[name < "c"] }
+	for _, test := range []struct {
+		why  string
+		spec v1alpha1.WorkloadPlacementSpec
+		asks int64
+		want string
+	}{
+		{"as many as it has to have", v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(2)), MinClusters: 2}, 10, "cd"},
+		{"all of them", v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(4)), MinClusters: 4}, 10, ""},
+		{"one is enough", v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(1))}, 10, "bcd"},
+		{"over locations", v1alpha1.WorkloadPlacementSpec{
+			NumberOfClusters: ptr.To(intstr.FromInt32(2)), MinClusters: 2,
+			SpreadConstraints: []v1alpha1.SpreadConstraint{{TopologyKey: v1alpha1.TopologyKeyLocation, MaxSkew: 1}},
+		}, 10, "bd"},
+		{"for all of its replicas", v1alpha1.WorkloadPlacementSpec{
+			NumberOfClusters: ptr.To(intstr.FromInt32(2)), ReplicaScheduling: &v1alpha1.ReplicaScheduling{Type: v1alpha1.ReplicasDivided, Division: v1alpha1.DivideAggregated},
+		}, 20, "cd"},
+		{"more than there is", v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(5)), MinClusters: 5}, 10, "abcd"},
+	} {
+		var clusters []*snapshot.Cluster
+		for _, name := range []string{"a", "b", "c", "d"} {
+			clusters = append(clusters, cluster(name, 10, func(c *snapshot.Cluster) { c.Location = location(name) }))
+		}
+		g := newGatherers(t, clusters...)
+		for i, name := range []string{"a", "b", "c", "d"} { // a lacks least, d most
+			g.place("blue", "web-"+name, int64(2+i), name)
+		}
+		g.specs["wide"] = test.spec
+		for range 2 {
+			g.now = g.now.Add(engine.DefaultGatherAfter)
+			r := g.ask("red", "wide", test.asks)
+			if test.spec.ReplicaScheduling != nil {
+				r.Workload.Replicas, r.Workload.Divisible = 20, true
+			}
+			g.line("red", r)
+		}
+		if free := g.small("a", "b", "c", "d"); free != test.want {
+			t.Errorf("%s: small workloads have a place on %q, want %q", test.why, free, test.want)
+		}
+	}
 }

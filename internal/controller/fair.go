@@ -11,8 +11,14 @@ import (
 	"github.com/kcp-placement/placement/engine"
 )
 
-// maxInLineEach is how many workloads of a placement stand in line for room on shared clusters: the first.
-const maxInLineEach = 8
+// Of what waits of a placement in the same way, the first maxLookedAt are looked at, and of these so many of each kind, and in all, may stand
+// in line for room on shared clusters: the engine leaves out those that could never have any. Those of a kind differ in nothing that decisions
+// depend on.
+const (
+	maxLookedAt   = 4096
+	maxOfKind     = 8
+	maxCandidates = 256
+)
 
 // standInLine says which workloads wait for room on clusters that other workspaces share, and has passes be made over those workspaces
 // whose turn it is to look at what is free. While it cannot decide, it has nobody stand in line.
@@ -53,11 +59,7 @@ func (p *pass) inLine() (waiting []engine.Request) {
 			continue
 		}
 		for _, of := range []*lines{&s.waiting, &s.partial, &s.standing} {
-			for _, l := range of.upTo(maxInLineEach) {
-				if item := l.item; item.err == nil && !item.deferred && !item.paced && p.nominations[item.key] == nil {
-					items = append(items, item)
-				}
-			}
+			items = p.mayStandInLine(items, of)
 		}
 	}
 	slices.SortFunc(items, inTurn)
@@ -65,6 +67,24 @@ func (p *pass) inLine() (waiting []engine.Request) {
 		waiting = append(waiting, p.request(item))
 	}
 	return waiting
+}
+
+// mayStandInLine appends the first of some workloads that may stand in line.
+func (p *pass) mayStandInLine(items []*workItem, of *lines) []*workItem {
+	looked, most, ofKind := 0, len(items)+maxCandidates, map[string]int{}
+	for l := range of.each {
+		if looked++; looked > maxLookedAt || len(items) == most {
+			break
+		}
+		item := l.item
+		kind := item.attempt.inputs
+		if item.err != nil || item.deferred || item.paced || p.nominations[item.key] != nil || kind != "" && ofKind[kind] == maxOfKind {
+			continue
+		}
+		ofKind[kind]++
+		items = append(items, item)
+	}
+	return items
 }
 
 // reclaimable are the placed workloads that may lose clusters so that others get what they are guaranteed, the least important first. Where

@@ -17,7 +17,8 @@ import (
 )
 
 // TestTurnsOfTeams: red has all, and gives up one workload after the other. What becomes free goes to the team with the lowest share,
-// whichever pass comes first, though all teams want it: not to red itself, until red has the lowest.
+// whichever pass comes first, though all teams want it: not to red itself, until no other has less. Of equals red is first, which has come to
+// stand in line before the others.
 func TestTurnsOfTeams(t *testing.T) {
 	e := newEstate(t, []string{"eu-1", "eu-2"}, map[string]string{"red": "8", "green": "8", "blue": "8"})
 	e.deploy("red", 0, 8, 1000)
@@ -31,10 +32,32 @@ func TestTurnsOfTeams(t *testing.T) {
 		e.delete("red", slices.Min(slices.Collect(maps.Keys(e.where("red")))))
 		e.settle()
 		_, to := e.promised()
-		others := 8 - max(red, 2)
-		if to["red"] != 1000*max(red, 2) || max(to["green"], to["blue"]) != (others+1)/2*1000 || min(to["green"], to["blue"]) != others/2*1000 {
+		others := 8 - max(red, 3)
+		if to["red"] != 1000*max(red, 3) || max(to["green"], to["blue"]) != (others+1)/2*1000 || min(to["green"], to["blue"]) != others/2*1000 {
 			t.Errorf("red has given up %d: promised %v", 8-red, to)
 		}
+	}
+}
+
+// TestTurnsBehindWhatNeverFits: what red wants first is larger than any cluster, and of many kinds. What it wants beside that has its turn all the
+// same: green, which has all, gets nothing of what becomes free before it.
+func TestTurnsBehindWhatNeverFits(t *testing.T) {
+	e := newEstate(t, []string{"eu-1"}, map[string]string{"red": "80", "green": "80"})
+	e.deploy("green", 0, 4, 1000)
+	e.settle()
+	e.deploy("green", 4, 8, 1000)
+	for kind := range 3 {
+		e.deploy("red", 10*kind, 10*(kind+1), 5000+kind)
+	}
+	e.settle()
+	e.now = e.now.Add(time.Minute)
+	e.deploy("red", 90, 91, 1000)
+	e.settle()
+	e.now = e.now.Add(time.Minute)
+	e.delete("green", slices.Min(slices.Collect(maps.Keys(e.where("green")))))
+	e.settle()
+	if where := e.where("red"); where["web-90"] != "eu-1" {
+		t.Errorf("red is on %v, green on %v", where, e.where("green"))
 	}
 }
 
@@ -91,6 +114,7 @@ func TestGatheringBesideOneThatShouldLeave(t *testing.T) {
 	e.deploy("green", 0, 1, 3000)
 	e.settle()
 	e.deploy("red", 1, 2, 3500)
+	e.settle()
 	spent(2 * engine.DefaultGatherAfter)
 	e.deploy("green", 1, 2, 250)
 	e.settle()

@@ -275,6 +275,13 @@ func (l *lines) last() (one line, found bool) {
 	return l.tree.Max()
 }
 
+// each yields all lines.
+func (l *lines) each(yield func(line) bool) {
+	if l.tree != nil {
+		l.tree.Ascend(yield)
+	}
+}
+
 // upTo yields the first lines, up to some number.
 func (l *lines) upTo(most int) (some []line) {
 	if l.tree != nil {
