@@ -82,7 +82,7 @@ func TestNobodyWaitsForEver(t *testing.T) {
 			}
 		}
 		within := after + (len(giants)+1+len(f.teams))*(lasts+2) // a team may look only after another's attempt has begun
-		if len(ends) > 0 { // attempts may be in vain, first of all that wait, then some twice as long
+		if len(ends) > 0 {                                       // attempts may be in vain, first of all that wait, then some twice as long
 			within += 5 * after * (4*len(f.teams) + inVain + len(giants))
 		}
 		waits := func(j *job) bool { return len(j.on) == 0 }
@@ -339,6 +339,38 @@ func TestGatheringOnSeveral(t *testing.T) {
 		}
 		if free := g.small("a", "b", "c", "d"); free != test.want {
 			t.Errorf("%s: small workloads have a place on %q, want %q", test.why, free, test.want)
+		}
+	}
+}
+
+// TestLineBehindWhatNeverFits: of each placement 8 workloads hold the place of a workspace in line, and those that could never have a place,
+// whoever goes, do so only where others leave them any.
+func TestLineBehindWhatNeverFits(t *testing.T) {
+	for _, test := range []struct {
+		why   string
+		ahead int64 // how many
+		asks  int64 // and how much each
+		want  string
+	}{
+		{"larger than the cluster", 100, 11, ""},
+		{"larger than what daemons leave", 100, 10, ""},
+		{"larger than the quota", 100, 9, ""},
+		{"seven that may have a place some day", 7, 8, ""},
+		{"eight of them", 8, 8, "a"},
+	} {
+		g := newGatherers(t, cluster("a", 10, func(c *snapshot.Cluster) { c.Allocated.CPU = 1 }))
+		g.grant("red", engine.Grant{Set: "gold", Clusters: []string{"a"}, Quota: map[string]int64{capacity.CPU: 8}})
+		g.place("red", "own", 2, "a")
+		g.place("blue", "web", 6, "a")
+		g.place(platform, "rest", 1, "a")
+		var waiting []engine.Request
+		for i := range test.ahead {
+			waiting = append(waiting, g.ask("red", fmt.Sprint("ahead", i), test.asks))
+		}
+		g.line("red", append(waiting, g.ask("red", "small", 1))...)
+		g.Release(platform, workloadOf("rest", 1).Reference)
+		if free := g.small("a"); free != test.want {
+			t.Errorf("behind what is %s: others have a place on %q, want %q", test.why, free, test.want)
 		}
 	}
 }
