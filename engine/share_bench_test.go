@@ -9,10 +9,14 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/kcp-dev/logicalcluster/v3"
 
+	"github.com/kcp-placement/placement/crds/v1alpha1"
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/engine/placement"
 )
 
 // sharedScene is a scene whose thousand clusters teams share.
@@ -163,19 +167,27 @@ func benchmarkTeamsMemory(b *testing.B) {
 	b.ReportMetric(deciding/float64(rounds*teams), "B/deciding")
 }
 
-// BenchmarkTeamsLine: 100 workspaces on one fleet of a thousand clusters have a hundred workloads each that wait, for the room on few of the
-// clusters. An operation is one of them in turn saying who waits, with the look for a place for each of the first 64.
+// BenchmarkTeamsLine: 100 workspaces on one fleet of a thousand clusters have a hundred workloads each of ten placements that wait, for the room
+// on few of the clusters. An operation is one of them in turn saying who waits, with the look for a place for each of the first 64.
 func BenchmarkTeamsLine(b *testing.B) {
 	b.Run("clusters=1000", func(b *testing.B) {
 		const teams, each = 100, 100
 		s, names := sharedScene(b, teams, nil)
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		var under []*placement.Placement // so many that 64 workloads hold the place of a workspace
+		for i := range 10 {
+			p, err := s.engine.CompilePlacement(&v1alpha1.WorkloadPlacement{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("p", i), Namespace: "default"}, Spec: benchSpec})
+			if err != nil {
+				b.Fatal(err)
+			}
+			under = append(under, p)
+		}
 		waiting := make([][]engine.Request, teams)
 		for i, team := range names {
 			for k := range each {
 				since := now.Add(time.Duration(k*teams-i) * time.Millisecond)
 				waiting[i] = append(waiting[i], engine.Request{
-					Workspace: team, Placement: s.placement, Workload: benchWorkload(fmt.Sprint("w", k), 3_800_000, 1<<30), Since: since, Now: now.Add(time.Minute),
+					Workspace: team, Placement: under[k%len(under)], Workload: benchWorkload(fmt.Sprint("w", k), 3_800_000, 1<<30), Since: since, Now: now.Add(time.Minute),
 				})
 			}
 		}
