@@ -38,6 +38,18 @@ func (s *Simulation) takeTurns(ctx context.Context, items []item, decisions []De
 		}
 		s.engine.SetLine(ctx, name, requests)
 	}
+	// So many of a placement hold the place of a workspace in line: once as many are placed, others do.
+	const inLine = 8
+	placedSince := map[logicalcluster.Name]int{}
+	renew := func(name logicalcluster.Name, left []int) {
+		if placedSince[name]++; placedSince[name]%inLine == 0 {
+			rest := lines[name]
+			lines[name] = slices.Sorted(slices.Values(slices.Concat(left, rest)))
+			s.engine.SetLine(ctx, name, nil) // they have not looked yet
+			setLine(name)
+			lines[name] = rest
+		}
+	}
 	for idle := 0; idle < 2 && len(names) > 0; idle++ {
 		s.offer()
 		for _, name := range names {
@@ -77,6 +89,7 @@ func (s *Simulation) takeTurns(ctx context.Context, items []item, decisions []De
 						continue
 					}
 					placed, idle = true, -1
+					renew(name, left[name])
 				}
 			}
 		}
