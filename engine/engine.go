@@ -46,7 +46,8 @@ type Options struct {
 	// NotReadyDelay is how long workloads stay on a cluster whose Ready condition is False, unless their placement tolerates
 	// v1alpha1.TaintNotReady; DefaultNotReadyDelay if 0.
 	NotReadyDelay time.Duration
-	// GatherAfter is how long a workload may wait on shared clusters before one of them gathers room for it; DefaultGatherAfter if 0.
+	// GatherAfter is how long a workload may stand in line on shared clusters before they gather room for it, and how long they do so at
+	// first; DefaultGatherAfter if 0.
 	GatherAfter time.Duration
 	// Now tells the time for CacheTTL and Metrics; time.Now if nil.
 	Now func() time.Time
