@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"fmt"
 	"math"
 	"slices"
 
@@ -242,7 +241,8 @@ func (b *budget) rejection(position int, asks capacity.Resources) *filter.Reject
 	if l == nil {
 		return nil
 	}
-	short := capacity.QuotaError{Set: b.grants.all[set].Set, Resource: l.Resource, Asked: asks.Get(l.Resource), Left: l.Amount.Int64()}
+	grant := &b.grants.all[set]
+	short := capacity.QuotaError{Set: grant.Set, Field: grant.Bounds(l.Resource)[0].Field, Resource: l.Resource, Asked: asks.Get(l.Resource), Left: l.Amount.Int64()}
 	return &filter.Rejection{Stage: filter.Quota, Message: short.Error()}
 }
 
@@ -253,8 +253,7 @@ func (b *budget) obstacle(position int, asks capacity.Resources) (filter.Obstacl
 		return filter.Obstacle{}, false
 	}
 	more := int128.Of(asks.Get(l.Resource)).Sub(l.Amount).Int64()
-	needs := fmt.Sprintf("%s more %s in the quota of ClusterSet %s", capacity.Format(l.Resource, more, true), l.Resource, b.grants.all[set].Set)
-	return filter.NewObstacle(*b.rejection(position, asks), needs), true
+	return filter.NewObstacle(*b.rejection(position, asks), b.grants.all[set].raise(l.Resource, more)), true
 }
 
 // rejecting is the budget that a selection began with, for those who ask why, after it was used up to b; nil where b kept nothing.

@@ -1,5 +1,15 @@
 package engine
 
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/internal/int128"
+)
+
 // Grant is what a workspace may have of the clusters of one set of a fleet. Amounts are by resource, in the units of
 // capacity.Resources. A resource that is left out is not bounded.
 type Grant struct {
@@ -16,4 +26,39 @@ type Grant struct {
 	BorrowingLimit map[string]int64
 	// Weight of the workspace among others, at least 1.
 	Weight int64
+}
+
+// Bound is the most that a field of a grant allows: quota itself, and borrowingLimit with what is guaranteed.
+type Bound struct {
+	Field string
+	Most  int64
+}
+
+// Bounds returns what bounds a resource on all clusters of the set together, the lowest first; of equal ones, quota.
+func (g *Grant) Bounds(resource string) (all []Bound) {
+	if most, bounded := g.Quota[resource]; bounded {
+		all = append(all, Bound{"quota", most})
+	}
+	if _, bounded := g.BorrowingLimit[resource]; bounded {
+		terms := g.terms()
+		terms.Quota = nil
+		all = append(all, Bound{"borrowingLimit", terms.Limit(resource)})
+	}
+	slices.SortStableFunc(all, func(a, b Bound) int { return cmp.Compare(a.Most, b.Most) })
+	return all
+}
+
+// Limits are the most that the workspace may be promised on all clusters of the set together, by resource, whichever field says so.
+func (g *Grant) Limits() map[string]int64 { return g.limits() }
+
+// raise says by how much which fields have to be more, so that so much more of a resource may be promised.
+func (g *Grant) raise(resource string, more int64) string {
+	var fields []string
+	bounds := g.Bounds(resource)
+	for _, b := range bounds {
+		if lacks := int128.Of(bounds[0].Most).Add(int128.Of(more)).Sub(int128.Of(b.Most)).Int64(); lacks > 0 {
+			fields = append(fields, fmt.Sprintf("%s more %s in the %s", capacity.Format(resource, lacks, true), resource, b.Field))
+		}
+	}
+	return strings.Join(fields, " and ") + " of ClusterSet " + g.Set
 }

@@ -218,11 +218,12 @@ type ClusterSetGrantStatus struct {
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
 
-	// quota of the grant.
+	// quota is the most that the workspace may have on all clusters of the set together, by the quota of the grant, or by what is guaranteed
+	// and borrowingLimit together where that is less.
 	//
 	// +optional
 	// +kubebuilder:validation:Type=object
-	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:MaxProperties=128
 	Quota corev1.ResourceList `json:"quota,omitempty"`
 
 	// used is all that workloads of the workspace are promised on clusters of the set, whether they run already or not.

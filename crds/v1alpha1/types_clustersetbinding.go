@@ -75,12 +75,12 @@ type ClusterSetBindingStatus struct {
 	// +kubebuilder:validation:MaxLength=64
 	Summary string `json:"summary,omitempty"`
 
-	// quota is the most that workloads of this workspace may have on all clusters of the set. A resource that is left out is bounded
-	// only by what is free.
+	// quota is the most that workloads of this workspace may have on all clusters of the set, by the quota of the grant, or by what is
+	// guaranteed and borrowingLimit together where that is less. A resource that is left out is bounded only by what is free.
 	//
 	// +optional
 	// +kubebuilder:validation:Type=object
-	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:MaxProperties=128
 	Quota corev1.ResourceList `json:"quota,omitempty"`
 
 	// used is what they have of it.

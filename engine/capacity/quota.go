@@ -1,6 +1,7 @@
 package capacity
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,15 +21,15 @@ type Quota struct {
 // QuotaError is the error of a claim for which a quota leaves too little.
 type QuotaError struct {
 	Set string
-	// Cluster is empty where the quota is that of the whole set.
-	Cluster, Resource string
+	// Cluster is empty where the quota is that of the whole set, and Field what that is called; empty for quota.
+	Cluster, Field, Resource string
 	// Left is below 0 where more is promised than the quota has. Asked is what the claim asks for beyond what it had.
 	Asked, Left int64
 }
 
 // Error implements error.
 func (e *QuotaError) Error() string {
-	what := "quota of ClusterSet " + e.Set
+	what := cmp.Or(e.Field, "quota") + " of ClusterSet " + e.Set
 	if e.Cluster != "" {
 		what = "clusterQuota of ClusterSet " + e.Set + " on " + e.Cluster
 	}

@@ -74,7 +74,7 @@ func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 		g := &set.Spec.Grants[i]
 		named[g.Name] = true
 		stand := s.Grants[i]
-		one := v1alpha1.ClusterSetGrantStatus{Name: g.Name, Path: g.Workspace.Path, Bound: stand.Bound, Message: shortenTo(stand.Message, maxGrantMessage), Quota: g.Quota}
+		one := v1alpha1.ClusterSetGrantStatus{Name: g.Name, Path: g.Workspace.Path, Bound: stand.Bound, Message: shortenTo(stand.Message, maxGrantMessage), Quota: quantities(stand.Limits)}
 		if err := s.unresolved(g.Workspace); err != nil {
 			one.Message = shortenTo(err.Error(), maxGrantMessage)
 			unresolved = append(unresolved, fmt.Sprintf("spec.grants[%d].workspace: %v", i, err))
@@ -239,7 +239,7 @@ func (b *bindingReport) fill(binding *v1alpha1.ClusterSetBinding) {
 
 	ready := 0
 	if b.grant != nil {
-		status.Quota, status.Used = quantities(b.grant.Quota), b.account.Promised.ResourceList()
+		status.Quota, status.Used = quantities(b.grant.Limits()), b.account.Promised.ResourceList()
 		in := map[string]bool{}
 		for _, name := range b.Clusters {
 			in[name] = true

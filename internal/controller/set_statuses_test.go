@@ -88,6 +88,12 @@ Ready True
 Bound True
 Overcommitted False WithinCapacity
 shop: bound shop, 3 of 4 cpu, 300 thousandths, 7 waiting`},
+		{why: "a limit on borrowing bounds more than the quota does", shop: bound,
+			set: `{clusterSelector: {}, grants: [{name: shop, workspace: {path: "root:shop"}, quota: {cpu: "8"}, guaranteed: {cpu: "3"}, borrowingLimit: {cpu: "2"}}]}`, want: `
+Ready True
+Bound True
+Overcommitted False WithinCapacity
+shop: bound shop, 3 of 5 cpu, 300 thousandths, 7 waiting`},
 		{why: "a cluster has left the set, with work on it", set: gold, shop: bound, outside: 2000, want: `
 Ready True
 Bound True
@@ -259,6 +265,10 @@ func TestStatusOfClusterSetBindings(t *testing.T) {
 gold Bound True
 gold Usable True
 gold 1/2, 3 of 4: a eu true 1, b eu false 0`},
+		{why: "a limit on borrowing and no quota", platform: map[string]string{"gold": `{clusterSelector: {clusterNames: [a]}, grants: [{name: shop, workspace: {path: "root:shop"}, guaranteed: {cpu: "3"}, borrowingLimit: {cpu: "2"}}]}`}, shop: map[string]string{"gold": of("gold", "platform")}, want: `
+gold Bound True
+gold Usable True
+gold 1/1, 3 of 5: a eu true 1`},
 		{why: "no grant", platform: map[string]string{"gold": `{clusterSelector: {}}`}, shop: map[string]string{"gold": of("gold", "platform")}, want: `
 gold Bound False NotGranted: spec.clusterSet: ` + notGranted + `
 gold Usable False NotBound: see condition Bound

@@ -64,6 +64,8 @@ type Grant struct {
 	// Bound: the workspace uses it. If not, Message says why.
 	Bound   bool
 	Message string
+	// Limits are the most that the workspace may be promised, by resource, whichever field of the grant says so.
+	Limits map[string]int64
 	// Unanswered: no workspace is known, or it has no ClusterSetBinding for the set.
 	Unanswered bool
 }
@@ -135,8 +137,9 @@ func SetsOf(w *Workspace, lookup Lookup, allocatable func(cluster string) capaci
 				first[team.Name] = g.Name
 				stand = stands(team, s.Name)
 			}
+			granted, problems := grantOf(&w.sets[i], j)
+			stand.Limits = granted.Limits()
 			set.Grants = append(set.Grants, stand)
-			_, problems := grantOf(&w.sets[i], j)
 			set.Problems = append(set.Problems, problems...)
 		}
 	}

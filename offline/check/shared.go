@@ -133,7 +133,12 @@ func (c *checker) tooLarge(w *manifest.Workspace, grants []engine.Grant) {
 			short := ""
 			for name, amount := range asks.Each {
 				if most := g.Most(name); amount > most && short == "" {
-					short = fmt.Sprintf("asks for %s %s, and ClusterSet %s grants this workspace %s at most", capacity.Format(name, amount, true), name, g.Set, capacity.Format(name, most, false))
+					field := "clusterQuota"
+					if bounds := g.Bounds(name); len(bounds) > 0 && bounds[0].Most == most {
+						field = bounds[0].Field
+					}
+					short = fmt.Sprintf("asks for %s %s, and ClusterSet %s grants this workspace %s at most: it waits for ever; ask for less, or its owners for a larger %s",
+						capacity.Format(name, amount, true), name, g.Set, capacity.Format(name, most, false), field)
 				}
 			}
 			if why = short; short == "" {
@@ -141,7 +146,7 @@ func (c *checker) tooLarge(w *manifest.Workspace, grants []engine.Grant) {
 			}
 		}
 		if why != "" {
-			c.lint(o.Object, []lint.Finding{{Severity: Warning, Code: CodeSharing, Object: o.String(), Field: "spec", Message: why + ": it waits for ever; ask for less, or its owners for a larger quota"}})
+			c.lint(o.Object, []lint.Finding{{Severity: Warning, Code: CodeSharing, Object: o.String(), Field: "spec", Message: why}})
 		}
 	}
 }

@@ -53,7 +53,10 @@ func TestSharing(t *testing.T) {
 	}{
 		{"both sides agree", []*manifest.File{platform(cluster, grant(`, quota: {cpu: 4, nvidia.com/gpu: 1}`)), team(bind)}, nil},
 		{"a workload that is larger than any quota", []*manifest.File{platform(cluster, grant(`, quota: {cpu: 4}, clusterQuota: {cpu: 3}`)), team(bind, deployment("fits", 3), deployment("large", 4))}, []string{
-			"root-teams-a.yaml:14:7: Deployment default/large: spec: asks for 4 cpu, and ClusterSet gold grants this workspace 3 at most: it waits for ever; ask for less, or its owners for a larger quota [sharing]",
+			"root-teams-a.yaml:14:7: Deployment default/large: spec: asks for 4 cpu, and ClusterSet gold grants this workspace 3 at most: it waits for ever; ask for less, or its owners for a larger clusterQuota [sharing]",
+		}},
+		{"a workload that is larger than what may ever be borrowed", []*manifest.File{platform(cluster, grant(`, quota: {cpu: 4}, guaranteed: {cpu: 1, memory: 1Gi}, borrowingLimit: {cpu: 2}`)), team(bind, deployment("large", 4))}, []string{
+			"root-teams-a.yaml:9:7: Deployment default/large: spec: asks for 4 cpu, and ClusterSet gold grants this workspace 3 at most: it waits for ever; ask for less, or its owners for a larger borrowingLimit [sharing]",
 		}},
 		{"one that is larger than one of two quotas", []*manifest.File{platform(cluster, "ClusterRegistration us {location: us}", `ClusterSet gold {clusterSelector: {clusterNames: [eu]}, grants: [{name: a, workspace: {path: "root:teams:a"}, quota: {cpu: 4}}]}`, `ClusterSet iron {clusterSelector: {clusterNames: [us]}, grants: [{name: a, workspace: {path: "root:teams:a"}}]}`),
 			team(bind, `ClusterSetBinding iron {clusterSet: iron, workspace: {path: "root:platform"}}`, deployment("large", 8))}, nil},

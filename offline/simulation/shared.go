@@ -73,7 +73,8 @@ type Account struct {
 	// Used is all that is promised, Reserved the part of it that the clusters do not report yet.
 	Used     map[string]int64 `json:"used"`
 	Reserved map[string]int64 `json:"reserved"`
-	// Quota and Guaranteed are those of the grant, Left is what the quota leaves.
+	// Quota is the most that the workspace may have, by the quota of the grant, or by what is guaranteed and borrowingLimit together where
+	// that is less. Left is what it leaves.
 	Quota      map[string]int64 `json:"quota,omitempty"`
 	Guaranteed map[string]int64 `json:"guaranteed,omitempty"`
 	Left       map[string]int64 `json:"left,omitempty"`
@@ -113,7 +114,7 @@ func (s *Simulation) accounts(waiting map[logicalcluster.Name]int) (all []Accoun
 			for j, g := range set.Grants {
 				spec := &set.Spec.Grants[j]
 				a := &Account{Fleet: owner.Name.String(), Set: set.Name, Grant: spec.Name, Bound: g.Bound, Path: spec.Workspace.Path, Workspace: spec.Workspace.String(), Used: map[string]int64{}, Reserved: map[string]int64{}}
-				a.Quota, a.Guaranteed = sharing.Amounts(spec.Quota), sharing.Amounts(spec.Guaranteed)
+				a.Quota, a.Guaranteed = g.Limits, sharing.Amounts(spec.Guaranteed)
 				a.Left = a.Quota
 				if g.Workspace != nil {
 					a.Workspace, a.Path = g.Workspace.Name.String(), g.Workspace.Path
