@@ -11,6 +11,7 @@ import (
 	operators "k8s.io/apimachinery/pkg/selection"
 
 	"github.com/kcp-placement/placement/crds/v1alpha1"
+	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/filter"
 	"github.com/kcp-placement/placement/engine/placement"
 	"github.com/kcp-placement/placement/engine/snapshot"
@@ -95,7 +96,7 @@ const suggestedName = "suggested"
 const maxModels = 8
 
 // Suggest returns a cluster that would have a place for a workload that waits, if it were registered: as much as it takes and no more.
-// It returns nil where none is found. What it returns is tried: registered beside the others in a copy of the workspace, the
+// It returns nil where none is found, and where a quota of the workspace would keep it from being used. What it returns is tried: registered beside the others in a copy of the workspace, the
 // workload is placed there. Its capacity is that of the requests, or a small multiple where constraints ask for more.
 func (e *Engine) Suggest(ctx context.Context, request Request) (*v1alpha1.SuggestedRegistration, error) {
 	if err := request.validate(ctx); err != nil {
@@ -121,6 +122,9 @@ func (e *Engine) Suggest(ctx context.Context, request Request) (*v1alpha1.Sugges
 			asks = in.Workload.Share(waiting)
 		}
 	}
+	if !w.mayHave(asks.Requests) {
+		return nil, nil
+	}
 	for _, times := range []int64{1, 2, 4, 10} {
 		size, err := asks.Requests.Mul(times)
 		if err != nil {
@@ -136,6 +140,24 @@ func (e *Engine) Suggest(ctx context.Context, request Request) (*v1alpha1.Sugges
 		}
 	}
 	return nil, t.err
+}
+
+// mayHave reports whether the workspace may have so much more on a cluster, whichever of the sets that are granted to it the cluster joins.
+func (w *workspace) mayHave(amount capacity.Resources) bool {
+	w.lock()
+	defer w.mu.Unlock()
+	if w.window == nil || w.window.grants == nil {
+		return true
+	}
+	all := w.window.grants.all
+	return len(all) > 0 && w.ledger.Suffices(amount, 1) && !slices.ContainsFunc(all, func(g Grant) bool {
+		for name, asked := range amount.Each {
+			if most, bounded := g.ClusterQuota[name]; bounded && asked > most {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // copyOf is a workspace with the same clusters, claims and policies, and caches of its own: what is tried there changes nothing here.

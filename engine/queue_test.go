@@ -120,3 +120,35 @@ func suggestionText(s *v1alpha1.SuggestedRegistration) string {
 	cpu := s.Allocatable[corev1.ResourceCPU]
 	return strings.Join(strings.Fields(strings.Join(append(words, "cpu", cpu.String()), " ")), " ")
 }
+
+// TestSuggestWithinQuotas: no cluster is suggested where a quota is in the way: a new one would not help.
+func TestSuggestWithinQuotas(t *testing.T) {
+	silver := engine.Grant{Set: "silver", Clusters: []string{"b"}}
+	for _, test := range []struct {
+		why      string
+		grants   []engine.Grant
+		suggests string
+	}{
+		{"nothing bounds it", []engine.Grant{gold("a", 0, 0)}, "cpu 8"},
+		{"the quota leaves what it asks for", []engine.Grant{gold("a", 10000, 8000)}, "cpu 8"},
+		{"others have too much of the quota", []engine.Grant{gold("a", 9000, 0)}, "none"},
+		{"it is larger than the quota on any cluster", []engine.Grant{gold("a", 0, 7000)}, "none"},
+		{"no more may be borrowed", []engine.Grant{borrowing(gold("a", 0, 0), 4000, 5000)}, "none"},
+		{"the cluster might join a set whose quota is used up", []engine.Grant{gold("a", 9000, 0), silver}, "none"},
+		{"there is no grant any more", nil, "none"},
+	} {
+		t.Run(test.why, func(t *testing.T) {
+			s := newShared(t, cluster("a", 4000), cluster("b", 1000))
+			s.grant("red", gold("a", 0, 0))
+			s.decide("red", "has", 2000)
+			s.grant("red", test.grants...)
+			found, err := s.Suggest(t.Context(), s.request("red", "large", 8000))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := suggestionText(found); got != test.suggests {
+				t.Errorf("suggests %s, want %s", got, test.suggests)
+			}
+		})
+	}
+}

@@ -48,9 +48,9 @@ For placements with spec.headroom, top says whether their workloads survive the 
 most of them wait, and what would help, as their condition HeadroomAvailable does.
 
 --by workspace shows accounts in place of clusters: what each workspace has of each ClusterSet (used), what clusters do not
-report of it yet (reserved), the most that it may have, by its quota or by what it is guaranteed and may borrow (quota), and what is left of
-that, what it is guaranteed, its dominant share, which is the largest over all resources of what the clusters of the set have, and how many of its workloads wait. In a workspace with a
-ClusterSetBinding it is that workspace's account alone.
+report of it yet (reserved), the most that it may have, by its quota or by what it is guaranteed and may borrow (quota), what
+is left of that, what it is guaranteed, its dominant share, which is the largest over all resources of what the clusters of the
+set have, and how many of its workloads wait. In a workspace with a ClusterSetBinding it is that workspace's account alone.
 
 top places nothing: it shows the fleet as PlacementDecisions leave it. The exit code is 1 if an object or a policy is
 wrong.`,
