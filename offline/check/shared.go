@@ -2,8 +2,12 @@ package check
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/kcp-dev/logicalcluster/v3"
@@ -58,14 +62,41 @@ func (s *shared) fleetOf(w *manifest.Workspace) (owner *manifest.Workspace, seen
 	return owner, seen
 }
 
+// Sharing finds what is wrong with the ClusterSets and ClusterSetBindings of some of the workspaces, by position. It tells nothing that
+// may be meant, such as more quota than there is.
+func Sharing(workspaces, of []*manifest.Workspace) []Finding {
+	c := checker{now: time.Now(), of: func(*manifest.File) bool { return true }, report: &Report{}, shared: newShared(workspaces)}
+	for _, w := range of {
+		c.sets(w, false)
+		c.bindings(w, sharing.ViewOf(c.shared.sharing[w.Name], c.shared.lookup))
+	}
+	c.report.Sort()
+	return c.report.Findings
+}
+
 // sharing checks the ClusterSets and ClusterSetBindings of a workspace against the others. A workspace that is not among what is checked
 // may be there all the same.
 func (c *checker) sharing(w *manifest.Workspace) {
-	unknown := func(o *manifest.Object, at string, to v1alpha1.WorkspaceReference) {
-		if near := spelling.DidYouMean(to.Path, c.shared.paths); near != "" {
-			c.lint(o, []lint.Finding{{Severity: Warning, Code: CodeSharing, Object: o.String(), Field: at, Message: "there is no workspace " + to.Path + " in the files" + near}})
-		}
+	c.sets(w, true)
+	view := sharing.ViewOf(c.shared.sharing[w.Name], c.shared.lookup)
+	c.tooLarge(w, view.Grants)
+	c.bindings(w, view)
+}
+
+// share tells of a field of a ClusterSet or a ClusterSetBinding.
+func (c *checker) share(severity Severity, o *manifest.Object, at, message string) {
+	c.lint(o, []lint.Finding{{Severity: severity, Code: CodeSharing, Object: o.String(), Field: at, Message: message}})
+}
+
+// unknown tells of a workspace that is not in the files, where one of another path may be meant.
+func (c *checker) unknown(o *manifest.Object, at string, to v1alpha1.WorkspaceReference) {
+	if near := spelling.DidYouMean(to.Path, c.shared.paths); near != "" {
+		c.share(Warning, o, at, "there is no workspace "+to.Path+" in the files"+near)
 	}
+}
+
+// sets checks the ClusterSets of a workspace. What may be meant is told where all is.
+func (c *checker) sets(w *manifest.Workspace, all bool) {
 	allocatable := map[string]capacity.Resources{}
 	for _, r := range w.Clusters {
 		allocatable[r.Typed.Name] = w.Cluster(r.Typed, c.now).Allocatable
@@ -79,6 +110,10 @@ func (c *checker) sharing(w *manifest.Workspace) {
 			switch p.Reason {
 			case sharing.WorkspaceNotFound: // below
 				continue
+			case sharing.QuotaOvercommitted, sharing.GuaranteeOvercommitted:
+				if !all {
+					continue
+				}
 			case sharing.NoClusters:
 				if len(w.Clusters) == 0 && set.Spec.ClusterSelector != nil {
 					continue // nobody knows
@@ -86,25 +121,54 @@ func (c *checker) sharing(w *manifest.Workspace) {
 			case sharing.InvalidSelector, sharing.InvalidQuantity:
 				severity = Error
 			}
-			c.lint(o, []lint.Finding{{Severity: severity, Code: CodeSharing, Object: o.String(), Field: p.Field, Message: p.Message}})
+			c.share(severity, o, p.Field, p.Message)
 		}
 		for j, g := range set.Grants {
+			spec := &set.Spec.Grants[j]
+			if missing := c.unguaranteed(spec.Guaranteed, g.Workspace); all && missing != "" {
+				c.share(Warning, o, field.NewPath("spec", "grants").Index(j).Child("guaranteed").String(), fmt.Sprintf(
+					"no %s is guaranteed: a workload that asks for %[1]s is never within what is guaranteed, as it has to be with all that it asks for: guarantee %[1]s, too", missing))
+			}
 			if g.Workspace == nil {
-				unknown(o, field.NewPath("spec", "grants").Index(j).Child("workspace", "path").String(), set.Spec.Grants[j].Workspace)
+				c.unknown(o, field.NewPath("spec", "grants").Index(j).Child("workspace", "path").String(), spec.Workspace)
 			}
 		}
 	}
-	view := sharing.ViewOf(c.shared.sharing[w.Name], c.shared.lookup)
-	c.tooLarge(w, view.Grants)
+}
+
+// unguaranteed is which of cpu and memory a grant that guarantees something does not guarantee, although workloads of its workspace ask
+// for it, or nobody knows; otherwise it is empty.
+func (c *checker) unguaranteed(guaranteed corev1.ResourceList, of *sharing.Workspace) string {
+	amounts := sharing.Amounts(guaranteed)
+	if !slices.ContainsFunc(slices.Collect(maps.Values(amounts)), func(amount int64) bool { return amount > 0 }) {
+		return ""
+	}
+	var workloads []manifest.Workload
+	if of != nil && c.shared.workspaces[of.Name] != nil {
+		workloads = c.shared.workspaces[of.Name].Workloads
+	}
+	var missing []string
+	for _, name := range []string{capacity.CPU, capacity.Memory} {
+		asksFor := func(o manifest.Workload) bool { return o.Err == nil && o.Requests.Get(name) > 0 }
+		if amounts[name] == 0 && (len(workloads) == 0 || slices.ContainsFunc(workloads, asksFor)) {
+			missing = append(missing, name)
+		}
+	}
+	return strings.Join(missing, " or ")
+}
+
+// bindings checks the ClusterSetBindings of a workspace.
+func (c *checker) bindings(w *manifest.Workspace, view sharing.View) {
 	for _, b := range view.Bindings {
 		i := slices.IndexFunc(w.Bindings, func(o manifest.Typed[v1alpha1.ClusterSetBinding]) bool { return o.Typed == b.ClusterSetBinding })
 		o := w.Bindings[i].Object
-		switch {
-		case b.Reason == sharing.Bound:
-		case b.Reason == sharing.NotGranted && c.shared.lookup(b.Spec.Workspace) == nil:
-			unknown(o, "spec.workspace.path", b.Spec.Workspace)
+		switch reason, at, message := b.Unusable(); {
+		case reason == "":
+		case reason == sharing.NotGranted && c.shared.lookup(b.Spec.Workspace) == nil:
+			c.unknown(o, "spec.workspace.path", b.Spec.Workspace)
+		case reason == sharing.NoClusters && len(c.shared.workspaces[b.Fleet].Clusters) == 0: // nobody knows
 		default:
-			c.lint(o, []lint.Finding{{Severity: Warning, Code: CodeSharing, Object: o.String(), Field: b.Field, Message: b.Message}})
+			c.share(Warning, o, at, message)
 		}
 	}
 }

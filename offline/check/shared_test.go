@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kcp-placement/placement/offline/check"
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
@@ -86,8 +87,21 @@ func TestSharing(t *testing.T) {
 		{"more guaranteed than the quota, or than there is", []*manifest.File{platform(cluster, grant(`, quota: {cpu: 12}, guaranteed: {cpu: 14}`))}, []string{
 			"root-platform.yaml:10:37: ClusterSet gold: spec.grants: guaranteed of cpu of the grants comes to 12, and the clusters have 10 [sharing]",
 			"root-platform.yaml:10:37: ClusterSet gold: spec.grants: quota of cpu of the grants comes to 12, and the clusters have 10 [sharing]",
+			"root-platform.yaml:10:113: ClusterSet gold: spec.grants[0].guaranteed: no memory is guaranteed: a workload that asks for memory is never within what is guaranteed, as it has to be with all that it asks for: guarantee memory, too [sharing]",
 			"root-platform.yaml:10:119: ClusterSet gold: spec.grants[0].guaranteed[cpu]: 14 is more than the quota of 12, which is all that can be used [sharing]",
 		}},
+		{"all that workloads ask for is guaranteed", []*manifest.File{platform(cluster, grant(`, guaranteed: {cpu: 4}`)), team(bind, deployment("web", 1))}, nil},
+		{"not all that workloads ask for is guaranteed", []*manifest.File{platform(cluster, grant(`, guaranteed: {memory: 4Gi}`)), team(bind, deployment("web", 1))}, []string{
+			"root-platform.yaml:10:95: ClusterSet gold: spec.grants[0].guaranteed: no cpu is guaranteed: a workload that asks for cpu is never within what is guaranteed, as it has to be with all that it asks for: guarantee cpu, too [sharing]",
+		}},
+		{"something is guaranteed, and neither cpu nor memory", []*manifest.File{platform(cluster, grant(`, guaranteed: {nvidia.com/gpu: 1}`))}, []string{
+			"root-platform.yaml:10:95: ClusterSet gold: spec.grants[0].guaranteed: no cpu or memory is guaranteed: a workload that asks for cpu or memory is never within what is guaranteed, as it has to be with all that it asks for: guarantee cpu or memory, too [sharing]",
+		}},
+		{"a binding to an empty set", []*manifest.File{platform(cluster, `ClusterSet gold {clusterSelector: {clusterNames: []}, grants: [{name: a, workspace: {path: "root:teams:a"}}]}`, `ClusterSet iron {grants: [{name: a, workspace: {path: "root:teams:a"}}]}`), team(bind, `ClusterSetBinding iron {clusterSet: iron, workspace: {path: "root:platform"}}`)}, []string{
+			"root-platform.yaml:15:7: ClusterSet iron: spec.clusterSelector: is not given, and selects no cluster: {} selects all [sharing]",
+			"root-teams-a.yaml:9:20: ClusterSetBinding iron: spec.clusterSet: ClusterSet iron has no clusters, or none that another bound set does not have: ask its owners [sharing]",
+		}},
+		{"a binding to a set whose clusters are elsewhere", []*manifest.File{platform(grant("")), team(bind)}, nil},
 		{"a limit to borrow beyond nothing", []*manifest.File{platform(cluster, grant(`, borrowingLimit: {cpu: 2}`))}, []string{
 			"root-platform.yaml:10:105: ClusterSet gold: spec.grants[0].borrowingLimit[cpu]: nothing of this resource is guaranteed, so that all of it is borrowed: say what is guaranteed, or write the limit as quota [sharing]",
 		}},
@@ -136,5 +150,43 @@ func TestSharing(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(test.want, "\n"))
 			}
 		})
+	}
+}
+
+// TestFaults: what simulate and diff tell of sets and bindings are faults, of the workspaces that are asked about, and nothing that may
+// be meant.
+func TestFaults(t *testing.T) {
+	grants := func(more string) string { return `{clusterSelector: {}, grants: [` + more + `]}` }
+	team := fileOf("root:teams:a", `ClusterSetBinding gold {clusterSet: glod, workspace: {path: "root:platform"}}`)
+	platform := fileOf("root:platform", "ClusterRegistration eu {location: eu}",
+		"ClusterSet gold "+grants(`{name: a, workspace: {path: "root:teams:a"}, quota: {cpu: 99}, guaranteed: {cpu: 11}}, {name: b, workspace: {path: "root:teams:a"}}, {name: c, workspace: {path: "root:teasm:a"}}`),
+		"ClusterSet iron {clusterSelector: {labelSelector: {matchExpressions: [{key: tier, operator: Is}]}}}",
+		"ClusterSet lead "+grants(`{name: a, workspace: {path: "root:teams:a"}, quota: {cpu: 9E}}`))
+	workspaces, wrong := manifest.Reader{}.Read([]*manifest.File{platform, team})
+	if len(wrong) > 0 {
+		t.Fatal(wrong)
+	}
+	for _, test := range []struct {
+		of   []*manifest.Workspace
+		want []string
+	}{
+		{workspaces, []string{
+			"ClusterSet gold: spec.grants[1].workspace: grant a is for root:teams:a already, and the first counts: make them one",
+			"ClusterSet gold: spec.grants[2].workspace.path: there is no workspace root:teasm:a in the files, did you mean root:teams:a?",
+			`ClusterSet iron: spec.clusterSelector.labelSelector: Invalid value: "Is" is not a valid label selector operator: nothing is granted`,
+			"ClusterSet lead: spec.grants[0].quota[cpu]: 9E is too large",
+			"ClusterSetBinding gold: spec.clusterSet: no ClusterSet glod of workspace root:platform grants this workspace anything: check both names, and ask its owners for a grant to root:teams:a",
+		}},
+		{slices.DeleteFunc(slices.Clone(workspaces), func(w *manifest.Workspace) bool { return w.Path != "root:teams:a" }), []string{
+			"ClusterSetBinding gold: spec.clusterSet: no ClusterSet glod of workspace root:platform grants this workspace anything: check both names, and ask its owners for a grant to root:teams:a",
+		}},
+	} {
+		var got []string
+		for _, f := range check.Sharing(workspaces, test.of) {
+			got = append(got, f.Description())
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(test.want, "\n"))
+		}
 	}
 }

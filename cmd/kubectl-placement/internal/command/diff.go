@@ -81,6 +81,7 @@ without any there is nothing to compare with.`,
 		if err != nil {
 			return err
 		}
+		tellSharing(c.ErrOrStderr(), overlaid, s.about, s.told)
 		if s.invalid != nil {
 			if fresh || !s.hasDecisions() {
 				return exit.Failure{Cause: fmt.Errorf("there is nothing to compare with: what is given as in force would not come into force, and no PlacementDecision says where workloads run:\n%w", s.invalid)}

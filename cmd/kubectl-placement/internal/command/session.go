@@ -14,6 +14,7 @@ import (
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/exit"
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/input"
 	"github.com/kcp-placement/placement/cmd/kubectl-placement/internal/terminal"
+	"github.com/kcp-placement/placement/offline/check"
 	"github.com/kcp-placement/placement/offline/manifest"
 	"github.com/kcp-placement/placement/offline/simulation"
 )
@@ -22,6 +23,8 @@ import (
 type session struct {
 	*simulation.Simulation
 	workspaces []*manifest.Workspace
+	// told is what has been told of ClusterSets and ClusterSetBindings.
+	told map[string]bool
 	// about is the only workspace that is asked about; all if empty.
 	about logicalcluster.Name
 	// invalid reports objects that are wrong: those that cannot be read are left out, and workloads of placements and policies
@@ -49,12 +52,13 @@ func load(c *cobra.Command, from *input.Source, update func(done, total int), op
 		return nil, wrong
 	}
 	tellLeftOut(c.ErrOrStderr(), asked(workspaces, from.About()))
+	told := tellSharing(c.ErrOrStderr(), workspaces, from.About(), nil)
 	options.Progress, options.About = update, from.About()
 	s, err := simulation.New(options)
 	if err != nil {
 		return nil, err
 	}
-	return &session{Simulation: s, workspaces: workspaces, about: options.About, invalid: errors.Join(wrong, s.Load(c.Context(), workspaces))}, nil
+	return &session{Simulation: s, workspaces: workspaces, told: told, about: options.About, invalid: errors.Join(wrong, s.Load(c.Context(), workspaces))}, nil
 }
 
 // asked returns the workspaces that are asked about.
@@ -62,7 +66,26 @@ func asked(workspaces []*manifest.Workspace, about logicalcluster.Name) []*manif
 	return slices.DeleteFunc(slices.Clone(workspaces), func(w *manifest.Workspace) bool { return about != "" && w.Name != about })
 }
 
-// maxLeftOut is how many objects that are not placed are named.
+// tellSharing tells what is wrong with ClusterSets and ClusterSetBindings, but for what has been told. It returns all that has been.
+func tellSharing(errOut io.Writer, workspaces []*manifest.Workspace, about logicalcluster.Name, told map[string]bool) map[string]bool {
+	all, n := map[string]bool{}, 0
+	for _, f := range check.Sharing(workspaces, asked(workspaces, about)) {
+		what := f.Description()
+		all[what] = true
+		if told[what] {
+			continue
+		}
+		if n++; n <= maxLeftOut {
+			fmt.Fprintln(errOut, what)
+		}
+	}
+	if more := n - maxLeftOut; more > 0 {
+		fmt.Fprintf(errOut, "%d more faults of ClusterSets and ClusterSetBindings: kubectl placement check names all\n", more)
+	}
+	return all
+}
+
+// maxLeftOut is how many objects that are not placed, or that share clusters in vain, are named.
 const maxLeftOut = 10
 
 // tellLeftOut tells of objects that may be meant as workloads and are not placed.
