@@ -69,7 +69,7 @@ func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 	status.ObservedGeneration, status.Clusters, status.Granted, status.Bound = set.Generation, int32(len(s.Clusters)), int32(len(set.Spec.Grants)), 0
 	status.Grants = nil
 	var unbound, unresolved []string
-	named := map[string]bool{}
+	named, charged := map[string]bool{}, map[string]bool{}
 	for i := range set.Spec.Grants {
 		g := &set.Spec.Grants[i]
 		named[g.Name] = true
@@ -82,10 +82,13 @@ func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 			// Invariant: it is the same whether there is such a workspace or not.
 			one.Message = fmt.Sprintf("no ClusterSetBinding of workspace %s names this set: check spec.grants[%d].workspace, and have its team create one", g.Workspace, i)
 		} else {
-			one.Cluster = stand.Workspace.Name.String()
-			if s.charge(&one, set.Name); s.orphaned(stand.Workspace.Name) {
+			// Invariant: what a workspace has is told once, whatever grants name it.
+			if one.Cluster = stand.Workspace.Name.String(); charged[one.Cluster] {
+				one.Quota = nil
+			} else if s.charge(&one, set.Name); s.orphaned(stand.Workspace.Name) {
 				one.Message = orphanMessage(one.Cluster)
 			}
+			charged[one.Cluster] = true
 		}
 		if one.Bound {
 			status.Bound++
@@ -95,9 +98,13 @@ func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 		status.Grants = append(status.Grants, one)
 	}
 	for _, one := range before {
-		if named[one.Name] || one.Cluster == "" {
+		if one.Cluster == "" || charged[one.Cluster] || s.stillFor(&one) {
 			continue
 		}
+		for n := 1; named[one.Name]; n++ { // that grant is another workspace's now
+			one.Name = fmt.Sprintf("former-%d", n)
+		}
+		named[one.Name], charged[one.Cluster] = true, true
 		one.Bound, one.Quota, one.Message = false, nil, "the grant was taken away: what runs stays until it has another place, and nothing new comes"
 		if s.orphaned(logicalcluster.Name(one.Cluster)) {
 			one.Message = orphanMessage(one.Cluster)
@@ -154,6 +161,16 @@ func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 		overcommitted.Message = shorten("reservations are exact all the same, and who comes first has the room: " + examples(problems(over)))
 	}
 	conditions.Set(set, overcommitted)
+}
+
+// stillFor reports whether the grant by which a workspace was told of may be for it still: it is not known which workspace that is for.
+func (s *setReport) stillFor(told *v1alpha1.ClusterSetGrantStatus) bool {
+	i := slices.IndexFunc(s.Spec.Grants, func(g v1alpha1.ClusterSetGrant) bool { return g.Name == told.Name })
+	if i < 0 || s.Grants[i].Workspace != nil {
+		return false
+	}
+	of := s.Spec.Grants[i].Workspace
+	return s.unresolved(of) != nil || of.Cluster == told.Cluster || of.Path != "" && of.Path == told.Path
 }
 
 // maxGrantMessage bounds the message of one grant.
@@ -222,13 +239,11 @@ func (b *bindingReport) fill(binding *v1alpha1.ClusterSetBinding) {
 	default:
 		bound = no(v1alpha1.BoundCondition, b.Reason, b.Field, b.Message)
 	}
-	switch {
+	switch reason, at, message := b.Unusable(); {
 	case bound.Status != corev1.ConditionTrue:
 		usable = no(v1alpha1.UsableCondition, v1alpha1.NotBoundReason, "", "see condition Bound")
-	case b.Reason != sharing.Bound:
-		usable = no(v1alpha1.UsableCondition, b.Reason, b.Field, b.Message)
-	case len(b.Clusters) == 0:
-		usable = no(v1alpha1.UsableCondition, sharing.NoClusters, "spec.clusterSet", fmt.Sprintf("ClusterSet %s has no clusters: ask its owners", binding.Spec.ClusterSet))
+	case reason != "":
+		usable = no(v1alpha1.UsableCondition, reason, at, message)
 	case b.unread != nil:
 		usable = no(v1alpha1.UsableCondition, v1alpha1.FleetNotReadReason, "", b.unread.Error())
 	default:

@@ -244,6 +244,80 @@ func TestGrantTakenAway(t *testing.T) {
 	}
 }
 
+// TestGrantOfAnotherWorkspace: a grant that is changed to be for another workspace is taken away from the one that had it, which is charged
+// beside it until all has gone. What a workspace has is told once, whatever grants name it.
+func TestGrantOfAnotherWorkspace(t *testing.T) {
+	const taken = "the grant was taken away: what runs stays until it has another place, and nothing new comes"
+	shop := v1alpha1.ClusterSetGrantStatus{Name: "team", Cluster: "shop", Path: "root:shop", Bound: true}
+	for _, test := range []struct {
+		why, grants string
+		before      []v1alpha1.ClusterSetGrantStatus
+		unresolved  error
+		gone        bool // the workspace shop
+		want        string
+	}{
+		{why: "the grant is for another workspace", grants: `[{name: team, workspace: {path: "root:ml"}}]`, before: []v1alpha1.ClusterSetGrantStatus{shop},
+			want: "team ml 3, former-1 shop 2 " + taken},
+		{why: "and once more", grants: `[{name: team, workspace: {cluster: web}}, {name: former-1, workspace: {path: "root:ml"}}]`,
+			before: []v1alpha1.ClusterSetGrantStatus{{Name: "team", Cluster: "ml"}, {Name: "former-1", Cluster: "shop"}},
+			want:   "team web 0, former-1 ml 3, former-2 shop 2 " + taken},
+		{why: "the grant has another name", grants: `[{name: shop, workspace: {path: "root:shop"}}]`, before: []v1alpha1.ClusterSetGrantStatus{shop}, want: "shop shop 0+2"},
+		{why: "two grants are taken away", grants: `[]`, before: []v1alpha1.ClusterSetGrantStatus{shop, {Name: "other", Cluster: "shop"}}, want: "team shop 2 " + taken},
+		{why: "it is written by logical cluster", grants: `[{name: team, workspace: {cluster: shop}}]`, before: []v1alpha1.ClusterSetGrantStatus{shop}, want: "team shop 0+2"},
+		{why: "it is for a workspace that does not exist", grants: `[{name: team, workspace: {path: "root:nowhere"}}]`, before: []v1alpha1.ClusterSetGrantStatus{shop},
+			want: "team  0, former-1 shop 2 " + taken},
+		{why: "nobody knows whom it is for", grants: `[{name: team, workspace: {path: "root:elsewhere"}}]`, before: []v1alpha1.ClusterSetGrantStatus{shop}, unresolved: errors.New("it cannot be read"),
+			want: "team  0"},
+		{why: "the workspace is not seen at the moment", grants: `[{name: team, workspace: {path: "root:shop"}}]`, before: []v1alpha1.ClusterSetGrantStatus{shop}, gone: true,
+			want: "team  0"},
+		{why: "two grants are for one workspace", grants: `[{name: team, workspace: {path: "root:ml"}, quota: {cpu: "4"}}, {name: again, workspace: {cluster: ml}, quota: {cpu: "9"}}]`,
+			want: "team ml 3 of 4, again ml 0"},
+	} {
+		t.Run(test.why, func(t *testing.T) {
+			binds := sharer{bindings: map[string]string{"gold": `{clusterSet: gold, workspace: {path: "root:platform"}}`}}
+			all := sharers{"platform": {clusters: "a", sets: map[string]string{"gold": `{clusterSelector: {}, grants: ` + test.grants + `}`}}, "ml": binds, "web": binds, "shop": binds}
+			if test.gone {
+				delete(all, "shop")
+			}
+			workspaces, lookup := all.workspaces(t)
+			has := capacity.Resources{CPU: 10000}
+			report := setReport{
+				Set: sharing.SetsOf(workspaces["platform"], lookup, func(string) capacity.Resources { return has })[0], has: has,
+				waiting:    func(logicalcluster.Name) int { return 0 },
+				first:      func(logicalcluster.Name) bool { return true },
+				orphaned:   func(logicalcluster.Name) bool { return false },
+				unresolved: func(v1alpha1.WorkspaceReference) error { return test.unresolved },
+				accounts: []engine.Account{
+					{Workspace: "ml", Set: "gold", Promised: capacity.Resources{CPU: 3000}},
+					{Workspace: "shop", Promised: capacity.Resources{CPU: 2000}},
+				},
+			}
+			set := report.DeepCopy()
+			set.Status.Grants = test.before
+			for range 2 {
+				report.fill(set)
+				var got []string
+				for _, g := range set.Status.Grants {
+					text := fmt.Sprintf("%s %s %s", g.Name, g.Cluster, g.Used.Cpu())
+					if len(g.Outside) > 0 {
+						text += "+" + g.Outside.Cpu().String()
+					}
+					if len(g.Quota) > 0 {
+						text += " of " + g.Quota.Cpu().String()
+					}
+					if g.Message == taken {
+						text += " " + taken
+					}
+					got = append(got, text)
+				}
+				if strings.Join(got, ", ") != test.want {
+					t.Errorf("%s\nwant %s", strings.Join(got, ", "), test.want)
+				}
+			}
+		})
+	}
+}
+
 // TestStatusOfClusterSetBindings: a binding says whether its clusters are used, and if not, what its team does about it.
 func TestStatusOfClusterSetBindings(t *testing.T) {
 	const gold, silver = `{clusterSelector: {clusterNames: [a, b]}, grants: [{name: shop, workspace: {path: "root:shop"}, quota: {cpu: "4"}}]}`, `{clusterSelector: {clusterNames: [b]}, grants: [{name: shop, workspace: {path: "root:shop"}}]}`

@@ -8,7 +8,7 @@ func (b *Binding) Unusable() (reason, field, message string) {
 	case b.Reason != Bound:
 		return b.Reason, b.Field, b.Message
 	case len(b.Clusters) == 0:
-		return NoClusters, "spec.clusterSet", fmt.Sprintf("ClusterSet %s has no clusters, or none that another bound set does not have: ask its owners", b.Spec.ClusterSet)
+		return NoClusters, "spec.clusterSet", fmt.Sprintf("ClusterSet %s has no clusters: ask its owners", b.Spec.ClusterSet)
 	}
 	return "", "", ""
 }
