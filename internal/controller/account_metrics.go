@@ -16,8 +16,8 @@ import (
 
 // accounts are the metrics of what workspaces have of shared clusters, for the platform teams.
 //
-// Invariant: they are of grants that both sides agree on, of resources that clusters have, and of no more of them than maxAccounts and
-// maxAccountResources for each fleet.
+// Invariant: they are of grants that both sides agree on, of resources that clusters have, and for each fleet of no more accounts than
+// maxAccounts, with no more resources than maxAccountResources for each account that there is room for.
 type accounts struct {
 	mu sync.Mutex
 	of map[logicalcluster.Name][]chargedAccount
@@ -42,6 +42,7 @@ var (
 	accountQuota   = prometheus.NewDesc("placement_shared_quota", "The most that workspaces may be promised, for resources that their grant bounds.", append(accountLabels, "resource"), nil)
 	accountShare   = prometheus.NewDesc("placement_shared_dominant_share", "The largest share, from 0 to 1, of anything that workspaces have of the clusters of a ClusterSet.", accountLabels, nil)
 	accountWaiting = prometheus.NewDesc("placement_shared_waiting_workloads", "Workloads of workspaces that wait for shared clusters.", accountLabels, nil)
+	accountLeftOut = prometheus.NewDesc("placement_shared_omitted_resources", "Resources of accounts of a fleet that are not among the metrics, since there are too many.", []string{"fleet"}, nil)
 	accountOmitted = prometheus.NewDesc("placement_shared_omitted_accounts", "Accounts of a fleet that are not among the metrics, since there are too many.", []string{"fleet"}, nil)
 )
 
@@ -58,7 +59,7 @@ func (a *accounts) put(fleet logicalcluster.Name, all []chargedAccount) {
 
 // Describe implements prometheus.Collector.
 func (a *accounts) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{accountUsed, accountHeld, accountQuota, accountShare, accountWaiting, accountOmitted} {
+	for _, d := range []*prometheus.Desc{accountUsed, accountHeld, accountQuota, accountShare, accountWaiting, accountOmitted, accountLeftOut} {
 		to <- d
 	}
 }
@@ -71,9 +72,13 @@ func (a *accounts) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 	for fleet, all := range a.of {
-		for _, one := range all[:min(len(all), maxAccounts)] {
+		shown, leftOut := all[:min(len(all), maxAccounts)], 0
+		for _, one := range shown {
 			labels := []string{fleet.String(), one.Set, one.Workspace.String()}
-			for _, name := range resourcesOf(one.has) {
+			resources := resourcesOf(one.has)
+			most := min(len(resources), maxAccounts*maxAccountResources/len(shown))
+			leftOut += len(resources) - most
+			for _, name := range resources[:most] {
 				of := append(slices.Clone(labels), name)
 				tell(accountUsed, inUnits(name, one.Promised.Get(name)), of...)
 				tell(accountHeld, inUnits(name, one.Reserved.Get(name)), of...)
@@ -85,6 +90,7 @@ func (a *accounts) Collect(to chan<- prometheus.Metric) {
 			tell(accountShare, float64(share)/1000, labels...)
 			tell(accountWaiting, float64(one.waiting), labels...)
 		}
+		tell(accountLeftOut, float64(leftOut), fleet.String())
 		tell(accountOmitted, float64(max(0, len(all)-maxAccounts)), fleet.String())
 	}
 }
@@ -92,7 +98,7 @@ func (a *accounts) Collect(to chan<- prometheus.Metric) {
 // resourcesOf are those that there are any of, cpu, memory and storage first.
 func resourcesOf(has capacity.Resources) (names []string) {
 	for name, amount := range has.Each {
-		if amount > 0 && len(names) < maxAccountResources {
+		if amount > 0 {
 			names = append(names, name)
 		}
 	}

@@ -30,6 +30,9 @@ placement_shared_dominant_share{fleet="platform",set="gold",workspace="shop"} 0.
 # HELP placement_shared_omitted_accounts Accounts of a fleet that are not among the metrics, since there are too many.
 # TYPE placement_shared_omitted_accounts gauge
 placement_shared_omitted_accounts{fleet="platform"} 0
+# HELP placement_shared_omitted_resources Resources of accounts of a fleet that are not among the metrics, since there are too many.
+# TYPE placement_shared_omitted_resources gauge
+placement_shared_omitted_resources{fleet="platform"} 0
 # HELP placement_shared_quota The most that workspaces may be promised, for resources that their grant bounds.
 # TYPE placement_shared_quota gauge
 placement_shared_quota{fleet="platform",resource="cpu",set="gold",workspace="shop"} 4
@@ -53,20 +56,27 @@ placement_shared_waiting_workloads{fleet="platform",set="gold",workspace="shop"}
 	for i := range 1000 {
 		many.has.Extended[fmt.Sprintf("example.com/%d", i)] = 1
 	}
+	a.put("platform", []chargedAccount{many})
+	if n, want := testutil.CollectAndCount(a, "placement_shared_used"), 1002; n != want {
+		t.Errorf("%d resources of the only account, want %d", n, want)
+	}
 	var all []chargedAccount
 	for i := range 3 * maxAccounts {
 		many.Workspace = logicalcluster.Name(fmt.Sprint("w", i))
 		all = append(all, many)
 	}
 	a.put("platform", all)
-	if n, most := testutil.CollectAndCount(a), maxAccounts*(3*maxAccountResources+2)+1; n > most {
+	if n, most := testutil.CollectAndCount(a), maxAccounts*(3*maxAccountResources+2)+2; n > most {
 		t.Errorf("%d series, more than %d", n, most)
 	}
 	if err := testutil.CollectAndCompare(a, strings.NewReader(fmt.Sprintf(`
 # HELP placement_shared_omitted_accounts Accounts of a fleet that are not among the metrics, since there are too many.
 # TYPE placement_shared_omitted_accounts gauge
 placement_shared_omitted_accounts{fleet="platform"} %d
-`, 2*maxAccounts)), "placement_shared_omitted_accounts"); err != nil {
+# HELP placement_shared_omitted_resources Resources of accounts of a fleet that are not among the metrics, since there are too many.
+# TYPE placement_shared_omitted_resources gauge
+placement_shared_omitted_resources{fleet="platform"} %d
+`, 2*maxAccounts, maxAccounts*(1002-maxAccountResources))), "placement_shared_omitted_accounts", "placement_shared_omitted_resources"); err != nil {
 		t.Error(err)
 	}
 	if a.put("platform", nil); testutil.CollectAndCount(a) != 0 {
