@@ -55,6 +55,9 @@ type Set struct {
 	// Grants in the order of spec.grants.
 	Grants   []Grant
 	Problems []Problem
+
+	// counting are the grants that count, read: not those to the workspace itself, nor a second one to the same workspace.
+	counting []*engine.Grant
 }
 
 // Grant is how a grant of a ClusterSet stands.
@@ -121,17 +124,17 @@ func SetsOf(w *Workspace, lookup Lookup, allocatable func(cluster string) capaci
 			g := &s.Spec.Grants[j]
 			at := field.NewPath("spec", "grants").Index(j)
 			team := lookup(g.Workspace)
-			stand := Grant{Workspace: team}
+			stand, counts := Grant{Workspace: team}, true
 			switch {
 			case team == nil:
 				stand.Unanswered = true
 				stand.Message = fmt.Sprintf("there is no workspace %s that binds the APIExport of placement: check the name", g.Workspace)
 				set.find(WorkspaceNotFound, at.Child("workspace"), "%s", stand.Message)
 			case team.Name == w.Name:
-				stand.Message = "this workspace uses all of its clusters without a grant: remove it"
+				counts, stand.Message = false, "this workspace uses all of its clusters without a grant: remove it"
 				set.find(OwnWorkspace, at.Child("workspace"), "%s", stand.Message)
 			case first[team.Name] != "":
-				stand.Message = fmt.Sprintf("grant %s is for %s already, and the first counts: make them one", first[team.Name], team)
+				counts, stand.Message = false, fmt.Sprintf("grant %s is for %s already, and the first counts: make them one", first[team.Name], team)
 				set.find(GrantedTwice, at.Child("workspace"), "%s", stand.Message)
 			default:
 				first[team.Name] = g.Name
@@ -140,6 +143,9 @@ func SetsOf(w *Workspace, lookup Lookup, allocatable func(cluster string) capaci
 			granted, problems := grantOf(&w.sets[i], j)
 			stand.Limits = granted.Limits()
 			set.Grants = append(set.Grants, stand)
+			if counts {
+				set.counting = append(set.counting, granted)
+			}
 			set.Problems = append(set.Problems, problems...)
 		}
 	}
@@ -206,105 +212,9 @@ func readAmounts(list corev1.ResourceList) (amounts map[string]int64, wrong map[
 	return amounts, wrong
 }
 
-// overcommitted finds quotas and guarantees that add up to more than clusters have, and resources that none of them has. Sets that
-// share clusters are counted together.
-func overcommitted(sets []Set, allocatable func(string) capacity.Resources) {
-	for _, together := range overlapping(sets) {
-		var has capacity.Resources
-		counted := map[string]bool{}
-		names := make([]string, len(together))
-		for i, set := range together {
-			names[i] = set.Name
-			for _, name := range set.Clusters {
-				if !counted[name] {
-					counted[name] = true
-					has = has.Add(allocatable(name))
-				}
-			}
-		}
-		if len(counted) == 0 {
-			continue
-		}
-		of := "the grants"
-		if len(together) > 1 {
-			of = fmt.Sprintf("the grants of ClusterSets %s, which share clusters,", strings.Join(names, ", "))
-		}
-		sums := map[string]capacity.Resources{}
-		for _, set := range together {
-			for i := range set.Spec.Grants {
-				g, _ := grantOf(&selected{ClusterSet: set.ClusterSet}, i)
-				sums["quota"] = sums["quota"].Add(resources(g.Quota))
-				sums["guaranteed"] = sums["guaranteed"].Add(resources(g.Guaranteed))
-			}
-		}
-		for _, set := range together {
-			set.unknownResources(has)
-			for _, kind := range []struct{ name, reason string }{{"quota", QuotaOvercommitted}, {"guaranteed", GuaranteeOvercommitted}} {
-				for name, sum := range sums[kind.name].Each {
-					if sum <= has.Get(name) || has.Get(name) == 0 || !set.names(kind.name, name) {
-						continue
-					}
-					set.find(kind.reason, field.NewPath("spec", "grants"), "%s of %s of %s comes to %s, and the clusters have %s",
-						kind.name, name, of, capacity.Format(name, sum, true), capacity.Format(name, has.Get(name), false))
-				}
-			}
-		}
-	}
-}
-
-// overlapping divides sets into groups that share no cluster with each other.
-func overlapping(sets []Set) (groups [][]*Set) {
-	of := map[string]int{} // the first set of a cluster
-	group := make([]int, len(sets))
-	for i := range sets {
-		group[i] = i
-		for _, name := range sets[i].Clusters {
-			first, shared := of[name]
-			if !shared {
-				of[name] = i
-				continue
-			}
-			joined, into := group[i], group[first]
-			for j := range group[:i+1] {
-				if group[j] == joined {
-					group[j] = into
-				}
-			}
-		}
-	}
-	for i := range sets {
-		var members []*Set
-		for j := range sets {
-			if group[j] == i {
-				members = append(members, &sets[j])
-			}
-		}
-		if len(members) > 0 {
-			groups = append(groups, members)
-		}
-	}
-	return groups
-}
-
-// resources are amounts by name.
-func resources(amounts map[string]int64) (sum capacity.Resources) {
-	for name, amount := range amounts {
-		sum = sum.Add(capacity.Of(name, amount))
-	}
-	return sum
-}
-
 // amounts of a grant by the field that they stand in.
 func amounts(g *v1alpha1.ClusterSetGrant) map[string]corev1.ResourceList {
 	return map[string]corev1.ResourceList{"quota": g.Quota, "clusterQuota": g.ClusterQuota, "guaranteed": g.Guaranteed, "borrowingLimit": g.BorrowingLimit}
-}
-
-// names reports whether a grant of the set has an amount of a resource in a field.
-func (s *Set) names(at, resource string) bool {
-	return slices.ContainsFunc(s.Spec.Grants, func(g v1alpha1.ClusterSetGrant) bool {
-		_, named := amounts(&g)[at][corev1.ResourceName(resource)]
-		return named
-	})
 }
 
 // unknownResources finds resources in grants that no cluster has. None may be meant to be had.

@@ -2,9 +2,12 @@ package sharing_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -204,6 +207,42 @@ func TestSets(t *testing.T) {
 			"gold QuotaOvercommitted spec.grants: quota of cpu of the grants of ClusterSets gold, silver, which share clusters, comes to 31, and the clusters have 30",
 			"silver QuotaOvercommitted spec.grants: quota of cpu of the grants of ClusterSets gold, silver, which share clusters, comes to 31, and the clusters have 30",
 		}},
+		{"a set that is a part of another is counted alone, too", map[string]string{
+			"gold":   `{clusterSelector: {clusterNames: [a1]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "15"}}]}`,
+			"silver": `{clusterSelector: {clusterNames: [a1, a2]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "4"}}]}`,
+		}, []string{"gold QuotaOvercommitted spec.grants: quota of cpu of the grants comes to 15, and the clusters have 10"}},
+		{"and so are those of some sets that have more together than their clusters, whatever others have", map[string]string{
+			"gold":   `{clusterSelector: {clusterNames: [a1]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "9"}, guaranteed: {cpu: "9"}}]}`,
+			"iron":   `{clusterSelector: {}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "1"}, guaranteed: {cpu: "1"}}]}`,
+			"silver": `{clusterSelector: {clusterNames: [a1, a2]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "12"}, guaranteed: {cpu: "11"}}]}`,
+		}, []string{
+			"gold QuotaOvercommitted spec.grants: quota of cpu of the grants of ClusterSets gold, silver, which share clusters, comes to 21, and the clusters have 20",
+			"silver QuotaOvercommitted spec.grants: quota of cpu of the grants of ClusterSets gold, silver, which share clusters, comes to 21, and the clusters have 20",
+		}},
+		{"what finds room elsewhere is not", map[string]string{
+			"gold":   `{clusterSelector: {clusterNames: [a1, a2]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "10"}}]}`,
+			"iron":   `{clusterSelector: {clusterNames: [a2, b1]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "10"}}]}`,
+			"silver": `{clusterSelector: {clusterNames: [a1]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "10"}}]}`,
+		}, nil},
+		{"what may be borrowed bounds as a quota does", map[string]string{
+			"gold": `{clusterSelector: {clusterNames: [a1]}, grants: [{name: a, workspace: {cluster: team}, guaranteed: {cpu: "4"}, borrowingLimit: {cpu: "4"}}, {name: b, workspace: {path: "root:other"}, quota: {cpu: "9"}, guaranteed: {cpu: "2"}, borrowingLimit: {cpu: "2"}}]}`,
+		}, []string{
+			"gold WorkspaceNotFound spec.grants[1].workspace: there is no workspace root:other that binds the APIExport of placement: check the name",
+			"gold QuotaOvercommitted spec.grants: quota, or guaranteed with borrowingLimit, of cpu of the grants comes to 12, and the clusters have 10",
+		}},
+		{"grants that do not count are not counted", map[string]string{
+			"gold": `{clusterSelector: {clusterNames: [a1]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "6"}}, {name: b, workspace: {path: "root:team"}, quota: {cpu: "6"}, clusterQuota: {cpu: "11"}}, {name: c, workspace: {cluster: platform}, quota: {cpu: "6"}}]}`,
+		}, []string{
+			"gold GrantedTwice spec.grants[1].workspace: grant a is for root:team already, and the first counts: make them one",
+			"gold OwnWorkspace spec.grants[2].workspace: this workspace uses all of its clusters without a grant: remove it",
+		}},
+		{"quotas on each cluster", map[string]string{
+			"gold":   `{clusterSelector: {}, grants: [{name: a, workspace: {cluster: team}, clusterQuota: {cpu: "6"}}]}`,
+			"silver": `{clusterSelector: {labelSelector: {matchLabels: {tier: a}}}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "5"}, clusterQuota: {cpu: "9", memory: "100"}}]}`,
+		}, []string{
+			"gold QuotaOvercommitted spec.grants: clusterQuota of cpu of the grants comes to 11 on cluster a1, which has 10; the same is so of 1 more",
+			"silver QuotaOvercommitted spec.grants: clusterQuota of cpu of the grants comes to 11 on cluster a1, which has 10; the same is so of 1 more",
+		}},
 		{"sets that share none are not", map[string]string{
 			"gold":   `{clusterSelector: {labelSelector: {matchLabels: {tier: a}}}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "20"}}]}`,
 			"silver": `{clusterSelector: {labelSelector: {matchLabels: {tier: b}}}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "10"}}]}`,
@@ -229,6 +268,81 @@ func TestSets(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(test.want, "\n"))
 			}
 		})
+	}
+}
+
+// TestOvercommitted: sets are told to be overcommitted exactly where not all of their quotas can be had at once, and with sums of sets that show it.
+func TestOvercommitted(t *testing.T) {
+	clusters := []string{"a", "b", "c", "d"}
+	rapid.Check(t, func(r *rapid.T) {
+		sets, asks, of := map[string]string{}, map[string]int64{}, map[string][]string{}
+		for i := range rapid.IntRange(1, 4).Draw(r, "sets") {
+			name := fmt.Sprintf("s%d", i)
+			of[name] = slices.DeleteFunc(slices.Clone(clusters), func(string) bool { return rapid.Bool().Draw(r, "left out") })
+			asks[name] = rapid.Int64Range(0, 25).Draw(r, "quota")
+			sets[name] = fmt.Sprintf(`{clusterSelector: {clusterNames: [%s]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "%d"}}]}`, strings.Join(append(of[name], "none"), ", "), asks[name])
+		}
+		has := map[string]int64{}
+		for _, name := range clusters {
+			has[name] = rapid.Int64Range(1, 15).Draw(r, "has")
+		}
+		names := slices.Sorted(maps.Keys(sets))
+		// By Hall's theorem, any sets that ask for more than their clusters have.
+		short := false
+		for family := range 1 << len(names) {
+			var sum, all int64
+			counted := map[string]bool{}
+			for i, name := range names {
+				if family>>i&1 == 0 || len(of[name]) == 0 {
+					continue
+				}
+				sum += asks[name]
+				for _, c := range of[name] {
+					if !counted[c] {
+						counted[c], all = true, all+has[c]
+					}
+				}
+			}
+			short = short || sum > all
+		}
+		world := world(t, map[string]workspace{"platform": {clusters: strings.Join(clusters, " "), sets: sets}, "team": {}})
+		told := false
+		for _, s := range sharing.SetsOf(world["platform"], among(world), func(name string) capacity.Resources { return capacity.Resources{CPU: 1000 * has[name]} }) {
+			for _, p := range s.Problems {
+				var sum, all int64
+				if p.Reason != sharing.QuotaOvercommitted {
+					continue
+				}
+				told = true
+				if _, err := fmt.Sscanf(p.Message[strings.Index(p.Message, "comes to"):], "comes to %d, and the clusters have %d", &sum, &all); err != nil || sum <= all {
+					r.Errorf("%s: %v", p.Message, err)
+				}
+			}
+		}
+		if told != short {
+			r.Errorf("%v on %v, clusters %v: told to be overcommitted is %t, want %t", asks, of, has, told, short)
+		}
+	})
+}
+
+// TestHostileSets: however many sets overlap, and in whatever way, what is told of each is short, and the search for it ends.
+func TestHostileSets(t *testing.T) {
+	var names []string
+	for i := range 300 {
+		names = append(names, fmt.Sprintf("c%03d", i))
+	}
+	sets := map[string]string{}
+	for i := range 300 {
+		some := slices.Clone(names[max(0, i-20):])
+		sets[fmt.Sprintf("s%03d", i)] = fmt.Sprintf(`{clusterSelector: {clusterNames: [%s]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "%d", memory: 1Gi}, guaranteed: {cpu: "9"}}]}`, strings.Join(some, ", "), 9+i%3)
+	}
+	all := world(t, map[string]workspace{"platform": {clusters: strings.Join(names, " "), sets: sets}, "team": {}})
+	for _, s := range sharing.SetsOf(all["platform"], among(all), func(string) capacity.Resources { return capacity.Resources{CPU: 10000, Memory: 1 << 30} }) {
+		for _, p := range s.Problems {
+			if len(p.Message) > 400 {
+				t.Fatalf("%d characters: %s", len(p.Message), p.Message)
+			}
+		}
 	}
 }
 
