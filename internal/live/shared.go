@@ -1,10 +1,12 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,21 +46,32 @@ func (r *reading) sharing(ctx context.Context, own manifest.Live) error {
 		r.note("The workspaces of %d grants are known by their decisions only: --with-teams reads them, too.", len(teams))
 		return nil
 	}
-	for team := range teams {
+	var closed []string // workspaces that cannot be read
+	var first error
+	for _, team := range slices.Sorted(maps.Keys(teams)) {
 		switch _, err := r.workspace(ctx, team); {
 		case apierrors.IsForbidden(err), apierrors.IsNotFound(err):
-			r.note("Workspace %s cannot be read, and is known by its decisions only: %v", team, err)
+			closed, first = append(closed, team), cmp.Or(first, err)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil:
 			r.note("Workspace %s is known by its decisions only: %v", team, err)
 		}
 	}
+	switch n := len(closed); {
+	case n == 1:
+		r.note("Workspace %s cannot be read, and is known by its decisions only: %v", closed[0], first)
+	case n > 1:
+		r.note("The workspaces of %d grants cannot be read, and are known by their decisions only: %s; of the first: %v", n, strings.Join(closed[:min(n, maxClosed)], ", ")+strings.Repeat(", ...", min(1, n/(maxClosed+1))), first)
+	}
 	if len(teams) > 0 {
 		r.answer.About = ""
 	}
 	return nil
 }
+
+// maxClosed is how many workspaces that cannot be read are named.
+const maxClosed = 10
 
 // typed returns the objects of one of our kinds that can be read.
 func typed[T any](live manifest.Live, kind string) (all []*T) {

@@ -337,8 +337,14 @@ func TestOverlay(t *testing.T) {
 		t.Errorf("candidates without a workspace are of the only one: %v, %+v", err, overlaid)
 	}
 	two := append(slices.Clone(other), &manifest.Workspace{Name: "third"})
-	if _, err := manifest.Overlay(two, candidates, false); err == nil || err.Error() != "candidates do not say which workspace they are of: give them the annotation kcp.io/cluster with one of other, third" {
+	if _, err := manifest.Overlay(two, candidates, false); err == nil || err.Error() != "candidates do not say which workspace they are of: give them the annotation kcp.io/path or kcp.io/cluster of one of other, third" {
 		t.Errorf("candidates that could be of two workspaces: %v", err)
+	}
+	_, named := read(&manifest.File{Name: "o.yaml", Text: strings.ReplaceAll(configMap("one", `{a.rego: "1"}`), "namespace: shop", "namespace: shop, annotations: {kcp.io/cluster: 2abc, kcp.io/path: 'root:shop'}")})
+	_, byPath := read(&manifest.File{Name: "c.yaml", Text: strings.ReplaceAll(configMap("one", `{a.rego: "2"}`), "namespace: shop", "namespace: shop, annotations: {kcp.io/path: 'root:shop'}")})
+	overlaid, err = manifest.Overlay(named, byPath, false)
+	if err != nil || len(overlaid) != 1 || overlaid[0].Name != "2abc" || overlaid[0].Modules["shop/one/a.rego"].Text != "2" {
+		t.Errorf("candidates that name a workspace by its path: %v, %+v", err, overlaid)
 	}
 	_, twice := read(&manifest.File{Name: "f.yaml", Text: configMap("one", `{a.rego: "1"}`) + configMap("two", `{a.rego: "1"}`)})
 	_, file := read(&manifest.File{Name: "a.rego", Text: "2"})

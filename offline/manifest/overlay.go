@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -51,20 +52,27 @@ func Overlay(workspaces, candidates []*Workspace, prune bool) ([]*Workspace, err
 	return result, errors.Join(errs...)
 }
 
-// assigned moves candidates of the default workspace into the only workspace, where that has another name.
+// assigned moves candidates of the default workspace into the only workspace, where that has another name, and those that name a workspace
+// by its path alone into that which is called so.
 func assigned(workspaces, candidates []*Workspace) ([]*Workspace, error) {
 	var names []string
 	for _, w := range workspaces {
-		names = append(names, w.Name.String())
+		names = append(names, cmp.Or(w.Path, w.Name.String()))
 	}
 	result := slices.Clone(candidates)
 	for i, c := range candidates {
-		if c.Name != DefaultWorkspace || c.onlyFiles() || slices.Contains(names, c.Name.String()) {
+		if at := slices.IndexFunc(workspaces, func(w *Workspace) bool { return w.Path != "" && w.Path == c.Name.String() }); at >= 0 && workspaces[at].Name != c.Name {
+			renamed := *c
+			renamed.Name = workspaces[at].Name
+			result[i] = &renamed
+			continue
+		}
+		if c.Name != DefaultWorkspace || c.onlyFiles() || slices.ContainsFunc(workspaces, func(w *Workspace) bool { return w.Name == c.Name }) {
 			continue
 		}
 		if len(names) != 1 {
-			return nil, fmt.Errorf("candidates do not say which workspace they are of: give them the annotation %s with one of %s",
-				logicalcluster.AnnotationKey, strings.Join(names, ", "))
+			return nil, fmt.Errorf("candidates do not say which workspace they are of: give them the annotation %s or %s of one of %s",
+				annotationPath, logicalcluster.AnnotationKey, strings.Join(names, ", "))
 		}
 		renamed := *c
 		renamed.Name = workspaces[0].Name

@@ -20,7 +20,7 @@ func Simulation(w io.Writer, r *simulation.Result) {
 	workspaces := workspacesOf(r)
 	for _, workspace := range workspaces {
 		if len(workspaces) > 1 {
-			fmt.Fprintf(w, "workspace %s\n\n", workspace)
+			fmt.Fprintf(w, "workspace %s\n\n", r.Paths.Of(workspace))
 		}
 		decisions(w, r, workspace)
 		fleet(w, r, workspace)
@@ -32,16 +32,16 @@ func Simulation(w io.Writer, r *simulation.Result) {
 	}
 	fmt.Fprintf(w, "%d workloads: %d placed%s, %d unplaced, in %d ms\n",
 		r.Summary.Workloads, r.Summary.Placed, short, r.Summary.Unplaced, r.Summary.ElapsedMs)
-	suspended(w, r.Suspended)
+	suspended(w, r.Suspended, r.Paths)
 	if r.Summary.Held > 0 {
 		fmt.Fprintf(w, "%d are held by the brake until it is their turn to leave: see docs/disruption.md\n", r.Summary.Held)
 	}
 }
 
 // suspended says of what the controller decides nothing now.
-func suspended(w io.Writer, all []simulation.Suspended) {
+func suspended(w io.Writer, all []simulation.Suspended, paths simulation.Paths) {
 	for _, s := range all {
-		what := "workspace " + s.Workspace + " is"
+		what := "workspace " + paths.Of(s.Workspace) + " is"
 		if len(s.Placements) == 1 {
 			what = "placement " + s.Placements[0] + " is"
 		} else if len(s.Placements) > 1 {
@@ -256,7 +256,7 @@ func Diff(w io.Writer, d *simulation.Diff) {
 		if len(workspaces) == 1 {
 			return name
 		}
-		return workspace + " " + name
+		return d.Paths.Of(workspace) + " " + name
 	}
 	if len(d.Moves) > 0 {
 		t := NewTable(w)
@@ -333,7 +333,7 @@ func Diff(w io.Writer, d *simulation.Diff) {
 		render(w, t)
 	}
 	s := d.Summary
-	suspended(w, d.Suspended)
+	suspended(w, d.Suspended, d.Paths)
 	fmt.Fprintf(w, "%d workloads: %d would move", s.Workloads, s.Moved)
 	if s.Unplaced > 0 {
 		fmt.Fprintf(w, " (%d to nowhere)", s.Unplaced)

@@ -42,7 +42,7 @@ func Top(w io.Writer, top *simulation.Top, now time.Time) {
 	}
 	for _, workspace := range slices.Sorted(maps.Keys(names)) {
 		if len(names) > 1 {
-			fmt.Fprintf(w, "workspace %s\n\n", workspace)
+			fmt.Fprintf(w, "workspace %s\n\n", top.Paths.Of(workspace))
 		}
 		loads(w, top, workspace)
 		queue(w, top, workspace, now)
@@ -51,7 +51,7 @@ func Top(w io.Writer, top *simulation.Top, now time.Time) {
 	if len(top.Clusters) > 0 {
 		fmt.Fprintf(w, "%s allocated   %s reserved   %s free   %s overcommitted\n", cellAllocated, cellReserved, cellFree, text.FgRed.Sprint(cellOver))
 	}
-	suspended(w, top.Suspended)
+	suspended(w, top.Suspended, top.Paths)
 	s := top.Summary
 	fmt.Fprintf(w, "%d clusters, %d overcommitted; %d workloads wait\n", s.Clusters, s.Overcommitted, s.Waiting)
 }

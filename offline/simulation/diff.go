@@ -27,7 +27,9 @@ type Diff struct {
 	Clusters []ClusterChange `json:"clusters"`
 	// Suspended is what the controller decides nothing on now.
 	Suspended []Suspended `json:"suspended,omitempty"`
-	Summary   DiffSummary `json:"summary"`
+	// Paths of workspaces that are named by their logical clusters, where they are known.
+	Paths   Paths       `json:"paths,omitempty"`
+	Summary DiffSummary `json:"summary"`
 }
 
 // Change is one workload before and after.
@@ -91,7 +93,7 @@ func Compare(before, after *Result) *Diff {
 		d := &before.Decisions[i]
 		earlier[workloadKey{d.Workspace, d.Workload}] = d
 	}
-	diff := &Diff{Moves: []Change{}, Gains: []Change{}, Redivided: []Change{}, Rescored: []Change{}, Standing: []Change{}, Held: []Change{}, Clusters: []ClusterChange{}}
+	diff := &Diff{Moves: []Change{}, Gains: []Change{}, Redivided: []Change{}, Rescored: []Change{}, Standing: []Change{}, Held: []Change{}, Clusters: []ClusterChange{}, Paths: after.Paths}
 	diff.Suspended = after.Suspended
 	diff.Summary.Workloads, diff.Summary.Before, diff.Summary.After = len(after.Decisions), before.Summary.Placed, after.Summary.Placed
 	for _, d := range after.Decisions {

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/kcp-placement/placement/engine"
@@ -18,7 +19,25 @@ type Result struct {
 	Clusters []Cluster `json:"clusters"`
 	// Suspended is what the controller decides nothing on now.
 	Suspended []Suspended `json:"suspended,omitempty"`
-	Summary   Summary     `json:"summary"`
+	// Paths of workspaces that are named by their logical clusters, where they are known.
+	Paths   Paths   `json:"paths,omitempty"`
+	Summary Summary `json:"summary"`
+}
+
+// Paths are paths of workspaces by name, where that is another.
+type Paths map[string]string
+
+// Of is a workspace as people know it: its path, or its name where that is not known.
+func (p Paths) Of(workspace string) string { return cmp.Or(p[workspace], workspace) }
+
+func (s *Simulation) paths() Paths {
+	all := Paths{}
+	for _, w := range s.workspaces {
+		if name := w.Name.String(); w.Path != "" && w.Path != name && s.shows(w.Name) {
+			all[name] = w.Path
+		}
+	}
+	return all
 }
 
 // Decision is where one workload runs.

@@ -269,7 +269,7 @@ func (s *Simulation) RunUntil(ctx context.Context, last func(*Decision) bool) (*
 	items := s.items()
 	start := time.Now()
 	s.pacers, s.preempted, s.gaveBack = s.newPacers(), map[key][]Preemption{}, map[key][]GivenBack{}
-	result := &Result{Decisions: make([]Decision, 0, len(items)), Clusters: []Cluster{}}
+	result := &Result{Decisions: make([]Decision, 0, len(items)), Clusters: []Cluster{}, Paths: s.paths()}
 	wanted := -1
 	for i, item := range items {
 		if ctx.Err() != nil {

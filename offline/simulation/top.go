@@ -29,7 +29,9 @@ type Top struct {
 	Headroom []Headroom `json:"headroom,omitempty"`
 	// Suspended is what the controller decides nothing on now.
 	Suspended []Suspended `json:"suspended,omitempty"`
-	Summary   TopSummary  `json:"summary"`
+	// Paths of workspaces that are named by their logical clusters, where they are known.
+	Paths   Paths      `json:"paths,omitempty"`
+	Summary TopSummary `json:"summary"`
 }
 
 // ClusterLoad is how full one cluster is, by resource. A resource that is left out is 0.
@@ -106,7 +108,7 @@ type TopSummary struct {
 
 // Top returns how full the clusters are, and which workloads wait. It places nothing. It fails only where ctx ends.
 func (s *Simulation) Top(ctx context.Context) (*Top, error) {
-	top := &Top{Clusters: []ClusterLoad{}, Suspended: s.suspended()}
+	top := &Top{Clusters: []ClusterLoad{}, Suspended: s.suspended(), Paths: s.paths()}
 	for _, w := range s.workspaces {
 		if !s.shows(w.Name) {
 			continue

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ func server(t *testing.T, objects map[string][]string, forbidden string) (kubeco
 		rest := strings.TrimPrefix(r.URL.Path, "/clusters/")
 		path, resource := rest[:strings.Index(rest, "/")], rest[strings.LastIndex(rest, "/")+1:]
 		w.Header().Set("Content-Type", "application/json")
-		if r.Method != http.MethodGet || path == forbidden {
+		if r.Method != http.MethodGet || slices.Contains(strings.Fields(forbidden), path) {
 			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprint(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403}`)
 			return
@@ -93,8 +94,9 @@ func TestLiveSharedClusters(t *testing.T) {
 		{"its account", "", []string{"top", "--by", "workspace"}, []string{"gold   root:shop   cpu        2      2          6       4"}, []string{"c-ml"}},
 		{"a team that may not", "root:platform", []string{"top", "--no-headroom"}, []string{"The clusters of workspace root:platform may not be read.", "cpu        6             0           2          4"}, nil},
 		{"a platform team, with what others have", "", []string{"top", "--workspace", "root:platform", "--by", "workspace"}, []string{"The workspaces of 2 grants are known by their decisions only", "shop", "cpu        3      3          -"}, nil},
-		{"a platform team that asks for the teams", "", []string{"simulate", "--workspace", "root:platform", "--with-teams"}, []string{"Deployment default/secret", "Deployment default/large"}, []string{"decisions only"}},
+		{"a platform team that asks for the teams", "", []string{"simulate", "--workspace", "root:platform", "--with-teams"}, []string{"workspace root:platform\n", "workspace root:shop\n", "Deployment default/secret", "Deployment default/large"}, []string{"decisions only", "workspace c-shop"}},
 		{"a team that is not shown", "c-ml", []string{"simulate", "--workspace", "root:platform", "--with-teams"}, []string{"Workspace c-ml cannot be read, and is known by its decisions only", "Deployment default/large"}, nil},
+		{"teams that are not shown", "root:shop c-ml", []string{"top", "--workspace", "root:platform", "--with-teams"}, []string{"The workspaces of 2 grants cannot be read, and are known by their decisions only: c-ml, root:shop; of the first: "}, []string{"Workspace c-ml cannot", "Workspace root:shop cannot"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			out := run(test.forbidden, test.args...)
