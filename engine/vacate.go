@@ -165,9 +165,9 @@ func (v *vacating) decide(o *waiter, clusters []string, unused bool) (*Decision,
 		r.gone.on[cluster] = s
 	}
 	if unused && v.grants != nil {
-		for i := range v.grants.all {
-			if g := &v.grants.all[i]; len(g.Clusters) > 0 {
-				r.gone.stakes = append(r.gone.stakes, stake{cluster: g.Clusters[0], promised: v.ledger.Promised(g.Clusters[0])})
+		for cluster := range v.grants.of {
+			if promised := v.knownOn(cluster).Promised; !promised.IsZero() {
+				r.gone.stakes = append(r.gone.stakes, stake{cluster: cluster, promised: promised})
 			}
 		}
 	}

@@ -14,14 +14,14 @@ func (l *Ledger) Known(cluster string) (k Known) {
 	defer l.own.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if p := l.places[cluster]; p != nil {
+		k.Promised = p.amount.resources()
+	}
 	a := l.accounts[cluster]
 	if a == nil {
 		return k
 	}
 	k.Reserved = a.shown()
-	if p := l.places[cluster]; p != nil {
-		k.Promised = p.amount.resources()
-	}
 	if len(a.counted) == 0 {
 		return k
 	}

@@ -99,7 +99,7 @@ func TestSharing(t *testing.T) {
 		}},
 		{"a binding to an empty set", []*manifest.File{platform(cluster, `ClusterSet gold {clusterSelector: {clusterNames: []}, grants: [{name: a, workspace: {path: "root:teams:a"}}]}`, `ClusterSet iron {grants: [{name: a, workspace: {path: "root:teams:a"}}]}`), team(bind, `ClusterSetBinding iron {clusterSet: iron, workspace: {path: "root:platform"}}`)}, []string{
 			"root-platform.yaml:15:7: ClusterSet iron: spec.clusterSelector: is not given, and selects no cluster: {} selects all [sharing]",
-			"root-teams-a.yaml:9:20: ClusterSetBinding iron: spec.clusterSet: ClusterSet iron has no clusters, or none that another bound set does not have: ask its owners [sharing]",
+			"root-teams-a.yaml:9:20: ClusterSetBinding iron: spec.clusterSet: ClusterSet iron has no clusters: ask its owners [sharing]",
 		}},
 		{"a binding to a set whose clusters are elsewhere", []*manifest.File{platform(grant("")), team(bind)}, nil},
 		{"a limit to borrow beyond nothing", []*manifest.File{platform(cluster, grant(`, borrowingLimit: {cpu: 2}`))}, []string{
