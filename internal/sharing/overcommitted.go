@@ -137,8 +137,8 @@ func (p *pool) has(some []*Set) (sum capacity.Resources) {
 	return sum
 }
 
-// find tells sets of which the amounts of their grants come to more than their clusters have: each that does alone, then those that do with
-// others.
+// find tells sets of which the amounts of their grants come to more than their clusters have: each that does alone, those that do with
+// others, and all that do together.
 func (p *pool) find(reason, what string, amounts func(*engine.Grant) map[string]int64, steps *int) {
 	type ask struct {
 		set  *Set
@@ -177,12 +177,10 @@ func (p *pool) find(reason, what string, amounts func(*engine.Grant) map[string]
 		for _, set := range over {
 			families = append(families, []*Set{set})
 		}
-		if len(p.sets) > 1 {
-			short, known := d.short()
-			if !known && sum > has.Get(name) {
-				short = [][]*Set{p.sets}
-			}
-			families = append(families, short...)
+		families = append(families, d.short()...)
+		asking := slices.DeleteFunc(slices.Clone(p.sets), func(set *Set) bool { return asks[set].Get(name) == 0 })
+		if sum > has.Get(name) && !slices.ContainsFunc(families, func(f []*Set) bool { return len(f) == len(asking) }) {
+			families = append(families, asking)
 		}
 		for _, family := range families {
 			var comes capacity.Resources
@@ -225,8 +223,8 @@ type division struct {
 }
 
 // short returns the sets that cannot get all that they ask for, in groups that share clusters, each with those that would have to give it
-// up for them. It is not known where the search takes too long.
-func (d *division) short() (groups [][]*Set, known bool) {
+// up for them; none where the search takes too long.
+func (d *division) short() [][]*Set {
 	for _, set := range d.sets {
 		d.given[set] = make([]int64, len(d.of[set]))
 	}
@@ -235,7 +233,7 @@ func (d *division) short() (groups [][]*Set, known bool) {
 		for d.asks[set] > 0 {
 			more, seen := d.augment(set)
 			if *d.steps < 0 {
-				return nil, false
+				return nil
 			}
 			if !more {
 				// Invariant: no later path leads out of these sets and their parts, of which nothing is left.
@@ -247,7 +245,7 @@ func (d *division) short() (groups [][]*Set, known bool) {
 		}
 	}
 	some := slices.DeleteFunc(slices.Clone(d.sets), func(set *Set) bool { return !reached[set] })
-	return overlapping(some), true
+	return overlapping(some)
 }
 
 // augment gives a set more along the shortest path: from a part with something left, or from a set that finds it elsewhere. Where there is
