@@ -27,7 +27,7 @@ type Request struct {
 	Current []Choice
 	// Unassigned is set where some parts of what the workload has to complete are no cluster's: see Choice.Part.
 	Unassigned bool
-	// Group is the fallback group that the workload stands in, as its decision has it. Return names a better one that it is to
+	// Group is the fallback group that the workload is in, as its decision has it. Return names a better one that it is to
 	// return to, if that has a place for it.
 	Group, Return string
 	// Leave are clusters of Current that the workload should leave, and why. It leaves one only for another place, as one that it
@@ -85,9 +85,9 @@ type Decision struct {
 	Group string
 	// Waiting is how many of the replicas, where they are divided, no cluster has room for.
 	Waiting int64
-	// Left are those of Request.Current that the workload leaves. Standing are those of Clusters that it should leave, for
+	// Left are those of Request.Current that the workload leaves. Retained are those of Clusters that it should leave, for
 	// which there is no better place: what was reserved there stays as it was. Each has a Rejection.
-	Left, Standing []Verdict
+	Left, Retained []Verdict
 	// GivenUp holds what the workload had beyond what it has now, where the request asks for that.
 	//
 	// Invariant: what is given up is free for nobody, not for a moment, before ReleaseHeld: others decide on shared clusters meanwhile.

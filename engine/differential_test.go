@@ -261,7 +261,7 @@ type question struct {
 	now int
 	// current is what the workload runs on.
 	current []engine.Choice
-	// group is the fallback group that it stands in.
+	// group is the fallback group that it is in.
 	group string
 	// leave are those of current that it should leave, into the only ones that may be added unless it is nil, and minGain by how many
 	// points these have to be better.
@@ -632,7 +632,7 @@ func (h *history) explain(t *rapid.T) {
 		if diff := differ(describeAll(d), describeAll(review)); diff != "" {
 			t.Fatalf("%s: explained - reviewed +\n%s", q, diff)
 		}
-	case d.Changes() || len(d.Standing) > 0 || len(d.Clusters) < d.Asked:
+	case d.Changes() || len(d.Retained) > 0 || len(d.Clusters) < d.Asked:
 		t.Fatalf("%s: nothing would change by the review:\n%s", q, describeAll(d))
 	}
 }
@@ -734,7 +734,7 @@ func describe(d *engine.Decision) string {
 	for _, v := range d.Left {
 		fmt.Fprintf(&b, "left %s %s\n", v.Cluster, v.Rejection.Stage)
 	}
-	for _, v := range d.Standing {
+	for _, v := range d.Retained {
 		fmt.Fprintf(&b, "stands %s %s\n", v.Cluster, v.Rejection.Stage)
 	}
 	for _, v := range d.Ranked() {
@@ -812,13 +812,13 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 	}
 	slices.SortFunc(feasible, q.rank)
 	var choices []engine.Choice
-	var left, standing []string
+	var left, retained []string
 	if len(q.current) == 0 {
 		for _, c := range q.referenceSelect(q.allowed(feasible)) {
 			choices = append(choices, c.choice())
 		}
 	} else {
-		choices, left, standing = q.referenceMove(feasible, judgement, func(i int, row *snapshot.Row, w *workload.Workload) (holds, denied bool) {
+		choices, left, retained = q.referenceMove(feasible, judgement, func(i int, row *snapshot.Row, w *workload.Workload) (holds, denied bool) {
 			for _, conjunct := range programs[i].Conjuncts() {
 				v := &constraint.Variables{Row: row, Workload: w, Placement: seen}
 				if placement.ReadsFacts(conjunct) && !conjunct.Holds(v, 0, 0) {
@@ -855,7 +855,7 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 	for _, line := range left {
 		fmt.Fprintf(&b, "left %s\n", line)
 	}
-	for _, line := range standing {
+	for _, line := range retained {
 		fmt.Fprintf(&b, "stands %s\n", line)
 	}
 	for _, c := range feasible {
@@ -877,22 +877,22 @@ func (q *question) allowed(feasible []referenceCandidate) []referenceCandidate {
 // worst first, for others that are so much better than each of these.
 func (q *question) referenceMove(feasible []referenceCandidate, judgement *policy.Judgement,
 	conjuncts func(i int, row *snapshot.Row, w *workload.Workload) (holds, denied bool),
-) (choices []engine.Choice, left, standing []string) {
+) (choices []engine.Choice, left, retained []string) {
 	if q.minGain == 0 {
 		return q.referenceStay(feasible, judgement, conjuncts)
 	}
 	stay := *q
 	stay.leave, stay.minGain = nil, 0
-	choices, left, standing = stay.referenceStay(feasible, judgement, conjuncts)
+	choices, left, retained = stay.referenceStay(feasible, judgement, conjuncts)
 	score := map[string]int64{}
 	for _, c := range choices {
 		if !slices.ContainsFunc(q.current, func(o engine.Choice) bool { return o.Name == c.Name }) {
-			return choices, left, standing
+			return choices, left, retained
 		}
 		score[c.Name] = c.Score
 	}
-	if len(left)+len(standing) > 0 {
-		return choices, left, standing
+	if len(left)+len(retained) > 0 {
+		return choices, left, retained
 	}
 	worst := slices.Clone(q.leave)
 	slices.SortFunc(worst, func(a, b string) int { return cmp.Or(cmp.Compare(score[a], score[b]), strings.Compare(a, b)) })
@@ -908,13 +908,13 @@ func (q *question) referenceMove(feasible []referenceCandidate, judgement *polic
 			return moved, gone, stands
 		}
 	}
-	return choices, left, standing
+	return choices, left, retained
 }
 
 // referenceStay decides for a workload that runs somewhere. conjuncts evaluates those of a constraint that read facts alone.
 func (q *question) referenceStay(feasible []referenceCandidate, judgement *policy.Judgement,
 	conjuncts func(i int, row *snapshot.Row, w *workload.Workload) (holds, denied bool),
-) (choices []engine.Choice, left, standing []string) {
+) (choices []engine.Choice, left, retained []string) {
 	spec, number := &q.placement.object.Spec, 1
 	if spec.Strategy.Type == v1alpha1.StrategySpread || spec.Strategy.Type == "" {
 		number = int(ptr.Deref(spec.NumberOfClusters, intstr.FromInt32(3)).IntVal)
@@ -1007,7 +1007,7 @@ func (q *question) referenceStay(feasible []referenceCandidate, judgement *polic
 	slices.SortFunc(kept, byRank)
 	for i, p := range doubtful {
 		if line := fmt.Sprintf("%s %s", p.name, p.stage); i+added < missing && i+added < len(doubtful) {
-			kept, standing = append(kept, p), append(standing, line)
+			kept, retained = append(kept, p), append(retained, line)
 		} else {
 			left = append(left, line)
 		}
@@ -1015,7 +1015,7 @@ func (q *question) referenceStay(feasible []referenceCandidate, judgement *polic
 	for _, p := range kept {
 		choices = append(choices, p.choice)
 	}
-	return choices, append(left, gone...), standing
+	return choices, append(left, gone...), retained
 }
 
 // referenceDeparture returns the stage for which a workload should leave a cluster, and whether it has to.

@@ -93,12 +93,12 @@ func (p *plan) fitting(n int64, fit func(n int64) bool) int64 {
 	return n
 }
 
-// has is how many replicas a workload has where it may stay, and where it stands.
+// has is how many replicas a workload has where it may stay, and where it is retained.
 func (s *places) has() (n int64) {
 	for i := range s.kept {
 		n += s.kept[i].choice.Replicas
 	}
-	for i := range s.doubtful[:s.standing] {
+	for i := range s.doubtful[:s.retained] {
 		n += s.doubtful[i].choice.Replicas
 	}
 	return n
@@ -125,43 +125,43 @@ func (p *plan) need(problem *spread.Problem, places *places, candidates []candid
 		problem.Candidates[i].Until = max(0, grows-before[first])
 	}
 	problem.Number = int(max(0, min(int64(problem.Number), grows/p.minimum)))
-	problem.Least = max(0, min(problem.Number, p.classes[0].Placement.MinClusters-len(places.kept)-places.standing))
+	problem.Least = max(0, min(problem.Number, p.classes[0].Placement.MinClusters-len(places.kept)-places.retained))
 	if problem.Need == 0 && problem.Fewest {
 		problem.Number = problem.Least
 	}
 }
 
-// stand has a workload stand where it should leave, as long as others lack room for its replicas, or are too few: first where a part
-// of it stays, then on doubtful clusters. It reports whether it stands on more by that.
-func (p *plan) stand(places *places, others []place) (more bool) {
+// retain has a workload keep clusters that it should leave, as long as others lack room for its replicas, or are too few: first where a part
+// of it stays, then on doubtful clusters. It reports whether it retains more by that.
+func (p *plan) retain(places *places, others []place) (more bool) {
 	left := p.replicas - places.has() // those that no cluster has
 	if p.division.Partial {
 		left = min(left, p.budget.timesInAll(p.one.Requests))
 	}
-	lacking, missing := left-p.more(slices.Concat(places.kept, others)), p.fewest(places)-len(places.kept)-places.standing-len(others)
+	lacking, missing := left-p.more(slices.Concat(places.kept, others)), p.fewest(places)-len(places.kept)-places.retained-len(others)
 	if p.lacks == "" && lacking > 0 {
 		p.lacks = fmt.Sprintf("there is room for %d of %d replicas", p.replicas-lacking, p.replicas)
 	}
 	keep := func(o *place, n int64) {
 		left, lacking = left-(n-o.stays), lacking-(n-o.stays)
-		o.choice.Replicas, o.room, o.stands, more = n, n, true, true
+		o.choice.Replicas, o.room, o.retained, more = n, n, true, true
 	}
 	for i := range places.kept {
-		if o := &places.kept[i]; lacking > 0 && o.departure != nil && o.stays < o.has && !o.stands {
+		if o := &places.kept[i]; lacking > 0 && o.departure != nil && o.stays < o.has && !o.retained {
 			keep(o, min(o.has, o.stays+left))
 		}
 	}
-	for (lacking > 0 || missing > 0) && places.standing < len(places.doubtful) {
+	for (lacking > 0 || missing > 0) && places.retained < len(places.doubtful) {
 		missing--
-		o, most := &places.doubtful[places.standing], left
-		for i := places.standing + 1; i <= places.standing+missing && i < len(places.doubtful); i++ {
+		o, most := &places.doubtful[places.retained], left
+		for i := places.retained + 1; i <= places.retained+missing && i < len(places.doubtful); i++ {
 			most -= min(p.minimum, places.doubtful[i].has) // so many at least are the others'
 		}
 		if o.departure.Stage == filter.Unschedulable {
 			most = min(most, lacking) // a cluster that is drained keeps only what has no other place
 		}
 		keep(o, min(o.has, max(p.minimum, most)))
-		places.standing++
+		places.retained++
 	}
 	return more
 }
@@ -203,7 +203,7 @@ func noReplica(replicas int64) *filter.Rejection {
 //
 // Invariant: a decision that is asked for again, where nothing has changed, is the same.
 func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, others []place) (given []place, fewer *Request) {
-	all := w.join(p.kept, p.doubtful[:p.standing], others)
+	all := w.join(p.kept, p.doubtful[:p.retained], others)
 	slices.SortStableFunc(all, bestFirst)
 	has, want := p.has(), plan.replicas
 	lack := func(room int64) {
@@ -226,18 +226,18 @@ func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, oth
 			shares = plan.shares(want, has, all, w.weights(plan.division, all))
 		}
 	}
-	stands, loses, current := false, false, map[string]int64{}
+	retains, loses, current := false, false, map[string]int64{}
 	given = make([]place, 0, len(all))
 	for i, share := range shares {
 		o := &all[i]
 		had := o.stays
-		if o.stands {
-			stands, had = true, o.has
+		if o.retained {
+			retains, had = true, o.has
 		}
 		if share < had {
 			loses, current[o.choice.Name] = true, share
 		}
-		switch o.stands = o.departure != nil && share > o.stays; {
+		switch o.retained = o.departure != nil && share > o.stays; {
 		case share == 0:
 			continue
 		case share == o.has:
@@ -252,7 +252,7 @@ func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, oth
 		o.choice.Replicas = share
 		given = append(given, *o)
 	}
-	if stands && loses {
+	if retains && loses {
 		less := *r
 		less.Current = slices.Clone(r.Current)
 		for i := range less.Current {

@@ -137,7 +137,7 @@ func (e *Engine) CompilePlacement(object *v1alpha1.WorkloadPlacement) (*placemen
 //
 // Invariant: a workload that runs on request.Current gives up one of these clusters only for a better place, or because it
 // has to leave. It keeps those where it may stay: which pass the filter, but for how full they are, and have room for what it
-// requests beyond what is reserved for it. It gets others only as far as it asks for more. It stands on those that it should
+// requests beyond what is reserved for it. It gets others only as far as it asks for more. It retains those that it should
 // leave, as reserved before, while there is no other place for it. It has to leave a cluster that is not registered any more
 // or lost, one with a taint NoExecute that is not tolerated, and one that violates what its author has made required during
 // execution. One that it is to leave because request.Leave says so is one that it should leave.

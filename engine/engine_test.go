@@ -260,8 +260,8 @@ func TestNodesOfWhichNothingIsAsked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(d.Clusters) != 1 || d.Clusters[0].Name != "full" || len(d.Standing) > 0 || d.Clusters[0].Replicas != map[bool]int64{true: 3}[r.Workload.PerNode] {
-			t.Errorf("%s with %v: %+v, standing %+v: %s", r.Workload, r.Current, d.Clusters, d.Standing, d.Summary())
+		if len(d.Clusters) != 1 || d.Clusters[0].Name != "full" || len(d.Retained) > 0 || d.Clusters[0].Replicas != map[bool]int64{true: 3}[r.Workload.PerNode] {
+			t.Errorf("%s with %v: %+v, standing %+v: %s", r.Workload, r.Current, d.Clusters, d.Retained, d.Summary())
 		}
 		e.Release(ws, r.Workload.Reference)
 	}

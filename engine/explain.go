@@ -136,7 +136,7 @@ func (d *Decision) Summary() string {
 	}
 	if why := d.plan.why; why != "" {
 		summary += "; " + why
-	} else if d.plan.lacks != "" && len(d.Standing) > 0 {
+	} else if d.plan.lacks != "" && len(d.Retained) > 0 {
 		summary += "; " + d.plan.lacks
 	}
 	if len(d.plan.others) == 0 {

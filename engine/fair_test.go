@@ -407,8 +407,8 @@ func TestTurns(t *testing.T) {
 			t.Errorf("in a batch, blue is on %q: %v", names(d.Decision), d.Err)
 		}
 	}
-	if d := decide(at("blue", "web", 7, "a")); d.Clusters[0].Reserved.CPU != 6 || len(d.Standing) != 1 || d.Standing[0].Rejection.Stage != engine.Turn {
-		t.Errorf("what runs gets nothing more of it: %+v, stands on %v", d.Clusters, d.Standing)
+	if d := decide(at("blue", "web", 7, "a")); d.Clusters[0].Reserved.CPU != 6 || len(d.Retained) != 1 || d.Retained[0].Rejection.Stage != engine.Turn {
+		t.Errorf("what runs gets nothing more of it: %+v, stands on %v", d.Clusters, d.Retained)
 	}
 	t.Log("What asks for no more than it has, or for nothing, waits for nobody. Nor does the workspace whose clusters they are.")
 	if d := decide(at("blue", "web", 6, "a")); names(d) != "a" || d.Changes() {

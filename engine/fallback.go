@@ -26,16 +26,16 @@ func (w *workspace) plan(ctx context.Context, r *Request, reserve bool) (*Decisi
 		d, _, err := w.planIn(ctx, r, groups, reserve, true)
 		return finish(d, err)
 	}
-	stands, err := w.standsIn(ctx, r)
+	current, err := w.currentGroup(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	order := groups
-	if stands != nil {
-		order = slices.Concat([]*placement.Placement{stands}, groups)
+	if current != nil {
+		order = slices.Concat([]*placement.Placement{current}, groups)
 		if r.Return != "" {
 			better := slices.IndexFunc(groups, func(g *placement.Placement) bool { return g.Group == r.Return })
-			if better >= 0 && better < slices.Index(groups, stands) {
+			if better >= 0 && better < slices.Index(groups, current) {
 				order = slices.Concat(groups[better:better+1], order)
 			}
 		}
@@ -52,16 +52,16 @@ func (w *workspace) plan(ctx context.Context, r *Request, reserve bool) (*Decisi
 			return finish(d, err)
 		}
 		tried = append(tried, d)
-		if g == stands && len(d.Clusters) > 0 && len(d.Standing) == 0 {
+		if g == current && len(d.Clusters) > 0 && len(d.Retained) == 0 {
 			break // it has a place here, if not all that it asks for
 		}
 	}
-	// No group has all that it asks for: it stays where it stands, or takes what the first group has that has anything.
-	chosen := slices.IndexFunc(tried, func(d *Decision) bool { return stands != nil && d.Group == stands.Group && len(d.Clusters) > 0 })
+	// No group has all that it asks for: it stays in its group, or takes what the first group has that has anything.
+	chosen := slices.IndexFunc(tried, func(d *Decision) bool { return current != nil && d.Group == current.Group && len(d.Clusters) > 0 })
 	if chosen < 0 {
 		chosen = max(0, slices.IndexFunc(tried, func(d *Decision) bool { return len(d.Clusters) > 0 }))
 	}
-	in, err := w.standing(ctx, r, tried[chosen])
+	in, err := w.groupAfter(ctx, r, tried[chosen])
 	if err != nil {
 		return nil, err
 	}
@@ -72,9 +72,9 @@ func (w *workspace) plan(ctx context.Context, r *Request, reserve bool) (*Decisi
 	return finish(d, err)
 }
 
-// standing is the group that a workload stands in once it has what a decision leaves of its clusters. Others have no place for all that
+// groupAfter is the group that a workload is in once it has what a decision leaves of its clusters. Others have no place for all that
 // it has now, and may have one for fewer: it goes there at once, since the decision would be another one when it is asked for again.
-func (w *workspace) standing(ctx context.Context, r *Request, d *Decision) (group string, err error) {
+func (w *workspace) groupAfter(ctx context.Context, r *Request, d *Decision) (group string, err error) {
 	if n := len(d.Clusters); n == 0 || n >= len(r.Current) {
 		return d.Group, nil
 	}
@@ -93,9 +93,9 @@ func overflows(r *Request) bool {
 	return division != nil && division.By == v1alpha1.DivideOverflow
 }
 
-// standsIn returns the fallback group that a workload stands in; nil where it runs nowhere. Where that is not known any more, it is
+// currentGroup returns the fallback group that a workload is in; nil where it runs nowhere. Where that is not known any more, it is
 // the first in which the most of its clusters may stay.
-func (w *workspace) standsIn(ctx context.Context, r *Request) (*placement.Placement, error) {
+func (w *workspace) currentGroup(ctx context.Context, r *Request) (*placement.Placement, error) {
 	if len(r.Current) == 0 {
 		return nil, nil
 	}
@@ -109,7 +109,7 @@ func (w *workspace) standsIn(ctx context.Context, r *Request) (*placement.Placem
 		if err != nil {
 			return nil, err
 		}
-		if leaves := len(d.Left) + len(d.Standing); most == nil || leaves < fewest {
+		if leaves := len(d.Left) + len(d.Retained); most == nil || leaves < fewest {
 			most, fewest = g, leaves
 		}
 		if fewest == 0 {
@@ -119,7 +119,7 @@ func (w *workspace) standsIn(ctx context.Context, r *Request) (*placement.Placem
 	return most, nil
 }
 
-// BetterGroup returns the first fallback group that has a place for a workload now, of those before the one that it stands in to
+// BetterGroup returns the first fallback group that has a place for a workload now, of those before the one that it is in to
 // which workloads return; "" where there is none. It says nothing of how long that has been so: who has seen it for the group's
 // ReturnAfter asks for Request.Return.
 func (e *Engine) BetterGroup(ctx context.Context, request Request) (group string, err error) {

@@ -271,7 +271,7 @@ func (w *workspace) lookFor(ctx context.Context, r *Request) (one *waiter, err e
 	slices.Sort(one.blind)
 	one.blind = slices.Compact(one.blind)
 	one.turn = d.getsMore()
-	grows := slices.ContainsFunc(d.Standing, func(v Verdict) bool {
+	grows := slices.ContainsFunc(d.Retained, func(v Verdict) bool {
 		row := d.row(v.Cluster)
 		return row != nil && !one.asks(d.class, row).IsZero()
 	})

@@ -68,7 +68,7 @@ func (w *workspace) forGainOf(c *class, r *Request, s *snapshot.Snapshot) *Reque
 
 // keeps reports whether a workload goes on where it runs: with the clusters that it has, and as many replicas on each.
 func (d *Decision) keeps(current []Choice) bool {
-	return len(d.Left)+len(d.Standing) == 0 && len(d.Clusters) == len(current) && !slices.ContainsFunc(current, func(c Choice) bool {
+	return len(d.Left)+len(d.Retained) == 0 && len(d.Clusters) == len(current) && !slices.ContainsFunc(current, func(c Choice) bool {
 		return !slices.ContainsFunc(d.Clusters, func(chosen Choice) bool {
 			return chosen.Name == c.Name && (chosen.Replicas == c.Replicas || !d.Divides())
 		})
@@ -150,7 +150,7 @@ func (w *workspace) firstTier(before []*class, position int) bool {
 // gains reports whether a decision leaves what it is to leave and nothing else, and whether what that costs in spread constraints
 // that do not have to hold leaves so much of the gain.
 func (d *Decision) gains(stay *Decision, leave []Verdict, gain int64) bool {
-	if len(d.Standing) > 0 || len(d.Left) != len(leave) || d.Waiting > stay.Waiting ||
+	if len(d.Retained) > 0 || len(d.Left) != len(leave) || d.Waiting > stay.Waiting ||
 		slices.ContainsFunc(leave, func(v Verdict) bool { return d.chose(v.Cluster) }) {
 		return false
 	}

@@ -21,14 +21,14 @@ import (
 // for those whose clusters are chosen one by one.
 //
 // Invariants:
-//   - a cluster to leave is left, or stood on where the workload has no other place; for a gain it is left or kept,
+//   - a cluster to leave is left, or retained where the workload has no other place; for a gain it is left or kept,
 //   - to leave a cluster is what it is to leave one that the placement does not select any more,
 //   - no cluster is added or gets more replicas but those that may,
 //   - for a gain, what is added or gets more replicas scores so much above each cluster that is left, and nothing else changes,
 //   - what is not left for a gain could not be.
 func TestMovesOfPlans(t *testing.T) {
 	judge := newPlainJudge(t)
-	asked, left, stood, gained, refused := 0, 0, 0, 0, 0
+	asked, left, retained, gained, refused := 0, 0, 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPuzzle(t, judge, rapid.Uint64().Draw(t, "seed"))
 		p.take(p.decide(t))
@@ -60,7 +60,7 @@ func TestMovesOfPlans(t *testing.T) {
 				t.Fatalf("%s\n%s\ngot group %q, %d wait, %s", problem, state, d.Group, d.Waiting, describe(d))
 			}
 			if asked++; len(p.leave) > 0 && p.gain == 0 {
-				left, stood = left+len(d.Left), stood+len(d.Standing)
+				left, retained = left+len(d.Left), retained+len(d.Retained)
 			} else if len(p.leave) > 0 && moves(d) {
 				gained++
 			} else if len(p.leave) > 0 {
@@ -74,7 +74,7 @@ func TestMovesOfPlans(t *testing.T) {
 			}
 		}
 	})
-	t.Logf("%d asked: %d left, %d stood on; %d for a gain, %d stayed", asked, left, stood, gained, refused)
+	t.Logf("%d asked: %d left, %d stood on; %d for a gain, %d stayed", asked, left, retained, gained, refused)
 }
 
 // moves reports whether a decision leaves a cluster that it was to leave.
@@ -112,7 +112,7 @@ func (p *puzzle) strays(t rapid.TB, d *engine.Decision) string {
 		}
 	}
 	stands := func(name string) bool {
-		return slices.ContainsFunc(d.Standing, func(v engine.Verdict) bool { return v.Cluster == name })
+		return slices.ContainsFunc(d.Retained, func(v engine.Verdict) bool { return v.Cluster == name })
 	}
 	if p.gain == 0 {
 		for _, name := range p.leave {
@@ -129,10 +129,10 @@ func (p *puzzle) strays(t rapid.TB, d *engine.Decision) string {
 		}
 		return p.misses(t, stay)
 	}
-	if moves(stay) || len(stay.Left)+len(stay.Standing) > 0 || stay.Changes() && len(stay.Clusters) != len(p.current) {
+	if moves(stay) || len(stay.Left)+len(stay.Retained) > 0 || stay.Changes() && len(stay.Clusters) != len(p.current) {
 		return "it moves for a gain where something else changes"
 	}
-	if len(d.Standing) > 0 || d.Waiting > stay.Waiting {
+	if len(d.Retained) > 0 || d.Waiting > stay.Waiting {
 		return "for a gain it stands or waits"
 	}
 	worth := map[string]int64{}
@@ -161,7 +161,7 @@ func (p *puzzle) strays(t rapid.TB, d *engine.Decision) string {
 }
 
 // unlikeUnselected says how a decision differs from that for a placement that selects the clusters to leave no more. Which domains
-// spread constraints are about, and in which group a workload stands on which replicas overflow, is another matter.
+// spread constraints are about, and in which group a workload is whose replicas overflow, is another matter.
 func (p *puzzle) unlikeUnselected(t rapid.TB, d *engine.Decision) string {
 	overflows := p.object.Spec.ReplicaScheduling != nil && p.object.Spec.ReplicaScheduling.Division == v1alpha1.DivideOverflow
 	if len(p.leave) == 0 || len(p.object.Spec.SpreadConstraints) > 0 || overflows || len(p.object.Spec.Fallback) > 0 {
@@ -184,14 +184,14 @@ func (p *puzzle) unlikeUnselected(t rapid.TB, d *engine.Decision) string {
 		t.Fatal(err)
 	}
 	outcome := func(d *engine.Decision) string {
-		var left, standing []string
+		var left, retained []string
 		for _, v := range d.Left {
 			left = append(left, v.Cluster)
 		}
-		for _, v := range d.Standing {
-			standing = append(standing, v.Cluster)
+		for _, v := range d.Retained {
+			retained = append(retained, v.Cluster)
 		}
-		return fmt.Sprintf("%+v leaves %v stands on %v, %d wait", d.Clusters, left, standing, d.Waiting)
+		return fmt.Sprintf("%+v leaves %v stands on %v, %d wait", d.Clusters, left, retained, d.Waiting)
 	}
 	if outcome(want) != outcome(d) {
 		return fmt.Sprintf("without them selected it is\n%s, to leave them\n%s", outcome(want), outcome(d))
@@ -203,7 +203,7 @@ func (p *puzzle) unlikeUnselected(t rapid.TB, d *engine.Decision) string {
 func (p *puzzle) misses(t rapid.TB, stay *engine.Decision) string {
 	soft := slices.ContainsFunc(p.object.Spec.SpreadConstraints, func(c v1alpha1.SpreadConstraint) bool { return c.Weight > 0 })
 	overflows := p.object.Spec.ReplicaScheduling != nil && p.object.Spec.ReplicaScheduling.Division == v1alpha1.DivideOverflow
-	if len(p.leave) == 0 || soft || overflows || len(stay.Left)+len(stay.Standing) > 0 || stay.Group != p.group {
+	if len(p.leave) == 0 || soft || overflows || len(stay.Left)+len(stay.Retained) > 0 || stay.Group != p.group {
 		return ""
 	}
 	for _, c := range p.current {
@@ -236,7 +236,7 @@ func (p *puzzle) misses(t rapid.TB, stay *engine.Decision) string {
 			}
 		}
 		moved := p.explain(t, []string{leave}, into)
-		if len(moved.Left) == 1 && len(moved.Standing) == 0 && moved.Left[0].Cluster == leave && moved.Waiting <= stay.Waiting && moved.Group == stay.Group && worst(p.leave, score, points, leave) {
+		if len(moved.Left) == 1 && len(moved.Retained) == 0 && moved.Left[0].Cluster == leave && moved.Waiting <= stay.Waiting && moved.Group == stay.Group && worst(p.leave, score, points, leave) {
 			return fmt.Sprintf("%s could be left for a gain: %+v", leave, moved.Clusters)
 		}
 	}
@@ -295,7 +295,7 @@ func TestLeave(t *testing.T) {
 			for _, c := range d.Clusters {
 				then = append(then, c.Name)
 			}
-			for _, v := range d.Standing {
+			for _, v := range d.Retained {
 				stands = append(stands, v.Cluster)
 			}
 			if !slices.Equal(then, test.then) || !slices.Equal(stands, test.stands) {

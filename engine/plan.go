@@ -39,7 +39,7 @@ type plan struct {
 	bounded bool
 	// why there is no choice, or none that has all replicas; empty where there is.
 	why string
-	// lacks says how much room there is without the clusters that the workload stands on.
+	// lacks says how much room there is without the clusters that the workload retains.
 	lacks string
 	// attraction is what affinity to other workloads said; nil where nothing did.
 	attraction *attraction
@@ -52,7 +52,7 @@ type plan struct {
 	chosen     []int
 	// groups of all clusters.
 	groups *groups
-	// budget is what the quotas of sets leave beside the clusters that the workload keeps or stands on; most is how many others it gets
+	// budget is what the quotas of sets leave beside the clusters that the workload keeps or retains; most is how many others it gets
 	// at most for that.
 	budget *budget
 	most   int
@@ -79,7 +79,7 @@ type spreadOver struct {
 var errBehind = errors.New("a ranking is far behind")
 
 // planIn chooses from the clusters of one group, or of several in order. It is whole if the workload gets all that it has to have
-// and stands nowhere that it should leave; only then, or where the choice is final, it is reserved.
+// and retains no cluster that it should leave; only then, or where the choice is final, it is reserved.
 func (w *workspace) planIn(ctx context.Context, r *Request, tiers []*placement.Placement, reserve, final bool) (d *Decision, whole bool, err error) {
 	in := *r
 	in.Placement = tiers[0]
@@ -168,7 +168,7 @@ func (w *workspace) use(classes []*class, by int) {
 
 // whole reports whether a decision has all that the workload has to have.
 func (d *Decision) whole() bool {
-	return len(d.Clusters) > 0 && len(d.Standing) == 0 && d.Waiting == 0 && d.plan.why == ""
+	return len(d.Clusters) > 0 && len(d.Retained) == 0 && d.Waiting == 0 && d.plan.why == ""
 }
 
 // candidate is a feasible cluster that the workload does not run on.
@@ -214,11 +214,11 @@ func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*place
 			if c.Placement.AllClusters {
 				places.loseDrained(len(others))
 			}
-			places.standing = places.unreplaced(c.Strategy.Number, len(others))
-			all = w.join(places.kept, others, places.standingOn())
+			places.retained = places.unreplaced(c.Strategy.Number, len(others))
+			all = w.join(places.kept, others, places.retainedPlaces())
 			break
 		}
-		for d.plan.stand(&places, others) {
+		for d.plan.retain(&places, others) {
 			others = w.chooseOthers(d.plan, classes, running, &held, &places)
 		}
 		all, running = w.divide(d.plan, running, &held, &places, others)
@@ -258,7 +258,7 @@ const someCandidates = 16
 // chooseOthers chooses clusters that the workload does not run on.
 func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held *holding, places *places) (others []place) {
 	c := classes[0]
-	number := c.Strategy.Number - len(places.kept) - places.standing
+	number := c.Strategy.Number - len(places.kept) - places.retained
 	plan.spread, plan.problem, plan.candidates, plan.chosen, plan.cost, plan.bounded, plan.why = nil, nil, nil, nil, 0, false, ""
 	if running := len(places.kept) + len(places.doubtful); running > 0 && c.Placement.Division != nil && r.Workload.Replicas == 0 {
 		number = min(number, len(places.doubtful)) // scaled to nothing, it gets no more clusters than it leaves
@@ -288,7 +288,7 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 		if !all && !p.Settles(&solution) || w.bar(barred, plan, classes, candidates, solution.Chosen) {
 			continue
 		}
-		if least := plan.fewest(places) - len(places.kept) - places.standing; len(solution.Chosen) < least {
+		if least := plan.fewest(places) - len(places.kept) - places.retained; len(solution.Chosen) < least {
 			plan.why = plan.tooFew(len(solution.Chosen), least, len(candidates))
 			plan.problem, plan.candidates = p, candidates
 			return nil
@@ -326,7 +326,7 @@ func (d *Decision) chose(cluster string) bool {
 }
 
 // fewest is how many clusters a workload has to have at least. What runs on fewer may go on on as many, and where replicas are not
-// divided it stands on those that are not replaced.
+// divided it retains those that are not replaced.
 func (p *plan) fewest(places *places) int {
 	least := p.classes[0].Placement.MinClusters
 	switch running := len(places.kept) + len(places.doubtful); {

@@ -9,7 +9,7 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// exceeded reports whether there is too little for a workload that gets others beside what it keeps and what it stands on then.
+// exceeded reports whether there is too little for a workload that gets others beside what it keeps and what it retains then.
 func (b *budget) exceeded(w *workspace, c *class, places *places, others []ranking.Key) bool {
 	if b == nil {
 		return false
@@ -76,13 +76,13 @@ func (w *workspace) selectWithin(b *budget, c *class, ranked *ranking.Ranking, r
 	return chosen
 }
 
-// budgetBeside is the budget for clusters that are added: beside those that a workload keeps and stands on.
+// budgetBeside is the budget for clusters that are added: beside those that a workload keeps and retains.
 func (w *workspace) budgetBeside(plan *plan, r *Request, held *holding, places *places) *budget {
 	b := w.budgetOf(held)
 	if b == nil {
 		return nil
 	}
-	for _, all := range [][]place{places.kept, places.doubtful[:places.standing]} {
+	for _, all := range [][]place{places.kept, places.doubtful[:places.retained]} {
 		for i := range all {
 			reserved := plan.reserves(&all[i], plan.classes[0])
 			if r.strict {
@@ -94,7 +94,7 @@ func (w *workspace) budgetBeside(plan *plan, r *Request, held *holding, places *
 	return b
 }
 
-// reserves is what a workload has reserved where it keeps some of its replicas, or all, or stands.
+// reserves is what a workload has reserved where it keeps some of its replicas, or all, or is retained.
 func (p *plan) reserves(o *place, c *class) capacity.Resources {
 	if p != nil && p.division != nil && 0 < o.choice.Replicas && o.choice.Replicas < o.has {
 		return c.Whole.Share(o.choice.Replicas).Requests
@@ -103,7 +103,7 @@ func (p *plan) reserves(o *place, c *class) capacity.Resources {
 }
 
 // exceeds reports whether there is too little for a workload whose replicas are not divided: for what it keeps, for others, and for
-// what it stands on then.
+// what it retains then.
 func (p *plan) exceeds(places *places, others []place) bool {
 	if p.budget == nil || len(others) == 0 {
 		return false

@@ -225,7 +225,7 @@ func (w *scheduledWorld) ask(t *rapid.T, of *workload.Workload) (answers string)
 		if d.InputsDigest != w.engine.InputsDigest(r) {
 			t.Fatalf("%s: the inputs of the decision are not those of the request", what)
 		}
-		answers += fmt.Sprintf(": %v of %d, %d wait, group %q, left %v, standing %v, %s\n", d.Clusters, d.Asked, d.Waiting, d.Group, d.Left, d.Standing, d.Summary())
+		answers += fmt.Sprintf(": %v of %d, %d wait, group %q, left %v, standing %v, %s\n", d.Clusters, d.Asked, d.Waiting, d.Group, d.Left, d.Retained, d.Summary())
 	}
 	feasible, err := w.engine.Feasible(ctx, r)
 	if err != nil {

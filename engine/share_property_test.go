@@ -383,7 +383,7 @@ func told(d *engine.Decision, generations bool) string {
 		Peers                          string
 		Blockers                       any
 	}{
-		Clusters: d.Clusters, Asked: d.Asked, Waiting: d.Waiting, Left: d.Left, Standing: d.Standing, Verdicts: d.Ranked(),
+		Clusters: d.Clusters, Asked: d.Asked, Waiting: d.Waiting, Left: d.Left, Standing: d.Retained, Verdicts: d.Ranked(),
 		Summary: d.Summary(), NoBetterPlace: d.NoBetterPlace(), Digest: d.InputsDigest, Notes: d.Notes(), Peers: d.Peers(), Blockers: d.Blockers(),
 	}
 	text.Nearest, text.Obstacles = d.Nearest()

@@ -149,9 +149,9 @@ func TestWithdrawal(t *testing.T) {
 	gold.Clusters = []string{"b"}
 	s.grant("red", gold)
 	s.wantSees("red", "a 1 [9+0], b 5 [0+0]")
-	if d := s.decide("red", "web", 7, "a"); names(d) != "a" || len(d.Standing) != 1 ||
-		d.Standing[0].Rejection.String() != "Unschedulable: the cluster is not granted to this workspace any more (ClusterSet)" {
-		t.Errorf("web is on %s, and stands on %+v", names(d), d.Standing)
+	if d := s.decide("red", "web", 7, "a"); names(d) != "a" || len(d.Retained) != 1 ||
+		d.Retained[0].Rejection.String() != "Unschedulable: the cluster is not granted to this workspace any more (ClusterSet)" {
+		t.Errorf("web is on %s, and stands on %+v", names(d), d.Retained)
 	}
 	if got := names(s.decide("red", "small", 2, "a")); got != "b" {
 		t.Errorf("small is on %s, and could have left", got)

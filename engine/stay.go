@@ -32,9 +32,9 @@ type place struct {
 	tier int
 	// room and free are the replicas that there is room for where they are divided: as many as the workload may have, and in all.
 	room, free int64
-	// departure is why the workload should leave it, nil where all of it may stay. It stands there for want of a better place.
+	// departure is why the workload should leave it, nil where all of it may stay. It is retained for want of a better place.
 	departure *filter.Rejection
-	stands    bool
+	retained  bool
 	// part is set where the cluster has a part of its own of what the workload has to complete.
 	part bool
 }
@@ -43,8 +43,8 @@ type place struct {
 type places struct {
 	// kept are those where the workload may stay, or a part of it; doubtful those that it leaves for a better place. Best first.
 	kept, doubtful []place
-	// standing is how many of the doubtful it stands on: the first.
-	standing int
+	// retained is how many of the doubtful it retains: the first.
+	retained int
 	// left are those that it leaves in any case.
 	left []Verdict
 }
@@ -114,10 +114,10 @@ func (s *places) loseDrained(others int) {
 	s.doubtful = stays
 }
 
-// bestFirst orders the places that a workload gets; those that it stands on come last.
+// bestFirst orders the places that a workload gets; those that it retains come last.
 func bestFirst(a, b place) int {
-	if a.stands != b.stands {
-		if b.stands {
+	if a.retained != b.retained {
+		if b.retained {
 			return -1
 		}
 		return 1
@@ -302,15 +302,15 @@ func (w *workspace) tryKeeping(d *Decision, choices *choices, c *class, r *Reque
 	return true, w.stay(d, choices, c, r, &places, nil, reserve)
 }
 
-// stay makes the decision for a workload that runs somewhere: it keeps clusters, gets others, and leaves or stands on those
+// stay makes the decision for a workload that runs somewhere: it keeps clusters, gets others, and leaves or retains those
 // that are doubtful.
 func (w *workspace) stay(d *Decision, choices *choices, c *class, r *Request, p *places, others []ranking.Key, reserve bool) error {
 	all := p.kept
 	for _, key := range others {
 		all = append(all, place{key: key, choice: w.choose(c, key)})
 	}
-	p.standing = p.unreplaced(c.Strategy.Number, len(others))
-	all = d.settle(append(all, p.standingOn()...), p)
+	p.retained = p.unreplaced(c.Strategy.Number, len(others))
+	all = d.settle(append(all, p.retainedPlaces()...), p)
 	chosen := w.chosen[:0]
 	if len(all) > 0 {
 		d.Clusters = choices.take(len(all))
@@ -331,24 +331,24 @@ func (s *places) unreplaced(number, others int) int {
 	return max(0, min(number-len(s.kept), len(s.doubtful))-others)
 }
 
-// standingOn are the doubtful clusters that a workload stands on.
-func (s *places) standingOn() []place {
-	for i := range s.doubtful[:s.standing] {
-		s.doubtful[i].stands = true
+// retainedPlaces are the doubtful clusters that a workload retains.
+func (s *places) retainedPlaces() []place {
+	for i := range s.doubtful[:s.retained] {
+		s.doubtful[i].retained = true
 	}
-	return s.doubtful[:s.standing]
+	return s.doubtful[:s.retained]
 }
 
-// settle puts the places that a workload gets in order, and says which it stands on and which it leaves.
+// settle puts the places that a workload gets in order, and says which it retains and which it leaves.
 func (d *Decision) settle(all []place, p *places) []place {
 	slices.SortStableFunc(all, bestFirst)
 	for i := range all {
-		if all[i].stands {
-			d.Standing = append(d.Standing, Verdict{Cluster: all[i].choice.Name, Rejection: all[i].departure})
+		if all[i].retained {
+			d.Retained = append(d.Retained, Verdict{Cluster: all[i].choice.Name, Rejection: all[i].departure})
 		}
 	}
-	for i := range p.doubtful[p.standing:] {
-		gone := &p.doubtful[p.standing+i]
+	for i := range p.doubtful[p.retained:] {
+		gone := &p.doubtful[p.retained+i]
 		d.Left = append(d.Left, Verdict{Cluster: gone.choice.Name, Rejection: gone.departure})
 	}
 	d.Left = append(d.Left, p.left...)
@@ -365,33 +365,33 @@ func (d *Decision) Disrupts() bool {
 	return slices.ContainsFunc(d.Left, func(v Verdict) bool { return v.Rejection.Stage != Replicas })
 }
 
-// NoBetterPlace says why the workload should leave the clusters that it stands on, why it does not, and what would help;
-// empty where it stands on none. It also says how many replicas wait for room, where they are divided.
+// NoBetterPlace says why the workload should leave the clusters that it retains, why it does not, and what would help;
+// empty where it retains none. It also says how many replicas wait for room, where they are divided.
 func (d *Decision) NoBetterPlace() string {
 	switch {
 	case d == nil:
 		return ""
-	case len(d.Standing) == 0 && d.Waiting > 0 && len(d.Clusters) > 0:
+	case len(d.Retained) == 0 && d.Waiting > 0 && len(d.Clusters) > 0:
 		if d.Waiting == 1 {
 			return "1 replica waits: " + d.Summary()
 		}
 		return fmt.Sprintf("%d replicas wait: %s", d.Waiting, d.Summary())
-	case len(d.Standing) == 0:
+	case len(d.Retained) == 0:
 		return ""
 	}
 	const most = 3
 	var why []string
-	for i, v := range d.Standing {
+	for i, v := range d.Retained {
 		if i == most {
-			why = append(why, fmt.Sprintf("and %d more", len(d.Standing)-most))
+			why = append(why, fmt.Sprintf("and %d more", len(d.Retained)-most))
 			break
 		}
 		why = append(why, v.Cluster+": "+v.Rejection.String())
 	}
 	message := fmt.Sprintf("stays on clusters that it should leave (%s), because there is no better place: %s", strings.Join(why, "; "), d.Summary())
 	nearest, obstacles := d.Nearest()
-	if nearest == "" && d.Standing[0].Rejection.Stage != filter.Unschedulable { // that a drain ends helps nobody
-		nearest = d.Standing[0].Cluster
+	if nearest == "" && d.Retained[0].Rejection.Stage != filter.Unschedulable { // that a drain ends helps nobody
+		nearest = d.Retained[0].Cluster
 		obstacles = d.Obstacles(nearest)
 	}
 	if remedies := filter.Remedies(obstacles); len(remedies) > 0 {

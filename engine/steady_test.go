@@ -183,7 +183,7 @@ func (p *puzzle) decide(t rapid.TB) *engine.Decision {
 	}
 	for how, other := range map[string]*engine.Decision{"made anew": anew.Decision, "explained": explained, "reviewed": review} {
 		if other == nil { // nothing would change
-			if d.Changes() || len(d.Standing)+len(d.Left) > 0 || d.Waiting > 0 {
+			if d.Changes() || len(d.Retained)+len(d.Left) > 0 || d.Waiting > 0 {
 				t.Fatalf("nothing would change by the review\n%s\ngot group %q, %s", p, d.Group, describeAll(d))
 			}
 			continue
@@ -211,7 +211,7 @@ func (p *puzzle) decide(t rapid.TB) *engine.Decision {
 			t.Fatal(err)
 		}
 		// What stands where it should leave looks for a better place each time, and may find one on a cluster that it has just left.
-		if again.Changes() && (len(p.leave) == 0 || len(d.Standing) == 0) { // what it stands on since it is to leave it, it keeps otherwise
+		if again.Changes() && (len(p.leave) == 0 || len(d.Retained) == 0) { // what it retains since it is to leave it, it keeps otherwise
 			t.Fatalf("another decision where nothing has changed\n%s\nfirst group %q, %d wait, %s\nthen group %q, %d wait, %s", p, d.Group, d.Waiting, before, again.Group, again.Waiting, describe(again))
 		}
 	}
@@ -251,7 +251,7 @@ func (p *puzzle) unsteady(d *engine.Decision) string {
 			}
 			return nil
 		}
-		left, stands := verdict(d.Left), verdict(d.Standing)
+		left, stands := verdict(d.Left), verdict(d.Retained)
 		if (left == nil) != (chosen(current.Name) != nil) {
 			return fmt.Sprintf("%s is neither kept nor left, or both", current.Name)
 		}
@@ -497,7 +497,7 @@ func TestGroupsThatTheCacheCannotHold(t *testing.T) {
 	}
 }
 
-// TestGroupForWhatIsLeft: old has to be left by the group that the workload stands in, and then the other group, which tolerates its
+// TestGroupForWhatIsLeft: old has to be left by the group that the workload is in, and then the other group, which tolerates its
 // taint, has a place for all that is left. The workload goes there at once: otherwise it would give up old, and move all the same.
 func TestGroupForWhatIsLeft(t *testing.T) {
 	e := newEngine(t, engine.Options{})

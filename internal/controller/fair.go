@@ -58,7 +58,7 @@ func (p *pass) inLine() (waiting []engine.Request) {
 		if s.err != nil || s.suspension != nil {
 			continue
 		}
-		for _, of := range []*lines{&s.waiting, &s.partial, &s.standing} {
+		for _, of := range []*lines{&s.waiting, &s.partial, &s.retained} {
 			items = p.mayStandInLine(items, of)
 		}
 	}

@@ -375,7 +375,7 @@ func endOf(plan *v1alpha1.RebalancePlan) *conditionsv1alpha1.Condition {
 func (p *pass) assess(plan *v1alpha1.RebalancePlan, o *cacheView) {
 	s := &plan.Status
 	s.ObservedGeneration, s.Moves = plan.Generation, int32(len(plan.Spec.Moves))
-	stands := func(reason, format string, args ...any) {
+	holdOff := func(reason, format string, args ...any) {
 		conditions.Set(plan, conditions.FalseCondition(v1alpha1.ProgressingCondition, reason, conditionsv1alpha1.ConditionSeverityInfo, "%s", shorten(fmt.Sprintf(format, args...))))
 	}
 	current := p.rebalancing.current
@@ -383,9 +383,9 @@ func (p *pass) assess(plan *v1alpha1.RebalancePlan, o *cacheView) {
 	case len(o.unreadable[plan.UID]) > 0:
 		halt(plan, v1alpha1.InvalidPlanReason, fmt.Sprintf("the plan cannot be read: %v", o.unreadable[plan.UID]))
 	case plan.Spec.Suspend:
-		stands(v1alpha1.SuspendedReason, "spec.suspend is true: what has moved stays where it is")
+		holdOff(v1alpha1.SuspendedReason, "spec.suspend is true: what has moved stays where it is")
 	case current == nil || current.UID != plan.UID:
-		stands(v1alpha1.WaitsForPlanReason, "RebalancePlan %s is carried out first", cmp.Or(nameOf(current), "another"))
+		holdOff(v1alpha1.WaitsForPlanReason, "RebalancePlan %s is carried out first", cmp.Or(nameOf(current), "another"))
 	case !p.loaded || p.cut:
 		p.result.again = p.result.again || p.cut // how many workloads wait is not known yet
 	default:

@@ -103,7 +103,7 @@ func (p *pass) reportPlaced(ctx context.Context, item *workItem, a *account) {
 		a.partial = fmt.Sprintf("%s: %s", item.object.workload, item.attempt.message)
 		a.waitingReplicas = item.stored.WaitingReplicas
 	default:
-		a.standing = fmt.Sprintf("%s %s", item.object.workload, item.attempt.message)
+		a.retained = fmt.Sprintf("%s %s", item.object.workload, item.attempt.message)
 	}
 	if expired := expiredSince(item.stored); len(expired) > 0 {
 		a.expired = fmt.Sprintf("%s %s", item.object.workload, strings.Join(expired, ", "))

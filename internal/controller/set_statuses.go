@@ -73,19 +73,19 @@ func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 	for i := range set.Spec.Grants {
 		g := &set.Spec.Grants[i]
 		named[g.Name] = true
-		stand := s.Grants[i]
-		one := v1alpha1.ClusterSetGrantStatus{Name: g.Name, Path: g.Workspace.Path, Bound: stand.Bound, Message: shortenTo(stand.Message, maxGrantMessage), Quota: quantities(stand.Limits)}
+		grant := s.Grants[i]
+		one := v1alpha1.ClusterSetGrantStatus{Name: g.Name, Path: g.Workspace.Path, Bound: grant.Bound, Message: shortenTo(grant.Message, maxGrantMessage), Quota: quantities(grant.Limits)}
 		if err := s.unresolved(g.Workspace); err != nil {
 			one.Message = shortenTo(err.Error(), maxGrantMessage)
 			unresolved = append(unresolved, fmt.Sprintf("spec.grants[%d].workspace: %v", i, err))
-		} else if stand.Unanswered && !s.keeps(stand.Workspace, set.Name) {
+		} else if grant.Unanswered && !s.keeps(grant.Workspace, set.Name) {
 			// Invariant: it is the same whether there is such a workspace or not.
 			one.Message = fmt.Sprintf("no ClusterSetBinding of workspace %s names this set: check spec.grants[%d].workspace, and have its team create one", g.Workspace, i)
 		} else {
 			// Invariant: what a workspace has is told once, whatever grants name it.
-			if one.Cluster = stand.Workspace.Name.String(); charged[one.Cluster] {
+			if one.Cluster = grant.Workspace.Name.String(); charged[one.Cluster] {
 				one.Quota = nil
-			} else if s.charge(&one, set.Name); s.orphaned(stand.Workspace.Name) {
+			} else if s.charge(&one, set.Name); s.orphaned(grant.Workspace.Name) {
 				one.Message = orphanMessage(one.Cluster)
 			}
 			charged[one.Cluster] = true
@@ -423,7 +423,7 @@ func (w *workspace) updateSets(ctx context.Context, o *cacheView, r *result) {
 		allocatable[row.Name] = row.Allocatable
 	}
 	accounts := w.engine.Accounts(w.name)
-	stand := w.fleets.sets(w.name, func(name string) capacity.Resources { return allocatable[name] })
+	all := w.fleets.sets(w.name, func(name string) capacity.Resources { return allocatable[name] })
 	kept := map[types.UID]writtenSharing[*v1alpha1.ClusterSet]{}
 	var charged []chargedAccount
 	told := map[logicalcluster.Name]string{}
@@ -431,20 +431,20 @@ func (w *workspace) updateSets(ctx context.Context, o *cacheView, r *result) {
 		orphan := w.orphans[name]
 		return orphan != nil && orphan.stays
 	}
-	for i := range stand {
-		at := slices.IndexFunc(o.sets, func(s *v1alpha1.ClusterSet) bool { return s.UID == stand[i].UID })
+	for i := range all {
+		at := slices.IndexFunc(o.sets, func(s *v1alpha1.ClusterSet) bool { return s.UID == all[i].UID })
 		if at < 0 {
 			continue
 		}
 		shown := o.sets[at]
-		report := setReport{Set: stand[i], unreadable: specProblems(o.unreadable[shown.UID]), accounts: accounts, waiting: w.fleets.waitingIn, unresolved: w.fleets.unresolved, orphaned: orphaned, homeless: w.fleet.homeless.Load()}
+		report := setReport{Set: all[i], unreadable: specProblems(o.unreadable[shown.UID]), accounts: accounts, waiting: w.fleets.waitingIn, unresolved: w.fleets.unresolved, orphaned: orphaned, homeless: w.fleet.homeless.Load()}
 		report.first = func(of logicalcluster.Name) bool {
 			if told[of] == "" {
 				told[of] = shown.Name
 			}
 			return told[of] == shown.Name
 		}
-		for _, name := range stand[i].Clusters {
+		for _, name := range all[i].Clusters {
 			report.has = report.has.Add(allocatable[name])
 		}
 		if last, found := w.sharing.sets[shown.UID]; found {

@@ -265,7 +265,7 @@ func scheduled(current *conditionsv1alpha1.Condition, p *placementState) *condit
 	case p.waiting.Len() > 0:
 		next = conditions.FalseCondition(v1alpha1.ScheduledCondition, "WorkloadsWaiting", conditionsv1alpha1.ConditionSeverityWarning,
 			"%d of %d workloads wait. %s", p.waiting.Len(), p.workloads, &p.waiting)
-	case p.standing.Len() > 0:
+	case p.retained.Len() > 0:
 		next = conditions.FalseCondition(v1alpha1.ScheduledCondition, noBetterPlace, conditionsv1alpha1.ConditionSeverityWarning, "")
 	case p.partial.Len() > 0:
 		next = conditions.FalseCondition(v1alpha1.ScheduledCondition, replicasWaiting, conditionsv1alpha1.ConditionSeverityWarning, "")
@@ -278,8 +278,8 @@ func scheduled(current *conditionsv1alpha1.Condition, p *placementState) *condit
 	if p.partial.Len() > 0 {
 		next.Message = strings.TrimSpace(fmt.Sprintf("%s %s, of %d of %d workloads. %s", next.Message, waits(p.waitingReplicas), p.partial.Len(), p.workloads, &p.partial))
 	}
-	if p.standing.Len() > 0 {
-		next.Message = strings.TrimSpace(fmt.Sprintf("%s %d of %d workloads keep what they had. %s", next.Message, p.standing.Len(), p.workloads, &p.standing))
+	if p.retained.Len() > 0 {
+		next.Message = strings.TrimSpace(fmt.Sprintf("%s %d of %d workloads keep what they had. %s", next.Message, p.retained.Len(), p.workloads, &p.retained))
 	}
 	if p.fewer.Len() > 0 {
 		next.Message = strings.TrimSpace(fmt.Sprintf("%s On fewer clusters than asked for: %s", next.Message, &p.fewer))

@@ -118,8 +118,8 @@ default weights := {"capacity": 1}`))
 					t.Errorf("%d reserved", reserved)
 				}
 			}
-			standing := slices.ContainsFunc(w.events, func(e string) bool { return strings.Contains(e, noBetterPlace) })
-			if standing != (test.message != "") {
+			retained := slices.ContainsFunc(w.events, func(e string) bool { return strings.Contains(e, noBetterPlace) })
+			if retained != (test.message != "") {
 				t.Errorf("events: %v", w.events)
 			}
 			if test.message != "" {

@@ -22,10 +22,10 @@ type tally struct {
 	workloads, placed, undecided int
 	waitingReplicas              int32
 	clusters                     map[string]int
-	// A line for each workload that waits, stands where it should not for want of a better place, has fewer clusters than asked
+	// A line for each workload that waits, is retained where it should not be for want of a better place, has fewer clusters than asked
 	// for, is placed in part, has no reservation any more on some cluster, is not to be placed, belongs to another placement, waits
 	// its turn to lose a cluster, or could not be decided on.
-	waiting, standing, fewer, partial, expired, idle, elsewhere, paced, failed lines
+	waiting, retained, fewer, partial, expired, idle, elsewhere, paced, failed lines
 	// would counts what would be decided on them while the placement is suspended, overlooked those of which that is not known yet;
 	// supposed are the lines about that.
 	would      map[withheld]int
@@ -50,7 +50,7 @@ type account struct {
 	waitingReplicas          int32
 	clusters                 []string
 	// texts are the lines, each empty where there is none.
-	waiting, standing, fewer, partial, expired, idle, paced, supposed string
+	waiting, retained, fewer, partial, expired, idle, paced, supposed string
 	failed                                                            error
 	unseen                                                            *hidden
 	// would is what would be decided, overlooked is set while that is not known yet.
@@ -115,7 +115,7 @@ func (t *tally) count(item *workItem, sign int) {
 		*lines
 		text string
 	}{
-		{&t.waiting, a.waiting}, {&t.standing, a.standing}, {&t.fewer, a.fewer}, {&t.partial, a.partial}, {&t.expired, a.expired},
+		{&t.waiting, a.waiting}, {&t.retained, a.retained}, {&t.fewer, a.fewer}, {&t.partial, a.partial}, {&t.expired, a.expired},
 		{&t.idle, a.idle}, {&t.paced, a.paced}, {&t.supposed, a.supposed},
 	} {
 		if l.text != "" {

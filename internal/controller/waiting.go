@@ -143,12 +143,12 @@ func (p *pass) stillSettled(item *workItem, r *engine.Request) bool {
 // costs a look at every cluster, so that is made only for a workload that the status will name.
 func (p *pass) settle(item *workItem, d *engine.Decision, current []engine.Choice) {
 	before := item.attempt
-	if item.attempt = (attempt{}); len(d.Standing) == 0 && d.Waiting == 0 && len(d.Clusters) >= d.Asked {
+	if item.attempt = (attempt{}); len(d.Retained) == 0 && d.Waiting == 0 && len(d.Clusters) >= d.Asked {
 		return
 	}
-	item.attempt = attempt{inputs: d.InputsDigest, revision: d.Revision, current: current, at: before.at, named: item.first(&item.owner.standing, &item.owner.partial)}
+	item.attempt = attempt{inputs: d.InputsDigest, revision: d.Revision, current: current, at: before.at, named: item.first(&item.owner.retained, &item.owner.partial)}
 	switch {
-	case len(d.Standing) == 0 && d.Waiting == 0:
+	case len(d.Retained) == 0 && d.Waiting == 0:
 		return
 	case before.message != "" && before.inputs == d.InputsDigest && (before.named || !item.attempt.named) && p.now().Sub(before.at) < countsEvery:
 		item.attempt.message, item.attempt.named, item.attempt.blockers = before.message, before.named, before.blockers
@@ -156,15 +156,15 @@ func (p *pass) settle(item *workItem, d *engine.Decision, current []engine.Choic
 		return
 	case item.attempt.named:
 		item.attempt.message, item.attempt.blockers = shorten(d.NoBetterPlace()), d.Blockers()
-	case len(d.Standing) == 0:
+	case len(d.Retained) == 0:
 		item.attempt.message = fmt.Sprintf("%d replicas wait for room", d.Waiting)
 	default:
-		item.attempt.message = fmt.Sprintf("stays on %s for want of a better place: %s", d.Standing[0].Cluster, d.Standing[0].Rejection)
+		item.attempt.message = fmt.Sprintf("stays on %s for want of a better place: %s", d.Retained[0].Cluster, d.Retained[0].Rejection)
 	}
 	item.attempt.at = p.now()
 	if before.message == "" {
 		reason := noBetterPlace
-		if len(d.Standing) == 0 {
+		if len(d.Retained) == 0 {
 			reason = replicasWaiting
 		}
 		p.event(item.object, corev1.EventTypeWarning, reason, item.attempt.message)

@@ -206,7 +206,7 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 			for _, v := range decision.Left {
 				fmt.Fprintf(&out, "leaves %s: %s\n", v.Cluster, v.Rejection)
 			}
-			for _, v := range decision.Standing {
+			for _, v := range decision.Retained {
 				fmt.Fprintf(&out, "should leave %s: %s\n", v.Cluster, v.Rejection)
 			}
 			if len(decision.Left) > 0 {
