@@ -395,9 +395,9 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 	}
 	w.fleet.lines.decided(w.name, r.owner(), d)
 	w.ledger.EachReserved(claim, func(i int, reserved capacity.Resources) {
-		place := w.placeOf(chosen[i].Position())
-		if w.fleet.reserveAt(place, reserved); v != nil && v.follows {
-			v.own = append(v.own, v.newsOf(w.fleet, place))
+		index := w.fleetIndex(chosen[i].Position())
+		if w.fleet.reserveAt(index, reserved); v != nil && v.follows {
+			v.ownUpdates = append(v.ownUpdates, v.updateOf(w.fleet, index))
 		}
 	})
 	return nil

@@ -21,24 +21,24 @@ type window struct {
 	synced, layout, facts int64
 	// stale is set where other clusters are to be seen than before.
 	stale bool
-	// reported are the clusters as they report, by position in the window, and places their positions in the fleet; at has the positions in
-	// the window by those in the fleet, -1 where a cluster is not seen.
-	reported []*snapshot.Cluster
-	places   []int
-	at       []int32
+	// reported are the clusters as they report, by position in the window, and indices theirs in the fleet; positions has those in
+	// the window by the indices in the fleet, -1 where a cluster is not seen.
+	reported  []*snapshot.Cluster
+	indices   []int
+	positions []int32
 	// groups are those of the grants by position in the window, -1 for a cluster that is not granted any more.
 	groups []int32
-	// changed and news are scratch space of sync.
+	// changed and updates are scratch space of sync.
 	changed []int
-	news    []news
-	// own are the news that the workspace's own decisions make, kept while it follows.
-	own     []news
-	follows bool
+	updates []clusterUpdate
+	// ownUpdates are those that the workspace's own decisions make, kept while it follows.
+	ownUpdates []clusterUpdate
+	follows    bool
 }
 
-// news is what a workspace is to see of a cluster that has changed, by its position in the fleet.
-type news struct {
-	place             int
+// clusterUpdate is what a workspace is to see of a cluster that has changed, by its position in the fleet.
+type clusterUpdate struct {
+	index             int
 	reported, cluster *snapshot.Cluster
 	use               snapshot.Use
 }
@@ -74,41 +74,41 @@ func (v *window) read(f *fleet, own []string, claims *capacity.Ledger) (all, any
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.arrange()
-	v.changed, v.news = v.changed[:0], v.news[:0]
+	v.changed, v.updates = v.changed[:0], v.updates[:0]
 	if all = v.stale || f.layout != v.layout; all {
-		v.at = make([]int32, len(f.sites))
-		for place := range f.sites {
-			if v.at[place] = -1; v.sees(f.rows.Row(place).Name, claims) {
-				v.changed = append(v.changed, place)
+		v.positions = make([]int32, len(f.sites))
+		for index := range f.sites {
+			if v.positions[index] = -1; v.sees(f.rows.Row(index).Name, claims) {
+				v.changed = append(v.changed, index)
 			}
 		}
 	} else {
-		f.recent.since(v.synced, f.sites, func(place int) {
-			if v.at[place] >= 0 {
-				v.changed = append(v.changed, place)
+		f.recent.since(v.synced, f.sites, func(index int) {
+			if v.positions[index] >= 0 {
+				v.changed = append(v.changed, index)
 			}
 		})
 		for _, cluster := range own {
-			if place, there := f.rows.Position(cluster); there {
-				v.changed = append(v.changed, place)
+			if index, there := f.rows.Position(cluster); there {
+				v.changed = append(v.changed, index)
 			}
 		}
 		slices.Sort(v.changed) // in which order they have changed is of no concern
 	}
-	for _, place := range slices.Compact(v.changed) {
-		v.news = append(v.news, v.newsOf(f, place))
+	for _, index := range slices.Compact(v.changed) {
+		v.updates = append(v.updates, v.updateOf(f, index))
 	}
 	v.synced, v.layout, v.facts, v.stale = f.recent.generation, f.layout, f.rows.Facts(), false
-	return all, len(v.news) > 0
+	return all, len(v.updates) > 0
 }
 
-// newsOf is what is to be seen of a cluster now. The fleet is locked and arranged.
-func (v *window) newsOf(f *fleet, place int) news {
-	of, reserved := f.rows.Row(place).Cluster, f.sites[place].reserved
+// updateOf is what is to be seen of a cluster now. The fleet is locked and arranged.
+func (v *window) updateOf(f *fleet, index int) clusterUpdate {
+	of, reserved := f.rows.Row(index).Cluster, f.sites[index].reserved
 	if v.grants == nil {
-		return news{place, of, of, snapshot.Use{Allocated: of.Allocated, Reserved: reserved}}
+		return clusterUpdate{index, of, of, snapshot.Use{Allocated: of.Allocated, Reserved: reserved}}
 	}
-	return news{place, of, f.publish(place), snapshot.UsedOf(of, reserved)}
+	return clusterUpdate{index, of, f.publish(index), snapshot.UsedOf(of, reserved)}
 }
 
 // follow brings what a workspace sees up to date with what it has decided itself since it looked, and with nothing else. It returns
@@ -121,18 +121,18 @@ func (w *workspace) follow() bool {
 	if !v.follows {
 		return false
 	}
-	v.news, v.own = v.own, v.news[:0]
+	v.updates, v.ownUpdates = v.ownUpdates, v.updates[:0]
 	v.update(w.ledger)
 	return true
 }
 
-// startFollowing has reserve keep the news that follow takes up, until stop is called. The workspace is locked and current.
+// startFollowing has reserve keep the updates that follow takes up, until stop is called. The workspace is locked and current.
 func (w *workspace) startFollowing() (stop func()) {
 	v := w.window
 	if v == nil {
 		return func() {}
 	}
-	v.own, v.follows = v.own[:0], true
+	v.ownUpdates, v.follows = v.ownUpdates[:0], true
 	return func() { v.follows = false }
 }
 
@@ -141,8 +141,8 @@ func (v *window) sees(cluster string, claims *capacity.Ledger) bool {
 	return v.grants == nil || v.grants.groupOf(cluster) >= 0 || claims.Has(cluster)
 }
 
-// restrict has news of a cluster of a set be what grants leave of it.
-func (v *window) restrict(one *news, group int32, claims *capacity.Ledger) {
+// restrict has the update of a cluster of a set be what grants leave of it.
+func (v *window) restrict(one *clusterUpdate, group int32, claims *capacity.Ledger) {
 	switch {
 	case v.grants == nil:
 	case group < 0:
@@ -152,42 +152,42 @@ func (v *window) restrict(one *news, group int32, claims *capacity.Ledger) {
 	}
 }
 
-// update takes up news of clusters that are seen.
+// update takes up the updates of clusters that are seen.
 func (v *window) update(claims *capacity.Ledger) {
-	for i := range v.news {
-		one := &v.news[i]
-		position := v.at[one.place]
+	for i := range v.updates {
+		one := &v.updates[i]
+		position := v.positions[one.index]
 		v.restrict(one, v.groups[position], claims)
 		v.rows.SetUsedAt(int(position), one.cluster, &one.use)
 		v.reported[position] = one.reported
 	}
 }
 
-// renew takes up which clusters are seen: all of which there are news, in the order of their names.
+// renew takes up which clusters are seen: all of which there are updates, in the order of their names.
 func (v *window) renew(claims *capacity.Ledger) {
 	for _, before := range v.reported {
-		if _, stays := slices.BinarySearchFunc(v.news, before.Name, func(one news, name string) int { return strings.Compare(one.cluster.Name, name) }); !stays {
+		if _, stays := slices.BinarySearchFunc(v.updates, before.Name, func(one clusterUpdate, name string) int { return strings.Compare(one.cluster.Name, name) }); !stays {
 			v.rows.Remove(before.Name)
 		}
 	}
-	seen := len(v.news)
-	v.reported, v.places, v.groups = make([]*snapshot.Cluster, seen), make([]int, seen), make([]int32, seen)
-	for i := range v.news {
-		one := &v.news[i]
-		v.reported[i], v.places[i], v.at[one.place] = one.reported, one.place, int32(i)
+	seen := len(v.updates)
+	v.reported, v.indices, v.groups = make([]*snapshot.Cluster, seen), make([]int, seen), make([]int32, seen)
+	for i := range v.updates {
+		one := &v.updates[i]
+		v.reported[i], v.indices[i], v.positions[one.index] = one.reported, one.index, int32(i)
 		v.groups[i] = int32(v.grants.groupOf(one.cluster.Name))
 		v.restrict(one, v.groups[i], claims)
 		v.rows.SetUsed(one.cluster, &one.use)
 	}
-	v.changed, v.news = nil, nil // which were large
+	v.changed, v.updates = nil, nil // which were large
 }
 
-// placeOf is the position in the fleet of one in the window, which is current for its layout.
-func (w *workspace) placeOf(position int) int {
+// fleetIndex is the position in the fleet of one in the window, which is current for its layout.
+func (w *workspace) fleetIndex(position int) int {
 	if w.window == nil {
 		return position
 	}
-	return w.window.places[position]
+	return w.window.indices[position]
 }
 
 // counted is what each cluster of a claim counts for its owner, by the reports that the workspace has seen; nil if none counts anything.
