@@ -30,7 +30,7 @@ type affinity struct {
 	// repulsions are the terms by which the workloads of a set keep others away, repellers each of these terms.
 	repulsions map[setKey][]placement.Affinity
 	repellers  byLabel[repeller]
-	known      *known
+	inventory  *inventory
 	// changes counts what has changed of all this.
 	changes int64
 	// unplaced are the selectors of which none is placed, as of emptyAt changes.
@@ -119,8 +119,8 @@ type presence struct {
 	lent      bool
 }
 
-// known is what SetAffinity and UpdateAffinity have told: all that could be placed. It is immutable.
-type known struct {
+// inventory is what SetAffinity and UpdateAffinity have told: all that could be placed. It is immutable.
+type inventory struct {
 	placements []*placement.Placement
 	selectors  []placement.Selector
 	workloads  *btree.BTreeG[related]
@@ -132,8 +132,8 @@ type related struct {
 	under *placement.Placement
 }
 
-func newKnown(placements []*placement.Placement) *known {
-	k := &known{placements: slices.Clone(placements), workloads: btree.NewG(16, func(a, b related) bool {
+func newInventory(placements []*placement.Placement) *inventory {
+	k := &inventory{placements: slices.Clone(placements), workloads: btree.NewG(16, func(a, b related) bool {
 		return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name), strings.Compare(a.APIVersion, b.APIVersion)) < 0
 	})}
 	for _, p := range placements {
@@ -142,11 +142,11 @@ func newKnown(placements []*placement.Placement) *known {
 	return k
 }
 
-// each yields the known workloads, by name.
-func (k *known) each(yield func(related) bool) { k.workloads.Ascend(yield) }
+// each yields the workloads, by name.
+func (k *inventory) each(yield func(related) bool) { k.workloads.Ascend(yield) }
 
 // placementOf is the placement of a workload as policies schedule it, nil where that is not known.
-func (k *known) placementOf(o related) *placement.Placement {
+func (k *inventory) placementOf(o related) *placement.Placement {
 	if o.under != nil {
 		return o.under
 	}
@@ -165,7 +165,7 @@ func (e *Engine) SetAffinity(workspace logicalcluster.Name, placements []*placem
 	if !e.Relates(workspace) && !slices.ContainsFunc(placements, func(p *placement.Placement) bool { return len(p.Affinity) > 0 }) {
 		return e.lookUp(workspace).forgetAffinity()
 	}
-	k := newKnown(placements)
+	k := newInventory(placements)
 	for w, scheduled := range workloads {
 		k.workloads.ReplaceOrInsert(related{w, scheduled})
 	}
@@ -202,36 +202,36 @@ func (w *workspace) revision() int64 {
 func (w *workspace) forgetAffinity() (changed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.affinity.known == nil && len(w.affinity.sets) == 0 {
+	if w.affinity.inventory == nil && len(w.affinity.sets) == 0 {
 		return false
 	}
 	w.affinity = affinity{changes: w.affinity.changes + 1}
 	return true
 }
 
-func (w *workspace) setAffinity(k *known) (changed bool) {
+func (w *workspace) setAffinity(k *inventory) (changed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	a, before := &w.affinity, w.affinity.changes
-	last := a.known
-	a.known = k
+	last := a.inventory
+	a.inventory = k
 	if last == nil || !slices.Equal(last.placements, k.placements) {
 		w.setTerms(k.placements)
 	}
-	circles, retold := maxCircles, false
+	circles, renewed := maxCircles, false
 	for o := range k.each {
 		w.relate(o, &circles)
 	}
 	if last != nil {
 		for o := range last.each {
 			is, _ := k.workloads.Get(o)
-			retold = retold || a.awaits(o, is)
+			renewed = renewed || a.awaits(o, is)
 		}
 		for o := range k.each {
-			retold = retold || !last.workloads.Has(o) && a.awaits(related{}, o)
+			renewed = renewed || !last.workloads.Has(o) && a.awaits(related{}, o)
 		}
 	}
-	if retold {
+	if renewed {
 		a.changes++
 	}
 	return a.changes != before
@@ -245,22 +245,22 @@ func (w *workspace) updateAffinity(workloads iter.Seq2[*workload.Workload, *plac
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	a, before := &w.affinity, w.affinity.changes
-	if a.known == nil {
+	if a.inventory == nil {
 		return false
 	}
-	k := *a.known
-	a.known, k.workloads = &k, k.workloads.Clone()
-	circles, retold := maxCircles, false
+	k := *a.inventory
+	a.inventory, k.workloads = &k, k.workloads.Clone()
+	circles, renewed := maxCircles, false
 	for _, ref := range gone {
 		was, _ := k.workloads.Delete(related{Workload: &workload.Workload{Reference: ref}})
-		retold = retold || a.awaits(was, related{})
+		renewed = renewed || a.awaits(was, related{})
 	}
 	for _, o := range all {
 		was, _ := k.workloads.ReplaceOrInsert(o)
 		w.relate(o, &circles)
-		retold = retold || a.awaits(was, o)
+		renewed = renewed || a.awaits(was, o)
 	}
-	if retold {
+	if renewed {
 		a.changes++
 	}
 	return a.changes != before

@@ -25,9 +25,9 @@ type attraction struct {
 	// rejected is how many feasible clusters of each tier they reject.
 	rejected []int
 	// running are the positions of clusters that the workload runs on: they are not judged.
-	running  []int
-	workload *workload.Workload
-	known    *known
+	running   []int
+	workload  *workload.Workload
+	inventory *inventory
 	// unplaced are the selectors of which nothing was placed; nil where that is of no interest.
 	unplaced map[string]bool
 }
@@ -74,7 +74,7 @@ func (w *workspace) attractionOf(r *Request, held *holding) *attraction {
 	if len(rules) == 0 {
 		return nil
 	}
-	all := &attraction{rules: rules, workload: r.Workload, known: a.known}
+	all := &attraction{rules: rules, workload: r.Workload, inventory: a.inventory}
 	if slices.ContainsFunc(rules, func(r rule) bool { return r.waits() }) {
 		all.unplaced = a.noneOf()
 	}
@@ -396,7 +396,7 @@ type link struct {
 
 // circle says which workloads wait for each other, so that none of them is ever placed; empty where none do.
 func (a *attraction) circle() string {
-	if a.known == nil {
+	if a.inventory == nil {
 		return ""
 	}
 	var links []link
@@ -409,7 +409,7 @@ func (a *attraction) circle() string {
 	for at := 0; at < len(links) && at < maxLinks; at++ {
 		var next []link
 		closes, opens := false, false
-		for o := range a.known.each {
+		for o := range a.inventory.each {
 			switch {
 			case o.End != "" || !links[at].term.Others.Match(o.Namespace, o.Labels):
 			case sameWorkload(o.Workload, a.workload):
@@ -441,7 +441,7 @@ func (a *attraction) circle() string {
 
 // waitsBy returns the terms by which a known workload cannot be placed, since none of the others is.
 func (a *attraction) waitsBy(o related) (terms []*placement.Affinity) {
-	under := a.known.placementOf(o)
+	under := a.inventory.placementOf(o)
 	if under == nil {
 		return nil
 	}

@@ -51,7 +51,7 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 			b.next++
 			continue
 		}
-		c, cached := b.known(&requests[b.next])
+		c, cached := b.reusedClass(&requests[b.next])
 		var err error
 		if !cached {
 			if c, cached, err = w.classOf(ctx, &requests[b.next]); err == nil {
@@ -84,8 +84,8 @@ func (w *workspace) decideBatch(ctx context.Context, requests []Request, results
 	}
 }
 
-// known returns the class of a request if the batch has looked it up before.
-func (b *batch) known(r *Request) (*class, bool) {
+// reusedClass returns the class of a request if the batch has looked it up before.
+func (b *batch) reusedClass(r *Request) (*class, bool) {
 	if key := (viewKey{r.Placement, b.policiesOf(r)}); b.lastView == nil || b.viewed != key {
 		b.viewed, b.lastView = key, b.view(r)
 	}
@@ -135,7 +135,7 @@ func (b *batch) decideLocked(ctx context.Context, c *class, s snapshot.Snapshot,
 		if b.decided(cached); b.next == len(b.requests) || b.requests[b.next].validate(ctx) != nil {
 			return nil
 		}
-		if c, cached = b.known(&b.requests[b.next]); !cached || b.next >= last || !b.follow() {
+		if c, cached = b.reusedClass(&b.requests[b.next]); !cached || b.next >= last || !b.follow() {
 			return nil
 		}
 		s = b.snapshotFor(c)

@@ -300,8 +300,8 @@ type located struct {
 func (s *preemption) findSupport() {
 	s.lock()
 	defer s.mu.Unlock()
-	known := s.affinity.known
-	if known == nil || len(s.stakes) == 0 {
+	inventory := s.affinity.inventory
+	if inventory == nil || len(s.stakes) == 0 {
 		return
 	}
 	stakeAt := make(map[located]int, len(s.stakes))
@@ -309,13 +309,13 @@ func (s *preemption) findSupport() {
 		stakeAt[located{s.stakes[i].owner, s.stakes[i].cluster}] = i
 	}
 	selected := map[string][]located{}
-	for o := range known.each {
+	for o := range inventory.each {
 		owner := ownerOf(o.Reference)
 		claim := s.ledger.Claim(owner)
 		if claim == nil || claim.Idle || o.UID != "" && claim.UID != o.UID {
 			continue
 		}
-		for _, t := range known.needs(o) {
+		for _, t := range inventory.needs(o) {
 			others, found := selected[t.Others.ID()]
 			if !found {
 				others = s.selectedBy(&t.Others)
@@ -379,7 +379,7 @@ func (s *preemption) supportOf(dependent located, t *placement.Affinity, others 
 }
 
 // needs returns the terms by which a known workload has to be near others.
-func (k *known) needs(o related) (terms []*placement.Affinity) {
+func (k *inventory) needs(o related) (terms []*placement.Affinity) {
 	under := k.placementOf(o)
 	if under == nil {
 		return nil

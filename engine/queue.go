@@ -75,8 +75,8 @@ func (d *Decision) blockingWorkload(cluster, message string) v1alpha1.QueueBlock
 		return v1alpha1.QueueBlocker{Kind: "WorkloadPlacement", Namespace: rule.by.Namespace, Name: rule.by.Name, Field: "spec." + rule.Name, Message: message}
 	}
 	var other *workload.Workload
-	if known := d.attraction().known; known != nil {
-		for o := range known.each {
+	if inventory := d.attraction().inventory; inventory != nil {
+		for o := range inventory.each {
 			if o.End == "" && rule.Others.Match(o.Namespace, o.Labels) && ownerOf(o.Reference) != ownerOf(d.Workload) && (other == nil || o.String() < other.String()) {
 				other = o.Workload
 			}
@@ -166,14 +166,14 @@ func (e *Engine) copyOf(w *workspace) *workspace {
 	c.policies.Store(w.policies.Load())
 	c.shadow.Store(w.shadow.Load())
 	w.lock()
-	clusters, granted, known := w.clustersAlone(), w.granted(), w.affinity.known
+	clusters, granted, inventory := w.clustersAlone(), w.granted(), w.affinity.inventory
 	w.mu.Unlock()
 	c.replace(granted, nil)
 	for _, one := range clusters {
 		c.setCluster(one)
 	}
-	if known != nil {
-		c.setAffinity(known)
+	if inventory != nil {
+		c.setAffinity(inventory)
 	}
 	return c
 }

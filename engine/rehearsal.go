@@ -22,7 +22,7 @@ func (e *Engine) Rehearse(name logicalcluster.Name, lost []string) *Rehearsal {
 	copied.policies.Store(w.policies.Load())
 
 	w.lock()
-	clusters, granted, known := w.clustersAlone(), w.granted(), w.affinity.known
+	clusters, granted, inventory := w.clustersAlone(), w.granted(), w.affinity.inventory
 	w.mu.Unlock()
 
 	for _, c := range clusters {
@@ -32,8 +32,8 @@ func (e *Engine) Rehearse(name logicalcluster.Name, lost []string) *Rehearsal {
 		copied.setCluster(c)
 	}
 	copied.replace(granted, nil)
-	if known != nil {
-		copied.setAffinity(known)
+	if inventory != nil {
+		copied.setAffinity(inventory)
 	}
 	return &Rehearsal{copied}
 }
