@@ -24,11 +24,11 @@ import (
 //
 // Invariant: what a set counts on a cluster is the claims of the ledger with a share there whose owner is in the set.
 type affinity struct {
-	sets map[setKey]*set
+	sets map[workloadSetKey]*workloadSet
 	// selecting are the sets that have a selector.
-	selecting byLabel[*set]
+	selecting byLabel[*workloadSet]
 	// repulsions are the terms by which the workloads of a set keep others away, repellers each of these terms.
-	repulsions map[setKey][]placement.Affinity
+	repulsions map[workloadSetKey][]placement.Affinity
 	repellers  byLabel[repeller]
 	inventory  *inventory
 	// changes counts what has changed of all this.
@@ -39,20 +39,20 @@ type affinity struct {
 	// presences is how many there are in all sets at most, sweepAt how many repulsions there are when those of nobody are dropped.
 	presences, sweepAt int
 	// was and is are scratch space of recount.
-	was, is []*set
+	was, is []*workloadSet
 }
 
-// setKey is what the workloads of a set have in common: a selector selects them, or a placement places them, and policies have them
+// workloadSetKey is what the workloads of a set have in common: a selector selects them, or a placement places them, and policies have them
 // repel others by the same terms, if by any.
-type setKey struct {
+type workloadSetKey struct {
 	others string
 	group  types.NamespacedName
 	repels string
 }
 
-// set is the placed workloads that a term is about.
-type set struct {
-	setKey
+// workloadSet is the placed workloads that a term is about.
+type workloadSet struct {
+	workloadSetKey
 	// others is nil for the workloads of a placement.
 	others *placement.Others
 	// on is how many there are on each cluster.
@@ -63,7 +63,7 @@ type set struct {
 
 // repeller is a term by which the workloads of a set keep others away.
 type repeller struct {
-	*set
+	*workloadSet
 	term *placement.Affinity
 }
 
@@ -276,7 +276,7 @@ func (a *affinity) awaits(was, is related) (awaited bool) {
 		if o.Workload == nil || awaited {
 			continue
 		}
-		a.selecting.each(o.Labels, func(s *set) bool {
+		a.selecting.each(o.Labels, func(s *workloadSet) bool {
 			awaited = len(s.on) == 0 && s.others.Match(o.Namespace, o.Labels)
 			return !awaited
 		})
@@ -303,7 +303,7 @@ func (w *workspace) relate(o related, circles *int) {
 		for i := range o.under.Affinity {
 			if t := &o.under.Affinity[i]; t.Required && !t.Repels && *circles > 0 {
 				sets := len(a.sets)
-				if w.setOf(&t.Others); len(a.sets) > sets {
+				if w.workloadSetOf(&t.Others); len(a.sets) > sets {
 					*circles--
 				}
 			}
@@ -319,17 +319,17 @@ const maxCircles = 256
 func (w *workspace) setTerms(placements []*placement.Placement) {
 	a := &w.affinity
 	a.changes++
-	own := map[setKey]bool{}
+	own := map[workloadSetKey]bool{}
 	for _, p := range placements {
 		w.addRepulsions(p)
 		for i := range p.Repulsions {
-			own[setKey{group: p.NamespacedName(), repels: p.Repulsions[i].ID}] = true
+			own[workloadSetKey{group: p.NamespacedName(), repels: p.Repulsions[i].ID}] = true
 		}
 		for i := range p.Affinity {
-			w.setOf(&p.Affinity[i].Others)
+			w.workloadSetOf(&p.Affinity[i].Others)
 		}
 	}
-	w.removeRepulsions(func(key setKey) bool { return key.repels == "" && !own[key] })
+	w.removeRepulsions(func(key workloadSetKey) bool { return key.repels == "" && !own[key] })
 }
 
 // addRepulsions has the terms of a placement keep others away from its workloads.
@@ -338,10 +338,10 @@ func (w *workspace) addRepulsions(p *placement.Placement) {
 	if len(p.Repulsions)+len(a.repulsions) == 0 {
 		return
 	}
-	own := setKey{group: p.NamespacedName()}
+	own := workloadSetKey{group: p.NamespacedName()}
 	if len(p.Repulsions) == 0 || p.Repulsions[0].ID != "" {
 		if _, had := a.repulsions[own]; had {
-			w.removeRepulsions(func(key setKey) bool { return key == own })
+			w.removeRepulsions(func(key workloadSetKey) bool { return key == own })
 		}
 	}
 	for i := range p.Repulsions {
@@ -352,18 +352,18 @@ func (w *workspace) addRepulsions(p *placement.Placement) {
 			continue
 		}
 		if had {
-			w.removeRepulsions(func(k setKey) bool { return k == key })
+			w.removeRepulsions(func(k workloadSetKey) bool { return k == key })
 		}
 		if a.repulsions == nil {
-			a.repulsions = map[setKey][]placement.Affinity{}
+			a.repulsions = map[workloadSetKey][]placement.Affinity{}
 		}
 		if len(a.repulsions) >= a.sweepAt {
-			w.removeRepulsions(func(key setKey) bool { return key.repels != "" && len(a.sets[key].on) == 0 })
+			w.removeRepulsions(func(key workloadSetKey) bool { return key.repels != "" && len(a.sets[key].on) == 0 })
 			a.sweepAt = max(minSweep, 2*len(a.repulsions))
 		}
 		a.changes++
 		a.repulsions[key] = r.Terms
-		s := w.set(key, nil)
+		s := w.workloadSet(key, nil)
 		for i := range r.Terms {
 			a.repellers.add(&r.Terms[i].Others, repeller{s, &r.Terms[i]})
 		}
@@ -374,7 +374,7 @@ func (w *workspace) addRepulsions(p *placement.Placement) {
 const minSweep = 1024
 
 // removeRepulsions removes the repulsions with such keys.
-func (w *workspace) removeRepulsions(remove func(setKey) bool) {
+func (w *workspace) removeRepulsions(remove func(workloadSetKey) bool) {
 	a, removed := &w.affinity, false
 	for key := range a.repulsions {
 		if remove(key) {
@@ -395,28 +395,28 @@ func (w *workspace) removeRepulsions(remove func(setKey) bool) {
 	}
 }
 
-// setOf returns the set of the placed workloads that others selects.
-func (w *workspace) setOf(others *placement.Others) *set {
-	return w.set(setKey{others: others.ID()}, others)
+// workloadSetOf returns the set of the placed workloads that others selects.
+func (w *workspace) workloadSetOf(others *placement.Others) *workloadSet {
+	return w.workloadSet(workloadSetKey{others: others.ID()}, others)
 }
 
 // maxSets bounds how many sets are kept: beyond it, those of selectors are counted anew when they are needed.
 const maxSets = 4096
 
-// set returns a set, which is counted unless it exists.
-func (w *workspace) set(key setKey, others *placement.Others) *set {
+// workloadSet returns a set, which is counted unless it exists.
+func (w *workspace) workloadSet(key workloadSetKey, others *placement.Others) *workloadSet {
 	a := &w.affinity
 	if s := a.sets[key]; s != nil {
 		return s
 	}
 	if a.sets == nil {
-		a.sets = map[setKey]*set{}
+		a.sets = map[workloadSetKey]*workloadSet{}
 	}
 	if len(a.sets) >= maxSets && others != nil {
-		maps.DeleteFunc(a.sets, func(_ setKey, s *set) bool { return s.others != nil })
-		a.selecting = byLabel[*set]{}
+		maps.DeleteFunc(a.sets, func(_ workloadSetKey, s *workloadSet) bool { return s.others != nil })
+		a.selecting = byLabel[*workloadSet]{}
 	}
-	s := &set{setKey: key, others: others, on: map[string]int{}, domains: map[snapshot.TopologyKey]*presence{}}
+	s := &workloadSet{workloadSetKey: key, others: others, on: map[string]int{}, domains: map[snapshot.TopologyKey]*presence{}}
 	if key.repels == "" { // Invariant: there is a set for what a claim repels by, before there is the claim
 		for owner, claim := range w.ledger.EachClaim {
 			if s.has(owner, claim) {
@@ -431,7 +431,7 @@ func (w *workspace) set(key setKey, others *placement.Others) *set {
 }
 
 // has reports whether the owner of a claim is in the set. What is held until something is written is of no owner.
-func (s *set) has(owner capacity.Owner, c *capacity.Claim) bool {
+func (s *workloadSet) has(owner capacity.Owner, c *capacity.Claim) bool {
 	switch {
 	case c == nil || owner.Held != 0 || c.Idle:
 		return false
@@ -443,19 +443,19 @@ func (s *set) has(owner capacity.Owner, c *capacity.Claim) bool {
 }
 
 // having appends the sets that have the owner of a claim.
-func (a *affinity) having(owner capacity.Owner, c *capacity.Claim, sets []*set) []*set {
+func (a *affinity) having(owner capacity.Owner, c *capacity.Claim, sets []*workloadSet) []*workloadSet {
 	if c == nil {
 		return sets
 	}
-	if s := a.sets[setKey{group: c.Group}]; s != nil && s.has(owner, c) {
+	if s := a.sets[workloadSetKey{group: c.Group}]; s != nil && s.has(owner, c) {
 		sets = append(sets, s)
 	}
 	if c.Repels != "" {
-		if s := a.sets[setKey{group: c.Group, repels: c.Repels}]; s != nil && s.has(owner, c) {
+		if s := a.sets[workloadSetKey{group: c.Group, repels: c.Repels}]; s != nil && s.has(owner, c) {
 			sets = append(sets, s)
 		}
 	}
-	a.selecting.each(c.Labels, func(s *set) bool {
+	a.selecting.each(c.Labels, func(s *workloadSet) bool {
 		if s.has(owner, c) {
 			sets = append(sets, s)
 		}
@@ -507,7 +507,7 @@ func (w *workspace) recountAll() {
 	}
 }
 
-func (s *set) count(w *workspace, c *capacity.Claim, by int) {
+func (s *workloadSet) count(w *workspace, c *capacity.Claim, by int) {
 	for i := range c.Shares {
 		cluster := c.Shares[i].Cluster
 		if s.on[cluster] += by; s.on[cluster] == 0 {
@@ -543,7 +543,7 @@ func (p *presence) count(domain int32, by int) {
 const maxPresences = 4096
 
 // presence returns in which domains of a topology key any of a set is.
-func (w *workspace) presence(s *set, key snapshot.TopologyKey) *presence {
+func (w *workspace) presence(s *workloadSet, key snapshot.TopologyKey) *presence {
 	if p := s.domains[key]; p != nil && p.facts == w.seen.Facts() {
 		return p
 	}

@@ -56,7 +56,7 @@ func (w *workspace) attractionOf(r *Request, held *holding) *attraction {
 	}
 	rules := make([]rule, 0, len(terms))
 	for i := range terms {
-		one := w.ruleOf(&terms[i], w.setOf(&terms[i].Others), r, held)
+		one := w.ruleOf(&terms[i], w.workloadSetOf(&terms[i].Others), r, held)
 		one.first = one.nowhere && terms[i].Others.Match(r.Workload.Namespace, r.Workload.Labels)
 		rules = append(rules, one)
 	}
@@ -67,7 +67,7 @@ func (w *workspace) attractionOf(r *Request, held *holding) *attraction {
 	})
 	slices.SortFunc(repellers, repeller.compare)
 	for _, by := range repellers {
-		one := w.ruleOf(by.term, by.set, r, held)
+		one := w.ruleOf(by.term, by.workloadSet, r, held)
 		one.by = by.group
 		rules = append(rules, one)
 	}
@@ -82,7 +82,7 @@ func (w *workspace) attractionOf(r *Request, held *holding) *attraction {
 }
 
 // ruleOf returns a term for a workload, which is never its own other.
-func (w *workspace) ruleOf(t *placement.Affinity, s *set, r *Request, held *holding) rule {
+func (w *workspace) ruleOf(t *placement.Affinity, s *workloadSet, r *Request, held *holding) rule {
 	p := w.presence(s, t.Key)
 	p.lent = true
 	one := rule{Affinity: t, topology: p.topology, in: p.in, nowhere: p.inhabited == 0}
@@ -99,7 +99,7 @@ func (r *rule) inhabits(domain int32) bool {
 }
 
 // absent are the clusters of a set that do not count, one for each share there: those of the workload itself, and of what is gone.
-func (h *holding) absent(s *set, owner capacity.Owner) (clusters []string) {
+func (h *holding) absent(s *workloadSet, owner capacity.Owner) (clusters []string) {
 	if s.has(owner, h.Claim) {
 		for i := range h.Shares {
 			clusters = append(clusters, h.Shares[i].Cluster)
