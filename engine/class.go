@@ -30,7 +30,7 @@ type class struct {
 // selection is what was last selected for a class. It is valid for one generation, for a workload that holds the same.
 type selection struct {
 	generation int64
-	held       holding
+	holding    holding
 	chosen     []ranking.Key
 }
 

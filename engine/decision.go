@@ -115,7 +115,7 @@ type Decision struct {
 	class  *ranking.Class
 	// snapshot that was decided on, and what the workload itself held then, which does not count.
 	snapshot snapshot.Snapshot
-	held     holding
+	holding  holding
 	now      time.Time
 	// withheld are those of the request.
 	withheld []string

@@ -70,8 +70,8 @@ type Engine struct {
 	// fleets by the workspaces whose clusters they are. making is held to make or forget one, or a workspace.
 	making sync.Mutex
 	fleets map[logicalcluster.Name]*fleet
-	// holds counts the reservations that have been held.
-	holds atomic.Int64
+	// heldCount counts the reservations that have been held.
+	heldCount atomic.Int64
 }
 
 // New makes an engine without workspaces.

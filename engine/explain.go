@@ -152,14 +152,14 @@ func (d *Decision) Summary() string {
 // tally says how the clusters fared by the class of a tier.
 func (d *Decision) tally(c *ranking.Class, tier int) string {
 	t := c.Tally(&d.snapshot)
-	for cluster := range d.held.clusters {
+	for cluster := range d.holding.clusters {
 		if row := d.snapshot.Row(cluster); row != nil {
 			t.Swap(c.Class, row, d.withoutHeld(row), d.now)
 		}
 	}
 	if c.Placement.TolerationsEnd {
 		for _, row := range d.snapshot.Rows() {
-			if c.HasEnded(row, d.now) && d.held.index(row.Name) < 0 && d.held.gone.from(row.Name) == nil {
+			if c.HasEnded(row, d.now) && d.holding.index(row.Name) < 0 && d.holding.gone.from(row.Name) == nil {
 				t.Swap(c.Class, row, row, d.now)
 			}
 		}
@@ -280,7 +280,7 @@ func (d *Decision) row(cluster string) *snapshot.Row {
 
 func (d *Decision) withoutHeld(row *snapshot.Row) *snapshot.Row {
 	without := new(snapshot.Row)
-	if !d.held.without(row, without) {
+	if !d.holding.without(row, without) {
 		return row
 	}
 	return without

@@ -246,7 +246,7 @@ func (w *workspace) lookFor(ctx context.Context, r *Request) (one *waiter, err e
 	if err != nil {
 		return nil, err
 	}
-	one = &waiter{owner: r.owner(), name: nameOf(r.owner()), request: r, priority: r.Priority, since: r.Since, has: d.held.Claim, now: r.Now, single: d.plan == nil && len(r.Current) == 0}
+	one = &waiter{owner: r.owner(), name: nameOf(r.owner()), request: r, priority: r.Priority, since: r.Since, has: d.holding.Claim, now: r.Now, single: d.plan == nil && len(r.Current) == 0}
 	if d.Divides() {
 		one.part = r.Workload.Share(max(1, d.plan.minimum))
 		one.single = d.plan.division.Partial && d.attraction() == nil
@@ -299,8 +299,8 @@ func promisedOn(claim *capacity.Claim, cluster string) (amount capacity.Resource
 
 // promises returns what is promised to a workload on all its clusters together, before a decision and by it.
 func (d *Decision) promises() (before, now capacity.Resources) {
-	for i := range d.held.Shares {
-		before = before.Add(promisedOn(d.held.Claim, d.held.Shares[i].Cluster))
+	for i := range d.holding.Shares {
+		before = before.Add(promisedOn(d.holding.Claim, d.holding.Shares[i].Cluster))
 	}
 	for i := range d.Clusters {
 		if c := &d.Clusters[i]; !c.Expired {

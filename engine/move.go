@@ -124,7 +124,7 @@ func (w *workspace) gainful(r *Request, classes []*class, stay *Decision, f floo
 	}
 	running, better := len(into), make([]bool, w.seen.Len())
 	for tier, c := range classes[:min(len(classes), f.tier+1)] {
-		held, ranked := w.held(c, r), c.take()
+		held, ranked := w.holdingOf(c, r), c.take()
 		w.current = w.takeOut(c, ranked, r, &held)
 		for position, key := range ranked.Keys() {
 			total := c.Strategy.Total(key)
@@ -251,7 +251,7 @@ func (e *Engine) Outscored(ctx context.Context, request Request) (clusters []str
 		}
 		if err := w.withRanking(ctx, c, func(snapshot.Snapshot) error {
 			best = max(best, c.bestBut(len(of.Current), func(position int) bool { return of.runsOn(w.seen.Row(position).Name) }))
-			held := w.held(c, &of)
+			held := w.holdingOf(c, &of)
 			for k := range of.Current {
 				if name := of.Current[k].Name; i == 0 {
 					own[name] = w.scoreOn(c, &held, name)
@@ -313,7 +313,7 @@ func (d *Decision) Gain(cluster string) string {
 	}
 	text := fmt.Sprintf("scores %d", scoring.Of(row, d.asked(row), d.Weights).Total)
 	for i := range d.Clusters {
-		if c := &d.Clusters[i]; d.held.index(c.Name) < 0 {
+		if c := &d.Clusters[i]; d.holding.index(c.Name) < 0 {
 			text += fmt.Sprintf(", and %s %d", c.Name, c.Score)
 		}
 	}

@@ -195,7 +195,7 @@ func (p *plan) valueOf(c *class, key ranking.Key) int64 {
 // current for the snapshot.
 func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*placement.Placement, r *Request, s *snapshot.Snapshot, cached bool) []ranking.Key {
 	c := classes[0]
-	held := w.held(c, r)
+	held := w.holdingOf(c, r)
 	w.begin(d, c, r, s, &held, cached)
 	d.plan = newPlan(r)
 	d.plan.classes = classes

@@ -278,7 +278,7 @@ func (d *Decision) quotaLeft() string {
 	}
 	left := d.quota.clone()
 	for i := range d.Clusters {
-		if c := &d.Clusters[i]; d.held.index(c.Name) < 0 {
+		if c := &d.Clusters[i]; d.holding.index(c.Name) < 0 {
 			left.take(*c)
 		}
 	}

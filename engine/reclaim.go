@@ -207,7 +207,7 @@ func (l *lines) coming() map[string]capacity.Resources {
 		for name := range g.gave {
 			if of := l.of[name]; of != nil && held[name] == nil {
 				held[name] = map[located]bool{}
-				for owner, s := range of.held {
+				for owner, s := range of.heldShares {
 					coming[s.Cluster] = coming[s.Cluster].Add(s.Amount)
 					held[name][located{owner, s.Cluster}] = true
 				}
@@ -232,8 +232,8 @@ func (l *lines) coming() map[string]capacity.Resources {
 	return coming
 }
 
-// held has what workloads of the workspace have given up, and is still held.
-func (l *line) held(yield func(capacity.Owner, *capacity.Share) bool) {
+// heldShares has what workloads of the workspace have given up, and is still held.
+func (l *line) heldShares(yield func(capacity.Owner, *capacity.Share) bool) {
 	for owner, claim := range l.ledger.EachHeld {
 		owner.Held = 0
 		for i := range claim.Shares {
@@ -252,7 +252,7 @@ func (l *lines) borrowedBeside(of *line, by logicalcluster.Name) borrowed {
 			left[g] = left[g].Without(s.Amount)
 		}
 	}
-	for _, s := range of.held {
+	for _, s := range of.heldShares {
 		without(s)
 	}
 	for _, asked := range l.reclaiming {

@@ -87,10 +87,10 @@ func (e *Engine) Hold(workspace logicalcluster.Name, r Reservation) (Held, error
 
 // holdGivenUp holds what a workload had before a decision and has not any more, where it is asked for. The fleet is locked.
 func (w *workspace) holdGivenUp(r *Request, d *Decision, now *capacity.Claim) {
-	if !r.Hold || len(d.held.Shares) == 0 {
+	if !r.Hold || len(d.holding.Shares) == 0 {
 		return
 	}
-	for _, claim := range givenUp(d.held.Claim, now) {
+	for _, claim := range givenUp(d.holding.Claim, now) {
 		h := w.nextHeld(r.Workload.Reference)
 		w.restoreClaim(h.owner, nil, claim)
 		d.GivenUp = append(d.GivenUp, h)
@@ -198,7 +198,7 @@ func (e *Engine) Release(workspace logicalcluster.Name, ref workload.Reference) 
 
 func (w *workspace) nextHeld(ref workload.Reference) Held {
 	owner := ownerOf(ref)
-	owner.Held = w.holds.Add(1)
+	owner.Held = w.heldCount.Add(1)
 	return Held{owner}
 }
 

@@ -20,7 +20,7 @@ func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Reques
 	if r.MinGain > 0 {
 		r = w.forGainOf(c, r, s)
 	}
-	held := w.held(c, r)
+	held := w.holdingOf(c, r)
 	w.begin(d, c, r, s, &held, cached)
 	if len(r.Current) > 0 {
 		places := w.placesOf(r, &held, nil, c)
@@ -59,7 +59,7 @@ func (w *workspace) begin(d *Decision, c *class, r *Request, s *snapshot.Snapsho
 		class:        c.Class,
 		snapshot:     *s,
 		grants:       w.grants(),
-		held:         *held,
+		holding:      *held,
 		now:          r.Now,
 		withheld:     r.withheld,
 	}
@@ -100,7 +100,7 @@ func (w *workspace) selectFrom(c *class, r *Request, held *holding) ([]ranking.K
 		}
 	}
 	// A strategy of its own may look at more than the ranking, and time passes.
-	if c.last.generation == generation && c.last.held.same(held) && c.Strategy.Select == nil && !c.Placement.TolerationsEnd && r.mayAddAny() && b == nil {
+	if c.last.generation == generation && c.last.holding.same(held) && c.Strategy.Select == nil && !c.Placement.TolerationsEnd && r.mayAddAny() && b == nil {
 		return c.last.chosen, nil
 	}
 	ranked := c.take()
@@ -110,7 +110,7 @@ func (w *workspace) selectFrom(c *class, r *Request, held *holding) ([]ranking.K
 	putBack(ranked, w.current)
 	c.ranking = ranked
 	if c.last = (selection{}); r.mayAddAny() && b == nil {
-		c.last = selection{generation: generation, held: *held, chosen: chosen}
+		c.last = selection{generation: generation, holding: *held, chosen: chosen}
 	}
 	return chosen, left.rejecting(b)
 }
@@ -297,7 +297,7 @@ func (h *holding) index(cluster string) int {
 
 var nothing = holding{Claim: &capacity.Claim{}}
 
-func (w *workspace) held(c *class, r *Request) holding {
+func (w *workspace) holdingOf(c *class, r *Request) holding {
 	claim := w.ledger.Claim(r.owner())
 	gone := r.gone
 	if len(r.Instead) > 0 {
@@ -309,7 +309,7 @@ func (w *workspace) held(c *class, r *Request) holding {
 		return h
 	}
 	h := holding{Claim: claim, reports: w.reports, former: claim.UID != r.Workload.UID, gone: gone}
-	if last := &c.last.held; last.same(&h) {
+	if last := &c.last.holding; last.same(&h) {
 		return *last
 	}
 	h.counted = w.counted(claim)
@@ -344,8 +344,8 @@ func (h *holding) without(row, to *snapshot.Row) bool {
 // reserve puts a decision into the ledger, in place of what the workload held before. chosen are the keys of its clusters. It is errTaken
 // where the fleet has changed since the workspace has looked, so that the decision cannot be made any more.
 func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error {
-	group, before := r.group(), d.held.Claim
-	if len(r.Instead) == 0 && before.Group == group && before.UID == r.Workload.UID && holds(before.Shares, d.Clusters) && !w.relabelled(before, r) {
+	group, before := r.group(), d.holding.Claim
+	if len(r.Instead) == 0 && before.Group == group && before.UID == r.Workload.UID && sameShares(before.Shares, d.Clusters) && !w.relabelled(before, r) {
 		return nil
 	}
 	claim := claimOf(r, d)
@@ -417,8 +417,8 @@ func claimOf(r *Request, d *Decision) *capacity.Claim {
 // errTaken ends what was decided on a view of the fleet that is not current any more.
 var errTaken = errors.New("others have taken the room meanwhile")
 
-// holds reports whether shares are what choices reserve.
-func holds(shares []capacity.Share, choices []Choice) bool {
+// sameShares reports whether shares are what choices reserve.
+func sameShares(shares []capacity.Share, choices []Choice) bool {
 	if len(shares) != len(choices) {
 		return false
 	}

@@ -293,7 +293,7 @@ func (w *workspace) tryKeeping(d *Decision, choices *choices, c *class, r *Reque
 		return false, errNewPolicies
 	}
 	s := w.snapshotFor(c)
-	held := w.held(c, r)
+	held := w.holdingOf(c, r)
 	places := w.placesOf(r, &held, nil, c)
 	if len(places.kept) < c.Strategy.Number {
 		return false, nil
@@ -401,9 +401,9 @@ func (d *Decision) NoBetterPlace() string {
 }
 
 func (d *Decision) differs(r *Request) bool {
-	return d.held.UID != r.Workload.UID || d.held.Group != r.group() || len(d.Clusters) != len(r.Current) ||
+	return d.holding.UID != r.Workload.UID || d.holding.Group != r.group() || len(d.Clusters) != len(r.Current) ||
 		slices.ContainsFunc(d.Clusters, func(c Choice) bool {
-			had := d.held.ShareOn(c.Name)
+			had := d.holding.ShareOn(c.Name)
 			return had == nil || !had.Amount.Same(c.Reserved) ||
 				!slices.ContainsFunc(r.Current, func(current Choice) bool { return current.Name == c.Name && current.Replicas == c.Replicas })
 		})

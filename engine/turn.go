@@ -91,7 +91,7 @@ func (w *workspace) yields(r *Request, d *Decision) error {
 		if c.Expired {
 			continue
 		}
-		more, row := c.Reserved.Without(promisedOn(d.held.Claim, c.Name)), f.row(c.Name)
+		more, row := c.Reserved.Without(promisedOn(d.holding.Claim, c.Name)), f.row(c.Name)
 		if more.IsZero() || row == nil {
 			continue
 		}

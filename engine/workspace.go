@@ -52,7 +52,7 @@ type workspace struct {
 	groups   map[string]*groups
 	affinity affinity
 	// holds counts the reservations that have been held.
-	holds *atomic.Int64
+	heldCount *atomic.Int64
 	// turns counts how often the workspace is called to look at what is free.
 	turns atomic.Int64
 }
@@ -67,7 +67,7 @@ const maxViews = 4096
 
 func (e *Engine) newWorkspace(name logicalcluster.Name, own *fleet) *workspace {
 	w := &workspace{
-		name: name, options: &e.options, holds: &e.holds, judge: newJudge(),
+		name: name, options: &e.options, heldCount: &e.heldCount, judge: newJudge(),
 		own: own, fleet: own, seen: &own.rows, ledger: own.ledgers[name],
 		topologies: map[snapshot.TopologyKey]*topology{},
 		groups:     map[string]*groups{},
