@@ -333,7 +333,7 @@ func (e *Engine) workspace(name logicalcluster.Name) *workspace {
 	}
 	w := e.newWorkspace(name, own)
 	if known {
-		w.look(own, nil)
+		w.attach(own, nil)
 	}
 	e.workspaces.Store(name, w)
 	return w

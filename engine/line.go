@@ -96,9 +96,9 @@ type waiter struct {
 	// came first.
 	at            int64
 	turn, refused bool
-	// looked is the tick from which on what has become free is news to it, and blind are the clusters where all is: others came first there.
-	looked int64
-	blind  []string // in order
+	// evaluatedAt is the tick from which on it does not know what has become free, and blind are the clusters where all is: others came first there.
+	evaluatedAt int64
+	blind       []string // in order
 }
 
 func (o *waiter) isBlind(cluster string) bool {
@@ -135,15 +135,15 @@ func (e *Engine) SetLine(ctx context.Context, workspace logicalcluster.Name, wai
 		return nil, false
 	}
 	f.lines.tell(at)
-	looked := before.looked()
+	looked := before.evaluatedAt()
 	known, goesOn := f.lines.known(before)
 	f.mu.Unlock()
 	v := w.vacating(ctx)
 	now, turn := v.stand(waiting), false
 	for _, o := range now {
-		if o.at, o.looked = tick, tick; o.turn {
+		if o.at, o.evaluatedAt = tick, tick; o.turn {
 			had, again := looked[o.owner]
-			turn, o.looked = turn || !again, had
+			turn, o.evaluatedAt = turn || !again, had
 		}
 		blind = blind || len(o.blind) > 0
 	}
@@ -199,7 +199,7 @@ func (v *vacating) stand(waiting []Request) (now []*waiter) {
 		if vain && (inVain[group] == maxInLineEach || len(never) == maxInLine) {
 			continue
 		}
-		one, err := v.lookFor(v.ctx, in)
+		one, err := v.findPlace(v.ctx, in)
 		if one == nil || err != nil {
 			continue
 		}
@@ -228,9 +228,9 @@ func (v *vacating) stand(waiting []Request) (now []*waiter) {
 	return now
 }
 
-// looked are the ticks at which those of a line have looked who have a place: one that had its turn before, and did not take what was
+// evaluatedAt are the ticks at which those of a line were evaluated who have a place: one that had its turn before, and did not take what was
 // free then, keeps nobody waiting for that.
-func (l *line) looked() map[capacity.Owner]int64 {
+func (l *line) evaluatedAt() map[capacity.Owner]int64 {
 	looked := make(map[capacity.Owner]int64, len(l.waiting))
 	for _, o := range l.waiting {
 		if o.turn && !o.refused {
@@ -240,8 +240,8 @@ func (l *line) looked() map[capacity.Owner]int64 {
 	return looked
 }
 
-// lookFor looks for a place for one that waits, as it is scheduled; nil where it does not wait for more than it has.
-func (w *workspace) lookFor(ctx context.Context, r *Request) (one *waiter, err error) {
+// findPlace looks for a place for one that waits, as it is scheduled; nil where it does not wait for more than it has.
+func (w *workspace) findPlace(ctx context.Context, r *Request) (one *waiter, err error) {
 	d, err := w.decideAs(ctx, r, false)
 	if err != nil {
 		return nil, err

@@ -130,7 +130,7 @@ func (e *Engine) Share(workspace, fleet logicalcluster.Name, all []Grant) error 
 	w := e.workspace(workspace)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.look(owner.own, newGrants(all))
+	w.attach(owner.own, newGrants(all))
 	return nil
 }
 
@@ -139,7 +139,7 @@ func (w *workspace) share() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.window == nil && w.fleet == w.own {
-		w.look(w.own, nil)
+		w.attach(w.own, nil)
 	}
 }
 
@@ -149,7 +149,7 @@ func (e *Engine) Unshare(workspace logicalcluster.Name) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.fleet != w.own {
-		w.look(w.own, nil)
+		w.attach(w.own, nil)
 	}
 }
 
@@ -169,8 +169,8 @@ func (e *Engine) ReleaseAll(workspace, fleet logicalcluster.Name) (freed bool) {
 	return freed
 }
 
-// look has a workspace look at a fleet, through grants unless it is its own. The workspace is locked.
-func (w *workspace) look(f *fleet, through *grants) {
+// attach has a workspace look at a fleet, through grants unless it is its own. The workspace is locked.
+func (w *workspace) attach(f *fleet, through *grants) {
 	if before := w.fleet; before != f {
 		before.mu.Lock()
 		before.lines.dismiss(w.name)

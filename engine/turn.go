@@ -180,7 +180,7 @@ func (l *lines) front(of *line, row *snapshot.Row) front {
 	}
 	f := front{line: of, as: as}
 	for _, o := range of.waiting {
-		if o.looked >= as.grown && !o.isBlind(row.Name) {
+		if o.evaluatedAt >= as.grown && !o.isBlind(row.Name) {
 			continue
 		}
 		for _, c := range o.classes {
