@@ -35,14 +35,14 @@ type selection struct {
 }
 
 type cacheKey struct {
-	kind kind
+	kind cacheKind
 	hash uint64
 }
 
-type kind uint8
+type cacheKind uint8
 
 const (
-	classes kind = iota
+	classes cacheKind = iota
 	policyClasses
 	answers
 )
@@ -109,7 +109,7 @@ func (w *workspace) inputsDigest(r *Request) string {
 }
 
 // keep puts a value into the cache.
-func (w *workspace) keep(k kind, hash uint64, value any, bytes int) {
+func (w *workspace) keep(k cacheKind, hash uint64, value any, bytes int) {
 	for _, gone := range w.cache.Put(cacheKey{k, hash}, value, bytes+entryBytes, w.options.Now()) {
 		if c, ok := gone.(*class); ok {
 			w.evicted.Store(c)

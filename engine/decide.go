@@ -53,7 +53,7 @@ func (w *workspace) decideAs(ctx context.Context, r *Request, reserve bool) (*De
 // decideAmong decides for a request on the clusters that are not withheld from it.
 func (w *workspace) decideAmong(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
 	if r.Placement.Plans() {
-		return w.plan(ctx, r, reserve)
+		return w.decideTogether(ctx, r, reserve)
 	}
 	for {
 		// Which class the workload is of, and what the policies say of it.
@@ -79,7 +79,7 @@ func (w *workspace) decideAmong(ctx context.Context, r *Request, reserve bool) (
 		switch {
 		case errors.Is(err, errNewPolicies), errors.Is(err, errTaken):
 		case errors.Is(err, errKeptOut):
-			return w.plan(ctx, r, reserve)
+			return w.decideTogether(ctx, r, reserve)
 		case err != nil:
 			return nil, err
 		default:

@@ -8,9 +8,9 @@ import (
 	"github.com/kcp-placement/placement/engine/placement"
 )
 
-// plan decides for a workload whose clusters are chosen together: by the first fallback group that has a place for it, if there are
+// decideTogether decides for a workload whose clusters are chosen together: by the first fallback group that has a place for it, if there are
 // groups. A workload that runs stays in its group, unless it has to leave there or returns.
-func (w *workspace) plan(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
+func (w *workspace) decideTogether(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
 	groups := r.Placement.Groups
 	if len(groups) == 0 {
 		d, _, err := w.planIn(ctx, r, []*placement.Placement{r.Placement}, reserve, true)
@@ -80,7 +80,7 @@ func (w *workspace) groupAfter(ctx context.Context, r *Request, d *Decision) (gr
 	}
 	rest := *r
 	rest.Current, rest.Group, rest.Return = d.Clusters, d.Group, ""
-	next, err := w.plan(ctx, &rest, false)
+	next, err := w.decideTogether(ctx, &rest, false)
 	if err != nil || len(next.Clusters) == 0 {
 		return d.Group, err
 	}

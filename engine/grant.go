@@ -40,9 +40,9 @@ func (g *Grant) Bounds(resource string) (all []Bound) {
 		all = append(all, Bound{"quota", most})
 	}
 	if _, bounded := g.BorrowingLimit[resource]; bounded {
-		terms := g.terms()
-		terms.Quota = nil
-		all = append(all, Bound{"borrowingLimit", terms.Limit(resource)})
+		quotas := g.quotas()
+		quotas.Quota = nil
+		all = append(all, Bound{"borrowingLimit", quotas.Limit(resource)})
 	}
 	slices.SortStableFunc(all, func(a, b Bound) int { return cmp.Compare(a.Most, b.Most) })
 	return all

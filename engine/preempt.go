@@ -223,9 +223,9 @@ type preemption struct {
 type fate uint8
 
 const (
-	kept fate = iota
-	open
-	given
+	fateKept fate = iota
+	fateOpen
+	fateGiven
 )
 
 // support is what a workload needs near it: at least one of some stakes.
@@ -509,7 +509,7 @@ func (s *preemption) search(all, universe []int) {
 	}
 	clear(s.state)
 	for _, i := range all {
-		s.state[i] = open
+		s.state[i] = fateOpen
 	}
 	s.universe = universe
 	s.try(0)
@@ -535,24 +535,24 @@ func (s *preemption) try(at int) {
 		}
 		return
 	}
-	for at < len(s.universe) && s.state[s.universe[at]] != open {
+	for at < len(s.universe) && s.state[s.universe[at]] != fateOpen {
 		at++
 	}
 	if at == len(s.universe) {
 		return
 	}
 	i := s.universe[at]
-	s.state[i] = kept
+	s.state[i] = fateKept
 	rest := slices.Clone(now.stakes)
 	for _, o := range s.universe[at+1:] {
-		if s.state[o] == open {
+		if s.state[o] == fateOpen {
 			rest = append(rest, o)
 		}
 	}
 	if s.fits(rest) {
 		s.try(at + 1)
 	}
-	s.state[i] = open
+	s.state[i] = fateOpen
 	before := slices.Clone(s.state)
 	if s.give(i) {
 		s.try(at + 1)
@@ -563,16 +563,16 @@ func (s *preemption) try(at int) {
 // give gives up a stake, and those of the workloads that would be left without what they need near them. It fails where one of these
 // does not go.
 func (s *preemption) give(i int) bool {
-	if s.state[i] == given {
+	if s.state[i] == fateGiven {
 		return true
 	}
-	if s.state[i] == kept {
+	if s.state[i] == fateKept {
 		return false
 	}
-	s.state[i] = given
+	s.state[i] = fateGiven
 	for _, k := range s.supports[i] {
 		needs := &s.support[k]
-		if slices.ContainsFunc(needs.by, func(o int) bool { return s.state[o] != given }) {
+		if slices.ContainsFunc(needs.by, func(o int) bool { return s.state[o] != fateGiven }) {
 			continue
 		}
 		if needs.dependent < 0 || !s.give(needs.dependent) {
@@ -600,7 +600,7 @@ func (s *preemption) sacrificed() *sacrifice {
 	now := &sacrifice{highest: math.MinInt32}
 	last := -1
 	for i, fate := range s.state {
-		if fate != given {
+		if fate != fateGiven {
 			continue
 		}
 		now.stakes = append(now.stakes, i)

@@ -73,7 +73,7 @@ func (l *lines) guarantees(of *line, o *waiter, cluster string) bool {
 // guarantees reports whether a workspace stays within what any set guarantees to it, if it gets more on a cluster.
 func (g *grants) guarantees(claims *capacity.Ledger, cluster string, more capacity.Resources) bool {
 	for g := range g.on(cluster) {
-		if terms := g.terms(); terms.Guarantees(claims.Promised(g.Set), more) {
+		if quotas := g.quotas(); quotas.Guarantees(claims.Promised(g.Set), more) {
 			return true
 		}
 	}
@@ -98,7 +98,7 @@ func (e *Engine) Reclaimed(workspace logicalcluster.Name) (all []Victim) {
 		return nil
 	}
 	left := of.borrowed()
-	for _, g := range f.lines.claims() {
+	for _, g := range f.lines.reclaimers() {
 		granted := slices.Collect(of.grants.on(g.cluster))
 		if len(granted) == 0 || !f.isDue(g) {
 			continue
@@ -125,8 +125,8 @@ func (l *line) borrowed() borrowed {
 	all := borrowed{}
 	for i := range l.grants.all {
 		g := &l.grants.all[i]
-		terms := g.terms()
-		all[g] = terms.Borrowed(l.ledger.Promised(g.Set))
+		quotas := g.quotas()
+		all[g] = quotas.Borrowed(l.ledger.Promised(g.Set))
 	}
 	return all
 }
@@ -177,15 +177,15 @@ func (e *Engine) Reclaims(fleet logicalcluster.Name) (all []Reclaim) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, g := range f.lines.claims() {
+	for _, g := range f.lines.reclaimers() {
 		of := workload.Reference{APIVersion: g.owner.APIVersion, Kind: g.owner.Kind, Namespace: g.owner.Namespace, Name: g.owner.Name}
 		all = append(all, Reclaim{Workspace: g.of, Workload: of, Cluster: g.cluster, Victims: g.victims})
 	}
 	return all
 }
 
-// claims are those for whom others are to give up something, the one that has waited longest first.
-func (l *lines) claims() []*gathering {
+// reclaimers are those for whom others are to give up something, the one that has waited longest first.
+func (l *lines) reclaimers() []*gathering {
 	return slices.SortedFunc(maps.Values(l.reclaiming), (*gathering).compare)
 }
 

@@ -88,8 +88,8 @@ func (g *grants) quotas() []capacity.Quota {
 	return all
 }
 
-func (g *Grant) terms() fairness.Terms {
-	t := fairness.Terms{Quota: g.Quota, BorrowingLimit: g.BorrowingLimit, Weight: g.Weight}
+func (g *Grant) quotas() fairness.Quotas {
+	t := fairness.Quotas{Quota: g.Quota, BorrowingLimit: g.BorrowingLimit, Weight: g.Weight}
 	for name, amount := range g.Guaranteed {
 		t.Guaranteed = t.Guaranteed.Add(capacity.Of(name, amount))
 	}
@@ -98,8 +98,8 @@ func (g *Grant) terms() fairness.Terms {
 
 // Most is the most of a resource that may ever be promised on one cluster by the grant, math.MaxInt64 where that is not bounded.
 func (g *Grant) Most(resource string) int64 {
-	terms := g.terms()
-	most := terms.Limit(resource)
+	quotas := g.quotas()
+	most := quotas.Limit(resource)
 	if each, bounded := g.ClusterQuota[resource]; bounded {
 		most = min(most, each)
 	}
@@ -108,12 +108,12 @@ func (g *Grant) Most(resource string) int64 {
 
 // limits are the most that the workspace may be promised, by quota and by what it may borrow.
 func (g *Grant) limits() map[string]int64 {
-	terms, limits := g.terms(), maps.Clone(g.Quota)
+	quotas, limits := g.quotas(), maps.Clone(g.Quota)
 	for name := range g.BorrowingLimit {
 		if limits == nil {
 			limits = map[string]int64{}
 		}
-		limits[name] = terms.Limit(name)
+		limits[name] = quotas.Limit(name)
 	}
 	return limits
 }

@@ -217,8 +217,8 @@ func (l *lines) claimant(of *line, cluster string, more capacity.Resources, prio
 	me := fairness.Claimant{Priority: priority, Since: since, Line: of.came, Workload: name}
 	var first *fairness.Claimant
 	for g := range of.grants.on(cluster) {
-		terms, promised, by := g.terms(), of.ledger.Promised(g.Set), me
-		by.Share, by.Guaranteed = fairness.DominantShare(promised, l.total(of, g), g.Weight), terms.Guarantees(promised, more)
+		quotas, promised, by := g.quotas(), of.ledger.Promised(g.Set), me
+		by.Share, by.Guaranteed = fairness.DominantShare(promised, l.total(of, g), g.Weight), quotas.Guarantees(promised, more)
 		if first == nil || by.Compare(first) < 0 {
 			first = &by
 		}

@@ -163,7 +163,7 @@ func TestOrder(t *testing.T) {
 func TestTerms(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		bounds := rapid.MapOf(rapid.SampledFrom([]string{"cpu", "memory", "nvidia.com/gpu"}), amounts)
-		terms := fairness.Terms{Quota: bounds.Draw(t, "quota"), Guaranteed: resources.Draw(t, "guaranteed"), BorrowingLimit: bounds.Draw(t, "borrowing limit")}
+		terms := fairness.Quotas{Quota: bounds.Draw(t, "quota"), Guaranteed: resources.Draw(t, "guaranteed"), BorrowingLimit: bounds.Draw(t, "borrowing limit")}
 		promised, asked := resources.Draw(t, "promised"), resources.Draw(t, "asked")
 		exact := func(n int64) *big.Int { return big.NewInt(n) }
 		guarantees := true

@@ -6,8 +6,8 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// Terms are what a workspace may have of a set.
-type Terms struct {
+// Quotas are what a workspace may have of a set.
+type Quotas struct {
 	// Quota is the most that it may be promised, by resource; of one that is left out, any amount.
 	Quota map[string]int64
 	// Guaranteed is its own: others may borrow it, and give it back.
@@ -19,7 +19,7 @@ type Terms struct {
 }
 
 // Limit is the most of a resource that the workspace may be promised, math.MaxInt64 where that is not bounded.
-func (t *Terms) Limit(resource string) int64 {
+func (t *Quotas) Limit(resource string) int64 {
 	limit := int64(math.MaxInt64)
 	if quota, bounded := t.Quota[resource]; bounded {
 		limit = quota
@@ -33,12 +33,12 @@ func (t *Terms) Limit(resource string) int64 {
 }
 
 // Borrowed is what of the amounts that the workspace is promised is beyond what it is guaranteed.
-func (t *Terms) Borrowed(promised capacity.Resources) capacity.Resources {
+func (t *Quotas) Borrowed(promised capacity.Resources) capacity.Resources {
 	return promised.Without(t.Guaranteed)
 }
 
 // Guarantees reports whether the workspace, which is promised so much, stays within what it is guaranteed of all that is asked for.
-func (t *Terms) Guarantees(promised, asked capacity.Resources) bool {
+func (t *Quotas) Guarantees(promised, asked capacity.Resources) bool {
 	for name, amount := range asked.Each {
 		if amount > 0 && amount > t.Guaranteed.Get(name)-promised.Get(name) {
 			return false
