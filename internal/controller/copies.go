@@ -91,7 +91,7 @@ func (w *workspace) updateCopy(ctx context.Context, slice *v1alpha1.PlacementDec
 	wait := time.Duration(0)
 	spoilt := c.object != nil && c.of == slice.ResourceVersion
 	if spoilt {
-		wait = c.at.Add(tellEvery).Sub(now) // however often it is edited
+		wait = c.at.Add(reportEvery).Sub(now) // however often it is edited
 	}
 	if c.failure != nil {
 		wait = max(wait, c.failure.retryAt.Sub(now))

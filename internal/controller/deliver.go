@@ -212,7 +212,7 @@ func (d *deliverer) deliver(ctx context.Context) (r result) {
 	}
 	done := d.Deliver(ctx, round, d.works.shown(d.name))
 	d.rendering.forget()
-	d.tellDenied(binding, round, done)
+	d.reportDenied(binding, round, done)
 	before := d.result.Swap(done)
 	if before == nil || before.Unsure != done.Unsure || done.Vanished ||
 		!equality.Semantic.DeepEqual(before.Problems, done.Problems) || !maps.Equal(before.Clusters, done.Clusters) {

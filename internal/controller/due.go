@@ -148,7 +148,7 @@ func (p *pass) gather(o *cacheView) []*workItem {
 // countAnew has all workloads be due, and begins their tallies.
 func (p *pass) countAnew() {
 	for _, s := range p.placements {
-		s.tally, s.items, s.told = tally{}, map[*workItem]bool{}, statusBasis{}
+		s.tally, s.items, s.basis = tally{}, map[*workItem]bool{}, statusBasis{}
 	}
 	for key := range p.store.records {
 		p.index.get(key)

@@ -37,7 +37,7 @@ type effect struct {
 // policies say in vain comes after what the placement does.
 func (w *workspace) lintPlacements(placements []*placementState) {
 	last := w.effects
-	w.effects = effects{w.facts, w.linted.told, make(map[types.UID]effect, len(placements))}
+	w.effects = effects{w.facts, w.linted.messages, make(map[types.UID]effect, len(placements))}
 	stale := last.facts != w.effects.facts || !slices.Equal(last.policies, w.effects.policies)
 	var linter *lint.Workspace
 	for _, p := range placements {
@@ -51,7 +51,7 @@ func (w *workspace) lintPlacements(placements []*placementState) {
 				linter = w.linter()
 			}
 			findings := linter.Placement(p.object)
-			known = effect{digest: p.placement.Digest, annotations: p.object.Annotations, findings: findings, condition: effective(findings, w.linted.told)}
+			known = effect{digest: p.placement.Digest, annotations: p.object.Annotations, findings: findings, condition: effective(findings, w.linted.messages)}
 		}
 		w.effects.of[p.object.UID], p.effective = known, cmp.Or(known.scheduled, known.condition)
 	}
@@ -82,7 +82,7 @@ func (w *workspace) lintScheduled(placements []*placementState) {
 			for _, digest := range slices.Sorted(maps.Keys(under)) {
 				all = append(all, under[digest]...)
 			}
-			known.under, known.scheduled = under, effective(all, w.linted.told)
+			known.under, known.scheduled = under, effective(all, w.linted.messages)
 			w.effects.of[p.object.UID] = known
 		}
 		p.effective = known.scheduled

@@ -336,8 +336,8 @@ func (f *fleets) notOpen(name logicalcluster.Name) error {
 	return nil
 }
 
-// tellWaiting has the workspace of a fleet know how many workloads of another one wait.
-func (f *fleets) tellWaiting(of, fleet logicalcluster.Name, waiting int) {
+// reportWaiting has the workspace of a fleet know how many workloads of another one wait.
+func (f *fleets) reportWaiting(of, fleet logicalcluster.Name, waiting int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.waiting[of] = waiting; waiting == 0 {

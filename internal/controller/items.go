@@ -55,7 +55,7 @@ type workItem struct {
 	// supposed is what would be decided on it, while its placement is suspended.
 	supposed *supposed
 	// unreadable is the error that was told of an object that cannot be decoded, by UID.
-	unreadable toldUnreadable
+	unreadable unreadableReport
 	// err is why it could not be decided on when it was last looked at.
 	err error
 
@@ -91,7 +91,7 @@ type workItem struct {
 	lacks, unowned, idle bool
 }
 
-type toldUnreadable struct {
+type unreadableReport struct {
 	uid types.UID
 	why string
 }

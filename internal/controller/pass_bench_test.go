@@ -97,7 +97,7 @@ func (d *delivered) atRest() {
 		d.writes, d.events = nil, nil
 		d.pass()
 		d.show()
-		d.sleep(tellEvery + countsEvery + placedEvery)
+		d.sleep(reportEvery + countsEvery + placedEvery)
 		if d.pass(); len(d.writes) == 0 {
 			return
 		}
@@ -170,7 +170,7 @@ func BenchmarkPass(b *testing.B) {
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
 				b.StopTimer()
-				d.sleep(tellEvery + countsEvery + placedEvery) // nothing waits for others
+				d.sleep(reportEvery + countsEvery + placedEvery) // nothing waits for others
 				d.show()
 				bench.change(d, n)
 				b.StartTimer()

@@ -33,8 +33,8 @@ type paths struct {
 
 	mu    sync.Mutex
 	found map[string]*atPath
-	// told is when changed was called last.
-	told time.Time
+	// notified is when changed was called last.
+	notified time.Time
 }
 
 // pathAsked is a path that a workspace asks for.
@@ -62,8 +62,8 @@ const (
 	pathsKept = time.Hour
 	// pathsPerSecond is how many are read at most, whatever workspaces name.
 	pathsPerSecond, concurrentPaths = 50, 4
-	// pathsToldEvery is how often changed is called at most: many workspaces look at their sets and bindings anew then.
-	pathsToldEvery = time.Second
+	// pathsNotifyEvery is how often changed is called at most: many workspaces look at their sets and bindings anew then.
+	pathsNotifyEvery = time.Second
 )
 
 // errPathUntried and errPathUnread are why it is not known yet what is at a path: nobody has tried to read it, or that has failed.
@@ -193,7 +193,7 @@ func (p *paths) run(ctx context.Context) {
 					return
 				}
 				if asked == (pathAsked{}) {
-					p.tell()
+					p.notify()
 				} else {
 					p.follow(ctx, asked)
 				}
@@ -204,12 +204,12 @@ func (p *paths) run(ctx context.Context) {
 	reading.Wait()
 }
 
-// tell calls changed, at once or when pathsToldEvery is over.
-func (p *paths) tell() {
+// notify calls changed, at once or when pathsNotifyEvery is over.
+func (p *paths) notify() {
 	p.mu.Lock()
-	wait := p.told.Add(pathsToldEvery).Sub(p.now())
+	wait := p.notified.Add(pathsNotifyEvery).Sub(p.now())
 	if wait <= 0 {
-		p.told = p.now()
+		p.notified = p.now()
 	}
 	p.mu.Unlock()
 	if wait > 0 {
@@ -249,7 +249,7 @@ func (p *paths) failed(at *atPath) {
 	}
 	p.mu.Unlock()
 	if first {
-		p.tell()
+		p.notify()
 	}
 }
 
@@ -288,6 +288,6 @@ func (p *paths) follow(ctx context.Context, asked pathAsked) {
 		p.queue.AddAfter(asked, pathsEvery)
 	}
 	if changed {
-		p.tell()
+		p.notify()
 	}
 }

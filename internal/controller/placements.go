@@ -43,8 +43,8 @@ type placementState struct {
 	unrelated []string
 	// suspension is why nothing is decided on its workloads, nil where it is not suspended.
 	suspension *suspension
-	// told is what its status was made of that says all.
-	told statusBasis
+	// basis is what its status was made of that says all.
+	basis statusBasis
 	// candidate is set while the shadow policies decide for it, in a rollout.
 	candidate bool
 	// visible says whether all workloads that it can select can be seen.

@@ -80,8 +80,8 @@ type linted struct {
 	facts    uint64
 	probes   []policy.Probe
 	findings []lint.Finding
-	// told are the findings as conditions have them.
-	told []string
+	// messages are the findings as conditions have them.
+	messages []string
 }
 
 // lintPolicies looks for what the policies in force say in vain, when they or the facts of clusters have changed.
@@ -101,9 +101,9 @@ func (w *workspace) lintPolicies(ctx context.Context, set *policy.Set) {
 		clusters = append(clusters, row.Cluster)
 	}
 	checked := lint.Policies{Set: set, Kinds: w.table.References(), Probes: w.linted.probes, Fleet: lint.NewFleet(clusters)}
-	w.linted.set, w.linted.facts, w.linted.findings, w.linted.told = set, w.facts, checked.Find(), nil
+	w.linted.set, w.linted.facts, w.linted.findings, w.linted.messages = set, w.facts, checked.Find(), nil
 	for _, f := range w.linted.findings {
-		w.linted.told = append(w.linted.told, fmt.Sprintf("%s:%d:%d: %s", f.Object, f.Line, f.Column, f.Message))
+		w.linted.messages = append(w.linted.messages, fmt.Sprintf("%s:%d:%d: %s", f.Object, f.Line, f.Column, f.Message))
 	}
 }
 
@@ -285,8 +285,8 @@ func (e *policyError) String() string {
 
 // policyWarnings is a message about what the policies in force say in vain; empty if nothing.
 func (w *workspace) policyWarnings() string {
-	if len(w.linted.told) == 0 {
+	if len(w.linted.messages) == 0 {
 		return ""
 	}
-	return shorten("In force, and in part without effect or faulty: " + examples(w.linted.told))
+	return shorten("In force, and in part without effect or faulty: " + examples(w.linted.messages))
 }

@@ -86,7 +86,7 @@ func (w *workspace) writeSlices(ctx context.Context, states map[types.Namespaced
 	}
 	before, failures := w.writeFailures, map[types.NamespacedName]*writeFailure{}
 	w.writeFailures = failures
-	w.store.tellDue(w.now())
+	w.store.reportDue(w.now())
 	pending := w.store.pending()
 	for _, sl := range pending {
 		if f := before[sl.name]; f != nil && w.now().Before(f.retryAt) {
@@ -115,7 +115,7 @@ func (w *workspace) writeSlices(ctx context.Context, states map[types.Namespaced
 		r.within(failures[sl.name].backOff)
 		return true
 	})
-	if wait := w.store.tellDue(w.now()); wait > 0 { // what has been written for another reason tells all
+	if wait := w.store.reportDue(w.now()); wait > 0 { // what has been written for another reason tells all
 		r.within(wait)
 	}
 }

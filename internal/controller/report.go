@@ -17,13 +17,13 @@ import (
 func (p *pass) report(ctx context.Context, item *workItem) {
 	object, a := item.object, account{to: item.owner, owned: true, elsewhere: item.others}
 	if object.err != nil {
-		told := toldUnreadable{object.UID, object.err.Error()}
-		if item.unreadable != told {
-			p.event(object, corev1.EventTypeWarning, "InvalidWorkload", told.why)
+		report := unreadableReport{object.UID, object.err.Error()}
+		if item.unreadable != report {
+			p.event(object, corev1.EventTypeWarning, "InvalidWorkload", report.why)
 		}
-		item.unreadable = told
+		item.unreadable = report
 	} else {
-		item.unreadable = toldUnreadable{}
+		item.unreadable = unreadableReport{}
 	}
 	if item.deferred {
 		item.reason, item.err = item.attempt.message, item.before.err
@@ -96,7 +96,7 @@ func (p *pass) asked(ctx context.Context, item *workItem, a *account) *placement
 
 func (p *pass) reportPlaced(ctx context.Context, item *workItem, a *account) {
 	a.placed, a.clusters = true, item.clusters()
-	p.result.do(func() { a.delivery = p.tellDelivery(item) })
+	p.result.do(func() { a.delivery = p.reportDelivery(item) })
 	switch {
 	case item.attempt.message == "":
 	case item.stored.WaitingReplicas > 0:

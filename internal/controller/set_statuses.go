@@ -381,7 +381,7 @@ func (w *workspace) updateSharing(ctx context.Context, o *cacheView, r *result) 
 	s := &w.sharing
 	if w.host != nil && s.waited != w.waitingNow() {
 		s.waited = w.waitingNow()
-		w.fleets.tellWaiting(w.name, w.host.name, s.waited)
+		w.fleets.reportWaiting(w.name, w.host.name, s.waited)
 	}
 	if w.fleets == nil || len(o.sets)+len(o.setBindings) == 0 {
 		w.metrics.accounts.put(w.name, nil)

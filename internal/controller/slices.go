@@ -39,8 +39,8 @@ type slice struct {
 	current, durable map[workloadKey]*entry
 	// changed is set while they may differ, unfit while written has two decisions on a workload, or some that cannot be read.
 	changed, unfit bool
-	// untold is set while written does not say how workloads fare, telling once it is written for that.
-	untold, telling bool
+	// unreported is set while written does not say how workloads fare, reporting once it is written for that.
+	unreported, reporting bool
 	// decisions and bytes count the workloads with a decision that is current or durable, and the larger one of both: what is
 	// durable may have to stay until another slice is written.
 	decisions, bytes int
@@ -245,7 +245,7 @@ func (s *store) unconfirmed() bool {
 
 // pending returns the slices that may not be as they should be, by name.
 func (s *store) pending() []*slice {
-	return slices.DeleteFunc(s.sorted(), func(sl *slice) bool { return !sl.changed && !sl.unfit && !sl.telling && sl.describesOwner() })
+	return slices.DeleteFunc(s.sorted(), func(sl *slice) bool { return !sl.changed && !sl.unfit && !sl.reporting && sl.describesOwner() })
 }
 
 // flush calls write for the slices that are not as they should be, until it returns false. What is written is recorded by
@@ -290,7 +290,7 @@ func (s *store) content(sl *slice) (content map[workloadKey]*entry, gains, waits
 
 // holds says whether a slice is written with content, as it should be. A slice without decisions is to be deleted.
 func (sl *slice) holds(content map[workloadKey]*entry) bool {
-	return maps.Equal(content, sl.durable) && !sl.unfit && !sl.telling && sl.describesOwner() && len(content) > 0
+	return maps.Equal(content, sl.durable) && !sl.unfit && !sl.reporting && sl.describesOwner() && len(content) > 0
 }
 
 // wrote records what a slice durably holds now; nil is a slice that is gone.
@@ -315,7 +315,7 @@ func (s *store) wrote(sl *slice, written *v1alpha1.PlacementDecision, content ma
 		}
 	}
 	sl.written, sl.since, sl.shown, sl.durable = written, now, false, content
-	sl.changed, sl.unfit, sl.untold, sl.telling = !maps.Equal(content, sl.current), false, false, false
+	sl.changed, sl.unfit, sl.unreported, sl.reporting = !maps.Equal(content, sl.current), false, false, false
 	sl.decisions, sl.bytes = len(content), 0
 	for _, e := range content {
 		sl.bytes += e.bytes

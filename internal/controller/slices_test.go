@@ -63,12 +63,12 @@ func (s *sliceServer) load() *store {
 func (s *sliceServer) publish(st *store, fails func() (before, after bool)) bool {
 	for key, r := range st.records {
 		made, durable := r.current, st.published(key)
-		if st.tell(key, s.told[key]); r.current != made || st.published(key) != durable {
+		if st.setDelivery(key, s.told[key]); r.current != made || st.published(key) != durable {
 			s.Fatalf("what is told of %s makes another decision", key.name)
 		}
 	}
 	st.assign()
-	st.tellDue(s.now)
+	st.reportDue(s.now)
 	return st.flush(st.pending(), func(sl *slice, content map[workloadKey]*entry) bool {
 		before, after := fails()
 		if before {
@@ -182,7 +182,7 @@ func TestSlices(t *testing.T) {
 			},
 		})
 		publish(never)
-		server.now = server.now.Add(tellEvery + v1alpha1.MaxDecisionsPerSlice*tellEach)
+		server.now = server.now.Add(reportEvery + v1alpha1.MaxDecisionsPerSlice*reportEach)
 		publish(never)
 		got := map[workloadKey]types.NamespacedName{}
 		for _, object := range server.stored {

@@ -84,7 +84,7 @@ func (w *workspace) updateStatus(ctx context.Context, placements []*placementSta
 		if first, waits := p.next(); waits {
 			says.ahead = ahead(first, placements)
 		}
-		if p.told == says {
+		if p.basis == says {
 			continue
 		}
 		updated := current.DeepCopy()
@@ -94,7 +94,7 @@ func (w *workspace) updateStatus(ctx context.Context, placements []*placementSta
 		}
 		only := updated.DeepCopy()
 		if keepEstimates(current.Status.Queue, only.Status.Queue); equality.Semantic.DeepEqual(current.Status, only.Status) {
-			p.told = says
+			p.basis = says
 			continue
 		}
 		if wait := last.at.Add(countsEvery).Sub(w.now()); wait > 0 && !turned(current.Status, updated.Status) {

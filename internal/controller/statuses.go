@@ -34,8 +34,8 @@ func (d *deliverer) report(round *delivery.Round, done *delivery.Result, r *resu
 	}
 }
 
-// tellDenied tells of workloads whose status and finalizer the workspace does not let the controller write.
-func (d *deliverer) tellDenied(binding *apisv1alpha2.APIBinding, round *delivery.Round, done *delivery.Result) {
+// reportDenied tells of workloads whose status and finalizer the workspace does not let the controller write.
+func (d *deliverer) reportDenied(binding *apisv1alpha2.APIBinding, round *delivery.Round, done *delivery.Result) {
 	resources := make([]schema.GroupVersionResource, len(d.endpoint.kinds))
 	for i, kind := range d.endpoint.kinds {
 		resources[i] = kind.GroupVersionResource

@@ -36,11 +36,11 @@ type store struct {
 	deliveries map[workloadKey]map[string]v1alpha1.ClusterDelivery
 }
 
-// tellEvery is the least time between two writes of a slice for the sake of what is told of delivery alone. tellEach is added for each
+// reportEvery is the least time between two writes of a slice for the sake of what is told of delivery alone. reportEach is added for each
 // cluster that a workload of the slice is on its way to: in a burst, one write tells of many.
 const (
-	tellEvery = 2 * time.Second
-	tellEach  = 100 * time.Millisecond
+	reportEvery = 2 * time.Second
+	reportEach  = 100 * time.Millisecond
 )
 
 // workloadRecord is all that is known of one workload.
@@ -90,15 +90,15 @@ func newStore(written []*v1alpha1.PlacementDecision, now time.Time, limits slice
 		content := make(map[workloadKey]*entry, len(object.Decisions))
 		for _, d := range object.Decisions {
 			key := keyIn(object.Namespace, d.Workload)
-			d, told := withoutDelivery(d)
+			d, reports := withoutDelivery(d)
 			e := newEntry(sl.placement, d)
 			e.slice, content[key] = sl, e
 			r := s.record(key)
 			if r.current == nil || later(object, d, r.current) {
 				s.setCurrent(key, r, e)
 				delete(s.deliveries, key)
-				if len(told) > 0 {
-					s.deliveries[key] = told
+				if len(reports) > 0 {
+					s.deliveries[key] = reports
 				}
 			}
 		}
@@ -277,28 +277,28 @@ func (s *store) put(key workloadKey, placement types.NamespacedName, decision v1
 	s.unassigned = append(s.unassigned, key)
 }
 
-// tell says how a workload fares on its clusters.
-func (s *store) tell(key workloadKey, told map[string]v1alpha1.ClusterDelivery) {
+// setDelivery says how a workload fares on its clusters.
+func (s *store) setDelivery(key workloadKey, reports map[string]v1alpha1.ClusterDelivery) {
 	r := s.records[key]
-	if r == nil || r.current == nil || maps.Equal(s.deliveries[key], told) {
+	if r == nil || r.current == nil || maps.Equal(s.deliveries[key], reports) {
 		return
 	}
-	if delete(s.deliveries, key); len(told) > 0 {
-		s.deliveries[key] = told
+	if delete(s.deliveries, key); len(reports) > 0 {
+		s.deliveries[key] = reports
 	}
 	if r.current.slice != nil {
-		r.current.slice.untold = true
+		r.current.slice.unreported = true
 	}
 }
 
-// tellDue marks the slices that are to be written for what is told, and returns when the next one is due; 0 is never.
-func (s *store) tellDue(now time.Time) (wait time.Duration) {
+// reportDue marks the slices that are to be written for what is told, and returns when the next one is due; 0 is never.
+func (s *store) reportDue(now time.Time) (wait time.Duration) {
 	for _, sl := range s.slices {
-		if sl.telling = false; !sl.untold {
+		if sl.reporting = false; !sl.unreported {
 			continue
 		}
-		left := sl.since.Add(tellEvery + time.Duration(s.underWay(sl))*tellEach).Sub(now)
-		if sl.telling = left <= 0; left > 0 && (wait == 0 || left < wait) {
+		left := sl.since.Add(reportEvery + time.Duration(s.underWay(sl))*reportEach).Sub(now)
+		if sl.reporting = left <= 0; left > 0 && (wait == 0 || left < wait) {
 			wait = left
 		}
 	}
@@ -319,30 +319,30 @@ func (s *store) underWay(sl *slice) (n int) {
 
 // withoutDelivery takes out of a decision what it tells of delivery.
 func withoutDelivery(d v1alpha1.WorkloadDecision) (v1alpha1.WorkloadDecision, map[string]v1alpha1.ClusterDelivery) {
-	told := map[string]v1alpha1.ClusterDelivery{}
+	reports := map[string]v1alpha1.ClusterDelivery{}
 	for _, c := range d.Clusters {
 		if c.Delivery != nil {
-			told[c.Name] = *c.Delivery
+			reports[c.Name] = *c.Delivery
 		}
 	}
-	if len(told) == 0 {
+	if len(reports) == 0 {
 		return d, nil
 	}
 	d.Clusters = slices.Clone(d.Clusters)
 	for i := range d.Clusters {
 		d.Clusters[i].Delivery = nil
 	}
-	return d, told
+	return d, reports
 }
 
 // withDelivery puts into a decision what is told of delivery.
-func withDelivery(d v1alpha1.WorkloadDecision, told map[string]v1alpha1.ClusterDelivery) v1alpha1.WorkloadDecision {
-	if len(told) == 0 {
+func withDelivery(d v1alpha1.WorkloadDecision, reports map[string]v1alpha1.ClusterDelivery) v1alpha1.WorkloadDecision {
+	if len(reports) == 0 {
 		return d
 	}
 	d.Clusters = slices.Clone(d.Clusters)
 	for i := range d.Clusters {
-		if delivery, found := told[d.Clusters[i].Name]; found {
+		if delivery, found := reports[d.Clusters[i].Name]; found {
 			d.Clusters[i].Delivery = &delivery
 		}
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/kcp-placement/placement/internal/delivery"
 )
 
-// maxTold bounds the messages about one workload in its decision, in bytes: a slice has a hundred decisions.
-const maxTold = 2048
+// maxReported bounds the messages about one workload in its decision, in bytes: a slice has a hundred decisions.
+const maxReported = 2048
 
 // deliveryReport is how the workloads of a placement fare that are delivered.
 type deliveryReport struct {
@@ -49,10 +49,10 @@ func (d *deliveryReport) count(item *workItem, sign int) {
 	d.delivering += sign
 }
 
-// tellDelivery says in the decision on a workload, and to its placement, how it fares where it is delivered.
-func (p *pass) tellDelivery(item *workItem) (a deliveryAccount) {
+// reportDelivery says in the decision on a workload, and to its placement, how it fares where it is delivered.
+func (p *pass) reportDelivery(item *workItem) (a deliveryAccount) {
 	if p.handOver == nil {
-		p.store.tell(item.key, nil)
+		p.store.setDelivery(item.key, nil)
 		return a
 	}
 	if p.clustersDelivering == nil {
@@ -65,7 +65,7 @@ func (p *pass) tellDelivery(item *workItem) (a deliveryAccount) {
 		Assignment: &delivery.Assignment{Source: item.object.source, State: delivery.Decided, Placement: item.owner.object},
 		Copies:     p.copies.Of(item.object.UID), Clusters: p.clustersDelivering, Problems: p.problems[item.object.UID],
 	}
-	told, ready, room := map[string]v1alpha1.ClusterDelivery{}, true, maxTold
+	reports, ready, room := map[string]v1alpha1.ClusterDelivery{}, true, maxReported
 	for _, c := range item.stored.Clusters {
 		t := delivery.Target{Cluster: c.Name, Replicas: c.Replicas}
 		d := r.On(t)
@@ -75,11 +75,11 @@ func (p *pass) tellDelivery(item *workItem) (a deliveryAccount) {
 		if room -= len(d.Message); room < 0 {
 			d.Message = ""
 		}
-		told[c.Name], ready = *d, ready && r.Ready(t)
+		reports[c.Name], ready = *d, ready && r.Ready(t)
 		r.Targets = append(r.Targets, t)
 	}
-	p.store.tell(item.key, told)
-	if len(told) == 0 {
+	p.store.setDelivery(item.key, reports)
+	if len(reports) == 0 {
 		return a
 	}
 	slices.SortFunc(r.Targets, func(a, b delivery.Target) int { return strings.Compare(a.Cluster, b.Cluster) })
@@ -184,7 +184,7 @@ func (w *workspace) carriedOut(shown *v1alpha1.ClusterRegistration) *conditionsv
 	progress.Behind, progress.Removing, progress.Wrong = progress.Behind+kept.Behind, progress.Removing+kept.Removing, slices.Concat(progress.Wrong, kept.Wrong)
 	var wrong []string
 	for _, m := range progress.Wrong[:min(len(progress.Wrong), maxExamples)] {
-		wrong = append(wrong, delivery.Clean(fmt.Sprintf("%s %s/%s: %s", m.Kind, m.Namespace, m.Name, m.Message), maxTold))
+		wrong = append(wrong, delivery.Clean(fmt.Sprintf("%s %s/%s: %s", m.Kind, m.Namespace, m.Name, m.Message), maxReported))
 	}
 	fault := func(reason, format string, args ...any) *conditionsv1alpha1.Condition {
 		return conditions.FalseCondition(v1alpha1.DeliveredCondition, reason, conditionsv1alpha1.ConditionSeverityWarning, "%s", shorten(fmt.Sprintf(format, args...)))

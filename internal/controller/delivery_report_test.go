@@ -93,7 +93,7 @@ func TestDecisionsTellOfDelivery(t *testing.T) {
 		t.Errorf("written %d times in three seconds: %v", slices, d.writes)
 	}
 	d.says(v1alpha1.HealthCurrent, "")
-	d.later(tellEvery)
+	d.later(reportEvery)
 	if got := d.told(); got != "a Current" {
 		t.Errorf("told %q", got)
 	}
@@ -224,8 +224,8 @@ func TestToldSurvivesTheStore(t *testing.T) {
 	if err := json.Unmarshal([]byte(`{"clusters": [{"name": "a", "delivery": {"health": "Current"}}, {"name": "b"}]}`), &d); err != nil {
 		t.Fatal(err)
 	}
-	decision, told := withoutDelivery(d)
-	if decision.Clusters[0].Delivery != nil || d.Clusters[0].Delivery == nil || !reflect.DeepEqual(withDelivery(decision, told), d) {
-		t.Errorf("%v and %v of %v", decision, told, d)
+	decision, reports := withoutDelivery(d)
+	if decision.Clusters[0].Delivery != nil || d.Clusters[0].Delivery == nil || !reflect.DeepEqual(withDelivery(decision, reports), d) {
+		t.Errorf("%v and %v of %v", decision, reports, d)
 	}
 }
