@@ -28,7 +28,7 @@ type placementConfig struct {
 func (w *workspace) followConfig(ctx context.Context, o *cacheView, r *result) {
 	if o.config == nil && w.config.object != nil {
 		name := types.NamespacedName{Name: v1alpha1.PlacementConfigName}
-		there, err := w.there(ctx, configResource, []types.NamespacedName{name})
+		there, err := w.liveUIDs(ctx, configResource, []types.NamespacedName{name})
 		if err != nil {
 			r.fail(fmt.Errorf("looking for the PlacementConfig, which is not shown any more: %w", err))
 		}

@@ -380,7 +380,7 @@ func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (r
 		return r // its binding is about to be shown
 	case bound == nil:
 		// Its workloads may still be shown: what a claim shows does not vanish with the binding.
-		if there, err := e.there(ctx, name, bindingResource, []types.NamespacedName{{Name: f.boundBy}}); len(there) == 0 && (err == nil || apierrors.IsForbidden(err)) {
+		if there, err := e.liveUIDs(ctx, name, bindingResource, []types.NamespacedName{{Name: f.boundBy}}); len(there) == 0 && (err == nil || apierrors.IsForbidden(err)) {
 			c.forget(name, f)
 		} else {
 			r.within(confirmWithin)
@@ -389,11 +389,11 @@ func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (r
 	case bound.DeletionTimestamp != nil:
 		return r // kcp deletes all objects of the API in it: nothing is decided or written on what is left
 	}
-	host, grants := c.fleets.look(name, &view, f.state())
+	host, grants := c.fleets.fleetFor(name, &view, f.state())
 	if f != nil && f.host != host {
 		c.forget(name, f)
 		f = nil
-		host, grants = c.fleets.look(name, &view, nil)
+		host, grants = c.fleets.fleetFor(name, &view, nil)
 	}
 	if f == nil {
 		f = c.begin(name, e, host)
@@ -438,7 +438,7 @@ func (c *Controller) gone(ctx context.Context, of logicalcluster.Name, placement
 	ctx, done := context.WithTimeout(ctx, readWithin)
 	defer done()
 	for _, e := range endpoints {
-		bindings, err := e.there(ctx, of, bindingResource, nil)
+		bindings, err := e.liveUIDs(ctx, of, bindingResource, nil)
 		switch {
 		case apierrors.IsForbidden(err), err == nil && len(bindings) == 0: // as it is where nothing is bound
 			continue
@@ -473,9 +473,9 @@ func (c *Controller) begin(name logicalcluster.Name, e *endpoint, host *fleet) *
 	}
 	c.fleets.add(f.fleet)
 	if host != nil {
-		f.lookFor(host)
+		f.attach(host)
 	}
-	if works := f.looksAt().works; works != nil {
+	if works := f.currentFleet().works; works != nil {
 		f.deliverer = newDeliverer(name, e, c.config.Fence, works, f.event)
 		f.handOver, f.outcome = f.deliverer.handOver, f.deliverer.result.Load
 	}

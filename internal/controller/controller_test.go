@@ -352,7 +352,7 @@ func TestAResourceThatIsNotServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, names := range [][]types.NamespacedName{{{Namespace: "default", Name: "w"}}, {{Name: "v"}, {Name: "w"}}, nil} {
-		if there, err := e.there(t.Context(), "shop", deployments, names); err == nil {
+		if there, err := e.liveUIDs(t.Context(), "shop", deployments, names); err == nil {
 			t.Errorf("%v: the server has %v", names, there)
 		}
 	}

@@ -285,9 +285,9 @@ func (v cacheView) empty() bool {
 	return len(v.clusters)+len(v.sets)+len(v.setBindings)+len(v.placements)+len(v.decisions)+len(v.configMaps)+len(v.workloads) == 0 && (v.live == nil || v.live.count(v.live.workspace) == 0)
 }
 
-// there returns the UIDs of those of some objects in a workspace that the server has, or of all where names is nil. It asks for each, or lists all
+// liveUIDs returns the UIDs of those of some objects in a workspace that the server has, or of all where names is nil. It asks for each, or lists all
 // where that takes fewer requests.
-func (e *endpoint) there(ctx context.Context, workspace logicalcluster.Name, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
+func (e *endpoint) liveUIDs(ctx context.Context, workspace logicalcluster.Name, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
 	watch := e.limitRanges
 	if i := slices.IndexFunc(e.watches, func(w *resourceWatch) bool { return w.resource == resource }); i >= 0 {
 		watch = e.watches[i]
@@ -301,9 +301,9 @@ func (e *endpoint) there(ctx context.Context, workspace logicalcluster.Name, res
 	if err != nil {
 		return nil, err
 	}
-	if names == nil || len(names) > 1+len(shown)/lookPageSize {
+	if names == nil || len(names) > 1+len(shown)/livePageSize {
 		pages := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return in.List(ctx, o) })
-		pages.PageSize = lookPageSize
+		pages.PageSize = livePageSize
 		asked := sets.New(names...)
 		err := pages.EachListItem(ctx, metav1.ListOptions{LabelSelector: watch.selector}, func(object runtime.Object) error {
 			o := object.(*metav1.PartialObjectMetadata)
@@ -338,8 +338,8 @@ func (e *endpoint) read(ctx context.Context, workspace logicalcluster.Name, reso
 	return o, nil
 }
 
-// lookPageSize is how many objects are listed at once, as metadata.
-const lookPageSize = 500
+// livePageSize is how many objects are listed at once, as metadata.
+const livePageSize = 500
 
 // actions writes to one workspace through the endpoint.
 func (e *endpoint) actions(name logicalcluster.Name) actions {
@@ -472,8 +472,8 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 			}
 			return written[v1alpha1.ClusterRegistration](u), nil
 		},
-		there: func(ctx context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
-			return e.there(ctx, name, resource, names)
+		liveUIDs: func(ctx context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
+			return e.liveUIDs(ctx, name, resource, names)
 		},
 		stillBound: func(ctx context.Context, binding *apisv1alpha2.APIBinding) (bool, error) {
 			now, err := in.Resource(bindingResource).Get(ctx, binding.Name, metav1.GetOptions{})

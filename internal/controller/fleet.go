@@ -144,8 +144,8 @@ func (f *fleet) visitors() []logicalcluster.Name {
 	return slices.Sorted(maps.Keys(f.guests))
 }
 
-// lookedAt records what a pass over a guest has come to. freed says that there is more room now: then those have their turn that wait for it.
-func (f *fleet) lookedAt(by logicalcluster.Name, open bool, drains map[string]*v1alpha1.ClusterDrainStatus, freed bool) {
+// recordPass records what a pass over a guest has come to. freed says that there is more room now: then those have their turn that wait for it.
+func (f *fleet) recordPass(by logicalcluster.Name, open bool, drains map[string]*v1alpha1.ClusterDrainStatus, freed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if g := f.guests[by]; g != nil {
@@ -206,15 +206,15 @@ func (a actions) keptIn(f *fleet, of logicalcluster.Name) actions {
 	kept.deleteDecision = func(ctx context.Context, d *v1alpha1.PlacementDecision) error {
 		return f.deleteDecision(ctx, keep(of, d))
 	}
-	kept.there = func(ctx context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
+	kept.liveUIDs = func(ctx context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
 		if resource != clusterResource {
-			return a.there(ctx, resource, names)
+			return a.liveUIDs(ctx, resource, names)
 		}
 		now := f.published.Load()
 		if now == nil {
 			return nil, errNotOpen{f.name}
 		}
-		there, err := f.there(ctx, resource, names)
+		there, err := f.liveUIDs(ctx, resource, names)
 		if err != nil {
 			return nil, err
 		}
@@ -227,16 +227,16 @@ func (a actions) keptIn(f *fleet, of logicalcluster.Name) actions {
 	return kept
 }
 
-// looksAt is the fleet that a workspace looks at.
-func (w *workspace) looksAt() *fleet {
+// currentFleet is the fleet that a workspace looks at.
+func (w *workspace) currentFleet() *fleet {
 	if w.host != nil {
 		return w.host
 	}
 	return w.fleet
 }
 
-// lookFor has a workspace look at the clusters of another one from now on.
-func (w *workspace) lookFor(host *fleet) {
+// attach has a workspace look at the clusters of another one from now on.
+func (w *workspace) attach(host *fleet) {
 	w.host, w.actions = host, w.own.keptIn(host, w.name)
 	host.visit(w.name)
 }
@@ -259,7 +259,7 @@ func (w *workspace) split(all []*v1alpha1.PlacementDecision) (own []*v1alpha1.Pl
 // followClusters brings what is known of the clusters up to date.
 func (w *workspace) followClusters(ctx context.Context, o *cacheView, r *result) {
 	if w.host != nil {
-		r.do(func() { w.lookAt(o, r) })
+		r.do(func() { w.followHost(o, r) })
 	} else {
 		w.registrations = o.clusters
 		r.do(func() { w.registrations = w.watchHealth(ctx, o, r) })
@@ -269,8 +269,8 @@ func (w *workspace) followClusters(ctx context.Context, o *cacheView, r *result)
 	r.do(w.countRest)
 }
 
-// lookAt takes up what the clusters are that a guest sees.
-func (w *workspace) lookAt(o *cacheView, r *result) {
+// followHost takes up what the clusters are that a guest sees.
+func (w *workspace) followHost(o *cacheView, r *result) {
 	w.registrations, w.clusters, w.counting = nil, map[string]clusterState{}, map[string]time.Time{}
 	defer func() { o.clusters = w.registrations }()
 	now := w.host.published.Load()

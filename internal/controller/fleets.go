@@ -142,12 +142,12 @@ func (f *fleets) visits(host, guest logicalcluster.Name) bool {
 	return of != nil && of.visits(guest)
 }
 
-// look returns the fleet of another workspace that a workspace looks at, and through which grants; nil where it looks at its own. now
+// fleetFor returns the fleet of another workspace that a workspace looks at, and through which grants; nil where it looks at its own. now
 // is the one that it looks at so far.
 //
 // Invariant: a workspace stays with a fleet as long as anything is promised to it there, and nobody else has it look at another: that
 // it was there is said by its own copies of what is kept.
-func (f *fleets) look(name logicalcluster.Name, o *cacheView, now *workspace) (host *fleet, grants []engine.Grant) {
+func (f *fleets) fleetFor(name logicalcluster.Name, o *cacheView, now *workspace) (host *fleet, grants []engine.Grant) {
 	t := terms{sets: map[types.UID]int64{}, bindings: map[types.UID]int64{}}
 	for _, s := range o.sets {
 		t.sets[s.UID] = s.Generation

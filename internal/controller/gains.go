@@ -16,8 +16,8 @@ import (
 	"github.com/kcp-placement/placement/engine/stability"
 )
 
-// gains is what is known of moves for a gain from one pass to the next. Workloads that may move are looked at in rounds, some in each
-// pass; a round begins once anything has changed. Those that would gain are looked at in each pass, until they move or would not.
+// gains is what is known of moves for a gain from one pass to the next. Workloads that may move are evaluated in rounds, some in each
+// pass; a round begins once anything has changed. Those that would gain are evaluated in each pass, until they move or would not.
 type gains struct {
 	// since is since when workloads would gain, without a break.
 	since map[workloadKey]time.Time
@@ -38,11 +38,11 @@ type gains struct {
 	from      *v1alpha1.PlacementConfig
 }
 
-// Bounds of what one pass looks at for the sake of a gain.
+// Bounds of what one pass evaluates for a gain.
 const (
-	lookAtOnce  = 250
-	lookEach    = 100
-	lookAgainIn = time.Second
+	gainBatch  = 250
+	maxGaining = 100
+	gainRetry  = time.Second
 )
 
 // recount counts the moves that the history of decisions has. Those of workloads that are gone are known only to who has made them.
@@ -100,20 +100,20 @@ func (p *pass) moveForGain(ctx context.Context) {
 		return
 	}
 	p.beginRound(movable, every)
-	look := slices.SortedFunc(maps.Keys(g.since), workloadKey.compare)
-	n := min(len(g.queue), lookAtOnce)
+	candidates := slices.SortedFunc(maps.Keys(g.since), workloadKey.compare)
+	n := min(len(g.queue), gainBatch)
 	for _, key := range g.queue[:n] {
 		if _, known := g.since[key]; !known {
-			look = append(look, key)
+			candidates = append(candidates, key)
 		}
 	}
 	g.queue = g.queue[n:]
-	for _, key := range look {
+	for _, key := range candidates {
 		gains, item := false, p.index.items[key]
 		if item != nil {
 			p.result.do(func() {
 				var err error
-				if gains, err = p.lookForGain(ctx, item, now); err != nil {
+				if gains, err = p.evaluateGain(ctx, item, now); err != nil {
 					p.restIfSlow(err)
 				}
 			})
@@ -128,7 +128,7 @@ func (p *pass) moveForGain(ctx context.Context) {
 	}
 	switch {
 	case len(g.queue) > 0:
-		p.result.within(lookAgainIn)
+		p.result.within(gainRetry)
 	case g.crowded:
 		p.result.within(every)
 	case !g.again.IsZero():
@@ -157,7 +157,7 @@ func (p *pass) movable(now time.Time) (all map[types.NamespacedName]*placementSt
 			p.result.within(wait)
 		default:
 			all[namespacedName(state.object)] = state
-			every = min(every, max(rules.After/10, lookAgainIn))
+			every = min(every, max(rules.After/10, gainRetry))
 		}
 	}
 	return all, every
@@ -194,7 +194,7 @@ func (p *pass) beginRound(movable map[types.NamespacedName]*placementState, ever
 	for _, state := range movable {
 		of[state.placement], workloads = true, workloads+len(state.items)
 	}
-	many := workloads > lookAtOnce
+	many := workloads > gainBatch
 	changed := !maps.Equal(g.of, of)
 	due := changed || g.crowded || g.revision != p.engine.Revision(p.name) || !g.again.IsZero() && !now.Before(g.again)
 	switch wait := g.began.Add(every).Sub(now); {
@@ -218,8 +218,8 @@ func (p *pass) beginRound(movable map[types.NamespacedName]*placementState, ever
 	slices.SortFunc(g.queue, workloadKey.compare)
 }
 
-// lookForGain reports whether a workload would gain by a move, and makes it where that has been so for long enough, and may be now.
-func (p *pass) lookForGain(ctx context.Context, item *workItem, now time.Time) (gains bool, err error) {
+// evaluateGain reports whether a workload would gain by a move, and makes it where that has been so for long enough, and may be now.
+func (p *pass) evaluateGain(ctx context.Context, item *workItem, now time.Time) (gains bool, err error) {
 	rules, err := p.rulesFor(ctx, item)
 	if err != nil || rules == nil {
 		return false, err
@@ -234,7 +234,7 @@ func (p *pass) lookForGain(ctx context.Context, item *workItem, now time.Time) (
 	}
 	since, known := g.since[item.key]
 	if !known {
-		if len(g.since) >= lookEach {
+		if len(g.since) >= maxGaining {
 			return true, nil
 		}
 		since = now

@@ -79,10 +79,10 @@ type workItem struct {
 	move     *move
 	// reason is why the workload waits.
 	reason string
-	// deferred says that the pass was cut short before this workload, overlooked that it has not come to what would be decided on it.
+	// deferred says that the pass was cut short before this workload, unevaluated that it has not come to what would be decided on it.
 	// satisfied says that it has all that it asks for where it is,
 	// paced that it waits its turn to lose a cluster.
-	deferred, overlooked, satisfied, paced bool
+	deferred, unevaluated, satisfied, paced bool
 
 	// queued is the last pass in which it has waited in line. wake is when it is due though nothing changes; the zero time is never.
 	queued int64

@@ -91,7 +91,7 @@ func (w *workspace) seesLimitRanges(ctx context.Context, o *cacheView, r *result
 	known := w.defaults.limitRanges
 	if known == nil && w.hasDefaultRequests() { // we have just started
 		var err error
-		if known, err = w.look(ctx, o.binding, limitRangeResource, nil); err != nil {
+		if known, err = w.confirmLive(ctx, o.binding, limitRangeResource, nil); err != nil {
 			r.within(confirmWithin)
 			return false
 		}

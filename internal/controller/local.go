@@ -172,7 +172,7 @@ func (l *Local) begin(host *fleet) {
 	}
 	l.workspace.fleet.kept = l.kept
 	if l.fleets.add(l.workspace.fleet); host != nil {
-		l.workspace.lookFor(host)
+		l.workspace.attach(host)
 	}
 }
 
@@ -195,11 +195,11 @@ func (l *Local) Pass(ctx context.Context) (again bool, wake time.Time, err error
 // follow has the workspace look at the clusters that its objects say it looks at, and returns what it sees.
 func (l *Local) follow() cacheView {
 	view := l.view()
-	host, grants := l.fleets.look(l.name, &view, l.workspace)
+	host, grants := l.fleets.fleetFor(l.name, &view, l.workspace)
 	if l.workspace.host != host {
 		l.fleets.forget(l.workspace)
 		l.engine.Forget(l.name)
-		host, grants = l.fleets.look(l.name, &view, nil)
+		host, grants = l.fleets.fleetFor(l.name, &view, nil)
 		l.begin(host)
 	}
 	if host != nil {
@@ -455,7 +455,7 @@ func (l *Local) actions() actions {
 			}
 			return written[v1alpha1.ClusterRegistration](u), nil
 		},
-		there: func(_ context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
+		liveUIDs: func(_ context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
 			there := map[types.NamespacedName]types.UID{}
 			for name, o := range l.objects[resource] {
 				if names == nil || slices.Contains(names, name) {

@@ -140,7 +140,7 @@ func (m *model) elect() {
 			m.registrations[r.Name] = written
 			return written, nil
 		},
-		there: func(_ context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
+		liveUIDs: func(_ context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
 			there := map[types.NamespacedName]types.UID{}
 			for _, name := range names {
 				w, r := m.workloads[name.Name], m.registrations[name.Name]

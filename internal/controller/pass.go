@@ -44,8 +44,8 @@ type pass struct {
 	cut     bool
 	// made are decisions of this pass that the shadow policies make again.
 	made []engine.Request
-	// looked counts the workloads of suspended placements that this pass has looked at anew.
-	looked int
+	// evaluated counts the workloads of suspended placements that this pass has evaluated anew.
+	evaluated int
 	// shifted is set once a workload has got or lost clusters.
 	shifted bool
 	// began is the time of the disruptions of this pass, placedBefore how many workloads were placed then.
@@ -146,7 +146,7 @@ func (w *workspace) notLoaded(err error, placements []*placementState) error {
 // afterPublishing releases what was held until it was written, and asks for the next pass.
 func (w *workspace) afterPublishing(cut bool, r *result) {
 	freed := w.releaseHeld()
-	w.looksAt().lookedAt(w.name, len(w.index.open) > 0, w.drains, freed)
+	w.currentFleet().recordPass(w.name, len(w.index.open) > 0, w.drains, freed)
 	r.again = r.again || cut || freed && len(w.index.open) > 0 || w.nominationsPublished()
 	if w.store.unconfirmed() {
 		r.within(confirmWithin)

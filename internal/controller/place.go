@@ -179,7 +179,7 @@ func (item *workItem) begin(p *pass) {
 	item.before.missing, item.before.returning, item.before.supposed, item.before.err = item.missing, item.returning, item.supposed, item.err
 	item.missing, item.returning, item.supposed, item.err = nil, betterGroup{}, nil, nil
 	item.adopted, item.instead, item.returnTo, item.reason = nil, nil, "", ""
-	item.deferred, item.overlooked, item.satisfied, item.paced = false, false, false, false
+	item.deferred, item.unevaluated, item.satisfied, item.paced = false, false, false, false
 }
 
 // followUp has those workloads wait in line, too, that what has become of another one concerns, and whose turn is later. What it

@@ -37,7 +37,7 @@ func (p *pass) report(ctx context.Context, item *workItem) {
 	if item.paced {
 		a.paced = object.workload.String()
 	}
-	if a.overlooked = item.overlooked && item.supposed == nil; item.supposed != nil {
+	if a.unevaluated = item.unevaluated && item.supposed == nil; item.supposed != nil {
 		a.would, a.supposed = item.supposed.would, item.supposed.message
 	}
 	placed := item.found && !item.stale
@@ -58,7 +58,7 @@ func (p *pass) report(ctx context.Context, item *workItem) {
 	p.followWaiting(item, a.waiting != "" || a.partial != "")
 	p.index.place(item, item.clusters())
 	p.index.settle(item, !item.satisfied)
-	if item.err != nil || item.deferred || item.overlooked || item.paced || item.lacks {
+	if item.err != nil || item.deferred || item.unevaluated || item.paced || item.lacks {
 		p.index.add(item, leftOver)
 	}
 	item.enter(a)

@@ -362,10 +362,10 @@ func grantOf(all []engine.Grant, set string) *engine.Grant {
 type sharingStatuses struct {
 	sets     map[types.UID]writtenSharing[*v1alpha1.ClusterSet]
 	bindings map[types.UID]writtenSharing[*v1alpha1.ClusterSetBinding]
-	// looked is when they were made last, of what was shown and said then.
-	looked  time.Time
-	version int64
-	shown   string
+	// evaluatedAt is when they were made last, of what was shown and said then.
+	evaluatedAt time.Time
+	version     int64
+	shown       string
 	// waited is how many workloads wait, as the workspace with the clusters knows it.
 	waited int
 }
@@ -391,16 +391,16 @@ func (w *workspace) updateSharing(ctx context.Context, o *cacheView, r *result) 
 	if s.sets == nil {
 		s.sets, s.bindings = map[types.UID]writtenSharing[*v1alpha1.ClusterSet]{}, map[types.UID]writtenSharing[*v1alpha1.ClusterSetBinding]{}
 	}
-	shown, every := fmt.Sprint(sharingShown(o), w.fleet.homeless.Load(), len(w.orphans), w.looksAt().published.Load() != nil), countsEvery
+	shown, every := fmt.Sprint(sharingShown(o), w.fleet.homeless.Load(), len(w.orphans), w.currentFleet().published.Load() != nil), countsEvery
 	if len(o.sets) == 0 {
 		every = bindingsEvery + time.Duration(len(o.clusters))*bindingsEach
 	}
 	version := w.fleets.said()
-	if wait := s.looked.Add(every).Sub(w.now()); wait > 0 && s.version == version && s.shown == shown {
+	if wait := s.evaluatedAt.Add(every).Sub(w.now()); wait > 0 && s.version == version && s.shown == shown {
 		r.within(wait)
 		return
 	}
-	s.looked, s.version, s.shown = w.now(), version, shown
+	s.evaluatedAt, s.version, s.shown = w.now(), version, shown
 	r.within(every)
 	w.updateSets(ctx, o, r)
 	w.updateBindings(ctx, o, every, r)

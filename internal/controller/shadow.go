@@ -125,12 +125,12 @@ func unknownSet(configMap *corev1.ConfigMap) policyStatus {
 type shadowResult string
 
 const (
-	differsNot      shadowResult = "same"
-	otherClusters   shadowResult = "other_clusters"
-	wouldWait       shadowResult = "would_wait"
-	wouldNotWait    shadowResult = "would_not_wait"
-	shadowFailed    shadowResult = "failed"
-	shadowNotLooked shadowResult = "skipped"
+	differsNot    shadowResult = "same"
+	otherClusters shadowResult = "other_clusters"
+	wouldWait     shadowResult = "would_wait"
+	wouldNotWait  shadowResult = "would_not_wait"
+	shadowFailed  shadowResult = "failed"
+	shadowSkipped shadowResult = "skipped"
 )
 
 // differenceOf compares two decisions on one workload, by the policies in force and by the shadow ones.
@@ -156,7 +156,7 @@ func (p *pass) shadowed(r engine.Request) {
 	case len(p.made) < maxShadowed:
 		p.made = append(p.made, r)
 	default:
-		p.metrics.shadow.WithLabelValues(string(shadowNotLooked)).Inc()
+		p.metrics.shadow.WithLabelValues(string(shadowSkipped)).Inc()
 	}
 }
 
@@ -165,7 +165,7 @@ func (p *pass) shadowed(r engine.Request) {
 func (p *pass) compareShadow(ctx context.Context) {
 	start := time.Now()
 	for i, r := range p.made {
-		result := shadowNotLooked
+		result := shadowSkipped
 		if time.Since(start) < shadowWithin && p.shadow.set != nil {
 			result = p.compareOne(ctx, r)
 		}
@@ -180,7 +180,7 @@ func (p *pass) compareOne(ctx context.Context, r engine.Request) shadowResult {
 	r.Shadow = false
 	inForce, err := p.engine.Explain(ctx, r)
 	if err != nil {
-		return shadowNotLooked
+		return shadowSkipped
 	}
 	r.Shadow = true
 	var shadow *engine.Decision
@@ -198,7 +198,7 @@ func (p *pass) compareOne(ctx context.Context, r engine.Request) shadowResult {
 	case err != nil:
 		return shadowFailed
 	case inForce.Revision != shadow.Revision:
-		return shadowNotLooked
+		return shadowSkipped
 	default:
 		return differenceOf(inForce, shadow)
 	}

@@ -38,7 +38,7 @@ func shadowMap(rego string, others ...*corev1.ConfigMap) []*corev1.ConfigMap {
 // shadowed are the results that the metric counts.
 func (w *world) shadowed() string {
 	var counts []string
-	for _, result := range []shadowResult{differsNot, otherClusters, wouldWait, wouldNotWait, shadowFailed, shadowNotLooked} {
+	for _, result := range []shadowResult{differsNot, otherClusters, wouldWait, wouldNotWait, shadowFailed, shadowSkipped} {
 		if n := testutil.ToFloat64(w.workspace.metrics.shadow.WithLabelValues(string(result))); n > 0 {
 			counts = append(counts, fmt.Sprintf("%s %v", result, n))
 		}

@@ -90,14 +90,14 @@ func (p *pass) suppose(ctx context.Context, item *workItem) error {
 	case current && known.revision == p.engine.Revision(p.name):
 	case current && p.now().Before(known.at.Add(countsEvery)):
 		p.index.wakeAt(item, known.at.Add(countsEvery))
-	case p.looked >= p.batchSize:
-		p.result.again, item.overlooked = true, true
+	case p.evaluated >= p.batchSize:
+		p.result.again, item.unevaluated = true, true
 		if known == nil {
 			item.reason = "the placement is suspended"
 			return nil
 		}
 	default:
-		p.looked++
+		p.evaluated++
 		decision, err := p.engine.Explain(ctx, r)
 		if err != nil {
 			return err
@@ -138,7 +138,7 @@ func (p *pass) supposeDecision(item *workItem, d *engine.Decision) *supposed {
 
 // suppositions are those of the workloads of one placement.
 func (t *tally) suppositions() (s suppositions) {
-	s = suppositions{would: t.would, unknown: t.overlooked}
+	s = suppositions{would: t.would, unknown: t.unevaluated}
 	for _, one := range t.supposed.upTo(maxExamples) {
 		s.examples = append(s.examples, one.text)
 	}

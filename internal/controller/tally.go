@@ -26,11 +26,11 @@ type tally struct {
 	// for, is placed in part, has no reservation any more on some cluster, is not to be placed, belongs to another placement, waits
 	// its turn to lose a cluster, or could not be decided on.
 	waiting, retained, fewer, partial, expired, idle, elsewhere, paced, failed lines
-	// would counts what would be decided on them while the placement is suspended, overlooked those of which that is not known yet;
+	// would counts what would be decided on them while the placement is suspended, unevaluated those of which that is not known yet;
 	// supposed are the lines about that.
-	would      map[withheld]int
-	overlooked int
-	supposed   lines
+	would       map[withheld]int
+	unevaluated int
+	supposed    lines
 	// unseen are the workloads whose decisions stay as they are, since they cannot be seen, and why.
 	unseen map[*workItem]*hidden
 	// samples are the ways in which policies schedule its workloads, by digest; timed are those in which tolerations end, by the
@@ -53,9 +53,9 @@ type account struct {
 	waiting, retained, fewer, partial, expired, idle, paced, supposed string
 	failed                                                            error
 	unseen                                                            *hidden
-	// would is what would be decided, overlooked is set while that is not known yet.
-	would      withheld
-	overlooked bool
+	// would is what would be decided, unevaluated is set while that is not known yet.
+	would       withheld
+	unevaluated bool
 	// elsewhere are the other placements that select the workload.
 	elsewhere []*placementState
 	// under is the placement as policies schedule the workload, where they do; timed are its tolerations, where some end.
@@ -101,8 +101,8 @@ func (t *tally) count(item *workItem, sign int) {
 	if a.undecided {
 		t.undecided += sign
 	}
-	if a.overlooked {
-		t.overlooked += sign
+	if a.unevaluated {
+		t.unevaluated += sign
 	}
 	if a.would != "" {
 		t.would = counted(t.would, a.would, sign)

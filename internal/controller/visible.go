@@ -179,18 +179,18 @@ func (w *workspace) confirmGone(ctx context.Context, binding *apisv1alpha2.APIBi
 	}
 	unconfirmed := map[notShown]*hidden{}
 	for resource, still := range asked {
-		failure := w.lookFailures[resource]
+		failure := w.readFailures[resource]
 		if failure == nil || !w.now().Before(failure.retryAt) {
-			there, err := w.look(ctx, binding, resource, still)
+			there, err := w.confirmLive(ctx, binding, resource, still)
 			if err == nil {
 				still = slices.DeleteFunc(still, func(name types.NamespacedName) bool { return !contains(there, name) })
 			}
 			if len(still) == 0 {
-				delete(w.lookFailures, resource)
+				delete(w.readFailures, resource)
 				continue
 			}
 			failure = failure.again(err, w.now())
-			w.lookFailures[resource] = failure
+			w.readFailures[resource] = failure
 		}
 		r.within(failure.retryAt.Sub(w.now()))
 		for _, name := range still {
@@ -229,7 +229,7 @@ func (w *workspace) findOutdated(ctx context.Context, o *cacheView, due []*workI
 			names[i] = namespacedName(item.object)
 		}
 		within, done := context.WithTimeout(ctx, readWithin)
-		there, err := w.there(within, resource, names)
+		there, err := w.liveUIDs(within, resource, names)
 		done()
 		for i, item := range items {
 			others := w.others(item)
@@ -313,15 +313,15 @@ func (c *boundClaims) unsettled(decided int, at time.Time) time.Duration {
 	return c.since.Add(claimsSettle + time.Duration(decided)*claimsSettleEach).Sub(at)
 }
 
-// look returns which of some objects the server has, or of all of a resource where names is nil. It fails where that is not to be
+// confirmLive returns which of some objects the server has, or of all of a resource where names is nil. It fails where that is not to be
 // relied on. The binding is read last: once it does not accept a claim any more, kcp takes the objects away one by one.
-func (w *workspace) look(ctx context.Context, binding *apisv1alpha2.APIBinding, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
+func (w *workspace) confirmLive(ctx context.Context, binding *apisv1alpha2.APIBinding, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
 	ctx, done := context.WithTimeout(ctx, readWithin)
 	defer done()
 	if resource.Group != v1alpha1.GroupName && w.claims.unsettled(len(w.store.records), w.now()) > 0 {
 		return nil, errors.New("the APIBinding has changed only just")
 	}
-	there, err := w.there(ctx, resource, names)
+	there, err := w.liveUIDs(ctx, resource, names)
 	if err != nil {
 		return nil, err
 	}
@@ -354,7 +354,7 @@ func (w *workspace) policiesUnseen(ctx context.Context, o *cacheView, r *result)
 	known := w.policyMaps
 	if known == nil && w.hasOwnPolicies() { // we have just started
 		var err error
-		if known, err = w.look(ctx, o.binding, configMapResource, nil); err != nil {
+		if known, err = w.confirmLive(ctx, o.binding, configMapResource, nil); err != nil {
 			r.within(confirmWithin)
 			return &hidden{reason: v1alpha1.NotConfirmedReason, why: "the ConfigMaps with policies cannot be listed: " + err.Error(), how: "The server is asked again"}
 		}

@@ -126,14 +126,14 @@ type workspace struct {
 	claims     boundClaims
 	deliveries
 	defaults requestDefaults
-	// gone are objects that are not shown and that the server does not have, though decisions rest on them. lookFailures are why
+	// gone are objects that are not shown and that the server does not have, though decisions rest on them. readFailures are why
 	// others are not known to be gone, by resource.
 	gone map[notShown]bool
 	// replaced are workloads, by UID, in whose place the server has others, and outdated why it is not known of one that is shown whether it has
 	// replaced another or the other way round.
 	replaced     map[types.UID]workloadKey
 	outdated     map[workloadKey]*writeFailure
-	lookFailures map[schema.GroupVersionResource]*writeFailure
+	readFailures map[schema.GroupVersionResource]*writeFailure
 	// counted are the resources that cannot be read, as the metric has them.
 	counted map[schema.GroupResource]*hidden
 	// restUntil is when a workspace that was too slow is tried again, tooSlow why it rests.
@@ -192,7 +192,7 @@ func newWorkspace(name logicalcluster.Name, e *engine.Engine, policies *policy.C
 	return &workspace{
 		fleet: newFleet(name, a), own: a, copied: map[types.NamespacedName]*copied{}, orphans: map[logicalcluster.Name]*orphan{},
 		name: name, engine: e, policies: policies, table: workload.Kinds(), metrics: m, now: time.Now, ask: e.Decide, limits: l, actions: a, index: newIndex(), nominations: map[workloadKey]*nomination{}, suggestions: map[string]*suggestion{}, deliveries: newDeliveries(),
-		lookFailures: map[schema.GroupVersionResource]*writeFailure{}, replaced: map[types.UID]workloadKey{}, brake: disruption.Brake{Budget: l.disruptions}, slowed: disruption.Brake{Budget: l.disruptions.Slowed(slowedBy)},
+		readFailures: map[schema.GroupVersionResource]*writeFailure{}, replaced: map[types.UID]workloadKey{}, brake: disruption.Brake{Budget: l.disruptions}, slowed: disruption.Brake{Budget: l.disruptions.Slowed(slowedBy)},
 		placed: map[types.UID]*placedEvents{}, reports: map[types.UID]reported{}, slicing: defaultLimits, publishing: new(atomic.Int64),
 	}
 }
@@ -244,7 +244,7 @@ type actions struct {
 	writeConditions func(context.Context, *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error)
 	// there returns the UIDs of those of some objects of a resource that the server has, or of all that are watched where names is nil. It fails
 	// where the resource cannot be read.
-	there func(ctx context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error)
+	liveUIDs func(ctx context.Context, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error)
 	// stillBound says whether the server has the same version of a binding.
 	stillBound func(context.Context, *apisv1alpha2.APIBinding) (bool, error)
 	// readHeartbeat reads the Lease of a cluster from the server; found is false if it cannot be seen there.

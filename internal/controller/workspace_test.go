@@ -121,7 +121,7 @@ func (w *world) restart() {
 			return written, nil
 		},
 		writeConditions: w.writeConditions,
-		there: func(_ context.Context, _ schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
+		liveUIDs: func(_ context.Context, _ schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
 			w.looked++
 			there := map[types.NamespacedName]types.UID{}
 			for _, o := range w.workloads {
