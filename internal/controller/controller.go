@@ -269,7 +269,7 @@ func (c *Controller) follow(ctx context.Context, slice *apisv1alpha1.APIExportEn
 			logger.Error(err, "An endpoint cannot be followed", "url", url)
 			continue
 		}
-		e.visits = c.fleets.visits
+		e.hasGuest = c.fleets.hasGuest
 		c.endpoints[url] = e
 		e.start(context.WithoutCancel(ctx))
 	}
@@ -399,7 +399,7 @@ func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (r
 		f = c.begin(name, e, host)
 	}
 	if host != nil {
-		view.visit(host, name, grants)
+		view.showHost(host, name, grants)
 	}
 	f.boundBy = view.binding.Name
 	start := time.Now()

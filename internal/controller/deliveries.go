@@ -368,7 +368,7 @@ func (p *pass) handOverRound() {
 		return
 	}
 	x := p.index
-	for _, item := range append(p.due, p.visited...) {
+	for _, item := range append(p.due, p.processed...) {
 		x.assign(item, p.assignments(item), p.now())
 	}
 	for key := range p.store.changed { // by what the pass has written

@@ -63,8 +63,8 @@ type endpoint struct {
 	workloads *shownWorkloads
 	// changed is called with the workspace of every object that changes, and with all of them once everything is listed.
 	changed func(logicalcluster.Name)
-	// visits says whether a workspace looks at the clusters of another one.
-	visits func(host, guest logicalcluster.Name) bool
+	// hasGuest says whether a workspace looks at the clusters of another one.
+	hasGuest func(host, guest logicalcluster.Name) bool
 	// deliverable is called with the workspace of every object that changes what is delivered.
 	deliverable func(logicalcluster.Name)
 	// synced is closed once everything is listed.
@@ -97,7 +97,7 @@ func newEndpoint(config Config, url string, metrics *metrics, changed, deliverab
 	e := &endpoint{
 		url: url, client: client, delivering: delivering, reporting: reporting, metadata: metadata, metrics: metrics, changed: changed, deliverable: deliverable,
 		table: table, kinds: watchedKinds(table, config.Kinds), deliver: config.Deliver,
-		visits:    func(_, _ logicalcluster.Name) bool { return false },
+		hasGuest:  func(_, _ logicalcluster.Name) bool { return false },
 		workloads: newShownWorkloads(), beats: heartbeats{heard: map[clusterKey]heartbeat{}}, synced: make(chan struct{}),
 	}
 	if e.recorder, err = newRecorder(at, metrics); err != nil {

@@ -90,16 +90,16 @@ func (e errNotOpen) Error() string {
 	return fmt.Sprintf("what is promised on the clusters of workspace %s is not known yet: everything stays as it is until it is", e.fleet)
 }
 
-// visit has a workspace look at the fleet.
-func (f *fleet) visit(name logicalcluster.Name) {
+// addGuest has a workspace look at the fleet.
+func (f *fleet) addGuest(name logicalcluster.Name) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.guests[name] = &guest{open: true}
 	f.left.Delete(name)
 }
 
-// leave ends that. What it has there stays.
-func (f *fleet) leave(name logicalcluster.Name) {
+// removeGuest ends that. What it has there stays.
+func (f *fleet) removeGuest(name logicalcluster.Name) {
 	f.mu.Lock()
 	delete(f.guests, name)
 	f.left.Insert(name)
@@ -107,8 +107,8 @@ func (f *fleet) leave(name logicalcluster.Name) {
 	f.wake(f.name)
 }
 
-// visits reports whether a workspace looks at the fleet.
-func (f *fleet) visits(name logicalcluster.Name) bool {
+// hasGuest reports whether a workspace looks at the fleet.
+func (f *fleet) hasGuest(name logicalcluster.Name) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.guests[name] != nil
@@ -137,8 +137,8 @@ func (f *fleet) setHomeless(is bool) {
 	}
 }
 
-// visitors are the workspaces that look at the fleet.
-func (f *fleet) visitors() []logicalcluster.Name {
+// guestNames are the workspaces that look at the fleet.
+func (f *fleet) guestNames() []logicalcluster.Name {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Sorted(maps.Keys(f.guests))
@@ -238,7 +238,7 @@ func (w *workspace) currentFleet() *fleet {
 // attach has a workspace look at the clusters of another one from now on.
 func (w *workspace) attach(host *fleet) {
 	w.host, w.actions = host, w.own.keptIn(host, w.name)
-	host.visit(w.name)
+	host.addGuest(w.name)
 }
 
 // split returns the slices of the workspace itself. Those that it keeps for others are kept in mind until the fleet is open.
@@ -364,7 +364,7 @@ const orphanedFor = time.Minute
 // tendKept looks after the slices of workspaces that do not look at the clusters. What they promise stays promised until the server
 // says that their placement is gone. A slice that no controller has written is deleted.
 func (w *workspace) tendKept(ctx context.Context, o *cacheView, r *result) {
-	kept, guests := map[logicalcluster.Name][]*v1alpha1.PlacementDecision{}, sets.New(w.fleet.visitors()...)
+	kept, guests := map[logicalcluster.Name][]*v1alpha1.PlacementDecision{}, sets.New(w.fleet.guestNames()...)
 	for _, d := range o.kept {
 		of, _, ok := nameOfKept(d)
 		if ok && guests.Has(of) {
@@ -390,7 +390,7 @@ func (w *workspace) tendKept(ctx context.Context, o *cacheView, r *result) {
 		w.orphans[of] = &orphan{unread: true, askAt: w.now().Add(orphanedFor)}
 	}
 	for _, of := range sets.List(sets.KeySet(kept).Union(sets.KeySet(works)).Union(sets.KeySet(w.orphans))) {
-		if w.fleet.visits(of) {
+		if w.fleet.hasGuest(of) {
 			delete(w.orphans, of)
 		} else if err := w.tendOrphan(ctx, of, kept[of], works[of], r); err != nil {
 			r.fail(fmt.Errorf("what is kept for workspace %s: %w", of, err))
@@ -420,7 +420,7 @@ func (w *workspace) tendOrphan(ctx context.Context, of logicalcluster.Name, show
 			return err
 		}
 		listed := keptFor(of, all)
-		w.fleet.unlessVisited(of, func() { err = w.restoreFor(of, listed) })
+		w.fleet.unlessGuest(of, func() { err = w.restoreFor(of, listed) })
 		if one.slices, one.unread = listed, err != nil; err != nil {
 			return err
 		}
@@ -464,8 +464,8 @@ func (w *workspace) tendOrphan(ctx context.Context, of logicalcluster.Name, show
 	return nil
 }
 
-// unlessVisited does something about a workspace, unless that looks at the fleet.
-func (f *fleet) unlessVisited(name logicalcluster.Name, do func()) {
+// unlessGuest does something about a workspace, unless that looks at the fleet.
+func (f *fleet) unlessGuest(name logicalcluster.Name, do func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.guests[name] == nil {

@@ -86,7 +86,7 @@ func (f *fleets) add(of *fleet) {
 	before := f.fleets[of.name]
 	f.fleets[of.name] = of
 	if before != nil {
-		for _, name := range before.visitors() {
+		for _, name := range before.guestNames() {
 			f.wake(name)
 		}
 	}
@@ -105,17 +105,17 @@ func (f *fleets) forget(w *workspace) {
 	delete(f.waiting, w.name)
 	f.version++
 	if w.host != nil {
-		w.host.leave(w.name)
+		w.host.removeGuest(w.name)
 	}
-	for _, name := range w.fleet.visitors() {
+	for _, name := range w.fleet.guestNames() {
 		f.wake(name)
 	}
 	f.wakeNaming(w.name)
 }
 
-// visit makes a view that of a workspace which looks at the clusters of another: what it has of decisions itself are copies, and
+// showHost makes a view that of a workspace which looks at the clusters of another: what it has of decisions itself are copies, and
 // clusters of its own do not count.
-func (o *cacheView) visit(host *fleet, name logicalcluster.Name, grants []engine.Grant) {
+func (o *cacheView) showHost(host *fleet, name logicalcluster.Name, grants []engine.Grant) {
 	o.copies, o.decisions, o.kept, o.grants = slices.Concat(o.decisions, o.kept), host.kept(name), nil, grants
 	o.clusters, o.usages, o.heard, o.scores, o.works, o.keptWorks = nil, nil, nil, nil, nil, nil
 	if host.works != nil {
@@ -134,12 +134,12 @@ func (f *fleets) find(name logicalcluster.Name) *fleet {
 	return found
 }
 
-// visits reports whether a workspace looks at the clusters of another one.
-func (f *fleets) visits(host, guest logicalcluster.Name) bool {
+// hasGuest reports whether a workspace looks at the clusters of another one.
+func (f *fleets) hasGuest(host, guest logicalcluster.Name) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	of := f.fleets[host]
-	return of != nil && of.visits(guest)
+	return of != nil && of.hasGuest(guest)
 }
 
 // fleetFor returns the fleet of another workspace that a workspace looks at, and through which grants; nil where it looks at its own. now

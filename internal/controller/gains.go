@@ -259,7 +259,7 @@ func (p *pass) evaluateGain(ctx context.Context, item *workItem, now time.Time) 
 		p.result.again = true
 		return true, nil
 	}
-	p.visit(ctx, item)
+	p.process(ctx, item)
 	if moved := item.stored.History; len(moved) > 0 && moved[0].Reason == v1alpha1.ChangeGain && !moved[0].At.Time.Before(now) {
 		g.spentBy(name).Add(moved[0].At.Time)
 		g.all.Add(moved[0].At.Time)

@@ -203,7 +203,7 @@ func (l *Local) follow() cacheView {
 		l.begin(host)
 	}
 	if host != nil {
-		view.visit(host, l.name, grants)
+		view.showHost(host, l.name, grants)
 	}
 	return view
 }
@@ -343,7 +343,7 @@ func (l *Local) store(resource schema.GroupVersionResource, u *unstructured.Unst
 func (l *Local) changed(shown any) {
 	concerned := l
 	if d, ok := unwrap(shown).(*v1alpha1.PlacementDecision); ok && d.Source != nil {
-		if of := logicalcluster.Name(d.Source.Workspace); l.fleets.visits(l.name, of) {
+		if of := logicalcluster.Name(d.Source.Workspace); l.fleets.hasGuest(l.name, of) {
 			concerned = l.workspaces[of]
 		}
 	}

@@ -23,9 +23,9 @@ type pass struct {
 	unselective []*placementState
 	// due are the workloads that were due when the pass began to place.
 	due []*workItem
-	// queue are the workloads that are due and belong to a placement, in turn; visited those that the pass has come to.
-	queue   *btree.BTreeG[*workItem]
-	visited []*workItem
+	// queue are the workloads that are due and belong to a placement, in turn; processed those that the pass has come to.
+	queue     *btree.BTreeG[*workItem]
+	processed []*workItem
 	// kept are the workloads whose decisions stay as they are, since they cannot be seen.
 	kept map[workloadKey]*hidden
 	// revision of the workspace when the pass began to place; reopened is set once those that are open wait in line for another.

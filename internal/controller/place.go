@@ -47,7 +47,7 @@ func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 		p.reopen(nil)
 	}
 	for item := p.nextInTurn(); item != nil; item = p.nextInTurn() {
-		p.visit(ctx, item)
+		p.process(ctx, item)
 	}
 	p.result.do(func() { p.moveForGain(ctx) })
 	p.reportUnseen(o)
@@ -146,8 +146,8 @@ func (p *pass) nextInTurn() *workItem {
 	return item
 }
 
-// visit decides on a workload and takes into account how it fares then.
-func (p *pass) visit(ctx context.Context, item *workItem) {
+// process decides on a workload and takes into account how it fares then.
+func (p *pass) process(ctx context.Context, item *workItem) {
 	item.begin(p)
 	err := recovered(func() {
 		if decision := p.decide(ctx, item); decision != nil {
@@ -164,11 +164,11 @@ func (p *pass) visit(ctx context.Context, item *workItem) {
 	}
 	p.report(ctx, item)
 	item.move = nil
-	p.visited = append(p.visited, item)
+	p.processed = append(p.processed, item)
 	p.followUp(item)
 }
 
-// begin takes a workload out of the tallies and forgets what the last visit has found.
+// begin takes a workload out of the tallies and forgets what the last pass over it has found.
 func (item *workItem) begin(p *pass) {
 	item.withdraw()
 	if item.found && item.tried { // by another client, meanwhile

@@ -798,8 +798,8 @@ func TestWorksOfAWorkspaceThatIsGone(t *testing.T) {
 		{"it is not bound any more", false, true, nil, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if w.fleet.leave("red"); tc.visits {
-				w.fleet.visit("red")
+			if w.fleet.removeGuest("red"); tc.visits {
+				w.fleet.addGuest("red")
 			}
 			w.fleet.gone = func(context.Context, logicalcluster.Name, types.NamespacedName) (bool, error) {
 				return tc.unbound, tc.err

@@ -110,7 +110,7 @@ func sourceOf(object metav1.Object) logicalcluster.Name {
 func (e *endpoint) concerned(object metav1.Object) logicalcluster.Name {
 	in := logicalcluster.From(object)
 	if o, ok := unwrap(object).(metav1.Object); ok {
-		if of := sourceOf(o); of != "" && e.visits(in, of) {
+		if of := sourceOf(o); of != "" && e.hasGuest(in, of) {
 			return of
 		}
 	}
