@@ -36,14 +36,14 @@ type chargedAccount struct {
 }
 
 var (
-	accountLabels  = []string{"fleet", "set", "workspace"}
-	accountUsed    = prometheus.NewDesc("placement_shared_used", "What workspaces are promised on the clusters of a ClusterSet, in cores, bytes or pieces; with an empty set, on clusters that are in none of theirs any more.", append(accountLabels, "resource"), nil)
-	accountHeld    = prometheus.NewDesc("placement_shared_reserved", "The part of placement_shared_used that clusters do not count yet.", append(accountLabels, "resource"), nil)
-	accountQuota   = prometheus.NewDesc("placement_shared_quota", "The most that workspaces may be promised, for resources that their grant bounds.", append(accountLabels, "resource"), nil)
-	accountShare   = prometheus.NewDesc("placement_shared_dominant_share", "The largest share, from 0 to 1, of anything that workspaces have of the clusters of a ClusterSet.", accountLabels, nil)
-	accountWaiting = prometheus.NewDesc("placement_shared_waiting_workloads", "Workloads of workspaces that wait for shared clusters.", accountLabels, nil)
-	accountLeftOut = prometheus.NewDesc("placement_shared_omitted_resources", "Resources of accounts of a fleet that are not among the metrics, since there are too many.", []string{"fleet"}, nil)
-	accountOmitted = prometheus.NewDesc("placement_shared_omitted_accounts", "Accounts of a fleet that are not among the metrics, since there are too many.", []string{"fleet"}, nil)
+	accountLabels   = []string{"fleet", "set", "workspace"}
+	accountUsed     = prometheus.NewDesc("placement_shared_used", "What workspaces are promised on the clusters of a ClusterSet, in cores, bytes or pieces; with an empty set, on clusters that are in none of theirs any more.", append(accountLabels, "resource"), nil)
+	accountReserved = prometheus.NewDesc("placement_shared_reserved", "The part of placement_shared_used that clusters do not count yet.", append(accountLabels, "resource"), nil)
+	accountQuota    = prometheus.NewDesc("placement_shared_quota", "The most that workspaces may be promised, for resources that their grant bounds.", append(accountLabels, "resource"), nil)
+	accountShare    = prometheus.NewDesc("placement_shared_dominant_share", "The largest share, from 0 to 1, of anything that workspaces have of the clusters of a ClusterSet.", accountLabels, nil)
+	accountWaiting  = prometheus.NewDesc("placement_shared_waiting_workloads", "Workloads of workspaces that wait for shared clusters.", accountLabels, nil)
+	accountLeftOut  = prometheus.NewDesc("placement_shared_omitted_resources", "Resources of accounts of a fleet that are not among the metrics, since there are too many.", []string{"fleet"}, nil)
+	accountOmitted  = prometheus.NewDesc("placement_shared_omitted_accounts", "Accounts of a fleet that are not among the metrics, since there are too many.", []string{"fleet"}, nil)
 )
 
 func newAccounts() *accounts { return &accounts{of: map[logicalcluster.Name][]chargedAccount{}} }
@@ -59,7 +59,7 @@ func (a *accounts) put(fleet logicalcluster.Name, all []chargedAccount) {
 
 // Describe implements prometheus.Collector.
 func (a *accounts) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{accountUsed, accountHeld, accountQuota, accountShare, accountWaiting, accountOmitted, accountLeftOut} {
+	for _, d := range []*prometheus.Desc{accountUsed, accountReserved, accountQuota, accountShare, accountWaiting, accountOmitted, accountLeftOut} {
 		to <- d
 	}
 }
@@ -81,7 +81,7 @@ func (a *accounts) Collect(to chan<- prometheus.Metric) {
 			for _, name := range resources[:most] {
 				of := append(slices.Clone(labels), name)
 				tell(accountUsed, inUnits(name, one.Promised.Get(name)), of...)
-				tell(accountHeld, inUnits(name, one.Reserved.Get(name)), of...)
+				tell(accountReserved, inUnits(name, one.Reserved.Get(name)), of...)
 				if quota, bounded := one.Quota[name]; bounded {
 					tell(accountQuota, inUnits(name, quota), of...)
 				}

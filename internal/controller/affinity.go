@@ -16,16 +16,16 @@ type affinityBasis struct {
 	// store is another one once the ledger's claims have been replaced, who knows nothing of labels then.
 	store *store
 	// placements, oldest first, each with what it says, the version of what it selects, and the policies that decide for it.
-	placements []*placementState
-	terms      []*placement.Placement
-	selections []int
-	digests    []string
+	placements    []*placementState
+	affinityParts []*placement.Placement
+	selections    []int
+	digests       []string
 	// relates says whether policies have terms.
 	relates bool
 }
 
 func (b *affinityBasis) same(o *affinityBasis) bool {
-	return b.store == o.store && slices.Equal(b.placements, o.placements) && slices.Equal(b.terms, o.terms) && slices.Equal(b.selections, o.selections) && slices.Equal(b.digests, o.digests) && b.relates == o.relates
+	return b.store == o.store && slices.Equal(b.placements, o.placements) && slices.Equal(b.affinityParts, o.affinityParts) && slices.Equal(b.selections, o.selections) && slices.Equal(b.digests, o.digests) && b.relates == o.relates
 }
 
 // scheduledAs is what policies with a digest say of a workload that a placement schedules, or why that is not known.
@@ -51,8 +51,8 @@ func (w *workspace) setAffinity(ctx context.Context, placements []*placementStat
 	now := affinityBasis{store: w.store, placements: placements, relates: w.engine.Relates(w.name)}
 	for _, p := range placements {
 		now.selections, now.digests = append(now.selections, p.selection), append(now.digests, w.digestFor(p))
-		if p.terms != nil {
-			now.terms = append(now.terms, p.terms)
+		if p.affinityPart != nil {
+			now.affinityParts = append(now.affinityParts, p.affinityPart)
 		}
 	}
 	all := !now.same(&last)
@@ -81,7 +81,7 @@ func (w *workspace) setAffinity(ctx context.Context, placements []*placementStat
 		}
 	}
 	if all {
-		w.engine.SetAffinity(w.name, now.terms, workloads)
+		w.engine.SetAffinity(w.name, now.affinityParts, workloads)
 	} else {
 		w.engine.UpdateAffinity(w.name, workloads, gone)
 	}
@@ -110,10 +110,10 @@ func (w *workspace) scheduleChanged(ctx context.Context, placements []*placement
 			continue
 		}
 		owner, _ := placement.Owner(selectors, o.workload)
-		if owner < 0 || placements[owner].terms == nil {
+		if owner < 0 || placements[owner].affinityPart == nil {
 			continue
 		}
-		if last.of == o.workload && last.by == placements[owner].terms && last.digest == w.digestFor(placements[owner]) {
+		if last.of == o.workload && last.by == placements[owner].affinityPart && last.digest == w.digestFor(placements[owner]) {
 			item.scheduled = last
 		} else if late() {
 			all = false
@@ -153,9 +153,9 @@ func (w *workspace) digestFor(p *placementState) string {
 func (w *workspace) schedule(ctx context.Context, of *workload.Workload, owner *placementState) scheduledAs {
 	ctx, done := context.WithTimeoutCause(ctx, decideWithin, errTooLong)
 	defer done()
-	s := scheduledAs{of: of, by: owner.terms, digest: w.digestFor(owner)}
+	s := scheduledAs{of: of, by: owner.affinityPart, digest: w.digestFor(owner)}
 	if panicked := recovered(func() {
-		s.as, s.err = w.engine.Scheduled(ctx, engine.Request{Workspace: w.name, Placement: owner.terms, Workload: of, Shadow: owner.candidate})
+		s.as, s.err = w.engine.Scheduled(ctx, engine.Request{Workspace: w.name, Placement: owner.affinityPart, Workload: of, Shadow: owner.candidate})
 	}); panicked != nil {
 		s.err = panicked
 	}
@@ -172,5 +172,5 @@ func (p *placementState) unknownAffinity() error {
 
 // affine reports whether any placement, or the policies, may have terms of affinity between workloads.
 func (w *workspace) affine(placements []*placementState) bool {
-	return w.engine.Relates(w.name) || slices.ContainsFunc(placements, func(p *placementState) bool { return p.terms != nil && len(p.terms.Affinity) > 0 })
+	return w.engine.Relates(w.name) || slices.ContainsFunc(placements, func(p *placementState) bool { return p.affinityPart != nil && len(p.affinityPart.Affinity) > 0 })
 }

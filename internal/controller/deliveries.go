@@ -327,7 +327,7 @@ func (p *pass) assignments(item *workItem) (all []*delivery.Assignment) {
 	switch {
 	case item.unowned:
 		if _, by, found := p.store.get(item.key); found { // it waits for its turn to leave
-			if s := p.compiled[by]; s != nil {
+			if s := p.compiledPlacements[by]; s != nil {
 				a.Placement = s.content
 				p.assign(item.key, a)
 			}

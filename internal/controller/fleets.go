@@ -29,37 +29,37 @@ type fleets struct {
 
 	mu     sync.Mutex
 	fleets map[logicalcluster.Name]*fleet
-	shares map[logicalcluster.Name]*shares
-	// naming are those of shares that name others.
-	naming map[logicalcluster.Name]*shares
+	states map[logicalcluster.Name]*sharingState
+	// naming are those of states that name others.
+	naming map[logicalcluster.Name]*sharingState
 	// version grows as these change; waiting counts the workloads of workspaces that wait for clusters of others.
 	version int64
 	waiting map[logicalcluster.Name]int
 }
 
-// shares is what a workspace says of sharing clusters.
-type shares struct {
+// sharingState is what a workspace says of sharing clusters.
+type sharingState struct {
 	*sharing.Workspace
-	terms
+	sharingInputs
 	// names are the workspaces that its ClusterSets and ClusterSetBindings name.
 	names []v1alpha1.WorkspaceReference
 }
 
-// terms are what that was read from.
-type terms struct {
-	held       logicalcluster.Name
+// sharingInputs are what that was read from.
+type sharingInputs struct {
+	fleet      logicalcluster.Name
 	registered map[string]labels.Set
 	// versions of ClusterSets and ClusterSetBindings by UID.
 	sets, bindings map[types.UID]int64
 }
 
-func (t *terms) same(o *terms) bool {
-	return t.held == o.held && maps.Equal(t.sets, o.sets) && maps.Equal(t.bindings, o.bindings) &&
+func (t *sharingInputs) same(o *sharingInputs) bool {
+	return t.fleet == o.fleet && maps.Equal(t.sets, o.sets) && maps.Equal(t.bindings, o.bindings) &&
 		maps.EqualFunc(t.registered, o.registered, func(a, b labels.Set) bool { return maps.Equal(a, b) })
 }
 
 // registers reports whether these are the registrations of a view. No map is made for that in each pass.
-func (t *terms) registers(o *cacheView) bool {
+func (t *sharingInputs) registers(o *cacheView) bool {
 	return len(t.registered) == len(o.clusters) && !slices.ContainsFunc(o.clusters, func(r *v1alpha1.ClusterRegistration) bool {
 		before, there := t.registered[r.Name]
 		return !there || !maps.Equal(before, labelsIn(o, r))
@@ -75,7 +75,7 @@ func labelsIn(o *cacheView, r *v1alpha1.ClusterRegistration) labels.Set {
 }
 
 func newFleets() *fleets {
-	return &fleets{fleets: map[logicalcluster.Name]*fleet{}, shares: map[logicalcluster.Name]*shares{}, naming: map[logicalcluster.Name]*shares{}, waiting: map[logicalcluster.Name]int{}}
+	return &fleets{fleets: map[logicalcluster.Name]*fleet{}, states: map[logicalcluster.Name]*sharingState{}, naming: map[logicalcluster.Name]*sharingState{}, waiting: map[logicalcluster.Name]int{}}
 }
 
 // add has others find the fleet of a workspace.
@@ -100,7 +100,7 @@ func (f *fleets) forget(w *workspace) {
 	if f.fleets[w.name] == w.fleet {
 		delete(f.fleets, w.name)
 	}
-	delete(f.shares, w.name)
+	delete(f.states, w.name)
 	delete(f.naming, w.name)
 	delete(f.waiting, w.name)
 	f.version++
@@ -148,7 +148,7 @@ func (f *fleets) hasGuest(host, guest logicalcluster.Name) bool {
 // Invariant: a workspace stays with a fleet as long as anything is promised to it there, and nobody else has it look at another: that
 // it was there is said by its own copies of what is kept.
 func (f *fleets) fleetFor(name logicalcluster.Name, o *cacheView, now *workspace) (host *fleet, grants []engine.Grant) {
-	t := terms{sets: map[types.UID]int64{}, bindings: map[types.UID]int64{}}
+	t := sharingInputs{sets: map[types.UID]int64{}, bindings: map[types.UID]int64{}}
 	for _, s := range o.sets {
 		t.sets[s.UID] = s.Generation
 	}
@@ -157,8 +157,8 @@ func (f *fleets) fleetFor(name logicalcluster.Name, o *cacheView, now *workspace
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	t.held = f.holds(name, o, now)
-	before := f.shares[name]
+	t.fleet = f.holds(name, o, now)
+	before := f.states[name]
 	if before != nil && before.registers(o) {
 		t.registered = before.registered
 	} else {
@@ -169,26 +169,26 @@ func (f *fleets) fleetFor(name logicalcluster.Name, o *cacheView, now *workspace
 	}
 	if before == nil || !before.same(&t) {
 		f.version++
-		said := &shares{Workspace: sharing.NewWorkspace(name, "", t.registered, o.readableSets(), o.setBindings), terms: t}
+		state := &sharingState{Workspace: sharing.NewWorkspace(name, "", t.registered, o.readableSets(), o.setBindings), sharingInputs: t}
 		for _, s := range o.sets {
-			said.names = append(said.names, workspacesOf(s)...)
+			state.names = append(state.names, workspacesOf(s)...)
 		}
 		for _, b := range o.setBindings {
-			said.names = append(said.names, b.Spec.Workspace)
+			state.names = append(state.names, b.Spec.Workspace)
 		}
-		for _, named := range said.names {
+		for _, named := range state.names {
 			if named.Path != "" {
 				_, _ = f.at(name, named.Path) // in its own turns
 			}
 		}
-		said.Held = t.held
-		f.shares[name] = said
-		if delete(f.naming, name); len(said.names) > 0 {
-			f.naming[name] = said
+		state.Held = t.fleet
+		f.states[name] = state
+		if delete(f.naming, name); len(state.names) > 0 {
+			f.naming[name] = state
 		}
 		f.wakeNaming(name)
 	}
-	v := sharing.ViewOf(f.shares[name].Workspace, f.lookup)
+	v := sharing.ViewOf(f.states[name].Workspace, f.lookup)
 	if v.Fleet == name {
 		return nil, nil
 	}
@@ -225,7 +225,7 @@ func (f *fleets) holds(name logicalcluster.Name, o *cacheView, now *workspace) l
 
 // lookup finds a workspace by what it has said itself.
 func (f *fleets) lookup(r v1alpha1.WorkspaceReference) *sharing.Workspace {
-	if s := f.shares[f.means(r)]; s != nil {
+	if s := f.states[f.means(r)]; s != nil {
 		return s.Workspace
 	}
 	return nil
@@ -286,20 +286,20 @@ func (f *fleets) said() int64 {
 func (f *fleets) view(name logicalcluster.Name) sharing.View {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.shares[name] == nil {
+	if f.states[name] == nil {
 		return sharing.View{Fleet: name}
 	}
-	return sharing.ViewOf(f.shares[name].Workspace, f.lookup)
+	return sharing.ViewOf(f.states[name].Workspace, f.lookup)
 }
 
 // sets returns how the ClusterSets of a workspace stand.
 func (f *fleets) sets(name logicalcluster.Name, allocatable func(cluster string) capacity.Resources) []sharing.Set {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.shares[name] == nil {
+	if f.states[name] == nil {
 		return nil
 	}
-	return sharing.SetsOf(f.shares[name].Workspace, f.lookup, allocatable)
+	return sharing.SetsOf(f.states[name].Workspace, f.lookup, allocatable)
 }
 
 // unresolved returns why the controller cannot know which workspace a reference means. Whether there is one is nobody's to know who is

@@ -445,7 +445,7 @@ func (l *leader) expectCandidateWithin(allowed []*v1alpha1.PolicyRolloutStatus) 
 	if back {
 		l.happens("a rollout goes back")
 	}
-	for _, p := range w.compiled {
+	for _, p := range w.compiledPlacements {
 		if !p.candidate {
 			continue
 		}

@@ -367,7 +367,7 @@ func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision,
 // record takes a decision over into the store.
 func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Decision) {
 	for _, h := range decision.GivenUp {
-		p.held[item.key] = append(p.held[item.key], held{Held: h}) // until hold, which knows what is durable
+		p.heldReservations[item.key] = append(p.heldReservations[item.key], heldReservation{Held: h}) // until hold, which knows what is durable
 	}
 	left := leaves(decision)
 	p.shifted = p.shifted || len(decision.Clusters) > 0 || item.found

@@ -20,8 +20,8 @@ type compiledPlacement struct {
 	selector    placement.Selector
 	selectorErr error
 	placement   *placement.Placement
-	// terms is the placement, or as much of it as affinity between workloads has to know; nil where nothing can be known.
-	terms *placement.Placement
+	// affinityPart is the placement, or as much of it as affinity between workloads has to know; nil where nothing can be known.
+	affinityPart *placement.Placement
 	// err is why the placement cannot be used.
 	err error
 }
@@ -69,8 +69,8 @@ type ofPass struct {
 // compile returns the placements, oldest first. One that has not changed but for its status is not compiled again.
 func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement, unreadable map[types.UID]decode.Problems) []*placementState {
 	placements := make([]*placementState, len(objects))
-	last := w.compiled
-	w.compiled = make(map[types.NamespacedName]*placementState, len(objects))
+	last := w.compiledPlacements
+	w.compiledPlacements = make(map[types.NamespacedName]*placementState, len(objects))
 	for i, object := range objects {
 		s := last[namespacedName(object)]
 		if s == nil || s.object.UID != object.UID {
@@ -80,7 +80,7 @@ func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement, unreadable ma
 			w.recompile(s, object, unreadable[object.UID])
 		}
 		s.ofPass = ofPass{}
-		w.compiled[namespacedName(object)], placements[i] = s, s
+		w.compiledPlacements[namespacedName(object)], placements[i] = s, s
 	}
 	slices.SortFunc(placements, func(a, b *placementState) int { return placement.ByAge(a.object, b.object) })
 	return placements
@@ -119,12 +119,12 @@ func (w *workspace) compileOne(object *v1alpha1.WorkloadPlacement, unreadable de
 	if c.err = unreadable.Err(); c.err == nil {
 		c.placement, c.err = w.engine.CompilePlacement(object)
 	}
-	if c.terms = c.placement; c.terms == nil && c.selectorErr == nil {
+	if c.affinityPart = c.placement; c.affinityPart == nil && c.selectorErr == nil {
 		// What it has placed goes on repelling others.
 		spec := object.Spec
 		rest := *object
 		rest.Spec = v1alpha1.WorkloadPlacementSpec{WorkloadSelector: spec.WorkloadSelector, WorkloadAffinity: spec.WorkloadAffinity}
-		c.terms, _ = w.engine.CompilePlacement(&rest)
+		c.affinityPart, _ = w.engine.CompilePlacement(&rest)
 	}
 	return c
 }

@@ -104,8 +104,8 @@ func TestPreemption(t *testing.T) {
 					t.Errorf("no event %q in\n%s", want, told)
 				}
 			}
-			if len(w.workspace.nominations) > 0 || len(w.workspace.held) > 0 {
-				t.Errorf("left: %v, %v", w.workspace.nominations, w.workspace.held)
+			if len(w.workspace.nominations) > 0 || len(w.workspace.heldReservations) > 0 {
+				t.Errorf("left: %v, %v", w.workspace.nominations, w.workspace.heldReservations)
 			}
 			// It has its place again once there is room, and knows what has been.
 			w.clusters = append(w.clusters, testCluster("b", "4"))

@@ -227,9 +227,9 @@ func (w *workspace) restore(ctx context.Context, previous *store) error {
 		w.stale = true
 		return err
 	}
-	w.held = map[workloadKey][]held{}
+	w.heldReservations = map[workloadKey][]heldReservation{}
 	for i, h := range holds {
-		w.held[givenBy[i]] = append(w.held[givenBy[i]], held{h, leaving[i]})
+		w.heldReservations[givenBy[i]] = append(w.heldReservations[givenBy[i]], heldReservation{h, leaving[i]})
 	}
 	w.renominate()
 	for i, err := range refusals {

@@ -130,8 +130,8 @@ func (w *workspace) release(key workloadKey) {
 	}
 }
 
-// held is a reservation that is kept beside the one of its workload.
-type held struct {
+// heldReservation is a reservation that is kept beside the one of its workload.
+type heldReservation struct {
 	engine.Held
 	// leaving is set where it is kept until the workload is gone from the cluster, and not just until that is durable.
 	leaving bool
@@ -147,22 +147,22 @@ func (w *workspace) hold(key workloadKey) {
 
 // renewHeld holds what a workload has given up by now, and returns what was held for that before. It stays held as well until dropHeld:
 // other workspaces may decide on the same clusters at any moment.
-func (w *workspace) renewHeld(key workloadKey) (before []held) {
-	before = w.held[key]
-	delete(w.held, key)
+func (w *workspace) renewHeld(key workloadKey) (before []heldReservation) {
+	before = w.heldReservations[key]
+	delete(w.heldReservations, key)
 	for _, g := range w.store.givenUp(key) {
 		r := w.notNominated(key, g.Reservation)
 		if len(r.Shares) == 0 {
 			continue
 		}
 		if h, err := w.engine.Hold(w.name, r); err == nil { // always: a part of what can be read
-			w.held[key] = append(w.held[key], held{h, g.leaving})
+			w.heldReservations[key] = append(w.heldReservations[key], heldReservation{h, g.leaving})
 		}
 	}
 	return before
 }
 
-func (w *workspace) dropHeld(all []held) {
+func (w *workspace) dropHeld(all []heldReservation) {
 	for _, h := range all {
 		w.engine.ReleaseHeld(w.name, h.Held)
 	}
@@ -170,11 +170,11 @@ func (w *workspace) dropHeld(all []held) {
 
 // releaseHeld releases what hold kept and is durably given up, and returns whether that was anything.
 func (w *workspace) releaseHeld() (freed bool) {
-	for key, all := range w.held {
+	for key, all := range w.heldReservations {
 		if !w.store.published(key) {
 			continue
 		}
-		var rest []held
+		var rest []heldReservation
 		for _, h := range all {
 			if h.leaving {
 				rest = append(rest, h)
@@ -182,8 +182,8 @@ func (w *workspace) releaseHeld() (freed bool) {
 				freed = w.engine.ReleaseHeld(w.name, h.Held) || freed
 			}
 		}
-		if w.held[key] = rest; rest == nil {
-			delete(w.held, key)
+		if w.heldReservations[key] = rest; rest == nil {
+			delete(w.heldReservations, key)
 		}
 	}
 	return freed

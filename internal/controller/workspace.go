@@ -104,9 +104,9 @@ type workspace struct {
 	clusters    map[string]clusterState
 	scoreFaults map[types.UID]string
 	// facts identifies what policies and placements can name of the clusters.
-	facts    uint64
-	compiled map[types.NamespacedName]*placementState
-	effects  effects
+	facts              uint64
+	compiledPlacements map[types.NamespacedName]*placementState
+	effects            effects
 	// policyErr is why the policies as written are not in force, inForce whether any are.
 	policyErr error
 	inForce   bool
@@ -141,8 +141,8 @@ type workspace struct {
 	tooSlow   error
 	// quarantine is why the policies are not evaluated any more.
 	quarantine error
-	// held are reservations of what workloads have given up, until that is written.
-	held map[workloadKey][]held
+	// heldReservations are those of what workloads have given up, until that is written.
+	heldReservations map[workloadKey][]heldReservation
 	// suggestions are the clusters that would have a place for workloads that wait, by the digest of their inputs; suggestAt is when
 	// the next one may be looked for. freed is what was given up lately, watchedSince since when that is known.
 	suggestions             map[string]*suggestion

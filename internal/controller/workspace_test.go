@@ -530,7 +530,9 @@ func TestWhatIsUnchangedIsNotReadAgain(t *testing.T) {
 	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "4")}
 	w.placements = []*v1alpha1.WorkloadPlacement{testPlacement(one)}
 	w.pass()
-	compiled := func() *placement.Placement { return w.workspace.compiled[namespacedName(w.placements[0])].placement }
+	compiled := func() *placement.Placement {
+		return w.workspace.compiledPlacements[namespacedName(w.placements[0])].placement
+	}
 	first := compiled() // the status that the pass has written makes it another object
 	if w.pass(); first == nil || compiled() != first {
 		t.Error("compiled again")
@@ -539,7 +541,7 @@ func TestWhatIsUnchangedIsNotReadAgain(t *testing.T) {
 	labelled.Labels = map[string]string{"team": "shop"}
 	w.placements, w.clusters = []*v1alpha1.WorkloadPlacement{labelled}, []*v1alpha1.ClusterRegistration{testCluster("a", "8")}
 	w.pass()
-	if again := compiled(); again == first || again.Labels["team"] != "shop" || len(w.workspace.compiled) != 1 {
+	if again := compiled(); again == first || again.Labels["team"] != "shop" || len(w.workspace.compiledPlacements) != 1 {
 		t.Errorf("%+v", again)
 	}
 	if free := w.workspace.engine.Snapshot("ws").Row("a").Free.CPU; free != 8000 {
