@@ -68,7 +68,7 @@ func (w *workspace) updateConfig(ctx context.Context, placements []*placementSta
 	if equality.Semantic.DeepEqual(current.Status, updated.Status) {
 		return
 	}
-	if wait := c.at.Add(countsEvery).Sub(w.now()); wait > 0 && !turnedConditions(current.Status.Conditions, updated.Status.Conditions) && sameStep(current.Status.PolicyRollout, w.rollout) {
+	if wait := c.at.Add(countsEvery).Sub(w.now()); wait > 0 && !conditionsTransitioned(current.Status.Conditions, updated.Status.Conditions) && sameStep(current.Status.PolicyRollout, w.rollout) {
 		r.within(wait)
 		return
 	}

@@ -89,8 +89,8 @@ func (w *workspace) readDeliveries(o *cacheView) {
 			w.index.add(item, deliveryChanged)
 		}
 	}
-	maps.Copy(changed, w.index.turned)
-	clear(w.index.turned)
+	maps.Copy(changed, w.index.changedUIDs)
+	clear(w.index.changedUIDs)
 	for uid := range changed {
 		w.followUnseen(uid)
 	}

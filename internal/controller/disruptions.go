@@ -64,7 +64,7 @@ func (p *pass) releaseUnowned(items []*workItem) {
 	}
 	for _, item := range items {
 		p.index.drop(item)
-		p.index.place(item, item.clusters())
+		p.index.setClusters(item, item.clusters())
 		_, by, _ := p.store.get(item.key)
 		owner := owners[by]
 		switch {

@@ -104,9 +104,9 @@ func (p *pass) drained(item *workItem) v1alpha1.DrainedWorkload {
 
 // Reasons of condition Drained. The last one is of events.
 const (
-	draining      = "Draining"
-	drainDeadline = "DeadlineExceeded"
-	drained       = "Drained"
+	drainingReason      = "Draining"
+	drainDeadlineReason = "DeadlineExceeded"
+	drainedReason       = "Drained"
 )
 
 // drainCondition says how far a drain is.
@@ -114,7 +114,7 @@ func (w *workspace) drainCondition(r *v1alpha1.ClusterRegistration, s *v1alpha1.
 	if s.Remaining+s.Leaving == 0 {
 		return conditions.TrueCondition(v1alpha1.DrainedCondition)
 	}
-	reason, severity := draining, conditionsv1alpha1.ConditionSeverityInfo
+	reason, severity := drainingReason, conditionsv1alpha1.ConditionSeverityInfo
 	message := fmt.Sprintf("%d workloads remain, %d have left and keep a copy until the new place has one that is ready.", s.Remaining, s.Leaving)
 	var why []string
 	for i := range s.Workloads[:min(len(s.Workloads), maxExamples)] {
@@ -122,7 +122,7 @@ func (w *workspace) drainCondition(r *v1alpha1.ClusterRegistration, s *v1alpha1.
 		why = append(why, strings.TrimSuffix(fmt.Sprintf("%s %s/%s: %s: %s", d.Workload.Kind, d.Namespace, d.Workload.Name, d.Reason, d.Message), ": "))
 	}
 	if deadline := r.Spec.Drain.Deadline; w.deadlinePassed(r.Name) {
-		reason, severity = drainDeadline, conditionsv1alpha1.ConditionSeverityWarning
+		reason, severity = drainDeadlineReason, conditionsv1alpha1.ConditionSeverityWarning
 		message += fmt.Sprintf(" The deadline, %s, has passed: what has another place leaves at once, what has none stays.", deadline.UTC().Format(time.RFC3339))
 	}
 	if len(why) > 0 {
@@ -150,7 +150,7 @@ func (w *workspace) watchDrain(ctx context.Context, shown *v1alpha1.ClusterRegis
 		}
 	}
 	after := conditionOf(updated, v1alpha1.DrainedCondition)
-	turned := turnedConditions(current.Status.Conditions, updated.Status.Conditions)
+	turned := conditionsTransitioned(current.Status.Conditions, updated.Status.Conditions)
 	if !turned && equality.Semantic.DeepEqual(current.Status, updated.Status) {
 		return
 	}
@@ -165,10 +165,10 @@ func (w *workspace) watchDrain(ctx context.Context, shown *v1alpha1.ClusterRegis
 	}
 	switch {
 	case after.Status == corev1.ConditionTrue:
-		w.event(shown, corev1.EventTypeNormal, drained, "no workload is placed here any more")
-	case after.Reason == drainDeadline:
-		w.event(shown, corev1.EventTypeWarning, drainDeadline, after.Message)
+		w.event(shown, corev1.EventTypeNormal, drainedReason, "no workload is placed here any more")
+	case after.Reason == drainDeadlineReason:
+		w.event(shown, corev1.EventTypeWarning, drainDeadlineReason, after.Message)
 	default:
-		w.event(shown, corev1.EventTypeNormal, draining, after.Message)
+		w.event(shown, corev1.EventTypeNormal, drainingReason, after.Message)
 	}
 }

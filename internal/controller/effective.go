@@ -51,7 +51,7 @@ func (w *workspace) lintPlacements(placements []*placementState) {
 				linter = w.linter()
 			}
 			findings := linter.Placement(p.object)
-			known = effect{digest: p.placement.Digest, annotations: p.object.Annotations, findings: findings, condition: effective(findings, w.linted.messages)}
+			known = effect{digest: p.placement.Digest, annotations: p.object.Annotations, findings: findings, condition: effectiveCondition(findings, w.linted.messages)}
 		}
 		w.effects.of[p.object.UID], p.effective = known, cmp.Or(known.scheduled, known.condition)
 	}
@@ -82,7 +82,7 @@ func (w *workspace) lintScheduled(placements []*placementState) {
 			for _, digest := range slices.Sorted(maps.Keys(under)) {
 				all = append(all, under[digest]...)
 			}
-			known.under, known.scheduled = under, effective(all, w.linted.messages)
+			known.under, known.scheduled = under, effectiveCondition(all, w.linted.messages)
 			w.effects.of[p.object.UID] = known
 		}
 		p.effective = known.scheduled
@@ -97,8 +97,8 @@ func (w *workspace) linter() *lint.Workspace {
 	return &lint.Workspace{Fleet: lint.NewFleet(clusters), Constraints: w.engine.Constraints(), Kinds: w.table}
 }
 
-// effective is the condition of that name.
-func effective(findings []lint.Finding, ofPolicies []string) *conditionsv1alpha1.Condition {
+// effectiveCondition is the condition of that name.
+func effectiveCondition(findings []lint.Finding, ofPolicies []string) *conditionsv1alpha1.Condition {
 	message := messageOf(findings, ofPolicies...)
 	if message == "" {
 		return conditions.TrueCondition(v1alpha1.EffectiveCondition)

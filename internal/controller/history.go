@@ -68,7 +68,7 @@ func historyOf(item *workItem, d *engine.Decision, after []v1alpha1.ClusterDecis
 	if len(c.From)+len(c.To) == 0 {
 		return history
 	}
-	c.Reason, c.Message = why(item, d, &c)
+	c.Reason, c.Message = changeReason(item, d, &c)
 	c.From, c.To = c.From[:min(len(c.From), v1alpha1.MaxChangedClusters)], c.To[:min(len(c.To), v1alpha1.MaxChangedClusters)]
 	return append([]v1alpha1.DecisionChange{c}, history[:min(len(history), v1alpha1.MaxChanges-1)]...)
 }
@@ -83,9 +83,9 @@ func without(clusters, others []v1alpha1.ClusterDecision) (names []string) {
 	return names
 }
 
-// why says why a decision changes clusters, in a word and for people: for what the first cluster is left, but for those that are
+// changeReason says why a decision changes clusters, in a word and for people: for what the first cluster is left, but for those that are
 // left since fewer are asked for.
-func why(item *workItem, d *engine.Decision, c *v1alpha1.DecisionChange) (v1alpha1.ChangeReason, string) {
+func changeReason(item *workItem, d *engine.Decision, c *v1alpha1.DecisionChange) (v1alpha1.ChangeReason, string) {
 	switch {
 	case !item.found:
 		return v1alpha1.ChangePlaced, ""

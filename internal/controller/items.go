@@ -99,9 +99,9 @@ type unreadableReport struct {
 // index has the workloads of a workspace, and knows which of them are due: due.go says why.
 type index struct {
 	items map[workloadKey]*workItem
-	// uids has those that are shown, by UID; turned are the UIDs of which one has come or gone.
-	uids   map[types.UID]*workItem
-	turned map[types.UID]bool
+	// uids has those that are shown, by UID; changedUIDs are the UIDs of which one has come or gone.
+	uids        map[types.UID]*workItem
+	changedUIDs map[types.UID]bool
 	// on has those that are, by their decisions, on a cluster.
 	on map[string]map[*workItem]bool
 	// due are the workloads that the next pass looks at.
@@ -134,7 +134,7 @@ type index struct {
 
 func newIndex() *index {
 	return &index{
-		items: map[workloadKey]*workItem{}, uids: map[types.UID]*workItem{}, turned: map[types.UID]bool{}, on: map[string]map[*workItem]bool{},
+		items: map[workloadKey]*workItem{}, uids: map[types.UID]*workItem{}, changedUIDs: map[types.UID]bool{}, on: map[string]map[*workItem]bool{},
 		due: map[*workItem]reason{}, unrelated: map[*workItem]bool{}, unscheduled: map[*workItem]*placementState{}, open: map[*workItem]bool{},
 		turns: btree.NewG(16, func(a, b *workItem) bool { return inTurn(a, b) < 0 }),
 		timers: btree.NewG(8, func(a, b *workItem) bool {
@@ -170,7 +170,7 @@ func (x *index) take(o *cacheView) {
 			there[item] = true
 		}
 		if item.shown != object { // an informer never changes an object but replaces it
-			x.show(item, object)
+			x.setShown(item, object)
 		}
 	}
 	if x.hidden, x.source = hidden, nil; o.live != nil {
@@ -185,29 +185,29 @@ func (x *index) take(o *cacheView) {
 			break
 		}
 		if item.shown != nil && !there[item] {
-			x.show(item, nil)
+			x.setShown(item, nil)
 		}
 	}
 }
 
-// show takes up a workload as it is shown now, nil if it is not.
-func (x *index) show(item *workItem, object *workloadObject) {
+// setShown takes up a workload as it is shown now, nil if it is not.
+func (x *index) setShown(item *workItem, object *workloadObject) {
 	before := item.shown
 	if item.shown = object; before != nil && (object == nil || before.UID != object.UID) {
-		x.turned[before.UID] = true
+		x.changedUIDs[before.UID] = true
 		if x.uids[before.UID] == item {
 			delete(x.uids, before.UID)
 		}
 	}
 	if object != nil {
-		x.turned[object.UID] = x.turned[object.UID] || x.uids[object.UID] == nil
+		x.changedUIDs[object.UID] = x.changedUIDs[object.UID] || x.uids[object.UID] == nil
 		x.uids[object.UID] = item
 	}
 	x.add(item, workloadChanged)
 }
 
-// place puts an item under the clusters of its decision.
-func (x *index) place(item *workItem, clusters []string) {
+// setClusters puts an item under the clusters of its decision.
+func (x *index) setClusters(item *workItem, clusters []string) {
 	if slices.Equal(item.on, clusters) {
 		return
 	}
@@ -225,8 +225,8 @@ func (x *index) place(item *workItem, clusters []string) {
 	}
 }
 
-// turn gives an item its turn; the zero value is that of one that is not shown.
-func (x *index) turn(item *workItem, now placement.Turn) {
+// setTurn gives an item its turn; the zero value is that of one that is not shown.
+func (x *index) setTurn(item *workItem, now placement.Turn) {
 	if item.turn.Workload != nil {
 		x.turns.Delete(item)
 	}
@@ -252,16 +252,16 @@ func (x *index) sleep(item *workItem) {
 	}
 }
 
-// wait sets whether a workload waits for a cluster.
-func (x *index) wait(item *workItem, tried bool) {
+// setWaiting sets whether a workload waits for a cluster.
+func (x *index) setWaiting(item *workItem, tried bool) {
 	if tried != item.tried {
 		x.waiting += map[bool]int{true: 1, false: -1}[tried]
 		item.tried = tried
 	}
 }
 
-// settle sets whether something else than a workload itself may change it.
-func (x *index) settle(item *workItem, open bool) {
+// setOpen sets whether something else than a workload itself may change it.
+func (x *index) setOpen(item *workItem, open bool) {
 	if open {
 		x.open[item] = true
 	} else {
@@ -272,8 +272,8 @@ func (x *index) settle(item *workItem, open bool) {
 // drop forgets what passes have found out about a workload that gets no decision now.
 func (x *index) drop(item *workItem) {
 	x.sleep(item)
-	x.wait(item, false)
-	x.settle(item, false)
+	x.setWaiting(item, false)
+	x.setOpen(item, false)
 	item.attempt, item.err, item.missing, item.returning, item.supposed = attempt{}, nil, nil, betterGroup{}, nil
 }
 
@@ -281,10 +281,10 @@ func (x *index) drop(item *workItem) {
 func (x *index) forget(item *workItem) {
 	x.drop(item)
 	item.withdraw()
-	item.owned(nil)
-	x.turn(item, placement.Turn{})
+	item.setOwner(nil)
+	x.setTurn(item, placement.Turn{})
 	x.assign(item, nil, time.Time{})
-	x.place(item, nil)
+	x.setClusters(item, nil)
 	delete(x.due, item)
 	delete(x.unscheduled, item)
 	delete(x.items, item.key)

@@ -97,20 +97,20 @@ func (p *pass) find(item *workItem) {
 	item.stored, _, item.found = p.store.get(item.key)
 	item.stale, item.unowned, item.idle = false, false, false
 	if item.object == nil {
-		item.owned(nil)
-		p.index.turn(item, placement.Turn{})
+		item.setOwner(nil)
+		p.index.setTurn(item, placement.Turn{})
 		return
 	}
 	item.stale = item.found && item.stored.Workload.UID != item.object.UID
 	owner, others := p.ownerOf(item)
-	item.owned(owner)
+	item.setOwner(owner)
 	item.others = others
 	turn := placement.Turn{Workload: item.object, Kind: item.object.Kind, APIVersion: item.object.APIVersion}
 	if owner != nil {
 		turn.Priority = owner.object.Spec.Priority
 		turn.Displaced, turn.Size = p.loss.displaced(item)
 	}
-	p.index.turn(item, turn)
+	p.index.setTurn(item, turn)
 	if owner == nil {
 		item.unowned = true
 		return
@@ -118,8 +118,8 @@ func (p *pass) find(item *workItem) {
 	item.idle = !item.found && (item.object.end == workload.HasFinished || item.object.end == workload.Suspended || item.object.end == workload.Controlled)
 }
 
-// owned gives a workload to a placement, nil if to none.
-func (item *workItem) owned(by *placementState) {
+// setOwner gives a workload to a placement, nil if to none.
+func (item *workItem) setOwner(by *placementState) {
 	if item.owner == by {
 		return
 	}
@@ -173,7 +173,7 @@ func (item *workItem) begin(p *pass) {
 	item.withdraw()
 	if item.found && item.tried { // by another client, meanwhile
 		item.attempt = attempt{}
-		p.index.wait(item, false)
+		p.index.setWaiting(item, false)
 	}
 	p.index.sleep(item)
 	item.before.missing, item.before.returning, item.before.supposed, item.before.err = item.missing, item.returning, item.supposed, item.err
@@ -216,7 +216,7 @@ func (p *pass) rest(item *workItem) {
 		a.idle = fmt.Sprintf("%s: %s", item.object.workload, item.object.workload.WhyNot())
 	}
 	p.index.drop(item)
-	p.index.place(item, nil)
+	p.index.setClusters(item, nil)
 	item.enter(a)
 }
 
@@ -403,7 +403,7 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 	}
 	if item.tried {
 		item.attempt = attempt{}
-		p.index.wait(item, false)
+		p.index.setWaiting(item, false)
 	}
 	item.stored, item.found = result, true
 	p.withdraw(item.key) // what others have given up for it is its own now

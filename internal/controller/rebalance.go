@@ -335,7 +335,7 @@ func (p *pass) updatePlans(ctx context.Context, o *cacheView) {
 		if equality.Semantic.DeepEqual(plan.Status, updated.Status) {
 			continue
 		}
-		turned := turnedConditions(plan.Status.Conditions, updated.Status.Conditions) || plan.Status.Wave != updated.Status.Wave
+		turned := conditionsTransitioned(plan.Status.Conditions, updated.Status.Conditions) || plan.Status.Wave != updated.Status.Wave
 		if wait := p.rebalancing.written[shown.UID].at.Add(countsEvery).Sub(p.now()); wait > 0 && !turned {
 			p.result.within(wait)
 			continue

@@ -56,8 +56,8 @@ func (p *pass) report(ctx context.Context, item *workItem) {
 		item.attempt = attempt{}
 	}
 	p.followWaiting(item, a.waiting != "" || a.partial != "")
-	p.index.place(item, item.clusters())
-	p.index.settle(item, !item.satisfied)
+	p.index.setClusters(item, item.clusters())
+	p.index.setOpen(item, !item.satisfied)
 	if item.err != nil || item.deferred || item.unevaluated || item.paced || item.lacks {
 		p.index.add(item, leftOver)
 	}

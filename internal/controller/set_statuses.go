@@ -312,7 +312,7 @@ func sharingStatus[T conditions.Setter](w *workspace, kept map[types.UID]written
 	if equality.Semantic.DeepEqual(current, updated) {
 		return
 	}
-	turned := turnedConditions(current.GetConditions(), updated.GetConditions())
+	turned := conditionsTransitioned(current.GetConditions(), updated.GetConditions())
 	if wait := last.at.Add(every).Sub(w.now()); found && wait > 0 && !turned {
 		r.within(wait)
 		return

@@ -371,7 +371,7 @@ func summary(decisions []v1alpha1.WorkloadDecision) string {
 		}
 		part := d.Workload.Name + ": " + strings.Join(names, ", ")
 		if d.WaitingReplicas > 0 {
-			part += fmt.Sprintf(" (%s)", waits(d.WaitingReplicas))
+			part += fmt.Sprintf(" (%s)", replicasWait(d.WaitingReplicas))
 		}
 		parts, waiting = append(parts, part), waiting+d.WaitingReplicas
 	}
@@ -385,7 +385,7 @@ func summary(decisions []v1alpha1.WorkloadDecision) string {
 	}
 	text := strings.Join(parts, separator)
 	if len(decisions) > 3 && waiting > 0 {
-		text = fmt.Sprintf("(%s) %s", waits(waiting), text) // what is cut is the end
+		text = fmt.Sprintf("(%s) %s", replicasWait(waiting), text) // what is cut is the end
 	}
 	if len(text) > maxSummary {
 		text = text[:maxSummary] + "..."
@@ -393,8 +393,8 @@ func summary(decisions []v1alpha1.WorkloadDecision) string {
 	return text
 }
 
-// waits is for example "1 replica waits".
-func waits(replicas int32) string {
+// replicasWait is for example "1 replica waits".
+func replicasWait(replicas int32) string {
 	if replicas == 1 {
 		return "1 replica waits"
 	}

@@ -97,7 +97,7 @@ func (w *workspace) updateStatus(ctx context.Context, placements []*placementSta
 			p.basis = says
 			continue
 		}
-		if wait := last.at.Add(countsEvery).Sub(w.now()); wait > 0 && !turned(current.Status, updated.Status) {
+		if wait := last.at.Add(countsEvery).Sub(w.now()); wait > 0 && !transitioned(current.Status, updated.Status) {
 			r.within(wait)
 			continue
 		}
@@ -151,12 +151,12 @@ func (w *workspace) statusBasis(p *placementState) statusBasis {
 	return b
 }
 
-// turned says whether a status is about another spec, or has a condition with another status or reason.
-func turned(before, after v1alpha1.WorkloadPlacementStatus) bool {
-	return before.ObservedGeneration != after.ObservedGeneration || turnedConditions(before.Conditions, after.Conditions)
+// transitioned says whether a status is about another spec, or has a condition with another status or reason.
+func transitioned(before, after v1alpha1.WorkloadPlacementStatus) bool {
+	return before.ObservedGeneration != after.ObservedGeneration || conditionsTransitioned(before.Conditions, after.Conditions)
 }
 
-func turnedConditions(before, after conditionsv1alpha1.Conditions) bool {
+func conditionsTransitioned(before, after conditionsv1alpha1.Conditions) bool {
 	return !slices.EqualFunc(before, after, func(a, b conditionsv1alpha1.Condition) bool {
 		return a.Type == b.Type && (a.Status == b.Status && a.Reason == b.Reason || isUnderWay(&a) && isUnderWay(&b))
 	})
@@ -276,7 +276,7 @@ func scheduled(current *conditionsv1alpha1.Condition, p *placementState) *condit
 			"%d of %d workloads are not decided on yet", p.undecided, p.workloads)
 	}
 	if p.partial.Len() > 0 {
-		next.Message = strings.TrimSpace(fmt.Sprintf("%s %s, of %d of %d workloads. %s", next.Message, waits(p.waitingReplicas), p.partial.Len(), p.workloads, &p.partial))
+		next.Message = strings.TrimSpace(fmt.Sprintf("%s %s, of %d of %d workloads. %s", next.Message, replicasWait(p.waitingReplicas), p.partial.Len(), p.workloads, &p.partial))
 	}
 	if p.retained.Len() > 0 {
 		next.Message = strings.TrimSpace(fmt.Sprintf("%s %d of %d workloads keep what they had. %s", next.Message, p.retained.Len(), p.workloads, &p.retained))

@@ -105,11 +105,11 @@ func (t *tally) count(item *workItem, sign int) {
 		t.unevaluated += sign
 	}
 	if a.would != "" {
-		t.would = counted(t.would, a.would, sign)
+		t.would = addCount(t.would, a.would, sign)
 	}
 	t.waitingReplicas += int32(sign) * a.waitingReplicas
 	for _, name := range a.clusters {
-		t.clusters = counted(t.clusters, name, sign)
+		t.clusters = addCount(t.clusters, name, sign)
 	}
 	for _, l := range [...]struct {
 		*lines
@@ -144,7 +144,7 @@ func (t *tally) count(item *workItem, sign int) {
 	t.delivery.count(item, sign)
 }
 
-func counted[K comparable](counts map[K]int, of K, sign int) map[K]int {
+func addCount[K comparable](counts map[K]int, of K, sign int) map[K]int {
 	if counts == nil {
 		counts = map[K]int{}
 	}

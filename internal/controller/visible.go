@@ -162,7 +162,7 @@ func (p *pass) keep(item *workItem) {
 	p.index.add(item, leftOver)
 	decision, by, _ := p.store.get(item.key)
 	item.stored = decision
-	p.index.place(item, item.clusters())
+	p.index.setClusters(item, item.clusters())
 	for _, owner := range p.placements {
 		if namespacedName(owner.object) == by {
 			item.enter(account{to: owner, owned: true, placed: true, clusters: item.clusters(), unseen: p.kept[item.key]})
@@ -422,7 +422,7 @@ func (p *pass) reportUnseen(o *cacheView) {
 		for _, why := range s.unseen {
 			add(why)
 		}
-		s.visible = visible(reasons, len(s.unseen))
+		s.visible = visibleCondition(reasons, len(s.unseen))
 	}
 }
 
@@ -432,8 +432,8 @@ func selects(p *v1alpha1.WorkloadPlacement, kind watchedKind) bool {
 	return len(types) == 0 || slices.Contains(types, v1alpha1.WorkloadType{APIVersion: kind.apiVersion, Kind: kind.kind})
 }
 
-// visible is the condition that says whether all workloads can be seen; kept is how many decisions stay as they are if not.
-func visible(reasons map[string]*hidden, kept int) *conditionsv1alpha1.Condition {
+// visibleCondition is the condition that says whether all workloads can be seen; kept is how many decisions stay as they are if not.
+func visibleCondition(reasons map[string]*hidden, kept int) *conditionsv1alpha1.Condition {
 	if len(reasons) == 0 {
 		return conditions.TrueCondition(v1alpha1.WorkloadsVisibleCondition)
 	}

@@ -89,7 +89,7 @@ func (p *pass) wait(item *workItem, decision *engine.Decision) {
 	p.explained[peers] = a
 	a.history, a.preempting = item.attempt.history, item.attempt.preempting
 	item.attempt, item.reason = a, a.message
-	p.index.wait(item, true)
+	p.index.setWaiting(item, true)
 }
 
 // first says whether the lines about workloads whose turns come before that of an item are few enough for the status to have its own.
