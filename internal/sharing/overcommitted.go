@@ -16,13 +16,17 @@ import (
 // they do one by one, and all that share clusters.
 const maxSteps = 1_000_000
 
+// maxNested is of how many sets that share clusters it is asked which are within others.
+const maxNested = 64
+
 // maxNamed is how many of them are named.
 const maxNamed = 10
 
 // overcommitted finds what grants come to where that is more than clusters have, and resources that none of them has.
 //
 // Quotas, and what is guaranteed, are overcommitted where not all can be had at once: by Hall's theorem where those of some sets come to more
-// than the clusters of these have. Quotas on each cluster are where they come to more than one has.
+// than the clusters of these have. Quotas on each cluster are where they come to more than one has. What a workspace has on a cluster counts
+// in each of its sets, so of a set within another one no more counts for it than is beyond in the other.
 func overcommitted(sets []Set, allocatable func(string) capacity.Resources) {
 	steps, all := maxSteps, make([]*Set, len(sets))
 	for i := range sets {
@@ -83,6 +87,8 @@ type pool struct {
 	// parts are clusters that the same sets have, of which parts by set has the indices.
 	parts []part
 	of    map[*Set][]int
+	// inside are the sets within each.
+	inside map[*Set][]*Set
 }
 
 type part struct {
@@ -92,7 +98,7 @@ type part struct {
 }
 
 func poolOf(sets []*Set, allocatable func(string) capacity.Resources) *pool {
-	p := &pool{sets: sets, of: map[*Set][]int{}}
+	p := &pool{sets: sets, of: map[*Set][]int{}, inside: map[*Set][]*Set{}}
 	in := map[string][]int{}
 	var names []string
 	for i, set := range sets {
@@ -120,7 +126,40 @@ func poolOf(sets []*Set, allocatable func(string) capacity.Resources) *pool {
 		p.parts[i].clusters = append(p.parts[i].clusters, name)
 		p.parts[i].has = p.parts[i].has.Add(allocatable(name))
 	}
+	p.nest()
 	return p
+}
+
+// nest finds which sets are within which.
+func (p *pool) nest() {
+	if len(p.sets) > maxNested {
+		return
+	}
+	within := func(inner, outer int) bool {
+		a, b := p.of[p.sets[inner]], p.of[p.sets[outer]]
+		if inner == outer || len(a) == len(b) && inner < outer {
+			return false // of sets with the same clusters the later ones are within the first
+		}
+		return !slices.ContainsFunc(a, func(part int) bool { _, has := slices.BinarySearch(b, part); return !has })
+	}
+	for outer, set := range p.sets {
+		for inner, one := range p.sets {
+			if within(inner, outer) {
+				p.inside[set] = append(p.inside[set], one)
+			}
+		}
+	}
+}
+
+// within are the sets within another one of which something is asked for, but for those that are within another of these.
+func (p *pool) within(set *Set, asked func(*Set) int64) (inner []*Set) {
+	all := slices.DeleteFunc(slices.Clone(p.inside[set]), func(one *Set) bool { return asked(one) == 0 })
+	for _, one := range all {
+		if !slices.ContainsFunc(all, func(other *Set) bool { return slices.Contains(p.inside[other], one) }) {
+			inner = append(inner, one)
+		}
+	}
+	return inner
 }
 
 // has is what the clusters of some sets have together.
@@ -147,8 +186,17 @@ func (p *pool) find(reason, what string, amounts func(*engine.Grant) map[string]
 	asks, own, all := map[*Set]capacity.Resources{}, map[*Set]capacity.Resources{}, capacity.Resources{}
 	borrowed := map[ask]bool{} // not by the field itself
 	for _, set := range p.sets {
-		for _, g := range set.counting {
+		for whom, g := range set.counting {
 			for name, amount := range amounts(g) {
+				of := func(set *Set) int64 {
+					if g := set.counting[whom]; g != nil {
+						return amounts(g)[name]
+					}
+					return 0
+				}
+				for _, inner := range p.within(set, of) {
+					amount -= min(amount, of(inner))
+				}
 				asks[set] = asks[set].Add(capacity.Of(name, amount))
 				if quota, bounded := g.Quota[name]; what == "quota" && (!bounded || amount < quota) {
 					borrowed[ask{set, name}] = true

@@ -56,8 +56,8 @@ type Set struct {
 	Grants   []Grant
 	Problems []Problem
 
-	// counting are the grants that count, read: not those to the workspace itself, nor a second one to the same workspace.
-	counting []*engine.Grant
+	// counting are the grants that count, read, by whom they are for: none to the workspace itself, nor a second one to the same workspace.
+	counting map[string]*engine.Grant
 }
 
 // Grant is how a grant of a ClusterSet stands.
@@ -101,7 +101,7 @@ func SetsOf(w *Workspace, lookup Lookup, allocatable func(cluster string) capaci
 	sets := make([]Set, len(w.sets))
 	for i, s := range w.sets {
 		set := &sets[i]
-		set.ClusterSet, set.Clusters = s.ClusterSet, s.clusters
+		set.ClusterSet, set.Clusters, set.counting = s.ClusterSet, s.clusters, map[string]*engine.Grant{}
 		selector := field.NewPath("spec", "clusterSelector")
 		switch {
 		case len(s.errs) > 0:
@@ -144,13 +144,23 @@ func SetsOf(w *Workspace, lookup Lookup, allocatable func(cluster string) capaci
 			stand.Limits = granted.Limits()
 			set.Grants = append(set.Grants, stand)
 			if counts {
-				set.counting = append(set.counting, granted)
+				if by := whom(team, g.Workspace); set.counting[by] == nil {
+					set.counting[by] = granted
+				}
 			}
 			set.Problems = append(set.Problems, problems...)
 		}
 	}
 	overcommitted(sets, allocatable)
 	return sets
+}
+
+// whom names a workspace by which a grant is for it, as all grants do that are for the same one.
+func whom(team *Workspace, reference v1alpha1.WorkspaceReference) string {
+	if team != nil {
+		return team.Name.String()
+	}
+	return "unknown " + reference.String()
 }
 
 func (s *Set) find(reason string, at *field.Path, format string, args ...any) {

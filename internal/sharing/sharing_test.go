@@ -214,7 +214,7 @@ func TestSets(t *testing.T) {
 		{"and so are those of some sets that have more together than their clusters, whatever others have", map[string]string{
 			"gold":   `{clusterSelector: {clusterNames: [a1]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "9"}, guaranteed: {cpu: "9"}}]}`,
 			"iron":   `{clusterSelector: {}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "1"}, guaranteed: {cpu: "1"}}]}`,
-			"silver": `{clusterSelector: {clusterNames: [a1, a2]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "12"}, guaranteed: {cpu: "11"}}]}`,
+			"silver": `{clusterSelector: {clusterNames: [a1, a2]}, grants: [{name: a, workspace: {cluster: beside}, quota: {cpu: "12"}, guaranteed: {cpu: "11"}}]}`,
 		}, []string{
 			"gold QuotaOvercommitted spec.grants: quota of cpu of the grants of ClusterSets gold, silver, which share clusters, comes to 21, and the clusters have 20",
 			"silver QuotaOvercommitted spec.grants: quota of cpu of the grants of ClusterSets gold, silver, which share clusters, comes to 21, and the clusters have 20",
@@ -222,6 +222,11 @@ func TestSets(t *testing.T) {
 		{"what finds room elsewhere is not", map[string]string{
 			"gold":   `{clusterSelector: {clusterNames: [a1, a2]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "10"}}]}`,
 			"iron":   `{clusterSelector: {clusterNames: [a2, b1]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "10"}}]}`,
+			"silver": `{clusterSelector: {clusterNames: [a1]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "10"}}]}`,
+		}, nil},
+		{"what a workspace has of a set within another one counts in both", map[string]string{
+			"all":    `{clusterSelector: {}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "30"}}]}`,
+			"gold":   `{clusterSelector: {labelSelector: {matchLabels: {tier: a}}}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "20"}}]}`,
 			"silver": `{clusterSelector: {clusterNames: [a1]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "10"}}]}`,
 		}, nil},
 		{"what may be borrowed bounds as a quota does", map[string]string{
@@ -249,7 +254,7 @@ func TestSets(t *testing.T) {
 		}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			all := world(t, map[string]workspace{"platform": {clusters: "a1 a2 b1", sets: test.sets}, "team": {}})
+			all := world(t, map[string]workspace{"platform": {clusters: "a1 a2 b1", sets: test.sets}, "team": {}, "beside": {}})
 			var got []string
 			for _, s := range sharing.SetsOf(all["platform"], among(all), func(string) capacity.Resources { return capacity.Resources{CPU: 10000, Memory: 1 << 30} }) {
 				if len(s.Grants) != len(s.Spec.Grants) {
@@ -280,7 +285,7 @@ func TestOvercommitted(t *testing.T) {
 			name := fmt.Sprintf("s%d", i)
 			of[name] = slices.DeleteFunc(slices.Clone(clusters), func(string) bool { return rapid.Bool().Draw(r, "left out") })
 			asks[name] = rapid.Int64Range(0, 25).Draw(r, "quota")
-			sets[name] = fmt.Sprintf(`{clusterSelector: {clusterNames: [%s]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "%d"}}]}`, strings.Join(append(of[name], "none"), ", "), asks[name])
+			sets[name] = fmt.Sprintf(`{clusterSelector: {clusterNames: [%s]}, grants: [{name: a, workspace: {cluster: of-%s}, quota: {cpu: "%d"}}]}`, strings.Join(append(of[name], "none"), ", "), name, asks[name])
 		}
 		has := map[string]int64{}
 		for _, name := range clusters {
