@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -48,8 +49,18 @@ func (g *Grant) Bounds(resource string) (all []Bound) {
 	return all
 }
 
-// Limits are the most that the workspace may be promised on all clusters of the set together, by resource, whichever field says so.
-func (g *Grant) Limits() map[string]int64 { return g.limits() }
+// Limits are the most that the workspace may be promised on all clusters of the set together, by resource: by quota, or by what is guaranteed
+// and may be borrowed, whichever is less.
+func (g *Grant) Limits() map[string]int64 {
+	quotas, limits := g.quotas(), maps.Clone(g.Quota)
+	for name := range g.BorrowingLimit {
+		if limits == nil {
+			limits = map[string]int64{}
+		}
+		limits[name] = quotas.Limit(name)
+	}
+	return limits
+}
 
 // raise says by how much which fields have to be more, so that so much more of a resource may be promised.
 func (g *Grant) raise(resource string, more int64) string {

@@ -3,7 +3,6 @@ package engine
 import (
 	"cmp"
 	"iter"
-	"maps"
 	"slices"
 
 	"github.com/kcp-dev/logicalcluster/v3"
@@ -83,7 +82,7 @@ func (g *grants) on(cluster string) iter.Seq[*Grant] {
 func (g *grants) quotas() []capacity.Quota {
 	all := make([]capacity.Quota, len(g.all))
 	for i := range g.all {
-		all[i] = capacity.Quota{Set: g.all[i].Set, Clusters: g.all[i].Clusters, Whole: g.all[i].limits(), Each: g.all[i].ClusterQuota}
+		all[i] = capacity.Quota{Set: g.all[i].Set, Clusters: g.all[i].Clusters, Whole: g.all[i].Limits(), Each: g.all[i].ClusterQuota}
 	}
 	return all
 }
@@ -104,18 +103,6 @@ func (g *Grant) Most(resource string) int64 {
 		most = min(most, each)
 	}
 	return most
-}
-
-// limits are the most that the workspace may be promised, by quota and by what it may borrow.
-func (g *Grant) limits() map[string]int64 {
-	quotas, limits := g.quotas(), maps.Clone(g.Quota)
-	for name := range g.BorrowingLimit {
-		if limits == nil {
-			limits = map[string]int64{}
-		}
-		limits[name] = quotas.Limit(name)
-	}
-	return limits
 }
 
 // Share has a workspace look at another's fleet through grants, which replace those that it had. It sees the clusters that are granted,
