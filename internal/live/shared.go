@@ -118,10 +118,11 @@ func (r *reading) standIn(own manifest.Live, unread []*v1alpha1.ClusterSetBindin
 	has := reserved(own)
 	registered := map[string]bool{}
 	for _, b := range unread {
-		r.note("The clusters of workspace %s may not be read. They are taken to be as the status of ClusterSetBinding %s tells of them, by location and what is free: labels, capabilities and taints are not known, and what asks for these does not match.",
+		r.note("The clusters of workspace %s may not be read. They are taken to be as the status of ClusterSetBinding %s has told of them within the last minute, by location and what is free: labels, capabilities and taints are not known, and what asks for these does not match.",
 			b.Spec.Workspace, b.Name)
+		left := leftOf(b, has)
 		for _, c := range b.Status.Clusters {
-			objects = append(objects, registrationOf(c, has[c.Name]))
+			objects = append(objects, registrationOf(c, has[c.Name], left))
 			registered[c.Name] = true
 		}
 	}
@@ -129,7 +130,7 @@ func (r *reading) standIn(own manifest.Live, unread []*v1alpha1.ClusterSetBindin
 		for _, name := range slices.Sorted(maps.Keys(has)) {
 			if !registered[name] {
 				r.note("Cluster %s is known by the decisions of this workspace only, which has something there still.", name)
-				objects = append(objects, registrationOf(v1alpha1.SharedCluster{Name: name, Ready: true}, has[name]))
+				objects = append(objects, registrationOf(v1alpha1.SharedCluster{Name: name, Ready: true}, has[name], nil))
 			}
 		}
 	}
@@ -155,10 +156,30 @@ func reserved(own manifest.Live) map[string]capacity.Resources {
 	return has
 }
 
-// registrationOf is a registration of a cluster with what is free there, beside what the workspace has already.
-func registrationOf(c v1alpha1.SharedCluster, has capacity.Resources) *unstructured.Unstructured {
+// leftOf is what is left of the quota of a binding by the decisions that there are now, which may be more than its status knows of.
+func leftOf(b *v1alpha1.ClusterSetBinding, has map[string]capacity.Resources) map[string]int64 {
+	quota, err := capacity.FromResourceList(b.Status.Quota)
+	if err != nil {
+		return nil
+	}
+	var used capacity.Resources
+	for _, c := range b.Status.Clusters {
+		used = used.Add(has[c.Name])
+	}
+	left := map[string]int64{}
+	for name := range b.Status.Quota {
+		left[string(name)] = max(0, quota.Get(string(name))-used.Get(string(name)))
+	}
+	return left
+}
+
+// registrationOf is a registration of a cluster with what is free there, as far as quotas leave it, beside what the workspace has already.
+func registrationOf(c v1alpha1.SharedCluster, has capacity.Resources, left map[string]int64) *unstructured.Unstructured {
 	amounts := map[string]any{}
 	if free, err := capacity.FromResourceList(c.Free); err == nil {
+		for name, amount := range left {
+			free = free.Without(capacity.Of(name, max(0, free.Get(name)-amount)))
+		}
 		for name, quantity := range free.Add(has).ResourceList() {
 			amounts[string(name)] = quantity.String()
 		}

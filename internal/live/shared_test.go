@@ -81,14 +81,14 @@ func (s server) list(_ context.Context, path string, resource schema.GroupVersio
 }
 
 // TestATeamReadsWhatItHas: what a team has on clusters that it may not read, while its set is bound and after it was withdrawn, is where the
-// copies in its own workspace say.
+// copies in its own workspace say, and its quota leaves no more than these have not used, whatever the status still says.
 func TestATeamReadsWhatItHas(t *testing.T) {
 	text := `
 apiVersion: tmc.kcp.io/v1alpha1
 kind: ClusterSetBinding
 metadata: {name: shared, annotations: {kcp.io/cluster: team}}
 spec: {clusterSet: shared, workspace: {path: "root:platform"}}
-status: {clusters: [{name: a, location: eu, ready: true, free: {cpu: "1"}}]}
+status: {quota: {cpu: "5"}, clusters: [{name: a, location: eu, ready: true, free: {cpu: "1"}}, {name: c, location: eu, ready: true, free: {cpu: "4"}}]}
 ---
 apiVersion: tmc.kcp.io/v1alpha1
 kind: PlacementDecision
@@ -115,7 +115,7 @@ decisions:
 		want   string
 		notes  int
 	}{
-		"bound":                    {server{"root:team": objects}, "team: 2 decisions held by \"\", clusters a:3 b:3", 2},
+		"bound":                    {server{"root:team": objects}, "team: 2 decisions held by \"\", clusters a:3 c:3 b:3", 2},
 		"withdrawn":                {server{"root:team": objects[1:]}, "team: 2 decisions held by \"\", clusters a:2 b:3", 2},
 		"the platform may be read": {server{"root:team": objects, "root:platform": {platform}}, "team: 2 decisions held by \"platform\", clusters", 0},
 	} {
