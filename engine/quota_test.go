@@ -26,8 +26,9 @@ func gold(clusters string, quota, clusterQuota int64) engine.Grant {
 	return g
 }
 
-func borrowing(g engine.Grant, guaranteed, limit int64) engine.Grant {
-	g.Guaranteed, g.BorrowingLimit = map[string]int64{capacity.CPU: guaranteed}, map[string]int64{capacity.CPU: limit}
+// borrowing is a grant of which 4000 of CPU are guaranteed, and so much more may be borrowed.
+func borrowing(g engine.Grant, limit int64) engine.Grant {
+	g.Guaranteed, g.BorrowingLimit = map[string]int64{capacity.CPU: 4000}, map[string]int64{capacity.CPU: limit}
 	return g
 }
 
@@ -48,19 +49,19 @@ func TestQuota(t *testing.T) {
 			remedies: "2 more cpu in the quota of ClusterSet gold",
 		},
 		"what may be borrowed": {
-			grant: borrowing(gold("a,b", 0, 0), 4000, 4000), has: map[string]int64{"x": 6000}, asks: 4000,
+			grant: borrowing(gold("a,b", 0, 0), 4000), has: map[string]int64{"x": 6000}, asks: 4000,
 			summary:  "0 of 2 clusters are feasible: 2 rejected by Quota",
 			why:      "Quota: borrowingLimit of ClusterSet gold: 2 cpu left, 4 asked for",
 			remedies: "2 more cpu in the borrowingLimit of ClusterSet gold",
 		},
 		"what may be borrowed, and a quota above it": {
-			grant: borrowing(gold("a,b", 8500, 0), 4000, 3000), has: map[string]int64{"x": 6000}, asks: 3000,
+			grant: borrowing(gold("a,b", 8500, 0), 3000), has: map[string]int64{"x": 6000}, asks: 3000,
 			summary:  "0 of 2 clusters are feasible: 2 rejected by Quota",
 			why:      "Quota: borrowingLimit of ClusterSet gold: 1 cpu left, 3 asked for",
 			remedies: "2 more cpu in the borrowingLimit and 500m more cpu in the quota of ClusterSet gold",
 		},
 		"a quota below what may be borrowed": {
-			grant: borrowing(gold("a,b", 8000, 0), 4000, 8000), has: map[string]int64{"x": 6000}, asks: 4000,
+			grant: borrowing(gold("a,b", 8000, 0), 8000), has: map[string]int64{"x": 6000}, asks: 4000,
 			summary:  "0 of 2 clusters are feasible: 2 rejected by Quota",
 			why:      "Quota: quota of ClusterSet gold: 2 cpu left, 4 asked for",
 			remedies: "2 more cpu in the quota of ClusterSet gold",
