@@ -184,23 +184,25 @@ func (p *pool) find(reason, what string, amounts func(*engine.Grant) map[string]
 		name string
 	}
 	asks, own, all := map[*Set]capacity.Resources{}, map[*Set]capacity.Resources{}, capacity.Resources{}
-	borrowed := map[ask]bool{} // not by the field itself
+	borrowed := map[ask]bool{}                      // not by the field itself
+	given := map[*Set]map[string]map[string]int64{} // by whom it is for
+	for _, set := range p.sets {
+		given[set] = make(map[string]map[string]int64, len(set.counting))
+		for whom, g := range set.counting {
+			given[set][whom] = amounts(g)
+		}
+	}
 	for _, set := range p.sets {
 		for whom, g := range set.counting {
-			for name, amount := range amounts(g) {
-				of := func(set *Set) int64 {
-					if g := set.counting[whom]; g != nil {
-						return amounts(g)[name]
-					}
-					return 0
+			for name, amount := range given[set][whom] {
+				if quota, bounded := g.Quota[name]; what == "quota" && (!bounded || amount < quota) {
+					borrowed[ask{set, name}] = true
 				}
+				of := func(set *Set) int64 { return given[set][whom][name] }
 				for _, inner := range p.within(set, of) {
 					amount -= min(amount, of(inner))
 				}
 				asks[set] = asks[set].Add(capacity.Of(name, amount))
-				if quota, bounded := g.Quota[name]; what == "quota" && (!bounded || amount < quota) {
-					borrowed[ask{set, name}] = true
-				}
 			}
 		}
 		own[set], all = p.has([]*Set{set}), all.Add(asks[set])

@@ -124,17 +124,17 @@ func SetsOf(w *Workspace, lookup Lookup, allocatable func(cluster string) capaci
 			g := &s.Spec.Grants[j]
 			at := field.NewPath("spec", "grants").Index(j)
 			team := lookup(g.Workspace)
-			stand, counts := Grant{Workspace: team}, true
+			stand := Grant{Workspace: team}
 			switch {
 			case team == nil:
 				stand.Unanswered = true
 				stand.Message = fmt.Sprintf("there is no workspace %s that binds the APIExport of placement: check the name", g.Workspace)
 				set.find(WorkspaceNotFound, at.Child("workspace"), "%s", stand.Message)
 			case team.Name == w.Name:
-				counts, stand.Message = false, "this workspace uses all of its clusters without a grant: remove it"
+				stand.Message = "this workspace uses all of its clusters without a grant: remove it"
 				set.find(OwnWorkspace, at.Child("workspace"), "%s", stand.Message)
 			case first[team.Name] != "":
-				counts, stand.Message = false, fmt.Sprintf("grant %s is for %s already, and the first counts: make them one", first[team.Name], team)
+				stand.Message = fmt.Sprintf("grant %s is for %s already, and the first counts: make them one", first[team.Name], team)
 				set.find(GrantedTwice, at.Child("workspace"), "%s", stand.Message)
 			default:
 				first[team.Name] = g.Name
@@ -143,10 +143,8 @@ func SetsOf(w *Workspace, lookup Lookup, allocatable func(cluster string) capaci
 			granted, problems := grantOf(&w.sets[i], j)
 			stand.Limits = granted.Limits()
 			set.Grants = append(set.Grants, stand)
-			if counts {
-				if by := whom(team, g.Workspace); set.counting[by] == nil {
-					set.counting[by] = granted
-				}
+			if by := whom(team, g.Workspace); by != w.Name.String() && set.counting[by] == nil {
+				set.counting[by] = granted
 			}
 			set.Problems = append(set.Problems, problems...)
 		}

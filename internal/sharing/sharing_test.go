@@ -229,6 +229,13 @@ func TestSets(t *testing.T) {
 			"gold":   `{clusterSelector: {labelSelector: {matchLabels: {tier: a}}}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "20"}}]}`,
 			"silver": `{clusterSelector: {clusterNames: [a1]}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "10"}}]}`,
 		}, nil},
+		{"and is told by its sum, with what is beyond", map[string]string{
+			"all":  `{clusterSelector: {}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "40"}}]}`,
+			"gold": `{clusterSelector: {labelSelector: {matchLabels: {tier: a}}}, grants: [{name: a, workspace: {cluster: team}, quota: {cpu: "20"}}]}`,
+		}, []string{
+			"all QuotaOvercommitted spec.grants: quota of cpu of the grants of ClusterSets all, gold, which share clusters, comes to 40, and the clusters have 30",
+			"gold QuotaOvercommitted spec.grants: quota of cpu of the grants of ClusterSets all, gold, which share clusters, comes to 40, and the clusters have 30",
+		}},
 		{"what may be borrowed bounds as a quota does", map[string]string{
 			"gold": `{clusterSelector: {clusterNames: [a1]}, grants: [{name: a, workspace: {cluster: team}, guaranteed: {cpu: "4"}, borrowingLimit: {cpu: "4"}}, {name: b, workspace: {path: "root:other"}, quota: {cpu: "9"}, guaranteed: {cpu: "2"}, borrowingLimit: {cpu: "2"}}]}`,
 		}, []string{
