@@ -18,9 +18,9 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// So many workloads of a placement, and of a workspace in all, hold its place in line.
+// MaxInLineEach workloads of a placement, and maxInLine of a workspace in all, hold its place in line.
 const (
-	maxInLineEach = 8
+	MaxInLineEach = 8
 	maxInLine     = 64
 )
 
@@ -188,7 +188,7 @@ func (v *vacating) stand(waiting []Request) (now []*waiter) {
 			break
 		}
 		r := &waiting[i]
-		if r.validate(v.ctx) != nil || each[r.group()] == maxInLineEach {
+		if r.validate(v.ctx) != nil || each[r.group()] == MaxInLineEach {
 			continue
 		}
 		in, _, err := v.scheduled(v.ctx, r)
@@ -196,7 +196,7 @@ func (v *vacating) stand(waiting []Request) (now []*waiter) {
 			continue // where it is decided on, it is told why
 		}
 		group, vain := r.group(), v.isVain(in)
-		if vain && (inVain[group] == maxInLineEach || len(never) == maxInLine) {
+		if vain && (inVain[group] == MaxInLineEach || len(never) == maxInLine) {
 			continue
 		}
 		one, err := v.findPlace(v.ctx, in)
@@ -216,7 +216,7 @@ func (v *vacating) stand(waiting []Request) (now []*waiter) {
 		}
 	}
 	for _, s := range never {
-		if len(could) < maxInLine && each[s.group] < maxInLineEach {
+		if len(could) < maxInLine && each[s.group] < MaxInLineEach {
 			each[s.group]++
 			could = append(could, s)
 		}

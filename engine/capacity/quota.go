@@ -264,13 +264,15 @@ func (q *quotas) short(at []*place, previous, claim *Claim, promised []*Claim) e
 			return &NotGrantedError{s.Cluster}
 		}
 		for _, set := range at[i].in.each() {
-			asked := func(name string) int128.Int { return int128.Of(s.Amount.Get(name)) }
-			here := func(cluster string) bool { return cluster == s.Cluster }
-			if e := shortOf(set.each, &at[i].amount, asked, here, previous, claim.UID, promised); e != nil {
-				e.Set, e.Cluster = set.Set, s.Cluster
-				return e
+			if len(set.each) > 0 {
+				asked := func(name string) int128.Int { return int128.Of(s.Amount.Get(name)) }
+				here := func(cluster string) bool { return cluster == s.Cluster }
+				if e := shortOf(set.each, &at[i].amount, asked, here, previous, claim.UID, promised); e != nil {
+					e.Set, e.Cluster = set.Set, s.Cluster
+					return e
+				}
 			}
-			if slices.ContainsFunc(at[:i], func(o *place) bool { return o.in.has(set) }) {
+			if len(set.whole) == 0 || slices.ContainsFunc(at[:i], func(o *place) bool { return o.in.has(set) }) {
 				continue // it is asked already
 			}
 			if e := q.shortIn(set, at, previous, claim, promised); e != nil {

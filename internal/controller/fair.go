@@ -16,7 +16,7 @@ import (
 // depend on.
 const (
 	maxLookedAt   = 4096
-	maxOfKind     = 8
+	maxOfKind     = engine.MaxInLineEach
 	maxCandidates = 256
 )
 

@@ -19,6 +19,7 @@ import (
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/internal/decode"
+	"github.com/kcp-placement/placement/internal/sharing"
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
@@ -158,17 +159,13 @@ func reserved(own manifest.Live) map[string]capacity.Resources {
 
 // leftOf is what is left of the quota of a binding by the decisions that there are now, which may be more than its status knows of.
 func leftOf(b *v1alpha1.ClusterSetBinding, has map[string]capacity.Resources) map[string]int64 {
-	quota, err := capacity.FromResourceList(b.Status.Quota)
-	if err != nil {
-		return nil
-	}
 	var used capacity.Resources
 	for _, c := range b.Status.Clusters {
 		used = used.Add(has[c.Name])
 	}
-	left := map[string]int64{}
-	for name := range b.Status.Quota {
-		left[string(name)] = max(0, quota.Get(string(name))-used.Get(string(name)))
+	left := sharing.Amounts(b.Status.Quota)
+	for name, quota := range left {
+		left[name] = max(0, quota-used.Get(name))
 	}
 	return left
 }

@@ -38,11 +38,9 @@ func (s *Simulation) takeTurns(ctx context.Context, items []item, decisions []De
 		}
 		s.engine.SetLine(ctx, name, requests)
 	}
-	// So many of a placement hold the place of a workspace in line: once as many are placed, others do.
-	const inLine = 8
 	placedSince := map[logicalcluster.Name]int{}
 	renew := func(name logicalcluster.Name, left []int) {
-		if placedSince[name]++; placedSince[name]%inLine == 0 {
+		if placedSince[name]++; placedSince[name]%engine.MaxInLineEach == 0 { // those that held its place: now others do
 			rest := lines[name]
 			lines[name] = slices.Sorted(slices.Values(slices.Concat(left, rest)))
 			s.engine.SetLine(ctx, name, nil) // they have not looked yet
