@@ -9,6 +9,7 @@ import (
 
 	"github.com/kcp-placement/placement/engine/capacity"
 	"github.com/kcp-placement/placement/engine/internal/fairness"
+	"github.com/kcp-placement/placement/internal/partition"
 )
 
 // grants are those of a workspace, by the names of their sets.
@@ -22,24 +23,13 @@ type grants struct {
 }
 
 func newGrants(all []Grant) *grants {
-	g := &grants{all: slices.Clone(all), of: map[string]int{}}
+	g := &grants{all: slices.Clone(all)}
 	slices.SortFunc(g.all, func(a, b Grant) int { return cmp.Compare(a.Set, b.Set) })
+	clusters := make([][]string, len(g.all))
 	for set := range g.all {
-		joined := map[int]int{}
-		for _, cluster := range g.all[set].Clusters {
-			before := g.groupOf(cluster)
-			if g.in(before, set) {
-				continue
-			}
-			group, made := joined[before]
-			if !made {
-				group = len(g.groups)
-				joined[before], g.groups = group, append(g.groups, append(slices.Clone(g.setsOf(before)), set))
-			}
-			g.of[cluster] = group
-		}
-		g.bySize = append(g.bySize, set)
+		clusters[set], g.bySize = g.all[set].Clusters, append(g.bySize, set)
 	}
+	g.groups, g.of = partition.Of(clusters)
 	for group := range g.groups {
 		g.shared = append(g.shared, group)
 	}

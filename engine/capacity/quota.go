@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/kcp-placement/placement/internal/int128"
+	"github.com/kcp-placement/placement/internal/partition"
 )
 
 // Quota bounds what the claims of a ledger may come to on a set of clusters. A resource that is left out is not bounded.
@@ -80,10 +81,6 @@ func (m *membership) each() []*quotaSet {
 	return m.sets
 }
 
-func (m *membership) join(set *quotaSet) *membership {
-	return &membership{append(slices.Clone(m.each()), set)}
-}
-
 type limit struct {
 	resource string
 	amount   int128.Int
@@ -117,20 +114,21 @@ func (p *promise) count(amount Resources, by int) {
 func (l *Ledger) SetQuotas(all []Quota) {
 	l.own.Lock()
 	defer l.own.Unlock()
-	q := &quotas{of: map[string]*membership{}, changed: map[string]bool{}}
-	for _, one := range all {
-		set, joined := &quotaSet{Quota: one, whole: limitsOf(one.Whole), each: limitsOf(one.Each)}, map[*membership]*membership{}
-		q.sets, q.whole = append(q.sets, set), q.whole || len(one.Whole) > 0
-		for _, cluster := range one.Clusters {
-			before := q.of[cluster]
-			if before.has(set) {
-				continue
-			}
-			if joined[before] == nil {
-				joined[before] = before.join(set)
-			}
-			q.of[cluster] = joined[before]
+	q := &quotas{sets: make([]*quotaSet, len(all)), of: map[string]*membership{}, changed: map[string]bool{}}
+	clusters := make([][]string, len(all))
+	for i, one := range all {
+		q.sets[i], clusters[i] = &quotaSet{Quota: one, whole: limitsOf(one.Whole), each: limitsOf(one.Each)}, one.Clusters
+		q.whole = q.whole || len(one.Whole) > 0
+	}
+	groups, of := partition.Of(clusters)
+	memberships := make([]membership, len(groups))
+	for g, sets := range groups {
+		for _, set := range sets {
+			memberships[g].sets = append(memberships[g].sets, q.sets[set])
 		}
+	}
+	for cluster, g := range of {
+		q.of[cluster] = &memberships[g]
 	}
 	for cluster, p := range l.places {
 		p.in = q.of[cluster]

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kcp-placement/placement/engine"
 	"github.com/kcp-placement/placement/engine/capacity"
+	"github.com/kcp-placement/placement/internal/partition"
 )
 
 // maxSteps bounds the search for sets that come to more than they have together, of all sets of a workspace: beyond, they are told where
@@ -99,32 +100,21 @@ type part struct {
 
 func poolOf(sets []*Set, allocatable func(string) capacity.Resources) *pool {
 	p := &pool{sets: sets, of: map[*Set][]int{}, inside: map[*Set][]*Set{}}
-	in := map[string][]int{}
-	var names []string
+	clusters := make([][]string, len(sets))
 	for i, set := range sets {
-		for _, name := range set.Clusters {
-			if in[name] == nil {
-				names = append(names, name)
-			}
-			in[name] = append(in[name], i)
+		clusters[i] = set.Clusters
+	}
+	groups, of := partition.Of(clusters)
+	p.parts = make([]part, len(groups))
+	for i, in := range groups {
+		for _, k := range in {
+			p.parts[i].sets = append(p.parts[i].sets, sets[k])
+			p.of[sets[k]] = append(p.of[sets[k]], i)
 		}
 	}
-	at := map[string]int{}
-	for _, name := range names {
-		key := fmt.Sprint(in[name])
-		i, known := at[key]
-		if !known {
-			i = len(p.parts)
-			at[key] = i
-			var one part
-			for _, k := range in[name] {
-				one.sets = append(one.sets, sets[k])
-				p.of[sets[k]] = append(p.of[sets[k]], i)
-			}
-			p.parts = append(p.parts, one)
-		}
-		p.parts[i].clusters = append(p.parts[i].clusters, name)
-		p.parts[i].has = p.parts[i].has.Add(allocatable(name))
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		part := &p.parts[of[name]]
+		part.clusters, part.has = append(part.clusters, name), part.has.Add(allocatable(name))
 	}
 	p.nest()
 	return p
