@@ -26,7 +26,6 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 
-	kcpcache "github.com/kcp-dev/apimachinery/v2/pkg/cache"
 	apisv1alpha1 "github.com/kcp-dev/kcp/sdk/apis/apis/v1alpha1"
 	kcpclient "github.com/kcp-dev/kcp/sdk/client/clientset/versioned"
 	"github.com/kcp-dev/logicalcluster/v3"
@@ -140,31 +139,12 @@ func New(config Config) (*Controller, error) {
 		endpoints:  map[string]*endpoint{},
 		workspaces: map[logicalcluster.Name]*followed{},
 	}
-	if c.paths, err = newPaths(config.Provider, c.renamed); err != nil {
+	c.fleets = newFleets()
+	if c.paths, err = newPaths(config.Provider, c.fleets.moved); err != nil {
 		return nil, err
 	}
-	c.fleets = newFleets()
 	c.fleets.wake, c.fleets.gone, c.fleets.at = c.queue.Add, c.gone, c.paths.of
 	return c, nil
-}
-
-// renamed takes up that another workspace is at a path.
-func (c *Controller) renamed() {
-	c.fleets.mu.Lock()
-	c.fleets.version++
-	c.fleets.mu.Unlock()
-	c.wakeSharing()
-}
-
-// wakeSharing has a pass be made over all workspaces that share clusters.
-func (c *Controller) wakeSharing() {
-	for _, e := range c.currentEndpoints() {
-		for _, resource := range []schema.GroupVersionResource{setResource, setBindingResource} {
-			for _, name := range e.watch(resource).objects.ListIndexFuncValues(kcpcache.ClusterIndexName) {
-				c.queue.Add(logicalcluster.Name(name))
-			}
-		}
-	}
 }
 
 func newQueue(name string) workqueue.TypedRateLimitingInterface[logicalcluster.Name] {

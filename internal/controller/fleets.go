@@ -110,7 +110,7 @@ func (f *fleets) forget(w *workspace) {
 	for _, name := range w.fleet.guestNames() {
 		f.wake(name)
 	}
-	f.wakeNaming(w.name)
+	f.wakeNaming(map[logicalcluster.Name]bool{w.name: true})
 }
 
 // showHost makes a view that of a workspace which looks at the clusters of another: what it has of decisions itself are copies, and
@@ -186,7 +186,7 @@ func (f *fleets) fleetFor(name logicalcluster.Name, o *cacheView, now *workspace
 		if delete(f.naming, name); len(state.names) > 0 {
 			f.naming[name] = state
 		}
-		f.wakeNaming(name)
+		f.wakeNaming(map[logicalcluster.Name]bool{name: true})
 	}
 	v := sharing.ViewOf(f.states[name].Workspace, f.lookup)
 	if v.Fleet == name {
@@ -243,10 +243,28 @@ func (f *fleets) means(r v1alpha1.WorkspaceReference) logicalcluster.Name {
 	return name
 }
 
-// wakeNaming has a pass be made over all workspaces that name one.
-func (f *fleets) wakeNaming(one logicalcluster.Name) {
+// moved has a pass be made over the workspaces that name paths at which other workspaces are now, and over those that name these: nobody
+// else is concerned.
+func (f *fleets) moved(paths map[string]bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	naming := map[logicalcluster.Name]bool{}
 	for _, name := range slices.Sorted(maps.Keys(f.naming)) {
-		if name != one && slices.ContainsFunc(f.naming[name].names, func(r v1alpha1.WorkspaceReference) bool { return f.means(r) == one }) {
+		if slices.ContainsFunc(f.naming[name].names, func(r v1alpha1.WorkspaceReference) bool { return paths[r.Path] }) {
+			naming[name] = true
+			f.wake(name)
+		}
+	}
+	if len(naming) > 0 {
+		f.version++
+		f.wakeNaming(naming)
+	}
+}
+
+// wakeNaming has a pass be made over all other workspaces that name one of some.
+func (f *fleets) wakeNaming(some map[logicalcluster.Name]bool) {
+	for _, name := range slices.Sorted(maps.Keys(f.naming)) {
+		if slices.ContainsFunc(f.naming[name].names, func(r v1alpha1.WorkspaceReference) bool { of := f.means(r); return of != name && some[of] }) {
 			f.wake(name)
 		}
 	}

@@ -25,16 +25,17 @@ import (
 type paths struct {
 	// read returns the logical cluster of a workspace in its parent.
 	read func(ctx context.Context, parent logicalcluster.Path, name string) (logicalcluster.Name, error)
-	// changed is called once another workspace, or none, is found at a path that somebody has asked for.
-	changed func()
+	// changed is called with the paths at which another workspace, or none, has been found.
+	changed func(paths map[string]bool)
 	now     func() time.Time
 	// queue has what to read. The zero value in it stands for calling changed.
 	queue workqueue.TypedRateLimitingInterface[pathAsked]
 
 	mu    sync.Mutex
 	found map[string]*atPath
-	// notified is when changed was called last.
-	notified time.Time
+	// notified is when changed was called last, and unnotified are the paths that it is to be called with next.
+	notified   time.Time
+	unnotified map[string]bool
 }
 
 // pathAsked is a path that a workspace asks for.
@@ -62,7 +63,7 @@ const (
 	pathsKept = time.Hour
 	// pathsPerSecond is how many are read at most, whatever workspaces name.
 	pathsPerSecond, concurrentPaths = 50, 4
-	// pathsNotifyEvery is how often changed is called at most: many workspaces look at their sets and bindings anew then.
+	// pathsNotifyEvery is how often changed is called at most.
 	pathsNotifyEvery = time.Second
 )
 
@@ -85,7 +86,7 @@ func (e *unreadablePath) Error() string {
 var workspaceResource = schema.GroupVersionResource{Group: "tenancy.kcp.io", Version: "v1alpha1", Resource: "workspaces"}
 
 // newPaths reads paths at the kcp that a config reaches.
-func newPaths(config *rest.Config, changed func()) (*paths, error) {
+func newPaths(config *rest.Config, changed func(map[string]bool)) (*paths, error) {
 	at := rest.CopyConfig(config)
 	at.Host, _, _ = strings.Cut(at.Host, "/clusters/")
 	at.QPS, at.Burst = pathsPerSecond, pathsPerSecond
@@ -105,7 +106,7 @@ func newPaths(config *rest.Config, changed func()) (*paths, error) {
 	return p, nil
 }
 
-func unreadPaths(changed func()) *paths {
+func unreadPaths(changed func(map[string]bool)) *paths {
 	queue := workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[pathAsked]{Name: "paths", Queue: &pathTurns{of: map[logicalcluster.Name][]pathAsked{}}})
 	return &paths{changed: changed, now: time.Now, found: map[string]*atPath{}, queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[pathAsked](time.Second, pathsRetried),
@@ -193,7 +194,7 @@ func (p *paths) run(ctx context.Context) {
 					return
 				}
 				if asked == (pathAsked{}) {
-					p.notify()
+					p.notify("")
 				} else {
 					p.follow(ctx, asked)
 				}
@@ -204,19 +205,28 @@ func (p *paths) run(ctx context.Context) {
 	reading.Wait()
 }
 
-// notify calls changed, at once or when pathsNotifyEvery is over.
-func (p *paths) notify() {
+// notify calls changed with a path, unless it is empty, and with what waits for that: at once, or when pathsNotifyEvery is over.
+func (p *paths) notify(path string) {
 	p.mu.Lock()
+	if path != "" {
+		if p.unnotified == nil {
+			p.unnotified = map[string]bool{}
+		}
+		p.unnotified[path] = true
+	}
 	wait := p.notified.Add(pathsNotifyEvery).Sub(p.now())
+	var all map[string]bool
 	if wait <= 0 {
-		p.notified = p.now()
+		p.notified, all, p.unnotified = p.now(), p.unnotified, nil
 	}
 	p.mu.Unlock()
 	if wait > 0 {
 		p.queue.AddAfter(pathAsked{}, wait)
 		return
 	}
-	p.changed()
+	if len(all) > 0 {
+		p.changed(all)
+	}
 }
 
 // follows returns what is known of a path if it is to be read in the turns of the workspace that asks. One that nobody has asked for in a
@@ -241,7 +251,7 @@ func (p *paths) follows(asked pathAsked) *atPath {
 }
 
 // failed has it be told that a path could not be read, if it never has been.
-func (p *paths) failed(at *atPath) {
+func (p *paths) failed(path string, at *atPath) {
 	p.mu.Lock()
 	first := errors.Is(at.err, errPathUntried)
 	if first {
@@ -249,7 +259,7 @@ func (p *paths) failed(at *atPath) {
 	}
 	p.mu.Unlock()
 	if first {
-		p.notify()
+		p.notify(path)
 	}
 }
 
@@ -274,7 +284,7 @@ func (p *paths) follow(ctx context.Context, asked pathAsked) {
 	case err != nil:
 		klog.FromContext(ctx).Error(err, "It cannot be read which workspace is at a path", "path", path)
 		p.queue.AddRateLimited(asked)
-		p.failed(at)
+		p.failed(path, at)
 		return // it is taken to be what it was
 	}
 	p.mu.Lock()
@@ -288,6 +298,6 @@ func (p *paths) follow(ctx context.Context, asked pathAsked) {
 		p.queue.AddAfter(asked, pathsEvery)
 	}
 	if changed {
-		p.notify()
+		p.notify(path)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,7 @@ func TestPathsAreWhatTheParentSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var answers sync.Map
 		var changes, reads atomic.Int64
-		p := unreadPaths(func() { changes.Add(1) })
+		p := unreadPaths(func(map[string]bool) { changes.Add(1) })
 		p.read = func(_ context.Context, parent logicalcluster.Path, name string) (logicalcluster.Name, error) {
 			reads.Add(1)
 			answer, _ := answers.Load(parent.Join(name).String())
@@ -106,7 +107,7 @@ func TestPathsAreWhatTheParentSays(t *testing.T) {
 func TestPathsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var changes atomic.Int64
-		p := unreadPaths(func() { changes.Add(1) })
+		p := unreadPaths(func(map[string]bool) { changes.Add(1) })
 		p.read = func(_ context.Context, _ logicalcluster.Path, name string) (logicalcluster.Name, error) {
 			time.Sleep(concurrentPaths * time.Second / pathsPerSecond)
 			return logicalcluster.Name(name), nil
@@ -143,7 +144,7 @@ func TestNamingAPathTellsNothing(t *testing.T) {
 	told := map[string]string{}
 	for _, path := range []string{"root:secret", "root:nobody"} {
 		e := newEstate(t, []string{"a"}, map[string]string{"red": "4"})
-		p := unreadPaths(func() {})
+		p := unreadPaths(func(map[string]bool) {})
 		p.now = func() time.Time { return e.now }
 		p.read = func(_ context.Context, _ logicalcluster.Path, name string) (logicalcluster.Name, error) {
 			return "", apierrors.NewNotFound(workspaceResource.GroupResource(), name)
@@ -167,5 +168,24 @@ func TestNamingAPathTellsNothing(t *testing.T) {
 	}
 	if secret, nobody := told["root:secret"], told["root:nobody"]; secret != nobody || !strings.Contains(secret, "NotGranted") {
 		t.Errorf("of a path that others have named:\n%s\nof another:\n%s", secret, nobody)
+	}
+}
+
+// TestPathsConcernWhoNamesThem: what is found at a path concerns the workspaces that name it, and those that name these, whose grants it may
+// change. Nobody else is woken, however many paths a workspace names.
+func TestPathsConcernWhoNamesThem(t *testing.T) {
+	e := newEstate(t, []string{"a"}, map[string]string{"red": "4", "blue": "4"})
+	e.platform.fleets.at = func(_ logicalcluster.Name, path string) (logicalcluster.Name, error) {
+		return "", fmt.Errorf("there is no workspace %s", path)
+	}
+	for workspace, path := range map[string]string{"other": "root:nobody", "red": "root:moved"} {
+		e.put(workspace, `{apiVersion: tmc.kcp.io/v1alpha1, kind: ClusterSetBinding, metadata: {name: by-path}, spec: {clusterSet: shared, workspace: {path: "`+path+`"}}}`)
+	}
+	e.settle()
+	for path, want := range map[string][]string{"root:nobody": {"other"}, "root:moved": {"platform", "red"}, "root:unnamed": nil} {
+		e.platform.fleets.moved(map[string]bool{path: true})
+		if over := e.passes(); !slices.Equal(over, want) {
+			t.Errorf("%s: passes over %v, want %v", path, over, want)
+		}
 	}
 }
