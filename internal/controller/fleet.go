@@ -241,11 +241,11 @@ func (w *workspace) attach(host *fleet) {
 	host.addGuest(w.name)
 }
 
-// split returns the slices of the workspace itself. Those that it keeps for others are kept in mind until the fleet is open.
-func (w *workspace) split(all []*v1alpha1.PlacementDecision) (own []*v1alpha1.PlacementDecision) {
-	own, kept := splitKept(all)
+// split returns the slices of the workspace itself, and those that it keeps for others, which are kept in mind until the fleet is open.
+func (w *workspace) split(all []*v1alpha1.PlacementDecision) (own, kept []*v1alpha1.PlacementDecision) {
+	own, kept = splitKept(all)
 	if w.host != nil || w.fleet.published.Load() != nil {
-		return own
+		return own, kept
 	}
 	w.listedKept = map[logicalcluster.Name][]*v1alpha1.PlacementDecision{}
 	for _, d := range kept {
@@ -253,7 +253,7 @@ func (w *workspace) split(all []*v1alpha1.PlacementDecision) (own []*v1alpha1.Pl
 			w.listedKept[of] = append(w.listedKept[of], slice)
 		}
 	}
-	return own
+	return own, kept
 }
 
 // followClusters brings what is known of the clusters up to date.

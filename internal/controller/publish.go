@@ -27,6 +27,7 @@ const (
 type writeFailure struct {
 	err     error
 	retryAt time.Time
+	// backOff is 0 after a first conflict, which most likely ends once the decisions are read anew.
 	backOff time.Duration
 }
 
@@ -42,7 +43,7 @@ func (w *workspace) publish(ctx context.Context, placements []*placementState, r
 	defer w.publishing.Add(-1)
 	w.writeSlices(ctx, states, r)
 	for _, sl := range w.store.sorted() {
-		if f, p := w.writeFailures[sl.name], states[sl.placement]; f != nil && p != nil {
+		if f, p := w.writeFailures[sl.name], states[sl.placement]; f.delay() > 0 && p != nil {
 			p.unpublished = append(p.unpublished, fmt.Sprintf("PlacementDecision %s: %v", sl.name.Name, f.err))
 		}
 	}
@@ -108,10 +109,13 @@ func (w *workspace) writeSlices(ctx context.Context, states map[types.Namespaced
 		if !outcome.Refused(err) {
 			w.stale = true // it may have been written all the same
 		}
-		if outcome.Conflicts(err) || errors.Is(err, errFenced) {
-			return false // what is decided here rests on what is not true any more
+		if errors.Is(err, errFenced) {
+			return false
 		}
 		failures[sl.name] = before[sl.name].again(err, w.now())
+		if outcome.Conflicts(err) {
+			return false // what is decided here may rest on what is not true any more: the others are written after it has been read
+		}
 		r.within(failures[sl.name].backOff)
 		return true
 	})
@@ -148,6 +152,9 @@ func (f *writeFailure) delay() time.Duration {
 // again is the failure after another attempt.
 func (f *writeFailure) again(err error, now time.Time) *writeFailure {
 	backOff := min(max(2*f.delay(), retryFirst), retryLast)
+	if f == nil && outcome.Conflicts(err) {
+		backOff = 0
+	}
 	return &writeFailure{err: err, backOff: backOff, retryAt: now.Add(backOff)}
 }
 
@@ -170,7 +177,7 @@ func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecisio
 		w.stale = true
 		return err
 	}
-	listed := w.split(all)
+	listed, kept := w.split(all)
 	// The informer may be behind the list: what it shows and the list does not is deleted.
 	w.deleted = map[types.UID]bool{}
 	for _, object := range shown {
@@ -181,6 +188,7 @@ func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecisio
 	}
 	first, previous := w.store == nil, w.store
 	w.store, w.stale = newStore(listed, w.now(), w.slicing), false
+	w.store.avoid(kept)
 	for _, item := range w.index.items {
 		if !item.tried {
 			item.attempt = attempt{} // it may have other clusters now

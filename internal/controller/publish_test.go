@@ -38,11 +38,18 @@ func ownedBy(placement, name string, cpu int64) *workloadObject {
 
 // refuseWrites has the server refuse writes of slices, by name.
 func (w *world) refuseWrites(names ...string) {
+	w.failWrites(apierrors.NewForbidden(decisionGroup, "p-0", errors.New("the namespace is being terminated")), names...)
+}
+
+var decisionGroup = schema.GroupResource{Resource: "placementdecisions"}
+
+// failWrites has writes of slices fail, by name.
+func (w *world) failWrites(err error, names ...string) {
 	write := w.write
 	w.workspace.writeDecision = func(ctx context.Context, d *v1alpha1.PlacementDecision) (*v1alpha1.PlacementDecision, error) {
 		if slices.Contains(names, d.Name) {
 			w.writes = append(w.writes, "refused "+d.Name)
-			return nil, apierrors.NewForbidden(schema.GroupResource{Resource: "placementdecisions"}, d.Name, errors.New("the namespace is being terminated"))
+			return nil, err
 		}
 		return write(ctx, d)
 	}
@@ -90,6 +97,40 @@ func TestOneSliceCannotBeWritten(t *testing.T) {
 	w.expect(map[string]string{"w": "a", "v": "a"})
 	if got := w.condition(v1alpha1.PublishedCondition); got != "True" {
 		t.Error(got)
+	}
+}
+
+// TestASliceThatConflicts: one that is never as it was read is read anew and tried again, as every slice after a conflict, and then as
+// one that cannot be written: it delays no other, and its placement says why.
+func TestASliceThatConflicts(t *testing.T) {
+	for _, err := range []error{
+		apierrors.NewAlreadyExists(decisionGroup, "p-0"), apierrors.NewConflict(decisionGroup, "p-0", errors.New("changed")),
+	} {
+		w := newWorld(t)
+		w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "40")}
+		w.placements = []*v1alpha1.WorkloadPlacement{ownPlacement("p"), ownPlacement("q")}
+		w.workloads = []*workloadObject{ownedBy("p", "w", 1000), ownedBy("q", "v", 1000)}
+		w.failWrites(err, "p-0")
+		_ = w.reconcile()
+		if got := w.condition(v1alpha1.PublishedCondition); got != "True" {
+			t.Errorf("a first conflict ends once the decisions are read anew: %s", got)
+		}
+		for range 600 {
+			w.show()
+			_ = w.reconcile()
+			w.sleep(time.Second)
+		}
+		w.expect(map[string]string{"v": "a"})
+		if got, want := w.condition(v1alpha1.PublishedCondition), "False DecisionsNotWritten: PlacementDecision p-0: writing: "+err.Error(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+		if tries := strings.Count(strings.Join(w.writes, "; "), "refused"); tries < 10 || tries > 25 {
+			t.Errorf("%d tries in ten minutes: %v", tries, w.writes)
+		}
+		w.failWrites(nil)
+		w.sleep(retryLast)
+		w.pass()
+		w.expect(map[string]string{"w": "a", "v": "a"})
 	}
 }
 

@@ -209,10 +209,18 @@ func (sl *slice) count(key workloadKey, sign int) {
 func (s *store) add(placement types.NamespacedName) *slice {
 	for i := 0; ; i++ {
 		sl := newSlice(placement, sliceName(placement.Name, i))
-		if s.slices[sl.name] == nil {
+		if s.slices[sl.name] == nil && !s.taken[sl.name] {
 			s.slices[sl.name] = sl
 			return sl
 		}
+	}
+}
+
+// avoid has no slice be named as one of others.
+func (s *store) avoid(others []*v1alpha1.PlacementDecision) {
+	s.taken = make(map[types.NamespacedName]bool, len(others))
+	for _, object := range others {
+		s.taken[types.NamespacedName{Namespace: object.Namespace, Name: object.Name}] = true
 	}
 }
 

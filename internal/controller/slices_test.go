@@ -297,3 +297,18 @@ func TestSummary(t *testing.T) {
 		}
 	}
 }
+
+// TestSliceNamesBesideKeptOnes: no slice gets the name of one that the workspace keeps for another.
+func TestSliceNamesBesideKeptOnes(t *testing.T) {
+	kept := keep("red", &v1alpha1.PlacementDecision{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web-0"}, PlacementName: "web"})
+	st := newStore(nil, time.Now(), defaultLimits)
+	st.avoid([]*v1alpha1.PlacementDecision{kept})
+	placement := types.NamespacedName{Namespace: kept.Namespace, Name: "red.shop.web"}
+	st.put(workloadKey{"apps/v1", "Deployment", placement.Namespace, "w"}, placement, v1alpha1.WorkloadDecision{})
+	st.assign()
+	for name := range st.slices {
+		if name.Name != "red.shop.web-1" {
+			t.Errorf("a slice of %s is named %s, beside %s", placement, name.Name, kept.Name)
+		}
+	}
+}

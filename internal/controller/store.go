@@ -19,8 +19,10 @@ import (
 
 // store holds the decisions of a workspace: the current ones, and those that its PlacementDecisions durably hold.
 type store struct {
-	limits  sliceLimits
-	slices  map[types.NamespacedName]*slice
+	limits sliceLimits
+	slices map[types.NamespacedName]*slice
+	// taken are the names of slices that are kept for other workspaces.
+	taken   map[types.NamespacedName]bool
 	records map[workloadKey]*workloadRecord
 	// changed are the workloads whose current decisions, or whether these are durable, have changed.
 	changed map[workloadKey]bool
