@@ -190,6 +190,8 @@ func (e *endpoint) ready() error {
 		default:
 			return fmt.Errorf("%s have not been listed yet at %s: are they bound and their permission claims accepted?", watch.resource.GroupResource(), e.url)
 		}
+	}
+	for _, watch := range e.all() {
 		if watch.deaf.Load() {
 			return fmt.Errorf("the watch for %s at %s is open and does not deliver what a list shows; it has been reopened", watch.resource.GroupResource(), e.url)
 		}

@@ -91,6 +91,9 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 		decided = counted && known && r.do(func() { p = w.newPass(placements, &r); cut = p.place(ctx, &o) })
 		if !decided {
 			w.index.anew()
+			for _, p := range placements {
+				p.uncounted = true
+			}
 		} else {
 			w.countSuspended(placements)
 			r.do(func() { w.limitRollout(placements, &r) })
@@ -114,7 +117,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 		r.fail(err)
 	}
 	r.do(func() { w.standInLine(ctx, p, decided, &r) })
-	if (decided || loadErr != nil) && !w.yields(&r) {
+	if !w.yields(&r) {
 		if loadErr == nil {
 			r.do(func() { w.sendPlacedEvents(placements, &r) })
 		}

@@ -64,7 +64,12 @@ type ofPass struct {
 	// could not be written, with the reason.
 	unread      error
 	unpublished []string
+	// uncounted is set where the pass did not come to decide: what is counted of the workloads is that of an earlier one.
+	uncounted bool
 }
+
+// counted reports whether the pass has counted the workloads.
+func (o *ofPass) counted() bool { return o.unread == nil && !o.uncounted }
 
 // compile returns the placements, oldest first. One that has not changed but for its status is not compiled again.
 func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement, unreadable map[types.UID]decode.Problems) []*placementState {

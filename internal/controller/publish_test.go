@@ -134,6 +134,35 @@ func TestASliceThatConflicts(t *testing.T) {
 	}
 }
 
+// TestPassesThatDoNotDecide: where a step fails without which nothing can be decided, it is said all the same whether the decisions there are
+// have been written, and what is counted stays as it was.
+func TestPassesThatDoNotDecide(t *testing.T) {
+	w := newWorld(t)
+	w.clusters = []*v1alpha1.ClusterRegistration{testCluster("a", "40")}
+	w.placements = []*v1alpha1.WorkloadPlacement{ownPlacement("p")}
+	w.workloads = []*workloadObject{ownedBy("p", "w", 1000)}
+	w.refuseWrites("p-0")
+	_ = w.reconcile()
+	if got := w.condition(v1alpha1.PublishedCondition); !strings.HasPrefix(got, "False DecisionsNotWritten") {
+		t.Error(got)
+	}
+	counted := w.placements[0].Status
+
+	w.failWrites(nil)
+	w.works = []*v1alpha1.Work{nil} // reading what is delivered panics
+	w.sleep(retryLast)
+	if err := w.reconcile(); !errors.As(err, new(*panicError)) {
+		t.Fatalf("a step has to fail: %v", err)
+	}
+	w.expect(map[string]string{"w": "a"})
+	if got := w.condition(v1alpha1.PublishedCondition); got != "True" {
+		t.Error(got)
+	}
+	if now := w.placements[0].Status; now.Workloads != counted.Workloads || now.Placed != counted.Placed || !slices.Equal(now.SelectedClusters, counted.SelectedClusters) {
+		t.Errorf("counted %+v, and then nothing: %+v", counted, now)
+	}
+}
+
 // TestWhatIsNotWrittenIsNotLost: a workload moves from one placement to another whose slice cannot be written. Until it
 // is, the old decision stays stored and the workload's room stays reserved.
 func TestWhatIsNotWrittenIsNotLost(t *testing.T) {

@@ -89,7 +89,7 @@ func (w *workspace) updateStatus(ctx context.Context, placements []*placementSta
 		}
 		updated := current.DeepCopy()
 		w.fill(updated, p)
-		if p.unread == nil {
+		if p.counted() {
 			updated.Status.Queue = w.queueOf(p, placements)
 		}
 		only := updated.DeepCopy()
@@ -127,13 +127,14 @@ type statusBasis struct {
 	headroomKnown                                             bool
 	pacing, visible, unread, unpublished, unrelated, policies string
 	// ahead is how many workloads wait before the first that does of its own.
-	ahead int
+	ahead   int
+	counted bool
 }
 
 func (w *workspace) statusBasis(p *placementState) statusBasis {
 	b := statusBasis{
 		object: p.object, tally: p.version, effective: p.effective, pacing: p.pacing, unpublished: strings.Join(p.unpublished, "; "),
-		unrelated: strings.Join(p.unrelated, "; "), policies: w.policyWarnings(),
+		unrelated: strings.Join(p.unrelated, "; "), policies: w.policyWarnings(), counted: p.counted(),
 	}
 	b.headroom, b.headroomKnown = w.headroom.found[p.object.UID]
 	if p.suspension != nil {
@@ -175,11 +176,6 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 	if p.unread != nil {
 		return // nothing else is known
 	}
-	status := &placement.Status
-	status.ObservedGeneration = p.object.Generation
-	status.Workloads, status.Placed, status.Delivered = int32(p.workloads), int32(p.placed), int32(p.delivery.delivered)
-	clusters := slices.Sorted(maps.Keys(p.clusters))
-	status.SelectedClusters = clusters[:min(len(clusters), v1alpha1.MaxSelectedClusters)]
 
 	conditions.Set(placement, condition(v1alpha1.ConstraintsValidCondition, p.err, "InvalidSpec"))
 	if p.effective != nil {
@@ -208,7 +204,18 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 	}
 	conditions.Set(placement, ready)
 
-	conditions.Set(placement, p.visible)
+	if p.visible != nil {
+		conditions.Set(placement, p.visible)
+	}
+	if !p.counted() {
+		return // the rest stays as the last pass has found it
+	}
+
+	status := &placement.Status
+	status.ObservedGeneration = p.object.Generation
+	status.Workloads, status.Placed, status.Delivered = int32(p.workloads), int32(p.placed), int32(p.delivery.delivered)
+	clusters := slices.Sorted(maps.Keys(p.clusters))
+	status.SelectedClusters = clusters[:min(len(clusters), v1alpha1.MaxSelectedClusters)]
 
 	if p.suspension != nil {
 		conditions.Set(placement, suspendedCondition(p))

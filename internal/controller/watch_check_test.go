@@ -96,6 +96,18 @@ func TestADeafWatchIsReopened(t *testing.T) {
 	}
 }
 
+// TestReadyTellsOfEveryWatch: without the leases, which are watched beside what a workspace cannot do without, clusters look silent.
+func TestReadyTellsOfEveryWatch(t *testing.T) {
+	e, _ := checkedEndpoint(t, newAPIServer(t))
+	for _, watch := range e.all() {
+		watch.deaf.Store(true)
+		if err := e.ready(); err == nil || !strings.Contains(err.Error(), watch.resource.GroupResource().String()) {
+			t.Errorf("the watch for %s is deaf, and %v", watch.resource.GroupResource(), err)
+		}
+		watch.deaf.Store(false)
+	}
+}
+
 // TestALivelyWatchIsLeftAlone: the informer lags behind a list a little, and objects come and go meanwhile.
 func TestALivelyWatchIsLeftAlone(t *testing.T) {
 	server := newAPIServer(t)
