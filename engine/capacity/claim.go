@@ -5,7 +5,7 @@ import "k8s.io/apimachinery/pkg/types"
 // Owner identifies the holder of a claim.
 type Owner struct {
 	APIVersion, Kind, Namespace, Name string
-	// Held is 0 for the owner's own claim. Other numbers are claims on what it has left, until that is written.
+	// Held is 0 for the owner's own claim. Any other number identifies a claim on what the owner has given up, kept until that is durable.
 	Held int64
 }
 
@@ -13,10 +13,10 @@ type Owner struct {
 type Claim struct {
 	// UID identifies the owner in the reports of clusters; if it is empty, no report counts the owner.
 	UID string
-	// Group is the set of claims that the claim is counted in; a strategy rotates over the clusters of a group.
+	// Group is the set of claims that this claim counts towards; a strategy rotates over the clusters of a group.
 	Group types.NamespacedName
-	// Labels of the owner, as far as they are known, whether it runs nothing, and by which terms of policies it repels others: affinity
-	// between workloads reads them.
+	// Labels of the owner, as far as they are known, Idle if it runs nothing, and Repels, the ID of the policy terms by which it repels
+	// other workloads. Affinity between workloads reads all three.
 	Labels map[string]string
 	Idle   bool
 	Repels string
@@ -26,7 +26,7 @@ type Claim struct {
 	stakes []stake
 }
 
-// NewClaim returns a claim with so many shares. Those of a few are one piece of memory with it.
+// NewClaim returns a claim with that many shares. Up to three shares are allocated together with the claim.
 func NewClaim(shares int) *Claim {
 	switch shares {
 	case 1:
@@ -50,7 +50,7 @@ func NewClaim(shares int) *Claim {
 	}
 }
 
-// SameOwner takes over what is known of the owner from a claim that it had before, which may be nil.
+// SameOwner copies what is known of the owner from its previous claim, which may be nil, if both have the same UID.
 func (c *Claim) SameOwner(before *Claim) {
 	if before != nil && before.UID == c.UID {
 		c.Labels, c.Idle, c.Repels = before.Labels, before.Idle, before.Repels
@@ -65,7 +65,7 @@ type Share struct {
 	Expired bool
 }
 
-// Reserved is what a share reserves, given what its cluster counts for the owner.
+// Reserved returns what the share reserves, given what its cluster counts for the owner.
 func (s *Share) Reserved(counted Resources) Resources {
 	if s.Expired {
 		return Resources{}

@@ -1,14 +1,15 @@
 package capacity
 
-// Known is what claims come to on one cluster.
+// Known holds the totals of the claims on one cluster.
 type Known struct {
-	// Promised is what those of one ledger ask for there.
+	// Promised is what the claims of one ledger ask for there.
 	Promised Resources
-	// Reserved is what those of all ledgers reserve, and Counted what the cluster's report counts for their owners.
+	// Reserved is what the claims of all ledgers reserve, and Counted what the cluster's report counts for their owners.
 	Reserved, Counted Resources
 }
 
-// Known returns what the claims of all ledgers come to on a cluster: what of it would be free if their owners were gone.
+// Known returns the totals of the claims on a cluster. If the owners of all claims were gone, Reserved and Counted would be
+// free.
 func (l *Ledger) Known(cluster string) (k Known) {
 	l.own.Lock()
 	defer l.own.Unlock()
@@ -29,7 +30,7 @@ func (l *Ledger) Known(cluster string) (k Known) {
 	seen := map[string]bool{}
 	for p := a.first; p != nil; p = p.next {
 		for s := p.first; s != nil; s = s.next {
-			if !seen[s.uid] { // what its owner has left may be held beside
+			if !seen[s.uid] { // its owner may hold a second claim here, on what it has given up
 				seen[s.uid] = true
 				all.add(s.counted())
 			}

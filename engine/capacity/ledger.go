@@ -17,26 +17,26 @@ type stake struct {
 	prev, next *stake
 }
 
-// counted is what the cluster counts for the owner.
+// counted returns what the cluster counts for the owner.
 func (s *stake) counted() Resources { return countedFor(s.place.account.counted, s.uid) }
 
-// reserved is what the stake reserves.
+// reserved returns what the stake reserves.
 func (s *stake) reserved() Resources { return s.Reserved(s.counted()) }
 
-// place is a cluster on which a ledger has claims. It exists while there are any. The places on a cluster form a linked list, one for each
-// ledger: so what a claim changes that other ledgers read is the account alone.
+// place is a cluster on which a ledger has claims. It exists while there are any. The places on a cluster form a linked list, one place
+// per ledger, so the account is all that a claim changes and other ledgers read.
 type place struct {
 	cluster string
 	account *account
-	// in is the sets that the cluster is in.
+	// in holds the sets that the cluster is in.
 	in *membership
 	promise
 	first      *stake
 	prev, next *place
 }
 
-// Ledger holds the claims of one workspace on the clusters of a fleet, which others may have claims on as well: see Beside. It is
-// safe for concurrent use.
+// Ledger holds the claims of one workspace on the clusters of a fleet. Other workspaces may have claims on the same clusters: see
+// Beside. It is safe for concurrent use.
 //
 // A promise has three states. Reserve sets it aside if it fits; a decision made on a stale snapshot fails here and is
 // retried. SetCluster turns it into use: as far as a cluster's report counts the owner's pods, by UID, the amount is part of
@@ -45,23 +45,23 @@ type place struct {
 // Invariant: for every cluster and resource, in use + reserved <= allocatable, unless the cluster shrinks or others fill it.
 type Ledger struct {
 	*clusters
-	// own guards all that follows. Order: own, then the mu of the clusters. Who asks for nothing of these does not wait for other ledgers.
+	// own guards all fields below. Lock order: own, then the mu of clusters. Methods that need only own do not wait for other ledgers.
 	own    sync.Mutex
 	claims map[Owner]*Claim
 	places map[string]*place
 	// groups count the claims of each group by place.
 	groups map[types.NamespacedName]map[*place]int
-	// held are the claims on what their owners have left.
+	// held are the claims on what their owners have given up.
 	held map[Owner]*Claim
-	// spare is the map of a group that is gone, reused for the next; found are the places of a claim that is reserved.
+	// spare is the map of a removed group, reused for the next one; found is scratch space of reserve.
 	spare map[*place]int
 	found []*place
-	// shapes of what the claims ask for; nil until somebody asks for Usual.
+	// shapes counts what the claims ask for; nil until Usual is called.
 	shapes *shapes
-	// quotas bound the claims; nil where only what clusters have does.
+	// quotas bound the claims; nil if only the capacity of the clusters does.
 	quotas  *quotas
 	version int64
-	// asked is the claim that was asked for last: who asks reserves next.
+	// asked is the last result of Claim: a caller usually reserves next.
 	asked askedClaim
 }
 
@@ -79,30 +79,30 @@ func (l *Ledger) Version() int64 {
 	return l.version
 }
 
-// clusters are those of a fleet, one for the ledgers of all its workspaces.
+// clusters are the accounts of a fleet, shared by the ledgers of all its workspaces.
 type clusters struct {
 	// mu guards the accounts, and makes them change together with claims.
 	mu       sync.Mutex
 	accounts map[string]*account
 }
 
-// account is one cluster in the ledger. It exists while the cluster is registered or any ledger has a place there. It fits into two cache
-// lines: all that is reserved at the same time on several processors writes to these.
+// account is one cluster as all ledgers see it. It exists while the cluster is registered or any ledger has a place there. It fits into
+// two cache lines, since reservations on several processors write to it at the same time.
 type account struct {
 	// Invariant: reserved is the exact sum of what the stakes reserve.
 	reserved  sum
 	available Resources
 	// counted is what the cluster's report counts for each owner, by UID.
 	counted map[string]Resources
-	// extended is what is reserved of the extended resources, for readers.
+	// extended holds the reserved amounts of the extended resources, for readers.
 	extended map[string]int64
 	first    *place
 	// open is set while the cluster is registered.
 	open bool
 }
 
-// shown is what is reserved, for readers, each amount clamped to int64. That is eight times MaxAmount, so a clamped amount never makes a
-// cluster look as if it had room.
+// shown returns what is reserved, for readers, each amount clamped to int64. That is eight times MaxAmount, so a clamped amount never
+// makes a cluster look as if it had room.
 func (a *account) shown() Resources {
 	return Resources{CPU: a.reserved.cpu.Int64(), Memory: a.reserved.memory.Int64(), Storage: a.reserved.storage.Int64(), Extended: a.extended}
 }
@@ -112,8 +112,8 @@ func NewLedger() *Ledger {
 	return (&Ledger{clusters: &clusters{accounts: map[string]*account{}}}).Beside()
 }
 
-// Beside returns an empty ledger of another workspace on the same clusters: each sees its own claims alone, and what both promise
-// never exceeds what there is.
+// Beside returns an empty ledger of another workspace on the same clusters. Each ledger sees only its own claims, and together
+// they never promise more than the clusters have.
 func (l *Ledger) Beside() *Ledger {
 	return &Ledger{
 		clusters: l.clusters, claims: map[Owner]*Claim{}, places: map[string]*place{}, groups: map[types.NamespacedName]map[*place]int{},
@@ -132,9 +132,9 @@ func (e *ShortageError) Error() string {
 	return fmt.Sprintf("cluster %s: asks for %s %s, %s free", e.Cluster, Format(e.Resource, e.Asked, true), e.Resource, Format(e.Resource, e.Free, false))
 }
 
-// SetCluster applies a cluster's report: what is available beside what is in use, and how much of what is in use belongs to
-// which owner, by UID. It returns what is reserved there now. Claims that no longer fit stay granted. Reports are absolute, so
-// a repeated or late one does no harm beyond its age.
+// SetCluster applies a cluster's report: available is what is allocatable and not in use, counted is how much of what is in
+// use belongs to which owner, by UID. It returns what is reserved there now. Claims that no longer fit stay granted. Reports
+// are absolute, so a repeated or late one does no harm beyond its age.
 func (l *Ledger) SetCluster(cluster string, available Resources, counted map[string]Resources) (reserved Resources) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -198,7 +198,7 @@ func (a *account) unreserve(r Resources) {
 	}
 }
 
-// countedFor is what a report that counts these amounts counts for an owner.
+// countedFor returns what a report with these counts counts for an owner.
 func countedFor(counted map[string]Resources, uid string) Resources {
 	if uid == "" || len(counted) == 0 {
 		return Resources{}
@@ -206,9 +206,9 @@ func countedFor(counted map[string]Resources, uid string) Resources {
 	return counted[uid]
 }
 
-// Reserve grants the claim in place of the owner's previous one. If it does not fit, Reserve returns a *ShortageError, where quotas leave
-// too little a *QuotaError, on a cluster that no quota is for a *NotGrantedError, and changes nothing. Of each resource it asks only where the claim has more on a cluster than one that is promised to the same
-// workload.
+// Reserve grants the claim in place of the owner's previous one. If it does not fit, Reserve changes nothing and returns a *ShortageError, a
+// *QuotaError where quotas leave too little, or a *NotGrantedError for a cluster that no quota covers. A resource on a cluster is checked
+// only if the claim has more of it there than every claim that is already promised to the same workload.
 func (l *Ledger) Reserve(owner Owner, claim *Claim, promised ...*Claim) error {
 	l.own.Lock()
 	defer l.own.Unlock()
@@ -217,8 +217,8 @@ func (l *Ledger) Reserve(owner Owner, claim *Claim, promised ...*Claim) error {
 	return l.reserve(owner, claim, promised...)
 }
 
-// Update is Reserve for an owner to which its previous claim is promised. So a claim that stays as large stands on a cluster
-// that has shrunk since.
+// Update is Reserve for an owner whose previous claim is promised to it. So a claim that does not grow is granted even on a
+// cluster that has shrunk since.
 func (l *Ledger) Update(owner Owner, claim *Claim) error {
 	l.own.Lock()
 	defer l.own.Unlock()
@@ -275,7 +275,7 @@ func (l *Ledger) reserve(owner Owner, claim *Claim, promised ...*Claim) error {
 	return nil
 }
 
-// placeOf is the place on a cluster. One on which there are no claims is not kept, and has no account yet.
+// placeOf returns the place on a cluster. A place without claims is not kept and has no account yet.
 func (l *Ledger) placeOf(cluster string) *place {
 	if at := l.places[cluster]; at != nil {
 		return at
@@ -289,8 +289,8 @@ type Grant struct {
 	Claim *Claim
 }
 
-// Replace replaces all claims: restored ones are granted without asking whether they fit, then foreign ones are reserved in
-// their order. It returns an error for each foreign claim, nil where it fits, and the clusters of all claims before and after.
+// Replace replaces all claims: restored claims are granted without checking that they fit, then foreign claims are reserved in
+// their order. It returns an error for each foreign claim, nil if it fits, and the clusters of all claims before and after.
 func (l *Ledger) Replace(restored, foreign []Grant) (refused []error, clusters []string) {
 	l.own.Lock()
 	defer l.own.Unlock()
@@ -330,7 +330,7 @@ func (l *Ledger) Restore(owner Owner, claim *Claim) {
 	l.grant(owner, l.claims[owner], claim, nil)
 }
 
-// grant records a claim in place of the owner's previous one, at places where these are known.
+// grant records a claim in place of the owner's previous one; at are its places, nil if they are not known.
 func (l *Ledger) grant(owner Owner, previous, claim *Claim, at []*place) {
 	l.version++
 	if previous != nil {
@@ -377,7 +377,7 @@ func (l *Ledger) grant(owner Owner, previous, claim *Claim, at []*place) {
 	}
 }
 
-// keep keeps a place, which may be nil, unless another one on its cluster is kept.
+// keep returns the kept place on a cluster. If there is none it keeps p, or a new place if p is nil.
 func (l *Ledger) keep(cluster string, p *place) *place {
 	if kept := l.places[cluster]; kept != nil {
 		return kept
@@ -416,7 +416,7 @@ func (l *Ledger) Release(owner Owner) *Claim {
 	return claim
 }
 
-// countShapes counts what a claim asks for, or takes it off again where by is -1.
+// countShapes counts what a claim asks for, or subtracts it if by is -1.
 func (l *Ledger) countShapes(owner Owner, claim *Claim, by int64) {
 	if l.shapes != nil && owner.Held == 0 {
 		l.shapes.count(claim, by)
@@ -451,7 +451,7 @@ func (l *Ledger) remove(claim *Claim) {
 	}
 }
 
-// close forgets the places of a claim that has been removed on which there are no others.
+// close forgets the places of a removed claim on which there are no other claims.
 func (l *Ledger) close(claim *Claim) {
 	for i := range claim.stakes {
 		if p := claim.stakes[i].place; p.claims == 0 {
@@ -496,7 +496,7 @@ func (l *Ledger) claimOf(owner Owner) *Claim {
 	return l.claims[owner]
 }
 
-// EachClaim yields all claims, in no order. The ledger must not be changed or asked meanwhile.
+// EachClaim yields all claims, in no particular order. The ledger must not be called meanwhile.
 func (l *Ledger) EachClaim(yield func(Owner, *Claim) bool) {
 	l.own.Lock()
 	defer l.own.Unlock()
@@ -507,7 +507,7 @@ func (l *Ledger) EachClaim(yield func(Owner, *Claim) bool) {
 	}
 }
 
-// EachHeld yields the claims on what their owners have left, as EachClaim does.
+// EachHeld yields the claims on what their owners have given up, under the same rules as EachClaim.
 func (l *Ledger) EachHeld(yield func(Owner, *Claim) bool) {
 	l.own.Lock()
 	defer l.own.Unlock()
@@ -518,8 +518,8 @@ func (l *Ledger) EachHeld(yield func(Owner, *Claim) bool) {
 	}
 }
 
-// Uncounted returns the clusters whose report does not count the whole amount of the owner's claim. Storage is never counted: a
-// report counts pods, and volumes are not of a pod. It stays reserved.
+// Uncounted returns the clusters whose reports do not count the whole amount of the owner's claim. Storage does not matter: a
+// report counts pods, and volumes do not belong to a pod, so storage always stays reserved.
 func (l *Ledger) Uncounted(owner Owner) (clusters []string) {
 	l.own.Lock()
 	defer l.own.Unlock()
@@ -550,7 +550,8 @@ func (l *Ledger) Reserved(cluster string) Resources {
 	return Resources{}
 }
 
-// EachReserved yields what is reserved on each cluster of a claim that is granted, or has been until now, in their order.
+// EachReserved yields the total that is reserved on each cluster of a claim, in the order of its shares. The claim is granted, or was until
+// now.
 func (l *Ledger) EachReserved(claim *Claim, yield func(i int, reserved Resources)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -559,7 +560,7 @@ func (l *Ledger) EachReserved(claim *Claim, yield func(i int, reserved Resources
 	}
 }
 
-// Counted returns what each cluster of a granted claim counts for its owner, in their order; nil if none counts anything.
+// Counted returns what each cluster of a granted claim counts for its owner, in the order of its shares; nil if none counts anything.
 func (l *Ledger) Counted(claim *Claim) (counted []Resources) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -574,15 +575,15 @@ func (l *Ledger) Counted(claim *Claim) (counted []Resources) {
 	return counted
 }
 
-// InGroup is how many claims of a group there are on a cluster.
+// InGroup returns how many claims of a group there are on a cluster.
 func (l *Ledger) InGroup(group types.NamespacedName, cluster string) int {
 	l.own.Lock()
 	defer l.own.Unlock()
 	return l.groups[group][l.places[cluster]]
 }
 
-// EachInGroup calls do for each cluster on which there are claims of a group, with how many, in no order. The ledger must not be changed
-// or asked meanwhile.
+// EachInGroup calls do for each cluster with claims of a group, with their number, in no particular order. The ledger must not be called
+// meanwhile.
 func (l *Ledger) EachInGroup(group types.NamespacedName, do func(cluster string, claims int)) {
 	l.own.Lock()
 	defer l.own.Unlock()

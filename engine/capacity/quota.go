@@ -10,21 +10,21 @@ import (
 	"github.com/kcp-placement/placement/internal/partition"
 )
 
-// Quota bounds what the claims of a ledger may come to on a set of clusters. A resource that is left out is not bounded.
+// Quota bounds the total of a ledger's claims on a set of clusters. A resource that is left out is not bounded.
 type Quota struct {
 	Set string
-	// Clusters of the set. What is promised on one of several sets counts in each.
+	// Clusters of the set. What is promised on a cluster of several sets counts in each of them.
 	Clusters []string
-	// Whole is for all clusters of the set together, Each for every one of them.
+	// Whole bounds all clusters of the set together, Each every single one of them.
 	Whole, Each map[string]int64
 }
 
 // QuotaError is the error of a claim for which a quota leaves too little.
 type QuotaError struct {
 	Set string
-	// Cluster is empty where the quota is that of the whole set, and Field what that is called; empty for quota.
+	// Cluster is empty for the quota of a whole set. Field is the API field of that quota; empty stands for quota.
 	Cluster, Field, Resource string
-	// Left is below 0 where more is promised than the quota has. Asked is what the claim asks for beyond what it had.
+	// Left is negative if more is promised than the quota allows. Asked is what the claim asks for beyond what it had.
 	Asked, Left int64
 }
 
@@ -37,12 +37,12 @@ func (e *QuotaError) Error() string {
 	return what + ": " + e.Shortage()
 }
 
-// Shortage is for example "2 cpu left, 4 asked for".
+// Shortage returns, for example, "2 cpu left, 4 asked for".
 func (e *QuotaError) Shortage() string {
 	return fmt.Sprintf("%s %s left, %s asked for", Format(e.Resource, e.Left, false), e.Resource, Format(e.Resource, e.Asked, true))
 }
 
-// NotGrantedError is the error of a claim on a cluster that no set has.
+// NotGrantedError is the error of a claim on a cluster that is in no set.
 type NotGrantedError struct{ Cluster string }
 
 // Error implements error.
@@ -50,14 +50,15 @@ func (e *NotGrantedError) Error() string {
 	return fmt.Sprintf("cluster %s is not granted to the workspace", e.Cluster)
 }
 
-// quotas are those of a ledger, with what its claims come to. A ledger without any is bounded by what clusters have alone.
+// quotas are the quotas of a ledger, with the totals of its claims. A ledger without quotas is bounded only by what the clusters have.
 type quotas struct {
 	sets []*quotaSet
-	// of has the sets of each cluster that is in any.
+	// of holds the sets of each cluster that is in any.
 	of map[string]*membership
-	// whole is set where the quota of any set bounds all of its clusters together.
+	// whole is set if the quota of any set bounds all of its clusters together.
 	whole bool
-	// moved is set once claims on clusters that no set has have changed, changed are those of whose quota more or less is left.
+	// moved is set once claims on clusters in no set have changed; changed holds the clusters on which a per-cluster quota leaves more or
+	// less.
 	moved   bool
 	changed map[string]bool
 }
@@ -69,7 +70,8 @@ type quotaSet struct {
 	whole, each []limit
 }
 
-// membership is the sets that a cluster is in, in their order; nil is none. Clusters of the same sets share one.
+// membership is the list of sets that a cluster is in, in the order of the quotas; nil is an empty list. Clusters of the same sets share
+// one.
 type membership struct{ sets []*quotaSet }
 
 func (m *membership) has(set *quotaSet) bool { return slices.Contains(m.each(), set) }
@@ -93,7 +95,7 @@ func limitsOf(amounts map[string]int64) (all []limit) {
 	return all
 }
 
-// promise is what some claims come to: whole, whether or not reports count them.
+// promise is the total of a number of claims, whether or not reports count them.
 //
 // Invariant: amount is the exact sum of what the claims ask for.
 type promise struct {
@@ -109,8 +111,8 @@ func (p *promise) count(amount Resources, by int) {
 	}
 }
 
-// SetQuotas bounds the claims of the ledger from now on; what is promised stays. Nothing can be claimed on clusters that no quota is
-// for.
+// SetQuotas bounds the claims of the ledger from now on; existing promises stay. Nothing new can be claimed on a cluster that no
+// quota covers.
 func (l *Ledger) SetQuotas(all []Quota) {
 	l.own.Lock()
 	defer l.own.Unlock()
@@ -142,7 +144,7 @@ func (l *Ledger) SetQuotas(all []Quota) {
 	l.version++
 }
 
-// membershipOf is that of a cluster.
+// membershipOf returns the membership of a cluster.
 func (q *quotas) membershipOf(cluster string) *membership {
 	if q == nil {
 		return nil
@@ -150,7 +152,7 @@ func (q *quotas) membershipOf(cluster string) *membership {
 	return q.of[cluster]
 }
 
-// count counts a share, or takes it off again where by is -1.
+// count counts a share, or subtracts it if by is -1.
 func (q *quotas) count(s *Share, at *place, by int) {
 	switch {
 	case q == nil:
@@ -166,8 +168,8 @@ func (q *quotas) count(s *Share, at *place, by int) {
 	}
 }
 
-// Moved returns what is new since it was asked last: whether claims have changed on clusters that no quota is for, and on which clusters
-// more or less is left of their quota.
+// Moved returns what has changed since the last call: whether claims have changed on clusters that no quota covers, and the clusters on
+// which a quota leaves more or less.
 func (l *Ledger) Moved() (outside bool, changed []string) {
 	l.own.Lock()
 	defer l.own.Unlock()
@@ -181,7 +183,7 @@ func (l *Ledger) Moved() (outside bool, changed []string) {
 	return outside, changed
 }
 
-// LeftOn is what the quotas on a cluster leave, below 0 where more is promised; nil where there are none.
+// LeftOn returns what the quotas on a cluster leave of each resource, negative where more is promised; nil if there are none.
 func (l *Ledger) LeftOn(cluster string) (left map[string]int64) {
 	l.own.Lock()
 	defer l.own.Unlock()
@@ -200,13 +202,13 @@ func (l *Ledger) LeftOn(cluster string) (left map[string]int64) {
 	return left
 }
 
-// Left is what the quota of a whole set leaves of a resource, below 0 where more is promised.
+// Left is what the quota of a whole set leaves of a resource; it is negative if more is promised.
 type Left struct {
 	Resource string
 	Amount   int128.Int
 }
 
-// Left returns what is left of the quota of each set, in their order, ordered by resource; nil where none bounds a whole set.
+// Left returns what is left of the quota of each set, in the order of the quotas, ordered by resource; nil if no quota bounds a whole set.
 func (l *Ledger) Left() (of [][]Left) {
 	l.own.Lock()
 	defer l.own.Unlock()
@@ -223,7 +225,7 @@ func (l *Ledger) Left() (of [][]Left) {
 	return of
 }
 
-// Suffices reports whether the quotas of all whole sets leave an amount so many times.
+// Suffices reports whether the quotas of all whole sets leave room for an amount that many times.
 func (l *Ledger) Suffices(amount Resources, times int64) bool {
 	l.own.Lock()
 	defer l.own.Unlock()
@@ -240,15 +242,15 @@ func (l *Ledger) Suffices(amount Resources, times int64) bool {
 	return true
 }
 
-// Has reports whether the ledger, which has quotas, has any claim on a cluster.
+// Has reports whether the ledger has quotas, and any claim on the cluster.
 func (l *Ledger) Has(cluster string) bool {
 	l.own.Lock()
 	defer l.own.Unlock()
 	return l.quotas != nil && l.places[cluster] != nil
 }
 
-// short returns why a claim cannot be granted at places, in place of another one of its owner, nil where it can. What is promised to the
-// same workload already need not be left.
+// short returns why a claim cannot be granted at these places in place of the owner's previous one, nil if it can. What is already
+// promised to the same workload does not have to be left.
 func (q *quotas) short(at []*place, previous, claim *Claim, promised []*Claim) error {
 	if q == nil {
 		return nil
@@ -271,7 +273,7 @@ func (q *quotas) short(at []*place, previous, claim *Claim, promised []*Claim) e
 				}
 			}
 			if len(set.whole) == 0 || slices.ContainsFunc(at[:i], func(o *place) bool { return o.in.has(set) }) {
-				continue // it is asked already
+				continue // it has been checked
 			}
 			if e := q.shortIn(set, at, previous, claim, promised); e != nil {
 				return e
@@ -281,7 +283,7 @@ func (q *quotas) short(at []*place, previous, claim *Claim, promised []*Claim) e
 	return nil
 }
 
-// shortIn returns why the quota of a whole set leaves too little for a claim; nil where it does not.
+// shortIn returns why the quota of a whole set leaves too little for a claim; nil if it leaves enough.
 func (q *quotas) shortIn(set *quotaSet, at []*place, previous, claim *Claim, promised []*Claim) error {
 	asked := func(name string) (all int128.Int) {
 		for k := range claim.Shares {
@@ -299,8 +301,8 @@ func (q *quotas) shortIn(set *quotaSet, at []*place, previous, claim *Claim, pro
 	return nil
 }
 
-// shortOf returns the first resource of which a claim of an owner asks for more than limits on some clusters, given what is promised there;
-// nil where it exceeds none, or asks for no more than one that is promised to the same workload.
+// shortOf returns the first resource of which a claim asks for more than limits leave on some clusters, given what is promised there; nil
+// if there is none, or if a claim that is promised to the same workload has as much.
 func shortOf(limits []limit, there *sum, asks func(name string) int128.Int, some func(cluster string) bool, previous *Claim, uid string, promised []*Claim) *QuotaError {
 	for _, l := range limits {
 		name := l.resource
@@ -323,7 +325,7 @@ func shortOf(limits []limit, there *sum, asks func(name string) int128.Int, some
 	return nil
 }
 
-// of is what a claim, which may be nil, asks for of a resource on some clusters.
+// of returns what a claim, which may be nil, asks for of a resource on some clusters.
 func (c *Claim) of(name string, some func(cluster string) bool) (all int128.Int) {
 	if c == nil {
 		return all
@@ -336,7 +338,7 @@ func (c *Claim) of(name string, some func(cluster string) bool) (all int128.Int)
 	return all
 }
 
-// Promised is what claims come to on the clusters of a set, amounts beyond int64 clamped.
+// Promised returns the total of the claims on the clusters of a set, each amount clamped to int64.
 func (l *Ledger) Promised(set string) Resources {
 	l.own.Lock()
 	defer l.own.Unlock()
@@ -350,24 +352,24 @@ func (l *Ledger) Promised(set string) Resources {
 	return Resources{}
 }
 
-// Allows reports whether quotas leave so much on a cluster.
+// Allows reports whether the quotas leave room for an amount on a cluster.
 func (l *Ledger) Allows(cluster string, more Resources) bool {
 	l.own.Lock()
 	defer l.own.Unlock()
 	return l.quotas.short([]*place{l.placeOf(cluster)}, nil, &Claim{Shares: []Share{{Cluster: cluster, Amount: more}}}, nil) == nil
 }
 
-// Account is what the claims of a ledger come to on a set of clusters. What is on a cluster of several sets is in the account of each.
+// Account is the total of a ledger's claims on a set of clusters. A claim on a cluster of several sets is in the account of each.
 type Account struct {
-	// Set is empty for clusters that no set has.
+	// Set is empty for the clusters that are in no set.
 	Set string
-	// Promised is what claims ask for, Reserved the part of it that is not counted by reports. Amounts beyond int64 are clamped.
+	// Promised is what claims ask for, Reserved the part of it that reports do not count. Amounts are clamped to int64.
 	Promised, Reserved Resources
-	// Quota is that of the whole set, and Left what it leaves.
+	// Quota is the quota of the whole set, and Left what it leaves.
 	Quota, Left map[string]int64
 }
 
-// Accounts returns one for each quota, in their order, and one for the clusters without if there is any claim on these.
+// Accounts returns one account for each quota, in their order, and one for clusters without a quota if there are claims on any of these.
 func (l *Ledger) Accounts() []Account {
 	l.own.Lock()
 	defer l.own.Unlock()

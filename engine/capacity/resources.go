@@ -1,5 +1,5 @@
-// Package capacity has the amounts that clusters have and workloads request, and the ledger that reserves the ones for the
-// others so that no cluster is ever oversubscribed.
+// Package capacity has the amounts that clusters have and workloads request, and the ledger that reserves what clusters
+// have for workloads so that no cluster is ever oversubscribed.
 package capacity
 
 import (
@@ -21,7 +21,7 @@ const (
 	Storage = string(corev1.ResourceStorage)
 )
 
-// MaxAmount is the largest amount of one resource that is accepted, for example an exbibyte of memory.
+// MaxAmount is the largest accepted amount of one resource, for example an exbibyte of memory.
 const MaxAmount = int64(1) << 60
 
 // Resources is an amount of each resource. The zero value is nothing. A Resources is immutable: copies share Extended.
@@ -30,7 +30,7 @@ type Resources struct {
 	CPU int64
 	// Memory in bytes.
 	Memory int64
-	// Storage in bytes, of PersistentVolumes. What pods use of the disks of nodes is "ephemeral-storage".
+	// Storage in bytes, of PersistentVolumes. Node disk space that pods use is "ephemeral-storage".
 	Storage int64
 	// Extended holds every other resource by its Kubernetes name, for example "nvidia.com/gpu", in whole units
 	// (bytes for ephemeral-storage and hugepages).
@@ -84,7 +84,7 @@ func (r Resources) ResourceList() corev1.ResourceList {
 	return list
 }
 
-// Quantity is an amount of one resource as the API has it.
+// Quantity returns an amount of one resource as an API quantity.
 func Quantity(name string, amount int64) resource.Quantity {
 	switch {
 	case name == CPU:
@@ -150,7 +150,7 @@ func (r Resources) IsZero() bool {
 	if r.CPU != 0 || r.Memory != 0 || r.Storage != 0 {
 		return false
 	}
-	if len(r.Extended) == 0 { // ranging over an empty map costs more than all else here
+	if len(r.Extended) == 0 { // ranging over an empty map costs more than everything else here
 		return true
 	}
 	for _, amount := range r.Extended {
@@ -215,7 +215,7 @@ func (r Resources) Sub(o Resources) Resources {
 	return r.Combine(o, sub)
 }
 
-// Without returns r - o, at least 0 each.
+// Without returns r - o, with negative results set to 0.
 func (r Resources) Without(o Resources) Resources {
 	if o.IsZero() {
 		return r
@@ -239,7 +239,7 @@ func (r Resources) MoreThan(o Resources) Resources {
 	})
 }
 
-// Mul returns n times r. An amount above MaxAmount is an error that names the resource. Neither may be negative.
+// Mul returns n times r. An amount above MaxAmount is an error that names the resource. Neither r nor n may be negative.
 func (r Resources) Mul(n int64) (Resources, error) {
 	for name, amount := range r.Each {
 		if n != 0 && amount > MaxAmount/n {
@@ -249,8 +249,8 @@ func (r Resources) Mul(n int64) (Resources, error) {
 	return r.Combine(Resources{}, func(a, _ int64) int64 { return a * n }), nil
 }
 
-// Lacking returns the first resource, in the order of Each, that request asks more of than r has; ok is false if there is
-// none.
+// Lacking returns the first resource, in the order of Each, of which request asks for more than r has; ok is false if
+// there is none.
 func (r Resources) Lacking(request Resources) (name string, ok bool) {
 	switch {
 	case request.CPU > 0 && r.CPU < request.CPU:
@@ -271,12 +271,12 @@ func (r Resources) Lacking(request Resources) (name string, ok bool) {
 	return name, ok
 }
 
-// Max has the larger amount of each resource in r and o.
+// Max returns the larger amount of each resource in r and o.
 func (r Resources) Max(o Resources) Resources {
 	return r.Combine(o, func(a, b int64) int64 { return max(a, b) })
 }
 
-// Min has the smaller amount of each resource in r and o.
+// Min returns the smaller amount of each resource in r and o.
 func (r Resources) Min(o Resources) Resources {
 	return r.Combine(o, func(a, b int64) int64 { return min(a, b) })
 }
@@ -321,9 +321,9 @@ func sub(a, b int64) int64 {
 	}
 }
 
-// Format formats an amount for people: cpu as "2", or "1500m" where it is no whole number, bytes as "64Gi", others as "2000", never
-// as 2k. Long numbers of bytes have one decimal of the largest unit, rounded up or down: round up what is asked for or lacking, and
-// down what is free.
+// Format formats an amount for people: cpu as "2", or "1500m" if it is not a whole number, bytes as "64Gi", others as "2000", never
+// as 2k. A long number of bytes gets one decimal of the largest unit, rounded up or down: round up what is asked for or lacking,
+// and down what is free.
 func Format(name string, amount int64, up bool) string {
 	switch {
 	case name == CPU && amount%1000 == 0:

@@ -4,10 +4,10 @@ import "github.com/kcp-placement/placement/internal/int128"
 
 // sum adds up amounts exactly, beyond the bounds of int64.
 //
-// Invariant: what was added can be taken off again, in any order, whatever the sum was in between.
+// Invariant: what was added can be subtracted again, in any order, whatever the sum was in between.
 type sum struct {
 	cpu, memory, storage int128.Int
-	// extended has no resource of which there is none.
+	// extended has no entry with amount 0.
 	extended map[string]int128.Int
 }
 
@@ -15,7 +15,7 @@ func (s *sum) add(r Resources) {
 	s.cpu = s.cpu.Add(int128.Of(r.CPU))
 	s.memory = s.memory.Add(int128.Of(r.Memory))
 	s.storage = s.storage.Add(int128.Of(r.Storage))
-	if len(r.Extended) == 0 { // ranging over an empty map costs more than all else here
+	if len(r.Extended) == 0 { // ranging over an empty map costs more than everything else here
 		return
 	}
 	for name, amount := range r.Extended {
@@ -73,7 +73,7 @@ func (s *sum) of(name string) int128.Int {
 // get returns the amount of one resource, or the nearest int64.
 func (s *sum) get(name string) int64 { return s.of(name).Int64() }
 
-// extendedAmounts is a new map of the extended resources, nil where there are none.
+// extendedAmounts returns a new map of the extended resources, nil if there are none.
 func (s *sum) extendedAmounts() map[string]int64 {
 	if len(s.extended) == 0 {
 		return nil
@@ -85,7 +85,7 @@ func (s *sum) extendedAmounts() map[string]int64 {
 	return amounts
 }
 
-// resources are the amounts, each clamped to int64.
+// resources returns the amounts, each clamped to int64.
 func (s *sum) resources() Resources {
 	return Resources{CPU: s.cpu.Int64(), Memory: s.memory.Int64(), Storage: s.storage.Int64(), Extended: s.extendedAmounts()}
 }

@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// MaxShapes is how many shapes the usual workloads of a workspace are summed up in.
+// MaxShapes is the most shapes that the usual workloads of a workspace are summed up in.
 const MaxShapes = 16
 
-// Usual is what the workloads of a workspace usually ask for on one cluster. It is immutable; nil is not known.
+// Usual is what the workloads of a workspace usually ask for on one cluster. It is immutable; nil means unknown.
 type Usual struct {
 	// Shapes, the most frequent first.
 	Shapes []Shape
-	// names of the resources that any shape asks for, and a cell for each shape and name.
+	// names are the resources that any shape asks for; cells has a cell for each shape and name.
 	names []string
 	cells []cell
 }
@@ -32,10 +32,10 @@ type Shape struct {
 // times its share.
 type cell struct{ times, more, weight float64 }
 
-// plenty is how often a resource suffices that is not asked for.
+// plenty is how often a resource that is not asked for suffices.
 const plenty = 1 << 62
 
-// shapeKey is requests as a map has them.
+// shapeKey is requests as a map key.
 type shapeKey struct {
 	cpu, memory, storage int64
 	extended             string
@@ -65,13 +65,13 @@ func (k shapeKey) compare(o shapeKey) int {
 
 func exactly(amount int64) int64 { return amount }
 
-// magnitude is the same for amounts from one power of two to the next.
+// magnitude returns the same for all amounts from one power of two to the next.
 func magnitude(amount int64) int64 { return int64(bits.Len64(uint64(max(0, amount)))) }
 
 // shapes counts what claims ask for on their clusters.
 type shapes struct {
 	counts map[shapeKey]*shapeCount
-	// usual is what they come to, unless a count has changed its magnitude since.
+	// usual sums up the counts, unless a count has changed its magnitude since.
 	usual *Usual
 	stale bool
 }
@@ -81,7 +81,7 @@ type shapeCount struct {
 	count    int64
 }
 
-// count counts a claim, or takes it off again where by is -1.
+// count counts a claim, or subtracts it if by is -1.
 func (s *shapes) count(claim *Claim, by int64) {
 	for i := range claim.Shares {
 		asks := claim.Shares[i].Amount
@@ -101,12 +101,11 @@ func (s *shapes) count(claim *Claim, by int64) {
 	}
 }
 
-// Usual returns what the claims of the ledger usually ask for on one cluster; nil where they ask for nothing. Claims that are
-// held for what was left do not count. Requests of the same magnitude are one shape: that of the most claims, or the largest of
-// these.
+// Usual returns what the claims of the ledger usually ask for on one cluster; nil if they ask for nothing. Held claims do not
+// count. Requests of the same magnitude form one shape: the requests of the most claims, or the largest of these.
 //
-// Invariant: it is a function of the claims that are granted now. Since what counts of a number of claims is its magnitude, it
-// is the same, by its pointer too, until the claims of some shape have doubled or halved.
+// Invariant: the result is a function of the claims that are granted now. Only the magnitude of a number of claims counts, so
+// the result, its pointer included, stays the same until the claims of some shape have doubled or halved.
 func (l *Ledger) Usual() *Usual {
 	l.own.Lock()
 	defer l.own.Unlock()
@@ -132,7 +131,7 @@ func (s *shapes) sumUp() *Usual {
 		key      shapeKey
 		requests Resources
 		most     int64
-		// weight of a group is how many claims are of it, each of their numbers rounded down to a power of two.
+		// weight is the number of claims in the group: the sum of its counts, each rounded down to a power of two.
 		weight int64
 	}
 	groups := map[shapeKey]*group{}
@@ -166,7 +165,7 @@ func (s *shapes) sumUp() *Usual {
 	return NewUsual(shapes)
 }
 
-// NewUsual returns the usual workloads of these shapes, none of which asks for nothing.
+// NewUsual returns the usual workloads of these shapes. Every shape asks for something.
 func NewUsual(shapes []Shape) *Usual {
 	u := &Usual{Shapes: shapes}
 	for _, s := range shapes {
@@ -196,8 +195,8 @@ func (u *Usual) same(o *Usual) bool {
 	return slices.EqualFunc(u.Shapes, o.Shapes, func(a, b Shape) bool { return a.Share == b.Share && a.Requests.Equal(b.Requests) })
 }
 
-// Usable returns how much the usual workloads can use of what is free on a cluster, now and after a workload with these requests:
-// for each shape as much as it asks for as often as it fits, in shares of what is allocatable there.
+// Usable returns how much of what is free on a cluster the usual workloads can use, now and after a workload with these requests
+// is placed: for each shape, what it asks for times how often it fits, as a share of what is allocatable there.
 func (u *Usual) Usable(allocatable, free, requests Resources) (now, then float64) {
 	var buffer [8]amount
 	amounts := buffer[:0]
@@ -212,7 +211,7 @@ func (u *Usual) Usable(allocatable, free, requests Resources) (now, then float64
 	return u.usable(amounts)
 }
 
-// amount of one resource that is free, and 1 / what is allocatable.
+// amount is what is free of one resource, now and then, and 1 / what is allocatable.
 type amount struct{ now, then, per float64 }
 
 func (u *Usual) usable(amounts []amount) (now, then float64) {
@@ -223,7 +222,7 @@ func (u *Usual) usable(amounts []amount) (now, then float64) {
 		fitsNow, fitsThen, size := float64(plenty), float64(plenty), 0.0
 		of := cells[:len(amounts)]
 		for r := range of {
-			// Conversions keep products from being fused with sums, which differs from machine to machine.
+			// The conversions prevent fused multiply-add, whose results differ from machine to machine.
 			a, c := &amounts[r], &of[r]
 			if fits := float64(a.now*c.times) + c.more; fits < fitsNow {
 				fitsNow = fits
@@ -239,7 +238,7 @@ func (u *Usual) usable(amounts []amount) (now, then float64) {
 	return now, then
 }
 
-// usableOfTwo is usable for two resources, as nearly always, CPU and memory: a class that is scored by packing takes a fifth less time.
+// usableOfTwo is usable for two resources, nearly always CPU and memory: it saves a fifth of the time of a class that is scored by packing.
 func (u *Usual) usableOfTwo(a, b *amount) (now, then float64) {
 	for cells := u.cells; len(cells) >= 2; cells = cells[2:] {
 		c, d := &cells[0], &cells[1]
@@ -257,7 +256,7 @@ func (u *Usual) usableOfTwo(a, b *amount) (now, then float64) {
 	return now, then
 }
 
-// MostLost returns the shape that a workload with these requests takes most room from, and how often it fits now and then.
+// MostLost returns the shape that loses most room to a workload with these requests, and how often it fits before and after.
 func (u *Usual) MostLost(free, requests Resources) (shape Resources, now, then int64) {
 	most, left := 0.0, free.Sub(requests)
 	for _, s := range u.Shapes {

@@ -21,15 +21,17 @@ type Cluster struct {
 	// Capabilities, one of each type.
 	Capabilities []Capability
 	Taints       []corev1.Taint
-	// Unschedulable: nothing new comes, and what runs there stays as it is. Draining: what runs there leaves for another place, too.
+	// Unschedulable: nothing new is placed here, and what runs here stays as it is. Draining: in addition, what runs here leaves for another
+	// place.
 	Unschedulable, Draining bool
-	// Withdrawn: it is not granted to the workspace any more, which has something there: that leaves as if the cluster were drained.
+	// Withdrawn: the cluster is no longer granted to the workspace, which still has something here. That leaves as if the cluster were
+	// drained.
 	Withdrawn bool
-	// NotReadySince is when Ready became False, where it is; the zero time is long ago.
+	// NotReadySince is when Ready became False, if it is False; the zero time means long ago.
 	NotReadySince time.Time
 	// Conditions, one of each type; only a cluster whose Ready is True is given workloads.
 	Conditions []Condition
-	// Scores from outside, ordered by name, one of each: those of ScoresOf.
+	// Scores from outside, ordered by name, one for each name, as ScoresOf returns them.
 	Scores []Score
 	// Allocatable is all that the cluster has, Allocated what it reports as requested.
 	Allocatable, Allocated capacity.Resources
@@ -38,9 +40,9 @@ type Cluster struct {
 	// LargestFree is the most of each resource that is free on any one node; nil if unknown.
 	LargestFree *capacity.Resources
 	// UsableNodes is the number of nodes that can take pods; 0 if unknown. It counts for workloads with a pod on each node, unless Nodes
-	// tells on which of them these run.
+	// records on which nodes these run.
 	UsableNodes int64
-	// Nodes is what is told of the cluster's nodes; nil if nothing is.
+	// Nodes is what is known of the cluster's nodes; nil if nothing is.
 	Nodes *nodes.Summary
 	// Invalid is why the registration cannot be used, empty if it can. Such a cluster is not chosen; what runs there stays.
 	Invalid string
@@ -81,8 +83,8 @@ func (c *Cluster) Condition(kind string) (condition Condition, known bool) {
 	return Condition{}, false
 }
 
-// NodesFor is on how many nodes of the cluster the pods of a workload run that is PerNode, and how many of these are part of what the
-// cluster has; 0 if unknown.
+// NodesFor returns on how many nodes of the cluster the pods of a PerNode workload run, and how many of these nodes are part of what
+// the cluster has; 0 if unknown.
 func (c *Cluster) NodesFor(w *workload.Workload) (running, usable int64) {
 	if running, usable, known := c.Nodes.Count(w.Nodes); known {
 		return running, usable
@@ -90,7 +92,7 @@ func (c *Cluster) NodesFor(w *workload.Workload) (running, usable int64) {
 	return c.UsableNodes, c.UsableNodes
 }
 
-// On is a workload on the cluster: itself, unless it is PerNode.
+// On returns the workload as it is on this cluster: itself, unless it is PerNode.
 func (c *Cluster) On(w *workload.Workload) *workload.Workload {
 	if !w.PerNode {
 		return w
@@ -110,13 +112,13 @@ func (c *Cluster) NotReady() bool {
 	return ready.Status == "False"
 }
 
-// Lost reports whether the cluster is taken for lost, since it has been silent for too long.
+// Lost reports whether the cluster is considered lost because it has been silent for too long.
 func (c *Cluster) Lost() bool {
 	ready, _ := c.Condition(ReadyCondition)
 	return ready.Status == "False" && ready.Reason == v1alpha1.ClusterLostReason
 }
 
-// Cordoned reports whether nothing new comes to the cluster, whether or not it is drained.
+// Cordoned reports whether nothing new is placed on the cluster, whether or not it is drained.
 func (c *Cluster) Cordoned() bool { return c.Unschedulable || c.Leaving() }
 
 // Leaving reports whether what runs on the cluster leaves it for another place.
@@ -132,7 +134,7 @@ func sameCapacity(a, b *Cluster) bool {
 // ReadyCondition is the type of the condition that makes a cluster eligible for workloads.
 const ReadyCondition = "Ready"
 
-// sameFacts reports whether two clusters differ in capacity at most.
+// sameFacts reports whether two clusters differ at most in capacity.
 func sameFacts(a, b *Cluster) bool {
 	return a == b || a.Name == b.Name && a.Location == b.Location && a.Invalid == b.Invalid && a.Unschedulable == b.Unschedulable && a.Draining == b.Draining && a.Withdrawn == b.Withdrawn && a.NotReadySince.Equal(b.NotReadySince) &&
 		maps.Equal(a.Labels, b.Labels) &&

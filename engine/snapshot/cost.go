@@ -9,10 +9,10 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// unknownCost is the CostScore of a cluster whose cost is not known: neither cheap nor dear.
+// unknownCost is the CostScore of a cluster whose cost is not known: neither cheap nor expensive.
 const unknownCost = 50
 
-// Cost is what a cluster costs by its label; known is false where it has none or one that is no number.
+// Cost returns the cost of a cluster from its label; known is false if there is no label, or one that is not a number.
 func (c *Cluster) Cost() (cost float64, known bool) {
 	text, labelled := c.Labels[v1alpha1.LabelCost]
 	if !labelled {
@@ -22,7 +22,7 @@ func (c *Cluster) Cost() (cost float64, known bool) {
 	return cost, err == nil
 }
 
-// ParseCost reads the value of v1alpha1.LabelCost.
+// ParseCost parses the value of v1alpha1.LabelCost.
 func ParseCost(text string) (float64, error) {
 	cost, err := strconv.ParseFloat(text, 64)
 	if err != nil || strings.Trim(text, "0123456789.") != "" {
@@ -31,7 +31,7 @@ func ParseCost(text string) (float64, error) {
 	return cost, nil
 }
 
-// costs are the least and the most that a cluster of a fleet costs; none is known where the least is above the most.
+// costs are the lowest and the highest cost of a cluster of a fleet; if least > most, no cost is known.
 type costs struct{ least, most float64 }
 
 func costsOf(rows []*Row) costs {
@@ -44,7 +44,7 @@ func costsOf(rows []*Row) costs {
 	return all
 }
 
-// score is 100 for the least and 0 for the most cost.
+// score returns 100 for the lowest cost and 0 for the highest.
 func (all costs) score(c *Cluster) int64 {
 	cost, known := c.Cost()
 	switch {
@@ -57,7 +57,7 @@ func (all costs) score(c *Cluster) int64 {
 	}
 }
 
-// costChanged notes whether a cluster that is replaced by another, either may be nil, changes the costs of the fleet.
+// costChanged records whether replacing one cluster by another changes the costs of the fleet; either may be nil.
 func (f *Fleet) costChanged(before, after *Cluster) {
 	of := func(c *Cluster) (cost float64, known bool) {
 		if c == nil {
@@ -70,9 +70,9 @@ func (f *Fleet) costChanged(before, after *Cluster) {
 	f.costsChanged = f.costsChanged || was != is || wasKnown != isKnown
 }
 
-// scaleCosts gives rows the scores of their costs among those of the present fleet, if any cost has changed.
+// scaleCosts updates the CostScore of every row to the scale of the current fleet, if any cost has changed.
 //
-// Invariant: in a Snapshot the CostScore of every row is that among all clusters of this snapshot.
+// Invariant: in a Snapshot the CostScore of every row is relative to all clusters of that snapshot.
 func (f *Fleet) scaleCosts() {
 	if !f.costsChanged {
 		return

@@ -6,9 +6,10 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// A fleet logs at least minLog changes, and as many as half its clusters: applying more takes about as long as evaluating every
-// cluster. It renews the base and drops older ones once there are three times as many. Whole renews the base once an eighth of the
-// clusters, or minUnbased, have changed. So the amortized cost of a change is constant.
+// A fleet logs its latest changes: at least minLog, and at least half as many as it has clusters. Applying more takes about as
+// long as evaluating every cluster. Once the log has three times as many, the fleet renews the base and drops the older ones.
+// Whole renews the base after more changes than minUnbased and an eighth of the clusters. So the amortized cost of a change is
+// constant.
 const (
 	minLog     = 256
 	minUnbased = 64
@@ -21,15 +22,15 @@ type Fleet struct {
 	facts int64
 	// rows are current, ordered by name.
 	rows []*Row
-	// index has the positions of rows by name; nil once a cluster has joined or left.
+	// index holds the positions of rows by name; nil once a cluster has joined or left.
 	index map[string]int
 	base  *base
 	log   []Change
-	// costsChanged is set until rows have the scores of the present costs.
+	// costsChanged is set until rows have the scores of the current costs.
 	costsChanged bool
 }
 
-// ContinueFrom has an empty fleet go on with the versions of another one: none of its own is ever one of the other's.
+// ContinueFrom makes an empty fleet continue the versions of another one, so that it reuses none of them.
 func (f *Fleet) ContinueFrom(o *Fleet) { f.generation, f.facts = o.generation, o.facts }
 
 // Set adds or replaces a cluster with these reservations, and reports whether anything has changed.
@@ -43,7 +44,7 @@ func (f *Fleet) Set(c *Cluster, reserved capacity.Resources) (changed bool) {
 	return true
 }
 
-// SetUsed is Set for a cluster of which so much is in use.
+// SetUsed is Set for a cluster with the given use.
 func (f *Fleet) SetUsed(c *Cluster, use *Use) (changed bool) {
 	i, known := f.Position(c.Name)
 	if known {
@@ -53,7 +54,7 @@ func (f *Fleet) SetUsed(c *Cluster, use *Use) (changed bool) {
 	return true
 }
 
-// SetUsedAt is SetUsed for the cluster of a position.
+// SetUsedAt is SetUsed for the cluster at a position.
 func (f *Fleet) SetUsedAt(position int, c *Cluster, use *Use) (changed bool) {
 	before := f.rows[position]
 	from, same := before, before.Cluster == c
@@ -75,7 +76,7 @@ func (f *Fleet) SetUsedAt(position int, c *Cluster, use *Use) (changed bool) {
 	return true
 }
 
-// put adds a row at a position, or replaces the one there, which may have the same facts.
+// put inserts a row at a position, or replaces the row there if known; same reports whether that one has the same facts.
 func (f *Fleet) put(i int, known, same bool, row *Row) {
 	if !known {
 		f.generation++
@@ -116,7 +117,7 @@ func (f *Fleet) Reserve(name string, reserved capacity.Resources) {
 	}
 }
 
-// ReserveAt sets how much is reserved on the cluster of a position.
+// ReserveAt sets how much is reserved on the cluster at a position.
 func (f *Fleet) ReserveAt(position int, reserved capacity.Resources) {
 	if before := f.rows[position]; !before.Reserved.Same(reserved) {
 		f.replace(position, before.With(reserved))
@@ -151,7 +152,7 @@ func (f *Fleet) Position(name string) (i int, known bool) {
 	return find(f.rows, name)
 }
 
-// Index has Position find clusters faster, until one joins or leaves.
+// Index makes Position find clusters faster, until one joins or leaves.
 func (f *Fleet) Index() {
 	if f.index == nil {
 		f.index = make(map[string]int, len(f.rows))
@@ -164,10 +165,10 @@ func (f *Fleet) Index() {
 // Row returns the current row at a position.
 func (f *Fleet) Row(position int) *Row { return f.rows[position] }
 
-// Facts is a version of everything about the clusters but their capacity, and of which clusters there are.
+// Facts returns a version of everything about the clusters but their capacity, and of the set of clusters.
 func (f *Fleet) Facts() int64 { return f.facts }
 
-// Len is the number of clusters.
+// Len returns the number of clusters.
 func (f *Fleet) Len() int { return len(f.rows) }
 
 // Snapshot returns the current fleet. It takes constant time, except for the first one after a cluster has joined or left.
@@ -180,7 +181,7 @@ func (f *Fleet) Snapshot() Snapshot {
 	return Snapshot{Generation: f.generation, base: f.base, log: f.log}
 }
 
-// Whole returns the current fleet for an evaluation of all clusters: its base is recent.
+// Whole returns the current fleet with a recent base, for an evaluation of all clusters.
 func (f *Fleet) Whole() Snapshot {
 	if s := f.Snapshot(); s.Generation-s.BaseGeneration() <= int64(max(minUnbased, len(f.rows)/8)) {
 		return s
@@ -193,7 +194,7 @@ func (f *Fleet) rebase() {
 	f.base = &base{generation: f.generation, layout: f.base.layout, block: f.block()}
 }
 
-// block is that of the rows: the one of the base, with what has changed since.
+// block returns the block of the current rows: that of the base with what has changed since.
 func (f *Fleet) block() Block {
 	changes := f.log[int64(len(f.log))-(f.generation-f.base.generation):]
 	before := &f.base.block

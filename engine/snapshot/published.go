@@ -7,9 +7,9 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// Published is the cluster as other workspaces than the fleet's own see it: what it is. What is in use there, by whomever, is said by
-// the rows that are made of it; what conditions say in words is left out, as it may name workloads. It is before, which may be nil, where
-// that says the same.
+// Published returns the cluster as guests of the fleet see it: what it is. What is in use there, by anybody, is in the rows that guests
+// make of it. Messages of conditions are left out, since they may name workloads. If nothing has changed, it returns before, which may be
+// nil.
 func (c *Cluster) Published(before *Cluster) *Cluster {
 	p := *c
 	p.Allocated, p.Counted = capacity.Resources{}, nil
@@ -26,22 +26,22 @@ func (c *Cluster) Published(before *Cluster) *Cluster {
 	return &p
 }
 
-// Use is what of a cluster is not free for a workspace.
+// Use is the part of a cluster that is not free for a workspace.
 type Use struct {
 	Allocated, Reserved capacity.Resources
-	// Left is what a quota leaves; nil where none bounds what the workspace is promised there.
+	// Left is what the quotas leave; nil if none bounds what the workspace is promised there.
 	Left map[string]int64
 }
 
-// UsedOf is the use of all that is not free, whoever has it and whether or not it runs.
+// UsedOf returns the use that consists of everything that is not free, whoever has it and whether or not it runs.
 //
-// Invariant: it is a function of what is allocatable and of what is free.
+// Invariant: it is a function of what is allocatable and what is free.
 func UsedOf(c *Cluster, reserved capacity.Resources) Use {
 	free := c.Allocatable.Sub(c.Allocated.Add(reserved))
 	return Use{Allocated: c.Allocatable.Sub(free)}
 }
 
-// using is r with another use.
+// using returns r with another use.
 func (r *Row) using(u *Use) *Row {
 	unbound, next := r, new(Row)
 	if r.Quota != nil {
@@ -55,7 +55,7 @@ func (r *Row) using(u *Use) *Row {
 	return next
 }
 
-// uses reports whether that is the use in the row.
+// uses reports whether the row has this use.
 func (r *Row) uses(u *Use) bool {
 	return r.Allocated.Same(u.Allocated) && r.Reserved.Same(u.Reserved) &&
 		(r.Quota == nil && u.Left == nil || r.Quota != nil && u.Left != nil && maps.Equal(r.Quota.Left, u.Left))
@@ -63,13 +63,13 @@ func (r *Row) uses(u *Use) bool {
 
 // Quota is what a workspace may still be promised on a cluster that it shares with others.
 type Quota struct {
-	// Left is what the quota leaves of each resource that it bounds, below 0 where more is promised.
+	// Left is what the quota leaves of each resource that it bounds; it is negative if more is promised.
 	Left map[string]int64
-	// Free is what is free there, whatever the quota leaves.
+	// Free is what is free there, regardless of the quota.
 	Free capacity.Resources
 }
 
-// without is the quota as it would be if an amount were not promised.
+// without returns the quota as it would be if an amount were not promised.
 func (q *Quota) without(promised capacity.Resources) *Quota {
 	without := &Quota{Left: make(map[string]int64, len(q.Left))}
 	for name, left := range q.Left {
@@ -78,14 +78,14 @@ func (q *Quota) without(promised capacity.Resources) *Quota {
 	return without
 }
 
-// Within is the row for a workspace with a quota on the cluster, which leaves so much.
+// Within returns the row for a workspace whose quota on the cluster leaves these amounts.
 func (r *Row) Within(left map[string]int64) *Row {
 	within := *r
 	within.bound(left)
 	return &within
 }
 
-// WithinBoth is Within for a quota beside the one that the row may have: the lesser of both counts.
+// WithinBoth is Within for a quota in addition to the one that the row may have: the lower of both counts.
 func (r *Row) WithinBoth(left map[string]int64) *Row {
 	within := *r
 	if r.Quota != nil {
@@ -102,7 +102,7 @@ func (r *Row) WithinBoth(left map[string]int64) *Row {
 	return &within
 }
 
-// bound bounds what is free by what a quota leaves.
+// bound limits what is free to what a quota leaves.
 func (r *Row) bound(left map[string]int64) {
 	r.Quota = &Quota{Left: left, Free: r.Free}
 	for name, amount := range left {
@@ -112,7 +112,7 @@ func (r *Row) bound(left map[string]int64) {
 	}
 }
 
-// AsWithdrawn is the cluster once it is not granted to a workspace any more.
+// AsWithdrawn returns the cluster as it is once it is no longer granted to a workspace.
 func (c *Cluster) AsWithdrawn() *Cluster {
 	withdrawn := *c
 	withdrawn.Withdrawn = true

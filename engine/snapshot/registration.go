@@ -14,8 +14,8 @@ import (
 // maxMessage bounds a condition's message, in bytes: it is quoted in reasons.
 const maxMessage = 2000
 
-// FromRegistration converts a ClusterRegistration and the ClusterUsage of the same name, nil if there is none. What cannot be
-// used makes the cluster Invalid, which names the field.
+// FromRegistration converts a ClusterRegistration and the ClusterUsage of the same name, nil if there is none. Anything that
+// cannot be used makes the cluster Invalid, with a reason that names the field.
 func FromRegistration(r *v1alpha1.ClusterRegistration, usage *v1alpha1.ClusterUsage) *Cluster {
 	c := &Cluster{
 		Name:          r.Name,
@@ -37,7 +37,7 @@ func FromRegistration(r *v1alpha1.ClusterRegistration, usage *v1alpha1.ClusterUs
 		if condition.Type == ReadyCondition && condition.Status == corev1.ConditionFalse {
 			c.NotReadySince = condition.LastTransitionTime.Time
 		}
-		message := strings.Join(strings.Fields(condition.Message), " ") // of one line, since reasons are
+		message := strings.Join(strings.Fields(condition.Message), " ") // one line, as in reasons
 		if len(message) > maxMessage {
 			message = strings.ToValidUTF8(message[:maxMessage], "") + "..."
 		}
@@ -54,8 +54,9 @@ func FromRegistration(r *v1alpha1.ClusterRegistration, usage *v1alpha1.ClusterUs
 // readCapacity reads what the cluster has from the status of its registration, and what its pods request from its usage or,
 // where there is none, from the status.
 //
-// Invariant: free capacity <= that of the report that usage is from, whichever report the status is from. The two are written
-// one after the other and may be seen in any order: so what is allocatable is in both, and the lesser of them counts.
+// Invariant: free capacity <= the free capacity of the report that usage is from, whichever report the status is from. The
+// two are written one after the other and may be seen in any order, so both have what is allocatable, and the lower value
+// counts.
 func (c *Cluster) readCapacity(s *v1alpha1.ClusterRegistrationStatus, usage *v1alpha1.ClusterUsage) (err error) {
 	if c.Allocatable, err = capacity.FromResourceList(s.Allocatable); err != nil {
 		return fmt.Errorf("status.allocatable.%w", err)
@@ -107,7 +108,7 @@ func (c *Cluster) readUsage(usage *v1alpha1.ClusterUsage) (err error) {
 		c.Counted[uid] = c.Counted[uid].Add(requests)
 		sum = sum.Add(requests)
 	}
-	// Each amount is rounded up by itself, so their sum may exceed allocated by one each.
+	// Each amount is rounded up on its own, so the sum may exceed allocated by one for each.
 	rounded := func(allocated, _ int64) int64 { return allocated + int64(len(usage.Workloads)) }
 	if name, more := c.Allocated.Combine(sum, rounded).Lacking(sum); more {
 		return fmt.Errorf("workloads: request %s %s in all, more than allocated, %s",

@@ -13,20 +13,21 @@ type Row struct {
 	*Basis
 	// Version identifies the row in its fleet; it is 0 for a row that is in none.
 	Version int64
-	// Allocated is what is in use: what the cluster reports and, where others than the fleet's own see it, all that is not free.
+	// Allocated is what is in use: what the cluster reports or, in a row of a guest, everything that is not free.
 	Allocated capacity.Resources
 	// Reserved is what is promised to workloads and not yet in use.
 	Reserved capacity.Resources
-	// Free = Allocatable - Allocated - Reserved, as far as Quota leaves it; negative where a cluster has shrunk below its promises.
+	// Free = Allocatable - Allocated - Reserved, limited to what Quota leaves; negative if the cluster has shrunk below its promises.
 	Free capacity.Resources
-	// Quota bounds what the workspace is promised there; nil where nothing but the cluster does.
+	// Quota bounds what the workspace is promised there; nil if only the cluster does.
 	Quota *Quota
-	// PerformanceScore is by the mean utilization of CPU and memory: below 50 % 100, below 80 % 70, below 95 % 40,
+	// PerformanceScore follows from the mean utilization of CPU and memory: 100 below 50 %, 70 below 80 %, 40 below 95 %,
 	// else 10.
 	PerformanceScore int64
 }
 
-// Basis is what of a row does not depend on what is in use. It is immutable once the row is in a fleet, where rows of a cluster share it.
+// Basis is the part of a row that does not depend on what is in use. It is immutable once the row is in a fleet, where rows of a cluster
+// share it.
 type Basis struct {
 	*Cluster
 	// Facts is a version of everything about the cluster but its capacity: while it is the same, so are location, labels,
@@ -34,7 +35,7 @@ type Basis struct {
 	Facts int64
 	// HealthScore is 100 if Ready is True, 50 if it is False, 0 if it is unknown.
 	HealthScore int64
-	// CostScore is 100 for the cheapest cluster of the fleet, 0 for the dearest, and 50 where the cost is not known.
+	// CostScore is 100 for the cheapest cluster of the fleet, 0 for the most expensive one, and 50 if the cost is not known.
 	CostScore int64
 	// PerMillion is 1,000,000 / Allocatable of CPU and Memory, 0 where nothing is allocatable.
 	PerMillion [2]float64
@@ -48,7 +49,7 @@ const (
 
 // Figures are the numbers of a row that ranking reads for every cluster: they fit into one cache line.
 type Figures struct {
-	// Facts, PerMillion and Performance are what the row says.
+	// Facts, PerMillion and Performance are those of the row.
 	Facts int64
 	// Free is CPU in millicores and Memory in bytes.
 	Free        [2]int64
@@ -56,7 +57,7 @@ type Figures struct {
 	Performance int64
 }
 
-// Figures returns those of the row.
+// Figures returns the figures of the row.
 func (r *Row) Figures() Figures {
 	return Figures{Facts: r.Facts, Free: [2]int64{r.Free.CPU, r.Free.Memory}, PerMillion: r.PerMillion, Performance: r.PerformanceScore}
 }
@@ -93,9 +94,9 @@ func NewRow(c *Cluster, reserved capacity.Resources) *Row {
 	return r
 }
 
-// Without puts r into to as it would be without a workload, given what is promised, reserved and counted for it there. Its pods may
-// all be on the node with the most room, so that node is taken to have as much more. What is reserved beyond what the row says is
-// reserved is in use in it: see Published.
+// Without sets to to r as it would be without a workload, given what is promised, reserved and counted for it there. Its pods may
+// all be on the node with the most room, so that node is assumed to gain as much. What is reserved beyond r.Reserved is part of
+// r.Allocated: see Published.
 func (r *Row) Without(promised, reserved, counted capacity.Resources, to *Row) {
 	if r.Quota != nil && !promised.IsZero() {
 		less := *r
@@ -150,7 +151,7 @@ func (r *Row) With(reserved capacity.Resources) *Row {
 	return next
 }
 
-// with puts r with so much in use and reserved into to.
+// with sets to to r with these amounts in use and reserved.
 func (r *Row) with(allocated, reserved capacity.Resources, to *Row) {
 	*to = *r
 	to.Version = 0
@@ -159,7 +160,7 @@ func (r *Row) with(allocated, reserved capacity.Resources, to *Row) {
 		to.use(r.Allocatable, allocated, reserved)
 		return
 	}
-	// Usually no extended resource is concerned: then both rows share what is derived of these.
+	// Usually no extended resource is involved: then both rows share what is derived from these.
 	allocatable := r.Allocatable
 	allocatable.Extended, allocated.Extended = nil, nil
 	to.use(allocatable, allocated, reserved)
@@ -176,13 +177,13 @@ func (r *Row) use(allocatable, allocated, reserved capacity.Resources) {
 	}
 }
 
-// Utilization = (Allocated + Reserved) / Allocatable in percent, truncated. Where nothing is allocatable it is 0 if nothing is in use,
-// otherwise 100.
+// Utilization returns (Allocated + Reserved) / Allocatable in percent, truncated. Where nothing is allocatable it is 0 if nothing is
+// in use, otherwise 100.
 func (r *Row) Utilization() capacity.Resources {
 	return r.Allocated.Add(r.Reserved).Combine(r.Allocatable, func(used, allocatable int64) int64 { return utilizationOf(used, allocatable).percent })
 }
 
-// performance is the score of a mean utilization, which is compared exactly.
+// performance returns the score of a mean utilization, which is compared exactly.
 func performance(cpu, memory utilization) int64 {
 	switch {
 	case meanBelow(50, cpu, memory):
@@ -221,7 +222,7 @@ func meanBelow(percent int64, a, b utilization) bool {
 	case sum >= most:
 		return false
 	case sum < most-1:
-		return true // the remainders come to less than 2
+		return true // the remainders add up to less than 2
 	default:
 		return int128.Mul(a.remainder, b.whole).Add(int128.Mul(b.remainder, a.whole)).Less(int128.Mul(a.whole, b.whole))
 	}

@@ -16,11 +16,11 @@ type Score struct {
 	Value int64
 	// From is the name of the ClusterScore.
 	From string
-	// Expired is when the score ran out; the zero time where it has not.
+	// Expired is when the score expired; the zero time if it has not.
 	Expired time.Time
 }
 
-// Score returns the score of a name; given is false where no ClusterScore gives it.
+// Score returns the score of a name; given is false if no ClusterScore gives it.
 func (c *Cluster) Score(name string) (score Score, given bool) {
 	i, given := slices.BinarySearchFunc(c.Scores, name, func(s Score, name string) int { return strings.Compare(s.Name, name) })
 	if !given {
@@ -29,7 +29,7 @@ func (c *Cluster) Score(name string) (score Score, given bool) {
 	return c.Scores[i], true
 }
 
-// ScoreValue is the value of a named score; 0 where it is not given or has run out.
+// ScoreValue returns the value of a named score; 0 if it is not given or has expired.
 func (c *Cluster) ScoreValue(name string) int64 {
 	if len(c.Scores) == 0 {
 		return 0
@@ -40,8 +40,8 @@ func (c *Cluster) ScoreValue(name string) int64 {
 	return 0
 }
 
-// ScoresOf returns the scores that the ClusterScores about one cluster give it at a time, ordered by name, and when the next of
-// these objects runs out, the zero time if none will. Of two objects that give the same score, the one that has not run out
+// ScoresOf returns the scores that the ClusterScores of one cluster give it at a point in time, ordered by name, and when the
+// next of these objects expires, the zero time if none will. If two objects give the same score, the one that has not expired
 // counts, then the older one, then the first by name.
 func ScoresOf(objects []*v1alpha1.ClusterScore, now time.Time) (scores []Score, next time.Time) {
 	type given struct {

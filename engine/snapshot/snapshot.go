@@ -1,5 +1,5 @@
 // Package snapshot has the fleet of a workspace, and immutable snapshots of it: the facts and the free capacity of every
-// cluster, derived once when it changes and not when they are read.
+// cluster, derived once, when the cluster changes, and not whenever they are read.
 package snapshot
 
 import (
@@ -9,12 +9,12 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// Snapshot is a fleet at one generation: a base, and a log of what has changed since. It is immutable and cheap to make, so
-// whoever reads it needs no lock. The zero value has no clusters.
+// Snapshot is a fleet at one generation: a base, and a log of what has changed since. It is immutable and cheap to make,
+// and readers need no lock. The zero value has no clusters.
 type Snapshot struct {
 	// Generation increases with every change.
 	Generation int64
-	// Usual is what the workloads of the workspace usually ask for; nil where nobody asks.
+	// Usual is what the workloads of the workspace usually ask for; nil if it is not needed.
 	Usual *capacity.Usual
 	base  *base
 	// log has the latest changes, up to this generation; some may be older than the base.
@@ -47,7 +47,7 @@ type Block struct {
 	Nodes []Node
 }
 
-// One returns the block of one cluster in the memory that is given, so that it allocates nothing.
+// One returns the block of one cluster in the given memory, without allocating.
 func One(place int, row *Row, rows *[1]*Row, figures *[1]Figures, nodes *[1]Node) Block {
 	rows[0], figures[0] = row, row.Figures()
 	b := Block{Place: place, Rows: rows[:], Figures: figures[:]}
@@ -68,7 +68,7 @@ func (b *Block) Cut(n int) (first, rest Block) {
 	return first, rest
 }
 
-// set puts a row in its place. A block without Nodes takes no row of a cluster that knows its LargestFree.
+// set stores a row. A block without Nodes cannot take a row of a cluster that knows its LargestFree.
 func (b *Block) set(i int, row *Row) {
 	b.Rows[i], b.Figures[i] = row, row.Figures()
 	if b.Nodes != nil {
@@ -97,16 +97,16 @@ func (s *Snapshot) origin() *base {
 	return s.base
 }
 
-// Len is the number of clusters.
+// Len returns the number of clusters.
 func (s *Snapshot) Len() int { return len(s.origin().block.Rows) }
 
-// Layout is equal for snapshots in which every cluster has the same position.
+// Layout returns a version that is equal for snapshots in which every cluster has the same position.
 func (s *Snapshot) Layout() int64 { return s.origin().layout }
 
 // Base returns the clusters as they were at BaseGeneration; Since(BaseGeneration()) returns what has changed.
 func (s *Snapshot) Base() Block { return s.origin().block }
 
-// BaseGeneration is the generation of Base.
+// BaseGeneration returns the generation of Base.
 func (s *Snapshot) BaseGeneration() int64 { return s.origin().generation }
 
 // Since returns the changes after a generation of the same layout, oldest first. known is false if that is too long ago.
@@ -128,7 +128,7 @@ func (s *Snapshot) Rows() []*Row {
 	return rows
 }
 
-// With is the snapshot with other rows in place of its own, of the same clusters in the same order.
+// With returns the snapshot with other rows, of the same clusters in the same order.
 func (s *Snapshot) With(rows []*Row) Snapshot {
 	with := *s
 	with.base, with.log = &base{generation: s.Generation, layout: s.Layout(), block: newBlock(rows)}, nil
