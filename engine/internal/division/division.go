@@ -1,5 +1,5 @@
-// Package division divides the replicas of a workload among its clusters. What it returns grows and shrinks with the number of
-// replicas: who passes what clusters have as their Low, or their High, gets a division that takes nothing away, or adds nothing.
+// Package division divides the replicas of a workload among its clusters. Shares grow and shrink with the number of replicas: if
+// the Low of each cluster is its current share, no cluster loses replicas; if the High is, none gains any.
 package division
 
 import (
@@ -11,16 +11,16 @@ import (
 // MaxWeight is the largest weight of a cluster.
 const MaxWeight = 1 << 20
 
-// Cluster is one that gets a share: from Low to High replicas.
+// Cluster is a cluster that gets a share of Low to High replicas.
 type Cluster struct {
 	Low, High int64
 	// Weight, from 0 to MaxWeight, for Proportional.
 	Weight int64
 }
 
-// Proportional divides n replicas, fewer than 1<<31, in proportion to the weights: each next replica goes to the cluster with the
-// least (replicas + 1) / weight, the earlier one of equals, as in the method of D'Hondt. Clusters have Low at least, and get no more
-// than High; one of weight 0 gets no more than Low. Where the Highs come to less than n, the rest is not divided.
+// Proportional divides n replicas, fewer than 1<<31, in proportion to the weights by the method of D'Hondt: each next replica goes
+// to the cluster with the least (replicas + 1) / weight, and to the earlier one among equals. A cluster gets at least Low and at
+// most High; with weight 0 it gets Low. If the Highs add up to less than n, the rest is not divided.
 func Proportional(n int64, clusters []Cluster) []int64 {
 	shares := make([]int64, len(clusters))
 	// At level t a cluster has floor(weight x t / MaxWeight), within its bounds: all replicas whose quotient is at most t.
@@ -31,7 +31,7 @@ func Proportional(n int64, clusters []Cluster) []int64 {
 		}
 		return sum
 	}
-	low, high := uint64(0), uint64(n)*MaxWeight+1 // the first level is not too high, or none is
+	low, high := uint64(0), uint64(n)*MaxWeight+1 // low is not too high, unless every level is
 	for high-low > 1 {
 		if middle := low + (high-low)/2; at(middle) <= n {
 			low = middle
@@ -40,7 +40,7 @@ func Proportional(n int64, clusters []Cluster) []int64 {
 		}
 	}
 	left := n - at(low)
-	// Up to the next level a cluster gets one more at most.
+	// Up to the next level a cluster gets at most one more.
 	var next []int
 	for i, c := range clusters {
 		if c.Weight > 0 && shares[i] < c.High {
@@ -80,8 +80,8 @@ func Fill(n int64, clusters []Cluster) []int64 {
 	return shares
 }
 
-// Drain takes replicas away until n are left, from the clusters in the order that is given: all that a cluster has, or as much as
-// leaves it least. The last clusters of the order, so many as fewest, are not emptied. Less is left where there is no other way.
+// Drain takes replicas away until n are left, from the clusters in the given order: all that a cluster has, or as many as leave
+// it least. The last fewest clusters of the order are not emptied. These limits are broken only if there is no other way.
 func Drain(n int64, shares []int64, order []int, least int64, fewest int) {
 	excess := -n
 	for _, share := range shares {

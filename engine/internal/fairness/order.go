@@ -5,27 +5,27 @@ import (
 	"time"
 )
 
-// Claimant is who asks for room, as it stands in line.
+// Claimant is a workload in line that asks for room.
 type Claimant struct {
-	// Guaranteed says that its workspace has no more than it is guaranteed even with what is asked for.
+	// Guaranteed is set if its workspace stays within what it is guaranteed, including what is asked for.
 	Guaranteed bool
-	// Priority is that of its placement.
+	// Priority of its placement.
 	Priority int32
 	// Share of its workspace, without what is asked for.
 	Share Share
-	// Since is when it began to wait; zero for one that has only come.
+	// Since is when it began to wait; zero if it has just arrived.
 	Since time.Time
-	// Line is the place of its workspace among those that stand in line, by when they came. Workload names it within the workspace.
+	// Line is the place of its workspace among those in line, in the order in which they joined. Workload names it within the workspace.
 	Line     int64
 	Workload string
 }
 
-// Compare orders claimants, who gets room first before the others. What stays within what is guaranteed comes first, by priority and
-// then by share. Beyond that, where workspaces borrow, the share comes first: no workspace gets more for setting high priorities. Then
-// the one that has waited longest, and then the one whose workspace came first; names decide within a workspace alone, as what others call
-// themselves must change nothing for anybody.
+// Compare orders claimants by who gets room first. A claim within what is guaranteed comes first, by priority and then by share. Beyond
+// that, where workspaces borrow, share comes before priority: no workspace gets more by setting high priorities. Ties go to the longest
+// wait, and then to the workspace that joined the line first. Names decide only within a workspace: how others name things must make no
+// difference to anybody.
 //
-// Invariant: it is a total order of claimants that differ in any field.
+// Invariant: Compare is a total order of claimants that differ in any field.
 func (c *Claimant) Compare(o *Claimant) int {
 	if c.Guaranteed != o.Guaranteed {
 		if c.Guaranteed {

@@ -8,17 +8,18 @@ import (
 
 // Quotas are what a workspace may have of a set.
 type Quotas struct {
-	// Quota is the most that it may be promised, by resource; of one that is left out, any amount.
+	// Quota is the most that it may be promised, by resource; a resource that is left out is not bounded.
 	Quota map[string]int64
-	// Guaranteed is its own: others may borrow it, and give it back.
+	// Guaranteed belongs to the workspace: others may borrow it, but have to give it back.
 	Guaranteed capacity.Resources
-	// BorrowingLimit is the most that it may be promised beyond what it is guaranteed, by resource; of one that is left out, any amount.
+	// BorrowingLimit is the most that it may be promised beyond what it is guaranteed, by resource; a resource that is left out is not
+	// bounded.
 	BorrowingLimit map[string]int64
 	// Weight divides its share.
 	Weight int64
 }
 
-// Limit is the most of a resource that the workspace may be promised, math.MaxInt64 where that is not bounded.
+// Limit returns the most of a resource that the workspace may be promised, math.MaxInt64 if that is not bounded.
 func (t *Quotas) Limit(resource string) int64 {
 	limit := int64(math.MaxInt64)
 	if quota, bounded := t.Quota[resource]; bounded {
@@ -32,12 +33,12 @@ func (t *Quotas) Limit(resource string) int64 {
 	return limit
 }
 
-// Borrowed is what of the amounts that the workspace is promised is beyond what it is guaranteed.
+// Borrowed returns what the workspace is promised beyond what it is guaranteed.
 func (t *Quotas) Borrowed(promised capacity.Resources) capacity.Resources {
 	return promised.Without(t.Guaranteed)
 }
 
-// Guarantees reports whether the workspace, which is promised so much, stays within what it is guaranteed of all that is asked for.
+// Guarantees reports whether the workspace, with these amounts promised, stays within its guarantee of every resource that is asked for.
 func (t *Quotas) Guarantees(promised, asked capacity.Resources) bool {
 	for name, amount := range asked.Each {
 		if amount > 0 && amount > t.Guaranteed.Get(name)-promised.Get(name) {

@@ -1,5 +1,5 @@
-// Package fairness says which of several workspaces that share clusters gets room first, in Kueue's terms: what a workspace is
-// guaranteed, what it borrows, and its dominant resource share.
+// Package fairness decides which of several workspaces that share clusters gets room first, in Kueue's terms: what a workspace
+// is guaranteed, what it borrows, and its dominant resource share.
 package fairness
 
 import (
@@ -17,8 +17,9 @@ type Share struct {
 	promised, allocatable, weight int64
 }
 
-// DominantShare is the share of who has been promised so much of what is allocatable, at a weight of at least 1. Of equal shares the
-// first in the order of capacity.Resources counts. What is promised of a resource that nobody has is more than all of any other.
+// DominantShare returns the dominant share of a workspace that is promised these amounts of what is allocatable, with a weight of at
+// least 1. Among equal shares, the first in the order of capacity.Resources counts. A promise of a resource that no cluster has
+// exceeds any share of another resource.
 func DominantShare(promised, allocatable capacity.Resources, weight int64) (dominant Share) {
 	for name, amount := range promised.Each {
 		if amount <= 0 {
@@ -43,11 +44,11 @@ func (s Share) Compare(o Share) int {
 	return 0
 }
 
-// times is the share's numerator times the other's denominator, the most significant word first.
+// times returns the share's numerator times the other's denominator, the most significant word first.
 func (s Share) times(o Share) [3]uint64 {
 	n := uint64(s.promised)
 	if s.allocatable == 0 {
-		n = min(n, 1) // of nothing, any amount is as much
+		n = min(n, 1) // of a resource that no cluster has, all amounts are equal
 	}
 	high, low := uint64(0), uint64(1) // of 0 / 1
 	if o.promised > 0 {
@@ -59,7 +60,7 @@ func (s Share) times(o Share) [3]uint64 {
 	return [3]uint64{first + carry, middle, last}
 }
 
-// Thousandths is the share without the weight, truncated; at most math.MaxInt64, which it is of a resource that nobody has.
+// Thousandths returns the share in thousandths without the weight, truncated; math.MaxInt64 for a resource that no cluster has.
 func (s Share) Thousandths() int64 {
 	if s.promised == 0 {
 		return 0

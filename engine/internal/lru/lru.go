@@ -1,5 +1,5 @@
-// Package lru keeps values within a number of bytes: the least recently used go first, and what has not been used for
-// its time to live goes in any case.
+// Package lru is a cache with a bound in bytes: the least recently used values are evicted first, and a value that has
+// not been used for its time to live is evicted in any case.
 package lru
 
 import (
@@ -16,11 +16,11 @@ type Options struct {
 	MaxBytes int
 	// TTL is how long an unused value is kept; 0 is for ever.
 	TTL time.Duration
-	// OnBytes, where it is not nil, is told by how many bytes the cache has grown or shrunk.
+	// OnBytes, if not nil, is called with the number of bytes by which the cache has grown or shrunk.
 	OnBytes func(delta int)
 }
 
-// Cache is safe for concurrent use. It has no clock: callers say what time it is.
+// Cache is safe for concurrent use. It has no clock: callers pass the time.
 type Cache[K comparable, V any] struct {
 	options Options
 
@@ -39,7 +39,7 @@ type entry[V any] struct {
 // New makes an empty cache.
 func New[K comparable, V any](options Options) *Cache[K, V] {
 	c := &Cache[K, V]{options: options}
-	c.entries, _ = simplelru.NewLRU(math.MaxInt, func(_ K, e *entry[V]) { // fails for sizes below 1 alone
+	c.entries, _ = simplelru.NewLRU(math.MaxInt, func(_ K, e *entry[V]) { // fails only for sizes below 1
 		c.charge(-e.bytes)
 		c.evicted = append(c.evicted, e.value)
 	})
@@ -58,8 +58,8 @@ func (c *Cache[K, V]) Get(key K, now time.Time) (value V, found bool) {
 	return e.value, true
 }
 
-// Put sets the value of a key and its size, and returns the values that had to go for it. A value that it replaces is
-// not among them.
+// Put sets the value of a key and its size, and returns the values that it evicts. A value that it replaces is not
+// among them.
 func (c *Cache[K, V]) Put(key K, value V, bytes int, now time.Time) (evicted []V) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -10,26 +10,27 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// Store keeps what evaluations find out beyond one of them, within bounds of its own. It is safe for concurrent use.
+// Store keeps answers from one evaluation to the next, within bounds of its own. It is safe for concurrent use.
 type Store interface {
-	// Answers returns what is kept under a hash; the caller checks that it is of the right predicate.
+	// Answers returns what is kept under a hash; the caller checks that it answers the right predicate.
 	Answers(hash uint64) (*Answers, bool)
 	Keep(hash uint64, a *Answers)
 }
 
-// Answers are those to one predicate for every cluster of a layout, each with the stamp of the state that it is about:
-// an answer cannot be mistaken for that of a later state. Any number of evaluations may read and write them at once.
+// Answers are the answers to one predicate for every cluster of a layout, each stamped with the state that it is about,
+// so that it cannot be mistaken for the answer to a later state. Any number of evaluations may read and write them
+// concurrently.
 type Answers struct {
 	predicate
 	layout int64
 	rows   []*snapshot.Row // of the layout, to find the clusters again in the next one
-	// entries by position: 48 bits of stamp, 8 bits that say which variants are answered, 8 bits of answers.
+	// entries by position: 48 bits of stamp, 8 bits for which variants are answered, 8 bits of answers.
 	entries []atomic.Uint64
 }
 
-// predicate is a question that classes have in common: a conjunct of a constraint for workloads that are the same in
-// what it reads of them, while the same of its comparisons fail; or, without a conjunct, whether the placement admits a
-// cluster by its facts, for workloads whose pods ask the same of nodes.
+// predicate is a question that several classes share. With a conjunct: whether the conjunct of a constraint holds, for
+// workloads that agree in what it reads of them and while the same of its comparisons fail. Without one: whether the
+// placement admits a cluster by its facts, for workloads whose pods ask the same of nodes.
 type predicate struct {
 	placement *placement.Placement // nil where the conjunct does not read it
 	conjunct  *constraint.Conjunct
@@ -66,7 +67,7 @@ func newAnswers(p predicate, layout int64, rows []*snapshot.Row) *Answers {
 	return &Answers{predicate: p, layout: layout, rows: rows, entries: make([]atomic.Uint64, len(rows))}
 }
 
-// moved is the answers in another layout. Both layouts are ordered by name.
+// moved returns the answers in another layout. Both layouts are ordered by name.
 func (a *Answers) moved(layout int64, rows []*snapshot.Row) *Answers {
 	next := newAnswers(a.predicate, layout, rows)
 	before := 0
@@ -99,7 +100,7 @@ func get(entry uint64, stamp int64, variant uint) (holds, known bool) {
 	return entry>>variant&1 != 0, entry>>stampShift == uint64(stamp) && entry>>knownShift>>variant&1 != 0
 }
 
-// put keeps an answer. Of answers for one cluster that are put at the same moment one may get lost.
+// put records an answer. If two answers for one cluster are put at the same time, one of them may be lost.
 func (a *Answers) put(position int, stamp int64, variant uint, holds bool) {
 	if stamp == 0 {
 		return // a row that is in no fleet

@@ -17,27 +17,28 @@ import (
 // seed of all hashes of this process.
 var seed = maphash.MakeSeed()
 
-// PolicyClass is the workloads of a placement that the policies and the facts of clusters cannot tell apart: they differ
-// at most in requests, replicas and what only comparisons with capacity read. The policies are evaluated once for it.
+// PolicyClass is the set of workloads of a placement that the policies and the facts of clusters cannot tell apart: they
+// differ at most in requests, replicas and what only comparisons with capacity read. The policies are evaluated once for
+// it.
 type PolicyClass struct {
 	Placement *placement.Placement
 	Policies  *policy.Set
-	// Workload has only the fields that policies and facts read. Seen is what facts are about: its least share, where the
-	// placement divides replicas.
+	// Workload has only the fields that policies and facts read. Seen is the workload that facts are evaluated for: its
+	// smallest share if the placement divides replicas.
 	Workload, Seen *workload.Workload
 	Judgement      *policy.Judgement
-	// Terms are those of the judgement and of taints.
+	// Terms are the terms of the judgement and of taints.
 	Terms []scoring.Term
 
 	scores atomic.Pointer[scores]
 	facts  filter.Facts
-	// Running asks the filter whether workloads may stay where they run.
+	// Running returns the filter class that decides whether workloads may stay where they run.
 	Running func() *filter.Class
-	// Scheduled is the placement under what the policies say of scheduling.
+	// Scheduled returns the placement as the policies schedule it.
 	Scheduled func() *placement.Placement
 }
 
-// NewPolicyClass makes the policy class of a workload, of which only the fields that policies and facts read are kept.
+// NewPolicyClass makes the policy class of a workload, which has only the fields that policies and facts read.
 func NewPolicyClass(p *placement.Placement, policies *policy.Set, w *workload.Workload, judgement *policy.Judgement) *PolicyClass {
 	c := &PolicyClass{Placement: p, Policies: policies, Workload: w, Seen: p.Share(w), Judgement: judgement}
 	c.Scheduled = sync.OnceValue(func() *placement.Placement { return p.Under(judgement.Scheduling) })
@@ -48,21 +49,21 @@ func NewPolicyClass(p *placement.Placement, policies *policy.Set, w *workload.Wo
 // Class is an equivalence class: workloads that the placement and the policies cannot tell apart, requests included. It
 // is immutable.
 type Class struct {
-	// Class is what clusters are filtered by: for the least share of a workload, where the placement divides replicas.
+	// Class filters clusters: for the smallest share of the workload if the placement divides replicas.
 	*filter.Class
 	Policy *PolicyClass
 	// Whole is the workload with all of its replicas.
 	Whole *workload.Workload
-	// Digest identifies all that a decision depends on but the clusters, in this process and others.
+	// Digest identifies everything that a decision depends on except the clusters, in this process and others.
 	Digest   string
 	Strategy Strategy
-	// Packs reports whether the factor packing weighs anything: then keys depend on the snapshot's Usual, too.
+	// Packs reports whether the packing factor has any weight: then keys also depend on the snapshot's Usual.
 	Packs bool
 
 	scorer scoring.Scorer
 }
 
-// NewClass plans how clusters are ranked for a workload, of which only the fields that View.Class reads are kept.
+// NewClass plans how clusters are ranked for a workload, which has only the fields that View.Class reads.
 func NewClass(p *PolicyClass, w *workload.Workload) *Class {
 	share := p.Placement.Share(w)
 	c := &Class{
@@ -77,7 +78,7 @@ func NewClass(p *PolicyClass, w *workload.Workload) *Class {
 	return c
 }
 
-// Asked is what clusters are scored for, of a workload of the class that has these requests.
+// Asked returns what clusters are scored for, given the requests of a workload of the class.
 func (c *Class) Asked(requests capacity.Resources, usual *capacity.Usual) scoring.Asked {
 	if !c.Packs {
 		usual = nil
@@ -85,13 +86,13 @@ func (c *Class) Asked(requests capacity.Resources, usual *capacity.Usual) scorin
 	return scoring.Asked{Requests: requests, Terms: c.Policy.Terms, Usual: usual, Packs: c.Strategy.Packs}
 }
 
-// View is what of the workloads of a placement is read under some policies.
+// View states what is read of the workloads of a placement under a set of policies.
 type View struct {
 	Placement *placement.Placement
 	Policies  *policy.Set
-	// Class is what is read of a workload at all, PolicyClass what policies and facts read.
+	// Class is everything that is read of a workload, PolicyClass the part that policies and facts read.
 	Class, PolicyClass workload.Reads
-	// salt tells apart the hashes of other placements and policies.
+	// salt separates the hashes of different placements and policies.
 	salt uint64
 }
 
@@ -99,7 +100,7 @@ type View struct {
 func NewView(p *placement.Placement, policies *policy.Set) *View {
 	read := p.FactReads.Union(policies.Reads())
 	if p.Division != nil && read.Fields&workload.Requests != 0 {
-		read.Fields |= workload.Replicas // a share is of both
+		read.Fields |= workload.Replicas // a share depends on both
 	}
 	read.Fields |= workload.Nodes
 	return &View{
@@ -117,12 +118,12 @@ func (v *View) PolicyClassHash(w *workload.Workload) uint64 {
 	return v.salt ^ v.PolicyClass.Hash(seed, w)
 }
 
-// InClass reports whether a workload is of a class.
+// InClass reports whether a workload belongs to a class.
 func (v *View) InClass(w *workload.Workload, c *Class) bool {
 	return v.matches(c.Policy) && v.Class.Same(c.Whole, w)
 }
 
-// InPolicyClass reports whether a workload is of a policy class.
+// InPolicyClass reports whether a workload belongs to a policy class.
 func (v *View) InPolicyClass(w *workload.Workload, p *PolicyClass) bool {
 	return v.matches(p) && v.PolicyClass.Same(p.Workload, w)
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// Digest identifies all that a decision depends on but the clusters, given of the workload what is read of it. It is
-// published with decisions: the same inputs have the same digest in every process.
+// Digest identifies everything that a decision depends on except the clusters; seen has what is read of the workload.
+// It is published with decisions: the same inputs have the same digest in every process.
 func Digest(p *placement.Placement, policies *policy.Set, seen *workload.Workload) string {
 	var buffer [512]byte
 	d := digester(buffer[:0])
@@ -38,7 +38,7 @@ func Digest(p *placement.Placement, policies *policy.Set, seen *workload.Workloa
 	return hex.EncodeToString(sum[:16])
 }
 
-// digester encodes what is digested so that no two contents look the same: each text after its length.
+// digester encodes its input unambiguously: each text follows its length.
 type digester []byte
 
 func (d digester) number(n int64) digester { return binary.BigEndian.AppendUint64(d, uint64(n)) }

@@ -14,8 +14,8 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// evaluation filters and scores clusters for a class. What depends on facts alone it finds in the answers and scores
-// that are kept, and evaluates again only where facts have changed.
+// evaluation filters and scores clusters for a class. It takes what depends only on facts from the kept answers and
+// scores, and evaluates it again only where facts have changed.
 type evaluation struct {
 	ctx    context.Context
 	store  Store
@@ -23,13 +23,14 @@ type evaluation struct {
 	layout int64
 	rows   []*snapshot.Row
 	scores *scores
-	// usual is what workloads of the workspace usually ask for, where the class asks for it. scorer scores among these.
+	// usual is what workloads of the workspace usually ask for, nil unless the class weighs packing; scorer takes it into
+	// account.
 	usual  *capacity.Usual
 	scorer scoring.Scorer
-	// mixed are the answers to the class's mixed conditions, by which of their comparisons fail; nil until asked for.
+	// mixed are the answers to the class's mixed conditions, by which of their comparisons fail; nil until needed.
 	mixed [][1 << constraint.MaxComparisons]*Answers
-	// admitted, facts and named are what fact scores are made of; nil until asked for. named are the positions of the
-	// clusters of terms that match by name alone, matches is scratch space.
+	// admitted, facts and named are the inputs of fact scores; nil until needed. named holds the positions of the clusters
+	// of terms that match only by name, matches is scratch space.
 	admitted  *Answers
 	facts     []factAnswers
 	named     [][]int
@@ -39,7 +40,7 @@ type evaluation struct {
 	err error
 }
 
-// factAnswers are those to a conjunct that reads facts alone.
+// factAnswers are the answers to a conjunct that reads only facts.
 type factAnswers struct {
 	conjunct *constraint.Conjunct
 	*Answers
@@ -63,18 +64,19 @@ func newEvaluation(store Store, c *Class, s *snapshot.Snapshot, rows []*snapshot
 	return e
 }
 
-// clone is an evaluation that can run beside this one.
+// clone returns an evaluation that can run concurrently with this one.
 func (e *evaluation) clone() evaluation {
 	c := *e
 	c.mixed, c.admitted, c.facts = slices.Clone(e.mixed), nil, nil
 	return c
 }
 
-// blockSize is how many clusters are evaluated side by side: their keys fit into the nearest cache.
+// blockSize is how many clusters are evaluated together: their keys fit into the nearest cache.
 const blockSize = 64
 
-// keys sets the keys of the clusters of a block. It asks one question of a block of clusters after the other, so that
-// what the question needs is at hand. Until the end a key holds a factScore, and 0 for a cluster that is not feasible.
+// keys sets the keys of the clusters of a block. It applies each check to all clusters of the block before the next
+// check, so that what a check needs stays in the cache. Until the end a key holds a factScore, or 0 for a cluster that
+// is not feasible.
 func (e *evaluation) keys(keys []Key, clusters snapshot.Block) {
 	c := e.class
 	if c.Workload.PerNode {
@@ -104,7 +106,8 @@ func (e *evaluation) keys(keys []Key, clusters snapshot.Block) {
 	}
 }
 
-// keysPerNode sets the keys of clusters for a class that is another on each cluster: one by one, as they are explained.
+// keysPerNode sets the keys of clusters for a PerNode class, which is different on each cluster: one by one, as they are
+// explained.
 func (e *evaluation) keysPerNode(keys []Key, clusters snapshot.Block) {
 	weights, strategy := e.class.Judgement.Weights, &e.class.Strategy
 	for i, row := range clusters.Rows[:len(keys)] {
@@ -126,7 +129,8 @@ func (e *evaluation) key(position int, row *snapshot.Row) Key {
 	return keys[0]
 }
 
-// scoreFacts finds what the facts of clusters come to, and whether enough CPU and memory is free.
+// scoreFacts sets keys to fact scores, and rejects clusters that are infeasible by their facts or by their free CPU and
+// memory.
 func (e *evaluation) scoreFacts(keys []Key, first int, figures []snapshot.Figures, rows []*snapshot.Row) {
 	cpu, memory := e.class.Free[snapshot.CPU], e.class.Free[snapshot.Memory]
 	entries, figures, rows := e.scores.entries[first:first+len(keys)], figures[:len(keys)], rows[:len(keys)]
@@ -200,7 +204,7 @@ func (e *evaluation) askMixed(c *filter.Condition, answers *Answers, position in
 	return holds
 }
 
-// checkRows rejects clusters by what has no faster form: other comparisons, other resources, other stages.
+// checkRows rejects clusters by the checks that have no faster form: other comparisons, other resources, other stages.
 func (e *evaluation) checkRows(keys []Key, rows []*snapshot.Row) {
 	c := e.class
 	for i, row := range rows {
@@ -263,7 +267,7 @@ func (e *evaluation) factsHold(position int, facts int64, row *snapshot.Row) boo
 	return holds
 }
 
-// prepareFacts finds what fact scores are made of.
+// prepareFacts collects the inputs of fact scores.
 func (e *evaluation) prepareFacts() {
 	p := e.class.Policy
 	e.admitted = e.answers(predicate{workload: p.Seen})
@@ -292,7 +296,7 @@ func (e *evaluation) positionsOf(names []string) []int {
 	return positions
 }
 
-// mixedAnswers returns the answers to a mixed condition of which these comparisons fail.
+// mixedAnswers returns the answers to a mixed condition, given which of its comparisons fail.
 func (e *evaluation) mixedAnswers(index int, failing uint) *Answers {
 	a := &e.mixed[index][failing]
 	if *a == nil {
@@ -328,7 +332,7 @@ func (e *evaluation) over(row *snapshot.Row) *constraint.Variables {
 	return &e.variables
 }
 
-// alive reports whether the evaluation may go on. It is asked before whatever takes long.
+// alive reports whether the evaluation may go on. It is checked before anything that takes long.
 func (e *evaluation) alive() bool {
 	if e.err == nil && e.ctx.Err() != nil {
 		e.err = context.Cause(e.ctx)

@@ -2,14 +2,14 @@ package ranking
 
 import "github.com/kcp-placement/placement/engine/scoring"
 
-// Key is the position of a feasible cluster in the order of a strategy: the larger comes first, and no two clusters have
-// the same. The zero Key is a cluster that is not feasible. From the top, its bits are: the sum of the affinity and
-// location factors where the strategy orders by proximity (8), the total (7), the headroom (20), and the cluster's
-// position among all by name, counted from the end (29). Where the strategy packs, they are: what the headroom lacks of the most
-// there is (20), the total (7), and the position (29).
+// Key is the position of a feasible cluster in the order of a strategy: a larger key comes first, and no two clusters have the
+// same. The zero Key is a cluster that is not feasible. From the top, its bits are: the sum of the affinity and location factors
+// if the strategy orders by proximity (8), the total (7), the headroom (20), and the cluster's position among all by name,
+// counted from the end (29). If the strategy packs, they are: scoring.MaxHeadroom less the headroom (20), the total (7), and the
+// position (29).
 type Key uint64
 
-// MaxClusters is how many clusters can be ordered.
+// MaxClusters is the most clusters that can be ordered.
 const MaxClusters = 1<<positionBits - 1
 
 const (
@@ -48,11 +48,12 @@ func (s *Strategy) Total(k Key) int64 {
 	return int64(k >> totalShift & (1<<totalBits - 1))
 }
 
-// Point is one point of the score in the Value of a key. Less than a point is what tells clusters with the same score apart: sums
-// of it over MaxClusters clusters come to less than a point.
+// Point is one point of the score in the Value of a key. Lower bits only separate clusters with the same score: summed over
+// v1alpha1.MaxClusters clusters they stay below a point.
 const Point = 1 << 31
 
-// Value is what choosing a cluster is worth to the strategy: its total and then its headroom, or how full it is.
+// Value returns what choosing a cluster is worth to the strategy: its total and then its headroom, after its proximity if
+// the strategy orders by that; or, if the strategy packs, how full it is and then its total.
 func (s *Strategy) Value(k Key) int64 {
 	if s.Packs {
 		return int64(k>>fullnessShift)*(100*Point/scoring.MaxHeadroom) + s.Total(k)

@@ -7,8 +7,8 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Ranking is the feasible clusters of a class in order. A key is a function of the class and the cluster's row, and of what is
-// usual in the workspace where the class asks for that.
+// Ranking is the feasible clusters of a class in order. A key is a function of the class and the cluster's row, and of the
+// usual workloads of the workspace if the class weighs packing.
 //
 // Invariant: the generation of a ranking <= the generation of its fleet, and every key is that of the cluster's row at
 // the ranking's generation. So bringing a ranking up to date is exact: there is nothing to invalidate.
@@ -16,15 +16,15 @@ type Ranking struct {
 	*Tournament
 	layout, generation int64
 	evaluation         evaluation
-	// sorted are the keys of the feasible clusters, best last; nil until someone has asked for them twice.
+	// sorted are the keys of the feasible clusters, best last; nil until they are needed a second time, or beyond the first
+	// few.
 	sorted []Key
 	asked  bool
 	// changed has a bit for each cluster. Invariant: all bits are 0 between refreshes.
 	changed []uint64
 }
 
-// New ranks all clusters of a snapshot, in the memory of another tournament where one is given. It fails only where ctx
-// ends.
+// New ranks all clusters of a snapshot, in the memory of another tournament if one is given. It fails only if ctx ends.
 func New(ctx context.Context, c *Class, store Store, s *snapshot.Snapshot, memory *Tournament) (*Ranking, error) {
 	base := s.Base()
 	rows := base.Rows
@@ -41,7 +41,7 @@ func New(ctx context.Context, c *Class, store Store, s *snapshot.Snapshot, memor
 	return r, r.Refresh(ctx, s)
 }
 
-// firstKeys is how many keys are found one by one for who asks for the first time.
+// firstKeys is how many keys the first call of Descending finds one by one.
 const firstKeys = 64
 
 // Descending yields the keys of the feasible clusters, best first. No key may be read or changed meanwhile.
@@ -77,7 +77,7 @@ func (r *Ranking) Set(position int, key Key) {
 	r.Tournament.Set(position, key)
 }
 
-// resort puts a key in the place of another among those that are sorted; none where it is 0.
+// resort replaces one of the sorted keys by another; 0 stands for no key.
 func (r *Ranking) resort(before, key Key) {
 	from, _ := slices.BinarySearch(r.sorted, before)
 	to, _ := slices.BinarySearch(r.sorted, key)
@@ -103,11 +103,11 @@ func (r *Ranking) Clone() *Ranking {
 	return &c
 }
 
-// Generation of the fleet that the ranking is current for.
+// Generation returns the generation of the fleet that the ranking is current for.
 func (r *Ranking) Generation() int64 { return r.generation }
 
-// Behind returns the changes that the ranking lacks to be current for a snapshot. It is not known where the ranking has
-// to be made anew.
+// Behind returns the changes that the ranking lacks to be current for a snapshot; known is false if the ranking has to
+// be rebuilt.
 func (r *Ranking) Behind(s *snapshot.Snapshot) (changes []snapshot.Change, known bool) {
 	if r == nil || r.layout != s.Layout() || r.evaluation.class.Packs && r.evaluation.usual != s.Usual {
 		return nil, false
@@ -116,7 +116,7 @@ func (r *Ranking) Behind(s *snapshot.Snapshot) (changes []snapshot.Change, known
 }
 
 // Refresh applies the changes that the ranking is Behind. A cluster that has changed several times is evaluated once: the
-// latest change goes first. It fails only where ctx ends; the ranking is void then.
+// latest change is applied first. It fails only if ctx ends; then the ranking is void.
 func (r *Ranking) Refresh(ctx context.Context, s *snapshot.Snapshot) error {
 	changes, _ := r.Behind(s)
 	e := &r.evaluation
@@ -134,7 +134,7 @@ func (r *Ranking) Refresh(ctx context.Context, s *snapshot.Snapshot) error {
 	return e.err
 }
 
-// KeyOf returns the key of a cluster as if it had another row. It changes nothing and takes no notice of any deadline.
+// KeyOf returns the key that a cluster would have with another row. It changes nothing and ignores deadlines.
 func (r *Ranking) KeyOf(position int, row *snapshot.Row) Key {
 	r.evaluation.ctx = context.Background()
 	return r.evaluation.key(position, row)
@@ -150,8 +150,8 @@ func (r *Ranking) Admits(position int, row *snapshot.Row) bool {
 	return e.factScore(position, row.Facts, row).feasible()
 }
 
-// Bytes returns about how much memory the ranking and the tally of its class keep in use, what they share with others
-// included.
+// Bytes returns about how much memory the ranking and the tally of its class use, including what they share with
+// others.
 func (r *Ranking) Bytes() int {
 	return r.Tournament.Bytes() + 8*cap(r.sorted) + r.Len() + 8*r.Len()*(1+len(r.evaluation.mixed))
 }

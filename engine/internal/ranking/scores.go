@@ -6,15 +6,14 @@ import (
 	"github.com/kcp-placement/placement/engine/scoring"
 )
 
-// scores keeps for a policy class what the facts of each cluster of a layout come to. An entry is a factScore, 0 before
-// it is known.
+// scores keeps, for a policy class, the factScore of each cluster of a layout; 0 until it is known.
 type scores struct {
 	layout  int64
 	entries []atomic.Uint64
 }
 
-// factScore says whether the facts of a cluster make it feasible, and what they contribute to its score. From the top:
-// 36 bits identify the facts, 8 bits are Proximity, 18 bits Weighted, 1 bit says whether the cluster is feasible.
+// factScore states whether the facts of a cluster make it feasible, and what they contribute to its score. From the
+// top: 36 bits identify the facts, 8 bits are Proximity, 18 bits Weighted, and 1 bit is set if the cluster is feasible.
 type factScore uint64
 
 const (

@@ -7,7 +7,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// Strategy goes from the ranking of the feasible clusters to the clusters of one workload.
+// Strategy selects the clusters of one workload from the ranking of the feasible clusters.
 type Strategy struct {
 	// ByProximity orders clusters by the sum of their affinity and location factors before all else.
 	ByProximity bool
@@ -15,18 +15,18 @@ type Strategy struct {
 	Packs bool
 	// Number of clusters that one workload gets at most.
 	Number int
-	// Select takes the clusters of one workload, best first, and appends them to chosen; the best Number if nil. What it chooses
-	// follows from the ranking and the turn alone.
+	// Select selects the clusters of one workload and appends them to chosen, best first; if nil, the best Number are selected.
+	// The selection depends only on the ranking and the turn.
 	Select func(t *Tournament, turn *Turn, chosen []Key) []Key
-	// Prefer is what a cluster is worth to a workload, where that does not follow from its key: more is better. Nil otherwise.
+	// Prefer returns what a cluster is worth to a workload, more is better; nil if that follows from the key.
 	Prefer func(k Key, turn *Turn) int64
 }
 
 // Turn is what a strategy knows of the workload whose turn it is.
 type Turn struct {
-	// InUse counts the workloads of the same placement on the cluster of a position.
+	// InUse counts the workloads of the same placement on the cluster at a position.
 	InUse func(position int) int
-	// Seed is the same for one workload, whenever it is asked for.
+	// Seed is always the same for one workload.
 	Seed uint64
 	// Number of clusters to select.
 	Number int
@@ -41,7 +41,7 @@ var strategies = map[v1alpha1.StrategyType]func(number int) Strategy{
 	v1alpha1.StrategyWeighted:   weighted,
 }
 
-// StrategyFor returns a strategy by its name, which is one that ClustersOf knows.
+// StrategyFor returns the strategy of a name that ClustersOf knows.
 func StrategyFor(name v1alpha1.StrategyType, numberOfClusters int) Strategy {
 	return strategies[name](numberOfClusters)
 }

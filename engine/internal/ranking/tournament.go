@@ -3,8 +3,8 @@ package ranking
 import "slices"
 
 // Tournament keeps the keys of clusters in order while they change: changing one key and finding the best ones takes a
-// few dozen comparisons, whatever the number of clusters. Above the keys by position stands the largest of each group of
-// them, above these the largest of each group, up to a single group.
+// few dozen comparisons, whatever the number of clusters. The lowest level has the keys by position; each level above
+// has the largest key of each group of the level below, up to a single group.
 //
 // Invariant: every key above the lowest level is the largest of its group.
 type Tournament struct {
@@ -17,7 +17,7 @@ const group = 16
 
 // NewTournament makes a tournament of that many clusters, none of them feasible.
 func NewTournament(clusters int) *Tournament {
-	sizes, all := make([]int, 0, 8), 0 // 8 levels are more than MaxClusters need
+	sizes, all := make([]int, 0, 8), 0 // MaxClusters need fewer than 8 levels
 	for n := clusters; len(sizes) == 0 || sizes[len(sizes)-1] > group; n /= group {
 		n = (max(n, 1) + group - 1) / group * group
 		sizes, all = append(sizes, n), all+n
@@ -51,7 +51,7 @@ func (t *Tournament) Bytes() int {
 	return n
 }
 
-// Keys returns the keys of all clusters, by position. Who changes them calls Order before anything else.
+// Keys returns the keys of all clusters, by position. A caller that changes them calls Order before anything else.
 func (t *Tournament) Keys() []Key { return t.levels[0][:t.clusters] }
 
 // Order restores the invariant after Keys have changed.
@@ -98,11 +98,11 @@ func (t *Tournament) Best(n int, to []Key) []Key {
 	return to
 }
 
-// Each yields the n best feasible clusters, or as many as there are, best first: each is found once it is asked for. No key may be read
-// or changed meanwhile.
+// Each yields the n best feasible clusters, or as many as there are, best first. Each is found only when it is needed. No key may be
+// read or changed meanwhile.
 func (t *Tournament) Each(n int, yield func(Key) bool) {
 	var few [8]Key
-	out := few[:0] // these are taken out until the end, also where yield panics
+	out := few[:0] // taken out until the end, even if yield panics
 	defer func() {
 		for _, key := range out {
 			t.Set(key.Position(), key)
@@ -123,7 +123,7 @@ func (t *Tournament) Feasible() bool { return t.best() != 0 }
 
 func (t *Tournament) best() Key { return largest(t.levels[len(t.levels)-1], 0) }
 
-// sorted are the keys of the feasible clusters, best last.
+// sorted returns the keys of the feasible clusters, best last.
 func (t *Tournament) sorted() []Key {
 	sorted := slices.DeleteFunc(slices.Clone(t.Keys()), func(k Key) bool { return k == 0 })
 	slices.Sort(sorted)
@@ -133,7 +133,7 @@ func (t *Tournament) sorted() []Key {
 func largest(level []Key, g int) Key {
 	keys := (*[group]Key)(level[g*group:])
 	a, b, c, d := keys[0], keys[1], keys[2], keys[3]
-	for i := 4; i < group; i += 4 { // four at a time, which do not wait for each other
+	for i := 4; i < group; i += 4 { // four independent chains, which the processor runs in parallel
 		a, b, c, d = max(a, keys[i]), max(b, keys[i+1]), max(c, keys[i+2]), max(d, keys[i+3])
 	}
 	return max(a, b, c, d)

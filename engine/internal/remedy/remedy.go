@@ -1,4 +1,4 @@
-// Package remedy says which changes would admit a cluster, and tries them on a copy of it before anybody is told.
+// Package remedy finds the changes that would admit a cluster, and tries them on a copy of it before they are reported.
 package remedy
 
 import (
@@ -13,14 +13,14 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Change is one change, in words and as it is tried.
+// Change is one change, as text and as something to try.
 type Change struct {
 	Text string
-	// Elsewhere marks a change of the placement or the policies, for which the cluster stays as it is.
+	// Elsewhere marks a change of the placement or the policies, which leaves the cluster as it is.
 	Elsewhere bool
-	// More is set where more has to be free. Of several such changes of a resource the largest counts.
+	// More is set if more has to be free. Of several such changes for one resource, the largest counts.
 	More *More
-	// apply makes any other change; nil where it cannot be tried.
+	// apply makes any other change; nil if it cannot be tried.
 	apply func(*trial)
 }
 
@@ -42,7 +42,7 @@ func (o Option) Tried() bool {
 	return !slices.ContainsFunc(o, func(c Change) bool { return !c.Tried() })
 }
 
-// Any says which options there are.
+// Any joins the texts of options by "or".
 func Any(options []Option) string {
 	texts := make([]string, len(options))
 	for i, o := range options {
@@ -51,13 +51,13 @@ func Any(options []Option) string {
 	return strings.Join(texts, " or ")
 }
 
-// Words is a change that cannot be tried.
+// Words returns a change that cannot be tried.
 func Words(text string) Change { return Change{Text: text} }
 
-// Elsewhere is a change of the placement or the policies.
+// Elsewhere returns a change of the placement or the policies.
 func Elsewhere(text string) Change { return Change{Text: text, Elsewhere: true} }
 
-// Free is that more of a resource is free: as much as its text says, which is rounded up.
+// Free returns the change that more of a resource is free, as much as the text states, which is rounded up.
 func Free(more More) Change {
 	text, amount := rounded(more.Resource, more.Amount)
 	more.Amount = amount
@@ -68,11 +68,11 @@ func Free(more More) Change {
 	return Change{Text: text, More: &more}
 }
 
-// FreeAs is Free in other words.
+// FreeAs is Free with another text.
 func FreeAs(text string, more More) Change { return Change{Text: text, More: &more} }
 
-// Amount is that another figure of a resource grows, or shrinks where the difference is negative: "allocatable",
-// "allocated" or "reserved".
+// Amount returns the change that another field of a resource grows, or shrinks if the difference is negative:
+// "allocatable", "allocated" or "reserved".
 func Amount(field, name string, difference int64) Change {
 	if difference < 0 {
 		text, amount := rounded(name, -difference)
@@ -97,7 +97,7 @@ func grow(field, name string, by int64) func(*trial) {
 	}
 }
 
-// rounded is an amount rounded up, and as much as that text says.
+// rounded formats an amount, rounded up, and returns the text and the amount that it states.
 func rounded(name string, amount int64) (string, int64) {
 	text := capacity.Format(name, amount, true)
 	q, err := resource.ParseQuantity(text)
@@ -111,7 +111,7 @@ func rounded(name string, amount int64) (string, int64) {
 	return text, amount
 }
 
-// Quota is that the quota on the cluster leaves more of a resource.
+// Quota returns the change that the quota on the cluster leaves more of a resource.
 func Quota(name string, more int64) Change {
 	text, amount := rounded(name, more)
 	return Change{Text: fmt.Sprintf("%s more %s of the clusterQuota", text, name), apply: func(t *trial) {
@@ -121,7 +121,7 @@ func Quota(name string, more int64) Change {
 	}}
 }
 
-// Ready is that the cluster is.
+// Ready returns the change that the cluster is Ready.
 func Ready() Change {
 	return Change{Text: "Ready to be True", apply: func(t *trial) {
 		t.Conditions = slices.DeleteFunc(t.Conditions, func(c snapshot.Condition) bool { return c.Type == snapshot.ReadyCondition })
@@ -129,27 +129,27 @@ func Ready() Change {
 	}}
 }
 
-// Schedulable is that the cluster is neither cordoned nor drained, and granted.
+// Schedulable returns the change that the cluster is neither cordoned nor drained, and is granted.
 func Schedulable(text string) Change {
 	return Change{Text: text, apply: func(t *trial) { t.Unschedulable, t.Draining, t.Withdrawn = false, false, false }}
 }
 
-// Location is that the cluster has another one.
+// Location returns the change that the cluster has another location.
 func Location(text, location string) Change {
 	return Change{Text: text, apply: func(t *trial) { t.Location = location }}
 }
 
-// Label is that a label has a value.
+// Label returns the change that a label has a value.
 func Label(text, key, value string) Change {
 	return Change{Text: text, apply: func(t *trial) { t.Labels[key] = value }}
 }
 
-// NoLabel is that there is no label of a key.
+// NoLabel returns the change that there is no label with a key.
 func NoLabel(text, key string) Change {
 	return Change{Text: text, apply: func(t *trial) { delete(t.Labels, key) }}
 }
 
-// Capability is that one is available.
+// Capability returns the change that a capability is available.
 func Capability(kind string) Change {
 	return Change{Text: fmt.Sprintf("capability %s available", kind), apply: func(t *trial) {
 		for i := range t.Capabilities {
@@ -170,7 +170,7 @@ type trial struct {
 	left map[string]int64
 }
 
-// Try returns a cluster as it is after all changes that can be tried.
+// Try returns the row of a cluster as it is after all changes that can be tried.
 func Try(row *snapshot.Row, changes []Change) *snapshot.Row {
 	t := &trial{*row.Cluster, row.Reserved, nil}
 	t.Allocated = row.Allocated
@@ -197,7 +197,7 @@ func Try(row *snapshot.Row, changes []Change) *snapshot.Row {
 	return tried
 }
 
-// largest returns what has to be free, once for each resource.
+// largest returns what has to be free, one entry per resource.
 func largest(changes []Change) (all []More) {
 	for _, c := range changes {
 		if c.More == nil {
@@ -213,7 +213,7 @@ func largest(changes []Change) (all []More) {
 	return all
 }
 
-// free makes more of a resource free: less of it is in use, then less is promised, then there is more of it.
+// free frees more of a resource: first by reducing what is in use, then what is reserved, then by adding capacity.
 func (t *trial) free(m More) {
 	if m.OnNode {
 		if t.LargestFree != nil {
@@ -231,7 +231,7 @@ func (t *trial) free(m More) {
 	t.Allocatable = t.Allocatable.Add(capacity.Of(m.Resource, left))
 }
 
-// Add is that as much more is free as the changes make free, and some more.
+// Add returns the change that more is free in addition to what the changes free.
 func Add(changes []Change, more More) Change {
 	for _, m := range largest(changes) {
 		if m.Resource == more.Resource && m.OnNode == more.OnNode {
@@ -244,7 +244,7 @@ func Add(changes []Change, more More) Change {
 // Text joins changes that are made together.
 func Text(changes []Change) string { return TextAmong(changes, changes) }
 
-// TextAmong joins those of the changes of which none among all frees more of the same resource.
+// TextAmong joins the texts of changes, leaving out those for which a change among all frees more of the same resource.
 func TextAmong(changes, all []Change) string {
 	var texts []string
 	freed := largest(all)

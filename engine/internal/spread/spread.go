@@ -1,5 +1,5 @@
-// Package spread chooses clusters together, where one by one from the ranking is not enough: so that they are spread over domains
-// as constraints ask, and have room for all replicas of a workload.
+// Package spread chooses several clusters together, where choosing them one by one from the ranking is not enough: so that they
+// satisfy spread constraints, and have room for all replicas of a workload.
 package spread
 
 import (
@@ -10,18 +10,18 @@ import (
 	"sync"
 )
 
-// MaxWork bounds a search, in looks at a domain or a candidate: some milliseconds. What is found within it is the best there is,
-// unless Solution says that it may not be.
+// MaxWork bounds a search, in visits of a domain or a candidate: some milliseconds. Within it the best solution is found;
+// otherwise Solution.Bounded is set.
 const MaxWork = 1 << 21
 
 // Candidate is a cluster that can be chosen.
 type Candidate struct {
-	// Value of the cluster; the sum over those that are chosen is made as large as possible.
+	// Value of the cluster; the sum over the chosen clusters is maximized.
 	Value int64
 	// Room is how many replicas the cluster can take; it counts where Problem.Need is above 0.
 	Room int64
-	// Until is the room of those before it, in a Problem InOrder, with which it is not wanted any more: at least Need. It is wanted
-	// all the same where without it a constraint breaks.
+	// Until is for a Problem InOrder: the candidate is no longer wanted once those chosen before it have this much room, at least
+	// Need. It is wanted all the same if a constraint breaks without it.
 	Until int64
 	// Group says which domains the cluster is in: see Problem.Groups.
 	Group int32
@@ -30,19 +30,19 @@ type Candidate struct {
 // None is the domain of a cluster that is in none.
 const None = -1
 
-// Constraint bounds how uneven the domains of one topology key may become. It is about domains that get a cluster: what they have
-// then may exceed what the domain with the fewest has by MaxSkew. That is Kubernetes' rule for topology spread.
+// Constraint bounds how uneven the domains of one topology key may become, by Kubernetes' rule for topology spread: a domain that
+// gets a cluster may then exceed the domain with the fewest by at most MaxSkew.
 type Constraint struct {
 	MaxSkew, MinDomains int
-	// Cost of each cluster by which a domain that gets clusters exceeds MaxSkew; where it is 0, the constraint has to hold.
+	// Cost of each cluster by which a domain that gets clusters exceeds MaxSkew; if it is 0, the constraint is required.
 	Cost int64
-	// Counts is what counts in each domain before.
+	// Counts is the count of each domain before anything is chosen.
 	Counts []int
-	// Eligible are the domains of which one can have the fewest. Where they are fewer than MinDomains, 0 is the fewest.
+	// Eligible marks the domains that are considered for the fewest. If there are fewer of them than MinDomains, the fewest is 0.
 	Eligible []bool
 }
 
-// Limits appends how many of number clusters each domain can get at most, whatever else is chosen.
+// Limits appends, for each domain, how many of number clusters it can get at most, whatever else is chosen.
 func (c *Constraint) Limits(number int, to []int) []int {
 	var few [16]int
 	none := append(few[:0], make([]int, len(c.Counts))...)
@@ -57,11 +57,11 @@ func (c *Constraint) Limits(number int, to []int) []int {
 	return limits
 }
 
-// limit sets how many of number more clusters each domain can get at most, once some are added, and returns the sum. Where open is not
-// nil, no domain gets more than that.
+// limit sets how many of number more clusters each domain can get at most once some are added, and returns the sum. If open is not
+// nil, no domain gets more than that either.
 //
-// What a domain has in the end exceeds the fewest by MaxSkew at most. So to have more, it takes others with it: of each level that the
-// fewest can be at, the clusters that bring all domains there are not left for this one.
+// In the end a domain exceeds the fewest by at most MaxSkew. So it can only have more if the fewest rises: for each level of the
+// fewest, the clusters that bring all domains to that level are not left for this one.
 func (c *Constraint) limit(limits, added, open []int, number int) (sum int) {
 	least, all, domains := math.MaxInt, number, 0
 	for d, eligible := range c.Eligible {
@@ -108,7 +108,7 @@ func (c *Constraint) limit(limits, added, open []int, number int) (sum int) {
 	return sum
 }
 
-// needs is how many clusters bring each eligible domain to a level.
+// needs returns how many clusters it takes to bring each eligible domain to a level.
 func (c *Constraint) needs(level int, added []int) (needs int) {
 	for d, eligible := range c.Eligible {
 		if eligible {
@@ -120,36 +120,36 @@ func (c *Constraint) needs(level int, added []int) (needs int) {
 
 // Problem asks for clusters.
 type Problem struct {
-	// Candidates in order, none with a larger Value than one before. Of equally good choices, the one with earlier candidates is
-	// chosen.
+	// Candidates in order, none with a larger Value than one before. Of equally good choices, the one with the earlier
+	// candidates is chosen.
 	Candidates  []Candidate
 	Constraints []Constraint
 	// Groups are the combinations of domains: one domain for each constraint, None where there is none.
 	Groups [][]int32
-	// Number of clusters at most, and how many there have to be at least, as far as possible.
+	// Number is the most clusters to choose; Least is how many there have to be, as far as possible.
 	Number, Least int
 	// Need is how many replicas there must be room for, as far as possible; 0 where room does not count.
 	Need int64
-	// Fewest clusters are chosen that have the room, instead of as many as possible.
+	// Fewest chooses as few clusters as have the room, instead of as many as possible.
 	Fewest bool
-	// InOrder takes the first clusters that have the room, whatever the sum of values, and of these each that is wanted: candidates
-	// are passed over only where a constraint, or the Number, leaves no other way.
+	// InOrder chooses the first candidates that have the room, whatever the sum of values, and among these each that is wanted (see
+	// Candidate.Until): a candidate is passed over only if a constraint or Number leaves no other way.
 	InOrder bool
 }
 
 // Solution is the chosen candidates by index, in order.
 type Solution struct {
 	Chosen []int
-	// Room of all together, as far as it is needed.
+	// Room of all chosen candidates, as far as it is needed.
 	Room int64
-	// Cost of the constraints that do not have to hold.
+	// Cost of the constraints that are not required.
 	Cost int64
-	// Bounded: not all choices were looked at, and there may be a better one.
+	// Bounded is set if the search was cut short: there may be a better choice.
 	Bounded bool
 }
 
-// Choose solves a problem. The largest number of clusters comes before all else, as far as Least; then the largest room, as far as it
-// is needed; then the largest number of clusters, or the smallest; then the sum of values less costs.
+// Choose solves a problem. In order of importance it maximizes the number of clusters up to Least, then the room up to Need, then the
+// number of clusters (or minimizes it, with Fewest), then the sum of values less costs.
 func Choose(p *Problem) Solution {
 	s := searches.Get().(*search)
 	s.begin(p)
@@ -163,10 +163,10 @@ func Choose(p *Problem) Solution {
 	return best
 }
 
-// searches are used again: most are short, and to allocate one takes longer.
+// searches are reused: most are so short that allocating one takes longer.
 var searches = sync.Pool{New: func() any { return new(search) }}
 
-// Settles reports whether a solution is the best even if there are more candidates, none of which has a larger value than the last
+// Settles reports whether a solution stays the best if there are more candidates, none of which has a larger value than the last
 // one here.
 func (p *Problem) Settles(s *Solution) bool {
 	n := len(s.Chosen)
@@ -196,11 +196,11 @@ func (p *Problem) Settles(s *Solution) bool {
 			most += p.Candidates[at].Value
 		}
 	}
-	// Of equal ones, the one with earlier candidates is the best: here with those that any other could have.
+	// Among equals, the choice with the earlier candidates is the best: all but the last are the first ones here.
 	return value > most || value == most && (n == 1 || s.Chosen[n-2] == n-2)
 }
 
-// Domains are those of the candidate i, one for each constraint.
+// Domains returns the domains of candidate i, one for each constraint.
 func (p *Problem) Domains(i int) []int32 { return p.Groups[p.Candidates[i].Group] }
 
 // SetGroups puts the candidates into groups by their domains.
@@ -219,16 +219,16 @@ func (p *Problem) SetGroups(domains [][]int32) {
 
 type search struct {
 	*Problem
-	// closed is for each group the largest room of a candidate that was passed over: one with no more comes later, and is worse.
+	// closed holds for each group the largest room of a candidate that was passed over: a later one with no more room is no better.
 	closed []int64
 	// sums of the values before each candidate.
 	sums []int64
 	// roomLeft is the room of this candidate and those after it.
 	roomLeft []int64
-	// added is for each constraint what each domain has got, open how many candidates that are still to come it has, and most how many
-	// more it can get.
+	// added holds, for each constraint, how many clusters each domain has got, open how many candidates of it are still to come, and
+	// most how many more it can get.
 	added, open, most [][]int
-	// left is scratch. The lists above are of amounts, counts and lists.
+	// left is scratch space. amounts, counts and lists are the memory of the slices above.
 	left    []int
 	amounts []int64
 	counts  []int
@@ -237,9 +237,9 @@ type search struct {
 	chosen []int
 	value  int64
 	room   int64
-	// plain: only values count, and the constraints that have to hold.
+	// plain is set if only values and required constraints count.
 	plain bool
-	// work is how much is done; a step costs at least what all domains of all constraints cost.
+	// work is how much has been done; domains is the least cost of a step, for the domains of all constraints.
 	work, domains int
 
 	best      Solution
@@ -248,7 +248,7 @@ type search struct {
 	done      bool
 }
 
-// begin begins a search in the memory of the one before.
+// begin begins a search in the memory of the previous one.
 func (s *search) begin(p *Problem) {
 	n, groups, domains, widest := len(p.Candidates), int32(0), 0, 0
 	for i := range p.Candidates {
@@ -287,7 +287,7 @@ func (s *search) begin(p *Problem) {
 	s.pass(0, n, 1)
 }
 
-// zeros returns n zero values, in the memory of others where that is enough.
+// zeros returns n zero values, in the given memory if it is large enough.
 func zeros[T any](memory []T, n int) []T {
 	memory = slices.Grow(memory[:0], n)[:n]
 	clear(memory)
@@ -325,7 +325,7 @@ func (s *search) step(i int) {
 	}
 }
 
-// chooseLast chooses one more candidate, where only its value counts: the first that can be chosen.
+// chooseLast chooses one last candidate where only its value counts: the first that can be chosen.
 func (s *search) chooseLast(i int) {
 	s.work += s.domains
 	for ; i < len(s.Candidates); i++ {
@@ -343,7 +343,7 @@ func (s *search) chooseLast(i int) {
 	}
 }
 
-// holds reports whether all constraints hold that have to.
+// holds reports whether all required constraints hold.
 func (s *search) holds() bool {
 	for k := range s.Constraints {
 		if c := &s.Constraints[k]; c.Cost == 0 && c.excess(s.added[k]) > 0 {
@@ -353,7 +353,7 @@ func (s *search) holds() bool {
 	return true
 }
 
-// choose chooses the candidate i or passes over it, and goes on.
+// choose goes on with candidate i chosen, and then with it passed over.
 func (s *search) choose(i int) {
 	c := &s.Candidates[i]
 	s.pass(i, i+1, -1)
@@ -373,7 +373,7 @@ func (s *search) choose(i int) {
 	s.pass(i, i+1, 1)
 }
 
-// pass counts candidates among those that are still to come, or not.
+// pass counts candidates as still to come, or no longer if by is -1.
 func (s *search) pass(from, to, by int) {
 	for i := from; i < to; i++ {
 		for k, d := range s.Domains(i) {
@@ -399,8 +399,8 @@ func (s *search) take(i int, c *Candidate, by int) {
 	}
 }
 
-// excluded reports whether a candidate need not be looked at: one of its group that was passed over is as good, or a constraint
-// that has to hold has no room for it, as mostMore has found.
+// excluded reports whether a candidate need not be considered: one of its group that was passed over is as good, or a required
+// constraint has no room for it, as mostMore has found.
 func (s *search) excluded(c *Candidate) bool {
 	if c.Room <= s.closed[c.Group] {
 		return true
@@ -413,7 +413,7 @@ func (s *search) excluded(c *Candidate) bool {
 	return false
 }
 
-// promising reports whether choosing from the candidate i on, so many more at most, can be better than the best so far.
+// promising reports whether choosing up to most more from candidate i on can be better than the best so far.
 func (s *search) promising(i, most int) bool {
 	if !s.found {
 		return true
@@ -444,7 +444,7 @@ func (s *search) promising(i, most int) bool {
 	return s.value+s.mostValue(i, min(more, len(s.Candidates)-i)) > s.bestValue
 }
 
-// mostValue is what so many more candidates from i on are worth at most, by any one of the constraints that have to hold.
+// mostValue returns what that many more candidates from i on are worth at most, by any one of the required constraints.
 func (s *search) mostValue(i, more int) int64 {
 	most := s.sums[i+more] - s.sums[i]
 	for k := range s.Constraints {
@@ -470,7 +470,7 @@ func (s *search) mostValue(i, more int) int64 {
 	return most
 }
 
-// mostMore is how many candidates can be added at most, by the constraints that have to hold, and as many as each domain can get.
+// mostMore returns how many candidates can be added at most under the required constraints, and sets how many each domain can get.
 func (s *search) mostMore() int {
 	most := math.MaxInt
 	for k := range s.Constraints {
@@ -483,7 +483,7 @@ func (s *search) mostMore() int {
 	return most
 }
 
-// fewest is what the domain with the fewest has, of those that are eligible, once some are added, and more.
+// fewest returns the lowest count of the eligible domains once added are counted, and more unless it is nil.
 func (c *Constraint) fewest(added, more []int) int {
 	fewest, domains := math.MaxInt, 0
 	for d, eligible := range c.Eligible {
@@ -502,7 +502,7 @@ func (c *Constraint) fewest(added, more []int) int {
 	return fewest
 }
 
-// excess is how many of the clusters that are added are beyond MaxSkew.
+// excess returns how many of the added clusters are beyond MaxSkew.
 func (c *Constraint) excess(added []int) (excess int) {
 	fewest := c.fewest(added, nil)
 	for d, n := range added {
@@ -511,8 +511,8 @@ func (c *Constraint) excess(added []int) (excess int) {
 	return excess
 }
 
-// Excess is how many of the chosen candidates are beyond MaxSkew of a constraint, or in none of its domains. Where it is 0, the
-// constraint holds.
+// Excess returns how many of the chosen candidates are beyond MaxSkew of a constraint, or in none of its domains. If it is 0,
+// the constraint holds.
 func (p *Problem) Excess(constraint int, chosen []int) (excess int) {
 	c := &p.Constraints[constraint]
 	added := make([]int, len(c.Counts))
@@ -526,7 +526,7 @@ func (p *Problem) Excess(constraint int, chosen []int) (excess int) {
 	return excess + c.excess(added)
 }
 
-// possible reports whether what is chosen can still be completed so that all constraints hold that have to.
+// possible reports whether what is chosen can still be completed so that all required constraints hold.
 func (s *search) possible() bool {
 	for k := range s.Constraints {
 		c := &s.Constraints[k]
@@ -560,7 +560,7 @@ func (s *search) possible() bool {
 	return true
 }
 
-// consider makes what is chosen the best choice, if it is one and better.
+// consider makes what is chosen the best solution so far, if it is valid and better.
 func (s *search) consider() {
 	var cost int64
 	for k := range s.Constraints {

@@ -1,4 +1,4 @@
-// Package toleration has what the tolerations of placements and those of pods have in common.
+// Package toleration has what tolerations of placements and of pods have in common.
 package toleration
 
 import (
@@ -9,7 +9,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Of returns the first toleration of a taint, nil where it is not tolerated.
+// Of returns the first toleration of a taint, nil if it is not tolerated.
 func Of(tolerations []corev1.Toleration, taint *corev1.Taint) *corev1.Toleration {
 	for i := range tolerations {
 		if tolerations[i].ToleratesTaint(klog.Logger{}, taint, true) {
@@ -19,7 +19,8 @@ func Of(tolerations []corev1.Toleration, taint *corev1.Taint) *corev1.Toleration
 	return nil
 }
 
-// Validate returns what the API server refuses of the tolerations of pods, with the operators Gt and Lt of Kubernetes 1.35.
+// Validate returns the errors that the API server reports for the tolerations of pods, including the operators Gt and Lt of
+// Kubernetes 1.35.
 func Validate(path *field.Path, tolerations []corev1.Toleration) (errs field.ErrorList) {
 	for i, t := range tolerations {
 		path := path.Index(i)
