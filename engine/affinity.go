@@ -19,31 +19,31 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// affinity is the index of what is placed where, as far as terms of affinity between workloads ask for it. The workspace's mu
+// affinity is the index of what is placed where, as far as terms of affinity between workloads need it. The workspace's mu
 // guards it.
 //
-// Invariant: what a set counts on a cluster is the claims of the ledger with a share there whose owner is in the set.
+// Invariant: what a set counts on a cluster is the claims of the ledger with a share there whose owners are in the set.
 type affinity struct {
 	sets map[workloadSetKey]*workloadSet
 	// selecting are the sets that have a selector.
 	selecting byLabel[*workloadSet]
-	// repulsions are the terms by which the workloads of a set keep others away, repellers each of these terms.
+	// repulsions holds the terms by which the workloads of a set keep others away; repellers finds each of these terms.
 	repulsions map[workloadSetKey][]placement.Affinity
 	repellers  byLabel[repeller]
 	inventory  *inventory
-	// changes counts what has changed of all this.
+	// changes counts the changes of all fields above.
 	changes int64
-	// unplaced are the selectors of which none is placed, as of emptyAt changes.
+	// unplaced are the selectors that match no placed workload, as of changes == emptyAt.
 	unplaced map[string]bool
 	emptyAt  int64
-	// presences is how many there are in all sets at most, sweepAt how many repulsions there are when those of nobody are dropped.
+	// presences bounds the number of presences in all sets; sweepAt is the number of repulsions at which unused ones are dropped.
 	presences, sweepAt int
 	// was and is are scratch space of recount.
 	was, is []*workloadSet
 }
 
-// workloadSetKey is what the workloads of a set have in common: a selector selects them, or a placement places them, and policies have them
-// repel others by the same terms, if by any.
+// workloadSetKey is what the workloads of a set have in common: they match a selector, or they belong to a placement and repel others by
+// the same policy terms, if by any.
 type workloadSetKey struct {
 	others string
 	group  types.NamespacedName
@@ -55,7 +55,7 @@ type workloadSet struct {
 	workloadSetKey
 	// others is nil for the workloads of a placement.
 	others *placement.Others
-	// on is how many there are on each cluster.
+	// on is the number of workloads on each cluster.
 	on map[string]int
 	// domains by topology key.
 	domains map[snapshot.TopologyKey]*presence
@@ -67,12 +67,12 @@ type repeller struct {
 	term *placement.Affinity
 }
 
-// compare orders repellers by their placements, then by which terms they are.
+// compare orders repellers by placement, then by term.
 func (r repeller) compare(o repeller) int {
 	return cmp.Or(strings.Compare(r.group.String(), o.group.String()), strings.Compare(r.repels, o.repels), strings.Compare(r.term.Name, o.term.Name))
 }
 
-// byLabel finds what is about workloads with a label: each under a label that all of these have, or among the rest.
+// byLabel finds the entries about workloads with a label: each entry is under a label that all of these have, or in rest.
 type byLabel[T any] struct {
 	with map[placement.Label][]T
 	rest []T
@@ -90,7 +90,7 @@ func (l *byLabel[T]) add(others *placement.Others, one T) {
 	l.with[label] = append(l.with[label], one)
 }
 
-// each yields all that may be about workloads with these labels.
+// each yields all entries that may be about workloads with these labels.
 func (l *byLabel[T]) each(labels map[string]string, yield func(T) bool) {
 	for _, one := range l.rest {
 		if !yield(one) {
@@ -109,24 +109,24 @@ func (l *byLabel[T]) each(labels map[string]string, yield func(T) bool) {
 	}
 }
 
-// presence is in which domains of a topology key any of a set is.
+// presence records in which domains of a topology key a set has workloads.
 type presence struct {
 	*topology
 	counts []int
-	// in has the domains that are not empty, inhabited is how many these are. Once it is lent, in is not changed any more.
+	// in marks the domains that are not empty, inhabited is their number. Once in is lent, it is not changed any more.
 	in        []bool
 	inhabited int
 	lent      bool
 }
 
-// inventory is what SetAffinity and UpdateAffinity have told: all that could be placed. It is immutable.
+// inventory is what was passed to SetAffinity and UpdateAffinity: everything that could be placed. It is immutable.
 type inventory struct {
 	placements []*placement.Placement
 	selectors  []placement.Selector
 	workloads  *btree.BTreeG[related]
 }
 
-// related is a workload that could be placed, and its placement under what policies say; that is nil where policies have no terms.
+// related is a workload that could be placed, and its placement as policies schedule it; that is nil if policies have no terms.
 type related struct {
 	*workload.Workload
 	under *placement.Placement
@@ -145,7 +145,7 @@ func newInventory(placements []*placement.Placement) *inventory {
 // each yields the workloads, by name.
 func (k *inventory) each(yield func(related) bool) { k.workloads.Ascend(yield) }
 
-// placementOf is the placement of a workload as policies schedule it, nil where that is not known.
+// placementOf returns the placement of a workload as policies schedule it, nil if that is not known.
 func (k *inventory) placementOf(o related) *placement.Placement {
 	if o.under != nil {
 		return o.under
@@ -156,11 +156,11 @@ func (k *inventory) placementOf(o related) *placement.Placement {
 	return nil
 }
 
-// SetAffinity tells what affinity between workloads has to know before the first decision, and again whenever that changes: all
-// valid placements of a workspace, oldest first, and its workloads. Where policies have terms, that is Relates, each comes with its
-// placement as Scheduled returns it; nil where that fails, which leaves what was known of the workload. UpdateAffinity tells of changes to the workloads alone. Of those that hold something
-// the labels count, and by which terms policies have them keep others away: a Reservation has neither. Where neither placements nor
-// policies have terms, the workloads are not looked at. It returns whether anything has changed by that.
+// SetAffinity sets what affinity between workloads depends on: all valid placements of a workspace, oldest first, and its workloads. It is
+// called before the first decision and whenever placements change; UpdateAffinity is enough if only workloads do. If policies may have terms
+// (see Relates), each workload comes with its placement as Scheduled returns it, nil if that fails: then what was known of the workload
+// stays. The labels of workloads that hold something count, and the policy terms by which they keep others away: a Reservation has neither.
+// If neither placements nor policies have terms, the workloads are not read. It returns whether this has changed anything.
 func (e *Engine) SetAffinity(workspace logicalcluster.Name, placements []*placement.Placement, workloads iter.Seq2[*workload.Workload, *placement.Placement]) (changed bool) {
 	if !e.Relates(workspace) && !slices.ContainsFunc(placements, func(p *placement.Placement) bool { return len(p.Affinity) > 0 }) {
 		return e.lookUp(workspace).forgetAffinity()
@@ -172,22 +172,23 @@ func (e *Engine) SetAffinity(workspace logicalcluster.Name, placements []*placem
 	return e.workspace(workspace).setAffinity(k)
 }
 
-// UpdateAffinity tells of the workloads that have changed since SetAffinity, and of those that are gone: what is then known is what
-// SetAffinity would tell of all. Before SetAffinity it tells nothing. It returns whether anything has changed by that.
+// UpdateAffinity passes the workloads that have changed since SetAffinity, and those that are gone. Afterwards the engine knows the
+// same as if SetAffinity had been called with all. Before SetAffinity it has no effect. It returns whether this has changed
+// anything.
 func (e *Engine) UpdateAffinity(workspace logicalcluster.Name, workloads iter.Seq2[*workload.Workload, *placement.Placement], gone []workload.Reference) (changed bool) {
 	return e.lookUp(workspace).updateAffinity(workloads, gone)
 }
 
-// Relates reports whether the policies of a workspace, the shadow ones included, may have terms of affinity between workloads. Otherwise SetAffinity knows from
-// placements all that there is to know.
+// Relates reports whether the policies of a workspace, including the shadow policies, may have terms of affinity between workloads. If not,
+// placements are all that SetAffinity needs to know.
 func (e *Engine) Relates(workspace logicalcluster.Name) bool {
 	w := e.lookUp(workspace)
 	shadow := w.shadow.Load()
 	return w.policies.Load().Relates() || shadow != nil && shadow.Relates()
 }
 
-// Revision changes whenever anything does that decisions depend on beside their inputs: clusters, what is reserved on them, and
-// what is placed where, as far as affinity between workloads asks for it.
+// Revision changes whenever something changes that decisions depend on besides their inputs: clusters, what is reserved on
+// them, and what is placed where, as far as affinity between workloads needs it.
 func (e *Engine) Revision(workspace logicalcluster.Name) int64 {
 	w := e.lookUp(workspace)
 	w.lock()
@@ -238,7 +239,7 @@ func (w *workspace) setAffinity(k *inventory) (changed bool) {
 }
 
 func (w *workspace) updateAffinity(workloads iter.Seq2[*workload.Workload, *placement.Placement], gone []workload.Reference) (changed bool) {
-	var all []related // by whatever they take to tell, not under the lock
+	var all []related // the iterator may take long: it runs without the lock
 	for o, scheduled := range workloads {
 		all = append(all, related{o, scheduled})
 	}
@@ -266,8 +267,8 @@ func (w *workspace) updateAffinity(workloads iter.Seq2[*workload.Workload, *plac
 	return a.changes != before
 }
 
-// awaits reports whether any workload may wait for one that is known otherwise than before, since none that its term selects is placed:
-// it is to be told anew why, which depends on what that one waits for itself. was and is have no Workload where it was or is not known.
+// awaits reports whether any workload may wait for one that has changed, because no workload that its term selects is placed. It has to
+// be told the reason anew, which depends on what that one waits for itself. was and is have no Workload if it was or is not known.
 func (a *affinity) awaits(was, is related) (awaited bool) {
 	if was.Workload != nil && is.Workload != nil && was.under == is.under && was.End == is.End && maps.Equal(was.Labels, is.Labels) {
 		return false
@@ -284,8 +285,8 @@ func (a *affinity) awaits(was, is related) (awaited bool) {
 	return awaited
 }
 
-// relate has the claim of a workload say what affinity reads of it. For one that is not placed, sets are made of the others that it
-// waits for, as long as there are circles left.
+// relate updates what affinity reads of a workload in its claim. For a workload that is not placed, it makes sets of the others
+// that it waits for, as long as there are circles left.
 func (w *workspace) relate(o related, circles *int) {
 	a, owner := &w.affinity, ownerOf(o.Reference)
 	claim := w.ledger.Claim(owner)
@@ -311,11 +312,11 @@ func (w *workspace) relate(o related, circles *int) {
 	}
 }
 
-// maxCircles bounds of how many selectors in terms of policies it is found out at once whether any such workload is placed. Only of
-// these it is told who waits for each other.
+// maxCircles bounds the number of selectors in terms of policies for which one call counts the placed workloads. Only with these,
+// workloads that wait for each other are detected.
 const maxCircles = 256
 
-// setTerms keeps the sets that the terms of these placements are about.
+// setTerms makes the sets that the terms of these placements are about.
 func (w *workspace) setTerms(placements []*placement.Placement) {
 	a := &w.affinity
 	a.changes++
@@ -332,7 +333,7 @@ func (w *workspace) setTerms(placements []*placement.Placement) {
 	w.removeRepulsions(func(key workloadSetKey) bool { return key.repels == "" && !own[key] })
 }
 
-// addRepulsions has the terms of a placement keep others away from its workloads.
+// addRepulsions makes the terms of a placement keep others away from its workloads.
 func (w *workspace) addRepulsions(p *placement.Placement) {
 	a := &w.affinity
 	if len(p.Repulsions)+len(a.repulsions) == 0 {
@@ -370,10 +371,10 @@ func (w *workspace) addRepulsions(p *placement.Placement) {
 	}
 }
 
-// minSweep is how many repulsions are kept at least, whether or not any placed workload has them.
+// minSweep is how many repulsions are kept before unused ones are dropped.
 const minSweep = 1024
 
-// removeRepulsions removes the repulsions with such keys.
+// removeRepulsions removes the repulsions whose keys match.
 func (w *workspace) removeRepulsions(remove func(workloadSetKey) bool) {
 	a, removed := &w.affinity, false
 	for key := range a.repulsions {
@@ -400,10 +401,10 @@ func (w *workspace) workloadSetOf(others *placement.Others) *workloadSet {
 	return w.workloadSet(workloadSetKey{others: others.ID()}, others)
 }
 
-// maxSets bounds how many sets are kept: beyond it, those of selectors are counted anew when they are needed.
+// maxSets bounds how many sets are kept. Beyond it the sets of selectors are dropped, and counted anew when they are needed.
 const maxSets = 4096
 
-// workloadSet returns a set, which is counted unless it exists.
+// workloadSet returns a set, and counts it if it does not exist.
 func (w *workspace) workloadSet(key workloadSetKey, others *placement.Others) *workloadSet {
 	a := &w.affinity
 	if s := a.sets[key]; s != nil {
@@ -417,7 +418,7 @@ func (w *workspace) workloadSet(key workloadSetKey, others *placement.Others) *w
 		a.selecting = byLabel[*workloadSet]{}
 	}
 	s := &workloadSet{workloadSetKey: key, others: others, on: map[string]int{}, domains: map[snapshot.TopologyKey]*presence{}}
-	if key.repels == "" { // Invariant: there is a set for what a claim repels by, before there is the claim
+	if key.repels == "" { // Invariant: the set for a claim's repels exists before the claim
 		for owner, claim := range w.ledger.EachClaim {
 			if s.has(owner, claim) {
 				s.count(w, claim, 1)
@@ -430,7 +431,7 @@ func (w *workspace) workloadSet(key workloadSetKey, others *placement.Others) *w
 	return s
 }
 
-// has reports whether the owner of a claim is in the set. What is held until something is written is of no owner.
+// has reports whether the owner of a claim is in the set. A held claim is in none.
 func (s *workloadSet) has(owner capacity.Owner, c *capacity.Claim) bool {
 	switch {
 	case c == nil || owner.Held != 0 || c.Idle:
@@ -442,7 +443,7 @@ func (s *workloadSet) has(owner capacity.Owner, c *capacity.Claim) bool {
 	}
 }
 
-// having appends the sets that have the owner of a claim.
+// having appends the sets that contain the owner of a claim.
 func (a *affinity) having(owner capacity.Owner, c *capacity.Claim, sets []*workloadSet) []*workloadSet {
 	if c == nil {
 		return sets
@@ -464,7 +465,7 @@ func (a *affinity) having(owner capacity.Owner, c *capacity.Claim, sets []*workl
 	return sets
 }
 
-// recount updates the sets for an owner that has another claim than before. Either may be nil.
+// recount updates the sets after an owner's claim has changed. Either claim may be nil.
 func (w *workspace) recount(owner capacity.Owner, before, after *capacity.Claim) {
 	a := &w.affinity
 	if len(a.sets) == 0 {
@@ -487,7 +488,7 @@ func (w *workspace) recount(owner capacity.Owner, before, after *capacity.Claim)
 	}
 }
 
-// recountAll makes all sets anew.
+// recountAll counts all sets anew.
 func (w *workspace) recountAll() {
 	a := &w.affinity
 	if len(a.sets) == 0 {
@@ -539,10 +540,10 @@ func (p *presence) count(domain int32, by int) {
 	}
 }
 
-// maxPresences bounds how many presences are kept: beyond it, they are made anew when they are needed.
+// maxPresences bounds how many presences are kept. Beyond it they are dropped, and made anew when they are needed.
 const maxPresences = 4096
 
-// presence returns in which domains of a topology key any of a set is.
+// presence returns in which domains of a topology key a set has workloads.
 func (w *workspace) presence(s *workloadSet, key snapshot.TopologyKey) *presence {
 	if p := s.domains[key]; p != nil && p.facts == w.seen.Facts() {
 		return p
@@ -566,8 +567,8 @@ func (w *workspace) presence(s *workloadSet, key snapshot.TopologyKey) *presence
 	return p
 }
 
-// relabelled reports whether a workload has other labels than its claim says, as far as any set asks for them, or repels others by
-// other terms.
+// relabelled reports whether a workload has other labels than its claim, as far as any set reads them, or repels others by other
+// terms.
 func (w *workspace) relabelled(claim *capacity.Claim, r *Request) bool {
 	return claim.Repels != r.Placement.RepelsByPolicies() || len(w.affinity.sets) > 0 && (claim.Idle != r.Workload.End.RequestsNothing() || !maps.Equal(claim.Labels, r.Workload.Labels))
 }
@@ -589,7 +590,7 @@ func (a *affinity) repelling(r *Request, yield func(repeller) bool) {
 	})
 }
 
-// noneOf returns the selectors of the placements' terms of which none is placed, by ID.
+// noneOf returns the IDs of the selectors in terms that match no placed workload.
 func (a *affinity) noneOf() map[string]bool {
 	if a.unplaced == nil || a.emptyAt != a.changes {
 		a.unplaced, a.emptyAt = map[string]bool{}, a.changes

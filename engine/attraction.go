@@ -16,39 +16,40 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// WorkloadAffinity is the stage that rejects clusters because of what else is placed, or is not, in their domains.
+// WorkloadAffinity is the stage that rejects clusters because of the workloads that are, or are not, placed in their domains.
 const WorkloadAffinity filter.Stage = "WorkloadAffinity"
 
-// attraction is what terms of affinity say of clusters, for one workload and what else was placed when it was decided.
+// attraction is the effect of affinity terms on clusters, for one workload and for what else was placed when it was decided.
 type attraction struct {
 	rules []rule
-	// rejected is how many feasible clusters of each tier they reject.
+	// rejected is how many feasible clusters of each tier the rules reject.
 	rejected []int
-	// running are the positions of clusters that the workload runs on: they are not judged.
+	// running are the positions of the clusters that the workload runs on: they are not judged.
 	running   []int
 	workload  *workload.Workload
 	inventory *inventory
-	// unplaced are the selectors of which nothing was placed; nil where that is of no interest.
+	// unplaced are the selectors that match no placed workload; nil if that does not matter.
 	unplaced map[string]bool
 }
 
-// rule is a term for one workload.
+// rule is a term, applied to one workload.
 type rule struct {
 	*placement.Affinity
 	// by is the placement of others whose term keeps the workload away; empty for one of its own placement.
 	by types.NamespacedName
 	*topology
-	// in has the domains with any of the others; of these, vacant have none but those that do not count. nowhere is set where all are.
+	// in marks the domains with any of the others; vacant are those of them that have none except workloads that do not count. nowhere is set
+	// if all are vacant.
 	in      []bool
 	vacant  []int32
 	nowhere bool
-	// first: nothing is there to be attracted by, and the workload may be the first.
+	// first is set if none of the others is placed, and the workload may be the first.
 	first bool
-	// rejects is how many feasible clusters the rule is the first to reject.
+	// rejects is how many feasible clusters this rule is the first to reject.
 	rejects int
 }
 
-// attractionOf returns what terms say for a workload; nil where there are none. The workspace is locked.
+// attractionOf returns the effect of terms on a workload; nil if there are none. The workspace is locked.
 func (w *workspace) attractionOf(r *Request, held *holding) *attraction {
 	a, terms := &w.affinity, r.Placement.Affinity
 	if len(terms) == 0 && len(a.repulsions) == 0 {
@@ -81,7 +82,7 @@ func (w *workspace) attractionOf(r *Request, held *holding) *attraction {
 	return all
 }
 
-// ruleOf returns a term for a workload, which is never its own other.
+// ruleOf applies a term to a workload, which never counts as one of its own others.
 func (w *workspace) ruleOf(t *placement.Affinity, s *workloadSet, r *Request, held *holding) rule {
 	p := w.presence(s, t.Key)
 	p.lent = true
@@ -98,7 +99,8 @@ func (r *rule) inhabits(domain int32) bool {
 	return domain != spread.None && r.in[domain] && !slices.Contains(r.vacant, domain)
 }
 
-// absent are the clusters of a set that do not count, one for each share there: those of the workload itself, and of what is gone.
+// absent returns the clusters of the shares in a set that do not count, one entry per share: those of the workload itself, and those that
+// are gone.
 func (h *holding) absent(s *workloadSet, owner capacity.Owner) (clusters []string) {
 	if s.has(owner, h.Claim) {
 		for i := range h.Shares {
@@ -115,7 +117,7 @@ func (h *holding) absent(s *workloadSet, owner capacity.Owner) (clusters []strin
 	return clusters
 }
 
-// vacantWithout returns the domains of a presence with none but those that are absent, in order.
+// vacantWithout returns the domains of a presence that have workloads only on the absent clusters, in order.
 func (w *workspace) vacantWithout(p *presence, absent []string) (vacant []int32) {
 	domains := make([]int32, 0, 8)
 	for _, cluster := range absent {
@@ -139,7 +141,7 @@ func (w *workspace) vacantWithout(p *presence, absent []string) (vacant []int32)
 // waits reports whether nothing can be placed before one of the others is.
 func (r *rule) waits() bool { return r.Required && !r.Repels && r.nowhere && !r.first }
 
-// rejectsAt reports whether the rule rejects the cluster of a position.
+// rejectsAt reports whether the rule rejects the cluster at a position.
 func (r *rule) rejectsAt(position int) bool {
 	if !r.Required {
 		return false
@@ -152,7 +154,7 @@ func (r *rule) rejectsAt(position int) bool {
 	return !in && (!r.first || domain == spread.None)
 }
 
-// rejects returns the rule that rejects the cluster of a position, nil where none does.
+// rejects returns the rule that rejects the cluster at a position, nil if none does.
 func (a *attraction) rejects(position int) *rule {
 	if a == nil {
 		return nil
@@ -165,7 +167,7 @@ func (a *attraction) rejects(position int) *rule {
 	return nil
 }
 
-// begin begins to count what is rejected, but for clusters that the workload runs on.
+// begin resets the counts of rejected clusters. Clusters that the workload runs on are not counted.
 func (a *attraction) begin(running []int) {
 	if a == nil {
 		return
@@ -176,15 +178,15 @@ func (a *attraction) begin(running []int) {
 	}
 }
 
-// kinds sort the clusters of a class by what the rules say of them, and by their groups. They are kept as long as neither changes.
+// kinds partitions the clusters of a class by the effect of the rules on them, and by their groups. It is kept as long as neither changes.
 type kinds struct {
 	groups *groups
 	rules  []rule
-	// of is for each position the number of the rule that rejects it, counted down from -1, or the index of its points by the number
-	// of groups, and the group. points are the different ones.
+	// of has for each position -1-i if rule i rejects it; otherwise (index of its points) * (number of groups) + its group. points
+	// are the distinct values.
 	of     []int32
 	points []int64
-	// rejected are the positions that a rule rejects.
+	// rejected are the positions that any rule rejects.
 	rejected []int
 }
 
@@ -216,13 +218,13 @@ func (a *attraction) kindsOf(c *class, g *groups) *kinds {
 	return k
 }
 
-// sameRule reports whether two rules say the same of every cluster.
+// sameRule reports whether two rules have the same effect on every cluster.
 func sameRule(a, b rule) bool {
 	return a.Affinity == b.Affinity && a.topology == b.topology && a.first == b.first && len(a.in) == len(b.in) &&
 		slices.Equal(a.vacant, b.vacant) && (len(a.in) == 0 || &a.in[0] == &b.in[0] || slices.Equal(a.in, b.in))
 }
 
-// best yields the feasible clusters of a tier that no rule rejects, best first: of those of a kind, enough.
+// best yields the feasible clusters of a tier that no rule rejects, best first, at most enough of each kind.
 func (a *attraction) best(c *class, tier int, ranked *ranking.Ranking, groups *groups, enough int, yield func(ranking.Key) bool) {
 	k := a.kindsOf(c, groups)
 	for tier >= len(a.rejected) {
@@ -270,7 +272,7 @@ func (a *attraction) best(c *class, tier int, ranked *ranking.Ranking, groups *g
 	}
 }
 
-// excluded is how many feasible clusters of a tier are rejected.
+// excluded returns how many feasible clusters of a tier are rejected.
 func (a *attraction) excluded(tier int) int {
 	if a == nil || tier >= len(a.rejected) {
 		return 0
@@ -278,7 +280,7 @@ func (a *attraction) excluded(tier int) int {
 	return a.rejected[tier]
 }
 
-// points is what the terms that do not have to hold add to the score of the cluster of a position.
+// points returns what the terms that are not required add to the score of the cluster at a position.
 func (a *attraction) points(position int) (points int64) {
 	if a == nil {
 		return 0
@@ -301,12 +303,12 @@ func (r *rule) points(position int) int64 {
 	}
 }
 
-// domain is for example "location eu".
+// domain returns, for example, "location eu".
 func (r *rule) domain(position int) string {
 	return fmt.Sprintf("%s %s", r.Key, r.domains[r.of[position]])
 }
 
-// rejection is why the rule rejects the cluster of a position.
+// rejection returns why the rule rejects the cluster at a position.
 func (r *rule) rejection(position int) *filter.Rejection {
 	var message string
 	switch {
@@ -324,7 +326,7 @@ func (r *rule) rejection(position int) *filter.Rejection {
 	return &filter.Rejection{Stage: WorkloadAffinity, Message: message}
 }
 
-// obstacle is the rejection with what would remove it.
+// obstacle returns the rejection with what would remove it.
 func (r *rule) obstacle(position int) filter.Obstacle {
 	var needs string
 	switch {
@@ -340,11 +342,11 @@ func (r *rule) obstacle(position int) filter.Obstacle {
 	return filter.NewObstacle(*r.rejection(position), needs)
 }
 
-// Related reports whether affinity to other workloads counted: then others of the class may fare differently.
+// Related reports whether affinity to other workloads had any effect: then other workloads of the class may be decided differently.
 func (d *Decision) Related() bool { return d.attraction() != nil }
 
-// Peers identifies the workloads that fare the same as this one at one Revision: they agree in their inputs, and in what affinity
-// to other workloads says of them, and whose turn it is.
+// Peers identifies the workloads that get the same result as this one at one Revision: they agree in their inputs, in the effect
+// of affinity to other workloads, and in the clusters that are withheld from them.
 func (d *Decision) Peers() string {
 	peers := d.InputsDigest
 	if len(d.withheld) > 0 {
@@ -359,7 +361,7 @@ func (d *Decision) Peers() string {
 	return peers
 }
 
-// why says which terms reject feasible clusters, and which workloads wait for each other by that.
+// why states which terms reject feasible clusters, and which workloads therefore wait for each other.
 func (a *attraction) why() string {
 	if a == nil {
 		return ""
@@ -387,14 +389,14 @@ func (a *attraction) why() string {
 // maxLinks bounds how many terms are followed to find workloads that wait for each other.
 const maxLinks = 64
 
-// link is a term that waits for one of its others, and the workload that waits by it.
+// link is a term that waits for one of its others, and the workload that waits because of it.
 type link struct {
 	waiting *workload.Workload
 	term    *placement.Affinity
 	from    int
 }
 
-// circle says which workloads wait for each other, so that none of them is ever placed; empty where none do.
+// circle states which workloads wait for each other, so that none of them is ever placed; empty if none do.
 func (a *attraction) circle() string {
 	if a.inventory == nil {
 		return ""
@@ -439,7 +441,7 @@ func (a *attraction) circle() string {
 	return ""
 }
 
-// waitsBy returns the terms by which a known workload cannot be placed, since none of the others is.
+// waitsBy returns the terms because of which a known workload cannot be placed, since none of the others is.
 func (a *attraction) waitsBy(o related) (terms []*placement.Affinity) {
 	under := a.inventory.placementOf(o)
 	if under == nil {
@@ -454,7 +456,7 @@ func (a *attraction) waitsBy(o related) (terms []*placement.Affinity) {
 	return terms
 }
 
-// circleOf puts the chain of links into words, whose last link asks for the first workload.
+// circleOf describes a chain of links whose last link waits for the first workload.
 func circleOf(links []link, last int) string {
 	var chain []string
 	for at := last; at >= 0; at = links[at].from {
@@ -467,7 +469,7 @@ func circleOf(links []link, last int) string {
 
 func sameWorkload(a, b *workload.Workload) bool { return ownerOf(a.Reference) == ownerOf(b.Reference) }
 
-// notes say what the terms that do not have to hold add to the scores of chosen clusters.
+// notes state what the terms that are not required add to the scores of chosen clusters.
 func (a *attraction) notes(d *Decision) (notes []string) {
 	if a == nil {
 		return nil

@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	// maxTogether is how many decisions of a batch are allocated together at most: one that is kept keeps the others.
+	// maxTogether is how many decisions of a batch are allocated together at most: while one of them is referenced, all stay in memory.
 	maxTogether = 16
-	// maxFollowed is how many decisions of a batch are made at most before the workspace looks at what others have done.
+	// maxFollowed is how many decisions of a batch are made at most before the workspace reads what others have done on the fleet.
 	maxFollowed = 512
 )
 
@@ -20,7 +20,7 @@ type batch struct {
 	*workspace
 	requests []Request
 	results  []Result
-	// next is the request to decide for.
+	// next is the index of the request to decide.
 	next int
 	// classes that were looked up, by hash, and the view of the last request.
 	classes   map[uint64]*class
@@ -30,14 +30,14 @@ type batch struct {
 	choices   choices
 }
 
-// errKeptOut ends what was begun without asking for what is placed, where a term of others may keep the workload away.
+// errKeptOut ends an attempt that ignores what is placed, if a term of others may keep the workload away.
 var errKeptOut = errors.New("affinity of other workloads counts")
 
-// errNewPolicies ends what was begun under policies that are not in force any more.
+// errNewPolicies ends an attempt under policies that are no longer in force.
 var errNewPolicies = errors.New("the policies have changed")
 
-// decideBatch decides for requests of this workspace in their order. It keeps the workspace locked from one request to the
-// next, as long as their classes are known and their rankings are not far behind.
+// decideBatch decides the requests of this workspace in order. It keeps the workspace locked from one request to the next,
+// as long as their classes are known and their rankings are not far behind.
 func (w *workspace) decideBatch(ctx context.Context, requests []Request, results []Result) {
 	b := &batch{workspace: w, requests: requests, results: results, classes: make(map[uint64]*class, 16)}
 	for b.next < len(requests) {
@@ -94,7 +94,7 @@ func (b *batch) reusedClass(r *Request) (*class, bool) {
 	return c, c != nil && v.InClass(r.Workload, c.Class)
 }
 
-// decision allocates the decision for the next request, unless that is done.
+// decision returns the decision for the next request, and allocates it if needed.
 func (b *batch) decision() *Decision {
 	if len(b.decisions) == 0 {
 		b.decisions = make([]Decision, min(len(b.requests)-b.next, maxTogether))
@@ -103,14 +103,14 @@ func (b *batch) decision() *Decision {
 	return &b.decisions[0]
 }
 
-// decided takes the decision for the next request over.
+// decided records the decision for the next request as its result.
 func (b *batch) decided(cached bool) {
 	b.results[b.next].Decision, b.decisions = &b.decisions[0], b.decisions[1:]
 	b.options.Metrics.Request(cached)
 	b.next++
 }
 
-// tryKeeping decides for the next request if that needs no ranking.
+// tryKeeping decides the next request if that needs no ranking.
 func (b *batch) tryKeeping(c *class, cached bool) (decided bool, err error) {
 	if decided, err = b.workspace.tryKeeping(b.decision(), &b.choices, c, &b.requests[b.next], cached, true); decided && err == nil {
 		b.decided(cached)
@@ -118,8 +118,8 @@ func (b *batch) tryKeeping(c *class, cached bool) (decided bool, err error) {
 	return decided && err == nil, err
 }
 
-// decideLocked decides for the next request, whose class has a current ranking, and for as many after it as it can. It does not look
-// at what others do meanwhile on a shared fleet: where they have taken the room, or the clusters are others than they were, reserve says so.
+// decideLocked decides the next request, whose class has a current ranking, and as many after it as it can. It does not read what others do
+// on a shared fleet meanwhile: if they have taken the room, or clusters have changed, reserve fails.
 func (b *batch) decideLocked(ctx context.Context, c *class, s snapshot.Snapshot, cached bool) error {
 	defer b.startFollowing()()
 	for last := b.next + maxFollowed; ; {

@@ -10,21 +10,21 @@ import (
 	"github.com/kcp-placement/placement/internal/int128"
 )
 
-// budget is what one workload may be promised in each set of clusters of which a quota bounds the whole: what it has there, and what is
-// left for all. What is chosen on a cluster is taken from each of its sets. A quota of a set is about several clusters, so it is no part of
+// budget is what one workload may be promised in each set of clusters whose quota bounds the whole set: what it has there, and what is left
+// for all. What is chosen on a cluster is taken from each set of the cluster. A quota of a set spans several clusters, so it is not part of
 // a ranking.
 //
-// Invariant: a workload may always be promised as much as it is, wherever in the set.
+// Invariant: a workload may always be promised as much as it already is, on any clusters of the set.
 type budget struct {
 	grants *grants
-	// groups are those of the grants by position, left is by set.
+	// groups are the groups of the grants by position; left is by set.
 	groups []int32
 	left   [][]capacity.Left
-	// rejected is how many feasible clusters of each tier it keeps from being selected.
+	// rejected is how many feasible clusters of each tier the budget excludes from the selection.
 	rejected []int
 }
 
-// budgetOf is the budget of a workload; nil where no quota bounds a whole set.
+// budgetOf returns the budget of a workload; nil if no quota bounds a whole set.
 func (w *workspace) budgetOf(held *holding) *budget {
 	if w.window == nil || w.window.grants == nil {
 		return nil
@@ -54,7 +54,7 @@ func (w *workspace) budgetOf(held *holding) *budget {
 	return b
 }
 
-// growthOf is the budget for what a workload asks for beyond what is promised to it where it runs.
+// growthOf returns the budget for what a workload asks for beyond what is promised to it where it runs.
 func (w *workspace) growthOf(r *Request, held *holding) *budget {
 	if len(r.Current) == 0 {
 		return nil
@@ -66,7 +66,7 @@ func (w *workspace) growthOf(r *Request, held *holding) *budget {
 	return b
 }
 
-// promisedOn is what is promised on a cluster to the workload itself, not to a former one of its name.
+// promisedOn returns what is promised on a cluster to the workload itself, not to an earlier one of its name.
 func (h *holding) promisedOn(cluster string) capacity.Resources {
 	if had := h.ShareOn(cluster); had != nil && !h.former {
 		return had.Amount
@@ -74,7 +74,7 @@ func (h *holding) promisedOn(cluster string) capacity.Resources {
 	return capacity.Resources{}
 }
 
-// exceeding is why a workload that runs on a cluster cannot grow there; nil where it can, or does not grow.
+// exceeding returns why a workload that runs on a cluster cannot grow there; nil if it can, or does not grow.
 func (b *budget) exceeding(position int, promised, asks capacity.Resources) *filter.Rejection {
 	if b == nil || promised.Same(asks) {
 		return nil
@@ -82,7 +82,7 @@ func (b *budget) exceeding(position int, promised, asks capacity.Resources) *fil
 	return b.rejection(position, asks.Combine(promised, func(asks, promised int64) int64 { return max(0, asks-promised) }))
 }
 
-// add gives back, or takes where by is -1, what is promised on a cluster.
+// add gives back what is promised on a cluster, or takes it if by is -1.
 func (b *budget) add(cluster string, amount capacity.Resources, by int) {
 	if b != nil {
 		b.addTo(b.grants.groupOf(cluster), amount, by)
@@ -109,7 +109,7 @@ func (b *budget) take(choices ...Choice) {
 	}
 }
 
-// lacks returns which set of a group has too little left for an amount, and of what; nil where all have enough.
+// lacks returns the set of a group that has too little left for an amount, and of which resource; nil if all have enough.
 func (b *budget) lacks(group int, asks capacity.Resources) (set int, of *capacity.Left) {
 	if b == nil {
 		return 0, nil
@@ -131,7 +131,7 @@ func (b *budget) allows(group int, asks capacity.Resources) bool {
 	return lacks == nil
 }
 
-// groupAt is the group of sets that the cluster of a position is in.
+// groupAt returns the group of sets that the cluster at a position is in.
 func (b *budget) groupAt(position int) int {
 	if b == nil {
 		return -1
@@ -146,10 +146,10 @@ func (b *budget) overdrawn() bool {
 	})
 }
 
-// plenty is more often than anything is asked for.
+// plenty exceeds any number of times that something is asked for.
 const plenty = math.MaxInt32
 
-// times is how often an amount can be taken from a set.
+// times returns how often an amount can be taken from a set.
 func (b *budget) times(set int, asks capacity.Resources) int64 {
 	n := int64(plenty)
 	for _, l := range b.left[set] {
@@ -160,7 +160,7 @@ func (b *budget) times(set int, asks capacity.Resources) int64 {
 	return n
 }
 
-// timesOn is how often an amount can be taken from each set of a group.
+// timesOn returns how often an amount can be taken from every set of a group.
 func (b *budget) timesOn(group int, asks capacity.Resources) int64 {
 	n := int64(plenty)
 	if b != nil {
@@ -171,7 +171,7 @@ func (b *budget) timesOn(group int, asks capacity.Resources) int64 {
 	return n
 }
 
-// timesInAll is how often an amount can be taken from all sets together.
+// timesInAll returns how often an amount can be taken from all sets together.
 func (b *budget) timesInAll(asks capacity.Resources) int64 {
 	if b == nil {
 		return plenty
@@ -183,8 +183,9 @@ func (b *budget) timesInAll(asks capacity.Resources) int64 {
 	return min(plenty, b.timesWithin(asks, all))
 }
 
-// timesWithin is how often an amount can be taken, from each group of sets at most so often. It is exact where sets are apart or one is
-// within the other, the smallest of which are bounded first; where they share some of their clusters, more may be possible.
+// timesWithin returns how often an amount can be taken if each group of sets has an upper bound in most, and lowers most accordingly.
+// It is exact if sets are disjoint or nested, since the smallest sets are bounded first; if sets overlap otherwise, more may be
+// possible.
 func (b *budget) timesWithin(asks capacity.Resources, most map[int]int64) (n int64) {
 	for _, set := range b.grants.bySize {
 		over := -b.times(set, asks)
@@ -206,7 +207,7 @@ func (b *budget) timesWithin(asks capacity.Resources, most map[int]int64) (n int
 	return n
 }
 
-// binds reports whether a workload of a class may be kept from any choice of so many clusters.
+// binds reports whether the budget may keep a workload of a class from some choice of that many clusters.
 func (b *budget) binds(c *class, number int) bool {
 	if b == nil {
 		return false
@@ -222,7 +223,7 @@ func (b *budget) binds(c *class, number int) bool {
 	return false
 }
 
-// clone is a budget to take from that leaves this one as it is.
+// clone returns a copy to take from.
 func (b *budget) clone() *budget {
 	if b == nil {
 		return nil
@@ -235,7 +236,7 @@ func (b *budget) clone() *budget {
 	return &c
 }
 
-// rejection is why a set has too little left for what a workload asks for on a cluster; nil where all have enough.
+// rejection returns why a set has too little left for what a workload asks for on a cluster; nil if all have enough.
 func (b *budget) rejection(position int, asks capacity.Resources) *filter.Rejection {
 	set, l := b.lacks(b.groupAt(position), asks)
 	if l == nil {
@@ -246,7 +247,7 @@ func (b *budget) rejection(position int, asks capacity.Resources) *filter.Reject
 	return &filter.Rejection{Stage: filter.Quota, Message: short.Error()}
 }
 
-// obstacle is the rejection with what would remove it.
+// obstacle returns the rejection with what would remove it.
 func (b *budget) obstacle(position int, asks capacity.Resources) (filter.Obstacle, bool) {
 	set, l := b.lacks(b.groupAt(position), asks)
 	if l == nil {
@@ -256,7 +257,8 @@ func (b *budget) obstacle(position int, asks capacity.Resources) (filter.Obstacl
 	return filter.NewObstacle(*b.rejection(position, asks), b.grants.all[set].raise(l.Resource, more)), true
 }
 
-// rejecting is the budget that a selection began with, for those who ask why, after it was used up to b; nil where b kept nothing.
+// rejecting returns b, the budget at the start of a selection, with the counts of used, its state at the end, to explain the selection
+// with; nil if used is nil, since then nothing was excluded.
 func (b *budget) rejecting(used *budget) *budget {
 	if used == nil {
 		return nil
@@ -281,7 +283,7 @@ func (b *budget) count(tier int, ranked *ranking.Ranking, rejects func(position 
 	}
 }
 
-// excluded is how many feasible clusters of a tier are rejected.
+// excluded returns how many feasible clusters of a tier are rejected.
 func (b *budget) excluded(tier int) int {
 	if b == nil || tier >= len(b.rejected) {
 		return 0

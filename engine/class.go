@@ -14,12 +14,13 @@ import (
 type class struct {
 	*ranking.Class
 	hash uint64
-	// evaluating is held while all clusters are ranked: who waits for it finds that done.
+	// evaluating is held while all clusters are ranked: a caller that waits for it finds the ranking made.
 	evaluating sync.Mutex
 	// ranking and last are guarded by the workspace's mu; ranking is nil until clusters are ranked.
 	ranking *ranking.Ranking
 	last    selection
-	// users are the decisions that rank several classes: while there are any, the memory of the ranking is not taken.
+	// users is the number of decisions in progress that rank several classes: until it is 0, the memory of the ranking is not
+	// reused.
 	users int
 	// eligible has an entry for each topology key of the spread constraints.
 	eligible []eligible
@@ -48,14 +49,14 @@ const (
 )
 
 const (
-	// entryBytes is about what an entry of the cache takes beside what grows with the fleet.
+	// entryBytes is about the size of a cache entry without what grows with the fleet.
 	entryBytes = 1 << 10
-	// maxLockedChanges is how many changes of clusters a ranking takes up under the workspace's lock; more are taken up
-	// on a copy, without it.
+	// maxLockedChanges is how many changes of clusters are applied to a ranking under the workspace's lock; more are
+	// applied to a copy, without the lock.
 	maxLockedChanges = 256
 )
 
-// viewKey is what a view is of: it differs for the policies in force and the shadow ones.
+// viewKey identifies a view: it differs for the policies in force and the shadow policies.
 type viewKey struct {
 	placement *placement.Placement
 	policies  *policy.Set
@@ -76,8 +77,8 @@ func (w *workspace) view(r *Request) *ranking.View {
 	return v
 }
 
-// classOf returns the class of a workload, from the cache where it is there. Otherwise the policies are evaluated, unless
-// they have been for a workload that is the same to them.
+// classOf returns the class of a workload, from the cache if it is there. Otherwise the policies are evaluated, unless
+// they have been for a workload of the same policy class.
 func (w *workspace) classOf(ctx context.Context, r *Request) (_ *class, cached bool, err error) {
 	v := w.view(r)
 	hash := v.ClassHash(r.Workload)
@@ -129,8 +130,8 @@ func (w *workspace) Answers(hash uint64) (*ranking.Answers, bool) {
 // Keep keeps answers for later evaluations.
 func (w *workspace) Keep(hash uint64, a *ranking.Answers) { w.keep(answers, hash, a, a.Bytes()) }
 
-// withRanking does something with the workspace locked and the ranking of a class current for the fleet. What takes long
-// is done before that, on a snapshot: nobody else waits for it.
+// withRanking calls do with the workspace locked and the ranking of a class current for the fleet. Anything that takes
+// long is done before that, on a snapshot, without making others wait.
 func (w *workspace) withRanking(ctx context.Context, c *class, do func(snapshot.Snapshot) error) error {
 	for {
 		if done, err := w.tryWithRanking(ctx, c, do); done || err != nil {
@@ -142,7 +143,7 @@ func (w *workspace) withRanking(ctx context.Context, c *class, do func(snapshot.
 	}
 }
 
-// tryWithRanking does nothing, and returns false, where the ranking is too far behind.
+// tryWithRanking is withRanking, except that it does nothing and returns false if the ranking is too far behind.
 func (w *workspace) tryWithRanking(ctx context.Context, c *class, do func(snapshot.Snapshot) error) (done bool, err error) {
 	w.lock()
 	defer w.mu.Unlock()
@@ -153,7 +154,7 @@ func (w *workspace) tryWithRanking(ctx context.Context, c *class, do func(snapsh
 	return true, do(s)
 }
 
-// refresh makes the ranking of a class current, and returns false where it is too far behind. The workspace is locked.
+// refresh makes the ranking of a class current, and returns false if it is too far behind. The workspace is locked.
 func (w *workspace) refresh(ctx context.Context, c *class, s *snapshot.Snapshot) (current bool, err error) {
 	changes, known := c.ranking.Behind(s)
 	if !known || len(changes) > maxLockedChanges {
@@ -171,14 +172,15 @@ func (w *workspace) refresh(ctx context.Context, c *class, s *snapshot.Snapshot)
 	return true, nil
 }
 
-// take takes the ranking to change it. Who succeeds puts it back: a panic leaves none that is half changed.
+// take removes the ranking from the class in order to change it. The caller puts it back on success, so a panic leaves no
+// half-changed ranking.
 func (c *class) take() *ranking.Ranking {
 	r := c.ranking
 	c.ranking = nil
 	return r
 }
 
-// rank brings the ranking of a class up to date outside of the lock, unless another has done so meanwhile.
+// rank brings the ranking of a class up to date without the lock, unless another goroutine has done so meanwhile.
 func (w *workspace) rank(ctx context.Context, c *class) error {
 	c.evaluating.Lock()
 	defer c.evaluating.Unlock()
@@ -229,7 +231,7 @@ func (w *workspace) prefetch(ctx context.Context) error {
 			continue
 		}
 		if p := c.Policy; p.Policies != w.policies.Load() && p.Policies != w.shadow.Load() {
-			// The same workloads under the new policies, unless these read more of a workload than is known of it.
+			// Rank the same workloads under the new policies, unless these read more of a workload than is known.
 			if !p.Policies.Reads().Union(p.Placement.Reads).Covers(w.policies.Load().Reads()) {
 				continue
 			}

@@ -8,7 +8,7 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// decide is the whole path of a decision, as policies that are in force schedule the workload.
+// decide is the whole path of a decision, with the workload scheduled as the policies in force say.
 func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
 	if err := r.validate(ctx); err != nil {
 		return nil, err
@@ -23,7 +23,7 @@ func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Deci
 			return nil, err
 		}
 		if d.class.Policy.Policies != policies {
-			continue // they have changed, and what they say of scheduling with them
+			continue // they have changed, and may schedule the workload differently
 		}
 		if in != r {
 			d.InputsDigest = w.inputsDigest(r)
@@ -33,7 +33,7 @@ func (w *workspace) decide(ctx context.Context, r *Request, reserve bool) (*Deci
 	}
 }
 
-// decideAs decides for a request as it is scheduled. Where others come first on clusters that it would choose, it does so without these.
+// decideAs decides a request as it is scheduled. If others come first on clusters that it would choose, it decides again without these.
 func (w *workspace) decideAs(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
 	for {
 		d, err := w.decideAmong(ctx, r, reserve)
@@ -50,19 +50,19 @@ func (w *workspace) decideAs(ctx context.Context, r *Request, reserve bool) (*De
 	}
 }
 
-// decideAmong decides for a request on the clusters that are not withheld from it.
+// decideAmong decides a request on the clusters that are not withheld from it.
 func (w *workspace) decideAmong(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
 	if r.Placement.Plans() {
 		return w.decideTogether(ctx, r, reserve)
 	}
 	for {
-		// Which class the workload is of, and what the policies say of it.
+		// Find the class of the workload, and with it what the policies decide for it.
 		c, cached, err := w.classOf(ctx, r)
 		if err != nil {
 			return nil, err
 		}
-		// Whether the workload keeps what it has. Otherwise, how the clusters rank for the class: locked and current, so that
-		// what is selected is there to be reserved.
+		// See whether the workload keeps what it has. Otherwise rank the clusters for the class: locked and current, so that
+		// what is selected can be reserved.
 		d := new(Decision)
 		decided, err := w.tryKeeping(d, &choices{}, c, r, cached, reserve)
 		if !decided && err == nil {
