@@ -16,10 +16,10 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Replicas is the stage that rejects clusters that a workload has no replicas for any more.
+// Replicas is the stage that rejects clusters for which a workload has no replicas left.
 const Replicas filter.Stage = "Replicas"
 
-// parts is how many of its clusters have a part of their own of what the workload has to complete.
+// parts returns how many of the workload's clusters have their own part of what it has to complete.
 func (r *Request) parts() (n int64) {
 	for i := range r.Current {
 		if r.Current[i].Part {
@@ -29,14 +29,14 @@ func (r *Request) parts() (n int64) {
 	return n
 }
 
-// hasParts reports whether clusters have parts of what the workload has to complete.
+// hasParts reports whether clusters have their own parts of what the workload has to complete.
 func (p *plan) hasParts() bool { return p != nil && p.parts > 0 }
 
-// settleParts has the clusters of a workload that has begun keep what they have to complete.
+// settleParts makes the clusters of a workload that has begun keep what they have to complete.
 //
-// Invariant: a cluster with a part of its own keeps a replica at least, for as long as the workload may stay there. A part that is no
-// cluster's becomes that of another one, so those that have one get no more replicas in its place; where each has its own, no other
-// cluster gets any.
+// Invariant: a cluster with its own part keeps at least one replica for as long as the workload may stay there. A part that belongs
+// to no cluster goes to a new cluster, so those with a part get no more replicas in its place; if every part belongs to a cluster, no
+// new cluster gets any.
 func (p *plan) settleParts(r *Request, s *places) {
 	if !p.hasParts() {
 		return
@@ -49,7 +49,7 @@ func (p *plan) settleParts(r *Request, s *places) {
 		s.kept[i].part = true // one that has none yet is about to get one
 	}
 	p.replicas = max(r.Workload.Replicas, kept)
-	p.open = (r.Unassigned || parts < p.parts) && parts == kept // otherwise one that is about to takes what is no cluster's
+	p.open = (r.Unassigned || parts < p.parts) && parts == kept // otherwise a cluster without a part takes the open one
 	if !p.open {
 		return
 	}
@@ -58,14 +58,14 @@ func (p *plan) settleParts(r *Request, s *places) {
 	for i := range s.kept {
 		shares[i], order[i] = s.kept[i].choice.Replicas, len(order)-1-i
 	}
-	division.Drain(p.replicas-p.minimum, shares, order, 1, len(order)) // so many at least are the other's
+	division.Drain(p.replicas-p.minimum, shares, order, 1, len(order)) // at least that many are for the new cluster
 	for i := range s.kept {
 		o := &s.kept[i]
 		o.choice.Replicas, o.stays, o.room = shares[i], min(o.stays, shares[i]), max(1, shares[i])
 	}
 }
 
-// roomOn is how many replicas a cluster may have, and how many there is room for.
+// roomOn returns how many replicas a cluster may have, and how many there is room for.
 func (p *plan) roomOn(row *snapshot.Row) (room, free int64) {
 	if row.LargestFree != nil {
 		if _, short := row.LargestFree.Lacking(p.one.Replica()); short {
@@ -84,7 +84,7 @@ func (p *plan) roomOn(row *snapshot.Row) (room, free int64) {
 	return room, free
 }
 
-// fitting is the most of n replicas that fit, at least as many as a cluster gets; 0 where these do not.
+// fitting returns the most of n replicas that fit; 0 if that is less than a cluster's minimum.
 func (p *plan) fitting(n int64, fit func(n int64) bool) int64 {
 	n = int64(sort.Search(int(n), func(i int) bool { return !fit(int64(i) + 1) }))
 	if n < p.minimum {
@@ -93,7 +93,7 @@ func (p *plan) fitting(n int64, fit func(n int64) bool) int64 {
 	return n
 }
 
-// has is how many replicas a workload has where it may stay, and where it is retained.
+// has returns how many replicas a workload has on the clusters where it may stay, and on those that it retains.
 func (s *places) has() (n int64) {
 	for i := range s.kept {
 		n += s.kept[i].choice.Replicas
@@ -106,7 +106,7 @@ func (s *places) has() (n int64) {
 
 // need states how many replicas the candidates must have room for, and how many of them can be chosen.
 //
-// Invariant: when a workload grows, no cluster loses replicas. So a new cluster gets some only of those that no cluster has.
+// Invariant: when a workload grows, no cluster loses replicas. So a new cluster gets only replicas that no cluster has.
 func (p *plan) need(problem *spread.Problem, places *places, candidates []candidate) {
 	grows := min(p.replicas-places.has(), p.budget.timesInAll(p.one.Requests))
 	problem.Fewest = p.division.By == v1alpha1.DivideAggregated
@@ -114,7 +114,7 @@ func (p *plan) need(problem *spread.Problem, places *places, candidates []candid
 	for i := range candidates {
 		problem.Candidates[i].Room = candidates[i].room
 	}
-	before := make([]int64, len(places.kept)+1) // how many more those that are kept before one take
+	before := make([]int64, len(places.kept)+1) // how many more replicas the kept clusters before each one take
 	for i := range places.kept {
 		before[i+1] = before[i] + places.kept[i].room - places.kept[i].choice.Replicas
 	}
@@ -131,8 +131,8 @@ func (p *plan) need(problem *spread.Problem, places *places, candidates []candid
 	}
 }
 
-// retain has a workload keep clusters that it should leave, as long as others lack room for its replicas, or are too few: first where a part
-// of it stays, then on doubtful clusters. It reports whether it retains more by that.
+// retain makes a workload keep clusters that it should leave as long as others lack room for its replicas, or are too few: first those where
+// a part of its replicas stays, then doubtful clusters. It reports whether this retains more than before.
 func (p *plan) retain(places *places, others []place) (more bool) {
 	left := p.replicas - places.has() // those that no cluster has
 	if p.division.Partial {
@@ -155,10 +155,10 @@ func (p *plan) retain(places *places, others []place) (more bool) {
 		missing--
 		o, most := &places.doubtful[places.retained], left
 		for i := places.retained + 1; i <= places.retained+missing && i < len(places.doubtful); i++ {
-			most -= min(p.minimum, places.doubtful[i].has) // so many at least are the others'
+			most -= min(p.minimum, places.doubtful[i].has) // at least that many are for the others
 		}
 		if o.departure.Stage == filter.Unschedulable {
-			most = min(most, lacking) // a cluster that is drained keeps only what has no other place
+			most = min(most, lacking) // a drained cluster keeps only what has no other place
 		}
 		keep(o, min(o.has, max(p.minimum, most)))
 		places.retained++
@@ -166,7 +166,7 @@ func (p *plan) retain(places *places, others []place) (more bool) {
 	return more
 }
 
-// running is a request without the clusters that have none of the replicas, which are chosen anew.
+// running returns the request without the clusters that have none of the replicas: these are chosen anew.
 func (p *plan) running(r *Request) *Request {
 	if p.division == nil {
 		return r
@@ -176,7 +176,7 @@ func (p *plan) running(r *Request) *Request {
 	return &running
 }
 
-// countReplicas says how many replicas wait, and which clusters the workload leaves since it has none for them.
+// countReplicas records how many replicas wait, and which clusters the workload leaves because it has no replicas for them.
 func (d *Decision) countReplicas(r *Request, all []place) {
 	d.Waiting = d.plan.replicas
 	for i := range all {
@@ -198,10 +198,11 @@ func noReplica(replicas int64) *filter.Rejection {
 	return &filter.Rejection{Stage: Replicas, Message: fmt.Sprintf("no replica is left for it: the workload has %d", replicas)}
 }
 
-// divide gives each of a workload's clusters its share of the replicas, and returns those that get any. Where it loses replicas while
-// it stands somewhere, fewer is the request of one that has no more than that: with fewer there may be a better place.
+// divide gives each of a workload's clusters its share of the replicas, and returns those that get any. If it retains replicas that
+// it should move while another cluster loses some, divide instead returns fewer, the request with no more than that on each cluster:
+// with fewer replicas there may be a better place.
 //
-// Invariant: a decision that is asked for again, where nothing has changed, is the same.
+// Invariant: deciding again when nothing has changed gives the same decision.
 func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, others []place) (given []place, fewer *Request) {
 	all := w.join(p.kept, p.doubtful[:p.retained], others)
 	slices.SortStableFunc(all, bestFirst)
@@ -219,7 +220,7 @@ func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, oth
 		lack(room)
 	}
 	shares := plan.sharesWithin(want, has, all, w.weights(plan.division, all))
-	if plan.budget != nil && sumOf(shares) < want { // of sets that share some of their clusters
+	if plan.budget != nil && sumOf(shares) < want { // sets overlap
 		all = plan.apart(all)
 		if shares = plan.shares(want, has, all, w.weights(plan.division, all)); sumOf(shares) < want {
 			lack(sumOf(shares))
@@ -272,7 +273,7 @@ func sumOf(shares []int64) (sum int64) {
 	return sum
 }
 
-// shares divides n replicas among clusters, the best first, which have so many in all.
+// shares divides n replicas among clusters, best first, that together have has of them.
 func (p *plan) shares(n, has int64, all []place, weights []int64) []int64 {
 	shrinks, clusters := n < has, make([]division.Cluster, len(all))
 	for i := range all {
@@ -318,12 +319,12 @@ func (p *plan) shares(n, has int64, all []place, weights []int64) []int64 {
 	for i, share := range division.Proportional(n, clusters[:number]) {
 		clusters[i].Low = share
 	}
-	copy(shares, division.Fill(n, clusters[:number])) // those of no weight keep what the others never had
+	copy(shares, division.Fill(n, clusters[:number])) // clusters of weight 0 keep what is left
 	return shares
 }
 
-// enough is how many clusters n replicas are left on, the best first: as many as can have their Low, but not fewer than have room.
-// Where that cannot be, none has a Low.
+// enough returns on how many clusters, best first, n replicas stay: as many as can have their Low, but no fewer than have room for
+// all. If these cannot have their Low, every Low becomes 0.
 func enough(n int64, clusters []division.Cluster) (number int) {
 	var lows, highs int64
 	for number < len(clusters) && (lows+clusters[number].Low <= n || highs < n) {
@@ -338,7 +339,7 @@ func enough(n int64, clusters []division.Cluster) (number int) {
 	return number
 }
 
-// weights of clusters in a division.
+// weights returns the weights of clusters in a division, scaled down to at most division.MaxWeight.
 func (w *workspace) weights(by *placement.Division, all []place) []int64 {
 	weights := make([]int64, len(all))
 	var most int64

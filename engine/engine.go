@@ -1,6 +1,6 @@
 // Package engine decides where workloads may run, and why there: hard constraints in CEL and scoring in Rego over
-// snapshots of capacity, with every promise kept in a ledger. It does no I/O, has no clock of its own and knows no
-// Kubernetes client.
+// snapshots of capacity, with every promise recorded in a ledger. It does no I/O, has no clock of its own and depends
+// on no Kubernetes client.
 //
 // The data flows one way:
 //
@@ -29,27 +29,27 @@ import (
 const (
 	DefaultCacheTTL   = 5 * time.Minute
 	DefaultCacheBytes = 64 << 20
-	// DefaultNotReadyDelay is that of Kubernetes for pods on a node that is not ready.
+	// DefaultNotReadyDelay is the delay of Kubernetes for pods on a node that is not ready.
 	DefaultNotReadyDelay = 5 * time.Minute
-	// DefaultGatherAfter is long beside what most workloads wait, since a cluster that gathers room stands partly idle.
+	// DefaultGatherAfter is long compared to what most workloads wait, since a cluster that gathers room is partly idle.
 	DefaultGatherAfter = time.Hour
 )
 
-// Options of an Engine; the zero value is good.
+// Options of an Engine. The zero value is usable.
 type Options struct {
-	// CacheTTL is how long an unused ranking is kept. It says nothing about staleness: a ranking is brought up to date
+	// CacheTTL is how long an unused ranking is kept. It does not affect staleness: a ranking is brought up to date
 	// whenever it is used.
 	CacheTTL time.Duration
-	// CacheBytes is how much memory rankings, and what they rest on, may take in each workspace. The most recently used
+	// CacheBytes is how much memory rankings, and what they depend on, may take in each workspace. The most recently used
 	// one is kept even if it is larger.
 	CacheBytes int
 	// NotReadyDelay is how long workloads stay on a cluster whose Ready condition is False, unless their placement tolerates
 	// v1alpha1.TaintNotReady; DefaultNotReadyDelay if 0.
 	NotReadyDelay time.Duration
-	// GatherAfter is how long a workload may stand in line on shared clusters before they gather room for it, and how long they do so at
-	// first; DefaultGatherAfter if 0.
+	// GatherAfter is how long a workload may wait in line on shared clusters before they gather room for it, and how long the first
+	// attempt at that lasts; DefaultGatherAfter if 0.
 	GatherAfter time.Duration
-	// Now tells the time for CacheTTL and Metrics; time.Now if nil.
+	// Now returns the time for CacheTTL and Metrics; time.Now if nil.
 	Now func() time.Time
 	// Metrics observes what the engine does, unless it is nil.
 	Metrics Metrics
@@ -59,15 +59,15 @@ type Options struct {
 	Constraints *constraint.Compiler
 }
 
-// Engine decides for any number of workspaces, which share compiled policies and, where one has been told to Share, a fleet. It is safe
-// for concurrent use, and deciding in one workspace does not wait for another's policies.
+// Engine decides for any number of workspaces. They share compiled policies and, after a call of Share, a fleet. It is safe for
+// concurrent use, and deciding in one workspace does not wait for another's policies.
 type Engine struct {
 	options     Options
 	constraints *constraint.Compiler
 	policies    *policy.Compiler
-	// workspaces: *workspace by logicalcluster.Name.
+	// workspaces holds *workspace by logicalcluster.Name.
 	workspaces sync.Map
-	// fleets by the workspaces whose clusters they are. making is held to make or forget one, or a workspace.
+	// fleets by the workspaces whose clusters they are. making guards fleets, and is held to create or forget a workspace.
 	making sync.Mutex
 	fleets map[logicalcluster.Name]*fleet
 	// heldCount counts the reservations that have been held.
@@ -114,7 +114,7 @@ func New(options Options) (*Engine, error) {
 	return e, nil
 }
 
-// Constraints is the compiler of constraints.
+// Constraints returns the compiler of constraints.
 func (e *Engine) Constraints() *constraint.Compiler { return e.constraints }
 
 // CompilePlacement validates and compiles a placement. The error is an aggregate of a field.ErrorList that names every
@@ -132,23 +132,24 @@ func (e *Engine) CompilePlacement(object *v1alpha1.WorkloadPlacement) (*placemen
 }
 
 // Decide chooses clusters for a workload and reserves its requests on each of them, in place of what the workload held
-// before. Where no cluster is feasible the decision has no clusters and the workload holds nothing. Decide fails where
-// the policies fail or ctx ends; then there is no decision and nothing has changed.
+// before. If no cluster is feasible, the decision has no clusters and the workload holds nothing. Decide fails if the
+// policies fail or ctx ends; then there is no decision and nothing has changed.
 //
 // Invariant: a workload that runs on request.Current gives up one of these clusters only for a better place, or because it
-// has to leave. It keeps those where it may stay: which pass the filter, but for how full they are, and have room for what it
-// requests beyond what is reserved for it. It gets others only as far as it asks for more. It retains those that it should
-// leave, as reserved before, while there is no other place for it. It has to leave a cluster that is not registered any more
-// or lost, one with a taint NoExecute that is not tolerated, and one that violates what its author has made required during
-// execution. One that it is to leave because request.Leave says so is one that it should leave.
+// has to leave. It keeps the clusters where it may stay: those that pass the filter, regardless of how full they are, and
+// have room for what it requests beyond what is reserved for it. It gets others only as far as it asks for more. It retains
+// the clusters that it should leave, with the same reservation, while there is no other place for it. It has to leave a
+// cluster that is no longer registered or is lost, one with a NoExecute taint that is not tolerated, and one that violates
+// what is required during execution. A cluster in request.Leave is one that it should leave.
 //
-// Where the placement asks for clusters that are chosen together, by spread constraints, divided replicas, a minimum or fallback
-// groups, each cluster gets its share, and the decision says its Group and how many replicas are Waiting. When a workload grows, no
-// cluster where it may stay loses replicas; when it shrinks, none gets any. Of a share of which a part may stay, that part does.
+// If the placement asks for clusters that are chosen together, by spread constraints, divided replicas, a minimum or fallback
+// groups, each cluster gets its share, and the decision reports its Group and how many replicas are Waiting. When a workload grows,
+// no cluster where it may stay loses replicas; when it shrinks, none gets more. If only a part of a share may stay, that part
+// stays.
 //
-// It expects that Placement is from CompilePlacement of this engine, and that nothing of the request changes any more. It
-// refuses with an *InvalidError what cannot be meant: nil fields, amounts below 0 or above capacity.MaxAmount. It does
-// not look at whether the placement selects the workload, nor whether the workload has ended.
+// Placement has to be from CompilePlacement of this engine, and nothing in the request may be changed afterwards. Decide
+// refuses invalid requests with an *InvalidError: nil fields, amounts below 0 or above capacity.MaxAmount. It does not
+// check whether the placement selects the workload, nor whether the workload has ended.
 func (e *Engine) Decide(ctx context.Context, request Request) (*Decision, error) {
 	defer e.options.time(StepDecide)()
 	return e.lookUp(request.Workspace).decide(ctx, &request, true)
@@ -165,9 +166,9 @@ type Result struct {
 	Err      error
 }
 
-// DecideBatch decides for several workloads, and answers as Decide does if it is called for one after the other in this
-// order. Each class is looked up once, and the workspace is locked once for all requests in a row whose classes are known. On a shared
-// fleet it then looks at what others do once for 512 requests; what it reserves fits all the same.
+// DecideBatch decides for several workloads, with the same results as Decide called for one after the other in this order. Each class
+// is looked up once, and the workspace is locked once for all consecutive requests whose classes are known. On a shared fleet it reads
+// what others do only once per 512 requests; what it reserves fits nevertheless.
 func (e *Engine) DecideBatch(ctx context.Context, requests []Request) []Result {
 	defer e.options.time(StepDecide)()
 	results := make([]Result, len(requests))
@@ -182,8 +183,8 @@ func (e *Engine) DecideBatch(ctx context.Context, requests []Request) []Result {
 	return results
 }
 
-// Feasible reports whether any cluster is feasible now for a workload that holds nothing. For a class that is known it
-// costs next to nothing: only clusters that have changed since are evaluated.
+// Feasible reports whether any cluster is feasible now for a workload that holds nothing. For a known class it is
+// cheap: only clusters that have changed since are evaluated.
 func (e *Engine) Feasible(ctx context.Context, request Request) (bool, error) {
 	if err := request.validate(ctx); err != nil {
 		return false, err
@@ -225,14 +226,14 @@ func (e *Engine) Feasible(ctx context.Context, request Request) (bool, error) {
 }
 
 // Prefetch brings the rankings in use of a workspace up to date with its clusters and policies, so that the next
-// requests find them current. It fails where the policies fail or ctx ends.
+// requests find them current. It fails if the policies fail or ctx ends.
 func (e *Engine) Prefetch(ctx context.Context, workspace logicalcluster.Name) error {
 	return e.lookUp(workspace).prefetch(ctx)
 }
 
-// Review returns what Decide would decide for a workload that runs on request.Current; nil where it has all that it asks for,
-// and every cluster may go on as it is. That is what most workloads have most of the time, and costs next to nothing: no
-// cluster is ranked, and constraints are evaluated once for each change of a cluster's facts.
+// Review returns what Decide would decide for a workload that runs on request.Current; nil if it has all that it asks for,
+// and every cluster may go on as it is. That is the usual case, and it is cheap: no cluster is ranked, and constraints are
+// evaluated once for each change of a cluster's facts.
 func (e *Engine) Review(ctx context.Context, request Request) (*Decision, error) {
 	if err := request.validate(ctx); err != nil {
 		return nil, err
@@ -248,7 +249,7 @@ func (e *Engine) Review(ctx context.Context, request Request) (*Decision, error)
 	return w.decide(ctx, &request, false)
 }
 
-// InputsDigest identifies all that a decision depends on but the clusters. An invalid request has none.
+// InputsDigest identifies everything that a decision depends on except the clusters. It is empty for an invalid request.
 func (e *Engine) InputsDigest(request Request) string {
 	if request.validate(context.Background()) != nil {
 		return ""
@@ -256,7 +257,7 @@ func (e *Engine) InputsDigest(request Request) string {
 	return e.lookUp(request.Workspace).inputsDigest(&request)
 }
 
-// SetPolicies puts policies into force in a workspace; the built-in ones if nil.
+// SetPolicies puts policies into force in a workspace; the built-in ones if set is nil.
 func (e *Engine) SetPolicies(workspace logicalcluster.Name, set *policy.Set) {
 	if set == nil {
 		set = e.policies.Builtin()
@@ -264,14 +265,14 @@ func (e *Engine) SetPolicies(workspace logicalcluster.Name, set *policy.Set) {
 	e.workspace(workspace).setPolicies(set)
 }
 
-// SetShadowPolicies sets the policies beside those in force that requests with Shadow are decided by; none if nil. They change no other
-// decision, whatever they do.
+// SetShadowPolicies sets the policies by which requests with Shadow are decided, beside the policies in force; none if set is nil. They
+// never change any other decision.
 func (e *Engine) SetShadowPolicies(workspace logicalcluster.Name, set *policy.Set) {
 	e.workspace(workspace).setShadow(set)
 }
 
-// Quarantine returns a *policy.QuarantineError where the policies in force in a workspace exceeded their budget so often
-// that they are not evaluated any more; new policies end that.
+// Quarantine returns a *policy.QuarantineError if the policies in force in a workspace have exceeded their budget so
+// often that they are no longer evaluated, until there are new policies.
 func (e *Engine) Quarantine(workspace logicalcluster.Name) error {
 	return e.lookUp(workspace).quarantine()
 }
@@ -281,7 +282,7 @@ func (e *Engine) PolicyDigest(workspace logicalcluster.Name) string {
 	return e.lookUp(workspace).policies.Load().Digest()
 }
 
-// SetCluster adds a cluster to a workspace or replaces it, and reports whether anything has changed by that. It fails with an
+// SetCluster adds a cluster to a workspace or replaces it, and reports whether this has changed anything. It fails with an
 // *InvalidError.
 func (e *Engine) SetCluster(workspace logicalcluster.Name, c *snapshot.Cluster) (changed bool, err error) {
 	if err := validateCluster(c); err != nil {
@@ -290,20 +291,20 @@ func (e *Engine) SetCluster(workspace logicalcluster.Name, c *snapshot.Cluster) 
 	return e.workspace(workspace).setCluster(c), nil
 }
 
-// RemoveCluster takes a cluster out of a workspace.
+// RemoveCluster removes a cluster from a workspace.
 func (e *Engine) RemoveCluster(workspace logicalcluster.Name, name string) {
 	e.lookUp(workspace).removeCluster(name)
 }
 
-// Snapshot returns the clusters that a workspace sees as they are now. What is free is what the workspace can be promised there: no more
-// than its quotas leave, over a whole set, too.
+// Snapshot returns the current clusters as a workspace sees them. What is free is what the workspace can be promised there: no more than
+// its quotas leave, including those of whole sets.
 func (e *Engine) Snapshot(workspace logicalcluster.Name) *snapshot.Snapshot {
 	s := e.lookUp(workspace).snapshotWithin()
 	return &s
 }
 
-// Forget drops all that is known of a workspace: its policies, its clusters, and what is reserved for it on these. What is reserved
-// for it on another's fleet stays until ReleaseAll.
+// Forget drops everything known of a workspace: its policies, its clusters, and what is reserved for it on these. What is reserved
+// for it on the fleet of another workspace stays until ReleaseAll.
 func (e *Engine) Forget(name logicalcluster.Name) {
 	e.making.Lock()
 	defer e.making.Unlock()
@@ -316,7 +317,7 @@ func (e *Engine) Forget(name logicalcluster.Name) {
 	}
 }
 
-// workspace returns a workspace for one who changes it: one that is not known is made.
+// workspace returns a workspace to change it, and creates it if it is not known.
 func (e *Engine) workspace(name logicalcluster.Name) *workspace {
 	if w, found := e.workspaces.Load(name); found {
 		return w.(*workspace)
@@ -339,7 +340,7 @@ func (e *Engine) workspace(name logicalcluster.Name) *workspace {
 	return w
 }
 
-// lookUp returns a workspace for one who reads it or decides in it: one that is not known is empty, and is not kept.
+// lookUp returns a workspace to read it or to decide in it. One that is not known is empty, and is not kept.
 func (e *Engine) lookUp(name logicalcluster.Name) *workspace {
 	if w, found := e.workspaces.Load(name); found {
 		return w.(*workspace)

@@ -12,30 +12,30 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Verdict is what was found of one cluster: a rejection or a score.
+// Verdict is the result for one cluster: a rejection or a score.
 type Verdict struct {
 	Cluster string
-	// Rejection is nil where the cluster is feasible.
+	// Rejection is nil if the cluster is feasible.
 	Rejection *filter.Rejection
 	// Score of a feasible cluster.
 	Score scoring.Score
-	// Chosen reports whether the cluster is one of the decision's; Replicas is how many it has then, where they are divided.
+	// Chosen reports whether the cluster is one of the decision's; Replicas is how many it then has, if they are divided.
 	Chosen   bool
 	Replicas int64
-	// Note is why a feasible cluster is passed over for others that do not rank before it; empty where it is not, or where
+	// Note is why a feasible cluster is passed over for others that do not rank before it; empty if it is not, or if
 	// clusters are chosen one by one.
 	Note string
-	// Points is what affinity to other workloads adds to the score of a feasible cluster, by the terms that weigh.
+	// Points is what affinity to other workloads adds to the score of a feasible cluster, by the terms that have a weight.
 	Points int64
 
-	// tier is the index of the fallback group by which it is feasible, where replicas overflow from one to the next.
+	// tier is the index of the fallback group by which it is feasible, if replicas overflow from one group to the next.
 	tier int
 }
 
-// Verdicts returns the verdict on every cluster of the workspace, by name. It is worked out when it is asked for.
+// Verdicts returns the verdict on every cluster of the workspace, by name. It is computed on each call.
 func (d *Decision) Verdicts() []Verdict { return slices.Collect(d.EachVerdict) }
 
-// EachVerdict yields the verdicts one by one: why a cluster is rejected can cost as much as evaluating its constraints.
+// EachVerdict yields the verdicts one by one: finding why a cluster is rejected can cost as much as evaluating its constraints.
 func (d *Decision) EachVerdict(yield func(Verdict) bool) {
 	attraction := d.attraction()
 	for position, row := range d.rows() {
@@ -66,7 +66,7 @@ func (d *Decision) EachVerdict(yield func(Verdict) bool) {
 	}
 }
 
-// classFor is the class by which a cluster is feasible, where there are several to choose from; otherwise the first.
+// classFor returns the class by which a cluster is feasible, if there are several to choose from; otherwise the first.
 func (d *Decision) classFor(row *snapshot.Row) (_ *ranking.Class, tier int) {
 	if d.plan != nil && len(d.plan.classes) > 1 {
 		for tier, c := range d.plan.classes {
@@ -104,15 +104,15 @@ func (d *Decision) Ranked() []Verdict {
 	return verdicts
 }
 
-// rank is what a feasible cluster is worth, and its key among those of the same worth.
+// rank returns what a feasible cluster is worth, and its key, which orders clusters of the same worth.
 func (d *Decision) rank(position int, v *Verdict) (value int64, key ranking.Key) {
 	proximity := v.Score.Factors[scoring.Affinity] + v.Score.Factors[scoring.Location]
 	key = d.class.Strategy.Key(position, v.Score.Total, v.Score.Headroom, proximity)
 	return d.class.Strategy.Value(key) + v.Points*ranking.Point, key
 }
 
-// Summary says in one line how the clusters fared, for example
-// "0 of 3 clusters are feasible: 1 rejected by Ready, 2 rejected by Capacity".
+// Summary states in one line how the clusters fared, for example "0 of 3 clusters are feasible: 1 rejected by Ready, 2
+// rejected by Capacity".
 func (d *Decision) Summary() string {
 	summary := d.tally(d.class, 0)
 	if d.plan == nil {
@@ -149,7 +149,7 @@ func (d *Decision) Summary() string {
 	return strings.Join(groups, "; ")
 }
 
-// tally says how the clusters fared by the class of a tier.
+// tally states how the clusters fared by the class of a tier.
 func (d *Decision) tally(c *ranking.Class, tier int) string {
 	t := c.Tally(&d.snapshot)
 	for cluster := range d.holding.clusters {
@@ -170,7 +170,7 @@ func (d *Decision) tally(c *ranking.Class, tier int) string {
 	return t.String()
 }
 
-// attraction is what affinity to other workloads says of the clusters; nil where nothing does.
+// attraction returns the effect of affinity to other workloads on the clusters; nil if there is none.
 func (d *Decision) attraction() *attraction {
 	if d.plan == nil {
 		return nil
@@ -178,7 +178,7 @@ func (d *Decision) attraction() *attraction {
 	return d.plan.attraction
 }
 
-// rejectedBy is the term of affinity that rejects a cluster, nil where none does. What runs there is not judged by it.
+// rejectedBy returns the term of affinity that rejects a cluster, nil if none does. Clusters that the workload runs on are not judged.
 func (d *Decision) rejectedBy(cluster string) (_ *rule, position int) {
 	position, found := d.snapshot.Position(cluster)
 	if !found || d.chose(cluster) {
@@ -187,8 +187,8 @@ func (d *Decision) rejectedBy(cluster string) (_ *rule, position int) {
 	return d.attraction().rejects(position), position
 }
 
-// Obstacles returns all that keeps a cluster from being feasible, where a verdict names the first: nothing where the
-// cluster is feasible or not known. It is worked out when it is asked for.
+// Obstacles returns everything that keeps a cluster from being feasible, whereas a verdict names only the first
+// obstacle. There are none if the cluster is feasible or not known. They are computed on each call.
 func (d *Decision) Obstacles(cluster string) []filter.Obstacle {
 	row := d.row(cluster)
 	if row == nil {
@@ -210,15 +210,15 @@ func (d *Decision) Obstacles(cluster string) []filter.Obstacle {
 	return obstacles
 }
 
-// Nearest returns the cluster that is nearest to being feasible, and what keeps it from that: what a workload waits for
-// that found no cluster. It is the one with the fewest obstacles, of those that are neither cordoned, drained nor lost if there are any, then the one that lacks the least share of what it has,
-// then the first by name. There is none where a cluster is feasible or none is registered.
+// Nearest returns the cluster that is nearest to being feasible, and its obstacles: what a workload without a cluster waits for. It is the
+// cluster with the fewest obstacles, then the one that lacks the least relative to what it has, then the first by name; clusters that are
+// cordoned, drained or lost come after all others. It is empty if a cluster is feasible or none is registered.
 func (d *Decision) Nearest() (cluster string, obstacles []filter.Obstacle) {
 	fewest, least := math.MaxInt, 0.0
 	for position, row := range d.rows() {
 		n := 0
 		if row.Cordoned() || row.Lost() {
-			n = len(filter.Stages()) // nothing is wanted, or can be had, there: any other cluster is nearer
+			n = len(filter.Stages()) // nothing is to be placed there, or can be: any other cluster is nearer
 		}
 		d.class.Violations(row, false, d.now, func(filter.Violation) bool {
 			n++
@@ -247,7 +247,7 @@ func (d *Decision) Nearest() (cluster string, obstacles []filter.Obstacle) {
 	return cluster, d.Obstacles(cluster)
 }
 
-// Factors explains each factor of a cluster's score; nothing where the cluster is not known.
+// Factors explains each factor of a cluster's score; it returns nil if the cluster is not known.
 func (d *Decision) Factors(cluster string) []scoring.Explanation {
 	row := d.row(cluster)
 	if row == nil {
@@ -256,12 +256,12 @@ func (d *Decision) Factors(cluster string) []scoring.Explanation {
 	return scoring.Explain(row, d.asked(row), d.Weights)
 }
 
-// asked is what a cluster was scored for.
+// asked returns what a cluster was scored for.
 func (d *Decision) asked(row *snapshot.Row) scoring.Asked {
 	return d.class.Asked(d.class.On(row).Workload.Requests, d.snapshot.Usual)
 }
 
-// rows are the clusters that were decided on.
+// rows returns the clusters that were decided on, without what the workload held.
 func (d *Decision) rows() []*snapshot.Row {
 	rows := d.snapshot.Rows()
 	for i, row := range rows {
@@ -270,7 +270,7 @@ func (d *Decision) rows() []*snapshot.Row {
 	return rows
 }
 
-// row is one of them, nil where there is none of that name.
+// row returns one of rows, nil if there is none of that name.
 func (d *Decision) row(cluster string) *snapshot.Row {
 	if row := d.snapshot.Row(cluster); row != nil {
 		return d.withoutHeld(row)

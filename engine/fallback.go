@@ -8,8 +8,8 @@ import (
 	"github.com/kcp-placement/placement/engine/placement"
 )
 
-// decideTogether decides for a workload whose clusters are chosen together: by the first fallback group that has a place for it, if there are
-// groups. A workload that runs stays in its group, unless it has to leave there or returns.
+// decideTogether decides for a workload whose clusters are chosen together: by the first fallback group that has a place for it, if there
+// are groups. A running workload stays in its group, unless it has to leave it or returns to a better one.
 func (w *workspace) decideTogether(ctx context.Context, r *Request, reserve bool) (*Decision, error) {
 	groups := r.Placement.Groups
 	if len(groups) == 0 {
@@ -53,10 +53,10 @@ func (w *workspace) decideTogether(ctx context.Context, r *Request, reserve bool
 		}
 		tried = append(tried, d)
 		if g == current && len(d.Clusters) > 0 && len(d.Retained) == 0 {
-			break // it has a place here, if not all that it asks for
+			break // it has a place here, even if not all that it asks for
 		}
 	}
-	// No group has all that it asks for: it stays in its group, or takes what the first group has that has anything.
+	// No group has all that it asks for: it stays in its group, or takes what the first group with any clusters has.
 	chosen := slices.IndexFunc(tried, func(d *Decision) bool { return current != nil && d.Group == current.Group && len(d.Clusters) > 0 })
 	if chosen < 0 {
 		chosen = max(0, slices.IndexFunc(tried, func(d *Decision) bool { return len(d.Clusters) > 0 }))
@@ -72,8 +72,8 @@ func (w *workspace) decideTogether(ctx context.Context, r *Request, reserve bool
 	return finish(d, err)
 }
 
-// groupAfter is the group that a workload is in once it has what a decision leaves of its clusters. Others have no place for all that
-// it has now, and may have one for fewer: it goes there at once, since the decision would be another one when it is asked for again.
+// groupAfter returns the group of a workload once it has what a decision leaves of its clusters. Other groups have no place for all
+// that it has now, but may have one for fewer clusters: then it goes there at once, since deciding again would move it.
 func (w *workspace) groupAfter(ctx context.Context, r *Request, d *Decision) (group string, err error) {
 	if n := len(d.Clusters); n == 0 || n >= len(r.Current) {
 		return d.Group, nil
@@ -87,14 +87,14 @@ func (w *workspace) groupAfter(ctx context.Context, r *Request, d *Decision) (gr
 	return next.Group, nil
 }
 
-// overflows reports whether the replicas of a workload fill one group after the other, and have no group to return to.
+// overflows reports whether the replicas of a workload fill one group after the other; then there is no group to return to.
 func overflows(r *Request) bool {
 	division := r.Placement.Divides(r.Workload)
 	return division != nil && division.By == v1alpha1.DivideOverflow
 }
 
-// currentGroup returns the fallback group that a workload is in; nil where it runs nowhere. Where that is not known any more, it is
-// the first in which the most of its clusters may stay.
+// currentGroup returns the fallback group of a workload; nil if it runs nowhere. If its group is no longer known, it is the first
+// group in which the most of its clusters may stay.
 func (w *workspace) currentGroup(ctx context.Context, r *Request) (*placement.Placement, error) {
 	if len(r.Current) == 0 {
 		return nil, nil
@@ -119,9 +119,9 @@ func (w *workspace) currentGroup(ctx context.Context, r *Request) (*placement.Pl
 	return most, nil
 }
 
-// BetterGroup returns the first fallback group that has a place for a workload now, of those before the one that it is in to
-// which workloads return; "" where there is none. It says nothing of how long that has been so: who has seen it for the group's
-// ReturnAfter asks for Request.Return.
+// BetterGroup returns the first fallback group before the current one that has a place for a workload now and has a
+// ReturnAfter; "" if there is none. It does not know how long that has been so: a caller that has seen the group for its
+// ReturnAfter sets Request.Return.
 func (e *Engine) BetterGroup(ctx context.Context, request Request) (group string, err error) {
 	if err := request.validate(ctx); err != nil {
 		return "", err

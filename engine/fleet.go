@@ -7,35 +7,36 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// fleet is the clusters of a workspace with what is promised on them to it, and to others that look at them through grants.
+// fleet is the clusters of a workspace, with what is promised on them to it and to its guests.
 type fleet struct {
 	name logicalcluster.Name
-	// mu makes rows and ledgers change together. Order: the mu of a workspace, then that of the fleet that it looks at. It is held to
-	// read what has changed, to verify and to reserve; policies and rankings are evaluated without it.
+	// mu makes rows and ledgers change together. Lock order: the mu of a workspace, then the mu of its fleet. It is held to read what
+	// has changed, to verify and to reserve; policies and rankings are evaluated without it.
 	//
-	// Invariant: what rows say is reserved is what the ledgers hold; while the fleet is shared, of what row returns.
+	// Invariant: what rows hold as reserved is what the ledgers hold; while the fleet is shared, this is true of what row returns.
 	mu   briefMutex
 	rows snapshot.Fleet
-	// ledgers of all workspaces with claims on the clusters, and that of the fleet's own.
+	// ledgers of all workspaces with claims on the clusters, and the ledger of the fleet's own workspace.
 	ledgers map[logicalcluster.Name]*capacity.Ledger
-	// shared is set once another workspace looks at the fleet: from then on the fleet's own has a view of it, too.
+	// shared is set once another workspace uses the fleet: from then on its own workspace sees it through a window, too.
 	shared bool
-	// layout counts how often a cluster has joined or left. The rest is about a shared fleet of this layout: sites of clusters by position,
-	// nil until somebody asks, and in which order they have changed.
+	// layout counts how often a cluster has joined or left. sites and recent are for a shared fleet at this layout: sites by position, nil
+	// until they are needed, and the order in which clusters have changed.
 	layout int64
 	sites  []site
 	recent recent
-	// lines are who waits for room.
+	// lines are the workloads that wait for room.
 	lines lines
 }
 
-// site is what a shared fleet keeps of a cluster: rows are made where somebody asks for them, by those who do. It fills a cache line.
+// site is what a shared fleet keeps of a cluster. Rows are made only when a workspace needs them, by that workspace. A site fills a cache
+// line.
 type site struct {
 	// reserved is what the ledgers hold.
 	reserved capacity.Resources
 	// changed is the generation of the last change.
 	changed int64
-	// published is the cluster as other workspaces see it, and of what it was made of.
+	// of is the cluster that published was made from, and published that cluster as guests see it.
 	of, published *snapshot.Cluster
 	_             [8]byte
 }
@@ -46,7 +47,7 @@ func newFleet(name logicalcluster.Name) *fleet {
 	return f
 }
 
-// ledgerOf is the ledger of a workspace. The fleet is locked.
+// ledgerOf returns the ledger of a workspace. The fleet is locked.
 func (f *fleet) ledgerOf(name logicalcluster.Name) *capacity.Ledger {
 	l := f.ledgers[name]
 	if l == nil {
@@ -89,7 +90,7 @@ func (f *fleet) moved() {
 	f.sites = nil
 }
 
-// arrange makes the sites of a shared fleet, unless they are there. The fleet is locked.
+// arrange makes the sites of a shared fleet, unless they exist. The fleet is locked.
 func (f *fleet) arrange() {
 	if f.sites != nil || !f.shared {
 		return
@@ -102,7 +103,7 @@ func (f *fleet) arrange() {
 	f.recent.arrange(len(f.sites))
 }
 
-// row is that of a cluster, nil where it is not registered. The fleet is locked.
+// row returns the row of a cluster, nil if it is not registered. The fleet is locked.
 func (f *fleet) row(cluster string) *snapshot.Row {
 	position, there := f.rows.Position(cluster)
 	if !there {
@@ -114,7 +115,7 @@ func (f *fleet) row(cluster string) *snapshot.Row {
 	return f.rows.Row(position)
 }
 
-// updateReserved takes up what the ledgers hold on the clusters of a claim that has been granted, or given up. The fleet is locked.
+// updateReserved applies what the ledgers hold on the clusters of a claim that has been granted or given up. The fleet is locked.
 func (f *fleet) updateReserved(claim *capacity.Claim) {
 	f.arrange()
 	f.ledgers[f.name].EachReserved(claim, func(i int, reserved capacity.Resources) {
@@ -131,7 +132,7 @@ func (f *fleet) updateReservedOn(cluster string) {
 	}
 }
 
-// reserveAt takes up what the ledgers hold on the cluster of a position. A shared fleet is arranged.
+// reserveAt applies what the ledgers hold on the cluster at a position. A shared fleet is arranged.
 func (f *fleet) reserveAt(position int, reserved capacity.Resources) {
 	if !f.shared {
 		f.rows.ReserveAt(position, reserved)
@@ -143,7 +144,7 @@ func (f *fleet) reserveAt(position int, reserved capacity.Resources) {
 	}
 }
 
-// publish returns the cluster of a position as other workspaces see it. The fleet is locked and arranged.
+// publish returns the cluster at a position as guests see it. The fleet is locked and arranged.
 func (f *fleet) publish(position int) *snapshot.Cluster {
 	s, of := &f.sites[position], f.rows.Row(position).Cluster
 	if s.of != of {

@@ -12,26 +12,26 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// gathering is a workload that has waited too long, or for which others give up something, and the clusters on which nobody else gets more
-// until it has a place.
+// gathering is a workload that has waited too long, or for which others give up something, with the clusters on which nobody else gets
+// more until it has a place.
 type gathering struct {
 	of logicalcluster.Name
-	// line is the place of the workspace among those that stand in line.
+	// line is the place of its workspace among those in line.
 	line  int64
 	owner capacity.Owner
-	// since is from when on it has waited, and told when it began to as the workspace says.
+	// since is when its wait counts from, told when the workspace says that it began to wait.
 	since, told time.Time
-	// clusters are where one gathers that has waited too long, from began until it is over; cluster is where others give up something.
+	// clusters are where a workload that has waited too long gathers room, from began to until; cluster is where others give up something.
 	clusters     []string
 	began, until time.Time
 	cluster      string
-	// by are those that have found the cluster taken.
+	// by are the workspaces that have found the cluster taken.
 	by map[logicalcluster.Name]bool
-	// victims are who is to give up something for it, by workspace, and gave those who may have done so.
+	// victims are the workloads that are to give up something for it, by workspace; gave are those that may have done so.
 	victims, gave map[logicalcluster.Name][]Victim
 }
 
-// compare orders those that could gather room: the one that has waited longest comes first.
+// compare orders candidates for gathering room: the one that has waited longest comes first.
 func (g *gathering) compare(o *gathering) int {
 	return cmp.Or(g.since.Compare(o.since), g.told.Compare(o.told), cmp.Compare(g.line, o.line), cmp.Compare(nameOf(g.owner), nameOf(o.owner)))
 }
@@ -39,11 +39,12 @@ func (g *gathering) compare(o *gathering) int {
 // over reports whether an attempt has lasted as long as it may.
 func (g *gathering) over(now time.Time) bool { return !g.until.IsZero() && !now.Before(g.until) }
 
-// gather takes up whom a workspace would have gather room next, nil for nobody, and says whom to call where another one gathers by that than
-// before, or elsewhere.
+// gather sets the workload for which a workspace would gather room next, nil for none. It adds to call the workspaces that have to decide
+// again if this changes who gathers, or where.
 //
-// Invariant: an attempt goes on until its workload has a place, or does not wait for one any more, or until it is over: nobody else's
-// ends it. Then whoever has waited longest since they waited first, or since their last attempt, is next. So each that waits has its turn.
+// Invariant: an attempt goes on until its workload has a place, or no longer waits for one, or until its time is over: no other attempt
+// ends it. Then the workload that has waited longest, since it began to wait or since its last attempt, is next. So every waiting workload
+// has its turn.
 func (l *lines) gather(of *line, next *gathering, call map[logicalcluster.Name]bool) {
 	if of.next = next; next != nil {
 		next.line = of.came
@@ -65,7 +66,7 @@ func (l *lines) gather(of *line, next *gathering, call map[logicalcluster.Name]b
 	succeed(now, l.gathering, call)
 }
 
-// stop ends an attempt, whether or not it has lasted as long as it may. For as long as it has taken the workload makes no other.
+// stop ends an attempt, whether or not its time is over. The workload makes no other attempt for as long as this one took.
 func (l *lines) stop(g *gathering) {
 	l.gathering = nil
 	of := l.of[g.of]
@@ -75,7 +76,7 @@ func (l *lines) stop(g *gathering) {
 	of.patience[g.owner].stop(g, l.now)
 }
 
-// elect begins the attempt of whoever is next, nil where nobody is.
+// elect begins the next attempt, and returns nil if no workload is to gather room.
 func (l *lines) elect() (first *gathering) {
 	for _, of := range l.of {
 		if of.next == nil {
@@ -95,8 +96,8 @@ func (l *lines) elect() (first *gathering) {
 	return first
 }
 
-// succeed says whom to call where one gathers room in place of another, either of which may be nil: who gives up something for it, and where
-// the cluster is another one's than before, all whom that concerns.
+// succeed adds to call the workspaces to call when next gathers room in place of now, either of which may be nil: those with victims and, if
+// the cluster or the claimant has changed, all others concerned.
 func succeed(now, next *gathering, call map[logicalcluster.Name]bool) {
 	if next != nil && (now == nil || !next.asksFor(now)) {
 		for name := range next.victims {
@@ -116,11 +117,11 @@ func succeed(now, next *gathering, call map[logicalcluster.Name]bool) {
 	}
 	next.remember(next.gave)
 	if len(next.victims) == 0 {
-		call[next.of] = true // nobody comes first there any more
+		call[next.of] = true // no other workload comes first there any more
 	}
 }
 
-// remember adds those who are asked now to those who were before.
+// remember adds the current victims to those of before.
 func (g *gathering) remember(before map[logicalcluster.Name][]Victim) {
 	g.gave = map[logicalcluster.Name][]Victim{}
 	for _, all := range []map[logicalcluster.Name][]Victim{before, g.victims} {
@@ -134,7 +135,7 @@ func (g *gathering) remember(before map[logicalcluster.Name][]Victim) {
 	}
 }
 
-// gatheredFor are those for whom a cluster gathers room.
+// gatheredFor returns the workloads for which a cluster gathers room.
 func (l *lines) gatheredFor(cluster string) (all []*gathering) {
 	if g := l.gathering; g != nil && slices.Contains(g.clusters, cluster) && !g.over(l.now) {
 		all = append(all, g)
@@ -145,17 +146,17 @@ func (l *lines) gatheredFor(cluster string) (all []*gathering) {
 	return all
 }
 
-// patience is how long a workload has stood in line, and what has become of its attempts to gather room.
+// patience records how long a workload has been in line, and the outcome of its attempts to gather room.
 type patience struct {
 	uid string
-	// first is when it was first seen in line, seen when it was last.
+	// first is when it was first seen in line, seen when it was last seen there.
 	first, seen time.Time
-	// tried is how many attempts on each cluster were over, ended when the last one was, and again when it may make another.
+	// tried is how many attempts ran out of time, by cluster; ended is when the last attempt ended, again when the next one may begin.
 	tried        map[string]int
 	ended, again time.Time
 }
 
-// lasts is how long an attempt on clusters may last: twice as long each time.
+// lasts returns how long an attempt on clusters may last: twice as long each time.
 func (p *patience) lasts(clusters []string, first time.Duration) time.Duration {
 	times := 0
 	for _, cluster := range clusters {
@@ -167,7 +168,7 @@ func (p *patience) lasts(clusters []string, first time.Duration) time.Duration {
 	return first
 }
 
-// stop ends an attempt: for as long as it has taken the workload makes no other.
+// stop ends an attempt: the workload makes no other for as long as this one took.
 func (p *patience) stop(g *gathering, now time.Time) {
 	if g.over(now) {
 		now = g.until
@@ -183,7 +184,7 @@ func (p *patience) stop(g *gathering, now time.Time) {
 	p.ended, p.again = now, now.Add(now.Sub(g.began))
 }
 
-// since is from when on a workload waits that began to do so at some time: not before it was first seen.
+// since returns when the wait of a workload counts from, given when it says that it began: not before it was first seen.
 func (p *patience) since(began time.Time) time.Time { return latest(p.first, began) }
 
 func latest(a, b time.Time) time.Time {
@@ -193,10 +194,10 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// maxPatience is of how many workloads of a workspace it is known how long they have waited.
+// maxPatience bounds the number of workloads of a workspace whose waiting time is remembered.
 const maxPatience = 4 * maxInLine
 
-// remember takes up who stands in line. One that is out of it for a moment, since it cannot be decided on, is not forgotten.
+// remember records the workloads in line. One that is missing for a moment, because it cannot be decided on, is not forgotten.
 func (l *line) remember(now []*waiter, at time.Time, after time.Duration) {
 	if at.IsZero() {
 		return
@@ -220,8 +221,8 @@ func (l *line) remember(now []*waiter, at time.Time, after time.Duration) {
 	}
 }
 
-// known are copies of what is known of those of a workspace that wait, as if all attempts that are over had been ended, and which of them
-// goes on to gather room, nil where none does.
+// known returns copies of the patience of a workspace's workloads, as if all attempts whose time is over had been ended, and the attempt
+// of the workspace that goes on, nil if none does.
 func (l *lines) known(of *line) (all map[capacity.Owner]patience, goesOn *gathering) {
 	all = make(map[capacity.Owner]patience, len(of.patience))
 	for owner, p := range of.patience {
@@ -240,9 +241,9 @@ func (l *lines) known(of *line) (all map[capacity.Owner]patience, goesOn *gather
 	return all, goesOn
 }
 
-// gathers returns who of a workspace is to gather room next, and where: of those that have waited for too long, and would have a place if
-// what known workloads hold were gone, the one that has waited longest since it waited first, or since its last attempt. One that gathers
-// goes on.
+// gathers returns the workload of a workspace that is to gather room next, and where. Of the workloads that have waited too long, and
+// would have a place if what known workloads hold were gone, it is the one that has waited longest since it began to wait or since its
+// last attempt. An attempt that goes on comes first.
 func (v *vacating) gathers(waiting []*waiter, known map[capacity.Owner]patience, goesOn *gathering, now time.Time) *gathering {
 	if now.IsZero() || v.grants == nil {
 		return nil
@@ -252,7 +253,7 @@ func (v *vacating) gathers(waiting []*waiter, known map[capacity.Owner]patience,
 	for _, o := range waiting {
 		p, seen := known[o.owner]
 		if !seen || p.uid != o.request.Workload.UID || o.since.IsZero() || now.Before(p.again) || now.Sub(p.since(o.since)) < v.options.GatherAfter {
-			continue // one that has a place, and should leave it, does not wait
+			continue // a workload that has a place, even one that it should leave, does not wait
 		}
 		by[o.owner] = o
 		all = append(all, &gathering{of: v.name, owner: o.owner, since: latest(p.since(o.since), p.ended), told: o.since, by: map[logicalcluster.Name]bool{}})
@@ -275,7 +276,7 @@ func (v *vacating) gathers(waiting []*waiter, known map[capacity.Owner]patience,
 		}
 		on, err := v.find(o, known[o.owner].tried)
 		if err != nil {
-			continue // where it is decided on, it is told why
+			continue // deciding on it reports the reason
 		}
 		if len(on) > 0 {
 			next.clusters = on

@@ -16,12 +16,13 @@ import (
 type Grant struct {
 	// Set is the name of the ClusterSet.
 	Set string
-	// Clusters of the fleet that the set has. What is promised on one that several sets have counts in each, and the quotas of all hold.
+	// Clusters of the fleet that are in the set. What is promised on a cluster of several sets counts in each, and the quotas of all of them
+	// hold.
 	Clusters []string
 	// Quota is the most that the workspace may be promised on all of them, ClusterQuota on each.
 	Quota        map[string]int64
 	ClusterQuota map[string]int64
-	// Guaranteed is what it has first call on.
+	// Guaranteed is what the workspace has first call on.
 	Guaranteed map[string]int64
 	// BorrowingLimit is how much more than what is guaranteed it may have.
 	BorrowingLimit map[string]int64
@@ -35,7 +36,7 @@ type Bound struct {
 	Most  int64
 }
 
-// Bounds returns what bounds a resource on all clusters of the set together, the lowest first; of equal ones, quota.
+// Bounds returns the bounds of a resource on all clusters of the set together, the lowest first; among equal bounds, quota first.
 func (g *Grant) Bounds(resource string) (all []Bound) {
 	if most, bounded := g.Quota[resource]; bounded {
 		all = append(all, Bound{"quota", most})
@@ -49,8 +50,8 @@ func (g *Grant) Bounds(resource string) (all []Bound) {
 	return all
 }
 
-// Limits are the most that the workspace may be promised on all clusters of the set together, by resource: by quota, or by what is guaranteed
-// and may be borrowed, whichever is less.
+// Limits returns the most that the workspace may be promised on all clusters of the set together, by resource: its quota, or what it is
+// guaranteed and may borrow, whichever is less.
 func (g *Grant) Limits() map[string]int64 {
 	quotas, limits := g.quotas(), maps.Clone(g.Quota)
 	for name := range g.BorrowingLimit {
@@ -62,7 +63,7 @@ func (g *Grant) Limits() map[string]int64 {
 	return limits
 }
 
-// raise says by how much which fields have to be more, so that so much more of a resource may be promised.
+// raise states which fields have to be raised, and by how much, so that more of a resource may be promised.
 func (g *Grant) raise(resource string, more int64) string {
 	var fields []string
 	bounds := g.Bounds(resource)

@@ -9,15 +9,15 @@ import (
 	"github.com/kcp-placement/placement/engine/scoring"
 )
 
-// quarantineAfter is how many times in a row policies exceed their budget before they are not evaluated any more.
+// quarantineAfter is how many times in a row policies may exceed their budget before they are no longer evaluated.
 const quarantineAfter = 3
 
 // judge evaluates the policies of a workspace, for one workload at a time: no workspace takes more than one processor
 // for them.
 type judge struct {
-	// turn is held by who evaluates. It guards all else.
+	// turn is held by the goroutine that evaluates. It guards everything else.
 	turn chan struct{}
-	// overran are the policies in force, and the shadow ones, that exceeded their budget the last time.
+	// overran holds the policies in force, and the shadow policies, that exceeded their budget the last time.
 	overran map[*policy.Set]overran
 }
 
@@ -29,7 +29,7 @@ type overran struct {
 
 func newJudge() judge { return judge{turn: make(chan struct{}, 1), overran: map[*policy.Set]overran{}} }
 
-// policyClassOf returns the policy class of a workload, from the cache where it is there. Otherwise the policies are
+// policyClassOf returns the policy class of a workload, from the cache if it is there. Otherwise the policies are
 // evaluated.
 func (w *workspace) policyClassOf(ctx context.Context, v *ranking.View, r *Request) (*ranking.PolicyClass, error) {
 	hash := v.PolicyClassHash(r.Workload)
@@ -50,7 +50,7 @@ func (w *workspace) policyClassOf(ctx context.Context, v *ranking.View, r *Reque
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if p, found := cached(); found { // another has evaluated them meanwhile
+	if p, found := cached(); found { // another goroutine has evaluated them meanwhile
 		return p, nil
 	}
 	read := v.PolicyClass.Only(r.Workload)

@@ -18,7 +18,7 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// MaxInLineEach workloads of a placement, and maxInLine of a workspace in all, hold its place in line.
+// At most MaxInLineEach workloads of a placement, and maxInLine of a workspace in all, are in line.
 const (
 	MaxInLineEach = 8
 	maxInLine     = 64
@@ -26,77 +26,78 @@ const (
 
 // lines are the workloads that wait for room on a fleet, by workspace. The fleet's lock guards them.
 //
-// Invariant: nobody gets more on a cluster while one of another workspace that comes before it waits, would fit there by what is free and
-// what its quota leaves, and has not looked at the cluster since there is more. One that has looked and found no place keeps nobody
-// waiting.
+// Invariant: nobody gets more on a cluster while a workload of another workspace waits that comes first, would fit there by what is free
+// and what its quota leaves, and has not been decided since more became free there. One that was decided and found no place blocks
+// nobody.
 type lines struct {
-	// row is that of a cluster of the fleet, nil where it is not registered.
+	// row returns the row of a cluster of the fleet, nil if it is not registered.
 	row func(cluster string) *snapshot.Row
-	// of has a line for each workspace that looks at the fleet through grants; waiting is how many of them have anyone in it.
+	// of has a line for each guest of the fleet; waiting is the number of lines that are not empty.
 	of      map[logicalcluster.Name]*line
 	waiting int
-	// ticks counts what becomes free; grown is when there was last more on each cluster.
+	// ticks counts events that free something; grown is the last such tick of each cluster.
 	ticks int64
 	grown map[string]int64
-	// capacities counts the changes of what is allocatable.
+	// capacities counts the changes of allocatable capacity.
 	capacities int64
-	// came is how many workspaces have come to stand in line, and now the latest time that anybody has told.
+	// came is how many workspaces have joined the line, and now the latest time of any request.
 	came int64
 	now  time.Time
-	// gathering is the one for which clusters gather room, nil where that is none.
+	// gathering is the workload for which clusters gather room, nil if there is none.
 	gathering *gathering
-	// reclaiming are those for which others give back what they are guaranteed, by cluster. Invariant: they are of different workspaces.
+	// reclaiming are the workloads for which others give back what is guaranteed, by cluster. Invariant: they are of different workspaces.
 	reclaiming map[string]*gathering
 }
 
-// line is who waits of one workspace.
+// line is the waiting workloads of one workspace.
 type line struct {
 	*workspace
-	// came is its place among all lines: those that came before have lower numbers. Between what is otherwise equal it decides in place of
-	// names, which others have chosen.
+	// came is its place among all lines: those that joined before have lower numbers. It breaks ties in place of names, which others have
+	// chosen.
 	came    int64
 	grants  *grants
 	ledger  *capacity.Ledger
 	waiting []*waiter
-	// fronts are those on clusters that somebody has asked for since waiting has changed.
+	// fronts caches the fronts on clusters since waiting last changed.
 	fronts map[string]front
 	// offers are the placed workloads that others may reclaim.
 	offers []Candidate
-	// next is whom it would have gather room, and patience what is known of those that wait or have waited.
+	// next is the workload that would gather room next, and patience what is known of those that wait or have waited.
 	next     *gathering
 	patience map[capacity.Owner]*patience
 	// eased is the tick at which its quota last left more.
 	eased int64
-	// called is set while the workspace is to look again, or waits itself for others to look.
+	// called is set while the workspace has been called to decide again, or itself waits for others to do so.
 	called bool
-	// by are those that wait for the workspace to look, the first of them since owed.
+	// by are the workspaces that wait for this one to decide again; owed is when the first of them began to wait.
 	by   map[logicalcluster.Name]bool
 	owed time.Time
-	// totals are what the clusters of each set have together, as of these capacities.
+	// totals is what the clusters of each set have together, when capacities was totalsOf.
 	totals   map[*Grant]capacity.Resources
 	totalsOf int64
 }
 
-// waiter is one workload that waits.
+// waiter is one waiting workload.
 type waiter struct {
 	owner    capacity.Owner
 	name     string // nameOf the owner
 	request  *Request
 	priority int32
 	since    time.Time
-	// classes are those by which clusters are feasible for it. part is what it can make use of where its replicas are divided, has what it
-	// is promised already.
+	// classes are the classes by which clusters are feasible for it. part is the smallest share that it can use if its replicas are
+	// divided; has is what it is promised already.
 	classes []*ranking.Class
 	part    *workload.Workload
 	has     *capacity.Claim
-	// single: a place on any one cluster is of use to it. now is the time at which it looked.
+	// single is set if a place on any one cluster is of use to it. now is the time at which it was decided.
 	single bool
 	now    time.Time
-	// at is the tick at which it was looked for a place, turn set if there was one, and refused if it could not be had after all, since others
-	// came first.
+	// at is the tick at which a place for it was looked for, turn is set if there was one, and refused if it could not have it after all
+	// because others came first.
 	at            int64
 	turn, refused bool
-	// evaluatedAt is the tick from which on it does not know what has become free, and blind are the clusters where all is: others came first there.
+	// evaluatedAt is the tick after which it does not know what has become free. blind are the clusters where it knows nothing, because others
+	// came first there.
 	evaluatedAt int64
 	blind       []string // in order
 }
@@ -110,15 +111,15 @@ func nameOf(o capacity.Owner) string {
 	return fmt.Sprint(o.Namespace, "/", o.Name, " ", o.Kind, " ", o.APIVersion)
 }
 
-// SetLine says which workloads of a workspace wait for room on the clusters that it shares, the first in turn first, in place of those
-// that were in line before. It looks for a place for each that holds the place of the workspace, and returns the workspaces, by name, that should
-// decide again on what waits: those that have waited for this one to look, those that others wait for, and this one itself where there is a
-// place. It reports whether any waits for the turn of others, which it should ask about again within TurnWithin.
+// SetLine replaces the workloads of a workspace that wait for room on the clusters that it shares, the first in turn first. It looks for a
+// place for each workload in line, and returns the workspaces, by name, that should decide again on what waits: those that have waited for
+// this one to decide, those that others wait for, and this one itself if there is a place. blind reports whether any workload waits for the
+// turn of others; then the workspace should call SetLine again within TurnWithin.
 //
-// Of each placement 8 stand in line, of the workspace 64: the first that could have a place if all workloads that are known were gone. Those
-// that could not take the places that are left. Whether one could is found out once for all of its kind.
+// Up to 8 workloads of a placement and 64 of the workspace are in line: the first that could have a place if all known workloads were gone.
+// Workloads that could not take the places that are left. Whether a workload could is found out once for all workloads of its kind.
 //
-// It is called after each round of decisions of a workspace: with nothing where nothing waits, or what waits cannot be decided on.
+// Call it after each round of decisions of a workspace: with nothing if nothing waits, or if what waits cannot be decided on.
 func (e *Engine) SetLine(ctx context.Context, workspace logicalcluster.Name, waiting []Request) (call []logicalcluster.Name, blind bool) {
 	w := e.lookUp(workspace)
 	w.mu.Lock()
@@ -155,7 +156,7 @@ func (e *Engine) SetLine(ctx context.Context, workspace logicalcluster.Name, wai
 	defer f.mu.Unlock()
 	l := f.lines.of[w.name]
 	if l == nil {
-		return nil, false // it looks elsewhere meanwhile
+		return nil, false // it uses another fleet meanwhile
 	}
 	all := f.lines.replace(l, now, turn, blind)
 	l.remember(now, at, w.options.GatherAfter)
@@ -171,10 +172,10 @@ func (e *Engine) SetLine(ctx context.Context, workspace logicalcluster.Name, wai
 	return call, blind
 }
 
-// tell tells the time.
+// tell advances the time.
 func (l *lines) tell(now time.Time) { l.now = latest(l.now, now) }
 
-// stand looks for a place for those that hold the place of the workspace in line.
+// stand looks for a place for the workloads of the workspace that get into line.
 func (v *vacating) stand(waiting []Request) (now []*waiter) {
 	type standing struct {
 		*waiter
@@ -193,7 +194,7 @@ func (v *vacating) stand(waiting []Request) (now []*waiter) {
 		}
 		in, _, err := v.scheduled(v.ctx, r)
 		if err != nil {
-			continue // where it is decided on, it is told why
+			continue // deciding on it reports the reason
 		}
 		group, vain := r.group(), v.isVain(in)
 		if vain && (inVain[group] == MaxInLineEach || len(never) == maxInLine) {
@@ -228,8 +229,8 @@ func (v *vacating) stand(waiting []Request) (now []*waiter) {
 	return now
 }
 
-// evaluatedAt are the ticks at which those of a line were evaluated who have a place: one that had its turn before, and did not take what was
-// free then, keeps nobody waiting for that.
+// evaluatedAt returns the ticks at which the workloads of a line that have a place were evaluated: one that had its turn, and did not take
+// what was free then, makes nobody wait for that.
 func (l *line) evaluatedAt() map[capacity.Owner]int64 {
 	looked := make(map[capacity.Owner]int64, len(l.waiting))
 	for _, o := range l.waiting {
@@ -240,7 +241,7 @@ func (l *line) evaluatedAt() map[capacity.Owner]int64 {
 	return looked
 }
 
-// findPlace looks for a place for one that waits, as it is scheduled; nil where it does not wait for more than it has.
+// findPlace looks for a place for a workload as it is scheduled; nil if it does not wait for more than it has.
 func (w *workspace) findPlace(ctx context.Context, r *Request) (one *waiter, err error) {
 	d, err := w.decideAs(ctx, r, false)
 	if err != nil {
@@ -281,7 +282,7 @@ func (w *workspace) findPlace(ctx context.Context, r *Request) (one *waiter, err
 	return one, nil
 }
 
-// asks is what the workload asks for on a cluster beyond what it is promised there.
+// asks returns what the workload asks for on a cluster beyond what it is promised there.
 func (o *waiter) asks(c *ranking.Class, row *snapshot.Row) capacity.Resources {
 	if o.part != nil {
 		return o.part.Requests
@@ -289,7 +290,7 @@ func (o *waiter) asks(c *ranking.Class, row *snapshot.Row) capacity.Resources {
 	return c.On(row).Workload.Requests.Without(promisedOn(o.has, row.Name))
 }
 
-// promisedOn is what a claim reserves on a cluster, whether or not that is counted.
+// promisedOn returns what a claim reserves on a cluster, whether or not reports count it.
 func promisedOn(claim *capacity.Claim, cluster string) (amount capacity.Resources) {
 	if s := claim.ShareOn(cluster); s != nil && !s.Expired {
 		amount = s.Amount
@@ -297,7 +298,7 @@ func promisedOn(claim *capacity.Claim, cluster string) (amount capacity.Resource
 	return amount
 }
 
-// promises returns what is promised to a workload on all its clusters together, before a decision and by it.
+// promises returns what is promised to a workload on all its clusters together, before a decision and after it.
 func (d *Decision) promises() (before, now capacity.Resources) {
 	for i := range d.holding.Shares {
 		before = before.Add(promisedOn(d.holding.Claim, d.holding.Shares[i].Cluster))
@@ -316,7 +317,8 @@ func (d *Decision) getsMore() bool {
 	return !now.Without(before).IsZero()
 }
 
-// replace says who waits of a workspace, and returns whom to call: those whose turn it is now, and those that others wait for.
+// replace replaces the waiting workloads of a workspace, and returns the workspaces to call: those whose turn it is now, and those that
+// others wait for.
 func (l *lines) replace(of *line, now []*waiter, turn, blind bool) (call map[logicalcluster.Name]bool) {
 	l.waiting += min(1, len(now)) - min(1, len(of.waiting))
 	before := of.by
@@ -339,7 +341,7 @@ func (l *lines) replace(of *line, now []*waiter, turn, blind bool) (call map[log
 	return call
 }
 
-// admit has a workspace stand in line from now on, as far as it has anyone who waits.
+// admit lets a workspace join the line.
 func (l *lines) admit(w *workspace, through *grants) {
 	if l.of == nil {
 		l.of, l.grown, l.reclaiming = map[logicalcluster.Name]*line{}, map[string]int64{}, map[string]*gathering{}
@@ -354,7 +356,7 @@ func (l *lines) admit(w *workspace, through *grants) {
 	l.ease(w.name)
 }
 
-// dismiss has a workspace stand in line no more. Who waits for it finds that out within TurnWithin.
+// dismiss removes a workspace from the line. Others that wait for it find that out within TurnWithin.
 func (l *lines) dismiss(name logicalcluster.Name) {
 	if of := l.of[name]; of != nil {
 		l.waiting -= min(1, len(of.waiting))
@@ -374,7 +376,7 @@ func (l *lines) ease(name logicalcluster.Name) {
 	}
 }
 
-// follow records how a cluster has changed, which is nil where it was or is not there.
+// follow records how a cluster has changed; before or now is nil if it was or is not registered.
 func (l *lines) follow(before, now *snapshot.Row) {
 	if l.of == nil || before == now {
 		return
@@ -404,7 +406,7 @@ func growsOnNode(before, now *snapshot.Row) bool {
 		(before.LargestFree == nil || now.LargestFree == nil || !now.LargestFree.Without(*before.LargestFree).IsZero())
 }
 
-// decided takes up a decision that is reserved.
+// decided records a decision that is reserved.
 func (l *lines) decided(name logicalcluster.Name, owner capacity.Owner, d *Decision) {
 	of := l.of[name]
 	if of == nil {

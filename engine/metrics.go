@@ -2,17 +2,17 @@ package engine
 
 import "time"
 
-// Metrics observes what an engine does. It is called often, and from many goroutines at once. Package engine/metrics has
-// one for Prometheus.
+// Metrics observes what an engine does. Its methods are called often, and from many goroutines at once. Package
+// engine/metrics has an implementation for Prometheus.
 type Metrics interface {
-	// Request counts a request to decide, however many fallback groups are tried for it. It is cached where the ranking of its class
-	// was kept, and was brought up to date.
+	// Request counts a request to decide, however many fallback groups are tried for it. cached is set if the ranking of its class
+	// was kept, and brought up to date.
 	Request(cached bool)
-	// Evaluated counts clusters that were filtered and scored, again or for the first time.
+	// Evaluated counts clusters that were filtered and scored, for the first time or again.
 	Evaluated(clusters int)
-	// CacheBytes says by how many bytes the caches of all workspaces have grown or shrunk.
+	// CacheBytes is called with the number of bytes by which the caches of all workspaces have grown or shrunk.
 	CacheBytes(delta int)
-	// Took says how long a step has taken.
+	// Took reports how long a step has taken.
 	Took(step Step, d time.Duration)
 }
 
@@ -45,7 +45,7 @@ func (noMetrics) Evaluated(int)            {}
 func (noMetrics) CacheBytes(int)           {}
 func (noMetrics) Took(Step, time.Duration) {}
 
-// time starts to measure a step; what it returns ends it.
+// time starts to measure a step; calling done ends it.
 func (o *Options) time(s Step) (done func()) {
 	if o.Metrics == (noMetrics{}) {
 		return func() {}
