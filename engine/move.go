@@ -15,7 +15,7 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// leaves returns why the workload is to leave a cluster, nil where it is not.
+// leaves returns why the workload is to leave a cluster, nil if it is not.
 func (r *Request) leaves(cluster string) *filter.Rejection {
 	for i := range r.Leave {
 		if r.Leave[i].Cluster == cluster {
@@ -33,9 +33,9 @@ func (r *Request) mayAdd(cluster string) bool {
 // mayAddAny reports whether any cluster may be added.
 func (r *Request) mayAddAny() bool { return r.Into == nil && len(r.withheld) == 0 }
 
-// forGain returns the request that stands for one with a MinGain: one that leaves clusters for others that are known to be so much
-// better, or none. It leaves as many as it can, the worst first. decide decides without reserving. The workspace is locked, and the
-// rankings are current.
+// forGain returns the request to decide in place of one with a MinGain: it leaves clusters for others that are known to be better
+// by that much, or leaves none. It leaves as many as it can, the worst first. decide decides without reserving. The workspace is
+// locked, and the rankings are current.
 func (w *workspace) forGain(r *Request, classes []*class, decide func(*Request) *Decision) *Request {
 	asis := *r
 	asis.Leave, asis.MinGain = nil, 0
@@ -61,12 +61,12 @@ func (w *workspace) forGain(r *Request, classes []*class, decide func(*Request) 
 func (w *workspace) forGainOf(c *class, r *Request, s *snapshot.Snapshot) *Request {
 	return w.forGain(r, []*class{c}, func(r *Request) *Decision {
 		d := new(Decision)
-		_ = w.selectFor(d, &choices{}, c, r, s, true, false) // it fails only where it reserves
+		_ = w.selectFor(d, &choices{}, c, r, s, true, false) // it fails only if it reserves
 		return d
 	})
 }
 
-// keeps reports whether a workload goes on where it runs: with the clusters that it has, and as many replicas on each.
+// keeps reports whether a workload goes on as it runs: on the same clusters, with the same number of replicas on each.
 func (d *Decision) keeps(current []Choice) bool {
 	return len(d.Left)+len(d.Retained) == 0 && len(d.Clusters) == len(current) && !slices.ContainsFunc(current, func(c Choice) bool {
 		return !slices.ContainsFunc(d.Clusters, func(chosen Choice) bool {
@@ -75,7 +75,7 @@ func (d *Decision) keeps(current []Choice) bool {
 	})
 }
 
-// worth is the total score of a chosen cluster and what affinity to other workloads adds to it.
+// worth returns the total score of a chosen cluster plus what affinity to other workloads adds to it.
 func (d *Decision) worth(cluster string) int64 {
 	return d.scoreOf(cluster) + d.pointsOf(cluster)
 }
@@ -96,8 +96,8 @@ func (d *Decision) pointsOf(cluster string) int64 {
 	return d.attraction().points(position)
 }
 
-// floor is what a cluster has to have to be a gain: a total score, the same with what affinity to other workloads adds, and where
-// replicas overflow a tier that is none of the later ones.
+// floor is what a cluster needs to be a gain: a total score, a worth (the score with affinity to other workloads), and, if
+// replicas overflow, a tier that is not later.
 type floor struct {
 	total, worth int64
 	tier         int
@@ -115,7 +115,7 @@ func (d *Decision) floor(leave []Verdict, gain int64) floor {
 	return f
 }
 
-// gainful returns the clusters that are above a floor, of those that may be added or get more replicas.
+// gainful returns the clusters at or above a floor, of those that may be added or get more replicas.
 func (w *workspace) gainful(r *Request, classes []*class, stay *Decision, f floor) (into []string) {
 	for i := range stay.Clusters {
 		if c := &stay.Clusters[i]; stay.Divides() && r.mayAdd(c.Name) && c.Score >= f.total && stay.worth(c.Name) >= f.worth {
@@ -142,13 +142,13 @@ func (w *workspace) gainful(r *Request, classes []*class, stay *Decision, f floo
 	return into
 }
 
-// firstTier reports whether a cluster is feasible by none of the classes before.
+// firstTier reports whether a cluster is feasible by none of the earlier classes.
 func (w *workspace) firstTier(before []*class, position int) bool {
 	return !slices.ContainsFunc(before, func(c *class) bool { return c.ranking.At(position) != 0 })
 }
 
-// gains reports whether a decision leaves what it is to leave and nothing else, and whether what that costs in spread constraints
-// that do not have to hold leaves so much of the gain.
+// gains reports whether a decision leaves exactly what it is to leave, and whether the gain is still large enough after what that
+// costs in spread constraints that are not required.
 func (d *Decision) gains(stay *Decision, leave []Verdict, gain int64) bool {
 	if len(d.Retained) > 0 || len(d.Left) != len(leave) || d.Waiting > stay.Waiting ||
 		slices.ContainsFunc(leave, func(v Verdict) bool { return d.chose(v.Cluster) }) {
@@ -169,7 +169,7 @@ func (d *Decision) gains(stay *Decision, leave []Verdict, gain int64) bool {
 	return least-most-d.costBeyond(leave) >= gain
 }
 
-// costBeyond is by how many points more than with the clusters that are left the added ones cost in spread constraints.
+// costBeyond returns how many points more the added clusters cost in spread constraints than those that are left.
 func (d *Decision) costBeyond(leave []Verdict) int64 {
 	p, with := *d.plan.problem, make([]int, 0, len(leave))
 	p.Candidates, p.Groups = slices.Clone(p.Candidates), slices.Clone(p.Groups)
@@ -191,11 +191,11 @@ func (d *Decision) costBeyond(leave []Verdict) int64 {
 	return more / ranking.Point
 }
 
-// GainStage is the stage by which a workload leaves a cluster for a gain.
+// GainStage is the stage that rejects a cluster which a workload leaves for a gain.
 const GainStage filter.Stage = "Gain"
 
-// ForGain returns the cluster of request.Current that a workload leaves to gain at least request.MinGain, into which clusters it may go, and
-// the decision that follows; nil where it stays. It does not go to barred clusters. Nothing is reserved.
+// ForGain returns the cluster of request.Current that a workload leaves to gain at least request.MinGain, the clusters that it may go to,
+// and the resulting decision, which is nil if it stays. It does not go to barred clusters. Nothing is reserved.
 func (e *Engine) ForGain(ctx context.Context, request Request, barred []string) (from string, into []string, d *Decision, err error) {
 	outscored, err := e.Outscored(ctx, request)
 	if err != nil || len(outscored) == 0 {
@@ -223,9 +223,9 @@ func (e *Engine) ForGain(ctx context.Context, request Request, barred []string) 
 	return "", nil, nil, nil
 }
 
-// Outscored returns those of request.Current above which some cluster scores request.MinGain points, the lowest score first: others
-// are not left for a gain. It is read off the rankings, and costs next to nothing; whether a workload can leave one that it names is for
-// Decide and Explain to say.
+// Outscored returns the clusters of request.Current that some cluster outscores by at least request.MinGain points, the lowest score
+// first: no other cluster is left for a gain. It only reads the rankings, so it is cheap; whether a workload can leave a cluster that it
+// returns is decided by Decide and Explain.
 func (e *Engine) Outscored(ctx context.Context, request Request) (clusters []string, err error) {
 	if err := request.validate(ctx); err != nil {
 		return nil, err
@@ -264,7 +264,7 @@ func (e *Engine) Outscored(ctx context.Context, request Request) (clusters []str
 	}
 	for name, score := range own {
 		highest := best
-		for other, its := range own { // one that it runs on may take the replicas
+		for other, its := range own { // another cluster that it runs on may take the replicas
 			if in.Placement.Divides(in.Workload) != nil && other != name {
 				highest = max(highest, its)
 			}
@@ -281,7 +281,7 @@ func (r *Request) runsOn(cluster string) bool {
 	return slices.ContainsFunc(r.Current, func(c Choice) bool { return c.Name == cluster })
 }
 
-// bestBut is the highest total of a feasible cluster but for some, of which there are n at most.
+// bestBut returns the highest total of a feasible cluster, except for some clusters, of which there are at most n.
 func (c *class) bestBut(n int, some func(position int) bool) int64 {
 	best, keys := int64(math.MinInt64), c.ranking.Keys()
 	if !c.Strategy.Packs && !c.Strategy.ByProximity { // then the keys are ordered by their totals
@@ -295,7 +295,8 @@ func (c *class) bestBut(n int, some func(position int) bool) int64 {
 	return best
 }
 
-// scoreOn is the total of a cluster for a workload that holds something, as it is without that; 0 where it is not registered.
+// scoreOn returns the total of a cluster for a workload, as it is without what the workload holds there; 0 if the cluster is not
+// registered.
 func (w *workspace) scoreOn(c *class, held *holding, cluster string) int64 {
 	position, registered := w.seen.Position(cluster)
 	if !registered {
@@ -305,7 +306,7 @@ func (w *workspace) scoreOn(c *class, held *holding, cluster string) int64 {
 	return scoring.Of(row, c.Asked(c.On(row).Workload.Requests, w.usual(c)), c.Judgement.Weights).Total
 }
 
-// Gain says what a workload gains by leaving a cluster, for example "scores 71, and vast 90".
+// Gain states what a workload gains by leaving a cluster, for example "scores 71, and vast 90".
 func (d *Decision) Gain(cluster string) string {
 	row := d.row(cluster)
 	if row == nil {

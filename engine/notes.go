@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Notes say how the clusters were chosen together: the fallback group, how replicas are divided, how domains are spread over and
-// what that costs. There are none where the clusters were chosen one by one.
+// Notes state how the clusters were chosen together: the fallback group, how replicas are divided, how domains are spread over
+// and what that costs. If the clusters were chosen one by one, only the notes of policies are left.
 func (d *Decision) Notes() (notes []string) {
 	if d == nil || d.class == nil {
 		return nil
@@ -36,10 +36,11 @@ func (d *Decision) Notes() (notes []string) {
 	return notes
 }
 
-// mostDomains is how many domains a note names.
+// mostDomains is how many domains a note names at most.
 const mostDomains = 8
 
-// note says for example "clusters over location: eu 2, us 1 (max skew 1)". Of many domains it names those with the most.
+// note returns, for example, "clusters over location: eu 2, us 1 (max skew 1)". Of many domains it names those with the
+// most.
 func (s *spreadOver) note(counted []int) string {
 	what := "clusters"
 	if s.Workloads {

@@ -9,11 +9,11 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// passedOver says why a feasible cluster is not chosen although it ranks before one that is, or could be added; empty where it does
-// not, or may not be asked.
+// passedOver states why a feasible cluster is not chosen although it ranks before a chosen one, or could be added; empty if it does
+// not, or if the question does not arise.
 //
-// What is chosen together is the best there is. So with the cluster in the place of the worst that is chosen, a constraint breaks,
-// there is less room, or it costs more than it is worth.
+// What is chosen together is optimal. So with the cluster in place of the worst chosen one, a constraint breaks, there is less
+// room, or it costs more than it is worth.
 func (d *Decision) passedOver(position int, row *snapshot.Row, v *Verdict) string {
 	p := d.plan
 	if p == nil || p.problem == nil {
@@ -31,7 +31,7 @@ func (d *Decision) passedOver(position int, row *snapshot.Row, v *Verdict) strin
 	i := slices.IndexFunc(p.candidates, func(c candidate) bool { return c.key.Position() == position })
 	before := last >= 0 && i >= 0 && i < p.chosen[last]
 	if i < 0 {
-		// It is one of those of which there are enough better ones in the same domains: one of them stands for it.
+		// It is no candidate, since there are enough better ones in the same domains: one of them stands for it.
 		i = p.insteadOf(row)
 		if last >= 0 {
 			value, key := d.rank(position, v)
@@ -53,7 +53,7 @@ func (d *Decision) passedOver(position int, row *snapshot.Row, v *Verdict) strin
 	return d.breaks(i, p.chosen[last])
 }
 
-// insteadOf is a candidate in the same domains as a cluster that is none, and not chosen.
+// insteadOf returns a candidate that is not chosen, in the same domains as a cluster that is no candidate; -1 if there is none.
 func (p *plan) insteadOf(row *snapshot.Row) int {
 	if len(p.spread) == 0 {
 		return -1
@@ -73,7 +73,7 @@ func (p *plan) insteadOf(row *snapshot.Row) int {
 	return -1
 }
 
-// breaks says what is worse with the candidate i in the place of another; -1 where it is added.
+// breaks states what is worse with candidate i in place of another; -1 adds it instead.
 func (d *Decision) breaks(i, other int) string {
 	p, with := d.plan, []int{i}
 	for _, at := range d.plan.chosen {
@@ -116,7 +116,7 @@ func points(n int64) string {
 	return fmt.Sprintf("%d points", n)
 }
 
-// room of candidates, as far as it is needed.
+// room returns the room of candidates, as far as it is needed.
 func (p *plan) room(chosen []int) (room int64) {
 	for _, i := range chosen {
 		room += p.problem.Candidates[i].Room
@@ -124,7 +124,7 @@ func (p *plan) room(chosen []int) (room int64) {
 	return min(room, p.problem.Need)
 }
 
-// without says what a domain would have, for example "spread over location: instead of dublin, eu would have 2 and ap 0".
+// without states what a domain would have, for example "spread over location: instead of dublin, eu would have 2 and ap 0".
 func (d *Decision) without(k, other int, domain int32) string {
 	p, s := d.plan, &d.plan.spread[k]
 	start := fmt.Sprintf("spread over %s: ", s.Key)

@@ -19,41 +19,41 @@ import (
 
 // plan is how the clusters of a decision were chosen together.
 type plan struct {
-	// division of replicas; nil where each cluster gets all of them.
+	// division of replicas; nil if each cluster gets all of them.
 	division *placement.Division
 	replicas int64
-	// minimum is how many replicas a cluster gets at least, where they are divided.
+	// minimum is how many replicas a cluster gets at least, if they are divided.
 	minimum int64
-	// trimmed says which clusters keep a part of their replicas, since they have no room for all any more.
+	// trimmed states which clusters keep only a part of their replicas, since they no longer have room for all.
 	trimmed []string
-	// one is the workload with one replica, where they are divided.
+	// one is the workload with one replica, if they are divided.
 	one *workload.Workload
-	// parts is how many clusters have a part of their own of what the workload has to complete, open whether some part is no
-	// cluster's: see settleParts.
+	// parts is how many clusters have their own part of what the workload has to complete; open is set if some part belongs
+	// to no cluster: see settleParts.
 	parts  int64
 	open   bool
 	spread []spreadOver
 	// cost of the spread constraints that do not hold, in points of the score.
 	cost int64
-	// bounded: there may be a better choice.
+	// bounded is set if there may be a better choice.
 	bounded bool
-	// why there is no choice, or none that has all replicas; empty where there is.
+	// why states why there is no choice, or none with all replicas; empty if there is.
 	why string
-	// lacks says how much room there is without the clusters that the workload retains.
+	// lacks states how much room there is without the clusters that the workload retains.
 	lacks string
-	// attraction is what affinity to other workloads said; nil where nothing did.
+	// attraction is the effect of affinity to other workloads; nil if there is none.
 	attraction *attraction
-	// others are the decisions by other fallback groups, of which none has a place.
+	// others are the decisions by the other fallback groups, none of which has a place.
 	others []*Decision
-	// classes that were chosen from, in order; problem is what was asked of their candidates, chosen the answer.
+	// classes that were chosen from, in order; problem is what was asked about their candidates, chosen the answer.
 	classes    []*class
 	problem    *spread.Problem
 	candidates []candidate
 	chosen     []int
 	// groups of all clusters.
 	groups *groups
-	// budget is what the quotas of sets leave beside the clusters that the workload keeps or retains; most is how many others it gets
-	// at most for that.
+	// budget is what the quotas of sets leave beside the clusters that the workload keeps or retains; most is how many other clusters
+	// it gets at most because of that.
 	budget *budget
 	most   int
 }
@@ -70,7 +70,7 @@ func newPlan(r *Request) *plan {
 type spreadOver struct {
 	placement.Spread
 	domains []string
-	// before is what counts in each domain beside what is chosen.
+	// before is the count of each domain without the clusters that are chosen.
 	before []int
 	// eligible are the domains that the constraint is about.
 	eligible []bool
@@ -78,8 +78,8 @@ type spreadOver struct {
 
 var errBehind = errors.New("a ranking is far behind")
 
-// planIn chooses from the clusters of one group, or of several in order. It is whole if the workload gets all that it has to have
-// and retains no cluster that it should leave; only then, or where the choice is final, it is reserved.
+// planIn chooses from the clusters of one group, or of several in order. whole reports whether the workload gets everything that
+// it has to have and retains no cluster that it should leave. The decision is reserved only if it is whole, or if it is final.
 func (w *workspace) planIn(ctx context.Context, r *Request, tiers []*placement.Placement, reserve, final bool) (d *Decision, whole bool, err error) {
 	in := *r
 	in.Placement = tiers[0]
@@ -141,7 +141,7 @@ func (w *workspace) planIn(ctx context.Context, r *Request, tiers []*placement.P
 	}
 }
 
-// classesOf returns the class of a workload in each of several groups, in use until use ends that.
+// classesOf returns the class of a workload in each of several groups, marked as in use: see use.
 func (w *workspace) classesOf(ctx context.Context, r *Request, tiers []*placement.Placement) (classes []*class, cached bool, err error) {
 	for i, tier := range tiers {
 		of := *r
@@ -157,7 +157,7 @@ func (w *workspace) classesOf(ctx context.Context, r *Request, tiers []*placemen
 	return classes, cached, nil
 }
 
-// use begins or ends that classes are ranked for one decision.
+// use marks classes as in use by one decision, or no longer if by is -1.
 func (w *workspace) use(classes []*class, by int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -176,9 +176,9 @@ type candidate struct {
 	key ranking.Key
 	// tier is the index of its class.
 	tier int
-	// room and free are how many replicas it can take: as many as the workload may have, and in all.
+	// room and free are how many replicas it can take: room as many as the workload may have there, free in all.
 	room, free int64
-	// value is what choosing it is worth, order what orders those that are chosen.
+	// value is what choosing it is worth; order is what orders the chosen clusters.
 	value, order int64
 }
 
@@ -186,7 +186,7 @@ func (c *candidate) place() place {
 	return place{key: c.key, value: c.order, tier: c.tier, room: c.room, free: c.free}
 }
 
-// valueOf is what orders the clusters that are chosen.
+// valueOf returns the value that orders the chosen clusters.
 func (p *plan) valueOf(c *class, key ranking.Key) int64 {
 	return c.Strategy.Value(key) + p.attraction.points(key.Position())*ranking.Point
 }
@@ -235,13 +235,13 @@ func (w *workspace) chooseTogether(d *Decision, classes []*class, tiers []*place
 	}
 	d.Group = tiers[d.lastTier(&places, others)].Group
 	if d.changes = d.differs(r); !d.changes && slices.ContainsFunc(tiers, func(t *placement.Placement) bool { return t.Group == r.Group }) {
-		d.Group = r.Group // by which other group it may stay on the same clusters changes nothing
+		d.Group = r.Group // another group by which it may stay on the same clusters changes nothing
 	}
 	d.changes = d.changes || d.Group != r.Group
 	return chosen
 }
 
-// join returns all of several places, until it is called again.
+// join returns the concatenation of several lists of places; it is valid until the next call.
 func (w *workspace) join(several ...[]place) (all []place) {
 	all = w.places[:0]
 	for _, some := range several {
@@ -251,8 +251,8 @@ func (w *workspace) join(several ...[]place) (all []place) {
 	return all
 }
 
-// someCandidates is how many of the best clusters are looked at first where replicas are divided: with these nearly every choice is
-// settled.
+// someCandidates is how many of the best clusters are considered first if replicas are divided: nearly every choice is settled by
+// them.
 const someCandidates = 16
 
 // chooseOthers chooses clusters that the workload does not run on.
@@ -261,7 +261,7 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 	number := c.Strategy.Number - len(places.kept) - places.retained
 	plan.spread, plan.problem, plan.candidates, plan.chosen, plan.cost, plan.bounded, plan.why = nil, nil, nil, nil, 0, false, ""
 	if running := len(places.kept) + len(places.doubtful); running > 0 && c.Placement.Division != nil && r.Workload.Replicas == 0 {
-		number = min(number, len(places.doubtful)) // scaled to nothing, it gets no more clusters than it leaves
+		number = min(number, len(places.doubtful)) // scaled to zero, it gets no more clusters than it leaves
 	}
 	plan.budget = w.budgetBeside(plan, r, held, places)
 	if number = min(number, plan.most); number <= 0 || plan.hasParts() && !plan.open {
@@ -309,7 +309,7 @@ func (w *workspace) chooseOthers(plan *plan, classes []*class, r *Request, held 
 	}
 }
 
-// lastTier is the last of the tiers that a workload has clusters of.
+// lastTier returns the last tier that the workload has clusters of.
 func (d *Decision) lastTier(p *places, others []place) (last int) {
 	for _, all := range [][]place{p.kept, p.doubtful, others} {
 		for i := range all {
@@ -325,8 +325,8 @@ func (d *Decision) chose(cluster string) bool {
 	return slices.ContainsFunc(d.Clusters, func(c Choice) bool { return c.Name == cluster })
 }
 
-// fewest is how many clusters a workload has to have at least. What runs on fewer may go on on as many, and where replicas are not
-// divided it retains those that are not replaced.
+// fewest returns how many clusters a workload has to have at least. One that runs on fewer may go on with as many; if replicas are
+// not divided, it retains those that are not replaced.
 func (p *plan) fewest(places *places) int {
 	least := p.classes[0].Placement.MinClusters
 	switch running := len(places.kept) + len(places.doubtful); {
@@ -339,7 +339,7 @@ func (p *plan) fewest(places *places) int {
 	}
 }
 
-// tooFew says why fewer clusters than needed are chosen.
+// tooFew states why fewer clusters than needed are chosen.
 func (p *plan) tooFew(chosen, least, feasible int) string {
 	if feasible == 0 {
 		return ""
@@ -362,8 +362,8 @@ func (p *plan) tooFew(chosen, least, feasible int) string {
 	return fmt.Sprintf("at least %d are asked for, and %d can be chosen", least, chosen)
 }
 
-// candidates returns feasible clusters that the workload does not run on, the best first: as many as can matter where number are
-// chosen, or so many of each class at most where replicas are divided. Unless it says otherwise, no others matter.
+// candidates returns feasible clusters that the workload does not run on, best first: as many as can matter if number are chosen
+// or, if replicas are divided, at most most of each class. all is false if others could matter as well.
 func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *holding, constraints []spread.Constraint, number, most int) (found []candidate, all bool) {
 	taken := make([]int, 0, len(r.Current))
 	for i := range r.Current {
@@ -409,15 +409,16 @@ func (w *workspace) candidates(plan *plan, classes []*class, r *Request, held *h
 		if prefer != nil {
 			slices.SortStableFunc(found[first:], func(a, b candidate) int { return cmp.Compare(b.value, a.value) })
 		}
-		if !all { // those of later classes come after the ones that are missing
+		if !all { // candidates of later classes rank after the missing ones
 			break
 		}
 	}
 	return found, all
 }
 
-// eachFeasible yields the keys of the feasible clusters, best first, as they are without the workload. Where only the key orders them, it
-// leaves out clusters with enough better ones in the same domains: as many as can be chosen there, and one to tell why no other is.
+// eachFeasible yields the keys of the feasible clusters, best first, as they are without the workload. If only the key orders them, it
+// leaves out clusters with enough better ones in the same domains: as many as can be chosen there, and one more to explain why no other
+// is.
 func (w *workspace) eachFeasible(c *class, tier int, r *Request, held *holding, plan *plan, constraints []spread.Constraint, number int, yield func(ranking.Key) bool) {
 	ranked := c.take()
 	w.current = w.takeOut(c, ranked, r, held)
@@ -466,7 +467,7 @@ func (w *workspace) eachFeasible(c *class, tier int, r *Request, held *holding, 
 	c.ranking = ranked
 }
 
-// rowWithout is the row of a position without what the workload holds there, until the next is asked for.
+// rowWithout returns the row at a position without what the workload holds there. It is valid until the next call.
 func (w *workspace) rowWithout(held *holding, position int) *snapshot.Row {
 	row := w.seen.Row(position)
 	if held.without(row, &w.row) {
@@ -475,7 +476,7 @@ func (w *workspace) rowWithout(held *holding, position int) *snapshot.Row {
 	return row
 }
 
-// countDomains states the spread constraints of a placement, with what counts in each domain before anything is chosen.
+// countDomains returns the spread constraints of a placement, with the count of each domain before anything is chosen.
 func (w *workspace) countDomains(plan *plan, classes []*class, r *Request, held *holding, places *places) (constraints []spread.Constraint) {
 	c := classes[0]
 	if n := len(c.Placement.Spread); n > 0 {
@@ -511,7 +512,7 @@ func (w *workspace) countDomains(plan *plan, classes []*class, r *Request, held 
 	return constraints
 }
 
-// counts is what a spread constraint counts in each domain after the decision.
+// counts returns what a spread constraint counts in each domain after the decision.
 func (p *plan) counts(k int) []int {
 	counts := slices.Clone(p.spread[k].before)
 	for _, i := range p.chosen {
@@ -522,7 +523,7 @@ func (p *plan) counts(k int) []int {
 	return counts
 }
 
-// settleOn makes the choices of a decision, and returns their keys.
+// settleOn sets the clusters of a decision, and returns their keys.
 func (d *Decision) settleOn(all []place, p *places) []ranking.Key {
 	all = d.settle(all, p)
 	if len(all) == 0 {

@@ -25,44 +25,46 @@ type Candidate struct {
 type Victim struct {
 	Candidate
 	Clusters []string
-	// Frees is what is free on each of these once it is gone there: what is reserved for it, and what the cluster counts. Preempt says so.
+	// Frees is what becomes free on each of these clusters once it is gone: what is reserved for it, and what the cluster counts. Preempt sets
+	// it.
 	Frees []capacity.Share
 }
 
-// Preemption is who goes so that a workload is placed.
+// Preemption is the victims that have to go for a workload to be placed.
 type Preemption struct {
 	// Victims, the most important first.
 	Victims []Victim
 	// Decision is what the workload gets once they are gone.
 	Decision *Decision
-	// Rest is what it needs beside what they free. It is free now.
+	// Rest is what it needs beyond what they free. It is free now.
 	//
-	// Invariant: it gets both, whoever asks meanwhile, while what the victims free stays reserved for them, and Rest for an owner that no
-	// cluster counts.
+	// Invariant: the workload gets both, whatever others request meanwhile, as long as what the victims free stays reserved for them, and
+	// Rest for an owner that no cluster counts.
 	Rest []capacity.Share
-	// Bounded: the search was cut short, so there may be fewer victims, or less important ones.
+	// Bounded is set if the search was cut short: there may be a better set of victims.
 	Bounded bool
 }
 
 // maxPreemptionWork is how many sets of victims are tried at most: some tens of milliseconds for a workload of one cluster.
 const maxPreemptionWork = 2048
 
-// maxTogetherVictims is how many shares are looked at where clusters are chosen together, before those are left out that are not on
-// the clusters that would be chosen if all went.
+// maxTogetherVictims is how many shares are considered if clusters are chosen together. Beyond it, shares are left out that are not
+// on the clusters that would be chosen if all went.
 const maxTogetherVictims = 64
 
-// Preempt finds which of the candidates have to go so that a workload that has no cluster is placed: a plain one on one cluster at
-// least, one whose clusters are chosen together on as many as it has to have, one whose replicas are divided with all of them, or, where
-// the placement says partial, with as many as there is room for. It returns nil where it is placed without, and where nobody's going
-// helps, and changes nothing. At most so many candidates are victims.
+// Preempt finds which of the candidates have to go for a workload without clusters to be placed: on at least one cluster; if its
+// clusters are chosen together, on as many as it has to have; if its replicas are divided, with all of them or, if the placement is
+// partial, with as many as there is room for. It returns nil if the workload can be placed without, or if no victims help, and changes
+// nothing. At most most candidates become victims.
 //
 // Of all sets of victims it finds the first in the order of kube-scheduler's pickOneNodeForPreemption: the lowest priority of the most
-// important victim, the least sum of priorities (each as a distance from the least there can be, so that fewer come before more), the
-// fewest, the latest start of the longest running of the most important, then by name. Victims lose only the clusters that they
-// have to lose.
+// important victim, the lowest sum of priorities (each as a distance from the minimum, so that fewer victims come first), the fewest
+// victims, the latest start of the longest running of the most important victims, then by name. Victims lose only the clusters that
+// they have to lose.
 //
-// Invariant: no victim has a priority as high as that of the workload, if the caller names no such candidate; none is one that the
-// workload has to be near; and a workload that others require to be near is a victim only with them.
+// Invariant: no victim has a priority as high as the workload's, provided that the caller passes no such candidate; no victim is
+// one that the workload is required to be near; and a workload that others are required to be near is a victim only together with
+// them.
 func (e *Engine) Preempt(ctx context.Context, request Request, candidates []Candidate, most int) (*Preemption, error) {
 	if err := request.validate(ctx); err != nil {
 		return nil, err
@@ -92,7 +94,7 @@ func (e *Engine) Preempt(ctx context.Context, request Request, candidates []Cand
 		for _, universe := range s.universes(all) {
 			s.search(all, universe)
 		}
-		if s.best == nil && s.ledger.Left() != nil { // what others have elsewhere in a set counts, too
+		if s.best == nil && s.ledger.Left() != nil { // what others have on other clusters of a set counts, too
 			s.search(all, all)
 		}
 		if s.best != nil {
@@ -112,8 +114,8 @@ func (e *Engine) Preempt(ctx context.Context, request Request, candidates []Cand
 	return &Preemption{Victims: s.best.victims, Decision: d, Rest: s.rest(d), Bounded: s.bounded}, nil
 }
 
-// rest is what a decision takes beyond what its victims free. What a cluster counts of the workload itself, whose pods may still run there,
-// was free to none of the decisions.
+// rest returns what a decision takes beyond what its victims free. What a cluster counts for the workload itself, whose pods may still run
+// there, was not free for the decision.
 func (s *preemption) rest(d *Decision) (shares []capacity.Share) {
 	freed := map[string]capacity.Resources{}
 	for _, v := range s.best.victims {
@@ -136,11 +138,11 @@ type stake struct {
 	owner     capacity.Owner
 	claim     *capacity.Claim
 	cluster   string
-	// promised is the whole share: reserved is what of it no report counts.
+	// promised is the whole share; reserved is the part of it that no report counts.
 	promised, reserved, counted capacity.Resources
 }
 
-// gone is shares of others that do not count for a workload.
+// gone is the shares of others that do not count for a workload.
 type gone struct {
 	stakes []stake
 	on     map[string]*stake
@@ -159,7 +161,7 @@ func newGone(stakes []stake) *gone {
 	return g
 }
 
-// clusters yields those on which anything is gone.
+// clusters yields the clusters from which anything is gone.
 func (g *gone) clusters(yield func(string) bool) {
 	if g == nil {
 		return
@@ -171,7 +173,7 @@ func (g *gone) clusters(yield func(string) bool) {
 	}
 }
 
-// from is what is gone from a cluster, nil where that is nothing.
+// from returns what is gone from a cluster, nil if nothing is.
 func (g *gone) from(cluster string) *stake {
 	if g == nil {
 		return nil
@@ -179,7 +181,8 @@ func (g *gone) from(cluster string) *stake {
 	return g.on[cluster]
 }
 
-// instead is what does not count of the reservations in whose place a workload is put. What its clusters count of them still does.
+// instead returns the part of held reservations that does not count for the workload that takes their place. What clusters count for them
+// still counts.
 func (w *workspace) instead(holds []Held) *gone {
 	var stakes []stake
 	for _, h := range holds {
@@ -206,13 +209,13 @@ type preemption struct {
 	request    *Request
 	candidates []Candidate
 	most       int
-	// stakes are ordered by their candidates, the most important first. state says what becomes of each.
+	// stakes are ordered by their candidates, the most important first; state is the fate of each.
 	stakes []stake
 	state  []fate
-	// support are the workloads that need to be near others, and supports those of them that a stake supports.
+	// support lists what workloads need near them; supports has, for each stake, the entries that it is part of.
 	support  []support
 	supports [][]int
-	// universe has the stakes that the search is about.
+	// universe is the stakes that the search considers.
 	universe []int
 	best     *sacrifice
 	work     int
@@ -228,9 +231,9 @@ const (
 	fateGiven
 )
 
-// support is what a workload needs near it: at least one of some stakes.
+// support is what a workload needs near it: at least one of several stakes.
 type support struct {
-	// dependent is the stake of the workload there, -1 where it is no candidate, or not one that can go.
+	// dependent is the stake of the workload there, -1 if it is no candidate, or cannot go.
 	dependent int
 	by        []int
 }
@@ -239,7 +242,7 @@ func (s *preemption) priority(stake int) int32 {
 	return s.candidates[s.stakes[stake].candidate].Priority
 }
 
-// levels are the priorities that stakes have, the lowest first.
+// levels returns the priorities of the stakes, the lowest first.
 func (s *preemption) levels() (levels []int32) {
 	for i := range s.stakes {
 		levels = append(levels, s.priority(i))
@@ -248,7 +251,7 @@ func (s *preemption) levels() (levels []int32) {
 	return slices.Compact(levels)
 }
 
-// findStakes finds what the candidates hold where. What the workload has to be near is no candidate.
+// findStakes finds what the candidates hold, and where. A workload that this one has to be near is no candidate.
 func (s *preemption) findStakes() {
 	order := make([]int, len(s.candidates))
 	for i := range order {
@@ -290,7 +293,7 @@ func (s *preemption) needs(owner capacity.Owner, claim *capacity.Claim) bool {
 	})
 }
 
-// located is where one of a set of workloads is.
+// located is a workload on one of its clusters.
 type located struct {
 	owner   capacity.Owner
 	cluster string
@@ -333,7 +336,7 @@ func (s *preemption) findSupport() {
 	}
 }
 
-// selectedBy returns where the placed workloads are that a term is about.
+// selectedBy returns the placed workloads that a term is about, and where they are.
 func (s *preemption) selectedBy(others *placement.Others) (at []located) {
 	for owner, claim := range s.ledger.EachClaim {
 		if owner.Held == 0 && !claim.Idle && others.Match(owner.Namespace, claim.Labels) {
@@ -345,7 +348,7 @@ func (s *preemption) selectedBy(others *placement.Others) (at []located) {
 	return at
 }
 
-// supportOf returns what a workload needs near it on one of its clusters by a term; nothing where others are there that stay.
+// supportOf returns what a workload needs near it on one of its clusters by a term; nothing if others that stay are near it.
 func (s *preemption) supportOf(dependent located, t *placement.Affinity, others []located, stakeAt map[located]int) []support {
 	domains := s.topology(t.Key)
 	domain := func(cluster string) int32 {
@@ -370,7 +373,7 @@ func (s *preemption) supportOf(dependent located, t *placement.Affinity, others 
 		one.by = append(one.by, at)
 	}
 	if len(one.by) == 0 {
-		return nil // it is there without
+		return nil // it is there without them
 	}
 	if at, goes := stakeAt[dependent]; goes {
 		one.dependent = at
@@ -392,7 +395,7 @@ func (k *inventory) needs(o related) (terms []*placement.Affinity) {
 	return terms
 }
 
-// universes are the sets of stakes to search one after the other: those on each cluster, unless clusters are chosen together.
+// universes returns the sets of stakes to search one after the other: the stakes on each cluster, unless clusters are chosen together.
 func (s *preemption) universes(all []int) [][]int {
 	if s.together() {
 		if len(all) <= maxTogetherVictims {
@@ -434,14 +437,14 @@ func (s *preemption) universes(all []int) [][]int {
 	return universes
 }
 
-// together reports whether the clusters of the workload are chosen together, or affinity is about several of them.
+// together reports whether the clusters of the workload are chosen together, or affinity involves several of them.
 func (s *preemption) together() bool {
 	s.lock()
 	defer s.mu.Unlock()
 	return s.request.Placement.Plans() || s.keepsOut(s.request)
 }
 
-// fewest is how many of some stakes on a cluster have to go at least for want of room: more than there are where all do not suffice.
+// fewest returns how many of the stakes on a cluster have to go at least to make room; math.MaxInt if all of them are not enough.
 func (s *preemption) fewest(cluster string, stakes []int) (n int) {
 	s.lock()
 	defer s.mu.Unlock()
@@ -502,7 +505,7 @@ func (s *preemption) fits(stakes []int) bool {
 	return err == nil && len(d.Clusters) > 0
 }
 
-// search looks for the best victims in a universe, where all that the universe has may go.
+// search looks for the best victims in a universe, all of whose stakes may go.
 func (s *preemption) search(all, universe []int) {
 	if s.err != nil || len(universe) == 0 || !s.fits(universe) {
 		return
@@ -515,8 +518,8 @@ func (s *preemption) search(all, universe []int) {
 	s.try(0)
 }
 
-// try looks for the best victims among those that are given up and the rest of the universe. It keeps first whom it can, the most
-// important first: so what it finds first is what kube-scheduler's reprieve of victims finds, and the rest is branch and bound.
+// try looks for the best victims among those that are given up and the rest of the universe. It first keeps whom it can, the most
+// important first: so it starts with what kube-scheduler's reprieve of victims finds, and the rest is branch and bound.
 func (s *preemption) try(at int) {
 	switch {
 	case s.err != nil:
@@ -560,8 +563,8 @@ func (s *preemption) try(at int) {
 	copy(s.state, before)
 }
 
-// give gives up a stake, and those of the workloads that would be left without what they need near them. It fails where one of these
-// does not go.
+// give gives up a stake, and those of the workloads that would then lack what they need near them. It returns false if one of these
+// cannot go.
 func (s *preemption) give(i int) bool {
 	if s.state[i] == fateGiven {
 		return true
@@ -586,16 +589,16 @@ func (s *preemption) give(i int) bool {
 type sacrifice struct {
 	stakes  []int
 	victims []Victim
-	// highest is the highest priority, sum that of all priorities, as distances from the least there can be.
+	// highest is the highest priority; sum is the sum of all priorities, as distances from the lowest possible one.
 	highest int32
 	sum     int64
 	// start is when the longest running of those with the highest priority was placed.
 	start time.Time
-	// lines are the places in line of the victims' workspaces, where these are others': their names must decide nothing between them.
+	// lines are the places in line of the victims' workspaces, if these are other workspaces: their names must not decide between them.
 	lines []int64
 }
 
-// sacrificed is what is given up.
+// sacrificed returns what is given up.
 func (s *preemption) sacrificed() *sacrifice {
 	now := &sacrifice{highest: math.MinInt32}
 	last := -1
@@ -624,12 +627,12 @@ func (s *preemption) sacrificed() *sacrifice {
 	return now
 }
 
-// exceeds reports whether no set with more victims can be better than another.
+// exceeds reports whether a, even with more victims, cannot be better than b.
 func (a *sacrifice) exceeds(b *sacrifice) bool {
 	return a.sum > b.sum || a.sum == b.sum && len(a.victims) > len(b.victims)
 }
 
-// compare orders sets of victims, the one that does less harm first.
+// compare orders sets of victims, the least harmful first.
 func (a *sacrifice) compare(b *sacrifice) int {
 	return cmp.Or(
 		cmp.Compare(a.highest, b.highest), cmp.Compare(a.sum, b.sum), cmp.Compare(len(a.victims), len(b.victims)), b.start.Compare(a.start),

@@ -18,8 +18,8 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// Blockers returns the objects that keep a workload, or some of its replicas, waiting: those that keep it from the Nearest cluster, or, where
-// clusters are feasible but cannot be combined, its placement.
+// Blockers returns the objects that keep a workload, or some of its replicas, waiting: those that keep it from the Nearest cluster, or its
+// placement if clusters are feasible but cannot be combined.
 func (d *Decision) Blockers() []v1alpha1.QueueBlocker {
 	p := d.class.Placement
 	ofPlacement := func(field, message string) v1alpha1.QueueBlocker {
@@ -67,8 +67,8 @@ func (d *Decision) Blockers() []v1alpha1.QueueBlocker {
 	return all
 }
 
-// blockingWorkload is the other workload, or the placement of others, because of which a term of affinity rejects a cluster: of
-// several the first by name.
+// blockingWorkload returns the other workload, or the placement of others, because of which a term of affinity rejects a
+// cluster; the first by name if there are several.
 func (d *Decision) blockingWorkload(cluster, message string) v1alpha1.QueueBlocker {
 	rule, _ := d.rejectedBy(cluster)
 	if rule.by.Name != "" {
@@ -89,15 +89,16 @@ func (d *Decision) blockingWorkload(cluster, message string) v1alpha1.QueueBlock
 	return v1alpha1.QueueBlocker{Kind: other.Kind, Namespace: other.Namespace, Name: other.Name, Message: message}
 }
 
-// suggestedName is that of a suggested cluster, unless the placement lists names.
+// suggestedName is the name of a suggested cluster, unless the placement lists names.
 const suggestedName = "suggested"
 
 // maxModels is how many clusters a suggestion is modelled on at most.
 const maxModels = 8
 
-// Suggest returns a cluster that would have a place for a workload that waits, if it were registered: as much as it takes and no more.
-// It returns nil where none is found, and where a quota of the workspace would keep it from being used. What it returns is tried: registered beside the others in a copy of the workspace, the
-// workload is placed there. Its capacity is that of the requests, or a small multiple where constraints ask for more.
+// Suggest returns a cluster that would have a place for a waiting workload if it were registered, with no more capacity than that takes. It
+// returns nil if none is found, or if a quota of the workspace would keep it from being used. The result has been tried: registered beside
+// the others in a copy of the workspace, it gets the workload. Its capacity is the requests, or a small multiple of them if constraints ask
+// for more.
 func (e *Engine) Suggest(ctx context.Context, request Request) (*v1alpha1.SuggestedRegistration, error) {
 	if err := request.validate(ctx); err != nil {
 		return nil, err
@@ -142,7 +143,7 @@ func (e *Engine) Suggest(ctx context.Context, request Request) (*v1alpha1.Sugges
 	return nil, t.err
 }
 
-// mayHave reports whether the workspace may have so much more on a cluster, whichever of the sets that are granted to it the cluster joins.
+// mayHave reports whether the workspace may have that much more on a cluster, whichever of its granted sets the cluster joins.
 func (w *workspace) mayHave(amount capacity.Resources) bool {
 	w.lock()
 	defer w.mu.Unlock()
@@ -160,7 +161,8 @@ func (w *workspace) mayHave(amount capacity.Resources) bool {
 	})
 }
 
-// copyOf is a workspace with the same clusters, claims and policies, and caches of its own: what is tried there changes nothing here.
+// copyOf returns a copy of a workspace with the same clusters, claims and policies, and its own caches: what is tried there changes nothing
+// here.
 func (e *Engine) copyOf(w *workspace) *workspace {
 	c := e.newWorkspace(w.name, newFleet(w.name))
 	c.policies.Store(w.policies.Load())
@@ -186,7 +188,7 @@ type trial struct {
 	err     error
 }
 
-// admits reports whether a workload is placed on a cluster once that is registered, with no replica left that waits.
+// admits reports whether the workload is placed on a cluster once that is registered, and no replica waits any more.
 func (t *trial) admits(c *snapshot.Cluster) bool {
 	if t.err != nil {
 		return false
@@ -199,7 +201,7 @@ func (t *trial) admits(c *snapshot.Cluster) bool {
 	return err == nil && d.chose(c.Name) && d.Waiting == 0
 }
 
-// simplify leaves out what it takes no more of.
+// simplify removes everything without which the cluster still admits the workload.
 func (t *trial) simplify(c *snapshot.Cluster) {
 	attempt := func(change func(*snapshot.Cluster)) {
 		simpler := *c
@@ -223,7 +225,8 @@ func (t *trial) simplify(c *snapshot.Cluster) {
 	attempt(func(s *snapshot.Cluster) { s.Nodes = nil })
 }
 
-// nameFor is what a suggested cluster is called: one of the names that the placement lists and that no cluster has, where it lists any.
+// nameFor returns the name of a suggested cluster: if the placement lists names, one of these that no cluster has. ok is false if there is
+// none.
 func (w *workspace) nameFor(p *placement.Placement) (name string, ok bool) {
 	w.lock()
 	defer w.mu.Unlock()
@@ -248,7 +251,7 @@ func (w *workspace) nameFor(p *placement.Placement) (name string, ok bool) {
 	return name, true
 }
 
-// models are what a suggestion begins with: the least that the selectors of a placement ask for, then clusters as there are.
+// models returns the clusters that a suggestion starts from: the least that the selectors of a placement ask for, then existing clusters.
 func (w *workspace) models(p *placement.Placement) (models []snapshot.Cluster) {
 	ready := []snapshot.Condition{{Type: snapshot.ReadyCondition, Status: "True"}}
 	for _, in := range append([]*placement.Placement{p}, p.Groups...) {
@@ -277,7 +280,7 @@ func (w *workspace) models(p *placement.Placement) (models []snapshot.Cluster) {
 	return models
 }
 
-// selected are labels that a selector selects, as far as its requirements say which.
+// selected returns labels that a selector selects, as far as its requirements determine them.
 func selected(by labels.Selector) map[string]string {
 	found := map[string]string{}
 	if by == nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// exceeded reports whether there is too little for a workload that gets others beside what it keeps and what it retains then.
+// exceeded reports whether the budget has too little for others in addition to what the workload keeps and what it then retains.
 func (b *budget) exceeded(w *workspace, c *class, places *places, others []ranking.Key) bool {
 	if b == nil {
 		return false
@@ -24,8 +24,8 @@ func (b *budget) exceeded(w *workspace, c *class, places *places, others []ranki
 	return after.overdrawn()
 }
 
-// selectWithin selects up to number clusters as selectRanked does, of each set as many as the budget has room for, and takes them from it.
-// Keys that are taken out of the ranking are appended to w.current.
+// selectWithin selects up to number clusters as selectRanked does, but from each set only as many as the budget has room for, and takes
+// them from the budget. Keys that are taken out of the ranking are appended to w.current.
 func (w *workspace) selectWithin(b *budget, c *class, ranked *ranking.Ranking, r *Request, held *holding, number int, chosen []ranking.Key) []ranking.Key {
 	asks := func(position int) capacity.Resources { return c.On(w.seen.Row(position)).Workload.Requests }
 	takeOut := func(position int) {
@@ -76,7 +76,7 @@ func (w *workspace) selectWithin(b *budget, c *class, ranked *ranking.Ranking, r
 	return chosen
 }
 
-// budgetBeside is the budget for clusters that are added: beside those that a workload keeps and retains.
+// budgetBeside returns the budget for added clusters, beside those that a workload keeps and retains.
 func (w *workspace) budgetBeside(plan *plan, r *Request, held *holding, places *places) *budget {
 	b := w.budgetOf(held)
 	if b == nil {
@@ -94,7 +94,7 @@ func (w *workspace) budgetBeside(plan *plan, r *Request, held *holding, places *
 	return b
 }
 
-// reserves is what a workload has reserved where it keeps some of its replicas, or all, or is retained.
+// reserves returns what a workload has reserved on a cluster where it is retained or keeps some or all of its replicas.
 func (p *plan) reserves(o *place, c *class) capacity.Resources {
 	if p != nil && p.division != nil && 0 < o.choice.Replicas && o.choice.Replicas < o.has {
 		return c.Whole.Share(o.choice.Replicas).Requests
@@ -102,8 +102,8 @@ func (p *plan) reserves(o *place, c *class) capacity.Resources {
 	return o.choice.Reserved
 }
 
-// exceeds reports whether there is too little for a workload whose replicas are not divided: for what it keeps, for others, and for
-// what it retains then.
+// exceeds reports whether the budget has too little for a workload whose replicas are not divided: for what it keeps, for others,
+// and for what it then retains.
 func (p *plan) exceeds(places *places, others []place) bool {
 	if p.budget == nil || len(others) == 0 {
 		return false
@@ -118,7 +118,7 @@ func (p *plan) exceeds(places *places, others []place) bool {
 	return after.overdrawn()
 }
 
-// least is what the workload asks for on a cluster that is added, at least.
+// least returns what the workload asks for at least on a cluster that is added.
 func (p *plan) least(c *ranking.Class, row *snapshot.Row) capacity.Resources {
 	if p.division != nil {
 		return c.Whole.Share(max(1, p.minimum)).Requests
@@ -126,13 +126,13 @@ func (p *plan) least(c *ranking.Class, row *snapshot.Row) capacity.Resources {
 	return c.On(row).Workload.Requests
 }
 
-// exceedsQuota reports whether the quotas leave less than the workload asks for at least where the cluster of a position is added.
+// exceedsQuota reports whether the quotas leave less than what the workload asks for at least if the cluster at a position is added.
 func (w *workspace) exceedsQuota(p *plan, c *class, position int) bool {
 	group := p.budget.groupAt(position)
 	return group >= 0 && !p.budget.allows(group, p.least(c.Class, w.seen.Row(position)))
 }
 
-// bars are the sets of which no cluster is to be chosen but some, by position.
+// bars holds the sets from which no more clusters may be chosen, each with the positions that still may be.
 type bars map[int]map[int]bool
 
 func (s bars) has(b *budget, position int) bool {
@@ -142,8 +142,8 @@ func (s bars) has(b *budget, position int) bool {
 	})
 }
 
-// bar bars the sets of which more clusters are chosen than the budget has room for, but for as many as it has. It reports whether there
-// are any.
+// bar bars the sets of which more clusters are chosen than the budget has room for, except for as many as it has. It reports whether
+// there are any.
 func (w *workspace) bar(s bars, p *plan, classes []*class, candidates []candidate, chosen []int) (more bool) {
 	if p.budget == nil {
 		return false
@@ -167,7 +167,7 @@ func (w *workspace) bar(s bars, p *plan, classes []*class, candidates []candidat
 	return more
 }
 
-// more is how many replicas more some clusters can take.
+// more returns how many more replicas the clusters can take.
 func (p *plan) more(all []place) (n int64) {
 	if p.budget == nil {
 		for i := range all {
@@ -178,7 +178,7 @@ func (p *plan) more(all []place) (n int64) {
 	return p.budget.timesWithin(p.one.Requests, p.moreIn(all))
 }
 
-// moreIn is how many replicas more the clusters of each group have room for.
+// moreIn returns how many more replicas the clusters of each group have room for.
 func (p *plan) moreIn(all []place) map[int]int64 {
 	in := map[int]int64{}
 	for i := range all {
@@ -187,7 +187,7 @@ func (p *plan) moreIn(all []place) map[int]int64 {
 	return in
 }
 
-// apart bounds the room of each cluster, the best first, by what the quotas leave for it alone: all of that can be used at once. Clusters
+// apart bounds the room of each cluster, best first, by a share of what the quotas leave, so that all of it can be used at once. Clusters
 // with too little are left out.
 func (p *plan) apart(all []place) []place {
 	left := p.moreIn(all)
@@ -200,8 +200,8 @@ func (p *plan) apart(all []place) []place {
 	return slices.DeleteFunc(all, func(o place) bool { return o.has == 0 && o.room < p.minimum })
 }
 
-// sharesWithin are the shares of n replicas as far as the quotas of sets leave room: of each set, the smallest first, the clusters get as
-// many more as there is room for, divided as if there were no others.
+// sharesWithin returns the shares of n replicas as far as the quotas of sets leave room. In each exceeded set, the smallest first, the
+// clusters get as many more as there is room for, divided as if there were no other clusters.
 func (p *plan) sharesWithin(n, has int64, all []place, weights []int64) []int64 {
 	if p.budget != nil {
 		all = slices.Clone(all)
@@ -228,7 +228,7 @@ func (p *plan) sharesWithin(n, has int64, all []place, weights []int64) []int64 
 	}
 }
 
-// exceededBy is the smallest set that shares of replicas exceed, and how many more it has room for; -1 where they exceed none.
+// exceededBy returns the smallest set that shares of replicas exceed, and how many more it has room for; -1 if they exceed none.
 func (p *plan) exceededBy(shares []int64, all []place) (set int, times int64) {
 	if p.budget == nil {
 		return -1, 0
@@ -247,7 +247,8 @@ func (p *plan) exceededBy(shares []int64, all []place) (set int, times int64) {
 	return -1, 0
 }
 
-// overQuota is why the quota of a set keeps a feasible cluster from being added; nil where it does not, or the workload has it.
+// overQuota returns why the quota of a set keeps a feasible cluster from being added; nil if it does not, or if the workload has the
+// cluster.
 func (d *Decision) overQuota(position int, row *snapshot.Row) *filter.Rejection {
 	if d.quota == nil || d.chose(row.Name) {
 		return nil
@@ -262,7 +263,7 @@ func (d *Decision) least(row *snapshot.Row) capacity.Resources {
 	return d.class.On(row).Workload.Requests
 }
 
-// quotaObstacle is the same with what would help.
+// quotaObstacle is overQuota with what would help.
 func (d *Decision) quotaObstacle(position int, row *snapshot.Row) (filter.Obstacle, bool) {
 	if d.quota == nil || d.chose(row.Name) {
 		return filter.Obstacle{}, false
@@ -270,7 +271,7 @@ func (d *Decision) quotaObstacle(position int, row *snapshot.Row) (filter.Obstac
 	return d.quota.obstacle(position, d.least(row))
 }
 
-// quotaLeft says what is left of quotas beside what is added, where that is why a workload gets less than it asks for; otherwise it
+// quotaLeft states what is left of quotas after what is added, if that is why a workload gets less than it asks for; otherwise it
 // is empty.
 func (d *Decision) quotaLeft() string {
 	if d.quota == nil || len(d.Clusters) == 0 || len(d.Clusters) >= d.Asked && d.Waiting == 0 {
@@ -290,7 +291,8 @@ func (d *Decision) quotaLeft() string {
 	return ""
 }
 
-// boundedBy is the name of the set whose quota keeps a cluster from being added: that of the whole set, or the first on the cluster.
+// boundedBy returns the name of the set whose quota keeps a cluster from being added: a set with a quota of the whole, else the first with
+// a clusterQuota on the cluster.
 func (d *Decision) boundedBy(cluster string) string {
 	if position, there := d.snapshot.Position(cluster); there && d.quota != nil {
 		if set, lacks := d.quota.lacks(d.quota.groupAt(position), d.least(d.snapshot.Row(cluster))); lacks != nil {
@@ -305,7 +307,7 @@ func (d *Decision) boundedBy(cluster string) string {
 	return ""
 }
 
-// anyWithin reports whether any cluster is feasible and within quotas for a workload that holds nothing.
+// anyWithin reports whether any cluster is feasible, and within quotas, for a workload that holds nothing.
 func (w *workspace) anyWithin(c *class, ranked *ranking.Ranking) bool {
 	b := w.budgetOf(&nothing)
 	if !b.binds(c, 1) {
@@ -319,7 +321,7 @@ func (w *workspace) anyWithin(c *class, ranked *ranking.Ranking) bool {
 	return false
 }
 
-// snapshotWithin is what the workspace sees, with no more free than the quotas of whole sets leave.
+// snapshotWithin returns what the workspace sees, with no more free than the quotas of whole sets leave.
 func (w *workspace) snapshotWithin() snapshot.Snapshot {
 	w.lock()
 	defer w.mu.Unlock()

@@ -2,22 +2,22 @@ package engine
 
 import "math/bits"
 
-// recent is in which order clusters have changed last, by position. Whoever looks again finds each that has changed since, once, however
-// often it has.
+// recent records the order in which clusters have last changed, by position. A reader finds each cluster that has changed since it last
+// read exactly once, however often it has changed.
 //
-// A change writes to little memory, one after the other: workspaces on other processors want to read it at once.
+// A change writes to little memory, sequentially: workspaces on other processors may read it at the same time.
 type recent struct {
-	// generation counts the changes. The position of the cluster that has changed at one is at its index, modulo the length.
+	// generation counts the changes. The position of the cluster that changed at generation g is at index g modulo the length.
 	generation int64
 	positions  []int32
 }
 
-// arrange begins anew with so many clusters.
+// arrange resets the positions for that many clusters.
 func (r *recent) arrange(clusters int) {
 	r.positions = make([]int32, 1<<bits.Len(uint(clusters)))
 }
 
-// touch records that a cluster has changed, and returns the generation of that.
+// touch records that a cluster has changed, and returns the generation of the change.
 func (r *recent) touch(position int) int64 {
 	r.generation++
 	r.positions[r.generation&int64(len(r.positions)-1)] = int32(position)
@@ -35,7 +35,7 @@ func (r *recent) since(generation int64, sites []site, yield func(position int))
 		return
 	}
 	for g := generation + 1; g <= r.generation; g++ {
-		if position := int(r.positions[g&int64(len(r.positions)-1)]); sites[position].changed == g { // else it has changed again
+		if position := int(r.positions[g&int64(len(r.positions)-1)]); sites[position].changed == g { // else it has changed again since
 			yield(position)
 		}
 	}
