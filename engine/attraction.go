@@ -19,7 +19,7 @@ import (
 // WorkloadAffinity is the stage that rejects clusters because of the workloads that are, or are not, placed in their domains.
 const WorkloadAffinity filter.Stage = "WorkloadAffinity"
 
-// attraction is the effect of affinity terms on clusters, for one workload and for what else was placed when it was decided.
+// attraction is the effect of affinity terms on clusters, for one workload and for what else was placed when it was evaluated.
 type attraction struct {
 	rules []rule
 	// rejected is how many feasible clusters of each tier the rules reject.

@@ -27,7 +27,7 @@ const (
 // lines are the workloads that wait for room on a fleet, by workspace. The fleet's lock guards them.
 //
 // Invariant: nobody gets more on a cluster while a workload of another workspace waits that comes first, would fit there by what is free
-// and what its quota leaves, and has not been decided since more became free there. One that was decided and found no place blocks
+// and what its quota leaves, and has not been evaluated since more became free there. One that was evaluated and found no place blocks
 // nobody.
 type lines struct {
 	// row returns the row of a cluster of the fleet, nil if it is not registered.
@@ -69,7 +69,7 @@ type line struct {
 	eased int64
 	// called is set while the workspace has been called to decide again, or itself waits for others to do so.
 	called bool
-	// by are the workspaces that wait for this one to decide again; owed is when the first of them began to wait.
+	// by are the workspaces that wait for this one to take its turn; owed is when the first of them began to wait.
 	by   map[logicalcluster.Name]bool
 	owed time.Time
 	// totals is what the clusters of each set have together, when capacities was totalsOf.
@@ -89,7 +89,7 @@ type waiter struct {
 	classes []*ranking.Class
 	part    *workload.Workload
 	has     *capacity.Claim
-	// single is set if a place on any one cluster is of use to it. now is the time at which it was decided.
+	// single is set if a place on any one cluster is of use to it. now is the time at which it was evaluated.
 	single bool
 	now    time.Time
 	// at is the tick at which a place for it was looked for, turn is set if there was one, and refused if it could not have it after all

@@ -15,12 +15,12 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// maxOffers is how many workloads of a workspace are looked at for what others reclaim: the least important.
+// maxOffers is how many workloads of a workspace others can reclaim from: the least important ones.
 const maxOffers = 128
 
-// SetOffers replaces the list of placed workloads of a workspace that others may reclaim what they are guaranteed from, the least important
-// first. Where the list has grown, it returns the workspaces, by name, in which somebody waits for what is guaranteed: they should stand in
-// line anew.
+// SetOffers replaces the list of placed workloads of a workspace from which others may reclaim what they are guaranteed, the least
+// important first. If the list has gained workloads, it returns the workspaces, by name, with workloads that wait for what is guaranteed:
+// they should call SetLine again.
 func (e *Engine) SetOffers(workspace logicalcluster.Name, offers []Candidate) (call []logicalcluster.Name) {
 	w := e.lookUp(workspace)
 	w.mu.Lock()
@@ -49,7 +49,7 @@ func (e *Engine) SetOffers(workspace logicalcluster.Name, offers []Candidate) (c
 	return call
 }
 
-// waitsWithin reports whether somebody of a workspace waits for what it is guaranteed. The fleet is locked.
+// waitsWithin reports whether any workload of a workspace waits for what the workspace is guaranteed. The fleet is locked.
 func (l *lines) waitsWithin(of *line) bool {
 	if !of.grants.guarantee() {
 		return false
@@ -64,13 +64,13 @@ func (l *lines) waitsWithin(of *line) bool {
 	return false
 }
 
-// guarantees reports whether a workload that waits stays within what its workspace is guaranteed, if it gets a place on a cluster.
+// guarantees reports whether a waiting workload stays within what its workspace is guaranteed if it gets a place on a cluster.
 func (l *lines) guarantees(of *line, o *waiter, cluster string) bool {
 	row := l.row(cluster)
 	return row != nil && slices.ContainsFunc(o.classes, func(c *ranking.Class) bool { return of.grants.guarantees(of.ledger, cluster, o.asks(c, row)) })
 }
 
-// guarantees reports whether a workspace stays within what any set guarantees to it, if it gets more on a cluster.
+// guarantees reports whether a workspace stays within what any set guarantees it if it gets more on a cluster.
 func (g *grants) guarantees(claims *capacity.Ledger, cluster string, more capacity.Resources) bool {
 	for g := range g.on(cluster) {
 		if quotas := g.quotas(); quotas.Guarantees(claims.Promised(g.Set), more) {
@@ -80,12 +80,12 @@ func (g *grants) guarantees(claims *capacity.Ledger, cluster string, more capaci
 	return false
 }
 
-// Reclaimed returns which workloads of a workspace are to give up clusters for what others are guaranteed, those first that are asked for the
-// one that has waited longest. They should do so as soon as the workspace's budget of disruptions allows it; what they give up goes to whoever
-// comes first there.
+// Reclaimed returns the workloads of a workspace that are to give up clusters for what others are guaranteed, first those for the claimant
+// that has waited longest. They should do so as soon as the workspace's disruption budget allows it; what they give up goes to the workload
+// that then comes first there.
 //
-// Invariant: no workspace is asked for anything that it is guaranteed, nor for anything that nobody is guaranteed any more: sets, grants
-// and promises may have changed since it was found.
+// Invariant: no workspace is asked for anything that it is guaranteed itself, nor for anything that is no longer guaranteed to another:
+// sets, grants and promises may have changed since the victims were found.
 func (e *Engine) Reclaimed(workspace logicalcluster.Name) (all []Victim) {
 	w := e.lookUp(workspace)
 	w.mu.Lock()
@@ -118,7 +118,7 @@ func (e *Engine) Reclaimed(workspace logicalcluster.Name) (all []Victim) {
 	return all
 }
 
-// borrowed is what a workspace has beyond what it is guaranteed of each of its sets.
+// borrowed is what a workspace has in each of its sets beyond what it is guaranteed.
 type borrowed map[*Grant]capacity.Resources
 
 func (l *line) borrowed() borrowed {
@@ -131,7 +131,8 @@ func (l *line) borrowed() borrowed {
 	return all
 }
 
-// take takes what a workload gives up on a cluster of some sets, unless the workspace is guaranteed any of it.
+// take subtracts what a workload gives up on a cluster in these sets. It returns false and changes nothing if any of it is guaranteed to
+// the workspace.
 func (b borrowed) take(of []*Grant, amount capacity.Resources) bool {
 	for _, g := range of {
 		if _, more := b[g].Lacking(amount); more {
@@ -144,7 +145,7 @@ func (b borrowed) take(of []*Grant, amount capacity.Resources) bool {
 	return true
 }
 
-// shareOf is what a workload of the workspace has on a cluster, nil where that is nothing.
+// shareOf returns what a workload of the workspace has on a cluster, nil if nothing.
 func (l *line) shareOf(of workload.Reference, cluster string) *capacity.Share {
 	if claim := l.ledger.Claim(ownerOf(of)); claim != nil && claim.UID == of.UID {
 		return claim.ShareOn(cluster)
@@ -168,8 +169,8 @@ type Reclaim struct {
 	Victims map[logicalcluster.Name][]Victim
 }
 
-// Reclaims returns what is to be given up on a fleet, and for whom, the one that has waited longest first. It is for the owners of the fleet: no
-// other workspace may see any of it.
+// Reclaims returns what is to be given up on a fleet, and for whom, the workload that has waited longest first. It is for the owners of the
+// fleet: no other workspace may see any of it.
 func (e *Engine) Reclaims(fleet logicalcluster.Name) (all []Reclaim) {
 	f := e.fleetOf(fleet)
 	if f == nil {
@@ -184,12 +185,12 @@ func (e *Engine) Reclaims(fleet logicalcluster.Name) (all []Reclaim) {
 	return all
 }
 
-// reclaimers are those for whom others are to give up something, the one that has waited longest first.
+// reclaimers returns the workloads for which others are to give up something, the one that has waited longest first.
 func (l *lines) reclaimers() []*gathering {
 	return slices.SortedFunc(maps.Values(l.reclaiming), (*gathering).compare)
 }
 
-// offer is what a workload that may be reclaimed has on a cluster.
+// offer is what can be reclaimed from a workload on a cluster.
 type offer struct {
 	Candidate
 	of                        logicalcluster.Name
@@ -199,8 +200,8 @@ type offer struct {
 	amount, reserved, counted capacity.Resources
 }
 
-// coming is what those who were asked have given up on each cluster and is not free yet: it is held until that is durable and gone, or the
-// cluster still counts it. The fleet is locked.
+// coming returns what victims have given up on each cluster that is not free yet: it is held until the change is durable, or the cluster
+// still counts it. The fleet is locked.
 func (l *lines) coming() map[string]capacity.Resources {
 	coming, held := map[string]capacity.Resources{}, map[logicalcluster.Name]map[located]bool{}
 	for _, g := range l.reclaiming {
@@ -232,7 +233,7 @@ func (l *lines) coming() map[string]capacity.Resources {
 	return coming
 }
 
-// heldShares has what workloads of the workspace have given up, and is still held.
+// heldShares yields what workloads of the workspace have given up that is still held.
 func (l *line) heldShares(yield func(capacity.Owner, *capacity.Share) bool) {
 	for owner, claim := range l.ledger.EachHeld {
 		owner.Held = 0
@@ -244,7 +245,7 @@ func (l *line) heldShares(yield func(capacity.Owner, *capacity.Share) bool) {
 	}
 }
 
-// borrowedBeside is what a workspace has borrowed, and neither has given up nor is asked for by others than one.
+// borrowedBeside returns what a workspace has borrowed, without what it has given up and what workspaces other than by reclaim from it.
 func (l *lines) borrowedBeside(of *line, by logicalcluster.Name) borrowed {
 	left := of.borrowed()
 	without := func(s *capacity.Share) {
@@ -268,7 +269,7 @@ func (l *lines) borrowedBeside(of *line, by logicalcluster.Name) borrowed {
 	return left
 }
 
-// offersTo returns what others offer, by cluster, the least important first. The fleet is locked.
+// offersTo returns what others offer to a workspace, by cluster, the least important first. The fleet is locked.
 func (l *lines) offersTo(w logicalcluster.Name) map[string][]offer {
 	on := map[string][]offer{}
 	for name, of := range l.of {
@@ -306,9 +307,9 @@ func (l *lines) offersTo(w logicalcluster.Name) map[string][]offer {
 	return on
 }
 
-// reclaims returns for which of a workspace's waiting workloads others give back room, and where: the first in turn that stays within what
-// is guaranteed, and has a place once some of what others have borrowed is gone; nil where that is none. A cluster where others have it
-// already is taken only where there is no other one, and from those that have waited less long.
+// reclaims returns the waiting workload of a workspace for which others give back room, and where: the first in turn that stays within
+// what is guaranteed, and has a place once some of what others have borrowed is gone; nil if there is none. A cluster on which room is
+// already given back for another workspace is taken only if there is no other cluster, and only from one that has waited less long.
 func (w *workspace) reclaims(ctx context.Context, waiting []*waiter) *gathering {
 	w.lock()
 	defer w.mu.Unlock()
@@ -365,12 +366,12 @@ func (w *workspace) reclaims(ctx context.Context, waiting []*waiter) *gathering 
 	return nil
 }
 
-// guarantee reports whether anything is guaranteed.
+// guarantee reports whether any grant guarantees anything.
 func (g *grants) guarantee() bool {
 	return g != nil && slices.ContainsFunc(g.all, func(one Grant) bool { return len(one.Guaranteed) > 0 })
 }
 
-// takenFrom are the others for whom clusters gather what is reclaimed. The fleet is locked.
+// takenFrom returns the workloads of other workspaces for which clusters gather what is reclaimed. The fleet is locked.
 func (l *lines) takenFrom(w logicalcluster.Name) map[string]*gathering {
 	taken := map[string]*gathering{}
 	for cluster, g := range l.reclaiming {
@@ -381,8 +382,8 @@ func (l *lines) takenFrom(w logicalcluster.Name) map[string]*gathering {
 	return taken
 }
 
-// reclaim has others give back something for one of a workspace, or for nobody any more, and says whom to call. One cluster gathers for one,
-// and one of a workspace has others give back something at a time.
+// reclaim makes others give back room for a workload of a workspace, or for none any more, and adds to call the workspaces to call. A
+// cluster gathers for one workload at a time, and others give back room for one workload of a workspace at a time.
 func (l *lines) reclaim(of logicalcluster.Name, next *gathering, call map[logicalcluster.Name]bool) {
 	if next != nil {
 		if other := l.reclaiming[next.cluster]; other != nil && other.of != of {
@@ -414,12 +415,12 @@ type reclaim struct {
 	sacrifice
 	cluster string
 	of      map[logicalcluster.Name][]Victim
-	// takes: another one is given something back on the cluster so far.
+	// takes is set if room is given back for another workload on the cluster so far.
 	takes bool
 }
 
-// reclaimOn returns what has to be given up on a cluster beside what is given up there already, nil where that is not enough. It is found as kube-scheduler finds victims: of all
-// that may go those stay that can, the most important first.
+// reclaimOn returns what has to be given up on a cluster beyond what is being given up there already, nil if that is not enough. It works
+// like kube-scheduler's search for victims: of all that may go, those that can stay do, the most important first.
 func (o *waiter) reclaimOn(c *ranking.Class, row *snapshot.Row, offers []offer, coming capacity.Resources) *reclaim {
 	left := map[logicalcluster.Name]borrowed{}
 	var goes []*offer
@@ -467,7 +468,7 @@ func (o *waiter) reclaimOn(c *ranking.Class, row *snapshot.Row, offers []offer, 
 	return r
 }
 
-// asksFor reports whether the same is to be given up for two.
+// asksFor reports whether both have the same victims.
 func (g *gathering) asksFor(o *gathering) bool {
 	return maps.EqualFunc(g.victims, o.victims, func(a, b []Victim) bool {
 		return slices.EqualFunc(a, b, func(x, y Victim) bool { return x.Workload == y.Workload && slices.Equal(x.Clusters, y.Clusters) })

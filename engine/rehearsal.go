@@ -10,11 +10,11 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Rehearsal is a copy of a workspace in which some clusters are lost: what is decided there is reserved in the copy alone.
+// Rehearsal is a copy of a workspace in which some clusters are lost. What is decided there is reserved only in the copy.
 type Rehearsal struct{ copied *workspace }
 
-// Rehearse copies a workspace as it is now, with some clusters lost. The workspace does not change. It costs about as much as to set all of its
-// clusters and reservations, and what the copy decides is ranked anew.
+// Rehearse copies a workspace as it is now, with some clusters lost. The workspace does not change. It costs about as much as setting all of
+// its clusters and reservations, and the copy ranks everything anew.
 func (e *Engine) Rehearse(name logicalcluster.Name, lost []string) *Rehearsal {
 	unobserved := &Engine{options: e.options, constraints: e.constraints, policies: e.policies}
 	unobserved.options.Metrics = noMetrics{}
@@ -45,7 +45,8 @@ func lose(c *snapshot.Cluster) *snapshot.Cluster {
 	return &gone
 }
 
-// Decide is what Engine.Decide would decide for a workload if the clusters were lost, after all that has been decided in the rehearsal.
+// Decide returns what Engine.Decide would decide for a workload if the clusters were lost, after everything that has been decided in the
+// rehearsal.
 func (r *Rehearsal) Decide(ctx context.Context, request Request) (*Decision, error) {
 	return r.copied.decide(ctx, &request, true)
 }

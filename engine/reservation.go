@@ -15,13 +15,13 @@ import (
 type Reservation struct {
 	Workload  workload.Reference
 	Placement types.NamespacedName
-	// Shares, one on each of its clusters. Where one has expired the decision stands, with nothing behind it there but what
-	// the cluster's report counts.
+	// Shares, one on each of its clusters. If a share has expired, the decision still stands, but nothing is reserved there
+	// beyond what the cluster's report counts.
 	Shares []capacity.Share
 }
 
-// ReservationOf is what a durable decision for a placement reserves. It fails, naming the field, where an amount cannot be
-// read.
+// ReservationOf returns what a durable decision for a placement reserves. It fails, naming the field, if an amount cannot
+// be read.
 func ReservationOf(placement types.NamespacedName, d *v1alpha1.WorkloadDecision) (r Reservation, err error) {
 	r = Reservation{Placement: placement, Workload: workload.Reference{
 		APIVersion: d.Workload.APIVersion, Kind: d.Workload.Kind, Namespace: placement.Namespace, Name: d.Workload.Name, UID: string(d.Workload.UID),
@@ -53,7 +53,7 @@ func (r *Reservation) claim() *capacity.Claim {
 	return &capacity.Claim{UID: r.Workload.UID, Group: r.Placement, Shares: r.Shares}
 }
 
-// Restore records a reservation without asking whether it fits: it was granted before. It fails with an *InvalidError.
+// Restore records a reservation without checking that it fits: it was granted before. It fails with an *InvalidError.
 func (e *Engine) Restore(workspace logicalcluster.Name, r Reservation) error {
 	if err := r.validate(); err != nil {
 		return err
@@ -61,8 +61,9 @@ func (e *Engine) Restore(workspace logicalcluster.Name, r Reservation) error {
 	return e.workspace(workspace).grant(ownerOf(r.Workload), r.claim(), false)
 }
 
-// Reserve makes a reservation that was decided on elsewhere, if it fits; otherwise it returns a *capacity.ShortageError, a
-// *capacity.QuotaError, a *capacity.NotGrantedError or an *InvalidError. What is promised to the workload already need not fit.
+// Reserve makes a reservation that was decided elsewhere, if it fits; otherwise it returns a *capacity.ShortageError, a
+// *capacity.QuotaError, a *capacity.NotGrantedError or an *InvalidError. What is already promised to the workload does not have
+// to fit.
 func (e *Engine) Reserve(workspace logicalcluster.Name, r Reservation, promised ...Reservation) error {
 	if err := r.validate(); err != nil {
 		return err
@@ -74,8 +75,9 @@ func (e *Engine) Reserve(workspace logicalcluster.Name, r Reservation, promised 
 	return e.workspace(workspace).grant(ownerOf(r.Workload), r.claim(), true, claims...)
 }
 
-// Hold records a reservation beside the one that its workload has, without asking whether it fits, until ReleaseHeld: what a
-// workload gives up stays reserved until a record that no longer promises it is durable. It fails with an *InvalidError.
+// Hold records a reservation in addition to the one that its workload has, without checking that it fits, until ReleaseHeld:
+// what a workload gives up stays reserved until a record that no longer promises it is durable. It fails with an
+// *InvalidError.
 func (e *Engine) Hold(workspace logicalcluster.Name, r Reservation) (Held, error) {
 	if err := r.validate(); err != nil {
 		return Held{}, err
@@ -85,7 +87,7 @@ func (e *Engine) Hold(workspace logicalcluster.Name, r Reservation) (Held, error
 	return h, w.grant(h.owner, r.claim(), false)
 }
 
-// holdGivenUp holds what a workload had before a decision and has not any more, where it is asked for. The fleet is locked.
+// holdGivenUp holds what a workload had before a decision and no longer has, if the request asks for Hold. The fleet is locked.
 func (w *workspace) holdGivenUp(r *Request, d *Decision, now *capacity.Claim) {
 	if !r.Hold || len(d.holding.Shares) == 0 {
 		return
@@ -97,7 +99,7 @@ func (w *workspace) holdGivenUp(r *Request, d *Decision, now *capacity.Claim) {
 	}
 }
 
-// givenUp is what a claim has beyond the one in its place, which is nil where there is none.
+// givenUp returns what a claim has beyond its replacement, which is nil if there is none.
 func givenUp(before, now *capacity.Claim) (all []*capacity.Claim) {
 	// What a cluster counts for the owner is subtracted from the claim that it keeps there.
 	left, kept := &capacity.Claim{UID: before.UID}, &capacity.Claim{}
@@ -120,18 +122,18 @@ func givenUp(before, now *capacity.Claim) (all []*capacity.Claim) {
 	return all
 }
 
-// Held identifies a reservation that is held beside the one of its workload.
+// Held identifies a reservation that is held in addition to the one of its workload.
 type Held struct{ owner capacity.Owner }
 
-// ReleaseHeld gives back what is held, and returns whether that was anything.
+// ReleaseHeld releases what is held, and returns whether that was anything.
 func (e *Engine) ReleaseHeld(workspace logicalcluster.Name, h Held) (freed bool) {
 	return e.lookUp(workspace).release(h.owner)
 }
 
-// Replace replaces everything that is reserved for a workspace, in one step: no decision sees a part of it. What is restored
-// and held was granted before and is recorded without asking. Foreign reservations, which another has granted, are verified
-// after that, in their order; refused has an error for each, which is nil where it fits. Where any is invalid, Replace fails with
-// an *InvalidError and nothing has changed.
+// Replace replaces everything that is reserved for a workspace, in one step: no decision sees a part of it. restored and held
+// reservations were granted before and are recorded without checks. foreign reservations, granted by another workspace, are
+// verified after that, in their order; refused has an error for each, which is nil if it fits. If any reservation is invalid,
+// Replace fails with an *InvalidError and nothing has changed.
 func (e *Engine) Replace(workspace logicalcluster.Name, restored, held, foreign []Reservation) (holds []Held, refused []error, err error) {
 	for _, all := range [][]Reservation{restored, held, foreign} {
 		for i := range all {
@@ -149,8 +151,8 @@ func (e *Engine) Replace(workspace logicalcluster.Name, restored, held, foreign 
 	return holds, w.replace(granted, verified), nil
 }
 
-// RestoreAll replaces everything that is reserved for a workspace on a fleet, which it need not look at: what is restored and held was
-// granted before and is recorded without asking. It fails with an *InvalidError, and then nothing has changed.
+// RestoreAll replaces everything that is reserved for a workspace on a fleet, which need not be the fleet that it uses: restored and
+// held reservations were granted before and are recorded without checks. It fails with an *InvalidError, and then nothing has changed.
 func (e *Engine) RestoreAll(workspace, fleet logicalcluster.Name, restored, held []Reservation) error {
 	for _, all := range [][]Reservation{restored, held} {
 		for i := range all {
@@ -169,7 +171,7 @@ func (e *Engine) RestoreAll(workspace, fleet logicalcluster.Name, restored, held
 	return nil
 }
 
-// grantsOf are the claims of reservations that were granted before.
+// grantsOf returns the claims of reservations that were granted before.
 func (w *workspace) grantsOf(restored, held []Reservation) (granted []capacity.Grant, holds []Held) {
 	granted = make([]capacity.Grant, 0, len(restored)+len(held))
 	for i := range restored {
@@ -183,7 +185,7 @@ func (w *workspace) grantsOf(restored, held []Reservation) (granted []capacity.G
 	return granted, holds
 }
 
-// Uncounted returns those of a workload's clusters whose reports do not count all that it asks for.
+// Uncounted returns the clusters of a workload whose reports do not count everything that it asks for.
 func (e *Engine) Uncounted(workspace logicalcluster.Name, ref workload.Reference) []string {
 	w := e.lookUp(workspace)
 	w.mu.Lock()
@@ -191,7 +193,7 @@ func (e *Engine) Uncounted(workspace logicalcluster.Name, ref workload.Reference
 	return w.ledger.Uncounted(ownerOf(ref))
 }
 
-// Release gives back what a workload has reserved, and returns whether that was anything.
+// Release releases what a workload has reserved, and returns whether that was anything.
 func (e *Engine) Release(workspace logicalcluster.Name, ref workload.Reference) (freed bool) {
 	return e.lookUp(workspace).release(ownerOf(ref))
 }

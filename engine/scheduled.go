@@ -8,10 +8,11 @@ import (
 	"github.com/kcp-placement/placement/engine/policy"
 )
 
-// scheduled returns a request with its placement under what the policies say of scheduling, and the policies that say it. It is the
-// request itself where they say nothing, which costs nothing where none of their rules can.
+// scheduled returns a request with its placement as the policies schedule it, and these policies. It is the request itself if the
+// policies do not change the scheduling, which is free if they have no rules for it.
 //
-// Invariant: what the policies say is a function of the policy class, so the inputs of the request as it was identify the decision.
+// Invariant: how the policies schedule a workload is a function of its policy class, so the inputs of the original request identify the
+// decision.
 func (w *workspace) scheduled(ctx context.Context, r *Request) (*Request, *policy.Set, error) {
 	policies := w.policiesOf(r)
 	if !policies.Schedules() {
@@ -30,7 +31,7 @@ func (w *workspace) scheduled(ctx context.Context, r *Request) (*Request, *polic
 	return &in, c.Policies, nil
 }
 
-// Scheduled returns the placement of a request as the policies schedule its workload. It fails where they fail or ctx ends.
+// Scheduled returns the placement of a request as the policies schedule its workload. It fails if the policies fail or ctx ends.
 func (e *Engine) Scheduled(ctx context.Context, request Request) (*placement.Placement, error) {
 	if err := request.validate(ctx); err != nil {
 		return nil, err
@@ -42,7 +43,7 @@ func (e *Engine) Scheduled(ctx context.Context, request Request) (*placement.Pla
 	return r.Placement, nil
 }
 
-// policyNotes say what of the scheduling of a placement is as policies say, and what of theirs does not count.
+// policyNotes state which parts of a placement's scheduling come from policies, and which policy settings have no effect.
 func policyNotes(p *placement.Placement) (notes []string) {
 	if len(p.ByPolicies) > 0 {
 		notes = append(notes, "by the policies: "+strings.Join(p.ByPolicies, ", "))

@@ -14,8 +14,9 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// selectFor selects clusters for a workload from the ranking of its class, makes the decision in d, and reserves if asked
-// to. What the workload itself holds does not count. The workspace is locked, and the ranking is current for the snapshot.
+// selectFor selects clusters for a workload from the ranking of its class, makes the decision in d, and reserves it if
+// reserve is set. What the workload itself holds does not count. The workspace is locked, and the ranking is current for
+// the snapshot.
 func (w *workspace) selectFor(d *Decision, choices *choices, c *class, r *Request, s *snapshot.Snapshot, cached, reserve bool) error {
 	if r.MinGain > 0 {
 		r = w.forGainOf(c, r, s)
@@ -72,10 +73,10 @@ func (w *workspace) choose(c *class, key ranking.Key) Choice {
 	return Choice{Name: row.Name, Replicas: asks.Replicas, Score: total, Reason: scoring.Reason(total), Reserved: asks.Requests}
 }
 
-// choices allocates what the decisions of a batch choose together. The zero value allocates each by itself.
+// choices allocates the choices of a batch of decisions together. The zero value allocates each decision's choices on their own.
 type choices struct {
 	free []Choice
-	// left is for how many decisions more.
+	// left is how many more decisions to allocate for.
 	left int
 }
 
@@ -89,8 +90,8 @@ func (c *choices) take(n int) []Choice {
 	return taken
 }
 
-// selectFrom takes clusters from the ranking for a workload that holds something already: its clusters get the keys that
-// they have without it, until the clusters are selected. It returns the budget where that may keep some from being selected.
+// selectFrom takes clusters from the ranking for a workload that may already hold something: while they are selected, its
+// clusters have the keys that they would have without it. It returns the budget if that may exclude some clusters.
 func (w *workspace) selectFrom(c *class, r *Request, held *holding) ([]ranking.Key, *budget) {
 	generation := c.ranking.Generation()
 	var b *budget
@@ -99,7 +100,8 @@ func (w *workspace) selectFrom(c *class, r *Request, held *holding) ([]ranking.K
 			b = nil
 		}
 	}
-	// A strategy of its own may look at more than the ranking, and time passes.
+	// The last selection is not reused with a Select function, which may read more than the ranking, nor with tolerations that end, since time
+	// passes.
 	if c.last.generation == generation && c.last.holding.same(held) && c.Strategy.Select == nil && !c.Placement.TolerationsEnd && r.mayAddAny() && b == nil {
 		return c.last.chosen, nil
 	}
@@ -115,7 +117,7 @@ func (w *workspace) selectFrom(c *class, r *Request, held *holding) ([]ranking.K
 	return chosen, left.rejecting(b)
 }
 
-// selectRanked takes clusters from a ranking that is that for one request, as far as a budget has room for them.
+// selectRanked takes clusters from a ranking prepared for one request, as far as a budget has room for them.
 func (w *workspace) selectRanked(b *budget, c *class, ranked *ranking.Ranking, r *Request, held *holding, number int, chosen []ranking.Key) []ranking.Key {
 	switch {
 	case b != nil:
@@ -127,13 +129,13 @@ func (w *workspace) selectRanked(b *budget, c *class, ranked *ranking.Ranking, r
 	}
 }
 
-// takeOut has a ranking be that for one request, and returns the keys that it had.
+// takeOut prepares a ranking for one request, and returns the keys that it had.
 func (w *workspace) takeOut(c *class, ranked *ranking.Ranking, r *Request, held *holding) (before []positionedKey) {
 	return w.takeOutOthers(ranked, r, w.takeOutEnded(c, ranked, r.Now, w.withoutHeld(ranked, held)))
 }
 
-// withoutHeld gives the clusters where a workload holds something the keys that they have without it, and returns those that
-// they had.
+// withoutHeld gives the clusters on which a workload holds something the keys that they would have without it, and returns
+// their previous keys.
 func (w *workspace) withoutHeld(ranked *ranking.Ranking, held *holding) (before []positionedKey) {
 	before = w.current[:0]
 	for cluster := range held.clusters {
@@ -146,8 +148,8 @@ func (w *workspace) withoutHeld(ranked *ranking.Ranking, held *holding) (before 
 	return before
 }
 
-// takeOutEnded takes the clusters out of a ranking on which a toleration has ended, and appends the keys that they had. So
-// rankings know no time: a key is that of a cluster as long as tolerations last.
+// takeOutEnded takes clusters whose toleration has ended out of a ranking, and appends their previous keys. So rankings do
+// not depend on time: a key is valid for as long as tolerations last.
 func (w *workspace) takeOutEnded(c *class, r *ranking.Ranking, now time.Time, before []positionedKey) []positionedKey {
 	if !c.Placement.TolerationsEnd || now.IsZero() {
 		return before
@@ -161,7 +163,7 @@ func (w *workspace) takeOutEnded(c *class, r *ranking.Ranking, now time.Time, be
 	return before
 }
 
-// takeOutOthers takes the clusters out of a ranking into which a request may not go, and appends the keys that they had.
+// takeOutOthers takes clusters that a request may not use out of a ranking, and appends their previous keys.
 func (w *workspace) takeOutOthers(ranked *ranking.Ranking, r *Request, before []positionedKey) []positionedKey {
 	takeOut := func(position int) {
 		if key := ranked.At(position); key != 0 {
@@ -191,15 +193,15 @@ func (w *workspace) takeOutOthers(ranked *ranking.Ranking, r *Request, before []
 	return before
 }
 
-// putBack restores the keys of clusters, of which one may have been changed twice.
+// putBack restores the keys of clusters, in reverse order, since one may have been changed twice.
 func putBack(r *ranking.Ranking, before []positionedKey) {
 	for _, k := range slices.Backward(before) {
 		r.Set(k.position, k.key)
 	}
 }
 
-// selectOthers takes up to number clusters from the ranking for a workload that runs somewhere: none of its own. It returns the budget
-// where that may keep some from being selected.
+// selectOthers takes up to number clusters from the ranking for a workload that runs somewhere, none of them its own. It returns the
+// budget if that may exclude some clusters.
 func (w *workspace) selectOthers(c *class, r *Request, held *holding, places *places, number int) (chosen []ranking.Key, left *budget) {
 	if number <= 0 {
 		return nil, nil
@@ -230,13 +232,13 @@ func (w *workspace) selectOthers(c *class, r *Request, held *holding, places *pl
 	return chosen, left.rejecting(b)
 }
 
-// selectInTurn selects by a strategy of its own. It takes held by value, which would be moved to the heap otherwise.
+// selectInTurn selects by a strategy's own Select. It takes held by value, which would otherwise escape to the heap.
 func (w *workspace) selectInTurn(s *ranking.Strategy, t *ranking.Tournament, r *Request, held holding, number int, chosen []ranking.Key) []ranking.Key {
 	turn := w.turn(r, held, number)
 	return s.Select(t, &turn, chosen)
 }
 
-// turn is what a strategy knows of a workload.
+// turn returns what a strategy knows of a workload.
 func (w *workspace) turn(r *Request, held holding, number int) ranking.Turn {
 	group, ref := r.group(), &r.Workload.Reference
 	return ranking.Turn{
@@ -253,22 +255,22 @@ func (w *workspace) turn(r *Request, held holding, number int) ranking.Turn {
 	}
 }
 
-// seedOf is the same in every process.
+// seedOf returns a hash that is the same in every process.
 func seedOf(uid string) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(uid))
 	return h.Sum64()
 }
 
-// holding is what a workload holds. It does not count when the workload itself is decided.
+// holding is what a workload holds. It does not count when that workload is decided on.
 type holding struct {
 	*capacity.Claim
-	// counted is what its clusters counted of the workload at that number of reports; nil where none does.
+	// counted is what its clusters count for the workload, as of that number of reports; nil if none counts anything.
 	counted []capacity.Resources
 	reports int64
-	// former: an earlier workload of the name holds it, whose pods are not those of the one that is decided.
+	// former is set if an earlier workload of the same name holds it, whose pods are not those of the current one.
 	former bool
-	// gone is what does not count of others, in whose place the workload is put; nil where that is nothing.
+	// gone is what does not count of others that the workload takes the place of; nil if nothing.
 	gone *gone
 }
 
@@ -276,7 +278,7 @@ func (h *holding) same(o *holding) bool {
 	return h.Claim == o.Claim && h.reports == o.reports && h.former == o.former && h.gone == o.gone
 }
 
-// clusters yields those on which anything does not count.
+// clusters yields the clusters on which anything does not count.
 func (h *holding) clusters(yield func(string) bool) {
 	for i := range h.Shares {
 		if !yield(h.Shares[i].Cluster) {
@@ -290,7 +292,7 @@ func (h *holding) clusters(yield func(string) bool) {
 	}
 }
 
-// index of the share on a cluster, -1 where there is none.
+// index returns the index of the share on a cluster, -1 if there is none.
 func (h *holding) index(cluster string) int {
 	return slices.IndexFunc(h.Shares, func(s capacity.Share) bool { return s.Cluster == cluster })
 }
@@ -316,8 +318,7 @@ func (w *workspace) holdingOf(c *class, r *Request) holding {
 	return h
 }
 
-// without puts the row of a cluster into to, as it would be if what does not count were not there. It returns false where all
-// counts.
+// without sets to to the row of a cluster as it would be without what does not count. It returns false if everything counts.
 func (h *holding) without(row, to *snapshot.Row) bool {
 	i, rest := h.index(row.Name), h.gone.from(row.Name)
 	if i < 0 && rest == nil {
@@ -341,8 +342,8 @@ func (h *holding) without(row, to *snapshot.Row) bool {
 	return true
 }
 
-// reserve puts a decision into the ledger, in place of what the workload held before. chosen are the keys of its clusters. It is errTaken
-// where the fleet has changed since the workspace has looked, so that the decision cannot be made any more.
+// reserve records a decision in the ledger, in place of what the workload held before; chosen are the keys of its clusters. It returns
+// errTaken if the fleet has changed since the workspace last read it, so that the decision is no longer possible.
 func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error {
 	group, before := r.group(), d.holding.Claim
 	if len(r.Instead) == 0 && before.Group == group && before.UID == r.Workload.UID && sameShares(before.Shares, d.Clusters) && !w.relabelled(before, r) {
@@ -403,7 +404,7 @@ func (w *workspace) reserve(r *Request, d *Decision, chosen []ranking.Key) error
 	return nil
 }
 
-// claimOf is what a decision promises.
+// claimOf returns the claim that a decision makes.
 func claimOf(r *Request, d *Decision) *capacity.Claim {
 	claim := capacity.NewClaim(len(d.Clusters))
 	claim.UID, claim.Group, claim.Labels = r.Workload.UID, r.group(), r.Workload.Labels
@@ -414,7 +415,7 @@ func claimOf(r *Request, d *Decision) *capacity.Claim {
 	return claim
 }
 
-// errTaken ends what was decided on a view of the fleet that is not current any more.
+// errTaken ends an attempt that was decided on an outdated view of the fleet.
 var errTaken = errors.New("others have taken the room meanwhile")
 
 // sameShares reports whether shares are what choices reserve.

@@ -12,13 +12,13 @@ import (
 	"github.com/kcp-placement/placement/internal/partition"
 )
 
-// grants are those of a workspace, by the names of their sets.
+// grants are the grants of a workspace, ordered by the names of their sets.
 type grants struct {
 	all []Grant
-	// groups are the sets that clusters are in together, as indices of the grants; of is the group of each cluster.
+	// groups are the distinct combinations of sets that clusters are in, as indices into all; of is the group of each cluster.
 	groups [][]int
 	of     map[string]int
-	// bySize are the sets, those of fewer clusters first, and shared the groups, those of more sets first.
+	// bySize lists the sets, those with fewer clusters first; shared lists the groups, those with more sets first.
 	bySize, shared []int
 }
 
@@ -38,7 +38,7 @@ func newGrants(all []Grant) *grants {
 	return g
 }
 
-// groupOf is the group of sets that a cluster is in, -1 where it is in none.
+// groupOf returns the group of sets that a cluster is in, -1 if it is in none.
 func (g *grants) groupOf(cluster string) int {
 	if g != nil {
 		if group, granted := g.of[cluster]; granted {
@@ -48,7 +48,7 @@ func (g *grants) groupOf(cluster string) int {
 	return -1
 }
 
-// setsOf are the sets of a group.
+// setsOf returns the sets of a group.
 func (g *grants) setsOf(group int) []int {
 	if group < 0 {
 		return nil
@@ -85,7 +85,7 @@ func (g *Grant) quotas() fairness.Quotas {
 	return t
 }
 
-// Most is the most of a resource that may ever be promised on one cluster by the grant, math.MaxInt64 where that is not bounded.
+// Most returns the most of a resource that the grant may ever allow on one cluster, math.MaxInt64 if that is not bounded.
 func (g *Grant) Most(resource string) int64 {
 	quotas := g.quotas()
 	most := quotas.Limit(resource)
@@ -95,9 +95,9 @@ func (g *Grant) Most(resource string) int64 {
 	return most
 }
 
-// Share has a workspace look at another's fleet through grants, which replace those that it had. It sees the clusters that are granted,
-// and those where something is reserved for it as ones that it should leave: without grants nothing new comes, and what is there stays
-// until there is another place. It fails with an *InvalidError.
+// Share makes a workspace use the fleet of another one through grants, which replace those that it had. It sees the clusters that are
+// granted. It also sees those on which something is reserved for it, as clusters that it should leave: without a grant nothing new is
+// placed there, and what is there stays until there is another place. It fails with an *InvalidError.
 func (e *Engine) Share(workspace, fleet logicalcluster.Name, all []Grant) error {
 	if err := validateGrants(workspace, fleet, all); err != nil {
 		return err
@@ -111,7 +111,7 @@ func (e *Engine) Share(workspace, fleet logicalcluster.Name, all []Grant) error 
 	return nil
 }
 
-// share has others change the workspace's own fleet from now on, beside it.
+// share makes the workspace's own fleet, if it uses that, one that others may change as well.
 func (w *workspace) share() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -120,7 +120,7 @@ func (w *workspace) share() {
 	}
 }
 
-// Unshare has a workspace look at its own fleet again. What is reserved for it on another's stays until ReleaseAll.
+// Unshare makes a workspace use its own fleet again. What is reserved for it on another one stays until ReleaseAll.
 func (e *Engine) Unshare(workspace logicalcluster.Name) {
 	w := e.lookUp(workspace)
 	w.mu.Lock()
@@ -130,7 +130,7 @@ func (e *Engine) Unshare(workspace logicalcluster.Name) {
 	}
 }
 
-// ReleaseAll gives back all that is reserved for a workspace on a fleet, and returns whether that was anything.
+// ReleaseAll releases everything that is reserved for a workspace on a fleet, and returns whether that was anything.
 func (e *Engine) ReleaseAll(workspace, fleet logicalcluster.Name) (freed bool) {
 	f := e.fleetOf(fleet)
 	if f == nil {
@@ -146,7 +146,7 @@ func (e *Engine) ReleaseAll(workspace, fleet logicalcluster.Name) (freed bool) {
 	return freed
 }
 
-// attach has a workspace look at a fleet, through grants unless it is its own. The workspace is locked.
+// attach makes a workspace use a fleet, through grants unless it is its own. The workspace is locked.
 func (w *workspace) attach(f *fleet, through *grants) {
 	if before := w.fleet; before != f {
 		before.mu.Lock()
@@ -155,7 +155,7 @@ func (w *workspace) attach(f *fleet, through *grants) {
 	}
 	f.mu.Lock()
 	if w.window == nil || w.fleet != f {
-		// Invariant: generations only grow, so that nothing that was kept for one fleet is taken for another's.
+		// Invariant: generations only grow, so nothing that was kept for one fleet is mistaken for something of another.
 		w.window = &window{}
 		w.window.rows.ContinueFrom(w.seen)
 		w.fleet, w.seen = f, &w.window.rows
@@ -172,7 +172,7 @@ func (w *workspace) attach(f *fleet, through *grants) {
 	f.mu.Unlock()
 }
 
-// leaveLine has a workspace stand in line for nothing any more on the clusters of others.
+// leaveLine removes a workspace from the line of the fleet that it uses.
 func (w *workspace) leaveLine() {
 	w.mu.Lock()
 	f := w.fleet
@@ -182,7 +182,7 @@ func (w *workspace) leaveLine() {
 	f.lines.dismiss(w.name)
 }
 
-// releaseAll gives back all that is reserved for a workspace.
+// releaseAll releases everything that is reserved for a workspace.
 func (f *fleet) releaseAll(workspace logicalcluster.Name) (freed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -198,7 +198,8 @@ func (f *fleet) releaseAll(workspace logicalcluster.Name) (freed bool) {
 	return freed
 }
 
-// forget forgets the clusters and what is reserved for the fleet's own workspace. It returns whether nothing is left: nobody else looks.
+// forget removes the clusters and what is reserved for the fleet's own workspace. It returns whether the fleet itself can be dropped: no
+// other workspace uses it.
 func (f *fleet) forget() bool {
 	f.mu.Lock()
 	shared := f.shared
@@ -220,16 +221,16 @@ func (f *fleet) forget() bool {
 // Account is what a workspace has of a set of clusters.
 type Account struct {
 	Workspace logicalcluster.Name
-	// Set is empty for what the workspace whose fleet it is has, and for what others have on clusters that are not granted to them.
+	// Set is empty for what the fleet's own workspace has, and for what others have on clusters that are not granted to them.
 	Set string
-	// Promised is all that is promised, Reserved the part of it that no report counts yet.
+	// Promised is everything that is promised, Reserved the part of it that no report counts yet.
 	Promised, Reserved capacity.Resources
-	// Quota is that of the grant. Left is what it leaves, below 0 where more is promised.
+	// Quota is the quota of the grant, and Left what it leaves, negative if more is promised.
 	Quota, Left map[string]int64
 }
 
-// Room returns what is free for a workspace on each cluster that it sees: no more than its quotas leave, and nothing where they have more
-// promised than they are, or on a cluster that is not granted any more.
+// Room returns what is free for a workspace on each cluster that it sees: no more than its quotas leave, nothing if these are
+// exceeded, and nothing on a cluster that is no longer granted.
 func (e *Engine) Room(workspace logicalcluster.Name) map[string]capacity.Resources {
 	room := map[string]capacity.Resources{}
 	for _, row := range e.Snapshot(workspace).Rows() {
@@ -245,14 +246,14 @@ func (e *Engine) Room(workspace logicalcluster.Name) map[string]capacity.Resourc
 	return room
 }
 
-// fleetOf returns the fleet of a workspace, nil where there is none.
+// fleetOf returns the fleet of a workspace, nil if there is none.
 func (e *Engine) fleetOf(workspace logicalcluster.Name) *fleet {
 	e.making.Lock()
 	defer e.making.Unlock()
 	return e.fleets[workspace]
 }
 
-// Accounts returns what workspaces have of a fleet, those of each by the names of their sets.
+// Accounts returns what workspaces have of a fleet, ordered by workspace and set.
 func (e *Engine) Accounts(fleet logicalcluster.Name) (all []Account) {
 	f := e.fleetOf(fleet)
 	if f == nil {
@@ -269,7 +270,7 @@ func (e *Engine) Accounts(fleet logicalcluster.Name) (all []Account) {
 	return all
 }
 
-// AccountsOf returns what one workspace has of the fleet that it looks at, by the names of the sets.
+// AccountsOf returns what one workspace has of the fleet that it uses, by the names of the sets.
 func (e *Engine) AccountsOf(workspace logicalcluster.Name) []Account {
 	w := e.lookUp(workspace)
 	w.mu.Lock()

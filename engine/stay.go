@@ -16,40 +16,41 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// NumberOfClusters is the stage that rejects the worst clusters of a workload whose placement asks for fewer.
+// NumberOfClusters is the stage that rejects the worst clusters of a workload whose placement asks for fewer than it has.
 const NumberOfClusters filter.Stage = "NumberOfClusters"
 
 // place is a registered cluster of a workload, with what it gets there.
 type place struct {
 	choice Choice
-	// has is how many replicas the workload has there, stays how many of them may stay: as many, unless there is a departure. Where
-	// replicas are not divided they stay together.
+	// has is how many replicas the workload has there, stays how many of them may stay: all, unless there is a departure. If
+	// replicas are not divided, they stay or leave together.
 	has, stays int64
 	key        ranking.Key
-	// value is what orders places that are chosen together, before their keys do: that of the key, and points for affinity.
+	// value orders places that are chosen together, before their keys do: the value of the key, plus points for affinity.
 	value int64
-	// tier is the index of the class, of those that are chosen from, by which the workload may stay.
+	// tier is the index of the class by which the workload may stay, among those that are chosen from.
 	tier int
-	// room and free are the replicas that there is room for where they are divided: as many as the workload may have, and in all.
+	// room and free are how many replicas there is room for, if they are divided: room as many as the workload may have, free in all.
 	room, free int64
-	// departure is why the workload should leave it, nil where all of it may stay. It is retained for want of a better place.
+	// departure is why the workload should leave the cluster, nil if all of it may stay; retained is set if it stays nevertheless, for want of
+	// a better place.
 	departure *filter.Rejection
 	retained  bool
-	// part is set where the cluster has a part of its own of what the workload has to complete.
+	// part is set if the cluster has its own part of what the workload has to complete.
 	part bool
 }
 
 // places are the clusters that a workload runs on, by what becomes of them.
 type places struct {
-	// kept are those where the workload may stay, or a part of it; doubtful those that it leaves for a better place. Best first.
+	// kept are the clusters where the workload or a part of it may stay, doubtful those that it leaves for a better place. Best first.
 	kept, doubtful []place
-	// retained is how many of the doubtful it retains: the first.
+	// retained is how many of the doubtful clusters it retains: the first ones.
 	retained int
-	// left are those that it leaves in any case.
+	// left are the clusters that it leaves in any case.
 	left []Verdict
 }
 
-// placesOf finds what becomes of the clusters that a workload runs on, where it may stay by any of the classes. The workspace is
+// placesOf finds what becomes of the clusters that a workload runs on, if it may stay by any of the classes. The workspace is
 // locked.
 func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*class) (s places) {
 	growth := w.growthOf(r, held)
@@ -98,8 +99,8 @@ func (w *workspace) placesOf(r *Request, held *holding, plan *plan, classes ...*
 	return s
 }
 
-// loseDrained has a workload that runs on every cluster leave those that are drained, unless it has nothing else: no other takes their
-// place.
+// loseDrained makes a workload that runs on every cluster leave the drained ones, since no other cluster can take their place, unless
+// it has nothing else.
 func (s *places) loseDrained(others int) {
 	drained := func(p place) bool { return p.departure.Stage == filter.Unschedulable }
 	stays := slices.DeleteFunc(slices.Clone(s.doubtful), drained)
@@ -114,7 +115,7 @@ func (s *places) loseDrained(others int) {
 	s.doubtful = stays
 }
 
-// bestFirst orders the places that a workload gets; those that it retains come last.
+// bestFirst orders the places of a workload; retained ones come last.
 func bestFirst(a, b place) int {
 	if a.retained != b.retained {
 		if b.retained {
@@ -129,7 +130,8 @@ func byRank(a, b *place) int {
 	return cmp.Or(cmp.Compare(a.tier, b.tier), cmp.Compare(b.value, a.value), cmp.Compare(b.key, a.key))
 }
 
-// asks is what a workload asks for on a cluster where this is promised to it, some of its pods have ended, and others may still run.
+// asks returns what a workload asks for on a cluster where promised is promised to it, given that some of its pods have ended and others
+// may still run.
 func (c *Choice) asks(w *workload.Workload, promised capacity.Resources) *workload.Workload {
 	requests := w.Requests
 	if c.Left != nil && *c.Left < w.Replicas {
@@ -150,10 +152,10 @@ func (s *places) leave(cluster string, why *filter.Rejection) {
 	s.left = append(s.left, Verdict{Cluster: cluster, Rejection: why})
 }
 
-// placeOn finds how much of a workload may stay on a cluster, and what is reserved there if all of it does.
+// placeOn finds how much of a workload may stay on a cluster, and what is reserved there if all of it stays.
 //
-// Invariant: how full a cluster is makes no workload leave it. Only what it requests beyond what is promised has to fit, there and in the
-// quotas, of which growth is what is left.
+// Invariant: no workload leaves a cluster because of how full it is. Only what it requests beyond what is promised has to fit, there and
+// in what the quotas leave (growth).
 func (w *workspace) placeOn(c *class, r *Request, held *holding, growth *budget, plan *plan, current *Choice, position int) (p place, evicts bool) {
 	row, had := w.seen.Row(position), held.index(current.Name)
 	if held.without(row, &w.row) {
@@ -167,7 +169,7 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, growth *budget,
 	score := scoring.Of(row, c.Asked(on.Workload.Requests, w.usual(c)), c.Judgement.Weights)
 	if divided {
 		if p.room, p.free = plan.roomOn(row); plan.division.Excludes(row.Cluster) || !c.ranking.Admits(position, row) || !r.mayAdd(row.Name) {
-			p.room = 0 // it may keep replicas, and gets no more
+			p.room = 0 // it may keep its replicas, but gets no more
 		}
 		on = on.Asking(c.Whole.Share(current.Replicas))
 	}
@@ -215,7 +217,7 @@ func (w *workspace) placeOn(c *class, r *Request, held *holding, growth *budget,
 	return p, evicts
 }
 
-// satisfied reports whether a workload has all that it asks for, and every cluster may go on as it is.
+// satisfied reports whether a workload has everything that it asks for, and every cluster may go on as it is.
 func (w *workspace) satisfied(ctx context.Context, r *Request) (bool, error) {
 	in := *r
 	if in.Placement = r.Placement.GroupNamed(r.Group); in.Placement == nil || r.Return != "" || len(r.Leave) > 0 {
@@ -302,8 +304,8 @@ func (w *workspace) tryKeeping(d *Decision, choices *choices, c *class, r *Reque
 	return true, w.stay(d, choices, c, r, &places, nil, reserve)
 }
 
-// stay makes the decision for a workload that runs somewhere: it keeps clusters, gets others, and leaves or retains those
-// that are doubtful.
+// stay makes the decision for a workload that runs somewhere: it keeps clusters, gets others, and leaves or retains the
+// doubtful ones.
 func (w *workspace) stay(d *Decision, choices *choices, c *class, r *Request, p *places, others []ranking.Key, reserve bool) error {
 	all := p.kept
 	for _, key := range others {
@@ -326,12 +328,12 @@ func (w *workspace) stay(d *Decision, choices *choices, c *class, r *Request, p 
 	return w.reserve(r, d, chosen)
 }
 
-// unreplaced is how many doubtful clusters have no other in their place: replacing one comes before adding one.
+// unreplaced returns how many doubtful clusters have no replacement: a new cluster replaces a doubtful one before it counts as an addition.
 func (s *places) unreplaced(number, others int) int {
 	return max(0, min(number-len(s.kept), len(s.doubtful))-others)
 }
 
-// retainedPlaces are the doubtful clusters that a workload retains.
+// retainedPlaces returns the doubtful clusters that a workload retains.
 func (s *places) retainedPlaces() []place {
 	for i := range s.doubtful[:s.retained] {
 		s.doubtful[i].retained = true
@@ -339,7 +341,7 @@ func (s *places) retainedPlaces() []place {
 	return s.doubtful[:s.retained]
 }
 
-// settle puts the places that a workload gets in order, and says which it retains and which it leaves.
+// settle orders the places that a workload gets, and records which it retains and which it leaves.
 func (d *Decision) settle(all []place, p *places) []place {
 	slices.SortStableFunc(all, bestFirst)
 	for i := range all {
@@ -355,18 +357,18 @@ func (d *Decision) settle(all []place, p *places) []place {
 	return all
 }
 
-// Changes reports whether a decision gives the workload anything else than it has: clusters, replicas, what is reserved for
-// it, or the placement that it belongs to.
+// Changes reports whether a decision gives the workload anything other than what it has: clusters, replicas, reservations,
+// or the placement that it belongs to.
 func (d *Decision) Changes() bool { return d.changes }
 
-// Disrupts reports whether a workload loses a cluster by a decision for another reason than that it has no replicas for it: to scale
-// it is no disruption.
+// Disrupts reports whether a workload loses a cluster by a decision for any reason other than that it has no replicas for it:
+// scaling is not a disruption.
 func (d *Decision) Disrupts() bool {
 	return slices.ContainsFunc(d.Left, func(v Verdict) bool { return v.Rejection.Stage != Replicas })
 }
 
-// NoBetterPlace says why the workload should leave the clusters that it retains, why it does not, and what would help;
-// empty where it retains none. It also says how many replicas wait for room, where they are divided.
+// NoBetterPlace states why the workload should leave the clusters that it retains, why it does not, and what would
+// help; empty if it retains none. It also states how many replicas wait for room, if they are divided.
 func (d *Decision) NoBetterPlace() string {
 	switch {
 	case d == nil:
@@ -390,7 +392,7 @@ func (d *Decision) NoBetterPlace() string {
 	}
 	message := fmt.Sprintf("stays on clusters that it should leave (%s), because there is no better place: %s", strings.Join(why, "; "), d.Summary())
 	nearest, obstacles := d.Nearest()
-	if nearest == "" && d.Retained[0].Rejection.Stage != filter.Unschedulable { // that a drain ends helps nobody
+	if nearest == "" && d.Retained[0].Rejection.Stage != filter.Unschedulable { // ending the drain is not a remedy
 		nearest = d.Retained[0].Cluster
 		obstacles = d.Obstacles(nearest)
 	}

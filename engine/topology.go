@@ -10,12 +10,12 @@ import (
 // topology is the clusters of a fleet by domain.
 type topology struct {
 	facts int64
-	// of is the domain of each position, spread.None where it is in none; domains are their names.
+	// of is the domain of each position, spread.None if it is in none; domains are the names of domains.
 	of      []int32
 	domains []string
 }
 
-// topology returns the domains of a topology key. It is kept until facts of a cluster change.
+// topology returns the domains of a topology key. They are kept until facts of a cluster change.
 func (w *workspace) topology(key snapshot.TopologyKey) *topology {
 	facts := w.seen.Facts()
 	if t := w.topologies[key]; t != nil && t.facts == facts {
@@ -43,21 +43,21 @@ func (w *workspace) topology(key snapshot.TopologyKey) *topology {
 	return t
 }
 
-// maxTopologies bounds how many topology keys are kept of a workspace.
+// maxTopologies bounds how many topology keys are kept per workspace.
 const maxTopologies = 64
 
-// eligible are the domains of a topology, as the facts of the clusters make them for a class.
+// eligible marks the eligible domains of a topology for a class, by the facts of the clusters.
 type eligible struct {
 	topology *topology
 	domains  []bool
 }
 
-// groups has for each position the number of its group: the clusters that are in the same domains of all spread constraints.
+// groups has the group number of each position: clusters in the same domains of all spread constraints are a group.
 type groups struct {
 	facts int64
 	of    []int32
 	n     int
-	// domains are those of each group, one for each constraint.
+	// domains are the domains of each group, one for each constraint.
 	domains [][]int32
 }
 
@@ -93,7 +93,7 @@ func (w *workspace) groupsOf(c *class) *groups {
 	return g
 }
 
-// split tells apart the clusters of a group that are in different domains.
+// split splits each group by the domains of a topology.
 func (g *groups) split(t *topology) {
 	numbers := map[[2]int32]int32{}
 	for position, group := range g.of {
@@ -108,7 +108,7 @@ func (g *groups) split(t *topology) {
 	g.n = len(numbers)
 }
 
-// eligibleDomains are the domains with a cluster that passes all but capacity, by any of the classes.
+// eligibleDomains returns the domains with a cluster that passes everything but capacity, by any of the classes.
 func (w *workspace) eligibleDomains(classes []*class, t *topology) []bool {
 	domains := classes[0].eligibleDomains(w, t)
 	if len(classes) > 1 {
@@ -122,8 +122,9 @@ func (w *workspace) eligibleDomains(classes []*class, t *topology) []bool {
 	return domains
 }
 
-// eligibleDomains are the domains with a cluster that passes all but capacity, gets replicas at all where they are divided by weight, and
-// is in a domain of each constraint that has to hold: as in Kubernetes, one without a topology key is not there for any of them.
+// eligibleDomains returns the domains with a cluster that passes everything but capacity, gets any replicas if they are divided by
+// weight, and is in a domain of each required constraint: as in Kubernetes, a cluster that lacks one of the topology keys counts for
+// none.
 func (c *class) eligibleDomains(w *workspace, t *topology) []bool {
 	if at := slices.IndexFunc(c.eligible, func(e eligible) bool { return e.topology == t }); at >= 0 {
 		return c.eligible[at].domains

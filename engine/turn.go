@@ -11,19 +11,20 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// Turn is the stage that rejects clusters for whose room another workload comes first: one of another workspace, or one of any for which the
-// cluster gathers room.
+// Turn is the stage that rejects clusters where another workload comes first for the room: one of another workspace, or any workload for
+// which the cluster gathers room.
 const Turn filter.Stage = "Turn"
 
-// notItsTurn does not say whose turn it is: a workspace sees nothing of others.
+// notItsTurn does not name whose turn it is: a workspace sees nothing of others.
 var notItsTurn = &filter.Rejection{Stage: Turn, Message: "another workload comes first for what is free there"}
 
-// TurnWithin is how long others wait for a workspace to look at what has become free. Then they go on, until it has looked.
+// TurnWithin is how long others wait for a workspace to take its turn once room has become free. After that they go on, until it has.
 const TurnWithin = 5 * time.Second
 
-// hasTurn reports whether anyone in a line comes first now on a cluster where others came first when it looked. If nobody does, it waits
-// from now on for those that come first now. Of a line in which nobody is blind, others that are not in it may have waited. fronts are
-// those of clusters, kept from one line to the next, as nothing changes meanwhile.
+// hasTurn reports whether any workload in a line now comes first on a cluster where others came first when it was last evaluated. If
+// not, the line waits from now on for those that come first now. If no workload in the line is blind, hasTurn returns true, since
+// workloads that are not in the line may have waited. fronts caches the fronts of clusters from one line to the next, as nothing
+// changes meanwhile.
 func (l *lines) hasTurn(of *line, fronts map[string][]front) bool {
 	blind, known := false, map[string]int{} // how many of the fronts of a cluster know that the line waits for them: the first
 	for _, o := range of.waiting {
@@ -57,7 +58,7 @@ func (l *lines) hasTurn(of *line, fronts map[string][]front) bool {
 	return !blind
 }
 
-// hasLines reports whether anybody waits on the fleet that a workspace shares.
+// hasLines reports whether any workload waits on the shared fleet that the workspace uses.
 func (w *workspace) hasLines() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -69,16 +70,16 @@ func (w *workspace) hasLines() bool {
 	return w.fleet.lines.waiting > 0
 }
 
-// othersFirst is the error of a decision that would have a workload get more on clusters where others come first.
+// othersFirst is the error of a decision that would give a workload more on clusters where others come first.
 type othersFirst struct{ clusters []string }
 
 func (o *othersFirst) Error() string { return notItsTurn.Message }
 
-// yields returns *othersFirst where a decision would have a workload get more on clusters where others come first: one waits there that
-// precedes it by the rules of fairness, or the cluster gathers room for another. The fleet is locked.
+// yields returns *othersFirst if a decision would give a workload more on clusters where others come first: a workload waits there that
+// precedes it by the rules of fairness, or the cluster gathers room for another one. The fleet is locked.
 //
-// Who does not get more in all than it is promised, for example one that has to move, waits for nobody's turn. Nor does the workspace
-// whose fleet it is.
+// A workload that gets no more in all than it is promised, for example one that has to move, never waits for its turn. Nor does the
+// fleet's own workspace.
 func (w *workspace) yields(r *Request, d *Decision) error {
 	f := w.fleet
 	l := f.lines.of[w.name]
@@ -108,7 +109,7 @@ func (w *workspace) yields(r *Request, d *Decision) error {
 	return &others
 }
 
-// mayYield is yields for who only asks.
+// mayYield is yields for a decision that is not reserved.
 func (w *workspace) mayYield(r *Request, d *Decision) error {
 	if w.window == nil || w.window.grants == nil {
 		return nil
@@ -118,10 +119,10 @@ func (w *workspace) mayYield(r *Request, d *Decision) error {
 	return w.yields(r, d)
 }
 
-// yields reports whether others come before a request of a workspace that is to have more on a cluster, and has them know.
+// yields reports whether others come before a request of a workspace for more on a cluster, and records that they are waited for.
 func (l *lines) yields(of *line, r *Request, row *snapshot.Row, more capacity.Resources) (others bool) {
 	l.tell(r.Now)
-	for _, g := range l.gatheredFor(row.Name) { // the one that has waited too long before the one that reclaims
+	for _, g := range l.gatheredFor(row.Name) { // the workload that has waited too long comes before the one that reclaims
 		if l.of[g.of].absent(r.Now) {
 			continue
 		}
@@ -149,16 +150,16 @@ func (l *lines) yields(of *line, r *Request, row *snapshot.Row, more capacity.Re
 	return others
 }
 
-// absent reports whether others have waited long enough for the workspace to look.
+// absent reports whether others have waited for the workspace for longer than TurnWithin.
 func (l *line) absent(now time.Time) bool {
 	return !now.IsZero() && !l.owed.IsZero() && now.Sub(l.owed) > TurnWithin
 }
 
-// front is who of a line comes first on a cluster: nobody where first is nil.
+// front is the workload of a line that comes first on a cluster; first is nil if there is none.
 type front struct {
 	*line
 	first *fairness.Claimant
-	// as is all that first follows from, beside who is in the line.
+	// as is everything that first depends on, besides the line itself.
 	as frontAs
 }
 
@@ -168,8 +169,9 @@ type frontAs struct {
 	grown, promised, capacities int64
 }
 
-// front is who of a line comes first on a cluster, of those that would fit there and have not looked since there is more. It is kept as long
-// as nothing changes by which it could be another: so who comes before a claimant is found by comparing it with one of each line.
+// front returns the workload of a line that comes first on a cluster, among those that would fit there and have not been evaluated since
+// more became free. It is cached until anything that it depends on changes. So to find who comes before a claimant, it suffices to compare
+// it with one workload per line.
 func (l *lines) front(of *line, row *snapshot.Row) front {
 	if len(of.waiting) == 0 {
 		return front{}
@@ -200,7 +202,7 @@ func (l *lines) front(of *line, row *snapshot.Row) front {
 	return f
 }
 
-// fronts are those of all lines on a cluster that have one, the first in turn first.
+// fronts returns the fronts of all lines that have one on a cluster, the first in turn first.
 func (l *lines) fronts(row *snapshot.Row) (all []front) {
 	for _, of := range l.of {
 		if f := l.front(of, row); f.first != nil {
@@ -211,8 +213,8 @@ func (l *lines) fronts(row *snapshot.Row) (all []front) {
 	return all
 }
 
-// claimant is one of a workspace that asks for more on a cluster. Of several sets that the cluster is in, that one counts by which it comes
-// first.
+// claimant returns a workload of a workspace that asks for more on a cluster. If the cluster is in several sets, the set counts by which
+// the claimant comes first.
 func (l *lines) claimant(of *line, cluster string, more capacity.Resources, priority int32, since time.Time, name string) fairness.Claimant {
 	me := fairness.Claimant{Priority: priority, Since: since, Line: of.came, Workload: name}
 	var first *fairness.Claimant
@@ -229,7 +231,7 @@ func (l *lines) claimant(of *line, cluster string, more capacity.Resources, prio
 	return *first
 }
 
-// total is what the clusters of a set have together.
+// total returns what the clusters of a set have together.
 func (l *lines) total(of *line, g *Grant) capacity.Resources {
 	if of.totals == nil || of.totalsOf != l.capacities {
 		of.totals, of.totalsOf = map[*Grant]capacity.Resources{}, l.capacities
@@ -249,12 +251,12 @@ func (l *lines) total(of *line, g *Grant) capacity.Resources {
 // withholds reports whether a workload may get nothing more on a cluster until others have had their turn there.
 func (r *Request) withholds(cluster string) bool { return slices.Contains(r.withheld, cluster) }
 
-// withholds reports whether a cluster was no choice, since others come first there.
+// withholds reports whether a cluster could not be chosen because others come first there.
 func (d *Decision) withholds(cluster string) bool {
 	return slices.Contains(d.withheld, cluster) && !d.chose(cluster)
 }
 
-// AwaitsTurn reports whether a cluster is feasible but for others, which come first there.
+// AwaitsTurn reports whether any cluster would be feasible if others did not come first there.
 func (d *Decision) AwaitsTurn() bool {
 	if len(d.withheld) > 0 { // else it costs nothing
 		for v := range d.EachVerdict {
@@ -266,7 +268,7 @@ func (d *Decision) AwaitsTurn() bool {
 	return false
 }
 
-// countWithheld is how many clusters would be feasible for a class if others did not come first there.
+// countWithheld returns how many clusters would be feasible for a class if others did not come first there.
 func (d *Decision) countWithheld(c *ranking.Class) (n int) {
 	for _, cluster := range d.withheld {
 		if row := d.row(cluster); row != nil && c.First(row, false, d.now) == nil && !d.chose(cluster) {

@@ -11,17 +11,17 @@ import (
 	"github.com/kcp-placement/placement/internal/int128"
 )
 
-// vacating asks where workloads of a workspace would have a place if what known workloads hold on clusters were gone. What else is in use
-// there, by daemons or pods that nobody knows, stays for ever.
+// vacating finds where workloads of a workspace would have a place if what known workloads hold on clusters were gone. Anything else in
+// use there, by daemons or unknown pods, is assumed to stay.
 type vacating struct {
 	*workspace
 	ctx context.Context
-	// ledger and grants are those of the workspace on the fleet, nil where it looks at none through grants.
+	// ledger and grants are those of the workspace on the fleet; grants is nil if it uses its own.
 	ledger *capacity.Ledger
 	grants *grants
-	// known is what claims come to, by cluster, of those that have been asked about.
+	// known caches knownOn, by cluster.
 	known map[string]*capacity.Known
-	// kinds says of kinds of workloads whether one could ever have a place.
+	// kinds records, by kind of workload, whether one could ever have a place.
 	kinds map[uint64]bool
 }
 
@@ -31,7 +31,7 @@ func (w *workspace) vacating(ctx context.Context) *vacating {
 	return &vacating{workspace: w, ctx: ctx, ledger: w.ledger, grants: w.grants(), known: map[string]*capacity.Known{}, kinds: map[uint64]bool{}}
 }
 
-// kindOf identifies the workloads that have a place where a workload has one; it is false where there may be no other one.
+// kindOf identifies the workloads that have a place wherever this one has; any is false if there may be no others.
 func (v *vacating) kindOf(r *Request) (kind uint64, any bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -41,7 +41,7 @@ func (v *vacating) kindOf(r *Request) (kind uint64, any bool) {
 	return v.view(r).ClassHash(r.Workload), true
 }
 
-// knownOn is what claims come to on a cluster.
+// knownOn returns the totals of the claims on a cluster.
 func (v *vacating) knownOn(cluster string) *capacity.Known {
 	k := v.known[cluster]
 	if k == nil {
@@ -59,7 +59,7 @@ func (v *vacating) isVain(r *Request) bool {
 	return any && known && !could
 }
 
-// could reports whether a workload that waits could ever have more than it has, whoever goes: by what clusters are and by quotas.
+// could reports whether a waiting workload could ever get more than it has, whoever goes: judged by what clusters are and by quotas.
 func (v *vacating) could(o *waiter) (could bool, err error) {
 	kind, any := v.kindOf(o.request)
 	if any {
@@ -83,9 +83,9 @@ func (v *vacating) could(o *waiter) (could bool, err error) {
 	return could, nil
 }
 
-// find returns the clusters on which a workload that waits would get more, if what known workloads hold there were gone; none where it
-// would not, or its quotas leave too little. These are the ones that it would be placed on if as few as possible were empty: those first that
-// it has tried least often, then those that lack least of what it asks for.
+// find returns the clusters on which a waiting workload would get more if what known workloads hold there were gone; none if it would not,
+// or if its quotas leave too little. These are the clusters that it would be placed on if as few clusters as possible were emptied: first
+// those that it has tried least often, then those that lack least of what it asks for.
 func (v *vacating) find(o *waiter, tried map[string]int) (on []string, err error) {
 	clusters := v.clustersFor(o)
 	slices.SortStableFunc(clusters, func(a, b string) int { return cmp.Compare(tried[a], tried[b]) })
@@ -100,7 +100,7 @@ func (v *vacating) find(o *waiter, tried map[string]int) (on []string, err error
 		}
 		return fits, nil
 	}
-	// None suffices where others come first for what is free.
+	// Emptying none suffices if others come first for what is free.
 	few, many := 0, 0
 	for {
 		fits, err := decide(many)
@@ -137,8 +137,8 @@ func (v *vacating) find(o *waiter, tried map[string]int) (on []string, err error
 	return on, nil
 }
 
-// decide is where a workload would be if what known workloads hold on some clusters were gone, and nobody else waited; with quotas of
-// which nothing is used, too, if that is asked.
+// decide returns where a workload would be if what known workloads hold on some clusters were gone, and nobody else waited; with
+// unused set, also as if nothing of its quotas were used.
 func (v *vacating) decide(o *waiter, clusters []string, unused bool) (*Decision, error) {
 	r := *o.request
 	r.alone, r.gone = true, &gone{on: make(map[string]*stake, len(clusters))}
@@ -174,8 +174,8 @@ func (v *vacating) decide(o *waiter, clusters []string, unused bool) (*Decision,
 	return v.decideAs(v.ctx, &r, false)
 }
 
-// clustersFor are those that could have room for a workload if what known workloads hold were gone, those first that lack least of what it
-// asks for.
+// clustersFor returns the clusters that could have room for a workload if what known workloads hold were gone, first those that lack least
+// of what it asks for.
 func (v *vacating) clustersFor(o *waiter) (names []string) {
 	if v.grants == nil {
 		return nil
@@ -219,7 +219,7 @@ func (v *vacating) clustersFor(o *waiter) (names []string) {
 	return names
 }
 
-// lacking is how much of what is asked for a cluster lacks, in millionths of what it has, 0 only where it lacks nothing.
+// lacking returns how much of what is asked for a cluster lacks, in millionths of what it has; 0 only if it lacks nothing.
 func lacking(row *snapshot.Row, asks capacity.Resources) (most int64) {
 	for name, amount := range asks.Each {
 		if short := amount - row.Free.Get(name); amount > 0 && short > 0 {

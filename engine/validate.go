@@ -11,12 +11,12 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// InvalidError is the error of a call that was given what nobody can decide on: nothing has changed by it. What comes from
-// CompilePlacement, snapshot.FromRegistration, workload.FromObject and ReservationOf is valid.
+// InvalidError is the error of a call with invalid arguments, which has changed nothing. The results of CompilePlacement,
+// snapshot.FromRegistration, workload.FromObject and ReservationOf are valid.
 type InvalidError struct {
-	// Field is the path of what is wrong, for example "workload.requests.cpu".
+	// Field is the path of the invalid field, for example "workload.requests.cpu".
 	Field string
-	// Message says what is wrong with it.
+	// Message states what is wrong with it.
 	Message string
 }
 
@@ -27,7 +27,7 @@ func invalid(field, format string, args ...any) error {
 	return &InvalidError{Field: field, Message: fmt.Sprintf(format, args...)}
 }
 
-// validate checks a request in a few comparisons. An ended ctx is its cause.
+// validate checks a request in a few comparisons. If ctx has ended, it returns its cause.
 func (r *Request) validate(ctx context.Context) error {
 	switch {
 	case ctx == nil:
@@ -68,7 +68,7 @@ func (r *Request) validate(ctx context.Context) error {
 	return validateAmounts("workload.requests", &r.Workload.Requests)
 }
 
-// validateMove checks what a request says of leaving clusters.
+// validateMove checks the fields of a request about leaving clusters.
 func (r *Request) validateMove() error {
 	for i := range r.Leave {
 		name := r.Leave[i].Cluster
@@ -90,7 +90,7 @@ func (r *Request) validateMove() error {
 	return nil
 }
 
-// validateAmounts checks that amounts are from 0 to MaxAmount, and that each resource has one.
+// validateAmounts checks that amounts are from 0 to MaxAmount, and that each resource has only one.
 func validateAmounts(field string, r *capacity.Resources) error {
 	const most = uint64(capacity.MaxAmount) // below 0 is above it
 	if uint64(r.CPU) <= most && uint64(r.Memory) <= most && uint64(r.Storage) <= most && len(r.Extended) == 0 {

@@ -8,35 +8,35 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// window is a fleet that several workspaces look at, as one of them sees it: brought up to date with what has changed in the fleet when
-// the workspace asks, so a report costs the same however many look. The workspace's mu guards it.
+// window is a shared fleet as one workspace sees it. It is brought up to date with the changes of the fleet when the workspace needs
+// it, so the cost of a report does not depend on how many workspaces share the fleet. The workspace's mu guards it.
 //
-// Invariant: what a workspace sees, its positions and generations included, is a function of its grants, of its own claims, and of
-// what clusters are and have free whenever it asks.
+// Invariant: what a workspace sees, including positions and generations, is a function of its grants, of its own claims, and of
+// what clusters are and have free at the times at which it reads them.
 type window struct {
 	rows snapshot.Fleet
-	// grants are nil for the workspace whose fleet it is, which sees all as it is.
+	// grants is nil for the fleet's own workspace, which sees everything as it is.
 	grants *grants
 	// synced, layout and facts are the versions of the fleet that the window is current for.
 	synced, layout, facts int64
-	// stale is set where other clusters are to be seen than before.
+	// stale is set if the set of visible clusters may have changed.
 	stale bool
-	// reported are the clusters as they report, by position in the window, and indices theirs in the fleet; positions has those in
-	// the window by the indices in the fleet, -1 where a cluster is not seen.
+	// reported are the clusters as they report, and indices their positions in the fleet, both by position in the window;
+	// positions has the positions in the window by position in the fleet, -1 for a cluster that is not visible.
 	reported  []*snapshot.Cluster
 	indices   []int
 	positions []int32
-	// groups are those of the grants by position in the window, -1 for a cluster that is not granted any more.
+	// groups are the groups of the grants by position in the window, -1 for a cluster that is no longer granted.
 	groups []int32
 	// changed and updates are scratch space of sync.
 	changed []int
 	updates []clusterUpdate
-	// ownUpdates are those that the workspace's own decisions make, kept while it follows.
+	// ownUpdates are the updates by the workspace's own decisions, kept while follows is set.
 	ownUpdates []clusterUpdate
 	follows    bool
 }
 
-// clusterUpdate is what a workspace is to see of a cluster that has changed, by its position in the fleet.
+// clusterUpdate is what a workspace is to see of a changed cluster, by the cluster's position in the fleet.
 type clusterUpdate struct {
 	index             int
 	reported, cluster *snapshot.Cluster
@@ -68,8 +68,8 @@ func (w *workspace) sync() {
 	}
 }
 
-// read takes over what has changed in the fleet: all that is seen, where these are not the clusters that were. What own claims have
-// changed of quotas on clusters has changed as well.
+// read collects what has changed in the fleet, or all visible clusters if the set of clusters may have changed. Clusters on which
+// own claims have changed what a quota leaves count as changed.
 func (v *window) read(f *fleet, own []string, claims *capacity.Ledger) (all, any bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -93,7 +93,7 @@ func (v *window) read(f *fleet, own []string, claims *capacity.Ledger) (all, any
 				v.changed = append(v.changed, index)
 			}
 		}
-		slices.Sort(v.changed) // in which order they have changed is of no concern
+		slices.Sort(v.changed) // the result must not depend on the order of changes
 	}
 	for _, index := range slices.Compact(v.changed) {
 		v.updates = append(v.updates, v.updateOf(f, index))
@@ -102,7 +102,7 @@ func (v *window) read(f *fleet, own []string, claims *capacity.Ledger) (all, any
 	return all, len(v.updates) > 0
 }
 
-// updateOf is what is to be seen of a cluster now. The fleet is locked and arranged.
+// updateOf returns what is to be seen of a cluster now. The fleet is locked and arranged.
 func (v *window) updateOf(f *fleet, index int) clusterUpdate {
 	of, reserved := f.rows.Row(index).Cluster, f.sites[index].reserved
 	if v.grants == nil {
@@ -111,12 +111,12 @@ func (v *window) updateOf(f *fleet, index int) clusterUpdate {
 	return clusterUpdate{index, of, f.publish(index), snapshot.UsedOf(of, reserved)}
 }
 
-// follow brings what a workspace sees up to date with what it has decided itself since it looked, and with nothing else. It returns
-// false where it has to look.
+// follow brings what a workspace sees up to date only with what it has itself decided since it last read the fleet. It returns
+// false if the workspace has to read the fleet.
 func (w *workspace) follow() bool {
 	v := w.window
 	if v == nil {
-		return true // it sees all at once
+		return true // it sees every change immediately
 	}
 	if !v.follows {
 		return false
@@ -126,7 +126,7 @@ func (w *workspace) follow() bool {
 	return true
 }
 
-// startFollowing has reserve keep the updates that follow takes up, until stop is called. The workspace is locked and current.
+// startFollowing makes reserve keep the updates that follow applies, until stop is called. The workspace is locked and current.
 func (w *workspace) startFollowing() (stop func()) {
 	v := w.window
 	if v == nil {
@@ -136,12 +136,12 @@ func (w *workspace) startFollowing() (stop func()) {
 	return func() { v.follows = false }
 }
 
-// sees reports whether a cluster is to be seen: one that is granted, or that has something of the workspace.
+// sees reports whether a cluster is visible: it is granted, or the workspace has something there.
 func (v *window) sees(cluster string, claims *capacity.Ledger) bool {
 	return v.grants == nil || v.grants.groupOf(cluster) >= 0 || claims.Has(cluster)
 }
 
-// restrict has the update of a cluster of a set be what grants leave of it.
+// restrict limits the update of a cluster to what grants leave of it.
 func (v *window) restrict(one *clusterUpdate, group int32, claims *capacity.Ledger) {
 	switch {
 	case v.grants == nil:
@@ -152,7 +152,7 @@ func (v *window) restrict(one *clusterUpdate, group int32, claims *capacity.Ledg
 	}
 }
 
-// update takes up the updates of clusters that are seen.
+// update applies the updates of visible clusters.
 func (v *window) update(claims *capacity.Ledger) {
 	for i := range v.updates {
 		one := &v.updates[i]
@@ -163,7 +163,7 @@ func (v *window) update(claims *capacity.Ledger) {
 	}
 }
 
-// renew takes up which clusters are seen: all of which there are updates, in the order of their names.
+// renew replaces the visible clusters by those in updates, which are ordered by name.
 func (v *window) renew(claims *capacity.Ledger) {
 	for _, before := range v.reported {
 		if _, stays := slices.BinarySearchFunc(v.updates, before.Name, func(one clusterUpdate, name string) int { return strings.Compare(one.cluster.Name, name) }); !stays {
@@ -179,10 +179,10 @@ func (v *window) renew(claims *capacity.Ledger) {
 		v.restrict(one, v.groups[i], claims)
 		v.rows.SetUsed(one.cluster, &one.use)
 	}
-	v.changed, v.updates = nil, nil // which were large
+	v.changed, v.updates = nil, nil // they were large
 }
 
-// fleetIndex is the position in the fleet of one in the window, which is current for its layout.
+// fleetIndex returns the position in the fleet of a position in the window, which is current for the fleet's layout.
 func (w *workspace) fleetIndex(position int) int {
 	if w.window == nil {
 		return position
@@ -190,7 +190,8 @@ func (w *workspace) fleetIndex(position int) int {
 	return w.window.indices[position]
 }
 
-// counted is what each cluster of a claim counts for its owner, by the reports that the workspace has seen; nil if none counts anything.
+// counted returns what each cluster of a claim counts for its owner, by the reports that the workspace has seen; nil if none counts
+// anything.
 func (w *workspace) counted(claim *capacity.Claim) (counted []capacity.Resources) {
 	if w.window == nil {
 		return w.ledger.Counted(claim)
@@ -213,7 +214,7 @@ func (w *workspace) countedOn(claim *capacity.Claim, cluster string) (amount cap
 	return amount
 }
 
-// reportOf is what the cluster of a position has reported last.
+// reportOf returns the latest report of the cluster at a position.
 func (w *workspace) reportOf(position int) *snapshot.Cluster {
 	if w.window == nil {
 		return w.seen.Row(position).Cluster
@@ -221,8 +222,8 @@ func (w *workspace) reportOf(position int) *snapshot.Cluster {
 	return w.window.reported[position]
 }
 
-// clustersAlone are the clusters that the workspace sees as they would be reported if nobody else had anything reserved there: what
-// others have reserved is in use. With the claims of the workspace they are what it sees.
+// clustersAlone returns the clusters that the workspace sees, as they would be reported if nobody else had reservations there: what
+// others have reserved counts as in use. Together with the claims of the workspace, they are what it sees.
 func (w *workspace) clustersAlone() []*snapshot.Cluster {
 	all := make([]*snapshot.Cluster, w.seen.Len())
 	for i := range all {
@@ -253,7 +254,7 @@ func (w *workspace) clustersAlone() []*snapshot.Cluster {
 	return all
 }
 
-// granted are copies of the claims of the workspace.
+// granted returns copies of the claims of the workspace.
 func (w *workspace) granted() (all []capacity.Grant) {
 	for owner, claim := range w.ledger.EachClaim {
 		all = append(all, capacity.Grant{Owner: owner, Claim: &capacity.Claim{
@@ -263,7 +264,7 @@ func (w *workspace) granted() (all []capacity.Grant) {
 	return all
 }
 
-// grants are those by which a workspace sees the clusters; nil where these are its own.
+// grants returns the grants through which a workspace sees the clusters; nil if these are its own.
 func (w *workspace) grants() *grants {
 	if w.window == nil {
 		return nil

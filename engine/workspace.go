@@ -13,33 +13,34 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// workspace is all that the engine knows of one logical cluster.
+// workspace is everything that the engine knows of one logical cluster.
 type workspace struct {
 	name    logicalcluster.Name
 	options *Options
-	// policies are in force; shadow are those of requests with Shadow, nil if there are none.
+	// policies are in force; shadow are the policies of requests with Shadow, nil if there are none.
 	policies, shadow atomic.Pointer[policy.Set]
 	// views by viewKey, bounded by maxViews.
 	views    sync.Map
 	numViews atomic.Int64
 	// cache holds *class, *ranking.PolicyClass and *ranking.Answers.
 	cache *lru.Cache[cacheKey, any]
-	// evicted is a class that the cache has dropped: the next one is ranked in its memory.
+	// evicted is a class that the cache has dropped: its memory is reused for the next ranking.
 	evicted atomic.Pointer[class]
 	judge   judge
 
 	// own is the fleet of the clusters that are registered in the workspace itself.
 	own *fleet
 
-	// mu guards all that follows, and the rankings.
+	// mu guards all fields below, and the rankings.
 	mu sync.Mutex
-	// fleet is the one that the workspace looks at, with seen the rows and with ledger the claims of this workspace there.
+	// fleet is the fleet that the workspace uses, seen its rows as the workspace sees them, and ledger the claims of the
+	// workspace there.
 	fleet  *fleet
 	seen   *snapshot.Fleet
 	ledger *capacity.Ledger
-	// window is nil as long as nobody else looks at the fleet: then seen are its rows themselves.
+	// window is nil as long as no other workspace uses the fleet: then seen is its rows themselves.
 	window *window
-	// reports counts what clusters have reported.
+	// reports counts the reports of clusters.
 	reports int64
 	// current, row and chosen are scratch space of selectFor, others and places of chooseTogether.
 	current        []positionedKey
@@ -51,9 +52,9 @@ type workspace struct {
 	// groups of clusters, by the topology keys of spread constraints.
 	groups   map[string]*groups
 	affinity affinity
-	// holds counts the reservations that have been held.
+	// heldCount counts the reservations that have been held.
 	heldCount *atomic.Int64
-	// turns counts how often the workspace is called to look at what is free.
+	// turns counts how often the workspace has been called to decide again on what is free.
 	turns atomic.Int64
 }
 
@@ -96,7 +97,7 @@ func (w *workspace) forgetViews() {
 	w.numViews.Store(0)
 }
 
-// policiesOf are those that a request is decided by.
+// policiesOf returns the policies by which a request is decided.
 func (w *workspace) policiesOf(r *Request) *policy.Set {
 	if r.Shadow {
 		if shadow := w.shadow.Load(); shadow != nil {
@@ -112,14 +113,14 @@ func (w *workspace) snapshot() snapshot.Snapshot {
 	return w.seen.Snapshot()
 }
 
-// snapshotFor is the fleet as a class sees it. The workspace is locked.
+// snapshotFor returns the fleet as a class sees it. The workspace is locked.
 func (w *workspace) snapshotFor(c *class) snapshot.Snapshot {
 	s := w.seen.Snapshot()
 	s.Usual = w.usual(c)
 	return s
 }
 
-// usual is what the workloads of the workspace usually ask for, nil for a class that does not ask for it.
+// usual returns what the workloads of the workspace usually ask for; nil for a class that does not weigh packing.
 func (w *workspace) usual(c *class) *capacity.Usual {
 	if !c.Packs {
 		return nil
@@ -141,7 +142,7 @@ func (w *workspace) removeCluster(name string) {
 	w.own.removeCluster(name)
 }
 
-// grant records a claim that exists already, if it fits beyond what is promised, or without asking.
+// grant records an existing claim: if verify is set only if it fits beyond what is promised, else without checking.
 func (w *workspace) grant(owner capacity.Owner, claim *capacity.Claim, verify bool, promised ...*capacity.Claim) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -178,7 +179,7 @@ func (w *workspace) release(owner capacity.Owner) bool {
 	return true
 }
 
-// restoreClaim records a claim in place of the owner's previous one, if any, without asking whether it fits.
+// restoreClaim records a claim in place of the owner's previous one, if any, without checking that it fits.
 func (w *workspace) restoreClaim(owner capacity.Owner, before, claim *capacity.Claim) {
 	w.ledger.Restore(owner, claim)
 	w.recount(owner, before, claim)
