@@ -23,14 +23,14 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// TestAffinity drives random histories of placing, releasing, labelling, finishing and restarting, and compares what the engine says
-// of each cluster with a reference that counts from nothing, by the sentences of the API:
+// TestAffinity drives random histories of placing, releasing, labelling, finishing and restarting, and compares the engine's result
+// for each cluster with a reference that counts everything anew, by the sentences of the API:
 //
 //   - required keeps a workload out of domains without one of the others, or with one; a cluster without the topology key is in none;
-//   - one that selects itself may be the first where none of the others is in any domain;
-//   - a placed workload's required repulsion keeps those that it selects out of its domains;
-//   - terms that weigh add or take away points; a workload is never its own other; what runs somewhere is not judged there;
-//   - terms of policies are added to those of the placement, as if they stood there for this one workload.
+//   - a workload that selects itself may be the first if none of the others is in any domain;
+//   - a placed workload's required repulsion keeps the workloads that it selects out of its domains;
+//   - terms with a weight add or subtract points; a workload is never its own other; clusters that it runs on are not judged;
+//   - terms of policies are added to those of the placement, as if the placement had them for this one workload.
 func TestAffinity(t *testing.T) {
 	sets, compiler := map[*affinityPolicy]*policy.Set{}, compilePolicies(t).compiler
 	for i := range affinityPolicies {
@@ -70,14 +70,14 @@ type affinityHistory struct {
 	workloads []*workload.Workload
 	// owners are the indexes of the workloads' placements.
 	owners []int
-	// on is where the workloads are placed, held what is reserved beside that until something is written.
+	// on is where the workloads are placed; held is what is held in addition.
 	on   map[string][]string
 	held []engine.Reservation
 }
 
 var affinityNamespaces = []string{"x", "y"}
 
-// affinityPolicy is a module of the package placement.scheduling, with what it says of a workload with labels.
+// affinityPolicy is a module of the package placement.scheduling, with the terms that it gives a workload with labels.
 type affinityPolicy struct {
 	text  string
 	terms func(labels map[string]string) []v1alpha1.WorkloadAffinityTerm
@@ -85,7 +85,7 @@ type affinityPolicy struct {
 
 var affinityPolicies = []affinityPolicy{
 	{`numberOfClusters := 1 if input.workload.name == "nobody"`, func(map[string]string) []v1alpha1.WorkloadAffinityTerm { return nil }},
-	// Each app apart from itself: no two workloads that differ in it have the same terms.
+	// Each app repels itself: no two workloads that differ in it have the same terms.
 	{`workloadAffinity contains {
 		"type": "Repel", "required": true, "topologyKey": "zone", "labelSelector": {"matchLabels": {"app": input.workload.labels.app}},
 	} if input.workload.labels.tier == "front"`, func(labels map[string]string) (terms []v1alpha1.WorkloadAffinityTerm) {
@@ -94,7 +94,7 @@ var affinityPolicies = []affinityPolicy{
 		}
 		return terms
 	}},
-	// Of every kind, from two rules, beside a field that is no term.
+	// Terms of every kind, from two rules, beside a field that is no term.
 	{`minClusters := 1
 	workloadAffinity contains {"type": "Repel", "required": true, "namespaces": ["*"], "labelSelector": {"matchExpressions": [{"key": "tier", "operator": "Exists"}]}} if input.workload.labels.app == "a"
 	workloadAffinity contains {"type": "Attract", "topologyKey": "location", "weight": 7, "labelSelector": {"matchLabels": {"app": "b"}}}
@@ -174,7 +174,7 @@ func selects(key string, operator metav1.LabelSelectorOperator, values ...string
 	return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: key, Operator: operator, Values: values}}}
 }
 
-// start begins with a new engine, as after a restart: first come the durable decisions, then what affinity has to know.
+// start begins with a new engine, as after a restart: first come the durable decisions, then SetAffinity.
 func (h *affinityHistory) start(t *rapid.T) {
 	var err error
 	if h.engine, err = engine.New(engine.Options{}); err != nil {
@@ -206,7 +206,7 @@ func (h *affinityHistory) start(t *rapid.T) {
 
 func (h *affinityHistory) tell() { h.engine.SetAffinity(ws, h.compiled, h.scheduled(h.workloads)) }
 
-// scheduled are workloads as policies schedule them.
+// scheduled returns the workloads as policies schedule them.
 func (h *affinityHistory) scheduled(workloads []*workload.Workload) iter.Seq2[*workload.Workload, *placement.Placement] {
 	return func(yield func(*workload.Workload, *placement.Placement) bool) {
 		for _, w := range workloads {
@@ -222,7 +222,7 @@ func (h *affinityHistory) scheduled(workloads []*workload.Workload) iter.Seq2[*w
 	}
 }
 
-// unscheduled are workloads where no policies have terms of affinity.
+// unscheduled returns the workloads for policies without terms of affinity.
 func unscheduled(workloads []*workload.Workload) iter.Seq2[*workload.Workload, *placement.Placement] {
 	return func(yield func(*workload.Workload, *placement.Placement) bool) {
 		for _, w := range workloads {
@@ -233,7 +233,7 @@ func unscheduled(workloads []*workload.Workload) iter.Seq2[*workload.Workload, *
 	}
 }
 
-// terms are those of a workload: of its placement, and of the policies.
+// terms returns the terms of a workload, from its placement and from the policies.
 func (h *affinityHistory) terms(i int) []v1alpha1.WorkloadAffinityTerm {
 	return slices.Concat(h.specs[h.owners[i]].Spec.WorkloadAffinity, h.policies.terms(h.workloads[i].Labels))
 }
@@ -283,7 +283,7 @@ func (h *affinityHistory) decide(t *rapid.T) {
 			t.Fatalf("feasible %v, explained %v, %v", feasible, explained.Clusters, err)
 		}
 	}
-	if oneIn(t, "compares", 4) { // with an engine that knows nothing but the present
+	if oneIn(t, "compares", 4) { // with an engine that knows only the current state
 		fresh := *h
 		fresh.on = maps.Clone(h.on)
 		fresh.start(t)
@@ -299,7 +299,7 @@ func (h *affinityHistory) decide(t *rapid.T) {
 	h.check(t, i, d, want)
 }
 
-// explained is all that a decision says of a request and of every cluster.
+// explained is everything that a decision reports about a request and about every cluster.
 func explained(t *rapid.T, e *engine.Engine, r engine.Request) string {
 	d, err := e.Explain(context.Background(), r)
 	if err != nil {
@@ -312,7 +312,7 @@ func explained(t *rapid.T, e *engine.Engine, r engine.Request) string {
 	return text
 }
 
-// check compares a decision with what the reference says of the clusters that the workload did not run on.
+// check compares a decision with the reference for the clusters that the workload did not run on.
 func (h *affinityHistory) check(t *rapid.T, i int, d *engine.Decision, want map[string]opinion) {
 	w := h.workloads[i]
 	before := h.on[w.Name]
@@ -329,7 +329,7 @@ func (h *affinityHistory) check(t *rapid.T, i int, d *engine.Decision, want map[
 		t.Fatalf("%s left one of %v for %v", w.Name, before, h.on[w.Name])
 	}
 	if len(before) > 0 {
-		return // what is not judged need not be told
+		return // clusters that are not judged need no verdict
 	}
 	var best []int64
 	chosen, rejected := int64(0), 0
@@ -373,7 +373,7 @@ func (h *affinityHistory) decideBatch(t *rapid.T) {
 	for _, i := range order {
 		requests = append(requests, h.request(i))
 	}
-	// One after the other, in another engine that is as this one.
+	// One after the other, in another engine with the same state.
 	other := *h
 	other.on = maps.Clone(h.on)
 	other.start(t)
@@ -407,7 +407,7 @@ func (h *affinityHistory) label(t *rapid.T) {
 	h.replace(below(t, "workload", len(h.workloads)), func(w *workload.Workload) { w.Labels = drawAppLabels(t) })
 }
 
-// finish has a workload run nothing any more, or run again.
+// finish makes a workload run nothing any more, or run again.
 func (h *affinityHistory) finish(t *rapid.T) {
 	h.replace(below(t, "workload", len(h.workloads)), func(w *workload.Workload) {
 		if w.End == "" {
@@ -418,7 +418,7 @@ func (h *affinityHistory) finish(t *rapid.T) {
 	})
 }
 
-// hold holds something beside what a workload has: it does not count.
+// hold holds something in addition to what a workload has: it does not count.
 func (h *affinityHistory) hold(t *rapid.T) {
 	r := h.reservation(below(t, "workload", len(h.workloads)), []string{draw(t, "cluster", "c0", "c1")})
 	held, err := h.engine.Hold(ws, r)
@@ -432,7 +432,7 @@ func (h *affinityHistory) hold(t *rapid.T) {
 	}
 }
 
-// restoreOne puts what a workload has into the ledger again, as after a failure.
+// restoreOne restores what a workload has into the ledger, as after a failure.
 func (h *affinityHistory) restoreOne(t *rapid.T) {
 	i := below(t, "workload", len(h.workloads))
 	if on := h.on[h.workloads[i].Name]; len(on) > 0 {
@@ -471,13 +471,13 @@ func (h *affinityHistory) changeTerms(t *rapid.T) {
 	h.tell()
 }
 
-// opinion is what all terms together say of a cluster.
+// opinion is the effect of all terms together on a cluster.
 type opinion struct {
 	excluded bool
 	points   int64
 }
 
-// reference says of each cluster what the terms do, for a workload.
+// reference returns the effect of the terms on each cluster, for a workload.
 func (h *affinityHistory) reference(i int) map[string]opinion {
 	w, spec := h.workloads[i], h.specs[h.owners[i]]
 	opinions := map[string]opinion{}

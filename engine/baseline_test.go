@@ -35,8 +35,8 @@ type pick struct {
 	total int64
 }
 
-// naive uses cel-go and OPA as their documentation says: expressions and policy are compiled once and evaluated per
-// cluster over maps, with cost tracking as in Kubernetes. The maps of a cluster are made when it changes.
+// naive uses cel-go and OPA as their documentation describes: expressions and policy are compiled once and evaluated
+// per cluster over maps, with cost tracking as in Kubernetes. The maps of a cluster are made when it changes.
 type naive struct {
 	clusters []naiveCluster
 	programs []cel.Program
@@ -53,7 +53,7 @@ type naiveCluster struct {
 
 type amounts struct{ cpu, memory int64 }
 
-// naivePolicy scores one cluster as docs/policies.md says.
+// naivePolicy scores one cluster as docs/policies.md describes.
 const naivePolicy = `package naive
 
 weights := {"capacity": 30, "health": 30, "performance": 20, "affinity": 10, "location": 10}
@@ -266,7 +266,7 @@ func (n *naive) reserve(clusters []int, asked amounts) {
 	n.held, n.amounts = clusters, asked
 }
 
-// permillion is floor(1,000,000 x (free - asked) / allocatable), and 1,000,000 where nothing is asked for.
+// permillion is floor(1,000,000 x (free - asked) / allocatable), and 1,000,000 if nothing is asked for.
 func permillion(free, asked, allocatable int64) int64 {
 	if asked <= 0 {
 		return 1_000_000
@@ -276,15 +276,15 @@ func permillion(free, asked, allocatable int64) int64 {
 	return int64(quotient)
 }
 
-// short reports whether permillion of the same is below least.
+// short reports whether permillion of the same arguments is below least.
 func short(free, asked, allocatable int64, least uint64) bool {
 	hi, lo := bits.Mul64(uint64(free-asked), 1_000_000)
 	leastHi, leastLo := bits.Mul64(uint64(allocatable), least)
 	return asked > 0 && (hi < leastHi || hi == leastHi && lo < leastLo)
 }
 
-// native is the same by hand: one loop over an array, for these constraints and weights alone. Labels and capabilities are
-// bits, the part of the score that depends on the cluster alone is added up when it changes, thresholds are multiplied
+// native does the same by hand: one loop over an array, only for these constraints and weights. Labels and capabilities
+// are bits, the part of the score that depends only on the cluster is added up when it changes, thresholds are multiplied
 // once instead of dividing per cluster, and headroom, which is expensive, is computed only for clusters that could be
 // among the best three.
 type native struct {
@@ -300,7 +300,7 @@ type native struct {
 
 type nativeCluster struct {
 	free, allocatable amounts
-	// factScore is the part of the weighted sum that depends on the cluster alone.
+	// factScore is the part of the weighted sum that depends only on the cluster.
 	factScore int32
 	location  uint8
 	facts     uint8
@@ -346,7 +346,7 @@ func newNative(fleet []*snapshot.Cluster) *native {
 	return n
 }
 
-// refresh computes what depends on the cluster alone. Health is 100 for all that are Ready; others are never chosen.
+// refresh computes what depends only on the cluster. Health is 100 for all that are Ready; others are never chosen.
 func (c *nativeCluster) refresh() {
 	used := int128.Mul(50*(c.allocatable.cpu-c.free.cpu), c.allocatable.memory).
 		Add(int128.Mul(50*(c.allocatable.memory-c.free.memory), c.allocatable.cpu))
@@ -362,7 +362,7 @@ func (c *nativeCluster) refresh() {
 	c.factScore = 30*100 + 20*performance
 }
 
-// thresholds are what must be free to cover a request so many times.
+// thresholds are the amounts that must be free to cover a request that many times.
 type thresholds struct{ ten, five, two, one int64 }
 
 func newThresholds(request int64) thresholds {
@@ -509,7 +509,7 @@ func (n *native) reserve(clusters [3]int32, number int, asked amounts) {
 	n.held, n.holds, n.amounts = clusters, number, asked
 }
 
-// agree checks that a baseline answers as the engine does.
+// agree checks that a baseline has the same results as the engine.
 func agree(t testing.TB, e *engine.Engine, p *placement.Placement, b baseline, w *workload.Workload) (chosen int) {
 	t.Helper()
 	d, err := e.Decide(context.Background(), engine.Request{Workspace: ws, Placement: p, Workload: w})
@@ -592,7 +592,7 @@ func benchmarkBaseline(b *testing.B, checks int, make func([]*snapshot.Cluster) 
 	})
 }
 
-// BenchmarkBaselineNaive: the two libraries as their documentation says.
+// BenchmarkBaselineNaive: the two libraries, used as their documentation describes.
 func BenchmarkBaselineNaive(b *testing.B) {
 	benchmarkBaseline(b, 1, func(fleet []*snapshot.Cluster) baseline { return newNaive(b, fleet) })
 }

@@ -83,7 +83,7 @@ func overSizes(b *testing.B, run func(b *testing.B, s *scene)) {
 	}
 }
 
-// fleetCluster is the cluster of an index: a thousand to eight thousand CPUs, up to nine tenths of them in use, and some
+// fleetCluster returns the cluster with an index: one to eight thousand CPUs, up to nine tenths of them in use, and some
 // millicores more. Four in five pass the constraints.
 func fleetCluster(i int, more int64) *snapshot.Cluster {
 	cpu := int64(1+i%8)*1_000_000 + int64(i)
@@ -102,8 +102,8 @@ func fleetCluster(i int, more int64) *snapshot.Cluster {
 
 func fleetName(i int) string { return fmt.Sprintf("cluster-%05d", i) }
 
-// changes are reports to come, of every cluster in turn, each different from the last of the same cluster. They are made
-// beforehand, so that making them is not measured.
+// changes are future reports, of every cluster in turn, each different from the previous one of the same cluster. They
+// are made beforehand, so that making them is not measured.
 type changes struct {
 	clusters [2][]*snapshot.Cluster
 	next     int
@@ -133,12 +133,12 @@ func benchWorkload(name string, cpu, memory int64) *workload.Workload {
 	return w
 }
 
-// newClass is a workload whose requests no other index has.
+// newClass returns a workload whose requests no other index has.
 func newClass(i int) *workload.Workload {
 	return benchWorkload("w", 1000+int64(i%100_000), 1<<30+int64(i))
 }
 
-// BenchmarkDecideUncached: a class never seen before, of a policy class that was.
+// BenchmarkDecideUncached: a class never seen before, of a policy class that has been.
 func BenchmarkDecideUncached(b *testing.B) {
 	overSizes(b, func(b *testing.B, s *scene) {
 		for i := 0; b.Loop(); i++ {
@@ -180,8 +180,8 @@ func BenchmarkDecideAfterChange(b *testing.B) {
 	})
 }
 
-// BenchmarkCostAndPackingUncached and BenchmarkCostAndPackingAfterChange are the two above with the built-in weights and some for
-// the factors cost and packing, where the usual workloads are of as many shapes as there can be.
+// BenchmarkCostAndPackingUncached and BenchmarkCostAndPackingAfterChange are the two above with weights for the factors cost and
+// packing in addition to the built-in ones, and with as many shapes of usual workloads as there can be.
 func BenchmarkCostAndPackingUncached(b *testing.B) {
 	overSizes(b, func(b *testing.B, s *scene) {
 		s.weighCostAndPacking(b)
@@ -202,7 +202,7 @@ func BenchmarkCostAndPackingAfterChange(b *testing.B) {
 	})
 }
 
-// weighCostAndPacking gives clusters costs, and each shape of the usual workloads a workload.
+// weighCostAndPacking gives clusters costs, and places one workload of each shape.
 func (s *scene) weighCostAndPacking(b *testing.B) {
 	set, err := s.policies.Compile(map[string]string{"a.rego": `package placement.scoring
 weights := {"capacity": 30, "health": 30, "performance": 20, "affinity": 10, "location": 10, "cost": 20, "packing": 40}`})
@@ -242,7 +242,7 @@ func BenchmarkNoPlaceUncached(b *testing.B) {
 	})
 }
 
-// tooLarge is a workload that no cluster has room for, whose requests no other index has.
+// tooLarge returns a workload that no cluster has room for, whose requests no other index has.
 func tooLarge(i int) *workload.Workload {
 	return benchWorkload("w", 9_000_000+int64(i%100_000), 1<<30+int64(i))
 }
@@ -265,7 +265,7 @@ func BenchmarkClusterUpdate(b *testing.B) {
 	})
 }
 
-// BenchmarkPolicyChange: from the text of new policies to the first decision under them.
+// BenchmarkPolicyChange: from the source of new policies to the first decision under them.
 func BenchmarkPolicyChange(b *testing.B) {
 	overSizes(b, func(b *testing.B, s *scene) {
 		w := newClass(0)
@@ -283,7 +283,7 @@ weights := {"capacity": 100} if input.workload.kind == "Job-%d"
 	})
 }
 
-// classWorkloads are n workloads, of 20 classes in turn.
+// classWorkloads returns n workloads, of 20 classes in turn.
 func classWorkloads(prefix string, n int) []*workload.Workload {
 	all := make([]*workload.Workload, n)
 	for i := range all {
@@ -389,8 +389,8 @@ func BenchmarkDecideParallel(b *testing.B) {
 	}
 }
 
-// BenchmarkMemory: what a cluster takes of the heap in each workspace that has it, with the ranking of one class. An
-// operation fills four workspaces and decides once in each.
+// BenchmarkMemory: how much of the heap a cluster takes in each workspace that has it, with the ranking of one class.
+// An operation fills four workspaces and decides once in each.
 func BenchmarkMemory(b *testing.B) {
 	for _, size := range sizes {
 		b.Run(fmt.Sprintf("clusters=%d", size), func(b *testing.B) {
@@ -425,10 +425,10 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// heap is how much of the heap is in use.
+// heap returns how much of the heap is in use.
 func heap() uint64 {
 	runtime.GC()
-	runtime.GC() // what the first one leaves to pools
+	runtime.GC() // frees what the first run left in pools
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc

@@ -39,10 +39,10 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// TestDifferential drives random histories through one engine. Every answer is compared with two others, byte for byte:
-// that of a fresh engine, which has seen nothing but the present state, and that of the reference below, which evaluates
-// constraints, policies and scores cluster by cluster and shares no other code with the engine. After every step the
-// reservations are checked.
+// TestDifferential drives random histories through one engine. Every answer is compared byte for byte with two others:
+// the answer of a fresh engine, which has seen only the current state, and the answer of the reference below, which
+// evaluates constraints, policies and scores cluster by cluster and shares no other code with the engine. After every
+// step the reservations are checked.
 //
 // -rapid.checks and -rapid.steps set the number and length of histories; PLACEMENT_DIFFERENTIAL=10m sets a duration.
 func TestDifferential(t *testing.T) {
@@ -62,7 +62,7 @@ func TestDifferential(t *testing.T) {
 	}
 }
 
-// tenantPolicies are modules of workspaces that differ in what they read and in what they say.
+// tenantPolicies are modules of workspaces that differ in what they read and in what they decide.
 var tenantPolicies = []string{
 	"",
 	`package placement.scoring
@@ -106,7 +106,7 @@ weights.capacity := 30 + min([input.workload.replicas * 5, 50])
 weights.location := 20 if input.workload.labels.tier == "gold"
 weights.affinity := 30 if input.placement.labels.team == "shop"
 weights.performance := 10 if input.workspace == "root:one"`,
-	// A key of the labels that another field names.
+	// A label whose key another field names.
 	`package placement.affinity
 terms contains {"factor": "affinity", "match": {"clusterNames": [input.workload.labels[input.workload.namespace]]}, "onMatch": 40}
 terms contains {"factor": "affinity", "match": {"location": input.workload.annotations.near}, "onMatch": 100}
@@ -155,7 +155,7 @@ type compiledPolicies struct {
 
 const gpu = "nvidia.com/gpu"
 
-// tenantConstraints read facts, capacity, the workload, the placement and any of them together; some can be split and some
+// tenantConstraints read facts, capacity, the workload, the placement, or several of them; some can be split and some
 // cannot; some fail for some clusters.
 var tenantConstraints = []string{
 	`cluster.labels["tier"] in ["gold", "silver"]`,
@@ -212,7 +212,7 @@ type history struct {
 	used   compiledPolicies
 	engine *engine.Engine
 	worlds []*world
-	// names that clusters can have.
+	// names are the names that clusters can have.
 	names []string
 	// placements are shared by all worlds.
 	placements []*placed
@@ -225,10 +225,10 @@ type history struct {
 type world struct {
 	name   logicalcluster.Name
 	fleet  map[string]*snapshot.Cluster
-	gone   *snapshot.Cluster // that left last
+	gone   *snapshot.Cluster // the last one that left
 	held   map[workload.Reference]claim
 	policy int
-	// shadow are the policies beside those in force, -1 where there are none.
+	// shadow are the policies beside those in force, -1 if there are none.
 	shadow int
 }
 
@@ -261,17 +261,17 @@ type question struct {
 	now int
 	// current is what the workload runs on.
 	current []engine.Choice
-	// group is the fallback group that it is in.
+	// group is its fallback group.
 	group string
-	// leave are those of current that it should leave, into the only ones that may be added unless it is nil, and minGain by how many
+	// leave are the clusters of current that it should leave; into, unless nil, the only ones that may be added; minGain by how many
 	// points these have to be better.
 	leave, into []string
 	minGain     int64
-	// shadow asks by the shadow policies.
+	// shadow makes the shadow policies decide.
 	shadow bool
 }
 
-// policy is the one that decides.
+// policy is the policy that decides.
 func (q *question) policy() int {
 	if q.shadow && q.world.shadow >= 0 {
 		return q.world.shadow
@@ -288,7 +288,7 @@ func (q *question) request() engine.Request {
 	return r
 }
 
-// leaving is what a request says of clusters to leave.
+// leaving is the part of a request about clusters to leave.
 func leaving(clusters []string) (leave []engine.Verdict) {
 	for _, name := range clusters {
 		leave = append(leave, engine.Verdict{Cluster: name, Rejection: &filter.Rejection{Stage: "Move", Message: "somebody says so"}})
@@ -398,7 +398,7 @@ func below(t *rapid.T, what string, n int) int { return uniform.Draw(t, what) % 
 
 func draw[T any](t *rapid.T, what string, from ...T) T { return from[below(t, what, len(from))] }
 
-// some draws from least to most different ones.
+// some draws at least least and at most most different elements.
 func some[T any](t *rapid.T, what string, least, most int, from []T) []T {
 	from = slices.Clone(from)
 	drawn := make([]T, least+below(t, what, 1+most-least))
@@ -469,7 +469,7 @@ func (q *question) drawMove(t *rapid.T, names []string) {
 
 func (h *history) set(w *world, c *snapshot.Cluster) {
 	w.fleet[c.Name] = c
-	if _, err := h.engine.SetCluster(w.name, copyOf(c)); err != nil { // the engine keeps what it is given
+	if _, err := h.engine.SetCluster(w.name, copyOf(c)); err != nil { // the engine keeps its argument
 		panic(err)
 	}
 }
@@ -583,7 +583,7 @@ func (h *history) decideTheSame(t *rapid.T) {
 	h.decide(t, h.last)
 }
 
-// decideBatch decides for several workloads in one call: the answers are those of one call each, in that order.
+// decideBatch decides for several workloads in one call: the answers are those of one call for each, in that order.
 func (h *history) decideBatch(t *rapid.T) {
 	few := make([]*question, 1+below(t, "kinds", 3))
 	for i := range few {
@@ -640,7 +640,7 @@ func (h *history) explain(t *rapid.T) {
 // take records what a decision reserves.
 func (h *history) take(q *question, d *engine.Decision) {
 	if d == nil {
-		return // the workload holds what it held
+		return // the workload still holds what it held
 	}
 	delete(q.world.held, q.workload.Reference)
 	if len(d.Clusters) > 0 {
@@ -652,7 +652,7 @@ func (h *history) take(q *question, d *engine.Decision) {
 	}
 }
 
-// anew makes a fresh engine with the present state of the question's workspace, and the question for it.
+// anew makes a fresh engine with the current state of the question's workspace, and the question for it.
 func (h *history) anew(t *rapid.T, q *question) (*engine.Engine, engine.Request) {
 	e, err := engine.New(engine.Options{Policies: h.fresh.compiler})
 	if err != nil {
@@ -674,7 +674,7 @@ func (h *history) anew(t *rapid.T, q *question) (*engine.Engine, engine.Request)
 	return e, request
 }
 
-// check compares an answer with that of a fresh engine and that of the reference.
+// check compares an answer with those of a fresh engine and of the reference.
 func (h *history) check(t *rapid.T, q *question, d *engine.Decision, err error,
 	ask func(*engine.Engine, context.Context, engine.Request) (*engine.Decision, error),
 ) {
@@ -703,13 +703,13 @@ func (h *history) check(t *rapid.T, q *question, d *engine.Decision, err error,
 	if judged != nil {
 		t.Fatalf("decided where the policies fail: %v", judged)
 	}
-	// What is chosen together has a reference of its own, see TestChoicesAreTheBest.
+	// Clusters that are chosen together have their own reference: see TestChoicesAreTheBest.
 	strategy := q.placement.object.Spec.Strategy.Type
 	elsewhere := q.placement.compiled.Plans() || strategy == v1alpha1.StrategyBinPack || strategy == v1alpha1.StrategyWeighted
 	if diff := differ(answer, describe(d)); diff != "" && !elsewhere {
 		t.Fatalf("%s: reference - as it is +\n%s", q, diff)
 	}
-	// A decision explains itself the same whatever happens after it.
+	// A decision has the same explanation whatever happens after it.
 	h.kept = append(h.kept, keptAnswer{d, described})
 	if len(h.kept) > 4 {
 		if diff := differ(h.kept[0].described, describeAll(h.kept[0].decision)); diff != "" {
@@ -748,7 +748,7 @@ func describe(d *engine.Decision) string {
 	return b.String()
 }
 
-// describeAll is all that a decision says.
+// describeAll is everything that a decision reports.
 func describeAll(d *engine.Decision) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%q %d wait %t %v\n", d.Group, d.Waiting, d.Changes(), d.Notes())
@@ -765,7 +765,7 @@ func describeAll(d *engine.Decision) string {
 	return b.String()
 }
 
-// reference decides as the documentation says, cluster by cluster, and remembers nothing. The error is that of the
+// reference decides as the documentation describes, cluster by cluster and without memory. The error is that of the
 // policies.
 func (h *history) reference(t *rapid.T, q *question) (answer string, err error) {
 	p, w := q.placement.object, q.workload
@@ -868,13 +868,13 @@ func (h *history) reference(t *rapid.T, q *question) (answer string, err error) 
 	return b.String(), nil
 }
 
-// allowed are the feasible clusters that may be added.
+// allowed returns the feasible clusters that may be added.
 func (q *question) allowed(feasible []referenceCandidate) []referenceCandidate {
 	return slices.DeleteFunc(slices.Clone(feasible), func(c referenceCandidate) bool { return q.into != nil && !slices.Contains(q.into, c.name) })
 }
 
-// referenceMove decides for a workload that runs somewhere: where it leaves clusters for a gain alone, it leaves as many as it can, the
-// worst first, for others that are so much better than each of these.
+// referenceMove decides for a workload that runs somewhere. If it leaves clusters only for a gain, it leaves as many as it can, the
+// worst first, for others that are better by minGain than each of these.
 func (q *question) referenceMove(feasible []referenceCandidate, judgement *policy.Judgement,
 	conjuncts func(i int, row *snapshot.Row, w *workload.Workload) (holds, denied bool),
 ) (choices []engine.Choice, left, retained []string) {
@@ -911,7 +911,7 @@ func (q *question) referenceMove(feasible []referenceCandidate, judgement *polic
 	return choices, left, retained
 }
 
-// referenceStay decides for a workload that runs somewhere. conjuncts evaluates those of a constraint that read facts alone.
+// referenceStay decides for a workload that runs somewhere. conjuncts evaluates the conjuncts of a constraint that read only facts.
 func (q *question) referenceStay(feasible []referenceCandidate, judgement *policy.Judgement,
 	conjuncts func(i int, row *snapshot.Row, w *workload.Workload) (holds, denied bool),
 ) (choices []engine.Choice, left, retained []string) {
@@ -937,7 +937,7 @@ func (q *question) referenceStay(feasible []referenceCandidate, judgement *polic
 		terms := scoring.WithTaints(judgement.Terms, spec.Tolerations)
 		p := place{referenceCandidate: referenceCandidate{current.Name, on, scoring.Of(row, scoring.Asked{Requests: on.Requests, Terms: terms, Usual: q.world.usual(judgement), Packs: spec.Strategy.Type == v1alpha1.StrategyBinPack}, judgement.Weights)}}
 		p.choice = p.referenceCandidate.choice()
-		// What is promised already need not fit.
+		// What is already promised does not have to fit.
 		more, pod, held := on.Requests, on.Pod, q.world.held[q.workload.Reference]
 		promised := held.on(current.Name)
 		if promised != nil {
@@ -1018,7 +1018,7 @@ func (q *question) referenceStay(feasible []referenceCandidate, judgement *polic
 	return choices, append(left, gone...), retained
 }
 
-// referenceDeparture returns the stage for which a workload should leave a cluster, and whether it has to.
+// referenceDeparture returns the stage because of which a workload should leave a cluster, and whether it has to.
 func (q *question) referenceDeparture(row *snapshot.Row, w *workload.Workload, judgement *policy.Judgement,
 	conjuncts func(i int, row *snapshot.Row, w *workload.Workload) (holds, denied bool),
 ) (stage filter.Stage, evicts bool) {
@@ -1094,7 +1094,7 @@ type referenceCandidate struct {
 	scoring.Score
 }
 
-// referenceOn is a workload on a cluster: with its replicas and requests once for each node, if it is one for each node.
+// referenceOn returns a workload as it is on a cluster: a PerNode workload has its replicas and requests once for each node.
 func referenceOn(w *workload.Workload, row *snapshot.Row) *workload.Workload {
 	if !w.PerNode {
 		return w
@@ -1111,7 +1111,7 @@ func referenceOn(w *workload.Workload, row *snapshot.Row) *workload.Workload {
 	return &on
 }
 
-// referenceNodesFor is on how many nodes a workload with a pod on each runs, and how many of these have no taint.
+// referenceNodesFor returns on how many nodes a workload with a pod on each runs, and how many of these have no taint.
 func referenceNodesFor(row *snapshot.Row, w *workload.Workload) (running, usable int64) {
 	if row.Nodes == nil || row.Nodes.Incomplete || slices.ContainsFunc(row.Nodes.Groups, func(g nodes.Group) bool { return g.Count == 0 }) {
 		return row.UsableNodes, row.UsableNodes
@@ -1130,7 +1130,7 @@ func referenceNodesFor(row *snapshot.Row, w *workload.Workload) (running, usable
 	return running, usable
 }
 
-// referenceFilter returns the first stage that rejects a cluster, with the constraint where it is one; constraints returns
+// referenceFilter returns the first stage that rejects a cluster, with the constraint if it is one; constraints returns
 // the first that does not hold.
 func referenceFilter(spec *v1alpha1.WorkloadPlacementSpec, row *snapshot.Row, w *workload.Workload, judgement *policy.Judgement,
 	now int, constraints func() string,
@@ -1206,7 +1206,7 @@ func referenceNodes(row *snapshot.Row, w *workload.Workload) bool {
 	}[w.Nodes]()
 }
 
-// differentialAsks are what workloads ask of nodes.
+// differentialAsks are requirements of workloads on nodes.
 var differentialAsks = func() map[string]*nodes.Wishes {
 	anything := []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
 	ssd, hdd := nodes.PodSpec{NodeSelector: map[string]string{"disk": "ssd"}}, nodes.PodSpec{Tolerations: anything}
@@ -1218,7 +1218,7 @@ var differentialAsks = func() map[string]*nodes.Wishes {
 	}
 }()
 
-// asksOf is what the pods of some templates ask of nodes.
+// asksOf returns the requirements of some pod templates on nodes.
 func asksOf(specs ...nodes.PodSpec) *nodes.Wishes {
 	all := make([]nodes.Pods, len(specs))
 	for i := range specs {
@@ -1276,20 +1276,20 @@ func (q *question) referenceSelect(feasible []referenceCandidate) []referenceCan
 	return feasible[:min(number, len(feasible))]
 }
 
-// reserved is what is reserved on a cluster for all workloads but one.
+// reserved returns what is reserved on a cluster for all workloads but one.
 func (w *world) reserved(cluster string, but *workload.Reference) (sum capacity.Resources) {
 	for ref, c := range w.held {
 		if s := c.on(cluster); s != nil && !s.Expired && (but == nil || ref != *but) {
 			sum = sum.Add(s.Amount.Combine(w.counted(cluster, ref), func(a, b int64) int64 { return max(0, a-b) }))
 		}
 	}
-	// A claim of nothing leaves no trace: constraints can distinguish a resource of which there is none from one that is not
-	// listed, and the answer must not depend on who has asked for none of it.
+	// A claim of nothing leaves no trace: constraints can distinguish a resource with amount 0 from one that is not listed,
+	// and the answer must not depend on who has asked for none of it.
 	maps.DeleteFunc(sum.Extended, func(_ string, amount int64) bool { return amount == 0 })
 	return sum
 }
 
-// counted is what a cluster reports of a workload's pods.
+// counted returns what a cluster reports for a workload's pods.
 func (w *world) counted(cluster string, ref workload.Reference) capacity.Resources {
 	if c := w.fleet[cluster]; c != nil && ref.UID != "" {
 		return c.Counted[ref.UID]
@@ -1297,7 +1297,7 @@ func (w *world) counted(cluster string, ref workload.Reference) capacity.Resourc
 	return capacity.Resources{}
 }
 
-// row is a cluster as a workload sees it: what it holds there itself does not count.
+// row returns a cluster as a workload sees it: what it holds there itself does not count.
 func (w *world) row(cluster string, ref workload.Reference) *snapshot.Row {
 	c := *w.fleet[cluster]
 	if held, found := w.held[ref]; found && held.on(cluster) != nil {
@@ -1313,7 +1313,7 @@ func (w *world) row(cluster string, ref workload.Reference) *snapshot.Row {
 	return row
 }
 
-// costScore is where the cost of a cluster is between the dearest, 0, and the cheapest, 100.
+// costScore returns where the cost of a cluster is between the most expensive, 0, and the cheapest, 100.
 func (w *world) costScore(cluster string) int64 {
 	costs := map[string]float64{}
 	for name, c := range w.fleet {
@@ -1333,7 +1333,7 @@ func (w *world) costScore(cluster string) int64 {
 	return int64(math.Round(100 * ((most - cost) / (most - least))))
 }
 
-// usual is what the workloads of a workspace usually ask for, where the policies want to know: of each magnitude the shape of the
+// usual returns what the workloads of a workspace usually ask for, if the policies use it: of each magnitude the shape of the
 // most claims.
 func (w *world) usual(judgement *policy.Judgement) *capacity.Usual {
 	if judgement.Weights.Factors[scoring.Packing] == 0 {
@@ -1402,7 +1402,7 @@ func (w *world) usual(judgement *policy.Judgement) *capacity.Usual {
 	return capacity.NewUsual(shapes)
 }
 
-// checkReservations compares what the engine says is reserved on every cluster with what is.
+// checkReservations compares what the engine reports as reserved on every cluster with what is.
 func (h *history) checkReservations(t *rapid.T) {
 	for _, w := range h.worlds {
 		rows := h.engine.Snapshot(w.name).Rows()
@@ -1420,7 +1420,7 @@ func (h *history) checkReservations(t *rapid.T) {
 	}
 }
 
-// shortages is by how much each cluster is overcommitted: because it has shrunk, or claims were restored.
+// shortages returns by how much each cluster is overcommitted, because it has shrunk or claims were restored.
 func (h *history) shortages(w *world) map[string]int64 {
 	short := map[string]int64{}
 	for _, row := range h.engine.Snapshot(w.name).Rows() {
@@ -1433,7 +1433,7 @@ func (h *history) shortages(w *world) map[string]int64 {
 	return short
 }
 
-// checkShortages checks that deciding has neither made a shortage nor made one larger.
+// checkShortages checks that deciding has neither created nor increased a shortage.
 func (h *history) checkShortages(t *rapid.T, w *world, before map[string]int64) {
 	for what, short := range h.shortages(w) {
 		if short > before[what] {
@@ -1659,7 +1659,7 @@ func (h *history) drawPlacement(t *rapid.T, index int) *placed {
 	return &placed{object, compiled}
 }
 
-// drawTogether draws what has clusters chosen together.
+// drawTogether draws the fields that make clusters be chosen together.
 func (h *history) drawTogether(t *rapid.T, spec *v1alpha1.WorkloadPlacementSpec) {
 	p := &puzzle{Rand: rand.New(rand.NewPCG(0, uint64(uniform.Draw(t, "seed"))))}
 	if spec.Strategy.Type == "" || spec.Strategy.Type == v1alpha1.StrategySpread {

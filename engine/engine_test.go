@@ -138,7 +138,7 @@ func TestNeverOversubscribed(t *testing.T) {
 }
 
 // TestReportCountsOnce: what a cluster's report counts for a workload is not reserved a second time, and is reserved again
-// when its pods vanish. What a workload uses itself does not keep it from staying.
+// when its pods vanish. A workload's own use does not keep it from staying.
 func TestReportCountsOnce(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	report := func(allocated, counted int64) {
@@ -167,7 +167,7 @@ func TestReportCountsOnce(t *testing.T) {
 	}
 	decide("a")
 	expect(6, 4, "a")
-	report(2+2, 2) // some of its pods run, and somebody else's
+	report(2+2, 2) // some of its pods run, and some of others
 	expect(4, 2, "a")
 	report(2+6, 6)
 	expect(0, 2)
@@ -187,8 +187,8 @@ func TestReportCountsOnce(t *testing.T) {
 	expect(0, 8)
 }
 
-// TestAnotherWorkloadOfTheName: a workload that replaces another of its name takes over the reservation, and not the
-// capacity that the other's pods use.
+// TestAnotherWorkloadOfTheName: a workload that replaces another of the same name takes over the reservation, but not
+// the capacity that the other's pods use.
 func TestAnotherWorkloadOfTheName(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	p := compile(t, e, v1alpha1.WorkloadPlacementSpec{})
@@ -235,8 +235,8 @@ func TestExpiredReservationsHoldNothing(t *testing.T) {
 	}
 }
 
-// TestNodesOfWhichNothingIsAsked: a workload that asks for nothing more on a cluster, since it is scaled to none, or since it runs on nodes with
-// taints alone, which are no part of what the cluster has, does not ask for room on any one node either.
+// TestNodesOfWhichNothingIsAsked: a workload that asks for nothing more on a cluster, because it is scaled to zero or runs only on nodes
+// with taints, which are not part of the cluster's capacity, does not ask for room on any one node either.
 func TestNodesOfWhichNothingIsAsked(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	for _, name := range []string{"full", "other"} {
@@ -363,7 +363,7 @@ func TestRoundRobinConcurrently(t *testing.T) {
 	}
 }
 
-// TestDecideAgain: a decision that is made again does not count what the workload itself holds.
+// TestDecideAgain: deciding again does not count what the workload itself holds.
 func TestDecideAgain(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	e.SetCluster(ws, cluster("a", 10))
@@ -459,8 +459,8 @@ func TestCacheTTL(t *testing.T) {
 	}
 }
 
-// TestSlowMachine: policies that are stopped by the clock, as on a machine that is busy with something else, are tried
-// again each time and never quarantined.
+// TestSlowMachine: policies that are stopped by a deadline, as on a busy machine, are tried again each time and never
+// quarantined.
 func TestSlowMachine(t *testing.T) {
 	policies, err := policy.NewCompiler(policy.Options{Timeout: time.Nanosecond})
 	if err != nil {
@@ -488,8 +488,8 @@ weights := {"health": w} if w := count([1 | some n in numbers; n == 98; input.wo
 	}
 }
 
-// TestHostileNeighbour: a workspace whose policies exceed their budget every time gets an error, then quarantine, and other
-// workspaces decide meanwhile.
+// TestHostileNeighbour: a workspace whose policies exceed their budget every time gets errors, then quarantine, while other
+// workspaces go on deciding.
 func TestHostileNeighbour(t *testing.T) {
 	policies, err := policy.NewCompiler(policy.Options{})
 	if err != nil {

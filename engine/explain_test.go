@@ -16,7 +16,7 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// TestObstacles: a rejected cluster is told all that stands in its way, each with the change that would remove it.
+// TestObstacles: the obstacles of a rejected cluster are complete, each with the change that would remove it.
 func TestObstacles(t *testing.T) {
 	policies, err := policy.NewCompiler(policy.Options{})
 	if err != nil {
@@ -85,7 +85,7 @@ Policy  : location=eu and label owner and no label phase and label region one of
 	}
 }
 
-// TestFactors: every factor of a score is told with the formula or the terms behind it.
+// TestFactors: every factor of a score is explained with the formula or the terms behind it.
 func TestFactors(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	e.SetCluster(ws, cluster("a", 10_000, func(c *snapshot.Cluster) { c.Allocated.CPU = 2000 }))

@@ -17,7 +17,7 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// TestFleetSizes: no cluster, one, and as many as nobody has.
+// TestFleetSizes: no cluster, one, and more than anybody has.
 func TestFleetSizes(t *testing.T) {
 	for size, want := range map[int]string{
 		0:       " of none",
@@ -60,8 +60,8 @@ func decide(t testing.TB, e *engine.Engine, p *placement.Placement, name string,
 	return d
 }
 
-// TestEveryConjunctFails: whatever the parts of a constraint come to, an error in any of them leaves the cluster out
-// and is told as the whole expression tells it.
+// TestEveryConjunctFails: whatever the parts of a constraint evaluate to, an error in any of them rejects the cluster,
+// and is reported as it is for the whole expression.
 func TestEveryConjunctFails(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	e.SetCluster(ws, cluster("a", 10, func(c *snapshot.Cluster) { c.Labels = map[string]string{"tier": "gold"} }))
@@ -90,8 +90,7 @@ func TestEveryConjunctFails(t *testing.T) {
 	}
 }
 
-// TestManyClasses: thousands of classes stay within the memory that they may take, and what they have in common is
-// asked once.
+// TestManyClasses: thousands of classes stay within their memory limit, and what they share is evaluated once.
 func TestManyClasses(t *testing.T) {
 	const clusters, classes, most = 500, 3000, 1 << 20
 	e, registry := newMeasured(t, engine.Options{CacheBytes: most})
@@ -121,7 +120,8 @@ func TestManyClasses(t *testing.T) {
 	}
 }
 
-// TestPoliciesThatReadEverything: no two workloads are the same to them. The answers are right, and the metrics say so.
+// TestPoliciesThatReadEverything: no two workloads are the same to these policies. The results are correct, and the metrics
+// show it.
 func TestPoliciesThatReadEverything(t *testing.T) {
 	policies, err := policy.NewCompiler(policy.Options{})
 	if err != nil {
@@ -152,7 +152,7 @@ terms contains {"factor": "affinity", "match": {"clusterNames": ["b"]}, "onMatch
 	}
 }
 
-// newMeasured makes an engine, and what its metrics are read from.
+// newMeasured makes an engine, and the registry of its metrics.
 func newMeasured(t *testing.T, options engine.Options) (*engine.Engine, *prometheus.Registry) {
 	t.Helper()
 	collector, registry := metrics.New(), prometheus.NewRegistry()

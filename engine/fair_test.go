@@ -25,12 +25,12 @@ import (
 )
 
 // TestWhoGetsRoomFirst: teams in random histories on clusters that they share. Each decides on its own, some workloads at a time, in any
-// order, as the controller's passes do; nobody sees what others have in mind. And yet:
+// order, as the controller's passes do; no team sees what others intend. And yet:
 //
-//   - nobody gets more on a cluster while another team's workload is in line, comes before it by the rules and would fit there;
-//   - once all is at rest, nothing waits that has a place: nobody waits for a turn that does not come.
+//   - no workload gets more on a cluster while another team's workload is in line, comes before it by the rules and would fit there;
+//   - once no team has anything left to do, no workload waits that has a place: nobody waits for a turn that never comes.
 //
-// The rules are told here a second time, in rational numbers.
+// The rules are implemented here a second time, in rational numbers.
 func TestWhoGetsRoomFirst(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := newSharedFleet(t, engine.Options{})
@@ -62,7 +62,7 @@ type sharedFleet struct {
 	teams    []*team
 	clock    time.Time
 	n        int
-	// timed has requests say what time it is.
+	// timed makes requests carry the time.
 	timed bool
 }
 
@@ -126,7 +126,7 @@ func (f *sharedFleet) set(t *rapid.T, name string, cpu int64) {
 	f.wakeAll()
 }
 
-// setInUse has something run on a cluster that nobody knows.
+// setInUse makes pods that nobody knows run on a cluster.
 func (f *sharedFleet) setInUse(t *rapid.T, name string, cpu int64) {
 	if _, err := f.SetCluster(platform, cluster(name, f.clusters[name], func(c *snapshot.Cluster) {
 		c.Labels, c.Allocated = map[string]string{"zone": zoneOf(name)}, capacity.Resources{CPU: cpu}
@@ -141,7 +141,7 @@ func (f *sharedFleet) resize(t *rapid.T) {
 	f.set(t, name, rapid.Int64Range(1, 8).Draw(t, "cpu"))
 }
 
-// grant says what a team may have.
+// grant sets what a team may have.
 func (f *sharedFleet) grant(t *rapid.T, one *team) {
 	amounts := func(what string) map[string]int64 {
 		if rapid.Bool().Draw(t, what) {
@@ -159,14 +159,14 @@ func (f *sharedFleet) grant(t *rapid.T, one *team) {
 	f.wakeAll()
 }
 
-// wakeAll has all teams decide again, as when more is free.
+// wakeAll makes all teams decide again, as when more is free.
 func (f *sharedFleet) wakeAll() {
 	for _, one := range f.teams {
 		one.due = true
 	}
 }
 
-// come has a team want something.
+// come adds a workload that a team wants.
 func (f *sharedFleet) come(t *rapid.T) {
 	one := rapid.SampledFrom(f.teams).Draw(t, "team")
 	f.n++
@@ -193,7 +193,7 @@ func (f *sharedFleet) end(t *rapid.T) {
 	f.wakeAll()
 }
 
-// round has a team that is due go on with its round by one workload.
+// round makes a team that is due continue its round by one workload.
 func (f *sharedFleet) round(t *rapid.T) (any bool) {
 	var due []*team
 	for _, one := range f.teams {
@@ -229,7 +229,7 @@ func (f *sharedFleet) round(t *rapid.T) (any bool) {
 	return true
 }
 
-// inLine are the workloads of a team that hold its place: the first 8, those before others that could ever have a place.
+// inLine returns the workloads of a team in line: the first 8, with those first that could ever have a place.
 func (f *sharedFleet) inLine(one *team) []*job {
 	idle := &sharedFleet{clusters: f.clusters}
 	could := func(j *job) bool {
@@ -277,7 +277,7 @@ func (f *sharedFleet) decide(t *rapid.T, one *team, j *job) {
 	}
 }
 
-// has is what a team is promised, on one cluster or on all.
+// has returns what a team is promised, on one cluster or on all.
 func (o *team) has(cluster string) (sum int64) {
 	for _, j := range o.placed {
 		for _, c := range j.on {
@@ -323,7 +323,7 @@ func (f *sharedFleet) before(a *team, x *job, b *team, y *job) bool {
 	return cmp.Or(cmp.Compare(guaranteed(a, x), guaranteed(b, y)), rules[0], rules[1], x.since.Compare(y.since)) < 0
 }
 
-// rest has everybody go on until nobody is due.
+// rest lets all teams go on until none is due.
 func (f *sharedFleet) rest(t *rapid.T) {
 	for range 10_000 {
 		if !f.round(t) {
@@ -355,7 +355,7 @@ func (f *sharedFleet) String() (all string) {
 	return all
 }
 
-// TestTurns: what a team is told, and who does not wait for anybody's turn.
+// TestTurns: what a team is told, and which workloads never wait for a turn.
 func TestTurns(t *testing.T) {
 	s := newShared(t, cluster("a", 10))
 	gold := engine.Grant{Set: "gold", Clusters: []string{"a"}}
@@ -459,7 +459,7 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// TestTurnsFollowShares: who comes first follows from what teams have now, and not from what they had when it was asked before.
+// TestTurnsFollowShares: the order follows from what teams have now, not from what they had when it was last computed.
 func TestTurnsFollowShares(t *testing.T) {
 	s := newShared(t, cluster("a", 10), cluster("b", 10))
 	for _, team := range []logicalcluster.Name{"red", "blue"} {
@@ -491,5 +491,5 @@ func TestTurnsFollowShares(t *testing.T) {
 	if err := s.Reserve("red", kept); err != nil {
 		t.Fatal(err)
 	}
-	decide("blue", "job", 1, "a", "a") // also where that was not decided here
+	decide("blue", "job", 1, "a", "a") // also if that was not decided here
 }

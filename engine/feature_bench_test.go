@@ -21,7 +21,7 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// features are what a placement can ask for beside the spec of all benchmarks.
+// features are what a placement can ask for in addition to the spec of all benchmarks.
 var features = map[string]func(spec *v1alpha1.WorkloadPlacementSpec){
 	"Plain":       func(*v1alpha1.WorkloadPlacementSpec) {},
 	"BinPack":     func(spec *v1alpha1.WorkloadPlacementSpec) { spec.Strategy.Type = v1alpha1.StrategyBinPack },
@@ -58,12 +58,12 @@ var features = map[string]func(spec *v1alpha1.WorkloadPlacementSpec){
 	},
 }
 
-// featurePolicies are what policies say in place of placements.
+// featurePolicies are policies that set features in place of placements.
 var featurePolicies = map[string]string{
 	"SpreadByPolicy": `package placement.scheduling
 numberOfClusters := 3 if input.workload.kind != "Job"
 spreadConstraints := [{"topologyKey": "location"}] if input.workload.kind != "Job"`,
-	// Each of the thousand apps of the placed workloads has a term of its own.
+	// Each of the thousand apps of the placed workloads has its own term.
 	"RepelByPolicy": `package placement.scheduling
 workloadAffinity contains {"type": "Repel", "required": true, "labelSelector": {"matchLabels": {"app": input.workload.labels.app}}}`,
 	"Scores": `package placement
@@ -76,7 +76,7 @@ func affine(terms ...v1alpha1.WorkloadAffinityTerm) func(spec *v1alpha1.Workload
 	return func(spec *v1alpha1.WorkloadPlacementSpec) { spec.WorkloadAffinity = terms }
 }
 
-// placedWorkloads is how many workloads are placed beside those that are decided on, where affinity to them counts.
+// placedWorkloads is how many other workloads are placed in benchmarks of affinity to them.
 const placedWorkloads = 10_000
 
 // term is about one in ten of the placed workloads.
@@ -86,7 +86,7 @@ func term(kind v1alpha1.WorkloadAffinityType, key string, required bool) v1alpha
 	}
 }
 
-// placeOthers places workloads on two clusters each, as many of each app; those of an app are on few of the clusters.
+// placeOthers places workloads on two clusters each, as many of each app; those of one app are on few clusters.
 func (s *scene) placeOthers(b *testing.B, apps int) {
 	others := make([]*workload.Workload, placedWorkloads)
 	for i := range others {
@@ -122,7 +122,8 @@ func divided(by v1alpha1.ReplicaDivision) func(spec *v1alpha1.WorkloadPlacementS
 	}
 }
 
-// tellNodes has every cluster of a scene, and of reports to come, tell of its nodes, in 16 groups the last of which is selected.
+// tellNodes makes every cluster of a scene, and of future reports, report its nodes in 16 groups, the last of which is
+// selected.
 func tellNodes(s *scene, reports *changes) *nodes.Wishes {
 	told := &nodes.Summary{OmittedLabels: []string{corev1.LabelHostname}}
 	for i := range 16 {
@@ -139,7 +140,7 @@ func tellNodes(s *scene, reports *changes) *nodes.Wishes {
 	return asksOf(nodes.PodSpec{NodeSelector: map[string]string{"pool": "15"}, Tolerations: []corev1.Toleration{{Key: "dedicated", Operator: corev1.TolerationOpExists}}})
 }
 
-// tellScores gives every cluster of a scene, and of reports to come, scores from outside.
+// tellScores gives every cluster of a scene, and of future reports, scores from outside.
 func tellScores(s *scene, reports *changes) {
 	scores := func(i int) []snapshot.Score {
 		return []snapshot.Score{{Name: "cheap", Value: int64(i%7) * 10, From: "prices"}, {Name: "green", Value: int64(i%5)*40 - 80, From: "meter"}}

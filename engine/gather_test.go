@@ -19,10 +19,10 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// TestNobodyWaitsForEver: small workloads come without an end, take what is free, and end; by all other rules they come first. One for
-// which a cluster has to be empty, or two at once, gets that all the same, once it has waited long enough, and those of several teams one
-// after the other. So it is whatever else waits before it: for what daemons have, which never go, for more than there is, or for what others
-// never give up.
+// TestNobodyWaitsForEver: small workloads arrive without end, take what is free, and end; by all other rules they come first. A workload
+// that needs an empty cluster, or two at once, still gets that once it has waited long enough, and workloads of several teams get it one
+// after the other. This holds whatever else waits before it: for what daemons have, which never goes away, for more than there is, or for
+// what others never give up.
 func TestNobodyWaitsForEver(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const after, lasts = 10, 5
@@ -123,12 +123,12 @@ func TestNobodyWaitsForEver(t *testing.T) {
 	})
 }
 
-// gatherers is a fleet on which time passes, and what teams want on it.
+// gatherers is a fleet on which time passes, and the workloads that teams want on it.
 type gatherers struct {
 	*shared
 	now   time.Time
 	specs map[string]v1alpha1.WorkloadPlacementSpec
-	// since is when each began to wait, as the controller says.
+	// since is when each began to wait, according to the controller.
 	since map[string]time.Time
 }
 
@@ -160,7 +160,7 @@ func (g *gatherers) line(team logicalcluster.Name, waiting ...engine.Request) {
 	g.SetLine(g.Context(), team, waiting)
 }
 
-// small reports on which clusters a small workload of blue finds a place now.
+// small returns the clusters on which a small workload of blue finds a place now.
 func (g *gatherers) small(on ...string) (free string) {
 	g.Helper()
 	for _, cluster := range on {
@@ -184,8 +184,8 @@ func (g *gatherers) place(team logicalcluster.Name, name string, cpu int64, on s
 	}
 }
 
-// TestGatheringCountsOnWhatMayGo: what daemons and pods of others have is never free, so no cluster gathers room for a workload that would
-// need it; what known workloads have may be.
+// TestGatheringCountsOnWhatMayGo: what daemons and unknown pods use never becomes free, so no cluster gathers room for a workload that
+// would need it; what known workloads have may become free.
 func TestGatheringCountsOnWhatMayGo(t *testing.T) {
 	inUse := func(cpu int64, counted map[string]int64, node int64) func(*snapshot.Cluster) {
 		return func(c *snapshot.Cluster) {
@@ -223,8 +223,8 @@ func TestGatheringCountsOnWhatMayGo(t *testing.T) {
 	}
 }
 
-// TestGatheringTakesTurns: an attempt to gather room lasts an hour, and that of the same workload twice as long each time. In between, others
-// have what is free for as long as it took, and others that wait gather.
+// TestGatheringTakesTurns: an attempt to gather room lasts an hour, and each further attempt of the same workload twice as long as the one
+// before. In between, others may use what is free for as long as the attempt took, and others that wait gather.
 func TestGatheringTakesTurns(t *testing.T) {
 	g := newGatherers(t, cluster("a", 10), cluster("b", 10))
 	g.place("blue", "never ends", 1, "a")
@@ -275,8 +275,8 @@ func TestGatheringTakesTurns(t *testing.T) {
 	step(1, "a")
 }
 
-// TestGatheringWaitsUntilItIsSeen: how long a workload has waited counts from when it stands in line first. One that is old, and comes to be
-// placed here now, has a cluster gather room after an hour; whether it is out of line for a moment makes no difference.
+// TestGatheringWaitsUntilItIsSeen: the wait of a workload counts from when it is first in line. An old workload that is to be placed here
+// only now makes a cluster gather room after an hour; leaving the line for a moment makes no difference.
 func TestGatheringWaitsUntilItIsSeen(t *testing.T) {
 	g := newGatherers(t, cluster("a", 10))
 	g.place("blue", "web", 5, "a")
@@ -294,12 +294,12 @@ func TestGatheringWaitsUntilItIsSeen(t *testing.T) {
 	g.line("red")
 	at(29, "a")
 	at(1, "")
-	g.since["old"] = g.now // it has been placed elsewhere meanwhile, as the controller says
+	g.since["old"] = g.now // it has been placed elsewhere meanwhile, according to the controller
 	at(1, "a")
 }
 
-// TestGatheringOnSeveral: a workload that needs several clusters at once has as many gather room for it together, those that lack least, by
-// its placement. Others keep theirs.
+// TestGatheringOnSeveral: for a workload that needs several clusters at once, as many clusters gather room together: those that lack least,
+// within its placement. The other clusters do not gather.
 func TestGatheringOnSeveral(t *testing.T) {
 	location := func(name string) string { return map[bool]string{true: "eu", false: "us"}[name < "c"] }
 	for _, test := range []struct {
@@ -343,8 +343,8 @@ func TestGatheringOnSeveral(t *testing.T) {
 	}
 }
 
-// TestLineBehindWhatNeverFits: of each placement 8 workloads hold the place of a workspace in line, and those that could never have a place,
-// whoever goes, do so only where others leave them any.
+// TestLineBehindWhatNeverFits: up to 8 workloads of a placement are in line, and workloads that could never have a place, whoever goes, are
+// in it only if others leave places.
 func TestLineBehindWhatNeverFits(t *testing.T) {
 	for _, test := range []struct {
 		why   string

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// imports are the packages of other modules that the engine imports, by path or parent path, and why. Whoever embeds the
-// engine links them with all that they import.
+// imports are the packages of other modules that the engine imports, by path or parent path, and why. A program that
+// embeds the engine links them with everything that they import.
 var imports = map[string]string{
 	"github.com/google/cel-go":                                 "constraints",
 	"github.com/antlr4-go/antlr/v4":                            "constraints: the tokens of CEL, by which the text of a part is found",
@@ -29,7 +29,7 @@ var imports = map[string]string{
 	"github.com/kcp-dev/kcp/sdk/apis/third_party/conditions/apis/conditions/v1alpha1": "the API: the type of conditions",
 }
 
-// unwanted are parts of paths of what a library has no use for, even where others bring it along: clients, informers,
+// unwanted are parts of import paths that a library has no use for, even as indirect dependencies: clients, informers,
 // servers, generators.
 var unwanted = []string{
 	"k8s.io/client-go", "kcp-dev/client-go", "kcp/sdk/client", "informers", "k8s.io/apiserver/pkg/server", "k8s.io/apiserver/pkg/admission",
@@ -37,7 +37,7 @@ var unwanted = []string{
 	"opa/v1/rego", "opa/v1/plugins", "opa/v1/server", "opa/v1/runtime", "opa/v1/sdk", "opa/v1/bundle/",
 }
 
-// TestImports: a program that embeds the engine gets an engine.
+// TestImports: a program that embeds the engine gets nothing but an engine.
 func TestImports(t *testing.T) {
 	const own = "github.com/kcp-placement/placement/"
 	list := func(args ...string) []string {
@@ -65,7 +65,7 @@ func TestImports(t *testing.T) {
 		}
 		for _, imported := range list("-f", `{{join .Imports "\n"}}`, path) {
 			if domain, _, _ := strings.Cut(imported, "/"); !strings.Contains(domain, ".") || strings.HasPrefix(imported, own) {
-				continue // of the standard library, or our own
+				continue // in the standard library, or our own
 			}
 			known := false
 			for allowed := range imports {

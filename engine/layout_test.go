@@ -5,7 +5,8 @@ import (
 	"unsafe"
 )
 
-// TestSiteFillsACacheLine: what a reservation on one processor writes to, another one wants to read at once.
+// TestSiteFillsACacheLine: while a reservation on one processor writes to a site, other processors read the sites next to
+// it.
 func TestSiteFillsACacheLine(t *testing.T) {
 	if size := unsafe.Sizeof(site{}); size != 64 {
 		t.Errorf("a site takes %d bytes", size)

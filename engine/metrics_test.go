@@ -13,7 +13,7 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// requests counts how many are cached, and how many not.
+// requests returns how many requests were cached, and how many were not.
 type requests struct {
 	engine.Metrics
 	cached, uncached int
@@ -27,8 +27,8 @@ func (r *requests) Request(cached bool) {
 	}
 }
 
-// TestRequestsAreCountedOnce: each request to decide is one, however many fallback groups are tried for it; who only asks whether
-// there would be a place makes none.
+// TestRequestsAreCountedOnce: each request to decide counts once, however many fallback groups are tried for it; asking only
+// whether there would be a place does not count.
 func TestRequestsAreCountedOnce(t *testing.T) {
 	ctx := context.Background()
 	counted := &requests{Metrics: metrics.New()}

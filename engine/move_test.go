@@ -17,15 +17,15 @@ import (
 	"github.com/kcp-placement/placement/engine/placement"
 )
 
-// TestMovesOfPlans has workloads whose clusters are chosen together leave some, after clusters have changed. TestDifferential does so
-// for those whose clusters are chosen one by one.
+// TestMovesOfPlans makes workloads whose clusters are chosen together leave some, after clusters have changed. TestDifferential does
+// so for workloads whose clusters are chosen one by one.
 //
 // Invariants:
-//   - a cluster to leave is left, or retained where the workload has no other place; for a gain it is left or kept,
-//   - to leave a cluster is what it is to leave one that the placement does not select any more,
-//   - no cluster is added or gets more replicas but those that may,
-//   - for a gain, what is added or gets more replicas scores so much above each cluster that is left, and nothing else changes,
-//   - what is not left for a gain could not be.
+//   - a cluster to leave is left, or retained if the workload has no other place; for a gain it is left or kept,
+//   - leaving a cluster works like leaving one that the placement no longer selects,
+//   - no cluster is added or gets more replicas except those that may,
+//   - for a gain, what is added or gets more replicas outscores each cluster that is left by minGain, and nothing else changes,
+//   - a cluster that is not left for a gain could not be.
 func TestMovesOfPlans(t *testing.T) {
 	judge := newPlainJudge(t)
 	asked, left, retained, gained, refused := 0, 0, 0, 0, 0
@@ -55,7 +55,7 @@ func TestMovesOfPlans(t *testing.T) {
 			state := fmt.Sprintf("%s, leaves %v into %v for %d", p, p.leave, p.into, p.gain)
 			d := p.decide(t)
 			before := p.world.held[p.workload.Reference]
-			before.restoreTo(p.engine, ws, p.workload.Reference) // what is asked below is asked of the state before
+			before.restoreTo(p.engine, ws, p.workload.Reference) // the requests below are for the state before
 			if problem := p.strays(t, d); problem != "" {
 				t.Fatalf("%s\n%s\ngot group %q, %d wait, %s", problem, state, d.Group, d.Waiting, describe(d))
 			}
@@ -91,7 +91,7 @@ func replicasOn(all []engine.Choice, cluster string) int64 {
 	return 0
 }
 
-// explain is what is decided for a request that differs from that of the puzzle.
+// explain returns what is decided for a request that differs from the puzzle's.
 func (p *puzzle) explain(t rapid.TB, leave, into []string) *engine.Decision {
 	r := p.request()
 	r.Leave, r.Into, r.MinGain = leaving(leave), into, 0
@@ -102,7 +102,7 @@ func (p *puzzle) explain(t rapid.TB, leave, into []string) *engine.Decision {
 	return d
 }
 
-// strays says which invariant of moves a decision breaks.
+// strays returns which invariant of moves a decision breaks.
 func (p *puzzle) strays(t rapid.TB, d *engine.Decision) string {
 	divided := d.Divides()
 	for _, c := range d.Clusters {
@@ -160,8 +160,8 @@ func (p *puzzle) strays(t rapid.TB, d *engine.Decision) string {
 	return ""
 }
 
-// unlikeUnselected says how a decision differs from that for a placement that selects the clusters to leave no more. Which domains
-// spread constraints are about, and in which group a workload is whose replicas overflow, is another matter.
+// unlikeUnselected returns how a decision differs from that for a placement that no longer selects the clusters to leave. It
+// ignores which domains spread constraints are about, and the group of a workload whose replicas overflow.
 func (p *puzzle) unlikeUnselected(t rapid.TB, d *engine.Decision) string {
 	overflows := p.object.Spec.ReplicaScheduling != nil && p.object.Spec.ReplicaScheduling.Division == v1alpha1.DivideOverflow
 	if len(p.leave) == 0 || len(p.object.Spec.SpreadConstraints) > 0 || overflows || len(p.object.Spec.Fallback) > 0 {
@@ -199,7 +199,7 @@ func (p *puzzle) unlikeUnselected(t rapid.TB, d *engine.Decision) string {
 	return ""
 }
 
-// misses says that the worst cluster to leave could be left for a gain.
+// misses states that the worst cluster to leave could be left for a gain.
 func (p *puzzle) misses(t rapid.TB, stay *engine.Decision) string {
 	soft := slices.ContainsFunc(p.object.Spec.SpreadConstraints, func(c v1alpha1.SpreadConstraint) bool { return c.Weight > 0 })
 	overflows := p.object.Spec.ReplicaScheduling != nil && p.object.Spec.ReplicaScheduling.Division == v1alpha1.DivideOverflow
@@ -251,9 +251,9 @@ func worst(all []string, score, points map[string]int64, one string) bool {
 	})
 }
 
-// TestLeave tells what becomes of clusters that a workload is to leave.
+// TestLeave: what becomes of clusters that a workload is to leave.
 func TestLeave(t *testing.T) {
-	// The score of capacity falls with what is used: with requests of 1000, free 10000 or more is 100, 5000 80, 2000 60, 1000 40.
+	// The capacity score falls as use grows: with requests of 1000, free 10000 or more is 100, 5000 80, 2000 60, 1000 40.
 	fleet := map[string]int64{"full": 1000, "half": 2500, "roomy": 6000, "vast": 20000}
 	for name, test := range map[string]struct {
 		number       int

@@ -19,8 +19,8 @@ import (
 	"github.com/kcp-placement/placement/engine/placement"
 )
 
-// TestNamesOfOthersChangeNothing: two fleets with the same history, on which the teams and what they want are called otherwise. Who gets what,
-// waits for whom and gives back what follows from no name of another: it is the same on both, team by team and workload by workload.
+// TestNamesOfOthersChangeNothing: two fleets with the same history, on which the teams and their workloads have different names. What each
+// gets, waits for and gives back does not depend on any name of another: it is the same on both, team by team and workload by workload.
 func TestNamesOfOthersChangeNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const teams, clusters = 3, 2
@@ -33,7 +33,7 @@ func TestNamesOfOthersChangeNothing(t *testing.T) {
 		type world struct {
 			*engine.Engine
 			under *placement.Placement
-			// team and workload are what is called how; within a team the order is the same everywhere.
+			// team and workload map to names; within a team the order of names is the same everywhere.
 			team     func(i int) logicalcluster.Name
 			workload func(team int, number int64) string
 			has      [teams][]*want

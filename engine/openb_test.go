@@ -24,11 +24,11 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// BenchmarkOpenB replays traces of Alibaba's openb (clusterdata, cluster-trace-gpu-v2023), which are not part of this
-// project: OPENB is the folder of openb_node_list_all_node.csv and openb_pod_list_*.csv. Every node is a cluster and every
-// pod a workload, each on one cluster with its reservation, none released. Pods that share a GPU ask for a whole one. They
-// arrive by creation, and in shuffled orders, which tell luck from skill. An operation is the whole trace: the settings of the
-// engine side by side with packers that are written plainly, see packers.
+// BenchmarkOpenB replays traces of Alibaba's openb (clusterdata, cluster-trace-gpu-v2023), which are not part of this project:
+// OPENB is the folder of openb_node_list_all_node.csv and openb_pod_list_*.csv. Every node is a cluster and every pod a
+// workload, each on one cluster with its reservation, none released. Pods that share a GPU ask for a whole one. They arrive by
+// creation time, and in shuffled orders, to separate luck from skill. An operation is the whole trace: the settings of the
+// engine next to packers that are plain implementations, see packers.
 func BenchmarkOpenB(b *testing.B) {
 	folder := os.Getenv("OPENB")
 	if folder == "" {
@@ -96,11 +96,11 @@ func (a vector) resources() capacity.Resources {
 	return r
 }
 
-// outcome is what a replay comes to.
+// outcome is the result of a replay.
 type outcome struct {
 	placed int
 	used   vector
-	// cached counts the decisions whose ranking was in the cache, -1 where there is none.
+	// cached counts the decisions whose ranking was in the cache, -1 if there is no cache.
 	cached int
 }
 

@@ -27,9 +27,9 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// TestChoicesAreTheBest compares the engine with all choices that there are, on small random fleets and for random combinations
-// of all that a placement can say of where, how many and how divided. The reference below is written from the comments of the
-// API: a choice is a set of clusters, judged as a whole.
+// TestChoicesAreTheBest compares the engine with all possible choices, on small random fleets and for random combinations of
+// everything that a placement can state about where, how many and how divided. The reference below is written from the comments
+// of the API: a choice is a set of clusters, judged as a whole.
 func TestChoicesAreTheBest(t *testing.T) {
 	judge := newPlainJudge(t)
 	placed, planned := 0, 0
@@ -63,11 +63,11 @@ type puzzle struct {
 	compiled *placement.Placement
 	workload *workload.Workload
 	pod      capacity.Resources
-	// placed are others of the placement.
+	// placed are other workloads of the placement.
 	placed  []*workload.Workload
 	current []engine.Choice
 	group   string
-	// leave are those of current that it should leave, into the only ones that may be added unless it is nil, and gain by how many
+	// leave are the clusters of current that it should leave; into, unless nil, the only ones that may be added; gain by how many
 	// points these have to be better.
 	leave, into []string
 	gain        int64
@@ -186,7 +186,7 @@ func (p *puzzle) drawCluster(name string) *snapshot.Cluster {
 	return c
 }
 
-// plainConstraints are constraints, and whether they are about facts alone.
+// plainConstraints are constraints, and whether they read only facts.
 var plainConstraints = map[string]bool{
 	`cluster.labels.?tier.orValue("") == "gold"`:                                 true,
 	`cluster.location != "ap"`:                                                   true,
@@ -312,7 +312,7 @@ func (p *puzzle) drawDivision(spec *v1alpha1.WorkloadPlacementSpec) {
 	spec.ReplicaScheduling = r
 }
 
-// drawGroup draws what narrows clusters, each part once in n times.
+// drawGroup draws fields that narrow the clusters, each with a chance of one in n.
 func (p *puzzle) drawGroup(name string, n int) v1alpha1.ClusterGroup {
 	g := v1alpha1.ClusterGroup{Name: name}
 	if p.oneIn(n) {
@@ -370,7 +370,7 @@ type option struct {
 	score   scoring.Score
 	// points that affinity to other workloads adds.
 	points int64
-	// room is how many replicas it may have, free how many there is room for, where they are divided.
+	// room is how many replicas it may have, free how many there is room for, if they are divided.
 	room, free int64
 }
 
@@ -416,7 +416,7 @@ func (p *puzzle) number() int {
 	}
 }
 
-// best is what the documentation says of a workload that runs nowhere.
+// best returns the best choice, by the documentation, for a workload that runs nowhere.
 func (p *puzzle) best() *answer {
 	groups := p.object.Spec.Fallback
 	if len(groups) == 0 {
@@ -441,7 +441,7 @@ func (p *puzzle) best() *answer {
 	return first
 }
 
-// bestOf compares all choices of clusters that pass in one group, or in several in order.
+// bestOf compares all choices of passing clusters in one group, or in several in order.
 func (p *puzzle) bestOf(tiers []v1alpha1.ClusterGroup) *answer {
 	options := p.options(tiers)
 	var best *answer
@@ -474,7 +474,7 @@ func (p *puzzle) bestOf(tiers []v1alpha1.ClusterGroup) *answer {
 	return best
 }
 
-// rankOf is how good a choice is, by one number after the other; nil where it is none.
+// rankOf returns how good a choice is, as numbers to compare one after the other; nil if it is not valid.
 func (p *puzzle) rankOf(chosen, options []*option, tiers []v1alpha1.ClusterGroup) []int64 {
 	spec, division := &p.object.Spec, p.division()
 	if len(chosen) > p.number() || division != nil && int64(len(chosen))*p.least() > p.workload.Replicas {
@@ -508,7 +508,7 @@ func (p *puzzle) rankOf(chosen, options []*option, tiers []v1alpha1.ClusterGroup
 		if rank = append(rank, min(room, p.workload.Replicas)); spec.Strategy.Type == v1alpha1.StrategyWeighted {
 			return rank
 		}
-		for _, o := range options { // the one with an earlier cluster, where two differ; none that is not needed
+		for _, o := range options { // where two choices differ, the one with the earlier cluster; no cluster that is not needed
 			if len(chosen) > 0 && o == chosen[0] {
 				rank, chosen = append(rank, 2), chosen[1:]
 			} else if len(chosen) > 0 {
@@ -544,7 +544,7 @@ func (p *puzzle) valueAlone(o *option) int64 {
 	}
 }
 
-// affinity is the points that terms add to a cluster's score, and whether those that have to hold do.
+// affinity returns the points that terms add to a cluster's score, and whether the required terms hold.
 func (p *puzzle) affinity(c *snapshot.Cluster) (points int64, allowed bool) {
 	allowed = true
 	for _, term := range p.object.Spec.WorkloadAffinity {
@@ -575,7 +575,7 @@ func (p *puzzle) affinity(c *snapshot.Cluster) (points int64, allowed bool) {
 	return points, allowed
 }
 
-// others is how many other workloads of the placement are on a cluster.
+// others returns how many other workloads of the placement are on a cluster.
 func (p *puzzle) others(cluster string) (n int) {
 	for ref, c := range p.world.held {
 		if ref != p.workload.Reference && c.on(cluster) != nil {
@@ -585,7 +585,7 @@ func (p *puzzle) others(cluster string) (n int) {
 	return n
 }
 
-// excessOf is how many of the clusters that are added to others are beyond what a spread constraint allows.
+// excessOf returns how many of the clusters that are added to others exceed what a spread constraint allows.
 func (p *puzzle) excessOf(s *v1alpha1.SpreadConstraint, kept, chosen []*snapshot.Cluster, tiers []v1alpha1.ClusterGroup) (excess int) {
 	key := snapshot.TopologyKey(s.TopologyKey)
 	counts, added, eligible := map[string]int{}, map[string]int{}, map[string]bool{}
@@ -637,7 +637,7 @@ func (p *puzzle) excessOf(s *v1alpha1.SpreadConstraint, kept, chosen []*snapshot
 	return excess
 }
 
-// options are the feasible clusters, in order of the tiers and then of the ranking.
+// options returns the feasible clusters, in order of the tiers and then of the ranking.
 func (p *puzzle) options(tiers []v1alpha1.ClusterGroup) (all []*option) {
 	division := p.division()
 	for tier := range tiers {
@@ -677,7 +677,7 @@ func (p *puzzle) options(tiers []v1alpha1.ClusterGroup) (all []*option) {
 	return all
 }
 
-// order is that of the ranking, with what affinity adds.
+// order is the order of the ranking, with what affinity adds.
 func (p *puzzle) order(a, b *option) int {
 	if p.object.Spec.Strategy.Type != v1alpha1.StrategyRoundRobin && p.value(a) != p.value(b) {
 		return cmp.Compare(p.value(b), p.value(a))
@@ -689,7 +689,7 @@ func (p *puzzle) order(a, b *option) int {
 	return byScore
 }
 
-// plainWeights are those of the built-in policies.
+// plainWeights are the weights of the built-in policies.
 var plainWeights = scoring.Weights{Factors: scoring.PerFactor{scoring.Capacity: 30, scoring.Health: 30, scoring.Performance: 20, scoring.Affinity: 10, scoring.Location: 10}}
 
 // share is the workload as the filter sees it.
@@ -700,7 +700,7 @@ func (p *puzzle) share() *workload.Workload {
 	return p.workload.Share(p.least())
 }
 
-// passes reports whether a cluster passes the filter; however full, only what it is counts.
+// passes reports whether a cluster passes the filter by what it is, however full.
 func (p *puzzle) passes(name string, g *v1alpha1.ClusterGroup, howeverFull bool) bool {
 	w, row := p.share(), p.world.row(name, p.workload.Reference)
 	asks := w
@@ -762,7 +762,7 @@ func (p *puzzle) weight(o *option) int64 {
 	}
 }
 
-// shares are what each of the clusters gets, the best first: one replica after the other is given to the one with the best claim.
+// shares returns what each cluster gets, best first: replicas are given one at a time to the cluster with the best claim.
 func (p *puzzle) shares(clusters []*option) map[string]int64 {
 	r, shares, left := p.division(), map[string]int64{}, p.workload.Replicas
 	clusters = slices.Clone(clusters)
@@ -793,7 +793,7 @@ func (p *puzzle) shares(clusters []*option) map[string]int64 {
 	return shares
 }
 
-// differs says how a decision differs from the best choice; empty where it is as good.
+// differs returns how a decision differs from the best choice; empty if it is as good.
 func (a *answer) differs(p *puzzle, d *engine.Decision) string {
 	r := p.division()
 	drawn := p.object.Spec.Strategy.Type == v1alpha1.StrategyWeighted && r != nil && r.Division == v1alpha1.DivideOverflow

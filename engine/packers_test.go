@@ -7,15 +7,15 @@ import (
 	"testing"
 )
 
-// packers place pods on nodes without this engine, by rules of the literature: a pod goes to the node with the highest score of
-// those where it fits, the first one of equal ones.
+// packers place pods on nodes without this engine, by rules from the literature: a pod goes to the node with the highest score
+// among those where it fits, the first one among equals.
 var packers = []packer{
 	{"random", func(*trace) scorer {
 		random := rand.New(rand.NewPCG(0, 0))
 		return func(*pod, *node, vector) float64 { return random.Float64() }
 	}},
 	{"first-fit", func(*trace) scorer { return func(*pod, *node, vector) float64 { return 0 } }},
-	// The least is left, of all resources together, in shares of the largest node.
+	// The least is left, over all resources together, in shares of the largest node.
 	{"best-fit", func(t *trace) scorer {
 		largest := t.largest()
 		return func(p *pod, _ *node, free vector) (score float64) {
@@ -25,7 +25,7 @@ var packers = []packer{
 			return score
 		}
 	}},
-	// The most is left, in shares of the node, in the mean over what the pod asks for: as kube-scheduler's LeastAllocated.
+	// The most is left, as a share of the node, on average over what the pod asks for: like kube-scheduler's LeastAllocated.
 	{"least-allocated", func(*trace) scorer {
 		return func(p *pod, n *node, free vector) (score float64) {
 			asked := 0.0
@@ -38,7 +38,7 @@ var packers = []packer{
 			return score / asked
 		}
 	}},
-	// The least product of what is asked for and what is free, as Tetris aligns tasks, after Weng et al.
+	// The smallest product of what is asked for and what is free, as Tetris aligns tasks, after Weng et al.
 	{"dot-product", func(t *trace) scorer {
 		largest := t.largest()
 		return func(p *pod, _ *node, free vector) (score float64) {
@@ -48,8 +48,8 @@ var packers = []packer{
 			return score
 		}
 	}},
-	// The fewest more GPUs become useless to the pods of the trace, of which all are known beforehand: the gradient of Weng et
-	// al., "Beware of Fragmentation", USENIX ATC 2023, for whole GPUs.
+	// The fewest additional GPUs become useless to the pods of the trace, which are all known beforehand: the gradient of Weng
+	// et al., "Beware of Fragmentation", USENIX ATC 2023, for whole GPUs.
 	{"gradient", func(t *trace) scorer {
 		counts := map[vector]float64{}
 		for _, p := range t.pods {
@@ -83,7 +83,7 @@ var packers = []packer{
 	}},
 }
 
-// packer scores nodes for a pod, by what is free there.
+// packer scores nodes for a pod by what is free on them.
 type packer struct {
 	name string
 	of   func(*trace) scorer

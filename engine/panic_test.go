@@ -10,7 +10,7 @@ import (
 	"github.com/kcp-placement/placement/engine/metrics"
 )
 
-// faulty panics where the engine calls it with the workspace locked, once it is armed.
+// faulty panics when the engine calls it with the workspace locked, once it is armed.
 type faulty struct {
 	engine.Metrics
 	armed bool
@@ -22,7 +22,8 @@ func (f *faulty) Evaluated(int) {
 	}
 }
 
-// TestAPanicLeavesNoLockBehind: who recovers from a panic of the engine goes on with it, for all workloads of the workspace.
+// TestAPanicLeavesNoLockBehind: a caller that recovers from a panic of the engine can go on using it, for all workloads of
+// the workspace.
 func TestAPanicLeavesNoLockBehind(t *testing.T) {
 	ctx := context.Background()
 	for name, call := range map[string]func(*engine.Engine, engine.Request){
@@ -45,7 +46,7 @@ func TestAPanicLeavesNoLockBehind(t *testing.T) {
 			r := engine.Request{Workspace: ws, Placement: compile(t, e, v1alpha1.WorkloadPlacementSpec{}), Workload: workloadOf("w", 1)}
 			decide(t, e, r.Placement, "w", 1)
 			decide(t, e, r.Placement, "other", 2)
-			e.SetCluster(ws, cluster("a", 10)) // to be taken up under the lock
+			e.SetCluster(ws, cluster("a", 10)) // to be applied under the lock
 			f.armed = true
 			func() {
 				defer func() {

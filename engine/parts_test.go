@@ -19,7 +19,7 @@ import (
 )
 
 // dividedJob is a Job whose replicas are divided, in a fleet that changes. Each of its clusters runs a copy, whose part of the
-// completions is fixed when it is made, as Kubernetes has it.
+// completions is fixed at creation, as in Kubernetes.
 type dividedJob struct {
 	*rapid.T
 	engine                *engine.Engine
@@ -35,7 +35,7 @@ type jobCopy struct{ part, done int64 }
 
 const podCPU = 100
 
-// left is how many pods a copy with a share still runs.
+// left returns how many pods a copy with a share still runs.
 func (c *jobCopy) left(share int64) int64 { return min(share, c.part-c.done) }
 
 func (j *dividedJob) parts() (sum int64) {
@@ -143,14 +143,14 @@ func (j *dividedJob) set(name string, pods int64) {
 	}
 }
 
-// TestDividedJobsComplete: pods of a divided Job succeed, it is scaled, and clusters are lost, come and go short of room. Each copy
-// goes on for as long as its cluster is there, and what was a lost cluster's becomes another's, so that once the fleet has room the
-// Job completes.
+// TestDividedJobsComplete: pods of a divided Job succeed, it is scaled, and clusters are lost, arrive and run short of room. Each
+// copy goes on for as long as its cluster exists, and the part of a lost cluster goes to another one, so that the Job completes
+// once the fleet has room.
 //
 // Invariants:
-//   - a cluster with a part of the completions is never left, and has a replica at least,
+//   - a cluster with a part of the completions is never left, and has at least one replica,
 //   - what is reserved there shrinks as its pods succeed,
-//   - no cluster joins that nothing is left to complete for, and completions that are no cluster's wait for one that can take them.
+//   - no cluster joins if nothing is left for it to complete, and completions that belong to no cluster wait for one that can take them.
 func TestDividedJobsComplete(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		j := &dividedJob{T: t, engine: newEngine(t, engine.Options{}), copies: map[string]*jobCopy{}, fleet: map[string]int64{}}
@@ -200,7 +200,7 @@ func TestDividedJobsComplete(t *testing.T) {
 			}
 			j.decide()
 		}
-		// At rest, with room everywhere and a cluster that has none of it yet, it completes.
+		// Without further changes, with room everywhere and a cluster that is still unused, it completes.
 		j.placement = compile(t, j.engine, v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromString("All")), ReplicaScheduling: scheduling})
 		for _, name := range append(names, "f") {
 			j.set(name, 100)

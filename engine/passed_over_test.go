@@ -12,8 +12,8 @@ import (
 	"github.com/kcp-placement/placement/engine"
 )
 
-// TestPassedOverForAReason: where clusters are chosen together, each feasible cluster that ranks before one that is chosen is told why
-// it is not chosen itself, unless the strategy does not go by the ranking.
+// TestPassedOverForAReason: if clusters are chosen together, the verdict of each feasible cluster that ranks before a chosen one
+// states why it is not chosen itself, unless the strategy does not follow the ranking.
 func TestPassedOverForAReason(t *testing.T) {
 	judge := newPlainJudge(t)
 	told := map[string]int{}

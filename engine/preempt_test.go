@@ -26,8 +26,8 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// TestPreempt compares who goes, in small random worlds, with the best of all sets of victims there are: each is taken off the
-// clusters for real, and the engine asked whether the workload is placed then.
+// TestPreempt compares the victims, in small random worlds, with the best of all sets of victims: each set is actually removed
+// from the clusters, and then the engine is asked whether the workload is placed.
 func TestPreempt(t *testing.T) {
 	policies := compilePolicies(t).compiler
 	rapid.Check(t, func(t *rapid.T) {
@@ -66,7 +66,7 @@ func TestPreempt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if held { // others have made other clusters better or worse, and have taken nothing that it needs
+		if held { // others have made other clusters better or worse, but have taken nothing that it needs
 			if len(fresh.Clusters) == 0 || fresh.Waiting > found.Decision.Waiting {
 				t.Fatalf("%s is told to be had and held, and once they are gone it is %s, and %d replicas wait", names(found.Decision), names(fresh), fresh.Waiting)
 			}
@@ -78,7 +78,7 @@ func TestPreempt(t *testing.T) {
 	})
 }
 
-// hold takes the promises of victims away, which clusters count still, and holds what is needed.
+// hold removes the promises to victims, which clusters still count, and holds what is needed.
 func (w *preemptWorld) hold(t *rapid.T, found *engine.Preemption) (holds []engine.Held) {
 	hold := func(r engine.Reservation) {
 		h, err := w.engine.Hold(ws, r)
@@ -108,7 +108,7 @@ func (w *preemptWorld) hold(t *rapid.T, found *engine.Preemption) (holds []engin
 	return holds
 }
 
-// othersAsk has the victims, as others would, ask for what is free.
+// othersAsk makes the victims request what is free, as others would.
 func (w *preemptWorld) othersAsk(t *rapid.T, found *engine.Preemption) {
 	plain, err := w.engine.CompilePlacement(&v1alpha1.WorkloadPlacement{
 		ObjectMeta: metav1.ObjectMeta{Name: "again", Namespace: "default"}, Spec: v1alpha1.WorkloadPlacementSpec{NumberOfClusters: ptr.To(intstr.FromInt32(1))},
@@ -131,7 +131,7 @@ type preemptWorld struct {
 	request engine.Request
 	most    int
 	placed  []*preemptPlaced
-	// support are the pairs of workloads of which the first has to be near the second, on the same cluster.
+	// support are pairs of workloads: the first has to be near the second, on the same cluster.
 	needs map[string]string
 }
 
@@ -143,7 +143,7 @@ type preemptPlaced struct {
 	shares   []capacity.Share
 }
 
-// preemptShare is what one of the placed workloads has on a cluster.
+// preemptShare is the share of a placed workload on a cluster.
 type preemptShare struct{ placed, share int }
 
 func newPreemptWorld(t *rapid.T, sets *policy.Compiler) *preemptWorld {
@@ -262,7 +262,7 @@ func (w *preemptWorld) restore(o *preemptPlaced, shares []capacity.Share) {
 	}
 }
 
-// candidates are those that are neither pinned nor as important as the workload, whose priority is 4.
+// candidates are the workloads that are not pinned and less important than the waiting workload, whose priority is 4.
 func (w *preemptWorld) candidates() (all []engine.Candidate) {
 	for _, o := range w.placed {
 		if o.priority < 4 && !o.pinned {
@@ -272,7 +272,7 @@ func (w *preemptWorld) candidates() (all []engine.Candidate) {
 	return all
 }
 
-// sharesOf is what victims lose.
+// sharesOf returns what victims lose.
 func (w *preemptWorld) sharesOf(p *engine.Preemption) (shares []preemptShare) {
 	for _, v := range p.Victims {
 		for i, o := range w.placed {
@@ -286,7 +286,7 @@ func (w *preemptWorld) sharesOf(p *engine.Preemption) (shares []preemptShare) {
 	return shares
 }
 
-// evict takes shares off their clusters, in the engine and in what these report.
+// evict removes shares from their clusters, in the engine and in the clusters' reports.
 func (w *preemptWorld) evict(shares []preemptShare) {
 	for i, o := range w.placed {
 		rest := []capacity.Share{}
@@ -357,7 +357,7 @@ func (w *preemptWorld) best(t *rapid.T) (best *bestVictims) {
 			continue
 		}
 		if set == 0 {
-			return nil // it fits without
+			return nil // it fits without victims
 		}
 		if one := w.weigh(shares); best == nil || one.compare(best) < 0 {
 			best = one
@@ -366,7 +366,7 @@ func (w *preemptWorld) best(t *rapid.T) (best *bestVictims) {
 	return best
 }
 
-// allowed says by the sentences of the API who may go.
+// allowed returns, by the sentences of the API, which workloads may go.
 func (w *preemptWorld) allowed(shares []preemptShare) bool {
 	goes := func(name, cluster string) bool {
 		return slices.ContainsFunc(shares, func(s preemptShare) bool {
@@ -448,7 +448,7 @@ func describeVictims(p *engine.Preemption) string {
 	return fmt.Sprintf("%v on %d", names, clusters)
 }
 
-// TestInstead: what is held for a workload is nobody else's, and becomes its own in the step in which it is placed, or stays held.
+// TestInstead: what is held for a workload belongs to nobody else, and becomes its own in the step in which it is placed, or stays held.
 func TestInstead(t *testing.T) {
 	ctx, e := context.Background(), newEngine(t, engine.Options{})
 	e.SetCluster(ws, cluster("c", 10))
@@ -485,7 +485,7 @@ func TestInstead(t *testing.T) {
 	}
 }
 
-// TestPreemptInALargeFleet: many candidates on many clusters cost a bounded search, which says so where it is cut short.
+// TestPreemptInALargeFleet: with many candidates on many clusters the search is bounded, and reports when it is cut short.
 func TestPreemptInALargeFleet(t *testing.T) {
 	const clusters, each = 200, 20
 	e := newEngine(t, engine.Options{})

@@ -12,7 +12,7 @@ import (
 	"github.com/kcp-placement/placement/engine/policy"
 )
 
-// TestPrefetch: after a change of clusters or policies, rankings that are in use are made ready before anyone asks.
+// TestPrefetch: after a change of clusters or policies, rankings in use are updated before the next request.
 func TestPrefetch(t *testing.T) {
 	policies, err := policy.NewCompiler(policy.Options{})
 	if err != nil {
@@ -65,7 +65,7 @@ func TestPrefetch(t *testing.T) {
 		t.Errorf("cached %v, under %s", d.Cached, d.PolicyDigest)
 	}
 
-	// What these policies read of workloads is not known of the classes: they are met when they are asked for.
+	// The classes do not have what these policies read of workloads: they are ranked when they are requested.
 	set, err = policies.Compile(map[string]string{"a.rego": "package placement.scoring\nweights := {\"health\": count(input.workload.name)}"})
 	if err != nil {
 		t.Fatal(err)

@@ -18,8 +18,8 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// TestQueue: for what waits, the objects that keep it waiting, and a cluster that would have a place for it. Once that is registered
-// as it is suggested, the workload is placed.
+// TestQueue: a waiting workload has blockers, the objects that keep it waiting, and a suggested cluster that would have a place for
+// it. Once that is registered as suggested, the workload is placed.
 func TestQueue(t *testing.T) {
 	for _, test := range []struct {
 		name, spec, blockers, suggests string
@@ -121,7 +121,7 @@ func suggestionText(s *v1alpha1.SuggestedRegistration) string {
 	return strings.Join(strings.Fields(strings.Join(append(words, "cpu", cpu.String()), " ")), " ")
 }
 
-// TestSuggestWithinQuotas: no cluster is suggested where a quota is in the way: a new one would not help.
+// TestSuggestWithinQuotas: no cluster is suggested if a quota is in the way: a new one would not help.
 func TestSuggestWithinQuotas(t *testing.T) {
 	silver := engine.Grant{Set: "silver", Clusters: []string{"b"}}
 	for _, test := range []struct {

@@ -26,14 +26,14 @@ func gold(clusters string, quota, clusterQuota int64) engine.Grant {
 	return g
 }
 
-// borrowing is a grant of which 4000 of CPU are guaranteed, and so much more may be borrowed.
+// borrowing returns a grant that guarantees 4000 millicores of CPU, and allows that much more to be borrowed.
 func borrowing(g engine.Grant, limit int64) engine.Grant {
 	g.Guaranteed, g.BorrowingLimit = map[string]int64{capacity.CPU: 4000}, map[string]int64{capacity.CPU: limit}
 	return g
 }
 
-// TestQuota: a workspace is promised no more than its quota, over the whole set and on each cluster. What is not left is why a cluster
-// is rejected, with what would help.
+// TestQuota: a workspace is promised no more than its quota, over the whole set and on each cluster. An exhausted quota is the reason
+// why a cluster is rejected, with what would help.
 func TestQuota(t *testing.T) {
 	for name, c := range map[string]struct {
 		grant                      engine.Grant
@@ -112,7 +112,7 @@ func TestQuota(t *testing.T) {
 	}
 }
 
-// TestQuotaThatShrinks: what runs is never given up because a quota has shrunk. It may move, and shrink, and nothing grows.
+// TestQuotaThatShrinks: what runs is never given up because a quota has shrunk. It may move and shrink, but nothing grows.
 func TestQuotaThatShrinks(t *testing.T) {
 	s := newShared(t, cluster("a", 10), cluster("b", 20))
 	s.grant("red", gold("a,b", 12, 0))
@@ -156,8 +156,8 @@ func TestQuotaThatShrinks(t *testing.T) {
 	}
 }
 
-// TestQuotaOfSeveralClusters: of a workload for several clusters, or with divided replicas, as much is placed as the quota leaves room
-// for, of each set.
+// TestQuotaOfSeveralClusters: a workload for several clusters, or with divided replicas, is placed as far as the quota of each set
+// leaves room.
 func TestQuotaOfSeveralClusters(t *testing.T) {
 	divided := func(by v1alpha1.ReplicaDivision, partial bool) v1alpha1.WorkloadPlacementSpec {
 		return v1alpha1.WorkloadPlacementSpec{
@@ -308,7 +308,8 @@ func TestQuotasOfSetsThatShareClusters(t *testing.T) {
 	}
 }
 
-// TestQuotaPreempts: what workloads of lower priority have of a quota makes room as what they have of a cluster does, wherever in the set.
+// TestQuotaPreempts: what workloads of lower priority use of a quota makes room just as what they use of a cluster does, anywhere in the
+// set.
 func TestQuotaPreempts(t *testing.T) {
 	s := newShared(t, cluster("a", 10), cluster("b", 10))
 	s.grant("red", gold("a,b", 9, 0))
@@ -328,7 +329,7 @@ func TestQuotaPreempts(t *testing.T) {
 	}
 }
 
-// TestFreeWithinQuota: what a workspace sees to be free is what it can be promised: the least of what is free, and of what its quotas leave.
+// TestFreeWithinQuota: what a workspace sees as free is what it can be promised: the lower of what is free and what its quotas leave.
 func TestFreeWithinQuota(t *testing.T) {
 	s := newShared(t, cluster("a", 10), cluster("b", 3), cluster("c", 20))
 	s.grant("red", gold("a,b", 8, 6))

@@ -15,7 +15,8 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// TestReclaim: blue has borrowed what red is guaranteed. Red asks, and blue is to give back as little as makes room, of what it offers.
+// TestReclaim: blue has borrowed what red is guaranteed. Red asks for it, and blue is to give back as little of what it offers as makes
+// room.
 func TestReclaim(t *testing.T) {
 	cpu := func(amount int64) map[string]int64 { return map[string]int64{capacity.CPU: amount} }
 	start := time.Unix(1_000_000, 0)
@@ -80,8 +81,8 @@ func TestReclaim(t *testing.T) {
 	}
 }
 
-// TestReclaimsInTurn: of two who are guaranteed more than is free on the only cluster, one at a time gets it back, the one that has waited
-// longest first, and what is given up in between for a cluster is not taken by others bit by bit.
+// TestReclaimsInTurn: of two workspaces that are guaranteed more than is free on the only cluster, one at a time gets it back, the one
+// that has waited longest first. What is given up meanwhile for a cluster is not taken by others bit by bit.
 func TestReclaimsInTurn(t *testing.T) {
 	s := newShared(t, cluster("a", 10))
 	all := map[logicalcluster.Name]int64{"red": 4, "green": 4, "blue": 0}
@@ -127,7 +128,7 @@ func TestReclaimsInTurn(t *testing.T) {
 	}
 }
 
-// giving is teams on shared clusters, each of which has workloads of one size, in a random history.
+// giving is a random history of teams on shared clusters, each with workloads of one size.
 type giving struct {
 	*shared
 	size       int64
@@ -148,7 +149,8 @@ func (g *giving) want(team logicalcluster.Name) {
 	g.waiting[team] = append(g.waiting[team], fmt.Sprintf("w%03d", g.named))
 }
 
-// look is a pass over a team: it decides on what waits, offers all that it has, and stands in line. It returns whether it was given anything.
+// look is a pass over a team: it decides on what waits, offers everything that it has, and sets its line. It returns whether it was given
+// anything.
 func (g *giving) look(team logicalcluster.Name) (placed bool) {
 	request := func(name string) engine.Request {
 		r := g.request(team, name, g.size)
@@ -180,13 +182,13 @@ func (g *giving) look(team logicalcluster.Name) (placed bool) {
 	return placed
 }
 
-// give has a team give up what it is asked for first. What it gives up is held, and its workload waits.
+// give makes a team give up the first thing that it is asked for. What it gives up is held, and its workload waits.
 func (g *giving) give(team logicalcluster.Name) (given bool) {
 	for _, v := range g.Reclaimed(team) {
 		name := v.Workload.Name
 		on, there := g.placed[team][name]
 		if !there {
-			continue // it has given it up, and nobody has looked since
+			continue // it has given it up, and no team has had a pass since
 		}
 		held, err := g.Hold(team, engine.Reservation{Workload: v.Workload, Shares: share(on, g.size)})
 		if err != nil || fmt.Sprint(v.Clusters) != fmt.Sprint([]string{on}) {
@@ -208,7 +210,7 @@ func (g *giving) durable() {
 	}
 }
 
-// check holds that nobody is asked for what it is guaranteed, and that what is asked for one is not asked for another.
+// check verifies that nobody is asked for what it is guaranteed, and that nothing is asked for on behalf of two.
 func (g *giving) check(t *rapid.T) {
 	clusters, claimants, asked := map[string]bool{}, map[logicalcluster.Name]bool{}, map[logicalcluster.Name]int64{}
 	for _, r := range g.Reclaims(platform) {
@@ -231,8 +233,8 @@ func (g *giving) check(t *rapid.T) {
 	}
 }
 
-// TestReclaimsTogether: several teams are given back at once what they are guaranteed, each on a cluster. However what is asked for, given up
-// and taken interleaves, nobody is asked for what it is guaranteed itself, and in the end each has what it is guaranteed, as far as it wants
+// TestReclaimsTogether: several teams get back what they are guaranteed at the same time, each on a cluster. However requests, giving up and
+// taking interleave, nobody is asked for what it is guaranteed itself, and in the end each has what it is guaranteed, as far as it wants
 // that much and no more is guaranteed than there is.
 func TestReclaimsTogether(t *testing.T) {
 	teams := []logicalcluster.Name{"red", "green", "blue", "gray"}
@@ -296,8 +298,8 @@ func TestReclaimsTogether(t *testing.T) {
 	}
 }
 
-// TestNothingIsReclaimedInVain: between the pass that has found who is to give something up and the one that does, sets and grants change.
-// Nobody loses anything by that which is not owed any more.
+// TestNothingIsReclaimedInVain: sets and grants change between the pass that finds victims and the pass that makes them give something up.
+// Nobody loses anything that is no longer owed.
 func TestNothingIsReclaimedInVain(t *testing.T) {
 	grant := func(guaranteed int64, clusters ...string) engine.Grant {
 		return engine.Grant{Set: "gold", Clusters: clusters, Guaranteed: map[string]int64{capacity.CPU: guaranteed}}

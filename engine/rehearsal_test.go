@@ -18,7 +18,7 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// TestRehearsalComesTrue: what a rehearsal decides for a loss is what is decided when the loss comes, cluster by cluster and replica by
+// TestRehearsalComesTrue: a rehearsal decides for a loss what is decided when the loss happens, cluster by cluster and replica by
 // replica, and until then nothing has changed.
 func TestRehearsalComesTrue(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

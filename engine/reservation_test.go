@@ -20,7 +20,7 @@ func share(cluster string, cpu int64) []capacity.Share {
 }
 
 // TestReplace: what is rebuilt from durable decisions replaces everything that was reserved before. What was granted before
-// is restored even where it does not fit; what another has granted has to fit beside that, and the first of two wins.
+// is restored even if it does not fit; what another has granted has to fit beside that, and the first of two wins.
 func TestReplace(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	e.SetCluster(ws, cluster("a", 10))
@@ -57,7 +57,7 @@ func TestReplace(t *testing.T) {
 	expect(0, 0)
 }
 
-// TestHold: what is held for a workload is beside its own reservation, however often, and each is released by itself.
+// TestHold: what is held for a workload is in addition to its own reservation, however often, and each hold is released on its own.
 func TestHold(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	e.SetCluster(ws, cluster("a", 10))
@@ -79,7 +79,7 @@ func TestHold(t *testing.T) {
 	}
 }
 
-// TestReservationOf: a cluster of a durable decision has the decision's amount unless it has its own.
+// TestReservationOf: a cluster of a durable decision has the decision's amount unless it has one of its own.
 func TestReservationOf(t *testing.T) {
 	amount := func(cpu string) corev1.ResourceList { return corev1.ResourceList{"cpu": resource.MustParse(cpu)} }
 	for _, test := range []struct {
@@ -115,15 +115,15 @@ func TestReservationOf(t *testing.T) {
 	}
 }
 
-// TestHoldsWhatIsGivenUp: what a workload gives up by a decision is held from that step on where the request asks for it, so no other finds
-// it free until it is released. What it keeps or has gained is not held, and without being asked for nothing is.
+// TestHoldsWhatIsGivenUp: if a request asks for Hold, what the workload gives up by the decision is held from that step on, so nobody finds
+// it free until it is released. What it keeps or gains is not held, and without Hold nothing is.
 func TestHoldsWhatIsGivenUp(t *testing.T) {
 	for _, test := range []struct {
 		why            string
 		asks           int64
 		current        string
 		drained        bool
-		claims, afterA int64 // all that is reserved on a, and without what is held
+		claims, afterA int64 // what is reserved on a, with and without what is held
 	}{
 		{"less on the same cluster", 3, "a", false, 8, 3},
 		{"another cluster", 8, "a", true, 8, 0},

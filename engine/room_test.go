@@ -12,8 +12,8 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// TestRoomIsExact: what a team is told is free for it on a cluster it can have, and not a millicore more, whatever its quotas, and
-// whatever it and others have already.
+// TestRoomIsExact: a team can have exactly what Room reports as free for it on a cluster, and not a millicore more, whatever its
+// quotas, and whatever it and others already have.
 func TestRoomIsExact(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		s := newShared(t, cluster("a", 20), cluster("b", 20))

@@ -24,8 +24,8 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// TestPoliciesSchedule: what policies say of scheduling counts as if the author of the placement had written it there, in all that
-// the engine answers, as far as the placement says nothing of it and its strategy allows it.
+// TestPoliciesSchedule: scheduling by policies counts as if the author of the placement had written it there, in every answer of
+// the engine, as far as the placement does not set it and its strategy allows it.
 func TestPoliciesSchedule(t *testing.T) {
 	policies := compilePolicies(t).compiler
 	rapid.Check(t, func(t *rapid.T) {
@@ -156,7 +156,7 @@ func oneCluster(spec v1alpha1.WorkloadPlacementSpec) bool {
 	return spec.Strategy.Type == v1alpha1.StrategyAffinity || spec.Strategy.Type == v1alpha1.StrategyRoundRobin
 }
 
-// scheduledWorld is an engine with one placement, and what was decided last for each workload.
+// scheduledWorld is an engine with one placement, and the last decision for each workload.
 type scheduledWorld struct {
 	engine    *engine.Engine
 	placement *placement.Placement
@@ -164,7 +164,7 @@ type scheduledWorld struct {
 	now       time.Time
 }
 
-// change lets it be some time after a cluster was tainted, and another ceased to be ready.
+// change sets the time to a while after a cluster was tainted, and another became not ready.
 func (w *scheduledWorld) change(t *rapid.T, now time.Time) {
 	w.now = now
 	since := metav1.NewTime(time.Unix(1, 0))
@@ -250,7 +250,8 @@ func (w *scheduledWorld) ask(t *rapid.T, of *workload.Workload) (answers string)
 	return answers
 }
 
-// TestBetterGroupAsPoliciesSchedule: a group that has no place for a workload as the policies schedule it is none to return to.
+// TestBetterGroupAsPoliciesSchedule: a workload does not return to a group that has no place for it as the policies schedule
+// it.
 func TestBetterGroupAsPoliciesSchedule(t *testing.T) {
 	policies := compilePolicies(t).compiler
 	for _, test := range []struct{ rego, want string }{

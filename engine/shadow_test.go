@@ -11,8 +11,8 @@ import (
 	"github.com/kcp-placement/placement/engine/policy"
 )
 
-// TestHostileShadow: shadow policies that exceed their budget go into quarantine by themselves, however often those in force succeed in
-// between, and these decide as before.
+// TestHostileShadow: shadow policies that exceed their budget are quarantined on their own, however often the policies in force succeed
+// in between, and these decide as before.
 func TestHostileShadow(t *testing.T) {
 	policies, err := policy.NewCompiler(policy.Options{})
 	if err != nil {
@@ -54,7 +54,7 @@ weights := {"health": 2} if {
 	}
 }
 
-// TestShadowSuggests: for a workload that shadow policies decide on, no cluster is suggested that they would not place it on.
+// TestShadowSuggests: for a workload that shadow policies decide on, only a cluster that they would place it on is suggested.
 func TestShadowSuggests(t *testing.T) {
 	policies, err := policy.NewCompiler(policy.Options{})
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/kcp-placement/placement/engine/placement"
 )
 
-// sharedScene is a scene whose thousand clusters teams share.
+// sharedScene returns a scene of a thousand clusters that teams share, and the teams.
 func sharedScene(b *testing.B, teams int, quota map[string]int64) (*scene, []logicalcluster.Name) {
 	s := newScene(b, 1000)
 	var names []logicalcluster.Name
@@ -40,9 +40,9 @@ func (s *scene) share(b *testing.B, team logicalcluster.Name, quota map[string]i
 	}
 }
 
-// BenchmarkTeamsDecide: 100 workspaces on one fleet all decide at once, a goroutine for each, for 500 workloads of 4 classes that were
-// seen: by one call for each workload, or by one for all of a workspace. Each decision reserves on three clusters. Giving that back before
-// the next round is not timed.
+// BenchmarkTeamsDecide: 100 workspaces on one fleet all decide at once, a goroutine for each, for 500 workloads of 4 known classes: by one
+// call for each workload, or by one for all of a workspace. Each decision reserves on three clusters. Releasing that before the next round
+// is not timed.
 func BenchmarkTeamsDecide(b *testing.B) {
 	for _, quota := range []struct {
 		name  string
@@ -104,7 +104,7 @@ func benchmarkTeamsDecide(b *testing.B, quota map[string]int64, decide func(*eng
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decisions/s")
 }
 
-// BenchmarkTeamsReport: the report of one cluster of a thousand, with so many workspaces that have decided on the fleet.
+// BenchmarkTeamsReport: the report of one cluster of a thousand, with a number of workspaces that have decided on the fleet.
 func BenchmarkTeamsReport(b *testing.B) {
 	for _, teams := range []int{1, 100} {
 		b.Run(fmt.Sprintf("teams=%d/clusters=1000", teams), func(b *testing.B) {
@@ -125,8 +125,8 @@ func BenchmarkTeamsReport(b *testing.B) {
 	}
 }
 
-// BenchmarkTeamsMemory: what each further workspace takes of the heap on a fleet of a thousand clusters before it decides, and after it
-// has decided for one class. An operation has a hundred of them look.
+// BenchmarkTeamsMemory: how much of the heap each further workspace takes on a fleet of a thousand clusters before it decides, and
+// after it has decided for one class. An operation attaches a hundred workspaces.
 func BenchmarkTeamsMemory(b *testing.B) {
 	b.Run("clusters=1000", benchmarkTeamsMemory)
 }
@@ -167,14 +167,14 @@ func benchmarkTeamsMemory(b *testing.B) {
 	b.ReportMetric(deciding/float64(rounds*teams), "B/deciding")
 }
 
-// BenchmarkTeamsLine: 100 workspaces on one fleet of a thousand clusters have a hundred workloads each of ten placements that wait, for the room
-// on few of the clusters. An operation is one of them in turn saying who waits, with the look for a place for each of the first 64.
+// BenchmarkTeamsLine: 100 workspaces on one fleet of a thousand clusters have ten placements each with a hundred workloads that wait for the
+// room on few of the clusters. An operation is one call of SetLine by one of them in turn, which looks for a place for each of the first 64.
 func BenchmarkTeamsLine(b *testing.B) {
 	b.Run("clusters=1000", func(b *testing.B) {
 		const teams, each = 100, 100
 		s, names := sharedScene(b, teams, nil)
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-		var under []*placement.Placement // so many that 64 workloads hold the place of a workspace
+		var under []*placement.Placement // enough for 64 workloads of a workspace to be in line
 		for i := range 10 {
 			p, err := s.engine.CompilePlacement(&v1alpha1.WorkloadPlacement{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("p", i), Namespace: "default"}, Spec: benchSpec})
 			if err != nil {

@@ -28,7 +28,7 @@ import (
 var (
 	sharedClusters = []string{"a", "b", "c", "d", "e"}
 	sharedTeams    = []logicalcluster.Name{"red", "blue", "green"}
-	// sharedSpecs are placements of each kind that there is: chosen one by one, together, and divided.
+	// sharedSpecs are placements of each kind: chosen one by one, together, and divided.
 	sharedSpecs = []v1alpha1.WorkloadPlacementSpec{
 		{NumberOfClusters: ptr.To(intstr.FromInt32(1))},
 		{NumberOfClusters: ptr.To(intstr.FromInt32(2)), Constraints: []v1alpha1.Constraint{{Name: "c", Expression: `cluster.location == "eu" || capacity.free.cpu >= 3`}}},
@@ -41,7 +41,7 @@ var (
 	}
 )
 
-// tenancy is a random history of teams on a fleet, with what it has come to.
+// tenancy is a random history of teams on a fleet, with the state that it has led to.
 type tenancy struct {
 	*rapid.T
 	options  engine.Options
@@ -49,7 +49,7 @@ type tenancy struct {
 	engine   *engine.Engine
 	clusters map[string]*snapshot.Cluster
 	grants   map[logicalcluster.Name][]engine.Grant
-	// held is what each workload of each team holds, on what it was placed, and what it is.
+	// held is what each workload of each team holds, what it was placed by, and what it is.
 	held map[logicalcluster.Name]map[string]*tenant
 	log  []string
 }
@@ -103,14 +103,14 @@ func (h *tenancy) drawGrants() (all []engine.Grant) {
 	return all
 }
 
-// share tells an engine the grants of all teams.
+// share sets the grants of all teams in an engine.
 func (h *tenancy) share(e *engine.Engine, team logicalcluster.Name) {
 	if err := e.Share(team, platform, h.grants[team]); err != nil {
 		h.Fatal(err)
 	}
 }
 
-// fresh is an engine that knows nothing but the present state.
+// fresh returns an engine that knows only the current state.
 func (h *tenancy) fresh(t *testing.T) *engine.Engine {
 	e := newEngine(t, h.options)
 	for _, c := range h.clusters {
@@ -136,7 +136,7 @@ func (h *tenancy) fresh(t *testing.T) *engine.Engine {
 	return e
 }
 
-// tenancyOptions has engines share what is compiled, so that it is compiled once.
+// tenancyOptions makes engines share compilers, so that everything is compiled once.
 func tenancyOptions(t *testing.T) (engine.Options, []*placement.Placement) {
 	var o engine.Options
 	var err error
@@ -158,7 +158,7 @@ func tenancyOptions(t *testing.T) (engine.Options, []*placement.Placement) {
 	return o, compiled
 }
 
-// promised is what a team is promised on some clusters.
+// promised returns what a team is promised on some clusters.
 func (h *tenancy) promised(team logicalcluster.Name, some func(cluster string) bool) (all capacity.Resources) {
 	for _, w := range h.held[team] {
 		for _, c := range w.current {
@@ -170,7 +170,8 @@ func (h *tenancy) promised(team logicalcluster.Name, some func(cluster string) b
 	return all
 }
 
-// granted are the sets by which a team sees a cluster: all count what it is promised there. One that is in none is in the set without a name.
+// granted returns the sets by which a team sees a cluster: what it is promised there counts in all of them. A cluster in no set is in the
+// set without a name.
 func (h *tenancy) granted(team logicalcluster.Name, cluster string) (sets []string) {
 	for _, g := range h.grants[team] {
 		if slices.Contains(g.Clusters, cluster) {
@@ -187,7 +188,7 @@ func (h *tenancy) in(team logicalcluster.Name, set string) func(cluster string) 
 	return func(cluster string) bool { return slices.Contains(h.granted(team, cluster), set) }
 }
 
-// decide decides for a workload, and holds the decision to all that it has to be.
+// decide decides for a workload, and checks the decision.
 func (h *tenancy) decide(t *testing.T, team logicalcluster.Name) {
 	name := rapid.SampledFrom([]string{"u", "v", "w"}).Draw(h.T, "workload")
 	w := h.held[team][name]
@@ -271,7 +272,7 @@ func (h *tenancy) decide(t *testing.T, team logicalcluster.Name) {
 	}
 }
 
-// free is what is free on a cluster by adding up all that is promised.
+// free computes what is free on a cluster by adding up everything that is promised.
 func (h *tenancy) free(name string) capacity.Resources {
 	c := h.clusters[name]
 	if c == nil {
@@ -290,7 +291,7 @@ func (h *tenancy) free(name string) capacity.Resources {
 	return free
 }
 
-// check compares what the engine says with what it comes to.
+// check compares what the engine reports with the expected state.
 func (h *tenancy) check() {
 	for _, row := range h.engine.Snapshot(platform).Rows() {
 		if want := h.free(row.Name); !row.Free.Equal(want) {
@@ -305,7 +306,7 @@ func (h *tenancy) check() {
 	}
 }
 
-// drawTenancy begins a history: with all clusters, and teams that hold nothing yet.
+// drawTenancy begins a history with all clusters, and with teams that hold nothing yet.
 func drawTenancy(t *testing.T, r *rapid.T, options engine.Options, specs []*placement.Placement) *tenancy {
 	h := &tenancy{
 		T: r, options: options, specs: specs, engine: newEngine(t, options), clusters: map[string]*snapshot.Cluster{},
@@ -325,7 +326,7 @@ func drawTenancy(t *testing.T, r *rapid.T, options engine.Options, specs []*plac
 func (h *tenancy) String() string { return strings.Join(h.log, "\n") }
 
 // TestTenancy drives random histories of teams on a fleet: clusters come, go and report, grants and quotas change, workloads are edited
-// and go. Each decision is the one of an engine that knows nothing but the present state, and is within what is free and the quotas.
+// and go. Each decision is that of an engine that knows only the current state, and is within what is free and within the quotas.
 func TestTenancy(t *testing.T) {
 	options, specs := tenancyOptions(t)
 	rapid.Check(t, func(r *rapid.T) {
@@ -368,7 +369,7 @@ func (h *tenancy) set(name string) {
 	h.log = append(h.log, fmt.Sprintf("%s has %v, uses %v, counts %v", name, c.Allocatable, c.Allocated, c.Counted))
 }
 
-// told is all that anybody is told of a decision, with the generations on request.
+// told is everything that a decision reports to anybody, with the generations if requested.
 func told(d *engine.Decision, generations bool) string {
 	text := struct {
 		Clusters                       []engine.Choice
@@ -397,8 +398,9 @@ func told(d *engine.Decision, generations bool) string {
 	return string(all)
 }
 
-// TestInformationFlow: nothing that one workspace is told follows from who the others are, how many, how what they have is divided among
-// them, or whether they run or only have it reserved: two fleets that differ in these alone tell it the same, byte for byte.
+// TestInformationFlow: nothing that a workspace is told depends on who the others are, how many there are, how what they have is divided
+// among them, or whether they run or only have it reserved: two fleets that differ only in these give it the same answers, byte for
+// byte.
 func TestInformationFlow(t *testing.T) {
 	options, specs := tenancyOptions(t)
 	rapid.Check(t, func(r *rapid.T) {
@@ -512,7 +514,7 @@ func TestInformationFlow(t *testing.T) {
 	})
 }
 
-// TestABatchOfATeamIsALoop: a batch of a team decides as one call for each of its workloads does, also where it decides for one again.
+// TestABatchOfATeamIsALoop: a batch of a team decides as one call for each of its workloads does, even if a workload is in it twice.
 func TestABatchOfATeamIsALoop(t *testing.T) {
 	options, specs := tenancyOptions(t)
 	rapid.Check(t, func(r *rapid.T) {
@@ -547,8 +549,8 @@ func TestABatchOfATeamIsALoop(t *testing.T) {
 	})
 }
 
-// TestQuotasAtOnce: teams that decide at the same time, while clusters report and quotas change, get no more than their quotas and no
-// more than there is. With quotas that leave less than there is, they get all of these.
+// TestQuotasAtOnce: teams that decide concurrently, while clusters report and quotas change, get no more than their quotas and no
+// more than there is. With quotas that leave less than there is, they get all of their quotas.
 func TestQuotasAtOnce(t *testing.T) {
 	s := newShared(t, cluster("a", 100), cluster("b", 100), cluster("c", 100))
 	var teams []logicalcluster.Name

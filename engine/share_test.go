@@ -21,7 +21,7 @@ import (
 // platform is the workspace whose clusters teams share.
 const platform logicalcluster.Name = "platform"
 
-// shared is an engine in which teams look at the fleet of platform.
+// shared is an engine in which teams use the fleet of platform.
 type shared struct {
 	*testing.T
 	*engine.Engine
@@ -71,7 +71,7 @@ func (s *shared) decide(team logicalcluster.Name, name string, cpu int64, curren
 	return d
 }
 
-// sees is what a workspace sees: each cluster with the cpu that is free there, and in brackets what is in use and what is reserved.
+// sees returns what a workspace sees: each cluster with the cpu that is free there, and in brackets what is in use and what is reserved.
 func (s *shared) sees(team logicalcluster.Name) string {
 	var all []string
 	for _, row := range s.Snapshot(team).Rows() {
@@ -88,7 +88,7 @@ func (s *shared) wantSees(team logicalcluster.Name, want string) {
 }
 
 // TestShare: what one workspace is promised on a shared fleet is gone for all. A team sees the clusters that are granted to it, and of
-// what others have there only that it is in use; the platform team sees all, as it is.
+// what others have there only that it is in use; the platform team sees everything as it is.
 func TestShare(t *testing.T) {
 	s := newShared(t, cluster("a", 10), cluster("b", 4), cluster("c", 100))
 	s.grant("red", engine.Grant{Set: "gold", Clusters: []string{"a", "b"}})
@@ -115,7 +115,7 @@ func TestShare(t *testing.T) {
 	s.wantSees("blue", "a 10 [0+0], b 0 [4+0]")
 }
 
-// TestReportOfASharedCluster: as far as a cluster reports what a team is promised, it is in use and not promised a second time.
+// TestReportOfASharedCluster: what a cluster reports of what a team is promised is in use, and not promised a second time.
 func TestReportOfASharedCluster(t *testing.T) {
 	s := newShared(t, cluster("a", 10))
 	s.grant("red", engine.Grant{Set: "gold", Clusters: []string{"a"}})
@@ -139,7 +139,8 @@ func TestReportOfASharedCluster(t *testing.T) {
 	}
 }
 
-// TestWithdrawal: what a team has on a cluster that is not granted any more stays until there is another place, and nothing new comes.
+// TestWithdrawal: what a team has on a cluster that is no longer granted stays until there is another place, and nothing new is placed
+// there.
 func TestWithdrawal(t *testing.T) {
 	s := newShared(t, cluster("a", 10), cluster("b", 5))
 	gold := engine.Grant{Set: "gold", Clusters: []string{"a", "b"}}
@@ -174,8 +175,8 @@ func TestWithdrawal(t *testing.T) {
 	s.wantSees(platform, "a 10 [0+0], b 2 [0+3]")
 }
 
-// TestLeavingAndReturning: a workspace that looks at another fleet and returns finds its own, and neither takes what is kept of one for
-// the other's.
+// TestLeavingAndReturning: a workspace that uses another fleet and returns finds its own again, and nothing kept for one fleet is
+// mistaken for the other's.
 func TestLeavingAndReturning(t *testing.T) {
 	s := newShared(t, cluster("a", 10))
 	for range 3 {
@@ -196,7 +197,7 @@ func TestLeavingAndReturning(t *testing.T) {
 	}
 }
 
-// TestTeamsAtOnce: teams that decide at the same time fill a fleet to the last, and not beyond.
+// TestTeamsAtOnce: teams that decide concurrently fill a fleet completely, and not beyond.
 func TestTeamsAtOnce(t *testing.T) {
 	const teams, each = 8, 60
 	s := newShared(t, cluster("a", 100), cluster("b", 100), cluster("c", 40))
@@ -240,7 +241,7 @@ func TestTeamsAtOnce(t *testing.T) {
 	s.wantSees(platform, "a 100 [0+0], b 100 [0+0], c 40 [0+0]")
 }
 
-// TestReplaceOfOne: reading the decisions of one workspace again concerns no other.
+// TestReplaceOfOne: reading the decisions of one workspace again does not affect any other.
 func TestReplaceOfOne(t *testing.T) {
 	s := newShared(t, cluster("a", 10))
 	s.grant("red", engine.Grant{Set: "gold", Clusters: []string{"a"}})

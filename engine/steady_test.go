@@ -27,16 +27,16 @@ import (
 )
 
 // TestPlansAreSteady drives random histories of workloads whose clusters are chosen together: they are scaled, their placement is
-// edited, clusters change, vanish and return. Each decision is what an engine says that knows nothing but the present state, is said
-// alike by all questions, and is made again where nothing has changed.
+// edited, clusters change, vanish and return. Each decision is that of an engine that knows only the current state, is the same in
+// all methods that return it, and is repeated if nothing has changed.
 //
 // Invariants:
 //   - deciding promises no cluster more than it has,
-//   - a cluster where a workload may stay is left only where fewer clusters are asked for, or no replica is left for it,
-//   - when a workload grows, no cluster loses replicas but one that is drained; when it shrinks, none gets any, and no cluster is added,
-//   - all replicas have a cluster, but for those that wait; a share is within its bounds where it is new,
-//   - spread constraints that have to hold do so for the clusters that are added,
-//   - what comes to run somewhere runs on minClusters at least.
+//   - a cluster where a workload may stay is left only if fewer clusters are asked for, or no replica is left for it,
+//   - when a workload grows, only drained clusters lose replicas; when it shrinks, none gets more, and no cluster is added,
+//   - all replicas have a cluster, except those that wait; a new share is within its bounds,
+//   - required spread constraints hold for the clusters that are added,
+//   - a newly placed workload runs on at least minClusters.
 func TestPlansAreSteady(t *testing.T) {
 	judge := newPlainJudge(t)
 	rapid.Check(t, func(t *rapid.T) {
@@ -133,7 +133,7 @@ func (p *puzzle) edit() {
 	}
 }
 
-// take has the workload run where a decision says.
+// take makes the workload run where a decision places it.
 func (p *puzzle) take(d *engine.Decision) {
 	p.current, p.group = d.Clusters, d.Group
 	delete(p.world.held, p.workload.Reference)
@@ -148,12 +148,12 @@ func (p *puzzle) take(d *engine.Decision) {
 	p.world.held[p.workload.Reference] = c
 }
 
-// shortages is by how much each cluster is overcommitted.
+// shortages returns by how much each cluster is overcommitted.
 func (p *puzzle) shortages() map[string]int64 {
 	return (&history{engine: p.engine}).shortages(p.world)
 }
 
-// decide asks all questions, and makes the decision.
+// decide calls all methods that explain, and makes the decision.
 func (p *puzzle) decide(t rapid.TB) *engine.Decision {
 	ctx := context.Background()
 	fresh, err := engine.New(engine.Options{Policies: p.judge.compiler})
@@ -200,7 +200,7 @@ func (p *puzzle) decide(t rapid.TB) *engine.Decision {
 	if before := describe(d); len(d.Clusters) > 0 {
 		r := p.request()
 		r.Current, r.Group = d.Clusters, d.Group
-		if len(p.leave) > 0 { // it may not return, and where it stands there was no better place
+		if len(p.leave) > 0 { // it may not return, and there was no better place than where it is
 			if r.Leave = nil; r.Into == nil {
 				r.Into = differentialClusters
 			}
@@ -210,15 +210,15 @@ func (p *puzzle) decide(t rapid.TB) *engine.Decision {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// What stands where it should leave looks for a better place each time, and may find one on a cluster that it has just left.
-		if again.Changes() && (len(p.leave) == 0 || len(d.Retained) == 0) { // what it retains since it is to leave it, it keeps otherwise
+		// A workload on a cluster that it should leave looks for a better place each time, and may find one on a cluster that it has just left.
+		if again.Changes() && (len(p.leave) == 0 || len(d.Retained) == 0) { // a cluster that it retains because it is to leave it is kept otherwise
 			t.Fatalf("another decision where nothing has changed\n%s\nfirst group %q, %d wait, %s\nthen group %q, %d wait, %s", p, d.Group, d.Waiting, before, again.Group, again.Waiting, describe(again))
 		}
 	}
 	return d
 }
 
-// unsteady says which invariant a decision breaks.
+// unsteady returns which invariant a decision breaks.
 func (p *puzzle) unsteady(d *engine.Decision) string {
 	division, least := p.division(), int64(1)
 	if division != nil {
@@ -239,7 +239,7 @@ func (p *puzzle) unsteady(d *engine.Decision) string {
 			}
 		}
 	}
-	// What becomes of the clusters that it runs on, and how many replicas it has there that are to be divided again.
+	// The fate of the clusters that it runs on, and how many replicas there are to be divided again.
 	var kept, added []*snapshot.Cluster
 	var has, sum int64
 	here, stays, doubtful := make([]int64, len(p.current)), 0, 0
@@ -260,7 +260,7 @@ func (p *puzzle) unsteady(d *engine.Decision) string {
 		if why != nil && why.Stage == engine.NumberOfClusters && len(p.current) > p.number() {
 			n, all, part = 0, false, false
 		}
-		if now := chosen(current.Name); now != nil && stands == nil && n == 0 && now.Replicas > 0 { // with fewer it may stay
+		if now := chosen(current.Name); now != nil && stands == nil && n == 0 && now.Replicas > 0 { // with fewer replicas it may stay
 			n, all = p.fitting(now, tiers)
 			part = all
 		}
@@ -304,7 +304,7 @@ func (p *puzzle) unsteady(d *engine.Decision) string {
 		}
 	}
 	fresh, fewest := len(d.Clusters) > 0 && len(added) == len(d.Clusters), int(p.object.Spec.MinClusters)
-	if doubtful > 0 { // what runs on fewer may move to fewer, and what has too few replicas
+	if doubtful > 0 { // a workload that runs on fewer, or has too few replicas, may move to fewer
 		fewest = min(fewest, doubtful)
 		if division != nil {
 			fewest = min(fewest, int(p.workload.Replicas/least))
@@ -325,7 +325,7 @@ func (p *puzzle) unsteady(d *engine.Decision) string {
 		}
 		return ""
 	}
-	// What becomes of its replicas.
+	// The fate of its replicas.
 	replicas := p.workload.Replicas
 	if len(d.Clusters) > 0 && sum+d.Waiting != replicas {
 		return fmt.Sprintf("%d replicas placed and %d waiting are not %d", sum, d.Waiting, replicas)
@@ -333,9 +333,9 @@ func (p *puzzle) unsteady(d *engine.Decision) string {
 	if fresh && d.Waiting > 0 && !division.Partial {
 		return "it is placed in part"
 	}
-	// While it shrinks, another cluster may take the place of one that it leaves, and takes replicas away to have as many as it needs.
+	// While it shrinks, another cluster may replace one that it leaves, and may take replicas away to have as many as it needs.
 	few := doubtful > 0 && len(d.Clusters) <= min(stays+doubtful, int(p.object.Spec.MinClusters))
-	// So may one for replicas that a cluster leaves, where fewer are asked for than there are, and too few of them for a cluster.
+	// So may one for the replicas that a cluster leaves, if fewer replicas are asked for than there are, and these are too few for a cluster.
 	var all int64
 	for i := range p.current {
 		all += p.current[i].Replicas
@@ -375,8 +375,8 @@ func (p *puzzle) evicted(current *engine.Choice, tiers []v1alpha1.ClusterGroup) 
 	return c == nil || !tolerated && slices.ContainsFunc(c.Taints, func(t corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute })
 }
 
-// fitting is how many replicas of a workload may stay on a cluster: none where it may not for what it is, otherwise as many as have
-// room for what they ask for beyond what is promised. Where they are not divided that is all or none.
+// fitting returns how many replicas of a workload may stay on a cluster: none if the cluster no longer passes, otherwise as many as
+// have room for what they ask for beyond what is promised. If they are not divided, that is all or none.
 func (p *puzzle) fitting(current *engine.Choice, tiers []v1alpha1.ClusterGroup) (n int64, all bool) {
 	c := p.world.fleet[current.Name]
 	if c == nil {
@@ -423,8 +423,8 @@ func (p *puzzle) fitting(current *engine.Choice, tiers []v1alpha1.ClusterGroup) 
 	return 0, false
 }
 
-// FuzzPlan: whatever is asked for, and wherever a workload is said to run, nothing panics, no cluster is promised more than it has,
-// no more replicas are placed than there are, the answer comes at once, and asking again changes nothing.
+// FuzzPlan: whatever the request, and wherever the workload is said to run, nothing panics, no cluster is promised more than it
+// has, no more replicas are placed than there are, the answer comes without delay, and deciding again changes nothing.
 func FuzzPlan(f *testing.F) {
 	f.Add(uint64(1), int64(10), int64(2), int64(0), int64(3), int64(4), "a", "b", "", false)
 	f.Add(uint64(2), int64(math.MaxInt32), int64(0), int64(1), int64(math.MaxInt32), int64(math.MaxInt32), "a", "c", "x", false)
@@ -473,7 +473,7 @@ func FuzzPlan(f *testing.F) {
 	})
 }
 
-// TestGroupsThatTheCacheCannotHold: replicas overflow from group to group, however few rankings are kept.
+// TestGroupsThatTheCacheCannotHold: replicas overflow from group to group, however few rankings are kept in the cache.
 func TestGroupsThatTheCacheCannotHold(t *testing.T) {
 	e := newEngine(t, engine.Options{CacheBytes: 1})
 	e.SetCluster(ws, cluster("a", 8000))
@@ -497,8 +497,8 @@ func TestGroupsThatTheCacheCannotHold(t *testing.T) {
 	}
 }
 
-// TestGroupForWhatIsLeft: old has to be left by the group that the workload is in, and then the other group, which tolerates its
-// taint, has a place for all that is left. The workload goes there at once: otherwise it would give up old, and move all the same.
+// TestGroupForWhatIsLeft: the workload has to leave old by its group, and then the other group, which tolerates the taint of old,
+// has a place for everything that is left. The workload goes there at once: otherwise it would give up old and then move anyway.
 func TestGroupForWhatIsLeft(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	for _, name := range []string{"old", "new"} {
@@ -529,7 +529,7 @@ func TestGroupForWhatIsLeft(t *testing.T) {
 	}
 }
 
-// TestGroupsOfEqualSpecs are told by their own names, whichever was ranked first.
+// TestGroupsOfEqualSpecs: groups are reported by their own names, whichever was ranked first.
 func TestGroupsOfEqualSpecs(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	e.SetCluster(ws, cluster("a", 8000))

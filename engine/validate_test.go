@@ -18,7 +18,7 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// TestInvalidRequests: what nobody can decide on is refused by every question in the same words, and changes nothing.
+// TestInvalidRequests: an invalid request is refused by every method with the same message, and changes nothing.
 func TestInvalidRequests(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	e.SetCluster(ws, cluster("a", 8000))
@@ -88,7 +88,7 @@ func TestInvalidRequests(t *testing.T) {
 	}
 }
 
-// ask asks all questions about a request.
+// ask calls every method with a request.
 func ask(ctx context.Context, e *engine.Engine, r engine.Request) map[string]error {
 	errs := map[string]error{}
 	_, errs["Decide"] = e.Decide(ctx, r)
@@ -99,7 +99,7 @@ func ask(ctx context.Context, e *engine.Engine, r engine.Request) map[string]err
 	return errs
 }
 
-// TestEndedContext: nothing is decided once the context has ended, not even what is in the cache, and the cause is told.
+// TestEndedContext: nothing is decided once the context has ended, not even from the cache, and the cause is returned.
 func TestEndedContext(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	e.SetCluster(ws, cluster("a", 8000))
@@ -120,7 +120,7 @@ func TestEndedContext(t *testing.T) {
 	}
 }
 
-// TestInvalidClustersAndReservations are refused, and what was there before stands.
+// TestInvalidClustersAndReservations: they are refused, and what was there before stays.
 func TestInvalidClustersAndReservations(t *testing.T) {
 	e := newEngine(t, engine.Options{})
 	e.SetCluster(ws, cluster("a", 8000))
@@ -170,8 +170,8 @@ func expectInvalid(t *testing.T, err error, want string) {
 	}
 }
 
-// TestWhateverIsGiven: no call panics, whatever it is given, and no cluster ever has more free than is allocatable beside
-// what is allocated.
+// TestWhateverIsGiven: no call panics, whatever its arguments, and no cluster ever has more free than allocatable less
+// allocated.
 func TestWhateverIsGiven(t *testing.T) {
 	amount := rapid.OneOf(rapid.Int64(), rapid.Int64Range(-5, 50), rapid.SampledFrom([]int64{0, -1, math.MinInt64, math.MaxInt64, capacity.MaxAmount}))
 	amounts := rapid.Custom(func(t *rapid.T) (r capacity.Resources) {

@@ -10,8 +10,8 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// TestQueriesMakeNoWorkspace: whatever is asked of a workspace that is not known, nothing is kept of it. Otherwise every
-// name that anybody asks for would stay in memory for ever.
+// TestQueriesMakeNoWorkspace: reading an unknown workspace leaves nothing behind. Otherwise every name that anybody asks
+// for would stay in memory forever.
 func TestQueriesMakeNoWorkspace(t *testing.T) {
 	e, err := New(Options{})
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// shares are the same amount on each of some clusters.
+// shares returns shares of the same amount on each of some clusters.
 func shares(amount capacity.Resources, clusters ...string) (all []capacity.Share) {
 	for _, cluster := range clusters {
 		all = append(all, capacity.Share{Cluster: cluster, Amount: amount})
@@ -109,8 +109,8 @@ func orNil(message string) string {
 	return message
 }
 
-// TestLedgerNeverOversubscribes drives random histories against a plain model of them: what is reserved on a cluster is what
-// is promised there and not counted in its report, whatever comes first, and reserving never goes beyond what there is.
+// TestLedgerNeverOversubscribes drives random histories against a plain model: what is reserved on a cluster is what is
+// promised there and not counted in its report, whatever comes first, and reserving never exceeds what there is.
 func TestLedgerNeverOversubscribes(t *testing.T) {
 	names := []string{"a", "b", "c"}
 	owners := []string{"u", "v", "w", "x", "y", "z"}
@@ -134,7 +134,7 @@ func TestLedgerNeverOversubscribes(t *testing.T) {
 		}
 		owner := rapid.Map(rapid.SampledFrom(owners), func(name string) capacity.Owner { return capacity.Owner{Name: name} })
 		cluster := rapid.SampledFrom(names)
-		// reserved is what the claims promise on a cluster beside what is counted there, without one of them.
+		// reserved returns what the claims promise on a cluster beyond what is counted there, without one of them.
 		reserved := func(name string, without capacity.Owner) (sum capacity.Resources) {
 			for who, claim := range held {
 				if s := claim.ShareOn(name); who != without && s != nil && !s.Expired {
@@ -370,8 +370,8 @@ func TestReserveRefused(t *testing.T) {
 	}
 }
 
-// TestUpdate: an owner keeps what it has where a cluster has shrunk, and asks for what is more. Another amount on each cluster
-// is one claim.
+// TestUpdate: an owner keeps what it has if a cluster has shrunk, and is checked only for what it asks in addition. A claim
+// may have a different amount on each cluster.
 func TestUpdate(t *testing.T) {
 	ledger := capacity.NewLedger()
 	ledger.SetCluster("a", capacity.Resources{CPU: 4, Memory: 10}, nil)
@@ -399,8 +399,8 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
-// TestVolumesStayReserved: a report counts pods, and the volumes that a workload claims are not of a pod. They stay reserved, and
-// the workload is not taken to be missing.
+// TestVolumesStayReserved: a report counts pods, and the volumes that a workload claims do not belong to a pod. They stay
+// reserved, and the workload is not considered missing.
 func TestVolumesStayReserved(t *testing.T) {
 	ledger := capacity.NewLedger()
 	owner := capacity.Owner{Name: "db"}

@@ -11,7 +11,8 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// TestQuantitiesOutOfProportion: what Kubernetes' parser would take minutes for is refused at once, and nothing else.
+// TestQuantitiesOutOfProportion: quantities that Kubernetes' parser would take minutes for are refused at once, and no
+// others.
 func TestQuantitiesOutOfProportion(t *testing.T) {
 	for text, want := range map[string]string{
 		"0": "<nil>", "1500m": "<nil>", "4Gi": "<nil>", "1e3": "<nil>", "1E3": "<nil>", "1E": "<nil>", "1Ei": "<nil>", "1e-9": "<nil>", "1e+030": "<nil>",

@@ -11,8 +11,8 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// TestSumsAreExact: nine claims of an exbibyte are more than an int64 holds. Once they are released nothing is reserved, not
-// less than nothing, and an exbibyte is promised once.
+// TestSumsAreExact: nine claims of an exbibyte exceed int64. Once they are released nothing is reserved, not less than
+// nothing, and an exbibyte is promised only once.
 func TestSumsAreExact(t *testing.T) {
 	ledger := capacity.NewLedger()
 	all := capacity.Resources{Memory: capacity.MaxAmount, Extended: map[string]int64{"gpu": capacity.MaxAmount}}
@@ -38,8 +38,8 @@ func TestSumsAreExact(t *testing.T) {
 	}
 }
 
-// TestLedgerIsExact holds the ledger to sums in math/big, in any order of what can happen to it, for amounts whose sums no
-// int64 holds: what is reserved is the sum of the claims, and a claim is granted where it fits and nowhere else.
+// TestLedgerIsExact compares the ledger with sums in math/big, for histories in any order and amounts whose sums exceed
+// int64: what is reserved is the sum of the claims, and a claim is granted if and only if it fits.
 func TestLedgerIsExact(t *testing.T) {
 	clusters := []string{"a", "b"}
 	amount := rapid.OneOf(rapid.Int64Range(0, capacity.MaxAmount), rapid.SampledFrom([]int64{0, 1, capacity.MaxAmount - 1, capacity.MaxAmount}))
@@ -58,7 +58,7 @@ func TestLedgerIsExact(t *testing.T) {
 		ledger := capacity.NewLedger()
 		claims := map[capacity.Owner]*capacity.Claim{}
 		available, counted := map[string]capacity.Resources{}, map[string]map[string]capacity.Resources{}
-		// promised is what is reserved on a cluster for all but one owner.
+		// promised returns what is reserved on a cluster for all but one owner.
 		promised := func(cluster, resource string, but capacity.Owner) *big.Int {
 			total := new(big.Int)
 			for owner, claim := range claims {

@@ -33,7 +33,7 @@ func shapesOf(u *capacity.Usual) string {
 	return strings.Join(texts, ", ")
 }
 
-// The shapes of the usual workloads follow from what claims ask for, and change where numbers double.
+// The shapes of the usual workloads follow from what claims ask for, and change when counts double.
 func TestUsual(t *testing.T) {
 	l := capacity.NewLedger()
 	small := capacity.Resources{CPU: 1000, Memory: 4 * gigabyte}
@@ -113,7 +113,7 @@ func TestUsualForgets(t *testing.T) {
 	})
 }
 
-// What usual workloads can use of a cluster is, for each shape, what fits there of it as often as it fits.
+// What usual workloads can use of a cluster is, for each shape, what it asks for times how often it fits there.
 func TestUsable(t *testing.T) {
 	amount := rapid.Int64Range(0, 1<<20)
 	resources := rapid.Custom(func(t *rapid.T) capacity.Resources {

@@ -15,8 +15,8 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// TestFleet drives random changes of a fleet. Every snapshot that was ever taken goes on showing what it showed, and
-// what has changed between two of them is told.
+// TestFleet drives random changes of a fleet. Every snapshot ever taken stays the same, and reports what has changed
+// since an earlier one.
 func TestFleet(t *testing.T) {
 	type taken struct {
 		snapshot.Snapshot
@@ -110,7 +110,8 @@ func TestFleet(t *testing.T) {
 	})
 }
 
-// costScore is where a cluster stands between the cheapest one, 100, and the dearest, 0; 50 where its cost is no decimal number.
+// costScore returns where a cluster is between the cheapest one, 100, and the most expensive one, 0; 50 if its cost is not a
+// decimal number.
 func costScore(fleet map[string]*snapshot.Cluster, name string) int64 {
 	costs := map[string]float64{"1": 1, "2.5": 2.5, "3": 3}
 	least, most := 10.0, 0.0

@@ -103,9 +103,9 @@ func TestCapacityOfRegistration(t *testing.T) {
 	}
 }
 
-// TestReportsOutOfOrder: status and usage are two objects, and may be of two reports. Whichever is seen first, no more is free
-// than the report says that usage is from. A node that is lost takes its pods and its capacity with it: were what is allocatable
-// taken from the status alone, a full cluster would look half empty until that is seen too.
+// TestReportsOutOfOrder: status and usage are two objects, and may come from two reports. Whichever is seen first, no more is
+// free than in the report that usage is from. A lost node takes its pods and its capacity with it: if allocatable were taken
+// only from the status, a full cluster would look half empty until that is seen too.
 func TestReportsOutOfOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		type report struct{ allocatable, allocated int64 }

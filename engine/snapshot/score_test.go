@@ -12,8 +12,8 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// TestScores: of the objects that give a cluster a score, the first counts of those that are valid, by age and then by name, or else
-// of those that have run out, whatever the order in which they are given. Nothing changes before the next of them runs out.
+// TestScores: of the objects that give a cluster a score, the first valid one counts, by age and then by name, or else the first
+// that has expired, in whatever order they are given. Nothing changes before the next of them expires.
 func TestScores(t *testing.T) {
 	at := func(second int64) metav1.Time { return metav1.Unix(second, 0) }
 	rapid.Check(t, func(t *rapid.T) {

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestProportional: the result is that of giving away one replica after the other, as the method says.
+// TestProportional: the result is that of giving out one replica after the other, as the method defines.
 func TestProportional(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.Int64Range(0, 40).Draw(t, "n")
@@ -37,7 +37,7 @@ func TestProportional(t *testing.T) {
 	})
 }
 
-// TestScalingIsSteady: growing takes nothing away from a cluster, shrinking adds nothing to one.
+// TestScalingIsSteady: growing takes nothing away from any cluster, shrinking adds nothing to any.
 func TestScalingIsSteady(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		clusters := drawClusters(t)

@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	// amounts are small ones, which are often equal, and those at the bounds.
+	// amounts are small, so that they are often equal, or at the bounds.
 	amounts = rapid.OneOf(rapid.Int64Range(0, 4), rapid.Int64Min(0), rapid.SampledFrom([]int64{0, 1, capacity.MaxAmount, math.MaxInt64 - 1, math.MaxInt64}))
 	weights = rapid.OneOf(rapid.Int64Range(1, 3), rapid.Int64Range(1, math.MaxInt32), rapid.Just(int64(math.MaxInt64)))
 
@@ -34,7 +34,7 @@ var (
 	})
 )
 
-// fraction is the weighted dominant share as rational numbers have it, and whether it is of a resource of which nothing is allocatable.
+// fraction returns the weighted dominant share as a rational number, and whether it is of a resource of which nothing is allocatable.
 func fraction(promised, allocatable capacity.Resources, weight int64) (most *big.Rat, infinite bool) {
 	most = new(big.Rat)
 	for name, amount := range promised.Each {
@@ -77,7 +77,7 @@ func TestShares(t *testing.T) {
 	})
 }
 
-// TestThousandths: what people are told of a share is the dominant resource's, without the weight.
+// TestThousandths: the share that is shown to people is that of the dominant resource, without the weight.
 func TestThousandths(t *testing.T) {
 	allocatable := capacity.Resources{CPU: 10_000, Memory: 100}
 	for _, test := range []struct {
@@ -107,8 +107,8 @@ var claimants = rapid.Custom(func(t *rapid.T) fairness.Claimant {
 	}
 })
 
-// TestTotalOrder: of any two claimants one comes first, unless they are the same in all that counts, and there are no circles. So somebody
-// is always first, whom nobody keeps waiting.
+// TestTotalOrder: of any two claimants one comes first, unless they are equal in everything that counts, and there are no cycles. So some
+// claimant is always first, and waits for nobody.
 func TestTotalOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b, c := claimants.Draw(t, "a"), claimants.Draw(t, "b"), claimants.Draw(t, "c")
@@ -124,7 +124,7 @@ func TestTotalOrder(t *testing.T) {
 	})
 }
 
-// TestOrder: the rules, one against the next.
+// TestOrder: each rule against the next.
 func TestOrder(t *testing.T) {
 	of := func(cpu int64) fairness.Share {
 		return fairness.DominantShare(capacity.Resources{CPU: cpu}, capacity.Resources{CPU: 10}, 1)
@@ -159,7 +159,7 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestTerms: what a workspace may have, and what of it is borrowed.
+// TestTerms: what a workspace may have, and how much of that is borrowed.
 func TestTerms(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		bounds := rapid.MapOf(rapid.SampledFrom([]string{"cpu", "memory", "nvidia.com/gpu"}), amounts)
@@ -191,8 +191,8 @@ func TestTerms(t *testing.T) {
 	})
 }
 
-// TestFilling: where whoever is first gets room again and again, as long as there is any for it, shares are fair in the sense of dominant
-// resource fairness: of two that want more, none has more than the other by more than its last piece.
+// TestFilling: if whoever is first gets room again and again, as long as there is any for it, shares are fair in the sense of dominant
+// resource fairness: of two that want more, neither has more than the other by more than its last piece.
 func TestFilling(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := capacity.Resources{CPU: rapid.Int64Range(1, 100).Draw(t, "cpu"), Memory: rapid.Int64Range(1, 100).Draw(t, "memory")}
@@ -216,7 +216,7 @@ func TestFilling(t *testing.T) {
 				}
 			}
 			if len(line) < len(teams) {
-				return // the first that finds no room ends what can be said of all
+				return // once one finds no room, the invariant no longer covers all
 			}
 			slices.SortFunc(line, func(a, b fairness.Claimant) int { return a.Compare(&b) })
 			first := int(line[0].Line)

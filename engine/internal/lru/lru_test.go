@@ -10,7 +10,7 @@ import (
 	"github.com/kcp-placement/placement/engine/internal/lru"
 )
 
-// TestCache compares the cache with a list in order of use, over random histories: what it keeps, what it gives back as
+// TestCache compares the cache with a list in order of use, over random histories: what it keeps, what it returns as
 // evicted, and the bytes that it reports.
 func TestCache(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -66,7 +66,7 @@ func TestEachPutsBackWhatItTakesOut(t *testing.T) {
 	}
 }
 
-// TestKey: the order of each strategy, and that a key tells what it was made of.
+// TestKey: the order of each strategy, and that a key can be decoded.
 func TestKey(t *testing.T) {
 	type candidate struct {
 		position                   int

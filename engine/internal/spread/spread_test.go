@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestChooseIsTheBest: on small problems of every kind, all choices there are have been compared by hand: none is better.
+// TestChooseIsTheBest: on small problems of every kind, no choice is better, by exhaustive comparison.
 func TestChooseIsTheBest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawProblem(t)
@@ -47,7 +47,7 @@ func TestChooseIsTheBest(t *testing.T) {
 	})
 }
 
-// rank is how good a choice is.
+// rank orders choices by how good they are.
 type rank struct {
 	least, room, size, value, cost int64
 	inOrder                        bool
@@ -61,7 +61,7 @@ func (r rank) less(o rank, chosen, best []int) bool {
 	case o.room != r.room:
 		return o.room > r.room
 	case r.inOrder:
-		// The one that has an earlier candidate where they differ; none has one that is not wanted.
+		// Where two choices differ, the one with the earlier candidate; no candidate that is not wanted.
 		for i := range min(len(chosen), len(best)) {
 			if chosen[i] != best[i] {
 				return chosen[i] < best[i]
@@ -77,7 +77,7 @@ func (r rank) less(o rank, chosen, best []int) bool {
 	}
 }
 
-// rank returns how good a choice is; false where it is none.
+// rank returns how good a choice is; false if it is not valid.
 func (p *Problem) rank(chosen []int) (r rank, ok bool) {
 	if len(chosen) > p.Number {
 		return r, false
@@ -172,7 +172,7 @@ func drawProblem(t *rapid.T) *Problem {
 	}
 	p.SetGroups(in)
 	slices.SortStableFunc(p.Candidates, func(a, b Candidate) int { return int(b.Value - a.Value) })
-	if random.IntN(4) > 0 { // what is wanted is usually wanted less and less
+	if random.IntN(4) > 0 { // usually, later candidates are wanted less
 		for i := 1; i < len(p.Candidates); i++ {
 			p.Candidates[i].Until = min(p.Candidates[i].Until, p.Candidates[i-1].Until)
 		}
@@ -182,8 +182,8 @@ func drawProblem(t *rapid.T) *Problem {
 
 func describe(p *Problem) string { return fmt.Sprintf("%+v", *p) }
 
-// TestChooseIsBounded: however many clusters there are, and however constraints cross, choosing ends, with what was found, and
-// says so.
+// TestChooseIsBounded: however many clusters there are, and however constraints cross, choosing ends with the best choice
+// found so far, and reports that it was cut short.
 func TestChooseIsBounded(t *testing.T) {
 	// Each domain of either key can have one cluster: the best choice is an assignment.
 	const domains = 30
