@@ -28,7 +28,7 @@ type class struct {
 	kinds    *kinds
 }
 
-// selection is what was last selected for a class. It is valid for one generation, for a workload that holds the same.
+// selection is what was last selected for a class. It is valid for one generation, and for workloads with the same holding.
 type selection struct {
 	generation int64
 	holding    holding

@@ -134,7 +134,7 @@ func (p *plan) need(problem *spread.Problem, places *places, candidates []candid
 // retain makes a workload keep clusters that it should leave as long as others lack room for its replicas, or are too few: first those where
 // a part of its replicas stays, then doubtful clusters. It reports whether this retains more than before.
 func (p *plan) retain(places *places, others []place) (more bool) {
-	left := p.replicas - places.has() // those that no cluster has
+	left := p.replicas - places.has() // replicas that no cluster has
 	if p.division.Partial {
 		left = min(left, p.budget.timesInAll(p.one.Requests))
 	}
@@ -209,7 +209,7 @@ func (w *workspace) divide(plan *plan, r *Request, held *holding, p *places, oth
 	has, want := p.has(), plan.replicas
 	lack := func(room int64) {
 		plan.why = cmp.Or(plan.why, fmt.Sprintf("there is room for %d of %d replicas", room, plan.replicas))
-		if !plan.division.Partial { // as before, or not at all
+		if !plan.division.Partial { // keep what there is, or place nothing
 			if want = has; room > has {
 				plan.why += "; partial: true would place these"
 			}

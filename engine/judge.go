@@ -77,7 +77,7 @@ func (w *workspace) evaluate(ctx context.Context, policies *policy.Set, in polic
 	judgement, err := policies.Judge(ctx, in)
 	switch {
 	case policy.OverBudget(err):
-	case policy.Stopped(err), ctx.Err() != nil: // it says nothing about the policies
+	case policy.Stopped(err), ctx.Err() != nil: // the policies are not to blame
 		return nil, err
 	default:
 		delete(j.overran, policies)

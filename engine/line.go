@@ -60,7 +60,7 @@ type line struct {
 	waiting []*waiter
 	// fronts caches the fronts on clusters since waiting last changed.
 	fronts map[string]front
-	// offers are the placed workloads that others may reclaim.
+	// offers are the placed workloads from which others may reclaim.
 	offers []Candidate
 	// next is the workload that would gather room next, and patience what is known of those that wait or have waited.
 	next     *gathering
@@ -393,7 +393,7 @@ func (l *lines) follow(before, now *snapshot.Row) {
 	}
 }
 
-// followReserved records how what is reserved on a cluster has changed.
+// followReserved records how the reservations on a cluster have changed.
 func (l *lines) followReserved(cluster string, before, now capacity.Resources) {
 	if l.of != nil && !before.Without(now).IsZero() {
 		l.ticks++

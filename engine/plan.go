@@ -166,7 +166,7 @@ func (w *workspace) use(classes []*class, by int) {
 	}
 }
 
-// whole reports whether a decision has all that the workload has to have.
+// whole reports whether a decision has everything that the workload has to have.
 func (d *Decision) whole() bool {
 	return len(d.Clusters) > 0 && len(d.Retained) == 0 && d.Waiting == 0 && d.plan.why == ""
 }

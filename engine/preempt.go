@@ -614,7 +614,7 @@ func (s *preemption) sacrificed() *sacrifice {
 			now.victims = append(now.victims, Victim{Candidate: *c})
 			now.sum += int64(c.Priority) - math.MinInt32
 			if len(now.victims) == 1 {
-				now.highest, now.start = c.Priority, c.Since // they are in this order
+				now.highest, now.start = c.Priority, c.Since // victims are in this order
 			}
 		}
 		v := &now.victims[len(now.victims)-1]

@@ -388,7 +388,7 @@ func (l *lines) reclaim(of logicalcluster.Name, next *gathering, call map[logica
 	if next != nil {
 		if other := l.reclaiming[next.cluster]; other != nil && other.of != of {
 			if next.compare(other) > 0 {
-				other.by[of] = true // it has come meanwhile
+				other.by[of] = true // other has taken the cluster meanwhile
 				next = nil
 			} else {
 				maps.Copy(call, other.by)

@@ -26,7 +26,7 @@ const TurnWithin = 5 * time.Second
 // workloads that are not in the line may have waited. fronts caches the fronts of clusters from one line to the next, as nothing
 // changes meanwhile.
 func (l *lines) hasTurn(of *line, fronts map[string][]front) bool {
-	blind, known := false, map[string]int{} // how many of the fronts of a cluster know that the line waits for them: the first
+	blind, known := false, map[string]int{} // by cluster, how many fronts, counted from the first, know that the line waits for them
 	for _, o := range of.waiting {
 		for _, cluster := range o.blind {
 			blind = true
@@ -258,7 +258,7 @@ func (d *Decision) withholds(cluster string) bool {
 
 // AwaitsTurn reports whether any cluster would be feasible if others did not come first there.
 func (d *Decision) AwaitsTurn() bool {
-	if len(d.withheld) > 0 { // else it costs nothing
+	if len(d.withheld) > 0 { // otherwise it is free
 		for v := range d.EachVerdict {
 			if v.Rejection == notItsTurn {
 				return true

@@ -92,7 +92,7 @@ func (r *Request) validateMove() error {
 
 // validateAmounts checks that amounts are from 0 to MaxAmount, and that each resource has only one.
 func validateAmounts(field string, r *capacity.Resources) error {
-	const most = uint64(capacity.MaxAmount) // below 0 is above it
+	const most = uint64(capacity.MaxAmount) // as unsigned numbers, negative amounts exceed it
 	if uint64(r.CPU) <= most && uint64(r.Memory) <= most && uint64(r.Storage) <= most && len(r.Extended) == 0 {
 		return nil
 	}

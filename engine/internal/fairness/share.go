@@ -12,7 +12,7 @@ import (
 
 // Share is how much of a set of clusters a workspace has: the largest of its shares of each resource. The zero value is nothing.
 type Share struct {
-	// Resource is the dominant one, empty where the workspace has nothing.
+	// Resource is the dominant resource, empty if the workspace has nothing.
 	Resource                      string
 	promised, allocatable, weight int64
 }

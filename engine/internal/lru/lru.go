@@ -14,7 +14,7 @@ import (
 type Options struct {
 	// MaxBytes is how many bytes the values may take together. The most recently used value is kept even if it is larger.
 	MaxBytes int
-	// TTL is how long an unused value is kept; 0 is for ever.
+	// TTL is how long an unused value is kept; 0 means forever.
 	TTL time.Duration
 	// OnBytes, if not nil, is called with the number of bytes by which the cache has grown or shrunk.
 	OnBytes func(delta int)

@@ -35,7 +35,7 @@ func draw(t *Tournament, turn *Turn, chosen []Key) []Key {
 	return arriving(t, turn, chosen[:first])
 }
 
-// arriving takes the clusters that arrive first.
+// arriving takes the clusters with the largest arrival.
 func arriving(t *Tournament, turn *Turn, chosen []Key) []Key {
 	all := slices.DeleteFunc(slices.Clone(t.Keys()), func(k Key) bool { return k == 0 })
 	slices.SortFunc(all, func(a, b Key) int { return cmp.Or(cmp.Compare(arrival(b, turn), arrival(a, turn)), cmp.Compare(b, a)) })

@@ -23,7 +23,7 @@ type Candidate struct {
 	// Until is for a Problem InOrder: the candidate is no longer wanted once those chosen before it have this much room, at least
 	// Need. It is wanted all the same if a constraint breaks without it.
 	Until int64
-	// Group says which domains the cluster is in: see Problem.Groups.
+	// Group is the index in Problem.Groups of the domains that the cluster is in.
 	Group int32
 }
 
@@ -294,7 +294,7 @@ func zeros[T any](memory []T, n int) []T {
 	return memory
 }
 
-// step decides about the candidate i and all after it.
+// step decides on candidate i and all after it.
 func (s *search) step(i int) {
 	if s.done || !s.promising(i, s.mostMore()) {
 		return
