@@ -318,7 +318,7 @@ func (w *workspace) holdingOf(c *class, r *Request) holding {
 	return h
 }
 
-// without sets to to the row of a cluster as it would be without what does not count. It returns false if everything counts.
+// without stores in to the row of a cluster as it would be without what does not count. It returns false if everything counts.
 func (h *holding) without(row, to *snapshot.Row) bool {
 	i, rest := h.index(row.Name), h.gone.from(row.Name)
 	if i < 0 && rest == nil {

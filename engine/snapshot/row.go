@@ -94,9 +94,9 @@ func NewRow(c *Cluster, reserved capacity.Resources) *Row {
 	return r
 }
 
-// Without sets to to r as it would be without a workload, given what is promised, reserved and counted for it there. Its pods may
-// all be on the node with the most room, so that node is assumed to gain as much. What is reserved beyond r.Reserved is part of
-// r.Allocated: see Published.
+// Without stores in to the row as it would be without a workload, given what is promised, reserved and counted for it there. Its
+// pods may all be on the node with the most room, so that node is assumed to gain as much. What is reserved beyond r.Reserved is
+// part of r.Allocated: see Published.
 func (r *Row) Without(promised, reserved, counted capacity.Resources, to *Row) {
 	if r.Quota != nil && !promised.IsZero() {
 		less := *r
@@ -151,7 +151,7 @@ func (r *Row) With(reserved capacity.Resources) *Row {
 	return next
 }
 
-// with sets to to r with these amounts in use and reserved.
+// with stores in to the row with these amounts in use and reserved.
 func (r *Row) with(allocated, reserved capacity.Resources, to *Row) {
 	*to = *r
 	to.Version = 0

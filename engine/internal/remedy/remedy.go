@@ -72,7 +72,7 @@ func Free(more More) Change {
 func FreeAs(text string, more More) Change { return Change{Text: text, More: &more} }
 
 // Amount returns the change that another field of a resource grows, or shrinks if the difference is negative:
-// "allocatable", "allocated" or "reserved".
+// "allocatable", "allocated" or "reserved", or "free", which only shrinks.
 func Amount(field, name string, difference int64) Change {
 	if difference < 0 {
 		text, amount := rounded(name, -difference)
