@@ -41,8 +41,8 @@ type Request struct {
 	MinGain int64
 	// Shadow makes the shadow policies of the workspace decide in place of those in force; if there are none, those in force decide.
 	Shadow bool
-	// Now is the time at which what is limited in time ends: tolerations of taints, and the delay for a cluster that is
-	// not ready. At the zero time nothing has ended.
+	// Now is the current time, by which tolerations of taints, and the delay for a cluster that is not ready, expire. At
+	// the zero time nothing has expired.
 	Now time.Time
 	// Priority of the placement, and Since, when the workload began to wait, zero if it has just arrived. They count where workspaces
 	// share clusters: see Engine.SetLine.
@@ -51,16 +51,16 @@ type Request struct {
 	// Instead are held reservations of others that the workload takes the place of: they do not count against it, and are released
 	// in the same step in which it gets clusters.
 	Instead []Held
-	// Hold makes what the workload gives up be held from the step on in which it gets its new clusters: see Decision.GivenUp.
+	// Hold keeps what the workload gives up reserved, from the step in which it gets its new clusters: see Decision.GivenUp.
 	Hold bool
 
 	// gone is what else does not count besides what the workload itself holds.
 	gone *gone
-	// alone makes nobody else come first anywhere: the request is hypothetical.
+	// alone ignores the turns of others: the request is hypothetical.
 	alone bool
 	// withheld are the clusters where others come first: none of them may be added, or get more.
 	withheld []string
-	// strict makes replicas that move to other clusters also count where they were, until they are gone. It is set once the quotas have
+	// strict counts replicas that move to other clusters also where they were, until they are gone. It is set once the quotas have
 	// refused a plan made without it, since amounts are rounded then.
 	strict bool
 }

@@ -111,13 +111,13 @@ func nameOf(o capacity.Owner) string {
 	return fmt.Sprint(o.Namespace, "/", o.Name, " ", o.Kind, " ", o.APIVersion)
 }
 
-// SetLine replaces the workloads of a workspace that wait for room on the clusters that it shares, the first in turn first. It looks for a
+// SetLine replaces the workloads of a workspace that wait for room on the clusters that it shares, in order of their turn. It looks for a
 // place for each workload in line, and returns the workspaces, by name, that should decide again on what waits: those that have waited for
 // this one to decide, those that others wait for, and this one itself if there is a place. blind reports whether any workload waits for the
 // turn of others; then the workspace should call SetLine again within TurnWithin.
 //
-// Up to 8 workloads of a placement and 64 of the workspace are in line: the first that could have a place if all known workloads were gone.
-// Workloads that could not take the places that are left. Whether a workload could is found out once for all workloads of its kind.
+// Up to 8 workloads of a placement and 64 of the workspace are in line: first those that could have a place if all known workloads were
+// gone, then, if places in line are left, those that could not. Whether a workload could is found out once for all workloads of its kind.
 //
 // Call it after each round of decisions of a workspace: with nothing if nothing waits, or if what waits cannot be decided on.
 func (e *Engine) SetLine(ctx context.Context, workspace logicalcluster.Name, waiting []Request) (call []logicalcluster.Name, blind bool) {
