@@ -14,10 +14,10 @@ import (
 	"github.com/kcp-placement/placement/internal/sharing"
 )
 
-// accounts are the metrics of what workspaces have of shared clusters, for the platform teams.
+// accounts exports metrics of what workspaces use of shared clusters, for platform teams.
 //
-// Invariant: they are of grants that both sides agree on, of resources that clusters have, and for each fleet of no more accounts than
-// maxAccounts, with no more resources than maxAccountResources for each account that there is room for.
+// Invariant: only grants that both sides agree on and resources that clusters have are exported, and of each fleet at most maxAccounts
+// accounts and maxAccounts*maxAccountResources of their resources, the same number for each account.
 type accounts struct {
 	mu sync.Mutex
 	of map[logicalcluster.Name][]chargedAccount
@@ -28,7 +28,7 @@ const (
 	maxAccountResources = 8
 )
 
-// chargedAccount is an account with what it is a share of.
+// chargedAccount is an account with the capacity that it has a share of and the number of workloads waiting.
 type chargedAccount struct {
 	engine.Account
 	has     capacity.Resources
@@ -95,7 +95,7 @@ func (a *accounts) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// resourcesOf are those that there are any of, cpu, memory and storage first.
+// resourcesOf returns the names of the resources with an amount above zero: cpu, memory and storage first.
 func resourcesOf(has capacity.Resources) (names []string) {
 	for name, amount := range has.Each {
 		if amount > 0 {
@@ -105,7 +105,7 @@ func resourcesOf(has capacity.Resources) (names []string) {
 	return names
 }
 
-// inUnits is an amount as Prometheus has it.
+// inUnits converts an amount to the units of the metrics: cores, bytes or pieces.
 func inUnits(name string, amount int64) float64 {
 	if name == capacity.CPU {
 		return float64(amount) / 1000
@@ -113,7 +113,7 @@ func inUnits(name string, amount int64) float64 {
 	return float64(amount)
 }
 
-// charged are the accounts of the workspaces that use the set.
+// charged returns the accounts of the workspaces that use the set.
 func (s *setReport) charged() (all []chargedAccount) {
 	of := map[logicalcluster.Name]chargedAccount{}
 	for _, g := range s.Grants {

@@ -11,16 +11,16 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// affinityBasis is what the engine was last told of affinity between workloads rests on, beside the workloads themselves.
+// affinityBasis is what the engine's knowledge of affinity between workloads is based on, apart from the workloads themselves.
 type affinityBasis struct {
-	// store is another one once the ledger's claims have been replaced, who knows nothing of labels then.
+	// store differs once the ledger's claims have been replaced; the new claims carry no labels yet.
 	store *store
-	// placements, oldest first, each with what it says, the version of what it selects, and the policies that decide for it.
+	// placements, oldest first, each with its spec, the version of what it selects, and the policies that decide for it.
 	placements    []*placementState
 	affinityParts []*placement.Placement
 	selections    []int
 	digests       []string
-	// relates says whether policies have terms.
+	// relates reports whether policies have affinity terms.
 	relates bool
 }
 
@@ -28,7 +28,7 @@ func (b *affinityBasis) same(o *affinityBasis) bool {
 	return b.store == o.store && slices.Equal(b.placements, o.placements) && slices.Equal(b.affinityParts, o.affinityParts) && slices.Equal(b.selections, o.selections) && slices.Equal(b.digests, o.digests) && b.relates == o.relates
 }
 
-// scheduledAs is what policies with a digest say of a workload that a placement schedules, or why that is not known.
+// scheduledAs is a placement as policies with a digest schedule one of its workloads, or the error if that is not known.
 type scheduledAs struct {
 	of     *workload.Workload
 	by     *placement.Placement
@@ -37,10 +37,10 @@ type scheduledAs struct {
 	err    error
 }
 
-// setAffinity tells the engine what affinity between workloads has to know: of all workloads at first, then of those that have changed.
-// Where policies have terms, these are evaluated for all workloads before the first decision, as far as one pass has time: until known
-// is true, nothing is to be decided, since what is placed may keep others away. A workload for which they fail delays nobody: what was
-// known of it stays, and its placement says so.
+// setAffinity gives the engine what it needs for affinity between workloads: all workloads at first, then those that have changed.
+// If policies have affinity terms, they are evaluated for all workloads before the first decision, as far as one pass has time. Nothing may
+// be decided until known is true, since placed workloads may repel others. A workload for which the policies fail holds up no other: what
+// was known of it is kept, and its placement reports it.
 func (w *workspace) setAffinity(ctx context.Context, placements []*placementState) (known bool) {
 	x, last := w.index, w.related
 	if w.related = (affinityBasis{}); !w.affine(placements) {
@@ -91,8 +91,8 @@ func (w *workspace) setAffinity(ctx context.Context, placements []*placementStat
 	return known
 }
 
-// scheduleChanged evaluates the policies in force for the workloads that have changed, and again for those that they failed for last. It
-// reports whether it has come to all that have changed.
+// scheduleChanged evaluates the policies in force for the workloads that have changed, and again for those for which they last failed. It
+// reports whether it got through all that have changed.
 func (w *workspace) scheduleChanged(ctx context.Context, placements []*placementState, relates bool) (all bool) {
 	x, start := w.index, w.now()
 	late := func() bool { return w.now().Sub(start) >= trialWithin || w.now().Before(w.restUntil) }
@@ -162,7 +162,7 @@ func (w *workspace) schedule(ctx context.Context, of *workload.Workload, owner *
 	return s
 }
 
-// unknownAffinity says of which placed workloads it is not known whether policies have them keep others away.
+// unknownAffinity returns an error that names the placed workloads for which it is not known whether policies make them repel others.
 func (p *placementState) unknownAffinity() error {
 	if len(p.unrelated) == 0 {
 		return nil

@@ -16,30 +16,30 @@ import (
 // hidden is why a resource of a workspace cannot be read, or not in full. An informer shows no objects of it then, as if there
 // were none.
 type hidden struct {
-	// reason is that of conditions; why names the claim and what is the matter with it, how is what to do about it.
+	// reason is the condition reason; why names the claim and what is wrong with it, how is the remedy.
 	reason, why, how string
-	// partly is set where a selector limits the claim: what the informer shows is there, what it does not show may be.
+	// partly is set where a selector limits the claim: objects that the informer shows exist, but others may exist as well.
 	partly bool
-	// fleeting is set while it has only just begun and may be over before anybody reads it.
+	// fleeting is set while the state has just begun and may be over before anybody reads about it.
 	fleeting bool
 }
 
 // Error implements error.
 func (h *hidden) Error() string { return h.why + ". " + h.how }
 
-// claimVerbs are what it takes to read a resource, deliveryVerbs what it takes to write the status and the finalizer of a workload.
+// claimVerbs are the verbs needed to read a resource, deliveryVerbs those needed to write the status and the finalizer of a workload.
 var (
 	claimVerbs    = []string{"get", "list", "watch"}
 	deliveryVerbs = []string{"get", "list", "watch", "patch"}
 )
 
-// hiddenBy returns which of some resources a binding does not let the controller read. kcp serves the objects of a claim that
-// the export makes, the binding accepts for the same identity, and kcp has applied.
+// hiddenBy returns which of the resources the binding does not let the controller read. kcp serves the objects of a claim only if
+// the export makes it, the binding accepts it for the same identity, and kcp has applied it.
 func hiddenBy(binding *apisv1alpha2.APIBinding, resources []schema.GroupVersionResource) map[schema.GroupResource]*hidden {
 	return deniedBy(binding, resources, claimVerbs)
 }
 
-// deniedBy returns of which of some resources a binding does not let the controller use the verbs.
+// deniedBy returns the resources on which the binding does not grant the controller the verbs.
 func deniedBy(binding *apisv1alpha2.APIBinding, resources []schema.GroupVersionResource, verbs []string) map[schema.GroupResource]*hidden {
 	all := map[schema.GroupResource]*hidden{}
 	var accept []patchOperation
@@ -62,8 +62,8 @@ func deniedBy(binding *apisv1alpha2.APIBinding, resources []schema.GroupVersionR
 	return all
 }
 
-// denies returns why a binding does not let the controller use the verbs of a resource, nil if it does, and the operations on the
-// binding that accept the claim. later is how many operations come before these.
+// denies returns why a binding does not let the controller use the verbs of a resource, nil if it does, and the patch operations on the
+// binding that accept the claim. later is the number of operations that precede them.
 func denies(binding *apisv1alpha2.APIBinding, resource schema.GroupResource, verbs []string, later int) (*hidden, []patchOperation) {
 	claimed := func(c apisv1alpha2.PermissionClaim) bool {
 		return c.Group == resource.Group && c.Resource == resource.Resource
@@ -100,7 +100,7 @@ func denies(binding *apisv1alpha2.APIBinding, resource schema.GroupResource, ver
 	return nil, nil
 }
 
-// missingVerbs returns the wanted verbs that a claim does not have.
+// missingVerbs returns the wanted verbs that the claim lacks.
 func missingVerbs(wanted, claimed []string) []string {
 	if slices.Contains(claimed, "*") {
 		return nil
@@ -115,7 +115,7 @@ type patchOperation struct {
 	Value any    `json:"value"`
 }
 
-// acceptance makes a binding accept a claim. at is where it has the claim already, -1 if nowhere.
+// acceptance returns the operations that make a binding accept a claim. at is the claim's index in the binding, -1 if it has none.
 func acceptance(binding *apisv1alpha2.APIBinding, claim apisv1alpha2.PermissionClaim, verbs []string, at, later int) []patchOperation {
 	if at >= 0 {
 		path := fmt.Sprintf("/spec/permissionClaims/%d", at)
@@ -136,10 +136,10 @@ func acceptance(binding *apisv1alpha2.APIBinding, claim apisv1alpha2.PermissionC
 	return []patchOperation{{"add", "/spec/permissionClaims/-", entry}}
 }
 
-// maxCommand bounds a command in bytes: a condition has to have room for it.
+// maxCommand bounds a command in bytes, so that it fits into a condition.
 const maxCommand = 1500
 
-// acceptCommand is what a team pastes to accept claims.
+// acceptCommand returns the command that a team runs to accept claims.
 func acceptCommand(binding string, operations []patchOperation) string {
 	patch, err := json.Marshal(operations)
 	if err != nil {

@@ -30,32 +30,32 @@ func (o clusterObjects) same(p clusterObjects) bool {
 	return o.registration == p.registration && o.usage == p.usage && slices.Equal(o.scores, p.scores)
 }
 
-// clusterState is a cluster as the engine has it: what it was read from, and why that is not usable.
+// clusterState is a cluster as the engine knows it: the objects it was read from, and why it is unusable.
 type clusterState struct {
 	clusterObjects
 	invalid string
-	// vain is what the registration says in vain.
+	// vain describes what in the registration has no effect.
 	vain string
-	// scores that it has until a time, the zero time if none of them will run out.
+	// scores are its current scores, valid until a time; the zero time if none of them expires.
 	scores []snapshot.Score
 	until  time.Time
 	since
 }
 
-// isCurrent reports whether a cluster is what its objects say now.
+// isCurrent reports whether the state still matches the cluster's objects.
 func (c *clusterState) isCurrent(objects clusterObjects, now time.Time) bool {
 	return c.same(objects) && (c.until.IsZero() || now.Before(c.until))
 }
 
-// since is from when on, by our clock, a cluster has what its workloads leave it for: whoever writes the registration can
-// write any time, or none.
+// since records, by our clock, when a cluster first had a condition or taint that workloads leave it for: whoever writes the
+// registration can set any time, or none.
 type since struct {
 	notReady time.Time
-	// tainted is by taint of effect NoExecute, without its time; it has those that come without one.
+	// tainted is keyed by taint of effect NoExecute, with its time cleared; it has only taints that come without a time.
 	tainted map[corev1.Taint]time.Time
 }
 
-// put gives a cluster the times, and returns them.
+// put sets the times in a cluster, and returns them.
 func (s since) put(c *snapshot.Cluster, now time.Time) (next since) {
 	if c.NotReady() {
 		next.notReady = s.notReady
@@ -64,7 +64,7 @@ func (s since) put(c *snapshot.Cluster, now time.Time) (next since) {
 		}
 	}
 	c.NotReadySince = next.notReady
-	c.Taints = slices.Clone(c.Taints) // the registration is the informer's
+	c.Taints = slices.Clone(c.Taints) // the registration belongs to the informer
 	for i, t := range c.Taints {
 		if t.Effect != corev1.TaintEffectNoExecute || !t.TimeAdded.IsZero() {
 			continue
@@ -86,7 +86,7 @@ func (s since) put(c *snapshot.Cluster, now time.Time) (next since) {
 // updateClusters brings the fleet up to date. An informer never changes an object but replaces it, so a cluster whose objects
 // are still the same pointers is not read again until one of its scores runs out.
 func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration, o *cacheView, result *result) {
-	gone, scores, now := maps.Clone(w.clusters), w.scoresByCluster(o), w.now() // what is published does not change
+	gone, scores, now := maps.Clone(w.clusters), w.scoresByCluster(o), w.now() // published maps never change
 	changed := false
 	w.clusters = make(map[string]clusterState, len(registrations))
 	for _, r := range registrations {
@@ -97,7 +97,7 @@ func (w *workspace) updateClusters(registrations []*v1alpha1.ClusterRegistration
 			err := recovered(func() { c = w.updateCluster(objects, before.since, o.unreadable) })
 			if err != nil {
 				result.fail(fmt.Errorf("ClusterRegistration %s: %w", r.Name, err))
-				c = clusterState{since: before.since} // it is read again
+				c = clusterState{since: before.since} // so that it is read again
 			}
 		}
 		if c.invalid != "" && c.invalid != before.invalid {
@@ -135,8 +135,8 @@ func (w *workspace) updateCluster(from clusterObjects, before since, unreadable 
 	return after
 }
 
-// scoresByCluster returns the ClusterScores by the name of the cluster that they are about, each ordered by name. One that cannot be
-// read in full is left out, and an event of it says so.
+// scoresByCluster returns the ClusterScores by the name of their cluster, each ordered by name. A score that cannot be read in full
+// is left out and reported by an event.
 func (w *workspace) scoresByCluster(o *cacheView) map[string][]*v1alpha1.ClusterScore {
 	scores, faults := map[string][]*v1alpha1.ClusterScore{}, map[types.UID]string{}
 	for _, s := range o.scores {

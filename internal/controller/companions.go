@@ -10,11 +10,11 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// companionKind is a kind of objects that go with workloads.
+// companionKind is a kind of object that accompanies workloads.
 type companionKind struct {
 	schema.GroupVersionResource
 	kind string
-	// fields are those that the objects to watch have.
+	// fields is the field selector of the watch.
 	fields string
 }
 
@@ -29,7 +29,7 @@ var companionKinds = []companionKind{
 	{schema.GroupVersionResource{Group: "policy", Version: "v1", Resource: "poddisruptionbudgets"}, "PodDisruptionBudget", ""},
 }
 
-// companionResource returns the resource by which an object is watched, if it is.
+// companionResource returns the resource through which an object is watched, and whether it is watched.
 func companionResource(m v1alpha1.ManifestReference) (schema.GroupVersionResource, bool) {
 	return companionResourceOf(schema.FromAPIVersionAndKind(m.APIVersion, m.Kind).GroupKind())
 }
@@ -42,13 +42,13 @@ func companionResourceOf(kind schema.GroupKind) (schema.GroupVersionResource, bo
 	return companionKinds[i].GroupVersionResource, true
 }
 
-// newCompanionWatch watches a kind of objects that go with workloads.
+// newCompanionWatch watches one kind of object that accompanies workloads.
 func newCompanionWatch(e *endpoint, c companionKind) *resourceWatch {
 	w := &resourceWatch{resource: c.GroupVersionResource, fields: c.fields}
 	return w.over(e, e.enqueue(e.deliverable), withoutBookkeeping)
 }
 
-// withoutBookkeeping keeps an object without what tells who wrote it, which can be half of it.
+// withoutBookkeeping strips the record of who wrote an object, which can be half of it.
 func withoutBookkeeping(content any) (any, error) {
 	if u, ok := content.(*unstructured.Unstructured); ok {
 		u.SetManagedFields(nil)

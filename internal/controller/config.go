@@ -12,7 +12,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// placementConfig is the PlacementConfig of a workspace as it counts.
+// placementConfig is the effective PlacementConfig of a workspace.
 type placementConfig struct {
 	// object is nil where there is none.
 	object *v1alpha1.PlacementConfig
@@ -24,7 +24,7 @@ type placementConfig struct {
 
 // followConfig takes up the PlacementConfig.
 //
-// Invariant: what it asks for ends once the server says that it is gone, and not for want of being shown.
+// Invariant: it stays in effect until the server confirms that it is gone; not being shown is not enough.
 func (w *workspace) followConfig(ctx context.Context, o *cacheView, r *result) {
 	if o.config == nil && w.config.object != nil {
 		name := types.NamespacedName{Name: v1alpha1.PlacementConfigName}
@@ -38,12 +38,12 @@ func (w *workspace) followConfig(ctx context.Context, o *cacheView, r *result) {
 		}
 	}
 	if w.config.object == nil && o.config != nil {
-		w.rollout = o.config.Status.PolicyRollout.DeepCopy() // as the controller before us has left it
+		w.rollout = o.config.Status.PolicyRollout.DeepCopy() // as the previous controller left it
 	}
 	w.config.object = o.config
 }
 
-// updateConfig writes the status of the PlacementConfig where it has changed: at once where a condition turns, otherwise every
+// updateConfig writes the status of the PlacementConfig if it has changed: at once if a condition transitions, otherwise every
 // countsEvery.
 func (w *workspace) updateConfig(ctx context.Context, placements []*placementState, r *result) {
 	c := &w.config
@@ -83,7 +83,7 @@ func (w *workspace) updateConfig(ctx context.Context, placements []*placementSta
 	c.written, c.at, c.basedOn = written, w.now(), c.object.ResourceVersion
 }
 
-// sameStep reports whether two statuses of a rollout are of the same candidate, phase and share.
+// sameStep reports whether two rollout statuses have the same candidate, phase and percentage.
 func sameStep(a, b *v1alpha1.PolicyRolloutStatus) bool {
 	if a == nil || b == nil {
 		return a == b

@@ -37,7 +37,7 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// Defaults of Config. With batches of 100 or more, a burst goes out in 10 to 12 writes for a thousand decisions. Larger ones
+// Defaults of Config. With batches of 100 or more, a burst goes out in 10 to 12 writes per thousand decisions. Larger batches
 // save passes, each of which goes over all workloads of the workspace.
 const (
 	DefaultMaxConcurrentDecisions = 16
@@ -54,24 +54,24 @@ type Config struct {
 	// Kinds are the workload kinds to place. Each is in Table, which is workload.Kinds() if nil.
 	Kinds []schema.GroupVersionResource
 	Table *workload.Table
-	// MaxConcurrentDecisions is how many workspaces are decided on and published at once; DefaultMaxConcurrentDecisions if 0.
+	// MaxConcurrentDecisions is how many workspaces decide and publish at once; DefaultMaxConcurrentDecisions if 0.
 	MaxConcurrentDecisions int
 	// BatchSize is how many decisions a pass over a workspace makes before it publishes them, BatchTimeout how long it may
-	// take for that; the defaults if 0.
+	// spend on that; the defaults if 0.
 	BatchSize    int
 	BatchTimeout time.Duration
-	// Engine decides, by the policies that Policies compiles.
+	// Engine decides, using the policies that Policies compiles.
 	Engine   *engine.Engine
 	Policies *policy.Compiler
 	Pace
-	// Deliver has the controller bring workloads to clusters whose agents deliver.
+	// Deliver makes the controller bring workloads to clusters whose agents deliver.
 	Deliver bool
-	// Suspend has nothing decided in any workspace.
+	// Suspend suspends decisions in all workspaces.
 	Suspend bool
 	// WatchCheckInterval is how often each watch is compared with a list, to find those that are open but deaf; 0 is never.
 	WatchCheckInterval time.Duration
-	// Fence, unless it is nil, is called before each write. An error means that another controller may lead by now, and the
-	// write is not made. A write that it admits ends within WriteWithin.
+	// Fence, unless nil, is called before each write. An error means that another controller may lead by now, and the write
+	// is not made. A write that the fence admits ends within WriteWithin.
 	Fence func() error
 	// Registry is where the metrics are registered.
 	Registry prometheus.Registerer
@@ -79,19 +79,19 @@ type Config struct {
 
 // Controller places the workloads of all workspaces that are bound to the APIExport.
 //
-// Invariant: the state of a workspace is touched only by the worker that holds its key of the queue. So a workspace is
-// forgotten, or followed through another endpoint, between two passes over it and never during one.
+// Invariant: the state of a workspace is touched only by the worker that holds its queue key. So a workspace is forgotten, or
+// followed through another endpoint, only between two passes over it and never during one.
 type Controller struct {
 	config  Config
 	kcp     kcpclient.Interface
 	metrics *metrics
 	queue   workqueue.TypedRateLimitingInterface[logicalcluster.Name]
-	// deliveries hold workspaces in which something may have to be delivered, finalizers and statuses those in which they may have
-	// to be written.
+	// deliveries holds workspaces that may need deliveries, finalizers and statuses those whose workloads may need finalizers or statuses
+	// written.
 	deliveries, finalizers, statuses workqueue.TypedRateLimitingInterface[logicalcluster.Name]
 	// publishing is how many workspaces are writing decisions.
 	publishing atomic.Int64
-	// paths are those by which workspaces that share clusters name each other.
+	// paths resolves the paths by which workspaces that share clusters name each other.
 	paths  *paths
 	fleets *fleets
 
@@ -153,8 +153,8 @@ func newQueue(name string) workqueue.TypedRateLimitingInterface[logicalcluster.N
 		workqueue.TypedRateLimitingQueueConfig[logicalcluster.Name]{Name: name})
 }
 
-// Run places workloads until ctx ends, and then finishes writes that are in flight. It fails at once if the
-// APIExportEndpointSlice cannot be read.
+// Run places workloads until ctx ends, and then finishes writes in flight. It fails at once if the APIExportEndpointSlice
+// cannot be read.
 func (c *Controller) Run(ctx context.Context) error {
 	logger := klog.FromContext(ctx)
 	api := c.kcp.ApisV1alpha1().APIExportEndpointSlices()
@@ -179,7 +179,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		for _, e := range c.currentEndpoints() {
 			c.drop(e)
 		}
-		for name, f := range c.workspaces { // no worker is left to touch it
+		for name, f := range c.workspaces { // no worker touches it any more
 			c.forget(name, f)
 		}
 		logger.V(2).Info("Stopped")
@@ -277,7 +277,7 @@ func (c *Controller) currentEndpoints() []*endpoint {
 	return slices.SortedFunc(maps.Values(c.endpoints), func(a, b *endpoint) int { return strings.Compare(a.url, b.url) })
 }
 
-// next makes one pass over one workspace of a queue; it is false when the queue has been shut down.
+// next makes one pass over the next workspace of a queue; it returns false once the queue is shut down.
 func next(ctx context.Context, queue workqueue.TypedRateLimitingInterface[logicalcluster.Name], pass func(context.Context, logicalcluster.Name) result) bool {
 	name, shutdown := queue.Get()
 	if shutdown {
@@ -302,7 +302,7 @@ func next(ctx context.Context, queue workqueue.TypedRateLimitingInterface[logica
 	return true
 }
 
-// concurrentFinalizers is in how many workspaces finalizers are written at once.
+// concurrentFinalizers is the number of workspaces in which finalizers are written at once.
 const concurrentFinalizers = 2
 
 // deliver makes one round of deliveries in a workspace.
@@ -329,7 +329,7 @@ func (c *Controller) writeFinalizers(ctx context.Context, name logicalcluster.Na
 	return r
 }
 
-// delivererOf returns that of a workspace, nil if nothing is delivered there.
+// delivererOf returns the deliverer of a workspace, nil if nothing is delivered there.
 func (c *Controller) delivererOf(name logicalcluster.Name) *deliverer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -359,7 +359,7 @@ func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (r
 	case bound == nil && f == nil:
 		return r // its binding is about to be shown
 	case bound == nil:
-		// Its workloads may still be shown: what a claim shows does not vanish with the binding.
+		// Its workloads may still be shown: claimed objects do not vanish with the binding.
 		if there, err := e.liveUIDs(ctx, name, bindingResource, []types.NamespacedName{{Name: f.boundBy}}); len(there) == 0 && (err == nil || apierrors.IsForbidden(err)) {
 			c.forget(name, f)
 		} else {
@@ -389,7 +389,7 @@ func (c *Controller) reconcile(ctx context.Context, name logicalcluster.Name) (r
 
 // locate finds the endpoint that shows a workspace. During a move between shards two may show it; the current one is kept as
 // long as it does. An endpoint that has not synced is left out, because a pass over half a workspace would release what it
-// does not see; it enqueues all its workspaces once it has.
+// does not see; it enqueues all its workspaces once it has synced.
 func (c *Controller) locate(name logicalcluster.Name, f *followed) (*endpoint, cacheView) {
 	endpoints := c.currentEndpoints()
 	if f != nil {
@@ -408,8 +408,8 @@ func (c *Controller) locate(name logicalcluster.Name, f *followed) (*endpoint, c
 	return nil, cacheView{}
 }
 
-// gone reports whether the server says, wherever the workspace may be, that a placement is not there; without a name, that the workspace
-// is not bound any more. It fails where that is not known.
+// gone reports whether the server confirms, wherever the workspace may be, that a placement does not exist; with an empty name, that the
+// workspace is no longer bound. It fails if that cannot be determined.
 func (c *Controller) gone(ctx context.Context, of logicalcluster.Name, placement types.NamespacedName) (bool, error) {
 	endpoints := c.currentEndpoints()
 	if len(endpoints) == 0 {
@@ -420,7 +420,7 @@ func (c *Controller) gone(ctx context.Context, of logicalcluster.Name, placement
 	for _, e := range endpoints {
 		bindings, err := e.liveUIDs(ctx, of, bindingResource, nil)
 		switch {
-		case apierrors.IsForbidden(err), err == nil && len(bindings) == 0: // as it is where nothing is bound
+		case apierrors.IsForbidden(err), err == nil && len(bindings) == 0: // which is also the answer where nothing is bound
 			continue
 		case err != nil || placement.Name == "":
 			return false, err
@@ -432,7 +432,7 @@ func (c *Controller) gone(ctx context.Context, of logicalcluster.Name, placement
 	return true, nil
 }
 
-// state is nil for a workspace that is not followed.
+// state returns nil for a workspace that is not followed.
 func (f *followed) state() *workspace {
 	if f == nil {
 		return nil
@@ -440,7 +440,7 @@ func (f *followed) state() *workspace {
 	return f.workspace
 }
 
-// begin follows a workspace through an endpoint. It looks at the clusters of another one, host, unless that is nil.
+// begin follows a workspace through an endpoint. The workspace uses the clusters of host, unless that is nil.
 func (c *Controller) begin(name logicalcluster.Name, e *endpoint, host *fleet) *followed {
 	f := &followed{endpoint: e, workspace: newWorkspace(name, c.config.Engine, c.config.Policies, c.metrics,
 		c.config.limits(), e.actions(name).fenced(c.config.Fence))}
@@ -477,7 +477,7 @@ func (c *Controller) forget(name logicalcluster.Name, f *followed) {
 	c.config.Engine.Forget(name)
 }
 
-// Ready returns an error that names what the controller still waits for. No endpoint at all is ready: there is none before
+// Ready returns an error that names what the controller still waits for. Having no endpoint at all is ready: there is none before
 // the first workspace binds the export.
 func (c *Controller) Ready() error {
 	c.mu.Lock()

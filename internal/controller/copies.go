@@ -17,10 +17,10 @@ import (
 	"github.com/kcp-placement/placement/internal/outcome"
 )
 
-// copied is the copy of a slice that is kept elsewhere, as the API server last answered.
+// copied is the local copy of a slice that is kept in another workspace, as the API server last returned it.
 type copied struct {
 	object *v1alpha1.PlacementDecision
-	// of is the version of the slice that was copied; at is when, and shown whether the informer has shown the copy.
+	// of is the version of the slice that was copied; at is when it was written, shown whether the informer has shown the copy.
 	of    string
 	at    time.Time
 	shown bool
@@ -28,13 +28,13 @@ type copied struct {
 	failure *writeFailure
 }
 
-// decisionDiscarded is the reason of events about PlacementDecisions that are not what is kept.
+// decisionDiscarded is the reason of events about PlacementDecisions that do not match the kept slices.
 const decisionDiscarded = "DecisionDiscarded"
 
-// updateCopies makes the PlacementDecisions in a workspace on shared clusters like the slices that are kept for it, for people and
-// tools to read.
+// updateCopies brings the PlacementDecisions of a workspace on shared clusters in line with the slices that are kept for it, so that
+// people and tools can read them.
 //
-// Invariant: a copy is never read as what is promised. One that was edited or deleted is put right.
+// Invariant: a copy is never read as a promise. A copy that was edited or deleted is restored.
 func (w *workspace) updateCopies(ctx context.Context, o *cacheView, r *result) {
 	if w.host == nil {
 		return
@@ -71,14 +71,14 @@ func (w *workspace) updateCopies(ctx context.Context, o *cacheView, r *result) {
 	}
 }
 
-// updateCopy makes a copy like the slice.
+// updateCopy brings a copy in line with its slice.
 func (w *workspace) updateCopy(ctx context.Context, slice *v1alpha1.PlacementDecision, c *copied, seen *v1alpha1.PlacementDecision, r *result) {
 	now, latest, wanted := w.now(), seen, copyOf(slice, w.host.name.String())
 	if c.object != nil {
 		switch {
 		case seen != nil && seen.UID == c.object.UID && outcome.Newer(c.object.ResourceVersion, seen.ResourceVersion),
 			seen == nil && !c.shown && now.Sub(c.at) < confirmWithin:
-			latest = c.object // which the informer is about to show
+			latest = c.object // the informer is about to show it
 			r.within(confirmWithin)
 		case seen != nil:
 			c.shown = true
@@ -107,7 +107,7 @@ func (w *workspace) updateCopy(ctx context.Context, slice *v1alpha1.PlacementDec
 	if err != nil {
 		c.failure = c.failure.again(err, now)
 		r.within(c.failure.backOff)
-		if !outcome.Conflicts(err) && !apierrors.IsNotFound(err) { // otherwise the informer is about to show what is there
+		if !outcome.Conflicts(err) && !apierrors.IsNotFound(err) { // otherwise the informer is about to show the current state
 			r.fail(fmt.Errorf("the copy %s/%s of a PlacementDecision: %w", wanted.Namespace, wanted.Name, err))
 		}
 		return
@@ -119,7 +119,7 @@ func (w *workspace) updateCopy(ctx context.Context, slice *v1alpha1.PlacementDec
 	r.within(confirmWithin)
 }
 
-// copyOf is a slice as it is shown in its workspace.
+// copyOf returns the copy of a slice for its own workspace.
 func copyOf(slice *v1alpha1.PlacementDecision, fleet string) *v1alpha1.PlacementDecision {
 	return &v1alpha1.PlacementDecision{
 		ObjectMeta: metav1.ObjectMeta{
@@ -142,7 +142,7 @@ func isCopy(d *v1alpha1.PlacementDecision) bool {
 	return d.Annotations[v1alpha1.AnnotationCopyOf] != ""
 }
 
-// sameCopy reports whether a copy says what it should.
+// sameCopy reports whether two copies have the same content.
 func sameCopy(a, b *v1alpha1.PlacementDecision) bool {
 	return a.PlacementName == b.PlacementName && a.Count == b.Count && a.Summary == b.Summary && a.Source == nil &&
 		a.Annotations[v1alpha1.AnnotationCopyOf] == b.Annotations[v1alpha1.AnnotationCopyOf] && maps.Equal(copiedLabels(a), copiedLabels(b)) &&

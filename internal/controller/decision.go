@@ -14,7 +14,7 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// toAPI is the decision on a workload as it is published.
+// toAPI converts the decision on a workload to its published form.
 func toAPI(d *engine.Decision, item *workItem, now time.Time) v1alpha1.WorkloadDecision {
 	object := item.object
 	result := v1alpha1.WorkloadDecision{
@@ -25,7 +25,7 @@ func toAPI(d *engine.Decision, item *workItem, now time.Time) v1alpha1.WorkloadD
 		SnapshotGeneration: d.Generation,
 		DecidedAt:          metav1.NewTime(now),
 		Group:              d.Group,
-		Divided:            d.Divides() || item.stored.Divided && item.object.workload.Whole().Replicas == 0, // shares of nothing, until it is scaled again
+		Divided:            d.Divides() || item.stored.Divided && item.object.workload.Whole().Replicas == 0, // shares of zero replicas, until it is scaled up again
 		WaitingReplicas:    int32(d.Waiting),
 	}
 	for _, c := range d.Clusters {
@@ -39,7 +39,7 @@ func toAPI(d *engine.Decision, item *workItem, now time.Time) v1alpha1.WorkloadD
 	return result
 }
 
-// setReserved has a decision reserve an amount on each of its clusters, by index.
+// setReserved sets the amount that a decision reserves on each of its clusters, by index.
 func setReserved(d *v1alpha1.WorkloadDecision, amount func(i int) capacity.Resources) {
 	alike := len(d.Clusters) > 0
 	for i := range d.Clusters {
@@ -55,7 +55,7 @@ func setReserved(d *v1alpha1.WorkloadDecision, amount func(i int) capacity.Resou
 	}
 }
 
-// reservedOn is what a decision reserves on one of its clusters.
+// reservedOn returns what a decision reserves on one of its clusters.
 func reservedOn(d *v1alpha1.WorkloadDecision, c *v1alpha1.ClusterDecision) corev1.ResourceList {
 	if len(c.Reserved) > 0 {
 		return c.Reserved

@@ -26,15 +26,15 @@ import (
 	"github.com/kcp-placement/placement/internal/delivery"
 )
 
-// deliverer delivers in one workspace, beside its placing passes: they say where workloads belong, and do not wait for it. Rounds of
-// one workspace do not overlap.
+// deliverer delivers in one workspace, alongside its placing passes: they determine where workloads belong and do not wait for delivery.
+// Rounds of one workspace do not overlap.
 type deliverer struct {
 	delivery.Deliverer
 	name     logicalcluster.Name
 	endpoint *endpoint
 	fence    func() error
 	works    *keptWorks
-	// round is what the last placing pass has said, result what the last round has come to.
+	// round is the latest hand-over of a placing pass, result the outcome of the last round.
 	round  atomic.Pointer[delivery.Round]
 	result atomic.Pointer[delivery.Result]
 
@@ -46,7 +46,7 @@ type deliverer struct {
 	event    func(about runtime.Object, kind, reason, message string)
 }
 
-// clustersAtOnce is in how many clusters of a workspace Works are written at once.
+// clustersAtOnce is how many clusters of a workspace Works are written for at once.
 const clustersAtOnce = 8
 
 // keptWorks are the Works for the clusters of a workspace.
@@ -56,21 +56,22 @@ type keptWorks struct {
 	fence    func() error
 
 	mu sync.Mutex
-	// translated are those of other workspaces as they are there, by what the watch shows. An object that is shown again is the same.
+	// translated holds the Works of other workspaces as those workspaces name them, keyed by the watched object, so that an unchanged object
+	// translates to the same pointer.
 	translated map[logicalcluster.Name]map[*v1alpha1.Work]*v1alpha1.Work
 }
 
-// keptWorks are the Works in a workspace that the endpoint shows.
+// keptWorks returns the Works that are kept in a workspace and shown by the endpoint.
 func (e *endpoint) keptWorks(in logicalcluster.Name, fence func() error) *keptWorks {
 	return &keptWorks{endpoint: e, in: in, fence: fence, translated: map[logicalcluster.Name]map[*v1alpha1.Work]*v1alpha1.Work{}}
 }
 
-// actions write the Works of a workspace.
+// actions returns the actions that write the Works of a workspace.
 func (k *keptWorks) actions(of logicalcluster.Name) delivery.Actions {
 	return k.endpoint.workActions(k.in, of, k.fence)
 }
 
-// shown are those of a workspace that the watch shows.
+// shown returns the Works of a workspace that the watch shows.
 func (k *keptWorks) shown(of logicalcluster.Name) []*v1alpha1.Work {
 	unreadable := map[types.UID]decode.Problems{}
 	if of == k.in {
@@ -95,7 +96,7 @@ func (k *keptWorks) shown(of logicalcluster.Name) []*v1alpha1.Work {
 	return works
 }
 
-// workActions write the Works of a workspace in one: in itself, or with the clusters that it looks at.
+// workActions returns the actions that write the Works of one workspace (of) in another (in): its own, or the host of its clusters.
 func (e *endpoint) workActions(in, of logicalcluster.Name, fence func() error) delivery.Actions {
 	works, namespaces := e.delivering.Cluster(in.Path()).Resource(workResource), e.delivering.Cluster(in.Path()).Resource(namespaceResource)
 	own, selector := in == of, "!"+v1alpha1.LabelWorkspace
@@ -175,7 +176,7 @@ func (e *endpoint) workActions(in, of logicalcluster.Name, fence func() error) d
 	}
 }
 
-// newDeliverer delivers what is in a workspace by Works that are kept in it, or with the clusters that it looks at.
+// newDeliverer delivers the workloads of a workspace through Works that are kept in the workspace itself or in its host.
 func newDeliverer(name logicalcluster.Name, e *endpoint, fence func() error, works *keptWorks, event func(about runtime.Object, kind, reason, message string)) *deliverer {
 	d := &deliverer{
 		name: name, endpoint: e, fence: fence, works: works, rendering: newRendering(e.table), reporter: delivery.NewReporter(time.Now), event: event,
@@ -187,7 +188,7 @@ func newDeliverer(name logicalcluster.Name, e *endpoint, fence func() error, wor
 	return d
 }
 
-// handOver takes what a placing pass says.
+// handOver takes over the assignments of a placing pass.
 func (d *deliverer) handOver(round delivery.Round) {
 	d.round.Store(&round)
 	d.endpoint.deliverable(d.name)
@@ -216,7 +217,7 @@ func (d *deliverer) deliver(ctx context.Context) (r result) {
 	before := d.result.Swap(done)
 	if before == nil || before.Unsure != done.Unsure || done.Vanished ||
 		!equality.Semantic.DeepEqual(before.Problems, done.Problems) || !maps.Equal(before.Clusters, done.Clusters) {
-		d.endpoint.changed(d.name) // placements and registrations say so
+		d.endpoint.changed(d.name) // placements and registrations report the outcome
 	}
 	d.want(done.Finalizers)
 	d.report(round, done, &r)
@@ -229,13 +230,13 @@ func (d *deliverer) deliver(ctx context.Context) (r result) {
 	return r
 }
 
-// hides says why objects of a kind cannot be read, nil if they can.
+// hides returns why objects of a kind cannot be read, nil if they can.
 func (d *deliverer) hides(kind schema.GroupKind) *hidden {
 	resource, _ := companionResourceOf(kind)
 	return d.hidden[resource.GroupResource()]
 }
 
-// gone returns which of some objects the server confirms to be gone.
+// gone returns which of the objects the server confirms to be gone.
 func (d *deliverer) gone(ctx context.Context, objects []v1alpha1.ManifestReference) (map[v1alpha1.ManifestReference]bool, error) {
 	if d.claims.unsettled(len(d.round.Load().Assignments), d.Now()) > 0 {
 		return nil, errors.New("the APIBinding has changed only just")

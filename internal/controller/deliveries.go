@@ -16,23 +16,23 @@ import (
 	"github.com/kcp-placement/placement/internal/delivery"
 )
 
-// deliveries is what a workspace knows of what is delivered.
+// deliveries is what a workspace knows about deliveries.
 type deliveries struct {
-	// handOver takes where the workloads belong, after each pass; nil where nothing is delivered.
+	// handOver takes the assignments of the workloads after each pass; nil if nothing is delivered.
 	handOver func(delivery.Round)
-	// outcome is what the last round of deliveries has come to, nil before the first; it is nil where nothing is delivered. unsure is set while
-	// it is not known what Works there are.
+	// outcome returns the result of the last round of deliveries, nil before the first; it is nil if nothing is delivered. unsure is set while
+	// it is not known which Works exist.
 	outcome func() *delivery.Result
 	unsure  bool
 	// departures are the copies on clusters that workloads leave.
 	departures delivery.Departures
-	// delivering are the clusters whose agents deliver, by name, and copies what runs where, in this pass.
+	// delivering holds the clusters whose agents deliver, by name, and copies what runs where, in this pass.
 	delivering map[string]delivery.Cluster
 	copies     *delivery.Copies
-	// keptCopies are those of workspaces that share the clusters.
+	// keptCopies are the copies of workspaces that share the clusters.
 	keptCopies delivery.Copies
 	usages     map[string]*v1alpha1.ClusterUsage
-	// running are the workloads that run somewhere, are not shown and not known to be replaced.
+	// running holds the workloads that run somewhere, are not shown, and are not known to be replaced.
 	running map[workloadKey]sets.Set[types.UID]
 	// delivered is what this was read from; unseen are the workloads in running by UID.
 	delivered struct {
@@ -40,13 +40,13 @@ type deliveries struct {
 		done     *delivery.Result
 		unseen   map[types.UID]workloadKey
 	}
-	// handed are the clusters of the last round that was handed over.
+	// handed holds the clusters of the last round that was handed over.
 	handed map[string]*v1alpha1.ClusterRegistration
-	// problems are why workloads are not delivered as they are decided, by UID, and unwritable why Works of clusters cannot be
-	// written, as the last round of deliveries has found.
+	// problems are why workloads are not delivered as decided, by UID, and unwritable why Works of clusters cannot be written, both
+	// as found by the last round of deliveries.
 	problems   map[types.UID][]delivery.Problem
 	unwritable map[string]string
-	// behind is since when condition Delivered of registrations has been other than it should be.
+	// behind is since when the condition Delivered of a registration has differed from what it should be.
 	behind map[types.UID]time.Time
 }
 
@@ -56,7 +56,7 @@ func newDeliveries() deliveries {
 	return d
 }
 
-// readDeliveries reads what is delivered where. Workloads of which something has changed by that are due.
+// readDeliveries reads what is delivered where. Workloads whose delivery has changed become due.
 func (w *workspace) readDeliveries(o *cacheView) {
 	delivering, names := make(map[string]delivery.Cluster, len(o.clusters)), make([]string, len(o.clusters))
 	read := make(map[string]*v1alpha1.ClusterRegistration, len(o.clusters))
@@ -96,7 +96,7 @@ func (w *workspace) readDeliveries(o *cacheView) {
 	}
 }
 
-// followUnseen finds out whether a workload runs somewhere and is not shown.
+// followUnseen updates whether a workload runs somewhere though it is not shown.
 func (w *workspace) followUnseen(uid types.UID) {
 	if key, ran := w.delivered.unseen[uid]; ran {
 		w.notRunning(key, uid)
@@ -128,18 +128,18 @@ func (w *workspace) notRunning(key workloadKey, uid types.UID) {
 	delete(w.delivered.unseen, uid)
 }
 
-// holdsLeft says whether what is reserved on a cluster that a workload leaves stays so until it is gone there.
+// holdsLeft reports whether the reservation on a cluster that a workload leaves is held until the workload is gone there.
 func (w *workspace) holdsLeft(cluster string) bool {
 	c := w.delivering[cluster]
 	return w.handOver != nil && c.Delivers && !c.Lost
 }
 
-// keepDurable has a decision give up nothing that a durable one promises and that may still run: it leaves the clusters that it does not
-// name, and reserves on the others as much as may run there. It reports whether it reserves more than before. What was durable may have been
-// taken for gone when decisions were made that never became so: a victim may have lost all clusters in between, or these may have been
-// lost, and are back since.
+// keepDurable makes a decision keep whatever a durable one promises that may still run: clusters it no longer names become leaving, and on
+// the others it reserves as much as may run there. It reports whether it reserves more than before. Decisions that never became durable may
+// have assumed that durable promises were gone: a victim may have lost all its clusters in between, or the clusters were lost and have come
+// back since.
 //
-// Invariant: no write says that less is promised on a cluster than the pods of the workload may still request there.
+// Invariant: no write promises less on a cluster than the pods of the workload may still request there.
 func (p *pass) keepDurable(key workloadKey, now *v1alpha1.WorkloadDecision) (raised bool) {
 	for e := range p.store.records[key].durably(key) {
 		if e.decision.Workload.UID != now.Workload.UID {
@@ -162,7 +162,7 @@ func (p *pass) keepDurable(key workloadKey, now *v1alpha1.WorkloadDecision) (rai
 	return raised
 }
 
-// reserveWhatRuns has a decision reserve on its clusters what may still run there of what a durable one promises.
+// reserveWhatRuns makes a decision reserve on its clusters what may still run there of a durable promise.
 func (p *pass) reserveWhatRuns(key workloadKey, e *entry, now *v1alpha1.WorkloadDecision) (raised bool) {
 	reserved, err := engine.ReservationOf(e.placement, now)
 	durable, unreadable := engine.ReservationOf(e.placement, &e.decision)
@@ -210,7 +210,7 @@ func (p *pass) leavingBy(before, after *v1alpha1.WorkloadDecision) []v1alpha1.Le
 	return leaving
 }
 
-// followDepartures takes the clusters off decisions that their workloads have left for good.
+// followDepartures removes from decisions the clusters that their workloads have left for good.
 func (p *pass) followDepartures() {
 	asked := map[types.UID]bool{}
 	for _, key := range p.store.unwritten() {
@@ -232,7 +232,7 @@ func (p *pass) followDepartures() {
 	p.departures.Forget(func(uid types.UID, _ string) bool { return asked[uid] || p.makesRoom(uid) })
 }
 
-// renewUnwritten has a decision that is not durable keep what is.
+// renewUnwritten makes a decision that is not durable keep what is.
 func (p *pass) renewUnwritten(key workloadKey) {
 	current := p.store.records[key].current
 	now := current.decision
@@ -242,8 +242,8 @@ func (p *pass) renewUnwritten(key workloadKey) {
 	}
 }
 
-// hasLeft says whether nothing is left of a workload on a cluster that it leaves. A write that puts it there may be under way for
-// as long as writes take, after it was handed over that it leaves, and be known only once Works have been listed.
+// hasLeft reports whether nothing of a workload is left on a cluster that it leaves. A write that still puts it there may be in flight for
+// WriteWithin after the departure was handed over, and becomes known only once Works have been listed.
 func (p *pass) hasLeft(key workloadKey, uid types.UID, l v1alpha1.LeavingCluster) bool {
 	if !p.holdsLeft(l.Name) {
 		return true
@@ -262,8 +262,8 @@ func (p *pass) hasLeft(key workloadKey, uid types.UID, l v1alpha1.LeavingCluster
 	return gone
 }
 
-// adopt has a workload without a decision, that runs where it was delivered before, count as running there: it was kept when no
-// placement selected it any more. What its clusters count for it is promised to it.
+// adopt makes a workload without a decision count as running where it was delivered before: it was kept when the last placement stopped
+// selecting it. It is promised what its clusters count for it.
 func (p *pass) adopt(item *workItem) {
 	copies := p.copies.Of(item.object.UID)
 	if item.found || len(copies) == 0 {
@@ -278,11 +278,11 @@ func (p *pass) adopt(item *workItem) {
 		r.Shares = append(r.Shares, capacity.Share{Cluster: cluster, Amount: countedBy(p.usages[cluster], item.object.UID)})
 	}
 	if len(item.adopted) > 0 {
-		_ = p.engine.Restore(p.name, r) // it is valid, and promises what is in use already
+		_ = p.engine.Restore(p.name, r) // it is valid, and promises only what is in use already
 	}
 }
 
-// disown takes back what adopt promises.
+// disown takes back what adopt has promised.
 func (p *pass) disown(item *workItem) {
 	if len(item.adopted) > 0 {
 		item.adopted = nil
@@ -290,7 +290,7 @@ func (p *pass) disown(item *workItem) {
 	}
 }
 
-// countedBy is what a cluster reports that the pods of a workload request.
+// countedBy returns what a cluster reports as the requests of a workload's pods.
 func countedBy(usage *v1alpha1.ClusterUsage, uid types.UID) (counted capacity.Resources) {
 	if usage == nil {
 		return counted
@@ -301,7 +301,7 @@ func countedBy(usage *v1alpha1.ClusterUsage, uid types.UID) (counted capacity.Re
 	return counted
 }
 
-// assignments says where a workload belongs, by a decision that is durable.
+// assignments returns where a workload belongs according to durable decisions.
 //
 // Invariant: a workload that runs somewhere and is not known to be gone has an assignment.
 func (p *pass) assignments(item *workItem) (all []*delivery.Assignment) {
@@ -326,7 +326,7 @@ func (p *pass) assignments(item *workItem) (all []*delivery.Assignment) {
 	a := &delivery.Assignment{Source: item.object.source}
 	switch {
 	case item.unowned:
-		if _, by, found := p.store.get(item.key); found { // it waits for its turn to leave
+		if _, by, found := p.store.get(item.key); found { // it waits its turn to leave
 			if s := p.compiledPlacements[by]; s != nil {
 				a.Placement = s.content
 				p.assign(item.key, a)
@@ -346,7 +346,7 @@ func (p *pass) assignments(item *workItem) (all []*delivery.Assignment) {
 	return []*delivery.Assignment{a}
 }
 
-// assign says where a workload belongs, if that is durable.
+// assign fills in where a workload belongs, if that is durable.
 func (p *pass) assign(key workloadKey, a *delivery.Assignment) {
 	current := p.store.records[key].current
 	if current == nil || !current.durable(key) {
@@ -362,7 +362,7 @@ func (p *pass) assign(key workloadKey, a *delivery.Assignment) {
 	}
 }
 
-// handOverRound says where all workloads belong, once what the pass has decided is written, and if that is anything else than before.
+// handOverRound hands over where all workloads belong, once the decisions of the pass are written and if anything has changed.
 func (p *pass) handOverRound() {
 	if p.handOver == nil {
 		return
@@ -371,7 +371,7 @@ func (p *pass) handOverRound() {
 	for _, item := range append(p.due, p.processed...) {
 		x.assign(item, p.assignments(item), p.now())
 	}
-	for key := range p.store.changed { // by what the pass has written
+	for key := range p.store.changed { // for what the pass has written
 		if item := x.items[key]; item != nil {
 			x.assign(item, p.assignments(item), p.now())
 		}
@@ -396,7 +396,7 @@ func (p *pass) handOverRound() {
 	x.reassigned, p.handed = false, p.delivered.clusters
 }
 
-// assign says where a workload belongs.
+// assign records where a workload belongs.
 func (x *index) assign(item *workItem, now []*delivery.Assignment, at time.Time) {
 	if slices.EqualFunc(item.assigned, now, sameAssignment) {
 		return
@@ -407,7 +407,7 @@ func (x *index) assign(item *workItem, now []*delivery.Assignment, at time.Time)
 	item.assigned, x.reassigned = now, true
 }
 
-// underWayUntil is how long a write may be under way by what was decided before a time: as long as writes take after less was handed over.
+// underWayUntil returns until when a write based on decisions from before a time may be in flight: WriteWithin after less was handed over.
 func (i *workItem) underWayUntil(since time.Time) time.Time {
 	if i != nil && i.gaveUpAt.After(since) {
 		since = i.gaveUpAt
@@ -415,7 +415,7 @@ func (i *workItem) underWayUntil(since time.Time) time.Time {
 	return since.Add(WriteWithin)
 }
 
-// givesUp says whether a workload is to have less on any cluster than before.
+// givesUp reports whether a workload is to have less on any cluster than before.
 func givesUp(before, now []*delivery.Assignment) bool {
 	replicas := map[string]int32{}
 	for _, a := range now {

@@ -16,22 +16,22 @@ import (
 	"github.com/kcp-placement/placement/internal/delivery"
 )
 
-// maxReported bounds the messages about one workload in its decision, in bytes: a slice has a hundred decisions.
+// maxReported bounds the messages about one workload in its decision, in bytes: a slice has up to a hundred decisions.
 const maxReported = 2048
 
-// deliveryReport is how the workloads of a placement fare that are delivered.
+// deliveryReport summarizes the state of a placement's delivered workloads.
 type deliveryReport struct {
 	// delivering counts the workloads that are delivered, delivered those of them that are ready on all of their clusters.
 	delivering, delivered int
-	// wrong are those with which something is wrong, a line for each, by the reason; underWay are the others that are not ready.
+	// wrong holds a line for each workload with a problem, by reason; underWay the others that are not ready.
 	wrong    map[string]*lines
 	underWay lines
 }
 
-// deliveryAccount is what one workload adds to that.
+// deliveryAccount is what one workload contributes to a deliveryReport.
 type deliveryAccount struct {
 	delivering, ready bool
-	// wrong is the reason of what is wrong with it, if anything is, and text its line.
+	// wrong is the reason of its problem, if it has one, and text its line.
 	wrong, text string
 }
 
@@ -49,7 +49,7 @@ func (d *deliveryReport) count(item *workItem, sign int) {
 	d.delivering += sign
 }
 
-// reportDelivery says in the decision on a workload, and to its placement, how it fares where it is delivered.
+// reportDelivery records in the decision on a workload, and for its placement, how its delivery is going.
 func (p *pass) reportDelivery(item *workItem) (a deliveryAccount) {
 	if p.handOver == nil {
 		p.store.setDelivery(item.key, nil)
@@ -90,7 +90,7 @@ func (p *pass) reportDelivery(item *workItem) (a deliveryAccount) {
 	return a
 }
 
-// condition is condition Delivered of the placement; nil where nothing is delivered.
+// condition returns condition Delivered of the placement; nil if nothing is delivered.
 func (d *deliveryReport) condition() *conditionsv1alpha1.Condition {
 	reason, n := "", 0
 	for why, some := range d.wrong {
@@ -120,7 +120,7 @@ func (d *deliveryReport) condition() *conditionsv1alpha1.Condition {
 	}
 }
 
-// worst are the reasons that a placement tells first: what its team can mend for all of its workloads at once.
+// worst are the reasons that a placement reports first: what its team can fix for all of its workloads at once.
 var worst = []string{v1alpha1.ClaimNotAcceptedReason, v1alpha1.NotClaimedReason, v1alpha1.OverridesInvalidReason, v1alpha1.FailedReason, v1alpha1.NotAppliedReason, v1alpha1.UnhealthyReason}
 
 func compareReasons(a, b string) int {
@@ -136,8 +136,8 @@ func compareReasons(a, b string) int {
 	return strings.Compare(a, b)
 }
 
-// watchDelivery makes condition Delivered of a registration say whether its agent has carried out all Works. An agent that is
-// behind for as long as it takes to carry out what has just been written is not worth a write.
+// watchDelivery sets condition Delivered of a registration to whether its agent has applied all Works. An agent that merely lags
+// behind what has just been written is not worth a write.
 func (w *workspace) watchDelivery(ctx context.Context, shown *v1alpha1.ClusterRegistration, r *result) {
 	before := conditionOf(w.latest(shown), v1alpha1.DeliveredCondition)
 	after := w.carriedOut(shown)
@@ -177,7 +177,7 @@ const (
 	worksUnwritten = "WorksNotWritten"
 )
 
-// carriedOut is condition Delivered of a registration; nil where nothing is delivered there.
+// carriedOut returns condition Delivered of a registration; nil if nothing is delivered there.
 func (w *workspace) carriedOut(shown *v1alpha1.ClusterRegistration) *conditionsv1alpha1.Condition {
 	c, works, progress := w.delivering[shown.Name], slices.Concat(w.copies.Works(shown.Name), w.keptCopies.Works(shown.Name)), w.copies.Progress(shown.Name)
 	kept := w.keptCopies.Progress(shown.Name)
@@ -213,7 +213,7 @@ func (w *workspace) carriedOut(shown *v1alpha1.ClusterRegistration) *conditionsv
 	}
 }
 
-// leftOn returns the workloads that may still run on a cluster though no decision has them there.
+// leftOn returns the workloads that may still run on a cluster though no decision places them there.
 func (w *workspace) leftOn(cluster string) (left []string) {
 	wanted := map[types.UID]bool{}
 	for item := range w.index.on[cluster] {

@@ -24,7 +24,7 @@ func (p *pass) mayDisrupt(owner *placementState) bool {
 	return owner.object.DisruptsAtOnce() || p.brake.Allows(p.began, p.placedBefore)
 }
 
-// countDisruption counts a workload of a placement that has lost a cluster by a decision, nil where that is not what took it away.
+// countDisruption counts a workload of a placement that has lost a cluster. by is the decision, nil if no decision took the cluster away.
 func (p *pass) countDisruption(owner *placementState, by *engine.Decision) {
 	owner.disrupted++
 	p.metrics.disruptions.Inc()
@@ -40,8 +40,8 @@ func (p *pass) countDisruption(owner *placementState, by *engine.Decision) {
 	}
 }
 
-// waitsItsTurn reports whether a workload is to lose a cluster and the brake, or the loss of much of the fleet, does not let it now.
-// Then it keeps what it has.
+// waitsItsTurn reports whether a workload that is to lose a cluster keeps what it has for now, because of the brake or because much of
+// the fleet is silent.
 func (p *pass) waitsItsTurn(item *workItem, due *engine.Decision) bool {
 	if !due.Disrupts() || item.owner.suspension != nil {
 		return false
@@ -55,8 +55,8 @@ func (p *pass) waitsItsTurn(item *workItem, due *engine.Decision) bool {
 	return true
 }
 
-// releaseUnowned releases what workloads hold that no placement selects any more, at the pace of disruptions as long as the
-// placement exists that they were decided for.
+// releaseUnowned releases the decisions on workloads that no placement selects any more; at the pace of disruptions as long as the
+// placement that they were decided for exists.
 func (p *pass) releaseUnowned(items []*workItem) {
 	owners := make(map[types.NamespacedName]*placementState, len(p.placements))
 	for _, state := range p.placements {
@@ -86,7 +86,7 @@ func (p *pass) releaseUnowned(items []*workItem) {
 	}
 }
 
-// pace says which placements have workloads that wait their turn, and asks for the pass in which it comes.
+// pace determines which placements have workloads that wait their turn, and asks for the pass in which the next turn comes.
 func (p *pass) pace() {
 	moved := map[types.UID]int{}
 	for _, owner := range p.placements {
@@ -108,7 +108,7 @@ func (p *pass) pace() {
 	p.moved = moved
 }
 
-// pacing says why workloads of a placement wait their turn, and when the next goes; the zero time where that is no question of time.
+// pacing returns why workloads of a placement wait their turn, and when the next one goes; the zero time if waiting alone does not help.
 func (p *pass) pacing(owner *placementState, moved int) (message, reason string, next time.Time) {
 	brake, why, reason := &p.brake, "", disruptionsPaced
 	if owner.heldBack > 0 {
@@ -144,7 +144,7 @@ func (p *pass) wakeForEvictions() {
 	}
 }
 
-// disruptionAllowed is the condition of that name, nil for a placement that never had to wait.
+// disruptionAllowed returns condition DisruptionAllowed, nil for a placement that never had to wait.
 func disruptionAllowed(current *conditionsv1alpha1.Condition, p *placementState) *conditionsv1alpha1.Condition {
 	switch {
 	case p.pacing != "":

@@ -18,7 +18,7 @@ import (
 	"github.com/kcp-placement/placement/engine/filter"
 )
 
-// overdue reports whether all clusters that a workload is to leave are drained, and their deadlines have passed.
+// overdue reports whether all clusters that a workload is to leave are drained and past their deadlines.
 func (p *pass) overdue(due *engine.Decision) bool {
 	for _, v := range due.Left {
 		if v.Rejection.Stage != engine.Replicas && (v.Rejection.Stage != filter.Unschedulable || !p.deadlinePassed(v.Cluster)) {
@@ -33,7 +33,7 @@ func (w *workspace) deadlinePassed(cluster string) bool {
 	return r != nil && r.Spec.Drain != nil && r.Spec.Drain.Deadline != nil && !w.now().Before(r.Spec.Drain.Deadline.Time)
 }
 
-// followDrains finds out what remains on the clusters that are drained.
+// followDrains determines what remains on the clusters that are being drained.
 func (p *pass) followDrains() {
 	p.drains = nil
 	for name, c := range p.clusters {
@@ -68,7 +68,7 @@ func (p *pass) followDrains() {
 	}
 }
 
-// byTurn orders workloads as they leave; those that have never been seen come last.
+// byTurn orders workloads by when they leave; those that have never been seen come last.
 func byTurn(a, b *workItem) int {
 	switch unseen := a.turn.Workload == nil; {
 	case unseen != (b.turn.Workload == nil):
@@ -80,10 +80,10 @@ func byTurn(a, b *workItem) int {
 	}
 }
 
-// maxDrainedMessage bounds why one workload remains, in bytes.
+// maxDrainedMessage bounds the message about one remaining workload, in bytes.
 const maxDrainedMessage = 512
 
-// drained says why a workload is still on a cluster that is drained.
+// drained describes why a workload is still on a cluster that is being drained.
 func (p *pass) drained(item *workItem) v1alpha1.DrainedWorkload {
 	d := v1alpha1.DrainedWorkload{Namespace: item.key.namespace, Workload: item.stored.Workload, Reason: "Due"}
 	switch {
@@ -109,7 +109,7 @@ const (
 	drainedReason       = "Drained"
 )
 
-// drainCondition says how far a drain is.
+// drainCondition reports the progress of a drain.
 func (w *workspace) drainCondition(r *v1alpha1.ClusterRegistration, s *v1alpha1.ClusterDrainStatus) *conditionsv1alpha1.Condition {
 	if s.Remaining+s.Leaving == 0 {
 		return conditions.TrueCondition(v1alpha1.DrainedCondition)
@@ -131,7 +131,7 @@ func (w *workspace) drainCondition(r *v1alpha1.ClusterRegistration, s *v1alpha1.
 	return conditions.FalseCondition(v1alpha1.DrainedCondition, reason, severity, "%s", shorten(message))
 }
 
-// watchDrain writes how far the drain of a cluster has come: at once where the condition turns, otherwise every countsEvery.
+// watchDrain writes the progress of a cluster's drain: at once if the condition transitions, otherwise every countsEvery.
 func (w *workspace) watchDrain(ctx context.Context, shown *v1alpha1.ClusterRegistration, r *result) {
 	current := w.latest(shown)
 	before, status := conditionOf(current, v1alpha1.DrainedCondition), w.drains[shown.Name]

@@ -10,45 +10,45 @@ import (
 	"github.com/kcp-placement/placement/engine/filter"
 )
 
-// reason is why a workload is due: why a pass looks at it. One for which there is none stays as it is, at no cost.
+// reason is why a workload is due, that is, why a pass looks at it. A workload without one stays as it is, at no cost.
 //
-// Invariant: what a pass says of a workload is a function of what the reasons are about. So a pass over those that are due comes to
-// what a pass over all would come to.
+// Invariant: what a pass reports of a workload is a function of what the reasons cover. So a pass over those that are due has the
+// same outcome as a pass over all.
 type reason string
 
-// The reasons. A workload whose reasons are several has any of them.
+// The reasons. A workload with several reasons has any one of them.
 const (
-	// workloadChanged: it is new, gone, or other than it was, or LimitRanges add something else to it.
+	// workloadChanged: it is new, gone or changed, or LimitRanges add different requests to it.
 	workloadChanged reason = "WorkloadChanged"
-	// placementChanged: its placement is other than it was, but selects the same.
+	// placementChanged: its placement has changed, but not what it selects.
 	placementChanged reason = "PlacementChanged"
-	// clusterChanged: a cluster that it is on is other than it was, but for its free capacity; or it is a question of time whether
-	// workloads may stay there.
+	// clusterChanged: a cluster that it is on has changed other than in free capacity, or whether workloads may stay there depends
+	// on time.
 	clusterChanged reason = "ClusterChanged"
-	// fleetChanged: it waits, or should have other clusters, or more, and anything that is free or placed has changed.
+	// fleetChanged: it waits, or should have other clusters or more, and what is free or placed has changed.
 	fleetChanged reason = "FleetChanged"
 	// timeCame: a time that was set for it has come.
 	timeCame reason = "TimeCame"
-	// decisionChanged: its decision has changed, or whether that is durable.
+	// decisionChanged: its decision, or whether it is durable, has changed.
 	decisionChanged reason = "DecisionChanged"
 	// deliveryChanged: what runs, or why it does not run, has changed.
 	deliveryChanged reason = "DeliveryChanged"
-	// leftOver: the last pass has not come to it, failed for it, had it wait its turn, or could not see all that it rests on.
+	// leftOver: the last pass did not get to it, failed for it, made it wait its turn, or could not see all that it depends on.
 	leftOver reason = "LeftOver"
-	// moveAsked: a rebalance plan has it move.
+	// moveAsked: a rebalance plan moves it.
 	moveAsked reason = "MoveAsked"
-	// premisesChanged: what all workloads rest on has changed. Then a pass is a full one: it looks at all, and counts them anew.
+	// premisesChanged: what all workloads depend on has changed. Such a pass is a full one: it looks at all workloads and recounts them.
 	premisesChanged reason = "PremisesChanged"
 )
 
-// premises are what all workloads rest on.
+// premises are what all workloads depend on.
 type premises struct {
-	// store is another one once the decisions have been read again.
+	// store differs once the decisions have been read again.
 	store *store
 	// placements, oldest first, with the versions of what they select.
 	placements []*placementState
 	selections []int
-	// policies is the digest of those in force, if any are; resting is set while the workspace rests.
+	// policies is the digest of the policies in force, if any; resting is set while the workspace rests.
 	policies         string
 	inForce, resting bool
 	kinds            []watchedKind
@@ -75,18 +75,18 @@ func (p *premises) same(o *premises) bool {
 		p.inForce == o.inForce && p.resting == o.resting && slices.Equal(p.kinds, o.kinds) && maps.Equal(p.hidden, o.hidden) && p.delivers == o.delivers
 }
 
-// clusterMark is what workloads on a cluster are looked at for when it changes.
+// clusterMark is the state of a cluster for which the workloads on it are looked at when it changes.
 type clusterMark struct {
-	// facts is the version of all that the cluster is but its capacity.
+	// facts is the version of everything about the cluster except its capacity.
 	facts, usableNodes int64
-	// usage is what it counts of workloads; counting is set while it counts them.
+	// usage is what the cluster counts per workload; counting is set while it counts them.
 	usage    *v1alpha1.ClusterUsage
 	counting bool
-	// delivers, silent and lost are of its agent.
+	// delivers, silent and lost describe its agent.
 	delivers, silent, lost bool
 }
 
-// add has the next pass look at a workload.
+// add makes a workload due in the next pass.
 func (x *index) add(item *workItem, why reason) {
 	if _, due := x.due[item]; !due {
 		x.due[item] = why
@@ -94,14 +94,14 @@ func (x *index) add(item *workItem, why reason) {
 	x.unrelated[item] = true
 }
 
-// addOn has the next pass look at the workloads on a cluster.
+// addOn makes the workloads on a cluster due in the next pass.
 func (x *index) addOn(cluster string, why reason) {
 	for item := range x.on[cluster] {
 		x.add(item, why)
 	}
 }
 
-// anew has the next pass look at all workloads, and count them anew.
+// anew makes the next pass a full one.
 func (x *index) anew() { x.premises = premises{} }
 
 // gather returns the workloads that are due.
@@ -145,7 +145,7 @@ func (p *pass) gather(o *cacheView) []*workItem {
 	return due
 }
 
-// countAnew has all workloads be due, and begins their tallies.
+// countAnew makes all workloads due, and resets their tallies.
 func (p *pass) countAnew() {
 	for _, s := range p.placements {
 		s.tally, s.items, s.basis = tally{}, map[*workItem]bool{}, statusBasis{}
@@ -159,7 +159,7 @@ func (p *pass) countAnew() {
 	}
 }
 
-// gatherOnClusters has the workloads be due that are on clusters that have changed.
+// gatherOnClusters makes the workloads due that are on clusters that have changed.
 func (p *pass) gatherOnClusters(o *cacheView) {
 	x, rows := p.index, p.engine.Snapshot(p.name).Rows()
 	marks := make(map[string]clusterMark, len(rows))
@@ -186,16 +186,16 @@ func (p *pass) gatherOnClusters(o *cacheView) {
 	x.marks = marks
 }
 
-// wakeNext asks for the pass in which the next time comes that is set for a workload.
+// wakeNext asks for a pass at the earliest time that is set for a workload.
 func (p *pass) wakeNext() {
 	if item, found := p.index.timers.Min(); found {
 		wait := item.wake.Sub(p.now())
 		if len(item.missing) > 0 {
-			wait = max(wait, countsEvery) // not a pass for each workload
+			wait = max(wait, countsEvery) // to avoid a pass for each workload
 		}
 		p.result.within(max(wait, 1))
 	}
 	if p.engine.Revision(p.name) != p.revision {
-		p.index.revision = -1 // those before the workload that has changed it have not seen that
+		p.index.revision = -1 // those before the workload that has changed it have not seen the change
 	}
 }

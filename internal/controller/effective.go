@@ -15,26 +15,26 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// effects are the conditions Effective of placements, for one state of the fleet and what policies say in vain.
+// effects are the conditions Effective of placements, for one state of the fleet and of the findings in policies.
 type effects struct {
 	facts    uint64
 	policies []string
 	of       map[types.UID]effect
 }
 
-// effect is a condition Effective, and what of a placement it is about: the digest does not have the annotations.
+// effect is a condition Effective and the parts of a placement that it depends on: the digest does not cover the annotations.
 type effect struct {
 	digest      string
 	annotations map[string]string
 	findings    []lint.Finding
 	condition   *conditionsv1alpha1.Condition
-	// scheduled is the condition with what is in vain as policies schedule its workloads, under is that by digest.
+	// scheduled is the condition including findings in the placement as policies schedule its workloads; under is those placements by digest.
 	scheduled *conditionsv1alpha1.Condition
 	under     map[string][]lint.Finding
 }
 
-// lintPlacements looks for what placements say in vain, when they, the policies or what is known of clusters has changed. What the
-// policies say in vain comes after what the placement does.
+// lintPlacements looks for parts of placements that have no effect, whenever placements, policies or known cluster facts have changed.
+// Findings in the policies come after those in the placement.
 func (w *workspace) lintPlacements(placements []*placementState) {
 	last := w.effects
 	w.effects = effects{w.facts, w.linted.messages, make(map[types.UID]effect, len(placements))}
@@ -57,7 +57,7 @@ func (w *workspace) lintPlacements(placements []*placementState) {
 	}
 }
 
-// lintScheduled looks for what placements say in vain as policies schedule their workloads.
+// lintScheduled looks for parts without effect in placements as policies schedule their workloads.
 func (w *workspace) lintScheduled(placements []*placementState) {
 	var linter *lint.Workspace
 	for _, p := range placements {
@@ -97,7 +97,7 @@ func (w *workspace) linter() *lint.Workspace {
 	return &lint.Workspace{Fleet: lint.NewFleet(clusters), Constraints: w.engine.Constraints(), Kinds: w.table}
 }
 
-// effectiveCondition is the condition of that name.
+// effectiveCondition returns the condition Effective.
 func effectiveCondition(findings []lint.Finding, ofPolicies []string) *conditionsv1alpha1.Condition {
 	message := messageOf(findings, ofPolicies...)
 	if message == "" {
@@ -109,7 +109,7 @@ func effectiveCondition(findings []lint.Finding, ofPolicies []string) *condition
 // withoutEffect is the reason of Effective False.
 const withoutEffect = "WithoutEffect"
 
-// messageOf is what the condition Effective says of findings in an object, and of what else is in vain; empty where nothing is.
+// messageOf returns the message of condition Effective for findings in an object, and for further ones; empty if there are none.
 func messageOf(findings []lint.Finding, more ...string) string {
 	var lines []string
 	for _, f := range findings {

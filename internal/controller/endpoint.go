@@ -42,18 +42,18 @@ type endpoint struct {
 	client   kcpdynamic.ClusterInterface
 	metadata kcpmetadata.ClusterInterface
 	recorder *recorder
-	// watches begin with that of APIBindings.
+	// watches begin with the one of APIBindings.
 	watches []*resourceWatch
 	kinds   []watchedKind
 	table   *workload.Table
 	// deliver is set where workloads are delivered.
 	deliver bool
-	// leases, limitRanges and companions are watched apart: a workspace that shows none is placed in all the same.
+	// leases, limitRanges and companions are watched separately: a workspace that shows none is placed all the same.
 	leases, limitRanges *resourceWatch
 	companions          []*resourceWatch
-	// delivering writes what is delivered. Its requests do not hold up those of placing.
+	// delivering is the client that writes Works. Its requests do not hold up those of placing.
 	delivering kcpdynamic.ClusterInterface
-	// reporting writes the statuses and finalizers of workloads. Its requests hold up neither.
+	// reporting is the client that writes the statuses and finalizers of workloads. Its requests hold up neither.
 	reporting kcpdynamic.ClusterInterface
 	// statuses counts the statuses of workloads that are being written.
 	statuses  atomic.Int64
@@ -61,11 +61,11 @@ type endpoint struct {
 	metrics   *metrics
 	beats     heartbeats
 	workloads *shownWorkloads
-	// changed is called with the workspace of every object that changes, and with all of them once everything is listed.
+	// changed is called with the workspace of every object that changes, and with all workspaces once everything is listed.
 	changed func(logicalcluster.Name)
-	// hasGuest says whether a workspace looks at the clusters of another one.
+	// hasGuest reports whether a workspace uses the clusters of another one.
 	hasGuest func(host, guest logicalcluster.Name) bool
-	// deliverable is called with the workspace of every object that changes what is delivered.
+	// deliverable is called with the workspace of every object whose change affects what is delivered.
 	deliverable func(logicalcluster.Name)
 	// synced is closed once everything is listed.
 	synced chan struct{}
@@ -147,7 +147,7 @@ func (e *endpoint) run(ctx context.Context) {
 	running.Wait()
 }
 
-// all are the watches.
+// all returns the watches.
 func (e *endpoint) all() []*resourceWatch {
 	return append(append(slices.Clone(e.watches), e.leases, e.limitRanges), e.companions...)
 }
@@ -217,7 +217,7 @@ func (e *endpoint) view(name logicalcluster.Name) cacheView {
 	return view
 }
 
-// kept returns what a workspace keeps of a resource for another one.
+// kept returns the objects of a resource that one workspace keeps for another.
 func (e *endpoint) kept(resource schema.GroupVersionResource, in, of logicalcluster.Name) []any {
 	objects, err := e.watch(resource).objects.ByIndex(sourceIndex, sourceKey(in, of))
 	if err != nil {
@@ -226,7 +226,7 @@ func (e *endpoint) kept(resource schema.GroupVersionResource, in, of logicalclus
 	return objects
 }
 
-// show adds the objects of a resource, as transform has made them.
+// show adds the objects of a resource, as converted by transform.
 func (v *cacheView) show(resource schema.GroupVersionResource, objects []any) {
 	switch resource {
 	case clusterResource:
@@ -264,7 +264,7 @@ func (v *cacheView) show(resource schema.GroupVersionResource, objects []any) {
 	}
 }
 
-// visibility reads the binding of a workspace to the export. Only one can be bound, since two would bind the same resources.
+// visibility reads the binding of a workspace to the export. Only one binding can be bound, since two would bind the same resources.
 func (e *endpoint) visibility(bindings []*apisv1alpha2.APIBinding) visibility {
 	v := visibility{kinds: e.kinds}
 	for _, b := range bindings {
@@ -282,13 +282,13 @@ func (e *endpoint) visibility(bindings []*apisv1alpha2.APIBinding) visibility {
 	return v
 }
 
-// empty says whether there is nothing in a workspace that is placed, or that workloads are placed by.
+// empty reports whether a workspace contains nothing to place and nothing to place workloads by.
 func (v cacheView) empty() bool {
 	return len(v.clusters)+len(v.sets)+len(v.setBindings)+len(v.placements)+len(v.decisions)+len(v.configMaps)+len(v.workloads) == 0 && (v.live == nil || v.live.count(v.live.workspace) == 0)
 }
 
-// liveUIDs returns the UIDs of those of some objects in a workspace that the server has, or of all where names is nil. It asks for each, or lists all
-// where that takes fewer requests.
+// liveUIDs returns the UIDs of the named objects in a workspace that exist on the server, or of all objects if names is nil. It gets
+// each, or lists all if that takes fewer requests.
 func (e *endpoint) liveUIDs(ctx context.Context, workspace logicalcluster.Name, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
 	watch := e.limitRanges
 	if i := slices.IndexFunc(e.watches, func(w *resourceWatch) bool { return w.resource == resource }); i >= 0 {
@@ -328,7 +328,7 @@ func (e *endpoint) liveUIDs(ctx context.Context, workspace logicalcluster.Name, 
 	return there, nil
 }
 
-// read reads an object from the server, nil where the server says that it is not there.
+// read gets an object from the server, nil if the server says that it does not exist.
 func (e *endpoint) read(ctx context.Context, workspace logicalcluster.Name, resource schema.GroupVersionResource, name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
 	o, err := e.metadata.Resource(resource).Cluster(workspace.Path()).Namespace(name.Namespace).Get(ctx, name.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) {
@@ -343,7 +343,7 @@ func (e *endpoint) read(ctx context.Context, workspace logicalcluster.Name, reso
 // livePageSize is how many objects are listed at once, as metadata.
 const livePageSize = 500
 
-// actions writes to one workspace through the endpoint.
+// actions returns the actions on one workspace through the endpoint.
 func (e *endpoint) actions(name logicalcluster.Name) actions {
 	in := e.client.Cluster(name.Path())
 	counted := e.metrics.wrote
@@ -409,7 +409,7 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 			return written[v1alpha1.WorkloadPlacement](u), nil
 		},
 		writePlan: func(ctx context.Context, p *v1alpha1.RebalancePlan) (*v1alpha1.RebalancePlan, error) {
-			// Only the status: the moves can be a megabyte.
+			// Only the status: the moves can take a megabyte.
 			status, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&p.Status)
 			if err != nil {
 				return nil, err
@@ -461,7 +461,7 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 			return written[v1alpha1.PlacementConfig](u), nil
 		},
 		writeConditions: func(ctx context.Context, r *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error) {
-			// Only what is the controller's: the rest of the status can be a megabyte.
+			// Only the controller's own part: the rest of the status can take a megabyte.
 			patch, err := json.Marshal(map[string]any{
 				"metadata": map[string]any{"resourceVersion": r.ResourceVersion}, "status": map[string]any{"conditions": r.Status.Conditions, "drain": r.Status.Drain},
 			})
@@ -503,7 +503,7 @@ func (e *endpoint) actions(name logicalcluster.Name) actions {
 			_, err = in.Resource(configMapResource).Namespace(configMap.Namespace).
 				Patch(ctx, configMap.Name, types.MergePatchType, patch, metav1.PatchOptions{})
 			if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
-				// Gone, or not ours to write: the conditions of the placements have the outcome as well.
+				// Gone, or not ours to write: the conditions of the placements report the outcome as well.
 				klog.FromContext(ctx).V(2).Info("The outcome is not written to the ConfigMap", "configMap", klog.KObj(configMap), "reason", err.Error())
 				err = nil
 			}

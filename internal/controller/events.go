@@ -26,19 +26,19 @@ import (
 // Events are for people and may be dropped: one costs the server as much as a slice of a hundred decisions. A flood in one
 // workspace is cut off before it reaches the queue that all workspaces share.
 const (
-	eventsPerSecond     = 10 // written for all workspaces
+	eventsPerSecond     = 10 // written per second for all workspaces
 	eventsBurst         = 20
 	eventsQueued        = 1000
-	workspaceEvents     = 1 // a second in the long run for each workspace, without those of placements
+	workspaceEvents     = 1 // per second and workspace in the long run, excluding events of placements
 	workspaceEventBurst = 25
 	maxEvent            = 1000 // bytes of a message; the API server takes 1024
 )
 
 // recorder writes the events of one endpoint, one after the other. An event that cannot be written is not retried.
 //
-// It takes the place of client-go's event broadcaster, which drops events without a count, both when its queue is full and
-// when its spam filter skips them. One broadcaster for all workspaces would also share a single queue, so that a flood in one
-// crowds out the rest, while one for each would have no common rate and keep a queue and goroutines for every workspace.
+// It replaces client-go's event broadcaster, which drops events without counting them, both when its queue is full and when its
+// spam filter skips them. One broadcaster for all workspaces would also share a single queue, so that a flood in one crowds out
+// the rest, while one per workspace would have no common rate and would keep a queue and goroutines for every workspace.
 type recorder struct {
 	metrics *metrics
 	queue   chan queuedEvent
@@ -121,7 +121,7 @@ func newEvent(about runtime.Object, kind, reason, message string) (*corev1.Event
 // component is the source of events.
 const component = "placement-controller"
 
-// run writes what is queued until ctx ends. Repetitions are counted in one event, as client-go's broadcaster does.
+// run writes queued events until ctx ends. Repetitions are counted in one event, as client-go's broadcaster does.
 func (r *recorder) run(ctx context.Context) {
 	correlator := record.NewEventCorrelatorWithOptions(record.CorrelatorOptions{
 		// The limits above deal with floods: the correlator's default would silence a busy placement after four minutes.

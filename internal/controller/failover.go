@@ -12,12 +12,12 @@ import (
 	"github.com/kcp-placement/placement/engine/headroom"
 )
 
-// loss is how much of a fleet has fallen silent at once. It may be ours: then what runs there is well, and moving it would do harm.
+// loss is how much of a fleet has fallen silent at once. The fault may be ours: then the workloads are fine, and moving them would do harm.
 type loss struct {
 	failover failover
-	// silent of so many clusters that have ever reported are silent or lost.
+	// silent is how many of the clusters that have ever reported (of) are silent or lost.
 	silent, of int
-	// lost are the clusters whose workloads are placed anew, rest what all others can have in use.
+	// lost are the clusters whose workloads are placed anew, rest is what all other clusters can have in use.
 	lost map[string]bool
 	rest capacity.Resources
 }
@@ -27,20 +27,20 @@ type failover string
 
 const (
 	failoverNormal failover = ""
-	// failoverSlowed: more than a share of the fleet is silent. The pace is a tenth.
+	// failoverSlowed: more than the threshold share of the fleet is silent. The pace is a tenth.
 	failoverSlowed failover = "Slowed"
 	// failoverStopped: all of it is silent.
 	failoverStopped failover = "Stopped"
 )
 
-// slowedBy is by how much failover is slowed.
+// slowedBy is the factor by which failover is slowed.
 const slowedBy = 10
 
-// fewLost is how many clusters may always be lost: of a small fleet these are a large share.
+// fewLost is how many clusters may always be lost: in a small fleet even these are a large share.
 const fewLost = 2
 
-// watchLoss finds out how much of the fleet has fallen silent, by the conditions of its registrations. Clusters count from when they
-// are silent, before they are lost: so those that fall silent together are seen together, though one is lost first.
+// watchLoss determines how much of the fleet has fallen silent, by the conditions of its registrations. Clusters count once they are
+// silent, before they are lost, so clusters that fall silent together are counted together though one is lost first.
 func (w *workspace) watchLoss(ctx context.Context, registrations []*v1alpha1.ClusterRegistration) {
 	now := loss{}
 	for _, r := range registrations {
@@ -78,7 +78,7 @@ func (w *workspace) watchLoss(ctx context.Context, registrations []*v1alpha1.Clu
 	w.loss = now
 }
 
-// countRest adds up what the clusters have that are not lost.
+// countRest adds up the capacity of the clusters that are not lost.
 func (w *workspace) countRest() {
 	if len(w.loss.lost) == 0 {
 		return
@@ -86,7 +86,7 @@ func (w *workspace) countRest() {
 	w.loss.rest = headroom.Rest(w.engine.Snapshot(w.name).Rows())
 }
 
-// displaced says whether a workload has been on a cluster that is lost, and how large it is.
+// displaced reports whether a workload was on a cluster that is lost, and how large it is.
 func (l *loss) displaced(item *workItem) (displaced bool, size float64) {
 	if len(l.lost) == 0 {
 		return false, 0
@@ -100,7 +100,7 @@ func (l *loss) displaced(item *workItem) (displaced bool, size float64) {
 	return true, headroom.Size(item.object.workload.Requests, l.rest)
 }
 
-// failsOver reports whether a workload leaves a cluster because that is lost.
+// failsOver reports whether a workload leaves a cluster because the cluster is lost.
 func (w *workspace) failsOver(d *engine.Decision) bool {
 	for _, v := range d.Left {
 		if w.loss.lost[v.Cluster] {
@@ -110,7 +110,7 @@ func (w *workspace) failsOver(d *engine.Decision) bool {
 	return false
 }
 
-// holdsBack reports whether so much of the fleet is silent that a workload of a lost cluster stays where it is for now.
+// holdsBack reports whether a workload of a lost cluster stays where it is for now because too much of the fleet is silent.
 func (p *pass) holdsBack(owner *placementState, due *engine.Decision) bool {
 	switch {
 	case p.loss.failover == failoverNormal || !p.failsOver(due):
@@ -122,10 +122,10 @@ func (p *pass) holdsBack(owner *placementState, due *engine.Decision) bool {
 	}
 }
 
-// reason is that of condition DisruptionAllowed where failover is slowed or stopped.
+// reason returns the reason of condition DisruptionAllowed while failover is slowed or stopped.
 func (f failover) reason() string { return "Failover" + string(f) }
 
-// String says why failover is slowed or stopped.
+// String describes why failover is slowed or stopped.
 func (l *loss) String() string {
 	if l.failover == failoverStopped {
 		return fmt.Sprintf("all %d clusters of the workspace are silent, so that it may be the controller that is cut off: failover stops until one is heard of", l.of)

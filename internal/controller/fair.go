@@ -11,17 +11,17 @@ import (
 	"github.com/kcp-placement/placement/engine"
 )
 
-// Of what waits of a placement in the same way, the first maxLookedAt are looked at, and of these so many of each kind, and in all, may stand
-// in line for room on shared clusters: the engine leaves out those that could never have any. Those of a kind differ in nothing that decisions
-// depend on.
+// Of the workloads of a placement that wait in the same way, the first maxLookedAt are looked at. Of these, maxOfKind of each kind and
+// maxCandidates in all may stand in line for room on shared clusters: the engine leaves out those that could never have any. Workloads of a
+// kind differ in nothing that decisions depend on.
 const (
 	maxLookedAt   = 4096
 	maxOfKind     = engine.MaxInLineEach
 	maxCandidates = 256
 )
 
-// standInLine says which workloads wait for room on clusters that other workspaces share, and has passes be made over those workspaces
-// whose turn it is to look at what is free. While it cannot decide, it has nobody stand in line.
+// standInLine submits the workloads that wait for room on shared clusters, and enqueues the workspaces whose turn it is to look at what is
+// free. While the workspace cannot decide, none of its workloads stand in line.
 func (w *workspace) standInLine(ctx context.Context, p *pass, decides bool, r *result) {
 	if w.host == nil {
 		return
@@ -48,7 +48,7 @@ func (w *workspace) standInLine(ctx context.Context, p *pass, decides bool, r *r
 	}
 }
 
-// inLine are the workloads that wait for room, in turn, of those that are decided on as soon as there is any.
+// inLine returns the workloads that wait for room and would be decided on as soon as there is any, in turn.
 func (p *pass) inLine() (waiting []engine.Request) {
 	if !p.inForce || p.now().Before(p.restUntil) {
 		return nil
@@ -69,7 +69,7 @@ func (p *pass) inLine() (waiting []engine.Request) {
 	return waiting
 }
 
-// mayStandInLine appends the first of some workloads that may stand in line.
+// mayStandInLine appends the first of the workloads that may stand in line.
 func (p *pass) mayStandInLine(items []*workItem, of *lines) []*workItem {
 	looked, most, ofKind := 0, len(items)+maxCandidates, map[string]int{}
 	for l := range of.each {
@@ -87,8 +87,8 @@ func (p *pass) mayStandInLine(items []*workItem, of *lines) []*workItem {
 	return items
 }
 
-// reclaimable are the placed workloads that may lose clusters so that others get what they are guaranteed, the least important first. Where
-// workloads have to be near others there are none: one's going could leave another without what it has to be near.
+// reclaimable returns the placed workloads that may lose clusters so that others get what they are guaranteed, least important first. It
+// returns none if there are affinity terms between workloads: removing one workload could break the affinity of another.
 func (p *pass) reclaimable() (all []engine.Candidate) {
 	if !slices.ContainsFunc(p.placements, func(s *placementState) bool { return s.object.Spec.Preemption.Reclaimable }) || p.affine(p.placements) {
 		return nil
@@ -113,7 +113,7 @@ func (p *pass) mayGiveBack(item *workItem) (stored v1alpha1.WorkloadDecision, gi
 	return stored, found && stored.Workload.UID == item.object.UID
 }
 
-// giveBack has workloads give up what others reclaim, as far as the budget of disruptions allows. The workspace is not told for whom.
+// giveBack makes workloads give up what others reclaim, as far as the disruption budget allows. The workspace does not learn for whom.
 func (p *pass) giveBack() {
 	if p.host == nil {
 		return

@@ -17,7 +17,7 @@ import (
 // errFenced is the error of a write that the fence has not admitted.
 var errFenced = errors.New("not written")
 
-// fenced returns actions that write only while the fence admits it and for WriteWithin at most, so that a former leader writes
+// fenced returns actions that write only while the fence admits it, and for at most WriteWithin, so that a former leader writes
 // nothing more.
 func (a actions) fenced(fence func() error) actions {
 	f := a
@@ -61,7 +61,7 @@ func (a actions) fenced(fence func() error) actions {
 	return f
 }
 
-// fenced returns a write that is made only while the fence admits it, and for WriteWithin at most.
+// fenced returns a write that is made only while the fence admits it, and that takes at most WriteWithin.
 func fenced[In, Out any](fence func() error, write func(context.Context, In) (Out, error)) func(context.Context, In) (Out, error) {
 	return func(ctx context.Context, in In) (out Out, err error) {
 		if fence != nil {

@@ -16,29 +16,29 @@ import (
 	"github.com/kcp-placement/placement/internal/delivery"
 )
 
-// finalizers are those that workloads are to have. They are written one by one, and slower than Works, which do not wait for them.
+// finalizers are the finalizers to add to workloads. They are written one by one, and slower than Works, which do not wait for them.
 type finalizers struct {
 	mu sync.Mutex
-	// wanted are those to write, by the UID of the workload; tried are the versions of workloads for which that was tried.
+	// wanted are the finalizers to write, by the UID of the workload; tried are the versions of workloads for which a write was tried.
 	wanted map[types.UID]delivery.Finalizer
 	tried  map[types.UID]string
-	// since is from when on workloads want a finalizer that they do not have.
+	// since is when workloads began to lack a finalizer that they should have.
 	since map[types.UID]time.Time
 }
 
 const (
-	// finalizersAtOnce is how many finalizers of a workspace are written before others have their turn.
+	// finalizersAtOnce is how many finalizers of a workspace are written before other workspaces have their turn.
 	finalizersAtOnce = 20
-	// finalizersAfter is how long a workload goes without its finalizer, finalizersWithin how long where statuses are being written: what
-	// costs as much as its status comes when the burst is over. If it is deleted before, its copies are removed all the same, and it does
-	// not wait for that.
+	// finalizersAfter is how long a workload goes without its finalizer, finalizersWithin how long while statuses are being written: a
+	// finalizer costs as much as a status, and is written when the burst is over. If the workload is deleted before, its copies are removed all
+	// the same, and its deletion does not wait for that.
 	finalizersAfter  = 10 * time.Second
 	finalizersWithin = time.Minute
-	// finalizersRetry is when those that could not be written are tried again.
+	// finalizersRetry is when failed writes are retried.
 	finalizersRetry = 10 * time.Second
 )
 
-// want takes the finalizers to write, in the place of those before.
+// want replaces the set of finalizers to write.
 func (f *finalizers) want(wanted []delivery.Finalizer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -60,7 +60,7 @@ func (f *finalizers) want(wanted []delivery.Finalizer) {
 	f.tried, f.since = tried, since
 }
 
-// next takes some of the finalizers to write: few where the server is busy with statuses. wait is when there may be more, 0 if not
+// next returns some of the finalizers to write: few while the server is busy with statuses. wait is when there may be more; 0 if not
 // before others are wanted.
 func (f *finalizers) next(busy bool) (next []delivery.Finalizer, wait time.Duration) {
 	f.mu.Lock()
@@ -90,7 +90,7 @@ func (f *finalizers) next(busy bool) (next []delivery.Finalizer, wait time.Durat
 	return next, wait
 }
 
-// again takes back a finalizer that could not be written, unless another is wanted by now.
+// again puts back a finalizer that could not be written, unless another is wanted by now.
 func (f *finalizers) again(w delivery.Finalizer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -101,14 +101,14 @@ func (f *finalizers) again(w delivery.Finalizer) {
 	}
 }
 
-// waiting says whether there are finalizers to write.
+// waiting reports whether there are finalizers to write.
 func (f *finalizers) waiting() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.wanted) > 0
 }
 
-// writeFinalizers writes some finalizers. One whose workload has changed meanwhile is written once the watch shows that.
+// writeFinalizers writes some finalizers. If the workload has changed meanwhile, its finalizer is written once the watch shows the change.
 func (d *deliverer) writeFinalizers(ctx context.Context) (r result) {
 	next, wait := d.next(d.endpoint.statuses.Load() > 0)
 	var writing errgroup.Group
@@ -124,7 +124,7 @@ func (d *deliverer) writeFinalizers(ctx context.Context) (r result) {
 			return nil
 		})
 	}
-	_ = writing.Wait() // what has failed is wanted again
+	_ = writing.Wait() // failed writes are wanted again
 	switch {
 	case wait > 0:
 		r.within(wait)
