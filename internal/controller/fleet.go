@@ -26,35 +26,35 @@ import (
 	"github.com/kcp-placement/placement/internal/outcome"
 )
 
-// fleet is the clusters of a workspace, as the passes of all workspaces know them that look at these. The passes of its own workspace
-// read and write the registrations; those of guests read what the last one has published.
+// fleet is the clusters of a workspace (the host) as known to the passes of all workspaces that use them. The host's own passes read and
+// write the registrations; passes of guests read what the host's last pass has published.
 //
-// Invariant: nothing is decided on a fleet before all slices that are kept with it are in the ledger: a guest finds no clusters
-// before, and the fleet is opened once.
+// Invariant: nothing is decided on a fleet before all slices that are kept with it are in the ledger: until then a guest finds no
+// clusters, and the fleet is opened only once.
 type fleet struct {
 	name logicalcluster.Name
-	// actions are those of its workspace, and kept returns the slices that its informer shows there of another one.
+	// actions are those of the host; kept returns the slices that the host's informer shows for a guest.
 	actions
 	kept func(logicalcluster.Name) []*v1alpha1.PlacementDecision
-	// works are those for its clusters; nil where nothing is delivered.
+	// works are the Works for its clusters; nil if nothing is delivered.
 	works *keptWorks
-	// wake has a pass be made over a workspace; gone reports whether the server says that a placement of one is not there;
-	// without a name, that the workspace is not bound any more.
+	// wake enqueues a workspace; gone reports whether the server confirms that a placement of a workspace does not exist, or, without a
+	// name, that the workspace is no longer bound.
 	wake func(logicalcluster.Name)
 	gone func(context.Context, logicalcluster.Name, types.NamespacedName) (bool, error)
 	// published is nil until the fleet is open.
 	published atomic.Pointer[publishedFleet]
 
-	// homeless is set while there is no namespace to keep slices in, and the controller cannot make it.
+	// homeless is set while the namespace for slices is missing and the controller cannot create it.
 	homeless atomic.Bool
 
-	// writing is held by those who write slices of guests, until the fleet is closed.
+	// writing is held by writers of guests' slices; close waits for them.
 	writing sync.RWMutex
 	closed  bool
 
 	mu     sync.Mutex
 	guests map[logicalcluster.Name]*guest
-	// left are those that do not look any more: what they have decided last may not have been written.
+	// left are workspaces that have stopped using the fleet: their last decisions may not have been written.
 	left sets.Set[logicalcluster.Name]
 }
 
@@ -68,11 +68,11 @@ type publishedFleet struct {
 	binding       *apisv1alpha2.APIBinding
 }
 
-// guest is a workspace that looks at the clusters of another one.
+// guest is a workspace that uses the clusters of another one.
 type guest struct {
 	// open is set while some of its workloads wait, or should have other clusters, or more.
 	open bool
-	// drains are what of it is on clusters that are drained.
+	// drains are the guest's workloads on clusters that are being drained.
 	drains map[string]*v1alpha1.ClusterDrainStatus
 }
 
@@ -83,14 +83,14 @@ func newFleet(name logicalcluster.Name, a actions) *fleet {
 	}
 }
 
-// errNotOpen is why nothing is decided on clusters of another workspace.
+// errNotOpen is why nothing is decided on the clusters of another workspace yet.
 type errNotOpen struct{ fleet logicalcluster.Name }
 
 func (e errNotOpen) Error() string {
 	return fmt.Sprintf("what is promised on the clusters of workspace %s is not known yet: everything stays as it is until it is", e.fleet)
 }
 
-// addGuest has a workspace look at the fleet.
+// addGuest makes a workspace a guest of the fleet.
 func (f *fleet) addGuest(name logicalcluster.Name) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -98,7 +98,7 @@ func (f *fleet) addGuest(name logicalcluster.Name) {
 	f.left.Delete(name)
 }
 
-// removeGuest ends that. What it has there stays.
+// removeGuest ends that. What is promised to the guest stays promised.
 func (f *fleet) removeGuest(name logicalcluster.Name) {
 	f.mu.Lock()
 	delete(f.guests, name)
@@ -107,14 +107,14 @@ func (f *fleet) removeGuest(name logicalcluster.Name) {
 	f.wake(f.name)
 }
 
-// hasGuest reports whether a workspace looks at the fleet.
+// hasGuest reports whether a workspace is a guest of the fleet.
 func (f *fleet) hasGuest(name logicalcluster.Name) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.guests[name] != nil
 }
 
-// haveLeft returns the workspaces that have ceased to look at the fleet since it was last asked.
+// haveLeft returns the workspaces that have stopped using the fleet since the last call.
 func (f *fleet) haveLeft() (left sets.Set[logicalcluster.Name]) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -122,29 +122,29 @@ func (f *fleet) haveLeft() (left sets.Set[logicalcluster.Name]) {
 	return left
 }
 
-// close has nothing more be written that was decided on the fleet. It returns once nothing is being written: another fleet of the same
-// clusters finds all of it.
+// close prevents further writes of decisions made on the fleet. It returns once no write is in flight, so that another fleet of the same
+// clusters finds them all.
 func (f *fleet) close() {
 	f.writing.Lock()
 	defer f.writing.Unlock()
 	f.closed = true
 }
 
-// setHomeless has the owners of the clusters be told whether slices can be kept.
+// setHomeless records whether slices can be kept, and wakes the host if that has changed.
 func (f *fleet) setHomeless(is bool) {
 	if f.homeless.Swap(is) != is {
 		f.wake(f.name)
 	}
 }
 
-// guestNames are the workspaces that look at the fleet.
+// guestNames returns the workspaces that use the fleet.
 func (f *fleet) guestNames() []logicalcluster.Name {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Sorted(maps.Keys(f.guests))
 }
 
-// recordPass records what a pass over a guest has come to. freed says that there is more room now: then those have their turn that wait for it.
+// recordPass records the outcome of a pass over a guest. freed means that there is more room now: guests that wait for room get a pass.
 func (f *fleet) recordPass(by logicalcluster.Name, open bool, drains map[string]*v1alpha1.ClusterDrainStatus, freed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -227,7 +227,7 @@ func (a actions) keptIn(f *fleet, of logicalcluster.Name) actions {
 	return kept
 }
 
-// currentFleet is the fleet that a workspace looks at.
+// currentFleet returns the fleet that a workspace uses.
 func (w *workspace) currentFleet() *fleet {
 	if w.host != nil {
 		return w.host
@@ -235,13 +235,13 @@ func (w *workspace) currentFleet() *fleet {
 	return w.fleet
 }
 
-// attach has a workspace look at the clusters of another one from now on.
+// attach makes a workspace use the clusters of host from now on.
 func (w *workspace) attach(host *fleet) {
 	w.host, w.actions = host, w.own.keptIn(host, w.name)
 	host.addGuest(w.name)
 }
 
-// split returns the slices of the workspace itself, and those that it keeps for others, which are kept in mind until the fleet is open.
+// split returns the slices of the workspace itself, and those that it keeps for others, which are remembered until the fleet is open.
 func (w *workspace) split(all []*v1alpha1.PlacementDecision) (own, kept []*v1alpha1.PlacementDecision) {
 	own, kept = splitKept(all)
 	if w.host != nil || w.fleet.published.Load() != nil {
@@ -269,7 +269,7 @@ func (w *workspace) followClusters(ctx context.Context, o *cacheView, r *result)
 	r.do(w.countRest)
 }
 
-// followHost takes up what the clusters are that a guest sees.
+// followHost takes over the clusters that a guest sees from what its host has published.
 func (w *workspace) followHost(o *cacheView, r *result) {
 	w.registrations, w.clusters, w.counting = nil, map[string]clusterState{}, map[string]time.Time{}
 	defer func() { o.clusters = w.registrations }()
@@ -302,7 +302,7 @@ func (w *workspace) followHost(o *cacheView, r *result) {
 	w.facts = w.factsHash(w.registrations)
 }
 
-// open puts everything into the ledger that is promised on the clusters of the workspace, and publishes what is known of them.
+// open restores everything promised on the clusters of the workspace into the ledger, and publishes the clusters.
 func (w *workspace) open(o *cacheView) error {
 	if w.host != nil {
 		return nil
@@ -345,24 +345,24 @@ func (w *workspace) restoreFor(of logicalcluster.Name, slices []*v1alpha1.Placem
 	return w.engine.RestoreAll(of, w.name, restored, given)
 }
 
-// orphan is a workspace that something is kept for, and that does not look at the clusters: it is gone, is not followed yet, or looks
-// elsewhere.
+// orphan is a workspace that something is kept for though it does not use the clusters: it is gone, not followed yet, or uses other
+// clusters.
 type orphan struct {
 	// slices are those that are in the ledger.
 	slices []*v1alpha1.PlacementDecision
-	// unread is set while the ledger may hold something else.
+	// unread is set while the ledger may hold other promises than slices.
 	unread bool
-	// askAt is when the server is asked next what has become of it. stays is set while the server says that it has placements.
+	// askAt is when the server is next asked what has become of it. stays is set while the server says that it still has placements.
 	askAt time.Time
 	stays bool
 }
 
-// orphanedFor is how long a workspace does not look at the clusters before the server is asked what has become of its placements, and
-// how often it is asked then.
+// orphanedFor is how long a workspace has to be an orphan before the server is asked about its placements, and how often it is asked
+// after that.
 const orphanedFor = time.Minute
 
-// tendKept looks after the slices of workspaces that do not look at the clusters. What they promise stays promised until the server
-// says that their placement is gone. A slice that no controller has written is deleted.
+// tendKept takes care of the slices of workspaces that do not use the clusters. What they promise stays promised until the server
+// confirms that their placement is gone. A slice that no controller has written is deleted.
 func (w *workspace) tendKept(ctx context.Context, o *cacheView, r *result) {
 	kept, guests := map[logicalcluster.Name][]*v1alpha1.PlacementDecision{}, sets.New(w.fleet.guestNames()...)
 	for _, d := range o.kept {
@@ -406,7 +406,7 @@ func versionsOf(all []*v1alpha1.PlacementDecision) map[types.NamespacedName]stri
 	return versions
 }
 
-// tendOrphan looks after the slices of one workspace.
+// tendOrphan takes care of the slices of one workspace.
 func (w *workspace) tendOrphan(ctx context.Context, of logicalcluster.Name, shown []*v1alpha1.PlacementDecision, works []*v1alpha1.Work, r *result) error {
 	one := w.orphans[of]
 	if one == nil {
@@ -452,7 +452,7 @@ func (w *workspace) tendOrphan(ctx context.Context, of logicalcluster.Name, show
 	if len(works) == 0 || len(one.slices) > 0 {
 		return nil
 	}
-	// What runs without a decision stays where it runs as long as its workspace is there.
+	// What runs without a decision keeps running as long as its workspace exists.
 	if unbound, err := w.fleet.gone(ctx, of, types.NamespacedName{}); err != nil || !unbound {
 		return err
 	}
@@ -464,7 +464,7 @@ func (w *workspace) tendOrphan(ctx context.Context, of logicalcluster.Name, show
 	return nil
 }
 
-// unlessGuest does something about a workspace, unless that looks at the fleet.
+// unlessGuest calls do unless the workspace is a guest of the fleet.
 func (f *fleet) unlessGuest(name logicalcluster.Name, do func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -473,13 +473,13 @@ func (f *fleet) unlessGuest(name logicalcluster.Name, do func()) {
 	}
 }
 
-// fleetMark is what guests look at a cluster for when it changes, but for what it has free.
+// fleetMark is the state of a cluster, apart from its free capacity, for whose changes guests are woken.
 type fleetMark struct {
 	facts, usableNodes, generation int64
 }
 
-// wakeGuests has those guests look at the fleet that what has changed is about: all of them where clusters are other than they were, and
-// those that wait for room where any has another amount of it.
+// wakeGuests wakes the guests that a change concerns: all of them if clusters have changed, and those that wait for room if free
+// capacity has.
 //
 // Invariant: a report costs no work for workspaces that have all that they ask for.
 func (w *workspace) wakeGuests(all bool) {
@@ -508,7 +508,7 @@ func (w *workspace) wakeGuests(all bool) {
 	w.fleetMarks, w.fleetRevision = marks, revision
 }
 
-// guestDrains adds to the drains of clusters what is there of other workspaces.
+// guestDrains adds the workloads of other workspaces to the drains of clusters.
 func (w *workspace) guestDrains() {
 	for _, one := range w.orphans {
 		for _, slice := range one.slices {

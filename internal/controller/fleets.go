@@ -20,24 +20,24 @@ import (
 	"github.com/kcp-placement/placement/internal/sharing"
 )
 
-// fleets are those of all workspaces of a controller, and who looks at which.
+// fleets holds the fleets of all workspaces of a controller, and which workspace uses which.
 type fleets struct {
 	wake func(logicalcluster.Name)
 	gone func(context.Context, logicalcluster.Name, types.NamespacedName) (bool, error)
-	// at returns the workspace at a path that one asks for, nobody where that one has asked before.
+	// at returns the workspace at a path, on behalf of the workspace that asks; by is empty if that one has asked before.
 	at func(by logicalcluster.Name, path string) (logicalcluster.Name, error)
 
 	mu     sync.Mutex
 	fleets map[logicalcluster.Name]*fleet
 	states map[logicalcluster.Name]*sharingState
-	// naming are those of states that name others.
+	// naming holds the states that name other workspaces.
 	naming map[logicalcluster.Name]*sharingState
-	// version grows as these change; waiting counts the workloads of workspaces that wait for clusters of others.
+	// version grows when these change; waiting counts, by workspace, the workloads that wait for clusters of others.
 	version int64
 	waiting map[logicalcluster.Name]int
 }
 
-// sharingState is what a workspace says of sharing clusters.
+// sharingState is what a workspace declares about sharing clusters.
 type sharingState struct {
 	*sharing.Workspace
 	sharingInputs
@@ -45,7 +45,7 @@ type sharingState struct {
 	names []v1alpha1.WorkspaceReference
 }
 
-// sharingInputs are what that was read from.
+// sharingInputs are the objects that a sharingState was read from.
 type sharingInputs struct {
 	fleet      logicalcluster.Name
 	registered map[string]labels.Set
@@ -58,7 +58,7 @@ func (t *sharingInputs) same(o *sharingInputs) bool {
 		maps.EqualFunc(t.registered, o.registered, func(a, b labels.Set) bool { return maps.Equal(a, b) })
 }
 
-// registers reports whether these are the registrations of a view. No map is made for that in each pass.
+// registers reports whether the registrations are those of a view. It makes no map, since it runs in each pass.
 func (t *sharingInputs) registers(o *cacheView) bool {
 	return len(t.registered) == len(o.clusters) && !slices.ContainsFunc(o.clusters, func(r *v1alpha1.ClusterRegistration) bool {
 		before, there := t.registered[r.Name]
@@ -66,7 +66,7 @@ func (t *sharingInputs) registers(o *cacheView) bool {
 	})
 }
 
-// labelsIn are those of a registration by which ClusterSets select; none where there are no sets.
+// labelsIn returns the labels of a registration by which ClusterSets select; none if there are no sets.
 func labelsIn(o *cacheView, r *v1alpha1.ClusterRegistration) labels.Set {
 	if len(o.sets) == 0 {
 		return nil
@@ -78,7 +78,7 @@ func newFleets() *fleets {
 	return &fleets{fleets: map[logicalcluster.Name]*fleet{}, states: map[logicalcluster.Name]*sharingState{}, naming: map[logicalcluster.Name]*sharingState{}, waiting: map[logicalcluster.Name]int{}}
 }
 
-// add has others find the fleet of a workspace.
+// add makes the fleet of a workspace available to others.
 func (f *fleets) add(of *fleet) {
 	of.wake, of.gone = f.wake, f.gone
 	f.mu.Lock()
@@ -92,7 +92,7 @@ func (f *fleets) add(of *fleet) {
 	}
 }
 
-// forget drops a workspace that is not followed any more. Those that look at its fleet find that it is not open.
+// forget drops a workspace that is no longer followed. Its guests find that the fleet is not open.
 func (f *fleets) forget(w *workspace) {
 	w.fleet.close()
 	f.mu.Lock()
@@ -113,8 +113,7 @@ func (f *fleets) forget(w *workspace) {
 	f.wakeNaming(map[logicalcluster.Name]bool{w.name: true})
 }
 
-// showHost makes a view that of a workspace which looks at the clusters of another: what it has of decisions itself are copies, and
-// clusters of its own do not count.
+// showHost turns a view into that of a guest: the guest's own decisions are copies, and its own clusters do not count.
 func (o *cacheView) showHost(host *fleet, name logicalcluster.Name, grants []engine.Grant) {
 	o.copies, o.decisions, o.kept, o.grants = slices.Concat(o.decisions, o.kept), host.kept(name), nil, grants
 	o.clusters, o.usages, o.heard, o.scores, o.works, o.keptWorks = nil, nil, nil, nil, nil, nil
@@ -123,7 +122,7 @@ func (o *cacheView) showHost(host *fleet, name logicalcluster.Name, grants []eng
 	}
 }
 
-// find returns the fleet of a workspace. One that is not followed has one that is not open.
+// find returns the fleet of a workspace; the fleet of a workspace that is not followed is not open.
 func (f *fleets) find(name logicalcluster.Name) *fleet {
 	found := f.fleets[name]
 	if found == nil {
@@ -134,7 +133,7 @@ func (f *fleets) find(name logicalcluster.Name) *fleet {
 	return found
 }
 
-// hasGuest reports whether a workspace looks at the clusters of another one.
+// hasGuest reports whether a workspace uses the clusters of another one.
 func (f *fleets) hasGuest(host, guest logicalcluster.Name) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -142,11 +141,11 @@ func (f *fleets) hasGuest(host, guest logicalcluster.Name) bool {
 	return of != nil && of.hasGuest(guest)
 }
 
-// fleetFor returns the fleet of another workspace that a workspace looks at, and through which grants; nil where it looks at its own. now
-// is the one that it looks at so far.
+// fleetFor returns the fleet of another workspace that a workspace uses, and the grants through which it does; nil if it uses its own. now
+// is the workspace's current state.
 //
-// Invariant: a workspace stays with a fleet as long as anything is promised to it there, and nobody else has it look at another: that
-// it was there is said by its own copies of what is kept.
+// Invariant: a workspace stays with a fleet as long as anything is promised to it there, and no other workspace can move it to a different
+// one: its own copies of the kept slices show that it was there.
 func (f *fleets) fleetFor(name logicalcluster.Name, o *cacheView, now *workspace) (host *fleet, grants []engine.Grant) {
 	t := sharingInputs{sets: map[types.UID]int64{}, bindings: map[types.UID]int64{}}
 	for _, s := range o.sets {
@@ -178,7 +177,7 @@ func (f *fleets) fleetFor(name logicalcluster.Name, o *cacheView, now *workspace
 		}
 		for _, named := range state.names {
 			if named.Path != "" {
-				_, _ = f.at(name, named.Path) // in its own turns
+				_, _ = f.at(name, named.Path) // so that it is read in this workspace's own turns
 			}
 		}
 		state.Held = t.fleet
@@ -195,7 +194,7 @@ func (f *fleets) fleetFor(name logicalcluster.Name, o *cacheView, now *workspace
 	return f.find(v.Fleet), v.Grants
 }
 
-// workspacesOf are those that the grants of a set name.
+// workspacesOf returns the workspaces that the grants of a set name.
 func workspacesOf(set *v1alpha1.ClusterSet) (all []v1alpha1.WorkspaceReference) {
 	for i := range set.Spec.Grants {
 		all = append(all, set.Spec.Grants[i].Workspace)
@@ -203,7 +202,7 @@ func workspacesOf(set *v1alpha1.ClusterSet) (all []v1alpha1.WorkspaceReference) 
 	return all
 }
 
-// holds returns the fleet to which a workspace is tied by what is decided, empty where it is not.
+// holds returns the fleet that a workspace is tied to by its decisions, empty if it is not tied.
 func (f *fleets) holds(name logicalcluster.Name, o *cacheView, now *workspace) logicalcluster.Name {
 	visits := now != nil && now.host != nil
 	if visits && (now.store != nil && len(now.store.slices) > 0 || len(now.host.kept(name)) > 0) {
@@ -223,7 +222,7 @@ func (f *fleets) holds(name logicalcluster.Name, o *cacheView, now *workspace) l
 	return own
 }
 
-// lookup finds a workspace by what it has said itself.
+// lookup finds a workspace by its own declarations.
 func (f *fleets) lookup(r v1alpha1.WorkspaceReference) *sharing.Workspace {
 	if s := f.states[f.means(r)]; s != nil {
 		return s.Workspace
@@ -231,7 +230,7 @@ func (f *fleets) lookup(r v1alpha1.WorkspaceReference) *sharing.Workspace {
 	return nil
 }
 
-// means is the workspace that a reference names, empty where that is not known.
+// means returns the workspace that a reference names, empty if that is not known.
 func (f *fleets) means(r v1alpha1.WorkspaceReference) logicalcluster.Name {
 	if r.Cluster != "" {
 		return logicalcluster.Name(r.Cluster)
@@ -243,8 +242,8 @@ func (f *fleets) means(r v1alpha1.WorkspaceReference) logicalcluster.Name {
 	return name
 }
 
-// moved has a pass be made over the workspaces that name paths at which other workspaces are now, and over those that name these: nobody
-// else is concerned.
+// moved enqueues the workspaces that name paths which now resolve to other workspaces, and those that name these: the change concerns
+// nobody else.
 func (f *fleets) moved(paths map[string]bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -261,7 +260,7 @@ func (f *fleets) moved(paths map[string]bool) {
 	}
 }
 
-// wakeNaming has a pass be made over all other workspaces that name one of some.
+// wakeNaming enqueues all other workspaces that name one of the given ones.
 func (f *fleets) wakeNaming(some map[logicalcluster.Name]bool) {
 	for _, name := range slices.Sorted(maps.Keys(f.naming)) {
 		if slices.ContainsFunc(f.naming[name].names, func(r v1alpha1.WorkspaceReference) bool { of := f.means(r); return of != name && some[of] }) {
@@ -270,8 +269,8 @@ func (f *fleets) wakeNaming(some map[logicalcluster.Name]bool) {
 	}
 }
 
-// readableSets returns the ClusterSets. One whose spec cannot be read in full has no clusters: a quota that is left out for that would
-// bound nothing.
+// readableSets returns the ClusterSets. A set whose spec cannot be read in full has no clusters: a quota that is skipped for that reason
+// would bound nothing.
 func (o *cacheView) readableSets() []*v1alpha1.ClusterSet {
 	sets := slices.Clone(o.sets)
 	for i, set := range sets {
@@ -283,7 +282,7 @@ func (o *cacheView) readableSets() []*v1alpha1.ClusterSet {
 	return sets
 }
 
-// specProblems are those with the spec of an object.
+// specProblems returns the problems in the spec of an object.
 func specProblems(all decode.Problems) (spec decode.Problems) {
 	for _, p := range all {
 		if p.Field == "spec" || strings.HasPrefix(p.Field, "spec.") {
@@ -293,14 +292,14 @@ func specProblems(all decode.Problems) (spec decode.Problems) {
 	return spec
 }
 
-// said identifies what workspaces say of sharing clusters.
+// said returns the version of what workspaces declare about sharing clusters.
 func (f *fleets) said() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.version
 }
 
-// view returns how a workspace looks at which fleet, as it and others have said last.
+// view returns which fleet a workspace uses and how, according to the latest declarations of all workspaces.
 func (f *fleets) view(name logicalcluster.Name) sharing.View {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -310,7 +309,7 @@ func (f *fleets) view(name logicalcluster.Name) sharing.View {
 	return sharing.ViewOf(f.states[name].Workspace, f.lookup)
 }
 
-// sets returns how the ClusterSets of a workspace stand.
+// sets returns the state of the ClusterSets of a workspace.
 func (f *fleets) sets(name logicalcluster.Name, allocatable func(cluster string) capacity.Resources) []sharing.Set {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -320,8 +319,8 @@ func (f *fleets) sets(name logicalcluster.Name, allocatable func(cluster string)
 	return sharing.SetsOf(f.states[name].Workspace, f.lookup, allocatable)
 }
 
-// unresolved returns why the controller cannot know which workspace a reference means. Whether there is one is nobody's to know who is
-// not bound to it.
+// unresolved returns why the controller cannot know which workspace a reference means. Whether that workspace exists is not disclosed to
+// those who are not bound to it.
 func (f *fleets) unresolved(r v1alpha1.WorkspaceReference) error {
 	if r.Path == "" {
 		return nil
@@ -332,8 +331,8 @@ func (f *fleets) unresolved(r v1alpha1.WorkspaceReference) error {
 	return nil
 }
 
-// resolving reports whether it is about to be read which workspaces some references mean. Nothing is said of them until then, or who names a
-// path would be told by that whether others have named it before.
+// resolving reports whether some of the references have not been resolved yet. Nothing is reported about them until then; otherwise the
+// answer would disclose whether anybody has named the same path before.
 func (f *fleets) resolving(references ...v1alpha1.WorkspaceReference) bool {
 	return slices.ContainsFunc(references, func(r v1alpha1.WorkspaceReference) bool {
 		if r.Path == "" {
@@ -354,7 +353,7 @@ func (f *fleets) notOpen(name logicalcluster.Name) error {
 	return nil
 }
 
-// reportWaiting has the workspace of a fleet know how many workloads of another one wait.
+// reportWaiting tells the host of a fleet how many workloads of a guest wait.
 func (f *fleets) reportWaiting(of, fleet logicalcluster.Name, waiting int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -364,7 +363,7 @@ func (f *fleets) reportWaiting(of, fleet logicalcluster.Name, waiting int) {
 	f.wake(fleet)
 }
 
-// waitingIn is how many workloads of a workspace wait.
+// waitingIn returns how many workloads of a workspace wait.
 func (f *fleets) waitingIn(of logicalcluster.Name) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

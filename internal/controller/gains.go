@@ -16,23 +16,23 @@ import (
 	"github.com/kcp-placement/placement/engine/stability"
 )
 
-// gains is what is known of moves for a gain from one pass to the next. Workloads that may move are evaluated in rounds, some in each
-// pass; a round begins once anything has changed. Those that would gain are evaluated in each pass, until they move or would not.
+// gains is the state of moves for a gain that is carried from pass to pass. Workloads that may move are evaluated in rounds, some in each
+// pass; a round begins once anything has changed. Those that would gain are evaluated in each pass, until they move or no longer would gain.
 type gains struct {
-	// since is since when workloads would gain, without a break.
+	// since is when workloads began to gain from a move without interruption.
 	since map[workloadKey]time.Time
-	// queue are the workloads that this round has not come to. It began at a time, for some placements at a revision of the workspace.
+	// queue holds the workloads that this round has not reached yet. The round began at a time and revision, for the placements in of.
 	queue    []workloadKey
 	began    time.Time
 	revision int64
 	of       map[*placement.Placement]bool
-	// again is when time alone may let another workload gain, the zero time if never; crowded is set where one that gains is not kept.
+	// again is when the passing of time may let another workload gain, the zero time if never; crowded is set if since had no room for one.
 	again   time.Time
 	crowded bool
-	// spent are the moves for a gain by the placement, and all of them.
+	// spent counts the moves for a gain by placement, all counts all of them.
 	spent map[types.NamespacedName]*stability.Spent
 	all   stability.Spent
-	// limits are those of the PlacementConfig, which was read from.
+	// limits are those of the PlacementConfig from.
 	limits    stability.Limits
 	limitsErr error
 	from      *v1alpha1.PlacementConfig
@@ -45,7 +45,7 @@ const (
 	gainRetry  = time.Second
 )
 
-// recount counts the moves that the history of decisions has. Those of workloads that are gone are known only to who has made them.
+// recount counts the moves in the history of decisions. Moves of workloads that are gone are known only to the process that made them.
 func (g *gains) recount(s *store) {
 	var all stability.Spent
 	by := map[types.NamespacedName]*stability.Spent{}
@@ -82,14 +82,14 @@ func (g *gains) spentBy(placement types.NamespacedName) *stability.Spent {
 	return g.spent[placement]
 }
 
-// wake has a round begin at a time at the latest.
+// wake makes a round begin at a time or earlier.
 func (g *gains) wake(at time.Time) {
 	if !at.IsZero() && (g.again.IsZero() || at.Before(g.again)) {
 		g.again = at
 	}
 }
 
-// moveForGain moves workloads that would gain, as far as their placements let them.
+// moveForGain moves workloads that would gain, as far as their placements permit.
 //
 // Invariants: what has left a cluster stays for its cool-down; no budget is exceeded; no third move undoes the first.
 func (p *pass) moveForGain(ctx context.Context) {
@@ -136,7 +136,7 @@ func (p *pass) moveForGain(ctx context.Context) {
 	}
 }
 
-// movable are the placements whose workloads may move for a gain now or soon, and how often a round begins.
+// movable returns the placements whose workloads may move for a gain now or soon, and how often a round begins.
 func (p *pass) movable(now time.Time) (all map[types.NamespacedName]*placementState, every time.Duration) {
 	p.followMoveLimits()
 	all, every = map[types.NamespacedName]*placementState{}, time.Minute
@@ -163,7 +163,7 @@ func (p *pass) movable(now time.Time) (all map[types.NamespacedName]*placementSt
 	return all, every
 }
 
-// followMoveLimits takes up what the PlacementConfig says of moves. While that is not valid, none is made for a gain.
+// followMoveLimits takes up the limits of moves from the PlacementConfig. While they are invalid, no move is made for a gain.
 func (w *workspace) followMoveLimits() {
 	g, config := &w.gains, w.config.object
 	if g.from == config {
@@ -176,7 +176,7 @@ func (w *workspace) followMoveLimits() {
 	}
 }
 
-// movesValid is the condition of that name of the PlacementConfig, nil where all is well and always was.
+// movesValid returns condition MovesValid of the PlacementConfig, nil if the limits are and always were valid.
 func (w *workspace) movesValid(current *conditionsv1alpha1.Condition) *conditionsv1alpha1.Condition {
 	switch w.followMoveLimits(); {
 	case w.gains.limitsErr != nil:
@@ -187,8 +187,8 @@ func (w *workspace) movesValid(current *conditionsv1alpha1.Condition) *condition
 	return nil
 }
 
-// beginRound begins to look at all workloads of some placements where anything has changed since that began last, from time to time
-// where they are many.
+// beginRound begins a round over all workloads of the movable placements if anything has changed since the last round began. If there are
+// many, rounds are at least every apart.
 func (p *pass) beginRound(movable map[types.NamespacedName]*placementState, every time.Duration) {
 	g, now, of, workloads := &p.gains, p.now(), map[*placement.Placement]bool{}, 0
 	for _, state := range movable {
@@ -218,7 +218,7 @@ func (p *pass) beginRound(movable map[types.NamespacedName]*placementState, ever
 	slices.SortFunc(g.queue, workloadKey.compare)
 }
 
-// evaluateGain reports whether a workload would gain by a move, and makes it where that has been so for long enough, and may be now.
+// evaluateGain reports whether a workload would gain by a move, and makes the move if that has held for long enough and is permitted now.
 func (p *pass) evaluateGain(ctx context.Context, item *workItem, now time.Time) (gains bool, err error) {
 	rules, err := p.rulesFor(ctx, item)
 	if err != nil || rules == nil {
@@ -267,7 +267,7 @@ func (p *pass) evaluateGain(ctx context.Context, item *workItem, now time.Time) 
 	return false, nil
 }
 
-// rulesFor are the rules by which a workload may move for a gain; nil where it does not.
+// rulesFor returns the rules by which a workload may move for a gain; nil if it may not.
 func (p *pass) rulesFor(ctx context.Context, item *workItem) (*stability.Rules, error) {
 	owner := item.owner
 	if owner == nil || item.object == nil || !item.found || item.stale || item.deferred || p.kept[item.key] != nil || item.err != nil || len(item.stored.Leaving) > 0 || owner.suspension != nil ||
@@ -285,7 +285,7 @@ func (p *pass) rulesFor(ctx context.Context, item *workItem) (*stability.Rules, 
 	return rules, nil
 }
 
-// wouldGain reports whether a workload would leave a cluster for a gain, and has its item ask for that.
+// wouldGain reports whether a workload would leave a cluster for a gain, and if so records the move in its item.
 func (p *pass) wouldGain(ctx context.Context, item *workItem, rules *stability.Rules, now time.Time) (bool, error) {
 	r := p.request(item)
 	r.MinGain = rules.MinGain

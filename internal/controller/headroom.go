@@ -19,17 +19,17 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// A check of headroom takes at most rehearseFor of one pass and goes on in the next. Then it rests restFactor times as long as it took
-// in all, and restLeast at least, so that it never takes more than a small share of the time.
+// A headroom check takes at most rehearseFor of one pass and continues in the next. Then it rests for restFactor times as long as it took
+// in all, and at least restLeast, so that it never takes more than a small share of the time.
 const (
 	rehearseFor = 50 * time.Millisecond
 	restFactor  = 20
 	restLeast   = 10 * time.Second
 )
 
-// foresight finds out, in the background of passes, whether workloads survive the losses that their placements ask to survive.
+// foresight determines, in the background of passes, whether workloads survive the losses that their placements ask to survive.
 type foresight struct {
-	// basis is what found was found out about, check what is being found out.
+	// basis is what found is based on; check is the check that is under way.
 	basis headroomBasis
 	found map[types.UID]headroom.Outlook
 	check *headroomCheck
@@ -37,26 +37,26 @@ type foresight struct {
 	restUntil time.Time
 }
 
-// headroomBasis is what headroom depends on: the revision of the workspace, and which placements ask for what.
+// headroomBasis is what headroom depends on: the revision of the workspace, and what each placement asks for.
 type headroomBasis struct {
 	revision int64
 	asked    string
 }
 
-// headroomCheck is a check that goes on.
+// headroomCheck is a check that spans passes.
 type headroomCheck struct {
 	headroomBasis
 	wanted  map[snapshot.TopologyKey][]*placementState
 	domains []headroom.Domain
 	found   map[types.UID]headroom.Outlook
-	// rehearsal of the first of the domains, the workloads that are not decided on yet there, and what is known so far.
+	// rehearsal is that of the first domain, with the workloads that are not decided there yet and the findings so far.
 	rehearsal *engine.Rehearsal
 	left      []*workItem
 	losses    map[*placementState]*headroom.Loss
 	took      time.Duration
 }
 
-// checkHeadroom goes on with a check, or begins one where anything has changed.
+// checkHeadroom continues a check, or begins one if anything has changed.
 func (w *workspace) checkHeadroom(ctx context.Context, placements []*placementState, r *result) {
 	h, began := &w.headroom, time.Now()
 	basis, wanted := w.headroomBasis(placements)
@@ -120,8 +120,8 @@ func (w *workspace) headroomBasis(placements []*placementState) (headroomBasis, 
 	return headroomBasis{w.engine.Revision(w.name), asked.String()}, wanted
 }
 
-// rehearse goes on with the first domain of a check until some time, and takes it out once that is done. All workloads that are there are
-// placed anew in the order of failover, whosever they are.
+// rehearse continues with the first domain of a check until a deadline, and removes the domain once it is done. All workloads there are
+// placed anew in the order of failover, whatever placement they belong to.
 func (w *workspace) rehearse(ctx context.Context, c *headroomCheck, until time.Time) error {
 	d := &c.domains[0]
 	if c.rehearsal == nil {
@@ -164,7 +164,7 @@ func (w *workspace) rehearse(ctx context.Context, c *headroomCheck, until time.T
 	return nil
 }
 
-// affected are the workloads on the clusters of a domain in the order of failover, none where no placement that asks has any there.
+// affected returns the workloads on the clusters of a domain in the order of failover, or none if no placement that asks has workloads there.
 func (w *workspace) affected(d *headroom.Domain, asking map[*placementState]*headroom.Loss) []*workItem {
 	rest := headroom.Rest(w.engine.Snapshot(w.name).Rows(), d.Clusters...)
 	type displaced struct {
@@ -197,7 +197,7 @@ func (w *workspace) affected(d *headroom.Domain, asking map[*placementState]*hea
 	return items
 }
 
-// headroomCondition says whether the workloads of a placement would survive what it asks to survive; nil where it asks for nothing.
+// headroomCondition reports whether the workloads of a placement would survive what it asks to survive; nil if it asks for nothing.
 func (w *workspace) headroomCondition(p *placementState) *conditionsv1alpha1.Condition {
 	if p.object.Spec.Headroom == nil {
 		return nil

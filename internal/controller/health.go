@@ -21,7 +21,7 @@ import (
 	"github.com/kcp-placement/placement/engine/snapshot"
 )
 
-// heartbeats records when clusters were last heard of, by the clock of this process. The clocks of clusters may differ, so only
+// heartbeats records when clusters were last heard from, by the clock of this process. The clocks of clusters may differ, so only
 // a change of renewTime counts, not its value.
 type heartbeats struct {
 	mu    sync.Mutex
@@ -42,7 +42,7 @@ type heartbeat struct {
 	usage  string
 }
 
-// hear records a Lease. It reports whether the heartbeat of a cluster has begun, ended or passed to another.
+// hear records a Lease. It reports whether the heartbeat of a cluster has begun, ended or passed to another cluster.
 func (h *heartbeats) hear(lease *coordinationv1.Lease, now time.Time) (turned bool) {
 	if lease.Namespace != v1alpha1.AgentNamespace {
 		return false
@@ -80,8 +80,8 @@ func leaseKey(lease *coordinationv1.Lease) clusterKey {
 	return clusterKey{logicalcluster.From(lease), lease.Name}
 }
 
-// of returns the heartbeats of registrations. A registration without one has no Lease, or the workspace does not show it to us. A
-// Lease that another cluster renews than the one that reports does not count.
+// of returns the heartbeats of registrations. A registration without one has no Lease, or the workspace does not let us see it. A
+// Lease that is renewed by a cluster other than the one that reports does not count.
 func (h *heartbeats) of(workspace logicalcluster.Name, registrations []*v1alpha1.ClusterRegistration) map[types.UID]heartbeat {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -110,7 +110,7 @@ func (w *workspace) latest(r *v1alpha1.ClusterRegistration) *v1alpha1.ClusterReg
 	return r
 }
 
-// conditionOf returns a condition of a registration in place, nil where it has none: every pass asks for those of all clusters.
+// conditionOf returns a condition of a registration without copying it, nil if there is none: every pass asks for those of all clusters.
 func conditionOf(r *v1alpha1.ClusterRegistration, kind conditionsv1alpha1.ConditionType) *conditionsv1alpha1.Condition {
 	for i := range r.Status.Conditions {
 		if r.Status.Conditions[i].Type == kind {
@@ -160,7 +160,7 @@ func (w *workspace) watchHealth(ctx context.Context, o *cacheView, r *result) []
 	return registrations
 }
 
-// missedSince is since when this process has known a cluster to be silent.
+// missedSince returns since when this process has known a cluster to be silent.
 func (w *workspace) missedSince(r *v1alpha1.ClusterRegistration) time.Time {
 	if since, known := w.missed[r.UID]; known {
 		return since
@@ -168,7 +168,7 @@ func (w *workspace) missedSince(r *v1alpha1.ClusterRegistration) time.Time {
 	return w.now()
 }
 
-// watchSilence writes the Ready condition of a cluster that is silent. It returns whether the cluster has a Lease.
+// watchSilence writes the Ready condition of a silent cluster. It returns whether the cluster has a Lease.
 func (w *workspace) watchSilence(ctx context.Context, shown *v1alpha1.ClusterRegistration, beat heartbeat, usage *v1alpha1.ClusterUsage, writable bool, r *result) bool {
 	c := w.latest(shown)
 	reason := readyReason(c)
@@ -182,7 +182,7 @@ func (w *workspace) watchSilence(ctx context.Context, shown *v1alpha1.ClusterReg
 	condition, consequence := w.silence(w.now().Sub(beat.at), known, r)
 	switch {
 	case condition == nil:
-		// Invariant: the usage is no older than the heartbeat. Otherwise pods that are counted by now would look missing.
+		// Invariant: the usage is no older than the heartbeat. Otherwise pods that have been counted since would look missing.
 		if ready := conditionOf(c, v1alpha1.ReadyCondition); ready != nil && ready.Status == corev1.ConditionTrue && usage != nil && usage.OmittedWorkloads == 0 && v1alpha1.UsageAtLeast(usage, beat.usage) {
 			w.counting[c.Name] = beat.at
 		}
@@ -210,7 +210,7 @@ func (w *workspace) watchSilence(ctx context.Context, shown *v1alpha1.ClusterReg
 	return true
 }
 
-// noLeaseReason is that of HeartbeatSeen False.
+// noLeaseReason is the reason of HeartbeatSeen False.
 const noLeaseReason = "NoLease"
 
 func (w *workspace) unseenSince(r *v1alpha1.ClusterRegistration) time.Time {
@@ -253,11 +253,11 @@ func (w *workspace) watchUnseen(ctx context.Context, shown *v1alpha1.ClusterRegi
 	}
 }
 
-// silence returns the condition of a cluster that has been silent for some time, nil if there is none yet, and what it means for
-// workloads. It asks for another pass at the time when the condition changes next.
+// silence returns the condition of a cluster that has been silent for some time, nil if it is too early for one, and what it means for
+// workloads. It asks for a pass at the time when the condition changes next.
 //
-// Invariant: a cluster is taken for lost only once it has been known to be silent, by its condition, for another grace period. So a
-// controller that has seen nothing for long, since it or the server was cut off or asleep, first waits for clusters to report.
+// Invariant: a cluster counts as lost only after its condition has reported it silent for another grace period. So a controller that
+// has seen nothing for long, because it or the server was cut off or suspended, first waits for clusters to report.
 func (w *workspace) silence(silent, known time.Duration, r *result) (condition *conditionsv1alpha1.Condition, consequence string) {
 	wait := max(w.failoverAfter-silent, min(w.grace, w.failoverAfter-w.grace)-known)
 	switch {
@@ -286,7 +286,7 @@ func (w *workspace) setCondition(ctx context.Context, shown *v1alpha1.ClusterReg
 	return w.writeReport(ctx, shown, updated, fmt.Sprintf("condition %s", condition.Type))
 }
 
-// writeReport writes the conditions and the drain of a registration, and returns nil if another writer came first.
+// writeReport writes the conditions and the drain of a registration; it returns nil if another writer came first.
 func (w *workspace) writeReport(ctx context.Context, shown, updated *v1alpha1.ClusterRegistration, what string) (*v1alpha1.ClusterRegistration, error) {
 	written, err := w.writeConditions(ctx, updated)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
@@ -299,7 +299,8 @@ func (w *workspace) writeReport(ctx context.Context, shown, updated *v1alpha1.Cl
 	return written, nil
 }
 
-// watchReports writes which registrations are not usable or say something in vain, and which clusters have less than is in use and promised there.
+// watchReports reports registrations that are unusable or have parts without effect, and clusters with less capacity than is in use and
+// promised there.
 func (w *workspace) watchReports(ctx context.Context, o *cacheView, r *result) {
 	over := map[string]string{}
 	for _, row := range w.engine.Snapshot(w.name).Rows() {
@@ -339,13 +340,12 @@ func (w *workspace) watchReport(ctx context.Context, shown *v1alpha1.ClusterRegi
 	}
 }
 
-// conditionsReadable reports whether conditions of a registration may be written: to write one would lose those that cannot be
-// read.
+// conditionsReadable reports whether conditions of a registration may be written: writing one would lose those that cannot be read.
 func conditionsReadable(r *v1alpha1.ClusterRegistration, o *cacheView) bool {
 	return len(o.unreadable[r.UID].In("status.conditions")) == 0
 }
 
-// reportFault makes a condition False with a message, or True if the message is empty: at once where it turns, otherwise every
+// reportFault makes a condition False with a message, or True if the message is empty: at once if it transitions, otherwise at most every
 // countsEvery. A condition that was never False is not written at all. It returns whether the fault has begun.
 func (w *workspace) reportFault(ctx context.Context, shown *v1alpha1.ClusterRegistration, kind conditionsv1alpha1.ConditionType, reason, message string, r *result) (began bool) {
 	before := conditionOf(w.latest(shown), kind)
@@ -369,7 +369,7 @@ func (w *workspace) reportFault(ctx context.Context, shown *v1alpha1.ClusterRegi
 	return turned && message != "" && written != nil
 }
 
-// overcommitted lists the resources of which more is in use and promised on a cluster than it has; empty if there is none.
+// overcommitted lists the resources of which a cluster has less than is in use and promised there; empty if there are none.
 func overcommitted(row *snapshot.Row) string {
 	if row.Invalid != "" || !row.Free.Negative() {
 		return ""

@@ -14,17 +14,17 @@ import (
 	"github.com/kcp-placement/placement/engine/filter"
 )
 
-// move has a workload leave clusters for another reason than what they are.
+// move makes a workload leave clusters for a reason other than the state of the clusters.
 type move struct {
-	// leave are the clusters, into the only ones that it may go to unless it is nil, and minGain by how many points these have to be
-	// better.
+	// leave are the clusters to leave; into, unless nil, are the only ones that it may move to; minGain is by how many points these have to
+	// be better.
 	leave, into []string
 	minGain     int64
 	reason      v1alpha1.ChangeReason
 	message     string
 }
 
-// ask has a request be that for the move; nil asks for none.
+// ask sets the move in a request; a nil move asks for nothing.
 func (m *move) ask(r *engine.Request) {
 	if m == nil {
 		return
@@ -37,7 +37,7 @@ func (m *move) ask(r *engine.Request) {
 	r.Into, r.MinGain = m.into, m.minGain
 }
 
-// reasons are why a workload leaves clusters, by the stage that rejects them. It is rescheduled for all others.
+// reasons maps the stage that rejects a cluster to the reason for leaving it. Any other stage means Rescheduled.
 var reasons = map[filter.Stage]v1alpha1.ChangeReason{
 	filter.Registration:                     v1alpha1.ChangeFailover,
 	filter.Ready:                            v1alpha1.ChangeFailover,
@@ -46,23 +46,23 @@ var reasons = map[filter.Stage]v1alpha1.ChangeReason{
 	engine.Replicas:                         v1alpha1.ChangeScaled,
 	filter.Stage(v1alpha1.ChangeGain):       v1alpha1.ChangeGain,
 	filter.Stage(v1alpha1.ChangeRebalanced): v1alpha1.ChangeRebalanced,
-	filter.Unschedulable:                    v1alpha1.ChangeDrained, // what runs leaves a cluster only if it is drained
+	filter.Unschedulable:                    v1alpha1.ChangeDrained, // running workloads leave such a cluster only if it is drained
 }
 
-// countMove counts the last change of a decision where a cluster is left by it.
+// countMove counts the latest change of a decision if a cluster is left by it.
 func (m *metrics) countMove(before, after []v1alpha1.DecisionChange) {
 	if len(after) > 0 && len(after[0].From) > 0 && (len(before) == 0 || !after[0].At.Equal(&before[0].At)) {
 		m.moves.WithLabelValues(string(after[0].Reason)).Inc()
 	}
 }
 
-// historyOf is the history of a workload with what a decision changes, the last change first. It is written with the decision.
+// historyOf returns the history of a workload with the change that a decision makes, newest first. It is written with the decision.
 func historyOf(item *workItem, d *engine.Decision, after []v1alpha1.ClusterDecision, now time.Time) []v1alpha1.DecisionChange {
 	history := item.stored.History
 	if !item.found {
 		history = item.attempt.history
 	}
-	// In whole seconds, which is how it is written, and not before it is: cool-downs and budgets follow from it.
+	// In whole seconds, as it is written, and never before now: cool-downs and budgets follow from it.
 	c := v1alpha1.DecisionChange{At: metav1.NewTime(now.Add(time.Second - 1).Truncate(time.Second))}
 	c.From, c.To = without(item.stored.Clusters, after), without(after, item.stored.Clusters)
 	if len(c.From)+len(c.To) == 0 {
@@ -73,7 +73,7 @@ func historyOf(item *workItem, d *engine.Decision, after []v1alpha1.ClusterDecis
 	return append([]v1alpha1.DecisionChange{c}, history[:min(len(history), v1alpha1.MaxChanges-1)]...)
 }
 
-// without are the clusters that are not among others.
+// without returns the clusters that are not among others.
 func without(clusters, others []v1alpha1.ClusterDecision) (names []string) {
 	for i := range clusters {
 		if name := clusters[i].Name; !slices.ContainsFunc(others, func(o v1alpha1.ClusterDecision) bool { return o.Name == name }) {
@@ -83,8 +83,8 @@ func without(clusters, others []v1alpha1.ClusterDecision) (names []string) {
 	return names
 }
 
-// changeReason says why a decision changes clusters, in a word and for people: for what the first cluster is left, but for those that are
-// left since fewer are asked for.
+// changeReason returns why a decision changes clusters, as a reason and as a message: why the first cluster is left, ignoring those that
+// are left because fewer are asked for.
 func changeReason(item *workItem, d *engine.Decision, c *v1alpha1.DecisionChange) (v1alpha1.ChangeReason, string) {
 	switch {
 	case !item.found:
@@ -106,5 +106,5 @@ func changeReason(item *workItem, d *engine.Decision, c *v1alpha1.DecisionChange
 	return reason, shortenTo(strings.Join(messages, "; "), maxChangeMessage)
 }
 
-// maxChangeMessage bounds what is said of one change in runes, so that it fits into its field.
+// maxChangeMessage bounds the message of one change, in runes, so that it fits into its field.
 const maxChangeMessage = 250

@@ -16,52 +16,51 @@ import (
 	"github.com/kcp-placement/placement/internal/delivery"
 )
 
-// workItem is a workload, for as long as it is shown, has a decision or runs somewhere: what passes know of it.
+// workItem is what passes know of a workload, for as long as it is shown, has a decision or runs somewhere.
 type workItem struct {
 	key workloadKey
-	// shown is the workload as the informer shows it, nil where it does not; object is the same with what LimitRanges add, which is
-	// defaults, to countedFrom. turn is that of the object, and of its placement.
+	// shown is the workload as the informer shows it, nil if it does not; object is countedFrom with what LimitRanges add, which is
+	// defaults. turn is that of the object under its placement.
 	shown, object, countedFrom *workloadObject
 	defaults                   corev1.ResourceList
 	turn                       placement.Turn
-	// asksSince is since when this process has seen the object ask for what it asks for.
+	// asksSince is when this process first saw the object ask for what it asks for now.
 	asksSince time.Time
-	// owner is the placement that it belongs to, nil if to none; others are those that select it besides.
+	// owner is the placement that it belongs to, nil if none; others are further placements that select it.
 	owner  *placementState
 	others []*placementState
-	// scheduled is what policies with terms of affinity say of it.
+	// scheduled is what policies with affinity terms make of it.
 	scheduled scheduledAs
-	// account is what it adds to the tally of a placement.
+	// account is what it contributes to the tally of a placement.
 	account account
-	// assigned says where it belongs, as it was last handed over to be delivered; gaveUpAt is when that was less than before.
+	// assigned is where it belongs, as last handed over for delivery; gaveUpAt is when it was last reduced.
 	assigned []*delivery.Assignment
 	gaveUpAt time.Time
 	// on are the clusters under which the index finds it.
 	on []string
 
-	// stored is the decision that the workload has, where found. It is stale where it was made for an earlier workload of
-	// the same name.
+	// stored is the current decision on the workload, if found. It is stale if it was made for an earlier workload of the same name.
 	stored       v1alpha1.WorkloadDecision
 	found, stale bool
-	// attempt is the latest one in vain: to place the workload, where tried, or to find a better place for it.
+	// attempt is the latest unsuccessful one: to place the workload, if tried, or to find a better place for it.
 	attempt attempt
 	tried   bool
 	// waitingSince is when it began to wait, for clusters or for room for some of its replicas.
 	waitingSince time.Time
 	// missing is since when a cluster that counts workloads has not counted all of this one.
 	missing map[string]time.Time
-	// returning is since when a better fallback group has had a place for it, without a break.
+	// returning is since when a better fallback group has continuously had a place for it.
 	returning betterGroup
-	// supposed is what would be decided on it, while its placement is suspended.
+	// supposed is what would be decided on it while its placement is suspended.
 	supposed *supposed
-	// unreadable is the error that was told of an object that cannot be decoded, by UID.
+	// unreadable is the error that was reported for an object that cannot be decoded, by UID.
 	unreadable unreadableReport
 	// err is why it could not be decided on when it was last looked at.
 	err error
 
-	// What follows is of one visit.
+	// The rest belongs to one visit.
 
-	// before is what the visit before has found.
+	// before is what the previous visit found.
 	before struct {
 		missing   map[string]time.Time
 		returning betterGroup
@@ -69,25 +68,23 @@ type workItem struct {
 		err       error
 	}
 
-	// adopted are the clusters where it runs, where it has no decision.
+	// adopted are the clusters where it runs if it has no decision.
 	adopted []engine.Choice
 	// instead is what others have given up for it.
 	instead []engine.Held
-	// returnTo is the fallback group that the workload is to return to, move what it is to leave for another reason than what the
-	// clusters are.
+	// returnTo is the fallback group that the workload is to return to; move makes it leave clusters for a reason other than their state.
 	returnTo string
 	move     *move
 	// reason is why the workload waits.
 	reason string
-	// deferred says that the pass was cut short before this workload, unevaluated that it has not come to what would be decided on it.
-	// satisfied says that it has all that it asks for where it is,
-	// paced that it waits its turn to lose a cluster.
+	// deferred: the pass was cut short before this workload. unevaluated: the pass did not get to what would be decided on it.
+	// satisfied: it has all that it asks for where it is. paced: it waits its turn to lose a cluster.
 	deferred, unevaluated, satisfied, paced bool
 
-	// queued is the last pass in which it has waited in line. wake is when it is due though nothing changes; the zero time is never.
+	// queued is the last pass in which it was queued. wake is when it becomes due though nothing changes; the zero time is never.
 	queued int64
 	wake   time.Time
-	// lacks is set while something that it rests on is not shown; unowned, and idle, are set where it gets no decision.
+	// lacks is set while something that it depends on is not shown; unowned and idle are set if it gets no decision.
 	lacks, unowned, idle bool
 }
 
@@ -96,39 +93,39 @@ type unreadableReport struct {
 	why string
 }
 
-// index has the workloads of a workspace, and knows which of them are due: due.go says why.
+// index holds the workloads of a workspace, and knows which of them are due: due.go has the reasons.
 type index struct {
 	items map[workloadKey]*workItem
-	// uids has those that are shown, by UID; changedUIDs are the UIDs of which one has come or gone.
+	// uids holds the shown workloads by UID; changedUIDs are UIDs that have appeared or disappeared.
 	uids        map[types.UID]*workItem
 	changedUIDs map[types.UID]bool
-	// on has those that are, by their decisions, on a cluster.
+	// on holds the workloads on each cluster, according to their decisions.
 	on map[string]map[*workItem]bool
 	// due are the workloads that the next pass looks at.
 	due map[*workItem]reason
-	// unrelated are those that may have changed since the engine was told what affinity between workloads has to know of them.
-	// unscheduled are those for which policies with terms of affinity fail, with the placements that they belong to.
+	// unrelated may have changed since the engine was last updated on affinity between workloads. unscheduled are those for which policies
+	// with affinity terms fail, with the placements that they belong to.
 	unrelated   map[*workItem]bool
 	unscheduled map[*workItem]*placementState
-	// open are those that something else than they themselves may change: they wait, or should have other clusters, or more.
+	// open are the workloads that changes elsewhere may affect: they wait, or should have other clusters, or more.
 	open map[*workItem]bool
-	// turns has those that are shown, in turn. reassigned is set while any belongs elsewhere than was last handed over.
+	// turns holds the shown workloads in turn. reassigned is set while any belongs elsewhere than was last handed over.
 	turns      *btree.BTreeG[*workItem]
 	reassigned bool
-	// timers are the workloads that are due at a time, the earliest first.
+	// timers holds the workloads that become due at a time, earliest first.
 	timers *btree.BTreeG[*workItem]
-	// waiting counts those that no cluster is feasible for.
+	// waiting counts the workloads that no cluster is feasible for.
 	waiting int
-	// passes counts the passes that have come to placing.
+	// passes counts the passes that got as far as placing.
 	passes int64
-	// source is where what is shown was taken from, hidden the kinds that could not be seen then.
+	// source is where the shown workloads were taken from; hidden are the kinds that could not be seen then.
 	source *shownWorkloads
 	hidden []watchedKind
 
 	premises premises
-	// marks are what workloads on clusters were last looked at for.
+	// marks is the state of clusters when the workloads on them were last looked at.
 	marks map[string]clusterMark
-	// revision of the workspace at which all that are open have been looked at.
+	// revision is the workspace revision at which all open workloads were last looked at.
 	revision int64
 }
 
@@ -143,7 +140,7 @@ func newIndex() *index {
 	}
 }
 
-// get returns the item of a workload, which is made if there is none.
+// get returns the item of a workload, creating it if needed.
 func (x *index) get(key workloadKey) *workItem {
 	item := x.items[key]
 	if item == nil {
@@ -153,11 +150,11 @@ func (x *index) get(key workloadKey) *workItem {
 	return item
 }
 
-// take takes up which workloads are shown: all of them at first, and where that is not known, what has changed.
+// take updates which workloads are shown: all of them at first and when the changes are not known, otherwise those that have changed.
 func (x *index) take(o *cacheView) {
 	hidden := slices.DeleteFunc(slices.Clone(o.kinds), func(k watchedKind) bool { return o.hides(k.GroupVersionResource) == nil })
 	all := o.live == nil || x.source != o.live.shownWorkloads || !slices.Equal(x.hidden, hidden)
-	there := map[*workItem]bool{} // where all are taken
+	there := map[*workItem]bool{} // used when all are taken
 	set := func(key workloadKey, object *workloadObject) {
 		if slices.ContainsFunc(hidden, func(k watchedKind) bool { return k.kind == key.kind && k.apiVersion == key.apiVersion }) {
 			object = nil
@@ -190,7 +187,7 @@ func (x *index) take(o *cacheView) {
 	}
 }
 
-// setShown takes up a workload as it is shown now, nil if it is not.
+// setShown records a workload as it is shown now, nil if it is not.
 func (x *index) setShown(item *workItem, object *workloadObject) {
 	before := item.shown
 	if item.shown = object; before != nil && (object == nil || before.UID != object.UID) {
@@ -206,7 +203,7 @@ func (x *index) setShown(item *workItem, object *workloadObject) {
 	x.add(item, workloadChanged)
 }
 
-// setClusters puts an item under the clusters of its decision.
+// setClusters indexes an item under the clusters of its decision.
 func (x *index) setClusters(item *workItem, clusters []string) {
 	if slices.Equal(item.on, clusters) {
 		return
@@ -225,7 +222,7 @@ func (x *index) setClusters(item *workItem, clusters []string) {
 	}
 }
 
-// setTurn gives an item its turn; the zero value is that of one that is not shown.
+// setTurn gives an item its turn; the zero value is for one that is not shown.
 func (x *index) setTurn(item *workItem, now placement.Turn) {
 	if item.turn.Workload != nil {
 		x.turns.Delete(item)
@@ -235,7 +232,7 @@ func (x *index) setTurn(item *workItem, now placement.Turn) {
 	}
 }
 
-// wakeAt has an item be due at a time, or before.
+// wakeAt makes an item due at a time or earlier.
 func (x *index) wakeAt(item *workItem, at time.Time) {
 	if item.wake.IsZero() || at.Before(item.wake) {
 		x.timers.Delete(item)
@@ -244,7 +241,7 @@ func (x *index) wakeAt(item *workItem, at time.Time) {
 	}
 }
 
-// sleep takes back when an item is due.
+// sleep cancels when an item is due.
 func (x *index) sleep(item *workItem) {
 	if !item.wake.IsZero() {
 		x.timers.Delete(item)
@@ -252,7 +249,7 @@ func (x *index) sleep(item *workItem) {
 	}
 }
 
-// setWaiting sets whether a workload waits for a cluster.
+// setWaiting records whether a workload waits for a cluster.
 func (x *index) setWaiting(item *workItem, tried bool) {
 	if tried != item.tried {
 		x.waiting += map[bool]int{true: 1, false: -1}[tried]
@@ -260,7 +257,7 @@ func (x *index) setWaiting(item *workItem, tried bool) {
 	}
 }
 
-// setOpen sets whether something else than a workload itself may change it.
+// setOpen records whether changes elsewhere may affect a workload.
 func (x *index) setOpen(item *workItem, open bool) {
 	if open {
 		x.open[item] = true
@@ -269,7 +266,7 @@ func (x *index) setOpen(item *workItem, open bool) {
 	}
 }
 
-// drop forgets what passes have found out about a workload that gets no decision now.
+// drop discards what passes have found out about a workload that gets no decision now.
 func (x *index) drop(item *workItem) {
 	x.sleep(item)
 	x.setWaiting(item, false)
@@ -277,7 +274,7 @@ func (x *index) drop(item *workItem) {
 	item.attempt, item.err, item.missing, item.returning, item.supposed = attempt{}, nil, nil, betterGroup{}, nil
 }
 
-// forget drops an item of which nothing is left.
+// forget removes an item of which nothing is left.
 func (x *index) forget(item *workItem) {
 	x.drop(item)
 	item.withdraw()
@@ -290,7 +287,7 @@ func (x *index) forget(item *workItem) {
 	delete(x.items, item.key)
 }
 
-// workloads yields the workloads that are shown, by their names.
+// workloads yields the shown workloads, by name.
 func (x *index) workloads(yield func(*workloadObject) bool) {
 	for _, item := range slices.SortedFunc(maps.Values(x.items), byKey) {
 		if item.object != nil && !yield(item.object) {

@@ -14,12 +14,12 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// The slices of a workspace on shared clusters are kept in the workspace that has the clusters, in one namespace. In memory they are
-// as if they were beside their placements.
+// The slices of a workspace on shared clusters are kept in one namespace of the workspace that has the clusters. In memory they appear
+// next to their placements.
 //
-// Invariant: what is promised on shared clusters is read from there alone. What a team writes in its own workspace changes none of it.
+// Invariant: promises on shared clusters are read only from there. Nothing that a team writes in its own workspace changes them.
 
-// keptName is the name of a slice where it is kept, with a hash in place of the end of one that is too long.
+// keptName is the name under which a slice is kept. The end of a name that is too long is replaced by a hash.
 func keptName(workspace logicalcluster.Name, slice types.NamespacedName) string {
 	const most = 253
 	name := workspace.String() + "." + slice.Namespace + "." + slice.Name
@@ -30,12 +30,12 @@ func keptName(workspace logicalcluster.Name, slice types.NamespacedName) string 
 	return name
 }
 
-// keep returns a slice of a workspace as it is kept.
+// keep converts a slice of a workspace to its kept form.
 func keep(workspace logicalcluster.Name, slice *v1alpha1.PlacementDecision) *v1alpha1.PlacementDecision {
 	kept := *slice
 	kept.Source = &v1alpha1.DecisionSource{Workspace: workspace.String(), Namespace: slice.Namespace}
 	kept.Namespace, kept.Name = v1alpha1.DecisionNamespace, keptName(workspace, namespacedName(slice))
-	// The placement is in another workspace: a reference to it would have the slice be collected as garbage.
+	// The placement is in another workspace: because of a reference to it, the slice would be garbage-collected.
 	kept.OwnerReferences, kept.Annotations = nil, maps.Clone(slice.Annotations)
 	kept.Labels = maps.Clone(slice.Labels)
 	metav1.SetMetaDataLabel(&kept.ObjectMeta, v1alpha1.LabelWorkspace, workspace.String())
@@ -46,7 +46,7 @@ func keep(workspace logicalcluster.Name, slice *v1alpha1.PlacementDecision) *v1a
 	return &kept
 }
 
-// nameOfKept returns the workspace of a slice that is kept, and its name there. It is false for a slice that no controller has written.
+// nameOfKept returns the workspace of a kept slice, and its name there. ok is false for a slice that no controller has written.
 func nameOfKept(kept *v1alpha1.PlacementDecision) (workspace logicalcluster.Name, slice types.NamespacedName, ok bool) {
 	if kept.Source == nil {
 		return "", slice, false
@@ -56,7 +56,7 @@ func nameOfKept(kept *v1alpha1.PlacementDecision) (workspace logicalcluster.Name
 	return workspace, slice, kept.Namespace == v1alpha1.DecisionNamespace && kept.Name == keptName(workspace, slice) && kept.Labels[v1alpha1.LabelWorkspace] == workspace.String()
 }
 
-// fromKept returns the workspace of a slice that is kept, and the slice as it is there.
+// fromKept returns the workspace of a kept slice, and the slice as it appears there.
 func fromKept(kept *v1alpha1.PlacementDecision) (workspace logicalcluster.Name, slice *v1alpha1.PlacementDecision, ok bool) {
 	workspace, name, ok := nameOfKept(kept)
 	if !ok {
@@ -70,7 +70,7 @@ func fromKept(kept *v1alpha1.PlacementDecision) (workspace logicalcluster.Name, 
 	return workspace, &back, true
 }
 
-// keepWork returns a Work of a workspace as it is kept: in the namespace of its cluster, for whose agent it is.
+// keepWork converts a Work of a workspace to its kept form, in the namespace of the cluster whose agent it is for.
 func keepWork(workspace logicalcluster.Name, work *v1alpha1.Work) *v1alpha1.Work {
 	kept := *work
 	kept.Name, kept.Spec.Workspace, kept.Labels = keptWorkName(workspace, work.Name), workspace.String(), maps.Clone(work.Labels)
@@ -82,7 +82,7 @@ func keptWorkName(workspace logicalcluster.Name, work string) string {
 	return workspace.String() + "." + work
 }
 
-// workFromKept returns a Work as it is in its workspace, false for one that no controller has written for it.
+// workFromKept returns a kept Work as it appears in its workspace, false for one that no controller has written for that workspace.
 func workFromKept(workspace logicalcluster.Name, kept *v1alpha1.Work) (*v1alpha1.Work, bool) {
 	name, ok := strings.CutPrefix(kept.Name, keptWorkName(workspace, ""))
 	if !ok || kept.Spec.Workspace != workspace.String() || kept.Labels[v1alpha1.LabelWorkspace] != workspace.String() {
@@ -93,7 +93,7 @@ func workFromKept(workspace logicalcluster.Name, kept *v1alpha1.Work) (*v1alpha1
 	return &work, true
 }
 
-// worksOf returns the Works of a workspace, as they are there. An empty name means the workspace that has them all.
+// worksOf returns the Works of a workspace as they appear there. An empty name means the workspace that keeps them all.
 func worksOf(workspace logicalcluster.Name, all []*v1alpha1.Work) (works []*v1alpha1.Work) {
 	for _, w := range all {
 		if workspace != "" {
@@ -108,7 +108,7 @@ func worksOf(workspace logicalcluster.Name, all []*v1alpha1.Work) (works []*v1al
 	return works
 }
 
-// splitKept tells the slices of a workspace itself from those that it keeps for others.
+// splitKept separates the slices of a workspace itself from those that it keeps for others.
 func splitKept(all []*v1alpha1.PlacementDecision) (own, kept []*v1alpha1.PlacementDecision) {
 	for _, d := range all {
 		if d.Source == nil {
@@ -120,7 +120,7 @@ func splitKept(all []*v1alpha1.PlacementDecision) (own, kept []*v1alpha1.Placeme
 	return own, kept
 }
 
-// keptFor returns the slices that are kept for a workspace, as they are there.
+// keptFor returns the slices that are kept for a workspace, as they appear there.
 func keptFor(workspace logicalcluster.Name, all []*v1alpha1.PlacementDecision) (slices []*v1alpha1.PlacementDecision) {
 	for _, d := range all {
 		if of, slice, ok := fromKept(d); ok && of == workspace {

@@ -11,21 +11,21 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// The claim on LimitRanges is optional: a workspace that does not accept it is placed by what its objects say.
+// The claim on LimitRanges is optional: a workspace that does not accept it is placed by the requests in its objects.
 
 // requestDefaults is what LimitRanges add to the requests of workloads.
 type requestDefaults struct {
-	// ofNamespaces is as it was last read, limitRanges the objects that it was read from; nil before that.
+	// ofNamespaces holds the defaults as last read, limitRanges the objects that they were read from; nil before that.
 	ofNamespaces map[string]corev1.ResourceList
 	limitRanges  map[types.NamespacedName]types.UID
-	// read says whether they could be read in the last pass.
+	// read is whether LimitRanges could be read in the last pass.
 	read bool
 }
 
-// countRequests counts the workloads with what LimitRanges of their namespaces add.
+// countRequests counts the workloads with the defaults of their namespaces' LimitRanges.
 //
-// Invariant: what was counted stays while LimitRanges cannot be read, across restarts as well. A workload that is decided has
-// what its decision says then, and others what was read last.
+// Invariant: counts do not change while LimitRanges cannot be read, across restarts as well. Until then, a decided workload keeps what
+// its decision records, and others use what was read last.
 func (w *workspace) countRequests(ctx context.Context, o *cacheView, r *result) {
 	read, before := w.seesLimitRanges(ctx, o, r), w.defaults
 	if w.defaults.read = read; read {
@@ -44,7 +44,7 @@ func (w *workspace) countRequests(ctx context.Context, o *cacheView, r *result) 
 	}
 }
 
-// countItem counts a workload, unless nothing has changed.
+// countItem counts a workload if anything has changed.
 func (w *workspace) countItem(item *workItem) {
 	if item.shown == nil {
 		item.object, item.countedFrom = nil, nil
@@ -69,7 +69,7 @@ func (w *workspace) countItem(item *workItem) {
 	w.index.add(item, workloadChanged)
 }
 
-// countedWith returns the object with the requests that it has with defaults.
+// countedWith returns the object with its requests completed by defaults.
 func (w *workloadObject) countedWith(defaults corev1.ResourceList) *workloadObject {
 	with := *w
 	if err := recovered(func() { with.workload, with.err = w.read.Count(defaults) }); err != nil {
@@ -81,8 +81,8 @@ func (w *workloadObject) countedWith(defaults corev1.ResourceList) *workloadObje
 	return &with
 }
 
-// seesLimitRanges says whether all LimitRanges are shown that there are. Where one is not shown any more, it is gone only once the
-// server says so.
+// seesLimitRanges reports whether all existing LimitRanges are shown. One that is no longer shown is gone only once the server
+// confirms it.
 func (w *workspace) seesLimitRanges(ctx context.Context, o *cacheView, r *result) bool {
 	if !o.limitRangesRead {
 		return false
@@ -103,5 +103,5 @@ func (w *workspace) seesLimitRanges(ctx context.Context, o *cacheView, r *result
 	return true
 }
 
-// hasDefaultRequests says whether LimitRanges are a part of what any decision reserves.
+// hasDefaultRequests reports whether LimitRanges contribute to what any decision reserves.
 func (w *workspace) hasDefaultRequests() bool { return w.store.defaulted > 0 }

@@ -34,21 +34,21 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// Local is a workspace whose objects are in memory, and whose time is that of its caller: its passes are those of a Controller. What
-// a pass writes is in the objects at once, and the next pass sees it. It is not safe for concurrent use, nor are others beside it.
+// Local is a workspace whose objects are in memory and whose clock is the caller's; its passes are those of a Controller. What a pass
+// writes is visible at once to the next pass. It is not safe for concurrent use, nor are several workspaces of one controller.
 type Local struct {
 	*localServer
 	name      logicalcluster.Name
 	workspace *workspace
 	objects   map[schema.GroupVersionResource]map[types.NamespacedName]localObject
-	// shown are the objects of a resource in order; a resource with a change is left out.
+	// shown caches the objects of a resource in order; a resource that has changed is left out.
 	shown  map[schema.GroupVersionResource][]any
 	events []LocalEvent
 	// due is set once something has changed since the last pass began, or a pass over another workspace has asked for one.
 	due bool
 }
 
-// localServer has workspaces that one controller decides.
+// localServer holds the workspaces that one controller decides.
 type localServer struct {
 	pace     Pace
 	table    *workload.Table
@@ -77,7 +77,7 @@ type LocalEvent struct {
 	About, Type, Reason, Message string
 }
 
-// localResources are those of the API that a Local has, beside those of workloads, by kind.
+// localResources are the API resources that a Local has besides those of workloads, by kind.
 var localResources = map[schema.GroupKind]schema.GroupVersionResource{
 	{Group: v1alpha1.GroupName, Kind: "ClusterRegistration"}: clusterResource,
 	{Group: v1alpha1.GroupName, Kind: "ClusterUsage"}:        usageResource,
@@ -93,7 +93,7 @@ var localResources = map[schema.GroupKind]schema.GroupVersionResource{
 	{Group: coordinationv1.GroupName, Kind: "Lease"}: leaseResource,
 }
 
-// NewLocal makes a workspace without objects. All kinds of workload in the table are placed.
+// NewLocal makes a workspace without objects. All workload kinds in the table are placed.
 func NewLocal(name logicalcluster.Name, pace Pace, table *workload.Table, now func() time.Time) (*Local, error) {
 	policies, err := policy.NewCompiler(policy.Options{})
 	if err != nil {
@@ -111,8 +111,8 @@ func NewLocal(name logicalcluster.Name, pace Pace, table *workload.Table, now fu
 	return s.Workspace(name), nil
 }
 
-// Workspace returns another workspace that the same controller decides. One that is not known has no objects yet. References to
-// workspaces by path mean the one that has the path for a name.
+// Workspace returns another workspace that the same controller decides, empty if it is new. A reference to a workspace by path means the
+// workspace whose name is that path.
 func (s *localServer) Workspace(name logicalcluster.Name) *Local {
 	l := s.workspaces[name]
 	if l == nil {
@@ -123,8 +123,8 @@ func (s *localServer) Workspace(name logicalcluster.Name) *Local {
 	return l
 }
 
-// Due lists the workspaces over which a pass is due, since something has changed there, or a pass over another one has asked for it, in
-// the order of their names.
+// Due lists the workspaces over which a pass is due, because something has changed there or a pass over another one has asked for it,
+// ordered by name.
 func (s *localServer) Due() (due []*Local) {
 	for _, name := range slices.Sorted(maps.Keys(s.workspaces)) {
 		if l := s.workspaces[name]; l.due {
@@ -134,7 +134,7 @@ func (s *localServer) Due() (due []*Local) {
 	return due
 }
 
-// Restart has another controller go on with the objects of all workspaces as they are.
+// Restart makes a new controller continue with the objects of all workspaces as they are.
 func (s *localServer) Restart() (err error) {
 	if s.engine, err = engine.New(engine.Options{Policies: s.policies, NotReadyDelay: s.pace.NotReadyDelay}); err != nil {
 		return err
@@ -162,7 +162,7 @@ func (s *localServer) Restart() (err error) {
 	return nil
 }
 
-// begin has the controller follow the workspace, which looks at the clusters of another one, host, unless that is nil.
+// begin makes the controller follow the workspace, which uses the clusters of host, unless that is nil.
 func (l *Local) begin(host *fleet) {
 	config := Config{Pace: l.pace, BatchSize: DefaultBatchSize, BatchTimeout: DefaultBatchTimeout}
 	l.workspace = newWorkspace(l.name, l.engine, l.policies, l.metrics, config.limits(), l.actions())
@@ -181,8 +181,8 @@ func (l *Local) kept(of logicalcluster.Name) []*v1alpha1.PlacementDecision {
 	return keptFor(of, as[*v1alpha1.PlacementDecision](l.show(decisionResource), map[types.UID]decode.Problems{}))
 }
 
-// Pass makes one pass. again says that another is due at once; otherwise wake is when one is due though nothing changes, the zero
-// time if there is none.
+// Pass makes one pass. again reports that another is due at once; otherwise wake is when one is due though nothing changes, the zero
+// time if never.
 func (l *Local) Pass(ctx context.Context) (again bool, wake time.Time, err error) {
 	l.due = false
 	r := l.workspace.reconcile(klog.NewContext(ctx, klog.Logger{}), l.follow())
@@ -192,7 +192,7 @@ func (l *Local) Pass(ctx context.Context) (again bool, wake time.Time, err error
 	return r.again, wake, errors.Join(r.errs...)
 }
 
-// follow has the workspace look at the clusters that its objects say it looks at, and returns what it sees.
+// follow attaches the workspace to the clusters that its objects make it use, and returns its view.
 func (l *Local) follow() cacheView {
 	view := l.view()
 	host, grants := l.fleets.fleetFor(l.name, &view, l.workspace)
@@ -217,7 +217,7 @@ func (l *Local) view() cacheView {
 	return view
 }
 
-// show returns the objects of a resource as an informer shows them, by namespace and name.
+// show returns the objects of a resource as an informer shows them, ordered by namespace and name.
 func (l *Local) show(resource schema.GroupVersionResource) []any {
 	if shown, current := l.shown[resource]; current {
 		return shown
@@ -238,7 +238,7 @@ func compareNames(a, b types.NamespacedName) int {
 	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 }
 
-// Objects returns all objects, those of a kind by namespace and name. They may not be changed.
+// Objects returns all objects, each kind ordered by namespace and name. The caller must not change them.
 func (l *Local) Objects() (all []*unstructured.Unstructured) {
 	for _, resource := range slices.SortedFunc(maps.Keys(l.objects), compareResources) {
 		for _, name := range slices.SortedFunc(maps.Keys(l.objects[resource]), compareNames) {
@@ -248,7 +248,7 @@ func (l *Local) Objects() (all []*unstructured.Unstructured) {
 	return all
 }
 
-// Decisions returns the decisions on workloads as they are stored.
+// Decisions returns the stored decisions on workloads.
 func (l *Local) Decisions() map[workload.Reference]v1alpha1.WorkloadDecision {
 	decisions := map[workload.Reference]v1alpha1.WorkloadDecision{}
 	for _, slice := range as[*v1alpha1.PlacementDecision](l.show(decisionResource), map[types.UID]decode.Problems{}) {
@@ -261,15 +261,15 @@ func (l *Local) Decisions() map[workload.Reference]v1alpha1.WorkloadDecision {
 	return decisions
 }
 
-// Events returns what passes have recorded since the last call.
+// Events returns the events recorded since the last call.
 func (l *Local) Events() []LocalEvent {
 	events := l.events
 	l.events = nil
 	return events
 }
 
-// Put creates or replaces an object as an API server would, with the defaults of nothing but its metadata. One without a status keeps
-// the status that it has.
+// Put creates or replaces an object as an API server would, but defaults only its metadata. An object without a status keeps its
+// existing status.
 func (l *Local) Put(object *unstructured.Unstructured) error {
 	resource, err := l.resourceOf(object)
 	if err != nil {
@@ -300,7 +300,7 @@ func (l *Local) Put(object *unstructured.Unstructured) error {
 	return nil
 }
 
-// Delete deletes an object. It fails where there is none.
+// Delete deletes an object. It fails if there is none.
 func (l *Local) Delete(object *unstructured.Unstructured) error {
 	resource, err := l.resourceOf(object)
 	if err != nil {
@@ -339,7 +339,7 @@ func (l *Local) store(resource schema.GroupVersionResource, u *unstructured.Unst
 	return u
 }
 
-// changed has a pass be made over the workspace that a change concerns.
+// changed makes a pass due over the workspace that a change concerns.
 func (l *Local) changed(shown any) {
 	concerned := l
 	if d, ok := unwrap(shown).(*v1alpha1.PlacementDecision); ok && d.Source != nil {
@@ -363,7 +363,7 @@ func (l *Local) remove(resource schema.GroupVersionResource, name types.Namespac
 	return nil
 }
 
-// write replaces an object, or the field of it at a path, if it is of the version that its writer has read. An object without a
+// write replaces an object, or the field of it at a path, if it still has the version that its writer has read. An object without a
 // version is created.
 func (l *Local) write(resource schema.GroupVersionResource, object runtime.Object, kind string, path ...string) (*unstructured.Unstructured, error) {
 	u, err := toUnstructured(object, kind)
@@ -393,7 +393,7 @@ func (l *Local) write(resource schema.GroupVersionResource, object runtime.Objec
 	return l.store(resource, u), nil
 }
 
-// actions are what an endpoint does at a server.
+// actions returns the in-memory counterparts of an endpoint's actions.
 func (l *Local) actions() actions {
 	return actions{
 		listDecisions: func(context.Context) ([]*v1alpha1.PlacementDecision, error) {
@@ -412,7 +412,7 @@ func (l *Local) actions() actions {
 		deleteDecision: func(_ context.Context, d *v1alpha1.PlacementDecision) error {
 			return l.remove(decisionResource, namespacedName(d))
 		},
-		makeNamespace: func(context.Context, string) error { return nil }, // there are all
+		makeNamespace: func(context.Context, string) error { return nil }, // every namespace exists
 		writeStatus: func(_ context.Context, p *v1alpha1.WorkloadPlacement) (*v1alpha1.WorkloadPlacement, error) {
 			u, err := l.write(placementResource, p, "WorkloadPlacement", "status")
 			if err != nil {
