@@ -7,7 +7,7 @@ import (
 	"github.com/kcp-placement/placement/engine"
 )
 
-// metrics of the controller. No label has a value that tenants choose, but for accounts, which are bounded.
+// metrics of the controller. No label has a value that tenants choose, except those of accounts, whose number is bounded.
 type metrics struct {
 	decisions     *prometheus.CounterVec
 	duration      prometheus.Histogram
@@ -125,7 +125,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-// wrote counts a write to the API, or its error, which it returns.
+// wrote counts a write to the API, or its error, and returns the error.
 func (m *metrics) wrote(kind string, err error) error {
 	result := "ok"
 	switch {

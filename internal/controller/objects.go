@@ -24,7 +24,7 @@ import (
 	"github.com/kcp-placement/placement/internal/delivery"
 )
 
-// The resources that the controller watches beside the workload kinds.
+// The resources that the controller watches besides the workload kinds.
 var (
 	bindingResource    = apisv1alpha2.SchemeGroupVersion.WithResource("apibindings")
 	clusterResource    = v1alpha1.SchemeGroupVersion.WithResource("clusterregistrations")
@@ -52,10 +52,10 @@ type workloadObject struct {
 	end      workload.End
 	// err is why the object cannot be read.
 	err error
-	// read is what the workload is counted from, and defaultRequest what LimitRanges add, if that makes a difference.
+	// read is the object that the workload is counted from, and defaultRequest what LimitRanges add, if that makes a difference.
 	read           *workload.Object
 	defaultRequest corev1.ResourceList
-	// source is what is delivered; nil where nothing is.
+	// source is what is delivered; nil if nothing is.
 	source *delivery.Source
 }
 
@@ -68,7 +68,7 @@ func (w *workloadObject) DeepCopyObject() runtime.Object {
 // GetObjectKind implements runtime.Object.
 func (w *workloadObject) GetObjectKind() schema.ObjectKind { return &w.TypeMeta }
 
-// transforms are the informers' transformations of what is not a workload.
+// transforms are the informers' transform functions for objects that are not workloads.
 var transforms = map[schema.GroupVersionResource]cache.TransformFunc{
 	bindingResource:    toBinding,
 	clusterResource:    typed[v1alpha1.ClusterRegistration],
@@ -86,7 +86,7 @@ var transforms = map[schema.GroupVersionResource]cache.TransformFunc{
 	leaseResource:      typed[coordinationv1.Lease],
 }
 
-// transform returns the informer's transformation from what the API delivers to what is stored.
+// transform returns the informer's transform function, from what the API delivers to what is stored.
 //
 // Invariant: it never fails, whatever an object contains. An error would keep the informer of all tenants from syncing.
 func transform(resource schema.GroupVersionResource, table *workload.Table, deliver bool) cache.TransformFunc {
@@ -102,7 +102,7 @@ type object[T any] interface {
 	metav1.Object
 }
 
-// partial is stored in place of an object that cannot be read in full: what can be read, and the fields that cannot.
+// partial is stored instead of an object that cannot be read in full: the readable part, and the fields that cannot be read.
 type partial struct {
 	metav1.Object
 	unreadable decode.Problems
@@ -122,7 +122,7 @@ func typed[T any, P object[T]](content any) (any, error) {
 	return &partial{P(&result), problems}, nil
 }
 
-// unwrap returns a stored object as far as it can be read.
+// unwrap returns a stored object, or its readable part.
 func unwrap(kept any) any {
 	if p, ok := kept.(*partial); ok {
 		return p.Object
@@ -130,7 +130,7 @@ func unwrap(kept any) any {
 	return kept
 }
 
-// as returns stored objects by their type, and records by UID the fields that cannot be read.
+// as converts stored objects to their type, and records the fields that cannot be read by UID.
 func as[T metav1.Object](kept []any, unreadable map[types.UID]decode.Problems) []T {
 	typed := make([]T, 0, len(kept))
 	for _, k := range kept {
@@ -146,14 +146,14 @@ func as[T metav1.Object](kept []any, unreadable map[types.UID]decode.Problems) [
 	return typed
 }
 
-// written decodes the API server's answer to a write. What cannot be read of it is reported once the informer shows it.
+// written decodes the API server's answer to a write. Anything unreadable in it is reported once the informer shows it.
 func written[T any](u *unstructured.Unstructured) *T {
 	result, _ := decode.To[T](u.Object)
 	return &result
 }
 
-// storedDecisions decodes a slice decision by decision. One that cannot be read is left out, and so made anew, while the others
-// stand; Count still says how many are stored.
+// storedDecisions decodes a slice decision by decision. A decision that cannot be read is left out, and so made anew, while the others
+// remain; Count still records how many are stored.
 func storedDecisions(ctx context.Context, u *unstructured.Unstructured) *v1alpha1.PlacementDecision {
 	rest := maps.Clone(u.Object)
 	delete(rest, "decisions")
@@ -171,7 +171,7 @@ func storedDecisions(ctx context.Context, u *unstructured.Unstructured) *v1alpha
 	return &result
 }
 
-// toBinding keeps of the managed fields of a binding when it was written last.
+// toBinding reduces the managed fields of a binding to the time of the last write.
 func toBinding(content any) (any, error) {
 	u, ok := content.(*unstructured.Unstructured)
 	if !ok {
@@ -212,8 +212,8 @@ func toWorkload(table *workload.Table, deliver bool, content any) (any, error) {
 	return w, nil
 }
 
-// toSource keeps a workload as JSON, which takes a fraction of the memory. It keeps nothing of an object that cannot be encoded,
-// which is none that a server sends.
+// toSource stores a workload as JSON, which takes a fraction of the memory. It stores nothing of an object that cannot be encoded;
+// no server sends one.
 func toSource(reference workload.Reference, u *unstructured.Unstructured) *delivery.Source {
 	s := &delivery.Source{
 		Reference: reference, Generation: u.GetGeneration(), ResourceVersion: u.GetResourceVersion(), Labels: u.GetLabels(),
@@ -223,7 +223,7 @@ func toSource(reference workload.Reference, u *unstructured.Unstructured) *deliv
 	delete(manifest, "status")
 	if metadata, ok := u.Object["metadata"].(map[string]any); ok {
 		metadata = maps.Clone(metadata)
-		// What changes with every write of status would make it another manifest.
+		// These change with every status write, which would make the manifest look different.
 		for _, field := range []string{"managedFields", "resourceVersion", "finalizers"} {
 			delete(metadata, field)
 		}

@@ -11,28 +11,28 @@ import (
 	"github.com/kcp-placement/placement/engine/disruption"
 )
 
-// Pace is how patient the controller is with clusters, and how fast it moves what has to move.
+// Pace is how patient the controller is with clusters, and how fast it moves workloads that have to move.
 type Pace struct {
 	// HeartbeatGracePeriod is how long a cluster that reports may be silent before its Ready condition becomes Unknown; 0
-	// is for ever.
+	// means forever.
 	HeartbeatGracePeriod time.Duration
-	// FailoverAfter is how long it may be silent before it is considered lost: its Ready condition becomes False and its
-	// workloads are placed elsewhere; 0 is for ever. It is no less than HeartbeatGracePeriod.
+	// FailoverAfter is how long it may be silent before it counts as lost: its Ready condition becomes False and its
+	// workloads are placed elsewhere; 0 means forever. It is at least HeartbeatGracePeriod.
 	FailoverAfter time.Duration
 	// ReservationTimeout is how long a cluster that reports which workloads it counts may take to count one that was placed
-	// there, before its reservation expires; 0 is for ever.
+	// there before the reservation expires; 0 means forever.
 	ReservationTimeout time.Duration
-	// NotReadyDelay is how long workloads stay on a cluster that says of itself that it is not ready. It is for the engine of a
-	// Controller.
+	// NotReadyDelay is how long workloads stay on a cluster that reports itself not ready. The engine of a Controller
+	// applies it.
 	NotReadyDelay time.Duration
-	// Disruptions is how many workloads of a workspace may lose a cluster within an interval; the zero value paces nothing.
+	// Disruptions is how many workloads of a workspace may lose a cluster within an interval; the zero value sets no limit.
 	Disruptions disruption.Budget
-	// UnhealthyFleetThreshold is the share of a workspace's clusters from which on, if so many are silent at once, failover goes on at
-	// a tenth of its pace; 0 is none.
+	// UnhealthyFleetThreshold is the share of a workspace's clusters, from 0 to 1, at which failover slows to a tenth of its pace if that
+	// many are silent at once; 0 disables this.
 	UnhealthyFleetThreshold float64
 }
 
-// DefaultPace is that of the controller's flags.
+// DefaultPace returns the defaults of the controller's flags.
 func DefaultPace() Pace {
 	return Pace{
 		HeartbeatGracePeriod: 90 * time.Second, FailoverAfter: 5 * time.Minute, ReservationTimeout: 30 * time.Minute,
@@ -53,7 +53,7 @@ func (p *Pace) AddFlags(flags *pflag.FlagSet) {
 	flags.Float64Var(&p.UnhealthyFleetThreshold, "unhealthy-fleet-threshold", p.UnhealthyFleetThreshold, "Share of the clusters of a workspace, and more than 2 of them, from which on, if so many are silent at once, the workloads of lost clusters are placed anew at a tenth of the pace: it may be the controller that is cut off. If all are silent none is, whatever this says. 0 never slows.")
 }
 
-// Validate returns the errors by the names of the flags.
+// Validate returns the errors, named by flag.
 func (p *Pace) Validate() error {
 	var errs []error
 	if p.HeartbeatGracePeriod < 0 {

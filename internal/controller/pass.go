@@ -19,48 +19,48 @@ type pass struct {
 	*workspace
 	placements []*placementState
 	selectors  []placement.Selector
-	// unselective are the placements of which it is not known what they select.
+	// unselective are the placements whose selection is not known.
 	unselective []*placementState
 	// due are the workloads that were due when the pass began to place.
 	due []*workItem
-	// queue are the workloads that are due and belong to a placement, in turn; processed those that the pass has come to.
+	// queue holds the due workloads that belong to a placement, in turn; processed those that the pass has handled.
 	queue     *btree.BTreeG[*workItem]
 	processed []*workItem
-	// kept are the workloads whose decisions stay as they are, since they cannot be seen.
+	// kept holds the workloads whose decisions stay as they are because the workloads cannot be seen.
 	kept map[workloadKey]*hidden
-	// revision of the workspace when the pass began to place; reopened is set once those that are open wait in line for another.
+	// revision of the workspace when the pass began to place; reopened is set once open workloads have been queued because it changed.
 	revision int64
 	reopened bool
-	// clustersDelivering are the clusters that deliver, made where they are asked for.
+	// clustersDelivering caches the clusters that deliver, created on demand.
 	clustersDelivering map[string]*delivery.Cluster
-	// changeable are the clusters on which it is a question of time whether workloads may stay.
+	// changeable are the clusters where it depends on time whether workloads may stay.
 	changeable map[string]bool
-	// explained is the latest attempt in this pass of the workloads that fare the same, by Decision.Peers.
+	// explained is the latest attempt in this pass for each class of workloads with the same outcome, by Decision.Peers.
 	explained map[string]attempt
-	// decided counts the decisions of this pass, the first of which began at firstAt. cut is set once it has left a workload
-	// to the next pass.
+	// decided counts the decisions of this pass, the first of which began at firstAt. cut is set once the pass has left a workload
+	// to the next one.
 	decided int
 	firstAt time.Time
 	cut     bool
-	// made are decisions of this pass that the shadow policies make again.
+	// made are requests decided in this pass that the shadow policies decide again.
 	made []engine.Request
 	// evaluated counts the workloads of suspended placements that this pass has evaluated anew.
 	evaluated int
 	// shifted is set once a workload has got or lost clusters.
 	shifted bool
-	// began is the time of the disruptions of this pass, placedBefore how many workloads were placed then.
+	// began is the time that the disruptions of this pass count from, placedBefore how many workloads were placed then.
 	began        time.Time
 	placedBefore int
-	// preemptions counts the workloads for which victims were looked for.
+	// preemptions counts the workloads for which the pass has searched for victims.
 	preemptions int
 	result      *result
 }
 
-// confirmWithin is how long an informer may take to show what was written before it is looked up.
+// confirmWithin is how long an informer may take to show a write before the server is asked about it.
 const confirmWithin = 5 * time.Second
 
-// reconcile makes one pass: it brings the engine up to date, decides what is due, publishes. A step that fails or panics
-// reports that in the result, and the following ones are made all the same, as far as they can be.
+// reconcile makes one pass: it brings the engine up to date, decides what is due, and publishes. A step that fails or panics
+// is reported in the result, and the remaining steps run all the same, as far as they can.
 func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	w.countHidden(o.hidden)
 	w.index.take(&o)
@@ -137,7 +137,7 @@ func (w *workspace) reconcile(ctx context.Context, o cacheView) (r result) {
 	return r
 }
 
-// notLoaded has the placements say that nothing is known of their decisions.
+// notLoaded makes the placements report that their decisions are not known.
 func (w *workspace) notLoaded(err error, placements []*placementState) error {
 	err = fmt.Errorf("reading the decisions: %w", err)
 	for _, p := range placements {
@@ -174,10 +174,10 @@ func (w *workspace) newPass(placements []*placementState, r *result) *pass {
 	return p
 }
 
-// prefetchWithin is how long a pass may go on for the sake of the next.
+// prefetchWithin is how long a pass may continue for the sake of the next one.
 const prefetchWithin = 2 * time.Second
 
-// prefetch brings the rankings in use up to date while nobody waits for them.
+// prefetch refreshes the rankings in use while nobody waits for them.
 func (w *workspace) prefetch(ctx context.Context) {
 	if !w.inForce || w.now().Before(w.restUntil) {
 		return

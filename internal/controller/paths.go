@@ -20,20 +20,20 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 )
 
-// paths says which logical cluster is at the path of a workspace. It asks kcp for the Workspace in the parent, whose spec.cluster kcp
-// alone writes: what is in a workspace itself, such as the path in the annotations of its LogicalCluster, its owners can write.
+// paths resolves workspace paths to logical clusters. It asks kcp for the Workspace in the parent, whose spec.cluster only kcp
+// writes: what is in a workspace itself, such as the path in the annotations of its LogicalCluster, can be written by its owners.
 type paths struct {
-	// read returns the logical cluster of a workspace in its parent.
+	// read returns the logical cluster of a workspace from its parent.
 	read func(ctx context.Context, parent logicalcluster.Path, name string) (logicalcluster.Name, error)
-	// changed is called with the paths at which another workspace, or none, has been found.
+	// changed is called with the paths that now resolve to another workspace, or to none.
 	changed func(paths map[string]bool)
 	now     func() time.Time
-	// queue has what to read. The zero value in it stands for calling changed.
+	// queue holds the paths to read. The zero value in it stands for a call of changed.
 	queue workqueue.TypedRateLimitingInterface[pathAsked]
 
 	mu    sync.Mutex
 	found map[string]*atPath
-	// notified is when changed was called last, and unnotified are the paths that it is to be called with next.
+	// notified is when changed was last called, and unnotified are the paths of its next call.
 	notified   time.Time
 	unnotified map[string]bool
 }
@@ -44,36 +44,36 @@ type pathAsked struct {
 	path string
 }
 
-// atPath is what is at a path.
+// atPath is the workspace found at a path.
 type atPath struct {
 	cluster logicalcluster.Name
-	// err is why that is not known.
+	// err is why it is not known.
 	err error
-	// asked is when somebody asked last.
+	// asked is when it was last asked for.
 	asked time.Time
-	// followed is set once it is read in the turns of a workspace, which it stays with.
+	// followed is set once the path is read in the turns of one workspace (by), which does not change.
 	followed bool
 	by       logicalcluster.Name
 }
 
 const (
-	// pathsEvery is how often it is read again what is at a path, pathsRetried how long at most after a failure.
+	// pathsEvery is how often a path is read again, pathsRetried the longest wait after a failure.
 	pathsEvery, pathsRetried = 10 * time.Minute, 10 * time.Minute
-	// pathsKept is how long a path is followed that nobody asks for.
+	// pathsKept is how long a path is followed after it was last asked for.
 	pathsKept = time.Hour
-	// pathsPerSecond is how many are read at most, whatever workspaces name.
+	// pathsPerSecond bounds the reads, however many paths workspaces name.
 	pathsPerSecond, concurrentPaths = 50, 4
-	// pathsNotifyEvery is how often changed is called at most.
+	// pathsNotifyEvery is the least time between calls of changed.
 	pathsNotifyEvery = time.Second
 )
 
-// errPathUntried and errPathUnread are why it is not known yet what is at a path: nobody has tried to read it, or that has failed.
+// errPathUntried and errPathUnread are why it is not known yet what is at a path: it has not been read yet, or reading has failed.
 var (
 	errPathUntried = errors.New("it is about to be read which workspace that is")
 	errPathUnread  = errors.New("it could not be read yet which workspace that is")
 )
 
-// unreadablePath is why the controller cannot know which workspace is at a path, whether there is one or not.
+// unreadablePath means that the controller cannot know which workspace is at a path, or whether there is one.
 type unreadablePath struct{ parent logicalcluster.Path }
 
 // Error implements error.
@@ -82,7 +82,7 @@ func (e *unreadablePath) Error() string {
 		"which is spec.cluster of the Workspace; or let the controller get workspaces there", e.parent)
 }
 
-// workspaceResource has the workspaces in their parent.
+// workspaceResource is the resource of workspaces in their parent.
 var workspaceResource = schema.GroupVersionResource{Group: "tenancy.kcp.io", Version: "v1alpha1", Resource: "workspaces"}
 
 // newPaths reads paths at the kcp that a config reaches.
@@ -165,13 +165,13 @@ func (p *paths) of(by logicalcluster.Name, path string) (logicalcluster.Name, er
 		p.found[path] = at
 	}
 	if !at.followed {
-		p.queue.Add(pathAsked{by, path}) // whose turn comes first
+		p.queue.Add(pathAsked{by, path}) // read by the workspace whose turn comes first
 	}
 	at.asked = p.now()
 	return at.cluster, at.err
 }
 
-// retry reads at once what was not found: there is another workspace.
+// retry reads paths that were not found again at once, because there is a new workspace.
 func (p *paths) retry() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -205,7 +205,7 @@ func (p *paths) run(ctx context.Context) {
 	reading.Wait()
 }
 
-// notify calls changed with a path, unless it is empty, and with what waits for that: at once, or when pathsNotifyEvery is over.
+// notify calls changed with a path, unless it is empty, and with all that wait, at once or as soon as pathsNotifyEvery has passed.
 func (p *paths) notify(path string) {
 	p.mu.Lock()
 	if path != "" {
@@ -229,8 +229,8 @@ func (p *paths) notify(path string) {
 	}
 }
 
-// follows returns what is known of a path if it is to be read in the turns of the workspace that asks. One that nobody has asked for in a
-// while is forgotten.
+// follows returns what is known of a path if it is read in the turns of the workspace that asks, nil if not. A path that nobody has asked
+// for in a while is forgotten.
 func (p *paths) follows(asked pathAsked) *atPath {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -250,7 +250,7 @@ func (p *paths) follows(asked pathAsked) *atPath {
 	return at
 }
 
-// failed has it be told that a path could not be read, if it never has been.
+// failed records that a path could not be read, and notifies if it has never been read.
 func (p *paths) failed(path string, at *atPath) {
 	p.mu.Lock()
 	first := errors.Is(at.err, errPathUntried)
@@ -263,7 +263,7 @@ func (p *paths) failed(path string, at *atPath) {
 	}
 }
 
-// follow reads what is at a path, and has it read again in time.
+// follow reads what is at a path, and schedules the next read.
 func (p *paths) follow(ctx context.Context, asked pathAsked) {
 	at := p.follows(asked)
 	if at == nil {
@@ -285,7 +285,7 @@ func (p *paths) follow(ctx context.Context, asked pathAsked) {
 		klog.FromContext(ctx).Error(err, "It cannot be read which workspace is at a path", "path", path)
 		p.queue.AddRateLimited(asked)
 		p.failed(path, at)
-		return // it is taken to be what it was
+		return // the last known answer still holds
 	}
 	p.mu.Lock()
 	changed := at.cluster != cluster || fmt.Sprint(at.err) != fmt.Sprint(err)

@@ -18,9 +18,9 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// decideWithin is how long the engine may take for one workload by the clock. It is the last line behind the budgets of Rego
-// and the cost limits of CEL, which stop at the same step on every machine, so it is longer than honest policies take on a
-// large fleet in a container that is throttled. A workspace that exceeds it or a budget rests for restFor.
+// decideWithin is how long the engine may take for one workload by the clock. It is the last line of defense behind the budgets of
+// Rego and the cost limits of CEL, which stop at the same step on every machine, so it is longer than honest policies take on a
+// large fleet in a throttled container. A workspace that exceeds it or a budget rests for restFor.
 const (
 	decideWithin = 10 * time.Second
 	restFor      = 5 * time.Second
@@ -31,11 +31,10 @@ var (
 	errPanicked = errors.New("deciding failed and is tried again")
 )
 
-// place decides on the workloads that are due, in turn. For each it asks the engine, if a decision may be another one, and records
-// the answer.
+// place decides on the due workloads in turn. For each it asks the engine if the decision may change, and records the answer.
 //
-// A pass that is full leaves the remaining workloads as they are, and the next one goes on at once. What has been decided is not due
-// any more then unless something has changed, so the order is that of one long pass.
+// A full pass leaves the remaining workloads as they are, and the next pass continues at once. What has been decided is no longer
+// due then unless something has changed, so the order is that of one long pass.
 func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 	p.followNominations()
 	p.due = p.gather(o)
@@ -43,7 +42,7 @@ func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 	p.followDepartures()
 	p.line(p.due)
 	p.giveBack()
-	if p.engine.Revision(p.name) != p.revision { // what was released kept others away
+	if p.engine.Revision(p.name) != p.revision { // what was released repelled others
 		p.reopen(nil)
 	}
 	for item := p.nextInTurn(); item != nil; item = p.nextInTurn() {
@@ -64,7 +63,7 @@ func (p *pass) place(ctx context.Context, o *cacheView) (cut bool) {
 	return p.cut
 }
 
-// line has the workloads that are due wait in line, as far as they belong to a placement. What others hold is released.
+// line queues the due workloads that belong to a placement. What the others hold is released.
 func (p *pass) line(due []*workItem) {
 	p.queue = btree.NewG(16, func(a, b *workItem) bool { return inTurn(a, b) < 0 })
 	var unowned []*workItem
@@ -91,7 +90,7 @@ func (p *pass) line(due []*workItem) {
 	p.releaseUnowned(unowned)
 }
 
-// find looks up which placement and which decision a workload has.
+// find looks up the placement and the decision of a workload.
 func (p *pass) find(item *workItem) {
 	item.withdraw()
 	item.stored, _, item.found = p.store.get(item.key)
@@ -118,7 +117,7 @@ func (p *pass) find(item *workItem) {
 	item.idle = !item.found && (item.object.end == workload.HasFinished || item.object.end == workload.Suspended || item.object.end == workload.Controlled)
 }
 
-// setOwner gives a workload to a placement, nil if to none.
+// setOwner assigns a workload to a placement, nil for none.
 func (item *workItem) setOwner(by *placementState) {
 	if item.owner == by {
 		return
@@ -131,7 +130,7 @@ func (item *workItem) setOwner(by *placementState) {
 	}
 }
 
-// lineUp has a workload wait for its turn.
+// lineUp queues a workload for its turn.
 func (p *pass) lineUp(item *workItem) {
 	if item.queued == p.index.passes {
 		return
@@ -146,7 +145,7 @@ func (p *pass) nextInTurn() *workItem {
 	return item
 }
 
-// process decides on a workload and takes into account how it fares then.
+// process decides on a workload and updates the tallies with the outcome.
 func (p *pass) process(ctx context.Context, item *workItem) {
 	item.begin(p)
 	err := recovered(func() {
@@ -168,10 +167,10 @@ func (p *pass) process(ctx context.Context, item *workItem) {
 	p.followUp(item)
 }
 
-// begin takes a workload out of the tallies and forgets what the last pass over it has found.
+// begin takes a workload out of the tallies and discards the findings of the last pass over it.
 func (item *workItem) begin(p *pass) {
 	item.withdraw()
-	if item.found && item.tried { // by another client, meanwhile
+	if item.found && item.tried { // it was placed by another client meanwhile
 		item.attempt = attempt{}
 		p.index.setWaiting(item, false)
 	}
@@ -182,21 +181,21 @@ func (item *workItem) begin(p *pass) {
 	item.deferred, item.unevaluated, item.satisfied, item.paced = false, false, false, false
 }
 
-// followUp has those workloads wait in line, too, that what has become of another one concerns, and whose turn is later. What it
-// concerns of those before, the next pass looks at.
+// followUp queues the workloads that the outcome for another one affects and whose turn is later. Affected workloads whose turn has passed
+// are left to the next pass.
 func (p *pass) followUp(item *workItem) {
 	if !p.reopened && p.engine.Revision(p.name) != p.revision {
 		p.reopened = true
 		p.reopen(item)
 	}
-	for _, waits := range item.owner.waiting.upTo(maxExamples) { // these the status names
+	for _, waits := range item.owner.waiting.upTo(maxExamples) { // the status names these
 		if !waits.item.attempt.named {
 			p.lineUpAfter(waits.item, item)
 		}
 	}
 }
 
-// reopen has those wait in line that are open, whose turn is after that of another one, if any.
+// reopen queues the open workloads whose turn is after that of another one, or all if after is nil.
 func (p *pass) reopen(after *workItem) {
 	for item := range p.index.open {
 		p.lineUpAfter(item, after)
@@ -209,7 +208,7 @@ func (p *pass) lineUpAfter(item, after *workItem) {
 	}
 }
 
-// rest says that a workload without a decision gets none.
+// rest records that a workload without a decision gets none.
 func (p *pass) rest(item *workItem) {
 	a := account{to: item.owner, elsewhere: item.others}
 	if item.object.end != workload.HasFinished {
@@ -221,7 +220,7 @@ func (p *pass) rest(item *workItem) {
 }
 
 // ownerOf returns the placement that a workload belongs to, and the others that select it. While it is not known what a placement
-// selects, it keeps the workloads that are placed by it.
+// selects, it keeps the workloads that it has placed.
 func (p *pass) ownerOf(item *workItem) (owner *placementState, others []*placementState) {
 	for _, owner := range p.unselective {
 		if _, by, placed := p.store.get(item.key); placed && by == namespacedName(owner.object) {
@@ -266,7 +265,7 @@ func (p *pass) decide(ctx context.Context, item *workItem) *engine.Decision {
 	}
 	switch {
 	case err != nil && ctx.Err() == nil && p.failsFor(item, err):
-		return p.decide(ctx, item) // by the policies in force
+		return p.decide(ctx, item) // now by the policies in force
 	case err != nil:
 		item.err = err
 		p.restIfSlow(err)
@@ -274,7 +273,7 @@ func (p *pass) decide(ctx context.Context, item *workItem) *engine.Decision {
 	return nil
 }
 
-// undecidable says whether the engine is not asked about a workload at all, and why in its reason or err.
+// undecidable reports whether the engine is not asked about a workload at all; its reason or err explains why.
 func (p *pass) undecidable(item *workItem) bool {
 	switch {
 	case item.object.err != nil:
@@ -293,12 +292,12 @@ func (p *pass) undecidable(item *workItem) bool {
 	return true
 }
 
-// full says whether the pass has to publish what it has decided before it decides more. Each pass decides at least once.
+// full reports whether the pass has to publish its decisions before it makes more. Each pass makes at least one.
 func (p *pass) full() bool {
 	return p.decided >= p.batchSize || p.decided > 0 && p.now().Sub(p.firstAt) >= p.batchTimeout
 }
 
-// isDue says whether a workload is to be decided on: it has no decision and may find a cluster, or it is to have others.
+// isDue reports whether a workload is to be decided on: it has no decision and may find a cluster, or it is to have other clusters.
 func (p *pass) isDue(ctx context.Context, item *workItem) (bool, error) {
 	if !item.found {
 		return p.mayFindCluster(ctx, item)
@@ -327,7 +326,7 @@ func (p *pass) isDue(ctx context.Context, item *workItem) (bool, error) {
 	}
 }
 
-// request asks about a workload and where it runs.
+// request returns the engine request for a workload, including where it runs.
 func (p *pass) request(item *workItem) engine.Request {
 	r := engine.Request{Workspace: p.name, Placement: item.owner.placement, Workload: p.asks(item), Shadow: item.owner.candidate, Now: p.now(), Priority: item.turn.Priority, Since: item.waitingSince}
 	if item.found && !item.stale {
@@ -354,7 +353,7 @@ func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision,
 	p.metrics.decided(decision, err)
 	if err != nil {
 		p.disown(item)
-		return nil, err // does not count: it is tried again in the next pass, which has to come further than this one
+		return nil, err // not final: the next pass tries again and has to get further than this one
 	}
 	if p.decided == 0 {
 		p.firstAt = began
@@ -364,7 +363,7 @@ func (p *pass) askEngine(ctx context.Context, item *workItem) (*engine.Decision,
 	return decision, nil
 }
 
-// record takes a decision over into the store.
+// record stores a decision.
 func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Decision) {
 	for _, h := range decision.GivenUp {
 		p.heldReservations[item.key] = append(p.heldReservations[item.key], heldReservation{Held: h}) // until hold, which knows what is durable
@@ -406,7 +405,7 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 		p.index.setWaiting(item, false)
 	}
 	item.stored, item.found = result, true
-	p.withdraw(item.key) // what others have given up for it is its own now
+	p.withdraw(item.key) // the workload now owns what others have given up for it
 	p.settle(item, decision, nil)
 	klog.FromContext(ctx).V(2).Info("Placed", "workload", item.object.workload, "placement", item.owner.object.Name, "clusters", after)
 	switch {
@@ -419,14 +418,14 @@ func (p *pass) record(ctx context.Context, item *workItem, decision *engine.Deci
 	}
 }
 
-// withdrawn reports whether a workload without a decision has lost the one that it had. That has been counted, though it may run until its
-// copy is gone.
+// withdrawn reports whether a workload without a decision has lost the one that it had. That loss has been counted, though the workload may
+// run until its copy is gone.
 func (item *workItem) withdrawn() bool {
 	h := item.attempt.history
 	return !item.found && len(h) > 0 && len(h[0].From) > 0 && len(h[0].To) == 0
 }
 
-// leaves lists the clusters that a workload leaves, and why.
+// leaves lists the clusters that a workload leaves, with the reasons.
 func leaves(d *engine.Decision) string {
 	var left []string
 	for _, v := range d.Left {
@@ -435,14 +434,14 @@ func leaves(d *engine.Decision) string {
 	return shorten(strings.Join(left, "; "))
 }
 
-// releaseItem releases what a workload has.
+// releaseItem releases everything that a workload holds.
 func (p *pass) releaseItem(item *workItem) {
 	p.release(item.key)
 	item.stored, item.found, item.stale = v1alpha1.WorkloadDecision{}, false, false
 }
 
-// failed records that the engine panicked for a workload. What it has done before is undone: the ledger holds again what the
-// store says, and both are read again before the next pass.
+// failed records that the engine panicked for a workload. Its partial effects are undone: the ledger is restored from the store, and
+// both are read again before the next pass.
 func (p *pass) failed(item *workItem, err error) {
 	p.result.fail(fmt.Errorf("deciding on %s: %w", item.object.workload, err))
 	p.metrics.decisions.WithLabelValues("failed").Inc()
@@ -454,7 +453,7 @@ func (p *pass) failed(item *workItem, err error) {
 	}
 }
 
-// restIfSlow has a workspace rest that was too slow, so that its slowness costs itself and not the others.
+// restIfSlow makes a workspace rest that was too slow, so that its slowness costs only itself.
 func (w *workspace) restIfSlow(err error) {
 	var quarantine *policy.QuarantineError
 	switch {

@@ -15,7 +15,7 @@ import (
 // more than the decisions do.
 const placedEvery = 10 * time.Second
 
-// placedEvents gathers the workloads that a placement has placed since its last Placed event.
+// placedEvents collects the workloads placed since the last Placed event of a placement.
 type placedEvents struct {
 	last      time.Time
 	workloads []workloadKey
@@ -31,7 +31,7 @@ func (w *workspace) placedEvent(placement *v1alpha1.WorkloadPlacement, key workl
 	e.workloads = append(e.workloads, key)
 }
 
-// sendPlacedEvents sends the Placed events that are due, and asks r for a pass when the next one is.
+// sendPlacedEvents sends the Placed events that are due, and asks r for a pass when the next one is due.
 func (w *workspace) sendPlacedEvents(placements []*placementState, r *result) {
 	kept := map[types.UID]*placedEvents{}
 	for _, p := range placements {
@@ -59,7 +59,7 @@ func (w *workspace) sendPlacedEvents(placements []*placementState, r *result) {
 	w.placed = kept
 }
 
-// splitPublished separates the workloads whose decisions are durable from the others, each of which it returns once.
+// splitPublished separates the workloads whose decisions are durable from the others, each without duplicates.
 func (w *workspace) splitPublished(keys []workloadKey) (published, others []workloadKey) {
 	seen := map[workloadKey]bool{}
 	for _, key := range keys {
@@ -72,7 +72,7 @@ func (w *workspace) splitPublished(keys []workloadKey) (published, others []work
 	return published, others
 }
 
-// describePlaced is the message of a Placed event. A workload that has gone or moved to another placement since is left
+// describePlaced returns the message of a Placed event. A workload that has since gone or moved to another placement is left
 // out, and one that was placed again after a failed write counts once.
 func (w *workspace) describePlaced(placement types.NamespacedName, keys []workloadKey) string {
 	counted := make(map[workloadKey]bool, len(keys))

@@ -13,65 +13,65 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// compiledPlacement is a placement ready for deciding.
+// compiledPlacement is a placement compiled for deciding.
 type compiledPlacement struct {
-	// selector works even where the rest of the placement does not compile: its workloads stay with it. Where selectorErr is
-	// why even the selector does not, those that are placed stay with it.
+	// selector works even if the rest of the placement does not compile: its workloads stay with it. If the selector does not compile
+	// either, selectorErr is why, and the placement keeps the workloads that it has placed.
 	selector    placement.Selector
 	selectorErr error
 	placement   *placement.Placement
-	// affinityPart is the placement, or as much of it as affinity between workloads has to know; nil where nothing can be known.
+	// affinityPart is the placement, or as much of it as affinity between workloads needs; nil if nothing can be known.
 	affinityPart *placement.Placement
 	// err is why the placement cannot be used.
 	err error
 }
 
-// placementState is a placement with what passes find out about it.
+// placementState is a placement with the findings of passes.
 type placementState struct {
 	object     *v1alpha1.WorkloadPlacement
 	unreadable string
-	// content is the first object that said what object does, but for the status.
+	// content is the first object with the same content as object, apart from the status.
 	content *v1alpha1.WorkloadPlacement
 	compiledPlacement
-	// selection changes with what the placement selects, and when. changed is set until its workloads are due for it.
+	// selection changes when what the placement selects changes. changed is set until its workloads are due for that.
 	selection int
 	changed   bool
-	// items are the workloads that belong to it, and tally is what they come to.
+	// items are the workloads that belong to it, and tally is their sum.
 	items map[*workItem]bool
 	tally
-	// unrelated are the placed workloads of which it is not known whether policies have them keep others away.
+	// unrelated are its placed workloads for which it is not known whether policies make them repel others.
 	unrelated []string
 	// suspension is why nothing is decided on its workloads, nil where it is not suspended.
 	suspension *suspension
-	// basis is what its status was made of that says all.
+	// basis is everything that its status was made from.
 	basis statusBasis
 	// candidate is set while the shadow policies decide for it, in a rollout.
 	candidate bool
-	// visible says whether all workloads that it can select can be seen.
+	// visible reports whether all workloads that it can select can be seen.
 	visible *conditionsv1alpha1.Condition
 	ofPass
 }
 
 // ofPass is what one pass finds out about a placement.
 type ofPass struct {
-	// disrupted counts the workloads that have lost a cluster in this pass, heldBack those that stay on a lost one since much of the
-	// fleet is silent; pacing says which wait for their turn, for the reason pacedFor.
+	// disrupted counts the workloads that have lost a cluster in this pass, heldBack those that stay on a lost one because much of the
+	// fleet is silent; pacing describes which wait for their turn, with the reason pacedFor.
 	disrupted, heldBack int
 	pacing, pacedFor    string
-	// effective says whether anything in it is in vain.
+	// effective reports whether parts of it have no effect.
 	effective *conditionsv1alpha1.Condition
-	// unread is why the decisions could not be read: nothing is known of the workloads then. unpublished are the slices that
+	// unread is why the decisions could not be read; nothing is known of the workloads then. unpublished are the slices that
 	// could not be written, with the reason.
 	unread      error
 	unpublished []string
-	// uncounted is set where the pass did not come to decide: what is counted of the workloads is that of an earlier one.
+	// uncounted is set if the pass did not get to decide: the counts of the workloads are those of an earlier pass.
 	uncounted bool
 }
 
 // counted reports whether the pass has counted the workloads.
 func (o *ofPass) counted() bool { return o.unread == nil && !o.uncounted }
 
-// compile returns the placements, oldest first. One that has not changed but for its status is not compiled again.
+// compile returns the placements, oldest first. A placement of which only the status has changed is not compiled again.
 func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement, unreadable map[types.UID]decode.Problems) []*placementState {
 	placements := make([]*placementState, len(objects))
 	last := w.compiledPlacements
@@ -91,7 +91,7 @@ func (w *workspace) compile(objects []*v1alpha1.WorkloadPlacement, unreadable ma
 	return placements
 }
 
-// recompile takes up another version of a placement.
+// recompile takes over another version of a placement.
 func (w *workspace) recompile(s *placementState, object *v1alpha1.WorkloadPlacement, problems decode.Problems) {
 	before, unreadable := s.object, problems.Outside("status").Error()
 	s.object = object
@@ -113,7 +113,7 @@ func (w *workspace) recompile(s *placementState, object *v1alpha1.WorkloadPlacem
 }
 
 func (w *workspace) compileOne(object *v1alpha1.WorkloadPlacement, unreadable decode.Problems) (c compiledPlacement) {
-	unreadable = unreadable.Outside("status") // which is ours to write
+	unreadable = unreadable.Outside("status") // which the controller writes itself
 	if selector := unreadable.In("spec.workloadSelector"); len(selector) > 0 {
 		c.selectorErr = selector
 	} else if selector, err := placement.CompileSelector(object); err != nil {
@@ -125,7 +125,7 @@ func (w *workspace) compileOne(object *v1alpha1.WorkloadPlacement, unreadable de
 		c.placement, c.err = w.engine.CompilePlacement(object)
 	}
 	if c.affinityPart = c.placement; c.affinityPart == nil && c.selectorErr == nil {
-		// What it has placed goes on repelling others.
+		// Workloads that it has placed continue to repel others.
 		spec := object.Spec
 		rest := *object
 		rest.Spec = v1alpha1.WorkloadPlacementSpec{WorkloadSelector: spec.WorkloadSelector, WorkloadAffinity: spec.WorkloadAffinity}

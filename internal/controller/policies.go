@@ -22,7 +22,7 @@ import (
 )
 
 // updatePolicies puts the Rego of the workspace's ConfigMaps into force, all together or not at all, and annotates each
-// ConfigMap with the outcome. If it does not compile, or fails for a workload that there is, the last good policies stay in
+// ConfigMap with the outcome. If it does not compile, or fails for an existing workload, the last good policies stay in
 // force. If there are none, as after a restart, nothing is decided: waiting is better than deciding by policies that are not the
 // workspace's own.
 func (w *workspace) updatePolicies(ctx context.Context, o cacheView, placements []*placementState, r *result) {
@@ -62,8 +62,8 @@ func (w *workspace) updatePolicies(ctx context.Context, o cacheView, placements 
 	w.annotatePolicies(ctx, inForce, &w.refused, func(c *corev1.ConfigMap) policyStatus { return newPolicyStatus(c, set, err, w.linted.findings) }, r)
 }
 
-// wasInForce reports whether policies are in force, or were before a restart: then they stay, and a workload for which they fail
-// waits alone. The built-in ones fail for none.
+// wasInForce reports whether policies are in force, or were before a restart. Such policies stay, and a workload for which they fail
+// waits alone. The built-in policies fail for none.
 func (w *workspace) wasInForce(set *policy.Set, configMaps []*corev1.ConfigMap) bool {
 	if w.rollout != nil && w.rollout.Phase == v1alpha1.RolloutComplete && set.Digest() == w.rollout.Digest {
 		return true
@@ -74,17 +74,17 @@ func (w *workspace) wasInForce(set *policy.Set, configMaps []*corev1.ConfigMap) 
 	return set == w.policies.Builtin() || set.WasInForce(configMaps)
 }
 
-// linted are the findings in policies that are in force.
+// linted holds the findings in the policies in force.
 type linted struct {
 	set      *policy.Set
 	facts    uint64
 	probes   []policy.Probe
 	findings []lint.Finding
-	// messages are the findings as conditions have them.
+	// messages are the findings as conditions report them.
 	messages []string
 }
 
-// lintPolicies looks for what the policies in force say in vain, when they or the facts of clusters have changed.
+// lintPolicies lints the policies in force when they or the facts of clusters have changed.
 func (w *workspace) lintPolicies(ctx context.Context, set *policy.Set) {
 	if set == w.policies.Builtin() {
 		w.linted = linted{}
@@ -109,7 +109,7 @@ func (w *workspace) lintPolicies(ctx context.Context, set *policy.Set) {
 
 var factsSeed = maphash.MakeSeed()
 
-// factsHash identifies what policies and placements can name of the clusters.
+// factsHash identifies everything that policies and placements can refer to in the clusters.
 func (w *workspace) factsHash(registrations []*v1alpha1.ClusterRegistration) (sum uint64) {
 	for _, r := range registrations {
 		fact := func(key, value string) { sum += maphash.Comparable(factsSeed, [3]string{r.Name, key, value}) }
@@ -136,7 +136,7 @@ func (w *workspace) factsHash(registrations []*v1alpha1.ClusterRegistration) (su
 	return sum
 }
 
-// annotatePolicies writes the outcome to the ConfigMaps, with an event for each that is refused and is not among those that were.
+// annotatePolicies writes the outcome to the ConfigMaps, with an event for each that is newly refused.
 func (w *workspace) annotatePolicies(ctx context.Context, configMaps []*corev1.ConfigMap, refused *map[types.UID]string, statusOf func(*corev1.ConfigMap) policyStatus, r *result) {
 	told := map[types.UID]string{}
 	for _, configMap := range configMaps {
@@ -156,10 +156,10 @@ func (w *workspace) annotatePolicies(ctx context.Context, configMaps []*corev1.C
 	*refused = told
 }
 
-// maxRefusedEvents bounds the events of one pass about policies that are refused, as every placement of the workspace is concerned.
+// maxRefusedEvents bounds the events of one pass about refused policies, since these affect every placement of the workspace.
 const maxRefusedEvents = 20
 
-// refusedEvent tells of policies that are refused in an event, once for each refusal, and reports whether there is one.
+// refusedEvent records an event about refused policies, once per refusal, and reports whether there is one.
 func (w *workspace) refusedEvent(after, before *v1alpha1.WorkloadPlacement) bool {
 	now, last := conditions.Get(after, v1alpha1.PoliciesReadyCondition), conditions.Get(before, v1alpha1.PoliciesReadyCondition)
 	if now == nil || w.policyErr == nil || now.Reason != policyErrorReason || last != nil && last.Message == now.Message {
@@ -176,7 +176,7 @@ func (w *workspace) setPolicyErr(err error) {
 	w.policyErr = err
 }
 
-// compilePolicies fails where a ConfigMap cannot be read in full, since a policy could be missing.
+// compilePolicies fails if a ConfigMap cannot be read in full, since a policy could be missing.
 func (w *workspace) compilePolicies(configMaps []*corev1.ConfigMap, problemsOf map[types.UID]decode.Problems) (*policy.Set, error) {
 	var unreadable policy.Errors
 	for _, configMap := range configMaps {
@@ -190,13 +190,13 @@ func (w *workspace) compilePolicies(configMaps []*corev1.ConfigMap, problemsOf m
 	return w.policies.Compile(policy.Modules(configMaps))
 }
 
-// policyStatus is the annotation of a ConfigMap, in the shape that kube-mgmt uses and with what is in vain beside.
+// policyStatus is the annotation of a ConfigMap, in the format of kube-mgmt, extended by warnings.
 type policyStatus struct {
 	Status string       `json:"status"`
 	Error  *policyError `json:"error,omitempty"`
-	// Warnings are what the modules say in vain.
+	// Warnings are parts of the modules that have no effect.
 	Warnings []policyDetail `json:"warnings,omitempty"`
-	// Digest is that of the workspace's policies where they are in force, Shadow that of its shadow policies where they are evaluated.
+	// Digest is the digest of the workspace's policies if they are in force, Shadow that of its shadow policies if they are evaluated.
 	Digest string `json:"digest,omitempty"`
 	Shadow string `json:"shadow,omitempty"`
 }
@@ -222,8 +222,8 @@ type policyLocation struct {
 // maxPolicyWarnings bounds the warnings in an annotation.
 const maxPolicyWarnings = 20
 
-// newPolicyStatus returns the status of a ConfigMap: the errors in its own modules and those without a location, or what they
-// say in vain.
+// newPolicyStatus returns the status of a ConfigMap: the errors in its own modules and those without a location, or the warnings
+// for its modules.
 func newPolicyStatus(configMap *corev1.ConfigMap, set *policy.Set, err error, findings []lint.Finding) policyStatus {
 	status := policyStatus{Status: "ok"}
 	modules := policy.ModuleName(configMap, "")
@@ -261,7 +261,7 @@ func newPolicyStatus(configMap *corev1.ConfigMap, set *policy.Set, err error, fi
 	return status
 }
 
-// String returns the annotation.
+// String returns the annotation value.
 func (s policyStatus) String() string {
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -270,7 +270,7 @@ func (s policyStatus) String() string {
 	return string(text)
 }
 
-// String returns the message with the errors.
+// String returns the message including the nested errors.
 func (e *policyError) String() string {
 	parts := []string{e.Message}
 	for _, d := range e.Errors {
@@ -283,7 +283,7 @@ func (e *policyError) String() string {
 	return strings.Join(parts, ": ")
 }
 
-// policyWarnings is a message about what the policies in force say in vain; empty if nothing.
+// policyWarnings returns a message about parts of the policies in force that have no effect; empty if there are none.
 func (w *workspace) policyWarnings() string {
 	if len(w.linted.messages) == 0 {
 		return ""

@@ -18,27 +18,28 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// nomination is the room that victims give up for a workload of higher priority, as the nominated node of a pod is.
+// nomination is the room that victims give up for a workload of higher priority, as with the nominated node of a pod.
 //
-// Invariant: what is given up for a workload, and what it needs beside that, is held until it is the workload's own, in one step, or until
-// the nomination is void. It is the workload's only once no durable decision promises it to a victim, and the victim is gone there, where it is delivered.
+// Invariant: what is given up for a workload, and what it needs beyond that, is held until it becomes the workload's own, in one step, or
+// until the nomination is void. It becomes the workload's own only once no durable decision promises it to a victim and, if the victim is
+// delivered, the victim is gone there.
 type nomination struct {
 	uid     types.UID
 	since   time.Time
 	victims []victim
-	// rest is what was free already and the workload needs beside what the victims give up: nobody may come back to it meanwhile. It has no
-	// UID: whatever clusters still count of the workload, this is held beside it.
+	// rest is what was already free and the workload needs in addition to what the victims give up: nobody may take it meanwhile. It has no
+	// UID, so it is held in addition to whatever clusters still count of the workload.
 	rest *victim
-	// published is set once it is durable that the victims have given it up.
+	// published is set once it is durable that the victims have given up their room.
 	published bool
 }
 
-// victim is a workload that gives up clusters, with what is free there once it is gone, and what holds that.
+// victim is a workload that gives up clusters, with the room that this frees there, and the hold on it.
 type victim struct {
 	key  workloadKey
 	uid  types.UID
 	name string
-	// shares are on the clusters.
+	// shares is that room, by cluster.
 	shares []capacity.Share
 	held   engine.Held
 }
@@ -51,7 +52,7 @@ func (n *nomination) String() string {
 	return fmt.Sprintf("waits until %s have made room on %s", andMore(names[:min(len(names), maxExamples)], len(names)), strings.Join(n.clusters(), ", "))
 }
 
-// clusters are those on which room is made.
+// clusters returns the clusters on which room is made.
 func (n *nomination) clusters() (names []string) {
 	for _, v := range n.victims {
 		for _, s := range v.shares {
@@ -62,7 +63,7 @@ func (n *nomination) clusters() (names []string) {
 	return slices.Compact(names)
 }
 
-// gaveUp reports whether a workload is giving up a cluster for another one.
+// gaveUp reports whether a workload is giving up a cluster for another workload.
 func (w *workspace) gaveUp(key workloadKey, uid types.UID, cluster string) bool {
 	for _, n := range w.nominations {
 		for _, v := range n.victims {
@@ -74,7 +75,7 @@ func (w *workspace) gaveUp(key workloadKey, uid types.UID, cluster string) bool 
 	return false
 }
 
-// notNominated is what a workload has given up without what is held for others.
+// notNominated returns what a workload has given up, without what is held for others.
 func (w *workspace) notNominated(key workloadKey, r engine.Reservation) engine.Reservation {
 	if len(w.nominations) > 0 {
 		r.Shares = slices.DeleteFunc(slices.Clone(r.Shares), func(s capacity.Share) bool { return w.gaveUp(key, types.UID(r.Workload.UID), s.Cluster) })
@@ -82,30 +83,30 @@ func (w *workspace) notNominated(key workloadKey, r engine.Reservation) engine.R
 	return r
 }
 
-// preempting is how others have been asked to make room for a workload that waits.
+// preempting records how others have been asked to make room for a waiting workload.
 type preempting struct {
-	// preempted is the revision at which that was last tried, and preemptAt when it is tried again though nothing has changed.
+	// preempted is the revision at which preemption was last tried, and preemptAt when it is tried again though nothing has changed.
 	preempted int64
 	preemptAt time.Time
-	// inVain is how often in a row they have made room in vain, and rested the time from which on it may be tried again at all.
+	// inVain is how often in a row preemption did not help, and rested the time before which it is not tried again.
 	inVain int
 	rested time.Time
 }
 
-// restAfterVain is how long nobody makes room for a workload for which others have done so in vain; it doubles each time, up to maxRestAfterVain.
+// restAfterVain is how long preemption for a workload rests after it did not help; it doubles each time, up to maxRestAfterVain.
 const restAfterVain, maxRestAfterVain = 10 * time.Second, 10 * time.Minute
 
-// failed records that others have made room in vain.
+// failed records that preemption did not help.
 func (a *preempting) failed(now time.Time) {
 	a.rested = now.Add(min(restAfterVain<<min(a.inVain, 16), maxRestAfterVain))
 	a.inVain++
 }
 
-// maxPreemptions is for how many workloads a pass looks for victims: each may take some tens of milliseconds.
+// maxPreemptions is how many workloads a pass searches victims for: each search may take some tens of milliseconds.
 const maxPreemptions = 4
 
-// preempt has others make room for a workload that no cluster is feasible for, if its placement asks for that. That is tried once for
-// each revision of the workspace, and less and less often where it is in vain: to make room changes the revision.
+// preempt makes others give up room for a workload that no cluster is feasible for, if its placement asks for that. It is tried once per
+// revision of the workspace, and ever less often if it does not help: making room changes the revision.
 func (p *pass) preempt(ctx context.Context, item *workItem) error {
 	owner := item.owner
 	if !owner.object.Preempts() || item.found || !item.tried || item.err != nil || item.deferred || owner.suspension != nil || p.undecidable(item) ||
@@ -151,7 +152,7 @@ func (p *pass) preempt(ctx context.Context, item *workItem) error {
 	return nil
 }
 
-// candidates are the placed workloads of lower priority that may lose clusters.
+// candidates returns the placed workloads of lower priority that may lose clusters.
 func (p *pass) candidates(of *workItem) (all []engine.Candidate) {
 	for _, item := range p.index.items {
 		if item.owner == nil || item.object == nil || item.turn.Priority >= of.turn.Priority || !p.mayLose(item) {
@@ -167,13 +168,13 @@ func (p *pass) candidates(of *workItem) (all []engine.Candidate) {
 
 // mayLose reports whether a workload that belongs to a placement may lose clusters to others at all.
 //
-// Invariant: what a workload durably has is not lost for the sake of what it does not have yet. One whose move is not written runs where it was.
+// Invariant: a workload does not lose what it durably has for what it does not have yet. One whose move is not written runs where it was.
 func (p *pass) mayLose(item *workItem) bool {
 	return len(p.store.records[item.key].superseded(item.key)) == 0 && item.object.end == "" && !item.lacks && !item.unowned && p.kept[item.key] == nil && item.owner.err == nil && item.owner.suspension == nil &&
 		!v1alpha1.IsPinned(item.object.Annotations)
 }
 
-// countedBy is how many of some victims count against the budget of disruptions.
+// countedBy returns how many of the victims count against the disruption budget.
 func (p *pass) countedBy(victims []engine.Victim) (n int) {
 	for _, v := range victims {
 		if owner := p.index.get(keyOf(v.Workload)).owner; owner != nil && !owner.object.DisruptsAtOnce() {
@@ -183,15 +184,15 @@ func (p *pass) countedBy(victims []engine.Victim) (n int) {
 	return n
 }
 
-// giveWay takes clusters off a workload for the sake of another one, whose they are to be. What it had there is held in the same step.
+// giveWay takes clusters away from a workload and nominates another one for them. What it had there is held in the same step.
 func (p *pass) giveWay(by *workItem, n *nomination, item *workItem, found engine.Victim) {
 	v := victim{key: item.key, uid: item.object.UID, name: item.object.workload.String(), shares: found.Frees}
-	p.holdFor(&v)                    // beside the claim, which is reduced now
+	p.holdFor(&v)                    // in addition to the claim, which is reduced now
 	n.victims = append(n.victims, v) // from now on hold leaves out what is held here
 	p.makeRoom(item, found.Clusters, fmt.Sprintf("makes room on %s for %s of priority %d", strings.Join(found.Clusters, ", "), by.object.workload, by.turn.Priority))
 }
 
-// makeRoom takes clusters off a workload for others, and says why.
+// makeRoom takes clusters away from a workload for others, and records why.
 func (p *pass) makeRoom(item *workItem, clusters []string, message string) {
 	before, placement, _ := p.store.get(item.key)
 	now := before
@@ -224,14 +225,14 @@ func (p *pass) makeRoom(item *workItem, clusters []string, message string) {
 	p.lineUp(item) // its turn is later
 }
 
-// holdFor holds what is given up, or needed beside that.
+// holdFor holds what a victim gives up, or what is needed in addition.
 func (w *workspace) holdFor(v *victim) {
 	held := engine.Reservation{Workload: v.key.reference(), Shares: v.shares}
 	held.Workload.UID = string(v.uid)
-	v.held, _ = w.engine.Hold(w.name, held) // what can be read is always held
+	v.held, _ = w.engine.Hold(w.name, held) // what can be read can always be held
 }
 
-// followNominations has the workloads be due for which others make room, and withdraws nominations that are void: of workloads that
+// followNominations makes the workloads due for which others make room, and withdraws void nominations: those of workloads that
 // are gone or get no decision, or whose victims have come back.
 func (p *pass) followNominations() {
 	for _, key := range slices.SortedFunc(maps.Keys(p.nominations), workloadKey.compare) {
@@ -249,7 +250,7 @@ func (p *pass) followNominations() {
 	}
 }
 
-// isBack reports whether a victim has a cluster again that it has given up.
+// isBack reports whether a victim has a cluster again that it had given up.
 func (w *workspace) isBack(v victim) bool {
 	stored, _, found := w.store.get(v.key)
 	return found && stored.Workload.UID == v.uid && slices.ContainsFunc(stored.Clusters, func(c v1alpha1.ClusterDecision) bool {
@@ -257,7 +258,7 @@ func (w *workspace) isBack(v victim) bool {
 	})
 }
 
-// withdraw ends a nomination: what is held for it goes back to whoever comes first, once that is durable.
+// withdraw ends a nomination: once that is durable, what is held for it is free for anybody.
 func (w *workspace) withdraw(key workloadKey) {
 	n := w.nominations[key]
 	if n == nil {
@@ -273,8 +274,8 @@ func (w *workspace) withdraw(key workloadKey) {
 	}
 }
 
-// nominated says whether others make room for a workload, and whether it is to be decided on: it may have their place now, or another
-// one. A nomination that leads nowhere is withdrawn.
+// nominated reports whether others make room for a workload, and whether it is due for a decision: it may now take their room, or other
+// room. A nomination that leads nowhere is withdrawn.
 func (p *pass) nominated(ctx context.Context, item *workItem) (is, due bool, err error) {
 	n := p.nominations[item.key]
 	if n == nil {
@@ -306,7 +307,7 @@ func (p *pass) nominated(ctx context.Context, item *workItem) (is, due bool, err
 		return true, true, nil
 	case p.counts(n):
 		item.instead = nil
-		return true, false, nil // until the clusters do not count the victims any more
+		return true, false, nil // until the clusters no longer count the victims
 	default:
 		item.instead = nil
 		p.withdraw(item.key)
@@ -315,7 +316,7 @@ func (p *pass) nominated(ctx context.Context, item *workItem) (is, due bool, err
 	}
 }
 
-// isFree reports whether it is durable that the victims have given up their places, and they are gone there.
+// isFree reports whether it is durable that the victims have given up their room, and they are gone there.
 func (p *pass) isFree(n *nomination) bool {
 	for _, v := range n.victims {
 		if !p.store.published(v.key) {
@@ -344,7 +345,7 @@ func (p *pass) counts(n *nomination) bool {
 	return false
 }
 
-// makesRoom reports whether room is made for others by a workload of this UID.
+// makesRoom reports whether a workload of this UID makes room for others.
 func (w *workspace) makesRoom(uid types.UID) bool {
 	for _, n := range w.nominations {
 		if slices.ContainsFunc(n.victims, func(v victim) bool { return v.uid == uid }) {
@@ -354,8 +355,8 @@ func (w *workspace) makesRoom(uid types.UID) bool {
 	return false
 }
 
-// nominationsPublished reports whether it has become durable that victims have given up their places: then the workloads for which
-// they have may be placed.
+// nominationsPublished reports whether it has become durable for any nomination that its victims have given up their room: then the
+// nominated workload may be placed.
 func (w *workspace) nominationsPublished() (any bool) {
 	for _, n := range w.nominations {
 		if !n.published && !slices.ContainsFunc(n.victims, func(v victim) bool { return !w.store.published(v.key) }) {
@@ -365,12 +366,12 @@ func (w *workspace) nominationsPublished() (any bool) {
 	return any
 }
 
-// dropVoid drops the nominations whose victims have not durably given up their places, once all decisions have been read again.
+// dropVoid drops the nominations whose victims have not durably given up their room, after all decisions have been read again.
 func (w *workspace) dropVoid() {
 	maps.DeleteFunc(w.nominations, func(_ workloadKey, n *nomination) bool { return slices.ContainsFunc(n.victims, w.isBack) })
 }
 
-// renominate holds again what is given up for others, after all that is reserved was replaced by what is durable.
+// renominate renews the holds of all nominations, after all reservations were replaced by the durable ones.
 func (w *workspace) renominate() {
 	for _, n := range w.nominations {
 		for i := range n.victims {
