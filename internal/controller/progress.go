@@ -16,8 +16,8 @@ import (
 	"github.com/kcp-placement/placement/internal/delivery/render"
 )
 
-// asks is what a workload asks the engine for: all that it had to run at first, since so much runs each copy that is delivered, and so
-// replicas are divided. Where others bring it to its only cluster, its status says what of that is left.
+// asks returns what a workload asks the engine for: all that it had to run at first, since that is what each delivered copy runs and how
+// replicas are divided. If others bring it to its only cluster, its status shows how much of that is left.
 func (p *pass) asks(item *workItem) *workload.Workload {
 	w := item.object.workload
 	if p.handOver != nil || item.stored.Divided || len(item.stored.Clusters) > 1 {
@@ -26,7 +26,7 @@ func (p *pass) asks(item *workItem) *workload.Workload {
 	return w
 }
 
-// progress says how many pods are left on each cluster, and which clusters have a part of what there is to complete.
+// progress sets how many pods are left on each cluster, and which clusters have a part of what there is to complete.
 //
 // Invariant: no less is asked for on a cluster than pods of the workload may still request there.
 func (p *pass) progress(item *workItem, r *engine.Request) {
@@ -50,7 +50,7 @@ func (p *pass) progress(item *workItem, r *engine.Request) {
 			manifests[c.Name] = copied.Manifest
 			c.Left = p.left(copied)
 		case p.delivering[c.Name].Delivers:
-		case now != whole && (item.stored.Divided || len(r.Current) == 1): // where they have ended is not known
+		case now != whole && (item.stored.Divided || len(r.Current) == 1): // it is not known where the pods have ended
 			c.Left = &now.Replicas
 		}
 	}
@@ -66,9 +66,10 @@ func (p *pass) progress(item *workItem, r *engine.Request) {
 	}
 }
 
-// stillRuns is how much of what is promised to a workload on a cluster that holdsLeft it may still request there, though it asks for less: all of it, until
-// the agent says that the cluster has what the workload is now and runs no more than that. Of a Job, progress knows that better, and where an
-// autoscaler of the cluster owns the replicas nobody does. A write that delivers what was decided before may be under way.
+// stillRuns returns how much of what is promised to a workload on a cluster that holdsLeft it may still request there though it asks for
+// less: all of it, until the agent reports that the cluster has the workload's current spec and runs no more than that. It returns nothing
+// for a Job, where progress knows better, and where an autoscaler in the cluster owns the replicas, which nobody can know. A write of what
+// was decided before may still be in flight.
 func (p *pass) stillRuns(key workloadKey, decided *v1alpha1.WorkloadDecision, cluster string, promised capacity.Resources) (none capacity.Resources) {
 	item, copied := p.index.items[key], p.copies.Of(decided.Workload.UID)[cluster]
 	shown := item != nil && item.object != nil && item.object.UID == decided.Workload.UID
@@ -104,7 +105,7 @@ func (p *pass) stillRuns(key workloadKey, decided *v1alpha1.WorkloadDecision, cl
 	return none
 }
 
-// divided are the paths of what is divided of a kind.
+// divided returns the paths of a kind's fields that are divided among clusters.
 func (p *pass) divided(apiVersion, kind string) []string {
 	d, err := p.table.Find(apiVersion, kind)
 	if err != nil {
@@ -113,8 +114,8 @@ func (p *pass) divided(apiVersion, kind string) []string {
 	return d.Divided()
 }
 
-// left is how many pods a copy may still run, as its agent reports: what the kind would count for it with that status if it had any number
-// of replicas; nil where nothing bounds them.
+// left returns how many pods a copy may still run, as its agent reports: what the kind would count for it with that status and unlimited
+// replicas; nil if nothing bounds them.
 func (p *pass) left(c *delivery.Copy) *int64 {
 	n := c.Counts()
 	if c.Health() == v1alpha1.HealthPending || n.Succeeded == 0 && n.Failed == 0 && n.CompletionTime == nil {
@@ -139,7 +140,7 @@ func (p *pass) left(c *delivery.Copy) *int64 {
 	return &pods
 }
 
-// decoded is an object as JSON; nil where it is none.
+// decoded parses an object from JSON; nil if it is not one.
 func decoded(content []byte) *unstructured.Unstructured {
 	object := &unstructured.Unstructured{}
 	if err := json.Unmarshal(content, &object.Object); err != nil || object.Object == nil {

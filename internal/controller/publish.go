@@ -17,22 +17,22 @@ import (
 	"github.com/kcp-placement/placement/internal/outcome"
 )
 
-// A slice that could not be written is tried again after retryFirst, then after twice that, up to retryLast.
+// A slice that could not be written is retried after retryFirst, then after twice that, up to retryLast.
 const (
 	retryFirst = 200 * time.Millisecond
 	retryLast  = time.Minute
 )
 
-// writeFailure is why a slice could not be written when it was last tried.
+// writeFailure is why the last attempt to write a slice failed.
 type writeFailure struct {
 	err     error
 	retryAt time.Time
-	// backOff is 0 after a first conflict, which most likely ends once the decisions are read anew.
+	// backOff is 0 after a first conflict, which most likely ends when the decisions are read again.
 	backOff time.Duration
 }
 
-// publish writes the slices that have changed. One that cannot be written holds up no other: it is tried again later, its
-// placement says why, and only what must not be lost before it is written waits for it.
+// publish writes the slices that have changed. One that cannot be written holds up no other: it is retried later, its
+// placement reports why, and only what must not be lost before it is written waits for it.
 func (w *workspace) publish(ctx context.Context, placements []*placementState, r *result) {
 	states := make(map[types.NamespacedName]*placementState, len(placements))
 	for _, p := range placements {
@@ -49,11 +49,11 @@ func (w *workspace) publish(ctx context.Context, placements []*placementState, r
 	}
 }
 
-// verifyUnwritten takes back decisions that are not durable and do not fit any more, because their clusters have shrunk since they
-// were made. What is durable of those workloads is current again.
+// verifyUnwritten takes back decisions that are not durable and no longer fit, because their clusters have shrunk since they
+// were made. The durable decisions on those workloads become current again.
 //
-// Invariant: what is decided and published in a pass fits on the clusters as they are then. The engine lets a workload stay where
-// it is, however full that is, which holds for what is durable: nothing runs yet where nobody was told to run it.
+// Invariant: what is decided and published in a pass fits on the clusters as they are then. The engine lets a workload stay on a
+// cluster however full it is, which is right only for durable decisions: nothing runs yet on a cluster that was never told to run it.
 func (w *workspace) verifyUnwritten() {
 	for _, key := range w.store.unwritten() {
 		e := w.store.records[key].current
@@ -67,7 +67,7 @@ func (w *workspace) verifyUnwritten() {
 	}
 }
 
-// revert makes the durable decision on a workload current again; without one it has none.
+// revert makes the durable decision on a workload current again; if there is none, the workload has no decision.
 func (w *workspace) revert(key workloadKey) {
 	durable := w.store.records[key].superseded(key)
 	if len(durable) == 0 {
@@ -95,7 +95,7 @@ func (w *workspace) writeSlices(ctx context.Context, states map[types.Namespaced
 			r.within(f.retryAt.Sub(w.now()))
 		}
 	}
-	// The slices that failed come last, since they may take long to fail again.
+	// Slices that failed before come last, since they may take long to fail again.
 	slices.SortStableFunc(pending, func(a, b *slice) int { return cmp.Compare(before[a.name].delay(), before[b.name].delay()) })
 	w.store.flush(pending, func(sl *slice, content map[workloadKey]*entry) bool {
 		if failures[sl.name] != nil {
@@ -114,17 +114,17 @@ func (w *workspace) writeSlices(ctx context.Context, states map[types.Namespaced
 		}
 		failures[sl.name] = before[sl.name].again(err, w.now())
 		if outcome.Conflicts(err) {
-			return false // what is decided here may rest on what is not true any more: the others are written after it has been read
+			return false // the decisions may rest on outdated state: the other slices are written once that has been read
 		}
 		r.within(failures[sl.name].backOff)
 		return true
 	})
-	if wait := w.store.reportDue(w.now()); wait > 0 { // what has been written for another reason tells all
+	if wait := w.store.reportDue(w.now()); wait > 0 { // a slice written for another reason includes its reports
 		r.within(wait)
 	}
 }
 
-// write writes a slice with content, or deletes it where that is nothing.
+// write writes a slice with its content, or deletes it if the content is empty.
 func (w *workspace) write(ctx context.Context, sl *slice, content map[workloadKey]*entry) (err error) {
 	defer recoverTo(&err)
 	var written *v1alpha1.PlacementDecision
@@ -149,7 +149,7 @@ func (f *writeFailure) delay() time.Duration {
 	return f.backOff
 }
 
-// again is the failure after another attempt.
+// again returns the failure after another attempt.
 func (f *writeFailure) again(err error, now time.Time) *writeFailure {
 	backOff := min(max(2*f.delay(), retryFirst), retryLast)
 	if f == nil && outcome.Conflicts(err) {
@@ -163,7 +163,7 @@ func namespacedName(o metav1.Object) types.NamespacedName {
 }
 
 // load reads the durable decisions on the first pass, after a write whose outcome is not known, and whenever another client
-// has changed them. What they promise replaces everything that is reserved.
+// has changed them. What they promise replaces all reservations.
 func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecision) error {
 	if w.host != nil && w.host.published.Load() == nil {
 		return errNotOpen{w.host.name}
@@ -171,14 +171,14 @@ func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecisio
 	if w.store != nil && !w.stale && !w.changedByOthers(shown) {
 		return nil
 	}
-	// Not from the informer: a leader before us may have written what it does not show yet.
+	// Not from the informer: a previous leader may have written what it does not show yet.
 	all, err := w.listDecisions(ctx)
 	if err != nil {
 		w.stale = true
 		return err
 	}
 	listed, kept := w.split(all)
-	// The informer may be behind the list: what it shows and the list does not is deleted.
+	// The informer may lag behind the list: what it shows and the list does not is deleted.
 	w.deleted = map[types.UID]bool{}
 	for _, object := range shown {
 		w.deleted[object.UID] = true
@@ -203,9 +203,9 @@ func (w *workspace) load(ctx context.Context, shown []*v1alpha1.PlacementDecisio
 	return w.restore(ctx, previous)
 }
 
-// restore reserves what the durable decisions promise. What we knew before was granted before. What another client has
-// written since, as a leader can that does not know yet that it leads no more, has to fit beside that: what does not is
-// promised twice, and is decided anew.
+// restore reserves what the durable decisions promise. Whatever this process knew before was granted before. What another client has
+// written since, such as a former leader that has not noticed yet, has to fit in addition: what does not fit is promised
+// twice, and is decided anew.
 func (w *workspace) restore(ctx context.Context, previous *store) error {
 	logger := klog.FromContext(ctx)
 	var restored, given, foreign []engine.Reservation
@@ -249,8 +249,8 @@ func (w *workspace) restore(ctx context.Context, previous *store) error {
 	return nil
 }
 
-// changedByOthers says whether the slices that the informer shows are other than those that we wrote, and not merely
-// older: once it has shown what we wrote, anything else is written by another client.
+// changedByOthers reports whether the slices that the informer shows differ from those that we wrote, and are not merely
+// older: once it has shown what we wrote, anything else was written by another client.
 func (w *workspace) changedByOthers(seen []*v1alpha1.PlacementDecision) bool {
 	shown, deleted := make(map[types.NamespacedName]*v1alpha1.PlacementDecision, len(seen)), map[types.UID]bool{}
 	for _, object := range seen {
@@ -263,7 +263,7 @@ func (w *workspace) changedByOthers(seen []*v1alpha1.PlacementDecision) bool {
 			return true
 		}
 	}
-	w.deleted = deleted // what is not shown any more will not be shown again
+	w.deleted = deleted // what is no longer shown will not be shown again
 	for name, sl := range w.store.slices {
 		object := shown[name]
 		switch {

@@ -17,8 +17,8 @@ import (
 	"github.com/kcp-placement/placement/engine/policy"
 )
 
-// The queue of a workspace is the workloads that wait, for clusters or for room for some of their replicas, in their turns. The status
-// of each placement has the first of its own.
+// The queue of a workspace consists of the workloads that wait, for clusters or for room for some of their replicas, in turn. The status
+// of each placement lists the first of its own.
 
 // Reasons of workloads in the queue.
 const (
@@ -29,7 +29,7 @@ const (
 	queuedUndecided  = "NotDecided"
 )
 
-// follow keeps since when a workload waits: after a restart, as the status says.
+// followWaiting keeps track of since when a workload waits; after a restart, it takes that from the status.
 func (p *pass) followWaiting(item *workItem, waits bool) {
 	switch {
 	case !waits:
@@ -45,7 +45,7 @@ func (p *pass) followWaiting(item *workItem, waits bool) {
 	}
 }
 
-// queueOf is what the status of a placement says of its workloads that wait.
+// queueOf returns the waiting workloads that the status of a placement lists.
 func (w *workspace) queueOf(p *placementState, placements []*placementState) (queue []v1alpha1.QueuedWorkload) {
 	waiting := append(p.waiting.upTo(v1alpha1.MaxQueued), p.partial.upTo(v1alpha1.MaxQueued)...)
 	slices.SortFunc(waiting, func(a, b line) int { return inTurn(a.item, b.item) })
@@ -55,7 +55,7 @@ func (w *workspace) queueOf(p *placementState, placements []*placementState) (qu
 	return queue
 }
 
-// ahead is how many workloads wait whose turn comes before that of another.
+// ahead returns how many workloads that wait have their turn before the given one.
 func ahead(item *workItem, placements []*placementState) (n int) {
 	for _, p := range placements {
 		for _, l := range []*lines{&p.waiting, &p.partial} {
@@ -105,7 +105,7 @@ func (w *workspace) queued(item *workItem, placements []*placementState) v1alpha
 // maxBlocker bounds the message of a blocker in bytes.
 const maxBlocker = 1000
 
-// undecidedBy are the objects that keep the engine from being asked about a workload.
+// undecidedBy returns the objects that keep the engine from being asked about a workload.
 func (w *workspace) undecidedBy(item *workItem) []v1alpha1.QueueBlocker {
 	object, placement := item.object, item.owner.object
 	switch {
@@ -121,7 +121,7 @@ func (w *workspace) undecidedBy(item *workItem) []v1alpha1.QueueBlocker {
 	return nil
 }
 
-// blockingConfigMaps are those whose modules have errors. The error of no module in particular is told without a name.
+// blockingConfigMaps returns the ConfigMaps whose modules have errors. An error that belongs to no module is returned without a name.
 func blockingConfigMaps(policyErr error) (blockers []v1alpha1.QueueBlocker) {
 	var errs policy.Errors
 	if !errors.As(policyErr, &errs) {
@@ -145,21 +145,22 @@ func blockingConfigMaps(policyErr error) (blockers []v1alpha1.QueueBlocker) {
 	return blockers
 }
 
-// suggestion is a cluster that would have a place for workloads with the same inputs, nil where none is found, and when that was.
+// suggestion is a registration of a cluster that would have room for workloads with the same inputs, nil if none is found, and when it was
+// made.
 type suggestion struct {
 	*v1alpha1.SuggestedRegistration
 	at time.Time
 }
 
-// A suggestion is made anew after suggestAgain, and a few in a pass, once every countsEvery: each is tried in a copy of the workspace. No
-// pass is made for their sake.
+// A suggestion is renewed after suggestAgain, at most suggestTogether in one pass and one such pass per countsEvery, since each is tried in
+// a copy of the workspace. No pass is made just for suggestions.
 const (
 	suggestAgain    = 10 * time.Minute
 	suggestTogether = 4
 	maxSuggestions  = 256
 )
 
-// suggest finds clusters that would have a place for some of the workloads that the statuses name, if that is due.
+// suggest looks for clusters that would have room for some of the workloads that the statuses list, if that is due.
 func (p *pass) suggest(ctx context.Context) {
 	if p.watchedSince.IsZero() {
 		p.watchedSince = p.now()
@@ -181,14 +182,14 @@ func (p *pass) suggest(ctx context.Context) {
 			found, err := p.engine.Suggest(ctx, p.request(item))
 			done()
 			if err != nil {
-				return // it is said where the workload is decided on
+				return // reported where the workload is decided on
 			}
 			if len(p.suggestions) >= maxSuggestions {
 				clear(p.suggestions)
 			}
 			p.suggestions[item.attempt.inputs] = &suggestion{found, p.now()}
 			p.suggestAt = p.now().Add(countsEvery)
-			s.version++ // its status is to say so
+			s.version++ // so that its status is updated
 			if made++; made == suggestTogether {
 				return
 			}
@@ -196,14 +197,14 @@ func (p *pass) suggest(ctx context.Context) {
 	}
 }
 
-// freed is how much was given up at some time.
+// freed is an amount that was given up at a point in time.
 type freed struct {
 	at     time.Time
 	amount capacity.Resources
 }
 
-// What has been given up counts for an estimate within estimateWindow, if the controller has seen leastSamples of it over leastSeen.
-// Further ahead than mostAhead nothing is said, nor where so many workloads wait before.
+// An estimate uses what was given up within estimateWindow, once the controller has seen leastSamples of it over leastSeen. There is no
+// estimate further ahead than mostAhead, nor behind more than mostWaiting workloads.
 const (
 	estimateWindow = time.Hour
 	leastSamples   = 5
@@ -229,9 +230,9 @@ func (w *workspace) free(d *v1alpha1.WorkloadDecision) {
 	w.freed = w.freed[max(0, len(w.freed)-maxFreed):]
 }
 
-// estimate says when there is room for a workload: once as much is freed as those before it and it ask for, at the rate at which room
-// has been freed within the last hour. Of the resources that it asks for, the slowest counts. Nothing is said where room is not all
-// that it waits for, or too little is known.
+// estimate predicts when there is room for a workload: once as much is freed as it and those before it ask for, at the rate at which room
+// was freed within estimateWindow. The slowest of the resources that it asks for counts. There is no estimate if the workload waits for
+// anything but room, or if too little is known.
 func (w *workspace) estimate(item *workItem, q *v1alpha1.QueuedWorkload, placements []*placementState) *v1alpha1.QueueEstimate {
 	now := w.now()
 	w.freed = slices.DeleteFunc(w.freed, func(f freed) bool { return now.Sub(f.at) > estimateWindow })
@@ -278,8 +279,8 @@ func (w *workspace) estimate(item *workItem, q *v1alpha1.QueuedWorkload, placeme
 	return &v1alpha1.QueueEstimate{At: metav1.NewTime(now.Add(longest).Round(time.Minute)), Because: because}
 }
 
-// keepEstimates has a status keep the estimates that it had, where nothing else of the queue changes: an estimate is written with what
-// is written anyway.
+// keepEstimates keeps the previous estimates in a status if nothing else of the queue changes: an estimate is only written along with
+// other changes.
 func keepEstimates(before, after []v1alpha1.QueuedWorkload) {
 	for i := range after {
 		if j := slices.IndexFunc(before, func(b v1alpha1.QueuedWorkload) bool { return b.Workload.UID == after[i].Workload.UID }); j >= 0 && (before[j].Estimate == nil) == (after[i].Estimate == nil) {
@@ -288,7 +289,7 @@ func keepEstimates(before, after []v1alpha1.QueuedWorkload) {
 	}
 }
 
-// next is the first workload of a placement that waits, if any does.
+// next returns the first waiting workload of a placement, if any.
 func (t *tally) next() (item *workItem, waits bool) {
 	for _, l := range append(t.waiting.upTo(1), t.partial.upTo(1)...) {
 		if item == nil || inTurn(l.item, item) < 0 {

@@ -21,11 +21,11 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// rebalancing is what a workspace knows of RebalancePlans.
+// rebalancing is what a workspace knows of its RebalancePlans.
 type rebalancing struct {
 	// written are plans as this controller last wrote them, which the informer may not show yet, by UID.
 	written map[types.UID]writtenPlan
-	// current is the plan that is carried out, nil where there is none.
+	// current is the plan that is being carried out, nil if none is.
 	current *planned
 }
 
@@ -35,24 +35,24 @@ type writtenPlan struct {
 	at      time.Time
 }
 
-// planned is a plan that is carried out.
+// planned is a plan that is being carried out.
 //
-// Invariant: a move is asked for only once a status that is durable has begun its wave. How far a move is follows from the decisions
-// alone, so a controller that is killed goes on where it was.
+// Invariant: a move is asked for only once a durable status has begun its wave. The progress of a move follows from the decisions
+// alone, so a controller that is killed continues where it was.
 type planned struct {
 	*v1alpha1.RebalancePlan
-	// wave that has begun; nil where none has.
+	// wave is the wave that has begun; nil if none has.
 	wave  *v1alpha1.RebalanceWave
 	moves []planMove
-	// of are the indices of the moves of a wave by workload.
+	// of maps workloads to the indices of their moves in the wave.
 	of map[workloadKey]int
 }
 
-// planMove is a move of the wave, and how it fares in a pass.
+// planMove is a move of the wave, with its state in a pass.
 type planMove struct {
 	*v1alpha1.RebalanceMove
 	key workloadKey
-	// waits is why it is not made yet; outdated is set where that is not for want of room.
+	// waits is why it has not been made yet; outdated is set if the reason is not a lack of room.
 	waits    string
 	outdated bool
 	// patient moves wait for as long as it takes.
@@ -62,7 +62,7 @@ type planMove struct {
 // maxPlanWrites bounds how many statuses of plans a pass writes.
 const maxPlanWrites = 20
 
-// followPlans finds out which plan is carried out: the oldest that is not over nor suspended.
+// followPlans determines which plan is carried out: the oldest that is neither over nor suspended.
 func (w *workspace) followPlans(o *cacheView) {
 	slices.SortFunc(o.plans, func(a, b *v1alpha1.RebalancePlan) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
@@ -115,15 +115,15 @@ func (c *planned) timeout() time.Duration {
 	return 10 * time.Minute
 }
 
-// made reports whether a workload has made a move since its wave began. It is made once: where the workload goes on to another cluster
-// for a reason of its own, back to a better fallback group for example, it would otherwise go to and fro for as long as the wave lasts.
+// made reports whether a workload has made a move since its wave began. A move is made only once: if the workload then goes on to another
+// cluster for its own reasons, such as a better fallback group, it would otherwise move back and forth for as long as the wave lasts.
 func (c *planned) made(m *planMove, history []v1alpha1.DecisionChange) bool {
 	return slices.ContainsFunc(history, func(h v1alpha1.DecisionChange) bool {
 		return !h.At.Time.Before(c.wave.StartedAt.Time) && slices.Contains(h.From, m.From) && slices.Contains(h.To, m.To)
 	})
 }
 
-// gatherMoves has the workloads be due that are to move.
+// gatherMoves makes the workloads due that are to move.
 func (p *pass) gatherMoves() {
 	if p.rebalancing.current == nil {
 		return
@@ -136,7 +136,7 @@ func (p *pass) gatherMoves() {
 	}
 }
 
-// carryOut asks whether a workload is to move by the plan that is carried out. Then item.move is that move.
+// carryOut reports whether a workload moves now according to the current plan. If so, item.move is that move.
 func (p *pass) carryOut(ctx context.Context, item *workItem) bool {
 	c := p.rebalancing.current
 	if c == nil {
@@ -177,7 +177,7 @@ func (p *pass) carryOut(ctx context.Context, item *workItem) bool {
 	return false
 }
 
-// notAdmitted says why a workload does not go to a cluster, and whether that is for what the cluster is.
+// notAdmitted returns why a workload does not go to a cluster, and whether that is because of the facts of the cluster.
 func notAdmitted(d *engine.Decision, to string) (why string, outdated bool) {
 	if d == nil {
 		return "it has all that it asks for", false
@@ -190,7 +190,7 @@ func notAdmitted(d *engine.Decision, to string) (why string, outdated bool) {
 	return fmt.Sprintf("%s does not admit it: %s", to, obstacles[0].String()), outdated
 }
 
-// exchanges reports whether a decision has a workload leave one cluster and no other, for one and no other.
+// exchanges reports whether a decision replaces exactly one cluster of a workload, from, by exactly one other, to.
 func exchanges(d *engine.Decision, current []v1alpha1.ClusterDecision, from, to string) bool {
 	if d == nil || len(d.Left) != 1 || d.Left[0].Cluster != from || len(d.Clusters) != len(current) {
 		return false
@@ -210,7 +210,7 @@ const (
 	skipTwice          = "Twice"
 )
 
-// moveState is how far a move is: done, skipped for a reason, or neither. overdue says that it was made and is not verified in time.
+// moveState is the progress of a move: done, skipped for a reason, or neither. overdue means that it was made and not verified in time.
 type moveState struct {
 	done            bool
 	skipped         string
@@ -220,7 +220,7 @@ type moveState struct {
 	waitsForItsTurn bool
 }
 
-// outcomeOf says how far a move is, by the decision on its workload.
+// outcomeOf returns the progress of a move, judging by the decision on its workload.
 func (p *pass) outcomeOf(i int) moveState {
 	c := p.rebalancing.current
 	m := &c.moves[i]
@@ -233,7 +233,7 @@ func (p *pass) outcomeOf(i int) moveState {
 	}
 	missing := func(reason, format string, args ...any) moveState {
 		if !p.isOver(c.Status.StartedAt.Add(confirmWithin)) {
-			return moveState{waits: fmt.Sprintf(format, args...)} // the plan may be shown before what it names
+			return moveState{waits: fmt.Sprintf(format, args...)} // the plan may be shown before the objects that it names
 		}
 		return skip(reason, format, args...)
 	}
@@ -288,7 +288,7 @@ func (p *pass) registered(cluster string) bool {
 	return found
 }
 
-// isOver reports whether a time has come, and asks for the pass in which it comes.
+// isOver reports whether a time has come; if not, it asks for a pass at that time.
 func (p *pass) isOver(at time.Time) bool {
 	wait := at.Sub(p.now())
 	if wait > 0 {
@@ -297,7 +297,7 @@ func (p *pass) isOver(at time.Time) bool {
 	return wait <= 0
 }
 
-// unverified says what is still to be seen of a move that has been decided on; empty where nothing is.
+// unverified returns what is still missing to verify a move that has been decided on; empty if nothing is.
 func (p *pass) unverified(m *planMove, d *v1alpha1.WorkloadDecision) string {
 	if r := p.store.records[m.key]; !r.current.durable(m.key) {
 		return "its decision is not written yet"
@@ -313,7 +313,7 @@ func (p *pass) unverified(m *planMove, d *v1alpha1.WorkloadDecision) string {
 	return ""
 }
 
-// updatePlans writes how far the plans are.
+// updatePlans writes the progress of the plans to their statuses.
 func (p *pass) updatePlans(ctx context.Context, o *cacheView) {
 	writes := 0
 	written := map[types.UID]writtenPlan{}
@@ -329,7 +329,7 @@ func (p *pass) updatePlans(ctx context.Context, o *cacheView) {
 			continue
 		}
 		updated := new(v1alpha1.RebalancePlan)
-		*updated = *plan // but for the status, which alone is changed
+		*updated = *plan // shallow: only the status is changed
 		updated.Status = *plan.Status.DeepCopy()
 		p.assess(updated, o)
 		if equality.Semantic.DeepEqual(plan.Status, updated.Status) {
@@ -361,7 +361,7 @@ func (p *pass) updatePlans(ctx context.Context, o *cacheView) {
 	}
 }
 
-// endOf is the condition by which a plan is over, nil where it is not.
+// endOf returns the condition by which a plan is over, nil if it is not.
 func endOf(plan *v1alpha1.RebalancePlan) *conditionsv1alpha1.Condition {
 	for _, kind := range []conditionsv1alpha1.ConditionType{v1alpha1.HaltedCondition, v1alpha1.CompleteCondition} {
 		if c := conditions.Get(plan, kind); c != nil && c.Status == corev1.ConditionTrue {
@@ -387,7 +387,7 @@ func (p *pass) assess(plan *v1alpha1.RebalancePlan, o *cacheView) {
 	case current == nil || current.UID != plan.UID:
 		holdOff(v1alpha1.WaitsForPlanReason, "RebalancePlan %s is carried out first", cmp.Or(nameOf(current), "another"))
 	case !p.loaded || p.cut:
-		p.result.again = p.result.again || p.cut // how many workloads wait is not known yet
+		p.result.again = p.result.again || p.cut // the number of waiting workloads is not known yet
 	default:
 		p.advance(plan, o)
 	}
@@ -400,7 +400,7 @@ func nameOf(c *planned) string {
 	return c.Name
 }
 
-// advance brings the status of the plan that is carried out up to date: it begins it, ends its wave and begins the next.
+// advance updates the status of the current plan: it begins the plan, or ends its wave and begins the next.
 func (p *pass) advance(plan *v1alpha1.RebalancePlan, o *cacheView) {
 	s, now := &plan.Status, metav1.NewTime(p.now())
 	if s.StartedAt == nil {
@@ -446,7 +446,7 @@ func (p *pass) advance(plan *v1alpha1.RebalancePlan, o *cacheView) {
 	p.goesOn(plan, nil)
 }
 
-// goesOn says what is under way.
+// goesOn sets the condition for a plan that is under way.
 func (p *pass) goesOn(plan *v1alpha1.RebalancePlan, waits []string) {
 	c := conditions.TrueCondition(v1alpha1.ProgressingCondition)
 	c.Reason, c.Message = v1alpha1.CarriedOutReason, fmt.Sprintf("wave %d is carried out", plan.Status.Wave)
@@ -464,7 +464,7 @@ func halt(plan *v1alpha1.RebalancePlan, reason, message string) {
 	conditions.Set(plan, conditions.FalseCondition(v1alpha1.ProgressingCondition, v1alpha1.OverReason, conditionsv1alpha1.ConditionSeverityInfo, "the plan has halted"))
 }
 
-// worse says whether things have got worse since a plan began: of what has happened together, what is the cause of the other.
+// worse reports whether things have become worse since a plan began: it does not tell cause from coincidence.
 func (w *workspace) worse(plan *v1alpha1.RebalancePlan, o *cacheView) (reason, message string) {
 	s := &plan.Status
 	if s.StartedAt == nil {
@@ -482,7 +482,7 @@ func (w *workspace) worse(plan *v1alpha1.RebalancePlan, o *cacheView) (reason, m
 	return "", ""
 }
 
-// tally counts the moves of the wave in the status, and returns those that are under way, and those that should not be any more.
+// tally counts the moves of the wave in the status, and returns those that are under way and those that are overdue.
 func (p *pass) tally(plan *v1alpha1.RebalancePlan) (waits, overdue []string) {
 	c, s := p.rebalancing.current, &plan.Status
 	wave := &s.Waves[len(s.Waves)-1]

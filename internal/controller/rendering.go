@@ -20,27 +20,26 @@ import (
 	"github.com/kcp-placement/placement/internal/delivery/render"
 )
 
-// rendering makes the manifests of a workspace, and remembers them for as long as what they are made of is the same.
+// rendering makes the manifests of a workspace, and caches them until their inputs change.
 //
-// Invariant: what is remembered is a function of the objects that it names, which are never changed: another version is another
-// object.
+// Invariant: what is cached is a function of the objects that it names, which are never changed: a new version is a new object.
 type rendering struct {
 	table   *workload.Table
 	objects *render.Objects
-	// shown are the companions that the watches showed last, by resource and key; versions count their changes by namespace.
+	// shown are the companions that the watches last showed, by resource and key; versions count their changes by namespace.
 	shown    map[schema.GroupVersionResource]map[string]*unstructured.Unstructured
 	versions map[string]int
-	// hides says why a kind of companions cannot be read, nil if it can.
+	// hides returns why a kind of companions cannot be read, nil if it can.
 	hides func(schema.GroupKind) *hidden
 
 	workloads  map[types.UID]*renderedWorkload
 	companions map[companionKey]*renderedCompanion
 	overrides  map[types.NamespacedName]*compiledOverrides
-	// round counts the rounds. What was not used in the last one is forgotten.
+	// round counts the rounds. What the last round has not used is dropped.
 	round int
 }
 
-// renderedWorkload is what is remembered of a workload.
+// renderedWorkload is the cache for one workload.
 type renderedWorkload struct {
 	source  *delivery.Source
 	version int
@@ -48,12 +47,12 @@ type renderedWorkload struct {
 	err     error
 	with    []*unstructured.Unstructured
 	missing []render.Reference
-	// divided are the shares of clusters for these replicas, and for what has these revisions before; left is what none of them has.
+	// divided are the shares of clusters, given these replicas and the revisions that clusters had before; left is what no cluster has.
 	divided  map[string]render.Share
 	left     int64
 	replicas map[string]int32
 	before   map[string]string
-	// clusters have its manifests.
+	// clusters holds its manifests by cluster.
 	clusters map[string]*renderedManifest
 	round    int
 }
@@ -93,7 +92,7 @@ func newRendering(table *workload.Table) *rendering {
 	}
 }
 
-// show takes up the companions of a resource as a watch shows them.
+// show takes over the companions of a resource from a watch.
 func (r *rendering) show(resource schema.GroupVersionResource, objects []any) {
 	before, now := r.shown[resource], make(map[string]*unstructured.Unstructured, len(objects))
 	for _, object := range objects {
@@ -116,13 +115,13 @@ func (r *rendering) show(resource schema.GroupVersionResource, objects []any) {
 	r.shown[resource] = now
 }
 
-// shows says whether a companion is shown.
+// shows reports whether a companion is shown.
 func (r *rendering) shows(m v1alpha1.ManifestReference) bool {
 	resource, found := companionResource(m)
 	return found && r.shown[resource][cache.ObjectName{Namespace: m.Namespace, Name: m.Name}.String()] != nil
 }
 
-// forget drops what the last round has not used, and begins another.
+// forget drops what the last round has not used, and begins another round.
 func (r *rendering) forget() {
 	maps.DeleteFunc(r.workloads, func(_ types.UID, w *renderedWorkload) bool { return w.round < r.round })
 	maps.DeleteFunc(r.companions, func(_ companionKey, c *renderedCompanion) bool { return c.round < r.round })
@@ -130,7 +129,7 @@ func (r *rendering) forget() {
 	r.round++
 }
 
-// render makes the manifests of a workload for clusters.
+// render makes the manifests of a workload for its clusters.
 func (r *rendering) render(a *delivery.Assignment, shares []delivery.Share) []delivery.Rendered {
 	all := make([]delivery.Rendered, len(shares))
 	w := r.read(a.Source)
@@ -141,7 +140,7 @@ func (r *rendering) render(a *delivery.Assignment, shares []delivery.Share) []de
 	if len(overrides.errs) > 0 {
 		return refuse(all, v1alpha1.OverridesInvalidReason, overrides.errs.ToAggregate())
 	}
-	var object *unstructured.Unstructured // decoded where anything has to be made anew
+	var object *unstructured.Unstructured // decoded only if a manifest has to be made
 	decoded := func() (*unstructured.Unstructured, error) {
 		if object == nil {
 			object = &unstructured.Unstructured{}
@@ -163,7 +162,7 @@ func (r *rendering) render(a *delivery.Assignment, shares []delivery.Share) []de
 			!maps.Equal(made.share, divided[s.Name]) || made.whenUnselected != when {
 			made = &renderedManifest{with: w.with, changes: changes, replicas: s.Replicas, share: divided[s.Name], whenUnselected: when}
 			if made.err = r.make(made, decoded); made.err == nil && s.Before != nil && s.Before.Revision == made.manifest.Revision {
-				made.manifest.Object = s.Before.Object // once in memory
+				made.manifest.Object = s.Before.Object // share one copy in memory
 			}
 			w.clusters[s.Name] = made
 		}
@@ -189,7 +188,7 @@ func (r *rendering) make(m *renderedManifest, decoded func() (*unstructured.Unst
 	return err
 }
 
-// rendered is what a cluster is to have, with what goes with the workload.
+// rendered returns what a cluster is to have of a workload and its companions.
 func (r *rendering) rendered(cluster string, w *renderedWorkload, m *renderedManifest) (d delivery.Rendered) {
 	problem := func(reason string, err error) {
 		d.Problems = append(d.Problems, delivery.Problem{Cluster: cluster, Reason: reason, Message: err.Error()})
@@ -232,7 +231,7 @@ func (r *rendering) companion(key companionKey) *renderedCompanion {
 	return made
 }
 
-// read finds what goes with a workload.
+// read determines the companions of a workload.
 func (r *rendering) read(source *delivery.Source) *renderedWorkload {
 	w := r.workloads[types.UID(source.UID)]
 	if w == nil || w.source != source {
@@ -256,7 +255,7 @@ func (r *rendering) read(source *delivery.Source) *renderedWorkload {
 	return w
 }
 
-// compile returns the overrides of a placement: the same for as long as these are the same, whatever becomes of its status.
+// compile returns the compiled overrides of a placement, which stay the same as long as the overrides do, whatever happens to its status.
 func (r *rendering) compile(p *v1alpha1.WorkloadPlacement) *compiledOverrides {
 	c := r.overrides[namespacedName(p)]
 	if c == nil || c.placement != p && !equality.Semantic.DeepEqual(c.placement.Spec.Delivery.Overrides, p.Spec.Delivery.Overrides) {
@@ -268,7 +267,7 @@ func (r *rendering) compile(p *v1alpha1.WorkloadPlacement) *compiledOverrides {
 	return c
 }
 
-// divide returns the share of each cluster, nil where each gets all replicas.
+// divide returns the share of each cluster; nil if replicas are not divided.
 func (r *rendering) divide(a *delivery.Assignment, w *renderedWorkload, shares []delivery.Share, decoded func() (*unstructured.Unstructured, error)) (map[string]render.Share, error) {
 	if !a.Divided {
 		return nil, nil
@@ -291,7 +290,7 @@ func (r *rendering) divide(a *delivery.Assignment, w *renderedWorkload, shares [
 	return w.divided, err
 }
 
-// refuse has all clusters keep what they have.
+// refuse makes all clusters keep what they have.
 func refuse(all []delivery.Rendered, reason string, err error) []delivery.Rendered {
 	for i := range all {
 		all[i].Problems = []delivery.Problem{{Reason: reason, Message: err.Error()}}
@@ -299,7 +298,7 @@ func refuse(all []delivery.Rendered, reason string, err error) []delivery.Render
 	return all
 }
 
-// reasonOf is why something cannot be rendered.
+// reasonOf returns the reason why something cannot be rendered.
 func reasonOf(err error, changes *render.Changes) string {
 	var tooLarge render.TooLargeError
 	switch {

@@ -13,7 +13,7 @@ import (
 	"github.com/kcp-placement/placement/engine/placement"
 )
 
-// report takes into account how a workload fares.
+// report enters the state of a workload into the tallies.
 func (p *pass) report(ctx context.Context, item *workItem) {
 	object, a := item.object, account{to: item.owner, owned: true, elsewhere: item.others}
 	if object.err != nil {
@@ -64,7 +64,7 @@ func (p *pass) report(ctx context.Context, item *workItem) {
 	item.enter(a)
 }
 
-// clusters are those that the decision on a workload names.
+// clusters returns the clusters that the decision on a workload names.
 func (item *workItem) clusters() (names []string) {
 	for _, c := range item.stored.Clusters {
 		names = append(names, c.Name)
@@ -72,11 +72,11 @@ func (item *workItem) clusters() (names []string) {
 	return names
 }
 
-// asked returns the placement of a workload as policies schedule it, and takes that into account; nil where it is not known.
+// asked returns the placement of a workload as policies schedule it, and enters that into its account; nil if it is not known.
 func (p *pass) asked(ctx context.Context, item *workItem, a *account) *placement.Placement {
 	owner := item.owner
 	if owner.placement == nil || item.err != nil {
-		return nil // it is told why
+		return nil // the workload's own state explains why
 	}
 	under, err := p.engine.Scheduled(ctx, engine.Request{Workspace: p.name, Placement: owner.placement, Workload: p.asks(item), Shadow: owner.candidate})
 	if err != nil {

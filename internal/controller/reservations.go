@@ -13,9 +13,9 @@ import (
 	"github.com/kcp-placement/placement/engine/capacity"
 )
 
-// reviewReservation updates what a placed workload reserves: nothing once it has finished or while it is suspended, and nothing more on a cluster
-// that has not counted it in time. The decision itself stays: its pods may run there or be on their way, and nothing is
-// evicted without being asked.
+// reviewReservation updates what a placed workload reserves: nothing once it has finished or while it is suspended, and nothing more on a
+// cluster that has not counted it in time. The decision itself stays: its pods may run there or be on their way, and nothing is evicted
+// unasked.
 func (p *pass) reviewReservation(item *workItem) {
 	if !item.found || item.stale {
 		return
@@ -25,7 +25,7 @@ func (p *pass) reviewReservation(item *workItem) {
 		p.free(&item.stored)
 		clusters, reserved = slices.Clone(item.stored.Clusters), nil
 		for i := range clusters {
-			// Nothing is reserved, either, that a cluster could fail to count.
+			// Nothing is reserved either that a cluster could fail to count.
 			clusters[i].Reserved, clusters[i].ReservationExpiredAt = nil, nil
 		}
 	}
@@ -37,13 +37,13 @@ func (p *pass) reviewReservation(item *workItem) {
 	p.restoreReservation(item.key)
 }
 
-// reservesAnything says whether a decision has an amount on any cluster.
+// reservesAnything reports whether a decision reserves an amount on any cluster.
 func reservesAnything(d *v1alpha1.WorkloadDecision) bool {
 	return len(d.Reserved) > 0 || slices.ContainsFunc(d.Clusters, func(c v1alpha1.ClusterDecision) bool { return len(c.Reserved) > 0 })
 }
 
-// expire marks the clusters of a workload that have not counted it in time, and takes the mark off those that count it in
-// full. It returns the clusters as they are then, nil where nothing changes.
+// expire marks the clusters of a workload that have not counted it in time, and unmarks those that count it in full. It returns the
+// updated clusters, nil if nothing changes.
 func (p *pass) expire(item *workItem) (changed []v1alpha1.ClusterDecision) {
 	if item.object.end.RequestsNothing() || !slices.ContainsFunc(item.stored.Clusters, p.countsOrExpired) {
 		return nil
@@ -77,7 +77,7 @@ func (p *pass) countsOrExpired(c v1alpha1.ClusterDecision) bool {
 	return counting || c.ReservationExpiredAt != nil
 }
 
-// missedFor says whether a cluster that counts workloads has reported without this one for the reservation timeout.
+// missedFor reports whether a cluster that counts workloads has reported without this one for the reservation timeout.
 func (p *pass) missedFor(item *workItem, cluster string) bool {
 	heard, counting := p.counting[cluster]
 	if !counting || p.reservationTimeout == 0 {
@@ -98,7 +98,7 @@ func (p *pass) missedFor(item *workItem, cluster string) bool {
 	return false
 }
 
-// expiredSince lists the clusters of a decision on which nothing is reserved any more.
+// expiredSince lists the clusters of a decision on which its reservation has expired.
 func expiredSince(d v1alpha1.WorkloadDecision) (expired []string) {
 	for _, c := range d.Clusters {
 		if c.ReservationExpiredAt != nil {
@@ -108,7 +108,7 @@ func expiredSince(d v1alpha1.WorkloadDecision) (expired []string) {
 	return expired
 }
 
-// restoreReservation makes the ledger reserve for a workload what the store says, and hold what it has given up.
+// restoreReservation makes the ledger reserve for a workload what the store records, and hold what it has given up.
 func (w *workspace) restoreReservation(key workloadKey) {
 	before := w.renewHeld(key)
 	if d, placement, found := w.store.get(key); found {
@@ -130,23 +130,23 @@ func (w *workspace) release(key workloadKey) {
 	}
 }
 
-// heldReservation is a reservation that is kept beside the one of its workload.
+// heldReservation is a reservation that is held in addition to that of its workload.
 type heldReservation struct {
 	engine.Held
-	// leaving is set where it is kept until the workload is gone from the cluster, and not just until that is durable.
+	// leaving is set if it is held until the workload is gone from the cluster, and not just until giving it up is durable.
 	leaving bool
 }
 
-// hold keeps reserved what a workload has given up until that is durable, and where it is delivered, until it is gone.
+// hold keeps what a workload has given up reserved until that is durable, and for a delivered workload until it is gone.
 //
-// Invariant: the durable decisions promise nothing twice, wherever a pass is killed. Were the room given to another workload
-// at once, both would stand in the durable decisions between two writes.
+// Invariant: the durable decisions promise nothing twice, wherever a pass is killed. If the room were given to another workload
+// at once, both would be in the durable decisions between two writes.
 func (w *workspace) hold(key workloadKey) {
 	w.dropHeld(w.renewHeld(key))
 }
 
-// renewHeld holds what a workload has given up by now, and returns what was held for that before. It stays held as well until dropHeld:
-// other workspaces may decide on the same clusters at any moment.
+// renewHeld holds what a workload has given up by now, and returns what was held for that before. The caller releases the latter by
+// dropHeld only afterwards, since other workspaces may decide on the same clusters at any moment.
 func (w *workspace) renewHeld(key workloadKey) (before []heldReservation) {
 	before = w.heldReservations[key]
 	delete(w.heldReservations, key)
@@ -155,7 +155,7 @@ func (w *workspace) renewHeld(key workloadKey) (before []heldReservation) {
 		if len(r.Shares) == 0 {
 			continue
 		}
-		if h, err := w.engine.Hold(w.name, r); err == nil { // always: a part of what can be read
+		if h, err := w.engine.Hold(w.name, r); err == nil { // always: it is a part of what can be read
 			w.heldReservations[key] = append(w.heldReservations[key], heldReservation{h, g.leaving})
 		}
 	}
@@ -168,7 +168,7 @@ func (w *workspace) dropHeld(all []heldReservation) {
 	}
 }
 
-// releaseHeld releases what hold kept and is durably given up, and returns whether that was anything.
+// releaseHeld releases what hold kept once giving it up is durable, and reports whether that freed anything.
 func (w *workspace) releaseHeld() (freed bool) {
 	for key, all := range w.heldReservations {
 		if !w.store.published(key) {
@@ -189,7 +189,7 @@ func (w *workspace) releaseHeld() (freed bool) {
 	return freed
 }
 
-// promised is what the durable decisions on a workload reserve.
+// promised returns what the durable decisions on a workload reserve.
 func (s *store) promised(key workloadKey) (all []engine.Reservation) {
 	for e := range s.records[key].durably(key) {
 		if r, err := engine.ReservationOf(e.placement, &e.decision); err == nil {
@@ -206,9 +206,9 @@ type givenUp struct {
 	leaving bool
 }
 
-// givenUp is what the durable decisions on a workload reserve and the current one does not: everything on clusters that it
-// leaves, and on others what exceeds its new amount. A workload that was made again has all to give up that the one before had.
-// What the current decision says that it is leaving is given up as well, once it is gone there.
+// givenUp returns what the durable decisions on a workload reserve and the current one does not: everything on clusters that it
+// leaves, and on others what exceeds its new amount. A workload that was recreated gives up all that its predecessor had.
+// What the current decision lists as leaving is given up as well, once the workload is gone there.
 func (s *store) givenUp(key workloadKey) (all []givenUp) {
 	r := s.records[key]
 	if r == nil {
@@ -250,7 +250,7 @@ func (s *store) givenUp(key workloadKey) (all []givenUp) {
 	return all
 }
 
-// leavingOf is what a decision reserves on clusters that its workload is leaving.
+// leavingOf returns what a decision reserves on clusters that its workload is leaving.
 func leavingOf(key workloadKey, d *v1alpha1.WorkloadDecision) (r engine.Reservation) {
 	r.Workload = key.reference()
 	r.Workload.UID = string(d.Workload.UID)

@@ -13,12 +13,12 @@ import (
 
 // result is the outcome of a pass over a workspace.
 type result struct {
-	// again asks for another pass at once: capacity was freed that a workload may be waiting for, or that may be a better place.
+	// again asks for another pass at once: capacity was freed that waiting workloads could use, or that may offer a better place.
 	again bool
 	// after asks for another pass after this time, unless it is 0.
 	after time.Duration
-	// errs has one error for each step that failed; any of them asks for another pass after a back-off. They are kept
-	// apart because each is classified by itself: a conflict in one step must not hide a panic in another.
+	// errs has one error for each step that failed; any of them causes another pass after a back-off. They are kept
+	// apart because each is classified on its own: a conflict in one step must not hide a panic in another.
 	errs []error
 }
 
@@ -29,21 +29,21 @@ func (r *result) within(d time.Duration) {
 	}
 }
 
-// fail records the error of one step; nil is no error. Errors are not to be joined before.
+// fail records the error of one step; nil is no error. The caller must not join errors beforehand.
 func (r *result) fail(err error) {
 	if err != nil {
 		r.errs = append(r.errs, err)
 	}
 }
 
-// do makes a step, and returns whether it came to its end without a panic.
+// do runs a step, and reports whether it completed without a panic.
 func (r *result) do(step func()) bool {
 	err := recovered(step)
 	r.fail(err)
 	return err == nil
 }
 
-// report logs the error of each step by its class.
+// report logs the error of each step according to its class.
 func (r *result) report(ctx context.Context) {
 	logger := klog.FromContext(ctx)
 	for _, err := range r.errs {
@@ -59,7 +59,7 @@ func (r *result) report(ctx context.Context) {
 	}
 }
 
-// panicError is a panic in one step of a pass. It ends that step alone: one workspace must not end the work for all.
+// panicError is a panic in one step of a pass. It ends that step alone: one workspace must not stop the work for all.
 type panicError struct {
 	value any
 	stack []byte

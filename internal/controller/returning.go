@@ -7,14 +7,14 @@ import (
 	"github.com/kcp-placement/placement/engine"
 )
 
-// betterGroup is a fallback group that has had a place for a workload since some time.
+// betterGroup is a fallback group that has had room for a workload for some time.
 type betterGroup struct {
 	group string
 	since time.Time
 }
 
-// mayReturn reports whether a workload returns to a better fallback group now: one that has had a place for it in every pass since
-// the group's returnAfter. After a restart that time begins anew. It returns at the pace of disruptions, as all that move.
+// mayReturn reports whether a workload returns to a better fallback group now: one that has had room for it in every pass for the group's
+// returnAfter. After a restart that time starts again. Returns are paced like all disruptions.
 func (p *pass) mayReturn(ctx context.Context, item *workItem, r *engine.Request) (bool, error) {
 	if len(r.Current) == 0 || len(r.Placement.Groups) == 0 {
 		return false, nil

@@ -19,10 +19,10 @@ const (
 	rolloutRolledBack = "PolicyRolledBack"
 )
 
-// followRollout takes the next step of the rollout of the shadow policies, the candidate, and finds out which placements it decides for.
+// followRollout takes the next step of the rollout of the shadow policies, the candidate, and determines which placements it decides for.
 //
-// Invariant: the candidate decides for more placements only once that is written in the status, so a restart goes on where it was; for
-// fewer at once.
+// Invariant: the candidate decides for more placements only once that is written in the status, so that a restart continues where it was;
+// for fewer at once.
 func (w *workspace) followRollout(placements []*placementState, r *result) {
 	if w.rollout = w.nextRollout(r); w.rollout != nil {
 		w.rollout.Placements = 0
@@ -37,7 +37,7 @@ func (w *workspace) followRollout(placements []*placementState, r *result) {
 	}
 }
 
-// rollout is the status of the rollout as it is written.
+// rollout returns the status of the rollout as last written.
 func (c *placementConfig) rollout() *v1alpha1.PolicyRolloutStatus {
 	switch {
 	case c.object == nil:
@@ -49,7 +49,7 @@ func (c *placementConfig) rollout() *v1alpha1.PolicyRolloutStatus {
 	}
 }
 
-// nextRollout returns the status of the rollout as it is from now on; nil where there is none.
+// nextRollout returns the status of the rollout from now on; nil if there is none.
 func (w *workspace) nextRollout(r *result) *v1alpha1.PolicyRolloutStatus {
 	config, s := w.config.object, &w.shadow
 	if config == nil || config.Spec.PolicyRollout == nil || len(config.Spec.PolicyRollout.Steps) == 0 {
@@ -72,7 +72,7 @@ func (w *workspace) nextRollout(r *result) *v1alpha1.PolicyRolloutStatus {
 	case s.set != s.compiled || now.Phase == v1alpha1.RolloutRolledBack || now.Phase == v1alpha1.RolloutComplete:
 		return now
 	case now.Phase == v1alpha1.RolloutPending:
-		if !w.loaded { // how many wait is not known yet
+		if !w.loaded { // the number of waiting workloads is not known yet
 			r.within(time.Second)
 			return now
 		}
@@ -80,7 +80,7 @@ func (w *workspace) nextRollout(r *result) *v1alpha1.PolicyRolloutStatus {
 		return w.step(now, spec, 1)
 	}
 	if reason, _ := w.suspended(&v1alpha1.WorkloadPlacement{}, nil); reason != "" {
-		return now // nothing is to be seen of it
+		return now // nothing can be learned from it
 	}
 	at := min(max(int(now.Step), 1), len(spec.Steps))
 	if wait := now.Since.Add(spec.Steps[at-1].Pause.Duration).Sub(w.now()); wait > 0 {
@@ -90,12 +90,12 @@ func (w *workspace) nextRollout(r *result) *v1alpha1.PolicyRolloutStatus {
 	return w.step(now, spec, at+1)
 }
 
-// pending is the status of a rollout that has not begun.
+// pending returns the status of a rollout that has not begun.
 func (w *workspace) pending(digest, message string) *v1alpha1.PolicyRolloutStatus {
 	return &v1alpha1.PolicyRolloutStatus{Digest: digest, Phase: v1alpha1.RolloutPending, Message: shorten(message)}
 }
 
-// step takes a step of a rollout, after the last one the whole.
+// step begins a step of a rollout; after the last one the rollout is complete.
 func (w *workspace) step(now *v1alpha1.PolicyRolloutStatus, spec *v1alpha1.PolicyRollout, number int) *v1alpha1.PolicyRolloutStatus {
 	next, event := now.DeepCopy(), rolloutStepped
 	next.Since = &metav1.Time{Time: w.now().Truncate(time.Second)}
@@ -126,7 +126,7 @@ func configMapNames(configMaps []*corev1.ConfigMap) (names []string) {
 	return names
 }
 
-// rolledBack returns all placements to the policies in force.
+// rolledBack returns the status in which the policies in force decide for all placements again.
 func (w *workspace) rolledBack(now *v1alpha1.PolicyRolloutStatus, why string) *v1alpha1.PolicyRolloutStatus {
 	next := now.DeepCopy()
 	next.Phase, next.Percent, next.Placements, next.Since = v1alpha1.RolloutRolledBack, 0, 0, &metav1.Time{Time: w.now().Truncate(time.Second)}
@@ -136,7 +136,7 @@ func (w *workspace) rolledBack(now *v1alpha1.PolicyRolloutStatus, why string) *v
 	return next
 }
 
-// rollBack returns all placements to the policies in force within a pass. What is still due in it is decided by them.
+// rollBack returns all placements to the policies in force within a pass. Whatever is still due in it is decided by them.
 func (w *workspace) rollBack(placements []*placementState, why string, r *result) {
 	w.rollout = w.rolledBack(w.rollout, why)
 	for _, p := range placements {
@@ -146,7 +146,7 @@ func (w *workspace) rollBack(placements []*placementState, why string, r *result
 	r.again = true
 }
 
-// limitRollout returns all placements to the policies in force where the rollout has exceeded a limit.
+// limitRollout returns all placements to the policies in force if the rollout has exceeded a limit.
 func (w *workspace) limitRollout(placements []*placementState, r *result) {
 	now, config := w.rollout, w.config.object
 	if now == nil || now.Phase != v1alpha1.RolloutProgressing || config == nil || config.Spec.PolicyRollout == nil || config.Spec.PolicyRollout.Limits == nil {
@@ -169,7 +169,7 @@ func (w *workspace) limitRollout(placements []*placementState, r *result) {
 	}
 }
 
-// failsFor returns all placements to the policies in force where the candidate fails for a workload, and reports whether it did so.
+// failsFor returns all placements to the policies in force if the candidate fails for a workload, and reports whether it did so.
 func (p *pass) failsFor(item *workItem, err error) bool {
 	if !item.owner.candidate {
 		return false

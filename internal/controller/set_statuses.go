@@ -24,36 +24,36 @@ import (
 	"github.com/kcp-placement/placement/internal/sharing"
 )
 
-// setReport is how a ClusterSet stands.
+// setReport is the state of a ClusterSet.
 type setReport struct {
 	sharing.Set
 	unreadable decode.Problems
-	// has is what the clusters of the set have.
+	// has is the capacity of the set's clusters.
 	has capacity.Resources
-	// accounts are those of the fleet, waiting counts the workloads of a workspace that wait.
+	// accounts are those of the fleet; waiting returns how many workloads of a workspace wait.
 	accounts []engine.Account
 	waiting  func(logicalcluster.Name) int
-	// unresolved is why it is not known which workspace is at a path, where that says nothing of what is there.
+	// unresolved returns why it is not known which workspace is at a path, if that discloses nothing about what is there.
 	unresolved func(v1alpha1.WorkspaceReference) error
-	// first reports whether the set is the first that tells of a workspace. orphaned are workspaces that something is kept for, and that do
-	// not look at the clusters. homeless: there is no namespace to keep slices in.
+	// first reports whether the set is the first that reports on a workspace. orphaned reports whether something is kept for a workspace that
+	// does not use the clusters. homeless: there is no namespace to keep slices in.
 	first    func(logicalcluster.Name) bool
 	orphaned func(logicalcluster.Name) bool
 	homeless bool
 }
 
-// keeps reports whether a workspace is promised anything on the set, or on clusters that are in none of its sets.
+// keeps reports whether a workspace is promised anything in the set, or on clusters that are in none of its sets.
 func (s *setReport) keeps(of *sharing.Workspace, set string) bool {
 	return of != nil && (!accountOf(s.accounts, of.Name, set).Promised.IsZero() || !accountOf(s.accounts, of.Name, "").Promised.IsZero())
 }
 
-// orphanMessage says what becomes of what is kept for a workspace that does not look at the clusters.
+// orphanMessage describes what happens to what is kept for a workspace that does not use the clusters.
 func orphanMessage(of string) string {
 	return fmt.Sprintf("the workspace does not use these clusters any more and has placements still: what it had stays reserved until its team binds the set again or deletes them; "+
 		"if nothing of it runs here, delete the PlacementDecisions with label %s=%s in namespace %s", v1alpha1.LabelWorkspace, of, v1alpha1.DecisionNamespace)
 }
 
-// accountOf is that of a workspace on a set.
+// accountOf returns the account of a workspace in a set.
 func accountOf(accounts []engine.Account, workspace logicalcluster.Name, set string) engine.Account {
 	i := slices.IndexFunc(accounts, func(a engine.Account) bool { return a.Workspace == workspace && a.Set == set })
 	if i < 0 {
@@ -62,7 +62,7 @@ func accountOf(accounts []engine.Account, workspace logicalcluster.Name, set str
 	return accounts[i]
 }
 
-// fill brings the status of a ClusterSet up to date.
+// fill updates the status of a ClusterSet.
 func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 	status := &set.Status
 	before := status.Grants
@@ -79,10 +79,10 @@ func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 			one.Message = shortenTo(err.Error(), maxGrantMessage)
 			unresolved = append(unresolved, fmt.Sprintf("spec.grants[%d].workspace: %v", i, err))
 		} else if grant.Unanswered && !s.keeps(grant.Workspace, set.Name) {
-			// Invariant: it is the same whether there is such a workspace or not.
+			// Invariant: the message is the same whether the workspace exists or not.
 			one.Message = fmt.Sprintf("no ClusterSetBinding of workspace %s names this set: check spec.grants[%d].workspace, and have its team create one", g.Workspace, i)
 		} else {
-			// Invariant: what a workspace has is told once, whatever grants name it.
+			// Invariant: what a workspace has is reported once, however many grants name it.
 			if one.Cluster = grant.Workspace.Name.String(); charged[one.Cluster] {
 				one.Quota = nil
 			} else if s.charge(&one, set.Name); s.orphaned(grant.Workspace.Name) {
@@ -101,7 +101,7 @@ func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 		if one.Cluster == "" || charged[one.Cluster] || s.stillFor(&one) {
 			continue
 		}
-		for n := 1; named[one.Name]; n++ { // that grant is another workspace's now
+		for n := 1; named[one.Name]; n++ { // the grant of this name now belongs to another workspace
 			one.Name = fmt.Sprintf("former-%d", n)
 		}
 		named[one.Name], charged[one.Cluster] = true, true
@@ -122,9 +122,9 @@ func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 		switch p.Reason {
 		case sharing.QuotaOvercommitted, sharing.GuaranteeOvercommitted:
 			over = append(over, p)
-		case sharing.WorkspaceNotFound: // as any grant that is not bound
+		case sharing.WorkspaceNotFound: // treated like any grant that is not bound
 		case sharing.NoClusters:
-			if len(s.unreadable) == 0 { // otherwise it has none for that
+			if len(s.unreadable) == 0 { // otherwise that is why it has none
 				wrong = append(wrong, p)
 			}
 		default:
@@ -163,7 +163,7 @@ func (s *setReport) fill(set *v1alpha1.ClusterSet) {
 	conditions.Set(set, overcommitted)
 }
 
-// stillFor reports whether the grant by which a workspace was told of may be for it still: it is not known which workspace that is for.
+// stillFor reports whether the grant under which a workspace was reported may still be for it: it is not known which workspace that names.
 func (s *setReport) stillFor(told *v1alpha1.ClusterSetGrantStatus) bool {
 	i := slices.IndexFunc(s.Spec.Grants, func(g v1alpha1.ClusterSetGrant) bool { return g.Name == told.Name })
 	if i < 0 || s.Grants[i].Workspace != nil {
@@ -176,8 +176,8 @@ func (s *setReport) stillFor(told *v1alpha1.ClusterSetGrantStatus) bool {
 // maxGrantMessage bounds the message of one grant.
 const maxGrantMessage = 1000
 
-// charge says what a workspace has of a set. What it has on clusters that are in none of its sets is told apart, unless that is a part of
-// what is asked for, with an empty name: all that it has was promised by a grant that was taken away.
+// charge sets what a workspace has of a set. What it has on clusters that are in none of its sets is reported separately, unless sets
+// includes the empty name: then its grant was taken away, and all that it has counts.
 func (s *setReport) charge(one *v1alpha1.ClusterSetGrantStatus, sets ...string) {
 	of := logicalcluster.Name(one.Cluster)
 	var promised, reserved capacity.Resources
@@ -196,7 +196,7 @@ func (s *setReport) charge(one *v1alpha1.ClusterSetGrantStatus, sets ...string) 
 	one.DominantShare, one.Waiting = int32(min(share, maxShare)), int32(s.waiting(of))
 }
 
-// maxShare is more than any share that means anything.
+// maxShare exceeds any meaningful share.
 const maxShare = 1_000_000_000
 
 func problems(all []sharing.Problem) (texts []string) {
@@ -206,11 +206,11 @@ func problems(all []sharing.Problem) (texts []string) {
 	return texts
 }
 
-// bindingReport is how a ClusterSetBinding stands.
+// bindingReport is the state of a ClusterSetBinding.
 type bindingReport struct {
 	sharing.Binding
 	unreadable decode.Problems
-	// grant is that of the set, nil where there is none. rows are the clusters as the workspace sees them, room what is free there for it.
+	// grant is the grant of the set, nil if there is none. rows are the clusters as the workspace sees them, room is what is free there for it.
 	grant   *engine.Grant
 	rows    []*snapshot.Row
 	room    map[string]capacity.Resources
@@ -219,7 +219,7 @@ type bindingReport struct {
 	unread, unresolved error
 }
 
-// fill brings the status of a ClusterSetBinding up to date.
+// fill updates the status of a ClusterSetBinding.
 func (b *bindingReport) fill(binding *v1alpha1.ClusterSetBinding) {
 	status := &binding.Status
 	status.ObservedGeneration, status.Quota, status.Used, status.Clusters, status.OmittedClusters = binding.Generation, nil, nil, nil, 0
@@ -283,7 +283,7 @@ func (b *bindingReport) fill(binding *v1alpha1.ClusterSetBinding) {
 	status.Summary = fmt.Sprintf("%d/%d", ready, len(b.Clusters))
 }
 
-// quantities are amounts as the API has them.
+// quantities converts amounts to their API form.
 func quantities(amounts map[string]int64) corev1.ResourceList {
 	list := make(corev1.ResourceList, len(amounts))
 	for _, name := range slices.Sorted(maps.Keys(amounts)) {
@@ -292,15 +292,15 @@ func quantities(amounts map[string]int64) corev1.ResourceList {
 	return list
 }
 
-// writtenSharing is a ClusterSet or a ClusterSetBinding as its status was last written, which the informer may not show yet.
+// writtenSharing is a ClusterSet or a ClusterSetBinding with its status as last written, which the informer may not show yet.
 type writtenSharing[T conditions.Setter] struct {
 	object  T
 	basedOn string
 	at      time.Time
 }
 
-// sharingStatus writes the status of a ClusterSet, or of a ClusterSetBinding, where it has changed: at once where a condition turns,
-// otherwise every so often.
+// sharingStatus writes the status of a ClusterSet or a ClusterSetBinding if it has changed: at once if a condition transitions, otherwise
+// at most once per every.
 func sharingStatus[T conditions.Setter](w *workspace, kept map[types.UID]writtenSharing[T], shown T, every time.Duration, fill func(T), write func(T) (T, error), r *result) {
 	last, found := kept[shown.GetUID()]
 	current := shown
@@ -334,13 +334,13 @@ func sharingStatus[T conditions.Setter](w *workspace, kept map[types.UID]written
 	}
 }
 
-// sharingEvent is the event for a condition that has turned; without a reason there is none.
+// sharingEvent returns the event for a condition that has transitioned; an empty reason means none.
 func sharingEvent(c *conditionsv1alpha1.Condition) (kind, reason string) {
 	switch {
 	case c.Type == v1alpha1.OvercommittedCondition && c.Status == corev1.ConditionTrue:
 		return corev1.EventTypeWarning, c.Reason
 	case c.Type == v1alpha1.OvercommittedCondition || c.Reason == v1alpha1.NotBoundReason || c.Reason == v1alpha1.GrantsNotBoundReason:
-		return "", "" // nothing is wrong, or another condition says what
+		return "", "" // nothing is wrong, or another condition reports what is
 	case c.Status != corev1.ConditionTrue:
 		return corev1.EventTypeWarning, c.Reason
 	case c.Type == v1alpha1.BoundCondition:
@@ -349,7 +349,7 @@ func sharingEvent(c *conditionsv1alpha1.Condition) (kind, reason string) {
 	return "", ""
 }
 
-// grantOf returns that of a set, nil where there is none.
+// grantOf returns the grant of a set, nil if there is none.
 func grantOf(all []engine.Grant, set string) *engine.Grant {
 	i := slices.IndexFunc(all, func(g engine.Grant) bool { return g.Set == set })
 	if i < 0 {
@@ -362,16 +362,16 @@ func grantOf(all []engine.Grant, set string) *engine.Grant {
 type sharingStatuses struct {
 	sets     map[types.UID]writtenSharing[*v1alpha1.ClusterSet]
 	bindings map[types.UID]writtenSharing[*v1alpha1.ClusterSetBinding]
-	// evaluatedAt is when they were made last, of what was shown and said then.
+	// evaluatedAt is when they were last made, for that version of the declarations and those shown objects.
 	evaluatedAt time.Time
 	version     int64
 	shown       string
-	// waited is how many workloads wait, as the workspace with the clusters knows it.
+	// waited is how many workloads wait, as last reported to the host.
 	waited int
 }
 
 const (
-	// bindingsEvery is how often what is free is told anew: no pass is made for each change of it. bindingsEach is added for each
+	// bindingsEvery is how often free capacity is reported anew: its changes cause no passes. bindingsEach is added for each
 	// cluster, since a thousand of them make a large status.
 	bindingsEvery, bindingsEach = 30 * time.Second, 30 * time.Millisecond
 )
@@ -406,7 +406,7 @@ func (w *workspace) updateSharing(ctx context.Context, o *cacheView, r *result) 
 	w.updateBindings(ctx, o, every, r)
 }
 
-// sharingShown identifies what is shown of sets and bindings, but for their statuses.
+// sharingShown identifies the shown sets and bindings, apart from their statuses.
 func sharingShown(o *cacheView) (shown string) {
 	for _, set := range o.sets {
 		shown += fmt.Sprintf("%s %d ", set.UID, set.Generation)

@@ -17,33 +17,33 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// shadow is the second set of policies of a workspace, of the ConfigMaps with that label.
+// shadow is the second set of policies of a workspace, from the ConfigMaps labeled as shadow.
 //
-// Invariant: whatever is wrong with it, or takes too long, those in force decide what they would without it. It is evaluated after
-// decisions are published, and never again once it has exceeded its budget.
+// Invariant: whatever is wrong with it, and however slow it is, the policies in force decide what they would without it. It is evaluated
+// after decisions are published, and never again once it has exceeded its budget.
 type shadow struct {
 	configMaps []*corev1.ConfigMap
-	// compiled is the set as written, err why there is none or why it is refused.
+	// compiled is the set as written; err is why there is none or why it is refused.
 	compiled *policy.Set
 	err      error
-	// set is evaluated; nil where there is none, where it is refused, and until it has been tried.
+	// set is the set that is evaluated; nil if there is none, if it is refused, and until it has been tried.
 	set   *policy.Set
 	trial *policy.Trial
-	// overran is the set that has exceeded its budget, and how.
+	// overran is a set that has exceeded its budget; overranErr has the details.
 	overran    *policy.Set
 	overranErr error
 	refused    map[types.UID]string
-	// unknown are ConfigMaps of a set that there is not.
+	// unknown are ConfigMaps that name a set which does not exist.
 	unknown map[types.UID]string
 }
 
 const (
-	// maxShadowed is how many decisions of a pass are made again by the shadow policies at most, shadowWithin how long that may take.
+	// maxShadowed is how many decisions of a pass the shadow policies make again at most, shadowWithin how long that may take.
 	maxShadowed  = 200
 	shadowWithin = 100 * time.Millisecond
 )
 
-// compileShadow compiles the shadow policies. Those that were evaluated are not any more once their text has changed.
+// compileShadow compiles the shadow policies. A set that was evaluated no longer is once its text has changed.
 func (w *workspace) compileShadow(configMaps []*corev1.ConfigMap, unreadable map[types.UID]decode.Problems) {
 	s := &w.shadow
 	s.configMaps = configMaps
@@ -65,7 +65,7 @@ func (w *workspace) compileShadow(configMaps []*corev1.ConfigMap, unreadable map
 	}
 }
 
-// evaluateShadow has a set evaluated beside the one in force.
+// evaluateShadow makes the engine evaluate a set alongside the one in force.
 func (w *workspace) evaluateShadow(set *policy.Set) {
 	if w.shadow.set != set {
 		w.shadow.set = set
@@ -73,8 +73,7 @@ func (w *workspace) evaluateShadow(set *policy.Set) {
 	}
 }
 
-// tryShadow evaluates shadow policies for the workloads that there are, as those that are to come into force are, and tells the
-// outcome.
+// tryShadow tries shadow policies for the existing workloads, like policies before they come into force, and reports the outcome.
 func (w *workspace) tryShadow(ctx context.Context, o *cacheView, placements []*placementState, r *result) {
 	s := &w.shadow
 	if s.compiled != nil && s.compiled != s.set && s.err == nil {
@@ -101,7 +100,7 @@ func (w *workspace) tryShadow(ctx context.Context, o *cacheView, placements []*p
 	w.annotatePolicies(ctx, unknown, &s.unknown, unknownSet, r)
 }
 
-// status is what a ConfigMap of the shadow policies is told.
+// status returns the annotation for a ConfigMap of the shadow policies.
 func (s *shadow) status(configMap *corev1.ConfigMap) policyStatus {
 	status := newPolicyStatus(configMap, s.compiled, s.err, nil)
 	status.Digest = ""
@@ -113,7 +112,7 @@ func (s *shadow) status(configMap *corev1.ConfigMap) policyStatus {
 	return status
 }
 
-// unknownSet is what a ConfigMap is told whose policies belong to no set.
+// unknownSet returns the annotation for a ConfigMap whose policies belong to no set.
 func unknownSet(configMap *corev1.ConfigMap) policyStatus {
 	message := fmt.Sprintf("the label %s is %q: it must be %q, or be left out for the policies in force", v1alpha1.LabelPolicySet, policy.SetOf(configMap), v1alpha1.PolicySetShadow)
 	return policyStatus{Status: "error", Error: &policyError{
@@ -121,7 +120,7 @@ func unknownSet(configMap *corev1.ConfigMap) policyStatus {
 	}}
 }
 
-// shadowResult is what the shadow policies would do otherwise, as the metric has it.
+// shadowResult is how the shadow policies would decide differently, as a label of the metric.
 type shadowResult string
 
 const (
@@ -133,7 +132,7 @@ const (
 	shadowSkipped shadowResult = "skipped"
 )
 
-// differenceOf compares two decisions on one workload, by the policies in force and by the shadow ones.
+// differenceOf compares the decisions on one workload by the policies in force and by the shadow policies.
 func differenceOf(inForce, shadow *engine.Decision) shadowResult {
 	byName := func(a, b engine.Choice) int { return strings.Compare(a.Name, b.Name) }
 	one, other := slices.SortedFunc(slices.Values(inForce.Clusters), byName), slices.SortedFunc(slices.Values(shadow.Clusters), byName)
@@ -149,7 +148,7 @@ func differenceOf(inForce, shadow *engine.Decision) shadowResult {
 	}
 }
 
-// shadowed has a decision made again by the shadow policies once it is published.
+// shadowed queues a request for the shadow policies to decide again once the decision is published.
 func (p *pass) shadowed(r engine.Request) {
 	switch {
 	case p.shadow.set == nil:
@@ -160,8 +159,8 @@ func (p *pass) shadowed(r engine.Request) {
 	}
 }
 
-// compareShadow makes the decisions of a pass again, by the policies in force and by the shadow ones, and counts how these differ. Both
-// see the same clusters, where what the workload itself has been given does not count, and nothing is reserved.
+// compareShadow makes the decisions of a pass again, by the policies in force and by the shadow policies, and counts the differences. Both
+// see the same clusters, ignoring what the workload itself has been given, and nothing is reserved.
 func (p *pass) compareShadow(ctx context.Context) {
 	start := time.Now()
 	for i, r := range p.made {
@@ -193,7 +192,7 @@ func (p *pass) compareOne(ctx context.Context, r engine.Request) shadowResult {
 		p.shadow.overranErr = policy.Errors{{Code: "limit_error", Message: fmt.Sprintf("%v (for %s): they are not evaluated until they are changed", err, r.Workload)}}
 		p.shadow.err = p.shadow.overranErr
 		p.evaluateShadow(nil)
-		p.result.again = true // its ConfigMaps are told
+		p.result.again = true // so that its ConfigMaps are annotated
 		return shadowFailed
 	case err != nil:
 		return shadowFailed
