@@ -8,17 +8,17 @@ import (
 	"github.com/kcp-dev/logicalcluster/v3"
 )
 
-// shownWorkloads are the workloads that an endpoint shows. A pass takes those that have changed since it last did, so that it costs
-// what has changed. It is safe for concurrent use.
+// shownWorkloads holds the workloads that an endpoint shows. A pass takes those that have changed since the last one did, so its cost is
+// proportional to the changes. It is safe for concurrent use.
 type shownWorkloads struct {
 	mu sync.Mutex
 	in map[logicalcluster.Name]*shownIn
 }
 
-// shownIn are the workloads of one workspace.
+// shownIn holds the workloads of one workspace.
 type shownIn struct {
 	all map[workloadKey]*workloadObject
-	// changed are those that have come, changed or gone since they were last taken.
+	// changed are the workloads that have appeared, changed or disappeared since they were last taken.
 	changed map[workloadKey]bool
 }
 
@@ -26,7 +26,7 @@ func newShownWorkloads() *shownWorkloads {
 	return &shownWorkloads{in: map[logicalcluster.Name]*shownIn{}}
 }
 
-// set takes up a workload as it is shown now; nil is one that is not shown any more.
+// set records a workload as it is shown now; nil means that it is no longer shown.
 func (s *shownWorkloads) set(workspace logicalcluster.Name, key workloadKey, object *workloadObject) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,7 +42,7 @@ func (s *shownWorkloads) set(workspace logicalcluster.Name, key workloadKey, obj
 	}
 }
 
-// count is how many are shown of a workspace. What has been taken of one without any is forgotten.
+// count returns how many workloads of a workspace are shown. If there are none, what has been taken of it is forgotten.
 func (s *shownWorkloads) count(workspace logicalcluster.Name) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,7 +57,7 @@ func (s *shownWorkloads) count(workspace logicalcluster.Name) int {
 }
 
 // take yields the workloads of a workspace that have changed since they were last taken, or all, each as it is shown now, nil if it is
-// not.
+// not shown.
 func (s *shownWorkloads) take(workspace logicalcluster.Name, all bool, yield func(workloadKey, *workloadObject)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +77,7 @@ func (s *shownWorkloads) take(workspace logicalcluster.Name, all bool, yield fun
 	in.changed = map[workloadKey]bool{}
 }
 
-// follow takes up workloads, and then reports their workspaces.
+// follow records workloads, and then reports their workspaces.
 func (s *shownWorkloads) follow(changed func(logicalcluster.Name)) cache.ResourceEventHandlerFuncs {
 	set := func(object any, there bool) {
 		o, ok := latestState(object).(*workloadObject)
@@ -98,7 +98,7 @@ func (s *shownWorkloads) follow(changed func(logicalcluster.Name)) cache.Resourc
 	}
 }
 
-// liveWorkloads are those of one workspace.
+// liveWorkloads are the workloads of one workspace.
 type liveWorkloads struct {
 	*shownWorkloads
 	workspace logicalcluster.Name

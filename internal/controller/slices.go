@@ -19,37 +19,37 @@ import (
 
 // slice is one PlacementDecision.
 //
-// Slices are levels, as in a log-structured store. A few new decisions go to the young slice of their placement, the smallest
-// one, so that to publish one costs a few kilobytes. When it is full, what is in it moves to a large slice with room, and it
-// begins anew with the next decisions: about one write in ten is large. Many new decisions at once fill slices directly. A
+// Slices form levels, as in a log-structured store. A few new decisions go to the young slice of their placement, the smallest
+// one, so that publishing one decision costs a few kilobytes. When it is full, its decisions move to a large slice with room, and it
+// starts over with the next decisions: about one write in ten is large. Many new decisions at once fill slices directly. A
 // decision that changes does so in place.
 //
 // Invariant: a decision that moves between slices never vanishes. The slice that it moves to gains it before the other loses
-// it. In between, and after a crash there, both hold it, and the later one is current; alike, they reserve once.
+// it. In between, and after a crash there, both hold it, and the later one is current; if they are equal, they reserve only once.
 type slice struct {
 	placement, name types.NamespacedName
-	// owner is the placement as it is now; nil where it is gone.
+	// owner is the placement as it is now; nil if it is gone.
 	owner *v1alpha1.WorkloadPlacement
-	// written is the object as the API server last answered; nil before it is created.
+	// written is the object as the API server last returned it; nil before it is created.
 	written *v1alpha1.PlacementDecision
-	// since is when that was, and shown whether the informer has shown it.
+	// since is when it was written, and shown whether the informer has shown it.
 	since time.Time
 	shown bool
-	// current are the decisions to be published here, durable those in written.
+	// current are the decisions to publish in this slice, durable those in written.
 	current, durable map[workloadKey]*entry
-	// changed is set while they may differ, unfit while written has two decisions on a workload, or some that cannot be read.
+	// changed is set while they may differ, unfit while written has two decisions on one workload, or unreadable ones.
 	changed, unfit bool
-	// unreported is set while written does not say how workloads fare, reporting once it is written for that.
+	// unreported is set while written lacks the latest delivery reports, reporting once it is due to be written for them.
 	unreported, reporting bool
-	// decisions and bytes count the workloads with a decision that is current or durable, and the larger one of both: what is
-	// durable may have to stay until another slice is written.
+	// decisions and bytes count the workloads with a current or durable decision, at the larger size of both: a durable decision
+	// may have to stay until another slice is written.
 	decisions, bytes int
 }
 
-// sliceLimits bound a slice, and what counts as a young one.
+// sliceLimits bound a slice, and a young one.
 type sliceLimits struct{ decisions, bytes, youngDecisions, youngBytes int }
 
-// defaultLimits keep a slice well below what etcd takes, which is 1.5 MiB.
+// defaultLimits keep a slice well below etcd's limit of 1.5 MiB.
 var defaultLimits = sliceLimits{decisions: v1alpha1.MaxDecisionsPerSlice, bytes: 512 << 10, youngDecisions: 10, youngBytes: 64 << 10}
 
 func newSlice(placement types.NamespacedName, name string) *slice {
@@ -59,7 +59,7 @@ func newSlice(placement types.NamespacedName, name string) *slice {
 	}
 }
 
-// assign gives the decisions that have none a slice.
+// assign assigns a slice to the decisions that have none.
 func (s *store) assign() {
 	if len(s.unassigned) == 0 {
 		return
@@ -113,7 +113,7 @@ func (s *store) assignBatch(placement types.NamespacedName, level []*slice, batc
 	}
 }
 
-// small says whether a young slice takes the current decisions on workloads.
+// small reports whether a young slice takes the current decisions on these workloads.
 func (s *store) small(keys []workloadKey) bool {
 	bytes := 0
 	for _, key := range keys {
@@ -122,8 +122,8 @@ func (s *store) small(keys []workloadKey) bool {
 	return len(keys) <= s.limits.youngDecisions && bytes <= s.limits.youngBytes
 }
 
-// young returns the young slice of a placement with room for a small batch, nil where that has to be a new one. Where the
-// batch would make it too large, the decisions in it move to the fullest slice with room for all of them.
+// young returns the young slice of a placement with room for a small batch, nil if a new one is needed. If the batch
+// would make it too large, the decisions in it move to the fullest slice with room for all of them.
 func (s *store) young(level []*slice, batch []workloadKey) *slice {
 	if len(level) == 0 {
 		return nil
@@ -152,7 +152,7 @@ func (s *store) young(level []*slice, batch []workloadKey) *slice {
 	return young
 }
 
-// room says whether a slice has room for all of the current decisions on workloads.
+// room reports whether a slice has room for all of the current decisions on these workloads.
 func (s *store) room(sl *slice, keys []workloadKey) bool {
 	decisions, bytes := sl.decisions, sl.bytes
 	for _, key := range keys {
@@ -164,7 +164,7 @@ func (s *store) room(sl *slice, keys []workloadKey) bool {
 	return decisions <= s.limits.decisions && bytes <= s.limits.bytes
 }
 
-// fits says whether a slice has room for a decision. One that is larger than a slice has one for itself.
+// fits reports whether a slice has room for a decision. A decision larger than a slice gets one to itself.
 func (sl *slice) fits(limits sliceLimits, key workloadKey, e *entry) bool {
 	before, after := sl.size(key, sl.current[key]), sl.size(key, e)
 	if before == 0 {
@@ -173,7 +173,7 @@ func (sl *slice) fits(limits sliceLimits, key workloadKey, e *entry) bool {
 	return sl.bytes-before+after <= limits.bytes || sl.decisions == 1
 }
 
-// size is what a workload takes in a slice where a decision is current: if that leaves, the durable one may have to stay.
+// size is what a workload takes up in a slice with a current decision: if that moves away, the durable one may have to stay.
 func (sl *slice) size(key workloadKey, current *entry) (bytes int) {
 	if current != nil {
 		bytes = current.bytes
@@ -216,7 +216,7 @@ func (s *store) add(placement types.NamespacedName) *slice {
 	}
 }
 
-// avoid has no slice be named as one of others.
+// avoid keeps the names of other slices from being given to new ones.
 func (s *store) avoid(others []*v1alpha1.PlacementDecision) {
 	s.taken = make(map[types.NamespacedName]bool, len(others))
 	for _, object := range others {
@@ -224,7 +224,7 @@ func (s *store) avoid(others []*v1alpha1.PlacementDecision) {
 	}
 }
 
-// sliceName is "<placement>-<index>", with a hash in place of the end of a name that is too long.
+// sliceName returns "<placement>-<index>"; the end of a name that is too long is replaced by a hash.
 func sliceName(placement string, index int) string {
 	const most = 240
 	if len(placement) > most {
@@ -241,7 +241,7 @@ func (s *store) sorted() []*slice {
 	})
 }
 
-// unconfirmed says whether there are slices that the informer has not shown as they were written.
+// unconfirmed reports whether there are slices that the informer has not shown as they were written.
 func (s *store) unconfirmed() bool {
 	for _, sl := range s.slices {
 		if sl.written != nil && !sl.shown {
@@ -256,9 +256,9 @@ func (s *store) pending() []*slice {
 	return slices.DeleteFunc(s.sorted(), func(sl *slice) bool { return !sl.changed && !sl.unfit && !sl.reporting && sl.describesOwner() })
 }
 
-// flush calls write for the slices that are not as they should be, until it returns false. What is written is recorded by
-// wrote. Gains come before losses: first the slices that gain decisions and wait for nothing, then those that gain some and
-// have to keep others until they are durable elsewhere, then all that is left.
+// flush calls write for the slices that are not as they should be, until it returns false; wrote records what is
+// written. Gains come before losses: first the slices that gain decisions and wait for nothing, then those that gain some and
+// have to keep others until they are durable elsewhere, then the rest.
 func (s *store) flush(pending []*slice, write func(*slice, map[workloadKey]*entry) bool) (all bool) {
 	for _, due := range []func(gains, waits bool) bool{
 		func(gains, waits bool) bool { return gains && !waits },
@@ -279,8 +279,8 @@ func (s *store) flush(pending []*slice, write func(*slice, map[workloadKey]*entr
 	return true
 }
 
-// content returns what a slice is to hold now: its current decisions, and of the durable ones those on workloads whose current
-// decision is in another slice and not durable there yet, for which it waits. It gains what is not durable here.
+// content returns what a slice is to hold now: its current decisions, and those durable ones whose workload has its current decision in
+// another slice where it is not durable yet, so this slice waits for that. It gains decisions that are not durable here.
 func (s *store) content(sl *slice) (content map[workloadKey]*entry, gains, waits bool) {
 	content = maps.Clone(sl.current)
 	for key, e := range sl.current {
@@ -296,12 +296,12 @@ func (s *store) content(sl *slice) (content map[workloadKey]*entry, gains, waits
 	return content, gains, waits
 }
 
-// holds says whether a slice is written with content, as it should be. A slice without decisions is to be deleted.
+// holds reports whether a slice is written with content, as it should be. A slice without decisions is to be deleted.
 func (sl *slice) holds(content map[workloadKey]*entry) bool {
 	return maps.Equal(content, sl.durable) && !sl.unfit && !sl.reporting && sl.describesOwner() && len(content) > 0
 }
 
-// wrote records what a slice durably holds now; nil is a slice that is gone.
+// wrote records what a slice durably holds now; a nil written means that the slice is gone.
 func (s *store) wrote(sl *slice, written *v1alpha1.PlacementDecision, content map[workloadKey]*entry, now time.Time) {
 	for key, e := range sl.durable {
 		if content[key] != e {
@@ -333,8 +333,8 @@ func (s *store) wrote(sl *slice, written *v1alpha1.PlacementDecision, content ma
 	}
 }
 
-// describesOwner says whether the metadata of a slice names its placement. It does not once the placement has been made again
-// and has another UID: then the slice would be collected as garbage.
+// describesOwner reports whether the metadata of a slice names its placement. It does not once the placement has been recreated
+// with another UID: then the slice would be garbage-collected.
 func (sl *slice) describesOwner() bool {
 	return sl.written == nil || sl.owner == nil || sl.written.Labels[v1alpha1.LabelPlacement] == placementLabel(sl.owner.Name) &&
 		slices.EqualFunc(sl.written.OwnerReferences, ownerReferences(sl.owner), sameOwner)
@@ -363,8 +363,8 @@ func (s *store) object(sl *slice, content map[workloadKey]*entry) *v1alpha1.Plac
 	return object
 }
 
-// summary says where the workloads of a slice are: "web: frankfurt, dublin; orders: paris", or, of more than three, how many are
-// on each cluster, "frankfurt 60, dublin 40", the most first. Replicas that are divided are told: "web: frankfurt x4, dublin x2
+// summary describes where the workloads of a slice are: "web: frankfurt, dublin; orders: paris", or, for more than three, how many are
+// on each cluster, "frankfurt 60, dublin 40", the most first. Divided replicas are shown: "web: frankfurt x4, dublin x2
 // (1 replica waits)".
 func summary(decisions []v1alpha1.WorkloadDecision) string {
 	parts, separator := []string{}, "; "
@@ -393,7 +393,7 @@ func summary(decisions []v1alpha1.WorkloadDecision) string {
 	}
 	text := strings.Join(parts, separator)
 	if len(decisions) > 3 && waiting > 0 {
-		text = fmt.Sprintf("(%s) %s", replicasWait(waiting), text) // what is cut is the end
+		text = fmt.Sprintf("(%s) %s", replicasWait(waiting), text) // the end is what gets cut
 	}
 	if len(text) > maxSummary {
 		text = text[:maxSummary] + "..."
@@ -401,7 +401,7 @@ func summary(decisions []v1alpha1.WorkloadDecision) string {
 	return text
 }
 
-// replicasWait is for example "1 replica waits".
+// replicasWait returns for example "1 replica waits".
 func replicasWait(replicas int32) string {
 	if replicas == 1 {
 		return "1 replica waits"
@@ -409,10 +409,10 @@ func replicasWait(replicas int32) string {
 	return fmt.Sprintf("%d replicas wait", replicas)
 }
 
-// maxSummary is how long a summary can be before it is cut, in bytes.
+// maxSummary is the length in bytes at which a summary is cut.
 const maxSummary = 200
 
-// placementLabel is the label of a placement's slices; empty where its name is too long for one.
+// placementLabel is the label of a placement's slices; empty if the placement's name is too long for a label.
 func placementLabel(placement string) string {
 	if len(placement) > 63 {
 		return ""

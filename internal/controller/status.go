@@ -27,14 +27,14 @@ const (
 	maxExamples = 3
 )
 
-// countsEvery is the least time between two writes of a status in which only counts, clusters and messages change. In a steady
+// countsEvery is the least time between two status writes that change only counts, clusters and messages. In a steady
 // stream of workloads they change with each one, and a status costs the server as much as a small slice.
 const countsEvery = 5 * time.Second
 
-// noBetterPlace is the reason of condition Scheduled, and of an event, where a workload stands where it should not.
+// noBetterPlace is the reason of condition Scheduled, and of an event, if a workload is where it should not be.
 const noBetterPlace = "NoBetterPlace"
 
-// replicasWaiting is the reason where the placement divides replicas, and no cluster has room for some.
+// replicasWaiting is the reason if the placement divides replicas, and no cluster has room for some of them.
 const replicasWaiting = "ReplicasWaiting"
 
 // writtenStatus is the status of a placement as we last wrote it, which the informer may not show yet.
@@ -46,7 +46,7 @@ type writtenStatus struct {
 }
 
 // In a burst over many workspaces, statuses and events cost the server as much as the decisions. Decisions go first: what
-// people read waits for up to yieldFor while other workspaces publish, and looks again every yieldEvery.
+// people read waits for up to yieldFor while other workspaces publish, and checks again every yieldEvery.
 const (
 	yieldFor   = 2 * time.Second
 	yieldEvery = 200 * time.Millisecond
@@ -68,7 +68,7 @@ func (w *workspace) yields(r *result) bool {
 	return true
 }
 
-// updateStatus writes the statuses that have changed: at once where a condition turns, otherwise every countsEvery.
+// updateStatus writes the statuses that have changed: at once if a condition transitions, otherwise every countsEvery.
 func (w *workspace) updateStatus(ctx context.Context, placements []*placementState, r *result) {
 	statuses, refused := make(map[types.UID]writtenStatus, len(placements)), 0
 	for _, p := range placements {
@@ -115,9 +115,9 @@ func (w *workspace) updateStatus(ctx context.Context, placements []*placementSta
 	w.statuses = statuses
 }
 
-// statusBasis is what the status of a placement is made of.
+// statusBasis is everything that the status of a placement is made from.
 //
-// Invariant: fill reads nothing else. While it is the same, a pass does not make the status anew, unless it looks at all workloads.
+// Invariant: fill reads nothing else. While it is unchanged, a pass does not make the status anew, unless it is a full pass.
 type statusBasis struct {
 	object                                                    *v1alpha1.WorkloadPlacement
 	tally                                                     int64
@@ -126,7 +126,7 @@ type statusBasis struct {
 	headroom                                                  headroom.Outlook
 	headroomKnown                                             bool
 	pacing, visible, unread, unpublished, unrelated, policies string
-	// ahead is how many workloads wait before the first that does of its own.
+	// ahead is how many workloads wait before the first waiting one of its own.
 	ahead   int
 	counted bool
 }
@@ -152,7 +152,7 @@ func (w *workspace) statusBasis(p *placementState) statusBasis {
 	return b
 }
 
-// transitioned says whether a status is about another spec, or has a condition with another status or reason.
+// transitioned reports whether a status is for another generation of the spec, or has a condition with another status or reason.
 func transitioned(before, after v1alpha1.WorkloadPlacementStatus) bool {
 	return before.ObservedGeneration != after.ObservedGeneration || conditionsTransitioned(before.Conditions, after.Conditions)
 }
@@ -163,7 +163,7 @@ func conditionsTransitioned(before, after conditionsv1alpha1.Conditions) bool {
 	})
 }
 
-// isUnderWay says whether a condition Delivered says that nothing is wrong. It turns with each workload then, as counts do.
+// isUnderWay reports whether a condition Delivered reports no fault. It then changes with each workload, as counts do.
 func isUnderWay(c *conditionsv1alpha1.Condition) bool {
 	return c.Type == v1alpha1.DeliveredCondition && (c.Status == corev1.ConditionTrue || c.Reason == v1alpha1.InProgressReason)
 }
@@ -249,10 +249,10 @@ func (w *workspace) fill(placement *v1alpha1.WorkloadPlacement, p *placementStat
 	}
 }
 
-// policyErrorReason is that of PoliciesReady where policies are wrong.
+// policyErrorReason is the reason of PoliciesReady if policies have errors.
 const policyErrorReason = "PolicyError"
 
-// published is the condition that says whether the decisions are durable.
+// published returns the condition that reports whether the decisions are durable.
 func published(p *placementState) *conditionsv1alpha1.Condition {
 	switch {
 	case p.unread != nil:
@@ -264,7 +264,7 @@ func published(p *placementState) *conditionsv1alpha1.Condition {
 	}
 }
 
-// scheduled is the condition of that name. While some workloads are not decided on yet, it turns only for those that wait.
+// scheduled returns condition Scheduled. While some workloads are not decided on yet, only waiting ones make it transition.
 func scheduled(current *conditionsv1alpha1.Condition, p *placementState) *conditionsv1alpha1.Condition {
 	const deciding = "Deciding"
 	next := conditions.TrueCondition(v1alpha1.ScheduledCondition)
@@ -310,7 +310,7 @@ func condition(kind conditionsv1alpha1.ConditionType, err error, reason string) 
 
 func examples(all []string) string { return andMore(all[:min(len(all), maxExamples)], len(all)) }
 
-// andMore lists the first of n.
+// andMore joins the first of n items, and adds how many more there are.
 func andMore(first []string, n int) string {
 	text := strings.Join(first, "; ")
 	if more := n - len(first); more > 0 {

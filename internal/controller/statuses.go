@@ -18,23 +18,23 @@ import (
 )
 
 const (
-	// concurrentStatuses is in how many workspaces statuses of workloads are written at once, statusesInFlight how many of each.
+	// concurrentStatuses is in how many workspaces workload statuses are written at once, statusesInFlight how many per workspace.
 	concurrentStatuses = 4
 	statusesInFlight   = 8
 )
 
-// report has what has become of the workloads written to their statuses.
+// report determines which workload statuses have to be written after a round.
 func (d *deliverer) report(round *delivery.Round, done *delivery.Result, r *result) {
 	copies, known := d.Copies(round)
 	if !known {
-		return // where it is not known what runs, statuses stay as they are
+		return // while it is not known what runs, statuses stay as they are
 	}
 	for _, err := range d.reporter.Report(round, copies, done.Problems) {
 		r.fail(err)
 	}
 }
 
-// reportDenied tells of workloads whose status and finalizer the workspace does not let the controller write.
+// reportDenied reports workloads whose status and finalizer the workspace does not let the controller write.
 func (d *deliverer) reportDenied(binding *apisv1alpha2.APIBinding, round *delivery.Round, done *delivery.Result) {
 	resources := make([]schema.GroupVersionResource, len(d.endpoint.kinds))
 	for i, kind := range d.endpoint.kinds {
@@ -58,7 +58,7 @@ func (d *deliverer) reportDenied(binding *apisv1alpha2.APIBinding, round *delive
 	}
 }
 
-// writeStatuses writes the statuses of workloads that are due. The rate limit of their client holds up nothing else.
+// writeStatuses writes the workload statuses that are due. The rate limit of their client holds up nothing else.
 func (d *deliverer) writeStatuses(ctx context.Context) (r result) {
 	next, wait := d.reporter.Next()
 	d.endpoint.statuses.Add(int64(len(next)))
@@ -92,7 +92,7 @@ func (d *deliverer) writeStatuses(ctx context.Context) (r result) {
 	return r
 }
 
-// writeStatus writes the status of a workload, and tells its owner what has gone wrong.
+// writeStatus writes the status of a workload, and reports problems to its owner.
 func (d *deliverer) writeStatus(ctx context.Context, write *delivery.StatusWrite) error {
 	if write.Patch != nil {
 		if err := d.patch(ctx, "WorkloadStatus", write.Reference, write.Patch, "status"); err != nil {
@@ -109,11 +109,11 @@ func (d *deliverer) writeStatus(ctx context.Context, write *delivery.StatusWrite
 	return nil
 }
 
-// patch writes to a workload.
+// patch patches a workload.
 func (d *deliverer) patch(ctx context.Context, what string, ref workload.Reference, patch []byte, subresources ...string) error {
 	i := slices.IndexFunc(d.endpoint.kinds, func(k watchedKind) bool { return k.kind == ref.Kind && k.apiVersion == ref.APIVersion })
 	if i < 0 {
-		return nil // it is not watched any more, and so not known
+		return nil // no longer watched, so its resource is not known
 	}
 	_, err := fenced(d.fence, func(ctx context.Context, patch []byte) (any, error) {
 		return d.endpoint.reporting.Cluster(d.name.Path()).Resource(d.endpoint.kinds[i].GroupVersionResource).Namespace(ref.Namespace).

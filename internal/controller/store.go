@@ -24,28 +24,28 @@ type store struct {
 	// taken are the names of slices that are kept for other workspaces.
 	taken   map[types.NamespacedName]bool
 	records map[workloadKey]*workloadRecord
-	// changed are the workloads whose current decisions, or whether these are durable, have changed.
+	// changed are the workloads whose current decision, or its durability, has changed.
 	changed map[workloadKey]bool
-	// placed and defaulted count the current decisions, and those among them that reserve what LimitRanges add; leaving have
-	// clusters that their workloads leave.
+	// placed and defaulted count the current decisions, and those among them that reserve what LimitRanges add; leaving are the workloads
+	// that are leaving clusters.
 	placed, defaulted int
 	leaving           map[workloadKey]bool
-	// unassigned are the workloads whose current decisions have no slice yet.
+	// unassigned are the workloads whose current decision has no slice yet.
 	unassigned []workloadKey
-	// deliveries say how workloads fare on their clusters, by name. They are told in decisions and are no part of them.
+	// deliveries reports how the delivery of workloads is going, by cluster. Reports are published in decisions but are not part of them.
 	//
-	// Invariant: what is told of delivery changes no entry, so it is never a reason to take a decision for a new one.
+	// Invariant: a delivery report changes no entry, so it never makes a decision count as a new one.
 	deliveries map[workloadKey]map[string]v1alpha1.ClusterDelivery
 }
 
-// reportEvery is the least time between two writes of a slice for the sake of what is told of delivery alone. reportEach is added for each
-// cluster that a workload of the slice is on its way to: in a burst, one write tells of many.
+// reportEvery is the least time between two writes of a slice for delivery reports alone. reportEach is added for each
+// cluster that a workload of the slice is on its way to: in a burst, one write reports many.
 const (
 	reportEvery = 2 * time.Second
 	reportEach  = 100 * time.Millisecond
 )
 
-// workloadRecord is all that is known of one workload.
+// workloadRecord is everything known of one workload.
 type workloadRecord struct {
 	// current is nil for a workload that is to have no decision.
 	current *entry
@@ -53,11 +53,11 @@ type workloadRecord struct {
 	durable []*slice
 }
 
-// entry is one decision. It is never changed: another decision is another entry.
+// entry is one decision. It is immutable: another decision is another entry.
 type entry struct {
 	decision  v1alpha1.WorkloadDecision
 	placement types.NamespacedName
-	// bytes of the decision when it is encoded.
+	// bytes is the size of the encoded decision.
 	bytes int
 	// slice is nil until one is assigned.
 	slice *slice
@@ -83,7 +83,7 @@ func (k workloadKey) compare(o workloadKey) int {
 		strings.Compare(k.namespace, o.namespace), strings.Compare(k.name, o.name))
 }
 
-// newStore reads the slices that the API server has. Of several decisions on one workload the later one is current.
+// newStore reads the slices that the API server has. Of several decisions on one workload the latest is current.
 func newStore(written []*v1alpha1.PlacementDecision, now time.Time, limits sliceLimits) *store {
 	s := &store{limits: limits, slices: map[types.NamespacedName]*slice{}, records: map[workloadKey]*workloadRecord{}, deliveries: map[workloadKey]map[string]v1alpha1.ClusterDelivery{}, changed: map[workloadKey]bool{}, leaving: map[workloadKey]bool{}}
 	for _, object := range written {
@@ -116,8 +116,8 @@ func newStore(written []*v1alpha1.PlacementDecision, now time.Time, limits slice
 	return s
 }
 
-// later says whether a decision in a slice is later than another: by its time, which is in seconds, and then by the last
-// write of its slice, since a slice that gains a decision is written after the one that is to lose it.
+// later reports whether a decision in a slice is later than another: by its time, which is in seconds, and then by the last
+// write of its slice, since a slice that gains a decision is written after the one that loses it.
 func later(in *v1alpha1.PlacementDecision, d v1alpha1.WorkloadDecision, than *entry) bool {
 	if !d.DecidedAt.Equal(&than.decision.DecidedAt) {
 		return than.decision.DecidedAt.Before(&d.DecidedAt)
@@ -142,7 +142,7 @@ func (s *store) record(key workloadKey) *workloadRecord {
 	return r
 }
 
-// setCurrent makes a decision the current one on a workload, nil where it is to have none.
+// setCurrent makes a decision the current one on a workload; nil means none.
 func (s *store) setCurrent(key workloadKey, r *workloadRecord, e *entry) {
 	for i, counted := range [...]*entry{r.current, e} {
 		sign := 2*i - 1
@@ -159,7 +159,7 @@ func (s *store) setCurrent(key workloadKey, r *workloadRecord, e *entry) {
 	}
 }
 
-// takeChanged returns the workloads whose decisions, or whether these are durable, have changed since it was last called.
+// takeChanged returns the workloads whose decision, or its durability, has changed since the last call.
 func (s *store) takeChanged() map[workloadKey]bool {
 	changed := s.changed
 	s.changed = map[workloadKey]bool{}
@@ -175,8 +175,8 @@ func (s *store) get(key workloadKey) (decision v1alpha1.WorkloadDecision, placem
 	return r.current.decision, r.current.placement, true
 }
 
-// published says whether the current decision on a workload is durable and nothing else about the workload is; a workload
-// without a decision is published where none is durable.
+// published reports whether the current decision on a workload is the only durable one; a workload without a decision is
+// published if none is durable.
 func (s *store) published(key workloadKey) bool {
 	r := s.records[key]
 	return r == nil || (r.current == nil || r.current.durable(key)) && len(r.superseded(key)) == 0
@@ -184,7 +184,7 @@ func (s *store) published(key workloadKey) bool {
 
 func (e *entry) durable(key workloadKey) bool { return e.slice != nil && e.slice.durable[key] == e }
 
-// durably yields the decisions on a workload that are durable; none where nothing is recorded.
+// durably yields the durable decisions on a workload; none if nothing is recorded.
 func (r *workloadRecord) durably(key workloadKey) iter.Seq[*entry] {
 	return func(yield func(*entry) bool) {
 		for i := 0; r != nil && i < len(r.durable); i++ {
@@ -195,7 +195,7 @@ func (r *workloadRecord) durably(key workloadKey) iter.Seq[*entry] {
 	}
 }
 
-// superseded returns those of them that are not current.
+// superseded returns the durable decisions that are not current.
 func (r *workloadRecord) superseded(key workloadKey) (superseded []*entry) {
 	for e := range r.durably(key) {
 		if e != r.current {
@@ -205,7 +205,7 @@ func (r *workloadRecord) superseded(key workloadKey) (superseded []*entry) {
 	return superseded
 }
 
-// knows says whether a decision promises what one does that is current or durable here.
+// knows reports whether a decision promises the same as one that is current or durable here.
 func (s *store) knows(key workloadKey, d v1alpha1.WorkloadDecision) bool {
 	r := s.records[key]
 	return r != nil && slices.ContainsFunc(append(r.superseded(key), r.current), func(e *entry) bool {
@@ -213,7 +213,7 @@ func (s *store) knows(key workloadKey, d v1alpha1.WorkloadDecision) bool {
 	})
 }
 
-// promised is what a decision promises, without what it says of delivery.
+// promised returns a decision without its delivery reports.
 func promised(d v1alpha1.WorkloadDecision) v1alpha1.WorkloadDecision {
 	p := v1alpha1.WorkloadDecision{Clusters: slices.Clone(d.Clusters), Reserved: d.Reserved, Leaving: d.Leaving}
 	for i := range p.Clusters {
@@ -222,7 +222,7 @@ func promised(d v1alpha1.WorkloadDecision) v1alpha1.WorkloadDecision {
 	return p
 }
 
-// unwritten returns the workloads whose current decision is not durable, the latest decision first.
+// unwritten returns the workloads whose current decision is not durable, latest decision first.
 func (s *store) unwritten() []workloadKey {
 	keys := slices.DeleteFunc(slices.Clone(s.unassigned), func(key workloadKey) bool {
 		r := s.records[key]
@@ -242,7 +242,7 @@ func (s *store) unwritten() []workloadKey {
 	return slices.Compact(keys)
 }
 
-// byDecision returns the workloads with a current decision, by when that was made, then by name.
+// byDecision returns the workloads with a current decision, by the time of the decision, then by name.
 func (s *store) byDecision() (keys []workloadKey) {
 	for key, r := range s.records {
 		if r.current != nil {
@@ -253,13 +253,13 @@ func (s *store) byDecision() (keys []workloadKey) {
 	return keys
 }
 
-// compare orders workloads with a current decision by when that was made, then by name.
+// compare orders workloads with a current decision by the time of the decision, then by name.
 func (s *store) compare(a, b workloadKey) int {
 	at := func(key workloadKey) time.Time { return s.records[key].current.decision.DecidedAt.Time }
 	return cmp.Or(at(a).Compare(at(b)), strings.Compare(a.namespace, b.namespace), strings.Compare(a.name, b.name), a.compare(b))
 }
 
-// put makes a decision the current one on a workload. It stays in the slice of the one before, where that belongs to the
+// put makes a decision the current one on a workload. It stays in the slice of its predecessor if that belongs to the
 // same placement and has room for it.
 func (s *store) put(key workloadKey, placement types.NamespacedName, decision v1alpha1.WorkloadDecision) {
 	e := newEntry(placement, decision)
@@ -279,7 +279,7 @@ func (s *store) put(key workloadKey, placement types.NamespacedName, decision v1
 	s.unassigned = append(s.unassigned, key)
 }
 
-// setDelivery says how a workload fares on its clusters.
+// setDelivery records how the delivery of a workload to its clusters is going.
 func (s *store) setDelivery(key workloadKey, reports map[string]v1alpha1.ClusterDelivery) {
 	r := s.records[key]
 	if r == nil || r.current == nil || maps.Equal(s.deliveries[key], reports) {
@@ -293,7 +293,7 @@ func (s *store) setDelivery(key workloadKey, reports map[string]v1alpha1.Cluster
 	}
 }
 
-// reportDue marks the slices that are to be written for what is told, and returns when the next one is due; 0 is never.
+// reportDue marks the slices that are due to be written for delivery reports, and returns when the next one is due; 0 is never.
 func (s *store) reportDue(now time.Time) (wait time.Duration) {
 	for _, sl := range s.slices {
 		if sl.reporting = false; !sl.unreported {
@@ -307,7 +307,7 @@ func (s *store) reportDue(now time.Time) (wait time.Duration) {
 	return wait
 }
 
-// underWay counts the clusters that workloads of a slice are on their way to, as many as there are decisions at most.
+// underWay counts the clusters that workloads of a slice are on their way to, capped at the number of decisions in the slice.
 func (s *store) underWay(sl *slice) (n int) {
 	for key := range sl.current {
 		for _, d := range s.deliveries[key] {
@@ -319,7 +319,7 @@ func (s *store) underWay(sl *slice) (n int) {
 	return min(n, v1alpha1.MaxDecisionsPerSlice)
 }
 
-// withoutDelivery takes out of a decision what it tells of delivery.
+// withoutDelivery splits a decision from its delivery reports.
 func withoutDelivery(d v1alpha1.WorkloadDecision) (v1alpha1.WorkloadDecision, map[string]v1alpha1.ClusterDelivery) {
 	reports := map[string]v1alpha1.ClusterDelivery{}
 	for _, c := range d.Clusters {
@@ -337,7 +337,7 @@ func withoutDelivery(d v1alpha1.WorkloadDecision) (v1alpha1.WorkloadDecision, ma
 	return d, reports
 }
 
-// withDelivery puts into a decision what is told of delivery.
+// withDelivery adds delivery reports to a decision.
 func withDelivery(d v1alpha1.WorkloadDecision, reports map[string]v1alpha1.ClusterDelivery) v1alpha1.WorkloadDecision {
 	if len(reports) == 0 {
 		return d
@@ -351,7 +351,7 @@ func withDelivery(d v1alpha1.WorkloadDecision, reports map[string]v1alpha1.Clust
 	return d
 }
 
-// remove makes a workload have no decision.
+// remove removes the current decision on a workload.
 func (s *store) remove(key workloadKey) {
 	r := s.records[key]
 	if r == nil || r.current == nil {

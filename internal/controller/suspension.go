@@ -17,22 +17,22 @@ import (
 
 // suspension is why nothing is decided on the workloads of a placement.
 //
-// Invariant: while a placement is suspended, no decision on its workloads is made, changed or withdrawn, but for workloads and
+// Invariant: while a placement is suspended, no decision on its workloads is made, changed or withdrawn, except for workloads and
 // placements that are deleted.
 type suspension struct {
 	reason, message string
 }
 
-// suppositions are what would be decided on workloads of placements that are suspended.
+// suppositions are the decisions that would be made on workloads of suspended placements.
 type suppositions struct {
-	// would counts the workloads by what would be decided, examples are some of them.
+	// would counts the workloads by what would be decided; examples are some of them.
 	would    map[withheld]int
 	examples []string
-	// unknown counts those of which that is not known yet.
+	// unknown counts the workloads for which that is not known yet.
 	unknown int
 }
 
-// withheld is what would be decided on a workload.
+// withheld is the kind of change that would be decided on a workload.
 type withheld string
 
 const (
@@ -44,7 +44,7 @@ const (
 
 var allWithheld = []withheld{wouldPlace, wouldMove, wouldChange, wouldWithdraw}
 
-// supposed is what would be decided on a workload of a placement that is suspended.
+// supposed is the decision that would be made on a workload of a suspended placement.
 type supposed struct {
 	inputs   string
 	revision int64
@@ -53,7 +53,7 @@ type supposed struct {
 	message  string
 }
 
-// suspend finds out which placements are suspended.
+// suspend determines which placements are suspended.
 func (w *workspace) suspend(placements []*placementState, unreadable map[types.UID]decode.Problems) {
 	for _, p := range placements {
 		before := p.suspension
@@ -65,7 +65,7 @@ func (w *workspace) suspend(placements []*placementState, unreadable map[types.U
 	}
 }
 
-// suspended returns the reason for which a placement is suspended, the widest first; none if it is not.
+// suspended returns why a placement is suspended, with the widest scope first; empty if it is not.
 func (w *workspace) suspended(p *v1alpha1.WorkloadPlacement, unreadable map[types.UID]decode.Problems) (reason, message string) {
 	config := w.config.object
 	switch {
@@ -81,8 +81,8 @@ func (w *workspace) suspended(p *v1alpha1.WorkloadPlacement, unreadable map[type
 	return "", ""
 }
 
-// suppose finds out what would be decided on a workload of a suspended placement. That is looked at anew when its inputs or the
-// workspace have changed, as often as a status is written.
+// suppose determines what would be decided on a workload of a suspended placement. It is evaluated again when its inputs or the
+// workspace have changed, at most as often as a status is written.
 func (p *pass) suppose(ctx context.Context, item *workItem) error {
 	r := p.request(item)
 	known, inputs := item.before.supposed, p.engine.InputsDigest(r)
@@ -136,7 +136,7 @@ func (p *pass) supposeDecision(item *workItem, d *engine.Decision) *supposed {
 	return s
 }
 
-// suppositions are those of the workloads of one placement.
+// suppositions returns those of one placement's workloads.
 func (t *tally) suppositions() (s suppositions) {
 	s = suppositions{would: t.would, unknown: t.unevaluated}
 	for _, one := range t.supposed.upTo(maxExamples) {
@@ -145,7 +145,7 @@ func (t *tally) suppositions() (s suppositions) {
 	return s
 }
 
-// n is how many workloads would have another decision.
+// n returns how many workloads would have another decision.
 func (s *suppositions) n() (n int) {
 	for _, of := range s.would {
 		n += of
@@ -153,7 +153,7 @@ func (s *suppositions) n() (n int) {
 	return n
 }
 
-// describe says what would be decided, for example "Would place 3, move 1: ...".
+// describe returns a summary of what would be decided, for example "Would place 3, move 1: ...".
 func (s *suppositions) describe() string {
 	var counts []string
 	for _, o := range allWithheld {
@@ -174,7 +174,7 @@ func (s *suppositions) describe() string {
 	return text
 }
 
-// suspendedCondition is that of a placement that is suspended.
+// suspendedCondition returns condition Suspended of a placement that is suspended.
 func suspendedCondition(p *placementState) *conditionsv1alpha1.Condition {
 	s := p.suppositions()
 	return isSuspended(p.suspension.reason, p.suspension.message+" "+s.describe())
@@ -184,7 +184,7 @@ func isSuspended(reason, message string) *conditionsv1alpha1.Condition {
 	return &conditionsv1alpha1.Condition{Type: v1alpha1.SuspendedCondition, Status: corev1.ConditionTrue, Reason: reason, Message: shorten(message)}
 }
 
-// suspendedInAll is the condition Suspended of the PlacementConfig; nil where the workspace is not suspended.
+// suspendedInAll returns condition Suspended of the PlacementConfig; nil if the workspace is not suspended.
 func (w *workspace) suspendedInAll(placements []*placementState) *conditionsv1alpha1.Condition {
 	reason, message := w.suspended(&v1alpha1.WorkloadPlacement{}, nil)
 	if reason == "" {
@@ -207,7 +207,7 @@ func (s *suppositions) merge(o suppositions) {
 	s.examples = append(s.examples, o.examples[:min(len(o.examples), maxExamples-len(s.examples))]...)
 }
 
-// countSuspended has the metrics tell how many placements are suspended, and what would be decided.
+// countSuspended updates the metrics of how many placements are suspended, and what would be decided.
 func (w *workspace) countSuspended(placements []*placementState) {
 	suspended, all := 0, suppositions{would: map[withheld]int{}}
 	for _, p := range placements {

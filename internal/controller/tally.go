@@ -11,54 +11,54 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// tally is what the workloads of a placement come to.
+// tally sums up the workloads of a placement.
 //
-// Invariant: it is the sum of their accounts. A workload takes its account out before it is looked at and puts it in afterwards, so
-// the tally follows what has changed, and says what it would if all were counted anew.
+// Invariant: it is the sum of their accounts. A workload's account is taken out before the workload is looked at and put back afterwards, so
+// the tally follows the changes, and equals a recount from scratch.
 type tally struct {
-	// version changes with all that follows.
+	// version changes with everything below.
 	version int64
-	// workloads, placed and undecided count them, waitingReplicas the replicas that wait; clusters how many are on each.
+	// workloads, placed and undecided count workloads, waitingReplicas waiting replicas; clusters counts workloads by cluster.
 	workloads, placed, undecided int
 	waitingReplicas              int32
 	clusters                     map[string]int
-	// A line for each workload that waits, is retained where it should not be for want of a better place, has fewer clusters than asked
-	// for, is placed in part, has no reservation any more on some cluster, is not to be placed, belongs to another placement, waits
+	// A line for each workload that waits, is retained on a cluster it should leave for want of a better place, has fewer clusters than asked
+	// for, is placed in part, has an expired reservation on some cluster, is not to be placed, belongs to another placement, waits
 	// its turn to lose a cluster, or could not be decided on.
 	waiting, retained, fewer, partial, expired, idle, elsewhere, paced, failed lines
-	// would counts what would be decided on them while the placement is suspended, unevaluated those of which that is not known yet;
-	// supposed are the lines about that.
+	// would counts what would be decided while the placement is suspended, unevaluated the workloads for which that is not known yet;
+	// supposed are the corresponding lines.
 	would       map[withheld]int
 	unevaluated int
 	supposed    lines
-	// unseen are the workloads whose decisions stay as they are, since they cannot be seen, and why.
+	// unseen are the workloads whose decisions stay as they are because the workloads cannot be seen, and why.
 	unseen map[*workItem]*hidden
-	// samples are the ways in which policies schedule its workloads, by digest; timed are those in which tolerations end, by the
+	// samples are the ways in which policies schedule its workloads, by digest; timed are those with tolerations that end, by
 	// tolerations.
 	samples map[string]*lines
 	timed   map[string]*lines
-	// delivery says how its workloads fare that are delivered.
+	// delivery sums up the delivery of its workloads.
 	delivery deliveryReport
 }
 
-// account is what one workload adds to the tally of its placement.
+// account is what one workload contributes to the tally of its placement.
 type account struct {
 	// to is the placement; nil while the workload is in no tally.
 	to *placementState
-	// owned is set where the workload belongs to the placement: others only wait their turn to leave it.
+	// owned is set if the workload belongs to the placement; others only wait their turn to leave it.
 	owned, placed, undecided bool
 	waitingReplicas          int32
 	clusters                 []string
-	// texts are the lines, each empty where there is none.
+	// The lines, each empty if there is none.
 	waiting, retained, fewer, partial, expired, idle, paced, supposed string
 	failed                                                            error
 	unseen                                                            *hidden
-	// would is what would be decided, unevaluated is set while that is not known yet.
+	// would is what would be decided; unevaluated is set while that is not known yet.
 	would       withheld
 	unevaluated bool
 	// elsewhere are the other placements that select the workload.
 	elsewhere []*placementState
-	// under is the placement as policies schedule the workload, where they do; timed are its tolerations, where some end.
+	// under is the placement as policies schedule the workload, if they do; timed are its tolerations, if any of them end.
 	under    *placement.Placement
 	timed    string
 	delivery deliveryAccount
@@ -76,7 +76,7 @@ func (item *workItem) withdraw() {
 	item.account = account{}
 }
 
-// enter puts an account of a workload, which has none, into the tallies.
+// enter adds an account to the tallies for a workload that has none.
 func (item *workItem) enter(a account) {
 	item.account = a
 	if a.to != nil {
@@ -88,7 +88,7 @@ func (item *workItem) enter(a account) {
 	}
 }
 
-// count adds or takes off the account of a workload.
+// count adds or subtracts the account of a workload.
 func (t *tally) count(item *workItem, sign int) {
 	a := &item.account
 	t.version++
@@ -175,11 +175,11 @@ func (t *tally) policyErr() error {
 	return nil
 }
 
-// maxSamples bounds in how many ways that policies schedule the workloads of a placement it is found out what is in vain.
+// maxSamples bounds how many of the ways in which policies schedule a placement's workloads are linted.
 const maxSamples = 8
 
-// sampled returns some workloads with their placement as policies schedule them, one for each way in which they do: those whose turn
-// comes first.
+// sampled returns workloads with their placement as policies schedule them: for each distinct way, the workload whose turn comes
+// first.
 func (t *tally) sampled() map[string]sample {
 	type first struct {
 		digest string
@@ -203,7 +203,7 @@ type sample struct {
 	under    *placement.Placement
 }
 
-// tolerates returns all that policies make of the placement in which tolerations end.
+// tolerates returns, for each distinct set of tolerations some of which end, the placement as policies schedule it.
 func (t *tally) tolerates() (all []*placement.Placement) {
 	for _, key := range slices.Sorted(maps.Keys(t.timed)) {
 		all = append(all, t.timed[key].first().under)
@@ -211,10 +211,10 @@ func (t *tally) tolerates() (all []*placement.Placement) {
 	return all
 }
 
-// lines are what is said of some workloads, one for each, in their turns. The zero value is empty.
+// lines holds at most one line for each workload, in turn. The zero value is empty.
 type lines struct{ tree *btree.BTreeG[line] }
 
-// line is about one workload; beside the text it may have an error, or the placement as policies schedule the workload.
+// line is about one workload; besides the text it may have an error, or the placement as policies schedule the workload.
 type line struct {
 	item  *workItem
 	text  string
@@ -243,7 +243,7 @@ func (l *lines) count(one line, sign int) {
 	}
 }
 
-// Len is how many there are.
+// Len returns the number of lines.
 func (l *lines) Len() int {
 	if l.tree == nil {
 		return 0
@@ -251,7 +251,7 @@ func (l *lines) Len() int {
 	return l.tree.Len()
 }
 
-// before counts the lines of workloads whose turn is before that of another, up to some number.
+// before counts the lines of workloads whose turn is before that of item, up to most.
 func (l *lines) before(item *workItem, most int) (n int) {
 	if l.tree != nil {
 		l.tree.AscendLessThan(line{item: item}, func(line) bool {
@@ -262,7 +262,7 @@ func (l *lines) before(item *workItem, most int) (n int) {
 	return n
 }
 
-// first is the line of the workload whose turn comes first, of those that there are.
+// first returns the line of the workload whose turn comes first; there must be one.
 func (l *lines) first() line {
 	one, _ := l.tree.Min()
 	return one
@@ -282,7 +282,7 @@ func (l *lines) each(yield func(line) bool) {
 	}
 }
 
-// upTo yields the first lines, up to some number.
+// upTo returns the first lines, at most most of them.
 func (l *lines) upTo(most int) (some []line) {
 	if l.tree != nil {
 		l.tree.Ascend(func(one line) bool {
@@ -293,7 +293,7 @@ func (l *lines) upTo(most int) (some []line) {
 	return some
 }
 
-// String has the first ones, and how many more there are.
+// String returns the first lines, and how many more there are.
 func (l *lines) String() string {
 	var first []string
 	for _, one := range l.upTo(maxExamples) {

@@ -9,7 +9,7 @@ import (
 	"github.com/kcp-placement/placement/engine/policy"
 )
 
-// trialWithin is how long one pass may evaluate policies that are not in force yet. The next pass goes on, after other
+// trialWithin is how long one pass may evaluate policies that are not in force yet. The next pass continues, after other
 // workspaces have had their turns.
 const trialWithin = 500 * time.Millisecond
 
@@ -17,7 +17,7 @@ const trialWithin = 500 * time.Millisecond
 var errOnTrial = errors.New("the policies are being evaluated for the workloads before they come into force")
 
 // fails returns why policies do not come into force: they fail for a workload that is to be decided on. It returns errOnTrial
-// where it has not come to all of them.
+// if it has not got through all workloads yet.
 func (w *workspace) fails(ctx context.Context, trial **policy.Trial, set *policy.Set, placements []*placementState) error {
 	if *trial == nil || (*trial).Set != set {
 		*trial = policy.NewTrial(set)

@@ -25,9 +25,9 @@ import (
 )
 
 // What cannot be seen is not gone. An informer shows the same when objects are deleted, when a workspace withdraws a permission
-// claim, and when a list falls short.
+// claim, and when a list is incomplete.
 //
-// Invariant: nothing is given up for want of an object unless the server says that the object is not there, asked while the
+// Invariant: nothing is given up because an object is missing unless the server says that it does not exist, asked while the
 // workspace lets us read it.
 
 // visibility is what a workspace lets the controller read.
@@ -39,13 +39,13 @@ type visibility struct {
 	kinds []watchedKind
 }
 
-// watchedKind is a kind of workloads with the resource that it is watched by.
+// watchedKind is a kind of workload with the resource through which it is watched.
 type watchedKind struct {
 	schema.GroupVersionResource
 	apiVersion, kind string
 }
 
-// watchedKinds finds the kinds of resources in a table.
+// watchedKinds returns the kinds of the resources in a table.
 func watchedKinds(table *workload.Table, resources []schema.GroupVersionResource) (kinds []watchedKind) {
 	for _, resource := range resources {
 		if d := table.Resource(resource); d != nil {
@@ -55,7 +55,7 @@ func watchedKinds(table *workload.Table, resources []schema.GroupVersionResource
 	return kinds
 }
 
-// resourceOf returns the resource by which workloads of a kind are watched, if they are.
+// resourceOf returns the resource through which workloads of a kind are watched, and whether they are.
 func (v *visibility) resourceOf(apiVersion, kind string) (schema.GroupVersionResource, bool) {
 	i := slices.IndexFunc(v.kinds, func(k watchedKind) bool { return k.kind == kind && k.apiVersion == apiVersion })
 	if i < 0 {
@@ -72,14 +72,14 @@ func (v *visibility) hides(resource schema.GroupVersionResource) *hidden {
 	return nil
 }
 
-// notShown is an object that something rests on and that the informers do not show.
+// notShown is an object that something depends on and that the informers do not show.
 type notShown struct {
 	resource schema.GroupVersionResource
 	types.NamespacedName
 }
 
-// findUnseen returns those of the workloads that are due whose decisions stay as they are, since it is not known what has become of
-// the workload, of its placement or of one of its clusters.
+// findUnseen returns the due workloads whose decisions stay as they are because it is not known what has become of the workload, of its
+// placement or of one of its clusters.
 func (w *workspace) findUnseen(ctx context.Context, o *cacheView, due []*workItem, r *result) map[workloadKey]*hidden {
 	unseen := map[workloadKey]*hidden{}
 	missing := w.restsOn(o, due, unseen)
@@ -105,8 +105,8 @@ func (w *workspace) findUnseen(ctx context.Context, o *cacheView, due []*workIte
 	return unseen
 }
 
-// restsOn returns what workloads rest on and the informers do not show, with the workloads concerned. Those that could not be
-// shown are added to unseen.
+// restsOn returns the objects that workloads depend on and the informers do not show, with the workloads concerned. Workloads that could
+// not be shown at all are added to unseen.
 func (w *workspace) restsOn(o *cacheView, due []*workItem, unseen map[workloadKey]*hidden) map[notShown][]*workItem {
 	placements, clusters := map[types.NamespacedName]bool{}, map[string]bool{}
 	for _, p := range o.placements {
@@ -156,7 +156,7 @@ func (w *workspace) restsOn(o *cacheView, due []*workItem, unseen map[workloadKe
 	return missing
 }
 
-// keep has the decision on a workload stay as it is.
+// keep leaves the decision on a workload as it is.
 func (p *pass) keep(item *workItem) {
 	p.index.drop(item)
 	p.index.add(item, leftOver)
@@ -170,8 +170,8 @@ func (p *pass) keep(item *workItem) {
 	}
 }
 
-// confirmGone asks the server for objects that the informers do not show, and returns those that are not known to be gone. What
-// fails is asked for again after a back-off.
+// confirmGone asks the server for objects that the informers do not show, and returns those not known to be gone. Failed requests
+// are retried after a back-off.
 func (w *workspace) confirmGone(ctx context.Context, binding *apisv1alpha2.APIBinding, objects []notShown, r *result) map[notShown]*hidden {
 	asked := map[schema.GroupVersionResource][]types.NamespacedName{}
 	for _, object := range objects {
@@ -200,14 +200,14 @@ func (w *workspace) confirmGone(ctx context.Context, binding *apisv1alpha2.APIBi
 	return unconfirmed
 }
 
-// contains says whether a map has a key.
+// contains reports whether a map has a key.
 func contains[K comparable, V any](all map[K]V, key K) bool {
 	_, found := all[key]
 	return found
 }
 
-// findOutdated adds to unseen the workloads of which another one of that name is decided or runs, until the server says that it is not there
-// any more: an informer that is behind shows a workload that has been made again as it was before.
+// findOutdated adds to unseen the workloads for which a different object of the same name is decided or runs, until the server says that
+// the latter no longer exists: an informer that lags behind shows a recreated workload as it was before.
 func (w *workspace) findOutdated(ctx context.Context, o *cacheView, due []*workItem, unseen map[workloadKey]*hidden, r *result) {
 	maps.DeleteFunc(w.replaced, func(uid types.UID, key workloadKey) bool {
 		return len(w.copies.Of(uid)) == 0 && w.decidedUID(key) != uid
@@ -250,7 +250,7 @@ func (w *workspace) findOutdated(ctx context.Context, o *cacheView, due []*workI
 	w.outdated = failures
 }
 
-// others are the UIDs of workloads that have the name of one that is shown, and are decided or run, unless they are known to be replaced.
+// others returns the UIDs of workloads with the same name as a shown one that are decided or run, unless they are known to be replaced.
 func (w *workspace) others(item *workItem) sets.Set[types.UID] {
 	decided := w.decidedUID(item.key)
 	if decided == "" {
@@ -269,34 +269,34 @@ func (w *workspace) others(item *workItem) sets.Set[types.UID] {
 	return uids
 }
 
-// decidedUID is that of the workload that the current decision is on, empty where there is none.
+// decidedUID returns the UID of the workload that the current decision is on, empty if there is none.
 func (w *workspace) decidedUID(key workloadKey) types.UID {
 	decision, _, _ := w.store.get(key)
 	return decision.Workload.UID
 }
 
-// claimsSettle is how long a binding has to be as it is before it counts what is not there, and claimsSettleEach how much longer
-// for each workload that is decided. Where a claim is withdrawn and accepted again, kcp takes its objects away and gives them back
-// one by one, and the binding does not tell when that is done.
+// claimsSettle is how long a binding has to be unchanged before missing objects count as missing, and claimsSettleEach how much longer
+// for each decided workload. If a claim is withdrawn and accepted again, kcp takes its objects away and gives them back
+// one by one, and the binding does not show when that is done.
 const (
 	claimsSettle     = 10 * time.Second
 	claimsSettleEach = 100 * time.Millisecond
 )
 
-// boundClaims are the claims of a workspace's binding as it was last shown, and since when they may have been so.
+// boundClaims are the claims of a workspace's binding as last shown, and since when they may have been the same.
 type boundClaims struct {
 	seen  *apisv1alpha2.APIBinding
 	since time.Time
 }
 
-// watch records when the binding changes. Any change counts, even if the claims are as they were: passes do not see every version,
+// watch records when the binding changes. Any change counts, even if the claims are the same: passes do not see every version,
 // so a claim may have been withdrawn and accepted again in between.
 func (c *boundClaims) watch(now *apisv1alpha2.APIBinding, at time.Time) {
 	before := c.seen
 	switch {
 	case before == now || before != nil && now != nil && before.UID == now.UID && before.ResourceVersion == now.ResourceVersion:
 	case before == nil && c.since.IsZero():
-		// We have just started: the binding tells when it was written last.
+		// We have just started: the binding shows when it was last written.
 		for _, written := range now.ManagedFields {
 			if written.Time != nil && written.Time.After(c.since) {
 				c.since = written.Time.Time
@@ -308,13 +308,13 @@ func (c *boundClaims) watch(now *apisv1alpha2.APIBinding, at time.Time) {
 	c.seen = now
 }
 
-// unsettled returns how long it takes until the claims of the binding count as settled, with so many decided workloads.
+// unsettled returns how long it takes until the claims of the binding count as settled, given the number of decided workloads.
 func (c *boundClaims) unsettled(decided int, at time.Time) time.Duration {
 	return c.since.Add(claimsSettle + time.Duration(decided)*claimsSettleEach).Sub(at)
 }
 
-// confirmLive returns which of some objects the server has, or of all of a resource where names is nil. It fails where that is not to be
-// relied on. The binding is read last: once it does not accept a claim any more, kcp takes the objects away one by one.
+// confirmLive returns which of the objects the server has, or all of the resource if names is nil. It fails if the answer is not
+// reliable. The binding is read last: once it no longer accepts a claim, kcp takes the objects away one by one.
 func (w *workspace) confirmLive(ctx context.Context, binding *apisv1alpha2.APIBinding, resource schema.GroupVersionResource, names []types.NamespacedName) (map[types.NamespacedName]types.UID, error) {
 	ctx, done := context.WithTimeout(ctx, readWithin)
 	defer done()
@@ -332,7 +332,7 @@ func (w *workspace) confirmLive(ctx context.Context, binding *apisv1alpha2.APIBi
 	return there, err
 }
 
-// unconfirmed is why an object is not known to be gone, given what suggests that it is.
+// unconfirmed returns why an object is not known to be gone; what is the evidence that it may be.
 func (f *writeFailure) unconfirmed(what string) *hidden {
 	why := what + ", and the server has it"
 	if f.err != nil {
@@ -341,7 +341,7 @@ func (f *writeFailure) unconfirmed(what string) *hidden {
 	return &hidden{reason: v1alpha1.NotConfirmedReason, why: why, how: "The server is asked again", fleeting: f.backOff < confirmWithin}
 }
 
-// policiesUnseen returns an error while it is not known which policies the workspace has: those in force stay as they are then.
+// policiesUnseen returns an error while it is not known which policies the workspace has; those in force stay then.
 // A workspace that does not show its ConfigMaps, and has never shown policies of its own, is decided by the built-in ones.
 func (w *workspace) policiesUnseen(ctx context.Context, o *cacheView, r *result) error {
 	if h := o.hides(configMapResource); h != nil {
@@ -370,7 +370,7 @@ func (w *workspace) policiesUnseen(ctx context.Context, o *cacheView, r *result)
 	return nil
 }
 
-// uidsOf are the UIDs of objects by name.
+// uidsOf returns the UIDs of objects by name.
 func uidsOf[T metav1.Object](objects []T) map[types.NamespacedName]types.UID {
 	uids := make(map[types.NamespacedName]types.UID, len(objects))
 	for _, o := range objects {
@@ -379,7 +379,7 @@ func uidsOf[T metav1.Object](objects []T) map[types.NamespacedName]types.UID {
 	return uids
 }
 
-// missing are the objects of a resource that were there and are not shown, whatever their UIDs.
+// missing returns the objects of a resource that were known and are not shown, whatever their UIDs.
 func missing(resource schema.GroupVersionResource, known, shown map[types.NamespacedName]types.UID) (all []notShown) {
 	for name := range known {
 		if !contains(shown, name) {
@@ -389,7 +389,7 @@ func missing(resource schema.GroupVersionResource, known, shown map[types.Namesp
 	return all
 }
 
-// hasOwnPolicies says whether policies of the workspace's own are in force, or were when something was decided.
+// hasOwnPolicies reports whether policies of the workspace's own are in force, or were when something was decided.
 func (w *workspace) hasOwnPolicies() bool {
 	if w.inForce && !policy.IsBuiltin(w.engine.PolicyDigest(w.name)) {
 		return true
@@ -405,7 +405,7 @@ func (w *workspace) hasOwnPolicies() bool {
 	return false
 }
 
-// reportUnseen says for each placement whether all that it can select is seen.
+// reportUnseen reports for each placement whether everything that it can select is seen.
 func (p *pass) reportUnseen(o *cacheView) {
 	for _, s := range p.placements {
 		reasons := map[string]*hidden{}
@@ -426,13 +426,13 @@ func (p *pass) reportUnseen(o *cacheView) {
 	}
 }
 
-// selects says whether a placement can select workloads of a kind.
+// selects reports whether a placement can select workloads of a kind.
 func selects(p *v1alpha1.WorkloadPlacement, kind watchedKind) bool {
 	types := p.Spec.WorkloadSelector.WorkloadTypes
 	return len(types) == 0 || slices.Contains(types, v1alpha1.WorkloadType{APIVersion: kind.apiVersion, Kind: kind.kind})
 }
 
-// visibleCondition is the condition that says whether all workloads can be seen; kept is how many decisions stay as they are if not.
+// visibleCondition returns the condition that reports whether all workloads can be seen; kept is how many decisions are left as they are.
 func visibleCondition(reasons map[string]*hidden, kept int) *conditionsv1alpha1.Condition {
 	if len(reasons) == 0 {
 		return conditions.TrueCondition(v1alpha1.WorkloadsVisibleCondition)
@@ -448,7 +448,7 @@ func visibleCondition(reasons map[string]*hidden, kept int) *conditionsv1alpha1.
 		shorten(fmt.Sprintf("%s. %d decided workloads that cannot be seen keep their clusters; new ones are not noticed. %s", examples(whys), kept, strings.Join(hows, ". "))))
 }
 
-// visibleEvent tells once that workloads cannot be seen any more.
+// visibleEvent reports once that workloads can no longer be seen.
 func (w *workspace) visibleEvent(after, before *v1alpha1.WorkloadPlacement) {
 	now, then := conditions.Get(after, v1alpha1.WorkloadsVisibleCondition), conditions.Get(before, v1alpha1.WorkloadsVisibleCondition)
 	if now != nil && now.Status == corev1.ConditionFalse && (then == nil || then.Reason != now.Reason) {

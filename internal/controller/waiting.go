@@ -15,27 +15,27 @@ import (
 	"github.com/kcp-placement/placement/engine/filter"
 )
 
-// attempt is a decision that found no cluster, or none that is better. It is repeated for the same inputs only once a cluster
+// attempt is a decision that found no cluster, or no better one. It is repeated for the same inputs only once a cluster
 // is feasible, or the workspace has changed.
 type attempt struct {
 	// inputs is the digest of what was decided on.
 	inputs string
-	// message is empty for a workload that is on good clusters, though fewer than it asks for.
+	// message is empty for a workload that is on suitable clusters, though fewer than it asks for.
 	message string
-	// revision of the workspace that was decided on, and current what the workload had and ran then.
+	// revision is the workspace revision that was decided on, and current what the workload had and ran then.
 	revision int64
 	current  []engine.Choice
-	// at is when the message was made; named says that it is made for a workload that the status names.
+	// at is when the message was made; named means that it was made for a workload that the status names.
 	at    time.Time
 	named bool
 	// blockers are the objects that keep the workload waiting, as far as that is known.
 	blockers []v1alpha1.QueueBlocker
 	preempting
-	// history is that of the decision that a workload had which waits.
+	// history is the history of the decision that a waiting workload had before.
 	history []v1alpha1.DecisionChange
 }
 
-// mayFindCluster says whether it is worth deciding on a workload that has no decision: it is new, its inputs have changed,
+// mayFindCluster reports whether it is worth deciding on a workload that has no decision: it is new, its inputs have changed,
 // or a cluster has become feasible for it.
 func (p *pass) mayFindCluster(ctx context.Context, item *workItem) (bool, error) {
 	if nominated, due, err := p.nominated(ctx, item); nominated || err != nil {
@@ -56,7 +56,7 @@ func (p *pass) mayFindCluster(ctx context.Context, item *workItem) (bool, error)
 	return false, p.explainAgain(ctx, item)
 }
 
-// explainAgain updates the message of a workload that goes on waiting, if it is one of the few that the status names and
+// explainAgain updates the message of a workload that still waits, if it is one of the few that the status names and
 // the message is old enough.
 func (p *pass) explainAgain(ctx context.Context, item *workItem) error {
 	if !item.first(&item.owner.waiting) {
@@ -73,8 +73,8 @@ func (p *pass) explainAgain(ctx context.Context, item *workItem) error {
 	return err
 }
 
-// wait records that a workload found no cluster, and why. Finding the nearest cluster costs a look at each of them, so that
-// is made once in a pass for each equivalence class, and only where the status will name the workload.
+// wait records that a workload found no cluster, and why. Finding the nearest cluster takes a look at each of them, so the message
+// is made once per pass for each equivalence class, and only if the status will name the workload.
 func (p *pass) wait(item *workItem, decision *engine.Decision) {
 	named := item.first(&item.owner.waiting)
 	peers := decision.Peers()
@@ -92,7 +92,7 @@ func (p *pass) wait(item *workItem, decision *engine.Decision) {
 	p.index.setWaiting(item, true)
 }
 
-// first says whether the lines about workloads whose turns come before that of an item are few enough for the status to have its own.
+// first reports whether few enough lines are about workloads whose turns come before that of an item for the status to include its own.
 func (item *workItem) first(of ...*lines) bool {
 	n := 0
 	for _, l := range of {
@@ -101,7 +101,7 @@ func (item *workItem) first(of ...*lines) bool {
 	return n < maxExamples
 }
 
-// waitingFor says what a workload waits for: what the nearest cluster lacks, and what rejected others.
+// waitingFor describes what a workload waits for: what the nearest cluster lacks, and what rejected others.
 func waitingFor(d *engine.Decision) string {
 	var rejections []string
 	for v := range d.EachVerdict {
@@ -126,7 +126,7 @@ func waitingFor(d *engine.Decision) string {
 	return shorten(message)
 }
 
-// stillSettled says whether it is known that there is no better place for a workload.
+// stillSettled reports whether it is known that there is no better place for a workload.
 func (p *pass) stillSettled(item *workItem, r *engine.Request) bool {
 	a := &item.attempt
 	runsSame := func(a, b engine.Choice) bool {
@@ -135,12 +135,12 @@ func (p *pass) stillSettled(item *workItem, r *engine.Request) bool {
 	if a.inputs == "" || a.revision != p.engine.Revision(p.name) || a.inputs != p.engine.InputsDigest(*r) || !slices.EqualFunc(a.current, r.Current, runsSame) {
 		return false
 	}
-	// Where it is a question of time whether a workload may stay, the fleet need not change for that.
+	// If it depends on time whether a workload may stay, the answer can change though the fleet does not.
 	return !slices.ContainsFunc(r.Current, func(c engine.Choice) bool { return p.changeable[c.Name] })
 }
 
-// settle records that there is no better place for a workload that should have other clusters, or more, and why. Saying why
-// costs a look at every cluster, so that is made only for a workload that the status will name.
+// settle records that there is no better place for a workload that should have other clusters, or more, and why. The explanation
+// takes a look at every cluster, so it is made only for a workload that the status will name.
 func (p *pass) settle(item *workItem, d *engine.Decision, current []engine.Choice) {
 	before := item.attempt
 	if item.attempt = (attempt{}); len(d.Retained) == 0 && d.Waiting == 0 && len(d.Clusters) >= d.Asked {

@@ -26,9 +26,9 @@ import (
 
 // resourceWatch follows one resource in all workspaces of an endpoint, as an informer does.
 //
-// It is made of kcp's reflector and client-go's queue and store, and is not kcp's shared informer, because that one (v2.32.3)
+// It is built from kcp's reflector and client-go's queue and store instead of kcp's shared informer, because the latter (v2.32.3)
 // cannot delete from its store what a relist shows to be gone: its store has no key for a cache.DeletedFinalStateUnknown. An
-// object that is deleted while a watch is down would stay for good.
+// object that is deleted while a watch is down would stay forever.
 type resourceWatch struct {
 	resource schema.GroupVersionResource
 	// selector limits it to objects with these labels, fields to objects with these fields.
@@ -36,32 +36,32 @@ type resourceWatch struct {
 	objects          cache.Indexer
 	// reflector lists and watches.
 	reflector cache.Controller
-	// deaf is set while the objects lack what a list shows.
+	// deaf is set while the store lacks objects that a list shows.
 	deaf atomic.Bool
 
-	// bound receives an element when a binding changes: it may be what a resource waits for that is not served.
+	// bound receives an element when a binding changes: a resource that was not served may be served now.
 	bound chan struct{}
-	// wanted counts the calls of relist, seen is how many of them the latest list came after.
+	// wanted counts the calls of relist; seen is the number of calls that the latest list followed.
 	wanted, seen atomic.Int64
-	// end ends the watch, open or still being opened.
+	// end ends the watch, whether open or still being opened.
 	end atomic.Pointer[context.CancelFunc]
 }
 
-// listThenWatch keeps the reflector from WatchList, which is the default of client-go: there the first objects come through
+// listThenWatch keeps the reflector from using WatchList, client-go's default, in which the first objects come through
 // the watch as well, so that a resource whose watch is deaf is never listed. A separate list shows the objects even then.
 type listThenWatch struct{ *cache.ListWatch }
 
 // IsWatchListSemanticsUnSupported implements the interface that reflectors look for.
 func (listThenWatch) IsWatchListSemanticsUnSupported() bool { return true }
 
-// newResourceWatch watches what placing reads.
+// newResourceWatch watches a resource that placing reads.
 func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resourceWatch {
 	w, handler := &resourceWatch{resource: resource}, e.enqueue(e.changed)
 	switch resource {
 	case bindingResource:
 		handler = enqueueOf(func(name logicalcluster.Name) { e.rebound(); e.changed(name) }, func(o metav1.Object) logicalcluster.Name { return logicalcluster.From(o) })
 	case configMapResource:
-		// Otherwise every kube-root-ca.crt would come along.
+		// Otherwise every kube-root-ca.crt would be included.
 		w.selector = labels.Set{v1alpha1.LabelPolicy: v1alpha1.PolicyRego}.String()
 	case leaseResource:
 		w.selector = labels.Set{v1alpha1.LabelHeartbeat: "true"}.String()
@@ -78,7 +78,7 @@ func newResourceWatch(e *endpoint, resource schema.GroupVersionResource) *resour
 	return w.over(e, handler, transform(resource, e.table, e.deliver))
 }
 
-// sourceIndex finds what a workspace keeps for another one.
+// sourceIndex indexes what a workspace keeps for another one.
 const sourceIndex = "source"
 
 func sourceKey(in, of logicalcluster.Name) string { return in.String() + "|" + of.String() }
@@ -92,7 +92,7 @@ func indexSource(object any) ([]string, error) {
 	return nil, nil
 }
 
-// sourceOf is the workspace that an object is kept for, empty where that is its own.
+// sourceOf returns the workspace that an object is kept for, empty if it is its own workspace's.
 func sourceOf(object metav1.Object) logicalcluster.Name {
 	switch o := object.(type) {
 	case *v1alpha1.PlacementDecision:
@@ -105,8 +105,8 @@ func sourceOf(object metav1.Object) logicalcluster.Name {
 	return ""
 }
 
-// concerned is the workspace that a change concerns: the one that an object is kept for, if this one looks at the clusters where it is
-// kept. Nobody wakes another workspace by naming it.
+// concerned returns the workspace that a change concerns: the one that an object is kept for, if that is a guest of the workspace that keeps
+// it. Nobody can wake another workspace by naming it.
 func (e *endpoint) concerned(object metav1.Object) logicalcluster.Name {
 	in := logicalcluster.From(object)
 	if o, ok := unwrap(object).(metav1.Object); ok {
@@ -117,7 +117,7 @@ func (e *endpoint) concerned(object metav1.Object) logicalcluster.Name {
 	return in
 }
 
-// over watches an endpoint.
+// over makes the watch of an endpoint.
 func (w *resourceWatch) over(e *endpoint, handler cache.ResourceEventHandler, transform cache.TransformFunc) *resourceWatch {
 	resource := w.resource
 	w.bound = make(chan struct{}, 1)
@@ -178,15 +178,15 @@ func (w *resourceWatch) over(e *endpoint, handler cache.ResourceEventHandler, tr
 	return w
 }
 
-// A resource that is not served is asked for after askFirst, then after twice that, up to askLast, and from the start each time a
+// A resource that is not served is requested again after askFirst, then after twice that, up to askLast, starting over each time a
 // binding changes.
 const (
 	askFirst = time.Second
 	askLast  = 30 * time.Second
 )
 
-// onceServed asks for what is not served before the first consumer has bound and has accepted the claim. It does not leave that to the
-// reflector, which would find out up to a minute later.
+// onceServed keeps asking for a resource that is not served until the first consumer has bound and accepted the claim. The reflector alone
+// would find out up to a minute later.
 func onceServed[T any](ctx context.Context, bound <-chan struct{}, ask func(context.Context) (T, error)) (T, error) {
 	for pause := askFirst; ; {
 		answer, err := ask(ctx)
@@ -210,7 +210,7 @@ func onceServed[T any](ctx context.Context, bound <-chan struct{}, ask func(cont
 	}
 }
 
-// rebound has all resources asked for that are not served.
+// rebound makes all resources that are not served be asked for again.
 func (e *endpoint) rebound() {
 	for _, w := range e.all() {
 		select {
@@ -223,13 +223,13 @@ func (e *endpoint) rebound() {
 // relist ends the watch, lists anew and opens another watch.
 //
 // It does not use the reflector's ForceRelist, which reaches open watches only: a call between a list and its watch is lost, and
-// a server that never answers the request for a watch holds the reflector for good.
+// a server that never answers the watch request blocks the reflector forever.
 func (w *resourceWatch) relist() {
 	w.wanted.Add(1)
 	(*w.end.Load())()
 }
 
-// apply takes one change into the store and passes it on.
+// apply applies one change to the store and passes it on.
 func (w *resourceWatch) apply(d cache.Delta, handler cache.ResourceEventHandler, isInInitialList bool) error {
 	if d.Type == cache.Deleted {
 		if err := w.objects.Delete(d.Object); err != nil {
@@ -262,7 +262,7 @@ func (w *resourceWatch) of(workspace logicalcluster.Name) []any {
 	return objects
 }
 
-// listed is done once the handler has seen all objects of the first list.
+// listed returns a channel that is closed once the handler has seen all objects of the first list.
 func (w *resourceWatch) listed() <-chan struct{} { return w.reflector.HasSyncedChecker().Done() }
 
 // enqueue reports the workspace of each object that changes.
@@ -270,7 +270,7 @@ func (e *endpoint) enqueue(changed func(logicalcluster.Name)) cache.ResourceEven
 	return enqueueOf(changed, func(o metav1.Object) logicalcluster.Name { return logicalcluster.From(o) })
 }
 
-// enqueueOf reports the workspace that each object concerns that changes.
+// enqueueOf reports the workspace that each changed object concerns.
 func enqueueOf(changed func(logicalcluster.Name), concerns func(metav1.Object) logicalcluster.Name) cache.ResourceEventHandlerFuncs {
 	notify := func(object any) {
 		if o, ok := latestState(object).(metav1.Object); ok {
@@ -284,7 +284,7 @@ func enqueueOf(changed func(logicalcluster.Name), concerns func(metav1.Object) l
 	}
 }
 
-// hear records the heartbeats of clusters. Their workspace is enqueued only where one begins or ends: a thousand clusters must
+// hear records the heartbeats of clusters. It enqueues their workspace only if one begins or ends: a thousand clusters must
 // not wake it twice a minute each.
 func (e *endpoint) hear() cache.ResourceEventHandlerFuncs {
 	hear := func(object any) {
@@ -304,7 +304,7 @@ func (e *endpoint) hear() cache.ResourceEventHandlerFuncs {
 	}
 }
 
-// latestState is the object of a deletion that the watch may have missed.
+// latestState returns the last known state of an object whose deletion the watch may have missed.
 func latestState(object any) any {
 	if missed, ok := object.(cache.DeletedFinalStateUnknown); ok {
 		return missed.Obj

@@ -24,26 +24,26 @@ import (
 	"github.com/kcp-placement/placement/internal/outcome"
 )
 
-// The checks of an endpoint share a page a second, so that they cost the server little however much there is.
+// The checks of an endpoint share one page per second, so that they cost the server little however many objects there are.
 const (
 	checkQPS      = 1
 	checkBurst    = 5
 	checkPageSize = 500
-	// checkGrace is how long an informer may lag behind a list, relistGrace how long after it was asked to list anew: it backs
-	// off for up to 30 seconds and some jitter before it does.
+	// checkGrace is how long an informer may lag behind a list, relistGrace how long it may after it was asked to relist: it backs
+	// off for up to 30 seconds plus jitter first.
 	checkGrace  = 5 * time.Second
 	relistGrace = 90 * time.Second
 	// checkConfirmations is how many objects that the informer lacks are looked up at most.
 	checkConfirmations = 10
 )
 
-// watchChecker reopens the watches of one endpoint that are open and deaf: nothing comes through them, so that their silence
-// looks like a world in which nothing happens. kcp's main branch of August 2026 leaves wildcard watches deaf that are opened
-// before the first workspace has bound the export. What the checker compares is a list of metadata.
+// watchChecker reopens the watches of one endpoint that are open but deaf: nothing comes through them, which looks as if
+// nothing happened. kcp's main branch of August 2026 leaves wildcard watches deaf that are opened before the first
+// workspace has bound the export. The checker compares lists of metadata.
 type watchChecker struct {
 	url    string
 	client kcpmetadata.ClusterInterface
-	// pace has requests wait. A client that is limited by its config writes a line to the log for each one that waits for long.
+	// pace delays requests. A client limited by its own config would log a line for each request that waits for long.
 	pace    flowcontrol.RateLimiter
 	metrics *metrics
 	// interval is how often each resource is checked; 0 is never.
@@ -62,8 +62,8 @@ func newWatchChecker(config *rest.Config, interval time.Duration, m *metrics) (*
 	}, nil
 }
 
-// run checks a watch from its first list until ctx ends, about once in each interval. It starts at random, so that the checks
-// are spread out.
+// run checks a watch from its first list until ctx ends, about once per interval. It starts at a random time to spread the
+// checks.
 func (c *watchChecker) run(ctx context.Context, watch *resourceWatch) {
 	if c.interval == 0 {
 		return
@@ -112,7 +112,7 @@ type difference struct {
 	key     string
 	uid     types.UID
 	version string
-	// gone means that the informer has the object and the list does not; otherwise the informer has no such version of it.
+	// gone means that the informer has the object and the list does not; otherwise the informer lacks that version of it.
 	gone bool
 }
 
@@ -123,7 +123,7 @@ func (d difference) String() string {
 	return fmt.Sprintf("%s has resource version %s", d.key, d.version)
 }
 
-// compare lists a resource and returns what the informer has not seen. Where the list fails halfway, the first half counts.
+// compare lists a resource and returns what the informer has not seen. If the list fails halfway, the first half counts.
 func (c *watchChecker) compare(ctx context.Context, watch *resourceWatch) (differences []difference, err error) {
 	unlisted := map[types.UID]difference{}
 	for _, object := range watch.objects.List() {
@@ -158,8 +158,8 @@ func keyOfObject(o metav1.Object) string {
 	return kcpcache.ToClusterAwareKey(logicalcluster.From(o).String(), o.GetNamespace(), o.GetName())
 }
 
-// resolved reports whether the informer has caught up. Resource versions of one endpoint are of one store, and so have one
-// order: whatever has a later one under the same name was seen after what is looked for.
+// resolved reports whether the informer has caught up. Resource versions of one endpoint come from one store and are therefore
+// ordered: any later version under the same name was seen after the one looked for.
 func (d difference) resolved(watch *resourceWatch) bool {
 	object, found, err := watch.objects.GetByKey(d.key)
 	o, ok := object.(metav1.Object)
@@ -170,7 +170,7 @@ func (d difference) resolved(watch *resourceWatch) bool {
 	return found && !outcome.Newer(d.version, o.GetResourceVersion())
 }
 
-// afterGrace returns what the informer has still not caught up with after the grace.
+// afterGrace returns the differences that the informer has not caught up with after the grace period.
 func afterGrace(ctx context.Context, grace time.Duration, watch *resourceWatch, differences []difference) []difference {
 	_ = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, grace, true, func(context.Context) (bool, error) {
 		differences = slices.DeleteFunc(differences, func(d difference) bool { return d.resolved(watch) })
@@ -179,7 +179,7 @@ func afterGrace(ctx context.Context, grace time.Duration, watch *resourceWatch, 
 	return differences
 }
 
-// confirm reports whether an object that the informer lacks is there: one that was made and deleted within the grace is not
+// confirm reports whether an object that the informer lacks exists: one that was created and deleted within the grace period is not
 // expected in an informer. What a list shows as gone does not come back.
 func (c *watchChecker) confirm(ctx context.Context, watch *resourceWatch, d difference) bool {
 	if d.gone {
