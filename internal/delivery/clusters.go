@@ -6,7 +6,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// ClusterOf is a cluster as its registration says.
+// ClusterOf returns a cluster as its registration describes it.
 func ClusterOf(r *v1alpha1.ClusterRegistration) *Cluster {
 	c := &Cluster{Name: r.Name, Location: r.Spec.Location, Labels: r.Labels, UID: r.UID, Delivers: r.Delivers()}
 	if c.Delivers {

@@ -8,13 +8,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// conditionList are the conditions of a status, as JSON has them. Those of others stay as they are.
+// conditionList holds the conditions of a status in their JSON form. Conditions of other writers stay as they are.
 type conditionList struct {
 	all []any
 	now string
-	// updates is set where the conditions of the kind have a lastUpdateTime.
+	// updates is set if the conditions of the kind have a lastUpdateTime.
 	updates bool
-	// changed is set once a condition differs from before, turned where nobody should wait to read it.
+	// changed is set once a condition differs from before, turned if the change should be written without delay.
 	changed, turned bool
 }
 
@@ -34,7 +34,7 @@ func (c *conditionList) at(kind string) (int, map[string]any) {
 	return -1, nil
 }
 
-// finding returns a condition; nil where there is none.
+// finding returns a condition; nil if there is none.
 func (c *conditionList) finding(kind string) *Finding {
 	_, condition := c.at(kind)
 	if condition == nil {
@@ -60,7 +60,7 @@ func (c *conditionList) isTrue(kind string) bool {
 	return f != nil && f.Status == corev1.ConditionTrue
 }
 
-// updated is when a condition was written last, the zero time where it does not say.
+// updated returns when a condition was last written; the zero time if it does not record that.
 func (c *conditionList) updated(kind string) time.Time {
 	_, condition := c.at(kind)
 	text, _ := condition["lastUpdateTime"].(string)
@@ -68,7 +68,7 @@ func (c *conditionList) updated(kind string) time.Time {
 	return at
 }
 
-// set changes a condition that says something else, and appends one that there is not.
+// set updates a condition that differs, and appends one that is missing.
 func (c *conditionList) set(kind string, f Finding) {
 	before := c.finding(kind)
 	if before != nil && *before == f {
@@ -92,7 +92,7 @@ func (c *conditionList) set(kind string, f Finding) {
 	}
 }
 
-// renew says that a condition holds anew.
+// renew updates the time of a condition that still holds.
 func (c *conditionList) renew(kind string) {
 	i, condition := c.at(kind)
 	if condition["lastUpdateTime"] == c.now {

@@ -17,19 +17,19 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// Copy is a workload in a cluster, as a Work has it.
+// Copy is a workload in a cluster, as recorded in a Work.
 type Copy struct {
 	Work *v1alpha1.Work
 	// Manifest is what the cluster is to have; nil once the copy is to be removed.
 	Manifest *v1alpha1.Manifest
-	// Status is what the agent says of it; nil while it says nothing.
+	// Status is what the agent reports of it; nil while it reports nothing.
 	Status *v1alpha1.ManifestStatus
-	// Removing is what the agent says while it removes the copy.
+	// Removing is what the agent reports while it removes the copy.
 	Removing *v1alpha1.ManifestReference
 }
 
-// Health is the state of the copy as it is to be: what the agent says of another revision does not count, nor what it said before the
-// manifest was there, when the same revision may have been on its way out.
+// Health returns the state of the wanted copy: reports on another revision do not count, nor do reports from before the manifest
+// was there, when the same revision may have been on its way out.
 func (c *Copy) Health() v1alpha1.Health {
 	switch {
 	case c.Manifest == nil:
@@ -41,8 +41,8 @@ func (c *Copy) Health() v1alpha1.Health {
 	}
 }
 
-// CarriedOut says whether the cluster has the copy as it is to be, made of the workload as it is, and runs nothing else of it any more: no
-// more replicas, and, of a kind whose controller replaces pods, none of an earlier template.
+// CarriedOut reports whether the cluster has the wanted copy, made from this version of the workload, and runs nothing else of it: no
+// more replicas and, if the kind's controller replaces pods, none of an earlier template.
 func (c *Copy) CarriedOut(source *Source) bool {
 	if health := c.Health(); health == v1alpha1.HealthPending || health == v1alpha1.HealthTerminating || c.Manifest.Generation != source.Generation {
 		return false
@@ -58,7 +58,7 @@ func (c *Copy) CarriedOut(source *Source) bool {
 	}
 }
 
-// Reference is the workload by its name in the workspace.
+// Reference returns the workload by its name in the workspace.
 func (c *Copy) Reference() (r workload.Reference, known bool) {
 	if c.Manifest == nil {
 		if c.Removing == nil {
@@ -73,7 +73,7 @@ func (c *Copy) Reference() (r workload.Reference, known bool) {
 	return workload.Reference{APIVersion: object.APIVersion, Kind: object.Kind, Namespace: object.Namespace, Name: object.Name, UID: string(c.Manifest.WorkloadUID)}, true
 }
 
-// Replicas is how many replicas the cluster is to have, 0 for a kind without.
+// Replicas returns how many replicas the cluster is to have, 0 for a kind without replicas.
 func (c *Copy) Replicas() int64 {
 	var object struct {
 		Spec struct {
@@ -88,40 +88,40 @@ func (c *Copy) Replicas() int64 {
 
 // Copies are the copies of workloads in the clusters of a workspace.
 type Copies struct {
-	// of are the copies by the UID of the workload and by the cluster. Invariant: the map of a workload is never changed, but replaced.
+	// of holds the copies by UID of the workload and by cluster. Invariant: a workload's map is never changed, only replaced.
 	of map[types.UID]map[string]*Copy
-	// in are the clusters.
+	// in holds the copies by cluster.
 	in map[string]*copiesIn
-	// clusters are those that Works were read for last, and namespaces those of their Works, with the cluster of each.
+	// clusters are those that Works were last read for; namespaces maps the namespaces of their Works to the clusters.
 	clusters   []string
 	namespaces map[string]string
 }
 
-// copiesIn are the copies in one cluster, and the Works that they were read from.
+// copiesIn holds the copies in one cluster, and the Works that they were read from.
 type copiesIn struct {
 	works    []*v1alpha1.Work
 	copies   map[types.UID]*Copy
 	progress Progress
 }
 
-// Progress is how far an agent has carried out the Works of its cluster.
+// Progress is how much of the Works of its cluster an agent has carried out.
 type Progress struct {
-	// Behind counts the Works that it has not carried out as they are, Removing the objects that are being removed.
+	// Behind counts the Works that it has not carried out in their current version, Removing the objects that are being removed.
 	Behind, Removing int
-	// Wrong are the objects with which something is wrong.
+	// Wrong are the objects with a problem.
 	Wrong []*v1alpha1.ManifestStatus
 }
 
-// CopiesOf reads Works, each with the name of the cluster that it is for. Those of namespaces that are of no cluster are left
-// out. What agents say counts only for workloads that they were given.
+// CopiesOf reads the Works of the given clusters. Works in namespaces that belong to no cluster are left out. Agents' reports
+// count only for workloads that the agents were given.
 func CopiesOf(clusters []string, works []*v1alpha1.Work) *Copies {
 	c := &Copies{}
 	c.Update(clusters, works)
 	return c
 }
 
-// Update takes up Works as they are now, and returns the workloads whose copies are other ones by that. A Work is never changed, but
-// replaced: clusters all of whose Works are the same are not read again.
+// Update takes over the current Works, and returns the workloads whose copies have changed. A Work is never modified, only replaced, so
+// clusters whose Works are all the same objects are not read again.
 func (c *Copies) Update(clusters []string, works []*v1alpha1.Work) (changed map[types.UID]bool) {
 	if c.of == nil {
 		c.of, c.in = map[types.UID]map[string]*Copy{}, map[string]*copiesIn{}
@@ -181,7 +181,7 @@ func (c *Copies) take(cluster string, works []*v1alpha1.Work, changed map[types.
 	}
 }
 
-// set replaces a copy; nil is one that is gone.
+// set replaces a copy; nil removes it.
 func (c *Copies) set(uid types.UID, cluster string, copied *Copy) {
 	now := make(map[string]*Copy, len(c.of[uid])+1)
 	maps.Copy(now, c.of[uid])
@@ -215,7 +215,7 @@ func (c *copiesIn) read(w *v1alpha1.Work) {
 		}
 		c.add(m.WorkloadUID, &Copy{Work: w, Manifest: m, Status: statuses[m.WorkloadUID]})
 	}
-	// What the agent had when it was last heard of, and what has left since, is there until the agent has carried that out.
+	// What the agent last reported, and what has left the Work since, is there until the agent has carried that out.
 	if w.Status.ObservedGeneration < w.Generation {
 		for uid, status := range statuses {
 			if c.copies[uid] == nil {
@@ -241,7 +241,7 @@ func (c *copiesIn) add(uid types.UID, copied *Copy) {
 	}
 }
 
-// same says whether all that is known of a copy is what is known of another one.
+// same reports whether everything known of two copies is equal.
 func (c *Copy) same(d *Copy) bool {
 	if c.Manifest != d.Manifest && (c.Manifest == nil || d.Manifest == nil || c.Manifest.Revision != d.Manifest.Revision ||
 		c.Manifest.Since != d.Manifest.Since || c.Manifest.Generation != d.Manifest.Generation || !ptr.Equal(c.Manifest.Replicas, d.Manifest.Replicas)) {
@@ -252,7 +252,7 @@ func (c *Copy) same(d *Copy) bool {
 		equality.Semantic.DeepEqual(c.Removing, d.Removing)
 }
 
-// Of returns the copies of a workload by cluster. Nothing in it may be changed.
+// Of returns the copies of a workload by cluster. The caller must not modify it.
 func (c *Copies) Of(uid types.UID) map[string]*Copy { return c.of[uid] }
 
 // In yields the copies in a cluster.
@@ -271,7 +271,7 @@ func (c *Copies) Works(cluster string) []*v1alpha1.Work {
 	return nil
 }
 
-// Progress returns how far the agent of a cluster is.
+// Progress returns the progress of the agent of a cluster.
 func (c *Copies) Progress(cluster string) (p Progress) {
 	if in := c.in[cluster]; in != nil {
 		p = in.progress
@@ -279,10 +279,10 @@ func (c *Copies) Progress(cluster string) (p Progress) {
 	return p
 }
 
-// Departures are copies that are to be removed, of which the agent has not said yet that they are gone.
+// Departures are copies to be removed that the agent has not reported as gone yet.
 //
-// An agent says that by carrying out a Work as it is without the copy. So what has to be remembered is which version of each
-// Work was the first seen without it; after a restart that is a later one, and the copy counts as there for longer.
+// An agent reports that by carrying out a version of the Work that lacks the copy. So the first version of each Work that was seen
+// without it has to be remembered; after a restart that is a later one, and the copy counts as present for longer.
 type Departures map[departure]map[types.UID]int64
 
 type departure struct {
@@ -290,8 +290,8 @@ type departure struct {
 	cluster string
 }
 
-// Gone says whether nothing of a workload is left in a cluster. It is to be asked of each pair that matters each time, and of no
-// others: what is not asked for is forgotten by Forget.
+// Gone reports whether nothing of a workload is left in a cluster. Call it in each round for every pair that matters, and for no
+// others: Forget drops the pairs that keep does not want.
 func (d Departures) Gone(copies *Copies, uid types.UID, cluster string) bool {
 	key := departure{uid, cluster}
 	if copies.Of(uid)[cluster] != nil {
@@ -314,7 +314,7 @@ func (d Departures) Gone(copies *Copies, uid types.UID, cluster string) bool {
 	return true
 }
 
-// Forget drops all that is remembered but what keep returns true for.
+// Forget drops every pair for which keep returns false.
 func (d Departures) Forget(keep func(uid types.UID, cluster string) bool) {
 	for key := range d {
 		if !keep(key.uid, key.cluster) {

@@ -19,60 +19,60 @@ import (
 	"github.com/kcp-placement/placement/internal/outcome"
 )
 
-// Deliverer keeps the Works of one workspace as its placing passes say.
+// Deliverer keeps the Works of one workspace in line with what its placing passes hand over.
 //
 // Works are the only durable state. Invariant: every write carries the version of the Work that it is based on, so what another
 // leader has written is never overwritten unread.
 type Deliverer struct {
 	Actions
-	// Now is the time.
+	// Now returns the current time.
 	Now func() time.Time
-	// AtOnce is in how many clusters Works are written at once; 1 if 0.
+	// AtOnce is how many clusters Works are written for at once; 1 if 0.
 	AtOnce int
 	limits *workLimits
 
-	// mu is held while Works are written, but for the requests themselves.
+	// mu is held while Works are written, except during the requests themselves.
 	mu sync.Mutex
 
 	// works are those of the workspace by name, as far as they are known: what the watch shows, and what was written since. It is
-	// nil before they have been listed, and stale once it is not known what a write has done.
+	// nil before they have been listed; stale is set when the outcome of a write is not known.
 	works map[types.NamespacedName]*known
 	stale bool
-	// unshown are those that the round before has told of.
+	// unshown are the Unshown Works of the last result.
 	unshown []*v1alpha1.Work
-	// copies are those that these have.
+	// copies are the copies in works.
 	copies *Copies
 	// deleted are Works that the watch may still show.
 	deleted map[types.UID]bool
-	// refused are manifests that the server does not take, by revision, and why: they hold up no other.
+	// refused maps the revisions of manifests that the server rejects to the reason: they hold up no others.
 	refused map[string]string
-	// failures are of Works, namespaces and objects that could not be written or looked up.
+	// failures are failed writes and lookups of Works, namespaces and objects.
 	failures failures
 	// left are the clusters that copies were removed from, by workload, until nothing is left there.
 	left       map[types.UID][]string
 	departures Departures
-	// from is the cluster at which the round before was superseded, and where the next begins.
+	// from is the cluster at which the last round was superseded, and where the next begins.
 	from string
 }
 
-// Actions are what delivering does to the world, as functions so that it is tested without an API server.
+// Actions are the side effects of delivering, as functions so that it can be tested without an API server.
 type Actions struct {
 	ListWorks func(context.Context) ([]*v1alpha1.Work, error)
 	ReadWork  func(context.Context, types.NamespacedName) (*v1alpha1.Work, error)
-	// WriteWork creates a Work without resource version, and updates one with. It leaves status.
+	// WriteWork creates a Work without a resource version, and updates one that has it. It does not write the status.
 	WriteWork     func(context.Context, *v1alpha1.Work) (*v1alpha1.Work, error)
 	DeleteWork    func(context.Context, *v1alpha1.Work) error
 	MakeNamespace func(ctx context.Context, name string) error
-	// Gone returns which of some objects the server confirms to be gone. Shown says whether the watch shows an object.
+	// Gone returns which of the objects the server confirms to be gone. Shown reports whether the watch shows an object.
 	Gone  func(context.Context, []v1alpha1.ManifestReference) (map[v1alpha1.ManifestReference]bool, error)
 	Shown func(v1alpha1.ManifestReference) bool
-	// Render makes the manifests of a workload for clusters, for each what it is to have, in their order. It is asked for every
-	// workload each time, and quick where nothing has changed.
+	// Render returns what each cluster is to have of a workload, in the order of the shares. It is called for every
+	// workload in each round, and is fast if nothing has changed.
 	Render func(*Assignment, []Share) []Rendered
-	// Superseded says whether a later round has been handed over; nil where none ever is meanwhile.
+	// Superseded reports whether a later round has been handed over; nil if that never happens.
 	//
-	// Invariant: no write of a round begins once it is superseded. So what a decision has put an end to is not under way any more as
-	// long after that was handed over as a write takes.
+	// Invariant: no write of a round begins once it is superseded. So once a new decision has been handed over, writes of the old one
+	// are in flight for at most the duration of a write.
 	Superseded func(*Round) bool
 }
 
@@ -80,55 +80,55 @@ type Actions struct {
 type Share struct {
 	*Cluster
 	Replicas int32
-	// Before is the manifest that it has; nil if it has none.
+	// Before is the manifest that it has now; nil if it has none.
 	Before *v1alpha1.Manifest
 }
 
-// Rendered is what a cluster is to have for a workload.
+// Rendered is the manifests that a cluster is to have for a workload.
 type Rendered struct {
-	// Workload is its manifest; nil where it cannot be delivered.
+	// Workload is its manifest; nil if it cannot be delivered.
 	Workload *v1alpha1.Manifest
-	// With are the objects that go with it.
+	// With are the objects that accompany it.
 	With []Companion
-	// Problems are why something is left out.
+	// Problems are why things are left out.
 	Problems []Problem
 }
 
-// Companion is an object that goes with a workload.
+// Companion is an object that accompanies a workload.
 type Companion struct {
 	v1alpha1.ManifestReference
-	// Manifest is nil where the object cannot be delivered as it is.
+	// Manifest is nil if the object cannot be delivered as it is.
 	Manifest *v1alpha1.Manifest
 }
 
-// Result is what a round of deliveries has come to.
+// Result is the outcome of a round of deliveries.
 type Result struct {
 	// Problems are why workloads are not delivered as they should be, by UID. Clusters are why nothing can be written for a cluster.
 	Problems map[types.UID][]Problem
 	Clusters map[string]string
-	// Finalizers are workloads that are to have the finalizer, or have it no more.
+	// Finalizers are workloads whose finalizer has to be added or removed.
 	Finalizers []Finalizer
-	// Unshown are the Works as they are known after the round of which the watch shows an earlier version, or nothing. Unsure says that it
-	// is not known what is on the server.
+	// Unshown are the known Works of which the watch shows an earlier version, or nothing, after the round. Unsure is set if it is not known
+	// what is on the server.
 	Unshown []*v1alpha1.Work
 	Unsure  bool
-	// Vanished says that a Work which was Unshown after the round before is gone: who has counted it as there should look again.
+	// Vanished is set if a Work in the Unshown of the last round is gone: whoever counted it as present should look again.
 	Vanished bool
-	// Errors are of writes. After is when to try again though nothing changes; 0 is never.
+	// Errors are those of writes. After is when to try again though nothing changes; 0 is never.
 	Errors []error
 	After  time.Duration
 }
 
-// Finalizer is a workload that is to have FinalizerDelivery, or not.
+// Finalizer is a workload that is to have FinalizerDelivery, or not to have it.
 type Finalizer struct {
 	*Source
 	Wanted bool
 }
 
-// Newest returns the Works that the watch shows now, with those that it does not show yet as they are known since the round. Before the first
+// Newest returns the Works that the watch shows now, updated with those known from the round that it does not show yet. Before the first
 // round nothing else is known.
 //
-// Invariant: what was written is there, however long the watch takes to show it.
+// Invariant: what was written counts as present, however long the watch takes to show it.
 func (r *Result) Newest(shown []*v1alpha1.Work) []*v1alpha1.Work {
 	if r == nil || len(r.Unshown) == 0 {
 		return shown
@@ -153,7 +153,7 @@ func (r *Result) problem(uid types.UID, p Problem) {
 	}
 }
 
-// within asks for another round after d at the latest.
+// within asks for another round in at most d.
 func (r *Result) within(d time.Duration) {
 	d = max(d, time.Millisecond)
 	if r.After == 0 || d < r.After {
@@ -163,8 +163,8 @@ func (r *Result) within(d time.Duration) {
 
 func (r *Result) fail(err error) { r.Errors = append(r.Errors, err) }
 
-// Deliver makes the Works what a placing pass says. shown are those that the watch shows. What fails for one Work, cluster or
-// workload holds up no other.
+// Deliver brings the Works in line with what a placing pass has handed over. shown are the Works that the watch shows. A failure for one
+// Work, cluster or workload holds up no other.
 func (d *Deliverer) Deliver(ctx context.Context, round *Round, shown []*v1alpha1.Work) *Result {
 	d.limits = cmp.Or(d.limits, &defaultWorkLimits)
 	r := &Result{Problems: map[types.UID][]Problem{}, Clusters: map[string]string{}}
@@ -194,25 +194,25 @@ func (d *Deliverer) Deliver(ctx context.Context, round *Round, shown []*v1alpha1
 			defer d.mu.Unlock()
 			if d.stale {
 				r.within(time.Millisecond)
-				return nil // what is planned rests on what is not true any more
+				return nil // the plan rests on outdated state
 			}
 			p.deliver(ctx, p.clusters[name])
 			return nil
 		})
 	}
-	_ = writing.Wait() // what fails is in the result
+	_ = writing.Wait() // failures are in the result
 	p.finalizers()
 	return r
 }
 
-// request makes a request while others make theirs.
+// request runs a request without holding the lock.
 func (d *Deliverer) request(do func() error) error {
 	d.mu.Unlock()
 	defer d.mu.Lock()
 	return do()
 }
 
-// superseded says whether what is planned is not what is to be any more.
+// superseded reports whether the plan is outdated.
 func (p *planning) superseded() bool { return p.Superseded != nil && p.Superseded(p.round) }
 
 // deliver writes the Works of a cluster that are not as they should be.
@@ -244,7 +244,7 @@ func (p *planning) deliver(ctx context.Context, c *clusterPlan) {
 	}
 }
 
-// try does something to a Work, unless that has failed only just.
+// try does something to a Work, unless it failed only recently.
 func (p *planning) try(name types.NamespacedName, c *clusterPlan, do func() error) {
 	r, err := p.result, p.failures.try("work "+name.String(), do)
 	if err == nil {
@@ -262,7 +262,7 @@ func (p *planning) try(name types.NamespacedName, c *clusterPlan, do func() erro
 	}
 }
 
-// write writes a Work, unless the round is superseded. Where only its status has changed meanwhile, it is written all the same.
+// write writes a Work, unless the round is superseded. It retries a conflict in which only the status has changed.
 func (p *planning) write(ctx context.Context, c *Cluster, s *slot) error {
 	d := p.Deliverer
 	for attempt := 0; !p.superseded(); attempt++ {
@@ -301,7 +301,7 @@ func (p *planning) write(ctx context.Context, c *Cluster, s *slot) error {
 	return nil
 }
 
-// refuse takes note of the manifests that a server calls invalid.
+// refuse records the manifests that a server calls invalid.
 func (d *Deliverer) refuse(s *slot, err error) {
 	status := apierrors.APIStatus(nil)
 	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
@@ -318,7 +318,7 @@ func (d *Deliverer) refuse(s *slot, err error) {
 	}
 }
 
-// maxRefused bounds what is remembered of manifests that are refused.
+// maxRefused bounds how many refused manifests are remembered.
 const maxRefused = 10000
 
 func (d *Deliverer) delete(ctx context.Context, s *slot) error {
@@ -330,10 +330,10 @@ func (d *Deliverer) delete(ctx context.Context, s *slot) error {
 	return nil
 }
 
-// known is a Work as it is known.
+// known is a Work with what is known of it.
 type known struct {
 	*v1alpha1.Work
-	// index are its objects; nil until they are asked for.
+	// index are its objects; nil until asked for.
 	index index
 	// since is when it was written, shown whether the watch has shown it since.
 	since time.Time
@@ -343,8 +343,8 @@ type known struct {
 // showWithin is how long the watch may take to show what was written, before the Works are listed.
 const showWithin = 5 * time.Second
 
-// load brings what is known of the Works up to date: by what the watch shows, and by a list at first, after a write of which it
-// is not known what it did, and where the watch does not show what was written.
+// load updates what is known of the Works: from what the watch shows, and from a list at first, after a write whose outcome
+// is not known, and if the watch does not show what was written.
 func (d *Deliverer) load(ctx context.Context, shown []*v1alpha1.Work) error {
 	if d.works == nil {
 		d.departures, d.left, d.deleted, d.stale, d.copies = Departures{}, map[types.UID][]string{}, map[types.UID]bool{}, true, &Copies{}
@@ -376,7 +376,7 @@ func (d *Deliverer) load(ctx context.Context, shown []*v1alpha1.Work) error {
 	return nil
 }
 
-// take takes up what the watch shows.
+// take takes over what the watch shows.
 func (d *Deliverer) take(shown []*v1alpha1.Work) {
 	seen := make(map[types.NamespacedName]bool, len(shown))
 	deleted := map[types.UID]bool{}
@@ -408,12 +408,12 @@ func (d *Deliverer) take(shown []*v1alpha1.Work) {
 	}
 }
 
-// wrote records what a write has made of a Work.
+// wrote records the Work that a write has returned.
 func (d *Deliverer) wrote(s *slot, written *v1alpha1.Work) {
 	d.works[s.name] = &known{Work: written, index: s.index(), since: d.Now()}
 }
 
-// tellKnown says what is known of the Works after a round beyond what the watch shows.
+// tellKnown records in the result what is known of the Works beyond what the watch shows.
 func (d *Deliverer) tellKnown(r *Result) {
 	r.Unsure = d.works == nil || d.stale
 	for _, w := range d.unshown {
@@ -428,7 +428,7 @@ func (d *Deliverer) tellKnown(r *Result) {
 	d.unshown = r.Unshown
 }
 
-// Copies are those that the Works have as they are known after a round; known is false where that is not what is on the server.
+// Copies returns the copies in the Works as known after a round; known is false if that may differ from what is on the server.
 func (d *Deliverer) Copies(round *Round) (copies *Copies, known bool) {
 	if d.works == nil || d.stale {
 		return nil, false
@@ -441,7 +441,7 @@ func (d *Deliverer) Copies(round *Round) (copies *Copies, known bool) {
 	return d.copies, true
 }
 
-// current returns the Works as they are known, by name.
+// current returns the known Works, ordered by name.
 func (d *Deliverer) current() []*v1alpha1.Work {
 	works := make([]*v1alpha1.Work, 0, len(d.works))
 	for _, k := range d.works {

@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// What has failed is tried again after retryFirst, then after twice that, up to retryLast.
+// What has failed is retried after retryFirst, then after twice that, up to retryLast.
 const (
 	retryFirst = 100 * time.Millisecond
 	retryLast  = time.Minute
 )
 
-// errWaits is the error of what has failed and is not tried again yet.
+// errWaits is returned for something that has failed and is not retried yet.
 var errWaits = errors.New("it is tried again later")
 
-// failures are of what could not be done, by what it was.
+// failures records what could not be done, by a description of it.
 type failures struct {
 	all    map[string]*failure
 	now    time.Time
@@ -28,7 +28,7 @@ type failure struct {
 	backOff time.Duration
 }
 
-// begin begins a round. What has not been tried for long is forgotten.
+// begin begins a round. It drops entries that have not been tried for long.
 func (f *failures) begin(now time.Time, r *Result) {
 	f.now, f.result = now, r
 	for key, failed := range f.all {
@@ -38,7 +38,7 @@ func (f *failures) begin(now time.Time, r *Result) {
 	}
 }
 
-// try does something, unless that has failed only just.
+// try calls do, unless what has failed only recently.
 func (f *failures) try(what string, do func() error) error {
 	failed := f.all[what]
 	if failed != nil && f.now.Before(failed.retryAt) {

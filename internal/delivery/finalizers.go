@@ -8,9 +8,9 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// finalizers says which workloads are to have the finalizer: those that have copies on clusters whose agents deliver. One that is
-// deleted loses it once nothing is left of it, but on clusters from which nothing can be removed: those that are lost or gone, or whose
-// agents do not deliver. Once no agent delivers, all lose it, so that a controller that does not deliver leaves none that is held.
+// finalizers determines which workloads are to have the finalizer: those with copies on clusters whose agents deliver. A deleted workload
+// loses it once nothing of it is left, ignoring clusters from which nothing can be removed: those that are lost or gone, or whose agents do
+// not deliver. Once no agent delivers, all workloads lose it, so that a controller that does not deliver leaves none blocked.
 func (p *planning) finalizers() {
 	for _, a := range p.round.Assignments {
 		here, has := p.copies.Of(types.UID(a.UID)), slices.Contains(a.Finalizers, v1alpha1.FinalizerDelivery)
@@ -35,7 +35,7 @@ func (p *planning) finalizers() {
 	p.departures.Forget(func(uid types.UID, cluster string) bool { return p.asked[departure{uid, cluster}] })
 }
 
-// mayHold says whether something of a workload may be left on a cluster from which that can be removed.
+// mayHold reports whether something of a workload may be left on a cluster from which it can be removed.
 func (p *planning) mayHold(a *Assignment, here map[string]*Copy) bool {
 	uid := types.UID(a.UID)
 	clusters := append(append(clustersOf(here), a.Leaving...), p.left[uid]...)
@@ -50,7 +50,7 @@ func (p *planning) mayHold(a *Assignment, here map[string]*Copy) bool {
 	return held
 }
 
-// delivered says whether a cluster is to have a copy.
+// delivered reports whether any cluster is to have a copy.
 func (p *planning) delivered(here map[string]*Copy) bool {
 	for cluster, copied := range here {
 		if copied.Manifest != nil && p.clusters[cluster].Delivers {
@@ -60,7 +60,7 @@ func (p *planning) delivered(here map[string]*Copy) bool {
 	return false
 }
 
-// targeted says whether the workload is to be delivered.
+// targeted reports whether the workload is to be delivered.
 func (p *planning) targeted(a *Assignment) bool {
 	return slices.ContainsFunc(a.Targets, func(t Target) bool {
 		c := p.clusters[t.Cluster]

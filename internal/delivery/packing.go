@@ -14,12 +14,12 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// slot is a Work as it is to be.
+// slot is the planned content of a Work.
 type slot struct {
 	name types.NamespacedName
-	// work is the Work as it is; nil where there is none yet.
+	// work is the Work as it is now; nil if it does not exist yet.
 	work *v1alpha1.Work
-	// manifests and keys are what it is to have.
+	// manifests and keys are its planned content.
 	manifests []*v1alpha1.Manifest
 	keys      []objectKey
 	bytes     int
@@ -43,10 +43,10 @@ func (s *slot) add(key objectKey, m *v1alpha1.Manifest) {
 	}
 }
 
-// index is that of the Work once it is written.
+// index returns the index of the Work once it is written.
 func (s *slot) index() index { return s.keys }
 
-// object is the Work as it is to be written.
+// object returns the Work to write.
 func (s *slot) object(c *Cluster) *v1alpha1.Work {
 	w := &v1alpha1.Work{}
 	if s.work != nil {
@@ -72,8 +72,8 @@ func (s *slot) object(c *Cluster) *v1alpha1.Work {
 	return w
 }
 
-// departed are the workloads that have left the Work, or leave it now, and of which the agent has said nothing: the last ones, as many as a
-// Work takes.
+// departed returns the workloads that have left the Work, or leave it now, and that the agent has not reported on yet: the latest ones, as
+// many as fit into a Work.
 func (s *slot) departed() (departed []v1alpha1.DepartedWorkload) {
 	if s.work == nil {
 		return nil
@@ -104,7 +104,7 @@ func (s *slot) departed() (departed []v1alpha1.DepartedWorkload) {
 	return departed[max(0, len(departed)-v1alpha1.MaxManifestsPerWork):]
 }
 
-// since is since when the Work has had each of its revisions.
+// since returns the generation at which the Work got each of its revisions.
 func (s *slot) since() map[string]int64 {
 	if s.work == nil {
 		return nil
@@ -117,20 +117,20 @@ func (s *slot) since() map[string]int64 {
 	return since
 }
 
-// owners has a Work go with the registration of its cluster.
+// owners returns the owner references that tie a Work to the registration of its cluster.
 func owners(c *Cluster) []metav1.OwnerReference {
 	return []metav1.OwnerReference{{
 		APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "ClusterRegistration", Name: c.Name, UID: c.UID, Controller: ptr.To(true),
 	}}
 }
 
-// owned says whether a Work goes with the registration as it is, and not with an earlier one of the same name.
+// owned reports whether a Work belongs to the current registration, and not to an earlier one of the same name.
 func owned(w *v1alpha1.Work, c *Cluster) bool { return reflect.DeepEqual(w.OwnerReferences, owners(c)) }
 
-// sizeOf is about what a manifest takes in bytes.
+// sizeOf estimates the size of a manifest in bytes.
 func sizeOf(m *v1alpha1.Manifest) int { return len(m.Object.Raw) + 400 + 150*len(m.Needs) }
 
-// sameManifest says whether a manifest is as another.
+// sameManifest reports whether two manifests are equal.
 func sameManifest(a, b *v1alpha1.Manifest) bool {
 	return a == b || a.Revision == b.Revision && a.WorkloadUID == b.WorkloadUID && ptr.Equal(a.Replicas, b.Replicas) && slices.Equal(a.Needs, b.Needs)
 }
@@ -138,9 +138,9 @@ func sameManifest(a, b *v1alpha1.Manifest) bool {
 // workLimits bound Works.
 type workLimits struct {
 	workloads, manifests, bytes int
-	// freshBytes is up to which size a Work takes new objects, since those that are there may grow.
+	// freshBytes is the size up to which a Work takes new objects, leaving room for existing ones to grow.
 	freshBytes int
-	// few is how many workloads the smallest Works hold before there are more of them, one of which counts for each so many bytes.
+	// few is how many workloads the smallest Works hold before more Works are made; every bytesOfOne bytes count as one workload.
 	few, bytesOfOne int
 }
 
@@ -149,16 +149,17 @@ var defaultWorkLimits = workLimits{
 	freshBytes: v1alpha1.MaxWorkBytes / 2, few: 10, bytesOfOne: 8 << 10,
 }
 
-// refusal is an object that has no room.
+// refusal is a change of an object for which there is no room.
 type refusal struct {
 	uid types.UID
 	why string
 }
 
-// pack gives each object that is wanted its place. Invariant: an object stays in the Work that has it, so none is ever in two.
+// pack assigns each wanted object to a Work. Invariant: an object stays in the Work that has it, so none is ever in two.
 //
-// What is new goes where that makes the smallest write. A few objects go to the smallest Work that has room, until that has as
-// many workloads as the cluster has Works: the size of a write grows with the root of what the cluster runs. Many fill Works.
+// New objects go where that makes the smallest write. A few objects go to the smallest Work with room, until that has as
+// many workloads as the cluster has Works: so the size of a write grows with the square root of what the cluster runs. Many objects fill
+// up Works.
 func (c *clusterPlan) pack() (refused []refusal) {
 	placed := make(map[objectKey]bool, len(c.wanted))
 	for _, s := range c.slots {
@@ -184,7 +185,7 @@ func (c *clusterPlan) pack() (refused []refusal) {
 	return refused
 }
 
-// renew brings what a Work has up to date.
+// renew updates the content of a Work.
 func (c *clusterPlan) renew(s *slot, placed map[objectKey]bool) (refused []refusal) {
 	manifests, keys := s.manifests, s.keys
 	s.manifests, s.keys, s.bytes, s.workloads = make([]*v1alpha1.Manifest, 0, len(manifests)), make([]objectKey, 0, len(keys)), 0, 0
@@ -203,7 +204,7 @@ func (c *clusterPlan) renew(s *slot, placed map[objectKey]bool) (refused []refus
 		changed = append(changed, len(s.keys))
 		s.add(key, wanted.Manifest)
 	}
-	// What grows beyond the limit stays as it was, the largest first.
+	// If the Work exceeds its limit, objects that have grown stay as they were, largest growth first.
 	before := make(map[objectKey]*v1alpha1.Manifest, len(changed))
 	for i, key := range keys {
 		if before[key] == nil {
@@ -228,13 +229,13 @@ func (c *clusterPlan) renew(s *slot, placed map[objectKey]bool) (refused []refus
 	return refused
 }
 
-// weigh is how much objects count where Works are kept small.
+// weigh returns the weight of objects in Works that are kept small.
 func (l *workLimits) weigh(count, bytes int) int { return max(count, bytes/l.bytesOfOne) }
 
-// few is how many objects are placed as a few, and how many such a Work holds.
+// few returns how many new objects count as a few, and how many workloads a small Work holds.
 func (c *clusterPlan) few() int { return max(c.limits.few, len(c.slots)) }
 
-// room says whether a Work has room for new objects.
+// room reports whether a Work has room for new objects.
 func (c *clusterPlan) room(s *slot, keys []objectKey) bool {
 	bytes, workloads := s.bytes, s.workloads
 	for _, key := range keys {
@@ -264,7 +265,7 @@ func (c *clusterPlan) placeFew(fresh []unit) {
 	}
 }
 
-// placeMany fills Works, the emptiest first.
+// placeMany fills up Works, the emptiest first.
 func (c *clusterPlan) placeMany(fresh []unit) {
 	order := slices.Clone(c.slots)
 	slices.SortStableFunc(order, func(a, b *slot) int { return cmp.Compare(a.bytes, b.bytes) })
@@ -298,7 +299,7 @@ func (c *clusterPlan) place(s *slot, keys []objectKey) *slot {
 		s.changed = true
 		return s
 	}
-	for _, key := range keys { // a workload with more than a Work takes
+	for _, key := range keys { // a workload that does not fit into one Work
 		if !c.room(s, []objectKey{key}) {
 			s = c.add()
 		}
@@ -308,7 +309,7 @@ func (c *clusterPlan) place(s *slot, keys []objectKey) *slot {
 	return s
 }
 
-// add makes a Work with a name that is not taken.
+// add makes a Work with an unused name.
 func (c *clusterPlan) add() *slot {
 	for i := 0; ; i++ {
 		if name := fmt.Sprintf("work-%d", i); !c.names[name] {
@@ -320,7 +321,7 @@ func (c *clusterPlan) add() *slot {
 	}
 }
 
-// prune takes out what is not wanted any more, and changes nothing else.
+// prune removes what is no longer wanted, and changes nothing else.
 func (c *clusterPlan) prune() {
 	for _, s := range c.slots {
 		manifests, keys := s.manifests, s.keys
@@ -334,7 +335,7 @@ func (c *clusterPlan) prune() {
 	}
 }
 
-// mayDelete says whether nothing is lost with a Work that is to have nothing: its agent has carried that out, or there is none.
+// mayDelete reports whether an empty slot's Work can be deleted without losing anything: its agent has carried that out, or none delivers.
 func (c *clusterPlan) mayDelete(s *slot) bool {
 	return !c.Delivers || len(s.work.Spec.Manifests) == 0 && s.work.Status.ObservedGeneration == s.work.Generation && len(s.work.Status.Removing) == 0
 }

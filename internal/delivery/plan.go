@@ -17,10 +17,10 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// DefaultMoveTimeout is that of the API.
+// DefaultMoveTimeout is the default of the API.
 const DefaultMoveTimeout = 10 * time.Minute
 
-// MoveType is in which order the workload moves. An annotation that says neither does not count.
+// MoveType returns the order in which the workload moves. An annotation with any other value is ignored.
 func (a *Assignment) MoveType() v1alpha1.MoveType {
 	if t, err := v1alpha1.MoveOf(a.Annotations); err == nil && t != "" {
 		return t
@@ -35,7 +35,7 @@ func (a *Assignment) MoveType() v1alpha1.MoveType {
 	}
 }
 
-// MoveBy is until when old copies wait for new ones.
+// MoveBy returns until when old copies wait for new ones.
 func (a *Assignment) MoveBy() time.Time {
 	timeout := DefaultMoveTimeout
 	if a.Placement != nil && a.Placement.Spec.Delivery.Move.Timeout != nil {
@@ -51,14 +51,14 @@ type objectKey struct {
 }
 
 func keyOfReference(m v1alpha1.ManifestReference) objectKey {
-	gv, _ := schema.ParseGroupVersion(m.APIVersion) // of what cannot be parsed, the kind tells it apart
+	gv, _ := schema.ParseGroupVersion(m.APIVersion) // if it cannot be parsed, the kind identifies it
 	return objectKey{gv.WithKind(m.Kind).GroupKind(), types.NamespacedName{Namespace: m.Namespace, Name: m.Name}}
 }
 
-// index are the objects of a Work by their place in it.
+// index lists the objects of a Work in order.
 type index []objectKey
 
-// indexOf reads a Work. An object that cannot be read has a key that no other has, and so is removed.
+// indexOf reads a Work. An object that cannot be read gets a unique key, and so is removed.
 func indexOf(w *v1alpha1.Work) index {
 	keys := make(index, len(w.Spec.Manifests))
 	for i := range w.Spec.Manifests {
@@ -76,12 +76,12 @@ func indexOf(w *v1alpha1.Work) index {
 type clusterPlan struct {
 	*Cluster
 	slots []*slot
-	// has is where each object is, of the slots.
+	// has is where each object is, among the slots.
 	has map[objectKey]*v1alpha1.Manifest
-	// wanted are the objects that the cluster is to have. units are the workloads among them with what goes with each.
+	// wanted are the objects that the cluster is to have. units are the workloads among them, each with its companions.
 	wanted map[objectKey]*wish
 	units  []unit
-	// names are those of the Works.
+	// names are the names of the Works.
 	names  map[string]bool
 	limits *workLimits
 }
@@ -89,26 +89,26 @@ type clusterPlan struct {
 // wish is an object that a cluster is to have.
 type wish struct {
 	*v1alpha1.Manifest
-	// by is the assignment that it is rendered for; nil where it stays as it is.
+	// by is the assignment that it is rendered for; nil if it stays as it is.
 	by *Assignment
 }
 
-// unit is a workload with what goes with it.
+// unit is a workload with its companions.
 type unit struct {
 	uid  types.UID
 	keys []objectKey
 }
 
-// planning is the planning of one round.
+// planning is the plan of one round.
 type planning struct {
 	*Deliverer
 	round    *Round
 	copies   *Copies
 	clusters map[string]*clusterPlan
 	result   *Result
-	// unsure are objects that went with workloads, and are neither shown nor known to be gone.
+	// unsure are companions of workloads that are neither shown nor known to be gone.
 	unsure []unsure
-	// asked are the departures that have been asked for.
+	// asked are the departures that have been asked about.
 	asked map[departure]bool
 }
 
@@ -118,7 +118,7 @@ type unsure struct {
 	workload *v1alpha1.Manifest
 }
 
-// plan says what each cluster is to have.
+// plan determines what each cluster is to have.
 func (p *planning) plan(ctx context.Context) {
 	for i := range p.round.Clusters {
 		c := p.newClusterPlan(&p.round.Clusters[i])
@@ -137,7 +137,7 @@ func (p *planning) plan(ctx context.Context) {
 	}
 }
 
-// byAge returns assignments by the age of their placements, those without one last.
+// byAge sorts assignments by the age of their placements, those without one last.
 func byAge(assignments []*Assignment) []*Assignment {
 	of := map[*v1alpha1.WorkloadPlacement][]*Assignment{}
 	for _, a := range assignments {
@@ -179,7 +179,7 @@ func (p *planning) newClusterPlan(cluster *Cluster) *clusterPlan {
 	return c
 }
 
-// assign says what each cluster is to have of a workload.
+// assign determines what each cluster is to have of a workload.
 func (p *planning) assign(a *Assignment) {
 	if a.Deleting {
 		return
@@ -198,7 +198,7 @@ func (p *planning) assign(a *Assignment) {
 	}
 }
 
-// asTold are copies without what agents have said of a former registration of their cluster: its Works may be gone, and that not be seen yet.
+// asTold returns the copies without reports for a former registration of their cluster: its Works may be gone, which may not show yet.
 func (p *planning) asTold(here map[string]*Copy) map[string]*Copy {
 	var former []string
 	for name, copied := range here {
@@ -219,7 +219,7 @@ func (p *planning) asTold(here map[string]*Copy) map[string]*Copy {
 	return told
 }
 
-// decide says what the clusters of a decision are to have, and which of the others keep what they have until then.
+// decide determines what the clusters of a decision are to have, and which of the others keep what they have until then.
 func (p *planning) decide(a *Assignment, here map[string]*Copy) {
 	targets := make(map[string]int32, len(a.Targets))
 	var shares []Share
@@ -271,7 +271,7 @@ func (p *planning) decide(a *Assignment, here map[string]*Copy) {
 	}
 }
 
-// render makes manifests. A panic costs the workload that caused it.
+// render makes manifests. A panic affects only the workload that caused it.
 func (p *planning) render(a *Assignment, shares []Share) (rendered []Rendered) {
 	err := safely(func() error {
 		rendered = p.Render(a, shares)
@@ -284,8 +284,8 @@ func (p *planning) render(a *Assignment, shares []Share) (rendered []Rendered) {
 	return rendered
 }
 
-// breakFirst returns the shares without what waits until the workload is gone from clusters that it leaves, and, where its replicas are
-// divided, until others have no more of them than they are to have. It waits for the latter until a move is late.
+// breakFirst returns the shares without those that have to wait until the workload is gone from the clusters that it leaves and, if its
+// replicas are divided, until no other cluster has more of them than its share. The latter wait ends once the move is late.
 func (p *planning) breakFirst(a *Assignment, shares []Share, here map[string]*Copy, targets map[string]int32, late bool) []Share {
 	waits := func(s Share, format, cluster string) {
 		p.result.problem(types.UID(a.UID), Problem{Cluster: s.Name, Reason: v1alpha1.InProgressReason, Message: fmt.Sprintf(format, cluster)})
@@ -318,7 +318,7 @@ func (p *planning) breakFirst(a *Assignment, shares []Share, here map[string]*Co
 	return first
 }
 
-// stillMore returns a cluster that has, or may have, more replicas than its share; empty where there is none.
+// stillMore returns a cluster that has, or may have, more replicas than its share; empty if there is none.
 func stillMore(shares []Share, here map[string]*Copy) string {
 	for _, s := range shares {
 		c := here[s.Name]
@@ -332,7 +332,7 @@ func stillMore(shares []Share, here map[string]*Copy) string {
 	return ""
 }
 
-// stillOn returns a cluster that the workload leaves and where something of it may be left; empty where there is none.
+// stillOn returns a cluster that the workload leaves and where something of it may be left; empty if there is none.
 func (p *planning) stillOn(a *Assignment, here map[string]*Copy, targets map[string]int32) string {
 	uid := types.UID(a.UID)
 	leaves := append(append(clustersOf(here), a.Leaving...), p.left[uid]...)
@@ -345,7 +345,7 @@ func (p *planning) stillOn(a *Assignment, here map[string]*Copy, targets map[str
 	return ""
 }
 
-// holds says whether something of a workload may be left on a cluster from which that can be removed.
+// holds reports whether something of a workload may be left on a cluster from which it can be removed.
 func (p *planning) holds(uid types.UID, cluster string) bool {
 	c := p.clusters[cluster]
 	if c == nil || !c.Delivers || c.Lost {
@@ -355,7 +355,7 @@ func (p *planning) holds(uid types.UID, cluster string) bool {
 	return !p.departures.Gone(p.copies, uid, cluster)
 }
 
-// allReady says whether all copies that are wanted are ready.
+// allReady reports whether all wanted copies are ready.
 func (p *planning) allReady(a *Assignment, here map[string]*Copy) bool {
 	for _, t := range a.Targets {
 		copied := here[t.Cluster]
@@ -367,8 +367,8 @@ func (p *planning) allReady(a *Assignment, here map[string]*Copy) bool {
 	return true
 }
 
-// shrinks says whether fewer replicas than are wanted would be ready if each cluster had its share at once, because those that
-// get fewer are ready, and those that get more are not yet. What is not ready anywhere is no reason to wait.
+// shrinks reports whether fewer replicas than wanted would be ready if each cluster got its share at once, because those that get fewer
+// are ready and those that get more are not yet. Replicas that are not ready anywhere are no reason to wait.
 func (p *planning) shrinks(a *Assignment, shares []Share, here map[string]*Copy) bool {
 	var wanted, ready, left int32
 	fewer := false
@@ -387,7 +387,7 @@ func (p *planning) shrinks(a *Assignment, shares []Share, here map[string]*Copy)
 	return true
 }
 
-// keep has a copy stay as it is, with what goes with it.
+// keep leaves a copy and its companions as they are.
 func (p *planning) keep(c *clusterPlan, a *Assignment, m *v1alpha1.Manifest) {
 	u := unit{uid: types.UID(a.UID), keys: []objectKey{{schema.FromAPIVersionAndKind(a.APIVersion, a.Kind).GroupKind(), types.NamespacedName{Namespace: a.Namespace, Name: a.Name}}}}
 	c.wish(u.keys[0], &wish{Manifest: m})
@@ -401,7 +401,7 @@ func (p *planning) keep(c *clusterPlan, a *Assignment, m *v1alpha1.Manifest) {
 	c.units = append(c.units, u)
 }
 
-// want has a cluster have what is rendered for a workload.
+// want adds what is rendered for a workload to a cluster.
 func (p *planning) want(c *clusterPlan, a *Assignment, s Share, rendered Rendered) {
 	uid := types.UID(a.UID)
 	for _, problem := range rendered.Problems {
@@ -429,7 +429,7 @@ func (p *planning) want(c *clusterPlan, a *Assignment, s Share, rendered Rendere
 			companion.Manifest = nil
 		}
 		manifest := wish{Manifest: companion.Manifest, by: a}
-		if manifest.Manifest == nil { // what the cluster has stays
+		if manifest.Manifest == nil { // the cluster keeps what it has
 			manifest = wish{Manifest: c.has[key]}
 		}
 		if manifest.Manifest == nil {
@@ -455,7 +455,7 @@ func (p *planning) want(c *clusterPlan, a *Assignment, s Share, rendered Rendere
 	c.units = append(c.units, u)
 }
 
-// refusal is why the server does not take a manifest; empty if it does.
+// refusal returns why the server rejects a manifest; empty if it does not.
 func (p *planning) refusal(m *v1alpha1.Manifest) string {
 	if m == nil {
 		return ""
@@ -463,8 +463,8 @@ func (p *planning) refusal(m *v1alpha1.Manifest) string {
 	return p.refused[m.Revision]
 }
 
-// wish has a cluster have an object, and returns how. Invariant: of several that are not the same the first counts, which is for
-// the oldest placement, but one that is rendered comes before one that stays.
+// wish adds an object to what a cluster is to have, and returns the version that counts. Invariant: of several different versions the
+// first counts, which is for the oldest placement, except that a rendered version takes precedence over one that stays.
 func (c *clusterPlan) wish(key objectKey, w *wish) *wish {
 	if before := c.wanted[key]; before != nil && (before.by != nil || w.by == nil) {
 		return before
@@ -473,7 +473,7 @@ func (c *clusterPlan) wish(key objectKey, w *wish) *wish {
 	return w
 }
 
-// needed is how a manifest refers to an object of its namespace.
+// needed returns the reference by which a manifest refers to an object of its namespace.
 func needed(n v1alpha1.ManifestReference) v1alpha1.ManifestReference {
 	return v1alpha1.ManifestReference{APIVersion: n.APIVersion, Kind: n.Kind, Name: n.Name}
 }
@@ -482,10 +482,10 @@ func compareReferences(a, b v1alpha1.ManifestReference) int {
 	return strings.Compare(a.APIVersion+"\x00"+a.Kind+"\x00"+a.Name, b.APIVersion+"\x00"+b.Kind+"\x00"+b.Name)
 }
 
-// askAtOnce bounds how many objects the server is asked for in a round.
+// askAtOnce bounds how many objects the server is asked about in a round.
 const askAtOnce = 100
 
-// keepUnsure has objects stay that went with a workload and are not shown any more, until the server says that they are gone.
+// keepUnsure keeps companions of workloads that are no longer shown, until the server confirms that they are gone.
 func (p *planning) keepUnsure(ctx context.Context) {
 	if len(p.unsure) == 0 {
 		return
@@ -516,7 +516,7 @@ func (p *planning) keepUnsure(ctx context.Context) {
 	}
 }
 
-// leaves returns the workloads that the cluster has and is not to have any more.
+// leaves returns the workloads that the cluster has and is no longer to have.
 func (c *clusterPlan) leaves() map[types.UID]bool {
 	stays := make(map[types.UID]bool, len(c.units))
 	for _, w := range c.wanted {

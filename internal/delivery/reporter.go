@@ -17,28 +17,28 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// The status of a workload is written once nothing has changed for reportQuiet, but after reportWithin at the latest, and then no
-// sooner than reportEvery after the last time. What becomes ready or goes wrong is written at once. A workload that has no status yet
-// has reportFirst to become ready, since most do: so they cost one write and not two.
+// The status of a workload is written once nothing has changed for reportQuiet, after reportWithin at the latest, but no
+// sooner than reportEvery after the last write. Becoming ready or failing is written at once. A workload that has no status yet
+// gets reportFirst to become ready, since most do: this costs one write instead of two.
 const (
 	reportQuiet  = 700 * time.Millisecond
 	reportWithin = 2 * time.Second
 	reportEvery  = 3 * time.Second
 	reportFirst  = 5 * time.Second
-	// One that cannot be written is tried again after reportRetry, then after twice that, up to a minute.
+	// A failed write is retried after reportRetry, then after twice that, up to a minute.
 	reportRetry = 200 * time.Millisecond
 )
 
-// reportsAtOnce are the statuses that Next returns at most.
+// reportsAtOnce is how many statuses Next returns at most.
 const reportsAtOnce = 50
 
-// Reporter gathers what becomes of the workloads of one workspace, to be written to their statuses. It is safe for concurrent use.
+// Reporter collects the status changes to write for the workloads of one workspace. It is safe for concurrent use.
 type Reporter struct {
 	now func() time.Time
 
 	mu        sync.Mutex
 	workloads map[types.UID]*reported
-	// panics are of workloads whose status could not be made.
+	// panics are those of workloads whose status could not be made.
 	panics []error
 }
 
@@ -53,20 +53,20 @@ type reported struct {
 	update  Update
 	// since is when the status began to differ from what is written.
 	since time.Time
-	// due is when it is written or looked at again, the zero time where neither is to be.
+	// due is when it is written or looked at again; the zero time if neither.
 	due time.Time
-	// wrote is when it was last written, and source the workload as it was then, until the watch shows another version.
+	// wrote is when it was last written, and source the workload after that write, until the watch shows another version.
 	wrote  time.Time
 	source *Source
 	basis  *Source
 	// backOff is how long it waits after a failure.
 	backOff time.Duration
 	writing bool
-	// told is what the last event said, of a kind whose status is not written.
+	// told is what the last event reported, for a kind whose status is not written.
 	told *Finding
 }
 
-// Report takes what runs. What is the same as before costs next to nothing. The errors are of workloads whose status cannot be made.
+// Report takes over what runs. Unchanged workloads cost next to nothing. The errors are of workloads whose status cannot be made.
 func (r *Reporter) Report(round *Round, copies *Copies, problems map[types.UID][]Problem) (errs []error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,7 +105,7 @@ func (r *Reporter) take(uid types.UID, rollout *Rollout) {
 	r.look(w)
 }
 
-// look finds out whether anything is to be written.
+// look determines whether anything is to be written.
 func (r *Reporter) look(w *reported) {
 	now := r.now()
 	rollout := *w.rollout
@@ -138,7 +138,7 @@ func (r *Reporter) look(w *reported) {
 	}
 }
 
-// status is what changes in the status of a workload. A panic costs that workload alone.
+// status returns what changes in the status of a workload. A panic affects only that workload.
 func (r *Reporter) status(rollout *Rollout, now time.Time) (u Update) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -148,12 +148,12 @@ func (r *Reporter) status(rollout *Rollout, now time.Time) (u Update) {
 	return rollout.Status(now)
 }
 
-// differs says whether there is anything to write or to tell.
+// differs reports whether there is anything to write or to report.
 func (w *reported) differs() bool {
 	return w.update.Status != nil || w.update.Delivered != nil && w.update.Before == nil && !w.writes() && w.news() != nil
 }
 
-// writes says whether the status of the kind is written.
+// writes reports whether the status of the kind is written.
 func (w *reported) writes() bool {
 	return w.rollout.kindStatus().fill != nil
 }
@@ -172,7 +172,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// alike says whether a status that is made of this is the same.
+// alike reports whether two rollouts lead to the same status.
 func (r *Rollout) alike(o *Rollout) bool {
 	if r.Source != o.Source || r.State != o.State || r.divides() != o.divides() || !slices.Equal(r.Targets, o.Targets) ||
 		!slices.Equal(r.Problems, o.Problems) || len(r.Copies) != len(o.Copies) || (r.Placement == nil) != (o.Placement == nil) {
@@ -205,13 +205,13 @@ func (c *Copy) alike(d *Copy) bool {
 	return equality.Semantic.DeepEqual(c.Status, d.Status)
 }
 
-// StatusWrite is a status that is to be written.
+// StatusWrite is a status to be written.
 type StatusWrite struct {
-	// Source is the workload, Patch the merge patch of its status; nil where its kind has none that is written. The patch holds for
-	// the workload of this UID alone.
+	// Source is the workload, Patch the merge patch of its status; nil if the status of its kind is not written. The patch applies only
+	// to the workload of this UID.
 	*Source
 	Patch []byte
-	// Event is what its owner is told, nil if nothing.
+	// Event is an event for its owner, nil if there is none.
 	Event *Event
 
 	status map[string]any
@@ -219,10 +219,10 @@ type StatusWrite struct {
 	basis  *Source
 }
 
-// Event is told about a workload.
+// Event is an event about a workload.
 type Event struct{ Type, Reason, Message string }
 
-// Next takes statuses that are due. wait is when there may be more, 0 for not before the next Report.
+// Next takes statuses that are due. wait is when there may be more; 0 if not before the next Report.
 func (r *Reporter) Next() (next []*StatusWrite, wait time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -252,7 +252,7 @@ func (r *Reporter) Next() (next []*StatusWrite, wait time.Duration) {
 	return next, wait
 }
 
-// prepare makes what is written of a workload, as it is now.
+// prepare makes the write for the current status of a workload.
 func (r *Reporter) prepare(w *reported) *StatusWrite {
 	r.look(w)
 	if !w.differs() {
@@ -270,7 +270,7 @@ func (r *Reporter) prepare(w *reported) *StatusWrite {
 	return write
 }
 
-// news is the event about a change of what is wrong: once when something goes wrong, and once when it is well again.
+// news returns the event about a change of its problems: one when something goes wrong, and one when it is well again.
 func (w *reported) news() *Event {
 	before, after := w.update.Before, w.update.Delivered
 	if !w.writes() {
@@ -286,7 +286,7 @@ func (w *reported) news() *Event {
 	}
 }
 
-// wrong says whether a condition Delivered says that something is wrong, rather than under way.
+// wrong reports whether a condition Delivered means that something is wrong, rather than under way.
 func (f *Finding) wrong() bool {
 	if f == nil || f.Status == corev1.ConditionTrue {
 		return false
@@ -298,7 +298,7 @@ func (f *Finding) wrong() bool {
 	return true
 }
 
-// Wrote takes the outcome of writing a status. gone says that the workload is not there any more.
+// Wrote takes the outcome of writing a status. gone means that the workload no longer exists.
 func (r *Reporter) Wrote(write *StatusWrite, err error, gone bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -330,7 +330,7 @@ func (r *Reporter) Wrote(write *StatusWrite, err error, gone bool) {
 	r.look(w)
 }
 
-// merged is a status after a patch.
+// merged returns a status with a patch applied.
 func merged(status []byte, patch map[string]any) []byte {
 	content, err := json.Marshal(patch)
 	if err != nil {
@@ -341,7 +341,7 @@ func merged(status []byte, patch map[string]any) []byte {
 	}
 	after, err := jsonpatch.MergePatch(status, content)
 	if err != nil {
-		return content // what is no object is replaced
+		return content // a status that is not an object is replaced
 	}
 	return after
 }

@@ -14,10 +14,10 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// Rollout is a workload with what is to run of it and what does.
+// Rollout is a workload with what is wanted of it and what runs.
 type Rollout struct {
 	*Assignment
-	// Copies are by cluster, as Works have them.
+	// Copies are those in Works, by cluster.
 	Copies map[string]*Copy
 	// Clusters are those that may deliver, by name.
 	Clusters map[string]*Cluster
@@ -35,13 +35,13 @@ type Finding struct {
 	Message string
 }
 
-// maxMessage bounds what conditions say in bytes, maxClusterMessage what decisions say of a cluster.
+// maxMessage bounds the messages of conditions in bytes, maxClusterMessage those in decisions about a cluster.
 const (
 	maxMessage        = 2000
 	maxClusterMessage = 512
 )
 
-// delivered are the targets that are delivered to. The others are left to those who bring workloads there.
+// delivered returns the targets that are delivered to. To the others, somebody else brings workloads.
 func (r *Rollout) delivered() []Target {
 	return slices.DeleteFunc(slices.Clone(r.Targets), func(t Target) bool { return !r.delivers(t.Cluster) })
 }
@@ -51,14 +51,14 @@ func (r *Rollout) delivers(cluster string) bool {
 	return c != nil && c.Delivers || r.Copies[cluster] != nil
 }
 
-// Applied says whether a cluster has the revision that was made of the present workload.
+// Applied reports whether a cluster has the revision made from the current workload.
 func (r *Rollout) Applied(cluster string) bool {
 	c := r.Copies[cluster]
 	return c != nil && c.Manifest != nil && c.Manifest.Generation == r.Generation && c.Health() != v1alpha1.HealthPending
 }
 
-// Ready says whether a cluster runs as many replicas of the present workload as are decided, and all are ready; of a Job, whether
-// it has succeeded. What the agent says has to agree with itself.
+// Ready reports whether a cluster runs as many replicas of the current workload as decided, and all are ready; for a Job, whether
+// it has succeeded. The agent's reports have to be consistent.
 func (r *Rollout) Ready(t Target) bool {
 	if !r.Applied(t.Cluster) {
 		return false
@@ -78,7 +78,7 @@ func (r *Rollout) Ready(t Target) bool {
 	return kind.ready(r, &n, want)
 }
 
-// kindStatus is how the status of the workload's kind is made; the zero value where it is not.
+// kindStatus returns how the status of the workload's kind is made; the zero value if it is not.
 func (r *Rollout) kindStatus() *kindStatus {
 	if r.kind == nil {
 		kind := statuses[schema.FromAPIVersionAndKind(r.APIVersion, r.Kind).GroupKind()]
@@ -94,7 +94,7 @@ func (r *Rollout) specification() *workloadSpec {
 	return r.spec
 }
 
-// On says how the workload fares on one of its clusters; nil where it is not delivered there.
+// On returns how the delivery to one of its clusters is going; nil if it is not delivered there.
 func (r *Rollout) On(t Target) *v1alpha1.ClusterDelivery {
 	if !r.delivers(t.Cluster) {
 		return nil
@@ -114,7 +114,7 @@ func (r *Rollout) On(t Target) *v1alpha1.ClusterDelivery {
 	return d
 }
 
-// wrongOn is the first thing that is wrong on one of the clusters; nil where nothing is.
+// wrongOn returns the first problem on one of the clusters; nil if there is none.
 func (r *Rollout) wrongOn(t Target) *Problem {
 	for _, p := range r.Problems {
 		if p.Cluster == t.Cluster || p.Cluster == "" {
@@ -145,10 +145,10 @@ func (r *Rollout) wrongOn(t Target) *Problem {
 	}
 }
 
-// gravity orders what is wrong on several clusters.
+// gravity orders problems on several clusters.
 var gravity = []string{v1alpha1.FailedReason, v1alpha1.NotAppliedReason, v1alpha1.UnhealthyReason, v1alpha1.ClusterSilentReason}
 
-// Wrong is the first thing that is wrong with the delivery of the workload; nil where nothing is.
+// Wrong returns the first problem with the delivery of the workload; nil if there is none.
 func (r *Rollout) Wrong() *Problem {
 	if len(r.Problems) > 0 {
 		return &r.Problems[0]
@@ -162,7 +162,7 @@ func (r *Rollout) Wrong() *Problem {
 	return worst
 }
 
-// String is the problem in a sentence that names the cluster.
+// String returns the problem as a sentence that names the cluster.
 func (p *Problem) String() string {
 	if p.Cluster == "" {
 		return Clean(p.Message, maxMessage)
@@ -170,7 +170,7 @@ func (p *Problem) String() string {
 	return Clean(p.Cluster+": "+p.Message, maxMessage)
 }
 
-// Delivered is what condition Delivered says of the workload; nil where it says nothing.
+// Delivered returns condition Delivered of the workload; nil if it has none.
 func (r *Rollout) Delivered() *Finding {
 	targets := r.delivered()
 	switch wrong := r.Wrong(); {
@@ -193,7 +193,7 @@ func (r *Rollout) Delivered() *Finding {
 	}
 }
 
-// progress is the condition where nothing is wrong.
+// progress returns the condition for a workload without problems.
 func (r *Rollout) progress(targets []Target) *Finding {
 	var ready, behind []string
 	message := ""
@@ -233,7 +233,7 @@ func names(copies map[string]*Copy) string {
 	return Clean(strings.Join(slices.Sorted(maps.Keys(copies)), ", "), maxMessage/2)
 }
 
-// Clean makes text of others fit to be shown: on one line, without control characters, of bounded length.
+// Clean makes foreign text safe to show: on one line, without control characters, of bounded length in bytes.
 func Clean(text string, most int) string {
 	text = strings.Map(func(r rune) rune {
 		switch {
@@ -242,7 +242,7 @@ func Clean(text string, most int) string {
 		case unicode.IsGraphic(r):
 			return r
 		default:
-			return -1 // control and format characters, which turn text around at a terminal
+			return -1 // control and format characters, which can reorder text on a terminal
 		}
 	}, strings.ToValidUTF8(text[:min(len(text), 4*most)], ""))
 	text = strings.Join(strings.Fields(text), " ")

@@ -14,25 +14,25 @@ import (
 
 // Update is a change of a workload's status.
 type Update struct {
-	// Status has the fields of the status to be written, as a merge patch; nil where nothing changes.
+	// Status holds the status fields to be written, as a merge patch; nil if nothing changes.
 	Status map[string]any
-	// Turned is set where the workload becomes ready or something goes wrong, which nobody should wait to read.
+	// Turned is set if the workload becomes ready or something goes wrong, which should be written without delay.
 	Turned bool
-	// Delivered is condition Delivered as it is to be, Before as it was; nil where there is none.
+	// Delivered is the new condition Delivered, Before the old one; nil if there is none.
 	Delivered, Before *Finding
 	// Again is when the status changes though nothing else does; 0 is never.
 	Again time.Duration
 }
 
-// kindStatus is how the status of a kind is made of what clusters say.
+// kindStatus is how the status of a kind is made from the reports of clusters.
 type kindStatus struct {
-	// ready says whether a cluster with these counts runs what is wanted there.
+	// ready reports whether a cluster with these counts runs what is wanted there.
 	ready func(r *Rollout, n *v1alpha1.WorkloadCounts, want int32) bool
-	// fill sets the fields of the status, all but condition Delivered.
+	// fill sets the fields of the status except condition Delivered.
 	fill func(s *status)
 }
 
-// statuses are the kinds whose status is written. Others keep theirs, and their decisions alone say how they fare.
+// statuses are the kinds whose status is written. Others keep theirs, and only decisions report on them.
 var statuses map[schema.GroupKind]kindStatus
 
 func init() {
@@ -46,7 +46,7 @@ func init() {
 	}
 }
 
-// workloadSpec is what the status of a workload depends on in its spec.
+// workloadSpec is the part of a workload's spec that its status depends on.
 type workloadSpec struct {
 	Replicas                *int32 `json:"replicas"`
 	Paused                  bool   `json:"paused"`
@@ -68,7 +68,7 @@ func specOf(manifest []byte) *workloadSpec {
 	var object struct {
 		Spec workloadSpec `json:"spec"`
 	}
-	_ = json.Unmarshal(manifest, &object) // what does not fit its type stays out: a cluster refuses it and says so
+	_ = json.Unmarshal(manifest, &object) // what does not fit its type is left out: a cluster rejects it and reports that
 	return &object.Spec
 }
 
@@ -76,18 +76,18 @@ func specOf(manifest []byte) *workloadSpec {
 type status struct {
 	*Rollout
 	now time.Time
-	// current is the status as it is, fields those that are set.
+	// current is the present status, fields the ones that are set.
 	current, fields map[string]any
 	conditionList
 	sums
 	again time.Duration
 }
 
-// Status says what changes in the workload's own status.
+// Status returns what changes in the workload's own status.
 //
-// Invariant: observedGeneration is the workload's generation only where every cluster that it is delivered to has applied that
-// generation, and not while the sums read as if all were done, though a cluster is not. Of 3 replicas on each of two clusters the
-// sums have 3 as soon as the first is done.
+// Invariant: observedGeneration is the workload's generation only if every cluster that it is delivered to has applied that
+// generation, and not while the sums look complete though a cluster is not. With 3 replicas on each of two clusters, the
+// sums reach 3 as soon as the first is done.
 func (r *Rollout) Status(now time.Time) Update {
 	kind := r.kindStatus()
 	delivered := r.Delivered()
@@ -98,7 +98,7 @@ func (r *Rollout) Status(now time.Time) Update {
 		return Update{Delivered: delivered}
 	}
 	s := &status{Rollout: r, now: now, current: map[string]any{}, fields: map[string]any{}}
-	_ = kubejson.Unmarshal(r.Source.Status, &s.current) // what is no object is replaced
+	_ = kubejson.Unmarshal(r.Source.Status, &s.current) // a status that is not an object is replaced
 	s.conditionList = conditionsOf(s.current, r.Kind == "Deployment", now)
 	before := s.finding(v1alpha1.DeliveredCondition)
 	switch {
@@ -106,7 +106,7 @@ func (r *Rollout) Status(now time.Time) Update {
 		delivered.Reason == v1alpha1.DeliveredByOthersReason && (before == nil || before.Reason == delivered.Reason)):
 		return Update{} // nothing of it is delivered, and others may write its status
 	case s.isTrue("Complete") || s.isTrue("Failed"):
-		return Update{} // a Job that is over
+		return Update{} // a Job that has ended
 	}
 	s.sums = r.sum()
 	kind.fill(s)
@@ -124,27 +124,27 @@ func (r *Rollout) Status(now time.Time) Update {
 	return u
 }
 
-// same says whether a field has a value. Servers leave out numbers that are 0.
+// same reports whether a field has a value. Servers omit numbers that are 0.
 func same(current, value any) bool {
 	return current == nil && value == int64(0) || reflect.DeepEqual(current, value)
 }
 
-// sums are what the clusters say together.
+// sums are the totals over clusters.
 type sums struct {
 	total v1alpha1.WorkloadCounts
 	// wanted is how many replicas all clusters are to run.
 	wanted int32
-	// applied is set where every cluster has this generation, ready where each also runs what is decided, done where that is what
-	// the spec asks for. failed is set where the controller of a cluster has given up, finished where each has succeeded or failed.
+	// applied is set if every cluster has this generation, ready if each also runs what is decided, done if that matches
+	// the spec. failed is set if the controller of a cluster has given up, finished if each has succeeded or failed.
 	applied, ready, done, failed, finished bool
-	// available is set where each cluster has as many replicas available as an update leaves.
+	// available is set if each cluster has as many replicas available as an update must leave.
 	available bool
 }
 
-// maxCount bounds what an agent can say, so that the sum over all clusters does not overflow.
+// maxCount bounds the numbers that an agent can report, so that the sum over all clusters does not overflow.
 const maxCount = 1_000_000
 
-// Counts is what an agent says of a copy, as far as that can be.
+// Counts returns the plausible part of what an agent reports of a copy.
 func (c *Copy) Counts() v1alpha1.WorkloadCounts {
 	if c.Status == nil || c.Status.Counts == nil {
 		return v1alpha1.WorkloadCounts{}
@@ -181,7 +181,7 @@ func (r *Rollout) sum() sums {
 	}
 	for cluster, c := range r.Copies {
 		if lost := r.Clusters[cluster]; lost != nil && lost.Lost && !decided[cluster] {
-			continue // nobody knows what is left there
+			continue // it is not known what is left there
 		}
 		s.add(c.Counts(), r.Applied(cluster) && (decided[cluster] || r.State == Unselected))
 	}
@@ -189,7 +189,7 @@ func (r *Rollout) sum() sums {
 	return s
 }
 
-// add adds what one cluster says. Pods count as updated where the cluster has this generation and is to run the workload.
+// add adds the report of one cluster. Pods count as updated if the cluster has this generation and is to run the workload.
 func (s *sums) add(n v1alpha1.WorkloadCounts, updated bool) {
 	s.total.Desired += n.Desired
 	s.total.Replicas += n.Replicas
@@ -209,7 +209,7 @@ func (s *sums) add(n v1alpha1.WorkloadCounts, updated bool) {
 	}
 }
 
-// fits says whether as many replicas are decided as the spec asks for by now.
+// fits reports whether the decided replicas match the current spec.
 func (r *Rollout) fits(targets []Target) bool {
 	asked := int64(1)
 	switch r.Kind {
@@ -234,8 +234,8 @@ func (r *Rollout) fits(targets []Target) bool {
 	return true
 }
 
-// observe sets observedGeneration. reads says whether the sums read as if the rollout were done, told whether a condition says
-// that it is not.
+// observe sets observedGeneration. reads reports whether the sums look as if the rollout were complete, told whether a condition
+// states that it is not.
 func (s *status) observe(reads, told bool) {
 	before, _ := s.current["observedGeneration"].(int64)
 	switch {

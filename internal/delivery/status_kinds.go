@@ -43,7 +43,7 @@ func (s *status) fillDeployment() {
 	}
 }
 
-// Reasons of condition Progressing, as the Deployment controller has them.
+// Reasons of condition Progressing, as set by the Deployment controller.
 const (
 	rolledOut    = "NewReplicaSetAvailable"
 	rollingOut   = "ReplicaSetUpdated"
@@ -51,10 +51,10 @@ const (
 	rolloutPause = "DeploymentPaused"
 )
 
-// defaultProgressDeadline is that of Deployments.
+// defaultProgressDeadline is the default for Deployments, in seconds.
 const defaultProgressDeadline = 600
 
-// progressing is condition Progressing of a Deployment that is decided, and whether it has made progress since it was written.
+// progressing returns condition Progressing of a decided Deployment, and whether it has made progress since that was last written.
 func (s *status) progressing() (progressing *Finding, renewed bool) {
 	generation := fmt.Sprintf("generation %d ", s.Generation)
 	before := s.finding("Progressing")
@@ -82,7 +82,7 @@ func (s *status) progressing() (progressing *Finding, renewed bool) {
 	}
 }
 
-// advanced says whether more pods are new, ready or available than the status says, or fewer old ones are left.
+// advanced reports whether more pods are new, ready or available than the status records, or fewer old ones are left.
 func (s *status) advanced() bool {
 	before := func(field string) int32 {
 		n, _ := s.current[field].(int64)
@@ -92,7 +92,7 @@ func (s *status) advanced() bool {
 		s.total.Replicas-s.total.Updated < before("replicas")-before("updatedReplicas")
 }
 
-// maxUnavailable is how many of some replicas an update may leave unavailable.
+// maxUnavailable returns how many of the replicas an update may leave unavailable.
 func (spec *workloadSpec) maxUnavailable(replicas int32) int32 {
 	if spec.Strategy.Type != "" && spec.Strategy.Type != "RollingUpdate" {
 		return 0
@@ -115,7 +115,7 @@ func statefulSetReady(r *Rollout, n *v1alpha1.WorkloadCounts, want int32) bool {
 func (s *status) fillStatefulSet() {
 	old := s.total.Replicas - s.total.Updated
 	if s.done {
-		old = s.total.Replicas // what is new has become what is current
+		old = s.total.Replicas // the update has become the current revision
 	}
 	s.count(map[string]int32{
 		"replicas": s.total.Replicas, "updatedReplicas": s.total.Updated, "readyReplicas": s.total.Ready, "availableReplicas": s.total.Available,
@@ -153,8 +153,8 @@ func jobSucceeded(_ *Rollout, n *v1alpha1.WorkloadCounts, _ int32) bool {
 	return n.CompletionTime != nil
 }
 
-// fillJob sums up a Job, which is Complete or Failed only once it is over on all of its clusters, and no completions wait for one,
-// since that is for good.
+// fillJob sums up a Job. It is Complete or Failed only once it is over on all of its clusters and no completions wait for one,
+// since that is final.
 func (s *status) fillJob() {
 	start, _ := s.current["startTime"].(string)
 	if start == "" && s.total.StartTime != nil {
@@ -175,7 +175,7 @@ func (s *status) fillJob() {
 			s.set(kind, Finding{corev1.ConditionTrue, v1alpha1.FailedReason, s.Wrong().String()})
 		}
 	default:
-		// What is over cannot have been so before it began.
+		// The end must not be before the start.
 		s.fields["completionTime"] = max(start, stamp(s.notLater(s.total.CompletionTime)))
 		for _, kind := range []string{"SuccessCriteriaMet", "Complete"} {
 			s.set(kind, Finding{corev1.ConditionTrue, "CompletionsReached", "succeeded on every cluster"})
@@ -184,7 +184,7 @@ func (s *status) fillJob() {
 	s.turned = s.turned || over
 }
 
-// notLater is a time that an agent tells, or now where that is yet to come.
+// notLater returns a time that an agent reports, or now if that is in the future.
 func (s *status) notLater(t *metav1.Time) time.Time {
 	if t.After(s.now) {
 		return s.now

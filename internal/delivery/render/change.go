@@ -13,16 +13,16 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// changed is an object that is being changed. Kinds are nil, and there are no templates, where it is no workload.
+// changed is an object that is being changed. kinds is nil, and there are no pod templates, if it is not a workload.
 type changed struct {
 	*unstructured.Unstructured
 	kinds *workload.Table
 	with  []*unstructured.Unstructured
 }
 
-// OverrideError says what of the overrides of a placement cannot be carried out on an object.
+// OverrideError reports an override of a placement that cannot be applied to an object.
 type OverrideError struct {
-	// Placement is for example "WorkloadPlacement shop/web", Field one of it.
+	// Placement is for example "WorkloadPlacement shop/web", Field a field of it.
 	Placement, Field string
 	Err              error
 }
@@ -30,10 +30,10 @@ type OverrideError struct {
 // Error implements error.
 func (e *OverrideError) Error() string { return e.Placement + ": " + e.Field + ": " + e.Err.Error() }
 
-// Unwrap returns what is wrong.
+// Unwrap returns the cause.
 func (e *OverrideError) Unwrap() error { return e.Err }
 
-// apply carries out the changes on an object.
+// apply applies the changes to an object.
 func (c *Changes) apply(object changed) error {
 	if c == nil {
 		return nil
@@ -46,7 +46,7 @@ func (c *Changes) apply(object changed) error {
 	return nil
 }
 
-// apply carries out one override. An error comes with the field of the override.
+// apply applies one override. An error comes with the field of the override.
 func (o *override) apply(object changed) (field string, err error) {
 	templates, err := object.templates()
 	if err != nil {
@@ -121,7 +121,7 @@ func (o *override) setStorageClass(object changed, templates []workload.PodTempl
 	return nil
 }
 
-// setLabels sets labels. Those that a selector reads stay, so that it goes on selecting the same.
+// setLabels sets labels, except those that a selector reads, so that it continues to select the same.
 func (o *override) setLabels(object changed, templates []workload.PodTemplate) (field string, err error) {
 	if len(templates) > 0 && len(o.Labels) > 0 {
 		for _, other := range append([]*unstructured.Unstructured{object.Unstructured}, object.with...) {
@@ -135,7 +135,7 @@ func (o *override) setLabels(object changed, templates []workload.PodTemplate) (
 	return "labels", setAll(object.Object, templates, "labels", o.Labels)
 }
 
-// selectorKeys are the labels of pods that an object selects by.
+// selectorKeys returns the labels of pods that an object selects by.
 func selectorKeys(object *unstructured.Unstructured) []string {
 	content, _, _ := unstructured.NestedFieldNoCopy(object.Object, "spec", "selector")
 	fields, _ := content.(map[string]any)
@@ -202,7 +202,7 @@ func addToContainer(template map[string]any, o *v1alpha1.ContainerOverride) erro
 	return nil
 }
 
-// withEnv sets variables of a list, in the place of those of the same name.
+// withEnv sets variables in a list, replacing those of the same name.
 func withEnv(env []any, variables []v1alpha1.EnvironmentVariable) []any {
 	for _, v := range variables {
 		variable := map[string]any{"name": v.Name, "value": v.Value}

@@ -15,14 +15,14 @@ import (
 	"github.com/kcp-placement/placement/internal/int128"
 )
 
-// Share is what a cluster gets of a workload whose replicas are divided: numbers by their paths.
+// Share is what a cluster gets of a workload whose replicas are divided: numbers by field path.
 type Share map[string]int64
 
-// Divide returns the share of each cluster of a workload that each is to run so many replicas of; nil where the kind cannot be
-// divided, and each cluster gets all of them. What belongs to replicas, the completions of a Job, is divided as they are.
+// Divide returns the share of each cluster of a workload, given the replicas that each is to run; nil if the kind cannot be
+// divided, so each cluster gets all of them. Numbers tied to replicas, such as the completions of a Job, are divided in proportion.
 //
-// Invariant: shares and what is left add up to the whole, unless copies have more already. The share of a copy of before, as its
-// manifest has it, stays, since Jobs take no change of it, and new copies get the rest. So something is left where there are none.
+// Invariant: the shares and left add up to the whole, unless copies have more already. The share in the manifest of an existing copy
+// stays, since Jobs do not allow changes to it, and new copies get the rest. So left is above 0 if there are no new copies to take it.
 func Divide(kinds *workload.Table, object *unstructured.Unstructured, replicas map[string]int32, before map[string]*v1alpha1.Manifest) (_ map[string]Share, left int64, err error) {
 	d, err := kinds.Find(object.GetAPIVersion(), object.GetKind())
 	if err != nil {
@@ -59,8 +59,8 @@ func Divide(kinds *workload.Table, object *unstructured.Unstructured, replicas m
 	return shares, left, nil
 }
 
-// Parts says which clusters have a part of their own of what is divided beside replicas, the completions of a Job, and how much of it
-// no cluster has.
+// Parts reports which clusters have a part of their own of the numbers divided besides replicas, such as the completions of a Job, and
+// how much of that no cluster has.
 func Parts(kinds *workload.Table, object *unstructured.Unstructured, copies map[string]*v1alpha1.Manifest) (parts map[string]bool, left int64) {
 	parts = map[string]bool{}
 	d, err := kinds.Find(object.GetAPIVersion(), object.GetKind())
@@ -83,7 +83,7 @@ func Parts(kinds *workload.Table, object *unstructured.Unstructured, copies map[
 	return parts, left
 }
 
-// divide divides a number by the method of the largest remainder; equal ones go by the names of clusters.
+// divide divides a number by the largest remainder method; ties are broken by cluster name.
 func divide(whole int64, path string, replicas map[string]int32, before map[string]*v1alpha1.Manifest) map[string]int64 {
 	parts := make(map[string]int64, len(replicas))
 	var added []string
@@ -114,7 +114,7 @@ func divide(whole int64, path string, replicas map[string]int32, before map[stri
 	return parts
 }
 
-// delivered is the number that a manifest has.
+// delivered returns the number in a manifest.
 func delivered(m *v1alpha1.Manifest, path string) (int64, bool) {
 	if m == nil {
 		return 0, false
@@ -152,7 +152,7 @@ func parent(path string) []string {
 	return names[:len(names)-1]
 }
 
-// set sets the numbers in an object.
+// set sets the share's numbers in an object.
 func (s Share) set(object *unstructured.Unstructured) error {
 	var errs []error
 	for _, path := range slices.Sorted(maps.Keys(s)) {
@@ -161,7 +161,7 @@ func (s Share) set(object *unstructured.Unstructured) error {
 	return errors.Join(errs...)
 }
 
-// share is that of the request, or the replicas that were decided. A Job whose replicas are not divided runs as its owner wrote it:
+// share returns the share of the request, or else the decided replicas. A Job whose replicas are not divided runs as its owner wrote it:
 // how many pods it still has depends on how many have succeeded.
 func (r Request) share() (Share, error) {
 	if r.Share != nil || r.Replicas == nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// setRegistry puts a registry in the place of that of each image of a pod template.
+// setRegistry replaces the registry of each image of a pod template.
 func setRegistry(template workload.PodTemplate, registry string) error {
 	set := func(at string, holder map[string]any, field string) error {
 		image, _ := holder[field].(string)
@@ -41,7 +41,7 @@ func setRegistry(template workload.PodTemplate, registry string) error {
 	return nil
 }
 
-// inRegistry returns an image as it is named in a registry. As container runtimes read it, nginx is docker.io/library/nginx.
+// inRegistry returns the name of an image in a registry. As for container runtimes, nginx means docker.io/library/nginx.
 func inRegistry(registry, image string) (string, error) {
 	named, err := images.ParseNormalizedNamed(image)
 	if err != nil {
@@ -54,7 +54,7 @@ func inRegistry(registry, image string) (string, error) {
 	return moved, nil
 }
 
-// validateRegistry says why images cannot be named in a registry.
+// validateRegistry returns why images cannot be named in a registry.
 func validateRegistry(registry string) error {
 	named, err := images.ParseNormalizedNamed(registry + "/image")
 	if err != nil {

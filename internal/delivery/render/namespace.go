@@ -10,14 +10,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// DefaultNamespaceTemplate keeps workspaces apart that share a cluster.
+// DefaultNamespaceTemplate keeps workspaces that share a cluster apart.
 const DefaultNamespaceTemplate = "{workspace}-{namespace}"
 
-// Namespace is the namespace of a cluster for one of a workspace. In the template {workspace} stands for the logical cluster,
-// {cluster} for the registration and {namespace} for the namespace there. What no namespace can be called is cut, and ends with a hash of
-// the three.
+// Namespace returns the namespace of a cluster for one of a workspace. In the template {workspace} stands for the logical cluster,
+// {cluster} for the registration and {namespace} for the namespace there. A result that is not a valid namespace name is cut, and ends with
+// a hash of the three.
 //
-// Invariant: two namespaces of a workspace have different ones in a cluster. So what only looks as if it ended with a hash gets one.
+// Invariant: two namespaces of a workspace have different ones in a cluster. So a name that merely looks as if it ended with a hash gets one.
 func Namespace(template, workspace, cluster, namespace string) string {
 	name := strings.NewReplacer("{workspace}", workspace, "{cluster}", cluster, "{namespace}", namespace).Replace(template)
 	if len(validation.IsDNS1123Label(name)) == 0 && !hashed.MatchString(name) {
@@ -38,12 +38,12 @@ func Namespace(template, workspace, cluster, namespace string) string {
 // KeepsApart reports whether a template names the namespaces of different workspaces differently.
 func KeepsApart(template string) bool { return strings.Contains(template, "{workspace}") }
 
-// hashBytes are so many that nobody finds two namespaces with the same.
+// hashBytes is large enough that nobody finds two namespaces with the same hash.
 const hashBytes = 8
 
 var hashed = regexp.MustCompile(fmt.Sprintf(`(^|-)[0-9a-f]{%d}$`, 2*hashBytes))
 
-// ValidateNamespaceTemplate says why a template makes no names.
+// ValidateNamespaceTemplate returns why a template cannot produce valid names.
 func ValidateNamespaceTemplate(template string) error {
 	if !strings.Contains(template, "{namespace}") {
 		return fmt.Errorf("%q must contain {namespace}, so that equal names of two namespaces do not meet; the default is %s", template, DefaultNamespaceTemplate)

@@ -16,47 +16,47 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// Objects are the objects of a workspace that may go with workloads, indexed by what they go with. What is asked of them takes as
-// long as there is to find, however many there are. They are not safe for concurrent use.
+// Objects holds the objects of a workspace that may accompany workloads, indexed by what they accompany. A query takes time proportional
+// to its result, however many objects there are. It is not safe for concurrent use.
 type Objects struct {
 	kinds *workload.Table
 	all   map[key]*object
-	// by are the objects by what they go with.
+	// by holds the objects by what they accompany.
 	by map[any]map[key]*object
 }
 
-// Objects are indexed by the key of the workload that they target, and by these.
+// Objects are indexed by the key of the workload that they target, and by the following types.
 type (
 	// withName is a workload that the label names.
 	withName struct{ namespace, name string }
-	// withLabel is a label of pods that a selector asks for, withKey one that it asks for whatever its value. Selectors that ask for
-	// none have a withKey without name.
+	// withLabel is a pod label that a selector requires, withKey one that it requires with any value. Selectors that require
+	// none are indexed by a withKey without a name.
 	withLabel struct{ namespace, name, value string }
 	withKey   struct{ namespace, name string }
 )
 
 type object struct {
 	*unstructured.Unstructured
-	// withheld is why the object is not delivered; own says that clusters have one of their own, which is as good.
+	// withheld is why the object is not delivered; own is set if clusters have an equivalent one of their own.
 	withheld string
 	own      bool
 	// selector of pods, nil if the object has none.
 	selector labels.Selector
 	// references to Secrets.
 	references []reference
-	// index is where the object stands.
+	// index are the keys under which the object is indexed.
 	index []any
 }
 
-// MaxWith is how many objects can go with a workload.
+// MaxWith is how many objects can accompany a workload.
 const MaxWith = 500
 
-// NewObjects returns no objects.
+// NewObjects returns an empty Objects.
 func NewObjects(kinds *workload.Table) *Objects {
 	return &Objects{kinds: kinds, all: map[key]*object{}, by: map[any]map[key]*object{}}
 }
 
-// Put adds an object, or puts it in the place of the one before. It must not be changed after.
+// Put adds or replaces an object. The caller must not modify it afterwards.
 func (o *Objects) Put(added *unstructured.Unstructured) {
 	k := keyOf(added)
 	o.Delete(k.GroupKind, k.namespace, k.name)
@@ -120,7 +120,7 @@ func (o *Objects) read(added *unstructured.Unstructured) *object {
 	return read
 }
 
-// CanGo reports whether an object can go with workloads: it is of a kind that they refer to or that refers to them, or it is labelled.
+// CanGo reports whether an object can accompany workloads: its kind is one that they refer to or that refers to them, or it has the label.
 func CanGo(object *unstructured.Unstructured) bool {
 	return slices.Contains(CompanionKinds, object.GroupVersionKind().GroupKind()) || object.GetLabels()[v1alpha1.LabelDeliverWith] != ""
 }
@@ -131,7 +131,7 @@ func (o *Objects) isWorkload(object *unstructured.Unstructured) bool {
 	return err == nil
 }
 
-// indexedBy returns labels of which every pod that is selected has one.
+// indexedBy returns index keys for a selector: every pod that it selects has at least one of these labels.
 func indexedBy(namespace string, selector labels.Selector) []any {
 	requirements, _ := selector.Requirements()
 	for _, r := range requirements {
@@ -152,7 +152,7 @@ func indexedBy(namespace string, selector labels.Selector) []any {
 	return []any{withKey{namespace: namespace}}
 }
 
-// withheld says why an object is not delivered; empty if it is. Own says that each cluster has one that does the same.
+// withheld returns why an object is not delivered; empty if it is. own reports whether each cluster has an equivalent one.
 func withheld(object *unstructured.Unstructured) (why string, own bool) {
 	switch kind := object.GroupVersionKind().GroupKind(); {
 	case kind == secretKind && object.Object["type"] == string(corev1.SecretTypeServiceAccountToken):
@@ -167,9 +167,9 @@ func withheld(object *unstructured.Unstructured) (why string, own bool) {
 	return "", false
 }
 
-// With returns what goes with a workload in the order of kinds and names: what its pods refer to, the Services and
-// PodDisruptionBudgets that select its pods, the HorizontalPodAutoscalers that target it, and what says so by a label. Missing are
-// objects without which its pods do not run. All are of the workload's namespace.
+// With returns the companions of a workload, ordered by kind and name: what its pods refer to, the Services and
+// PodDisruptionBudgets that select its pods, the HorizontalPodAutoscalers that target it, and objects that name it by a label. missing are
+// objects without which its pods do not run. All are in the workload's namespace.
 func (o *Objects) With(n *Needs) (with []*unstructured.Unstructured, missing []Reference) {
 	found := map[key]*object{}
 	add := func(k key, other *object) {
@@ -211,7 +211,7 @@ func (o *Objects) With(n *Needs) (with []*unstructured.Unstructured, missing []R
 	selecting := func(pod labels.Set, all map[key]*object) {
 		for k, other := range all {
 			if len(found) > MaxWith {
-				return // it is too many in any case
+				return // too many in any case
 			}
 			if other.selector.Matches(pod) {
 				add(k, other)

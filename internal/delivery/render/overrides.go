@@ -16,12 +16,12 @@ import (
 	"github.com/kcp-placement/placement/engine/placement"
 )
 
-// Overrides are those of a placement, compiled. They are safe for concurrent use.
+// Overrides are the compiled overrides of a placement. They are safe for concurrent use.
 type Overrides struct {
 	all []*override
 
 	mu sync.Mutex
-	// changes by the indices of the overrides that they are of.
+	// changes are keyed by the indices of the overrides that they come from.
 	changes map[string]*Changes
 }
 
@@ -34,19 +34,19 @@ type override struct {
 	patches   []*patch
 }
 
-// Changes are what the overrides of a placement change in a cluster. Clusters that the same overrides select have the same
-// Changes, so what is rendered for one is right for the others.
+// Changes is what the overrides of a placement change in a cluster. Clusters that the same overrides select share the same
+// Changes, so what is rendered for one is valid for the others.
 type Changes struct {
 	overrides []*override
 }
 
-// Cluster is what overrides select by.
+// Cluster is the properties that overrides select by.
 type Cluster struct {
 	Name, Location string
 	Labels         map[string]string
 }
 
-// CompileOverrides validates and compiles the overrides of a placement. Where any is wrong none counts.
+// CompileOverrides validates and compiles the overrides of a placement. If any is invalid, none applies.
 func CompileOverrides(p *v1alpha1.WorkloadPlacement) (*Overrides, field.ErrorList) {
 	o := &Overrides{changes: map[string]*Changes{}}
 	path := field.NewPath("spec", "delivery", "overrides")
@@ -72,7 +72,7 @@ func CompileOverrides(p *v1alpha1.WorkloadPlacement) (*Overrides, field.ErrorLis
 	return o, nil
 }
 
-// Bounds of the patches of a placement, which are carried out for each object.
+// Bounds of the patches of a placement, which are applied to each object.
 const (
 	maxOperations = 256
 	maxPatchBytes = 256 << 10
@@ -104,7 +104,7 @@ func (o *Overrides) For(c Cluster) *Changes {
 	return changes
 }
 
-// Selects reports whether the override of an index selects a cluster.
+// Selects reports whether the override at an index selects a cluster.
 func (o *Overrides) Selects(i int, c Cluster) bool {
 	return o.all[i].clusters.Select(c.Name, c.Location, c.Labels)
 }

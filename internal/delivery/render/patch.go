@@ -59,11 +59,11 @@ func compilePatch(path *field.Path, spec *v1alpha1.ManifestPatch) (*patch, field
 }
 
 func raw(text string) *json.RawMessage {
-	content, _ := json.Marshal(text) // a string has JSON
+	content, _ := json.Marshal(text) // a string always encodes
 	return (*json.RawMessage)(&content)
 }
 
-// forbidden says why nothing may be changed at a path; empty if it may.
+// forbidden returns why nothing may be changed at a path; empty if it may.
 func forbidden(path string, workload bool) string {
 	if !pointer.MatchString(path) {
 		return "must be a JSON pointer, for example /spec/template/spec/priorityClassName, with ~1 for a slash and ~0 for a tilde in a name"
@@ -89,7 +89,7 @@ func forbidden(path string, workload bool) string {
 	return ""
 }
 
-// patches reports whether an object is patched.
+// patches reports whether the patch applies to an object.
 func (p *patch) patches(object changed) bool {
 	if p.Kind == "" {
 		return object.kinds != nil
@@ -109,7 +109,7 @@ func (p *patch) apply(object changed) (field string, err error) {
 	}
 	after, err := attempt(p.operations, content, object, before)
 	if err != nil {
-		// Again one by one, for the operation that is wrong.
+		// Retry one by one to find the operation that fails.
 		for i := range p.operations {
 			if _, err := attempt(p.operations[:i+1], content, object, before); err != nil {
 				return fmt.Sprintf("operations[%d]", i), fmt.Errorf("%s %s: %w", p.Operations[i].Op, p.Operations[i].Path, err)
@@ -121,7 +121,7 @@ func (p *patch) apply(object changed) (field string, err error) {
 	return "", nil
 }
 
-// attempt carries out operations on the content of an object, and compares what must not change.
+// attempt applies operations to the content of an object, and verifies what must not change.
 func attempt(operations jsonpatch.Patch, content []byte, of changed, before *fixed) (after map[string]any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -147,7 +147,7 @@ func attempt(operations jsonpatch.Patch, content []byte, of changed, before *fix
 	return object.Object, before.compare(now)
 }
 
-// maxPatchedBytes bounds an object between two patches.
+// maxPatchedBytes bounds the size of an object between two patches.
 const maxPatchedBytes = 2 << 20
 
 // fixed is what patches must not change.
@@ -155,7 +155,7 @@ type fixed struct {
 	key
 	apiVersion string
 	workload   *workload.Workload
-	// numbers that are divided, by path.
+	// numbers are the divided ones, by path.
 	numbers map[string]int64
 }
 

@@ -25,7 +25,7 @@ var (
 	statefulSetKind    = schema.GroupKind{Group: "apps", Kind: "StatefulSet"}
 )
 
-// CompanionKinds are those of the objects that go with workloads without being labelled.
+// CompanionKinds are the kinds of objects that accompany workloads without having the label.
 var CompanionKinds = []schema.GroupKind{configMapKind, secretKind, serviceAccountKind, claimKind, serviceKind, autoscalerKind, budgetKind}
 
 const defaultServiceAccount = "default"
@@ -44,13 +44,13 @@ func keyOf(object *unstructured.Unstructured) key {
 type Reference struct {
 	schema.GroupKind
 	Namespace, Name string
-	// Field that refers to it, of the workload or, where it says so, of another object.
+	// Field refers to it; it is a field of the workload or, if it says so, of another object.
 	Field string
-	// Why it is not delivered, as in "is not there".
+	// Why is the reason that it is not delivered, as in "is not there".
 	Why string
 }
 
-// String says what is wrong: spec.template.spec.volumes[0].secret.secretName refers to Secret shop/db, which is not there.
+// String returns a message: spec.template.spec.volumes[0].secret.secretName refers to Secret shop/db, which is not there.
 func (r Reference) String() string {
 	return fmt.Sprintf("%s refers to %s %s/%s, which %s", r.Field, r.Kind, r.Namespace, r.Name, r.Why)
 }
@@ -62,7 +62,7 @@ type reference struct {
 	optional    bool
 }
 
-// Needs are what a workload refers to, and what others select it by. They are immutable, and the same for as long as the object.
+// Needs is what a workload refers to, and what others select it by. It is immutable, and valid for as long as the object is unchanged.
 type Needs struct {
 	of         key
 	references []reference
@@ -78,7 +78,7 @@ func NeedsOf(kinds *workload.Table, object *unstructured.Unstructured) (*Needs, 
 		return nil, fmt.Errorf("%s: %w", describe(object), err)
 	}
 	for _, template := range templates {
-		// What cannot be read here, the API server of the cluster refuses.
+		// What cannot be read here is rejected by the API server of the cluster.
 		spec, _ := decode.To[corev1.PodSpec](template.Content["spec"])
 		podReferences(&spec, func(kind schema.GroupKind, name, field string, optional bool) {
 			if name != "" {

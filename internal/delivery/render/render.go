@@ -1,4 +1,4 @@
-// Package render says what is delivered to a cluster for a workload: which objects go with it, and the manifest of each. It does
+// Package render determines what is delivered to a cluster for a workload: which objects accompany it, and the manifest of each. It does
 // no I/O, and the same input gives the same bytes.
 //
 //	objects that are there --With--> what goes with a workload --Manifests--> what the cluster gets
@@ -18,24 +18,24 @@ import (
 	"github.com/kcp-placement/placement/engine/workload"
 )
 
-// Request asks for what a cluster gets of a workload. Nothing in it is changed.
+// Request describes a workload to render for a cluster. Nothing in it is modified.
 type Request struct {
 	Kinds *workload.Table
-	// Workload as its owner wrote it, and what goes With it.
+	// Workload as its owner wrote it, and With, the objects that accompany it.
 	Workload *unstructured.Unstructured
 	With     []*unstructured.Unstructured
 	// Changes are those of Overrides for the cluster; nil if there are none.
 	Changes *Changes
-	// Replicas that were decided for the cluster; nil where the workload has none. What its owner writes counts once it is decided.
-	// Share is the cluster's of Divide; nil where the cluster gets all replicas.
+	// Replicas are those decided for the cluster; nil if the workload has none. What the owner writes takes effect once it is decided.
+	// Share is the cluster's share from Divide; nil if the cluster gets all replicas.
 	Replicas *int32
 	Share    Share
 	// WhenUnselected is that of the placement.
 	WhenUnselected v1alpha1.UnselectedAction
 }
 
-// Manifests returns the manifest of the workload and then those of what goes with it, in the order given. What cannot be delivered
-// is left out, and the error says why.
+// Manifests returns the manifest of the workload and then those of its companions, in the order given. What cannot be delivered
+// is left out, and the error has the reason.
 func Manifests(r Request) ([]v1alpha1.Manifest, error) {
 	var all []v1alpha1.Manifest
 	var errs []error
@@ -91,7 +91,7 @@ func (r Request) workload() (m v1alpha1.Manifest, err error) {
 	return m, finish(&m, r.Workload, object)
 }
 
-// Companion returns the manifest of an object that goes with workloads.
+// Companion returns the manifest of an object that accompanies workloads.
 func Companion(object *unstructured.Unstructured, changes *Changes) (m v1alpha1.Manifest, err error) {
 	copied := stripped(object)
 	if err = changes.apply(changed{Unstructured: copied}); err == nil {
@@ -129,10 +129,10 @@ func finish(m *v1alpha1.Manifest, written, delivered *unstructured.Unstructured)
 	return err
 }
 
-// MaxObjectBytes is the largest size of an object that is delivered. With what a manifest says beside it, it fits into a Work.
+// MaxObjectBytes is the largest size of an object that is delivered. Together with the rest of its manifest, it fits into a Work.
 const MaxObjectBytes = v1alpha1.MaxWorkBytes - 4<<10
 
-// TooLargeError is the size in bytes of an object that is larger than MaxObjectBytes as it is delivered.
+// TooLargeError is the size in bytes of a rendered object that is larger than MaxObjectBytes.
 type TooLargeError int
 
 // Error implements error.
@@ -140,7 +140,7 @@ func (e TooLargeError) Error() string {
 	return fmt.Sprintf("it has %d KiB as it is delivered, more than %d KiB: make it smaller, or split it into several objects", (e+1023)>>10, MaxObjectBytes>>10)
 }
 
-// Revision is the digest of all of a manifest but its needs, and since when it is so.
+// Revision returns the digest of a manifest, not including Needs and Since.
 func Revision(m *v1alpha1.Manifest) (string, error) {
 	digested := *m
 	digested.Revision, digested.Since, digested.Needs = "", 0, nil
@@ -180,7 +180,7 @@ func isDefaultServiceAccount(object *unstructured.Unstructured) bool {
 	return object.GroupVersionKind().GroupKind() == serviceAccountKind && object.GetName() == defaultServiceAccount
 }
 
-// describe names an object as people do.
+// describe returns a readable name of an object.
 func describe(object *unstructured.Unstructured) string {
 	return object.GetKind() + " " + object.GetNamespace() + "/" + object.GetName()
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // stripped returns a copy of an object as its owner wrote it: without status, and without what servers and tools add. Of its
-// metadata that is its name, its namespace, and its labels and annotations but those that mean something in the workspace only.
+// metadata it keeps name, namespace, and the labels and annotations that have a meaning outside the workspace.
 func stripped(object *unstructured.Unstructured) *unstructured.Unstructured {
 	content := maps.Clone(object.Object)
 	delete(content, "status")
@@ -65,8 +65,8 @@ func ofKcp(key string) bool {
 	return domain != key && (domain == "kcp.io" || strings.HasSuffix(domain, ".kcp.io"))
 }
 
-// assigned removes by kind what servers assign. Where an owner may have written the same, what only a server writes tells that one
-// has been there.
+// assigned removes what servers assign, by kind. If an owner may have written the same field, another field that only a server writes
+// shows whether a server has assigned it.
 var assigned = map[schema.GroupKind]func(object map[string]any, annotations map[string]string){
 	{Kind: "Service"}:               stripService,
 	{Kind: "PersistentVolumeClaim"}: stripPersistentVolumeClaim,
@@ -74,8 +74,8 @@ var assigned = map[schema.GroupKind]func(object map[string]any, annotations map[
 	{Group: "batch", Kind: "Job"}:   stripJob,
 }
 
-// stripService: only a server assigns an address, or writes clusterIPs. It has then assigned the ports of nodes and the families,
-// too. A headless Service stays one.
+// stripService: only a server assigns an address, or writes clusterIPs. If it has, it has also assigned the node ports and the IP
+// families. A headless Service stays headless.
 func stripService(object map[string]any, _ map[string]string) {
 	spec, _ := object["spec"].(map[string]any)
 	ip, _ := spec["clusterIP"].(string)
@@ -97,17 +97,17 @@ func stripService(object map[string]any, _ map[string]string) {
 	}
 }
 
-// stripPersistentVolumeClaim: an annotation says whether a controller has chosen the volume. One that the owner names stays.
+// stripPersistentVolumeClaim: an annotation records whether a controller has chosen the volume. A volume that the owner names stays.
 func stripPersistentVolumeClaim(object map[string]any, annotations map[string]string) {
 	if spec, ok := object["spec"].(map[string]any); ok && annotations[boundByController] != "" {
 		delete(spec, "volumeName")
 	}
 }
 
-// jobLabels are those by which a Job selects its pods.
+// jobLabels are the labels by which a Job selects its pods.
 var jobLabels = []string{"batch.kubernetes.io/controller-uid", "controller-uid", "batch.kubernetes.io/job-name", "job-name"}
 
-// stripJob: the selector is the server's unless the Job says that it is not.
+// stripJob: the selector is set by the server unless the Job says otherwise.
 func stripJob(object map[string]any, _ map[string]string) {
 	spec, ok := object["spec"].(map[string]any)
 	if manual, _ := spec["manualSelector"].(bool); !ok || manual {
