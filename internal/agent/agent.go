@@ -26,23 +26,23 @@ const DefaultInterval = 30 * time.Second
 type Config struct {
 	// Cluster is the physical cluster, KCP the workspace with the registration.
 	Cluster, KCP *rest.Config
-	// Registration names what the agent reports to. If it does not exist, it is created with these labels and this spec; one
-	// that exists keeps its own.
+	// Registration is what the agent reports to. If it does not exist, it is created with these labels and this spec; an
+	// existing one keeps its own.
 	Registration *v1alpha1.ClusterRegistration
 	// Register allows the agent to create the registration.
 	Register bool
-	// TakeOver allows it to take the registration from another cluster's agent, once.
+	// TakeOver allows the agent to take the registration over from another cluster's agent, once.
 	TakeOver bool
-	// Interval is how often it reports when nothing changes, DefaultInterval if 0.
+	// Interval is how often the agent reports when nothing changes, DefaultInterval if 0.
 	Interval time.Duration
 	// MaterialChange is the change of an allocated amount, or of the most that is free on one node, that is reported at once,
-	// in percent of what is allocatable of that resource. With 0 every change is.
+	// in percent of the allocatable amount of that resource. With 0 every change is.
 	MaterialChange float64
-	// Tolerations are of taints that do not make a node unusable.
+	// Tolerations are for taints that do not make a node unusable.
 	Tolerations []corev1.Toleration
-	// NodeRules say what is reported of nodes.
+	// NodeRules select what is reported of nodes.
 	NodeRules NodeRules
-	// VolumeCapacity is what the PersistentVolumes of the cluster may hold in all, in bytes; it is reported as allocatable storage.
+	// VolumeCapacity is the total capacity for PersistentVolumes of the cluster, in bytes; it is reported as allocatable storage.
 	// 0 if unknown.
 	VolumeCapacity int64
 	// Delivery is how the agent delivers, as it reports it; nil if it does not.
@@ -67,7 +67,7 @@ type Agent struct {
 	mu sync.Mutex
 	// notReady is why the latest report was not written.
 	notReady error
-	// holds is set while the registration is this cluster's, as far as is known.
+	// holds is set while the registration belongs to this cluster, as far as is known.
 	holds bool
 }
 
@@ -134,7 +134,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
-// step does what is due: it reads the cluster, writes what has changed if that is material or the interval is over, and then
+// step does what is due: it reads the cluster, writes changes if they are material or the interval has passed, and then
 // renews the Lease.
 func (a *Agent) step(ctx context.Context) {
 	started := a.clock.Now()
@@ -186,7 +186,7 @@ func (a *Agent) step(ctx context.Context) {
 	a.holds = err == nil || a.holds && blocked.result != "conflict"
 }
 
-// write brings the workspace up to date with a report.
+// write writes a report to the workspace.
 func (a *Agent) write(ctx context.Context, r *report, due bool, now time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -198,15 +198,15 @@ func (a *Agent) write(ctx context.Context, r *report, due bool, now time.Time) e
 	return a.registration.renew(ctx, written, r, due, now)
 }
 
-// Holds reports whether the registration is this cluster's: that was seen when the latest report was written, and no other
-// cluster's agent has taken it since.
+// Holds reports whether the registration belongs to this cluster: it did when the latest report was written, and no other
+// cluster's agent has taken it over since.
 func (a *Agent) Holds() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.holds
 }
 
-// Ready returns nil if the latest report was written, otherwise why not.
+// Ready returns nil if the latest report was written, otherwise why it was not.
 func (a *Agent) Ready() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

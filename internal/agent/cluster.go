@@ -54,7 +54,7 @@ type cluster struct {
 type source struct {
 	name   string
 	synced bool
-	// err is the latest error; since is when the source stopped to answer or, before it has synced, when it was started.
+	// err is the latest error; since is when the source stopped answering or, before it has synced, when it was started.
 	err   error
 	since time.Time
 }
@@ -172,9 +172,9 @@ func (c *cluster) probe(ctx context.Context, timeout time.Duration) bool {
 	return err == nil
 }
 
-// problem is why the state of the cluster is unknown; empty if it is known. The caller holds the lock.
+// problem returns why the state of the cluster is unknown; empty if it is known. The caller holds the lock.
 func (c *cluster) problem(now time.Time) string {
-	// An old answer without a failed one since means that the agent itself was suspended.
+	// An old answer and no failed one since mean that the agent itself was suspended.
 	if c.probeErr != nil && now.Sub(c.answered) > c.grace {
 		return fmt.Sprintf("the API server of the cluster has not answered since %s: %v", c.answered.UTC().Format(time.RFC3339), c.probeErr)
 	}
@@ -216,7 +216,7 @@ func (c *cluster) signal() {
 	}
 }
 
-// store is what a reflector writes to. It keeps of each object only what the figures need.
+// store is what a reflector writes to. It keeps only the parts of an object that the figures need.
 type store struct {
 	cluster   *cluster
 	source    *source

@@ -12,7 +12,7 @@ import (
 )
 
 // writeUsage writes the figures to the ClusterUsage if they have changed. The update carries the resource version that this
-// agent has read or written, so that of two clusters with one name neither overwrites the other.
+// agent has read or written, so that two clusters with the same name do not overwrite each other.
 func (r *registration) writeUsage(ctx context.Context, owner *v1alpha1.ClusterRegistration, report *report) error {
 	if r.usage == nil {
 		current, err := r.getUsage(ctx)
@@ -53,7 +53,7 @@ func ownedBy(owner *v1alpha1.ClusterRegistration) metav1.OwnerReference {
 	return metav1.OwnerReference{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "ClusterRegistration", Name: owner.Name, UID: owner.UID}
 }
 
-// missing is the error for an object, or a right to it, that the agent's manifests would have created.
+// missing returns the error for an object, or a permission on it, that the agent's manifests would have created.
 func (r *registration) missing(what string, err error) error {
 	return &blockedError{"incomplete", fmt.Errorf("%s is missing; apply the manifest of the agent's rights (docs/deploy/agent-rbac.yaml) in the workspace: %w", what, err)}
 }

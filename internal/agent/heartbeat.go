@@ -17,8 +17,8 @@ import (
 // leaseIntervals is how many intervals a Lease lasts. As with a kubelet's Lease, three renewals may fail.
 const leaseIntervals = 4
 
-// renew renews the Lease of the registration. A renewal says that the agent is alive and that the ClusterUsage named in the
-// annotation is current, so it comes after all other writes. A stream of reports does not renew it each time.
+// renew renews the Lease of the registration. A renewal means that the agent is alive and that the ClusterUsage named in the
+// annotation is current, so it comes after all other writes. It is not renewed for every report of a stream.
 func (r *registration) renew(ctx context.Context, owner *v1alpha1.ClusterRegistration, report *report, due bool, now time.Time) error {
 	if !due && now.Sub(r.renewed) < r.interval/2 {
 		return nil

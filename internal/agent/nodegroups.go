@@ -12,15 +12,15 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// NodeRules says what is reported of nodes, by keys, or prefixes of keys that end in "*".
+// NodeRules select what is reported of nodes, by keys, or by prefixes of keys that end in "*".
 type NodeRules struct {
-	// ReportLabels come before others where not all have room, OmitLabels are left out.
+	// ReportLabels take precedence over others if there is not room for all, OmitLabels are left out.
 	ReportLabels, OmitLabels []string
-	// OmitTaints are of taints that pods need not tolerate, since something adds the tolerations in the cluster.
+	// OmitTaints are taints that pods need not tolerate, since something in the cluster adds the tolerations.
 	OmitTaints []string
 }
 
-// isAmong reports whether a key is one of some, or has one of their prefixes.
+// isAmong reports whether a key equals one of the patterns, or has the prefix of one.
 func isAmong(key string, patterns []string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
 		prefix, isPrefix := strings.CutSuffix(pattern, "*")
@@ -28,13 +28,13 @@ func isAmong(key string, patterns []string) bool {
 	})
 }
 
-// wellKnown labels are left out only after all others, but for those that are asked for.
+// wellKnown labels are left out only after all others, except those that ReportLabels names.
 var wellKnown = []string{
 	corev1.LabelArchStable, corev1.LabelOSStable, "topology.kubernetes.io/*", corev1.LabelInstanceTypeStable, "node-role.kubernetes.io/*",
 	"nvidia.com/gpu.*", "amd.com/gpu.*", "cloud.google.com/gke-accelerator",
 }
 
-// rank says how much the label of a key is worth reporting; -1 is not at all.
+// rank returns how much the label of a key is worth reporting; -1 means not at all.
 func (r *NodeRules) rank(key string) int {
 	switch {
 	case isAmong(key, r.OmitLabels):
@@ -51,9 +51,9 @@ func (r *NodeRules) rank(key string) int {
 }
 
 const (
-	// maxGroupBytes bounds the groups as JSON.
+	// maxGroupBytes bounds the groups as JSON, in bytes.
 	maxGroupBytes = 64 << 10
-	// manyNodes with a label of which no two have the same value are told apart by it as by a hostname.
+	// manyNodes is how many nodes with pairwise different values of a label make it count as a hostname.
 	manyNodes = 8
 )
 
@@ -71,7 +71,7 @@ func (s *nodeSummary) same(o *nodeSummary) bool {
 		})
 }
 
-// traits are what pods can tell of a node, the labels sorted by key.
+// traits are the properties of a node that matter to pods, the labels sorted by key.
 type traits struct {
 	labels []label
 	taints []corev1.Taint
@@ -79,10 +79,10 @@ type traits struct {
 
 type label struct{ key, value unique.Handle[string] }
 
-// passing are the taints of nodes in a passing state, such as under pressure.
+// passing is the prefix of taints for a transient state of a node, such as pressure.
 const passing = "node.kubernetes.io/"
 
-// traitsOf returns what pods can tell of a node, nil where it can take none for now, whatever they tolerate.
+// traitsOf returns the traits of a node, nil if it can take no pods for now, whatever they tolerate.
 func traitsOf(n *corev1.Node, ready bool) *traits {
 	t := &traits{}
 	for _, taint := range n.Spec.Taints {
@@ -113,7 +113,7 @@ type group struct {
 	count int32
 }
 
-// labelKey is what is known of the labels of one key.
+// labelKey is what is known of the labels with one key.
 type labelKey struct {
 	key    unique.Handle[string]
 	rank   int
@@ -121,8 +121,8 @@ type labelKey struct {
 	values map[unique.Handle[string]]bool
 }
 
-// summarize makes groups of nodes. Labels are left out until the groups have room: first those that pods hardly ask for, and among
-// these the ones with the most values. Where that does not help, the smallest groups are.
+// summarize groups nodes. Labels are left out until the groups fit: first those that pods hardly ask for, and among these the ones with the
+// most values. If that does not help, the smallest groups are left out.
 func summarize(groups []group, rules *NodeRules) *nodeSummary {
 	if len(rules.OmitTaints) > 0 {
 		for i := range groups {
@@ -177,7 +177,7 @@ func summarize(groups []group, rules *NodeRules) *nodeSummary {
 	return s
 }
 
-// without returns the groups without some labels, in the order of what is left of them.
+// without returns the groups without some labels, merged and sorted by the rest.
 func without(groups []group, omitted map[unique.Handle[string]]bool) (all []group) {
 	index := map[string]int{}
 	var texts []string
@@ -200,7 +200,7 @@ func without(groups []group, omitted map[unique.Handle[string]]bool) (all []grou
 	return sorted
 }
 
-// text is the same for groups with the same traits.
+// text returns a string that is equal for groups with the same traits.
 func (g *group) text() string {
 	var b strings.Builder
 	for _, l := range g.labels {
@@ -215,7 +215,7 @@ func (g *group) text() string {
 
 func haveRoom(groups []group) bool { return len(room(groups)) == len(groups) }
 
-// room returns the groups that have room in the report, in their order: those with the most nodes.
+// room returns the groups that fit into the report, those with the most nodes, in their original order.
 func room(groups []group) []group {
 	order := make([]int, len(groups))
 	for i := range order {
@@ -238,7 +238,7 @@ func room(groups []group) []group {
 	return fit
 }
 
-// bytes is about what a group takes as JSON.
+// bytes estimates the size of a group as JSON.
 func (g *group) bytes() int {
 	return len(`{"count":0000,"labels":{},"taints":[]},`) + len(g.text()) + len(`"":"",`)*len(g.labels) + len(`{"key":"","value":"","effect":""},`)*len(g.taints)
 }

@@ -25,7 +25,7 @@ type pod struct {
 	workload unique.Handle[types.UID]
 	requests []amount
 	problems []string
-	// absurd is set if a request is more than any node can have, over if the pod has ended and requests nothing any more.
+	// absurd is set if a request is more than any node can have, over if the pod has ended and no longer requests anything.
 	absurd, over bool
 	// at is the index in its bucket.
 	at int
@@ -72,8 +72,8 @@ func podOf(object *corev1.Pod) *pod {
 	return p
 }
 
-// repair checks each list by itself, since a sum can hide a negative request. It returns a pod that can be summed up, without
-// the requests that cannot be used, and the resources of those that are too large. A negative request counts as 0.
+// repair checks each list on its own, since a sum can hide a negative request. It returns a pod whose requests can be added up, without
+// those that cannot be used, and the resources of those that are too large. A negative request counts as 0.
 func (p *pod) repair(object *corev1.Pod) (*corev1.Pod, map[corev1.ResourceName]bool) {
 	unusable := map[corev1.ResourceName]bool{}
 	sound := true
@@ -140,7 +140,7 @@ func requestsOf(object *corev1.Pod) iter.Seq2[field, *corev1.ResourceList] {
 	}
 }
 
-// amounts reads a list without the resource "pods", which is counted separately. It calls refuse for what cannot be used.
+// amounts reads a list except the resource "pods", which is counted separately. It calls refuse for amounts that cannot be used.
 func amounts(list corev1.ResourceList, refuse func(name corev1.ResourceName, err error)) []amount {
 	all := make([]amount, 0, len(list))
 	take := func(resources capacity.Resources) {
@@ -177,7 +177,7 @@ type node struct {
 	traits      *traits // nil while it can take no pods, whatever they tolerate
 }
 
-// state says whether a node can take pods and, if not, why: the first of these that applies.
+// state is whether a node can take pods and, if not, why: the first of these that applies.
 type state int
 
 const (
@@ -195,7 +195,7 @@ func (n *node) same(o *node) bool {
 		slices.Equal(n.allocatable, o.allocatable) && slices.Equal(n.problems, o.problems) && n.traits.same(o.traits)
 }
 
-// has returns what the node has of a resource.
+// has returns the node's amount of a resource.
 func (n *node) has(name unique.Handle[corev1.ResourceName]) int64 {
 	if n != nil {
 		for _, a := range n.allocatable {
@@ -240,7 +240,7 @@ func nodeOf(object *corev1.Node, tolerations []corev1.Toleration) *node {
 	case len(n.problems) > 0:
 		n.state = invalid
 	}
-	if len(n.problems) > 0 { // nothing of it is counted
+	if len(n.problems) > 0 { // then nothing of it is counted
 		n.allocatable = nil
 	}
 	return n

@@ -57,7 +57,7 @@ type blockedError struct {
 type registration struct {
 	template *v1alpha1.ClusterRegistration
 	register bool
-	// takeOver allows the agent to take the registration from another cluster, once: otherwise two such agents would take it
+	// takeOver allows the agent to take the registration over from another cluster, once: otherwise two such agents would take it
 	// from each other forever.
 	takeOver bool
 	// interval is how often the Lease is renewed.
@@ -65,7 +65,7 @@ type registration struct {
 	// delivery is how the agent delivers; nil if it does not.
 	delivery *v1alpha1.AgentDelivery
 
-	// cached returns the registration as the watch has shown it; nil if there is none.
+	// cached returns the registration as last shown by the watch; nil if there is none.
 	cached       func() *v1alpha1.ClusterRegistration
 	get          func(context.Context) (*v1alpha1.ClusterRegistration, error)
 	create       func(context.Context, *v1alpha1.ClusterRegistration) (*v1alpha1.ClusterRegistration, error)
@@ -80,9 +80,9 @@ type registration struct {
 	// run watches the registration and writes events until ctx ends.
 	run func(context.Context)
 
-	// changed receives an element when another writer has changed the registration so that it has to be written again.
+	// changed receives an element when another writer has changed the registration in a way that requires writing it again.
 	changed chan struct{}
-	// last is the registration as this agent has written it, which the watch may not show yet. stale is set after a failed
+	// last is the registration as this agent last wrote it, which the watch may not show yet. stale is set after a failed
 	// write, when the watch may lag behind. existed is set once there has been a registration.
 	last           *v1alpha1.ClusterRegistration
 	stale, existed bool
@@ -234,7 +234,7 @@ func (r *registration) accept(object *v1alpha1.ClusterRegistration) {
 	r.seen = identityOf(object)
 }
 
-// write writes what is new in a report, and returns the registration, which it creates if there is none.
+// write writes the changes in a report, and returns the registration, which it creates if there is none.
 func (r *registration) write(ctx context.Context, report *report, now time.Time) (*v1alpha1.ClusterRegistration, error) {
 	current, err := r.latest(ctx)
 	if err != nil {
@@ -345,7 +345,7 @@ func (r *registration) createNew(ctx context.Context) (*v1alpha1.ClusterRegistra
 	return nil, fmt.Errorf("creating ClusterRegistration %s: %w", name, err)
 }
 
-// recordTransitions writes an event for each condition of the report that has another status or reason than before.
+// recordTransitions writes an event for each condition of the report whose status or reason has changed.
 func (r *registration) recordTransitions(before, after *v1alpha1.ClusterRegistration, report *report) {
 	for _, c := range report.conditions {
 		last := conditions.Get(before, c.Type)
@@ -360,7 +360,7 @@ func (r *registration) recordTransitions(before, after *v1alpha1.ClusterRegistra
 	}
 }
 
-// turnedTrue is the message of the event for a condition that has become True.
+// turnedTrue returns the message of the event for a condition that has become True.
 func turnedTrue(kind conditionsv1alpha1.ConditionType) string {
 	switch kind {
 	case v1alpha1.ReadyCondition:

@@ -21,11 +21,11 @@ const QuantitiesValidCondition = "QuantitiesValid"
 const (
 	// NoNodesReason on Ready False: the cluster has no nodes.
 	NoNodesReason = "NoNodes"
-	// NoUsableNodesReason on Ready False: it has some, but none that can take pods.
+	// NoUsableNodesReason on Ready False: the cluster has nodes, but none that can take pods.
 	NoUsableNodesReason = "NoUsableNodes"
 	// ClusterUnreachableReason on Ready False: its API server does not answer, so that nothing is known.
 	ClusterUnreachableReason = "ClusterUnreachable"
-	// TooManyWorkloadsReason on WorkloadsCounted False: not all have room in the report.
+	// TooManyWorkloadsReason on WorkloadsCounted False: the report has no room for all of them.
 	TooManyWorkloadsReason = "TooManyWorkloads"
 	// InvalidQuantitiesReason on QuantitiesValid False: some could not be used.
 	InvalidQuantitiesReason = "InvalidQuantities"
@@ -34,7 +34,7 @@ const (
 // report is what the agent writes about its cluster.
 type report struct {
 	clusterUID types.UID
-	// figures are nil if the state of the cluster is unknown: then those written before stay.
+	// figures are nil if the state of the cluster is unknown; then the last written ones stay.
 	figures    *figures
 	conditions []*conditionsv1alpha1.Condition
 }
@@ -44,7 +44,7 @@ func newReport(clusterUID types.UID, f *figures) *report {
 	return &report{clusterUID: clusterUID, figures: f, conditions: []*conditionsv1alpha1.Condition{f.ready(), f.workloadsCounted(), f.quantitiesValid()}}
 }
 
-// unreachable reports that the state of the cluster is unknown, and why.
+// unreachable returns a report that the state of the cluster is unknown, and why.
 func unreachable(clusterUID types.UID, why string) *report {
 	return &report{clusterUID: clusterUID, conditions: []*conditionsv1alpha1.Condition{
 		conditions.FalseCondition(v1alpha1.ReadyCondition, ClusterUnreachableReason, conditionsv1alpha1.ConditionSeverityError, "%s", why),
@@ -76,8 +76,8 @@ func (r *report) writeUsageTo(usage *v1alpha1.ClusterUsage) {
 	}
 }
 
-// material reports whether the difference to an earlier report is to be written at once. An amount that is allocated, or free
-// on one node, has to change by a percentage of what is allocatable for that.
+// material reports whether the difference from an earlier report is to be written at once. An amount that is allocated, or free
+// on one node, has to change by a percentage of the allocatable amount.
 func (r *report) material(before *report, percent float64) bool {
 	if before == nil || r.clusterUID != before.clusterUID || !slices.EqualFunc(r.conditions, before.conditions, alike) {
 		return true
@@ -90,7 +90,7 @@ func (r *report) material(before *report, percent float64) bool {
 		moved(f.allocated, g.allocated, f.allocatable, percent) || moved(f.largestFree, g.largestFree, f.allocatable, percent)
 }
 
-// alike reports whether two conditions differ in their messages at most.
+// alike reports whether two conditions differ at most in their messages.
 func alike(a, b *conditionsv1alpha1.Condition) bool {
 	return a.Type == b.Type && a.Status == b.Status && a.Reason == b.Reason
 }

@@ -6,10 +6,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// Changes are gathered until none has come for quiet, for longest at most, and longest lies between two reports. So a
+// Changes are collected until none has come for quiet, but for at most longest, and reports are at least longest apart. So a
 // registration follows its cluster within a second, and neither a burst nor a stream of changes costs more than one write in
-// that time. After one that took long to write, resting times as long passes, up to mostRest: a server that is busy with the reports of
-// many large clusters gets fewer of them. What is promised stays reserved until a report has it, so a late one does no harm.
+// that time. After a slow write the agent rests for resting times its duration, up to mostRest, so that a server that is busy with the
+// reports of many large clusters gets fewer of them. What is promised stays reserved until a report includes it, so a late report does no harm.
 const (
 	quiet    = 250 * time.Millisecond
 	longest  = 750 * time.Millisecond
@@ -23,12 +23,12 @@ const maxRetry = 10 * time.Second
 // schedule decides when to read the cluster and when to write. It has no clock.
 type schedule struct {
 	interval time.Duration
-	// wrote is when the latest report was written, took how long that took.
+	// wrote is when the latest report was written, took how long the write took.
 	wrote time.Time
 	took  time.Duration
 	// report is when a report is due whether or not anything has changed.
 	report time.Time
-	// first and last are when the first and the last change were seen that have not been read yet; zero without one.
+	// first and last are when the first and the last unread change were seen; zero if there is none.
 	first, last time.Time
 	// failed is set when the latest attempt to write has failed. Changes then wait for the next attempt.
 	failed  bool
@@ -46,7 +46,7 @@ func (s *schedule) changed(now time.Time) {
 // hurry makes a report due.
 func (s *schedule) hurry(now time.Time) { s.report = now }
 
-// next is when the cluster is to be read.
+// next returns when the cluster is to be read.
 func (s *schedule) next() time.Time {
 	if s.failed || s.first.IsZero() {
 		return s.report

@@ -14,10 +14,10 @@ import (
 	"github.com/kcp-placement/placement/internal/int128"
 )
 
-// Bounds of what is reported, so that a report always fits into an object of the API server.
+// Bounds on the report, so that it always fits into an object of the API server.
 const (
 	maxWorkloads     = 10_000
-	maxWorkloadBytes = 5 << 18 // of all workloads as JSON; etcd takes 1.5 MiB for the whole object
+	maxWorkloadBytes = 5 << 18 // bytes of all workloads as JSON; etcd takes 1.5 MiB for the whole object
 	maxResources     = 256
 	maxExamples      = 3
 )
@@ -29,9 +29,9 @@ type usage struct {
 	nodes map[unique.Handle[string]]*bucket
 	// workloads sums the pods that are included in allocated.
 	workloads map[unique.Handle[types.UID]]*demand
-	// volumes is what PersistentVolumes may hold in all; 0 if unknown.
+	// volumes is the total capacity for PersistentVolumes in bytes; 0 if unknown.
 	volumes int64
-	// rules say what is reported of nodes; told is what is reported of nodes, nil where they have changed since.
+	// rules select what is reported of nodes; told is what is reported of them, nil if they have changed since.
 	rules NodeRules
 	told  *nodeSummary
 	// problems are the quantities that cannot be used, by node or pod.
@@ -45,7 +45,7 @@ type bucket struct {
 	requested sums
 }
 
-// demand is what the pods of one workload request.
+// demand is the total requests of one workload's pods.
 type demand struct {
 	pods      int
 	requested sums
@@ -200,13 +200,13 @@ type figures struct {
 	allocatable, allocated, largestFree corev1.ResourceList
 
 	nodes v1alpha1.NodeCounts
-	// because counts the nodes that are not usable, by their state.
+	// because counts the unusable nodes by state.
 	because map[state]int
 
 	// told is what is reported of the labels and taints of nodes.
 	told *nodeSummary
 
-	// pods counts the pods that are included in allocated. workloads are those that have some of them, as far as listed.
+	// pods counts the pods that are included in allocated. workloads are the workloads of these pods, as far as listed.
 	pods      int
 	workloads []v1alpha1.WorkloadUsage
 	// allWorkloads counts all of these workloads, listed or not.
@@ -280,7 +280,7 @@ func (u *usage) figures() *figures {
 	return f
 }
 
-// nodeSummary summarizes the nodes, once for as long as they are the same.
+// nodeSummary returns the summary of the nodes, computed once until they change.
 func (u *usage) nodeSummary() *nodeSummary {
 	if u.told == nil {
 		var all []group
@@ -301,7 +301,7 @@ func (f *figures) resources(have, asked sums, offered map[corev1.ResourceName]bo
 		names[s.name.Value()] = true
 	}
 	sorted := slices.SortedFunc(maps.Keys(names), func(a, b corev1.ResourceName) int {
-		if offered[a] != offered[b] { // those that nodes have come first
+		if offered[a] != offered[b] { // resources that nodes have come first
 			if offered[a] {
 				return -1
 			}
@@ -354,7 +354,7 @@ type amount struct {
 	n    int64
 }
 
-// absurd stands for a request of more than any node can have. It counts as all that the node of the pod has.
+// absurd stands for a request of more than any node can have. It counts as the pod's whole node.
 const absurd = int64(-1)
 
 // sums are totals by resource. A total of 0 is not kept.

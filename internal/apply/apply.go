@@ -36,33 +36,33 @@ const (
 	userAgent = "placement-agent"
 	// requestTimeout bounds each request.
 	requestTimeout = 30 * time.Second
-	// gather is how long changes gather before they are looked at.
+	// gather is how long changes are collected before they are looked at.
 	gather = 20 * time.Millisecond
-	// maxRequests is how many requests to the cluster are under way, maxRepeated how many of these may be such that failed before: so
-	// what the cluster takes long to refuse delays nothing else.
+	// maxRequests bounds the concurrent requests to the cluster, maxRepeated those among them that failed before: what the cluster
+	// takes long to refuse delays nothing else.
 	maxRequests, maxRepeated = 16, 4
-	// A status that could not be written is tried again after statusRetry, then after twice that, up to maxRetry.
+	// A status that could not be written is retried after statusRetry, then after twice that, up to maxRetry.
 	statusRetry     = time.Second
 	maxStatusWrites = 4
 )
 
-// Config is what it takes to deliver.
+// Config is what an Applier needs.
 type Config struct {
 	// Cluster is the physical cluster, KCP the workspace with the registration and the Works.
 	Cluster, KCP *rest.Config
 	// Registration is the name of the ClusterRegistration.
 	Registration string
-	// Delivery is how objects are delivered: the template of namespaces, Pod Security and the kinds.
+	// Delivery is how objects are delivered: the namespace template, Pod Security and the kinds.
 	Delivery v1alpha1.AgentDelivery
-	// PruneVolumeClaims removes PersistentVolumeClaims as other objects, with all that they hold.
+	// PruneVolumeClaims removes PersistentVolumeClaims like other objects, with all their data.
 	PruneVolumeClaims bool
-	// Holds says whether the registration is this cluster's. Until it is, nothing is delivered.
+	// Holds reports whether the registration belongs to this cluster. Until it does, nothing is delivered.
 	Holds func() bool
 	// Registry registers metrics. Optional.
 	Registry prometheus.Registerer
 }
 
-// Applier keeps a cluster as its Works say.
+// Applier keeps a cluster in line with its Works.
 type Applier struct {
 	Config
 	cluster      dynamic.Interface
@@ -81,17 +81,17 @@ type Applier struct {
 	running  requests
 }
 
-// requests counts those under way.
+// requests counts the requests that are under way.
 type requests struct{ all, repeated, statuses int }
 
-// statusWrite is what has been written of a Work's status.
+// statusWrite is the state of writing a Work's status.
 type statusWrite struct {
 	uid types.UID
-	// last is the status that was written; the watch may not show it yet. version is the resource version that it led to.
+	// last is the status that was written; the watch may not show it yet. version is the resulting resource version.
 	last     *v1alpha1.WorkStatus
 	version  string
 	running  bool
-	since    time.Time // when it first differed from what was written
+	since    time.Time // when the status first differed from what was written
 	earliest time.Time
 	failures int
 }
@@ -101,7 +101,7 @@ func New(c Config) (*Applier, error) {
 	a := &Applier{Config: c, metrics: newMetrics(c.Registry), news: make(chan struct{}, 1), writes: map[string]*statusWrite{}}
 	configure := func(config *rest.Config) *rest.Config {
 		config = rest.CopyConfig(config)
-		config.UserAgent, config.QPS, config.WarningHandler = userAgent, -1, rest.NoWarnings{} // requests are bounded by how many are under way
+		config.UserAgent, config.QPS, config.WarningHandler = userAgent, -1, rest.NoWarnings{} // the number of concurrent requests is bounded instead
 		return config
 	}
 	var err error
@@ -160,7 +160,7 @@ func (a *Applier) Run(ctx context.Context) {
 		}
 		started := time.Now()
 		next := a.step(ctx, &running)
-		// What is known may be large, so looking at it takes a fifth of the time at most.
+		// The state may be large, so looking at it takes at most a fifth of the time.
 		pause := max(gather, 4*time.Since(started))
 		if !sleep(ctx, pause) {
 			return
@@ -178,7 +178,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// identify waits until the registration is this cluster's, and learns which logical cluster it is in.
+// identify waits until the registration belongs to this cluster, and learns its logical cluster.
 func (a *Applier) identify(ctx context.Context) error {
 	return wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
 		if !a.Holds() {
@@ -200,7 +200,7 @@ func (a *Applier) identify(ctx context.Context) error {
 	})
 }
 
-// update changes the state; change reports whether anything is to be looked at.
+// update changes the state; change reports whether anything has to be looked at.
 func (a *Applier) update(change func(*state) bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -254,7 +254,7 @@ func (a *Applier) step(ctx context.Context, running *sync.WaitGroup) time.Time {
 	return next
 }
 
-// begin notes that an action is under way. The caller holds the lock.
+// begin records that an action is under way. The caller holds the lock.
 func (a *Applier) begin(do action) {
 	if do.confirm != "" {
 		return
@@ -266,7 +266,7 @@ func (a *Applier) begin(do action) {
 	a.state.begin(do)
 }
 
-// run carries out an action and records what has become of it.
+// run carries out an action and records the outcome.
 func (a *Applier) run(ctx context.Context, do action) {
 	requesting, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -304,7 +304,7 @@ func (a *Applier) run(ctx context.Context, do action) {
 	end(time.Now())
 }
 
-// log says and counts what has become of an action.
+// log logs and counts the outcome of an action.
 func (a *Applier) log(ctx context.Context, do action, err error) {
 	log, verb := klog.FromContext(ctx), "apply"
 	switch {
@@ -321,7 +321,7 @@ func (a *Applier) log(ctx context.Context, do action, err error) {
 	log = log.WithValues("kind", do.id.Kind, "namespace", do.id.namespace, "name", do.id.name)
 	a.metrics.requests.WithLabelValues(verb, resultOf(err)).Inc()
 	if err != nil && do.wanted == nil {
-		log.Info("Cannot remove an object", "err", err) // no manifest is there to tell it on
+		log.Info("Cannot remove an object", "err", err) // there is no manifest to report it on
 		return
 	}
 	if err != nil {
@@ -345,7 +345,7 @@ func (a *Applier) request(ctx context.Context, do action) (applied *live, err er
 	return a.put(ctx, do)
 }
 
-// isGone says that there is no Work of the name, as opposed to no resource or workspace.
+// isGone reports whether the error means that no Work of the name exists, as opposed to no resource or workspace.
 func isGone(err error, name string) bool {
 	status := apierrors.APIStatus(nil)
 	if !apierrors.IsNotFound(err) || !errors.As(err, &status) {
@@ -355,7 +355,7 @@ func isGone(err error, name string) bool {
 	return details != nil && details.Kind == "works" && details.Group == v1alpha1.SchemeGroupVersion.Group && details.Name == name && len(details.Causes) == 0
 }
 
-// writeStatus writes the status of a Work once it is due, and otherwise returns when it is. The caller holds the lock.
+// writeStatus writes the status of a Work if it is due, and otherwise returns when it is. The caller holds the lock.
 func (a *Applier) writeStatus(ctx context.Context, running *sync.WaitGroup, w *work, status *v1alpha1.WorkStatus, now time.Time) time.Time {
 	write := a.writes[w.name]
 	if write == nil || write.uid != w.uid {
@@ -412,7 +412,7 @@ func (a *Applier) writeStatus(ctx context.Context, running *sync.WaitGroup, w *w
 	return time.Time{}
 }
 
-// patchStatus replaces the status of a Work, if that is still the one of the UID.
+// patchStatus replaces the status of a Work, provided that it still has the UID.
 func (a *Applier) patchStatus(ctx context.Context, name string, uid types.UID, status *v1alpha1.WorkStatus) (version string, err error) {
 	patch, err := json.Marshal([]map[string]any{
 		{"op": "test", "path": "/metadata/uid", "value": uid},
@@ -428,7 +428,7 @@ func (a *Applier) patchStatus(ctx context.Context, name string, uid types.UID, s
 	return written.GetResourceVersion(), nil
 }
 
-// Ready returns nil if the Works and the objects of the cluster are known, otherwise why not.
+// Ready returns nil if the Works and the objects of the cluster are known, otherwise why they are not.
 func (a *Applier) Ready() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -450,10 +450,10 @@ func (a *Applier) Ready() error {
 	return nil
 }
 
-// ownLabels are on each object of the cluster that is this agent's.
+// ownLabels are on each object of the cluster that belongs to this agent.
 func (a *Applier) ownLabels() labels.Set { return a.own }
 
-// labelValue is a value of a label for the name of a registration, which may be longer.
+// labelValue returns a label value for the name of a registration, which may be too long for one.
 func labelValue(name string) string {
 	if len(validation.IsValidLabelValue(name)) == 0 {
 		return name
@@ -462,7 +462,7 @@ func labelValue(name string) string {
 	return strings.TrimRight(name[:validation.LabelValueMaxLength-9], "-.") + "-" + hex.EncodeToString(sum[:4])
 }
 
-// served are the resources of all kinds that may be applied and that the cluster serves, and pods.
+// served returns the resources of all kinds that may be applied and that the cluster serves, and pods.
 func (a *Applier) served() []schema.GroupVersionResource {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -28,11 +28,11 @@ const (
 	retryKind = 15 * time.Second
 )
 
-// kind is one that may be applied.
+// kind is a kind of object that may be applied.
 type kind struct {
 	schema.GroupVersionKind
 	resource schema.GroupVersionResource
-	// known is set once the cluster has said whether it serves the kind; problem is why objects of it cannot be applied.
+	// known is set once the cluster has answered whether it serves the kind; problem is why objects of it cannot be applied.
 	known   bool
 	problem string
 	// synced is set once its objects are listed; err is why they cannot be.
@@ -40,7 +40,7 @@ type kind struct {
 	err    error
 }
 
-// followKind finds out how the cluster serves a kind, and follows its objects, until ctx ends.
+// followKind determines how the cluster serves a kind, and follows its objects, until ctx ends.
 func (a *Applier) followKind(ctx context.Context, k *kind) {
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		resource, problem, err := a.discover(k.GroupVersionKind)
@@ -61,7 +61,7 @@ func (a *Applier) followKind(ctx context.Context, k *kind) {
 		a.follow(ctx, a.cluster.Resource(resource), a.ownLabels().String(), func(err error) {
 			a.update(func(*state) bool { k.err = err; return err != nil })
 			if apierrors.IsNotFound(err) {
-				cancel() // the resource is not served any more
+				cancel() // the resource is no longer served
 			}
 		}, &store[*live]{
 			applier: a, read: liveOf,
@@ -82,7 +82,7 @@ func (a *Applier) followKind(ctx context.Context, k *kind) {
 	}, retryKind)
 }
 
-// discover asks the cluster by which resource it serves a kind. The problem is for the owners of objects.
+// discover asks the cluster through which resource it serves a kind. The problem is worded for the owners of objects.
 func (a *Applier) discover(gvk schema.GroupVersionKind) (resource schema.GroupVersionResource, problem string, err error) {
 	list, err := a.discovery.ServerResourcesForGroupVersion(gvk.GroupVersion().String())
 	if err != nil && !apierrors.IsNotFound(err) {
@@ -98,7 +98,7 @@ func (a *Applier) discover(gvk schema.GroupVersionKind) (resource schema.GroupVe
 	return resource, fmt.Sprintf("the cluster does not know %s of %s", gvk.Kind, gvk.GroupVersion()), nil
 }
 
-// observe takes in an object of the cluster, unless a later one is known, and reports whether anything has changed.
+// observe records an object of the cluster, unless a later version is known, and reports whether anything has changed.
 func (s *state) observe(l *live) bool {
 	if before := s.live[l.id]; before != nil && outcome.Newer(before.resourceVersion, l.resourceVersion) {
 		return false
@@ -107,7 +107,7 @@ func (s *state) observe(l *live) bool {
 	return true
 }
 
-// forget removes an object that the cluster has no more, unless another has its name meanwhile.
+// forget removes an object that the cluster no longer has, unless another has taken its name meanwhile.
 func (s *state) forget(l *live) bool {
 	before := s.live[l.id]
 	if before == nil || before.uid != l.uid {
@@ -142,7 +142,7 @@ func (a *Applier) followWorks(ctx context.Context) {
 	})
 }
 
-// putWork takes in a Work. What it wants is read anew only if its spec has changed.
+// putWork records a Work. Its wanted objects are read again only if its spec has changed.
 func (s *state) putWork(w *work) {
 	before := s.works[w.name]
 	if before != nil && before.uid == w.uid && before.generation == w.generation {
@@ -156,7 +156,7 @@ func (s *state) putWork(w *work) {
 
 var podResource = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
 
-// followPods follows the pods of workloads until ctx ends, for what is wrong with them.
+// followPods follows the pods of workloads until ctx ends, to find out what is wrong with them.
 func (a *Applier) followPods(ctx context.Context) {
 	a.follow(ctx, a.cluster.Resource(podResource), v1alpha1.LabelWorkloadUID, func(err error) {
 		if err != nil {
@@ -196,7 +196,7 @@ func (a *Applier) follow(ctx context.Context, objects dynamic.ResourceInterface,
 	}).RunWithContext(ctx)
 }
 
-// store is what a reflector writes to: a part of the state. It keeps of each object only what read returns.
+// store is what a reflector writes to: a part of the state. It keeps only what read returns of each object.
 type store[T any] struct {
 	applier *Applier
 	read    func(*unstructured.Unstructured) T
@@ -204,13 +204,13 @@ type store[T any] struct {
 	put, remove func(T) bool
 	all         iter.Seq[T]
 	synced      func()
-	// key is namespace/name, version the resource version; empty where objects need none.
+	// key is namespace/name, version the resource version; empty if objects need none.
 	key, version func(T) string
 }
 
 var _ cache.TransformingStore = &store[*live]{}
 
-// shrunk is an object once it is read, with what reflectors need.
+// shrunk is a reduced object, with what reflectors need.
 type shrunk[T any] struct {
 	metav1.ObjectMeta
 	value T
@@ -228,7 +228,7 @@ func (s *store[T]) Transformer() cache.TransformFunc {
 	}
 }
 
-// shrink reads an object.
+// shrink reduces an object.
 func (s *store[T]) shrink(object any) (*shrunk[T], error) {
 	object, err := s.Transformer()(object)
 	if err != nil {
@@ -265,7 +265,7 @@ func (s *store[T]) Delete(object any) error {
 	return err
 }
 
-// Replace implements cache.ReflectorStore: it takes in these objects and removes all others, unless they came after the list.
+// Replace implements cache.ReflectorStore: it stores these objects and removes all others, unless they are newer than the list.
 func (s *store[T]) Replace(objects []any, version string) error {
 	values, keys := make([]T, 0, len(objects)), make(map[string]bool, len(objects))
 	for _, object := range objects {

@@ -1,5 +1,5 @@
-// Package apply is the agent's side of delivery: it keeps a physical cluster as the Works of its registration say, and says in their
-// status how it fares.
+// Package apply is the agent's side of delivery: it keeps a physical cluster in line with the Works of its registration, and reports
+// progress and problems in their status.
 package apply
 
 import (
@@ -16,10 +16,10 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// healthOf says how the cluster's controllers have got on with an object, in the terms of kstatus. The message is what they
+// healthOf returns the progress of the cluster's controllers with an object, in the terms of kstatus. The message is what they
 // wait for, or why they have given up.
 func healthOf(object *unstructured.Unstructured) (health v1alpha1.Health, message string) {
-	defer func() { // kstatus takes it that an object is as its API server would have it
+	defer func() { // kstatus assumes that an object is as its API server would have it
 		if p := recover(); p != nil {
 			health, message = v1alpha1.HealthInProgress, fmt.Sprintf("its status cannot be read: %v", p)
 		}
@@ -40,13 +40,13 @@ func healthOf(object *unstructured.Unstructured) (health v1alpha1.Health, messag
 	}
 }
 
-// conditions whose status says that something is wrong, in objects that are not Current.
+// alarming maps conditions to the status that indicates a problem, in objects that are not Current.
 var alarming = map[string]corev1.ConditionStatus{
 	"ReplicaFailure": corev1.ConditionTrue, "FailureTarget": corev1.ConditionTrue, "Failed": corev1.ConditionTrue, "Stalled": corev1.ConditionTrue,
 	"Progressing": corev1.ConditionFalse,
 }
 
-// complaint is what the first alarming condition of a workload says; empty if there is none.
+// complaint returns the first alarming condition of a workload as text; empty if there is none.
 func complaint(observed *observedStatus) string {
 	for _, c := range observed.Conditions {
 		if alarming[c.Type] == c.Status && c.Status != "" {
@@ -56,7 +56,7 @@ func complaint(observed *observedStatus) string {
 	return ""
 }
 
-// joined puts a reason before a message that does not name it.
+// joined prefixes a message with the reason unless it already contains it.
 func joined(reason, message string) string {
 	switch {
 	case message == "":
@@ -80,9 +80,9 @@ type observedStatus struct {
 	UpdatedNumberScheduled int32 `json:"updatedNumberScheduled"`
 	NumberReady            int32 `json:"numberReady"`
 	NumberAvailable        int32 `json:"numberAvailable"`
-	// ObservedGeneration is nil where the kind does not say of which generation its status is.
+	// ObservedGeneration is nil if the kind does not report which generation its status is for.
 	ObservedGeneration *int64 `json:"observedGeneration"`
-	// Ready of a Job is a number; what is no number is left out.
+	// Ready of a Job is a number; anything that is not a number is left out.
 	Conditions []observedCondition `json:"conditions"`
 }
 
@@ -93,8 +93,8 @@ type observedCondition struct {
 	Message string                 `json:"message"`
 }
 
-// statusOf reads an object's status. What cannot be read is left out, as are pods of a template that is not the object's any more: a status of an
-// earlier generation calls these updated.
+// statusOf reads an object's status. What cannot be read is left out, as is the number of updated pods in a status of an earlier generation:
+// these pods are from a template that is no longer the object's.
 func statusOf(object *unstructured.Unstructured) *observedStatus {
 	observed, _ := decode.To[observedStatus](object.Object["status"])
 	replicas, _, _ := unstructured.NestedInt64(object.Object, "spec", "replicas")
@@ -105,7 +105,7 @@ func statusOf(object *unstructured.Unstructured) *observedStatus {
 	return &observed
 }
 
-// counts are those of Deployments and their like, of DaemonSets or of Jobs; nil if nothing is counted.
+// counts returns the counts of Deployments and similar kinds, of DaemonSets or of Jobs; nil if nothing is counted.
 func (o *observedStatus) counts() *v1alpha1.WorkloadCounts {
 	c := o.WorkloadCounts
 	c.Desired += o.DesiredNumberScheduled
@@ -119,7 +119,7 @@ func (o *observedStatus) counts() *v1alpha1.WorkloadCounts {
 	return &c
 }
 
-// finished says that a Job has succeeded: kstatus takes it for Current as soon as it has started.
+// finished reports whether a Job has succeeded: kstatus treats a Job as Current as soon as it has started.
 func (o *observedStatus) finished() bool {
 	for _, c := range o.Conditions {
 		if c.Type == string(batchv1.JobComplete) && c.Status == corev1.ConditionTrue {

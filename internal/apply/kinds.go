@@ -14,7 +14,7 @@ import (
 	"github.com/kcp-placement/placement/internal/spelling"
 )
 
-// goWithWorkloads are the kinds of what workloads need, by resource.
+// goWithWorkloads are the kinds of objects that workloads need, by resource.
 var goWithWorkloads = map[schema.GroupVersionResource]string{
 	{Version: "v1", Resource: "configmaps"}:                                     "ConfigMap",
 	{Version: "v1", Resource: "secrets"}:                                        "Secret",
@@ -25,7 +25,7 @@ var goWithWorkloads = map[schema.GroupVersionResource]string{
 	{Group: "policy", Version: "v1", Resource: "poddisruptionbudgets"}:          "PodDisruptionBudget",
 }
 
-// DefaultKinds are applied without being told: the kinds of workloads that are placed without being told, and what goes with them.
+// DefaultKinds returns the kinds that are applied by default: the workload kinds that are placed by default, and their companions.
 func DefaultKinds() []string {
 	var kinds []string
 	for gvr, kind := range goWithWorkloads {
@@ -42,7 +42,7 @@ func DefaultKinds() []string {
 	return kinds
 }
 
-// ParseKinds reads kinds, each as apiVersion/Kind or, of those that are known here, as resource.version.group.
+// ParseKinds parses kinds, each as apiVersion/Kind or, for known ones, as resource.version.group.
 func ParseKinds(names []string) ([]v1alpha1.WorkloadType, error) {
 	if len(names) == 0 {
 		return nil, errors.New("must name at least one kind")

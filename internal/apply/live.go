@@ -14,7 +14,7 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// Field managers of server-side apply. The second holds spec.replicas for an autoscaler that has not scaled yet.
+// Field managers of server-side apply. The second owns spec.replicas for an autoscaler that has not scaled yet.
 const (
 	fieldManager   = "placement-agent"
 	replicaManager = "placement-agent-replicas"
@@ -26,20 +26,20 @@ type id struct {
 	namespace, name string
 }
 
-// live is what is kept of an object that the cluster has and that is this agent's.
+// live is what is kept of an object in the cluster that belongs to this agent.
 type live struct {
 	id
 	uid             types.UID
 	resourceVersion string
-	// origin, revision, work and workloadUID are what the agent has written on it.
+	// origin, revision, work and workloadUID are what the agent has recorded on it.
 	origin, revision, work string
 	workloadUID            types.UID
 	apiVersion             string
 	deleting               bool
-	// owned is a hash of the fields that server-side apply says are the agent's: whoever changes one of them takes it away. 0 if
+	// owned is a hash of the fields that are the agent's according to server-side apply: whoever changes one of them takes it away. 0 if
 	// there are none.
 	owned uint64
-	// ownsReplicas is set where spec.replicas is among them, scaled where an autoscaler of the cluster has set it.
+	// ownsReplicas is set if spec.replicas is among them, scaled if an autoscaler of the cluster has set it.
 	ownsReplicas, scaled bool
 	replicas             int64
 
@@ -91,7 +91,7 @@ func holdsReplicas(fields *metav1.FieldsV1) bool {
 	return json.Unmarshal(fields.GetRawBytes(), &set) == nil && set.Spec.Replicas != nil
 }
 
-// ready says that what comes in a later wave need not wait for the object.
+// ready reports whether a later wave need not wait for the object.
 func (l *live) ready() bool {
 	switch l.Kind {
 	case "Job":

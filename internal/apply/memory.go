@@ -9,41 +9,41 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// Attempts that failed are made again after these times at the latest: those that the cluster may well let through soon, and others.
+// Failed attempts are retried after at most these times: those that the cluster may well admit soon, and others.
 const maxTransient, maxRefused = 10 * time.Second, time.Minute
 
-// maxQuarrel is how long it is remembered that others have changed an object.
+// maxQuarrel is how long a change by others is remembered.
 const maxQuarrel = 5 * time.Minute
 
-// memory is what became of attempts to change an object.
+// memory is the outcome of attempts to change an object.
 type memory struct {
-	// running is set while a request is under way. unsure is set after one whose outcome is not known.
+	// running is set while a request is under way, unsure after one whose outcome is not known.
 	running, unsure bool
-	// tried is the revision of the latest attempt, or removal, and wanted what was to be applied then.
+	// tried is the revision of the latest attempt, or removal; wanted is what was to be applied then.
 	tried  string
 	wanted *wanted
-	// uid, revision and owned are of the object as it was last applied.
+	// uid, revision and owned are those of the object as last applied.
 	uid      types.UID
 	revision string
 	owned    uint64
-	// problem is why the latest attempt failed, in words for the owner. After failures the next attempt is not made before retry.
+	// problem is why the latest attempt failed, worded for the owner. After failures the next attempt is not made before retry.
 	problem  string
 	failures int
 	retry    time.Time
-	// corrections is how often others have changed the object of late, corrected when that was last put right.
+	// corrections is how often others have changed the object lately, corrected when that was last reverted.
 	corrections int
 	corrected   time.Time
-	// event is the latest warning about a workload without pods, looked for at asked.
+	// event is the latest warning event about a workload without pods, asked when it was last looked for.
 	event string
 	asked time.Time
 }
 
-// removal is what an attempt to remove an object is remembered by.
+// removal stands for the revision in an attempt to remove an object.
 const removal = "-"
 
-// vanished is a Work that is not seen any more.
+// vanished is a Work that is no longer seen.
 type vanished struct {
-	// running is set while the server is asked, confirmed where it has said that the Work is gone. It is asked again at retry.
+	// running is set while the server is asked, confirmed if it has answered that the Work is gone. It is asked again at retry.
 	running, confirmed bool
 	retry              time.Time
 }
@@ -57,7 +57,7 @@ func (s *state) memoryOf(key id) *memory {
 	return m
 }
 
-// begin notes that a request about an object is under way.
+// begin records that a request for an object is under way.
 func (s *state) begin(do action) {
 	m := s.memoryOf(do.id)
 	m.running = true
@@ -65,14 +65,14 @@ func (s *state) begin(do action) {
 	case do.look:
 	case do.wanted != nil:
 		m.tried, m.wanted = do.wanted.manifest.Revision, do.wanted
-	case d != nil: // another of its name is removed first
+	case d != nil: // another object of its name is removed first
 		m.tried = d.manifest.Revision
 	default:
 		m.tried = removal
 	}
 }
 
-// end notes what has become of a request to apply or remove an object, and says whether it has put right what others had changed.
+// end records the outcome of a request to apply or remove an object, and reports whether it has reverted changes by others.
 func (s *state) end(do action, applied *live, err error, now time.Time) (corrected bool) {
 	m := s.memoryOf(do.id)
 	m.running = false
@@ -96,19 +96,19 @@ func (s *state) end(do action, applied *live, err error, now time.Time) (correct
 	return corrected
 }
 
-// isCorrection says that an object was as the agent had applied it but for what others changed.
+// isCorrection reports whether the only difference of the object from what the agent had applied was a change by others.
 func (m *memory) isCorrection(before, after *live) bool {
 	return before != nil && m.uid == before.uid && m.revision == before.revision && before.revision == after.revision && m.owned != before.owned
 }
 
-// confirmed notes what the server says of a Work that is not seen any more.
+// confirmed records the server's answer about a Work that is no longer seen.
 func (s *state) confirmed(work string, gone bool, now time.Time) {
 	if v := s.vanished[work]; v != nil { // otherwise it is back
 		v.running, v.confirmed, v.retry = false, gone, now.Add(maxTransient)
 	}
 }
 
-// looked notes what the events about a workload without pods say.
+// looked records what the events about a workload without pods report.
 func (s *state) looked(key id, warning string, now time.Time) {
 	m := s.memoryOf(key)
 	m.running, m.asked, m.event = false, now, warning
@@ -122,7 +122,7 @@ func backoff(failures int, transient bool) time.Duration {
 	return min(250*time.Millisecond<<min(failures-1, 10), most)
 }
 
-// isUncertain says that a request may have been carried out although it failed.
+// isUncertain reports whether a request may have been carried out although it failed.
 func isUncertain(err error) bool {
 	status := apierrors.APIStatus(nil)
 	var told *refusal

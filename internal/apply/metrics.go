@@ -46,7 +46,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	}
 }
 
-// resultOf names what has become of a request.
+// resultOf classifies the outcome of a request.
 func resultOf(err error) string {
 	switch {
 	case err == nil:

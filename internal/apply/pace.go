@@ -6,10 +6,10 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// The status of a Work is written at once where workloads turn: they are ready, or gone, or something is wrong with them. While many
-// others are on their way, those that turn wait until they are one for every crowd of these. What else changes, and what waits, is written
-// after statusGather, and statusEach for each that is on its way. After a write, statusRest times as long passes as it took, up to
-// mostRest: the busier the server, the more is gathered.
+// The status of a Work is written at once if objects settle: they are ready, or gone, or something is wrong with them. While many others
+// are on their way, this waits until one has settled for every crowd of these. Other changes, and those that wait, are written after
+// statusGather, plus statusEach for each object on its way. After a write, the agent rests for statusRest times its duration, up to
+// mostRest: the busier the server, the more changes are combined.
 const (
 	crowd        = 4
 	statusGather = time.Second
@@ -18,10 +18,10 @@ const (
 	mostRest     = 2 * time.Second
 )
 
-// statusPause is how long to write no status after a write that took so long.
+// statusPause returns how long to pause after a status write of that duration.
 func statusPause(took time.Duration) time.Duration { return min(statusRest*took, mostRest) }
 
-// statusDue is when a status is to be written that differs from the written one since a time.
+// statusDue returns when to write a status that has differed from the written one since a time.
 func statusDue(written, status *v1alpha1.WorkStatus, since time.Time) time.Time {
 	turned, underWay := progress(written, status)
 	if turned > 0 && crowd*turned >= underWay {
@@ -30,7 +30,7 @@ func statusDue(written, status *v1alpha1.WorkStatus, since time.Time) time.Time 
 	return since.Add(statusGather + time.Duration(underWay)*statusEach)
 }
 
-// progress counts the objects that have turned since a status was written, and those that are on their way.
+// progress counts the objects that have settled or changed since a status was written, and those on their way.
 func progress(written, status *v1alpha1.WorkStatus) (turned, underWay int) {
 	before := make(map[v1alpha1.ManifestReference]*v1alpha1.ManifestStatus, len(written.Manifests)+len(written.Removing))
 	for _, reference := range written.Removing {
@@ -56,7 +56,7 @@ func progress(written, status *v1alpha1.WorkStatus) (turned, underWay int) {
 	return turned + len(before), underWay + len(status.Removing)
 }
 
-// settled says that nothing more is to be expected of an object soon.
+// settled reports whether no further change of an object is expected soon.
 func settled(m *v1alpha1.ManifestStatus) bool {
 	return m.Wrong || m.Health == v1alpha1.HealthCurrent || m.Health == v1alpha1.HealthFailed
 }

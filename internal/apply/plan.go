@@ -15,31 +15,31 @@ import (
 	"github.com/kcp-placement/placement/internal/delivery/render"
 )
 
-// state is all that the agent knows, and plan says what follows from it. It does no I/O.
+// state is everything the agent knows; plan derives what to do from it. It does no I/O.
 type state struct {
 	settings
 	// kinds that may be applied, by apiVersion and kind.
 	kinds         map[schema.GroupVersionKind]*kind
 	namespaceKind *kind
-	// works are those of the cluster, once they are listed.
+	// works are those of the cluster, known once listed is set.
 	works  map[string]*work
 	listed bool
-	// live are the objects of the cluster that are the agent's; pods say what is wrong with those of workloads.
+	// live are the agent's objects in the cluster; pods are the problems of workloads' pods.
 	live map[id]*live
 	pods pods
-	// memory is what became of attempts. A restart loses it, and each object is applied once more.
+	// memory is the outcome of attempts. A restart loses it, and each object is applied once more.
 	memory map[id]*memory
-	// vanished are Works that are not seen any more.
+	// vanished are Works that are no longer seen.
 	vanished map[string]*vanished
 
-	// wanted is what all Works want, rebuilt once they have changed.
+	// wanted is what all Works want; it is rebuilt when they have changed.
 	wanted map[id]*wanted
-	// namespaces are what is wanted in each namespace, in the order in which it is applied.
+	// namespaces is what is wanted in each namespace, in the order of application.
 	namespaces map[string][]*wanted
 	changed    bool
 }
 
-// settings are the same for as long as the agent runs.
+// settings do not change while the agent runs.
 type settings struct {
 	workspace, cluster string
 	namespaceTemplate  string
@@ -47,10 +47,10 @@ type settings struct {
 	pruneVolumes       bool
 }
 
-// action is a request that is to be made.
+// action is a request to be made.
 type action struct {
-	// confirm is the name of a Work of which the server is to say that it is gone. Otherwise wanted is to be applied, or what has the
-	// id is to be removed if that is nil.
+	// confirm is the name of a Work that the server is asked about, whether it is gone. Otherwise wanted is to be applied or, if that is nil,
+	// the object with the id is to be removed.
 	confirm  string
 	id       id
 	resource schema.GroupVersionResource
@@ -60,14 +60,14 @@ type action struct {
 	scaled bool
 	// again is set after failures.
 	again bool
-	// look is set where only the events about the object are to be read.
+	// look is set if only the events about the object are to be read.
 	look bool
 }
 
-// namespaceKind is that of the namespaces which the agent makes.
+// namespaceKind is the kind of the namespaces that the agent makes.
 var namespaceKind = schema.GroupKind{Kind: "Namespace"}
 
-// isConfiguration says which kinds are applied before others, and removed after them.
+// isConfiguration reports which kinds are applied before others, and removed after them.
 func isConfiguration(gk schema.GroupKind) bool {
 	switch gk {
 	case schema.GroupKind{Kind: "ServiceAccount"}, schema.GroupKind{Kind: "Secret"}, schema.GroupKind{Kind: "ConfigMap"}, claimKind:
@@ -78,7 +78,7 @@ func isConfiguration(gk schema.GroupKind) bool {
 
 var claimKind = schema.GroupKind{Kind: "PersistentVolumeClaim"}
 
-// ordered are the Works by name, those of other workspaces last. The first that wants an object has it.
+// ordered returns the Works by name, those of other workspaces last. The first Work that wants an object gets it.
 func (s *state) ordered() []*work {
 	return slices.SortedFunc(maps.Values(s.works), func(a, b *work) int {
 		return cmp.Or(cmp.Compare(a.workspace, b.workspace), cmp.Compare(a.name, b.name))
@@ -97,7 +97,7 @@ func (s *state) rebuild() {
 			if before.name == "" {
 				continue // it cannot be read
 			}
-			d := new(wanted) // the one before may be in use
+			d := new(wanted) // the previous one may be in use
 			*d = *before
 			w.manifests[i] = d
 			s.resolve(d)
@@ -109,7 +109,7 @@ func (s *state) rebuild() {
 					d.kind, d.problem = nil, fmt.Sprintf("namespace %s of the cluster is that of another workspace: the agent needs another --namespace-template", d.namespace)
 				}
 				if s.wanted[d.id] == nil {
-					s.wanted[d.id] = d // what is there stays
+					s.wanted[d.id] = d // so that what is there stays
 				}
 				continue
 			}
@@ -140,7 +140,7 @@ func class(gk schema.GroupKind) int {
 	return 1
 }
 
-// resolve finds where in the cluster an object belongs, and whether it may be applied.
+// resolve determines where in the cluster an object belongs, and whether it may be applied.
 func (s *state) resolve(d *wanted) {
 	d.kind, d.problem = nil, ""
 	d.namespace = render.Namespace(s.namespaceTemplate, cmp.Or(d.work.workspace, s.workspace), s.cluster, d.reference.Namespace)
@@ -158,7 +158,7 @@ func (s *state) resolve(d *wanted) {
 	}
 }
 
-// namespace is a namespace of the cluster as the agent makes it.
+// namespace returns a namespace of the cluster as the agent makes it.
 func (s *state) namespace(name, origin string) *wanted {
 	labels := map[string]string{
 		"pod-security.kubernetes.io/enforce": s.podSecurity,
@@ -173,7 +173,7 @@ func (s *state) namespace(name, origin string) *wanted {
 	}
 }
 
-// plan returns what is to be done now, and when to look again at the latest.
+// plan returns what to do now, and when to look again at the latest.
 func (s *state) plan(now time.Time) (actions []action, next time.Time) {
 	if !s.listed {
 		return nil, time.Time{}
@@ -196,14 +196,14 @@ type planner struct {
 	next    time.Time
 }
 
-// at has the plan looked at again.
+// at schedules another look at the plan.
 func (p *planner) at(t time.Time) {
 	if p.next.IsZero() || t.Before(p.next) {
 		p.next = t
 	}
 }
 
-// namespace plans what is to be applied in a namespace: wave by wave, and in each configuration first.
+// namespace plans what is applied in a namespace: wave by wave, and within a wave configuration first.
 func (p *planner) namespace(name string) {
 	namespace := p.wanted[id{namespaceKind, "", name}]
 	p.object(namespace, true)
@@ -255,17 +255,17 @@ func chunks[T any, K comparable](all []T, key func(T) K) func(func([]T) bool) {
 	}
 }
 
-// current says that the cluster has the revision.
+// current reports whether the cluster has the wanted revision.
 func current(d *wanted, l *live) bool {
 	return l != nil && l.revision == d.manifest.Revision && !d.other(l)
 }
 
-// other says that the object in the cluster is of a workload that was deleted since, and made again under the same name.
+// other reports whether the object in the cluster belongs to a workload that was deleted since, and recreated under the same name.
 func (d *wanted) other(l *live) bool {
 	return l.workloadUID != "" && d.manifest.WorkloadUID != "" && l.workloadUID != d.manifest.WorkloadUID
 }
 
-// object plans what is to be done about an object. Where its turn has not come, it is not brought to another revision.
+// object plans what to do about an object. Unless it is its turn, it is not brought to another revision.
 func (p *planner) object(d *wanted, turn bool) {
 	l, m := p.live[d.id], p.memory[d.id]
 	if m == nil {
@@ -277,7 +277,7 @@ func (p *planner) object(d *wanted, turn bool) {
 	case m.running || !d.kind.synced:
 		return
 	case l != nil && l.deleting:
-		return // it is made again once it is gone
+		return // it is recreated once it is gone
 	case l != nil && d.other(l):
 		p.try(m, d.manifest.Revision, action{id: d.id, resource: d.kind.resource, live: l})
 		return
@@ -304,8 +304,8 @@ func (p *planner) object(d *wanted, turn bool) {
 // lookEvery is how often the events about a workload without pods are read.
 const lookEvery = 15 * time.Second
 
-// look plans to read the events about a workload of which there are no pods, though it wants some: its controller says there, and
-// often nowhere else, why it cannot make them.
+// look plans to read the events about a workload that wants pods and has none: its controller reports there, and often nowhere else, why it
+// cannot create them.
 func (p *planner) look(d *wanted, l *live, m *memory) {
 	if d.manifest.WorkloadUID == "" || l.health != v1alpha1.HealthInProgress || l.complaint != "" || p.pods.any(d.manifest.WorkloadUID, d.namespace) {
 		m.event, m.asked = "", time.Time{}
@@ -321,7 +321,7 @@ func (p *planner) look(d *wanted, l *live, m *memory) {
 	p.actions = append(p.actions, action{id: d.id, live: l, look: true, again: true})
 }
 
-// settle forgets that others have changed an object once they have let it be.
+// settle forgets changes by others once they have stopped.
 func (p *planner) settle(m *memory) {
 	switch quiet := m.corrected.Add(maxQuarrel); {
 	case m.corrections == 0:
@@ -332,7 +332,7 @@ func (p *planner) settle(m *memory) {
 	}
 }
 
-// pause is how long a change by others is left that keeps coming back.
+// pause returns how long a recurring change by others is left in place.
 func pause(corrections int) time.Duration {
 	if corrections < 3 {
 		return 0
@@ -340,7 +340,7 @@ func pause(corrections int) time.Duration {
 	return min(time.Second<<min(corrections-3, 10), time.Minute)
 }
 
-// try adds an action unless its last attempt has failed not long ago.
+// try adds an action unless its last attempt failed only recently.
 func (p *planner) try(m *memory, revision string, a action) {
 	if m.failures > 0 && m.tried == revision {
 		if p.now.Before(m.retry) {
@@ -354,7 +354,7 @@ func (p *planner) try(m *memory, revision string, a action) {
 
 // remove plans what is to be removed: workloads first, then configuration, and namespaces once they are empty.
 func (p *planner) remove() {
-	workloads, objects := map[string]bool{}, map[string]bool{} // namespaces with any that are left
+	workloads, objects := map[string]bool{}, map[string]bool{} // namespaces that still have any
 	var unwanted, empty []*live
 	for key, l := range p.live {
 		if key.GroupKind == namespaceKind {
@@ -379,7 +379,7 @@ func (p *planner) remove() {
 			continue
 		}
 		if !m.unsure || m.wanted == nil || key.GroupKind == namespaceKind || key.GroupKind == claimKind && !p.pruneVolumes {
-			delete(p.memory, key) // where it was made after all, the watch shows it
+			delete(p.memory, key) // if it was made after all, the watch shows it
 			continue
 		}
 		objects[key.namespace] = true
@@ -399,14 +399,14 @@ func (p *planner) remove() {
 	}
 }
 
-// takeAway adds the removal of an object, which may not be there if nothing is known of it.
+// takeAway adds the removal of an object; if nothing is known of it, it may not exist.
 func (p *planner) takeAway(m *memory, key id, l *live) {
 	if resource, served := p.resource(key.GroupKind); served {
 		p.try(m, removal, action{id: key, resource: resource, live: l})
 	}
 }
 
-// resource is the one of a kind of which there are objects.
+// resource returns the resource through which objects of a kind are served.
 func (s *state) resource(gk schema.GroupKind) (resource schema.GroupVersionResource, served bool) {
 	for _, k := range s.kinds {
 		if k.GroupKind() == gk && k.known && k.problem == "" {
@@ -416,7 +416,7 @@ func (s *state) resource(gk schema.GroupKind) (resource schema.GroupVersionResou
 	return resource, false
 }
 
-// known says that the cluster's objects are known, as far as it lets the agent list them.
+// known reports whether the cluster's objects are known, as far as it lets the agent list them.
 func (s *state) known() bool {
 	if !s.listed || !s.namespaceKind.settled() {
 		return false
@@ -433,10 +433,10 @@ func (k *kind) settled() bool {
 	return k.known && (k.problem != "" || k.synced || k.err != nil && !isTransient(k.err))
 }
 
-// left says that an object stays where no Work wants it: a PersistentVolumeClaim, since what it holds would be lost.
+// left reports whether an object stays though no Work wants it: a PersistentVolumeClaim, since its data would be lost.
 func (s *state) left(l *live) bool { return l.GroupKind == claimKind && !s.pruneVolumes }
 
-// may says whether what came with a Work may be removed, since no Work wants it. Invariant: this Work is there without it, or the
+// may reports whether what came with a Work may be removed, given that no Work wants it. Invariant: this Work is there without it, or the
 // server confirms that the Work is gone.
 func (p *planner) may(work string) bool {
 	if w := p.works[work]; w != nil {
@@ -452,7 +452,7 @@ func (p *planner) may(work string) bool {
 		p.vanished[work] = v
 	case v.running:
 		return false
-	case p.now.Before(v.retry): // until then an answer holds
+	case p.now.Before(v.retry): // the last answer holds until then
 		p.at(v.retry)
 		return v.confirmed && p.sure()
 	}
@@ -461,7 +461,7 @@ func (p *planner) may(work string) bool {
 	return false
 }
 
-// sure says that all Works are read in full.
+// sure reports whether all Works have been read in full.
 func (s *state) sure() bool {
 	for _, w := range s.works {
 		if w.doubtful {

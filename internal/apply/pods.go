@@ -13,10 +13,10 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// pods says what is wrong with the pods of each workload; with most nothing is.
+// pods holds the problems of each workload's pods; most have none.
 type pods map[types.UID]map[types.NamespacedName]string
 
-// pod is what is kept of one.
+// pod is what is kept of one pod.
 type pod struct {
 	types.NamespacedName
 	workload        types.UID
@@ -64,7 +64,7 @@ type containerState struct {
 	ExitCode int32  `json:"exitCode"`
 }
 
-// trouble is what keeps a pod from being ready that does not pass by itself, in words; empty if there is nothing of the kind.
+// trouble returns, as text, what keeps a pod from being ready and does not pass by itself; empty if there is nothing.
 func (s *podStatus) trouble() string {
 	if s.Phase == corev1.PodFailed && s.Reason != "" {
 		return joined(s.Reason, s.Message)
@@ -89,7 +89,7 @@ func (s *podStatus) trouble() string {
 	return ""
 }
 
-// observe takes a pod in, and reports whether that says anything new.
+// observe records a pod, and reports whether anything has changed.
 func (all pods) observe(p *pod) bool {
 	of := all[p.workload]
 	before, found := of[p.NamespacedName]
@@ -104,7 +104,7 @@ func (all pods) observe(p *pod) bool {
 	return p.trouble != before
 }
 
-// forget removes a pod, and reports whether anything was wrong with it.
+// forget removes a pod, and reports whether it had a problem.
 func (all pods) forget(p *pod) bool {
 	of := all[p.workload]
 	trouble := of[p.NamespacedName]
@@ -115,13 +115,13 @@ func (all pods) forget(p *pod) bool {
 	return trouble != ""
 }
 
-// trouble is what is wrong with the first pod of a workload with which anything is, and with how many of them.
+// trouble returns the problem of the first pod of a workload that has one, and how many have.
 func (all pods) trouble(workload types.UID, namespace string) string {
 	var first types.NamespacedName
 	total, wrong := 0, 0
 	for name, trouble := range all[workload] {
 		if name.Namespace != namespace {
-			continue // whoever can make pods can give them this label
+			continue // anybody who can create pods can give them this label
 		}
 		total++
 		if trouble == "" {
@@ -138,7 +138,7 @@ func (all pods) trouble(workload types.UID, namespace string) string {
 	return fmt.Sprintf("%d of %d pods: %s", wrong, total, all[workload][first])
 }
 
-// any says whether a workload has pods.
+// any reports whether a workload has pods.
 func (all pods) any(workload types.UID, namespace string) bool {
 	for name := range all[workload] {
 		if name.Namespace == namespace {

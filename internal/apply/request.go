@@ -22,12 +22,12 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// refusal is an error that is told to the owner of an object.
+// refusal is an error that is reported to the owner of an object.
 type refusal struct{ text string }
 
 func (r *refusal) Error() string { return r.text }
 
-// objects are those that an action's is among.
+// objects returns the client for the objects of an action.
 func (a *Applier) objects(do action) dynamic.ResourceInterface {
 	if do.id.namespace == "" {
 		return a.cluster.Resource(do.resource)
@@ -35,7 +35,7 @@ func (a *Applier) objects(do action) dynamic.ResourceInterface {
 	return a.cluster.Resource(do.resource).Namespace(do.id.namespace)
 }
 
-// put brings an object of the cluster to what is wanted, and returns it. Fields that others own and that are not wanted otherwise
+// put applies a wanted object to the cluster, and returns the result. Fields that others own and that are not wanted otherwise
 // stay as they are.
 func (a *Applier) put(ctx context.Context, do action) (*live, error) {
 	d := do.wanted
@@ -67,7 +67,7 @@ func (a *Applier) put(ctx context.Context, do action) (*live, error) {
 		}
 	}
 	if do.live != nil {
-		object.SetUID(do.live.uid) // one that has taken its name meanwhile is another's, perhaps
+		object.SetUID(do.live.uid) // an object that has taken its name meanwhile may be someone else's
 	}
 	applied, err := patch(ctx, objects, object, fieldManager, force)
 	if err != nil {
@@ -76,7 +76,7 @@ func (a *Applier) put(ctx context.Context, do action) (*live, error) {
 	return liveOf(applied), nil
 }
 
-// handOver gives spec.replicas to another field manager before this one stops to say what it is: a field without any is reset.
+// handOver gives spec.replicas to another field manager before this one stops setting it: a field without a manager is reset.
 func (a *Applier) handOver(ctx context.Context, objects dynamic.ResourceInterface, object *unstructured.Unstructured, replicas int64) error {
 	only := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"replicas": replicas}}}
 	only.SetGroupVersionKind(object.GroupVersionKind())
@@ -84,7 +84,7 @@ func (a *Applier) handOver(ctx context.Context, objects dynamic.ResourceInterfac
 	only.SetNamespace(object.GetNamespace())
 	_, err := patch(ctx, objects, only, replicaManager, false)
 	if apierrors.IsConflict(err) {
-		return nil // it was scaled just now, and has an owner
+		return nil // it was scaled just now, and has a manager
 	}
 	return err
 }
@@ -97,7 +97,7 @@ func patch(ctx context.Context, objects dynamic.ResourceInterface, object *unstr
 	return objects.Patch(ctx, object.GetName(), types.ApplyPatchType, content, metav1.PatchOptions{FieldManager: manager, Force: ptr.To(force)})
 }
 
-// object is what is applied: the manifest in its namespace of the cluster, with what says whose it is.
+// object returns what is applied: the manifest in its namespace of the cluster, with the marks of its owner.
 func (a *Applier) object(d *wanted) (*unstructured.Unstructured, error) {
 	object := &unstructured.Unstructured{}
 	if d.GroupKind == namespaceKind {
@@ -111,7 +111,7 @@ func (a *Applier) object(d *wanted) (*unstructured.Unstructured, error) {
 		return nil, &refusal{"the manifest has no metadata"}
 	}
 	object.SetNamespace(d.namespace)
-	// What only servers may say, and what would tie the object to others that the cluster does not have.
+	// Fields that only servers may set, and those that would tie the object to others that the cluster does not have.
 	for _, field := range []string{"uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "managedFields", "ownerReferences", "finalizers"} {
 		unstructured.RemoveNestedField(object.Object, "metadata", field)
 	}
@@ -140,7 +140,7 @@ func (a *Applier) object(d *wanted) (*unstructured.Unstructured, error) {
 	return object, nil
 }
 
-// isDefaultAccount: a controller of the cluster makes it in every namespace, and pods use it that name no other.
+// isDefaultAccount: a controller of the cluster creates it in every namespace, and pods that name no other use it.
 func isDefaultAccount(key id) bool {
 	return key.Group == "" && key.Kind == "ServiceAccount" && key.name == "default"
 }
@@ -164,7 +164,7 @@ func foreign(d *wanted) error {
 		d.Kind, d.name, d.namespace, v1alpha1.AnnotationTakeOver)}
 }
 
-// remove deletes an object that is this agent's. The pods of workloads go first, so that none outlives its workload.
+// remove deletes an object of this agent. The pods of workloads go first, so that none outlives its workload.
 func (a *Applier) remove(ctx context.Context, do action) error {
 	objects := a.objects(do)
 	var uid types.UID
@@ -190,13 +190,13 @@ func (a *Applier) remove(ctx context.Context, do action) error {
 		propagation = metav1.DeletePropagationForeground
 	}
 	err := objects.Delete(ctx, do.id.name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}, PropagationPolicy: &propagation})
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // it is gone, and what has the name now is another
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // it is gone, and the name now belongs to another object
 		return nil
 	}
 	return err
 }
 
-// isEmpty fails if there is anything in a namespace that neither the agent nor every cluster has made.
+// isEmpty fails if a namespace contains anything that neither the agent nor the cluster itself has created.
 func (a *Applier) isEmpty(ctx context.Context, namespace string) error {
 	for _, resource := range a.served() {
 		list, err := a.cluster.Resource(resource).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: 100})
@@ -215,7 +215,7 @@ func (a *Applier) isEmpty(ctx context.Context, namespace string) error {
 	return nil
 }
 
-// comesWithNamespace says that an object is there in every namespace.
+// comesWithNamespace reports whether an object exists in every namespace.
 func comesWithNamespace(object *unstructured.Unstructured) bool {
 	switch object.GetKind() {
 	case "ServiceAccount":
@@ -229,7 +229,7 @@ func comesWithNamespace(object *unstructured.Unstructured) bool {
 	return false
 }
 
-// warning is what the latest warning among the events about an object says; empty if there is none, or none can be read.
+// warning returns the latest warning among the events about an object; empty if there is none, or none can be read.
 func (a *Applier) warning(ctx context.Context, l *live) string {
 	list, err := a.cluster.Resource(eventResource).Namespace(l.namespace).List(ctx, metav1.ListOptions{
 		FieldSelector: fields.Set{"involvedObject.uid": string(l.uid), "type": corev1.EventTypeWarning}.String(), Limit: 20,
@@ -250,7 +250,7 @@ func (a *Applier) warning(ctx context.Context, l *live) string {
 
 var eventResource = schema.GroupVersionResource{Version: "v1", Resource: "events"}
 
-// explain says in words for the owner of an object why a request has failed; empty if that is no matter of the object.
+// explain describes for the owner of an object why a request has failed; empty if the object is not the cause.
 func explain(err error) string {
 	var told *refusal
 	if errors.As(err, &told) {
@@ -267,7 +267,7 @@ func explain(err error) string {
 	return text
 }
 
-// isTransient says that a request may well succeed when it is made again soon.
+// isTransient reports whether a request may well succeed if it is repeated soon.
 func isTransient(err error) bool {
 	status := apierrors.APIStatus(nil)
 	if !errors.As(err, &status) {

@@ -15,20 +15,20 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// Bounds of a status, in bytes: of all that is said about manifests, of what is being removed, and of one message.
+// Bounds of a status, in bytes: of the entries about manifests, of what is being removed, and of one message.
 const (
 	maxManifestBytes = 220 << 10
 	maxRemovingBytes = 80 << 10
 	maxMessage       = 1024
 )
 
-// workStatus is a status, and how many objects are applied by it.
+// workStatus is a status, with the number of its objects that are applied.
 type workStatus struct {
 	*v1alpha1.WorkStatus
 	applied int
 }
 
-// statuses are what is to be said of all Works.
+// statuses returns the statuses of all Works.
 func (s *state) statuses() map[string]*workStatus {
 	removing := s.removing()
 	all := make(map[string]*workStatus, len(s.works))
@@ -38,7 +38,7 @@ func (s *state) statuses() map[string]*workStatus {
 	return all
 }
 
-// removing is what is being removed, by the Work that had it, or the first Work if that is gone.
+// removing returns what is being removed, by the Work that had it, or the first Work if that is gone.
 func (s *state) removing() map[string][]v1alpha1.ManifestReference {
 	var first string
 	if ordered := s.ordered(); len(ordered) > 0 {
@@ -73,7 +73,7 @@ func (s *state) removing() map[string][]v1alpha1.ManifestReference {
 	return removing
 }
 
-// statusOf says how a Work fares. It lists workloads, and other objects with which something is wrong.
+// statusOf returns the status of a Work. It lists workloads, and other objects that have problems.
 func (s *state) statusOf(w *work, removing []v1alpha1.ManifestReference) *workStatus {
 	status := &workStatus{WorkStatus: &v1alpha1.WorkStatus{ObservedGeneration: w.generation}}
 	var workloads, others []v1alpha1.ManifestStatus
@@ -97,13 +97,13 @@ func (s *state) statusOf(w *work, removing []v1alpha1.ManifestReference) *workSt
 	status.Manifests, _ = fitting(append(workloads, others...), maxManifestBytes)
 	status.Removing, cut = fitting(removing, maxRemovingBytes)
 	if cut && w.status.ObservedGeneration < w.generation {
-		// Invariant: what left spec by the generation that is observed is gone, or in removing.
+		// Invariant: what has left spec up to the observed generation is gone, or listed in removing.
 		status.ObservedGeneration = w.status.ObservedGeneration
 	}
 	return status
 }
 
-// fitting returns as many of the first elements as have room, and whether that are not all.
+// fitting returns as many of the first elements as fit, and whether some do not.
 func fitting[T any](all []T, room int) ([]T, bool) {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
@@ -116,7 +116,7 @@ func fitting[T any](all []T, room int) ([]T, bool) {
 	return all, false
 }
 
-// manifestStatus says how one object fares.
+// manifestStatus returns the status of one object.
 func (s *state) manifestStatus(d *wanted) (status v1alpha1.ManifestStatus) {
 	status.ManifestReference, status.Since = bounded(d.reference), d.manifest.Since
 	if d.problem != "" {
@@ -157,7 +157,7 @@ func (s *state) manifestStatus(d *wanted) (status v1alpha1.ManifestStatus) {
 	return status
 }
 
-// pending is why a revision is not applied.
+// pending returns why a revision is not applied.
 func (s *state) pending(d *wanted, m *memory) (text string, wrong bool) {
 	if m.problem != "" && m.tried == d.manifest.Revision {
 		return m.problem, true
@@ -179,14 +179,14 @@ func (s *state) pending(d *wanted, m *memory) (text string, wrong bool) {
 	return "", false
 }
 
-// bounded cuts what the schema would refuse.
+// bounded cuts what the schema would reject.
 func bounded(r v1alpha1.ManifestReference) v1alpha1.ManifestReference {
 	r.APIVersion, r.Kind, r.Namespace, r.Name = shortened(r.APIVersion, 317), shortened(r.Kind, 63), shortened(r.Namespace, 63), shortened(r.Name, 253)
 	r.WorkloadUID = types.UID(shortened(string(r.WorkloadUID), 128))
 	return r
 }
 
-// message makes one line of a text. A long one is cut in the middle: servers quote whole objects there, and say what is wrong after.
+// message puts a text on one line. A long one is cut in the middle: servers quote whole objects first, and state the problem after that.
 func message(text string) string {
 	text = printable(strings.Join(strings.Fields(text), " "))
 	if len(text) <= maxMessage {
@@ -199,7 +199,7 @@ func message(text string) string {
 	return shortened(text, maxMessage-len(end)-5) + " ... " + end
 }
 
-// printable replaces what cannot be printed, of which JSON makes six characters each.
+// printable replaces unprintable characters, each of which takes six characters in JSON.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {

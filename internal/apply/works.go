@@ -14,30 +14,30 @@ import (
 	"github.com/kcp-placement/placement/internal/decode"
 )
 
-// work is a Work as the agent has read it. It is not changed, but for status, which is the agent's.
+// work is a Work as the agent has read it. It is immutable except for status, which belongs to the agent.
 type work struct {
 	name string
-	// workspace is the one that the objects are of, empty for that of the registration.
+	// workspace is the workspace of the objects, empty for that of the registration.
 	workspace       string
 	uid             types.UID
 	generation      int64
 	resourceVersion string
 	manifests       []*wanted
 	status          v1alpha1.WorkStatus
-	// doubtful is set where not all of the Work can be read: what it had is not removed then, since it may still be wanted.
+	// doubtful is set if the Work cannot be read in full: what it had is not removed then, since it may still be wanted.
 	doubtful bool
 }
 
-// wanted is one object as it is to be in the cluster.
+// wanted is one object as wanted in the cluster.
 type wanted struct {
 	id
 	work     *work
 	manifest *v1alpha1.Manifest
 	// reference is the object as the workspace knows it.
 	reference v1alpha1.ManifestReference
-	// labels are those of a namespace; objects of Works have their own.
+	// labels are those of a namespace; objects of Works bring their own.
 	labels map[string]string
-	// kind is nil where the object cannot be applied; problem says why then, to its owner.
+	// kind is nil if the object cannot be applied; problem is then the reason, worded for its owner.
 	kind    *kind
 	problem string
 }
@@ -71,7 +71,7 @@ func workOf(object *unstructured.Unstructured) *work {
 	return w
 }
 
-// read reads which object a manifest is about, and returns why it cannot.
+// read determines which object a manifest is about; it returns the problem if it cannot.
 func (d *wanted) read() string {
 	var object struct {
 		APIVersion string `json:"apiVersion"`

@@ -23,14 +23,14 @@ import (
 	"github.com/kcp-placement/placement/crds/v1alpha1"
 )
 
-// probeEvery is how often it is asked whether a resource may still be read: a watch that is open outlives the rights of its user.
+// probeEvery is how often permission to read a resource is checked: an open watch outlives the rights of its user.
 const probeEvery = 30 * time.Second
 
-// follower is a lister that keeps what it has listed, and follows it.
+// follower is a lister that caches what it has listed, and watches it.
 type follower struct {
 	ctx    context.Context
 	config *rest.Config
-	// changed has a value once anything has changed since it was read last.
+	// changed has a value once anything has changed since it was last read.
 	changed chan struct{}
 
 	mu      sync.Mutex
@@ -44,18 +44,18 @@ type entryKey struct {
 }
 
 func newCache(ctx context.Context, config *rest.Config) *follower {
-	quiet := logr.Discard() // what is wrong is told to who reads
+	quiet := logr.Discard() // errors are reported to the reader
 	return &follower{ctx: klog.NewContext(ctx, quiet), config: config, changed: make(chan struct{}, 1), entries: map[entryKey]*entry{}}
 }
 
-// begin begins to read everything.
+// begin marks the start of a reading.
 func (f *follower) begin() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = map[entryKey]bool{}
 }
 
-// sweep ends to follow what has not been asked for since begin.
+// sweep stops watching what has not been asked for since begin.
 func (f *follower) sweep() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -100,7 +100,7 @@ func (f *follower) entry(key entryKey) (*entry, error) {
 	return e, nil
 }
 
-// entry is the objects of a resource of a workspace. It is the store of a Reflector.
+// entry holds the objects of one resource in a workspace. It is the store of a Reflector.
 type entry struct {
 	client   dynamic.ResourceInterface
 	selector string
@@ -111,11 +111,11 @@ type entry struct {
 
 	mu      sync.Mutex
 	objects map[string]*unstructured.Unstructured
-	// err is why they may not be what is, and denied why they may not be read.
+	// err is why the objects may be out of date, denied why they may not be read.
 	err, denied error
 }
 
-// all returns the objects. They are shared, but for those of our API, in which who reads them sets defaults.
+// all returns the objects. They are shared, except those of our API, in which the reader sets defaults.
 func (e *entry) all() ([]*unstructured.Unstructured, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -148,7 +148,7 @@ func (e *entry) follow(ctx context.Context) {
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			options.LabelSelector = e.selector
 			w, err := e.client.Watch(ctx, options)
-			if !apierrors.IsForbidden(err) && !apierrors.IsMethodNotSupported(err) { // else it is listed again and again
+			if !apierrors.IsForbidden(err) && !apierrors.IsMethodNotSupported(err) { // otherwise it is listed again and again
 				e.told(err)
 			}
 			return w, err
@@ -157,13 +157,13 @@ func (e *entry) follow(ctx context.Context) {
 	cache.NewReflectorWithOptions(source, &unstructured.Unstructured{}, e, cache.ReflectorOptions{}).RunWithContext(ctx)
 }
 
-// withoutWatchList says that lists are asked for as lists, so that their errors are seen.
+// withoutWatchList makes the reflector use plain lists, so that their errors are seen.
 type withoutWatchList struct{}
 
-// IsWatchListSemanticsUnSupported is what client-go asks.
+// IsWatchListSemanticsUnSupported implements the interface that client-go looks for.
 func (withoutWatchList) IsWatchListSemanticsUnSupported() bool { return true }
 
-// probe asks now and then whether the resource may still be read.
+// probe checks at intervals whether the resource may still be read.
 func (e *entry) probe(ctx context.Context) {
 	for {
 		select {
@@ -173,7 +173,7 @@ func (e *entry) probe(ctx context.Context) {
 		}
 		_, err := e.client.List(ctx, metav1.ListOptions{LabelSelector: e.selector, Limit: 1, ResourceVersion: "0"})
 		if ctx.Err() != nil || err != nil && !apierrors.IsUnauthorized(err) && !apierrors.IsForbidden(err) {
-			continue // who watches will notice
+			continue // the watch will notice
 		}
 		e.mu.Lock()
 		news := (e.denied == nil) != (err == nil)
@@ -185,7 +185,7 @@ func (e *entry) probe(ctx context.Context) {
 	}
 }
 
-// told takes over what came of asking the server.
+// told records the outcome of a request to the server.
 func (e *entry) told(err error) {
 	e.mu.Lock()
 	news := fmt.Sprint(e.err) != fmt.Sprint(err)
@@ -199,7 +199,7 @@ func (e *entry) told(err error) {
 	}
 }
 
-// ready is called with the lock held.
+// ready must be called with the lock held.
 func (e *entry) ready() {
 	select {
 	case <-e.listed:

@@ -6,14 +6,14 @@ import (
 )
 
 const (
-	// settle is how long changes gather before they are told of, retryAfter when a workspace is read again that could not be.
+	// settle is how long changes are collected before they are reported; retryAfter is when a failed reading is retried.
 	settle, retryAfter = time.Second, 5 * time.Second
-	// pause is how many times as long as telling takes nothing is told, so that a large workspace that always changes leaves time for
-	// other things.
+	// pause is the factor by which the pause exceeds the time that a reading takes, so that a large workspace that always changes leaves time
+	// for other things.
 	pause = 4
 )
 
-// Follow reads the workspace, and tells of it whenever it has changed or cannot be read, until ctx ends.
+// Follow reads the workspace, and calls tell whenever it has changed or cannot be read, until ctx ends.
 func (r *Reader) Follow(ctx context.Context, tell func(*Reading, error)) {
 	cache := newCache(ctx, r.Config)
 	for ctx.Err() == nil {
@@ -25,7 +25,7 @@ func (r *Reader) Follow(ctx context.Context, tell func(*Reading, error)) {
 		}
 		tell(reading, err)
 		if err == nil {
-			cache.sweep() // what was not asked for, such as the clusters of a binding that is gone
+			cache.sweep() // no longer asked for, such as the clusters of a binding that is gone
 		}
 		again := make(<-chan time.Time)
 		if err != nil {

@@ -1,4 +1,4 @@
-// Package live reads workspaces of a kcp server, once or as they change, with the rights of who asks. It never writes.
+// Package live reads workspaces of a kcp server, once or as they change, with the rights of the caller. It never writes.
 package live
 
 import (
@@ -25,32 +25,32 @@ import (
 	"github.com/kcp-placement/placement/offline/manifest"
 )
 
-// Reader reads a workspace, with those that it shares clusters with.
+// Reader reads a workspace, and those that it shares clusters with.
 type Reader struct {
 	// Config of a client for the workspace, and its Path.
 	Config *rest.Config
 	Path   string
-	// Kinds of workload, and the resources of those to read.
+	// Kinds are the workload kinds, and Resources those of them to read.
 	Kinds     *workload.Table
 	Resources []schema.GroupVersionResource
-	// Companions: objects that go with workloads when these are delivered are read, too. Works: what agents say is read, too.
+	// Companions includes objects that accompany workloads when these are delivered. Works includes agents' reports.
 	Companions, Works bool
-	// Teams: the workspaces are read, too, that the workspace grants clusters to.
+	// Teams includes the workspaces that the workspace grants clusters to.
 	Teams bool
 }
 
 // Reading is what was read.
 type Reading struct {
 	Workspaces []*manifest.Workspace
-	// About is the workspace that was asked for, where others are read for its sake only; empty where all are to be shown.
+	// About is the workspace that was asked for, if others are read only for its sake; empty if all are to be shown.
 	About logicalcluster.Name
-	// Wrong are the errors in objects, which are left out.
+	// Wrong are errors in objects; these objects are left out.
 	Wrong []*manifest.Error
-	// Notes say what could not be read, and is left out.
+	// Notes describe what could not be read, and is left out.
 	Notes []string
 }
 
-// Read reads the workspace. Where it fails, the reading has the notes up to there.
+// Read reads the workspace. If it fails, the reading has the notes up to there.
 func (r *Reader) Read(ctx context.Context) (*Reading, error) {
 	return r.read(ctx, &direct{r.Config})
 }
@@ -133,7 +133,7 @@ func (r *reading) note(format string, args ...any) {
 	r.answer.Notes = append(r.answer.Notes, fmt.Sprintf(format, args...))
 }
 
-// add adds what is read of a workspace. One that has been read is left out.
+// add adds what is read of a workspace, unless that has been read before.
 func (r *reading) add(path string, objects []*unstructured.Unstructured) manifest.Live {
 	live := manifest.Live{Name: logicalcluster.Name(path), Objects: objects}
 	for _, o := range objects {
@@ -142,7 +142,7 @@ func (r *reading) add(path string, objects []*unstructured.Unstructured) manifes
 			break
 		}
 	}
-	if path != live.Name.String() || path == "root" { // else it is the logical cluster
+	if path != live.Name.String() || path == "root" { // otherwise it is the logical cluster
 		live.Path = path
 	}
 	if !r.read[live.Name] {
@@ -170,7 +170,7 @@ func (r *reading) workspace(ctx context.Context, path string) (live manifest.Liv
 	}
 	for _, resource := range ours("placementconfigs", "clustersets", "clustersetbindings") {
 		switch err := list(resource, ""); {
-		case apierrors.IsNotFound(err): // an APIExport of before has none
+		case apierrors.IsNotFound(err): // an older APIExport has none
 		case apierrors.IsForbidden(err):
 			r.note("%s of workspace %s may not be read: there is taken to be none", resource.GroupResource(), path)
 		case err != nil:
@@ -230,7 +230,7 @@ func ours(names ...string) []schema.GroupVersionResource {
 	return resources
 }
 
-// companions are what goes with workloads, beside ConfigMaps.
+// companions are the resources besides ConfigMaps that accompany workloads.
 var companions = []schema.GroupVersionResource{
 	corev1.SchemeGroupVersion.WithResource("secrets"),
 	corev1.SchemeGroupVersion.WithResource("serviceaccounts"),

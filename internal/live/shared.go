@@ -87,7 +87,7 @@ func typed[T any](live manifest.Live, kind string) (all []*T) {
 	return all
 }
 
-// clusters reads what a workspace says of clusters, and of what is promised there.
+// clusters reads the part of a workspace that describes its clusters and what is promised there.
 func (r *reading) clusters(ctx context.Context, path string) error {
 	var objects []*unstructured.Unstructured
 	for _, resource := range ours("clusterregistrations", "clusterusages", "clusterscores", "clustersets", "placementdecisions") {
@@ -101,8 +101,8 @@ func (r *reading) clusters(ctx context.Context, path string) error {
 	return nil
 }
 
-// standIn registers the clusters of bindings as their statuses tell of them, for those who may not read the registrations, and those on
-// which the workspace still has something. What its decisions are copies of may not be read then either, so that they count themselves.
+// standIn registers clusters for users who may not read the registrations: those in the statuses of bindings, and those on which the
+// workspace still has something. The slices that its decisions are copies of may be unreadable too, so the copies count themselves.
 func (r *reading) standIn(own manifest.Live, unread []*v1alpha1.ClusterSetBinding) {
 	at := slices.IndexFunc(r.all, func(l manifest.Live) bool { return l.Name == own.Name })
 	objects := slices.Clone(own.Objects)
@@ -138,7 +138,7 @@ func (r *reading) standIn(own manifest.Live, unread []*v1alpha1.ClusterSetBindin
 	r.all[at].Objects = objects
 }
 
-// reserved is how much decisions of a workspace reserve on each cluster.
+// reserved returns how much the decisions of a workspace reserve on each cluster.
 func reserved(own manifest.Live) map[string]capacity.Resources {
 	has := map[string]capacity.Resources{}
 	for _, slice := range typed[v1alpha1.PlacementDecision](own, "PlacementDecision") {
@@ -157,7 +157,7 @@ func reserved(own manifest.Live) map[string]capacity.Resources {
 	return has
 }
 
-// leftOf is what is left of the quota of a binding by the decisions that there are now, which may be more than its status knows of.
+// leftOf returns what current decisions leave of the quota of a binding; they may use more than its status records.
 func leftOf(b *v1alpha1.ClusterSetBinding, has map[string]capacity.Resources) map[string]int64 {
 	var used capacity.Resources
 	for _, c := range b.Status.Clusters {
@@ -170,7 +170,7 @@ func leftOf(b *v1alpha1.ClusterSetBinding, has map[string]capacity.Resources) ma
 	return left
 }
 
-// registrationOf is a registration of a cluster with what is free there, as far as quotas leave it, beside what the workspace has already.
+// registrationOf returns a registration of a cluster with what is free there within the quotas, plus what the workspace already has.
 func registrationOf(c v1alpha1.SharedCluster, has capacity.Resources, left map[string]int64) *unstructured.Unstructured {
 	amounts := map[string]any{}
 	if free, err := capacity.FromResourceList(c.Free); err == nil {

@@ -13,21 +13,21 @@ import (
 	"github.com/kcp-placement/placement/internal/partition"
 )
 
-// maxSteps bounds the search for sets that come to more than they have together, of all sets of a workspace: beyond, they are told where
-// they do one by one, and all that share clusters.
+// maxSteps bounds the search, over all sets of a workspace, for groups of sets that are overcommitted together. Once it is used up, only
+// sets that are overcommitted on their own are reported, and all that share clusters together.
 const maxSteps = 1_000_000
 
-// maxNested is of how many sets that share clusters it is asked which are within others.
+// maxNested is the number of sets sharing clusters up to which nesting among them is determined.
 const maxNested = 64
 
-// maxNamed is how many of them are named.
+// maxNamed is how many sets of a group a message names.
 const maxNamed = 10
 
-// overcommitted finds what grants come to where that is more than clusters have, and resources that none of them has.
+// overcommitted finds grants that add up to more than clusters have, and resources that none of the clusters has.
 //
-// Quotas, and what is guaranteed, are overcommitted where not all can be had at once: by Hall's theorem where those of some sets come to more
-// than the clusters of these have. Quotas on each cluster are where they come to more than one has. What a workspace has on a cluster counts
-// in each of its sets, so of a set within another one no more counts for it than is beyond in the other.
+// Quotas, and guaranteed amounts, are overcommitted if not all of them can be had at once: by Hall's theorem, if those of some group of sets
+// add up to more than the clusters of that group have. Cluster quotas are overcommitted if they add up to more than one cluster has. What a
+// workspace has on a cluster counts in each of its sets, so for a set that contains another, only the excess over the inner set counts.
 func overcommitted(sets []Set, allocatable func(string) capacity.Resources) {
 	steps, all := maxSteps, make([]*Set, len(sets))
 	for i := range sets {
@@ -47,7 +47,7 @@ func overcommitted(sets []Set, allocatable func(string) capacity.Resources) {
 	}
 }
 
-// overlapping divides sets into groups that share no cluster with each other.
+// overlapping splits sets into groups such that no two groups share a cluster.
 func overlapping(sets []*Set) (groups [][]*Set) {
 	parent := make([]int, len(sets))
 	var root func(i int) int
@@ -57,7 +57,7 @@ func overlapping(sets []*Set) (groups [][]*Set) {
 		}
 		return parent[i]
 	}
-	of := map[string]int{} // the first set of a cluster
+	of := map[string]int{} // the first set that has the cluster
 	for i := range sets {
 		parent[i] = i
 		for _, name := range sets[i].Clusters {
@@ -82,13 +82,13 @@ func overlapping(sets []*Set) (groups [][]*Set) {
 	return groups
 }
 
-// pool is the clusters of sets that overlap.
+// pool is the clusters of a group of overlapping sets.
 type pool struct {
 	sets []*Set
-	// parts are clusters that the same sets have, of which parts by set has the indices.
+	// parts are groups of clusters that belong to the same sets; of holds the indices of each set's parts.
 	parts []part
 	of    map[*Set][]int
-	// inside are the sets within each.
+	// inside holds the sets contained in each set.
 	inside map[*Set][]*Set
 }
 
@@ -120,7 +120,7 @@ func poolOf(sets []*Set, allocatable func(string) capacity.Resources) *pool {
 	return p
 }
 
-// nest finds which sets are within which.
+// nest determines which sets contain which.
 func (p *pool) nest() {
 	if len(p.sets) > maxNested {
 		return
@@ -128,7 +128,7 @@ func (p *pool) nest() {
 	within := func(inner, outer int) bool {
 		a, b := p.of[p.sets[inner]], p.of[p.sets[outer]]
 		if inner == outer || len(a) == len(b) && inner < outer {
-			return false // of sets with the same clusters the later ones are within the first
+			return false // of sets with the same clusters, the later ones count as within the first
 		}
 		return !slices.ContainsFunc(a, func(part int) bool { _, has := slices.BinarySearch(b, part); return !has })
 	}
@@ -141,7 +141,7 @@ func (p *pool) nest() {
 	}
 }
 
-// within are the sets within another one of which something is asked for, but for those that are within another of these.
+// within returns the outermost sets contained in a set, among those of which something is asked for.
 func (p *pool) within(set *Set, asked func(*Set) int64) (inner []*Set) {
 	all := slices.DeleteFunc(slices.Clone(p.inside[set]), func(one *Set) bool { return asked(one) == 0 })
 	for _, one := range all {
@@ -152,7 +152,7 @@ func (p *pool) within(set *Set, asked func(*Set) int64) (inner []*Set) {
 	return inner
 }
 
-// has is what the clusters of some sets have together.
+// has returns what the clusters of some sets have in total.
 func (p *pool) has(some []*Set) (sum capacity.Resources) {
 	counted := map[int]bool{}
 	for _, set := range some {
@@ -166,16 +166,16 @@ func (p *pool) has(some []*Set) (sum capacity.Resources) {
 	return sum
 }
 
-// find tells sets of which the amounts of their grants come to more than their clusters have: each that does alone, those that do with
-// others, and all that do together.
+// find reports sets whose grants add up to more than their clusters have: each set that is overcommitted on its own, groups that are
+// overcommitted together, and all sets if they are.
 func (p *pool) find(reason, what string, amounts func(*engine.Grant) map[string]int64, steps *int) {
 	type ask struct {
 		set  *Set
 		name string
 	}
 	asks, own, all := map[*Set]capacity.Resources{}, map[*Set]capacity.Resources{}, capacity.Resources{}
-	borrowed := map[ask]bool{}                      // not by the field itself
-	given := map[*Set]map[string]map[string]int64{} // by whom it is for
+	borrowed := map[ask]bool{}                      // the amount is not from the field itself
+	given := map[*Set]map[string]map[string]int64{} // by the workspace that the grant is for
 	for _, set := range p.sets {
 		given[set] = make(map[string]map[string]int64, len(set.counting))
 		for whom, g := range set.counting {
@@ -200,7 +200,7 @@ func (p *pool) find(reason, what string, amounts func(*engine.Grant) map[string]
 	has := p.has(p.sets)
 	for name, sum := range all.Each {
 		if has.Get(name) == 0 {
-			continue // nobody has any, which is told
+			continue // nobody has any, which is reported elsewhere
 		}
 		d := &division{pool: p, resource: name, asks: map[*Set]int64{}, gives: make([]int64, len(p.parts)), given: map[*Set][]int64{}, steps: steps}
 		for i := range p.parts {
@@ -251,19 +251,19 @@ func (p *pool) find(reason, what string, amounts func(*engine.Grant) map[string]
 	}
 }
 
-// division divides a resource of clusters among sets: the maximal flow from sets to parts.
+// division distributes a resource of clusters among sets: a maximal flow from sets to parts.
 type division struct {
 	*pool
 	resource string
-	// asks is what each set asks for still, gives what each part has left, given what sets have, by the parts that they have.
+	// asks is what each set still asks for, gives what each part has left, given what each set has got from each of its parts.
 	asks  map[*Set]int64
 	gives []int64
 	given map[*Set][]int64
 	steps *int
 }
 
-// short returns the sets that cannot get all that they ask for, in groups that share clusters, each with those that would have to give it
-// up for them; none where the search takes too long.
+// short returns the sets that cannot get all that they ask for, in groups that share clusters, each including the sets that would have to
+// give up something; none if the search takes too long.
 func (d *division) short() [][]*Set {
 	for _, set := range d.sets {
 		d.given[set] = make([]int64, len(d.of[set]))
@@ -276,7 +276,7 @@ func (d *division) short() [][]*Set {
 				return nil
 			}
 			if !more {
-				// Invariant: no later path leads out of these sets and their parts, of which nothing is left.
+				// Invariant: no later path leads out of these sets and their parts, which have nothing left.
 				for _, one := range seen {
 					reached[one] = true
 				}
@@ -288,13 +288,13 @@ func (d *division) short() [][]*Set {
 	return overlapping(some)
 }
 
-// augment gives a set more along the shortest path: from a part with something left, or from a set that finds it elsewhere. Where there is
-// none, it returns the sets that have all that could be given.
+// augment gives a set more along the shortest path: from a part with something left, or from a set that can replace it elsewhere. If there is
+// no path, it returns the sets that were reached.
 func (d *division) augment(from *Set) (more bool, seen []*Set) {
 	type step struct {
 		set  *Set
-		part int // the index in the parts of the set before, by which it was reached
-		by   int // the step before
+		part int // the index among the previous set's parts, through which it was reached
+		by   int // the previous step
 	}
 	path, known, parts := []step{{from, 0, -1}}, map[*Set]bool{from: true}, map[int]bool{}
 	for at := 0; at < len(path); at++ {
@@ -334,13 +334,13 @@ func (d *division) augment(from *Set) (more bool, seen []*Set) {
 	return false, seen
 }
 
-// index is that of a part among those of a set, which are in order.
+// index returns the index of a part among those of a set, which are sorted.
 func (d *division) index(set *Set, part int) int {
 	i, _ := slices.BinarySearch(d.of[set], part)
 	return i
 }
 
-// findOnEach tells of quotas on each cluster that come to more than one has, of what a cluster has any of.
+// findOnEach reports cluster quotas that add up to more than a cluster has, ignoring resources that the cluster has none of.
 func (p *pool) findOnEach(allocatable func(string) capacity.Resources) {
 	type over struct {
 		cluster   string

@@ -19,10 +19,10 @@ import (
 
 // Reasons of problems of a ClusterSet.
 const (
-	// InvalidSelector and InvalidQuantity: nothing is granted by what is wrong.
+	// InvalidSelector and InvalidQuantity: the invalid part grants nothing.
 	InvalidSelector = "InvalidSelector"
 	InvalidQuantity = "InvalidQuantity"
-	// NoClusters: the set selects none. UnknownCluster: a name that it selects is not registered.
+	// NoClusters: the set selects no clusters. UnknownCluster: a name that it selects is not registered.
 	NoClusters     = "NoClusters"
 	UnknownCluster = "UnknownCluster"
 	// WorkspaceNotFound: the workspace of a grant is not known.
@@ -31,13 +31,13 @@ const (
 	OwnWorkspace = "OwnWorkspace"
 	// GrantedTwice: two grants are for one workspace. The first counts.
 	GrantedTwice = "GrantedTwice"
-	// GuaranteedAboveQuota: no more is guaranteed than the quota.
+	// GuaranteedAboveQuota: the guaranteed amount is above the quota, and is capped by it.
 	GuaranteedAboveQuota = "GuaranteedAboveQuota"
-	// NothingGuaranteed: a limit on borrowing beyond nothing guaranteed.
+	// NothingGuaranteed: borrowing is limited, but nothing is guaranteed.
 	NothingGuaranteed = "NothingGuaranteed"
 	// UnknownResource: no cluster of the set has the resource.
 	UnknownResource = "UnknownResource"
-	// QuotaOvercommitted and GuaranteeOvercommitted: quotas, or what is guaranteed, add up to more than the clusters have.
+	// QuotaOvercommitted and GuaranteeOvercommitted: quotas, or guaranteed amounts, add up to more than the clusters have.
 	QuotaOvercommitted     = "QuotaOvercommitted"
 	GuaranteeOvercommitted = "GuaranteeOvercommitted"
 )
@@ -47,7 +47,7 @@ type Problem struct {
 	Reason, Field, Message string
 }
 
-// Set is a ClusterSet and how it stands.
+// Set is a ClusterSet and its state.
 type Set struct {
 	*v1alpha1.ClusterSet
 	// Clusters that it selects, by name.
@@ -56,24 +56,24 @@ type Set struct {
 	Grants   []Grant
 	Problems []Problem
 
-	// counting are the grants that count, read, by whom they are for: none to the workspace itself, nor a second one to the same workspace.
+	// counting are the grants that count, by the workspace they are for: none to the workspace itself, and no second one to the same workspace.
 	counting map[string]*engine.Grant
 }
 
-// Grant is how a grant of a ClusterSet stands.
+// Grant is the state of a grant of a ClusterSet.
 type Grant struct {
-	// Workspace that it is for; nil where that is not known.
+	// Workspace that it is for; nil if not known.
 	Workspace *Workspace
-	// Bound: the workspace uses it. If not, Message says why.
+	// Bound: the workspace uses it. If not, Message has the reason.
 	Bound   bool
 	Message string
-	// Limits are the most that the workspace may be promised, by resource, whichever field of the grant says so.
+	// Limits are the most that the workspace may be promised, by resource, whichever field of the grant sets the limit.
 	Limits map[string]int64
 	// Unanswered: no workspace is known, or it has no ClusterSetBinding for the set.
 	Unanswered bool
 }
 
-// SetsOf returns the ClusterSets of a workspace by name, and how they stand. Allocatable is what a cluster has.
+// SetsOf returns the ClusterSets of a workspace by name, with their state. allocatable returns the capacity of a cluster.
 func SetsOf(w *Workspace, lookup Lookup, allocatable func(cluster string) capacity.Resources) []Set {
 	views := map[logicalcluster.Name]View{}
 	stands := func(team *Workspace, set string) Grant {
@@ -153,7 +153,7 @@ func SetsOf(w *Workspace, lookup Lookup, allocatable func(cluster string) capaci
 	return sets
 }
 
-// whom names a workspace by which a grant is for it, as all grants do that are for the same one.
+// whom returns a key for the workspace that a grant is for, the same for all grants to one workspace.
 func whom(team *Workspace, reference v1alpha1.WorkspaceReference) string {
 	if team != nil {
 		return team.Name.String()
@@ -165,7 +165,7 @@ func (s *Set) find(reason string, at *field.Path, format string, args ...any) {
 	s.Problems = append(s.Problems, Problem{reason, at.String(), fmt.Sprintf(format, args...)})
 }
 
-// grantOf reads a grant, and returns what is wrong with it.
+// grantOf reads a grant, and returns its problems.
 func grantOf(s *selected, index int) (*engine.Grant, []Problem) {
 	given := &s.Spec.Grants[index]
 	at := field.NewPath("spec", "grants").Index(index)
@@ -199,7 +199,7 @@ func grantOf(s *selected, index int) (*engine.Grant, []Problem) {
 	return g, problems
 }
 
-// Amounts are those of a resource list that can be read, by resource: none is left out for being 0.
+// Amounts returns the readable amounts of a resource list, by resource, including those that are 0.
 func Amounts(list corev1.ResourceList) map[string]int64 {
 	amounts, _ := readAmounts(list)
 	return amounts
@@ -220,12 +220,12 @@ func readAmounts(list corev1.ResourceList) (amounts map[string]int64, wrong map[
 	return amounts, wrong
 }
 
-// amounts of a grant by the field that they stand in.
+// amounts returns the amounts of a grant by field.
 func amounts(g *v1alpha1.ClusterSetGrant) map[string]corev1.ResourceList {
 	return map[string]corev1.ResourceList{"quota": g.Quota, "clusterQuota": g.ClusterQuota, "guaranteed": g.Guaranteed, "borrowingLimit": g.BorrowingLimit}
 }
 
-// unknownResources finds resources in grants that no cluster has. None may be meant to be had.
+// unknownResources finds resources in grants that no cluster has. An amount of 0 is not reported, since none may be the intention.
 func (s *Set) unknownResources(has capacity.Resources) {
 	known := slices.Sorted(maps.Keys(has.ResourceList()))
 	names := make([]string, len(known))

@@ -5,8 +5,8 @@ import (
 	"github.com/kcp-placement/placement/internal/int128"
 )
 
-// DominantShare is the largest share, over all resources, that an amount is of what there is, in thousandths, truncated, and of which
-// resource; of nothing, 0 and "".
+// DominantShare returns the largest share, over all resources, that an amount is of the total, in thousandths, truncated, and the resource;
+// of nothing, 0 and "".
 func DominantShare(amount, has capacity.Resources) (thousandths int64, resource string) {
 	for name, n := range amount.Each {
 		of := has.Get(name)

@@ -1,5 +1,5 @@
-// Package sharing says which fleet each workspace looks at, and through which grants: what ClusterSets grant and ClusterSetBindings
-// ask for, where both agree. It does no I/O: the controller and the command line resolve with the same rules.
+// Package sharing determines which fleet each workspace uses, and through which grants: those for which the ClusterSets of one side and the
+// ClusterSetBindings of the other agree. It does no I/O: the controller and the command line apply the same rules.
 package sharing
 
 import (
@@ -18,12 +18,12 @@ import (
 	"github.com/kcp-placement/placement/engine/placement"
 )
 
-// Workspace is what counts of one logical cluster. It is immutable.
+// Workspace is what matters for sharing of one logical cluster. It is immutable.
 type Workspace struct {
 	Name logicalcluster.Name
-	// Path of the workspace, for example root:teams:payments; empty where it is not known.
+	// Path of the workspace, for example root:teams:payments; empty if not known.
 	Path string
-	// Held is the fleet of another workspace on which decisions of this one hold something; empty for none.
+	// Held is the fleet of another workspace on which decisions of this one hold reservations; empty for none.
 	Held logicalcluster.Name
 
 	// registered are the names of its registrations.
@@ -36,11 +36,11 @@ type Workspace struct {
 type selected struct {
 	*v1alpha1.ClusterSet
 	clusters []string
-	// errs are those of the selector.
+	// errs are the errors in the selector.
 	errs field.ErrorList
 }
 
-// NewWorkspace makes a workspace of its ClusterSets and ClusterSetBindings, and of its registrations with their labels.
+// NewWorkspace makes a workspace from its ClusterSets and ClusterSetBindings, and its registrations with their labels.
 func NewWorkspace(name logicalcluster.Name, path string, registered map[string]labels.Set, sets []*v1alpha1.ClusterSet, bindings []*v1alpha1.ClusterSetBinding) *Workspace {
 	w := &Workspace{Name: name, Path: path, registered: slices.Sorted(maps.Keys(registered)), bindings: slices.Clone(bindings)}
 	for _, set := range sets {
@@ -60,10 +60,10 @@ func NewWorkspace(name logicalcluster.Name, path string, registered map[string]l
 	return w
 }
 
-// String is the path of the workspace, or its name where that is not known.
+// String returns the path of the workspace, or its name if the path is not known.
 func (w *Workspace) String() string { return cmp.Or(w.Path, w.Name.String()) }
 
-// isMeant reports whether a reference means the workspace: it is the lookup that says which one is at a path.
+// isMeant reports whether a reference means the workspace. Which workspace is at a path is up to lookup.
 func (w *Workspace) isMeant(by v1alpha1.WorkspaceReference, lookup Lookup) bool {
 	if by.Cluster != "" {
 		return by.Cluster == w.Name.String()
@@ -72,10 +72,10 @@ func (w *Workspace) isMeant(by v1alpha1.WorkspaceReference, lookup Lookup) bool 
 	return found != nil && found.Name == w.Name
 }
 
-// Lookup finds a workspace; nil where none is known.
+// Lookup finds a workspace; nil if none is known.
 type Lookup func(v1alpha1.WorkspaceReference) *Workspace
 
-// Among looks workspaces up among these.
+// Among returns a Lookup among the given workspaces.
 func Among(workspaces []*Workspace) Lookup {
 	byName, byPath := map[string]*Workspace{}, map[string]*Workspace{}
 	for _, w := range workspaces {
@@ -92,26 +92,26 @@ func Among(workspaces []*Workspace) Lookup {
 	}
 }
 
-// View is how a workspace looks at a fleet.
+// View is which fleet a workspace uses, and how.
 type View struct {
-	// Fleet is named by the workspace whose clusters they are; that of a workspace with a fleet of its own is its own.
+	// Fleet is the workspace that has the clusters; for a workspace that uses its own clusters, that is itself.
 	Fleet logicalcluster.Name
-	// Grants by name of the ClusterSet, where the fleet is another workspace's. Without any, what is there stays, and nothing new comes.
+	// Grants by name of the ClusterSet, if the fleet is another workspace's. Without any, what is there stays, and nothing new is placed.
 	// A cluster may be in several of them.
 	Grants []engine.Grant
 	// Bindings of the workspace, the oldest first.
 	Bindings []Binding
 }
 
-// Reasons for which a ClusterSetBinding is, or is not, in use.
+// Reasons why a ClusterSetBinding is, or is not, in use.
 const (
 	// Bound: the set grants the workspace something, and its clusters are in view.
 	Bound = "Bound"
-	// NotGranted: no grant of such a set is for the workspace. It is the same whether there is such a workspace, or such a set.
+	// NotGranted: no grant of such a set is for the workspace. It does not disclose whether such a workspace or set exists.
 	NotGranted = "NotGranted"
 	// OwnFleet: the workspace has clusters, or sets of clusters, of its own.
 	OwnFleet = "OwnFleet"
-	// OtherFleet: the workspace looks at the fleet of another workspace already.
+	// OtherFleet: the workspace already uses the fleet of another workspace.
 	OtherFleet = "OtherFleet"
 	// InvalidGrant: the grant, or the selector of the set, cannot be read.
 	InvalidGrant = "InvalidGrant"
@@ -120,9 +120,9 @@ const (
 // Binding is a ClusterSetBinding and whether it is in use.
 type Binding struct {
 	*v1alpha1.ClusterSetBinding
-	// Reason is Bound where the binding is in use. Field is of the binding.
+	// Reason is Bound if the binding is in use. Field is a field of the binding.
 	Reason, Field, Message string
-	// Fleet is the workspace of the set where that grants this workspace something, in use or not; otherwise empty.
+	// Fleet is the workspace of the set if the set grants this workspace something, in use or not; otherwise empty.
 	Fleet logicalcluster.Name
 	// Clusters of the set that are in view through it, by name.
 	Clusters []string
@@ -130,10 +130,10 @@ type Binding struct {
 	grant *engine.Grant
 }
 
-// ViewOf returns how a workspace looks at which fleet.
+// ViewOf returns which fleet a workspace uses, and how.
 //
-// A workspace looks at one fleet: at the one where it holds something; otherwise at its own, if it has clusters or ClusterSets of its own;
-// otherwise at that of its oldest binding that a grant answers. Several bindings to one fleet are one view of the union of their sets.
+// A workspace uses one fleet: the one where it holds reservations; otherwise its own, if it has clusters or ClusterSets of its own;
+// otherwise that of its oldest binding that matches a grant. Several bindings to one fleet form one view of the union of their sets.
 func ViewOf(w *Workspace, lookup Lookup) View {
 	v := View{Fleet: w.Held, Bindings: make([]Binding, len(w.bindings))}
 	own := len(w.registered) > 0 || len(w.sets) > 0
@@ -173,7 +173,7 @@ func ViewOf(w *Workspace, lookup Lookup) View {
 	return v
 }
 
-// answer returns what the other side says to a binding.
+// answer returns the state of a binding as determined by the other side's grants.
 func (w *Workspace) answer(b *v1alpha1.ClusterSetBinding, lookup Lookup) Binding {
 	answer := Binding{ClusterSetBinding: b, Reason: NotGranted, Field: "spec.clusterSet"}
 	owner := lookup(b.Spec.Workspace)
@@ -205,7 +205,7 @@ func (w *Workspace) answer(b *v1alpha1.ClusterSetBinding, lookup Lookup) Binding
 	return answer
 }
 
-// named is a workspace as people know it.
+// named returns the name of a workspace for people.
 func named(name logicalcluster.Name, lookup Lookup) string {
 	if w := lookup(v1alpha1.WorkspaceReference{Cluster: name.String()}); w != nil {
 		return w.String()

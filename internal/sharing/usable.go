@@ -2,7 +2,7 @@ package sharing
 
 import "fmt"
 
-// Unusable says why placements do not use the clusters of a binding; where they do, all is empty.
+// Unusable returns why placements do not use the clusters of a binding; all results are empty if they do.
 func (b *Binding) Unusable() (reason, field, message string) {
 	switch {
 	case b.Reason != Bound:
